@@ -1,0 +1,1 @@
+//! The broker process: sockets, request handlers, tasks and wiring.

@@ -1,0 +1,3 @@
+//! The executable ottla.
+
+fn main() {}

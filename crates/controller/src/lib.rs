@@ -1,0 +1,1 @@
+//! Decides metadata changes: topics, placement, liveness, elections, configs. Pure.

@@ -1,0 +1,1 @@
+//! Groups and offsets as state machines over their partition's records. Pure.

@@ -1,0 +1,6 @@
+//! Kafka's wire: messages, frames, record batches, error codes. Pure: bytes in, bytes out.
+//!
+//! The request and response codec is the crate `kacrab-protocol`, and only this crate names it.
+
+pub mod ids;
+pub mod time;

@@ -1,0 +1,1 @@
+//! Owns the replicated metadata log and tells its owner what has committed.
