@@ -1,3 +1,27 @@
-//! Set-up, generation, tidy checks and the whole gate, as cargo xtask.
+//! `cargo xtask`: everything that builds on the code without being part of it. One file per subcommand.
 
-fn main() {}
+mod generate;
+mod toolbox;
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+
+/// Set-up, generation, tidy checks and the whole gate.
+#[derive(Debug, Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask")]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Write the record types of `ottla-protocol` from the schemas in Kafka's jars.
+    Generate(generate::Args),
+}
+
+fn main() -> Result<()> {
+    match Arguments::parse().command {
+        Command::Generate(args) => generate::run(&args),
+    }
+}

@@ -3,4 +3,5 @@
 //! The request and response codec is the crate `kacrab-protocol`, and only this crate names it.
 
 pub mod ids;
+pub mod messages;
 pub mod time;
