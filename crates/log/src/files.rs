@@ -1,0 +1,215 @@
+//! The disk as this crate sees it: positioned reads and writes, syncs, and names in directories.
+//!
+//! Two implementations: [`disk::Disk`] and [`simulated::Simulated`], which loses what was not synced. Both pass
+//! the same conformance suite. A write is durable after `sync_data` of its file, and a name (created, renamed,
+//! removed) only after `sync_directory` of its directory: code that needs both asks for both.
+
+pub mod disk;
+pub mod simulated;
+
+#[cfg(test)]
+mod conformance;
+
+use std::fmt;
+use std::io::{self, IoSlice};
+use std::path::{Path, PathBuf};
+
+/// A file system, or its double.
+pub trait Files: Clone + Send + Sync + 'static {
+    /// An open file of this file system.
+    type File: File;
+
+    /// Opens the file at `path`.
+    fn open(&self, path: &Path, how: Open) -> Result<Self::File, FileError>;
+    /// Makes the directory at `path` unless it exists; its parent must exist.
+    fn create_directory(&self, path: &Path) -> Result<(), FileError>;
+    /// What the directory at `path` holds, sorted by name.
+    fn list(&self, path: &Path) -> Result<Vec<Entry>, FileError>;
+    /// Length and age of the file at `path`, or `None` when there is none.
+    fn status(&self, path: &Path) -> Result<Option<Status>, FileError>;
+    /// Moves `from` to `to` at once, replacing what was there. Durable after `sync_directory` of both parents.
+    fn rename(&self, from: &Path, to: &Path) -> Result<(), FileError>;
+    /// Removes the file at `path`; open handles go on working.
+    fn remove(&self, path: &Path) -> Result<(), FileError>;
+    /// Removes the empty directory at `path`.
+    fn remove_directory(&self, path: &Path) -> Result<(), FileError>;
+    /// Makes the names in the directory at `path` durable.
+    fn sync_directory(&self, path: &Path) -> Result<(), FileError>;
+    /// Makes all data and names of the file system that holds `path` durable, in one pass.
+    fn sync_file_system(&self, path: &Path) -> Result<(), FileError>;
+    /// The bytes that may still be written to the file system that holds `path`.
+    fn free_bytes(&self, path: &Path) -> Result<u64, FileError>;
+}
+
+/// An open file. Positioned, so that any number of threads may share it.
+pub trait File: Send + Sync + 'static {
+    /// Fills `buffer` from `position`; returns fewer bytes only where the file ends.
+    fn read_at(&self, buffer: &mut [u8], position: u64) -> Result<usize, FileError>;
+    /// Writes all of `slices` one after the other from `position`. On an error any part may have been written.
+    fn write_at(&self, slices: &[IoSlice<'_>], position: u64) -> Result<(), FileError>;
+    /// Makes the content and the length durable. After an error the content is unknown: never call it again.
+    fn sync_data(&self) -> Result<(), FileError>;
+    /// The length in bytes.
+    fn length(&self) -> Result<u64, FileError>;
+    /// Cuts the file, or extends it with zeros, to `length`.
+    fn truncate(&self, length: u64) -> Result<(), FileError>;
+    /// Reserves space for `length` bytes from `position` and keeps the file's length. Where the file system
+    /// cannot, it does nothing.
+    fn reserve(&self, position: u64, length: u64) -> Result<(), FileError>;
+}
+
+/// How to open a file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Open {
+    /// For reading; it must exist.
+    Read,
+    /// For reading and writing; it must exist.
+    Write,
+    /// For reading and writing; made when it does not exist.
+    Create,
+    /// For reading and writing; made, or emptied when it exists.
+    Replace,
+}
+
+/// One name in a directory.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Entry {
+    /// The last part of its path.
+    pub name: String,
+    /// Whether it is a directory.
+    pub is_directory: bool,
+}
+
+/// What is known of a file without opening it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Status {
+    /// Its length in bytes.
+    pub length: u64,
+    /// When it was last written, in milliseconds since the Unix epoch.
+    pub modified_ms: i64,
+}
+
+/// What was being done when the disk failed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Operation {
+    /// Opening or making a file.
+    Open,
+    /// Reading from a file.
+    Read,
+    /// Writing to a file.
+    Write,
+    /// Making a file's content durable.
+    Sync,
+    /// Cutting or extending a file.
+    Truncate,
+    /// Reserving space.
+    Reserve,
+    /// Asking for length, age or free space.
+    Status,
+    /// Making a directory.
+    CreateDirectory,
+    /// Listing a directory.
+    List,
+    /// Renaming a file.
+    Rename,
+    /// Removing a file or directory.
+    Remove,
+    /// Making names durable.
+    SyncDirectory,
+    /// Making a whole file system durable.
+    SyncFileSystem,
+}
+
+impl fmt::Display for Operation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Open => "open",
+            Self::Read => "read",
+            Self::Write => "write",
+            Self::Sync => "sync",
+            Self::Truncate => "truncate",
+            Self::Reserve => "reserve space for",
+            Self::Status => "get the status of",
+            Self::CreateDirectory => "create directory",
+            Self::List => "list directory",
+            Self::Rename => "rename",
+            Self::Remove => "remove",
+            Self::SyncDirectory => "sync directory",
+            Self::SyncFileSystem => "sync the file system of",
+        })
+    }
+}
+
+/// A failure of the disk: what was done, where, and what the system said.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot {operation} {path}: {source}")]
+pub struct FileError {
+    /// What was being done.
+    pub operation: Operation,
+    /// The file or directory it was done to.
+    pub path: PathBuf,
+    /// What the system said.
+    pub source: io::Error,
+}
+
+impl FileError {
+    /// An error of `operation` on `path`.
+    pub fn new(operation: Operation, path: &Path, source: impl Into<io::Error>) -> Self {
+        Self {
+            operation,
+            path: path.to_path_buf(),
+            source: source.into(),
+        }
+    }
+
+    /// Whether there is no such file.
+    pub fn is_not_found(&self) -> bool {
+        self.source.kind() == io::ErrorKind::NotFound
+    }
+
+    /// Whether the disk, or a quota on it, is full: the one write error after which the disk may still be sound.
+    pub fn is_full(&self) -> bool {
+        matches!(
+            self.source.kind(),
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded
+        )
+    }
+}
+
+/// Reads the whole file at `path`, or `None` when there is none; refuses one longer than `limit`.
+pub fn read_whole<F: Files>(
+    files: &F,
+    path: &Path,
+    limit: u64,
+) -> Result<Option<Vec<u8>>, FileError> {
+    let file = match files.open(path, Open::Read) {
+        Ok(file) => file,
+        Err(error) if error.is_not_found() => return Ok(None),
+        Err(error) => return Err(error),
+    };
+    let length = file.length()?;
+    if length > limit {
+        let source = io::Error::new(
+            io::ErrorKind::InvalidData,
+            format!("{length} bytes, at most {limit} expected"),
+        );
+        return Err(FileError::new(Operation::Read, path, source));
+    }
+    let mut content = vec![0; usize::try_from(length).unwrap_or(usize::MAX)];
+    let read = file.read_at(&mut content, 0)?;
+    content.truncate(read);
+    Ok(Some(content))
+}
+
+/// Replaces the file at `path` by `content` at once and durably: a crash leaves the old or the new, never a mix.
+pub fn replace_durably<F: Files>(files: &F, path: &Path, content: &[u8]) -> Result<(), FileError> {
+    let mut temporary = path.as_os_str().to_os_string();
+    temporary.push(".tmp");
+    let temporary = PathBuf::from(temporary);
+    let file = files.open(&temporary, Open::Replace)?;
+    file.write_at(&[IoSlice::new(content)], 0)?;
+    file.sync_data()?;
+    drop(file);
+    files.rename(&temporary, path)?;
+    files.sync_directory(path.parent().unwrap_or(Path::new(".")))
+}

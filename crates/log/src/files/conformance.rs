@@ -1,0 +1,254 @@
+//! What every `Files` must do, run by the disk and by its double; and what only the double can show.
+
+use super::disk::Disk;
+use super::simulated::Simulated;
+use super::{Entry, File, Files, Open, Operation, read_whole, replace_durably};
+use std::io::{ErrorKind, IoSlice};
+use std::path::Path;
+
+fn suite<F: Files>(files: &F, root: &Path) {
+    writes_are_read_back(files, root);
+    opening_tells_missing_from_present(files, root);
+    names_follow_rename_and_remove(files, root);
+    truncation_cuts_and_extends(files, root);
+    replacing_leaves_no_temporary_file(files, root);
+    an_open_file_outlives_its_name(files, root);
+}
+
+#[test]
+fn the_disk_conforms() {
+    let directory = tempfile::tempdir().unwrap();
+    suite(&Disk, directory.path());
+}
+
+#[test]
+fn the_double_conforms() {
+    suite(&Simulated::new(), Path::new("/"));
+}
+
+fn writes_are_read_back<F: Files>(files: &F, root: &Path) {
+    let file = files.open(&root.join("written"), Open::Create).unwrap();
+    file.write_at(
+        &[
+            IoSlice::new(b"hello "),
+            IoSlice::new(b""),
+            IoSlice::new(b"world"),
+        ],
+        3,
+    )
+    .unwrap();
+    let mut buffer = [9; 20];
+    assert_eq!(file.read_at(&mut buffer, 0).unwrap(), 14);
+    assert_eq!(&buffer[..14], b"\0\0\0hello world");
+    assert_eq!(file.read_at(&mut buffer, 14).unwrap(), 0);
+    let many: Vec<u8> = (0..=255u8).cycle().take(3000).collect();
+    let slices: Vec<IoSlice<'_>> = many.chunks(1).map(IoSlice::new).collect();
+    file.write_at(&slices, 0).unwrap();
+    file.sync_data().unwrap();
+    file.reserve(0, 1 << 16).unwrap();
+    assert_eq!(file.length().unwrap(), 3000);
+    assert_eq!(
+        read_whole(files, &root.join("written"), 3000)
+            .unwrap()
+            .unwrap(),
+        many
+    );
+    assert!(read_whole(files, &root.join("written"), 2999).is_err());
+    assert!(files.free_bytes(root).unwrap() > 0);
+    files.sync_file_system(root).unwrap();
+}
+
+fn opening_tells_missing_from_present<F: Files>(files: &F, root: &Path) {
+    let path = root.join("absent");
+    assert!(files.open(&path, Open::Read).err().unwrap().is_not_found());
+    assert!(files.open(&path, Open::Write).err().unwrap().is_not_found());
+    assert_eq!(files.status(&path).unwrap(), None);
+    assert_eq!(read_whole(files, &path, 1).unwrap(), None);
+    assert!(files.list(&path).err().unwrap().is_not_found());
+    assert!(files.remove(&path).err().unwrap().is_not_found());
+    assert!(files.rename(&path, root).err().unwrap().is_not_found());
+    assert!(
+        files
+            .open(&root.join("no/such/parent"), Open::Create)
+            .err()
+            .unwrap()
+            .is_not_found()
+    );
+}
+
+fn names_follow_rename_and_remove<F: Files>(files: &F, root: &Path) {
+    let directory = root.join("names");
+    files.create_directory(&directory).unwrap();
+    files.create_directory(&directory).unwrap();
+    files.create_directory(&directory.join("sub")).unwrap();
+    for name in ["b", "a"] {
+        files
+            .open(&directory.join(name), Open::Create)
+            .unwrap()
+            .write_at(&[IoSlice::new(name.as_bytes())], 0)
+            .unwrap();
+    }
+    files
+        .rename(&directory.join("a"), &directory.join("b"))
+        .unwrap();
+    files.sync_directory(&directory).unwrap();
+    let entry = |name: &str, is_directory| Entry {
+        name: name.to_owned(),
+        is_directory,
+    };
+    assert_eq!(
+        files.list(&directory).unwrap(),
+        [entry("b", false), entry("sub", true)]
+    );
+    assert_eq!(
+        read_whole(files, &directory.join("b"), 9).unwrap().unwrap(),
+        b"a"
+    );
+    let error = files.remove_directory(&directory).unwrap_err();
+    assert_eq!(error.source.kind(), ErrorKind::DirectoryNotEmpty);
+    files.rename(&directory, &root.join("renamed")).unwrap();
+    assert_eq!(
+        files
+            .status(&root.join("renamed/b"))
+            .unwrap()
+            .unwrap()
+            .length,
+        1
+    );
+    files.remove(&root.join("renamed/b")).unwrap();
+    files.remove_directory(&root.join("renamed/sub")).unwrap();
+    files.remove_directory(&root.join("renamed")).unwrap();
+    assert_eq!(files.status(&root.join("renamed")).unwrap(), None);
+}
+
+fn truncation_cuts_and_extends<F: Files>(files: &F, root: &Path) {
+    let file = files.open(&root.join("cut"), Open::Replace).unwrap();
+    file.write_at(&[IoSlice::new(b"abcdef")], 0).unwrap();
+    file.truncate(2).unwrap();
+    file.truncate(4).unwrap();
+    assert_eq!(
+        read_whole(files, &root.join("cut"), 9).unwrap().unwrap(),
+        b"ab\0\0"
+    );
+    files.open(&root.join("cut"), Open::Replace).unwrap();
+    assert_eq!(file.length().unwrap(), 0);
+}
+
+fn replacing_leaves_no_temporary_file<F: Files>(files: &F, root: &Path) {
+    let directory = root.join("replace");
+    files.create_directory(&directory).unwrap();
+    for content in [b"one".as_slice(), b"2"] {
+        replace_durably(files, &directory.join("file"), content).unwrap();
+        assert_eq!(
+            read_whole(files, &directory.join("file"), 9)
+                .unwrap()
+                .unwrap(),
+            content
+        );
+    }
+    assert_eq!(files.list(&directory).unwrap().len(), 1);
+}
+
+fn an_open_file_outlives_its_name<F: Files>(files: &F, root: &Path) {
+    let file = files.open(&root.join("unlinked"), Open::Create).unwrap();
+    file.write_at(&[IoSlice::new(b"still here")], 0).unwrap();
+    files.remove(&root.join("unlinked")).unwrap();
+    let mut buffer = [0; 5];
+    assert_eq!(file.read_at(&mut buffer, 0).unwrap(), 5);
+    assert_eq!(&buffer, b"still");
+}
+
+fn written(files: &Simulated, path: &str, content: &[u8]) -> super::simulated::SimulatedFile {
+    let file = files.open(Path::new(path), Open::Create).unwrap();
+    file.write_at(&[IoSlice::new(content)], 0).unwrap();
+    file
+}
+
+#[test]
+fn a_power_cut_keeps_what_was_synced_and_may_lose_the_rest() {
+    let files = Simulated::new();
+    let file = written(&files, "/a", b"synced");
+    file.sync_data().unwrap();
+    files.sync_directory(Path::new("/")).unwrap();
+    file.write_at(&[IoSlice::new(b" and not")], 6).unwrap();
+    let outcomes: std::collections::BTreeSet<Vec<u8>> = (0..200)
+        .map(|seed| {
+            read_whole(&files.power_cut(seed), Path::new("/a"), 99)
+                .unwrap()
+                .unwrap()
+        })
+        .collect();
+    assert!(
+        outcomes
+            .iter()
+            .all(|content| content.starts_with(b"synced"))
+    );
+    assert!(
+        outcomes.contains(b"synced".as_slice()) && outcomes.contains(b"synced and not".as_slice())
+    );
+    assert!(
+        outcomes.contains(b"synced and".as_slice()),
+        "torn writes happen"
+    );
+    assert_eq!(
+        read_whole(&files.power_cut(7), Path::new("/a"), 99).unwrap(),
+        read_whole(&files.power_cut(7), Path::new("/a"), 99).unwrap(),
+    );
+}
+
+#[test]
+fn a_name_that_was_not_synced_may_be_lost_though_the_data_was() {
+    let files = Simulated::new();
+    written(&files, "/a", b"synced").sync_data().unwrap();
+    let found = |seed| {
+        files
+            .power_cut(seed)
+            .status(Path::new("/a"))
+            .unwrap()
+            .is_some()
+    };
+    assert!((0..50).any(found) && !(0..50).all(found));
+}
+
+#[test]
+fn a_failed_sync_loses_the_data_and_the_next_one_does_not_bring_it_back() {
+    let files = Simulated::new();
+    let file = written(&files, "/a", b"lost");
+    files.sync_directory(Path::new("/")).unwrap();
+    files.fail_nth(Operation::Sync, 1, ErrorKind::Other);
+    assert!(file.sync_data().is_err());
+    file.sync_data().unwrap();
+    for seed in 0..20 {
+        assert_eq!(
+            read_whole(&files.power_cut(seed), Path::new("/a"), 99)
+                .unwrap()
+                .unwrap(),
+            b""
+        );
+    }
+}
+
+#[test]
+fn a_full_disk_cuts_the_write_short() {
+    let files = Simulated::new();
+    let file = written(&files, "/a", b"1234");
+    files.limit_space(Some(6));
+    let error = file.write_at(&[IoSlice::new(b"5678")], 4).unwrap_err();
+    assert!(error.is_full());
+    assert_eq!(file.length().unwrap(), 6);
+    files.remove(Path::new("/a")).unwrap();
+    assert_eq!(files.free_bytes(Path::new("/")).unwrap(), 6);
+}
+
+#[test]
+fn the_power_goes_after_the_given_changes_and_handles_are_counted() {
+    let files = Simulated::new();
+    let file = written(&files, "/a", b"x");
+    assert_eq!((files.open_handles(), files.changes()), (1, 2));
+    files.cut_power_after(1);
+    file.sync_data().unwrap();
+    assert!(file.sync_data().is_err());
+    assert!(files.list(Path::new("/")).is_err());
+    drop(file);
+    assert_eq!(files.open_handles(), 0);
+}

@@ -1,0 +1,193 @@
+//! The real file system, by way of `rustix`: one system call a method, retried only when a signal interrupts it.
+
+use super::{Entry, File, FileError, Files, Open, Operation, Status};
+use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
+use rustix::fs::{FallocateFlags, Mode, OFlags};
+use rustix::io::{Errno, retry_on_intr};
+use std::io::{self, IoSlice};
+use std::path::{Path, PathBuf};
+
+/// Slices that one `pwritev` takes on Linux.
+const MAX_SLICES: usize = 1024;
+
+/// The file system of this machine.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Disk;
+
+/// An open file of this machine.
+#[derive(Debug)]
+pub struct DiskFile {
+    descriptor: OwnedFd,
+    path: PathBuf,
+}
+
+impl AsFd for DiskFile {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.descriptor.as_fd()
+    }
+}
+
+impl DiskFile {
+    fn failed(&self, operation: Operation) -> impl FnOnce(Errno) -> FileError {
+        failed(operation, &self.path)
+    }
+}
+
+fn failed(operation: Operation, path: &Path) -> impl FnOnce(Errno) -> FileError {
+    move |errno| FileError::new(operation, path, errno)
+}
+
+impl Files for Disk {
+    type File = DiskFile;
+
+    fn open(&self, path: &Path, how: Open) -> Result<DiskFile, FileError> {
+        let flags = match how {
+            Open::Read => OFlags::RDONLY,
+            Open::Write => OFlags::RDWR,
+            Open::Create => OFlags::RDWR | OFlags::CREATE,
+            Open::Replace => OFlags::RDWR | OFlags::CREATE | OFlags::TRUNC,
+        };
+        let mode = Mode::from_raw_mode(0o644);
+        let descriptor = retry_on_intr(|| rustix::fs::open(path, flags | OFlags::CLOEXEC, mode))
+            .map_err(failed(Operation::Open, path))?;
+        Ok(DiskFile {
+            descriptor,
+            path: path.to_path_buf(),
+        })
+    }
+
+    fn create_directory(&self, path: &Path) -> Result<(), FileError> {
+        match rustix::fs::mkdir(path, Mode::from_raw_mode(0o755)) {
+            Ok(()) | Err(Errno::EXIST) => Ok(()),
+            Err(errno) => Err(FileError::new(Operation::CreateDirectory, path, errno)),
+        }
+    }
+
+    fn list(&self, path: &Path) -> Result<Vec<Entry>, FileError> {
+        let listed = |source: io::Error| FileError::new(Operation::List, path, source);
+        let mut entries = Vec::new();
+        for entry in std::fs::read_dir(path).map_err(listed)? {
+            let entry = entry.map_err(listed)?;
+            let is_directory = entry.file_type().map_err(listed)?.is_dir();
+            entries.push(Entry {
+                name: entry.file_name().to_string_lossy().into_owned(),
+                is_directory,
+            });
+        }
+        entries.sort();
+        Ok(entries)
+    }
+
+    fn status(&self, path: &Path) -> Result<Option<Status>, FileError> {
+        match rustix::fs::stat(path) {
+            Ok(stat) => Ok(Some(Status {
+                length: u64::try_from(stat.st_size).unwrap_or(0),
+                modified_ms: stat.st_mtime * 1000
+                    + i64::try_from(stat.st_mtime_nsec / 1_000_000).unwrap_or(0),
+            })),
+            Err(Errno::NOENT) => Ok(None),
+            Err(errno) => Err(FileError::new(Operation::Status, path, errno)),
+        }
+    }
+
+    fn rename(&self, from: &Path, to: &Path) -> Result<(), FileError> {
+        rustix::fs::rename(from, to).map_err(failed(Operation::Rename, from))
+    }
+
+    fn remove(&self, path: &Path) -> Result<(), FileError> {
+        rustix::fs::unlink(path).map_err(failed(Operation::Remove, path))
+    }
+
+    fn remove_directory(&self, path: &Path) -> Result<(), FileError> {
+        rustix::fs::rmdir(path).map_err(failed(Operation::Remove, path))
+    }
+
+    fn sync_directory(&self, path: &Path) -> Result<(), FileError> {
+        let directory = open_directory(path)?;
+        retry_on_intr(|| rustix::fs::fsync(&directory))
+            .map_err(failed(Operation::SyncDirectory, path))
+    }
+
+    fn sync_file_system(&self, path: &Path) -> Result<(), FileError> {
+        let directory = open_directory(path)?;
+        rustix::fs::syncfs(&directory).map_err(failed(Operation::SyncFileSystem, path))
+    }
+
+    fn free_bytes(&self, path: &Path) -> Result<u64, FileError> {
+        let space = rustix::fs::statvfs(path).map_err(failed(Operation::Status, path))?;
+        Ok(space.f_bavail.saturating_mul(space.f_frsize))
+    }
+}
+
+fn open_directory(path: &Path) -> Result<OwnedFd, FileError> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    retry_on_intr(|| rustix::fs::open(path, flags, Mode::empty()))
+        .map_err(failed(Operation::Open, path))
+}
+
+impl File for DiskFile {
+    fn read_at(&self, buffer: &mut [u8], position: u64) -> Result<usize, FileError> {
+        let mut filled = 0;
+        while let Some(rest) = buffer.get_mut(filled..).filter(|rest| !rest.is_empty()) {
+            let read = retry_on_intr(|| {
+                rustix::io::pread(&self.descriptor, &mut *rest, position + filled as u64)
+            })
+            .map_err(self.failed(Operation::Read))?;
+            if read == 0 {
+                break;
+            }
+            filled += read;
+        }
+        Ok(filled)
+    }
+
+    fn write_at(&self, slices: &[IoSlice<'_>], mut position: u64) -> Result<(), FileError> {
+        for chunk in slices.chunks(MAX_SLICES) {
+            let mut copy = chunk.to_vec();
+            let mut rest = copy.as_mut_slice();
+            IoSlice::advance_slices(&mut rest, 0);
+            while !rest.is_empty() {
+                let written =
+                    retry_on_intr(|| rustix::io::pwritev(&self.descriptor, rest, position))
+                        .map_err(self.failed(Operation::Write))?;
+                if written == 0 {
+                    return Err(FileError::new(
+                        Operation::Write,
+                        &self.path,
+                        io::ErrorKind::WriteZero,
+                    ));
+                }
+                position += written as u64;
+                IoSlice::advance_slices(&mut rest, written);
+            }
+        }
+        Ok(())
+    }
+
+    fn sync_data(&self) -> Result<(), FileError> {
+        retry_on_intr(|| rustix::fs::fdatasync(&self.descriptor))
+            .map_err(self.failed(Operation::Sync))
+    }
+
+    fn length(&self) -> Result<u64, FileError> {
+        let stat = rustix::fs::fstat(&self.descriptor).map_err(self.failed(Operation::Status))?;
+        Ok(u64::try_from(stat.st_size).unwrap_or(0))
+    }
+
+    fn truncate(&self, length: u64) -> Result<(), FileError> {
+        retry_on_intr(|| rustix::fs::ftruncate(&self.descriptor, length))
+            .map_err(self.failed(Operation::Truncate))
+    }
+
+    fn reserve(&self, position: u64, length: u64) -> Result<(), FileError> {
+        match rustix::fs::fallocate(
+            &self.descriptor,
+            FallocateFlags::KEEP_SIZE,
+            position,
+            length,
+        ) {
+            Ok(()) | Err(Errno::OPNOTSUPP | Errno::NOSYS | Errno::INTR) => Ok(()),
+            Err(errno) => Err(FileError::new(Operation::Reserve, &self.path, errno)),
+        }
+    }
+}

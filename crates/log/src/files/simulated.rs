@@ -1,0 +1,288 @@
+//! A file system in memory that remembers what was synced: the disk of the tests and of the simulation.
+//!
+//! [`Simulated::power_cut`] gives the disk as it may look after the power went: all that was synced, and of the
+//! rest an arbitrary part, whole or torn, in any order between files. The same seed gives the same disk. Faults
+//! are injected with [`Simulated::fail_nth`], a full disk with [`Simulated::limit_space`], and a power cut in the
+//! middle of a workload with [`Simulated::cut_power_after`]. After a failed sync the unsynced writes count as
+//! clean and are lost, as on Linux: code that syncs again gets no error and no data.
+
+mod state;
+
+use self::state::{Node, State};
+use super::{Entry, File, FileError, Files, Open, Operation, Status};
+use std::io::{self, IoSlice};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+/// A file system in memory; clones share it.
+#[derive(Debug, Clone, Default)]
+pub struct Simulated {
+    state: Arc<Mutex<State>>,
+}
+
+/// An open file of a [`Simulated`] file system.
+#[derive(Debug)]
+pub struct SimulatedFile {
+    state: Arc<Mutex<State>>,
+    inode: u64,
+    path: PathBuf,
+}
+
+impl Simulated {
+    /// An empty file system.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// The disk after a power cut: what was synced, and an arbitrary part, chosen by `seed`, of what was not.
+    #[must_use]
+    pub fn power_cut(&self, seed: u64) -> Self {
+        Self {
+            state: Arc::new(Mutex::new(self.lock().after_power_cut(seed))),
+        }
+    }
+
+    /// The disk after the process alone was killed: everything written is there.
+    #[must_use]
+    pub fn process_killed(&self) -> Self {
+        Self {
+            state: Arc::new(Mutex::new(self.lock().after_kill())),
+        }
+    }
+
+    /// Lets the `nth` `operation` from now, counted from 1, fail with `kind`, once.
+    pub fn fail_nth(&self, operation: Operation, nth: u64, kind: io::ErrorKind) {
+        self.lock().faults.push(state::Fault {
+            operation,
+            remaining: nth,
+            kind,
+        });
+    }
+
+    /// Lets the files together grow to `bytes` at most; the write beyond is cut short and fails. `None` lifts it.
+    pub fn limit_space(&self, bytes: Option<u64>) {
+        self.lock().space = bytes;
+    }
+
+    /// Lets `count` more changes succeed; then the power is off and every call fails.
+    pub fn cut_power_after(&self, count: u64) {
+        self.lock().changes_until_cut = Some(count);
+    }
+
+    /// The changes (writes, syncs, renames, …) made so far.
+    pub fn changes(&self) -> u64 {
+        self.lock().changes
+    }
+
+    /// The files now open.
+    pub fn open_handles(&self) -> usize {
+        self.lock().open_handles
+    }
+
+    /// The `operation`s made so far.
+    pub fn count(&self, operation: Operation) -> u64 {
+        self.lock().counts.get(&operation).copied().unwrap_or(0)
+    }
+
+    /// Sets the clock that stamps files.
+    pub fn set_clock(&self, now_ms: i64) {
+        self.lock().now_ms = now_ms;
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn open_file(&self, state: &mut State, inode: u64, path: &Path) -> SimulatedFile {
+        state.open_handles += 1;
+        SimulatedFile {
+            state: Arc::clone(&self.state),
+            inode,
+            path: path.to_path_buf(),
+        }
+    }
+}
+
+fn failed(operation: Operation, path: &Path) -> impl FnOnce(io::ErrorKind) -> FileError {
+    move |kind| FileError::new(operation, path, kind)
+}
+
+impl Files for Simulated {
+    type File = SimulatedFile;
+
+    fn open(&self, path: &Path, how: Open) -> Result<SimulatedFile, FileError> {
+        let mut state = self.lock();
+        let changes = how != Open::Read && how != Open::Write;
+        state
+            .before(Operation::Open, changes)
+            .map_err(failed(Operation::Open, path))?;
+        let inode = match state.find(path) {
+            Ok(inode) if state.is_directory(inode) => Err(io::ErrorKind::IsADirectory),
+            Ok(inode) => Ok(inode),
+            Err(_) if changes => state.create(path, Node::empty_file()),
+            Err(kind) => Err(kind),
+        };
+        let inode = inode.map_err(failed(Operation::Open, path))?;
+        if how == Open::Replace {
+            state.truncate(inode, 0);
+        }
+        Ok(self.open_file(&mut state, inode, path))
+    }
+
+    fn create_directory(&self, path: &Path) -> Result<(), FileError> {
+        let mut state = self.lock();
+        let error = |kind| FileError::new(Operation::CreateDirectory, path, kind);
+        state
+            .before(Operation::CreateDirectory, true)
+            .map_err(error)?;
+        if state.find(path).is_err() {
+            state.create(path, Node::empty_directory()).map_err(error)?;
+        }
+        Ok(())
+    }
+
+    fn list(&self, path: &Path) -> Result<Vec<Entry>, FileError> {
+        let mut state = self.lock();
+        let error = |kind| FileError::new(Operation::List, path, kind);
+        state.before(Operation::List, false).map_err(error)?;
+        let inode = state.find(path).map_err(error)?;
+        let names = state.names(inode).map_err(error)?;
+        Ok(names
+            .into_iter()
+            .map(|(name, inode)| Entry {
+                name,
+                is_directory: state.is_directory(inode),
+            })
+            .collect())
+    }
+
+    fn status(&self, path: &Path) -> Result<Option<Status>, FileError> {
+        let mut state = self.lock();
+        state
+            .before(Operation::Status, false)
+            .map_err(failed(Operation::Status, path))?;
+        Ok(state.find(path).ok().map(|inode| state.status(inode)))
+    }
+
+    fn rename(&self, from: &Path, to: &Path) -> Result<(), FileError> {
+        let mut state = self.lock();
+        let error = |kind| FileError::new(Operation::Rename, from, kind);
+        state.before(Operation::Rename, true).map_err(error)?;
+        state.rename(from, to).map_err(error)
+    }
+
+    fn remove(&self, path: &Path) -> Result<(), FileError> {
+        let mut state = self.lock();
+        let error = |kind| FileError::new(Operation::Remove, path, kind);
+        state.before(Operation::Remove, true).map_err(error)?;
+        let inode = state.find(path).map_err(error)?;
+        if state.is_directory(inode) {
+            return Err(error(io::ErrorKind::IsADirectory));
+        }
+        state.unlink(path).map_err(error)
+    }
+
+    fn remove_directory(&self, path: &Path) -> Result<(), FileError> {
+        let mut state = self.lock();
+        let error = |kind| FileError::new(Operation::Remove, path, kind);
+        state.before(Operation::Remove, true).map_err(error)?;
+        let inode = state.find(path).map_err(error)?;
+        if !state.names(inode).map_err(error)?.is_empty() {
+            return Err(error(io::ErrorKind::DirectoryNotEmpty));
+        }
+        state.unlink(path).map_err(error)
+    }
+
+    fn sync_directory(&self, path: &Path) -> Result<(), FileError> {
+        let mut state = self.lock();
+        let error = |kind| FileError::new(Operation::SyncDirectory, path, kind);
+        let allowed = state.before(Operation::SyncDirectory, true);
+        let inode = state.find(path).map_err(error)?;
+        state.settle(inode, allowed.is_ok());
+        allowed.map_err(error)
+    }
+
+    fn sync_file_system(&self, path: &Path) -> Result<(), FileError> {
+        let mut state = self.lock();
+        let allowed = state.before(Operation::SyncFileSystem, true);
+        state.settle_all(allowed.is_ok());
+        allowed.map_err(failed(Operation::SyncFileSystem, path))
+    }
+
+    fn free_bytes(&self, path: &Path) -> Result<u64, FileError> {
+        let mut state = self.lock();
+        state
+            .before(Operation::Status, false)
+            .map_err(failed(Operation::Status, path))?;
+        Ok(state.free_bytes())
+    }
+}
+
+impl SimulatedFile {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn failed(&self, operation: Operation) -> impl FnOnce(io::ErrorKind) -> FileError {
+        failed(operation, &self.path)
+    }
+}
+
+impl File for SimulatedFile {
+    fn read_at(&self, buffer: &mut [u8], position: u64) -> Result<usize, FileError> {
+        let mut state = self.lock();
+        state
+            .before(Operation::Read, false)
+            .map_err(self.failed(Operation::Read))?;
+        Ok(state.read(self.inode, buffer, position))
+    }
+
+    fn write_at(&self, slices: &[IoSlice<'_>], position: u64) -> Result<(), FileError> {
+        let mut state = self.lock();
+        let bytes: Vec<u8> = slices
+            .iter()
+            .flat_map(|slice| slice.iter().copied())
+            .collect();
+        let allowed = state.before(Operation::Write, true);
+        let torn = allowed.is_err();
+        let kept = state.write(self.inode, &bytes, position, torn);
+        allowed.and(kept).map_err(self.failed(Operation::Write))
+    }
+
+    fn sync_data(&self) -> Result<(), FileError> {
+        let mut state = self.lock();
+        let allowed = state.before(Operation::Sync, true);
+        state.settle(self.inode, allowed.is_ok());
+        allowed.map_err(self.failed(Operation::Sync))
+    }
+
+    fn length(&self) -> Result<u64, FileError> {
+        let mut state = self.lock();
+        state
+            .before(Operation::Status, false)
+            .map_err(self.failed(Operation::Status))?;
+        Ok(state.status(self.inode).length)
+    }
+
+    fn truncate(&self, length: u64) -> Result<(), FileError> {
+        let mut state = self.lock();
+        state
+            .before(Operation::Truncate, true)
+            .map_err(self.failed(Operation::Truncate))?;
+        state.truncate(self.inode, length);
+        Ok(())
+    }
+
+    fn reserve(&self, _position: u64, _length: u64) -> Result<(), FileError> {
+        self.lock()
+            .before(Operation::Reserve, false)
+            .map_err(self.failed(Operation::Reserve))
+    }
+}
+
+impl Drop for SimulatedFile {
+    fn drop(&mut self) {
+        self.lock().open_handles -= 1;
+    }
+}
