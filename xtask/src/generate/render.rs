@@ -289,9 +289,9 @@ fn writer(schema: &Schema, fields: &[Field]) -> String {
         if let (Some(when), false) = (&when, field.ignorable) {
             let _ = writeln!(
                 out,
-                "if !({when}) && self.{name} != {default} {{ return Err(UnsupportedFieldVersion::new({key}, \"{name}\", at.version).into()); }}",
+                "let carried = {when};\nif !carried && {differs} {{ return Err(UnsupportedFieldVersion::new({key}, \"{name}\", at.version).into()); }}",
                 name = field_name(field),
-                default = default(field),
+                differs = differs(field),
                 key = schema.api_key
             );
         }
@@ -324,9 +324,8 @@ fn writer(schema: &Schema, fields: &[Field]) -> String {
                 .unwrap_or_default();
             let _ = writeln!(
                 out,
-                "if {when}self.{} != {} {{ fields.push(tagged({}, |data| {})?); }}",
-                field_name(field),
-                default(field),
+                "if {when}{} {{ fields.push(tagged({}, |data| {})?); }}",
+                differs(field),
                 field.tag.unwrap_or_default(),
                 write_call(field, "data")
             );
@@ -338,6 +337,17 @@ fn writer(schema: &Schema, fields: &[Field]) -> String {
     }
     out.push_str("}\nOk(())\n}\n");
     out
+}
+
+/// The Rust condition for "the field is not at its default".
+fn differs(field: &Field) -> String {
+    let name = field_name(field);
+    match default(field).as_str() {
+        "None" => format!("self.{name}.is_some()"),
+        "String::new()" | "Vec::new()" | "Bytes::new()" => format!("!self.{name}.is_empty()"),
+        "false" => format!("self.{name}"),
+        value => format!("self.{name} != {value}"),
+    }
 }
 
 fn entry_points(out: &mut String, schema: &Schema) {

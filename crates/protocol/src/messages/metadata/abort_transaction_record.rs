@@ -50,7 +50,7 @@ impl Field for AbortTransactionRecord {
     fn write(&self, buf: &mut BytesMut, at: At) -> Result<()> {
         if at.flexible {
             let mut fields = self.unknown_tagged_fields.clone();
-            if self.reason != None {
+            if self.reason.is_some() {
                 fields.push(tagged(0, |data| self.reason.write(data, at))?);
             }
             fields.sort_by_key(|field| field.tag);

@@ -50,7 +50,7 @@ impl Field for BeginTransactionRecord {
     fn write(&self, buf: &mut BytesMut, at: At) -> Result<()> {
         if at.flexible {
             let mut fields = self.unknown_tagged_fields.clone();
-            if self.name != None {
+            if self.name.is_some() {
                 fields.push(tagged(0, |data| self.name.write(data, at))?);
             }
             fields.sort_by_key(|field| field.tag);

@@ -82,15 +82,18 @@ impl Field for BrokerRegistrationChangeRecord {
     fn write(&self, buf: &mut BytesMut, at: At) -> Result<()> {
         self.broker_id.write(buf, at)?;
         self.broker_epoch.write(buf, at)?;
-        if !(at.version >= 1) && self.in_controlled_shutdown != 0 {
+        let carried = at.version >= 1;
+        if !carried && self.in_controlled_shutdown != 0 {
             return Err(
                 UnsupportedFieldVersion::new(17, "in_controlled_shutdown", at.version).into(),
             );
         }
-        if !(at.version >= 2) && self.log_dirs != Vec::new() {
+        let carried = at.version >= 2;
+        if !carried && !self.log_dirs.is_empty() {
             return Err(UnsupportedFieldVersion::new(17, "log_dirs", at.version).into());
         }
-        if !(at.version >= 3) && self.cordoned_log_dirs != None {
+        let carried = at.version >= 3;
+        if !carried && self.cordoned_log_dirs.is_some() {
             return Err(UnsupportedFieldVersion::new(17, "cordoned_log_dirs", at.version).into());
         }
         if at.flexible {
@@ -103,10 +106,10 @@ impl Field for BrokerRegistrationChangeRecord {
                     self.in_controlled_shutdown.write(data, at)
                 })?);
             }
-            if at.version >= 2 && self.log_dirs != Vec::new() {
+            if at.version >= 2 && !self.log_dirs.is_empty() {
                 fields.push(tagged(2, |data| self.log_dirs.write(data, at))?);
             }
-            if at.version >= 3 && self.cordoned_log_dirs != None {
+            if at.version >= 3 && self.cordoned_log_dirs.is_some() {
                 fields.push(tagged(3, |data| self.cordoned_log_dirs.write(data, at))?);
             }
             fields.sort_by_key(|field| field.tag);

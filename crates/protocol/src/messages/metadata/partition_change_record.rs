@@ -146,32 +146,35 @@ impl Field for PartitionChangeRecord {
     fn write(&self, buf: &mut BytesMut, at: At) -> Result<()> {
         self.partition_id.write(buf, at)?;
         self.topic_id.write(buf, at)?;
-        if !(at.version >= 1) && self.directories != None {
+        let carried = at.version >= 1;
+        if !carried && self.directories.is_some() {
             return Err(UnsupportedFieldVersion::new(5, "directories", at.version).into());
         }
-        if !(at.version >= 2) && self.eligible_leader_replicas != None {
+        let carried = at.version >= 2;
+        if !carried && self.eligible_leader_replicas.is_some() {
             return Err(
                 UnsupportedFieldVersion::new(5, "eligible_leader_replicas", at.version).into(),
             );
         }
-        if !(at.version >= 2) && self.last_known_elr != None {
+        let carried = at.version >= 2;
+        if !carried && self.last_known_elr.is_some() {
             return Err(UnsupportedFieldVersion::new(5, "last_known_elr", at.version).into());
         }
         if at.flexible {
             let mut fields = self.unknown_tagged_fields.clone();
-            if self.isr != None {
+            if self.isr.is_some() {
                 fields.push(tagged(0, |data| self.isr.write(data, at))?);
             }
             if self.leader != -2 {
                 fields.push(tagged(1, |data| self.leader.write(data, at))?);
             }
-            if self.replicas != None {
+            if self.replicas.is_some() {
                 fields.push(tagged(2, |data| self.replicas.write(data, at))?);
             }
-            if self.removing_replicas != None {
+            if self.removing_replicas.is_some() {
                 fields.push(tagged(3, |data| self.removing_replicas.write(data, at))?);
             }
-            if self.adding_replicas != None {
+            if self.adding_replicas.is_some() {
                 fields.push(tagged(4, |data| self.adding_replicas.write(data, at))?);
             }
             if self.leader_recovery_state != -1 {
@@ -179,15 +182,15 @@ impl Field for PartitionChangeRecord {
                     self.leader_recovery_state.write(data, at)
                 })?);
             }
-            if at.version >= 2 && self.eligible_leader_replicas != None {
+            if at.version >= 2 && self.eligible_leader_replicas.is_some() {
                 fields.push(tagged(6, |data| {
                     self.eligible_leader_replicas.write(data, at)
                 })?);
             }
-            if at.version >= 2 && self.last_known_elr != None {
+            if at.version >= 2 && self.last_known_elr.is_some() {
                 fields.push(tagged(7, |data| self.last_known_elr.write(data, at))?);
             }
-            if at.version >= 1 && self.directories != None {
+            if at.version >= 1 && self.directories.is_some() {
                 fields.push(tagged(8, |data| self.directories.write(data, at))?);
             }
             fields.sort_by_key(|field| field.tag);

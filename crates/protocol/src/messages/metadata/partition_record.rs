@@ -139,18 +139,21 @@ impl Field for PartitionRecord {
         self.leader.write(buf, at)?;
         self.leader_epoch.write(buf, at)?;
         self.partition_epoch.write(buf, at)?;
-        if !(at.version >= 1) && self.directories != Vec::new() {
+        let carried = at.version >= 1;
+        if !carried && !self.directories.is_empty() {
             return Err(UnsupportedFieldVersion::new(3, "directories", at.version).into());
         }
         if at.version >= 1 {
             self.directories.write(buf, at)?;
         }
-        if !(at.version >= 2) && self.eligible_leader_replicas != None {
+        let carried = at.version >= 2;
+        if !carried && self.eligible_leader_replicas.is_some() {
             return Err(
                 UnsupportedFieldVersion::new(3, "eligible_leader_replicas", at.version).into(),
             );
         }
-        if !(at.version >= 2) && self.last_known_elr != None {
+        let carried = at.version >= 2;
+        if !carried && self.last_known_elr.is_some() {
             return Err(UnsupportedFieldVersion::new(3, "last_known_elr", at.version).into());
         }
         if at.flexible {
@@ -160,12 +163,12 @@ impl Field for PartitionRecord {
                     self.leader_recovery_state.write(data, at)
                 })?);
             }
-            if at.version >= 2 && self.eligible_leader_replicas != None {
+            if at.version >= 2 && self.eligible_leader_replicas.is_some() {
                 fields.push(tagged(1, |data| {
                     self.eligible_leader_replicas.write(data, at)
                 })?);
             }
-            if at.version >= 2 && self.last_known_elr != None {
+            if at.version >= 2 && self.last_known_elr.is_some() {
                 fields.push(tagged(2, |data| self.last_known_elr.write(data, at))?);
             }
             fields.sort_by_key(|field| field.tag);

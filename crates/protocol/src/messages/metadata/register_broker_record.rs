@@ -121,7 +121,8 @@ impl Field for RegisterBrokerRecord {
 
     fn write(&self, buf: &mut BytesMut, at: At) -> Result<()> {
         self.broker_id.write(buf, at)?;
-        if !(at.version >= 2) && self.is_migrating_zk_broker != false {
+        let carried = at.version >= 2;
+        if !carried && self.is_migrating_zk_broker {
             return Err(
                 UnsupportedFieldVersion::new(0, "is_migrating_zk_broker", at.version).into(),
             );
@@ -135,7 +136,8 @@ impl Field for RegisterBrokerRecord {
         self.features.write(buf, at)?;
         self.rack.write(buf, at)?;
         self.fenced.write(buf, at)?;
-        if !(at.version >= 1) && self.in_controlled_shutdown != false {
+        let carried = at.version >= 1;
+        if !carried && self.in_controlled_shutdown {
             return Err(
                 UnsupportedFieldVersion::new(0, "in_controlled_shutdown", at.version).into(),
             );
@@ -143,18 +145,20 @@ impl Field for RegisterBrokerRecord {
         if at.version >= 1 {
             self.in_controlled_shutdown.write(buf, at)?;
         }
-        if !(at.version >= 3) && self.log_dirs != Vec::new() {
+        let carried = at.version >= 3;
+        if !carried && !self.log_dirs.is_empty() {
             return Err(UnsupportedFieldVersion::new(0, "log_dirs", at.version).into());
         }
-        if !(at.version >= 4) && self.cordoned_log_dirs != None {
+        let carried = at.version >= 4;
+        if !carried && self.cordoned_log_dirs.is_some() {
             return Err(UnsupportedFieldVersion::new(0, "cordoned_log_dirs", at.version).into());
         }
         if at.flexible {
             let mut fields = self.unknown_tagged_fields.clone();
-            if at.version >= 3 && self.log_dirs != Vec::new() {
+            if at.version >= 3 && !self.log_dirs.is_empty() {
                 fields.push(tagged(0, |data| self.log_dirs.write(data, at))?);
             }
-            if at.version >= 4 && self.cordoned_log_dirs != None {
+            if at.version >= 4 && self.cordoned_log_dirs.is_some() {
                 fields.push(tagged(1, |data| self.cordoned_log_dirs.write(data, at))?);
             }
             fields.sort_by_key(|field| field.tag);

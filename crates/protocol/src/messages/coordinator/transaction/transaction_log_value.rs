@@ -119,14 +119,17 @@ impl Field for TransactionLogValue {
 
     fn write(&self, buf: &mut BytesMut, at: At) -> Result<()> {
         self.producer_id.write(buf, at)?;
-        if !(at.version >= 1) && self.previous_producer_id != -1 {
+        let carried = at.version >= 1;
+        if !carried && self.previous_producer_id != -1 {
             return Err(UnsupportedFieldVersion::new(0, "previous_producer_id", at.version).into());
         }
-        if !(at.version >= 1) && self.next_producer_id != -1 {
+        let carried = at.version >= 1;
+        if !carried && self.next_producer_id != -1 {
             return Err(UnsupportedFieldVersion::new(0, "next_producer_id", at.version).into());
         }
         self.producer_epoch.write(buf, at)?;
-        if !(at.version >= 1) && self.next_producer_epoch != -1 {
+        let carried = at.version >= 1;
+        if !carried && self.next_producer_epoch != -1 {
             return Err(UnsupportedFieldVersion::new(0, "next_producer_epoch", at.version).into());
         }
         self.transaction_timeout_ms.write(buf, at)?;
@@ -134,7 +137,8 @@ impl Field for TransactionLogValue {
         self.transaction_partitions.write(buf, at)?;
         self.transaction_last_update_timestamp_ms.write(buf, at)?;
         self.transaction_start_timestamp_ms.write(buf, at)?;
-        if !(at.version >= 1) && self.client_transaction_version != 0 {
+        let carried = at.version >= 1;
+        if !carried && self.client_transaction_version != 0 {
             return Err(
                 UnsupportedFieldVersion::new(0, "client_transaction_version", at.version).into(),
             );
