@@ -4,4 +4,5 @@
 
 pub mod ids;
 pub mod messages;
+pub mod records;
 pub mod time;
