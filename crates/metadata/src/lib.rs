@@ -1,1 +1,22 @@
 //! Cluster metadata: records, image, delta, snapshot. Pure.
+//!
+//! The metadata log's records are replayed into an immutable [`MetadataImage`]; a [`MetadataDelta`] says what a
+//! stretch of records changed, and brokers act on that. Owns no file and no connection.
+
+pub mod delta;
+pub mod image;
+pub mod loader;
+pub mod ottla_configs;
+pub mod partition;
+pub mod registration;
+pub mod resource;
+pub mod snapshot;
+pub mod versions;
+
+pub use delta::{Changes, MetadataDelta};
+pub use image::{MetadataImage, Topic};
+pub use loader::Loader;
+pub use partition::Partition;
+pub use registration::{BrokerRegistration, ControllerRegistration, Endpoint, FeatureRange};
+pub use resource::{ConfigResource, ResourceKind};
+pub use versions::MetadataVersion;
