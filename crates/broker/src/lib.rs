@@ -1,1 +1,13 @@
 //! The broker process: sockets, request handlers, tasks and wiring.
+
+pub mod broker;
+pub mod clock;
+pub mod config;
+pub mod context;
+pub mod handlers;
+pub mod metrics;
+pub mod network;
+pub mod start;
+
+pub use broker::Broker;
+pub use start::{Running, StartError, start};

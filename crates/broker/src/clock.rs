@@ -1,0 +1,50 @@
+//! The one place that reads the clocks: everything inward is handed a `Now`.
+
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use ottla_protocol::time::{MonotonicTime, Now, Timestamp};
+
+/// Both clocks of this process; monotonic time counts from when this was made.
+#[derive(Debug, Clone, Copy)]
+pub struct Clock {
+    started: Instant,
+}
+
+impl Clock {
+    /// Starts the monotonic clock at zero.
+    #[must_use]
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "the process's clock is read here and handed inward"
+    )]
+    pub fn start() -> Self {
+        Self {
+            started: Instant::now(),
+        }
+    }
+
+    /// Both clocks, read together.
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "the process's clock is read here and handed inward"
+    )]
+    pub fn now(&self) -> Now {
+        let wall = SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .unwrap_or(Duration::ZERO);
+        Now {
+            monotonic: self.monotonic(),
+            wall: Timestamp(i64::try_from(wall.as_millis()).unwrap_or(i64::MAX)),
+        }
+    }
+
+    /// The monotonic clock alone.
+    pub fn monotonic(&self) -> MonotonicTime {
+        MonotonicTime(self.started.elapsed())
+    }
+
+    /// The instant at which the monotonic clock will show `time`, for timers of the runtime.
+    pub fn instant(&self, time: MonotonicTime) -> tokio::time::Instant {
+        tokio::time::Instant::from_std(self.started + time.0)
+    }
+}

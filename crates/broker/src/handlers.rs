@@ -1,0 +1,188 @@
+//! The table of served APIs: one line an API, from its key to the handler in the file of its name.
+//!
+//! `ApiVersions` announces exactly what stands here. Requests are decoded and responses encoded in this file and
+//! nowhere else. A handler may be dropped at any `await` when its client goes away, so what must happen whole
+//! happens in the task that owns it. Produce has a path of its own, [`produce`]: all requests of it that have
+//! already arrived on a connection start together, and later ones may start while earlier ones wait.
+
+pub mod api_versions;
+pub mod produce;
+
+use std::pin::Pin;
+use std::sync::Arc;
+
+use bytes::{BufMut, Bytes, BytesMut};
+use ottla_protocol::messages::{
+    self, ApiKey, ProduceRequestData, ProtocolError, ResponseHeaderData,
+};
+
+use crate::broker::Broker;
+use crate::context::RequestContext;
+
+/// A handler's work, still going on or done.
+pub type Answering = Pin<Box<dyn Future<Output = Result<Reply, Refused>> + Send>>;
+
+/// Why a request gets no answer and its connection is closed, as Kafka closes it.
+#[derive(Debug, thiserror::Error)]
+pub enum Refused {
+    /// The body is not what its API and version say.
+    #[error("the request body cannot be decoded: {0}")]
+    Body(ProtocolError),
+    /// A handler made a response that its version cannot carry.
+    #[error("the response cannot be encoded: {0}")]
+    Response(ProtocolError),
+    /// The API is not in the table.
+    #[error("the API is not served")]
+    NotServed,
+}
+
+/// An encoded response with its frame length and header, in pieces that are sent one after the other.
+#[derive(Debug, Default)]
+pub struct Reply {
+    /// In the order they are sent; none for a request that gets no answer (Produce with acks=0).
+    pub parts: Vec<Bytes>,
+}
+
+/// The answer of one Produce request.
+pub enum ProduceReply {
+    /// The client asked for none (acks=0).
+    None,
+    /// Known at once.
+    Ready(messages::ProduceResponseData),
+    /// Known when its records are on stable storage and replicated, or its time is up.
+    Later(Pin<Box<dyn Future<Output = messages::ProduceResponseData> + Send>>),
+}
+
+macro_rules! serve_apis {
+    ($($api:ident => $how:ident $module:ident::handle($request:ident),)*) => {
+        /// Every API that is served, Produce first.
+        pub const SERVED: &[ApiKey] = &[ApiKey::Produce, $(ApiKey::$api),*];
+
+        async fn answer(broker: Arc<Broker>, context: RequestContext, body: Bytes) -> Result<Reply, Refused> {
+            let mut body = body;
+            if served_versions(context.api).is_none_or(|served| !served.contains(&context.version)) {
+                return refuse_version(&context);
+            }
+            match context.api {
+                $(ApiKey::$api => {
+                    let request = messages::$request::read(&mut body, context.version).map_err(Refused::Body)?;
+                    let response = serve_apis!(@$how $module::handle(&broker, &context, request));
+                    encode(&context, context.version, |out, version| response.write(out, version))
+                })*
+                _ => Err(Refused::NotServed),
+            }
+        }
+    };
+    (@ready $response:expr) => { $response };
+    (@waits $response:expr) => { $response.await };
+}
+
+// `ready`: the handler is a plain function; `waits`: it is async.
+serve_apis! {
+    ApiVersions => ready api_versions::handle(ApiVersionsRequestData),
+}
+
+/// Starts the handler of any API but Produce. Nothing has run before the future is polled.
+pub fn start(broker: Arc<Broker>, context: RequestContext, body: Bytes) -> Answering {
+    Box::pin(answer(broker, context, body))
+}
+
+/// Starts all Produce requests in `requests`, in their order; their records are appended when this returns.
+pub fn start_produce(
+    broker: &Arc<Broker>,
+    requests: Vec<(RequestContext, ProduceRequestData)>,
+) -> Vec<Answering> {
+    let contexts: Vec<RequestContext> = requests
+        .iter()
+        .map(|(context, _)| context.clone())
+        .collect();
+    let replies = produce::start(broker, requests);
+    assert_eq!(
+        contexts.len(),
+        replies.len(),
+        "every produce request has one reply"
+    );
+    contexts
+        .into_iter()
+        .zip(replies)
+        .map(|(context, reply)| -> Answering { Box::pin(produce_reply(context, reply)) })
+        .collect()
+}
+
+async fn produce_reply(context: RequestContext, reply: ProduceReply) -> Result<Reply, Refused> {
+    let response = match reply {
+        ProduceReply::None => return Ok(Reply::default()),
+        ProduceReply::Ready(response) => response,
+        ProduceReply::Later(response) => response.await,
+    };
+    encode(&context, context.version, |out, version| {
+        response.write(out, version)
+    })
+}
+
+/// Decodes a Produce body; its records stay slices of the read buffer.
+pub fn decode_produce(
+    context: &RequestContext,
+    body: Bytes,
+) -> Result<ProduceRequestData, Refused> {
+    let mut body = body;
+    ProduceRequestData::read(&mut body, context.version).map_err(Refused::Body)
+}
+
+/// `ApiVersions` in a version nobody knows is answered in version 0, which any client can read.
+fn refuse_version(context: &RequestContext) -> Result<Reply, Refused> {
+    if context.api != ApiKey::ApiVersions {
+        return Err(Refused::NotServed);
+    }
+    let response = api_versions::unsupported_version();
+    encode(context, 0, |out, version| response.write(out, version))
+}
+
+/// Writes frame length, response header and body.
+fn encode(
+    context: &RequestContext,
+    version: i16,
+    write: impl FnOnce(&mut BytesMut, i16) -> Result<(), ProtocolError>,
+) -> Result<Reply, Refused> {
+    const LENGTH: usize = size_of::<i32>();
+    let mut out = BytesMut::with_capacity(256);
+    out.put_i32(0);
+    let header = ResponseHeaderData {
+        correlation_id: context.correlation_id,
+        ..ResponseHeaderData::default()
+    };
+    header
+        .write(&mut out, response_header_version(context.api, version))
+        .map_err(Refused::Response)?;
+    write(&mut out, version).map_err(Refused::Response)?;
+    let length = i32::try_from(out.len() - LENGTH).expect("a response is below 2 GiB");
+    out[..LENGTH].copy_from_slice(&length.to_be_bytes());
+    Ok(Reply {
+        parts: vec![out.freeze()],
+    })
+}
+
+/// `ApiVersions` answers carry the oldest header: their reader does not know yet what the broker speaks.
+fn response_header_version(api: ApiKey, version: i16) -> i16 {
+    if api == ApiKey::ApiVersions {
+        return 0;
+    }
+    i16::from(version >= messages::client_api_info(api).flexible_versions_start)
+}
+
+/// The header version of a request of `api` in `version`.
+pub fn request_header_version(api: ApiKey, version: i16) -> i16 {
+    if version >= messages::client_api_info(api).flexible_versions_start {
+        2
+    } else {
+        1
+    }
+}
+
+/// The versions of `api` that are answered, if it is served at all.
+pub fn served_versions(api: ApiKey) -> Option<std::ops::RangeInclusive<i16>> {
+    let versions = messages::client_api_info(api);
+    SERVED
+        .contains(&api)
+        .then_some(versions.min_version..=versions.max_version)
+}

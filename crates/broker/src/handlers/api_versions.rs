@@ -1,0 +1,94 @@
+//! `ApiVersions` (key 18), versions 0 to 4.
+//!
+//! - 0: the APIs and their versions. 1: throttle time.
+//! - 3: the client names its software; features appear.
+//! - 4: features whose lowest level is 0 appear too.
+//!
+//! A version above 4 is answered in version 0 with `UNSUPPORTED_VERSION` and the range of this API alone, from
+//! which the client picks again.
+
+use ottla_protocol::messages::api_versions_response::ApiVersion;
+use ottla_protocol::messages::{
+    self, ApiKey, ApiVersionsRequestData, ApiVersionsResponseData, ErrorCode,
+};
+
+use super::SERVED;
+use crate::broker::Broker;
+use crate::context::{ClientSoftware, RequestContext};
+
+/// The first version in which the client names its software.
+const NAMES_SOFTWARE: i16 = 3;
+
+/// Announces what the table of handlers serves.
+pub fn handle(
+    _broker: &Broker,
+    context: &RequestContext,
+    request: ApiVersionsRequestData,
+) -> ApiVersionsResponseData {
+    if context.version >= NAMES_SOFTWARE {
+        let name = request.client_software_name.as_str();
+        let version = request.client_software_version.as_str();
+        if !is_software_name(name) || !is_software_name(version) {
+            return ApiVersionsResponseData::default()
+                .with_error_code(ErrorCode::InvalidRequest.code());
+        }
+        // The first name stays: a connection is one client.
+        let _ = context.connection.software.set(ClientSoftware {
+            name: name.to_owned(),
+            version: version.to_owned(),
+        });
+    }
+    ApiVersionsResponseData::default()
+        .with_api_keys(SERVED.iter().map(|api| announced(*api)).collect())
+}
+
+/// What a client gets that asked in a version which does not exist.
+pub fn unsupported_version() -> ApiVersionsResponseData {
+    ApiVersionsResponseData::default()
+        .with_error_code(ErrorCode::UnsupportedVersion.code())
+        .with_api_keys(vec![announced(ApiKey::ApiVersions)])
+}
+
+/// Produce is announced from 0, as Kafka does, although 0 to 2 are refused: older librdkafka takes the lowest
+/// version for the broker's age and stops compressing without it (KAFKA-18659).
+fn announced(api: ApiKey) -> ApiVersion {
+    let versions = messages::client_api_info(api);
+    let lowest = if api == ApiKey::Produce {
+        0
+    } else {
+        versions.min_version
+    };
+    ApiVersion::default()
+        .with_api_key(api as i16)
+        .with_min_version(lowest)
+        .with_max_version(versions.max_version)
+}
+
+/// Letters and digits, with dots and dashes inside: Kafka's rule for what may become a metric's label.
+fn is_software_name(name: &str) -> bool {
+    let edge = |byte: &u8| byte.is_ascii_alphanumeric();
+    let inner = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-');
+    let bytes = name.as_bytes();
+    bytes.first().is_some_and(edge) && bytes.last().is_some_and(edge) && bytes.iter().all(inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::is_software_name;
+
+    #[test]
+    fn software_names_are_what_kafka_accepts() {
+        for name in [
+            "librdkafka",
+            "2.12.1",
+            "a",
+            "apache-kafka-java",
+            "4.3.1-SNAPSHOT",
+        ] {
+            assert!(is_software_name(name), "{name}");
+        }
+        for name in ["", "-a", "a-", "a b", "a_b", "é", "v1.0.0+dirty", ".1"] {
+            assert!(!is_software_name(name), "{name}");
+        }
+    }
+}

@@ -1,0 +1,167 @@
+//! Listeners: bind, accept, and hand each connection to a task of its own.
+//!
+//! Accepting survives everything that passes: a full descriptor table, a client that left before it was accepted.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use socket2::{Domain, Protocol, Socket, Type};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+
+use super::connection::{Closed, ConnectionSettings, Session};
+use super::limits::{Admission, ConnectionLimits};
+use crate::broker::Broker;
+use crate::context::Connection;
+
+/// How long accepting rests after the system refused a descriptor.
+const ACCEPT_BACKOFF: Duration = Duration::from_millis(100);
+
+static NEXT_CONNECTION: AtomicU64 = AtomicU64::new(0);
+
+/// A bound listener.
+#[derive(Debug)]
+pub struct Listener {
+    name: Arc<str>,
+    socket: TcpListener,
+}
+
+impl Listener {
+    /// Binds `address`; clients may connect from here on and wait in the backlog.
+    pub fn bind(name: &str, address: SocketAddr, backlog: i32) -> io::Result<Self> {
+        let socket = Socket::new(
+            Domain::for_address(address),
+            Type::STREAM,
+            Some(Protocol::TCP),
+        )?;
+        socket.set_reuse_address(true)?;
+        if address.is_ipv6() {
+            socket.set_only_v6(false)?;
+        }
+        socket.bind(&address.into())?;
+        socket.listen(backlog)?;
+        socket.set_nonblocking(true)?;
+        Ok(Self {
+            name: name.into(),
+            socket: TcpListener::from_std(socket.into())?,
+        })
+    }
+
+    /// The listener's name.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Where it listens, with the port that the system chose if it was asked to.
+    pub fn address(&self) -> io::Result<SocketAddr> {
+        self.socket.local_addr()
+    }
+
+    /// Serves connections until `shutdown`, then waits for them to finish what they were asked.
+    pub async fn run(
+        self,
+        broker: Arc<Broker>,
+        limits: Arc<ConnectionLimits>,
+        settings: ConnectionSettings,
+        mut shutdown: watch::Receiver<bool>,
+    ) {
+        let mut connections = JoinSet::new();
+        loop {
+            tokio::select! {
+                biased;
+                () = stopped(&mut shutdown) => break,
+                Some(_) = connections.join_next(), if !connections.is_empty() => {}
+                accepted = self.accept(&limits) => {
+                    let Some((stream, peer, admission)) = accepted else { continue };
+                    if let Some(session) = self.open(&broker, stream, peer, &settings) {
+                        connections.spawn(serve(session, peer, admission, shutdown.clone()));
+                    }
+                }
+            }
+        }
+        drop(self.socket);
+        while connections.join_next().await.is_some() {}
+    }
+
+    async fn accept(
+        &self,
+        limits: &Arc<ConnectionLimits>,
+    ) -> Option<(TcpStream, SocketAddr, Admission)> {
+        let slot = limits.slot().await;
+        match self.socket.accept().await {
+            Ok((stream, peer)) => {
+                let admission = limits.admit(peer.ip(), slot);
+                if admission.is_none() {
+                    tracing::debug!(%peer, listener = %self.name, "refused a connection: max.connections.per.ip");
+                }
+                admission.map(|admission| (stream, peer, admission))
+            }
+            Err(error) if is_about_one_client(&error) => None,
+            Err(error) => {
+                tracing::warn!(listener = %self.name, %error, "cannot accept connections; trying again");
+                tokio::time::sleep(ACCEPT_BACKOFF).await;
+                None
+            }
+        }
+    }
+
+    fn open(
+        &self,
+        broker: &Arc<Broker>,
+        stream: TcpStream,
+        peer: SocketAddr,
+        settings: &ConnectionSettings,
+    ) -> Option<Session> {
+        // Either fails only when the client has gone again.
+        stream.set_nodelay(true).ok()?;
+        let local = stream.local_addr().ok()?;
+        let connection = Arc::new(Connection {
+            id: NEXT_CONNECTION.fetch_add(1, Ordering::Relaxed),
+            listener: Arc::clone(&self.name),
+            local,
+            peer,
+            software: std::sync::OnceLock::new(),
+        });
+        Some(Session::new(
+            Arc::clone(broker),
+            connection,
+            stream,
+            settings.clone(),
+        ))
+    }
+}
+
+/// Completes when shutdown has been asked for, or its owner is gone.
+pub(super) async fn stopped(shutdown: &mut watch::Receiver<bool>) {
+    let _ = shutdown.wait_for(|stopping| *stopping).await;
+}
+
+async fn serve(
+    session: Session,
+    peer: SocketAddr,
+    admission: Admission,
+    shutdown: watch::Receiver<bool>,
+) {
+    let closed = session.run(shutdown).await;
+    if closed.is_protocol_violation() {
+        tracing::debug!(%peer, reason = %closed, "closed a connection");
+    } else if !matches!(closed, Closed::ByClient | Closed::Shutdown) {
+        tracing::trace!(%peer, reason = %closed, "closed a connection");
+    }
+    drop(admission);
+}
+
+/// Failures of accept that concern the connection it would have returned, not the listener.
+fn is_about_one_client(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::ConnectionAborted
+            | io::ErrorKind::ConnectionReset
+            | io::ErrorKind::ConnectionRefused
+            | io::ErrorKind::Interrupted
+    )
+}

@@ -1,0 +1,434 @@
+//! One client connection: reads frames, starts their handlers in order, sends answers in order.
+//!
+//! A Produce may start while earlier Produces of the connection wait; anything else starts when all earlier
+//! answers are out. All Produces that have arrived start together, and all answers that are ready leave in one
+//! write. Bytes that are not Kafka's protocol end the connection after the answers before them.
+
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::{Buf, Bytes};
+use ottla_protocol::messages::{ApiKey, RequestHeaderData};
+use ottla_protocol::time::MonotonicTime;
+use tokio::net::TcpStream;
+use tokio::sync::watch;
+use tokio::time::Sleep;
+
+use super::acceptor::stopped;
+use super::inbox::{BadFrame, FrameLimits, Front, Inbox, READ_AHEAD};
+use super::limits::{RequestMemory, Reservation};
+use super::outbox::Outbox;
+use super::replies::{Answered, Replies, Waiting};
+use crate::broker::Broker;
+use crate::context::{Connection, RequestContext};
+use crate::handlers::{self, Refused};
+
+/// Answers of one connection that may wait at once; more requests stay in the socket.
+const MAX_WAITING: usize = 256;
+/// Unsent bytes above which no further request starts.
+const MAX_UNSENT: usize = 1024 * 1024;
+/// An idle connection gives its read buffer back after this long.
+const SHRINK_AFTER: Duration = Duration::from_secs(1);
+
+/// What every connection of a broker is bounded by.
+#[derive(Debug, Clone)]
+pub struct ConnectionSettings {
+    /// Frame sizes.
+    pub frames: FrameLimits,
+    /// `connections.max.idle.ms`.
+    pub max_idle: Duration,
+    /// How long a large request may take to arrive once its memory is reserved.
+    pub receive_timeout: Duration,
+    /// The bound over all connections.
+    pub memory: Arc<RequestMemory>,
+}
+
+/// Why a connection ended.
+#[derive(Debug, thiserror::Error)]
+pub enum Closed {
+    /// The client closed it.
+    #[error("closed by the client")]
+    ByClient,
+    /// Nothing was sent or received for `connections.max.idle.ms`.
+    #[error("idle for connections.max.idle.ms")]
+    Idle,
+    /// A large request took too long to arrive.
+    #[error("a request did not arrive within ottla.request.receive.timeout.ms")]
+    SlowRequest,
+    /// The broker is shutting down.
+    #[error("the broker is shutting down")]
+    Shutdown,
+    /// The socket failed.
+    #[error("the socket failed: {0}")]
+    Socket(#[from] io::Error),
+    /// The bytes are not frames.
+    #[error(transparent)]
+    Frame(#[from] BadFrame),
+    /// The frame does not start with a request header.
+    #[error("the request header cannot be decoded: {0}")]
+    Header(String),
+    /// The header names an API or version that is not served.
+    #[error("API {api} version {version} is not served")]
+    NotServed {
+        /// The API key.
+        api: i16,
+        /// The version.
+        version: i16,
+    },
+    /// The body is not what its header says.
+    #[error(transparent)]
+    Refused(#[from] Refused),
+}
+
+impl Closed {
+    /// Whether the client sent what no client should.
+    pub fn is_protocol_violation(&self) -> bool {
+        matches!(
+            self,
+            Self::Frame(_) | Self::Header(_) | Self::NotServed { .. } | Self::Refused(_)
+        )
+    }
+}
+
+/// Whether more requests come.
+enum Receiving {
+    /// The socket is read.
+    Open,
+    /// What has arrived is answered, then the connection ends for this reason.
+    Ending(Closed),
+}
+
+/// A request whose header has been read.
+struct Request {
+    context: RequestContext,
+    body: Bytes,
+    reservation: Option<Reservation>,
+}
+
+/// A connection's whole state, owned by its task.
+pub struct Session {
+    broker: Arc<Broker>,
+    connection: Arc<Connection>,
+    settings: ConnectionSettings,
+    stream: TcpStream,
+    inbox: Inbox,
+    /// A request that may not start yet.
+    held: Option<Request>,
+    /// Memory of the large frame that is being received, and when that began.
+    arriving: Option<(Reservation, MonotonicTime)>,
+    /// Bytes that must be reserved before the frame at the front is read further.
+    unreserved: Option<usize>,
+    replies: Replies,
+    outbox: Outbox,
+    receiving: Receiving,
+    last_active: MonotonicTime,
+}
+
+impl Session {
+    /// A connection that has just been accepted.
+    pub fn new(
+        broker: Arc<Broker>,
+        connection: Arc<Connection>,
+        stream: TcpStream,
+        settings: ConnectionSettings,
+    ) -> Self {
+        Self {
+            inbox: Inbox::new(settings.frames),
+            last_active: broker.clock.monotonic(),
+            held: None,
+            arriving: None,
+            unreserved: None,
+            replies: Replies::default(),
+            outbox: Outbox::default(),
+            receiving: Receiving::Open,
+            broker,
+            connection,
+            settings,
+            stream,
+        }
+    }
+
+    /// Serves the connection until it ends, and says why it did.
+    pub async fn run(mut self, mut shutdown: watch::Receiver<bool>) -> Closed {
+        let first_check = self.broker.clock.instant(self.next_check());
+        let mut timer = Box::pin(tokio::time::sleep_until(first_check));
+        loop {
+            if let Err(closed) = self.step(&mut timer, &mut shutdown).await {
+                return closed;
+            }
+        }
+    }
+
+    async fn step(
+        &mut self,
+        timer: &mut Pin<Box<Sleep>>,
+        shutdown: &mut watch::Receiver<bool>,
+    ) -> Result<(), Closed> {
+        self.answer_what_is_ready().await?;
+        self.send()?;
+        self.end_if_done()?;
+        let next_check = self.broker.clock.instant(self.next_check());
+        if next_check < timer.deadline() {
+            timer.as_mut().reset(next_check);
+        }
+        let reads = self.reads();
+        let open = matches!(self.receiving, Receiving::Open);
+        tokio::select! {
+            biased;
+            answered = self.replies.next(), if !self.replies.is_empty() => self.finish(answered)?,
+            writable = self.stream.writable(), if !self.outbox.is_empty() => writable?,
+            reservation = self.settings.memory.reserve(self.unreserved.unwrap_or(0)),
+                if self.unreserved.is_some() => self.start_receiving(reservation),
+            readable = self.stream.readable(), if reads => { readable?; self.receive()?; }
+            () = stopped(shutdown), if open => self.end(Closed::Shutdown),
+            () = timer.as_mut() => self.check_time(timer)?,
+        }
+        Ok(())
+    }
+
+    /// Starts what may start and collects what is answered, until neither gives anything.
+    async fn answer_what_is_ready(&mut self) -> Result<(), Closed> {
+        loop {
+            self.start_requests();
+            match self.replies.ready().await {
+                Some(answered) => self.finish(answered)?,
+                None => return Ok(()),
+            }
+        }
+    }
+
+    /// Starts requests from the buffer as far as order and limits allow.
+    fn start_requests(&mut self) {
+        let mut produces = Vec::new();
+        while self.replies.len() + produces.len() < MAX_WAITING && self.outbox.bytes() < MAX_UNSENT
+        {
+            let Some(request) = self.next_request() else {
+                break;
+            };
+            if !self.replies.admits(request.context.api) {
+                self.held = Some(request);
+                break;
+            }
+            if request.context.api == ApiKey::Produce {
+                produces.push(request);
+                continue;
+            }
+            if !produces.is_empty() {
+                self.held = Some(request);
+                break;
+            }
+            let answering = handlers::start(
+                Arc::clone(&self.broker),
+                request.context.clone(),
+                request.body,
+            );
+            self.replies.push(Waiting {
+                context: request.context,
+                answering,
+                reservation: request.reservation,
+            });
+            return;
+        }
+        self.start_produces(produces);
+    }
+
+    fn start_produces(&mut self, requests: Vec<Request>) {
+        if requests.is_empty() {
+            return;
+        }
+        let mut decoded = Vec::with_capacity(requests.len());
+        let mut reservations = Vec::with_capacity(requests.len());
+        for request in requests {
+            match handlers::decode_produce(&request.context, request.body) {
+                Ok(body) => {
+                    decoded.push((request.context, body));
+                    reservations.push(request.reservation);
+                }
+                Err(refused) => {
+                    self.end(refused.into());
+                    break;
+                }
+            }
+        }
+        let contexts: Vec<_> = decoded.iter().map(|(context, _)| context.clone()).collect();
+        let answers = handlers::start_produce(&self.broker, decoded);
+        for ((context, answering), reservation) in
+            contexts.into_iter().zip(answers).zip(reservations)
+        {
+            self.replies.push(Waiting {
+                context,
+                answering,
+                reservation,
+            });
+        }
+    }
+
+    /// The next request of the buffer, if it is complete.
+    fn next_request(&mut self) -> Option<Request> {
+        if let Some(held) = self.held.take() {
+            return Some(held);
+        }
+        if matches!(&self.receiving, Receiving::Ending(reason) if reason.is_protocol_violation()) {
+            return None;
+        }
+        match self.take_request() {
+            Ok(request) => request,
+            Err(closed) => {
+                self.end(closed);
+                None
+            }
+        }
+    }
+
+    fn take_request(&mut self) -> Result<Option<Request>, Closed> {
+        let frame = match self.inbox.next()? {
+            Front::Frame(frame) => frame,
+            Front::Incomplete(size) => {
+                self.unreserved = size.filter(|size| *size > READ_AHEAD && self.arriving.is_none());
+                return Ok(None);
+            }
+        };
+        let reservation = self.arriving.take().map(|(reservation, _)| reservation);
+        let mut body = frame;
+        let context = self.read_header(&mut body)?;
+        Ok(Some(Request {
+            context,
+            body,
+            reservation,
+        }))
+    }
+
+    /// Reads the header off `frame`; what remains is the body.
+    fn read_header(&mut self, frame: &mut Bytes) -> Result<RequestContext, Closed> {
+        let mut peek = &frame[..];
+        let (Ok(key), Ok(version)) = (peek.try_get_i16(), peek.try_get_i16()) else {
+            return Err(Closed::Header("it ends early".to_owned()));
+        };
+        let not_served = Closed::NotServed { api: key, version };
+        let Some(api) = ApiKey::from_i16(key) else {
+            return Err(not_served);
+        };
+        let served = handlers::served_versions(api).is_some_and(|served| served.contains(&version));
+        if !served && (api != ApiKey::ApiVersions || version < 0) {
+            return Err(not_served);
+        }
+        let header = RequestHeaderData::read(frame, handlers::request_header_version(api, version))
+            .map_err(|error| Closed::Header(error.to_string()))?;
+        Ok(RequestContext {
+            connection: Arc::clone(&self.connection),
+            api,
+            version,
+            correlation_id: header.correlation_id,
+            client_id: header.client_id,
+            received: self.broker.clock.monotonic(),
+        })
+    }
+
+    fn finish(&mut self, answered: Answered) -> Result<(), Closed> {
+        self.last_active = self.broker.clock.monotonic();
+        match answered.reply {
+            Ok(reply) => {
+                self.outbox.push(reply.parts);
+                Ok(())
+            }
+            // Everything before it is out already or never will be; nothing may start after it.
+            Err(refused) => {
+                self.send()?;
+                Err(refused.into())
+            }
+        }
+    }
+
+    fn send(&mut self) -> Result<(), Closed> {
+        if !self.outbox.is_empty() && self.outbox.write_to(&self.stream)? > 0 {
+            self.last_active = self.broker.clock.monotonic();
+        }
+        Ok(())
+    }
+
+    /// Whether the socket is read now. While requests wait it is read ahead a little, to see the client leave.
+    fn reads(&self) -> bool {
+        matches!(self.receiving, Receiving::Open)
+            && self.unreserved.is_none()
+            && !(self.inbox.is_ahead() && self.is_busy())
+    }
+
+    fn is_busy(&self) -> bool {
+        self.held.is_some() || !self.replies.is_empty() || !self.outbox.is_empty()
+    }
+
+    fn receive(&mut self) -> Result<(), Closed> {
+        match self.stream.try_read_buf(&mut self.inbox.room()) {
+            Ok(0) => self.end(Closed::ByClient),
+            Ok(count) => {
+                self.inbox.note_read(count);
+                self.last_active = self.broker.clock.monotonic();
+            }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            Err(error) => return Err(error.into()),
+        }
+        Ok(())
+    }
+
+    fn start_receiving(&mut self, reservation: Reservation) {
+        self.unreserved = None;
+        self.arriving = Some((reservation, self.broker.clock.monotonic()));
+    }
+
+    /// Reads no more; the first reason stays.
+    fn end(&mut self, reason: Closed) {
+        if matches!(reason, Closed::ByClient | Closed::Shutdown) {
+            self.replies.abandon_long_waits();
+        }
+        if reason.is_protocol_violation() {
+            // It came after the bytes that are to blame.
+            self.held = None;
+        }
+        if matches!(self.receiving, Receiving::Open) {
+            self.receiving = Receiving::Ending(reason);
+        }
+        self.unreserved = None;
+    }
+
+    fn end_if_done(&mut self) -> Result<(), Closed> {
+        if self.is_busy() {
+            return Ok(());
+        }
+        match std::mem::replace(&mut self.receiving, Receiving::Open) {
+            Receiving::Open => Ok(()),
+            Receiving::Ending(reason) => Err(reason),
+        }
+    }
+
+    /// When there may be something to do for [`Session::check_time`].
+    fn next_check(&self) -> MonotonicTime {
+        let mut next = self.last_active.after(self.settings.max_idle);
+        if let Some((_, since)) = &self.arriving {
+            next = next.min(since.after(self.settings.receive_timeout));
+        }
+        if self.inbox.holds_memory() {
+            next = next.min(self.last_active.after(SHRINK_AFTER));
+        }
+        next
+    }
+
+    fn check_time(&mut self, timer: &mut Pin<Box<Sleep>>) -> Result<(), Closed> {
+        let now = self.broker.clock.monotonic();
+        if let Some((_, since)) = &self.arriving
+            && since.after(self.settings.receive_timeout) <= now
+        {
+            return Err(Closed::SlowRequest);
+        }
+        if self.last_active.after(self.settings.max_idle) <= now && self.replies.is_empty() {
+            return Err(Closed::Idle);
+        }
+        if self.last_active.after(SHRINK_AFTER) <= now {
+            self.inbox.shrink();
+        }
+        let next = self.next_check().max(now.after(Duration::from_millis(10)));
+        timer.as_mut().reset(self.broker.clock.instant(next));
+        Ok(())
+    }
+}

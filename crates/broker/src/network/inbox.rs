@@ -1,0 +1,239 @@
+//! The read side of a connection: a buffer that yields complete frames.
+//!
+//! A frame's length is checked the moment its four bytes are there, against `socket.request.max.bytes`, and against
+//! the lower limit for requests without record data as soon as its API is there too. Frames leave as slices of the
+//! buffer: record bytes are not copied on their way to the log. An idle connection holds no buffer.
+
+use bytes::{Buf, BufMut, Bytes, BytesMut};
+use ottla_protocol::messages::ApiKey;
+
+/// The most that is read ahead of the frame being received; what a connection may hold without reserving.
+pub const READ_AHEAD: usize = 128 * 1024;
+/// The first read of a connection, enough for any small request.
+const FIRST_READ: usize = 4 * 1024;
+const LENGTH: usize = size_of::<i32>();
+const API_KEY: usize = size_of::<i16>();
+
+/// What a frame may weigh.
+#[derive(Debug, Clone, Copy)]
+pub struct FrameLimits {
+    /// Any frame (`socket.request.max.bytes`).
+    pub any: usize,
+    /// A frame of any API but Produce (`ottla.non.produce.request.max.bytes`).
+    pub without_records: usize,
+}
+
+/// Why a connection's bytes are not Kafka's protocol.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum BadFrame {
+    /// The length is negative.
+    #[error("the frame length {0} is negative")]
+    Negative(i32),
+    /// The frame is larger than any may be.
+    #[error("a frame of {size} bytes is larger than socket.request.max.bytes, {limit}")]
+    TooLarge {
+        /// The announced length.
+        size: usize,
+        /// What is allowed.
+        limit: usize,
+    },
+    /// A frame without record data is larger than such may be.
+    #[error(
+        "a frame of {size} bytes for API {api} is larger than ottla.non.produce.request.max.bytes, {limit}"
+    )]
+    TooLargeWithoutRecords {
+        /// The announced length.
+        size: usize,
+        /// The API key it starts with.
+        api: i16,
+        /// What is allowed.
+        limit: usize,
+    },
+}
+
+/// What is at the front of the buffer.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Front {
+    /// A complete frame, without its length.
+    Frame(Bytes),
+    /// Part of a frame, or nothing: this many bytes of the frame in all, once that is known.
+    Incomplete(Option<usize>),
+}
+
+/// Received bytes that have not been taken as frames yet.
+#[derive(Debug)]
+pub struct Inbox {
+    bytes: BytesMut,
+    limits: FrameLimits,
+    read_size: usize,
+}
+
+impl Inbox {
+    /// An empty buffer.
+    pub fn new(limits: FrameLimits) -> Self {
+        Self {
+            bytes: BytesMut::new(),
+            limits,
+            read_size: FIRST_READ,
+        }
+    }
+
+    /// Takes the next complete frame, or says how large it will be.
+    pub fn next(&mut self) -> Result<Front, BadFrame> {
+        let Some(size) = self.announced()? else {
+            return Ok(Front::Incomplete(None));
+        };
+        if self.bytes.len() < LENGTH + size {
+            return Ok(Front::Incomplete(Some(size)));
+        }
+        self.bytes.advance(LENGTH);
+        Ok(Front::Frame(self.bytes.split_to(size).freeze()))
+    }
+
+    /// The buffer with room for what remains of the frame at the front, and for a read ahead.
+    pub fn room(&mut self) -> bytes::buf::Limit<&mut BytesMut> {
+        let missing = match self.announced() {
+            Ok(Some(size)) => (LENGTH + size).saturating_sub(self.bytes.len()),
+            Ok(None) | Err(_) => 0,
+        };
+        let wanted = missing + self.read_size;
+        self.bytes.reserve(wanted);
+        (&mut self.bytes).limit(wanted)
+    }
+
+    /// Learns from a read of `count` bytes how much to read ahead.
+    pub fn note_read(&mut self, count: usize) {
+        if count >= self.read_size {
+            self.read_size = (self.read_size * 2).min(READ_AHEAD);
+        }
+    }
+
+    /// Whether more is held than a connection may read ahead while its requests wait.
+    pub fn is_ahead(&self) -> bool {
+        self.bytes.len() >= READ_AHEAD
+    }
+
+    /// Whether bytes of an unfinished frame are held.
+    pub fn is_empty(&self) -> bool {
+        self.bytes.is_empty()
+    }
+
+    /// Whether there is a buffer that an idle connection should not hold.
+    pub fn holds_memory(&self) -> bool {
+        self.bytes.is_empty() && self.bytes.capacity() > 0
+    }
+
+    /// Gives the buffer back, if nothing is in it.
+    pub fn shrink(&mut self) {
+        if self.bytes.is_empty() {
+            self.bytes = BytesMut::new();
+            self.read_size = FIRST_READ;
+        }
+    }
+
+    /// The checked length of the frame at the front.
+    fn announced(&self) -> Result<Option<usize>, BadFrame> {
+        let Some((length, rest)) = self.bytes.split_first_chunk::<LENGTH>() else {
+            return Ok(None);
+        };
+        let length = i32::from_be_bytes(*length);
+        let size = usize::try_from(length).map_err(|_| BadFrame::Negative(length))?;
+        if size > self.limits.any {
+            let limit = self.limits.any;
+            return Err(BadFrame::TooLarge { size, limit });
+        }
+        if let Some(key) = rest.first_chunk::<API_KEY>() {
+            let api = i16::from_be_bytes(*key);
+            let limit = self.limits.without_records;
+            if size > limit && api != ApiKey::Produce as i16 {
+                return Err(BadFrame::TooLargeWithoutRecords { size, api, limit });
+            }
+        }
+        Ok(Some(size))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::{BufMut, Bytes};
+
+    use super::{BadFrame, FrameLimits, Front, Inbox, READ_AHEAD};
+
+    const LIMITS: FrameLimits = FrameLimits {
+        any: 1000,
+        without_records: 100,
+    };
+
+    fn inbox(bytes: &[u8]) -> Inbox {
+        let mut inbox = Inbox::new(LIMITS);
+        inbox.room().put_slice(bytes);
+        inbox
+    }
+
+    fn frame(api: i16, size: usize) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        bytes.put_i32(size as i32);
+        bytes.put_i16(api);
+        bytes.resize(4 + size, 7);
+        bytes
+    }
+
+    #[test]
+    fn frames_come_out_whole_and_in_order() {
+        let mut bytes = frame(0, 500);
+        bytes.extend(frame(18, 20));
+        let mut inbox = inbox(&bytes[..504 + 10]);
+        assert_eq!(
+            inbox.next(),
+            Ok(Front::Frame(Bytes::copy_from_slice(&bytes[4..504])))
+        );
+        assert_eq!(inbox.next(), Ok(Front::Incomplete(Some(20))));
+        inbox.room().put_slice(&bytes[514..]);
+        assert_eq!(
+            inbox.next(),
+            Ok(Front::Frame(Bytes::copy_from_slice(&bytes[508..])))
+        );
+        assert_eq!(inbox.next(), Ok(Front::Incomplete(None)));
+    }
+
+    #[test]
+    fn a_frame_above_a_limit_is_refused_before_its_bytes_arrive() {
+        assert_eq!(
+            inbox(&(-1_i32).to_be_bytes()).next(),
+            Err(BadFrame::Negative(-1))
+        );
+        let too_large = Err(BadFrame::TooLarge {
+            size: 1001,
+            limit: 1000,
+        });
+        assert_eq!(inbox(&1001_i32.to_be_bytes()).next(), too_large);
+        assert_eq!(
+            inbox(&frame(0, 1000)[..6]).next(),
+            Ok(Front::Incomplete(Some(1000)))
+        );
+        let without_records = Err(BadFrame::TooLargeWithoutRecords {
+            size: 101,
+            api: 3,
+            limit: 100,
+        });
+        assert_eq!(inbox(&frame(3, 101)[..6]).next(), without_records);
+        assert_eq!(
+            inbox(&frame(3, 100)[..6]).next(),
+            Ok(Front::Incomplete(Some(100)))
+        );
+    }
+
+    #[test]
+    fn room_is_bounded_by_the_frame_and_the_read_ahead() {
+        let mut inbox = inbox(&frame(0, 900)[..6]);
+        for _ in 0..20 {
+            inbox.note_read(usize::MAX);
+        }
+        assert_eq!(inbox.room().remaining_mut(), 898 + READ_AHEAD);
+        let mut idle = Inbox::new(LIMITS);
+        idle.room();
+        assert!(idle.holds_memory());
+        idle.shrink();
+        assert_eq!(idle.bytes.capacity(), 0);
+    }
+}

@@ -1,0 +1,105 @@
+//! Answers that are still being worked on, in the order of their requests.
+//!
+//! Invariants: replies leave in the order in which their requests came; a Produce may be added while only Produces
+//! wait; anything else is added to an empty queue only.
+
+use std::collections::VecDeque;
+use std::future::poll_fn;
+use std::task::{Context, Poll};
+
+use ottla_protocol::messages::ApiKey;
+
+use super::limits::Reservation;
+use crate::context::RequestContext;
+use crate::handlers::{Answering, Refused, Reply};
+
+/// One request's answer on its way.
+pub struct Waiting {
+    /// Whose answer it is.
+    pub context: RequestContext,
+    /// The handler.
+    pub answering: Answering,
+    /// The memory its request was counted with, if it was.
+    pub reservation: Option<Reservation>,
+}
+
+/// A finished answer.
+pub struct Answered {
+    /// Whose answer it is.
+    pub context: RequestContext,
+    /// What to send, or why the connection ends.
+    pub reply: Result<Reply, Refused>,
+}
+
+/// Answers of one connection.
+#[derive(Default)]
+pub struct Replies {
+    waiting: VecDeque<Waiting>,
+}
+
+impl Replies {
+    /// Whether nothing waits.
+    pub fn is_empty(&self) -> bool {
+        self.waiting.is_empty()
+    }
+
+    /// How many wait.
+    pub fn len(&self) -> usize {
+        self.waiting.len()
+    }
+
+    /// Whether a request of `api` may start now.
+    pub fn admits(&self, api: ApiKey) -> bool {
+        match self.waiting.back() {
+            None => true,
+            Some(last) => api == ApiKey::Produce && last.context.api == ApiKey::Produce,
+        }
+    }
+
+    /// Adds an answer behind the others.
+    pub fn push(&mut self, waiting: Waiting) {
+        debug_assert!(
+            self.admits(waiting.context.api),
+            "a request started too early"
+        );
+        self.waiting.push_back(waiting);
+    }
+
+    /// The answer at the front, as soon as it is there; pending while nothing waits.
+    pub async fn next(&mut self) -> Answered {
+        poll_fn(|context| self.poll_next(context)).await
+    }
+
+    /// The answer at the front, if it is there now; otherwise the task is woken when it is.
+    pub async fn ready(&mut self) -> Option<Answered> {
+        poll_fn(|context| match self.poll_next(context) {
+            Poll::Ready(answered) => Poll::Ready(Some(answered)),
+            Poll::Pending => Poll::Ready(None),
+        })
+        .await
+    }
+
+    /// Drops what waits for others and can no longer be delivered: the client has gone.
+    pub fn abandon_long_waits(&mut self) {
+        self.waiting.retain(|waiting| {
+            !matches!(
+                waiting.context.api,
+                ApiKey::Fetch | ApiKey::JoinGroup | ApiKey::SyncGroup
+            )
+        });
+    }
+
+    fn poll_next(&mut self, context: &mut Context<'_>) -> Poll<Answered> {
+        let Some(front) = self.waiting.front_mut() else {
+            return Poll::Pending;
+        };
+        let Poll::Ready(reply) = front.answering.as_mut().poll(context) else {
+            return Poll::Pending;
+        };
+        let done = self.waiting.pop_front().expect("the front was polled");
+        Poll::Ready(Answered {
+            context: done.context,
+            reply,
+        })
+    }
+}

@@ -1,0 +1,120 @@
+//! Start-up and shutdown: the order in which the parts of a broker come and go.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use tokio::net::lookup_host;
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+
+use crate::broker::Broker;
+use crate::clock::Clock;
+use crate::config::{BrokerConfig, ListenerConfig};
+use crate::network::Listener;
+use crate::network::connection::ConnectionSettings;
+use crate::network::inbox::FrameLimits;
+use crate::network::limits::{ConnectionLimits, RequestMemory};
+
+/// Why a broker did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// A listener's address cannot be bound.
+    #[error("cannot listen on {host}:{port} (key listeners, listener {name}): {source}")]
+    Listen {
+        /// The listener.
+        name: String,
+        /// Its host.
+        host: String,
+        /// Its port.
+        port: u16,
+        /// What the system said.
+        source: io::Error,
+    },
+}
+
+/// A running broker.
+#[derive(Debug)]
+pub struct Running {
+    /// Its shared state.
+    pub broker: Arc<Broker>,
+    /// Where each listener listens, by name.
+    pub addresses: Vec<(String, SocketAddr)>,
+    shutdown: watch::Sender<bool>,
+    tasks: JoinSet<()>,
+}
+
+/// Starts a broker. When this returns, clients are served.
+pub async fn start(config: BrokerConfig, clock: Clock) -> Result<Running, StartError> {
+    let mut listeners = Vec::new();
+    for listener in &config.network.listeners {
+        listeners.push(bind(listener, config.network.backlog).await?);
+    }
+    let broker = Broker::new(config, clock);
+    let (shutdown, stopping) = watch::channel(false);
+    let mut running = Running {
+        addresses: listeners
+            .iter()
+            .filter_map(|listener| Some((listener.name().to_owned(), listener.address().ok()?)))
+            .collect(),
+        broker,
+        shutdown,
+        tasks: JoinSet::new(),
+    };
+    running.accept(listeners, &stopping);
+    Ok(running)
+}
+
+impl Running {
+    /// Stops accepting, answers what was asked, and closes everything.
+    pub async fn shut_down(mut self) {
+        self.shutdown.send_replace(true);
+        while self.tasks.join_next().await.is_some() {}
+    }
+
+    fn accept(&mut self, listeners: Vec<Listener>, stopping: &watch::Receiver<bool>) {
+        let network = &self.broker.config.network;
+        let limits = ConnectionLimits::new(
+            network.max_connections,
+            network.max_connections_per_ip,
+            network.max_connections_per_ip_overrides.clone(),
+        );
+        let settings = ConnectionSettings {
+            frames: FrameLimits {
+                any: network.max_request_bytes,
+                without_records: network.max_request_bytes_without_records,
+            },
+            max_idle: network.connections_max_idle,
+            receive_timeout: network.receive_timeout,
+            memory: RequestMemory::new(network.max_bytes_in_flight),
+        };
+        for listener in listeners {
+            self.tasks.spawn(listener.run(
+                Arc::clone(&self.broker),
+                Arc::clone(&limits),
+                settings.clone(),
+                stopping.clone(),
+            ));
+        }
+    }
+}
+
+async fn bind(config: &ListenerConfig, backlog: i32) -> Result<Listener, StartError> {
+    let failed = |source| StartError::Listen {
+        name: config.name.clone(),
+        host: config.host.clone(),
+        port: config.port,
+        source,
+    };
+    let host = if config.host.is_empty() {
+        "::"
+    } else {
+        &config.host
+    };
+    let address = lookup_host((host, config.port))
+        .await
+        .map_err(failed)?
+        .next()
+        .ok_or_else(|| failed(io::Error::other("the host has no address")))?;
+    Listener::bind(&config.name, address, backlog).map_err(failed)
+}

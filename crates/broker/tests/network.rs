@@ -1,0 +1,233 @@
+//! The network's limits, each passed from outside over a real socket, and the order of answers.
+
+#![expect(
+    clippy::unwrap_used,
+    clippy::cast_possible_truncation,
+    reason = "a test fails by panicking"
+)]
+
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::time::Duration;
+
+use bytes::{BufMut, Bytes, BytesMut};
+use ottla_broker::Running;
+use ottla_broker::clock::Clock;
+use ottla_broker::config::BrokerConfig;
+use ottla_protocol::messages::{ApiKey, ApiVersionsResponseData, ErrorCode};
+
+/// A broker on a port of its own.
+async fn broker(adjust: impl FnOnce(&mut BrokerConfig)) -> (Running, SocketAddr) {
+    let mut config = BrokerConfig::embedded("unused".into(), 0);
+    adjust(&mut config);
+    let running = ottla_broker::start(config, Clock::start()).await.unwrap();
+    let address = running.addresses[0].1;
+    (running, address)
+}
+
+fn connect(address: SocketAddr) -> TcpStream {
+    let stream = TcpStream::connect(address).unwrap();
+    stream
+        .set_read_timeout(Some(Duration::from_secs(10)))
+        .unwrap();
+    stream
+}
+
+fn request(api: i16, version: i16, correlation: i32, body: &[u8]) -> Vec<u8> {
+    let mut frame = BytesMut::new();
+    frame.put_i16(api);
+    frame.put_i16(version);
+    frame.put_i32(correlation);
+    frame.put_i16(-1);
+    frame.put_slice(body);
+    let mut bytes = Vec::new();
+    bytes.put_i32(frame.len() as i32);
+    bytes.put_slice(&frame);
+    bytes
+}
+
+fn response(stream: &mut TcpStream) -> (i32, Bytes) {
+    let mut head = [0; 8];
+    stream.read_exact(&mut head).unwrap();
+    let length = i32::from_be_bytes(head[..4].try_into().unwrap());
+    let correlation = i32::from_be_bytes(head[4..].try_into().unwrap());
+    let mut body = vec![0; length as usize - 4];
+    stream.read_exact(&mut body).unwrap();
+    (correlation, body.into())
+}
+
+/// Whether the other side closes; a reset counts, for it is what unread bytes turn a close into.
+fn is_closed(stream: &mut TcpStream) -> bool {
+    match stream.read(&mut [0; 1]) {
+        Ok(count) => count == 0,
+        Err(error) => error.kind() == std::io::ErrorKind::ConnectionReset,
+    }
+}
+
+const API_VERSIONS: i16 = ApiKey::ApiVersions as i16;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn pipelined_requests_are_answered_in_order() {
+    let (running, address) = broker(|_| {}).await;
+    let mut stream = connect(address);
+    let mut bytes = Vec::new();
+    for correlation in 0..100 {
+        bytes.extend(request(API_VERSIONS, 0, correlation, &[]));
+    }
+    // Bytes arrive in pieces that have nothing to do with frames.
+    for piece in bytes.chunks(7) {
+        stream.write_all(piece).unwrap();
+    }
+    for correlation in 0..100 {
+        let (answered, mut body) = response(&mut stream);
+        assert_eq!(answered, correlation);
+        let versions = ApiVersionsResponseData::read(&mut body, 0).unwrap();
+        assert!(
+            versions
+                .api_keys
+                .iter()
+                .any(|api| api.api_key == API_VERSIONS)
+        );
+        assert!(body.is_empty());
+    }
+    drop(stream);
+    running.shut_down().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_unknown_api_versions_version_is_answered_in_version_0() {
+    let (_running, address) = broker(|_| {}).await;
+    let mut stream = connect(address);
+    // The header of a flexible version ends with its tagged fields.
+    stream
+        .write_all(&request(API_VERSIONS, 99, 5, &[0]))
+        .unwrap();
+    let (correlation, mut body) = response(&mut stream);
+    assert_eq!(correlation, 5);
+    let versions = ApiVersionsResponseData::read(&mut body, 0).unwrap();
+    assert_eq!(versions.error_code, ErrorCode::UnsupportedVersion.code());
+    assert_eq!(versions.api_keys.len(), 1);
+    stream.write_all(&request(API_VERSIONS, 0, 6, &[])).unwrap();
+    assert_eq!(response(&mut stream).0, 6);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_not_served_closes_the_connection_after_earlier_answers() {
+    let (_running, address) = broker(|_| {}).await;
+    for refused in [
+        request(3000, 0, 2, &[]),
+        request(API_VERSIONS, -1, 2, &[]),
+        request(ApiKey::Produce as i16, 2, 2, &[]),
+        request(ApiKey::Produce as i16, 3, 2, &[1, 2, 3]),
+        vec![0, 0, 0, 1, 9],
+        vec![0, 0, 0, 0],
+        vec![0xff; 4],
+    ] {
+        let mut stream = connect(address);
+        stream.write_all(&request(API_VERSIONS, 0, 1, &[])).unwrap();
+        stream.write_all(&refused).unwrap();
+        stream.write_all(&request(API_VERSIONS, 0, 3, &[])).unwrap();
+        assert_eq!(response(&mut stream).0, 1, "{refused:?}");
+        assert!(is_closed(&mut stream), "{refused:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn frames_above_their_limit_close_the_connection() {
+    let (_running, address) = broker(|config| {
+        config.network.max_request_bytes = 2000;
+        config.network.max_request_bytes_without_records = 1000;
+    })
+    .await;
+    let mut stream = connect(address);
+    stream.write_all(&2001_i32.to_be_bytes()).unwrap();
+    assert!(is_closed(&mut stream));
+    let mut stream = connect(address);
+    stream.write_all(&1001_i32.to_be_bytes()).unwrap();
+    stream.write_all(&API_VERSIONS.to_be_bytes()).unwrap();
+    assert!(is_closed(&mut stream));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_address_above_its_connections_is_turned_away() {
+    let (_running, address) = broker(|config| config.network.max_connections_per_ip = 2).await;
+    let mut one = connect(address);
+    let mut two = connect(address);
+    for stream in [&mut one, &mut two] {
+        stream.write_all(&request(API_VERSIONS, 0, 1, &[])).unwrap();
+        assert_eq!(response(stream).0, 1);
+    }
+    assert!(is_closed(&mut connect(address)));
+    drop(one);
+    // The broker sees the close a moment later, so the next attempts may still be turned away.
+    let admitted = (0..1000).any(|_| {
+        let mut stream = connect(address);
+        stream.write_all(&request(API_VERSIONS, 0, 1, &[])).is_ok() && !is_closed(&mut stream)
+    });
+    assert!(admitted);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn connections_above_the_maximum_wait_for_a_free_one() {
+    let (_running, address) = broker(|config| config.network.max_connections = 1).await;
+    let mut first = connect(address);
+    first.write_all(&request(API_VERSIONS, 0, 1, &[])).unwrap();
+    assert_eq!(response(&mut first).0, 1);
+    let mut second = connect(address);
+    second.write_all(&request(API_VERSIONS, 0, 2, &[])).unwrap();
+    second
+        .set_read_timeout(Some(Duration::from_millis(100)))
+        .unwrap();
+    let unanswered = second.read(&mut [0; 1]).unwrap_err();
+    assert_eq!(unanswered.kind(), std::io::ErrorKind::WouldBlock);
+    drop(first);
+    second
+        .set_read_timeout(Some(Duration::from_secs(10)))
+        .unwrap();
+    assert_eq!(response(&mut second).0, 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_idle_connection_is_closed() {
+    let (_running, address) = broker(|config| {
+        config.network.connections_max_idle = Duration::from_millis(50);
+    })
+    .await;
+    assert!(is_closed(&mut connect(address)));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_large_request_waits_for_memory_and_must_then_arrive_in_time() {
+    let (_running, address) = broker(|config| {
+        config.network.max_bytes_in_flight = 1;
+        config.network.receive_timeout = Duration::from_millis(200);
+    })
+    .await;
+    let announce = |stream: &mut TcpStream| {
+        stream.write_all(&1_000_000_i32.to_be_bytes()).unwrap();
+        stream
+            .write_all(&(ApiKey::Produce as i16).to_be_bytes())
+            .unwrap();
+    };
+    let mut hoarder = connect(address);
+    announce(&mut hoarder);
+    let mut waiting = connect(address);
+    announce(&mut waiting);
+    // Small requests are not held up by it.
+    let mut other = connect(address);
+    other.write_all(&request(API_VERSIONS, 0, 1, &[])).unwrap();
+    assert_eq!(response(&mut other).0, 1);
+    assert!(is_closed(&mut hoarder));
+    assert!(is_closed(&mut waiting));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn shutdown_closes_idle_connections() {
+    let (running, address) = broker(|_| {}).await;
+    let mut stream = connect(address);
+    stream.write_all(&request(API_VERSIONS, 0, 1, &[])).unwrap();
+    assert_eq!(response(&mut stream).0, 1);
+    running.shut_down().await;
+    assert!(is_closed(&mut stream));
+    assert!(TcpStream::connect(address).is_err());
+}
