@@ -3,6 +3,7 @@
 //! The metadata log's records are replayed into an immutable [`MetadataImage`]; a [`MetadataDelta`] says what a
 //! stretch of records changed, and brokers act on that. Owns no file and no connection.
 
+pub mod config_keys;
 pub mod delta;
 pub mod image;
 pub mod loader;

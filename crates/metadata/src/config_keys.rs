@@ -1,0 +1,123 @@
+//! Every config key that Ottla knows, once: name, type, default, bounds, where it may be changed, what it does.
+//!
+//! `server.properties`, the validation of topic configs, DescribeConfigs and `docs/config.md` all derive from
+//! these tables. A key whose effect is [`Effect::NotYet`] is taken and said to have none.
+
+mod broker;
+mod definition;
+mod group;
+mod later;
+mod ottla;
+mod removed;
+mod security;
+mod topic;
+mod value;
+
+pub use definition::{Bounds, ConfigKey, Effect, Importance, Synonym, Unit, Update, ValueType};
+pub use removed::{Removed, removed};
+pub use value::InvalidValue;
+
+use crate::ResourceKind;
+
+/// The key of this name among a resource's configs.
+pub fn find(kind: ResourceKind, name: &str) -> Option<&'static ConfigKey> {
+    all(kind).find(|key| key.name == name)
+}
+
+/// All keys that a resource may carry; Kafka's own first.
+pub fn all(kind: ResourceKind) -> impl Iterator<Item = &'static ConfigKey> {
+    let tables: &[&[ConfigKey]] = match kind {
+        ResourceKind::Topic => &[topic::TOPIC, ottla::TOPIC],
+        ResourceKind::Broker => &[
+            broker::BROKER,
+            security::SECURITY,
+            later::LATER,
+            ottla::BROKER,
+        ],
+        ResourceKind::Group => &[group::GROUP],
+        ResourceKind::BrokerLogger | ResourceKind::ClientMetrics => &[],
+    };
+    tables.iter().copied().flatten()
+}
+
+/// The known key nearest to a misspelt name, if one is near enough to be what was meant.
+pub fn nearest(kind: ResourceKind, name: &str) -> Option<&'static str> {
+    let tolerated = (name.len() / 6).clamp(1, 4);
+    all(kind)
+        .map(|key| (edit_distance(name, key.name), key.name))
+        .min()
+        .filter(|(distance, _)| *distance <= tolerated)
+        .map(|(_, nearest)| nearest)
+}
+
+/// The edits (insert, delete, replace, swap of neighbours) that make one name the other.
+fn edit_distance(a: &str, b: &str) -> usize {
+    let (a, b): (Vec<char>, Vec<char>) = (a.chars().collect(), b.chars().collect());
+    let mut rows = vec![vec![0; b.len() + 1]; a.len() + 1];
+    for (i, row) in rows.iter_mut().enumerate() {
+        row[0] = i;
+    }
+    rows[0] = (0..=b.len()).collect();
+    for i in 1..=a.len() {
+        for j in 1..=b.len() {
+            let replace = rows[i - 1][j - 1] + usize::from(a[i - 1] != b[j - 1]);
+            let mut best = replace.min(rows[i - 1][j] + 1).min(rows[i][j - 1] + 1);
+            if i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1] {
+                best = best.min(rows[i - 2][j - 2] + 1);
+            }
+            rows[i][j] = best;
+        }
+    }
+    rows[a.len()][b.len()]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{ResourceKind, all, find, nearest};
+    use std::collections::BTreeSet;
+
+    const KINDS: [ResourceKind; 3] = [
+        ResourceKind::Topic,
+        ResourceKind::Broker,
+        ResourceKind::Group,
+    ];
+
+    #[test]
+    fn every_default_is_a_valid_value() {
+        for key in KINDS.into_iter().flat_map(all) {
+            if let Some(default) = key.default {
+                assert_eq!(key.check(default), Ok(()), "{}", key.name);
+            }
+        }
+    }
+
+    #[test]
+    fn every_name_stands_once() {
+        for kind in KINDS {
+            let names: Vec<_> = all(kind).map(|key| key.name).collect();
+            assert_eq!(names.iter().collect::<BTreeSet<_>>().len(), names.len());
+        }
+    }
+
+    #[test]
+    fn every_synonym_is_a_broker_config_with_the_same_default() {
+        for key in all(ResourceKind::Topic) {
+            for synonym in key.synonyms {
+                let broker = find(ResourceKind::Broker, synonym.name).expect(synonym.name);
+                if let Some(default) = broker.default
+                    && synonym.unit == super::Unit::Same
+                {
+                    assert_eq!(Some(default), key.default, "{}", key.name);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_misspelt_key_finds_the_one_that_was_meant() {
+        let meant = |name| nearest(ResourceKind::Broker, name);
+        assert_eq!(meant("num.partition"), Some("num.partitions"));
+        assert_eq!(meant("log.retnetion.hours"), Some("log.retention.hours"));
+        assert_eq!(meant("confluent.metrics.reporter.bootstrap.servers"), None);
+    }
+}

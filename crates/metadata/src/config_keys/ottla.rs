@@ -1,0 +1,37 @@
+//! Ottla's own keys.
+
+use super::{Bounds, ConfigKey, Importance, Synonym, Unit, Update, ValueType};
+
+const DURABILITY: Bounds = Bounds::OneOf(&["fsync", "page-cache"]);
+const DURABILITY_TEXT: &str = "When `acks=all` is answered: `fsync` once the batch is on stable storage (group commit), \
+     `page-cache` as Kafka does, once it is in the kernel's memory. Under `fsync` nobody reads what a power cut can take back.";
+
+/// Topic configs of Ottla's own.
+pub const TOPIC: &[ConfigKey] =
+    &[
+        ConfigKey::new("ottla.ack.durability", ValueType::Text, Some("fsync"))
+            .bounded(DURABILITY)
+            .important(Importance::High)
+            .synonyms(&[Synonym::new("ottla.ack.durability", Unit::Same)])
+            .works(DURABILITY_TEXT),
+    ];
+
+/// Broker configs of Ottla's own.
+pub const BROKER: &[ConfigKey] = &[
+    ConfigKey::new("ottla.ack.durability", ValueType::Text, Some("fsync"))
+        .bounded(DURABILITY)
+        .important(Importance::High)
+        .updated(Update::ClusterWide)
+        .works(DURABILITY_TEXT),
+    ConfigKey::new("ottla.flush.max.delay.ms", ValueType::Long, Some("100"))
+        .bounded(Bounds::Between(0, 60_000))
+        .works("Longest time that a record produced with acks 0 or 1 waits for stable storage, and so for its consumers, when nobody asks for a flush sooner."),
+    ConfigKey::new("ottla.request.max.bytes", ValueType::Int, Some("4194304"))
+        .bounded(Bounds::AtLeast(65_536))
+        .works("Largest request that carries no record data. Such a request may decode to many times its size; requests with record data are bounded by `socket.request.max.bytes`."),
+    ConfigKey::new("ottla.decompressed.max.bytes", ValueType::Int, Some("268435456"))
+        .bounded(Bounds::AtLeast(1_048_576))
+        .works("Largest size of a record batch after decompression; a batch beyond it is refused as corrupt."),
+    ConfigKey::new("ottla.http.listen", ValueType::Text, Some("127.0.0.1:9464"))
+        .works("Address of the HTTP listener with `/metrics`, `/live` and `/ready`; empty for none."),
+];
