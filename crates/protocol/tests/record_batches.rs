@@ -1,6 +1,8 @@
 //! Record batches against Apache Kafka's own classes (`fixtures/RecordBatches.java` wrote the fixtures), and
 //! properties over any batch and any damage to one.
 
+#![expect(clippy::unwrap_used, reason = "a test")]
+
 use ottla_protocol::records::control::{ControlRecord, ControlType};
 use ottla_protocol::records::{
     BATCH_OVERHEAD, BatchBuilder, BatchError, BatchHeader, BatchOptions, BatchView, Compression,

@@ -1,0 +1,640 @@
+//! Incremental fetch sessions (KIP-227): the broker remembers what a client fetches, so that only changes travel.
+//!
+//! A session's partitions keep their order; one that returned records moves to the end, so that none starves. A
+//! session's epoch moves on with each request, before the answer is known: a second request in the same epoch is
+//! refused. Sessions are few (`max.incremental.fetch.session.cache.slots`) and none is promised: a client without
+//! one sends everything each time.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use ottla_protocol::ids::Uuid;
+use ottla_protocol::messages::{ErrorCode, KafkaString};
+use ottla_protocol::time::MonotonicTime;
+use std::time::Duration;
+
+/// A session that was not used for this long gives way to a new one, whatever its size.
+const MAX_IDLE: Duration = Duration::from_mins(2);
+/// The epoch of a request that wants a new session.
+const INITIAL_EPOCH: i32 = 0;
+/// The epoch of a request that wants none, and ends the one it names.
+const FINAL_EPOCH: i32 = -1;
+/// "No session" in requests and answers.
+const NO_SESSION: i32 = 0;
+
+/// A partition as requests name it: by topic id from version 13 on, by name before.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct FetchKey {
+    /// The topic.
+    pub topic: FetchTopicKey,
+    /// The partition's index.
+    pub partition: i32,
+}
+
+/// A topic as requests name it.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum FetchTopicKey {
+    /// Its id.
+    Id(Uuid),
+    /// Its name.
+    Name(KafkaString),
+}
+
+/// What a client asks of a partition.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct FetchWish {
+    /// The first offset wanted.
+    pub offset: i64,
+    /// The most bytes wanted.
+    pub max_bytes: i32,
+    /// The leader epoch that the client knows, -1 for none.
+    pub current_leader_epoch: i32,
+    /// The epoch of the last record that it has, -1 for none.
+    pub last_fetched_epoch: i32,
+    /// A follower's log start offset, -1 from a consumer.
+    pub log_start_offset: i64,
+}
+
+/// What the answer says of a partition, as far as a session cares.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct FetchNews {
+    /// The bytes of its records.
+    pub records_bytes: usize,
+    /// Its high watermark.
+    pub high_watermark: i64,
+    /// Its log start offset.
+    pub log_start_offset: i64,
+    /// Whether there is anything that must be said whatever was said before: an error, a divergence.
+    pub must_be_told: bool,
+    /// Whether that is an error.
+    pub is_error: bool,
+}
+
+/// The session part of a fetch request.
+#[derive(Debug)]
+pub struct SessionRequest {
+    /// The session it continues, 0 for none.
+    pub session_id: i32,
+    /// Its epoch.
+    pub session_epoch: i32,
+    /// Whether topics are named by id.
+    pub uses_topic_ids: bool,
+    /// Whether a follower asks, whose sessions are kept before others.
+    pub is_from_follower: bool,
+    /// New or changed partitions.
+    pub wishes: Vec<(FetchKey, FetchWish)>,
+    /// Partitions to forget.
+    pub forgotten: Vec<FetchKey>,
+}
+
+/// What a request turned out to be.
+#[derive(Debug)]
+pub enum FetchContext {
+    /// No session, before or after.
+    Sessionless,
+    /// Everything is asked for and answered; a session may come of it.
+    Full {
+        /// See [`SessionRequest`].
+        uses_topic_ids: bool,
+        /// See [`SessionRequest`].
+        is_from_follower: bool,
+    },
+    /// A session goes on; the answer may leave out what did not change.
+    Incremental {
+        /// The session.
+        session: Arc<Mutex<Session>>,
+        /// The epoch that it must still be in when the answer is ready.
+        epoch: i32,
+    },
+}
+
+/// How an answer ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Finished {
+    /// The error of the whole answer.
+    pub error: ErrorCode,
+    /// The session that the client may continue, 0 for none.
+    pub session_id: i32,
+}
+
+/// One client's session.
+#[derive(Debug)]
+pub struct Session {
+    id: i32,
+    epoch: i32,
+    uses_topic_ids: bool,
+    is_from_follower: bool,
+    created: MonotonicTime,
+    last_used: MonotonicTime,
+    places: HashMap<FetchKey, u64>,
+    partitions: BTreeMap<u64, CachedPartition>,
+    next_place: u64,
+}
+
+#[derive(Debug)]
+struct CachedPartition {
+    key: FetchKey,
+    wish: FetchWish,
+    high_watermark: i64,
+    log_start_offset: i64,
+}
+
+/// All sessions of the broker.
+#[derive(Debug)]
+pub struct FetchSessions {
+    slots: usize,
+    sessions: Mutex<HashMap<i32, Arc<Mutex<Session>>>>,
+}
+
+// Both locks are held for bookkeeping only; a poisoned one is as good, since nothing in between can fail half-way.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl FetchSessions {
+    /// Room for `slots` sessions.
+    pub fn new(slots: usize) -> Self {
+        Self {
+            slots,
+            sessions: Mutex::new(HashMap::new()),
+        }
+    }
+
+    /// How many sessions there are.
+    pub fn len(&self) -> usize {
+        lock(&self.sessions).len()
+    }
+
+    /// Whether there is no session.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// What `request` is, and all that it asks for, in the order in which it is to be read.
+    pub fn begin(
+        &self,
+        request: SessionRequest,
+        now: MonotonicTime,
+    ) -> Result<(FetchContext, Vec<(FetchKey, FetchWish)>), ErrorCode> {
+        if matches!(request.session_epoch, INITIAL_EPOCH | FINAL_EPOCH) {
+            if request.session_id != NO_SESSION {
+                lock(&self.sessions).remove(&request.session_id);
+            }
+            let context = if request.session_epoch == FINAL_EPOCH {
+                FetchContext::Sessionless
+            } else {
+                FetchContext::Full {
+                    uses_topic_ids: request.uses_topic_ids,
+                    is_from_follower: request.is_from_follower,
+                }
+            };
+            return Ok((context, unique(request.wishes)));
+        }
+        self.resume(request, now)
+    }
+
+    fn resume(
+        &self,
+        request: SessionRequest,
+        now: MonotonicTime,
+    ) -> Result<(FetchContext, Vec<(FetchKey, FetchWish)>), ErrorCode> {
+        let session = lock(&self.sessions)
+            .get(&request.session_id)
+            .map(Arc::clone)
+            .ok_or(ErrorCode::FetchSessionIdNotFound)?;
+        let mut held = lock(&session);
+        if held.epoch != request.session_epoch {
+            return Err(ErrorCode::InvalidFetchSessionEpoch);
+        }
+        if held.uses_topic_ids != request.uses_topic_ids {
+            return Err(ErrorCode::FetchSessionTopicIdError);
+        }
+        for (key, wish) in &request.wishes {
+            held.wish(key, *wish);
+        }
+        for key in &request.forgotten {
+            held.forget(key);
+        }
+        if held.partitions.is_empty() {
+            // The map is locked before a session, never after.
+            drop(held);
+            lock(&self.sessions).remove(&request.session_id);
+            return Ok((FetchContext::Sessionless, unique(request.wishes)));
+        }
+        held.last_used = now;
+        held.epoch = next_epoch(held.epoch);
+        let epoch = held.epoch;
+        let wishes = held.wishes();
+        drop(held);
+        Ok((FetchContext::Incremental { session, epoch }, wishes))
+    }
+
+    /// Settles the answer: keeps of `answered` what the client must be told, and remembers it.
+    pub fn finish<P>(
+        &self,
+        context: FetchContext,
+        answered: &mut Vec<Answered<P>>,
+        now: MonotonicTime,
+    ) -> Finished {
+        match context {
+            FetchContext::Sessionless => Finished {
+                error: ErrorCode::None,
+                session_id: NO_SESSION,
+            },
+            FetchContext::Full {
+                uses_topic_ids,
+                is_from_follower,
+            } => {
+                let session = Session {
+                    id: NO_SESSION,
+                    epoch: next_epoch(INITIAL_EPOCH),
+                    uses_topic_ids,
+                    is_from_follower,
+                    created: now,
+                    last_used: now,
+                    places: HashMap::new(),
+                    partitions: BTreeMap::new(),
+                    next_place: 0,
+                };
+                Finished {
+                    error: ErrorCode::None,
+                    session_id: self.create(session, answered),
+                }
+            }
+            FetchContext::Incremental { session, epoch } => {
+                let mut held = lock(&session);
+                let session_id = held.id;
+                if held.epoch != epoch {
+                    answered.clear();
+                    return Finished {
+                        error: ErrorCode::InvalidFetchSessionEpoch,
+                        session_id,
+                    };
+                }
+                answered.retain(|partition| held.must_tell(&partition.key, &partition.news));
+                Finished {
+                    error: ErrorCode::None,
+                    session_id,
+                }
+            }
+        }
+    }
+
+    /// Adds `session` with what was `answered`, if there is room; its id, or 0.
+    fn create<P>(&self, mut session: Session, answered: &[Answered<P>]) -> i32 {
+        let mut sessions = lock(&self.sessions);
+        if sessions.len() >= self.slots && !make_room(&mut sessions, &session, answered.len()) {
+            return NO_SESSION;
+        }
+        for partition in answered {
+            session.wish(&partition.key, partition.wish);
+            session.must_tell(
+                &partition.key,
+                &FetchNews {
+                    records_bytes: 0,
+                    ..partition.news
+                },
+            );
+        }
+        session.id = unused_id(&sessions);
+        let id = session.id;
+        sessions.insert(id, Arc::new(Mutex::new(session)));
+        id
+    }
+}
+
+/// A partition's answer, on its way through its session; `P` is whatever the caller answers with.
+#[derive(Debug)]
+pub struct Answered<P> {
+    /// The partition.
+    pub key: FetchKey,
+    /// What was asked of it.
+    pub wish: FetchWish,
+    /// What a session cares about in the answer.
+    pub news: FetchNews,
+    /// The answer.
+    pub answer: P,
+}
+
+impl Session {
+    fn wish(&mut self, key: &FetchKey, wish: FetchWish) {
+        if let Some(cached) = self
+            .places
+            .get(key)
+            .and_then(|place| self.partitions.get_mut(place))
+        {
+            cached.wish = wish;
+            return;
+        }
+        let cached = CachedPartition {
+            key: key.clone(),
+            wish,
+            high_watermark: -1,
+            log_start_offset: -1,
+        };
+        self.add(cached);
+    }
+
+    fn add(&mut self, cached: CachedPartition) {
+        self.places.insert(cached.key.clone(), self.next_place);
+        self.partitions.insert(self.next_place, cached);
+        self.next_place += 1;
+    }
+
+    fn forget(&mut self, key: &FetchKey) {
+        if let Some(place) = self.places.remove(key) {
+            self.partitions.remove(&place);
+        }
+    }
+
+    fn wishes(&self) -> Vec<(FetchKey, FetchWish)> {
+        self.partitions
+            .values()
+            .map(|cached| (cached.key.clone(), cached.wish))
+            .collect()
+    }
+
+    /// Whether the client does not know `news` yet; from here on it does.
+    fn must_tell(&mut self, key: &FetchKey, news: &FetchNews) -> bool {
+        let Some(place) = self.places.get(key).copied() else {
+            return false;
+        };
+        let Some(cached) = self.partitions.get_mut(&place) else {
+            return false;
+        };
+        let has_records = news.records_bytes > 0;
+        let is_news = has_records
+            || news.must_be_told
+            || news.is_error
+            || cached.high_watermark != news.high_watermark
+            || cached.log_start_offset != news.log_start_offset;
+        // After an error the client does not know the high watermark, even if it comes back unchanged.
+        cached.high_watermark = if news.is_error {
+            -1
+        } else {
+            news.high_watermark
+        };
+        cached.log_start_offset = news.log_start_offset;
+        if has_records && let Some(cached) = self.partitions.remove(&place) {
+            self.add(cached);
+        }
+        is_news
+    }
+}
+
+/// Removes one session in favour of `new`: the one idle for longest, else a smaller one of an equal or lower rank
+/// that had its time.
+fn make_room(sessions: &mut HashMap<i32, Arc<Mutex<Session>>>, new: &Session, size: usize) -> bool {
+    let now = new.created;
+    let oldest = sessions
+        .iter()
+        .map(|(id, session)| (lock(session).last_used, *id))
+        .min();
+    if let Some((last_used, id)) = oldest
+        && now.remaining(last_used) > MAX_IDLE
+    {
+        sessions.remove(&id);
+        return true;
+    }
+    let smallest = sessions
+        .iter()
+        .filter_map(|(id, session)| {
+            let session = lock(session);
+            let had_its_time = now.remaining(session.created) > MAX_IDLE;
+            had_its_time.then_some((session.is_from_follower, session.partitions.len(), *id))
+        })
+        .min();
+    match smallest {
+        Some((is_from_follower, partitions, id))
+            if (is_from_follower, partitions) <= (new.is_from_follower, size) =>
+        {
+            sessions.remove(&id);
+            true
+        }
+        _ => false,
+    }
+}
+
+/// A random positive id, so that a client of another broker or an earlier process does not hit a session by chance.
+fn unused_id(sessions: &HashMap<i32, Arc<Mutex<Session>>>) -> i32 {
+    use std::hash::BuildHasher;
+    loop {
+        let random = std::hash::RandomState::new().hash_one(sessions.len());
+        let id = i32::try_from(random >> 33).unwrap_or(0);
+        if id != NO_SESSION && !sessions.contains_key(&id) {
+            return id;
+        }
+    }
+}
+
+fn next_epoch(epoch: i32) -> i32 {
+    match epoch {
+        ..0 => FINAL_EPOCH,
+        i32::MAX => 1,
+        _ => epoch + 1,
+    }
+}
+
+/// Each partition once: the last wish counts, at the place of the first, as Kafka's map has it.
+fn unique(wishes: Vec<(FetchKey, FetchWish)>) -> Vec<(FetchKey, FetchWish)> {
+    let mut places: HashMap<FetchKey, usize> = HashMap::with_capacity(wishes.len());
+    let mut kept: Vec<(FetchKey, FetchWish)> = Vec::with_capacity(wishes.len());
+    for (key, wish) in wishes {
+        if let Some(&place) = places.get(&key) {
+            kept[place].1 = wish;
+        } else {
+            places.insert(key.clone(), kept.len());
+            kept.push((key, wish));
+        }
+    }
+    kept
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{
+        Answered, FetchContext, FetchKey, FetchNews, FetchSessions, FetchTopicKey, FetchWish,
+        SessionRequest,
+    };
+    use ottla_protocol::messages::{ErrorCode, KafkaString};
+    use ottla_protocol::time::MonotonicTime;
+    use std::time::Duration;
+
+    fn at(seconds: u64) -> MonotonicTime {
+        MonotonicTime(Duration::from_secs(seconds))
+    }
+
+    fn key(partition: i32) -> FetchKey {
+        FetchKey {
+            topic: FetchTopicKey::Name(KafkaString::from_static("t")),
+            partition,
+        }
+    }
+
+    fn wish(offset: i64) -> FetchWish {
+        FetchWish {
+            offset,
+            max_bytes: 1000,
+            current_leader_epoch: -1,
+            last_fetched_epoch: -1,
+            log_start_offset: -1,
+        }
+    }
+
+    fn request(session_id: i32, session_epoch: i32, partitions: &[i32]) -> SessionRequest {
+        SessionRequest {
+            session_id,
+            session_epoch,
+            uses_topic_ids: false,
+            is_from_follower: false,
+            wishes: partitions
+                .iter()
+                .map(|partition| (key(*partition), wish(0)))
+                .collect(),
+            forgotten: vec![],
+        }
+    }
+
+    fn answered(partition: i32, records_bytes: usize, high_watermark: i64) -> Answered<()> {
+        let news = FetchNews {
+            records_bytes,
+            high_watermark,
+            log_start_offset: 0,
+            must_be_told: false,
+            is_error: false,
+        };
+        Answered {
+            key: key(partition),
+            wish: wish(0),
+            news,
+            answer: (),
+        }
+    }
+
+    fn partitions(wishes: &[(FetchKey, FetchWish)]) -> Vec<i32> {
+        wishes.iter().map(|(key, _)| key.partition).collect()
+    }
+
+    fn told(answered: &[Answered<()>]) -> Vec<i32> {
+        answered
+            .iter()
+            .map(|partition| partition.key.partition)
+            .collect()
+    }
+
+    fn opened(sessions: &FetchSessions, count: i32, now: MonotonicTime) -> i32 {
+        let all: Vec<i32> = (0..count).collect();
+        let (context, _) = sessions.begin(request(0, 0, &all), now).unwrap();
+        let mut answers = all
+            .iter()
+            .map(|partition| answered(*partition, 0, 10))
+            .collect();
+        sessions.finish(context, &mut answers, now).session_id
+    }
+
+    #[test]
+    fn an_incremental_answer_leaves_out_what_did_not_change() {
+        let sessions = FetchSessions::new(10);
+        let id = opened(&sessions, 3, at(0));
+        assert_ne!(id, 0);
+        let (context, wishes) = sessions.begin(request(id, 1, &[]), at(1)).unwrap();
+        assert_eq!(partitions(&wishes), [0, 1, 2]);
+        let mut answers = vec![answered(0, 5, 10), answered(1, 0, 11), answered(2, 0, 10)];
+        let finished = sessions.finish(context, &mut answers, at(1));
+        assert_eq!((finished.error, finished.session_id), (ErrorCode::None, id));
+        assert_eq!(told(&answers), [0, 1]);
+        let (_, wishes) = sessions.begin(request(id, 2, &[]), at(2)).unwrap();
+        assert_eq!(
+            partitions(&wishes),
+            [1, 2, 0],
+            "what returned records goes to the end"
+        );
+    }
+
+    #[test]
+    fn an_error_makes_the_next_high_watermark_news() {
+        let sessions = FetchSessions::new(10);
+        let id = opened(&sessions, 1, at(0));
+        let (context, _) = sessions.begin(request(id, 1, &[]), at(0)).unwrap();
+        let mut failed = answered(0, 0, 10);
+        failed.news.is_error = true;
+        let mut answers = vec![failed];
+        sessions.finish(context, &mut answers, at(0));
+        assert_eq!(told(&answers), [0]);
+        let (context, _) = sessions.begin(request(id, 2, &[]), at(0)).unwrap();
+        let mut answers = vec![answered(0, 0, 10)];
+        sessions.finish(context, &mut answers, at(0));
+        assert_eq!(told(&answers), [0]);
+    }
+
+    #[test]
+    fn partitions_are_added_changed_and_forgotten() {
+        let sessions = FetchSessions::new(10);
+        let id = opened(&sessions, 2, at(0));
+        let mut change = request(id, 1, &[5]);
+        change.wishes.push((key(1), wish(77)));
+        change.forgotten.push(key(0));
+        let (_, wishes) = sessions.begin(change, at(0)).unwrap();
+        assert_eq!(wishes, [(key(1), wish(77)), (key(5), wish(0))]);
+        let mut last = request(id, 2, &[]);
+        last.forgotten = vec![key(1), key(5)];
+        let (context, wishes) = sessions.begin(last, at(0)).unwrap();
+        assert!(matches!(context, FetchContext::Sessionless) && wishes.is_empty());
+        assert!(sessions.is_empty());
+    }
+
+    #[test]
+    fn wrong_epochs_and_sessions_are_refused() {
+        let sessions = FetchSessions::new(10);
+        let id = opened(&sessions, 1, at(0));
+        let refused = |request| sessions.begin(request, at(0)).map(|_| ()).unwrap_err();
+        assert_eq!(
+            refused(request(id, 2, &[])),
+            ErrorCode::InvalidFetchSessionEpoch
+        );
+        assert_eq!(
+            refused(request(id ^ 1, 1, &[])),
+            ErrorCode::FetchSessionIdNotFound
+        );
+        let mut by_id = request(id, 1, &[]);
+        by_id.uses_topic_ids = true;
+        assert_eq!(refused(by_id), ErrorCode::FetchSessionTopicIdError);
+        let (first, _) = sessions.begin(request(id, 1, &[]), at(0)).unwrap();
+        assert_eq!(
+            refused(request(id, 1, &[])),
+            ErrorCode::InvalidFetchSessionEpoch
+        );
+        let (_, _) = sessions.begin(request(id, 2, &[]), at(0)).unwrap();
+        let late = sessions.finish(first, &mut vec![answered(0, 5, 5)], at(0));
+        assert_eq!(late.error, ErrorCode::InvalidFetchSessionEpoch);
+    }
+
+    #[test]
+    fn a_final_epoch_ends_the_session() {
+        let sessions = FetchSessions::new(10);
+        let id = opened(&sessions, 1, at(0));
+        let (context, _) = sessions.begin(request(id, -1, &[0]), at(0)).unwrap();
+        assert!(matches!(context, FetchContext::Sessionless));
+        assert!(sessions.is_empty());
+    }
+
+    #[test]
+    fn a_full_cache_keeps_the_large_and_the_recent() {
+        let sessions = FetchSessions::new(1);
+        let first = opened(&sessions, 3, at(0));
+        assert_eq!(
+            opened(&sessions, 5, at(100)),
+            0,
+            "the first has not had its time"
+        );
+        sessions.begin(request(first, 1, &[]), at(100)).unwrap();
+        assert_eq!(opened(&sessions, 2, at(121)), 0, "the first is larger");
+        assert_ne!(opened(&sessions, 3, at(121)), 0);
+        assert_ne!(
+            opened(&sessions, 1, at(300)),
+            0,
+            "the second was idle for too long"
+        );
+        assert_eq!(sessions.len(), 1);
+    }
+}
