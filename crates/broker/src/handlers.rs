@@ -5,6 +5,11 @@
 //! happens in the task that owns it. Produce has a path of its own, [`produce`]: all requests of it that have
 //! already arrived on a connection start together, and later ones may start while earlier ones wait.
 
+#![expect(
+    clippy::needless_pass_by_value,
+    reason = "every handler takes its request whole, whether it consumes it or not"
+)]
+
 pub mod api_versions;
 pub mod produce;
 

@@ -60,7 +60,7 @@ fn main() -> ExitCode {
 
 fn run(arguments: Arguments) -> Result<()> {
     match arguments.command {
-        Command::Serve(args) => serve::run(args),
+        Command::Serve(args) => serve::run(&args),
         Command::Completions(args) => completions::run(&args, &mut Arguments::command()),
     }
 }

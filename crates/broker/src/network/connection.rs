@@ -283,7 +283,7 @@ impl Session {
     }
 
     fn take_request(&mut self) -> Result<Option<Request>, Closed> {
-        let frame = match self.inbox.next()? {
+        let frame = match self.inbox.take_frame()? {
             Front::Frame(frame) => frame,
             Front::Incomplete(size) => {
                 self.unreserved = size.filter(|size| *size > READ_AHEAD && self.arriving.is_none());

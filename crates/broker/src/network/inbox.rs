@@ -79,7 +79,7 @@ impl Inbox {
     }
 
     /// Takes the next complete frame, or says how large it will be.
-    pub fn next(&mut self) -> Result<Front, BadFrame> {
+    pub fn take_frame(&mut self) -> Result<Front, BadFrame> {
         let Some(size) = self.announced()? else {
             return Ok(Front::Incomplete(None));
         };
@@ -172,7 +172,7 @@ mod tests {
 
     fn frame(api: i16, size: usize) -> Vec<u8> {
         let mut bytes = Vec::new();
-        bytes.put_i32(size as i32);
+        bytes.put_i32(i32::try_from(size).unwrap());
         bytes.put_i16(api);
         bytes.resize(4 + size, 7);
         bytes
@@ -184,31 +184,31 @@ mod tests {
         bytes.extend(frame(18, 20));
         let mut inbox = inbox(&bytes[..504 + 10]);
         assert_eq!(
-            inbox.next(),
+            inbox.take_frame(),
             Ok(Front::Frame(Bytes::copy_from_slice(&bytes[4..504])))
         );
-        assert_eq!(inbox.next(), Ok(Front::Incomplete(Some(20))));
+        assert_eq!(inbox.take_frame(), Ok(Front::Incomplete(Some(20))));
         inbox.room().put_slice(&bytes[514..]);
         assert_eq!(
-            inbox.next(),
+            inbox.take_frame(),
             Ok(Front::Frame(Bytes::copy_from_slice(&bytes[508..])))
         );
-        assert_eq!(inbox.next(), Ok(Front::Incomplete(None)));
+        assert_eq!(inbox.take_frame(), Ok(Front::Incomplete(None)));
     }
 
     #[test]
     fn a_frame_above_a_limit_is_refused_before_its_bytes_arrive() {
         assert_eq!(
-            inbox(&(-1_i32).to_be_bytes()).next(),
+            inbox(&(-1_i32).to_be_bytes()).take_frame(),
             Err(BadFrame::Negative(-1))
         );
         let too_large = Err(BadFrame::TooLarge {
             size: 1001,
             limit: 1000,
         });
-        assert_eq!(inbox(&1001_i32.to_be_bytes()).next(), too_large);
+        assert_eq!(inbox(&1001_i32.to_be_bytes()).take_frame(), too_large);
         assert_eq!(
-            inbox(&frame(0, 1000)[..6]).next(),
+            inbox(&frame(0, 1000)[..6]).take_frame(),
             Ok(Front::Incomplete(Some(1000)))
         );
         let without_records = Err(BadFrame::TooLargeWithoutRecords {
@@ -216,9 +216,9 @@ mod tests {
             api: 3,
             limit: 100,
         });
-        assert_eq!(inbox(&frame(3, 101)[..6]).next(), without_records);
+        assert_eq!(inbox(&frame(3, 101)[..6]).take_frame(), without_records);
         assert_eq!(
-            inbox(&frame(3, 100)[..6]).next(),
+            inbox(&frame(3, 100)[..6]).take_frame(),
             Ok(Front::Incomplete(Some(100)))
         );
     }

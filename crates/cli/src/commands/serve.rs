@@ -1,12 +1,93 @@
-//! `ottla serve`: a broker.
+//! `ottla serve`: a broker, from the command line to the last closed file.
+//!
+//! Owns what belongs to the process and not to the broker: its logs, its signals, its descriptors, its threads.
 
-use anyhow::{Result, bail};
+use std::io::{self, Write as _};
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use anyhow::{Context, Result};
+use clap::ValueEnum;
+use ottla_broker::Running;
+use ottla_broker::clock::Clock;
+use ottla_broker::config::BrokerConfig;
+use tokio::signal::unix::{SignalKind, signal};
+use tracing_subscriber::EnvFilter;
 
 /// What `ottla serve` takes.
 #[derive(Debug, clap::Args)]
-pub struct Args {}
+pub struct Args {
+    /// How logs are written to stderr.
+    #[arg(long, value_enum, default_value_t = LogFormat::Text)]
+    log_format: LogFormat,
+}
+
+/// How a log line looks.
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum LogFormat {
+    /// For people.
+    Text,
+    /// One JSON object a line.
+    Json,
+}
 
 /// Runs the broker until it is told to stop.
-pub fn run(_args: Args) -> Result<()> {
-    bail!("the broker is not built yet")
+pub fn run(args: &Args) -> Result<()> {
+    let clock = Clock::start();
+    log_to_stderr(args.log_format);
+    ottla_broker::descriptors::raise_limit();
+    let config = BrokerConfig::embedded(PathBuf::from("ottla-data"), 9092);
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .context("cannot start threads")?;
+    runtime.block_on(serve(config, clock))
+}
+
+async fn serve(config: BrokerConfig, clock: Clock) -> Result<()> {
+    // Before the ready line: whoever reads it may send a signal at once.
+    let mut interrupt = signal(SignalKind::interrupt()).context("cannot watch for Ctrl-C")?;
+    let mut terminate = signal(SignalKind::terminate()).context("cannot watch for SIGTERM")?;
+    let running = ottla_broker::start(config, clock).await?;
+    announce(&running);
+    tokio::select! {
+        _ = interrupt.recv() => {}
+        _ = terminate.recv() => {}
+    }
+    running.shut_down().await;
+    Ok(())
+}
+
+/// The ready line: where to connect, and what to type next.
+fn announce(running: &Running) {
+    let Some((_, address)) = running.addresses.first() else {
+        return;
+    };
+    let dial = dialable(*address);
+    // Nobody reading the line is no reason to stop.
+    let _ = writeln!(
+        io::stderr(),
+        "ottla is ready on {dial}; next: ottla produce --bootstrap-server {dial} TOPIC"
+    );
+}
+
+/// An address that a client on this host can connect to.
+fn dialable(address: SocketAddr) -> SocketAddr {
+    let mut dial = address;
+    if address.ip().is_unspecified() {
+        dial.set_ip(std::net::Ipv4Addr::LOCALHOST.into());
+    }
+    dial
+}
+
+/// Quiet when all is well: warnings and errors, or what `RUST_LOG` asks for.
+fn log_to_stderr(format: LogFormat) {
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("warn"));
+    let logs = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(io::stderr);
+    match format {
+        LogFormat::Text => logs.init(),
+        LogFormat::Json => logs.json().init(),
+    }
 }
