@@ -5,6 +5,7 @@
 
 pub mod config_keys;
 pub mod delta;
+pub mod effective;
 pub mod image;
 pub mod loader;
 pub mod ottla_configs;

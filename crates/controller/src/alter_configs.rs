@@ -1,0 +1,106 @@
+//! IncrementalAlterConfigs and AlterConfigs.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use ottla_metadata::{ConfigResource, ResourceKind};
+use ottla_protocol::ids::{NodeId, Uuid};
+use ottla_protocol::messages::metadata::MetadataRecord;
+
+use crate::configs::{self, Change};
+use crate::{Decision, Refusal, View};
+
+/// The reply for each resource, in the order of the request.
+pub type Reply = Vec<(ConfigResource, Result<(), Refusal>)>;
+
+/// Decides IncrementalAlterConfigs: these changes to each resource's configs.
+pub fn decide_incremental(
+    view: View<'_>,
+    resources: &[(ConfigResource, Vec<(String, Change)>)],
+    validate_only: bool,
+) -> Decision<Reply> {
+    each(
+        view,
+        resources,
+        validate_only,
+        |resource, topic, changes| {
+            let mut names = BTreeSet::new();
+            if let Some((twice, _)) = changes.iter().find(|(name, _)| !names.insert(name)) {
+                return Err(Refusal::InvalidRequest(format!(
+                    "error due to duplicate config keys: {twice}"
+                )));
+            }
+            configs::set(view.image, resource, topic, changes)
+        },
+    )
+}
+
+/// Decides AlterConfigs: each resource's configs become exactly these.
+pub fn decide_replacing(
+    view: View<'_>,
+    resources: &[(ConfigResource, BTreeMap<String, String>)],
+    validate_only: bool,
+) -> Decision<Reply> {
+    each(view, resources, validate_only, |resource, topic, values| {
+        configs::replace(view.image, resource, topic, values)
+    })
+}
+
+fn each<T>(
+    view: View<'_>,
+    resources: &[(ConfigResource, T)],
+    validate_only: bool,
+    change: impl Fn(&ConfigResource, Option<Uuid>, &T) -> Result<Vec<MetadataRecord>, Refusal>,
+) -> Decision<Reply> {
+    let mut records = Vec::new();
+    let mut reply = Reply::new();
+    for (resource, wanted) in resources {
+        let twice = resources
+            .iter()
+            .filter(|(other, _)| other == resource)
+            .count()
+            > 1;
+        let result = if twice {
+            Err(Refusal::InvalidRequest(
+                "each resource must appear at most once".to_owned(),
+            ))
+        } else {
+            owner(view, resource).and_then(|topic| change(resource, topic, wanted))
+        };
+        reply.push((
+            resource.clone(),
+            result.map(|its_records| records.extend(its_records)),
+        ));
+    }
+    if validate_only {
+        records.clear();
+    }
+    Decision { records, reply }
+}
+
+/// Refuses a resource that does not exist; a topic's id where it is one.
+fn owner(view: View<'_>, resource: &ConfigResource) -> Result<Option<Uuid>, Refusal> {
+    match resource.kind {
+        ResourceKind::Topic => view
+            .image
+            .topic_ids
+            .get(&resource.name)
+            .copied()
+            .map(Some)
+            .ok_or(Refusal::UnknownTopic),
+        ResourceKind::Broker if resource.name.is_empty() => Ok(None),
+        ResourceKind::Broker => {
+            let id = resource.name.parse::<i32>().map_err(|_| {
+                Refusal::InvalidRequest(format!("invalid broker resource name '{}'", resource.name))
+            })?;
+            let known = view.image.brokers.contains_key(&NodeId(id));
+            known.then_some(None).ok_or(Refusal::UnknownBroker(id))
+        }
+        ResourceKind::Group if resource.name.is_empty() => Err(Refusal::InvalidRequest(
+            "default group resources are not allowed".to_owned(),
+        )),
+        ResourceKind::Group => Ok(None),
+        ResourceKind::ClientMetrics | ResourceKind::BrokerLogger => Err(Refusal::InvalidRequest(
+            "configs of this resource type are not served in this release".to_owned(),
+        )),
+    }
+}

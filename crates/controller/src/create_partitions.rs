@@ -1,0 +1,116 @@
+//! CreatePartitions.
+
+use std::collections::BTreeSet;
+
+use ottla_metadata::Topic;
+use ottla_protocol::ids::PartitionIndex;
+use ottla_protocol::messages::metadata::MetadataRecord;
+
+use crate::create_topics::{MAX_PARTITIONS_PER_REQUEST, check_assignment, new_partition};
+use crate::placement::{self, Replicas};
+use crate::{Decision, Refusal, View};
+
+/// A topic to be given more partitions.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Growth {
+    /// The topic's name.
+    pub topic: String,
+    /// How many partitions it is to have in all.
+    pub count: i32,
+    /// The replicas of each new partition, if chosen by hand.
+    pub assignments: Option<Vec<Replicas>>,
+}
+
+/// The reply for each topic, in the order of the request.
+pub type Reply = Vec<(String, Result<(), Refusal>)>;
+
+/// Decides a CreatePartitions request; each topic grows or is refused by itself.
+pub fn decide(view: View<'_>, growths: &[Growth], validate_only: bool) -> Decision<Reply> {
+    let mut records = Vec::new();
+    let mut reply = Vec::new();
+    let mut names = BTreeSet::new();
+    for growth in growths {
+        let result = if names.insert(growth.topic.as_str()) {
+            grow(view, growth)
+        } else {
+            Err(Refusal::InvalidRequest("duplicate topic name".to_owned()))
+        };
+        reply.push((
+            growth.topic.clone(),
+            result.map(|its_records| records.extend(its_records)),
+        ));
+    }
+    if validate_only {
+        records.clear();
+    }
+    Decision { records, reply }
+}
+
+fn grow(view: View<'_>, growth: &Growth) -> Result<Vec<MetadataRecord>, Refusal> {
+    let topic = view
+        .image
+        .topic(&growth.topic)
+        .ok_or(Refusal::UnknownTopic)?;
+    let additional = additional(topic, growth)?;
+    let first = topic.partitions.len();
+    let replication_factor = topic
+        .partitions
+        .values()
+        .next()
+        .map_or(0, |partition| partition.replicas.len());
+    let assignments = match &growth.assignments {
+        Some(chosen) if chosen.len() != additional => {
+            return Err(Refusal::InvalidAssignment(format!(
+                "attempted to add {additional} additional partition(s), but only {} assignment(s) were specified",
+                chosen.len()
+            )));
+        }
+        Some(chosen) => {
+            for replicas in chosen {
+                check_assignment(view.image, replicas, Some(replication_factor))?;
+            }
+            chosen.clone()
+        }
+        None => {
+            let replication_factor = i16::try_from(replication_factor).unwrap_or(i16::MAX);
+            placement::place(
+                view.image,
+                additional,
+                replication_factor,
+                view.image.topics.len() + first,
+            )?
+        }
+    };
+    let mut records = Vec::new();
+    for (number, replicas) in (first..).zip(&assignments) {
+        let index = PartitionIndex(i32::try_from(number).unwrap_or(i32::MAX));
+        records.push(
+            new_partition(view.image, index, replicas)?
+                .to_record(topic.id, index)
+                .into(),
+        );
+    }
+    Ok(records)
+}
+
+fn additional(topic: &Topic, growth: &Growth) -> Result<usize, Refusal> {
+    let has = topic.partitions.len();
+    let count = usize::try_from(growth.count).unwrap_or(0);
+    if count == has {
+        return Err(Refusal::InvalidPartitions(format!(
+            "topic already has {has} partition(s)"
+        )));
+    }
+    if count < has {
+        return Err(Refusal::InvalidPartitions(format!(
+            "the topic {} currently has {has} partition(s); {} would not be an increase",
+            growth.topic, growth.count
+        )));
+    }
+    if count - has > MAX_PARTITIONS_PER_REQUEST {
+        return Err(Refusal::InvalidPartitions(format!(
+            "at most {MAX_PARTITIONS_PER_REQUEST} partitions can be added by one request"
+        )));
+    }
+    Ok(count - has)
+}

@@ -1,0 +1,46 @@
+//! What operations see, and what they give back.
+
+use ottla_metadata::MetadataImage;
+use ottla_metadata::effective::StaticConfigs;
+use ottla_protocol::messages::metadata::MetadataRecord;
+
+/// The settings of the controller that decide.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Settings {
+    /// `num.partitions`.
+    pub default_partitions: i32,
+    /// `default.replication.factor`.
+    pub default_replication_factor: i16,
+    /// `delete.topic.enable`.
+    pub delete_topics: bool,
+    /// What the file says, for the defaults of topic configs.
+    pub statics: StaticConfigs,
+}
+
+/// What an operation may look at.
+#[derive(Debug, Clone, Copy)]
+pub struct View<'a> {
+    /// The cluster, with everything that is proposed but not yet committed.
+    pub image: &'a MetadataImage,
+    /// The controller's settings.
+    pub settings: &'a Settings,
+}
+
+/// What an operation comes to.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Decision<Reply> {
+    /// The records that make the change, to be committed together; none when nothing changes.
+    pub records: Vec<MetadataRecord>,
+    /// The reply, to be given once the records are committed.
+    pub reply: Reply,
+}
+
+impl<Reply> Decision<Reply> {
+    /// A reply to a request that changes nothing.
+    pub const fn reply(reply: Reply) -> Self {
+        Self {
+            records: Vec::new(),
+            reply,
+        }
+    }
+}

@@ -1,0 +1,78 @@
+//! Where replicas go: over racks, unfenced brokers first, each broker's turn as a leader.
+//!
+//! As Kafka's striped placement: racks take turns, within a rack its brokers take turns, and each further
+//! partition starts one broker further on, so that leaders and replicas spread evenly. Fenced brokers are used
+//! only when too few others are left, and never lead.
+
+use std::collections::BTreeMap;
+
+use ottla_metadata::{BrokerRegistration, MetadataImage};
+use ottla_protocol::ids::{NodeId, Uuid};
+
+use crate::Refusal;
+
+/// The replicas of one partition, the preferred leader first.
+pub type Replicas = Vec<NodeId>;
+
+/// Chooses replicas for `partitions` partitions. `start` rotates the choice; it decides nothing else.
+pub fn place(
+    image: &MetadataImage,
+    partitions: usize,
+    replication_factor: i16,
+    start: usize,
+) -> Result<Vec<Replicas>, Refusal> {
+    let brokers = image.brokers.len();
+    let wanted = usize::try_from(replication_factor).unwrap_or(0);
+    if wanted > brokers {
+        return Err(Refusal::InvalidReplicationFactor(format!(
+            "unable to replicate the partition {wanted} time(s): the target replication factor of {wanted} cannot be \
+             reached because only {brokers} broker(s) are registered"
+        )));
+    }
+    let active = in_turn(image, BrokerRegistration::is_active);
+    if active.is_empty() {
+        return Err(Refusal::InvalidReplicationFactor(format!(
+            "unable to replicate the partition {wanted} time(s): all brokers are currently fenced or in controlled \
+             shutdown"
+        )));
+    }
+    let rest = in_turn(image, |broker| !broker.is_active());
+    let one = |partition: usize| {
+        let first = (start + partition) % active.len();
+        let turn = active.iter().cycle().skip(first).take(active.len());
+        turn.chain(&rest).take(wanted).copied().collect()
+    };
+    Ok((0..partitions).map(one).collect())
+}
+
+/// The chosen brokers, racks in turn.
+fn in_turn(image: &MetadataImage, chosen: impl Fn(&BrokerRegistration) -> bool) -> Vec<NodeId> {
+    let mut racks: BTreeMap<Option<&str>, Vec<NodeId>> = BTreeMap::new();
+    for broker in image.brokers.values().filter(|broker| chosen(broker)) {
+        racks
+            .entry(broker.rack.as_deref())
+            .or_default()
+            .push(broker.id);
+    }
+    let longest = racks.values().map(Vec::len).max().unwrap_or(0);
+    (0..longest)
+        .flat_map(|turn| {
+            racks
+                .values()
+                .filter_map(move |rack| rack.get(turn).copied())
+        })
+        .collect()
+}
+
+/// The directory that a new replica on `broker` is recorded with: its only one, or "not assigned yet".
+pub fn directory(image: &MetadataImage, broker: NodeId) -> Uuid {
+    match image
+        .brokers
+        .get(&broker)
+        .map(|broker| broker.directories.as_slice())
+    {
+        Some([only]) => *only,
+        // `DirectoryId.UNASSIGNED`: the broker will say which it chose (KIP-858).
+        _ => Uuid::ZERO,
+    }
+}

@@ -1,0 +1,44 @@
+//! AllocateProducerIds: blocks of producer ids, none handed out twice.
+
+use ottla_protocol::ids::{NodeId, ProducerId};
+use ottla_protocol::messages::metadata::ProducerIdsRecord;
+
+use crate::{Decision, Refusal, View};
+
+/// How many ids a block holds, as in Kafka.
+pub const BLOCK_SIZE: i32 = 1000;
+
+/// A block of producer ids, for one broker to hand out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Block {
+    /// The first id.
+    pub first: ProducerId,
+    /// How many.
+    pub size: i32,
+}
+
+/// Decides AllocateProducerIds for a broker at this epoch.
+pub fn decide(view: View<'_>, broker: NodeId, epoch: i64) -> Decision<Result<Block, Refusal>> {
+    match view.image.brokers.get(&broker) {
+        None => return Decision::reply(Err(Refusal::UnknownBroker(broker.0))),
+        Some(registered) if registered.epoch != epoch => {
+            return Decision::reply(Err(Refusal::StaleBrokerEpoch));
+        }
+        Some(_) => {}
+    }
+    let first = view.image.next_producer_id;
+    let record = ProducerIdsRecord {
+        broker_id: broker.0,
+        broker_epoch: epoch,
+        next_producer_id: first + i64::from(BLOCK_SIZE),
+        ..ProducerIdsRecord::default()
+    };
+    let block = Block {
+        first: ProducerId(first),
+        size: BLOCK_SIZE,
+    };
+    Decision {
+        records: vec![record.into()],
+        reply: Ok(block),
+    }
+}

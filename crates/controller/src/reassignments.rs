@@ -1,0 +1,48 @@
+//! AlterPartitionReassignments and ListPartitionReassignments, as far as one node can answer them.
+//!
+//! On one node a partition is where it must be: assigning it there is done at once, and anything else is
+//! refused as a cluster would refuse an unknown broker.
+
+use ottla_metadata::MetadataImage;
+use ottla_protocol::ids::{NodeId, PartitionIndex};
+
+use crate::create_topics::check_assignment;
+use crate::{Decision, Refusal, View};
+
+/// A partition, and the replicas it is to have; none to cancel a reassignment.
+pub type Wanted = ((String, PartitionIndex), Option<Vec<NodeId>>);
+
+/// The reply for each partition.
+pub type Reply = Vec<((String, PartitionIndex), Result<(), Refusal>)>;
+
+/// Decides AlterPartitionReassignments.
+pub fn decide(view: View<'_>, wanted: &[Wanted]) -> Decision<Reply> {
+    let reply = wanted
+        .iter()
+        .map(|((topic, index), replicas)| {
+            let result = reassign(view.image, topic, *index, replicas.as_deref());
+            ((topic.clone(), *index), result)
+        })
+        .collect();
+    Decision::reply(reply)
+}
+
+fn reassign(
+    image: &MetadataImage,
+    topic: &str,
+    index: PartitionIndex,
+    replicas: Option<&[NodeId]>,
+) -> Result<(), Refusal> {
+    let topic = image.topic(topic).ok_or(Refusal::UnknownTopic)?;
+    let partition = topic.partitions.get(&index).ok_or(Refusal::UnknownTopic)?;
+    let Some(replicas) = replicas else {
+        return Err(Refusal::NoReassignmentInProgress);
+    };
+    check_assignment(image, replicas, None)?;
+    if replicas != partition.replicas {
+        return Err(Refusal::InvalidAssignment(
+            "moving replicas between brokers is not served in this release".to_owned(),
+        ));
+    }
+    Ok(())
+}
