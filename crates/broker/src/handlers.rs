@@ -11,6 +11,7 @@
 )]
 
 pub mod api_versions;
+pub mod fetch_parts;
 pub mod produce;
 
 use std::pin::Pin;
