@@ -7,6 +7,7 @@ mod broker;
 mod definition;
 mod group;
 mod later;
+pub mod layers;
 mod ottla;
 mod removed;
 mod security;
