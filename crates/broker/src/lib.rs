@@ -4,6 +4,7 @@ pub mod broker;
 pub mod clock;
 pub mod config;
 pub mod context;
+pub mod controller;
 pub mod descriptors;
 pub mod fetch_sessions;
 pub mod handlers;
