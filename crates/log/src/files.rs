@@ -15,7 +15,7 @@ use std::io::{self, IoSlice};
 use std::path::{Path, PathBuf};
 
 /// A file system, or its double.
-pub trait Files: Clone + Send + Sync + 'static {
+pub trait Files: Clone + fmt::Debug + Send + Sync + 'static {
     /// An open file of this file system.
     type File: File;
 
@@ -42,7 +42,7 @@ pub trait Files: Clone + Send + Sync + 'static {
 }
 
 /// An open file. Positioned, so that any number of threads may share it.
-pub trait File: Send + Sync + 'static {
+pub trait File: fmt::Debug + Send + Sync + 'static {
     /// Fills `buffer` from `position`; returns fewer bytes only where the file ends.
     fn read_at(&self, buffer: &mut [u8], position: u64) -> Result<usize, FileError>;
     /// Writes all of `slices` one after the other from `position`. On an error any part may have been written.

@@ -1,5 +1,36 @@
 //! One partition on disk: segments, indexes, recovery, retention. Files only; knows no async.
+//!
+//! Start reading at [`PartitionLog`]; what it needs of a disk is [`files::Files`]; what lies on disk is in
+//! `docs/formats.md`. Errors of the disk are [`StorageError`]: the first one that is not a full disk takes the whole
+//! [`LogDirectory`] offline.
 
 #![deny(clippy::indexing_slicing)]
 
+pub mod batch;
+pub mod checkpoint;
+mod config;
+mod directory;
 pub mod files;
+pub mod format;
+mod index_file;
+mod leader_epochs;
+mod partition_log;
+pub mod producer_state;
+mod recovery;
+pub mod scan;
+mod segment;
+
+pub use batch::Batch;
+pub use config::LogConfig;
+pub use directory::{DEFAULT_OPEN_FILES, LogDirectory, StorageError};
+pub use leader_epochs::{EpochEnd, LeaderEpochs};
+pub use partition_log::{
+    AppendError, Appended, Bound, FirstBatch, Flush, LeaderAppend, OffsetAtTime, PartitionLog,
+    ReadError, ReadPlan, ReadRequest, Removed, TimeQuery, TrimError, run_together,
+};
+pub use producer_state::{Origin, ProducerError};
+pub use recovery::{CutOff, Left, OpenError, OpenLog, Progress, Recovery};
+pub use segment::LogPosition;
+
+#[cfg(test)]
+mod tests;

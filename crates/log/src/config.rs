@@ -1,0 +1,49 @@
+//! What a partition's log obeys: the topic's configuration, resolved, without anything unset.
+
+use std::time::Duration;
+
+/// The settings of one log; each field names the topic config that it comes from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LogConfig {
+    /// `segment.bytes`: a segment is rolled before it grows beyond this.
+    pub segment_bytes: u64,
+    /// `segment.ms`: a segment is rolled when it is this old.
+    pub segment_age: Duration,
+    /// `segment.jitter.ms`: a segment's age limit is lowered by up to this, so that not all roll at once.
+    pub segment_jitter: Duration,
+    /// `segment.index.bytes`: a segment is rolled when an index has grown to this.
+    pub segment_index_bytes: u32,
+    /// `index.interval.bytes`: an index entry is made after this many bytes of batches.
+    pub index_interval_bytes: u32,
+    /// `retention.ms`: how long records are kept; `None` for ever.
+    pub retention: Option<Duration>,
+    /// `retention.bytes`: how many bytes are kept; `None` for any number.
+    pub retention_bytes: Option<u64>,
+    /// Whether `cleanup.policy` has `delete`.
+    pub delete: bool,
+    /// Whether `cleanup.policy` has `compact`.
+    pub compact: bool,
+    /// `producer.id.expiration.ms` (a broker config): how long an idle producer's sequence is remembered.
+    pub producer_id_expiration: Duration,
+    /// The bytes of one cut-off that are kept aside by recovery; what is beyond is dropped, and the file says so.
+    pub cut_off_bytes: u64,
+}
+
+impl Default for LogConfig {
+    /// Kafka's defaults.
+    fn default() -> Self {
+        Self {
+            segment_bytes: 1 << 30,
+            segment_age: Duration::from_hours(7 * 24),
+            segment_jitter: Duration::ZERO,
+            segment_index_bytes: 10 << 20,
+            index_interval_bytes: 4096,
+            retention: Some(Duration::from_hours(7 * 24)),
+            retention_bytes: None,
+            delete: true,
+            compact: false,
+            producer_id_expiration: Duration::from_hours(24),
+            cut_off_bytes: 64 << 20,
+        }
+    }
+}

@@ -1,0 +1,297 @@
+//! Every byte this crate persists, once: file names, index entries, producer snapshots. Kafka 4.3's own layouts.
+//!
+//! All numbers are big-endian and signed. The record batch itself is `protocol::records`'. The text files are in [`crate::checkpoint`]. `docs/formats.md` explains which
+//! file holds what and when it is made durable; the tables are on the items below.
+
+use crate::producer_state::{BatchMetadata, ProducerEntry};
+use ottla_protocol::ids::{Offset, ProducerEpoch, ProducerId};
+use ottla_protocol::time::Timestamp;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+/// What a file of a segment holds; its name is the segment's base offset in 20 digits and this suffix.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum FileKind {
+    /// Record batches, one after the other.
+    Log,
+    /// [`OffsetEntry`]s, by rising offset.
+    OffsetIndex,
+    /// [`TimeEntry`]s, by rising timestamp.
+    TimeIndex,
+    /// [`AbortedTransaction`]s, by rising last offset. Made with the first one.
+    TransactionIndex,
+    /// The producers' state just before the offset that names it: see [`encode_producer_snapshot`].
+    ProducerSnapshot,
+}
+
+impl FileKind {
+    /// All of them, the log first.
+    pub const ALL: [Self; 5] = [
+        Self::Log,
+        Self::OffsetIndex,
+        Self::TimeIndex,
+        Self::TransactionIndex,
+        Self::ProducerSnapshot,
+    ];
+
+    /// What the file's name ends in.
+    pub const fn suffix(self) -> &'static str {
+        match self {
+            Self::Log => ".log",
+            Self::OffsetIndex => ".index",
+            Self::TimeIndex => ".timeindex",
+            Self::TransactionIndex => ".txnindex",
+            Self::ProducerSnapshot => ".snapshot",
+        }
+    }
+
+    /// The path of this kind of file for `offset` in `directory`.
+    pub fn path(self, directory: &Path, offset: Offset) -> PathBuf {
+        directory.join(format!("{:020}{}", offset.0, self.suffix()))
+    }
+
+    /// The kind and the offset that a file name stands for.
+    pub fn of_name(name: &str) -> Option<(Self, Offset)> {
+        let (digits, _) = name.split_at_checked(20)?;
+        let suffix = name.get(20..)?;
+        let kind = Self::ALL.into_iter().find(|kind| kind.suffix() == suffix)?;
+        if !digits.bytes().all(|digit| digit.is_ascii_digit()) {
+            return None;
+        }
+        Some((kind, Offset(digits.parse().ok()?)))
+    }
+}
+
+/// The suffix of a file or partition directory that waits to be removed.
+pub const DELETED_SUFFIX: &str = ".deleted";
+/// The suffix of a segment that compaction is still writing.
+pub const CLEANED_SUFFIX: &str = ".cleaned";
+/// The suffix of a compacted segment that is to take its predecessors' place.
+pub const SWAP_SUFFIX: &str = ".swap";
+/// The suffix of what recovery cut off a log, kept for a human; Kafka ignores such files.
+pub const CUT_OFF_SUFFIX: &str = ".cutoff";
+
+/// A fixed-size entry of an index file.
+pub(crate) trait IndexEntry: Copy {
+    /// Its size in bytes.
+    const SIZE: usize;
+    /// Its bytes, appended to `to`.
+    fn encode(&self, to: &mut Vec<u8>);
+    /// The entry in exactly [`IndexEntry::SIZE`] bytes.
+    fn decode(bytes: &[u8]) -> Option<Self>;
+}
+
+/// An entry of `.index`: where the batch with this last offset begins.
+///
+/// | at | size | field |
+/// |---|---|---|
+/// | 0 | 4 | last offset of the batch, less the segment's base offset |
+/// | 4 | 4 | position of the batch in the `.log` file |
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct OffsetEntry {
+    /// The batch's last offset, less the segment's base offset.
+    pub relative_offset: i32,
+    /// The batch's position.
+    pub position: i32,
+}
+
+impl IndexEntry for OffsetEntry {
+    const SIZE: usize = 8;
+
+    fn encode(&self, to: &mut Vec<u8>) {
+        to.extend(self.relative_offset.to_be_bytes());
+        to.extend(self.position.to_be_bytes());
+    }
+
+    fn decode(bytes: &[u8]) -> Option<Self> {
+        let mut fields = Fields(bytes);
+        Some(Self {
+            relative_offset: fields.i32()?,
+            position: fields.i32()?,
+        })
+    }
+}
+
+/// An entry of `.timeindex`: the largest timestamp up to here, and the last offset of the batch that carries it.
+///
+/// | at | size | field |
+/// |---|---|---|
+/// | 0 | 8 | timestamp, ms since the Unix epoch |
+/// | 8 | 4 | last offset of the batch, less the segment's base offset |
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TimeEntry {
+    /// The largest timestamp of the segment so far.
+    pub timestamp: i64,
+    /// The last offset of the batch that carries it, less the segment's base offset.
+    pub relative_offset: i32,
+}
+
+impl IndexEntry for TimeEntry {
+    const SIZE: usize = 12;
+
+    fn encode(&self, to: &mut Vec<u8>) {
+        to.extend(self.timestamp.to_be_bytes());
+        to.extend(self.relative_offset.to_be_bytes());
+    }
+
+    fn decode(bytes: &[u8]) -> Option<Self> {
+        let mut fields = Fields(bytes);
+        Some(Self {
+            timestamp: fields.i64()?,
+            relative_offset: fields.i32()?,
+        })
+    }
+}
+
+/// An entry of `.txnindex`: a transaction that was aborted, in the segment that holds its marker.
+///
+/// | at | size | field |
+/// |---|---|---|
+/// | 0 | 2 | version, 0 |
+/// | 2 | 8 | producer id |
+/// | 10 | 8 | first offset of the transaction |
+/// | 18 | 8 | last offset: the marker's |
+/// | 26 | 8 | last stable offset when the marker was written |
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct AbortedTransaction {
+    /// Whose transaction it was.
+    pub producer_id: ProducerId,
+    /// The first offset it wrote.
+    pub first_offset: Offset,
+    /// The offset of its marker.
+    pub last_offset: Offset,
+    /// The last stable offset when the marker was written.
+    pub last_stable_offset: Offset,
+}
+
+impl IndexEntry for AbortedTransaction {
+    const SIZE: usize = 34;
+
+    fn encode(&self, to: &mut Vec<u8>) {
+        to.extend(0i16.to_be_bytes());
+        to.extend(self.producer_id.0.to_be_bytes());
+        to.extend(self.first_offset.0.to_be_bytes());
+        to.extend(self.last_offset.0.to_be_bytes());
+        to.extend(self.last_stable_offset.0.to_be_bytes());
+    }
+
+    fn decode(bytes: &[u8]) -> Option<Self> {
+        let mut fields = Fields(bytes);
+        (fields.i16()? == 0).then_some(())?;
+        Some(Self {
+            producer_id: ProducerId(fields.i64()?),
+            first_offset: Offset(fields.i64()?),
+            last_offset: Offset(fields.i64()?),
+            last_stable_offset: Offset(fields.i64()?),
+        })
+    }
+}
+
+const SNAPSHOT_VERSION: i16 = 1;
+const SNAPSHOT_HEAD: usize = 6;
+
+/// The content of a `.snapshot` file.
+///
+/// | at | size | field |
+/// |---|---|---|
+/// | 0 | 2 | version, 1 |
+/// | 2 | 4 | CRC-32C of all that follows |
+/// | 6 | 4 | number of producers; for each: |
+/// | 0 | 8 | producer id |
+/// | 8 | 2 | producer epoch |
+/// | 10 | 4 | last sequence, -1 for none |
+/// | 14 | 8 | last offset, -1 for none |
+/// | 22 | 4 | last offset less first offset of the last batch |
+/// | 26 | 8 | largest timestamp of the last batch |
+/// | 34 | 4 | epoch of the last transaction coordinator, -1 for none |
+/// | 38 | 8 | first offset of the open transaction, -1 for none |
+pub fn encode_producer_snapshot(producers: &BTreeMap<ProducerId, ProducerEntry>) -> Vec<u8> {
+    let mut body = Vec::with_capacity(4 + producers.len() * 46);
+    body.extend(
+        i32::try_from(producers.len())
+            .unwrap_or(i32::MAX)
+            .to_be_bytes(),
+    );
+    for (id, producer) in producers {
+        let last = producer.last_batch();
+        body.extend(id.0.to_be_bytes());
+        body.extend(producer.epoch.0.to_be_bytes());
+        body.extend(last.map_or(-1, |batch| batch.last_sequence).to_be_bytes());
+        body.extend(last.map_or(-1, |batch| batch.last_offset.0).to_be_bytes());
+        body.extend(last.map_or(0, |batch| batch.offset_delta).to_be_bytes());
+        body.extend(producer.last_timestamp.0.to_be_bytes());
+        body.extend(producer.coordinator_epoch.to_be_bytes());
+        body.extend(
+            producer
+                .transaction_first_offset
+                .unwrap_or(Offset::NONE)
+                .0
+                .to_be_bytes(),
+        );
+    }
+    let mut content = Vec::with_capacity(SNAPSHOT_HEAD + body.len());
+    content.extend(SNAPSHOT_VERSION.to_be_bytes());
+    content.extend(crc32c(&body).to_be_bytes());
+    content.extend(body);
+    content
+}
+
+/// The producers in a `.snapshot` file, or `None` when it is torn or of another version.
+pub fn decode_producer_snapshot(content: &[u8]) -> Option<BTreeMap<ProducerId, ProducerEntry>> {
+    let mut fields = Fields(content);
+    let (version, crc) = (fields.i16()?, fields.i32()?);
+    if version != SNAPSHOT_VERSION || crc.cast_unsigned() != crc32c(fields.0) {
+        return None;
+    }
+    let count = fields.i32()?;
+    (0..count).map(|_| decode_producer(&mut fields)).collect()
+}
+
+fn decode_producer(fields: &mut Fields<'_>) -> Option<(ProducerId, ProducerEntry)> {
+    let id = ProducerId(fields.i64()?);
+    let mut producer = ProducerEntry::new(ProducerEpoch(fields.i16()?));
+    let (last_sequence, last_offset, offset_delta) = (fields.i32()?, fields.i64()?, fields.i32()?);
+    producer.last_timestamp = Timestamp(fields.i64()?);
+    producer.coordinator_epoch = fields.i32()?;
+    producer.transaction_first_offset = Some(Offset(fields.i64()?)).filter(|offset| offset.0 >= 0);
+    if last_offset >= 0 {
+        producer.push(BatchMetadata {
+            last_sequence,
+            last_offset: Offset(last_offset),
+            offset_delta,
+            timestamp: producer.last_timestamp,
+        });
+    }
+    Some((id, producer))
+}
+
+fn crc32c(bytes: &[u8]) -> u32 {
+    crc_fast::crc32_iscsi(bytes)
+}
+
+/// Bytes read off from the front, number by number; `None` where they end too early.
+#[derive(Debug, Clone, Copy)]
+struct Fields<'a>(&'a [u8]);
+
+impl Fields<'_> {
+    fn array<const N: usize>(&mut self) -> Option<[u8; N]> {
+        let (taken, rest) = self.0.split_first_chunk::<N>()?;
+        self.0 = rest;
+        Some(*taken)
+    }
+
+    fn i16(&mut self) -> Option<i16> {
+        self.array().map(i16::from_be_bytes)
+    }
+
+    fn i32(&mut self) -> Option<i32> {
+        self.array().map(i32::from_be_bytes)
+    }
+
+    fn i64(&mut self) -> Option<i64> {
+        self.array().map(i64::from_be_bytes)
+    }
+}
+
+#[cfg(test)]
+mod tests;

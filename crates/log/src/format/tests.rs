@@ -1,0 +1,93 @@
+//! Layouts: names, round trips, and bytes as Kafka writes them.
+
+use super::{
+    AbortedTransaction, FileKind, IndexEntry, OffsetEntry, TimeEntry, decode_producer_snapshot,
+    encode_producer_snapshot,
+};
+use crate::producer_state::{BatchMetadata, ProducerEntry};
+use ottla_protocol::ids::{Offset, ProducerEpoch, ProducerId};
+use ottla_protocol::time::Timestamp;
+use std::collections::BTreeMap;
+use std::path::Path;
+
+fn encoded<E: IndexEntry>(entry: E) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    entry.encode(&mut bytes);
+    assert_eq!(bytes.len(), E::SIZE);
+    bytes
+}
+
+#[test]
+fn file_names_have_twenty_digits() {
+    let path = FileKind::TimeIndex.path(Path::new("/data/t-0"), Offset(42));
+    assert_eq!(path, Path::new("/data/t-0/00000000000000000042.timeindex"));
+    for kind in FileKind::ALL {
+        let path = kind.path(Path::new(""), Offset(i64::MAX));
+        let name = path.to_str().unwrap();
+        assert_eq!(FileKind::of_name(name), Some((kind, Offset(i64::MAX))));
+    }
+    for name in [
+        "",
+        "x.log",
+        "0000000000000000000x.log",
+        "00000000000000000042.log.deleted",
+        "é",
+    ] {
+        assert_eq!(FileKind::of_name(name), None, "{name}");
+    }
+}
+
+#[test]
+fn index_entries_are_big_endian() {
+    let entry = OffsetEntry {
+        relative_offset: 1,
+        position: 0x0203,
+    };
+    assert_eq!(encoded(entry), [0, 0, 0, 1, 0, 0, 2, 3]);
+    assert_eq!(OffsetEntry::decode(&encoded(entry)), Some(entry));
+    let entry = TimeEntry {
+        timestamp: 1,
+        relative_offset: 2,
+    };
+    assert_eq!(encoded(entry), [0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 2]);
+    assert_eq!(TimeEntry::decode(&encoded(entry)), Some(entry));
+    let entry = AbortedTransaction {
+        producer_id: ProducerId(1),
+        first_offset: Offset(2),
+        last_offset: Offset(3),
+        last_stable_offset: Offset(4),
+    };
+    assert_eq!(AbortedTransaction::decode(&encoded(entry)), Some(entry));
+    assert_eq!(
+        AbortedTransaction::decode(&[1; 34]),
+        None,
+        "another version"
+    );
+}
+
+#[test]
+fn a_snapshot_comes_back_and_a_torn_one_does_not() {
+    let mut entry = ProducerEntry::new(ProducerEpoch(3));
+    let batch = BatchMetadata {
+        last_sequence: 9,
+        last_offset: Offset(20),
+        offset_delta: 4,
+        timestamp: Timestamp(77),
+    };
+    entry.push(batch);
+    entry.coordinator_epoch = 5;
+    entry.transaction_first_offset = Some(Offset(16));
+    let idle = ProducerEntry::new(ProducerEpoch(0));
+    let producers = BTreeMap::from([(ProducerId(1), entry), (ProducerId(2), idle)]);
+    let bytes = encode_producer_snapshot(&producers);
+    assert_eq!(bytes.len(), 10 + 2 * 46);
+    assert_eq!(decode_producer_snapshot(&bytes), Some(producers));
+    for length in 0..bytes.len() {
+        assert_eq!(decode_producer_snapshot(&bytes[..length]), None);
+    }
+    for index in 0..bytes.len() {
+        let mut damaged = bytes.clone();
+        damaged[index] ^= 1;
+        assert_eq!(decode_producer_snapshot(&damaged), None);
+    }
+}

@@ -1,0 +1,183 @@
+//! An index file: fixed-size entries in rising order, read by positioned reads, the newest kept in memory.
+//!
+//! New entries wait in memory and are written many at a time; a crash loses them, and recovery makes them anew from
+//! the batches. A closed segment keeps only the number of its entries. Invariant: the file holds the first `written`
+//! of `count` entries, and `recent` holds all from `recent_start` on, so at least the unwritten.
+
+use crate::files::{File, FileError};
+use crate::format::IndexEntry;
+use std::io::IoSlice;
+use std::sync::Arc;
+
+/// Where the file is obtained when an answer is not in memory.
+pub(crate) type Source<'a, H> = &'a dyn Fn() -> Result<Arc<H>, FileError>;
+
+/// Entries that may wait before they are written.
+const MAX_UNWRITTEN: u32 = 64;
+/// Entries of an active segment that stay in memory for readers at the tail.
+const MAX_RECENT: usize = 256;
+/// When a search has come down to so many entries, it reads them at once.
+const READ_AT_ONCE: u32 = 256;
+
+#[derive(Debug, Clone)]
+pub(crate) struct IndexFile<E> {
+    written: u32,
+    recent_start: u32,
+    recent: Vec<E>,
+}
+
+impl<E: IndexEntry> IndexFile<E> {
+    /// An index of which `bytes` are on file; a torn last entry does not count.
+    pub(crate) fn of_length(bytes: u64) -> Self {
+        let written = u32::try_from(bytes / E::SIZE as u64).unwrap_or(u32::MAX);
+        Self {
+            written,
+            recent_start: written,
+            recent: Vec::new(),
+        }
+    }
+
+    pub(crate) fn count(&self) -> u32 {
+        self.recent_start + u32::try_from(self.recent.len()).unwrap_or(u32::MAX)
+    }
+
+    pub(crate) fn bytes(&self) -> u64 {
+        u64::from(self.count()) * E::SIZE as u64
+    }
+
+    pub(crate) fn push(&mut self, entry: E) {
+        self.recent.push(entry);
+    }
+
+    pub(crate) fn needs_writing(&self) -> bool {
+        self.count() - self.written >= MAX_UNWRITTEN
+    }
+
+    pub(crate) fn is_written(&self) -> bool {
+        self.count() == self.written
+    }
+
+    /// Writes the waiting entries.
+    pub(crate) fn write<H: File>(&mut self, source: Source<'_, H>) -> Result<(), FileError> {
+        if !self.is_written() {
+            let mut bytes = Vec::new();
+            let waiting = (self.written - self.recent_start) as usize;
+            self.recent
+                .iter()
+                .skip(waiting)
+                .for_each(|entry| entry.encode(&mut bytes));
+            source()?.write_at(
+                &[IoSlice::new(&bytes)],
+                u64::from(self.written) * E::SIZE as u64,
+            )?;
+            self.written = self.count();
+        }
+        if self.recent.len() > MAX_RECENT {
+            let surplus = self.recent.len() - MAX_RECENT / 2;
+            self.recent.drain(..surplus);
+            self.recent_start += u32::try_from(surplus).unwrap_or(u32::MAX);
+        }
+        Ok(())
+    }
+
+    /// Writes the waiting entries and keeps nothing in memory: the segment is closed.
+    pub(crate) fn write_and_release<H: File>(
+        &mut self,
+        source: Source<'_, H>,
+    ) -> Result<(), FileError> {
+        self.write(source)?;
+        self.recent_start = self.written;
+        self.recent = Vec::new();
+        Ok(())
+    }
+
+    /// The entry number `index`.
+    pub(crate) fn entry<H: File>(
+        &self,
+        index: u32,
+        source: Source<'_, H>,
+    ) -> Result<Option<E>, FileError> {
+        if let Some(recent) = index.checked_sub(self.recent_start) {
+            return Ok(self.recent.get(recent as usize).copied());
+        }
+        let mut bytes = vec![0; E::SIZE];
+        source()?.read_at(&mut bytes, u64::from(index) * E::SIZE as u64)?;
+        Ok(E::decode(&bytes))
+    }
+
+    /// The last entry.
+    pub(crate) fn last<H: File>(&self, source: Source<'_, H>) -> Result<Option<E>, FileError> {
+        match self.count().checked_sub(1) {
+            Some(index) => self.entry(index, source),
+            None => Ok(None),
+        }
+    }
+
+    /// The number of entries for which `holds` is true; it must hold for the first so many and for no other.
+    pub(crate) fn partition_point<H: File>(
+        &self,
+        source: Source<'_, H>,
+        holds: impl Fn(&E) -> bool,
+    ) -> Result<u32, FileError> {
+        if self.recent.first().is_some_and(&holds) || self.recent_start == 0 {
+            let recent = self.recent.partition_point(&holds);
+            return Ok(self.recent_start + u32::try_from(recent).unwrap_or(u32::MAX));
+        }
+        let file = source()?;
+        let again = || Ok(Arc::clone(&file));
+        let (mut low, mut high) = (0, self.recent_start);
+        while high - low > READ_AT_ONCE {
+            let middle = low + (high - low) / 2;
+            if self
+                .entry(middle, &again)?
+                .is_some_and(|entry| holds(&entry))
+            {
+                low = middle + 1;
+            } else {
+                high = middle;
+            }
+        }
+        let entries = read_entries::<E, H>(&file, low, high - low)?;
+        Ok(low + u32::try_from(entries.partition_point(holds)).unwrap_or(u32::MAX))
+    }
+
+    /// The last entry for which `holds` is true; it must hold for the first entries and for no other.
+    pub(crate) fn last_where<H: File>(
+        &self,
+        source: Source<'_, H>,
+        holds: impl Fn(&E) -> bool,
+    ) -> Result<Option<E>, FileError> {
+        match self.partition_point(source, holds)?.checked_sub(1) {
+            Some(index) => self.entry(index, source),
+            None => Ok(None),
+        }
+    }
+
+    /// Keeps the first `count` entries and cuts the file to them.
+    pub(crate) fn truncate<H: File>(
+        &mut self,
+        count: u32,
+        source: Source<'_, H>,
+    ) -> Result<(), FileError> {
+        if count < self.recent_start {
+            self.recent.clear();
+            self.recent_start = count;
+        } else {
+            self.recent.truncate((count - self.recent_start) as usize);
+        }
+        self.written = self.written.min(count);
+        source()?.truncate(u64::from(self.written) * E::SIZE as u64)
+    }
+}
+
+/// `count` entries from number `from`, fewer where the file ends.
+pub(crate) fn read_entries<E: IndexEntry, H: File>(
+    file: &H,
+    from: u32,
+    count: u32,
+) -> Result<Vec<E>, FileError> {
+    let mut bytes = vec![0; count as usize * E::SIZE];
+    let read = file.read_at(&mut bytes, u64::from(from) * E::SIZE as u64)?;
+    bytes.truncate(read);
+    Ok(bytes.chunks_exact(E::SIZE).map_while(E::decode).collect())
+}

@@ -1,0 +1,403 @@
+//! Appending: offsets are assigned (leader) or given (follower), and all that is asked at once is one write.
+//!
+//! The caller has validated the batches: each whole, its checksum right, its inner offsets 0, 1, 2, ….
+//! Nothing changes in memory before the write has succeeded. When the disk is full the file is cut back to where it
+//! ended, and the append is refused; any other failure takes the log directory offline.
+
+use super::PartitionLog;
+use crate::batch::{Batch, BatchError, parse_checked};
+use crate::directory::StorageError;
+use crate::files::{File, FileError, Files};
+use crate::producer_state::{Changes, Origin, ProducerError};
+use crate::scan::Located;
+use crate::segment::{Incoming, LogPosition};
+use ottla_protocol::ids::{LeaderEpoch, Offset};
+use ottla_protocol::records::BATCH_OVERHEAD;
+use ottla_protocol::time::Timestamp;
+use std::io::IoSlice;
+
+/// How a leader appends.
+#[derive(Debug, Clone, Copy)]
+pub struct LeaderAppend {
+    /// Who wrote the batches.
+    pub origin: Origin,
+    /// The leader's epoch, which goes into every batch.
+    pub leader_epoch: LeaderEpoch,
+    /// The time, for rolling segments by age.
+    pub now: Timestamp,
+}
+
+/// What an append came to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Appended {
+    /// The offset of the first record.
+    pub first_offset: Offset,
+    /// The offset of the last record. The append is durable when the log is flushed beyond it.
+    pub last_offset: Offset,
+    /// The timestamp of the batch that these repeat: they are there already, nothing was written.
+    pub duplicate_of: Option<Timestamp>,
+    /// The bytes written.
+    pub bytes: u64,
+}
+
+/// Why batches were not appended.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum AppendError {
+    /// The producer's state forbids it.
+    #[error(transparent)]
+    Producer(#[from] ProducerError),
+    /// They are larger than a segment may be.
+    #[error("{bytes} bytes at once do not fit into a segment of {limit}")]
+    LargerThanSegment {
+        /// Their size.
+        bytes: u64,
+        /// The configured size of a segment.
+        limit: u64,
+    },
+    /// What the leader sent does not continue this log.
+    #[error("offset {offset} was appended where {expected} or later must follow")]
+    UnexpectedOffset {
+        /// The offset of the first batch that does not fit.
+        offset: Offset,
+        /// The end of the log.
+        expected: Offset,
+    },
+    /// They are not whole, sound batches.
+    #[error("not a record batch: {0}")]
+    Invalid(#[from] BatchError),
+    /// The disk cannot.
+    #[error(transparent)]
+    Storage(#[from] StorageError),
+}
+
+/// Batches that are checked and wait for the write.
+struct Pending<'a> {
+    heads: Vec<[u8; BATCH_OVERHEAD]>,
+    bodies: Vec<&'a [u8]>,
+    located: Vec<Located>,
+    producers: Changes,
+    bytes: u64,
+    next: Offset,
+}
+
+impl<'a> Pending<'a> {
+    fn at(next: Offset) -> Self {
+        let producers = Changes::default();
+        Self {
+            heads: Vec::new(),
+            bodies: Vec::new(),
+            located: Vec::new(),
+            producers,
+            bytes: 0,
+            next,
+        }
+    }
+
+    fn push(&mut self, batch: Batch<'a>, start: u64) {
+        let header = batch.header;
+        let size = BATCH_OVERHEAD + batch.body.len();
+        self.heads.push(header.encode());
+        self.bodies.push(batch.body);
+        self.located.push(Located {
+            header,
+            position: start + self.bytes,
+            size,
+        });
+        self.bytes += size as u64;
+        self.next = header.next_offset();
+    }
+}
+
+type Batches<'a> = Vec<Batch<'a>>;
+
+impl<F: Files> PartitionLog<F> {
+    /// Appends each of `requests`, one or more batches, at the end of the log, with offsets of the log's own,
+    /// all in one write as far as they fit into one segment. Each is appended whole or not at all.
+    pub fn append_as_leader(
+        &mut self,
+        requests: &[&[Batch<'_>]],
+        append: LeaderAppend,
+    ) -> Vec<Result<Appended, AppendError>> {
+        let mut outcomes = Vec::with_capacity(requests.len());
+        let mut pending = Pending::at(self.next);
+        for request in requests {
+            let outcome = self
+                .assign(request, pending.next, append.leader_epoch)
+                .and_then(|batches| {
+                    if self.must_write_before(&batches, pending.bytes, append.now) {
+                        let rolled = self.write_and_roll(&mut pending, &batches, append.now);
+                        rolled
+                            .inspect_err(|error| fail_unwritten(&mut outcomes, self.next, error))?;
+                    }
+                    self.stage(batches, &mut pending, append.origin)
+                });
+            outcomes.push(outcome);
+        }
+        if let Err(error) = self.write(pending) {
+            fail_unwritten(&mut outcomes, self.next, &error);
+        }
+        outcomes
+    }
+
+    /// Appends one request: see [`PartitionLog::append_as_leader`].
+    pub fn append(
+        &mut self,
+        batches: &[Batch<'_>],
+        append: LeaderAppend,
+    ) -> Result<Appended, AppendError> {
+        let outcome = self.append_as_leader(&[batches], append).pop();
+        outcome.expect("an outcome for each request")
+    }
+
+    /// Appends whole batches with the offsets that their leader gave them. Batches of a later epoch than
+    /// `leader_epoch` are left out, with all that follow: that leader must be asked first.
+    pub fn append_as_follower(
+        &mut self,
+        bytes: &[u8],
+        leader_epoch: LeaderEpoch,
+        now: Timestamp,
+    ) -> Result<Option<Appended>, AppendError> {
+        let mut batches = Vec::new();
+        let mut rest = bytes;
+        let mut expected = self.next;
+        while !rest.is_empty() {
+            let batch = parse_checked(rest)?;
+            rest = rest.get(batch.size()..).unwrap_or_default();
+            let header = batch.header();
+            if header.partition_leader_epoch > leader_epoch.0 {
+                break;
+            }
+            let offset = header.base_offset();
+            if offset < expected {
+                return Err(AppendError::UnexpectedOffset { offset, expected });
+            }
+            expected = header.next_offset();
+            batches.push(Batch::from(batch));
+        }
+        if batches.is_empty() {
+            return Ok(None);
+        }
+        let mut pending = Pending::at(self.next);
+        self.check_size(&batches)?;
+        if self.must_write_before(&batches, 0, now) {
+            self.write_and_roll(&mut pending, &batches, now)?;
+        }
+        let appended = self.stage(batches, &mut pending, Origin::Replication)?;
+        self.write(pending)?;
+        Ok(Some(appended))
+    }
+
+    fn assign<'a>(
+        &self,
+        request: &[Batch<'a>],
+        next: Offset,
+        epoch: LeaderEpoch,
+    ) -> Result<Batches<'a>, AppendError> {
+        self.place.directory.ensure_online()?;
+        let mut next = next;
+        let mut batches = request.to_vec();
+        for batch in &mut batches {
+            batch.header.base_offset = next.0;
+            batch.header.partition_leader_epoch = epoch.0;
+            let size = batch.header.size().map(|size| size as u64);
+            assert_eq!(
+                size,
+                Some(batch.size()),
+                "a validated batch is as long as its head says"
+            );
+            next = batch.header.next_offset();
+        }
+        assert!(!batches.is_empty(), "a request to append holds a batch");
+        self.check_size(&batches)?;
+        Ok(batches)
+    }
+
+    fn check_size(&self, batches: &Batches<'_>) -> Result<(), AppendError> {
+        let bytes = incoming(batches).bytes;
+        let limit = self.config.segment_bytes;
+        if bytes > limit {
+            Err(AppendError::LargerThanSegment { bytes, limit })
+        } else {
+            Ok(())
+        }
+    }
+
+    fn must_write_before(&self, batches: &Batches<'_>, pending: u64, now: Timestamp) -> bool {
+        let mut incoming = incoming(batches);
+        incoming.bytes += pending;
+        self.active().should_roll(&self.config, &incoming, now)
+    }
+
+    fn write_and_roll(
+        &mut self,
+        pending: &mut Pending<'_>,
+        batches: &Batches<'_>,
+        now: Timestamp,
+    ) -> Result<(), StorageError> {
+        let next = pending.next;
+        self.write(std::mem::replace(pending, Pending::at(next)))?;
+        let first = batches
+            .first()
+            .map_or(next, |batch| batch.header.base_offset());
+        self.roll_at(first.max(self.next), now)
+    }
+
+    /// Checks the producers' state and puts the batches behind those that already wait.
+    fn stage<'a>(
+        &self,
+        batches: Batches<'a>,
+        pending: &mut Pending<'a>,
+        origin: Origin,
+    ) -> Result<Appended, AppendError> {
+        let mut staged = self.producers.stage_after(&pending.producers);
+        let segment = self.active();
+        let start = segment.size;
+        let mut position = start + pending.bytes;
+        for batch in &batches {
+            let header = &batch.header;
+            let place = LogPosition {
+                offset: header.base_offset(),
+                segment: segment.base,
+                position,
+            };
+            position += batch.size();
+            if !header.has_producer_id() {
+                continue;
+            }
+            if origin == Origin::Client
+                && let Some(batch) = staged.duplicate(header)
+            {
+                return Ok(Appended {
+                    first_offset: batch.first_offset(),
+                    last_offset: batch.last_offset,
+                    duplicate_of: Some(batch.timestamp),
+                    bytes: 0,
+                });
+            }
+            staged.add(batch, Some(place), origin)?;
+        }
+        pending.producers.merge(staged.finish());
+        let whole = incoming(&batches);
+        let first_offset = batches
+            .first()
+            .map_or(self.next, |batch| batch.header.base_offset());
+        for batch in batches {
+            pending.push(batch, start);
+        }
+        Ok(Appended {
+            first_offset,
+            last_offset: whole.last_offset,
+            duplicate_of: None,
+            bytes: whole.bytes,
+        })
+    }
+
+    fn write(&mut self, pending: Pending<'_>) -> Result<(), StorageError> {
+        if pending.located.is_empty() {
+            return Ok(());
+        }
+        self.place.directory.ensure_online()?;
+        let heads = pending.located.iter().map(|batch| batch.header);
+        let epochs: Vec<_> = heads
+            .map(|header| {
+                (
+                    LeaderEpoch(header.partition_leader_epoch),
+                    header.base_offset(),
+                )
+            })
+            .collect();
+        self.assign_epochs(&epochs)?;
+        let pairs = pending.heads.iter().zip(&pending.bodies);
+        let slices: Vec<IoSlice<'_>> = pairs
+            .flat_map(|(head, body)| [IoSlice::new(head.as_slice()), IoSlice::new(body)])
+            .collect();
+        let interval = self.config.index_interval_bytes;
+        let Self {
+            segments, place, ..
+        } = self;
+        let mut active = segments
+            .last_entry()
+            .expect("a log always has an active segment");
+        let written = active
+            .get_mut()
+            .append(place, &slices, &pending.located, interval);
+        written.map_err(|error| self.after_failed_write(error))?;
+        self.next = pending.next;
+        let aborted = self.producers.apply(pending.producers, pending.next);
+        self.note_aborted(&aborted)?;
+        self.update_first_unstable()
+    }
+
+    fn after_failed_write(&self, error: FileError) -> StorageError {
+        let directory = &self.place.directory;
+        if error.is_full() {
+            let active = self.active();
+            let cut = active
+                .file(&self.place)
+                .and_then(|file| file.truncate(active.size));
+            if let Err(error) = cut {
+                return directory.failed(error);
+            }
+        }
+        directory.failed(error)
+    }
+
+    fn note_aborted(
+        &mut self,
+        aborted: &[crate::format::AbortedTransaction],
+    ) -> Result<(), StorageError> {
+        let Self {
+            segments,
+            place,
+            with_aborted,
+            ..
+        } = self;
+        let mut active = segments
+            .last_entry()
+            .expect("a log always has an active segment");
+        for entry in aborted {
+            place
+                .directory
+                .judge(active.get_mut().append_aborted(place, entry))?;
+            with_aborted.insert(*active.key());
+        }
+        Ok(())
+    }
+
+    /// Closes the active segment and opens the next one at the end of the log.
+    pub fn roll(&mut self, now: Timestamp) -> Result<(), StorageError> {
+        if self.active().size == 0 {
+            return Ok(());
+        }
+        self.roll_at(self.next, now)
+    }
+}
+
+fn incoming(batches: &Batches<'_>) -> Incoming {
+    let bytes = batches.iter().map(Batch::size).sum();
+    let last_offset = batches
+        .last()
+        .map_or(Offset::NONE, |batch| batch.header.last_offset());
+    let timestamps = batches.iter().map(|batch| batch.header.max_timestamp);
+    Incoming {
+        bytes,
+        last_offset,
+        max_timestamp: Timestamp(timestamps.max().unwrap_or(-1)),
+    }
+}
+
+/// What was to be written from `end` on is not there after all, nor is what repeats it.
+fn fail_unwritten(
+    outcomes: &mut [Result<Appended, AppendError>],
+    end: Offset,
+    error: &StorageError,
+) {
+    for outcome in outcomes {
+        if outcome
+            .as_ref()
+            .is_ok_and(|appended| appended.last_offset >= end)
+        {
+            *outcome = Err(error.clone().into());
+        }
+    }
+}

@@ -1,0 +1,292 @@
+//! Making a log durable: what is to be synced is taken under the lock, synced outside of it, and noted under it.
+//!
+//! Two depths. A flush syncs batches and the names of new files, so that acknowledged records survive: that is what
+//! group commit does all the time. A checkpoint also syncs indexes and snapshots, and so moves the recovery point,
+//! below which the next start after a crash looks at nothing. One of each may be under way at a time.
+
+use super::PartitionLog;
+use crate::directory::{LogDirectory, StorageError};
+use crate::files::{File, FileError, Files, Open};
+use crate::format::{FileKind, encode_producer_snapshot};
+use crate::segment::{LogPosition, Segment};
+use ottla_protocol::ids::Offset;
+use ottla_protocol::time::Timestamp;
+use std::collections::BTreeSet;
+use std::io::IoSlice;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+/// How far a log has come in becoming durable.
+#[derive(Debug)]
+pub(crate) struct Progress {
+    pub(crate) flushed: Offset,
+    pub(crate) recovery_point: Offset,
+    /// Closed segments whose batches are not all synced.
+    pub(crate) unsynced: BTreeSet<Offset>,
+    /// Whether files were made since the directory was last synced.
+    pub(crate) has_new_names: bool,
+    is_flushing: bool,
+    is_checkpointing: bool,
+}
+
+impl Progress {
+    pub(crate) fn at(flushed: Offset, recovery_point: Offset) -> Self {
+        Self {
+            flushed,
+            recovery_point,
+            unsynced: BTreeSet::new(),
+            has_new_names: false,
+            is_flushing: false,
+            is_checkpointing: false,
+        }
+    }
+}
+
+/// What is to be synced to make a log durable up to its end. Belongs outside of the partition's lock.
+#[derive(Debug)]
+#[must_use = "what was taken to be synced must be synced"]
+pub struct Flush<F: Files> {
+    directory: Arc<LogDirectory<F>>,
+    path: PathBuf,
+    files: Vec<Arc<F::File>>,
+    has_new_names: bool,
+    end: LogPosition,
+}
+
+impl<F: Files> Flush<F> {
+    /// The log is durable up to here once the flush has run.
+    pub fn end(&self) -> LogPosition {
+        self.end
+    }
+
+    /// Syncs. A failure takes the log directory offline; it is never tried again.
+    pub fn run(&self) -> Result<(), StorageError> {
+        self.directory.ensure_online()?;
+        for file in &self.files {
+            self.directory.judge_sync(file.sync_data())?;
+        }
+        if self.has_new_names {
+            self.directory
+                .judge_sync(self.directory.files().sync_directory(&self.path))?;
+        }
+        Ok(())
+    }
+}
+
+/// Runs many flushes of one log directory: one by one, or by one sync of the whole file system when that is faster.
+pub fn run_together<F: Files>(flushes: &[Flush<F>]) -> Result<(), StorageError> {
+    /// From so many dirty files on, one `syncfs` was faster when measured.
+    const MANY: usize = 8;
+    let files: usize = flushes
+        .iter()
+        .map(|flush| flush.files.len() + usize::from(flush.has_new_names))
+        .sum();
+    match flushes {
+        [first, ..] if files >= MANY => {
+            first.directory.ensure_online()?;
+            first.directory.judge_sync(
+                first
+                    .directory
+                    .files()
+                    .sync_file_system(first.directory.path()),
+            )
+        }
+        _ => flushes.iter().try_for_each(Flush::run),
+    }
+}
+
+impl<F: Files> LogDirectory<F> {
+    /// A failed sync is always a failed disk, a full one included: nobody knows what it has kept.
+    fn judge_sync(&self, outcome: Result<(), FileError>) -> Result<(), StorageError> {
+        outcome.map_err(|error| self.take_offline(error))
+    }
+}
+
+impl<F: Files> PartitionLog<F> {
+    /// The offset below which everything is on stable storage.
+    pub fn flushed_offset(&self) -> Offset {
+        self.flush.flushed
+    }
+
+    /// The offset from which a start after a crash reads: what `recovery-point-offset-checkpoint` is to say.
+    pub fn recovery_point(&self) -> Offset {
+        self.flush.recovery_point
+    }
+
+    /// What must be synced to make the log durable up to its present end; `None` when it is, or while a flush is
+    /// under way.
+    pub fn begin_flush(&mut self) -> Result<Option<Flush<F>>, StorageError> {
+        if self.flush.is_flushing || self.flush.flushed == self.next {
+            return Ok(None);
+        }
+        let unsynced = std::mem::take(&mut self.flush.unsynced);
+        let dirty = unsynced
+            .iter()
+            .filter_map(|base| self.segments.get(base))
+            .chain([self.active()]);
+        let files: Result<_, FileError> = dirty.map(|segment| segment.file(&self.place)).collect();
+        let files = self.place.directory.judge(files)?;
+        self.flush.is_flushing = true;
+        let has_new_names = std::mem::take(&mut self.flush.has_new_names);
+        Ok(Some(self.flush_of(files, has_new_names, self.log_end())))
+    }
+
+    fn flush_of(
+        &self,
+        files: Vec<Arc<F::File>>,
+        has_new_names: bool,
+        end: LogPosition,
+    ) -> Flush<F> {
+        let (directory, path) = (Arc::clone(&self.place.directory), self.place.path.clone());
+        Flush {
+            directory,
+            path,
+            files,
+            has_new_names,
+            end,
+        }
+    }
+
+    /// Takes note that a flush has run.
+    pub fn complete_flush(&mut self, flush: &Flush<F>) {
+        self.flush.is_flushing = false;
+        self.flush.flushed = self.flush.flushed.max(flush.end.offset.min(self.next));
+    }
+
+    /// Flushes at once: for closing, and where nobody shares the log.
+    pub fn flush(&mut self) -> Result<(), StorageError> {
+        if let Some(flush) = self.begin_flush()? {
+            flush.run()?;
+            self.complete_flush(&flush);
+        }
+        Ok(())
+    }
+
+    /// What must be synced to move the recovery point up to what is flushed; `None` when it is there already.
+    pub fn begin_checkpoint(&mut self) -> Result<Option<Flush<F>>, StorageError> {
+        let flushed = self.flush.flushed;
+        if self.flush.is_checkpointing || self.flush.recovery_point >= flushed {
+            return Ok(None);
+        }
+        let files = self.index_files_since(self.flush.recovery_point);
+        let files = self.place.directory.judge(files)?;
+        self.flush.is_checkpointing = true;
+        let end = LogPosition {
+            offset: flushed,
+            segment: self.active().base,
+            position: 0,
+        };
+        Ok(Some(self.flush_of(files, true, end)))
+    }
+
+    fn index_files_since(&mut self, offset: Offset) -> Result<Vec<Arc<F::File>>, FileError> {
+        let from = self
+            .segments
+            .range(..=offset)
+            .next_back()
+            .map_or(offset, |(base, _)| *base);
+        let Self {
+            segments,
+            place,
+            snapshots,
+            ..
+        } = self;
+        let mut files = Vec::new();
+        for (base, segment) in segments.range_mut(from..) {
+            segment.write_indexes(place)?;
+            files.push(place.open(FileKind::OffsetIndex, *base)?);
+            files.push(place.open(FileKind::TimeIndex, *base)?);
+            if segment.aborted > 0 {
+                files.push(place.open(FileKind::TransactionIndex, *base)?);
+            }
+        }
+        for snapshot in snapshots.range(from..) {
+            files.push(place.open(FileKind::ProducerSnapshot, *snapshot)?);
+        }
+        Ok(files)
+    }
+
+    /// Takes note that a checkpoint has run; returns the recovery point.
+    pub fn complete_checkpoint(&mut self, checkpoint: &Flush<F>) -> Offset {
+        self.flush.is_checkpointing = false;
+        self.flush.recovery_point = self
+            .flush
+            .recovery_point
+            .max(checkpoint.end.offset.min(self.next));
+        self.flush.recovery_point
+    }
+
+    /// Makes everything durable, indexes and producers' state included, so that the next start reads nothing; returns
+    /// the recovery point to write down.
+    pub fn close(mut self) -> Result<Offset, StorageError> {
+        self.flush()?;
+        let Self {
+            segments, place, ..
+        } = &mut self;
+        let mut active = segments
+            .last_entry()
+            .expect("a log always has an active segment");
+        place.directory.judge(active.get_mut().close(place))?;
+        self.take_snapshot()?;
+        // Even where the recovery point is not behind, the last index entries have only just been written.
+        let files = self.index_files_since(self.active().base);
+        let files = self.place.directory.judge(files)?;
+        self.flush_of(files, true, self.log_end()).run()?;
+        if let Some(checkpoint) = self.begin_checkpoint()? {
+            checkpoint.run()?;
+            self.complete_checkpoint(&checkpoint);
+        }
+        self.place.directory.forget(&self.place.path);
+        Ok(self.flush.recovery_point)
+    }
+
+    pub(crate) fn roll_at(&mut self, base: Offset, now: Timestamp) -> Result<(), StorageError> {
+        self.place.directory.ensure_online()?;
+        if self.active().base == base {
+            return Ok(());
+        }
+        let jitter = super::jitter(self.config.segment_jitter, &self.place.path, base);
+        let segment =
+            self.place
+                .directory
+                .judge(Segment::create(&self.place, base, now, jitter))?;
+        self.flush.has_new_names = true;
+        let Self {
+            segments, place, ..
+        } = self;
+        let mut active = segments
+            .last_entry()
+            .expect("a log always has an active segment");
+        self.flush.unsynced.insert(*active.key());
+        place.directory.judge(active.get_mut().close(place))?;
+        self.segments.insert(base, segment);
+        self.producers.advance_to(base);
+        if self.high_watermark.offset == self.next {
+            self.high_watermark = self.log_end();
+        }
+        self.take_snapshot()
+    }
+
+    /// Writes the producers' state down, not synced: a checkpoint does that, and a torn snapshot is known by its CRC.
+    pub(crate) fn take_snapshot(&mut self) -> Result<(), StorageError> {
+        let offset = self.producers.end();
+        if self.snapshots.last().is_some_and(|last| *last >= offset) || offset == Offset(0) {
+            return Ok(());
+        }
+        let content = encode_producer_snapshot(self.producers.producers());
+        let path = self.place.path_of(FileKind::ProducerSnapshot, offset);
+        let directory = &self.place.directory;
+        directory.forget(&path);
+        let written = directory
+            .open_anew(&path, Open::Replace)
+            .and_then(|file| file.write_at(&[IoSlice::new(&content)], 0));
+        match written {
+            // It only saves a later start work.
+            Err(error) if error.is_full() => return Ok(()),
+            outcome => directory.judge(outcome)?,
+        }
+        self.snapshots.insert(offset);
+        self.flush.has_new_names = true;
+        Ok(())
+    }
+}

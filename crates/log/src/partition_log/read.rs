@@ -1,0 +1,372 @@
+//! Reading: what to read is decided under the lock, from memory and a few positioned reads; the bytes are read by
+//! the plan outside of it, or sent by the kernel.
+//!
+//! A plan begins at a batch and ends at the bound or after `max_bytes`, so it may cut the last batch short, as
+//! Kafka's does; clients skip such an end, and [`ReadPlan::read`] leaves it out.
+
+use super::PartitionLog;
+use crate::batch::first_record_at;
+use crate::directory::{LogDirectory, StorageError};
+use crate::files::{File, Files};
+use crate::format::{AbortedTransaction, FileKind};
+use crate::segment::{LogPosition, Segment};
+use ottla_protocol::ids::{LeaderEpoch, Offset};
+use ottla_protocol::records::{BatchView, split_batches};
+use ottla_protocol::time::Timestamp;
+use std::sync::Arc;
+
+/// What to read.
+#[derive(Debug, Clone, Copy)]
+pub struct ReadRequest {
+    /// The offset of the first record wanted.
+    pub offset: Offset,
+    /// The bytes that are enough.
+    pub max_bytes: usize,
+    /// Whether the first batch may be larger than that.
+    pub first_batch: FirstBatch,
+    /// Where reading ends.
+    pub bound: Bound,
+}
+
+/// Whether the first batch may exceed the limit of bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FirstBatch {
+    /// It is read whatever its size, so that a reader always gets on.
+    MayExceed,
+    /// Nothing is read when it does not fit.
+    MustFit,
+}
+
+/// The offset that a reader may not reach.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Bound {
+    /// The end of the log: followers.
+    LogEnd,
+    /// What is replicated: consumers that read uncommitted.
+    HighWatermark,
+    /// What is decided: consumers that read committed.
+    LastStableOffset,
+}
+
+/// Why nothing can be read.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum ReadError {
+    /// The offset is not in the log.
+    #[error("offset {offset} is outside of the log, which is from {log_start} to {log_end}")]
+    OutOfRange {
+        /// The offset asked for.
+        offset: Offset,
+        /// The first offset there is.
+        log_start: Offset,
+        /// The offset after the last.
+        log_end: Offset,
+    },
+    /// The disk cannot.
+    #[error(transparent)]
+    Storage(#[from] StorageError),
+}
+
+/// Bytes to be read: a file, a position and a length.
+#[derive(Debug)]
+pub struct ReadPlan<F: Files> {
+    directory: Arc<LogDirectory<F>>,
+    file: Option<Arc<F::File>>,
+    /// Where in the file the first batch begins.
+    pub position: u64,
+    /// The bytes; 0 when there is nothing to read.
+    pub length: usize,
+    /// The size of the first batch; larger than `length` when it did not fit.
+    pub first_batch_size: usize,
+    /// The aborted transactions that a reader of committed records must know, when reading to the last stable offset.
+    pub aborted: Option<Vec<AbortedTransaction>>,
+}
+
+impl<F: Files> ReadPlan<F> {
+    /// The file, for sending it without reading it; `None` when there is nothing to read.
+    pub fn file(&self) -> Option<&Arc<F::File>> {
+        self.file.as_ref()
+    }
+
+    /// Appends the bytes to `buffer`, whole batches only; returns how many.
+    pub fn read(&self, buffer: &mut Vec<u8>) -> Result<usize, StorageError> {
+        let Some(file) = &self.file else { return Ok(0) };
+        let start = buffer.len();
+        buffer.resize(start + self.length, 0);
+        let read = file.read_at(buffer.get_mut(start..).unwrap_or_default(), self.position);
+        let read = self.directory.judge(read)?;
+        let bytes = buffer.get(start..start + read).unwrap_or_default();
+        let whole = split_batches(bytes)
+            .map_while(Result::ok)
+            .map(|batch| batch.size())
+            .sum::<usize>();
+        buffer.truncate(start + whole);
+        Ok(whole)
+    }
+}
+
+/// A question about time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TimeQuery {
+    /// The first record that may be read.
+    Earliest,
+    /// The end, as far as a bound lets the asker see.
+    Latest(Bound),
+    /// The record with the largest timestamp.
+    MaxTimestamp,
+    /// The first record with this timestamp or a later one.
+    At(Timestamp),
+}
+
+/// The answer to a question about time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct OffsetAtTime {
+    /// The offset.
+    pub offset: Offset,
+    /// The record's timestamp; -1 for earliest and latest.
+    pub timestamp: Timestamp,
+    /// The epoch of the leader that appended it.
+    pub leader_epoch: Option<LeaderEpoch>,
+}
+
+impl<F: Files> PartitionLog<F> {
+    /// The bound as an offset.
+    pub fn bound(&self, bound: Bound) -> Offset {
+        self.bound_position(bound).offset
+    }
+
+    fn bound_position(&self, bound: Bound) -> LogPosition {
+        match bound {
+            Bound::LogEnd => self.log_end(),
+            Bound::HighWatermark => self.high_watermark,
+            Bound::LastStableOffset => self.last_stable(),
+        }
+    }
+
+    /// Decides what to read.
+    pub fn read(&self, request: &ReadRequest) -> Result<ReadPlan<F>, ReadError> {
+        let ReadRequest { offset, bound, .. } = *request;
+        self.place.directory.ensure_online()?;
+        if offset < self.log_start || offset > self.next {
+            let (log_start, log_end) = (self.log_start, self.next);
+            return Err(ReadError::OutOfRange {
+                offset,
+                log_start,
+                log_end,
+            });
+        }
+        let end = self.bound_position(bound);
+        let mut plan = self.nothing_to_read(bound);
+        if offset >= end.offset {
+            return Ok(plan);
+        }
+        let floor = self
+            .segments
+            .range(..=offset)
+            .next_back()
+            .map_or(offset, |(base, _)| *base);
+        for segment in self
+            .segments
+            .range(floor..=end.segment)
+            .map(|(_, segment)| segment)
+        {
+            let Some(found) = self.judge_scan(segment.find(&self.place, offset))? else {
+                continue;
+            };
+            let limit = if segment.base == end.segment {
+                end.position
+            } else {
+                segment.size
+            };
+            let available =
+                usize::try_from(limit.saturating_sub(found.position)).unwrap_or(usize::MAX);
+            plan.first_batch_size = found.size;
+            let wanted = match request.first_batch {
+                FirstBatch::MayExceed => request.max_bytes.max(found.size),
+                FirstBatch::MustFit => request.max_bytes,
+            };
+            if wanted >= found.size {
+                plan.length = wanted.min(available);
+            }
+            if plan.length > 0 {
+                plan.position = found.position;
+                plan.file = Some(self.place.directory.judge(segment.file(&self.place))?);
+                self.add_aborted(&mut plan, segment, (offset, end))?;
+            }
+            return Ok(plan);
+        }
+        Ok(plan)
+    }
+
+    fn nothing_to_read(&self, bound: Bound) -> ReadPlan<F> {
+        let aborted = (bound == Bound::LastStableOffset).then(Vec::new);
+        let directory = Arc::clone(&self.place.directory);
+        ReadPlan {
+            directory,
+            file: None,
+            position: 0,
+            length: 0,
+            first_batch_size: 0,
+            aborted,
+        }
+    }
+
+    fn add_aborted(
+        &self,
+        plan: &mut ReadPlan<F>,
+        segment: &Segment<F>,
+        (offset, end): (Offset, LogPosition),
+    ) -> Result<(), StorageError> {
+        if plan.aborted.is_none() || self.with_aborted.range(segment.base..).next().is_none() {
+            return Ok(());
+        }
+        let after = plan.position + plan.length as u64;
+        let source = || self.place.open(FileKind::OffsetIndex, segment.base);
+        let index = &segment.offset_index;
+        let before =
+            index.partition_point(&source, |entry| i64::from(entry.position) < after as i64);
+        let next = before.and_then(|count| index.entry(count, &source));
+        let within = self.place.directory.judge(next)?;
+        let of_next_segment = || {
+            self.segments
+                .range(segment.base.plus(1)..)
+                .next()
+                .map(|(base, _)| *base)
+        };
+        let upper = within
+            .map(|entry| segment.base.plus(i64::from(entry.relative_offset)))
+            .or_else(of_next_segment);
+        plan.aborted = Some(self.aborted_transactions(offset, upper.unwrap_or(end.offset))?);
+        Ok(())
+    }
+
+    /// The aborted transactions with records from `from` on and before `to`.
+    pub fn aborted_transactions(
+        &self,
+        from: Offset,
+        to: Offset,
+    ) -> Result<Vec<AbortedTransaction>, StorageError> {
+        let floor = self
+            .segments
+            .range(..=from)
+            .next_back()
+            .map_or(from, |(base, _)| *base);
+        let mut aborted = Vec::new();
+        for segment in self
+            .with_aborted
+            .range(floor..)
+            .filter_map(|base| self.segments.get(base))
+        {
+            let entries = self
+                .place
+                .directory
+                .judge(segment.aborted_transactions(&self.place))?;
+            let overlaps =
+                |entry: &&AbortedTransaction| entry.last_offset >= from && entry.first_offset < to;
+            aborted.extend(entries.iter().filter(overlaps));
+            if entries.iter().any(|entry| entry.last_stable_offset >= to) {
+                break;
+            }
+        }
+        Ok(aborted)
+    }
+
+    /// Answers a question about time; `None` when there is no such record.
+    pub fn offset_at(&mut self, query: TimeQuery) -> Result<Option<OffsetAtTime>, StorageError> {
+        self.place.directory.ensure_online()?;
+        let timestamp = Timestamp::NONE;
+        match query {
+            TimeQuery::Earliest => {
+                let offset = self.log_start;
+                let first = self
+                    .leader_epochs
+                    .entries()
+                    .next()
+                    .filter(|(_, start)| *start <= offset);
+                Ok(Some(OffsetAtTime {
+                    offset,
+                    timestamp,
+                    leader_epoch: first.map(|(epoch, _)| epoch),
+                }))
+            }
+            TimeQuery::Latest(bound) => {
+                let offset = self.bound(bound);
+                Ok(Some(OffsetAtTime {
+                    offset,
+                    timestamp,
+                    leader_epoch: self.leader_epochs.latest(),
+                }))
+            }
+            TimeQuery::MaxTimestamp => self.offset_of_max_timestamp(),
+            TimeQuery::At(timestamp) => self.first_at_or_after(timestamp),
+        }
+    }
+
+    fn offset_of_max_timestamp(&mut self) -> Result<Option<OffsetAtTime>, StorageError> {
+        let Self {
+            segments, place, ..
+        } = self;
+        let mut largest = (Timestamp::NONE, None);
+        for (base, segment) in segments {
+            let found = segment
+                .largest(place)
+                .map_err(|error| place.scan_failed(error))?;
+            if found.timestamp > largest.0 {
+                largest = (found.timestamp, Some(*base));
+            }
+        }
+        let (timestamp, Some(base)) = largest else {
+            return Ok(None);
+        };
+        self.first_in(base, timestamp)
+    }
+
+    fn first_at_or_after(
+        &mut self,
+        timestamp: Timestamp,
+    ) -> Result<Option<OffsetAtTime>, StorageError> {
+        let Self {
+            segments, place, ..
+        } = self;
+        let mut holding = None;
+        for (base, segment) in segments {
+            let largest = segment
+                .largest(place)
+                .map_err(|error| place.scan_failed(error))?;
+            if largest.timestamp >= timestamp {
+                holding = Some(*base);
+                break;
+            }
+        }
+        holding.map_or(Ok(None), |base| self.first_in(base, timestamp))
+    }
+
+    fn first_in(
+        &self,
+        base: Offset,
+        timestamp: Timestamp,
+    ) -> Result<Option<OffsetAtTime>, StorageError> {
+        for segment in self.segments.range(base..).map(|(_, segment)| segment) {
+            let found = segment.find_time(&self.place, timestamp, self.log_start);
+            let Some(located) = self.judge_scan(found)? else {
+                continue;
+            };
+            let file = self.place.directory.judge(segment.file(&self.place))?;
+            let mut bytes = vec![0; located.size];
+            self.place
+                .directory
+                .judge(file.read_at(&mut bytes, located.position))?;
+            let batch = BatchView::first(&bytes).ok();
+            let record = batch.and_then(|batch| first_record_at(&batch, timestamp, self.log_start));
+            if let Some((offset, timestamp)) = record {
+                let epoch = LeaderEpoch(located.header.partition_leader_epoch);
+                let leader_epoch = Some(epoch).filter(|epoch| epoch.0 >= 0);
+                return Ok(Some(OffsetAtTime {
+                    offset,
+                    timestamp,
+                    leader_epoch,
+                }));
+            }
+        }
+        Ok(None)
+    }
+}

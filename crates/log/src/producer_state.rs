@@ -1,0 +1,268 @@
+//! What a partition remembers of idempotent and transactional producers, as Kafka does: the last five batches of
+//! each (to know a duplicate), the next sequence, the epoch, the open transaction.
+//!
+//! Pure: appends are first staged ([`ProducerState::stage`]), which checks them and changes nothing, and after the
+//! write applied ([`ProducerState::apply`]), so that a failed write leaves no trace. Invariants: an open transaction
+//! of a producer is in `ongoing` under its first offset; one ended at or above the high watermark is in
+//! `unreplicated`, and holds the last stable offset back until the high watermark has passed its marker.
+
+mod append;
+
+pub(crate) use self::append::Changes;
+pub use self::append::{Origin, ProducerError, Staged};
+
+use crate::batch::subtract_sequence;
+use crate::segment::LogPosition;
+use ottla_protocol::ids::{Offset, ProducerEpoch, ProducerId};
+use ottla_protocol::time::Timestamp;
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+/// The batches remembered of each producer: as many as it may have in flight.
+const BATCHES: usize = 5;
+
+/// The producers of one partition.
+#[derive(Debug, Clone, Default)]
+pub struct ProducerState {
+    producers: BTreeMap<ProducerId, ProducerEntry>,
+    ongoing: BTreeMap<Offset, OpenTransaction>,
+    unreplicated: BTreeMap<Offset, EndedTransaction>,
+    end: Offset,
+}
+
+/// What is remembered of one producer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ProducerEntry {
+    /// The epoch of its last batch or marker.
+    pub epoch: ProducerEpoch,
+    /// The epoch of the coordinator that last ended its transaction; -1 for none.
+    pub coordinator_epoch: i32,
+    /// The largest timestamp of its last batch.
+    pub last_timestamp: Timestamp,
+    /// Where its open transaction began.
+    pub transaction_first_offset: Option<Offset>,
+    batches: [BatchMetadata; BATCHES],
+    count: usize,
+}
+
+/// One batch, as remembered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct BatchMetadata {
+    /// The sequence number of its last record.
+    pub last_sequence: i32,
+    /// The offset of its last record.
+    pub last_offset: Offset,
+    /// Its last offset less its first.
+    pub offset_delta: i32,
+    /// Its largest timestamp.
+    pub timestamp: Timestamp,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct OpenTransaction {
+    producer_id: ProducerId,
+    /// Where its first batch lies, when that is known without a search.
+    first: FirstBatch,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct EndedTransaction {
+    last_offset: Offset,
+    first: FirstBatch,
+}
+
+/// The first batch of a transaction: its offset, and its place when it was appended by this process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct FirstBatch {
+    /// Its first offset.
+    pub offset: Offset,
+    /// Its place in the log.
+    pub position: Option<LogPosition>,
+}
+
+/// A transaction that a marker has ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct CompletedTransaction {
+    /// Whose it was.
+    pub producer_id: ProducerId,
+    /// Its first offset.
+    pub first_offset: Offset,
+    /// The marker's offset.
+    pub last_offset: Offset,
+    /// Whether it was aborted, not committed.
+    pub is_aborted: bool,
+}
+
+impl BatchMetadata {
+    /// The offset of its first record.
+    pub const fn first_offset(&self) -> Offset {
+        self.last_offset.plus(-(self.offset_delta as i64))
+    }
+
+    /// The sequence number of its first record.
+    pub fn first_sequence(&self) -> i32 {
+        subtract_sequence(self.last_sequence, self.offset_delta)
+    }
+}
+
+impl ProducerEntry {
+    /// A producer of whom nothing is known but its epoch.
+    pub fn new(epoch: ProducerEpoch) -> Self {
+        Self {
+            epoch,
+            coordinator_epoch: -1,
+            last_timestamp: Timestamp::NONE,
+            transaction_first_offset: None,
+            batches: [BatchMetadata::default(); BATCHES],
+            count: 0,
+        }
+    }
+
+    /// The remembered batches, oldest first.
+    pub fn batches(&self) -> &[BatchMetadata] {
+        self.batches.get(..self.count).unwrap_or_default()
+    }
+
+    /// The newest remembered batch.
+    pub fn last_batch(&self) -> Option<BatchMetadata> {
+        self.batches().last().copied()
+    }
+
+    /// The sequence number of the last record; -1 when no batch is remembered.
+    pub fn last_sequence(&self) -> i32 {
+        self.last_batch().map_or(-1, |batch| batch.last_sequence)
+    }
+
+    /// Remembers a batch, forgetting the oldest of five.
+    pub fn push(&mut self, batch: BatchMetadata) {
+        if self.count == BATCHES {
+            self.batches.rotate_left(1);
+            self.count -= 1;
+        }
+        if let Some(place) = self.batches.get_mut(self.count) {
+            *place = batch;
+            self.count += 1;
+        }
+        self.last_timestamp = batch.timestamp;
+    }
+
+    /// Takes on an epoch; a new one forgets the batches of the old.
+    fn set_epoch(&mut self, epoch: ProducerEpoch) {
+        if self.epoch != epoch {
+            self.count = 0;
+            self.epoch = epoch;
+        }
+    }
+
+    fn is_expired(&self, now: Timestamp, expiration: Duration) -> bool {
+        let idle = now.0.saturating_sub(self.last_timestamp.0);
+        self.transaction_first_offset.is_none()
+            && u128::try_from(idle).unwrap_or(0) >= expiration.as_millis()
+    }
+}
+
+impl ProducerState {
+    /// Nobody yet, at `end`.
+    pub fn empty(end: Offset) -> Self {
+        Self {
+            end,
+            ..Self::default()
+        }
+    }
+
+    /// The producers of a snapshot taken at `end`.
+    pub fn from_snapshot(producers: BTreeMap<ProducerId, ProducerEntry>, end: Offset) -> Self {
+        let open = |(id, entry): (&ProducerId, &ProducerEntry)| {
+            let offset = entry.transaction_first_offset?;
+            let first = FirstBatch {
+                offset,
+                position: None,
+            };
+            Some((
+                offset,
+                OpenTransaction {
+                    producer_id: *id,
+                    first,
+                },
+            ))
+        };
+        let ongoing = producers.iter().filter_map(open).collect();
+        Self {
+            producers,
+            ongoing,
+            unreplicated: BTreeMap::new(),
+            end,
+        }
+    }
+
+    /// The producers, by id.
+    pub fn producers(&self) -> &BTreeMap<ProducerId, ProducerEntry> {
+        &self.producers
+    }
+
+    /// The offset up to which the log has been taken into account.
+    pub fn end(&self) -> Offset {
+        self.end
+    }
+
+    /// Says that the log has been taken into account up to `end`.
+    pub fn advance_to(&mut self, end: Offset) {
+        self.end = end;
+    }
+
+    /// Begins to check batches that are to be appended.
+    pub fn stage(&self) -> Staged<'_> {
+        Staged::new(self)
+    }
+
+    /// The offset of the earliest record that is of an open transaction, or of one whose end the high watermark
+    /// has not passed.
+    pub fn first_unstable(&self) -> Option<FirstBatch> {
+        let ongoing = self
+            .ongoing
+            .values()
+            .next()
+            .map(|transaction| transaction.first);
+        let unreplicated = self
+            .unreplicated
+            .values()
+            .next()
+            .map(|transaction| transaction.first);
+        match (ongoing, unreplicated) {
+            (Some(one), Some(other)) => Some(if one.offset < other.offset {
+                one
+            } else {
+                other
+            }),
+            (one, other) => one.or(other),
+        }
+    }
+
+    /// Lets go of ended transactions whose markers lie below `high_watermark`.
+    pub fn on_high_watermark(&mut self, high_watermark: Offset) {
+        self.unreplicated
+            .retain(|_, transaction| transaction.last_offset >= high_watermark);
+    }
+
+    /// Takes note that the log now starts at `log_start`.
+    pub fn on_log_start(&mut self, log_start: Offset) {
+        self.on_high_watermark(log_start);
+        self.end = self.end.max(log_start);
+    }
+
+    /// Forgets producers that were idle for `expiration` and have no open transaction.
+    pub fn expire(&mut self, now: Timestamp, expiration: Duration) {
+        self.producers
+            .retain(|_, entry| !entry.is_expired(now, expiration));
+    }
+
+    /// The last stable offset as it is when `completed` ends: the start of the earliest transaction of another
+    /// producer, or the offset after the marker.
+    fn last_stable_offset(&self, completed: &CompletedTransaction) -> Offset {
+        let another = self
+            .ongoing
+            .values()
+            .find(|open| open.producer_id != completed.producer_id);
+        another.map_or(completed.last_offset.plus(1), |open| open.first.offset)
+    }
+}

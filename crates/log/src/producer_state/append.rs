@@ -1,0 +1,325 @@
+//! Checking batches against the producers' state before they are written, and taking them in afterwards.
+//!
+//! The order of the checks and what each refuses are Kafka's (`ProducerAppendInfo`). Transaction verification
+//! (KIP-890) comes with the transaction coordinator.
+
+use super::{
+    BatchMetadata, CompletedTransaction, EndedTransaction, FirstBatch, OpenTransaction,
+    ProducerEntry, ProducerState,
+};
+use crate::batch::{Batch, EndMarker, end_marker};
+use crate::format::AbortedTransaction;
+use crate::segment::LogPosition;
+use ottla_protocol::ids::{Offset, ProducerEpoch, ProducerId};
+use ottla_protocol::records::BatchHeader;
+use ottla_protocol::time::Timestamp;
+use std::collections::BTreeMap;
+
+/// Who appends: it decides what is checked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Origin {
+    /// A producer, whose epochs and sequences are checked and duplicates found.
+    Client,
+    /// A coordinator of this broker, whose epochs are checked.
+    Coordinator,
+    /// The leader, which has checked already.
+    Replication,
+}
+
+/// Why a producer may not append.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum ProducerError {
+    /// Batches before this one are missing.
+    #[error("producer {producer} sent sequence {sequence} where the last one was {last}")]
+    OutOfOrderSequence {
+        /// Who sent it.
+        producer: ProducerId,
+        /// The first sequence it sent.
+        sequence: i32,
+        /// The last sequence known; -1 for none.
+        last: i32,
+    },
+    /// A newer instance of the producer has taken over.
+    #[error("producer {producer} has epoch {epoch}, a newer one with epoch {current} took over")]
+    InvalidEpoch {
+        /// Who sent it.
+        producer: ProducerId,
+        /// The epoch it sent.
+        epoch: ProducerEpoch,
+        /// The epoch known.
+        current: ProducerEpoch,
+    },
+    /// A batch outside of its producer's open transaction.
+    #[error("producer {producer} has an open transaction and sent a batch outside of it")]
+    InvalidTransactionState {
+        /// Who sent it.
+        producer: ProducerId,
+    },
+    /// A newer coordinator has taken over.
+    #[error(
+        "the marker for producer {producer} is of coordinator epoch {epoch}, the current one is {current}"
+    )]
+    CoordinatorFenced {
+        /// Whose transaction was to end.
+        producer: ProducerId,
+        /// The coordinator epoch it carries.
+        epoch: i32,
+        /// The coordinator epoch known.
+        current: i32,
+    },
+}
+
+/// Batches that passed the checks and are about to be written.
+#[derive(Debug)]
+pub struct Staged<'a> {
+    state: &'a ProducerState,
+    earlier: Option<&'a Changes>,
+    changes: Changes,
+}
+
+/// What the staged batches change; outlives the borrow of the state, for [`ProducerState::apply`].
+#[derive(Debug, Default)]
+pub struct Changes {
+    entries: BTreeMap<ProducerId, ProducerEntry>,
+    transactions: Vec<TransactionChange>,
+}
+
+#[derive(Debug)]
+enum TransactionChange {
+    Began(ProducerId, FirstBatch),
+    Ended(CompletedTransaction),
+}
+
+impl<'a> Staged<'a> {
+    pub(super) fn new(state: &'a ProducerState) -> Self {
+        Self {
+            state,
+            earlier: None,
+            changes: Changes::default(),
+        }
+    }
+
+    fn entry(&self, producer: ProducerId) -> Option<&ProducerEntry> {
+        let earlier = || {
+            self.earlier
+                .and_then(|changes| changes.entries.get(&producer))
+        };
+        let known = self.changes.entries.get(&producer).or_else(earlier);
+        known.or_else(|| self.state.producers.get(&producer))
+    }
+
+    /// The remembered batch that this one repeats: same producer, epoch and sequences.
+    pub fn duplicate(&self, header: &BatchHeader) -> Option<BatchMetadata> {
+        let entry = self.entry(ProducerId(header.producer_id))?;
+        let (first, last) = (header.base_sequence, header.last_sequence());
+        let same =
+            |batch: &&BatchMetadata| batch.first_sequence() == first && batch.last_sequence == last;
+        entry
+            .batches()
+            .iter()
+            .find(same)
+            .filter(|_| entry.epoch.0 == header.producer_epoch)
+            .copied()
+    }
+
+    /// Checks a batch with a producer id, whose header holds the offsets it will have, and takes it in.
+    pub fn add(
+        &mut self,
+        batch: &Batch<'_>,
+        position: Option<LogPosition>,
+        origin: Origin,
+    ) -> Result<(), ProducerError> {
+        let header = &batch.header;
+        if !header.is_control() {
+            return self.add_data(header, position, origin);
+        }
+        match end_marker(batch) {
+            Some(marker) => self.add_marker(header, marker, origin),
+            // Compaction leaves control batches empty once nothing of their transaction is left.
+            None => Ok(()),
+        }
+    }
+
+    fn add_data(
+        &mut self,
+        header: &BatchHeader,
+        position: Option<LogPosition>,
+        origin: Origin,
+    ) -> Result<(), ProducerError> {
+        let producer = ProducerId(header.producer_id);
+        let known = self.entry(producer).copied();
+        let mut entry = known.unwrap_or_else(|| ProducerEntry::new(ProducerEpoch(-1)));
+        check_epoch(
+            producer,
+            ProducerEpoch(header.producer_epoch),
+            entry.epoch,
+            origin,
+        )?;
+        if origin == Origin::Client {
+            check_sequence(header, &entry)?;
+        }
+        entry.set_epoch(ProducerEpoch(header.producer_epoch));
+        entry.push(BatchMetadata {
+            last_sequence: header.last_sequence(),
+            last_offset: header.last_offset(),
+            offset_delta: header.last_offset_delta,
+            timestamp: Timestamp(header.max_timestamp),
+        });
+        match (entry.transaction_first_offset, header.is_transactional()) {
+            (Some(_), false) => return Err(ProducerError::InvalidTransactionState { producer }),
+            (None, true) => {
+                let first = FirstBatch {
+                    offset: header.base_offset(),
+                    position,
+                };
+                entry.transaction_first_offset = Some(first.offset);
+                self.changes
+                    .transactions
+                    .push(TransactionChange::Began(producer, first));
+            }
+            (Some(_), true) | (None, false) => {}
+        }
+        self.changes.entries.insert(producer, entry);
+        Ok(())
+    }
+
+    fn add_marker(
+        &mut self,
+        header: &BatchHeader,
+        marker: EndMarker,
+        origin: Origin,
+    ) -> Result<(), ProducerError> {
+        let producer = ProducerId(header.producer_id);
+        let known = self.entry(producer).copied();
+        let mut entry = known.unwrap_or_else(|| ProducerEntry::new(ProducerEpoch(-1)));
+        check_epoch(
+            producer,
+            ProducerEpoch(header.producer_epoch),
+            entry.epoch,
+            origin,
+        )?;
+        if entry.coordinator_epoch > marker.coordinator_epoch && origin != Origin::Replication {
+            let (epoch, current) = (marker.coordinator_epoch, entry.coordinator_epoch);
+            return Err(ProducerError::CoordinatorFenced {
+                producer,
+                epoch,
+                current,
+            });
+        }
+        if let Some(first_offset) = entry.transaction_first_offset.take() {
+            self.changes
+                .transactions
+                .push(TransactionChange::Ended(CompletedTransaction {
+                    producer_id: producer,
+                    first_offset,
+                    last_offset: header.base_offset(),
+                    is_aborted: marker.is_abort,
+                }));
+        }
+        entry.set_epoch(ProducerEpoch(header.producer_epoch));
+        entry.coordinator_epoch = marker.coordinator_epoch;
+        entry.last_timestamp = marker.timestamp;
+        self.changes.entries.insert(producer, entry);
+        Ok(())
+    }
+
+    /// What is to be applied once the batches are written.
+    pub fn finish(self) -> Changes {
+        self.changes
+    }
+}
+
+fn check_epoch(
+    producer: ProducerId,
+    epoch: ProducerEpoch,
+    current: ProducerEpoch,
+    origin: Origin,
+) -> Result<(), ProducerError> {
+    if epoch < current && origin != Origin::Replication {
+        return Err(ProducerError::InvalidEpoch {
+            producer,
+            epoch,
+            current,
+        });
+    }
+    Ok(())
+}
+
+fn check_sequence(header: &BatchHeader, entry: &ProducerEntry) -> Result<(), ProducerError> {
+    let nothing_known = entry.epoch.0 == -1;
+    let last = if entry.epoch.0 == header.producer_epoch {
+        entry.last_sequence()
+    } else {
+        -1
+    };
+    let sequence = header.base_sequence;
+    let follows = i64::from(sequence) == i64::from(last) + 1 || (sequence == 0 && last == i32::MAX);
+    if nothing_known || follows {
+        return Ok(());
+    }
+    Err(ProducerError::OutOfOrderSequence {
+        producer: ProducerId(header.producer_id),
+        sequence,
+        last: entry.last_sequence(),
+    })
+}
+
+impl Changes {
+    /// Whether nothing was staged.
+    pub fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
+    /// Adds what a later append changes.
+    pub fn merge(&mut self, later: Self) {
+        self.entries.extend(later.entries);
+        self.transactions.extend(later.transactions);
+    }
+}
+
+impl ProducerState {
+    /// Begins to check batches that follow `earlier` ones, which are staged but not yet applied.
+    pub(crate) fn stage_after<'a>(&'a self, earlier: &'a Changes) -> Staged<'a> {
+        Staged {
+            state: self,
+            earlier: Some(earlier),
+            changes: Changes::default(),
+        }
+    }
+
+    /// Takes in what was staged and is now written; returns the transactions that were aborted by it.
+    pub fn apply(&mut self, changes: Changes, end: Offset) -> Vec<AbortedTransaction> {
+        self.producers.extend(changes.entries);
+        let mut aborted = Vec::new();
+        for change in changes.transactions {
+            match change {
+                TransactionChange::Began(producer_id, first) => {
+                    self.ongoing
+                        .insert(first.offset, OpenTransaction { producer_id, first });
+                }
+                TransactionChange::Ended(completed) => aborted.extend(self.complete(&completed)),
+            }
+        }
+        self.end = end;
+        aborted
+    }
+
+    fn complete(&mut self, completed: &CompletedTransaction) -> Option<AbortedTransaction> {
+        let last_stable_offset = self.last_stable_offset(completed);
+        let first_offset = completed.first_offset;
+        let first = self.ongoing.remove(&first_offset).map(|open| open.first);
+        let first = first.unwrap_or(FirstBatch {
+            offset: first_offset,
+            position: None,
+        });
+        let last_offset = completed.last_offset;
+        self.unreplicated
+            .insert(first_offset, EndedTransaction { last_offset, first });
+        completed.is_aborted.then_some(AbortedTransaction {
+            producer_id: completed.producer_id,
+            first_offset,
+            last_offset,
+            last_stable_offset,
+        })
+    }
+}

@@ -1,0 +1,512 @@
+//! Opening a log: after a clean stop by looking at names and lengths, after a crash by reading what the recovery point
+//! leaves open.
+//!
+//! From the recovery point on every batch is read and its checksum compared; the log ends before the first that is
+//! not whole and sound, and what is cut off there moves aside ([`cut_off`]). Indexes and producers' state are made anew
+//! from what was read, and all is synced before the log is used: an open log is durable up to its end. Nothing before
+//! the recovery point is read but the few batches since the last index entry.
+
+pub(crate) mod cut_off;
+mod directory;
+mod producers;
+
+pub use self::cut_off::CutOff;
+pub(crate) use self::producers::load_producers;
+
+use crate::checkpoint::{read_leader_epochs, read_topic_id, write_topic_id};
+use crate::config::LogConfig;
+use crate::directory::{LogDirectory, StorageError};
+use crate::files::{File, Files};
+use crate::format::{FileKind, IndexEntry, OffsetEntry, TimeEntry};
+use crate::index_file::{IndexFile, read_entries};
+use crate::partition_log::{PartitionLog, jitter};
+use crate::producer_state::ProducerState;
+use crate::scan::{Scan, ScanError};
+use crate::segment::{LogPosition, Place, Segment};
+use ottla_protocol::ids::{LeaderEpoch, Offset, Uuid};
+use ottla_protocol::time::Timestamp;
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+use std::sync::Arc;
+
+/// Which log to open, and how it was left.
+#[derive(Debug)]
+pub struct OpenLog<F: Files> {
+    /// The log directory it lies in.
+    pub directory: Arc<LogDirectory<F>>,
+    /// The name of its own directory: `topic-partition`.
+    pub name: String,
+    /// The settings it obeys.
+    pub config: LogConfig,
+    /// The topic's id, which is written down when it is not yet, and must agree when it is.
+    pub topic_id: Option<Uuid>,
+    /// How it was left.
+    pub left: Left,
+}
+
+/// How a log was left, as the checkpoints of its log directory say.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Left {
+    /// Whether the log directory was closed properly.
+    pub is_clean: bool,
+    /// The offset below which everything is on stable storage.
+    pub recovery_point: Offset,
+    /// The offset of the first record that may be read, when it is not the first there is.
+    pub log_start: Offset,
+    /// The high watermark; `None` for the end of the log.
+    pub high_watermark: Option<Offset>,
+}
+
+/// Why a log cannot be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// The directory belongs to another topic.
+    #[error("{} belongs to the topic with id {found}, not {expected}: move it away or start the broker it belongs to", path.display())]
+    TopicId {
+        /// The partition's directory.
+        path: PathBuf,
+        /// The id it should have.
+        expected: Uuid,
+        /// The id it has.
+        found: Uuid,
+    },
+    /// The log holds records of a format that Kafka last wrote in 0.10.
+    #[error("{} has records of a format older than Kafka 0.11 at position {position}: rewrite the topic with Kafka first", path.display())]
+    Legacy {
+        /// The segment.
+        path: PathBuf,
+        /// Where in it.
+        position: u64,
+    },
+    /// The disk cannot.
+    #[error(transparent)]
+    Storage(#[from] StorageError),
+}
+
+/// How far recovery is, for showing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Progress {
+    /// The bytes read.
+    pub done: u64,
+    /// The bytes that are to be read.
+    pub total: u64,
+}
+
+/// What opening a log has done to it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Recovery {
+    /// The bytes of batches that were read and compared.
+    pub bytes_read: u64,
+    /// What was cut off its end.
+    pub cut_off: Option<CutOff>,
+    /// The segments whose missing indexes were made anew.
+    pub indexes_rebuilt: usize,
+}
+
+impl<F: Files> PartitionLog<F> {
+    /// Opens the log, makes it if there is none, and recovers it if it was not closed properly.
+    pub fn open(
+        open: OpenLog<F>,
+        now: Timestamp,
+        progress: &mut dyn FnMut(Progress),
+    ) -> Result<(Self, Recovery), OpenError> {
+        open.directory.ensure_online()?;
+        let place = Place {
+            path: open.directory.path().join(&open.name),
+            directory: open.directory,
+        };
+        let (directory, files) = (&place.directory, place.directory.files());
+        place.make_directory()?;
+        check_topic_id(&place, open.topic_id)?;
+        let found = place.tidy_and_list()?;
+        let leader_epochs = directory.judge(read_leader_epochs(files, &place.path))?;
+        let recovery_point = if open.left.is_clean {
+            Offset(i64::MAX)
+        } else {
+            open.left.recovery_point
+        };
+        let mut log = Self {
+            config: open.config,
+            segments: BTreeMap::new(),
+            with_aborted: BTreeSet::new(),
+            log_start: Offset(0),
+            next: Offset(0),
+            high_watermark: LogPosition {
+                offset: Offset(0),
+                segment: Offset(0),
+                position: 0,
+            },
+            first_unstable: None,
+            flush: crate::partition_log::Progress::at(Offset(0), Offset(0)),
+            producers: ProducerState::empty(Offset(0)),
+            leader_epochs,
+            snapshots: found.snapshots,
+            place,
+        };
+        let mut recovery = Recovery::default();
+        log.load_segments(&found.segments, now, &mut recovery)?;
+        if open.left.is_clean {
+            log.activate_last(now)?;
+        } else {
+            log.recover(recovery_point, now, (&mut recovery, progress))?;
+        }
+        log.settle(&open.left, recovery_point, now)?;
+        Ok((log, recovery))
+    }
+
+    fn load_segments(
+        &mut self,
+        bases: &BTreeSet<Offset>,
+        now: Timestamp,
+        recovery: &mut Recovery,
+    ) -> Result<(), OpenError> {
+        for base in bases {
+            let directory = &self.place.directory;
+            let is_indexed = directory
+                .judge(self.place.length(FileKind::OffsetIndex, *base))?
+                .is_some();
+            let mut segment = directory.judge(Segment::load(&self.place, *base))?;
+            if !is_indexed {
+                self.rebuild_indexes(&mut segment, now)?;
+                recovery.indexes_rebuilt += 1;
+            }
+            if segment.aborted > 0 {
+                self.with_aborted.insert(*base);
+            }
+            self.segments.insert(*base, segment);
+        }
+        Ok(())
+    }
+
+    /// Makes the offset and time index of a segment anew; what cannot be read is left to recovery.
+    fn rebuild_indexes(&self, segment: &mut Segment<F>, now: Timestamp) -> Result<(), OpenError> {
+        let size = segment.size;
+        let place = &self.place;
+        place.directory.judge(segment.begin_scan(place, 0, now))?;
+        let file = place.directory.judge(segment.file(place))?;
+        let mut scan = Scan::new(&*file, 0, size);
+        while let Ok(Some(located)) = scan.next_header() {
+            segment.note(&located, u64::from(self.config.index_interval_bytes));
+        }
+        place.directory.judge(segment.close(place))?;
+        segment.size = size;
+        Ok(())
+    }
+
+    fn activate_last(&mut self, now: Timestamp) -> Result<(), OpenError> {
+        let Self {
+            segments,
+            place,
+            config,
+            ..
+        } = self;
+        let Some(mut last) = segments.last_entry() else {
+            return Ok(());
+        };
+        let segment = last.get_mut();
+        let jitter = jitter(config.segment_jitter, &place.path, segment.base);
+        let outcome = segment
+            .activate(place, now, jitter)
+            .and_then(|()| segment.next_offset(place));
+        self.next = outcome.map_err(|error| open_failed(place, segment.base, error))?;
+        Ok(())
+    }
+
+    /// Reads all from `recovery_point` on and ends the log before the first batch that is not sound.
+    fn recover(
+        &mut self,
+        recovery_point: Offset,
+        now: Timestamp,
+        (recovery, progress): (&mut Recovery, &mut dyn FnMut(Progress)),
+    ) -> Result<(), OpenError> {
+        let floor = self
+            .segments
+            .range(..=recovery_point)
+            .next_back()
+            .map_or(recovery_point, |(base, _)| *base);
+        let open: Vec<Offset> = self
+            .segments
+            .range(floor..)
+            .map(|(base, _)| *base)
+            .collect();
+        let total = open
+            .iter()
+            .filter_map(|base| self.segments.get(base))
+            .map(|segment| segment.size)
+            .sum();
+        let mut shown = Progress { done: 0, total };
+        let mut later = open.iter();
+        while let Some(base) = later.next() {
+            let cut = self.recover_segment(*base, recovery_point, now, |bytes| {
+                recovery.bytes_read += bytes;
+                shown.done += bytes;
+                progress(shown);
+            })?;
+            if let Some((position, cause)) = cut {
+                recovery.cut_off =
+                    Some(self.cut_off(*base, (position, &cause), later.as_slice(), now)?);
+                break;
+            }
+        }
+        // The last segment may lie wholly before the recovery point, or may have been cut.
+        self.activate_last(now)
+    }
+
+    /// Reads a segment; says where and why it must be cut off, if it must.
+    fn recover_segment(
+        &mut self,
+        base: Offset,
+        recovery_point: Offset,
+        now: Timestamp,
+        mut read: impl FnMut(u64),
+    ) -> Result<Option<(u64, ScanError)>, OpenError> {
+        let Self {
+            segments,
+            place,
+            config,
+            leader_epochs,
+            with_aborted,
+            ..
+        } = self;
+        let segment = segments
+            .get_mut(&base)
+            .expect("a segment that was just listed");
+        let size = segment.size;
+        let start = place
+            .directory
+            .judge(segment.trust_indexes(place, recovery_point))?;
+        place
+            .directory
+            .judge(segment.begin_scan(place, start, now))?;
+        if segment.aborted == 0 {
+            with_aborted.remove(&base);
+        }
+        let file = place.directory.judge(segment.file(place))?;
+        let mut scan = Scan::new(&*file, start, size);
+        let mut expected = base;
+        let cut = loop {
+            match scan.next_batch() {
+                Ok(Some((located, _))) => {
+                    let header = located.header;
+                    if header.base_offset() < expected
+                        || header.last_offset().0 - base.0 > i64::from(i32::MAX)
+                    {
+                        break Some((located.position, out_of_order(&located, expected)));
+                    }
+                    expected = header.next_offset();
+                    leader_epochs.observe(
+                        LeaderEpoch(header.partition_leader_epoch),
+                        header.base_offset(),
+                    );
+                    segment.note(&located, u64::from(config.index_interval_bytes));
+                    read(located.size as u64);
+                }
+                Ok(None) => break None,
+                Err(ScanError::Disk(error)) => return Err(place.directory.failed(error).into()),
+                Err(error) if is_legacy(&error) => {
+                    let path = place.path_of(FileKind::Log, base);
+                    return Err(OpenError::Legacy {
+                        path,
+                        position: scan.position(),
+                    });
+                }
+                Err(error) => break Some((scan.position(), error)),
+            }
+        };
+        place.directory.judge(segment.close(place))?;
+        Ok(cut)
+    }
+
+    /// Brings everything in line with the end of the log, and makes it durable.
+    fn settle(
+        &mut self,
+        left: &Left,
+        recovery_point: Offset,
+        now: Timestamp,
+    ) -> Result<(), OpenError> {
+        let first = self.segments.first_key_value().map(|(base, _)| *base);
+        self.log_start = first.map_or(left.log_start, |base| base.max(left.log_start));
+        if first.is_none() || self.next < self.log_start {
+            self.truncate_fully(self.log_start, now)?;
+        }
+        let mut epochs = self.leader_epochs.clone();
+        epochs.truncate_from_end(self.next);
+        epochs.truncate_from_start(self.log_start);
+        let directory = Arc::clone(&self.place.directory);
+        let written =
+            crate::checkpoint::write_leader_epochs(directory.files(), &self.place.path, &epochs);
+        if epochs.entries().next().is_some() {
+            directory.judge(written)?;
+        }
+        self.leader_epochs = epochs;
+        producers::drop_snapshots(self)?;
+        producers::load(self, recovery_point, now)?;
+        self.flush = crate::partition_log::Progress::at(self.next, self.next.min(recovery_point));
+        if !left.is_clean {
+            self.sync_recovered(recovery_point)?;
+        }
+        self.set_high_watermark(left.high_watermark.unwrap_or(self.next))?;
+        Ok(())
+    }
+
+    fn sync_recovered(&mut self, recovery_point: Offset) -> Result<(), StorageError> {
+        let directory = Arc::clone(&self.place.directory);
+        let floor = self
+            .segments
+            .range(..=recovery_point)
+            .next_back()
+            .map_or(recovery_point, |(base, _)| *base);
+        for segment in self.segments.range(floor..).map(|(_, segment)| segment) {
+            directory.judge(segment.file(&self.place).and_then(|file| file.sync_data()))?;
+        }
+        if let Some(checkpoint) = self.begin_checkpoint()? {
+            checkpoint.run()?;
+            self.complete_checkpoint(&checkpoint);
+        }
+        Ok(())
+    }
+}
+
+fn check_topic_id<F: Files>(place: &Place<F>, topic_id: Option<Uuid>) -> Result<(), OpenError> {
+    let Some(expected) = topic_id else {
+        return Ok(());
+    };
+    let files = place.directory.files();
+    match place.directory.judge(read_topic_id(files, &place.path))? {
+        None => place
+            .directory
+            .judge(write_topic_id(files, &place.path, expected))?,
+        Some(found) if found == expected => {}
+        Some(found) => {
+            return Err(OpenError::TopicId {
+                path: place.path.clone(),
+                expected,
+                found,
+            });
+        }
+    }
+    Ok(())
+}
+
+fn is_legacy(error: &ScanError) -> bool {
+    matches!(error, ScanError::Invalid { cause, .. } if cause.is_legacy())
+}
+
+fn open_failed<F: Files>(place: &Place<F>, base: Offset, error: ScanError) -> OpenError {
+    match error {
+        ScanError::Invalid { position, cause } if cause.is_legacy() => OpenError::Legacy {
+            path: place.path_of(FileKind::Log, base),
+            position,
+        },
+        error => OpenError::Storage(place.scan_failed(error)),
+    }
+}
+
+fn out_of_order(located: &crate::scan::Located, expected: Offset) -> ScanError {
+    let (base_offset, expected) = (located.header.base_offset, expected.0);
+    let cause = crate::batch::BatchError::OutOfOrder {
+        base_offset,
+        expected,
+    };
+    ScanError::Invalid {
+        position: located.position,
+        cause,
+    }
+}
+
+impl<F: Files> Segment<F> {
+    /// Keeps the index entries that are sound and name what lies before `recovery_point`; returns the position of the
+    /// last batch they name, from which to read on.
+    fn trust_indexes(
+        &mut self,
+        place: &Place<F>,
+        recovery_point: Offset,
+    ) -> Result<u64, crate::files::FileError> {
+        let limit = recovery_point.0.saturating_sub(self.base.0);
+        let file = place.open(FileKind::OffsetIndex, self.base)?;
+        let entries = read_entries::<OffsetEntry, _>(&*file, 0, self.offset_index.count())?;
+        let mut before = OffsetEntry {
+            relative_offset: -1,
+            position: -1,
+        };
+        let mut sound = entries.iter().take_while(|entry| {
+            let follows =
+                entry.relative_offset > before.relative_offset && entry.position > before.position;
+            before = **entry;
+            follows && i64::from(entry.relative_offset) < limit
+        });
+        let last = sound.by_ref().last().copied();
+        let kept = last.filter(|entry| self.is_named_rightly(place, **entry));
+        let count = kept.map_or(0, |kept| {
+            entries
+                .iter()
+                .take_while(|entry| entry.position <= kept.position)
+                .count()
+        });
+        let position = kept.map_or(0, |kept| u64::try_from(kept.position).unwrap_or(0));
+        let cut = |count: usize| u32::try_from(count).unwrap_or(u32::MAX);
+        self.offset_index
+            .truncate(cut(count), &|| Ok(Arc::clone(&file)))?;
+        // Without a trusted place to go on from, everything is made anew.
+        let limit = if kept.is_some() { limit } else { 0 };
+        self.trust_time_index(place, limit)?;
+        self.trust_transaction_index(place, limit)?;
+        Ok(position)
+    }
+
+    fn is_named_rightly(&self, place: &Place<F>, entry: OffsetEntry) -> bool {
+        let position = u64::try_from(entry.position).unwrap_or(u64::MAX);
+        let Ok(file) = self.file(place) else {
+            return false;
+        };
+        let found = Scan::new(&*file, position, self.size).next_header();
+        let named = self.base.plus(i64::from(entry.relative_offset));
+        found.is_ok_and(|found| found.is_some_and(|located| located.header.last_offset() == named))
+    }
+
+    fn trust_time_index(
+        &mut self,
+        place: &Place<F>,
+        limit: i64,
+    ) -> Result<(), crate::files::FileError> {
+        let file = place.open(FileKind::TimeIndex, self.base)?;
+        let entries = read_entries::<TimeEntry, _>(&*file, 0, self.time_index.count())?;
+        let mut before = TimeEntry {
+            timestamp: -1,
+            relative_offset: -1,
+        };
+        let sound = entries.iter().take_while(|entry| {
+            let follows = entry.timestamp > before.timestamp
+                && entry.relative_offset >= before.relative_offset;
+            before = **entry;
+            follows && i64::from(entry.relative_offset) < limit
+        });
+        let count = u32::try_from(sound.count()).unwrap_or(u32::MAX);
+        self.time_index = IndexFile::of_length(u64::from(count) * TimeEntry::SIZE as u64);
+        self.time_index.truncate(count, &|| Ok(Arc::clone(&file)))
+    }
+
+    fn trust_transaction_index(
+        &mut self,
+        place: &Place<F>,
+        limit: i64,
+    ) -> Result<(), crate::files::FileError> {
+        if place
+            .length(FileKind::TransactionIndex, self.base)?
+            .is_none()
+        {
+            return Ok(());
+        }
+        let base = self.base.0;
+        let entries = self.aborted_transactions(place)?;
+        let sound = entries
+            .iter()
+            .take_while(|entry| (base..base.saturating_add(limit)).contains(&entry.last_offset.0));
+        let count = sound.count();
+        self.aborted = u32::try_from(count).unwrap_or(u32::MAX);
+        let length = (count * crate::format::AbortedTransaction::SIZE) as u64;
+        place
+            .open(FileKind::TransactionIndex, self.base)?
+            .truncate(length)
+    }
+}

@@ -1,0 +1,183 @@
+//! What recovery cuts off the end of a log moves aside, for a human to look at: nothing is destroyed unseen.
+//!
+//! A `.cutoff` file in the partition's directory, which Kafka ignores: lines that say what, where and why, an empty
+//! line, and the bytes as they stood. Segments after the cut keep their bytes under a `.cutoff` name. Bounded: so many
+//! bytes of one cut, so many files in one partition. On a full disk nothing can be kept, and the report says so.
+
+use crate::batch::parse_checked;
+use crate::directory::StorageError;
+use crate::files::{File, FileError, Files, Open};
+use crate::format::{CUT_OFF_SUFFIX, FileKind};
+use crate::partition_log::PartitionLog;
+use crate::scan::ScanError;
+use ottla_protocol::ids::Offset;
+use ottla_protocol::time::Timestamp;
+use std::io::IoSlice;
+use std::path::PathBuf;
+
+/// The files kept in one partition; the oldest goes first.
+const MAX_FILES: usize = 8;
+
+/// What was cut off a log.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CutOff {
+    /// The offset at which the log now ends.
+    pub end: Offset,
+    /// The segment it was cut in, and where.
+    pub segment: Offset,
+    /// The position of the cut.
+    pub position: u64,
+    /// The bytes cut off that segment.
+    pub bytes: u64,
+    /// The whole segments after it that were taken off too.
+    pub segments: usize,
+    /// What was wrong with the first batch cut off.
+    pub reason: String,
+    /// The sound batches found behind it: 0 after an ordinary torn write.
+    pub sound_batches: usize,
+    /// The offset of the first of them.
+    pub first_sound_offset: Option<Offset>,
+    /// The file that now holds the bytes; none when they were all zero, or the disk full.
+    pub kept_in: Option<PathBuf>,
+}
+
+impl<F: Files> PartitionLog<F> {
+    pub(super) fn cut_off(
+        &mut self,
+        base: Offset,
+        (position, cause): (u64, &ScanError),
+        later: &[Offset],
+        now: Timestamp,
+    ) -> Result<CutOff, StorageError> {
+        let path = self.place.path_of(FileKind::Log, base);
+        let directory = std::sync::Arc::clone(&self.place.directory);
+        let file = directory.judge(self.place.open(FileKind::Log, base))?;
+        let length = directory.judge(file.length())?;
+        let end = {
+            let segment = self
+                .segments
+                .get(&base)
+                .expect("the segment that was just read");
+            self.judge_scan(segment.next_offset(&self.place))?
+        };
+        let kept = (length - position).min(self.config.cut_off_bytes);
+        let mut bytes = vec![0; usize::try_from(kept).unwrap_or(usize::MAX)];
+        directory.judge(file.read_at(&mut bytes, position))?;
+        let (sound_batches, first_sound_offset) = sound_batches(&bytes);
+        let mut cut = CutOff {
+            end,
+            segment: base,
+            position,
+            bytes: length - position,
+            segments: later.len(),
+            reason: cause.to_string(),
+            sound_batches,
+            first_sound_offset,
+            kept_in: None,
+        };
+        if bytes.iter().any(|byte| *byte != 0) {
+            let kept_in = path.with_file_name(format!("{:020}-{}{CUT_OFF_SUFFIX}", end.0, now.0));
+            let content = (cut.describe(kept), bytes);
+            cut.kept_in =
+                directory.judge(self.keep(kept_in, &content).or_else(nothing_when_full))?;
+        }
+        for base in later {
+            self.set_segment_aside(*base, now)?;
+        }
+        self.bound_cut_offs()?;
+        directory.judge(directory.files().sync_directory(&self.place.path))?;
+        directory.judge(file.truncate(position))?;
+        Ok(cut)
+    }
+
+    fn keep(
+        &self,
+        path: PathBuf,
+        (head, bytes): &(String, Vec<u8>),
+    ) -> Result<Option<PathBuf>, FileError> {
+        let directory = &self.place.directory;
+        let file = directory.open_anew(&path, Open::Replace)?;
+        let slices = [IoSlice::new(head.as_bytes()), IoSlice::new(bytes)];
+        let written = file.write_at(&slices, 0).and_then(|()| file.sync_data());
+        if let Err(error) = written {
+            if error.is_full() {
+                directory.files().remove(&path)?;
+            }
+            return Err(error);
+        }
+        Ok(Some(path))
+    }
+
+    fn set_segment_aside(&mut self, base: Offset, now: Timestamp) -> Result<(), StorageError> {
+        self.segments.remove(&base);
+        let path = self.place.path_of(FileKind::Log, base);
+        let aside = path.with_file_name(format!("{:020}-{}-whole{CUT_OFF_SUFFIX}", base.0, now.0));
+        let directory = &self.place.directory;
+        directory.forget(&path);
+        directory.judge(directory.files().rename(&path, &aside))?;
+        self.remove_files(base)
+    }
+
+    /// Removes the oldest cut-offs beyond the limit. Names begin with the offset and then the time; by time is by age.
+    fn bound_cut_offs(&self) -> Result<(), StorageError> {
+        let directory = &self.place.directory;
+        let entries = directory.judge(directory.files().list(&self.place.path))?;
+        let mut names: Vec<String> = entries
+            .into_iter()
+            .map(|entry| entry.name)
+            .filter(|name| name.ends_with(CUT_OFF_SUFFIX))
+            .collect();
+        names.sort_by_key(|name| {
+            name.split(['-', '.'])
+                .nth(1)
+                .and_then(|time| time.parse::<i64>().ok())
+        });
+        let surplus = names.len().saturating_sub(MAX_FILES);
+        for name in names.iter().take(surplus) {
+            directory.judge(directory.files().remove(&self.place.path.join(name)))?;
+        }
+        Ok(())
+    }
+}
+
+fn nothing_when_full(error: FileError) -> Result<Option<PathBuf>, FileError> {
+    if error.is_full() {
+        Ok(None)
+    } else {
+        Err(error)
+    }
+}
+
+impl CutOff {
+    fn describe(&self, kept: u64) -> String {
+        let sound = match self.first_sound_offset {
+            Some(offset) => format!("{} from offset {offset}", self.sound_batches),
+            None => "none".to_owned(),
+        };
+        format!(
+            "cut off the end of a log that was not closed properly\n\
+             log-end-offset: {}\nsegment: {:020}.log\nposition: {}\nbytes: {}\nbytes-kept: {kept}\n\
+             later-segments: {}\nreason: {}\nsound-batches: {sound}\n\n",
+            self.end, self.segment.0, self.position, self.bytes, self.segments, self.reason,
+        )
+    }
+}
+
+/// The sound batches anywhere in `bytes`, and the offset of the first.
+fn sound_batches(bytes: &[u8]) -> (usize, Option<Offset>) {
+    const MAGIC_AT: usize = 16;
+    let mut rest = bytes;
+    let (mut count, mut first) = (0, None);
+    while rest.len() > MAGIC_AT {
+        let step = match parse_checked(rest) {
+            Ok(batch) if rest.get(MAGIC_AT) == Some(&2) => {
+                count += 1;
+                first = first.or(Some(batch.header().base_offset()));
+                batch.size()
+            }
+            _ => 1,
+        };
+        rest = rest.get(step..).unwrap_or_default();
+    }
+    (count, first)
+}

@@ -1,0 +1,150 @@
+//! Walking a segment's batches from a position on: heads only, or whole batches with their checksums.
+//!
+//! Used wherever batches are looked at one by one: finding an offset, recovery, `ottla log dump`. Memory is bounded
+//! by the largest batch.
+
+use crate::batch::{BatchError, parse_checked, parse_header};
+use crate::files::{File, FileError};
+use ottla_protocol::records::{BATCH_OVERHEAD, BatchError as Framing, BatchHeader, BatchView};
+
+/// Bytes read at a time when whole batches are walked.
+const READ_AHEAD: usize = 1 << 20;
+
+/// A walk over the batches of one file.
+#[derive(Debug)]
+pub struct Scan<'a, H> {
+    file: &'a H,
+    position: u64,
+    end: u64,
+    buffer: Vec<u8>,
+    buffer_start: u64,
+}
+
+/// A batch's head and where the batch begins.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Located {
+    /// The head.
+    pub header: BatchHeader,
+    /// Where the batch begins in the file.
+    pub position: u64,
+    /// The whole batch in bytes.
+    pub size: usize,
+}
+
+impl Located {
+    /// Where the next batch begins.
+    pub const fn end(&self) -> u64 {
+        self.position + self.size as u64
+    }
+}
+
+/// Why a walk cannot go on.
+#[derive(Debug, thiserror::Error)]
+pub enum ScanError {
+    /// The disk failed.
+    #[error(transparent)]
+    Disk(#[from] FileError),
+    /// What lies at this position is not a whole, sound batch.
+    #[error("no batch at position {position}: {cause}")]
+    Invalid {
+        /// Where the batch should have begun.
+        position: u64,
+        /// What is wrong.
+        cause: BatchError,
+    },
+}
+
+impl<'a, H: File> Scan<'a, H> {
+    /// Walks `file` from `position`, where a batch begins, to `end`.
+    pub fn new(file: &'a H, position: u64, end: u64) -> Self {
+        Self {
+            file,
+            position,
+            end,
+            buffer: Vec::new(),
+            buffer_start: 0,
+        }
+    }
+
+    /// Where the next batch begins.
+    pub fn position(&self) -> u64 {
+        self.position
+    }
+
+    /// The next batch's head; its records are not looked at.
+    pub fn next_header(&mut self) -> Result<Option<Located>, ScanError> {
+        let position = self.position;
+        if position >= self.end {
+            return Ok(None);
+        }
+        let mut bytes = [0; BATCH_OVERHEAD];
+        let read = self.file.read_at(&mut bytes, position)?;
+        let header = parse_header(bytes.get(..read).unwrap_or_default());
+        let (header, size) = header.map_err(|cause| ScanError::Invalid { position, cause })?;
+        self.step(Located {
+            header,
+            position,
+            size,
+        })
+        .map(Some)
+    }
+
+    /// The next batch, whole, its checksum compared.
+    pub fn next_batch(&mut self) -> Result<Option<(Located, BatchView<'_>)>, ScanError> {
+        let position = self.position;
+        if position >= self.end {
+            return Ok(None);
+        }
+        self.load(position, BATCH_OVERHEAD)?;
+        let header = parse_header(self.loaded(position));
+        let (header, size) = header.map_err(|cause| ScanError::Invalid { position, cause })?;
+        let located = Located {
+            header,
+            position,
+            size,
+        };
+        self.step(located)?;
+        self.load(position, size)?;
+        let checked = parse_checked(self.loaded(position)).err();
+        if let Some(cause) = checked {
+            self.position = position;
+            return Err(ScanError::Invalid { position, cause });
+        }
+        let batch = BatchView::first(self.loaded(position)).expect("a batch that was just checked");
+        Ok(Some((located, batch)))
+    }
+
+    fn step(&mut self, located: Located) -> Result<Located, ScanError> {
+        let position = located.position;
+        if located.end() > self.end {
+            let available = usize::try_from(self.end - position).unwrap_or(usize::MAX);
+            let cause = Framing::Incomplete {
+                available,
+                needed: located.size,
+            }
+            .into();
+            return Err(ScanError::Invalid { position, cause });
+        }
+        self.position = located.end();
+        Ok(located)
+    }
+
+    fn loaded(&self, position: u64) -> &[u8] {
+        let skip = usize::try_from(position - self.buffer_start).unwrap_or(usize::MAX);
+        self.buffer.get(skip..).unwrap_or_default()
+    }
+
+    /// Makes sure that `count` bytes from `position` are in the buffer, as far as the file has them.
+    fn load(&mut self, position: u64, count: usize) -> Result<(), FileError> {
+        let buffered_to = self.buffer_start + self.buffer.len() as u64;
+        if position >= self.buffer_start && position + count as u64 <= buffered_to {
+            return Ok(());
+        }
+        let left = usize::try_from(self.end - position).unwrap_or(usize::MAX);
+        self.buffer.resize(count.max(READ_AHEAD).min(left), 0);
+        self.buffer_start = position;
+        let read = self.file.read_at(&mut self.buffer, position)?;
+        self.buffer.truncate(read);
+        Ok(())
+    }
+}

@@ -1,0 +1,504 @@
+//! One segment of a log: a run of batches from its base offset on, its indexes, and when it is time for the next.
+//!
+//! A closed segment keeps a small constant in memory; its files are opened when they are read. The active one keeps
+//! its `.log` open and the newest index entries in memory. Invariants: `size` is the length of the whole batches in
+//! the `.log` file; index entries name a batch by its last offset, so that looking up an offset never overshoots.
+
+use crate::config::LogConfig;
+use crate::directory::LogDirectory;
+use crate::files::{File, FileError, Files, Open};
+use crate::format::{AbortedTransaction, FileKind, IndexEntry, OffsetEntry, TimeEntry};
+use crate::index_file::{IndexFile, read_entries};
+use crate::scan::{Located, Scan, ScanError};
+use ottla_protocol::ids::Offset;
+use ottla_protocol::time::Timestamp;
+use std::io::IoSlice;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// A place in a log: an offset, and the position of its batch in the segment that holds it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct LogPosition {
+    /// The offset.
+    pub offset: Offset,
+    /// The base offset of the segment.
+    pub segment: Offset,
+    /// Where in the segment's `.log` file.
+    pub position: u64,
+}
+
+/// A timestamp and the last offset of the batch that carries it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct TimestampOffset {
+    pub(crate) timestamp: Timestamp,
+    pub(crate) offset: Offset,
+}
+
+/// Where a partition's files are.
+#[derive(Debug)]
+pub(crate) struct Place<F: Files> {
+    pub(crate) directory: Arc<LogDirectory<F>>,
+    pub(crate) path: PathBuf,
+}
+
+impl<F: Files> Place<F> {
+    pub(crate) fn path_of(&self, kind: FileKind, base: Offset) -> PathBuf {
+        kind.path(&self.path, base)
+    }
+
+    pub(crate) fn open(&self, kind: FileKind, base: Offset) -> Result<Arc<F::File>, FileError> {
+        let how = if kind == FileKind::Log {
+            Open::Write
+        } else {
+            Open::Create
+        };
+        self.directory.open(&self.path_of(kind, base), how)
+    }
+
+    pub(crate) fn length(&self, kind: FileKind, base: Offset) -> Result<Option<u64>, FileError> {
+        let status = self.directory.files().status(&self.path_of(kind, base))?;
+        Ok(status.map(|status| status.length))
+    }
+}
+
+#[derive(Debug)]
+pub(crate) struct Segment<F: Files> {
+    pub(crate) base: Offset,
+    pub(crate) size: u64,
+    pub(crate) offset_index: IndexFile<OffsetEntry>,
+    pub(crate) time_index: IndexFile<TimeEntry>,
+    pub(crate) aborted: u32,
+    largest: Option<TimestampOffset>,
+    active: Option<Box<Active<F>>>,
+}
+
+/// What only the segment that is appended to needs.
+#[derive(Debug)]
+struct Active<F: Files> {
+    file: Arc<F::File>,
+    created: Timestamp,
+    jitter: Duration,
+    first_timestamp: Option<Timestamp>,
+    last_indexed: Timestamp,
+    bytes_since_entry: u64,
+}
+
+/// What is about to be appended, as far as rolling goes.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Incoming {
+    pub(crate) bytes: u64,
+    pub(crate) last_offset: Offset,
+    pub(crate) max_timestamp: Timestamp,
+}
+
+impl<F: Files> Segment<F> {
+    /// Makes the files of a new segment, which is to be appended to.
+    pub(crate) fn create(
+        place: &Place<F>,
+        base: Offset,
+        now: Timestamp,
+        jitter: Duration,
+    ) -> Result<Self, FileError> {
+        for kind in [FileKind::OffsetIndex, FileKind::TimeIndex] {
+            let path = place.path_of(kind, base);
+            place.directory.forget(&path);
+            place.directory.open_anew(&path, Open::Replace)?;
+        }
+        let path = place.path_of(FileKind::Log, base);
+        place.directory.forget(&path);
+        let file = Arc::new(place.directory.open_anew(&path, Open::Replace)?);
+        let mut segment = Self::empty(base);
+        segment.largest = Some(segment.nothing());
+        segment.active = Some(Box::new(Active {
+            file,
+            created: now,
+            jitter,
+            first_timestamp: None,
+            last_indexed: Timestamp::NONE,
+            bytes_since_entry: 0,
+        }));
+        Ok(segment)
+    }
+
+    fn empty(base: Offset) -> Self {
+        Self {
+            base,
+            size: 0,
+            offset_index: IndexFile::of_length(0),
+            time_index: IndexFile::of_length(0),
+            aborted: 0,
+            largest: None,
+            active: None,
+        }
+    }
+
+    /// The segment at `base` as its files stand, closed.
+    pub(crate) fn load(place: &Place<F>, base: Offset) -> Result<Self, FileError> {
+        let length = |kind| Ok(place.length(kind, base)?.unwrap_or(0));
+        let mut segment = Self::empty(base);
+        segment.size = length(FileKind::Log)?;
+        segment.offset_index = IndexFile::of_length(length(FileKind::OffsetIndex)?);
+        segment.time_index = IndexFile::of_length(length(FileKind::TimeIndex)?);
+        let aborted = length(FileKind::TransactionIndex)? / AbortedTransaction::SIZE as u64;
+        segment.aborted = u32::try_from(aborted).unwrap_or(u32::MAX);
+        Ok(segment)
+    }
+
+    /// Opens a loaded segment for appending.
+    pub(crate) fn activate(
+        &mut self,
+        place: &Place<F>,
+        now: Timestamp,
+        jitter: Duration,
+    ) -> Result<(), ScanError> {
+        let file = place.open(FileKind::Log, self.base)?;
+        let first = Scan::new(&*file, 0, self.size).next_header()?;
+        let first_timestamp = first.map(|located| Timestamp(located.header.max_timestamp));
+        let last_indexed = self
+            .time_index
+            .last(&|| place.open(FileKind::TimeIndex, self.base))?;
+        let last_entry = self
+            .offset_index
+            .last(&|| place.open(FileKind::OffsetIndex, self.base))?;
+        let indexed_to = last_entry.map_or(0, |entry| u64::try_from(entry.position).unwrap_or(0));
+        self.largest = Some(self.find_largest(place)?);
+        self.active = Some(Box::new(Active {
+            file,
+            created: now,
+            jitter,
+            first_timestamp,
+            last_indexed: last_indexed.map_or(Timestamp::NONE, |entry| Timestamp(entry.timestamp)),
+            bytes_since_entry: self.size.saturating_sub(indexed_to),
+        }));
+        Ok(())
+    }
+
+    fn nothing(&self) -> TimestampOffset {
+        TimestampOffset {
+            timestamp: Timestamp::NONE,
+            offset: self.base,
+        }
+    }
+
+    pub(crate) fn end_position(&self, next: Offset) -> LogPosition {
+        LogPosition {
+            offset: next,
+            segment: self.base,
+            position: self.size,
+        }
+    }
+
+    /// The `.log` file: kept open by the active segment, from the cache for others.
+    pub(crate) fn file(&self, place: &Place<F>) -> Result<Arc<F::File>, FileError> {
+        match &self.active {
+            Some(active) => Ok(Arc::clone(&active.file)),
+            None => place.open(FileKind::Log, self.base),
+        }
+    }
+
+    /// Writes `slices`, which are the batches of `located` one after the other, and makes their index entries.
+    pub(crate) fn append(
+        &mut self,
+        place: &Place<F>,
+        slices: &[IoSlice<'_>],
+        located: &[Located],
+        interval: u32,
+    ) -> Result<(), FileError> {
+        let file = self.file(place)?;
+        file.write_at(slices, self.size)?;
+        for batch in located {
+            self.note(batch, u64::from(interval));
+        }
+        if self.offset_index.needs_writing() {
+            self.write_indexes(place)?;
+        }
+        Ok(())
+    }
+
+    /// Takes a batch that is in the file into account: size, largest timestamp, index entries.
+    pub(crate) fn note(&mut self, batch: &Located, interval: u64) {
+        let header = &batch.header;
+        let mut largest = self.largest.unwrap_or_else(|| self.nothing());
+        let max_timestamp = Timestamp(header.max_timestamp);
+        if max_timestamp > largest.timestamp {
+            largest = TimestampOffset {
+                timestamp: max_timestamp,
+                offset: header.last_offset(),
+            };
+        }
+        self.largest = Some(largest);
+        self.size = batch.end();
+        let Some(active) = self.active.as_mut() else {
+            return;
+        };
+        active.first_timestamp.get_or_insert(max_timestamp);
+        if active.bytes_since_entry > interval {
+            let relative_offset = relative(header.last_offset(), self.base);
+            let position = i32::try_from(batch.position).unwrap_or(i32::MAX);
+            self.offset_index.push(OffsetEntry {
+                relative_offset,
+                position,
+            });
+            active.bytes_since_entry = 0;
+            self.index_time();
+        }
+        if let Some(active) = self.active.as_mut() {
+            active.bytes_since_entry += batch.size as u64;
+        }
+    }
+
+    fn index_time(&mut self) {
+        let (Some(active), Some(largest)) = (self.active.as_mut(), self.largest) else {
+            return;
+        };
+        if largest.timestamp > active.last_indexed {
+            active.last_indexed = largest.timestamp;
+            let relative_offset = relative(largest.offset, self.base);
+            self.time_index.push(TimeEntry {
+                timestamp: largest.timestamp.0,
+                relative_offset,
+            });
+        }
+    }
+
+    pub(crate) fn write_indexes(&mut self, place: &Place<F>) -> Result<(), FileError> {
+        self.offset_index
+            .write(&|| place.open(FileKind::OffsetIndex, self.base))?;
+        self.time_index
+            .write(&|| place.open(FileKind::TimeIndex, self.base))
+    }
+
+    /// Ends appending: the largest timestamp gets its entry, and only a constant stays in memory.
+    pub(crate) fn close(&mut self, place: &Place<F>) -> Result<(), FileError> {
+        self.index_time();
+        self.offset_index
+            .write_and_release(&|| place.open(FileKind::OffsetIndex, self.base))?;
+        self.time_index
+            .write_and_release(&|| place.open(FileKind::TimeIndex, self.base))?;
+        self.active = None;
+        Ok(())
+    }
+
+    pub(crate) fn append_aborted(
+        &mut self,
+        place: &Place<F>,
+        entry: &AbortedTransaction,
+    ) -> Result<(), FileError> {
+        let mut bytes = Vec::new();
+        entry.encode(&mut bytes);
+        let position = u64::from(self.aborted) * AbortedTransaction::SIZE as u64;
+        place
+            .open(FileKind::TransactionIndex, self.base)?
+            .write_at(&[IoSlice::new(&bytes)], position)?;
+        self.aborted += 1;
+        Ok(())
+    }
+
+    pub(crate) fn aborted_transactions(
+        &self,
+        place: &Place<F>,
+    ) -> Result<Vec<AbortedTransaction>, FileError> {
+        if self.aborted == 0 {
+            return Ok(Vec::new());
+        }
+        let file = place.open(FileKind::TransactionIndex, self.base)?;
+        read_entries(&*file, 0, self.aborted)
+    }
+
+    /// Whether `incoming` belongs into a new segment.
+    pub(crate) fn should_roll(
+        &self,
+        config: &LogConfig,
+        incoming: &Incoming,
+        now: Timestamp,
+    ) -> bool {
+        let Some(active) = &self.active else {
+            return true;
+        };
+        let waited = match active.first_timestamp {
+            Some(first) if first.0 >= 0 => incoming.max_timestamp.0.saturating_sub(first.0),
+            _ => now.0.saturating_sub(active.created.0),
+        };
+        let limit = config.segment_age.saturating_sub(active.jitter).as_millis();
+        let is_old = self.size > 0 && u128::try_from(waited).unwrap_or(0) > limit;
+        let index_limit = u64::from(config.segment_index_bytes);
+        let is_index_full = self.offset_index.bytes() + OffsetEntry::SIZE as u64 > index_limit
+            || self.time_index.bytes() + 2 * TimeEntry::SIZE as u64 > index_limit;
+        let overflows = incoming.last_offset.0 - self.base.0 > i64::from(i32::MAX);
+        self.size + incoming.bytes > config.segment_bytes || is_old || is_index_full || overflows
+    }
+
+    /// The first batch whose last offset is `offset` or higher.
+    pub(crate) fn find(
+        &self,
+        place: &Place<F>,
+        offset: Offset,
+    ) -> Result<Option<Located>, ScanError> {
+        let start = self.position_before(place, offset)?;
+        let file = self.file(place)?;
+        let mut scan = Scan::new(&*file, start, self.size);
+        while let Some(located) = scan.next_header()? {
+            if located.header.last_offset() >= offset {
+                return Ok(Some(located));
+            }
+        }
+        Ok(None)
+    }
+
+    /// A position where a batch begins that is not behind the one with `offset`.
+    pub(crate) fn position_before(
+        &self,
+        place: &Place<F>,
+        offset: Offset,
+    ) -> Result<u64, FileError> {
+        let source = || place.open(FileKind::OffsetIndex, self.base);
+        let target = offset.0.saturating_sub(self.base.0);
+        let entry = self
+            .offset_index
+            .last_where(&source, |entry| i64::from(entry.relative_offset) <= target)?;
+        Ok(entry.map_or(0, |entry| u64::try_from(entry.position).unwrap_or(0)))
+    }
+
+    /// The offset after the last record.
+    pub(crate) fn next_offset(&self, place: &Place<F>) -> Result<Offset, ScanError> {
+        let source = || place.open(FileKind::OffsetIndex, self.base);
+        let start = self
+            .offset_index
+            .last(&source)?
+            .map_or(0, |entry| u64::try_from(entry.position).unwrap_or(0));
+        let file = self.file(place)?;
+        let mut scan = Scan::new(&*file, start, self.size);
+        let mut next = self.base;
+        while let Some(located) = scan.next_header()? {
+            next = located.header.next_offset();
+        }
+        Ok(next)
+    }
+
+    /// The largest timestamp and its batch; the timestamp is -1 in a segment without any.
+    pub(crate) fn largest(&mut self, place: &Place<F>) -> Result<TimestampOffset, ScanError> {
+        if let Some(largest) = self.largest {
+            return Ok(largest);
+        }
+        let largest = self.find_largest(place)?;
+        self.largest = Some(largest);
+        Ok(largest)
+    }
+
+    fn find_largest(&self, place: &Place<F>) -> Result<TimestampOffset, ScanError> {
+        let last = self
+            .time_index
+            .last(&|| place.open(FileKind::TimeIndex, self.base))?;
+        let mut largest = last.map_or_else(|| self.nothing(), |entry| self.absolute(entry));
+        let start = self.position_before(place, largest.offset)?;
+        let file = self.file(place)?;
+        let mut scan = Scan::new(&*file, start, self.size);
+        while let Some(located) = scan.next_header()? {
+            let timestamp = Timestamp(located.header.max_timestamp);
+            if timestamp > largest.timestamp {
+                largest = TimestampOffset {
+                    timestamp,
+                    offset: located.header.last_offset(),
+                };
+            }
+        }
+        Ok(largest)
+    }
+
+    fn absolute(&self, entry: TimeEntry) -> TimestampOffset {
+        let offset = self.base.plus(i64::from(entry.relative_offset));
+        TimestampOffset {
+            timestamp: Timestamp(entry.timestamp),
+            offset,
+        }
+    }
+
+    /// The first batch with a timestamp of `timestamp` or later that ends at `from` or later.
+    pub(crate) fn find_time(
+        &self,
+        place: &Place<F>,
+        timestamp: Timestamp,
+        from: Offset,
+    ) -> Result<Option<Located>, ScanError> {
+        let source = || place.open(FileKind::TimeIndex, self.base);
+        let entry = self
+            .time_index
+            .last_where(&source, |entry| entry.timestamp <= timestamp.0)?;
+        let after = entry.map_or(self.base, |entry| self.absolute(entry).offset);
+        let start = self.position_before(place, after.max(from))?;
+        let file = self.file(place)?;
+        let mut scan = Scan::new(&*file, start, self.size);
+        while let Some(located) = scan.next_header()? {
+            if located.header.max_timestamp >= timestamp.0 && located.header.last_offset() >= from {
+                return Ok(Some(located));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Cuts off everything from `position`, where the batch with `offset` begins. The segment must be activated anew.
+    pub(crate) fn truncate(
+        &mut self,
+        place: &Place<F>,
+        offset: Offset,
+        position: u64,
+    ) -> Result<(), FileError> {
+        let target = offset.0.saturating_sub(self.base.0);
+        let source = || place.open(FileKind::OffsetIndex, self.base);
+        let kept = self
+            .offset_index
+            .partition_point(&source, |entry| i64::from(entry.relative_offset) < target)?;
+        self.offset_index.truncate(kept, &source)?;
+        let source = || place.open(FileKind::TimeIndex, self.base);
+        let kept = self
+            .time_index
+            .partition_point(&source, |entry| i64::from(entry.relative_offset) < target)?;
+        self.time_index.truncate(kept, &source)?;
+        let aborted = self.aborted_transactions(place)?;
+        let kept = aborted.partition_point(|entry| entry.last_offset < offset);
+        if kept < aborted.len() {
+            let length = (kept * AbortedTransaction::SIZE) as u64;
+            place
+                .open(FileKind::TransactionIndex, self.base)?
+                .truncate(length)?;
+            self.aborted = u32::try_from(kept).unwrap_or(u32::MAX);
+        }
+        self.file(place)?.truncate(position)?;
+        self.size = position;
+        self.largest = None;
+        self.active = None;
+        Ok(())
+    }
+
+    /// Stands at `position`, where the batch of the last index entry begins, so that the batches from there on can be
+    /// noted one by one. The segment must be closed, and activated when it is the last.
+    pub(crate) fn begin_scan(
+        &mut self,
+        place: &Place<F>,
+        position: u64,
+        now: Timestamp,
+    ) -> Result<(), FileError> {
+        let file = place.open(FileKind::Log, self.base)?;
+        let last = self
+            .time_index
+            .last(&|| place.open(FileKind::TimeIndex, self.base))?;
+        let largest = last.map_or_else(|| self.nothing(), |entry| self.absolute(entry));
+        self.largest = Some(largest);
+        self.size = position;
+        self.active = Some(Box::new(Active {
+            file,
+            created: now,
+            jitter: Duration::ZERO,
+            first_timestamp: None,
+            last_indexed: largest.timestamp,
+            bytes_since_entry: 0,
+        }));
+        Ok(())
+    }
+}
+
+fn relative(offset: Offset, base: Offset) -> i32 {
+    i32::try_from(offset.0 - base.0)
+        .expect("a segment is rolled before its offsets outgrow its indexes")
+}

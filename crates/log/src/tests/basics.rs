@@ -1,0 +1,311 @@
+//! Append, read, roll, close and open again.
+
+use super::fixture::*;
+use crate::files::{Files, Operation};
+use crate::{
+    AppendError, Bound, FirstBatch, LogConfig, Origin, ProducerError, ReadError, ReadRequest,
+    TimeQuery,
+};
+use ottla_protocol::ids::{LeaderEpoch, Offset};
+use ottla_protocol::time::Timestamp;
+use std::io::ErrorKind;
+
+#[test]
+fn what_is_appended_is_read_back_across_segments() {
+    let files = new_disk();
+    let mut log = new_log(&files, small_segments());
+    let mut expected = Vec::new();
+    for index in 0..50 {
+        let appended = append(&mut log, &plain(3, NOW.0 + index));
+        assert_eq!(
+            (appended.first_offset.0, appended.last_offset.0),
+            (3 * index, 3 * index + 2)
+        );
+        expected.push((3 * index, 3));
+    }
+    assert!(log.segment_count() > 3);
+    assert_eq!(summary(&read_all(&log, Offset(0))), expected);
+    for offset in 0..150 {
+        let first = summary(&read_all(&log, Offset(offset)))[0].0;
+        assert_eq!(first, offset / 3 * 3);
+    }
+    assert_eq!(log.log_end_offset(), Offset(150));
+}
+
+#[test]
+fn a_clean_stop_needs_no_reading_and_forgets_nothing() {
+    let files = new_disk();
+    let mut log = new_log(&files, small_segments());
+    for index in 0..20 {
+        append(&mut log, &idempotent(7, 0, index * 2, 2));
+    }
+    log.set_high_watermark(Offset(40)).unwrap();
+    let bytes = read_all(&log, Offset(0));
+    let recovery_point = log.close().unwrap();
+    assert_eq!(recovery_point, Offset(40));
+    assert_eq!(files.open_handles(), 0);
+    let mut log = reopen(&files, small_segments(), recovery_point);
+    assert_eq!(read_all(&log, Offset(0)), bytes);
+    assert_eq!(
+        (log.high_watermark(), log.recovery_point()),
+        (Offset(40), Offset(40))
+    );
+    assert_eq!(log.latest_epoch(), Some(LeaderEpoch(1)));
+    let duplicate = append(&mut log, &idempotent(7, 0, 38, 2));
+    assert_eq!(
+        (duplicate.first_offset, duplicate.duplicate_of),
+        (Offset(38), Some(Timestamp(NOW.0 + 1)))
+    );
+    assert_eq!(
+        append(&mut log, &idempotent(7, 0, 40, 1)).first_offset,
+        Offset(40)
+    );
+}
+
+#[test]
+fn many_requests_are_one_write() {
+    let files = new_disk();
+    let mut log = new_log(&files, LogConfig::default());
+    append(&mut log, &plain(1, NOW.0));
+    let (first, second, third) = (
+        idempotent(1, 0, 0, 2),
+        idempotent(1, 0, 2, 1),
+        idempotent(1, 0, 7, 1),
+    );
+    let requests = [&first, &second, &first, &third].map(|bytes| [bytes.as_slice()]);
+    let batches = requests.map(|request| {
+        request.map(|bytes| {
+            crate::Batch::from(ottla_protocol::records::BatchView::first(bytes).unwrap())
+        })
+    });
+    let requests: Vec<&[crate::Batch<'_>]> = batches.iter().map(<[_; 1]>::as_slice).collect();
+    let writes = files.count(Operation::Write);
+    let outcomes = log.append_as_leader(&requests, as_leader(Origin::Client));
+    assert_eq!(files.count(Operation::Write), writes + 1);
+    let offsets: Vec<_> = outcomes
+        .iter()
+        .map(|outcome| outcome.as_ref().ok().map(|done| done.first_offset.0))
+        .collect();
+    assert_eq!(offsets, [Some(1), Some(3), Some(1), None]);
+    assert!(outcomes[2].as_ref().unwrap().duplicate_of.is_some());
+    assert!(matches!(
+        outcomes[3],
+        Err(AppendError::Producer(ProducerError::OutOfOrderSequence {
+            sequence: 7,
+            last: 2,
+            ..
+        }))
+    ));
+    assert_eq!(
+        summary(&read_all(&log, Offset(0))),
+        [(0, 1), (1, 2), (3, 1)]
+    );
+}
+
+#[test]
+fn reading_is_bounded_and_refused_outside() {
+    let files = new_disk();
+    let mut log = new_log(&files, LogConfig::default());
+    for _ in 0..4 {
+        append(&mut log, &plain(2, NOW.0));
+    }
+    log.set_high_watermark(Offset(4)).unwrap();
+    let read = |offset, max_bytes, first_batch, bound| {
+        let mut bytes = Vec::new();
+        let request = ReadRequest {
+            offset: Offset(offset),
+            max_bytes,
+            first_batch,
+            bound,
+        };
+        log.read(&request)
+            .map(|plan| plan.read(&mut bytes).map(|_| summary(&bytes)).unwrap())
+    };
+    let size = plain(2, NOW.0).len();
+    assert_eq!(
+        read(0, 1 << 20, FirstBatch::MustFit, Bound::HighWatermark).unwrap(),
+        [(0, 2), (2, 2)]
+    );
+    assert_eq!(
+        read(1, 1, FirstBatch::MayExceed, Bound::LogEnd).unwrap(),
+        [(0, 2)]
+    );
+    assert_eq!(
+        read(0, size - 1, FirstBatch::MustFit, Bound::LogEnd).unwrap(),
+        []
+    );
+    assert_eq!(
+        read(0, 2 * size - 1, FirstBatch::MustFit, Bound::LogEnd).unwrap(),
+        [(0, 2)]
+    );
+    assert_eq!(
+        read(4, 1 << 20, FirstBatch::MayExceed, Bound::HighWatermark).unwrap(),
+        []
+    );
+    assert_eq!(
+        read(8, 1 << 20, FirstBatch::MayExceed, Bound::LogEnd).unwrap(),
+        []
+    );
+    for offset in [-1, 9] {
+        let error = read(offset, 1, FirstBatch::MayExceed, Bound::LogEnd).unwrap_err();
+        assert!(matches!(
+            error,
+            ReadError::OutOfRange {
+                log_end: Offset(8),
+                ..
+            }
+        ));
+    }
+}
+
+#[test]
+fn times_are_found_to_the_record() {
+    let files = new_disk();
+    let mut log = new_log(&files, small_segments());
+    for index in 0..40 {
+        append(&mut log, &plain(3, 1000 + 10 * index));
+    }
+    let mut at = |query| {
+        log.offset_at(query)
+            .unwrap()
+            .map(|found| (found.offset.0, found.timestamp.0))
+    };
+    assert_eq!(at(TimeQuery::Earliest), Some((0, -1)));
+    assert_eq!(at(TimeQuery::Latest(Bound::LogEnd)), Some((120, -1)));
+    assert_eq!(at(TimeQuery::MaxTimestamp), Some((119, 1392)));
+    assert_eq!(at(TimeQuery::At(Timestamp(0))), Some((0, 1000)));
+    assert_eq!(at(TimeQuery::At(Timestamp(1391))), Some((118, 1391)));
+    assert_eq!(at(TimeQuery::At(Timestamp(1205))), Some((63, 1210)));
+    assert_eq!(at(TimeQuery::At(Timestamp(1393))), None);
+}
+
+#[test]
+fn readers_of_committed_records_stop_at_open_transactions_and_learn_of_aborted_ones() {
+    let files = new_disk();
+    let mut log = new_log(&files, small_segments());
+    append(&mut log, &plain(1, NOW.0));
+    append(&mut log, &transactional(5, 0, 2));
+    append(&mut log, &transactional(6, 0, 1));
+    log.set_high_watermark(Offset(4)).unwrap();
+    assert_eq!(log.last_stable_offset(), Offset(1));
+    append(&mut log, &marker(5, 0));
+    log.set_high_watermark(Offset(4)).unwrap();
+    assert_eq!(
+        log.last_stable_offset(),
+        Offset(1),
+        "the marker is not below the high watermark yet"
+    );
+    log.set_high_watermark(Offset(5)).unwrap();
+    assert_eq!(log.last_stable_offset(), Offset(3));
+    append(&mut log, &marker(6, 1));
+    log.set_high_watermark(Offset(6)).unwrap();
+    assert_eq!(log.last_stable_offset(), Offset(6));
+    let request = ReadRequest {
+        offset: Offset(0),
+        max_bytes: 1 << 20,
+        first_batch: FirstBatch::MayExceed,
+        bound: Bound::LastStableOffset,
+    };
+    let aborted = log.read(&request).unwrap().aborted.unwrap();
+    assert_eq!(aborted.len(), 1);
+    assert_eq!(
+        (
+            aborted[0].producer_id.0,
+            aborted[0].first_offset.0,
+            aborted[0].last_offset.0
+        ),
+        (5, 1, 4)
+    );
+    assert_eq!(log.aborted_transactions(Offset(5), Offset(6)).unwrap(), []);
+}
+
+#[test]
+fn a_full_disk_refuses_the_append_and_loses_nothing() {
+    let files = new_disk();
+    let mut log = new_log(&files, LogConfig::default());
+    append(&mut log, &idempotent(1, 0, 0, 1));
+    let bytes = read_all(&log, Offset(0));
+    let free = 10;
+    files.limit_space(Some(log.size() + free + 1000));
+    let big: Vec<u8> = (0..20)
+        .flat_map(|index| idempotent(1, 0, 1 + index * 5, 5))
+        .collect();
+    let error = try_append(&mut log, &big).unwrap_err();
+    assert!(
+        matches!(
+            error,
+            AppendError::Storage(crate::StorageError::Full { .. })
+        ),
+        "{error}"
+    );
+    assert_eq!(read_all(&log, Offset(0)), bytes);
+    files.limit_space(None);
+    assert_eq!(
+        append(&mut log, &big).first_offset,
+        Offset(1),
+        "the producer's state was not touched"
+    );
+}
+
+#[test]
+fn a_failed_write_takes_the_directory_offline() {
+    let files = new_disk();
+    let mut log = new_log(&files, LogConfig::default());
+    append(&mut log, &plain(1, NOW.0));
+    files.fail_nth(Operation::Write, 1, ErrorKind::Other);
+    for _ in 0..2 {
+        let error = try_append(&mut log, &plain(1, NOW.0)).unwrap_err();
+        assert!(
+            matches!(
+                error,
+                AppendError::Storage(crate::StorageError::Offline { .. })
+            ),
+            "{error}"
+        );
+    }
+    assert!(directory_of(&log).failure().is_some());
+    let request = ReadRequest {
+        offset: Offset(0),
+        max_bytes: 1,
+        first_batch: FirstBatch::MayExceed,
+        bound: Bound::LogEnd,
+    };
+    assert!(matches!(log.read(&request), Err(ReadError::Storage(_))));
+}
+
+#[test]
+fn a_failed_sync_is_never_tried_again() {
+    let files = new_disk();
+    let mut log = new_log(&files, LogConfig::default());
+    append(&mut log, &plain(1, NOW.0));
+    files.fail_nth(Operation::Sync, 1, ErrorKind::StorageFull);
+    assert!(log.flush().is_err());
+    let syncs = files.count(Operation::Sync);
+    assert!(log.flush().is_err() || log.flushed_offset() == Offset(0));
+    assert_eq!(
+        (files.count(Operation::Sync), log.flushed_offset()),
+        (syncs, Offset(0))
+    );
+}
+
+#[test]
+fn only_a_bounded_number_of_files_stays_open() {
+    let files = new_disk();
+    let directory = crate::LogDirectory::with_open_files(files.clone(), ROOT, 5);
+    let left = crate::Left::default();
+    let open = crate::OpenLog {
+        directory,
+        name: "t-0".to_owned(),
+        config: small_segments(),
+        topic_id: None,
+        left,
+    };
+    let (mut log, _) = crate::PartitionLog::open(open, NOW, &mut |_| {}).unwrap();
+    for _ in 0..200 {
+        append(&mut log, &plain(3, NOW.0));
+    }
+    assert!(log.segment_count() > 20);
+    read_all(&log, Offset(0));
+    assert!(files.open_handles() <= 6, "{}", files.open_handles());
+    assert!(files.list(std::path::Path::new("/data/t-0")).unwrap().len() > 60);
+}
