@@ -436,7 +436,7 @@ impl<F: Files> Segment<F> {
             follows && i64::from(entry.relative_offset) < limit
         });
         let last = sound.by_ref().last().copied();
-        let kept = last.filter(|entry| self.is_named_rightly(place, **entry));
+        let kept = last.filter(|entry| self.is_named_rightly(place, *entry));
         let count = kept.map_or(0, |kept| {
             entries
                 .iter()
