@@ -45,6 +45,8 @@ impl Clock {
 
     /// The instant at which the monotonic clock will show `time`, for timers of the runtime.
     pub fn instant(&self, time: MonotonicTime) -> tokio::time::Instant {
-        tokio::time::Instant::from_std(self.started + time.0)
+        // "For ever" lies beyond what an instant can say.
+        const FAR: Duration = Duration::from_hours(24 * 365 * 30);
+        tokio::time::Instant::from_std(self.started + time.0.min(FAR))
     }
 }

@@ -1,11 +1,53 @@
 //! What the operator configured, resolved: every field has its value, nothing is optional that must be there.
+//!
+//! Values come from Kafka's `server.properties`, from the command line, and from the table of keys in
+//! `metadata::config_keys`, in this order of weight from the right. What a topic's log obeys is merged in
+//! [`topics`], because it changes while the broker runs.
 
-use std::collections::HashMap;
+pub mod listeners;
+pub mod problems;
+pub mod properties;
+mod quorum;
+pub mod read;
+pub mod topics;
+pub mod values;
+
+use std::collections::{BTreeMap, HashMap};
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use ottla_protocol::ids::NodeId;
+
+pub use listeners::{HostPort, ListenerConfig};
+pub use problems::Problems;
+
+use listeners::Listeners;
+use read::{Notes, Settings};
+use values::Values;
+
+/// Bytes of requests in flight where `queued.max.request.bytes` sets no bound: Kafka has none then, we always do.
+const REQUESTS_IN_FLIGHT: u64 = 256 * 1024 * 1024;
+
+/// What applies without a configuration file: one node on loopback that needs nobody else.
+const SINGLE_NODE: &[(&str, &str)] = &[
+    ("process.roles", "broker,controller"),
+    ("node.id", "1"),
+    (
+        "listeners",
+        "PLAINTEXT://127.0.0.1:9092,CONTROLLER://127.0.0.1:9093",
+    ),
+    ("controller.listener.names", "CONTROLLER"),
+    ("log.dirs", "./ottla-data"),
+    ("default.replication.factor", "1"),
+    ("min.insync.replicas", "1"),
+    ("offsets.topic.replication.factor", "1"),
+    ("transaction.state.log.replication.factor", "1"),
+    ("transaction.state.log.min.isr", "1"),
+    ("share.coordinator.state.topic.replication.factor", "1"),
+    ("share.coordinator.state.topic.min.isr", "1"),
+    ("group.initial.rebalance.delay.ms", "0"),
+];
 
 /// Everything one broker is told.
 #[derive(Debug, Clone)]
@@ -18,6 +60,18 @@ pub struct BrokerConfig {
     pub network: NetworkConfig,
     /// Directories and files.
     pub storage: StorageConfig,
+    /// Topics that are created.
+    pub topics: TopicsConfig,
+    /// Produce and fetch.
+    pub records: RecordsConfig,
+    /// Groups and their offsets.
+    pub groups: GroupsConfig,
+    /// The metadata log.
+    pub metadata: MetadataConfig,
+    /// `ottla.http.listen`; none when empty.
+    pub http: Option<HostPort>,
+    /// Every key that was set, as it was set: the static layer of DescribeConfigs and of topic defaults.
+    pub file: BTreeMap<String, String>,
 }
 
 /// Listeners and the limits of connections and requests.
@@ -25,19 +79,23 @@ pub struct BrokerConfig {
 pub struct NetworkConfig {
     /// `listeners`, without the controller's.
     pub listeners: Vec<ListenerConfig>,
+    /// The listeners of `controller.listener.names`.
+    pub controller_listeners: Vec<ListenerConfig>,
+    /// `inter.broker.listener.name`.
+    pub inter_broker_listener: String,
     /// `max.connections`.
     pub max_connections: usize,
     /// `max.connections.per.ip`.
     pub max_connections_per_ip: usize,
-    /// `max.connections.per.ip.overrides`, resolved.
+    /// `max.connections.per.ip.overrides`; names are resolved at start.
     pub max_connections_per_ip_overrides: HashMap<IpAddr, usize>,
     /// `connections.max.idle.ms`.
     pub connections_max_idle: Duration,
     /// `socket.request.max.bytes`.
     pub max_request_bytes: usize,
-    /// `ottla.non.produce.request.max.bytes`.
+    /// `ottla.request.max.bytes`.
     pub max_request_bytes_without_records: usize,
-    /// `queued.max.request.bytes`.
+    /// `queued.max.request.bytes`; where it sets no bound, 256 MiB.
     pub max_bytes_in_flight: u64,
     /// `ottla.request.receive.timeout.ms`.
     pub receive_timeout: Duration,
@@ -45,55 +103,322 @@ pub struct NetworkConfig {
     pub backlog: i32,
 }
 
-/// One of `listeners`.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ListenerConfig {
-    /// Its name, upper case.
-    pub name: String,
-    /// The host to bind; empty for every address.
-    pub host: String,
-    /// The port to bind; 0 lets the system choose.
-    pub port: u16,
-    /// The host and port from `advertised.listeners`; without one, the address that the client dialled.
-    pub advertised: Option<(String, u16)>,
-}
-
-/// Directories.
+/// Directories, and what is done to the files in them.
 #[derive(Debug, Clone)]
 pub struct StorageConfig {
     /// `log.dirs`.
     pub log_dirs: Vec<PathBuf>,
     /// `metadata.log.dir`, by default the first of `log.dirs`.
     pub metadata_log_dir: PathBuf,
+    /// `num.recovery.threads.per.data.dir`.
+    pub recovery_threads: usize,
+    /// `log.retention.check.interval.ms`.
+    pub retention_check_interval: Duration,
+    /// `log.flush.offset.checkpoint.interval.ms`.
+    pub recovery_point_interval: Duration,
+    /// `replica.high.watermark.checkpoint.interval.ms`.
+    pub high_watermark_interval: Duration,
+    /// `ottla.flush.max.delay.ms`.
+    pub flush_max_delay: Duration,
+}
+
+/// Topics that are created without saying how.
+#[derive(Debug, Clone)]
+pub struct TopicsConfig {
+    /// `auto.create.topics.enable`.
+    pub auto_create: bool,
+    /// `delete.topic.enable`.
+    pub delete: bool,
+    /// `num.partitions`.
+    pub partitions: i32,
+    /// `default.replication.factor`.
+    pub replication_factor: i16,
+}
+
+/// Produce and fetch.
+#[derive(Debug, Clone)]
+pub struct RecordsConfig {
+    /// `fetch.max.bytes`.
+    pub fetch_max_bytes: usize,
+    /// `max.incremental.fetch.session.cache.slots`.
+    pub fetch_sessions: usize,
+    /// `producer.id.expiration.ms`.
+    pub producer_id_expiration: Duration,
+    /// `ottla.decompressed.max.bytes`.
+    pub decompressed_max_bytes: usize,
+    /// `max.request.partition.size.limit`.
+    pub described_partitions: usize,
+}
+
+/// Groups and their offsets.
+#[derive(Debug, Clone)]
+pub struct GroupsConfig {
+    /// `group.min.session.timeout.ms`.
+    pub min_session_timeout: Duration,
+    /// `group.max.session.timeout.ms`.
+    pub max_session_timeout: Duration,
+    /// `group.initial.rebalance.delay.ms`.
+    pub initial_rebalance_delay: Duration,
+    /// `group.max.size`.
+    pub max_size: usize,
+    /// `offset.metadata.max.bytes`.
+    pub offset_metadata_max_bytes: usize,
+    /// `offsets.retention.minutes`.
+    pub offsets_retention: Duration,
+    /// `offsets.retention.check.interval.ms`.
+    pub offsets_retention_check_interval: Duration,
+    /// `offsets.commit.timeout.ms`.
+    pub commit_timeout: Duration,
+    /// `offsets.topic.num.partitions`.
+    pub offsets_partitions: i32,
+    /// `offsets.topic.replication.factor`.
+    pub offsets_replication_factor: i16,
+    /// `offsets.topic.segment.bytes`.
+    pub offsets_segment_bytes: i32,
+    /// `offsets.topic.compression.codec`: 0 none, 1 gzip, 2 snappy, 3 lz4, 4 zstd.
+    pub offsets_compression: i8,
+}
+
+/// The metadata log.
+#[derive(Debug, Clone)]
+pub struct MetadataConfig {
+    /// `metadata.log.max.record.bytes.between.snapshots`.
+    pub snapshot_bytes: u64,
+    /// `metadata.log.max.snapshot.interval.ms`; none when 0.
+    pub snapshot_interval: Option<Duration>,
+}
+
+/// A configuration that can be started, and what is to be said about it.
+#[derive(Debug)]
+pub struct Loaded {
+    /// The configuration.
+    pub config: BrokerConfig,
+    /// What the operator should know, one line each.
+    pub warnings: Vec<String>,
+}
+
+/// A properties file that was read.
+#[derive(Debug, Clone, Copy)]
+pub struct File<'a> {
+    /// How it was named.
+    pub name: &'a str,
+    /// What it holds.
+    pub text: &'a str,
+}
+
+/// Reads a configuration: `file`, or the values of a single node without one, and `overrides` over it.
+pub fn load(file: Option<File<'_>>, overrides: &[String]) -> Result<Loaded, Problems> {
+    let mut problems = Problems::default();
+    let mut settings = Settings::default();
+    if let Some(file) = &file {
+        settings.add_file(file.name, file.text);
+    }
+    for text in overrides {
+        settings.add_override(text, &mut problems);
+    }
+    if file.is_none() {
+        settings.add_listener("CONTROLLER", "CONTROLLER://127.0.0.1:9093");
+        settings.add_base(SINGLE_NODE);
+    }
+    let (values, notes) = read::check(settings, &mut problems);
+    let config = resolve(values, &mut problems);
+    let warnings = warnings(&notes, &config);
+    problems.or(Loaded { config, warnings })
 }
 
 impl BrokerConfig {
     /// One node without a configuration file: data in `directory`, loopback only.
     pub fn embedded(directory: PathBuf, port: u16) -> Self {
-        Self {
-            node_id: NodeId(1),
-            rack: None,
-            network: NetworkConfig {
-                listeners: vec![ListenerConfig {
-                    name: "PLAINTEXT".to_owned(),
-                    host: "127.0.0.1".to_owned(),
-                    port,
-                    advertised: None,
-                }],
-                max_connections: usize::MAX,
-                max_connections_per_ip: usize::MAX,
-                max_connections_per_ip_overrides: HashMap::new(),
-                connections_max_idle: Duration::from_mins(10),
-                max_request_bytes: 104_857_600,
-                max_request_bytes_without_records: 4 * 1024 * 1024,
-                max_bytes_in_flight: 256 * 1024 * 1024,
-                receive_timeout: Duration::from_secs(30),
-                backlog: 50,
-            },
-            storage: StorageConfig {
-                log_dirs: vec![directory.clone()],
-                metadata_log_dir: directory,
-            },
+        let overrides = [format!("listeners=PLAINTEXT://127.0.0.1:{port}")];
+        let mut config = load(None, &overrides)
+            .expect("the values of a single node are valid")
+            .config;
+        config.http = None;
+        config.storage.metadata_log_dir.clone_from(&directory);
+        config.storage.log_dirs = vec![directory];
+        config
+    }
+}
+
+fn resolve(values: Values, problems: &mut Problems) -> BrokerConfig {
+    let node_id = node_id(&values, problems);
+    let listeners = listeners::read(&values, problems);
+    quorum::check(&values, node_id, &listeners, problems);
+    let http = match values.text("ottla.http.listen").as_str() {
+        "" => None,
+        address => {
+            let parsed = listeners::parse_address(address);
+            if parsed.is_none() {
+                problems.add("ottla.http.listen", format!("{address} is not host:port"));
+            }
+            parsed
+        }
+    };
+    BrokerConfig {
+        node_id,
+        rack: values
+            .set("broker.rack")
+            .map(str::trim)
+            .filter(|rack| !rack.is_empty())
+            .map(str::to_owned),
+        network: network(&values, listeners, problems),
+        storage: storage(&values, problems),
+        topics: TopicsConfig {
+            auto_create: values.flag("auto.create.topics.enable"),
+            delete: values.flag("delete.topic.enable"),
+            partitions: values.count("num.partitions"),
+            replication_factor: values.count("default.replication.factor"),
+        },
+        records: RecordsConfig {
+            fetch_max_bytes: values.count("fetch.max.bytes"),
+            fetch_sessions: values.count("max.incremental.fetch.session.cache.slots"),
+            producer_id_expiration: values.duration("producer.id.expiration.ms"),
+            decompressed_max_bytes: values.count("ottla.decompressed.max.bytes"),
+            described_partitions: values.count("max.request.partition.size.limit"),
+        },
+        groups: groups(&values),
+        metadata: MetadataConfig {
+            snapshot_bytes: values.count("metadata.log.max.record.bytes.between.snapshots"),
+            snapshot_interval: Some(values.duration("metadata.log.max.snapshot.interval.ms"))
+                .filter(|interval| !interval.is_zero()),
+        },
+        http,
+        file: values.into_set(),
+    }
+}
+
+fn node_id(values: &Values, problems: &mut Problems) -> NodeId {
+    match (values.set("node.id"), values.set("broker.id")) {
+        (Some(_), older) => {
+            if older.is_some_and(|older| older.trim() != values.text("node.id")) {
+                problems.add("broker.id", "it differs from node.id; remove it".to_owned());
+            }
+            NodeId(values.count("node.id"))
+        }
+        (None, Some(_)) => NodeId(values.count("broker.id")),
+        (None, None) => {
+            problems.add(
+                "node.id",
+                "it must be set: the number of this node, unique in the cluster".to_owned(),
+            );
+            NodeId(0)
         }
     }
 }
+
+fn network(values: &Values, listeners: Listeners, problems: &mut Problems) -> NetworkConfig {
+    let in_flight = values.number("queued.max.request.bytes");
+    NetworkConfig {
+        listeners: listeners.broker,
+        controller_listeners: listeners.controller,
+        inter_broker_listener: listeners.inter_broker,
+        max_connections: values.count("max.connections"),
+        max_connections_per_ip: values.count("max.connections.per.ip"),
+        max_connections_per_ip_overrides: per_ip_overrides(values, problems),
+        connections_max_idle: values.duration("connections.max.idle.ms"),
+        max_request_bytes: values.count("socket.request.max.bytes"),
+        max_request_bytes_without_records: values.count("ottla.request.max.bytes"),
+        max_bytes_in_flight: u64::try_from(in_flight)
+            .ok()
+            .filter(|bytes| *bytes > 0)
+            .unwrap_or(REQUESTS_IN_FLIGHT),
+        receive_timeout: values.duration("ottla.request.receive.timeout.ms"),
+        backlog: values.count("socket.listen.backlog.size"),
+    }
+}
+
+fn per_ip_overrides(values: &Values, problems: &mut Problems) -> HashMap<IpAddr, usize> {
+    const KEY: &str = "max.connections.per.ip.overrides";
+    let mut overrides = HashMap::new();
+    for item in values.list(KEY) {
+        let parsed = item.rsplit_once(':').and_then(|(host, count)| {
+            let host: IpAddr = host.trim_matches(['[', ']']).parse().ok()?;
+            Some((host.to_canonical(), count.trim().parse().ok()?))
+        });
+        match parsed {
+            Some((address, count)) => {
+                overrides.insert(address, count);
+            }
+            None => problems.add(KEY, format!("{item} is not address:count")),
+        }
+    }
+    overrides
+}
+
+fn storage(values: &Values, problems: &mut Problems) -> StorageConfig {
+    let set = if values.set("log.dirs").is_some() {
+        "log.dirs"
+    } else {
+        "log.dir"
+    };
+    let log_dirs: Vec<PathBuf> = values.list(set).into_iter().map(PathBuf::from).collect();
+    if log_dirs.is_empty() {
+        problems.add("log.dirs", "it must name a directory".to_owned());
+    }
+    let metadata_log_dir = values
+        .set("metadata.log.dir")
+        .map(|directory| PathBuf::from(directory.trim()))
+        .or_else(|| log_dirs.first().cloned())
+        .unwrap_or_default();
+    StorageConfig {
+        log_dirs,
+        metadata_log_dir,
+        recovery_threads: values.count("num.recovery.threads.per.data.dir"),
+        retention_check_interval: values.duration("log.retention.check.interval.ms"),
+        recovery_point_interval: values.duration("log.flush.offset.checkpoint.interval.ms"),
+        high_watermark_interval: values.duration("replica.high.watermark.checkpoint.interval.ms"),
+        flush_max_delay: values.duration("ottla.flush.max.delay.ms"),
+    }
+}
+
+fn groups(values: &Values) -> GroupsConfig {
+    GroupsConfig {
+        min_session_timeout: values.duration("group.min.session.timeout.ms"),
+        max_session_timeout: values.duration("group.max.session.timeout.ms"),
+        initial_rebalance_delay: values.duration("group.initial.rebalance.delay.ms"),
+        max_size: values.count("group.max.size"),
+        offset_metadata_max_bytes: values.count("offset.metadata.max.bytes"),
+        offsets_retention: Duration::from_mins(values.count("offsets.retention.minutes")),
+        offsets_retention_check_interval: values.duration("offsets.retention.check.interval.ms"),
+        commit_timeout: values.duration("offsets.commit.timeout.ms"),
+        offsets_partitions: values.count("offsets.topic.num.partitions"),
+        offsets_replication_factor: values.count("offsets.topic.replication.factor"),
+        offsets_segment_bytes: values.count("offsets.topic.segment.bytes"),
+        offsets_compression: i8::try_from(values.number("offsets.topic.compression.codec"))
+            .unwrap_or(0),
+    }
+}
+
+fn warnings(notes: &Notes, config: &BrokerConfig) -> Vec<String> {
+    let mut warnings = Vec::new();
+    if !notes.without_effect.is_empty() {
+        warnings.push(format!(
+            "taken, but without effect in this release: {}",
+            notes.without_effect.join(", ")
+        ));
+    }
+    if !notes.unknown.is_empty() {
+        warnings.push(format!(
+            "not known, perhaps a plugin's: {}",
+            notes.unknown.join(", ")
+        ));
+    }
+    if config.groups.offsets_replication_factor > 1 {
+        warnings.push(format!(
+            "offsets.topic.replication.factor is {}, but there is one node: __consumer_offsets cannot be created \
+             and no group will work; set offsets.topic.replication.factor=1",
+            config.groups.offsets_replication_factor
+        ));
+    }
+    if config.topics.replication_factor > 1 {
+        warnings.push(format!(
+            "default.replication.factor is {}, but there is one node: topics cannot be created without saying how \
+             many replicas; set default.replication.factor=1",
+            config.topics.replication_factor
+        ));
+    }
+    warnings
+}
+
+#[cfg(test)]
+mod tests;

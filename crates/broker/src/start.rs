@@ -102,16 +102,16 @@ impl Running {
 async fn bind(config: &ListenerConfig, backlog: i32) -> Result<Listener, StartError> {
     let failed = |source| StartError::Listen {
         name: config.name.clone(),
-        host: config.host.clone(),
-        port: config.port,
+        host: config.bind.host.clone(),
+        port: config.bind.port,
         source,
     };
-    let host = if config.host.is_empty() {
+    let host = if config.bind.host.is_empty() {
         "::"
     } else {
-        &config.host
+        &config.bind.host
     };
-    let address = lookup_host((host, config.port))
+    let address = lookup_host((host, config.bind.port))
         .await
         .map_err(failed)?
         .next()

@@ -19,7 +19,7 @@ const API_KEY: usize = size_of::<i16>();
 pub struct FrameLimits {
     /// Any frame (`socket.request.max.bytes`).
     pub any: usize,
-    /// A frame of any API but Produce (`ottla.non.produce.request.max.bytes`).
+    /// A frame of any API but Produce (`ottla.request.max.bytes`).
     pub without_records: usize,
 }
 
@@ -39,7 +39,7 @@ pub enum BadFrame {
     },
     /// A frame without record data is larger than such may be.
     #[error(
-        "a frame of {size} bytes for API {api} is larger than ottla.non.produce.request.max.bytes, {limit}"
+        "a frame of {size} bytes for API {api} is larger than ottla.request.max.bytes, {limit}"
     )]
     TooLargeWithoutRecords {
         /// The announced length.

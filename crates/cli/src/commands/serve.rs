@@ -2,7 +2,7 @@
 //!
 //! Owns what belongs to the process and not to the broker: its logs, its signals, its descriptors, its threads.
 
-use std::io::{self, Write as _};
+use std::io::{self, IsTerminal as _, Write as _};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
@@ -10,13 +10,21 @@ use anyhow::{Context, Result};
 use clap::ValueEnum;
 use ottla_broker::Running;
 use ottla_broker::clock::Clock;
-use ottla_broker::config::BrokerConfig;
+use ottla_broker::config::{self, BrokerConfig};
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
 
 /// What `ottla serve` takes.
 #[derive(Debug, clap::Args)]
 pub struct Args {
+    /// Kafka's server.properties; without one, a single node on 127.0.0.1:9092 with its data in ./ottla-data.
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+
+    /// One configuration key, over the file's; may be repeated.
+    #[arg(long = "override", value_name = "KEY=VALUE")]
+    overrides: Vec<String>,
+
     /// How logs are written to stderr.
     #[arg(long, value_enum, default_value_t = LogFormat::Text)]
     log_format: LogFormat,
@@ -36,12 +44,33 @@ pub fn run(args: &Args) -> Result<()> {
     let clock = Clock::start();
     log_to_stderr(args.log_format);
     ottla_broker::descriptors::raise_limit();
-    let config = BrokerConfig::embedded(PathBuf::from("ottla-data"), 9092);
+    let config = configuration(args)?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
         .context("cannot start threads")?;
     runtime.block_on(serve(config, clock))
+}
+
+/// Reads the configuration and says what the operator should know of it.
+fn configuration(args: &Args) -> Result<BrokerConfig> {
+    let loaded = match &args.config {
+        None => config::load(None, &args.overrides)?,
+        Some(path) => {
+            let name = path.display().to_string();
+            let text = std::fs::read_to_string(path)
+                .with_context(|| format!("cannot read the configuration {name}"))?;
+            let file = config::File {
+                name: &name,
+                text: &text,
+            };
+            config::load(Some(file), &args.overrides)?
+        }
+    };
+    for warning in &loaded.warnings {
+        tracing::warn!("{warning}");
+    }
+    Ok(loaded.config)
 }
 
 async fn serve(config: BrokerConfig, clock: Clock) -> Result<()> {
@@ -85,6 +114,7 @@ fn log_to_stderr(format: LogFormat) {
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("warn"));
     let logs = tracing_subscriber::fmt()
         .with_env_filter(filter)
+        .with_ansi(io::stderr().is_terminal())
         .with_writer(io::stderr);
     match format {
         LogFormat::Text => logs.init(),

@@ -169,7 +169,7 @@ pub const BROKER: &[ConfigKey] = &[
         .works("Default of the topic config `file.delete.delay.ms`."),
     ConfigKey::new("max.connection.creation.rate", ValueType::Int, Some("2147483647")).bounded(Bounds::AtLeast(0)).updated(Update::ClusterWide),
     ConfigKey::new("max.connections", ValueType::Int, Some("2147483647")).bounded(Bounds::AtLeast(0)).updated(Update::ClusterWide)
-        .works("Connections in all, over all listeners; a further one is closed at once."),
+        .works("Connections in all, over all listeners; a further one waits to be accepted until one has closed."),
     ConfigKey::new("max.connections.per.ip", ValueType::Int, Some("2147483647")).bounded(Bounds::AtLeast(0)).updated(Update::ClusterWide)
         .works("Connections from one address."),
     ConfigKey::new("max.connections.per.ip.overrides", ValueType::Text, Some("")).updated(Update::ClusterWide)
@@ -232,7 +232,7 @@ pub const BROKER: &[ConfigKey] = &[
         .works("How long a producer's sequence is remembered after its last batch."),
     ConfigKey::new("producer.purgatory.purge.interval.requests", ValueType::Int, Some("1000")),
     ConfigKey::new("queued.max.request.bytes", ValueType::Long, Some("-1"))
-        .works("Bytes of requests in flight over all connections; beyond it no more are read until some are answered."),
+        .works("Bytes of requests in flight over all connections; beyond it no more are read until some are answered. Not set, Ottla bounds them at 256 MiB, where Kafka has no bound."),
     ConfigKey::new("queued.max.requests", ValueType::Int, Some("500")).bounded(Bounds::AtLeast(1)).important(Importance::High),
     ConfigKey::new("quota.window.num", ValueType::Int, Some("11")).bounded(Bounds::AtLeast(1)).important(Importance::Low),
     ConfigKey::new("quota.window.size.seconds", ValueType::Int, Some("1")).bounded(Bounds::AtLeast(1)).important(Importance::Low),

@@ -29,6 +29,9 @@ pub const BROKER: &[ConfigKey] = &[
     ConfigKey::new("ottla.request.max.bytes", ValueType::Int, Some("4194304"))
         .bounded(Bounds::AtLeast(65_536))
         .works("Largest request that carries no record data. Such a request may decode to many times its size; requests with record data are bounded by `socket.request.max.bytes`."),
+    ConfigKey::new("ottla.request.receive.timeout.ms", ValueType::Long, Some("30000"))
+        .bounded(Bounds::AtLeast(1))
+        .works("How long a large request may take to arrive after its memory has been set aside; then its connection is closed."),
     ConfigKey::new("ottla.decompressed.max.bytes", ValueType::Int, Some("268435456"))
         .bounded(Bounds::AtLeast(1_048_576))
         .works("Largest size of a record batch after decompression; a batch beyond it is refused as corrupt."),

@@ -1,0 +1,151 @@
+//! From files and command lines to checked values: every key is looked up, every problem is kept.
+
+use std::collections::BTreeMap;
+
+use ottla_metadata::ResourceKind;
+use ottla_metadata::config_keys::{ConfigKey, Effect, find, nearest, removed};
+
+use super::problems::Problems;
+use super::properties;
+use super::values::Values;
+
+/// The place of values that nobody wrote, of which nothing is said.
+const BASE: &str = "no configuration file";
+
+/// What a file and a command line said, before any of it is believed.
+#[derive(Debug, Default)]
+pub struct Settings {
+    entries: BTreeMap<String, (String, String)>,
+}
+
+impl Settings {
+    /// Takes a properties file; of a key that stands there twice, the last value counts, as in Kafka.
+    pub fn add_file(&mut self, name: &str, text: &str) {
+        for entry in properties::parse(text) {
+            let place = format!("{name}, line {}", entry.line);
+            self.entries.insert(entry.key, (entry.value, place));
+        }
+    }
+
+    /// Takes values that apply unless something else is set.
+    pub fn add_base(&mut self, base: &[(&str, &str)]) {
+        for (key, value) in base {
+            let value = ((*value).to_owned(), BASE.to_owned());
+            self.entries.entry((*key).to_owned()).or_insert(value);
+        }
+    }
+
+    /// Adds `listener` to `listeners`, where those were set without it.
+    pub fn add_listener(&mut self, name: &str, listener: &str) {
+        if let Some((listeners, _)) = self.entries.get_mut("listeners")
+            && !listeners.to_uppercase().contains(&format!("{name}://"))
+        {
+            listeners.push(',');
+            listeners.push_str(listener);
+        }
+    }
+
+    /// Takes one `key=value` of the command line, which beats the file.
+    pub fn add_override(&mut self, text: &str, problems: &mut Problems) {
+        match text.split_once('=') {
+            Some((key, value)) => {
+                let value = (value.trim().to_owned(), "--override".to_owned());
+                self.entries.insert(key.trim().to_owned(), value);
+            }
+            None => problems.add(text, "--override takes KEY=VALUE".to_owned()),
+        }
+    }
+}
+
+/// What is said once at start about keys that were taken without effect.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Notes {
+    /// Kafka's keys that only tune and have no effect here yet.
+    pub without_effect: Vec<String>,
+    /// Keys near to nothing known; a plugin's, perhaps.
+    pub unknown: Vec<String>,
+}
+
+/// Checks each setting against the table of keys.
+pub fn check(settings: Settings, problems: &mut Problems) -> (Values, Notes) {
+    let mut values = BTreeMap::new();
+    let mut notes = Notes::default();
+    for (name, (value, place)) in settings.entries {
+        if place == BASE {
+            values.insert(name, value);
+            continue;
+        }
+        if let Some(text) = refusal(&name, &value, &mut notes) {
+            problems.add_at(&name, Some(place), text);
+            continue;
+        }
+        values.insert(name, value);
+    }
+    (Values::new(values), notes)
+}
+
+/// Why a setting is not taken; notes what is taken without effect.
+fn refusal(name: &str, value: &str, notes: &mut Notes) -> Option<String> {
+    let base = listener_key(name).unwrap_or(name);
+    let Some(key) = find(ResourceKind::Broker, base) else {
+        return unknown(name, base, notes);
+    };
+    if let Err(invalid) = key.check(value) {
+        return Some(format!("{}, but it is {}", invalid.reason, invalid.value));
+    }
+    let changes = !is_default(key, value);
+    match key.effect {
+        Effect::Refused if changes => Some(
+            "it asks for something that is not built yet, and a start without it would be less than what was \
+             asked for; remove it"
+                .to_owned(),
+        ),
+        Effect::NotYet if changes => {
+            notes.without_effect.push(name.to_owned());
+            None
+        }
+        // One listener's own value is not kept apart yet, so it must not seem to be.
+        Effect::Works if base != name => {
+            notes.without_effect.push(name.to_owned());
+            None
+        }
+        Effect::Refused | Effect::NotYet | Effect::Works => None,
+    }
+}
+
+fn unknown(name: &str, base: &str, notes: &mut Notes) -> Option<String> {
+    if let Some(removed) = removed(base) {
+        return Some(format!("it was removed in Kafka 4: {}", removed.instead));
+    }
+    if let Some(topic) = find(ResourceKind::Topic, base) {
+        let broker = topic.synonyms.first().map_or("", |synonym| synonym.name);
+        return Some(format!(
+            "it is a topic's config; its default for all topics is {broker}"
+        ));
+    }
+    if let Some(meant) = nearest(ResourceKind::Broker, base) {
+        return Some(format!("it is not known; did you mean {meant}?"));
+    }
+    notes.unknown.push(name.to_owned());
+    None
+}
+
+/// The key in `listener.name.<listener>.<key>`; SASL mechanisms stand in front of the key too.
+fn listener_key(name: &str) -> Option<&str> {
+    let (_listener, key) = name.strip_prefix("listener.name.")?.split_once('.')?;
+    if find(ResourceKind::Broker, key).is_none()
+        && let Some((_mechanism, key)) = key.split_once('.')
+        && find(ResourceKind::Broker, key).is_some()
+    {
+        return Some(key);
+    }
+    Some(key)
+}
+
+fn is_default(key: &ConfigKey, value: &str) -> bool {
+    let value = value.trim();
+    value.is_empty()
+        || key
+            .default
+            .is_some_and(|default| default.eq_ignore_ascii_case(value))
+}

@@ -1,0 +1,186 @@
+//! Configurations as operators write them, and what they are told.
+
+use super::{File, HostPort, Loaded, load};
+
+/// The keys and values of the combined server.properties that Apache Kafka 4.3 ships.
+const STOCK: &str = include_str!("../../tests/fixtures/stock-server.properties");
+
+const MINIMAL: &str = "process.roles=broker,controller\nnode.id=4\nlog.dirs=/data\n\
+     listeners=PLAINTEXT://:9092,CONTROLLER://:9093\ncontroller.listener.names=CONTROLLER\n\
+     offsets.topic.replication.factor=1\n";
+
+fn from(text: &str) -> Result<Loaded, Vec<String>> {
+    let file = File {
+        name: "server.properties",
+        text,
+    };
+    load(Some(file), &[]).map_err(|problems| {
+        problems
+            .found()
+            .iter()
+            .map(|problem| format!("{}: {}", problem.key, problem.text))
+            .collect()
+    })
+}
+
+fn with(lines: &str) -> Result<Loaded, Vec<String>> {
+    from(&format!("{MINIMAL}{lines}"))
+}
+
+/// The one problem of a configuration.
+fn problem(lines: &str) -> String {
+    let problems = with(lines).err().unwrap_or_default();
+    assert_eq!(problems.len(), 1, "{problems:?}");
+    problems[0].clone()
+}
+
+#[test]
+fn kafkas_stock_configuration_is_taken_unchanged() {
+    let loaded = from(STOCK).unwrap();
+    let network = &loaded.config.network;
+    assert_eq!(network.listeners.len(), 1);
+    assert_eq!(network.listeners[0].bind.port, 9092);
+    let advertised = HostPort {
+        host: "localhost".to_owned(),
+        port: 9092,
+    };
+    assert_eq!(network.listeners[0].advertised, Some(advertised));
+    assert_eq!(network.controller_listeners[0].name, "CONTROLLER");
+    assert_eq!(network.max_request_bytes, 104_857_600);
+    assert_eq!(loaded.config.groups.offsets_replication_factor, 1);
+    assert_eq!(
+        loaded.config.groups.initial_rebalance_delay.as_millis(),
+        3000
+    );
+    // Topics of transactions and share groups come later; nothing else of it is without effect.
+    assert_eq!(loaded.warnings.len(), 1, "{:?}", loaded.warnings);
+    let said = loaded.warnings[0].split_once(": ").unwrap().1;
+    let later = |key: &str| key.starts_with("share.") || key.starts_with("transaction.");
+    assert!(said.split(", ").all(later), "{said}");
+}
+
+#[test]
+fn without_a_file_one_node_needs_nobody_else() {
+    let loaded = load(None, &[]).unwrap();
+    assert!(loaded.warnings.is_empty(), "{:?}", loaded.warnings);
+    let config = loaded.config;
+    assert_eq!(config.groups.offsets_replication_factor, 1);
+    assert_eq!(config.groups.initial_rebalance_delay.as_millis(), 0);
+    assert_eq!(config.network.listeners[0].bind.host, "127.0.0.1");
+    assert_eq!(
+        config.storage.metadata_log_dir.to_str(),
+        Some("./ottla-data")
+    );
+}
+
+#[test]
+fn internal_topics_that_cannot_be_created_are_said_with_the_key() {
+    let text = MINIMAL.replace("offsets.topic.replication.factor=1\n", "");
+    let loaded = from(&text).unwrap();
+    assert_eq!(loaded.warnings.len(), 1);
+    assert!(loaded.warnings[0].contains("set offsets.topic.replication.factor=1"));
+}
+
+#[test]
+fn an_override_beats_the_file() {
+    let file = File {
+        name: "f",
+        text: MINIMAL,
+    };
+    let overrides = [
+        "num.partitions=7".to_owned(),
+        "log.dirs = /other".to_owned(),
+    ];
+    let config = load(Some(file), &overrides).unwrap().config;
+    assert_eq!(config.topics.partitions, 7);
+    assert_eq!(config.storage.metadata_log_dir.to_str(), Some("/other"));
+    let problems = load(Some(file), &["nonsense".to_owned()]).unwrap_err();
+    assert!(problems.to_string().contains("KEY=VALUE"));
+}
+
+#[test]
+fn every_problem_is_reported_at_once_with_its_line() {
+    let text =
+        format!("{MINIMAL}num.partitions=none\nlog.retnetion.hours=1\nzookeeper.connect=z:2181\n");
+    let file = File {
+        name: "my.properties",
+        text: &text,
+    };
+    let said = load(Some(file), &[]).unwrap_err().to_string();
+    assert!(
+        said.starts_with("the configuration has 3 problems:"),
+        "{said}"
+    );
+    assert!(said.contains("(my.properties, line 7)"), "{said}");
+}
+
+#[test]
+fn wrong_keys_are_told_what_to_do() {
+    assert!(problem("num.partition=1").contains("did you mean num.partitions?"));
+    assert!(problem("zookeeper.connect=z:2181").contains("removed in Kafka 4"));
+    assert!(problem("retention.ms=1").contains("log.retention.ms"));
+    assert!(problem("message.max.bytes=-1").contains("at least 0"));
+    assert!(problem("auto.create.topics.enable=yes").contains("true or false"));
+    assert!(problem("broker.id=5").contains("node.id"));
+    assert!(problem("max.connections.per.ip.overrides=a:b").contains("address:count"));
+}
+
+#[test]
+fn what_asks_for_safety_or_shape_that_is_not_built_refuses_the_start() {
+    for lines in [
+        "authorizer.class.name=org.apache.kafka.metadata.authorizer.StandardAuthorizer",
+        "listener.security.protocol.map=PLAINTEXT:SSL,CONTROLLER:PLAINTEXT",
+        "controller.quorum.voters=4@a:9093,5@b:9093",
+        "controller.quorum.bootstrap.servers=a:9093,b:9093",
+        "controller.quorum.bootstrap.servers=a:19093",
+        "process.roles=broker",
+        "security.inter.broker.protocol=SSL",
+        "early.start.listeners=CONTROLLER",
+    ] {
+        let said = problem(lines);
+        assert!(
+            said.contains("less than what was asked for"),
+            "{lines}: {said}"
+        );
+    }
+}
+
+#[test]
+fn what_has_no_effect_is_said_once_and_plugins_are_warned_of() {
+    let loaded =
+        with("num.io.threads=16\nbackground.threads=11\nconfluent.support.metrics.enable=true\n")
+            .unwrap();
+    assert_eq!(loaded.warnings.len(), 2, "{:?}", loaded.warnings);
+    assert!(loaded.warnings[0].contains("background.threads, num.io.threads"));
+    assert!(loaded.warnings[1].contains("confluent.support.metrics.enable"));
+    // A value that is the default changes nothing, so nothing is lost.
+    assert!(with("num.io.threads=8\n").unwrap().warnings.is_empty());
+}
+
+#[test]
+fn keys_of_one_listener_are_understood() {
+    let loaded = with("listener.name.plaintext.ssl.client.auth=none\n").unwrap();
+    assert!(loaded.warnings.is_empty());
+    assert!(problem("listener.name.plaintext.max.conections=5").contains("max.connections"));
+    let loaded = with("listener.name.plaintext.max.connections=5\n").unwrap();
+    assert!(loaded.warnings[0].contains("listener.name.plaintext.max.connections"));
+}
+
+#[test]
+fn listeners_must_fit_together() {
+    assert!(problem("advertised.listeners=OTHER://h:1").contains("not one of listeners"));
+    assert!(problem("advertised.listeners=PLAINTEXT://0.0.0.0:9092").contains("every address"));
+    assert!(problem("inter.broker.listener.name=OTHER").contains("not one of listeners"));
+    assert!(
+        problem("listeners=PLAINTEXT://:9092,CONTROLLER://:9093,INSIDE://:9094").contains("INSIDE")
+    );
+    let named = with(
+        "listeners=A://:1,B://h:2,CONTROLLER://:3\n\
+         listener.security.protocol.map=A:PLAINTEXT,B:PLAINTEXT,CONTROLLER:PLAINTEXT\n",
+    );
+    let network = named.unwrap().config.network;
+    assert_eq!(network.listeners.len(), 2);
+    assert_eq!(network.inter_broker_listener, "A");
+    let port_twice = "listeners=PLAINTEXT://:1,CONTROLLER://:1";
+    assert!(problem(port_twice).contains("the port 1 of another"));
+}
