@@ -1,22 +1,22 @@
 //! What the operator configured, resolved: every field has its value, nothing is optional that must be there.
 //!
 //! Values come from Kafka's `server.properties`, from the command line, and from the table of keys in
-//! `metadata::config_keys`, in this order of weight from the right. What a topic's log obeys is merged in
-//! [`topics`], because it changes while the broker runs.
+//! `metadata::config_keys`, the command line being the strongest. Configs that may change
+//! while the broker runs are merged with these by `metadata::effective`.
 
 pub mod listeners;
 pub mod problems;
 pub mod properties;
 mod quorum;
 pub mod read;
-pub mod topics;
 pub mod values;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use ottla_metadata::effective::StaticConfigs;
 use ottla_protocol::ids::NodeId;
 
 pub use listeners::{HostPort, ListenerConfig};
@@ -71,7 +71,7 @@ pub struct BrokerConfig {
     /// `ottla.http.listen`; none when empty.
     pub http: Option<HostPort>,
     /// Every key that was set, as it was set: the static layer of DescribeConfigs and of topic defaults.
-    pub file: BTreeMap<String, String>,
+    pub statics: StaticConfigs,
 }
 
 /// Listeners and the limits of connections and requests.
@@ -283,7 +283,10 @@ fn resolve(values: Values, problems: &mut Problems) -> BrokerConfig {
                 .filter(|interval| !interval.is_zero()),
         },
         http,
-        file: values.into_set(),
+        statics: StaticConfigs {
+            node: node_id,
+            values: values.into_set(),
+        },
     }
 }
 

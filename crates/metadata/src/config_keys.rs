@@ -7,7 +7,6 @@ mod broker;
 mod definition;
 mod group;
 mod later;
-pub mod layers;
 mod ottla;
 mod removed;
 mod security;
