@@ -1,1 +1,19 @@
-//! Groups and offsets as state machines over their partition's records. Pure.
+//! Consumer groups and committed offsets as state machines over the records of one `__consumer_offsets`
+//! partition. Pure: time, fresh ids and configuration are arguments; deadlines leave as data.
+//!
+//! [`shard::Shard`] is the whole of one partition. Its replicated part ([`state::State`]) is changed by `apply`
+//! only; its soft part (who waits for what, which session ends when) dies with the owner and is rebuilt from
+//! the replicated part.
+
+pub mod action;
+pub mod config;
+pub mod group;
+pub mod partition;
+pub mod shard;
+pub mod state;
+pub mod timers;
+
+pub use action::{Action, Decision, Effect, Event, Ticket};
+pub use config::Config;
+pub use partition::partition_for;
+pub use shard::Shard;

@@ -1,0 +1,96 @@
+//! What a shard asks of its owner.
+//!
+//! The owner appends the records of a list of actions first, applies them, and lets the replies of that list
+//! (and every later one) out once those records are committed: nobody is told what a lost append could take back.
+
+use ottla_protocol::messages::coordinator::group::GroupRecord;
+
+use crate::group::classic::{JoinReply, SyncReply};
+
+/// Names a request that waits for its reply; given out by the owner.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Ticket(pub u64);
+
+/// What should happen because of an event.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Action {
+    /// Append these records to the partition and apply them.
+    Append(Vec<GroupRecord>),
+    /// Answer a waiting `JoinGroup`.
+    ReplyJoin(Ticket, JoinReply),
+    /// Answer a waiting `SyncGroup`.
+    ReplySync(Ticket, SyncReply),
+    /// Tell whoever reads the broker's log.
+    Report(Event),
+}
+
+/// What a request for offsets comes to.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Decision<R> {
+    /// To be appended and applied.
+    pub records: Vec<GroupRecord>,
+    /// To be sent when the records are committed.
+    pub reply: R,
+    /// To be handed back to [`crate::Shard::on_effect`] when the records are appended.
+    pub effects: Vec<Effect>,
+}
+
+impl<R> Decision<R> {
+    /// A reply that changes nothing.
+    pub const fn reply(reply: R) -> Self {
+        Self {
+            records: Vec::new(),
+            reply,
+            effects: Vec::new(),
+        }
+    }
+}
+
+/// A change of soft state that goes with a decision.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Effect {
+    /// The member has been heard of: its session starts anew.
+    KeepAlive {
+        /// The group.
+        group: String,
+        /// The member.
+        member: String,
+    },
+}
+
+/// Something that an operator may want to know.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Event {
+    /// A rebalance begins.
+    RebalanceStarted {
+        /// The group.
+        group: String,
+        /// Its generation so far.
+        generation: i32,
+        /// Why, in words.
+        reason: String,
+    },
+    /// The members of a new generation are known.
+    GenerationStarted {
+        /// The group.
+        group: String,
+        /// The new generation.
+        generation: i32,
+        /// How many members it has; 0 when the group is now empty.
+        members: usize,
+    },
+    /// Members were dropped because they were not heard of in time.
+    MembersExpired {
+        /// The group.
+        group: String,
+        /// Their ids.
+        members: Vec<String>,
+        /// What they missed.
+        missed: &'static str,
+    },
+    /// Nobody rejoined in time; the rebalance goes on waiting.
+    NobodyJoined {
+        /// The group.
+        group: String,
+    },
+}

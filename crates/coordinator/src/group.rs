@@ -1,0 +1,8 @@
+//! Groups: classic members, committed offsets, and groups of newer protocols found in the log.
+
+pub mod classic;
+pub mod delete;
+pub mod describe;
+pub mod foreign;
+pub mod list;
+pub mod offsets;

@@ -1,0 +1,342 @@
+//! The soft state of a classic group, and the small steps that keep it consistent.
+//!
+//! Invariants: every static member's id is a member's; `supported` counts, for each protocol name, the members
+//! that support it, and some name is supported by all; `awaiting_joins` counts members with a waiting `JoinGroup`;
+//! pending joins are no members yet; the leader, if any, is a member.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use ottla_protocol::time::Timestamp;
+
+use super::join::{JoinError, JoinReply};
+use super::member::{Member, Protocol};
+use super::sync::SyncError;
+use super::{CONSUMER_PROTOCOL, subscription};
+use crate::action::{Action, Ticket};
+
+/// Where a group is in its protocol.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum State {
+    /// No members; committed offsets may be there.
+    Empty,
+    /// Waiting for members to (re)join.
+    PreparingRebalance,
+    /// Waiting for the leader's assignment.
+    CompletingRebalance,
+    /// Everybody has an assignment.
+    Stable,
+}
+
+impl State {
+    /// Kafka's name, as tools print and filter it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Empty => "Empty",
+            Self::PreparingRebalance => "PreparingRebalance",
+            Self::CompletingRebalance => "CompletingRebalance",
+            Self::Stable => "Stable",
+        }
+    }
+}
+
+/// How the wait of an initial rebalance goes on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct InitialDelay {
+    /// The wait that is running.
+    pub delay: std::time::Duration,
+    /// What may still be waited after it, if members keep coming.
+    pub remaining: std::time::Duration,
+}
+
+/// A classic group.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Group {
+    pub(super) id: String,
+    pub(super) state: State,
+    pub(super) previous: State,
+    /// When `state` was entered; unknown for groups from old records.
+    pub(super) state_since: Option<Timestamp>,
+    pub(super) protocol_type: Option<String>,
+    pub(super) protocol: Option<String>,
+    pub(super) generation: i32,
+    pub(super) leader: Option<String>,
+    pub(super) members: BTreeMap<String, Member>,
+    pub(super) static_members: BTreeMap<String, String>,
+    pub(super) pending_joins: BTreeSet<String>,
+    pub(super) pending_syncs: BTreeSet<String>,
+    pub(super) subscribed_topics: Option<BTreeSet<String>>,
+    pub(super) new_member_added: bool,
+    pub(super) initial_delay: Option<InitialDelay>,
+    supported: BTreeMap<String, usize>,
+    awaiting_joins: usize,
+}
+
+/// What is wrong with the identity in a request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum IdentityError {
+    /// Nobody here has this id.
+    UnknownMember,
+    /// Another member has taken over this static identity.
+    Fenced,
+}
+
+impl Group {
+    /// An empty group.
+    pub fn new(id: &str, since: Option<Timestamp>) -> Self {
+        Self {
+            id: id.to_owned(),
+            state: State::Empty,
+            previous: State::Empty,
+            state_since: since,
+            protocol_type: None,
+            protocol: None,
+            generation: 0,
+            leader: None,
+            members: BTreeMap::new(),
+            static_members: BTreeMap::new(),
+            pending_joins: BTreeSet::new(),
+            pending_syncs: BTreeSet::new(),
+            subscribed_topics: None,
+            new_member_added: false,
+            initial_delay: None,
+            supported: BTreeMap::new(),
+            awaiting_joins: 0,
+        }
+    }
+
+    /// Its state.
+    pub const fn state(&self) -> State {
+        self.state
+    }
+
+    /// Its generation.
+    pub const fn generation(&self) -> i32 {
+        self.generation
+    }
+
+    /// Its protocol type; a simple group, which only stores offsets, has none.
+    pub fn protocol_type(&self) -> Option<&str> {
+        self.protocol_type.as_deref()
+    }
+
+    /// When it entered its state, if known.
+    pub const fn state_since(&self) -> Option<Timestamp> {
+        self.state_since
+    }
+
+    /// How many members it has.
+    pub fn size(&self) -> usize {
+        self.members.len()
+    }
+
+    /// Whether its members are Kafka consumers.
+    pub fn is_of_consumers(&self) -> bool {
+        self.protocol_type.as_deref() == Some(CONSUMER_PROTOCOL)
+    }
+
+    /// The topics its members subscribe to, if the coordinator can tell.
+    pub const fn subscribed_topics(&self) -> Option<&BTreeSet<String>> {
+        self.subscribed_topics.as_ref()
+    }
+
+    /// Whether somebody subscribes to `topic`; a group of consumers whose subscriptions cannot be read might.
+    pub fn is_subscribed_to(&self, topic: &str) -> bool {
+        match &self.subscribed_topics {
+            Some(topics) => topics.contains(topic),
+            None => self.is_of_consumers(),
+        }
+    }
+
+    /// Checks who a request claims to come from.
+    pub fn check_identity(
+        &self,
+        member_id: &str,
+        instance_id: Option<&str>,
+    ) -> Result<(), IdentityError> {
+        if let Some(instance_id) = instance_id {
+            match self.static_members.get(instance_id) {
+                None => return Err(IdentityError::UnknownMember),
+                Some(id) if id != member_id => return Err(IdentityError::Fenced),
+                Some(_) => {}
+            }
+        }
+        if self.members.contains_key(member_id) {
+            Ok(())
+        } else {
+            Err(IdentityError::UnknownMember)
+        }
+    }
+
+    pub(super) fn is_leader(&self, member_id: &str) -> bool {
+        self.leader.as_deref() == Some(member_id)
+    }
+
+    /// Adds a member that is not there; the first one of a group sets its protocol type and leads.
+    pub(super) fn add(&mut self, member: Member, protocol_type: &str) {
+        if let Some(instance_id) = &member.instance_id {
+            self.static_members
+                .insert(instance_id.clone(), member.id.clone());
+        }
+        if self.members.is_empty() {
+            self.protocol_type = Some(protocol_type.to_owned());
+        }
+        if self.leader.is_none() {
+            self.leader = Some(member.id.clone());
+        }
+        self.pending_joins.remove(&member.id);
+        self.count(&member, 1);
+        self.members.insert(member.id.clone(), member);
+    }
+
+    /// Removes a member or a pending join; its waiting requests must have been answered.
+    pub(super) fn remove(&mut self, member_id: &str) {
+        if let Some(member) = self.members.remove(member_id) {
+            self.count(&member, -1);
+            if let Some(instance_id) = &member.instance_id {
+                self.static_members.remove(instance_id);
+            }
+        }
+        if self.is_leader(member_id) {
+            self.leader = self.members.keys().next().cloned();
+        }
+        self.pending_joins.remove(member_id);
+        self.pending_syncs.remove(member_id);
+    }
+
+    /// Changes a member in a way that what is counted about it may change.
+    pub(super) fn update<R>(
+        &mut self,
+        member_id: &str,
+        change: impl FnOnce(&mut Member) -> R,
+    ) -> Option<R> {
+        let mut member = self.members.remove(member_id)?;
+        self.count(&member, -1);
+        let result = change(&mut member);
+        self.count(&member, 1);
+        self.members.insert(member_id.to_owned(), member);
+        Some(result)
+    }
+
+    /// Takes the waiting `JoinGroup` of a member.
+    pub(super) fn take_join(&mut self, member_id: &str) -> Option<Ticket> {
+        let ticket = self.members.get_mut(member_id)?.awaiting_join.take()?;
+        self.awaiting_joins -= 1;
+        Some(ticket)
+    }
+
+    /// How many members wait in `JoinGroup`.
+    pub(super) const fn awaiting_joins(&self) -> usize {
+        self.awaiting_joins
+    }
+
+    pub(super) fn have_all_joined(&self) -> bool {
+        self.members.len() == self.awaiting_joins && self.pending_joins.is_empty()
+    }
+
+    /// Whether somebody with these protocols can be a member beside those who are.
+    pub(super) fn supports(&self, protocol_type: &str, protocols: &[Protocol]) -> bool {
+        if self.state == State::Empty {
+            return !protocol_type.is_empty() && !protocols.is_empty();
+        }
+        self.protocol_type.as_deref() == Some(protocol_type)
+            && protocols
+                .iter()
+                .any(|protocol| self.supported.get(&protocol.name) == Some(&self.members.len()))
+    }
+
+    /// The protocol with the most votes among those that all members support; among equals the first by name.
+    pub(super) fn elect_protocol(&self) -> String {
+        let candidates: BTreeSet<&str> = self
+            .supported
+            .iter()
+            .filter(|(_, count)| **count == self.members.len())
+            .map(|(name, _)| name.as_str())
+            .collect();
+        let mut votes: BTreeMap<&str, usize> = BTreeMap::new();
+        for vote in self.members.values().filter_map(|m| m.vote(&candidates)) {
+            *votes.entry(vote).or_default() += 1;
+        }
+        let most = votes.values().max().copied();
+        votes
+            .into_iter()
+            .find(|(_, count)| Some(*count) == most)
+            .map(|(name, _)| name.to_owned())
+            .unwrap_or_default()
+    }
+
+    /// Makes a member that has joined lead, if the leader has not; false if nobody has.
+    pub(super) fn elect_joined_leader(&mut self) -> bool {
+        let Some(leader) = &self.leader else {
+            return false;
+        };
+        let has_joined = |member: &Member| member.awaiting_join.is_some();
+        if self.members.get(leader).is_some_and(has_joined) {
+            return true;
+        }
+        let joined = self.members.values().find(|member| has_joined(member));
+        let Some(id) = joined.map(|member| member.id.clone()) else {
+            return false;
+        };
+        self.leader = Some(id);
+        true
+    }
+
+    pub(super) fn enter(&mut self, state: State, at: Timestamp) {
+        self.previous = self.state;
+        self.state = state;
+        self.state_since = Some(at);
+    }
+
+    pub(super) fn start_generation(&mut self, at: Timestamp) {
+        self.generation = self.generation.wrapping_add(1);
+        self.protocol = (!self.members.is_empty()).then(|| self.elect_protocol());
+        self.subscribed_topics = subscription::of(self);
+        let next = if self.members.is_empty() {
+            State::Empty
+        } else {
+            State::CompletingRebalance
+        };
+        self.enter(next, at);
+        self.pending_syncs.clear();
+    }
+
+    /// The longest rebalance timeout of the members.
+    pub(super) fn rebalance_timeout(&self) -> std::time::Duration {
+        let timeouts = self.members.values().map(|member| member.rebalance_timeout);
+        timeouts.max().unwrap_or_default()
+    }
+
+    /// Answers everybody who waits: join again.
+    pub(crate) fn abandon(self) -> Vec<Action> {
+        let mut actions = Vec::new();
+        for (id, member) in self.members {
+            let refused = JoinReply::refused(&id, JoinError::Superseded);
+            actions.extend(
+                member
+                    .awaiting_join
+                    .map(|ticket| Action::ReplyJoin(ticket, refused)),
+            );
+            let refused = Err(SyncError::RebalanceInProgress);
+            actions.extend(
+                member
+                    .awaiting_sync
+                    .map(|ticket| Action::ReplySync(ticket, refused)),
+            );
+        }
+        actions
+    }
+
+    fn count(&mut self, member: &Member, by: isize) {
+        let names: BTreeSet<&str> = member.protocols.iter().map(|p| p.name.as_str()).collect();
+        for name in names {
+            let count = self.supported.entry(name.to_owned()).or_default();
+            *count = count.saturating_add_signed(by);
+            if *count == 0 {
+                self.supported.remove(name);
+            }
+        }
+        if member.awaiting_join.is_some() {
+            self.awaiting_joins = self.awaiting_joins.saturating_add_signed(by);
+        }
+    }
+}

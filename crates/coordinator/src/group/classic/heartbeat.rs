@@ -1,0 +1,73 @@
+//! Heartbeat: a member is alive, and learns whether it must rejoin.
+
+use ottla_protocol::messages::ErrorCode;
+
+use super::group::{IdentityError, State};
+use super::turn::Turn;
+
+/// A sign of life.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HeartbeatRequest {
+    /// The group.
+    pub group_id: String,
+    /// Who lives.
+    pub member_id: String,
+    /// Its static identity.
+    pub instance_id: Option<String>,
+    /// The generation it knows.
+    pub generation: i32,
+}
+
+/// Why a sign of life does not count, or what the member must do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum HeartbeatError {
+    /// A group has a name.
+    InvalidGroupId,
+    /// Nobody has this id, or there is no such group.
+    UnknownMember,
+    /// Another instance has taken over the static identity.
+    FencedInstance,
+    /// Not the current generation.
+    IllegalGeneration,
+    /// It counts; but rejoin.
+    RebalanceInProgress,
+}
+
+impl HeartbeatError {
+    /// Kafka's code.
+    pub const fn code(self) -> ErrorCode {
+        match self {
+            Self::InvalidGroupId => ErrorCode::InvalidGroupId,
+            Self::UnknownMember => ErrorCode::UnknownMemberId,
+            Self::FencedInstance => ErrorCode::FencedInstanceId,
+            Self::IllegalGeneration => ErrorCode::IllegalGeneration,
+            Self::RebalanceInProgress => ErrorCode::RebalanceInProgress,
+        }
+    }
+}
+
+impl From<IdentityError> for HeartbeatError {
+    fn from(error: IdentityError) -> Self {
+        match error {
+            IdentityError::UnknownMember => Self::UnknownMember,
+            IdentityError::Fenced => Self::FencedInstance,
+        }
+    }
+}
+
+impl Turn<'_> {
+    /// Handles a Heartbeat.
+    pub fn on_heartbeat(&mut self, request: &HeartbeatRequest) -> Result<(), HeartbeatError> {
+        let instance_id = request.instance_id.as_deref();
+        self.group.check_identity(&request.member_id, instance_id)?;
+        if request.generation != self.group.generation {
+            return Err(HeartbeatError::IllegalGeneration);
+        }
+        self.keep_alive(&request.member_id);
+        match self.group.state {
+            State::Empty => Err(HeartbeatError::UnknownMember),
+            State::PreparingRebalance => Err(HeartbeatError::RebalanceInProgress),
+            State::CompletingRebalance | State::Stable => Ok(()),
+        }
+    }
+}

@@ -1,0 +1,329 @@
+//! `JoinGroup`: a member enters the group or comes back to it.
+//!
+//! A dynamic member that can (version 4 and later) is first handed an id and told to come back with it
+//! (KIP-394), so that a client that gives up leaves no ghost behind.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use ottla_protocol::messages::ErrorCode;
+
+use super::group::{IdentityError, State};
+use super::member::{Member, Protocol};
+use super::turn::Turn;
+use crate::action::{Action, Ticket};
+use crate::config::Config;
+use crate::timers::Kind;
+
+/// A request to join.
+#[derive(Debug, Clone, PartialEq)]
+pub struct JoinRequest {
+    /// The group.
+    pub group_id: String,
+    /// Who asks; empty for a newcomer.
+    pub member_id: String,
+    /// `group.instance.id` of a static member.
+    pub instance_id: Option<String>,
+    /// The client id of the request.
+    pub client_id: String,
+    /// The address the request came from, as Java prints it (`/127.0.0.1`).
+    pub client_host: String,
+    /// How long the member may be silent.
+    pub session_timeout: Duration,
+    /// How long it may take to rejoin.
+    pub rebalance_timeout: Duration,
+    /// The class of its protocols.
+    pub protocol_type: String,
+    /// Its protocols, best first.
+    pub protocols: Vec<Protocol>,
+    /// Why it joins, in the client's words.
+    pub reason: Option<String>,
+    /// Whether a dynamic newcomer must come back with the id it is given (version 4 and later).
+    pub member_id_required: bool,
+    /// Whether the client understands `skip_assignment` (version 9 and later).
+    pub can_skip_assignment: bool,
+    /// A fresh random UUID, for the id of a newcomer.
+    pub fresh_id: String,
+}
+
+impl JoinRequest {
+    /// What can be refused without knowing the group.
+    pub fn check(&self, config: &Config) -> Result<(), JoinError> {
+        if self.group_id.is_empty() {
+            return Err(JoinError::InvalidGroupId);
+        }
+        let allowed = config.min_session_timeout..=config.max_session_timeout;
+        if !allowed.contains(&self.session_timeout) {
+            return Err(JoinError::InvalidSessionTimeout);
+        }
+        Ok(())
+    }
+
+    fn why(&self) -> &str {
+        let reason = self.reason.as_deref();
+        reason
+            .filter(|why| !why.is_empty())
+            .unwrap_or("not provided")
+    }
+}
+
+/// The answer to a request to join.
+#[derive(Debug, Clone, PartialEq)]
+pub struct JoinReply {
+    /// The id to go on with.
+    pub member_id: String,
+    /// The new generation, or why not.
+    pub outcome: Result<Joined, JoinError>,
+}
+
+impl JoinReply {
+    /// A refusal.
+    pub fn refused(member_id: &str, error: JoinError) -> Self {
+        Self {
+            member_id: member_id.to_owned(),
+            outcome: Err(error),
+        }
+    }
+}
+
+/// A generation, as one of its members sees it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Joined {
+    /// Its number.
+    pub generation: i32,
+    /// The protocol type.
+    pub protocol_type: Option<String>,
+    /// The elected protocol.
+    pub protocol: Option<String>,
+    /// The leader's id.
+    pub leader: Option<String>,
+    /// Whether the leader, who is asked, must keep the assignment that is in force.
+    pub skip_assignment: bool,
+    /// All members, for the leader only.
+    pub members: Vec<JoinedMember>,
+}
+
+/// A member, as the leader sees it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct JoinedMember {
+    /// Its id.
+    pub id: String,
+    /// Its static identity.
+    pub instance_id: Option<String>,
+    /// What it said under the elected protocol.
+    pub metadata: Bytes,
+}
+
+/// Why a request to join is refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum JoinError {
+    /// A group has a name.
+    InvalidGroupId,
+    /// The session timeout is outside the bounds of the broker.
+    InvalidSessionTimeout,
+    /// Come back with the id in the reply.
+    MemberIdRequired,
+    /// Nobody has this id.
+    UnknownMember,
+    /// Another instance has taken over the static identity.
+    FencedInstance,
+    /// Not the protocols of this group.
+    InconsistentProtocol,
+    /// The group is full.
+    GroupFull,
+    /// The same member has asked again elsewhere.
+    Superseded,
+}
+
+impl JoinError {
+    /// Kafka's code.
+    pub const fn code(self) -> ErrorCode {
+        match self {
+            Self::InvalidGroupId => ErrorCode::InvalidGroupId,
+            Self::InvalidSessionTimeout => ErrorCode::InvalidSessionTimeout,
+            Self::MemberIdRequired => ErrorCode::MemberIdRequired,
+            Self::UnknownMember => ErrorCode::UnknownMemberId,
+            Self::FencedInstance => ErrorCode::FencedInstanceId,
+            Self::InconsistentProtocol => ErrorCode::InconsistentGroupProtocol,
+            Self::GroupFull => ErrorCode::GroupMaxSizeReached,
+            Self::Superseded => ErrorCode::RebalanceInProgress,
+        }
+    }
+}
+
+impl From<IdentityError> for JoinError {
+    fn from(error: IdentityError) -> Self {
+        match error {
+            IdentityError::UnknownMember => Self::UnknownMember,
+            IdentityError::Fenced => Self::FencedInstance,
+        }
+    }
+}
+
+impl Turn<'_> {
+    /// Handles a `JoinGroup`; the group exists by now.
+    pub fn on_join(&mut self, ticket: Ticket, request: &JoinRequest) {
+        if !self.has_room_for(&request.member_id) {
+            self.refuse_join(&request.member_id, JoinError::Superseded, "");
+            self.group.remove(&request.member_id);
+            return self.answer(ticket, JoinReply::refused("", JoinError::GroupFull));
+        }
+        if !self
+            .group
+            .supports(&request.protocol_type, &request.protocols)
+        {
+            let refused = JoinReply::refused(&request.member_id, JoinError::InconsistentProtocol);
+            return self.answer(ticket, refused);
+        }
+        if request.member_id.is_empty() {
+            self.on_newcomer(ticket, request);
+        } else {
+            self.on_known(ticket, request);
+        }
+    }
+
+    pub(super) fn answer(&mut self, ticket: Ticket, reply: JoinReply) {
+        self.actions.push(Action::ReplyJoin(ticket, reply));
+    }
+
+    /// While members gather, those who wait are counted: so a group whose limit was lowered drops who comes last.
+    fn has_room_for(&self, member_id: &str) -> bool {
+        let member = self.group.members.get(member_id);
+        match self.group.state {
+            State::Empty => true,
+            State::PreparingRebalance => {
+                member.is_some_and(|member| member.awaiting_join.is_some())
+                    || self.group.awaiting_joins() < self.config.max_size
+            }
+            State::CompletingRebalance | State::Stable => {
+                member.is_some() || self.group.size() < self.config.max_size
+            }
+        }
+    }
+
+    fn on_newcomer(&mut self, ticket: Ticket, request: &JoinRequest) {
+        if let Some(instance_id) = &request.instance_id {
+            let id = format!("{instance_id}-{}", request.fresh_id);
+            return match self.group.static_members.get(instance_id).cloned() {
+                Some(old_id) => self.replace_static_member(ticket, request, (&old_id, &id)),
+                None => self.add_member(ticket, request, &id),
+            };
+        }
+        let id = format!("{}-{}", request.client_id, request.fresh_id);
+        if !request.member_id_required {
+            return self.add_member(ticket, request, &id);
+        }
+        self.group.pending_joins.insert(id.clone());
+        self.set_timer(Kind::Session(id.clone()), request.session_timeout);
+        self.answer(ticket, JoinReply::refused(&id, JoinError::MemberIdRequired));
+    }
+
+    fn on_known(&mut self, ticket: Ticket, request: &JoinRequest) {
+        let id = request.member_id.as_str();
+        if self.group.pending_joins.contains(id) {
+            if request.instance_id.is_some() {
+                return self.answer(ticket, JoinReply::refused(id, JoinError::UnknownMember));
+            }
+            return self.add_member(ticket, request, id);
+        }
+        let identity = self
+            .group
+            .check_identity(id, request.instance_id.as_deref());
+        if let Err(error) = identity {
+            return self.answer(ticket, JoinReply::refused(id, error.into()));
+        }
+        let unchanged =
+            self.group.members.get(id).map(|m| &m.protocols) == Some(&request.protocols);
+        match self.group.state {
+            State::CompletingRebalance if unchanged => {
+                // Most likely the first reply was lost.
+                let reply = self.joined(id);
+                self.answer(ticket, reply);
+            }
+            // A leader rejoins to have partitions assigned anew; a follower with nothing new need not.
+            State::Stable if unchanged && !self.group.is_leader(id) => {
+                let reply = self.joined(id);
+                self.answer(ticket, reply);
+            }
+            State::PreparingRebalance | State::CompletingRebalance | State::Stable => {
+                self.update_member(ticket, request, id);
+                let why = format!("member {id} rejoins; client's reason: {}", request.why());
+                self.rebalance_or_complete_join(&why);
+            }
+            State::Empty => {
+                self.answer(ticket, JoinReply::refused(id, JoinError::UnknownMember));
+            }
+        }
+    }
+
+    /// Takes over what a member says anew about itself; a `JoinGroup` that still waits is superseded.
+    pub(super) fn update_member(&mut self, ticket: Ticket, request: &JoinRequest, id: &str) {
+        let superseded = self.group.update(id, |member| {
+            member.protocols.clone_from(&request.protocols);
+            member.rebalance_timeout = request.rebalance_timeout;
+            member.session_timeout = request.session_timeout;
+            member.awaiting_join.replace(ticket)
+        });
+        if let Some(superseded) = superseded.flatten() {
+            self.answer(superseded, JoinReply::refused(id, JoinError::Superseded));
+        }
+    }
+
+    fn add_member(&mut self, ticket: Ticket, request: &JoinRequest, id: &str) {
+        if self.group.state == State::PreparingRebalance && self.group.previous == State::Empty {
+            self.group.new_member_added = true;
+        }
+        let member = Member {
+            id: id.to_owned(),
+            instance_id: request.instance_id.clone(),
+            client_id: request.client_id.clone(),
+            client_host: request.client_host.clone(),
+            rebalance_timeout: request.rebalance_timeout,
+            session_timeout: request.session_timeout,
+            protocols: request.protocols.clone(),
+            assignment: Bytes::new(),
+            is_new: true,
+            awaiting_join: Some(ticket),
+            awaiting_sync: None,
+        };
+        self.group.add(member, &request.protocol_type);
+        // A client that gives up while it waits cannot be seen to; without this deadline each retry of it would
+        // leave a member behind.
+        let timeout = self.config.new_member_join_timeout;
+        self.set_timer(Kind::Session(id.to_owned()), timeout);
+        let why = format!("member {id} joins; client's reason: {}", request.why());
+        self.rebalance_or_complete_join(&why);
+    }
+
+    /// The generation as `member_id` sees it.
+    pub(super) fn joined(&self, member_id: &str) -> JoinReply {
+        let members = if self.group.is_leader(member_id) {
+            self.group.joined_members()
+        } else {
+            Vec::new()
+        };
+        JoinReply {
+            member_id: member_id.to_owned(),
+            outcome: Ok(Joined {
+                generation: self.group.generation,
+                protocol_type: self.group.protocol_type.clone(),
+                protocol: self.group.protocol.clone(),
+                leader: self.group.leader.clone(),
+                skip_assignment: false,
+                members,
+            }),
+        }
+    }
+}
+
+impl super::Group {
+    fn joined_members(&self) -> Vec<JoinedMember> {
+        let protocol = self.protocol.as_deref().unwrap_or_default();
+        let members = self.members.values().map(|member| JoinedMember {
+            id: member.id.clone(),
+            instance_id: member.instance_id.clone(),
+            metadata: member.metadata(protocol),
+        });
+        members.collect()
+    }
+}

@@ -1,0 +1,207 @@
+//! The phases of a rebalance, and what deadlines do to them.
+
+use super::group::{InitialDelay, State};
+use super::join::JoinError;
+use super::record;
+use super::sync::SyncError;
+use super::turn::Turn;
+use crate::action::{Action, Event};
+use crate::timers::Kind;
+use bytes::Bytes;
+
+impl Turn<'_> {
+    /// Starts a rebalance, or, if one is on, ends its join phase when everybody is there.
+    pub(super) fn rebalance_or_complete_join(&mut self, reason: &str) {
+        if self.group.state == State::PreparingRebalance {
+            self.complete_join_if_ready();
+        } else {
+            self.prepare_rebalance(reason);
+        }
+    }
+
+    /// Ends the join phase when everybody is there; an initial rebalance waits out its delay in any case.
+    pub(super) fn complete_join_if_ready(&mut self) {
+        let is_initial = self.group.previous == State::Empty;
+        let gathering = self.group.state == State::PreparingRebalance && !is_initial;
+        if gathering && self.group.have_all_joined() {
+            self.complete_join();
+        }
+    }
+
+    pub(super) fn prepare_rebalance(&mut self, reason: &str) {
+        if self.group.state == State::CompletingRebalance {
+            for member in self.group.members.values_mut() {
+                member.assignment = Bytes::new();
+            }
+            self.reply_syncs(Some(SyncError::RebalanceInProgress));
+        }
+        self.group.pending_syncs.clear();
+        self.cancel_timer(Kind::Sync);
+        let is_initial = self.group.state == State::Empty;
+        self.group.enter(State::PreparingRebalance, self.now.wall);
+        self.report(Event::RebalanceStarted {
+            group: self.group.id.clone(),
+            generation: self.group.generation,
+            reason: reason.to_owned(),
+        });
+        if is_initial {
+            let delay = self.config.initial_rebalance_delay;
+            let remaining = self.group.rebalance_timeout().saturating_sub(delay);
+            self.wait_for_more(InitialDelay { delay, remaining });
+        } else if self.group.have_all_joined() {
+            self.complete_join();
+        } else {
+            let timeout = self.group.rebalance_timeout();
+            self.set_timer(Kind::Join, timeout);
+        }
+    }
+
+    /// A wait of nothing ends here and now, without a turn of the clock in between.
+    fn wait_for_more(&mut self, wait: InitialDelay) {
+        if wait.delay.is_zero() {
+            return self.complete_join();
+        }
+        self.group.initial_delay = Some(wait);
+        self.set_timer(Kind::Join, wait.delay);
+    }
+
+    /// The deadline of the join phase has passed.
+    pub fn on_join_deadline(&mut self) {
+        let wait = self.group.initial_delay.take();
+        match wait.filter(|wait| self.group.new_member_added && !wait.remaining.is_zero()) {
+            Some(wait) => {
+                self.group.new_member_added = false;
+                let delay = self.config.initial_rebalance_delay.min(wait.remaining);
+                let remaining = wait.remaining.saturating_sub(wait.delay);
+                self.wait_for_more(InitialDelay { delay, remaining });
+            }
+            None => self.complete_join(),
+        }
+    }
+
+    /// Ends the join phase: who has not rejoined is dropped, unless it is a static member within its session.
+    pub(super) fn complete_join(&mut self) {
+        self.cancel_timer(Kind::Join);
+        self.group.initial_delay = None;
+        self.group.new_member_added = false;
+        self.drop_members("JoinGroup", |turn, id| {
+            let member = turn.group.members.get(id);
+            member.is_some_and(|m| m.awaiting_join.is_none() && m.instance_id.is_none())
+        });
+        if !self.group.elect_joined_leader() && !self.group.members.is_empty() {
+            let group = self.group.id.clone();
+            self.report(Event::NobodyJoined { group });
+            let timeout = self.group.rebalance_timeout();
+            return self.set_timer(Kind::Join, timeout);
+        }
+        self.group.start_generation(self.now.wall);
+        self.report(Event::GenerationStarted {
+            group: self.group.id.clone(),
+            generation: self.group.generation,
+            members: self.group.size(),
+        });
+        if self.group.state == State::Empty {
+            self.actions
+                .push(Action::Append(vec![record::of(self.group)]));
+        } else {
+            self.hand_out_generation();
+        }
+    }
+
+    fn hand_out_generation(&mut self) {
+        let ids: Vec<String> = self.group.members.keys().cloned().collect();
+        for id in ids {
+            let reply = self.joined(&id);
+            self.reply_join(&id, reply);
+            self.keep_alive(&id);
+            if let Some(member) = self.group.members.get_mut(&id) {
+                member.is_new = false;
+            }
+            self.group.pending_syncs.insert(id);
+        }
+        let timeout = self.group.rebalance_timeout();
+        self.set_timer(Kind::Sync, timeout);
+    }
+
+    /// The group has just been read from the log. If its limit was lowered, a rebalance sheds the rest, and gives
+    /// members the chance to commit before.
+    pub fn on_restored(&mut self) {
+        let ids: Vec<String> = self.group.members.keys().cloned().collect();
+        for id in &ids {
+            self.keep_alive(id);
+        }
+        if ids.len() > self.config.max_size {
+            self.prepare_rebalance("the group is over group.max.size");
+        }
+    }
+
+    /// Members that have not asked for their assignment in time are dropped.
+    pub fn on_sync_deadline(&mut self) {
+        let syncing = matches!(self.group.state, State::CompletingRebalance | State::Stable);
+        if syncing && !self.group.pending_syncs.is_empty() {
+            self.drop_members("SyncGroup", |turn, id| {
+                turn.group.pending_syncs.contains(id)
+            });
+            self.prepare_rebalance("members did not ask for their assignment in time");
+        }
+    }
+
+    /// A member, or a newcomer that was told to come back, has not been heard of.
+    pub fn on_session_deadline(&mut self, member_id: &str) {
+        if self.group.pending_joins.contains(member_id) {
+            self.group.remove(member_id);
+            return self.complete_join_if_everybody_left_joined();
+        }
+        let member = self.group.members.get(member_id);
+        if member.is_none_or(super::Member::is_waiting) {
+            return;
+        }
+        self.report(Event::MembersExpired {
+            group: self.group.id.clone(),
+            members: vec![member_id.to_owned()],
+            missed: "Heartbeat",
+        });
+        self.remove_member(member_id);
+        self.after_removal(&format!("the session of member {member_id} has expired"));
+    }
+
+    /// Removes a member; a `JoinGroup` of it that waits is answered so that the client, if there, starts over.
+    pub(super) fn remove_member(&mut self, member_id: &str) {
+        self.cancel_timer(Kind::Session(member_id.to_owned()));
+        self.refuse_join(member_id, JoinError::UnknownMember, "");
+        self.reply_sync(member_id, Err(SyncError::UnknownMember));
+        self.group.remove(member_id);
+    }
+
+    fn after_removal(&mut self, reason: &str) {
+        match self.group.state {
+            State::Stable | State::CompletingRebalance => self.prepare_rebalance(reason),
+            State::PreparingRebalance => self.complete_join_if_everybody_left_joined(),
+            State::Empty => {}
+        }
+    }
+
+    /// Unlike [`Self::complete_join_if_ready`] this ends an initial rebalance too, as Kafka does.
+    fn complete_join_if_everybody_left_joined(&mut self) {
+        if self.group.state == State::PreparingRebalance && self.group.have_all_joined() {
+            self.complete_join();
+        }
+    }
+
+    fn drop_members(&mut self, missed: &'static str, has_missed: impl Fn(&Self, &str) -> bool) {
+        let ids = self.group.members.keys().filter(|id| has_missed(self, id));
+        let members: Vec<String> = ids.cloned().collect();
+        if members.is_empty() {
+            return;
+        }
+        for id in &members {
+            self.remove_member(id);
+        }
+        let group = self.group.id.clone();
+        self.report(Event::MembersExpired {
+            group,
+            members,
+            missed,
+        });
+    }
+}

@@ -1,0 +1,78 @@
+//! A static member comes back under a new member id (KIP-345).
+//!
+//! The old id is fenced at once. In a stable group whose protocol stays the same nobody else notices: the new
+//! member takes over the assignment, and the change is recorded.
+
+use super::group::State;
+use super::join::{JoinError, JoinRequest};
+use super::record;
+use super::sync::SyncError;
+use super::turn::Turn;
+use crate::action::{Action, Ticket};
+
+impl Turn<'_> {
+    /// Replaces the member of a static identity: `ids` are its old and its new id.
+    pub(super) fn replace_static_member(
+        &mut self,
+        ticket: Ticket,
+        request: &JoinRequest,
+        ids: (&str, &str),
+    ) {
+        let (old_id, id) = ids;
+        let old_leader = self.group.leader.clone();
+        self.refuse_join(old_id, JoinError::FencedInstance, old_id);
+        self.reply_sync(old_id, Err(SyncError::FencedInstance));
+        self.take_over(old_id, id);
+        self.keep_alive(id);
+        self.update_member(ticket, request, id);
+        match self.group.state {
+            State::Stable
+                if self.group.protocol.as_deref() == Some(&self.group.elect_protocol()) =>
+            {
+                self.actions
+                    .push(Action::Append(vec![record::of(self.group)]));
+                self.welcome_back(request, id, old_leader);
+            }
+            State::Stable => {
+                self.rebalance_or_complete_join(&format!(
+                    "static member {id} changes the protocol"
+                ));
+            }
+            // The old id may already be with the leader, whose assignment would miss the new one.
+            State::CompletingRebalance => {
+                self.prepare_rebalance(&format!("static member {id} replaces {old_id}"));
+            }
+            State::PreparingRebalance | State::Empty => self.complete_join_if_ready(),
+        }
+    }
+
+    fn take_over(&mut self, old_id: &str, id: &str) {
+        let Some(mut member) = self.group.members.get(old_id).cloned() else {
+            return;
+        };
+        let led = self.group.is_leader(old_id);
+        let protocol_type = self.group.protocol_type.clone().unwrap_or_default();
+        self.group.remove(old_id);
+        id.clone_into(&mut member.id);
+        member.is_new = false;
+        self.group.add(member, &protocol_type);
+        if led {
+            self.group.leader = Some(id.to_owned());
+        }
+    }
+
+    /// The reply to a static member that came back without a rebalance. A client that cannot skip the
+    /// assignment must not learn that it leads, or it would assign anew.
+    fn welcome_back(&mut self, request: &JoinRequest, id: &str, old_leader: Option<String>) {
+        let mut reply = self.joined(id);
+        if let Ok(joined) = &mut reply.outcome {
+            if request.can_skip_assignment {
+                joined.skip_assignment = self.group.is_leader(id);
+            } else {
+                joined.leader = old_leader;
+                joined.members.clear();
+            }
+        }
+        self.reply_join(id, reply);
+    }
+}

@@ -1,0 +1,154 @@
+//! `SyncGroup`: the leader hands in the assignments, everybody is handed theirs.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use ottla_protocol::messages::ErrorCode;
+
+use super::group::{IdentityError, State};
+use super::record;
+use super::turn::Turn;
+use crate::action::{Action, Ticket};
+use crate::timers::Kind;
+
+/// A request for an assignment.
+#[derive(Debug, Clone, PartialEq)]
+pub struct SyncRequest {
+    /// The group.
+    pub group_id: String,
+    /// Who asks.
+    pub member_id: String,
+    /// Its static identity.
+    pub instance_id: Option<String>,
+    /// The generation it knows.
+    pub generation: i32,
+    /// The protocol type it knows, if it says (version 5 and later).
+    pub protocol_type: Option<String>,
+    /// The protocol it knows, if it says (version 5 and later).
+    pub protocol: Option<String>,
+    /// From the leader: the assignment of each member.
+    pub assignments: BTreeMap<String, Bytes>,
+}
+
+/// The answer to a request for an assignment.
+pub type SyncReply = Result<Synced, SyncError>;
+
+/// An assignment.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Synced {
+    /// The protocol type of the group.
+    pub protocol_type: Option<String>,
+    /// Its protocol.
+    pub protocol: Option<String>,
+    /// The member's share, as the leader encoded it.
+    pub assignment: Bytes,
+}
+
+/// Why there is no assignment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SyncError {
+    /// A group has a name.
+    InvalidGroupId,
+    /// Nobody has this id, or there is no such group.
+    UnknownMember,
+    /// Another instance has taken over the static identity.
+    FencedInstance,
+    /// Not the current generation.
+    IllegalGeneration,
+    /// Not the protocol of this generation.
+    InconsistentProtocol,
+    /// A new rebalance has begun: join again.
+    RebalanceInProgress,
+}
+
+impl SyncError {
+    /// Kafka's code.
+    pub const fn code(self) -> ErrorCode {
+        match self {
+            Self::InvalidGroupId => ErrorCode::InvalidGroupId,
+            Self::UnknownMember => ErrorCode::UnknownMemberId,
+            Self::FencedInstance => ErrorCode::FencedInstanceId,
+            Self::IllegalGeneration => ErrorCode::IllegalGeneration,
+            Self::InconsistentProtocol => ErrorCode::InconsistentGroupProtocol,
+            Self::RebalanceInProgress => ErrorCode::RebalanceInProgress,
+        }
+    }
+}
+
+impl From<IdentityError> for SyncError {
+    fn from(error: IdentityError) -> Self {
+        match error {
+            IdentityError::UnknownMember => Self::UnknownMember,
+            IdentityError::Fenced => Self::FencedInstance,
+        }
+    }
+}
+
+impl Turn<'_> {
+    /// Handles a `SyncGroup`.
+    pub fn on_sync(&mut self, ticket: Ticket, request: &SyncRequest) {
+        if let Err(error) = self.check_sync(request) {
+            return self.actions.push(Action::ReplySync(ticket, Err(error)));
+        }
+        self.no_longer_pending(&request.member_id);
+        if self.group.state == State::Stable {
+            let synced = self.synced(&request.member_id);
+            return self.actions.push(Action::ReplySync(ticket, Ok(synced)));
+        }
+        self.wait_for_assignment(ticket, &request.member_id);
+        if self.group.is_leader(&request.member_id) {
+            self.assign(&request.assignments);
+        }
+    }
+
+    fn check_sync(&self, request: &SyncRequest) -> Result<(), SyncError> {
+        let group = &self.group;
+        if group.state == State::Empty {
+            return Err(SyncError::UnknownMember);
+        }
+        group.check_identity(&request.member_id, request.instance_id.as_deref())?;
+        if request.generation != group.generation {
+            return Err(SyncError::IllegalGeneration);
+        }
+        let differs = |said: &Option<String>, is: &Option<String>| {
+            said.is_some() && is.is_some() && said != is
+        };
+        if differs(&request.protocol_type, &group.protocol_type)
+            || differs(&request.protocol, &group.protocol)
+        {
+            return Err(SyncError::InconsistentProtocol);
+        }
+        if group.state == State::PreparingRebalance {
+            return Err(SyncError::RebalanceInProgress);
+        }
+        Ok(())
+    }
+
+    fn no_longer_pending(&mut self, member_id: &str) {
+        self.group.pending_syncs.remove(member_id);
+        if self.group.pending_syncs.is_empty() {
+            self.cancel_timer(Kind::Sync);
+        }
+    }
+
+    fn wait_for_assignment(&mut self, ticket: Ticket, member_id: &str) {
+        let member = self.group.members.get_mut(member_id);
+        let superseded = member.and_then(|member| member.awaiting_sync.replace(ticket));
+        if let Some(superseded) = superseded {
+            let refused = Err(SyncError::RebalanceInProgress);
+            self.actions.push(Action::ReplySync(superseded, refused));
+        }
+    }
+
+    /// Takes the leader's assignments; who is not among them gets an empty one. The group is stable at once: if
+    /// the record is lost, so are the replies behind it and all this.
+    fn assign(&mut self, assignments: &BTreeMap<String, Bytes>) {
+        for member in self.group.members.values_mut() {
+            member.assignment = assignments.get(&member.id).cloned().unwrap_or_default();
+        }
+        self.actions
+            .push(Action::Append(vec![record::of(self.group)]));
+        self.reply_syncs(None);
+        self.group.enter(State::Stable, self.now.wall);
+    }
+}

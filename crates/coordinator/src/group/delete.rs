@@ -1,0 +1,66 @@
+//! `DeleteGroups`: an empty group goes with all its offsets.
+
+use ottla_protocol::messages::ErrorCode;
+use ottla_protocol::messages::coordinator::group::GroupRecord;
+
+use super::classic::{State, record};
+use crate::action::Decision;
+use crate::shard::Shard;
+
+/// Why a group is not deleted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DeleteError {
+    /// There is no such group.
+    NotFound,
+    /// It has members.
+    NotEmpty,
+}
+
+impl DeleteError {
+    /// Kafka's code.
+    pub const fn code(self) -> ErrorCode {
+        match self {
+            Self::NotFound => ErrorCode::GroupIdNotFound,
+            Self::NotEmpty => ErrorCode::NonEmptyGroup,
+        }
+    }
+}
+
+impl Shard {
+    /// Decides whether a group goes.
+    pub fn decide_delete_group(&self, group_id: &str) -> Decision<Result<(), DeleteError>> {
+        if let Err(error) = self.check_empty(group_id) {
+            Decision::reply(Err(error))
+        } else {
+            let mut records = self.state().offsets().tombstones(group_id);
+            records.extend(self.group_tombstones(group_id));
+            Decision {
+                records,
+                reply: Ok(()),
+                effects: Vec::new(),
+            }
+        }
+    }
+
+    fn check_empty(&self, group_id: &str) -> Result<(), DeleteError> {
+        let is_empty = if let Some(foreign) = self.state().foreign(group_id) {
+            foreign.is_empty()
+        } else {
+            let group = self.classic(group_id).ok_or(DeleteError::NotFound)?;
+            group.state() == State::Empty
+        };
+        if is_empty {
+            Ok(())
+        } else {
+            Err(DeleteError::NotEmpty)
+        }
+    }
+
+    /// The records that delete a group itself, without its offsets.
+    pub(crate) fn group_tombstones(&self, group_id: &str) -> Vec<GroupRecord> {
+        match self.state().foreign(group_id) {
+            Some(foreign) => foreign.tombstones().collect(),
+            None => vec![record::tombstone(group_id)],
+        }
+    }
+}

@@ -1,0 +1,65 @@
+//! `DescribeGroups`: classic groups with their members.
+
+use bytes::Bytes;
+use ottla_protocol::messages::ErrorCode;
+
+use crate::shard::Shard;
+
+/// A group as tools see it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct DescribedGroup {
+    /// The name of its state.
+    pub state: &'static str,
+    /// Its protocol type, empty for none.
+    pub protocol_type: String,
+    /// Its protocol, empty for none.
+    pub protocol: String,
+    /// Its members.
+    pub members: Vec<DescribedMember>,
+}
+
+/// A member as tools see it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct DescribedMember {
+    /// Its id.
+    pub id: String,
+    /// Its static identity.
+    pub instance_id: Option<String>,
+    /// The client id it joined with.
+    pub client_id: String,
+    /// The address it joined from.
+    pub client_host: String,
+    /// What it says under the group's protocol.
+    pub metadata: Bytes,
+    /// Its share.
+    pub assignment: Bytes,
+}
+
+/// Why a group cannot be described.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DescribeError {
+    /// There is no such group.
+    NotFound,
+    /// It is of a newer protocol.
+    NotClassic,
+}
+
+impl DescribeError {
+    /// Kafka's code (for version 6 and later; before, a group that is not there is described as dead).
+    pub const fn code(self) -> ErrorCode {
+        match self {
+            Self::NotFound | Self::NotClassic => ErrorCode::GroupIdNotFound,
+        }
+    }
+}
+
+impl Shard {
+    /// Describes a classic group.
+    pub fn describe(&self, group_id: &str) -> Result<DescribedGroup, DescribeError> {
+        if self.state().foreign(group_id).is_some() {
+            return Err(DescribeError::NotClassic);
+        }
+        let group = self.classic(group_id).ok_or(DescribeError::NotFound)?;
+        Ok(group.describe())
+    }
+}

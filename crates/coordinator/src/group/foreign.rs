@@ -1,0 +1,174 @@
+//! Groups of the newer protocols (consumer, share, streams) found in the log.
+//!
+//! They are not served yet. Their records are kept by key, so that such a group is listed, protects its offsets
+//! while it has members, and can be deleted or turned into a classic group once it is empty.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use bytes::Bytes;
+use ottla_protocol::messages::coordinator::group::GroupRecord;
+
+/// The protocol of a group.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Kind {
+    /// Classic.
+    Classic,
+    /// KIP-848.
+    Consumer,
+    /// KIP-932.
+    Share,
+    /// KIP-1071.
+    Streams,
+}
+
+impl Kind {
+    /// Kafka's name of the group type.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Classic => "Classic",
+            Self::Consumer => "Consumer",
+            Self::Share => "Share",
+            Self::Streams => "Streams",
+        }
+    }
+
+    /// The protocol type that a list of groups shows.
+    pub const fn protocol_type(self) -> &'static str {
+        match self {
+            Self::Classic => "",
+            Self::Consumer => "consumer",
+            Self::Share => "share",
+            Self::Streams => "streams",
+        }
+    }
+}
+
+/// A group of a newer protocol.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Foreign {
+    /// Its protocol.
+    pub kind: Kind,
+    /// For each key that has a value in the log, the record that deletes it.
+    tombstones: BTreeMap<Bytes, GroupRecord>,
+    /// Those of the keys that stand for a member.
+    members: BTreeSet<Bytes>,
+}
+
+/// A record of such a group, taken apart.
+pub struct ForeignRecord {
+    /// The group.
+    pub group_id: String,
+    kind: Kind,
+    key: Bytes,
+    is_tombstone: bool,
+    is_member: bool,
+    tombstone: GroupRecord,
+}
+
+impl Foreign {
+    /// A group without records.
+    pub const fn new(kind: Kind) -> Self {
+        Self {
+            kind,
+            tombstones: BTreeMap::new(),
+            members: BTreeSet::new(),
+        }
+    }
+
+    /// Whether it has members.
+    pub fn is_empty(&self) -> bool {
+        self.members.is_empty()
+    }
+
+    /// Whether nothing in the log speaks of it any more.
+    pub fn is_gone(&self) -> bool {
+        self.tombstones.is_empty()
+    }
+
+    /// Its state, as far as it shows in records.
+    pub fn state_name(&self) -> &'static str {
+        if self.is_empty() { "Empty" } else { "Stable" }
+    }
+
+    /// The records that delete it.
+    pub fn tombstones(&self) -> impl Iterator<Item = GroupRecord> {
+        self.tombstones.values().cloned()
+    }
+
+    /// Takes note of a record.
+    pub fn apply(&mut self, record: ForeignRecord) {
+        if record.is_tombstone {
+            self.tombstones.remove(&record.key);
+            self.members.remove(&record.key);
+            return;
+        }
+        self.kind = record.kind;
+        if record.is_member {
+            self.members.insert(record.key.clone());
+        }
+        self.tombstones.insert(record.key, record.tombstone);
+    }
+}
+
+macro_rules! foreign_records {
+    ($record:expr; $($variant:ident: $kind:ident, $is_member:literal;)*) => {
+        match $record {
+            GroupRecord::LegacyOffsetCommit(..)
+            | GroupRecord::OffsetCommit(..)
+            | GroupRecord::GroupMetadata(..) => None,
+            $(GroupRecord::$variant(key, value) => Some((
+                key.group_id.clone(),
+                Kind::$kind,
+                $is_member,
+                value.is_none(),
+                GroupRecord::$variant(key.clone(), None),
+            )),)*
+        }
+    };
+}
+
+impl ForeignRecord {
+    /// Takes a record of a newer protocol apart; `None` for the others.
+    pub fn of(record: &GroupRecord) -> Option<Self> {
+        let (group_id, kind, is_member, is_tombstone, tombstone) = foreign_records! { record;
+            ConsumerGroupMetadata: Consumer, false;
+            ConsumerGroupPartitionMetadata: Consumer, false;
+            ConsumerGroupMemberMetadata: Consumer, true;
+            ConsumerGroupTargetAssignmentMetadata: Consumer, false;
+            ConsumerGroupTargetAssignmentMember: Consumer, false;
+            ConsumerGroupCurrentMemberAssignment: Consumer, false;
+            ConsumerGroupRegularExpression: Consumer, false;
+            ShareGroupMemberMetadata: Share, true;
+            ShareGroupMetadata: Share, false;
+            ShareGroupTargetAssignmentMetadata: Share, false;
+            ShareGroupTargetAssignmentMember: Share, false;
+            ShareGroupCurrentMemberAssignment: Share, false;
+            ShareGroupStatePartitionMetadata: Share, false;
+            StreamsGroupMetadata: Streams, false;
+            StreamsGroupMemberMetadata: Streams, true;
+            StreamsGroupTargetAssignmentMetadata: Streams, false;
+            StreamsGroupTargetAssignmentMember: Streams, false;
+            StreamsGroupCurrentMemberAssignment: Streams, false;
+            StreamsGroupTopology: Streams, false;
+        }?;
+        let (key, _) = tombstone.encode(0).ok()?;
+        Some(Self {
+            group_id,
+            kind,
+            key,
+            is_tombstone,
+            is_member,
+            tombstone,
+        })
+    }
+
+    /// Its protocol.
+    pub const fn kind(&self) -> Kind {
+        self.kind
+    }
+
+    /// Whether it deletes something.
+    pub const fn is_tombstone(&self) -> bool {
+        self.is_tombstone
+    }
+}

@@ -1,0 +1,17 @@
+//! Committed offsets: the store, and what commits, fetches, deletes and expires them.
+
+mod commit;
+mod delete;
+mod expire;
+mod fetch;
+mod pending;
+pub mod record;
+mod store;
+
+pub use commit::{
+    CommitError, CommitOutcome, CommitReply, CommitRequest, CommitTopic, CommittedPartition,
+    CommittedTopic, OffsetToCommit,
+};
+pub use delete::{OffsetDeleteError, OffsetDeleteReply, OffsetDeleteRequest, PartitionDelete};
+pub use fetch::{Fetched, FetchedTopic, OffsetFetchRequest, TopicToFetch};
+pub use store::{Committed, Offsets, TransactionResult};

@@ -1,0 +1,158 @@
+//! Which offset each group has committed for each partition, and what open transactions would commit.
+
+use std::collections::BTreeMap;
+
+use ottla_protocol::ids::Uuid;
+use ottla_protocol::messages::coordinator::group::GroupRecord;
+
+use super::pending::Pending;
+use super::record;
+
+/// A committed offset.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Committed {
+    /// The next offset to read.
+    pub offset: i64,
+    /// The leader epoch of the last record read, if known.
+    pub leader_epoch: Option<i32>,
+    /// The client's own text.
+    pub metadata: String,
+    /// When it was committed, on the wall clock.
+    pub commit_timestamp: i64,
+    /// When it expires, if the client said so (old clients).
+    pub expire_timestamp: Option<i64>,
+    /// The id of the topic, zero in old records.
+    pub topic_id: Uuid,
+    /// The offset of the record that says this.
+    pub record_offset: i64,
+}
+
+/// How a transaction ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TransactionResult {
+    /// What it wrote counts.
+    Commit,
+    /// It does not.
+    Abort,
+}
+
+type ByPartition = BTreeMap<i32, Committed>;
+/// The offsets of one group.
+pub type ByTopic = BTreeMap<String, ByPartition>;
+
+/// The offsets of a shard.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Offsets {
+    groups: BTreeMap<String, ByTopic>,
+    pending: Pending,
+}
+
+/// A partition, as a group's offset is stored for it.
+pub type Place<'a> = (&'a str, &'a str, i32);
+
+impl Offsets {
+    /// The offsets of a group.
+    pub fn of_group(&self, group_id: &str) -> Option<&ByTopic> {
+        self.groups.get(group_id)
+    }
+
+    /// One offset: of (group, topic, partition).
+    pub fn get(&self, place: Place<'_>) -> Option<&Committed> {
+        let (group, topic, partition) = place;
+        self.groups.get(group)?.get(topic)?.get(&partition)
+    }
+
+    /// Whether an open transaction would commit an offset here.
+    pub fn is_pending(&self, place: Place<'_>) -> bool {
+        self.pending.contains(place)
+    }
+
+    /// Whether an open transaction would commit any offset of the group.
+    pub fn has_pending(&self, group_id: &str) -> bool {
+        self.pending.of_group(group_id).next().is_some()
+    }
+
+    /// Whether the group has offsets, committed or pending.
+    pub fn has_group(&self, group_id: &str) -> bool {
+        self.groups.contains_key(group_id) || self.has_pending(group_id)
+    }
+
+    /// The records that delete every offset of a group, one a partition.
+    pub fn tombstones(&self, group_id: &str) -> Vec<GroupRecord> {
+        let committed = self.groups.get(group_id).into_iter().flatten();
+        let mut records: Vec<GroupRecord> = committed
+            .flat_map(|(topic, partitions)| partitions.keys().map(move |p| (topic, *p)))
+            .map(|(topic, partition)| record::tombstone((group_id, topic, partition)))
+            .collect();
+        for (topic, partition) in self.pending.of_group(group_id) {
+            if self.get((group_id, topic, partition)).is_none() {
+                records.push(record::tombstone((group_id, topic, partition)));
+            }
+        }
+        records
+    }
+
+    /// Every place, committed or pending, that holds an offset of the topic, or of an older topic of its name
+    /// whose id is not known.
+    pub fn places_of_topic(&self, name: &str, id: Uuid) -> Vec<(String, i32)> {
+        let concerns =
+            |committed: &Committed| committed.topic_id == Uuid::ZERO || committed.topic_id == id;
+        let mut places = Vec::new();
+        for (group, topics) in &self.groups {
+            let partitions = topics.get(name).into_iter().flatten();
+            for (partition, _) in partitions.filter(|(_, committed)| concerns(committed)) {
+                places.push((group.clone(), *partition));
+            }
+        }
+        let pending = self.pending.of_topic(name);
+        places.extend(pending.filter(|(_, c)| concerns(c)).map(|(place, _)| place));
+        places.sort();
+        places.dedup();
+        places
+    }
+
+    pub(crate) fn put(&mut self, place: Place<'_>, committed: Committed) {
+        let (group, topic, partition) = place;
+        let topics = self.groups.entry(group.to_owned()).or_default();
+        let partitions = topics.entry(topic.to_owned()).or_default();
+        partitions.insert(partition, committed);
+    }
+
+    pub(crate) fn put_pending(&mut self, producer_id: i64, place: Place<'_>, committed: Committed) {
+        self.pending.put(producer_id, place, committed);
+    }
+
+    /// Forgets an offset, and with it what open transactions would have put there.
+    pub(crate) fn remove(&mut self, place: Place<'_>) {
+        let (group, topic, partition) = place;
+        self.pending.remove(place);
+        let Some(topics) = self.groups.get_mut(group) else {
+            return;
+        };
+        if let Some(partitions) = topics.get_mut(topic) {
+            partitions.remove(&partition);
+            if partitions.is_empty() {
+                topics.remove(topic);
+            }
+        }
+        if topics.is_empty() {
+            self.groups.remove(group);
+        }
+    }
+
+    /// Ends a transaction. A plain commit that was written after the transaction's stays: the order of records
+    /// counts, not that of the markers, or compaction would change the outcome.
+    pub(crate) fn end_transaction(&mut self, producer_id: i64, result: TransactionResult) {
+        let ended = self.pending.take(producer_id);
+        if result == TransactionResult::Abort {
+            return;
+        }
+        for ((group, topic, partition), committed) in ended {
+            let place = (group.as_str(), topic.as_str(), partition);
+            let existing = self.get(place);
+            if existing.is_none_or(|e| committed.record_offset > e.record_offset) {
+                self.put(place, committed);
+            }
+        }
+    }
+}

@@ -1,0 +1,270 @@
+//! One coordinator partition: its replicated state, the soft state of its classic groups, and their deadlines.
+//!
+//! Two families of methods. `decide_…` and the reads take `&self`. `on_…` changes soft state and returns actions.
+//! In both cases the owner appends the records, hands each to [`Shard::apply`] with its offset, and lets replies
+//! out when they are committed. After [`Shard::on_loaded`], each group that is not of a newer protocol has soft
+//! state, and only then are requests to be handed in.
+
+use std::collections::BTreeMap;
+
+use ottla_protocol::ids::ProducerId;
+use ottla_protocol::messages::coordinator::group::GroupRecord;
+use ottla_protocol::time::{MonotonicTime, Now};
+
+use crate::action::{Action, Effect, Ticket};
+use crate::config::Config;
+use crate::group::classic::{
+    Group, HeartbeatError, HeartbeatRequest, JoinError, JoinReply, JoinRequest, LeaveError,
+    LeaveReply, LeaveRequest, SyncError, SyncRequest, Turn, record,
+};
+use crate::group::foreign::Kind as GroupKind;
+use crate::group::offsets::TransactionResult;
+use crate::state::{Position, State, Stored};
+use crate::timers::{Kind, Timers};
+
+/// The coordinator of one partition.
+#[derive(Debug)]
+pub struct Shard {
+    config: Config,
+    state: State,
+    is_loaded: bool,
+    groups: BTreeMap<String, Group>,
+    timers: Timers,
+}
+
+impl Shard {
+    /// A shard that knows nothing yet.
+    pub fn new(config: Config) -> Self {
+        Self {
+            config,
+            state: State::default(),
+            is_loaded: false,
+            groups: BTreeMap::new(),
+            timers: Timers::default(),
+        }
+    }
+
+    /// The settings.
+    pub const fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// The replicated state.
+    pub const fn state(&self) -> &State {
+        &self.state
+    }
+
+    /// A classic group, or one that only stores offsets.
+    pub fn classic(&self, group_id: &str) -> Option<&Group> {
+        self.groups.get(group_id)
+    }
+
+    /// All of those.
+    pub fn classics(&self) -> impl Iterator<Item = (&str, &Group)> {
+        self.groups.iter().map(|(id, group)| (id.as_str(), group))
+    }
+
+    /// When [`Self::on_deadline`] has something to do.
+    pub fn next_deadline(&self) -> Option<MonotonicTime> {
+        self.timers.next()
+    }
+
+    /// Takes over a record of the log, read or just appended.
+    pub fn apply(&mut self, position: Position, record: GroupRecord) {
+        let touched = match &record {
+            GroupRecord::GroupMetadata(key, value) => Some((key.group.clone(), value.is_none())),
+            GroupRecord::OffsetCommit(key, Some(_)) => Some((key.group.clone(), false)),
+            _ => None,
+        };
+        self.state.apply(position, record);
+        if let Some((group_id, is_deleted)) = touched.filter(|_| self.is_loaded) {
+            if is_deleted {
+                self.groups.remove(&group_id);
+                self.timers.cancel_group(&group_id);
+            } else if !self.groups.contains_key(&group_id) {
+                self.restore(&group_id);
+            }
+        }
+    }
+
+    /// Takes over the marker that ends a transaction.
+    pub fn apply_marker(&mut self, producer_id: ProducerId, result: TransactionResult) {
+        self.state.apply_marker(producer_id, result);
+    }
+
+    /// The log has been read to its end: every member has a whole session from now.
+    pub fn on_loaded(&mut self, now: Now) -> Vec<Action> {
+        self.is_loaded = true;
+        let ids: Vec<String> = self.state.group_ids().map(str::to_owned).collect();
+        let mut actions = Vec::new();
+        for id in ids {
+            self.restore(&id);
+            self.welcome(&id, now, &mut actions);
+        }
+        actions
+    }
+
+    /// An append of `group_id`'s record was refused although the partition is well (it was too large): the group
+    /// is again what the log says of it, and whoever waits must start over.
+    pub fn on_append_refused(&mut self, group_id: &str, now: Now) -> Vec<Action> {
+        let mut actions = Vec::new();
+        if let Some(group) = self.groups.remove(group_id) {
+            actions.extend(group.abandon());
+        }
+        self.timers.cancel_group(group_id);
+        self.restore(group_id);
+        self.welcome(group_id, now, &mut actions);
+        actions
+    }
+
+    /// Carries out what goes with a decision.
+    pub fn on_effect(&mut self, effect: &Effect, now: Now) {
+        let Effect::KeepAlive { group, member } = effect;
+        let mut actions = Vec::new();
+        if let Some(mut turn) = self.turn(group, now, &mut actions) {
+            turn.keep_alive(member);
+        }
+    }
+
+    /// Handles a `JoinGroup` that has passed [`JoinRequest::check`].
+    pub fn on_join(&mut self, ticket: Ticket, request: &JoinRequest, now: Now) -> Vec<Action> {
+        let mut records = Vec::new();
+        let is_new = !self.groups.contains_key(&request.group_id);
+        if is_new && let Err(error) = self.make_group(request, now, &mut records) {
+            let id = match error {
+                JoinError::UnknownMember => request.member_id.as_str(),
+                _ => "",
+            };
+            return vec![Action::ReplyJoin(ticket, JoinReply::refused(id, error))];
+        }
+        let mut actions = Vec::new();
+        if let Some(mut turn) = self.turn(&request.group_id, now, &mut actions) {
+            turn.on_join(ticket, request);
+        }
+        let is_recorded = actions
+            .iter()
+            .any(|action| matches!(action, Action::Append(_)));
+        if is_new && !is_recorded {
+            records.extend(self.classic(&request.group_id).map(record::of_new));
+        }
+        if !records.is_empty() {
+            actions.insert(0, Action::Append(records));
+        }
+        actions
+    }
+
+    /// Makes a group for a newcomer; one of a newer protocol that is empty gives way.
+    fn make_group(
+        &mut self,
+        request: &JoinRequest,
+        now: Now,
+        records: &mut Vec<GroupRecord>,
+    ) -> Result<(), JoinError> {
+        if let Some(foreign) = self.state.foreign(&request.group_id) {
+            if !foreign.is_empty() || foreign.kind == GroupKind::Share {
+                return Err(JoinError::InconsistentProtocol);
+            }
+            records.extend(foreign.tombstones());
+        }
+        if !request.member_id.is_empty() {
+            records.clear();
+            return Err(JoinError::UnknownMember);
+        }
+        if request.protocol_type.is_empty() || request.protocols.is_empty() {
+            records.clear();
+            return Err(JoinError::InconsistentProtocol);
+        }
+        let group = Group::new(&request.group_id, Some(now.wall));
+        self.groups.insert(request.group_id.clone(), group);
+        Ok(())
+    }
+
+    /// Handles a `SyncGroup`.
+    pub fn on_sync(&mut self, ticket: Ticket, request: &SyncRequest, now: Now) -> Vec<Action> {
+        if request.group_id.is_empty() {
+            return vec![Action::ReplySync(ticket, Err(SyncError::InvalidGroupId))];
+        }
+        let mut actions = Vec::new();
+        match self.turn(&request.group_id, now, &mut actions) {
+            Some(mut turn) => turn.on_sync(ticket, request),
+            None => actions.push(Action::ReplySync(ticket, Err(SyncError::UnknownMember))),
+        }
+        actions
+    }
+
+    /// Handles a Heartbeat.
+    pub fn on_heartbeat(
+        &mut self,
+        request: &HeartbeatRequest,
+        now: Now,
+    ) -> Result<(), HeartbeatError> {
+        if request.group_id.is_empty() {
+            return Err(HeartbeatError::InvalidGroupId);
+        }
+        let mut actions = Vec::new();
+        let turn = self.turn(&request.group_id, now, &mut actions);
+        turn.ok_or(HeartbeatError::UnknownMember)?
+            .on_heartbeat(request)
+    }
+
+    /// Handles a `LeaveGroup`.
+    pub fn on_leave(&mut self, request: &LeaveRequest, now: Now) -> (LeaveReply, Vec<Action>) {
+        let mut actions = Vec::new();
+        let reply = if let Some(mut turn) = self.turn(&request.group_id, now, &mut actions) {
+            turn.on_leave(request)
+        } else {
+            let members = request.members.iter();
+            members
+                .map(|m| m.answer(Err(LeaveError::UnknownMember)))
+                .collect()
+        };
+        (reply, actions)
+    }
+
+    /// Carries out every deadline that has passed.
+    pub fn on_deadline(&mut self, now: Now) -> Vec<Action> {
+        let mut actions = Vec::new();
+        while let Some(key) = self.timers.pop_due(now.monotonic) {
+            if let Some(mut turn) = self.turn(&key.group, now, &mut actions) {
+                match &key.kind {
+                    Kind::Join => turn.on_join_deadline(),
+                    Kind::Sync => turn.on_sync_deadline(),
+                    Kind::Session(member) => turn.on_session_deadline(member),
+                }
+            }
+        }
+        actions
+    }
+
+    fn turn<'a>(
+        &'a mut self,
+        group_id: &str,
+        now: Now,
+        actions: &'a mut Vec<Action>,
+    ) -> Option<Turn<'a>> {
+        Some(Turn {
+            config: &self.config,
+            group: self.groups.get_mut(group_id)?,
+            timers: &mut self.timers,
+            actions,
+            now,
+        })
+    }
+
+    /// Makes the soft state of a group from what the log says of it.
+    fn restore(&mut self, group_id: &str) {
+        let group = match self.state.group(group_id) {
+            Some(Stored::Classic(value)) => record::read(group_id, value),
+            Some(Stored::Simple) => Group::new(group_id, None),
+            Some(Stored::Foreign(_)) | None => return,
+        };
+        self.groups.insert(group_id.to_owned(), group);
+    }
+
+    /// Starts the sessions of a restored group's members.
+    fn welcome(&mut self, group_id: &str, now: Now, actions: &mut Vec<Action>) {
+        if let Some(mut turn) = self.turn(group_id, now, actions) {
+            turn.on_restored();
+        }
+    }
+}
