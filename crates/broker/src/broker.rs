@@ -4,8 +4,12 @@
 
 use std::sync::Arc;
 
+use ottla_metadata::effective::StaticConfigs;
+use ottla_protocol::messages::KafkaString;
+
 use crate::clock::Clock;
 use crate::config::BrokerConfig;
+use crate::controller::Controller;
 use crate::metrics::Metrics;
 
 /// One running broker. Handlers get it by reference; tasks hold it in an `Arc`.
@@ -13,18 +17,32 @@ use crate::metrics::Metrics;
 pub struct Broker {
     /// What the operator configured, resolved.
     pub config: BrokerConfig,
+    /// The static layer of this node's configs.
+    pub statics: StaticConfigs,
     /// The process's clocks.
     pub clock: Clock,
+    /// `cluster.id`.
+    pub cluster_id: KafkaString,
+    /// Where metadata is changed, and the committed metadata itself.
+    pub controller: Controller,
     /// What `/metrics` shows.
     pub metrics: Metrics,
 }
 
 impl Broker {
     /// Puts the shared state together; nothing runs yet.
-    pub fn new(config: BrokerConfig, clock: Clock) -> Arc<Self> {
+    pub fn new(
+        config: BrokerConfig,
+        clock: Clock,
+        cluster_id: KafkaString,
+        controller: Controller,
+    ) -> Arc<Self> {
         Arc::new(Self {
+            statics: config.statics(),
             config,
             clock,
+            cluster_id,
+            controller,
             metrics: Metrics::default(),
         })
     }

@@ -10,8 +10,18 @@
     reason = "every handler takes its request whole, whether it consumes it or not"
 )]
 
+pub mod alter_configs;
 pub mod api_versions;
+pub mod create_partitions;
+pub mod create_topics;
+pub mod delete_topics;
+pub mod describe_cluster;
+pub mod describe_configs;
+pub mod describe_topic_partitions;
 pub mod fetch_parts;
+pub mod incremental_alter_configs;
+pub mod list_config_resources;
+pub mod metadata;
 pub mod produce;
 
 use std::pin::Pin;
@@ -86,6 +96,16 @@ macro_rules! serve_apis {
 // `ready`: the handler is a plain function; `waits`: it is async.
 serve_apis! {
     ApiVersions => ready api_versions::handle(ApiVersionsRequestData),
+    AlterConfigs => waits alter_configs::handle(AlterConfigsRequestData),
+    CreatePartitions => waits create_partitions::handle(CreatePartitionsRequestData),
+    CreateTopics => waits create_topics::handle(CreateTopicsRequestData),
+    DeleteTopics => waits delete_topics::handle(DeleteTopicsRequestData),
+    DescribeCluster => ready describe_cluster::handle(DescribeClusterRequestData),
+    DescribeConfigs => ready describe_configs::handle(DescribeConfigsRequestData),
+    DescribeTopicPartitions => ready describe_topic_partitions::handle(DescribeTopicPartitionsRequestData),
+    IncrementalAlterConfigs => waits incremental_alter_configs::handle(IncrementalAlterConfigsRequestData),
+    ListConfigResources => ready list_config_resources::handle(ListConfigResourcesRequestData),
+    Metadata => waits metadata::handle(MetadataRequestData),
 }
 
 /// Starts the handler of any API but Produce. Nothing has run before the future is polled.

@@ -6,11 +6,15 @@ pub mod config;
 pub mod context;
 pub mod controller;
 pub mod descriptors;
+pub mod endpoints;
 pub mod fetch_sessions;
 pub mod handlers;
 pub mod metrics;
 pub mod network;
+pub mod operations;
+pub mod registration;
 pub mod start;
+pub mod topics;
 
 pub use broker::Broker;
 pub use start::{Running, StartError, start};

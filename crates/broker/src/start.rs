@@ -4,17 +4,24 @@ use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use ottla_controller::Settings;
+use ottla_metadata::{Endpoint, MetadataImage};
+use ottla_protocol::ids::Offset;
+use ottla_protocol::messages::metadata::MetadataRecord;
 use tokio::net::lookup_host;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use crate::broker::Broker;
 use crate::clock::Clock;
-use crate::config::{BrokerConfig, ListenerConfig};
+use crate::config::{BrokerConfig, HostPort, ListenerConfig};
+use crate::controller::{Commit, ControllerLoop};
 use crate::network::Listener;
 use crate::network::connection::ConnectionSettings;
 use crate::network::inbox::FrameLimits;
 use crate::network::limits::{ConnectionLimits, RequestMemory};
+use crate::registration::{self, NotRegistered};
+use crate::topics::random_id;
 
 /// Why a broker did not start.
 #[derive(Debug, thiserror::Error)]
@@ -31,6 +38,9 @@ pub enum StartError {
         /// What the system said.
         source: io::Error,
     },
+    /// The controller did not take the broker.
+    #[error(transparent)]
+    Register(#[from] NotRegistered),
 }
 
 /// A running broker.
@@ -50,7 +60,17 @@ pub async fn start(config: BrokerConfig, clock: Clock) -> Result<Running, StartE
     for listener in &config.network.listeners {
         listeners.push(bind(listener, config.network.backlog).await?);
     }
-    let broker = Broker::new(config, clock);
+    let (controller, owner) = ControllerLoop::new(
+        MetadataImage::default(),
+        controller_settings(&config),
+        InMemory(0),
+    );
+    let running_controller = std::thread::Builder::new()
+        .name("controller".to_owned())
+        .spawn(move || owner.run(|_, _| {}));
+    drop(running_controller);
+    let broker = Broker::new(config, clock, random_id().to_string().into(), controller);
+    join_cluster(&broker, &listeners).await?;
     let (shutdown, stopping) = watch::channel(false);
     let mut running = Running {
         addresses: listeners
@@ -63,6 +83,57 @@ pub async fn start(config: BrokerConfig, clock: Clock) -> Result<Running, StartE
     };
     running.accept(listeners, &stopping);
     Ok(running)
+}
+
+/// Holds the place of the quorum: nothing is kept.
+struct InMemory(i64);
+
+impl Commit for InMemory {
+    type Error = std::convert::Infallible;
+    fn next_offset(&self) -> Offset {
+        Offset(self.0)
+    }
+    fn commit(&mut self, records: &[MetadataRecord], _: &MetadataImage) -> Result<(), Self::Error> {
+        self.0 += i64::try_from(records.len()).unwrap_or(0);
+        Ok(())
+    }
+}
+
+fn controller_settings(config: &BrokerConfig) -> Settings {
+    Settings {
+        default_partitions: config.topics.partitions,
+        default_replication_factor: config.topics.replication_factor,
+        delete_topics: config.topics.delete,
+        statics: config.statics(),
+    }
+}
+
+/// Registers the broker and ends its fencing.
+async fn join_cluster(broker: &Broker, listeners: &[Listener]) -> Result<(), StartError> {
+    let mut endpoints = Vec::new();
+    for (listener, configured) in listeners.iter().zip(&broker.config.network.listeners) {
+        let Ok(bound) = listener.address() else {
+            continue;
+        };
+        let address = configured.advertised.clone();
+        let bound = || HostPort {
+            host: bound.ip().to_canonical().to_string(),
+            port: bound.port(),
+        };
+        let HostPort { host, port } = address.unwrap_or_else(bound);
+        let listener = listener.name().to_owned();
+        endpoints.push(Endpoint {
+            listener,
+            host,
+            port,
+            security_protocol: 0,
+        });
+    }
+    let config = &broker.config;
+    let epoch =
+        registration::register(&broker.controller, config, endpoints, vec![random_id()]).await?;
+    registration::unfence(&broker.controller, config, epoch).await?;
+    Ok(())
 }
 
 impl Running {

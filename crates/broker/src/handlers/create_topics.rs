@@ -1,0 +1,115 @@
+//! `CreateTopics` (key 19), versions 2 to 7.
+//!
+//! - 4: partitions and replicas may be -1, for the defaults. 5: the answer carries the configs. 7: topic ids.
+
+use ottla_controller::create_topics::{self, CreatedTopic, NewTopic};
+use ottla_controller::{Decision, Refusal};
+use ottla_protocol::ids::{NodeId, PartitionIndex};
+use ottla_protocol::messages::create_topics_request::CreatableTopic;
+use ottla_protocol::messages::create_topics_response::{
+    CreatableTopicConfigs, CreatableTopicResult,
+};
+use ottla_protocol::messages::{
+    CreateTopicsRequestData, CreateTopicsResponseData, ErrorCode, KafkaString,
+};
+
+use crate::broker::Broker;
+use crate::context::RequestContext;
+use crate::topics;
+
+/// Creates topics, each by itself.
+pub async fn handle(
+    broker: &Broker,
+    _context: &RequestContext,
+    request: CreateTopicsRequestData,
+) -> CreateTopicsResponseData {
+    let names: Vec<KafkaString> = request
+        .topics
+        .iter()
+        .map(|topic| topic.name.clone())
+        .collect();
+    let wanted: Vec<NewTopic> = request.topics.into_iter().map(new_topic).collect();
+    let validate_only = request.validate_only;
+    let decided = broker
+        .controller
+        .decide(move |view, _| {
+            refusing_metadata_log(create_topics::decide(view, &wanted, validate_only))
+        })
+        .await;
+    let results = match decided {
+        Ok(reply) => names
+            .into_iter()
+            .zip(reply)
+            .map(|(name, (_, result))| answer(name, result))
+            .collect(),
+        Err(_) => names.into_iter().map(unavailable).collect(),
+    };
+    CreateTopicsResponseData::default().with_topics(results)
+}
+
+/// The metadata log is no topic that anyone creates.
+fn refusing_metadata_log(
+    mut decision: Decision<create_topics::Reply>,
+) -> Decision<create_topics::Reply> {
+    for (name, result) in &mut decision.reply {
+        if name == topics::CLUSTER_METADATA {
+            decision.records.clear();
+            *result = Err(Refusal::InvalidRequest(format!(
+                "creation of internal topic {name} is prohibited"
+            )));
+        }
+    }
+    decision
+}
+
+fn new_topic(topic: CreatableTopic) -> NewTopic {
+    let assignments = topic.assignments.into_iter().map(|assignment| {
+        let replicas = assignment.broker_ids.into_iter().map(NodeId).collect();
+        (PartitionIndex(assignment.partition_index), replicas)
+    });
+    let text = |value: KafkaString| value.as_str().to_owned();
+    let configs = topic
+        .configs
+        .into_iter()
+        .map(|config| (text(config.name), config.value.map(text)));
+    NewTopic {
+        name: text(topic.name),
+        partitions: topic.num_partitions,
+        replication_factor: topic.replication_factor,
+        assignments: assignments.collect(),
+        configs: configs.collect(),
+        id: topics::random_id(),
+    }
+}
+
+fn answer(name: KafkaString, result: Result<CreatedTopic, Refusal>) -> CreatableTopicResult {
+    let created = match result {
+        Ok(created) => created,
+        Err(refusal) => {
+            return CreatableTopicResult::default()
+                .with_name(name)
+                .with_error_code(refusal.code().code())
+                .with_error_message(Some(refusal.to_string().into()));
+        }
+    };
+    let configs = created.configs.iter().map(|config| {
+        CreatableTopicConfigs::default()
+            .with_name(config.key.name.to_owned().into())
+            .with_value(config.value.clone().map(KafkaString::from))
+            .with_read_only(false)
+            .with_config_source(config.source.code())
+            .with_is_sensitive(config.key.is_sensitive())
+    });
+    CreatableTopicResult::default()
+        .with_name(name)
+        .with_topic_id(created.id)
+        .with_num_partitions(i32::try_from(created.partitions).unwrap_or(i32::MAX))
+        .with_replication_factor(i16::try_from(created.replication_factor).unwrap_or(i16::MAX))
+        .with_configs(Some(configs.collect()))
+}
+
+fn unavailable(name: KafkaString) -> CreatableTopicResult {
+    CreatableTopicResult::default()
+        .with_name(name)
+        .with_error_code(ErrorCode::NotController.code())
+}

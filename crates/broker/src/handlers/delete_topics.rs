@@ -1,0 +1,87 @@
+//! `DeleteTopics` (key 20), versions 1 to 6.
+//!
+//! - 5: an error message. 6: topics by name or id.
+
+use ottla_controller::delete_topics::{self, TopicReference};
+use ottla_protocol::messages::delete_topics_request::DeleteTopicState;
+use ottla_protocol::messages::delete_topics_response::DeletableTopicResult;
+use ottla_protocol::messages::{
+    DeleteTopicsRequestData, DeleteTopicsResponseData, ErrorCode, KafkaString, KafkaUuid,
+};
+
+use crate::broker::Broker;
+use crate::context::RequestContext;
+
+/// Deletes topics, each by itself.
+pub async fn handle(
+    broker: &Broker,
+    context: &RequestContext,
+    request: DeleteTopicsRequestData,
+) -> DeleteTopicsResponseData {
+    let by_name = |name: KafkaString| DeleteTopicState::default().with_name(Some(name));
+    let asked: Vec<DeleteTopicState> = if context.version >= 6 {
+        request.topics
+    } else {
+        request.topic_names.into_iter().map(by_name).collect()
+    };
+    let mut responses = Vec::new();
+    let mut references = Vec::new();
+    for topic in asked {
+        match reference(&topic) {
+            Some(reference) => references.push(reference),
+            None => responses.push(contradiction(topic)),
+        }
+    }
+    let wanted = references.clone();
+    let decided = broker
+        .controller
+        .decide(move |view, _| delete_topics::decide(view, &wanted))
+        .await;
+    match decided {
+        Ok(reply) => responses.extend(reply.into_iter().map(|(reference, result)| {
+            match result {
+                Ok((name, id)) => named(Some(name), id),
+                Err(refusal) => of(&reference)
+                    .with_error_code(refusal.code().code())
+                    .with_error_message(Some(refusal.to_string().into())),
+            }
+        })),
+        Err(_) => responses.extend(
+            references
+                .iter()
+                .map(|reference| of(reference).with_error_code(ErrorCode::NotController.code())),
+        ),
+    }
+    DeleteTopicsResponseData::default().with_responses(responses)
+}
+
+/// A topic is named by exactly one of name and id.
+fn reference(topic: &DeleteTopicState) -> Option<TopicReference> {
+    match (&topic.name, topic.topic_id) {
+        (Some(name), KafkaUuid::ZERO) => Some(TopicReference::Name(name.as_str().to_owned())),
+        (None, id) if id != KafkaUuid::ZERO => Some(TopicReference::Id(id)),
+        _ => None,
+    }
+}
+
+fn contradiction(topic: DeleteTopicState) -> DeletableTopicResult {
+    let why = "a topic must be named either by its name or by its id";
+    DeletableTopicResult::default()
+        .with_name(topic.name)
+        .with_topic_id(topic.topic_id)
+        .with_error_code(ErrorCode::InvalidRequest.code())
+        .with_error_message(Some(why.to_owned().into()))
+}
+
+fn of(reference: &TopicReference) -> DeletableTopicResult {
+    match reference {
+        TopicReference::Name(name) => named(Some(name.clone()), KafkaUuid::ZERO),
+        TopicReference::Id(id) => named(None, *id),
+    }
+}
+
+fn named(name: Option<String>, id: KafkaUuid) -> DeletableTopicResult {
+    DeletableTopicResult::default()
+        .with_name(name.map(KafkaString::from))
+        .with_topic_id(id)
+}

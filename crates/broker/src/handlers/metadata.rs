@@ -1,0 +1,175 @@
+//! `Metadata` (key 3), versions 0 to 13.
+//!
+//! - 0: an empty list means all topics. 1: null means all, empty means none; rack, controller, internal topics.
+//! - 4: whether topics may be created. 5: offline replicas. 7: leader epochs. 8: authorized operations.
+//! - 10: topic ids. 12: topics by id. 13: an error for the whole answer.
+
+use std::sync::Arc;
+
+use ottla_metadata::{MetadataImage, Partition, Topic};
+use ottla_protocol::ids::{NodeId, PartitionIndex};
+use ottla_protocol::messages::metadata_response::{
+    MetadataResponseBroker, MetadataResponsePartition, MetadataResponseTopic,
+};
+use ottla_protocol::messages::{
+    ErrorCode, KafkaString, KafkaUuid, MetadataRequestData, MetadataResponseData,
+};
+
+use crate::broker::Broker;
+use crate::context::RequestContext;
+use crate::endpoints;
+use crate::operations;
+use crate::topics;
+
+/// Names brokers and topics; creates topics that are asked for and do not exist, where that is allowed.
+pub async fn handle(
+    broker: &Broker,
+    context: &RequestContext,
+    request: MetadataRequestData,
+) -> MetadataResponseData {
+    let all = match &request.topics {
+        None => true,
+        Some(list) => list.is_empty() && context.version == 0,
+    };
+    let asked = request.topics.unwrap_or_default();
+    let mut answers = Vec::new();
+    if all {
+        let image = broker.controller.image();
+        answers.extend(image.topics.values().map(|topic| described(&image, topic)));
+    } else if asked.iter().any(|topic| topic.topic_id != KafkaUuid::ZERO) {
+        let image = broker.controller.image();
+        answers.extend(asked.iter().map(|topic| by_id(&image, topic.topic_id)));
+    } else {
+        let names: Vec<KafkaString> = asked.into_iter().filter_map(|topic| topic.name).collect();
+        answers = by_name(broker, names, request.allow_auto_topic_creation).await;
+    }
+    let asked_operations = context.version >= 8 && request.include_topic_authorized_operations;
+    for answer in &mut answers {
+        answer.topic_authorized_operations = if asked_operations {
+            operations::ON_TOPIC
+        } else {
+            operations::NOT_ASKED
+        };
+    }
+    let cluster =
+        (8..=10).contains(&context.version) && request.include_cluster_authorized_operations;
+    MetadataResponseData::default()
+        .with_brokers(brokers(broker, context))
+        .with_cluster_id(Some(broker.cluster_id.clone()))
+        .with_controller_id(broker.config.node_id.0)
+        .with_topics(answers)
+        .with_cluster_authorized_operations(if cluster {
+            operations::ON_CLUSTER
+        } else {
+            operations::NOT_ASKED
+        })
+}
+
+fn brokers(broker: &Broker, context: &RequestContext) -> Vec<MetadataResponseBroker> {
+    endpoints::nodes(broker, &broker.controller.image(), context)
+        .into_iter()
+        .filter(|node| !node.fenced)
+        .map(|node| {
+            MetadataResponseBroker::default()
+                .with_node_id(node.id.0)
+                .with_host(node.host)
+                .with_port(node.port)
+                .with_rack(node.rack)
+        })
+        .collect()
+}
+
+fn by_id(image: &MetadataImage, id: KafkaUuid) -> MetadataResponseTopic {
+    match image.topics.get(&id) {
+        Some(topic) => described(image, topic),
+        None => MetadataResponseTopic::default()
+            .with_error_code(ErrorCode::UnknownTopicId.code())
+            .with_name(None)
+            .with_topic_id(id),
+    }
+}
+
+async fn by_name(
+    broker: &Broker,
+    names: Vec<KafkaString>,
+    may_create: bool,
+) -> Vec<MetadataResponseTopic> {
+    let mut image = broker.controller.image();
+    let mut refused = Vec::new();
+    if may_create && broker.config.topics.auto_create {
+        let missing = topics::missing(&image, names.iter().map(KafkaString::as_str));
+        if !missing.is_empty() {
+            // Without a controller the topics are unknown still, and the client asks again.
+            refused = topics::create_missing(broker, missing)
+                .await
+                .unwrap_or_default();
+            image = broker.controller.image();
+        }
+    }
+    let one = |name: KafkaString| match image.topic(name.as_str()) {
+        Some(topic) => described(&image, topic),
+        None => unknown(name, &refused),
+    };
+    names.into_iter().map(one).collect()
+}
+
+fn unknown(name: KafkaString, refused: &[(String, ErrorCode)]) -> MetadataResponseTopic {
+    let reason = refused.iter().find(|(other, _)| other == name.as_str());
+    let invalid = ottla_controller::topic_names::check(name.as_str()).is_err();
+    let code = match reason {
+        Some((_, code)) => *code,
+        None if invalid => ErrorCode::InvalidTopicException,
+        None => ErrorCode::UnknownTopicOrPartition,
+    };
+    MetadataResponseTopic::default()
+        .with_error_code(code.code())
+        .with_is_internal(topics::is_internal(name.as_str()))
+        .with_name(Some(name))
+}
+
+fn described(image: &MetadataImage, topic: &Arc<Topic>) -> MetadataResponseTopic {
+    let partitions = topic
+        .partitions
+        .iter()
+        .map(|(index, partition)| described_partition(image, *index, partition));
+    MetadataResponseTopic::default()
+        .with_name(Some(topic.name.clone().into()))
+        .with_topic_id(topic.id)
+        .with_is_internal(topics::is_internal(&topic.name))
+        .with_partitions(partitions.collect())
+}
+
+fn described_partition(
+    image: &MetadataImage,
+    index: PartitionIndex,
+    partition: &Partition,
+) -> MetadataResponsePartition {
+    let code = match partition.leader {
+        Some(_) => ErrorCode::None,
+        None => ErrorCode::LeaderNotAvailable,
+    };
+    MetadataResponsePartition::default()
+        .with_error_code(code.code())
+        .with_partition_index(index.0)
+        .with_leader_id(partition.leader.map_or(-1, |leader| leader.0))
+        .with_leader_epoch(partition.leader_epoch.0)
+        .with_replica_nodes(numbers(&partition.replicas))
+        .with_isr_nodes(numbers(&partition.isr))
+        .with_offline_replicas(offline(image, partition))
+}
+
+/// The ids as the wire has them.
+pub fn numbers(nodes: &[NodeId]) -> Vec<i32> {
+    nodes.iter().map(|node| node.0).collect()
+}
+
+/// The replicas of a partition whose broker is away.
+pub fn offline(image: &MetadataImage, partition: &Partition) -> Vec<i32> {
+    let away = |node: &&NodeId| image.brokers.get(*node).is_none_or(|broker| broker.fenced);
+    partition
+        .replicas
+        .iter()
+        .filter(away)
+        .map(|node| node.0)
+        .collect()
+}

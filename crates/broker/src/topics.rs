@@ -1,0 +1,110 @@
+//! Topics that the broker makes by itself: on first use, and its own internal ones.
+
+use ottla_controller::create_topics::{self, NewTopic};
+use ottla_controller::topic_names;
+use ottla_metadata::MetadataImage;
+use ottla_protocol::ids::Uuid;
+use ottla_protocol::messages::ErrorCode;
+
+use crate::broker::Broker;
+use crate::controller::Unavailable;
+
+/// Where committed offsets and groups stand.
+pub const CONSUMER_OFFSETS: &str = "__consumer_offsets";
+/// Where transactions stand.
+pub const TRANSACTION_STATE: &str = "__transaction_state";
+/// Where share groups keep their state.
+pub const SHARE_GROUP_STATE: &str = "__share_group_state";
+/// The metadata log itself, which no client may make.
+pub const CLUSTER_METADATA: &str = "__cluster_metadata";
+
+/// Whether a topic is the brokers' own.
+pub fn is_internal(name: &str) -> bool {
+    [CONSUMER_OFFSETS, TRANSACTION_STATE, SHARE_GROUP_STATE].contains(&name)
+}
+
+/// Creates those of `names` that do not exist; those that could not be created come back with the reason.
+///
+/// The transaction and share state topics are not made before their coordinators are served.
+pub async fn create_missing(
+    broker: &Broker,
+    names: Vec<String>,
+) -> Result<Vec<(String, ErrorCode)>, Unavailable> {
+    let mut new = Vec::new();
+    let mut refused = Vec::new();
+    for name in names {
+        match new_topic(broker, &name) {
+            Some(topic) => new.push(topic),
+            None => refused.push((name, ErrorCode::InvalidTopicException)),
+        }
+    }
+    if new.is_empty() {
+        return Ok(refused);
+    }
+    let reply = broker
+        .controller
+        .decide(move |view, _| create_topics::decide(view, &new, false))
+        .await?;
+    for (name, result) in reply {
+        match result.map_err(|refusal| refusal.code()) {
+            // Another request was faster.
+            Ok(_) | Err(ErrorCode::TopicAlreadyExists) => {}
+            Err(code) => refused.push((name, code)),
+        }
+    }
+    Ok(refused)
+}
+
+fn new_topic(broker: &Broker, name: &str) -> Option<NewTopic> {
+    topic_names::check(name).ok()?;
+    let offsets = name == CONSUMER_OFFSETS;
+    if (is_internal(name) && !offsets) || name == CLUSTER_METADATA {
+        return None;
+    }
+    let (partitions, replication_factor, configs) = if offsets {
+        offsets_topic(broker)
+    } else {
+        (-1, -1, Vec::new())
+    };
+    Some(NewTopic {
+        name: name.to_owned(),
+        partitions,
+        replication_factor,
+        assignments: Vec::new(),
+        configs,
+        id: random_id(),
+    })
+}
+
+/// `__consumer_offsets` as `offsets.topic.*` says.
+fn offsets_topic(broker: &Broker) -> (i32, i16, Vec<(String, Option<String>)>) {
+    let groups = &broker.config.groups;
+    let config = |name: &str, value: &str| (name.to_owned(), Some(value.to_owned()));
+    let configs = vec![
+        config("cleanup.policy", "compact"),
+        config("compression.type", "producer"),
+        config("segment.bytes", &groups.offsets_segment_bytes.to_string()),
+    ];
+    (
+        groups.offsets_partitions,
+        groups.offsets_replication_factor,
+        configs,
+    )
+}
+
+/// A new id for a topic.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the broker is where randomness enters"
+)]
+pub fn random_id() -> Uuid {
+    Uuid::random().expect("the system's random generator works")
+}
+
+/// The names among `wanted` that are no topics.
+pub fn missing<'a>(image: &MetadataImage, wanted: impl Iterator<Item = &'a str>) -> Vec<String> {
+    wanted
+        .filter(|name| !image.topic_ids.contains_key(*name))
+        .map(str::to_owned)
+        .collect()
+}
