@@ -2,6 +2,9 @@
 //!
 //! The request and response codec is the crate `kacrab-protocol`, and only this crate names it.
 
+pub mod api_key;
+pub mod error_code;
+pub mod frame;
 pub mod ids;
 pub mod messages;
 pub mod records;
