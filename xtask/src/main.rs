@@ -1,5 +1,6 @@
 //! `cargo xtask`: everything that builds on the code without being part of it. One file per subcommand.
 
+mod codec_test;
 mod generate;
 mod toolbox;
 
@@ -16,12 +17,15 @@ struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Compare the codec with Apache Kafka's own classes.
+    CodecTest(codec_test::Args),
     /// Write the record types of `ottla-protocol` from the schemas in Kafka's jars.
     Generate(generate::Args),
 }
 
 fn main() -> Result<()> {
     match Arguments::parse().command {
+        Command::CodecTest(args) => codec_test::run(&args),
         Command::Generate(args) => generate::run(&args),
     }
 }

@@ -266,7 +266,9 @@ fn tag_arm(schema: &Schema, field: &Field) -> String {
 }
 
 fn read_call(field: &Field, buf: &str) -> String {
-    if is_struct(field) && field.nullable() {
+    if is_struct(field) && field.nullable() && field.tagged() {
+        format!("crate::messages::field::read_nullable_tagged_struct({buf}, at)")
+    } else if is_struct(field) && field.nullable() {
         format!("read_nullable_struct({buf}, at)")
     } else {
         format!("<{} as Field>::read({buf}, at)", rust_type(field))
@@ -275,7 +277,11 @@ fn read_call(field: &Field, buf: &str) -> String {
 
 fn write_call(field: &Field, buf: &str) -> String {
     let name = field_name(field);
-    if is_struct(field) && field.nullable() {
+    if is_struct(field) && field.nullable() && field.tagged() {
+        format!(
+            "crate::messages::field::write_nullable_tagged_struct(self.{name}.as_ref(), {buf}, at)"
+        )
+    } else if is_struct(field) && field.nullable() {
         format!("write_nullable_struct(self.{name}.as_ref(), {buf}, at)")
     } else {
         format!("self.{name}.write({buf}, at)")

@@ -215,6 +215,26 @@ pub fn write_nullable_struct<T: Field>(
     }
 }
 
+/// A tagged struct that may be null: a varint, zero for null, before the struct itself.
+///
+/// Unlike [`read_nullable_struct`], where a byte below zero says null.
+pub fn read_nullable_tagged_struct<T: Field>(buf: &mut Bytes, at: At) -> Result<Option<T>> {
+    if wire::primitives::read_unsigned_varint(buf)? == 0 {
+        return Ok(None);
+    }
+    T::read(buf, at).map(Some)
+}
+
+/// The counterpart of [`read_nullable_tagged_struct`].
+pub fn write_nullable_tagged_struct<T: Field>(
+    value: Option<&T>,
+    buf: &mut BytesMut,
+    at: At,
+) -> Result<()> {
+    wire::primitives::write_unsigned_varint(buf, u32::from(value.is_some()));
+    value.map_or(Ok(()), |value| value.write(buf, at))
+}
+
 /// Reads the content of a tagged field, which must be one `T` and nothing else.
 pub fn read_tagged<T>(data: &Bytes, read: impl FnOnce(&mut Bytes) -> Result<T>) -> Result<T> {
     let mut data = data.clone();

@@ -73,8 +73,9 @@ impl Field for ConsumerGroupMemberMetadataValue {
             for field in read_tagged_fields(buf)? {
                 match field.tag {
                     0 => {
-                        classic_member_metadata =
-                            read_tagged(&field.data, |data| read_nullable_struct(data, at))?;
+                        classic_member_metadata = read_tagged(&field.data, |data| {
+                            crate::messages::field::read_nullable_tagged_struct(data, at)
+                        })?;
                     }
 
                     _ => unknown_tagged_fields.push(field),
@@ -108,7 +109,11 @@ impl Field for ConsumerGroupMemberMetadataValue {
             let mut fields = self.unknown_tagged_fields.clone();
             if self.classic_member_metadata != Some(ClassicMemberMetadata::default()) {
                 fields.push(tagged(0, |data| {
-                    write_nullable_struct(self.classic_member_metadata.as_ref(), data, at)
+                    crate::messages::field::write_nullable_tagged_struct(
+                        self.classic_member_metadata.as_ref(),
+                        data,
+                        at,
+                    )
                 })?);
             }
             fields.sort_by_key(|field| field.tag);

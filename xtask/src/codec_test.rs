@@ -1,0 +1,319 @@
+//! `cargo xtask codec-test`: the codec against Apache Kafka's own classes.
+//!
+//! `tests/codec/KafkaEncodings.java` prints every message and record in every version, variously filled, as Kafka
+//! encodes it. Each must decode to its last byte and encode to the same bytes again, and Kafka's table of APIs
+//! must be ours.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write as _;
+use std::fs;
+use std::process::Command;
+
+use anyhow::{Context, Result, anyhow, bail, ensure};
+use bytes::{Bytes, BytesMut};
+use ottla_protocol::api_key::{self, ApiKey};
+use ottla_protocol::messages::coordinator::{
+    group::GroupRecord, share::ShareRecord, transaction::TransactionRecord,
+};
+use ottla_protocol::messages::metadata::MetadataRecord;
+use ottla_protocol::messages::{self, by_api};
+
+use crate::toolbox::{self, maven};
+
+const PROGRAM: &str = "tests/codec/KafkaEncodings.java";
+/// What `crates/protocol/tests/allocation.rs` damages.
+const FIXTURE: &str = "crates/protocol/tests/fixtures/messages.tsv";
+/// The filling that the fixture takes, at the highest version of each message.
+const FIXTURE_FILLING: &str = "random-1";
+/// Differences that are printed in full.
+const SHOWN: usize = 20;
+
+/// Options of `cargo xtask codec-test`.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// Write the encodings that the tests of `ottla-protocol` use, instead of checking that they are current.
+    #[arg(long)]
+    write_fixture: bool,
+}
+
+/// Runs the command.
+pub fn run(args: &Args) -> Result<()> {
+    let cases = kafka_encodings()?;
+    let fixture = fixture(&cases)?;
+    let path = toolbox::workspace().join(FIXTURE);
+    if args.write_fixture {
+        fs::write(&path, &fixture)?;
+    }
+    ensure!(
+        fs::read_to_string(&path).unwrap_or_default() == fixture,
+        "{FIXTURE} is not what Kafka's classes write; run `cargo xtask codec-test --write-fixture` and commit"
+    );
+    let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
+    let mut apis = BTreeSet::new();
+    let mut failures = Vec::new();
+    for line in cases.lines() {
+        let case = Case::parse(line)?;
+        *counts.entry(case.kind).or_default() += 1;
+        if case.kind == "api" {
+            apis.insert(case.name.parse::<i16>()?);
+        }
+        if let Err(error) = case.check() {
+            failures.push(format!("{}: {error:#}", case.title()));
+        }
+    }
+    for api in by_api::APIS {
+        if !apis.contains(&(*api as i16)) {
+            failures.push(format!("Kafka has no API {api:?}"));
+        }
+    }
+    report(&counts, &failures)
+}
+
+#[expect(clippy::print_stdout, reason = "the command's result")]
+fn report(counts: &BTreeMap<&str, usize>, failures: &[String]) -> Result<()> {
+    for failure in failures.iter().take(SHOWN) {
+        println!("{failure}");
+    }
+    let total: usize = counts.values().sum();
+    ensure!(total > 0, "Kafka's classes printed nothing");
+    let kinds: Vec<String> = counts
+        .iter()
+        .map(|(kind, count)| format!("{kind} {count}"))
+        .collect();
+    println!(
+        "codec-test: {} of {total} encodings as Kafka {} writes them ({})",
+        total - failures.len(),
+        maven::KAFKA_VERSION,
+        kinds.join(", ")
+    );
+    if !failures.is_empty() {
+        bail!("{} encodings differ", failures.len());
+    }
+    Ok(())
+}
+
+/// Kind, API, version and bytes of one filling of each request and response at its highest version.
+fn fixture(cases: &str) -> Result<String> {
+    let mut highest = BTreeMap::new();
+    for line in cases.lines() {
+        let case = Case::parse(line)?;
+        if matches!(case.kind, "request" | "response")
+            && case.rest.first() == Some(&FIXTURE_FILLING)
+        {
+            let bytes = case.rest.get(1).context("line is too short")?;
+            let api: i16 = case.name.parse()?;
+            // Versions come in their order.
+            highest.insert((api, case.kind), (case.version, *bytes));
+        }
+    }
+    let mut out = String::new();
+    for ((api, kind), (version, bytes)) in highest {
+        writeln!(out, "{kind}\t{api}\t{version}\t{bytes}")?;
+    }
+    Ok(out)
+}
+
+fn kafka_encodings() -> Result<String> {
+    let jars = maven::kafka_jars()?;
+    let output = Command::new("java")
+        .arg("-cp")
+        .arg(format!("{}/*", jars.display()))
+        .arg(toolbox::workspace().join(PROGRAM))
+        .output()
+        .context(
+            "could not start java; install a JDK 17 (Debian: apt-get install openjdk-17-jdk-headless)",
+        )?;
+    if !output.status.success() {
+        bail!(
+            "{PROGRAM} failed:\n{}",
+            String::from_utf8_lossy(&output.stderr)
+        );
+    }
+    Ok(String::from_utf8(output.stdout)?)
+}
+
+/// One line that Kafka's classes printed.
+struct Case<'a> {
+    kind: &'a str,
+    name: &'a str,
+    version: i16,
+    rest: Vec<&'a str>,
+}
+
+impl<'a> Case<'a> {
+    fn parse(line: &'a str) -> Result<Self> {
+        let mut fields = line.split('\t');
+        let mut next = || {
+            fields
+                .next()
+                .with_context(|| format!("line is too short: {line:.80}"))
+        };
+        let (kind, name, version) = (next()?, next()?, next()?);
+        // The line of an API names it where others have a version.
+        let version = if kind == "api" { 0 } else { version.parse()? };
+        Ok(Self {
+            kind,
+            name,
+            version,
+            rest: fields.collect(),
+        })
+    }
+
+    fn title(&self) -> String {
+        let filling = self.rest.first().unwrap_or(&"");
+        let api = self.name.parse().ok().and_then(api_key::from_number);
+        let name = match (self.kind, api) {
+            ("request" | "response" | "api", Some(api)) => format!("{api:?}"),
+            _ => self.name.to_owned(),
+        };
+        format!("{} {name} version {} {filling}", self.kind, self.version)
+    }
+
+    fn check(&self) -> Result<()> {
+        match self.kind {
+            "api" => self.check_api(),
+            "request" | "response" => self.check_message(),
+            "data" => self.check_data(),
+            "metadata" => self.check_metadata(),
+            "group" | "transaction" | "share" => self.check_keyed(),
+            other => bail!("unknown kind {other}"),
+        }
+    }
+
+    fn api(&self) -> Result<ApiKey> {
+        let number = self.name.parse()?;
+        api_key::from_number(number).with_context(|| format!("API {number} is not known"))
+    }
+
+    fn bytes(&self, field: usize) -> Result<Bytes> {
+        unhex(self.rest.get(field).context("line is too short")?)
+    }
+
+    fn check_api(&self) -> Result<()> {
+        let numbers: Vec<i16> = self
+            .rest
+            .iter()
+            .filter_map(|text| text.parse().ok())
+            .collect();
+        let [lowest, highest, request, response] = numbers[..] else {
+            bail!("Kafka's line is not understood: {:?}", self.rest);
+        };
+        let api = self.api()?;
+        let ours = api_key::versions(api);
+        ensure!(
+            ours == (lowest..=highest),
+            "Kafka serves {lowest} to {highest}, we {ours:?}"
+        );
+        for version in ours {
+            let headers = (
+                1 + i16::from(request >= 0 && version >= request),
+                i16::from(response >= 0 && version >= response),
+            );
+            let chosen = (
+                api_key::request_header_version(api, version),
+                api_key::response_header_version(api, version),
+            );
+            ensure!(
+                chosen == headers,
+                "headers of version {version}: Kafka's {headers:?}, ours {chosen:?}"
+            );
+        }
+        Ok(())
+    }
+
+    fn check_message(&self) -> Result<()> {
+        let read = if self.kind == "request" {
+            by_api::read_request
+        } else {
+            by_api::read_response
+        };
+        let kafka = self.bytes(1)?;
+        let mut rest = kafka.clone();
+        let message = read(self.api()?, self.version, &mut rest)?;
+        let mut ours = BytesMut::new();
+        message.write(&mut ours, self.version)?;
+        same(&kafka, &rest, &ours)
+    }
+
+    fn check_data(&self) -> Result<()> {
+        let kafka = self.bytes(1)?;
+        let mut rest = kafka.clone();
+        let mut ours = BytesMut::new();
+        recode_data(self.name, self.version, &mut rest, &mut ours)?;
+        same(&kafka, &rest, &ours)
+    }
+
+    fn check_metadata(&self) -> Result<()> {
+        let kafka = self.bytes(1)?;
+        let record = MetadataRecord::decode(kafka.clone())?;
+        let ours = record.encode(self.version)?;
+        same(&kafka, &[], &ours)
+    }
+
+    fn check_keyed(&self) -> Result<()> {
+        let (key, value) = (self.bytes(1)?, self.bytes(2)?);
+        let (version, again) = (self.version, (key.clone(), Some(value.clone())));
+        let ours = match self.kind {
+            "group" => GroupRecord::decode(again.0, again.1)?.encode(version)?,
+            "transaction" => TransactionRecord::decode(again.0, again.1)?.encode(version)?,
+            _ => ShareRecord::decode(again.0, again.1)?.encode(version)?,
+        };
+        same(&key, &[], &ours.0).context("key")?;
+        same(&value, &[], &ours.1.unwrap_or_default()).context("value")
+    }
+}
+
+macro_rules! data {
+    ($($kafka:literal: $ours:ident;)*) => {
+        /// Decodes and encodes one of the messages that belong to no API.
+        fn recode_data(name: &str, version: i16, from: &mut Bytes, to: &mut BytesMut) -> Result<()> {
+            match name {
+                $($kafka => messages::$ours::read(from, version)?.write(to, version)?,)*
+                _ => bail!("we have no {name}"),
+            }
+            Ok(())
+        }
+    };
+}
+
+data! {
+    "RequestHeaderData": RequestHeaderData;
+    "ResponseHeaderData": ResponseHeaderData;
+    "ConsumerProtocolAssignment": ConsumerProtocolAssignmentData;
+    "ConsumerProtocolSubscription": ConsumerProtocolSubscriptionData;
+    "ControlRecordTypeSchema": ControlRecordTypeSchemaData;
+    "DefaultPrincipalData": DefaultPrincipalDataData;
+    "EndTxnMarker": EndTxnMarkerData;
+    "KRaftVersionRecord": KRaftVersionRecordData;
+    "LeaderChangeMessage": LeaderChangeMessageData;
+    "SnapshotFooterRecord": SnapshotFooterRecordData;
+    "SnapshotHeaderRecord": SnapshotHeaderRecordData;
+    "VotersRecord": VotersRecordData;
+}
+
+fn same(kafka: &[u8], rest: &[u8], ours: &[u8]) -> Result<()> {
+    ensure!(rest.is_empty(), "{} bytes were left over", rest.len());
+    if kafka == ours {
+        return Ok(());
+    }
+    let at = kafka.iter().zip(ours).take_while(|(a, b)| a == b).count();
+    Err(anyhow!(
+        "{} bytes of Kafka's, {} of ours, differing from byte {at}: {:02x?} and {:02x?}",
+        kafka.len(),
+        ours.len(),
+        tail(kafka, at),
+        tail(ours, at)
+    ))
+}
+
+fn tail(bytes: &[u8], at: usize) -> &[u8] {
+    const SHOWN_BYTES: usize = 12;
+    &bytes[at..bytes.len().min(at + SHOWN_BYTES)]
+}
+
+fn unhex(text: &str) -> Result<Bytes> {
+    let digits = text.as_bytes().chunks(2);
+    digits
+        .map(|pair| Ok(u8::from_str_radix(std::str::from_utf8(pair)?, 16)?))
+        .collect()
+}
