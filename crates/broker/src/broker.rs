@@ -4,7 +4,6 @@
 
 use std::sync::Arc;
 
-use ottla_metadata::effective::StaticConfigs;
 use ottla_protocol::messages::KafkaString;
 
 use crate::clock::Clock;
@@ -17,8 +16,6 @@ use crate::metrics::Metrics;
 pub struct Broker {
     /// What the operator configured, resolved.
     pub config: BrokerConfig,
-    /// The static layer of this node's configs.
-    pub statics: StaticConfigs,
     /// The process's clocks.
     pub clock: Clock,
     /// `cluster.id`.
@@ -38,7 +35,6 @@ impl Broker {
         controller: Controller,
     ) -> Arc<Self> {
         Arc::new(Self {
-            statics: config.statics(),
             config,
             clock,
             cluster_id,

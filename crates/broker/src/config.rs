@@ -206,16 +206,6 @@ pub struct File<'a> {
     pub text: &'a str,
 }
 
-impl BrokerConfig {
-    /// The static layer of this node's configs.
-    pub fn statics(&self) -> StaticConfigs {
-        StaticConfigs {
-            node: self.node_id,
-            values: self.file.clone(),
-        }
-    }
-}
-
 /// Reads a configuration: `file`, or the values of a single node without one, and `overrides` over it.
 pub fn load(file: Option<File<'_>>, overrides: &[String]) -> Result<Loaded, Problems> {
     let mut problems = Problems::default();

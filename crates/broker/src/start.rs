@@ -104,7 +104,7 @@ fn controller_settings(config: &BrokerConfig) -> Settings {
         default_partitions: config.topics.partitions,
         default_replication_factor: config.topics.replication_factor,
         delete_topics: config.topics.delete,
-        statics: config.statics(),
+        statics: config.statics.clone(),
     }
 }
 

@@ -96,7 +96,7 @@ fn of_topic(
     if image.topic(name).is_none() {
         return Err((ErrorCode::UnknownTopicOrPartition, None));
     }
-    Ok(effective::topic(image, &broker.statics, name))
+    Ok(effective::topic(image, &broker.config.statics, name))
 }
 
 fn of_broker(
@@ -109,7 +109,7 @@ fn of_broker(
     }
     let node = broker.config.node_id;
     if name.parse() == Ok(node.0) {
-        return Ok(effective::broker(image, &broker.statics));
+        return Ok(effective::broker(image, &broker.config.statics));
     }
     let why = format!("unexpected broker id, expected {node} or empty string, but received {name}");
     Err((ErrorCode::InvalidRequest, Some(why)))
