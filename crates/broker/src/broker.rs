@@ -9,7 +9,9 @@ use ottla_protocol::messages::KafkaString;
 use crate::clock::Clock;
 use crate::config::BrokerConfig;
 use crate::controller::Controller;
+use crate::fetch_sessions::FetchSessions;
 use crate::metrics::Metrics;
+use crate::replicas::{Directories, Replicas};
 
 /// One running broker. Handlers get it by reference; tasks hold it in an `Arc`.
 #[derive(Debug)]
@@ -24,6 +26,10 @@ pub struct Broker {
     pub controller: Controller,
     /// What `/metrics` shows.
     pub metrics: Metrics,
+    /// The partitions of this node.
+    pub replicas: Arc<Replicas>,
+    /// What clients fetch.
+    pub fetch_sessions: FetchSessions,
 }
 
 impl Broker {
@@ -34,12 +40,17 @@ impl Broker {
         cluster_id: KafkaString,
         controller: Controller,
     ) -> Arc<Self> {
+        let storage = &config.storage;
+        let directories = Directories::new(&storage.log_dirs, clock, storage.flush_max_delay);
+        let replicas = Replicas::new(config.statics.clone(), clock, directories);
         Arc::new(Self {
+            fetch_sessions: FetchSessions::new(config.records.fetch_sessions),
             config,
             clock,
             cluster_id,
             controller,
             metrics: Metrics::default(),
+            replicas,
         })
     }
 }

@@ -18,6 +18,7 @@ pub mod delete_topics;
 pub mod describe_cluster;
 pub mod describe_configs;
 pub mod describe_topic_partitions;
+pub mod fetch;
 pub mod fetch_parts;
 pub mod incremental_alter_configs;
 pub mod list_config_resources;
@@ -47,6 +48,9 @@ pub enum Refused {
     /// A handler made a response that its version cannot carry.
     #[error("the response cannot be encoded: {0}")]
     Response(ProtocolError),
+    /// A Produce that asked for no answer failed: closing the connection is how its client learns of it.
+    #[error("a produce request with acks=0 failed")]
+    UnansweredProduce,
     /// The API is not in the table.
     #[error("the API is not served")]
     NotServed,
@@ -63,6 +67,8 @@ pub struct Reply {
 pub enum ProduceReply {
     /// The client asked for none (acks=0).
     None,
+    /// The client asked for none, and its records were not all appended.
+    Close,
     /// Known at once.
     Ready(messages::ProduceResponseData),
     /// Known when its records are on stable storage and replicated, or its time is up.
@@ -71,8 +77,8 @@ pub enum ProduceReply {
 
 macro_rules! serve_apis {
     ($($api:ident => $how:ident $module:ident::handle($request:ident),)*) => {
-        /// Every API that is served, Produce first.
-        pub const SERVED: &[ApiKey] = &[ApiKey::Produce, $(ApiKey::$api),*];
+        /// Every API that is served; Produce and Fetch have paths of their own.
+        pub const SERVED: &[ApiKey] = &[ApiKey::Produce, ApiKey::Fetch, $(ApiKey::$api),*];
 
         async fn answer(broker: Arc<Broker>, context: RequestContext, body: Bytes) -> Result<Reply, Refused> {
             let mut body = body;
@@ -80,6 +86,7 @@ macro_rules! serve_apis {
                 return refuse_version(&context);
             }
             match context.api {
+                ApiKey::Fetch => fetch_reply(&broker, &context, body).await,
                 $(ApiKey::$api => {
                     let request = messages::$request::read(&mut body, context.version).map_err(Refused::Body)?;
                     let response = serve_apis!(@$how $module::handle(&broker, &context, request));
@@ -138,11 +145,27 @@ pub fn start_produce(
 async fn produce_reply(context: RequestContext, reply: ProduceReply) -> Result<Reply, Refused> {
     let response = match reply {
         ProduceReply::None => return Ok(Reply::default()),
+        ProduceReply::Close => return Err(Refused::UnansweredProduce),
         ProduceReply::Ready(response) => response,
         ProduceReply::Later(response) => response.await,
     };
     encode(&context, context.version, |out, version| {
         response.write(out, version)
+    })
+}
+
+/// Records leave as pieces of their own, so that they are not copied.
+async fn fetch_reply(
+    broker: &Broker,
+    context: &RequestContext,
+    body: Bytes,
+) -> Result<Reply, Refused> {
+    let mut body = body;
+    let request =
+        messages::FetchRequestData::read(&mut body, context.version).map_err(Refused::Body)?;
+    let response = fetch::handle(broker, context, request).await;
+    encode_pieces(context, context.version, |out, version| {
+        fetch_parts::write(response, out, version)
     })
 }
 
@@ -170,6 +193,17 @@ fn encode(
     version: i16,
     write: impl FnOnce(&mut BytesMut, i16) -> Result<(), ProtocolError>,
 ) -> Result<Reply, Refused> {
+    encode_pieces(context, version, |out, version| {
+        write(out, version).map(|()| Vec::new())
+    })
+}
+
+/// Writes frame length, response header and body; `write` returns the pieces of the body that follow the first.
+fn encode_pieces(
+    context: &RequestContext,
+    version: i16,
+    write: impl FnOnce(&mut BytesMut, i16) -> Result<Vec<Bytes>, ProtocolError>,
+) -> Result<Reply, Refused> {
     const LENGTH: usize = size_of::<i32>();
     let mut out = BytesMut::with_capacity(256);
     out.put_i32(0);
@@ -180,12 +214,14 @@ fn encode(
     header
         .write(&mut out, response_header_version(context.api, version))
         .map_err(Refused::Response)?;
-    write(&mut out, version).map_err(Refused::Response)?;
-    let length = i32::try_from(out.len() - LENGTH).expect("a response is below 2 GiB");
+    let rest = write(&mut out, version).map_err(Refused::Response)?;
+    let length = out.len() - LENGTH + rest.iter().map(Bytes::len).sum::<usize>();
+    let length = i32::try_from(length).expect("a response is below 2 GiB");
     out[..LENGTH].copy_from_slice(&length.to_be_bytes());
-    Ok(Reply {
-        parts: vec![out.freeze()],
-    })
+    let mut parts = Vec::with_capacity(1 + rest.len());
+    parts.push(out.freeze());
+    parts.extend(rest);
+    Ok(Reply { parts })
 }
 
 /// `ApiVersions` answers carry the oldest header: their reader does not know yet what the broker speaks.

@@ -13,6 +13,7 @@ pub mod metrics;
 pub mod network;
 pub mod operations;
 pub mod registration;
+pub mod replicas;
 pub mod start;
 pub mod topics;
 

@@ -1,17 +1,402 @@
-//! Produce (key 0).
+//! `Produce` (key 0), versions 3 to 13; announced from 0, see `api_versions`.
+//!
+//! - 3: record batches of magic 2 only; transactional id. 5: log start offset in the answer.
+//! - 7: zstd. 8: errors of single records, and messages. 9: flexible.
+//! - 10: the current leader beside `NOT_LEADER_OR_FOLLOWER`. 13: topics by id.
+//!
+//! All requests that have arrived together are appended together: what they hold for one partition goes into it with
+//! one write. Batches are checked before the partition's lock is taken, and are not copied unless they must change.
 
+use std::cell::RefCell;
+use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Duration;
 
-use ottla_protocol::messages::ProduceRequestData;
+use bytes::Bytes;
+use ottla_log::{Appended, Batch, Origin};
+use ottla_protocol::ids::PartitionIndex;
+use ottla_protocol::messages::produce_response::{
+    BatchIndexAndErrorMessage, PartitionProduceResponse, TopicProduceResponse,
+};
+use ottla_protocol::messages::{ErrorCode, KafkaString, ProduceRequestData, ProduceResponseData};
+use ottla_protocol::records::{Decompressor, RejectedBatch, ValidBatch, first_batch, validate};
+use ottla_protocol::time::{Now, Timestamp};
+use tokio::sync::oneshot;
 
 use super::ProduceReply;
 use crate::broker::Broker;
 use crate::context::RequestContext;
+use crate::replicas::Found;
+use crate::replicas::partition::{Partition, Refused, Unavailable, Urgency};
+use crate::topics::is_internal;
+
+/// The client that Kafka lets write to internal topics.
+const ADMIN_CLIENT: &str = "__admin_client";
+/// From this version on topics are named by id.
+const FIRST_WITH_TOPIC_IDS: i16 = 13;
+
+thread_local! {
+    static DECOMPRESSOR: RefCell<Decompressor> = RefCell::default();
+}
+
+/// What became of one partition's records.
+struct Outcome {
+    topic: usize,
+    index: i32,
+    result: Result<Written, Failure>,
+}
+
+struct Written {
+    appended: Appended,
+    log_append_time: Option<Timestamp>,
+    partition: Arc<Partition>,
+}
+
+struct Failure {
+    code: ErrorCode,
+    message: Option<String>,
+    records: Vec<BatchIndexAndErrorMessage>,
+}
+
+/// A checked batch on its way into a partition.
+struct Entry<'a> {
+    request: usize,
+    outcome: usize,
+    batch: ValidBatch<'a>,
+}
+
+/// What goes into one partition, in the order of arrival.
+struct Group<'a> {
+    partition: Arc<Partition>,
+    urgency: Urgency,
+    entries: Vec<Entry<'a>>,
+}
 
 /// Appends the records of all `requests` and returns one reply for each, in their order.
 pub fn start(
-    _broker: &Arc<Broker>,
+    broker: &Arc<Broker>,
     requests: Vec<(RequestContext, ProduceRequestData)>,
 ) -> Vec<ProduceReply> {
-    requests.into_iter().map(|_| ProduceReply::None).collect()
+    let now = broker.clock.now();
+    let mut outcomes: Vec<Vec<Outcome>> = Vec::with_capacity(requests.len());
+    let mut groups = Groups::default();
+    for (request, (context, body)) in requests.iter().enumerate() {
+        outcomes.push(check_request(
+            broker,
+            (request, context, body),
+            now,
+            &mut groups,
+        ));
+    }
+    for group in groups.in_order {
+        append(&group, now, &mut outcomes);
+    }
+    requests
+        .into_iter()
+        .zip(outcomes)
+        .map(|((context, body), outcomes)| reply(&context, body, outcomes))
+        .collect()
+}
+
+#[derive(Default)]
+struct Groups<'a> {
+    by_partition: HashMap<*const Partition, usize>,
+    in_order: Vec<Group<'a>>,
+}
+
+impl<'a> Groups<'a> {
+    fn add(&mut self, partition: &Arc<Partition>, urgency: Urgency, entry: Entry<'a>) {
+        let place = *self
+            .by_partition
+            .entry(Arc::as_ptr(partition))
+            .or_insert_with(|| {
+                self.in_order.push(Group {
+                    partition: Arc::clone(partition),
+                    urgency: Urgency::Later,
+                    entries: Vec::new(),
+                });
+                self.in_order.len() - 1
+            });
+        let group = &mut self.in_order[place];
+        if urgency == Urgency::Now {
+            group.urgency = Urgency::Now;
+        }
+        group.entries.push(entry);
+    }
+}
+
+/// Finds and checks what one request holds; what may be appended goes into `groups`, what may not is an outcome.
+fn check_request<'a>(
+    broker: &Broker,
+    (request, context, body): (usize, &RequestContext, &'a ProduceRequestData),
+    now: Now,
+    groups: &mut Groups<'a>,
+) -> Vec<Outcome> {
+    let mut outcomes = Vec::new();
+    for (topic, topic_data) in body.topic_data.iter().enumerate() {
+        for data in &topic_data.partition_data {
+            let checked = request_error(body)
+                .map_or(Ok(()), Err)
+                .and_then(|()| find(broker, context, topic_data, data.index))
+                .and_then(|partition| {
+                    let records = data.records.as_ref().map_or(&[][..], Bytes::as_ref);
+                    Ok((
+                        check_batch((context, body), &partition, records, now)?,
+                        partition,
+                    ))
+                });
+            // Stands until the append gives the offsets.
+            let mut result = Err(Failure::of(ErrorCode::UnknownServerError));
+            match checked {
+                Ok((batch, partition)) => {
+                    let urgency = if body.acks == -1 {
+                        Urgency::Now
+                    } else {
+                        Urgency::Later
+                    };
+                    let entry = Entry {
+                        request,
+                        outcome: outcomes.len(),
+                        batch,
+                    };
+                    groups.add(&partition, urgency, entry);
+                }
+                Err(failure) => result = Err(failure),
+            }
+            outcomes.push(Outcome {
+                topic,
+                index: data.index,
+                result,
+            });
+        }
+    }
+    outcomes
+}
+
+/// What is wrong with a request as a whole; it is answered for each of its partitions.
+fn request_error(body: &ProduceRequestData) -> Option<Failure> {
+    (!matches!(body.acks, -1..=1)).then(|| Failure::of(ErrorCode::InvalidRequiredAcks))
+}
+
+fn find(
+    broker: &Broker,
+    context: &RequestContext,
+    topic: &ottla_protocol::messages::produce_request::TopicProduceData,
+    index: i32,
+) -> Result<Arc<Partition>, Failure> {
+    let index = PartitionIndex(index);
+    let found = if context.version >= FIRST_WITH_TOPIC_IDS {
+        broker.replicas.by_id(topic.topic_id, index)
+    } else {
+        broker.replicas.by_name(topic.name.as_str(), index)
+    };
+    let partition = match found {
+        Found::Here(partition) => partition,
+        Found::Elsewhere => return Err(Failure::of(ErrorCode::NotLeaderOrFollower)),
+        Found::UnknownTopic if context.version >= FIRST_WITH_TOPIC_IDS => {
+            return Err(Failure::of(ErrorCode::UnknownTopicId));
+        }
+        Found::UnknownTopic | Found::UnknownPartition => {
+            return Err(Failure::of(ErrorCode::UnknownTopicOrPartition));
+        }
+    };
+    if is_internal(&partition.topic) && context.client_id() != ADMIN_CLIENT {
+        return Err(Failure::of(ErrorCode::InvalidTopicException));
+    }
+    Ok(partition)
+}
+
+/// The batch to append: as received, unless a header field or the records had to change.
+fn check_batch<'a>(
+    (context, body): (&RequestContext, &ProduceRequestData),
+    partition: &Partition,
+    records: &'a [u8],
+    now: Now,
+) -> Result<ValidBatch<'a>, Failure> {
+    let batch = first_batch(records, context.version)?;
+    if batch.header().is_transactional() {
+        if body.transactional_id.is_none() {
+            return Err(Failure::of(ErrorCode::TransactionalIdAuthorizationFailed));
+        }
+        return Err(Failure {
+            message: Some("the partition was not added to the transaction".to_owned()),
+            ..Failure::of(ErrorCode::InvalidTxnState)
+        });
+    }
+    let settings = partition.settings();
+    DECOMPRESSOR.with_borrow_mut(|decompressor| {
+        validate(&batch, &settings.rules, now.wall, decompressor).map_err(Failure::from)
+    })
+}
+
+fn append(group: &Group<'_>, now: Now, outcomes: &mut [Vec<Outcome>]) {
+    let batches: Vec<[Batch<'_>; 1]> = group
+        .entries
+        .iter()
+        .map(|entry| [Batch::from(&entry.batch)])
+        .collect();
+    let batches: Vec<&[Batch<'_>]> = batches.iter().map(<[Batch<'_>; 1]>::as_slice).collect();
+    let results = group
+        .partition
+        .append(&batches, (Origin::Client, group.urgency), now);
+    for (entry, result) in group.entries.iter().zip(results) {
+        let written = result.map(|appended| Written {
+            appended,
+            log_append_time: entry.batch.log_append_time,
+            partition: Arc::clone(&group.partition),
+        });
+        outcomes[entry.request][entry.outcome].result =
+            written.map_err(|refused| Failure::from(&refused));
+    }
+}
+
+fn reply(
+    context: &RequestContext,
+    body: ProduceRequestData,
+    outcomes: Vec<Outcome>,
+) -> ProduceReply {
+    let acks = body.acks;
+    let timeout = Duration::from_millis(body.timeout_ms.max(0).cast_unsigned().into());
+    if acks == 0 {
+        return if outcomes.iter().any(|outcome| outcome.result.is_err()) {
+            tracing::debug!(
+                client_id = context.client_id(),
+                "closing a connection: a produce with acks=0 failed"
+            );
+            ProduceReply::Close
+        } else {
+            ProduceReply::None
+        };
+    }
+    let mut response = Response::new(body);
+    let mut waiting = Vec::new();
+    for outcome in outcomes {
+        let replicated = match &outcome.result {
+            Ok(written) if acks == -1 => written
+                .partition
+                .replicated(written.appended.last_offset.plus(1)),
+            _ => None,
+        };
+        let place = response.add(outcome);
+        if let Some(replicated) = replicated {
+            waiting.push((place, replicated));
+        }
+    }
+    if waiting.is_empty() {
+        return ProduceReply::Ready(response.data);
+    }
+    ProduceReply::Later(Box::pin(wait(response.data, waiting, timeout)))
+}
+
+type Waiting = ((usize, usize), oneshot::Receiver<Result<(), Unavailable>>);
+
+/// Waits until all that was appended is replicated, or `timeout` has passed: what is not by then has timed out.
+async fn wait(
+    response: ProduceResponseData,
+    waiting: Vec<Waiting>,
+    timeout: Duration,
+) -> ProduceResponseData {
+    let mut response = response;
+    let mut timer = std::pin::pin!(tokio::time::sleep(timeout));
+    for ((topic, partition), mut replicated) in waiting {
+        let outcome = tokio::select! {
+            biased;
+            outcome = &mut replicated => outcome.unwrap_or(Err(Unavailable::Gone)).map_err(|error| error.code()),
+            () = &mut timer => Err(ErrorCode::RequestTimedOut),
+        };
+        if let Err(code) = outcome {
+            let answer = &mut response.responses[topic].partition_responses[partition];
+            *answer = PartitionProduceResponse::default()
+                .with_index(answer.index)
+                .with_error_code(code.code())
+                .with_base_offset(-1);
+        }
+    }
+    response
+}
+
+/// The response under construction, topics in the order of the request.
+struct Response {
+    data: ProduceResponseData,
+}
+
+impl Response {
+    fn new(body: ProduceRequestData) -> Self {
+        let topics = body.topic_data.into_iter().map(|topic| {
+            TopicProduceResponse::default()
+                .with_name(topic.name)
+                .with_topic_id(topic.topic_id)
+        });
+        Self {
+            data: ProduceResponseData::default().with_responses(topics.collect()),
+        }
+    }
+
+    /// Adds what became of one partition; returns where it stands.
+    fn add(&mut self, outcome: Outcome) -> (usize, usize) {
+        let answer = PartitionProduceResponse::default().with_index(outcome.index);
+        let answer = match outcome.result {
+            Ok(written) => {
+                let log_start = written
+                    .partition
+                    .offsets()
+                    .map_or(-1, |offsets| offsets.log_start.0);
+                answer
+                    .with_base_offset(written.appended.first_offset.0)
+                    .with_log_append_time_ms(written.log_append_time.map_or(-1, |time| time.0))
+                    .with_log_start_offset(log_start)
+            }
+            Err(failure) => {
+                let message = failure.message.map(KafkaString::from);
+                answer
+                    .with_error_code(failure.code.code())
+                    .with_base_offset(-1)
+                    .with_record_errors(failure.records)
+                    .with_error_message(message)
+            }
+        };
+        let partitions = &mut self.data.responses[outcome.topic].partition_responses;
+        partitions.push(answer);
+        (outcome.topic, partitions.len() - 1)
+    }
+}
+
+impl Failure {
+    fn of(code: ErrorCode) -> Self {
+        Self {
+            code,
+            message: None,
+            records: Vec::new(),
+        }
+    }
+}
+
+impl From<&Refused> for Failure {
+    fn from(refused: &Refused) -> Self {
+        Self {
+            message: Some(refused.to_string()),
+            ..Self::of(refused.code())
+        }
+    }
+}
+
+impl From<RejectedBatch> for Failure {
+    fn from(rejected: RejectedBatch) -> Self {
+        let message = Some(rejected.to_string());
+        let code = rejected.code();
+        let records = match rejected {
+            RejectedBatch::Records(records) | RejectedBatch::Timestamps(records) => records,
+            _ => Vec::new(),
+        };
+        let records = records.into_iter().map(|record| {
+            BatchIndexAndErrorMessage::default()
+                .with_batch_index(record.index)
+                .with_batch_index_error_message(Some(KafkaString::from(record.message)))
+        });
+        Self {
+            code,
+            message,
+            records: records.collect(),
+        }
+    }
 }

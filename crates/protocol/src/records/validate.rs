@@ -10,6 +10,7 @@ use super::compression::{Compression, CompressionLevel, DecompressError, Decompr
 use super::header::{BatchHeader, TimestampType};
 use super::record::{Record, RecordError, Records};
 use super::split::{BatchError, split_batches};
+use crate::messages::ErrorCode;
 use crate::time::Timestamp;
 use thiserror::Error;
 
@@ -146,6 +147,30 @@ pub enum RejectedBatch {
     /// Records break the rules of the topic, timestamps among them.
     #[error("{} of the batch's records break the rules of the topic, timestamps among them", .0.len())]
     Timestamps(Vec<RecordRejection>),
+}
+
+impl RejectedBatch {
+    /// The error code that Kafka gives a producer for it.
+    pub fn code(&self) -> ErrorCode {
+        match self {
+            Self::Nothing
+            | Self::SeveralBatches
+            | Self::LegacyMagic(_)
+            | Self::Header(_)
+            | Self::Malformed(_)
+            | Self::Records(_) => ErrorCode::InvalidRecord,
+            Self::Timestamps(_) => ErrorCode::InvalidTimestamp,
+            Self::ZstdTooEarly(_) => ErrorCode::UnsupportedCompressionType,
+            Self::NoBatch(_) | Self::Checksum { .. } => ErrorCode::CorruptMessage,
+            // A producer that is told so splits the batch.
+            Self::TooLarge { .. } | Self::Decompression(DecompressError::TooLarge { .. }) => {
+                ErrorCode::MessageTooLarge
+            }
+            Self::Decompression(
+                DecompressError::UnknownCompression(_) | DecompressError::Corrupt { .. },
+            ) => ErrorCode::UnknownServerError,
+        }
+    }
 }
 
 /// The one batch that a produce request of `version` may carry for a partition.

@@ -1,0 +1,368 @@
+//! `Fetch` (key 1), versions 4 to 18.
+//!
+//! - 4: isolation level. 5: log start offset. 7: sessions. 9: the reader's leader epoch. 11: rack.
+//! - 12: flexible; the epoch of the last record. 13: topics by id. 15: replica state. 16: node endpoints.
+//! - 17: replica directories. 18: the reader's high watermark.
+//!
+//! What to read is planned first, without reading it, until there is enough or time is up; then the bytes are read,
+//! outside of every lock. Partitions are read in the request's order; the first that holds anything gives at least
+//! one whole batch, whatever the limits.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use ottla_log::{Bound, FirstBatch};
+use ottla_protocol::ids::{LeaderEpoch, Offset, PartitionIndex};
+use ottla_protocol::messages::fetch_response::{
+    AbortedTransaction, EpochEndOffset, FetchableTopicResponse, PartitionData,
+};
+use ottla_protocol::messages::{ErrorCode, FetchRequestData, FetchResponseData};
+use tokio::sync::Notify;
+
+use crate::broker::Broker;
+use crate::context::RequestContext;
+use crate::fetch_sessions::{
+    Answered, FetchContext, FetchKey, FetchNews, FetchTopicKey, FetchWish, SessionRequest,
+};
+use crate::replicas::Found;
+use crate::replicas::partition::{Partition, Planned, ReadAt, Unavailable};
+
+/// From this version on topics are named by id.
+const FIRST_WITH_TOPIC_IDS: i16 = 13;
+/// Up to this version clients do not know `KAFKA_STORAGE_ERROR`.
+const LAST_WITHOUT_STORAGE_ERROR: i16 = 5;
+/// The replica id of a consumer.
+const CONSUMER: i32 = -1;
+/// The replica id of a tool that reads like a follower.
+const DEBUGGING_CONSUMER: i32 = -2;
+
+/// Answers with what there is, as soon as there is enough of it.
+pub async fn handle(
+    broker: &Broker,
+    context: &RequestContext,
+    request: FetchRequestData,
+) -> FetchResponseData {
+    let version = context.version;
+    let limits = Limits::of(broker, &request, version);
+    let session = session_request(&request, version);
+    let begun = broker
+        .fetch_sessions
+        .begin(session, broker.clock.monotonic());
+    let (session, wishes) = match begun {
+        Ok(begun) => begun,
+        Err(code) => return FetchResponseData::default().with_error_code(code.code()),
+    };
+    let mut targets: Vec<Target> = wishes
+        .into_iter()
+        .map(|(key, wish)| Target::find(broker, key, wish))
+        .collect();
+    let plans = plan_enough(&mut targets, &limits).await;
+    let mut answered = Vec::with_capacity(targets.len());
+    for (target, plan) in targets.into_iter().zip(plans) {
+        answered.push(answer(target, plan, version));
+    }
+    respond(broker, session, answered, version)
+}
+
+fn session_request(request: &FetchRequestData, version: i16) -> SessionRequest {
+    let uses_topic_ids = version >= FIRST_WITH_TOPIC_IDS;
+    let mut wishes = Vec::new();
+    for topic in &request.topics {
+        let topic_key = if uses_topic_ids {
+            FetchTopicKey::Id(topic.topic_id)
+        } else {
+            FetchTopicKey::Name(topic.topic.clone())
+        };
+        for partition in &topic.partitions {
+            let key = FetchKey {
+                topic: topic_key.clone(),
+                partition: partition.partition,
+            };
+            let wish = FetchWish {
+                offset: partition.fetch_offset,
+                max_bytes: partition.partition_max_bytes,
+                current_leader_epoch: partition.current_leader_epoch,
+                last_fetched_epoch: partition.last_fetched_epoch,
+                log_start_offset: partition.log_start_offset,
+            };
+            wishes.push((key, wish));
+        }
+    }
+    let mut forgotten = Vec::new();
+    for topic in &request.forgotten_topics_data {
+        let topic_key = if uses_topic_ids {
+            FetchTopicKey::Id(topic.topic_id)
+        } else {
+            FetchTopicKey::Name(topic.topic.clone())
+        };
+        let keys = topic.partitions.iter();
+        forgotten.extend(keys.map(|partition| FetchKey {
+            topic: topic_key.clone(),
+            partition: *partition,
+        }));
+    }
+    SessionRequest {
+        session_id: request.session_id,
+        session_epoch: request.session_epoch,
+        uses_topic_ids,
+        is_from_follower: replica_id(request, version) >= 0,
+        wishes,
+        forgotten,
+    }
+}
+
+fn replica_id(request: &FetchRequestData, version: i16) -> i32 {
+    if version >= 15 {
+        request.replica_state.replica_id
+    } else {
+        request.replica_id
+    }
+}
+
+/// What bounds one request.
+struct Limits {
+    max_bytes: usize,
+    min_bytes: usize,
+    max_wait: Duration,
+    bound: Bound,
+    is_from_follower: bool,
+}
+
+impl Limits {
+    fn of(broker: &Broker, request: &FetchRequestData, version: i16) -> Self {
+        let bytes = |bytes: i32| usize::try_from(bytes).unwrap_or(0);
+        let replica = replica_id(request, version);
+        let bound = match (replica, request.isolation_level) {
+            (CONSUMER, 1) => Bound::LastStableOffset,
+            (CONSUMER, _) => Bound::HighWatermark,
+            _ => Bound::LogEnd,
+        };
+        let max_bytes = bytes(request.max_bytes).min(broker.config.records.fetch_max_bytes);
+        Self {
+            max_bytes,
+            min_bytes: bytes(request.min_bytes).min(max_bytes),
+            max_wait: Duration::from_millis(request.max_wait_ms.max(0).cast_unsigned().into()),
+            bound,
+            is_from_follower: replica != CONSUMER && replica != DEBUGGING_CONSUMER,
+        }
+    }
+}
+
+/// One partition of the request.
+struct Target {
+    key: FetchKey,
+    wish: FetchWish,
+    found: Result<Arc<Partition>, ErrorCode>,
+}
+
+impl Target {
+    fn find(broker: &Broker, key: FetchKey, wish: FetchWish) -> Self {
+        let index = PartitionIndex(key.partition);
+        let (found, unknown_topic) = match &key.topic {
+            FetchTopicKey::Id(id) => (broker.replicas.by_id(*id, index), ErrorCode::UnknownTopicId),
+            FetchTopicKey::Name(name) => (
+                broker.replicas.by_name(name.as_str(), index),
+                ErrorCode::UnknownTopicOrPartition,
+            ),
+        };
+        let found = match found {
+            Found::Here(partition) => Ok(partition),
+            Found::Elsewhere => Err(ErrorCode::NotLeaderOrFollower),
+            Found::UnknownTopic => Err(unknown_topic),
+            Found::UnknownPartition => Err(ErrorCode::UnknownTopicOrPartition),
+        };
+        Self { key, wish, found }
+    }
+
+    fn plan(
+        &self,
+        limits: &Limits,
+        left: usize,
+        first_batch: FirstBatch,
+    ) -> Result<Planned, ErrorCode> {
+        let partition = self.found.as_ref().map_err(|code| *code)?;
+        if limits.is_from_follower {
+            // Nobody replicates from this node yet: whoever asks is not among the replicas.
+            return Err(ErrorCode::NotLeaderOrFollower);
+        }
+        let epoch = |epoch: i32| (epoch >= 0).then_some(LeaderEpoch(epoch));
+        let read = ReadAt {
+            offset: Offset(self.wish.offset),
+            max_bytes: usize::try_from(self.wish.max_bytes).unwrap_or(0).min(left),
+            first_batch,
+            bound: limits.bound,
+            current_epoch: epoch(self.wish.current_leader_epoch),
+            last_fetched_epoch: epoch(self.wish.last_fetched_epoch),
+        };
+        partition.plan(&read).map_err(|error| error.code())
+    }
+}
+
+type Plans = Vec<Result<Planned, ErrorCode>>;
+
+/// Plans until there are enough bytes, an error or a divergence, or the time is up.
+async fn plan_enough(targets: &mut [Target], limits: &Limits) -> Plans {
+    let plans = plan_all(targets, limits);
+    if limits.max_wait.is_zero() || is_enough(&plans, limits) {
+        return plans;
+    }
+    let mut timer = std::pin::pin!(tokio::time::sleep(limits.max_wait));
+    let changed = Arc::new(Notify::new());
+    loop {
+        // Watched before planning: what comes in between is not missed.
+        for partition in targets
+            .iter()
+            .filter_map(|target| target.found.as_ref().ok())
+        {
+            partition.watch(&changed);
+        }
+        let plans = plan_all(targets, limits);
+        if is_enough(&plans, limits) {
+            return plans;
+        }
+        tokio::select! {
+            biased;
+            () = changed.notified() => {}
+            () = &mut timer => return plan_all(targets, limits),
+        }
+    }
+}
+
+fn plan_all(targets: &[Target], limits: &Limits) -> Plans {
+    let mut left = limits.max_bytes;
+    let mut first_batch = FirstBatch::MayExceed;
+    let mut plans = Vec::with_capacity(targets.len());
+    for target in targets {
+        let plan = target.plan(limits, left, first_batch);
+        if let Ok(planned) = &plan
+            && planned.plan.length > 0
+        {
+            first_batch = FirstBatch::MustFit;
+            left = left.saturating_sub(planned.plan.length);
+        }
+        plans.push(plan);
+    }
+    plans
+}
+
+fn is_enough(plans: &Plans, limits: &Limits) -> bool {
+    let mut bytes = 0;
+    let mut has_something_to_wait_for = false;
+    for plan in plans {
+        match plan {
+            Ok(planned) if planned.diverging.is_some() => return true,
+            Ok(planned) => bytes += planned.plan.length,
+            // As in Kafka the others are waited for: a client that does not know yet would ask without a pause.
+            Err(ErrorCode::UnknownTopicId | ErrorCode::UnknownTopicOrPartition) => continue,
+            Err(_) => return true,
+        }
+        has_something_to_wait_for = true;
+    }
+    bytes >= limits.min_bytes || !has_something_to_wait_for
+}
+
+/// Reads what was planned.
+fn answer(
+    target: Target,
+    plan: Result<Planned, ErrorCode>,
+    version: i16,
+) -> Answered<PartitionData> {
+    let read = plan.and_then(|planned| {
+        let mut records = Vec::with_capacity(planned.plan.length);
+        planned
+            .plan
+            .read(&mut records)
+            .map_err(|error| Unavailable::from(error).code())?;
+        Ok((planned, Bytes::from(records)))
+    });
+    let answer = match read {
+        Ok((planned, records)) => partition_data(target.key.partition, planned, records),
+        Err(code) => failed(target.key.partition, code, version),
+    };
+    let news = FetchNews {
+        records_bytes: answer.records.as_ref().map_or(0, Bytes::len),
+        high_watermark: answer.high_watermark,
+        log_start_offset: answer.log_start_offset,
+        must_be_told: answer.diverging_epoch.epoch >= 0 || answer.diverging_epoch.end_offset >= 0,
+        is_error: answer.error_code != 0,
+    };
+    Answered {
+        key: target.key,
+        wish: target.wish,
+        news,
+        answer,
+    }
+}
+
+fn partition_data(index: i32, planned: Planned, records: Bytes) -> PartitionData {
+    let aborted = planned.plan.aborted.map(|aborted| {
+        let entries = aborted.into_iter().map(|transaction| {
+            AbortedTransaction::default()
+                .with_producer_id(transaction.producer_id.0)
+                .with_first_offset(transaction.first_offset.0)
+        });
+        entries.collect()
+    });
+    let mut data = PartitionData::default()
+        .with_partition_index(index)
+        .with_high_watermark(planned.offsets.high_watermark.0)
+        .with_last_stable_offset(planned.offsets.last_stable.0)
+        .with_log_start_offset(planned.offsets.log_start.0)
+        .with_aborted_transactions(aborted)
+        .with_records(Some(records));
+    if let Some((epoch, end)) = planned.diverging {
+        data.diverging_epoch = EpochEndOffset::default()
+            .with_epoch(epoch.0)
+            .with_end_offset(end.0);
+    }
+    data
+}
+
+fn failed(index: i32, code: ErrorCode, version: i16) -> PartitionData {
+    let code = match code {
+        ErrorCode::KafkaStorageError if version <= LAST_WITHOUT_STORAGE_ERROR => {
+            ErrorCode::NotLeaderOrFollower
+        }
+        code => code,
+    };
+    PartitionData::default()
+        .with_partition_index(index)
+        .with_error_code(code.code())
+        .with_high_watermark(-1)
+        .with_last_stable_offset(-1)
+        .with_log_start_offset(-1)
+        .with_records(Some(Bytes::new()))
+}
+
+/// Partitions of one topic that follow each other share an entry, as Kafka groups them.
+fn respond(
+    broker: &Broker,
+    session: FetchContext,
+    answered: Vec<Answered<PartitionData>>,
+    version: i16,
+) -> FetchResponseData {
+    let mut answered = answered;
+    let finished = broker
+        .fetch_sessions
+        .finish(session, &mut answered, broker.clock.monotonic());
+    let mut topics: Vec<(FetchTopicKey, FetchableTopicResponse)> = Vec::new();
+    for Answered { key, answer, .. } in answered {
+        match topics.last_mut() {
+            Some((topic, response)) if *topic == key.topic => response.partitions.push(answer),
+            _ => {
+                let response = FetchableTopicResponse::default().with_partitions(vec![answer]);
+                let response = match &key.topic {
+                    FetchTopicKey::Id(id) => response.with_topic_id(*id),
+                    FetchTopicKey::Name(name) => response.with_topic(name.clone()),
+                };
+                topics.push((key.topic, response));
+            }
+        }
+    }
+    let session_id = if version >= 7 { finished.session_id } else { 0 };
+    FetchResponseData::default()
+        .with_error_code(finished.error.code())
+        .with_session_id(session_id)
+        .with_responses(topics.into_iter().map(|(_, response)| response).collect())
+}

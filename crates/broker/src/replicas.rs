@@ -1,0 +1,315 @@
+//! The partitions that this node holds: found by id or name, made and unmade as the metadata says.
+//!
+//! [`Partition`] is one of them; [`Replicas`] knows all topics of the cluster, and holds the partitions that are
+//! here. Opening and closing logs, retention and checkpoints block on the disk: they run on threads of their own or
+//! where nobody waits, never on the runtime's workers.
+
+mod directories;
+pub mod flusher;
+mod housekeeping;
+mod logs;
+pub mod partition;
+mod refusals;
+pub mod settings;
+
+use std::collections::HashMap;
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::time::Duration;
+
+use ottla_metadata::effective::StaticConfigs;
+use ottla_metadata::{Changes, MetadataImage, Topic};
+use ottla_protocol::ids::{NodeId, PartitionIndex, Uuid};
+
+pub use self::directories::{Directories, Directory};
+pub use self::housekeeping::Intervals;
+pub use self::logs::LogsError;
+pub use self::partition::Partition;
+use self::partition::Role;
+use self::settings::TopicSettings;
+use crate::clock::Clock;
+
+/// Where a partition is.
+#[derive(Debug, Clone)]
+pub enum Found {
+    /// On this node.
+    Here(Arc<Partition>),
+    /// On other nodes only.
+    Elsewhere,
+    /// There is no such topic.
+    UnknownTopic,
+    /// The topic has no such partition.
+    UnknownPartition,
+}
+
+/// All partitions of this node.
+#[derive(Debug)]
+pub struct Replicas {
+    node: NodeId,
+    statics: StaticConfigs,
+    clock: Clock,
+    directories: Directories,
+    topics: RwLock<Topics>,
+    housekeeping: housekeeping::Housekeeping,
+}
+
+#[derive(Debug, Default)]
+struct Topics {
+    by_id: HashMap<Uuid, Known>,
+    ids: HashMap<Arc<str>, Uuid>,
+}
+
+/// A topic of the cluster.
+#[derive(Debug)]
+struct Known {
+    name: Arc<str>,
+    /// The number of its partitions, wherever they are.
+    partitions: usize,
+    here: HashMap<PartitionIndex, Arc<Partition>>,
+}
+
+impl Replicas {
+    /// No partitions yet: the metadata says which. The log directories must exist.
+    pub fn new(statics: StaticConfigs, clock: Clock, directories: Directories) -> Arc<Self> {
+        Arc::new(Self {
+            node: statics.node,
+            statics,
+            clock,
+            directories,
+            topics: RwLock::default(),
+            housekeeping: housekeeping::Housekeeping::default(),
+        })
+    }
+
+    fn read(&self) -> RwLockReadGuard<'_, Topics> {
+        // Held for lookups and insertions only.
+        self.topics.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn write(&self) -> RwLockWriteGuard<'_, Topics> {
+        self.topics.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A partition by its topic's id.
+    pub fn by_id(&self, topic: Uuid, index: PartitionIndex) -> Found {
+        let topics = self.read();
+        topics
+            .by_id
+            .get(&topic)
+            .map_or(Found::UnknownTopic, |known| known.find(index))
+    }
+
+    /// A partition by its topic's name.
+    pub fn by_name(&self, topic: &str, index: PartitionIndex) -> Found {
+        let topics = self.read();
+        let known = topics.ids.get(topic).and_then(|id| topics.by_id.get(id));
+        known.map_or(Found::UnknownTopic, |known| known.find(index))
+    }
+
+    /// The name of a topic.
+    pub fn topic_name(&self, topic: Uuid) -> Option<Arc<str>> {
+        self.read()
+            .by_id
+            .get(&topic)
+            .map(|known| Arc::clone(&known.name))
+    }
+
+    /// All partitions of this node.
+    pub fn all(&self) -> Vec<Arc<Partition>> {
+        let topics = self.read();
+        topics
+            .by_id
+            .values()
+            .flat_map(|known| known.here.values().cloned())
+            .collect()
+    }
+
+    /// The log directories.
+    pub fn directories(&self) -> &Directories {
+        &self.directories
+    }
+
+    /// Opens what the directories hold and the metadata knows, makes what is missing, sets aside what nobody knows,
+    /// and starts the threads. Blocks on the disk.
+    pub fn load(
+        self: &Arc<Self>,
+        image: &MetadataImage,
+        intervals: Intervals,
+    ) -> Result<(), LogsError> {
+        self.directories
+            .start_flushers()
+            .map_err(LogsError::Thread)?;
+        let wanted = self.wanted(image);
+        let opened = logs::open_existing(self, &wanted, image)?;
+        for partition in opened {
+            self.insert(&partition);
+        }
+        let everything = Changes {
+            partitions: wanted
+                .iter()
+                .map(|(topic, index, _)| (topic.id, *index))
+                .collect(),
+            ..Changes::default()
+        };
+        self.learn_topics(image);
+        self.apply_partitions(image, &everything)?;
+        self.housekeeping
+            .start(self, intervals)
+            .map_err(LogsError::Thread)
+    }
+
+    /// Takes over what a stretch of metadata changed. Blocks on the disk.
+    pub fn apply(
+        self: &Arc<Self>,
+        image: &MetadataImage,
+        changes: &Changes,
+    ) -> Result<(), LogsError> {
+        for id in changes.deleted_topics.keys() {
+            self.delete_topic(*id)?;
+        }
+        if !changes.partitions.is_empty() {
+            self.learn_topics(image);
+        }
+        if !changes.configs.is_empty() {
+            self.refresh_settings(image);
+        }
+        self.apply_partitions(image, changes)
+    }
+
+    /// Flushes and closes every log, so that the next start reads nothing. Blocks on the disk.
+    pub fn close(&self, broker_epoch: i64) -> Result<(), LogsError> {
+        self.housekeeping.stop();
+        self.directories.stop_flushers();
+        logs::close_all(self, broker_epoch)
+    }
+
+    /// The partitions that belong here, with their topics.
+    fn wanted<'a>(&self, image: &'a MetadataImage) -> Vec<(&'a Topic, PartitionIndex, Role)> {
+        let topics = image.topics.values();
+        let partitions = topics.flat_map(|topic| {
+            topic.partitions.iter().filter_map(|(index, partition)| {
+                Some((topic.as_ref(), *index, role(self.node, partition)?))
+            })
+        });
+        partitions.collect()
+    }
+
+    fn learn_topics(&self, image: &MetadataImage) {
+        let mut topics = self.write();
+        for (id, topic) in &image.topics {
+            let name: Arc<str> = Arc::from(topic.name.as_str());
+            topics.ids.insert(Arc::clone(&name), *id);
+            let known = topics.by_id.entry(*id).or_insert_with(|| Known {
+                name,
+                partitions: 0,
+                here: HashMap::new(),
+            });
+            known.partitions = topic.partitions.len();
+        }
+    }
+
+    fn insert(&self, partition: &Arc<Partition>) {
+        let mut topics = self.write();
+        topics
+            .ids
+            .insert(Arc::clone(&partition.topic), partition.topic_id);
+        let known = topics
+            .by_id
+            .entry(partition.topic_id)
+            .or_insert_with(|| Known {
+                name: Arc::clone(&partition.topic),
+                partitions: 0,
+                here: HashMap::new(),
+            });
+        known.here.insert(partition.index, Arc::clone(partition));
+    }
+
+    fn apply_partitions(
+        self: &Arc<Self>,
+        image: &MetadataImage,
+        changes: &Changes,
+    ) -> Result<(), LogsError> {
+        let mut settings: Option<(Uuid, Arc<TopicSettings>)> = None;
+        for (id, index) in &changes.partitions {
+            let Some(topic) = image.topics.get(id) else {
+                continue;
+            };
+            let Some(state) = topic.partitions.get(index) else {
+                continue;
+            };
+            let Some(role) = role(self.node, state) else {
+                continue;
+            };
+            let partition = match self.by_id(*id, *index) {
+                Found::Here(partition) => partition,
+                Found::Elsewhere | Found::UnknownTopic | Found::UnknownPartition => {
+                    let settings = match &settings {
+                        Some((topic, settings)) if topic == id => Arc::clone(settings),
+                        _ => self.resolve(image, &topic.name),
+                    };
+                    let partition = logs::create(self, topic, (*index, state), settings)?;
+                    self.insert(&partition);
+                    partition
+                }
+            };
+            settings = Some((*id, partition.settings()));
+            partition.set_role(role).map_err(LogsError::from)?;
+        }
+        Ok(())
+    }
+
+    fn resolve(&self, image: &MetadataImage, topic: &str) -> Arc<TopicSettings> {
+        Arc::new(TopicSettings::resolve(image, &self.statics, topic))
+    }
+
+    fn refresh_settings(&self, image: &MetadataImage) {
+        let mut by_topic: HashMap<Uuid, Arc<TopicSettings>> = HashMap::new();
+        for partition in self.all() {
+            let settings = by_topic
+                .entry(partition.topic_id)
+                .or_insert_with(|| self.resolve(image, &partition.topic));
+            partition.set_settings(Arc::clone(settings));
+        }
+    }
+
+    fn delete_topic(&self, id: Uuid) -> Result<(), LogsError> {
+        let known = {
+            let mut topics = self.write();
+            let known = topics.by_id.remove(&id);
+            if let Some(known) = &known
+                && topics.ids.get(&known.name) == Some(&id)
+            {
+                topics.ids.remove(&known.name);
+            }
+            known
+        };
+        for partition in known.into_iter().flat_map(|known| known.here.into_values()) {
+            logs::delete(self, &partition)?;
+        }
+        Ok(())
+    }
+}
+
+impl Known {
+    fn find(&self, index: PartitionIndex) -> Found {
+        match self.here.get(&index) {
+            Some(partition) => Found::Here(Arc::clone(partition)),
+            None if usize::try_from(index.0).is_ok_and(|index| index < self.partitions) => {
+                Found::Elsewhere
+            }
+            None => Found::UnknownPartition,
+        }
+    }
+}
+
+/// What `partition` is to `node`; nothing when it has no replica there.
+fn role(node: NodeId, partition: &ottla_metadata::Partition) -> Option<Role> {
+    partition.replicas.contains(&node).then(|| Role {
+        is_leader: partition.leader == Some(node),
+        leader_epoch: partition.leader_epoch,
+        replicas: partition.replicas.len(),
+        in_sync: partition.isr.len(),
+    })
+}
+
+/// `file.delete.delay.ms` of Kafka: how long a deleted partition's files stay.
+const DELETE_DELAY: Duration = Duration::from_mins(1);

@@ -1,0 +1,385 @@
+//! Logs on disk: opened at a start, made and deleted as topics come and go, closed at a stop.
+//!
+//! A directory of a partition that the metadata does not know is set aside (`-stray`), never destroyed: it may be
+//! another cluster's. A deleted partition's directory is renamed (`-delete`) at once and removed later.
+
+use std::collections::{BTreeMap, HashMap};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use ottla_log::checkpoint::{self, PartitionOffsets};
+use ottla_log::files::disk::Disk;
+use ottla_log::files::{FileError, Files};
+use ottla_log::{Left, OpenError, OpenLog, PartitionLog, StorageError};
+use ottla_metadata::Topic;
+use ottla_protocol::ids::{Offset, PartitionIndex, Uuid};
+
+use super::directories::Directory;
+use super::partition::{Partition, Role};
+use super::settings::TopicSettings;
+use super::{Replicas, housekeeping};
+
+/// The directory of the metadata log, which is not a partition like the others.
+const METADATA_LOG: &str = "__cluster_metadata-0";
+/// The end of the name of a directory that waits to be removed.
+pub(super) const DELETE_SUFFIX: &str = "-delete";
+/// The end of the name of a directory that is set aside.
+const STRAY_SUFFIX: &str = "-stray";
+/// Logs opened or closed at a time, in each log directory.
+const THREADS: usize = 4;
+/// The longest name of a directory.
+const MAX_NAME: usize = 255;
+
+/// Why the logs of this node cannot be opened, changed or closed.
+#[derive(Debug, thiserror::Error)]
+pub enum LogsError {
+    /// A log cannot be opened.
+    #[error("cannot open the log of {name}: {source}")]
+    Open {
+        /// The partition's directory.
+        name: String,
+        /// Why.
+        source: OpenError,
+    },
+    /// The disk cannot.
+    #[error(transparent)]
+    Storage(#[from] StorageError),
+    /// The disk cannot.
+    #[error(transparent)]
+    File(#[from] FileError),
+    /// A thread cannot be started.
+    #[error("cannot start a thread: {0}")]
+    Thread(io::Error),
+}
+
+/// A log that is on disk and known to the metadata.
+struct Existing<'a> {
+    directory: &'a Directory,
+    name: String,
+    topic: (Arc<str>, Uuid, PartitionIndex),
+    settings: Arc<TopicSettings>,
+    left: Left,
+}
+
+type Wanted<'a> = [(&'a Topic, PartitionIndex, Role)];
+
+/// Opens all logs that are on disk and `wanted`; the rest is set aside.
+pub(super) fn open_existing(
+    replicas: &Replicas,
+    wanted: &Wanted<'_>,
+    image: &ottla_metadata::MetadataImage,
+) -> Result<Vec<Arc<Partition>>, LogsError> {
+    let by_name: HashMap<String, (&Topic, PartitionIndex)> = wanted
+        .iter()
+        .map(|(topic, index, _)| (directory_name(&topic.name, *index), (*topic, *index)))
+        .collect();
+    let mut settings = HashMap::new();
+    let mut existing = Vec::new();
+    for directory in replicas.directories.all() {
+        let files = directory.log.files();
+        let path = directory.log.path();
+        let left = LeftOf::read(directory)?;
+        for entry in files.list(path)? {
+            if !entry.is_directory || !is_partition(&entry.name) {
+                continue;
+            }
+            match by_name.get(&entry.name) {
+                Some((topic, index)) if is_of_topic(directory, &entry.name, topic.id)? => {
+                    let resolved = settings
+                        .entry(topic.id)
+                        .or_insert_with(|| replicas.resolve(image, &topic.name));
+                    existing.push(Existing {
+                        directory,
+                        left: left.of(&topic.name, *index),
+                        name: entry.name,
+                        topic: (Arc::from(topic.name.as_str()), topic.id, *index),
+                        settings: Arc::clone(resolved),
+                    });
+                }
+                _ => set_aside(directory, &entry.name)?,
+            }
+        }
+        checkpoint::remove_clean_shutdown(files, path)?;
+    }
+    open_all(replicas, existing)
+}
+
+/// How the logs of one directory were left.
+struct LeftOf {
+    is_clean: bool,
+    recovery_points: PartitionOffsets,
+    log_starts: PartitionOffsets,
+    high_watermarks: PartitionOffsets,
+}
+
+impl LeftOf {
+    fn read(directory: &Directory) -> Result<Self, FileError> {
+        let (files, path) = (directory.log.files(), directory.log.path());
+        Ok(Self {
+            is_clean: checkpoint::was_clean_shutdown(files, path)?,
+            recovery_points: checkpoint::read_offsets(files, path, checkpoint::RECOVERY_POINTS)?,
+            log_starts: checkpoint::read_offsets(files, path, checkpoint::LOG_START_OFFSETS)?,
+            high_watermarks: checkpoint::read_offsets(files, path, checkpoint::HIGH_WATERMARKS)?,
+        })
+    }
+
+    fn of(&self, topic: &str, index: PartitionIndex) -> Left {
+        let key = (topic.to_owned(), index.0);
+        Left {
+            is_clean: self.is_clean,
+            recovery_point: self.recovery_points.get(&key).copied().unwrap_or_default(),
+            log_start: self.log_starts.get(&key).copied().unwrap_or_default(),
+            high_watermark: Some(self.high_watermarks.get(&key).copied().unwrap_or_default()),
+        }
+    }
+}
+
+/// Opens logs on several threads; the first failure counts, the rest is still opened.
+fn open_all(
+    replicas: &Replicas,
+    existing: Vec<Existing<'_>>,
+) -> Result<Vec<Arc<Partition>>, LogsError> {
+    let threads = THREADS * replicas.directories.all().len();
+    let queue = Mutex::new(existing.into_iter());
+    let opened = Mutex::new(Vec::new());
+    std::thread::scope(|scope| {
+        let workers: Vec<_> = (0..threads)
+            .map(|_| {
+                scope.spawn(|| -> Result<(), LogsError> {
+                    loop {
+                        let next = queue.lock().unwrap_or_else(PoisonError::into_inner).next();
+                        let Some(existing) = next else { return Ok(()) };
+                        let partition = open(replicas, existing)?;
+                        opened
+                            .lock()
+                            .unwrap_or_else(PoisonError::into_inner)
+                            .push(partition);
+                    }
+                })
+            })
+            .collect();
+        workers
+            .into_iter()
+            .try_for_each(|worker| worker.join().expect("opening a log does not panic"))
+    })?;
+    Ok(opened.into_inner().unwrap_or_else(PoisonError::into_inner))
+}
+
+fn open(replicas: &Replicas, existing: Existing<'_>) -> Result<Arc<Partition>, LogsError> {
+    let Existing {
+        directory,
+        name,
+        topic,
+        settings,
+        left,
+    } = existing;
+    let open = OpenLog {
+        directory: Arc::clone(&directory.log),
+        name: name.clone(),
+        config: settings.log.clone(),
+        topic_id: Some(topic.1),
+        left,
+    };
+    let now = replicas.clock.now().wall;
+    let (log, recovery) =
+        PartitionLog::open(open, now, &mut |_| {}).map_err(|source| LogsError::Open {
+            name: name.clone(),
+            source,
+        })?;
+    if let Some(cut_off) = &recovery.cut_off {
+        tracing::warn!(
+            partition = name,
+            ?cut_off,
+            "recovery cut off the end of a log"
+        );
+    }
+    if !left.is_clean {
+        tracing::info!(
+            partition = name,
+            bytes_read = recovery.bytes_read,
+            "recovered a log"
+        );
+    }
+    Ok(Partition::new(
+        topic,
+        log,
+        settings,
+        Arc::clone(&directory.flusher),
+    ))
+}
+
+/// Makes the log of a new partition.
+pub(super) fn create(
+    replicas: &Replicas,
+    topic: &Topic,
+    (index, state): (PartitionIndex, &ottla_metadata::Partition),
+    settings: Arc<TopicSettings>,
+) -> Result<Arc<Partition>, LogsError> {
+    let assigned = state
+        .directories
+        .iter()
+        .find_map(|id| replicas.directories.with_id(*id));
+    let directory = match assigned {
+        Some(directory) => directory,
+        None => emptiest(replicas),
+    };
+    let left = Left {
+        is_clean: true,
+        ..Left::default()
+    };
+    let existing = Existing {
+        directory,
+        name: directory_name(&topic.name, index),
+        topic: (Arc::from(topic.name.as_str()), topic.id, index),
+        settings,
+        left,
+    };
+    // What may still lie there under this name is of a topic that is gone.
+    if !is_of_topic(directory, &existing.name, topic.id)? {
+        set_aside(directory, &existing.name)?;
+    }
+    open(replicas, existing)
+}
+
+/// The log directory with the fewest partitions.
+fn emptiest(replicas: &Replicas) -> &Directory {
+    let partitions = replicas.all();
+    let count = |directory: &Directory| {
+        let path = directory.log.path();
+        partitions
+            .iter()
+            .filter(|partition| {
+                partition.with_log(|log| log.path().starts_with(path)) == Some(true)
+            })
+            .count()
+    };
+    let directories = replicas.directories.all();
+    directories
+        .iter()
+        .min_by_key(|directory| count(directory))
+        .expect("a broker has a log directory")
+}
+
+/// Renames the directory of a deleted partition; housekeeping removes it later.
+pub(super) fn delete(replicas: &Replicas, partition: &Partition) -> Result<(), LogsError> {
+    let Some(log) = partition.take_log() else {
+        return Ok(());
+    };
+    let path = log.path().to_path_buf();
+    let directory = Arc::clone(log.directory());
+    drop(log);
+    directory.forget(&path);
+    let name = directory_name(&partition.topic, partition.index);
+    let id = partition.topic_id.to_string();
+    let renamed = aside_name(&name, &id, DELETE_SUFFIX);
+    let files = directory.files();
+    files.rename(&path, &directory.path().join(&renamed))?;
+    files.sync_directory(directory.path())?;
+    replicas
+        .housekeeping
+        .remove_later(directory.path().join(renamed), replicas.clock.monotonic());
+    Ok(())
+}
+
+/// Closes every log and says so in every log directory that closed whole.
+pub(super) fn close_all(replicas: &Replicas, broker_epoch: i64) -> Result<(), LogsError> {
+    let mut recovery_points: BTreeMap<PathBuf, PartitionOffsets> = BTreeMap::new();
+    housekeeping::write_high_watermarks(replicas)?;
+    housekeeping::write_log_starts(replicas)?;
+    let logs = replicas
+        .all()
+        .into_iter()
+        .filter_map(|partition| Some((partition.take_log()?, partition)));
+    let mut failed: Result<(), LogsError> = Ok(());
+    for (log, partition) in logs {
+        let path = log.directory().path().to_path_buf();
+        match log.close() {
+            Ok(point) => {
+                let key = (partition.topic.to_string(), partition.index.0);
+                recovery_points.entry(path).or_default().insert(key, point);
+            }
+            Err(error) => failed = Err(error.into()),
+        }
+    }
+    failed?;
+    for directory in replicas.directories.all() {
+        let (files, path) = (directory.log.files(), directory.log.path());
+        let points = recovery_points.remove(path).unwrap_or_default();
+        checkpoint::write_offsets(files, path, checkpoint::RECOVERY_POINTS, &points)?;
+        checkpoint::write_clean_shutdown(files, path, broker_epoch)?;
+    }
+    Ok(())
+}
+
+fn directory_name(topic: &str, index: PartitionIndex) -> String {
+    format!("{topic}-{index}")
+}
+
+/// A name that says what became of a directory; the topic's part is cut where it would be too long, as Kafka does.
+fn aside_name(name: &str, id: &str, suffix: &str) -> String {
+    let end = format!(".{}{suffix}", id.replace('-', ""));
+    let kept = name.len().min(MAX_NAME - end.len());
+    format!("{}{end}", name.get(..kept).unwrap_or(name))
+}
+
+fn is_partition(name: &str) -> bool {
+    let is_numbered = name.rsplit_once('-').is_some_and(|(topic, index)| {
+        !topic.is_empty() && !index.is_empty() && index.bytes().all(|digit| digit.is_ascii_digit())
+    });
+    is_numbered && name != METADATA_LOG
+}
+
+/// Whether the directory `name` is free, not named after a topic yet, or of the topic with this id.
+fn is_of_topic(directory: &Directory, name: &str, id: Uuid) -> Result<bool, FileError> {
+    let path = directory.log.path().join(name);
+    let found = match checkpoint::read_topic_id(directory.log.files(), &path) {
+        Err(error) if error.is_not_found() => None,
+        found => found?,
+    };
+    Ok(found.is_none_or(|found| found == id))
+}
+
+fn set_aside(directory: &Directory, name: &str) -> Result<(), LogsError> {
+    let (files, path) = (directory.log.files(), directory.log.path());
+    let id = checkpoint::read_topic_id(files, &path.join(name))?
+        .unwrap_or(Uuid::ZERO)
+        .to_string();
+    let renamed = aside_name(name, &id, STRAY_SUFFIX);
+    tracing::warn!(
+        partition = name,
+        renamed,
+        "set aside a log that the metadata does not know; remove it when nobody needs it"
+    );
+    files.rename(&path.join(name), &path.join(renamed))?;
+    files.sync_directory(path)?;
+    Ok(())
+}
+
+/// Removes a partition's directory with all that is in it.
+pub(super) fn remove_directory(files: Disk, path: &Path) -> Result<(), FileError> {
+    for entry in files.list(path)? {
+        files.remove(&path.join(entry.name))?;
+    }
+    files.remove_directory(path)
+}
+
+/// The offsets of `partitions`, by log directory, for a checkpoint file.
+pub(super) fn offsets_by_directory(
+    replicas: &Replicas,
+    offset: impl Fn(&mut PartitionLog<Disk>) -> Option<Offset>,
+) -> BTreeMap<PathBuf, PartitionOffsets> {
+    let directories = replicas.directories.all().iter();
+    let mut offsets: BTreeMap<PathBuf, PartitionOffsets> = directories
+        .map(|directory| (directory.log.path().to_path_buf(), PartitionOffsets::new()))
+        .collect();
+    for partition in replicas.all() {
+        let found =
+            partition.with_log(|log| Some((log.directory().path().to_path_buf(), offset(log)?)));
+        if let Some(Some((path, offset))) = found {
+            let key = (partition.topic.to_string(), partition.index.0);
+            offsets.entry(path).or_default().insert(key, offset);
+        }
+    }
+    offsets
+}

@@ -1,0 +1,516 @@
+//! One partition on this node: its log behind a short lock, who leads it, and who waits for it.
+//!
+//! The lock is held for memory and page cache work, never across an await or a sync. Under `fsync` the high
+//! watermark is what is flushed, under `page-cache` the end of the log; whoever waits for it is woken after the lock
+//! is released. A partition that is gone answers so forever: the registry makes a new one if the topic comes back.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+
+use ottla_log::files::disk::Disk;
+use ottla_log::{
+    Appended, Batch, Bound, FirstBatch, Flush, LeaderAppend, Origin, PartitionLog, ReadError,
+    ReadPlan, ReadRequest, StorageError,
+};
+use ottla_protocol::ids::{LeaderEpoch, Offset, PartitionIndex, Uuid};
+use ottla_protocol::time::Now;
+use tokio::sync::{Notify, oneshot};
+
+use super::flusher::Flusher;
+pub use super::refusals::{Refused, Unavailable, Unreadable};
+use super::settings::{Durability, TopicSettings};
+
+/// A partition of this node.
+#[derive(Debug)]
+pub struct Partition {
+    /// The topic's name.
+    pub topic: Arc<str>,
+    /// The topic's id.
+    pub topic_id: Uuid,
+    /// The partition's index.
+    pub index: PartitionIndex,
+    held: Mutex<Held>,
+    /// Whether the flusher has it in its queue.
+    pub(super) is_queued: AtomicBool,
+    flusher: Arc<Flusher>,
+}
+
+#[derive(Debug)]
+struct Held {
+    /// Nothing once the partition is gone.
+    log: Option<PartitionLog<Disk>>,
+    settings: Arc<TopicSettings>,
+    role: Role,
+    /// Producers that wait until the high watermark has reached an offset.
+    waiting: BTreeMap<(Offset, u64), oneshot::Sender<Result<(), Unavailable>>>,
+    next_waiting: u64,
+    /// Consumers that wait for anything new.
+    readers: Vec<Weak<Notify>>,
+}
+
+/// What the metadata says of this node and the partition.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Role {
+    /// Whether this node leads it.
+    pub is_leader: bool,
+    /// The epoch of its leader.
+    pub leader_epoch: LeaderEpoch,
+    /// The number of its replicas.
+    pub replicas: usize,
+    /// The number of its in-sync replicas.
+    pub in_sync: usize,
+}
+
+/// How soon appended records must be on stable storage.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Urgency {
+    /// Somebody waits for it.
+    Now,
+    /// With the next flush.
+    Later,
+}
+
+/// A partition's offsets, read together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Offsets {
+    /// The first offset that may be read.
+    pub log_start: Offset,
+    /// The offset below which transactions are decided.
+    pub last_stable: Offset,
+    /// The offset below which consumers read.
+    pub high_watermark: Offset,
+    /// The offset of the next record.
+    pub log_end: Offset,
+}
+
+/// A read, decided but not done.
+#[derive(Debug)]
+pub struct Planned {
+    /// The bytes to read.
+    pub plan: ReadPlan<Disk>,
+    /// The partition's offsets.
+    pub offsets: Offsets,
+    /// Where the reader's log and this one part ways, if they do.
+    pub diverging: Option<(LeaderEpoch, Offset)>,
+}
+
+/// What a reader asks.
+#[derive(Debug, Clone, Copy)]
+pub struct ReadAt {
+    /// The first offset.
+    pub offset: Offset,
+    /// The bytes that are enough.
+    pub max_bytes: usize,
+    /// Whether one batch may be more.
+    pub first_batch: FirstBatch,
+    /// How far it may see.
+    pub bound: Bound,
+    /// The leader epoch that the reader knows.
+    pub current_epoch: Option<LeaderEpoch>,
+    /// The epoch of the last record that it has.
+    pub last_fetched_epoch: Option<LeaderEpoch>,
+}
+
+/// Those to be woken once the lock is released.
+#[derive(Debug, Default)]
+#[must_use = "someone waits to be woken"]
+struct Woken {
+    producers: Vec<oneshot::Sender<Result<(), Unavailable>>>,
+    readers: Vec<Weak<Notify>>,
+}
+
+impl Woken {
+    fn wake(self) {
+        for producer in self.producers {
+            // Whoever does not wait any more timed out or went away.
+            let _ = producer.send(Ok(()));
+        }
+        for reader in self.readers.iter().filter_map(Weak::upgrade) {
+            reader.notify_one();
+        }
+    }
+}
+
+impl Partition {
+    /// A partition over an open log.
+    pub(super) fn new(
+        (topic, topic_id, index): (Arc<str>, Uuid, PartitionIndex),
+        log: PartitionLog<Disk>,
+        settings: Arc<TopicSettings>,
+        flusher: Arc<Flusher>,
+    ) -> Arc<Self> {
+        let role = Role {
+            is_leader: false,
+            leader_epoch: LeaderEpoch::NONE,
+            replicas: 1,
+            in_sync: 1,
+        };
+        let held = Held {
+            log: Some(log),
+            settings,
+            role,
+            waiting: BTreeMap::new(),
+            next_waiting: 0,
+            readers: Vec::new(),
+        };
+        Arc::new(Self {
+            topic,
+            topic_id,
+            index,
+            held: Mutex::new(held),
+            is_queued: AtomicBool::new(false),
+            flusher,
+        })
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Held> {
+        // A panic under the lock is a broken invariant of the log; the others go on with what is in memory.
+        self.held.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What the partition obeys now.
+    pub fn settings(&self) -> Arc<TopicSettings> {
+        Arc::clone(&self.lock().settings)
+    }
+
+    /// What the metadata says of it.
+    pub fn role(&self) -> Role {
+        self.lock().role
+    }
+
+    /// Appends each of `requests` (one batch or more, checked), in order and in one write where they fit.
+    ///
+    /// With [`Urgency::Now`] a flush is asked for; [`Partition::replicated`] then says when they may be acknowledged.
+    pub fn append(
+        self: &Arc<Self>,
+        requests: &[&[Batch<'_>]],
+        (origin, urgency): (Origin, Urgency),
+        now: Now,
+    ) -> Vec<Result<Appended, Refused>> {
+        let (outcomes, woken, flush) = {
+            let mut held = self.lock();
+            let outcomes = held.append(requests, (origin, urgency), now);
+            let (woken, flush) = held.after_append(urgency);
+            (outcomes, woken, flush)
+        };
+        woken.wake();
+        match flush {
+            Some(Urgency::Now) => self.flusher.flush_now(self),
+            Some(Urgency::Later) => self.flusher.flush_later(self),
+            None => {}
+        }
+        outcomes
+    }
+
+    /// Completes when all records before `offset` are replicated and, where that is asked for, on stable storage.
+    /// `None` when they are already.
+    pub fn replicated(&self, offset: Offset) -> Option<oneshot::Receiver<Result<(), Unavailable>>> {
+        let mut held = self.lock();
+        let reached = held
+            .log
+            .as_ref()
+            .is_some_and(|log| log.high_watermark() >= offset);
+        if reached {
+            return None;
+        }
+        let (sender, receiver) = oneshot::channel();
+        if held.log.is_none() {
+            let _ = sender.send(Err(Unavailable::Gone));
+        } else {
+            let place = (offset, held.next_waiting);
+            held.next_waiting += 1;
+            held.waiting.insert(place, sender);
+        }
+        Some(receiver)
+    }
+
+    /// Decides what to read.
+    pub fn plan(&self, read: &ReadAt) -> Result<Planned, Unreadable> {
+        self.lock().plan(read)
+    }
+
+    /// Has `reader` notified of the next change; asks for a flush where records wait for one.
+    pub fn watch(self: &Arc<Self>, reader: &Arc<Notify>) {
+        let has_unflushed = {
+            let mut held = self.lock();
+            held.forget_gone_readers();
+            held.readers.push(Arc::downgrade(reader));
+            held.log
+                .as_ref()
+                .is_some_and(|log| log.high_watermark() < log.log_end_offset())
+        };
+        if has_unflushed {
+            self.flusher.flush_now(self);
+        }
+    }
+
+    /// The partition's offsets.
+    pub fn offsets(&self) -> Result<Offsets, Unavailable> {
+        self.lock()
+            .log
+            .as_ref()
+            .map(offsets_of)
+            .ok_or(Unavailable::Gone)
+    }
+
+    /// Runs `ask` on the log of a leader whose epoch is the caller's.
+    pub fn with_leader_log<T>(
+        &self,
+        current_epoch: Option<LeaderEpoch>,
+        ask: impl FnOnce(&mut PartitionLog<Disk>) -> T,
+    ) -> Result<T, Unavailable> {
+        let mut held = self.lock();
+        held.check_leader(current_epoch)?;
+        held.log.as_mut().map(ask).ok_or(Unavailable::Gone)
+    }
+
+    /// Runs `ask` on the log, whoever leads; nothing once the partition is gone.
+    pub fn with_log<T>(&self, ask: impl FnOnce(&mut PartitionLog<Disk>) -> T) -> Option<T> {
+        self.lock().log.as_mut().map(ask)
+    }
+
+    /// Lets it obey other settings.
+    pub(super) fn set_settings(self: &Arc<Self>, settings: Arc<TopicSettings>) {
+        let mut held = self.lock();
+        if let Some(log) = &mut held.log {
+            log.set_config(settings.log.clone());
+        }
+        held.settings = settings;
+    }
+
+    /// Takes over what the metadata says. A leader begins its epoch in the log; what is flushed is then replicated.
+    pub(super) fn set_role(self: &Arc<Self>, role: Role) -> Result<(), StorageError> {
+        let woken = {
+            let mut held = self.lock();
+            let begins = role.is_leader
+                && (!held.role.is_leader || held.role.leader_epoch != role.leader_epoch);
+            held.role = role;
+            let Some(log) = &mut held.log else {
+                return Ok(());
+            };
+            if begins {
+                log.begin_epoch(role.leader_epoch)?;
+                log.flush()?;
+            }
+            held.advance_high_watermark()?
+        };
+        woken.wake();
+        Ok(())
+    }
+
+    /// Takes what is to be synced, for the flusher.
+    pub(super) fn begin_flush(&self) -> Result<Option<Flush<Disk>>, StorageError> {
+        self.lock()
+            .log
+            .as_mut()
+            .map_or(Ok(None), PartitionLog::begin_flush)
+    }
+
+    /// Takes note that `flush` has run.
+    pub(super) fn complete_flush(&self, flush: &Flush<Disk>) -> Result<(), StorageError> {
+        let woken = {
+            let mut held = self.lock();
+            let Some(log) = &mut held.log else {
+                return Ok(());
+            };
+            log.complete_flush(flush);
+            held.advance_high_watermark()?
+        };
+        woken.wake();
+        Ok(())
+    }
+
+    /// Asks for a flush if records wait for one.
+    pub(super) fn flush_if_dirty(self: &Arc<Self>) {
+        let is_dirty = {
+            let held = self.lock();
+            held.log
+                .as_ref()
+                .is_some_and(|log| log.flushed_offset() < log.log_end_offset())
+        };
+        if is_dirty {
+            self.flusher.flush_now(self);
+        }
+    }
+
+    /// Answers all who wait with `reason`: the disk has failed, or the partition goes.
+    pub(super) fn fail_waiting(&self, reason: &Unavailable) {
+        let (waiting, readers) = {
+            let mut held = self.lock();
+            (
+                std::mem::take(&mut held.waiting),
+                std::mem::take(&mut held.readers),
+            )
+        };
+        for producer in waiting.into_values() {
+            let _ = producer.send(Err(reason.clone()));
+        }
+        for reader in readers.iter().filter_map(Weak::upgrade) {
+            reader.notify_one();
+        }
+    }
+
+    /// Takes the log out: whoever comes next finds the partition gone.
+    pub(super) fn take_log(&self) -> Option<PartitionLog<Disk>> {
+        let log = self.lock().log.take();
+        self.fail_waiting(&Unavailable::Gone);
+        log
+    }
+
+    pub(super) fn set_queued(&self, queued: bool) -> bool {
+        self.is_queued.swap(queued, Ordering::AcqRel)
+    }
+}
+
+impl Held {
+    fn check_leader(&self, current_epoch: Option<LeaderEpoch>) -> Result<(), Unavailable> {
+        let current = self.role.leader_epoch;
+        match current_epoch {
+            Some(epoch) if epoch < current => return Err(Unavailable::FencedEpoch { current }),
+            Some(epoch) if epoch > current => return Err(Unavailable::UnknownEpoch { current }),
+            _ => {}
+        }
+        if self.role.is_leader {
+            Ok(())
+        } else {
+            Err(Unavailable::NotLeader)
+        }
+    }
+
+    fn append(
+        &mut self,
+        requests: &[&[Batch<'_>]],
+        (origin, urgency): (Origin, Urgency),
+        now: Now,
+    ) -> Vec<Result<Appended, Refused>> {
+        let refuse = |refused: Refused| requests.iter().map(|_| Err(refused.clone())).collect();
+        if let Err(unavailable) = self.check_leader(None) {
+            return refuse(unavailable.into());
+        }
+        let needed = self.settings.min_insync_replicas.min(self.role.replicas);
+        if urgency == Urgency::Now && self.role.in_sync < needed {
+            return refuse(Refused::TooFewInSync {
+                in_sync: self.role.in_sync,
+                needed,
+            });
+        }
+        let Some(log) = &mut self.log else {
+            return refuse(Unavailable::Gone.into());
+        };
+        let append = LeaderAppend {
+            origin,
+            leader_epoch: self.role.leader_epoch,
+            now: now.wall,
+        };
+        log.append_as_leader(requests, append)
+            .into_iter()
+            .map(|outcome| outcome.map_err(Refused::from))
+            .collect()
+    }
+
+    /// Who is to be woken after an append with this urgency, and how soon a flush is needed.
+    fn after_append(&mut self, urgency: Urgency) -> (Woken, Option<Urgency>) {
+        let Some(log) = &self.log else {
+            return (Woken::default(), None);
+        };
+        let unflushed = log.log_end_offset().0 - log.flushed_offset().0;
+        if unflushed == 0 {
+            return (Woken::default(), None);
+        }
+        match self.settings.durability {
+            Durability::Fsync => (Woken::default(), Some(urgency)),
+            Durability::PageCache if unflushed >= self.settings.flush_messages => {
+                (Woken::default(), Some(Urgency::Now))
+            }
+            Durability::PageCache => {
+                let woken = self.advance_high_watermark().unwrap_or_default();
+                (woken, None)
+            }
+        }
+    }
+
+    /// Moves the high watermark to where it may be.
+    fn advance_high_watermark(&mut self) -> Result<Woken, StorageError> {
+        let Some(log) = &mut self.log else {
+            return Ok(Woken::default());
+        };
+        let is_page_cache = self.settings.durability == Durability::PageCache
+            && log.log_end_offset().0 - log.flushed_offset().0 < self.settings.flush_messages;
+        let target = if is_page_cache {
+            log.log_end_offset()
+        } else {
+            log.flushed_offset()
+        };
+        if !self.role.is_leader || target <= log.high_watermark() {
+            return Ok(Woken::default());
+        }
+        log.set_high_watermark(target)?;
+        let beyond = self.waiting.split_off(&(target.plus(1), 0));
+        let reached = std::mem::replace(&mut self.waiting, beyond);
+        Ok(Woken {
+            producers: reached.into_values().collect(),
+            readers: std::mem::take(&mut self.readers),
+        })
+    }
+
+    fn plan(&mut self, read: &ReadAt) -> Result<Planned, Unreadable> {
+        self.check_leader(read.current_epoch)?;
+        let log = self.log.as_ref().ok_or(Unavailable::Gone)?;
+        let request = ReadRequest {
+            offset: read.offset,
+            max_bytes: read.max_bytes,
+            first_batch: read.first_batch,
+            bound: read.bound,
+        };
+        let diverging = read
+            .last_fetched_epoch
+            .map(|epoch| divergence(log, epoch, read.offset))
+            .transpose()?
+            .flatten();
+        let request = match diverging {
+            // Nothing is read, but the offsets are told.
+            Some(_) => ReadRequest {
+                offset: log.log_end_offset(),
+                ..request
+            },
+            None => request,
+        };
+        match log.read(&request) {
+            Ok(plan) => Ok(Planned {
+                plan,
+                offsets: offsets_of(log),
+                diverging,
+            }),
+            Err(ReadError::OutOfRange { .. }) => Err(Unreadable::OutOfRange),
+            Err(ReadError::Storage(error)) => Err(error.into()),
+        }
+    }
+
+    /// Readers that gave up leave their entry behind; they are swept out as the list doubles.
+    fn forget_gone_readers(&mut self) {
+        if self.readers.len() == self.readers.capacity() {
+            self.readers.retain(|reader| reader.strong_count() > 0);
+        }
+    }
+}
+
+fn offsets_of(log: &PartitionLog<Disk>) -> Offsets {
+    Offsets {
+        log_start: log.log_start_offset(),
+        last_stable: log.last_stable_offset(),
+        high_watermark: log.high_watermark(),
+        log_end: log.log_end_offset(),
+    }
+}
+
+/// Where a reader that has records up to `offset`, the last of them of `epoch`, holds something else than this log.
+fn divergence(
+    log: &PartitionLog<Disk>,
+    epoch: LeaderEpoch,
+    offset: Offset,
+) -> Result<Option<(LeaderEpoch, Offset)>, Unreadable> {
+    let end = log.end_of_epoch(epoch).ok_or(Unreadable::OutOfRange)?;
+    let diverges = end.epoch < epoch || end.end < offset;
+    Ok(diverges.then_some((end.epoch, end.end)))
+}

@@ -1,0 +1,261 @@
+//! A topic's configs, resolved into what its partitions obey.
+//!
+//! Where a value comes from is `metadata::effective`'s business. Values were checked against the table of config
+//! keys before they were stored; one that does not parse all the same counts as Kafka's default.
+
+use std::collections::BTreeMap;
+use std::str::FromStr;
+use std::time::Duration;
+
+use ottla_log::LogConfig;
+use ottla_metadata::MetadataImage;
+use ottla_metadata::effective::{self, EffectiveConfig, StaticConfigs};
+use ottla_protocol::records::{
+    Compression, CompressionLevel, KeyRule, ProduceRules, TargetCompression, TimestampType,
+};
+
+/// When an acknowledged record may be lost.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Durability {
+    /// By no power cut: it is on stable storage first.
+    Fsync,
+    /// By a power cut of all replicas: Kafka's own behaviour.
+    PageCache,
+}
+
+/// What the partitions of one topic obey.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TopicSettings {
+    /// What the log obeys.
+    pub log: LogConfig,
+    /// What produced batches must keep to.
+    pub rules: ProduceRules,
+    /// `ottla.ack.durability`.
+    pub durability: Durability,
+    /// `flush.messages`: so many unflushed records make a flush.
+    pub flush_messages: i64,
+    /// `flush.ms`: an unflushed record waits no longer than this.
+    pub flush_interval: Duration,
+    /// `min.insync.replicas`.
+    pub min_insync_replicas: usize,
+}
+
+/// The configs of one topic, by name, with the value that counts.
+struct Configs(BTreeMap<&'static str, String>);
+
+impl Configs {
+    fn of(effective: Vec<EffectiveConfig>) -> Self {
+        let values = effective.into_iter();
+        Self(
+            values
+                .filter_map(|config| Some((config.key.name, config.value?)))
+                .collect(),
+        )
+    }
+
+    fn text(&self, name: &str) -> &str {
+        self.0.get(name).map_or("", String::as_str)
+    }
+
+    fn number<N: FromStr>(&self, name: &str, default: N) -> N {
+        self.text(name).trim().parse().unwrap_or(default)
+    }
+
+    fn duration(&self, name: &str, default: Duration) -> Duration {
+        let value = self.text(name).trim().parse::<i64>();
+        value.map_or(default, |value| {
+            Duration::from_millis(value.max(0).cast_unsigned())
+        })
+    }
+
+    /// A number where a negative one means "no limit".
+    fn limit(&self, name: &str) -> Option<u64> {
+        u64::try_from(self.number::<i64>(name, -1)).ok()
+    }
+}
+
+impl TopicSettings {
+    /// The settings of the topic `name` as of now.
+    pub fn resolve(image: &MetadataImage, statics: &StaticConfigs, name: &str) -> Self {
+        let configs = Configs::of(effective::topic(image, statics, name));
+        let broker = Configs::of(effective::broker(image, statics));
+        let policy = configs.text("cleanup.policy");
+        let has_policy = |name| policy.split(',').any(|policy| policy.trim() == name);
+        let (compact, delete) = (has_policy("compact"), has_policy("delete"));
+        let durability = match configs.text("ottla.ack.durability") {
+            "page-cache" => Durability::PageCache,
+            _ => Durability::Fsync,
+        };
+        let expiration = "producer.id.expiration.ms";
+        let defaults = LogConfig::default();
+        Self {
+            log: LogConfig {
+                compact,
+                delete,
+                producer_id_expiration: broker
+                    .duration(expiration, defaults.producer_id_expiration),
+                ..log_config(&configs, &defaults)
+            },
+            rules: ProduceRules {
+                keys: if compact {
+                    KeyRule::Required
+                } else {
+                    KeyRule::Optional
+                },
+                max_decompressed_bytes: broker.number("ottla.decompressed.max.bytes", 256 << 20),
+                ..produce_rules(&configs)
+            },
+            durability,
+            flush_messages: configs.number("flush.messages", i64::MAX),
+            flush_interval: configs.duration("flush.ms", Duration::MAX),
+            min_insync_replicas: configs.number("min.insync.replicas", 1),
+        }
+    }
+}
+
+fn log_config(configs: &Configs, defaults: &LogConfig) -> LogConfig {
+    LogConfig {
+        segment_bytes: configs.number("segment.bytes", defaults.segment_bytes),
+        segment_age: configs.duration("segment.ms", defaults.segment_age),
+        segment_jitter: configs.duration("segment.jitter.ms", defaults.segment_jitter),
+        segment_index_bytes: configs.number("segment.index.bytes", defaults.segment_index_bytes),
+        index_interval_bytes: configs.number("index.interval.bytes", defaults.index_interval_bytes),
+        retention: configs.limit("retention.ms").map(Duration::from_millis),
+        retention_bytes: configs.limit("retention.bytes"),
+        ..defaults.clone()
+    }
+}
+
+fn produce_rules(configs: &Configs) -> ProduceRules {
+    let name = configs.text("compression.type");
+    let known = Compression::ALL
+        .into_iter()
+        .find(|compression| compression.name() == name);
+    let compression = match known {
+        _ if name == "uncompressed" => {
+            TargetCompression::Fixed(Compression::None, Compression::None.default_level())
+        }
+        Some(compression) => TargetCompression::Fixed(compression, level(configs, compression)),
+        None => TargetCompression::Producer,
+    };
+    ProduceRules {
+        compression,
+        keys: KeyRule::Optional,
+        timestamp_type: match configs.text("message.timestamp.type") {
+            "LogAppendTime" => TimestampType::LogAppendTime,
+            _ => TimestampType::CreateTime,
+        },
+        timestamp_before_max_ms: configs.number("message.timestamp.before.max.ms", i64::MAX),
+        timestamp_after_max_ms: configs.number("message.timestamp.after.max.ms", i64::MAX),
+        max_message_bytes: configs.number("max.message.bytes", 1_048_588),
+        max_decompressed_bytes: 0,
+    }
+}
+
+fn level(configs: &Configs, compression: Compression) -> CompressionLevel {
+    let CompressionLevel(default) = compression.default_level();
+    let key = format!("compression.{}.level", compression.name());
+    CompressionLevel(configs.number(&key, default))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Durability, TopicSettings};
+    use ottla_metadata::effective::StaticConfigs;
+    use ottla_metadata::{ConfigResource, MetadataImage, ottla_configs};
+    use ottla_protocol::ids::{NodeId, Uuid};
+    use ottla_protocol::records::{Compression, CompressionLevel, KeyRule, TargetCompression};
+    use std::time::Duration;
+
+    fn set(image: &mut MetadataImage, resource: ConfigResource, name: &str, value: &str) {
+        image
+            .configs
+            .entry(resource)
+            .or_default()
+            .insert(name.to_owned(), value.to_owned());
+    }
+
+    fn resolve(image: &MetadataImage, file: &[(&str, &str)]) -> TopicSettings {
+        let pairs = file
+            .iter()
+            .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+        let statics = StaticConfigs {
+            node: NodeId(1),
+            values: pairs.collect(),
+        };
+        TopicSettings::resolve(image, &statics, "t")
+    }
+
+    #[test]
+    fn without_configs_kafkas_defaults_hold_and_acks_are_durable() {
+        let settings = resolve(&MetadataImage::default(), &[]);
+        assert_eq!(settings.log.segment_bytes, 1 << 30);
+        assert_eq!(settings.log.retention, Some(Duration::from_hours(7 * 24)));
+        assert_eq!(settings.log.retention_bytes, None);
+        assert!(settings.log.delete && !settings.log.compact);
+        assert_eq!(settings.rules.max_message_bytes, 1_048_588);
+        assert_eq!(settings.rules.compression, TargetCompression::Producer);
+        assert_eq!(settings.rules.timestamp_before_max_ms, i64::MAX);
+        assert_eq!(settings.durability, Durability::Fsync);
+        assert_eq!(settings.min_insync_replicas, 1);
+    }
+
+    #[test]
+    fn the_nearest_source_wins_and_units_are_converted() {
+        let mut image = MetadataImage::default();
+        let file = [
+            ("log.retention.hours", "2"),
+            ("log.segment.bytes", "1000000"),
+        ];
+        assert_eq!(
+            resolve(&image, &file).log.retention,
+            Some(Duration::from_hours(2))
+        );
+        set(
+            &mut image,
+            ConfigResource::cluster(),
+            "log.retention.ms",
+            "-1",
+        );
+        assert_eq!(resolve(&image, &file).log.retention, None);
+        set(&mut image, ConfigResource::topic("t"), "retention.ms", "5");
+        assert_eq!(
+            resolve(&image, &file).log.retention,
+            Some(Duration::from_millis(5))
+        );
+        assert_eq!(resolve(&image, &file).log.segment_bytes, 1_000_000);
+    }
+
+    #[test]
+    fn a_topics_own_settings_are_taken() {
+        let mut image = MetadataImage::default();
+        set(
+            &mut image,
+            ConfigResource::topic("t"),
+            "cleanup.policy",
+            "compact,delete",
+        );
+        set(
+            &mut image,
+            ConfigResource::topic("t"),
+            "compression.type",
+            "zstd",
+        );
+        set(
+            &mut image,
+            ConfigResource::topic("t"),
+            "compression.zstd.level",
+            "7",
+        );
+        let id = Uuid::from_parts(1, 2);
+        image.topic_ids.insert("t".to_owned(), id);
+        let own = ottla_configs::stored_name(id, "ottla.ack.durability");
+        set(&mut image, ConfigResource::cluster(), &own, "page-cache");
+        let settings = resolve(&image, &[]);
+        assert!(settings.log.compact && settings.log.delete);
+        assert_eq!(settings.rules.keys, KeyRule::Required);
+        let zstd = TargetCompression::Fixed(Compression::Zstd, CompressionLevel(7));
+        assert_eq!(settings.rules.compression, zstd);
+        assert_eq!(settings.durability, Durability::PageCache);
+    }
+}
