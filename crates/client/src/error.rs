@@ -1,0 +1,170 @@
+//! What can go wrong in a call, as far as callers tell it apart.
+
+use std::io;
+use std::time::Duration;
+
+use ottla_protocol::messages::{ApiKey, ProtocolError};
+use thiserror::Error;
+
+pub use ottla_protocol::messages::error_code::ErrorCode;
+
+/// A call that failed.
+#[derive(Debug, Error)]
+pub enum ClientError {
+    /// The name has no address, or it is not `host:port`.
+    #[error("cannot find the address of {address}")]
+    Resolve {
+        /// As it was given.
+        address: String,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// Nobody accepted the connection.
+    #[error("cannot connect to {address}")]
+    Connect {
+        /// Where to.
+        address: String,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// The connection ended before the answer.
+    #[error("{address} closed the connection before it answered {api:?}")]
+    Disconnected {
+        /// The broker.
+        address: String,
+        /// The API that was called.
+        api: ApiKey,
+    },
+    /// The answer did not come in time.
+    #[error("{address} did not answer {api:?} within {} ms", after.as_millis())]
+    TimedOut {
+        /// The broker.
+        address: String,
+        /// The API that was called.
+        api: ApiKey,
+        /// How long the call waited.
+        after: Duration,
+    },
+    /// No version of the API is spoken by both sides.
+    #[error("{address} does not offer {api:?} in a version that this client speaks")]
+    Unsupported {
+        /// The broker.
+        address: String,
+        /// The API that was called.
+        api: ApiKey,
+    },
+    /// The request has no encoding in the negotiated version.
+    #[error("{api:?} cannot be encoded")]
+    Encode {
+        /// The API that was called.
+        api: ApiKey,
+        /// Why.
+        #[source]
+        source: ProtocolError,
+    },
+    /// The answer is not one of Kafka's protocol.
+    #[error("{address} sent an answer to {api:?} that cannot be read")]
+    Malformed {
+        /// The broker.
+        address: String,
+        /// The API that was called.
+        api: ApiKey,
+        /// Why.
+        #[source]
+        source: ProtocolError,
+    },
+    /// The frame is larger than this client accepts, or not a Kafka frame at all.
+    #[error("{address} announced an answer of {size} bytes; is it a Kafka broker without TLS?")]
+    FrameTooLarge {
+        /// The broker.
+        address: String,
+        /// What its length field said.
+        size: i64,
+    },
+    /// The records in a fetch are damaged.
+    #[error("{topic}-{partition} at offset {offset}: {what}")]
+    CorruptRecords {
+        /// The topic.
+        topic: String,
+        /// The partition.
+        partition: i32,
+        /// From where it was fetched.
+        offset: i64,
+        /// What is wrong.
+        what: String,
+    },
+    /// A node id that no broker of the cluster has (any more).
+    #[error("the cluster has no broker {0}")]
+    UnknownNode(i32),
+    /// A broker refused the request.
+    #[error("{what}: {}", refusal(*code, message.as_deref()))]
+    Refused {
+        /// What was asked, in words.
+        what: String,
+        /// Kafka's error code.
+        code: ErrorCode,
+        /// The broker's own words.
+        message: Option<String>,
+    },
+}
+
+fn refusal(code: ErrorCode, message: Option<&str>) -> String {
+    match message {
+        Some(message) if !message.is_empty() => format!("{message} ({})", code_name(code)),
+        _ => code_name(code),
+    }
+}
+
+/// The name that Kafka's documents give a code: `UNKNOWN_TOPIC_OR_PARTITION`.
+pub fn code_name(code: ErrorCode) -> String {
+    let mut name = String::new();
+    for letter in format!("{code:?}").chars() {
+        if letter.is_ascii_uppercase() && !name.is_empty() {
+            name.push('_');
+        }
+        name.push(letter.to_ascii_uppercase());
+    }
+    name
+}
+
+impl ClientError {
+    /// A refusal, when `code` is an error.
+    pub fn check(code: i16, message: Option<&str>, what: impl Into<String>) -> Result<(), Self> {
+        let code = ErrorCode::from(code);
+        if !code.is_error() {
+            return Ok(());
+        }
+        Err(Self::Refused {
+            what: what.into(),
+            code,
+            message: message.map(str::to_owned),
+        })
+    }
+
+    /// Whether the same call may succeed a little later, perhaps at another broker.
+    pub fn is_retriable(&self) -> bool {
+        match self {
+            Self::Refused { code, .. } => code.is_retriable(),
+            Self::Connect { .. }
+            | Self::Disconnected { .. }
+            | Self::TimedOut { .. }
+            | Self::UnknownNode(_) => true,
+            Self::Resolve { .. }
+            | Self::Unsupported { .. }
+            | Self::Encode { .. }
+            | Self::Malformed { .. }
+            | Self::FrameTooLarge { .. }
+            | Self::CorruptRecords { .. } => false,
+        }
+    }
+
+    /// The broker's error code, when it refused.
+    pub fn code(&self) -> Option<ErrorCode> {
+        match self {
+            Self::Refused { code, .. } => Some(*code),
+            _ => None,
+        }
+    }
+}

@@ -1,0 +1,489 @@
+//! A member of a consumer group, by the classic protocol: join, sync, heartbeat, leave, commit.
+//!
+//! The member speaks only when its owner calls it; the owner must send heartbeats within the session timeout
+//! and join again when one says so. Assignments are made by the range assignor, as Java's `RangeAssignor` makes
+//! them, so that members of other software may be in the same group.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::{Buf as _, BufMut as _, Bytes, BytesMut};
+use ottla_protocol::messages::consumer_protocol_assignment::{
+    ConsumerProtocolAssignmentData, TopicPartition as AssignedTopic,
+};
+use ottla_protocol::messages::join_group_request::{
+    JoinGroupRequestData, JoinGroupRequestProtocol,
+};
+use ottla_protocol::messages::leave_group_request::{LeaveGroupRequestData, MemberIdentity};
+use ottla_protocol::messages::sync_group_request::{
+    SyncGroupRequestAssignment, SyncGroupRequestData,
+};
+use ottla_protocol::messages::{
+    ConsumerProtocolSubscriptionData, HeartbeatRequestData, JoinGroupResponseData, KafkaString,
+    OffsetCommitRequestData, ProtocolError,
+};
+
+use crate::backoff::Backoff;
+use crate::error::ErrorCode;
+use crate::offsets::commit_topics;
+use crate::{ClientError, Cluster, Result, TopicPartition};
+
+const PROTOCOL_TYPE: &str = "consumer";
+const RANGE: &str = "range";
+/// The version of subscriptions and assignments that every consumer reads.
+const CONSUMER_PROTOCOL_VERSION: i16 = 1;
+/// What a join may take beyond the rebalance timeout.
+const JOIN_MARGIN: Duration = Duration::from_secs(5);
+
+/// How a member behaves.
+#[derive(Debug, Clone)]
+pub struct GroupOptions {
+    /// The group.
+    pub group: String,
+    /// The topics that the member reads.
+    pub topics: Vec<String>,
+    /// A name that outlives the process, for static membership.
+    pub instance_id: Option<String>,
+    /// After so long without a heartbeat the member is out.
+    pub session_timeout: Duration,
+    /// How long the others wait for the member when the group rebalances.
+    pub rebalance_timeout: Duration,
+}
+
+/// What a heartbeat says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Heartbeat {
+    /// All as it was.
+    Stable,
+    /// The group rebalances, or has lost this member: join again.
+    Rejoin,
+}
+
+/// A member of a group.
+#[derive(Debug)]
+pub struct GroupMember {
+    cluster: Arc<Cluster>,
+    options: GroupOptions,
+    coordinator: Option<i32>,
+    member_id: String,
+    generation: i32,
+}
+
+/// What a join or sync means for the next step.
+enum Step<T> {
+    Done(T),
+    Again,
+}
+
+impl GroupMember {
+    /// A member that has not joined yet.
+    pub fn new(cluster: Arc<Cluster>, options: GroupOptions) -> Self {
+        Self {
+            cluster,
+            options,
+            coordinator: None,
+            member_id: String::new(),
+            generation: -1,
+        }
+    }
+
+    /// The id that the coordinator gave this member.
+    pub fn member_id(&self) -> &str {
+        &self.member_id
+    }
+
+    /// The generation of the group in which this member is.
+    pub fn generation(&self) -> i32 {
+        self.generation
+    }
+
+    /// Joins the group, waits for the others, and says which partitions this member reads.
+    pub async fn join(&mut self) -> Result<Vec<TopicPartition>> {
+        let mut backoff = Backoff::new(self.cluster.options().retry_for);
+        loop {
+            let attempt = match self.request_join().await {
+                Ok(Step::Done(joined)) => self.request_sync(joined).await,
+                Ok(Step::Again) => continue,
+                Err(error) => Err(error),
+            };
+            match attempt {
+                Ok(Step::Done(assignment)) => return Ok(assignment),
+                Ok(Step::Again) => {}
+                Err(error) if error.is_retriable() => {
+                    self.coordinator = None;
+                    if !backoff.wait().await {
+                        return Err(error);
+                    }
+                }
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    /// Tells the coordinator that the member lives.
+    pub async fn heartbeat(&mut self) -> Result<Heartbeat> {
+        let request = HeartbeatRequestData {
+            group_id: self.group_id(),
+            generation_id: self.generation,
+            member_id: KafkaString::from(self.member_id.clone()),
+            group_instance_id: self.instance_id(),
+            ..HeartbeatRequestData::default()
+        };
+        let coordinator = self.coordinator().await?;
+        let answer = self.cluster.call(coordinator, &request).await;
+        let code = match answer {
+            Ok(response) => ErrorCode::from(response.error_code),
+            Err(error) if error.is_retriable() => ErrorCode::NotCoordinator,
+            Err(error) => return Err(error),
+        };
+        match code {
+            ErrorCode::None => Ok(Heartbeat::Stable),
+            ErrorCode::RebalanceInProgress => Ok(Heartbeat::Rejoin),
+            ErrorCode::UnknownMemberId | ErrorCode::IllegalGeneration => {
+                self.reset(code);
+                Ok(Heartbeat::Rejoin)
+            }
+            code if code.is_retriable() => {
+                self.coordinator = None;
+                Ok(Heartbeat::Stable)
+            }
+            _ => Err(self.refused("heartbeat", code)),
+        }
+    }
+
+    /// Commits offsets as a member of the current generation.
+    pub async fn commit(&mut self, offsets: &BTreeMap<TopicPartition, i64>) -> Result<()> {
+        if offsets.is_empty() {
+            return Ok(());
+        }
+        let request = OffsetCommitRequestData {
+            group_id: self.group_id(),
+            generation_id_or_member_epoch: self.generation,
+            member_id: KafkaString::from(self.member_id.clone()),
+            group_instance_id: self.instance_id(),
+            topics: commit_topics(offsets),
+            ..OffsetCommitRequestData::default()
+        };
+        let mut backoff = Backoff::new(self.cluster.options().retry_for);
+        loop {
+            let coordinator = self.coordinator().await?;
+            match self.cluster.commit_to(coordinator, &request).await {
+                Err(error)
+                    if error.is_retriable()
+                        && error.code() != Some(ErrorCode::RebalanceInProgress) =>
+                {
+                    self.coordinator = None;
+                    if !backoff.wait().await {
+                        return Err(error);
+                    }
+                }
+                answer => return answer,
+            }
+        }
+    }
+
+    /// Leaves the group, so that the others need not wait for the session timeout. A static member stays.
+    pub async fn leave(&mut self) -> Result<()> {
+        if self.member_id.is_empty() || self.options.instance_id.is_some() {
+            return Ok(());
+        }
+        let request = LeaveGroupRequestData {
+            group_id: self.group_id(),
+            members: vec![MemberIdentity {
+                member_id: KafkaString::from(self.member_id.clone()),
+                ..MemberIdentity::default()
+            }],
+            ..LeaveGroupRequestData::default()
+        };
+        let coordinator = self.coordinator().await?;
+        let response = self.cluster.call(coordinator, &request).await?;
+        self.reset(ErrorCode::UnknownMemberId);
+        ClientError::check(response.error_code, None, "leave the group")
+    }
+
+    async fn request_join(&mut self) -> Result<Step<JoinGroupResponseData>> {
+        let request = JoinGroupRequestData {
+            group_id: self.group_id(),
+            session_timeout_ms: milliseconds(self.options.session_timeout),
+            rebalance_timeout_ms: milliseconds(self.options.rebalance_timeout),
+            member_id: KafkaString::from(self.member_id.clone()),
+            group_instance_id: self.instance_id(),
+            protocol_type: KafkaString::from_static(PROTOCOL_TYPE),
+            protocols: vec![JoinGroupRequestProtocol {
+                name: KafkaString::from_static(RANGE),
+                metadata: encode_subscription(&self.options.topics),
+                ..JoinGroupRequestProtocol::default()
+            }],
+            ..JoinGroupRequestData::default()
+        };
+        let coordinator = self.coordinator().await?;
+        let connection = self.cluster.node(coordinator).await?;
+        let limit = self.options.rebalance_timeout + JOIN_MARGIN;
+        let response = connection.call_within(&request, limit).await?;
+        let code = ErrorCode::from(response.error_code);
+        match code {
+            ErrorCode::None => {
+                self.member_id = response.member_id.to_string();
+                self.generation = response.generation_id;
+                Ok(Step::Done(response))
+            }
+            ErrorCode::MemberIdRequired => {
+                self.member_id = response.member_id.to_string();
+                Ok(Step::Again)
+            }
+            ErrorCode::UnknownMemberId => {
+                self.reset(code);
+                Ok(Step::Again)
+            }
+            _ => Err(self.refused("join", code)),
+        }
+    }
+
+    async fn request_sync(
+        &mut self,
+        joined: JoinGroupResponseData,
+    ) -> Result<Step<Vec<TopicPartition>>> {
+        let assignments = self.assign(&joined).await?;
+        let request = SyncGroupRequestData {
+            group_id: self.group_id(),
+            generation_id: self.generation,
+            member_id: KafkaString::from(self.member_id.clone()),
+            group_instance_id: self.instance_id(),
+            protocol_type: Some(KafkaString::from_static(PROTOCOL_TYPE)),
+            protocol_name: joined.protocol_name,
+            assignments,
+            ..SyncGroupRequestData::default()
+        };
+        let coordinator = self.coordinator().await?;
+        let connection = self.cluster.node(coordinator).await?;
+        let limit = self.options.rebalance_timeout + JOIN_MARGIN;
+        let response = connection.call_within(&request, limit).await?;
+        let code = ErrorCode::from(response.error_code);
+        match code {
+            ErrorCode::None => {
+                let assigned = decode_assignment(&response.assignment);
+                let unreadable =
+                    |_| self.refused("read the assignment", ErrorCode::UnknownServerError);
+                Ok(Step::Done(assigned.map_err(unreadable)?))
+            }
+            ErrorCode::RebalanceInProgress => Ok(Step::Again),
+            ErrorCode::UnknownMemberId | ErrorCode::IllegalGeneration => {
+                self.reset(code);
+                Ok(Step::Again)
+            }
+            _ => Err(self.refused("sync", code)),
+        }
+    }
+
+    /// The leader's task: who reads what. Nothing for everyone else.
+    async fn assign(
+        &self,
+        joined: &JoinGroupResponseData,
+    ) -> Result<Vec<SyncGroupRequestAssignment>> {
+        if joined.leader.as_str() != self.member_id || joined.skip_assignment {
+            return Ok(Vec::new());
+        }
+        let mut subscriptions = BTreeMap::new();
+        for member in &joined.members {
+            let topics = decode_subscription(&member.metadata).unwrap_or_default();
+            let order = member
+                .group_instance_id
+                .as_ref()
+                .unwrap_or(&member.member_id);
+            subscriptions.insert((order.to_string(), member.member_id.to_string()), topics);
+        }
+        let mut counts = BTreeMap::new();
+        for topic in subscriptions.values().flatten() {
+            if counts.contains_key(topic) {
+                continue;
+            }
+            self.cluster.forget(topic);
+            match self.cluster.topic(topic).await {
+                Ok(found) => counts.insert(topic.clone(), found.partitions.len()),
+                Err(error) if error.code() == Some(ErrorCode::UnknownTopicOrPartition) => {
+                    counts.insert(topic.clone(), 0)
+                }
+                Err(error) => return Err(error),
+            };
+        }
+        let assignment = range_assignment(&subscriptions, &counts).into_iter();
+        let encode = |((_, member_id), partitions): ((String, String), Vec<TopicPartition>)| {
+            SyncGroupRequestAssignment {
+                member_id: KafkaString::from(member_id),
+                assignment: encode_assignment(&partitions),
+                ..SyncGroupRequestAssignment::default()
+            }
+        };
+        Ok(assignment.map(encode).collect())
+    }
+
+    async fn coordinator(&mut self) -> Result<i32> {
+        if let Some(coordinator) = self.coordinator {
+            return Ok(coordinator);
+        }
+        let found = self.cluster.coordinator(&self.options.group).await?;
+        self.coordinator = Some(found);
+        Ok(found)
+    }
+
+    fn reset(&mut self, code: ErrorCode) {
+        self.generation = -1;
+        if code == ErrorCode::UnknownMemberId {
+            self.member_id.clear();
+        }
+    }
+
+    fn group_id(&self) -> KafkaString {
+        KafkaString::from(self.options.group.clone())
+    }
+
+    fn instance_id(&self) -> Option<KafkaString> {
+        self.options.instance_id.clone().map(KafkaString::from)
+    }
+
+    fn refused(&self, action: &str, code: ErrorCode) -> ClientError {
+        ClientError::Refused {
+            what: format!("{action} of group {}", self.options.group),
+            code,
+            message: None,
+        }
+    }
+}
+
+/// Topic by topic: the members that want it, in order, get consecutive partitions, the first ones one more.
+pub fn range_assignment<M: Ord + Clone>(
+    subscriptions: &BTreeMap<M, Vec<String>>,
+    partition_counts: &BTreeMap<String, usize>,
+) -> BTreeMap<M, Vec<TopicPartition>> {
+    let nobody = |member: &M| (member.clone(), Vec::new());
+    let mut assignment: BTreeMap<_, _> = subscriptions.keys().map(nobody).collect();
+    for (topic, count) in partition_counts {
+        let wants =
+            |(member, topics): (&M, &Vec<String>)| topics.contains(topic).then(|| member.clone());
+        let members: Vec<_> = subscriptions.iter().filter_map(wants).collect();
+        let mut first = 0;
+        for (place, member) in members.iter().enumerate() {
+            let extra = usize::from(place < count % members.len());
+            let share = count / members.len() + extra;
+            let assigned = assignment
+                .get_mut(member)
+                .expect("every member has an entry");
+            for partition in first..first + share {
+                let index = i32::try_from(partition).expect("partitions have 32-bit indexes");
+                assigned.push(TopicPartition::new(topic, index));
+            }
+            first += share;
+        }
+    }
+    assignment
+}
+
+fn encode_subscription(topics: &[String]) -> Bytes {
+    let subscription = ConsumerProtocolSubscriptionData {
+        topics: topics.iter().cloned().map(KafkaString::from).collect(),
+        ..ConsumerProtocolSubscriptionData::default()
+    };
+    let mut out = BytesMut::new();
+    out.put_i16(CONSUMER_PROTOCOL_VERSION);
+    let written = subscription.write(&mut out, CONSUMER_PROTOCOL_VERSION);
+    written.expect("a topic name is shorter than 32 KiB");
+    out.freeze()
+}
+
+fn decode_subscription(bytes: &Bytes) -> Result<Vec<String>, ProtocolError> {
+    let mut bytes = bytes.clone();
+    let version = bytes.try_get_i16().unwrap_or(0).clamp(0, 3);
+    let subscription = ConsumerProtocolSubscriptionData::read(&mut bytes, version)?;
+    Ok(subscription
+        .topics
+        .iter()
+        .map(ToString::to_string)
+        .collect())
+}
+
+fn encode_assignment(partitions: &[TopicPartition]) -> Bytes {
+    let topics = crate::offsets::by_topic(partitions).into_iter();
+    let topic = |(topic, partitions): (&str, _)| AssignedTopic {
+        topic: KafkaString::from(topic.to_owned()),
+        partitions,
+        ..AssignedTopic::default()
+    };
+    let assignment = ConsumerProtocolAssignmentData {
+        assigned_partitions: topics.map(topic).collect(),
+        ..ConsumerProtocolAssignmentData::default()
+    };
+    let mut out = BytesMut::new();
+    out.put_i16(CONSUMER_PROTOCOL_VERSION);
+    let written = assignment.write(&mut out, CONSUMER_PROTOCOL_VERSION);
+    written.expect("a topic name is shorter than 32 KiB");
+    out.freeze()
+}
+
+/// The partitions of an encoded assignment; an empty one is that of a member without any.
+pub(crate) fn decode_assignment(bytes: &Bytes) -> Result<Vec<TopicPartition>, ProtocolError> {
+    if bytes.is_empty() {
+        return Ok(Vec::new());
+    }
+    let mut bytes = bytes.clone();
+    let version = bytes.try_get_i16().unwrap_or(0).clamp(0, 3);
+    let assignment = ConsumerProtocolAssignmentData::read(&mut bytes, version)?;
+    let mut partitions = Vec::new();
+    for topic in &assignment.assigned_partitions {
+        let name = topic.topic.as_str();
+        let of_topic = topic.partitions.iter();
+        partitions.extend(of_topic.map(|partition| TopicPartition::new(name, *partition)));
+    }
+    Ok(partitions)
+}
+
+fn milliseconds(duration: Duration) -> i32 {
+    i32::try_from(duration.as_millis()).unwrap_or(i32::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::{decode_assignment, encode_assignment, range_assignment};
+    use crate::TopicPartition;
+
+    fn assigned(subscriptions: &[(&str, &[&str])], counts: &[(&str, usize)]) -> Vec<String> {
+        let topics = |topics: &[&str]| topics.iter().map(ToString::to_string).collect();
+        let subscriptions = subscriptions.iter();
+        let subscriptions: BTreeMap<_, Vec<String>> = subscriptions
+            .map(|(member, of)| (*member, topics(of)))
+            .collect();
+        let counts = counts
+            .iter()
+            .map(|(topic, count)| ((*topic).to_owned(), *count));
+        let assignment = range_assignment(&subscriptions, &counts.collect());
+        let names =
+            |of: &Vec<TopicPartition>| of.iter().map(ToString::to_string).collect::<Vec<_>>();
+        let line = |(member, of): (&&str, &Vec<TopicPartition>)| {
+            format!("{member}: {}", names(of).join(" "))
+        };
+        assignment.iter().map(line).collect()
+    }
+
+    #[test]
+    fn the_first_members_get_one_partition_more() {
+        let members = [("a", &["t"][..]), ("b", &["t"]), ("c", &["t"])];
+        let expected = ["a: t-0 t-1 t-2", "b: t-3 t-4", "c: t-5 t-6"];
+        assert_eq!(assigned(&members, &[("t", 7)]), expected);
+    }
+
+    #[test]
+    fn a_topic_goes_only_to_members_that_want_it() {
+        let members = [("a", &["t"][..]), ("b", &["t", "u"])];
+        let expected = ["a: t-0", "b: u-0 u-1"];
+        assert_eq!(assigned(&members, &[("t", 1), ("u", 2)]), expected);
+    }
+
+    #[test]
+    fn an_assignment_survives_its_encoding() {
+        let partitions = vec![TopicPartition::new("t", 0), TopicPartition::new("u", 3)];
+        let decoded = decode_assignment(&encode_assignment(&partitions)).unwrap();
+        assert_eq!(decoded, partitions);
+    }
+}

@@ -1,0 +1,75 @@
+//! The requests that this client sends, and the versions of them it speaks.
+//!
+//! Versions end where a newer one would only name topics by id, and begin where Kafka 3.0 serves them.
+
+use bytes::{Bytes, BytesMut};
+use ottla_protocol::messages::{self, ApiKey, ProtocolError};
+
+/// A request and its response.
+pub trait Request: Send + Sync {
+    /// The API.
+    const KEY: ApiKey;
+    /// The oldest version this client speaks.
+    const OLDEST: i16;
+    /// The newest version this client speaks.
+    const NEWEST: i16;
+    /// What the broker answers.
+    type Response: Send;
+
+    /// Writes the body.
+    fn encode(&self, out: &mut BytesMut, version: i16) -> Result<(), ProtocolError>;
+
+    /// Reads the body of a response.
+    fn decode(body: &mut Bytes, version: i16) -> Result<Self::Response, ProtocolError>;
+}
+
+macro_rules! requests {
+    ($($key:ident $oldest:literal..=$newest:literal: $request:ident => $response:ident;)*) => {$(
+        impl Request for messages::$request {
+            const KEY: ApiKey = ApiKey::$key;
+            const OLDEST: i16 = $oldest;
+            const NEWEST: i16 = $newest;
+            type Response = messages::$response;
+
+            fn encode(&self, out: &mut BytesMut, version: i16) -> Result<(), ProtocolError> {
+                self.write(out, version)
+            }
+
+            fn decode(body: &mut Bytes, version: i16) -> Result<Self::Response, ProtocolError> {
+                messages::$response::read(body, version)
+            }
+        }
+    )*};
+}
+
+requests! {
+    Produce 7..=12: ProduceRequestData => ProduceResponseData;
+    Fetch 11..=12: FetchRequestData => FetchResponseData;
+    ListOffsets 6..=11: ListOffsetsRequestData => ListOffsetsResponseData;
+    Metadata 8..=13: MetadataRequestData => MetadataResponseData;
+    OffsetCommit 7..=9: OffsetCommitRequestData => OffsetCommitResponseData;
+    OffsetFetch 8..=9: OffsetFetchRequestData => OffsetFetchResponseData;
+    FindCoordinator 4..=6: FindCoordinatorRequestData => FindCoordinatorResponseData;
+    JoinGroup 5..=9: JoinGroupRequestData => JoinGroupResponseData;
+    Heartbeat 3..=4: HeartbeatRequestData => HeartbeatResponseData;
+    LeaveGroup 3..=5: LeaveGroupRequestData => LeaveGroupResponseData;
+    SyncGroup 3..=5: SyncGroupRequestData => SyncGroupResponseData;
+    DescribeGroups 4..=6: DescribeGroupsRequestData => DescribeGroupsResponseData;
+    ListGroups 4..=5: ListGroupsRequestData => ListGroupsResponseData;
+    DeleteGroups 0..=2: DeleteGroupsRequestData => DeleteGroupsResponseData;
+    OffsetDelete 0..=0: OffsetDeleteRequestData => OffsetDeleteResponseData;
+    ApiVersions 0..=4: ApiVersionsRequestData => ApiVersionsResponseData;
+    CreateTopics 5..=7: CreateTopicsRequestData => CreateTopicsResponseData;
+    DeleteTopics 6..=6: DeleteTopicsRequestData => DeleteTopicsResponseData;
+    DeleteRecords 0..=2: DeleteRecordsRequestData => DeleteRecordsResponseData;
+    CreatePartitions 0..=3: CreatePartitionsRequestData => CreatePartitionsResponseData;
+    InitProducerId 3..=5: InitProducerIdRequestData => InitProducerIdResponseData;
+    DescribeConfigs 3..=4: DescribeConfigsRequestData => DescribeConfigsResponseData;
+    IncrementalAlterConfigs 0..=1:
+        IncrementalAlterConfigsRequestData => IncrementalAlterConfigsResponseData;
+    DescribeLogDirs 1..=5: DescribeLogDirsRequestData => DescribeLogDirsResponseData;
+    DescribeCluster 0..=2: DescribeClusterRequestData => DescribeClusterResponseData;
+    DescribeProducers 0..=0: DescribeProducersRequestData => DescribeProducersResponseData;
+    ConsumerGroupDescribe 0..=1:
+        ConsumerGroupDescribeRequestData => ConsumerGroupDescribeResponseData;
+}
