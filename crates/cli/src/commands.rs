@@ -1,4 +1,10 @@
 //! One file per command.
 
 pub mod completions;
+pub mod config;
+pub mod consume;
+pub mod group;
+pub mod log;
+pub mod produce;
 pub mod serve;
+pub mod topic;

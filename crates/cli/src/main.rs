@@ -4,14 +4,18 @@
 //! reader that closes the pipe (`ottla consume … | head`) is no error.
 
 mod commands;
+mod connect;
+mod instant;
+mod output;
 
-use std::io::{self, Write as _};
+use std::io;
 use std::process::ExitCode;
 
 use anyhow::Result;
-use clap::{CommandFactory, Parser, Subcommand, ValueEnum};
+use clap::{CommandFactory, Parser, Subcommand};
 
-use commands::{completions, serve};
+use commands::{completions, config, consume, group, log, produce, serve, topic};
+use output::{Output, message};
 
 /// A Kafka-protocol broker and its tools, in one binary.
 #[derive(Debug, Parser)]
@@ -27,22 +31,31 @@ struct Arguments {
 
 const EXAMPLES: &str = "\
 Examples:
-  ottla serve                                      a broker on 127.0.0.1:9092, data in ./ottla-data
+  ottla serve                                     a broker on 127.0.0.1:9092, data in ./ottla-data
+  ottla topic create orders --partitions 6
+  echo '42:two apples' | ottla produce orders --key-separator :
+  ottla consume orders --from beginning --exit
+  ottla group describe billing
+  ottla COMMAND --help                            more of them
 
-Every command but `serve` and `log dump` works against any Kafka cluster.";
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum Output {
-    /// Tables and lines.
-    Text,
-    /// JSON: one document, or one document a line where results stream.
-    Json,
-}
+Every command but `serve` and `log dump` works against any Kafka cluster: -b HOST:PORT names it.";
 
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Run a broker.
     Serve(serve::Args),
+    /// Create, list, describe, alter and delete topics.
+    Topic(topic::Args),
+    /// Write lines as records.
+    Produce(produce::Args),
+    /// Print records.
+    Consume(consume::Args),
+    /// List, describe, delete and reset consumer groups.
+    Group(group::Args),
+    /// Show and change the configs of topics, brokers and groups.
+    Config(config::Args),
+    /// Look into log files, without a broker.
+    Log(log::Args),
     /// Print a completion script for a shell.
     Completions(completions::Args),
 }
@@ -52,15 +65,25 @@ fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
-            let _ = writeln!(io::stderr(), "error: {error:#}");
+            message(&format!("error: {error:#}"));
+            if let Some(step) = connect::next_step(&error) {
+                message(&format!("next: {step}"));
+            }
             ExitCode::FAILURE
         }
     }
 }
 
 fn run(arguments: Arguments) -> Result<()> {
+    let output = arguments.output;
     match arguments.command {
         Command::Serve(args) => serve::run(&args),
+        Command::Topic(args) => topic::run(&args, output),
+        Command::Produce(args) => produce::run(&args, output),
+        Command::Consume(args) => consume::run(&args, output),
+        Command::Group(args) => group::run(&args, output),
+        Command::Config(args) => config::run(&args, output),
+        Command::Log(args) => log::run(&args, output),
         Command::Completions(args) => completions::run(&args, &mut Arguments::command()),
     }
 }

@@ -57,9 +57,14 @@ impl GroupConsumer {
         }
     }
 
-    /// The partitions of this consumer.
-    pub fn assignment(&self) -> impl Iterator<Item = &TopicPartition> {
-        self.fetcher.positions().keys()
+    /// The next offset of each partition of this consumer.
+    pub fn positions(&self) -> &BTreeMap<TopicPartition, i64> {
+        self.fetcher.positions()
+    }
+
+    /// Counts a partition as read only up to `offset`, when its caller did not use all that a poll returned.
+    pub fn rewind(&mut self, partition: &TopicPartition, offset: i64) {
+        self.fetcher.rewind(partition, offset);
     }
 
     /// The next records that arrive, perhaps none. What the last poll returned counts as read.

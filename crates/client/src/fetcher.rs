@@ -110,6 +110,11 @@ impl Fetcher {
     /// Reads these partitions, each from its offset, and no others.
     pub fn assign(&mut self, positions: BTreeMap<TopicPartition, i64>) {
         self.positions = positions;
+        self.drop_in_flight();
+    }
+
+    /// Answers to fetches from other positions must not be taken for answers to ours.
+    fn drop_in_flight(&mut self) {
         self.in_flight = JoinSet::new();
         self.busy_leaders.clear();
     }
@@ -117,6 +122,14 @@ impl Fetcher {
     /// Stops reading a partition.
     pub fn remove(&mut self, partition: &TopicPartition) {
         self.positions.remove(partition);
+    }
+
+    /// Moves a partition that is read back to `offset`.
+    pub fn rewind(&mut self, partition: &TopicPartition, offset: i64) {
+        if let Some(position) = self.positions.get_mut(partition) {
+            *position = offset.min(*position);
+            self.drop_in_flight();
+        }
     }
 
     /// The next offset of each partition.

@@ -1,0 +1,113 @@
+//! How a record looks on stdout.
+
+use std::io::Write;
+
+use anyhow::Result;
+use ottla_client::{ConsumedRecord, TopicPartition};
+use ottla_protocol::records::TimestampType;
+use serde_json::{Value, json};
+
+use crate::instant;
+use crate::output::{Output, bytes_to_json};
+
+/// What is printed of a record.
+#[derive(Debug)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is a flag of the command line"
+)]
+pub struct Style {
+    /// Text or JSON; JSON holds everything.
+    pub output: Output,
+    /// Print keys.
+    pub keys: bool,
+    /// Print headers.
+    pub headers: bool,
+    /// Print timestamps.
+    pub timestamps: bool,
+    /// Print topic, partition and offset.
+    pub offsets: bool,
+    /// What stands between the parts.
+    pub separator: String,
+    /// What stands for no key and no value.
+    pub null: String,
+}
+
+impl Style {
+    /// Prints one record and its line end.
+    pub fn print(
+        &self,
+        out: &mut impl Write,
+        partition: &TopicPartition,
+        record: &ConsumedRecord,
+    ) -> Result<()> {
+        match self.output {
+            Output::Json => serde_json::to_writer(&mut *out, &to_json(partition, record))?,
+            Output::Text => self.print_text(out, partition, record)?,
+        }
+        Ok(out.write_all(b"\n")?)
+    }
+
+    fn print_text(
+        &self,
+        out: &mut impl Write,
+        partition: &TopicPartition,
+        record: &ConsumedRecord,
+    ) -> Result<()> {
+        let separator = &self.separator;
+        if self.timestamps {
+            write!(out, "{}{separator}", instant::format(record.timestamp))?;
+        }
+        if self.offsets {
+            write!(out, "{partition}:{}{separator}", record.offset)?;
+        }
+        if self.headers {
+            out.write_all(&self.headers_text(record))?;
+            out.write_all(separator.as_bytes())?;
+        }
+        let null = self.null.as_bytes();
+        if self.keys {
+            out.write_all(record.key.as_deref().unwrap_or(null))?;
+            out.write_all(separator.as_bytes())?;
+        }
+        Ok(out.write_all(record.value.as_deref().unwrap_or(null))?)
+    }
+
+    /// `key=value,key=value`.
+    fn headers_text(&self, record: &ConsumedRecord) -> Vec<u8> {
+        let mut text = Vec::new();
+        for header in &record.headers {
+            if !text.is_empty() {
+                text.push(b',');
+            }
+            text.extend_from_slice(&header.key);
+            text.push(b'=');
+            text.extend_from_slice(header.value.as_deref().unwrap_or(self.null.as_bytes()));
+        }
+        text
+    }
+}
+
+fn to_json(partition: &TopicPartition, record: &ConsumedRecord) -> Value {
+    let headers = record.headers.iter().map(|header| {
+        json!({
+            "key": bytes_to_json(Some(&header.key)),
+            "value": bytes_to_json(header.value.as_deref()),
+        })
+    });
+    let timestamp_type = match record.timestamp_type {
+        TimestampType::CreateTime => "CreateTime",
+        TimestampType::LogAppendTime => "LogAppendTime",
+    };
+    json!({
+        "topic": partition.topic,
+        "partition": partition.partition,
+        "offset": record.offset,
+        "timestamp": record.timestamp,
+        "timestamp_type": timestamp_type,
+        "time": instant::format(record.timestamp),
+        "key": bytes_to_json(record.key.as_deref()),
+        "value": bytes_to_json(record.value.as_deref()),
+        "headers": headers.collect::<Value>(),
+    })
+}

@@ -1,0 +1,233 @@
+//! `ottla group reset-offsets`: moves a group that has no members.
+//!
+//! Like Kafka's own tool it only shows what would change until `--execute` is given. A new offset is always
+//! within the partition: what lies outside is moved to the nearest end.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use anyhow::{Result, bail};
+use ottla_client::{Cluster, ErrorCode, Isolation, OffsetSpec, TopicPartition};
+use serde_json::{Value, json};
+
+use crate::connect::Connect;
+use crate::instant;
+use crate::output::{Output, Table, message, print_json};
+
+/// What `ottla group reset-offsets` takes.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    #[command(flatten)]
+    connect: Connect,
+    /// The group.
+    group: String,
+    /// A topic, or some of its partitions; may be given several times.
+    #[arg(
+        short,
+        long = "topic",
+        value_name = "TOPIC[:PARTITION,…]",
+        required_unless_present = "all_topics"
+    )]
+    topics: Vec<String>,
+    /// All topics for which the group has committed offsets.
+    #[arg(long, conflicts_with = "topics")]
+    all_topics: bool,
+    #[command(flatten)]
+    target: Target,
+    /// Change the offsets, instead of showing what would change.
+    #[arg(long)]
+    execute: bool,
+}
+
+#[derive(Debug, clap::Args)]
+#[group(required = true, multiple = false)]
+struct Target {
+    /// To the first record there is.
+    #[arg(long)]
+    to_earliest: bool,
+    /// To the end: only records to come are read.
+    #[arg(long)]
+    to_latest: bool,
+    /// To this offset.
+    #[arg(long, value_name = "OFFSET")]
+    to_offset: Option<i64>,
+    /// To the first record at or after this time (2026-11-24T10:30:00Z, or 15m for fifteen minutes ago).
+    #[arg(long, value_name = "TIME")]
+    to_datetime: Option<String>,
+    /// By so many records, backwards when negative.
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
+    shift_by: Option<i64>,
+    /// To what is committed now, within the partition.
+    #[arg(long)]
+    to_current: bool,
+}
+
+/// A partition's offsets before and after.
+struct Change {
+    partition: TopicPartition,
+    current: Option<i64>,
+    new: i64,
+}
+
+/// Shows or makes the change.
+pub async fn run(args: &Args, output: Output) -> Result<()> {
+    let cluster = args.connect.cluster().await?;
+    let changes = plan(args, &cluster).await?;
+    if args.execute {
+        refuse_active(&cluster, &args.group).await?;
+        let new = changes
+            .iter()
+            .map(|change| (change.partition.clone(), change.new));
+        cluster.commit(&args.group, &new.collect()).await?;
+    }
+    print(&changes, args.execute, output)?;
+    if !args.execute {
+        message("nothing was changed; --execute changes it");
+    }
+    Ok(())
+}
+
+/// Offsets that an active member would overwrite at its next commit are not worth writing.
+async fn refuse_active(cluster: &Cluster, group: &str) -> Result<()> {
+    match cluster.describe_group(group).await {
+        Ok(found) if found.members.is_empty() => Ok(()),
+        Ok(found) => bail!(
+            "group {group} has {} active members; stop them first (`ottla group describe {group}` shows who they are)",
+            found.members.len()
+        ),
+        // A group that does not exist is created by its first commit.
+        Err(error) if error.code() == Some(ErrorCode::GroupIdNotFound) => Ok(()),
+        Err(error) => Err(error.into()),
+    }
+}
+
+async fn plan(args: &Args, cluster: &Cluster) -> Result<Vec<Change>> {
+    let committed = cluster.committed(&args.group, None).await?;
+    let committed: BTreeMap<_, _> = committed
+        .into_iter()
+        .map(|(of, at)| (of, at.offset))
+        .collect();
+    let partitions = if args.all_topics {
+        committed.keys().cloned().collect()
+    } else {
+        chosen(cluster, &args.topics).await?
+    };
+    if partitions.is_empty() {
+        bail!(
+            "group {} has committed nothing; name the topics with --topic",
+            args.group
+        );
+    }
+    let offsets = |spec| cluster.list_offsets(&partitions, spec, Isolation::ReadUncommitted);
+    let earliest = offsets(OffsetSpec::Earliest).await?;
+    let latest = offsets(OffsetSpec::Latest).await?;
+    let at_time = match &args.target.to_datetime {
+        Some(text) => {
+            let at = instant::parse(text, instant::now_ms())?;
+            offsets(OffsetSpec::Timestamp(at)).await?
+        }
+        None => BTreeMap::new(),
+    };
+    let mut changes = Vec::new();
+    for partition in &partitions {
+        let (first, end) = (earliest[partition].offset, latest[partition].offset);
+        let current = committed.get(partition).copied();
+        let at_time = at_time.get(partition).map(|at| at.offset);
+        let wanted = args
+            .target
+            .offset((first, end), current, at_time, partition)?;
+        changes.push(Change {
+            partition: partition.clone(),
+            current,
+            new: wanted.clamp(first, end),
+        });
+    }
+    Ok(changes)
+}
+
+impl Target {
+    fn offset(
+        &self,
+        (first, end): (i64, i64),
+        current: Option<i64>,
+        at_time: Option<i64>,
+        partition: &TopicPartition,
+    ) -> Result<i64> {
+        let needs_current = || match current {
+            Some(current) => Ok(current),
+            None => bail!(
+                "the group has committed nothing for {partition}; give --to-earliest or --to-latest"
+            ),
+        };
+        if self.to_earliest {
+            Ok(first)
+        } else if let Some(offset) = self.to_offset {
+            Ok(offset)
+        } else if let Some(by) = self.shift_by {
+            Ok(needs_current()?.saturating_add(by))
+        } else if self.to_current {
+            needs_current()
+        } else if let Some(offset) = at_time.filter(|offset| *offset >= 0) {
+            Ok(offset)
+        } else {
+            // The latest was asked for, or no record is as late as the time.
+            Ok(end)
+        }
+    }
+}
+
+/// The partitions that `TOPIC` and `TOPIC:0,3` name.
+async fn chosen(cluster: &Cluster, topics: &[String]) -> Result<BTreeSet<TopicPartition>> {
+    let mut partitions = BTreeSet::new();
+    for given in topics {
+        let (name, indexes) = match given.split_once(':') {
+            Some((name, indexes)) => (name, Some(indexes)),
+            None => (given.as_str(), None),
+        };
+        let topic = cluster.topic(name).await?;
+        let Some(indexes) = indexes else {
+            let all = topic.partitions.keys();
+            partitions.extend(all.map(|index| TopicPartition::new(name, *index)));
+            continue;
+        };
+        for index in indexes.split(',') {
+            let known = index
+                .parse()
+                .ok()
+                .filter(|index| topic.partitions.contains_key(index));
+            let Some(index) = known else {
+                bail!(
+                    "topic {name} has no partition {index:?}, only 0 to {}",
+                    topic.partitions.len() - 1
+                );
+            };
+            partitions.insert(TopicPartition::new(name, index));
+        }
+    }
+    Ok(partitions)
+}
+
+fn print(changes: &[Change], is_done: bool, output: Output) -> Result<()> {
+    if output == Output::Json {
+        let changes = changes.iter().map(|change| {
+            json!({
+                "topic": change.partition.topic,
+                "partition": change.partition.partition,
+                "current_offset": change.current,
+                "new_offset": change.new,
+            })
+        });
+        return print_json(&json!({ "executed": is_done, "offsets": changes.collect::<Value>() }));
+    }
+    let mut table = Table::new(&["TOPIC", "PARTITION", "CURRENT", "NEW"]);
+    for change in changes {
+        table.row([
+            change.partition.topic.clone(),
+            change.partition.partition.to_string(),
+            change
+                .current
+                .map_or("-".to_owned(), |current| current.to_string()),
+            change.new.to_string(),
+        ]);
+    }
+    table.print()
+}

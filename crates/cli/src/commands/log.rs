@@ -1,0 +1,248 @@
+//! `ottla log`: looks into log files, with the code that the broker reads them with.
+
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, Result, bail};
+use clap::Subcommand;
+use ottla_protocol::records::control::ControlRecord;
+use ottla_protocol::records::{BatchView, Decompressor, Record, TimestampType, split_batches};
+use serde_json::{Value, json};
+
+use crate::instant;
+use crate::output::{Output, bytes_to_json, message, stdout};
+
+/// The most bytes one compressed batch may unpack to.
+const MAX_UNPACKED_BYTES: usize = 1 << 30;
+
+const EXAMPLES: &str = "\
+Examples:
+  ottla log dump ottla-data/orders-0/00000000000000000000.log            its batches
+  ottla log dump --records ottla-data/orders-0/00000000000000000000.log  and their records
+  ottla log dump ottla-data/orders-0                                     all segments of a partition";
+
+/// What `ottla log` takes.
+#[derive(Debug, clap::Args)]
+#[command(after_help = EXAMPLES)]
+pub struct Args {
+    #[command(subcommand)]
+    action: Action,
+}
+
+#[derive(Debug, Subcommand)]
+enum Action {
+    /// Print the batches of segments, and their records.
+    Dump(Dump),
+}
+
+#[derive(Debug, clap::Args)]
+struct Dump {
+    /// Segments (`.log`), or directories of partitions.
+    #[arg(required = true)]
+    paths: Vec<PathBuf>,
+    /// Print the records too.
+    #[arg(short, long)]
+    records: bool,
+}
+
+/// Carries out the subcommand.
+pub fn run(args: &Args, output: Output) -> Result<()> {
+    let Action::Dump(args) = &args.action;
+    let mut damaged = 0;
+    for path in &args.paths {
+        for segment in segments(path)? {
+            damaged += usize::from(!dump(&segment, args.records, output)?);
+        }
+    }
+    if damaged > 0 {
+        bail!("{damaged} of the segments are damaged or end within a batch");
+    }
+    Ok(())
+}
+
+/// The segments that a path names, in order.
+fn segments(path: &Path) -> Result<Vec<PathBuf>> {
+    if !path.is_dir() {
+        return Ok(vec![path.to_owned()]);
+    }
+    let entries =
+        std::fs::read_dir(path).with_context(|| format!("cannot list {}", path.display()))?;
+    let mut segments = Vec::new();
+    for entry in entries {
+        let path = entry?.path();
+        if path.extension().is_some_and(|extension| extension == "log") {
+            segments.push(path);
+        }
+    }
+    segments.sort();
+    if segments.is_empty() {
+        bail!(
+            "{} holds no .log file; name the directory of a partition",
+            path.display()
+        );
+    }
+    Ok(segments)
+}
+
+/// Prints a segment; false when something in it is wrong.
+fn dump(path: &Path, with_records: bool, output: Output) -> Result<bool> {
+    let bytes = std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
+    let mut out = stdout();
+    if output == Output::Text {
+        writeln!(out, "{}", path.display())?;
+    }
+    let mut batches = split_batches(&bytes);
+    let mut decompressor = Decompressor::default();
+    let mut is_sound = true;
+    loop {
+        let position = batches.position();
+        let batch = match batches.next() {
+            None => break,
+            Some(Ok(batch)) => batch,
+            Some(Err(error)) => {
+                out.flush()?;
+                message(&format!("{}: at byte {position}: {error}", path.display()));
+                is_sound = false;
+                break;
+            }
+        };
+        is_sound &= batch.is_crc_valid();
+        let records = with_records.then(|| records(&batch, &mut decompressor));
+        match output {
+            Output::Json => {
+                serde_json::to_writer(&mut out, &to_json(path, position, &batch, records))?;
+                out.write_all(b"\n")?;
+            }
+            Output::Text => print(&mut out, position, &batch, records)?,
+        }
+    }
+    out.flush()?;
+    Ok(is_sound)
+}
+
+/// The records as JSON, or why they cannot be read.
+fn records(batch: &BatchView<'_>, decompressor: &mut Decompressor) -> Result<Vec<Value>, String> {
+    let is_control = batch.header().is_control();
+    let records = batch.records(decompressor, MAX_UNPACKED_BYTES);
+    let records = records.map_err(|error| error.to_string())?;
+    let document = |record: Result<Record<'_>, _>| match record {
+        Ok(record) => Ok(record_to_json(&record, is_control)),
+        Err(error) => Err(ottla_protocol::records::RecordError::to_string(&error)),
+    };
+    records.map(document).collect()
+}
+
+fn record_to_json(record: &Record<'_>, is_control: bool) -> Value {
+    let mut document = json!({
+        "offset": record.offset,
+        "timestamp": record.timestamp,
+        "key": bytes_to_json(record.key),
+        "value": bytes_to_json(record.value),
+    });
+    let headers = record.headers.clone().map(|header| {
+        json!({ "key": bytes_to_json(Some(header.key)), "value": bytes_to_json(header.value) })
+    });
+    if record.headers.len() > 0 {
+        document["headers"] = headers.collect::<Value>();
+    }
+    if is_control {
+        let control = ControlRecord::decode(record.key, record.value);
+        document["control"] = match control {
+            Ok(control) => json!(format!("{control:?}")),
+            Err(error) => json!(error.to_string()),
+        };
+    }
+    document
+}
+
+fn print(
+    out: &mut impl Write,
+    position: usize,
+    batch: &BatchView<'_>,
+    records: Option<Result<Vec<Value>, String>>,
+) -> Result<()> {
+    let header = batch.header();
+    let crc = if batch.is_crc_valid() { "ok" } else { "WRONG" };
+    write!(
+        out,
+        "batch at {position}: offsets {} to {}, records {}, size {}, leader epoch {}, max time {}, {}, crc {crc}",
+        header.base_offset,
+        header.last_offset(),
+        header.record_count,
+        batch.size(),
+        header.partition_leader_epoch,
+        instant::format(header.max_timestamp),
+        compression(batch),
+    )?;
+    if header.has_producer_id() {
+        write!(
+            out,
+            ", producer {} epoch {} sequence {} to {}",
+            header.producer_id,
+            header.producer_epoch,
+            header.base_sequence,
+            header.last_sequence()
+        )?;
+    }
+    if header.is_transactional() {
+        write!(out, ", transactional")?;
+    }
+    if header.is_control() {
+        write!(out, ", control")?;
+    }
+    writeln!(out)?;
+    match records {
+        None => {}
+        Some(Ok(records)) => {
+            for record in records {
+                writeln!(out, "  {record}")?;
+            }
+        }
+        Some(Err(error)) => writeln!(out, "  {error}")?,
+    }
+    Ok(())
+}
+
+fn compression(batch: &BatchView<'_>) -> &'static str {
+    let compression = batch.header().compression();
+    compression.map_or("unknown compression", |compression| compression.name())
+}
+
+fn to_json(
+    path: &Path,
+    position: usize,
+    batch: &BatchView<'_>,
+    records: Option<Result<Vec<Value>, String>>,
+) -> Value {
+    let header = batch.header();
+    let timestamp_type = match header.timestamp_type() {
+        TimestampType::CreateTime => "CreateTime",
+        TimestampType::LogAppendTime => "LogAppendTime",
+    };
+    let mut document = json!({
+        "segment": path.display().to_string(),
+        "position": position,
+        "base_offset": header.base_offset,
+        "last_offset": header.last_offset().0,
+        "records": header.record_count,
+        "size": batch.size(),
+        "partition_leader_epoch": header.partition_leader_epoch,
+        "base_timestamp": header.base_timestamp,
+        "max_timestamp": header.max_timestamp,
+        "timestamp_type": timestamp_type,
+        "compression": compression(batch),
+        "producer_id": header.producer_id,
+        "producer_epoch": header.producer_epoch,
+        "base_sequence": header.base_sequence,
+        "transactional": header.is_transactional(),
+        "control": header.is_control(),
+        "crc": header.crc,
+        "crc_valid": batch.is_crc_valid(),
+    });
+    match records {
+        None => {}
+        Some(Ok(records)) => document["content"] = Value::Array(records),
+        Some(Err(error)) => document["error"] = json!(error),
+    }
+    document
+}

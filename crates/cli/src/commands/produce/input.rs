@@ -1,0 +1,271 @@
+//! From lines of input to records.
+
+use std::fs::File;
+use std::io::{self, BufRead as _, BufReader, Read};
+use std::path::Path;
+
+use anyhow::{Context as _, Result, bail};
+use bytes::Bytes;
+use clap::ValueEnum;
+use ottla_client::{ProducerRecord, RecordHeader};
+use serde_json::Value;
+use tokio::sync::mpsc;
+
+use crate::output::bytes_from_json;
+
+/// Chunks of lines that wait to be sent before reading stops.
+const QUEUE_CHUNKS: usize = 16;
+/// The bytes of lines that travel together.
+const CHUNK_BYTES: usize = 64 * 1024;
+
+type Source = BufReader<Box<dyn Read + Send>>;
+
+/// How the input is read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Format {
+    /// A record is a line.
+    Lines,
+    /// A record is a line of JSON as `ottla consume --output json` prints it.
+    Json,
+}
+
+/// What the command line says about all records.
+#[derive(Debug)]
+pub struct Parsing {
+    /// How lines are read.
+    pub format: Format,
+    /// Where records go.
+    pub topic: String,
+    /// The partition, where the key shall not decide it.
+    pub partition: Option<i32>,
+    /// The key of all records.
+    pub key: Option<Bytes>,
+    /// What separates key and value in a line.
+    pub key_separator: Option<Bytes>,
+    /// The value that stands for none.
+    pub null_value: Option<Bytes>,
+    /// The headers of all records.
+    pub headers: Vec<(Bytes, Bytes)>,
+}
+
+/// Makes records of lines.
+#[derive(Debug)]
+pub struct LineParser {
+    parsing: Parsing,
+    headers: Vec<RecordHeader>,
+    line_number: usize,
+}
+
+impl LineParser {
+    /// A parser at the first line.
+    pub fn new(parsing: Parsing) -> Self {
+        let headers = parsing.headers.iter().map(|(key, value)| RecordHeader {
+            key: key.clone(),
+            value: Some(value.clone()),
+        });
+        Self {
+            headers: headers.collect(),
+            parsing,
+            line_number: 0,
+        }
+    }
+
+    /// The record of the next line.
+    pub fn parse(&mut self, line: Vec<u8>, now_ms: i64) -> Result<ProducerRecord> {
+        self.line_number += 1;
+        let record = match self.parsing.format {
+            Format::Lines => self.parse_line(Bytes::from(line), now_ms),
+            Format::Json => self.parse_json(&line, now_ms),
+        };
+        record.with_context(|| format!("line {} of the input", self.line_number))
+    }
+
+    fn parse_line(&self, line: Bytes, now_ms: i64) -> Result<ProducerRecord> {
+        let (key, value) = match &self.parsing.key_separator {
+            None => (self.parsing.key.clone(), line),
+            Some(separator) => {
+                let Some(at) = find(&line, separator) else {
+                    let shown = String::from_utf8_lossy(separator);
+                    bail!("it has no key separator {shown:?}");
+                };
+                (Some(line.slice(..at)), line.slice(at + separator.len()..))
+            }
+        };
+        let is_null = self.parsing.null_value.as_ref() == Some(&value);
+        Ok(self.record(key, (!is_null).then_some(value), now_ms))
+    }
+
+    fn parse_json(&self, line: &[u8], now_ms: i64) -> Result<ProducerRecord> {
+        let document: Value = serde_json::from_slice(line)?;
+        let Value::Object(fields) = &document else {
+            bail!("it is not a JSON object like {{\"key\": …, \"value\": …}}");
+        };
+        let known = [
+            "topic",
+            "partition",
+            "offset",
+            "timestamp",
+            "timestamp_type",
+            "time",
+            "key",
+            "value",
+            "headers",
+        ];
+        if let Some(unknown) = fields.keys().find(|field| !known.contains(&field.as_str())) {
+            bail!(
+                "it has an unknown field {unknown:?}; known are {}",
+                known.join(", ")
+            );
+        }
+        let bytes = |field| -> Result<Option<Bytes>> {
+            let value = fields.get(field).map_or(Ok(None), bytes_from_json)?;
+            Ok(value.map(Bytes::from))
+        };
+        let key = bytes("key")?.or_else(|| self.parsing.key.clone());
+        let timestamp = fields
+            .get("timestamp")
+            .and_then(Value::as_i64)
+            .filter(|at| *at >= 0);
+        let mut record = self.record(key, bytes("value")?, timestamp.unwrap_or(now_ms));
+        if let Some(headers) = fields.get("headers").and_then(Value::as_array) {
+            for header in headers {
+                let part = |name| header.get(name).map_or(Ok(None), bytes_from_json);
+                record.headers.push(RecordHeader {
+                    key: Bytes::from(part("key")?.context("a header without a key")?),
+                    value: part("value")?.map(Bytes::from),
+                });
+            }
+        }
+        Ok(record)
+    }
+
+    fn record(&self, key: Option<Bytes>, value: Option<Bytes>, timestamp: i64) -> ProducerRecord {
+        ProducerRecord {
+            topic: self.parsing.topic.clone(),
+            partition: self.parsing.partition,
+            key,
+            value,
+            headers: self.headers.clone(),
+            timestamp,
+        }
+    }
+}
+
+fn find(line: &[u8], separator: &[u8]) -> Option<usize> {
+    line.windows(separator.len())
+        .position(|window| window == separator)
+}
+
+/// Lines of a file or of stdin, in chunks, without their line ends.
+pub fn read(file: Option<&Path>) -> Result<mpsc::Receiver<io::Result<Vec<Vec<u8>>>>> {
+    let (lines, received) = mpsc::channel(QUEUE_CHUNKS);
+    let source: Box<dyn Read + Send> = match file {
+        Some(path) => Box::new(open(path)?),
+        None => Box::new(io::stdin()),
+    };
+    let source = BufReader::with_capacity(CHUNK_BYTES, source);
+    std::thread::Builder::new()
+        .name("input".to_owned())
+        .spawn(move || send_lines(source, &lines))
+        .context("cannot start the reader")?;
+    Ok(received)
+}
+
+#[expect(
+    clippy::disallowed_methods,
+    reason = "a file that the user names, read once"
+)]
+fn open(path: &Path) -> Result<File> {
+    File::open(path).with_context(|| format!("cannot open {}", path.display()))
+}
+
+fn send_lines(mut source: Source, lines: &mpsc::Sender<io::Result<Vec<Vec<u8>>>>) {
+    loop {
+        let chunk = read_chunk(&mut source);
+        let is_last = chunk.as_ref().map_or(true, Vec::is_empty);
+        let is_end = matches!(&chunk, Ok(lines) if lines.is_empty());
+        if is_end || lines.blocking_send(chunk).is_err() || is_last {
+            return;
+        }
+    }
+}
+
+/// Reads lines while they are at hand, so that a chunk never waits for input that has not come.
+fn read_chunk(source: &mut Source) -> io::Result<Vec<Vec<u8>>> {
+    let mut chunk = Vec::new();
+    let mut bytes = 0;
+    while let Some(line) = read_line(source)? {
+        bytes += line.len();
+        chunk.push(line);
+        if bytes >= CHUNK_BYTES || !source.buffer().contains(&b'\n') {
+            break;
+        }
+    }
+    Ok(chunk)
+}
+
+fn read_line(source: &mut Source) -> io::Result<Option<Vec<u8>>> {
+    let mut line = Vec::new();
+    if source.read_until(b'\n', &mut line)? == 0 {
+        return Ok(None);
+    }
+    if line.ends_with(b"\n") {
+        line.pop();
+        if line.ends_with(b"\r") {
+            line.pop();
+        }
+    }
+    Ok(Some(line))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Format, LineParser, Parsing};
+    use bytes::Bytes;
+    use ottla_client::ProducerRecord;
+
+    fn parse(format: Format, line: &str) -> anyhow::Result<ProducerRecord> {
+        let parsing = Parsing {
+            format,
+            topic: "t".into(),
+            partition: None,
+            key: None,
+            key_separator: Some(Bytes::from_static(b"::")),
+            null_value: Some(Bytes::from_static(b"NULL")),
+            headers: vec![(Bytes::from_static(b"h"), Bytes::from_static(b"1"))],
+        };
+        LineParser::new(parsing).parse(line.as_bytes().to_vec(), 7)
+    }
+
+    #[test]
+    fn a_line_is_split_at_its_first_separator() {
+        let record = parse(Format::Lines, "k::v::w").unwrap();
+        assert_eq!(record.key.unwrap(), "k");
+        assert_eq!(record.value.unwrap(), "v::w");
+        assert_eq!(record.timestamp, 7);
+        assert_eq!(record.headers.len(), 1);
+    }
+
+    #[test]
+    fn a_line_without_separator_names_its_number() {
+        let error = format!("{:#}", parse(Format::Lines, "k:v").unwrap_err());
+        assert_eq!(error, "line 1 of the input: it has no key separator \"::\"");
+    }
+
+    #[test]
+    fn the_null_value_is_no_value() {
+        assert_eq!(parse(Format::Lines, "k::NULL").unwrap().value, None);
+        assert_eq!(parse(Format::Lines, "k::").unwrap().value.unwrap(), "");
+    }
+
+    #[test]
+    fn what_consume_prints_is_read() {
+        let line = r#"{"offset":3,"key":{"base64":"/wA="},"value":null,"timestamp":9,
+                       "headers":[{"key":"a","value":"b"}]}"#;
+        let record = parse(Format::Json, line).unwrap();
+        assert_eq!(record.key.unwrap(), &[0xff, 0][..]);
+        assert_eq!((record.value, record.timestamp), (None, 9));
+        assert_eq!(record.headers[1].key, "a");
+        assert!(parse(Format::Json, r#"{"vaule": 1}"#).is_err());
+    }
+}

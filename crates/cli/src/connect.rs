@@ -1,0 +1,170 @@
+//! How the commands reach a cluster, and what to do next when one fails.
+
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result};
+use ottla_client::{ClientError, Cluster, ErrorCode, Options};
+
+const DEFAULT_PORT: u16 = 9092;
+
+/// Which cluster, and how patiently.
+#[derive(Debug, clap::Args)]
+pub struct Connect {
+    /// A broker of the cluster, or several separated by commas.
+    #[arg(
+        short = 'b',
+        long = "bootstrap-server",
+        value_name = "HOST:PORT",
+        default_value = "127.0.0.1:9092",
+        value_delimiter = ',',
+        help_heading = "Connection"
+    )]
+    bootstrap: Vec<String>,
+
+    /// How long a broker may take to answer, and how long errors that pass are waited out.
+    #[arg(
+        long,
+        value_name = "SECONDS",
+        default_value_t = 30,
+        value_parser = clap::value_parser!(u64).range(1..=3600),
+        help_heading = "Connection"
+    )]
+    timeout: u64,
+}
+
+impl Connect {
+    /// Enters the cluster.
+    pub async fn cluster(&self) -> Result<Arc<Cluster>> {
+        let addresses: Vec<_> = self
+            .bootstrap
+            .iter()
+            .map(|given| with_port(given))
+            .collect();
+        let patience = Duration::from_secs(self.timeout);
+        let options = Options {
+            request_timeout: patience,
+            retry_for: patience,
+            connect_timeout: patience.min(Duration::from_secs(5)),
+            ..Options::default()
+        };
+        Ok(Arc::new(Cluster::connect(&addresses, options).await?))
+    }
+}
+
+/// Runs a command's work to its end.
+pub fn block_on<T>(work: impl Future<Output = Result<T>>) -> Result<T> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .context("cannot start the runtime")?;
+    runtime.block_on(work)
+}
+
+fn with_port(address: &str) -> String {
+    let host_ends = address.rfind(']').unwrap_or(0);
+    if address[host_ends..].contains(':') {
+        address.to_owned()
+    } else {
+        format!("{address}:{DEFAULT_PORT}")
+    }
+}
+
+/// What the user can do about an error, where that is known.
+pub fn next_step(error: &anyhow::Error) -> Option<String> {
+    let error = error
+        .chain()
+        .find_map(|cause| cause.downcast_ref::<ClientError>())?;
+    let step = match error {
+        ClientError::Connect { address, .. } => format!(
+            "start a broker there (`ottla serve` starts one on 127.0.0.1:9092), or name the one you mean \
+             instead of {address}: --bootstrap-server HOST:PORT"
+        ),
+        ClientError::Resolve { .. } => {
+            "check the spelling of --bootstrap-server; the brokers' own names come from their \
+             `advertised.listeners`"
+                .to_owned()
+        }
+        ClientError::TimedOut { .. } => {
+            "see in the broker's log whether it is overloaded or still starting; --timeout SECONDS waits longer".to_owned()
+        }
+        ClientError::Disconnected { .. } | ClientError::FrameTooLarge { .. } => {
+            "check that the port is a PLAINTEXT listener of a Kafka broker; the broker's log names \
+             the reason if it closed the connection"
+                .to_owned()
+        }
+        ClientError::Unsupported { .. } => {
+            "the broker is too old or does not serve this; Kafka 3.0 or later is needed".to_owned()
+        }
+        ClientError::Refused { code, .. } => step_for(*code)?.to_owned(),
+        ClientError::Encode { .. }
+        | ClientError::Malformed { .. }
+        | ClientError::CorruptRecords { .. }
+        | ClientError::UnknownNode(_) => return None,
+    };
+    Some(step)
+}
+
+#[expect(
+    clippy::wildcard_enum_match_arm,
+    reason = "advice exists for some of Kafka's hundred codes only"
+)]
+fn step_for(code: ErrorCode) -> Option<&'static str> {
+    Some(match code {
+        ErrorCode::UnknownTopicOrPartition => {
+            "`ottla topic list` shows the topics there are, `ottla topic create NAME` makes one"
+        }
+        ErrorCode::TopicAlreadyExists => {
+            "`ottla topic describe NAME` shows it; --if-not-exists makes this no error"
+        }
+        ErrorCode::GroupIdNotFound => "`ottla group list` shows the groups there are",
+        ErrorCode::NonEmptyGroup => {
+            "stop its members first; `ottla group describe GROUP` shows who they are"
+        }
+        ErrorCode::UnknownMemberId => {
+            "the group has members, who commit for themselves: stop them first; \
+             `ottla group describe GROUP` shows who they are"
+        }
+        ErrorCode::GroupSubscribedToTopic => "stop the members that read the topic first",
+        ErrorCode::InvalidReplicationFactor => {
+            "there are not that many brokers; give a smaller --replication-factor"
+        }
+        ErrorCode::MessageTooLarge | ErrorCode::RecordListTooLarge => {
+            "give a smaller --batch-size, or raise the topic's `max.message.bytes`"
+        }
+        ErrorCode::InvalidConfig => {
+            "`ottla config describe --topic NAME --all` shows the names, values and meanings"
+        }
+        ErrorCode::InvalidRecord => {
+            "a compacted topic takes only records with a key: --key or --key-separator"
+        }
+        ErrorCode::OffsetOutOfRange => "`ottla topic describe NAME` shows which offsets there are",
+        ErrorCode::CoordinatorNotAvailable => {
+            "the cluster cannot create or load __consumer_offsets; on a single broker \
+             `offsets.topic.replication.factor` must be 1"
+        }
+        ErrorCode::NotEnoughReplicas => {
+            "`ottla topic describe NAME` shows which replicas are in sync; \
+             `min.insync.replicas` says how many must be"
+        }
+        _ => return None,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::with_port;
+
+    #[test]
+    fn a_host_alone_gets_kafkas_port() {
+        for (given, dialled) in [
+            ("kafka", "kafka:9092"),
+            ("kafka:19092", "kafka:19092"),
+            ("[::1]", "[::1]:9092"),
+            ("[::1]:5", "[::1]:5"),
+        ] {
+            assert_eq!(with_port(given), dialled);
+        }
+    }
+}

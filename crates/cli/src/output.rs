@@ -1,0 +1,146 @@
+//! What goes to stdout: aligned tables for people, JSON for programs.
+
+use std::io::{self, BufWriter, StdoutLock, Write as _};
+
+use anyhow::Result;
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use clap::ValueEnum;
+use serde_json::{Value, json};
+
+/// How results are printed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Output {
+    /// Tables and lines.
+    Text,
+    /// JSON: one document, or one document a line where results stream.
+    Json,
+}
+
+/// Stdout, buffered: whoever streams flushes it.
+pub fn stdout() -> BufWriter<StdoutLock<'static>> {
+    BufWriter::with_capacity(64 * 1024, io::stdout().lock())
+}
+
+/// Prints one JSON document.
+pub fn print_json(document: &Value) -> Result<()> {
+    let mut out = stdout();
+    serde_json::to_writer_pretty(&mut out, document)?;
+    out.write_all(b"\n")?;
+    Ok(out.flush()?)
+}
+
+/// Prints one line.
+pub fn print_line(line: &str) -> Result<()> {
+    let mut out = stdout();
+    writeln!(out, "{line}")?;
+    Ok(out.flush()?)
+}
+
+/// Says something to the person at the terminal; it is no part of the result.
+pub fn message(text: &str) {
+    // Nothing is lost with a message that has no reader.
+    let _ = writeln!(io::stderr(), "{text}");
+}
+
+/// A table whose columns are as wide as their widest cell.
+#[derive(Debug, Default)]
+pub struct Table {
+    rows: Vec<Vec<String>>,
+}
+
+impl Table {
+    /// A table with these column titles.
+    pub fn new(titles: &[&str]) -> Self {
+        Self {
+            rows: vec![titles.iter().map(ToString::to_string).collect()],
+        }
+    }
+
+    /// Adds a row.
+    pub fn row(&mut self, cells: impl IntoIterator<Item = String>) {
+        self.rows.push(cells.into_iter().collect());
+    }
+
+    /// Prints the table to stdout.
+    pub fn print(&self) -> Result<()> {
+        let mut out = stdout();
+        out.write_all(self.render().as_bytes())?;
+        Ok(out.flush()?)
+    }
+
+    fn render(&self) -> String {
+        let columns = self.rows.iter().map(Vec::len).max().unwrap_or(0);
+        let width = |column| {
+            let cells = self.rows.iter().filter_map(|row| row.get(column));
+            cells
+                .map(|cell: &String| cell.chars().count())
+                .max()
+                .unwrap_or(0)
+        };
+        let widths: Vec<usize> = (0..columns).map(width).collect();
+        let mut text = String::new();
+        for row in &self.rows {
+            let cells = row
+                .iter()
+                .zip(&widths)
+                .map(|(cell, width)| format!("{cell:<width$}"));
+            let line = cells.collect::<Vec<_>>().join("  ");
+            text.push_str(line.trim_end());
+            text.push('\n');
+        }
+        text
+    }
+}
+
+/// Bytes in JSON: a string where they are UTF-8, else `{"base64": …}`.
+pub fn bytes_to_json(bytes: Option<&[u8]>) -> Value {
+    match bytes.map(|bytes| (bytes, std::str::from_utf8(bytes))) {
+        None => Value::Null,
+        Some((_, Ok(text))) => json!(text),
+        Some((bytes, Err(_))) => json!({ "base64": STANDARD.encode(bytes) }),
+    }
+}
+
+/// The inverse of [`bytes_to_json`]; a number or boolean stands for its text.
+pub fn bytes_from_json(value: &Value) -> Result<Option<Vec<u8>>> {
+    match value {
+        Value::Null => Ok(None),
+        Value::String(text) => Ok(Some(text.clone().into_bytes())),
+        Value::Object(object) if object.len() == 1 && object.contains_key("base64") => {
+            let encoded = object["base64"].as_str().unwrap_or_default();
+            Ok(Some(STANDARD.decode(encoded)?))
+        }
+        other => Ok(Some(other.to_string().into_bytes())),
+    }
+}
+
+/// The numbers as `1, 2, 3`.
+pub fn join(numbers: &[i32]) -> String {
+    let numbers = numbers.iter().map(ToString::to_string);
+    numbers.collect::<Vec<_>>().join(", ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Table, bytes_from_json, bytes_to_json};
+    use serde_json::json;
+
+    #[test]
+    fn columns_line_up_and_lines_do_not_end_in_spaces() {
+        let mut table = Table::new(&["NAME", "N"]);
+        table.row(["a".into(), "100".into()]);
+        table.row(["longer".into(), "1".into()]);
+        assert_eq!(table.render(), "NAME    N\na       100\nlonger  1\n");
+    }
+
+    #[test]
+    fn bytes_survive_json() {
+        for bytes in [None, Some(&b"text"[..]), Some(&[0xff, 0x00]), Some(b"")] {
+            let back = bytes_from_json(&bytes_to_json(bytes)).unwrap();
+            assert_eq!(back.as_deref(), bytes);
+        }
+        let object = json!({"a": 1});
+        assert_eq!(bytes_from_json(&object).unwrap().unwrap(), b"{\"a\":1}");
+    }
+}
