@@ -1,6 +1,7 @@
 //! `cargo xtask`: everything that builds on the code without being part of it. One file per subcommand.
 
 mod codec_test;
+mod compat;
 mod generate;
 mod toolbox;
 
@@ -19,6 +20,8 @@ struct Arguments {
 enum Command {
     /// Compare the codec with Apache Kafka's own classes.
     CodecTest(codec_test::Args),
+    /// Run the clients that others wrote against a real broker.
+    Compat(compat::Args),
     /// Write the record types of `ottla-protocol` from the schemas in Kafka's jars.
     Generate(generate::Args),
 }
@@ -26,6 +29,7 @@ enum Command {
 fn main() -> Result<()> {
     match Arguments::parse().command {
         Command::CodecTest(args) => codec_test::run(&args),
+        Command::Compat(args) => compat::run(&args),
         Command::Generate(args) => generate::run(&args),
     }
 }

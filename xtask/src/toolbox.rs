@@ -3,9 +3,20 @@
 //! Everything lies below `target/toolbox/`, each tool in a directory of its own; what is present is not
 //! fetched again.
 
+pub mod apt;
+pub mod go;
+pub mod java;
 pub mod maven;
+pub mod node;
+pub mod python;
+pub mod rdkafka;
 
+use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::{Mutex, PoisonError};
+
+use anyhow::{Context, Result, bail};
 
 /// The root of the checkout.
 pub fn workspace() -> &'static Path {
@@ -17,4 +28,39 @@ pub fn workspace() -> &'static Path {
 /// Where a tool of this name lies.
 pub fn directory(tool: &str) -> PathBuf {
     workspace().join("target/toolbox").join(tool)
+}
+
+/// Runs `set_up` unless it has already succeeded in this directory for the same `wanted`: versions, sources.
+fn once(tool: &str, wanted: &str, set_up: impl FnOnce(&Path) -> Result<()>) -> Result<PathBuf> {
+    // Clients that share a tool are set up at the same time.
+    static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
+    let _turn = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
+    let directory = directory(tool);
+    let marker = directory.join("complete");
+    if fs::read_to_string(&marker).is_ok_and(|found| found == wanted) {
+        return Ok(directory);
+    }
+    fs::create_dir_all(&directory)?;
+    set_up(&directory)?;
+    fs::write(marker, wanted)?;
+    Ok(directory)
+}
+
+/// Runs a command to its end, quietly; its output is told only when it fails.
+fn run(command: &mut Command) -> Result<()> {
+    let output = command.output().with_context(|| {
+        format!(
+            "could not start {}; is it installed?",
+            command.get_program().display()
+        )
+    })?;
+    if !output.status.success() {
+        bail!(
+            "{command:?} ended with {}:\n{}{}",
+            output.status,
+            String::from_utf8_lossy(&output.stdout),
+            String::from_utf8_lossy(&output.stderr)
+        );
+    }
+    Ok(())
 }

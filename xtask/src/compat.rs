@@ -1,0 +1,200 @@
+//! `cargo xtask compat`: clients nobody here wrote, against a real broker.
+//!
+//! Sets up every client from the package registries, starts one broker, runs the clients against it two at a time,
+//! each with topics and groups of its own, stops the broker, and lets Kafka's own tool read what is on its disk.
+//! A client that cannot be had is a failure, never a skip; the last line counts what ran.
+
+mod broker;
+mod clients;
+mod program;
+
+use std::io::{self, Write as _};
+use std::sync::Mutex;
+use std::time::Duration;
+
+use anyhow::{Result, bail};
+
+use broker::{Broker, Kind};
+use clients::Client;
+use program::{Claim, Outcome};
+
+/// Options of `cargo xtask compat`.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// The broker under test.
+    #[arg(long, value_enum, default_value_t = Kind::Ottla)]
+    broker: Kind,
+
+    /// Run only the clients whose names contain one of these.
+    clients: Vec<String>,
+
+    /// Show every check, not only the failed ones.
+    #[arg(long)]
+    verbose: bool,
+}
+
+/// Two cores: more at once would only measure waiting.
+const AT_ONCE: usize = 2;
+
+/// Runs the command.
+pub fn run(args: &Args) -> Result<()> {
+    let chosen: Vec<Client> = clients::all()
+        .into_iter()
+        .filter(|client| is_chosen(args, client.name))
+        .collect();
+    if chosen.is_empty() {
+        bail!("no client is named like {:?}", args.clients);
+    }
+    let mut report = Report::new(args.verbose);
+    let (ready, missing) = set_up(chosen)?;
+    for (name, reason) in missing {
+        report.add(
+            name,
+            Duration::ZERO,
+            vec![Claim::failed("can_be_had", reason)],
+        );
+    }
+    let broker = Broker::start(args.broker)?;
+    let bootstrap = broker.bootstrap();
+    let outcomes = in_parallel(ready, |client| {
+        let outcome = program::run(
+            client.command,
+            &[&bootstrap, client.name],
+            broker.directory(),
+        );
+        (client.name, outcome)
+    })?;
+    for (name, Outcome { claims, took }) in outcomes {
+        report.add(name, took, claims);
+    }
+    finish(args, broker, &mut report)?;
+    report.close()
+}
+
+fn is_chosen(args: &Args, name: &str) -> bool {
+    args.clients.is_empty() || args.clients.iter().any(|part| name.contains(part.as_str()))
+}
+
+/// Stops the broker, and reads its data directory with Kafka's tool.
+fn finish(args: &Args, broker: Broker, report: &mut Report) -> Result<()> {
+    let stopped = broker.stop()?;
+    report.add("broker", Duration::ZERO, vec![stopped.claim()]);
+    if is_chosen(args, clients::DUMP) {
+        let data = stopped.data().display().to_string();
+        let Outcome { claims, took } =
+            program::run(clients::dump()?, &[&data], stopped.directory());
+        report.add(clients::DUMP, took, claims);
+    }
+    if report.failed == 0 {
+        stopped.remove()?;
+    } else {
+        writeln!(
+            io::stderr(),
+            "logs and data are kept in {}",
+            stopped.directory().display()
+        )?;
+    }
+    Ok(())
+}
+
+/// A client that was set up, and how to start it.
+struct Ready {
+    name: &'static str,
+    command: std::process::Command,
+}
+
+type Missing = (&'static str, String);
+
+fn set_up(chosen: Vec<Client>) -> Result<(Vec<Ready>, Vec<Missing>)> {
+    writeln!(io::stderr(), "setting up {} clients", chosen.len())?;
+    let done = in_parallel(chosen, |client| ((client.prepare)(), client.name))?;
+    let mut ready = Vec::new();
+    let mut missing = Vec::new();
+    for (outcome, name) in done {
+        match outcome {
+            Ok(command) => ready.push(Ready { name, command }),
+            Err(error) => missing.push((name, format!("{error:#}"))),
+        }
+    }
+    Ok((ready, missing))
+}
+
+/// Does the work of every item, `AT_ONCE` at a time, in order of their start.
+fn in_parallel<T: Send, R: Send>(items: Vec<T>, work: impl Fn(T) -> R + Sync) -> Result<Vec<R>> {
+    let waiting = Mutex::new(items.into_iter());
+    let done = Mutex::new(Vec::new());
+    std::thread::scope(|scope| -> Result<()> {
+        for index in 0..AT_ONCE {
+            std::thread::Builder::new()
+                .name(format!("compat-{index}"))
+                .spawn_scoped(scope, || {
+                    loop {
+                        let next = waiting.lock().expect("no worker panics here").next();
+                        let Some(item) = next else { return };
+                        let outcome = work(item);
+                        done.lock().expect("no worker panics here").push(outcome);
+                    }
+                })?;
+        }
+        Ok(())
+    })?;
+    Ok(done.into_inner().expect("no worker panics here"))
+}
+
+/// What passed and what failed, told as it is added.
+struct Report {
+    verbose: bool,
+    passed: usize,
+    failed: usize,
+}
+
+impl Report {
+    fn new(verbose: bool) -> Self {
+        Self {
+            verbose,
+            passed: 0,
+            failed: 0,
+        }
+    }
+
+    fn add(&mut self, name: &str, took: Duration, claims: Vec<Claim>) {
+        let (passed, failed): (Vec<_>, Vec<_>) = claims
+            .into_iter()
+            .partition(|claim| claim.failure.is_none());
+        self.passed += passed.len();
+        self.failed += failed.len();
+        let mut out = io::stdout().lock();
+        // Whoever closed the pipe has read enough.
+        let _ = writeln!(
+            out,
+            "{name}: {} passed, {} failed ({:.1} s)",
+            passed.len(),
+            failed.len(),
+            took.as_secs_f64()
+        );
+        for claim in failed {
+            let _ = writeln!(
+                out,
+                "  FAILED {name}/{}: {}",
+                claim.name,
+                claim.failure.unwrap_or_default()
+            );
+        }
+        for claim in passed.iter().filter(|_| self.verbose) {
+            let _ = writeln!(out, "  passed {name}/{}", claim.name);
+        }
+    }
+
+    fn close(&self) -> Result<()> {
+        writeln!(
+            io::stdout(),
+            "{} passed, {} failed",
+            self.passed,
+            self.failed
+        )?;
+        if self.failed > 0 {
+            bail!("{} checks of real clients failed", self.failed);
+        }
+        Ok(())
+    }
+}

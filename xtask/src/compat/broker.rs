@@ -1,0 +1,237 @@
+//! The broker under test: Ottla, or Apache Kafka, which shows what the suite itself is worth.
+//!
+//! Both are started from `tests/compat/server.properties`, each run in a directory of its own below `target/compat`,
+//! and are ended by their process id.
+
+use std::fs::{self, File};
+use std::io::{Read as _, Write as _};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use rustix::process::{Pid, Signal, kill_process};
+
+use super::program::Claim;
+use crate::toolbox::{self, java};
+
+/// Which broker.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum Kind {
+    /// This repository's.
+    Ottla,
+    /// Apache Kafka, of the release that Ottla is measured against.
+    Kafka,
+}
+
+/// A broker that answers. It is killed when dropped.
+pub struct Broker {
+    kind: Kind,
+    child: Child,
+    port: u16,
+    directory: PathBuf,
+}
+
+impl Broker {
+    /// Starts a broker on an empty data directory and waits until it serves.
+    pub fn start(kind: Kind) -> Result<Self> {
+        let directory =
+            toolbox::workspace().join(format!("target/compat/{kind:?}-{}", std::process::id()));
+        fs::create_dir_all(&directory)?;
+        let port = free_port()?;
+        let config = directory.join("server.properties");
+        fs::write(&config, properties(port, &directory.join("data"))?)?;
+        let mut command = match kind {
+            Kind::Ottla => ottla(&config)?,
+            Kind::Kafka => kafka(&config)?,
+        };
+        let log = File::create(directory.join("broker.log"))?;
+        let child = command
+            .current_dir(&directory)
+            .stdin(Stdio::null())
+            .stdout(log.try_clone()?)
+            .stderr(log)
+            .spawn()
+            .with_context(|| format!("could not start {command:?}"))?;
+        let mut broker = Self {
+            kind,
+            child,
+            port,
+            directory,
+        };
+        broker.wait_until_ready()?;
+        Ok(broker)
+    }
+
+    /// Where clients connect.
+    pub fn bootstrap(&self) -> String {
+        format!("127.0.0.1:{}", self.port)
+    }
+
+    /// Where the logs and the data of this run lie.
+    pub fn directory(&self) -> &Path {
+        &self.directory
+    }
+
+    fn wait_until_ready(&mut self) -> Result<()> {
+        for _ in 0..600 {
+            if serves(self.port).unwrap_or(false) {
+                return Ok(());
+            }
+            if let Some(status) = self.child.try_wait()? {
+                let log = fs::read_to_string(self.directory.join("broker.log"))?;
+                bail!("the broker ended with {status} before it served:\n{log}");
+            }
+            pause();
+        }
+        bail!(
+            "the broker does not serve after a minute; see {}/broker.log",
+            self.directory.display()
+        )
+    }
+
+    /// Ends the broker as an operator does, and waits for it.
+    pub fn stop(mut self) -> Result<Stopped> {
+        let pid = i32::try_from(self.child.id())
+            .ok()
+            .and_then(Pid::from_raw)
+            .context("a child has a process id")?;
+        kill_process(pid, Signal::TERM)?;
+        for _ in 0..600 {
+            if let Some(status) = self.child.try_wait()? {
+                return Ok(Stopped {
+                    kind: self.kind,
+                    status: Some(status),
+                    directory: self.directory.clone(),
+                });
+            }
+            pause();
+        }
+        self.child.kill()?;
+        Ok(Stopped {
+            kind: self.kind,
+            status: None,
+            directory: self.directory.clone(),
+        })
+    }
+}
+
+impl Drop for Broker {
+    fn drop(&mut self) {
+        // One that has ended already cannot be killed, which is as well.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// A broker that was told to end, and what it left.
+pub struct Stopped {
+    kind: Kind,
+    status: Option<ExitStatus>,
+    directory: PathBuf,
+}
+
+impl Stopped {
+    /// That it ended by itself and said that all is well.
+    pub fn claim(&self) -> Claim {
+        let name = "stops_cleanly";
+        let Some(status) = self.status else {
+            return Claim::failed(name, "still running a minute after SIGTERM");
+        };
+        // A JVM that ran its shutdown hooks still reports the signal.
+        let clean = match self.kind {
+            Kind::Ottla => status.success(),
+            Kind::Kafka => status.code() == Some(143),
+        };
+        if clean {
+            Claim::passed(name)
+        } else {
+            Claim::failed(name, status.to_string())
+        }
+    }
+
+    pub fn data(&self) -> PathBuf {
+        self.directory.join("data")
+    }
+
+    pub fn directory(&self) -> &Path {
+        &self.directory
+    }
+
+    /// Removes everything that the run left.
+    pub fn remove(self) -> Result<()> {
+        Ok(fs::remove_dir_all(self.directory)?)
+    }
+}
+
+/// A port that was free a moment ago.
+fn free_port() -> Result<u16> {
+    Ok(TcpListener::bind(("127.0.0.1", 0))?.local_addr()?.port())
+}
+
+fn properties(port: u16, data: &Path) -> Result<String> {
+    let template = fs::read_to_string(toolbox::workspace().join("tests/compat/server.properties"))?;
+    Ok(template
+        .replace("{broker.port}", &port.to_string())
+        .replace("{controller.port}", &free_port()?.to_string())
+        .replace("{data}", &data.display().to_string()))
+}
+
+/// The broker of this checkout, built as xtask itself was: in the same target directory.
+fn ottla(config: &Path) -> Result<Command> {
+    let built = Command::new(env!("CARGO"))
+        .args(["build", "--quiet", "--package", "ottla-cli"])
+        .status()?;
+    if !built.success() {
+        bail!("ottla does not build");
+    }
+    let program = std::env::current_exe()?.with_file_name("ottla");
+    let mut command = Command::new(program);
+    command.arg("serve").arg("--config").arg(config);
+    Ok(command)
+}
+
+fn kafka(config: &Path) -> Result<Command> {
+    let format = java::kafka()?
+        .args([
+            "kafka.tools.StorageTool",
+            "format",
+            "--cluster-id",
+            "b3R0bGEtY29tcGF0LTAwMQ",
+            "--config",
+        ])
+        .arg(config)
+        .output()?;
+    if !format.status.success() {
+        bail!(
+            "kafka-storage format failed:\n{}",
+            String::from_utf8_lossy(&format.stderr)
+        );
+    }
+    let mut command = java::kafka()?;
+    command.arg("kafka.Kafka").arg(config);
+    Ok(command)
+}
+
+/// Whether a broker names itself in its answer to a Metadata request, version 1, for no topic.
+fn serves(port: u16) -> Result<bool> {
+    let address = SocketAddr::from(([127, 0, 0, 1], port));
+    let timeout = Duration::from_secs(5);
+    let mut stream = TcpStream::connect_timeout(&address, timeout)?;
+    stream.set_read_timeout(Some(timeout))?;
+    // Length 14: api key 3, version 1, correlation id 7, null client id, no topics.
+    stream.write_all(&[0, 0, 0, 14, 0, 3, 0, 1, 0, 0, 0, 7, 0xff, 0xff, 0, 0, 0, 0])?;
+    // Length, correlation id, number of brokers.
+    let mut answer = [0; 12];
+    stream.read_exact(&mut answer)?;
+    Ok(answer[11] == 1)
+}
+
+#[expect(
+    clippy::disallowed_methods,
+    reason = "a process outside does not say when it starts to serve or ends"
+)]
+fn pause() {
+    std::thread::sleep(Duration::from_millis(100));
+}

@@ -1,0 +1,83 @@
+//! The Java programs of `tests/compat/java`, compiled against one release of the jars each.
+
+use std::ffi::OsStr;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::Result;
+
+use super::maven::{self, KAFKA_VERSION};
+
+/// The release of the Java client before 4, which many still run.
+pub const OLD_CLIENT_VERSION: &str = "3.9.2";
+
+/// A JVM that runs a `main` of `tests/compat/java/client` on this release of the client.
+pub fn client(version: &str) -> Result<Command> {
+    let name = format!("kafka-clients-{version}");
+    let jars = maven::jars(&name, &[("org.apache.kafka", "kafka-clients", version)])?;
+    let classes = compile(&format!("java-client-{version}"), &["client"], &jars)?;
+    Ok(jvm(&[&classes, &jars.join("*")]))
+}
+
+/// A JVM that runs a `main` of `tests/compat/java/tools` beside Kafka's tools.
+pub fn tools() -> Result<Command> {
+    let jars = maven::kafka_jars()?;
+    let classes = compile("java-tools", &["tools", "client/Claims.java"], &jars)?;
+    Ok(jvm(&[&classes, &jars.join("*")]))
+}
+
+/// A JVM with everything of Apache Kafka.
+pub fn kafka() -> Result<Command> {
+    Ok(jvm(&[&maven::kafka_jars()?.join("*")]))
+}
+
+fn jvm(classpath: &[&Path]) -> Command {
+    let joined = classpath
+        .iter()
+        .map(|path| path.as_os_str())
+        .collect::<Vec<_>>()
+        .join(OsStr::new(":"));
+    let mut command = Command::new("java");
+    // A short life: the second compiler would cost more than it gives.
+    command
+        .args(["-XX:TieredStopAtLevel=1", "-Xmx512m", "-cp"])
+        .arg(joined);
+    command
+}
+
+fn compile(tool: &str, parts: &[&str], jars: &Path) -> Result<PathBuf> {
+    let sources = sources(parts)?;
+    let mut wanted = String::from(KAFKA_VERSION);
+    for source in &sources {
+        wanted.push_str(&fs::read_to_string(source)?);
+    }
+    super::once(tool, &wanted, |directory| {
+        super::run(
+            Command::new("javac")
+                .args(["-nowarn", "-d"])
+                .arg(directory)
+                .arg("-cp")
+                .arg(jars.join("*"))
+                .args(&sources),
+        )
+    })
+}
+
+/// The Java files that `parts` name, or hold where they are directories.
+fn sources(parts: &[&str]) -> Result<Vec<PathBuf>> {
+    let root = super::workspace().join("tests/compat/java");
+    let mut found = Vec::new();
+    for part in parts {
+        let path = root.join(part);
+        if path.is_dir() {
+            for entry in fs::read_dir(path)? {
+                found.push(entry?.path());
+            }
+        } else {
+            found.push(path);
+        }
+    }
+    found.sort();
+    Ok(found)
+}
