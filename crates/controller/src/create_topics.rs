@@ -51,10 +51,13 @@ pub type Reply = Vec<(String, Result<CreatedTopic, Refusal>)>;
 pub fn decide(view: View<'_>, topics: &[NewTopic], validate_only: bool) -> Decision<Reply> {
     let mut records = Vec::new();
     let mut reply = Vec::new();
-    let mut names = BTreeSet::new();
     let mut left = MAX_PARTITIONS_PER_REQUEST;
     for topic in topics {
-        let result = if names.insert(topic.name.as_str()) {
+        let namesakes = topics
+            .iter()
+            .filter(|other| other.name == topic.name)
+            .count();
+        let result = if namesakes == 1 {
             create(view, topic, left)
         } else {
             Err(Refusal::InvalidRequest(format!(

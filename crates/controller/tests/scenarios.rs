@@ -1,0 +1,379 @@
+//! Runs the stories in `tests/scenarios/`: admin requests, then the records and replies that come of them.
+//!
+//! Ids count up from 1 and are shown as `id-1`; the records are replayed before the next line.
+
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
+mod show;
+
+use std::path::Path;
+
+use ottla_controller::alter_configs;
+use ottla_controller::configs::Change;
+use ottla_controller::create_partitions::{self, Growth};
+use ottla_controller::create_topics::{self, NewTopic};
+use ottla_controller::delete_topics::{self, TopicReference};
+use ottla_controller::elections::{self, Election};
+use ottla_controller::{Decision, Settings, View, brokers, producer_ids, reassignments};
+use ottla_metadata::effective::StaticConfigs;
+use ottla_metadata::{
+    BrokerRegistration, ConfigResource, MetadataDelta, MetadataImage, ResourceKind,
+};
+use ottla_protocol::ids::{NodeId, PartitionIndex, Uuid};
+
+#[test]
+fn scenarios_play_as_written() {
+    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/scenarios");
+    ottla_scenario::play_all(&directory, 8, || {
+        let mut stage = Stage::new();
+        move |line: &str| stage.run(line)
+    });
+}
+
+struct Stage {
+    image: MetadataImage,
+    settings: Settings,
+    ids: u64,
+}
+
+/// One command line: its verb, plain words, and `key=value` words.
+struct Line<'a> {
+    verb: &'a str,
+    words: Vec<&'a str>,
+}
+
+impl<'a> Line<'a> {
+    fn parse(text: &'a str) -> Self {
+        let mut words = text.split(' ');
+        Self {
+            verb: words.next().unwrap(),
+            words: words.collect(),
+        }
+    }
+
+    fn plain(&self) -> impl Iterator<Item = &'a str> {
+        self.words
+            .iter()
+            .copied()
+            .filter(|word| !word.contains('='))
+    }
+
+    fn first(&self) -> &'a str {
+        self.plain().next().unwrap()
+    }
+
+    fn value(&self, key: &str) -> Option<&'a str> {
+        self.words
+            .iter()
+            .find_map(|word| word.strip_prefix(key)?.strip_prefix('='))
+    }
+
+    fn number<T: std::str::FromStr>(&self, key: &str, default: T) -> T {
+        self.value(key)
+            .map_or(default, |value| value.parse().ok().unwrap())
+    }
+
+    /// The `key=value` words of configs: those whose key has a dot.
+    fn configs(&self) -> impl Iterator<Item = (&'a str, &'a str)> {
+        self.words
+            .iter()
+            .filter_map(|word| word.split_once('='))
+            .filter(|(key, _)| key.contains('.'))
+    }
+}
+
+/// `0:1,2;1:2,3` as partitions with their replicas.
+fn assignments(text: &str) -> Vec<(PartitionIndex, Vec<NodeId>)> {
+    text.split(';')
+        .map(|one| {
+            let (index, replicas) = one.split_once(':').unwrap();
+            (PartitionIndex(index.parse().unwrap()), nodes(replicas))
+        })
+        .collect()
+}
+
+fn nodes(text: &str) -> Vec<NodeId> {
+    text.split(',')
+        .map(|id| NodeId(id.parse().unwrap()))
+        .collect()
+}
+
+impl Stage {
+    fn new() -> Self {
+        let settings = Settings {
+            default_partitions: 2,
+            default_replication_factor: 1,
+            delete_topics: true,
+            statics: StaticConfigs::default(),
+        };
+        Self {
+            image: MetadataImage::default(),
+            settings,
+            ids: 0,
+        }
+    }
+
+    fn run(&mut self, text: &str) -> String {
+        let line = Line::parse(text);
+        match line.verb {
+            "broker" => self.broker(&line),
+            "create" => self.create(&line),
+            "grow" => self.grow(&line),
+            "delete" => self.delete(&line),
+            "alter" | "append" | "subtract" | "reset" => self.alter(&line),
+            "replace" => self.replace(&line),
+            "elect" => self.elect(&line),
+            "reassign" => self.reassign(&line),
+            "producer-ids" => self.producer_ids(&line),
+            "set" => {
+                self.settings.delete_topics = line.number("delete-topics", true);
+                String::new()
+            }
+            unknown => panic!("no command {unknown}"),
+        }
+    }
+
+    fn finish<R>(&mut self, decision: &Decision<R>, reply: impl Fn(&R) -> String) -> String {
+        let mut delta = MetadataDelta::new(self.image.clone());
+        let mut out = String::new();
+        for record in &decision.records {
+            delta.replay(record);
+            out += &show::record(record);
+        }
+        self.image = delta.finish().0;
+        out + &reply(&decision.reply)
+    }
+
+    fn broker(&mut self, line: &Line<'_>) -> String {
+        let id = NodeId(line.first().parse().unwrap());
+        let epoch = line.number("epoch", 100 + i64::from(id.0));
+        let broker = BrokerRegistration {
+            id,
+            epoch: -1,
+            incarnation: Uuid::ZERO,
+            endpoints: Vec::new(),
+            features: Vec::new(),
+            rack: line.value("rack").map(str::to_owned),
+            fenced: true,
+            in_controlled_shutdown: false,
+            directories: vec![Uuid::from_parts(7, u64::try_from(id.0).unwrap())],
+            cordoned_directories: None,
+        };
+        let image = self.image.clone();
+        let view = View {
+            image: &image,
+            settings: &self.settings,
+        };
+        let registered = brokers::register(view, &broker, epoch);
+        let mut out = self.finish(&registered, |reply| show::outcome("register", reply));
+        if line.plain().any(|word| word == "fenced") {
+            return out;
+        }
+        let image = self.image.clone();
+        let view = View {
+            image: &image,
+            settings: &self.settings,
+        };
+        let unfenced = brokers::unfence(view, id, epoch);
+        out += &self.finish(&unfenced, |reply| show::outcome("unfence", reply));
+        out
+    }
+
+    fn create(&mut self, line: &Line<'_>) -> String {
+        let validate_only = line.plain().any(|word| word == "validate-only");
+        let topics: Vec<NewTopic> = line
+            .plain()
+            .filter(|word| *word != "validate-only")
+            .map(|name| {
+                self.ids += 1;
+                NewTopic {
+                    name: name.trim_matches('"').to_owned(),
+                    partitions: line.number("partitions", -1),
+                    replication_factor: line.number("replicas", -1),
+                    assignments: line.value("assign").map(assignments).unwrap_or_default(),
+                    configs: line
+                        .configs()
+                        .map(|(k, v)| (k.to_owned(), Some(v.to_owned())))
+                        .collect(),
+                    id: Uuid::from_parts(0, self.ids),
+                }
+            })
+            .collect();
+        let image = self.image.clone();
+        let view = View {
+            image: &image,
+            settings: &self.settings,
+        };
+        let decision = create_topics::decide(view, &topics, validate_only);
+        self.finish(&decision, show::created)
+    }
+
+    fn grow(&mut self, line: &Line<'_>) -> String {
+        let growth = Growth {
+            topic: line.first().to_owned(),
+            count: line.number("count", 0),
+            assignments: line
+                .value("assign")
+                .map(|text| text.split(';').map(nodes).collect()),
+        };
+        let image = self.image.clone();
+        let view = View {
+            image: &image,
+            settings: &self.settings,
+        };
+        let decision = create_partitions::decide(view, &[growth], false);
+        self.finish(&decision, |reply| {
+            show::outcomes(reply.iter().map(|(name, result)| (name.clone(), result)))
+        })
+    }
+
+    fn delete(&mut self, line: &Line<'_>) -> String {
+        let reference = |word: &str| match word.strip_prefix("id-") {
+            Some(number) => TopicReference::Id(Uuid::from_parts(0, number.parse().unwrap())),
+            None => TopicReference::Name(word.to_owned()),
+        };
+        let topics: Vec<TopicReference> = line.plain().map(reference).collect();
+        let image = self.image.clone();
+        let view = View {
+            image: &image,
+            settings: &self.settings,
+        };
+        let decision = delete_topics::decide(view, &topics);
+        self.finish(&decision, |reply| {
+            show::outcomes(
+                reply
+                    .iter()
+                    .zip(line.plain())
+                    .map(|((_, result), word)| (word.to_owned(), result)),
+            )
+        })
+    }
+
+    fn resource(line: &Line<'_>) -> ConfigResource {
+        match line.first().split_once(':').unwrap() {
+            ("topic", name) => ConfigResource::topic(name),
+            ("broker", name) => ConfigResource {
+                kind: ResourceKind::Broker,
+                name: name.to_owned(),
+            },
+            ("group", name) => ConfigResource::group(name),
+            other => panic!("no resource {other:?}"),
+        }
+    }
+
+    fn alter(&mut self, line: &Line<'_>) -> String {
+        let change = |value: &str| match line.verb {
+            "alter" => Change::Set(value.to_owned()),
+            "append" => Change::Append(value.to_owned()),
+            "subtract" => Change::Subtract(value.to_owned()),
+            _ => Change::Delete,
+        };
+        let mut changes: Vec<(String, Change)> = line
+            .configs()
+            .map(|(key, value)| (key.to_owned(), change(value)))
+            .collect();
+        if line.verb == "reset" {
+            changes.extend(
+                line.plain()
+                    .skip(1)
+                    .map(|key| (key.to_owned(), Change::Delete)),
+            );
+        }
+        let image = self.image.clone();
+        let view = View {
+            image: &image,
+            settings: &self.settings,
+        };
+        let decision =
+            alter_configs::decide_incremental(view, &[(Self::resource(line), changes)], false);
+        self.finish(&decision, |reply| {
+            show::outcomes(
+                reply
+                    .iter()
+                    .map(|(resource, result)| (resource.name.clone(), result)),
+            )
+        })
+    }
+
+    fn replace(&mut self, line: &Line<'_>) -> String {
+        let values = line
+            .configs()
+            .map(|(key, value)| (key.to_owned(), value.to_owned()))
+            .collect();
+        let image = self.image.clone();
+        let view = View {
+            image: &image,
+            settings: &self.settings,
+        };
+        let decision =
+            alter_configs::decide_replacing(view, &[(Self::resource(line), values)], false);
+        self.finish(&decision, |reply| {
+            show::outcomes(
+                reply
+                    .iter()
+                    .map(|(resource, result)| (resource.name.clone(), result)),
+            )
+        })
+    }
+
+    fn elect(&mut self, line: &Line<'_>) -> String {
+        let kind = match line.first() {
+            "preferred" => Election::Preferred,
+            _ => Election::Unclean,
+        };
+        let named: Vec<(String, PartitionIndex)> = line
+            .plain()
+            .skip(1)
+            .map(|word| {
+                let (topic, index) = word.rsplit_once('-').unwrap();
+                (topic.to_owned(), PartitionIndex(index.parse().unwrap()))
+            })
+            .collect();
+        let asked = (!named.is_empty()).then_some(named.as_slice());
+        let image = self.image.clone();
+        let view = View {
+            image: &image,
+            settings: &self.settings,
+        };
+        let decision = elections::decide(view, kind, asked);
+        self.finish(&decision, |reply| {
+            show::outcomes(
+                reply
+                    .iter()
+                    .map(|((topic, index), result)| (format!("{topic}-{index}"), result)),
+            )
+        })
+    }
+
+    fn reassign(&mut self, line: &Line<'_>) -> String {
+        let (topic, index) = line.first().rsplit_once('-').unwrap();
+        let wanted = (
+            (topic.to_owned(), PartitionIndex(index.parse().unwrap())),
+            line.value("to").map(nodes),
+        );
+        let image = self.image.clone();
+        let view = View {
+            image: &image,
+            settings: &self.settings,
+        };
+        let decision = reassignments::decide(view, &[wanted]);
+        self.finish(&decision, |reply| {
+            show::outcomes(
+                reply
+                    .iter()
+                    .map(|((topic, index), result)| (format!("{topic}-{index}"), result)),
+            )
+        })
+    }
+
+    fn producer_ids(&mut self, line: &Line<'_>) -> String {
+        let id = NodeId(line.first().parse().unwrap());
+        let image = self.image.clone();
+        let view = View {
+            image: &image,
+            settings: &self.settings,
+        };
+        let decision = producer_ids::decide(view, id, line.number("epoch", 100 + i64::from(id.0)));
+        self.finish(&decision, |reply| show::outcome("block", reply))
+    }
+}
