@@ -1,1 +1,31 @@
 //! Owns the replicated metadata log and tells its owner what has committed.
+//!
+//! One voter so far: a proposal has committed once it is on stable storage. Files and formats are Kafka's
+//! (`__cluster_metadata-0`, `quorum-state`, `*.checkpoint`, `bootstrap.checkpoint`, `meta.properties`), so that
+//! either program starts on the other's directory.
+
+#![deny(clippy::indexing_slicing)]
+
+mod batches;
+mod checkpoint;
+mod directory;
+mod epoch_checkpoint;
+mod meta_properties;
+mod metadata_log;
+mod quorum_state;
+mod segment;
+mod voter;
+
+pub use batches::{BadBatch, DecodeError};
+pub use checkpoint::{CheckpointError, SnapshotId, WriteError};
+pub use directory::{
+    BOOTSTRAP_CHECKPOINT, DirectoryState, Format, METADATA_DIRECTORY, directory_state, format,
+    read_bootstrap,
+};
+pub use meta_properties::{META_PROPERTIES, MetaProperties, MetaPropertiesError};
+pub use metadata_log::{
+    MetadataLog, OpenError, Opened, ProposeError, QuorumStatus, Settings, SnapshotJob,
+    WrittenSnapshot,
+};
+pub use quorum_state::QuorumStateError;
+pub use voter::{Voter, VoterEndpoint};

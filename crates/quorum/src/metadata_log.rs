@@ -1,0 +1,358 @@
+//! The metadata log of a quorum of one: `__cluster_metadata-0`.
+//!
+//! - What [`MetadataLog::propose`] has returned an offset for is on stable storage; nothing else is.
+//! - Offsets are contiguous; every batch carries the epoch of the leader that wrote it, and epochs never regress:
+//!   each open takes one that no earlier open of this directory had.
+//! - A batch is written only after all before it are synced, so after a crash at most the last one is torn.
+//! - After a failed sync nothing more is written. Owned by one thread; knows no async.
+
+mod recovery;
+mod snapshots;
+#[cfg(test)]
+mod tests;
+
+use crate::batches::{self, DataBatch, Place};
+use crate::checkpoint::SnapshotId;
+use crate::epoch_checkpoint::EpochStarts;
+use crate::segment;
+use crate::voter::{DYNAMIC_VOTERS, QuorumControl, Voter};
+use ottla_log::files::{File, FileError, Files};
+use ottla_metadata::{Loader, MetadataVersion};
+use ottla_protocol::ids::{LeaderEpoch, NodeId, Offset};
+use ottla_protocol::messages::leader_change_message as wire;
+use ottla_protocol::messages::metadata::{
+    BeginTransactionRecord, EndTransactionRecord, MetadataRecord,
+};
+use ottla_protocol::messages::{LeaderChangeMessageData, RecordError};
+use ottla_protocol::records::control::ControlRecord;
+use ottla_protocol::time::Timestamp;
+use std::collections::BTreeMap;
+use std::fmt;
+use std::io::IoSlice;
+use std::path::PathBuf;
+
+pub use recovery::OpenError;
+pub use snapshots::{SnapshotJob, WrittenSnapshot};
+
+/// Sizes of the metadata log; the defaults are Kafka's.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Settings {
+    /// `metadata.log.segment.bytes`.
+    pub segment_bytes: u64,
+    /// `metadata.log.max.record.bytes.between.snapshots`.
+    pub snapshot_bytes: u64,
+    /// What one batch may hold; a follower refuses more.
+    pub batch_bytes: usize,
+    /// How much disk is kept reserved for the log ahead of its end, so that a disk filled with data does not
+    /// stop metadata.
+    pub reserved_bytes: u64,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            segment_bytes: 1024 * 1024 * 1024,
+            snapshot_bytes: 20 * 1024 * 1024,
+            batch_bytes: 8 * 1024 * 1024,
+            reserved_bytes: 4 * 1024 * 1024,
+        }
+    }
+}
+
+/// Why a proposal was not taken.
+#[derive(Debug, thiserror::Error)]
+pub enum ProposeError {
+    /// A record cannot be written at the cluster's `metadata.version`.
+    #[error("a record does not fit metadata.version: {0}")]
+    Record(#[from] RecordError),
+    /// More than one batch, and the cluster's `metadata.version` has no transactions.
+    #[error(
+        "the change is too large for one batch; split it, or raise metadata.version to 13 or later"
+    )]
+    TooLarge,
+    /// The disk is full. Nothing was written, and a later proposal may succeed.
+    #[error("the disk of the metadata log is full: {0}")]
+    Full(FileError),
+    /// The disk failed, now or before: whether the last proposal is there is known at the next start.
+    #[error("the metadata log has failed and takes nothing until the next start: {0}")]
+    Failed(String),
+}
+
+/// What `DescribeQuorum` tells.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct QuorumStatus {
+    /// The leader.
+    pub leader: NodeId,
+    /// Its epoch.
+    pub epoch: LeaderEpoch,
+    /// Everything before it has committed.
+    pub high_watermark: Offset,
+    /// The oldest offset in the log.
+    pub log_start: Offset,
+    /// The voters.
+    pub voters: Vec<Voter>,
+    /// When the last batch was written.
+    pub last_append: Timestamp,
+}
+
+/// A log just opened, and the state it holds.
+#[derive(Debug)]
+pub struct Opened<F: Files> {
+    /// The log; this node leads it.
+    pub log: MetadataLog<F>,
+    /// The image of everything in it.
+    pub loader: Loader,
+    /// The snapshot that was restored.
+    pub restored: Option<SnapshotId>,
+    /// Bytes of an unfinished write that were cut off its end.
+    pub cut_bytes: u64,
+}
+
+/// The metadata log, led by this node.
+pub struct MetadataLog<F: Files> {
+    files: F,
+    directory: PathBuf,
+    settings: Settings,
+    voter: Voter,
+    control: QuorumControl,
+    epoch: LeaderEpoch,
+    epoch_starts: EpochStarts,
+    /// Base offsets of all segments; the last is the one written to.
+    segments: Vec<Offset>,
+    active: F::File,
+    active_size: u64,
+    /// How far disk is reserved in the active segment.
+    reserved_to: u64,
+    end: Offset,
+    last_append: Timestamp,
+    snapshots: BTreeMap<SnapshotId, u64>,
+    bytes_since_snapshot: u64,
+    failed: Option<String>,
+}
+
+impl<F: Files> fmt::Debug for MetadataLog<F> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("MetadataLog")
+            .field("directory", &self.directory)
+            .field("epoch", &self.epoch)
+            .field("end", &self.end)
+            .field("failed", &self.failed)
+            .finish_non_exhaustive()
+    }
+}
+
+impl<F: Files> MetadataLog<F> {
+    /// The epoch in which this node leads.
+    pub const fn epoch(&self) -> LeaderEpoch {
+        self.epoch
+    }
+
+    /// The offset of the next record. Everything before it has committed.
+    pub const fn end_offset(&self) -> Offset {
+        self.end
+    }
+
+    /// What `DescribeQuorum` tells.
+    pub fn status(&self) -> QuorumStatus {
+        let voters = if self.control.kraft_version >= DYNAMIC_VOTERS {
+            self.control.voters.clone()
+        } else {
+            vec![self.voter.clone()]
+        };
+        QuorumStatus {
+            leader: self.voter.node_id,
+            epoch: self.epoch,
+            high_watermark: self.end,
+            log_start: self.log_start(),
+            voters,
+            last_append: self.last_append,
+        }
+    }
+
+    /// The level of `kraft.version`.
+    pub const fn kraft_version(&self) -> i16 {
+        self.control.kraft_version
+    }
+
+    /// Commits `records` together; the end of the log afterwards is returned.
+    ///
+    /// What does not fit one batch becomes a metadata transaction over several. No records are no proposal.
+    pub fn propose(
+        &mut self,
+        records: &[MetadataRecord],
+        version: MetadataVersion,
+        now: Timestamp,
+    ) -> Result<Offset, ProposeError> {
+        if let Some(failure) = &self.failed {
+            return Err(ProposeError::Failed(failure.clone()));
+        }
+        let mut batch = DataBatch::new(self.place(self.end, now));
+        for record in records {
+            batch.append(record, version)?;
+        }
+        if batch.size() > self.settings.batch_bytes {
+            return self.propose_transaction(records, version, now);
+        }
+        let count = batch.record_count();
+        if let Some(bytes) = batch.build() {
+            self.append(&bytes, count, now)?;
+        }
+        Ok(self.end)
+    }
+
+    fn propose_transaction(
+        &mut self,
+        records: &[MetadataRecord],
+        version: MetadataVersion,
+        now: Timestamp,
+    ) -> Result<Offset, ProposeError> {
+        let opens_its_own = records
+            .iter()
+            .any(|record| matches!(record, MetadataRecord::BeginTransaction(_)));
+        if !version.has_transactions() || opens_its_own {
+            return Err(ProposeError::TooLarge);
+        }
+        let begin = BeginTransactionRecord::default().into();
+        let end = EndTransactionRecord::default().into();
+        let all = std::iter::once(&begin)
+            .chain(records)
+            .chain(std::iter::once(&end));
+        let mut built = Vec::new();
+        let mut next = self.end;
+        let mut batch = DataBatch::new(self.place(next, now));
+        for record in all {
+            batch.append(record, version)?;
+            if batch.size() > self.settings.batch_bytes / 2 {
+                let count = batch.record_count();
+                built.extend(batch.build().map(|bytes| (bytes, count)));
+                next = next.plus(i64::from(count));
+                batch = DataBatch::new(self.place(next, now));
+            }
+        }
+        let count = batch.record_count();
+        built.extend(batch.build().map(|bytes| (bytes, count)));
+        if built
+            .iter()
+            .any(|(bytes, _)| bytes.len() > self.settings.batch_bytes)
+        {
+            return Err(ProposeError::TooLarge);
+        }
+        for (written, (bytes, count)) in built.into_iter().enumerate() {
+            let appended = self.append(&bytes, count, now);
+            if let Err(error) = &appended
+                && written > 0
+            {
+                // A transaction without its end must not be followed by anything of this leader.
+                self.failed.get_or_insert_with(|| error.to_string());
+            }
+            appended?;
+        }
+        Ok(self.end)
+    }
+
+    fn place(&self, offset: Offset, timestamp: Timestamp) -> Place {
+        Place {
+            offset,
+            epoch: self.epoch,
+            timestamp,
+        }
+    }
+
+    /// The first batch of an epoch: who leads, and the voters where they are not in the log as they are now.
+    fn start_epoch(&mut self, now: Timestamp) -> Result<(), ProposeError> {
+        let voters = if self.control.kraft_version >= DYNAMIC_VOTERS {
+            self.control.voters.clone()
+        } else {
+            vec![self.voter.clone()]
+        };
+        let ids: Vec<wire::Voter> = voters
+            .iter()
+            .map(|voter| wire::Voter {
+                voter_id: voter.node_id.0,
+                ..wire::Voter::default()
+            })
+            .collect();
+        let change = LeaderChangeMessageData::default()
+            .with_leader_id(self.voter.node_id.0)
+            .with_granting_voters(vec![wire::Voter {
+                voter_id: self.voter.node_id.0,
+                ..wire::Voter::default()
+            }])
+            .with_voters(ids);
+        let mut records = vec![ControlRecord::LeaderChange(change)];
+        let is_current = self.control.voters.contains(&self.voter);
+        if self.control.kraft_version >= DYNAMIC_VOTERS
+            && !(is_current && self.control.voters_in_log)
+        {
+            self.control.voters = vec![self.voter.clone()];
+            self.control.voters_in_log = true;
+            records.extend(self.control.to_records());
+        }
+        let batch = batches::control_batch(self.place(self.end, now), &records);
+        let count = i32::try_from(records.len()).expect("three records at most");
+        self.append(&batch, count, now)
+    }
+
+    fn append(&mut self, batch: &[u8], records: i32, now: Timestamp) -> Result<(), ProposeError> {
+        self.make_room(batch.len() as u64)
+            .map_err(|error| self.fail(&error))?;
+        let before = self.active_size;
+        if let Err(error) = self.active.write_at(&[IoSlice::new(batch)], before) {
+            if error.is_full() && self.active.truncate(before).is_ok() {
+                return Err(ProposeError::Full(error));
+            }
+            return Err(self.fail(&error));
+        }
+        self.active.sync_data().map_err(|error| self.fail(&error))?;
+        self.active_size += batch.len() as u64;
+        self.bytes_since_snapshot += batch.len() as u64;
+        self.end = self.end.plus(i64::from(records));
+        self.last_append = now;
+        Ok(())
+    }
+
+    fn fail(&mut self, error: &FileError) -> ProposeError {
+        let text = error.to_string();
+        self.failed = Some(text.clone());
+        ProposeError::Failed(text)
+    }
+
+    /// Rolls the segment when a batch would make it too large, and keeps disk reserved ahead.
+    fn make_room(&mut self, bytes: u64) -> Result<(), FileError> {
+        if self.active_size > 0 && self.active_size + bytes > self.settings.segment_bytes {
+            self.roll()?;
+        }
+        if self.settings.reserved_bytes > 0
+            && self.active_size + bytes + self.settings.reserved_bytes / 2 > self.reserved_to
+        {
+            let reserved = self
+                .active
+                .reserve(self.active_size, bytes + self.settings.reserved_bytes);
+            match reserved {
+                Ok(()) => {
+                    self.reserved_to = self.active_size + bytes + self.settings.reserved_bytes;
+                }
+                // The append itself may still fit: that is what the reserve is for.
+                Err(error) if error.is_full() => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+
+    fn roll(&mut self) -> Result<(), FileError> {
+        // What was reserved and not used goes back.
+        self.active.truncate(self.active_size)?;
+        self.active = segment::create(&self.files, &self.directory, self.end)?;
+        self.segments.push(self.end);
+        self.active_size = 0;
+        self.reserved_to = 0;
+        Ok(())
+    }
+
+    fn log_start(&self) -> Offset {
+        let oldest_snapshot = self.snapshots.keys().next().map(|id| id.end_offset);
+        let first_segment = self.segments.first().copied().unwrap_or(self.end);
+        oldest_snapshot.map_or(first_segment, |offset| offset.max(first_segment))
+    }
+}

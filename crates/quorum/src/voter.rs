@@ -1,0 +1,109 @@
+//! The voters of the metadata quorum as Kafka's control records name them.
+
+use ottla_protocol::ids::{NodeId, Uuid};
+use ottla_protocol::messages::voters_record as wire;
+use ottla_protocol::messages::{KRaftVersionRecordData, VotersRecordData};
+use ottla_protocol::records::control::ControlRecord;
+
+/// The level of `kraft.version` at which voters stand in the log instead of in the configuration.
+pub(crate) const DYNAMIC_VOTERS: i16 = 1;
+
+/// A voter: this node and the directory that holds its copy of the log.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Voter {
+    /// Its `node.id`.
+    pub node_id: NodeId,
+    /// The `directory.id` of its metadata log directory.
+    pub directory_id: Uuid,
+    /// Where its controller listens; the first is the quorum's own listener.
+    pub endpoints: Vec<VoterEndpoint>,
+}
+
+/// Where a voter listens.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct VoterEndpoint {
+    /// The listener's name.
+    pub listener: String,
+    /// The host name or address.
+    pub host: String,
+    /// The port.
+    pub port: u16,
+}
+
+impl Voter {
+    /// Whether `other` is the same voter, wherever it listens now.
+    pub fn is_same_voter(&self, other: &Self) -> bool {
+        self.node_id == other.node_id && self.directory_id == other.directory_id
+    }
+}
+
+/// What the control records of the log have said so far.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct QuorumControl {
+    /// The level of `kraft.version`.
+    pub(crate) kraft_version: i16,
+    /// The voters, where they stand in the log.
+    pub(crate) voters: Vec<Voter>,
+    /// Whether the voters stand in a record of the log itself and not only in the first snapshot.
+    pub(crate) voters_in_log: bool,
+}
+
+impl QuorumControl {
+    /// Takes over what a control record says.
+    pub(crate) fn replay(&mut self, record: &ControlRecord) {
+        match record {
+            ControlRecord::KRaftVersion(version) => self.kraft_version = version.k_raft_version,
+            ControlRecord::KRaftVoters(voters) => {
+                self.voters = voters.voters.iter().map(from_wire).collect();
+            }
+            _ => {}
+        }
+    }
+
+    /// The records that repeat this state: at the head of a snapshot, and when the voters change.
+    pub(crate) fn to_records(&self) -> Vec<ControlRecord> {
+        if self.kraft_version < DYNAMIC_VOTERS {
+            return Vec::new();
+        }
+        let version = KRaftVersionRecordData::default().with_k_raft_version(self.kraft_version);
+        let voters =
+            VotersRecordData::default().with_voters(self.voters.iter().map(to_wire).collect());
+        vec![
+            ControlRecord::KRaftVersion(version),
+            ControlRecord::KRaftVoters(voters),
+        ]
+    }
+}
+
+fn to_wire(voter: &Voter) -> wire::Voter {
+    let endpoints = voter.endpoints.iter().map(|endpoint| wire::Endpoint {
+        name: endpoint.listener.clone().into(),
+        host: endpoint.host.clone().into(),
+        port: endpoint.port,
+        ..wire::Endpoint::default()
+    });
+    wire::Voter {
+        voter_id: voter.node_id.0,
+        voter_directory_id: voter.directory_id,
+        endpoints: endpoints.collect(),
+        k_raft_version_feature: wire::KRaftVersionFeature {
+            min_supported_version: 0,
+            max_supported_version: DYNAMIC_VOTERS,
+            ..wire::KRaftVersionFeature::default()
+        },
+        ..wire::Voter::default()
+    }
+}
+
+fn from_wire(voter: &wire::Voter) -> Voter {
+    let endpoints = voter.endpoints.iter().map(|endpoint| VoterEndpoint {
+        listener: endpoint.name.to_string(),
+        host: endpoint.host.to_string(),
+        port: endpoint.port,
+    });
+    Voter {
+        node_id: NodeId(voter.voter_id),
+        directory_id: voter.voter_directory_id,
+        endpoints: endpoints.collect(),
+    }
+}
