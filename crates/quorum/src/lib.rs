@@ -24,7 +24,7 @@ pub use directory::{
 };
 pub use meta_properties::{META_PROPERTIES, MetaProperties, MetaPropertiesError};
 pub use metadata_log::{
-    MetadataLog, OpenError, Opened, ProposeError, QuorumStatus, Settings, SnapshotJob,
+    Location, MetadataLog, OpenError, Opened, ProposeError, QuorumStatus, Settings, SnapshotJob,
     WrittenSnapshot,
 };
 pub use quorum_state::QuorumStateError;

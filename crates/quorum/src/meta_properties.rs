@@ -5,6 +5,7 @@
 use ottla_log::files::{self, FileError, Files};
 use ottla_protocol::ids::{NodeId, Uuid};
 use std::collections::BTreeMap;
+use std::fmt::Write;
 use std::path::{Path, PathBuf};
 
 /// The file's name.
@@ -75,10 +76,10 @@ impl MetaProperties {
     fn render(&self) -> String {
         let mut text = format!("node.id={}\n", self.node_id);
         if let Some(directory_id) = self.directory_id {
-            text.push_str(&format!("directory.id={directory_id}\n"));
+            let _ = writeln!(text, "directory.id={directory_id}");
         }
         text.push_str("version=1\n");
-        text.push_str(&format!("cluster.id={}\n", escape(&self.cluster_id)));
+        let _ = writeln!(text, "cluster.id={}", escape(&self.cluster_id));
         text
     }
 

@@ -91,6 +91,15 @@ pub enum OpenError {
     StartEpoch(#[from] ProposeError),
 }
 
+/// Where a metadata log lies, and whose it is.
+#[derive(Debug, Clone, Copy)]
+pub struct Location<'a> {
+    /// Its directory (`__cluster_metadata-0`), made if it does not exist.
+    pub directory: &'a Path,
+    /// The cluster.
+    pub cluster_id: &'a str,
+}
+
 /// What has been read so far.
 #[derive(Default)]
 struct State {
@@ -107,12 +116,13 @@ struct State {
 }
 
 impl<F: Files> MetadataLog<F> {
-    /// Opens the log in `directory` (`__cluster_metadata-0`), which is made if it does not exist, and leads it in
-    /// an epoch of its own.
+    /// Opens the log and leads it in an epoch of its own.
     pub fn open(
         files: F,
-        directory: &Path,
-        cluster_id: &str,
+        Location {
+            directory,
+            cluster_id,
+        }: Location<'_>,
         voter: Voter,
         settings: Settings,
         now: Timestamp,

@@ -1,6 +1,6 @@
 //! Tests of the metadata log over simulated files: restarts, power cuts at every change, damage, full disks.
 
-use super::{MetadataLog, OpenError, Opened, ProposeError, Settings};
+use super::{Location, MetadataLog, OpenError, Opened, ProposeError, Settings};
 use crate::checkpoint::SnapshotId;
 use crate::directory::{self, DirectoryState, Format, METADATA_DIRECTORY};
 use crate::voter::{Voter, VoterEndpoint};
@@ -82,8 +82,10 @@ fn small() -> Settings {
 fn open(files: &Simulated, settings: Settings) -> Result<Opened<Simulated>, OpenError> {
     MetadataLog::open(
         files.clone(),
-        &log_directory(),
-        "cluster",
+        Location {
+            directory: &log_directory(),
+            cluster_id: "cluster",
+        },
         voter(),
         settings,
         NOW,
@@ -176,8 +178,10 @@ fn a_voter_that_moved_is_put_into_the_log_anew() {
     moved.endpoints[0].port = 1;
     let opened = MetadataLog::open(
         files.clone(),
-        &log_directory(),
-        "cluster",
+        Location {
+            directory: &log_directory(),
+            cluster_id: "cluster",
+        },
         moved.clone(),
         Settings::default(),
         NOW,
@@ -194,8 +198,10 @@ fn the_directory_of_another_voter_is_refused() {
     other.directory_id = Uuid::from_parts(6, 6);
     let opened = MetadataLog::open(
         files,
-        &log_directory(),
-        "cluster",
+        Location {
+            directory: &log_directory(),
+            cluster_id: "cluster",
+        },
         other,
         Settings::default(),
         NOW,
