@@ -3,6 +3,7 @@
 //! Everything here is either immutable, behind its own owner (a task that takes messages), or a counter.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use ottla_protocol::messages::KafkaString;
 
@@ -10,7 +11,7 @@ use crate::clock::Clock;
 use crate::config::BrokerConfig;
 use crate::controller::Controller;
 use crate::fetch_sessions::FetchSessions;
-use crate::metrics::Metrics;
+use crate::metrics::{Metrics, Observed};
 use crate::replicas::{Directories, Replicas};
 
 /// One running broker. Handlers get it by reference; tasks hold it in an `Arc`.
@@ -30,6 +31,7 @@ pub struct Broker {
     pub replicas: Arc<Replicas>,
     /// What clients fetch.
     pub fetch_sessions: FetchSessions,
+    ready: AtomicBool,
 }
 
 impl Broker {
@@ -51,6 +53,24 @@ impl Broker {
             controller,
             metrics: Metrics::default(),
             replicas,
+            ready: AtomicBool::new(false),
         })
+    }
+
+    /// Whether clients are served.
+    pub fn is_ready(&self) -> bool {
+        self.ready.load(Ordering::Acquire)
+    }
+
+    /// Says that clients are served from now on, or no longer.
+    pub fn set_ready(&self, ready: bool) {
+        self.ready.store(ready, Ordering::Release);
+    }
+
+    /// What a scrape shows beside the counters.
+    pub fn observe(&self) -> Observed {
+        let observed = Observed::default();
+        observed.ready(self.is_ready());
+        observed
     }
 }

@@ -48,6 +48,8 @@ pub struct RequestContext {
     pub client_id: Option<KafkaString>,
     /// When its last byte had arrived.
     pub received: MonotonicTime,
+    /// Its bytes, with the frame's length.
+    pub size: usize,
 }
 
 impl RequestContext {

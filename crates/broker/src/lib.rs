@@ -9,6 +9,7 @@ pub mod descriptors;
 pub mod endpoints;
 pub mod fetch_sessions;
 pub mod handlers;
+pub mod http;
 pub mod metrics;
 pub mod network;
 pub mod operations;

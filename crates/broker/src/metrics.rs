@@ -1,5 +1,273 @@
-//! Counters of the whole process, as `/metrics` shows them.
+//! Counters of the whole process, as `/metrics` shows them, under the names that Kafka's exporters give them.
+//!
+//! What is counted on the hot path is looked up once and kept: updating it takes no lock that a scrape holds for
+//! long. What the broker knows anyhow (log sizes, group lag) is asked for at the scrape.
 
-/// Every metric; updating one never blocks.
+mod scrape;
+
+use std::collections::HashMap;
+
+use ottla_protocol::messages::ApiKey;
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
+use prometheus_client::registry::{Registry, Unit};
+
+use crate::handlers::SERVED;
+
+pub use scrape::{Observed, text};
+
+/// One request's API.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Api {
+    request: String,
+}
+
+/// One API's error.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ApiError {
+    request: String,
+    error: String,
+}
+
+/// One topic.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct TopicName {
+    topic: String,
+}
+
+/// What is counted of one API.
+#[derive(Debug, Clone)]
+pub struct ApiMetrics {
+    /// Requests answered.
+    pub requests: Counter,
+    /// Bytes of requests, with their frame lengths.
+    pub bytes_in: Counter,
+    /// Bytes of answers, with their frame lengths.
+    pub bytes_out: Counter,
+    /// Seconds from a request's last byte to its answer.
+    pub seconds: Histogram,
+}
+
+/// What is counted of one topic. Cheap to clone; partitions keep one.
+#[derive(Debug, Clone, Default)]
+pub struct TopicMetrics {
+    /// Bytes of record batches appended.
+    pub bytes_in: Counter,
+    /// Records appended.
+    pub records_in: Counter,
+    /// Bytes of record batches fetched.
+    pub bytes_out: Counter,
+    /// Batches refused.
+    pub failed_produces: Counter,
+}
+
+/// Every metric; updating one never blocks for long.
+#[derive(Debug)]
+pub struct Metrics {
+    /// Open connections.
+    pub connections: Gauge,
+    /// Connections accepted.
+    pub connections_accepted: Counter,
+    /// Connections turned away by a limit.
+    pub connections_refused: Counter,
+    /// Connections closed because their bytes were not Kafka's protocol.
+    pub protocol_violations: Counter,
+    apis: HashMap<i16, ApiMetrics>,
+    errors: Family<ApiError, Counter>,
+    topics: TopicFamilies,
+    registry: Registry,
+}
+
 #[derive(Debug, Default)]
-pub struct Metrics {}
+struct TopicFamilies {
+    bytes_in: Family<TopicName, Counter>,
+    records_in: Family<TopicName, Counter>,
+    bytes_out: Family<TopicName, Counter>,
+    failed_produces: Family<TopicName, Counter>,
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        let mut registry = Registry::default();
+        let metrics = Connections::register(&mut registry);
+        let errors = Family::default();
+        registry.register(
+            "kafka_network_requestmetrics_errors",
+            "Answers by API and error code",
+            errors.clone(),
+        );
+        Self {
+            connections: metrics.open,
+            connections_accepted: metrics.accepted,
+            connections_refused: metrics.refused,
+            protocol_violations: metrics.violations,
+            apis: apis(&mut registry),
+            errors,
+            topics: TopicFamilies::register(&mut registry),
+            registry,
+        }
+    }
+}
+
+impl Metrics {
+    /// The counters of a served API.
+    pub fn api(&self, api: ApiKey) -> Option<&ApiMetrics> {
+        self.apis.get(&(api as i16))
+    }
+
+    /// Counts one error in an answer of `api`; 0 is none.
+    pub fn error(&self, api: ApiKey, code: i16) {
+        if code == 0 {
+            return;
+        }
+        let error = ottla_protocol::messages::ErrorCode::from(code);
+        let labels = ApiError {
+            request: format!("{api:?}"),
+            error: format!("{error:?}"),
+        };
+        self.errors.get_or_create(&labels).inc();
+    }
+
+    /// The counters of a topic.
+    pub fn topic(&self, topic: &str) -> TopicMetrics {
+        let name = TopicName {
+            topic: topic.to_owned(),
+        };
+        TopicMetrics {
+            bytes_in: self.topics.bytes_in.get_or_create_owned(&name),
+            records_in: self.topics.records_in.get_or_create_owned(&name),
+            bytes_out: self.topics.bytes_out.get_or_create_owned(&name),
+            failed_produces: self.topics.failed_produces.get_or_create_owned(&name),
+        }
+    }
+
+    /// Forgets a deleted topic.
+    pub fn forget_topic(&self, topic: &str) {
+        let name = TopicName {
+            topic: topic.to_owned(),
+        };
+        self.topics.bytes_in.remove(&name);
+        self.topics.records_in.remove(&name);
+        self.topics.bytes_out.remove(&name);
+        self.topics.failed_produces.remove(&name);
+    }
+}
+
+impl TopicFamilies {
+    fn register(registry: &mut Registry) -> Self {
+        let families = Self::default();
+        let mut add = |name: &str, help: &str, family: &Family<TopicName, Counter>| {
+            registry.register(name, help, family.clone());
+        };
+        add(
+            "kafka_server_brokertopicmetrics_bytesin",
+            "Bytes of record batches appended",
+            &families.bytes_in,
+        );
+        add(
+            "kafka_server_brokertopicmetrics_messagesin",
+            "Records appended",
+            &families.records_in,
+        );
+        add(
+            "kafka_server_brokertopicmetrics_bytesout",
+            "Bytes of record batches fetched by consumers",
+            &families.bytes_out,
+        );
+        add(
+            "kafka_server_brokertopicmetrics_failedproducerequests",
+            "Record batches refused",
+            &families.failed_produces,
+        );
+        families
+    }
+}
+
+struct Connections {
+    open: Gauge,
+    accepted: Counter,
+    refused: Counter,
+    violations: Counter,
+}
+
+impl Connections {
+    fn register(registry: &mut Registry) -> Self {
+        let metrics = Self {
+            open: Gauge::default(),
+            accepted: Counter::default(),
+            refused: Counter::default(),
+            violations: Counter::default(),
+        };
+        registry.register(
+            "kafka_server_socketservermetrics_connection_count",
+            "Open connections",
+            metrics.open.clone(),
+        );
+        registry.register(
+            "kafka_server_socketservermetrics_connection_creation",
+            "Connections accepted",
+            metrics.accepted.clone(),
+        );
+        registry.register(
+            "ottla_network_connections_refused",
+            "Connections turned away by max.connections.per.ip",
+            metrics.refused.clone(),
+        );
+        registry.register(
+            "ottla_network_protocol_violations",
+            "Connections closed because their bytes were not Kafka's protocol",
+            metrics.violations.clone(),
+        );
+        metrics
+    }
+}
+
+/// Registers the metrics of every served API, so that a scrape shows zeros before the first request.
+fn apis(registry: &mut Registry) -> HashMap<i16, ApiMetrics> {
+    let requests = Family::<Api, Counter>::default();
+    let bytes_in = Family::<Api, Counter>::default();
+    let bytes_out = Family::<Api, Counter>::default();
+    // 50 microseconds to about 26 seconds.
+    let seconds = Family::<Api, Histogram>::new_with_constructor(|| {
+        Histogram::new(exponential_buckets(0.000_05, 2.0, 20))
+    });
+    registry.register(
+        "kafka_network_requestmetrics_requests",
+        "Requests answered, by API",
+        requests.clone(),
+    );
+    registry.register(
+        "kafka_network_requestmetrics_request_bytes",
+        "Bytes of requests, by API",
+        bytes_in.clone(),
+    );
+    registry.register(
+        "kafka_network_requestmetrics_response_bytes",
+        "Bytes of answers, by API",
+        bytes_out.clone(),
+    );
+    registry.register_with_unit(
+        "kafka_network_requestmetrics_totaltime",
+        "From a request's last byte to its answer, by API",
+        Unit::Seconds,
+        seconds.clone(),
+    );
+    SERVED
+        .iter()
+        .map(|api| {
+            let name = Api {
+                request: format!("{api:?}"),
+            };
+            let metrics = ApiMetrics {
+                requests: requests.get_or_create_owned(&name),
+                bytes_in: bytes_in.get_or_create_owned(&name),
+                bytes_out: bytes_out.get_or_create_owned(&name),
+                seconds: seconds.get_or_create_owned(&name),
+            };
+            (*api as i16, metrics)
+        })
+        .collect()
+}

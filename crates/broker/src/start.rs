@@ -8,7 +8,7 @@ use ottla_controller::Settings;
 use ottla_metadata::{Endpoint, MetadataImage};
 use ottla_protocol::ids::Offset;
 use ottla_protocol::messages::metadata::MetadataRecord;
-use tokio::net::lookup_host;
+use tokio::net::{TcpListener, lookup_host};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
@@ -16,6 +16,7 @@ use crate::broker::Broker;
 use crate::clock::Clock;
 use crate::config::{BrokerConfig, HostPort, ListenerConfig};
 use crate::controller::{Commit, ControllerLoop};
+use crate::http;
 use crate::network::Listener;
 use crate::network::connection::ConnectionSettings;
 use crate::network::inbox::FrameLimits;
@@ -26,6 +27,18 @@ use crate::topics::random_id;
 /// Why a broker did not start.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
+    /// The address of the HTTP listener cannot be bound.
+    #[error(
+        "cannot listen on {host}:{port} (key ottla.http.listen; another port, or nothing for none): {source}"
+    )]
+    Http {
+        /// Its host.
+        host: String,
+        /// Its port.
+        port: u16,
+        /// What the system said.
+        source: io::Error,
+    },
     /// A listener's address cannot be bound.
     #[error("cannot listen on {host}:{port} (key listeners, listener {name}): {source}")]
     Listen {
@@ -50,6 +63,8 @@ pub struct Running {
     pub broker: Arc<Broker>,
     /// Where each listener listens, by name.
     pub addresses: Vec<(String, SocketAddr)>,
+    /// Where `/metrics` is, if anywhere.
+    pub http_address: Option<SocketAddr>,
     shutdown: watch::Sender<bool>,
     tasks: JoinSet<()>,
 }
@@ -60,6 +75,10 @@ pub async fn start(config: BrokerConfig, clock: Clock) -> Result<Running, StartE
     for listener in &config.network.listeners {
         listeners.push(bind(listener, config.network.backlog).await?);
     }
+    let http = match &config.http {
+        Some(address) => Some(bind_http(address).await?),
+        None => None,
+    };
     let (controller, owner) = ControllerLoop::new(
         MetadataImage::default(),
         controller_settings(&config),
@@ -78,10 +97,19 @@ pub async fn start(config: BrokerConfig, clock: Clock) -> Result<Running, StartE
             .filter_map(|listener| Some((listener.name().to_owned(), listener.address().ok()?)))
             .collect(),
         broker,
+        http_address: None,
         shutdown,
         tasks: JoinSet::new(),
     };
+    if let Some(listener) = http {
+        running.http_address = listener.local_addr().ok();
+        let broker = Arc::clone(&running.broker);
+        running
+            .tasks
+            .spawn(http::serve(listener, broker, stopping.clone()));
+    }
     running.accept(listeners, &stopping);
+    running.broker.set_ready(true);
     Ok(running)
 }
 
@@ -139,6 +167,7 @@ async fn join_cluster(broker: &Broker, listeners: &[Listener]) -> Result<(), Sta
 impl Running {
     /// Stops accepting, answers what was asked, and closes everything.
     pub async fn shut_down(mut self) {
+        self.broker.set_ready(false);
         self.shutdown.send_replace(true);
         while self.tasks.join_next().await.is_some() {}
     }
@@ -168,6 +197,16 @@ impl Running {
             ));
         }
     }
+}
+
+async fn bind_http(address: &HostPort) -> Result<TcpListener, StartError> {
+    http::bind(address)
+        .await
+        .map_err(|source| StartError::Http {
+            host: address.host.clone(),
+            port: address.port,
+            source,
+        })
 }
 
 async fn bind(config: &ListenerConfig, backlog: i32) -> Result<Listener, StartError> {

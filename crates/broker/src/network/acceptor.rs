@@ -75,10 +75,11 @@ impl Listener {
                 biased;
                 () = stopped(&mut shutdown) => break,
                 Some(_) = connections.join_next(), if !connections.is_empty() => {}
-                accepted = self.accept(&limits) => {
+                accepted = self.accept(&broker, &limits) => {
                     let Some((stream, peer, admission)) = accepted else { continue };
                     if let Some(session) = self.open(&broker, stream, peer, &settings) {
-                        connections.spawn(serve(session, peer, admission, shutdown.clone()));
+                        let broker = Arc::clone(&broker);
+                        connections.spawn(serve(broker, session, peer, admission, shutdown.clone()));
                     }
                 }
             }
@@ -89,6 +90,7 @@ impl Listener {
 
     async fn accept(
         &self,
+        broker: &Broker,
         limits: &Arc<ConnectionLimits>,
     ) -> Option<(TcpStream, SocketAddr, Admission)> {
         let slot = limits.slot().await;
@@ -96,6 +98,7 @@ impl Listener {
             Ok((stream, peer)) => {
                 let admission = limits.admit(peer.ip(), slot);
                 if admission.is_none() {
+                    broker.metrics.connections_refused.inc();
                     tracing::debug!(%peer, listener = %self.name, "refused a connection: max.connections.per.ip");
                 }
                 admission.map(|admission| (stream, peer, admission))
@@ -136,18 +139,23 @@ impl Listener {
 }
 
 /// Completes when shutdown has been asked for, or its owner is gone.
-pub(super) async fn stopped(shutdown: &mut watch::Receiver<bool>) {
+pub(crate) async fn stopped(shutdown: &mut watch::Receiver<bool>) {
     let _ = shutdown.wait_for(|stopping| *stopping).await;
 }
 
 async fn serve(
+    broker: Arc<Broker>,
     session: Session,
     peer: SocketAddr,
     admission: Admission,
     shutdown: watch::Receiver<bool>,
 ) {
+    broker.metrics.connections_accepted.inc();
+    broker.metrics.connections.inc();
     let closed = session.run(shutdown).await;
+    broker.metrics.connections.dec();
     if closed.is_protocol_violation() {
+        broker.metrics.protocol_violations.inc();
         tracing::debug!(%peer, reason = %closed, "closed a connection");
     } else if !matches!(closed, Closed::ByClient | Closed::Shutdown) {
         tracing::trace!(%peer, reason = %closed, "closed a connection");

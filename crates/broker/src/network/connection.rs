@@ -17,7 +17,7 @@ use tokio::sync::watch;
 use tokio::time::Sleep;
 
 use super::acceptor::stopped;
-use super::inbox::{BadFrame, FrameLimits, Front, Inbox, READ_AHEAD};
+use super::inbox::{BadFrame, FrameLimits, Front, Inbox, LENGTH, READ_AHEAD};
 use super::limits::{RequestMemory, Reservation};
 use super::outbox::Outbox;
 use super::replies::{Answered, Replies, Waiting};
@@ -302,6 +302,7 @@ impl Session {
 
     /// Reads the header off `frame`; what remains is the body.
     fn read_header(&mut self, frame: &mut Bytes) -> Result<RequestContext, Closed> {
+        let size = frame.len() + LENGTH;
         let mut peek = &frame[..];
         let (Ok(key), Ok(version)) = (peek.try_get_i16(), peek.try_get_i16()) else {
             return Err(Closed::Header("it ends early".to_owned()));
@@ -323,6 +324,7 @@ impl Session {
             correlation_id: header.correlation_id,
             client_id: header.client_id,
             received: self.broker.clock.monotonic(),
+            size,
         })
     }
 
@@ -330,6 +332,7 @@ impl Session {
         self.last_active = self.broker.clock.monotonic();
         match answered.reply {
             Ok(reply) => {
+                self.count(&answered.context, &reply.parts);
                 self.outbox.push(reply.parts);
                 Ok(())
             }
@@ -339,6 +342,19 @@ impl Session {
                 Err(refused.into())
             }
         }
+    }
+
+    fn count(&self, context: &RequestContext, parts: &[Bytes]) {
+        let Some(metrics) = self.broker.metrics.api(context.api) else {
+            return;
+        };
+        metrics.requests.inc();
+        metrics.bytes_in.inc_by(context.size as u64);
+        metrics
+            .bytes_out
+            .inc_by(parts.iter().map(|part| part.len() as u64).sum());
+        let took = self.last_active.0.saturating_sub(context.received.0);
+        metrics.seconds.observe(took.as_secs_f64());
     }
 
     fn send(&mut self) -> Result<(), Closed> {

@@ -11,7 +11,8 @@ use ottla_protocol::messages::ApiKey;
 pub const READ_AHEAD: usize = 128 * 1024;
 /// The first read of a connection, enough for any small request.
 const FIRST_READ: usize = 4 * 1024;
-const LENGTH: usize = size_of::<i32>();
+/// The bytes that say how long a frame is.
+pub const LENGTH: usize = size_of::<i32>();
 const API_KEY: usize = size_of::<i16>();
 
 /// What a frame may weigh.

@@ -1,0 +1,138 @@
+//! The text of `/metrics`: what was counted, and what the broker is asked for at the moment.
+
+use std::fmt;
+use std::ops::Range;
+
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::encoding::text::{encode_eof, encode_registry};
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::registry::Registry;
+
+use super::Metrics;
+
+/// One partition's label.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Partition {
+    topic: String,
+    partition: i32,
+}
+
+/// One group's partition.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct GroupPartition {
+    group: String,
+    topic: String,
+    partition: i32,
+}
+
+/// What is looked up at a scrape instead of being counted.
+#[derive(Debug, Default)]
+pub struct Observed {
+    sizes: Family<Partition, Gauge>,
+    start_offsets: Family<Partition, Gauge>,
+    end_offsets: Family<Partition, Gauge>,
+    lags: Family<GroupPartition, Gauge>,
+    ready: Gauge,
+}
+
+impl Observed {
+    /// A partition's log: its bytes, and its offsets from the first to behind the last.
+    pub fn log(&self, topic: &str, partition: i32, bytes: u64, offsets: Range<i64>) {
+        let label = Partition {
+            topic: topic.to_owned(),
+            partition,
+        };
+        self.sizes
+            .get_or_create(&label)
+            .set(i64::try_from(bytes).unwrap_or(i64::MAX));
+        self.start_offsets.get_or_create(&label).set(offsets.start);
+        self.end_offsets.get_or_create(&label).set(offsets.end);
+    }
+
+    /// How far a group's committed offset is behind the records that it could read.
+    pub fn lag(&self, group: &str, topic: &str, partition: i32, lag: i64) {
+        let label = GroupPartition {
+            group: group.to_owned(),
+            topic: topic.to_owned(),
+            partition,
+        };
+        self.lags.get_or_create(&label).set(lag);
+    }
+
+    /// Whether clients are served.
+    pub fn ready(&self, ready: bool) {
+        self.ready.set(i64::from(ready));
+    }
+
+    fn registry(&self) -> Registry {
+        let mut registry = Registry::default();
+        registry.register("kafka_log_log_size", "Bytes of a log", self.sizes.clone());
+        registry.register(
+            "kafka_log_log_logstartoffset",
+            "First offset of a log",
+            self.start_offsets.clone(),
+        );
+        registry.register(
+            "kafka_log_log_logendoffset",
+            "Offset behind the last record of a log",
+            self.end_offsets.clone(),
+        );
+        registry.register(
+            "kafka_consumergroup_lag",
+            "Records that a group has not committed yet",
+            self.lags.clone(),
+        );
+        registry.register(
+            "ottla_ready",
+            "1 while clients are served",
+            self.ready.clone(),
+        );
+        registry
+    }
+}
+
+/// Everything, in the text format of OpenMetrics.
+pub fn text(metrics: &Metrics, observed: &Observed) -> Result<String, fmt::Error> {
+    let mut text = String::new();
+    encode_registry(&mut text, &metrics.registry)?;
+    encode_registry(&mut text, &observed.registry())?;
+    encode_eof(&mut text)?;
+    Ok(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use ottla_protocol::messages::{ApiKey, ErrorCode};
+
+    use super::{Metrics, Observed, text};
+
+    #[test]
+    fn what_is_counted_and_what_is_observed_stand_in_one_text() {
+        let metrics = Metrics::default();
+        metrics.api(ApiKey::ApiVersions).unwrap().requests.inc();
+        metrics.error(ApiKey::Produce, ErrorCode::CorruptMessage.code());
+        metrics.error(ApiKey::Produce, 0);
+        metrics.topic("a").bytes_in.inc_by(7);
+        let observed = Observed::default();
+        observed.log("a", 3, 100, 5..9);
+        observed.lag("g", "a", 3, 4);
+        let text = text(&metrics, &observed).unwrap();
+        for line in [
+            "kafka_network_requestmetrics_requests_total{request=\"ApiVersions\"} 1",
+            "kafka_network_requestmetrics_errors_total{request=\"Produce\",error=\"CorruptMessage\"} 1",
+            "kafka_server_brokertopicmetrics_bytesin_total{topic=\"a\"} 7",
+            "kafka_log_log_size{topic=\"a\",partition=\"3\"} 100",
+            "kafka_consumergroup_lag{group=\"g\",topic=\"a\",partition=\"3\"} 4",
+        ] {
+            assert!(text.lines().any(|known| known == line), "{line}\n{text}");
+        }
+        assert!(text.ends_with("# EOF\n"));
+        metrics.forget_topic("a");
+        assert!(
+            !super::text(&metrics, &observed)
+                .unwrap()
+                .contains("bytesin_total{")
+        );
+    }
+}

@@ -1,0 +1,61 @@
+//! The HTTP listener, asked over a socket.
+
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream};
+
+use ottla_broker::clock::Clock;
+use ottla_broker::config::{BrokerConfig, HostPort};
+use ottla_broker::{Running, StartError};
+
+async fn broker(port: u16) -> Result<Running, StartError> {
+    let mut config = BrokerConfig::embedded("unused".into(), 0);
+    config.http = Some(HostPort {
+        host: "127.0.0.1".to_owned(),
+        port,
+    });
+    ottla_broker::start(config, Clock::start()).await
+}
+
+fn get(address: SocketAddr, path: &str) -> String {
+    let mut stream = TcpStream::connect(address).unwrap();
+    write!(
+        stream,
+        "GET {path} HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n"
+    )
+    .unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    answer
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_running_broker_is_live_and_ready_and_shows_its_metrics() {
+    let running = broker(0).await.unwrap();
+    let address = running.http_address.unwrap();
+    assert!(get(address, "/live").starts_with("HTTP/1.1 200"));
+    assert!(get(address, "/ready").starts_with("HTTP/1.1 200"));
+    let metrics = get(address, "/metrics");
+    assert!(metrics.contains("application/openmetrics-text"));
+    assert!(metrics.contains("\nottla_ready 1\n"));
+    assert!(
+        metrics.contains("kafka_network_requestmetrics_requests_total{request=\"ApiVersions\"} 0")
+    );
+    assert!(get(address, "/other").starts_with("HTTP/1.1 404"));
+    running.broker.set_ready(false);
+    assert!(get(address, "/ready").starts_with("HTTP/1.1 503"));
+    running.shut_down().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_busy_port_names_its_key() {
+    let first = broker(0).await.unwrap();
+    let refused = broker(first.http_address.unwrap().port())
+        .await
+        .unwrap_err();
+    assert!(
+        refused.to_string().contains("ottla.http.listen"),
+        "{refused}"
+    );
+}
