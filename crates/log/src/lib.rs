@@ -12,6 +12,7 @@ mod config;
 mod directory;
 pub mod files;
 pub mod format;
+pub mod group_commit;
 mod index_file;
 mod leader_epochs;
 mod partition_log;

@@ -9,6 +9,7 @@
 pub(crate) mod cut_off;
 mod directory;
 mod producers;
+mod segment;
 
 pub use self::cut_off::CutOff;
 pub(crate) use self::producers::load_producers;
@@ -17,13 +18,12 @@ use crate::checkpoint::{read_leader_epochs, read_topic_id, write_topic_id};
 use crate::config::LogConfig;
 use crate::directory::{LogDirectory, StorageError};
 use crate::files::{File, Files};
-use crate::format::{FileKind, IndexEntry, OffsetEntry, TimeEntry};
-use crate::index_file::{IndexFile, read_entries};
+use crate::format::FileKind;
 use crate::partition_log::{PartitionLog, jitter};
 use crate::producer_state::ProducerState;
 use crate::scan::{Scan, ScanError};
 use crate::segment::{LogPosition, Place, Segment};
-use ottla_protocol::ids::{LeaderEpoch, Offset, Uuid};
+use ottla_protocol::ids::{Offset, Uuid};
 use ottla_protocol::time::Timestamp;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
@@ -237,84 +237,21 @@ impl<F: Files> PartitionLog<F> {
         let mut shown = Progress { done: 0, total };
         let mut later = open.iter();
         while let Some(base) = later.next() {
-            let cut = self.recover_segment(*base, recovery_point, now, |bytes| {
+            let mut scanned = self.recover_segment(*base, recovery_point, now, |bytes| {
                 recovery.bytes_read += bytes;
                 shown.done += bytes;
                 progress(shown);
             })?;
-            if let Some((position, cause)) = cut {
-                recovery.cut_off =
-                    Some(self.cut_off(*base, (position, &cause), later.as_slice(), now)?);
+            if let Some(next) = later.as_slice().first() {
+                scanned.compare_with_next(*next, recovery_point);
+            }
+            if let Some(cut) = scanned.cut {
+                recovery.cut_off = Some(self.cut_off(*base, &cut, later.as_slice(), now)?);
                 break;
             }
         }
         // The last segment may lie wholly before the recovery point, or may have been cut.
         self.activate_last(now)
-    }
-
-    /// Reads a segment; says where and why it must be cut off, if it must.
-    fn recover_segment(
-        &mut self,
-        base: Offset,
-        recovery_point: Offset,
-        now: Timestamp,
-        mut read: impl FnMut(u64),
-    ) -> Result<Option<(u64, ScanError)>, OpenError> {
-        let Self {
-            segments,
-            place,
-            config,
-            leader_epochs,
-            with_aborted,
-            ..
-        } = self;
-        let segment = segments
-            .get_mut(&base)
-            .expect("a segment that was just listed");
-        let size = segment.size;
-        let start = place
-            .directory
-            .judge(segment.trust_indexes(place, recovery_point))?;
-        place
-            .directory
-            .judge(segment.begin_scan(place, start, now))?;
-        if segment.aborted == 0 {
-            with_aborted.remove(&base);
-        }
-        let file = place.directory.judge(segment.file(place))?;
-        let mut scan = Scan::new(&*file, start, size);
-        let mut expected = base;
-        let cut = loop {
-            match scan.next_batch() {
-                Ok(Some((located, _))) => {
-                    let header = located.header;
-                    if header.base_offset() < expected
-                        || header.last_offset().0 - base.0 > i64::from(i32::MAX)
-                    {
-                        break Some((located.position, out_of_order(&located, expected)));
-                    }
-                    expected = header.next_offset();
-                    leader_epochs.observe(
-                        LeaderEpoch(header.partition_leader_epoch),
-                        header.base_offset(),
-                    );
-                    segment.note(&located, u64::from(config.index_interval_bytes));
-                    read(located.size as u64);
-                }
-                Ok(None) => break None,
-                Err(ScanError::Disk(error)) => return Err(place.directory.failed(error).into()),
-                Err(error) if is_legacy(&error) => {
-                    let path = place.path_of(FileKind::Log, base);
-                    return Err(OpenError::Legacy {
-                        path,
-                        position: scan.position(),
-                    });
-                }
-                Err(error) => break Some((scan.position(), error)),
-            }
-        };
-        place.directory.judge(segment.close(place))?;
-        Ok(cut)
     }
 
     /// Brings everything in line with the end of the log, and makes it durable.
@@ -388,10 +325,6 @@ fn check_topic_id<F: Files>(place: &Place<F>, topic_id: Option<Uuid>) -> Result<
     Ok(())
 }
 
-fn is_legacy(error: &ScanError) -> bool {
-    matches!(error, ScanError::Invalid { cause, .. } if cause.is_legacy())
-}
-
 fn open_failed<F: Files>(place: &Place<F>, base: Offset, error: ScanError) -> OpenError {
     match error {
         ScanError::Invalid { position, cause } if cause.is_legacy() => OpenError::Legacy {
@@ -399,114 +332,5 @@ fn open_failed<F: Files>(place: &Place<F>, base: Offset, error: ScanError) -> Op
             position,
         },
         error => OpenError::Storage(place.scan_failed(error)),
-    }
-}
-
-fn out_of_order(located: &crate::scan::Located, expected: Offset) -> ScanError {
-    let (base_offset, expected) = (located.header.base_offset, expected.0);
-    let cause = crate::batch::BatchError::OutOfOrder {
-        base_offset,
-        expected,
-    };
-    ScanError::Invalid {
-        position: located.position,
-        cause,
-    }
-}
-
-impl<F: Files> Segment<F> {
-    /// Keeps the index entries that are sound and name what lies before `recovery_point`; returns the position of the
-    /// last batch they name, from which to read on.
-    fn trust_indexes(
-        &mut self,
-        place: &Place<F>,
-        recovery_point: Offset,
-    ) -> Result<u64, crate::files::FileError> {
-        let limit = recovery_point.0.saturating_sub(self.base.0);
-        let file = place.open(FileKind::OffsetIndex, self.base)?;
-        let entries = read_entries::<OffsetEntry, _>(&*file, 0, self.offset_index.count())?;
-        let mut before = OffsetEntry {
-            relative_offset: -1,
-            position: -1,
-        };
-        let mut sound = entries.iter().take_while(|entry| {
-            let follows =
-                entry.relative_offset > before.relative_offset && entry.position > before.position;
-            before = **entry;
-            follows && i64::from(entry.relative_offset) < limit
-        });
-        let last = sound.by_ref().last().copied();
-        let kept = last.filter(|entry| self.is_named_rightly(place, *entry));
-        let count = kept.map_or(0, |kept| {
-            entries
-                .iter()
-                .take_while(|entry| entry.position <= kept.position)
-                .count()
-        });
-        let position = kept.map_or(0, |kept| u64::try_from(kept.position).unwrap_or(0));
-        let cut = |count: usize| u32::try_from(count).unwrap_or(u32::MAX);
-        self.offset_index
-            .truncate(cut(count), &|| Ok(Arc::clone(&file)))?;
-        // Without a trusted place to go on from, everything is made anew.
-        let limit = if kept.is_some() { limit } else { 0 };
-        self.trust_time_index(place, limit)?;
-        self.trust_transaction_index(place, limit)?;
-        Ok(position)
-    }
-
-    fn is_named_rightly(&self, place: &Place<F>, entry: OffsetEntry) -> bool {
-        let position = u64::try_from(entry.position).unwrap_or(u64::MAX);
-        let Ok(file) = self.file(place) else {
-            return false;
-        };
-        let found = Scan::new(&*file, position, self.size).next_header();
-        let named = self.base.plus(i64::from(entry.relative_offset));
-        found.is_ok_and(|found| found.is_some_and(|located| located.header.last_offset() == named))
-    }
-
-    fn trust_time_index(
-        &mut self,
-        place: &Place<F>,
-        limit: i64,
-    ) -> Result<(), crate::files::FileError> {
-        let file = place.open(FileKind::TimeIndex, self.base)?;
-        let entries = read_entries::<TimeEntry, _>(&*file, 0, self.time_index.count())?;
-        let mut before = TimeEntry {
-            timestamp: -1,
-            relative_offset: -1,
-        };
-        let sound = entries.iter().take_while(|entry| {
-            let follows = entry.timestamp > before.timestamp
-                && entry.relative_offset >= before.relative_offset;
-            before = **entry;
-            follows && i64::from(entry.relative_offset) < limit
-        });
-        let count = u32::try_from(sound.count()).unwrap_or(u32::MAX);
-        self.time_index = IndexFile::of_length(u64::from(count) * TimeEntry::SIZE as u64);
-        self.time_index.truncate(count, &|| Ok(Arc::clone(&file)))
-    }
-
-    fn trust_transaction_index(
-        &mut self,
-        place: &Place<F>,
-        limit: i64,
-    ) -> Result<(), crate::files::FileError> {
-        if place
-            .length(FileKind::TransactionIndex, self.base)?
-            .is_none()
-        {
-            return Ok(());
-        }
-        let base = self.base.0;
-        let entries = self.aborted_transactions(place)?;
-        let sound = entries
-            .iter()
-            .take_while(|entry| (base..base.saturating_add(limit)).contains(&entry.last_offset.0));
-        let count = sound.count();
-        self.aborted = u32::try_from(count).unwrap_or(u32::MAX);
-        let length = (count * crate::format::AbortedTransaction::SIZE) as u64;
-        place
-            .open(FileKind::TransactionIndex, self.base)?
-            .truncate(length)
     }
 }

@@ -1,4 +1,4 @@
 //! A log as its users see it, over the simulated disk.
 
 mod basics;
-mod fixture;
+pub(crate) mod fixture;

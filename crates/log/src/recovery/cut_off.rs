@@ -4,12 +4,12 @@
 //! line, and the bytes as they stood. Segments after the cut keep their bytes under a `.cutoff` name. Bounded: so many
 //! bytes of one cut, so many files in one partition. On a full disk nothing can be kept, and the report says so.
 
+use super::segment::Cut;
 use crate::batch::parse_checked;
 use crate::directory::StorageError;
 use crate::files::{File, FileError, Files, Open};
 use crate::format::{CUT_OFF_SUFFIX, FileKind};
 use crate::partition_log::PartitionLog;
-use crate::scan::ScanError;
 use ottla_protocol::ids::Offset;
 use ottla_protocol::time::Timestamp;
 use std::io::IoSlice;
@@ -45,10 +45,11 @@ impl<F: Files> PartitionLog<F> {
     pub(super) fn cut_off(
         &mut self,
         base: Offset,
-        (position, cause): (u64, &ScanError),
+        Cut { position, cause }: &Cut,
         later: &[Offset],
         now: Timestamp,
     ) -> Result<CutOff, StorageError> {
+        let position = *position;
         let path = self.place.path_of(FileKind::Log, base);
         let directory = std::sync::Arc::clone(&self.place.directory);
         let file = directory.judge(self.place.open(FileKind::Log, base))?;

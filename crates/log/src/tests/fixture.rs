@@ -13,12 +13,12 @@ use ottla_protocol::time::Timestamp;
 use std::path::Path;
 use std::sync::Arc;
 
-pub(super) const NOW: Timestamp = Timestamp(1_700_000_000_000);
-pub(super) const ROOT: &str = "/data";
+pub(crate) const NOW: Timestamp = Timestamp(1_700_000_000_000);
+pub(crate) const ROOT: &str = "/data";
 
-pub(super) type Log = PartitionLog<Simulated>;
+pub(crate) type Log = PartitionLog<Simulated>;
 
-pub(super) fn small_segments() -> LogConfig {
+pub(crate) fn small_segments() -> LogConfig {
     LogConfig {
         segment_bytes: 1000,
         index_interval_bytes: 200,
@@ -26,14 +26,14 @@ pub(super) fn small_segments() -> LogConfig {
     }
 }
 
-pub(super) fn new_disk() -> Simulated {
+pub(crate) fn new_disk() -> Simulated {
     let files = Simulated::new();
     files.create_directory(Path::new(ROOT)).unwrap();
     files.sync_directory(Path::new("/")).unwrap();
     files
 }
 
-pub(super) fn open_as<F: Files>(
+pub(crate) fn open_as<F: Files>(
     files: &F,
     config: LogConfig,
     left: Left,
@@ -41,7 +41,7 @@ pub(super) fn open_as<F: Files>(
     try_open(files, ROOT, config, left).unwrap()
 }
 
-pub(super) fn try_open<F: Files>(
+pub(crate) fn try_open<F: Files>(
     files: &F,
     root: &str,
     config: LogConfig,
@@ -63,12 +63,12 @@ pub(super) fn try_open<F: Files>(
     )
 }
 
-pub(super) fn new_log(files: &Simulated, config: LogConfig) -> Log {
+pub(crate) fn new_log(files: &Simulated, config: LogConfig) -> Log {
     open_as(files, config, Left::default()).0
 }
 
 /// Opens what a clean stop left.
-pub(super) fn reopen(files: &Simulated, config: LogConfig, recovery_point: Offset) -> Log {
+pub(crate) fn reopen(files: &Simulated, config: LogConfig, recovery_point: Offset) -> Log {
     open_as(
         files,
         config,
@@ -81,11 +81,11 @@ pub(super) fn reopen(files: &Simulated, config: LogConfig, recovery_point: Offse
     .0
 }
 
-pub(super) fn plain(count: i64, timestamp: i64) -> Vec<u8> {
+pub(crate) fn plain(count: i64, timestamp: i64) -> Vec<u8> {
     batch(BatchOptions::default(), count, timestamp)
 }
 
-pub(super) fn batch(options: BatchOptions, count: i64, timestamp: i64) -> Vec<u8> {
+pub(crate) fn batch(options: BatchOptions, count: i64, timestamp: i64) -> Vec<u8> {
     let mut builder = BatchBuilder::new(options);
     for index in 0..count {
         builder.append(timestamp + index, None, Some(b"some value"), &[]);
@@ -93,7 +93,7 @@ pub(super) fn batch(options: BatchOptions, count: i64, timestamp: i64) -> Vec<u8
     builder.build().unwrap()
 }
 
-pub(super) fn idempotent(
+pub(crate) fn idempotent(
     producer_id: i64,
     producer_epoch: i16,
     base_sequence: i32,
@@ -108,7 +108,7 @@ pub(super) fn idempotent(
     batch(options, count, NOW.0)
 }
 
-pub(super) fn transactional(producer_id: i64, base_sequence: i32, count: i64) -> Vec<u8> {
+pub(crate) fn transactional(producer_id: i64, base_sequence: i32, count: i64) -> Vec<u8> {
     let options = BatchOptions {
         producer_id,
         producer_epoch: 0,
@@ -120,7 +120,7 @@ pub(super) fn transactional(producer_id: i64, base_sequence: i32, count: i64) ->
 }
 
 /// The marker that aborts (0) or commits (1) a transaction.
-pub(super) fn marker(producer_id: i64, kind: u8) -> Vec<u8> {
+pub(crate) fn marker(producer_id: i64, kind: u8) -> Vec<u8> {
     let options = BatchOptions {
         producer_id,
         producer_epoch: 0,
@@ -131,7 +131,7 @@ pub(super) fn marker(producer_id: i64, kind: u8) -> Vec<u8> {
     BatchBuilder::control(options, NOW.0, &record)
 }
 
-pub(super) fn as_leader(origin: Origin) -> LeaderAppend {
+pub(crate) fn as_leader(origin: Origin) -> LeaderAppend {
     LeaderAppend {
         origin,
         leader_epoch: LeaderEpoch(1),
@@ -139,7 +139,7 @@ pub(super) fn as_leader(origin: Origin) -> LeaderAppend {
     }
 }
 
-pub(super) fn try_append<F: Files>(
+pub(crate) fn try_append<F: Files>(
     log: &mut PartitionLog<F>,
     bytes: &[u8],
 ) -> Result<Appended, AppendError> {
@@ -155,12 +155,12 @@ pub(super) fn try_append<F: Files>(
     log.append(&batches, as_leader(origin))
 }
 
-pub(super) fn append<F: Files>(log: &mut PartitionLog<F>, bytes: &[u8]) -> Appended {
+pub(crate) fn append<F: Files>(log: &mut PartitionLog<F>, bytes: &[u8]) -> Appended {
     try_append(log, bytes).unwrap()
 }
 
 /// All batches from `offset` to the end of the log, read as a consumer reads.
-pub(super) fn read_all<F: Files>(log: &PartitionLog<F>, offset: Offset) -> Vec<u8> {
+pub(crate) fn read_all<F: Files>(log: &PartitionLog<F>, offset: Offset) -> Vec<u8> {
     let mut bytes = Vec::new();
     let mut offset = offset;
     loop {
@@ -183,7 +183,7 @@ pub(super) fn read_all<F: Files>(log: &PartitionLog<F>, offset: Offset) -> Vec<u
 }
 
 /// The base offset and record count of each batch in `bytes`; checks every checksum.
-pub(super) fn summary(bytes: &[u8]) -> Vec<(i64, i32)> {
+pub(crate) fn summary(bytes: &[u8]) -> Vec<(i64, i32)> {
     let checked = |batch: BatchView<'_>| {
         assert!(batch.is_crc_valid());
         (batch.header().base_offset, batch.header().record_count)
@@ -193,6 +193,6 @@ pub(super) fn summary(bytes: &[u8]) -> Vec<(i64, i32)> {
         .collect()
 }
 
-pub(super) fn directory_of<F: Files>(log: &PartitionLog<F>) -> Arc<LogDirectory<F>> {
+pub(crate) fn directory_of<F: Files>(log: &PartitionLog<F>) -> Arc<LogDirectory<F>> {
     Arc::clone(log.directory())
 }
