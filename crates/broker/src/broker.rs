@@ -11,7 +11,9 @@ use crate::clock::Clock;
 use crate::config::BrokerConfig;
 use crate::controller::Controller;
 use crate::fetch_sessions::FetchSessions;
+
 use crate::metrics::{Metrics, Observed};
+use crate::producer_ids::ProducerIds;
 use crate::replicas::{Directories, Replicas};
 
 /// One running broker. Handlers get it by reference; tasks hold it in an `Arc`.
@@ -32,6 +34,8 @@ pub struct Broker {
     /// What clients fetch.
     pub fetch_sessions: FetchSessions,
     ready: AtomicBool,
+    /// The ids of idempotent producers.
+    pub producer_ids: ProducerIds,
 }
 
 impl Broker {
@@ -54,6 +58,7 @@ impl Broker {
             metrics: Metrics::default(),
             replicas,
             ready: AtomicBool::new(false),
+            producer_ids: ProducerIds::default(),
         })
     }
 

@@ -14,15 +14,20 @@ pub mod alter_configs;
 pub mod api_versions;
 pub mod create_partitions;
 pub mod create_topics;
+pub mod delete_records;
 pub mod delete_topics;
 pub mod describe_cluster;
 pub mod describe_configs;
+pub mod describe_producers;
 pub mod describe_topic_partitions;
 pub mod fetch;
 pub mod fetch_parts;
 pub mod incremental_alter_configs;
+pub mod init_producer_id;
 pub mod list_config_resources;
+pub mod list_offsets;
 pub mod metadata;
+pub mod offset_for_leader_epoch;
 pub mod produce;
 
 use std::pin::Pin;
@@ -102,6 +107,11 @@ macro_rules! serve_apis {
 
 // `ready`: the handler is a plain function; `waits`: it is async.
 serve_apis! {
+    ListOffsets => ready list_offsets::handle(ListOffsetsRequestData),
+    OffsetForLeaderEpoch => ready offset_for_leader_epoch::handle(OffsetForLeaderEpochRequestData),
+    DeleteRecords => waits delete_records::handle(DeleteRecordsRequestData),
+    InitProducerId => waits init_producer_id::handle(InitProducerIdRequestData),
+    DescribeProducers => ready describe_producers::handle(DescribeProducersRequestData),
     ApiVersions => ready api_versions::handle(ApiVersionsRequestData),
     AlterConfigs => waits alter_configs::handle(AlterConfigsRequestData),
     CreatePartitions => waits create_partitions::handle(CreatePartitionsRequestData),

@@ -13,6 +13,7 @@ pub mod http;
 pub mod metrics;
 pub mod network;
 pub mod operations;
+pub mod producer_ids;
 pub mod registration;
 pub mod replicas;
 pub mod start;

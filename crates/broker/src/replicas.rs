@@ -16,6 +16,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::Duration;
 
+use ottla_log::files::FileError;
 use ottla_metadata::effective::StaticConfigs;
 use ottla_metadata::{Changes, MetadataImage, Topic};
 use ottla_protocol::ids::{NodeId, PartitionIndex, Uuid};
@@ -173,6 +174,11 @@ impl Replicas {
             self.refresh_settings(image);
         }
         self.apply_partitions(image, changes)
+    }
+
+    /// Writes down where each log starts, so that deleted records stay deleted. Blocks on the disk.
+    pub fn write_log_starts(&self) -> Result<(), FileError> {
+        housekeeping::write_log_starts(self)
     }
 
     /// Flushes and closes every log, so that the next start reads nothing. Blocks on the disk.

@@ -1,0 +1,40 @@
+//! `InitProducerId` (key 22), versions 0 to 5.
+//!
+//! - 2: flexible. 3: the producer's id and epoch. 4: `PRODUCER_FENCED`. 5: a second version of transactions.
+//!
+//! Without a transactional id every request gets a new producer id, whatever it says of an old one, as in Kafka.
+//! Transactions have no coordinator yet: a transactional id is refused with an error that clients do not retry.
+
+use ottla_protocol::messages::{ErrorCode, InitProducerIdRequestData, InitProducerIdResponseData};
+
+use crate::broker::Broker;
+use crate::context::RequestContext;
+
+/// Hands out a producer id.
+pub async fn handle(
+    broker: &Broker,
+    _context: &RequestContext,
+    request: InitProducerIdRequestData,
+) -> InitProducerIdResponseData {
+    let refused = |code: ErrorCode| {
+        InitProducerIdResponseData::default()
+            .with_error_code(code.code())
+            .with_producer_id(-1)
+            .with_producer_epoch(-1)
+    };
+    // Half of an identity is none.
+    if (request.producer_id == -1) != (request.producer_epoch == -1) {
+        return refused(ErrorCode::InvalidRequest);
+    }
+    match &request.transactional_id {
+        Some(id) if id.as_str().is_empty() => return refused(ErrorCode::InvalidRequest),
+        Some(_) => return refused(ErrorCode::TransactionalIdAuthorizationFailed),
+        None => {}
+    }
+    match broker.producer_ids.next(broker).await {
+        Ok(id) => InitProducerIdResponseData::default()
+            .with_producer_id(id.0)
+            .with_producer_epoch(0),
+        Err(code) => refused(code),
+    }
+}

@@ -1,0 +1,52 @@
+//! Producer ids for idempotent producers, handed out from blocks that the controller gives to this broker.
+//!
+//! No id is handed out twice: a block is this broker's alone, and what is left of it at a stop is never used.
+
+use ottla_controller::{Decision, producer_ids};
+use ottla_protocol::ids::ProducerId;
+use ottla_protocol::messages::ErrorCode;
+use tokio::sync::Mutex;
+
+use crate::broker::Broker;
+
+/// The block in use.
+#[derive(Debug, Default)]
+pub struct ProducerIds {
+    /// An async lock: whoever needs a new block asks for it while the others wait for the same one.
+    block: Mutex<std::ops::Range<i64>>,
+}
+
+impl ProducerIds {
+    /// The next id. Where the controller cannot give a block, clients are told to try again.
+    pub async fn next(&self, broker: &Broker) -> Result<ProducerId, ErrorCode> {
+        let mut block = self.block.lock().await;
+        if block.is_empty() {
+            *block = allocate(broker).await?;
+        }
+        let id = block.next().expect("a new block is not empty");
+        Ok(ProducerId(id))
+    }
+}
+
+async fn allocate(broker: &Broker) -> Result<std::ops::Range<i64>, ErrorCode> {
+    let node = broker.config.node_id;
+    let registered = broker
+        .controller
+        .image()
+        .brokers
+        .get(&node)
+        .map(|broker| broker.epoch);
+    let epoch = registered.ok_or(ErrorCode::CoordinatorLoadInProgress)?;
+    let decided = broker
+        .controller
+        .decide(move |view, _| -> Decision<_> { producer_ids::decide(view, node, epoch) })
+        .await;
+    match decided {
+        Ok(Ok(given)) => Ok(given.first.0..given.first.0 + i64::from(given.size)),
+        Ok(Err(refusal)) => {
+            tracing::warn!(%refusal, "the controller gave no producer ids");
+            Err(ErrorCode::CoordinatorLoadInProgress)
+        }
+        Err(_) => Err(ErrorCode::CoordinatorLoadInProgress),
+    }
+}
