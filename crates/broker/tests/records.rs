@@ -1,0 +1,639 @@
+//! Produce, Fetch and their kin over real partitions in a temporary directory, without sockets.
+
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use std::path::Path;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use bytes::Bytes;
+use ottla_broker::Broker;
+use ottla_broker::clock::Clock;
+use ottla_broker::config::BrokerConfig;
+use ottla_broker::context::{Connection, RequestContext};
+use ottla_broker::controller::{Commit, ControllerLoop};
+use ottla_broker::handlers::{
+    ProduceReply, delete_records, fetch, list_offsets, offset_for_leader_epoch, produce,
+};
+use ottla_broker::replicas::Intervals;
+use ottla_controller::Settings;
+use ottla_metadata::{Changes, ConfigResource, MetadataDelta, MetadataImage};
+use ottla_protocol::ids::{Offset, PartitionIndex, Uuid};
+use ottla_protocol::messages::metadata::{
+    MetadataRecord, PartitionRecord, RegisterBrokerRecord, RemoveTopicRecord, TopicRecord,
+};
+use ottla_protocol::messages::produce_response::PartitionProduceResponse;
+use ottla_protocol::messages::{
+    ApiKey, DeleteRecordsRequestData, ErrorCode, FetchRequestData, FetchResponseData,
+    ListOffsetsRequestData, OffsetForLeaderEpochRequestData, ProduceRequestData,
+    delete_records_request, fetch_request, list_offsets_request, offset_for_leader_epoch_request,
+    produce_request,
+};
+use ottla_protocol::records::{BatchBuilder, BatchOptions, split_batches};
+use ottla_protocol::time::MonotonicTime;
+
+struct Nowhere;
+
+impl Commit for Nowhere {
+    type Error = std::convert::Infallible;
+
+    fn next_offset(&self) -> Offset {
+        Offset(0)
+    }
+
+    fn commit(&mut self, _: &[MetadataRecord], _: &MetadataImage) -> Result<(), Self::Error> {
+        Ok(())
+    }
+}
+
+fn topic_id() -> Uuid {
+    Uuid::from_parts(7, 7)
+}
+
+/// One topic, `t`, with two partitions that this node leads in `epoch`, and these configs.
+fn image(epoch: i32, configs: &[(&str, &str)]) -> MetadataImage {
+    let mut delta = MetadataDelta::new(MetadataImage::default());
+    let mut records: Vec<MetadataRecord> = vec![
+        RegisterBrokerRecord {
+            broker_id: 1,
+            ..RegisterBrokerRecord::default()
+        }
+        .into(),
+        TopicRecord {
+            name: "t".into(),
+            topic_id: topic_id(),
+            ..TopicRecord::default()
+        }
+        .into(),
+    ];
+    for partition_id in 0..2 {
+        let partition = PartitionRecord {
+            partition_id,
+            topic_id: topic_id(),
+            replicas: vec![1],
+            isr: vec![1],
+            leader: 1,
+            leader_epoch: epoch,
+            ..PartitionRecord::default()
+        };
+        records.push(partition.into());
+    }
+    for record in &records {
+        delta.replay(record);
+    }
+    let mut image = delta.finish().0;
+    let own = image.configs.entry(ConfigResource::topic("t")).or_default();
+    for (name, value) in configs {
+        own.insert((*name).to_owned(), (*value).to_owned());
+    }
+    image
+}
+
+struct Node {
+    broker: Arc<Broker>,
+    image: MetadataImage,
+    connection: Arc<Connection>,
+}
+
+fn start(directory: &Path, image: MetadataImage) -> Node {
+    let mut config = BrokerConfig::embedded(directory.to_path_buf(), 0);
+    config.storage.flush_max_delay = Duration::from_millis(5);
+    let settings = Settings {
+        default_partitions: 1,
+        default_replication_factor: 1,
+        delete_topics: true,
+        statics: config.statics.clone(),
+    };
+    let (controller, _) = ControllerLoop::new(image.clone(), settings, Nowhere);
+    let broker = Broker::new(
+        config,
+        Clock::start(),
+        "cluster".to_owned().into(),
+        controller,
+    );
+    broker.replicas.load(&image, Intervals::default()).unwrap();
+    let local = "127.0.0.1:9092".parse().unwrap();
+    let connection = Connection {
+        id: 1,
+        listener: Arc::from("PLAINTEXT"),
+        local,
+        peer: local,
+        software: OnceLock::new(),
+    };
+    Node {
+        broker,
+        image,
+        connection: Arc::new(connection),
+    }
+}
+
+impl Node {
+    fn context(&self, api: ApiKey, version: i16) -> RequestContext {
+        RequestContext {
+            connection: Arc::clone(&self.connection),
+            api,
+            version,
+            correlation_id: 1,
+            client_id: None,
+            received: MonotonicTime::default(),
+        }
+    }
+
+    fn start_produce(&self, requests: Vec<ProduceRequestData>) -> Vec<ProduceReply> {
+        let context = self.context(ApiKey::Produce, 9);
+        produce::start(
+            &self.broker,
+            requests
+                .into_iter()
+                .map(|request| (context.clone(), request))
+                .collect(),
+        )
+    }
+
+    async fn produce(&self, acks: i16, batch: Vec<u8>) -> PartitionProduceResponse {
+        let reply = self
+            .start_produce(vec![request(acks, 0, batch)])
+            .pop()
+            .unwrap();
+        settled(reply).await
+    }
+
+    async fn fetch(&self, request: FetchRequestData, version: i16) -> FetchResponseData {
+        fetch::handle(&self.broker, &self.context(ApiKey::Fetch, version), request).await
+    }
+
+    fn list(&self, timestamp: i64) -> (ErrorCode, i64, i64) {
+        let partition =
+            list_offsets_request::ListOffsetsPartition::default().with_timestamp(timestamp);
+        let topic = list_offsets_request::ListOffsetsTopic::default()
+            .with_name("t".to_owned().into())
+            .with_partitions(vec![partition]);
+        let request = ListOffsetsRequestData::default()
+            .with_replica_id(-1)
+            .with_topics(vec![topic]);
+        let response =
+            list_offsets::handle(&self.broker, &self.context(ApiKey::ListOffsets, 9), request);
+        let answer = &response.topics[0].partitions[0];
+        (
+            ErrorCode::from(answer.error_code),
+            answer.offset,
+            answer.timestamp,
+        )
+    }
+}
+
+async fn settled(reply: ProduceReply) -> PartitionProduceResponse {
+    let response = match reply {
+        ProduceReply::Ready(response) => response,
+        ProduceReply::Later(response) => response.await,
+        ProduceReply::None | ProduceReply::Close => panic!("an answer was asked for"),
+    };
+    response.responses[0].partition_responses[0].clone()
+}
+
+fn request(acks: i16, partition: i32, batch: Vec<u8>) -> ProduceRequestData {
+    let data = produce_request::PartitionProduceData::default()
+        .with_index(partition)
+        .with_records(Some(Bytes::from(batch)));
+    let topic = produce_request::TopicProduceData::default()
+        .with_name("t".to_owned().into())
+        .with_partition_data(vec![data]);
+    ProduceRequestData::default()
+        .with_acks(acks)
+        .with_timeout_ms(10_000)
+        .with_topic_data(vec![topic])
+}
+
+fn batch(values: &[&str]) -> Vec<u8> {
+    batch_of(BatchOptions::default(), 1_700_000_000_000, values)
+}
+
+fn batch_of(options: BatchOptions, timestamp: i64, values: &[&str]) -> Vec<u8> {
+    let mut builder = BatchBuilder::new(options);
+    for value in values {
+        builder.append(timestamp, Some(b"k"), Some(value.as_bytes()), &[]);
+    }
+    builder.build().unwrap()
+}
+
+fn fetch_from(offset: i64, partitions: &[i32], limits: (i32, i32)) -> FetchRequestData {
+    let partitions = partitions.iter().map(|index| {
+        fetch_request::FetchPartition::default()
+            .with_partition(*index)
+            .with_fetch_offset(offset)
+            .with_current_leader_epoch(-1)
+            .with_partition_max_bytes(limits.1)
+    });
+    let topic = fetch_request::FetchTopic::default()
+        .with_topic("t".to_owned().into())
+        .with_partitions(partitions.collect());
+    FetchRequestData::default()
+        .with_replica_id(-1)
+        .with_min_bytes(1)
+        .with_max_bytes(limits.0)
+        .with_session_epoch(-1)
+        .with_topics(vec![topic])
+}
+
+const PLENTY: (i32, i32) = (1 << 20, 1 << 20);
+
+fn values(records: &Bytes) -> Vec<String> {
+    let batches = split_batches(records);
+    let mut values = Vec::new();
+    for batch in batches {
+        for record in batch.unwrap().plain_records().unwrap() {
+            values.push(String::from_utf8(record.unwrap().value.unwrap().to_vec()).unwrap());
+        }
+    }
+    values
+}
+
+fn error(answer: &PartitionProduceResponse) -> ErrorCode {
+    ErrorCode::from(answer.error_code)
+}
+
+#[tokio::test]
+async fn what_is_acknowledged_is_read_and_survives_a_restart() {
+    let directory = tempfile::tempdir().unwrap();
+    let node = start(directory.path(), image(3, &[]));
+    let first = node.produce(-1, batch(&["a", "b"])).await;
+    assert_eq!(
+        (error(&first), first.base_offset, first.log_start_offset),
+        (ErrorCode::None, 0, 0)
+    );
+    let second = node.produce(-1, batch(&["c"])).await;
+    assert_eq!(second.base_offset, 2);
+    let fetched = node.fetch(fetch_from(0, &[0], PLENTY), 11).await;
+    let partition = &fetched.responses[0].partitions[0];
+    assert_eq!(values(partition.records.as_ref().unwrap()), ["a", "b", "c"]);
+    assert_eq!(
+        (partition.high_watermark, partition.last_stable_offset),
+        (3, 3)
+    );
+    let epochs: Vec<i32> = split_batches(partition.records.as_ref().unwrap())
+        .map(|batch| batch.unwrap().header().partition_leader_epoch)
+        .collect();
+    assert_eq!(epochs, [3, 3]);
+
+    node.broker.replicas.close(5).unwrap();
+    let late = node.produce(-1, batch(&["late"])).await;
+    assert_eq!(error(&late), ErrorCode::NotLeaderOrFollower);
+    let node = start(directory.path(), image(4, &[]));
+    let fetched = node.fetch(fetch_from(1, &[0], PLENTY), 11).await;
+    let partition = &fetched.responses[0].partitions[0];
+    assert_eq!(
+        values(partition.records.as_ref().unwrap()),
+        ["a", "b", "c"],
+        "whole batches"
+    );
+    assert_eq!(node.produce(1, batch(&["d"])).await.base_offset, 3);
+}
+
+#[tokio::test]
+async fn requests_that_arrive_together_are_appended_in_order_with_their_own_answers() {
+    let directory = tempfile::tempdir().unwrap();
+    let node = start(directory.path(), image(0, &[]));
+    let mut broken = batch(&["broken"]);
+    let last = broken.len() - 1;
+    broken[last] ^= 1;
+    let requests = vec![
+        request(-1, 0, batch(&["a"])),
+        request(-1, 0, broken),
+        request(-1, 1, batch(&["other"])),
+        request(1, 0, batch(&["b", "c"])),
+        request(-1, 9, batch(&["nowhere"])),
+        request(5, 0, batch(&["x"])),
+        request(-1, 0, batch(&["d"])),
+    ];
+    let mut answers = Vec::new();
+    for reply in node.start_produce(requests) {
+        let answer = settled(reply).await;
+        answers.push((error(&answer), answer.base_offset));
+    }
+    let expected = [
+        (ErrorCode::None, 0),
+        (ErrorCode::CorruptMessage, -1),
+        (ErrorCode::None, 0),
+        (ErrorCode::None, 1),
+        (ErrorCode::UnknownTopicOrPartition, -1),
+        (ErrorCode::InvalidRequiredAcks, -1),
+        (ErrorCode::None, 3),
+    ];
+    assert_eq!(answers, expected);
+    let fetched = node.fetch(fetch_from(0, &[0], PLENTY), 11).await;
+    assert_eq!(
+        values(fetched.responses[0].partitions[0].records.as_ref().unwrap()),
+        ["a", "b", "c", "d"]
+    );
+}
+
+#[tokio::test]
+async fn idempotent_producers_are_answered_with_the_first_offset_and_kept_in_order() {
+    let directory = tempfile::tempdir().unwrap();
+    let node = start(directory.path(), image(0, &[]));
+    let sequence = |base_sequence, epoch| BatchOptions {
+        producer_id: 77,
+        producer_epoch: epoch,
+        base_sequence,
+        ..BatchOptions::default()
+    };
+    let numbered = |base_sequence, epoch, values: &[&str]| {
+        batch_of(sequence(base_sequence, epoch), 1_700_000_000_000, values)
+    };
+    assert_eq!(
+        node.produce(-1, numbered(0, 1, &["a", "b"]))
+            .await
+            .base_offset,
+        0
+    );
+    assert_eq!(
+        node.produce(-1, numbered(2, 1, &["c"])).await.base_offset,
+        2
+    );
+    let again = node.produce(-1, numbered(0, 1, &["a", "b"])).await;
+    assert_eq!((error(&again), again.base_offset), (ErrorCode::None, 0));
+    let gap = node.produce(-1, numbered(9, 1, &["x"])).await;
+    assert_eq!(error(&gap), ErrorCode::OutOfOrderSequenceNumber);
+    let fenced = node.produce(-1, numbered(0, 0, &["x"])).await;
+    assert_eq!(error(&fenced), ErrorCode::InvalidProducerEpoch);
+    assert_eq!(node.list(-1), (ErrorCode::None, 3, -1));
+}
+
+#[tokio::test]
+async fn a_fetch_waits_for_records_and_reads_only_what_is_flushed() {
+    let directory = tempfile::tempdir().unwrap();
+    let node = start(directory.path(), image(0, &[]));
+    let mut request = fetch_from(0, &[0, 1], PLENTY);
+    request.max_wait_ms = 30_000;
+    let (fetched, produced) = tokio::join!(node.fetch(request, 11), async {
+        tokio::task::yield_now().await;
+        node.start_produce(vec![self::request(0, 1, batch(&["woken"]))])
+            .pop()
+            .unwrap()
+    });
+    assert!(matches!(produced, ProduceReply::None));
+    let partitions = &fetched.responses[0].partitions;
+    assert_eq!(partitions[0].records.as_ref().unwrap().len(), 0);
+    assert_eq!(values(partitions[1].records.as_ref().unwrap()), ["woken"]);
+    assert_eq!(partitions[1].high_watermark, 1);
+    let nothing = node.fetch(fetch_from(0, &[0], PLENTY), 11).await;
+    assert_eq!(
+        nothing.responses[0].partitions[0]
+            .records
+            .as_ref()
+            .unwrap()
+            .len(),
+        0
+    );
+}
+
+#[tokio::test]
+async fn limits_give_one_whole_batch_of_the_first_partition_that_has_any() {
+    let directory = tempfile::tempdir().unwrap();
+    let node = start(directory.path(), image(0, &[]));
+    for value in ["one", "two", "three"] {
+        node.produce(-1, batch(&[value])).await;
+    }
+    node.start_produce(vec![request(-1, 1, batch(&["other"]))]);
+    let fetched = node.fetch(fetch_from(0, &[0, 1], (1, 1)), 11).await;
+    let partitions = &fetched.responses[0].partitions;
+    assert_eq!(values(partitions[0].records.as_ref().unwrap()), ["one"]);
+    assert!(partitions[1].records.as_ref().unwrap().is_empty());
+    let two = i32::try_from(batch(&["one"]).len() * 2 + 10).unwrap();
+    let fetched = node.fetch(fetch_from(0, &[0], (1 << 20, two)), 11).await;
+    assert_eq!(
+        values(fetched.responses[0].partitions[0].records.as_ref().unwrap()),
+        ["one", "two"]
+    );
+}
+
+#[tokio::test]
+async fn offsets_and_epochs_outside_of_the_log_are_errors() {
+    let directory = tempfile::tempdir().unwrap();
+    let node = start(directory.path(), image(5, &[]));
+    node.produce(-1, batch(&["a"])).await;
+    let code = |response: &FetchResponseData| {
+        ErrorCode::from(response.responses[0].partitions[0].error_code)
+    };
+    let beyond = node.fetch(fetch_from(2, &[0], PLENTY), 11).await;
+    assert_eq!(code(&beyond), ErrorCode::OffsetOutOfRange);
+    for (epoch, expected) in [
+        (4, ErrorCode::FencedLeaderEpoch),
+        (6, ErrorCode::UnknownLeaderEpoch),
+        (5, ErrorCode::None),
+    ] {
+        let mut request = fetch_from(0, &[0], PLENTY);
+        request.topics[0].partitions[0].current_leader_epoch = epoch;
+        assert_eq!(code(&node.fetch(request, 11).await), expected);
+    }
+    let mut by_id = fetch_from(0, &[0], PLENTY);
+    by_id.topics[0].topic_id = Uuid::from_parts(1, 1);
+    assert_eq!(
+        code(&node.fetch(by_id, 13).await),
+        ErrorCode::UnknownTopicId
+    );
+    let mut diverged = fetch_from(1, &[0], PLENTY);
+    diverged.topics[0].partitions[0].last_fetched_epoch = 4;
+    let diverged = node.fetch(diverged, 12).await;
+    let diverging = &diverged.responses[0].partitions[0].diverging_epoch;
+    assert_eq!(code(&diverged), ErrorCode::None);
+    assert_eq!(
+        (diverging.epoch, diverging.end_offset),
+        (4, 0),
+        "epoch 4 wrote nothing here"
+    );
+
+    let partition = offset_for_leader_epoch_request::OffsetForLeaderPartition::default()
+        .with_current_leader_epoch(5)
+        .with_leader_epoch(5);
+    let topic = offset_for_leader_epoch_request::OffsetForLeaderTopic::default()
+        .with_topic("t".to_owned().into())
+        .with_partitions(vec![partition]);
+    let request = OffsetForLeaderEpochRequestData::default().with_topics(vec![topic]);
+    let context = node.context(ApiKey::OffsetForLeaderEpoch, 4);
+    let response = offset_for_leader_epoch::handle(&node.broker, &context, request);
+    let answer = &response.topics[0].partitions[0];
+    assert_eq!(
+        (answer.error_code, answer.leader_epoch, answer.end_offset),
+        (0, 5, 1)
+    );
+}
+
+#[tokio::test]
+async fn offsets_are_found_by_time() {
+    let directory = tempfile::tempdir().unwrap();
+    let node = start(directory.path(), image(0, &[]));
+    for (timestamp, values) in [
+        (1000, &["a", "b"]),
+        (3000, &["c", "d"]),
+        (2000, &["e", "f"]),
+    ] {
+        node.produce(-1, batch_of(BatchOptions::default(), timestamp, values))
+            .await;
+    }
+    assert_eq!(node.list(-2), (ErrorCode::None, 0, -1));
+    assert_eq!(node.list(-1), (ErrorCode::None, 6, -1));
+    assert_eq!(node.list(-3), (ErrorCode::None, 2, 3000));
+    assert_eq!(node.list(1001), (ErrorCode::None, 2, 3000));
+    assert_eq!(node.list(3001), (ErrorCode::None, -1, -1));
+    assert_eq!(node.list(-5), (ErrorCode::None, -1, -1));
+    assert_eq!(node.list(-6).0, ErrorCode::UnsupportedVersion);
+}
+
+#[tokio::test]
+async fn deleted_records_stay_deleted() {
+    let directory = tempfile::tempdir().unwrap();
+    let node = start(directory.path(), image(0, &[]));
+    for value in ["a", "b", "c"] {
+        node.produce(-1, batch(&[value])).await;
+    }
+    let delete = async |offset: i64| {
+        let partition =
+            delete_records_request::DeleteRecordsPartition::default().with_offset(offset);
+        let topic = delete_records_request::DeleteRecordsTopic::default()
+            .with_name("t".to_owned().into())
+            .with_partitions(vec![partition]);
+        let request = DeleteRecordsRequestData::default().with_topics(vec![topic]);
+        let context = node.context(ApiKey::DeleteRecords, 2);
+        let response = delete_records::handle(&node.broker, &context, request).await;
+        let answer = &response.topics[0].partitions[0];
+        (ErrorCode::from(answer.error_code), answer.low_watermark)
+    };
+    assert_eq!(delete(4).await, (ErrorCode::OffsetOutOfRange, -1));
+    assert_eq!(delete(2).await, (ErrorCode::None, 2));
+    let gone = node.fetch(fetch_from(1, &[0], PLENTY), 11).await;
+    assert_eq!(
+        gone.responses[0].partitions[0].error_code,
+        ErrorCode::OffsetOutOfRange.code()
+    );
+    // Not closed: as after a crash.
+    let copy = tempfile::tempdir().unwrap();
+    copy_tree(directory.path(), copy.path());
+    let node = start(copy.path(), image(1, &[]));
+    assert_eq!(node.list(-2), (ErrorCode::None, 2, -1));
+    assert_eq!(node.list(-1), (ErrorCode::None, 3, -1));
+}
+
+#[expect(
+    clippy::disallowed_methods,
+    reason = "a test copies what a crash would leave"
+)]
+fn copy_tree(from: &Path, to: &Path) {
+    for entry in std::fs::read_dir(from).unwrap().map(Result::unwrap) {
+        let target = to.join(entry.file_name());
+        if entry.path().is_dir() {
+            std::fs::create_dir(&target).unwrap();
+            copy_tree(&entry.path(), &target);
+        } else {
+            std::fs::write(&target, std::fs::read(entry.path()).unwrap()).unwrap();
+        }
+    }
+}
+
+#[tokio::test]
+async fn topic_configs_decide_what_is_taken() {
+    let directory = tempfile::tempdir().unwrap();
+    let configs = [
+        ("cleanup.policy", "compact"),
+        ("max.message.bytes", "200"),
+        ("message.timestamp.type", "LogAppendTime"),
+    ];
+    let node = start(directory.path(), image(0, &configs));
+    let mut keyless = BatchBuilder::new(BatchOptions::default());
+    keyless.append(1, Some(b"k"), Some(b"v"), &[]);
+    keyless.append(1, None, Some(b"v"), &[]);
+    let refused = node.produce(-1, keyless.build().unwrap()).await;
+    assert_eq!(error(&refused), ErrorCode::InvalidRecord);
+    assert_eq!(refused.record_errors.len(), 1);
+    assert_eq!(refused.record_errors[0].batch_index, 1);
+    assert!(refused.error_message.is_some());
+    let large = node.produce(-1, batch(&[&"x".repeat(200)])).await;
+    assert_eq!(error(&large), ErrorCode::MessageTooLarge);
+    let stamped = node.produce(-1, batch(&["a"])).await;
+    assert!(stamped.log_append_time_ms > 1_700_000_000_000);
+    let fetched = node.fetch(fetch_from(0, &[0], PLENTY), 11).await;
+    let records = fetched.responses[0].partitions[0].records.clone().unwrap();
+    let batch = split_batches(&records).next().unwrap().unwrap();
+    assert!(batch.is_crc_valid());
+    let record = batch.plain_records().unwrap().next().unwrap().unwrap();
+    assert_eq!(record.timestamp, stamped.log_append_time_ms);
+}
+
+#[tokio::test]
+async fn acks_0_is_answered_by_nothing_or_by_closing() {
+    let directory = tempfile::tempdir().unwrap();
+    let node = start(directory.path(), image(0, &[]));
+    let mut replies = node.start_produce(vec![
+        request(0, 0, batch(&["a"])),
+        request(0, 7, batch(&["a"])),
+    ]);
+    assert!(matches!(replies.pop().unwrap(), ProduceReply::Close));
+    assert!(matches!(replies.pop().unwrap(), ProduceReply::None));
+}
+
+#[tokio::test]
+async fn a_deleted_topic_is_gone_and_comes_back_empty() {
+    let directory = tempfile::tempdir().unwrap();
+    let node = start(directory.path(), image(0, &[]));
+    node.produce(-1, batch(&["a"])).await;
+    let mut request = fetch_from(1, &[0], PLENTY);
+    request.max_wait_ms = 30_000;
+    let mut delta = MetadataDelta::new(node.image.clone());
+    delta.replay(
+        &RemoveTopicRecord {
+            topic_id: topic_id(),
+            ..RemoveTopicRecord::default()
+        }
+        .into(),
+    );
+    let (gone, changes) = delta.finish();
+    let (fetched, ()) = tokio::join!(node.fetch(request, 11), async {
+        tokio::task::yield_now().await;
+        node.broker.replicas.apply(&gone, &changes).unwrap();
+    });
+    assert_ne!(fetched.responses[0].partitions[0].error_code, 0);
+    assert_eq!(
+        error(&node.produce(-1, batch(&["b"])).await),
+        ErrorCode::UnknownTopicOrPartition
+    );
+    let again = image(0, &[]);
+    let partitions = (0..2)
+        .map(|index| (topic_id(), PartitionIndex(index)))
+        .collect();
+    node.broker
+        .replicas
+        .apply(
+            &again,
+            &Changes {
+                partitions,
+                ..Changes::default()
+            },
+        )
+        .unwrap();
+    assert_eq!(node.produce(-1, batch(&["c"])).await.base_offset, 0);
+}
+
+#[tokio::test]
+async fn a_session_tells_only_what_is_new() {
+    let directory = tempfile::tempdir().unwrap();
+    let node = start(directory.path(), image(0, &[]));
+    node.produce(-1, batch(&["a"])).await;
+    let mut full = fetch_from(0, &[0, 1], PLENTY);
+    full.session_epoch = 0;
+    let opened = node.fetch(full, 11).await;
+    assert_ne!(opened.session_id, 0);
+    assert_eq!(opened.responses[0].partitions.len(), 2);
+    let mut next = fetch_from(1, &[0], PLENTY);
+    next.session_id = opened.session_id;
+    next.session_epoch = 1;
+    let incremental = node.fetch(next, 11).await;
+    assert_eq!(
+        (incremental.session_id, incremental.responses.len()),
+        (opened.session_id, 0)
+    );
+    let unknown = FetchRequestData::default()
+        .with_session_id(opened.session_id ^ 1)
+        .with_session_epoch(1);
+    let unknown = node.fetch(unknown, 11).await;
+    assert_eq!(unknown.error_code, ErrorCode::FetchSessionIdNotFound.code());
+}
