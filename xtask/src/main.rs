@@ -2,6 +2,7 @@
 
 mod codec_test;
 mod compat;
+mod crash;
 mod generate;
 mod toolbox;
 
@@ -22,14 +23,20 @@ enum Command {
     CodecTest(codec_test::Args),
     /// Run the clients that others wrote against a real broker.
     Compat(compat::Args),
+    /// Kill a broker with -9 under load; everything acknowledged must be there.
+    Crash(crash::Args),
     /// Write the record types of `ottla-protocol` from the schemas in Kafka's jars.
     Generate(generate::Args),
+    /// Cut the power of a disk image under load; everything acknowledged must be there.
+    PowerCut(crash::Args),
 }
 
 fn main() -> Result<()> {
     match Arguments::parse().command {
         Command::CodecTest(args) => codec_test::run(&args),
         Command::Compat(args) => compat::run(&args),
+        Command::Crash(args) => crash::crash(&args),
+        Command::PowerCut(args) => crash::power_cut(&args),
         Command::Generate(args) => generate::run(&args),
     }
 }

@@ -8,6 +8,7 @@ pub mod go;
 pub mod java;
 pub mod maven;
 pub mod node;
+pub mod ottla;
 pub mod python;
 pub mod rdkafka;
 

@@ -14,7 +14,7 @@ use anyhow::{Context, Result, bail};
 use rustix::process::{Pid, Signal, kill_process};
 
 use super::program::Claim;
-use crate::toolbox::{self, java};
+use crate::toolbox::{self, java, ottla};
 
 /// Which broker.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -43,7 +43,7 @@ impl Broker {
         let config = directory.join("server.properties");
         fs::write(&config, properties(port, &directory.join("data"))?)?;
         let mut command = match kind {
-            Kind::Ottla => ottla(&config)?,
+            Kind::Ottla => serve(&config)?,
             Kind::Kafka => kafka(&config)?,
         };
         let log = File::create(directory.join("broker.log"))?;
@@ -179,15 +179,8 @@ fn properties(port: u16, data: &Path) -> Result<String> {
 }
 
 /// The broker of this checkout, built as xtask itself was: in the same target directory.
-fn ottla(config: &Path) -> Result<Command> {
-    let built = Command::new(env!("CARGO"))
-        .args(["build", "--quiet", "--package", "ottla-cli"])
-        .status()?;
-    if !built.success() {
-        bail!("ottla does not build");
-    }
-    let program = std::env::current_exe()?.with_file_name("ottla");
-    let mut command = Command::new(program);
+fn serve(config: &Path) -> Result<Command> {
+    let mut command = Command::new(ottla::binary()?);
     command.arg("serve").arg("--config").arg(config);
     Ok(command)
 }

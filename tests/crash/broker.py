@@ -1,0 +1,67 @@
+"""One broker process under test: started, killed and started again on the same port and data."""
+
+import os
+import pathlib
+import signal
+import socket
+import subprocess
+import time
+
+
+def free_port():
+    """A port that the system gives."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return listener.getsockname()[1]
+
+
+class Broker:
+    """A broker with its data in one directory."""
+
+    SETTINGS = {
+        "ottla.http.listen": "",
+        # Small enough that kills fall on snapshots, retention and deletes.
+        "metadata.log.max.record.bytes.between.snapshots": "4000",
+        "log.retention.check.interval.ms": "200",
+        "log.segment.delete.delay.ms": "100",
+        "offsets.topic.num.partitions": "4",
+    }
+
+    def __init__(self, binary, data, log, settings=None):
+        self.binary = binary
+        self.data = pathlib.Path(data)
+        self.log = pathlib.Path(log)
+        self.port = free_port()
+        self.settings = {**self.SETTINGS, **(settings or {})}
+        self.process = None
+
+    @property
+    def address(self):
+        return f"127.0.0.1:{self.port}"
+
+    def start(self):
+        """Returns once the broker says that it is ready."""
+        listeners = f"PLAINTEXT://{self.address},CONTROLLER://127.0.0.1:{free_port()}"
+        settings = {"listeners": listeners, "log.dirs": str(self.data), **self.settings}
+        command = [self.binary, "serve"]
+        for key, value in settings.items():
+            command += ["--override", f"{key}={value}"]
+        with open(self.log, "ab") as log:
+            began = log.tell()
+            self.process = subprocess.Popen(command, stderr=log, stdout=log)
+        deadline = time.monotonic() + 60
+        while b" is ready on " not in self.log.read_bytes()[began:]:
+            if self.process.poll() is not None or time.monotonic() > deadline:
+                said = self.log.read_text(errors="replace")[-3000:]
+                raise SystemExit(f"the broker did not start; it said:\n{said}")
+            time.sleep(0.005)
+
+    def kill(self):
+        """Ends it as a crash does."""
+        os.kill(self.process.pid, signal.SIGKILL)
+        self.process.wait()
+
+    def stop(self):
+        """Ends it cleanly."""
+        os.kill(self.process.pid, signal.SIGTERM)
+        return self.process.wait(timeout=60)

@@ -1,0 +1,84 @@
+"""Holds what a broker has after a crash against the ledger of what it acknowledged before."""
+
+from confluent_kafka import Consumer, TopicPartition
+from confluent_kafka.admin import AdminClient, ConfigResource, ResourceType
+
+from load import GROUP, KEPT, PARTITIONS, TRIMMED, Load
+
+
+def read_all(address, topic, partition):
+    """(log start, log end, {offset: value}) of a partition."""
+    consumer = Consumer({"bootstrap.servers": address, "group.id": "crash-verify"})
+    place = TopicPartition(topic, partition)
+    start, end = consumer.get_watermark_offsets(place, timeout=30)
+    consumer.assign([TopicPartition(topic, partition, start)])
+    records = {}
+    position = start
+    while position < end:
+        for message in consumer.consume(1000, 30):
+            if message.error():
+                raise SystemExit(f"cannot read {topic}-{partition}: {message.error()}")
+            records[message.offset()] = message.value()
+            position = message.offset() + 1
+    consumer.close()
+    return start, end, records
+
+
+def lost_and_wrong(address, ledger):
+    """(acknowledged or read records that are gone, everything else that is wrong)."""
+    lost, wrong = [], []
+    for topic in (KEPT, TRIMMED):
+        for partition in range(PARTITIONS):
+            start, end, records = read_all(address, topic, partition)
+            if topic == KEPT and start != 0:
+                wrong.append(f"{topic}-{partition} starts at {start}")
+            if sorted(records) != list(range(start, end)):
+                wrong.append(f"{topic}-{partition} has gaps between {start} and {end}")
+            for what, entries in (("acknowledged", ledger.acked), ("read", ledger.read)):
+                for entry in entries:
+                    if entry[:2] != (topic, partition) or entry[2] < start:
+                        continue
+                    if records.get(entry[2]) != entry[3]:
+                        lost.append(f"{what}: {topic}-{partition} offset {entry[2]}")
+            wrong += out_of_order(topic, partition, records)
+    return lost, wrong
+
+
+def out_of_order(topic, partition, records):
+    """Each producer's records stand once and in the order it sent them."""
+    last, wrong = {}, []
+    for offset in sorted(records):
+        producer, sequence = records[offset].split(b":")[:2]
+        if int(sequence) <= last.get(producer, 0):
+            wrong.append(f"{topic}-{partition} offset {offset}: producer {producer} repeats {sequence}")
+        last[producer] = int(sequence)
+    return wrong
+
+
+def metadata_faults(address, ledger):
+    """Topics, configs, commits and producer ids that are not what was acknowledged."""
+    faults = []
+    admin = AdminClient({"bootstrap.servers": address})
+    topics = set(admin.list_topics(timeout=30).topics)
+    faults += [f"topic {name} is gone" for name in ledger.created if name not in topics]
+    faults += [f"topic {name} is back" for name in ledger.deleted if name in topics]
+    for name, value in ledger.created.items():
+        if value in (None, "unset") or name not in topics:
+            continue
+        resource = ConfigResource(ResourceType.TOPIC, name)
+        found = admin.describe_configs([resource])[resource].result(30)["retention.ms"].value
+        if found != value:
+            faults.append(f"topic {name}: retention.ms is {found}, acknowledged was {value}")
+    repeated = len(ledger.producer_ids) - len(set(ledger.producer_ids))
+    if repeated:
+        faults.append(f"{repeated} producer ids were handed out twice")
+    acknowledged, attempted = ledger.committed.get(0, (0, 0))
+    consumer = Consumer({"bootstrap.servers": address, "group.id": GROUP})
+    found = consumer.committed([TopicPartition(KEPT, 0)], timeout=30)[0].offset
+    consumer.close()
+    if acknowledged and not acknowledged <= found <= attempted:
+        faults.append(f"committed offset is {found}, not in {acknowledged} to {attempted}")
+    return faults
+
+
+__all__ = ["Load", "lost_and_wrong", "metadata_faults"]

@@ -1,0 +1,88 @@
+//! `cargo xtask crash` and `cargo xtask power-cut`: a broker dies under load, and what it acknowledged must be there.
+//!
+//! The load and the check are `tests/crash/`, over stock clients. Both print their seed; the same seed sends the
+//! same requests, though threads and kills fall where they may.
+
+use std::io::{self, Write as _};
+use std::process::{Command, ExitStatus};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use anyhow::{Context, Result, bail};
+
+use crate::toolbox::{self, ottla, python};
+
+/// What `tests/crash/power_cut.py` ends with where no image can be mounted.
+const CANNOT_MOUNT: i32 = 77;
+
+/// Options of both commands.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// How often the broker dies.
+    #[arg(long)]
+    rounds: Option<u32>,
+
+    /// Repeats a run's choices.
+    #[arg(long)]
+    seed: Option<u64>,
+}
+
+/// Kills the broker with -9 at random moments under load.
+pub fn crash(args: &Args) -> Result<()> {
+    let status = run("kill.py", args.rounds.unwrap_or(50), args)?;
+    if !status.success() {
+        bail!("records, offsets or metadata that were acknowledged are not there");
+    }
+    writeln!(io::stdout(), "crash: 1 passed, 0 failed")?;
+    Ok(())
+}
+
+/// Cuts the power of a disk image under load.
+pub fn power_cut(args: &Args) -> Result<()> {
+    let status = run("power_cut.py", args.rounds.unwrap_or(10), args)?;
+    match status.code() {
+        Some(0) => writeln!(io::stdout(), "power-cut: 1 passed, 0 failed")?,
+        Some(CANNOT_MOUNT) => {
+            writeln!(io::stdout(), "power-cut: 0 passed, 0 failed, 1 not run")?;
+        }
+        _ => bail!("what was acknowledged did not survive the cut, or the test cannot see it"),
+    }
+    Ok(())
+}
+
+fn run(script: &str, rounds: u32, args: &Args) -> Result<ExitStatus> {
+    let interpreter = python::interpreter()?;
+    let broker = ottla::binary()?;
+    let seed = args.seed.unwrap_or_else(fresh_seed);
+    let directory =
+        toolbox::workspace().join(format!("target/crash/{script}-{}", std::process::id()));
+    std::fs::create_dir_all(&directory)?;
+    writeln!(io::stderr(), "{script}: {rounds} rounds, seed {seed}")?;
+    let status = Command::new(interpreter)
+        .arg(toolbox::workspace().join("tests/crash").join(script))
+        .arg(broker)
+        .arg(&directory)
+        .args([rounds.to_string(), seed.to_string()])
+        .status()
+        .context("could not start python")?;
+    if status.code() == Some(1) {
+        writeln!(
+            io::stderr(),
+            "data and logs are kept in {}",
+            directory.display()
+        )?;
+    } else {
+        std::fs::remove_dir_all(&directory)?;
+    }
+    Ok(status)
+}
+
+#[expect(
+    clippy::disallowed_methods,
+    reason = "a seed nobody chose; it is printed"
+)]
+fn fresh_seed() -> u64 {
+    let since = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default();
+    u64::from(since.subsec_nanos()) ^ since.as_secs()
+}
