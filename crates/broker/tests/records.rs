@@ -130,6 +130,7 @@ fn start(directory: &Path, image: MetadataImage) -> Node {
 impl Node {
     fn context(&self, api: ApiKey, version: i16) -> RequestContext {
         RequestContext {
+            size: 0,
             connection: Arc::clone(&self.connection),
             api,
             version,
