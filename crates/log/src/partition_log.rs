@@ -112,6 +112,19 @@ impl<F: Files> PartitionLog<F> {
         self.update_first_unstable()
     }
 
+    /// Moves the high watermark to the end of a flush, whose place is known and need not be looked up.
+    pub fn set_high_watermark_to(&mut self, flushed: LogPosition) -> Result<(), StorageError> {
+        let is_there = flushed.offset >= self.log_start
+            && flushed.offset <= self.next
+            && self.segments.contains_key(&flushed.segment);
+        if !is_there {
+            return self.set_high_watermark(flushed.offset);
+        }
+        self.high_watermark = flushed;
+        self.producers.on_high_watermark(flushed.offset);
+        self.update_first_unstable()
+    }
+
     /// The bytes of all its segments.
     pub fn size(&self) -> u64 {
         self.segments.values().map(|segment| segment.size).sum()

@@ -309,14 +309,7 @@ impl Partition {
 
     /// Takes note that `flush` has run.
     pub(super) fn complete_flush(&self, flush: &Flush<Disk>) -> Result<(), StorageError> {
-        let woken = {
-            let mut held = self.lock();
-            let Some(log) = &mut held.log else {
-                return Ok(());
-            };
-            log.complete_flush(flush);
-            held.advance_high_watermark()?
-        };
+        let woken = self.lock().advance_to_flushed(flush)?;
         woken.wake();
         Ok(())
     }
@@ -446,12 +439,34 @@ impl Held {
             return Ok(Woken::default());
         }
         log.set_high_watermark(target)?;
-        let beyond = self.waiting.split_off(&(target.plus(1), 0));
+        Ok(self.reached(target))
+    }
+
+    /// The same after a flush, whose end is the place where the high watermark belongs.
+    fn advance_to_flushed(&mut self, flush: &Flush<Disk>) -> Result<Woken, StorageError> {
+        let Some(log) = &mut self.log else {
+            return Ok(Woken::default());
+        };
+        log.complete_flush(flush);
+        let target = flush.end();
+        if target.offset != log.flushed_offset() || !self.role.is_leader {
+            return self.advance_high_watermark();
+        }
+        if target.offset <= log.high_watermark() {
+            return Ok(Woken::default());
+        }
+        log.set_high_watermark_to(target)?;
+        Ok(self.reached(target.offset))
+    }
+
+    /// Those who waited for the high watermark to reach `offset`.
+    fn reached(&mut self, offset: Offset) -> Woken {
+        let beyond = self.waiting.split_off(&(offset.plus(1), 0));
         let reached = std::mem::replace(&mut self.waiting, beyond);
-        Ok(Woken {
+        Woken {
             producers: reached.into_values().collect(),
             readers: std::mem::take(&mut self.readers),
-        })
+        }
     }
 
     fn plan(&mut self, read: &ReadAt) -> Result<Planned, Unreadable> {
