@@ -21,7 +21,6 @@ pub mod describe_configs;
 pub mod describe_producers;
 pub mod describe_topic_partitions;
 pub mod fetch;
-pub mod fetch_parts;
 pub mod incremental_alter_configs;
 pub mod init_producer_id;
 pub mod list_config_resources;
@@ -33,10 +32,9 @@ pub mod produce;
 use std::pin::Pin;
 use std::sync::Arc;
 
-use bytes::{BufMut, Bytes, BytesMut};
-use ottla_protocol::messages::{
-    self, ApiKey, ProduceRequestData, ProtocolError, ResponseHeaderData,
-};
+use bytes::{Bytes, BytesMut};
+use ottla_protocol::messages::{self, ProduceRequestData, ProtocolError};
+use ottla_protocol::{api_key, api_key::ApiKey, frame};
 
 use crate::broker::Broker;
 use crate::context::RequestContext;
@@ -175,7 +173,7 @@ async fn fetch_reply(
         messages::FetchRequestData::read(&mut body, context.version).map_err(Refused::Body)?;
     let response = fetch::handle(broker, context, request).await;
     encode_pieces(context, context.version, |out, version| {
-        fetch_parts::write(response, out, version)
+        fetch::parts::write(response, out, version)
     })
 }
 
@@ -214,47 +212,13 @@ fn encode_pieces(
     version: i16,
     write: impl FnOnce(&mut BytesMut, i16) -> Result<Vec<Bytes>, ProtocolError>,
 ) -> Result<Reply, Refused> {
-    const LENGTH: usize = size_of::<i32>();
-    let mut out = BytesMut::with_capacity(256);
-    out.put_i32(0);
-    let header = ResponseHeaderData {
-        correlation_id: context.correlation_id,
-        ..ResponseHeaderData::default()
-    };
-    header
-        .write(&mut out, response_header_version(context.api, version))
+    let answered = (context.api, version);
+    let parts = frame::response(answered, context.correlation_id, |out| write(out, version))
         .map_err(Refused::Response)?;
-    let rest = write(&mut out, version).map_err(Refused::Response)?;
-    let length = out.len() - LENGTH + rest.iter().map(Bytes::len).sum::<usize>();
-    let length = i32::try_from(length).expect("a response is below 2 GiB");
-    out[..LENGTH].copy_from_slice(&length.to_be_bytes());
-    let mut parts = Vec::with_capacity(1 + rest.len());
-    parts.push(out.freeze());
-    parts.extend(rest);
     Ok(Reply { parts })
-}
-
-/// `ApiVersions` answers carry the oldest header: their reader does not know yet what the broker speaks.
-fn response_header_version(api: ApiKey, version: i16) -> i16 {
-    if api == ApiKey::ApiVersions {
-        return 0;
-    }
-    i16::from(version >= messages::client_api_info(api).flexible_versions_start)
-}
-
-/// The header version of a request of `api` in `version`.
-pub fn request_header_version(api: ApiKey, version: i16) -> i16 {
-    if version >= messages::client_api_info(api).flexible_versions_start {
-        2
-    } else {
-        1
-    }
 }
 
 /// The versions of `api` that are answered, if it is served at all.
 pub fn served_versions(api: ApiKey) -> Option<std::ops::RangeInclusive<i16>> {
-    let versions = messages::client_api_info(api);
-    SERVED
-        .contains(&api)
-        .then_some(versions.min_version..=versions.max_version)
+    SERVED.contains(&api).then(|| api_key::versions(api))
 }

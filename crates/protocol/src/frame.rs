@@ -10,6 +10,8 @@ use crate::messages::{KafkaString, ProtocolError, RequestHeaderData, ResponseHea
 
 /// Bytes of the length in front of a frame.
 pub const LENGTH_BYTES: usize = size_of::<i32>();
+/// Room for most answers; larger ones grow.
+const FIRST_PIECE_BYTES: usize = 256;
 
 /// Why a length is not the length of a frame.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -107,65 +109,66 @@ impl RequestHead {
     }
 }
 
-/// Appends a request frame: length, header, and what `body` writes.
+/// Appends a request frame: length, header, and what `body` writes; nothing, if that fails.
 pub fn write_request(
     out: &mut BytesMut,
     head: &RequestHead,
     body: impl FnOnce(&mut BytesMut) -> Result<(), ProtocolError>,
 ) -> Result<(), ProtocolError> {
-    framed(out, |out| {
-        let header = RequestHeaderData {
-            request_api_key: head.api as i16,
-            request_api_version: head.version,
-            correlation_id: head.correlation_id,
-            client_id: head.client_id.clone(),
-            ..RequestHeaderData::default()
-        };
-        let header_version = api_key::request_header_version(head.api, head.version);
-        header.write(out, header_version)?;
-        body(out)
-    })
-}
-
-/// Appends a response frame to a request of `api` in `version`: length, header, and what `body` writes.
-pub fn write_response(
-    out: &mut BytesMut,
-    (api, version): (ApiKey, i16),
-    correlation_id: i32,
-    body: impl FnOnce(&mut BytesMut) -> Result<(), ProtocolError>,
-) -> Result<(), ProtocolError> {
-    framed(out, |out| {
-        let header = ResponseHeaderData {
-            correlation_id,
-            ..ResponseHeaderData::default()
-        };
-        header.write(out, api_key::response_header_version(api, version))?;
-        body(out)
-    })
-}
-
-fn framed(
-    out: &mut BytesMut,
-    write: impl FnOnce(&mut BytesMut) -> Result<(), ProtocolError>,
-) -> Result<(), ProtocolError> {
     let start = out.len();
     out.put_i32(0);
-    if let Err(error) = write(out) {
-        out.truncate(start);
-        return Err(error);
+    let header = RequestHeaderData {
+        request_api_key: head.api as i16,
+        request_api_version: head.version,
+        correlation_id: head.correlation_id,
+        client_id: head.client_id.clone(),
+        ..RequestHeaderData::default()
+    };
+    let header_version = api_key::request_header_version(head.api, head.version);
+    let written = header.write(out, header_version).and_then(|()| body(out));
+    match written {
+        Ok(()) => fill_length(out, start, 0),
+        Err(_) => out.truncate(start),
     }
-    let length = out.len() - start - LENGTH_BYTES;
+    written
+}
+
+/// The frame that answers a request of `api` in `version`, in pieces: length, header and what `body` appends are the
+/// first, what `body` returns follows without being copied.
+pub fn response(
+    (api, version): (ApiKey, i16),
+    correlation_id: i32,
+    body: impl FnOnce(&mut BytesMut) -> Result<Vec<Bytes>, ProtocolError>,
+) -> Result<Vec<Bytes>, ProtocolError> {
+    let mut out = BytesMut::with_capacity(FIRST_PIECE_BYTES);
+    out.put_i32(0);
+    let header = ResponseHeaderData {
+        correlation_id,
+        ..ResponseHeaderData::default()
+    };
+    header.write(&mut out, api_key::response_header_version(api, version))?;
+    let rest = body(&mut out)?;
+    fill_length(&mut out, 0, rest.iter().map(Bytes::len).sum());
+    let mut pieces = Vec::with_capacity(1 + rest.len());
+    pieces.push(out.freeze());
+    pieces.extend(rest);
+    Ok(pieces)
+}
+
+/// Writes the length of the frame that begins at `start` of `out` and goes on for `beyond` bytes behind it.
+fn fill_length(out: &mut BytesMut, start: usize, beyond: usize) {
+    let length = out.len() - start - LENGTH_BYTES + beyond;
     let length = i32::try_from(length).expect("a frame is below 2 GiB");
-    let place = &mut out[start..start + LENGTH_BYTES];
-    place.copy_from_slice(&length.to_be_bytes());
-    Ok(())
+    if let Some(place) = out.get_mut(start..start + LENGTH_BYTES) {
+        place.copy_from_slice(&length.to_be_bytes());
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use bytes::{BufMut, Bytes, BytesMut};
 
-    use super::{BadHeader, BadLength, RequestHead, length, write_request, write_response};
+    use super::{BadHeader, BadLength, RequestHead, length, response, write_request};
     use crate::api_key::ApiKey;
     use crate::messages::{KafkaString, MetadataRequestData};
 
@@ -254,16 +257,22 @@ mod tests {
 
     #[test]
     fn response_carries_the_header_of_its_version() {
-        let mut out = BytesMut::new();
         let body = |out: &mut BytesMut| {
             out.put_u8(9);
-            Ok(())
+            Ok(Vec::new())
         };
-        write_response(&mut out, (ApiKey::Metadata, 9), 7, body).unwrap();
-        assert_eq!(&out[..], [0, 0, 0, 6, 0, 0, 0, 7, 0, 9]);
-        out.clear();
-        write_response(&mut out, (ApiKey::ApiVersions, 4), 7, body).unwrap();
-        assert_eq!(&out[..], [0, 0, 0, 5, 0, 0, 0, 7, 9]);
+        let pieces = response((ApiKey::Metadata, 9), 7, body).unwrap();
+        assert_eq!(pieces, [&[0, 0, 0, 6, 0, 0, 0, 7, 0, 9][..]]);
+        let pieces = response((ApiKey::ApiVersions, 4), 7, body).unwrap();
+        assert_eq!(pieces, [&[0, 0, 0, 5, 0, 0, 0, 7, 9][..]]);
+    }
+
+    #[test]
+    fn the_length_of_a_response_counts_all_its_pieces() {
+        let body =
+            |_: &mut BytesMut| Ok(vec![Bytes::from_static(&[1, 2]), Bytes::from_static(&[3])]);
+        let pieces = response((ApiKey::Fetch, 4), 7, body).unwrap();
+        assert_eq!(pieces.concat(), [0, 0, 0, 7, 0, 0, 0, 7, 1, 2, 3]);
     }
 
     #[test]

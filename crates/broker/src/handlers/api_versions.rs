@@ -7,9 +7,10 @@
 //! A version above 4 is answered in version 0 with `UNSUPPORTED_VERSION` and the range of this API alone, from
 //! which the client picks again.
 
+use ottla_protocol::api_key;
 use ottla_protocol::messages::api_versions_response::ApiVersion;
 use ottla_protocol::messages::{
-    self, ApiKey, ApiVersionsRequestData, ApiVersionsResponseData, ErrorCode,
+    ApiKey, ApiVersionsRequestData, ApiVersionsResponseData, ErrorCode,
 };
 
 use super::SERVED;
@@ -49,19 +50,12 @@ pub fn unsupported_version() -> ApiVersionsResponseData {
         .with_api_keys(vec![announced(ApiKey::ApiVersions)])
 }
 
-/// Produce is announced from 0, as Kafka does, although 0 to 2 are refused: older librdkafka takes the lowest
-/// version for the broker's age and stops compressing without it (KAFKA-18659).
 fn announced(api: ApiKey) -> ApiVersion {
-    let versions = messages::client_api_info(api);
-    let lowest = if api == ApiKey::Produce {
-        0
-    } else {
-        versions.min_version
-    };
+    let versions = api_key::announced(api);
     ApiVersion::default()
         .with_api_key(api as i16)
-        .with_min_version(lowest)
-        .with_max_version(versions.max_version)
+        .with_min_version(*versions.start())
+        .with_max_version(*versions.end())
 }
 
 /// Letters and digits, with dots and dashes inside: Kafka's rule for what may become a metric's label.

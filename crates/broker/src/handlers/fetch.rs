@@ -8,6 +8,8 @@
 //! outside of every lock. Partitions are read in the request's order; the first that holds anything gives at least
 //! one whole batch, whatever the limits.
 
+pub mod parts;
+
 use std::sync::Arc;
 use std::time::Duration;
 

@@ -9,8 +9,9 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::{Buf, Bytes};
-use ottla_protocol::messages::{ApiKey, RequestHeaderData};
+use bytes::Bytes;
+use ottla_protocol::api_key::ApiKey;
+use ottla_protocol::frame::{BadHeader, RequestHead};
 use ottla_protocol::time::MonotonicTime;
 use tokio::net::TcpStream;
 use tokio::sync::watch;
@@ -66,17 +67,12 @@ pub enum Closed {
     /// The bytes are not frames.
     #[error(transparent)]
     Frame(#[from] BadFrame),
-    /// The frame does not start with a request header.
-    #[error("the request header cannot be decoded: {0}")]
-    Header(String),
-    /// The header names an API or version that is not served.
-    #[error("API {api} version {version} is not served")]
-    NotServed {
-        /// The API key.
-        api: i16,
-        /// The version.
-        version: i16,
-    },
+    /// The frame does not start with the header of a request that exists.
+    #[error(transparent)]
+    Header(#[from] BadHeader),
+    /// The header names an API that is not served.
+    #[error("{0:?} is not served")]
+    NotServed(ApiKey),
     /// The body is not what its header says.
     #[error(transparent)]
     Refused(#[from] Refused),
@@ -87,7 +83,7 @@ impl Closed {
     pub fn is_protocol_violation(&self) -> bool {
         matches!(
             self,
-            Self::Frame(_) | Self::Header(_) | Self::NotServed { .. } | Self::Refused(_)
+            Self::Frame(_) | Self::Header(_) | Self::NotServed(_) | Self::Refused(_)
         )
     }
 }
@@ -303,26 +299,16 @@ impl Session {
     /// Reads the header off `frame`; what remains is the body.
     fn read_header(&mut self, frame: &mut Bytes) -> Result<RequestContext, Closed> {
         let size = frame.len() + LENGTH;
-        let mut peek = &frame[..];
-        let (Ok(key), Ok(version)) = (peek.try_get_i16(), peek.try_get_i16()) else {
-            return Err(Closed::Header("it ends early".to_owned()));
-        };
-        let not_served = Closed::NotServed { api: key, version };
-        let Some(api) = ApiKey::from_i16(key) else {
-            return Err(not_served);
-        };
-        let served = handlers::served_versions(api).is_some_and(|served| served.contains(&version));
-        if !served && (api != ApiKey::ApiVersions || version < 0) {
-            return Err(not_served);
+        let head = RequestHead::read(frame)?;
+        if handlers::served_versions(head.api).is_none() {
+            return Err(Closed::NotServed(head.api));
         }
-        let header = RequestHeaderData::read(frame, handlers::request_header_version(api, version))
-            .map_err(|error| Closed::Header(error.to_string()))?;
         Ok(RequestContext {
             connection: Arc::clone(&self.connection),
-            api,
-            version,
-            correlation_id: header.correlation_id,
-            client_id: header.client_id,
+            api: head.api,
+            version: head.version,
+            correlation_id: head.correlation_id,
+            client_id: head.client_id,
             received: self.broker.clock.monotonic(),
             size,
         })
