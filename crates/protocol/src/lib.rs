@@ -2,6 +2,8 @@
 //!
 //! The request and response codec is the crate `kacrab-protocol`, and only this crate names it.
 
+#![warn(clippy::indexing_slicing)]
+
 pub mod api_key;
 pub mod error_code;
 pub mod frame;
