@@ -29,15 +29,15 @@ const FIXTURE_FILLING: &str = "random-1";
 const SHOWN: usize = 20;
 
 /// Options of `cargo xtask codec-test`.
-#[derive(Debug, clap::Args)]
+#[derive(Debug, Default, clap::Args)]
 pub struct Args {
     /// Write the encodings that the tests of `ottla-protocol` use, instead of checking that they are current.
     #[arg(long)]
     write_fixture: bool,
 }
 
-/// Runs the command.
-pub fn run(args: &Args) -> Result<()> {
+/// Runs the command; what was compared, in words.
+pub fn run(args: &Args) -> Result<String> {
     let cases = kafka_encodings()?;
     let fixture = fixture(&cases)?;
     let path = toolbox::workspace().join(FIXTURE);
@@ -69,27 +69,24 @@ pub fn run(args: &Args) -> Result<()> {
     report(&counts, &failures)
 }
 
-#[expect(clippy::print_stdout, reason = "the command's result")]
-fn report(counts: &BTreeMap<&str, usize>, failures: &[String]) -> Result<()> {
-    for failure in failures.iter().take(SHOWN) {
-        println!("{failure}");
-    }
+fn report(counts: &BTreeMap<&str, usize>, failures: &[String]) -> Result<String> {
     let total: usize = counts.values().sum();
     ensure!(total > 0, "Kafka's classes printed nothing");
     let kinds: Vec<String> = counts
         .iter()
         .map(|(kind, count)| format!("{kind} {count}"))
         .collect();
-    println!(
-        "codec-test: {} of {total} encodings as Kafka {} writes them ({})",
+    let summary = format!(
+        "{} of {total} encodings as Kafka {} writes them ({})",
         total - failures.len(),
         maven::KAFKA_VERSION,
         kinds.join(", ")
     );
     if !failures.is_empty() {
-        bail!("{} encodings differ", failures.len());
+        let shown = &failures[..failures.len().min(SHOWN)];
+        bail!("{summary}\n{}", shown.join("\n"));
     }
-    Ok(())
+    Ok(summary)
 }
 
 /// Kind, API, version and bytes of one filling of each request and response at its highest version.

@@ -17,13 +17,14 @@ use anyhow::{Context, Result, bail};
 
 use crate::toolbox::{self, maven};
 use family::Family;
+pub use render::snake;
 
 /// Options of `cargo xtask generate`.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// Write nothing; fail if the committed files differ from what would be written.
     #[arg(long)]
-    check: bool,
+    pub check: bool,
 }
 
 /// Runs the command.
@@ -56,7 +57,7 @@ fn generate(family: &Family, jars: &Path) -> Result<BTreeMap<PathBuf, String>> {
     schemas.sort_by(|a, b| (a.api_key, &a.name).cmp(&(b.api_key, &b.name)));
     let mut files = BTreeMap::new();
     for schema in &schemas {
-        let path = Path::new(family.directory).join(format!("{}.rs", render::snake(&schema.name)));
+        let path = Path::new(family.directory).join(format!("{}.rs", snake(&schema.name)));
         files.insert(path, format(&render::record(schema))?);
     }
     let index = PathBuf::from(format!("{}.rs", family.directory));

@@ -1,9 +1,12 @@
 //! `cargo xtask`: everything that builds on the code without being part of it. One file per subcommand.
 
+mod check;
 mod codec_test;
 mod compat;
 mod crash;
 mod generate;
+mod licences;
+mod tidy;
 mod toolbox;
 
 use anyhow::Result;
@@ -19,6 +22,8 @@ struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Run the whole gate, as CI does.
+    Check(check::Args),
     /// Compare the codec with Apache Kafka's own classes.
     CodecTest(codec_test::Args),
     /// Run the clients that others wrote against a real broker.
@@ -29,14 +34,29 @@ enum Command {
     Generate(generate::Args),
     /// Cut the power of a disk image under load; everything acknowledged must be there.
     PowerCut(crash::Args),
+    /// Check the rules of the tree that no compiler checks.
+    Tidy,
 }
 
 fn main() -> Result<()> {
     match Arguments::parse().command {
-        Command::CodecTest(args) => codec_test::run(&args),
+        Command::Check(args) => check::run(&args),
+        Command::CodecTest(args) => print(&codec_test::run(&args)?),
         Command::Compat(args) => compat::run(&args),
         Command::Crash(args) => crash::crash(&args),
         Command::PowerCut(args) => crash::power_cut(&args),
         Command::Generate(args) => generate::run(&args),
+        Command::Tidy => print(&tidy::run()?),
     }
+}
+
+/// Writes a command's one-line result.
+#[expect(
+    clippy::unnecessary_wraps,
+    clippy::print_stdout,
+    reason = "the last word of a command, in the place of its result"
+)]
+fn print(result: &str) -> Result<()> {
+    println!("{result}");
+    Ok(())
 }

@@ -1,0 +1,65 @@
+//! `cargo xtask tidy`: the rules of the tree that no compiler checks. Also a normal test of this crate.
+//!
+//! One file a rule. A rule returns what it found as sentences, each naming the place and what to do.
+
+mod clippy_files;
+mod handlers;
+mod layers;
+mod links;
+mod modules;
+mod names;
+mod purity;
+mod size;
+mod source;
+
+use anyhow::{Result, bail};
+
+use source::Tree;
+
+type Rule = fn(&Tree) -> Vec<String>;
+
+const RULES: &[(&str, Rule)] = &[
+    ("crates depend downwards only", layers::check),
+    ("pure crates stay pure", purity::check),
+    ("files and modules", modules::check),
+    ("files stay small", size::check),
+    ("names say something", names::check),
+    (
+        "clippy.toml files repeat the root's limits",
+        clippy_files::check,
+    ),
+    ("handlers and their table agree", handlers::check),
+    ("links in documents lead somewhere", links::check),
+];
+
+/// Runs the command; what passed, in words.
+pub fn run() -> Result<String> {
+    let tree = Tree::read()?;
+    let mut problems = Vec::new();
+    for (name, rule) in RULES {
+        problems.extend(
+            rule(&tree)
+                .into_iter()
+                .map(|problem| format!("{name}: {problem}")),
+        );
+    }
+    if !problems.is_empty() {
+        bail!("{} problems\n{}", problems.len(), problems.join("\n"));
+    }
+    Ok(format!(
+        "{} rules over {} source files and {} documents",
+        RULES.len(),
+        tree.sources.len(),
+        tree.documents.len()
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn the_tree_is_tidy() {
+        if let Err(problems) = super::run() {
+            panic!("{problems}");
+        }
+    }
+}
