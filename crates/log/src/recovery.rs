@@ -19,6 +19,7 @@ use crate::config::LogConfig;
 use crate::directory::{LogDirectory, StorageError};
 use crate::files::{File, Files};
 use crate::format::FileKind;
+use crate::leader_epochs::LeaderEpochs;
 use crate::partition_log::{PartitionLog, jitter};
 use crate::producer_state::ProducerState;
 use crate::scan::{Scan, ScanError};
@@ -120,6 +121,7 @@ impl<F: Files> PartitionLog<F> {
         check_topic_id(&place, open.topic_id)?;
         let found = place.tidy_and_list()?;
         let leader_epochs = directory.judge(read_leader_epochs(files, &place.path))?;
+        let epochs_on_disk = leader_epochs.clone();
         let recovery_point = if open.left.is_clean {
             Offset(i64::MAX)
         } else {
@@ -150,7 +152,7 @@ impl<F: Files> PartitionLog<F> {
         } else {
             log.recover(recovery_point, now, (&mut recovery, progress))?;
         }
-        log.settle(&open.left, recovery_point, now)?;
+        log.settle((&open.left, epochs_on_disk), recovery_point, now)?;
         Ok((log, recovery))
     }
 
@@ -257,7 +259,7 @@ impl<F: Files> PartitionLog<F> {
     /// Brings everything in line with the end of the log, and makes it durable.
     fn settle(
         &mut self,
-        left: &Left,
+        (left, on_disk): (&Left, LeaderEpochs),
         recovery_point: Offset,
         now: Timestamp,
     ) -> Result<(), OpenError> {
@@ -269,18 +271,14 @@ impl<F: Files> PartitionLog<F> {
         let mut epochs = self.leader_epochs.clone();
         epochs.truncate_from_end(self.next);
         epochs.truncate_from_start(self.log_start);
-        let directory = Arc::clone(&self.place.directory);
-        let written =
-            crate::checkpoint::write_leader_epochs(directory.files(), &self.place.path, &epochs);
-        if epochs.entries().next().is_some() {
-            directory.judge(written)?;
-        }
+        self.leader_epochs = on_disk;
+        unless_full(self.write_leader_epochs(epochs.clone()))?;
         self.leader_epochs = epochs;
         producers::drop_snapshots(self)?;
         producers::load(self, recovery_point, now)?;
         self.flush = crate::partition_log::Progress::at(self.next, self.next.min(recovery_point));
         if !left.is_clean {
-            self.sync_recovered(recovery_point)?;
+            unless_full(self.sync_recovered(recovery_point))?;
         }
         self.set_high_watermark(left.high_watermark.unwrap_or(self.next))?;
         Ok(())
@@ -301,6 +299,14 @@ impl<F: Files> PartitionLog<F> {
             self.complete_checkpoint(&checkpoint);
         }
         Ok(())
+    }
+}
+
+/// What only saves work later may be missing while the disk is full: a log opens all the same.
+fn unless_full(outcome: Result<(), StorageError>) -> Result<(), StorageError> {
+    match outcome {
+        Err(StorageError::Full { .. }) => Ok(()),
+        outcome => outcome,
     }
 }
 

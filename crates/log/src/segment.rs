@@ -211,7 +211,7 @@ impl<F: Files> Segment<F> {
             self.note(batch, u64::from(interval));
         }
         if self.offset_index.needs_writing() {
-            self.write_indexes(place)?;
+            unless_full(self.write_indexes(place))?;
         }
         Ok(())
     }
@@ -272,10 +272,10 @@ impl<F: Files> Segment<F> {
     /// Ends appending: the largest timestamp gets its entry, and only a constant stays in memory.
     pub(crate) fn close(&mut self, place: &Place<F>) -> Result<(), FileError> {
         self.index_time();
-        self.offset_index
-            .write_and_release(&|| place.open(FileKind::OffsetIndex, self.base))?;
-        self.time_index
-            .write_and_release(&|| place.open(FileKind::TimeIndex, self.base))?;
+        let source = || place.open(FileKind::OffsetIndex, self.base);
+        unless_full(self.offset_index.write_and_release(&source))?;
+        let source = || place.open(FileKind::TimeIndex, self.base);
+        unless_full(self.time_index.write_and_release(&source))?;
         self.active = None;
         Ok(())
     }
@@ -495,6 +495,14 @@ impl<F: Files> Segment<F> {
             bytes_since_entry: 0,
         }));
         Ok(())
+    }
+}
+
+/// Index entries that do not fit on the disk wait in memory: a checkpoint tries again.
+fn unless_full(written: Result<(), FileError>) -> Result<(), FileError> {
+    match written {
+        Err(error) if error.is_full() => Ok(()),
+        outcome => outcome,
     }
 }
 

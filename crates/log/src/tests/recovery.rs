@@ -1,0 +1,454 @@
+//! What is left after a crash: every synced record, no torn one, and indexes and producers' state that agree with it.
+
+use super::fixture::*;
+use crate::checkpoint::{PartitionOffsets, RECOVERY_POINTS, read_offsets, write_offsets};
+use crate::files::simulated::Simulated;
+use crate::files::{File, Files, Open, read_whole};
+use crate::format::FileKind;
+use crate::{Bound, Left, LogConfig, OpenError, PartitionLog, TimeQuery};
+use ottla_protocol::ids::Offset;
+use ottla_protocol::records::{BatchView, split_batches};
+use ottla_protocol::time::Timestamp;
+use std::io::{ErrorKind, IoSlice};
+use std::path::{Path, PathBuf};
+
+const PARTITION: &str = "/data/topic-0";
+
+fn log_path(base: i64) -> PathBuf {
+    FileKind::Log.path(Path::new(PARTITION), Offset(base))
+}
+
+fn unclean(recovery_point: Offset) -> Left {
+    Left {
+        recovery_point,
+        ..Left::default()
+    }
+}
+
+#[test]
+fn a_log_torn_at_any_byte_keeps_the_whole_batches_before() {
+    let files = new_disk();
+    let mut log = new_log(&files, LogConfig::default());
+    let mut ends = vec![0];
+    for index in 0..4 {
+        append(&mut log, &idempotent(1, 0, index * 2, 2));
+        ends.push(log.size());
+    }
+    let whole = read_all(&log, Offset(0));
+    let length = log.size();
+    for cut in 0..=length {
+        let files = files.process_killed();
+        files
+            .open(&log_path(0), Open::Write)
+            .unwrap()
+            .truncate(cut)
+            .unwrap();
+        let (log, recovery) = open_as(&files, LogConfig::default(), Left::default());
+        let kept = ends.iter().filter(|end| **end <= cut).max().unwrap();
+        assert_eq!(log.size(), *kept);
+        assert_eq!(
+            read_all(&log, Offset(0)),
+            whole[..usize::try_from(*kept).unwrap()]
+        );
+        assert_eq!(recovery.cut_off.is_some(), *kept != cut);
+        assert_eq!(log.flushed_offset(), log.log_end_offset());
+    }
+}
+
+#[test]
+fn a_damaged_byte_ends_the_log_there_and_what_follows_is_kept_aside() {
+    let files = new_disk();
+    let mut log = new_log(&files, LogConfig::default());
+    let mut ends = Vec::new();
+    for _ in 0..3 {
+        append(&mut log, &plain(2, NOW.0));
+        ends.push(log.size());
+    }
+    let whole = read_all(&log, Offset(0));
+    // Base offset and leader epoch are not under the checksum; a wrong offset is seen by its order.
+    for position in (16..61).chain([ends[0] + 30, ends[1] - 1]) {
+        let files = files.process_killed();
+        let file = files.open(&log_path(0), Open::Write).unwrap();
+        let damaged = whole[usize::try_from(position).unwrap()] ^ 0x41;
+        file.write_at(&[IoSlice::new(&[damaged])], position)
+            .unwrap();
+        let (log, recovery) = open_as(&files, LogConfig::default(), Left::default());
+        let kept = ends
+            .iter()
+            .filter(|end| **end <= position)
+            .max()
+            .copied()
+            .unwrap_or(0);
+        assert_eq!(log.size(), kept, "damaged at {position}");
+        let cut = recovery.cut_off.unwrap();
+        assert_eq!((cut.position, cut.bytes), (kept, ends[2] - kept));
+        assert_eq!(
+            cut.sound_batches,
+            ends.iter().filter(|end| **end > position).count() - 1
+        );
+        let aside = read_whole(&files, &cut.kept_in.unwrap(), 1 << 20)
+            .unwrap()
+            .unwrap();
+        let text = String::from_utf8_lossy(&aside);
+        assert!(
+            text.contains("reason: ") && text.contains(&format!("log-end-offset: {}", cut.end)),
+            "{text}"
+        );
+        let mut expected = whole[usize::try_from(kept).unwrap()..].to_vec();
+        expected[usize::try_from(position - kept).unwrap()] = damaged;
+        assert!(aside.ends_with(&expected));
+    }
+}
+
+#[test]
+fn recovery_reads_from_the_recovery_point_only() {
+    let files = new_disk();
+    let config = LogConfig {
+        index_interval_bytes: 200,
+        ..LogConfig::default()
+    };
+    let mut log = new_log(&files, config.clone());
+    for index in 0..100 {
+        append(&mut log, &idempotent(1, 0, index, 1));
+    }
+    log.flush().unwrap();
+    let checkpoint = log.begin_checkpoint().unwrap().unwrap();
+    checkpoint.run().unwrap();
+    assert_eq!(log.complete_checkpoint(&checkpoint), Offset(100));
+    append(&mut log, &idempotent(1, 0, 100, 1));
+    let files = files.process_killed();
+    let (log, recovery) = open_as(&files, config.clone(), unclean(Offset(100)));
+    assert!(recovery.bytes_read < 600, "{}", recovery.bytes_read);
+    assert_eq!(
+        (log.log_end_offset(), recovery.cut_off),
+        (Offset(101), None)
+    );
+    assert_eq!(read_all(&log, Offset(0)).len() as u64, log.size());
+    let (_, recovery) = open_as(&files.process_killed(), config, unclean(Offset(0)));
+    assert_eq!(recovery.bytes_read, log.size());
+}
+
+#[test]
+fn indexes_that_lie_are_made_anew() {
+    let files = new_disk();
+    let mut log = new_log(&files, small_segments());
+    for index in 0..6 {
+        append(&mut log, &plain(2, NOW.0 + index));
+    }
+    let checkpoint_at = log.log_end_offset();
+    log.flush().unwrap();
+    let checkpoint = log.begin_checkpoint().unwrap().unwrap();
+    checkpoint.run().unwrap();
+    log.complete_checkpoint(&checkpoint);
+    let expected = read_all(&log, Offset(0));
+    let index = FileKind::OffsetIndex.path(Path::new(PARTITION), Offset(0));
+    for (position, bytes) in [
+        (0, vec![0xFF; 8]),
+        (0, vec![0; 64]),
+        (4, vec![0, 0, 0, 9]),
+        (16, vec![0; 4096]),
+    ] {
+        let files = files.process_killed();
+        let file = files.open(&index, Open::Write).unwrap();
+        file.write_at(&[IoSlice::new(&bytes)], position).unwrap();
+        let (mut log, _) = open_as(&files, small_segments(), unclean(checkpoint_at));
+        assert_eq!(read_all(&log, Offset(0)), expected);
+        assert_eq!(read_all(&log, Offset(7)), read_all(&log, Offset(6)));
+        assert_eq!(
+            log.offset_at(TimeQuery::At(Timestamp(NOW.0 + 5)))
+                .unwrap()
+                .unwrap()
+                .offset,
+            Offset(9)
+        );
+    }
+    let files = files.process_killed();
+    files.remove(&index).unwrap();
+    let (log, recovery) = open_as(
+        &files,
+        small_segments(),
+        Left {
+            is_clean: true,
+            ..Left::default()
+        },
+    );
+    assert_eq!(
+        (recovery.indexes_rebuilt, read_all(&log, Offset(3)).len()),
+        (1, expected.len() - expected.len() / 6)
+    );
+}
+
+#[test]
+fn a_full_disk_does_not_keep_a_log_from_opening() {
+    let files = new_disk();
+    let mut log = new_log(&files, LogConfig::default());
+    append(&mut log, &plain(2, NOW.0));
+    append(&mut log, &plain(2, NOW.0));
+    let files = files.process_killed();
+    files
+        .open(&log_path(0), Open::Write)
+        .unwrap()
+        .truncate(log.size() - 1)
+        .unwrap();
+    files.limit_space(Some(0));
+    let (log, recovery) = open_as(&files, LogConfig::default(), Left::default());
+    assert_eq!(log.log_end_offset(), Offset(2));
+    assert_eq!(recovery.cut_off.unwrap().kept_in, None);
+}
+
+#[test]
+fn records_of_kafka_0_10_are_refused_and_left_alone() {
+    let files = new_disk();
+    let log = new_log(&files, LogConfig::default());
+    drop(log);
+    let content = [
+        1u8, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xFF, 0xFF, 0xFF, 0xFF, 0, 0, 0, 1, b'x',
+    ];
+    let mut message = vec![0; 8];
+    message.extend(i32::try_from(content.len() + 4).unwrap().to_be_bytes());
+    message.extend(crc_fast::crc32_iso_hdlc(&content).to_be_bytes());
+    message.extend(content);
+    files
+        .open(&log_path(0), Open::Write)
+        .unwrap()
+        .write_at(&[IoSlice::new(&message)], 0)
+        .unwrap();
+    for is_clean in [false, true] {
+        let left = Left {
+            is_clean,
+            ..Left::default()
+        };
+        let error = try_open(&files, ROOT, LogConfig::default(), left).unwrap_err();
+        assert!(
+            matches!(error, OpenError::Legacy { position: 0, .. }),
+            "{error}"
+        );
+    }
+    assert_eq!(
+        read_whole(&files, &log_path(0), 99).unwrap().unwrap(),
+        message
+    );
+}
+
+#[test]
+fn a_directory_of_another_topic_is_refused() {
+    let files = new_disk();
+    drop(new_log(&files, LogConfig::default()));
+    let path = Path::new(PARTITION);
+    crate::checkpoint::write_topic_id(&files, path, ottla_protocol::ids::Uuid::from_parts(9, 9))
+        .unwrap();
+    let error = try_open(&files, ROOT, LogConfig::default(), Left::default()).unwrap_err();
+    assert!(matches!(error, OpenError::TopicId { .. }), "{error}");
+}
+
+/// A workload of everything that changes files; ends early when the power goes. Returns the end of what was flushed,
+/// and the log start that was asked for.
+fn workload(files: &Simulated) -> Result<(Offset, Offset), (Offset, Offset)> {
+    let mut flushed = Offset(0);
+    let mut deleted = Offset(0);
+    let outcome = (|| -> Result<(), String> {
+        let (mut log, _) = try_open(files, ROOT, small_segments(), Left::default())
+            .map_err(|error| error.to_string())?;
+        let mut sequences = [0; 3];
+        for step in 0..40i32 {
+            let producer = i64::from(step % 3);
+            let sequence = &mut sequences[usize::try_from(producer).unwrap()];
+            let bytes = match step {
+                _ if producer == 2 && step % 4 == 3 => marker(2, u8::from(step % 8 == 3)),
+                _ if producer == 2 => {
+                    transactional(2, std::mem::replace(sequence, *sequence + 2), 2)
+                }
+                _ => idempotent(producer, 0, std::mem::replace(sequence, *sequence + 3), 3),
+            };
+            try_append(&mut log, &bytes).map_err(|error| error.to_string())?;
+            if step % 4 == 1 {
+                log.flush().map_err(|error| error.to_string())?;
+                flushed = log.flushed_offset();
+                log.set_high_watermark(flushed)
+                    .map_err(|error| error.to_string())?;
+            }
+            if step % 9 == 8
+                && let Some(checkpoint) =
+                    log.begin_checkpoint().map_err(|error| error.to_string())?
+            {
+                checkpoint.run().map_err(|error| error.to_string())?;
+                write_recovery_point(files, log.complete_checkpoint(&checkpoint))?;
+            }
+            if step == 25 {
+                deleted = Offset(10);
+                log.delete_records(Some(deleted), NOW)
+                    .map_err(|error| error.to_string())?;
+            }
+        }
+        Ok(())
+    })();
+    if outcome.is_ok() {
+        Ok((flushed, deleted))
+    } else {
+        Err((flushed, deleted))
+    }
+}
+
+fn write_recovery_point(files: &Simulated, offset: Offset) -> Result<(), String> {
+    let offsets = PartitionOffsets::from([(("topic".to_owned(), 0), offset)]);
+    write_offsets(files, Path::new(ROOT), RECOVERY_POINTS, &offsets)
+        .map_err(|error| error.to_string())
+}
+
+fn read_recovery_point(files: &Simulated) -> Offset {
+    let offsets = read_offsets(files, Path::new(ROOT), RECOVERY_POINTS).unwrap();
+    offsets
+        .get(&("topic".to_owned(), 0))
+        .copied()
+        .unwrap_or_default()
+}
+
+/// Opens after a crash, and compares with a log of the same batches whose indexes and snapshots were all lost.
+fn open_and_compare(files: &Simulated, what: &str) -> PartitionLog<Simulated> {
+    let (mut log, _) = open_as(files, small_segments(), unclean(read_recovery_point(files)));
+    let bytes = read_all(&log, log.log_start_offset());
+    let mut expected = None;
+    for batch in split_batches(&bytes) {
+        let batch: BatchView<'_> = batch.unwrap();
+        assert!(batch.is_crc_valid(), "{what}");
+        assert!(
+            expected.is_none_or(|expected| batch.header().base_offset() == expected),
+            "{what}"
+        );
+        expected = Some(batch.header().next_offset());
+    }
+    let bare = files.process_killed();
+    for entry in bare.list(Path::new(PARTITION)).unwrap() {
+        let kind = FileKind::of_name(&entry.name).map(|(kind, _)| kind);
+        if kind.is_some_and(|kind| kind != FileKind::Log) {
+            bare.remove(&Path::new(PARTITION).join(entry.name)).unwrap();
+        }
+    }
+    let left = Left {
+        log_start: log.log_start_offset(),
+        ..Left::default()
+    };
+    let (mut anew, _) = open_as(&bare, small_segments(), left);
+    assert_eq!(read_all(&anew, anew.log_start_offset()), bytes, "{what}");
+    if log.log_start_offset() == Offset(0) {
+        // Older batches of a producer may be gone with deleted records, and be remembered by a snapshot.
+        assert_eq!(last_batches(&log), last_batches(&anew), "{what}");
+    }
+    let all = |log: &PartitionLog<Simulated>| {
+        log.aborted_transactions(log.log_start_offset(), log.log_end_offset())
+    };
+    assert_eq!(all(&log).unwrap(), all(&anew).unwrap(), "{what}");
+    assert_eq!(
+        log.last_stable_offset(),
+        anew.last_stable_offset(),
+        "{what}"
+    );
+    assert_eq!(log.leader_epochs(), anew.leader_epochs(), "{what}");
+    for query in [
+        TimeQuery::MaxTimestamp,
+        TimeQuery::At(NOW),
+        TimeQuery::Latest(Bound::LastStableOffset),
+    ] {
+        assert_eq!(
+            log.offset_at(query).unwrap(),
+            anew.offset_at(query).unwrap(),
+            "{what}"
+        );
+    }
+    let offsets = log.log_start_offset().0..log.log_end_offset().0;
+    for offset in offsets.step_by(7) {
+        assert_eq!(
+            read_all(&log, Offset(offset)),
+            read_all(&anew, Offset(offset)),
+            "{what}"
+        );
+    }
+    log
+}
+
+fn last_batches(log: &PartitionLog<Simulated>) -> Vec<String> {
+    let entries = log.producers().producers().iter();
+    entries
+        .map(|(id, entry)| {
+            format!(
+                "{id} {} {:?} {:?}",
+                entry.epoch,
+                entry.last_batch(),
+                entry.transaction_first_offset
+            )
+        })
+        .collect()
+}
+
+#[test]
+fn a_power_cut_after_any_change_loses_nothing_that_was_flushed() {
+    let total = {
+        let files = new_disk();
+        let before = files.changes();
+        workload(&files).unwrap();
+        files.changes() - before
+    };
+    assert!(total > 100, "{total}");
+    for changes in 0..=total {
+        let files = new_disk();
+        files.cut_power_after(changes);
+        let (flushed, deleted) = workload(&files).unwrap_or_else(|so_far| so_far);
+        for seed in 0..2 {
+            let what = format!("after {changes} changes, seed {seed}");
+            let files = files.power_cut(changes * 7 + seed);
+            let log = open_and_compare(&files, &what);
+            assert!(log.log_end_offset() >= flushed, "{what}");
+            assert!(log.log_start_offset() <= deleted, "{what}");
+            assert!(log.close().is_ok(), "{what}");
+        }
+        if changes % 5 == 0 {
+            open_and_compare(&files.process_killed(), "killed");
+        }
+    }
+}
+
+#[test]
+fn a_crash_during_recovery_is_recovered_from() {
+    let files = new_disk();
+    files.cut_power_after(120);
+    let (flushed, _) = workload(&files).unwrap_err();
+    for seed in 0..5 {
+        let files = files.power_cut(seed);
+        for changes in 0..40 {
+            let files = files.process_killed();
+            files.cut_power_after(changes);
+            let left = unclean(read_recovery_point_of(&files));
+            drop(try_open(&files, ROOT, small_segments(), left));
+            let files = files.power_cut(seed + changes);
+            let log = open_and_compare(&files, &format!("seed {seed}, after {changes} changes"));
+            assert!(log.log_end_offset() >= flushed);
+        }
+    }
+}
+
+fn read_recovery_point_of(files: &Simulated) -> Offset {
+    // Reading must not be what the cut hits.
+    read_recovery_point(&files.process_killed())
+}
+
+#[test]
+fn an_error_of_the_disk_while_opening_is_an_error_and_not_a_shorter_log() {
+    let files = new_disk();
+    let mut log = new_log(&files, small_segments());
+    for _ in 0..10 {
+        append(&mut log, &plain(3, NOW.0));
+    }
+    log.flush().unwrap();
+    let end = log.log_end_offset();
+    for nth in 1..200 {
+        let files = files.process_killed();
+        files.fail_nth(crate::files::Operation::Read, nth, ErrorKind::Other);
+        match try_open(&files, ROOT, small_segments(), Left::default()) {
+            Ok((log, recovery)) => {
+                assert_eq!((log.log_end_offset(), recovery.cut_off), (end, None))
+            }
+            Err(OpenError::Storage(_)) => {}
+            Err(error) => panic!("{error}"),
+        }
+    }
+}
