@@ -14,6 +14,7 @@ use crate::fetch_sessions::FetchSessions;
 
 use crate::metrics::{Metrics, Observed};
 use crate::producer_ids::ProducerIds;
+use crate::read_buffers::ReadBuffers;
 use crate::replicas::{Directories, Replicas};
 
 /// One running broker. Handlers get it by reference; tasks hold it in an `Arc`.
@@ -34,6 +35,8 @@ pub struct Broker {
     /// What clients fetch.
     pub fetch_sessions: FetchSessions,
     ready: AtomicBool,
+    /// What fetched records are read into.
+    pub read_buffers: Arc<ReadBuffers>,
     /// The ids of idempotent producers.
     pub producer_ids: ProducerIds,
 }
@@ -58,6 +61,7 @@ impl Broker {
             metrics: Metrics::default(),
             replicas,
             ready: AtomicBool::new(false),
+            read_buffers: Arc::default(),
             producer_ids: ProducerIds::default(),
         })
     }

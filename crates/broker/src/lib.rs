@@ -14,6 +14,7 @@ pub mod metrics;
 pub mod network;
 pub mod operations;
 pub mod producer_ids;
+pub mod read_buffers;
 pub mod registration;
 pub mod replicas;
 pub mod start;

@@ -62,7 +62,7 @@ pub async fn handle(
     let plans = plan_enough(&mut targets, &limits).await;
     let mut answered = Vec::with_capacity(targets.len());
     for (target, plan) in targets.into_iter().zip(plans) {
-        answered.push(answer(target, plan, version));
+        answered.push(answer(broker, target, plan, version));
     }
     respond(broker, session, answered, version)
 }
@@ -266,17 +266,17 @@ fn is_enough(plans: &Plans, limits: &Limits) -> bool {
 
 /// Reads what was planned.
 fn answer(
+    broker: &Broker,
     target: Target,
     plan: Result<Planned, ErrorCode>,
     version: i16,
 ) -> Answered<PartitionData> {
     let read = plan.and_then(|planned| {
-        let mut records = Vec::with_capacity(planned.plan.length);
-        planned
-            .plan
-            .read(&mut records)
-            .map_err(|error| Unavailable::from(error).code())?;
-        Ok((planned, Bytes::from(records)))
+        let read = broker
+            .read_buffers
+            .read(planned.plan.length, |buffer| planned.plan.read_into(buffer));
+        let records = read.map_err(|error| Unavailable::from(error).code())?;
+        Ok((planned, records))
     });
     let answer = match read {
         Ok((planned, records)) => partition_data(target.key.partition, planned, records),

@@ -89,18 +89,21 @@ impl<F: Files> ReadPlan<F> {
 
     /// Appends the bytes to `buffer`, whole batches only; returns how many.
     pub fn read(&self, buffer: &mut Vec<u8>) -> Result<usize, StorageError> {
-        let Some(file) = &self.file else { return Ok(0) };
         let start = buffer.len();
         buffer.resize(start + self.length, 0);
-        let read = file.read_at(buffer.get_mut(start..).unwrap_or_default(), self.position);
-        let read = self.directory.judge(read)?;
-        let bytes = buffer.get(start..start + read).unwrap_or_default();
-        let whole = split_batches(bytes)
-            .map_while(Result::ok)
-            .map(|batch| batch.size())
-            .sum::<usize>();
+        let whole = self.read_into(buffer.get_mut(start..).unwrap_or_default())?;
         buffer.truncate(start + whole);
         Ok(whole)
+    }
+
+    /// Fills the front of `buffer`, which has room for `length` bytes, with whole batches; returns how many bytes.
+    pub fn read_into(&self, buffer: &mut [u8]) -> Result<usize, StorageError> {
+        let Some(file) = &self.file else { return Ok(0) };
+        let wanted = buffer.get_mut(..self.length).unwrap_or_default();
+        let read = self.directory.judge(file.read_at(wanted, self.position))?;
+        let batches = split_batches(wanted.get(..read).unwrap_or_default());
+        let whole = batches.map_while(Result::ok).map(|batch| batch.size());
+        Ok(whole.sum())
     }
 }
 
