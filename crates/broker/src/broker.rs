@@ -10,6 +10,7 @@ use ottla_protocol::messages::KafkaString;
 use crate::clock::Clock;
 use crate::config::BrokerConfig;
 use crate::controller::Controller;
+use crate::coordinators::GroupCoordinators;
 use crate::fetch_sessions::FetchSessions;
 
 use crate::metrics::{Metrics, Observed};
@@ -39,6 +40,8 @@ pub struct Broker {
     pub read_buffers: Arc<ReadBuffers>,
     /// The ids of idempotent producers.
     pub producer_ids: ProducerIds,
+    /// Groups and their offsets.
+    pub groups: Arc<GroupCoordinators>,
 }
 
 impl Broker {
@@ -53,6 +56,7 @@ impl Broker {
         let directories = Directories::new(&storage.log_dirs, clock, storage.flush_max_delay);
         let replicas = Replicas::new(config.statics.clone(), clock, directories);
         Arc::new(Self {
+            groups: GroupCoordinators::new(&config, clock, Arc::clone(&replicas)),
             fetch_sessions: FetchSessions::new(config.records.fetch_sessions),
             config,
             clock,

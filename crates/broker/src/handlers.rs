@@ -14,20 +14,31 @@ pub mod alter_configs;
 pub mod api_versions;
 pub mod create_partitions;
 pub mod create_topics;
+pub mod delete_groups;
 pub mod delete_records;
 pub mod delete_topics;
 pub mod describe_cluster;
 pub mod describe_configs;
+pub mod describe_groups;
 pub mod describe_producers;
 pub mod describe_topic_partitions;
 pub mod fetch;
+pub mod find_coordinator;
+pub mod heartbeat;
 pub mod incremental_alter_configs;
 pub mod init_producer_id;
+pub mod join_group;
+pub mod leave_group;
 pub mod list_config_resources;
+pub mod list_groups;
 pub mod list_offsets;
 pub mod metadata;
+pub mod offset_commit;
+pub mod offset_delete;
+pub mod offset_fetch;
 pub mod offset_for_leader_epoch;
 pub mod produce;
+pub mod sync_group;
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -121,6 +132,17 @@ serve_apis! {
     IncrementalAlterConfigs => waits incremental_alter_configs::handle(IncrementalAlterConfigsRequestData),
     ListConfigResources => ready list_config_resources::handle(ListConfigResourcesRequestData),
     Metadata => waits metadata::handle(MetadataRequestData),
+    FindCoordinator => waits find_coordinator::handle(FindCoordinatorRequestData),
+    JoinGroup => waits join_group::handle(JoinGroupRequestData),
+    SyncGroup => waits sync_group::handle(SyncGroupRequestData),
+    Heartbeat => waits heartbeat::handle(HeartbeatRequestData),
+    LeaveGroup => waits leave_group::handle(LeaveGroupRequestData),
+    OffsetCommit => waits offset_commit::handle(OffsetCommitRequestData),
+    OffsetFetch => waits offset_fetch::handle(OffsetFetchRequestData),
+    OffsetDelete => waits offset_delete::handle(OffsetDeleteRequestData),
+    DescribeGroups => waits describe_groups::handle(DescribeGroupsRequestData),
+    ListGroups => waits list_groups::handle(ListGroupsRequestData),
+    DeleteGroups => waits delete_groups::handle(DeleteGroupsRequestData),
 }
 
 /// Starts the handler of any API but Produce. Nothing has run before the future is polled.

@@ -5,6 +5,7 @@ pub mod clock;
 pub mod config;
 pub mod context;
 pub mod controller;
+pub mod coordinators;
 pub mod descriptors;
 pub mod endpoints;
 pub mod fetch_sessions;

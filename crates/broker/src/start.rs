@@ -16,6 +16,7 @@ use crate::broker::Broker;
 use crate::clock::Clock;
 use crate::config::{BrokerConfig, HostPort, ListenerConfig};
 use crate::controller::{Commit, ControllerLoop};
+use crate::coordinators;
 use crate::http;
 use crate::network::Listener;
 use crate::network::connection::ConnectionSettings;
@@ -108,6 +109,7 @@ pub async fn start(config: BrokerConfig, clock: Clock) -> Result<Running, StartE
             .tasks
             .spawn(http::serve(listener, broker, stopping.clone()));
     }
+    running.follow_metadata(&stopping);
     running.accept(listeners, &stopping);
     running.broker.set_ready(true);
     Ok(running)
@@ -170,6 +172,15 @@ impl Running {
         self.broker.set_ready(false);
         self.shutdown.send_replace(true);
         while self.tasks.join_next().await.is_some() {}
+    }
+
+    /// Coordinators come and go with the metadata; those that are known already start loading now.
+    fn follow_metadata(&mut self, stopping: &watch::Receiver<bool>) {
+        let groups = Arc::clone(&self.broker.groups);
+        groups.reconcile(&self.broker.controller.image());
+        let images = self.broker.controller.follow();
+        self.tasks
+            .spawn(coordinators::follow(groups, images, stopping.clone()));
     }
 
     fn accept(&mut self, listeners: Vec<Listener>, stopping: &watch::Receiver<bool>) {

@@ -221,16 +221,16 @@ impl Shard {
         (reply, actions)
     }
 
-    /// Carries out every deadline that has passed.
+    /// Carries out the earliest deadline that has passed, if one has.
     pub fn on_deadline(&mut self, now: Now) -> Vec<Action> {
         let mut actions = Vec::new();
-        while let Some(key) = self.timers.pop_due(now.monotonic) {
-            if let Some(mut turn) = self.turn(&key.group, now, &mut actions) {
-                match &key.kind {
-                    Kind::Join => turn.on_join_deadline(),
-                    Kind::Sync => turn.on_sync_deadline(),
-                    Kind::Session(member) => turn.on_session_deadline(member),
-                }
+        if let Some(key) = self.timers.pop_due(now.monotonic)
+            && let Some(mut turn) = self.turn(&key.group, now, &mut actions)
+        {
+            match &key.kind {
+                Kind::Join => turn.on_join_deadline(),
+                Kind::Sync => turn.on_sync_deadline(),
+                Kind::Session(member) => turn.on_session_deadline(member),
             }
         }
         actions

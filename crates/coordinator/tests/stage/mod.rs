@@ -129,7 +129,7 @@ impl Stage {
                 .unwrap_or(Duration::from_secs(10)),
             rebalance_timeout: command
                 .duration("rebalance")
-                .unwrap_or(Duration::from_secs(60)),
+                .unwrap_or(Duration::from_mins(1)),
             protocol_type: command.text("type").unwrap_or_else(|| "consumer".into()),
             protocols: protocols(
                 &command
@@ -345,7 +345,7 @@ impl Stage {
             match action {
                 Action::Append(records) if self.refuses_appends => {
                     self.refuses_appends = false;
-                    told += &format!("refused {} records\n", records.len());
+                    writeln!(told, "refused {} records", records.len()).unwrap();
                     let actions = self.shard.on_append_refused(group_id, self.now());
                     return told + &self.perform(group_id, actions);
                 }

@@ -1,0 +1,74 @@
+//! Follows the metadata: coordinators come and go with the partitions that this broker leads, offsets go with
+//! their topics, and what has expired is ended from time to time.
+
+use std::sync::Arc;
+
+use ottla_metadata::{MetadataImage, Topic};
+use tokio::sync::watch;
+use tokio::time::MissedTickBehavior;
+
+use super::GroupCoordinators;
+use super::owner::Command;
+
+/// Runs until the broker stops.
+pub async fn follow(
+    coordinators: Arc<GroupCoordinators>,
+    mut images: watch::Receiver<Arc<MetadataImage>>,
+    mut stopping: watch::Receiver<bool>,
+) {
+    let mut expiry = tokio::time::interval(coordinators.expiry_interval);
+    expiry.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    // The first tick is at once, when nothing is loaded yet.
+    expiry.tick().await;
+    let mut known = Arc::clone(&images.borrow_and_update());
+    coordinators.reconcile(&known);
+    loop {
+        tokio::select! {
+            changed = images.changed() => {
+                if changed.is_err() {
+                    break;
+                }
+                let image = Arc::clone(&images.borrow_and_update());
+                on_change(&coordinators, &known, &image).await;
+                known = image;
+            }
+            _ = expiry.tick() => {
+                tell_all(&coordinators, || Box::new(super::owner::Owner::expire)).await;
+            }
+            () = stopped(&mut stopping) => break,
+        }
+    }
+    coordinators.stop();
+}
+
+async fn stopped(stopping: &mut watch::Receiver<bool>) {
+    // A sender that is gone has stopped too.
+    let _ = stopping.wait_for(|stopping| *stopping).await;
+}
+
+async fn on_change(coordinators: &GroupCoordinators, known: &MetadataImage, image: &MetadataImage) {
+    coordinators.reconcile(image);
+    for topic in deleted_topics(known, image) {
+        let command = || -> Command {
+            let topic = Arc::clone(topic);
+            Box::new(move |owner| owner.forget_topic(&topic.name, topic.id))
+        };
+        tell_all(coordinators, command).await;
+    }
+}
+
+fn deleted_topics<'a>(
+    before: &'a MetadataImage,
+    after: &MetadataImage,
+) -> impl Iterator<Item = &'a Arc<Topic>> {
+    let topics = before.topics.iter();
+    let gone = topics.filter(|(id, _)| !after.topics.contains_key(*id));
+    gone.map(|(_, topic)| topic)
+}
+
+/// One that has just ended needs not be told.
+async fn tell_all(coordinators: &GroupCoordinators, command: impl Fn() -> Command) {
+    for handle in coordinators.handles() {
+        let _ = handle.commands.send(command()).await;
+    }
+}

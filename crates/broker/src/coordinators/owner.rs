@@ -1,0 +1,371 @@
+//! The task that owns one coordinator partition: its shard, what waits for a commit, and who waits for a rebalance.
+//!
+//! Records are appended, then applied, at once and in order; an answer leaves when everything appended before it is
+//! committed. If an append is refused, nothing has changed but the soft state of one group, which starts over. If
+//! an append is lost, the shard is thrown away and read again from the log, and nobody who waits gets an answer.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+use ottla_coordinator::group::classic::{JoinReply, JoinRequest, SyncReply, SyncRequest};
+use ottla_coordinator::state::Position;
+use ottla_coordinator::{Action, Config, Decision, Event, Shard, Ticket};
+use ottla_protocol::ids::Uuid;
+use ottla_protocol::messages::coordinator::group::GroupRecord;
+use ottla_protocol::records::Compression;
+use ottla_protocol::time::Now;
+use tokio::sync::{Semaphore, mpsc, oneshot, watch};
+
+use super::{Answer, Phase, Unavailable, load, writer};
+use crate::clock::Clock;
+use crate::replicas::Partition;
+use crate::replicas::partition;
+
+/// Something for the owner to do.
+pub type Command = Box<dyn FnOnce(&mut Owner) + Send>;
+/// An answer that may leave.
+type Release = Box<dyn FnOnce() + Send>;
+
+/// How long to wait before a partition that could not be read is read again.
+const RETRY: Duration = Duration::from_secs(1);
+/// Records of one append, where they need not stand together.
+const RECORDS_PER_APPEND: usize = 1000;
+
+/// Appended, but not committed yet.
+struct Uncommitted {
+    committed: oneshot::Receiver<Result<(), partition::Unavailable>>,
+    releases: Vec<Release>,
+}
+
+/// Who waits for a rebalance.
+enum Waiting {
+    Join(Answer<JoinReply>),
+    Sync(Answer<SyncReply>),
+}
+
+/// Why serving ended.
+enum Ended {
+    /// Nobody can reach the task any more.
+    Unreachable,
+    /// An append was lost.
+    Lost,
+}
+
+/// The owner of one partition.
+pub struct Owner {
+    partition: Arc<Partition>,
+    config: Config,
+    compression: Compression,
+    clock: Clock,
+    shard: Shard,
+    uncommitted: VecDeque<Uncommitted>,
+    waiting: BTreeMap<Ticket, Waiting>,
+    next_ticket: u64,
+}
+
+impl Owner {
+    /// An owner that has read nothing yet.
+    pub fn new(
+        partition: Arc<Partition>,
+        config: Config,
+        compression: Compression,
+        clock: Clock,
+    ) -> Self {
+        Self {
+            partition,
+            shard: Shard::new(config.clone()),
+            config,
+            compression,
+            clock,
+            uncommitted: VecDeque::new(),
+            waiting: BTreeMap::new(),
+            next_ticket: 0,
+        }
+    }
+
+    /// Reads the partition and serves, until nobody can reach the task any more.
+    pub async fn run(
+        mut self,
+        mut commands: mpsc::Receiver<Command>,
+        phase: watch::Sender<Phase>,
+        loads: Arc<Semaphore>,
+    ) {
+        while !(commands.is_closed() && commands.is_empty()) {
+            phase.send_replace(Phase::Loading);
+            if self.load(&loads).await {
+                phase.send_replace(Phase::Active);
+                match self.serve(&mut commands).await {
+                    Ended::Unreachable => return,
+                    Ended::Lost => self.forget(),
+                }
+            } else {
+                phase.send_replace(Phase::Failed);
+                tokio::time::sleep(RETRY).await;
+            }
+        }
+    }
+
+    async fn load(&mut self, loads: &Semaphore) -> bool {
+        let _turn = loads.acquire().await;
+        let (partition, config) = (Arc::clone(&self.partition), self.config.clone());
+        let read = tokio::task::spawn_blocking(move || load::read(&partition, config)).await;
+        match read {
+            Ok(Ok(shard)) => {
+                self.shard = shard;
+                let actions = self.shard.on_loaded(self.clock.now());
+                // Refused appends have been reported, and no client waits for these.
+                let _ = self.perform(actions);
+                true
+            }
+            Ok(Err(error)) => {
+                tracing::error!(
+                    topic = &*self.partition.topic,
+                    partition = self.partition.index.0,
+                    %error,
+                    "cannot read the partition of a group coordinator; trying again"
+                );
+                false
+            }
+            Err(_) => false,
+        }
+    }
+
+    async fn serve(&mut self, commands: &mut mpsc::Receiver<Command>) -> Ended {
+        loop {
+            self.run_due();
+            let deadline = self.shard.next_deadline();
+            let wake = deadline.map(|deadline| self.clock.instant(deadline));
+            tokio::select! {
+                biased;
+                committed = next_committed(&mut self.uncommitted) => {
+                    if !self.on_committed(committed) {
+                        return Ended::Lost;
+                    }
+                }
+                command = commands.recv() => match command {
+                    Some(command) => command(self),
+                    None => return Ended::Unreachable,
+                },
+                () = sleep_until(wake) => {}
+            }
+        }
+    }
+
+    fn run_due(&mut self) {
+        let now = self.clock.now();
+        while self
+            .shard
+            .next_deadline()
+            .is_some_and(|at| at <= now.monotonic)
+        {
+            let actions = self.shard.on_deadline(now);
+            // A client that waits is answered by `perform` itself.
+            let _ = self.perform(actions);
+        }
+    }
+
+    /// The oldest append is committed, and with it the answers behind it may leave; or it is lost.
+    fn on_committed(&mut self, is_committed: bool) -> bool {
+        let oldest = self.uncommitted.pop_front();
+        if is_committed {
+            for release in oldest.into_iter().flat_map(|oldest| oldest.releases) {
+                release();
+            }
+        }
+        is_committed
+    }
+
+    /// Drops everything that stood on a lost append; whoever waits is told by the silence.
+    fn forget(&mut self) {
+        tracing::error!(
+            topic = &*self.partition.topic,
+            partition = self.partition.index.0,
+            "a group coordinator has lost an append, and reads its partition again"
+        );
+        self.uncommitted.clear();
+        self.waiting.clear();
+        self.shard = Shard::new(self.config.clone());
+    }
+
+    /// Lets an answer leave when everything appended so far is committed.
+    fn release(&mut self, release: Release) {
+        match self.uncommitted.back_mut() {
+            Some(last) => last.releases.push(release),
+            None => release(),
+        }
+    }
+
+    fn answer<R: Send + 'static>(&mut self, answer: Answer<R>, reply: Result<R, Unavailable>) {
+        // A client that went away wants no answer.
+        self.release(Box::new(move || drop(answer.send(reply))));
+    }
+
+    /// Decides, appends, and answers.
+    pub fn decide<R: Send + 'static>(
+        &mut self,
+        decide: impl FnOnce(&Shard, Now) -> Decision<R>,
+        answer: Answer<R>,
+    ) {
+        let now = self.clock.now();
+        let decision = decide(&self.shard, now);
+        let appended = self.append(decision.records, now);
+        if appended.is_ok() {
+            for effect in &decision.effects {
+                self.shard.on_effect(effect, now);
+            }
+        }
+        self.answer(answer, appended.map(|()| decision.reply));
+    }
+
+    /// Carries out what an event leads to, and answers.
+    pub fn tell<R: Send + 'static>(
+        &mut self,
+        event: impl FnOnce(&mut Shard, Now) -> (R, Vec<Action>),
+        answer: Answer<R>,
+    ) {
+        let now = self.clock.now();
+        let (reply, actions) = event(&mut self.shard, now);
+        let performed = self.perform(actions);
+        self.answer(answer, performed.map(|()| reply));
+    }
+
+    /// Handles a JoinGroup.
+    pub fn join(&mut self, request: &JoinRequest, answer: Answer<JoinReply>) {
+        let ticket = self.wait(Waiting::Join(answer));
+        let actions = self.shard.on_join(ticket, request, self.clock.now());
+        // If it was refused, the ticket has been answered.
+        let _ = self.perform(actions);
+    }
+
+    /// Handles a SyncGroup.
+    pub fn sync(&mut self, request: &SyncRequest, answer: Answer<SyncReply>) {
+        let ticket = self.wait(Waiting::Sync(answer));
+        let actions = self.shard.on_sync(ticket, request, self.clock.now());
+        // If it was refused, the ticket has been answered.
+        let _ = self.perform(actions);
+    }
+
+    /// Ends what has expired.
+    pub fn expire(&mut self) {
+        let records = self.shard.decide_expiry(self.clock.now());
+        self.append_in_pieces(&records);
+    }
+
+    /// Forgets the offsets of a deleted topic.
+    pub fn forget_topic(&mut self, name: &str, id: Uuid) {
+        let records = self.shard.decide_topic_deleted(name, id);
+        self.append_in_pieces(&records);
+    }
+
+    fn append_in_pieces(&mut self, records: &[GroupRecord]) {
+        for piece in records.chunks(RECORDS_PER_APPEND) {
+            if self.append(piece.to_vec(), self.clock.now()).is_err() {
+                // What is left expires, or is forgotten, another time.
+                return;
+            }
+        }
+    }
+
+    fn wait(&mut self, waiting: Waiting) -> Ticket {
+        let ticket = Ticket(self.next_ticket);
+        self.next_ticket += 1;
+        self.waiting.insert(ticket, waiting);
+        ticket
+    }
+
+    /// Carries out the actions of one group. If its append is refused, the group starts over, and whoever these
+    /// actions would have answered is told why not.
+    fn perform(&mut self, actions: Vec<Action>) -> Result<(), Unavailable> {
+        let mut refused = Ok(());
+        for action in actions {
+            match action {
+                Action::Report(event) => report(&event),
+                Action::Append(records) => refused = self.append_for_group(records),
+                Action::ReplyJoin(ticket, reply) => {
+                    if let Some(Waiting::Join(answer)) = self.waiting.remove(&ticket) {
+                        self.answer(answer, refused.map(|()| reply));
+                    }
+                }
+                Action::ReplySync(ticket, reply) => {
+                    if let Some(Waiting::Sync(answer)) = self.waiting.remove(&ticket) {
+                        self.answer(answer, refused.map(|()| reply));
+                    }
+                }
+            }
+        }
+        refused
+    }
+
+    fn append_for_group(&mut self, records: Vec<GroupRecord>) -> Result<(), Unavailable> {
+        let group = records.iter().find_map(|record| match record {
+            GroupRecord::GroupMetadata(key, _) => Some(key.group.clone()),
+            _ => None,
+        });
+        let now = self.clock.now();
+        let appended = self.append(records, now);
+        if let (Err(_), Some(group)) = (&appended, group) {
+            let actions = self.shard.on_append_refused(&group, now);
+            // The group has gone back to a record that is there: only members that wait are answered here.
+            let _ = self.perform(actions);
+        }
+        appended
+    }
+
+    fn append(&mut self, records: Vec<GroupRecord>, now: Now) -> Result<(), Unavailable> {
+        if records.is_empty() {
+            return Ok(());
+        }
+        let first = writer::append(&self.partition, self.compression, &records, now)?;
+        let count = i64::try_from(records.len()).expect("a batch has fewer records than 2^63");
+        for (offset, record) in (first.0..).zip(records) {
+            let position = Position::plain(ottla_protocol::ids::Offset(offset));
+            self.shard.apply(position, record);
+        }
+        if let Some(committed) = self.partition.replicated(first.plus(count)) {
+            self.uncommitted.push_back(Uncommitted {
+                committed,
+                releases: Vec::new(),
+            });
+        }
+        Ok(())
+    }
+}
+
+/// Completes when the oldest append is committed (true) or lost (false); never if there is none.
+async fn next_committed(uncommitted: &mut VecDeque<Uncommitted>) -> bool {
+    match uncommitted.front_mut() {
+        Some(oldest) => matches!((&mut oldest.committed).await, Ok(Ok(()))),
+        None => std::future::pending().await,
+    }
+}
+
+async fn sleep_until(instant: Option<tokio::time::Instant>) {
+    match instant {
+        Some(instant) => tokio::time::sleep_until(instant).await,
+        None => std::future::pending().await,
+    }
+}
+
+fn report(event: &Event) {
+    match event {
+        Event::RebalanceStarted {
+            group,
+            generation,
+            reason,
+        } => tracing::info!(group, generation, reason, "a group rebalances"),
+        Event::GenerationStarted {
+            group,
+            generation,
+            members,
+        } => tracing::info!(group, generation, members, "a group has a new generation"),
+        Event::MembersExpired {
+            group,
+            members,
+            missed,
+        } => tracing::info!(group, ?members, missed, "members of a group were dropped"),
+        Event::NobodyJoined { group } => {
+            tracing::warn!(group, "no member of a group rejoined in time");
+        }
+    }
+}

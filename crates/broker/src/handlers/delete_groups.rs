@@ -1,0 +1,46 @@
+//! `DeleteGroups` (key 42), versions 0 to 2.
+//!
+//! - 2: flexible.
+
+use std::collections::BTreeSet;
+
+use ottla_protocol::messages::delete_groups_response::DeletableGroupResult;
+use ottla_protocol::messages::{DeleteGroupsRequestData, DeleteGroupsResponseData, ErrorCode};
+
+use crate::broker::Broker;
+use crate::context::RequestContext;
+
+/// Deletes empty groups, each by itself; one that is named twice is deleted once.
+pub async fn handle(
+    broker: &Broker,
+    _context: &RequestContext,
+    request: DeleteGroupsRequestData,
+) -> DeleteGroupsResponseData {
+    let mut seen = BTreeSet::new();
+    let mut results = Vec::new();
+    for group in request.groups_names {
+        let group_id = group.as_str().to_owned();
+        if seen.insert(group_id.clone()) {
+            let code = delete(broker, group_id).await;
+            results.push(
+                DeletableGroupResult::default()
+                    .with_group_id(group)
+                    .with_error_code(code.code()),
+            );
+        }
+    }
+    DeleteGroupsResponseData::default().with_results(results)
+}
+
+async fn delete(broker: &Broker, group_id: String) -> ErrorCode {
+    let asked = group_id.clone();
+    let decided = broker
+        .groups
+        .decide(&group_id, move |shard, _| shard.decide_delete_group(&asked))
+        .await;
+    match decided {
+        Ok(Ok(())) => ErrorCode::None,
+        Ok(Err(error)) => error.code(),
+        Err(unavailable) => unavailable.code(),
+    }
+}
