@@ -266,3 +266,6 @@ impl ProducerState {
         another.map_or(completed.last_offset.plus(1), |open| open.first.offset)
     }
 }
+
+#[cfg(test)]
+mod tests;

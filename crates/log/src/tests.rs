@@ -3,3 +3,4 @@
 mod basics;
 pub(crate) mod fixture;
 mod recovery;
+mod trim;

@@ -27,6 +27,8 @@ pub(crate) struct Progress {
     pub(crate) has_new_names: bool,
     is_flushing: bool,
     is_checkpointing: bool,
+    /// How often the log was truncated: a flush that began before does not cover what was appended since.
+    cuts: u64,
 }
 
 impl Progress {
@@ -38,7 +40,23 @@ impl Progress {
             has_new_names: false,
             is_flushing: false,
             is_checkpointing: false,
+            cuts: 0,
         }
+    }
+
+    /// The log now ends at `end`, durably.
+    pub(crate) fn cut_to(&mut self, end: Offset) {
+        self.flushed = self.flushed.min(end);
+        self.recovery_point = self.recovery_point.min(end);
+        self.cuts += 1;
+    }
+
+    /// The log is empty and begins at `offset`.
+    pub(crate) fn restart_at(&mut self, offset: Offset) {
+        self.flushed = offset;
+        self.recovery_point = offset;
+        self.unsynced.clear();
+        self.cuts += 1;
     }
 }
 
@@ -51,6 +69,7 @@ pub struct Flush<F: Files> {
     files: Vec<Arc<F::File>>,
     has_new_names: bool,
     end: LogPosition,
+    cuts: u64,
 }
 
 impl<F: Files> Flush<F> {
@@ -144,12 +163,16 @@ impl<F: Files> PartitionLog<F> {
             files,
             has_new_names,
             end,
+            cuts: self.flush.cuts,
         }
     }
 
     /// Takes note that a flush has run.
     pub fn complete_flush(&mut self, flush: &Flush<F>) {
         self.flush.is_flushing = false;
+        if flush.cuts != self.flush.cuts {
+            return;
+        }
         self.flush.flushed = self.flush.flushed.max(flush.end.offset.min(self.next));
     }
 
@@ -209,10 +232,10 @@ impl<F: Files> PartitionLog<F> {
     /// Takes note that a checkpoint has run; returns the recovery point.
     pub fn complete_checkpoint(&mut self, checkpoint: &Flush<F>) -> Offset {
         self.flush.is_checkpointing = false;
-        self.flush.recovery_point = self
-            .flush
-            .recovery_point
-            .max(checkpoint.end.offset.min(self.next));
+        if checkpoint.cuts == self.flush.cuts {
+            let durable = checkpoint.end.offset.min(self.next);
+            self.flush.recovery_point = self.flush.recovery_point.max(durable);
+        }
         self.flush.recovery_point
     }
 

@@ -218,8 +218,6 @@ impl<F: Files> PartitionLog<F> {
             self.truncate_fully(offset, now)?;
             return Ok(true);
         }
-        self.flush.flushed = self.flush.flushed.min(offset);
-        self.flush.recovery_point = self.flush.recovery_point.min(offset);
         while self.active().base >= offset && self.segments.len() > 1 {
             let Some((base, _)) = self.segments.pop_last() else {
                 break;
@@ -227,9 +225,10 @@ impl<F: Files> PartitionLog<F> {
             self.remove_files(base)?;
         }
         self.truncate_active(offset, now)?;
-        self.log_start = self.log_start.min(offset);
+        self.flush.cut_to(self.next);
+        self.log_start = self.log_start.min(self.next);
         let mut epochs = self.leader_epochs.clone();
-        epochs.truncate_from_end(offset);
+        epochs.truncate_from_end(self.next);
         self.write_leader_epochs(epochs)?;
         self.rebuild_producers(now)?;
         let high_watermark = self.high_watermark.offset.min(self.next);
@@ -283,8 +282,7 @@ impl<F: Files> PartitionLog<F> {
         self.segments.insert(offset, segment);
         self.log_start = offset;
         self.next = offset;
-        self.flush.flushed = offset;
-        self.flush.recovery_point = offset;
+        self.flush.restart_at(offset);
         self.producers = ProducerState::empty(offset);
         self.write_leader_epochs(crate::leader_epochs::LeaderEpochs::default())?;
         self.set_high_watermark(offset)?;

@@ -445,7 +445,7 @@ fn an_error_of_the_disk_while_opening_is_an_error_and_not_a_shorter_log() {
         files.fail_nth(crate::files::Operation::Read, nth, ErrorKind::Other);
         match try_open(&files, ROOT, small_segments(), Left::default()) {
             Ok((log, recovery)) => {
-                assert_eq!((log.log_end_offset(), recovery.cut_off), (end, None))
+                assert_eq!((log.log_end_offset(), recovery.cut_off), (end, None));
             }
             Err(OpenError::Storage(_)) => {}
             Err(error) => panic!("{error}"),
