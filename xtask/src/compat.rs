@@ -4,7 +4,7 @@
 //! each with topics and groups of its own, stops the broker, and lets Kafka's own tool read what is on its disk.
 //! A client that cannot be had is a failure, never a skip; the last line counts what ran.
 
-mod broker;
+pub mod broker;
 mod clients;
 mod program;
 

@@ -1,6 +1,7 @@
 //! `cargo xtask`: everything that builds on the code without being part of it. One file per subcommand.
 
 mod check;
+mod cli_test;
 mod codec_test;
 mod compat;
 mod crash;
@@ -24,6 +25,8 @@ struct Arguments {
 enum Command {
     /// Run the whole gate, as CI does.
     Check(check::Args),
+    /// Run the commands of ottla against Ottla and Apache Kafka.
+    CliTest(cli_test::Args),
     /// Compare the codec with Apache Kafka's own classes.
     CodecTest(codec_test::Args),
     /// Run the clients that others wrote against a real broker.
@@ -41,6 +44,7 @@ enum Command {
 fn main() -> Result<()> {
     match Arguments::parse().command {
         Command::Check(args) => check::run(&args),
+        Command::CliTest(args) => cli_test::run(&args),
         Command::CodecTest(args) => print(&codec_test::run(&args)?),
         Command::Compat(args) => compat::run(&args),
         Command::Crash(args) => crash::crash(&args),

@@ -17,6 +17,7 @@ pub struct Connect {
         short = 'b',
         long = "bootstrap-server",
         value_name = "HOST:PORT",
+        env = "OTTLA_BOOTSTRAP_SERVERS",
         default_value = "127.0.0.1:9092",
         value_delimiter = ',',
         help_heading = "Connection"
@@ -35,6 +36,11 @@ pub struct Connect {
 }
 
 impl Connect {
+    /// How long errors that pass are waited out.
+    pub fn patience(&self) -> Duration {
+        Duration::from_secs(self.timeout)
+    }
+
     /// Enters the cluster.
     pub async fn cluster(&self) -> Result<Arc<Cluster>> {
         let addresses: Vec<_> = self
@@ -42,7 +48,7 @@ impl Connect {
             .iter()
             .map(|given| with_port(given))
             .collect();
-        let patience = Duration::from_secs(self.timeout);
+        let patience = self.patience();
         let options = Options {
             request_timeout: patience,
             retry_for: patience,

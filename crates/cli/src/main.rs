@@ -65,7 +65,7 @@ fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
-            message(&format!("error: {error:#}"));
+            message(&format!("error: {}", chain(&error)));
             if let Some(step) = connect::next_step(&error) {
                 message(&format!("next: {step}"));
             }
@@ -86,6 +86,21 @@ fn run(arguments: Arguments) -> Result<()> {
         Command::Log(args) => log::run(&args, output),
         Command::Completions(args) => completions::run(&args, &mut Arguments::command()),
     }
+}
+
+/// The error and its causes, without a cause that the message before already holds.
+fn chain(error: &anyhow::Error) -> String {
+    let mut text = String::new();
+    for cause in error.chain().map(ToString::to_string) {
+        if text.ends_with(&cause) {
+            continue;
+        }
+        if !text.is_empty() {
+            text.push_str(": ");
+        }
+        text.push_str(&cause);
+    }
+    text
 }
 
 fn is_broken_pipe(error: &anyhow::Error) -> bool {

@@ -6,7 +6,7 @@ use std::time::Duration;
 use ottla_protocol::messages::{ApiKey, ProtocolError};
 use thiserror::Error;
 
-pub use ottla_protocol::messages::error_code::ErrorCode;
+pub use ottla_protocol::error_code::ErrorCode;
 
 /// A call that failed.
 #[derive(Debug, Error)]
@@ -112,7 +112,7 @@ pub enum ClientError {
 
 fn refusal(code: ErrorCode, message: Option<&str>) -> String {
     match message {
-        Some(message) if !message.is_empty() => format!("{message} ({})", code_name(code)),
+        Some(message) if !message.is_empty() => format!("{}: {message}", code_name(code)),
         _ => code_name(code),
     }
 }

@@ -233,6 +233,7 @@ impl Producer {
         while self.settle_next().await {
             self.dispatch().await;
         }
+        assert!(!self.has_unsettled(), "every batch ends with an outcome");
     }
 
     /// What became of batches since the last time, in the order in which it was known.
@@ -315,6 +316,7 @@ impl Producer {
         let ready = self.lanes.iter().filter(|(_, lane)| is_ready(lane));
         let ready: Vec<_> = ready.map(|(partition, _)| partition.clone()).collect();
         let mut requests = BTreeMap::<i32, Vec<(TopicPartition, Sealed)>>::new();
+        let mut without_leader = Vec::new();
         for partition in ready {
             let leader = self.cluster.leader(&partition).await;
             let lane = self.lanes.get_mut(&partition).expect("listed above");
@@ -322,12 +324,15 @@ impl Producer {
             lane.is_in_flight = true;
             match leader {
                 Ok(leader) => requests.entry(leader).or_default().push((partition, batch)),
-                Err(error) => self.settle(vec![Sent {
+                Err(error) => without_leader.push(Sent {
                     partition,
                     batch,
                     result: Err(error),
-                }]),
+                }),
             }
+        }
+        if !without_leader.is_empty() {
+            self.in_flight.spawn(hold_back(without_leader));
         }
         for (leader, batches) in requests {
             for batches in split_by_size(batches) {
@@ -434,7 +439,7 @@ fn split_by_size(batches: Vec<(TopicPartition, Sealed)>) -> Vec<Vec<(TopicPartit
     requests
 }
 
-/// One request. What passes is held back a little, so that trying again does not turn in circles.
+/// One request.
 async fn send_batches(
     cluster: Arc<Cluster>,
     leader: i32,
@@ -456,6 +461,11 @@ async fn send_batches(
             }
         })
         .collect();
+    hold_back(sent).await
+}
+
+/// What failed for a reason that passes comes back a little later, so that trying again does not turn in circles.
+async fn hold_back(sent: Vec<Sent>) -> Vec<Sent> {
     let passes = |sent: &Sent| matches!(&sent.result, Err(error) if error.is_retriable());
     if sent.iter().any(passes) {
         time::sleep(PAUSE).await;

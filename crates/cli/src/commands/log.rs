@@ -3,10 +3,13 @@
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Result, bail};
 use clap::Subcommand;
+use ottla_log::files::disk::Disk;
+use ottla_log::files::{File as _, Files as _, Open};
+use ottla_log::scan::Scan;
 use ottla_protocol::records::control::ControlRecord;
-use ottla_protocol::records::{BatchView, Decompressor, Record, TimestampType, split_batches};
+use ottla_protocol::records::{BatchView, Decompressor, Record, TimestampType};
 use serde_json::{Value, json};
 
 use crate::instant;
@@ -65,16 +68,11 @@ fn segments(path: &Path) -> Result<Vec<PathBuf>> {
     if !path.is_dir() {
         return Ok(vec![path.to_owned()]);
     }
-    let entries =
-        std::fs::read_dir(path).with_context(|| format!("cannot list {}", path.display()))?;
-    let mut segments = Vec::new();
-    for entry in entries {
-        let path = entry?.path();
-        if path.extension().is_some_and(|extension| extension == "log") {
-            segments.push(path);
-        }
-    }
-    segments.sort();
+    let entries = Disk.list(path)?.into_iter();
+    let files = entries.filter(|entry| !entry.is_directory);
+    let paths = files.map(|entry| path.join(entry.name));
+    let is_log = |path: &PathBuf| path.extension().is_some_and(|extension| extension == "log");
+    let segments: Vec<_> = paths.filter(is_log).collect();
     if segments.is_empty() {
         bail!(
             "{} holds no .log file; name the directory of a partition",
@@ -86,34 +84,38 @@ fn segments(path: &Path) -> Result<Vec<PathBuf>> {
 
 /// Prints a segment; false when something in it is wrong.
 fn dump(path: &Path, with_records: bool, output: Output) -> Result<bool> {
-    let bytes = std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
+    let file = Disk.open(path, Open::Read)?;
     let mut out = stdout();
     if output == Output::Text {
         writeln!(out, "{}", path.display())?;
     }
-    let mut batches = split_batches(&bytes);
+    let mut scan = Scan::new(&file, 0, file.length()?);
     let mut decompressor = Decompressor::default();
+    let mut bytes = Vec::new();
     let mut is_sound = true;
     loop {
-        let position = batches.position();
-        let batch = match batches.next() {
-            None => break,
-            Some(Ok(batch)) => batch,
-            Some(Err(error)) => {
+        let located = match scan.next_header() {
+            Ok(Some(located)) => located,
+            Ok(None) => break,
+            Err(error) => {
                 out.flush()?;
-                message(&format!("{}: at byte {position}: {error}", path.display()));
+                message(&format!("{}: {error}", path.display()));
                 is_sound = false;
                 break;
             }
         };
+        bytes.resize(located.size, 0);
+        file.read_at(&mut bytes, located.position)?;
+        let batch = BatchView::first(&bytes)?;
         is_sound &= batch.is_crc_valid();
         let records = with_records.then(|| records(&batch, &mut decompressor));
         match output {
             Output::Json => {
-                serde_json::to_writer(&mut out, &to_json(path, position, &batch, records))?;
+                let document = to_json(path, located.position, &batch, records);
+                serde_json::to_writer(&mut out, &document)?;
                 out.write_all(b"\n")?;
             }
-            Output::Text => print(&mut out, position, &batch, records)?,
+            Output::Text => print(&mut out, located.position, &batch, records)?,
         }
     }
     out.flush()?;
@@ -157,7 +159,7 @@ fn record_to_json(record: &Record<'_>, is_control: bool) -> Value {
 
 fn print(
     out: &mut impl Write,
-    position: usize,
+    position: u64,
     batch: &BatchView<'_>,
     records: Option<Result<Vec<Value>, String>>,
 ) -> Result<()> {
@@ -210,7 +212,7 @@ fn compression(batch: &BatchView<'_>) -> &'static str {
 
 fn to_json(
     path: &Path,
-    position: usize,
+    position: u64,
     batch: &BatchView<'_>,
     records: Option<Result<Vec<Value>, String>>,
 ) -> Value {

@@ -137,6 +137,7 @@ impl Args {
             },
             batch_bytes: self.batch_size as usize,
             idempotent: self.acks == AcksArg::All && !self.no_idempotence,
+            delivery_timeout: self.connect.patience(),
             ..ProducerOptions::default()
         }
     }
