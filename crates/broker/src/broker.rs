@@ -2,10 +2,12 @@
 //!
 //! Everything here is either immutable, behind its own owner (a task that takes messages), or a counter.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use ottla_protocol::messages::KafkaString;
+use ottla_quorum::QuorumStatus;
+use tokio::sync::watch;
 
 use crate::clock::Clock;
 use crate::config::BrokerConfig;
@@ -29,6 +31,8 @@ pub struct Broker {
     pub cluster_id: KafkaString,
     /// Where metadata is changed, and the committed metadata itself.
     pub controller: Controller,
+    /// Who leads the metadata quorum, and how far its log has come; set at start.
+    pub quorum: OnceLock<watch::Receiver<QuorumStatus>>,
     /// What `/metrics` shows.
     pub metrics: Metrics,
     /// The partitions of this node.
@@ -62,6 +66,7 @@ impl Broker {
             clock,
             cluster_id,
             controller,
+            quorum: OnceLock::new(),
             metrics: Metrics::default(),
             replicas,
             ready: AtomicBool::new(false),

@@ -118,6 +118,8 @@ pub struct StorageConfig {
     pub recovery_point_interval: Duration,
     /// `replica.high.watermark.checkpoint.interval.ms`.
     pub high_watermark_interval: Duration,
+    /// `log.initial.task.delay.ms`.
+    pub initial_task_delay: Duration,
     /// `ottla.flush.max.delay.ms`.
     pub flush_max_delay: Duration,
 }
@@ -370,6 +372,7 @@ fn storage(values: &Values, problems: &mut Problems) -> StorageConfig {
         retention_check_interval: values.duration("log.retention.check.interval.ms"),
         recovery_point_interval: values.duration("log.flush.offset.checkpoint.interval.ms"),
         high_watermark_interval: values.duration("replica.high.watermark.checkpoint.interval.ms"),
+        initial_task_delay: values.duration("log.initial.task.delay.ms"),
         flush_max_delay: values.duration("ottla.flush.max.delay.ms"),
     }
 }

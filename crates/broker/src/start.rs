@@ -5,9 +5,9 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use ottla_controller::Settings;
-use ottla_metadata::{Endpoint, MetadataImage};
-use ottla_protocol::ids::Offset;
-use ottla_protocol::messages::metadata::MetadataRecord;
+use ottla_metadata::Endpoint;
+use ottla_protocol::ids::Uuid;
+use ottla_protocol::messages::KafkaString;
 use tokio::net::{TcpListener, lookup_host};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -15,15 +15,17 @@ use tokio::task::JoinSet;
 use crate::broker::Broker;
 use crate::clock::Clock;
 use crate::config::{BrokerConfig, HostPort, ListenerConfig};
-use crate::controller::{Commit, ControllerLoop};
+use crate::controller::ControllerLoop;
 use crate::coordinators;
+use crate::directory_lock::DirectoryLock;
 use crate::http;
 use crate::network::Listener;
 use crate::network::connection::ConnectionSettings;
 use crate::network::inbox::FrameLimits;
 use crate::network::limits::{ConnectionLimits, RequestMemory};
+use crate::quorum::{self, CommittedLog, QuorumError};
 use crate::registration::{self, NotRegistered};
-use crate::topics::random_id;
+use crate::replicas::{Intervals, LogsError};
 
 /// Why a broker did not start.
 #[derive(Debug, thiserror::Error)]
@@ -52,6 +54,15 @@ pub enum StartError {
         /// What the system said.
         source: io::Error,
     },
+    /// The directories or the metadata log cannot be used.
+    #[error(transparent)]
+    Quorum(#[from] QuorumError),
+    /// The logs cannot be opened.
+    #[error(transparent)]
+    Logs(#[from] LogsError),
+    /// A thread cannot be started.
+    #[error("cannot start a thread: {0}")]
+    Thread(io::Error),
     /// The controller did not take the broker.
     #[error(transparent)]
     Register(#[from] NotRegistered),
@@ -66,12 +77,19 @@ pub struct Running {
     pub addresses: Vec<(String, SocketAddr)>,
     /// Where `/metrics` is, if anywhere.
     pub http_address: Option<SocketAddr>,
+    /// Whether the log directories were new, and have been formatted.
+    pub is_new: bool,
+    /// The epoch of this registration.
+    epoch: i64,
     shutdown: watch::Sender<bool>,
     tasks: JoinSet<()>,
+    /// Held until everything is closed.
+    _locks: Vec<DirectoryLock>,
 }
 
 /// Starts a broker. When this returns, clients are served.
 pub async fn start(config: BrokerConfig, clock: Clock) -> Result<Running, StartError> {
+    // Ports come first: a second start on the same configuration must fail before it touches a directory.
     let mut listeners = Vec::new();
     for listener in &config.network.listeners {
         listeners.push(bind(listener, config.network.backlog).await?);
@@ -80,53 +98,95 @@ pub async fn start(config: BrokerConfig, clock: Clock) -> Result<Running, StartE
         Some(address) => Some(bind_http(address).await?),
         None => None,
     };
-    let (controller, owner) = ControllerLoop::new(
-        MetadataImage::default(),
-        controller_settings(&config),
-        InMemory(0),
-    );
-    let running_controller = std::thread::Builder::new()
-        .name("controller".to_owned())
-        .spawn(move || owner.run(|_, _| {}));
-    drop(running_controller);
-    let broker = Broker::new(config, clock, random_id().to_string().into(), controller);
-    join_cluster(&broker, &listeners).await?;
+    let (config, quorum) = blocking(move || {
+        let quorum = quorum::open(&config, clock);
+        (config, quorum)
+    })
+    .await;
+    let quorum = quorum?;
+    let (controller, owner) =
+        ControllerLoop::new(quorum.image, controller_settings(&config), quorum.log);
+    let cluster_id = KafkaString::from(quorum.cluster_id);
+    let broker = Broker::new(config, clock, cluster_id, controller);
+    broker
+        .quorum
+        .set(quorum.status)
+        .expect("a broker has one metadata log");
     let (shutdown, stopping) = watch::channel(false);
     let mut running = Running {
         addresses: listeners
             .iter()
             .filter_map(|listener| Some((listener.name().to_owned(), listener.address().ok()?)))
             .collect(),
-        broker,
+        broker: Arc::clone(&broker),
         http_address: None,
+        is_new: quorum.is_new,
+        epoch: -1,
         shutdown,
         tasks: JoinSet::new(),
+        _locks: quorum.locks,
     };
-    if let Some(listener) = http {
-        running.http_address = listener.local_addr().ok();
-        let broker = Arc::clone(&running.broker);
-        running
-            .tasks
-            .spawn(http::serve(listener, broker, stopping.clone()));
-    }
+    running.serve_http(http, &stopping);
+    load_partitions(&broker, &quorum.directories).await?;
+    run_controller(&broker, owner)?;
+    running.epoch = join_cluster(&broker, &listeners, quorum.directories).await?;
     running.follow_metadata(&stopping);
     running.accept(listeners, &stopping);
-    running.broker.set_ready(true);
+    broker.set_ready(true);
     Ok(running)
 }
 
-/// Holds the place of the quorum: nothing is kept.
-struct InMemory(i64);
+/// Runs what blocks on the disk where it holds nobody up.
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
+    match tokio::task::spawn_blocking(work).await {
+        Ok(done) => done,
+        Err(panicked) => std::panic::resume_unwind(panicked.into_panic()),
+    }
+}
 
-impl Commit for InMemory {
-    type Error = std::convert::Infallible;
-    fn next_offset(&self) -> Offset {
-        Offset(self.0)
+/// Opens the partitions that the metadata knows.
+async fn load_partitions(broker: &Arc<Broker>, directories: &[Uuid]) -> Result<(), LogsError> {
+    for (directory, id) in broker.replicas.directories().all().iter().zip(directories) {
+        let known = directory.id.get_or_init(|| *id);
+        assert_eq!(known, id, "a log directory has one id");
     }
-    fn commit(&mut self, records: &[MetadataRecord], _: &MetadataImage) -> Result<(), Self::Error> {
-        self.0 += i64::try_from(records.len()).unwrap_or(0);
-        Ok(())
-    }
+    let storage = &broker.config.storage;
+    let intervals = Intervals {
+        retention: storage.retention_check_interval,
+        recovery_points: storage.recovery_point_interval,
+        high_watermarks: storage.high_watermark_interval,
+        initial_delay: storage.initial_task_delay,
+    };
+    let replicas = Arc::clone(&broker.replicas);
+    let image = broker.controller.image();
+    blocking(move || replicas.load(&image, intervals)).await
+}
+
+/// Starts the controller's thread. It ends when the last handle to it is gone.
+fn run_controller(
+    broker: &Arc<Broker>,
+    owner: ControllerLoop<CommittedLog>,
+) -> Result<(), StartError> {
+    let replicas = Arc::clone(&broker.replicas);
+    let of_broker = Arc::downgrade(broker);
+    let run = move || {
+        let ended = owner.run(|image, changes| {
+            if let Err(error) = replicas.apply(image, changes) {
+                tracing::error!(%error, "cannot take over what the metadata says of partitions");
+            }
+        });
+        if let Err(error) = ended {
+            tracing::error!(%error, "the controller has ended: metadata cannot be changed until the next start");
+            if let Some(broker) = of_broker.upgrade() {
+                broker.set_ready(false);
+            }
+        }
+    };
+    std::thread::Builder::new()
+        .name("controller".to_owned())
+        .spawn(run)
+        .map_err(StartError::Thread)?;
+    Ok(())
 }
 
 fn controller_settings(config: &BrokerConfig) -> Settings {
@@ -138,8 +198,12 @@ fn controller_settings(config: &BrokerConfig) -> Settings {
     }
 }
 
-/// Registers the broker and ends its fencing.
-async fn join_cluster(broker: &Broker, listeners: &[Listener]) -> Result<(), StartError> {
+/// Registers the broker, ends its fencing, and returns its epoch.
+async fn join_cluster(
+    broker: &Broker,
+    listeners: &[Listener],
+    directories: Vec<Uuid>,
+) -> Result<i64, StartError> {
     let mut endpoints = Vec::new();
     for (listener, configured) in listeners.iter().zip(&broker.config.network.listeners) {
         let Ok(bound) = listener.address() else {
@@ -160,10 +224,9 @@ async fn join_cluster(broker: &Broker, listeners: &[Listener]) -> Result<(), Sta
         });
     }
     let config = &broker.config;
-    let epoch =
-        registration::register(&broker.controller, config, endpoints, vec![random_id()]).await?;
+    let epoch = registration::register(&broker.controller, config, endpoints, directories).await?;
     registration::unfence(&broker.controller, config, epoch).await?;
-    Ok(())
+    Ok(epoch)
 }
 
 impl Running {
@@ -172,6 +235,19 @@ impl Running {
         self.broker.set_ready(false);
         self.shutdown.send_replace(true);
         while self.tasks.join_next().await.is_some() {}
+        let replicas = Arc::clone(&self.broker.replicas);
+        let epoch = self.epoch;
+        if let Err(error) = blocking(move || replicas.close(epoch)).await {
+            tracing::error!(%error, "cannot close the logs; the next start recovers them");
+        }
+    }
+
+    fn serve_http(&mut self, listener: Option<TcpListener>, stopping: &watch::Receiver<bool>) {
+        let Some(listener) = listener else { return };
+        self.http_address = listener.local_addr().ok();
+        let broker = Arc::clone(&self.broker);
+        self.tasks
+            .spawn(http::serve(listener, broker, stopping.clone()));
     }
 
     /// Coordinators come and go with the metadata; those that are known already start loading now.

@@ -10,7 +10,9 @@ use ottla_broker::config::{BrokerConfig, HostPort};
 use ottla_broker::{Running, StartError};
 
 async fn broker(port: u16) -> Result<Running, StartError> {
-    let mut config = BrokerConfig::embedded("unused".into(), 0);
+    // Kept until the process ends: the broker may still close files in it when its test is over.
+    let directory = tempfile::tempdir().unwrap().keep();
+    let mut config = BrokerConfig::embedded(directory, 0);
     config.http = Some(HostPort {
         host: "127.0.0.1".to_owned(),
         port,

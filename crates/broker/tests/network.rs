@@ -18,7 +18,9 @@ use ottla_protocol::messages::{ApiKey, ApiVersionsResponseData, ErrorCode};
 
 /// A broker on a port of its own.
 async fn broker(adjust: impl FnOnce(&mut BrokerConfig)) -> (Running, SocketAddr) {
-    let mut config = BrokerConfig::embedded("unused".into(), 0);
+    // Kept until the process ends: the broker may still close files in it when its test is over.
+    let directory = tempfile::tempdir().unwrap().keep();
+    let mut config = BrokerConfig::embedded(directory, 0);
     adjust(&mut config);
     let running = ottla_broker::start(config, Clock::start()).await.unwrap();
     let address = running.addresses[0].1;

@@ -50,6 +50,8 @@ pub fn directory_state<F: Files>(
         let foreign = match entry.name.as_str() {
             // What mkfs makes; Kafka ignores it too.
             "lost+found" => false,
+            // What whoever uses a directory locks.
+            ".lock" => false,
             METADATA_DIRECTORY => !files
                 .list(&path.join(METADATA_DIRECTORY))?
                 .iter()
