@@ -20,6 +20,8 @@ use crate::context::RequestContext;
 use crate::replicas::Found;
 use crate::replicas::partition::Unavailable;
 
+/// From this version on an offset comes with its leader epoch.
+const FIRST_WITH_LEADER_EPOCH: i16 = 4;
 const LATEST: i64 = -1;
 const EARLIEST: i64 = -2;
 const MAX_TIMESTAMP: i64 = -3;
@@ -60,7 +62,7 @@ pub fn handle(
                     (partition, bound),
                 )
             };
-            answer(partition.partition_index, found)
+            answer(partition.partition_index, context.version, found)
         });
         ListOffsetsTopicResponse::default()
             .with_name(topic.name.clone())
@@ -123,6 +125,7 @@ fn query(timestamp: i64, version: i16, bound: Bound) -> Result<Option<TimeQuery>
 
 fn answer(
     index: i32,
+    version: i16,
     found: Result<Option<OffsetAtTime>, ErrorCode>,
 ) -> ListOffsetsPartitionResponse {
     let (found, code) = match found {
@@ -130,6 +133,7 @@ fn answer(
         Err(code) => (None, code),
     };
     let epoch = found
+        .filter(|_| version >= FIRST_WITH_LEADER_EPOCH)
         .and_then(|found| found.leader_epoch)
         .unwrap_or(LeaderEpoch::NONE);
     ListOffsetsPartitionResponse::default()
