@@ -8,7 +8,9 @@
 //! which the client picks again.
 
 use ottla_protocol::api_key;
-use ottla_protocol::messages::api_versions_response::ApiVersion;
+use ottla_protocol::messages::api_versions_response::{
+    ApiVersion, FinalizedFeatureKey, SupportedFeatureKey,
+};
 use ottla_protocol::messages::{
     ApiKey, ApiVersionsRequestData, ApiVersionsResponseData, ErrorCode,
 };
@@ -16,13 +18,19 @@ use ottla_protocol::messages::{
 use super::SERVED;
 use crate::broker::Broker;
 use crate::context::{ClientSoftware, RequestContext};
+use crate::registration;
 
 /// The first version in which the client names its software.
 const NAMES_SOFTWARE: i16 = 3;
 
+/// The first version that shows features.
+const SHOWS_FEATURES: i16 = 3;
+/// The first version that shows features whose lowest level is 0 (KAFKA-17011).
+const SHOWS_MINIMUM_ZERO: i16 = 4;
+
 /// Announces what the table of handlers serves.
 pub fn handle(
-    _broker: &Broker,
+    broker: &Broker,
     context: &RequestContext,
     request: ApiVersionsRequestData,
 ) -> ApiVersionsResponseData {
@@ -39,8 +47,44 @@ pub fn handle(
             version: version.to_owned(),
         });
     }
-    ApiVersionsResponseData::default()
-        .with_api_keys(SERVED.iter().map(|api| announced(*api)).collect())
+    let response = ApiVersionsResponseData::default()
+        .with_api_keys(SERVED.iter().map(|api| announced(*api)).collect());
+    if context.version < SHOWS_FEATURES {
+        return response;
+    }
+    with_features(broker, context.version, response)
+}
+
+/// Adds what this broker supports, and the levels that the cluster has settled on.
+fn with_features(
+    broker: &Broker,
+    version: i16,
+    response: ApiVersionsResponseData,
+) -> ApiVersionsResponseData {
+    let supported = registration::supported_features()
+        .into_iter()
+        .filter(|feature| version >= SHOWS_MINIMUM_ZERO || feature.minimum > 0)
+        .map(|feature| {
+            SupportedFeatureKey::default()
+                .with_name(feature.name.into())
+                .with_min_version(feature.minimum)
+                .with_max_version(feature.maximum)
+        });
+    let image = broker.controller.image();
+    let finalized = image.features.iter().map(|(name, level)| {
+        FinalizedFeatureKey::default()
+            .with_name(name.clone().into())
+            .with_min_version_level(*level)
+            .with_max_version_level(*level)
+    });
+    let epoch = broker
+        .quorum
+        .get()
+        .map_or(-1, |quorum| quorum.borrow().high_watermark.0 - 1);
+    response
+        .with_supported_features(supported.collect())
+        .with_finalized_features(finalized.collect())
+        .with_finalized_features_epoch(epoch)
 }
 
 /// What a client gets that asked in a version which does not exist.
