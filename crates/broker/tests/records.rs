@@ -25,9 +25,9 @@ use ottla_protocol::messages::metadata::{
 use ottla_protocol::messages::produce_response::PartitionProduceResponse;
 use ottla_protocol::messages::{
     ApiKey, DeleteRecordsRequestData, ErrorCode, FetchRequestData, FetchResponseData,
-    ListOffsetsRequestData, OffsetForLeaderEpochRequestData, ProduceRequestData,
-    delete_records_request, fetch_request, list_offsets_request, offset_for_leader_epoch_request,
-    produce_request,
+    ListOffsetsRequestData, ListOffsetsResponseData, OffsetForLeaderEpochRequestData,
+    ProduceRequestData, delete_records_request, fetch_request, list_offsets_request,
+    offset_for_leader_epoch_request, produce_request,
 };
 use ottla_protocol::records::{BatchBuilder, BatchOptions, split_batches};
 use ottla_protocol::time::MonotonicTime;
@@ -163,7 +163,7 @@ impl Node {
         fetch::handle(&self.broker, &self.context(ApiKey::Fetch, version), request).await
     }
 
-    fn list(&self, timestamp: i64) -> (ErrorCode, i64, i64) {
+    fn list_in(&self, version: i16, timestamp: i64) -> ListOffsetsResponseData {
         let partition =
             list_offsets_request::ListOffsetsPartition::default().with_timestamp(timestamp);
         let topic = list_offsets_request::ListOffsetsTopic::default()
@@ -172,8 +172,15 @@ impl Node {
         let request = ListOffsetsRequestData::default()
             .with_replica_id(-1)
             .with_topics(vec![topic]);
-        let response =
-            list_offsets::handle(&self.broker, &self.context(ApiKey::ListOffsets, 9), request);
+        list_offsets::handle(
+            &self.broker,
+            &self.context(ApiKey::ListOffsets, version),
+            request,
+        )
+    }
+
+    fn list(&self, timestamp: i64) -> (ErrorCode, i64, i64) {
+        let response = self.list_in(9, timestamp);
         let answer = &response.topics[0].partitions[0];
         (
             ErrorCode::from(answer.error_code),
@@ -479,6 +486,47 @@ async fn offsets_are_found_by_time() {
     assert_eq!(node.list(3001), (ErrorCode::None, -1, -1));
     assert_eq!(node.list(-5), (ErrorCode::None, -1, -1));
     assert_eq!(node.list(-6).0, ErrorCode::UnsupportedVersion);
+}
+
+#[tokio::test]
+async fn answers_can_be_encoded_in_every_version() {
+    let directory = tempfile::tempdir().unwrap();
+    let node = start(directory.path(), image(5, &[]));
+    node.produce(-1, batch(&["a"])).await;
+    let mut out = bytes::BytesMut::new();
+    for version in 1..=11 {
+        let response = node.list_in(version, -1);
+        response.write(&mut out, version).unwrap();
+    }
+    for version in 4..=18 {
+        let mut request = fetch_from(0, &[0, 1, 7], PLENTY);
+        request.topics[0].topic_id = topic_id();
+        request.isolation_level = 1;
+        let response = node.fetch(request, version).await;
+        assert_eq!(
+            response.responses[0].partitions[0].error_code, 0,
+            "version {version}"
+        );
+        response.write(&mut out, version).unwrap();
+    }
+    for version in 3..=13 {
+        let context = node.context(ApiKey::Produce, version);
+        let mut body = request(1, 0, batch(&["a"]));
+        body.topic_data[0].topic_id = topic_id();
+        body.topic_data
+            .extend(request(1, 0, vec![1, 2, 3]).topic_data);
+        let reply = produce::start(&node.broker, vec![(context, body)])
+            .pop()
+            .unwrap();
+        let ProduceReply::Ready(response) = reply else {
+            panic!("acks=1 is answered at once")
+        };
+        assert_eq!(
+            response.responses[0].partition_responses[0].error_code, 0,
+            "version {version}"
+        );
+        response.write(&mut out, version).unwrap();
+    }
 }
 
 #[tokio::test]
