@@ -1,5 +1,6 @@
 //! `cargo xtask`: everything that builds on the code without being part of it. One file per subcommand.
 
+mod bench;
 mod check;
 mod cli_test;
 mod codec_test;
@@ -23,6 +24,8 @@ struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Measure Ottla beside Apache Kafka on this machine.
+    Bench(bench::Args),
     /// Run the whole gate, as CI does.
     Check(check::Args),
     /// Run the commands of ottla against Ottla and Apache Kafka.
@@ -43,6 +46,7 @@ enum Command {
 
 fn main() -> Result<()> {
     match Arguments::parse().command {
+        Command::Bench(args) => bench::run(&args),
         Command::Check(args) => check::run(&args),
         Command::CliTest(args) => cli_test::run(&args),
         Command::CodecTest(args) => print(&codec_test::run(&args)?),

@@ -25,10 +25,10 @@ impl Kind {
     /// Kafka's name of the group type.
     pub const fn name(self) -> &'static str {
         match self {
-            Self::Classic => "Classic",
-            Self::Consumer => "Consumer",
-            Self::Share => "Share",
-            Self::Streams => "Streams",
+            Self::Classic => "classic",
+            Self::Consumer => "consumer",
+            Self::Share => "share",
+            Self::Streams => "streams",
         }
     }
 
