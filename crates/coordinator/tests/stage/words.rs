@@ -124,7 +124,11 @@ fn text(bytes: &Bytes) -> String {
 }
 
 fn or_dash(text: Option<&str>) -> &str {
-    text.filter(|text| !text.is_empty()).unwrap_or("-")
+    match text {
+        None => "-",
+        Some("") => "''",
+        Some(text) => text,
+    }
 }
 
 pub fn outcome<E: Debug>(outcome: &Result<(), E>) -> String {

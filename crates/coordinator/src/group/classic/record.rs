@@ -38,6 +38,9 @@ pub fn of_new(group: &Group) -> GroupRecord {
     record(
         &group.id,
         Some(GroupMetadataValue {
+            // The schema's defaults are empty strings; Kafka writes null.
+            protocol: None,
+            leader: None,
             current_state_timestamp: group.state_since.unwrap_or(Timestamp::NONE).0,
             ..GroupMetadataValue::default()
         }),
