@@ -11,7 +11,7 @@ use crate::files::Files;
 use crate::partition_log::{Flush, PartitionLog, run_together};
 use ottla_protocol::ids::Offset;
 use ottla_protocol::time::MonotonicTime;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -24,6 +24,10 @@ pub struct LogId(pub u64);
 pub struct GroupCommit<W> {
     max_delay: Duration,
     logs: BTreeMap<LogId, LogState<W>>,
+    /// The logs that the next pass takes along.
+    dirty: BTreeSet<LogId>,
+    /// When the next pass must begin; none while nothing is dirty.
+    due: Option<MonotonicTime>,
     is_running: bool,
     has_failed: bool,
     #[cfg(test)]
@@ -34,8 +38,6 @@ pub struct GroupCommit<W> {
 struct LogState<W> {
     end: Offset,
     flushed: Offset,
-    /// When a pass must begin that takes this log along; none while it is clean.
-    due: Option<MonotonicTime>,
     waiters: Vec<(Offset, W)>,
 }
 
@@ -56,6 +58,8 @@ impl<W> GroupCommit<W> {
         Self {
             max_delay,
             logs: BTreeMap::new(),
+            dirty: BTreeSet::new(),
+            due: None,
             is_running: false,
             has_failed: false,
             #[cfg(test)]
@@ -63,21 +67,22 @@ impl<W> GroupCommit<W> {
         }
     }
 
-    /// Takes on a log that is durable up to `flushed`, which is its end.
+    /// Takes on a log that is durable up to `flushed`.
     pub fn add(&mut self, log: LogId, flushed: Offset) {
+        let waiters = Vec::new();
         self.logs.insert(
             log,
             LogState {
                 end: flushed,
                 flushed,
-                due: None,
-                waiters: Vec::new(),
+                waiters,
             },
         );
     }
 
     /// Lets go of a log; returns those who waited, in vain.
     pub fn remove(&mut self, log: LogId) -> Vec<W> {
+        self.dirty.remove(&log);
         let state = self.logs.remove(&log);
         state
             .into_iter()
@@ -126,36 +131,27 @@ impl<W> GroupCommit<W> {
         };
         state.end = state.end.max(end);
         if state.end > state.flushed {
-            state.due = Some(state.due.map_or(latest, |due| due.min(latest)));
+            self.dirty.insert(log);
+            self.due = Some(self.due.map_or(latest, |due| due.min(latest)));
         }
     }
 
-    /// The logs that the next pass is to flush; none while a pass runs, or when nothing is due at `now`.
+    /// The logs that the next pass is to flush: all that are dirty, once one is due. None while a pass runs.
     #[must_use = "a pass that was begun must be ended"]
-    pub fn begin_pass(&mut self, now: MonotonicTime) -> Option<Vec<LogId>> {
-        if self.is_running || self.has_failed {
+    pub fn begin_pass(&mut self, now: MonotonicTime) -> Option<BTreeSet<LogId>> {
+        let is_due = self.due.is_some_and(|due| due <= now);
+        if !is_due || self.is_running || self.has_failed {
             return None;
         }
-        let due = self
-            .logs
-            .iter_mut()
-            .filter(|(_, state)| state.due.is_some_and(|due| due <= now));
-        let logs: Vec<LogId> = due
-            .map(|(log, state)| {
-                state.due = None;
-                *log
-            })
-            .collect();
+        self.due = None;
+        let logs = std::mem::take(&mut self.dirty);
         self.is_running = !logs.is_empty();
         self.is_running.then_some(logs)
     }
 
     /// When the next pass is to begin; none while one runs or all is clean.
     pub fn next_due(&self) -> Option<MonotonicTime> {
-        if self.is_running || self.has_failed {
-            return None;
-        }
-        self.logs.values().filter_map(|state| state.due).min()
+        self.due.filter(|_| !self.is_running && !self.has_failed)
     }
 
     /// The pass is over: the logs are durable up to these offsets. Returns those to be answered.
@@ -166,16 +162,14 @@ impl<W> GroupCommit<W> {
             let Some(state) = self.logs.get_mut(log) else {
                 continue;
             };
-            state.flushed = state.flushed.max(*offset);
-            let durable = state.flushed;
-            answered.extend(
-                state
-                    .waiters
-                    .extract_if(.., |(end, _)| *end <= durable)
-                    .map(|(_, waiter)| waiter),
-            );
+            // A log that was truncated may be durable up to less than before.
+            state.flushed = *offset;
+            let durable = |(end, _): &mut (Offset, W)| *end <= *offset;
+            let done = state.waiters.extract_if(.., durable);
+            answered.extend(done.map(|(_, waiter)| waiter));
             if !state.waiters.is_empty() {
-                state.due = Some(state.due.map_or(now, |due| due.min(now)));
+                let end = state.end;
+                self.dirty(*log, end, now);
             }
         }
         answered

@@ -1,47 +1,73 @@
 //! Group commit: one thread a log directory syncs what was appended, for everyone who waits at once.
 //!
-//! Partitions with unflushed records queue up, each at most once. A flush is due when somebody waits for it, else
-//! when the oldest record has waited for `ottla.flush.max.delay.ms`; then everything in the queue is synced together.
-//! A failed sync fails all who wait on the directory and is never tried again.
+//! Which partitions a pass takes along, and when, is decided by `ottla_log`'s [`GroupCommit`]; this is its driver.
+//! Whoever waits, waits for the high watermark of a partition, which moves when a pass over it has ended well. A
+//! failed sync fails all who wait on the directory and is never tried again.
 
+use std::collections::BTreeMap;
 use std::io;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
 use ottla_log::files::disk::Disk;
+use ottla_log::group_commit::{GroupCommit, LogId};
 use ottla_log::{Flush, StorageError, run_together};
+use ottla_protocol::ids::Offset;
 use ottla_protocol::time::MonotonicTime;
 
 use super::partition::{Partition, Unavailable};
 use crate::clock::Clock;
 
-/// The queue of one log directory and its thread.
+/// The group commit of one log directory and its thread.
 #[derive(Debug)]
 pub struct Flusher {
     clock: Clock,
-    max_delay: Duration,
-    queue: Mutex<Queue>,
+    state: Mutex<State>,
     changed: Condvar,
 }
 
-#[derive(Debug, Default)]
-struct Queue {
-    dirty: Vec<Arc<Partition>>,
-    /// When the queue must be worked off; nothing while it is empty.
-    due: Option<MonotonicTime>,
+#[derive(Debug)]
+struct State {
+    commit: GroupCommit<()>,
+    /// The partitions that the next pass may take along.
+    dirty: BTreeMap<LogId, Arc<Partition>>,
+    enrolled: u64,
     is_stopping: bool,
 }
 
 impl Flusher {
     /// A flusher without its thread.
     pub fn new(clock: Clock, max_delay: Duration) -> Arc<Self> {
+        let commit = GroupCommit::new(max_delay);
+        let dirty = BTreeMap::new();
+        let state = State {
+            commit,
+            dirty,
+            enrolled: 0,
+            is_stopping: false,
+        };
         Arc::new(Self {
             clock,
-            max_delay,
-            queue: Mutex::default(),
+            state: Mutex::new(state),
             changed: Condvar::new(),
         })
+    }
+
+    /// Takes on a log that is durable up to `flushed`.
+    pub(super) fn enrol(&self, flushed: Offset) -> LogId {
+        let mut state = self.lock();
+        state.enrolled += 1;
+        let id = LogId(state.enrolled);
+        state.commit.add(id, flushed);
+        id
+    }
+
+    /// Lets go of a log.
+    pub(super) fn leave(&self, id: LogId) {
+        let mut state = self.lock();
+        state.commit.remove(id);
+        state.dirty.remove(&id);
     }
 
     /// Starts the thread; it ends after [`Flusher::stop`], when the queue is empty.
@@ -58,94 +84,124 @@ impl Flusher {
         self.changed.notify_one();
     }
 
-    /// Flushes `partition` as soon as possible.
-    pub(super) fn flush_now(&self, partition: &Arc<Partition>) {
-        self.enqueue(partition, MonotonicTime::default());
+    /// Flushes `partition`, which ends at `end`, as soon as possible.
+    pub(super) fn flush_now(&self, partition: &Arc<Partition>, end: Offset) {
+        let now = self.clock.monotonic();
+        self.note(partition, |commit, id| {
+            drop(commit.on_wait(id, end, (), now))
+        });
     }
 
-    /// Flushes `partition` after the configured delay at the latest.
-    pub(super) fn flush_later(&self, partition: &Arc<Partition>) {
-        self.enqueue(partition, self.clock.monotonic().after(self.max_delay));
+    /// Flushes `partition`, which ends at `end`, after the configured delay at the latest.
+    pub(super) fn flush_later(&self, partition: &Arc<Partition>, end: Offset) {
+        let now = self.clock.monotonic();
+        self.note(partition, |commit, id| commit.on_append(id, end, now));
     }
 
-    fn enqueue(&self, partition: &Arc<Partition>, due: MonotonicTime) {
-        let mut queue = self.lock();
-        if !partition.set_queued(true) {
-            queue.dirty.push(Arc::clone(partition));
+    fn note(&self, partition: &Arc<Partition>, tell: impl FnOnce(&mut GroupCommit<()>, LogId)) {
+        let mut state = self.lock();
+        let before = state.commit.next_due();
+        tell(&mut state.commit, partition.flush_id);
+        if !state.dirty.contains_key(&partition.flush_id) {
+            state
+                .dirty
+                .insert(partition.flush_id, Arc::clone(partition));
         }
-        if queue.due.is_none_or(|earlier| due < earlier) {
-            queue.due = Some(due);
+        let due = state.commit.next_due();
+        drop(state);
+        if due.is_some() && (before.is_none() || due < before) {
             self.changed.notify_one();
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, Queue> {
-        // Held for pushing and taking only.
-        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, State> {
+        // Held for noting and taking only.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn run(&self) {
-        while let Some(dirty) = self.next_round() {
-            if let Err(error) = self.flush_all(&dirty) {
-                tracing::error!(%error, "cannot flush; the log directory is offline until the broker is started again");
-                let reason = Unavailable::Storage(error);
-                for partition in &dirty {
-                    partition.fail_waiting(&reason);
+        while let Some(pass) = self.next_pass() {
+            match self.flush_all(&pass) {
+                Ok(durable) => {
+                    let now = self.clock.monotonic();
+                    // Who waited was woken by the high watermark.
+                    let _ = self.lock().commit.end_pass(&durable, now);
                 }
+                Err(error) => self.fail(&pass, error),
             }
         }
     }
 
-    /// Syncs all of `dirty`, then lets those know who wait.
-    fn flush_all(&self, dirty: &[Arc<Partition>]) -> Result<(), StorageError> {
-        let mut partitions = Vec::with_capacity(dirty.len());
-        let mut flushes: Vec<Flush<Disk>> = Vec::with_capacity(dirty.len());
-        for partition in dirty {
+    fn fail(&self, pass: &[Arc<Partition>], error: StorageError) {
+        tracing::error!(%error, "cannot flush; the log directory is offline until the broker is started again");
+        let later = {
+            let mut state = self.lock();
+            let _ = state.commit.fail();
+            std::mem::take(&mut state.dirty)
+        };
+        let reason = Unavailable::Storage(error);
+        for partition in pass.iter().chain(later.values()) {
+            partition.fail_waiting(&reason);
+        }
+    }
+
+    /// Syncs all of `pass` and moves their high watermarks; returns how far each is durable.
+    fn flush_all(&self, pass: &[Arc<Partition>]) -> Result<Vec<(LogId, Offset)>, StorageError> {
+        let mut durable = Vec::with_capacity(pass.len());
+        let mut partitions = Vec::with_capacity(pass.len());
+        let mut flushes: Vec<Flush<Disk>> = Vec::with_capacity(pass.len());
+        for partition in pass {
             match partition.begin_flush() {
-                Ok(None) => {}
+                Ok(None) => durable.extend(partition.flushed()),
                 Ok(Some(flush)) => {
                     partitions.push(partition);
                     flushes.push(flush);
                 }
                 Err(error @ StorageError::Offline { .. }) => return Err(error),
                 // A lack of file descriptors passes.
-                Err(_) => self.flush_later(partition),
+                Err(_) => self.flush_later(partition, Offset(0)),
             }
         }
         run_together(&flushes)?;
         for (partition, flush) in partitions.into_iter().zip(&flushes) {
             partition.complete_flush(flush)?;
+            durable.extend(partition.flushed());
         }
-        Ok(())
+        Ok(durable)
     }
 
-    /// What is to be flushed, when it is due; nothing when the thread is to end.
-    fn next_round(&self) -> Option<Vec<Arc<Partition>>> {
-        let mut queue = self.lock();
+    /// The partitions of the next pass, when it is due; nothing when the thread is to end.
+    fn next_pass(&self) -> Option<Vec<Arc<Partition>>> {
+        let mut state = self.lock();
         loop {
-            let left = queue.due.map(|due| due.remaining(self.clock.monotonic()));
-            queue = match left {
-                Some(left) if left.is_zero() || queue.is_stopping => break,
+            let now = if state.is_stopping {
+                // What is left goes now.
+                MonotonicTime(Duration::MAX)
+            } else {
+                self.clock.monotonic()
+            };
+            if let Some(logs) = state.commit.begin_pass(now) {
+                // From here on an append begins another pass: it may come too late for this one.
+                return Some(
+                    logs.iter()
+                        .filter_map(|log| state.dirty.remove(log))
+                        .collect(),
+                );
+            }
+            if state.is_stopping {
+                return None;
+            }
+            let left = state.commit.next_due().map(|due| due.remaining(now));
+            state = match left {
                 Some(left) => {
-                    self.changed
-                        .wait_timeout(queue, left)
-                        .unwrap_or_else(PoisonError::into_inner)
-                        .0
+                    let waited = self.changed.wait_timeout(state, left);
+                    waited.unwrap_or_else(PoisonError::into_inner).0
                 }
-                None if queue.is_stopping => return None,
                 None => self
                     .changed
-                    .wait(queue)
+                    .wait(state)
                     .unwrap_or_else(PoisonError::into_inner),
             };
         }
-        queue.due = None;
-        let dirty = std::mem::take(&mut queue.dirty);
-        drop(queue);
-        // From here on an append queues its partition again: it may come too late for this round.
-        for partition in &dirty {
-            partition.set_queued(false);
-        }
-        Some(dirty)
     }
 }

@@ -5,10 +5,10 @@
 //! is released. A partition that is gone answers so forever: the registry makes a new one if the topic comes back.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use ottla_log::files::disk::Disk;
+use ottla_log::group_commit::LogId;
 use ottla_log::{
     Appended, Batch, Bound, FirstBatch, Flush, LeaderAppend, Origin, PartitionLog, ReadError,
     ReadPlan, ReadRequest, StorageError,
@@ -31,8 +31,8 @@ pub struct Partition {
     /// The partition's index.
     pub index: PartitionIndex,
     held: Mutex<Held>,
-    /// Whether the flusher has it in its queue.
-    pub(super) is_queued: AtomicBool,
+    /// The number by which the flusher knows its log.
+    pub(super) flush_id: LogId,
     flusher: Arc<Flusher>,
 }
 
@@ -140,6 +140,7 @@ impl Partition {
         settings: Arc<TopicSettings>,
         flusher: Arc<Flusher>,
     ) -> Arc<Self> {
+        let flush_id = flusher.enrol(log.flushed_offset());
         let role = Role {
             is_leader: false,
             leader_epoch: LeaderEpoch::NONE,
@@ -159,7 +160,7 @@ impl Partition {
             topic_id,
             index,
             held: Mutex::new(held),
-            is_queued: AtomicBool::new(false),
+            flush_id,
             flusher,
         })
     }
@@ -196,8 +197,8 @@ impl Partition {
         };
         woken.wake();
         match flush {
-            Some(Urgency::Now) => self.flusher.flush_now(self),
-            Some(Urgency::Later) => self.flusher.flush_later(self),
+            Some((Urgency::Now, end)) => self.flusher.flush_now(self, end),
+            Some((Urgency::Later, end)) => self.flusher.flush_later(self, end),
             None => {}
         }
         outcomes
@@ -232,16 +233,19 @@ impl Partition {
 
     /// Has `reader` notified of the next change; asks for a flush where records wait for one.
     pub fn watch(self: &Arc<Self>, reader: &Arc<Notify>) {
-        let has_unflushed = {
+        let unflushed = {
             let mut held = self.lock();
             held.forget_gone_readers();
             held.readers.push(Arc::downgrade(reader));
+            let ends_beyond =
+                |log: &&PartitionLog<Disk>| log.high_watermark() < log.log_end_offset();
             held.log
                 .as_ref()
-                .is_some_and(|log| log.high_watermark() < log.log_end_offset())
+                .filter(ends_beyond)
+                .map(PartitionLog::log_end_offset)
         };
-        if has_unflushed {
-            self.flusher.flush_now(self);
+        if let Some(end) = unflushed {
+            self.flusher.flush_now(self, end);
         }
     }
 
@@ -316,14 +320,16 @@ impl Partition {
 
     /// Asks for a flush if records wait for one.
     pub(super) fn flush_if_dirty(self: &Arc<Self>) {
-        let is_dirty = {
+        let unflushed = {
             let held = self.lock();
+            let is_dirty = |log: &&PartitionLog<Disk>| log.flushed_offset() < log.log_end_offset();
             held.log
                 .as_ref()
-                .is_some_and(|log| log.flushed_offset() < log.log_end_offset())
+                .filter(is_dirty)
+                .map(PartitionLog::log_end_offset)
         };
-        if is_dirty {
-            self.flusher.flush_now(self);
+        if let Some(end) = unflushed {
+            self.flusher.flush_now(self, end);
         }
     }
 
@@ -347,12 +353,17 @@ impl Partition {
     /// Takes the log out: whoever comes next finds the partition gone.
     pub(super) fn take_log(&self) -> Option<PartitionLog<Disk>> {
         let log = self.lock().log.take();
+        self.flusher.leave(self.flush_id);
         self.fail_waiting(&Unavailable::Gone);
         log
     }
 
-    pub(super) fn set_queued(&self, queued: bool) -> bool {
-        self.is_queued.swap(queued, Ordering::AcqRel)
+    /// How far the log is on stable storage; nothing once the partition is gone.
+    pub(super) fn flushed(&self) -> Option<(LogId, Offset)> {
+        let held = self.lock();
+        held.log
+            .as_ref()
+            .map(|log| (self.flush_id, log.flushed_offset()))
     }
 }
 
@@ -403,7 +414,7 @@ impl Held {
     }
 
     /// Who is to be woken after an append with this urgency, and how soon a flush is needed.
-    fn after_append(&mut self, urgency: Urgency) -> (Woken, Option<Urgency>) {
+    fn after_append(&mut self, urgency: Urgency) -> (Woken, Option<(Urgency, Offset)>) {
         let Some(log) = &self.log else {
             return (Woken::default(), None);
         };
@@ -412,9 +423,9 @@ impl Held {
             return (Woken::default(), None);
         }
         match self.settings.durability {
-            Durability::Fsync => (Woken::default(), Some(urgency)),
+            Durability::Fsync => (Woken::default(), Some((urgency, log.log_end_offset()))),
             Durability::PageCache if unflushed >= self.settings.flush_messages => {
-                (Woken::default(), Some(Urgency::Now))
+                (Woken::default(), Some((Urgency::Now, log.log_end_offset())))
             }
             Durability::PageCache => {
                 let woken = self.advance_high_watermark().unwrap_or_default();

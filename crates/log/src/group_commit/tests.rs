@@ -9,6 +9,7 @@ use crate::tests::fixture::{
 use crate::{Left, PartitionLog};
 use ottla_protocol::ids::Offset;
 use ottla_protocol::time::MonotonicTime;
+use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -35,7 +36,7 @@ fn one_pass_answers_all_who_waited_when_it_began() {
         commit.on_wait(B, Offset(5), "clean", at(0)),
         Wait::Durable("clean")
     );
-    assert_eq!(commit.begin_pass(at(0)), Some(vec![A]));
+    assert_eq!(commit.begin_pass(at(0)), Some(BTreeSet::from([A])));
     assert_eq!(commit.on_wait(A, Offset(3), "late", at(1)), Wait::Waits);
     assert_eq!(
         (commit.begin_pass(at(1)), commit.next_due()),
@@ -47,7 +48,7 @@ fn one_pass_answers_all_who_waited_when_it_began() {
         ["first", "second"]
     );
     assert_eq!(commit.next_due(), Some(at(1)));
-    assert_eq!(commit.begin_pass(at(2)), Some(vec![A]));
+    assert_eq!(commit.begin_pass(at(2)), Some(BTreeSet::from([A])));
     assert_eq!(commit.end_pass(&[(A, Offset(3))], at(3)), ["late"]);
     assert_eq!((commit.begin_pass(at(99)), commit.next_due()), (None, None));
 }
@@ -64,7 +65,7 @@ fn what_nobody_waits_for_joins_a_pass_or_starts_one_after_the_delay() {
     assert_eq!(commit.next_due(), Some(at(10)), "the first append counts");
     commit.on_read_at_end(A, at(9));
     assert_eq!(commit.next_due(), Some(at(9)));
-    assert_eq!(commit.begin_pass(at(9)), Some(vec![A]));
+    assert_eq!(commit.begin_pass(at(9)), Some(BTreeSet::from([A])));
     assert_eq!(commit.end_pass(&[(A, Offset(2))], at(9)), [""; 0]);
     commit.on_read_at_end(A, at(9));
     assert_eq!(commit.next_due(), None, "it is clean");
@@ -75,7 +76,7 @@ fn after_a_failure_nobody_is_answered_well() {
     let mut commit = two_logs();
     assert_eq!(commit.on_wait(A, Offset(1), "a", at(0)), Wait::Waits);
     assert_eq!(commit.on_wait(B, Offset(6), "b", at(0)), Wait::Waits);
-    assert_eq!(commit.begin_pass(at(0)), Some(vec![A, B]));
+    assert_eq!(commit.begin_pass(at(0)), Some(BTreeSet::from([A, B])));
     assert_eq!(commit.fail(), ["a", "b"]);
     assert_eq!(commit.on_wait(B, Offset(5), "c", at(1)), Wait::Refused("c"));
     assert_eq!(commit.begin_pass(at(1)), None);
