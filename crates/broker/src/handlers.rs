@@ -11,17 +11,25 @@
 )]
 
 pub mod alter_configs;
+pub mod alter_partition_reassignments;
+pub mod alter_replica_log_dirs;
 pub mod api_versions;
+pub mod create_acls;
 pub mod create_partitions;
 pub mod create_topics;
+pub mod delete_acls;
 pub mod delete_groups;
 pub mod delete_records;
 pub mod delete_topics;
+pub mod describe_acls;
 pub mod describe_cluster;
 pub mod describe_configs;
 pub mod describe_groups;
+pub mod describe_log_dirs;
 pub mod describe_producers;
+pub mod describe_quorum;
 pub mod describe_topic_partitions;
+pub mod elect_leaders;
 pub mod fetch;
 pub mod find_coordinator;
 pub mod heartbeat;
@@ -32,6 +40,7 @@ pub mod leave_group;
 pub mod list_config_resources;
 pub mod list_groups;
 pub mod list_offsets;
+pub mod list_partition_reassignments;
 pub mod metadata;
 pub mod offset_commit;
 pub mod offset_delete;
@@ -132,6 +141,15 @@ serve_apis! {
     IncrementalAlterConfigs => waits incremental_alter_configs::handle(IncrementalAlterConfigsRequestData),
     ListConfigResources => ready list_config_resources::handle(ListConfigResourcesRequestData),
     Metadata => waits metadata::handle(MetadataRequestData),
+    AlterPartitionReassignments => waits alter_partition_reassignments::handle(AlterPartitionReassignmentsRequestData),
+    AlterReplicaLogDirs => ready alter_replica_log_dirs::handle(AlterReplicaLogDirsRequestData),
+    CreateAcls => ready create_acls::handle(CreateAclsRequestData),
+    DeleteAcls => ready delete_acls::handle(DeleteAclsRequestData),
+    DescribeAcls => ready describe_acls::handle(DescribeAclsRequestData),
+    DescribeLogDirs => ready describe_log_dirs::handle(DescribeLogDirsRequestData),
+    DescribeQuorum => ready describe_quorum::handle(DescribeQuorumRequestData),
+    ElectLeaders => waits elect_leaders::handle(ElectLeadersRequestData),
+    ListPartitionReassignments => ready list_partition_reassignments::handle(ListPartitionReassignmentsRequestData),
     FindCoordinator => waits find_coordinator::handle(FindCoordinatorRequestData),
     JoinGroup => waits join_group::handle(JoinGroupRequestData),
     SyncGroup => waits sync_group::handle(SyncGroupRequestData),

@@ -12,7 +12,7 @@ use ottla_log::files::disk::Disk;
 use ottla_log::files::{FileError, Files};
 use ottla_metadata::{Loader, MetadataImage, MetadataVersion};
 use ottla_protocol::ids::{Offset, Uuid};
-use ottla_protocol::messages::metadata::MetadataRecord;
+use ottla_protocol::messages::metadata::{AbortTransactionRecord, MetadataRecord};
 use ottla_protocol::time::Timestamp;
 use ottla_quorum::{
     CheckpointError, DirectoryState, Format, Location, METADATA_DIRECTORY, MetaProperties,
@@ -279,7 +279,7 @@ fn format_new(
             node_id: config.node_id,
             directories: &[(path.as_path(), id)],
             metadata_directory: &config.storage.metadata_log_dir,
-            voter: Some(&voter),
+            voter: (!has_static_voters(config)).then_some(&voter),
             bootstrap: &bootstrap::checkpoint(version),
             version,
             now,
@@ -289,13 +289,24 @@ fn format_new(
     Ok(ids)
 }
 
-/// The first leader of a cluster writes its first records.
+/// Whether the configuration names the voters, and not the log (`kraft.version` 0).
+fn has_static_voters(config: &BrokerConfig) -> bool {
+    let voters = config.statics.values.get("controller.quorum.voters");
+    voters.is_some_and(|voters| !voters.trim().is_empty())
+}
+
+/// The first leader of a cluster writes its first records; a transaction that the last leader did not end is aborted.
 fn activate(
     log: &mut MetadataLog<Disk>,
     loader: &mut Loader,
     metadata_directory: &Path,
     now: Timestamp,
 ) -> Result<(), QuorumError> {
+    if loader.in_transaction() {
+        let abort = [AbortTransactionRecord::default().into()];
+        log.propose(&abort, loader.image().metadata_version(), now)?;
+        loader.load(&abort);
+    }
     if !loader.image().features.is_empty() {
         return Ok(());
     }

@@ -1,7 +1,9 @@
 //! This broker's place in the cluster: it registers at every start, and is unfenced once it can serve.
 
 use ottla_controller::{Decision, Refusal, brokers};
-use ottla_metadata::{BrokerRegistration, Endpoint, FeatureRange, MetadataVersion, versions};
+use ottla_metadata::{
+    BrokerRegistration, Endpoint, FeatureRange, MetadataImage, MetadataVersion, versions,
+};
 use ottla_protocol::ids::Uuid;
 
 use crate::config::BrokerConfig;
@@ -28,6 +30,22 @@ pub fn supported_features() -> Vec<FeatureRange> {
     }]
 }
 
+/// What the broker claims when it registers: what it supports, and what a directory taken over from Kafka has
+/// finalised already. One node has nobody who could disagree about such a level.
+fn claimed_features(image: &MetadataImage) -> Vec<FeatureRange> {
+    let mut claimed = supported_features();
+    let adopted = image
+        .features
+        .iter()
+        .filter(|(name, _)| *name != versions::FEATURE);
+    claimed.extend(adopted.map(|(name, level)| FeatureRange {
+        name: name.clone(),
+        minimum: 0,
+        maximum: *level,
+    }));
+    claimed
+}
+
 /// Registers the broker, fenced, and returns its epoch.
 pub async fn register(
     controller: &Controller,
@@ -40,7 +58,7 @@ pub async fn register(
         epoch: -1,
         incarnation: random_id(),
         endpoints,
-        features: supported_features(),
+        features: claimed_features(&controller.image()),
         rack: config.rack.clone(),
         fenced: true,
         in_controlled_shutdown: false,

@@ -11,6 +11,9 @@ use ottla_protocol::ids::{NodeId, Uuid};
 
 use crate::Refusal;
 
+/// The directory of a replica whose broker has not chosen one yet (`DirectoryId.UNASSIGNED`).
+const UNASSIGNED: Uuid = Uuid::from_parts(0, 1);
+
 /// The replicas of one partition, the preferred leader first.
 pub type Replicas = Vec<NodeId>;
 
@@ -72,7 +75,7 @@ pub fn directory(image: &MetadataImage, broker: NodeId) -> Uuid {
         .map(|broker| broker.directories.as_slice())
     {
         Some([only]) => *only,
-        // `DirectoryId.UNASSIGNED`: the broker will say which it chose (KIP-858).
-        _ => Uuid::ZERO,
+        // The broker will say which it chose (KIP-858).
+        _ => UNASSIGNED,
     }
 }

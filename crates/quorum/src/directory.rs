@@ -48,10 +48,8 @@ pub fn directory_state<F: Files>(
     };
     for entry in entries {
         let foreign = match entry.name.as_str() {
-            // What mkfs makes; Kafka ignores it too.
-            "lost+found" => false,
-            // What whoever uses a directory locks.
-            ".lock" => false,
+            // What mkfs makes, and what whoever uses a directory locks.
+            "lost+found" | ".lock" => false,
             METADATA_DIRECTORY => !files
                 .list(&path.join(METADATA_DIRECTORY))?
                 .iter()

@@ -1,0 +1,68 @@
+//! `AlterReplicaLogDirs` (key 34), versions 1 and 2; they differ in encoding only.
+//!
+//! A replica stays where it is: asked to go there, it is there already. Moving one between the directories of a
+//! node is refused as against the policy of this release.
+
+use std::path::Path;
+
+use ottla_protocol::ids::PartitionIndex;
+use ottla_protocol::messages::alter_replica_log_dirs_response::{
+    AlterReplicaLogDirPartitionResult, AlterReplicaLogDirTopicResult,
+};
+use ottla_protocol::messages::{
+    AlterReplicaLogDirsRequestData, AlterReplicaLogDirsResponseData, ErrorCode,
+};
+
+use super::describe_log_dirs::shown;
+use crate::broker::Broker;
+use crate::context::RequestContext;
+use crate::replicas::Found;
+
+/// Answers for each replica whether it is in the directory asked for.
+pub fn handle(
+    broker: &Broker,
+    _context: &RequestContext,
+    request: AlterReplicaLogDirsRequestData,
+) -> AlterReplicaLogDirsResponseData {
+    let mut results = Vec::new();
+    for directory in request.dirs {
+        for topic in directory.topics {
+            let partitions = topic.partitions.iter().map(|index| {
+                let code = place(broker, directory.path.as_str(), topic.name.as_str(), *index);
+                AlterReplicaLogDirPartitionResult::default()
+                    .with_partition_index(*index)
+                    .with_error_code(code.code())
+            });
+            let partitions = partitions.collect();
+            results.push(
+                AlterReplicaLogDirTopicResult::default()
+                    .with_partitions(partitions)
+                    .with_topic_name(topic.name),
+            );
+        }
+    }
+    AlterReplicaLogDirsResponseData::default().with_results(results)
+}
+
+fn place(broker: &Broker, path: &str, topic: &str, index: i32) -> ErrorCode {
+    let wanted = shown(Path::new(path));
+    let directories = broker.replicas.directories().all();
+    let exists = directories
+        .iter()
+        .any(|directory| shown(directory.log.path()) == wanted);
+    if !exists {
+        return ErrorCode::LogDirNotFound;
+    }
+    let partition = match broker.replicas.by_name(topic, PartitionIndex(index)) {
+        Found::Here(partition) => partition,
+        Found::Elsewhere => return ErrorCode::ReplicaNotAvailable,
+        Found::UnknownTopic | Found::UnknownPartition => {
+            return ErrorCode::UnknownTopicOrPartition;
+        }
+    };
+    match partition.with_log(|log| shown(log.directory().path()) == wanted) {
+        Some(true) => ErrorCode::None,
+        Some(false) => ErrorCode::PolicyViolation,
+        None => ErrorCode::ReplicaNotAvailable,
+    }
+}

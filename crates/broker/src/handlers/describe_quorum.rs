@@ -1,0 +1,90 @@
+//! `DescribeQuorum` (key 55), versions 0 to 2.
+//!
+//! - 1: when each replica was last in touch. 2: error messages, directory ids, and where the voters listen.
+
+use ottla_protocol::messages::describe_quorum_request;
+use ottla_protocol::messages::describe_quorum_response::{
+    Listener, Node, PartitionData, ReplicaState, TopicData,
+};
+use ottla_protocol::messages::{DescribeQuorumRequestData, DescribeQuorumResponseData, ErrorCode};
+use ottla_quorum::{QuorumStatus, Voter};
+
+use crate::broker::Broker;
+use crate::context::RequestContext;
+use crate::topics::CLUSTER_METADATA;
+
+/// Tells who leads the metadata quorum and how far each voter is.
+pub fn handle(
+    broker: &Broker,
+    _context: &RequestContext,
+    request: DescribeQuorumRequestData,
+) -> DescribeQuorumResponseData {
+    let Some(status) = broker.quorum.get().map(|status| status.borrow().clone()) else {
+        return DescribeQuorumResponseData::default()
+            .with_error_code(ErrorCode::NotLeaderOrFollower.code());
+    };
+    if !is_metadata_partition(&request) {
+        return unknown(request);
+    }
+    let now = broker.clock.now().wall.0;
+    let voters = status.voters.iter().map(|voter| state(voter, &status, now));
+    let partition = PartitionData::default()
+        .with_leader_id(status.leader.0)
+        .with_leader_epoch(status.epoch.0)
+        .with_high_watermark(status.high_watermark.0)
+        .with_current_voters(voters.collect());
+    let topic = TopicData::default()
+        .with_topic_name(CLUSTER_METADATA.to_owned().into())
+        .with_partitions(vec![partition]);
+    DescribeQuorumResponseData::default()
+        .with_topics(vec![topic])
+        .with_nodes(status.voters.iter().map(node).collect())
+}
+
+/// There is one partition to ask for.
+fn is_metadata_partition(request: &DescribeQuorumRequestData) -> bool {
+    let [topic] = request.topics.as_slice() else {
+        return false;
+    };
+    let [partition] = topic.partitions.as_slice() else {
+        return false;
+    };
+    topic.topic_name.as_str() == CLUSTER_METADATA && partition.partition_index == 0
+}
+
+fn unknown(request: DescribeQuorumRequestData) -> DescribeQuorumResponseData {
+    let code = ErrorCode::UnknownTopicOrPartition.code();
+    let of = |topic: describe_quorum_request::TopicData| {
+        let partitions = topic.partitions.iter().map(|partition| {
+            PartitionData::default()
+                .with_partition_index(partition.partition_index)
+                .with_error_code(code)
+        });
+        TopicData::default()
+            .with_partitions(partitions.collect())
+            .with_topic_name(topic.topic_name)
+    };
+    DescribeQuorumResponseData::default().with_topics(request.topics.into_iter().map(of).collect())
+}
+
+/// The leader is in touch with itself now.
+fn state(voter: &Voter, status: &QuorumStatus, now: i64) -> ReplicaState {
+    ReplicaState::default()
+        .with_replica_id(voter.node_id.0)
+        .with_replica_directory_id(voter.directory_id)
+        .with_log_end_offset(status.high_watermark.0)
+        .with_last_fetch_timestamp(now)
+        .with_last_caught_up_timestamp(now)
+}
+
+fn node(voter: &Voter) -> Node {
+    let listeners = voter.endpoints.iter().map(|endpoint| {
+        Listener::default()
+            .with_name(endpoint.listener.clone().into())
+            .with_host(endpoint.host.clone().into())
+            .with_port(endpoint.port)
+    });
+    Node::default()
+        .with_node_id(voter.node_id.0)
+        .with_listeners(listeners.collect())
+}
