@@ -15,7 +15,7 @@ use crate::controller::Controller;
 use crate::coordinators::GroupCoordinators;
 use crate::fetch_sessions::FetchSessions;
 
-use crate::metrics::{Metrics, Observed};
+use crate::metrics::Metrics;
 use crate::producer_ids::ProducerIds;
 use crate::read_buffers::ReadBuffers;
 use crate::replicas::{Directories, Replicas};
@@ -83,12 +83,5 @@ impl Broker {
     /// Says that clients are served from now on, or no longer.
     pub fn set_ready(&self, ready: bool) {
         self.ready.store(ready, Ordering::Release);
-    }
-
-    /// What a scrape shows beside the counters.
-    pub fn observe(&self) -> Observed {
-        let observed = Observed::default();
-        observed.ready(self.is_ready());
-        observed
     }
 }

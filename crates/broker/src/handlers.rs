@@ -58,6 +58,7 @@ use ottla_protocol::{api_key, api_key::ApiKey, frame};
 
 use crate::broker::Broker;
 use crate::context::RequestContext;
+use crate::metrics::errors;
 
 /// A handler's work, still going on or done.
 pub type Answering = Pin<Box<dyn Future<Output = Result<Reply, Refused>> + Send>>;
@@ -113,6 +114,7 @@ macro_rules! serve_apis {
                 $(ApiKey::$api => {
                     let request = messages::$request::read(&mut body, context.version).map_err(Refused::Body)?;
                     let response = serve_apis!(@$how $module::handle(&broker, &context, request));
+                    errors::count(&broker.metrics, context.api, &response);
                     encode(&context, context.version, |out, version| response.write(out, version))
                 })*
                 _ => Err(Refused::NotServed),
@@ -186,17 +188,24 @@ pub fn start_produce(
     contexts
         .into_iter()
         .zip(replies)
-        .map(|(context, reply)| -> Answering { Box::pin(produce_reply(context, reply)) })
+        .map(|(context, reply)| -> Answering {
+            Box::pin(produce_reply(Arc::clone(broker), context, reply))
+        })
         .collect()
 }
 
-async fn produce_reply(context: RequestContext, reply: ProduceReply) -> Result<Reply, Refused> {
+async fn produce_reply(
+    broker: Arc<Broker>,
+    context: RequestContext,
+    reply: ProduceReply,
+) -> Result<Reply, Refused> {
     let response = match reply {
         ProduceReply::None => return Ok(Reply::default()),
         ProduceReply::Close => return Err(Refused::UnansweredProduce),
         ProduceReply::Ready(response) => response,
         ProduceReply::Later(response) => response.await,
     };
+    errors::count(&broker.metrics, context.api, &response);
     encode(&context, context.version, |out, version| {
         response.write(out, version)
     })
@@ -212,6 +221,7 @@ async fn fetch_reply(
     let request =
         messages::FetchRequestData::read(&mut body, context.version).map_err(Refused::Body)?;
     let response = fetch::handle(broker, context, request).await;
+    errors::count(&broker.metrics, context.api, &response);
     encode_pieces(context, context.version, |out, version| {
         fetch::parts::write(response, out, version)
     })

@@ -46,7 +46,7 @@ pub async fn serve(
 }
 
 async fn metrics(State(broker): State<Arc<Broker>>) -> Response {
-    match metrics::text(&broker.metrics, &broker.observe()) {
+    match metrics::text(&broker.metrics, &metrics::observe::observe(&broker).await) {
         Ok(text) => ([(header::CONTENT_TYPE, OPEN_METRICS)], text).into_response(),
         Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, error.to_string()).into_response(),
     }

@@ -3,6 +3,8 @@
 //! What is counted on the hot path is looked up once and kept: updating it takes no lock that a scrape holds for
 //! long. What the broker knows anyhow (log sizes, group lag) is asked for at the scrape.
 
+pub mod errors;
+pub mod observe;
 mod scrape;
 
 use std::collections::HashMap;
@@ -32,12 +34,6 @@ struct ApiError {
     error: String,
 }
 
-/// One topic.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct TopicName {
-    topic: String,
-}
-
 /// What is counted of one API.
 #[derive(Debug, Clone)]
 pub struct ApiMetrics {
@@ -49,19 +45,6 @@ pub struct ApiMetrics {
     pub bytes_out: Counter,
     /// Seconds from a request's last byte to its answer.
     pub seconds: Histogram,
-}
-
-/// What is counted of one topic. Cheap to clone; partitions keep one.
-#[derive(Debug, Clone, Default)]
-pub struct TopicMetrics {
-    /// Bytes of record batches appended.
-    pub bytes_in: Counter,
-    /// Records appended.
-    pub records_in: Counter,
-    /// Bytes of record batches fetched.
-    pub bytes_out: Counter,
-    /// Batches refused.
-    pub failed_produces: Counter,
 }
 
 /// Every metric; updating one never blocks for long.
@@ -77,16 +60,7 @@ pub struct Metrics {
     pub protocol_violations: Counter,
     apis: HashMap<i16, ApiMetrics>,
     errors: Family<ApiError, Counter>,
-    topics: TopicFamilies,
     registry: Registry,
-}
-
-#[derive(Debug, Default)]
-struct TopicFamilies {
-    bytes_in: Family<TopicName, Counter>,
-    records_in: Family<TopicName, Counter>,
-    bytes_out: Family<TopicName, Counter>,
-    failed_produces: Family<TopicName, Counter>,
 }
 
 impl Default for Metrics {
@@ -106,7 +80,6 @@ impl Default for Metrics {
             protocol_violations: metrics.violations,
             apis: apis(&mut registry),
             errors,
-            topics: TopicFamilies::register(&mut registry),
             registry,
         }
     }
@@ -129,60 +102,6 @@ impl Metrics {
             error: format!("{error:?}"),
         };
         self.errors.get_or_create(&labels).inc();
-    }
-
-    /// The counters of a topic.
-    pub fn topic(&self, topic: &str) -> TopicMetrics {
-        let name = TopicName {
-            topic: topic.to_owned(),
-        };
-        TopicMetrics {
-            bytes_in: self.topics.bytes_in.get_or_create_owned(&name),
-            records_in: self.topics.records_in.get_or_create_owned(&name),
-            bytes_out: self.topics.bytes_out.get_or_create_owned(&name),
-            failed_produces: self.topics.failed_produces.get_or_create_owned(&name),
-        }
-    }
-
-    /// Forgets a deleted topic.
-    pub fn forget_topic(&self, topic: &str) {
-        let name = TopicName {
-            topic: topic.to_owned(),
-        };
-        self.topics.bytes_in.remove(&name);
-        self.topics.records_in.remove(&name);
-        self.topics.bytes_out.remove(&name);
-        self.topics.failed_produces.remove(&name);
-    }
-}
-
-impl TopicFamilies {
-    fn register(registry: &mut Registry) -> Self {
-        let families = Self::default();
-        let mut add = |name: &str, help: &str, family: &Family<TopicName, Counter>| {
-            registry.register(name, help, family.clone());
-        };
-        add(
-            "kafka_server_brokertopicmetrics_bytesin",
-            "Bytes of record batches appended",
-            &families.bytes_in,
-        );
-        add(
-            "kafka_server_brokertopicmetrics_messagesin",
-            "Records appended",
-            &families.records_in,
-        );
-        add(
-            "kafka_server_brokertopicmetrics_bytesout",
-            "Bytes of record batches fetched by consumers",
-            &families.bytes_out,
-        );
-        add(
-            "kafka_server_brokertopicmetrics_failedproducerequests",
-            "Record batches refused",
-            &families.failed_produces,
-        );
-        families
     }
 }
 

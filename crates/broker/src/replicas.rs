@@ -11,6 +11,7 @@ mod logs;
 pub mod partition;
 mod refusals;
 pub mod settings;
+pub mod traffic;
 
 use std::collections::HashMap;
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};

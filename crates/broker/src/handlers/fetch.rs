@@ -289,6 +289,9 @@ fn answer(
         must_be_told: answer.diverging_epoch.epoch >= 0 || answer.diverging_epoch.end_offset >= 0,
         is_error: answer.error_code != 0,
     };
+    if let Ok(partition) = &target.found {
+        partition.traffic.fetched(news.records_bytes);
+    }
     Answered {
         key: target.key,
         wish: target.wish,

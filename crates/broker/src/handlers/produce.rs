@@ -239,7 +239,13 @@ fn append(group: &Group<'_>, now: Now, outcomes: &mut [Vec<Outcome>]) {
     let results = group
         .partition
         .append(&batches, (Origin::Client, group.urgency), now);
+    let traffic = &group.partition.traffic;
     for (entry, result) in group.entries.iter().zip(results) {
+        let header = &entry.batch.header;
+        match &result {
+            Ok(_) => traffic.appended(header.size().unwrap_or(0), header.record_count),
+            Err(_) => traffic.refused(),
+        }
         let written = result.map(|appended| Written {
             appended,
             log_append_time: entry.batch.log_append_time,

@@ -20,6 +20,7 @@ use tokio::sync::{Notify, oneshot};
 use super::flusher::Flusher;
 pub use super::refusals::{Refused, Unavailable, Unreadable};
 use super::settings::{Durability, TopicSettings};
+use super::traffic::Traffic;
 
 /// A partition of this node.
 #[derive(Debug)]
@@ -30,6 +31,8 @@ pub struct Partition {
     pub topic_id: Uuid,
     /// The partition's index.
     pub index: PartitionIndex,
+    /// What has gone in and out.
+    pub traffic: Traffic,
     held: Mutex<Held>,
     /// The number by which the flusher knows its log.
     pub(super) flush_id: LogId,
@@ -159,6 +162,7 @@ impl Partition {
             topic,
             topic_id,
             index,
+            traffic: Traffic::default(),
             held: Mutex::new(held),
             flush_id,
             flusher,

@@ -56,6 +56,11 @@ impl Offsets {
         self.groups.get(group_id)
     }
 
+    /// Every group with offsets.
+    pub fn groups(&self) -> impl Iterator<Item = (&str, &ByTopic)> {
+        self.groups.iter().map(|(id, topics)| (id.as_str(), topics))
+    }
+
     /// One offset: of (group, topic, partition).
     pub fn get(&self, place: Place<'_>) -> Option<&Committed> {
         let (group, topic, partition) = place;
