@@ -110,9 +110,9 @@ class Load:
                 "reconnect.backoff.ms": 20,
                 "reconnect.backoff.max.ms": 100,
                 "retry.backoff.ms": 20,
+                "log_level": 0,
                 "error_cb": lambda error: fatal.append(error) if error.fatal() else None,
-            },
-            logger=None,
+            }
         )
 
         def delivered(error, message):

@@ -1,5 +1,7 @@
 """Holds what a broker has after a crash against the ledger of what it acknowledged before."""
 
+import time
+
 from confluent_kafka import Consumer, TopicPartition
 from confluent_kafka.admin import AdminClient, ConfigResource, ResourceType
 
@@ -14,8 +16,11 @@ def read_all(address, topic, partition):
     consumer.assign([TopicPartition(topic, partition, start)])
     records = {}
     position = start
+    deadline = time.monotonic() + 60
     while position < end:
-        for message in consumer.consume(1000, 30):
+        if time.monotonic() > deadline:
+            raise SystemExit(f"{topic}-{partition} cannot be read from {position} to {end}")
+        for message in consumer.consume(1000, 0.2):
             if message.error():
                 raise SystemExit(f"cannot read {topic}-{partition}: {message.error()}")
             records[message.offset()] = message.value()

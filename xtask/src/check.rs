@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 
-use crate::{codec_test, generate, licences, tidy, toolbox};
+use crate::{codec_test, crash, generate, licences, tidy, toolbox};
 
 /// Options of `cargo xtask check`.
 #[derive(Debug, clap::Args)]
@@ -30,6 +30,8 @@ const STEPS: &[(&str, Step)] = &[
     ("tests", tests),
     ("codec-test", codec),
     ("real clients", real_clients),
+    ("crash", || crash::crash(&crash::Args::usual())),
+    ("power-cut", || crash::power_cut(&crash::Args::usual())),
 ];
 
 struct Outcome {

@@ -51,8 +51,8 @@ fn main() -> Result<()> {
         Command::CliTest(args) => cli_test::run(&args),
         Command::CodecTest(args) => print(&codec_test::run(&args)?),
         Command::Compat(args) => compat::run(&args),
-        Command::Crash(args) => crash::crash(&args),
-        Command::PowerCut(args) => crash::power_cut(&args),
+        Command::Crash(args) => print(&crash::crash(&args)?),
+        Command::PowerCut(args) => print(&crash::power_cut(&args)?),
         Command::Generate(args) => generate::run(&args),
         Command::Tidy => print(&tidy::run()?),
     }
