@@ -15,8 +15,10 @@ use ottla_broker::controller::{Commit, ControllerLoop};
 use ottla_broker::handlers::{
     ProduceReply, delete_records, fetch, list_offsets, offset_for_leader_epoch, produce,
 };
-use ottla_broker::replicas::Intervals;
+use ottla_broker::replicas::partition::Urgency;
+use ottla_broker::replicas::{Found, Intervals};
 use ottla_controller::Settings;
+use ottla_log::{Batch, Origin};
 use ottla_metadata::{Changes, ConfigResource, MetadataDelta, MetadataImage};
 use ottla_protocol::ids::{Offset, PartitionIndex, Uuid};
 use ottla_protocol::messages::metadata::{
@@ -24,12 +26,13 @@ use ottla_protocol::messages::metadata::{
 };
 use ottla_protocol::messages::produce_response::PartitionProduceResponse;
 use ottla_protocol::messages::{
-    ApiKey, DeleteRecordsRequestData, ErrorCode, FetchRequestData, FetchResponseData,
-    ListOffsetsRequestData, ListOffsetsResponseData, OffsetForLeaderEpochRequestData,
-    ProduceRequestData, delete_records_request, fetch_request, list_offsets_request,
-    offset_for_leader_epoch_request, produce_request,
+    ApiKey, DeleteRecordsRequestData, EndTxnMarkerData, ErrorCode, FetchRequestData,
+    FetchResponseData, ListOffsetsRequestData, ListOffsetsResponseData,
+    OffsetForLeaderEpochRequestData, ProduceRequestData, delete_records_request, fetch_request,
+    list_offsets_request, offset_for_leader_epoch_request, produce_request,
 };
-use ottla_protocol::records::{BatchBuilder, BatchOptions, split_batches};
+use ottla_protocol::records::control::ControlRecord;
+use ottla_protocol::records::{BatchBuilder, BatchOptions, BatchView, split_batches};
 use ottla_protocol::time::MonotonicTime;
 
 struct Nowhere;
@@ -464,6 +467,77 @@ async fn offsets_and_epochs_outside_of_the_log_are_errors() {
     assert_eq!(
         (answer.error_code, answer.leader_epoch, answer.end_offset),
         (0, 5, 1)
+    );
+}
+
+#[tokio::test]
+async fn readers_of_committed_records_stop_at_open_transactions_and_learn_of_aborted_ones() {
+    let directory = tempfile::tempdir().unwrap();
+    let node = start(directory.path(), image(0, &[]));
+    let committed = async || {
+        let mut request = fetch_from(0, &[0], PLENTY);
+        request.isolation_level = 1;
+        let mut fetched = node.fetch(request, 11).await;
+        fetched.responses.remove(0).partitions.remove(0)
+    };
+    node.produce(-1, batch(&["plain"])).await;
+    let first = committed().await;
+    assert_eq!(
+        first.aborted_transactions,
+        Some(vec![]),
+        "an empty list, not null"
+    );
+
+    let Found::Here(partition) = node.broker.replicas.by_name("t", PartitionIndex(0)) else {
+        panic!("the partition is here");
+    };
+    let append = async |bytes: Vec<u8>, origin| {
+        let batch = [Batch::from(BatchView::first(&bytes).unwrap())];
+        let now = node.broker.clock.now();
+        let appended = partition
+            .append(&[&batch], (origin, Urgency::Now), now)
+            .pop()
+            .unwrap();
+        let end = appended.unwrap().last_offset.plus(1);
+        if let Some(replicated) = partition.replicated(end) {
+            replicated.await.unwrap().unwrap();
+        }
+    };
+    let transaction = BatchOptions {
+        producer_id: 7,
+        producer_epoch: 0,
+        base_sequence: 0,
+        is_transactional: true,
+        ..BatchOptions::default()
+    };
+    append(
+        batch_of(transaction, 1_700_000_000_000, &["undecided"]),
+        Origin::Client,
+    )
+    .await;
+    let open = committed().await;
+    assert_eq!((open.high_watermark, open.last_stable_offset), (2, 1));
+    assert_eq!(values(open.records.as_ref().unwrap()), ["plain"]);
+
+    let marker = BatchOptions {
+        base_sequence: -1,
+        ..transaction
+    };
+    let abort = ControlRecord::Abort(EndTxnMarkerData::default());
+    append(
+        BatchBuilder::control(marker, 1_700_000_000_000, &abort),
+        Origin::Coordinator,
+    )
+    .await;
+    let aborted = committed().await;
+    assert_eq!(aborted.last_stable_offset, 3);
+    let known: Vec<_> = aborted.aborted_transactions.unwrap();
+    assert_eq!(known.len(), 1);
+    assert_eq!((known[0].producer_id, known[0].first_offset), (7, 1));
+    let uncommitted = node.fetch(fetch_from(0, &[0], PLENTY), 11).await;
+    assert_eq!(
+        uncommitted.responses[0].partitions[0].aborted_transactions,
+        None
     );
 }
 
