@@ -1,6 +1,6 @@
 //! Brokers come, become usable, and go: registration, unfencing, fencing.
 
-use ottla_metadata::partition::NO_LEADER_CHANGE;
+use ottla_metadata::partition::{NO_LEADER_CHANGE, NO_RECOVERY_CHANGE};
 use ottla_metadata::{BrokerRegistration, MetadataImage, Partition};
 use ottla_protocol::ids::{NodeId, PartitionIndex, Uuid};
 use ottla_protocol::messages::metadata::register_broker_record::{BrokerEndpoint, BrokerFeature};
@@ -9,6 +9,9 @@ use ottla_protocol::messages::metadata::{
 };
 
 use crate::{Decision, Refusal, View};
+
+/// `LeaderRecoveryState.RECOVERING`.
+const RECOVERING: i8 = 1;
 
 /// Decides BrokerRegistration. `epoch` is the offset that the first record of the proposal will have: larger
 /// than every earlier epoch. A broker that is registered already is registered anew, fenced, and leads nothing
@@ -90,13 +93,56 @@ pub fn unfence(view: View<'_>, id: NodeId, epoch: i64) -> Decision<Result<(), Re
         ..BrokerRegistrationChangeRecord::default()
     };
     let mut records = vec![MetadataRecord::from(change)];
-    let led = partitions_of(view.image, id)
-        .filter(|(_, _, partition)| partition.leader.is_none() && partition.isr.contains(&id));
-    records.extend(led.map(|(topic, index, _)| leader_change(topic, index, id.0)));
+    let without_leader =
+        partitions_of(view.image, id).filter(|(_, _, partition)| partition.leader.is_none());
+    records.extend(
+        without_leader
+            .filter_map(|(topic, index, partition)| lead_again(topic, index, partition, id)),
+    );
     Decision {
         records,
         reply: Ok(()),
     }
+}
+
+/// The record by which a broker leads a partition that has no leader, if it has every acknowledged record: it is in
+/// sync, or it is an eligible leader replica (KIP-966), as a partition is left by a clean shutdown of Kafka. Where
+/// only the last known leader is left, as after an unclean shutdown, it leads with the partition recovering.
+fn lead_again(
+    topic: Uuid,
+    index: PartitionIndex,
+    partition: &Partition,
+    id: NodeId,
+) -> Option<MetadataRecord> {
+    if partition.isr.contains(&id) {
+        return Some(leader_change(topic, index, id.0));
+    }
+    let is_eligible = partition.eligible_leaders.contains(&id);
+    let is_last_known = partition.isr.is_empty()
+        && partition.eligible_leaders.is_empty()
+        && partition.last_known_eligible_leaders == [id];
+    if !is_eligible && !is_last_known {
+        return None;
+    }
+    let others = partition
+        .eligible_leaders
+        .iter()
+        .filter(|other| **other != id);
+    let record = PartitionChangeRecord {
+        topic_id: topic,
+        partition_id: index.0,
+        leader: id.0,
+        isr: Some(vec![id.0]),
+        eligible_leader_replicas: Some(others.map(|other| other.0).collect()),
+        last_known_elr: Some(Vec::new()),
+        leader_recovery_state: if is_eligible {
+            NO_RECOVERY_CHANGE
+        } else {
+            RECOVERING
+        },
+        ..PartitionChangeRecord::default()
+    };
+    Some(record.into())
 }
 
 /// The records by which a broker gives up what it leads. The last in-sync replica stays in the ISR: it alone
@@ -150,4 +196,93 @@ fn partitions_of(
                 .map(|(index, partition)| (topic.id, *index, partition))
         })
         .filter(move |(_, _, partition)| partition.replicas.contains(&id))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::unfence;
+    use crate::{Settings, View};
+    use ottla_metadata::effective::StaticConfigs;
+    use ottla_metadata::{MetadataDelta, MetadataImage};
+    use ottla_protocol::ids::{NodeId, PartitionIndex, Uuid};
+    use ottla_protocol::messages::metadata::{
+        MetadataRecord, PartitionRecord, RegisterBrokerRecord, TopicRecord,
+    };
+
+    /// A partition of broker 1 without a leader, as `left` says it was left.
+    fn after_unfencing(left: PartitionRecord) -> ottla_metadata::Partition {
+        let topic_id = Uuid::from_parts(7, 7);
+        let broker = RegisterBrokerRecord {
+            broker_id: 1,
+            broker_epoch: 5,
+            fenced: true,
+            ..RegisterBrokerRecord::default()
+        };
+        let topic = TopicRecord {
+            name: "t".into(),
+            topic_id,
+            ..TopicRecord::default()
+        };
+        let partition = PartitionRecord {
+            topic_id,
+            partition_id: 0,
+            replicas: vec![1],
+            leader: -1,
+            leader_epoch: 3,
+            ..left
+        };
+        let mut delta = MetadataDelta::new(MetadataImage::default());
+        let first: [MetadataRecord; 3] = [broker.into(), topic.into(), partition.into()];
+        first.iter().for_each(|record| delta.replay(record));
+        let settings = Settings {
+            default_partitions: 1,
+            default_replication_factor: 1,
+            delete_topics: true,
+            statics: StaticConfigs::default(),
+        };
+        let image = delta.image().clone();
+        let view = View {
+            image: &image,
+            settings: &settings,
+        };
+        let decision = unfence(view, NodeId(1), 5);
+        decision
+            .records
+            .iter()
+            .for_each(|record| delta.replay(record));
+        let partition = delta.image().partition(topic_id, PartitionIndex(0));
+        partition.unwrap().clone()
+    }
+
+    #[test]
+    fn a_partition_left_by_a_clean_shutdown_of_kafka_is_led_again() {
+        let partition = after_unfencing(PartitionRecord {
+            eligible_leader_replicas: Some(vec![1]),
+            last_known_elr: Some(vec![1]),
+            ..PartitionRecord::default()
+        });
+        assert_eq!(partition.leader, Some(NodeId(1)));
+        assert_eq!(partition.isr, [NodeId(1)]);
+        assert!(partition.eligible_leaders.is_empty() && !partition.recovering);
+        assert_eq!(partition.leader_epoch.0, 4);
+    }
+
+    #[test]
+    fn the_last_known_leader_leads_again_recovering() {
+        let partition = after_unfencing(PartitionRecord {
+            last_known_elr: Some(vec![1]),
+            ..PartitionRecord::default()
+        });
+        assert_eq!(partition.leader, Some(NodeId(1)));
+        assert!(partition.recovering);
+    }
+
+    #[test]
+    fn a_replica_that_may_lack_records_does_not_lead_by_itself() {
+        let partition = after_unfencing(PartitionRecord {
+            eligible_leader_replicas: Some(vec![2]),
+            ..PartitionRecord::default()
+        });
+        assert_eq!(partition.leader, None);
+    }
 }
