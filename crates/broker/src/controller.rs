@@ -23,10 +23,14 @@ const MAX_RECORDS_PER_BATCH: usize = 10_000;
 #[error("the controller is not available")]
 pub struct Unavailable;
 
-/// Commits records: when it returns, they are on stable storage. An error is final.
+/// Commits records: when it returns, they are on stable storage.
 pub trait Commit: Send + 'static {
     /// Why records could not be committed.
     type Error: std::fmt::Display;
+    /// Whether nothing can be committed any more; otherwise these records alone were not.
+    fn is_final(_error: &Self::Error) -> bool {
+        true
+    }
     /// The offset that the next record will have.
     fn next_offset(&self) -> Offset;
     /// Appends `records` as one batch; `image` is what they lead to, for a snapshot should one be due.
@@ -124,7 +128,15 @@ impl<C: Commit> ControllerLoop<C> {
         while let Some(first) = self.requests.blocking_recv() {
             let (records, image, releases) = self.decide(first);
             if !records.is_empty() {
-                self.commit.commit(&records, &image)?;
+                match self.commit.commit(&records, &image) {
+                    Ok(()) => {}
+                    Err(error) if C::is_final(&error) => return Err(error),
+                    Err(error) => {
+                        // Whoever waits for a reply hears that the controller is not available, and asks again.
+                        tracing::error!(%error, "metadata was not changed");
+                        continue;
+                    }
+                }
                 let changes = self.loader.load(&records);
                 let image = Arc::new(self.loader.image().clone());
                 apply(&image, &changes);

@@ -3,6 +3,7 @@
 //!
 //! A directory that holds somebody else's files, another node's or another cluster's, is refused and left as it is.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc;
 use std::time::Duration;
@@ -86,6 +87,17 @@ pub enum QuorumError {
         /// The metadata log's.
         ours: String,
     },
+    /// A directory of this broker is not there, and partitions with it.
+    #[error(
+        "{partitions} partitions are in none of log.dirs, and the log directory with directory.id {missing} is not \
+         there: is its disk mounted? A start without it would make them anew, empty"
+    )]
+    DirectoryMissing {
+        /// The id of the one that is missing.
+        missing: Uuid,
+        /// How many partitions are nowhere else.
+        partitions: usize,
+    },
     /// The directory of the metadata log is new although others are not.
     #[error(
         "{metadata} has no metadata log, but {other} belongs to cluster {cluster}: is its disk mounted? set \
@@ -161,6 +173,7 @@ pub fn open(config: &BrokerConfig, clock: Clock) -> Result<Quorum, QuorumError> 
     let mut log = opened.log;
     let mut loader = opened.loader;
     activate(&mut log, &mut loader, &storage.metadata_log_dir, now)?;
+    check_complete(config, loader.image(), &directories)?;
     let (publish, status) = watch::channel(log.status());
     Ok(Quorum {
         cluster_id,
@@ -289,6 +302,39 @@ fn format_new(
     Ok(ids)
 }
 
+/// Refuses a start while a directory of this broker is away that holds partitions.
+fn check_complete(
+    config: &BrokerConfig,
+    image: &MetadataImage,
+    directories: &[(PathBuf, Uuid)],
+) -> Result<(), QuorumError> {
+    let is_here = |id: &Uuid| directories.iter().any(|(_, known)| known == id);
+    let registered = image.brokers.get(&config.node_id);
+    let missing = registered
+        .into_iter()
+        .flat_map(|broker| &broker.directories)
+        .find(|id| !is_here(id));
+    let Some(missing) = missing else {
+        return Ok(());
+    };
+    let mut found = BTreeSet::new();
+    for (path, _) in directories {
+        found.extend(Disk.list(path)?.into_iter().map(|entry| entry.name));
+    }
+    let ours = image.topics.values().flat_map(|topic| {
+        let partitions = topic.partitions.iter();
+        let here = partitions.filter(|(_, partition)| partition.replicas.contains(&config.node_id));
+        here.map(|(index, _)| format!("{}-{index}", topic.name))
+    });
+    match ours.filter(|name| !found.contains(name)).count() {
+        0 => Ok(()),
+        partitions => Err(QuorumError::DirectoryMissing {
+            missing: *missing,
+            partitions,
+        }),
+    }
+}
+
 /// Whether the configuration names the voters, and not the log (`kraft.version` 0).
 fn has_static_voters(config: &BrokerConfig) -> bool {
     let voters = config.statics.values.get("controller.quorum.voters");
@@ -392,7 +438,7 @@ impl CommittedLog {
         match thread.spawn(move || done.send(job.write())) {
             Ok(_) => self.writing = Some(writing),
             Err(error) => {
-                tracing::warn!(%error, "cannot start a thread for a snapshot of the metadata")
+                tracing::warn!(%error, "cannot start a thread for a snapshot of the metadata");
             }
         }
         Ok(())
@@ -401,6 +447,16 @@ impl CommittedLog {
 
 impl Commit for CommittedLog {
     type Error = QuorumError;
+
+    /// A full disk may have room again later.
+    fn is_final(error: &QuorumError) -> bool {
+        !matches!(
+            error,
+            QuorumError::Propose(
+                ProposeError::Full(_) | ProposeError::TooLarge | ProposeError::Record(_)
+            )
+        )
+    }
 
     fn next_offset(&self) -> Offset {
         self.log.end_offset()
@@ -416,5 +472,110 @@ impl Commit for CommittedLog {
         self.status.send_replace(self.log.status());
         self.snapshot(image, now)?;
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Disk, Files, MetadataLog, Quorum, QuorumError, open};
+    use crate::clock::Clock;
+    use crate::config::BrokerConfig;
+    use ottla_metadata::MetadataVersion;
+    use ottla_protocol::ids::{NodeId, Uuid};
+    use ottla_protocol::messages::metadata::{
+        MetadataRecord, PartitionRecord, RegisterBrokerRecord, TopicRecord,
+    };
+    use std::path::Path;
+
+    fn start(root: &Path, directories: &[&str]) -> Result<Quorum, QuorumError> {
+        open(&config(root, directories), Clock::start())
+    }
+
+    fn config(root: &Path, directories: &[&str]) -> BrokerConfig {
+        let mut config = BrokerConfig::embedded(root.join(directories[0]), 0);
+        config.storage.log_dirs = directories.iter().map(|name| root.join(name)).collect();
+        config
+    }
+
+    #[test]
+    fn the_second_start_finds_what_the_first_formatted() {
+        let root = tempfile::tempdir().unwrap();
+        let first = start(root.path(), &["deep/a", "deep/b"]).unwrap();
+        let (cluster, directories) = (first.cluster_id.clone(), first.directories.clone());
+        drop(first);
+        let second = start(root.path(), &["deep/a", "deep/b"]).unwrap();
+        assert_eq!(cluster, second.cluster_id);
+        assert_eq!(directories, second.directories);
+        assert_eq!(second.image.metadata_version(), MetadataVersion::LATEST);
+        assert_eq!(second.status.borrow().epoch.0, 2);
+    }
+
+    #[test]
+    fn a_directory_with_other_files_or_of_another_node_is_refused() {
+        let root = tempfile::tempdir().unwrap();
+        Disk.create_directory(&root.path().join("a")).unwrap();
+        Disk.create_directory(&root.path().join("a/photos"))
+            .unwrap();
+        let refused = start(root.path(), &["a"]).unwrap_err();
+        assert!(matches!(refused, QuorumError::Foreign { .. }), "{refused}");
+        drop(start(root.path(), &["b"]).unwrap());
+        let mut other = config(root.path(), &["b"]);
+        other.node_id = NodeId(9);
+        let refused = open(&other, Clock::start()).unwrap_err();
+        assert!(
+            matches!(refused, QuorumError::OtherNode { .. }),
+            "{refused}"
+        );
+    }
+
+    #[test]
+    fn a_metadata_directory_that_is_suddenly_empty_is_not_formatted_again() {
+        let root = tempfile::tempdir().unwrap();
+        drop(start(root.path(), &["a", "b"]).unwrap());
+        let refused = start(root.path(), &["c", "b"]).unwrap_err();
+        assert!(
+            matches!(refused, QuorumError::NoMetadata { .. }),
+            "{refused}"
+        );
+    }
+
+    #[test]
+    fn partitions_in_a_directory_that_is_away_refuse_the_start() {
+        let root = tempfile::tempdir().unwrap();
+        let mut first = start(root.path(), &["a", "b"]).unwrap();
+        create_topic(&mut first.log.log, &first.directories);
+        drop(first);
+        let refused = start(root.path(), &["a"]).unwrap_err();
+        assert!(
+            matches!(refused, QuorumError::DirectoryMissing { partitions: 1, .. }),
+            "{refused}"
+        );
+        Disk.create_directory(&root.path().join("a/t-0")).unwrap();
+        start(root.path(), &["a"]).unwrap();
+    }
+
+    fn create_topic(log: &mut MetadataLog<Disk>, directories: &[Uuid]) {
+        let topic_id = Uuid::from_parts(7, 7);
+        let broker = RegisterBrokerRecord {
+            broker_id: 1,
+            log_dirs: directories.to_vec(),
+            ..RegisterBrokerRecord::default()
+        };
+        let topic = TopicRecord {
+            name: "t".into(),
+            topic_id,
+            ..TopicRecord::default()
+        };
+        let partition = PartitionRecord {
+            topic_id,
+            partition_id: 0,
+            replicas: vec![1],
+            isr: vec![1],
+            leader: 1,
+            ..PartitionRecord::default()
+        };
+        let records: [MetadataRecord; 3] = [broker.into(), topic.into(), partition.into()];
+        let now = Clock::start().now().wall;
+        log.propose(&records, MetadataVersion::LATEST, now).unwrap();
     }
 }
