@@ -10,10 +10,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
 use std::time::Duration;
 
-use bytes::{Buf as _, BufMut as _, Bytes, BytesMut};
+use bytes::{Buf as _, Bytes, BytesMut};
+use ottla_protocol::api_key::{self, ApiKey};
+use ottla_protocol::frame::{self, RequestHead};
 use ottla_protocol::messages::{
-    ApiKey, ApiVersionsRequestData, ApiVersionsResponseData, KafkaString, RequestHeaderData,
-    ResponseHeaderData, client_api_info,
+    ApiVersionsRequestData, ApiVersionsResponseData, KafkaString, ResponseHeaderData,
 };
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::TcpStream;
@@ -270,20 +271,14 @@ fn encode_frame<R: Request>(
         api: R::KEY,
         source,
     };
-    let mut frame = BytesMut::new();
-    frame.put_i32(0);
-    let header = RequestHeaderData {
-        request_api_key: R::KEY as i16,
-        request_api_version: version,
+    let head = RequestHead {
+        api: R::KEY,
+        version,
         correlation_id,
         client_id: Some(client_id.clone()),
-        ..RequestHeaderData::default()
     };
-    let header_version = if is_flexible(R::KEY, version) { 2 } else { 1 };
-    header.write(&mut frame, header_version).map_err(failed)?;
-    request.encode(&mut frame, version).map_err(failed)?;
-    let size = i32::try_from(frame.len() - 4).expect("requests stay below 2 GiB");
-    frame[..4].copy_from_slice(&size.to_be_bytes());
+    let mut frame = BytesMut::new();
+    frame::write_request(&mut frame, &head, |out| request.encode(out, version)).map_err(failed)?;
     Ok(frame.freeze())
 }
 
@@ -294,14 +289,9 @@ fn decode<R: Request>(frame: &mut Bytes, version: i16, address: &str) -> Result<
         api: R::KEY,
         source,
     };
-    // The header of ApiVersions never has tags: whoever reads it does not yet know what the broker speaks.
-    let has_tags = R::KEY != ApiKey::ApiVersions && is_flexible(R::KEY, version);
-    ResponseHeaderData::read(frame, i16::from(has_tags)).map_err(failed)?;
+    let header_version = api_key::response_header_version(R::KEY, version);
+    ResponseHeaderData::read(frame, header_version).map_err(failed)?;
     R::decode(frame, version).map_err(failed)
-}
-
-fn is_flexible(key: ApiKey, version: i16) -> bool {
-    version >= client_api_info(key).flexible_versions_start
 }
 
 async fn write_requests<W: AsyncWrite + Unpin>(
