@@ -80,7 +80,7 @@ pub struct RequestHead {
 impl RequestHead {
     /// Takes the header from the front of a frame; what remains is the body.
     ///
-    /// A version above the highest passes for `ApiVersions` alone, see [`Self::is_from_the_future`].
+    /// A version that does not exist passes for `ApiVersions` alone, see [`Self::is_unknown_version`].
     pub fn read(frame: &mut Bytes) -> Result<Self, BadHeader> {
         let mut peek = &frame[..];
         let (Ok(key), Ok(version)) = (peek.try_get_i16(), peek.try_get_i16()) else {
@@ -88,8 +88,7 @@ impl RequestHead {
         };
         let api = api_key::from_number(key).ok_or(BadHeader::UnknownApi(key))?;
         let versions = api_key::versions(api);
-        let answerable = api == ApiKey::ApiVersions && version >= *versions.start();
-        if !versions.contains(&version) && !answerable {
+        if !versions.contains(&version) && api != ApiKey::ApiVersions {
             return Err(BadHeader::UnknownVersion { api, version });
         }
         let header_version = api_key::request_header_version(api, version);
@@ -102,10 +101,10 @@ impl RequestHead {
         })
     }
 
-    /// Whether this is an `ApiVersions` request above the highest version: it is answered in version 0 with
+    /// Whether this is an `ApiVersions` request in a version that does not exist: it is answered in version 0 with
     /// `UNSUPPORTED_VERSION`, whatever its body holds.
-    pub fn is_from_the_future(&self) -> bool {
-        self.version > *api_key::versions(self.api).end()
+    pub fn is_unknown_version(&self) -> bool {
+        !api_key::versions(self.api).contains(&self.version)
     }
 }
 
@@ -243,16 +242,14 @@ mod tests {
     }
 
     #[test]
-    fn api_versions_from_the_future_can_be_answered() {
-        let head = RequestHead::read(&mut header_of(18, 99)).unwrap();
-        assert!(head.is_from_the_future());
-        assert_eq!(head.correlation_id, 7);
-        assert!(
-            !RequestHead::read(&mut header_of(18, 4))
-                .unwrap()
-                .is_from_the_future()
-        );
-        assert!(RequestHead::read(&mut header_of(18, -1)).is_err());
+    fn api_versions_of_an_unknown_version_can_be_answered() {
+        for version in [99, -1] {
+            let head = RequestHead::read(&mut header_of(18, version)).unwrap();
+            assert!(head.is_unknown_version());
+            assert_eq!(head.correlation_id, 7);
+        }
+        let known = RequestHead::read(&mut header_of(18, 4)).unwrap();
+        assert!(!known.is_unknown_version());
     }
 
     #[test]
