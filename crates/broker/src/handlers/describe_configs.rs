@@ -38,11 +38,28 @@ pub fn handle(
         documentation: request.include_documentation,
     };
     let image = broker.controller.image();
+    let unknown = |resource: &DescribeConfigsResource| {
+        ResourceKind::from_code(resource.resource_type).is_none()
+    };
+    if request.resources.iter().any(unknown) {
+        let refused = request.resources.into_iter().map(of_unknown_type);
+        return DescribeConfigsResponseData::default().with_results(refused.collect());
+    }
     let results = request
         .resources
         .into_iter()
         .map(|resource| describe(broker, &image, resource, detail));
     DescribeConfigsResponseData::default().with_results(results.collect())
+}
+
+/// A type that does not exist refuses the whole request.
+fn of_unknown_type(resource: DescribeConfigsResource) -> DescribeConfigsResult {
+    let why = KafkaString::from_static("a resource type of this request does not exist");
+    DescribeConfigsResult::default()
+        .with_error_code(ErrorCode::InvalidRequest.code())
+        .with_error_message(Some(why))
+        .with_resource_type(resource.resource_type)
+        .with_resource_name(resource.resource_name)
 }
 
 fn describe(

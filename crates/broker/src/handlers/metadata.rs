@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use ottla_metadata::{MetadataImage, Partition, Topic};
 use ottla_protocol::ids::{NodeId, PartitionIndex};
+use ottla_protocol::messages::metadata_request::MetadataRequestTopic;
 use ottla_protocol::messages::metadata_response::{
     MetadataResponseBroker, MetadataResponsePartition, MetadataResponseTopic,
 };
@@ -32,6 +33,9 @@ pub async fn handle(
         Some(list) => list.is_empty() && context.version == 0,
     };
     let asked = request.topics.unwrap_or_default();
+    if cannot_ask_by_id(context.version) && asked.iter().any(is_by_id) {
+        return refused(asked);
+    }
     let mut answers = Vec::new();
     if all {
         let image = broker.controller.image();
@@ -63,6 +67,25 @@ pub async fn handle(
         } else {
             operations::NOT_ASKED
         })
+}
+
+/// Versions 10 and 11 carry a field for the id, but no broker answers by it.
+fn cannot_ask_by_id(version: i16) -> bool {
+    matches!(version, 10 | 11)
+}
+
+fn is_by_id(topic: &MetadataRequestTopic) -> bool {
+    topic.name.is_none() || topic.topic_id != KafkaUuid::ZERO
+}
+
+fn refused(asked: Vec<MetadataRequestTopic>) -> MetadataResponseData {
+    let topics = asked.into_iter().map(|topic| {
+        MetadataResponseTopic::default()
+            .with_error_code(ErrorCode::InvalidRequest.code())
+            .with_name(Some(topic.name.unwrap_or_default()))
+            .with_topic_id(topic.topic_id)
+    });
+    MetadataResponseData::default().with_topics(topics.collect())
 }
 
 fn brokers(broker: &Broker, context: &RequestContext) -> Vec<MetadataResponseBroker> {
