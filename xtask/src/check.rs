@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 
-use crate::{codec_test, crash, generate, licences, tidy, toolbox};
+use crate::{codec_test, crash, generate, licences, sweep, tidy, toolbox};
 
 /// Options of `cargo xtask check`.
 #[derive(Debug, clap::Args)]
@@ -29,7 +29,8 @@ const STEPS: &[(&str, Step)] = &[
     ("rustdoc", rustdoc),
     ("tests", tests),
     ("codec-test", codec),
-    ("real clients", real_clients),
+    ("sweep", || sweep::run(&sweep::Args::default())),
+    ("real clients", || own("compat")),
     ("crash", || crash::crash(&crash::Args::usual())),
     ("power-cut", || crash::power_cut(&crash::Args::usual())),
 ];
@@ -138,15 +139,15 @@ fn codec() -> Result<String> {
     codec_test::run(&codec_test::Args::default())
 }
 
-/// The last line of what it prints counts its checks.
-fn real_clients() -> Result<String> {
+/// Runs another command of this program; the last line of what it prints counts its checks.
+fn own(name: &str) -> Result<String> {
     let mut child = Command::new(std::env::current_exe()?)
-        .arg("compat")
+        .arg(name)
         .current_dir(toolbox::workspace())
         .stdout(Stdio::piped())
         .spawn()
-        .context("could not start cargo xtask compat")?;
-    let output = child.stdout.take().context("compat has no output")?;
+        .with_context(|| format!("could not start cargo xtask {name}"))?;
+    let output = child.stdout.take().context("a child has no output")?;
     let mut last = String::new();
     for line in BufReader::new(output).lines() {
         last = line?;

@@ -110,7 +110,8 @@ fn fixture(cases: &str) -> Result<String> {
     Ok(out)
 }
 
-fn kafka_encodings() -> Result<String> {
+/// What Kafka's classes print, a line a case.
+pub fn kafka_encodings() -> Result<String> {
     let jars = maven::kafka_jars()?;
     let output = Command::new("java")
         .arg("-cp")
@@ -130,15 +131,19 @@ fn kafka_encodings() -> Result<String> {
 }
 
 /// One line that Kafka's classes printed.
-struct Case<'a> {
+#[derive(Debug)]
+pub struct Case<'a> {
     kind: &'a str,
     name: &'a str,
-    version: i16,
-    rest: Vec<&'a str>,
+    /// The version of message or record.
+    pub version: i16,
+    /// Filling and bytes.
+    pub rest: Vec<&'a str>,
 }
 
 impl<'a> Case<'a> {
-    fn parse(line: &'a str) -> Result<Self> {
+    /// Reads a line.
+    pub fn parse(line: &'a str) -> Result<Self> {
         let mut fields = line.split('\t');
         let mut next = || {
             fields
@@ -177,12 +182,14 @@ impl<'a> Case<'a> {
         }
     }
 
-    fn api(&self) -> Result<ApiKey> {
+    /// The API of a request or response.
+    pub fn api(&self) -> Result<ApiKey> {
         let number = self.name.parse()?;
         api_key::from_number(number).with_context(|| format!("API {number} is not known"))
     }
 
-    fn bytes(&self, field: usize) -> Result<Bytes> {
+    /// The bytes in a field of [`Self::rest`].
+    pub fn bytes(&self, field: usize) -> Result<Bytes> {
         unhex(self.rest.get(field).context("line is too short")?)
     }
 

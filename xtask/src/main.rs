@@ -8,6 +8,7 @@ mod compat;
 mod crash;
 mod generate;
 mod licences;
+mod sweep;
 mod tidy;
 mod toolbox;
 
@@ -40,6 +41,8 @@ enum Command {
     Generate(generate::Args),
     /// Cut the power of a disk image under load; everything acknowledged must be there.
     PowerCut(crash::Args),
+    /// Send every kind of request to Ottla and to Apache Kafka, and compare how it ends.
+    Sweep(sweep::Args),
     /// Check the rules of the tree that no compiler checks.
     Tidy,
 }
@@ -54,6 +57,7 @@ fn main() -> Result<()> {
         Command::Crash(args) => print(&crash::crash(&args)?),
         Command::PowerCut(args) => print(&crash::power_cut(&args)?),
         Command::Generate(args) => generate::run(&args),
+        Command::Sweep(args) => print(&sweep::run(&args)?),
         Command::Tidy => print(&tidy::run()?),
     }
 }
