@@ -1,6 +1,6 @@
 //! The group coordinators of this broker: one task for each partition of `__consumer_offsets` that it leads.
 //!
-//! [`GroupCoordinators`] finds the task that owns a group and hands it commands; [`owner`] is such a task. Tasks
+//! [`GroupCoordinators`] finds the task that owns a group and hands it commands; `owner` is such a task. Tasks
 //! come and go as the metadata says ([`GroupCoordinators::reconcile`]). One that is still reading its partition
 //! answers so, and keeps nobody waiting but those who ask it.
 

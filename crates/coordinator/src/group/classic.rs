@@ -2,7 +2,7 @@
 //!
 //! A [`Group`] is soft state: what a restart may forget. The part that lasts is the `GroupMetadata` record that
 //! is written when a generation is stable or empty; [`record`] translates between the two.
-//! Transitions run on a [`Turn`], which holds one group together with the shard's timers.
+//! Transitions run on a `Turn`, which holds one group together with the shard's timers.
 
 mod describe;
 mod group;
