@@ -29,9 +29,6 @@ const EARLIEST_LOCAL: i64 = -4;
 const LATEST_TIERED: i64 = -5;
 const EARLIEST_PENDING_UPLOAD: i64 = -6;
 
-/// The first version whose answers have room for a leader epoch.
-const NAMES_EPOCH: i16 = 4;
-
 /// Finds an offset for each partition.
 pub fn handle(
     broker: &Broker,
@@ -138,7 +135,6 @@ fn answer(
     let epoch = found
         .filter(|_| version >= FIRST_WITH_LEADER_EPOCH)
         .and_then(|found| found.leader_epoch)
-        .filter(|_| version >= NAMES_EPOCH)
         .unwrap_or(LeaderEpoch::NONE);
     ListOffsetsPartitionResponse::default()
         .with_partition_index(index)
