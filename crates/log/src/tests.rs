@@ -2,5 +2,6 @@
 
 mod basics;
 pub(crate) mod fixture;
+mod model;
 mod recovery;
 mod trim;

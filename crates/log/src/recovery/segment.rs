@@ -156,28 +156,22 @@ impl<F: Files> Segment<F> {
             relative_offset: -1,
             position: -1,
         };
-        let mut sound = entries.iter().take_while(|entry| {
+        let sound = entries.iter().take_while(|entry| {
             let follows =
                 entry.relative_offset > before.relative_offset && entry.position > before.position;
             before = **entry;
             follows && i64::from(entry.relative_offset) < limit
         });
-        let last = sound.by_ref().last().copied();
-        let kept = last.filter(|entry| self.is_named_rightly(place, *entry));
-        let count = kept.map_or(0, |kept| {
-            entries
-                .iter()
-                .take_while(|entry| entry.position <= kept.position)
-                .count()
-        });
-        let position = kept.map_or(0, |kept| u64::try_from(kept.position).unwrap_or(0));
-        let cut = |count: usize| u32::try_from(count).unwrap_or(u32::MAX);
+        let last = (1..).zip(sound).last();
+        let kept = last.filter(|(_, entry)| self.is_named_rightly(place, **entry));
+        let (count, position) = kept.map_or((0, 0), |(count, entry)| (count, entry.position));
         self.offset_index
-            .truncate(cut(count), &|| Ok(Arc::clone(&file)))?;
-        // Without a trusted place to go on from, everything is made anew.
-        let limit = if kept.is_some() { limit } else { 0 };
-        self.trust_time_index(place, limit)?;
+            .truncate(count, &|| Ok(Arc::clone(&file)))?;
+        // From the segment's start on, all is made anew but for the aborted transactions: they are as durable as the
+        // recovery point says, and only those that ended later are found again.
+        self.trust_time_index(place, if count > 0 { limit } else { 0 })?;
         self.trust_transaction_index(place, limit)?;
+        let position = u64::try_from(position).unwrap_or(0);
         Ok(position)
     }
 

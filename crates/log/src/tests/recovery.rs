@@ -179,6 +179,31 @@ fn indexes_that_lie_are_made_anew() {
 }
 
 #[test]
+fn aborted_transactions_before_the_recovery_point_survive_without_an_offset_index() {
+    let files = new_disk();
+    let mut log = new_log(&files, LogConfig::default());
+    append(&mut log, &transactional(1, 0, 2));
+    append(&mut log, &marker(1, 0));
+    log.flush().unwrap();
+    let checkpoint = log.begin_checkpoint().unwrap().unwrap();
+    checkpoint.run().unwrap();
+    let recovery_point = log.complete_checkpoint(&checkpoint);
+    append(&mut log, &transactional(2, 0, 1));
+    append(&mut log, &marker(2, 0));
+    let expected = log.aborted_transactions(Offset(0), Offset(9)).unwrap();
+    assert_eq!(expected.len(), 2);
+    let (log, _) = open_as(
+        &files.process_killed(),
+        LogConfig::default(),
+        unclean(recovery_point),
+    );
+    assert_eq!(
+        log.aborted_transactions(Offset(0), Offset(9)).unwrap(),
+        expected
+    );
+}
+
+#[test]
 fn a_full_disk_does_not_keep_a_log_from_opening() {
     let files = new_disk();
     let mut log = new_log(&files, LogConfig::default());

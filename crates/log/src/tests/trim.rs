@@ -3,6 +3,7 @@
 use super::fixture::*;
 use crate::files::simulated::Simulated;
 use crate::files::{Files, Operation};
+use crate::format::FileKind;
 use crate::{AppendError, Left, LogConfig, Removed, TrimError};
 use ottla_protocol::ids::{LeaderEpoch, Offset, ProducerId};
 use ottla_protocol::time::Timestamp;
@@ -22,7 +23,9 @@ fn log_files(files: &Simulated) -> usize {
     let entries = files.list(Path::new("/data/topic-0")).unwrap();
     entries
         .iter()
-        .filter(|entry| entry.name.ends_with(".log"))
+        .filter(|entry| {
+            FileKind::of_name(&entry.name).is_some_and(|(kind, _)| kind == FileKind::Log)
+        })
         .count()
 }
 
