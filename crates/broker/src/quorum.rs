@@ -174,7 +174,7 @@ pub fn open(config: &BrokerConfig, clock: Clock) -> Result<Quorum, QuorumError> 
     let mut loader = opened.loader;
     activate(&mut log, &mut loader, &storage.metadata_log_dir, now)?;
     check_complete(config, loader.image(), &directories)?;
-    let (publish, status) = watch::channel(log.status());
+    let (publish, published) = watch::channel(log.status());
     Ok(Quorum {
         cluster_id,
         directories: storage.log_dirs.iter().map(|path| id_of(path)).collect(),
@@ -188,7 +188,7 @@ pub fn open(config: &BrokerConfig, clock: Clock) -> Result<Quorum, QuorumError> 
             writing: None,
             status: publish,
         },
-        status,
+        status: published,
         locks,
     })
 }

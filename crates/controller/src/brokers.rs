@@ -233,7 +233,9 @@ mod tests {
         };
         let mut delta = MetadataDelta::new(MetadataImage::default());
         let first: [MetadataRecord; 3] = [broker.into(), topic.into(), partition.into()];
-        first.iter().for_each(|record| delta.replay(record));
+        for record in &first {
+            delta.replay(record);
+        }
         let settings = Settings {
             default_partitions: 1,
             default_replication_factor: 1,

@@ -88,7 +88,8 @@ impl Flusher {
     pub(super) fn flush_now(&self, partition: &Arc<Partition>, end: Offset) {
         let now = self.clock.monotonic();
         self.note(partition, |commit, id| {
-            drop(commit.on_wait(id, end, (), now))
+            // Who waits here waits for the high watermark.
+            let _ = commit.on_wait(id, end, (), now);
         });
     }
 
@@ -102,11 +103,10 @@ impl Flusher {
         let mut state = self.lock();
         let before = state.commit.next_due();
         tell(&mut state.commit, partition.flush_id);
-        if !state.dirty.contains_key(&partition.flush_id) {
-            state
-                .dirty
-                .insert(partition.flush_id, Arc::clone(partition));
-        }
+        state
+            .dirty
+            .entry(partition.flush_id)
+            .or_insert_with(|| Arc::clone(partition));
         let due = state.commit.next_due();
         drop(state);
         if due.is_some() && (before.is_none() || due < before) {
