@@ -235,7 +235,9 @@ impl Replicas {
         image: &MetadataImage,
         changes: &Changes,
     ) -> Result<(), LogsError> {
-        let mut settings: Option<(Uuid, Arc<TopicSettings>)> = None;
+        let mut chooser = logs::Chooser::new(self);
+        let mut settings: HashMap<Uuid, Arc<TopicSettings>> = HashMap::new();
+        let mut jobs = Vec::with_capacity(changes.partitions.len());
         for (id, index) in &changes.partitions {
             let Some(topic) = image.topics.get(id) else {
                 continue;
@@ -247,20 +249,27 @@ impl Replicas {
                 continue;
             };
             let partition = match self.by_id(*id, *index) {
-                Found::Here(partition) => partition,
+                Found::Here(partition) => Ok(partition),
                 Found::Elsewhere | Found::UnknownTopic | Found::UnknownPartition => {
-                    let settings = match &settings {
-                        Some((topic, settings)) if topic == id => Arc::clone(settings),
-                        _ => self.resolve(image, &topic.name),
-                    };
-                    let partition = logs::create(self, topic, (*index, state), settings)?;
+                    let settings = settings
+                        .entry(*id)
+                        .or_insert_with(|| self.resolve(image, &topic.name));
+                    Err((topic, chooser.choose(state), Arc::clone(settings)))
+                }
+            };
+            jobs.push((*index, role, partition));
+        }
+        logs::in_parallel(jobs, |(index, role, partition)| {
+            let partition = match partition {
+                Ok(partition) => partition,
+                Err((topic, directory, settings)) => {
+                    let partition = logs::create(self, (topic, index), directory, settings)?;
                     self.insert(&partition);
                     partition
                 }
             };
-            settings = Some((*id, partition.settings()));
-            partition.set_role(role).map_err(LogsError::from)?;
-        }
+            partition.set_role(role).map_err(LogsError::from)
+        })?;
         Ok(())
     }
 

@@ -50,13 +50,6 @@ impl Directories {
         &self.all
     }
 
-    /// The directory with this id.
-    pub fn with_id(&self, id: Uuid) -> Option<&Directory> {
-        self.all
-            .iter()
-            .find(|directory| directory.id.get() == Some(&id))
-    }
-
     pub(super) fn start_flushers(&self) -> io::Result<()> {
         let mut threads = self.threads.lock().unwrap_or_else(PoisonError::into_inner);
         for (number, directory) in self.all.iter().enumerate() {

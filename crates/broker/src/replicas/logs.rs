@@ -26,8 +26,8 @@ const METADATA_LOG: &str = "__cluster_metadata-0";
 pub(super) const DELETE_SUFFIX: &str = "-delete";
 /// The end of the name of a directory that is set aside.
 const STRAY_SUFFIX: &str = "-stray";
-/// Logs opened or closed at a time, in each log directory.
-const THREADS: usize = 4;
+/// Logs opened, made or closed at a time.
+const THREADS: usize = 8;
 /// The longest name of a directory.
 const MAX_NAME: usize = 255;
 
@@ -102,7 +102,7 @@ pub(super) fn open_existing(
         }
         checkpoint::remove_clean_shutdown(files, path)?;
     }
-    open_all(replicas, existing)
+    in_parallel(existing, |existing| open(replicas, existing))
 }
 
 /// How the logs of one directory were left.
@@ -135,35 +135,31 @@ impl LeftOf {
     }
 }
 
-/// Opens logs on several threads; the first failure counts, the rest is still opened.
-fn open_all(
-    replicas: &Replicas,
-    existing: Vec<Existing<'_>>,
-) -> Result<Vec<Arc<Partition>>, LogsError> {
-    let threads = THREADS * replicas.directories.all().len();
-    let queue = Mutex::new(existing.into_iter());
-    let opened = Mutex::new(Vec::new());
+/// Does `work` on several threads: the waits for the disk of many logs overlap, and their syncs share commits of the
+/// file system. The first failure counts; what is under way then is still finished.
+pub(super) fn in_parallel<T: Send, R: Send>(
+    jobs: Vec<T>,
+    work: impl Fn(T) -> Result<R, LogsError> + Sync,
+) -> Result<Vec<R>, LogsError> {
+    let threads = jobs.len().min(THREADS);
+    if threads <= 1 {
+        return jobs.into_iter().map(work).collect();
+    }
+    let queue = Mutex::new(jobs.into_iter());
+    let next = || queue.lock().unwrap_or_else(PoisonError::into_inner).next();
+    let run = || {
+        std::iter::from_fn(next)
+            .map(&work)
+            .collect::<Result<Vec<R>, _>>()
+    };
     std::thread::scope(|scope| {
-        let workers: Vec<_> = (0..threads)
-            .map(|_| {
-                scope.spawn(|| -> Result<(), LogsError> {
-                    loop {
-                        let next = queue.lock().unwrap_or_else(PoisonError::into_inner).next();
-                        let Some(existing) = next else { return Ok(()) };
-                        let partition = open(replicas, existing)?;
-                        opened
-                            .lock()
-                            .unwrap_or_else(PoisonError::into_inner)
-                            .push(partition);
-                    }
-                })
-            })
-            .collect();
-        workers
-            .into_iter()
-            .try_for_each(|worker| worker.join().expect("opening a log does not panic"))
-    })?;
-    Ok(opened.into_inner().unwrap_or_else(PoisonError::into_inner))
+        let workers: Vec<_> = (0..threads).map(|_| scope.spawn(run)).collect();
+        let mut done = Vec::new();
+        for worker in workers {
+            done.extend(worker.join().expect("work on a log does not panic")?);
+        }
+        Ok(done)
+    })
 }
 
 fn open(replicas: &Replicas, existing: Existing<'_>) -> Result<Arc<Partition>, LogsError> {
@@ -212,18 +208,10 @@ fn open(replicas: &Replicas, existing: Existing<'_>) -> Result<Arc<Partition>, L
 /// Makes the log of a new partition.
 pub(super) fn create(
     replicas: &Replicas,
-    topic: &Topic,
-    (index, state): (PartitionIndex, &ottla_metadata::Partition),
+    (topic, index): (&Topic, PartitionIndex),
+    directory: &Directory,
     settings: Arc<TopicSettings>,
 ) -> Result<Arc<Partition>, LogsError> {
-    let assigned = state
-        .directories
-        .iter()
-        .find_map(|id| replicas.directories.with_id(*id));
-    let directory = match assigned {
-        Some(directory) => directory,
-        None => emptiest(replicas),
-    };
     let left = Left {
         is_clean: true,
         ..Left::default()
@@ -242,23 +230,49 @@ pub(super) fn create(
     open(replicas, existing)
 }
 
-/// The log directory with the fewest partitions.
-fn emptiest(replicas: &Replicas) -> &Directory {
-    let partitions = replicas.all();
-    let count = |directory: &Directory| {
-        let path = directory.log.path();
-        partitions
-            .iter()
-            .filter(|partition| {
-                partition.with_log(|log| log.path().starts_with(path)) == Some(true)
-            })
-            .count()
-    };
-    let directories = replicas.directories.all();
-    directories
-        .iter()
-        .min_by_key(|directory| count(directory))
-        .expect("a broker has a log directory")
+/// Chooses log directories for new partitions: the one that the metadata names, else the one with the fewest.
+pub(super) struct Chooser<'a> {
+    directories: &'a [Directory],
+    counts: Vec<usize>,
+}
+
+impl<'a> Chooser<'a> {
+    pub(super) fn new(replicas: &'a Replicas) -> Self {
+        let directories = replicas.directories.all();
+        let mut counts = vec![0; directories.len()];
+        let partitions = if directories.len() > 1 {
+            replicas.all()
+        } else {
+            Vec::new()
+        };
+        for partition in partitions {
+            let path = partition.with_log(|log| log.directory().path().to_path_buf());
+            let place = directories
+                .iter()
+                .position(|directory| Some(directory.log.path()) == path.as_deref());
+            if let Some(count) = place.and_then(|place| counts.get_mut(place)) {
+                *count += 1;
+            }
+        }
+        Self {
+            directories,
+            counts,
+        }
+    }
+
+    pub(super) fn choose(&mut self, state: &ottla_metadata::Partition) -> &'a Directory {
+        let named = self.directories.iter().position(|directory| {
+            let id = directory.id.get();
+            id.is_some_and(|id| state.directories.contains(id))
+        });
+        let place = named.unwrap_or_else(|| {
+            let counts = self.counts.iter().enumerate();
+            let fewest = counts.min_by_key(|(_, count)| **count);
+            fewest.expect("a broker has a log directory").0
+        });
+        self.counts[place] += 1;
+        &self.directories[place]
+    }
 }
 
 /// Renames the directory of a deleted partition; housekeeping removes it later.
@@ -287,22 +301,16 @@ pub(super) fn close_all(replicas: &Replicas, broker_epoch: i64) -> Result<(), Lo
     let mut recovery_points: BTreeMap<PathBuf, PartitionOffsets> = BTreeMap::new();
     housekeeping::write_high_watermarks(replicas)?;
     housekeeping::write_log_starts(replicas)?;
-    let logs = replicas
-        .all()
-        .into_iter()
-        .filter_map(|partition| Some((partition.take_log()?, partition)));
-    let mut failed: Result<(), LogsError> = Ok(());
-    for (log, partition) in logs {
+    let logs = replicas.all().into_iter();
+    let logs = logs.filter_map(|partition| Some((partition.take_log()?, partition)));
+    let closed = in_parallel(logs.collect(), |(log, partition)| {
         let path = log.directory().path().to_path_buf();
-        match log.close() {
-            Ok(point) => {
-                let key = (partition.topic.to_string(), partition.index.0);
-                recovery_points.entry(path).or_default().insert(key, point);
-            }
-            Err(error) => failed = Err(error.into()),
-        }
+        let key = (partition.topic.to_string(), partition.index.0);
+        Ok((path, key, log.close()?))
+    })?;
+    for (path, key, point) in closed {
+        recovery_points.entry(path).or_default().insert(key, point);
     }
-    failed?;
     for directory in replicas.directories.all() {
         let (files, path) = (directory.log.files(), directory.log.path());
         let points = recovery_points.remove(path).unwrap_or_default();
