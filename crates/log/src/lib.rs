@@ -18,6 +18,7 @@ mod leader_epochs;
 mod partition_log;
 pub mod producer_state;
 mod recovery;
+mod reservation;
 pub mod scan;
 mod segment;
 

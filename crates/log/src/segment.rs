@@ -9,6 +9,7 @@ use crate::directory::LogDirectory;
 use crate::files::{File, FileError, Files, Open};
 use crate::format::{AbortedTransaction, FileKind, IndexEntry, OffsetEntry, TimeEntry};
 use crate::index_file::{IndexFile, read_entries};
+use crate::reservation::Reservation;
 use crate::scan::{Located, Scan, ScanError};
 use ottla_protocol::ids::Offset;
 use ottla_protocol::time::Timestamp;
@@ -82,6 +83,7 @@ struct Active<F: Files> {
     first_timestamp: Option<Timestamp>,
     last_indexed: Timestamp,
     bytes_since_entry: u64,
+    reservation: Reservation,
 }
 
 /// What is about to be appended, as far as rolling goes.
@@ -117,6 +119,7 @@ impl<F: Files> Segment<F> {
             first_timestamp: None,
             last_indexed: Timestamp::NONE,
             bytes_since_entry: 0,
+            reservation: Reservation::none(0, now),
         }));
         Ok(segment)
     }
@@ -170,6 +173,7 @@ impl<F: Files> Segment<F> {
             first_timestamp,
             last_indexed: last_indexed.map_or(Timestamp::NONE, |entry| Timestamp(entry.timestamp)),
             bytes_since_entry: self.size.saturating_sub(indexed_to),
+            reservation: Reservation::none(self.size, now),
         }));
         Ok(())
     }
@@ -195,6 +199,34 @@ impl<F: Files> Segment<F> {
             Some(active) => Ok(Arc::clone(&active.file)),
             None => place.open(FileKind::Log, self.base),
         }
+    }
+
+    /// Keeps space ready for what will be appended, if the segment fills fast. Nothing depends on it.
+    pub(crate) fn reserve(&mut self, place: &Place<F>, limit: u64, now: Timestamp) {
+        let size = self.size;
+        let Some(active) = self
+            .active
+            .as_mut()
+            .filter(|active| active.reservation.is_due(size))
+        else {
+            return;
+        };
+        let free = place.directory.files().free_bytes(&place.path).unwrap_or(0);
+        if let Some(ahead) = active.reservation.advance(size, limit, free, now) {
+            // A disk that cannot reserve can still write, or will say that it cannot.
+            let _ = active.file.reserve(size, ahead);
+        }
+    }
+
+    /// Gives reserved space back that nobody writes into.
+    pub(crate) fn give_back_idle(&mut self, now: Timestamp) -> Result<(), FileError> {
+        let size = self.size;
+        let idle = |active: &&mut Box<Active<F>>| active.reservation.has_idle_surplus(size, now);
+        if let Some(active) = self.active.as_mut().filter(idle) {
+            active.file.truncate(size)?;
+            active.reservation = Reservation::none(size, now);
+        }
+        Ok(())
     }
 
     /// Writes `slices`, which are the batches of `located` one after the other, and makes their index entries.
@@ -276,8 +308,11 @@ impl<F: Files> Segment<F> {
         unless_full(self.offset_index.write_and_release(&source))?;
         let source = || place.open(FileKind::TimeIndex, self.base);
         unless_full(self.time_index.write_and_release(&source))?;
-        self.active = None;
-        Ok(())
+        let surplus = self
+            .active
+            .take()
+            .filter(|active| active.reservation.has_surplus(self.size));
+        surplus.map_or(Ok(()), |active| active.file.truncate(self.size))
     }
 
     pub(crate) fn append_aborted(
@@ -493,6 +528,7 @@ impl<F: Files> Segment<F> {
             first_timestamp: None,
             last_indexed: largest.timestamp,
             bytes_since_entry: 0,
+            reservation: Reservation::none(position, now),
         }));
         Ok(())
     }

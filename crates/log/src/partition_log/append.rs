@@ -133,7 +133,7 @@ impl<F: Files> PartitionLog<F> {
                 });
             outcomes.push(outcome);
         }
-        if let Err(error) = self.write(pending) {
+        if let Err(error) = self.write(pending, append.now) {
             fail_unwritten(&mut outcomes, self.next, &error);
         }
         outcomes
@@ -183,7 +183,7 @@ impl<F: Files> PartitionLog<F> {
             self.write_and_roll(&mut pending, &batches, now)?;
         }
         let appended = self.stage(batches, &mut pending, Origin::Replication)?;
-        self.write(pending)?;
+        self.write(pending, now)?;
         Ok(Some(appended))
     }
 
@@ -235,7 +235,7 @@ impl<F: Files> PartitionLog<F> {
         now: Timestamp,
     ) -> Result<(), StorageError> {
         let next = pending.next;
-        self.write(std::mem::replace(pending, Pending::at(next)))?;
+        self.write(std::mem::replace(pending, Pending::at(next)), now)?;
         let first = batches
             .first()
             .map_or(next, |batch| batch.header.base_offset());
@@ -292,7 +292,7 @@ impl<F: Files> PartitionLog<F> {
         })
     }
 
-    fn write(&mut self, pending: Pending<'_>) -> Result<(), StorageError> {
+    fn write(&mut self, pending: Pending<'_>, now: Timestamp) -> Result<(), StorageError> {
         if pending.located.is_empty() {
             return Ok(());
         }
@@ -311,16 +311,23 @@ impl<F: Files> PartitionLog<F> {
         let slices: Vec<IoSlice<'_>> = pairs
             .flat_map(|(head, body)| [IoSlice::new(head.as_slice()), IoSlice::new(body)])
             .collect();
-        let interval = self.config.index_interval_bytes;
         let Self {
-            segments, place, ..
+            segments,
+            place,
+            config,
+            ..
         } = self;
         let mut active = segments
             .last_entry()
             .expect("a log always has an active segment");
-        let written = active
-            .get_mut()
-            .append(place, &slices, &pending.located, interval);
+        let active = active.get_mut();
+        active.reserve(place, config.segment_bytes, now);
+        let written = active.append(
+            place,
+            &slices,
+            &pending.located,
+            config.index_interval_bytes,
+        );
         written.map_err(|error| self.after_failed_write(error))?;
         self.next = pending.next;
         let aborted = self.producers.apply(pending.producers, pending.next);

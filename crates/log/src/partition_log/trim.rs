@@ -83,6 +83,11 @@ impl<F: Files> PartitionLog<F> {
     pub fn apply_retention(&mut self, now: Timestamp) -> Result<Removed, StorageError> {
         self.place.directory.ensure_online()?;
         let mut removed = self.remove_before_log_start(now)?;
+        if let Some(mut active) = self.segments.last_entry() {
+            self.place
+                .directory
+                .judge(active.get_mut().give_back_idle(now))?;
+        }
         if self.config.delete {
             let by_size = self.breaching_size();
             removed.add(self.remove_first(by_size, now)?);

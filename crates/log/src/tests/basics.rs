@@ -309,3 +309,48 @@ fn only_a_bounded_number_of_files_stays_open() {
     assert!(files.open_handles() <= 6, "{}", files.open_handles());
     assert!(files.list(std::path::Path::new("/data/t-0")).unwrap().len() > 60);
 }
+
+#[test]
+fn a_segment_that_fills_fast_reserves_space_and_gives_it_back() {
+    let directory = tempfile::tempdir().unwrap();
+    let config = LogConfig {
+        segment_bytes: 40 << 20,
+        ..LogConfig::default()
+    };
+    let root = directory.path().to_str().unwrap();
+    let (mut log, _) = try_open(
+        &crate::files::disk::Disk,
+        root,
+        config,
+        crate::Left::default(),
+    )
+    .unwrap();
+    let big = batch_of(1 << 20);
+    for _ in 0..6 {
+        append(&mut log, &big);
+    }
+    let path = log.path().join("00000000000000000000.log");
+    let allocated =
+        || std::os::unix::fs::MetadataExt::blocks(&std::fs::metadata(&path).unwrap()) * 512;
+    let length = || std::fs::metadata(&path).unwrap().len();
+    assert_eq!(length(), log.size());
+    let reserved = allocated();
+    log.apply_retention(Timestamp(NOW.0 + 70_000)).unwrap();
+    assert_eq!(length(), log.size());
+    // Where the file system cannot reserve there is nothing to give back.
+    assert!(reserved < log.size() + (8 << 20) || allocated() < log.size() + (8 << 20));
+    assert_eq!(summary(&read_all(&log, Offset(0))).len(), 6);
+    let files = new_disk();
+    let mut log = new_log(&files, LogConfig::default());
+    for _ in 0..6 {
+        append(&mut log, &big);
+    }
+    assert_eq!(files.count(Operation::Reserve), 1);
+}
+
+fn batch_of(bytes: usize) -> Vec<u8> {
+    use ottla_protocol::records::{BatchBuilder, BatchOptions};
+    let mut builder = BatchBuilder::new(BatchOptions::default());
+    builder.append(NOW.0, None, Some(&vec![1; bytes]), &[]);
+    builder.build().unwrap()
+}
