@@ -3,6 +3,7 @@
 pub mod broker;
 pub mod clock;
 pub mod config;
+pub mod config_changes;
 pub mod context;
 pub mod controller;
 pub mod coordinators;

@@ -8,11 +8,10 @@ use ottla_controller::alter_configs;
 use ottla_metadata::{ConfigResource, ResourceKind};
 use ottla_protocol::messages::alter_configs_request::AlterConfigsResource;
 use ottla_protocol::messages::alter_configs_response::AlterConfigsResourceResponse;
-use ottla_protocol::messages::{
-    AlterConfigsRequestData, AlterConfigsResponseData, ErrorCode, KafkaString,
-};
+use ottla_protocol::messages::{AlterConfigsRequestData, AlterConfigsResponseData};
 
 use crate::broker::Broker;
+use crate::config_changes::{self, Outcome};
 use crate::context::RequestContext;
 
 /// Replaces configs, each resource by itself.
@@ -21,51 +20,28 @@ pub async fn handle(
     _context: &RequestContext,
     request: AlterConfigsRequestData,
 ) -> AlterConfigsResponseData {
-    let mut responses = Vec::new();
-    let mut resources = Vec::new();
-    for resource in request.resources {
-        let (kind, name) = (resource.resource_type, resource.resource_name.clone());
-        match values(resource) {
-            Ok(values) => resources.push(values),
-            Err(why) => responses.push(
-                response(kind, name)
-                    .with_error_code(ErrorCode::InvalidRequest.code())
-                    .with_error_message(Some(why.into())),
-            ),
-        }
-    }
-    let asked: Vec<ConfigResource> = resources
-        .iter()
-        .map(|(resource, _)| resource.clone())
-        .collect();
     let validate_only = request.validate_only;
-    let decided = broker
-        .controller
-        .decide(move |view, _| alter_configs::decide_replacing(view, &resources, validate_only))
-        .await;
-    let of = |resource: ConfigResource| response(resource.kind.code(), resource.name.into());
-    match decided {
-        Ok(reply) => responses.extend(reply.into_iter().map(|(resource, result)| {
-            match result {
-                Ok(()) => of(resource),
-                Err(refusal) => of(resource)
-                    .with_error_code(refusal.code().code())
-                    .with_error_message(Some(refusal.to_string().into())),
-            }
-        })),
-        Err(_) => responses.extend(
-            asked
-                .into_iter()
-                .map(|resource| of(resource).with_error_code(ErrorCode::NotController.code())),
-        ),
-    }
-    AlterConfigsResponseData::default().with_responses(responses)
+    let wanted = request
+        .resources
+        .into_iter()
+        .map(|resource| {
+            let (kind, name) = (resource.resource_type, resource.resource_name.clone());
+            values(resource).map_err(|why| (kind, name, why))
+        })
+        .collect();
+    let outcomes = config_changes::change(&broker.controller, wanted, move |view, resources| {
+        alter_configs::decide_replacing(view, resources, validate_only)
+    });
+    let responses = outcomes.await.into_iter().map(response);
+    AlterConfigsResponseData::default().with_responses(responses.collect())
 }
 
-fn response(kind: i8, name: KafkaString) -> AlterConfigsResourceResponse {
+fn response(outcome: Outcome) -> AlterConfigsResourceResponse {
     AlterConfigsResourceResponse::default()
-        .with_resource_type(kind)
-        .with_resource_name(name)
+        .with_resource_type(outcome.kind)
+        .with_resource_name(outcome.name)
+        .with_error_code(outcome.code)
+        .with_error_message(outcome.message)
 }
 
 fn values(
