@@ -239,8 +239,7 @@ impl Partition {
     pub fn watch(self: &Arc<Self>, reader: &Arc<Notify>) {
         let unflushed = {
             let mut held = self.lock();
-            held.forget_gone_readers();
-            held.readers.push(Arc::downgrade(reader));
+            held.add_reader(reader);
             let ends_beyond =
                 |log: &&PartitionLog<Disk>| log.high_watermark() < log.log_end_offset();
             held.log
@@ -517,11 +516,17 @@ impl Held {
         }
     }
 
+    /// A reader that watches already is not added again: one that another partition woke comes back here too.
     /// Readers that gave up leave their entry behind; they are swept out as the list doubles.
-    fn forget_gone_readers(&mut self) {
+    fn add_reader(&mut self, reader: &Arc<Notify>) {
+        let reader = Arc::downgrade(reader);
+        if self.readers.iter().any(|known| known.ptr_eq(&reader)) {
+            return;
+        }
         if self.readers.len() == self.readers.capacity() {
             self.readers.retain(|reader| reader.strong_count() > 0);
         }
+        self.readers.push(reader);
     }
 }
 
