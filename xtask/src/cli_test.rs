@@ -7,6 +7,7 @@ mod partitioner;
 mod scenario;
 
 use std::ffi::OsString;
+use std::fmt;
 use std::fs;
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
@@ -18,7 +19,7 @@ use crate::compat::broker::{Broker, Kind};
 use crate::toolbox;
 
 /// Options of `cargo xtask cli-test`.
-#[derive(Debug, clap::Args)]
+#[derive(Debug, Default, clap::Args)]
 pub struct Args {
     /// The broker under test [default: both in turn].
     #[arg(long, value_enum)]
@@ -72,7 +73,7 @@ impl Stage {
 }
 
 /// Runs the command.
-pub fn run(args: &Args) -> Result<()> {
+pub fn run(args: &Args) -> Result<String> {
     let programs = build()?;
     let stage = |bootstrap: String, data: Option<PathBuf>| Stage {
         programs: programs.clone(),
@@ -80,9 +81,9 @@ pub fn run(args: &Args) -> Result<()> {
         bootstrap,
         data,
     };
-    let mut failures = 0;
+    let mut total = Count::default();
     if let Some(bootstrap) = &args.bootstrap {
-        failures += perform(args, bootstrap, &stage(bootstrap.clone(), None))?;
+        total.add(perform(args, bootstrap, &stage(bootstrap.clone(), None))?);
     } else {
         for kind in args
             .broker
@@ -91,21 +92,48 @@ pub fn run(args: &Args) -> Result<()> {
             let broker = Broker::start(kind)?;
             let data = broker.directory().join("data");
             let name = format!("{kind:?}");
-            failures += perform(args, &name, &stage(broker.bootstrap(), Some(data)))?;
+            total.add(perform(
+                args,
+                &name,
+                &stage(broker.bootstrap(), Some(data)),
+            )?);
             broker.stop()?.remove()?;
         }
     }
-    if failures > 0 {
-        bail!("{failures} checks of the command line failed");
+    if total.failed > 0 {
+        bail!("{total}");
     }
-    Ok(())
+    Ok(total.to_string())
 }
 
-/// Runs everything against one broker; returns how much of it failed.
-fn perform(args: &Args, broker: &str, stage: &Stage) -> Result<usize> {
+/// How many checks there were.
+#[derive(Debug, Default)]
+struct Count {
+    passed: usize,
+    failed: usize,
+}
+
+impl Count {
+    fn add(&mut self, other: Self) {
+        self.passed += other.passed;
+        self.failed += other.failed;
+    }
+}
+
+impl fmt::Display for Count {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { passed, failed } = self;
+        write!(
+            f,
+            "{passed} checks of the command line passed, {failed} failed"
+        )
+    }
+}
+
+/// Runs everything against one broker.
+fn perform(args: &Args, broker: &str, stage: &Stage) -> Result<Count> {
     let mut out = io::stdout().lock();
-    let mut failures = 0;
-    let mut passed = 0;
+    let mut count = Count::default();
     for path in scenarios(args)? {
         let name = path.file_stem().unwrap_or_default().to_string_lossy();
         let needs_data = name == "log_dump";
@@ -113,9 +141,9 @@ fn perform(args: &Args, broker: &str, stage: &Stage) -> Result<usize> {
             continue;
         }
         let outcome = scenario::run(&path, stage, args.bless)?;
-        passed += outcome.passed;
+        count.passed += outcome.passed;
         for failure in outcome.failures {
-            failures += 1;
+            count.failed += 1;
             writeln!(out, "{broker}: {name}: {failure}")?;
         }
     }
@@ -126,19 +154,16 @@ fn perform(args: &Args, broker: &str, stage: &Stage) -> Result<usize> {
     };
     if args.scenarios.is_empty() || is_chosen("partitioner") {
         match partitioner::run(stage) {
-            Ok(()) => passed += 1,
+            Ok(()) => count.passed += 1,
             Err(error) => {
-                failures += 1;
+                count.failed += 1;
                 writeln!(out, "{broker}: partitioner: {error:#}")?;
             }
         }
     }
     fs::remove_dir_all(&stage.scratch)?;
-    writeln!(
-        out,
-        "{broker}: {passed} checks of the command line passed, {failures} failed"
-    )?;
-    Ok(failures)
+    writeln!(out, "{broker}: {count}")?;
+    Ok(count)
 }
 
 fn scenarios(args: &Args) -> Result<Vec<PathBuf>> {

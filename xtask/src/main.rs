@@ -51,7 +51,7 @@ fn main() -> Result<()> {
     match Arguments::parse().command {
         Command::Bench(args) => bench::run(&args),
         Command::Check(args) => check::run(&args),
-        Command::CliTest(args) => cli_test::run(&args),
+        Command::CliTest(args) => print(&cli_test::run(&args)?),
         Command::CodecTest(args) => print(&codec_test::run(&args)?),
         Command::Compat(args) => compat::run(&args),
         Command::Crash(args) => print(&crash::crash(&args)?),

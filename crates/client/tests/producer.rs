@@ -1,0 +1,176 @@
+//! What a producer does when the broker refuses, and when there is none.
+
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
+mod double;
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use bytes::Bytes;
+use double::{Asked, Double, Step, all_versions, answer, metadata};
+use ottla_client::{Cluster, ErrorCode, Options, Producer, ProducerOptions, ProducerRecord};
+use ottla_protocol::api_key::ApiKey;
+use ottla_protocol::messages::produce_response::{PartitionProduceResponse, TopicProduceResponse};
+use ottla_protocol::messages::{
+    InitProducerIdResponseData, ProduceRequestData, ProduceResponseData,
+};
+use ottla_protocol::records::BatchView;
+
+/// A broker that leads `t` and answers Produce as `produce` says.
+async fn broker(produce: impl Fn(&Asked) -> Step + Send + Sync + 'static) -> Double {
+    Double::start(move |asked| match asked.api {
+        ApiKey::ApiVersions => all_versions(asked),
+        ApiKey::Metadata => metadata(asked, "t", true),
+        ApiKey::InitProducerId => {
+            let response = InitProducerIdResponseData {
+                producer_id: 7,
+                producer_epoch: 0,
+                ..InitProducerIdResponseData::default()
+            };
+            answer(|out| response.write(out, asked.version).unwrap())
+        }
+        _ => produce(asked),
+    })
+    .await
+}
+
+async fn producer(double: &Double, options: ProducerOptions) -> Producer {
+    let bootstrap = [double.address.to_string()];
+    let client = Options {
+        retry_for: Duration::from_millis(200),
+        ..Options::default()
+    };
+    let cluster = Cluster::connect(&bootstrap, client).await.unwrap();
+    Producer::new(Arc::new(cluster), options).await.unwrap()
+}
+
+fn record(partition: i32, value: &str) -> ProducerRecord {
+    ProducerRecord {
+        topic: "t".to_owned(),
+        partition: Some(partition),
+        value: Some(Bytes::from(value.to_owned())),
+        ..ProducerRecord::default()
+    }
+}
+
+/// The base sequence and size of each batch in a Produce request, by partition.
+fn batches(asked: &Asked) -> Vec<(i32, i32, i32)> {
+    let request = ProduceRequestData::read(&mut asked.body.clone(), asked.version).unwrap();
+    let partitions = request
+        .topic_data
+        .iter()
+        .flat_map(|topic| &topic.partition_data);
+    let header = |bytes: &Bytes| *BatchView::first(bytes).unwrap().header();
+    let described = partitions.map(|data| {
+        let header = header(data.records.as_ref().unwrap());
+        (data.index, header.base_sequence, header.record_count)
+    });
+    described.collect()
+}
+
+/// The same code for every partition of the request.
+fn produced(asked: &Asked, code: i16) -> Step {
+    let partition = |(index, base_sequence, _)| PartitionProduceResponse {
+        index,
+        error_code: code,
+        base_offset: i64::from(base_sequence),
+        ..PartitionProduceResponse::default()
+    };
+    let response = ProduceResponseData {
+        responses: vec![TopicProduceResponse {
+            name: "t".to_owned().into(),
+            partition_responses: batches(asked).into_iter().map(partition).collect(),
+            ..TopicProduceResponse::default()
+        }],
+        ..ProduceResponseData::default()
+    };
+    answer(|out| response.write(out, asked.version).unwrap())
+}
+
+#[tokio::test]
+async fn a_batch_that_is_tried_again_stays_before_the_next() {
+    let attempts = AtomicUsize::new(0);
+    let appended = Arc::new(Mutex::new(Vec::new()));
+    let log = Arc::clone(&appended);
+    let double = broker(move |asked| {
+        // Refused as by a former leader, then hung up on: both times the batch comes again.
+        match attempts.fetch_add(1, Ordering::Relaxed) {
+            0 => produced(asked, ErrorCode::NotLeaderOrFollower.code()),
+            1 => Step::Close,
+            _ => {
+                log.lock().unwrap().extend(batches(asked));
+                produced(asked, 0)
+            }
+        }
+    })
+    .await;
+    let options = ProducerOptions {
+        batch_bytes: 200,
+        ..ProducerOptions::default()
+    };
+    let mut producer = producer(&double, options).await;
+    for n in 0..100 {
+        producer
+            .send(&record(0, &format!("record {n}")))
+            .await
+            .unwrap();
+    }
+    producer.flush().await;
+    let mut next = 0;
+    for (_, base_sequence, count) in appended.lock().unwrap().iter() {
+        assert_eq!(*base_sequence, next, "batches arrive once and in order");
+        next += count;
+    }
+    assert_eq!(next, 100);
+    let outcomes = producer.take_outcomes();
+    let tickets = outcomes.iter().flat_map(|outcome| &outcome.tickets);
+    let tickets: Vec<u64> = tickets.map(|ticket| ticket.0).collect();
+    assert_eq!(tickets, (0..100).collect::<Vec<_>>());
+    assert!(outcomes.iter().all(|outcome| outcome.result.is_ok()));
+}
+
+#[tokio::test]
+async fn an_error_that_stays_is_the_outcome_of_its_batch_only() {
+    let double = broker(|asked| {
+        let has_first = batches(asked).iter().any(|(partition, ..)| *partition == 0);
+        let code = ErrorCode::MessageTooLarge.code();
+        produced(asked, if has_first { code } else { 0 })
+    })
+    .await;
+    let mut producer = producer(&double, ProducerOptions::default()).await;
+    for partition in [0, 1] {
+        producer.send(&record(partition, "value")).await.unwrap();
+        producer.flush().await;
+    }
+    let outcomes = producer.take_outcomes();
+    let refused = outcomes[0].result.as_ref().unwrap_err();
+    assert_eq!(refused.code(), Some(ErrorCode::MessageTooLarge));
+    assert!(outcomes[1].result.is_ok());
+}
+
+#[tokio::test]
+async fn a_batch_that_the_broker_had_already_counts_as_written() {
+    let double = broker(|asked| produced(asked, ErrorCode::DuplicateSequenceNumber.code())).await;
+    let mut producer = producer(&double, ProducerOptions::default()).await;
+    producer.send(&record(0, "value")).await.unwrap();
+    producer.flush().await;
+    assert!(producer.take_outcomes()[0].result.is_ok());
+}
+
+#[tokio::test]
+async fn a_partition_that_is_not_there_ends_with_an_outcome() {
+    let double = broker(|asked| produced(asked, 0)).await;
+    let options = ProducerOptions {
+        delivery_timeout: Duration::from_millis(50),
+        ..ProducerOptions::default()
+    };
+    let mut producer = producer(&double, options).await;
+    producer.send(&record(9, "value")).await.unwrap();
+    producer.flush().await;
+    let outcomes = producer.take_outcomes();
+    let error = outcomes[0].result.as_ref().unwrap_err();
+    assert_eq!(error.code(), Some(ErrorCode::UnknownTopicOrPartition));
+    assert!(!producer.has_unsettled());
+}
