@@ -12,7 +12,10 @@ use ottla_protocol::ids::Offset;
 use ottla_protocol::messages::coordinator::group::group_metadata_value::MemberMetadata;
 use ottla_protocol::messages::coordinator::group::{
     ConsumerGroupMemberMetadataKey, ConsumerGroupMemberMetadataValue, ConsumerGroupMetadataKey,
-    ConsumerGroupMetadataValue, GroupMetadataKey, GroupMetadataValue, GroupRecord,
+    ConsumerGroupMetadataValue, ConsumerGroupRegularExpressionKey,
+    ConsumerGroupRegularExpressionValue, ConsumerGroupTargetAssignmentMemberKey,
+    ConsumerGroupTargetAssignmentMemberValue, ConsumerGroupTargetAssignmentMetadataKey,
+    ConsumerGroupTargetAssignmentMetadataValue, GroupMetadataKey, GroupMetadataValue, GroupRecord,
     LegacyOffsetCommitKey, LegacyOffsetCommitValue, OffsetCommitKey, OffsetCommitValue,
 };
 use ottla_protocol::time::Now;
@@ -181,4 +184,46 @@ fn group_of_a_newer_protocol_is_kept_until_it_is_empty_and_deleted() {
         shard.apply(Position::plain(Offset(3)), record);
     }
     assert_eq!(*shard.state(), State::default());
+}
+
+/// Kafka's loader throws on a group's tombstone while members or assignments are there, and on a target
+/// assignment's while it still names members; then it serves no group of that partition.
+#[test]
+fn group_of_a_newer_protocol_is_deleted_from_its_leaves_to_its_root() {
+    let group_id = || String::from("g");
+    let group = GroupRecord::ConsumerGroupMetadata(
+        ConsumerGroupMetadataKey {
+            group_id: group_id(),
+            ..ConsumerGroupMetadataKey::default()
+        },
+        Some(ConsumerGroupMetadataValue::default()),
+    );
+    let target = GroupRecord::ConsumerGroupTargetAssignmentMetadata(
+        ConsumerGroupTargetAssignmentMetadataKey {
+            group_id: group_id(),
+            ..ConsumerGroupTargetAssignmentMetadataKey::default()
+        },
+        Some(ConsumerGroupTargetAssignmentMetadataValue::default()),
+    );
+    let member = GroupRecord::ConsumerGroupTargetAssignmentMember(
+        ConsumerGroupTargetAssignmentMemberKey {
+            group_id: group_id(),
+            ..ConsumerGroupTargetAssignmentMemberKey::default()
+        },
+        Some(ConsumerGroupTargetAssignmentMemberValue::default()),
+    );
+    let expression = GroupRecord::ConsumerGroupRegularExpression(
+        ConsumerGroupRegularExpressionKey {
+            group_id: group_id(),
+            ..ConsumerGroupRegularExpressionKey::default()
+        },
+        Some(ConsumerGroupRegularExpressionValue::default()),
+    );
+    let shard = shard_after(vec![(group, 0), (target, 0), (member, 0), (expression, 0)]);
+    let records = shard.decide_delete_group("g").records;
+    let types: Vec<u8> = records
+        .iter()
+        .map(|record| record.encode(0).unwrap().0[1])
+        .collect();
+    assert_eq!(types, [16, 7, 6, 3]);
 }

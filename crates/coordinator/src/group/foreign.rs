@@ -54,6 +54,16 @@ pub struct Foreign {
     members: BTreeSet<Bytes>,
 }
 
+/// Whether it is the record without which there is no group.
+const fn is_of_group(record: &GroupRecord) -> bool {
+    matches!(
+        record,
+        GroupRecord::ConsumerGroupMetadata(..)
+            | GroupRecord::ShareGroupMetadata(..)
+            | GroupRecord::StreamsGroupMetadata(..)
+    )
+}
+
 /// A record of such a group, taken apart.
 pub struct ForeignRecord {
     /// The group.
@@ -90,9 +100,16 @@ impl Foreign {
         if self.is_empty() { "Empty" } else { "Stable" }
     }
 
-    /// The records that delete it.
+    /// The records that delete it, in an order that Kafka can replay: it refuses to load a partition in which a
+    /// group goes before what hangs on it. Types of records that hang on others have higher numbers; the group's
+    /// own record comes last.
     pub fn tombstones(&self) -> impl Iterator<Item = GroupRecord> {
-        self.tombstones.values().cloned()
+        let (group, rest): (Vec<_>, Vec<_>) = self
+            .tombstones
+            .values()
+            .rev()
+            .partition(|record| is_of_group(record));
+        rest.into_iter().chain(group).cloned()
     }
 
     /// Takes note of a record.
