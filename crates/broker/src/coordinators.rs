@@ -154,7 +154,7 @@ impl GroupCoordinators {
         F: FnOnce(&Shard, Now) -> Decision<R> + Send + 'static,
     {
         let handle = self.handle_of(group_id)?;
-        ask(&handle, move |owner, reply| owner.decide(decide, reply)).await
+        ask(handle, move |owner, reply| owner.decide(decide, reply)).await
     }
 
     /// Tells the coordinator of a group what has happened; returns its reply once what that leads to is committed.
@@ -164,19 +164,19 @@ impl GroupCoordinators {
         F: FnOnce(&mut Shard, Now) -> (R, Vec<Action>) + Send + 'static,
     {
         let handle = self.handle_of(group_id)?;
-        ask(&handle, move |owner, reply| owner.tell(event, reply)).await
+        ask(handle, move |owner, reply| owner.tell(event, reply)).await
     }
 
     /// Joins a group; the reply may take as long as a rebalance.
     pub async fn join(&self, request: JoinRequest) -> Result<JoinReply, Unavailable> {
         let handle = self.handle_of(&request.group_id)?;
-        ask(&handle, move |owner, reply| owner.join(&request, reply)).await
+        ask(handle, move |owner, reply| owner.join(&request, reply)).await
     }
 
     /// Asks for an assignment; the reply may take until the leader has made it.
     pub async fn sync(&self, request: SyncRequest) -> Result<SyncReply, Unavailable> {
         let handle = self.handle_of(&request.group_id)?;
-        ask(&handle, move |owner, reply| owner.sync(&request, reply)).await
+        ask(handle, move |owner, reply| owner.sync(&request, reply)).await
     }
 
     /// Asks every coordinator; those that are not here any more are left out.
@@ -189,7 +189,7 @@ impl GroupCoordinators {
         for handle in self.handles() {
             let read = read.clone();
             let decide = move |shard: &Shard, _: Now| Decision::reply(read(shard));
-            match ask(&handle, move |owner, reply| owner.decide(decide, reply)).await {
+            match ask(handle, move |owner, reply| owner.decide(decide, reply)).await {
                 Ok(reply) => replies.push(reply),
                 Err(Unavailable::NotCoordinator) => {}
                 Err(unavailable) => return Err(unavailable),
@@ -278,7 +278,7 @@ type Answer<R> = oneshot::Sender<Result<R, Unavailable>>;
 /// Hands a command to a coordinator's task and waits for the answer. Once handed over, the command is carried out
 /// whole, whether or not somebody still waits. An answer that never comes means that the coordinator has lost what
 /// the command wrote, or has ended.
-async fn ask<R, F>(handle: &Handle, command: F) -> Result<R, Unavailable>
+async fn ask<R, F>(handle: Handle, command: F) -> Result<R, Unavailable>
 where
     R: Send + 'static,
     F: FnOnce(&mut Owner, Answer<R>) + Send + 'static,
@@ -288,5 +288,7 @@ where
     let command: Command = Box::new(move |owner| command(owner, sender));
     let sent = handle.commands.send(command).await;
     sent.map_err(|_| Unavailable::NotCoordinator)?;
+    // Whoever waits for a rebalance must not keep alive the task that is to end it.
+    drop(handle);
     answer.await.unwrap_or(Err(Unavailable::NotCoordinator))
 }

@@ -441,3 +441,17 @@ async fn rebalance_hands_every_member_its_share() {
     assert_eq!(rejoined.members.len(), 2);
     assert_eq!(second.leader, rejoined.member_id);
 }
+
+#[tokio::test]
+async fn member_that_waits_is_answered_when_the_coordinator_goes() {
+    let directory = tempfile::tempdir().unwrap();
+    let node = start(directory.path());
+    let first = node.join_alone("all").await;
+    let (waiting, ()) = tokio::join!(node.join("", 3), async {
+        while node.heartbeat(&first).await == 0 {
+            tokio::task::yield_now().await;
+        }
+        node.broker.groups.stop();
+    });
+    assert_eq!(waiting.error_code, ErrorCode::NotCoordinator.code());
+}

@@ -96,7 +96,7 @@ impl Owner {
             if self.load(&loads).await {
                 phase.send_replace(Phase::Active);
                 match self.serve(&mut commands).await {
-                    Ended::Unreachable => return,
+                    Ended::Unreachable => return self.finish().await,
                     Ended::Lost => self.forget(),
                 }
             } else {
@@ -148,6 +148,16 @@ impl Owner {
                     None => return Ended::Unreachable,
                 },
                 () = sleep_until(wake) => {}
+            }
+        }
+    }
+
+    /// Lets the answers leave that only wait for a commit. Who waits for a rebalance is told by the silence.
+    async fn finish(&mut self) {
+        while !self.uncommitted.is_empty() {
+            let committed = next_committed(&mut self.uncommitted).await;
+            if !self.on_committed(committed) {
+                return;
             }
         }
     }
