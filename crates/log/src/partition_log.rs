@@ -49,6 +49,8 @@ pub struct PartitionLog<F: Files> {
     pub(crate) leader_epochs: LeaderEpochs,
     /// The offsets of the producer snapshots on disk.
     pub(crate) snapshots: BTreeSet<Offset>,
+    /// The segment and size at which the last one was taken.
+    pub(crate) last_snapshot: (Offset, u64),
 }
 
 impl<F: Files> PartitionLog<F> {

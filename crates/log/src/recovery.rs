@@ -143,6 +143,7 @@ impl<F: Files> PartitionLog<F> {
             producers: ProducerState::empty(Offset(0)),
             leader_epochs,
             snapshots: found.snapshots,
+            last_snapshot: (Offset(0), 0),
             place,
         };
         let mut recovery = Recovery::default();
@@ -164,9 +165,9 @@ impl<F: Files> PartitionLog<F> {
     ) -> Result<(), OpenError> {
         for base in bases {
             let directory = &self.place.directory;
-            let is_indexed = directory
-                .judge(self.place.length(FileKind::OffsetIndex, *base))?
-                .is_some();
+            let has = |kind| Ok(self.place.length(kind, *base)?.is_some());
+            let is_indexed = directory.judge(has(FileKind::OffsetIndex))?
+                && directory.judge(has(FileKind::TimeIndex))?;
             let mut segment = directory.judge(Segment::load(&self.place, *base))?;
             if !is_indexed {
                 self.rebuild_indexes(&mut segment, now)?;

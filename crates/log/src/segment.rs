@@ -161,10 +161,7 @@ impl<F: Files> Segment<F> {
         let last_indexed = self
             .time_index
             .last(&|| place.open(FileKind::TimeIndex, self.base))?;
-        let last_entry = self
-            .offset_index
-            .last(&|| place.open(FileKind::OffsetIndex, self.base))?;
-        let indexed_to = last_entry.map_or(0, |entry| u64::try_from(entry.position).unwrap_or(0));
+        let indexed_to = self.indexed_to(place)?;
         self.largest = Some(self.find_largest(place)?);
         self.active = Some(Box::new(Active {
             file,
@@ -397,18 +394,20 @@ impl<F: Files> Segment<F> {
 
     /// The offset after the last record.
     pub(crate) fn next_offset(&self, place: &Place<F>) -> Result<Offset, ScanError> {
-        let source = || place.open(FileKind::OffsetIndex, self.base);
-        let start = self
-            .offset_index
-            .last(&source)?
-            .map_or(0, |entry| u64::try_from(entry.position).unwrap_or(0));
         let file = self.file(place)?;
-        let mut scan = Scan::new(&*file, start, self.size);
+        let mut scan = Scan::new(&*file, self.indexed_to(place)?, self.size);
         let mut next = self.base;
         while let Some(located) = scan.next_header()? {
             next = located.header.next_offset();
         }
         Ok(next)
+    }
+
+    /// Where the batch of the last index entry begins.
+    fn indexed_to(&self, place: &Place<F>) -> Result<u64, FileError> {
+        let source = || place.open(FileKind::OffsetIndex, self.base);
+        let last = self.offset_index.last(&source)?;
+        Ok(last.map_or(0, |entry| u64::try_from(entry.position).unwrap_or(0)))
     }
 
     /// The largest timestamp and its batch; the timestamp is -1 in a segment without any.
@@ -426,9 +425,9 @@ impl<F: Files> Segment<F> {
             .time_index
             .last(&|| place.open(FileKind::TimeIndex, self.base))?;
         let mut largest = last.map_or_else(|| self.nothing(), |entry| self.absolute(entry));
-        let start = self.position_before(place, largest.offset)?;
+        // Every entry of the offset index brought the time index up to date.
         let file = self.file(place)?;
-        let mut scan = Scan::new(&*file, start, self.size);
+        let mut scan = Scan::new(&*file, self.indexed_to(place)?, self.size);
         while let Some(located) = scan.next_header()? {
             let timestamp = Timestamp(located.header.max_timestamp);
             if timestamp > largest.timestamp {

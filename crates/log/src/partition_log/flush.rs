@@ -16,6 +16,9 @@ use std::io::IoSlice;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+/// The bytes after which a checkpoint writes the producers' state down too.
+const SNAPSHOT_INTERVAL: u64 = 16 << 20;
+
 /// How far a log has come in becoming durable.
 #[derive(Debug)]
 pub(crate) struct Progress {
@@ -191,6 +194,7 @@ impl<F: Files> PartitionLog<F> {
         if self.flush.is_checkpointing || self.flush.recovery_point >= flushed {
             return Ok(None);
         }
+        self.take_snapshot_within_segment()?;
         let files = self.index_files_since(self.flush.recovery_point);
         let files = self.place.directory.judge(files)?;
         self.flush.is_checkpointing = true;
@@ -290,6 +294,33 @@ impl<F: Files> PartitionLog<F> {
         self.take_snapshot()
     }
 
+    /// Writes the producers' state down when much was appended since the last time, so that a start after a crash need
+    /// not follow it through the whole segment. Two of these are kept: the newest lies beyond the recovery point, where
+    /// it cannot be trusted yet.
+    fn take_snapshot_within_segment(&mut self) -> Result<(), StorageError> {
+        let active = self.active();
+        let (segment, size) = self.last_snapshot;
+        let since = if segment == active.base { size } else { 0 };
+        if active.size.saturating_sub(since) < SNAPSHOT_INTERVAL {
+            return Ok(());
+        }
+        self.take_snapshot()?;
+        for offset in self.surplus_snapshots() {
+            self.remove_snapshot(offset)?;
+        }
+        Ok(())
+    }
+
+    /// The snapshots that do not begin a segment, but for the newest two.
+    pub(crate) fn surplus_snapshots(&self) -> Vec<Offset> {
+        let within = self
+            .snapshots
+            .iter()
+            .rev()
+            .filter(|offset| !self.segments.contains_key(offset));
+        within.skip(2).copied().collect()
+    }
+
     /// Writes the producers' state down, not synced: a checkpoint does that, and a torn snapshot is known by its CRC.
     pub(crate) fn take_snapshot(&mut self) -> Result<(), StorageError> {
         let offset = self.producers.end();
@@ -309,6 +340,7 @@ impl<F: Files> PartitionLog<F> {
             outcome => directory.judge(outcome)?,
         }
         self.snapshots.insert(offset);
+        self.last_snapshot = (self.active().base, self.active().size);
         self.flush.has_new_names = true;
         Ok(())
     }

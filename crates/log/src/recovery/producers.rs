@@ -16,20 +16,15 @@ use std::sync::Arc;
 /// A snapshot holds 46 bytes a producer; more than this is no snapshot.
 const MAX_SNAPSHOT_BYTES: u64 = 1 << 30;
 
-/// Drops the snapshots that are of no use: beyond the end, or of neither a segment nor the newest.
+/// Drops the snapshots that are of no use: outside of the log, or neither of a segment nor among the newest.
 pub(super) fn drop_snapshots<F: Files>(log: &mut PartitionLog<F>) -> Result<(), StorageError> {
-    let newest = log.snapshots.last().copied();
-    let is_useless = |offset: &Offset| {
-        let is_stray = !log.segments.contains_key(offset) && Some(*offset) != newest;
-        *offset > log.next || is_stray || *offset <= log.log_start
-    };
-    let useless: Vec<Offset> = log
-        .snapshots
-        .iter()
-        .filter(|offset| is_useless(offset))
-        .copied()
-        .collect();
-    useless
+    let is_outside = |offset: &&Offset| **offset > log.next || **offset <= log.log_start;
+    let outside: Vec<Offset> = log.snapshots.iter().filter(is_outside).copied().collect();
+    outside
+        .into_iter()
+        .try_for_each(|offset| log.remove_snapshot(offset))?;
+    let surplus = log.surplus_snapshots();
+    surplus
         .into_iter()
         .try_for_each(|offset| log.remove_snapshot(offset))
 }

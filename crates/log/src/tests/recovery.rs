@@ -7,7 +7,7 @@ use crate::files::{File, Files, Open, read_whole};
 use crate::format::FileKind;
 use crate::{Bound, Left, LogConfig, OpenError, PartitionLog, TimeQuery};
 use ottla_protocol::ids::Offset;
-use ottla_protocol::records::{BatchView, split_batches};
+use ottla_protocol::records::{BatchBuilder, BatchOptions, BatchView, split_batches};
 use ottla_protocol::time::Timestamp;
 use std::io::{ErrorKind, IoSlice};
 use std::path::{Path, PathBuf};
@@ -201,6 +201,48 @@ fn aborted_transactions_before_the_recovery_point_survive_without_an_offset_inde
         log.aborted_transactions(Offset(0), Offset(9)).unwrap(),
         expected
     );
+}
+
+#[test]
+fn producers_are_followed_from_a_snapshot_within_the_segment() {
+    let files = new_disk();
+    let mut log = new_log(&files, LogConfig::default());
+    let mut recovery_point = Offset(0);
+    for sequence in 0..60 {
+        let mut builder = BatchBuilder::new(BatchOptions {
+            producer_id: 1,
+            producer_epoch: 0,
+            base_sequence: sequence,
+            ..BatchOptions::default()
+        });
+        builder.append(NOW.0, None, Some(&vec![1; 1 << 20]), &[]);
+        append(&mut log, &builder.build().unwrap());
+        if sequence % 10 == 9 {
+            log.flush().unwrap();
+            let checkpoint = log.begin_checkpoint().unwrap().unwrap();
+            checkpoint.run().unwrap();
+            recovery_point = log.complete_checkpoint(&checkpoint);
+        }
+    }
+    assert_eq!(
+        log.snapshots
+            .iter()
+            .map(|offset| offset.0)
+            .collect::<Vec<_>>(),
+        [40, 60]
+    );
+    let expected = last_batches(&log);
+    for recovery_point in [recovery_point, Offset(55), Offset(40), Offset(39)] {
+        let files = files.process_killed();
+        let (log, _) = open_as(&files, LogConfig::default(), unclean(recovery_point));
+        assert_eq!(last_batches(&log), expected);
+        let reads = files.count(crate::files::Operation::Read);
+        assert_eq!(
+            reads < 100,
+            recovery_point >= Offset(40),
+            "{reads} from {recovery_point}"
+        );
+    }
 }
 
 #[test]
