@@ -246,25 +246,35 @@ impl<F: Files> PartitionLog<F> {
     /// Makes everything durable, indexes and producers' state included, so that the next start reads nothing; returns
     /// the recovery point to write down.
     pub fn close(mut self) -> Result<Offset, StorageError> {
-        self.flush()?;
+        self.place.directory.ensure_online()?;
         let Self {
-            segments, place, ..
+            segments,
+            place,
+            flush,
+            ..
         } = &mut self;
         let mut active = segments
             .last_entry()
             .expect("a log always has an active segment");
         place.directory.judge(active.get_mut().close(place))?;
+        // A flush that is under way may end later than this, so what it covers is synced here too.
+        let from = segments
+            .range(..=flush.flushed)
+            .next_back()
+            .map_or(flush.flushed, |(base, _)| *base);
+        let logs: Result<Vec<_>, FileError> = segments
+            .range(from..)
+            .map(|(_, segment)| segment.file(place))
+            .collect();
+        let mut files = place.directory.judge(logs)?;
         self.take_snapshot()?;
         // Even where the recovery point is not behind, the last index entries have only just been written.
-        let files = self.index_files_since(self.active().base);
-        let files = self.place.directory.judge(files)?;
+        let since = self.flush.recovery_point.min(self.active().base);
+        let indexes = self.index_files_since(since);
+        files.extend(self.place.directory.judge(indexes)?);
         self.flush_of(files, true, self.log_end()).run()?;
-        if let Some(checkpoint) = self.begin_checkpoint()? {
-            checkpoint.run()?;
-            self.complete_checkpoint(&checkpoint);
-        }
         self.place.directory.forget(&self.place.path);
-        Ok(self.flush.recovery_point)
+        Ok(self.next)
     }
 
     pub(crate) fn roll_at(&mut self, base: Offset, now: Timestamp) -> Result<(), StorageError> {

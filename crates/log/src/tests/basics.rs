@@ -63,6 +63,24 @@ fn a_clean_stop_needs_no_reading_and_forgets_nothing() {
 }
 
 #[test]
+fn closing_does_not_rely_on_a_flush_that_is_under_way() {
+    let files = new_disk();
+    let mut log = new_log(&files, small_segments());
+    for _ in 0..20 {
+        append(&mut log, &plain(2, NOW.0));
+    }
+    let flush = log.begin_flush().unwrap().unwrap();
+    append(&mut log, &plain(2, NOW.0));
+    assert_eq!(log.close().unwrap(), Offset(42));
+    for seed in 0..20 {
+        let log = reopen(&files.power_cut(seed), small_segments(), Offset(42));
+        assert_eq!(log.log_end_offset(), Offset(42));
+        assert_eq!(summary(&read_all(&log, Offset(0))).len(), 21);
+    }
+    drop(flush);
+}
+
+#[test]
 fn many_requests_are_one_write() {
     let files = new_disk();
     let mut log = new_log(&files, LogConfig::default());
