@@ -295,6 +295,9 @@ impl<F: Files> PartitionLog<F> {
         for segment in self.segments.range(floor..).map(|(_, segment)| segment) {
             directory.judge(segment.file(&self.place).and_then(|file| file.sync_data()))?;
         }
+        // A segment that was made just before the crash may be there by name only until its directory is synced, and
+        // no later flush knows of it.
+        directory.judge(directory.files().sync_directory(&self.place.path))?;
         if let Some(checkpoint) = self.begin_checkpoint()? {
             checkpoint.run()?;
             self.complete_checkpoint(&checkpoint);
