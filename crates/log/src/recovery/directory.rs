@@ -1,11 +1,15 @@
 //! A partition's directory before its log is opened: made if it is missing, rid of what an interrupted operation left.
 
 use crate::directory::StorageError;
-use crate::files::Files;
+use crate::files::{File, Files, Open};
 use crate::format::{CLEANED_SUFFIX, DELETED_SUFFIX, FileKind, SWAP_SUFFIX};
+use crate::scan::Scan;
 use crate::segment::Place;
 use ottla_protocol::ids::Offset;
 use std::collections::BTreeSet;
+
+/// A snapshot of the metadata log that waits to be removed: whoever keeps that log removes it.
+const DELETED_METADATA_SNAPSHOT: &str = ".checkpoint.deleted";
 
 /// The files of a log, by offset.
 #[derive(Debug, Default)]
@@ -31,43 +35,107 @@ impl<F: Files> Place<F> {
 
     /// Removes what an interrupted deletion or compaction left, and indexes without a segment; lists the rest.
     pub(super) fn tidy_and_list(&self) -> Result<Found, StorageError> {
-        let files = self.directory.files();
+        self.finish_compaction()?;
         let mut found = Found::default();
         let mut indexes = Vec::new();
-        for entry in self.directory.judge(files.list(&self.path))? {
-            let name = entry.name.as_str();
-            if name.ends_with(DELETED_SUFFIX) || name.ends_with(CLEANED_SUFFIX) {
-                self.directory.judge(files.remove(&self.path.join(name)))?;
-            } else if let Some(name) = name.strip_suffix(SWAP_SUFFIX) {
-                self.finish_swap(name, &mut found)?;
-            } else {
-                match FileKind::of_name(name) {
-                    Some((FileKind::Log, base)) => found.segments.extend([base]),
-                    Some((FileKind::ProducerSnapshot, offset)) => found.snapshots.extend([offset]),
-                    Some((kind, base)) => indexes.push((kind, base)),
-                    None => {}
+        for name in self.names()? {
+            match FileKind::of_name(&name) {
+                Some((FileKind::Log, base)) => found.segments.extend([base]),
+                Some((FileKind::ProducerSnapshot, offset)) => found.snapshots.extend([offset]),
+                Some((kind, base)) => indexes.push((kind, base)),
+                None if name.ends_with(DELETED_SUFFIX)
+                    && !name.ends_with(DELETED_METADATA_SNAPSHOT) =>
+                {
+                    self.remove(&name)?;
                 }
+                None => {}
             }
         }
         for (kind, base) in indexes {
             if !found.segments.contains(&base) {
-                self.directory
-                    .judge(files.remove(&self.path_of(kind, base)))?;
+                let path = self.path_of(kind, base);
+                self.directory.judge(self.directory.files().remove(&path))?;
             }
         }
         Ok(found)
     }
 
-    /// A compacted segment was about to take the place of the one it was made from: let it.
-    fn finish_swap(&self, name: &str, found: &mut Found) -> Result<(), StorageError> {
-        let files = self.directory.files();
-        let from = self.path.join(format!("{name}{SWAP_SUFFIX}"));
+    fn names(&self) -> Result<Vec<String>, StorageError> {
+        let entries = self
+            .directory
+            .judge(self.directory.files().list(&self.path))?;
+        let files = entries.into_iter().filter(|entry| !entry.is_directory);
+        Ok(files.map(|entry| entry.name).collect())
+    }
+
+    fn remove(&self, name: &str) -> Result<(), StorageError> {
         self.directory
-            .judge(files.rename(&from, &self.path.join(name)))?;
-        if let Some((FileKind::Log, base)) = FileKind::of_name(name) {
-            found.segments.insert(base);
+            .judge(self.directory.files().remove(&self.path.join(name)))
+    }
+
+    /// Ends a compaction that a crash cut short, as Kafka does: what was still being written goes; what was complete
+    /// takes the place of the segments that it was made from, and those go first.
+    fn finish_compaction(&self) -> Result<(), StorageError> {
+        let names = self.names()?;
+        let bases_of = |suffix| {
+            let stems = names
+                .iter()
+                .filter_map(move |name| name.strip_suffix(suffix));
+            stems.filter_map(FileKind::of_name).map(|(_, base)| base)
+        };
+        let unfinished = bases_of(CLEANED_SUFFIX).min();
+        let mut swaps = Vec::new();
+        for name in &names {
+            let swap = name.strip_suffix(SWAP_SUFFIX).and_then(FileKind::of_name);
+            match swap {
+                // A segment was being split, and not all of its parts were complete.
+                Some((_, base)) if unfinished.is_some_and(|unfinished| base >= unfinished) => {
+                    self.remove(name)?;
+                }
+                Some((kind, base)) => swaps.push((kind, base, name)),
+                None if name.ends_with(CLEANED_SUFFIX) => self.remove(name)?,
+                None => {}
+            }
         }
-        Ok(())
+        let Some(from) = swaps.iter().map(|(_, base, _)| *base).min() else {
+            return Ok(());
+        };
+        let mut to = from;
+        for (_, base, name) in swaps.iter().filter(|(kind, ..)| *kind == FileKind::Log) {
+            to = to.max(self.end_of(name, *base)?);
+        }
+        for name in &names {
+            if FileKind::of_name(name).is_some_and(|(_, base)| (from..to).contains(&base)) {
+                self.remove(name)?;
+            }
+        }
+        for (kind, base, name) in swaps {
+            let renamed = self
+                .directory
+                .files()
+                .rename(&self.path.join(name), &self.path_of(kind, base));
+            self.directory.judge(renamed)?;
+        }
+        self.directory
+            .judge(self.directory.files().sync_directory(&self.path))
+    }
+
+    /// The offset after the last batch in the file `name`.
+    fn end_of(&self, name: &str, base: Offset) -> Result<Offset, StorageError> {
+        let path = self.path.join(name);
+        let file = self
+            .directory
+            .judge(self.directory.files().open(&path, Open::Read))?;
+        let length = self.directory.judge(file.length())?;
+        let mut scan = Scan::new(&file, 0, length);
+        let mut end = base;
+        while let Some(located) = scan
+            .next_header()
+            .map_err(|error| self.scan_failed(error))?
+        {
+            end = located.header.next_offset();
+        }
+        Ok(end)
     }
 }
 

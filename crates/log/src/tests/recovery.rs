@@ -246,6 +246,66 @@ fn producers_are_followed_from_a_snapshot_within_the_segment() {
 }
 
 #[test]
+fn a_compaction_that_was_cut_short_is_ended() {
+    let files = new_disk();
+    let mut log = new_log(&files, small_segments());
+    for _ in 0..30 {
+        append(&mut log, &plain(3, NOW.0));
+    }
+    let expected = read_all(&log, Offset(0));
+    let bases: Vec<i64> = log.segments.keys().map(|base| base.0).collect();
+    assert!(bases.len() >= 3);
+    log.close().unwrap();
+    let directory = Path::new(PARTITION);
+    // The first two segments were merged into one, which was about to take their place.
+    let mut merged = read_whole(&files, &log_path(bases[0]), 1 << 20)
+        .unwrap()
+        .unwrap();
+    merged.extend(
+        read_whole(&files, &log_path(bases[1]), 1 << 20)
+            .unwrap()
+            .unwrap(),
+    );
+    let swap = directory.join("00000000000000000000.log.swap");
+    files
+        .open(&swap, Open::Create)
+        .unwrap()
+        .write_at(&[IoSlice::new(&merged)], 0)
+        .unwrap();
+    for name in [
+        "00000000000000000000.index.deleted",
+        "00000000000000000099.log.cleaned",
+        "x.checkpoint.deleted",
+    ] {
+        files.open(&directory.join(name), Open::Create).unwrap();
+    }
+    let changes = files.changes();
+    for cut in 0..15 {
+        let files = files.process_killed();
+        files.cut_power_after(cut);
+        let left = Left {
+            is_clean: true,
+            ..Left::default()
+        };
+        drop(try_open(&files, ROOT, small_segments(), left));
+        let files = files.process_killed();
+        let log = reopen(&files, small_segments(), Offset(90));
+        assert_eq!(
+            read_all(&log, Offset(0)),
+            expected,
+            "cut after {cut} of {changes}"
+        );
+        assert_eq!(log.segment_count(), bases.len() - 1);
+        let names = files.list(directory).unwrap();
+        let odd: Vec<_> = names
+            .iter()
+            .filter(|entry| entry.name.matches('.').count() > 1)
+            .collect();
+        assert_eq!(odd.len(), 1, "{odd:?}");
+    }
+}
+
+#[test]
 fn a_full_disk_does_not_keep_a_log_from_opening() {
     let files = new_disk();
     let mut log = new_log(&files, LogConfig::default());
