@@ -118,7 +118,6 @@ async fn what_is_not_served_closes_the_connection_after_earlier_answers() {
     let (_running, address) = broker(|_| {}).await;
     for refused in [
         request(3000, 0, 2, &[]),
-        request(API_VERSIONS, -1, 2, &[]),
         request(ApiKey::Produce as i16, 2, 2, &[]),
         request(ApiKey::Produce as i16, 3, 2, &[1, 2, 3]),
         vec![0, 0, 0, 1, 9],

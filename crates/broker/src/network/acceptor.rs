@@ -12,6 +12,7 @@ use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
+use tokio::time::Instant;
 
 use super::connection::{Closed, ConnectionSettings, Session};
 use super::limits::{Admission, ConnectionLimits};
@@ -22,6 +23,16 @@ use crate::context::Connection;
 const ACCEPT_BACKOFF: Duration = Duration::from_millis(100);
 
 static NEXT_CONNECTION: AtomicU64 = AtomicU64::new(0);
+
+/// What came of one attempt to accept.
+enum Accepted {
+    /// A connection that may be served.
+    Connection(TcpStream, SocketAddr, Admission),
+    /// A client that left again, or was turned away.
+    Nothing,
+    /// The system has no room for another connection.
+    Exhausted(io::Error),
+}
 
 /// A bound listener.
 #[derive(Debug)]
@@ -70,45 +81,53 @@ impl Listener {
         mut shutdown: watch::Receiver<bool>,
     ) {
         let mut connections = JoinSet::new();
+        // Kept here and not in `accept`, which is dropped whenever a connection ends first.
+        let mut resting: Option<Instant> = None;
+        let mut is_exhausted = false;
         loop {
             tokio::select! {
                 biased;
                 () = stopped(&mut shutdown) => break,
                 Some(_) = connections.join_next(), if !connections.is_empty() => {}
-                accepted = self.accept(&broker, &limits) => {
-                    let Some((stream, peer, admission)) = accepted else { continue };
-                    if let Some(session) = self.open(&broker, stream, peer, &settings) {
-                        let broker = Arc::clone(&broker);
-                        connections.spawn(serve(broker, session, peer, admission, shutdown.clone()));
+                () = sleep_until(resting), if resting.is_some() => resting = None,
+                accepted = self.accept(&broker, &limits), if resting.is_none() => match accepted {
+                    Accepted::Connection(stream, peer, admission) => {
+                        is_exhausted = false;
+                        if let Some(session) = self.open(&broker, stream, peer, &settings) {
+                            let broker = Arc::clone(&broker);
+                            connections.spawn(serve(broker, session, peer, admission, shutdown.clone()));
+                        }
                     }
-                }
+                    Accepted::Nothing => {}
+                    Accepted::Exhausted(error) => {
+                        // Once an episode: a full table fails ten times a second.
+                        if !is_exhausted {
+                            tracing::warn!(listener = %self.name, %error, "cannot accept connections; trying again");
+                        }
+                        is_exhausted = true;
+                        let until = broker.clock.monotonic().after(ACCEPT_BACKOFF);
+                        resting = Some(broker.clock.instant(until));
+                    }
+                },
             }
         }
         drop(self.socket);
         while connections.join_next().await.is_some() {}
     }
 
-    async fn accept(
-        &self,
-        broker: &Broker,
-        limits: &Arc<ConnectionLimits>,
-    ) -> Option<(TcpStream, SocketAddr, Admission)> {
+    async fn accept(&self, broker: &Broker, limits: &Arc<ConnectionLimits>) -> Accepted {
         let slot = limits.slot().await;
         match self.socket.accept().await {
             Ok((stream, peer)) => {
-                let admission = limits.admit(peer.ip(), slot);
-                if admission.is_none() {
-                    broker.metrics.connections_refused.inc();
-                    tracing::debug!(%peer, listener = %self.name, "refused a connection: max.connections.per.ip");
+                if let Some(admission) = limits.admit(peer.ip(), slot) {
+                    return Accepted::Connection(stream, peer, admission);
                 }
-                admission.map(|admission| (stream, peer, admission))
+                broker.metrics.connections_refused.inc();
+                tracing::debug!(%peer, listener = %self.name, "refused a connection: max.connections.per.ip");
+                Accepted::Nothing
             }
-            Err(error) if is_about_one_client(&error) => None,
-            Err(error) => {
-                tracing::warn!(listener = %self.name, %error, "cannot accept connections; trying again");
-                tokio::time::sleep(ACCEPT_BACKOFF).await;
-                None
-            }
+            Err(error) if is_about_one_client(&error) => Accepted::Nothing,
+            Err(error) => Accepted::Exhausted(error),
         }
     }
 
@@ -141,6 +160,14 @@ impl Listener {
 /// Completes when shutdown has been asked for, or its owner is gone.
 pub(crate) async fn stopped(shutdown: &mut watch::Receiver<bool>) {
     let _ = shutdown.wait_for(|stopping| *stopping).await;
+}
+
+/// Sleeps until `time`; for ever without one.
+async fn sleep_until(time: Option<Instant>) {
+    match time {
+        Some(time) => tokio::time::sleep_until(time).await,
+        None => std::future::pending().await,
+    }
 }
 
 async fn serve(
