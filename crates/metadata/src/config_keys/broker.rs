@@ -76,6 +76,7 @@ pub const BROKER: &[ConfigKey] = &[
         .works("Largest answer to one fetch, in bytes; the first batch is returned whatever its size."),
     ConfigKey::new("fetch.purgatory.purge.interval.requests", ValueType::Int, Some("1000")),
     ConfigKey::new("follower.fetch.last.tiered.offset.enable", ValueType::Boolean, Some("false")).updated(Update::ClusterWide),
+    ConfigKey::new("follower.replication.throttled.rate", ValueType::Long, Some("9223372036854775807")).bounded(Bounds::AtLeast(0)).updated(Update::ClusterWide),
     ConfigKey::new("group.coordinator.append.linger.ms", ValueType::Int, Some("-1")).bounded(Bounds::AtLeast(-1)),
     ConfigKey::new("group.coordinator.background.threads", ValueType::Int, Some("2")).bounded(Bounds::AtLeast(1)).important(Importance::High),
     ConfigKey::new("group.coordinator.cached.buffer.max.bytes", ValueType::Int, Some("1048588")).bounded(Bounds::AtLeast(524_288)).updated(Update::ClusterWide),
@@ -99,6 +100,7 @@ pub const BROKER: &[ConfigKey] = &[
     ConfigKey::new("kafka.metrics.polling.interval.secs", ValueType::Int, Some("10")).bounded(Bounds::AtLeast(1)).important(Importance::Low),
     ConfigKey::new("kafka.metrics.reporters", ValueType::List, Some("")).important(Importance::Low),
     ConfigKey::new("leader.imbalance.check.interval.seconds", ValueType::Long, Some("300")).bounded(Bounds::AtLeast(1)).important(Importance::High),
+    ConfigKey::new("leader.replication.throttled.rate", ValueType::Long, Some("9223372036854775807")).bounded(Bounds::AtLeast(0)).updated(Update::ClusterWide),
     ConfigKey::new("listener.security.protocol.map", ValueType::Text, Some("SASL_SSL:SASL_SSL,PLAINTEXT:PLAINTEXT,SSL:SSL,SASL_PLAINTEXT:SASL_PLAINTEXT")).important(Importance::Low).updated(Update::PerBroker)
         .works("The security protocol of each listener name. Only PLAINTEXT is served yet."),
     ConfigKey::new("listeners", ValueType::List, Some("PLAINTEXT://:9092")).important(Importance::High).updated(Update::PerBroker)
@@ -236,6 +238,7 @@ pub const BROKER: &[ConfigKey] = &[
     ConfigKey::new("queued.max.requests", ValueType::Int, Some("500")).bounded(Bounds::AtLeast(1)).important(Importance::High),
     ConfigKey::new("quota.window.num", ValueType::Int, Some("11")).bounded(Bounds::AtLeast(1)).important(Importance::Low),
     ConfigKey::new("quota.window.size.seconds", ValueType::Int, Some("1")).bounded(Bounds::AtLeast(1)).important(Importance::Low),
+    ConfigKey::new("replica.alter.log.dirs.io.max.bytes.per.second", ValueType::Long, Some("9223372036854775807")).bounded(Bounds::AtLeast(0)).updated(Update::ClusterWide),
     ConfigKey::new("replica.fetch.backoff.ms", ValueType::Int, Some("1000")).bounded(Bounds::AtLeast(0)),
     ConfigKey::new("replica.fetch.max.bytes", ValueType::Int, Some("1048576")).bounded(Bounds::AtLeast(0)),
     ConfigKey::new("replica.fetch.min.bytes", ValueType::Int, Some("1")).important(Importance::High),
