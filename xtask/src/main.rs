@@ -8,6 +8,7 @@ mod compat;
 mod crash;
 mod generate;
 mod licences;
+mod suites;
 mod sweep;
 mod tidy;
 mod toolbox;
@@ -43,6 +44,8 @@ enum Command {
     PowerCut(crash::Args),
     /// Send every kind of request to Ottla and to Apache Kafka, and compare how it ends.
     Sweep(sweep::Args),
+    /// Run the test suites of other clients against a real broker.
+    Suites(suites::Args),
     /// Check the rules of the tree that no compiler checks.
     Tidy,
 }
@@ -58,6 +61,7 @@ fn main() -> Result<()> {
         Command::PowerCut(args) => print(&crash::power_cut(&args)?),
         Command::Generate(args) => generate::run(&args),
         Command::Sweep(args) => print(&sweep::run(&args)?),
+        Command::Suites(args) => suites::run(&args),
         Command::Tidy => print(&tidy::run()?),
     }
 }

@@ -4,6 +4,7 @@
 //! fetched again.
 
 pub mod apt;
+pub mod crates;
 pub mod go;
 pub mod java;
 pub mod maven;

@@ -36,10 +36,10 @@ pub struct Broker {
 impl Broker {
     /// Starts a broker on an empty data directory and waits until it serves.
     pub fn start(kind: Kind) -> Result<Self> {
-        let directory =
-            toolbox::workspace().join(format!("target/compat/{kind:?}-{}", std::process::id()));
-        fs::create_dir_all(&directory)?;
         let port = free_port()?;
+        let run = format!("target/compat/{kind:?}-{}-{port}", std::process::id());
+        let directory = toolbox::workspace().join(run);
+        fs::create_dir_all(&directory)?;
         let config = directory.join("server.properties");
         fs::write(&config, properties(port, &directory.join("data"))?)?;
         let mut command = match kind {

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::PathBuf;
 use std::process::Command;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 
 /// The interpreter of an environment with everything in `tests/compat/requirements.txt`.
 pub fn interpreter() -> Result<PathBuf> {
@@ -23,4 +23,55 @@ pub fn interpreter() -> Result<PathBuf> {
         )
     })?;
     Ok(directory.join("bin/python"))
+}
+
+/// The same interpreter, with what the Python suites are run by.
+pub fn interpreter_with_tests() -> Result<PathBuf> {
+    let interpreter = interpreter()?;
+    let requirements = super::workspace().join("tests/compat/requirements-suites.txt");
+    super::once("python-suites", &fs::read_to_string(&requirements)?, |_| {
+        super::run(
+            Command::new(&interpreter)
+                .args(["-m", "pip", "install", "--quiet", "--requirement"])
+                .arg(&requirements),
+        )
+    })?;
+    Ok(interpreter)
+}
+
+/// The source package of what `requirements.txt` pins, unpacked; `file` is its name in the name of the archive.
+pub fn source(package: &str, file: &str) -> Result<PathBuf> {
+    let requirements =
+        fs::read_to_string(super::workspace().join("tests/compat/requirements.txt"))?;
+    let pinned = requirements
+        .lines()
+        .find_map(|line| line.strip_prefix(package)?.strip_prefix("=="))
+        .with_context(|| format!("requirements.txt does not pin {package}"))?;
+    let interpreter = interpreter()?;
+    let directory = super::once(&format!("{package}-source"), pinned, |directory| {
+        super::run(
+            Command::new(&interpreter)
+                .args([
+                    "-m",
+                    "pip",
+                    "download",
+                    "--quiet",
+                    "--no-deps",
+                    "--no-binary",
+                    package,
+                    "--dest",
+                ])
+                .arg(directory)
+                .arg(format!("{package}=={pinned}")),
+        )?;
+        let archive = directory.join(format!("{file}-{pinned}.tar.gz"));
+        super::run(
+            Command::new("tar")
+                .arg("-xzf")
+                .arg(archive)
+                .arg("-C")
+                .arg(directory),
+        )
+    })?;
+    Ok(directory.join(format!("{file}-{pinned}")))
 }

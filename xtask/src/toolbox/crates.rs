@@ -1,0 +1,56 @@
+//! The sources of published crates, with their tests, by cargo.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context, Result};
+
+/// A copy of the crate's source, as published, that may be built in.
+pub fn source(name: &str, version: &str) -> Result<PathBuf> {
+    let directory = super::once(&format!("{name}-source"), version, |directory| {
+        let fetched = fetch(name, version, directory)?;
+        super::run(
+            Command::new("cp")
+                .arg("-R")
+                .arg(&fetched)
+                .arg(directory.join("crate")),
+        )?;
+        // Its neighbours here are a workspace that it is no part of.
+        let manifest = directory.join("crate/Cargo.toml");
+        let text = fs::read_to_string(&manifest)?;
+        if !text.contains("[workspace") {
+            fs::write(&manifest, format!("{text}\n[workspace]\n"))?;
+        }
+        Ok(())
+    })?;
+    Ok(directory.join("crate"))
+}
+
+/// Lets cargo fetch the crate as a dependency, and says where it put the source.
+fn fetch(name: &str, version: &str, directory: &Path) -> Result<PathBuf> {
+    fs::create_dir_all(directory.join("src"))?;
+    fs::write(directory.join("src/lib.rs"), "")?;
+    fs::write(
+        directory.join("Cargo.toml"),
+        format!(
+            "[package]\nname = \"fetch\"\nversion = \"0.0.0\"\n[workspace]\n[dependencies]\n{name} = \"={version}\"\n"
+        ),
+    )?;
+    let output = Command::new(env!("CARGO"))
+        .args(["metadata", "--format-version=1"])
+        .current_dir(directory)
+        .output()?;
+    let metadata: serde_json::Value =
+        serde_json::from_slice(&output.stdout).context("cargo metadata failed")?;
+    let packages = metadata["packages"].as_array().context("no packages")?;
+    let package = packages
+        .iter()
+        .find(|package| package["name"] == name)
+        .context("the crate was not resolved")?;
+    let manifest = package["manifest_path"].as_str().context("no manifest")?;
+    Ok(Path::new(manifest)
+        .parent()
+        .context("a manifest lies in a directory")?
+        .to_owned())
+}
