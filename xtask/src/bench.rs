@@ -95,6 +95,7 @@ fn run_once(
         running.started_after.as_secs_f64() * 1e3,
     );
     add("", "resident memory idle, MiB", running.resident_mib()?);
+    warm_up(&running, loads, args.megabytes)?;
     for load in loads {
         say(&format!("  {}", load.name()))?;
         for (figure, value) in measure(&running, load, args.megabytes)? {
@@ -111,9 +112,20 @@ fn run_once(
     running.stop()
 }
 
+/// A JVM compiles what it runs often; nobody measures a broker in its first seconds.
+fn warm_up(running: &Running, loads: &[Load], megabytes: u32) -> Result<()> {
+    let Some(load) = loads.first() else {
+        return Ok(());
+    };
+    let topic = load.create_topic(running.bootstrap(), "warm-up")?;
+    load.produce(running.bootstrap(), &topic, megabytes)?;
+    load.consume(running.bootstrap(), &topic, megabytes)?;
+    Ok(())
+}
+
 /// Writes and reads one load, and says what it cost the broker.
 fn measure(running: &Running, load: &Load, megabytes: u32) -> Result<BTreeMap<&'static str, f64>> {
-    let topic = load.create_topic(running.bootstrap())?;
+    let topic = load.create_topic(running.bootstrap(), "load")?;
     let gigabytes = f64::from(megabytes) / 1e3;
     let mut figures = BTreeMap::new();
     let before = running.cpu_seconds()?;

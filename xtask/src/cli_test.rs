@@ -107,7 +107,7 @@ pub fn run(args: &Args) -> Result<String> {
 }
 
 /// How many checks there were.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Copy, Default)]
 struct Count {
     passed: usize,
     failed: usize,

@@ -95,10 +95,10 @@ impl Load {
         )
     }
 
-    /// Creates the topic of this load.
-    pub fn create_topic(&self, bootstrap: &str) -> Result<String> {
+    /// Creates a topic for this load; the purpose tells its topics apart.
+    pub fn create_topic(&self, bootstrap: &str, purpose: &str) -> Result<String> {
         let topic = format!(
-            "load-{}-{}-{}-{}-{}",
+            "{purpose}-{}-{}-{}-{}-{}",
             self.record_bytes, self.batch_bytes, self.acks, self.compression, self.partitions
         );
         let ottla = toolbox::workspace().join("target/release/ottla");
