@@ -6,6 +6,7 @@ mod cli_test;
 mod codec_test;
 mod compat;
 mod crash;
+mod fuzz;
 mod generate;
 mod licences;
 mod suites;
@@ -38,6 +39,8 @@ enum Command {
     Compat(compat::Args),
     /// Kill a broker with -9 under load; everything acknowledged must be there.
     Crash(crash::Args),
+    /// Fuzz the parsers of the network and of the disk, a little.
+    Fuzz(fuzz::Args),
     /// Write the record types of `ottla-protocol` from the schemas in Kafka's jars.
     Generate(generate::Args),
     /// Cut the power of a disk image under load; everything acknowledged must be there.
@@ -59,6 +62,7 @@ fn main() -> Result<()> {
         Command::Compat(args) => compat::run(&args),
         Command::Crash(args) => print(&crash::crash(&args)?),
         Command::PowerCut(args) => print(&crash::power_cut(&args)?),
+        Command::Fuzz(args) => print(&fuzz::run(&args)?),
         Command::Generate(args) => generate::run(&args),
         Command::Sweep(args) => print(&sweep::run(&args)?),
         Command::Suites(args) => suites::run(&args),
