@@ -9,6 +9,7 @@ mod clients;
 mod program;
 
 use std::io::{self, Write as _};
+use std::path::Path;
 use std::sync::Mutex;
 use std::time::Duration;
 
@@ -57,12 +58,8 @@ pub fn run(args: &Args) -> Result<()> {
     let broker = Broker::start(args.broker)?;
     let bootstrap = broker.bootstrap();
     let outcomes = in_parallel(ready, |client| {
-        let outcome = program::run(
-            client.command,
-            &[&bootstrap, client.name],
-            broker.directory(),
-        );
-        (client.name, outcome)
+        let name = client.client.name;
+        (name, attempt(client, &bootstrap, broker.directory()))
     })?;
     for (name, Outcome { claims, took }) in outcomes {
         report.add(name, took, claims);
@@ -99,21 +96,40 @@ fn finish(args: &Args, broker: Broker, report: &mut Report) -> Result<()> {
 
 /// A client that was set up, and how to start it.
 struct Ready {
-    name: &'static str,
+    client: Client,
     command: std::process::Command,
+}
+
+/// Runs a client, again where it is known to hang by itself and has.
+fn attempt(ready: Ready, bootstrap: &str, directory: &Path) -> Outcome {
+    let Ready { client, command } = ready;
+    let mut outcome = program::run(command, &[bootstrap, client.name], directory);
+    for number in 2..=client.attempts {
+        if outcome.claims.iter().all(|claim| claim.failure.is_none()) {
+            break;
+        }
+        let Ok(command) = (client.prepare)() else {
+            break;
+        };
+        // Said, so that a client which needs it every time is seen.
+        let _ = writeln!(io::stderr(), "{}: attempt {number}", client.name);
+        let prefix = format!("{}-{number}", client.name);
+        outcome = program::run(command, &[bootstrap, &prefix], directory);
+    }
+    outcome
 }
 
 type Missing = (&'static str, String);
 
 fn set_up(chosen: Vec<Client>) -> Result<(Vec<Ready>, Vec<Missing>)> {
     writeln!(io::stderr(), "setting up {} clients", chosen.len())?;
-    let done = in_parallel(chosen, |client| ((client.prepare)(), client.name))?;
+    let done = in_parallel(chosen, |client| ((client.prepare)(), client))?;
     let mut ready = Vec::new();
     let mut missing = Vec::new();
-    for (outcome, name) in done {
+    for (outcome, client) in done {
         match outcome {
-            Ok(command) => ready.push(Ready { name, command }),
-            Err(error) => missing.push((name, format!("{error:#}"))),
+            Ok(command) => ready.push(Ready { client, command }),
+            Err(error) => missing.push((client.name, format!("{error:#}"))),
         }
     }
     Ok((ready, missing))
