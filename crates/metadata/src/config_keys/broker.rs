@@ -205,14 +205,12 @@ pub const BROKER: &[ConfigKey] = &[
     ConfigKey::new("num.network.threads", ValueType::Int, Some("3")).bounded(Bounds::AtLeast(1)).important(Importance::High).updated(Update::ClusterWide),
     ConfigKey::new("num.partitions", ValueType::Int, Some("1")).bounded(Bounds::AtLeast(1))
         .works("Partitions of a topic that is created without saying how many."),
-    ConfigKey::new("num.recovery.threads.per.data.dir", ValueType::Int, Some("2")).bounded(Bounds::AtLeast(1)).important(Importance::High).updated(Update::ClusterWide)
-        .works("Threads that recover logs after an unclean stop, for each data directory."),
+    ConfigKey::new("num.recovery.threads.per.data.dir", ValueType::Int, Some("2")).bounded(Bounds::AtLeast(1)).important(Importance::High).updated(Update::ClusterWide),
     ConfigKey::new("num.replica.alter.log.dirs.threads", ValueType::Int, None).important(Importance::High),
     ConfigKey::new("num.replica.fetchers", ValueType::Int, Some("1")).bounded(Bounds::AtLeast(1)).important(Importance::High).updated(Update::ClusterWide),
     ConfigKey::new("offset.metadata.max.bytes", ValueType::Int, Some("4096")).important(Importance::High)
         .works("Largest text that may go with a committed offset."),
-    ConfigKey::new("offsets.commit.timeout.ms", ValueType::Int, Some("5000")).bounded(Bounds::AtLeast(1)).important(Importance::High)
-        .works("How long a commit may wait for its record to be stored."),
+    ConfigKey::new("offsets.commit.timeout.ms", ValueType::Int, Some("5000")).bounded(Bounds::AtLeast(1)).important(Importance::High),
     ConfigKey::new("offsets.load.buffer.size", ValueType::Int, Some("5242880")).bounded(Bounds::AtLeast(1)).important(Importance::High),
     ConfigKey::new("offsets.retention.check.interval.ms", ValueType::Long, Some("600000")).bounded(Bounds::AtLeast(1)).important(Importance::High)
         .works("How often committed offsets are checked for expiry."),
