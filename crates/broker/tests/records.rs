@@ -18,6 +18,7 @@ use ottla_broker::handlers::{
 use ottla_broker::replicas::partition::Urgency;
 use ottla_broker::replicas::{Found, Intervals};
 use ottla_controller::Settings;
+use ottla_log::files::{FileError, Operation};
 use ottla_log::{Batch, Origin};
 use ottla_metadata::{Changes, ConfigResource, MetadataDelta, MetadataImage};
 use ottla_protocol::ids::{Offset, PartitionIndex, Uuid};
@@ -298,6 +299,26 @@ async fn what_is_acknowledged_is_read_and_survives_a_restart() {
         "whole batches"
     );
     assert_eq!(node.produce(1, batch(&["d"])).await.base_offset, 3);
+}
+
+#[test]
+fn whoever_would_wait_for_a_failed_disk_is_told_at_once() {
+    let directory = tempfile::tempdir().unwrap();
+    let node = start(directory.path(), image(0, &[]));
+    let disk = &node.broker.replicas.directories().all()[0].log;
+    disk.failed(FileError::new(
+        Operation::Sync,
+        directory.path(),
+        std::io::ErrorKind::Other,
+    ));
+    // The append was before the failure, the wait for it comes after.
+    let Found::Here(partition) = node.broker.replicas.by_name("t", PartitionIndex(0)) else {
+        panic!("the partition is here");
+    };
+    let mut replicated = partition.replicated(Offset(1)).unwrap();
+    let told = replicated.try_recv().expect("nobody answers");
+    let refused = told.unwrap_err();
+    assert_eq!(refused.code(), ErrorCode::KafkaStorageError);
 }
 
 #[tokio::test]

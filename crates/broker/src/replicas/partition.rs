@@ -220,8 +220,12 @@ impl Partition {
             return None;
         }
         let (sender, receiver) = oneshot::channel();
-        if held.log.is_none() {
-            let _ = sender.send(Err(Unavailable::Gone));
+        // Once the directory is offline nobody flushes: those who waited then have been told already.
+        let online = held.log.as_ref().map_or(Err(Unavailable::Gone), |log| {
+            log.directory().ensure_online().map_err(Unavailable::from)
+        });
+        if online.is_err() {
+            let _ = sender.send(online);
         } else {
             let place = (offset, held.next_waiting);
             held.next_waiting += 1;
