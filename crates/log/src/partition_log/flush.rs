@@ -88,10 +88,18 @@ impl<F: Files> Flush<F> {
             self.directory.judge_sync(file.sync_data())?;
         }
         if self.has_new_names {
-            self.directory
-                .judge_sync(self.directory.files().sync_directory(&self.path))?;
+            let synced = unless_gone(self.directory.files().sync_directory(&self.path));
+            self.directory.judge_sync(synced)?;
         }
         Ok(())
+    }
+}
+
+/// The directory of a partition that was deleted meanwhile has another name: nobody waits for its own any more.
+fn unless_gone(outcome: Result<(), FileError>) -> Result<(), FileError> {
+    match outcome {
+        Err(error) if error.is_not_found() => Ok(()),
+        outcome => outcome,
     }
 }
 
@@ -141,13 +149,15 @@ impl<F: Files> PartitionLog<F> {
         if self.flush.is_flushing || self.flush.flushed == self.next {
             return Ok(None);
         }
-        let unsynced = std::mem::take(&mut self.flush.unsynced);
+        let unsynced = &self.flush.unsynced;
         let dirty = unsynced
             .iter()
             .filter_map(|base| self.segments.get(base))
             .chain([self.active()]);
         let files: Result<_, FileError> = dirty.map(|segment| segment.file(&self.place)).collect();
         let files = self.place.directory.judge(files)?;
+        // Not before all are open: where descriptors are lacking, the next flush must find them again.
+        self.flush.unsynced.clear();
         self.flush.is_flushing = true;
         let has_new_names = std::mem::take(&mut self.flush.has_new_names);
         Ok(Some(self.flush_of(files, has_new_names, self.log_end())))

@@ -307,6 +307,43 @@ fn a_failed_sync_is_never_tried_again() {
 }
 
 #[test]
+fn a_flush_that_could_not_begin_is_made_up_for_by_the_next() {
+    let files = new_disk();
+    let mut log = new_log(&files, small_segments());
+    for _ in 0..40 {
+        append(&mut log, &plain(1, NOW.0));
+    }
+    assert!(log.segment_count() > 2, "closed segments are to be synced");
+    // Any failure of opening that leaves the directory online, as a lack of descriptors does.
+    files.fail_nth(Operation::Open, 1, ErrorKind::StorageFull);
+    assert!(log.begin_flush().is_err());
+    log.flush().unwrap();
+    assert_eq!(log.flushed_offset(), Offset(40));
+    for seed in 0..20 {
+        let log = new_log(&files.power_cut(seed), small_segments());
+        assert_eq!(log.log_end_offset(), Offset(40), "seed {seed}");
+    }
+}
+
+#[test]
+fn a_partition_that_is_deleted_during_its_flush_does_not_take_the_directory_offline() {
+    let files = new_disk();
+    let mut log = new_log(&files, LogConfig::default());
+    append(&mut log, &plain(1, NOW.0));
+    log.flush().unwrap();
+    log.begin_epoch(LeaderEpoch(9)).unwrap();
+    append(&mut log, &plain(1, NOW.0));
+    log.roll(NOW).unwrap();
+    let checkpoint = log.begin_checkpoint().unwrap().unwrap();
+    let flush = log.begin_flush().unwrap().unwrap();
+    let renamed = std::path::Path::new("/data/topic-0.1-delete");
+    files.rename(log.path(), renamed).unwrap();
+    flush.run().unwrap();
+    checkpoint.run().unwrap();
+    assert!(directory_of(&log).failure().is_none());
+}
+
+#[test]
 fn only_a_bounded_number_of_files_stays_open() {
     let files = new_disk();
     let directory = crate::LogDirectory::with_open_files(files.clone(), ROOT, 5);
