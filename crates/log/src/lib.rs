@@ -10,6 +10,7 @@ pub mod batch;
 pub mod checkpoint;
 mod config;
 mod directory;
+mod epoch_file;
 pub mod files;
 pub mod format;
 pub mod group_commit;

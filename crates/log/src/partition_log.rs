@@ -21,6 +21,7 @@ pub use self::trim::{Removed, TrimError};
 
 use crate::config::LogConfig;
 use crate::directory::{LogDirectory, StorageError};
+use crate::epoch_file::EpochFile;
 use crate::files::Files;
 use crate::leader_epochs::{EpochEnd, LeaderEpochs};
 use crate::producer_state::ProducerState;
@@ -47,6 +48,7 @@ pub struct PartitionLog<F: Files> {
     pub(crate) flush: Progress,
     pub(crate) producers: ProducerState,
     pub(crate) leader_epochs: LeaderEpochs,
+    pub(crate) epoch_file: Arc<EpochFile>,
     /// The offsets of the producer snapshots on disk.
     pub(crate) snapshots: BTreeSet<Offset>,
     /// The segment and size at which the last one was taken.
@@ -157,9 +159,9 @@ impl<F: Files> PartitionLog<F> {
         self.leader_epochs.end_of(epoch, self.next)
     }
 
-    /// Takes note, durably, that `epoch` appends from the end of the log on.
-    pub fn begin_epoch(&mut self, epoch: LeaderEpoch) -> Result<(), StorageError> {
-        self.assign_epochs(&[(epoch, self.next)])
+    /// Takes note that `epoch` appends from the end of the log on.
+    pub fn begin_epoch(&mut self, epoch: LeaderEpoch) {
+        self.leader_epochs.assign(epoch, self.next);
     }
 
     /// Forgets producers that have been idle for the configured time.
@@ -176,35 +178,13 @@ impl<F: Files> PartitionLog<F> {
             .transaction_first_offset
     }
 
-    pub(crate) fn assign_epochs(
-        &mut self,
-        starts: &[(LeaderEpoch, Offset)],
-    ) -> Result<(), StorageError> {
-        if starts
-            .iter()
-            .all(|(epoch, _)| epoch.0 < 0 || self.leader_epochs.latest() == Some(*epoch))
-        {
-            return Ok(());
-        }
-        let mut epochs = self.leader_epochs.clone();
-        for (epoch, start) in starts {
-            epochs.assign(*epoch, *start);
-        }
-        self.write_leader_epochs(epochs)
-    }
-
-    pub(crate) fn write_leader_epochs(&mut self, epochs: LeaderEpochs) -> Result<(), StorageError> {
-        if epochs != self.leader_epochs {
-            let directory = &self.place.directory;
-            let written = crate::checkpoint::write_leader_epochs(
-                directory.files(),
-                &self.place.path,
-                &epochs,
-            );
-            directory.judge(written)?;
-            self.leader_epochs = epochs;
-        }
-        Ok(())
+    /// Writes the leader epochs down after a truncation.
+    pub(crate) fn write_leader_epochs(&self) -> Result<(), StorageError> {
+        let Place { directory, path } = &self.place;
+        let written = self
+            .epoch_file
+            .truncate(directory.files(), path, &self.leader_epochs);
+        directory.judge(written)
     }
 
     pub(crate) fn active(&self) -> &Segment<F> {

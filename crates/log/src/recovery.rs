@@ -17,9 +17,9 @@ pub(crate) use self::producers::load_producers;
 use crate::checkpoint::{read_leader_epochs, read_topic_id, write_topic_id};
 use crate::config::LogConfig;
 use crate::directory::{LogDirectory, StorageError};
+use crate::epoch_file::EpochFile;
 use crate::files::{File, Files};
 use crate::format::FileKind;
-use crate::leader_epochs::LeaderEpochs;
 use crate::partition_log::{PartitionLog, jitter};
 use crate::producer_state::ProducerState;
 use crate::scan::{Scan, ScanError};
@@ -121,7 +121,6 @@ impl<F: Files> PartitionLog<F> {
         check_topic_id(&place, open.topic_id)?;
         let found = place.tidy_and_list()?;
         let leader_epochs = directory.judge(read_leader_epochs(files, &place.path))?;
-        let epochs_on_disk = leader_epochs.clone();
         let recovery_point = if open.left.is_clean {
             Offset(i64::MAX)
         } else {
@@ -141,6 +140,7 @@ impl<F: Files> PartitionLog<F> {
             first_unstable: None,
             flush: crate::partition_log::Progress::at(Offset(0), Offset(0)),
             producers: ProducerState::empty(Offset(0)),
+            epoch_file: EpochFile::holding(leader_epochs.clone()),
             leader_epochs,
             snapshots: found.snapshots,
             last_snapshot: (Offset(0), 0),
@@ -153,7 +153,7 @@ impl<F: Files> PartitionLog<F> {
         } else {
             log.recover(recovery_point, now, (&mut recovery, progress))?;
         }
-        log.settle((&open.left, epochs_on_disk), recovery_point, now)?;
+        log.settle(&open.left, recovery_point, now)?;
         Ok((log, recovery))
     }
 
@@ -260,7 +260,7 @@ impl<F: Files> PartitionLog<F> {
     /// Brings everything in line with the end of the log, and makes it durable.
     fn settle(
         &mut self,
-        (left, on_disk): (&Left, LeaderEpochs),
+        left: &Left,
         recovery_point: Offset,
         now: Timestamp,
     ) -> Result<(), OpenError> {
@@ -269,12 +269,8 @@ impl<F: Files> PartitionLog<F> {
         if first.is_none() || self.next < self.log_start {
             self.truncate_fully(self.log_start, now)?;
         }
-        let mut epochs = self.leader_epochs.clone();
-        epochs.truncate_from_end(self.next);
-        epochs.truncate_from_start(self.log_start);
-        self.leader_epochs = on_disk;
-        unless_full(self.write_leader_epochs(epochs.clone()))?;
-        self.leader_epochs = epochs;
+        self.leader_epochs.truncate_from_end(self.next);
+        self.leader_epochs.truncate_from_start(self.log_start);
         producers::drop_snapshots(self)?;
         producers::load(self, recovery_point, now)?;
         self.flush = crate::partition_log::Progress::at(self.next, self.next.min(recovery_point));
@@ -298,11 +294,7 @@ impl<F: Files> PartitionLog<F> {
         // A segment that was made just before the crash may be there by name only until its directory is synced, and
         // no later flush knows of it.
         directory.judge(directory.files().sync_directory(&self.place.path))?;
-        if let Some(checkpoint) = self.begin_checkpoint()? {
-            checkpoint.run()?;
-            self.complete_checkpoint(&checkpoint);
-        }
-        Ok(())
+        self.checkpoint()
     }
 }
 

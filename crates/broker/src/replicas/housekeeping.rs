@@ -230,9 +230,12 @@ fn checkpoint_log(partition: &Partition) -> Result<(), StorageError> {
         return Ok(());
     };
     // Outside of the partition's lock.
-    checkpoint.run()?;
-    partition.with_log(|log| log.complete_checkpoint(&checkpoint));
-    Ok(())
+    let ran = checkpoint.run();
+    partition.with_log(|log| match &ran {
+        Ok(()) => _ = log.complete_checkpoint(&checkpoint),
+        Err(_) => log.abandon_checkpoint(),
+    });
+    ran
 }
 
 fn apply_retention(replicas: &Replicas) {

@@ -301,7 +301,7 @@ impl Partition {
                 return Ok(());
             };
             if begins {
-                log.begin_epoch(role.leader_epoch)?;
+                log.begin_epoch(role.leader_epoch);
                 log.flush()?;
             }
             held.advance_high_watermark()?

@@ -297,16 +297,6 @@ impl<F: Files> PartitionLog<F> {
             return Ok(());
         }
         self.place.directory.ensure_online()?;
-        let heads = pending.located.iter().map(|batch| batch.header);
-        let epochs: Vec<_> = heads
-            .map(|header| {
-                (
-                    LeaderEpoch(header.partition_leader_epoch),
-                    header.base_offset(),
-                )
-            })
-            .collect();
-        self.assign_epochs(&epochs)?;
         let pairs = pending.heads.iter().zip(&pending.bodies);
         let slices: Vec<IoSlice<'_>> = pairs
             .flat_map(|(head, body)| [IoSlice::new(head.as_slice()), IoSlice::new(body)])
@@ -329,6 +319,10 @@ impl<F: Files> PartitionLog<F> {
             config.index_interval_bytes,
         );
         written.map_err(|error| self.after_failed_write(error))?;
+        for Located { header, .. } in &pending.located {
+            let epoch = LeaderEpoch(header.partition_leader_epoch);
+            self.leader_epochs.assign(epoch, header.base_offset());
+        }
         self.next = pending.next;
         let aborted = self.producers.apply(pending.producers, pending.next);
         self.note_aborted(&aborted)?;

@@ -6,6 +6,7 @@
 
 use super::PartitionLog;
 use crate::directory::{LogDirectory, StorageError};
+use crate::epoch_file::EpochWrite;
 use crate::files::{File, FileError, Files, Open};
 use crate::format::{FileKind, encode_producer_snapshot};
 use crate::segment::{LogPosition, Segment};
@@ -71,6 +72,8 @@ pub struct Flush<F: Files> {
     path: PathBuf,
     files: Vec<Arc<F::File>>,
     has_new_names: bool,
+    /// The leader epochs, where the file that holds them must know them before the recovery point passes them.
+    epochs: Option<EpochWrite>,
     end: LogPosition,
     cuts: u64,
 }
@@ -81,17 +84,26 @@ impl<F: Files> Flush<F> {
         self.end
     }
 
-    /// Syncs. A failure takes the log directory offline; it is never tried again.
+    /// Syncs. A failed sync takes the log directory offline; it is never tried again.
     pub fn run(&self) -> Result<(), StorageError> {
         self.directory.ensure_online()?;
         for file in &self.files {
             self.directory.judge_sync(file.sync_data())?;
         }
+        let files = self.directory.files();
         if self.has_new_names {
-            let synced = unless_gone(self.directory.files().sync_directory(&self.path));
+            let synced = unless_gone(files.sync_directory(&self.path));
             self.directory.judge_sync(synced)?;
         }
-        Ok(())
+        self.write_epochs()
+    }
+
+    fn write_epochs(&self) -> Result<(), StorageError> {
+        let Some(epochs) = &self.epochs else {
+            return Ok(());
+        };
+        let written = unless_gone(epochs.run(self.directory.files(), &self.path));
+        self.directory.judge(written)
     }
 }
 
@@ -119,7 +131,8 @@ pub fn run_together<F: Files>(flushes: &[Flush<F>]) -> Result<(), StorageError> 
                     .directory
                     .files()
                     .sync_file_system(first.directory.path()),
-            )
+            )?;
+            flushes.iter().try_for_each(Flush::write_epochs)
         }
         _ => flushes.iter().try_for_each(Flush::run),
     }
@@ -160,13 +173,19 @@ impl<F: Files> PartitionLog<F> {
         self.flush.unsynced.clear();
         self.flush.is_flushing = true;
         let has_new_names = std::mem::take(&mut self.flush.has_new_names);
-        Ok(Some(self.flush_of(files, has_new_names, self.log_end())))
+        Ok(Some(self.flush_of(
+            files,
+            has_new_names,
+            None,
+            self.log_end(),
+        )))
     }
 
     fn flush_of(
         &self,
         files: Vec<Arc<F::File>>,
         has_new_names: bool,
+        epochs: Option<EpochWrite>,
         end: LogPosition,
     ) -> Flush<F> {
         let (directory, path) = (Arc::clone(&self.place.directory), self.place.path.clone());
@@ -175,6 +194,7 @@ impl<F: Files> PartitionLog<F> {
             path,
             files,
             has_new_names,
+            epochs,
             end,
             cuts: self.flush.cuts,
         }
@@ -213,7 +233,8 @@ impl<F: Files> PartitionLog<F> {
             segment: self.active().base,
             position: 0,
         };
-        Ok(Some(self.flush_of(files, true, end)))
+        let epochs = self.epoch_file.catch_up(&self.leader_epochs, self.next);
+        Ok(Some(self.flush_of(files, true, epochs, end)))
     }
 
     fn index_files_since(&mut self, offset: Offset) -> Result<Vec<Arc<F::File>>, FileError> {
@@ -253,9 +274,32 @@ impl<F: Files> PartitionLog<F> {
         self.flush.recovery_point
     }
 
+    /// Takes note that a checkpoint has failed; another may begin, if the directory is still online.
+    pub fn abandon_checkpoint(&mut self) {
+        self.flush.is_checkpointing = false;
+    }
+
+    /// Moves the recovery point at once: where nobody shares the log.
+    pub(crate) fn checkpoint(&mut self) -> Result<(), StorageError> {
+        if let Some(checkpoint) = self.begin_checkpoint()? {
+            checkpoint
+                .run()
+                .inspect_err(|_| self.abandon_checkpoint())?;
+            self.complete_checkpoint(&checkpoint);
+        }
+        Ok(())
+    }
+
     /// Makes everything durable, indexes and producers' state included, so that the next start reads nothing; returns
     /// the recovery point to write down.
-    pub fn close(mut self) -> Result<Offset, StorageError> {
+    pub fn close(self) -> Result<Offset, StorageError> {
+        let flush = self.begin_close()?;
+        flush.run()?;
+        Ok(flush.end.offset)
+    }
+
+    /// Ends the log: it is closed, and its end the recovery point to write down, once what this returns has run.
+    pub fn begin_close(mut self) -> Result<Flush<F>, StorageError> {
         self.place.directory.ensure_online()?;
         let Self {
             segments,
@@ -282,9 +326,9 @@ impl<F: Files> PartitionLog<F> {
         let since = self.flush.recovery_point.min(self.active().base);
         let indexes = self.index_files_since(since);
         files.extend(self.place.directory.judge(indexes)?);
-        self.flush_of(files, true, self.log_end()).run()?;
+        let epochs = self.epoch_file.catch_up(&self.leader_epochs, self.next);
         self.place.directory.forget(&self.place.path);
-        Ok(self.next)
+        Ok(self.flush_of(files, true, epochs, self.log_end()))
     }
 
     pub(crate) fn roll_at(&mut self, base: Offset, now: Timestamp) -> Result<(), StorageError> {

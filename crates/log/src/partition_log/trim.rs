@@ -64,9 +64,7 @@ impl<F: Files> PartitionLog<F> {
             return Ok(());
         }
         self.log_start = offset;
-        let mut epochs = self.leader_epochs.clone();
-        epochs.truncate_from_start(offset);
-        self.write_leader_epochs(epochs)?;
+        self.leader_epochs.truncate_from_start(offset);
         self.producers.on_log_start(offset);
         self.update_first_unstable()
     }
@@ -232,9 +230,8 @@ impl<F: Files> PartitionLog<F> {
         self.truncate_active(offset, now)?;
         self.flush.cut_to(self.next);
         self.log_start = self.log_start.min(self.next);
-        let mut epochs = self.leader_epochs.clone();
-        epochs.truncate_from_end(self.next);
-        self.write_leader_epochs(epochs)?;
+        self.leader_epochs.truncate_from_end(self.next);
+        self.write_leader_epochs()?;
         self.rebuild_producers(now)?;
         let high_watermark = self.high_watermark.offset.min(self.next);
         self.set_high_watermark(high_watermark)?;
@@ -289,7 +286,8 @@ impl<F: Files> PartitionLog<F> {
         self.next = offset;
         self.flush.restart_at(offset);
         self.producers = ProducerState::empty(offset);
-        self.write_leader_epochs(crate::leader_epochs::LeaderEpochs::default())?;
+        self.leader_epochs.clear();
+        self.write_leader_epochs()?;
         self.set_high_watermark(offset)?;
         self.sync_all()
     }

@@ -307,6 +307,27 @@ fn a_failed_sync_is_never_tried_again() {
 }
 
 #[test]
+fn beginning_an_epoch_costs_no_sync_and_is_written_down_at_the_end() {
+    let files = new_disk();
+    let mut log = new_log(&files, LogConfig::default());
+    append(&mut log, &plain(2, NOW.0));
+    let end = log.close().unwrap();
+    let syncs = |files: &crate::files::simulated::Simulated| {
+        files.count(Operation::Sync) + files.count(Operation::SyncDirectory)
+    };
+    let before = syncs(&files);
+    let mut log = reopen(&files, LogConfig::default(), end);
+    log.begin_epoch(LeaderEpoch(5));
+    log.flush().unwrap();
+    assert_eq!(syncs(&files), before);
+    try_append_in(LeaderEpoch(5), &mut log, &plain(2, NOW.0)).unwrap();
+    assert_eq!(log.latest_epoch(), Some(LeaderEpoch(5)));
+    let end = log.close().unwrap();
+    let log = reopen(&files.power_cut(1), LogConfig::default(), end);
+    assert_eq!(log.leader_epochs().entries().count(), 2);
+}
+
+#[test]
 fn a_flush_that_could_not_begin_is_made_up_for_by_the_next() {
     let files = new_disk();
     let mut log = new_log(&files, small_segments());
@@ -331,7 +352,7 @@ fn a_partition_that_is_deleted_during_its_flush_does_not_take_the_directory_offl
     let mut log = new_log(&files, LogConfig::default());
     append(&mut log, &plain(1, NOW.0));
     log.flush().unwrap();
-    log.begin_epoch(LeaderEpoch(9)).unwrap();
+    log.begin_epoch(LeaderEpoch(9));
     append(&mut log, &plain(1, NOW.0));
     log.roll(NOW).unwrap();
     let checkpoint = log.begin_checkpoint().unwrap().unwrap();

@@ -143,6 +143,14 @@ pub(crate) fn try_append<F: Files>(
     log: &mut PartitionLog<F>,
     bytes: &[u8],
 ) -> Result<Appended, AppendError> {
+    try_append_in(LeaderEpoch(1), log, bytes)
+}
+
+pub(crate) fn try_append_in<F: Files>(
+    leader_epoch: LeaderEpoch,
+    log: &mut PartitionLog<F>,
+    bytes: &[u8],
+) -> Result<Appended, AppendError> {
     let batches: Vec<Batch<'_>> = split_batches(bytes)
         .map(|batch| Batch::from(batch.unwrap()))
         .collect();
@@ -152,7 +160,11 @@ pub(crate) fn try_append<F: Files>(
     } else {
         Origin::Client
     };
-    log.append(&batches, as_leader(origin))
+    let append = LeaderAppend {
+        leader_epoch,
+        ..as_leader(origin)
+    };
+    log.append(&batches, append)
 }
 
 pub(crate) fn append<F: Files>(log: &mut PartitionLog<F>, bytes: &[u8]) -> Appended {

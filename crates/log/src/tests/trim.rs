@@ -190,7 +190,7 @@ fn truncation_forgets_what_it_cuts_everywhere() {
 fn a_follower_keeps_the_leaders_offsets_and_epochs() {
     let files = new_disk();
     let mut leader = filled(&files, &small_segments());
-    leader.begin_epoch(LeaderEpoch(2)).unwrap();
+    leader.begin_epoch(LeaderEpoch(2));
     let bytes = read_all(&leader, Offset(0));
     let mut follower = new_log(
         &new_disk(),
