@@ -7,6 +7,7 @@
 mod follow;
 mod load;
 mod owner;
+mod uncommitted;
 mod writer;
 
 use std::collections::BTreeMap;
@@ -46,7 +47,7 @@ pub enum Unavailable {
     /// This broker does not lead the group's partition, or has just lost what it wrote there.
     #[error("this broker is not the coordinator")]
     NotCoordinator,
-    /// It cannot write now.
+    /// It cannot write now, or what it wrote is not committed in time.
     #[error("the coordinator cannot write")]
     NotAvailable,
     /// What it would have to write is larger than the topic takes.
@@ -109,6 +110,7 @@ pub struct GroupCoordinators {
     config: Config,
     compression: Compression,
     expiry_interval: Duration,
+    commit_timeout: Duration,
     clock: Clock,
     replicas: Arc<Replicas>,
     loads: Arc<Semaphore>,
@@ -135,6 +137,7 @@ impl GroupCoordinators {
                 .and_then(Compression::from_id)
                 .unwrap_or(Compression::None),
             expiry_interval: groups.offsets_retention_check_interval,
+            commit_timeout: groups.commit_timeout,
             clock,
             replicas,
             loads: Arc::new(Semaphore::new(LOADS_AT_ONCE)),
@@ -239,7 +242,13 @@ impl GroupCoordinators {
         }
         let (commands, mailbox) = mpsc::channel(MAX_WAITING);
         let (settle, phase) = watch::channel(Phase::Loading);
-        let owner = Owner::new(partition, self.config.clone(), self.compression, self.clock);
+        let owner = Owner::new(
+            partition,
+            self.config.clone(),
+            self.compression,
+            self.commit_timeout,
+            self.clock,
+        );
         tokio::spawn(owner.run(mailbox, settle, Arc::clone(&self.loads)));
         Some(Handle {
             topic,

@@ -16,10 +16,13 @@ use ottla_broker::handlers::{
     delete_groups, describe_groups, find_coordinator, heartbeat, join_group, leave_group,
     list_groups, offset_commit, offset_delete, offset_fetch, sync_group,
 };
-use ottla_broker::replicas::Intervals;
+use ottla_broker::replicas::partition::Urgency;
+use ottla_broker::replicas::{Found, Intervals};
 use ottla_controller::Settings;
+use ottla_coordinator::partition_for;
+use ottla_log::{Batch, Origin, PartitionLog};
 use ottla_metadata::{MetadataDelta, MetadataImage};
-use ottla_protocol::ids::{Offset, Uuid};
+use ottla_protocol::ids::{Offset, PartitionIndex, Uuid};
 use ottla_protocol::messages::metadata::{
     MetadataRecord, PartitionRecord, RegisterBrokerRecord, TopicRecord,
 };
@@ -31,6 +34,7 @@ use ottla_protocol::messages::{
     SyncGroupRequestData, join_group_request, leave_group_request, offset_commit_request,
     offset_delete_request, offset_fetch_request, sync_group_request,
 };
+use ottla_protocol::records::{BatchBuilder, BatchOptions, split_batches};
 use ottla_protocol::time::MonotonicTime;
 
 struct Nowhere;
@@ -88,8 +92,14 @@ struct Node {
 }
 
 fn start(directory: &Path) -> Node {
+    start_with(directory, |config| {
+        config.storage.flush_max_delay = Duration::from_millis(5);
+    })
+}
+
+fn start_with(directory: &Path, adjust: impl FnOnce(&mut BrokerConfig)) -> Node {
     let mut config = BrokerConfig::embedded(directory.to_path_buf(), 0);
-    config.storage.flush_max_delay = Duration::from_millis(5);
+    adjust(&mut config);
     let settings = Settings {
         default_partitions: 1,
         default_replication_factor: 1,
@@ -454,4 +464,48 @@ async fn member_that_waits_is_answered_when_the_coordinator_goes() {
         node.broker.groups.stop();
     });
     assert_eq!(waiting.error_code, ErrorCode::NotCoordinator.code());
+}
+
+#[tokio::test]
+async fn a_commit_that_is_not_on_disk_in_time_is_answered_as_not_available() {
+    let directory = tempfile::tempdir().unwrap();
+    let node = start_with(directory.path(), |config| {
+        config.groups.commit_timeout = Duration::from_millis(20);
+        config.storage.flush_max_delay = Duration::from_mins(1);
+    });
+    let code = |response: OffsetCommitResponseData| {
+        let topic = response.topics.iter().find(|topic| topic.name == text("t"));
+        let mut partitions = topic.unwrap().partitions.iter();
+        let first = partitions.find(|partition| partition.partition_index == 0);
+        first.unwrap().error_code
+    };
+    let index = PartitionIndex(partition_for("simple", 3));
+    let Found::Here(partition) = node.broker.replicas.by_name("__consumer_offsets", index) else {
+        panic!("the partition is here");
+    };
+    // A flush that has begun and does not end holds up all others, as a disk that hangs does.
+    let mut builder = BatchBuilder::new(BatchOptions::default());
+    builder.append(0, Some(b"no key of a group"), None, &[]);
+    let batch = builder.build().unwrap();
+    let batch: Batch<'_> = split_batches(&batch).next().unwrap().unwrap().into();
+    let now = node.broker.clock.now();
+    partition.append(&[&[batch]], (Origin::Coordinator, Urgency::Later), now);
+    let flush = partition.with_log(PartitionLog::begin_flush);
+    let flush = flush.unwrap().unwrap().unwrap();
+    let late = loop {
+        match ErrorCode::from(code(node.commit("simple", 5, None).await)) {
+            ErrorCode::CoordinatorLoadInProgress => {}
+            code => break code,
+        }
+    };
+    assert_eq!(late, ErrorCode::CoordinatorNotAvailable);
+    flush.run().unwrap();
+    partition.with_log(|log| log.complete_flush(&flush));
+    let later = loop {
+        match ErrorCode::from(code(node.commit("simple", 6, None).await)) {
+            ErrorCode::CoordinatorNotAvailable => {}
+            code => break code,
+        }
+    };
+    assert_eq!(later, ErrorCode::None);
 }

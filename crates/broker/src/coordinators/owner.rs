@@ -1,10 +1,10 @@
 //! The task that owns one coordinator partition: its shard, what waits for a commit, and who waits for a rebalance.
 //!
 //! Records are appended, then applied, at once and in order; an answer leaves when everything appended before it is
-//! committed. If an append is refused, nothing has changed but the soft state of one group, which starts over. If
+//! committed (`uncommitted`). If an append is refused, nothing has changed but the soft state of one group, which starts over. If
 //! an append is lost, the shard is thrown away and read again from the log, and nobody who waits gets an answer.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,28 +15,20 @@ use ottla_protocol::ids::Uuid;
 use ottla_protocol::messages::coordinator::group::GroupRecord;
 use ottla_protocol::records::Compression;
 use ottla_protocol::time::Now;
-use tokio::sync::{Semaphore, mpsc, oneshot, watch};
+use tokio::sync::{Semaphore, mpsc, watch};
 
+use super::uncommitted::Uncommitted;
 use super::{Answer, Phase, Unavailable, load, writer};
 use crate::clock::Clock;
 use crate::replicas::Partition;
-use crate::replicas::partition;
 
 /// Something for the owner to do.
 pub type Command = Box<dyn FnOnce(&mut Owner) + Send>;
-/// An answer that may leave.
-type Release = Box<dyn FnOnce() + Send>;
 
 /// How long to wait before a partition that could not be read is read again.
 const RETRY: Duration = Duration::from_secs(1);
 /// Records of one append, where they need not stand together.
 const RECORDS_PER_APPEND: usize = 1000;
-
-/// Appended, but not committed yet.
-struct Uncommitted {
-    committed: oneshot::Receiver<Result<(), partition::Unavailable>>,
-    releases: Vec<Release>,
-}
 
 /// Who waits for a rebalance.
 enum Waiting {
@@ -59,7 +51,7 @@ pub struct Owner {
     compression: Compression,
     clock: Clock,
     shard: Shard,
-    uncommitted: VecDeque<Uncommitted>,
+    uncommitted: Uncommitted,
     waiting: BTreeMap<Ticket, Waiting>,
     next_ticket: u64,
 }
@@ -70,6 +62,7 @@ impl Owner {
         partition: Arc<Partition>,
         config: Config,
         compression: Compression,
+        commit_timeout: Duration,
         clock: Clock,
     ) -> Self {
         Self {
@@ -78,7 +71,7 @@ impl Owner {
             config,
             compression,
             clock,
-            uncommitted: VecDeque::new(),
+            uncommitted: Uncommitted::new(commit_timeout),
             waiting: BTreeMap::new(),
             next_ticket: 0,
         }
@@ -134,14 +127,16 @@ impl Owner {
     async fn serve(&mut self, commands: &mut mpsc::Receiver<Command>) -> Ended {
         loop {
             self.run_due();
-            let deadline = self.shard.next_deadline();
+            let due = [self.shard.next_deadline(), self.uncommitted.next_deadline()];
+            let deadline = due.into_iter().flatten().min();
             let wake = deadline.map(|deadline| self.clock.instant(deadline));
             tokio::select! {
                 biased;
-                committed = next_committed(&mut self.uncommitted) => {
-                    if !self.on_committed(committed) {
+                is_committed = self.uncommitted.settled() => {
+                    if !is_committed {
                         return Ended::Lost;
                     }
+                    self.uncommitted.on_committed();
                 }
                 command = commands.recv() => match command {
                     Some(command) => command(self),
@@ -154,11 +149,8 @@ impl Owner {
 
     /// Lets the answers leave that only wait for a commit. Who waits for a rebalance is told by the silence.
     async fn finish(&mut self) {
-        while !self.uncommitted.is_empty() {
-            let committed = next_committed(&mut self.uncommitted).await;
-            if !self.on_committed(committed) {
-                return;
-            }
+        while !self.uncommitted.is_empty() && self.uncommitted.settled().await {
+            self.uncommitted.on_committed();
         }
     }
 
@@ -173,17 +165,7 @@ impl Owner {
             // A client that waits is answered by `perform` itself.
             let _ = self.perform(actions);
         }
-    }
-
-    /// The oldest append is committed, and with it the answers behind it may leave; or it is lost.
-    fn on_committed(&mut self, is_committed: bool) -> bool {
-        let oldest = self.uncommitted.pop_front();
-        if is_committed {
-            for release in oldest.into_iter().flat_map(|oldest| oldest.releases) {
-                release();
-            }
-        }
-        is_committed
+        self.uncommitted.expire(now.monotonic);
     }
 
     /// Drops everything that stood on a lost append; whoever waits is told by the silence.
@@ -199,16 +181,12 @@ impl Owner {
     }
 
     /// Lets an answer leave when everything appended so far is committed.
-    fn release(&mut self, release: Release) {
-        match self.uncommitted.back_mut() {
-            Some(last) => last.releases.push(release),
-            None => release(),
-        }
-    }
-
     fn answer<R: Send + 'static>(&mut self, answer: Answer<R>, reply: Result<R, Unavailable>) {
         // A client that went away wants no answer.
-        self.release(Box::new(move || drop(answer.send(reply))));
+        let release = Box::new(move |outcome: Result<(), Unavailable>| {
+            drop(answer.send(outcome.and(reply)));
+        });
+        self.uncommitted.release(release, self.clock.monotonic());
     }
 
     /// Decides, appends, and answers.
@@ -333,20 +311,9 @@ impl Owner {
             self.shard.apply(position, record);
         }
         if let Some(committed) = self.partition.replicated(first.plus(count)) {
-            self.uncommitted.push_back(Uncommitted {
-                committed,
-                releases: Vec::new(),
-            });
+            self.uncommitted.push(committed);
         }
         Ok(())
-    }
-}
-
-/// Completes when the oldest append is committed (true) or lost (false); never if there is none.
-async fn next_committed(uncommitted: &mut VecDeque<Uncommitted>) -> bool {
-    match uncommitted.front_mut() {
-        Some(oldest) => matches!((&mut oldest.committed).await, Ok(Ok(()))),
-        None => std::future::pending().await,
     }
 }
 

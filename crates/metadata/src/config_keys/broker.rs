@@ -210,7 +210,8 @@ pub const BROKER: &[ConfigKey] = &[
     ConfigKey::new("num.replica.fetchers", ValueType::Int, Some("1")).bounded(Bounds::AtLeast(1)).important(Importance::High).updated(Update::ClusterWide),
     ConfigKey::new("offset.metadata.max.bytes", ValueType::Int, Some("4096")).important(Importance::High)
         .works("Largest text that may go with a committed offset."),
-    ConfigKey::new("offsets.commit.timeout.ms", ValueType::Int, Some("5000")).bounded(Bounds::AtLeast(1)).important(Importance::High),
+    ConfigKey::new("offsets.commit.timeout.ms", ValueType::Int, Some("5000")).bounded(Bounds::AtLeast(1)).important(Importance::High)
+        .works("How long a committed offset, or another change of a group, may take to be on stable storage; then its client is told that the coordinator is not available, and asks again."),
     ConfigKey::new("offsets.load.buffer.size", ValueType::Int, Some("5242880")).bounded(Bounds::AtLeast(1)).important(Importance::High),
     ConfigKey::new("offsets.retention.check.interval.ms", ValueType::Long, Some("600000")).bounded(Bounds::AtLeast(1)).important(Importance::High)
         .works("How often committed offsets are checked for expiry."),
