@@ -56,8 +56,7 @@ impl Broker {
         cluster_id: KafkaString,
         controller: Controller,
     ) -> Arc<Self> {
-        let storage = &config.storage;
-        let directories = Directories::new(&storage.log_dirs, clock, storage.flush_max_delay);
+        let directories = Directories::new(&config.storage, clock);
         let replicas = Replicas::new(config.statics.clone(), clock, directories);
         Arc::new(Self {
             groups: GroupCoordinators::new(&config, clock, Arc::clone(&replicas)),

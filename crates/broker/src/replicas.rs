@@ -9,6 +9,7 @@ pub mod flusher;
 mod housekeeping;
 mod logs;
 pub mod partition;
+mod recovery_progress;
 mod refusals;
 pub mod settings;
 pub mod traffic;
@@ -259,7 +260,7 @@ impl Replicas {
             };
             jobs.push((*index, role, partition));
         }
-        logs::in_parallel(jobs, |(index, role, partition)| {
+        logs::make_in_parallel(jobs, |(index, role, partition)| {
             let partition = match partition {
                 Ok(partition) => partition,
                 Err((topic, directory, settings)) => {

@@ -52,15 +52,10 @@ fn kafkas_stock_configuration_is_taken_unchanged() {
         loaded.config.groups.initial_rebalance_delay.as_millis(),
         3000
     );
-    // Topics of transactions and share groups come later, and recovery has a fixed number of threads; nothing else
-    // of it is without effect.
+    // Topics of transactions and share groups come later; nothing else of it is without effect.
     assert_eq!(loaded.warnings.len(), 1, "{:?}", loaded.warnings);
     let said = loaded.warnings[0].split_once(": ").unwrap().1;
-    let later = |key: &str| {
-        key.starts_with("share.")
-            || key.starts_with("transaction.")
-            || key == "num.recovery.threads.per.data.dir"
-    };
+    let later = |key: &str| key.starts_with("share.") || key.starts_with("transaction.");
     assert!(said.split(", ").all(later), "{said}");
 }
 

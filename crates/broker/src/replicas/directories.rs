@@ -1,10 +1,8 @@
 //! The log directories of this node, each with its flusher.
 
 use std::io;
-use std::path::PathBuf;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::thread::JoinHandle;
-use std::time::Duration;
 
 use ottla_log::LogDirectory;
 use ottla_log::files::disk::Disk;
@@ -12,6 +10,7 @@ use ottla_protocol::ids::Uuid;
 
 use super::flusher::Flusher;
 use crate::clock::Clock;
+use crate::config::StorageConfig;
 
 /// One of `log.dirs`.
 #[derive(Debug)]
@@ -28,19 +27,21 @@ pub struct Directory {
 #[derive(Debug)]
 pub struct Directories {
     all: Vec<Directory>,
+    recovery_threads: usize,
     threads: Mutex<Vec<JoinHandle<()>>>,
 }
 
 impl Directories {
-    /// The directories at `paths`, which must exist before anything is loaded.
-    pub fn new(paths: &[PathBuf], clock: Clock, flush_max_delay: Duration) -> Self {
-        let all = paths.iter().map(|path| Directory {
+    /// The configured directories, which must exist before anything is loaded.
+    pub fn new(storage: &StorageConfig, clock: Clock) -> Self {
+        let all = storage.log_dirs.iter().map(|path| Directory {
             id: OnceLock::new(),
             log: LogDirectory::new(Disk, path),
-            flusher: Flusher::new(clock, flush_max_delay),
+            flusher: Flusher::new(clock, storage.flush_max_delay),
         });
         Self {
             all: all.collect(),
+            recovery_threads: storage.recovery_threads,
             threads: Mutex::default(),
         }
     }
@@ -48,6 +49,11 @@ impl Directories {
     /// All of them.
     pub fn all(&self) -> &[Directory] {
         &self.all
+    }
+
+    /// How many logs of each of them are opened, or closed, at a time.
+    pub(super) const fn recovery_threads(&self) -> usize {
+        self.recovery_threads
     }
 
     pub(super) fn start_flushers(&self) -> io::Result<()> {

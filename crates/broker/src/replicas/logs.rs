@@ -11,12 +11,13 @@ use std::sync::{Arc, Mutex, PoisonError};
 use ottla_log::checkpoint::{self, PartitionOffsets};
 use ottla_log::files::disk::Disk;
 use ottla_log::files::{FileError, Files};
-use ottla_log::{Left, OpenError, OpenLog, PartitionLog, StorageError};
+use ottla_log::{Left, OpenError, OpenLog, PartitionLog, StorageError, run_together};
 use ottla_metadata::Topic;
 use ottla_protocol::ids::{Offset, PartitionIndex, Uuid};
 
 use super::directories::Directory;
 use super::partition::{Partition, Role};
+use super::recovery_progress::RecoveryProgress;
 use super::settings::TopicSettings;
 use super::{Replicas, housekeeping};
 
@@ -26,8 +27,10 @@ const METADATA_LOG: &str = "__cluster_metadata-0";
 pub(super) const DELETE_SUFFIX: &str = "-delete";
 /// The end of the name of a directory that is set aside.
 const STRAY_SUFFIX: &str = "-stray";
-/// Logs opened, made or closed at a time.
-const THREADS: usize = 8;
+/// Logs made at a time: what takes long is waiting for the disk.
+const MAKING_THREADS: usize = 8;
+/// Logs closed by one sync: their files are open until then.
+const CLOSED_TOGETHER: usize = 100;
 /// The longest name of a directory.
 const MAX_NAME: usize = 255;
 
@@ -75,8 +78,9 @@ pub(super) fn open_existing(
         .map(|(topic, index, _)| (directory_name(&topic.name, *index), (*topic, *index)))
         .collect();
     let mut settings = HashMap::new();
-    let mut existing = Vec::new();
+    let mut queues = Vec::new();
     for directory in replicas.directories.all() {
+        let mut existing = Vec::new();
         let files = directory.log.files();
         let path = directory.log.path();
         let left = LeftOf::read(directory)?;
@@ -101,8 +105,20 @@ pub(super) fn open_existing(
             }
         }
         checkpoint::remove_clean_shutdown(files, path)?;
+        queues.push(existing);
     }
-    in_parallel(existing, |existing| open(replicas, existing))
+    let logs = queues.iter().map(Vec::len).sum();
+    let progress = RecoveryProgress::new(logs, replicas.clock.monotonic());
+    let threads = replicas.directories.recovery_threads();
+    in_parallel(queues, threads, |existing| {
+        let mut of_log = progress.begin_log();
+        let clock = &replicas.clock;
+        let opened = open(replicas, existing, &mut |read| {
+            of_log.on_read(read, clock.monotonic());
+        })?;
+        of_log.on_opened(clock.monotonic());
+        Ok(opened)
+    })
 }
 
 /// How the logs of one directory were left.
@@ -135,25 +151,42 @@ impl LeftOf {
     }
 }
 
-/// Does `work` on several threads: the waits for the disk of many logs overlap, and their syncs share commits of the
-/// file system. The first failure counts; what is under way then is still finished.
-pub(super) fn in_parallel<T: Send, R: Send>(
+/// Makes the logs of new partitions, and what else `jobs` are, several at a time.
+pub(super) fn make_in_parallel<T: Send, R: Send>(
     jobs: Vec<T>,
     work: impl Fn(T) -> Result<R, LogsError> + Sync,
 ) -> Result<Vec<R>, LogsError> {
-    let threads = jobs.len().min(THREADS);
-    if threads <= 1 {
-        return jobs.into_iter().map(work).collect();
+    in_parallel(vec![jobs], MAKING_THREADS, work)
+}
+
+/// Does `work` on `threads` threads for each queue: the waits for the disk of many logs overlap, and their syncs share
+/// commits of the file system. The first failure counts; what is under way then is still finished.
+fn in_parallel<T: Send, R: Send>(
+    queues: Vec<Vec<T>>,
+    threads: usize,
+    work: impl Fn(T) -> Result<R, LogsError> + Sync,
+) -> Result<Vec<R>, LogsError> {
+    if queues.iter().map(Vec::len).sum::<usize>() <= 1 {
+        return queues.into_iter().flatten().map(work).collect();
     }
-    let queue = Mutex::new(jobs.into_iter());
-    let next = || queue.lock().unwrap_or_else(PoisonError::into_inner).next();
-    let run = || {
+    let run = |queue: &Mutex<std::vec::IntoIter<T>>| {
+        let next = || queue.lock().unwrap_or_else(PoisonError::into_inner).next();
         std::iter::from_fn(next)
             .map(&work)
             .collect::<Result<Vec<R>, _>>()
     };
+    let queues: Vec<_> = queues
+        .into_iter()
+        .map(|jobs| (jobs.len().min(threads), Mutex::new(jobs.into_iter())))
+        .collect();
     std::thread::scope(|scope| {
-        let workers: Vec<_> = (0..threads).map(|_| scope.spawn(run)).collect();
+        let run = &run;
+        let places = queues
+            .iter()
+            .flat_map(|(threads, queue)| (0..*threads).map(move |_| queue));
+        let workers: Vec<_> = places
+            .map(|queue| scope.spawn(move || run(queue)))
+            .collect();
         let mut done = Vec::new();
         for worker in workers {
             done.extend(worker.join().expect("work on a log does not panic")?);
@@ -162,7 +195,11 @@ pub(super) fn in_parallel<T: Send, R: Send>(
     })
 }
 
-fn open(replicas: &Replicas, existing: Existing<'_>) -> Result<Arc<Partition>, LogsError> {
+fn open(
+    replicas: &Replicas,
+    existing: Existing<'_>,
+    progress: &mut dyn FnMut(ottla_log::Progress),
+) -> Result<Arc<Partition>, LogsError> {
     let Existing {
         directory,
         name,
@@ -179,7 +216,7 @@ fn open(replicas: &Replicas, existing: Existing<'_>) -> Result<Arc<Partition>, L
     };
     let now = replicas.clock.now().wall;
     let (log, recovery) =
-        PartitionLog::open(open, now, &mut |_| {}).map_err(|source| LogsError::Open {
+        PartitionLog::open(open, now, progress).map_err(|source| LogsError::Open {
             name: name.clone(),
             source,
         })?;
@@ -227,7 +264,7 @@ pub(super) fn create(
     if !is_of_topic(directory, &existing.name, topic.id)? {
         set_aside(directory, &existing.name)?;
     }
-    open(replicas, existing)
+    open(replicas, existing, &mut |_| {})
 }
 
 /// Chooses log directories for new partitions: the one that the metadata names, else the one with the fewest.
@@ -296,28 +333,71 @@ pub(super) fn delete(replicas: &Replicas, partition: &Partition) -> Result<(), L
     Ok(())
 }
 
-/// Closes every log and says so in every log directory that closed whole.
+/// Closes every log and says so in every log directory that closed whole. The first failure counts, and holds up no
+/// other directory.
 pub(super) fn close_all(replicas: &Replicas, broker_epoch: i64) -> Result<(), LogsError> {
-    let mut recovery_points: BTreeMap<PathBuf, PartitionOffsets> = BTreeMap::new();
     housekeeping::write_high_watermarks(replicas)?;
     housekeeping::write_log_starts(replicas)?;
-    let logs = replicas.all().into_iter();
-    let logs = logs.filter_map(|partition| Some((partition.take_log()?, partition)));
-    let closed = in_parallel(logs.collect(), |(log, partition)| {
-        let path = log.directory().path().to_path_buf();
-        let key = (partition.topic.to_string(), partition.index.0);
-        Ok((path, key, log.close()?))
-    })?;
-    for (path, key, point) in closed {
-        recovery_points.entry(path).or_default().insert(key, point);
+    let mut by_directory: HashMap<PathBuf, Vec<Closing>> = HashMap::new();
+    for partition in replicas.all() {
+        if let Some(log) = partition.take_log() {
+            let path = log.directory().path().to_path_buf();
+            let name = (partition.topic.to_string(), partition.index.0);
+            by_directory.entry(path).or_default().push((name, log));
+        }
     }
+    let mut queues = Vec::new();
+    for (path, logs) in by_directory {
+        let mut logs = logs.into_iter().peekable();
+        let mut groups = Vec::new();
+        while logs.peek().is_some() {
+            let group: Vec<Closing> = logs.by_ref().take(CLOSED_TOGETHER).collect();
+            groups.push((path.clone(), group));
+        }
+        queues.push(groups);
+    }
+    let threads = replicas.directories.recovery_threads();
+    let closed = in_parallel(queues, threads, |(path, logs)| {
+        Ok((path, close_together(logs)))
+    })?;
+    let mut points: BTreeMap<PathBuf, Result<PartitionOffsets, StorageError>> = BTreeMap::new();
+    for (path, closed) in closed {
+        let of_directory = points.entry(path).or_insert_with(|| Ok(BTreeMap::new()));
+        match (of_directory, closed) {
+            (Ok(points), Ok(closed)) => points.extend(closed),
+            (of_directory, Err(error)) => *of_directory = Err(error),
+            (Err(_), Ok(_)) => {}
+        }
+    }
+    let mut outcome = Ok(());
     for directory in replicas.directories.all() {
         let (files, path) = (directory.log.files(), directory.log.path());
-        let points = recovery_points.remove(path).unwrap_or_default();
-        checkpoint::write_offsets(files, path, checkpoint::RECOVERY_POINTS, &points)?;
-        checkpoint::write_clean_shutdown(files, path, broker_epoch)?;
+        let closed = match points.remove(path).unwrap_or_else(|| Ok(BTreeMap::new())) {
+            Ok(points) => {
+                checkpoint::write_offsets(files, path, checkpoint::RECOVERY_POINTS, &points)
+                    .and_then(|()| checkpoint::write_clean_shutdown(files, path, broker_epoch))
+                    .map_err(LogsError::from)
+            }
+            Err(error) => Err(error.into()),
+        };
+        outcome = outcome.and(closed);
     }
-    Ok(())
+    outcome
+}
+
+type Closing = ((String, i32), PartitionLog<Disk>);
+
+/// Closes logs of one directory with as few syncs as they allow; returns their recovery points.
+fn close_together(logs: Vec<Closing>) -> Result<PartitionOffsets, StorageError> {
+    let mut flushes = Vec::with_capacity(logs.len());
+    let mut points = PartitionOffsets::new();
+    for (name, log) in logs {
+        let flush = log.begin_close()?;
+        points.insert(name, flush.end().offset);
+        flushes.push(flush);
+    }
+    run_together(&flushes)?;
+    Ok(points)
 }
 
 fn directory_name(topic: &str, index: PartitionIndex) -> String {

@@ -109,9 +109,12 @@ fn dialable(address: SocketAddr) -> SocketAddr {
     dial
 }
 
-/// Quiet when all is well: warnings and errors, or what `RUST_LOG` asks for.
+/// Quiet when all is well: warnings, errors and the progress of a long recovery, or what `RUST_LOG` asks for.
+const DEFAULT_FILTER: &str = "warn,ottla_broker::replicas::recovery_progress=info";
+
 fn log_to_stderr(format: LogFormat) {
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("warn"));
+    let filter =
+        EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(DEFAULT_FILTER));
     let logs = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_ansi(io::stderr().is_terminal())

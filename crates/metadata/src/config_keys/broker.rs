@@ -205,7 +205,8 @@ pub const BROKER: &[ConfigKey] = &[
     ConfigKey::new("num.network.threads", ValueType::Int, Some("3")).bounded(Bounds::AtLeast(1)).important(Importance::High).updated(Update::ClusterWide),
     ConfigKey::new("num.partitions", ValueType::Int, Some("1")).bounded(Bounds::AtLeast(1))
         .works("Partitions of a topic that is created without saying how many."),
-    ConfigKey::new("num.recovery.threads.per.data.dir", ValueType::Int, Some("2")).bounded(Bounds::AtLeast(1)).important(Importance::High).updated(Update::ClusterWide),
+    ConfigKey::new("num.recovery.threads.per.data.dir", ValueType::Int, Some("2")).bounded(Bounds::AtLeast(1)).important(Importance::High).updated(Update::ClusterWide)
+        .works("Logs of one log directory that are opened at a time at a start, and closed at a stop. A change counts from the next start on."),
     ConfigKey::new("num.replica.alter.log.dirs.threads", ValueType::Int, None).important(Importance::High),
     ConfigKey::new("num.replica.fetchers", ValueType::Int, Some("1")).bounded(Bounds::AtLeast(1)).important(Importance::High).updated(Update::ClusterWide),
     ConfigKey::new("offset.metadata.max.bytes", ValueType::Int, Some("4096")).important(Importance::High)
