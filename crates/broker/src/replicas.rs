@@ -16,7 +16,6 @@ pub mod traffic;
 
 use std::collections::HashMap;
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
-use std::time::Duration;
 
 use ottla_log::files::FileError;
 use ottla_metadata::effective::StaticConfigs;
@@ -327,6 +326,3 @@ fn role(node: NodeId, partition: &ottla_metadata::Partition) -> Option<Role> {
         in_sync: partition.isr.len(),
     })
 }
-
-/// `file.delete.delay.ms` of Kafka: how long a deleted partition's files stay.
-const DELETE_DELAY: Duration = Duration::from_mins(1);

@@ -322,6 +322,31 @@ fn whoever_would_wait_for_a_failed_disk_is_told_at_once() {
 }
 
 #[tokio::test]
+async fn what_a_stop_left_of_deleted_partitions_goes_after_the_next_start() {
+    let directory = tempfile::tempdir().unwrap();
+    let gone = directory.path().join("gone-0.0a1b-delete");
+    let not_ours = directory.path().join("notes-delete");
+    for path in [&gone, &not_ours] {
+        std::fs::create_dir(path).unwrap();
+    }
+    let mut image = image(0, &[]);
+    image
+        .configs
+        .entry(ConfigResource::cluster())
+        .or_default()
+        .insert("log.segment.delete.delay.ms".to_owned(), "0".to_owned());
+    let _node = start(directory.path(), image);
+    let removed = async {
+        while gone.exists() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    let waited = tokio::time::timeout(Duration::from_secs(20), removed).await;
+    waited.expect("the directory is still there");
+    assert!(not_ours.exists(), "whatever it is, it is not Ottla's");
+}
+
+#[tokio::test]
 async fn requests_that_arrive_together_are_appended_in_order_with_their_own_answers() {
     let directory = tempfile::tempdir().unwrap();
     let node = start(directory.path(), image(0, &[]));

@@ -15,7 +15,7 @@ use ottla_protocol::ids::Offset;
 use ottla_protocol::time::MonotonicTime;
 
 use super::partition::Partition;
-use super::{DELETE_DELAY, Replicas, logs};
+use super::{Replicas, logs};
 
 /// How often what is done.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -91,11 +91,9 @@ impl Housekeeping {
         }
     }
 
-    /// Removes the directory at `path` when nobody reads from it any more.
-    pub(super) fn remove_later(&self, path: PathBuf, now: MonotonicTime) {
-        lock(&self.told.0)
-            .to_remove
-            .push((now.after(DELETE_DELAY), path));
+    /// Removes the directory at `path`, but not before `at`: by then nobody reads from it any more.
+    pub(super) fn remove_at(&self, at: MonotonicTime, path: PathBuf) {
+        lock(&self.told.0).to_remove.push((at, path));
     }
 }
 

@@ -77,6 +77,7 @@ pub(super) fn open_existing(
         .iter()
         .map(|(topic, index, _)| (directory_name(&topic.name, *index), (*topic, *index)))
         .collect();
+    let default = replicas.resolve(image, "");
     let mut settings = HashMap::new();
     let mut queues = Vec::new();
     for directory in replicas.directories.all() {
@@ -85,6 +86,11 @@ pub(super) fn open_existing(
         let path = directory.log.path();
         let left = LeftOf::read(directory)?;
         for entry in files.list(path)? {
+            if entry.is_directory && is_deleted_partition(&entry.name) {
+                // The stop came before its time.
+                let at = replicas.clock.monotonic().after(default.delete_delay);
+                replicas.housekeeping.remove_at(at, path.join(&entry.name));
+            }
             if !entry.is_directory || !is_partition(&entry.name) {
                 continue;
             }
@@ -322,14 +328,17 @@ pub(super) fn delete(replicas: &Replicas, partition: &Partition) -> Result<(), L
     drop(log);
     directory.forget(&path);
     let name = directory_name(&partition.topic, partition.index);
-    let id = partition.topic_id.to_string();
-    let renamed = aside_name(&name, &id, DELETE_SUFFIX);
+    let renamed = aside_name(&name, partition.topic_id, DELETE_SUFFIX);
     let files = directory.files();
     files.rename(&path, &directory.path().join(&renamed))?;
     files.sync_directory(directory.path())?;
+    let at = replicas
+        .clock
+        .monotonic()
+        .after(partition.settings().delete_delay);
     replicas
         .housekeeping
-        .remove_later(directory.path().join(renamed), replicas.clock.monotonic());
+        .remove_at(at, directory.path().join(renamed));
     Ok(())
 }
 
@@ -404,11 +413,22 @@ fn directory_name(topic: &str, index: PartitionIndex) -> String {
     format!("{topic}-{index}")
 }
 
-/// A name that says what became of a directory; the topic's part is cut where it would be too long, as Kafka does.
-fn aside_name(name: &str, id: &str, suffix: &str) -> String {
-    let end = format!(".{}{suffix}", id.replace('-', ""));
-    let kept = name.len().min(MAX_NAME - end.len());
-    format!("{}{end}", name.get(..kept).unwrap_or(name))
+/// A name that says what became of a partition's directory. The topic is cut where it would be too long, as Kafka does;
+/// the partition stays, without which Kafka does not start.
+fn aside_name(name: &str, id: Uuid, suffix: &str) -> String {
+    let (topic, index) = name.rsplit_once('-').unwrap_or((name, "0"));
+    let id = id.to_string().replace('-', "");
+    let end = format!("-{index}.{id}{suffix}");
+    let kept = topic.len().min(MAX_NAME - end.len());
+    format!("{}{end}", topic.get(..kept).unwrap_or(topic))
+}
+
+/// Whether this is the name that the directory of a deleted partition has got.
+fn is_deleted_partition(name: &str) -> bool {
+    let parts = name
+        .strip_suffix(DELETE_SUFFIX)
+        .and_then(|rest| rest.rsplit_once('.'));
+    parts.is_some_and(|(partition, id)| is_partition(partition) && !id.is_empty())
 }
 
 fn is_partition(name: &str) -> bool {
@@ -430,10 +450,8 @@ fn is_of_topic(directory: &Directory, name: &str, id: Uuid) -> Result<bool, File
 
 fn set_aside(directory: &Directory, name: &str) -> Result<(), LogsError> {
     let (files, path) = (directory.log.files(), directory.log.path());
-    let id = checkpoint::read_topic_id(files, &path.join(name))?
-        .unwrap_or(Uuid::ZERO)
-        .to_string();
-    let renamed = aside_name(name, &id, STRAY_SUFFIX);
+    let id = checkpoint::read_topic_id(files, &path.join(name))?.unwrap_or(Uuid::ZERO);
+    let renamed = aside_name(name, id, STRAY_SUFFIX);
     tracing::warn!(
         partition = name,
         renamed,
@@ -470,4 +488,25 @@ pub(super) fn offsets_by_directory(
         }
     }
     offsets
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{DELETE_SUFFIX, MAX_NAME, aside_name, is_deleted_partition};
+    use ottla_protocol::ids::Uuid;
+
+    #[test]
+    fn the_longest_topics_directory_keeps_its_partition_when_it_is_renamed() {
+        let topic = "t".repeat(249);
+        let renamed = aside_name(
+            &format!("{topic}-12"),
+            Uuid::from_parts(1, 2),
+            DELETE_SUFFIX,
+        );
+        assert_eq!(renamed.len(), MAX_NAME);
+        assert!(renamed.contains("t-12."), "{renamed}");
+        assert!(is_deleted_partition(&renamed));
+        assert!(!is_deleted_partition("notes-delete"));
+        assert!(!is_deleted_partition("notes.txt-delete"));
+    }
 }

@@ -38,6 +38,8 @@ pub struct TopicSettings {
     pub flush_interval: Duration,
     /// `min.insync.replicas`.
     pub min_insync_replicas: usize,
+    /// `file.delete.delay.ms`: the files of a deleted partition stay for so long.
+    pub delete_delay: Duration,
 }
 
 /// The configs of one topic, by name, with the value that counts.
@@ -109,6 +111,7 @@ impl TopicSettings {
             flush_messages: configs.number("flush.messages", i64::MAX),
             flush_interval: configs.duration("flush.ms", Duration::MAX),
             min_insync_replicas: configs.number("min.insync.replicas", 1),
+            delete_delay: configs.duration("file.delete.delay.ms", Duration::from_mins(1)),
         }
     }
 }
