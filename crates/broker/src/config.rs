@@ -110,8 +110,6 @@ pub struct StorageConfig {
     pub log_dirs: Vec<PathBuf>,
     /// `metadata.log.dir`, by default the first of `log.dirs`.
     pub metadata_log_dir: PathBuf,
-    /// `num.recovery.threads.per.data.dir`.
-    pub recovery_threads: usize,
     /// `log.retention.check.interval.ms`.
     pub retention_check_interval: Duration,
     /// `log.flush.offset.checkpoint.interval.ms`.
@@ -368,7 +366,6 @@ fn storage(values: &Values, problems: &mut Problems) -> StorageConfig {
     StorageConfig {
         log_dirs,
         metadata_log_dir,
-        recovery_threads: values.count("num.recovery.threads.per.data.dir"),
         retention_check_interval: values.duration("log.retention.check.interval.ms"),
         recovery_point_interval: values.duration("log.flush.offset.checkpoint.interval.ms"),
         high_watermark_interval: values.duration("replica.high.watermark.checkpoint.interval.ms"),

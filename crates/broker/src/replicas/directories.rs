@@ -27,7 +27,7 @@ pub struct Directory {
 #[derive(Debug)]
 pub struct Directories {
     all: Vec<Directory>,
-    recovery_threads: usize,
+    recovery_threads: OnceLock<usize>,
     threads: Mutex<Vec<JoinHandle<()>>>,
 }
 
@@ -41,7 +41,7 @@ impl Directories {
         });
         Self {
             all: all.collect(),
-            recovery_threads: storage.recovery_threads,
+            recovery_threads: OnceLock::new(),
             threads: Mutex::default(),
         }
     }
@@ -51,9 +51,9 @@ impl Directories {
         &self.all
     }
 
-    /// How many logs of each of them are opened, or closed, at a time.
-    pub(super) const fn recovery_threads(&self) -> usize {
-        self.recovery_threads
+    /// How many logs of each of them are opened, or closed, at a time: what the configuration said when they were loaded.
+    pub(super) fn recovery_threads(&self, configured: impl FnOnce() -> usize) -> usize {
+        *self.recovery_threads.get_or_init(configured)
     }
 
     pub(super) fn start_flushers(&self) -> io::Result<()> {

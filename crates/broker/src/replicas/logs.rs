@@ -18,7 +18,7 @@ use ottla_protocol::ids::{Offset, PartitionIndex, Uuid};
 use super::directories::Directory;
 use super::partition::{Partition, Role};
 use super::recovery_progress::RecoveryProgress;
-use super::settings::TopicSettings;
+use super::settings::{self, TopicSettings};
 use super::{Replicas, housekeeping};
 
 /// The directory of the metadata log, which is not a partition like the others.
@@ -78,7 +78,7 @@ pub(super) fn open_existing(
         .map(|(topic, index, _)| (directory_name(&topic.name, *index), (*topic, *index)))
         .collect();
     let default = replicas.resolve(image, "");
-    let mut settings = HashMap::new();
+    let mut by_topic = HashMap::new();
     let mut queues = Vec::new();
     for directory in replicas.directories.all() {
         let mut existing = Vec::new();
@@ -96,7 +96,7 @@ pub(super) fn open_existing(
             }
             match by_name.get(&entry.name) {
                 Some((topic, index)) if is_of_topic(directory, &entry.name, topic.id)? => {
-                    let resolved = settings
+                    let resolved = by_topic
                         .entry(topic.id)
                         .or_insert_with(|| replicas.resolve(image, &topic.name));
                     existing.push(Existing {
@@ -115,7 +115,9 @@ pub(super) fn open_existing(
     }
     let logs = queues.iter().map(Vec::len).sum();
     let progress = RecoveryProgress::new(logs, replicas.clock.monotonic());
-    let threads = replicas.directories.recovery_threads();
+    let threads = replicas
+        .directories
+        .recovery_threads(|| settings::recovery_threads(image, &replicas.statics));
     in_parallel(queues, threads, |existing| {
         let mut of_log = progress.begin_log();
         let clock = &replicas.clock;
@@ -365,7 +367,8 @@ pub(super) fn close_all(replicas: &Replicas, broker_epoch: i64) -> Result<(), Lo
         }
         queues.push(groups);
     }
-    let threads = replicas.directories.recovery_threads();
+    // Nothing to close where nothing was loaded.
+    let threads = replicas.directories.recovery_threads(|| 1);
     let closed = in_parallel(queues, threads, |(path, logs)| {
         Ok((path, close_together(logs)))
     })?;

@@ -116,6 +116,12 @@ impl TopicSettings {
     }
 }
 
+/// `num.recovery.threads.per.data.dir`.
+pub fn recovery_threads(image: &MetadataImage, statics: &StaticConfigs) -> usize {
+    let broker = Configs::of(effective::broker(image, statics));
+    broker.number("num.recovery.threads.per.data.dir", 2).max(1)
+}
+
 fn log_config(configs: &Configs, defaults: &LogConfig) -> LogConfig {
     LogConfig {
         segment_bytes: configs.number("segment.bytes", defaults.segment_bytes),
@@ -163,7 +169,7 @@ fn level(configs: &Configs, compression: Compression) -> CompressionLevel {
 
 #[cfg(test)]
 mod tests {
-    use super::{Durability, TopicSettings};
+    use super::{Durability, TopicSettings, recovery_threads};
     use ottla_metadata::effective::StaticConfigs;
     use ottla_metadata::{ConfigResource, MetadataImage, ottla_configs};
     use ottla_protocol::ids::{NodeId, Uuid};
@@ -227,6 +233,23 @@ mod tests {
             Some(Duration::from_millis(5))
         );
         assert_eq!(resolve(&image, &file).log.segment_bytes, 1_000_000);
+    }
+
+    #[test]
+    fn recovery_threads_are_taken_from_the_file_or_from_what_was_altered_since() {
+        let mut image = MetadataImage::default();
+        let key = "num.recovery.threads.per.data.dir";
+        let statics = |values: &[(&str, &str)]| StaticConfigs {
+            node: NodeId(1),
+            values: values
+                .iter()
+                .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
+                .collect(),
+        };
+        assert_eq!(recovery_threads(&image, &statics(&[])), 2);
+        assert_eq!(recovery_threads(&image, &statics(&[(key, "5")])), 5);
+        set(&mut image, ConfigResource::cluster(), key, "3");
+        assert_eq!(recovery_threads(&image, &statics(&[(key, "5")])), 3);
     }
 
     #[test]
