@@ -7,6 +7,7 @@ pub mod apt;
 pub mod crates;
 pub mod go;
 pub mod java;
+pub mod librdkafka;
 pub mod maven;
 pub mod node;
 pub mod ottla;

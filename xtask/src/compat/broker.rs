@@ -36,12 +36,20 @@ pub struct Broker {
 impl Broker {
     /// Starts a broker on an empty data directory and waits until it serves.
     pub fn start(kind: Kind) -> Result<Self> {
+        Self::start_with(kind, "")
+    }
+
+    /// The same, with these properties besides, or instead where it has the same keys.
+    pub fn start_with(kind: Kind, additions: &str) -> Result<Self> {
         let port = free_port()?;
         let run = format!("target/compat/{kind:?}-{}-{port}", std::process::id());
         let directory = toolbox::workspace().join(run);
         fs::create_dir_all(&directory)?;
         let config = directory.join("server.properties");
-        fs::write(&config, properties(port, &directory.join("data"))?)?;
+        fs::write(
+            &config,
+            properties(port, &directory.join("data"), additions)?,
+        )?;
         let mut command = match kind {
             Kind::Ottla => serve(&config)?,
             Kind::Kafka => kafka(&config)?,
@@ -170,12 +178,26 @@ fn free_port() -> Result<u16> {
     Ok(TcpListener::bind(("127.0.0.1", 0))?.local_addr()?.port())
 }
 
-fn properties(port: u16, data: &Path) -> Result<String> {
+fn properties(port: u16, data: &Path, additions: &str) -> Result<String> {
     let template = fs::read_to_string(toolbox::workspace().join("tests/compat/server.properties"))?;
-    Ok(template
+    Ok(merged(&template, additions)
         .replace("{broker.port}", &port.to_string())
         .replace("{controller.port}", &free_port()?.to_string())
         .replace("{data}", &data.display().to_string()))
+}
+
+/// The lines of `template` whose keys `additions` does not set, and then those.
+fn merged(template: &str, additions: &str) -> String {
+    let key = |line: &str| line.split_once('=').map(|(key, _)| key.to_owned());
+    let replaced: Vec<String> = additions.lines().filter_map(key).collect();
+    let mut merged = String::new();
+    for line in template.lines() {
+        if !key(line).is_some_and(|key| replaced.contains(&key)) {
+            merged.push_str(line);
+            merged.push('\n');
+        }
+    }
+    merged + additions
 }
 
 /// The broker of this checkout, built as xtask itself was: in the same target directory.
@@ -227,4 +249,20 @@ fn serves(port: u16) -> Result<bool> {
 )]
 fn pause() {
     std::thread::sleep(Duration::from_millis(100));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn additions_replace_what_has_their_key() {
+        assert_eq!(
+            merged(
+                "# both\nnode.id=1\nlog.dirs=x\n",
+                "node.id=0\nnum.partitions=4\n"
+            ),
+            "# both\nlog.dirs=x\nnode.id=0\nnum.partitions=4\n"
+        );
+    }
 }

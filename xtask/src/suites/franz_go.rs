@@ -37,7 +37,7 @@ fn parse(output: &str) -> Outcomes {
         };
         let outcome = match event["Action"].as_str() {
             // A test that never ends has started: the last word on it is this one.
-            Some("run" | "fail") => Outcome::Failed,
+            Some("run" | "fail") => Outcome::failed(),
             Some("pass") => Outcome::Passed,
             Some("skip") => Outcome::Skipped,
             _ => continue,

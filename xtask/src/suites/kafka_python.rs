@@ -68,7 +68,7 @@ fn parse(output: &str) -> Outcomes {
         };
         let outcome = match word {
             "PASSED" => Outcome::Passed,
-            "FAILED" | "ERROR" => Outcome::Failed,
+            "FAILED" | "ERROR" => Outcome::failed(),
             "SKIPPED" => Outcome::Skipped,
             _ => continue,
         };
@@ -96,7 +96,7 @@ mod tests {
                       test/integration/test_a.py::two FAILED [100%]\nFAILED test/integration/test_a.py::two\n";
         let outcomes = parse(output);
         assert_eq!(outcomes.get("test_a.py::one[x]"), Some(&Outcome::Passed));
-        assert_eq!(outcomes.get("test_a.py::two"), Some(&Outcome::Failed));
+        assert_eq!(outcomes.get("test_a.py::two"), Some(&Outcome::failed()));
         assert_eq!(outcomes.len(), 2);
     }
 }

@@ -1,0 +1,71 @@
+//! librdkafka with its C test suite, built from what the crate `rdkafka-sys` ships.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::Result;
+
+use super::{crates, maven};
+
+const CRATE_VERSION: &str = "4.10.0+2.12.1";
+
+/// The shell scripts of an Apache Kafka that the tests call, by the class of each.
+const SCRIPTS: &[(&str, &str)] = &[
+    ("kafka-acls.sh", "org.apache.kafka.tools.AclCommand"),
+    ("kafka-configs.sh", "kafka.admin.ConfigCommand"),
+    ("kafka-topics.sh", "org.apache.kafka.tools.TopicCommand"),
+];
+
+/// The directory with `test-runner` and the sources of the tests.
+pub fn tests() -> Result<PathBuf> {
+    let source = crates::source("rdkafka-sys", CRATE_VERSION)?.join("librdkafka");
+    super::once("librdkafka-suite", CRATE_VERSION, |_| {
+        // What would need packages of Debian is left out: Kerberos, OIDC by HTTP, and zstd.
+        super::run(
+            Command::new("./configure")
+                .args(["--disable-gssapi", "--disable-curl", "--disable-zstd"])
+                .current_dir(&source),
+        )?;
+        let jobs = std::thread::available_parallelism()?;
+        super::run(
+            Command::new("make")
+                .arg(format!("-j{jobs}"))
+                .arg("libs")
+                .current_dir(&source),
+        )?;
+        super::run(
+            Command::new("make")
+                .arg(format!("-j{jobs}"))
+                .args(["-C", "tests", "build"])
+                .current_dir(&source),
+        )
+    })?;
+    Ok(source.join("tests"))
+}
+
+/// A directory that stands for an installed Apache Kafka: its `bin` holds the scripts that the tests call.
+pub fn kafka() -> Result<PathBuf> {
+    let jars = maven::kafka_jars()?;
+    super::once("kafka-scripts", &format!("{SCRIPTS:?}"), |directory| {
+        let bin = directory.join("bin");
+        fs::create_dir_all(&bin)?;
+        for (script, class) in SCRIPTS {
+            write_script(&bin.join(script), class, &jars)?;
+        }
+        Ok(())
+    })
+}
+
+fn write_script(path: &Path, class: &str, jars: &Path) -> Result<()> {
+    let jars = jars.display();
+    fs::write(
+        path,
+        format!("#!/bin/sh\nexec java -XX:TieredStopAtLevel=1 -cp '{jars}/*' {class} \"$@\"\n"),
+    )?;
+    Ok(fs::set_permissions(
+        path,
+        fs::Permissions::from_mode(0o755),
+    )?)
+}
