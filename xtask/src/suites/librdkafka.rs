@@ -1,7 +1,7 @@
 //! librdkafka's C suite, as the crate `rdkafka-sys` ships it, one process a test.
 //!
-//! Its tests that need no broker are left out, by its own flag: they would run against its mock broker. The others run
-//! in its quick mode. A test ends at its first failed check; the runner says where. Tests that share a number cannot be
+//! Its tests that need no broker are left out, by its own flag: they would run against its mock broker. A test ends at
+//! its first failed check; the runner says where. Tests that share a number cannot be
 //! chosen one by one: they run in turn in one process. The test of the admin requests ends early where ACLs do not work:
 //! its parts run in processes of their own too.
 
@@ -96,7 +96,7 @@ impl<'a> Runner<'a> {
         let mut command = Command::new("timeout");
         command
             .args(["--signal=KILL", PATIENCE, "./test-runner"])
-            .args(["-p1", "-L", "-Q", "-s", self.scenario])
+            .args(["-p1", "-L", "-s", self.scenario])
             .env("LD_LIBRARY_PATH", "../src:../src-cpp")
             .env("TESTS", number)
             .env("RDKAFKA_TEST_CONF", self.log.join(CONFIGURATION))
