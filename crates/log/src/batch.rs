@@ -165,7 +165,7 @@ pub(crate) fn end_marker(batch: &Batch<'_>) -> Option<EndMarker> {
 }
 
 /// A batch on disk was validated when it was appended; this only keeps a damaged one from taking all memory.
-const MAX_DECOMPRESSED: usize = 1 << 30;
+pub(crate) const MAX_DECOMPRESSED: usize = 1 << 30;
 
 /// The first record of a batch with a timestamp of at least `timestamp` and an offset of at least `from`. Of a batch
 /// that cannot be read, its first offset.

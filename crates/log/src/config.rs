@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 /// The settings of one log; each field names the topic config that it comes from.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct LogConfig {
     /// `segment.bytes`: a segment is rolled before it grows beyond this.
     pub segment_bytes: u64,
@@ -23,6 +23,14 @@ pub struct LogConfig {
     pub delete: bool,
     /// Whether `cleanup.policy` has `compact`.
     pub compact: bool,
+    /// `min.cleanable.dirty.ratio`: a log is compacted when more than this part of it is not compacted yet.
+    pub min_cleanable_dirty_ratio: f64,
+    /// `min.compaction.lag.ms`: a record is left alone until it is this old.
+    pub min_compaction_lag: Duration,
+    /// `max.compaction.lag.ms`: a record is compacted, whatever the ratio, when it is this old; `None` for never.
+    pub max_compaction_lag: Option<Duration>,
+    /// `delete.retention.ms`: how long tombstones and transaction markers stay after compaction first met them.
+    pub delete_retention: Duration,
     /// `producer.id.expiration.ms` (a broker config): how long an idle producer's sequence is remembered.
     pub producer_id_expiration: Duration,
     /// The bytes of one cut-off that are kept aside by recovery; what is beyond is dropped, and the file says so.
@@ -42,6 +50,10 @@ impl Default for LogConfig {
             retention_bytes: None,
             delete: true,
             compact: false,
+            min_cleanable_dirty_ratio: 0.5,
+            min_compaction_lag: Duration::ZERO,
+            max_compaction_lag: None,
+            delete_retention: Duration::from_hours(24),
             producer_id_expiration: Duration::from_hours(24),
             cut_off_bytes: 64 << 20,
         }

@@ -47,7 +47,12 @@ impl FileKind {
 
     /// The path of this kind of file for `offset` in `directory`.
     pub fn path(self, directory: &Path, offset: Offset) -> PathBuf {
-        directory.join(format!("{:020}{}", offset.0, self.suffix()))
+        self.path_with(directory, offset, "")
+    }
+
+    /// The path of this kind of file for `offset` in `directory`, with `suffix` behind its name.
+    pub(crate) fn path_with(self, directory: &Path, offset: Offset, suffix: &str) -> PathBuf {
+        directory.join(format!("{:020}{}{suffix}", offset.0, self.suffix()))
     }
 
     /// The kind and the offset that a file name stands for.

@@ -1,4 +1,4 @@
-//! One partition on disk: segments, indexes, recovery, retention. Files only; knows no async.
+//! One partition on disk: segments, indexes, recovery, retention, compaction. Files only; knows no async.
 //!
 //! Start reading at [`PartitionLog`]; what it needs of a disk is [`files::Files`]; what lies on disk is in
 //! `docs/formats.md`. Errors of the disk are [`StorageError`]: the first one that is not a full disk takes the whole
@@ -8,6 +8,7 @@
 
 pub mod batch;
 pub mod checkpoint;
+pub mod compaction;
 mod config;
 mod directory;
 mod epoch_file;

@@ -19,6 +19,7 @@ pub use self::read::{
 };
 pub use self::trim::{Removed, TrimError};
 
+use crate::compaction::Compacted;
 use crate::config::LogConfig;
 use crate::directory::{LogDirectory, StorageError};
 use crate::epoch_file::EpochFile;
@@ -53,6 +54,7 @@ pub struct PartitionLog<F: Files> {
     pub(crate) snapshots: BTreeSet<Offset>,
     /// The segment and size at which the last one was taken.
     pub(crate) last_snapshot: (Offset, u64),
+    pub(crate) compaction: Compacted,
 }
 
 impl<F: Files> PartitionLog<F> {

@@ -15,6 +15,7 @@ pub use self::cut_off::CutOff;
 pub(crate) use self::producers::load_producers;
 
 use crate::checkpoint::{read_leader_epochs, read_topic_id, write_topic_id};
+use crate::compaction::{Compacted, read_quarantine};
 use crate::config::LogConfig;
 use crate::directory::{LogDirectory, StorageError};
 use crate::epoch_file::EpochFile;
@@ -56,6 +57,8 @@ pub struct Left {
     pub log_start: Offset,
     /// The high watermark; `None` for the end of the log.
     pub high_watermark: Option<Offset>,
+    /// The offset below which it is compacted; `None` when it never was.
+    pub compacted_to: Option<Offset>,
 }
 
 /// Why a log cannot be opened.
@@ -115,6 +118,7 @@ impl<F: Files> PartitionLog<F> {
         let place = Place {
             path: open.directory.path().join(&open.name),
             directory: open.directory,
+            suffix: "",
         };
         let (directory, files) = (&place.directory, place.directory.files());
         place.make_directory()?;
@@ -144,6 +148,10 @@ impl<F: Files> PartitionLog<F> {
             leader_epochs,
             snapshots: found.snapshots,
             last_snapshot: (Offset(0), 0),
+            compaction: Compacted {
+                to: open.left.compacted_to,
+                quarantine: directory.judge(read_quarantine(files, &place.path))?,
+            },
             place,
         };
         let mut recovery = Recovery::default();
@@ -274,6 +282,7 @@ impl<F: Files> PartitionLog<F> {
         producers::drop_snapshots(self)?;
         producers::load(self, recovery_point, now)?;
         self.flush = crate::partition_log::Progress::at(self.next, self.next.min(recovery_point));
+        self.flush.recovery_point_on_disk = left.recovery_point.min(self.next);
         if !left.is_clean {
             unless_full(self.sync_recovered(recovery_point))?;
         }

@@ -92,6 +92,21 @@ impl<'a, H: File> Scan<'a, H> {
     /// The next batch, whole, its checksum compared.
     pub fn next_batch(&mut self) -> Result<Option<(Located, BatchView<'_>)>, ScanError> {
         let position = self.position;
+        let Some((located, _)) = self.next_framed()? else {
+            return Ok(None);
+        };
+        let checked = parse_checked(self.loaded(position)).err();
+        if let Some(cause) = checked {
+            self.position = position;
+            return Err(ScanError::Invalid { position, cause });
+        }
+        let batch = BatchView::first(self.loaded(position)).expect("a batch that was just checked");
+        Ok(Some((located, batch)))
+    }
+
+    /// The next batch's head and all its bytes; its checksum is not compared.
+    pub(crate) fn next_framed(&mut self) -> Result<Option<(Located, &[u8])>, ScanError> {
+        let position = self.position;
         if position >= self.end {
             return Ok(None);
         }
@@ -105,13 +120,18 @@ impl<'a, H: File> Scan<'a, H> {
         };
         self.step(located)?;
         self.load(position, size)?;
-        let checked = parse_checked(self.loaded(position)).err();
-        if let Some(cause) = checked {
+        let available = self.loaded(position).len();
+        if available < size {
             self.position = position;
+            let cause = Framing::Incomplete {
+                available,
+                needed: size,
+            };
+            let cause = cause.into();
             return Err(ScanError::Invalid { position, cause });
         }
-        let batch = BatchView::first(self.loaded(position)).expect("a batch that was just checked");
-        Ok(Some((located, batch)))
+        let bytes = self.loaded(position).get(..size).unwrap_or_default();
+        Ok(Some((located, bytes)))
     }
 
     fn step(&mut self, located: Located) -> Result<Located, ScanError> {

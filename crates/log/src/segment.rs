@@ -41,11 +41,13 @@ pub(crate) struct TimestampOffset {
 pub(crate) struct Place<F: Files> {
     pub(crate) directory: Arc<LogDirectory<F>>,
     pub(crate) path: PathBuf,
+    /// What follows the names of the segments' files: nothing, but while compaction writes them.
+    pub(crate) suffix: &'static str,
 }
 
 impl<F: Files> Place<F> {
     pub(crate) fn path_of(&self, kind: FileKind, base: Offset) -> PathBuf {
-        kind.path(&self.path, base)
+        kind.path_with(&self.path, base, self.suffix)
     }
 
     pub(crate) fn open(&self, kind: FileKind, base: Offset) -> Result<Arc<F::File>, FileError> {

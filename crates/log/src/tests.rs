@@ -1,6 +1,8 @@
 //! A log as its users see it, over the simulated disk.
 
 mod basics;
+mod compaction;
+mod compaction_crashes;
 pub(crate) mod fixture;
 mod model;
 mod recovery;

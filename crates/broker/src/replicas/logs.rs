@@ -135,6 +135,7 @@ struct LeftOf {
     recovery_points: PartitionOffsets,
     log_starts: PartitionOffsets,
     high_watermarks: PartitionOffsets,
+    compacted_to: PartitionOffsets,
 }
 
 impl LeftOf {
@@ -145,6 +146,7 @@ impl LeftOf {
             recovery_points: checkpoint::read_offsets(files, path, checkpoint::RECOVERY_POINTS)?,
             log_starts: checkpoint::read_offsets(files, path, checkpoint::LOG_START_OFFSETS)?,
             high_watermarks: checkpoint::read_offsets(files, path, checkpoint::HIGH_WATERMARKS)?,
+            compacted_to: checkpoint::read_offsets(files, path, checkpoint::CLEANER_OFFSETS)?,
         })
     }
 
@@ -155,6 +157,7 @@ impl LeftOf {
             recovery_point: self.recovery_points.get(&key).copied().unwrap_or_default(),
             log_start: self.log_starts.get(&key).copied().unwrap_or_default(),
             high_watermark: Some(self.high_watermarks.get(&key).copied().unwrap_or_default()),
+            compacted_to: self.compacted_to.get(&key).copied(),
         }
     }
 }

@@ -24,7 +24,7 @@ pub enum Durability {
 }
 
 /// What the partitions of one topic obey.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct TopicSettings {
     /// What the log obeys.
     pub log: LogConfig,
@@ -90,13 +90,17 @@ impl TopicSettings {
         };
         let expiration = "producer.id.expiration.ms";
         let defaults = LogConfig::default();
+        let log = log_config(&configs, &defaults);
+        // A record can be compacted once its segment is closed.
+        let max_age = log.max_compaction_lag.filter(|_| compact);
         Self {
             log: LogConfig {
                 compact,
                 delete,
+                segment_age: max_age.map_or(log.segment_age, |age| age.min(log.segment_age)),
                 producer_id_expiration: broker
                     .duration(expiration, defaults.producer_id_expiration),
-                ..log_config(&configs, &defaults)
+                ..log
             },
             rules: ProduceRules {
                 keys: if compact {
@@ -123,7 +127,15 @@ pub fn recovery_threads(image: &MetadataImage, statics: &StaticConfigs) -> usize
 }
 
 fn log_config(configs: &Configs, defaults: &LogConfig) -> LogConfig {
+    let ratio = configs.number("min.cleanable.dirty.ratio", 0.5);
+    // Kafka's default of the largest number stands for none.
+    let max_lag = configs.limit("max.compaction.lag.ms");
+    let max_lag = max_lag.filter(|lag| *lag < i64::MAX.unsigned_abs());
     LogConfig {
+        min_cleanable_dirty_ratio: ratio,
+        min_compaction_lag: configs.duration("min.compaction.lag.ms", Duration::ZERO),
+        max_compaction_lag: max_lag.map(Duration::from_millis),
+        delete_retention: configs.duration("delete.retention.ms", defaults.delete_retention),
         segment_bytes: configs.number("segment.bytes", defaults.segment_bytes),
         segment_age: configs.duration("segment.ms", defaults.segment_age),
         segment_jitter: configs.duration("segment.jitter.ms", defaults.segment_jitter),
@@ -202,6 +214,7 @@ mod tests {
         assert_eq!(settings.log.retention, Some(Duration::from_hours(7 * 24)));
         assert_eq!(settings.log.retention_bytes, None);
         assert!(settings.log.delete && !settings.log.compact);
+        assert_eq!(settings.log.max_compaction_lag, None);
         assert_eq!(settings.rules.max_message_bytes, 1_048_588);
         assert_eq!(settings.rules.compression, TargetCompression::Producer);
         assert_eq!(settings.rules.timestamp_before_max_ms, i64::MAX);
@@ -277,8 +290,25 @@ mod tests {
         image.topic_ids.insert("t".to_owned(), id);
         let own = ottla_configs::stored_name(id, "ottla.ack.durability");
         set(&mut image, ConfigResource::cluster(), &own, "page-cache");
-        let settings = resolve(&image, &[]);
+        set(
+            &mut image,
+            ConfigResource::topic("t"),
+            "max.compaction.lag.ms",
+            "60000",
+        );
+        let file = [
+            ("log.cleaner.min.cleanable.ratio", "0.25"),
+            ("log.cleaner.min.compaction.lag.ms", "1000"),
+            ("log.cleaner.delete.retention.ms", "2000"),
+        ];
+        let settings = resolve(&image, &file);
         assert!(settings.log.compact && settings.log.delete);
+        let (minute, second) = (Duration::from_mins(1), Duration::from_secs(1));
+        assert_eq!(settings.log.max_compaction_lag, Some(minute));
+        assert_eq!(settings.log.segment_age, minute, "closed in time");
+        assert_eq!(settings.log.min_compaction_lag, second);
+        assert_eq!(settings.log.delete_retention, 2 * second);
+        assert!((settings.log.min_cleanable_dirty_ratio - 0.25).abs() < 1e-9);
         assert_eq!(settings.rules.keys, KeyRule::Required);
         let zstd = TargetCompression::Fixed(Compression::Zstd, CompressionLevel(7));
         assert_eq!(settings.rules.compression, zstd);

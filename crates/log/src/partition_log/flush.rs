@@ -25,6 +25,8 @@ const SNAPSHOT_INTERVAL: u64 = 16 << 20;
 pub(crate) struct Progress {
     pub(crate) flushed: Offset,
     pub(crate) recovery_point: Offset,
+    /// The recovery point that a start after a crash would find in the checkpoint.
+    pub(crate) recovery_point_on_disk: Offset,
     /// Closed segments whose batches are not all synced.
     pub(crate) unsynced: BTreeSet<Offset>,
     /// Whether files were made since the directory was last synced.
@@ -32,7 +34,7 @@ pub(crate) struct Progress {
     is_flushing: bool,
     is_checkpointing: bool,
     /// How often the log was truncated: a flush that began before does not cover what was appended since.
-    cuts: u64,
+    pub(crate) cuts: u64,
 }
 
 impl Progress {
@@ -40,6 +42,7 @@ impl Progress {
         Self {
             flushed,
             recovery_point,
+            recovery_point_on_disk: recovery_point,
             unsynced: BTreeSet::new(),
             has_new_names: false,
             is_flushing: false,
@@ -52,6 +55,7 @@ impl Progress {
     pub(crate) fn cut_to(&mut self, end: Offset) {
         self.flushed = self.flushed.min(end);
         self.recovery_point = self.recovery_point.min(end);
+        self.recovery_point_on_disk = self.recovery_point_on_disk.min(end);
         self.cuts += 1;
     }
 
@@ -59,6 +63,7 @@ impl Progress {
     pub(crate) fn restart_at(&mut self, offset: Offset) {
         self.flushed = offset;
         self.recovery_point = offset;
+        self.recovery_point_on_disk = self.recovery_point_on_disk.min(offset);
         self.unsynced.clear();
         self.cuts += 1;
     }
@@ -154,6 +159,11 @@ impl<F: Files> PartitionLog<F> {
     /// The offset from which a start after a crash reads: what `recovery-point-offset-checkpoint` is to say.
     pub fn recovery_point(&self) -> Offset {
         self.flush.recovery_point
+    }
+
+    /// Says that the checkpoint file now names `recovery_point`, durably.
+    pub fn recovery_point_written(&mut self, recovery_point: Offset) {
+        self.flush.recovery_point_on_disk = recovery_point.min(self.flush.recovery_point);
     }
 
     /// What must be synced to make the log durable up to its present end; `None` when it is, or while a flush is

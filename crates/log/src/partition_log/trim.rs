@@ -229,6 +229,7 @@ impl<F: Files> PartitionLog<F> {
         }
         self.truncate_active(offset, now)?;
         self.flush.cut_to(self.next);
+        self.compaction.cut_to(self.next);
         self.log_start = self.log_start.min(self.next);
         self.leader_epochs.truncate_from_end(self.next);
         self.write_leader_epochs()?;
@@ -285,6 +286,7 @@ impl<F: Files> PartitionLog<F> {
         self.log_start = offset;
         self.next = offset;
         self.flush.restart_at(offset);
+        self.compaction.cut_to(offset);
         self.producers = ProducerState::empty(offset);
         self.leader_epochs.clear();
         self.write_leader_epochs()?;

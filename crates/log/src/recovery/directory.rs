@@ -88,14 +88,17 @@ impl<F: Files> Place<F> {
         for name in &names {
             let swap = name.strip_suffix(SWAP_SUFFIX).and_then(FileKind::of_name);
             match swap {
-                // A segment was being split, and not all of its parts were complete.
+                // A segment was being split, or renamed file by file, and not all of it was complete.
                 Some((_, base)) if unfinished.is_some_and(|unfinished| base >= unfinished) => {
                     self.remove(name)?;
                 }
                 Some((kind, base)) => swaps.push((kind, base, name)),
-                None if name.ends_with(CLEANED_SUFFIX) => self.remove(name)?,
                 None => {}
             }
+        }
+        // After the incomplete, so that a crash in between does not make it look complete.
+        for name in names.iter().filter(|name| name.ends_with(CLEANED_SUFFIX)) {
+            self.remove(name)?;
         }
         let Some(from) = swaps.iter().map(|(_, base, _)| *base).min() else {
             return Ok(());

@@ -83,7 +83,7 @@ impl World {
             is_clean,
             recovery_point: Offset(self.model.recovery_point),
             log_start: Offset(self.model.start),
-            high_watermark: None,
+            ..Left::default()
         };
         self.log = Some(open_as(&self.files, self.config.clone(), left).0);
     }

@@ -19,6 +19,8 @@ pub const MAGIC: i8 = 2;
 pub const BATCH_OVERHEAD: usize = 61;
 /// The bytes that tell a batch's size: base offset and length.
 pub const HEADER_UP_TO_LENGTH: usize = 12;
+/// What the length field says in a batch without records.
+const LENGTH_WITHOUT_RECORDS: i32 = 49;
 /// The bytes that tell a batch's size and format.
 pub const HEADER_UP_TO_MAGIC: usize = 17;
 /// Where the bytes begin that the CRC covers.
@@ -204,6 +206,22 @@ impl BatchHeader {
         self.attributes = (self.attributes & KNOWN_FLAGS & !LOG_APPEND_TIME_FLAG) | flag;
         self.max_timestamp = max_timestamp;
         self.crc = self.compute_crc(body);
+    }
+
+    /// The header of this batch once compaction has removed all its records: it still says whose it was, and which
+    /// offsets and sequences it covered.
+    #[must_use]
+    pub fn emptied(&self) -> Self {
+        let kept_flags = LOG_APPEND_TIME_FLAG | TRANSACTIONAL_FLAG | CONTROL_FLAG;
+        let mut header = Self {
+            length: LENGTH_WITHOUT_RECORDS,
+            attributes: self.attributes & kept_flags,
+            base_timestamp: -1,
+            record_count: 0,
+            ..*self
+        };
+        header.crc = header.compute_crc(&[]);
+        header
     }
 
     /// The CRC that belongs to this header before `body`.

@@ -1,0 +1,398 @@
+//! Compaction: of each key the newest record stays, older ones go, offsets never change.
+//!
+//! [`plan()`] says whether a log is due. A pass is a [`Compaction`]: begun under the log's lock, it walks the dirty part
+//! for the newest offset of each key ([`Compaction::index`]), then writes segments anew ([`Compaction::rewrite_next`]),
+//! each of which replaces its sources under the lock ([`PartitionLog::replace_segments`]). Where keys outgrow the map
+//! the pass ends there, and the next goes on. Nothing here waits: `pace` is told of every byte and may hold it up.
+
+mod filter;
+mod offset_map;
+mod output;
+pub mod plan;
+mod quarantine;
+mod replace;
+mod rewrite;
+mod transactions;
+mod walk;
+
+pub use self::offset_map::{BYTES_PER_KEY, Full, MapLimits, OffsetMap};
+pub use self::plan::{Obstacle, Plan, Reason, Verdict, plan};
+pub use self::quarantine::{QUARANTINE, Quarantined, read_quarantine};
+pub(crate) use self::replace::Compacted;
+pub use self::replace::Rewritten;
+
+use self::filter::{LastRecord, checked_records};
+use self::plan::{LogFacts, SegmentFacts};
+use self::quarantine::write_quarantine;
+use self::transactions::Transactions;
+use self::walk::{Met, Walk, WalkError};
+use crate::config::LogConfig;
+use crate::directory::{LogDirectory, StorageError};
+use crate::files::{FileError, Files, Open};
+use crate::format::{CLEANED_SUFFIX, FileKind};
+use crate::partition_log::PartitionLog;
+use crate::scan::Scan;
+use ottla_protocol::ids::{Offset, ProducerId};
+use ottla_protocol::records::{BatchView, Decompressor};
+use ottla_protocol::time::Timestamp;
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::ControlFlow;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+/// Told of every byte that is read or written, before the next; may wait, and may end the pass.
+pub type Pace<'a> = &'a mut dyn FnMut(u64) -> ControlFlow<()>;
+
+/// What a worker uses again from pass to pass.
+#[derive(Debug)]
+pub struct Tools {
+    /// The map of keys.
+    pub map: OffsetMap,
+    decompressor: Decompressor,
+}
+
+impl Tools {
+    /// Tools around `map`.
+    pub fn new(map: OffsetMap) -> Self {
+        Self {
+            map,
+            decompressor: Decompressor::default(),
+        }
+    }
+}
+
+/// Why a pass ended early. What it had replaced by then stays replaced.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum CompactionError {
+    /// The caller wanted it to.
+    #[error("compaction was stopped")]
+    Stopped,
+    /// The log was cut, or its segments removed, in the meantime.
+    #[error("the log changed while it was compacted")]
+    Changed,
+    /// The disk cannot.
+    #[error(transparent)]
+    Storage(#[from] StorageError),
+}
+
+impl CompactionError {
+    /// A file that is gone was removed with its segment, or its partition.
+    fn of<F: Files>(directory: &LogDirectory<F>, error: FileError) -> Self {
+        if error.is_not_found() {
+            Self::Changed
+        } else {
+            Self::Storage(directory.failed(error))
+        }
+    }
+}
+
+/// A pass of compaction over one log.
+#[derive(Debug)]
+pub struct Compaction<F: Files> {
+    directory: Arc<LogDirectory<F>>,
+    path: PathBuf,
+    config: LogConfig,
+    /// All segments that may be cleaned.
+    sources: Vec<SegmentFacts>,
+    /// The number of those that are dealt with.
+    done: usize,
+    first_dirty: Offset,
+    /// Where in its segment the dirty part begins.
+    first_dirty_position: u64,
+    /// Where the last source ends.
+    upper: Offset,
+    /// The offset up to which the map knows all keys.
+    mapped_to: Offset,
+    now: Timestamp,
+    cuts: u64,
+    transactions: Transactions,
+    last_records: BTreeMap<ProducerId, LastRecord>,
+    /// The segments that cannot be walked to their end.
+    damaged: BTreeSet<Offset>,
+    quarantine: Vec<Quarantined>,
+    stats: Stats,
+}
+
+/// What a pass has done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Stats {
+    /// Bytes read, for the map and for writing anew.
+    pub bytes_read: u64,
+    /// Bytes of batches written.
+    pub bytes_written: u64,
+    /// Records in the segments that were written anew.
+    pub records_read: u64,
+    /// Records that stayed of them.
+    pub records_kept: u64,
+    /// Segments that were replaced.
+    pub segments_before: u64,
+    /// Segments that replaced them.
+    pub segments_after: u64,
+    /// Keys in the map.
+    pub keys: u64,
+}
+
+/// How a pass ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Outcome {
+    /// The offset up to which the log is now compacted.
+    pub end: Offset,
+    /// Whether that is all that could be cleaned; otherwise the keys were too many for one pass.
+    pub is_whole: bool,
+    /// What could not be read.
+    pub quarantine: Vec<Quarantined>,
+    /// What was done.
+    pub stats: Stats,
+    cuts: u64,
+}
+
+impl<F: Files> PartitionLog<F> {
+    /// Says whether the log is due for compaction.
+    pub fn plan_compaction(&mut self, now: Timestamp) -> Result<Plan, StorageError> {
+        self.place.directory.ensure_online()?;
+        let facts = self.compaction_facts()?;
+        Ok(plan(&facts, &self.config, now))
+    }
+
+    /// Whether a closed segment lies behind the recovery point that is on disk: compaction must wait for it.
+    pub fn compaction_needs_checkpoint(&self) -> bool {
+        self.config.compact && self.flush.recovery_point_on_disk < self.active().base
+    }
+
+    fn compaction_facts(&mut self) -> Result<LogFacts, StorageError> {
+        let active = self.active().base;
+        let dirty_from = self.compaction.to.unwrap_or(self.log_start);
+        let asks_first = self.config.compact && self.config.max_compaction_lag.is_some();
+        let asks_largest = self.config.compact && !self.config.min_compaction_lag.is_zero();
+        let floor = self.segments.range(..=dirty_from).next_back();
+        let floor = floor.map_or(dirty_from, |(base, _)| *base);
+        let Self {
+            segments, place, ..
+        } = self;
+        let mut closed = Vec::new();
+        for (base, segment) in segments.range_mut(..active) {
+            let is_dirty = *base >= floor;
+            let mut facts = SegmentFacts {
+                base: *base,
+                size: segment.size,
+                index_bytes: segment.offset_index.bytes(),
+                time_index_bytes: segment.time_index.bytes(),
+                first_timestamp: Timestamp::NONE,
+                largest_timestamp: Timestamp::NONE,
+            };
+            if is_dirty && asks_largest {
+                let largest = segment.largest(place);
+                let largest = largest.map_err(|error| place.scan_failed(error))?;
+                facts.largest_timestamp = largest.timestamp;
+            }
+            if is_dirty && asks_first {
+                let file = place.directory.judge(segment.file(place))?;
+                // What cannot be read is told by the pass.
+                let first = Scan::new(&*file, 0, segment.size)
+                    .next_header()
+                    .ok()
+                    .flatten();
+                facts.first_timestamp = first.map_or(Timestamp::NONE, |first| {
+                    Timestamp(first.header.max_timestamp)
+                });
+            }
+            closed.push(facts);
+        }
+        Ok(LogFacts {
+            log_start: self.log_start,
+            log_end: self.next,
+            last_stable: self.last_stable_offset(),
+            recovery_point: self.flush.recovery_point_on_disk,
+            compacted_to: self.compaction.to,
+            active,
+            closed,
+        })
+    }
+
+    /// Begins the pass that `plan` is about.
+    pub fn begin_compaction(
+        &mut self,
+        plan: &Plan,
+        now: Timestamp,
+    ) -> Result<Compaction<F>, StorageError> {
+        self.place.directory.ensure_online()?;
+        let facts = self.compaction_facts()?;
+        let upper = plan.first_uncleanable;
+        let sources: Vec<SegmentFacts> = facts
+            .closed
+            .into_iter()
+            .filter(|segment| segment.base < upper)
+            .collect();
+        let dirty = self.segments.range(..=plan.first_dirty).next_back();
+        let position = dirty.map_or(Ok(0), |(_, segment)| {
+            segment.position_before(&self.place, plan.first_dirty)
+        });
+        let from = sources.first().map_or(upper, |first| first.base);
+        let last_record = |(id, entry): (&ProducerId, &crate::producer_state::ProducerEntry)| {
+            let last = LastRecord {
+                offset: entry.last_batch().map(|batch| batch.last_offset),
+                epoch: entry.epoch,
+            };
+            (*id, last)
+        };
+        Ok(Compaction {
+            directory: Arc::clone(&self.place.directory),
+            path: self.place.path.clone(),
+            config: self.config.clone(),
+            sources,
+            done: 0,
+            first_dirty: plan.first_dirty,
+            first_dirty_position: self.place.directory.judge(position)?,
+            upper,
+            mapped_to: plan.first_dirty,
+            now,
+            cuts: self.flush.cuts,
+            transactions: Transactions::new(self.aborted_transactions(from, upper)?),
+            last_records: self.producers.producers().iter().map(last_record).collect(),
+            damaged: BTreeSet::new(),
+            quarantine: Vec::new(),
+            stats: Stats::default(),
+        })
+    }
+}
+
+impl<F: Files> Compaction<F> {
+    /// Fills the map with the newest offset of each key in the dirty part, as far as it has room.
+    pub fn index(&mut self, tools: &mut Tools, pace: Pace<'_>) -> Result<(), CompactionError> {
+        self.remove_leftovers()?;
+        let expected = u64::try_from(self.upper.0 - self.first_dirty.0).unwrap_or(0);
+        tools.map.clear(expected);
+        let mut transactions = self.transactions.clone();
+        for number in 0..self.sources.len() {
+            let (source, end) = self.source(number);
+            if end <= self.first_dirty {
+                continue;
+            }
+            let full_at =
+                self.index_segment((source, end), tools, (&mut transactions, &mut *pace))?;
+            self.mapped_to = full_at.unwrap_or(end);
+            if full_at.is_some() {
+                break;
+            }
+        }
+        self.stats.keys = tools.map.keys() as u64;
+        Ok(())
+    }
+
+    /// Puts the keys of one segment into the map; returns the offset of the first that did not fit.
+    fn index_segment(
+        &mut self,
+        (source, end): (SegmentFacts, Offset),
+        tools: &mut Tools,
+        (transactions, pace): (&mut Transactions, Pace<'_>),
+    ) -> Result<Option<Offset>, CompactionError> {
+        let file = self.open(source.base)?;
+        let start = if source.base <= self.first_dirty {
+            self.first_dirty_position
+        } else {
+            0
+        };
+        let mut walk = Walk::new(&file, (start, source.size), (source.base, end));
+        loop {
+            let (located, batch) = match walk.next() {
+                Ok(Some(Met::Batch(located, batch))) => (located, batch),
+                Ok(Some(Met::Unreadable(located, ..))) => {
+                    hold_up(pace, located.size)?;
+                    continue;
+                }
+                // The keys behind damage are not known, so nothing goes on their account.
+                Ok(None) | Err(WalkError::Damaged { .. }) => return Ok(None),
+                Err(WalkError::Disk(error)) => return Err(self.disk(error)),
+            };
+            self.stats.bytes_read += located.size as u64;
+            hold_up(pace, located.size)?;
+            if batch.header().is_control() || transactions.on_data(batch.header()) {
+                continue;
+            }
+            if let Some(offset) = index_batch(&batch, self.first_dirty, tools) {
+                return Ok(Some(offset));
+            }
+        }
+    }
+
+    /// The source of this number, and the offset at which it ends.
+    fn source(&self, number: usize) -> (SegmentFacts, Offset) {
+        let source = self.sources.get(number).expect("a source of this pass");
+        let end = self.sources.get(number + 1);
+        (*source, end.map_or(self.upper, |next| next.base))
+    }
+
+    fn open(&self, base: Offset) -> Result<F::File, CompactionError> {
+        let path = FileKind::Log.path(&self.path, base);
+        let opened = self.directory.open_anew(&path, Open::Read);
+        opened.map_err(|error| self.disk(error))
+    }
+
+    fn disk(&self, error: FileError) -> CompactionError {
+        CompactionError::of(&self.directory, error)
+    }
+
+    /// Removes what a pass that failed left: next to a complete segment it would make a start drop that one.
+    fn remove_leftovers(&self) -> Result<(), CompactionError> {
+        let files = self.directory.files();
+        let entries = files.list(&self.path).map_err(|error| self.disk(error))?;
+        for entry in entries {
+            if entry.name.ends_with(CLEANED_SUFFIX) {
+                let path = self.path.join(entry.name);
+                self.directory.forget(&path);
+                files.remove(&path).map_err(|error| self.disk(error))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Makes the names of replaced segments durable. Belongs outside of the log's lock.
+    pub fn sync_names(&self) -> Result<(), CompactionError> {
+        let synced = self.directory.files().sync_directory(&self.path);
+        synced.map_err(|error| match self.disk(error) {
+            CompactionError::Storage(StorageError::Full { cause, .. }) => {
+                let again = FileError::new(
+                    cause.operation,
+                    &cause.path,
+                    std::io::Error::other(cause.source.to_string()),
+                );
+                CompactionError::Storage(self.directory.take_offline(again))
+            }
+            error => error,
+        })
+    }
+
+    /// Ends a pass whose segments are all rewritten, and writes down what it could not read.
+    pub fn finish(self) -> Result<Outcome, CompactionError> {
+        let written = write_quarantine(self.directory.files(), &self.path, &self.quarantine);
+        written.map_err(|error| self.disk(error))?;
+        Ok(Outcome {
+            end: self.mapped_to,
+            is_whole: self.mapped_to >= self.upper,
+            quarantine: self.quarantine,
+            stats: self.stats,
+            cuts: self.cuts,
+        })
+    }
+}
+
+/// Puts the keys of a batch into the map, from `first_dirty` on; returns the offset of the first that did not fit. A
+/// batch that cannot be read to its end must not make older records of its keys go.
+fn index_batch(batch: &BatchView<'_>, first_dirty: Offset, tools: &mut Tools) -> Option<Offset> {
+    let Tools { map, decompressor } = tools;
+    let records = checked_records(batch, decompressor).ok()?;
+    let mut dirty = records
+        .flatten()
+        .filter(|record| record.offset >= first_dirty.0);
+    dirty.find_map(|record| {
+        let offset = Offset(record.offset);
+        map.put(record.key?, offset).err().map(|Full| offset)
+    })
+}
+
+fn hold_up(pace: Pace<'_>, bytes: usize) -> Result<(), CompactionError> {
+    match pace(bytes as u64) {
+        ControlFlow::Continue(()) => Ok(()),
+        ControlFlow::Break(()) => Err(CompactionError::Stopped),
+    }
+}

@@ -1,0 +1,165 @@
+//! What compaction leaves of one batch, by Kafka's rules: pure.
+//!
+//! A batch keeps its base offset, its last offset, its producer and its sequences whatever goes; its records keep
+//! their offsets, and are compressed again as they were. A tombstone or an empty transaction's marker is stamped with
+//! the time at which it may go, its delete horizon, when compaction first meets it, and goes in a later pass.
+
+use super::offset_map::OffsetMap;
+use crate::batch::MAX_DECOMPRESSED;
+use ottla_protocol::ids::{Offset, ProducerEpoch, ProducerId};
+use ottla_protocol::records::{
+    BatchBuilder, BatchHeader, BatchOptions, BatchView, Compression, Decompressor, Record, Records,
+    TimestampType,
+};
+use ottla_protocol::time::Timestamp;
+use std::collections::BTreeMap;
+
+/// What decides about a record.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Rules<'a> {
+    pub(super) map: &'a OffsetMap,
+    /// The offset up to which the map knows all keys.
+    pub(super) mapped_to: Offset,
+    pub(super) now: Timestamp,
+    /// The delete horizon that is set in this pass.
+    pub(super) horizon: Timestamp,
+    pub(super) last_records: &'a BTreeMap<ProducerId, LastRecord>,
+}
+
+/// The last record of an active producer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct LastRecord {
+    /// The last offset of its last batch of data; `None` when only a marker is known.
+    pub(super) offset: Option<Offset>,
+    pub(super) epoch: ProducerEpoch,
+}
+
+/// What is known of a batch beside its bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Standing {
+    /// It is of an aborted transaction, or marks one of which nothing is left.
+    pub(super) is_spent: bool,
+    /// It must stay, if without records: the offsets that it ends at must not be forgotten.
+    pub(super) ends_segment: bool,
+}
+
+/// What stays of a batch.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Remains {
+    /// All of it, byte for byte.
+    Whole,
+    /// This instead, with so many records.
+    Rewritten(Vec<u8>, i32),
+    Nothing,
+}
+
+impl Rules<'_> {
+    /// What stays of `batch`; an error when its records cannot be read.
+    pub(super) fn apply(
+        &self,
+        batch: &BatchView<'_>,
+        standing: Standing,
+        decompressor: &mut Decompressor,
+    ) -> Result<Remains, String> {
+        let header = batch.header();
+        let horizon = header.delete_horizon_ms().map(Timestamp);
+        let has_passed = horizon.is_some_and(|horizon| horizon <= self.now);
+        let discards = standing.is_spent && (!header.is_control() || has_passed);
+        let stays = standing.ends_segment || self.is_last_of_producer(header);
+        if discards || header.record_count == 0 {
+            return Ok(without_records(header, stays));
+        }
+        let records = checked_records(batch, decompressor)?;
+        let keeps = |record: &Record<'_>| header.is_control() || self.keeps(record, has_passed);
+        let (mut kept, mut tombstones) = (0, 0);
+        for record in records.clone().flatten().filter(|record| keeps(record)) {
+            kept += 1;
+            tombstones += i32::from(record.value.is_none());
+        }
+        if kept == 0 {
+            return Ok(without_records(header, stays));
+        }
+        let marks_nothing = standing.is_spent && header.is_control();
+        let stamps = horizon.is_none() && (tombstones > 0 || marks_nothing);
+        if kept == header.record_count && !stamps {
+            return Ok(Remains::Whole);
+        }
+        let horizon = if stamps { Some(self.horizon) } else { horizon };
+        let mut builder = BatchBuilder::new(options(header, horizon));
+        for record in records.flatten().filter(|record| keeps(record)) {
+            builder.append_record_at_its_offset(&record);
+        }
+        builder.end_at(header.last_offset().0);
+        let bytes = builder.build();
+        Ok(bytes.map_or(Remains::Nothing, |bytes| Remains::Rewritten(bytes, kept)))
+    }
+
+    fn keeps(&self, record: &Record<'_>, horizon_has_passed: bool) -> bool {
+        if record.offset >= self.mapped_to.0 {
+            return true;
+        }
+        // A record without a key cannot be compacted, and is not accepted by a compacted topic.
+        let Some(key) = record.key else { return false };
+        let newest = self.map.get(key);
+        let is_newest = newest.is_none_or(|newest| record.offset >= newest.0);
+        is_newest && (record.value.is_some() || !horizon_has_passed)
+    }
+
+    /// Whether the batch carries the last sequence, or in want of one the last epoch, of a producer.
+    fn is_last_of_producer(&self, header: &BatchHeader) -> bool {
+        let last = self.last_records.get(&ProducerId(header.producer_id));
+        last.is_some_and(|last| match last.offset {
+            Some(offset) => header.last_offset() == offset,
+            None => header.is_control() && header.producer_epoch == last.epoch.0,
+        })
+    }
+}
+
+fn without_records(header: &BatchHeader, stays: bool) -> Remains {
+    match (stays, header.record_count) {
+        (false, _) => Remains::Nothing,
+        (true, 0) => Remains::Whole,
+        (true, _) => Remains::Rewritten(header.emptied().encode().to_vec(), 0),
+    }
+}
+
+fn options(header: &BatchHeader, horizon: Option<Timestamp>) -> BatchOptions {
+    let compression = header.compression().unwrap_or(Compression::None);
+    let log_append_time = match header.timestamp_type() {
+        TimestampType::CreateTime => None,
+        TimestampType::LogAppendTime => Some(header.max_timestamp),
+    };
+    BatchOptions {
+        base_offset: header.base_offset,
+        partition_leader_epoch: header.partition_leader_epoch,
+        compression,
+        level: compression.default_level(),
+        log_append_time,
+        producer_id: header.producer_id,
+        producer_epoch: header.producer_epoch,
+        base_sequence: header.base_sequence,
+        is_transactional: header.is_transactional(),
+        is_control: header.is_control(),
+        delete_horizon_ms: horizon.map(|horizon| horizon.0),
+    }
+}
+
+/// The records of a batch, all of which can be read and lie within its offsets, in order.
+pub(super) fn checked_records<'s>(
+    batch: &BatchView<'s>,
+    decompressor: &'s mut Decompressor,
+) -> Result<Records<'s>, String> {
+    let header = batch.header();
+    let records = batch
+        .records(decompressor, MAX_DECOMPRESSED)
+        .map_err(|error| error.to_string())?;
+    let mut next = header.base_offset;
+    for record in records.clone() {
+        let offset = record.map_err(|error| error.to_string())?.offset;
+        if offset < next || offset > header.last_offset().0 {
+            return Err(format!("a record has the offset {offset}, out of order"));
+        }
+        next = offset + 1;
+    }
+    Ok(records)
+}

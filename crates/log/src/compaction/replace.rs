@@ -1,0 +1,127 @@
+//! Putting a compacted segment in the place of those it was made from, so that a crash leaves the old or the new.
+//!
+//! Under the log's lock, by names alone: first all files of the new segment change from `.cleaned` to `.swap`, from
+//! which on a start would complete the replacement; then the old files go; then `.swap` is dropped, the `.log` first.
+//! What recovery makes of every state in between is in `recovery/directory.rs`. The names of one directory become
+//! durable in the order in which they changed, as journaling file systems have it; they are synced afterwards.
+
+use super::{CompactionError, Outcome, Quarantined};
+use crate::directory::StorageError;
+use crate::files::{FileError, Files};
+use crate::format::{CLEANED_SUFFIX, FileKind, SWAP_SUFFIX};
+use crate::partition_log::PartitionLog;
+use crate::segment::{LogPosition, Segment};
+use ottla_protocol::ids::Offset;
+
+/// How far a log is compacted, and what of it could not be.
+#[derive(Debug, Default)]
+pub(crate) struct Compacted {
+    /// The offset before which it is; `None` when it never was.
+    pub(crate) to: Option<Offset>,
+    pub(crate) quarantine: Vec<Quarantined>,
+}
+
+impl Compacted {
+    /// The log now ends at `end`.
+    pub(crate) fn cut_to(&mut self, end: Offset) {
+        self.to = self.to.map(|to| to.min(end));
+    }
+}
+
+/// A compacted segment that is durable and waits to take its sources' place.
+#[derive(Debug)]
+#[must_use = "a compacted segment is to replace its sources"]
+pub struct Rewritten<F: Files> {
+    pub(super) segment: Segment<F>,
+    pub(super) kinds: Vec<FileKind>,
+    /// The base offsets and sizes of the segments it was made from.
+    pub(super) sources: Vec<(Offset, u64)>,
+    pub(super) cuts: u64,
+}
+
+impl<F: Files> PartitionLog<F> {
+    /// The offset up to which the log is compacted, for `cleaner-offset-checkpoint`.
+    pub fn compacted_to(&self) -> Option<Offset> {
+        self.compaction.to
+    }
+
+    /// What compaction could not read when it last ran.
+    pub fn quarantine(&self) -> &[Quarantined] {
+        &self.compaction.quarantine
+    }
+
+    /// Puts `rewritten` in the place of its sources, unless these have changed. The directory is to be synced next,
+    /// outside of the lock: [`super::Compaction::sync_names`].
+    pub fn replace_segments(&mut self, rewritten: Rewritten<F>) -> Result<(), CompactionError> {
+        self.place.directory.ensure_online()?;
+        if !self.holds_sources_of(&rewritten) {
+            self.discard(&rewritten);
+            return Err(CompactionError::Changed);
+        }
+        let base = rewritten.segment.base;
+        self.rename_all(&rewritten, CLEANED_SUFFIX, SWAP_SUFFIX)?;
+        for (source, _) in &rewritten.sources {
+            self.segments.remove(source);
+            self.remove_files(*source)?;
+        }
+        self.rename_all(&rewritten, SWAP_SUFFIX, "")?;
+        if rewritten.segment.aborted > 0 {
+            self.with_aborted.insert(base);
+        }
+        self.segments.insert(base, rewritten.segment);
+        self.flush.has_new_names = true;
+        let is_old = |position: LogPosition| {
+            let mut sources = rewritten.sources.iter();
+            sources.any(|(source, _)| *source == position.segment)
+        };
+        if is_old(self.high_watermark) {
+            self.high_watermark = self.position_of(self.high_watermark.offset)?;
+        }
+        if self.first_unstable.is_some_and(is_old) {
+            self.first_unstable = None;
+            self.update_first_unstable()?;
+        }
+        Ok(())
+    }
+
+    /// Takes note that a pass has ended.
+    pub fn complete_compaction(&mut self, outcome: &Outcome) {
+        if outcome.cuts == self.flush.cuts {
+            self.compaction.to = Some(outcome.end);
+            self.compaction.quarantine.clone_from(&outcome.quarantine);
+        }
+    }
+
+    fn holds_sources_of(&self, rewritten: &Rewritten<F>) -> bool {
+        let is_held = |(base, size): &(Offset, u64)| {
+            let held = self.segments.get(base);
+            held.is_some_and(|segment| segment.size == *size) && *base < self.active().base
+        };
+        rewritten.cuts == self.flush.cuts && rewritten.sources.iter().all(is_held)
+    }
+
+    fn discard(&self, rewritten: &Rewritten<F>) {
+        for kind in &rewritten.kinds {
+            let path = kind.path_with(&self.place.path, rewritten.segment.base, CLEANED_SUFFIX);
+            // What cannot be removed goes with the next pass, or the next start.
+            let _ = self.place.directory.files().remove(&path);
+        }
+    }
+
+    /// A rename that fails half-way, on a full disk too, leaves files that only a start can put in order.
+    fn rename_all(
+        &self,
+        rewritten: &Rewritten<F>,
+        from: &str,
+        to: &str,
+    ) -> Result<(), StorageError> {
+        let directory = &self.place.directory;
+        let base = rewritten.segment.base;
+        let path = |kind: &FileKind, suffix| kind.path_with(&self.place.path, base, suffix);
+        let renamed: Result<(), FileError> = rewritten.kinds.iter().try_for_each(|kind| {
+            directory.forget(&path(kind, to));
+            directory.files().rename(&path(kind, from), &path(kind, to))
+        });
+        renamed.map_err(|error| directory.take_offline(error))
+    }
+}

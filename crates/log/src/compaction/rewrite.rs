@@ -1,0 +1,271 @@
+//! Writing segments anew: several sources that fit become one, with what stays of each batch.
+//!
+//! The last batch of each new segment stays, if without records, so that a start can tell from it which sources it
+//! covers. A source that cannot be walked to its end is left as it is, and ends a group; a batch that cannot be read
+//! is copied as it is.
+
+use super::filter::{Remains, Rules, Standing};
+use super::output::Output;
+use super::plan::{SegmentFacts, group};
+use super::quarantine::MAX_ENTRIES;
+use super::walk::{Met, Walk, WalkError};
+use super::{Compaction, CompactionError, Pace, Quarantined, Rewritten, Tools, hold_up};
+use crate::batch::Batch;
+use crate::files::Files;
+use crate::format::AbortedTransaction;
+use crate::scan::Located;
+use ottla_protocol::ids::Offset;
+use ottla_protocol::records::{BatchHeader, BatchView};
+use ottla_protocol::time::Timestamp;
+
+/// Why a group was not written.
+enum Failure {
+    Pass(CompactionError),
+    /// The source of this number in the group cannot be walked to its end.
+    Damaged(Quarantined),
+}
+
+impl From<CompactionError> for Failure {
+    fn from(error: CompactionError) -> Self {
+        Self::Pass(error)
+    }
+}
+
+impl<F: Files> Compaction<F> {
+    /// Writes the next segment that compaction changes, durably; `None` when there is none any more.
+    pub fn rewrite_next(
+        &mut self,
+        tools: &mut Tools,
+        pace: Pace<'_>,
+    ) -> Result<Option<Rewritten<F>>, CompactionError> {
+        while let Some((group, end)) = self.next_group() {
+            self.directory.ensure_online()?;
+            let (transactions, stats) = (self.transactions.clone(), self.stats);
+            let quarantined = self.quarantine.len();
+            match self.rewrite(&group, end, (&mut *tools, &mut *pace)) {
+                Ok(rewritten) => {
+                    self.done += group.len();
+                    if rewritten.is_some() {
+                        return Ok(rewritten);
+                    }
+                }
+                Err(Failure::Damaged(damage)) => {
+                    self.damaged.insert(damage.segment);
+                    (self.transactions, self.stats) = (transactions, stats);
+                    self.quarantine.truncate(quarantined);
+                    self.quarantine.push(damage);
+                }
+                Err(Failure::Pass(error)) => return Err(error),
+            }
+        }
+        Ok(None)
+    }
+
+    /// The next segments that become one, and where the last of them ends.
+    fn next_group(&mut self) -> Option<(Vec<SegmentFacts>, Offset)> {
+        loop {
+            let rest = self.sources.get(self.done..).unwrap_or_default();
+            let first = rest.first().filter(|first| first.base < self.mapped_to)?;
+            if self.damaged.contains(&first.base) {
+                self.transactions.on_unreadable();
+                self.done += 1;
+                continue;
+            }
+            let is_whole = |source: &&SegmentFacts| {
+                !self.damaged.contains(&source.base) && source.base < self.mapped_to
+            };
+            let run: Vec<SegmentFacts> = rest.iter().take_while(is_whole).copied().collect();
+            let end_of = |count: usize| self.source(self.done + count - 1).1;
+            let count = group(&run, end_of(run.len()), &self.config);
+            let members = run.into_iter().take(count).collect();
+            return Some((members, end_of(count)));
+        }
+    }
+
+    /// Writes `group` as one segment; `None` when it would be what is there already.
+    fn rewrite(
+        &mut self,
+        group: &[SegmentFacts],
+        end: Offset,
+        (tools, pace): (&mut Tools, Pace<'_>),
+    ) -> Result<Option<Rewritten<F>>, Failure> {
+        let base = group.first().map_or(end, |first| first.base);
+        let beside = (&self.directory, self.path.as_path());
+        let interval = self.config.index_interval_bytes;
+        let mut writing = Writing {
+            output: Output::create(beside, base, interval, self.now)?,
+            is_changed: group.len() > 1,
+        };
+        let outcome = self.rewrite_into(&mut writing, (group, end), (tools, pace));
+        let Writing { output, is_changed } = writing;
+        if outcome.is_err() || !is_changed {
+            output.discard();
+            return outcome.map(|()| None);
+        }
+        self.stats.segments_before += group.len() as u64;
+        self.stats.segments_after += 1;
+        Ok(Some(Rewritten {
+            kinds: output.kinds(),
+            segment: output.into_segment(),
+            sources: group
+                .iter()
+                .map(|source| (source.base, source.size))
+                .collect(),
+            cuts: self.cuts,
+        }))
+    }
+
+    fn rewrite_into(
+        &mut self,
+        writing: &mut Writing<F>,
+        (group, end): (&[SegmentFacts], Offset),
+        (tools, pace): (&mut Tools, Pace<'_>),
+    ) -> Result<(), Failure> {
+        let ends = group.iter().skip(1).map(|next| next.base).chain([end]);
+        let last = group.iter().rposition(|source| source.size > 0);
+        for (number, (source, end)) in group.iter().zip(ends).enumerate() {
+            let file = self.open(source.base)?;
+            let mut walk = Walk::new(&file, (0, source.size), (source.base, end));
+            loop {
+                let met = walk.next().map_err(|error| match error {
+                    WalkError::Disk(error) => Failure::Pass(self.disk(error)),
+                    WalkError::Damaged {
+                        from,
+                        position,
+                        reason,
+                    } => Failure::Damaged(Quarantined {
+                        first_offset: from,
+                        last_offset: end.plus(-1),
+                        segment: source.base,
+                        position,
+                        bytes: source.size - position,
+                        reason,
+                    }),
+                })?;
+                let before = writing.output.position();
+                let size = match met {
+                    None => break,
+                    Some(Met::Unreadable(located, bytes, reason)) => {
+                        self.keep_unreadable(writing, (located, bytes), reason)?;
+                        located.size
+                    }
+                    Some(Met::Batch(located, batch)) => {
+                        let ends_segment = Some(number) == last && located.end() == source.size;
+                        self.rewrite_batch(writing, (&batch, ends_segment), tools)?;
+                        located.size
+                    }
+                };
+                let written = writing.output.position() - before;
+                self.stats.bytes_read += size as u64;
+                self.stats.bytes_written += written;
+                hold_up(pace, size + usize::try_from(written).unwrap_or(0))?;
+            }
+        }
+        if writing.is_changed {
+            writing.output.finish()?;
+        }
+        Ok(())
+    }
+
+    fn rewrite_batch(
+        &mut self,
+        writing: &mut Writing<F>,
+        (batch, ends_segment): (&BatchView<'_>, bool),
+        tools: &mut Tools,
+    ) -> Result<(), CompactionError> {
+        let header = batch.header();
+        let (is_spent, entry) = if header.is_control() {
+            let fate = self.transactions.on_control(&Batch::from(*batch));
+            (fate.may_go, fate.entry)
+        } else {
+            (self.transactions.on_data(header), None)
+        };
+        let rules = Rules {
+            map: &tools.map,
+            mapped_to: self.mapped_to,
+            now: self.now,
+            horizon: self.horizon(),
+            last_records: &self.last_records,
+        };
+        let standing = Standing {
+            is_spent,
+            ends_segment,
+        };
+        let remains = match rules.apply(batch, standing, &mut tools.decompressor) {
+            Ok(remains) => remains,
+            Err(reason) => {
+                return self.keep_unreadable(writing, (batch_at(batch), batch.bytes()), reason);
+            }
+        };
+        self.stats.records_read += count(header.record_count);
+        match remains {
+            Remains::Whole => {
+                self.stats.records_kept += count(header.record_count);
+                writing.output.push(*header, batch.bytes())?;
+            }
+            Remains::Rewritten(bytes, records) => {
+                self.stats.records_kept += count(records);
+                writing.push_changed(&bytes)?;
+            }
+            Remains::Nothing => writing.is_changed = true,
+        }
+        entry.map_or(Ok(()), |entry: AbortedTransaction| {
+            writing.output.push_aborted(&entry)
+        })
+    }
+
+    fn keep_unreadable(
+        &mut self,
+        writing: &mut Writing<F>,
+        (located, bytes): (Located, &[u8]),
+        reason: String,
+    ) -> Result<(), CompactionError> {
+        self.transactions.on_unreadable();
+        let mut header = located.header;
+        if self.quarantine.len() < MAX_ENTRIES {
+            self.quarantine.push(Quarantined {
+                first_offset: header.base_offset(),
+                last_offset: header.last_offset(),
+                segment: writing.output.base(),
+                position: writing.output.position(),
+                bytes: bytes.len() as u64,
+                reason,
+            });
+        }
+        // What it says of time may be as wrong as the rest, and must not be indexed.
+        header.max_timestamp = Timestamp::NONE.0;
+        writing.output.push(header, bytes)
+    }
+
+    /// When tombstones that are met in this pass for the first time may go.
+    fn horizon(&self) -> Timestamp {
+        let retention = i64::try_from(self.config.delete_retention.as_millis()).unwrap_or(i64::MAX);
+        Timestamp(self.now.0.saturating_add(retention))
+    }
+}
+
+/// The segment being written, and whether it differs from its source.
+struct Writing<F: Files> {
+    output: Output<F>,
+    is_changed: bool,
+}
+
+impl<F: Files> Writing<F> {
+    fn push_changed(&mut self, bytes: &[u8]) -> Result<(), CompactionError> {
+        self.is_changed = true;
+        let head = bytes.first_chunk().expect("a batch that was just built");
+        self.output.push(BatchHeader::decode(head), bytes)
+    }
+}
+
+fn batch_at(batch: &BatchView<'_>) -> Located {
+    Located {
+        header: *batch.header(),
+        position: 0,
+        size: batch.size(),
+    }
+}
+
+fn count(records: i32) -> u64 {
+    u64::try_from(records).unwrap_or(0)
+}

@@ -1,0 +1,104 @@
+//! What compaction must know of transactions while it walks a log: which batches are of aborted ones, and which
+//! markers still have something to mark.
+//!
+//! An aborted transaction is known by its entry in a transaction index, from its first offset to its marker's. A
+//! marker may go when no batch of its transaction was met, not even an empty one. Once something could not be read,
+//! no marker may go: what it marks may lie there.
+
+use crate::batch::{Batch, end_marker};
+use crate::format::AbortedTransaction;
+use ottla_protocol::ids::{Offset, ProducerId};
+use ottla_protocol::records::BatchHeader;
+use std::collections::{BTreeMap, BTreeSet};
+
+#[derive(Debug, Clone, Default)]
+pub(super) struct Transactions {
+    /// By producer and the offset of the marker.
+    aborted: BTreeMap<(ProducerId, Offset), AbortedTransaction>,
+    /// The aborted transactions of which a batch was met.
+    met: BTreeSet<(ProducerId, Offset)>,
+    /// The producers of which a batch was met that is not aborted, and no marker since.
+    open: BTreeSet<ProducerId>,
+    keeps_markers: bool,
+}
+
+/// What to do with a control batch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct MarkerFate {
+    /// Whether nothing is left of its transaction.
+    pub(super) may_go: bool,
+    /// The index entry that stays with it.
+    pub(super) entry: Option<AbortedTransaction>,
+}
+
+impl Transactions {
+    pub(super) fn new(aborted: Vec<AbortedTransaction>) -> Self {
+        let keyed = aborted
+            .into_iter()
+            .map(|entry| ((entry.producer_id, entry.last_offset), entry));
+        Self {
+            aborted: keyed.collect(),
+            ..Self::default()
+        }
+    }
+
+    /// Something cannot be read: from here on all markers stay.
+    pub(super) fn on_unreadable(&mut self) {
+        self.keeps_markers = true;
+    }
+
+    /// Takes note of a batch of data; says whether it is of an aborted transaction.
+    pub(super) fn on_data(&mut self, header: &BatchHeader) -> bool {
+        if !header.is_transactional() {
+            return false;
+        }
+        let producer = ProducerId(header.producer_id);
+        let offset = header.base_offset();
+        let mut later = self
+            .aborted
+            .range((producer, offset)..=(producer, Offset(i64::MAX)));
+        let ending = later
+            .next()
+            .filter(|(_, entry)| entry.first_offset <= offset);
+        if let Some((key, _)) = ending {
+            self.met.insert(*key);
+            return true;
+        }
+        self.open.insert(producer);
+        false
+    }
+
+    /// Takes note of a control batch.
+    pub(super) fn on_control(&mut self, batch: &Batch<'_>) -> MarkerFate {
+        let stays = MarkerFate {
+            may_go: false,
+            entry: None,
+        };
+        if batch.header.record_count == 0 {
+            // Its marker is gone already.
+            return MarkerFate {
+                may_go: true,
+                entry: None,
+            };
+        }
+        let Some(marker) = end_marker(batch) else {
+            return stays;
+        };
+        let producer = ProducerId(batch.header.producer_id);
+        let key = (producer, batch.header.base_offset());
+        if marker.is_abort
+            && let Some(entry) = self.aborted.remove(&key)
+        {
+            let was_met = self.met.remove(&key) || self.keeps_markers;
+            return MarkerFate {
+                may_go: !was_met,
+                entry: was_met.then_some(entry),
+            };
+        }
+        let was_met = self.open.remove(&producer) || self.keeps_markers;
+        MarkerFate {
+            may_go: !was_met,
+            entry: None,
+        }
+    }
+}
