@@ -182,7 +182,9 @@ impl<F: Files> PartitionLog<F> {
 
     /// Writes the leader epochs down after a truncation.
     pub(crate) fn write_leader_epochs(&self) -> Result<(), StorageError> {
-        let Place { directory, path } = &self.place;
+        let Place {
+            directory, path, ..
+        } = &self.place;
         let written = self
             .epoch_file
             .truncate(directory.files(), path, &self.leader_epochs);
