@@ -15,7 +15,14 @@ const RECORDS: &str = "20000";
 /// Runs the suite.
 pub fn run(bootstrap: &str, log: &Path) -> Result<Outcomes> {
     let output = Command::new("go")
-        .args(["test", "-json", "-count=1", "-timeout=480s", "./pkg/kgo"])
+        .args([
+            "test",
+            "-json",
+            "-count=1",
+            "-run=^Test",
+            "-timeout=480s",
+            "./pkg/kgo",
+        ])
         .env("KGO_SEEDS", bootstrap)
         .env("KGO_TEST_RF", "1")
         .env("KGO_TEST_RECORDS", RECORDS)

@@ -1,5 +1,6 @@
-//! Programs from Debian's packages, installed into the system as its administrator would.
+//! Programs and headers from Debian's packages, installed into the system as its administrator would.
 
+use std::path::Path;
 use std::process::Command;
 
 use anyhow::{Context, Result};
@@ -12,6 +13,15 @@ pub fn program(program: &str) -> Result<Command> {
         })?;
     }
     Ok(Command::new(program))
+}
+
+/// Makes sure that the C headers at `path` are there, from this Debian package.
+pub fn headers(package: &str, path: &str) -> Result<()> {
+    if !Path::new(path).exists() {
+        install(package)
+            .with_context(|| format!("{path} is missing; `apt-get install {package}` as root"))?;
+    }
+    Ok(())
 }
 
 fn is_installed(program: &str) -> bool {

@@ -7,9 +7,15 @@ use std::process::Command;
 
 use anyhow::Result;
 
-use super::{crates, maven};
+use super::{apt, crates, maven};
 
 const CRATE_VERSION: &str = "4.10.0+2.12.1";
+
+/// What the library compresses with, and what the tests read its statistics with: Debian's package, a file of it.
+const HEADERS: &[(&str, &str)] = &[
+    ("libzstd-dev", "/usr/include/zstd.h"),
+    ("rapidjson-dev", "/usr/include/rapidjson/schema.h"),
+];
 
 /// The shell scripts of an Apache Kafka that the tests call, by the class of each.
 const SCRIPTS: &[(&str, &str)] = &[
@@ -21,27 +27,34 @@ const SCRIPTS: &[(&str, &str)] = &[
 /// The directory with `test-runner` and the sources of the tests.
 pub fn tests() -> Result<PathBuf> {
     let source = crates::source("rdkafka-sys", CRATE_VERSION)?.join("librdkafka");
-    super::once("librdkafka-suite", CRATE_VERSION, |_| {
-        // What would need packages of Debian is left out: Kerberos, OIDC by HTTP, and zstd.
-        super::run(
-            Command::new("./configure")
-                .args(["--disable-gssapi", "--disable-curl", "--disable-zstd"])
-                .current_dir(&source),
-        )?;
-        let jobs = std::thread::available_parallelism()?;
-        super::run(
-            Command::new("make")
-                .arg(format!("-j{jobs}"))
-                .arg("libs")
-                .current_dir(&source),
-        )?;
-        super::run(
-            Command::new("make")
-                .arg(format!("-j{jobs}"))
-                .args(["-C", "tests", "build"])
-                .current_dir(&source),
-        )
-    })?;
+    super::once(
+        "librdkafka-suite",
+        &format!("{CRATE_VERSION} {HEADERS:?}"),
+        |_| {
+            for (package, path) in HEADERS {
+                apt::headers(package, path)?;
+            }
+            // Kerberos and OIDC by HTTP are left out with the libraries that they need.
+            super::run(
+                Command::new("./configure")
+                    .args(["--no-cache", "--disable-gssapi", "--disable-curl"])
+                    .current_dir(&source),
+            )?;
+            let jobs = std::thread::available_parallelism()?;
+            super::run(
+                Command::new("make")
+                    .arg(format!("-j{jobs}"))
+                    .arg("libs")
+                    .current_dir(&source),
+            )?;
+            super::run(
+                Command::new("make")
+                    .arg(format!("-j{jobs}"))
+                    .args(["-C", "tests", "build"])
+                    .current_dir(&source),
+            )
+        },
+    )?;
     Ok(source.join("tests"))
 }
 
