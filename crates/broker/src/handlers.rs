@@ -59,6 +59,7 @@ use ottla_protocol::{api_key, api_key::ApiKey, frame};
 use crate::broker::Broker;
 use crate::context::RequestContext;
 use crate::metrics::errors;
+use crate::reply::{Part, Reply};
 
 /// A handler's work, still going on or done.
 pub type Answering = Pin<Box<dyn Future<Output = Result<Reply, Refused>> + Send>>;
@@ -78,13 +79,6 @@ pub enum Refused {
     /// The API is not in the table.
     #[error("the API is not served")]
     NotServed,
-}
-
-/// An encoded response with its frame length and header, in pieces that are sent one after the other.
-#[derive(Debug, Default)]
-pub struct Reply {
-    /// In the order they are sent; none for a request that gets no answer (Produce with acks=0).
-    pub parts: Vec<Bytes>,
 }
 
 /// The answer of one Produce request.
@@ -211,7 +205,7 @@ async fn produce_reply(
     })
 }
 
-/// Records leave as pieces of their own, so that they are not copied.
+/// Records leave as parts of their own, so that they are not copied.
 async fn fetch_reply(
     broker: &Broker,
     context: &RequestContext,
@@ -220,10 +214,10 @@ async fn fetch_reply(
     let mut body = body;
     let request =
         messages::FetchRequestData::read(&mut body, context.version).map_err(Refused::Body)?;
-    let response = fetch::handle(broker, context, request).await;
+    let (response, records) = fetch::handle(broker, context, request).await;
     errors::count(&broker.metrics, context.api, &response);
-    encode_pieces(context, context.version, |out, version| {
-        fetch::parts::write(response, out, version)
+    encode_parts(context, context.version, |out, version| {
+        fetch::parts::write(response, records, (out, version))
     })
 }
 
@@ -251,20 +245,26 @@ fn encode(
     version: i16,
     write: impl FnOnce(&mut BytesMut, i16) -> Result<(), ProtocolError>,
 ) -> Result<Reply, Refused> {
-    encode_pieces(context, version, |out, version| {
+    encode_parts(context, version, |out, version| {
         write(out, version).map(|()| Vec::new())
     })
 }
 
-/// Writes frame length, response header and body; `write` returns the pieces of the body that follow the first.
-fn encode_pieces(
+/// Writes frame length, response header and body; `write` returns the parts of the body that follow the first.
+fn encode_parts(
     context: &RequestContext,
     version: i16,
-    write: impl FnOnce(&mut BytesMut, i16) -> Result<Vec<Bytes>, ProtocolError>,
+    write: impl FnOnce(&mut BytesMut, i16) -> Result<Vec<Part>, ProtocolError>,
 ) -> Result<Reply, Refused> {
     let answered = (context.api, version);
-    let parts = frame::response(answered, context.correlation_id, |out| write(out, version))
-        .map_err(Refused::Response)?;
+    let (front, rest) = frame::response(answered, context.correlation_id, |out| {
+        let rest = write(out, version)?;
+        Ok((rest.iter().map(Part::len).sum(), rest))
+    })
+    .map_err(Refused::Response)?;
+    let mut parts = Vec::with_capacity(1 + rest.len());
+    parts.push(Part::from(front));
+    parts.extend(rest);
     Ok(Reply { parts })
 }
 

@@ -21,6 +21,7 @@ pub mod quorum;
 pub mod read_buffers;
 pub mod registration;
 pub mod replicas;
+pub mod reply;
 pub mod start;
 pub mod topics;
 

@@ -14,7 +14,14 @@ use bytes::{BufMut, Bytes, BytesMut};
 use ottla_broker::Running;
 use ottla_broker::clock::Clock;
 use ottla_broker::config::BrokerConfig;
-use ottla_protocol::messages::{ApiKey, ApiVersionsResponseData, ErrorCode};
+use ottla_protocol::messages::fetch_request::{FetchPartition, FetchTopic};
+use ottla_protocol::messages::metadata_request::MetadataRequestTopic;
+use ottla_protocol::messages::produce_request::{PartitionProduceData, TopicProduceData};
+use ottla_protocol::messages::{
+    ApiKey, ApiVersionsResponseData, ErrorCode, FetchRequestData, FetchResponseData, KafkaString,
+    MetadataRequestData, ProduceRequestData, ProduceResponseData,
+};
+use ottla_protocol::records::{BatchBuilder, BatchOptions};
 
 /// A broker on a port of its own.
 async fn broker(adjust: impl FnOnce(&mut BrokerConfig)) -> (Running, SocketAddr) {
@@ -231,4 +238,99 @@ async fn shutdown_closes_idle_connections() {
     running.shut_down().await;
     assert!(is_closed(&mut stream));
     assert!(TcpStream::connect(address).is_err());
+}
+
+/// Creates the topic `large` and appends a batch of `size` bytes to it; returns what was sent after the offset.
+fn append_large(stream: &mut TcpStream, size: usize, fill: u8) -> Vec<u8> {
+    let topic = KafkaString::from_static("large");
+    let mut body = BytesMut::new();
+    let metadata = MetadataRequestData::default()
+        .with_topics(Some(vec![
+            MetadataRequestTopic::default().with_name(Some(topic.clone())),
+        ]))
+        .with_allow_auto_topic_creation(true);
+    metadata.write(&mut body, 4).unwrap();
+    stream
+        .write_all(&request(ApiKey::Metadata as i16, 4, 1, &body))
+        .unwrap();
+    response(stream);
+    let mut builder = BatchBuilder::new(BatchOptions::default());
+    builder.append(1, Some(b"k"), Some(&vec![fill; size]), &[]);
+    let batch = builder.build().unwrap();
+    let partition =
+        PartitionProduceData::default().with_records(Some(Bytes::copy_from_slice(&batch)));
+    let produce = ProduceRequestData::default()
+        .with_acks(-1)
+        .with_timeout_ms(10_000)
+        .with_topic_data(vec![
+            TopicProduceData::default()
+                .with_name(topic)
+                .with_partition_data(vec![partition]),
+        ]);
+    let mut body = BytesMut::new();
+    produce.write(&mut body, 7).unwrap();
+    stream
+        .write_all(&request(ApiKey::Produce as i16, 7, 2, &body))
+        .unwrap();
+    let (_, mut body) = response(stream);
+    let answer = ProduceResponseData::read(&mut body, 7).unwrap();
+    assert_eq!(
+        answer.responses[0].partition_responses[0].error_code, 0,
+        "{answer:?}"
+    );
+    // The broker fills in the offset and the leader epoch in front of the magic byte.
+    batch[16..].to_vec()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn records_sent_from_their_file_arrive_whole_at_a_slow_reader() {
+    let (running, address) = broker(|_| {}).await;
+    let mut stream = connect(address);
+    let batches: Vec<Vec<u8>> = (0..8)
+        .map(|number| append_large(&mut stream, 900_000 + usize::from(number), number))
+        .collect();
+    let partition = FetchPartition::default()
+        .with_current_leader_epoch(-1)
+        .with_partition_max_bytes(50_000_000);
+    let fetch = FetchRequestData::default()
+        .with_replica_id(-1)
+        .with_max_bytes(50_000_000)
+        .with_session_epoch(-1)
+        .with_topics(vec![
+            FetchTopic::default()
+                .with_topic(KafkaString::from_static("large"))
+                .with_partitions(vec![partition]),
+        ]);
+    let mut body = BytesMut::new();
+    fetch.write(&mut body, 11).unwrap();
+    // Two answers behind each other, more than the socket takes at once, read in small pieces.
+    for correlation in [3, 4] {
+        let bytes = request(ApiKey::Fetch as i16, 11, correlation, &body);
+        stream.write_all(&bytes).unwrap();
+    }
+    for correlation in [3, 4] {
+        let mut head = [0; 8];
+        stream.read_exact(&mut head).unwrap();
+        assert_eq!(
+            i32::from_be_bytes(head[4..].try_into().unwrap()),
+            correlation
+        );
+        let mut body = vec![0; i32::from_be_bytes(head[..4].try_into().unwrap()) as usize - 4];
+        for piece in body.chunks_mut(10_007) {
+            stream.read_exact(piece).unwrap();
+        }
+        let mut body = Bytes::from(body);
+        let answer = FetchResponseData::read(&mut body, 11).unwrap();
+        assert!(body.is_empty());
+        let records = answer.responses[0].partitions[0].records.clone().unwrap();
+        let mut rest = &records[..];
+        for (offset, batch) in (0_i64..).zip(&batches) {
+            assert_eq!(rest[..8], offset.to_be_bytes());
+            assert!(rest[16..].starts_with(batch), "batch {offset}");
+            rest = &rest[16 + batch.len()..];
+        }
+        assert!(rest.is_empty());
+    }
+    drop(stream);
+    running.shut_down().await;
 }

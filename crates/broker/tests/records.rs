@@ -17,6 +17,7 @@ use ottla_broker::handlers::{
 };
 use ottla_broker::replicas::partition::Urgency;
 use ottla_broker::replicas::{Found, Intervals};
+use ottla_broker::reply::Part;
 use ottla_controller::Settings;
 use ottla_log::files::{FileError, Operation};
 use ottla_log::{Batch, Origin};
@@ -163,8 +164,19 @@ impl Node {
         settled(reply).await
     }
 
+    /// The response with its records in it.
     async fn fetch(&self, request: FetchRequestData, version: i16) -> FetchResponseData {
-        fetch::handle(&self.broker, &self.context(ApiKey::Fetch, version), request).await
+        let context = self.context(ApiKey::Fetch, version);
+        let (mut response, records) = fetch::handle(&self.broker, &context, request).await;
+        let topics = response.responses.iter_mut();
+        let partitions = topics.flat_map(|topic| &mut topic.partitions);
+        for (partition, records) in partitions.zip(records) {
+            partition.records = Some(match records {
+                Part::Bytes(bytes) => bytes,
+                Part::Stored(stored) => panic!("{stored:?} is too small to be sent from its file"),
+            });
+        }
+        response
     }
 
     fn list_in(&self, version: i16, timestamp: i64) -> ListOffsetsResponseData {

@@ -132,13 +132,13 @@ pub fn write_request(
     written
 }
 
-/// The frame that answers a request of `api` in `version`, in pieces: length, header and what `body` appends are the
-/// first, what `body` returns follows without being copied.
-pub fn response(
+/// The front of the frame that answers a request of `api` in `version`: length, header and what `body` appends. `body`
+/// says how many bytes follow that, and may hand them over beside.
+pub fn response<T>(
     (api, version): (ApiKey, i16),
     correlation_id: i32,
-    body: impl FnOnce(&mut BytesMut) -> Result<Vec<Bytes>, ProtocolError>,
-) -> Result<Vec<Bytes>, ProtocolError> {
+    body: impl FnOnce(&mut BytesMut) -> Result<(usize, T), ProtocolError>,
+) -> Result<(Bytes, T), ProtocolError> {
     let mut out = BytesMut::with_capacity(FIRST_PIECE_BYTES);
     out.put_i32(0);
     let header = ResponseHeaderData {
@@ -146,12 +146,9 @@ pub fn response(
         ..ResponseHeaderData::default()
     };
     header.write(&mut out, api_key::response_header_version(api, version))?;
-    let rest = body(&mut out)?;
-    fill_length(&mut out, 0, rest.iter().map(Bytes::len).sum());
-    let mut pieces = Vec::with_capacity(1 + rest.len());
-    pieces.push(out.freeze());
-    pieces.extend(rest);
-    Ok(pieces)
+    let (following, rest) = body(&mut out)?;
+    fill_length(&mut out, 0, following);
+    Ok((out.freeze(), rest))
 }
 
 /// Writes the length of the frame that begins at `start` of `out` and goes on for `beyond` bytes behind it.
@@ -256,20 +253,20 @@ mod tests {
     fn response_carries_the_header_of_its_version() {
         let body = |out: &mut BytesMut| {
             out.put_u8(9);
-            Ok(Vec::new())
+            Ok((0, ()))
         };
-        let pieces = response((ApiKey::Metadata, 9), 7, body).unwrap();
-        assert_eq!(pieces, [&[0, 0, 0, 6, 0, 0, 0, 7, 0, 9][..]]);
-        let pieces = response((ApiKey::ApiVersions, 4), 7, body).unwrap();
-        assert_eq!(pieces, [&[0, 0, 0, 5, 0, 0, 0, 7, 9][..]]);
+        let (front, ()) = response((ApiKey::Metadata, 9), 7, body).unwrap();
+        assert_eq!(front, [0, 0, 0, 6, 0, 0, 0, 7, 0, 9].as_slice());
+        let (front, ()) = response((ApiKey::ApiVersions, 4), 7, body).unwrap();
+        assert_eq!(front, [0, 0, 0, 5, 0, 0, 0, 7, 9].as_slice());
     }
 
     #[test]
-    fn the_length_of_a_response_counts_all_its_pieces() {
-        let body =
-            |_: &mut BytesMut| Ok(vec![Bytes::from_static(&[1, 2]), Bytes::from_static(&[3])]);
-        let pieces = response((ApiKey::Fetch, 4), 7, body).unwrap();
-        assert_eq!(pieces.concat(), [0, 0, 0, 7, 0, 0, 0, 7, 1, 2, 3]);
+    fn the_length_of_a_response_counts_what_follows_its_front() {
+        let body = |_: &mut BytesMut| Ok((3, "rest"));
+        let (front, rest) = response((ApiKey::Fetch, 4), 7, body).unwrap();
+        assert_eq!(front, [0, 0, 0, 7, 0, 0, 0, 7].as_slice());
+        assert_eq!(rest, "rest");
     }
 
     #[test]

@@ -13,8 +13,8 @@ pub mod parts;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
-use ottla_log::{Bound, FirstBatch};
+use ottla_log::files::disk::Disk;
+use ottla_log::{Bound, FirstBatch, ReadPlan, StorageError};
 use ottla_protocol::ids::{LeaderEpoch, Offset, PartitionIndex};
 use ottla_protocol::messages::fetch_response::{
     AbortedTransaction, EpochEndOffset, FetchableTopicResponse, PartitionData,
@@ -29,22 +29,26 @@ use crate::fetch_sessions::{
 };
 use crate::replicas::Found;
 use crate::replicas::partition::{Partition, Planned, ReadAt, Unavailable};
+use crate::reply::Part;
 
 /// From this version on topics are named by id.
 const FIRST_WITH_TOPIC_IDS: i16 = 13;
 /// Up to this version clients do not know `KAFKA_STORAGE_ERROR`.
 const LAST_WITHOUT_STORAGE_ERROR: i16 = 5;
+/// Records of fewer bytes are read, more are sent from their file by the kernel.
+const SMALLEST_SENT_FROM_FILE: usize = 64 << 10;
 /// The replica id of a consumer.
 const CONSUMER: i32 = -1;
 /// The replica id of a tool that reads like a follower.
 const DEBUGGING_CONSUMER: i32 = -2;
 
-/// Answers with what there is, as soon as there is enough of it.
+/// Answers with what there is, as soon as there is enough of it; the records stand beside the response, in the order
+/// of its partitions.
 pub async fn handle(
     broker: &Broker,
     context: &RequestContext,
     request: FetchRequestData,
-) -> FetchResponseData {
+) -> (FetchResponseData, Vec<Part>) {
     let version = context.version;
     let limits = Limits::of(broker, &request, version);
     let session = session_request(&request, version);
@@ -53,7 +57,10 @@ pub async fn handle(
         .begin(session, broker.clock.monotonic());
     let (session, wishes) = match begun {
         Ok(begun) => begun,
-        Err(code) => return FetchResponseData::default().with_error_code(code.code()),
+        Err(code) => {
+            let refused = FetchResponseData::default().with_error_code(code.code());
+            return (refused, Vec::new());
+        }
     };
     let mut targets: Vec<Target> = wishes
         .into_iter()
@@ -264,30 +271,30 @@ fn is_enough(plans: &Plans, limits: &Limits) -> bool {
     bytes >= limits.min_bytes || !has_something_to_wait_for
 }
 
-/// Reads what was planned.
+/// A partition's answer and its records.
+type Answer = (PartitionData, Part);
+
+/// Reads what was planned, or leaves it to be sent from its file.
 fn answer(
     broker: &Broker,
     target: Target,
     plan: Result<Planned, ErrorCode>,
     version: i16,
-) -> Answered<PartitionData> {
+) -> Answered<Answer> {
     let read = plan.and_then(|planned| {
-        let read = broker
-            .read_buffers
-            .read(planned.plan.length, |buffer| planned.plan.read_into(buffer));
-        let records = read.map_err(|error| Unavailable::from(error).code())?;
-        Ok((planned, records))
+        let data = partition_data(target.key.partition, &planned);
+        let records =
+            records(broker, planned.plan).map_err(|error| Unavailable::from(error).code())?;
+        Ok((data, records))
     });
-    let answer = match read {
-        Ok((planned, records)) => partition_data(target.key.partition, planned, records),
-        Err(code) => failed(target.key.partition, code, version),
-    };
+    let (data, records) =
+        read.unwrap_or_else(|code| (failed(target.key.partition, code, version), Part::default()));
     let news = FetchNews {
-        records_bytes: answer.records.as_ref().map_or(0, Bytes::len),
-        high_watermark: answer.high_watermark,
-        log_start_offset: answer.log_start_offset,
-        must_be_told: answer.diverging_epoch.epoch >= 0 || answer.diverging_epoch.end_offset >= 0,
-        is_error: answer.error_code != 0,
+        records_bytes: records.len(),
+        high_watermark: data.high_watermark,
+        log_start_offset: data.log_start_offset,
+        must_be_told: data.diverging_epoch.epoch >= 0 || data.diverging_epoch.end_offset >= 0,
+        is_error: data.error_code != 0,
     };
     if let Ok(partition) = &target.found {
         partition.traffic.fetched(news.records_bytes);
@@ -296,13 +303,22 @@ fn answer(
         key: target.key,
         wish: target.wish,
         news,
-        answer,
+        answer: (data, records),
     }
 }
 
-fn partition_data(index: i32, planned: Planned, records: Bytes) -> PartitionData {
-    let aborted = planned.plan.aborted.map(|aborted| {
-        let entries = aborted.into_iter().map(|transaction| {
+/// Few bytes are cheaper to read and send with the rest of the answer; many stay where they are.
+fn records(broker: &Broker, plan: ReadPlan<Disk>) -> Result<Part, StorageError> {
+    if plan.length >= SMALLEST_SENT_FROM_FILE {
+        return Ok(Part::from(plan));
+    }
+    let read = |buffer: &mut [u8]| plan.read_into(buffer);
+    broker.read_buffers.read(plan.length, read).map(Part::from)
+}
+
+fn partition_data(index: i32, planned: &Planned) -> PartitionData {
+    let aborted = planned.plan.aborted.as_ref().map(|aborted| {
+        let entries = aborted.iter().map(|transaction| {
             AbortedTransaction::default()
                 .with_producer_id(transaction.producer_id.0)
                 .with_first_offset(transaction.first_offset.0)
@@ -314,8 +330,7 @@ fn partition_data(index: i32, planned: Planned, records: Bytes) -> PartitionData
         .with_high_watermark(planned.offsets.high_watermark.0)
         .with_last_stable_offset(planned.offsets.last_stable.0)
         .with_log_start_offset(planned.offsets.log_start.0)
-        .with_aborted_transactions(aborted)
-        .with_records(Some(records));
+        .with_aborted_transactions(aborted);
     if let Some((epoch, end)) = planned.diverging {
         data.diverging_epoch = EpochEndOffset::default()
             .with_epoch(epoch.0)
@@ -337,26 +352,28 @@ fn failed(index: i32, code: ErrorCode, version: i16) -> PartitionData {
         .with_high_watermark(-1)
         .with_last_stable_offset(-1)
         .with_log_start_offset(-1)
-        .with_records(Some(Bytes::new()))
 }
 
 /// Partitions of one topic that follow each other share an entry, as Kafka groups them.
 fn respond(
     broker: &Broker,
     session: FetchContext,
-    answered: Vec<Answered<PartitionData>>,
+    answered: Vec<Answered<Answer>>,
     version: i16,
-) -> FetchResponseData {
+) -> (FetchResponseData, Vec<Part>) {
     let mut answered = answered;
+    let mut all_records = Vec::with_capacity(answered.len());
     let finished = broker
         .fetch_sessions
         .finish(session, &mut answered, broker.clock.monotonic());
     let mut topics: Vec<(FetchTopicKey, FetchableTopicResponse)> = Vec::new();
     for Answered { key, answer, .. } in answered {
+        let (data, records) = answer;
+        all_records.push(records);
         match topics.last_mut() {
-            Some((topic, response)) if *topic == key.topic => response.partitions.push(answer),
+            Some((topic, response)) if *topic == key.topic => response.partitions.push(data),
             _ => {
-                let response = FetchableTopicResponse::default().with_partitions(vec![answer]);
+                let response = FetchableTopicResponse::default().with_partitions(vec![data]);
                 let response = match &key.topic {
                     FetchTopicKey::Id(id) => response.with_topic_id(*id),
                     FetchTopicKey::Name(name) => response.with_topic(name.clone()),
@@ -366,8 +383,9 @@ fn respond(
         }
     }
     let session_id = if version >= 7 { finished.session_id } else { 0 };
-    FetchResponseData::default()
+    let response = FetchResponseData::default()
         .with_error_code(finished.error.code())
         .with_session_id(session_id)
-        .with_responses(topics.into_iter().map(|(_, response)| response).collect())
+        .with_responses(topics.into_iter().map(|(_, response)| response).collect());
+    (response, all_records)
 }

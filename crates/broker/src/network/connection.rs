@@ -25,6 +25,7 @@ use super::replies::{Answered, Replies, Waiting};
 use crate::broker::Broker;
 use crate::context::{Connection, RequestContext};
 use crate::handlers::{self, Refused};
+use crate::reply::Part;
 
 /// Answers of one connection that may wait at once; more requests stay in the socket.
 const MAX_WAITING: usize = 256;
@@ -330,7 +331,7 @@ impl Session {
         }
     }
 
-    fn count(&self, context: &RequestContext, parts: &[Bytes]) {
+    fn count(&self, context: &RequestContext, parts: &[Part]) {
         let Some(metrics) = self.broker.metrics.api(context.api) else {
             return;
         };

@@ -1,24 +1,31 @@
 //! The write side of a connection: encoded replies, sent with as few system calls as they allow.
+//!
+//! What lies in memory goes by vectored writes, what lies in log files by `sendfile`, without a copy into this process.
 
 use std::collections::VecDeque;
 use std::io::{self, IoSlice};
 
-use bytes::{Buf, Bytes};
+use bytes::Buf;
+use rustix::fs::sendfile;
+use rustix::net::{SendAncillaryBuffer, SendFlags, sendmsg};
+use tokio::io::Interest;
 use tokio::net::TcpStream;
 
-/// Pieces handed to one system call.
-const PIECES: usize = 64;
+use crate::reply::{Part, Stored};
+
+/// Parts handed to one system call.
+const PARTS: usize = 64;
 
 /// Replies that have not been sent yet, oldest first.
 #[derive(Debug, Default)]
 pub struct Outbox {
-    parts: VecDeque<Bytes>,
+    parts: VecDeque<Part>,
     bytes: usize,
 }
 
 impl Outbox {
-    /// Adds a reply's pieces behind what waits.
-    pub fn push(&mut self, parts: Vec<Bytes>) {
+    /// Adds a reply's parts behind what waits.
+    pub fn push(&mut self, parts: Vec<Part>) {
         for part in parts {
             self.bytes += part.len();
             self.parts.push_back(part);
@@ -39,12 +46,11 @@ impl Outbox {
     pub fn write_to(&mut self, stream: &TcpStream) -> io::Result<usize> {
         let mut sent = 0;
         while self.bytes > 0 {
-            let mut slices = [IoSlice::new(&[]); PIECES];
-            let used = self.parts.len().min(PIECES);
-            for (slice, part) in slices.iter_mut().zip(&self.parts) {
-                *slice = IoSlice::new(part);
-            }
-            match stream.try_write_vectored(&slices[..used]) {
+            let written = match self.parts.front() {
+                Some(Part::Stored(stored)) => send_stored(stream, stored),
+                _ => self.send_bytes(stream),
+            };
+            match written {
                 Ok(count) => {
                     self.advance(count);
                     sent += count;
@@ -56,16 +62,56 @@ impl Outbox {
         Ok(sent)
     }
 
+    /// Sends the parts in front that lie in memory. The kernel waits with what does not fill a packet when a file
+    /// follows.
+    fn send_bytes(&self, stream: &TcpStream) -> io::Result<usize> {
+        let mut slices = [IoSlice::new(&[]); PARTS];
+        let mut used = 0;
+        let mut flags = SendFlags::NOSIGNAL;
+        for (slice, part) in slices.iter_mut().zip(&self.parts) {
+            match part {
+                Part::Bytes(bytes) => *slice = IoSlice::new(bytes),
+                Part::Stored(_) => {
+                    flags |= SendFlags::MORE;
+                    break;
+                }
+            }
+            used += 1;
+        }
+        stream.try_io(Interest::WRITABLE, || {
+            let nothing_beside = &mut SendAncillaryBuffer::default();
+            Ok(sendmsg(stream, &slices[..used], nothing_beside, flags)?)
+        })
+    }
+
     fn advance(&mut self, count: usize) {
         self.bytes -= count;
         let mut left = count;
         while let Some(front) = self.parts.front_mut() {
             if left < front.len() {
-                front.advance(left);
+                match front {
+                    Part::Bytes(bytes) => bytes.advance(left),
+                    Part::Stored(stored) => stored.sent += left,
+                }
                 return;
             }
             left -= front.len();
             self.parts.pop_front();
         }
     }
+}
+
+fn send_stored(stream: &TcpStream, stored: &Stored) -> io::Result<usize> {
+    let plan = &stored.plan;
+    let file = plan.file().expect("a plan that is sent has a file");
+    let mut position = plan.position + stored.sent as u64;
+    let left = plan.length - stored.sent;
+    let sent = stream.try_io(Interest::WRITABLE, || {
+        Ok(sendfile(stream, file, Some(&mut position), left)?)
+    })?;
+    if sent == 0 {
+        let message = "a log file ended before the records that were announced";
+        return Err(io::Error::new(io::ErrorKind::UnexpectedEof, message));
+    }
+    Ok(sent)
 }

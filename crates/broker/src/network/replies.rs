@@ -11,7 +11,8 @@ use ottla_protocol::messages::ApiKey;
 
 use super::limits::Reservation;
 use crate::context::RequestContext;
-use crate::handlers::{Answering, Refused, Reply};
+use crate::handlers::{Answering, Refused};
+use crate::reply::Reply;
 
 /// One request's answer on its way.
 pub struct Waiting {

@@ -1,111 +1,115 @@
-//! A Fetch response in pieces, so that records go from the file's bytes to the socket without another copy.
+//! A Fetch response in parts, so that records go to the socket without another copy.
 //!
-//! The codec crate writes every field; where it would copy records, the piece before them ends, the records become
-//! a piece of their own, and the next begins. The test compares the pieces with the codec's whole, version by version.
+//! The codec crate writes every field; where it would copy records, the part before them ends, the records become
+//! a part of their own, and the next begins. The test compares the parts with the codec's whole, version by version.
 
 use bytes::{BufMut, Bytes, BytesMut};
 use ottla_protocol::messages::fetch_response::{FetchableTopicResponse, PartitionData};
 use ottla_protocol::messages::{FetchResponseData, ProtocolError};
+
+use crate::reply::Part;
 
 /// The first version with compact arrays and tagged fields.
 const FIRST_FLEXIBLE: i16 = 12;
 /// Throttle time, error code and session id, in front of the topics of a flexible version.
 const FIXED_BYTES: usize = 4 + 2 + 4;
 
-/// Appends `response` to `out` (frame length and header), which becomes the first piece, still to be changed, and
-/// returns the others.
+/// Appends `response` to `out` (frame length and header), which becomes the first part, still to be changed, and
+/// returns the others. `records` belong to the partitions of the response, in their order; what the response itself
+/// says of records is left out.
 pub fn write(
     response: FetchResponseData,
-    out: &mut BytesMut,
-    version: i16,
-) -> Result<Vec<Bytes>, ProtocolError> {
+    records: Vec<Part>,
+    (out, version): (&mut BytesMut, i16),
+) -> Result<Vec<Part>, ProtocolError> {
     let mut response = response;
     let topics = std::mem::take(&mut response.responses);
-    let mut pieces = Pieces {
+    let mut parts = Parts {
         first: None,
         rest: Vec::new(),
         current: std::mem::take(out),
     };
-    let start = pieces.current.len();
-    response.write(&mut pieces.current, version)?;
+    let start = parts.current.len();
+    response.write(&mut parts.current, version)?;
     let tags = if version >= FIRST_FLEXIBLE {
         // What follows the fixed fields and the empty array of one byte.
-        let tags = pieces.current.split_off(start + FIXED_BYTES + 1);
-        pieces.current.truncate(start + FIXED_BYTES);
+        let tags = parts.current.split_off(start + FIXED_BYTES + 1);
+        parts.current.truncate(start + FIXED_BYTES);
         tags
     } else {
-        pieces.drop_empty_array(version);
+        parts.drop_empty_array(version);
         BytesMut::new()
     };
-    pieces.count(topics.len(), version);
+    parts.count(topics.len(), version);
+    let mut records = records.into_iter();
     for topic in topics {
-        write_topic(topic, &mut pieces, version)?;
+        write_topic(topic, &mut records, (&mut parts, version))?;
     }
-    pieces.current.extend_from_slice(&tags);
-    let last = pieces.current;
-    match pieces.first {
+    parts.current.extend_from_slice(&tags);
+    let last = parts.current;
+    match parts.first {
         None => *out = last,
         Some(first) => {
             *out = first;
-            pieces.rest.push(last.freeze());
+            parts.rest.push(last.freeze().into());
         }
     }
-    Ok(pieces.rest)
+    Ok(parts.rest)
 }
 
 fn write_topic(
     topic: FetchableTopicResponse,
-    pieces: &mut Pieces,
-    version: i16,
+    records: &mut impl Iterator<Item = Part>,
+    (parts, version): (&mut Parts, i16),
 ) -> Result<(), ProtocolError> {
     let mut topic = topic;
     let partitions = std::mem::take(&mut topic.partitions);
-    topic.write(&mut pieces.current, version)?;
-    pieces.drop_empty_array(version);
-    pieces.count(partitions.len(), version);
+    topic.write(&mut parts.current, version)?;
+    parts.drop_empty_array(version);
+    parts.count(partitions.len(), version);
     for partition in partitions {
-        write_partition(partition, pieces, version)?;
+        let records = records.next().unwrap_or_default();
+        write_partition(partition, records, (parts, version))?;
     }
     if version >= FIRST_FLEXIBLE {
-        pieces.current.put_u8(0);
+        parts.current.put_u8(0);
     }
     Ok(())
 }
 
 fn write_partition(
     partition: PartitionData,
-    pieces: &mut Pieces,
-    version: i16,
+    records: Part,
+    (parts, version): (&mut Parts, i16),
 ) -> Result<(), ProtocolError> {
-    let mut partition = partition;
-    let records = partition.records.replace(Bytes::new()).unwrap_or_default();
-    partition.write(&mut pieces.current, version)?;
+    let partition = partition.with_records(Some(Bytes::new()));
+    partition.write(&mut parts.current, version)?;
     if records.is_empty() {
         return Ok(());
     }
     // Tagged fields tell of errors and divergence, which come without records: the empty records end the bytes.
-    pieces.drop_empty_array(version);
-    pieces.length(records.len(), version);
-    pieces.push(records);
+    parts.drop_empty_array(version);
+    parts.length(records.len(), version);
+    parts.push(records);
     if version >= FIRST_FLEXIBLE {
-        pieces.current.put_u8(0);
+        parts.current.put_u8(0);
     }
     Ok(())
 }
 
-struct Pieces {
+struct Parts {
     first: Option<BytesMut>,
-    rest: Vec<Bytes>,
+    rest: Vec<Part>,
     current: BytesMut,
 }
 
-impl Pieces {
-    fn push(&mut self, records: Bytes) {
+impl Parts {
+    fn push(&mut self, records: Part) {
         let before = std::mem::take(&mut self.current);
         if self.first.is_none() {
             self.first = Some(before);
         } else {
-            self.rest.push(before.freeze());
+            self.rest.push(before.freeze().into());
         }
         self.rest.push(records);
     }
@@ -138,7 +142,7 @@ impl Pieces {
 
 #[cfg(test)]
 mod tests {
-    use super::write;
+    use super::{Part, write};
     use bytes::{Bytes, BytesMut};
     use ottla_protocol::messages::fetch_response::{
         AbortedTransaction, EpochEndOffset, FetchableTopicResponse, LeaderIdAndEpoch, NodeEndpoint,
@@ -188,8 +192,27 @@ mod tests {
         response
     }
 
+    /// The records of `response`, in the order of its partitions.
+    fn records_of(response: &FetchResponseData) -> Vec<Part> {
+        let topics = response.responses.iter();
+        let partitions = topics.flat_map(|topic| &topic.partitions);
+        let records = partitions.map(|partition| partition.records.clone().unwrap_or_default());
+        records.map(Part::from).collect()
+    }
+
+    fn joined(first: BytesMut, rest: &[Part]) -> BytesMut {
+        let mut joined = first;
+        for part in rest {
+            match part {
+                Part::Bytes(bytes) => joined.extend_from_slice(bytes),
+                Part::Stored(stored) => panic!("{stored:?} lies in a file"),
+            }
+        }
+        joined
+    }
+
     #[test]
-    fn the_pieces_are_the_codecs_bytes_in_every_version() {
+    fn the_parts_are_the_codecs_bytes_in_every_version() {
         let shapes: [&[&[Option<usize>]]; 5] = [
             &[],
             &[&[]],
@@ -203,8 +226,9 @@ mod tests {
         for version in 4..=18 {
             for shape in shapes {
                 let mut response = response(shape, version);
-                let mut pieces_out = BytesMut::from(&b"head"[..]);
-                let pieces = write(response.clone(), &mut pieces_out, version).unwrap();
+                let mut first = BytesMut::from(&b"head"[..]);
+                let records = records_of(&response);
+                let rest = write(response.clone(), records, (&mut first, version)).unwrap();
                 // A missing record set is answered as an empty one, as Kafka does.
                 for partition in response
                     .responses
@@ -215,10 +239,8 @@ mod tests {
                 }
                 let mut whole = BytesMut::from(&b"head"[..]);
                 response.write(&mut whole, version).unwrap();
-                let joined = [&[pieces_out.freeze()], pieces.as_slice()]
-                    .concat()
-                    .concat();
-                assert_eq!(joined, whole, "version {version} {shape:?}");
+                let parts = joined(first, &rest);
+                assert_eq!(parts, whole, "version {version} {shape:?}");
             }
         }
     }

@@ -1,0 +1,66 @@
+//! What an answer is made of: bytes in memory, and stretches of log files that the kernel sends.
+//!
+//! A stretch holds its file open, so that a segment may be deleted meanwhile; its bytes are behind the high watermark
+//! and do not change any more.
+
+use bytes::Bytes;
+use ottla_log::ReadPlan;
+use ottla_log::files::disk::Disk;
+
+/// An encoded response with its frame length and header, in parts that are sent one after the other.
+#[derive(Debug, Default)]
+pub struct Reply {
+    /// In the order they are sent; none for a request that gets no answer (Produce with acks=0).
+    pub parts: Vec<Part>,
+}
+
+/// A part of a response.
+#[derive(Debug)]
+pub enum Part {
+    /// In memory.
+    Bytes(Bytes),
+    /// In a log file.
+    Stored(Stored),
+}
+
+/// A stretch of a log file, or what is left to send of it.
+#[derive(Debug)]
+pub struct Stored {
+    /// Where the records lie: a plan that has something to read.
+    pub plan: ReadPlan<Disk>,
+    /// The bytes of the plan that have been sent already.
+    pub sent: usize,
+}
+
+impl Part {
+    /// The bytes that are still to be sent.
+    pub fn len(&self) -> usize {
+        match self {
+            Self::Bytes(bytes) => bytes.len(),
+            Self::Stored(stored) => stored.plan.length - stored.sent,
+        }
+    }
+
+    /// Whether nothing is left to be sent.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+impl Default for Part {
+    fn default() -> Self {
+        Self::Bytes(Bytes::new())
+    }
+}
+
+impl From<Bytes> for Part {
+    fn from(bytes: Bytes) -> Self {
+        Self::Bytes(bytes)
+    }
+}
+
+impl From<ReadPlan<Disk>> for Part {
+    fn from(plan: ReadPlan<Disk>) -> Self {
+        Self::Stored(Stored { plan, sent: 0 })
+    }
+}
