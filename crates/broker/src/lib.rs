@@ -13,6 +13,7 @@ pub mod endpoints;
 pub mod fetch_sessions;
 pub mod handlers;
 pub mod http;
+pub mod located;
 pub mod metrics;
 pub mod network;
 pub mod operations;

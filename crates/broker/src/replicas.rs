@@ -250,6 +250,8 @@ impl Replicas {
             };
             let partition = match self.by_id(*id, *index) {
                 Found::Here(partition) => Ok(partition),
+                // Its log is in a directory that is away: nobody makes another, empty one.
+                _ if self.directories.lack(state.directory_of(self.node)) => continue,
                 Found::Elsewhere | Found::UnknownTopic | Found::UnknownPartition => {
                     let settings = settings
                         .entry(*id)

@@ -19,6 +19,7 @@ use crate::controller::ControllerLoop;
 use crate::coordinators;
 use crate::directory_lock::DirectoryLock;
 use crate::http;
+use crate::located;
 use crate::network::Listener;
 use crate::network::connection::ConnectionSettings;
 use crate::network::inbox::FrameLimits;
@@ -250,11 +251,17 @@ impl Running {
             .spawn(http::serve(listener, broker, stopping.clone()));
     }
 
-    /// Coordinators come and go with the metadata; those that are known already start loading now.
+    /// Coordinators come and go with the metadata; those that are known already start loading now. Where replicas lie
+    /// is told to the controller.
     fn follow_metadata(&mut self, stopping: &watch::Receiver<bool>) {
         let groups = Arc::clone(&self.broker.groups);
         groups.reconcile(&self.broker.controller.image());
         let images = self.broker.controller.follow();
+        self.tasks.spawn(located::follow(
+            Arc::clone(&self.broker),
+            images.clone(),
+            stopping.clone(),
+        ));
         self.tasks
             .spawn(coordinators::follow(groups, images, stopping.clone()));
     }

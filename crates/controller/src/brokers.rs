@@ -95,6 +95,8 @@ pub fn unfence(view: View<'_>, id: NodeId, epoch: i64) -> Decision<Result<(), Re
     let mut records = vec![MetadataRecord::from(change)];
     let without_leader =
         partitions_of(view.image, id).filter(|(_, _, partition)| partition.leader.is_none());
+    // What lies in a directory that is away stays without a leader until that is back.
+    let without_leader = without_leader.filter(|(_, _, partition)| broker.is_online(partition));
     records.extend(
         without_leader
             .filter_map(|(topic, index, partition)| lead_again(topic, index, partition, id)),

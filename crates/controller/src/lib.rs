@@ -13,6 +13,7 @@ pub mod create_partitions;
 pub mod create_topics;
 pub mod decision;
 pub mod delete_topics;
+pub mod directories;
 pub mod elections;
 pub mod placement;
 pub mod producer_ids;

@@ -6,13 +6,11 @@
 
 use std::collections::BTreeMap;
 
+use ottla_metadata::partition::UNASSIGNED;
 use ottla_metadata::{BrokerRegistration, MetadataImage};
 use ottla_protocol::ids::{NodeId, Uuid};
 
 use crate::Refusal;
-
-/// The directory of a replica whose broker has not chosen one yet (`DirectoryId.UNASSIGNED`).
-const UNASSIGNED: Uuid = Uuid::from_parts(0, 1);
 
 /// The replicas of one partition, the preferred leader first.
 pub type Replicas = Vec<NodeId>;
@@ -75,7 +73,7 @@ pub fn directory(image: &MetadataImage, broker: NodeId) -> Uuid {
         .map(|broker| broker.directories.as_slice())
     {
         Some([only]) => *only,
-        // The broker will say which it chose (KIP-858).
+        // The broker will say which it chose (`directories`).
         _ => UNASSIGNED,
     }
 }

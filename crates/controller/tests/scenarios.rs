@@ -14,7 +14,9 @@ use ottla_controller::create_partitions::{self, Growth};
 use ottla_controller::create_topics::{self, NewTopic};
 use ottla_controller::delete_topics::{self, TopicReference};
 use ottla_controller::elections::{self, Election};
-use ottla_controller::{Decision, Settings, View, brokers, producer_ids, reassignments};
+use ottla_controller::{
+    Decision, Settings, View, brokers, directories, producer_ids, reassignments,
+};
 use ottla_metadata::effective::StaticConfigs;
 use ottla_metadata::{
     BrokerRegistration, ConfigResource, MetadataDelta, MetadataImage, ResourceKind,
@@ -92,6 +94,11 @@ fn assignments(text: &str) -> Vec<(PartitionIndex, Vec<NodeId>)> {
         .collect()
 }
 
+/// The log directory of this number.
+fn directory(number: &str) -> Uuid {
+    Uuid::from_parts(9, number.parse().unwrap())
+}
+
 fn nodes(text: &str) -> Vec<NodeId> {
     text.split(',')
         .map(|id| NodeId(id.parse().unwrap()))
@@ -125,6 +132,7 @@ impl Stage {
             "elect" => self.elect(&line),
             "reassign" => self.reassign(&line),
             "producer-ids" => self.producer_ids(&line),
+            "locate" => self.locate(&line),
             "set" => {
                 self.settings.delete_topics = line.number("delete-topics", true);
                 String::new()
@@ -156,7 +164,10 @@ impl Stage {
             rack: line.value("rack").map(str::to_owned),
             fenced: true,
             in_controlled_shutdown: false,
-            directories: vec![Uuid::from_parts(7, u64::try_from(id.0).unwrap())],
+            directories: line.value("dirs").map_or_else(
+                || vec![Uuid::from_parts(7, u64::try_from(id.0).unwrap())],
+                |list| list.split(',').map(directory).collect(),
+            ),
             cordoned_directories: None,
         };
         let image = self.image.clone();
@@ -364,6 +375,25 @@ impl Stage {
                     .map(|((topic, index), result)| (format!("{topic}-{index}"), result)),
             )
         })
+    }
+
+    fn locate(&mut self, line: &Line<'_>) -> String {
+        let mut words = line.plain();
+        let id = NodeId(words.next().unwrap().parse().unwrap());
+        let located = words.map(|word| {
+            let (topic, index) = word.rsplit_once('-').unwrap();
+            let topic = self.image.topic_ids[topic];
+            let index = PartitionIndex(index.parse().unwrap());
+            ((topic, index), directory(line.value("in").unwrap()))
+        });
+        let located: Vec<_> = located.collect();
+        let image = self.image.clone();
+        let view = View {
+            image: &image,
+            settings: &self.settings,
+        };
+        let decision = directories::decide(view, id, &located);
+        self.finish(&decision, |()| String::new())
     }
 
     fn producer_ids(&mut self, line: &Line<'_>) -> String {

@@ -3,6 +3,13 @@
 use ottla_protocol::ids::{LeaderEpoch, NodeId, PartitionIndex, Uuid};
 use ottla_protocol::messages::metadata::{PartitionChangeRecord, PartitionRecord};
 
+/// The directory of a replica whose broker has not said where it is (`DirectoryId.UNASSIGNED`).
+pub const UNASSIGNED: Uuid = Uuid::from_parts(0, 1);
+/// Ids below this name no directory but a state: being moved (0), unassigned (1), lost (2).
+const RESERVED_DIRECTORIES: u64 = 100;
+/// `DirectoryId.LOST`.
+const LOST: Uuid = Uuid::from_parts(0, 2);
+
 /// `PartitionChangeRecord.leader` when the leader does not change.
 pub const NO_LEADER_CHANGE: i32 = -2;
 /// `PartitionChangeRecord.leader_recovery_state` when it does not change.
@@ -48,6 +55,18 @@ fn leader(id: i32) -> Option<NodeId> {
 }
 
 impl Partition {
+    /// The directory that holds the replica of `node`; none while that is not known.
+    pub fn directory_of(&self, node: NodeId) -> Option<Uuid> {
+        let place = self.replicas.iter().position(|replica| *replica == node)?;
+        let directory = *self.directories.get(place)?;
+        let (most, least) = (
+            directory.most_significant_bits(),
+            directory.least_significant_bits(),
+        );
+        let is_reserved = most == 0 && least < RESERVED_DIRECTORIES;
+        (!is_reserved || directory == LOST).then_some(directory)
+    }
+
     /// This partition with what a change record names taken over.
     #[must_use]
     pub fn merge(&self, change: &PartitionChangeRecord) -> Self {

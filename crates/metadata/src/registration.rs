@@ -9,6 +9,8 @@ use ottla_protocol::messages::metadata::{
     BrokerRegistrationChangeRecord, RegisterBrokerRecord, RegisterControllerRecord,
 };
 
+use crate::Partition;
+
 /// Where a node listens.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Endpoint {
@@ -69,6 +71,13 @@ impl BrokerRegistration {
     /// Whether replicas may be placed on it and led by it.
     pub const fn is_active(&self) -> bool {
         !self.fenced && !self.in_controlled_shutdown
+    }
+
+    /// Whether the replica that it has of `partition` lies in a directory that is online, as far as is known.
+    pub fn is_online(&self, partition: &Partition) -> bool {
+        let directory = partition.directory_of(self.id);
+        self.directories.is_empty()
+            || directory.is_none_or(|directory| self.directories.contains(&directory))
     }
 
     /// Takes over what a change record names; -1 and 1 are Kafka's "off" and "on", 0 "as it was".

@@ -186,9 +186,12 @@ pub fn numbers(nodes: &[NodeId]) -> Vec<i32> {
     nodes.iter().map(|node| node.0).collect()
 }
 
-/// The replicas of a partition whose broker is away.
+/// The replicas of a partition whose broker, or whose log directory, is away.
 pub fn offline(image: &MetadataImage, partition: &Partition) -> Vec<i32> {
-    let away = |node: &&NodeId| image.brokers.get(*node).is_none_or(|broker| broker.fenced);
+    let away = |node: &&NodeId| {
+        let broker = image.brokers.get(*node);
+        broker.is_none_or(|broker| broker.fenced || !broker.is_online(partition))
+    };
     partition
         .replicas
         .iter()

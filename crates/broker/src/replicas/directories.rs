@@ -51,6 +51,13 @@ impl Directories {
         &self.all
     }
 
+    /// Whether `directory` is known and none of these.
+    pub(super) fn lack(&self, directory: Option<Uuid>) -> bool {
+        let is_here = |id| self.all.iter().any(|known| known.id.get() == Some(&id));
+        let have_ids = self.all.iter().all(|known| known.id.get().is_some());
+        have_ids && directory.is_some_and(|id| !is_here(id))
+    }
+
     /// How many logs of each of them are opened, or closed, at a time: what the configuration said when they were loaded.
     pub(super) fn recovery_threads(&self, configured: impl FnOnce() -> usize) -> usize {
         *self.recovery_threads.get_or_init(configured)

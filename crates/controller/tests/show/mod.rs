@@ -23,6 +23,17 @@ pub fn record(record: &MetadataRecord) -> String {
             partition.isr,
             partition.leader
         ),
+        MetadataRecord::PartitionChange(change) if change.directories.is_some() => format!(
+            "PartitionChange {}-{} directories {:?}",
+            id(change.topic_id),
+            change.partition_id,
+            change
+                .directories
+                .iter()
+                .flatten()
+                .map(|directory| directory.least_significant_bits())
+                .collect::<Vec<_>>()
+        ),
         MetadataRecord::PartitionChange(change) => format!(
             "PartitionChange {}-{} leader {} isr {:?} recovery {}",
             id(change.topic_id),

@@ -1,0 +1,70 @@
+//! Tells the controller in which log directory each replica of this broker lies (KIP-858): with several of them only
+//! the broker knows. It follows the metadata, so that what is new, and what was moved while the broker was down, is told.
+
+use std::sync::Arc;
+
+use ottla_controller::directories::{self, Located};
+use ottla_metadata::MetadataImage;
+use tokio::sync::watch;
+
+use crate::broker::Broker;
+use crate::network::acceptor::stopped;
+use crate::replicas::Found;
+
+/// Replicas that are told at a time, as Kafka bounds a request about them.
+const AT_ONCE: usize = 2_250;
+
+/// Runs until the broker stops.
+pub async fn follow(
+    broker: Arc<Broker>,
+    mut images: watch::Receiver<Arc<MetadataImage>>,
+    mut stopping: watch::Receiver<bool>,
+) {
+    let mut known = Arc::new(MetadataImage::default());
+    loop {
+        let image = Arc::clone(&images.borrow_and_update());
+        let located = news(&broker, &known, &image);
+        for some in located.chunks(AT_ONCE) {
+            let (node, some) = (broker.config.node_id, some.to_vec());
+            let told = broker
+                .controller
+                .decide(move |view, _| directories::decide(view, node, &some));
+            if told.await.is_err() {
+                return;
+            }
+        }
+        known = image;
+        tokio::select! {
+            changed = images.changed() => if changed.is_err() { return },
+            () = stopped(&mut stopping) => return,
+        }
+    }
+}
+
+/// The replicas of topics that have changed since `known` and lie elsewhere than `image` says.
+fn news(broker: &Broker, known: &MetadataImage, image: &MetadataImage) -> Vec<Located> {
+    let is_news = |id, topic| {
+        let before = known.topics.get(id);
+        before.is_none_or(|before| !Arc::ptr_eq(before, topic))
+    };
+    let node = broker.config.node_id;
+    let topics = image
+        .topics
+        .iter()
+        .filter(|(id, topic)| is_news(*id, *topic));
+    let partitions = topics.flat_map(|(id, topic)| {
+        let partitions = topic.partitions.iter();
+        partitions.map(|(index, state)| (*id, *index, state))
+    });
+    let located = partitions.filter_map(|(id, index, state)| {
+        let Found::Here(partition) = broker.replicas.by_id(id, index) else {
+            return None;
+        };
+        let path = partition.with_log(|log| log.directory().path().to_path_buf())?;
+        let mut directories = broker.replicas.directories().all().iter();
+        let directory = directories.find(|directory| directory.log.path() == path)?;
+        let directory = *directory.id.get()?;
+        (state.directory_of(node) != Some(directory)).then_some(((id, index), directory))
+    });
+    located.collect()
+}
