@@ -108,6 +108,8 @@ pub struct NetworkConfig {
 pub struct StorageConfig {
     /// `log.dirs`.
     pub log_dirs: Vec<PathBuf>,
+    /// Those of them that could not be used at the start; they are not in `log_dirs` any more.
+    pub offline_log_dirs: Vec<PathBuf>,
     /// `metadata.log.dir`, by default the first of `log.dirs`.
     pub metadata_log_dir: PathBuf,
     /// `log.retention.check.interval.ms`.
@@ -240,6 +242,16 @@ impl BrokerConfig {
     }
 }
 
+impl BrokerConfig {
+    /// The same without the log directories that cannot be used.
+    #[must_use]
+    pub fn without_directories(mut self, offline: Vec<PathBuf>) -> Self {
+        self.storage.log_dirs.retain(|path| !offline.contains(path));
+        self.storage.offline_log_dirs = offline;
+        self
+    }
+}
+
 fn resolve(values: Values, problems: &mut Problems) -> BrokerConfig {
     let node_id = node_id(&values, problems);
     let listeners = listeners::read(&values, problems);
@@ -365,6 +377,7 @@ fn storage(values: &Values, problems: &mut Problems) -> StorageConfig {
         .unwrap_or_default();
     StorageConfig {
         log_dirs,
+        offline_log_dirs: Vec::new(),
         metadata_log_dir,
         retention_check_interval: values.duration("log.retention.check.interval.ms"),
         recovery_point_interval: values.duration("log.flush.offset.checkpoint.interval.ms"),

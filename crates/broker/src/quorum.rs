@@ -3,27 +3,28 @@
 //!
 //! A directory that holds somebody else's files, another node's or another cluster's, is refused and left as it is.
 
-use std::collections::BTreeSet;
+mod directories;
+
 use std::path::{Path, PathBuf};
 use std::sync::mpsc;
 use std::time::Duration;
 
 use ottla_controller::bootstrap;
+use ottla_log::files::FileError;
 use ottla_log::files::disk::Disk;
-use ottla_log::files::{FileError, Files};
 use ottla_metadata::{Loader, MetadataImage, MetadataVersion};
 use ottla_protocol::ids::{Offset, Uuid};
 use ottla_protocol::messages::metadata::{AbortTransactionRecord, MetadataRecord};
 use ottla_protocol::time::Timestamp;
 use ottla_quorum::{
-    CheckpointError, DirectoryState, Format, Location, METADATA_DIRECTORY, MetaProperties,
-    MetaPropertiesError, MetadataLog, OpenError, ProposeError, QuorumStatus, Settings, Voter,
-    VoterEndpoint, WriteError, WrittenSnapshot,
+    CheckpointError, Location, METADATA_DIRECTORY, MetaPropertiesError, MetadataLog, OpenError,
+    ProposeError, QuorumStatus, Settings, Voter, VoterEndpoint, WriteError, WrittenSnapshot,
 };
 use tokio::sync::watch;
 
+use self::directories::{Usable, check_complete, cluster, format_new, usable};
 use crate::clock::Clock;
-use crate::config::{BrokerConfig, StorageConfig};
+use crate::config::BrokerConfig;
 use crate::controller::Commit;
 use crate::directory_lock::{DirectoryLock, NotLocked};
 use crate::topics::random_id;
@@ -87,7 +88,7 @@ pub enum QuorumError {
         /// The metadata log's.
         ours: String,
     },
-    /// A directory of this broker is not there, and partitions with it.
+    /// A directory of this broker is not there, and partitions with it that would be made anew.
     #[error(
         "{partitions} partitions are in none of log.dirs, and the log directory with directory.id {missing} is not \
          there: is its disk mounted? A start without it would make them anew, empty"
@@ -98,6 +99,23 @@ pub enum QuorumError {
         /// How many partitions are nowhere else.
         partitions: usize,
     },
+    /// A directory of this broker is not there, and an empty one is.
+    #[error(
+        "{empty} is empty, and the log directory with directory.id {missing} is not there, with {partitions} \
+         partitions: is its disk mounted? If it is gone for good, take {empty} out of log.dirs for one start; those \
+         partitions then stay without a leader until their topics are deleted"
+    )]
+    DirectoryReplaced {
+        /// The id of the one that is missing.
+        missing: Uuid,
+        /// The one that would be formatted.
+        empty: PathBuf,
+        /// How many partitions are nowhere else.
+        partitions: usize,
+    },
+    /// None of `log.dirs` can be used.
+    #[error("none of log.dirs can be used; the last failed with: {0}")]
+    AllOffline(Box<QuorumError>),
     /// The directory of the metadata log is new although others are not.
     #[error(
         "{metadata} has no metadata log, but {other} belongs to cluster {cluster}: is its disk mounted? set \
@@ -118,8 +136,10 @@ pub enum QuorumError {
 pub struct Quorum {
     /// `cluster.id`.
     pub cluster_id: String,
-    /// The ids of `log.dirs`, in their order.
+    /// The ids of those of `log.dirs` that can be used, in their order.
     pub directories: Vec<Uuid>,
+    /// Those of `log.dirs` that cannot be used.
+    pub offline: Vec<PathBuf>,
     /// Whether the directories were new.
     pub is_new: bool,
     /// The metadata that was committed.
@@ -136,48 +156,43 @@ pub struct Quorum {
 pub fn open(config: &BrokerConfig, clock: Clock) -> Result<Quorum, QuorumError> {
     let now = clock.now().wall;
     let storage = &config.storage;
-    let mut locks = Vec::new();
-    let mut states = Vec::new();
-    for path in paths(storage) {
-        make(&path)?;
-        locks.push(DirectoryLock::take(&path)?);
-        states.push((path.clone(), state(&path)?));
-    }
+    let Usable {
+        mut states,
+        locks,
+        offline,
+    } = usable(storage)?;
     let cluster = cluster(config, &states)?;
     let is_new = cluster.is_none();
     let cluster_id = cluster.unwrap_or_else(|| unreserved_id().to_string());
-    let directories = format_new(config, &cluster_id, &mut states, now)?;
-    let id_of = |path: &Path| {
-        let known = directories.iter().find(|(known, _)| known == path);
-        known.expect("every directory has an id").1
+    // What was added to a cluster is not touched before it is known that it replaces nothing.
+    let mut added = if is_new {
+        Vec::new()
+    } else {
+        states.extract_if(.., |(_, meta)| meta.is_none()).collect()
     };
-    let opened = MetadataLog::open(
-        Disk,
-        Location {
-            directory: &storage.metadata_log_dir.join(METADATA_DIRECTORY),
-            cluster_id: &cluster_id,
-        },
-        voter(config, id_of(&storage.metadata_log_dir)),
-        Settings {
-            snapshot_bytes: config.metadata.snapshot_bytes,
-            ..Settings::default()
-        },
-        now,
-    )?;
-    if opened.cut_bytes > 0 {
-        tracing::info!(
-            bytes = opened.cut_bytes,
-            "cut an unfinished write off the metadata log"
-        );
+    let mut directories = format_new(config, &cluster_id, &mut states, now)?;
+    let id_of = |directories: &[(PathBuf, Uuid)], path: &Path| {
+        let known = directories.iter().find(|(known, _)| known == path);
+        known.map(|(_, id)| *id)
+    };
+    let metadata_id = id_of(&directories, &storage.metadata_log_dir);
+    let metadata_id = metadata_id.expect("the metadata log has a directory");
+    let voter = voter(config, metadata_id);
+    let (log, loader) = open_log(config, &cluster_id, voter, now)?;
+    check_complete(config, loader.image(), (&directories, &added))?;
+    for (directory, _) in &added {
+        tracing::warn!(directory = %directory.display(), cluster_id, "formatted a log directory that was added");
     }
-    let mut log = opened.log;
-    let mut loader = opened.loader;
-    activate(&mut log, &mut loader, &storage.metadata_log_dir, now)?;
-    check_complete(config, loader.image(), &directories)?;
+    directories.extend(format_new(config, &cluster_id, &mut added, now)?);
     let (publish, published) = watch::channel(log.status());
     Ok(Quorum {
         cluster_id,
-        directories: storage.log_dirs.iter().map(|path| id_of(path)).collect(),
+        directories: storage
+            .log_dirs
+            .iter()
+            .filter_map(|path| id_of(&directories, path))
+            .collect(),
+        offline,
         is_new,
         image: loader.image().clone(),
         log: CommittedLog {
@@ -193,146 +208,37 @@ pub fn open(config: &BrokerConfig, clock: Clock) -> Result<Quorum, QuorumError> 
     })
 }
 
-/// `log.dirs`, and the directory of the metadata log if it is none of them.
-fn paths(storage: &StorageConfig) -> Vec<PathBuf> {
-    let mut paths = storage.log_dirs.clone();
-    if !paths.contains(&storage.metadata_log_dir) {
-        paths.push(storage.metadata_log_dir.clone());
-    }
-    paths
-}
-
-/// Makes a directory and those above it.
-fn make(path: &Path) -> Result<(), FileError> {
-    let mut missing = Vec::new();
-    for ancestor in path.ancestors() {
-        if ancestor == Path::new("") || Disk.status(ancestor)?.is_some() {
-            break;
-        }
-        missing.push(ancestor);
-    }
-    missing
-        .into_iter()
-        .rev()
-        .try_for_each(|directory| Disk.create_directory(directory))
-}
-
-fn state(path: &Path) -> Result<Option<MetaProperties>, QuorumError> {
-    match ottla_quorum::directory_state(&Disk, path)? {
-        DirectoryState::New => Ok(None),
-        DirectoryState::Formatted(meta) => Ok(Some(meta)),
-        DirectoryState::Foreign(file) => Err(QuorumError::Foreign {
-            directory: path.to_owned(),
-            file,
-        }),
-    }
-}
-
-/// The cluster that the directories belong to; none when all are new.
-fn cluster(
-    config: &BrokerConfig,
-    states: &[(PathBuf, Option<MetaProperties>)],
-) -> Result<Option<String>, QuorumError> {
-    let metadata = &config.storage.metadata_log_dir;
-    let ours = states
-        .iter()
-        .find(|(path, _)| path == metadata)
-        .and_then(|(_, meta)| meta.as_ref());
-    for (directory, meta) in states {
-        let Some(meta) = meta else { continue };
-        if meta.node_id != config.node_id {
-            return Err(QuorumError::OtherNode {
-                directory: directory.clone(),
-                theirs: meta.node_id.0,
-                ours: config.node_id.0,
-            });
-        }
-        let Some(ours) = ours else {
-            return Err(QuorumError::NoMetadata {
-                metadata: metadata.clone(),
-                other: directory.clone(),
-                cluster: meta.cluster_id.clone(),
-            });
-        };
-        if meta.cluster_id != ours.cluster_id {
-            return Err(QuorumError::OtherCluster {
-                directory: directory.clone(),
-                theirs: meta.cluster_id.clone(),
-                ours: ours.cluster_id.clone(),
-            });
-        }
-    }
-    Ok(ours.map(|meta| meta.cluster_id.clone()))
-}
-
-/// Formats the directories that are new. Returns the ids of all.
-fn format_new(
+/// Opens the metadata log and makes this node its leader.
+fn open_log(
     config: &BrokerConfig,
     cluster_id: &str,
-    states: &mut [(PathBuf, Option<MetaProperties>)],
+    voter: Voter,
     now: Timestamp,
-) -> Result<Vec<(PathBuf, Uuid)>, QuorumError> {
-    let version = MetadataVersion::LATEST;
-    let mut ids = Vec::new();
-    for (path, meta) in states {
-        let known = meta.as_ref().and_then(|meta| meta.directory_id);
-        let id = known.unwrap_or_else(unreserved_id);
-        ids.push((path.clone(), id));
-        if let Some(meta) = meta {
-            if known.is_none() {
-                // A directory of Kafka before 3.7 has no id yet; Kafka gives it one as well.
-                meta.directory_id = Some(id);
-                meta.write(&Disk, path)?;
-            }
-            continue;
-        }
-        let voter = voter(config, id);
-        let format = Format {
+) -> Result<(MetadataLog<Disk>, Loader), QuorumError> {
+    let storage = &config.storage;
+    let opened = MetadataLog::open(
+        Disk,
+        Location {
+            directory: &storage.metadata_log_dir.join(METADATA_DIRECTORY),
             cluster_id,
-            node_id: config.node_id,
-            directories: &[(path.as_path(), id)],
-            metadata_directory: &config.storage.metadata_log_dir,
-            voter: (!has_static_voters(config)).then_some(&voter),
-            bootstrap: &bootstrap::checkpoint(version),
-            version,
-            now,
-        };
-        ottla_quorum::format(&Disk, &format)?;
+        },
+        voter,
+        Settings {
+            snapshot_bytes: config.metadata.snapshot_bytes,
+            ..Settings::default()
+        },
+        now,
+    )?;
+    if opened.cut_bytes > 0 {
+        tracing::info!(
+            bytes = opened.cut_bytes,
+            "cut an unfinished write off the metadata log"
+        );
     }
-    Ok(ids)
-}
-
-/// Refuses a start while a directory of this broker is away that holds partitions.
-fn check_complete(
-    config: &BrokerConfig,
-    image: &MetadataImage,
-    directories: &[(PathBuf, Uuid)],
-) -> Result<(), QuorumError> {
-    let is_here = |id: &Uuid| directories.iter().any(|(_, known)| known == id);
-    let registered = image.brokers.get(&config.node_id);
-    let missing = registered
-        .into_iter()
-        .flat_map(|broker| &broker.directories)
-        .find(|id| !is_here(id));
-    let Some(missing) = missing else {
-        return Ok(());
-    };
-    let mut found = BTreeSet::new();
-    for (path, _) in directories {
-        found.extend(Disk.list(path)?.into_iter().map(|entry| entry.name));
-    }
-    let ours = image.topics.values().flat_map(|topic| {
-        let partitions = topic.partitions.iter();
-        let here = partitions.filter(|(_, partition)| partition.replicas.contains(&config.node_id));
-        here.map(|(index, _)| format!("{}-{index}", topic.name))
-    });
-    match ours.filter(|name| !found.contains(name)).count() {
-        0 => Ok(()),
-        partitions => Err(QuorumError::DirectoryMissing {
-            missing: *missing,
-            partitions,
-        }),
-    }
+    let mut log = opened.log;
+    let mut loader = opened.loader;
+    activate(&mut log, &mut loader, &storage.metadata_log_dir, now)?;
+    Ok((log, loader))
 }
 
 /// Whether the configuration names the voters, and not the log (`kraft.version` 0).
@@ -477,9 +383,10 @@ impl Commit for CommittedLog {
 
 #[cfg(test)]
 mod tests {
-    use super::{Disk, Files, MetadataLog, Quorum, QuorumError, open};
+    use super::{Disk, MetadataLog, Quorum, QuorumError, open};
     use crate::clock::Clock;
     use crate::config::BrokerConfig;
+    use ottla_log::files::{Files, Open};
     use ottla_metadata::MetadataVersion;
     use ottla_protocol::ids::{NodeId, Uuid};
     use ottla_protocol::messages::metadata::{
@@ -540,10 +447,10 @@ mod tests {
     }
 
     #[test]
-    fn partitions_in_a_directory_that_is_away_refuse_the_start() {
+    fn partitions_that_may_be_in_a_directory_that_is_away_refuse_the_start() {
         let root = tempfile::tempdir().unwrap();
         let mut first = start(root.path(), &["a", "b"]).unwrap();
-        create_topic(&mut first.log.log, &first.directories);
+        create_topic(&mut first.log.log, &first.directories, Vec::new());
         drop(first);
         let refused = start(root.path(), &["a"]).unwrap_err();
         assert!(
@@ -554,7 +461,43 @@ mod tests {
         start(root.path(), &["a"]).unwrap();
     }
 
-    fn create_topic(log: &mut MetadataLog<Disk>, directories: &[Uuid]) {
+    #[test]
+    fn an_empty_directory_does_not_take_the_place_of_one_that_is_away() {
+        let root = tempfile::tempdir().unwrap();
+        let mut first = start(root.path(), &["a", "b"]).unwrap();
+        let in_b = vec![first.directories[1]];
+        create_topic(&mut first.log.log, &first.directories, in_b);
+        drop(first);
+        for _ in 0..2 {
+            let refused = start(root.path(), &["a", "c"]).unwrap_err();
+            assert!(
+                matches!(
+                    refused,
+                    QuorumError::DirectoryReplaced { partitions: 1, .. }
+                ),
+                "{refused}"
+            );
+        }
+        let gone_for_good = start(root.path(), &["a"]).unwrap();
+        assert_eq!(gone_for_good.directories.len(), 1);
+    }
+
+    #[test]
+    fn a_log_directory_that_cannot_be_used_is_left_out_unless_it_is_the_metadata_logs() {
+        let root = tempfile::tempdir().unwrap();
+        drop(start(root.path(), &["a", "b"]).unwrap());
+        let away = root.path().join("away");
+        Disk.rename(&root.path().join("b"), &away).unwrap();
+        // A file where a directory should be, for a disk that fails.
+        drop(Disk.open(&root.path().join("b"), Open::Create).unwrap());
+        let started = start(root.path(), &["a", "b"]).unwrap();
+        assert_eq!(started.offline, [root.path().join("b")]);
+        assert_eq!(started.directories.len(), 1);
+        drop(started);
+        assert!(start(root.path(), &["b", "a"]).is_err());
+    }
+
+    fn create_topic(log: &mut MetadataLog<Disk>, directories: &[Uuid], of_replicas: Vec<Uuid>) {
         let topic_id = Uuid::from_parts(7, 7);
         let broker = RegisterBrokerRecord {
             broker_id: 1,
@@ -572,6 +515,7 @@ mod tests {
             replicas: vec![1],
             isr: vec![1],
             leader: 1,
+            directories: of_replicas,
             ..PartitionRecord::default()
         };
         let records: [MetadataRecord; 3] = [broker.into(), topic.into(), partition.into()];

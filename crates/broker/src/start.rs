@@ -105,6 +105,7 @@ pub async fn start(config: BrokerConfig, clock: Clock) -> Result<Running, StartE
     })
     .await;
     let quorum = quorum?;
+    let config = config.without_directories(quorum.offline);
     let (controller, owner) =
         ControllerLoop::new(quorum.image, controller_settings(&config), quorum.log);
     let cluster_id = KafkaString::from(quorum.cluster_id);

@@ -43,6 +43,8 @@ pub fn handle(
         let path = directory.log.path();
         describe(directory, by_directory.remove(path).unwrap_or_default())
     });
+    let offline = broker.config.storage.offline_log_dirs.iter();
+    let results = results.chain(offline.map(|path| failed(path)));
     DescribeLogDirsResponseData::default().with_results(results.collect())
 }
 
@@ -65,12 +67,8 @@ fn sizes(broker: &Broker, wanted: Option<&BTreeSet<(String, i32)>>) -> BTreeMap<
 
 fn describe(directory: &Directory, sizes: Sizes) -> DescribeLogDirsResult {
     let path = directory.log.path();
-    let result = DescribeLogDirsResult::default()
-        .with_log_dir(shown(path))
-        .with_total_bytes(UNKNOWN)
-        .with_usable_bytes(UNKNOWN);
     if directory.log.failure().is_some() {
-        return result.with_error_code(ErrorCode::KafkaStorageError.code());
+        return failed(path);
     }
     let (total, usable) = volume(path).unwrap_or((UNKNOWN, UNKNOWN));
     let topics = sizes.into_iter().map(|(name, partitions)| {
@@ -83,10 +81,20 @@ fn describe(directory: &Directory, sizes: Sizes) -> DescribeLogDirsResult {
             .with_name(name.into())
             .with_partitions(partitions.collect())
     });
-    result
+    DescribeLogDirsResult::default()
+        .with_log_dir(shown(path))
         .with_topics(topics.collect())
         .with_total_bytes(total)
         .with_usable_bytes(usable)
+}
+
+/// A directory that cannot be used.
+fn failed(path: &Path) -> DescribeLogDirsResult {
+    DescribeLogDirsResult::default()
+        .with_log_dir(shown(path))
+        .with_error_code(ErrorCode::KafkaStorageError.code())
+        .with_total_bytes(UNKNOWN)
+        .with_usable_bytes(UNKNOWN)
 }
 
 /// The path of a log directory as clients are told it: absolute, as Kafka's.

@@ -11,7 +11,7 @@ use clap::ValueEnum;
 use ottla_broker::Running;
 use ottla_broker::clock::Clock;
 use ottla_broker::config::{self, BrokerConfig};
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing_subscriber::EnvFilter;
 
 /// What `ottla serve` takes.
@@ -49,7 +49,16 @@ pub fn run(args: &Args) -> Result<()> {
         .enable_all()
         .build()
         .context("cannot start threads")?;
-    runtime.block_on(serve(config, clock))
+    runtime.block_on(async {
+        let (running, signals) = start(config, clock).await?;
+        if args.config.is_some() && running.is_new {
+            warn_of_formatting(&running);
+        }
+        announce(&running);
+        signals.wait().await;
+        running.shut_down().await;
+        Ok(())
+    })
 }
 
 /// Reads the configuration and says what the operator should know of it.
@@ -73,18 +82,42 @@ fn configuration(args: &Args) -> Result<BrokerConfig> {
     Ok(loaded.config)
 }
 
-async fn serve(config: BrokerConfig, clock: Clock) -> Result<()> {
-    // Before the ready line: whoever reads it may send a signal at once.
-    let mut interrupt = signal(SignalKind::interrupt()).context("cannot watch for Ctrl-C")?;
-    let mut terminate = signal(SignalKind::terminate()).context("cannot watch for SIGTERM")?;
-    let running = ottla_broker::start(config, clock).await?;
-    announce(&running);
-    tokio::select! {
-        _ = interrupt.recv() => {}
-        _ = terminate.recv() => {}
+/// What ends the process in good order.
+struct Signals {
+    interrupt: Signal,
+    terminate: Signal,
+}
+
+impl Signals {
+    async fn wait(mut self) {
+        tokio::select! {
+            _ = self.interrupt.recv() => {}
+            _ = self.terminate.recv() => {}
+        }
     }
-    running.shut_down().await;
-    Ok(())
+}
+
+async fn start(config: BrokerConfig, clock: Clock) -> Result<(Running, Signals)> {
+    // Before the ready line: whoever reads it may send a signal at once.
+    let signals = Signals {
+        interrupt: signal(SignalKind::interrupt()).context("cannot watch for Ctrl-C")?,
+        terminate: signal(SignalKind::terminate()).context("cannot watch for SIGTERM")?,
+    };
+    let running = ottla_broker::start(config, clock).await?;
+    Ok((running, signals))
+}
+
+/// Kafka wants a configured directory to be formatted by hand; a directory that should have held data is empty when its
+/// disk is not mounted, or its name misspelt.
+fn warn_of_formatting(running: &Running) {
+    let directories = running.broker.replicas.directories().all().iter();
+    let directories: Vec<_> = directories.map(|directory| directory.log.path()).collect();
+    tracing::warn!(
+        ?directories,
+        cluster_id = running.broker.cluster_id.as_str(),
+        "the log directories were empty and have been formatted for a new cluster; if there should have been data, stop \
+         the broker, look at log.dirs and at what is mounted, and remove what was made"
+    );
 }
 
 /// The ready line: where to connect, and what to type next.

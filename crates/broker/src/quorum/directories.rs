@@ -1,0 +1,242 @@
+//! The log directories of a start: which can be used, whose they are, which are new, and which are away.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+
+use ottla_controller::bootstrap;
+use ottla_log::files::disk::Disk;
+use ottla_log::files::{FileError, Files};
+use ottla_metadata::{MetadataImage, MetadataVersion};
+use ottla_protocol::ids::Uuid;
+use ottla_protocol::time::Timestamp;
+use ottla_quorum::{DirectoryState, Format, MetaProperties, MetaPropertiesError};
+
+use super::{QuorumError, has_static_voters, unreserved_id, voter};
+use crate::config::{BrokerConfig, StorageConfig};
+use crate::directory_lock::{DirectoryLock, NotLocked};
+
+/// A directory, and its `meta.properties` if it is formatted.
+pub(super) type Found = (PathBuf, Option<MetaProperties>);
+/// A directory and its id.
+pub(super) type Identified = (PathBuf, Uuid);
+
+/// The directories that can be used, and those that cannot.
+pub(super) struct Usable {
+    pub(super) states: Vec<Found>,
+    pub(super) locks: Vec<DirectoryLock>,
+    pub(super) offline: Vec<PathBuf>,
+}
+
+/// Locks what can be used. As in Kafka a log directory whose disk fails is left out; the metadata log's must not fail.
+pub(super) fn usable(storage: &StorageConfig) -> Result<Usable, QuorumError> {
+    let mut usable = Usable {
+        states: Vec::new(),
+        locks: Vec::new(),
+        offline: Vec::new(),
+    };
+    let mut last = None;
+    for path in paths(storage) {
+        match lock(&path) {
+            Ok((lock, meta)) => {
+                usable.locks.push(lock);
+                usable.states.push((path, meta));
+            }
+            Err(error) if error.is_of_the_disk() && path != storage.metadata_log_dir => {
+                tracing::error!(directory = %path.display(), %error, "a log directory cannot be used; its partitions are offline");
+                usable.offline.push(path);
+                last = Some(error);
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    match last {
+        Some(error)
+            if storage
+                .log_dirs
+                .iter()
+                .all(|path| usable.offline.contains(path)) =>
+        {
+            Err(QuorumError::AllOffline(Box::new(error)))
+        }
+        _ => Ok(usable),
+    }
+}
+
+fn lock(path: &Path) -> Result<(DirectoryLock, Option<MetaProperties>), QuorumError> {
+    make(path)?;
+    let lock = DirectoryLock::take(path)?;
+    Ok((lock, state(path)?))
+}
+
+impl QuorumError {
+    /// Whether the disk failed, and not whoever configured it.
+    fn is_of_the_disk(&self) -> bool {
+        matches!(
+            self,
+            Self::File(_)
+                | Self::Lock(NotLocked::File { .. })
+                | Self::MetaProperties(MetaPropertiesError::File(_))
+        )
+    }
+}
+
+/// `log.dirs`, and the directory of the metadata log if it is none of them.
+fn paths(storage: &StorageConfig) -> Vec<PathBuf> {
+    let mut paths = storage.log_dirs.clone();
+    if !paths.contains(&storage.metadata_log_dir) {
+        paths.push(storage.metadata_log_dir.clone());
+    }
+    paths
+}
+
+/// Makes a directory and those above it.
+fn make(path: &Path) -> Result<(), FileError> {
+    let mut missing = Vec::new();
+    for ancestor in path.ancestors() {
+        if ancestor == Path::new("") || Disk.status(ancestor)?.is_some() {
+            break;
+        }
+        missing.push(ancestor);
+    }
+    missing
+        .into_iter()
+        .rev()
+        .try_for_each(|directory| Disk.create_directory(directory))
+}
+
+fn state(path: &Path) -> Result<Option<MetaProperties>, QuorumError> {
+    match ottla_quorum::directory_state(&Disk, path)? {
+        DirectoryState::New => Ok(None),
+        DirectoryState::Formatted(meta) => Ok(Some(meta)),
+        DirectoryState::Foreign(file) => Err(QuorumError::Foreign {
+            directory: path.to_owned(),
+            file,
+        }),
+    }
+}
+
+/// The cluster that the directories belong to; none when all are new.
+pub(super) fn cluster(
+    config: &BrokerConfig,
+    states: &[Found],
+) -> Result<Option<String>, QuorumError> {
+    let metadata = &config.storage.metadata_log_dir;
+    let ours = states
+        .iter()
+        .find(|(path, _)| path == metadata)
+        .and_then(|(_, meta)| meta.as_ref());
+    for (directory, meta) in states {
+        let Some(meta) = meta else { continue };
+        if meta.node_id != config.node_id {
+            return Err(QuorumError::OtherNode {
+                directory: directory.clone(),
+                theirs: meta.node_id.0,
+                ours: config.node_id.0,
+            });
+        }
+        let Some(ours) = ours else {
+            return Err(QuorumError::NoMetadata {
+                metadata: metadata.clone(),
+                other: directory.clone(),
+                cluster: meta.cluster_id.clone(),
+            });
+        };
+        if meta.cluster_id != ours.cluster_id {
+            return Err(QuorumError::OtherCluster {
+                directory: directory.clone(),
+                theirs: meta.cluster_id.clone(),
+                ours: ours.cluster_id.clone(),
+            });
+        }
+    }
+    Ok(ours.map(|meta| meta.cluster_id.clone()))
+}
+
+/// Formats the directories that are new. Returns the ids of all.
+pub(super) fn format_new(
+    config: &BrokerConfig,
+    cluster_id: &str,
+    states: &mut [Found],
+    now: Timestamp,
+) -> Result<Vec<Identified>, QuorumError> {
+    let version = MetadataVersion::LATEST;
+    let mut ids = Vec::new();
+    for (path, meta) in states {
+        let known = meta.as_ref().and_then(|meta| meta.directory_id);
+        let id = known.unwrap_or_else(unreserved_id);
+        ids.push((path.clone(), id));
+        if let Some(meta) = meta {
+            if known.is_none() {
+                // A directory of Kafka before 3.7 has no id yet; Kafka gives it one as well.
+                meta.directory_id = Some(id);
+                meta.write(&Disk, path)?;
+            }
+            continue;
+        }
+        let voter = voter(config, id);
+        let format = Format {
+            cluster_id,
+            node_id: config.node_id,
+            directories: &[(path.as_path(), id)],
+            metadata_directory: &config.storage.metadata_log_dir,
+            voter: (!has_static_voters(config)).then_some(&voter),
+            bootstrap: &bootstrap::checkpoint(version),
+            version,
+            now,
+        };
+        ottla_quorum::format(&Disk, &format)?;
+    }
+    Ok(ids)
+}
+
+/// Refuses a start that would make partitions anew whose directory is away, or that would take an empty directory for
+/// one that is away. Otherwise what lies in a directory that is away stays offline, as in Kafka.
+pub(super) fn check_complete(
+    config: &BrokerConfig,
+    image: &MetadataImage,
+    (directories, added): (&[Identified], &[Found]),
+) -> Result<(), QuorumError> {
+    let is_here = |id: &Uuid| directories.iter().any(|(_, known)| known == id);
+    let registered = image.brokers.get(&config.node_id);
+    let missing = registered
+        .into_iter()
+        .flat_map(|broker| &broker.directories)
+        .find(|id| !is_here(id));
+    let Some(missing) = missing.copied() else {
+        return Ok(());
+    };
+    let mut found = BTreeSet::new();
+    for (path, _) in directories {
+        found.extend(Disk.list(path)?.into_iter().map(|entry| entry.name));
+    }
+    let (mut offline, mut unknown) = (0, 0);
+    for topic in image.topics.values() {
+        for (index, partition) in &topic.partitions {
+            let is_ours = partition.replicas.contains(&config.node_id);
+            if !is_ours || found.contains(&format!("{}-{index}", topic.name)) {
+                continue;
+            }
+            match partition.directory_of(config.node_id) {
+                Some(id) if !is_here(&id) => offline += 1,
+                Some(_) | None => unknown += 1,
+            }
+        }
+    }
+    match added.first() {
+        _ if unknown > 0 => Err(QuorumError::DirectoryMissing {
+            missing,
+            partitions: unknown,
+        }),
+        Some((empty, _)) if offline > 0 => Err(QuorumError::DirectoryReplaced {
+            missing,
+            empty: empty.clone(),
+            partitions: offline,
+        }),
+        _ => {
+            if offline > 0 {
+                tracing::error!(directory_id = %missing, partitions = offline, "a log directory is away; its partitions are offline until it is back or their topics are deleted");
+            }
+            Ok(())
+        }
+    }
+}

@@ -1,0 +1,134 @@
+//! A broker with several log directories: where its replicas lie is known, kept, and honoured when one is away.
+
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use ottla_broker::Running;
+use ottla_broker::clock::Clock;
+use ottla_broker::config::BrokerConfig;
+use ottla_controller::create_topics::{self, NewTopic};
+use ottla_metadata::{MetadataImage, Topic};
+use ottla_protocol::ids::{NodeId, Uuid};
+
+const NODE: NodeId = NodeId(1);
+
+async fn start(root: &Path, directories: &[&str]) -> Running {
+    let mut config = BrokerConfig::embedded(root.join(directories[0]), 0);
+    config.storage.log_dirs = directories.iter().map(|name| root.join(name)).collect();
+    ottla_broker::start(config, Clock::start()).await.unwrap()
+}
+
+async fn create(running: &Running, name: &str, partitions: i32) {
+    let topic = NewTopic {
+        name: name.to_owned(),
+        partitions,
+        replication_factor: 1,
+        assignments: Vec::new(),
+        configs: Vec::new(),
+        id: Uuid::from_parts(7, 7),
+    };
+    let decide = move |view: ottla_controller::View<'_>, _| {
+        create_topics::decide(view, std::slice::from_ref(&topic), false)
+    };
+    let reply = running.broker.controller.decide(decide).await.unwrap();
+    assert!(reply[0].1.is_ok());
+}
+
+/// The metadata once it says of every partition of `t` what `is_so` asks for.
+async fn when(running: &Running, is_so: impl Fn(&Topic) -> bool) -> Arc<MetadataImage> {
+    let mut images = running.broker.controller.follow();
+    let waited = images.wait_for(|image| image.topic("t").is_some_and(|topic| is_so(topic)));
+    let limit = Duration::from_secs(20);
+    let found = tokio::time::timeout(limit, waited).await;
+    Arc::clone(&found.expect("the metadata does not come").unwrap())
+}
+
+fn is_located(topic: &Topic) -> bool {
+    let mut partitions = topic.partitions.values();
+    partitions.all(|partition| partition.directory_of(NODE).is_some())
+}
+
+/// The partitions of `t` that lie in a directory.
+fn found_in(directory: &PathBuf) -> BTreeSet<i32> {
+    let entries = std::fs::read_dir(directory).unwrap();
+    let names = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    names
+        .filter_map(|name| name.strip_prefix("t-")?.parse().ok())
+        .collect()
+}
+
+#[tokio::test]
+async fn every_replica_is_recorded_in_the_directory_that_holds_it_and_led_while_that_is_there() {
+    let root = tempfile::tempdir().unwrap();
+    let running = start(root.path(), &["a", "b"]).await;
+    create(&running, "t", 4).await;
+    let image = when(&running, is_located).await;
+    let registered = image.brokers[&NODE].directories.clone();
+    for (name, id) in ["a", "b"].iter().zip(registered) {
+        let recorded = image.topic("t").unwrap().partitions.iter();
+        let recorded = recorded.filter(|(_, state)| state.directory_of(NODE) == Some(id));
+        let recorded: BTreeSet<i32> = recorded.map(|(index, _)| index.0).collect();
+        assert_eq!(recorded, found_in(&root.path().join(name)));
+        assert_eq!(recorded.len(), 2);
+    }
+    running.shut_down().await;
+
+    // Without one of them: what lies there has no leader, and is not made anew elsewhere.
+    let in_a = found_in(&root.path().join("a"));
+    let running = start(root.path(), &["a"]).await;
+    let image = running.broker.controller.image();
+    for (index, state) in &image.topic("t").unwrap().partitions {
+        assert_eq!(state.leader.is_some(), in_a.contains(&index.0));
+    }
+    assert_eq!(found_in(&root.path().join("a")), in_a);
+    running.shut_down().await;
+
+    let running = start(root.path(), &["a", "b"]).await;
+    let has_leaders = |topic: &Topic| {
+        topic
+            .partitions
+            .values()
+            .all(|state| state.leader.is_some())
+    };
+    when(&running, has_leaders).await;
+    running.shut_down().await;
+}
+
+#[tokio::test]
+async fn a_replica_that_was_moved_while_the_broker_was_down_is_recorded_where_it_is() {
+    let root = tempfile::tempdir().unwrap();
+    let running = start(root.path(), &["a", "b"]).await;
+    create(&running, "t", 1).await;
+    let image = when(&running, is_located).await;
+    let before = image
+        .topic("t")
+        .unwrap()
+        .partitions
+        .values()
+        .next()
+        .unwrap()
+        .directory_of(NODE);
+    running.shut_down().await;
+    let (from, to) = if root.path().join("a/t-0").exists() {
+        ("a", "b")
+    } else {
+        ("b", "a")
+    };
+    let moved = ottla_log::files::Files::rename(
+        &ottla_log::files::disk::Disk,
+        &root.path().join(from).join("t-0"),
+        &root.path().join(to).join("t-0"),
+    );
+    moved.unwrap();
+    let running = start(root.path(), &["a", "b"]).await;
+    when(&running, |topic| {
+        let mut partitions = topic.partitions.values();
+        is_located(topic) && partitions.all(|state| state.directory_of(NODE) != before)
+    })
+    .await;
+    running.shut_down().await;
+}
