@@ -372,6 +372,8 @@ async fn requests_that_arrive_together_are_appended_in_order_with_their_own_answ
         request(1, 0, batch(&["b", "c"])),
         request(-1, 9, batch(&["nowhere"])),
         request(5, 0, batch(&["x"])),
+        request(5, 9, batch(&["nowhere"])),
+        request(5, 0, b"no batch".to_vec()),
         request(-1, 0, batch(&["d"])),
     ];
     let mut answers = Vec::new();
@@ -386,6 +388,8 @@ async fn requests_that_arrive_together_are_appended_in_order_with_their_own_answ
         (ErrorCode::None, 1),
         (ErrorCode::UnknownTopicOrPartition, -1),
         (ErrorCode::InvalidRequiredAcks, -1),
+        (ErrorCode::UnknownTopicOrPartition, -1),
+        (ErrorCode::InvalidRecord, -1),
         (ErrorCode::None, 3),
     ];
     assert_eq!(answers, expected);

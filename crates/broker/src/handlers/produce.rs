@@ -19,7 +19,9 @@ use ottla_protocol::messages::produce_response::{
     BatchIndexAndErrorMessage, PartitionProduceResponse, TopicProduceResponse,
 };
 use ottla_protocol::messages::{ErrorCode, KafkaString, ProduceRequestData, ProduceResponseData};
-use ottla_protocol::records::{Decompressor, RejectedBatch, ValidBatch, first_batch, validate};
+use ottla_protocol::records::{
+    BatchView, Decompressor, RejectedBatch, ValidBatch, first_batch, validate,
+};
 use ottla_protocol::time::{Now, Timestamp};
 use tokio::sync::oneshot;
 
@@ -135,16 +137,12 @@ fn check_request<'a>(
     let mut outcomes = Vec::new();
     for (topic, topic_data) in body.topic_data.iter().enumerate() {
         for data in &topic_data.partition_data {
-            let checked = request_error(body)
-                .map_or(Ok(()), Err)
-                .and_then(|()| find(broker, context, topic_data, data.index))
-                .and_then(|partition| {
-                    let records = data.records.as_ref().map_or(&[][..], Bytes::as_ref);
-                    Ok((
-                        check_batch((context, body), &partition, records, now)?,
-                        partition,
-                    ))
-                });
+            let checked = find(broker, context, topic_data, data.index).and_then(|partition| {
+                let records = data.records.as_ref().map_or(&[][..], Bytes::as_ref);
+                let batch = first_batch(records, context.version)?;
+                check_request_for(&partition, context, body)?;
+                Ok((check_batch(body, &partition, &batch, now)?, partition))
+            });
             // Stands until the append gives the offsets.
             let mut result = Err(Failure::of(ErrorCode::UnknownServerError));
             match checked {
@@ -173,9 +171,19 @@ fn check_request<'a>(
     outcomes
 }
 
-/// What is wrong with a request as a whole; it is answered for each of its partitions.
-fn request_error(body: &ProduceRequestData) -> Option<Failure> {
-    (!matches!(body.acks, -1..=1)).then(|| Failure::of(ErrorCode::InvalidRequiredAcks))
+/// What Kafka looks at once it knows that the topic exists and the records are one batch: first the acks.
+fn check_request_for(
+    partition: &Partition,
+    context: &RequestContext,
+    body: &ProduceRequestData,
+) -> Result<(), Failure> {
+    if !matches!(body.acks, -1..=1) {
+        return Err(Failure::of(ErrorCode::InvalidRequiredAcks));
+    }
+    if is_internal(&partition.topic) && context.client_id() != ADMIN_CLIENT {
+        return Err(Failure::of(ErrorCode::InvalidTopicException));
+    }
+    Ok(())
 }
 
 fn find(
@@ -190,30 +198,25 @@ fn find(
     } else {
         broker.replicas.by_name(topic.name.as_str(), index)
     };
-    let partition = match found {
-        Found::Here(partition) => partition,
-        Found::Elsewhere => return Err(Failure::of(ErrorCode::NotLeaderOrFollower)),
+    match found {
+        Found::Here(partition) => Ok(partition),
+        Found::Elsewhere => Err(Failure::of(ErrorCode::NotLeaderOrFollower)),
         Found::UnknownTopic if context.version >= FIRST_WITH_TOPIC_IDS => {
-            return Err(Failure::of(ErrorCode::UnknownTopicId));
+            Err(Failure::of(ErrorCode::UnknownTopicId))
         }
         Found::UnknownTopic | Found::UnknownPartition => {
-            return Err(Failure::of(ErrorCode::UnknownTopicOrPartition));
+            Err(Failure::of(ErrorCode::UnknownTopicOrPartition))
         }
-    };
-    if is_internal(&partition.topic) && context.client_id() != ADMIN_CLIENT {
-        return Err(Failure::of(ErrorCode::InvalidTopicException));
     }
-    Ok(partition)
 }
 
 /// The batch to append: as received, unless a header field or the records had to change.
 fn check_batch<'a>(
-    (context, body): (&RequestContext, &ProduceRequestData),
+    body: &ProduceRequestData,
     partition: &Partition,
-    records: &'a [u8],
+    batch: &BatchView<'a>,
     now: Now,
 ) -> Result<ValidBatch<'a>, Failure> {
-    let batch = first_batch(records, context.version)?;
     if batch.header().is_transactional() {
         if body.transactional_id.is_none() {
             return Err(Failure::of(ErrorCode::TransactionalIdAuthorizationFailed));
@@ -225,7 +228,7 @@ fn check_batch<'a>(
     }
     let settings = partition.settings();
     DECOMPRESSOR.with_borrow_mut(|decompressor| {
-        validate(&batch, &settings.rules, now.wall, decompressor).map_err(Failure::from)
+        validate(batch, &settings.rules, now.wall, decompressor).map_err(Failure::from)
     })
 }
 
