@@ -48,6 +48,7 @@ pub mod offset_fetch;
 pub mod offset_for_leader_epoch;
 pub mod produce;
 pub mod sync_group;
+pub mod update_features;
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -145,6 +146,7 @@ serve_apis! {
     DescribeLogDirs => ready describe_log_dirs::handle(DescribeLogDirsRequestData),
     DescribeQuorum => ready describe_quorum::handle(DescribeQuorumRequestData),
     ElectLeaders => waits elect_leaders::handle(ElectLeadersRequestData),
+    UpdateFeatures => waits update_features::handle(UpdateFeaturesRequestData),
     ListPartitionReassignments => ready list_partition_reassignments::handle(ListPartitionReassignmentsRequestData),
     FindCoordinator => waits find_coordinator::handle(FindCoordinatorRequestData),
     JoinGroup => waits join_group::handle(JoinGroupRequestData),

@@ -15,6 +15,7 @@ pub mod decision;
 pub mod delete_topics;
 pub mod directories;
 pub mod elections;
+pub mod features;
 pub mod placement;
 pub mod producer_ids;
 pub mod reassignments;

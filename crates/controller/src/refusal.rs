@@ -63,6 +63,9 @@ pub enum Refusal {
     /// The broker's epoch is not the registered one.
     #[error("stale broker epoch")]
     StaleBrokerEpoch,
+    /// A feature cannot have the level asked for.
+    #[error("{0}")]
+    InvalidUpdateVersion(String),
     /// The broker does not support a finalised feature's level.
     #[error("{0}")]
     UnsupportedFeature(String),
@@ -90,6 +93,7 @@ impl Refusal {
             Self::NoReassignmentInProgress => ErrorCode::NoReassignmentInProgress,
             Self::DuplicateBroker(_) => ErrorCode::DuplicateBrokerRegistration,
             Self::StaleBrokerEpoch => ErrorCode::StaleBrokerEpoch,
+            Self::InvalidUpdateVersion(_) => ErrorCode::InvalidUpdateVersion,
             Self::UnsupportedFeature(_) => ErrorCode::UnsupportedVersion,
         }
     }

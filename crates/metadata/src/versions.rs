@@ -23,6 +23,11 @@ impl MetadataVersion {
     const ELIGIBLE_LEADER_REPLICAS: Self = Self(23);
     const CORDONED_LOG_DIRECTORIES: Self = Self(30);
 
+    /// Whether this version brought records, or versions of records, that the one before it does not know.
+    pub fn changes_records(self) -> bool {
+        matches!(self.0, 7 | 8 | 11 | 13 | 14 | 15 | 17 | 23 | 30)
+    }
+
     /// Whether the bootstrap records stand in a metadata transaction (KIP-868).
     pub fn has_transactions(self) -> bool {
         self >= Self::METADATA_TRANSACTIONS

@@ -9,6 +9,7 @@ public final class ToolChecks {
     private static final String TOPICS = TOOLS + "TopicCommand";
     private static final String PRODUCER = TOOLS + "ConsoleProducer";
     private static final String CONSUMER = TOOLS + "consumer.ConsoleConsumer";
+    private static final String FEATURES = TOOLS + "FeatureCommand";
     private static final String GROUPS = TOOLS + "consumer.group.ConsumerGroupCommand";
     private static final String CONFIGS = "kafka.admin.ConfigCommand";
     private static final String OFFSETS = TOOLS + "GetOffsetShell";
@@ -195,7 +196,15 @@ public final class ToolChecks {
     }
 
     private void features() throws Exception {
-        tool(TOOLS + "FeatureCommand", "describe").expect("Feature: metadata.version");
+        tool(FEATURES, "describe").expect("Feature: metadata.version");
+        tool(FEATURES, "upgrade", "--feature", "metadata.version=30").expect("metadata.version was upgraded to 30.");
+        tool(FEATURES, "upgrade", "--dry-run", "--feature", "metadata.version=30")
+                .expect("metadata.version can be upgraded to 30.");
+        tool(FEATURES, "upgrade", "--feature", "metadata.version=99").expectFailure("only supports versions 7-30");
+        tool(FEATURES, "downgrade", "--feature", "metadata.version=22")
+                .expectFailure("Refusing to perform the requested downgrade");
+        tool(FEATURES, "upgrade", "--feature", "nothing=1").expectFailure("does not support this feature");
+        tool(FEATURES, "disable", "--feature", "nothing").expectFailure("Feature nothing not found.");
     }
 
     private void cluster() throws Exception {

@@ -1,0 +1,64 @@
+//! `UpdateFeatures` (key 57), versions 0 to 2.
+//!
+//! - 1: the kind of change, and checking only. 2: no results by feature, which all end alike.
+
+use ottla_controller::features::{self, Update, UpgradeType};
+use ottla_protocol::messages::update_features_request::FeatureUpdateKey;
+use ottla_protocol::messages::update_features_response::UpdatableFeatureResult;
+use ottla_protocol::messages::{ErrorCode, UpdateFeaturesRequestData, UpdateFeaturesResponseData};
+
+use crate::broker::Broker;
+use crate::context::RequestContext;
+use crate::registration;
+
+/// The last version with a result for each feature.
+const LAST_WITH_RESULTS: i16 = 1;
+
+/// Changes the levels of features, all of them or none.
+pub async fn handle(
+    broker: &Broker,
+    context: &RequestContext,
+    request: UpdateFeaturesRequestData,
+) -> UpdateFeaturesResponseData {
+    let updates: Vec<Update> = request.feature_updates.iter().map(update).collect();
+    let (node, validate_only) = (broker.config.node_id, request.validate_only);
+    let decided = broker
+        .controller
+        .decide(move |view, _| {
+            let supported = registration::supported_features();
+            features::decide(view, (node, &supported), &updates, validate_only)
+        })
+        .await;
+    let response = UpdateFeaturesResponseData::default();
+    match decided {
+        Ok(Ok(())) if context.version <= LAST_WITH_RESULTS => {
+            let names = request.feature_updates.into_iter();
+            let results =
+                names.map(|update| UpdatableFeatureResult::default().with_feature(update.feature));
+            response.with_results(results.collect())
+        }
+        Ok(Ok(())) => response,
+        Ok(Err(refusal)) => {
+            let message = format!(
+                "The update failed for all features since the following feature had an error: {refusal}"
+            );
+            response
+                .with_error_code(refusal.code().code())
+                .with_error_message(Some(message.into()))
+        }
+        Err(_) => response.with_error_code(ErrorCode::NotController.code()),
+    }
+}
+
+fn update(wanted: &FeatureUpdateKey) -> Update {
+    Update {
+        feature: wanted.feature.as_str().to_owned(),
+        level: wanted.max_version_level,
+        upgrade_type: match wanted.upgrade_type {
+            1 => UpgradeType::Upgrade,
+            2 => UpgradeType::SafeDowngrade,
+            3 => UpgradeType::UnsafeDowngrade,
+            _ => UpgradeType::Unknown,
+        },
+    }
+}
