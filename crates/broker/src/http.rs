@@ -1,12 +1,13 @@
-//! The HTTP listener for those who watch the broker: `/metrics`, `/live`, `/ready`.
+//! The HTTP listener for those who watch the broker: `/metrics`, `/live`, `/ready`, `/why/compaction/TOPIC[/PARTITION]`.
 //!
 //! It has a port of its own, on loopback unless it is told otherwise, and says nothing that is secret.
 
+use std::fmt::Write as _;
 use std::io;
 use std::sync::Arc;
 
 use axum::Router;
-use axum::extract::State;
+use axum::extract::{Path, State};
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
@@ -17,6 +18,7 @@ use crate::broker::Broker;
 use crate::config::HostPort;
 use crate::metrics;
 use crate::network::acceptor::stopped;
+use crate::replicas::{CompactionReport, Partition};
 
 /// The content type of the OpenMetrics text format.
 const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -36,6 +38,8 @@ pub async fn serve(
         .route("/metrics", get(metrics))
         .route("/live", get(live))
         .route("/ready", get(ready))
+        .route("/why/compaction/{topic}", get(why_topic))
+        .route("/why/compaction/{topic}/{partition}", get(why_partition))
         .with_state(broker);
     let served = axum::serve(listener, router)
         .with_graceful_shutdown(async move { stopped(&mut shutdown).await })
@@ -57,11 +61,54 @@ async fn live() -> &'static str {
     "live\n"
 }
 
-/// Clients are served.
-async fn ready(State(broker): State<Arc<Broker>>) -> (StatusCode, &'static str) {
-    if broker.is_ready() {
-        (StatusCode::OK, "ready\n")
-    } else {
-        (StatusCode::SERVICE_UNAVAILABLE, "not ready\n")
+/// The lines of `/ready` that say what is wrong with compaction, at most.
+const MAX_DEGRADED: usize = 20;
+
+/// Clients are served. What is degraded stands in the body alone: a healthy leader is not taken out of service.
+async fn ready(State(broker): State<Arc<Broker>>) -> (StatusCode, String) {
+    if !broker.is_ready() {
+        return (StatusCode::SERVICE_UNAVAILABLE, "not ready\n".to_owned());
     }
+    let reports = compaction(&broker, |partition| partition.settings().log.compact).await;
+    let degraded = reports.iter().filter(|report| report.is_degraded());
+    let mut body = "ready\n".to_owned();
+    for report in degraded.take(MAX_DEGRADED) {
+        let _ = writeln!(body, "degraded: compaction of {report}");
+    }
+    (StatusCode::OK, body)
+}
+
+/// Why a topic's partitions were or were not compacted, as JSON.
+async fn why_topic(State(broker): State<Arc<Broker>>, Path(topic): Path<String>) -> Response {
+    let reports = compaction(&broker, move |partition| *partition.topic == *topic).await;
+    why(&reports)
+}
+
+/// Why a partition was or was not compacted, as JSON.
+async fn why_partition(
+    State(broker): State<Arc<Broker>>,
+    Path((topic, index)): Path<(String, i32)>,
+) -> Response {
+    let asks =
+        move |partition: &Partition| *partition.topic == *topic && partition.index.0 == index;
+    why(&compaction(&broker, asks).await)
+}
+
+fn why(reports: &[CompactionReport]) -> Response {
+    if reports.is_empty() {
+        return (StatusCode::NOT_FOUND, "no such partition here\n").into_response();
+    }
+    let reports: Vec<_> = reports.iter().map(CompactionReport::to_json).collect();
+    let body = serde_json::Value::Array(reports).to_string();
+    ([(header::CONTENT_TYPE, "application/json")], body).into_response()
+}
+
+/// Looks at logs, which may read from the disk.
+pub async fn compaction(
+    broker: &Arc<Broker>,
+    asks: impl Fn(&Partition) -> bool + Send + 'static,
+) -> Vec<CompactionReport> {
+    let replicas = Arc::clone(&broker.replicas);
+    let looked = tokio::task::spawn_blocking(move || replicas.compaction(asks)).await;
+    looked.unwrap_or_default()
 }

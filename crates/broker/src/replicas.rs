@@ -4,6 +4,7 @@
 //! here. Opening and closing logs, retention and checkpoints block on the disk: they run on threads of their own or
 //! where nobody waits, never on the runtime's workers.
 
+mod cleaner;
 mod directories;
 pub mod flusher;
 mod housekeeping;
@@ -22,6 +23,8 @@ use ottla_metadata::effective::StaticConfigs;
 use ottla_metadata::{Changes, MetadataImage, Topic};
 use ottla_protocol::ids::{NodeId, PartitionIndex, Uuid};
 
+pub use self::cleaner::CleanerSettings;
+pub use self::cleaner::report::CompactionReport;
 pub use self::directories::{Directories, Directory};
 pub use self::housekeeping::Intervals;
 pub use self::logs::LogsError;
@@ -52,6 +55,7 @@ pub struct Replicas {
     directories: Directories,
     topics: RwLock<Topics>,
     housekeeping: housekeeping::Housekeeping,
+    cleaner: cleaner::Cleaner,
 }
 
 #[derive(Debug, Default)]
@@ -79,6 +83,7 @@ impl Replicas {
             directories,
             topics: RwLock::default(),
             housekeeping: housekeeping::Housekeeping::default(),
+            cleaner: cleaner::Cleaner::default(),
         })
     }
 
@@ -156,7 +161,8 @@ impl Replicas {
         self.apply_partitions(image, &everything)?;
         self.housekeeping
             .start(self, intervals)
-            .map_err(LogsError::Thread)
+            .map_err(LogsError::Thread)?;
+        self.configure_cleaner(image)
     }
 
     /// Takes over what a stretch of metadata changed. Blocks on the disk.
@@ -173,6 +179,7 @@ impl Replicas {
         }
         if !changes.configs.is_empty() {
             self.refresh_settings(image);
+            self.configure_cleaner(image)?;
         }
         self.apply_partitions(image, changes)
     }
@@ -184,9 +191,26 @@ impl Replicas {
 
     /// Flushes and closes every log, so that the next start reads nothing. Blocks on the disk.
     pub fn close(&self, broker_epoch: i64) -> Result<(), LogsError> {
+        self.cleaner.stop();
         self.housekeeping.stop();
         self.directories.stop_flushers();
         logs::close_all(self, broker_epoch)
+    }
+
+    /// What is known of the compaction of each partition that `asks` is true for; one whose disk has failed is left
+    /// out.
+    pub fn compaction(&self, asks: impl Fn(&Partition) -> bool) -> Vec<CompactionReport> {
+        let now = self.clock.now().wall;
+        let mut reports: Vec<_> = self
+            .all()
+            .iter()
+            .filter(|partition| asks(partition))
+            .filter_map(|partition| self.cleaner.report(partition, now)?.ok())
+            .collect();
+        reports.sort_by(|one, other| {
+            (&one.topic, one.partition).cmp(&(&other.topic, other.partition))
+        });
+        reports
     }
 
     /// The partitions that belong here, with their topics.
@@ -277,6 +301,13 @@ impl Replicas {
 
     fn resolve(&self, image: &MetadataImage, topic: &str) -> Arc<TopicSettings> {
         Arc::new(TopicSettings::resolve(image, &self.statics, topic))
+    }
+
+    fn configure_cleaner(self: &Arc<Self>, image: &MetadataImage) -> Result<(), LogsError> {
+        let settings = CleanerSettings::resolve(image, &self.statics);
+        self.cleaner
+            .configure(self, settings)
+            .map_err(LogsError::Thread)
     }
 
     fn refresh_settings(&self, image: &MetadataImage) {

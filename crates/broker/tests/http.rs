@@ -61,3 +61,11 @@ async fn a_busy_port_names_its_key() {
         "{refused}"
     );
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nobody_knows_why_a_topic_that_is_not_there_is_not_compacted() {
+    let running = broker(0).await.unwrap();
+    let address = running.http_address.unwrap();
+    assert!(get(address, "/why/compaction/t").starts_with("HTTP/1.1 404"));
+    running.shut_down().await;
+}

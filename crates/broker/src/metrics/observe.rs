@@ -1,22 +1,28 @@
 //! What a scrape asks the broker for: logs, traffic by topic, and how far groups are behind.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use ottla_protocol::ids::PartitionIndex;
 
 use super::Observed;
 use crate::broker::Broker;
-use crate::replicas::Found;
+use crate::http;
 use crate::replicas::traffic::Counted;
+use crate::replicas::{Found, Partition};
 
 /// One committed offset: group, topic, partition, offset.
 type Committed = (String, String, i32, i64);
 
 /// Looks everything up. A coordinator that is still loading shows no lag yet.
-pub async fn observe(broker: &Broker) -> Observed {
+pub async fn observe(broker: &Arc<Broker>) -> Observed {
     let observed = Observed::default();
     observed.ready(broker.is_ready());
     observe_logs(broker, &observed);
+    let is_compacted = |partition: &Partition| partition.settings().log.compact;
+    for report in http::compaction(broker, is_compacted).await {
+        observed.compaction(&report);
+    }
     for (group, topic, partition, committed) in committed(broker).await {
         let Found::Here(found) = broker.replicas.by_name(&topic, PartitionIndex(partition)) else {
             continue;

@@ -11,6 +11,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 
 use super::Metrics;
+use crate::replicas::CompactionReport;
 use crate::replicas::traffic::Counted;
 
 /// One topic's label.
@@ -45,7 +46,57 @@ pub struct Observed {
     records_in: Family<Topic, Counter>,
     bytes_out: Family<Topic, Counter>,
     refused: Family<Topic, Counter>,
+    compaction: Compaction,
     ready: Gauge,
+}
+
+/// What is known of compaction, by partition.
+#[derive(Debug, Default)]
+struct Compaction {
+    clean_bytes: Family<Partition, Gauge>,
+    cleanable_bytes: Family<Partition, Gauge>,
+    overdue_seconds: Family<Partition, Gauge>,
+    quarantined: Family<Partition, Gauge>,
+    failures: Family<Partition, Gauge>,
+    compacted_at: Family<Partition, Gauge>,
+}
+
+impl Compaction {
+    fn register(&self, registry: &mut Registry) {
+        let mut add = |name: &str, help: &str, family: &Family<Partition, Gauge>| {
+            registry.register(name, help, family.clone());
+        };
+        add(
+            "ottla_compaction_clean_bytes",
+            "Bytes of segments that are compacted",
+            &self.clean_bytes,
+        );
+        add(
+            "ottla_compaction_cleanable_bytes",
+            "Bytes of segments that are dirty and may be compacted",
+            &self.cleanable_bytes,
+        );
+        add(
+            "ottla_compaction_overdue_seconds",
+            "How much longer than max.compaction.lag.ms the oldest dirty record has waited",
+            &self.overdue_seconds,
+        );
+        add(
+            "ottla_compaction_quarantined_batches",
+            "Batches that compaction cannot read",
+            &self.quarantined,
+        );
+        add(
+            "ottla_compaction_failures",
+            "Passes that failed since the last one that did not",
+            &self.failures,
+        );
+        add(
+            "ottla_compaction_last_timestamp_seconds",
+            "When the last pass ended, since the Unix epoch; 0 for none since the start",
+            &self.compacted_at,
+        );
+    }
 }
 
 impl Observed {
@@ -86,6 +137,27 @@ impl Observed {
         add(&self.refused, counted.refused);
     }
 
+    /// What is known of a partition's compaction.
+    pub fn compaction(&self, report: &CompactionReport) {
+        let label = Partition {
+            topic: report.topic.clone(),
+            partition: report.partition,
+        };
+        let set = |family: &Family<Partition, Gauge>, value: u64| {
+            let value = i64::try_from(value).unwrap_or(i64::MAX);
+            family.get_or_create(&label).set(value);
+        };
+        let (plan, history) = (&report.plan, &report.history);
+        let seconds = history.compacted_at.map_or(0, |at| at.0 / 1000);
+        let failures = history.failure.as_ref().map_or(0, |failure| failure.times);
+        set(&self.compaction.clean_bytes, plan.clean_bytes);
+        set(&self.compaction.cleanable_bytes, plan.cleanable_bytes);
+        set(&self.compaction.overdue_seconds, plan.overdue.as_secs());
+        set(&self.compaction.quarantined, report.quarantine.len() as u64);
+        set(&self.compaction.failures, u64::from(failures));
+        set(&self.compaction.compacted_at, seconds.unsigned_abs());
+    }
+
     /// Whether clients are served.
     pub fn ready(&self, ready: bool) {
         self.ready.set(i64::from(ready));
@@ -110,6 +182,7 @@ impl Observed {
             self.lags.clone(),
         );
         self.register_traffic(&mut registry);
+        self.compaction.register(&mut registry);
         registry.register(
             "ottla_ready",
             "1 while clients are served",

@@ -47,6 +47,8 @@ impl Default for Intervals {
 pub(super) struct Housekeeping {
     told: Arc<(Mutex<Told>, Condvar)>,
     thread: Mutex<Option<JoinHandle<()>>>,
+    /// Held while checkpoint files are written: two at once would write over each other, and the older might win.
+    writing: Mutex<()>,
 }
 
 #[derive(Debug, Default)]
@@ -57,7 +59,7 @@ struct Told {
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    // Held for pushing and taking only.
+    // Held for pushing and taking, and while a checkpoint is written, by threads that may wait.
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
@@ -150,7 +152,7 @@ impl Rounds {
             self.recovery_points = now.after(self.intervals.recovery_points);
             // Under `page-cache` nobody else has them synced, and a start after a crash would read them all.
             replicas.all().iter().for_each(Partition::flush_if_dirty);
-            noted("move the recovery points", write_recovery_points(replicas));
+            noted("move the recovery points", move_recovery_points(replicas));
             noted("write the log start offsets", write_log_starts(replicas));
         }
         if now >= self.retention {
@@ -160,6 +162,7 @@ impl Rounds {
     }
 
     fn write_changed_high_watermarks(&mut self, replicas: &Replicas) -> Result<(), FileError> {
+        let _writing = lock(&replicas.housekeeping.writing);
         let offsets = logs::offsets_by_directory(replicas, |log| Some(log.high_watermark()));
         for (path, offsets) in offsets {
             if self.written.get(&path) != Some(&offsets) {
@@ -196,6 +199,7 @@ fn write(
 }
 
 pub(super) fn write_high_watermarks(replicas: &Replicas) -> Result<(), FileError> {
+    let _writing = lock(&replicas.housekeeping.writing);
     let offsets = logs::offsets_by_directory(replicas, |log| Some(log.high_watermark()));
     offsets
         .iter()
@@ -203,6 +207,7 @@ pub(super) fn write_high_watermarks(replicas: &Replicas) -> Result<(), FileError
 }
 
 pub(super) fn write_log_starts(replicas: &Replicas) -> Result<(), FileError> {
+    let _writing = lock(&replicas.housekeeping.writing);
     let offsets = logs::offsets_by_directory(replicas, |log| {
         Some(log.log_start_offset()).filter(|start| *start > Offset(0))
     });
@@ -212,17 +217,42 @@ pub(super) fn write_log_starts(replicas: &Replicas) -> Result<(), FileError> {
 }
 
 /// Syncs indexes up to what is flushed, so that a start after a crash reads less, and writes down how far.
-fn write_recovery_points(replicas: &Replicas) -> Result<(), FileError> {
+fn move_recovery_points(replicas: &Replicas) -> Result<(), FileError> {
     for partition in replicas.all() {
         noted("move a recovery point", checkpoint_log(&partition));
     }
-    let offsets = logs::offsets_by_directory(replicas, |log| Some(log.recovery_point()));
-    offsets
-        .iter()
-        .try_for_each(|(path, offsets)| write(replicas, path, checkpoint::RECOVERY_POINTS, offsets))
+    write_recovery_points(replicas)
 }
 
-fn checkpoint_log(partition: &Partition) -> Result<(), StorageError> {
+/// Writes the recovery points down as they are, and lets the logs know.
+pub(super) fn write_recovery_points(replicas: &Replicas) -> Result<(), FileError> {
+    let _writing = lock(&replicas.housekeeping.writing);
+    let offsets = logs::offsets_by_directory(replicas, |log| Some(log.recovery_point()));
+    offsets.iter().try_for_each(|(path, offsets)| {
+        write(replicas, path, checkpoint::RECOVERY_POINTS, offsets)
+    })?;
+    for partition in replicas.all() {
+        let key = (partition.topic.to_string(), partition.index.0);
+        partition.with_log(|log| {
+            let written = offsets.get(log.directory().path());
+            if let Some(offset) = written.and_then(|offsets| offsets.get(&key)) {
+                log.recovery_point_written(*offset);
+            }
+        });
+    }
+    Ok(())
+}
+
+/// Writes down how far logs are compacted.
+pub(super) fn write_compacted(replicas: &Replicas) -> Result<(), FileError> {
+    let _writing = lock(&replicas.housekeeping.writing);
+    let offsets = logs::offsets_by_directory(replicas, |log| log.compacted_to());
+    offsets
+        .iter()
+        .try_for_each(|(path, offsets)| write(replicas, path, checkpoint::CLEANER_OFFSETS, offsets))
+}
+
+pub(super) fn checkpoint_log(partition: &Partition) -> Result<(), StorageError> {
     let begun = partition.with_log(PartitionLog::begin_checkpoint);
     let Some(checkpoint) = begun.transpose()?.flatten() else {
         return Ok(());

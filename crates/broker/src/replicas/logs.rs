@@ -331,6 +331,13 @@ pub(super) fn delete(replicas: &Replicas, partition: &Partition) -> Result<(), L
     let path = log.path().to_path_buf();
     let directory = Arc::clone(log.directory());
     drop(log);
+    // A pass of the cleaner finds the log gone soon, and must not write into the directory of the next of its name.
+    drop(
+        partition
+            .cleaning
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner),
+    );
     directory.forget(&path);
     let name = directory_name(&partition.topic, partition.index);
     let renamed = aside_name(&name, partition.topic_id, DELETE_SUFFIX);

@@ -34,6 +34,8 @@ pub struct Partition {
     /// What has gone in and out.
     pub traffic: Traffic,
     held: Mutex<Held>,
+    /// Held by the cleaner during a pass: the files stay while it is.
+    pub(super) cleaning: Mutex<()>,
     /// The number by which the flusher knows its log.
     pub(super) flush_id: LogId,
     flusher: Arc<Flusher>,
@@ -164,6 +166,7 @@ impl Partition {
             index,
             traffic: Traffic::default(),
             held: Mutex::new(held),
+            cleaning: Mutex::default(),
             flush_id,
             flusher,
         })

@@ -43,10 +43,10 @@ pub struct TopicSettings {
 }
 
 /// The configs of one topic, by name, with the value that counts.
-struct Configs(BTreeMap<&'static str, String>);
+pub(super) struct Configs(BTreeMap<&'static str, String>);
 
 impl Configs {
-    fn of(effective: Vec<EffectiveConfig>) -> Self {
+    pub(super) fn of(effective: Vec<EffectiveConfig>) -> Self {
         let values = effective.into_iter();
         Self(
             values
@@ -55,15 +55,15 @@ impl Configs {
         )
     }
 
-    fn text(&self, name: &str) -> &str {
+    pub(super) fn text(&self, name: &str) -> &str {
         self.0.get(name).map_or("", String::as_str)
     }
 
-    fn number<N: FromStr>(&self, name: &str, default: N) -> N {
+    pub(super) fn number<N: FromStr>(&self, name: &str, default: N) -> N {
         self.text(name).trim().parse().unwrap_or(default)
     }
 
-    fn duration(&self, name: &str, default: Duration) -> Duration {
+    pub(super) fn duration(&self, name: &str, default: Duration) -> Duration {
         let value = self.text(name).trim().parse::<i64>();
         value.map_or(default, |value| {
             Duration::from_millis(value.max(0).cast_unsigned())

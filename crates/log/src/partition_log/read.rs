@@ -9,6 +9,7 @@ use crate::batch::first_record_at;
 use crate::directory::{LogDirectory, StorageError};
 use crate::files::{File, Files};
 use crate::format::{AbortedTransaction, FileKind};
+use crate::scan::Located;
 use crate::segment::{LogPosition, Segment};
 use ottla_protocol::ids::{LeaderEpoch, Offset};
 use ottla_protocol::records::{BatchView, split_batches};
@@ -349,27 +350,37 @@ impl<F: Files> PartitionLog<F> {
         timestamp: Timestamp,
     ) -> Result<Option<OffsetAtTime>, StorageError> {
         for segment in self.segments.range(base..).map(|(_, segment)| segment) {
-            let found = segment.find_time(&self.place, timestamp, self.log_start);
-            let Some(located) = self.judge_scan(found)? else {
-                continue;
-            };
-            let file = self.place.directory.judge(segment.file(&self.place))?;
-            let mut bytes = vec![0; located.size];
-            self.place
-                .directory
-                .judge(file.read_at(&mut bytes, located.position))?;
-            let batch = BatchView::first(&bytes).ok();
-            let record = batch.and_then(|batch| first_record_at(&batch, timestamp, self.log_start));
-            if let Some((offset, timestamp)) = record {
-                let epoch = LeaderEpoch(located.header.partition_leader_epoch);
-                let leader_epoch = Some(epoch).filter(|epoch| epoch.0 >= 0);
-                return Ok(Some(OffsetAtTime {
-                    offset,
-                    timestamp,
-                    leader_epoch,
-                }));
+            let mut from = self.log_start;
+            let find = |from| self.judge_scan(segment.find_time(&self.place, timestamp, from));
+            // Compaction may have taken the record whose timestamp a batch still names.
+            while let Some(located) = find(from)? {
+                let found = self.first_record_in(segment, &located, timestamp)?;
+                if found.is_some() {
+                    return Ok(found);
+                }
+                from = located.header.next_offset();
             }
         }
         Ok(None)
+    }
+
+    fn first_record_in(
+        &self,
+        segment: &Segment<F>,
+        located: &Located,
+        timestamp: Timestamp,
+    ) -> Result<Option<OffsetAtTime>, StorageError> {
+        let directory = &self.place.directory;
+        let file = directory.judge(segment.file(&self.place))?;
+        let mut bytes = vec![0; located.size];
+        directory.judge(file.read_at(&mut bytes, located.position))?;
+        let batch = BatchView::first(&bytes).ok();
+        let record = batch.and_then(|batch| first_record_at(&batch, timestamp, self.log_start));
+        let epoch = LeaderEpoch(located.header.partition_leader_epoch);
+        Ok(record.map(|(offset, timestamp)| OffsetAtTime {
+            offset,
+            timestamp,
+            leader_epoch: Some(epoch).filter(|epoch| epoch.0 >= 0),
+        }))
     }
 }

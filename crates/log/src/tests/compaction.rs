@@ -7,7 +7,9 @@ use crate::compaction::{
 use crate::files::simulated::Simulated;
 use crate::files::{File, Files, Open};
 use crate::format::FileKind;
-use crate::{Bound, FirstBatch, Left, LogConfig, PartitionLog, ReadRequest, StorageError};
+use crate::{
+    Bound, FirstBatch, Left, LogConfig, PartitionLog, ReadRequest, StorageError, TimeQuery,
+};
 use ottla_protocol::ids::Offset;
 use ottla_protocol::records::{
     BatchBuilder, BatchOptions, BatchView, Compression, Decompressor, split_batches,
@@ -491,6 +493,25 @@ fn a_producer_goes_on_where_it_was_after_its_records_are_gone() {
         append(&mut log, &of(3, &[("a", Some("4"))])).first_offset,
         Offset(5)
     );
+}
+
+#[test]
+fn a_search_by_time_passes_over_batches_whose_records_are_gone() {
+    let files = new_disk();
+    let mut log = new_log(&files, compacted());
+    let options = BatchOptions {
+        producer_id: 7,
+        producer_epoch: 0,
+        base_sequence: 0,
+        ..BatchOptions::default()
+    };
+    append(&mut log, &keyed(options, &[("a", Some("1"))]));
+    put(&mut log, &[("a", Some("2"))]);
+    settle(&mut log).unwrap();
+    pass(&mut log, NOW);
+    assert_eq!(headers(&log)[0].record_count, 0);
+    let found = log.offset_at(TimeQuery::At(NOW)).unwrap().unwrap();
+    assert_eq!((found.offset, found.timestamp), (Offset(1), NOW));
 }
 
 fn spoil(files: &Simulated, base: i64, position: u64) {

@@ -105,18 +105,27 @@ pub const BROKER: &[ConfigKey] = &[
         .works("The security protocol of each listener name. Only PLAINTEXT is served yet."),
     ConfigKey::new("listeners", ValueType::List, Some("PLAINTEXT://:9092")).important(Importance::High).updated(Update::PerBroker)
         .works("Addresses to listen on, as `NAME://host:port`."),
-    ConfigKey::new("log.cleaner.backoff.ms", ValueType::Long, Some("15000")).bounded(Bounds::AtLeast(0)).updated(Update::ClusterWide),
-    ConfigKey::new("log.cleaner.dedupe.buffer.size", ValueType::Long, Some("134217728")).updated(Update::ClusterWide),
+    ConfigKey::new("log.cleaner.backoff.ms", ValueType::Long, Some("15000")).bounded(Bounds::AtLeast(0)).updated(Update::ClusterWide)
+        .works("How long the cleaner rests when no log is due for compaction."),
+    ConfigKey::new("log.cleaner.dedupe.buffer.size", ValueType::Long, Some("134217728")).updated(Update::ClusterWide)
+        .works("Memory in which all cleaner threads together remember keys, 24 bytes each. A log with more keys is compacted in several passes."),
     ConfigKey::new("log.cleaner.delete.retention.ms", ValueType::Long, Some("86400000")).bounded(Bounds::AtLeast(0)).updated(Update::ClusterWide)
         .works("Default of the topic config `delete.retention.ms`."),
-    ConfigKey::new("log.cleaner.enable", ValueType::Boolean, Some("true")),
-    ConfigKey::new("log.cleaner.io.buffer.load.factor", ValueType::Double, Some("0.9")).updated(Update::ClusterWide),
+    ConfigKey::new("log.cleaner.enable", ValueType::Boolean, Some("true"))
+        .works("Whether compacted topics are compacted."),
+    ConfigKey::new("log.cleaner.io.buffer.load.factor", ValueType::Double, Some("0.9")).updated(Update::ClusterWide)
+        .works("How full the cleaner's table of keys may become. Fuller holds more keys in the same memory and is slower."),
     ConfigKey::new("log.cleaner.io.buffer.size", ValueType::Int, Some("524288")).bounded(Bounds::AtLeast(0)).updated(Update::ClusterWide),
-    ConfigKey::new("log.cleaner.io.max.bytes.per.second", ValueType::Double, Some("1.7976931348623157E308")).updated(Update::ClusterWide),
-    ConfigKey::new("log.cleaner.max.compaction.lag.ms", ValueType::Long, Some("9223372036854775807")).bounded(Bounds::AtLeast(1)).updated(Update::ClusterWide),
-    ConfigKey::new("log.cleaner.min.cleanable.ratio", ValueType::Double, Some("0.5")).bounded(Bounds::Ratio(1.0)).updated(Update::ClusterWide),
-    ConfigKey::new("log.cleaner.min.compaction.lag.ms", ValueType::Long, Some("0")).bounded(Bounds::AtLeast(0)).updated(Update::ClusterWide),
-    ConfigKey::new("log.cleaner.threads", ValueType::Int, Some("1")).bounded(Bounds::AtLeast(0)).updated(Update::ClusterWide),
+    ConfigKey::new("log.cleaner.io.max.bytes.per.second", ValueType::Double, Some("1.7976931348623157E308")).updated(Update::ClusterWide)
+        .works("What the cleaner reads and writes a second, all threads together, at most."),
+    ConfigKey::new("log.cleaner.max.compaction.lag.ms", ValueType::Long, Some("9223372036854775807")).bounded(Bounds::AtLeast(1)).updated(Update::ClusterWide)
+        .works("Default of the topic config `max.compaction.lag.ms`."),
+    ConfigKey::new("log.cleaner.min.cleanable.ratio", ValueType::Double, Some("0.5")).bounded(Bounds::Ratio(1.0)).updated(Update::ClusterWide)
+        .works("Default of the topic config `min.cleanable.dirty.ratio`."),
+    ConfigKey::new("log.cleaner.min.compaction.lag.ms", ValueType::Long, Some("0")).bounded(Bounds::AtLeast(0)).updated(Update::ClusterWide)
+        .works("Default of the topic config `min.compaction.lag.ms`."),
+    ConfigKey::new("log.cleaner.threads", ValueType::Int, Some("1")).bounded(Bounds::AtLeast(0)).updated(Update::ClusterWide)
+        .works("Logs that are compacted at a time."),
     ConfigKey::new("log.cleanup.policy", ValueType::List, Some("delete")).bounded(Bounds::OneOf(&["compact", "delete"])).updated(Update::ClusterWide)
         .works("Default of the topic config `cleanup.policy`."),
     ConfigKey::new("log.dir", ValueType::List, Some("/tmp/kafka-logs")).important(Importance::High)

@@ -36,5 +36,5 @@ pub const BROKER: &[ConfigKey] = &[
         .bounded(Bounds::AtLeast(1_048_576))
         .works("Largest size of a record batch after decompression; a batch beyond it is refused as corrupt."),
     ConfigKey::new("ottla.http.listen", ValueType::Text, Some("127.0.0.1:9464"))
-        .works("Address of the HTTP listener with `/metrics`, `/live` and `/ready`; empty for none."),
+        .works("Address of the HTTP listener with `/metrics`, `/live`, `/ready` and `/why`; empty for none."),
 ];

@@ -32,7 +32,8 @@ pub const TOPIC: &[ConfigKey] = &[
     ConfigKey::new("leader.replication.throttled.replicas", ValueType::List, Some("")),
     ConfigKey::new("local.retention.bytes", ValueType::Long, Some("-2")).bounded(Bounds::AtLeast(-2)).synonyms(&[Synonym::new("log.local.retention.bytes", Unit::Same)]),
     ConfigKey::new("local.retention.ms", ValueType::Long, Some("-2")).bounded(Bounds::AtLeast(-2)).synonyms(&[Synonym::new("log.local.retention.ms", Unit::Same)]),
-    ConfigKey::new("max.compaction.lag.ms", ValueType::Long, Some("9223372036854775807")).bounded(Bounds::AtLeast(1)).synonyms(&[Synonym::new("log.cleaner.max.compaction.lag.ms", Unit::Same)]),
+    ConfigKey::new("max.compaction.lag.ms", ValueType::Long, Some("9223372036854775807")).bounded(Bounds::AtLeast(1)).synonyms(&[Synonym::new("log.cleaner.max.compaction.lag.ms", Unit::Same)])
+        .works("A record is compacted when it is this old, however little of the log is dirty. A compacted topic's segments are closed at this age, so that they can be."),
     ConfigKey::new("max.message.bytes", ValueType::Int, Some("1048588")).bounded(Bounds::AtLeast(0)).synonyms(&[Synonym::new("message.max.bytes", Unit::Same)])
         .works("Largest record batch that is accepted, after compression, in bytes."),
     ConfigKey::new("message.timestamp.after.max.ms", ValueType::Long, Some("3600000")).bounded(Bounds::AtLeast(0)).synonyms(&[Synonym::new("log.message.timestamp.after.max.ms", Unit::Same)])
@@ -41,8 +42,10 @@ pub const TOPIC: &[ConfigKey] = &[
         .works("A record whose timestamp is further than this behind the broker's clock is refused; only with `CreateTime`."),
     ConfigKey::new("message.timestamp.type", ValueType::Text, Some("CreateTime")).bounded(Bounds::OneOf(&["CreateTime", "LogAppendTime"])).synonyms(&[Synonym::new("log.message.timestamp.type", Unit::Same)])
         .works("Whether records carry the time the producer gave (`CreateTime`) or the time the broker appended them (`LogAppendTime`)."),
-    ConfigKey::new("min.cleanable.dirty.ratio", ValueType::Double, Some("0.5")).bounded(Bounds::Ratio(1.0)).synonyms(&[Synonym::new("log.cleaner.min.cleanable.ratio", Unit::Same)]),
-    ConfigKey::new("min.compaction.lag.ms", ValueType::Long, Some("0")).bounded(Bounds::AtLeast(0)).synonyms(&[Synonym::new("log.cleaner.min.compaction.lag.ms", Unit::Same)]),
+    ConfigKey::new("min.cleanable.dirty.ratio", ValueType::Double, Some("0.5")).bounded(Bounds::Ratio(1.0)).synonyms(&[Synonym::new("log.cleaner.min.cleanable.ratio", Unit::Same)])
+        .works("A log is compacted when more than this part of its closed segments has come since the last time. Smaller means fewer old records and more rewriting."),
+    ConfigKey::new("min.compaction.lag.ms", ValueType::Long, Some("0")).bounded(Bounds::AtLeast(0)).synonyms(&[Synonym::new("log.cleaner.min.compaction.lag.ms", Unit::Same)])
+        .works("A record is left as it is until it is this old."),
     ConfigKey::new("min.insync.replicas", ValueType::Int, Some("1")).bounded(Bounds::AtLeast(1)).synonyms(&[Synonym::new("min.insync.replicas", Unit::Same)])
         .works("How many in-sync replicas must hold a record before `acks=all` is answered and consumers may read it."),
     ConfigKey::new("preallocate", ValueType::Boolean, Some("false")).synonyms(&[Synonym::new("log.preallocate", Unit::Same)]),

@@ -1,0 +1,426 @@
+//! The cleaner: workers that compact the logs of compacted topics, the dirtiest first.
+//!
+//! When a log is due and what becomes of it is `ottla_log::compaction`'s business; this chooses, paces and supervises.
+//! An error or a panic in one partition ends its pass, is said, and has the partition wait a while; the worker goes on
+//! with the others, and nothing needs a restart. A partition has one pass at a time.
+
+mod pass;
+pub mod report;
+mod settings;
+mod throttle;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io;
+use std::ops::ControlFlow;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use ottla_log::StorageError;
+use ottla_log::compaction::{CompactionError, Outcome, Plan};
+use ottla_log::files::FileError;
+use ottla_log::group_commit::LogId;
+use ottla_protocol::time::{MonotonicTime, Timestamp};
+
+use self::report::CompactionReport;
+pub use self::settings::CleanerSettings;
+use self::throttle::Throttle;
+use super::partition::Partition;
+use super::{Replicas, housekeeping};
+
+/// Bytes after which a worker looks whether it must rest or stop.
+const PACE_BYTES: u64 = 256 << 10;
+/// A worker that rests looks this often whether its partition is gone.
+const LONGEST_REST: Duration = Duration::from_millis(100);
+/// A partition that fails again and again is tried again after this at the latest.
+const LONGEST_WAIT: Duration = Duration::from_mins(10);
+
+/// The workers and what they share.
+#[derive(Debug)]
+pub(super) struct Cleaner {
+    shared: Arc<Shared>,
+    threads: Mutex<Vec<JoinHandle<()>>>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    state: Mutex<State>,
+    changed: Condvar,
+}
+
+#[derive(Debug)]
+struct State {
+    settings: Option<CleanerSettings>,
+    is_stopping: bool,
+    /// The workers that run, by number.
+    workers: BTreeSet<usize>,
+    throttle: Throttle,
+    /// The partitions that a worker is at.
+    busy: BTreeSet<LogId>,
+    histories: BTreeMap<LogId, History>,
+}
+
+/// What became of a partition's passes since the start.
+#[derive(Debug, Clone, Default)]
+pub struct History {
+    /// When the last pass ended well.
+    pub compacted_at: Option<Timestamp>,
+    /// Why passes since then failed.
+    pub failure: Option<Failure>,
+}
+
+/// Why a pass failed.
+#[derive(Debug, Clone)]
+pub struct Failure {
+    /// What went wrong.
+    pub reason: String,
+    /// How often in a row.
+    pub times: u32,
+    retry_at: MonotonicTime,
+}
+
+impl Default for Cleaner {
+    fn default() -> Self {
+        let state = State {
+            settings: None,
+            is_stopping: false,
+            workers: BTreeSet::new(),
+            throttle: Throttle::new(f64::MAX),
+            busy: BTreeSet::new(),
+            histories: BTreeMap::new(),
+        };
+        let shared = Shared {
+            state: Mutex::new(state),
+            changed: Condvar::new(),
+        };
+        Self {
+            shared: Arc::new(shared),
+            threads: Mutex::default(),
+        }
+    }
+}
+
+impl Cleaner {
+    /// Obeys `settings` from now on: starts the workers that are missing; those that are too many end by themselves.
+    pub(super) fn configure(
+        &self,
+        replicas: &Arc<Replicas>,
+        settings: CleanerSettings,
+    ) -> io::Result<()> {
+        let missing: Vec<usize> = {
+            let mut state = self.shared.lock();
+            if state.settings == Some(settings) || state.is_stopping {
+                return Ok(());
+            }
+            state.settings = Some(settings);
+            state.throttle.set_rate(settings.bytes_per_second);
+            let missing = (0..settings.threads).filter(|number| !state.workers.contains(number));
+            let missing: Vec<usize> = missing.collect();
+            state.workers.extend(&missing);
+            missing
+        };
+        self.shared.changed.notify_all();
+        let mut threads = self.threads.lock().unwrap_or_else(PoisonError::into_inner);
+        threads.retain(|thread| !thread.is_finished());
+        for number in missing {
+            let (shared, replicas) = (Arc::clone(&self.shared), Arc::downgrade(replicas));
+            let thread = std::thread::Builder::new()
+                .name(format!("cleaner-{number}"))
+                .spawn(move || shared.work(number, &replicas))?;
+            threads.push(thread);
+        }
+        Ok(())
+    }
+
+    /// Ends the passes that run, and the workers.
+    pub(super) fn stop(&self) {
+        self.shared.lock().is_stopping = true;
+        self.shared.changed.notify_all();
+        let threads =
+            std::mem::take(&mut *self.threads.lock().unwrap_or_else(PoisonError::into_inner));
+        for thread in threads {
+            if thread.join().is_err() {
+                tracing::error!("a worker of the cleaner panicked");
+            }
+        }
+    }
+
+    /// What is known of `partition`; nothing when it is gone.
+    pub(super) fn report(
+        &self,
+        partition: &Partition,
+        now: Timestamp,
+    ) -> Option<Result<CompactionReport, StorageError>> {
+        let (history, settings) = {
+            let state = self.shared.lock();
+            let history = state.histories.get(&partition.flush_id);
+            (history.cloned().unwrap_or_default(), state.settings)
+        };
+        let looked = partition.with_log(|log| {
+            let plan = log.plan_compaction(now)?;
+            Ok((plan, log.quarantine().to_vec()))
+        })?;
+        Some(looked.map(|(plan, quarantine)| CompactionReport {
+            topic: partition.topic.to_string(),
+            partition: partition.index.0,
+            plan,
+            history,
+            quarantine,
+            is_enabled: settings.is_some_and(|settings| settings.threads > 0),
+            grace: settings.map_or(Duration::ZERO, |settings| 2 * settings.backoff),
+            now,
+        }))
+    }
+}
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        // Held for looking and noting only.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn work(&self, number: usize, replicas: &Weak<Replicas>) {
+        while let Some(settings) = self.settings_of(number) {
+            let Some(replicas) = replicas.upgrade() else {
+                return;
+            };
+            let did_work = self.compact_dirtiest(&replicas, &settings);
+            drop(replicas);
+            if !did_work {
+                self.rest(settings.backoff);
+            }
+        }
+    }
+
+    /// The settings, if the worker with this number is to go on.
+    fn settings_of(&self, number: usize) -> Option<CleanerSettings> {
+        let mut state = self.lock();
+        let settings = state.settings;
+        let goes_on = settings.filter(|settings| number < settings.threads && !state.is_stopping);
+        if goes_on.is_none() {
+            state.workers.remove(&number);
+        }
+        goes_on
+    }
+
+    /// Waits so long, or until something changes.
+    fn rest(&self, time: Duration) {
+        let state = self.lock();
+        let before = state.settings;
+        let waited = self.changed.wait_timeout_while(state, time, |state| {
+            !state.is_stopping && state.settings == before
+        });
+        drop(waited.unwrap_or_else(PoisonError::into_inner));
+    }
+
+    /// Compacts the log that needs it most; says whether there was one.
+    fn compact_dirtiest(&self, replicas: &Replicas, settings: &CleanerSettings) -> bool {
+        let mut due = self.due(replicas);
+        due.sort_by(|(_, one), (_, other)| other.dirty_ratio().total_cmp(&one.dirty_ratio()));
+        let taken = {
+            let mut state = self.lock();
+            let free = due
+                .into_iter()
+                .find(|(partition, _)| !state.busy.contains(&partition.flush_id));
+            free.inspect(|(partition, _)| {
+                state.busy.insert(partition.flush_id);
+            })
+        };
+        let Some((partition, plan)) = taken else {
+            return false;
+        };
+        let outcome = guarded(|| self.compact(replicas, &partition, &plan, settings));
+        self.note(replicas, &partition, outcome);
+        true
+    }
+
+    /// The partitions whose logs are due, with their plans.
+    fn due(&self, replicas: &Replicas) -> Vec<(Arc<Partition>, Plan)> {
+        let now = replicas.clock.now();
+        let all = replicas.all();
+        let mut candidates = all.clone();
+        {
+            let mut state = self.lock();
+            let alive: BTreeSet<LogId> = all.iter().map(|partition| partition.flush_id).collect();
+            state.histories.retain(|id, _| alive.contains(id));
+            candidates.retain(|partition| {
+                let history = state.histories.get(&partition.flush_id);
+                let failure = history.and_then(|history| history.failure.as_ref());
+                let must_wait = failure.is_some_and(|failure| failure.retry_at > now.monotonic);
+                !state.busy.contains(&partition.flush_id) && !must_wait
+            });
+        }
+        let mut due = Vec::new();
+        for partition in candidates {
+            if !partition.settings().log.compact {
+                continue;
+            }
+            match guarded(|| plan(replicas, &partition, now.wall)) {
+                Ok(Some(plan)) if plan.is_due() => due.push((partition, plan)),
+                Ok(_) => {}
+                Err(error) => self.note(replicas, &partition, Err(error)),
+            }
+        }
+        due
+    }
+
+    fn compact(
+        &self,
+        replicas: &Replicas,
+        partition: &Partition,
+        plan: &Plan,
+        settings: &CleanerSettings,
+    ) -> Result<Outcome, Trouble> {
+        let mut waiting = 0;
+        let mut pace = |bytes| {
+            waiting += bytes;
+            if waiting < PACE_BYTES {
+                return ControlFlow::Continue(());
+            }
+            self.hold_up(replicas, partition, std::mem::take(&mut waiting))
+        };
+        let now = replicas.clock.now().wall;
+        let outcome = pass::run(partition, plan, settings, now, &mut pace)?;
+        housekeeping::write_compacted(replicas)?;
+        Ok(outcome)
+    }
+
+    /// Has the worker rest for what it has read and written; ends its pass when it is to stop or its partition is gone.
+    fn hold_up(&self, replicas: &Replicas, partition: &Partition, bytes: u64) -> ControlFlow<()> {
+        let now = replicas.clock.monotonic();
+        let rested_at = now.after(self.lock().throttle.spend(bytes, now));
+        loop {
+            if partition.offsets().is_err() {
+                return ControlFlow::Break(());
+            }
+            let state = self.lock();
+            if state.is_stopping {
+                return ControlFlow::Break(());
+            }
+            let left = rested_at.remaining(replicas.clock.monotonic());
+            if left.is_zero() {
+                return ControlFlow::Continue(());
+            }
+            let waited = self.changed.wait_timeout(state, left.min(LONGEST_REST));
+            drop(waited.unwrap_or_else(PoisonError::into_inner));
+        }
+    }
+
+    /// Takes note of how a pass ended, and says so.
+    fn note(&self, replicas: &Replicas, partition: &Partition, outcome: Result<Outcome, Trouble>) {
+        let now = replicas.clock.now();
+        let mut state = self.lock();
+        state.busy.remove(&partition.flush_id);
+        let settings = state.settings;
+        let history = state.histories.entry(partition.flush_id).or_default();
+        match outcome {
+            Ok(outcome) => {
+                history.compacted_at = Some(now.wall);
+                history.failure = None;
+                drop(state);
+                say(partition, &outcome);
+            }
+            // The next pass begins anew.
+            Err(Trouble::Error(CompactionError::Stopped | CompactionError::Changed)) => {}
+            Err(trouble) => {
+                let times = history.failure.as_ref().map_or(0, |failure| failure.times) + 1;
+                let backoff = settings.map_or(Duration::ZERO, |settings| settings.backoff);
+                let backoff = backoff.max(Duration::from_secs(1));
+                let wait = backoff.saturating_mul(1 << times.min(16)).min(LONGEST_WAIT);
+                let reason = trouble.to_string();
+                let topic = &*partition.topic;
+                let index = partition.index.0;
+                history.failure = Some(Failure {
+                    reason: reason.clone(),
+                    times,
+                    retry_at: now.monotonic.after(wait),
+                });
+                drop(state);
+                tracing::error!(topic, partition = index, times, retry_in = ?wait, reason, "cannot compact a log; it is tried again");
+            }
+        }
+    }
+}
+
+/// Why a partition could not be compacted.
+#[derive(Debug, thiserror::Error)]
+enum Trouble {
+    #[error(transparent)]
+    Error(#[from] CompactionError),
+    #[error(transparent)]
+    Checkpoint(#[from] FileError),
+    #[error("compaction panicked: {0}")]
+    Panic(String),
+}
+
+/// Runs `work`, whatever happens in it.
+fn guarded<T>(work: impl FnOnce() -> Result<T, Trouble>) -> Result<T, Trouble> {
+    match catch_unwind(AssertUnwindSafe(work)) {
+        Ok(outcome) => outcome,
+        Err(panic) => {
+            let message = panic
+                .downcast_ref::<&str>()
+                .map(ToString::to_string)
+                .or_else(|| panic.downcast_ref::<String>().cloned());
+            Err(Trouble::Panic(message.unwrap_or_default()))
+        }
+    }
+}
+
+/// The plan for a partition; nothing when it is gone.
+fn plan(
+    replicas: &Replicas,
+    partition: &Partition,
+    now: Timestamp,
+) -> Result<Option<Plan>, Trouble> {
+    let needs_checkpoint = partition.with_log(|log| log.compaction_needs_checkpoint());
+    if needs_checkpoint == Some(true) {
+        housekeeping::checkpoint_log(partition).map_err(CompactionError::from)?;
+        housekeeping::write_recovery_points(replicas)?;
+    }
+    let plan = partition.with_log(|log| log.plan_compaction(now));
+    Ok(plan.transpose().map_err(CompactionError::from)?)
+}
+
+fn say(partition: &Partition, outcome: &Outcome) {
+    let (topic, index) = (&*partition.topic, partition.index.0);
+    let stats = outcome.stats;
+    tracing::info!(
+        topic,
+        partition = index,
+        end = outcome.end.0,
+        is_whole = outcome.is_whole,
+        records_read = stats.records_read,
+        records_kept = stats.records_kept,
+        bytes_read = stats.bytes_read,
+        bytes_written = stats.bytes_written,
+        "compacted a log"
+    );
+    if let Some(first) = outcome.quarantine.first() {
+        tracing::warn!(
+            topic,
+            partition = index,
+            batches = outcome.quarantine.len(),
+            first_offset = first.first_offset.0,
+            reason = first.reason,
+            "compaction cannot read a batch; it is kept as it is, see compaction-quarantine in the partition's directory"
+        );
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Trouble, guarded};
+
+    #[test]
+    fn a_panic_is_an_error_of_its_partition_alone() {
+        let outcome = guarded(|| -> Result<(), Trouble> {
+            let offset = std::hint::black_box(7);
+            panic!("no batch at {offset}")
+        });
+        let reason = outcome.unwrap_err().to_string();
+        assert_eq!(reason, "compaction panicked: no batch at 7");
+        assert_eq!(guarded(|| Ok(1)).unwrap(), 1);
+    }
+}

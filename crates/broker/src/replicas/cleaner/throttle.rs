@@ -1,0 +1,61 @@
+//! `log.cleaner.io.max.bytes.per.second`: how long the cleaner must rest for what it has read and written. Pure.
+
+use std::time::Duration;
+
+use ottla_protocol::time::MonotonicTime;
+
+/// Bytes of all workers, spread over time.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) struct Throttle {
+    bytes_per_second: f64,
+    /// When all bytes spent so far are paid for.
+    paid_at: MonotonicTime,
+}
+
+impl Throttle {
+    pub(super) fn new(bytes_per_second: f64) -> Self {
+        Self {
+            bytes_per_second,
+            paid_at: MonotonicTime(Duration::ZERO),
+        }
+    }
+
+    /// Changes the rate for what is spent from now on.
+    pub(super) fn set_rate(&mut self, bytes_per_second: f64) {
+        self.bytes_per_second = bytes_per_second;
+    }
+
+    /// Takes note of `bytes`; returns how long to rest.
+    pub(super) fn spend(&mut self, bytes: u64, now: MonotonicTime) -> Duration {
+        #[expect(clippy::cast_precision_loss, reason = "a rate")]
+        let seconds = bytes as f64 / self.bytes_per_second.max(1.0);
+        let cost = Duration::try_from_secs_f64(seconds).unwrap_or(Duration::ZERO);
+        // Time in which nothing was spent is not saved up.
+        self.paid_at = self.paid_at.max(now).after(cost);
+        self.paid_at.remaining(now)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Throttle;
+    use ottla_protocol::time::MonotonicTime;
+    use std::time::Duration;
+
+    #[test]
+    fn the_rate_holds_whoever_spends_and_idle_time_is_not_saved_up() {
+        let at = |seconds| MonotonicTime(Duration::from_secs(seconds));
+        let mut throttle = Throttle::new(1000.0);
+        assert_eq!(throttle.spend(500, at(100)), Duration::from_millis(500));
+        assert_eq!(throttle.spend(1000, at(100)), Duration::from_millis(1500));
+        assert_eq!(throttle.spend(1000, at(101)), Duration::from_millis(1500));
+        assert_eq!(throttle.spend(1000, at(200)), Duration::from_secs(1));
+    }
+
+    #[test]
+    fn kafkas_default_is_no_limit() {
+        let mut throttle = Throttle::new(f64::MAX);
+        let now = MonotonicTime(Duration::from_secs(1));
+        assert_eq!(throttle.spend(u64::MAX, now), Duration::ZERO);
+    }
+}
