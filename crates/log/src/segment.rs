@@ -12,6 +12,7 @@ use crate::index_file::{IndexFile, read_entries};
 use crate::reservation::Reservation;
 use crate::scan::{Located, Scan, ScanError};
 use ottla_protocol::ids::Offset;
+use ottla_protocol::records::BatchHeader;
 use ottla_protocol::time::Timestamp;
 use std::io::IoSlice;
 use std::path::PathBuf;
@@ -251,7 +252,7 @@ impl<F: Files> Segment<F> {
     pub(crate) fn note(&mut self, batch: &Located, interval: u64) {
         let header = &batch.header;
         let mut largest = self.largest.unwrap_or_else(|| self.nothing());
-        let max_timestamp = Timestamp(header.max_timestamp);
+        let max_timestamp = largest_timestamp(header);
         if max_timestamp > largest.timestamp {
             largest = TimestampOffset {
                 timestamp: max_timestamp,
@@ -431,7 +432,7 @@ impl<F: Files> Segment<F> {
         let file = self.file(place)?;
         let mut scan = Scan::new(&*file, self.indexed_to(place)?, self.size);
         while let Some(located) = scan.next_header()? {
-            let timestamp = Timestamp(located.header.max_timestamp);
+            let timestamp = largest_timestamp(&located.header);
             if timestamp > largest.timestamp {
                 largest = TimestampOffset {
                     timestamp,
@@ -532,6 +533,16 @@ impl<F: Files> Segment<F> {
             reservation: Reservation::none(position, now),
         }));
         Ok(())
+    }
+}
+
+/// The largest timestamp of a batch's records. Of one that compaction has left without records, whose header still names
+/// the one it had, none: Kafka's tools look for the record.
+fn largest_timestamp(header: &BatchHeader) -> Timestamp {
+    if header.record_count == 0 {
+        Timestamp::NONE
+    } else {
+        Timestamp(header.max_timestamp)
     }
 }
 

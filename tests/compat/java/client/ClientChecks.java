@@ -1,6 +1,7 @@
 import static java.util.Map.entry;
 
 import java.time.Duration;
+import java.util.ArrayList;
 import java.util.Collection;
 import java.util.List;
 import java.util.Map;
@@ -47,6 +48,7 @@ public final class ClientChecks {
         claims.add("keys_are_partitioned_by_murmur2", this::partitioner);
         claims.add("producer_is_refused_a_record_too_large", this::tooLarge);
         claims.add("record_without_a_key_is_refused_on_a_compacted_topic", this::nullKey);
+        claims.add("a_compacted_topic_keeps_the_newest_record_of_each_key", this::compaction);
         claims.add("timestamps_are_the_brokers_where_the_topic_says_so", this::logAppendTime);
         claims.add("producing_creates_the_topic", this::automatic);
         claims.add("group_resumes_from_its_commit", this::commit);
@@ -121,6 +123,48 @@ public final class ClientChecks {
         var unkeyed = new ProducerRecord<byte[], byte[]>(clients.name("compacted"), 0, null, new byte[5]);
         Claims.expectError(org.apache.kafka.common.InvalidRecordException.class,
                 () -> clients.produce(List.of(unkeyed), Map.of()));
+    }
+
+    /** Ten segments, one a codec in turn; the last one is active and stays as it is. */
+    private void compaction() throws Exception {
+        create("compaction", 1, Map.of("cleanup.policy", "compact", "min.cleanable.dirty.ratio", "0.01",
+                "segment.ms", "30000"));
+        String topic = clients.name("compaction");
+        for (int round = 0; round < 10; round++) {
+            List<ProducerRecord<byte[], byte[]>> records = new ArrayList<>();
+            for (int key = 0; key < 20; key++) {
+                boolean deleted = key == 7 && round >= 5;
+                byte[] value = deleted ? null : Clients.bytes("round " + round);
+                if (key != 7 || round <= 5) {
+                    long timestamp = Clients.START + round * 60_000L + key;
+                    records.add(new ProducerRecord<>(topic, 0, timestamp, Clients.bytes("key " + key), value));
+                }
+            }
+            String codec = Clients.CODECS.get(round % Clients.CODECS.size());
+            clients.produce(records, Map.of("compression.type", codec, "linger.ms", "50", "acks", "all"));
+        }
+        Claims.until("compaction", () -> all(topic).size() == 19 + 19 + 1);
+        List<ConsumerRecord<byte[], byte[]>> left = all(topic);
+        List<String> values = left.stream().map(record -> record.value() == null ? "gone" : new String(record.value())).toList();
+        Claims.expectEqual(values.stream().filter("round 8"::equals).count(), 19L, "newest of what is closed");
+        Claims.expectEqual(values.stream().filter("round 9"::equals).count(), 19L, "what is active");
+        Claims.expectEqual(values.get(0), "gone", "the tombstone");
+        Claims.expectEqual(left.get(0).offset(), 107L, "the offset of the tombstone");
+    }
+
+    /** What a consumer finds in the topic's only partition. */
+    private List<ConsumerRecord<byte[], byte[]>> all(String topic) {
+        List<ConsumerRecord<byte[], byte[]>> found = new ArrayList<>();
+        try (KafkaConsumer<byte[], byte[]> reader = clients.consumer("reads-all", Map.of())) {
+            TopicPartition partition = new TopicPartition(topic, 0);
+            reader.assign(List.of(partition));
+            reader.seekToBeginning(List.of(partition));
+            long end = reader.endOffsets(List.of(partition)).get(partition);
+            while (reader.position(partition) < end) {
+                reader.poll(Duration.ofMillis(100)).forEach(found::add);
+            }
+        }
+        return found;
     }
 
     private void logAppendTime() throws Exception {
