@@ -8,3 +8,4 @@ pub mod log;
 pub mod produce;
 pub mod serve;
 pub mod topic;
+pub mod why;

@@ -14,7 +14,7 @@ use std::process::ExitCode;
 use anyhow::Result;
 use clap::{CommandFactory, Parser, Subcommand};
 
-use commands::{completions, config, consume, group, log, produce, serve, topic};
+use commands::{completions, config, consume, group, log, produce, serve, topic, why};
 use output::{Output, message};
 
 /// A Kafka-protocol broker and its tools, in one binary.
@@ -38,7 +38,7 @@ Examples:
   ottla group describe billing
   ottla COMMAND --help                            more of them
 
-Every command but `serve` and `log dump` works against any Kafka cluster: -b HOST:PORT names it.";
+Every command but `serve`, `log dump` and `why` works against any Kafka cluster: -b HOST:PORT names it.";
 
 #[derive(Debug, Subcommand)]
 enum Command {
@@ -56,6 +56,8 @@ enum Command {
     Config(config::Args),
     /// Look into log files, without a broker.
     Log(log::Args),
+    /// Ask an Ottla broker for its reasons.
+    Why(why::Args),
     /// Print a completion script for a shell.
     Completions(completions::Args),
 }
@@ -84,6 +86,7 @@ fn run(arguments: Arguments) -> Result<()> {
         Command::Group(args) => group::run(&args, output),
         Command::Config(args) => config::run(&args, output),
         Command::Log(args) => log::run(&args, output),
+        Command::Why(args) => why::run(&args, output),
         Command::Completions(args) => completions::run(&args, &mut Arguments::command()),
     }
 }
