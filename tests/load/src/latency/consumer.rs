@@ -1,0 +1,39 @@
+//! Reads every record once, from all partitions, and notes when it was seen.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use anyhow::{Context, Result, bail};
+use ottla_client::{Cluster, FetchOptions, Fetcher, TopicPartition};
+
+use super::{Args, Mark};
+use crate::clock::Clock;
+
+/// Reads until all records have come; yields nanoseconds after the intended times.
+pub async fn read(cluster: Arc<Cluster>, args: Args, clock: Clock) -> Result<Vec<u64>> {
+    let partitions = i32::try_from(args.partitions)?;
+    let start = (0..partitions).map(|index| (TopicPartition::new(&args.topic, index), 0));
+    let mut fetcher = Fetcher::new(cluster, FetchOptions::default());
+    fetcher.assign(start.collect::<BTreeMap<_, _>>());
+    let mut seen = vec![false; usize::try_from(args.records())?];
+    let mut missing = seen.len();
+    let mut latencies = Vec::with_capacity(seen.len());
+    while missing > 0 {
+        let arrived = fetcher.poll().await?;
+        let now = clock.now();
+        for record in arrived.iter().flat_map(|fetched| &fetched.records) {
+            let mark = record.value.as_deref().and_then(Mark::read);
+            let mark = mark.context("a record of somebody else is in the topic")?;
+            let seen = seen.get_mut(usize::try_from(mark.number)?);
+            match seen {
+                Some(seen) if !*seen => *seen = true,
+                _ => bail!("record {} came twice or was never sent", mark.number),
+            }
+            missing -= 1;
+            if args.counts(mark) {
+                latencies.push(now.saturating_sub(mark.intended));
+            }
+        }
+    }
+    Ok(latencies)
+}

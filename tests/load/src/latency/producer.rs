@@ -1,0 +1,112 @@
+//! Sends what is due, a few requests at a time, and notes when it was acknowledged.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use anyhow::{Context, Result, ensure};
+use bytes::Bytes;
+use ottla_client::{Cluster, Connection, TopicPartition};
+use ottla_protocol::messages::KafkaString;
+use ottla_protocol::messages::produce_request::{
+    PartitionProduceData, ProduceRequestData, TopicProduceData,
+};
+use ottla_protocol::records::{BatchBuilder, BatchOptions};
+use tokio::sync::{Semaphore, mpsc};
+use tokio::task::JoinSet;
+
+use super::{Args, Mark};
+use crate::clock::Clock;
+
+/// Requests that may wait for their answers, as in the Java producer.
+const IN_FLIGHT: usize = 5;
+
+/// One connection to the one broker.
+pub struct Producer {
+    args: Args,
+    clock: Clock,
+    connection: Arc<Connection>,
+    places: Arc<Semaphore>,
+    requests: JoinSet<Result<Vec<u64>>>,
+}
+
+impl Producer {
+    pub async fn new(cluster: Arc<Cluster>, args: Args, clock: Clock) -> Result<Self> {
+        let leader = cluster.leader(&TopicPartition::new(&args.topic, 0)).await?;
+        Ok(Self {
+            args,
+            clock,
+            connection: cluster.node(leader).await?,
+            places: Arc::new(Semaphore::new(IN_FLIGHT)),
+            requests: JoinSet::new(),
+        })
+    }
+
+    /// Sends until the sender of `due` has gone and everything is acknowledged; yields nanoseconds after the
+    /// intended times.
+    pub async fn send_all(mut self, mut due: mpsc::UnboundedReceiver<Mark>) -> Result<Vec<u64>> {
+        let mut latencies = Vec::new();
+        while let Some(first) = due.recv().await {
+            let place = Arc::clone(&self.places).acquire_owned().await?;
+            // What became due while there was no place goes along.
+            let mut marks = vec![first];
+            while let Ok(next) = due.try_recv() {
+                marks.push(next);
+            }
+            let request = self.request(&marks)?;
+            let (connection, args, clock) =
+                (Arc::clone(&self.connection), self.args.clone(), self.clock);
+            self.requests.spawn(async move {
+                let answer = connection.call(&request).await?;
+                let now = clock.now();
+                drop(place);
+                let topics = answer.responses.iter();
+                let mut partitions = topics.flat_map(|topic| &topic.partition_responses);
+                ensure!(
+                    partitions.all(|partition| partition.error_code == 0),
+                    "the broker refuses a batch: {answer:?}"
+                );
+                let counted = marks.into_iter().filter(|mark| args.counts(*mark));
+                Ok(counted
+                    .map(|mark| now.saturating_sub(mark.intended))
+                    .collect())
+            });
+            while let Some(done) = self.requests.try_join_next() {
+                latencies.extend(done??);
+            }
+        }
+        while let Some(done) = self.requests.join_next().await {
+            latencies.extend(done??);
+        }
+        Ok(latencies)
+    }
+
+    fn request(&self, marks: &[Mark]) -> Result<ProduceRequestData> {
+        let mut batches = BTreeMap::<i32, BatchBuilder>::new();
+        for mark in marks {
+            let batch = batches.entry(self.args.partition(*mark));
+            let batch = batch.or_insert_with(|| BatchBuilder::new(BatchOptions::default()));
+            let timestamp = self.clock.timestamp_ms(mark.intended);
+            let value = mark.value(self.args.record_bytes);
+            batch.append(timestamp, None, Some(&value), &[]);
+        }
+        let mut partition_data = Vec::with_capacity(batches.len());
+        for (index, batch) in batches {
+            let records = batch.build().context("every batch has a record")?;
+            partition_data.push(PartitionProduceData {
+                index,
+                records: Some(Bytes::from(records)),
+                ..PartitionProduceData::default()
+            });
+        }
+        Ok(ProduceRequestData {
+            acks: self.args.acks,
+            timeout_ms: 30_000,
+            topic_data: vec![TopicProduceData {
+                name: KafkaString::from(self.args.topic.clone()),
+                partition_data,
+                ..TopicProduceData::default()
+            }],
+            ..ProduceRequestData::default()
+        })
+    }
+}
