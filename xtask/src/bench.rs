@@ -1,22 +1,31 @@
-//! `cargo xtask bench`: Apache Kafka and Ottla in turn on this machine, driven by Kafka's own generators.
+//! `cargo xtask bench`: Apache Kafka, Ottla and Tansu in turn on this machine, driven by the same generators.
 //!
-//! Every run starts a broker on an empty directory; the brokers alternate, so that a noisy machine is noisy for
-//! both. A figure is the median of the runs with its spread. CPU is the broker's own, from `/proc`.
+//! Every run starts a broker on an empty directory; the brokers alternate, so that a noisy machine is noisy for all. A
+//! figure is the median of the runs with its spread; nothing is asserted about it. `bench/session.rs` is one run.
 
 mod broker;
+mod contender;
+mod java;
+mod librdkafka;
 mod load;
+mod own;
+mod page;
+mod proc;
+mod session;
 mod table;
 
-use std::collections::BTreeMap;
 use std::io::{self, Write as _};
+use std::path::Path;
+use std::process::Command;
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 
-use broker::{Durability, Running};
-use load::Load;
+use contender::{Contender, Durability};
+use session::{Amount, Plan, Session};
 use table::Figures;
 
-use crate::compat::broker::Kind;
+/// A generator that takes longer than so many seconds hangs.
+const GENERATOR_SECONDS: &str = "300";
 
 /// Options of `cargo xtask bench`.
 #[derive(Debug, clap::Args)]
@@ -25,124 +34,107 @@ pub struct Args {
     #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..))]
     runs: u32,
 
-    /// How much a load writes and reads again, in MB before compression.
-    #[arg(long, default_value_t = 500, value_parser = clap::value_parser!(u32).range(1..))]
+    /// How much a throughput load writes and reads again, in MB before compression; a quarter of it on stable storage.
+    #[arg(long, default_value_t = 300, value_parser = clap::value_parser!(u32).range(1..))]
     megabytes: u32,
 
-    /// Acknowledge only what is on stable storage (Kafka: log.flush.interval.messages=1); without it both brokers
-    /// leave the data in the page cache.
-    #[arg(long)]
-    durable: bool,
+    /// How long a latency load counts.
+    #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..))]
+    seconds: u32,
 
-    /// Only loads whose names contain one of these, e.g. `1KiB` or `lz4`.
+    /// Every combination of the settings, which takes hours, instead of a choice that has every value of each.
+    #[arg(long)]
+    all: bool,
+
+    /// Only these brokers.
+    #[arg(long, value_enum, value_delimiter = ',', default_values_t = [
+        Contender::Kafka, Contender::Ottla, Contender::Tansu, Contender::BareLoop,
+    ])]
+    brokers: Vec<Contender>,
+
+    /// Only acknowledgement from the page cache or from stable storage (Kafka: log.flush.interval.messages=1).
+    #[arg(long, value_enum, value_delimiter = ',', default_values_t = [Durability::PageCache, Durability::Fsync])]
+    durability: Vec<Durability>,
+
+    /// Write the tables into docs/benchmarks.md too.
+    #[arg(long)]
+    write: bool,
+
+    /// Only loads whose names contain one of these, e.g. `lz4`, `Java`, `latency` or `frames`.
     loads: Vec<String>,
 }
 
 /// Runs the command.
 pub fn run(args: &Args) -> Result<()> {
-    let loads = chosen(args);
-    if loads.is_empty() {
+    let plans: Vec<_> = args.durability.iter().map(|d| plan(args, *d)).collect();
+    if plans.iter().all(Plan::is_empty) {
         bail!(
             "no load is named like {:?}; there are: {}",
             args.loads,
-            names(&load::all())
+            Plan::names().join("; ")
         );
     }
-    broker::build()?;
-    let durability = if args.durable {
-        Durability::StableStorage
-    } else {
-        Durability::PageCache
-    };
+    contender::build()?;
     let mut figures = Figures::default();
     for round in 1..=args.runs {
-        for kind in [Kind::Kafka, Kind::Ottla] {
-            say(&format!("run {round} of {}: {kind:?}", args.runs))?;
-            run_once(kind, durability, &loads, args, &mut figures)?;
+        for plan in plans.iter().filter(|plan| !plan.is_empty()) {
+            let offer = |contender: &&Contender| contender.offers(plan.durability);
+            for contender in args.brokers.iter().filter(offer) {
+                say(&format!(
+                    "run {round} of {}: {contender:?}, {:?}",
+                    args.runs, plan.durability
+                ))?;
+                Session::run(*contender, plan, &mut figures)?;
+            }
         }
+    }
+    let measured = page::circumstances(args.runs)? + &figures.render();
+    if args.write {
+        page::write(&measured)?;
     }
     let mut out = io::stdout().lock();
-    Ok(out.write_all(figures.render(args.runs, durability).as_bytes())?)
+    Ok(out.write_all(measured.as_bytes())?)
 }
 
-fn chosen(args: &Args) -> Vec<Load> {
-    let all = load::all().into_iter();
-    let is_chosen = |load: &Load| {
-        let name = load.name();
+fn plan(args: &Args, durability: Durability) -> Plan {
+    let loads = if args.all {
+        load::all()
+    } else {
+        load::chosen()
+    };
+    let is_chosen = |name: &str| {
         args.loads.is_empty() || args.loads.iter().any(|part| name.contains(part.as_str()))
     };
-    all.filter(is_chosen).collect()
-}
-
-fn names(loads: &[Load]) -> String {
-    loads.iter().map(Load::name).collect::<Vec<_>>().join(", ")
-}
-
-fn run_once(
-    kind: Kind,
-    durability: Durability,
-    loads: &[Load],
-    args: &Args,
-    figures: &mut Figures,
-) -> Result<()> {
-    let running = Running::start(kind, durability)?;
-    let mut add = |load: &str, figure: &'static str, value: f64| {
-        figures.add(load, figure, kind, value);
+    let amount = Amount {
+        megabytes: args.megabytes,
+        seconds: args.seconds,
     };
-    add(
-        "",
-        "start to first answer, ms",
-        running.started_after.as_secs_f64() * 1e3,
-    );
-    add("", "resident memory idle, MiB", running.resident_mib()?);
-    warm_up(&running, loads, args.megabytes)?;
-    for load in loads {
-        say(&format!("  {}", load.name()))?;
-        for (figure, value) in measure(&running, load, args.megabytes)? {
-            add(&load.name(), figure, value);
-        }
-    }
-    add(
-        "",
-        "resident memory at most, MiB",
-        running.peak_resident_mib()?,
-    );
-    add("", "open files at the end", running.open_files()?);
-    add("", "memory maps at the end", running.memory_maps()?);
-    running.stop()
-}
-
-/// A JVM compiles what it runs often; nobody measures a broker in its first seconds.
-fn warm_up(running: &Running, loads: &[Load], megabytes: u32) -> Result<()> {
-    let Some(load) = loads.first() else {
-        return Ok(());
-    };
-    let topic = load.create_topic(running.bootstrap(), "warm-up")?;
-    load.produce(running.bootstrap(), &topic, megabytes)?;
-    load.consume(running.bootstrap(), &topic, megabytes)?;
-    Ok(())
-}
-
-/// Writes and reads one load, and says what it cost the broker.
-fn measure(running: &Running, load: &Load, megabytes: u32) -> Result<BTreeMap<&'static str, f64>> {
-    let topic = load.create_topic(running.bootstrap(), "load")?;
-    let gigabytes = f64::from(megabytes) / 1e3;
-    let mut figures = BTreeMap::new();
-    let before = running.cpu_seconds()?;
-    let produced = load.produce(running.bootstrap(), &topic, megabytes)?;
-    let between = running.cpu_seconds()?;
-    let consumed = load.consume(running.bootstrap(), &topic, megabytes)?;
-    let after = running.cpu_seconds()?;
-    figures.insert("produce, MB/s", produced.megabytes_per_second);
-    figures.insert("produce p50, ms", produced.p50_ms);
-    figures.insert("produce p99, ms", produced.p99_ms);
-    figures.insert("produce p99.9, ms", produced.p999_ms);
-    figures.insert("produce, broker CPU s/GB", (between - before) / gigabytes);
-    figures.insert("consume, MB/s", consumed.megabytes_per_second);
-    figures.insert("consume, broker CPU s/GB", (after - between) / gigabytes);
-    Ok(figures)
+    Plan::new(durability, amount, &loads, is_chosen)
 }
 
 fn say(text: &str) -> Result<()> {
     Ok(writeln!(io::stderr(), "{text}")?)
+}
+
+/// A command that is ended when it hangs.
+fn within_limit(program: &Path) -> Command {
+    let mut command = Command::new("timeout");
+    command.arg(GENERATOR_SECONDS).arg(program);
+    command
+}
+
+/// What a command prints, which must succeed.
+fn output(command: &mut Command) -> Result<String> {
+    let program = command.get_program().display().to_string();
+    let output = command
+        .output()
+        .with_context(|| format!("could not start {program}"))?;
+    ensure!(
+        output.status.success(),
+        "{program} ended with {}:\n{}{}",
+        output.status,
+        String::from_utf8_lossy(&output.stdout),
+        String::from_utf8_lossy(&output.stderr)
+    );
+    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }

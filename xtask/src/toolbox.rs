@@ -13,6 +13,8 @@ pub mod node;
 pub mod ottla;
 pub mod python;
 pub mod rdkafka;
+pub mod rdkafka_performance;
+pub mod tansu;
 
 use std::fs;
 use std::path::{Path, PathBuf};

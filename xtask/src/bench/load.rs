@@ -1,253 +1,224 @@
-//! The loads, and Kafka's performance tools that make them.
+//! The loads of the throughput tables: which sizes and settings are compared.
 
-use std::process::Command;
+use anyhow::Result;
 
-use anyhow::{Context, Result, bail};
+use super::{java, librdkafka};
 
-use crate::toolbox::{self, maven};
+/// Who makes a load.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Generator {
+    /// `rdkafka_performance`: cheap enough to leave two cores to the broker.
+    Librdkafka,
+    /// `kafka-producer-perf-test` and `kafka-consumer-perf-test`.
+    Java,
+}
 
 /// What is written and read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Load {
-    record_bytes: u32,
-    batch_bytes: u32,
-    acks: &'static str,
-    compression: &'static str,
-    partitions: u32,
+    pub generator: Generator,
+    pub record_bytes: u32,
+    pub batch_bytes: u32,
+    pub acks: &'static str,
+    pub compression: &'static str,
+    pub partitions: u32,
 }
 
-/// The sizes and settings that are compared: one base, and what differs from it one at a time.
-pub fn all() -> Vec<Load> {
-    let base = Load {
-        record_bytes: 1024,
-        batch_bytes: 64 * 1024,
-        acks: "1",
-        compression: "none",
-        partitions: 1,
+/// What a load is compared with, and which loads differ from it in one setting.
+const BASE: Load = Load {
+    generator: Generator::Librdkafka,
+    record_bytes: 1024,
+    batch_bytes: 64 * 1024,
+    acks: "1",
+    compression: "none",
+    partitions: 1,
+};
+const SMALL_BATCHES: u32 = 16 * 1024;
+const LARGE_BATCHES: u32 = 1_000_000;
+
+/// A base, what differs from it one at a time, and mixtures: every value of every setting in several company.
+pub fn chosen() -> Vec<Load> {
+    let base = BASE;
+    let small = Load {
+        batch_bytes: SMALL_BATCHES,
+        ..base
     };
-    vec![
-        base,
-        Load {
-            batch_bytes: 16 * 1024,
-            ..base
-        },
-        Load {
-            batch_bytes: 1_000_000,
-            ..base
-        },
-        Load {
-            acks: "all",
-            ..base
-        },
-        Load {
-            compression: "lz4",
-            ..base
-        },
-        Load {
-            partitions: 16,
-            ..base
-        },
-        Load {
-            record_bytes: 100,
-            ..base
-        },
-        Load {
-            record_bytes: 100,
-            batch_bytes: 16 * 1024,
-            acks: "all",
-            partitions: 16,
-            ..base
-        },
-    ]
+    let large = Load {
+        batch_bytes: LARGE_BATCHES,
+        ..base
+    };
+    let spread = Load {
+        partitions: 16,
+        ..base
+    };
+    let mut loads = vec![base, small, large];
+    loads.push(Load {
+        acks: "all",
+        ..base
+    });
+    loads.push(Load {
+        compression: "lz4",
+        ..base
+    });
+    loads.push(spread);
+    loads.push(Load {
+        record_bytes: 100,
+        ..base
+    });
+    loads.push(Load {
+        compression: "lz4",
+        ..large
+    });
+    loads.push(Load {
+        record_bytes: 100,
+        ..large
+    });
+    loads.push(Load {
+        batch_bytes: SMALL_BATCHES,
+        acks: "all",
+        ..spread
+    });
+    loads.push(Load {
+        batch_bytes: SMALL_BATCHES,
+        acks: "all",
+        record_bytes: 100,
+        ..spread
+    });
+    loads.push(Load {
+        compression: "lz4",
+        acks: "all",
+        record_bytes: 100,
+        ..spread
+    });
+    loads.extend(by_java());
+    loads
 }
 
-/// What a producer saw.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Produced {
-    pub megabytes_per_second: f64,
-    pub p50_ms: f64,
-    pub p99_ms: f64,
-    pub p999_ms: f64,
+/// Every combination.
+pub fn all() -> Vec<Load> {
+    let mut loads = Vec::new();
+    for record_bytes in [1024, 100] {
+        for batch_bytes in [SMALL_BATCHES, BASE.batch_bytes, LARGE_BATCHES] {
+            for (acks, compression) in
+                [("1", "none"), ("1", "lz4"), ("all", "none"), ("all", "lz4")]
+            {
+                loads.extend([1, 16].map(|partitions| Load {
+                    generator: Generator::Librdkafka,
+                    record_bytes,
+                    batch_bytes,
+                    acks,
+                    compression,
+                    partitions,
+                }));
+            }
+        }
+    }
+    loads.extend(by_java());
+    loads
 }
 
-/// What a consumer saw.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Consumed {
-    pub megabytes_per_second: f64,
+/// What of `loads` says something about stable storage: with `acks=1` nobody waits for it.
+pub fn durable(loads: &[Load]) -> Vec<Load> {
+    let waits = |load: &&Load| load.acks == "all" && load.generator == Generator::Librdkafka;
+    loads.iter().filter(waits).copied().collect()
+}
+
+fn by_java() -> [Load; 2] {
+    let base = Load {
+        generator: Generator::Java,
+        ..BASE
+    };
+    let spread = Load {
+        batch_bytes: SMALL_BATCHES,
+        acks: "all",
+        partitions: 16,
+        ..base
+    };
+    [base, spread]
 }
 
 impl Load {
-    /// `1KiB, batch 64KiB, acks 1, none, 16 partitions`.
+    /// `1 KiB, 64 KiB batches, acks 1, 16 partitions, lz4`.
     pub fn name(&self) -> String {
-        let size = |bytes: u32| match bytes {
-            1_000_000 => "1MB".to_owned(),
-            bytes if bytes % 1024 == 0 => format!("{}KiB", bytes / 1024),
-            bytes => format!("{bytes}B"),
-        };
         let plural = if self.partitions == 1 { "" } else { "s" };
-        format!(
-            "{}, batch {}, acks {}, {}, {} partition{plural}",
+        let mut name = format!(
+            "{}, {} batches, acks {}, {} partition{plural}",
             size(self.record_bytes),
             size(self.batch_bytes),
             self.acks,
-            self.compression,
             self.partitions
-        )
-    }
-
-    /// Creates a topic for this load; the purpose tells its topics apart.
-    pub fn create_topic(&self, bootstrap: &str, purpose: &str) -> Result<String> {
-        let topic = format!(
-            "{purpose}-{}-{}-{}-{}-{}",
-            self.record_bytes, self.batch_bytes, self.acks, self.compression, self.partitions
         );
-        let ottla = toolbox::workspace().join("target/release/ottla");
-        let partitions = self.partitions.to_string();
-        let mut create = Command::new(ottla);
-        create.args(["topic", "create", &topic, "--partitions", &partitions]);
-        output(create.args(["--bootstrap-server", bootstrap]))?;
-        Ok(topic)
+        if self.compression != "none" {
+            name.push_str(", ");
+            name.push_str(self.compression);
+        }
+        if self.generator == Generator::Java {
+            name.push_str(" (by Java)");
+        }
+        name
     }
 
-    /// Writes it.
-    pub fn produce(&self, bootstrap: &str, topic: &str, megabytes: u32) -> Result<Produced> {
-        let mut tool = tool("ProducerPerformance")?;
-        tool.args([
-            "--topic",
-            topic,
-            "--num-records",
-            &self.records(megabytes).to_string(),
-        ]);
-        tool.args([
-            "--record-size",
-            &self.record_bytes.to_string(),
-            "--throughput",
-            "-1",
-        ]);
-        tool.args(["--bootstrap-server", bootstrap, "--command-property"]);
-        tool.arg(format!("acks={}", self.acks));
-        tool.arg(format!("batch.size={}", self.batch_bytes));
-        tool.arg(format!("compression.type={}", self.compression));
-        // Room for full batches of every partition, and time for them to fill.
-        tool.args([
-            "linger.ms=5",
-            "buffer.memory=67108864",
-            "max.request.size=1048576",
-        ]);
-        // With acks 1 there is no idempotence; with all, Kafka's default has it.
-        tool.arg(format!("enable.idempotence={}", self.acks == "all"));
-        let text = output(&mut tool)?;
-        parse_produced(&text)
-            .with_context(|| format!("cannot read what the producer says:\n{text}"))
+    /// How many records make so many MB.
+    pub fn records(&self, megabytes: u32) -> u64 {
+        (u64::from(megabytes) * 1_000_000).div_ceil(u64::from(self.record_bytes))
     }
 
-    /// Reads it from the beginning.
-    pub fn consume(&self, bootstrap: &str, topic: &str, megabytes: u32) -> Result<Consumed> {
-        let mut tool = tool("ConsumerPerformance")?;
-        tool.args([
-            "--topic",
-            topic,
-            "--num-records",
-            &self.records(megabytes).to_string(),
-        ]);
-        tool.args([
-            "--bootstrap-server",
-            bootstrap,
-            "--hide-header",
-            "--timeout",
-            "60000",
-        ]);
-        let text = output(&mut tool)?;
-        parse_consumed(&text)
-            .with_context(|| format!("cannot read what the consumer says:\n{text}"))
+    /// Writes it; yields the records a second.
+    pub fn produce(&self, bootstrap: &str, topic: &str, records: u64) -> Result<f64> {
+        match self.generator {
+            Generator::Librdkafka => librdkafka::produce(self, bootstrap, topic, records),
+            Generator::Java => java::produce(self, bootstrap, topic, records),
+        }
     }
 
-    fn records(&self, megabytes: u32) -> u64 {
-        u64::from(megabytes) * 1_000_000 / u64::from(self.record_bytes)
+    /// Reads it from the beginning; yields the records a second.
+    pub fn consume(&self, bootstrap: &str, topic: &str, records: u64) -> Result<f64> {
+        match self.generator {
+            Generator::Librdkafka => librdkafka::consume(self, bootstrap, topic, records),
+            Generator::Java => java::consume(bootstrap, topic, records),
+        }
     }
 }
 
-fn tool(name: &str) -> Result<Command> {
-    let mut command = Command::new("java");
-    command
-        .args(["-Xmx512m", "-cp"])
-        .arg(maven::kafka_jars()?.join("*"));
-    command.arg(format!("org.apache.kafka.tools.{name}"));
-    Ok(command)
-}
-
-fn output(command: &mut Command) -> Result<String> {
-    let output = command
-        .output()
-        .with_context(|| format!("could not start {command:?}"))?;
-    if !output.status.success() {
-        bail!(
-            "{command:?} failed:\n{}",
-            String::from_utf8_lossy(&output.stderr)
-        );
+fn size(bytes: u32) -> String {
+    match bytes {
+        LARGE_BATCHES => "1 MB".to_owned(),
+        bytes if bytes % 1024 == 0 => format!("{} KiB", bytes / 1024),
+        bytes => format!("{bytes} B"),
     }
-    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
-}
-
-/// The last line: `500 records sent, 12.3 records/sec (1.20 MB/sec), 2.0 ms avg latency, 9.00 ms max latency,
-/// 1 ms 50th, 3 ms 95th, 9 ms 99th, 20 ms 99.9th.`
-fn parse_produced(text: &str) -> Option<Produced> {
-    let line = text.lines().rfind(|line| line.contains("99.9th"))?;
-    let (_, rate) = line.split_once('(')?;
-    let (mebibytes, rest) = rate.split_once(" MB/sec)")?;
-    let quantile = |name: &str| -> Option<f64> {
-        let part = rest
-            .split(", ")
-            .find(|part| part.trim_end_matches('.').ends_with(name))?;
-        part.split(' ').next()?.parse().ok()
-    };
-    Some(Produced {
-        megabytes_per_second: megabytes(mebibytes.parse().ok()?),
-        p50_ms: quantile(" 50th")?,
-        p99_ms: quantile(" 99th")?,
-        p999_ms: quantile(" 99.9th")?,
-    })
-}
-
-/// The one line: start, end, MB in all, MB/s, records in all, records/s, rebalance ms, fetch ms, MB/s while
-/// fetching, records/s while fetching. Joining the group is not what is measured here: the last rate counts.
-fn parse_consumed(text: &str) -> Option<Consumed> {
-    let line = text.lines().rfind(|line| line.matches(", ").count() == 9)?;
-    let mebibytes = line.split(", ").nth(8)?;
-    Some(Consumed {
-        megabytes_per_second: megabytes(mebibytes.parse().ok()?),
-    })
-}
-
-/// Kafka's tools say MB and mean MiB.
-fn megabytes(mebibytes: f64) -> f64 {
-    mebibytes * 1.048_576
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{all, parse_consumed, parse_produced};
+    use std::collections::BTreeSet;
 
-    #[test]
-    fn what_the_tools_print_is_read() {
-        let text = "1 records sent, 1.0 records/sec (0.00 MB/sec), 9.0 ms avg latency, 9.0 ms max latency.\n\
-                    500000 records sent, 102040.8 records/sec (100.00 MB/sec), 21.5 ms avg latency, 320.00 ms max \
-                    latency, 1 ms 50th, 95 ms 95th, 199 ms 99th, 310 ms 99.9th.\n";
-        let produced = parse_produced(text).unwrap();
-        assert!((produced.megabytes_per_second - 104.857_6).abs() < 1e-6);
-        assert_eq!(
-            (produced.p50_ms, produced.p99_ms, produced.p999_ms),
-            (1.0, 199.0, 310.0)
-        );
-        let text = "2026-11-24 03:00:00:000, 2026-11-24 03:00:02:000, 476.8, 238.4, 500000, 250000.0, 300, 1700, \
-                    200.00, 294117.6\n";
-        let consumed = parse_consumed(text).unwrap();
-        assert!((consumed.megabytes_per_second - 209.715_2).abs() < 1e-6);
-    }
+    use super::{Load, all, chosen, durable};
 
     #[test]
     fn every_load_has_a_name_of_its_own() {
-        let names: std::collections::BTreeSet<_> = all().iter().map(super::Load::name).collect();
-        assert_eq!(names.len(), all().len());
+        for loads in [chosen(), all()] {
+            let names: BTreeSet<_> = loads.iter().map(Load::name).collect();
+            assert_eq!(names.len(), loads.len());
+        }
+    }
+
+    #[test]
+    fn the_chosen_loads_have_every_value_of_every_setting() {
+        let values = |loads: &[Load]| -> BTreeSet<String> {
+            let of = |load: &Load| {
+                [
+                    format!("{} B", load.record_bytes),
+                    format!("{} B batches", load.batch_bytes),
+                    format!("acks {}", load.acks),
+                    load.compression.to_owned(),
+                    format!("{} partitions", load.partitions),
+                ]
+            };
+            loads.iter().flat_map(of).collect()
+        };
+        assert_eq!(values(&chosen()), values(&all()));
+        assert_eq!(all().len(), 48 + 2);
+        assert!(chosen().iter().all(|load| all().contains(load)));
+        assert!(durable(&chosen()).len() >= 3);
     }
 }

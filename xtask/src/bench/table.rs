@@ -1,73 +1,167 @@
-//! What was measured, as one table in Markdown: medians, their spread, and Ottla's share of Kafka's figure.
+//! What was measured, as tables in Markdown: medians, their spread, and the ratio to the column that is compared with.
 
 use std::collections::BTreeMap;
-use std::fmt::Write as _;
+use std::fmt::{self, Write as _};
 
-use super::broker::Durability;
-use crate::compat::broker::Kind;
+use super::contender::{Contender, Durability};
+
+/// What is compared with what.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Section {
+    /// Brokers among each other.
+    Brokers(Durability),
+    /// Brokers with the least that a server can do.
+    BareLoop,
+}
 
 /// The values of all runs.
 #[derive(Debug, Default)]
 pub struct Figures {
-    /// By load (empty for what concerns the broker as such) and figure, in the order in which they first came.
     rows: Vec<Row>,
 }
 
+/// A row, by its section, the caption of its table and its name, in the order in which they first came.
 #[derive(Debug)]
 struct Row {
-    load: String,
-    figure: &'static str,
-    kafka: Vec<f64>,
-    ottla: Vec<f64>,
+    section: Section,
+    table: String,
+    name: String,
+    values: BTreeMap<Contender, Vec<f64>>,
 }
 
 impl Figures {
     /// Adds what one run measured.
-    pub fn add(&mut self, load: &str, figure: &'static str, kind: Kind, value: f64) {
-        let mut rows = self.rows.iter();
-        let at = rows.position(|row| row.load == load && row.figure == figure);
+    pub fn add(
+        &mut self,
+        section: Section,
+        (table, name): (&str, &str),
+        contender: Contender,
+        value: f64,
+    ) {
+        let is_it = |row: &Row| row.section == section && row.table == table && row.name == name;
+        let at = self.rows.iter().position(is_it);
         let at = at.unwrap_or_else(|| {
             self.rows.push(Row {
-                load: load.to_owned(),
-                figure,
-                kafka: Vec::new(),
-                ottla: Vec::new(),
+                section,
+                table: table.to_owned(),
+                name: name.to_owned(),
+                values: BTreeMap::new(),
             });
             self.rows.len() - 1
         });
-        match kind {
-            Kind::Kafka => self.rows[at].kafka.push(value),
-            Kind::Ottla => self.rows[at].ottla.push(value),
-        }
+        let values = self.rows[at].values.entry(contender).or_default();
+        values.push(value);
     }
 
-    /// The table.
-    pub fn render(&self, runs: u32, durability: Durability) -> String {
-        let when = match durability {
-            Durability::PageCache => "in the page cache",
-            Durability::StableStorage => "on stable storage",
-        };
-        let mut text = format!(
-            "Medians of {runs} alternating runs (smallest to largest); acknowledged when {when}.\n"
-        );
-        let mut by_load = BTreeMap::<&str, Vec<&Row>>::new();
-        for row in &self.rows {
-            by_load.entry(&row.load).or_default().push(row);
-        }
-        for (load, rows) in by_load {
-            let title = if load.is_empty() { "the broker" } else { load };
-            let _ = write!(
-                text,
-                "\n| {title} | Apache Kafka 4.3.1 | Ottla | Ottla / Kafka |\n|---|---|---|---|\n"
-            );
-            for row in rows {
-                let (kafka, ottla) = (Summary::of(&row.kafka), Summary::of(&row.ottla));
-                let ratio = ottla.median / kafka.median;
-                let _ = writeln!(text, "| {} | {kafka} | {ottla} | {ratio:.2} |", row.figure);
+    /// All tables.
+    pub fn render(&self) -> String {
+        let sections = [
+            Section::Brokers(Durability::PageCache),
+            Section::Brokers(Durability::Fsync),
+            Section::BareLoop,
+        ];
+        let mut text = String::new();
+        for section in sections {
+            let rows: Vec<_> = self
+                .rows
+                .iter()
+                .filter(|row| row.section == section)
+                .collect();
+            if !rows.is_empty() {
+                let _ = write!(text, "\n## {}\n", section.title());
+                render_section(&mut text, section, &rows);
             }
         }
         text
     }
+}
+
+impl Section {
+    fn title(self) -> &'static str {
+        match self {
+            Self::Brokers(Durability::PageCache) => "Acknowledged from the page cache",
+            Self::Brokers(Durability::Fsync) => "Acknowledged from stable storage",
+            Self::BareLoop => "Beside a bare loop",
+        }
+    }
+
+    /// With whom the others are compared.
+    fn base(self) -> Contender {
+        match self {
+            Self::Brokers(_) => Contender::Kafka,
+            Self::BareLoop => Contender::BareLoop,
+        }
+    }
+}
+
+fn render_section(text: &mut String, section: Section, rows: &[&Row]) {
+    let measured = rows.iter().flat_map(|row| row.values.keys().copied());
+    let columns = Columns::of(section.base(), measured);
+    let mut tables: Vec<&str> = Vec::new();
+    for row in rows {
+        if !tables.contains(&row.table.as_str()) {
+            tables.push(&row.table);
+        }
+    }
+    for table in tables {
+        let _ = write!(text, "\n| {table} |");
+        let mut alignments = String::from("|---|");
+        for contender in &columns.contenders {
+            let _ = write!(text, " {} |", contender.title());
+            alignments.push_str("---:|");
+            if columns.has_ratio(*contender) {
+                text.push_str(" ratio |");
+                alignments.push_str("---:|");
+            }
+        }
+        let _ = writeln!(text, "\n{alignments}");
+        for row in rows.iter().filter(|row| row.table == table) {
+            render_row(text, row, &columns);
+        }
+    }
+}
+
+/// Who stands in the tables of a section, the one that the others are compared with first, when it was measured.
+struct Columns {
+    base: Option<Contender>,
+    contenders: Vec<Contender>,
+}
+
+impl Columns {
+    fn of(base: Contender, measured: impl Iterator<Item = Contender>) -> Self {
+        let mut contenders: Vec<_> = measured.collect();
+        contenders.sort_by_key(|contender| (*contender != base, *contender));
+        contenders.dedup();
+        Self {
+            base: contenders.contains(&base).then_some(base),
+            contenders,
+        }
+    }
+
+    fn has_ratio(&self, contender: Contender) -> bool {
+        self.base.is_some_and(|base| base != contender)
+    }
+}
+
+fn render_row(text: &mut String, row: &Row, columns: &Columns) {
+    let summary = |contender| row.values.get(contender).and_then(|v| Summary::of(v));
+    let reference = columns.base.as_ref().and_then(summary);
+    let _ = write!(text, "| {} |", row.name);
+    for contender in &columns.contenders {
+        let own = summary(contender);
+        let cell = own.map_or_else(|| "-".to_owned(), |own| own.to_string());
+        let _ = write!(text, " {cell} |");
+        if !columns.has_ratio(*contender) {
+            continue;
+        }
+        match (own, reference) {
+            (Some(own), Some(reference)) if reference.median > 0.0 => {
+                let _ = write!(text, " {:.2} |", own.median / reference.median);
+            }
+            _ => text.push_str(" - |"),
+        }
+    }
+    text.push('\n');
 }
 
 /// A median and the ends of what it is the median of.
@@ -79,56 +173,70 @@ struct Summary {
 }
 
 impl Summary {
-    fn of(values: &[f64]) -> Self {
+    fn of(values: &[f64]) -> Option<Self> {
         let mut sorted = values.to_vec();
         sorted.sort_by(f64::total_cmp);
-        let at = |index: usize| sorted.get(index).copied().unwrap_or(f64::NAN);
-        let last = sorted.len().saturating_sub(1);
-        Self {
-            median: f64::midpoint(at(last / 2), at(sorted.len() / 2)),
-            least: at(0),
-            most: at(last),
-        }
+        let middle = (sorted.len().checked_sub(1)? / 2, sorted.len() / 2);
+        Some(Self {
+            median: f64::midpoint(sorted[middle.0], sorted[middle.1]),
+            least: *sorted.first()?,
+            most: *sorted.last()?,
+        })
     }
 }
 
-impl std::fmt::Display for Summary {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let number = |value: f64| {
-            if value >= 100.0 {
-                format!("{value:.0}")
-            } else {
-                format!("{value:.2}")
-            }
+impl fmt::Display for Summary {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let number = |value: f64| match value {
+            value if value >= 100.0 => format!("{value:.0}"),
+            value if value >= 10.0 => format!("{value:.1}"),
+            value => format!("{value:.2}"),
         };
         let (least, most) = (number(self.least), number(self.most));
-        write!(f, "{} ({least} to {most})", number(self.median))
+        write!(f, "{} ({least}..{most})", number(self.median))
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{Figures, Summary};
-    use crate::bench::broker::Durability;
-    use crate::compat::broker::Kind;
+    use super::{Contender, Durability, Figures, Section, Summary};
 
     #[test]
     fn the_median_of_an_even_number_lies_between() {
-        assert!((Summary::of(&[4.0, 1.0, 2.0, 3.0]).median - 2.5).abs() < 1e-9);
-        assert!((Summary::of(&[9.0, 1.0, 2.0]).median - 2.0).abs() < 1e-9);
+        let summary = Summary::of(&[4.0, 1.0, 2.0, 3.0]).unwrap();
+        assert!((summary.median - 2.5).abs() < 1e-9);
+        assert_eq!(Summary::of(&[]), None);
     }
 
     #[test]
     fn the_table_shows_medians_spread_and_ratio() {
         let mut figures = Figures::default();
+        let section = Section::Brokers(Durability::PageCache);
         for (kafka, ottla) in [(100.0, 50.0), (200.0, 60.0), (300.0, 40.0)] {
-            figures.add("a", "CPU", Kind::Kafka, kafka);
-            figures.add("a", "CPU", Kind::Ottla, ottla);
+            figures.add(section, ("CPU", "a"), Contender::Ottla, ottla);
+            figures.add(section, ("CPU", "a"), Contender::Kafka, kafka);
         }
-        let text = figures.render(3, Durability::PageCache);
+        figures.add(section, ("CPU", "b"), Contender::Tansu, 1.5);
+        let text = figures.render();
+        let columns =
+            "| CPU | Apache Kafka 4.3.1 | Ottla | ratio | Tansu 0.6.0, in memory | ratio |";
+        assert!(text.contains(columns), "{text}");
+        let row = "| a | 200 (100..300) | 50.0 (40.0..60.0) | 0.25 | - | - |";
+        assert!(text.contains(row), "{text}");
+        let row = "| b | - | - | - | 1.50 (1.50..1.50) | - |";
+        assert!(text.contains(row), "{text}");
+    }
+
+    #[test]
+    fn the_bare_loop_is_what_brokers_are_compared_with() {
+        let mut figures = Figures::default();
+        figures.add(Section::BareLoop, ("CPU", "a"), Contender::Ottla, 3.0);
+        figures.add(Section::BareLoop, ("CPU", "a"), Contender::BareLoop, 2.0);
+        let text = figures.render();
         assert!(
-            text.contains("| CPU | 200 (100 to 300) | 50.00 (40.00 to 60.00) | 0.25 |"),
+            text.contains("| CPU | bare loop | Ottla | ratio |"),
             "{text}"
         );
+        assert!(text.contains("| 1.50 |"), "{text}");
     }
 }

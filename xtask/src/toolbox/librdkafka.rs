@@ -9,7 +9,8 @@ use anyhow::Result;
 
 use super::{apt, crates, maven};
 
-const CRATE_VERSION: &str = "4.10.0+2.12.1";
+/// The version of `rdkafka-sys`, which names librdkafka's behind the plus sign.
+pub const CRATE_VERSION: &str = "4.10.0+2.12.1";
 
 /// What the library compresses with, and what the tests read its statistics with: Debian's package, a file of it.
 const HEADERS: &[(&str, &str)] = &[

@@ -1,0 +1,166 @@
+//! Who is measured, and how each is started.
+
+use std::path::Path;
+use std::process::Command;
+
+use anyhow::{Result, bail};
+
+use crate::toolbox::{self, maven, tansu};
+
+/// A broker; the order is that of the columns.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, clap::ValueEnum)]
+pub enum Contender {
+    /// Apache Kafka, of the release that Ottla is measured against.
+    Kafka,
+    /// This repository's.
+    Ottla,
+    /// Another broker in Rust, which keeps everything in memory.
+    Tansu,
+    /// No broker: the least that a server can do with a produce request, for the same frames.
+    BareLoop,
+}
+
+/// When a record is acknowledged.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum Durability {
+    /// When it is in the page cache, as Kafka does by default.
+    PageCache,
+    /// When it is on stable storage.
+    Fsync,
+}
+
+/// The ports of a broker.
+#[derive(Debug, Clone, Copy)]
+pub struct Ports {
+    pub broker: u16,
+    pub controller: u16,
+}
+
+impl Contender {
+    /// The heading of its column.
+    pub fn title(self) -> String {
+        match self {
+            Self::Kafka => format!("Apache Kafka {}", maven::KAFKA_VERSION),
+            Self::Ottla => "Ottla".to_owned(),
+            Self::Tansu => format!("Tansu {}, in memory", tansu::TANSU_VERSION),
+            Self::BareLoop => "bare loop".to_owned(),
+        }
+    }
+
+    /// Whether it can acknowledge so.
+    pub fn offers(self, durability: Durability) -> bool {
+        match self {
+            Self::Kafka | Self::Ottla => true,
+            Self::Tansu | Self::BareLoop => durability == Durability::PageCache,
+        }
+    }
+
+    /// What starts it on this directory, which is empty but for what is written here.
+    pub fn command(
+        self,
+        durability: Durability,
+        directory: &Path,
+        ports: Ports,
+    ) -> Result<Command> {
+        let data = directory.join("data");
+        let config = directory.join("server.properties");
+        let properties = properties(ports, &data) + self.keys(durability);
+        std::fs::write(&config, properties)?;
+        match self {
+            Self::Kafka => kafka(&config),
+            Self::Ottla => Ok(ottla(&config)),
+            Self::Tansu => tansu(ports),
+            Self::BareLoop => Ok(bare_loop(ports, &data)),
+        }
+    }
+
+    /// The keys that say when it acknowledges.
+    fn keys(self, durability: Durability) -> &'static str {
+        match (self, durability) {
+            (Self::Ottla, Durability::PageCache) => "ottla.ack.durability=page-cache\n",
+            (Self::Ottla, Durability::Fsync) => "ottla.ack.durability=fsync\n",
+            (Self::Kafka, Durability::Fsync) => "log.flush.interval.messages=1\n",
+            _ => "",
+        }
+    }
+}
+
+/// Builds Ottla as it is released, and the generator of our own.
+pub fn build() -> Result<()> {
+    let built = Command::new(env!("CARGO"))
+        .args(["build", "--quiet", "--release"])
+        .args(["--package", "ottla-cli", "--package", "ottla-load"])
+        .current_dir(toolbox::workspace())
+        .status()?;
+    if !built.success() {
+        bail!("ottla does not build");
+    }
+    Ok(())
+}
+
+/// A program of this workspace as [`build`] left it.
+pub fn program(name: &str) -> Command {
+    Command::new(toolbox::workspace().join("target/release").join(name))
+}
+
+fn properties(ports: Ports, data: &Path) -> String {
+    let Ports { broker, controller } = ports;
+    let data = data.display();
+    format!(
+        "process.roles=broker,controller\nnode.id=1\n\
+         controller.quorum.voters=1@127.0.0.1:{controller}\n\
+         listeners=PLAINTEXT://127.0.0.1:{broker},CONTROLLER://127.0.0.1:{controller}\n\
+         advertised.listeners=PLAINTEXT://127.0.0.1:{broker}\n\
+         controller.listener.names=CONTROLLER\ninter.broker.listener.name=PLAINTEXT\n\
+         listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT\n\
+         log.dirs={data}\noffsets.topic.replication.factor=1\n\
+         transaction.state.log.replication.factor=1\ntransaction.state.log.min.isr=1\n\
+         group.initial.rebalance.delay.ms=0\nottla.http.listen=127.0.0.1:0\n"
+    )
+}
+
+fn ottla(config: &Path) -> Command {
+    let mut command = program("ottla");
+    command.args(["serve", "--config"]).arg(config);
+    command
+}
+
+/// Apache Kafka with the JVM flags of its own start script.
+fn kafka(config: &Path) -> Result<Command> {
+    let jars = maven::kafka_jars()?.join("*");
+    let mut format = Command::new("java");
+    format.arg("-cp").arg(&jars);
+    format.args(["kafka.tools.StorageTool", "format"]);
+    format.args(["--cluster-id", "b3R0bGEtYmVuY2gtMDAwMQ"]);
+    super::output(format.arg("--config").arg(config))?;
+    let mut command = Command::new("java");
+    command.args([
+        "-Xmx1G",
+        "-Xms1G",
+        "-server",
+        "-XX:+UseG1GC",
+        "-XX:MaxGCPauseMillis=20",
+        "-XX:InitiatingHeapOccupancyPercent=35",
+        "-XX:+ExplicitGCInvokesConcurrent",
+        "-Djava.awt.headless=true",
+        "-cp",
+    ]);
+    command.arg(&jars).arg("kafka.Kafka").arg(config);
+    Ok(command)
+}
+
+fn tansu(ports: Ports) -> Result<Command> {
+    let url = format!("tcp://127.0.0.1:{}", ports.broker);
+    let mut command = Command::new(tansu::binary()?);
+    command.args(["broker", "--cluster-id", "bench"]);
+    command.args(["--listener-url", &url, "--advertised-listener-url", &url]);
+    command.args(["--storage-engine", "memory://tansu/"]);
+    Ok(command)
+}
+
+fn bare_loop(ports: Ports, data: &Path) -> Command {
+    let mut command = program("ottla-load");
+    command.args(["bare", "--listen", &format!("127.0.0.1:{}", ports.broker)]);
+    command.arg("--directory").arg(data);
+    command
+}

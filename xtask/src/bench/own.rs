@@ -1,0 +1,117 @@
+//! Loads by `ottla-load`, our own generator: latency from the intended send time, and frames encoded once.
+
+use anyhow::{Context, Result};
+use serde_json::Value;
+
+use super::contender::program;
+
+/// The rate of the latency loads, in records of 1 KiB a second, and the partitions over which they go.
+pub const LATENCY_RATE: u32 = 2000;
+pub const LATENCY_PARTITIONS: u32 = 16;
+/// Seconds of a latency load before it counts.
+pub const LATENCY_WARM_UP: u32 = 3;
+
+/// Frames as producers of different batching send them.
+#[derive(Debug, Clone, Copy)]
+pub struct Frames {
+    pub name: &'static str,
+    /// Records of 1 KiB in a frame.
+    records: u32,
+    in_flight: u32,
+    pub connections: u32,
+    /// How much of it is sent, in percent of the megabytes of a load: small frames take long.
+    pub percent: u32,
+}
+
+pub const FRAMES: [Frames; 3] = [
+    Frames {
+        name: "1 MB frames, 5 in flight on 1 connection",
+        records: 960,
+        in_flight: 5,
+        connections: 1,
+        percent: 200,
+    },
+    Frames {
+        name: "16 KiB frames, 5 in flight on each of 16 connections",
+        records: 16,
+        in_flight: 5,
+        connections: 16,
+        percent: 200,
+    },
+    Frames {
+        name: "1 KiB frames, 1 in flight on each of 64 connections",
+        records: 1,
+        in_flight: 1,
+        connections: 64,
+        percent: 25,
+    },
+];
+
+/// What a latency load measured: a name and milliseconds.
+pub fn latency(
+    bootstrap: &str,
+    topic: &str,
+    acks: &str,
+    seconds: u32,
+) -> Result<Vec<(String, f64)>> {
+    let mut load = program("ottla-load");
+    load.args(["latency", "--bootstrap", bootstrap, "--topic", topic]);
+    load.args(["--acks", if acks == "all" { "-1" } else { acks }]);
+    for (option, number) in [
+        ("--partitions", LATENCY_PARTITIONS),
+        ("--rate", LATENCY_RATE),
+        ("--seconds", seconds),
+        ("--warm-up", LATENCY_WARM_UP),
+    ] {
+        load.args([option, &number.to_string()]);
+    }
+    let report = report(&super::output(&mut load)?)?;
+    let mut figures = Vec::new();
+    for (part, name) in [
+        ("produce", "produce"),
+        ("end_to_end", "end to end"),
+        ("lateness_of_generator", "the generator itself"),
+    ] {
+        for (quantile, suffix) in [("p50_ms", "p50"), ("p99_ms", "p99"), ("p999_ms", "p99.9")] {
+            let value = report[part][quantile].as_f64();
+            let value = value.with_context(|| format!("no {part} {quantile} in {report}"))?;
+            figures.push((format!("acks {acks}: {name}, {suffix}"), value));
+        }
+    }
+    Ok(figures)
+}
+
+/// What sending frames took.
+#[derive(Debug, Clone, Copy)]
+pub struct Sent {
+    pub seconds: f64,
+    pub gigabytes: f64,
+}
+
+/// Sends so many megabytes of frames.
+pub fn frames(frames: &Frames, bootstrap: &str, topic: &str, megabytes: u32) -> Result<Sent> {
+    let mut load = program("ottla-load");
+    load.args(["frames", "--bootstrap", bootstrap, "--topic", topic]);
+    for (option, number) in [
+        ("--connections", frames.connections),
+        ("--in-flight", frames.in_flight),
+        ("--records", frames.records),
+        ("--megabytes", megabytes),
+    ] {
+        load.args([option, &number.to_string()]);
+    }
+    let report = report(&super::output(&mut load)?)?;
+    let number = |field: &str| {
+        report[field]
+            .as_f64()
+            .with_context(|| format!("no {field}"))
+    };
+    Ok(Sent {
+        seconds: number("seconds")?,
+        gigabytes: number("bytes")? / 1e9,
+    })
+}
+
+fn report(text: &str) -> Result<Value> {
+    serde_json::from_str(text).with_context(|| format!("cannot read what ottla-load says: {text}"))
+}

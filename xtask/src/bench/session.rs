@@ -1,0 +1,305 @@
+//! One run of one broker: start, warm-up, every load of the plan, and what each cost.
+//!
+//! A load has a topic of its own, which is deleted after it. What earlier loads left in the page cache is written out
+//! before the next is measured. A load that Ottla or Kafka cannot do ends the command; others leave a gap.
+
+use anyhow::Result;
+
+use super::broker::Running;
+use super::contender::{Contender, Durability, program};
+use super::load::{self, Load};
+use super::own::{self, FRAMES, Frames};
+use super::proc;
+use super::table::{Figures, Section};
+
+/// What is written and read before anything counts, by each of two loads: a JVM compiles what it runs often, and
+/// nobody measures a broker in its first seconds.
+const WARM_UP_MEGABYTES: u32 = 500;
+/// By what a load is smaller where every batch waits for the disk.
+const DURABLE_DIVISOR: u32 = 4;
+
+/// How much of a load is measured.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Amount {
+    /// Of a throughput load.
+    pub megabytes: u32,
+    /// Of a latency load.
+    pub seconds: u32,
+}
+
+/// The loads of a run.
+#[derive(Debug, Clone)]
+pub struct Plan {
+    pub durability: Durability,
+    amount: Amount,
+    loads: Vec<Load>,
+    /// The `acks` of the latency loads.
+    latency: Vec<&'static str>,
+    frames: Vec<Frames>,
+}
+
+impl Plan {
+    /// Of everything that says something about this durability, what is chosen by name.
+    pub fn new(
+        durability: Durability,
+        amount: Amount,
+        loads: &[Load],
+        is_chosen: impl Fn(&str) -> bool,
+    ) -> Self {
+        let (loads, latency, frames) = match durability {
+            Durability::PageCache => (loads.to_vec(), vec!["1", "all"], FRAMES.to_vec()),
+            Durability::Fsync => (load::durable(loads), vec!["all"], Vec::new()),
+        };
+        let amount = Amount {
+            megabytes: Self::share(durability, amount.megabytes),
+            ..amount
+        };
+        let is_load = |load: &Load| is_chosen(&load.name());
+        Self {
+            durability,
+            amount,
+            loads: loads.into_iter().filter(is_load).collect(),
+            latency: latency
+                .into_iter()
+                .filter(|acks| is_chosen(&latency_name(acks)))
+                .collect(),
+            frames: frames
+                .into_iter()
+                .filter(|frames| is_chosen(frames.name))
+                .collect(),
+        }
+    }
+
+    fn share(durability: Durability, megabytes: u32) -> u32 {
+        match durability {
+            Durability::PageCache => megabytes,
+            Durability::Fsync => megabytes.div_ceil(DURABLE_DIVISOR),
+        }
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.loads.is_empty() && self.latency.is_empty() && self.frames.is_empty()
+    }
+
+    /// What can be chosen.
+    pub fn names() -> Vec<String> {
+        let plan = Self::new(
+            Durability::PageCache,
+            Amount::default(),
+            &load::chosen(),
+            |_| true,
+        );
+        let loads = plan.loads.iter().map(Load::name);
+        let latency = plan.latency.iter().map(|acks| latency_name(acks));
+        let frames = plan.frames.iter().map(|frames| frames.name.to_owned());
+        loads.chain(latency).chain(frames).collect()
+    }
+}
+
+fn latency_name(acks: &str) -> String {
+    format!("latency, acks {acks}")
+}
+
+/// A broker while it is measured.
+pub struct Session<'a> {
+    contender: Contender,
+    running: Running,
+    plan: &'a Plan,
+    figures: &'a mut Figures,
+    /// How many topics it has created.
+    topics: u32,
+}
+
+/// Processor time used by the broker and by the whole machine.
+struct Cpu {
+    broker: f64,
+    machine: f64,
+}
+
+impl Session<'_> {
+    /// Measures a broker once.
+    pub fn run(contender: Contender, plan: &Plan, figures: &mut Figures) -> Result<()> {
+        if contender == Contender::BareLoop && plan.frames.is_empty() {
+            return Ok(());
+        }
+        let mut session = Session {
+            contender,
+            running: Running::start(contender, plan.durability)?,
+            plan,
+            figures,
+            topics: 0,
+        };
+        if contender == Contender::BareLoop {
+            session.frames()?;
+            return session.running.stop();
+        }
+        let started_after = session.running.started_after.as_secs_f64() * 1e3;
+        session.add_broker("start to first answer, ms", started_after);
+        let idle = session.running.process().resident_mib()?;
+        session.add_broker("resident memory idle, MiB", idle);
+        session.warm_up()?;
+        for load in &plan.loads {
+            session.attempt(&load.name(), |session| session.load(load))?;
+        }
+        for acks in &plan.latency {
+            session.attempt(&latency_name(acks), |session| session.latency(acks))?;
+        }
+        session.frames()?;
+        let process = session.running.process();
+        let peak = process.peak_resident_mib()?;
+        session.add_broker("resident memory at most, MiB", peak);
+        session.add_broker("open files at the end", process.open_files()?);
+        session.add_broker("memory maps at the end", process.memory_maps()?);
+        session.running.stop()
+    }
+
+    fn attempt(&mut self, name: &str, measure: impl FnOnce(&mut Self) -> Result<()>) -> Result<()> {
+        super::say(&format!("  {name}"))?;
+        let measured = measure(self);
+        match self.contender {
+            Contender::Tansu => measured.or_else(|error| super::say(&format!("  -: {error:#}"))),
+            Contender::Kafka | Contender::Ottla | Contender::BareLoop => measured,
+        }
+    }
+
+    fn warm_up(&mut self) -> Result<()> {
+        let loads = load::chosen();
+        let spread = loads.iter().find(|load| load.partitions > 1);
+        for load in loads.first().into_iter().chain(spread) {
+            self.attempt("warm-up", |session| {
+                let topic = session.create_topic("warm-up", load.partitions)?;
+                let records = load.records(Plan::share(session.plan.durability, WARM_UP_MEGABYTES));
+                load.produce(session.running.bootstrap(), &topic, records)?;
+                load.consume(session.running.bootstrap(), &topic, records)?;
+                session.delete_topic(&topic)
+            })?;
+        }
+        Ok(())
+    }
+
+    /// Writes and reads one load.
+    fn load(&mut self, load: &Load) -> Result<()> {
+        let topic = self.create_topic("load", load.partitions)?;
+        let records = load.records(self.plan.amount.megabytes);
+        let gigabytes = (records * u64::from(load.record_bytes)) as f64 / 1e9;
+        let per_record = f64::from(load.record_bytes) / 1e6;
+        let bootstrap = self.running.bootstrap().to_owned();
+        rustix::fs::sync();
+        let before = self.cpu()?;
+        let produced = load.produce(&bootstrap, &topic, records)?;
+        let between = self.cpu()?;
+        let consumed = load.consume(&bootstrap, &topic, records)?;
+        let after = self.cpu()?;
+        let name = load.name();
+        for (verb, rate, from, to) in [
+            ("Produce", produced, &before, &between),
+            ("Consume", consumed, &between, &after),
+        ] {
+            let mut add = |figure: &str, value| {
+                self.add(&format!("{verb}, {figure}"), &name, value);
+            };
+            add("MB/s", rate * per_record);
+            add("1,000 records/s", rate / 1e3);
+            add("broker CPU s/GB", (to.broker - from.broker) / gigabytes);
+            add("machine CPU s/GB", (to.machine - from.machine) / gigabytes);
+        }
+        self.delete_topic(&topic)
+    }
+
+    fn latency(&mut self, acks: &str) -> Result<()> {
+        let topic = self.create_topic("latency", own::LATENCY_PARTITIONS)?;
+        rustix::fs::sync();
+        let before = self.cpu()?;
+        let seconds = self.plan.amount.seconds;
+        let measured = own::latency(self.running.bootstrap(), &topic, acks, seconds)?;
+        let after = self.cpu()?;
+        let table = format!(
+            "Latency at {} records/s of 1 KiB over {} partitions, ms",
+            own::LATENCY_RATE,
+            own::LATENCY_PARTITIONS
+        );
+        for (name, value) in measured {
+            self.add(&table, &name, value);
+        }
+        let share = (after.broker - before.broker) / f64::from(seconds + own::LATENCY_WARM_UP);
+        let table = "Produce and consume at that rate, broker CPU in % of a core";
+        self.add(table, &format!("acks {acks}"), share * 100.0);
+        self.delete_topic(&topic)
+    }
+
+    fn frames(&mut self) -> Result<()> {
+        for frames in &self.plan.frames {
+            self.attempt(frames.name, |session| session.send_frames(frames))?;
+        }
+        Ok(())
+    }
+
+    fn send_frames(&mut self, frames: &Frames) -> Result<()> {
+        let is_broker = self.contender != Contender::BareLoop;
+        let topic = if is_broker {
+            self.create_topic("frames", frames.connections)?
+        } else {
+            "frames".to_owned()
+        };
+        let megabytes = (self.plan.amount.megabytes * frames.percent).div_ceil(100);
+        rustix::fs::sync();
+        let before = self.cpu()?;
+        let sent = own::frames(frames, self.running.bootstrap(), &topic, megabytes)?;
+        let after = self.cpu()?;
+        let mut add = |table: &str, value| {
+            let row = (table, frames.name);
+            self.figures
+                .add(Section::BareLoop, row, self.contender, value);
+        };
+        add("Produce, MB/s", sent.gigabytes * 1e3 / sent.seconds);
+        let cpu = (after.broker - before.broker) / sent.gigabytes;
+        add("Produce, server CPU s/GB", cpu);
+        if is_broker {
+            self.delete_topic(&topic)?;
+        }
+        Ok(())
+    }
+
+    fn cpu(&self) -> Result<Cpu> {
+        Ok(Cpu {
+            broker: self.running.process().cpu_seconds()?,
+            machine: proc::machine_cpu_seconds()?,
+        })
+    }
+
+    fn add_broker(&mut self, name: &str, value: f64) {
+        self.add("The broker", name, value);
+    }
+
+    fn add(&mut self, table: &str, name: &str, value: f64) {
+        let section = Section::Brokers(self.plan.durability);
+        self.figures
+            .add(section, (table, name), self.contender, value);
+    }
+
+    /// A name is used once: brokers delete in the background.
+    fn create_topic(&mut self, purpose: &str, partitions: u32) -> Result<String> {
+        self.topics += 1;
+        let topic = format!("{purpose}-{}", self.topics);
+        let mut create = program("ottla");
+        create.args(["topic", "create", &topic]);
+        create.args(["--partitions", &partitions.to_string()]);
+        create.args(["--bootstrap-server", self.running.bootstrap()]);
+        super::output(&mut create)?;
+        // Kafka answers before it serves the topic.
+        let mut describe = program("ottla");
+        describe.args(["topic", "describe", &topic]);
+        describe.args(["--bootstrap-server", self.running.bootstrap()]);
+        self.running
+            .wait_until(|| super::output(&mut describe).is_ok())?;
+        Ok(topic)
+    }
+
+    fn delete_topic(&self, topic: &str) -> Result<()> {
+        let mut delete = program("ottla");
+        delete.args(["topic", "delete", topic]);
+        delete.args(["--bootstrap-server", self.running.bootstrap()]);
+        super::output(&mut delete)?;
+        Ok(())
+    }
+}
