@@ -16,7 +16,7 @@ mod table;
 
 use std::io::{self, Write as _};
 use std::path::Path;
-use std::process::Command;
+use std::process::{Command, Output};
 
 use anyhow::{Context, Result, bail, ensure};
 
@@ -131,10 +131,15 @@ fn output(command: &mut Command) -> Result<String> {
         .with_context(|| format!("could not start {program}"))?;
     ensure!(
         output.status.success(),
-        "{program} ended with {}:\n{}{}",
+        "{program} ended with {}:\n{}",
         output.status,
-        String::from_utf8_lossy(&output.stdout),
-        String::from_utf8_lossy(&output.stderr)
+        words(&output)
     );
     Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+}
+
+/// All that a command said, results first.
+fn words(output: &Output) -> String {
+    let part = |bytes| String::from_utf8_lossy(bytes).into_owned();
+    part(&output.stdout) + &part(&output.stderr)
 }
