@@ -2,6 +2,9 @@
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
+/// Where the system allows more, so many open log files are enough: opening one again costs microseconds.
+const MOST_LOG_FILES: usize = 100_000;
+
 /// Raises the soft limit of open files to the hard one.
 pub fn raise_limit() {
     let limit = getrlimit(Resource::Nofile);
@@ -17,7 +20,10 @@ pub fn raise_limit() {
     }
 }
 
-/// How many files this process may have open; `None` where there is no limit.
-pub fn limit() -> Option<u64> {
-    getrlimit(Resource::Nofile).current
+/// How many log files may stay open unless the configuration says so: half of the limit of this process.
+pub fn for_log_files() -> usize {
+    let limit = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
+    usize::try_from(limit / 2)
+        .unwrap_or(usize::MAX)
+        .min(MOST_LOG_FILES)
 }

@@ -1,13 +1,13 @@
 //! A log directory: the one place where files are obtained, and where a failing disk is noticed.
 //!
-//! Handles of closed segments come from a bounded cache of open files, keyed by path. The first failed write, sync
-//! or read takes the directory offline: from then on every call answers with that failure, and nothing is tried
-//! again. A full disk and a lack of file descriptors are not failures of the disk and leave it online.
+//! The files of segments come from the bounded [`OpenFiles`]. The first failed write, sync or read takes the
+//! directory offline: from then on every call answers with that failure, and nothing is tried again. A full disk and
+//! a lack of file descriptors are not failures of the disk and leave it online.
 
 use crate::files::{FileError, Files, Open};
-use std::collections::BTreeMap;
+use crate::open_files::OpenFiles;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, OnceLock};
 
 /// One of `log.dirs`, shared by the logs in it.
 #[derive(Debug)]
@@ -15,7 +15,7 @@ pub struct LogDirectory<F: Files> {
     files: F,
     path: PathBuf,
     failure: OnceLock<Arc<FileError>>,
-    open: Mutex<OpenFiles<F::File>>,
+    open: Arc<OpenFiles<F::File>>,
 }
 
 /// What the disk cannot do.
@@ -45,37 +45,19 @@ pub enum StorageError {
     },
 }
 
-/// The files last used, bounded; the one unused for longest is closed first.
-#[derive(Debug)]
-struct OpenFiles<H> {
-    limit: usize,
-    clock: u64,
-    files: BTreeMap<PathBuf, (Arc<H>, u64)>,
-    by_use: BTreeMap<u64, PathBuf>,
-}
-
-/// Files kept open for closed segments and indexes, in one log directory, unless told otherwise.
-pub const DEFAULT_OPEN_FILES: usize = 1000;
-
 impl<F: Files> LogDirectory<F> {
-    /// The directory at `path`, which must exist.
+    /// The directory at `path`, which must exist, with open files of its own.
     pub fn new(files: F, path: impl Into<PathBuf>) -> Arc<Self> {
-        Self::with_open_files(files, path, DEFAULT_OPEN_FILES)
+        Self::sharing(files, path, Arc::default())
     }
 
-    /// The directory at `path` with at most `limit` files kept open for reading.
-    pub fn with_open_files(files: F, path: impl Into<PathBuf>, limit: usize) -> Arc<Self> {
-        let open = OpenFiles {
-            limit: limit.max(1),
-            clock: 0,
-            files: BTreeMap::new(),
-            by_use: BTreeMap::new(),
-        };
+    /// The directory at `path`, which must exist; `open` bounds its open files together with those of others.
+    pub fn sharing(files: F, path: impl Into<PathBuf>, open: Arc<OpenFiles<F::File>>) -> Arc<Self> {
         Arc::new(Self {
             files,
             path: path.into(),
             failure: OnceLock::new(),
-            open: Mutex::new(open),
+            open,
         })
     }
 
@@ -136,40 +118,35 @@ impl<F: Files> LogDirectory<F> {
         }
     }
 
-    /// The file at `path`, open for reading and writing, from the cache or from disk.
+    /// The file at `path`, open for reading and writing, from those that are open or from disk.
     pub fn open(&self, path: &Path, how: Open) -> Result<Arc<F::File>, FileError> {
-        if let Some(file) = self.lock().get(path) {
+        if let Some(file) = self.open.get(path) {
             return Ok(file);
         }
+        self.open_and_keep(path, how)
+    }
+
+    /// The file at `path` from disk, whatever was open under this name.
+    pub(crate) fn open_and_keep(&self, path: &Path, how: Open) -> Result<Arc<F::File>, FileError> {
         let file = Arc::new(self.open_anew(path, how)?);
-        self.lock().insert(path.to_path_buf(), Arc::clone(&file));
+        self.open.insert(path.to_path_buf(), Arc::clone(&file));
         Ok(file)
     }
 
-    /// The file at `path`, for an owner who keeps it open. Closes cached files when there are too many.
+    /// The file at `path`, for an owner who keeps it. Closes others when there are too many.
     pub fn open_anew(&self, path: &Path, how: Open) -> Result<F::File, FileError> {
         match self.files.open(path, how) {
             Err(error) if is_lack_of_descriptors(&error) => {
-                self.lock().clear();
+                self.open.clear();
                 self.files.open(path, how)
             }
             outcome => outcome,
         }
     }
 
-    /// Forgets the cached handles of `path` and, when it is a directory, of all below it: it is removed or renamed.
+    /// Forgets the open files of `path` and, when it is a directory, of all below it: it is removed or renamed.
     pub fn forget(&self, path: &Path) {
-        self.lock().remove(path);
-    }
-
-    /// The files that the cache keeps open.
-    pub fn cached_files(&self) -> usize {
-        self.lock().files.len()
-    }
-
-    fn lock(&self) -> MutexGuard<'_, OpenFiles<F::File>> {
-        // Held for a lookup only, never across a system call but the closing of a file.
-        self.open.lock().unwrap_or_else(PoisonError::into_inner)
+        self.open.remove(path);
     }
 }
 
@@ -179,49 +156,4 @@ fn is_lack_of_descriptors(error: &FileError) -> bool {
         errno,
         Some(rustix::io::Errno::MFILE | rustix::io::Errno::NFILE)
     )
-}
-
-impl<H> OpenFiles<H> {
-    fn get(&mut self, path: &Path) -> Option<Arc<H>> {
-        let (file, used) = self.files.get_mut(path)?;
-        let path = self.by_use.remove(used)?;
-        self.clock += 1;
-        *used = self.clock;
-        self.by_use.insert(self.clock, path);
-        Some(Arc::clone(file))
-    }
-
-    fn insert(&mut self, path: PathBuf, file: Arc<H>) {
-        self.clock += 1;
-        self.by_use.insert(self.clock, path.clone());
-        if let Some((_, used)) = self.files.insert(path, (file, self.clock)) {
-            self.by_use.remove(&used);
-        }
-        while self.files.len() > self.limit {
-            let Some((_, oldest)) = self.by_use.pop_first() else {
-                break;
-            };
-            self.files.remove(&oldest);
-        }
-    }
-
-    fn remove(&mut self, path: &Path) {
-        let gone: Vec<PathBuf> = self
-            .files
-            .range(path.to_path_buf()..)
-            .map(|(key, _)| key)
-            .take_while(|key| key.starts_with(path))
-            .cloned()
-            .collect();
-        for path in gone {
-            if let Some((_, used)) = self.files.remove(&path) {
-                self.by_use.remove(&used);
-            }
-        }
-    }
-
-    fn clear(&mut self) {
-        self.files.clear();
-        self.by_use.clear();
-    }
 }

@@ -17,6 +17,7 @@ pub mod format;
 pub mod group_commit;
 mod index_file;
 mod leader_epochs;
+mod open_files;
 mod partition_log;
 pub mod producer_state;
 mod recovery;
@@ -26,8 +27,9 @@ mod segment;
 
 pub use batch::Batch;
 pub use config::LogConfig;
-pub use directory::{DEFAULT_OPEN_FILES, LogDirectory, StorageError};
+pub use directory::{LogDirectory, StorageError};
 pub use leader_epochs::{EpochEnd, LeaderEpochs};
+pub use open_files::OpenFiles;
 pub use partition_log::{
     AppendError, Appended, Bound, FirstBatch, Flush, LeaderAppend, OffsetAtTime, PartitionLog,
     ReadError, ReadPlan, ReadRequest, Removed, TimeQuery, TrimError, run_together,

@@ -1,7 +1,7 @@
 //! One segment of a log: a run of batches from its base offset on, its indexes, and when it is time for the next.
 //!
 //! A closed segment keeps a small constant in memory; its files are opened when they are read. The active one keeps
-//! its `.log` open and the newest index entries in memory. Invariants: `size` is the length of the whole batches in
+//! the newest index entries in memory and its `.log` at hand, as long as that is among the open files. Invariants: `size` is the length of the whole batches in
 //! the `.log` file; index entries name a batch by its last offset, so that looking up an offset never overshoots.
 
 use crate::config::LogConfig;
@@ -16,7 +16,7 @@ use ottla_protocol::records::BatchHeader;
 use ottla_protocol::time::Timestamp;
 use std::io::IoSlice;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 /// A place in a log: an offset, and the position of its batch in the segment that holds it.
@@ -80,7 +80,7 @@ pub(crate) struct Segment<F: Files> {
 /// What only the segment that is appended to needs.
 #[derive(Debug)]
 struct Active<F: Files> {
-    file: Arc<F::File>,
+    file: Weak<F::File>,
     created: Timestamp,
     jitter: Duration,
     first_timestamp: Option<Timestamp>,
@@ -111,12 +111,11 @@ impl<F: Files> Segment<F> {
             place.directory.open_anew(&path, Open::Replace)?;
         }
         let path = place.path_of(FileKind::Log, base);
-        place.directory.forget(&path);
-        let file = Arc::new(place.directory.open_anew(&path, Open::Replace)?);
+        let file = place.directory.open_and_keep(&path, Open::Replace)?;
         let mut segment = Self::empty(base);
         segment.largest = Some(segment.nothing());
         segment.active = Some(Box::new(Active {
-            file,
+            file: Arc::downgrade(&file),
             created: now,
             jitter,
             first_timestamp: None,
@@ -167,7 +166,7 @@ impl<F: Files> Segment<F> {
         let indexed_to = self.indexed_to(place)?;
         self.largest = Some(self.find_largest(place)?);
         self.active = Some(Box::new(Active {
-            file,
+            file: Arc::downgrade(&file),
             created: now,
             jitter,
             first_timestamp,
@@ -193,12 +192,26 @@ impl<F: Files> Segment<F> {
         }
     }
 
-    /// The `.log` file: kept open by the active segment, from the cache for others.
+    /// The `.log` file.
     pub(crate) fn file(&self, place: &Place<F>) -> Result<Arc<F::File>, FileError> {
-        match &self.active {
-            Some(active) => Ok(Arc::clone(&active.file)),
-            None => place.open(FileKind::Log, self.base),
+        let at_hand = self
+            .active
+            .as_ref()
+            .and_then(|active| active.file.upgrade());
+        at_hand.map_or_else(|| place.open(FileKind::Log, self.base), Ok)
+    }
+
+    /// The `.log` file, which is at hand from now on if the segment is active.
+    fn take_in_hand(&mut self, place: &Place<F>) -> Result<Arc<F::File>, FileError> {
+        let file = self.file(place)?;
+        if let Some(active) = self
+            .active
+            .as_mut()
+            .filter(|active| active.file.strong_count() == 0)
+        {
+            active.file = Arc::downgrade(&file);
         }
+        Ok(file)
     }
 
     /// Keeps space ready for what will be appended, if the segment fills fast. Nothing depends on it.
@@ -213,17 +226,25 @@ impl<F: Files> Segment<F> {
         };
         let free = place.directory.files().free_bytes(&place.path).unwrap_or(0);
         if let Some(ahead) = active.reservation.advance(size, limit, free, now) {
+            let file = self.file(place);
             // A disk that cannot reserve can still write, or will say that it cannot.
-            let _ = active.file.reserve(size, ahead);
+            let _ = file.and_then(|file| file.reserve(size, ahead));
         }
     }
 
     /// Gives reserved space back that nobody writes into.
-    pub(crate) fn give_back_idle(&mut self, now: Timestamp) -> Result<(), FileError> {
+    pub(crate) fn give_back_idle(
+        &mut self,
+        place: &Place<F>,
+        now: Timestamp,
+    ) -> Result<(), FileError> {
         let size = self.size;
-        let idle = |active: &&mut Box<Active<F>>| active.reservation.has_idle_surplus(size, now);
-        if let Some(active) = self.active.as_mut().filter(idle) {
-            active.file.truncate(size)?;
+        let is_idle = |active: &Active<F>| active.reservation.has_idle_surplus(size, now);
+        if !self.active.as_deref().is_some_and(is_idle) {
+            return Ok(());
+        }
+        self.file(place)?.truncate(size)?;
+        if let Some(active) = &mut self.active {
             active.reservation = Reservation::none(size, now);
         }
         Ok(())
@@ -237,7 +258,7 @@ impl<F: Files> Segment<F> {
         located: &[Located],
         interval: u32,
     ) -> Result<(), FileError> {
-        let file = self.file(place)?;
+        let file = self.take_in_hand(place)?;
         file.write_at(slices, self.size)?;
         for batch in located {
             self.note(batch, u64::from(interval));
@@ -308,11 +329,12 @@ impl<F: Files> Segment<F> {
         unless_full(self.offset_index.write_and_release(&source))?;
         let source = || place.open(FileKind::TimeIndex, self.base);
         unless_full(self.time_index.write_and_release(&source))?;
-        let surplus = self
-            .active
-            .take()
-            .filter(|active| active.reservation.has_surplus(self.size));
-        surplus.map_or(Ok(()), |active| active.file.truncate(self.size))
+        let has_surplus = |active: &Active<F>| active.reservation.has_surplus(self.size);
+        if self.active.as_deref().is_some_and(has_surplus) {
+            self.file(place)?.truncate(self.size)?;
+        }
+        self.active = None;
+        Ok(())
     }
 
     pub(crate) fn append_aborted(
@@ -524,7 +546,7 @@ impl<F: Files> Segment<F> {
         self.largest = Some(largest);
         self.size = position;
         self.active = Some(Box::new(Active {
-            file,
+            file: Arc::downgrade(&file),
             created: now,
             jitter: Duration::ZERO,
             first_timestamp: None,

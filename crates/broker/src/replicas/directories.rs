@@ -4,13 +4,14 @@ use std::io;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::thread::JoinHandle;
 
-use ottla_log::LogDirectory;
 use ottla_log::files::disk::Disk;
+use ottla_log::{LogDirectory, OpenFiles};
 use ottla_protocol::ids::Uuid;
 
 use super::flusher::Flusher;
 use crate::clock::Clock;
 use crate::config::StorageConfig;
+use crate::descriptors;
 
 /// One of `log.dirs`.
 #[derive(Debug)]
@@ -34,9 +35,13 @@ pub struct Directories {
 impl Directories {
     /// The configured directories, which must exist before anything is loaded.
     pub fn new(storage: &StorageConfig, clock: Clock) -> Self {
+        let open_files = storage
+            .max_open_files
+            .unwrap_or_else(descriptors::for_log_files);
+        let open_files = Arc::new(OpenFiles::new(open_files));
         let all = storage.log_dirs.iter().map(|path| Directory {
             id: OnceLock::new(),
-            log: LogDirectory::new(Disk, path),
+            log: LogDirectory::sharing(Disk, path, Arc::clone(&open_files)),
             flusher: Flusher::new(clock, storage.flush_max_delay),
         });
         Self {

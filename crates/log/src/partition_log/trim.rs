@@ -81,10 +81,12 @@ impl<F: Files> PartitionLog<F> {
     pub fn apply_retention(&mut self, now: Timestamp) -> Result<Removed, StorageError> {
         self.place.directory.ensure_online()?;
         let mut removed = self.remove_before_log_start(now)?;
-        if let Some(mut active) = self.segments.last_entry() {
-            self.place
-                .directory
-                .judge(active.get_mut().give_back_idle(now))?;
+        let Self {
+            segments, place, ..
+        } = self;
+        if let Some(mut active) = segments.last_entry() {
+            let given_back = active.get_mut().give_back_idle(place, now);
+            place.directory.judge(given_back)?;
         }
         if self.config.delete {
             let by_size = self.breaching_size();

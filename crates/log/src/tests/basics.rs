@@ -1,14 +1,16 @@
 //! Append, read, roll, close and open again.
 
 use super::fixture::*;
+use crate::files::simulated::Simulated;
 use crate::files::{Files, Operation};
 use crate::{
-    AppendError, Bound, FirstBatch, LogConfig, Origin, ProducerError, ReadError, ReadRequest,
-    TimeQuery,
+    AppendError, Bound, FirstBatch, Left, LogConfig, LogDirectory, OpenFiles, OpenLog, Origin,
+    PartitionLog, ProducerError, ReadError, ReadRequest, TimeQuery,
 };
 use ottla_protocol::ids::{LeaderEpoch, Offset};
 use ottla_protocol::time::Timestamp;
 use std::io::ErrorKind;
+use std::sync::Arc;
 
 #[test]
 fn what_is_appended_is_read_back_across_segments() {
@@ -312,9 +314,8 @@ fn beginning_an_epoch_costs_no_sync_and_is_written_down_at_the_end() {
     let mut log = new_log(&files, LogConfig::default());
     append(&mut log, &plain(2, NOW.0));
     let end = log.close().unwrap();
-    let syncs = |files: &crate::files::simulated::Simulated| {
-        files.count(Operation::Sync) + files.count(Operation::SyncDirectory)
-    };
+    let syncs =
+        |files: &Simulated| files.count(Operation::Sync) + files.count(Operation::SyncDirectory);
     let before = syncs(&files);
     let mut log = reopen(&files, LogConfig::default(), end);
     log.begin_epoch(LeaderEpoch(5));
@@ -330,7 +331,9 @@ fn beginning_an_epoch_costs_no_sync_and_is_written_down_at_the_end() {
 #[test]
 fn a_flush_that_could_not_begin_is_made_up_for_by_the_next() {
     let files = new_disk();
-    let mut log = new_log(&files, small_segments());
+    // So few that a flush must open the closed segments.
+    let directory = directory_with_open_files(&files, 1);
+    let mut log = small_log_in(&directory, "topic-0");
     for _ in 0..40 {
         append(&mut log, &plain(1, NOW.0));
     }
@@ -364,26 +367,54 @@ fn a_partition_that_is_deleted_during_its_flush_does_not_take_the_directory_offl
     assert!(directory_of(&log).failure().is_none());
 }
 
+fn directory_with_open_files(files: &Simulated, limit: usize) -> Arc<LogDirectory<Simulated>> {
+    LogDirectory::sharing(files.clone(), ROOT, Arc::new(OpenFiles::new(limit)))
+}
+
+fn small_log_in(directory: &Arc<LogDirectory<Simulated>>, name: &str) -> PartitionLog<Simulated> {
+    let open = OpenLog {
+        directory: Arc::clone(directory),
+        name: name.to_owned(),
+        config: small_segments(),
+        topic_id: None,
+        left: Left::default(),
+    };
+    PartitionLog::open(open, NOW, &mut |_| {}).unwrap().0
+}
+
 #[test]
 fn only_a_bounded_number_of_files_stays_open() {
     let files = new_disk();
-    let directory = crate::LogDirectory::with_open_files(files.clone(), ROOT, 5);
-    let left = crate::Left::default();
-    let open = crate::OpenLog {
-        directory,
-        name: "t-0".to_owned(),
-        config: small_segments(),
-        topic_id: None,
-        left,
-    };
-    let (mut log, _) = crate::PartitionLog::open(open, NOW, &mut |_| {}).unwrap();
+    let directory = directory_with_open_files(&files, 5);
+    let mut log = small_log_in(&directory, "t-0");
     for _ in 0..200 {
         append(&mut log, &plain(3, NOW.0));
     }
     assert!(log.segment_count() > 20);
     read_all(&log, Offset(0));
-    assert!(files.open_handles() <= 6, "{}", files.open_handles());
+    assert!(files.open_handles() <= 5, "{}", files.open_handles());
     assert!(files.list(std::path::Path::new("/data/t-0")).unwrap().len() > 60);
+}
+
+#[test]
+fn many_partitions_share_few_open_files_and_lose_nothing() {
+    let files = new_disk();
+    let directory = directory_with_open_files(&files, 3);
+    let mut logs: Vec<_> = (0..20)
+        .map(|number| small_log_in(&directory, &format!("t-{number}")))
+        .collect();
+    for _ in 0..30 {
+        for log in &mut logs {
+            append(log, &plain(3, NOW.0));
+            assert!(files.open_handles() <= 3, "{}", files.open_handles());
+        }
+    }
+    for log in &mut logs {
+        log.flush().unwrap();
+        assert_eq!(log.flushed_offset(), Offset(90));
+        assert_eq!(summary(&read_all(log, Offset(0))).len(), 30);
+    }
+    assert!(files.open_handles() <= 3, "{}", files.open_handles());
 }
 
 #[test]
@@ -394,13 +425,7 @@ fn a_segment_that_fills_fast_reserves_space_and_gives_it_back() {
         ..LogConfig::default()
     };
     let root = directory.path().to_str().unwrap();
-    let (mut log, _) = try_open(
-        &crate::files::disk::Disk,
-        root,
-        config,
-        crate::Left::default(),
-    )
-    .unwrap();
+    let (mut log, _) = try_open(&crate::files::disk::Disk, root, config, Left::default()).unwrap();
     let big = batch_of(1 << 20);
     for _ in 0..6 {
         append(&mut log, &big);

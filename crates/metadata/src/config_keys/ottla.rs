@@ -26,6 +26,9 @@ pub const BROKER: &[ConfigKey] = &[
     ConfigKey::new("ottla.flush.max.delay.ms", ValueType::Long, Some("100"))
         .bounded(Bounds::Between(0, 60_000))
         .works("Longest time that a record produced with acks 0 or 1 waits for stable storage, and so for its consumers, when nobody asks for a flush sooner."),
+    ConfigKey::new("ottla.max.open.files", ValueType::Int, None)
+        .bounded(Bounds::AtLeast(8))
+        .works("Largest number of log files that stay open, however many segments and partitions there are; further ones are opened when they are needed. By default half of what the process may have open, which is raised to the hard limit at the start; the rest is for connections."),
     ConfigKey::new("ottla.request.max.bytes", ValueType::Int, Some("4194304"))
         .bounded(Bounds::AtLeast(65_536))
         .works("Largest request that carries no record data. Such a request may decode to many times its size; requests with record data are bounded by `socket.request.max.bytes`."),
