@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 
-use crate::{cli_test, codec_test, crash, generate, licences, sweep, tidy, toolbox};
+use crate::{cli_test, codec_test, crash, fuzz, generate, licences, sweep, tidy, toolbox};
 
 /// Options of `cargo xtask check`.
 #[derive(Debug, clap::Args)]
@@ -29,6 +29,7 @@ const STEPS: &[(&str, Step)] = &[
     ("rustdoc", rustdoc),
     ("tests", tests),
     ("codec-test", codec),
+    ("fuzz", || fuzz::run(&fuzz::Args::of_gate())),
     ("command line", || cli_test::run(&cli_test::Args::default())),
     ("sweep", || sweep::run(&sweep::Args::default())),
     ("real clients", || own("compat")),
