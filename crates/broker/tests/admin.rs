@@ -1,0 +1,195 @@
+//! Admin handlers of a running broker: the quorum, log directories, elections, reassignments, ACLs, features.
+
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use std::path::Path;
+use std::sync::{Arc, OnceLock};
+
+use ottla_broker::Running;
+use ottla_broker::clock::Clock;
+use ottla_broker::config::BrokerConfig;
+use ottla_broker::context::{Connection, RequestContext};
+use ottla_broker::handlers::{
+    alter_partition_reassignments, create_acls, create_topics, describe_acls, describe_log_dirs,
+    describe_quorum, elect_leaders, list_partition_reassignments, update_features,
+};
+use ottla_protocol::api_key;
+use ottla_protocol::messages::{
+    AlterPartitionReassignmentsRequestData, ApiKey, CreateAclsRequestData, CreateTopicsRequestData,
+    DescribeAclsRequestData, DescribeLogDirsRequestData, DescribeQuorumRequestData,
+    ElectLeadersRequestData, ErrorCode, KafkaString, ListPartitionReassignmentsRequestData,
+    UpdateFeaturesRequestData, alter_partition_reassignments_request, create_acls_request,
+    create_topics_request, describe_quorum_request, elect_leaders_request, update_features_request,
+};
+use ottla_protocol::time::MonotonicTime;
+
+fn text(text: &'static str) -> KafkaString {
+    KafkaString::from_static(text)
+}
+
+/// A broker with a topic `t` of two partitions.
+async fn start(directory: &Path) -> Running {
+    let config = BrokerConfig::embedded(directory.to_path_buf(), 0);
+    let running = ottla_broker::start(config, Clock::start()).await.unwrap();
+    let topic = create_topics_request::CreatableTopic::default()
+        .with_name(text("t"))
+        .with_num_partitions(2)
+        .with_replication_factor(1);
+    let request = CreateTopicsRequestData::default().with_topics(vec![topic]);
+    let context = context(ApiKey::CreateTopics);
+    let created = create_topics::handle(&running.broker, &context, request).await;
+    assert_eq!(created.topics[0].error_code, 0);
+    running
+}
+
+fn context(api: ApiKey) -> RequestContext {
+    let local = "127.0.0.1:9092".parse().unwrap();
+    let connection = Connection {
+        id: 1,
+        listener: Arc::from("PLAINTEXT"),
+        local,
+        peer: local,
+        software: OnceLock::new(),
+    };
+    RequestContext {
+        connection: Arc::new(connection),
+        api,
+        version: *api_key::versions(api).end(),
+        correlation_id: 1,
+        client_id: None,
+        received: MonotonicTime::default(),
+        size: 0,
+    }
+}
+
+#[tokio::test]
+async fn the_quorum_is_this_node_alone_and_only_its_partition_can_be_asked_for() {
+    let directory = tempfile::tempdir().unwrap();
+    let running = start(directory.path()).await;
+    let ask = |topic| {
+        let partition = describe_quorum_request::PartitionData::default();
+        let topic = describe_quorum_request::TopicData::default()
+            .with_topic_name(text(topic))
+            .with_partitions(vec![partition]);
+        let request = DescribeQuorumRequestData::default().with_topics(vec![topic]);
+        describe_quorum::handle(&running.broker, &context(ApiKey::DescribeQuorum), request)
+    };
+    let quorum = ask("__cluster_metadata").topics[0].partitions[0].clone();
+    assert_eq!((quorum.error_code, quorum.leader_id), (0, 1));
+    assert_eq!(quorum.current_voters.len(), 1);
+    assert!(quorum.observers.is_empty() && quorum.high_watermark > 0);
+    assert_eq!(
+        quorum.current_voters[0].log_end_offset,
+        quorum.high_watermark
+    );
+    let unknown = ask("t").topics[0].partitions[0].error_code;
+    assert_eq!(unknown, ErrorCode::UnknownTopicOrPartition.code());
+    running.shut_down().await;
+}
+
+#[tokio::test]
+async fn log_directories_show_what_lies_in_them_and_what_failed() {
+    let directory = tempfile::tempdir().unwrap();
+    let running = start(directory.path()).await;
+    let ask = || {
+        let request = DescribeLogDirsRequestData::default();
+        let context = context(ApiKey::DescribeLogDirs);
+        describe_log_dirs::handle(&running.broker, &context, request).results[0].clone()
+    };
+    let found = ask();
+    assert_eq!((found.error_code, found.topics.len()), (0, 1));
+    assert_eq!(found.topics[0].partitions.len(), 2);
+    assert!(found.total_bytes >= found.usable_bytes && found.usable_bytes > 0);
+    let disk = &running.broker.replicas.directories().all()[0].log;
+    disk.failed(ottla_log::files::FileError::new(
+        ottla_log::files::Operation::Write,
+        directory.path(),
+        std::io::ErrorKind::Other,
+    ));
+    let failed = ask();
+    assert_eq!(failed.error_code, ErrorCode::KafkaStorageError.code());
+    assert!(failed.topics.is_empty());
+}
+
+#[tokio::test]
+async fn elections_and_reassignments_that_change_nothing_say_so() {
+    let directory = tempfile::tempdir().unwrap();
+    let running = start(directory.path()).await;
+    let asked = elect_leaders_request::TopicPartitions::default()
+        .with_topic(text("t"))
+        .with_partitions(vec![0, 9]);
+    let request = ElectLeadersRequestData::default().with_topic_partitions(Some(vec![asked]));
+    let context_of = context(ApiKey::ElectLeaders);
+    let elected = elect_leaders::handle(&running.broker, &context_of, request).await;
+    let results = elected.replica_election_results[0].partition_result.iter();
+    let codes: Vec<i16> = results.map(|result| result.error_code).collect();
+    let not_needed = ErrorCode::ElectionNotNeeded.code();
+    assert_eq!(
+        codes,
+        [not_needed, ErrorCode::UnknownTopicOrPartition.code()]
+    );
+
+    let partition = |index, replicas| {
+        alter_partition_reassignments_request::ReassignablePartition::default()
+            .with_partition_index(index)
+            .with_replicas(replicas)
+    };
+    let topic = alter_partition_reassignments_request::ReassignableTopic::default()
+        .with_name(text("t"))
+        .with_partitions(vec![
+            partition(0, Some(vec![1])),
+            partition(1, Some(vec![7])),
+            partition(1, None),
+        ]);
+    let request = AlterPartitionReassignmentsRequestData::default().with_topics(vec![topic]);
+    let context_of = context(ApiKey::AlterPartitionReassignments);
+    let moved = alter_partition_reassignments::handle(&running.broker, &context_of, request).await;
+    let codes = moved.responses[0].partitions.iter();
+    let codes: Vec<i16> = codes.map(|partition| partition.error_code).collect();
+    let nothing_to_cancel = ErrorCode::NoReassignmentInProgress.code();
+    let invalid = ErrorCode::InvalidReplicaAssignment.code();
+    assert_eq!(codes, [0, invalid, nothing_to_cancel]);
+    let request = ListPartitionReassignmentsRequestData::default().with_topics(None);
+    let context_of = context(ApiKey::ListPartitionReassignments);
+    let listed = list_partition_reassignments::handle(&running.broker, &context_of, request);
+    assert!(listed.topics.is_empty());
+    running.shut_down().await;
+}
+
+#[tokio::test]
+async fn without_an_authorizer_acls_are_refused_as_in_kafka() {
+    let directory = tempfile::tempdir().unwrap();
+    let running = start(directory.path()).await;
+    let creation = create_acls_request::AclCreation::default();
+    let request = CreateAclsRequestData::default().with_creations(vec![creation]);
+    let created = create_acls::handle(&running.broker, &context(ApiKey::CreateAcls), request);
+    let disabled = ErrorCode::SecurityDisabled.code();
+    assert_eq!(created.results[0].error_code, disabled);
+    let request = DescribeAclsRequestData::default();
+    let described = describe_acls::handle(&running.broker, &context(ApiKey::DescribeAcls), request);
+    assert_eq!(described.error_code, disabled);
+    running.shut_down().await;
+}
+
+#[tokio::test]
+async fn a_feature_that_cannot_be_had_is_refused_and_changes_nothing() {
+    let directory = tempfile::tempdir().unwrap();
+    let running = start(directory.path()).await;
+    let before = running.broker.controller.image().features.clone();
+    for (name, code) in [
+        ("metadata.version", ErrorCode::None),
+        ("group.version", ErrorCode::InvalidUpdateVersion),
+    ] {
+        let update = update_features_request::FeatureUpdateKey::default()
+            .with_feature(text(name))
+            .with_max_version_level(if name == "metadata.version" { 30 } else { 1 })
+            .with_upgrade_type(1);
+        let request = UpdateFeaturesRequestData::default().with_feature_updates(vec![update]);
+        let context = context(ApiKey::UpdateFeatures);
+        let updated = update_features::handle(&running.broker, &context, request).await;
+        assert_eq!(updated.error_code, code.code());
+        assert!(updated.results.is_empty(), "none since version 2");
+    }
+    assert_eq!(running.broker.controller.image().features, before);
+    running.shut_down().await;
+}
