@@ -60,6 +60,7 @@ impl Broker {
         let replicas = Replicas::new(config.statics.clone(), clock, directories);
         Arc::new(Self {
             groups: GroupCoordinators::new(&config, clock, Arc::clone(&replicas)),
+            read_buffers: ReadBuffers::new(config.records.fetch_buffered_max_bytes),
             fetch_sessions: FetchSessions::new(config.records.fetch_sessions),
             config,
             clock,
@@ -69,7 +70,6 @@ impl Broker {
             metrics: Metrics::default(),
             replicas,
             ready: AtomicBool::new(false),
-            read_buffers: Arc::default(),
             producer_ids: ProducerIds::default(),
         })
     }

@@ -144,6 +144,8 @@ pub struct TopicsConfig {
 pub struct RecordsConfig {
     /// `fetch.max.bytes`.
     pub fetch_max_bytes: usize,
+    /// `ottla.fetch.buffered.max.bytes`.
+    pub fetch_buffered_max_bytes: usize,
     /// `max.incremental.fetch.session.cache.slots`.
     pub fetch_sessions: usize,
     /// `producer.id.expiration.ms`.
@@ -285,6 +287,7 @@ fn resolve(values: Values, problems: &mut Problems) -> BrokerConfig {
         },
         records: RecordsConfig {
             fetch_max_bytes: values.count("fetch.max.bytes"),
+            fetch_buffered_max_bytes: values.count("ottla.fetch.buffered.max.bytes"),
             fetch_sessions: values.count("max.incremental.fetch.session.cache.slots"),
             producer_id_expiration: values.duration("producer.id.expiration.ms"),
             decompressed_max_bytes: values.count("ottla.decompressed.max.bytes"),

@@ -101,7 +101,16 @@ struct Node {
 }
 
 fn start(directory: &Path, image: MetadataImage) -> Node {
+    start_with(directory, image, |_| {})
+}
+
+fn start_with(
+    directory: &Path,
+    image: MetadataImage,
+    adjust: impl FnOnce(&mut BrokerConfig),
+) -> Node {
     let mut config = BrokerConfig::embedded(directory.to_path_buf(), 0);
+    adjust(&mut config);
     config.storage.flush_max_delay = Duration::from_millis(5);
     let settings = Settings {
         default_partitions: 1,
@@ -356,6 +365,28 @@ async fn what_a_stop_left_of_deleted_partitions_goes_after_the_next_start() {
     let waited = tokio::time::timeout(Duration::from_secs(20), removed).await;
     waited.expect("the directory is still there");
     assert!(not_ours.exists(), "whatever it is, it is not Ottla's");
+}
+
+#[tokio::test]
+async fn answers_that_nobody_takes_hold_no_more_memory_than_they_may() {
+    let directory = tempfile::tempdir().unwrap();
+    let node = start_with(directory.path(), image(0, &[]), |config| {
+        config.records.fetch_buffered_max_bytes = 100;
+    });
+    let value = "x".repeat(60);
+    node.produce(-1, batch(&[&value])).await;
+    let context = node.context(ApiKey::Fetch, 11);
+    let fetch = || fetch::handle(&node.broker, &context, fetch_from(0, &[0], PLENTY));
+    let in_memory = |parts: &[Part]| matches!(parts, [Part::Bytes(bytes)] if !bytes.is_empty());
+    let (_, first) = fetch().await;
+    assert!(in_memory(&first));
+    // The first is not sent yet: it stands for any number of consumers that do not read.
+    let (_, second) = fetch().await;
+    assert!(matches!(second.as_slice(), [Part::Stored(_)]));
+    assert_eq!(second[0].len(), first[0].len());
+    drop(first);
+    let (_, third) = fetch().await;
+    assert!(in_memory(&third));
 }
 
 #[tokio::test]

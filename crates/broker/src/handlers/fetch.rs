@@ -307,9 +307,11 @@ fn answer(
     }
 }
 
-/// Few bytes are cheaper to read and send with the rest of the answer; many stay where they are.
+/// Few bytes are cheaper to read and send with the rest of the answer; many stay where they are, and so do few while
+/// the answers of all connections together hold as much memory as they may.
 fn records(broker: &Broker, plan: ReadPlan<Disk>) -> Result<Part, StorageError> {
-    if plan.length >= SMALLEST_SENT_FROM_FILE {
+    let is_spared = plan.length > 0 && broker.read_buffers.are_spent();
+    if is_spared || plan.length >= SMALLEST_SENT_FROM_FILE {
         return Ok(Part::from(plan));
     }
     let read = |buffer: &mut [u8]| plan.read_into(buffer);

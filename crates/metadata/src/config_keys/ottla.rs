@@ -29,6 +29,9 @@ pub const BROKER: &[ConfigKey] = &[
     ConfigKey::new("ottla.max.open.files", ValueType::Int, None)
         .bounded(Bounds::AtLeast(8))
         .works("Largest number of log files that stay open, however many segments and partitions there are; further ones are opened when they are needed. By default half of what the process may have open, which is raised to the hard limit at the start; the rest is for connections."),
+    ConfigKey::new("ottla.fetch.buffered.max.bytes", ValueType::Int, Some("67108864"))
+        .bounded(Bounds::AtLeast(0))
+        .works("Memory for fetched records that wait to be sent, over all connections. Small ones are read into memory because that is cheaper; beyond this they are sent from their files like large ones."),
     ConfigKey::new("ottla.request.max.bytes", ValueType::Int, Some("4194304"))
         .bounded(Bounds::AtLeast(65_536))
         .works("Largest request that carries no record data. Such a request may decode to many times its size; requests with record data are bounded by `socket.request.max.bytes`."),
