@@ -14,6 +14,7 @@ use ottla_broker::replicas::{
     CompactionReport, Directories, Found, Intervals, Partition, Replicas,
 };
 use ottla_log::checkpoint::{CLEANER_OFFSETS, read_offsets};
+use ottla_log::files::Files as _;
 use ottla_log::files::disk::Disk;
 use ottla_log::{Batch, Bound, FirstBatch, Origin, ReadRequest};
 use ottla_metadata::{ConfigResource, MetadataDelta, MetadataImage};
@@ -219,6 +220,30 @@ async fn a_poisoned_partition_is_said_and_compacted_around_and_the_others_are_co
     assert_eq!(report(&replicas, 1).plan.first_dirty, end);
     assert_eq!(report(&replicas, 0).quarantine, poisoned.quarantine);
     replicas.close(2).unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_partition_that_fails_is_tried_again_and_stops_no_other() {
+    let directory = tempfile::tempdir().unwrap();
+    let replicas = start(directory.path(), &image(2, &[("log.cleaner.threads", "0")]));
+    // The first is the dirtiest: its turn comes first.
+    fill(&replicas, 0, 100).await;
+    fill(&replicas, 1, 50).await;
+    let log = directory.path().join("t-0/00000000000000000000.log");
+    let aside = directory.path().join("aside");
+    Disk.rename(&log, &aside).unwrap();
+    let changes = ottla_metadata::Changes {
+        configs: [ConfigResource::cluster()].into(),
+        ..ottla_metadata::Changes::default()
+    };
+    replicas.apply(&image(2, &AT_ONCE), &changes).unwrap();
+    until(&replicas, 1, |report| report.history.compacted_at.is_some()).await;
+    until(&replicas, 0, |report| report.history.failure.is_some()).await;
+    assert!(report(&replicas, 0).is_degraded());
+    Disk.rename(&aside, &log).unwrap();
+    until(&replicas, 0, |report| report.history.compacted_at.is_some()).await;
+    assert!(!report(&replicas, 0).is_degraded());
+    replicas.close(1).unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]

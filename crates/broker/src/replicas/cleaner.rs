@@ -253,12 +253,14 @@ impl Shared {
         }
         let mut due = Vec::new();
         for partition in candidates {
-            if !partition.settings().log.compact {
+            // Who writes to a failed disk says so; here it would be said for each partition.
+            let has_failed = partition.with_log(|log| log.directory().failure().is_some());
+            if !partition.settings().log.compact || has_failed != Some(false) {
                 continue;
             }
             match guarded(|| plan(replicas, &partition, now.wall)) {
                 Ok(Some(plan)) if plan.is_due() => due.push((partition, plan)),
-                Ok(_) => {}
+                Ok(_) => self.note_nothing_due(&partition),
                 Err(error) => self.note(replicas, &partition, Err(error)),
             }
         }
@@ -307,6 +309,14 @@ impl Shared {
         }
     }
 
+    /// What failed before is not to be done any more.
+    fn note_nothing_due(&self, partition: &Partition) {
+        let mut state = self.lock();
+        if let Some(history) = state.histories.get_mut(&partition.flush_id) {
+            history.failure = None;
+        }
+    }
+
     /// Takes note of how a pass ended, and says so.
     fn note(&self, replicas: &Replicas, partition: &Partition, outcome: Result<Outcome, Trouble>) {
         let now = replicas.clock.now();
@@ -321,8 +331,8 @@ impl Shared {
                 drop(state);
                 say(partition, &outcome);
             }
-            // The next pass begins anew.
-            Err(Trouble::Error(CompactionError::Stopped | CompactionError::Changed)) => {}
+            Err(Trouble::Error(CompactionError::Stopped)) => {}
+            // Where retention was faster, the next pass begins anew; but a file may be missing for good.
             Err(trouble) => {
                 let times = history.failure.as_ref().map_or(0, |failure| failure.times) + 1;
                 let backoff = settings.map_or(Duration::ZERO, |settings| settings.backoff);
@@ -371,11 +381,13 @@ fn guarded<T>(work: impl FnOnce() -> Result<T, Trouble>) -> Result<T, Trouble> {
 /// The plan for a partition; nothing when it is gone.
 fn plan(
     replicas: &Replicas,
-    partition: &Partition,
+    partition: &Arc<Partition>,
     now: Timestamp,
 ) -> Result<Option<Plan>, Trouble> {
     let needs_checkpoint = partition.with_log(|log| log.compaction_needs_checkpoint());
     if needs_checkpoint == Some(true) {
+        // Under `page-cache` nobody else asks for it soon. What is flushed then is seen next time.
+        partition.flush_if_dirty();
         housekeeping::checkpoint_log(partition).map_err(CompactionError::from)?;
         housekeeping::write_recovery_points(replicas)?;
     }
