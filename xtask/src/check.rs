@@ -35,6 +35,7 @@ const STEPS: &[(&str, Step)] = &[
     ("real clients", || own("compat")),
     ("crash", || crash::crash(&crash::Args::usual())),
     ("power-cut", || crash::power_cut(&crash::Args::usual())),
+    ("full-disk", || crash::full_disk(&crash::Args::usual())),
 ];
 
 struct Outcome {

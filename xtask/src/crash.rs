@@ -1,4 +1,5 @@
-//! `cargo xtask crash` and `cargo xtask power-cut`: a broker dies under load, and what it acknowledged must be there.
+//! `cargo xtask crash`, `power-cut` and `full-disk`: a broker dies under load, or its disk fills up, and what it
+//! acknowledged must be there.
 //!
 //! The load and the check are `tests/crash/`, over stock clients. Both print their seed; the same seed sends the
 //! same requests, though threads and kills fall where they may.
@@ -11,13 +12,13 @@ use anyhow::{Context, Result, bail};
 
 use crate::toolbox::{self, ottla, python};
 
-/// What `tests/crash/power_cut.py` ends with where no image can be mounted.
+/// What `power_cut.py` and `full_disk.py` end with where no image can be mounted.
 const CANNOT_MOUNT: i32 = 77;
 
-/// Options of both commands.
+/// Options of each command.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// How often the broker dies.
+    /// How often the broker dies, or its disk fills up.
     #[arg(long)]
     rounds: Option<u32>,
 
@@ -54,6 +55,19 @@ pub fn power_cut(args: &Args) -> Result<String> {
         Some(0) => Ok(format!("{rounds} cuts, nothing acknowledged was lost")),
         Some(CANNOT_MOUNT) => Ok("NOT RUN: this machine cannot mount an ext4 image".to_owned()),
         _ => bail!("what was acknowledged did not survive the cut, or the test cannot see it"),
+    }
+}
+
+/// Fills a disk image up, starts on it, frees space; says what was shown.
+pub fn full_disk(args: &Args) -> Result<String> {
+    let rounds = args.rounds.unwrap_or(1);
+    let status = run("full_disk.py", rounds, args)?;
+    match status.code() {
+        Some(0) => Ok(format!(
+            "the disk was filled {rounds} times, nothing acknowledged was lost"
+        )),
+        Some(CANNOT_MOUNT) => Ok("NOT RUN: this machine cannot mount an ext4 image".to_owned()),
+        _ => bail!("a full disk is not survived as it must be"),
     }
 }
 

@@ -43,6 +43,8 @@ enum Command {
     Fuzz(fuzz::Args),
     /// Write the record types of `ottla-protocol` from the schemas in Kafka's jars.
     Generate(generate::Args),
+    /// Fill a disk image up: produce is refused, the rest goes on, and space brings everything back.
+    FullDisk(crash::Args),
     /// Cut the power of a disk image under load; everything acknowledged must be there.
     PowerCut(crash::Args),
     /// Send every kind of request to Ottla and to Apache Kafka, and compare how it ends.
@@ -61,6 +63,7 @@ fn main() -> Result<()> {
         Command::CodecTest(args) => print(&codec_test::run(&args)?),
         Command::Compat(args) => compat::run(&args),
         Command::Crash(args) => print(&crash::crash(&args)?),
+        Command::FullDisk(args) => print(&crash::full_disk(&args)?),
         Command::PowerCut(args) => print(&crash::power_cut(&args)?),
         Command::Fuzz(args) => print(&fuzz::run(&args)?),
         Command::Generate(args) => generate::run(&args),

@@ -122,6 +122,8 @@ pub struct StorageConfig {
     pub initial_task_delay: Duration,
     /// `ottla.flush.max.delay.ms`.
     pub flush_max_delay: Duration,
+    /// `ottla.disk.reserve` in bytes, where it is set.
+    pub disk_reserve: Option<u64>,
     /// `ottla.max.open.files`, where it is set.
     pub max_open_files: Option<usize>,
 }
@@ -389,6 +391,9 @@ fn storage(values: &Values, problems: &mut Problems) -> StorageConfig {
         high_watermark_interval: values.duration("replica.high.watermark.checkpoint.interval.ms"),
         initial_task_delay: values.duration("log.initial.task.delay.ms"),
         flush_max_delay: values.duration("ottla.flush.max.delay.ms"),
+        disk_reserve: values
+            .set("ottla.disk.reserve")
+            .map(|_| values.count("ottla.disk.reserve")),
         max_open_files: values
             .set("ottla.max.open.files")
             .map(|_| values.count("ottla.max.open.files")),

@@ -75,6 +75,15 @@ async fn ready(State(broker): State<Arc<Broker>>) -> (StatusCode, String) {
     for report in degraded.take(MAX_DEGRADED) {
         let _ = writeln!(body, "degraded: compaction of {report}");
     }
+    for directory in broker.replicas.directories().all() {
+        if directory.reserve.is_short() {
+            let path = directory.log.path().display();
+            let _ = writeln!(
+                body,
+                "degraded: log directory {path} is below ottla.disk.reserve"
+            );
+        }
+    }
     (StatusCode::OK, body)
 }
 

@@ -9,6 +9,7 @@ pub mod controller;
 pub mod coordinators;
 pub mod descriptors;
 pub mod directory_lock;
+pub mod disk_spare;
 pub mod endpoints;
 pub mod fetch_sessions;
 pub mod handlers;

@@ -6,6 +6,7 @@
 
 mod cleaner;
 mod directories;
+pub mod disk_reserve;
 pub mod flusher;
 mod housekeeping;
 mod logs;

@@ -37,8 +37,8 @@ pub trait Files: Clone + fmt::Debug + Send + Sync + 'static {
     fn sync_directory(&self, path: &Path) -> Result<(), FileError>;
     /// Makes all data and names of the file system that holds `path` durable, in one pass.
     fn sync_file_system(&self, path: &Path) -> Result<(), FileError>;
-    /// The bytes that may still be written to the file system that holds `path`.
-    fn free_bytes(&self, path: &Path) -> Result<u64, FileError>;
+    /// How large the file system that holds `path` is, and what is left of it.
+    fn space(&self, path: &Path) -> Result<Space, FileError>;
 }
 
 /// An open file. Positioned, so that any number of threads may share it.
@@ -87,6 +87,15 @@ pub struct Status {
     pub length: u64,
     /// When it was last written, in milliseconds since the Unix epoch.
     pub modified_ms: i64,
+}
+
+/// What a file system holds, in bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Space {
+    /// In all.
+    pub total: u64,
+    /// What may still be written.
+    pub free: u64,
 }
 
 /// What was being done when the disk failed.

@@ -224,7 +224,8 @@ impl<F: Files> Segment<F> {
         else {
             return;
         };
-        let free = place.directory.files().free_bytes(&place.path).unwrap_or(0);
+        let space = place.directory.files().space(&place.path);
+        let free = space.map_or(0, |space| space.free);
         if let Some(ahead) = active.reservation.advance(size, limit, free, now) {
             let file = self.file(place);
             // A disk that cannot reserve can still write, or will say that it cannot.

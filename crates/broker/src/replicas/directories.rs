@@ -8,6 +8,7 @@ use ottla_log::files::disk::Disk;
 use ottla_log::{LogDirectory, OpenFiles};
 use ottla_protocol::ids::Uuid;
 
+use super::disk_reserve::DiskReserve;
 use super::flusher::Flusher;
 use crate::clock::Clock;
 use crate::config::StorageConfig;
@@ -22,6 +23,8 @@ pub struct Directory {
     pub log: Arc<LogDirectory<Disk>>,
     /// Its group commit.
     pub flusher: Arc<Flusher>,
+    /// What is kept free in it.
+    pub reserve: Arc<DiskReserve>,
 }
 
 /// All of `log.dirs`.
@@ -39,10 +42,14 @@ impl Directories {
             .max_open_files
             .unwrap_or_else(descriptors::for_log_files);
         let open_files = Arc::new(OpenFiles::new(open_files));
-        let all = storage.log_dirs.iter().map(|path| Directory {
-            id: OnceLock::new(),
-            log: LogDirectory::sharing(Disk, path, Arc::clone(&open_files)),
-            flusher: Flusher::new(clock, storage.flush_max_delay),
+        let all = storage.log_dirs.iter().map(|path| {
+            let log = LogDirectory::sharing(Disk, path, Arc::clone(&open_files));
+            Directory {
+                id: OnceLock::new(),
+                reserve: DiskReserve::new(Arc::clone(&log), storage.disk_reserve),
+                log,
+                flusher: Flusher::new(clock, storage.flush_max_delay),
+            }
         });
         Self {
             all: all.collect(),

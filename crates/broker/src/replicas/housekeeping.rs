@@ -136,6 +136,8 @@ fn run(replicas: &Weak<Replicas>, told: &(Mutex<Told>, Condvar), rounds: Rounds)
 impl Rounds {
     fn work(&mut self, replicas: &Replicas) {
         let now = replicas.clock.monotonic();
+        let directories = replicas.directories.all().iter();
+        directories.for_each(|directory| directory.reserve.look());
         for partition in replicas.all() {
             if partition.settings().flush_interval < self.intervals.recovery_points {
                 partition.flush_if_dirty();

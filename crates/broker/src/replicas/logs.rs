@@ -245,12 +245,7 @@ fn open(
             "recovered a log"
         );
     }
-    Ok(Partition::new(
-        topic,
-        log,
-        settings,
-        Arc::clone(&directory.flusher),
-    ))
+    Ok(Partition::new(topic, log, settings, directory))
 }
 
 /// Makes the log of a new partition.

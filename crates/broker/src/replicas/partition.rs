@@ -17,6 +17,8 @@ use ottla_protocol::ids::{LeaderEpoch, Offset, PartitionIndex, Uuid};
 use ottla_protocol::time::Now;
 use tokio::sync::{Notify, oneshot};
 
+use super::directories::Directory;
+use super::disk_reserve::DiskReserve;
 use super::flusher::Flusher;
 pub use super::refusals::{Refused, Unavailable, Unreadable};
 use super::settings::{Durability, TopicSettings};
@@ -39,6 +41,7 @@ pub struct Partition {
     /// The number by which the flusher knows its log.
     pub(super) flush_id: LogId,
     flusher: Arc<Flusher>,
+    reserve: Arc<DiskReserve>,
 }
 
 #[derive(Debug)]
@@ -143,8 +146,9 @@ impl Partition {
         (topic, topic_id, index): (Arc<str>, Uuid, PartitionIndex),
         log: PartitionLog<Disk>,
         settings: Arc<TopicSettings>,
-        flusher: Arc<Flusher>,
+        directory: &Directory,
     ) -> Arc<Self> {
+        let flusher = Arc::clone(&directory.flusher);
         let flush_id = flusher.enrol(log.flushed_offset());
         let role = Role {
             is_leader: false,
@@ -169,6 +173,7 @@ impl Partition {
             cleaning: Mutex::default(),
             flush_id,
             flusher,
+            reserve: Arc::clone(&directory.reserve),
         })
     }
 
@@ -196,6 +201,10 @@ impl Partition {
         (origin, urgency): (Origin, Urgency),
         now: Now,
     ) -> Vec<Result<Appended, Refused>> {
+        if origin == Origin::Client && self.reserve.is_short() {
+            let refused = || Refused::DiskReserve(self.reserve.path().to_path_buf());
+            return requests.iter().map(|_| Err(refused())).collect();
+        }
         let (outcomes, woken, flush) = {
             let mut held = self.lock();
             let outcomes = held.append(requests, (origin, urgency), now);
@@ -208,6 +217,9 @@ impl Partition {
             Some((Urgency::Later, end)) => self.flusher.flush_later(self, end),
             None => {}
         }
+        let appended = outcomes.iter().flatten();
+        self.reserve
+            .appended(appended.map(|appended| appended.bytes).sum());
         outcomes
     }
 

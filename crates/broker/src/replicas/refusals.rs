@@ -1,5 +1,7 @@
 //! Why a partition does not do what it is asked, and the error code that says so to a client.
 
+use std::path::PathBuf;
+
 use ottla_log::{AppendError, ProducerError, StorageError};
 use ottla_protocol::ids::LeaderEpoch;
 use ottla_protocol::messages::ErrorCode;
@@ -66,6 +68,12 @@ pub enum Refused {
         /// Asked for.
         needed: usize,
     },
+    /// The log directory has less space left than it keeps in reserve.
+    #[error(
+        "log directory {} has less free space than ottla.disk.reserve: free some, then try again",
+        .0.display()
+    )]
+    DiskReserve(PathBuf),
     /// The log does not take them.
     #[error(transparent)]
     Log(#[from] AppendError),
@@ -76,7 +84,7 @@ impl Refused {
     pub fn code(&self) -> ErrorCode {
         match self {
             Self::Unavailable(unavailable) => unavailable.code(),
-            Self::TooFewInSync { .. } => ErrorCode::NotEnoughReplicas,
+            Self::TooFewInSync { .. } | Self::DiskReserve(_) => ErrorCode::NotEnoughReplicas,
             Self::Log(AppendError::Producer(error)) => match error {
                 ProducerError::OutOfOrderSequence { .. } => ErrorCode::OutOfOrderSequenceNumber,
                 ProducerError::InvalidEpoch { .. } => ErrorCode::InvalidProducerEpoch,

@@ -1,6 +1,6 @@
 //! The real file system, by way of `rustix`: one system call a method, retried only when a signal interrupts it.
 
-use super::{Entry, File, FileError, Files, Open, Operation, Status};
+use super::{Entry, File, FileError, Files, Open, Operation, Space, Status};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{FallocateFlags, Mode, OFlags};
 use rustix::io::{Errno, retry_on_intr};
@@ -113,9 +113,12 @@ impl Files for Disk {
         rustix::fs::syncfs(&directory).map_err(failed(Operation::SyncFileSystem, path))
     }
 
-    fn free_bytes(&self, path: &Path) -> Result<u64, FileError> {
-        let space = rustix::fs::statvfs(path).map_err(failed(Operation::Status, path))?;
-        Ok(space.f_bavail.saturating_mul(space.f_frsize))
+    fn space(&self, path: &Path) -> Result<Space, FileError> {
+        let blocks = rustix::fs::statvfs(path).map_err(failed(Operation::Status, path))?;
+        Ok(Space {
+            total: blocks.f_blocks.saturating_mul(blocks.f_frsize),
+            free: blocks.f_bavail.saturating_mul(blocks.f_frsize),
+        })
     }
 }
 

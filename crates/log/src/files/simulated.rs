@@ -9,7 +9,7 @@
 mod state;
 
 use self::state::{Node, State};
-use super::{Entry, File, FileError, Files, Open, Operation, Status};
+use super::{Entry, File, FileError, Files, Open, Operation, Space, Status};
 use std::io::{self, IoSlice};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -210,12 +210,15 @@ impl Files for Simulated {
         allowed.map_err(failed(Operation::SyncFileSystem, path))
     }
 
-    fn free_bytes(&self, path: &Path) -> Result<u64, FileError> {
+    fn space(&self, path: &Path) -> Result<Space, FileError> {
         let mut state = self.lock();
         state
             .before(Operation::Status, false)
             .map_err(failed(Operation::Status, path))?;
-        Ok(state.free_bytes())
+        Ok(Space {
+            total: state.total_bytes(),
+            free: state.free_bytes(),
+        })
     }
 }
 

@@ -26,6 +26,9 @@ pub const BROKER: &[ConfigKey] = &[
     ConfigKey::new("ottla.flush.max.delay.ms", ValueType::Long, Some("100"))
         .bounded(Bounds::Between(0, 60_000))
         .works("Longest time that a record produced with acks 0 or 1 waits for stable storage, and so for its consumers, when nobody asks for a flush sooner."),
+    ConfigKey::new("ottla.disk.reserve", ValueType::Long, None)
+        .bounded(Bounds::AtLeast(0))
+        .works("Bytes kept free on the file system of each log directory. Below it records of clients are refused with NOT_ENOUGH_REPLICAS and the reason, while fetches, committed offsets, metadata, retention and deletion go on; when there is space again, records are accepted again. By default 5 % of the file system, 1 GiB at most."),
     ConfigKey::new("ottla.max.open.files", ValueType::Int, None)
         .bounded(Bounds::AtLeast(8))
         .works("Largest number of log files that stay open, however many segments and partitions there are; further ones are opened when they are needed. By default half of what the process may have open, which is raised to the hard limit at the start; the rest is for connections."),

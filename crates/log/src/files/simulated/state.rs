@@ -289,9 +289,13 @@ impl State {
             .for_each(|node| settle(node, reaches_platter));
     }
 
+    pub(super) fn total_bytes(&self) -> u64 {
+        self.space.unwrap_or(u64::MAX / 2)
+    }
+
     pub(super) fn free_bytes(&self) -> u64 {
         let Some(space) = self.space else {
-            return u64::MAX / 2;
+            return self.total_bytes();
         };
         let used: u64 = self
             .linked()

@@ -1,0 +1,57 @@
+//! A file of each log directory that does nothing but hold space, for a start on a full disk.
+//!
+//! A start must write a little before anything else works: a leader epoch, checkpoints. Where there is no room, the
+//! spare file is removed and makes some. It is made again once there is space beyond `ottla.disk.reserve`. Kafka does not
+//! mind the file.
+
+use std::path::Path;
+
+use ottla_log::files::disk::Disk;
+use ottla_log::files::{File as _, FileError, Files as _, Open};
+
+/// The file's name in a log directory.
+const NAME: &str = "ottla.spare";
+/// What the file holds, in bytes.
+pub const BYTES: u64 = 4 << 20;
+
+/// Makes room in a log directory that has less left than the file holds, for a start.
+pub fn make_room(directory: &Path) -> Result<(), FileError> {
+    let path = directory.join(NAME);
+    let is_full = Disk.space(directory)?.free < BYTES;
+    if !is_full || Disk.status(&path)?.is_none() {
+        return Ok(());
+    }
+    tracing::warn!(
+        log_dir = %directory.display(),
+        "the disk is full: starting with the space that was kept for it; records of clients are refused"
+    );
+    Disk.remove(&path)
+}
+
+/// Takes space for the next start. The caller has seen that there is enough.
+pub fn keep(directory: &Path) -> Result<(), FileError> {
+    let path = directory.join(NAME);
+    let file = Disk.open(&path, Open::Create)?;
+    let taken = file.reserve(0, BYTES);
+    if taken.is_err() {
+        // An empty file holds nothing.
+        Disk.remove(&path)?;
+    }
+    taken
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{BYTES, NAME, keep, make_room};
+
+    #[test]
+    fn space_is_kept_until_the_disk_is_full() {
+        let directory = tempfile::tempdir().unwrap();
+        keep(directory.path()).unwrap();
+        make_room(directory.path()).unwrap();
+        let status = std::fs::metadata(directory.path().join(NAME)).unwrap();
+        let held = std::os::unix::fs::MetadataExt::blocks(&status) * 512;
+        // Where the file system cannot reserve space, the file holds none.
+        assert!(held == 0 || held >= BYTES, "{held}");
+    }
+}
