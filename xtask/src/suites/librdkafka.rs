@@ -9,15 +9,23 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::{Mutex, PoisonError};
+use std::thread;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow, bail};
 
 use super::{Outcome, Outcomes};
 use crate::toolbox::librdkafka;
 use crate::toolbox::maven::KAFKA_VERSION;
 
 /// The longest that one process may take, in seconds: its tests have limits of their own, below this.
-const PATIENCE: &str = "400";
+const PATIENCE: &str = "1500";
+
+/// The test that takes by far the longest, ten minutes and more: it starts first.
+const LONGEST: &str = "0113";
+
+/// How many processes run at the same time: they mostly wait, and by itself their runner takes five tests at once.
+const AT_ONCE: usize = 3;
 
 /// The file that a test process is configured by.
 const CONFIGURATION: &str = "test.conf";
@@ -38,14 +46,33 @@ pub fn without_auto_create(bootstrap: &str, log: &Path) -> Result<Outcomes> {
 
 fn run(scenario: &str, bootstrap: &str, log: &Path) -> Result<Outcomes> {
     let runner = Runner::new(scenario, bootstrap, log)?;
-    let mut outcomes = Outcomes::new();
-    for number in numbers(&fs::read_to_string(runner.tests.join("test.c"))?) {
-        let output = runner.run(&number, None)?;
-        outcomes.extend(output.outcomes());
-        let ran = |outcomes: &Outcomes| outcomes.keys().any(|test| test.starts_with(PARTED));
-        if PARTED.starts_with(&number) && ran(&output.outcomes()) {
-            outcomes.extend(parts(&runner, &number)?);
+    let table = fs::read_to_string(runner.tests.join("test.c"))?;
+    let mut numbers: Vec<String> = numbers(&table).into_iter().collect();
+    numbers.sort_by_key(|number| number != LONGEST);
+    let left = Mutex::new(numbers.into_iter());
+    let next = || left.lock().unwrap_or_else(PoisonError::into_inner).next();
+    let work = || -> Result<Outcomes> {
+        let mut outcomes = Outcomes::new();
+        while let Some(number) = next() {
+            outcomes.extend(run_number(&runner, &number)?);
         }
+        Ok(outcomes)
+    };
+    thread::scope(|scope| {
+        let workers: Vec<_> = (0..AT_ONCE).map(|_| scope.spawn(work)).collect();
+        let mut outcomes = Outcomes::new();
+        for worker in workers {
+            let done = worker.join().map_err(|_| anyhow!("a worker panicked"))?;
+            outcomes.extend(done?);
+        }
+        Ok(outcomes)
+    })
+}
+
+fn run_number(runner: &Runner<'_>, number: &str) -> Result<Outcomes> {
+    let mut outcomes = runner.run(number, None)?.outcomes();
+    if outcomes.contains_key(PARTED) {
+        outcomes.extend(parts(runner, number)?);
     }
     Ok(outcomes)
 }
@@ -80,7 +107,10 @@ impl<'a> Runner<'a> {
     fn new(scenario: &'a str, bootstrap: &'a str, log: &'a Path) -> Result<Self> {
         fs::write(
             log.join(CONFIGURATION),
-            format!("metadata.broker.list={bootstrap}\ntest.topic.random=true\n"),
+            // Twice its patience with each step, for machines that are busy.
+            format!(
+                "metadata.broker.list={bootstrap}\ntest.topic.random=true\ntest.timeout.multiplier=2\n"
+            ),
         )?;
         Ok(Self {
             scenario,
