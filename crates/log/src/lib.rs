@@ -24,6 +24,7 @@ mod recovery;
 mod reservation;
 pub mod scan;
 mod segment;
+pub mod verify;
 
 pub use batch::Batch;
 pub use config::LogConfig;

@@ -7,3 +7,4 @@ pub(crate) mod fixture;
 mod model;
 mod recovery;
 mod trim;
+mod verify;

@@ -1,5 +1,7 @@
 //! `ottla log`: looks into log files, with the code that the broker reads them with.
 
+mod verify;
+
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
@@ -22,7 +24,8 @@ const EXAMPLES: &str = "\
 Examples:
   ottla log dump ottla-data/orders-0/00000000000000000000.log            its batches
   ottla log dump --records ottla-data/orders-0/00000000000000000000.log  and their records
-  ottla log dump ottla-data/orders-0                                     all segments of a partition";
+  ottla log dump ottla-data/orders-0                                     all segments of a partition
+  ottla log verify ottla-data                                            everything in a log directory";
 
 /// What `ottla log` takes.
 #[derive(Debug, clap::Args)]
@@ -36,6 +39,8 @@ pub struct Args {
 enum Action {
     /// Print the batches of segments, and their records.
     Dump(Dump),
+    /// Check log directories that no broker uses: checksums, offsets, epochs, indexes. Nothing is changed.
+    Verify(verify::Args),
 }
 
 #[derive(Debug, clap::Args)]
@@ -50,7 +55,13 @@ struct Dump {
 
 /// Carries out the subcommand.
 pub fn run(args: &Args, output: Output) -> Result<()> {
-    let Action::Dump(args) = &args.action;
+    match &args.action {
+        Action::Dump(args) => dump_all(args, output),
+        Action::Verify(args) => verify::run(args, output),
+    }
+}
+
+fn dump_all(args: &Dump, output: Output) -> Result<()> {
     let mut damaged = 0;
     for path in &args.paths {
         for segment in segments(path)? {
