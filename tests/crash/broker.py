@@ -20,9 +20,10 @@ class Broker:
 
     SETTINGS = {
         "ottla.http.listen": "",
-        # Small enough that kills fall on snapshots, retention and deletes.
+        # Small enough that kills fall on snapshots, retention, compaction and deletes.
         "metadata.log.max.record.bytes.between.snapshots": "4000",
         "log.retention.check.interval.ms": "200",
+        "log.cleaner.backoff.ms": "50",
         "log.segment.delete.delay.ms": "100",
         "offsets.topic.num.partitions": "4",
     }

@@ -44,9 +44,10 @@ def main():
     print(
         f"seed {seed}: {rounds} kills, {len(ledger.acked)} records acknowledged, {len(ledger.read)} read, "
         f"{len(ledger.created) + len(ledger.deleted)} topics, {ledger.committed.get(0, (0, 0))[0]} commits, "
-        f"{len(ledger.producer_ids)} producer ids, {len(faults)} faults"
+        f"{len(ledger.producer_ids)} producer ids, {ledger.compacted} compacted away, {len(faults)} faults"
     )
     enough = len(ledger.acked) > 100 * int(rounds) and ledger.producer_ids and ledger.deleted
+    enough = enough and ledger.compacted > 10 * int(rounds)
     if not enough:
         print("FAULT the load did too little to show anything")
     sys.exit(1 if faults or not enough else 0)

@@ -23,7 +23,9 @@ from confluent_kafka.admin import (
 
 KEPT = "crash-kept"
 TRIMMED = "crash-trimmed"
+COMPACTED = "crash-compacted"
 PARTITIONS = 3
+KEYS = 10
 SEGMENT_BYTES = 60_000
 GROUP = "crash-group"
 
@@ -36,10 +38,12 @@ def create_topics(address):
     """The topics under load, with segments so small that kills fall on rolls."""
     small = {"internal.segment.bytes": str(SEGMENT_BYTES)}
     trimmed = {**small, "retention.bytes": str(3 * SEGMENT_BYTES)}
+    compacted = {**small, "cleanup.policy": "compact", "min.cleanable.dirty.ratio": "0.1"}
     admin = AdminClient({"bootstrap.servers": address})
     wanted = [
         NewTopic(KEPT, PARTITIONS, 1, config=small),
         NewTopic(TRIMMED, PARTITIONS, 1, config=trimmed),
+        NewTopic(COMPACTED, PARTITIONS, 1, config=compacted),
     ]
     for future in admin.create_topics(wanted).values():
         future.result(30)
@@ -55,6 +59,7 @@ class Ledger:
         self.created = {}  # topic -> last config value that was acknowledged, None if uncertain
         self.deleted = set()
         self.producer_ids = []
+        self.compacted = 0  # records that were compacted away, as found by the check
         self.failures = []
 
 
@@ -124,11 +129,13 @@ class Load:
 
         sequence = {}
         while not self.stopping.is_set() and not fatal:
-            place = (rng.choice([KEPT, TRIMMED]), rng.randrange(PARTITIONS))
+            place = (rng.choice([KEPT, TRIMMED, COMPACTED]), rng.randrange(PARTITIONS))
             sequence[place] = sequence.get(place, 0) + 1
-            value = f"{number}:{sequence[place]}:".encode() + b"x" * rng.randrange(300)
+            # Only a compacted topic needs it; it is the producer's own.
+            key = f"{number}-{rng.randrange(KEYS)}"
+            value = f"{number}:{sequence[place]}:{key}:".encode() + b"x" * rng.randrange(300)
             try:
-                producer.produce(place[0], value, partition=place[1], on_delivery=delivered)
+                producer.produce(place[0], value, key, partition=place[1], on_delivery=delivered)
             except BufferError:
                 producer.poll(0.1)
             producer.poll(0)

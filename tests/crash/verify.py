@@ -5,7 +5,7 @@ import time
 from confluent_kafka import Consumer, TopicPartition
 from confluent_kafka.admin import AdminClient, ConfigResource, ResourceType
 
-from load import GROUP, KEPT, PARTITIONS, TRIMMED, Load
+from load import COMPACTED, GROUP, KEPT, PARTITIONS, TRIMMED, Load
 
 
 def read_all(address, topic, partition):
@@ -46,7 +46,28 @@ def lost_and_wrong(address, ledger):
                     if records.get(entry[2]) != entry[3]:
                         lost.append(f"{what}: {topic}-{partition} offset {entry[2]}")
             wrong += out_of_order(topic, partition, records)
+    for partition in range(PARTITIONS):
+        start, end, records = read_all(address, COMPACTED, partition)
+        if start != 0:
+            wrong.append(f"{COMPACTED}-{partition} starts at {start}")
+        wrong += out_of_order(COMPACTED, partition, records)
+        lost += keys_gone(partition, records, ledger.acked)
+        ledger.compacted += end - len(records)
     return lost, wrong
+
+
+def keys_gone(partition, records, acked):
+    """Keys whose newest record is older than one that was acknowledged."""
+    newest = {}
+    for offset in sorted(records):
+        _, sequence, key = records[offset].split(b":")[:3]
+        newest[key] = int(sequence)
+    gone = []
+    for topic, index, offset, value in acked:
+        _, sequence, key = value.split(b":")[:3]
+        if (topic, index) == (COMPACTED, partition) and newest.get(key, 0) < int(sequence):
+            gone.append(f"acknowledged: {topic}-{index} offset {offset}, key {key.decode()}")
+    return gone
 
 
 def out_of_order(topic, partition, records):

@@ -18,8 +18,8 @@ mod walk;
 pub use self::offset_map::{BYTES_PER_KEY, Full, MapLimits, OffsetMap};
 pub use self::plan::{Obstacle, Plan, Reason, Verdict, plan};
 pub use self::quarantine::{QUARANTINE, Quarantined, read_quarantine};
-pub(crate) use self::replace::Compacted;
 pub use self::replace::Rewritten;
+pub(crate) use self::replace::{Compacted, REPLACEMENT, read_replacement};
 
 use self::filter::{LastRecord, checked_records};
 use self::plan::{LogFacts, SegmentFacts};
@@ -366,6 +366,10 @@ impl<F: Files> Compaction<F> {
     pub fn finish(self) -> Result<Outcome, CompactionError> {
         let written = write_quarantine(self.directory.files(), &self.path, &self.quarantine);
         written.map_err(|error| self.disk(error))?;
+        match self.directory.files().remove(&self.path.join(REPLACEMENT)) {
+            Err(error) if !error.is_not_found() => return Err(self.disk(error)),
+            _ => {}
+        }
         Ok(Outcome {
             end: self.mapped_to,
             is_whole: self.mapped_to >= self.upper,

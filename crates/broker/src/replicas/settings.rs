@@ -136,7 +136,11 @@ fn log_config(configs: &Configs, defaults: &LogConfig) -> LogConfig {
         min_compaction_lag: configs.duration("min.compaction.lag.ms", Duration::ZERO),
         max_compaction_lag: max_lag.map(Duration::from_millis),
         delete_retention: configs.duration("delete.retention.ms", defaults.delete_retention),
-        segment_bytes: configs.number("segment.bytes", defaults.segment_bytes),
+        // Kafka's tests, and ours, want smaller segments than `segment.bytes` allows.
+        segment_bytes: configs.number(
+            "internal.segment.bytes",
+            configs.number("segment.bytes", defaults.segment_bytes),
+        ),
         segment_age: configs.duration("segment.ms", defaults.segment_age),
         segment_jitter: configs.duration("segment.jitter.ms", defaults.segment_jitter),
         segment_index_bytes: configs.number("segment.index.bytes", defaults.segment_index_bytes),
@@ -246,6 +250,9 @@ mod tests {
             Some(Duration::from_millis(5))
         );
         assert_eq!(resolve(&image, &file).log.segment_bytes, 1_000_000);
+        let small = ("internal.segment.bytes", "20000");
+        set(&mut image, ConfigResource::topic("t"), small.0, small.1);
+        assert_eq!(resolve(&image, &file).log.segment_bytes, 20_000);
     }
 
     #[test]

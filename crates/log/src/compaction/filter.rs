@@ -40,7 +40,7 @@ pub(super) struct Standing {
     /// It is of an aborted transaction, or marks one of which nothing is left.
     pub(super) is_spent: bool,
     /// It must stay, if without records: the offsets that it ends at must not be forgotten.
-    pub(super) ends_segment: bool,
+    pub(super) ends_pass: bool,
 }
 
 /// What stays of a batch.
@@ -65,7 +65,7 @@ impl Rules<'_> {
         let horizon = header.delete_horizon_ms().map(Timestamp);
         let has_passed = horizon.is_some_and(|horizon| horizon <= self.now);
         let discards = standing.is_spent && (!header.is_control() || has_passed);
-        let stays = standing.ends_segment || self.is_last_of_producer(header);
+        let stays = standing.ends_pass || self.is_last_of_producer(header);
         if discards || header.record_count == 0 {
             return Ok(without_records(header, stays));
         }

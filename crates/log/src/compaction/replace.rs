@@ -1,17 +1,55 @@
 //! Putting a compacted segment in the place of those it was made from, so that a crash leaves the old or the new.
 //!
-//! Under the log's lock, by names alone: first all files of the new segment change from `.cleaned` to `.swap`, from
-//! which on a start would complete the replacement; then the old files go; then `.swap` is dropped, the `.log` first.
-//! What recovery makes of every state in between is in `recovery/directory.rs`. The names of one directory become
-//! durable in the order in which they changed, as journaling file systems have it; they are synced afterwards.
+//! Which segments are replaced is written down first. The rest is names alone, under the log's lock: all files of the
+//! new segment change from `.cleaned` to `.swap`, from which on a start would complete the replacement; the old files
+//! go; `.swap` is dropped, the `.log` first. What recovery makes of every state in between is in
+//! `recovery/directory.rs`. The names of one directory become durable in the order in which they changed, as
+//! journaling file systems have it; they are synced afterwards.
 
 use super::{CompactionError, Outcome, Quarantined};
 use crate::directory::StorageError;
-use crate::files::{FileError, Files};
+use crate::files::{FileError, Files, read_whole, replace_durably};
 use crate::format::{CLEANED_SUFFIX, FileKind, SWAP_SUFFIX};
 use crate::partition_log::PartitionLog;
 use crate::segment::{LogPosition, Segment};
 use ottla_protocol::ids::Offset;
+use std::path::Path;
+
+/// The file that says which segments are being replaced: a line `0`, the version, and a line with the first one's base
+/// offset and the base offset of the segment after the last. It stays until the pass has ended.
+pub(crate) const REPLACEMENT: &str = "compaction-replacement";
+
+/// No such file is longer.
+const MAX_BYTES: u64 = 1000;
+
+/// Writes down, durably, that the segments from one base offset up to another are to be replaced.
+pub(super) fn write_replacement<F: Files>(
+    files: &F,
+    directory: &Path,
+    (from, to): (Offset, Offset),
+) -> Result<(), FileError> {
+    let text = format!("0\n{from} {to}\n");
+    replace_durably(files, &directory.join(REPLACEMENT), text.as_bytes())
+}
+
+/// Which segments were being replaced when the log was last in use, if any were.
+pub(crate) fn read_replacement<F: Files>(
+    files: &F,
+    directory: &Path,
+) -> Result<Option<(Offset, Offset)>, FileError> {
+    let content = match read_whole(files, &directory.join(REPLACEMENT), MAX_BYTES) {
+        // Not ours.
+        Err(error) if error.source.kind() == std::io::ErrorKind::InvalidData => None,
+        outcome => outcome?,
+    };
+    let content = content.unwrap_or_default();
+    let text = String::from_utf8_lossy(&content);
+    let range = text.strip_prefix("0\n").and_then(|line| {
+        let (from, to) = line.trim_end().split_once(' ')?;
+        Some((Offset(from.parse().ok()?), Offset(to.parse().ok()?)))
+    });
+    Ok(range)
+}
 
 /// How far a log is compacted, and what of it could not be.
 #[derive(Debug, Default)]

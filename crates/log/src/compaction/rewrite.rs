@@ -1,13 +1,14 @@
 //! Writing segments anew: several sources that fit become one, with what stays of each batch.
 //!
-//! The last batch of each new segment stays, if without records, so that a start can tell from it which sources it
-//! covers. A source that cannot be walked to its end is left as it is, and ends a group; a batch that cannot be read
-//! is copied as it is.
+//! The last batch before the end of what may be cleaned stays, if without records: the offsets that the log ends with
+//! must not be forgotten. A source that cannot be walked to its end is left as it is, and ends a group; a batch that
+//! cannot be read is copied as it is.
 
 use super::filter::{Remains, Rules, Standing};
 use super::output::Output;
 use super::plan::{SegmentFacts, group};
 use super::quarantine::MAX_ENTRIES;
+use super::replace::write_replacement;
 use super::walk::{Met, Walk, WalkError};
 use super::{Compaction, CompactionError, Pace, Quarantined, Rewritten, Tools, hold_up};
 use crate::batch::Batch;
@@ -122,8 +123,7 @@ impl<F: Files> Compaction<F> {
         (tools, pace): (&mut Tools, Pace<'_>),
     ) -> Result<(), Failure> {
         let ends = group.iter().skip(1).map(|next| next.base).chain([end]);
-        let last = group.iter().rposition(|source| source.size > 0);
-        for (number, (source, end)) in group.iter().zip(ends).enumerate() {
+        for (source, end) in group.iter().zip(ends) {
             let file = self.open(source.base)?;
             let mut walk = Walk::new(&file, (0, source.size), (source.base, end));
             loop {
@@ -150,8 +150,7 @@ impl<F: Files> Compaction<F> {
                         located.size
                     }
                     Some(Met::Batch(located, batch)) => {
-                        let ends_segment = Some(number) == last && located.end() == source.size;
-                        self.rewrite_batch(writing, (&batch, ends_segment), tools)?;
+                        self.rewrite_batch(writing, &batch, tools)?;
                         located.size
                     }
                 };
@@ -163,6 +162,12 @@ impl<F: Files> Compaction<F> {
         }
         if writing.is_changed {
             writing.output.finish()?;
+            let written = write_replacement(
+                self.directory.files(),
+                &self.path,
+                (writing.output.base(), end),
+            );
+            written.map_err(|error| self.disk(error))?;
         }
         Ok(())
     }
@@ -170,7 +175,7 @@ impl<F: Files> Compaction<F> {
     fn rewrite_batch(
         &mut self,
         writing: &mut Writing<F>,
-        (batch, ends_segment): (&BatchView<'_>, bool),
+        batch: &BatchView<'_>,
         tools: &mut Tools,
     ) -> Result<(), CompactionError> {
         let header = batch.header();
@@ -189,7 +194,7 @@ impl<F: Files> Compaction<F> {
         };
         let standing = Standing {
             is_spent,
-            ends_segment,
+            ends_pass: header.next_offset() == self.upper,
         };
         let remains = match rules.apply(batch, standing, &mut tools.decompressor) {
             Ok(remains) => remains,

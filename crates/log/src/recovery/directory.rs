@@ -1,5 +1,6 @@
 //! A partition's directory before its log is opened: made if it is missing, rid of what an interrupted operation left.
 
+use crate::compaction::{REPLACEMENT, read_replacement};
 use crate::directory::StorageError;
 use crate::files::{File, Files, Open};
 use crate::format::{CLEANED_SUFFIX, DELETED_SUFFIX, FileKind, SWAP_SUFFIX};
@@ -77,6 +78,8 @@ impl<F: Files> Place<F> {
     /// takes the place of the segments that it was made from, and those go first.
     fn finish_compaction(&self) -> Result<(), StorageError> {
         let names = self.names()?;
+        let files = self.directory.files();
+        let replacement = self.directory.judge(read_replacement(files, &self.path))?;
         let bases_of = |suffix| {
             let stems = names
                 .iter()
@@ -101,11 +104,17 @@ impl<F: Files> Place<F> {
             self.remove(name)?;
         }
         let Some(from) = swaps.iter().map(|(_, base, _)| *base).min() else {
-            return Ok(());
+            return self.forget_replacement(&names);
         };
         let mut to = from;
         for (_, base, name) in swaps.iter().filter(|(kind, ..)| *kind == FileKind::Log) {
             to = to.max(self.end_of(name, *base)?);
+            // Kafka does not write it down; ours may reach further than the last batch that was kept.
+            if let Some((first, end)) = replacement
+                && first == *base
+            {
+                to = to.max(end);
+            }
         }
         for name in &names {
             if FileKind::of_name(name).is_some_and(|(_, base)| (from..to).contains(&base)) {
@@ -119,8 +128,15 @@ impl<F: Files> Place<F> {
                 .rename(&self.path.join(name), &self.path_of(kind, base));
             self.directory.judge(renamed)?;
         }
-        self.directory
-            .judge(self.directory.files().sync_directory(&self.path))
+        self.directory.judge(files.sync_directory(&self.path))?;
+        self.forget_replacement(&names)
+    }
+
+    fn forget_replacement(&self, names: &[String]) -> Result<(), StorageError> {
+        if names.iter().any(|name| name == REPLACEMENT) {
+            self.remove(REPLACEMENT)?;
+        }
+        Ok(())
     }
 
     /// The offset after the last batch in the file `name`.

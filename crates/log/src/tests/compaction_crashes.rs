@@ -1,6 +1,6 @@
 //! Compaction of random logs with the power cut after every change: no newest record is lost, none comes back.
 
-use super::compaction::{Seen, Written, compacted, keyed, newest, settle, try_pass, visible};
+use super::compaction::{Seen, Written, compacted, keyed, newest, put, settle, try_pass, visible};
 use super::fixture::*;
 use crate::compaction::BYTES_PER_KEY;
 use crate::files::simulated::Simulated;
@@ -220,6 +220,50 @@ fn crash_everywhere(seed: u64) {
 #[test]
 fn a_power_cut_at_any_change_of_a_compaction_leaves_the_newest_record_of_each_key() {
     (0..6).for_each(crash_everywhere);
+}
+
+/// Four small segments that become one, of which only the first keeps a record, and a larger one that makes theirs go.
+#[test]
+fn a_power_cut_leaves_the_old_segments_or_the_new_one() {
+    let files = new_disk();
+    let mut log = new_log(&files, config());
+    for number in 0..4 {
+        let first = if number == 0 { "kept" } else { "a" };
+        put(&mut log, &[(first, Some("old")), ("b", Some("old"))]);
+        settle(&mut log).unwrap();
+    }
+    let large = "x".repeat(700);
+    put(&mut log, &[("a", Some(&large)), ("b", Some("new"))]);
+    settle(&mut log).unwrap();
+    let end = log.log_end_offset();
+    log.close().unwrap();
+    let clean = Left {
+        is_clean: true,
+        ..left(end, None)
+    };
+    let open = |files: &Simulated| open_as(files, config(), clean).0;
+    let old = visible(&open(&files.process_killed()));
+    let new = newest(&old, end.0);
+    assert_eq!((old.len(), new.len()), (10, 3));
+    for cut in 0.. {
+        let files = files.process_killed();
+        let mut log = open(&files);
+        files.cut_power_after(cut);
+        let is_over = compact_all(&mut log, 1 << 16).is_ok();
+        let after = files.power_cut(cut);
+        let (log, _) = open_as(&after, config(), left(end, None));
+        let seen = visible(&log);
+        assert!(
+            seen == old || seen == new,
+            "power cut after {cut} changes: {seen:?}"
+        );
+        let is_new = seen == new;
+        assert_eq!(log.segment_count(), if is_new { 3 } else { 6 });
+        if is_over {
+            assert!(is_new && cut > 20);
+            return;
+        }
+    }
 }
 
 #[test]
