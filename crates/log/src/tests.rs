@@ -3,6 +3,7 @@
 mod basics;
 mod compaction;
 mod compaction_crashes;
+mod compaction_kafka;
 pub(crate) mod fixture;
 mod model;
 mod recovery;

@@ -140,7 +140,7 @@ pub(super) fn visible<F: Files>(log: &PartitionLog<F>) -> Vec<Seen> {
     seen
 }
 
-fn records_of(batch: &BatchView<'_>) -> Vec<Seen> {
+pub(super) fn records_of(batch: &BatchView<'_>) -> Vec<Seen> {
     let mut decompressor = Decompressor::default();
     let records = batch.records(&mut decompressor, 1 << 20).unwrap();
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
