@@ -778,6 +778,50 @@ fn a_pass_can_be_stopped_at_any_byte_and_the_next_does_it_all() {
 }
 
 #[test]
+fn a_full_disk_ends_a_pass_and_nothing_else() {
+    let files = new_disk();
+    let mut log = new_log(&files, compacted());
+    for round in 0..20 {
+        let value = format!("value {round}");
+        put(
+            &mut log,
+            &[("a", Some(&value)), (&format!("key {round}"), Some("x"))],
+        );
+    }
+    settle(&mut log).unwrap();
+    let before = visible(&log);
+    let used: u64 = {
+        let entries = files.list(Path::new(PARTITION)).unwrap();
+        let paths = entries
+            .iter()
+            .map(|entry| Path::new(PARTITION).join(&entry.name));
+        let length = |path: std::path::PathBuf| files.status(&path).unwrap().unwrap().length;
+        paths.map(length).sum()
+    };
+    let mut refused = 0;
+    for free in (0..1500).step_by(50) {
+        files.limit_space(Some(used + free));
+        match try_pass(&mut log, AMPLE, NOW) {
+            Err(CompactionError::Storage(StorageError::Full { .. })) => refused += 1,
+            outcome => assert!(outcome.is_ok(), "{outcome:?}"),
+        }
+        log.directory().ensure_online().unwrap();
+        let seen = visible(&log);
+        assert!(
+            newest(&before, 40)
+                .iter()
+                .all(|record| seen.contains(record))
+        );
+        let names = files.list(Path::new(PARTITION)).unwrap();
+        assert!(names.iter().all(|entry| !entry.name.ends_with(".cleaned")));
+    }
+    assert!(refused > 2, "{refused}");
+    files.limit_space(None);
+    try_pass(&mut log, AMPLE, NOW).unwrap();
+    assert_eq!(visible(&log), newest(&before, 40));
+}
+
+#[test]
 fn retention_applies_to_a_log_that_is_compacted_and_deleted() {
     let config = LogConfig {
         delete: true,
