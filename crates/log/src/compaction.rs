@@ -181,17 +181,17 @@ impl<F: Files> PartitionLog<F> {
                 largest_timestamp: Timestamp::NONE,
             };
             if is_dirty && asks_largest {
-                let largest = segment.largest(place);
-                let largest = largest.map_err(|error| place.scan_failed(error))?;
-                facts.largest_timestamp = largest.timestamp;
+                let largest = segment.largest_if_sound(place).map(Some);
+                let largest = place.directory.judge(largest.or_else(absent))?;
+                facts.largest_timestamp =
+                    largest.map_or(Timestamp::NONE, |largest| largest.timestamp);
             }
             if is_dirty && asks_first {
-                let file = place.directory.judge(segment.file(place))?;
-                // What cannot be read is told by the pass.
-                let first = Scan::new(&*file, 0, segment.size)
-                    .next_header()
-                    .ok()
-                    .flatten();
+                let file = segment.file(place).map(Some).or_else(absent);
+                let first = place.directory.judge(file)?.and_then(|file| {
+                    let mut scan = Scan::new(&*file, 0, segment.size);
+                    scan.next_header().ok().flatten()
+                });
                 facts.first_timestamp = first.map_or(Timestamp::NONE, |first| {
                     Timestamp(first.header.max_timestamp)
                 });
@@ -377,6 +377,15 @@ impl<F: Files> Compaction<F> {
             stats: self.stats,
             cuts: self.cuts,
         })
+    }
+}
+
+/// What is missing, like what is damaged, is told by the pass, and is the trouble of this log alone.
+fn absent<T>(error: FileError) -> Result<Option<T>, FileError> {
+    if error.is_not_found() {
+        Ok(None)
+    } else {
+        Err(error)
     }
 }
 

@@ -2,8 +2,9 @@
 //!
 //! The files of segments come from the bounded [`OpenFiles`]. The first failed write, sync or read takes the
 //! directory offline: from then on every call answers with that failure, and nothing is tried again. A full disk and
-//! a lack of file descriptors are not failures of the disk and leave it online.
+//! a lack of file descriptors are not failures of the disk and leave it online, and so do damaged bytes.
 
+use crate::batch::BatchError;
 use crate::files::{FileError, Files, Open};
 use crate::open_files::OpenFiles;
 use std::path::{Path, PathBuf};
@@ -42,6 +43,16 @@ pub enum StorageError {
     TooManyOpenFiles {
         /// The open that failed.
         cause: Arc<FileError>,
+    },
+    /// Bytes of one segment are damaged; all others can be used.
+    #[error("{} is damaged at position {position}: {cause}; see `ottla log verify`", path.display())]
+    Damaged {
+        /// The segment's `.log` file.
+        path: PathBuf,
+        /// Where no batch can be made out.
+        position: u64,
+        /// What lies there instead.
+        cause: BatchError,
     },
 }
 

@@ -1,7 +1,7 @@
 //! One partition on disk: segments, indexes, recovery, retention, compaction. Files only; knows no async.
 //!
 //! Start reading at [`PartitionLog`]; what it needs of a disk is [`files::Files`]; what lies on disk is in
-//! `docs/formats.md`. Errors of the disk are [`StorageError`]: the first one that is not a full disk takes the whole
+//! `docs/formats.md`. Errors of the disk are [`StorageError`]: the first real failure takes the whole
 //! [`LogDirectory`] offline.
 
 #![deny(clippy::indexing_slicing)]

@@ -24,6 +24,7 @@ use crate::config::LogConfig;
 use crate::directory::{LogDirectory, StorageError};
 use crate::epoch_file::EpochFile;
 use crate::files::Files;
+use crate::format::FileKind;
 use crate::leader_epochs::{EpochEnd, LeaderEpochs};
 use crate::producer_state::ProducerState;
 use crate::scan::ScanError;
@@ -209,7 +210,7 @@ impl<F: Files> PartitionLog<F> {
             .next_back()
             .map_or(self.log_start, |(base, _)| *base);
         for segment in self.segments.range(floor..).map(|(_, segment)| segment) {
-            if let Some(found) = self.judge_scan(segment.find(&self.place, offset))? {
+            if let Some(found) = self.judge_scan(segment.base, segment.find(&self.place, offset))? {
                 return Ok(LogPosition {
                     offset,
                     segment: segment.base,
@@ -238,23 +239,26 @@ impl<F: Files> PartitionLog<F> {
         Ok(())
     }
 
-    /// A scan of what is below the recovery point fails only when the disk does: either way the directory is lost.
-    pub(crate) fn judge_scan<T>(&self, outcome: Result<T, ScanError>) -> Result<T, StorageError> {
-        outcome.map_err(|error| self.place.scan_failed(error))
+    /// Judges the outcome of a scan of the segment at `base`: see [`Place::scan_failed`].
+    pub(crate) fn judge_scan<T>(
+        &self,
+        base: Offset,
+        outcome: Result<T, ScanError>,
+    ) -> Result<T, StorageError> {
+        outcome.map_err(|error| self.place.scan_failed(base, error))
     }
 }
 
 impl<F: Files> Place<F> {
-    pub(crate) fn scan_failed(&self, error: ScanError) -> StorageError {
+    /// Damaged bytes in the segment at `base` are the trouble of whoever wants them; a failing disk is everybody's.
+    pub(crate) fn scan_failed(&self, base: Offset, error: ScanError) -> StorageError {
         match error {
             ScanError::Disk(error) => self.directory.failed(error),
-            ScanError::Invalid { .. } => {
-                let source =
-                    std::io::Error::new(std::io::ErrorKind::InvalidData, error.to_string());
-                let operation = crate::files::Operation::Read;
-                self.directory
-                    .failed(crate::files::FileError::new(operation, &self.path, source))
-            }
+            ScanError::Invalid { position, cause } => StorageError::Damaged {
+                path: self.path_of(FileKind::Log, base),
+                position,
+                cause,
+            },
         }
     }
 }

@@ -342,6 +342,6 @@ fn open_failed<F: Files>(place: &Place<F>, base: Offset, error: ScanError) -> Op
             path: place.path_of(FileKind::Log, base),
             position,
         },
-        error => OpenError::Storage(place.scan_failed(error)),
+        error => OpenError::Storage(place.scan_failed(base, error)),
     }
 }

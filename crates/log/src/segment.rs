@@ -446,6 +446,17 @@ impl<F: Files> Segment<F> {
         Ok(largest)
     }
 
+    /// As [`Segment::largest`]; where damage hides it, none.
+    pub(crate) fn largest_if_sound(
+        &mut self,
+        place: &Place<F>,
+    ) -> Result<TimestampOffset, FileError> {
+        match self.largest(place) {
+            Err(ScanError::Disk(error)) => Err(error),
+            outcome => Ok(outcome.unwrap_or_else(|_| self.nothing())),
+        }
+    }
+
     fn find_largest(&self, place: &Place<F>) -> Result<TimestampOffset, ScanError> {
         let last = self
             .time_index

@@ -173,7 +173,8 @@ impl<F: Files> PartitionLog<F> {
             .range(floor..=end.segment)
             .map(|(_, segment)| segment)
         {
-            let Some(found) = self.judge_scan(segment.find(&self.place, offset))? else {
+            let Some(found) = self.judge_scan(segment.base, segment.find(&self.place, offset))?
+            else {
                 continue;
             };
             let limit = if segment.base == end.segment {
@@ -313,7 +314,7 @@ impl<F: Files> PartitionLog<F> {
         for (base, segment) in segments {
             let found = segment
                 .largest(place)
-                .map_err(|error| place.scan_failed(error))?;
+                .map_err(|error| place.scan_failed(*base, error))?;
             if found.timestamp > largest.0 {
                 largest = (found.timestamp, Some(*base));
             }
@@ -335,7 +336,7 @@ impl<F: Files> PartitionLog<F> {
         for (base, segment) in segments {
             let largest = segment
                 .largest(place)
-                .map_err(|error| place.scan_failed(error))?;
+                .map_err(|error| place.scan_failed(*base, error))?;
             if largest.timestamp >= timestamp {
                 holding = Some(*base);
                 break;
@@ -351,7 +352,10 @@ impl<F: Files> PartitionLog<F> {
     ) -> Result<Option<OffsetAtTime>, StorageError> {
         for segment in self.segments.range(base..).map(|(_, segment)| segment) {
             let mut from = self.log_start;
-            let find = |from| self.judge_scan(segment.find_time(&self.place, timestamp, from));
+            let find = |from| {
+                let found = segment.find_time(&self.place, timestamp, from);
+                self.judge_scan(segment.base, found)
+            };
             // Compaction may have taken the record whose timestamp a batch still names.
             while let Some(located) = find(from)? {
                 let found = self.first_record_in(segment, &located, timestamp)?;

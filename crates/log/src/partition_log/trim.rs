@@ -142,10 +142,8 @@ impl<F: Files> PartitionLog<F> {
             segments, place, ..
         } = self;
         for (count, segment) in segments.values_mut().enumerate() {
-            let largest = segment
-                .largest(place)
-                .map_err(|error| place.scan_failed(error))?
-                .timestamp;
+            let largest = segment.largest_if_sound(place);
+            let largest = place.directory.judge(largest)?.timestamp;
             let age_from = if largest.0 >= 0 {
                 largest.0
             } else {
@@ -254,7 +252,8 @@ impl<F: Files> PartitionLog<F> {
             .last_entry()
             .expect("a log always has an active segment");
         let segment = entry.get_mut();
-        let judge = |error| place.scan_failed(error);
+        let base = segment.base;
+        let judge = |error| place.scan_failed(base, error);
         if let Some(found) = segment.find(place, offset).map_err(judge)? {
             // A batch that holds the offset goes as a whole.
             place.directory.judge(segment.truncate(

@@ -59,7 +59,7 @@ impl<F: Files> PartitionLog<F> {
                 .segments
                 .get(&base)
                 .expect("the segment that was just read");
-            self.judge_scan(segment.next_offset(&self.place))?
+            self.judge_scan(base, segment.next_offset(&self.place))?
         };
         let kept = (length - position).min(self.config.cut_off_bytes);
         let mut bytes = vec![0; usize::try_from(kept).unwrap_or(usize::MAX)];

@@ -150,7 +150,7 @@ impl<F: Files> Place<F> {
         let mut end = base;
         while let Some(located) = scan
             .next_header()
-            .map_err(|error| self.scan_failed(error))?
+            .map_err(|error| self.scan_failed(base, error))?
         {
             end = located.header.next_offset();
         }

@@ -63,7 +63,7 @@ pub(super) fn load<F: Files>(
             .judge(segment.position_before(&log.place, from))?;
         let file = log.place.directory.judge(segment.file(&log.place))?;
         let mut scan = Scan::new(&*file, start, segment.size);
-        while let Some(located) = log.judge_scan(scan.next_header())? {
+        while let Some(located) = log.judge_scan(base, scan.next_header())? {
             if located.header.base_offset() >= from && located.header.has_producer_id() {
                 replay(log, base, (&located, &file), recovery_point)?;
             }

@@ -2,14 +2,16 @@
 
 use super::fixture::*;
 use crate::files::simulated::Simulated;
-use crate::files::{Files, Operation};
+use crate::files::{File, Files, Open, Operation};
+use crate::format::FileKind;
 use crate::{
     AppendError, Bound, FirstBatch, Left, LogConfig, LogDirectory, OpenFiles, OpenLog, Origin,
-    PartitionLog, ProducerError, ReadError, ReadRequest, TimeQuery,
+    PartitionLog, ProducerError, ReadError, ReadRequest, StorageError, TimeQuery,
 };
 use ottla_protocol::ids::{LeaderEpoch, Offset};
 use ottla_protocol::time::Timestamp;
-use std::io::ErrorKind;
+use std::io::{ErrorKind, IoSlice};
+use std::path::Path;
 use std::sync::Arc;
 
 #[test]
@@ -252,10 +254,7 @@ fn a_full_disk_refuses_the_append_and_loses_nothing() {
         .collect();
     let error = try_append(&mut log, &big).unwrap_err();
     assert!(
-        matches!(
-            error,
-            AppendError::Storage(crate::StorageError::Full { .. })
-        ),
+        matches!(error, AppendError::Storage(StorageError::Full { .. })),
         "{error}"
     );
     assert_eq!(read_all(&log, Offset(0)), bytes);
@@ -276,10 +275,7 @@ fn a_failed_write_takes_the_directory_offline() {
     for _ in 0..2 {
         let error = try_append(&mut log, &plain(1, NOW.0)).unwrap_err();
         assert!(
-            matches!(
-                error,
-                AppendError::Storage(crate::StorageError::Offline { .. })
-            ),
+            matches!(error, AppendError::Storage(StorageError::Offline { .. })),
             "{error}"
         );
     }
@@ -291,6 +287,53 @@ fn a_failed_write_takes_the_directory_offline() {
         bound: Bound::LogEnd,
     };
     assert!(matches!(log.read(&request), Err(ReadError::Storage(_))));
+}
+
+#[test]
+fn damaged_bytes_are_refused_and_all_around_them_is_read() {
+    let files = new_disk();
+    let mut log = new_log(&files, small_segments());
+    for number in 0..30 {
+        append(&mut log, &plain(3, NOW.0 + number));
+    }
+    let bases: Vec<Offset> = log.segments.keys().copied().collect();
+    let (base, next) = (bases[1], bases[2]);
+    let point = log.close().unwrap();
+    // The length of the second segment's first batch is nonsense.
+    let path = FileKind::Log.path(&Path::new(ROOT).join("topic-0"), base);
+    let file = files.open(&path, Open::Write).unwrap();
+    file.write_at(&[IoSlice::new(&[0x55; 4])], 8).unwrap();
+    let mut log = reopen(&files, small_segments(), point);
+    let request = |offset| ReadRequest {
+        offset,
+        max_bytes: 100,
+        first_batch: FirstBatch::MayExceed,
+        bound: Bound::LogEnd,
+    };
+    let refused = log.read(&request(base));
+    let Err(ReadError::Storage(StorageError::Damaged {
+        path: named,
+        position: 0,
+        ..
+    })) = &refused
+    else {
+        panic!("{refused:?}")
+    };
+    assert_eq!(*named, path);
+    assert!(
+        refused
+            .unwrap_err()
+            .to_string()
+            .contains("ottla log verify")
+    );
+    assert!(directory_of(&log).failure().is_none());
+    assert_eq!(log.read(&request(Offset(0))).unwrap().position, 0);
+    let behind = read_all(&log, next);
+    assert_eq!(summary(&behind).first(), Some(&(next.0, 3)));
+    assert_eq!(append(&mut log, &plain(1, NOW.0)).first_offset, Offset(90));
+    // Its age is told by its file.
+    log.apply_retention(Timestamp(NOW.0 + 1)).unwrap();
+    assert!(directory_of(&log).failure().is_none());
 }
 
 #[test]
@@ -360,7 +403,7 @@ fn a_partition_that_is_deleted_during_its_flush_does_not_take_the_directory_offl
     log.roll(NOW).unwrap();
     let checkpoint = log.begin_checkpoint().unwrap().unwrap();
     let flush = log.begin_flush().unwrap().unwrap();
-    let renamed = std::path::Path::new("/data/topic-0.1-delete");
+    let renamed = Path::new("/data/topic-0.1-delete");
     files.rename(log.path(), renamed).unwrap();
     flush.run().unwrap();
     checkpoint.run().unwrap();
@@ -393,7 +436,7 @@ fn only_a_bounded_number_of_files_stays_open() {
     assert!(log.segment_count() > 20);
     read_all(&log, Offset(0));
     assert!(files.open_handles() <= 5, "{}", files.open_handles());
-    assert!(files.list(std::path::Path::new("/data/t-0")).unwrap().len() > 60);
+    assert!(files.list(Path::new("/data/t-0")).unwrap().len() > 60);
 }
 
 #[test]

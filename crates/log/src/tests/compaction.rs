@@ -851,3 +851,36 @@ fn retention_applies_to_a_log_that_is_compacted_and_deleted() {
         }
     ));
 }
+
+#[test]
+fn a_plan_passes_over_what_is_damaged_or_missing() {
+    let files = new_disk();
+    let config = LogConfig {
+        min_compaction_lag: Duration::from_millis(1),
+        max_compaction_lag: Some(Duration::from_hours(1)),
+        ..compacted()
+    };
+    let mut log = new_log(&files, config.clone());
+    for _ in 0..3 {
+        put(&mut log, &[("a", Some("1"))]);
+        settle(&mut log).unwrap();
+    }
+    let point = log.close().unwrap();
+    spoil(&files, 0, 8);
+    let mut log = reopen(&files, config, point);
+    let missing = FileKind::Log.path(Path::new(PARTITION), Offset(1));
+    files.remove(&missing).unwrap();
+    let later = Timestamp(NOW.0 + 10);
+    assert_eq!(
+        log.plan_compaction(later).unwrap().first_uncleanable,
+        Offset(3)
+    );
+    log.directory().ensure_online().unwrap();
+    // What it says of the missing file ends the pass, and nothing else.
+    let outcome = try_pass(&mut log, AMPLE, later);
+    assert!(
+        matches!(outcome, Err(CompactionError::Changed)),
+        "{outcome:?}"
+    );
+    log.directory().ensure_online().unwrap();
+}
