@@ -24,6 +24,8 @@ pub(super) struct Rules<'a> {
     /// The delete horizon that is set in this pass.
     pub(super) horizon: Timestamp,
     pub(super) last_records: &'a BTreeMap<ProducerId, LastRecord>,
+    /// Tombstones may go: all before can be read, and so nothing that they delete is left there.
+    pub(super) may_drop_tombstones: bool,
 }
 
 /// The last record of an active producer.
@@ -70,7 +72,8 @@ impl Rules<'_> {
             return Ok(without_records(header, stays));
         }
         let records = checked_records(batch, decompressor)?;
-        let keeps = |record: &Record<'_>| header.is_control() || self.keeps(record, has_passed);
+        let drops = has_passed && self.may_drop_tombstones;
+        let keeps = |record: &Record<'_>| header.is_control() || self.keeps(record, drops);
         let (mut kept, mut tombstones) = (0, 0);
         for record in records.clone().flatten().filter(|record| keeps(record)) {
             kept += 1;
@@ -94,7 +97,7 @@ impl Rules<'_> {
         Ok(bytes.map_or(Remains::Nothing, |bytes| Remains::Rewritten(bytes, kept)))
     }
 
-    fn keeps(&self, record: &Record<'_>, horizon_has_passed: bool) -> bool {
+    fn keeps(&self, record: &Record<'_>, drops_tombstones: bool) -> bool {
         if record.offset >= self.mapped_to.0 {
             return true;
         }
@@ -102,7 +105,7 @@ impl Rules<'_> {
         let Some(key) = record.key else { return false };
         let newest = self.map.get(key);
         let is_newest = newest.is_none_or(|newest| record.offset >= newest.0);
-        is_newest && (record.value.is_some() || !horizon_has_passed)
+        is_newest && (record.value.is_some() || !drops_tombstones)
     }
 
     /// Whether the batch carries the last sequence, or in want of one the last epoch, of a producer.

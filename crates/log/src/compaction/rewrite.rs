@@ -191,6 +191,7 @@ impl<F: Files> Compaction<F> {
             now: self.now,
             horizon: self.horizon(),
             last_records: &self.last_records,
+            may_drop_tombstones: !self.transactions.has_met_unreadable(),
         };
         let standing = Standing {
             is_spent,

@@ -47,6 +47,11 @@ impl Transactions {
         self.keeps_markers = true;
     }
 
+    /// Whether something before could not be read.
+    pub(super) fn has_met_unreadable(&self) -> bool {
+        self.keeps_markers
+    }
+
     /// Takes note of a batch of data; says whether it is of an aborted transaction.
     pub(super) fn on_data(&mut self, header: &BatchHeader) -> bool {
         if !header.is_transactional() {

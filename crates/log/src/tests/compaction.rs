@@ -884,3 +884,25 @@ fn a_plan_passes_over_what_is_damaged_or_missing() {
     );
     log.directory().ensure_online().unwrap();
 }
+
+#[test]
+fn a_tombstone_stays_while_damage_before_it_keeps_what_it_deletes() {
+    let files = new_disk();
+    let mut log = new_log(&files, compacted());
+    put(&mut log, &[("k", Some("v"))]);
+    put(&mut log, &[("x", Some("1"))]);
+    settle(&mut log).unwrap();
+    put(&mut log, &[("k", None)]);
+    settle(&mut log).unwrap();
+    // The length of the second batch is nonsense, so the first segment is kept whole.
+    let bytes = segment_bytes(&files, 0);
+    let first = split_batches(&bytes).next().unwrap().unwrap().size();
+    spoil(&files, 0, first as u64 + 8);
+    pass(&mut log, NOW);
+    put(&mut log, &[("y", Some("1"))]);
+    settle(&mut log).unwrap();
+    pass(&mut log, Timestamp(NOW.0 + DAY));
+    let kept = segment_bytes(&files, 2);
+    let mut seen = split_batches(&kept).flat_map(|batch| records_of(&batch.unwrap()));
+    assert_eq!(seen.next(), Some((2, "k".to_owned(), None)));
+}
