@@ -256,6 +256,16 @@ impl<F: Files> PartitionLog<F> {
     }
 }
 
+/// How far the keys of a segment are in the map.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Indexed {
+    All,
+    /// From this offset on they did not fit.
+    Full(Offset),
+    /// The walk ended at damage, or did not begin where a batch does.
+    Astray,
+}
+
 impl<F: Files> Compaction<F> {
     /// Fills the map with the newest offset of each key in the dirty part, as far as it has room.
     pub fn index(&mut self, tools: &mut Tools, pace: Pace<'_>) -> Result<(), CompactionError> {
@@ -286,31 +296,60 @@ impl<F: Files> Compaction<F> {
         tools: &mut Tools,
         (transactions, pace): (&mut Transactions, Pace<'_>),
     ) -> Result<Option<Offset>, CompactionError> {
-        let file = self.open(source.base)?;
         let start = if source.base <= self.first_dirty {
             self.first_dirty_position
         } else {
             0
         };
+        let within = (source, end);
+        let mut indexed =
+            self.index_from(start, within, tools, (&mut *transactions, &mut *pace))?;
+        if start > 0 && matches!(indexed, Indexed::Astray) {
+            // Segments are written anew from their start, so all that they hold must be known.
+            indexed = self.index_from(0, within, tools, (transactions, pace))?;
+        }
+        Ok(match indexed {
+            Indexed::Full(offset) => Some(offset),
+            // The keys behind damage are not known, so nothing goes on their account.
+            Indexed::All | Indexed::Astray => None,
+        })
+    }
+
+    fn index_from(
+        &mut self,
+        start: u64,
+        (source, end): (SegmentFacts, Offset),
+        tools: &mut Tools,
+        (transactions, pace): (&mut Transactions, Pace<'_>),
+    ) -> Result<Indexed, CompactionError> {
+        let file = self.open(source.base)?;
         let mut walk = Walk::new(&file, (start, source.size), (source.base, end));
+        // Until a batch was met that begins where the index says, its position is not to be trusted.
+        let mut is_named_rightly = start == 0;
         loop {
             let (located, batch) = match walk.next() {
                 Ok(Some(Met::Batch(located, batch))) => (located, batch),
-                Ok(Some(Met::Unreadable(located, ..))) => {
+                Ok(Some(Met::Unreadable(located, ..))) if is_named_rightly => {
                     hold_up(pace, located.size)?;
                     continue;
                 }
-                // The keys behind damage are not known, so nothing goes on their account.
-                Ok(None) | Err(WalkError::Damaged { .. }) => return Ok(None),
+                Ok(None) if is_named_rightly => return Ok(Indexed::All),
+                Ok(_) | Err(WalkError::Damaged { .. }) => {
+                    return Ok(Indexed::Astray);
+                }
                 Err(WalkError::Disk(error)) => return Err(self.disk(error)),
             };
+            is_named_rightly |= located.header.last_offset() <= self.first_dirty;
+            if !is_named_rightly {
+                return Ok(Indexed::Astray);
+            }
             self.stats.bytes_read += located.size as u64;
             hold_up(pace, located.size)?;
             if batch.header().is_control() || transactions.on_data(batch.header()) {
                 continue;
             }
             if let Some(offset) = index_batch(&batch, self.first_dirty, tools) {
-                return Ok(Some(offset));
+                return Ok(Indexed::Full(offset));
             }
         }
     }

@@ -906,3 +906,42 @@ fn a_tombstone_stays_while_damage_before_it_keeps_what_it_deletes() {
     let mut seen = split_batches(&kept).flat_map(|batch| records_of(&batch.unwrap()));
     assert_eq!(seen.next(), Some((2, "k".to_owned(), None)));
 }
+
+#[test]
+fn an_index_that_lies_hides_no_key_from_a_pass() {
+    // To a later batch, and into the middle of one.
+    for astray in [0, 7] {
+        let files = new_disk();
+        let mut log = new_log(&files, compacted());
+        for round in 0..10 {
+            let value = format!("value {round}");
+            let key = if round % 5 == 0 { "k" } else { "a" };
+            put(&mut log, &[(key, Some(&value)), ("b", Some(&value))]);
+        }
+        settle(&mut log).unwrap();
+        let before = visible(&log);
+        let size = log.size() / 10;
+        let recovery_point = log.close().unwrap();
+        let index = FileKind::OffsetIndex.path(Path::new(PARTITION), Offset(0));
+        let mut bytes = crate::files::read_whole(&files, &index, 1000)
+            .unwrap()
+            .unwrap();
+        assert!(bytes.len() > 8);
+        for entry in bytes.chunks_mut(8) {
+            let position = i32::try_from(6 * size).unwrap() + astray;
+            entry[4..].copy_from_slice(&position.to_be_bytes());
+        }
+        let file = files.open(&index, Open::Write).unwrap();
+        file.write_at(&[IoSlice::new(&bytes)], 0).unwrap();
+        // Half of the segment is dirty.
+        let left = Left {
+            is_clean: true,
+            recovery_point,
+            compacted_to: Some(Offset(10)),
+            ..Left::default()
+        };
+        let (mut log, _) = open_as(&files, compacted(), left);
+        pass(&mut log, NOW);
+        assert_eq!(visible(&log), newest(&before, 20), "astray by {astray}");
+    }
+}
