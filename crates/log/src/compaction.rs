@@ -389,13 +389,8 @@ impl<F: Files> Compaction<F> {
     pub fn sync_names(&self) -> Result<(), CompactionError> {
         let synced = self.directory.files().sync_directory(&self.path);
         synced.map_err(|error| match self.disk(error) {
-            CompactionError::Storage(StorageError::Full { cause, .. }) => {
-                let again = FileError::new(
-                    cause.operation,
-                    &cause.path,
-                    std::io::Error::other(cause.source.to_string()),
-                );
-                CompactionError::Storage(self.directory.take_offline(again))
+            CompactionError::Storage(error) => {
+                CompactionError::Storage(self.directory.give_up(error))
             }
             error => error,
         })

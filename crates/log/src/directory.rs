@@ -122,6 +122,16 @@ impl<F: Files> LogDirectory<F> {
         self.offline(cause)
     }
 
+    /// Takes the directory offline for an error that leaves its files half-way, be the disk only full.
+    pub(crate) fn give_up(&self, error: StorageError) -> StorageError {
+        match error {
+            StorageError::Full { cause, .. } | StorageError::TooManyOpenFiles { cause } => {
+                self.offline(self.failure.get_or_init(|| cause))
+            }
+            error => error,
+        }
+    }
+
     fn offline(&self, cause: &Arc<FileError>) -> StorageError {
         StorageError::Offline {
             directory: self.path.clone(),

@@ -100,7 +100,8 @@ impl<F: Files> PartitionLog<F> {
         self.rename_all(&rewritten, CLEANED_SUFFIX, SWAP_SUFFIX)?;
         for (source, _) in &rewritten.sources {
             self.segments.remove(source);
-            self.remove_files(*source)?;
+            self.remove_files(*source)
+                .map_err(|error| self.place.directory.give_up(error))?;
         }
         self.rename_all(&rewritten, SWAP_SUFFIX, "")?;
         if rewritten.segment.aborted > 0 {
@@ -146,7 +147,7 @@ impl<F: Files> PartitionLog<F> {
         }
     }
 
-    /// A rename that fails half-way, on a full disk too, leaves files that only a start can put in order.
+    /// A rename that fails half-way, or a removal between two of them, on a full disk too, leaves files that only a start can put in order.
     fn rename_all(
         &self,
         rewritten: &Rewritten<F>,

@@ -5,7 +5,7 @@ use crate::compaction::{
     CompactionError, MapLimits, Obstacle, OffsetMap, Outcome, Plan, QUARANTINE, Tools, Verdict,
 };
 use crate::files::simulated::Simulated;
-use crate::files::{File, Files, Open};
+use crate::files::{File, Files, Open, Operation};
 use crate::format::FileKind;
 use crate::{
     Bound, FirstBatch, Left, LogConfig, PartitionLog, ReadRequest, StorageError, TimeQuery,
@@ -17,7 +17,7 @@ use ottla_protocol::records::{
 use ottla_protocol::time::Timestamp;
 use std::collections::{BTreeMap, BTreeSet};
 use std::hash::RandomState;
-use std::io::IoSlice;
+use std::io::{ErrorKind, IoSlice};
 use std::ops::ControlFlow;
 use std::path::Path;
 use std::time::Duration;
@@ -943,5 +943,50 @@ fn an_index_that_lies_hides_no_key_from_a_pass() {
         let (mut log, _) = open_as(&files, compacted(), left);
         pass(&mut log, NOW);
         assert_eq!(visible(&log), newest(&before, 20), "astray by {astray}");
+    }
+}
+
+#[test]
+fn a_replacement_that_a_full_disk_cuts_short_takes_the_directory_offline() {
+    for (operation, nth) in [
+        (Operation::Rename, 2),
+        (Operation::Remove, 1),
+        (Operation::Remove, 3),
+        (Operation::Rename, 5),
+    ] {
+        let files = new_disk();
+        let mut log = new_log(&files, compacted());
+        for round in 0..20 {
+            let value = format!("value {round}");
+            put(&mut log, &[("a", Some(&value)), ("b", Some(&value))]);
+        }
+        settle(&mut log).unwrap();
+        let before = visible(&log);
+        let recovery_point = log.recovery_point();
+        let mut tools = tools(AMPLE);
+        let mut pace = |_| ControlFlow::Continue(());
+        let plan = log.plan_compaction(NOW).unwrap();
+        let mut pass = log.begin_compaction(&plan, NOW).unwrap();
+        pass.index(&mut tools, &mut pace).unwrap();
+        let rewritten = pass.rewrite_next(&mut tools, &mut pace).unwrap().unwrap();
+        files.fail_nth(operation, nth, ErrorKind::StorageFull);
+        let replaced = log.replace_segments(rewritten);
+        assert!(
+            matches!(
+                replaced,
+                Err(CompactionError::Storage(StorageError::Offline { .. }))
+            ),
+            "{operation:?} {nth}: {replaced:?}"
+        );
+        // What is half done is left to the start.
+        drop((pass, log));
+        let left = Left {
+            recovery_point,
+            ..Left::default()
+        };
+        let (mut log, recovery) = open_as(&files.process_killed(), compacted(), left);
+        assert_eq!(recovery.cut_off, None);
+        try_pass(&mut log, AMPLE, NOW).unwrap();
+        assert_eq!(visible(&log), newest(&before, 40), "{operation:?} {nth}");
     }
 }
