@@ -138,13 +138,19 @@ impl<F: Files> Output<F> {
         self.segment
     }
 
-    /// Removes what was written. What cannot be removed goes with the next pass, or the next start.
-    pub(super) fn discard(self) {
+    /// Removes what was written. Where that fails the pass must end: a start would take what is left for a sign that
+    /// later replacements are incomplete. It goes with the next pass, or the next start.
+    pub(super) fn discard(self) -> Result<(), CompactionError> {
         self.forget();
-        for kind in self.kinds() {
+        let directory = &self.place.directory;
+        let removed = FileKind::ALL.map(|kind| {
             let path = self.place.path_of(kind, self.segment.base);
-            let _ = self.place.directory.files().remove(&path);
-        }
+            match directory.files().remove(&path) {
+                Err(error) if error.is_not_found() => Ok(()),
+                outcome => directory.judge(outcome),
+            }
+        });
+        Ok(removed.into_iter().collect::<Result<(), _>>()?)
     }
 
     fn forget(&self) {

@@ -100,8 +100,11 @@ impl<F: Files> Compaction<F> {
         let outcome = self.rewrite_into(&mut writing, (group, end), (tools, pace));
         let Writing { output, is_changed } = writing;
         if outcome.is_err() || !is_changed {
-            output.discard();
-            return outcome.map(|()| None);
+            let discarded = output.discard();
+            return match outcome {
+                Err(Failure::Pass(error)) => Err(error.into()),
+                outcome => discarded.map_err(Failure::from).and(outcome).map(|()| None),
+            };
         }
         self.stats.segments_before += group.len() as u64;
         self.stats.segments_after += 1;

@@ -86,13 +86,22 @@ impl<F: Files> Place<F> {
                 .filter_map(move |name| name.strip_suffix(suffix));
             stems.filter_map(FileKind::of_name).map(|(_, base)| base)
         };
-        let unfinished = bases_of(CLEANED_SUFFIX).min();
+        let cleaned: BTreeSet<Offset> = bases_of(CLEANED_SUFFIX).collect();
+        let is_present = |base: Offset| {
+            let log = Some((FileKind::Log, base));
+            names.iter().any(|name| FileKind::of_name(name) == log)
+        };
+        // Ours is renamed file by file, and only then do its sources go, this one first.
+        let is_incomplete = |base: Offset| match replacement {
+            Some((first, _)) if first == base => cleaned.contains(&base) && is_present(base),
+            _ => cleaned.first().is_some_and(|first| base >= *first),
+        };
         let mut swaps = Vec::new();
         for name in &names {
             let swap = name.strip_suffix(SWAP_SUFFIX).and_then(FileKind::of_name);
             match swap {
                 // A segment was being split, or renamed file by file, and not all of it was complete.
-                Some((_, base)) if unfinished.is_some_and(|unfinished| base >= unfinished) => {
+                Some((_, base)) if is_incomplete(base) => {
                     self.remove(name)?;
                 }
                 Some((kind, base)) => swaps.push((kind, base, name)),

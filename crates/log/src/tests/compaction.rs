@@ -990,3 +990,26 @@ fn a_replacement_that_a_full_disk_cuts_short_takes_the_directory_offline() {
         assert_eq!(visible(&log), newest(&before, 40), "{operation:?} {nth}");
     }
 }
+
+#[test]
+fn a_pass_ends_when_it_cannot_remove_what_it_wrote_in_vain() {
+    let files = new_disk();
+    let mut log = new_log(&files, compacted());
+    let large = "x".repeat(1000);
+    for key in ["a", "b"] {
+        put(&mut log, &[(key, Some(&large))]);
+        settle(&mut log).unwrap();
+    }
+    files.fail_nth(Operation::Remove, 1, ErrorKind::StorageFull);
+    let outcome = try_pass(&mut log, AMPLE, NOW);
+    assert!(
+        matches!(
+            outcome,
+            Err(CompactionError::Storage(StorageError::Full { .. }))
+        ),
+        "{outcome:?}"
+    );
+    assert!(try_pass(&mut log, AMPLE, NOW).unwrap().is_some());
+    let names = files.list(Path::new(PARTITION)).unwrap();
+    assert!(names.iter().all(|entry| !entry.name.ends_with(".cleaned")));
+}

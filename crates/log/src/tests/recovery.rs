@@ -595,3 +595,40 @@ fn an_error_of_the_disk_while_opening_is_an_error_and_not_a_shorter_log() {
         }
     }
 }
+
+#[test]
+fn a_complete_replacement_takes_its_place_whatever_else_was_left() {
+    for litter in [
+        "00000000000000000000.timeindex.cleaned",
+        "SAME.timeindex.cleaned",
+    ] {
+        let files = new_disk();
+        let mut log = new_log(&files, small_segments());
+        for _ in 0..30 {
+            append(&mut log, &plain(3, NOW.0));
+        }
+        let expected = summary(&read_all(&log, Offset(0)));
+        let bases: Vec<i64> = log.segments.keys().map(|base| base.0).collect();
+        let point = log.close().unwrap();
+        // The second segment was replaced, and its sources are gone.
+        let directory = Path::new(PARTITION);
+        let swap = log_path(bases[1]).with_extension("log.swap");
+        files.rename(&log_path(bases[1]), &swap).unwrap();
+        for kind in [FileKind::OffsetIndex, FileKind::TimeIndex] {
+            files
+                .remove(&kind.path(directory, Offset(bases[1])))
+                .unwrap();
+        }
+        let replacement = format!("0\n{} {}\n", bases[1], bases[2]);
+        let file = directory.join("compaction-replacement");
+        let file = files.open(&file, Open::Create).unwrap();
+        file.write_at(&[IoSlice::new(replacement.as_bytes())], 0)
+            .unwrap();
+        let litter = litter.replace("SAME", &format!("{:020}", bases[1]));
+        files.open(&directory.join(&litter), Open::Create).unwrap();
+        let log = reopen(&files, small_segments(), point);
+        let found = summary(&read_all(&log, Offset(0)));
+        assert_eq!(found, expected, "{litter}");
+        assert_eq!(files.status(&directory.join(&litter)).unwrap(), None);
+    }
+}
