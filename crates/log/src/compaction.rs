@@ -111,6 +111,8 @@ pub struct Compaction<F: Files> {
     damaged: BTreeSet<Offset>,
     quarantine: Vec<Quarantined>,
     stats: Stats,
+    /// It has written down that segments are being replaced.
+    has_replacement: bool,
 }
 
 /// What a pass has done.
@@ -252,6 +254,7 @@ impl<F: Files> PartitionLog<F> {
             damaged: BTreeSet::new(),
             quarantine: Vec::new(),
             stats: Stats::default(),
+            has_replacement: false,
         })
     }
 }
@@ -397,20 +400,37 @@ impl<F: Files> Compaction<F> {
     }
 
     /// Ends a pass whose segments are all rewritten, and writes down what it could not read.
-    pub fn finish(self) -> Result<Outcome, CompactionError> {
+    pub fn finish(mut self) -> Result<Outcome, CompactionError> {
         let written = write_quarantine(self.directory.files(), &self.path, &self.quarantine);
         written.map_err(|error| self.disk(error))?;
-        match self.directory.files().remove(&self.path.join(REPLACEMENT)) {
-            Err(error) if !error.is_not_found() => return Err(self.disk(error)),
-            _ => {}
-        }
+        self.forget_replacement()?;
         Ok(Outcome {
             end: self.mapped_to,
             is_whole: self.mapped_to >= self.upper,
-            quarantine: self.quarantine,
+            quarantine: std::mem::take(&mut self.quarantine),
             stats: self.stats,
             cuts: self.cuts,
         })
+    }
+
+    fn forget_replacement(&mut self) -> Result<(), CompactionError> {
+        if !std::mem::take(&mut self.has_replacement) {
+            return Ok(());
+        }
+        match self.directory.files().remove(&self.path.join(REPLACEMENT)) {
+            Err(error) if !error.is_not_found() => Err(self.disk(error)),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// However a pass ends, nothing is being replaced any more, but where it failed half-way and only a start goes on.
+impl<F: Files> Drop for Compaction<F> {
+    fn drop(&mut self) {
+        if self.directory.failure().is_none() {
+            // What cannot be removed goes with the next start.
+            let _ = self.forget_replacement();
+        }
     }
 }
 

@@ -165,6 +165,7 @@ impl<F: Files> Compaction<F> {
         }
         if writing.is_changed {
             writing.output.finish()?;
+            self.has_replacement = true;
             let written = write_replacement(
                 self.directory.files(),
                 &self.path,

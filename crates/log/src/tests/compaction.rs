@@ -2,7 +2,8 @@
 
 use super::fixture::*;
 use crate::compaction::{
-    CompactionError, MapLimits, Obstacle, OffsetMap, Outcome, Plan, QUARANTINE, Tools, Verdict,
+    CompactionError, MapLimits, Obstacle, OffsetMap, Outcome, Plan, QUARANTINE, REPLACEMENT, Tools,
+    Verdict,
 };
 use crate::files::simulated::Simulated;
 use crate::files::{File, Files, Open, Operation};
@@ -1012,4 +1013,34 @@ fn a_pass_ends_when_it_cannot_remove_what_it_wrote_in_vain() {
     assert!(try_pass(&mut log, AMPLE, NOW).unwrap().is_some());
     let names = files.list(Path::new(PARTITION)).unwrap();
     assert!(names.iter().all(|entry| !entry.name.ends_with(".cleaned")));
+}
+
+#[test]
+fn a_pass_that_is_given_up_leaves_no_word_of_a_replacement() {
+    for replaces in [true, false] {
+        let files = new_disk();
+        let mut log = new_log(&files, compacted());
+        for round in 0..40 {
+            let value = format!("value {round}");
+            put(&mut log, &[("a", Some(&value)), ("b", Some(&value))]);
+        }
+        settle(&mut log).unwrap();
+        let mut tools = tools(AMPLE);
+        let mut pace = |_| ControlFlow::Continue(());
+        let plan = log.plan_compaction(NOW).unwrap();
+        let mut pass = log.begin_compaction(&plan, NOW).unwrap();
+        pass.index(&mut tools, &mut pace).unwrap();
+        let rewritten = pass.rewrite_next(&mut tools, &mut pace).unwrap().unwrap();
+        let word = Path::new(PARTITION).join(REPLACEMENT);
+        assert!(files.status(&word).unwrap().is_some());
+        if replaces {
+            log.replace_segments(rewritten).unwrap();
+            pass.sync_names().unwrap();
+        } else {
+            log.truncate_to(Offset(70), NOW).unwrap();
+            assert!(log.replace_segments(rewritten).is_err());
+        }
+        drop(pass);
+        assert_eq!(files.status(&word).unwrap(), None);
+    }
 }
