@@ -246,6 +246,8 @@ impl<F: Files> PartitionLog<F> {
             .map(|segment| segment.size)
             .sum();
         let mut shown = Progress { done: 0, total };
+        // Without a recovery point, how far the log was compacted tells of stable storage too.
+        let gaps_to = recovery_point.max(self.compaction.to.unwrap_or(Offset(0)));
         let mut later = open.iter();
         while let Some(base) = later.next() {
             let mut scanned = self.recover_segment(*base, recovery_point, now, |bytes| {
@@ -254,7 +256,7 @@ impl<F: Files> PartitionLog<F> {
                 progress(shown);
             })?;
             if let Some(next) = later.as_slice().first() {
-                scanned.compare_with_next(*next, recovery_point);
+                scanned.compare_with_next(*next, gaps_to);
             }
             if let Some(cut) = scanned.cut {
                 recovery.cut_off = Some(self.cut_off(*base, &cut, later.as_slice(), now)?);

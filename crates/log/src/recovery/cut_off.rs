@@ -2,7 +2,7 @@
 //!
 //! A `.cutoff` file in the partition's directory, which Kafka ignores: lines that say what, where and why, an empty
 //! line, and the bytes as they stood. Segments after the cut keep their bytes under a `.cutoff` name. Bounded: so many
-//! bytes of one cut, so many files in one partition. On a full disk nothing can be kept, and the report says so.
+//! bytes of one segment, so many files of earlier cuts. On a full disk nothing can be kept, and the report says so.
 
 use super::segment::Cut;
 use crate::batch::parse_checked;
@@ -15,7 +15,7 @@ use ottla_protocol::time::Timestamp;
 use std::io::IoSlice;
 use std::path::PathBuf;
 
-/// The files kept in one partition; the oldest goes first.
+/// The files of earlier cuts kept in one partition; the oldest goes first.
 const MAX_FILES: usize = 8;
 
 /// What was cut off a log.
@@ -85,7 +85,7 @@ impl<F: Files> PartitionLog<F> {
         for base in later {
             self.set_segment_aside(*base, now)?;
         }
-        self.bound_cut_offs()?;
+        self.bound_cut_offs(now)?;
         directory.judge(directory.files().sync_directory(&self.place.path))?;
         directory.judge(file.truncate(position))?;
         Ok(cut)
@@ -119,20 +119,21 @@ impl<F: Files> PartitionLog<F> {
         self.remove_files(base)
     }
 
-    /// Removes the oldest cut-offs beyond the limit. Names begin with the offset and then the time; by time is by age.
-    fn bound_cut_offs(&self) -> Result<(), StorageError> {
+    /// Removes the oldest cut-offs beyond the limit; those of the cut at `now` do not count. Names begin with the offset
+    /// and then the time; by time is by age.
+    fn bound_cut_offs(&self, now: Timestamp) -> Result<(), StorageError> {
         let directory = &self.place.directory;
         let entries = directory.judge(directory.files().list(&self.place.path))?;
+        let time_of = |name: &str| {
+            let time = name.split(['-', '.']).nth(1);
+            time.and_then(|time| time.parse::<i64>().ok())
+        };
         let mut names: Vec<String> = entries
             .into_iter()
             .map(|entry| entry.name)
-            .filter(|name| name.ends_with(CUT_OFF_SUFFIX))
+            .filter(|name| name.ends_with(CUT_OFF_SUFFIX) && time_of(name) != Some(now.0))
             .collect();
-        names.sort_by_key(|name| {
-            name.split(['-', '.'])
-                .nth(1)
-                .and_then(|time| time.parse::<i64>().ok())
-        });
+        names.sort_by_key(|name| time_of(name));
         let surplus = names.len().saturating_sub(MAX_FILES);
         for name in names.iter().take(surplus) {
             directory.judge(directory.files().remove(&self.place.path.join(name)))?;

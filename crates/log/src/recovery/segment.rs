@@ -32,10 +32,10 @@ pub(super) struct Cut {
 
 impl Scanned {
     /// A segment that ends before the next one begins has lost its last batches, when they were not on stable storage
-    /// yet; what follows the gap must not be read as if nothing were missing. Gaps before the recovery point are
-    /// compaction's.
-    pub(super) fn compare_with_next(&mut self, next: Offset, recovery_point: Offset) {
-        if self.cut.is_none() && self.end < next && self.end >= recovery_point {
+    /// yet; what follows the gap must not be read as if nothing were missing. Gaps before `gaps_to`
+    /// are compaction's.
+    pub(super) fn compare_with_next(&mut self, next: Offset, gaps_to: Offset) {
+        if self.cut.is_none() && self.end < next && self.end >= gaps_to {
             let cause = out_of_order(self.position, next, self.end);
             self.cut = Some(Cut {
                 position: self.position,

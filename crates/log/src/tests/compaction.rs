@@ -1044,3 +1044,27 @@ fn a_pass_that_is_given_up_leaves_no_word_of_a_replacement() {
         assert_eq!(files.status(&word).unwrap(), None);
     }
 }
+
+#[test]
+fn a_compacted_log_is_not_taken_for_a_broken_one_when_the_recovery_point_is_lost() {
+    let files = new_disk();
+    let mut log = new_log(&files, compacted());
+    for round in 0..4 {
+        // Too large to become one segment.
+        let value = format!("{round}").repeat(700);
+        let key = format!("key {round}");
+        put(&mut log, &[(&key, Some(&value))]);
+        put(&mut log, &[("a", Some("1"))]);
+        settle(&mut log).unwrap();
+    }
+    pass(&mut log, NOW);
+    let (after, segments) = (visible(&log), log.segment_count());
+    assert_eq!((after.len(), segments), (5, 5));
+    let left = Left {
+        compacted_to: log.compacted_to(),
+        ..Left::default()
+    };
+    let (log, recovery) = open_as(&files.process_killed(), compacted(), left);
+    assert_eq!(recovery.cut_off, None);
+    assert_eq!((visible(&log), log.segment_count()), (after, segments));
+}

@@ -6,8 +6,8 @@ use crate::checkpoint::{
 };
 use crate::files::simulated::Simulated;
 use crate::files::{File, Files, Open, read_whole};
-use crate::format::FileKind;
-use crate::{Bound, Left, LogConfig, OpenError, PartitionLog, TimeQuery};
+use crate::format::{CUT_OFF_SUFFIX, FileKind};
+use crate::{Bound, Left, LogConfig, LogDirectory, OpenError, OpenLog, PartitionLog, TimeQuery};
 use ottla_protocol::ids::{LeaderEpoch, Offset};
 use ottla_protocol::records::{BatchBuilder, BatchOptions, BatchView, split_batches};
 use ottla_protocol::time::Timestamp;
@@ -630,5 +630,36 @@ fn a_complete_replacement_takes_its_place_whatever_else_was_left() {
         let found = summary(&read_all(&log, Offset(0)));
         assert_eq!(found, expected, "{litter}");
         assert_eq!(files.status(&directory.join(&litter)).unwrap(), None);
+    }
+}
+
+#[test]
+fn all_that_one_start_cuts_off_is_kept_and_eight_files_of_those_before() {
+    let files = new_disk();
+    for start in 0..3 {
+        let mut log = new_log(&files, small_segments());
+        for _ in 0..100 {
+            append(&mut log, &plain(3, NOW.0));
+        }
+        let later = log.segment_count() - 1;
+        assert!(later > 8);
+        let file = files.open(&log_path(0), Open::Write).unwrap();
+        file.write_at(&[IoSlice::new(&[0x55; 4])], 8).unwrap();
+        let directory = LogDirectory::new(files.clone(), ROOT);
+        let open = OpenLog {
+            directory,
+            name: "topic-0".to_owned(),
+            config: small_segments(),
+            topic_id: None,
+            left: Left::default(),
+        };
+        let now = Timestamp(NOW.0 + 1 + start);
+        PartitionLog::open(open, now, &mut |_| {}).unwrap();
+        let names = files.list(Path::new(PARTITION)).unwrap();
+        let kept = names
+            .iter()
+            .filter(|entry| entry.name.ends_with(CUT_OFF_SUFFIX));
+        let before = if start == 0 { 0 } else { 8 };
+        assert_eq!(kept.count(), later + 1 + before);
     }
 }
