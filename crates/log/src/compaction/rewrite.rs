@@ -204,7 +204,8 @@ impl<F: Files> Compaction<F> {
         let remains = match rules.apply(batch, standing, &mut tools.decompressor) {
             Ok(remains) => remains,
             Err(reason) => {
-                return self.keep_unreadable(writing, (batch_at(batch), batch.bytes()), reason);
+                self.keep_unreadable(writing, (batch_at(batch), batch.bytes()), reason)?;
+                return push_entry(writing, entry);
             }
         };
         self.stats.records_read += count(header.record_count);
@@ -219,9 +220,7 @@ impl<F: Files> Compaction<F> {
             }
             Remains::Nothing => writing.is_changed = true,
         }
-        entry.map_or(Ok(()), |entry: AbortedTransaction| {
-            writing.output.push_aborted(&entry)
-        })
+        push_entry(writing, entry)
     }
 
     fn keep_unreadable(
@@ -244,7 +243,11 @@ impl<F: Files> Compaction<F> {
         }
         // What it says of time may be as wrong as the rest, and must not be indexed.
         header.max_timestamp = Timestamp::NONE.0;
-        writing.output.push(header, bytes)
+        writing.output.push(header, bytes)?;
+        let entries = self.transactions.take_ended_in(&header);
+        entries
+            .iter()
+            .try_for_each(|entry| writing.output.push_aborted(entry))
     }
 
     /// When tombstones that are met in this pass for the first time may go.
@@ -266,6 +269,13 @@ impl<F: Files> Writing<F> {
         let head = bytes.first_chunk().expect("a batch that was just built");
         self.output.push(BatchHeader::decode(head), bytes)
     }
+}
+
+fn push_entry<F: Files>(
+    writing: &mut Writing<F>,
+    entry: Option<AbortedTransaction>,
+) -> Result<(), CompactionError> {
+    entry.map_or(Ok(()), |entry| writing.output.push_aborted(&entry))
 }
 
 fn batch_at(batch: &BatchView<'_>) -> Located {

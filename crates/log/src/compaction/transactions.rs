@@ -52,6 +52,17 @@ impl Transactions {
         self.keeps_markers
     }
 
+    /// The entries of transactions whose markers lie within the batch with this head, which cannot be read: they stay
+    /// with it.
+    pub(super) fn take_ended_in(&mut self, header: &BatchHeader) -> Vec<AbortedTransaction> {
+        let within = header.base_offset()..=header.last_offset();
+        let is_within = |(_, offset): &(ProducerId, Offset)| within.contains(offset);
+        let ended = self.aborted.extract_if(.., |key, _| is_within(key));
+        let mut ended: Vec<AbortedTransaction> = ended.map(|(_, entry)| entry).collect();
+        ended.sort_by_key(|entry| entry.last_offset);
+        ended
+    }
+
     /// Takes note of a batch of data; says whether it is of an aborted transaction.
     pub(super) fn on_data(&mut self, header: &BatchHeader) -> bool {
         if !header.is_transactional() {

@@ -1068,3 +1068,28 @@ fn a_compacted_log_is_not_taken_for_a_broken_one_when_the_recovery_point_is_lost
     assert_eq!(recovery.cut_off, None);
     assert_eq!((visible(&log), log.segment_count()), (after, segments));
 }
+
+#[test]
+fn an_aborted_transaction_keeps_its_index_entry_when_its_marker_cannot_be_read() {
+    let files = new_disk();
+    let mut log = new_log(&files, compacted());
+    put(&mut log, &[("a", Some("1"))]);
+    append(&mut log, &in_transaction(1, 0, &[("b", Some("aborted"))]));
+    append(&mut log, &marker(1, 0));
+    put(&mut log, &[("a", Some("2"))]);
+    settle(&mut log).unwrap();
+    let entries = log.aborted_transactions(Offset(0), Offset(4)).unwrap();
+    assert_eq!(entries.len(), 1);
+    let bytes = segment_bytes(&files, 0);
+    let sizes = split_batches(&bytes).map(|batch| batch.unwrap().size());
+    let at: usize = sizes.take(2).sum();
+    // A byte of its record.
+    spoil(&files, 0, at as u64 + 65);
+    let outcome = pass(&mut log, NOW);
+    assert_eq!(outcome.quarantine.len(), 1);
+    assert!(outcome.stats.segments_after == 1);
+    assert_eq!(
+        log.aborted_transactions(Offset(0), Offset(4)).unwrap(),
+        entries
+    );
+}
