@@ -60,12 +60,6 @@ impl OffsetMap {
         self.max_keys = scaled(slots as u64, load_factor).clamp(1, slots - 1);
     }
 
-    /// Gives the memory back.
-    pub fn release(&mut self) {
-        self.slots = Vec::new();
-        self.keys = 0;
-    }
-
     /// Takes note that `key` was written at `offset`, the highest so far.
     pub fn put(&mut self, key: &[u8], offset: Offset) -> Result<(), Full> {
         let hash = self.hash(key);
