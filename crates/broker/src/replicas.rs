@@ -163,7 +163,8 @@ impl Replicas {
         self.housekeeping
             .start(self, intervals)
             .map_err(LogsError::Thread)?;
-        self.configure_cleaner(image)
+        self.configure_cleaner(image);
+        Ok(())
     }
 
     /// Takes over what a stretch of metadata changed. Blocks on the disk.
@@ -180,9 +181,12 @@ impl Replicas {
         }
         if !changes.configs.is_empty() {
             self.refresh_settings(image);
-            self.configure_cleaner(image)?;
         }
-        self.apply_partitions(image, changes)
+        self.apply_partitions(image, changes)?;
+        if !changes.configs.is_empty() {
+            self.configure_cleaner(image);
+        }
+        Ok(())
     }
 
     /// Writes down where each log starts, so that deleted records stay deleted. Blocks on the disk.
@@ -286,6 +290,11 @@ impl Replicas {
             };
             jobs.push((*index, role, partition));
         }
+        let made = jobs.iter().filter_map(|(index, _, partition)| {
+            let (topic, ..) = partition.as_ref().err()?;
+            Some((topic.name.clone(), index.0))
+        });
+        housekeeping::forget(self, &made.collect())?;
         logs::make_in_parallel(jobs, |(index, role, partition)| {
             let partition = match partition {
                 Ok(partition) => partition,
@@ -304,11 +313,12 @@ impl Replicas {
         Arc::new(TopicSettings::resolve(image, &self.statics, topic))
     }
 
-    fn configure_cleaner(self: &Arc<Self>, image: &MetadataImage) -> Result<(), LogsError> {
+    /// Records are served without the cleaner too: a worker that cannot be started is said, not refused.
+    fn configure_cleaner(self: &Arc<Self>, image: &MetadataImage) {
         let settings = CleanerSettings::resolve(image, &self.statics);
-        self.cleaner
-            .configure(self, settings)
-            .map_err(LogsError::Thread)
+        if let Err(error) = self.cleaner.configure(self, settings) {
+            tracing::error!(%error, "cannot start a worker of the cleaner; it is tried again when a config changes");
+        }
     }
 
     fn refresh_settings(&self, image: &MetadataImage) {

@@ -173,6 +173,45 @@ impl Node {
         settled(reply).await
     }
 
+    /// Deletes the first partition's records before `offset`; returns its low watermark.
+    async fn delete_records(&self, offset: i64) -> (ErrorCode, i64) {
+        let partition =
+            delete_records_request::DeleteRecordsPartition::default().with_offset(offset);
+        let topic = delete_records_request::DeleteRecordsTopic::default()
+            .with_name("t".to_owned().into())
+            .with_partitions(vec![partition]);
+        let request = DeleteRecordsRequestData::default().with_topics(vec![topic]);
+        let context = self.context(ApiKey::DeleteRecords, 2);
+        let response = delete_records::handle(&self.broker, &context, request).await;
+        let answer = &response.topics[0].partitions[0];
+        (ErrorCode::from(answer.error_code), answer.low_watermark)
+    }
+
+    fn delete_topic(&self) {
+        let mut delta = MetadataDelta::new(self.image.clone());
+        delta.replay(
+            &RemoveTopicRecord {
+                topic_id: topic_id(),
+                ..RemoveTopicRecord::default()
+            }
+            .into(),
+        );
+        let (gone, changes) = delta.finish();
+        self.broker.replicas.apply(&gone, &changes).unwrap();
+    }
+
+    fn create_topic(&self) {
+        let partitions = (0..2).map(|index| (topic_id(), PartitionIndex(index)));
+        let changes = Changes {
+            partitions: partitions.collect(),
+            ..Changes::default()
+        };
+        self.broker
+            .replicas
+            .apply(&image(0, &[]), &changes)
+            .unwrap();
+    }
+
     /// The response with its records in it.
     async fn fetch(&self, request: FetchRequestData, version: i16) -> FetchResponseData {
         let context = self.context(ApiKey::Fetch, version);
@@ -703,20 +742,11 @@ async fn deleted_records_stay_deleted() {
     for value in ["a", "b", "c"] {
         node.produce(-1, batch(&[value])).await;
     }
-    let delete = async |offset: i64| {
-        let partition =
-            delete_records_request::DeleteRecordsPartition::default().with_offset(offset);
-        let topic = delete_records_request::DeleteRecordsTopic::default()
-            .with_name("t".to_owned().into())
-            .with_partitions(vec![partition]);
-        let request = DeleteRecordsRequestData::default().with_topics(vec![topic]);
-        let context = node.context(ApiKey::DeleteRecords, 2);
-        let response = delete_records::handle(&node.broker, &context, request).await;
-        let answer = &response.topics[0].partitions[0];
-        (ErrorCode::from(answer.error_code), answer.low_watermark)
-    };
-    assert_eq!(delete(4).await, (ErrorCode::OffsetOutOfRange, -1));
-    assert_eq!(delete(2).await, (ErrorCode::None, 2));
+    assert_eq!(
+        node.delete_records(4).await,
+        (ErrorCode::OffsetOutOfRange, -1)
+    );
+    assert_eq!(node.delete_records(2).await, (ErrorCode::None, 2));
     let gone = node.fetch(fetch_from(1, &[0], PLENTY), 11).await;
     assert_eq!(
         gone.responses[0].partitions[0].error_code,
@@ -794,39 +824,37 @@ async fn a_deleted_topic_is_gone_and_comes_back_empty() {
     node.produce(-1, batch(&["a"])).await;
     let mut request = fetch_from(1, &[0], PLENTY);
     request.max_wait_ms = 30_000;
-    let mut delta = MetadataDelta::new(node.image.clone());
-    delta.replay(
-        &RemoveTopicRecord {
-            topic_id: topic_id(),
-            ..RemoveTopicRecord::default()
-        }
-        .into(),
-    );
-    let (gone, changes) = delta.finish();
     let (fetched, ()) = tokio::join!(node.fetch(request, 11), async {
         tokio::task::yield_now().await;
-        node.broker.replicas.apply(&gone, &changes).unwrap();
+        node.delete_topic();
     });
     assert_ne!(fetched.responses[0].partitions[0].error_code, 0);
     assert_eq!(
         error(&node.produce(-1, batch(&["b"])).await),
         ErrorCode::UnknownTopicOrPartition
     );
-    let again = image(0, &[]);
-    let partitions = (0..2)
-        .map(|index| (topic_id(), PartitionIndex(index)))
-        .collect();
-    node.broker
-        .replicas
-        .apply(
-            &again,
-            &Changes {
-                partitions,
-                ..Changes::default()
-            },
-        )
-        .unwrap();
+    node.create_topic();
     assert_eq!(node.produce(-1, batch(&["c"])).await.base_offset, 0);
+}
+
+#[tokio::test]
+async fn a_topic_that_came_back_keeps_its_records_after_a_crash() {
+    let directory = tempfile::tempdir().unwrap();
+    let node = start(directory.path(), image(0, &[]));
+    for value in ["a", "b", "c"] {
+        node.produce(-1, batch(&[value])).await;
+    }
+    assert_eq!(node.delete_records(2).await, (ErrorCode::None, 2));
+    node.delete_topic();
+    node.create_topic();
+    assert_eq!(node.produce(-1, batch(&["new"])).await.base_offset, 0);
+    // Not closed: as after a crash.
+    let copy = tempfile::tempdir().unwrap();
+    copy_tree(directory.path(), copy.path());
+    let node = start(copy.path(), image(1, &[]));
+    let fetched = node.fetch(fetch_from(0, &[0], PLENTY), 11).await;
+    let records = fetched.responses[0].partitions[0].records.as_ref();
+    assert_eq!(values(records.unwrap()), ["new"]);
 }
 
 #[tokio::test]

@@ -1,7 +1,7 @@
 //! What must be done now and then: checkpoints, retention, removing deleted partitions. One thread, which may take
 //! its time and logs what fails: a failed disk is noticed by those who write.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::PathBuf;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
@@ -136,8 +136,10 @@ fn run(replicas: &Weak<Replicas>, told: &(Mutex<Told>, Condvar), rounds: Rounds)
 impl Rounds {
     fn work(&mut self, replicas: &Replicas) {
         let now = replicas.clock.monotonic();
-        let directories = replicas.directories.all().iter();
-        directories.for_each(|directory| directory.reserve.look());
+        for directory in replicas.directories.all() {
+            directory.reserve.look();
+            directory.reserve.keep_spare();
+        }
         for partition in replicas.all() {
             if partition.settings().flush_interval < self.intervals.recovery_points {
                 partition.flush_if_dirty();
@@ -200,12 +202,22 @@ fn write(
     checkpoint::write_offsets(directory.log.files(), path, name, offsets)
 }
 
+/// Writes the checkpoint of every directory; the first failure counts, and holds up no other directory.
+fn write_all(
+    replicas: &Replicas,
+    name: &str,
+    offsets: &BTreeMap<PathBuf, PartitionOffsets>,
+) -> Result<(), FileError> {
+    let written = offsets
+        .iter()
+        .map(|(path, offsets)| write(replicas, path, name, offsets));
+    written.fold(Ok(()), Result::and)
+}
+
 pub(super) fn write_high_watermarks(replicas: &Replicas) -> Result<(), FileError> {
     let _writing = lock(&replicas.housekeeping.writing);
     let offsets = logs::offsets_by_directory(replicas, |log| Some(log.high_watermark()));
-    offsets
-        .iter()
-        .try_for_each(|(path, offsets)| write(replicas, path, checkpoint::HIGH_WATERMARKS, offsets))
+    write_all(replicas, checkpoint::HIGH_WATERMARKS, &offsets)
 }
 
 pub(super) fn write_log_starts(replicas: &Replicas) -> Result<(), FileError> {
@@ -213,9 +225,7 @@ pub(super) fn write_log_starts(replicas: &Replicas) -> Result<(), FileError> {
     let offsets = logs::offsets_by_directory(replicas, |log| {
         Some(log.log_start_offset()).filter(|start| *start > Offset(0))
     });
-    offsets.iter().try_for_each(|(path, offsets)| {
-        write(replicas, path, checkpoint::LOG_START_OFFSETS, offsets)
-    })
+    write_all(replicas, checkpoint::LOG_START_OFFSETS, &offsets)
 }
 
 /// Syncs indexes up to what is flushed, so that a start after a crash reads less, and writes down how far.
@@ -230,17 +240,54 @@ fn move_recovery_points(replicas: &Replicas) -> Result<(), FileError> {
 pub(super) fn write_recovery_points(replicas: &Replicas) -> Result<(), FileError> {
     let _writing = lock(&replicas.housekeeping.writing);
     let offsets = logs::offsets_by_directory(replicas, |log| Some(log.recovery_point()));
-    offsets.iter().try_for_each(|(path, offsets)| {
-        write(replicas, path, checkpoint::RECOVERY_POINTS, offsets)
-    })?;
+    let mut outcome = Ok(());
+    let mut written = BTreeMap::new();
+    for (path, offsets) in offsets {
+        match write(replicas, &path, checkpoint::RECOVERY_POINTS, &offsets) {
+            Ok(()) => _ = written.insert(path, offsets),
+            Err(error) => outcome = outcome.and(Err(error)),
+        }
+    }
     for partition in replicas.all() {
         let key = (partition.topic.to_string(), partition.index.0);
         partition.with_log(|log| {
-            let written = offsets.get(log.directory().path());
+            let written = written.get(log.directory().path());
             if let Some(offset) = written.and_then(|offsets| offsets.get(&key)) {
                 log.recovery_point_written(*offset);
             }
         });
+    }
+    outcome
+}
+
+/// Takes what earlier partitions of these names left out of the checkpoints: a start after a crash would believe that
+/// the new ones begin, are durable or are compacted as far.
+pub(super) fn forget(
+    replicas: &Replicas,
+    names: &BTreeSet<(String, i32)>,
+) -> Result<(), FileError> {
+    if names.is_empty() {
+        return Ok(());
+    }
+    let _writing = lock(&replicas.housekeeping.writing);
+    for directory in replicas.directories.all() {
+        if directory.log.failure().is_some() {
+            continue;
+        }
+        let (files, path) = (directory.log.files(), directory.log.path());
+        for name in [
+            checkpoint::RECOVERY_POINTS,
+            checkpoint::HIGH_WATERMARKS,
+            checkpoint::LOG_START_OFFSETS,
+            checkpoint::CLEANER_OFFSETS,
+        ] {
+            let mut offsets = checkpoint::read_offsets(files, path, name)?;
+            let before = offsets.len();
+            offsets.retain(|partition, _| !names.contains(partition));
+            if offsets.len() < before {
+                checkpoint::write_offsets(files, path, name, &offsets)?;
+            }
+        }
     }
     Ok(())
 }
@@ -249,9 +296,7 @@ pub(super) fn write_recovery_points(replicas: &Replicas) -> Result<(), FileError
 pub(super) fn write_compacted(replicas: &Replicas) -> Result<(), FileError> {
     let _writing = lock(&replicas.housekeeping.writing);
     let offsets = logs::offsets_by_directory(replicas, |log| log.compacted_to());
-    offsets
-        .iter()
-        .try_for_each(|(path, offsets)| write(replicas, path, checkpoint::CLEANER_OFFSETS, offsets))
+    write_all(replicas, checkpoint::CLEANER_OFFSETS, &offsets)
 }
 
 pub(super) fn checkpoint_log(partition: &Partition) -> Result<(), StorageError> {
