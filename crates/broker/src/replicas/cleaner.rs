@@ -114,21 +114,30 @@ impl Cleaner {
                 return Ok(());
             }
             state.settings = Some(settings);
-            state.throttle.set_rate(settings.bytes_per_second);
+            let now = replicas.clock.monotonic();
+            state.throttle.set_rate(settings.bytes_per_second, now);
             let missing = (0..settings.threads).filter(|number| !state.workers.contains(number));
-            let missing: Vec<usize> = missing.collect();
-            state.workers.extend(&missing);
-            missing
+            missing.collect()
         };
         self.shared.changed.notify_all();
         let mut threads = self.threads.lock().unwrap_or_else(PoisonError::into_inner);
         threads.retain(|thread| !thread.is_finished());
         for number in missing {
             let (shared, replicas) = (Arc::clone(&self.shared), Arc::downgrade(replicas));
+            self.shared.lock().workers.insert(number);
             let thread = std::thread::Builder::new()
                 .name(format!("cleaner-{number}"))
-                .spawn(move || shared.work(number, &replicas))?;
-            threads.push(thread);
+                .spawn(move || shared.work(number, &replicas));
+            match thread {
+                Ok(thread) => threads.push(thread),
+                Err(error) => {
+                    // The next change of a config tries again.
+                    let mut state = self.shared.lock();
+                    state.workers.remove(&number);
+                    state.settings = None;
+                    return Err(error);
+                }
+            }
         }
         Ok(())
     }
@@ -231,6 +240,7 @@ impl Shared {
             return false;
         };
         let outcome = guarded(|| self.compact(replicas, &partition, &plan, settings));
+        self.lock().busy.remove(&partition.flush_id);
         self.note(replicas, &partition, outcome);
         true
     }
@@ -291,7 +301,10 @@ impl Shared {
     /// Has the worker rest for what it has read and written; ends its pass when it is to stop or its partition is gone.
     fn hold_up(&self, replicas: &Replicas, partition: &Partition, bytes: u64) -> ControlFlow<()> {
         let now = replicas.clock.monotonic();
-        let rested_at = now.after(self.lock().throttle.spend(bytes, now));
+        let (rested_at, rate) = {
+            let mut state = self.lock();
+            (now.after(state.throttle.spend(bytes, now)), state.settings)
+        };
         loop {
             if partition.offsets().is_err() {
                 return ControlFlow::Break(());
@@ -301,7 +314,8 @@ impl Shared {
                 return ControlFlow::Break(());
             }
             let left = rested_at.remaining(replicas.clock.monotonic());
-            if left.is_zero() {
+            // Whoever changed the rate does not want the rest that it cost before.
+            if left.is_zero() || state.settings != rate {
                 return ControlFlow::Continue(());
             }
             let waited = self.changed.wait_timeout(state, left.min(LONGEST_REST));
@@ -321,7 +335,6 @@ impl Shared {
     fn note(&self, replicas: &Replicas, partition: &Partition, outcome: Result<Outcome, Trouble>) {
         let now = replicas.clock.now();
         let mut state = self.lock();
-        state.busy.remove(&partition.flush_id);
         let settings = state.settings;
         let history = state.histories.entry(partition.flush_id).or_default();
         match outcome {

@@ -107,7 +107,7 @@ pub const BROKER: &[ConfigKey] = &[
         .works("Addresses to listen on, as `NAME://host:port`."),
     ConfigKey::new("log.cleaner.backoff.ms", ValueType::Long, Some("15000")).bounded(Bounds::AtLeast(0)).updated(Update::ClusterWide)
         .works("How long the cleaner rests when no log is due for compaction."),
-    ConfigKey::new("log.cleaner.dedupe.buffer.size", ValueType::Long, Some("134217728")).updated(Update::ClusterWide)
+    ConfigKey::new("log.cleaner.dedupe.buffer.size", ValueType::Long, Some("134217728")).bounded(Bounds::Between(1_048_576, 17_179_869_184)).updated(Update::ClusterWide)
         .works("Memory in which all cleaner threads together remember keys, 24 bytes each. A log with more keys is compacted in several passes."),
     ConfigKey::new("log.cleaner.delete.retention.ms", ValueType::Long, Some("86400000")).bounded(Bounds::AtLeast(0)).updated(Update::ClusterWide)
         .works("Default of the topic config `delete.retention.ms`."),
@@ -124,7 +124,7 @@ pub const BROKER: &[ConfigKey] = &[
         .works("Default of the topic config `min.cleanable.dirty.ratio`."),
     ConfigKey::new("log.cleaner.min.compaction.lag.ms", ValueType::Long, Some("0")).bounded(Bounds::AtLeast(0)).updated(Update::ClusterWide)
         .works("Default of the topic config `min.compaction.lag.ms`."),
-    ConfigKey::new("log.cleaner.threads", ValueType::Int, Some("1")).bounded(Bounds::AtLeast(0)).updated(Update::ClusterWide)
+    ConfigKey::new("log.cleaner.threads", ValueType::Int, Some("1")).bounded(Bounds::Between(0, 64)).updated(Update::ClusterWide)
         .works("Logs that are compacted at a time."),
     ConfigKey::new("log.cleanup.policy", ValueType::List, Some("delete")).bounded(Bounds::OneOf(&["compact", "delete"])).updated(Update::ClusterWide)
         .works("Default of the topic config `cleanup.policy`."),

@@ -8,6 +8,10 @@ use ottla_metadata::effective::{self, StaticConfigs};
 
 use crate::replicas::settings::Configs;
 
+/// Bounds of the keys, for values that Apache Kafka has accepted and written down.
+const MOST_THREADS: usize = 64;
+const MOST_BUFFER_BYTES: usize = 16 << 30;
+
 /// What the cleaner obeys.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct CleanerSettings {
@@ -30,11 +34,13 @@ impl CleanerSettings {
         let is_enabled = configs.text("log.cleaner.enable") != "false";
         Self {
             threads: if is_enabled {
-                configs.number("log.cleaner.threads", 1)
+                configs.number("log.cleaner.threads", 1).min(MOST_THREADS)
             } else {
                 0
             },
-            buffer_bytes: configs.number("log.cleaner.dedupe.buffer.size", 128 << 20),
+            buffer_bytes: configs
+                .number("log.cleaner.dedupe.buffer.size", 128 << 20)
+                .min(MOST_BUFFER_BYTES),
             load_factor: configs.number("log.cleaner.io.buffer.load.factor", 0.9),
             bytes_per_second: configs.number("log.cleaner.io.max.bytes.per.second", f64::MAX),
             backoff: configs.duration("log.cleaner.backoff.ms", Duration::from_secs(15)),
@@ -67,6 +73,17 @@ mod tests {
             values: pairs.collect(),
         };
         CleanerSettings::resolve(image, &statics)
+    }
+
+    #[test]
+    fn no_stored_value_can_take_the_process_down() {
+        let image = MetadataImage::default();
+        let file = [
+            ("log.cleaner.threads", "2147483647"),
+            ("log.cleaner.dedupe.buffer.size", "9223372036854775807"),
+        ];
+        let settings = resolve(&image, &file);
+        assert_eq!((settings.threads, settings.buffer_bytes), (64, 16 << 30));
     }
 
     #[test]

@@ -20,9 +20,10 @@ impl Throttle {
         }
     }
 
-    /// Changes the rate for what is spent from now on.
-    pub(super) fn set_rate(&mut self, bytes_per_second: f64) {
+    /// Changes the rate for what is spent from now on; what is not paid for yet is forgiven.
+    pub(super) fn set_rate(&mut self, bytes_per_second: f64, now: MonotonicTime) {
         self.bytes_per_second = bytes_per_second;
+        self.paid_at = self.paid_at.min(now);
     }
 
     /// Takes note of `bytes`; returns how long to rest.
@@ -50,6 +51,15 @@ mod tests {
         assert_eq!(throttle.spend(1000, at(100)), Duration::from_millis(1500));
         assert_eq!(throttle.spend(1000, at(101)), Duration::from_millis(1500));
         assert_eq!(throttle.spend(1000, at(200)), Duration::from_secs(1));
+    }
+
+    #[test]
+    fn a_rate_that_was_far_too_low_is_corrected_at_once() {
+        let now = MonotonicTime(Duration::from_secs(1));
+        let mut throttle = Throttle::new(1.0);
+        assert!(throttle.spend(1_000_000, now) > Duration::from_hours(24));
+        throttle.set_rate(1_000_000.0, now);
+        assert_eq!(throttle.spend(1_000_000, now), Duration::from_secs(1));
     }
 
     #[test]
