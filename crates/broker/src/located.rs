@@ -2,6 +2,7 @@
 //! the broker knows. It follows the metadata, so that what is new, and what was moved while the broker was down, is told.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use ottla_controller::directories::{self, Located};
 use ottla_metadata::MetadataImage;
@@ -14,6 +15,9 @@ use crate::replicas::Found;
 /// Replicas that are told at a time, as Kafka bounds a request about them.
 const AT_ONCE: usize = 2_250;
 
+/// The rest before telling again what was refused.
+const RETRY_AFTER: Duration = Duration::from_secs(1);
+
 /// Runs until the broker stops.
 pub async fn follow(
     broker: Arc<Broker>,
@@ -24,21 +28,31 @@ pub async fn follow(
     loop {
         let image = Arc::clone(&images.borrow_and_update());
         let located = news(&broker, &known, &image);
-        for some in located.chunks(AT_ONCE) {
-            let (node, some) = (broker.config.node_id, some.to_vec());
-            let told = broker
-                .controller
-                .decide(move |view, _| directories::decide(view, node, &some));
-            if told.await.is_err() {
-                return;
-            }
+        let is_told = tell(&broker, &located).await;
+        if is_told {
+            known = image;
         }
-        known = image;
         tokio::select! {
             changed = images.changed() => if changed.is_err() { return },
+            // What was refused, by a full disk perhaps, is told again.
+            () = tokio::time::sleep(RETRY_AFTER), if !is_told => {}
             () = stopped(&mut stopping) => return,
         }
     }
+}
+
+/// Whether the controller took it all.
+async fn tell(broker: &Arc<Broker>, located: &[Located]) -> bool {
+    for some in located.chunks(AT_ONCE) {
+        let (node, some) = (broker.config.node_id, some.to_vec());
+        let told = broker
+            .controller
+            .decide(move |view, _| directories::decide(view, node, &some));
+        if told.await.is_err() {
+            return false;
+        }
+    }
+    true
 }
 
 /// The replicas of topics that have changed since `known` and lie elsewhere than `image` says.

@@ -286,10 +286,7 @@ pub(crate) fn new_partition(
     };
     Ok(Partition {
         replicas: replicas.to_vec(),
-        directories: replicas
-            .iter()
-            .map(|id| placement::directory(image, *id))
-            .collect(),
+        directories: placement::directories(image, replicas),
         isr,
         removing: Vec::new(),
         adding: Vec::new(),

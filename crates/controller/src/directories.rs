@@ -9,10 +9,13 @@ use crate::{Decision, View};
 /// A partition, by its topic's id, and the directory that holds the broker's replica of it.
 pub type Located = ((Uuid, PartitionIndex), Uuid);
 
-/// Decides what AssignReplicasToDirs does. What is recorded so already, or gone since, changes nothing.
+/// Decides what AssignReplicasToDirs does. What is recorded so already, or gone since, changes nothing, nor does what
+/// the cluster's metadata version has no field for.
 pub fn decide(view: View<'_>, broker: NodeId, located: &[Located]) -> Decision<()> {
+    let can_record = view.image.metadata_version().has_directory_assignment();
     let records = located
         .iter()
+        .filter(|_| can_record)
         .filter_map(|(partition, directory)| assign(view.image, broker, *partition, *directory));
     Decision {
         records: records.collect(),

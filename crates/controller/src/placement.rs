@@ -65,8 +65,16 @@ fn in_turn(image: &MetadataImage, chosen: impl Fn(&BrokerRegistration) -> bool) 
         .collect()
 }
 
+/// The directories that new `replicas` are recorded with: none before metadata versions had a field for them.
+pub fn directories(image: &MetadataImage, replicas: &[NodeId]) -> Vec<Uuid> {
+    if !image.metadata_version().has_directory_assignment() {
+        return Vec::new();
+    }
+    replicas.iter().map(|id| directory(image, *id)).collect()
+}
+
 /// The directory that a new replica on `broker` is recorded with: its only one, or "not assigned yet".
-pub fn directory(image: &MetadataImage, broker: NodeId) -> Uuid {
+fn directory(image: &MetadataImage, broker: NodeId) -> Uuid {
     match image
         .brokers
         .get(&broker)

@@ -19,7 +19,8 @@ use ottla_controller::{
 };
 use ottla_metadata::effective::StaticConfigs;
 use ottla_metadata::{
-    BrokerRegistration, ConfigResource, MetadataDelta, MetadataImage, ResourceKind,
+    BrokerRegistration, ConfigResource, FeatureRange, MetadataDelta, MetadataImage,
+    MetadataVersion, ResourceKind, versions,
 };
 use ottla_protocol::ids::{NodeId, PartitionIndex, Uuid};
 
@@ -105,6 +106,16 @@ fn nodes(text: &str) -> Vec<NodeId> {
         .collect()
 }
 
+/// A cluster of the newest metadata version, without brokers.
+fn new_cluster() -> MetadataImage {
+    let mut image = MetadataImage::default();
+    let version = MetadataVersion::LATEST;
+    image
+        .features
+        .insert(versions::FEATURE.to_owned(), version.0);
+    image
+}
+
 impl Stage {
     fn new() -> Self {
         let settings = Settings {
@@ -114,7 +125,7 @@ impl Stage {
             statics: StaticConfigs::default(),
         };
         Self {
-            image: MetadataImage::default(),
+            image: new_cluster(),
             settings,
             ids: 0,
         }
@@ -160,7 +171,11 @@ impl Stage {
             epoch: -1,
             incarnation: Uuid::ZERO,
             endpoints: Vec::new(),
-            features: Vec::new(),
+            features: vec![FeatureRange {
+                name: versions::FEATURE.to_owned(),
+                minimum: MetadataVersion::MINIMUM.0,
+                maximum: MetadataVersion::LATEST.0,
+            }],
             rack: line.value("rack").map(str::to_owned),
             fenced: true,
             in_controlled_shutdown: false,
