@@ -7,6 +7,7 @@ use std::io::{self, IoSlice};
 
 use bytes::Buf;
 use rustix::fs::sendfile;
+use rustix::io::Errno;
 use rustix::net::{SendAncillaryBuffer, SendFlags, sendmsg};
 use tokio::io::Interest;
 use tokio::net::TcpStream;
@@ -108,6 +109,15 @@ fn send_stored(stream: &TcpStream, stored: &Stored) -> io::Result<usize> {
     let left = plan.length - stored.sent;
     let sent = stream.try_io(Interest::WRITABLE, || {
         Ok(sendfile(stream, file, Some(&mut position), left)?)
+    });
+    let sent = sent.map_err(|error| match Errno::from_io_error(&error) {
+        // No socket fails so: it is the disk.
+        Some(Errno::IO) => {
+            let error = plan.failed(error);
+            tracing::error!(%error, "cannot read records; the log directory is offline until the broker is started again");
+            io::Error::other(error)
+        }
+        _ => error,
     })?;
     if sent == 0 {
         let message = "a log file ended before the records that were announced";

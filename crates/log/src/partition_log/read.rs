@@ -7,7 +7,7 @@
 use super::PartitionLog;
 use crate::batch::first_record_at;
 use crate::directory::{LogDirectory, StorageError};
-use crate::files::{File, Files};
+use crate::files::{File, FileError, Files, Operation};
 use crate::format::{AbortedTransaction, FileKind};
 use crate::scan::Located;
 use crate::segment::{LogPosition, Segment};
@@ -86,6 +86,13 @@ impl<F: Files> ReadPlan<F> {
     /// The file, for sending it without reading it; `None` when there is nothing to read.
     pub fn file(&self) -> Option<&Arc<F::File>> {
         self.file.as_ref()
+    }
+
+    /// Judges a failure to send the file without reading it, as one to read it: see [`LogDirectory::judge`].
+    pub fn failed(&self, source: std::io::Error) -> StorageError {
+        let path = self.directory.path();
+        let error = FileError::new(Operation::Read, path, source);
+        self.directory.failed(error)
     }
 
     /// Appends the bytes to `buffer`, whole batches only; returns how many.
