@@ -27,7 +27,6 @@ use crate::clock::Clock;
 use crate::config::BrokerConfig;
 use crate::controller::Commit;
 use crate::directory_lock::{DirectoryLock, NotLocked};
-use crate::disk_spare;
 use crate::topics::random_id;
 
 /// Why the directories of this node cannot be used.
@@ -162,9 +161,6 @@ pub fn open(config: &BrokerConfig, clock: Clock) -> Result<Quorum, QuorumError> 
         locks,
         offline,
     } = usable(storage)?;
-    for (directory, _) in &states {
-        disk_spare::make_room(directory)?;
-    }
     let cluster = cluster(config, &states)?;
     let is_new = cluster.is_none();
     let cluster_id = cluster.unwrap_or_else(|| unreserved_id().to_string());

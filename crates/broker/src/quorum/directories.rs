@@ -14,6 +14,7 @@ use ottla_quorum::{DirectoryState, Format, MetaProperties, MetaPropertiesError};
 use super::{QuorumError, has_static_voters, unreserved_id, voter};
 use crate::config::{BrokerConfig, StorageConfig};
 use crate::directory_lock::{DirectoryLock, NotLocked};
+use crate::disk_spare;
 
 /// A directory, and its `meta.properties` if it is formatted.
 pub(super) type Found = (PathBuf, Option<MetaProperties>);
@@ -65,6 +66,7 @@ pub(super) fn usable(storage: &StorageConfig) -> Result<Usable, QuorumError> {
 fn lock(path: &Path) -> Result<(DirectoryLock, Option<MetaProperties>), QuorumError> {
     make(path)?;
     let lock = DirectoryLock::take(path)?;
+    disk_spare::make_room(path)?;
     Ok((lock, state(path)?))
 }
 

@@ -16,6 +16,8 @@ use crate::disk_spare;
 /// The default is this, or a [`SHARE`]th of the file system where that is less.
 const LARGEST_DEFAULT: u64 = 1 << 30;
 const SHARE: u64 = 20;
+/// A look is a system call: however small the reserve, not every append pays for one.
+const LEAST_BETWEEN_LOOKS: u64 = 1 << 20;
 
 /// The reserve of one log directory.
 #[derive(Debug)]
@@ -74,36 +76,37 @@ impl DiskReserve {
         };
         let reserve = reserve(space, self.configured);
         self.until_look
-            .store((reserve / 8).max(1), Ordering::Relaxed);
+            .store((reserve / 8).max(LEAST_BETWEEN_LOOKS), Ordering::Relaxed);
         let shortage = shortage(space, reserve);
         let was_short = self.is_short.swap(shortage.is_some(), Ordering::Relaxed);
-        let log_dir = self.path().display().to_string();
         match shortage {
             Some(Shortage { free, reserve }) if !was_short => tracing::error!(
-                log_dir,
+                log_dir = %self.path().display(),
                 free,
                 reserve,
                 "below ottla.disk.reserve: records of clients are refused until there is space; \
                  delete topics or records, lower retention, or enlarge the disk"
             ),
             None if was_short => tracing::info!(
-                log_dir,
+                log_dir = %self.path().display(),
                 free = space.free,
                 "there is space again: records of clients are accepted"
             ),
             _ => {}
         }
-        if space.free >= reserve.saturating_add(disk_spare::BYTES) {
-            self.keep_spare();
-        }
     }
 
-    /// Sees once that the next start finds space, whatever happens until then.
-    fn keep_spare(&self) {
-        if self.has_spare.swap(true, Ordering::Relaxed) {
+    /// Sees once, as soon as there is enough space, that the next start finds some, whatever happens until then.
+    pub fn keep_spare(&self) {
+        let space = self.directory.files().space(self.path());
+        let is_enough = space.is_ok_and(|space| {
+            space.free >= reserve(space, self.configured).saturating_add(disk_spare::BYTES)
+        });
+        if !is_enough || self.has_spare.swap(true, Ordering::Relaxed) {
             return;
         }
         if let Err(error) = disk_spare::keep(self.path()) {
+            self.has_spare.store(false, Ordering::Relaxed);
             tracing::warn!(%error, "cannot keep space for a start on a full disk");
         }
     }
