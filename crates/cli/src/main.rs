@@ -38,7 +38,7 @@ Examples:
   ottla group describe billing
   ottla COMMAND --help                            more of them
 
-Every command but `serve`, `log dump` and `why` works against any Kafka cluster: -b HOST:PORT names it.";
+Every command but `serve`, `log` and `why` works against any Kafka cluster: -b HOST:PORT names it.";
 
 #[derive(Debug, Subcommand)]
 enum Command {

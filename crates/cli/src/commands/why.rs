@@ -86,10 +86,21 @@ fn ask(http: &str, of: &str) -> Result<Option<Value>> {
     }
 }
 
+/// A connection to the first of the host's addresses that takes one.
+fn connect(http: &str, patience: Duration) -> Result<TcpStream> {
+    let mut refused = None;
+    for address in http.to_socket_addrs()? {
+        match TcpStream::connect_timeout(&address, patience) {
+            Ok(stream) => return Ok(stream),
+            Err(error) => refused = Some(error),
+        }
+    }
+    Err(refused.context("no such host")?.into())
+}
+
 fn get(http: &str, path: &str) -> Result<String> {
     const PATIENCE: Duration = Duration::from_secs(30);
-    let address = http.to_socket_addrs()?.next().context("no such host")?;
-    let mut stream = TcpStream::connect_timeout(&address, PATIENCE)?;
+    let mut stream = connect(http, PATIENCE)?;
     stream.set_read_timeout(Some(PATIENCE))?;
     // HTTP/1.0: the answer comes in one piece and ends with the connection.
     write!(stream, "GET {path} HTTP/1.0\r\nHost: {http}\r\n\r\n")?;

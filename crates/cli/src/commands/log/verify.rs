@@ -1,10 +1,11 @@
 //! `ottla log verify`: checks whole log directories, offline, with the broker's own code, and changes nothing.
 
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Result, bail};
-use ottla_broker::directory_lock::DirectoryLock;
-use ottla_log::checkpoint::{self, PartitionOffsets};
+use ottla_broker::directory_lock::{DirectoryLock, NotLocked};
+use ottla_log::checkpoint;
 use ottla_log::files::Files as _;
 use ottla_log::files::disk::Disk;
 use ottla_log::verify::{Finding, Severity, Verified, verify_partition};
@@ -68,32 +69,55 @@ pub fn run(args: &Args, output: Output) -> Result<()> {
 }
 
 fn log_directory(directory: &Path, output: Output, total: &mut Total) -> Result<()> {
-    let _lock = DirectoryLock::take(directory)?;
-    if !checkpoint::was_clean_shutdown(&Disk, directory)? {
+    let _lock = lock(directory)?;
+    let is_clean = checkpoint::was_clean_shutdown(&Disk, directory)?;
+    if !is_clean {
         message(&format!(
             "{} was not closed properly: a torn end of a log is no surprise, the next start recovers it",
             directory.display()
         ));
     }
-    let recovery_points = checkpoint::read_offsets(&Disk, directory, checkpoint::RECOVERY_POINTS)?;
+    let mut recovery_points =
+        checkpoint::read_offsets(&Disk, directory, checkpoint::RECOVERY_POINTS)?;
     for entry in Disk.list(directory)? {
         let Some(name) = partition_of(&entry.name).filter(|_| entry.is_directory) else {
             continue;
         };
-        let recovery_point = point_of(&recovery_points, name);
+        let recovery_point = recovery_points.remove(&(name.0.to_owned(), name.1));
         partition(&directory.join(&entry.name), recovery_point, output, total)?;
     }
+    // After a crash it may still name what was deleted a moment before.
+    let missing = recovery_points.into_iter().filter(|_| is_clean);
+    for ((topic, index), recovery_point) in missing {
+        let path = directory.join(format!("{topic}-{index}"));
+        let nothing = Verified::default();
+        if let Some(finding) = lost(&path, &nothing, Some(recovery_point)) {
+            say(&finding, output, total)?;
+        }
+    }
     Ok(())
+}
+
+/// A lock, so that no broker starts meanwhile; none where nothing can be written, nor by a broker.
+fn lock(directory: &Path) -> Result<Option<DirectoryLock>> {
+    match DirectoryLock::take(directory) {
+        Ok(lock) => Ok(Some(lock)),
+        Err(NotLocked::File { source, .. })
+            if matches!(
+                source.kind(),
+                ErrorKind::ReadOnlyFilesystem | ErrorKind::PermissionDenied
+            ) =>
+        {
+            Ok(None)
+        }
+        Err(error) => Err(error.into()),
+    }
 }
 
 /// A partition's directory by its name: topic and index. One that waits to be removed is none.
 fn partition_of(name: &str) -> Option<(&str, i32)> {
     let (topic, index) = name.rsplit_once('-')?;
     Some((topic, index.parse().ok()?))
-}
-
-fn point_of(points: &PartitionOffsets, (topic, index): (&str, i32)) -> Option<Offset> {
-    points.get(&(topic.to_owned(), index)).copied()
 }
 
 fn partition(
@@ -111,22 +135,26 @@ fn partition(
     total.batches += verified.batches;
     total.bytes += verified.bytes;
     for finding in &verified.findings {
-        match finding.severity {
-            Severity::Damage => total.damaged += 1,
-            Severity::Note => total.notes += 1,
-        }
-        match output {
-            Output::Json => print_json(&to_json(finding))?,
-            Output::Text => print_line(&to_text(finding))?,
-        }
+        say(finding, output, total)?;
     }
     Ok(())
+}
+
+fn say(finding: &Finding, output: Output, total: &mut Total) -> Result<()> {
+    match finding.severity {
+        Severity::Damage => total.damaged += 1,
+        Severity::Note => total.notes += 1,
+    }
+    match output {
+        Output::Json => print_json(&to_json(finding)),
+        Output::Text => print_line(&to_text(finding)),
+    }
 }
 
 /// What was on stable storage once must still be there.
 fn lost(directory: &Path, verified: &Verified, recovery_point: Option<Offset>) -> Option<Finding> {
     let recovery_point = recovery_point?;
-    let end = verified.log_end?;
+    let end = verified.log_end.unwrap_or(Offset(0));
     (end < recovery_point).then(|| Finding {
         severity: Severity::Damage,
         path: directory.to_path_buf(),
