@@ -19,6 +19,9 @@ use ottla_protocol::time::MonotonicTime;
 use super::partition::{Partition, Unavailable};
 use crate::clock::Clock;
 
+/// Partitions whose files are open at once to be synced, so that descriptors suffice.
+const FLUSHED_TOGETHER: usize = 256;
+
 /// The group commit of one log directory and its thread.
 #[derive(Debug)]
 pub struct Flusher {
@@ -148,9 +151,24 @@ impl Flusher {
     /// Syncs all of `pass` and moves their high watermarks; returns how far each is durable.
     fn flush_all(&self, pass: &[Arc<Partition>]) -> Result<Vec<(LogId, Offset)>, StorageError> {
         let mut durable = Vec::with_capacity(pass.len());
-        let mut partitions = Vec::with_capacity(pass.len());
-        let mut flushes: Vec<Flush<Disk>> = Vec::with_capacity(pass.len());
-        for partition in pass {
+        for some in pass.chunks(FLUSHED_TOGETHER) {
+            match self.flush_some(some, &mut durable) {
+                // A lack of file descriptors passes.
+                Err(StorageError::TooManyOpenFiles { .. }) | Ok(()) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(durable)
+    }
+
+    fn flush_some(
+        &self,
+        some: &[Arc<Partition>],
+        durable: &mut Vec<(LogId, Offset)>,
+    ) -> Result<(), StorageError> {
+        let mut partitions = Vec::with_capacity(some.len());
+        let mut flushes: Vec<Flush<Disk>> = Vec::with_capacity(some.len());
+        for partition in some {
             match partition.begin_flush() {
                 Ok(None) => durable.extend(partition.flushed()),
                 Ok(Some(flush)) => {
@@ -158,16 +176,20 @@ impl Flusher {
                     flushes.push(flush);
                 }
                 Err(error @ StorageError::Offline { .. }) => return Err(error),
-                // A lack of file descriptors passes.
                 Err(_) => self.flush_later(partition, Offset(0)),
             }
         }
-        run_together(&flushes)?;
+        let ran = run_together(&flushes);
         for (partition, flush) in partitions.into_iter().zip(&flushes) {
-            partition.complete_flush(flush)?;
-            durable.extend(partition.flushed());
+            if ran.is_ok() {
+                partition.complete_flush(flush)?;
+                durable.extend(partition.flushed());
+            } else {
+                partition.abandon_flush(flush);
+                self.flush_later(partition, flush.end().offset);
+            }
         }
-        Ok(durable)
+        ran
     }
 
     /// The partitions of the next pass, when it is due; nothing when the thread is to end.

@@ -340,6 +340,11 @@ impl Partition {
         Ok(())
     }
 
+    /// Takes note that `flush` could not run; another must.
+    pub(super) fn abandon_flush(&self, flush: &Flush<Disk>) {
+        self.with_log(|log| log.abandon_flush(flush));
+    }
+
     /// Asks for a flush if records wait for one.
     pub(super) fn flush_if_dirty(self: &Arc<Self>) {
         let unflushed = {

@@ -7,7 +7,7 @@
 use super::PartitionLog;
 use crate::directory::{LogDirectory, StorageError};
 use crate::epoch_file::EpochWrite;
-use crate::files::{File, FileError, Files, Open};
+use crate::files::{File, FileError, Files, Open, Operation};
 use crate::format::{FileKind, encode_producer_snapshot};
 use crate::segment::{LogPosition, Segment};
 use ottla_protocol::ids::Offset;
@@ -76,6 +76,8 @@ pub struct Flush<F: Files> {
     directory: Arc<LogDirectory<F>>,
     path: PathBuf,
     files: Vec<Arc<F::File>>,
+    /// The segments among them.
+    segments: Vec<Offset>,
     has_new_names: bool,
     /// The leader epochs, where the file that holds them must know them before the recovery point passes them.
     epochs: Option<EpochWrite>,
@@ -144,9 +146,13 @@ pub fn run_together<F: Files>(flushes: &[Flush<F>]) -> Result<(), StorageError> 
 }
 
 impl<F: Files> LogDirectory<F> {
-    /// A failed sync is always a failed disk, a full one included: nobody knows what it has kept.
+    /// A failed sync is always a failed disk, a full one included: nobody knows what it has kept. Only one that could
+    /// not begin, because its directory could not be opened, is none.
     fn judge_sync(&self, outcome: Result<(), FileError>) -> Result<(), StorageError> {
-        outcome.map_err(|error| self.take_offline(error))
+        outcome.map_err(|error| match error.operation {
+            Operation::Open => self.failed(error),
+            _ => self.take_offline(error),
+        })
     }
 }
 
@@ -173,22 +179,21 @@ impl<F: Files> PartitionLog<F> {
             return Ok(None);
         }
         let unsynced = &self.flush.unsynced;
-        let dirty = unsynced
+        let dirty: Vec<&Segment<F>> = unsynced
             .iter()
             .filter_map(|base| self.segments.get(base))
-            .chain([self.active()]);
-        let files: Result<_, FileError> = dirty.map(|segment| segment.file(&self.place)).collect();
-        let files = self.place.directory.judge(files)?;
+            .chain([self.active()])
+            .collect();
+        let bases = dirty.iter().map(|segment| segment.base).collect();
+        let files = dirty.iter().map(|segment| segment.file(&self.place));
+        let files = self.place.directory.judge(files.collect())?;
         // Not before all are open: where descriptors are lacking, the next flush must find them again.
         self.flush.unsynced.clear();
         self.flush.is_flushing = true;
         let has_new_names = std::mem::take(&mut self.flush.has_new_names);
-        Ok(Some(self.flush_of(
-            files,
-            has_new_names,
-            None,
-            self.log_end(),
-        )))
+        let mut flush = self.flush_of(files, has_new_names, None, self.log_end());
+        flush.segments = bases;
+        Ok(Some(flush))
     }
 
     fn flush_of(
@@ -203,6 +208,7 @@ impl<F: Files> PartitionLog<F> {
             directory,
             path,
             files,
+            segments: Vec::new(),
             has_new_names,
             epochs,
             end,
@@ -219,10 +225,17 @@ impl<F: Files> PartitionLog<F> {
         self.flush.flushed = self.flush.flushed.max(flush.end.offset.min(self.next));
     }
 
+    /// Takes note that a flush could not run, for want of descriptors: the next one does what it was to do.
+    pub fn abandon_flush(&mut self, flush: &Flush<F>) {
+        self.flush.is_flushing = false;
+        self.flush.has_new_names |= flush.has_new_names;
+        self.flush.unsynced.extend(&flush.segments);
+    }
+
     /// Flushes at once: for closing, and where nobody shares the log.
     pub fn flush(&mut self) -> Result<(), StorageError> {
         if let Some(flush) = self.begin_flush()? {
-            flush.run()?;
+            flush.run().inspect_err(|_| self.abandon_flush(&flush))?;
             self.complete_flush(&flush);
         }
         Ok(())

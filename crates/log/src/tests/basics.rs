@@ -393,6 +393,24 @@ fn a_flush_that_could_not_begin_is_made_up_for_by_the_next() {
 }
 
 #[test]
+fn a_flush_that_did_not_run_is_made_up_for_by_the_next() {
+    let files = new_disk();
+    let mut log = new_log(&files, small_segments());
+    for _ in 0..40 {
+        append(&mut log, &plain(1, NOW.0));
+    }
+    let flush = log.begin_flush().unwrap().unwrap();
+    assert!(log.begin_flush().unwrap().is_none(), "one at a time");
+    log.abandon_flush(&flush);
+    log.flush().unwrap();
+    assert_eq!(log.flushed_offset(), Offset(40));
+    for seed in 0..20 {
+        let log = new_log(&files.power_cut(seed), small_segments());
+        assert_eq!(log.log_end_offset(), Offset(40), "seed {seed}");
+    }
+}
+
+#[test]
 fn a_partition_that_is_deleted_during_its_flush_does_not_take_the_directory_offline() {
     let files = new_disk();
     let mut log = new_log(&files, LogConfig::default());
