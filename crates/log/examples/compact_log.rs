@@ -55,7 +55,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         if !plan.is_due() {
             break;
         }
-        let mut pass = log.begin_compaction(&plan, now)?;
+        let mut pass = log.begin_compaction(now)?;
         pass.index(&mut tools, &mut pace)?;
         while let Some(rewritten) = pass.rewrite_next(&mut tools, &mut pace)? {
             log.replace_segments(rewritten)?;

@@ -70,6 +70,9 @@ pub enum CompactionError {
     /// The log was cut, or its segments removed, in the meantime.
     #[error("the log changed while it was compacted")]
     Changed,
+    /// It was due when it was planned, and is not any more.
+    #[error("the log is not due for compaction any more")]
+    NotDue,
     /// The disk cannot.
     #[error(transparent)]
     Storage(#[from] StorageError),
@@ -211,14 +214,15 @@ impl<F: Files> PartitionLog<F> {
         })
     }
 
-    /// Begins the pass that `plan` is about.
-    pub fn begin_compaction(
-        &mut self,
-        plan: &Plan,
-        now: Timestamp,
-    ) -> Result<Compaction<F>, StorageError> {
+    /// Begins a pass, if the log is due now: since it was planned retention, a truncation or another pass may have gone
+    /// over it.
+    pub fn begin_compaction(&mut self, now: Timestamp) -> Result<Compaction<F>, CompactionError> {
         self.place.directory.ensure_online()?;
         let facts = self.compaction_facts()?;
+        let plan = plan(&facts, &self.config, now);
+        if !plan.is_due() {
+            return Err(CompactionError::NotDue);
+        }
         let upper = plan.first_uncleanable;
         let sources: Vec<SegmentFacts> = facts
             .closed

@@ -236,10 +236,10 @@ impl Shared {
                 state.busy.insert(partition.flush_id);
             })
         };
-        let Some((partition, plan)) = taken else {
+        let Some((partition, _)) = taken else {
             return false;
         };
-        let outcome = guarded(|| self.compact(replicas, &partition, &plan, settings));
+        let outcome = guarded(|| self.compact(replicas, &partition, settings));
         self.lock().busy.remove(&partition.flush_id);
         self.note(replicas, &partition, outcome);
         true
@@ -281,7 +281,6 @@ impl Shared {
         &self,
         replicas: &Replicas,
         partition: &Partition,
-        plan: &Plan,
         settings: &CleanerSettings,
     ) -> Result<Outcome, Trouble> {
         let mut waiting = 0;
@@ -293,7 +292,7 @@ impl Shared {
             self.hold_up(replicas, partition, std::mem::take(&mut waiting))
         };
         let now = replicas.clock.now().wall;
-        let outcome = pass::run(partition, plan, settings, now, &mut pace)?;
+        let outcome = pass::run(partition, settings, now, &mut pace)?;
         housekeeping::write_compacted(replicas)?;
         Ok(outcome)
     }
@@ -344,7 +343,7 @@ impl Shared {
                 drop(state);
                 say(partition, &outcome);
             }
-            Err(Trouble::Error(CompactionError::Stopped)) => {}
+            Err(Trouble::Error(CompactionError::Stopped | CompactionError::NotDue)) => {}
             // Where retention was faster, the next pass begins anew; but a file may be missing for good.
             Err(trouble) => {
                 let times = history.failure.as_ref().map_or(0, |failure| failure.times) + 1;

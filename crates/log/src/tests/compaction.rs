@@ -92,7 +92,7 @@ pub(super) fn try_pass<F: Files>(
     }
     let mut tools = tools(memory);
     let mut pace = |_| ControlFlow::Continue(());
-    let mut pass = log.begin_compaction(&plan, now)?;
+    let mut pass = log.begin_compaction(now)?;
     pass.index(&mut tools, &mut pace)?;
     while let Some(rewritten) = pass.rewrite_next(&mut tools, &mut pace)? {
         log.replace_segments(rewritten)?;
@@ -724,10 +724,9 @@ fn a_pass_overtaken_by_retention_or_truncation_changes_nothing() {
             put(&mut log, &[("a", Some(&value)), ("b", Some(&value))]);
         }
         settle(&mut log).unwrap();
-        let plan = log.plan_compaction(NOW).unwrap();
         let mut tools = tools(AMPLE);
         let mut pace = |_| ControlFlow::Continue(());
-        let mut pass = log.begin_compaction(&plan, NOW).unwrap();
+        let mut pass = log.begin_compaction(NOW).unwrap();
         pass.index(&mut tools, &mut pace).unwrap();
         let rewritten = pass.rewrite_next(&mut tools, &mut pace).unwrap().unwrap();
         if truncates {
@@ -755,7 +754,6 @@ fn a_pass_can_be_stopped_at_any_byte_and_the_next_does_it_all() {
     }
     settle(&mut log).unwrap();
     let before = visible(&log);
-    let plan = log.plan_compaction(NOW).unwrap();
     for limit in 0..25 {
         let mut tools = tools(AMPLE);
         let mut left = limit;
@@ -767,7 +765,7 @@ fn a_pass_can_be_stopped_at_any_byte_and_the_next_does_it_all() {
                 ControlFlow::Continue(())
             }
         };
-        let mut pass = log.begin_compaction(&plan, NOW).unwrap();
+        let mut pass = log.begin_compaction(NOW).unwrap();
         let outcome = pass
             .index(&mut tools, &mut pace)
             .and_then(|()| pass.rewrite_next(&mut tools, &mut pace));
@@ -966,8 +964,7 @@ fn a_replacement_that_a_full_disk_cuts_short_takes_the_directory_offline() {
         let recovery_point = log.recovery_point();
         let mut tools = tools(AMPLE);
         let mut pace = |_| ControlFlow::Continue(());
-        let plan = log.plan_compaction(NOW).unwrap();
-        let mut pass = log.begin_compaction(&plan, NOW).unwrap();
+        let mut pass = log.begin_compaction(NOW).unwrap();
         pass.index(&mut tools, &mut pace).unwrap();
         let rewritten = pass.rewrite_next(&mut tools, &mut pace).unwrap().unwrap();
         files.fail_nth(operation, nth, ErrorKind::StorageFull);
@@ -1027,8 +1024,7 @@ fn a_pass_that_is_given_up_leaves_no_word_of_a_replacement() {
         settle(&mut log).unwrap();
         let mut tools = tools(AMPLE);
         let mut pace = |_| ControlFlow::Continue(());
-        let plan = log.plan_compaction(NOW).unwrap();
-        let mut pass = log.begin_compaction(&plan, NOW).unwrap();
+        let mut pass = log.begin_compaction(NOW).unwrap();
         pass.index(&mut tools, &mut pace).unwrap();
         let rewritten = pass.rewrite_next(&mut tools, &mut pace).unwrap().unwrap();
         let word = Path::new(PARTITION).join(REPLACEMENT);
@@ -1092,4 +1088,28 @@ fn an_aborted_transaction_keeps_its_index_entry_when_its_marker_cannot_be_read()
         log.aborted_transactions(Offset(0), Offset(4)).unwrap(),
         entries
     );
+}
+
+#[test]
+fn a_pass_goes_by_what_is_there_when_it_begins() {
+    let files = new_disk();
+    let mut log = new_log(&files, compacted());
+    let rounds = |log: &mut Log| {
+        for round in 0..40 {
+            let value = format!("value {round}");
+            put(log, &[("a", Some(&value)), ("b", Some(&value))]);
+        }
+    };
+    rounds(&mut log);
+    settle(&mut log).unwrap();
+    assert!(log.plan_compaction(NOW).unwrap().is_due());
+    // All that was planned is cut, and what follows in its place is not on stable storage.
+    log.truncate_to(Offset(0), NOW).unwrap();
+    rounds(&mut log);
+    let begun = log.begin_compaction(NOW).map(drop);
+    assert!(matches!(begun, Err(CompactionError::NotDue)), "{begun:?}");
+    settle(&mut log).unwrap();
+    let before = visible(&log);
+    pass(&mut log, NOW);
+    assert_eq!(visible(&log), newest(&before, 80));
 }

@@ -4,17 +4,16 @@ use std::hash::RandomState;
 use std::sync::PoisonError;
 
 use ottla_log::PartitionLog;
-use ottla_log::compaction::{CompactionError, OffsetMap, Outcome, Pace, Plan, Tools};
+use ottla_log::compaction::{CompactionError, OffsetMap, Outcome, Pace, Tools};
 use ottla_log::files::disk::Disk;
 use ottla_protocol::time::Timestamp;
 
 use super::CleanerSettings;
 use crate::replicas::Partition;
 
-/// Compacts `partition` as `plan` says.
+/// Compacts `partition`, if it is still due.
 pub(super) fn run(
     partition: &Partition,
-    plan: &Plan,
     settings: &CleanerSettings,
     now: Timestamp,
     pace: Pace<'_>,
@@ -26,7 +25,7 @@ pub(super) fn run(
         .unwrap_or_else(PoisonError::into_inner);
     let hashers = [RandomState::new(), RandomState::new()];
     let mut tools = Tools::new(OffsetMap::new(settings.map_limits(), hashers));
-    let mut pass = with_log(partition, |log| log.begin_compaction(plan, now))??;
+    let mut pass = with_log(partition, |log| log.begin_compaction(now))??;
     pass.index(&mut tools, pace)?;
     while let Some(rewritten) = pass.rewrite_next(&mut tools, pace)? {
         with_log(partition, |log| log.replace_segments(rewritten))??;
