@@ -261,20 +261,45 @@ impl Shared {
                 !state.busy.contains(&partition.flush_id) && !must_wait
             });
         }
+        // Who writes to a failed disk says so; here it would be said for each partition.
+        candidates.retain(|partition| {
+            partition.settings().log.compact
+                && partition.with_log(|log| log.directory().failure().is_none()) == Some(true)
+        });
+        self.make_durable(replicas, &mut candidates);
         let mut due = Vec::new();
         for partition in candidates {
-            // Who writes to a failed disk says so; here it would be said for each partition.
-            let has_failed = partition.with_log(|log| log.directory().failure().is_some());
-            if !partition.settings().log.compact || has_failed != Some(false) {
-                continue;
-            }
-            match guarded(|| plan(replicas, &partition, now.wall)) {
+            match guarded(|| plan(&partition, now.wall)) {
                 Ok(Some(plan)) if plan.is_due() => due.push((partition, plan)),
                 Ok(_) => self.note_nothing_due(&partition),
                 Err(error) => self.note(replicas, &partition, Err(error)),
             }
         }
         due
+    }
+
+    /// Moves the recovery points that compaction waits for, and writes them down, once for all partitions; leaves out
+    /// those where that fails.
+    fn make_durable(&self, replicas: &Replicas, candidates: &mut Vec<Arc<Partition>>) {
+        let mut has_moved = false;
+        candidates.retain(|partition| {
+            if partition.with_log(|log| log.compaction_needs_checkpoint()) != Some(true) {
+                return true;
+            }
+            // Under `page-cache` nobody else asks for it soon. What is flushed then is seen next time.
+            partition.flush_if_dirty();
+            let moved = guarded(|| {
+                housekeeping::checkpoint_log(partition).map_err(CompactionError::from)?;
+                Ok(())
+            });
+            has_moved |= moved.is_ok();
+            moved
+                .map_err(|error| self.note(replicas, partition, Err(error)))
+                .is_ok()
+        });
+        if has_moved && let Err(error) = housekeeping::write_recovery_points(replicas) {
+            tracing::warn!(%error, "cannot write recovery points; compaction waits for them");
+        }
     }
 
     fn compact(
@@ -391,18 +416,7 @@ fn guarded<T>(work: impl FnOnce() -> Result<T, Trouble>) -> Result<T, Trouble> {
 }
 
 /// The plan for a partition; nothing when it is gone.
-fn plan(
-    replicas: &Replicas,
-    partition: &Arc<Partition>,
-    now: Timestamp,
-) -> Result<Option<Plan>, Trouble> {
-    let needs_checkpoint = partition.with_log(|log| log.compaction_needs_checkpoint());
-    if needs_checkpoint == Some(true) {
-        // Under `page-cache` nobody else asks for it soon. What is flushed then is seen next time.
-        partition.flush_if_dirty();
-        housekeeping::checkpoint_log(partition).map_err(CompactionError::from)?;
-        housekeeping::write_recovery_points(replicas)?;
-    }
+fn plan(partition: &Partition, now: Timestamp) -> Result<Option<Plan>, Trouble> {
     let plan = partition.with_log(|log| log.plan_compaction(now));
     Ok(plan.transpose().map_err(CompactionError::from)?)
 }
