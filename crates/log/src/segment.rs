@@ -1,8 +1,9 @@
 //! One segment of a log: a run of batches from its base offset on, its indexes, and when it is time for the next.
 //!
 //! A closed segment keeps a small constant in memory; its files are opened when they are read. The active one keeps
-//! the newest index entries in memory and its `.log` at hand, as long as that is among the open files. Invariants: `size` is the length of the whole batches in
-//! the `.log` file; index entries name a batch by its last offset, so that looking up an offset never overshoots.
+//! the newest index entries in memory and its `.log` at hand, as long as that is among the open files.
+//! Invariants: `size` is the length of the whole batches in the `.log` file; index entries name a batch by its last
+//! offset, so that looking up an offset never overshoots.
 
 use crate::config::LogConfig;
 use crate::directory::LogDirectory;

@@ -98,6 +98,9 @@ impl DiskReserve {
 
     /// Sees once, as soon as there is enough space, that the next start finds some, whatever happens until then.
     pub fn keep_spare(&self) {
+        if self.has_spare.load(Ordering::Relaxed) {
+            return;
+        }
         let space = self.directory.files().space(self.path());
         let is_enough = space.is_ok_and(|space| {
             space.free >= reserve(space, self.configured).saturating_add(disk_spare::BYTES)

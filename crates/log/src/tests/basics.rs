@@ -371,6 +371,14 @@ fn beginning_an_epoch_costs_no_sync_and_is_written_down_at_the_end() {
     assert_eq!(log.leader_epochs().entries().count(), 2);
 }
 
+/// That all before `end` is on stable storage.
+fn assert_survives_power_cuts(files: &Simulated, end: Offset) {
+    for seed in 0..20 {
+        let log = new_log(&files.power_cut(seed), small_segments());
+        assert_eq!(log.log_end_offset(), end, "seed {seed}");
+    }
+}
+
 #[test]
 fn a_flush_that_could_not_begin_is_made_up_for_by_the_next() {
     let files = new_disk();
@@ -386,10 +394,7 @@ fn a_flush_that_could_not_begin_is_made_up_for_by_the_next() {
     assert!(log.begin_flush().is_err());
     log.flush().unwrap();
     assert_eq!(log.flushed_offset(), Offset(40));
-    for seed in 0..20 {
-        let log = new_log(&files.power_cut(seed), small_segments());
-        assert_eq!(log.log_end_offset(), Offset(40), "seed {seed}");
-    }
+    assert_survives_power_cuts(&files, Offset(40));
 }
 
 #[test]
@@ -404,10 +409,7 @@ fn a_flush_that_did_not_run_is_made_up_for_by_the_next() {
     log.abandon_flush(&flush);
     log.flush().unwrap();
     assert_eq!(log.flushed_offset(), Offset(40));
-    for seed in 0..20 {
-        let log = new_log(&files.power_cut(seed), small_segments());
-        assert_eq!(log.log_end_offset(), Offset(40), "seed {seed}");
-    }
+    assert_survives_power_cuts(&files, Offset(40));
 }
 
 #[test]
