@@ -197,7 +197,7 @@ pub fn flush_logs<F: Files>(
     let mut durable = Vec::with_capacity(logs.len());
     for (id, log) in logs {
         let mut guard = log.lock().unwrap_or_else(PoisonError::into_inner);
-        match guard.begin_flush()? {
+        match guard.begin_flush_among(logs.len())? {
             Some(flush) => {
                 flushes.push(flush);
                 flushing.push((*id, log));

@@ -19,9 +19,6 @@ use ottla_protocol::time::MonotonicTime;
 use super::partition::{Partition, Unavailable};
 use crate::clock::Clock;
 
-/// Partitions whose files are open at once to be synced, so that descriptors suffice.
-const FLUSHED_TOGETHER: usize = 256;
-
 /// The group commit of one log directory and its thread.
 #[derive(Debug)]
 pub struct Flusher {
@@ -151,25 +148,10 @@ impl Flusher {
     /// Syncs all of `pass` and moves their high watermarks; returns how far each is durable.
     fn flush_all(&self, pass: &[Arc<Partition>]) -> Result<Vec<(LogId, Offset)>, StorageError> {
         let mut durable = Vec::with_capacity(pass.len());
-        for some in pass.chunks(FLUSHED_TOGETHER) {
-            match self.flush_some(some, &mut durable) {
-                // A lack of file descriptors passes.
-                Err(StorageError::TooManyOpenFiles { .. }) | Ok(()) => {}
-                Err(error) => return Err(error),
-            }
-        }
-        Ok(durable)
-    }
-
-    fn flush_some(
-        &self,
-        some: &[Arc<Partition>],
-        durable: &mut Vec<(LogId, Offset)>,
-    ) -> Result<(), StorageError> {
-        let mut partitions = Vec::with_capacity(some.len());
-        let mut flushes: Vec<Flush<Disk>> = Vec::with_capacity(some.len());
-        for partition in some {
-            match partition.begin_flush() {
+        let mut partitions = Vec::with_capacity(pass.len());
+        let mut flushes: Vec<Flush<Disk>> = Vec::with_capacity(pass.len());
+        for partition in pass {
+            match partition.begin_flush(pass.len()) {
                 Ok(None) => durable.extend(partition.flushed()),
                 Ok(Some(flush)) => {
                     partitions.push(partition);
@@ -189,7 +171,11 @@ impl Flusher {
                 self.flush_later(partition, flush.end().offset);
             }
         }
-        ran
+        match ran {
+            // A lack of file descriptors passes.
+            Err(StorageError::TooManyOpenFiles { .. }) | Ok(()) => Ok(durable),
+            Err(error) => Err(error),
+        }
     }
 
     /// The partitions of the next pass, when it is due; nothing when the thread is to end.

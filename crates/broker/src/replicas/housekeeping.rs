@@ -10,7 +10,8 @@ use std::time::Duration;
 
 use ottla_log::checkpoint::{self, PartitionOffsets};
 use ottla_log::files::FileError;
-use ottla_log::{PartitionLog, Removed, StorageError};
+use ottla_log::files::disk::Disk;
+use ottla_log::{Flush, PartitionLog, Removed, StorageError, run_together};
 use ottla_protocol::ids::Offset;
 use ottla_protocol::time::MonotonicTime;
 
@@ -230,10 +231,43 @@ pub(super) fn write_log_starts(replicas: &Replicas) -> Result<(), FileError> {
 
 /// Syncs indexes up to what is flushed, so that a start after a crash reads less, and writes down how far.
 fn move_recovery_points(replicas: &Replicas) -> Result<(), FileError> {
+    let mut by_directory: BTreeMap<PathBuf, Vec<Arc<Partition>>> = BTreeMap::new();
     for partition in replicas.all() {
-        noted("move a recovery point", checkpoint_log(&partition));
+        let behind = partition.with_log(|log| {
+            let is_behind = log.recovery_point() < log.flushed_offset();
+            is_behind.then(|| log.directory().path().to_path_buf())
+        });
+        if let Some(path) = behind.flatten() {
+            by_directory.entry(path).or_default().push(partition);
+        }
+    }
+    for partitions in by_directory.values() {
+        checkpoint_together(partitions);
     }
     write_recovery_points(replicas)
+}
+
+/// Checkpoints logs of one directory with as few syncs as they allow.
+fn checkpoint_together(partitions: &[Arc<Partition>]) {
+    let mut begun = Vec::new();
+    let mut checkpoints = Vec::new();
+    for partition in partitions {
+        let checkpoint = partition.with_log(|log| log.begin_checkpoint_among(partitions.len()));
+        match checkpoint.transpose() {
+            Ok(Some(Some(checkpoint))) => {
+                begun.push(partition);
+                checkpoints.push(checkpoint);
+            }
+            Ok(_) => {}
+            Err(error) => noted("move a recovery point", Err(error)),
+        }
+    }
+    // Outside of the partitions' locks.
+    let ran = run_together(&checkpoints);
+    for (partition, checkpoint) in begun.into_iter().zip(&checkpoints) {
+        end_checkpoint(partition, checkpoint, &ran);
+    }
+    noted("move recovery points", ran);
 }
 
 /// Writes the recovery points down as they are, and lets the logs know.
@@ -306,11 +340,15 @@ pub(super) fn checkpoint_log(partition: &Partition) -> Result<(), StorageError> 
     };
     // Outside of the partition's lock.
     let ran = checkpoint.run();
-    partition.with_log(|log| match &ran {
-        Ok(()) => _ = log.complete_checkpoint(&checkpoint),
+    end_checkpoint(partition, &checkpoint, &ran);
+    ran
+}
+
+fn end_checkpoint(partition: &Partition, checkpoint: &Flush<Disk>, ran: &Result<(), StorageError>) {
+    partition.with_log(|log| match ran {
+        Ok(()) => _ = log.complete_checkpoint(checkpoint),
         Err(_) => log.abandon_checkpoint(),
     });
-    ran
 }
 
 fn apply_retention(replicas: &Replicas) {

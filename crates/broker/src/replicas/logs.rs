@@ -29,8 +29,8 @@ pub(super) const DELETE_SUFFIX: &str = "-delete";
 const STRAY_SUFFIX: &str = "-stray";
 /// Logs made at a time: what takes long is waiting for the disk.
 const MAKING_THREADS: usize = 8;
-/// Logs closed by one sync: their files are open until then.
-const CLOSED_TOGETHER: usize = 100;
+/// Logs closed by one sync.
+const CLOSED_TOGETHER: usize = 1000;
 /// The longest name of a directory.
 const MAX_NAME: usize = 255;
 
@@ -408,8 +408,9 @@ type Closing = ((String, i32), PartitionLog<Disk>);
 fn close_together(logs: Vec<Closing>) -> Result<PartitionOffsets, StorageError> {
     let mut flushes = Vec::with_capacity(logs.len());
     let mut points = PartitionOffsets::new();
+    let count = logs.len();
     for (name, log) in logs {
-        let flush = log.begin_close()?;
+        let flush = log.begin_close_among(count)?;
         points.insert(name, flush.end().offset);
         flushes.push(flush);
     }

@@ -325,12 +325,10 @@ impl Partition {
         Ok(())
     }
 
-    /// Takes what is to be synced, for the flusher.
-    pub(super) fn begin_flush(&self) -> Result<Option<Flush<Disk>>, StorageError> {
-        self.lock()
-            .log
-            .as_mut()
-            .map_or(Ok(None), PartitionLog::begin_flush)
+    /// Takes what is to be synced together with as many as `logs` logs, for the flusher.
+    pub(super) fn begin_flush(&self, logs: usize) -> Result<Option<Flush<Disk>>, StorageError> {
+        let begun = self.with_log(|log| log.begin_flush_among(logs));
+        begun.unwrap_or(Ok(None))
     }
 
     /// Takes note that `flush` has run.

@@ -19,6 +19,9 @@ use std::sync::Arc;
 
 /// The bytes after which a checkpoint writes the producers' state down too.
 const SNAPSHOT_INTERVAL: u64 = 16 << 20;
+/// From so many dirty files on, one sync of the file system was faster when measured. It also needs none of them open,
+/// which would take descriptors that others need.
+const MANY: usize = 8;
 
 /// How far a log has come in becoming durable.
 #[derive(Debug)]
@@ -69,14 +72,44 @@ impl Progress {
     }
 }
 
+/// How far a sync reaches.
+#[derive(Debug)]
+enum Extent<H> {
+    /// To these files.
+    Files(Vec<Arc<H>>),
+    /// To everything on the file system.
+    FileSystem,
+}
+
+impl<H> Extent<H> {
+    /// That of `count` files of each of `logs` logs; `open` opens those of one.
+    fn of(
+        (count, logs): (usize, usize),
+        open: impl FnOnce() -> Result<Vec<Arc<H>>, FileError>,
+    ) -> Result<Self, FileError> {
+        if count.saturating_mul(logs) >= MANY {
+            Ok(Self::FileSystem)
+        } else {
+            open().map(Self::Files)
+        }
+    }
+
+    fn files(&self) -> usize {
+        match self {
+            Self::Files(files) => files.len(),
+            Self::FileSystem => MANY,
+        }
+    }
+}
+
 /// What is to be synced to make a log durable up to its end. Belongs outside of the partition's lock.
 #[derive(Debug)]
 #[must_use = "what was taken to be synced must be synced"]
 pub struct Flush<F: Files> {
     directory: Arc<LogDirectory<F>>,
     path: PathBuf,
-    files: Vec<Arc<F::File>>,
-    /// The segments among them.
+    extent: Extent<F::File>,
+    /// The segments that it covers.
     segments: Vec<Offset>,
     has_new_names: bool,
     /// The leader epochs, where the file that holds them must know them before the recovery point passes them.
@@ -94,11 +127,15 @@ impl<F: Files> Flush<F> {
     /// Syncs. A failed sync takes the log directory offline; it is never tried again.
     pub fn run(&self) -> Result<(), StorageError> {
         self.directory.ensure_online()?;
-        for file in &self.files {
+        let Extent::Files(open) = &self.extent else {
+            self.directory.sync_file_system()?;
+            return self.write_epochs();
+        };
+        for file in open {
             self.directory.judge_sync(file.sync_data())?;
         }
-        let files = self.directory.files();
         if self.has_new_names {
+            let files = self.directory.files();
             let synced = unless_gone(files.sync_directory(&self.path));
             self.directory.judge_sync(synced)?;
         }
@@ -124,21 +161,14 @@ fn unless_gone(outcome: Result<(), FileError>) -> Result<(), FileError> {
 
 /// Runs many flushes of one log directory: one by one, or by one sync of the whole file system when that is faster.
 pub fn run_together<F: Files>(flushes: &[Flush<F>]) -> Result<(), StorageError> {
-    /// From so many dirty files on, one `syncfs` was faster when measured.
-    const MANY: usize = 8;
     let files: usize = flushes
         .iter()
-        .map(|flush| flush.files.len() + usize::from(flush.has_new_names))
+        .map(|flush| flush.extent.files() + usize::from(flush.has_new_names))
         .sum();
     match flushes {
         [first, ..] if files >= MANY => {
             first.directory.ensure_online()?;
-            first.directory.judge_sync(
-                first
-                    .directory
-                    .files()
-                    .sync_file_system(first.directory.path()),
-            )?;
+            first.directory.sync_file_system()?;
             flushes.iter().try_for_each(Flush::write_epochs)
         }
         _ => flushes.iter().try_for_each(Flush::run),
@@ -153,6 +183,10 @@ impl<F: Files> LogDirectory<F> {
             Operation::Open => self.failed(error),
             _ => self.take_offline(error),
         })
+    }
+
+    fn sync_file_system(&self) -> Result<(), StorageError> {
+        self.judge_sync(self.files().sync_file_system(self.path()))
     }
 }
 
@@ -175,6 +209,11 @@ impl<F: Files> PartitionLog<F> {
     /// What must be synced to make the log durable up to its present end; `None` when it is, or while a flush is
     /// under way.
     pub fn begin_flush(&mut self) -> Result<Option<Flush<F>>, StorageError> {
+        self.begin_flush_among(1)
+    }
+
+    /// As [`PartitionLog::begin_flush`], for as many as `logs` logs that [`run_together`] is to sync.
+    pub fn begin_flush_among(&mut self, logs: usize) -> Result<Option<Flush<F>>, StorageError> {
         if self.flush.is_flushing || self.flush.flushed == self.next {
             return Ok(None);
         }
@@ -185,20 +224,22 @@ impl<F: Files> PartitionLog<F> {
             .chain([self.active()])
             .collect();
         let bases = dirty.iter().map(|segment| segment.base).collect();
-        let files = dirty.iter().map(|segment| segment.file(&self.place));
-        let files = self.place.directory.judge(files.collect())?;
+        let extent = Extent::of((dirty.len(), logs), || {
+            dirty.iter().map(|dirty| dirty.file(&self.place)).collect()
+        });
+        let extent = self.place.directory.judge(extent)?;
         // Not before all are open: where descriptors are lacking, the next flush must find them again.
         self.flush.unsynced.clear();
         self.flush.is_flushing = true;
         let has_new_names = std::mem::take(&mut self.flush.has_new_names);
-        let mut flush = self.flush_of(files, has_new_names, None, self.log_end());
+        let mut flush = self.flush_of(extent, has_new_names, None, self.log_end());
         flush.segments = bases;
         Ok(Some(flush))
     }
 
     fn flush_of(
         &self,
-        files: Vec<Arc<F::File>>,
+        extent: Extent<F::File>,
         has_new_names: bool,
         epochs: Option<EpochWrite>,
         end: LogPosition,
@@ -207,7 +248,7 @@ impl<F: Files> PartitionLog<F> {
         Flush {
             directory,
             path,
-            files,
+            extent,
             segments: Vec::new(),
             has_new_names,
             epochs,
@@ -243,13 +284,24 @@ impl<F: Files> PartitionLog<F> {
 
     /// What must be synced to move the recovery point up to what is flushed; `None` when it is there already.
     pub fn begin_checkpoint(&mut self) -> Result<Option<Flush<F>>, StorageError> {
+        self.begin_checkpoint_among(1)
+    }
+
+    /// As [`PartitionLog::begin_checkpoint`], for as many as `logs` logs that [`run_together`] is to sync.
+    pub fn begin_checkpoint_among(
+        &mut self,
+        logs: usize,
+    ) -> Result<Option<Flush<F>>, StorageError> {
         let flushed = self.flush.flushed;
         if self.flush.is_checkpointing || self.flush.recovery_point >= flushed {
             return Ok(None);
         }
         self.take_snapshot_within_segment()?;
-        let files = self.index_files_since(self.flush.recovery_point);
-        let files = self.place.directory.judge(files)?;
+        let since = self.segment_at(self.flush.recovery_point);
+        self.write_indexes_since(since)?;
+        let indexes = self.index_files_since(since);
+        let extent = Extent::of((indexes.len(), logs), || self.open_all(&indexes));
+        let extent = self.place.directory.judge(extent)?;
         self.flush.is_checkpointing = true;
         let end = LogPosition {
             offset: flushed,
@@ -257,34 +309,44 @@ impl<F: Files> PartitionLog<F> {
             position: 0,
         };
         let epochs = self.epoch_file.catch_up(&self.leader_epochs, self.next);
-        Ok(Some(self.flush_of(files, true, epochs, end)))
+        Ok(Some(self.flush_of(extent, true, epochs, end)))
     }
 
-    fn index_files_since(&mut self, offset: Offset) -> Result<Vec<Arc<F::File>>, FileError> {
-        let from = self
-            .segments
-            .range(..=offset)
-            .next_back()
-            .map_or(offset, |(base, _)| *base);
+    /// The base of the segment that holds `offset`.
+    fn segment_at(&self, offset: Offset) -> Offset {
+        let segment = self.segments.range(..=offset).next_back();
+        segment.map_or(offset, |(base, _)| *base)
+    }
+
+    fn write_indexes_since(&mut self, from: Offset) -> Result<(), StorageError> {
         let Self {
-            segments,
-            place,
-            snapshots,
-            ..
+            segments, place, ..
         } = self;
+        let mut segments = segments.range_mut(from..);
+        let written = segments.try_for_each(|(_, segment)| segment.write_indexes(place));
+        place.directory.judge(written)
+    }
+
+    /// What recovery would have to make anew of the segments from `from` on.
+    fn index_files_since(&self, from: Offset) -> Vec<(FileKind, Offset)> {
         let mut files = Vec::new();
-        for (base, segment) in segments.range_mut(from..) {
-            segment.write_indexes(place)?;
-            files.push(place.open(FileKind::OffsetIndex, *base)?);
-            files.push(place.open(FileKind::TimeIndex, *base)?);
+        for (base, segment) in self.segments.range(from..) {
+            files.push((FileKind::OffsetIndex, *base));
+            files.push((FileKind::TimeIndex, *base));
             if segment.aborted > 0 {
-                files.push(place.open(FileKind::TransactionIndex, *base)?);
+                files.push((FileKind::TransactionIndex, *base));
             }
         }
-        for snapshot in snapshots.range(from..) {
-            files.push(place.open(FileKind::ProducerSnapshot, *snapshot)?);
-        }
-        Ok(files)
+        let snapshots = self.snapshots.range(from..);
+        files.extend(snapshots.map(|offset| (FileKind::ProducerSnapshot, *offset)));
+        files
+    }
+
+    fn open_all(&self, files: &[(FileKind, Offset)]) -> Result<Vec<Arc<F::File>>, FileError> {
+        let files = files.iter();
+        files
+            .map(|(kind, base)| self.place.open(*kind, *base))
+            .collect()
     }
 
     /// Takes note that a checkpoint has run; returns the recovery point.
@@ -322,36 +384,33 @@ impl<F: Files> PartitionLog<F> {
     }
 
     /// Ends the log: it is closed, and its end the recovery point to write down, once what this returns has run.
-    pub fn begin_close(mut self) -> Result<Flush<F>, StorageError> {
+    pub fn begin_close(self) -> Result<Flush<F>, StorageError> {
+        self.begin_close_among(1)
+    }
+
+    /// As [`PartitionLog::begin_close`], for as many as `logs` logs that [`run_together`] is to sync.
+    pub fn begin_close_among(mut self, logs: usize) -> Result<Flush<F>, StorageError> {
         self.place.directory.ensure_online()?;
         let Self {
-            segments,
-            place,
-            flush,
-            ..
+            segments, place, ..
         } = &mut self;
         let mut active = segments
             .last_entry()
             .expect("a log always has an active segment");
         place.directory.judge(active.get_mut().close(place))?;
-        // A flush that is under way may end later than this, so what it covers is synced here too.
-        let from = segments
-            .range(..=flush.flushed)
-            .next_back()
-            .map_or(flush.flushed, |(base, _)| *base);
-        let logs: Result<Vec<_>, FileError> = segments
-            .range(from..)
-            .map(|(_, segment)| segment.file(place))
-            .collect();
-        let mut files = place.directory.judge(logs)?;
         self.take_snapshot()?;
         // Even where the recovery point is not behind, the last index entries have only just been written.
-        let since = self.flush.recovery_point.min(self.active().base);
-        let indexes = self.index_files_since(since);
-        files.extend(self.place.directory.judge(indexes)?);
+        let since = self.segment_at(self.flush.recovery_point.min(self.active().base));
+        self.write_indexes_since(since)?;
+        let mut files = self.index_files_since(since);
+        // A flush that is under way may end later than this, so what it covers is synced here too.
+        let unflushed = self.segments.range(self.segment_at(self.flush.flushed)..);
+        files.extend(unflushed.map(|(base, _)| (FileKind::Log, *base)));
+        let extent = Extent::of((files.len(), logs), || self.open_all(&files));
+        let extent = self.place.directory.judge(extent)?;
         let epochs = self.epoch_file.catch_up(&self.leader_epochs, self.next);
         self.place.directory.forget(&self.place.path);
-        Ok(self.flush_of(files, true, epochs, self.log_end()))
+        Ok(self.flush_of(extent, true, epochs, self.log_end()))
     }
 
     pub(crate) fn roll_at(&mut self, base: Offset, now: Timestamp) -> Result<(), StorageError> {

@@ -460,6 +460,35 @@ fn only_a_bounded_number_of_files_stays_open() {
 }
 
 #[test]
+fn however_many_segments_are_dirty_few_files_are_open_to_sync_them() {
+    let files = new_disk();
+    let directory = directory_with_open_files(&files, 3);
+    let mut log = small_log_in(&directory, "topic-0");
+    let append_many = |log: &mut PartitionLog<Simulated>| {
+        for _ in 0..200 {
+            append(log, &plain(1, NOW.0));
+        }
+    };
+    append_many(&mut log);
+    assert!(log.segment_count() > 15);
+    let flush = log.begin_flush().unwrap().unwrap();
+    assert!(files.open_handles() <= 3, "{}", files.open_handles());
+    flush.run().unwrap();
+    log.complete_flush(&flush);
+    assert_survives_power_cuts(&files, Offset(200));
+    let checkpoint = log.begin_checkpoint().unwrap().unwrap();
+    assert!(files.open_handles() <= 3, "{}", files.open_handles());
+    checkpoint.run().unwrap();
+    assert_eq!(log.complete_checkpoint(&checkpoint), Offset(200));
+    append_many(&mut log);
+    let close = log.begin_close().unwrap();
+    assert!(files.open_handles() <= 3, "{}", files.open_handles());
+    close.run().unwrap();
+    assert_eq!(close.end().offset, Offset(400));
+    assert_survives_power_cuts(&files, Offset(400));
+}
+
+#[test]
 fn many_partitions_share_few_open_files_and_lose_nothing() {
     let files = new_disk();
     let directory = directory_with_open_files(&files, 3);
