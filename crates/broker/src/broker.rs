@@ -13,8 +13,9 @@ use crate::clock::Clock;
 use crate::config::BrokerConfig;
 use crate::controller::Controller;
 use crate::coordinators::GroupCoordinators;
+use crate::descriptors::Shares;
 use crate::fetch_sessions::FetchSessions;
-
+use crate::held_files::HeldFiles;
 use crate::metrics::Metrics;
 use crate::producer_ids::ProducerIds;
 use crate::read_buffers::ReadBuffers;
@@ -42,6 +43,10 @@ pub struct Broker {
     ready: AtomicBool,
     /// What fetched records are read into.
     pub read_buffers: Arc<ReadBuffers>,
+    /// The log files that answers hold open.
+    pub held_files: Arc<HeldFiles>,
+    /// What the process may have open.
+    pub descriptors: Shares,
     /// The ids of idempotent producers.
     pub producer_ids: ProducerIds,
     /// Groups and their offsets.
@@ -56,11 +61,14 @@ impl Broker {
         cluster_id: KafkaString,
         controller: Controller,
     ) -> Arc<Self> {
-        let directories = Directories::new(&config.storage, clock);
+        let descriptors = Shares::of_process(config.storage.max_open_files);
+        let directories = Directories::new(&config.storage, descriptors.log_files, clock);
         let replicas = Replicas::new(config.statics.clone(), clock, directories);
         Arc::new(Self {
             groups: GroupCoordinators::new(&config, clock, Arc::clone(&replicas)),
             read_buffers: ReadBuffers::new(config.records.fetch_buffered_max_bytes),
+            held_files: HeldFiles::new(descriptors.held_files),
+            descriptors,
             fetch_sessions: FetchSessions::new(config.records.fetch_sessions),
             config,
             clock,

@@ -1,9 +1,59 @@
-//! The process's open files: their limit is raised as far as the system allows, once, at start.
+//! The process's open files: their limit is raised as far as the system allows, once, at start, and shared out.
+//!
+//! Log files, the files that answers hold open, and connections have a share each, so that none of them starves another;
+//! what is left is for listeners, checkpoints, the cleaner and the metadata log. Invariant: the shares together are less
+//! than the limit, unless that is too small for a broker at all.
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 /// Where the system allows more, so many open log files are enough: opening one again costs microseconds.
 const MOST_LOG_FILES: usize = 100_000;
+/// As many files as answers may hold open where the limit is no concern.
+const MOST_HELD_FILES: usize = 10_000;
+/// What everything else needs, at least and at most.
+const OTHERS: std::ops::RangeInclusive<usize> = 32..=1024;
+
+/// How many descriptors are for what.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Shares {
+    /// Log files that stay open: `ottla.max.open.files`, or a quarter.
+    pub log_files: usize,
+    /// Log files that answers hold open until they are read or sent: an eighth.
+    pub held_files: usize,
+    /// Connections of clients: what is left, half at least.
+    pub connections: usize,
+}
+
+impl Shares {
+    /// The shares of this process, where `log_files` may be configured.
+    pub fn of_process(log_files: Option<usize>) -> Self {
+        let limit = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
+        Self::of(usize::try_from(limit).unwrap_or(usize::MAX), log_files)
+    }
+
+    fn of(limit: usize, log_files: Option<usize>) -> Self {
+        let most = limit / 4;
+        let log_files = log_files.map_or(most.min(MOST_LOG_FILES), |configured| {
+            if configured > most {
+                tracing::warn!(
+                    configured,
+                    most,
+                    limit,
+                    "ottla.max.open.files is more than a quarter of the open files that the process may have, which is \
+                     what counts; raise that limit (ulimit -n) or lower the key"
+                );
+            }
+            configured.min(most)
+        });
+        let held_files = (limit / 8).min(MOST_HELD_FILES);
+        let others = (limit / 16).clamp(*OTHERS.start(), *OTHERS.end());
+        Self {
+            log_files: log_files.max(1),
+            held_files: held_files.max(1),
+            connections: limit.saturating_sub(log_files + held_files + others).max(1),
+        }
+    }
+}
 
 /// Raises the soft limit of open files to the hard one.
 pub fn raise_limit() {
@@ -20,10 +70,27 @@ pub fn raise_limit() {
     }
 }
 
-/// How many log files may stay open unless the configuration says so: half of the limit of this process.
-pub fn for_log_files() -> usize {
-    let limit = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
-    usize::try_from(limit / 2)
-        .unwrap_or(usize::MAX)
-        .min(MOST_LOG_FILES)
+#[cfg(test)]
+mod tests {
+    use super::Shares;
+
+    #[test]
+    fn nobodys_share_is_anothers() {
+        for limit in [64, 256, 1024, 20_000, 1 << 20, usize::MAX] {
+            for configured in [None, Some(1), Some(10_000), Some(usize::MAX)] {
+                let shares = Shares::of(limit, configured);
+                let Shares {
+                    log_files,
+                    held_files,
+                    connections,
+                } = shares;
+                assert!(log_files + held_files + connections < limit, "{shares:?}");
+                assert!(connections >= limit / 2 || limit < 256, "{shares:?}");
+            }
+        }
+        let few = Shares::of(1024, None);
+        assert_eq!((few.log_files, few.held_files), (256, 128));
+        assert_eq!(few.connections, 576);
+        assert_eq!(Shares::of(20_000, Some(50)).log_files, 50);
+    }
 }

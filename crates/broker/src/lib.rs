@@ -13,6 +13,7 @@ pub mod disk_spare;
 pub mod endpoints;
 pub mod fetch_sessions;
 pub mod handlers;
+pub mod held_files;
 pub mod http;
 pub mod located;
 pub mod metrics;

@@ -7,6 +7,8 @@ use bytes::Bytes;
 use ottla_log::ReadPlan;
 use ottla_log::files::disk::Disk;
 
+use crate::held_files::HeldFile;
+
 /// An encoded response with its frame length and header, in parts that are sent one after the other.
 #[derive(Debug, Default)]
 pub struct Reply {
@@ -30,6 +32,8 @@ pub struct Stored {
     pub plan: ReadPlan<Disk>,
     /// The bytes of the plan that have been sent already.
     pub sent: usize,
+    /// Counts its file while it is open.
+    pub held: HeldFile,
 }
 
 impl Part {
@@ -59,8 +63,12 @@ impl From<Bytes> for Part {
     }
 }
 
-impl From<ReadPlan<Disk>> for Part {
-    fn from(plan: ReadPlan<Disk>) -> Self {
-        Self::Stored(Stored { plan, sent: 0 })
+impl From<(ReadPlan<Disk>, HeldFile)> for Part {
+    fn from((plan, held): (ReadPlan<Disk>, HeldFile)) -> Self {
+        Self::Stored(Stored {
+            plan,
+            sent: 0,
+            held,
+        })
     }
 }

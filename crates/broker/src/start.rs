@@ -23,7 +23,7 @@ use crate::located;
 use crate::network::Listener;
 use crate::network::connection::ConnectionSettings;
 use crate::network::inbox::FrameLimits;
-use crate::network::limits::{ConnectionLimits, RequestMemory};
+use crate::network::limits::{ConnectionLimits, Most, RequestMemory};
 use crate::quorum::{self, CommittedLog, QuorumError};
 use crate::registration::{self, NotRegistered};
 use crate::replicas::{Intervals, LogsError};
@@ -270,7 +270,10 @@ impl Running {
     fn accept(&mut self, listeners: Vec<Listener>, stopping: &watch::Receiver<bool>) {
         let network = &self.broker.config.network;
         let limits = ConnectionLimits::new(
-            network.max_connections,
+            Most {
+                configured: network.max_connections,
+                descriptors: self.broker.descriptors.connections,
+            },
             network.max_connections_per_ip,
             network.max_connections_per_ip_overrides.clone(),
         );

@@ -75,7 +75,7 @@ fn image(partitions: i32, cleaner: &[(&str, &str)]) -> MetadataImage {
 fn start(directory: &Path, image: &MetadataImage) -> Arc<Replicas> {
     let config = BrokerConfig::embedded(directory.to_path_buf(), 0);
     let clock = Clock::start();
-    let directories = Directories::new(&config.storage, clock);
+    let directories = Directories::new(&config.storage, 100, clock);
     let replicas = Replicas::new(config.statics, clock, directories);
     replicas.load(image, Intervals::default()).unwrap();
     replicas

@@ -429,6 +429,43 @@ async fn answers_that_nobody_takes_hold_no_more_memory_than_they_may() {
 }
 
 #[tokio::test]
+async fn answers_that_nobody_takes_hold_no_more_files_than_they_may() {
+    let directory = tempfile::tempdir().unwrap();
+    let node = start(directory.path(), image(0, &[]));
+    let value = "x".repeat(100_000);
+    for partition in 0..2 {
+        let replies = node.start_produce(vec![request(-1, partition, batch(&[&value]))]);
+        for reply in replies {
+            settled(reply).await;
+        }
+    }
+    let context = node.context(ApiKey::Fetch, 11);
+    let fetch = || fetch::handle(&node.broker, &context, fetch_from(0, &[0, 1], PLENTY));
+    let are_stored = |parts: &[Part]| parts.iter().all(|part| matches!(part, Part::Stored(_)));
+    let (_, parts) = fetch().await;
+    assert!(parts.len() == 2 && are_stored(&parts));
+    drop(parts);
+    // Slow consumers hold half of the files: what is large is read into memory.
+    let most = node.broker.descriptors.held_files;
+    let mut slow: Vec<_> = (0..most / 2)
+        .map(|_| node.broker.held_files.hold())
+        .collect();
+    let (_, parts) = fetch().await;
+    assert!(
+        parts
+            .iter()
+            .all(|part| matches!(part, Part::Bytes(bytes) if bytes.len() > 100_000))
+    );
+    // Answers hold all of them: the first partition is still answered, so that whoever asks gets on.
+    slow.extend((slow.len()..most).map(|_| node.broker.held_files.hold()));
+    let (_, parts) = fetch().await;
+    assert!(parts[0].len() > 100_000 && parts[1].is_empty());
+    drop(slow);
+    let (_, parts) = fetch().await;
+    assert!(are_stored(&parts));
+}
+
+#[tokio::test]
 async fn requests_that_arrive_together_are_appended_in_order_with_their_own_answers() {
     let directory = tempfile::tempdir().unwrap();
     let node = start(directory.path(), image(0, &[]));

@@ -6,7 +6,8 @@
 //!
 //! What to read is planned first, without reading it, until there is enough or time is up; then the bytes are read,
 //! outside of every lock. Partitions are read in the request's order; the first that holds anything gives at least
-//! one whole batch, whatever the limits.
+//! one whole batch, whatever the limits. When answers hold as many log files open as they may, the others give nothing,
+//! as when there are bytes enough.
 
 pub mod parts;
 
@@ -27,6 +28,7 @@ use crate::context::RequestContext;
 use crate::fetch_sessions::{
     Answered, FetchContext, FetchKey, FetchNews, FetchTopicKey, FetchWish, SessionRequest,
 };
+use crate::held_files::{HeldFile, HeldFiles};
 use crate::replicas::Found;
 use crate::replicas::partition::{Partition, Planned, ReadAt, Unavailable};
 use crate::reply::Part;
@@ -136,6 +138,7 @@ struct Limits {
     max_wait: Duration,
     bound: Bound,
     is_from_follower: bool,
+    held_files: Arc<HeldFiles>,
 }
 
 impl Limits {
@@ -154,6 +157,7 @@ impl Limits {
             max_wait: Duration::from_millis(request.max_wait_ms.max(0).cast_unsigned().into()),
             bound,
             is_from_follower: replica != CONSUMER && replica != DEBUGGING_CONSUMER,
+            held_files: Arc::clone(&broker.held_files),
         }
     }
 }
@@ -208,7 +212,9 @@ impl Target {
     }
 }
 
-type Plans = Vec<Result<Planned, ErrorCode>>;
+/// A read that is planned, and the file that it holds open, if it reads anything.
+type Plan = (Planned, Option<HeldFile>);
+type Plans = Vec<Result<Plan, ErrorCode>>;
 
 /// Plans until there are enough bytes, an error or a divergence, or the time is up.
 async fn plan_enough(targets: &mut [Target], limits: &Limits) -> Plans {
@@ -243,14 +249,18 @@ fn plan_all(targets: &[Target], limits: &Limits) -> Plans {
     let mut first_batch = FirstBatch::MayExceed;
     let mut plans = Vec::with_capacity(targets.len());
     for target in targets {
-        let plan = target.plan(limits, left, first_batch);
-        if let Ok(planned) = &plan
-            && planned.plan.length > 0
-        {
-            first_batch = FirstBatch::MustFit;
-            left = left.saturating_sub(planned.plan.length);
+        if first_batch == FirstBatch::MustFit && limits.held_files.are_spent() {
+            left = 0;
         }
-        plans.push(plan);
+        let plan = target.plan(limits, left, first_batch);
+        plans.push(plan.map(|planned| {
+            let held = (planned.plan.length > 0).then(|| limits.held_files.hold());
+            if held.is_some() {
+                first_batch = FirstBatch::MustFit;
+                left = left.saturating_sub(planned.plan.length);
+            }
+            (planned, held)
+        }));
     }
     plans
 }
@@ -260,8 +270,8 @@ fn is_enough(plans: &Plans, limits: &Limits) -> bool {
     let mut has_something_to_wait_for = false;
     for plan in plans {
         match plan {
-            Ok(planned) if planned.diverging.is_some() => return true,
-            Ok(planned) => bytes += planned.plan.length,
+            Ok((planned, _)) if planned.diverging.is_some() => return true,
+            Ok((planned, _)) => bytes += planned.plan.length,
             // As in Kafka the others are waited for: a client that does not know yet would ask without a pause.
             Err(ErrorCode::UnknownTopicId | ErrorCode::UnknownTopicOrPartition) => continue,
             Err(_) => return true,
@@ -278,13 +288,13 @@ type Answer = (PartitionData, Part);
 fn answer(
     broker: &Broker,
     target: Target,
-    plan: Result<Planned, ErrorCode>,
+    plan: Result<Plan, ErrorCode>,
     version: i16,
 ) -> Answered<Answer> {
-    let read = plan.and_then(|planned| {
+    let read = plan.and_then(|(planned, held)| {
         let data = partition_data(target.key.partition, &planned);
         let records =
-            records(broker, planned.plan).map_err(|error| Unavailable::from(error).code())?;
+            records(broker, planned.plan, held).map_err(|error| Unavailable::from(error).code())?;
         Ok((data, records))
     });
     let (data, records) =
@@ -308,11 +318,19 @@ fn answer(
 }
 
 /// Few bytes are cheaper to read and send with the rest of the answer; many stay where they are, and so do few while
-/// the answers of all connections together hold as much memory as they may.
-fn records(broker: &Broker, plan: ReadPlan<Disk>) -> Result<Part, StorageError> {
-    let is_spared = plan.length > 0 && broker.read_buffers.are_spent();
-    if is_spared || plan.length >= SMALLEST_SENT_FROM_FILE {
-        return Ok(Part::from(plan));
+/// the answers of all connections together hold as much memory as they may. Many are read too while answers hold many
+/// files open, unless memory is what lacks.
+fn records(
+    broker: &Broker,
+    plan: ReadPlan<Disk>,
+    held: Option<HeldFile>,
+) -> Result<Part, StorageError> {
+    let Some(held) = held else {
+        return Ok(Part::default());
+    };
+    let is_large = plan.length >= SMALLEST_SENT_FROM_FILE && !broker.held_files.are_scarce();
+    if is_large || broker.read_buffers.are_spent() {
+        return Ok(Part::from((plan, held)));
     }
     let read = |buffer: &mut [u8]| plan.read_into(buffer);
     broker.read_buffers.read(plan.length, read).map(Part::from)

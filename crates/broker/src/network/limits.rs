@@ -4,15 +4,27 @@
 
 use std::collections::HashMap;
 use std::net::IpAddr;
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
+
+/// What bounds all connections together.
+#[derive(Debug, Clone, Copy)]
+pub struct Most {
+    /// `max.connections`.
+    pub configured: usize,
+    /// As many as the process has file descriptors for.
+    pub descriptors: usize,
+}
 
 /// Counts open connections.
 #[derive(Debug)]
 pub struct ConnectionLimits {
     all: Arc<Semaphore>,
+    most: Most,
+    /// Whether it has been said that all are taken.
+    is_said: AtomicBool,
     per_address: usize,
     overrides: HashMap<IpAddr, usize>,
     // A short lock on a path that also makes a system call; an owner task would cost two hops per connection.
@@ -20,18 +32,43 @@ pub struct ConnectionLimits {
 }
 
 impl ConnectionLimits {
-    /// At most `all` connections, at most `per_address` from one address unless `overrides` names it.
-    pub fn new(all: usize, per_address: usize, overrides: HashMap<IpAddr, usize>) -> Arc<Self> {
+    /// At most `most` connections, at most `per_address` from one address unless `overrides` names it.
+    pub fn new(most: Most, per_address: usize, overrides: HashMap<IpAddr, usize>) -> Arc<Self> {
+        let all = most.configured.min(most.descriptors);
         Arc::new(Self {
             all: Arc::new(Semaphore::new(all.min(Semaphore::MAX_PERMITS))),
+            most,
+            is_said: AtomicBool::new(false),
             per_address,
             overrides,
             open: Mutex::new(HashMap::new()),
         })
     }
 
-    /// Waits until another connection may be accepted.
+    /// Waits until another connection may be accepted. That all are taken is said once, until one is free again.
     pub async fn slot(&self) -> OwnedSemaphorePermit {
+        if let Ok(slot) = Arc::clone(&self.all).try_acquire_owned() {
+            self.is_said.store(false, Ordering::Relaxed);
+            return slot;
+        }
+        if !self.is_said.swap(true, Ordering::Relaxed) {
+            let Most {
+                configured,
+                descriptors,
+            } = self.most;
+            if descriptors < configured {
+                tracing::warn!(
+                    connections = descriptors,
+                    "as many connections as there are file descriptors for: others wait until one closes; raise the limit \
+                     of open files (ulimit -n), or set max.connections"
+                );
+            } else {
+                tracing::warn!(
+                    connections = configured,
+                    "as many connections as max.connections allows: others wait until one closes"
+                );
+            }
+        }
         Arc::clone(&self.all)
             .acquire_owned()
             .await
@@ -164,14 +201,18 @@ mod tests {
     use std::collections::HashMap;
     use std::net::{IpAddr, Ipv4Addr};
 
-    use super::{ConnectionLimits, RequestMemory};
+    use super::{ConnectionLimits, Most, RequestMemory};
 
     const HERE: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
+    const TEN: Most = Most {
+        configured: 10,
+        descriptors: 1000,
+    };
     const THERE: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 0, 0, 1));
 
     #[tokio::test]
     async fn an_address_gets_its_share_and_gets_it_back() {
-        let limits = ConnectionLimits::new(10, 1, HashMap::from([(THERE, 2)]));
+        let limits = ConnectionLimits::new(TEN, 1, HashMap::from([(THERE, 2)]));
         let first = limits.admit(HERE, limits.slot().await);
         assert!(first.is_some());
         assert!(limits.admit(HERE, limits.slot().await).is_none());
@@ -186,7 +227,7 @@ mod tests {
 
     #[tokio::test]
     async fn an_override_of_zero_shuts_an_address_out() {
-        let limits = ConnectionLimits::new(10, 5, HashMap::from([(HERE, 0)]));
+        let limits = ConnectionLimits::new(TEN, 5, HashMap::from([(HERE, 0)]));
         assert!(limits.admit(HERE, limits.slot().await).is_none());
         assert!(!limits.is_full(), "the refused connection kept its slot");
     }

@@ -12,7 +12,6 @@ use super::disk_reserve::DiskReserve;
 use super::flusher::Flusher;
 use crate::clock::Clock;
 use crate::config::StorageConfig;
-use crate::descriptors;
 
 /// One of `log.dirs`.
 #[derive(Debug)]
@@ -36,11 +35,8 @@ pub struct Directories {
 }
 
 impl Directories {
-    /// The configured directories, which must exist before anything is loaded.
-    pub fn new(storage: &StorageConfig, clock: Clock) -> Self {
-        let open_files = storage
-            .max_open_files
-            .unwrap_or_else(descriptors::for_log_files);
+    /// The configured directories, which must exist before anything is loaded; of their files `open_files` stay open.
+    pub fn new(storage: &StorageConfig, open_files: usize, clock: Clock) -> Self {
         let open_files = Arc::new(OpenFiles::new(open_files));
         let all = storage.log_dirs.iter().map(|path| {
             let log = LogDirectory::sharing(Disk, path, Arc::clone(&open_files));

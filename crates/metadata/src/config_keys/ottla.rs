@@ -31,7 +31,7 @@ pub const BROKER: &[ConfigKey] = &[
         .works("Bytes kept free on the file system of each log directory. Below it records of clients are refused with NOT_ENOUGH_REPLICAS and the reason, while fetches, committed offsets, metadata, retention and deletion go on; when there is space again, records are accepted again. By default 5 % of the file system, 1 GiB at most."),
     ConfigKey::new("ottla.max.open.files", ValueType::Int, None)
         .bounded(Bounds::AtLeast(8))
-        .works("Largest number of log files that stay open, however many segments and partitions there are; further ones are opened when they are needed. By default half of what the process may have open, which is raised to the hard limit at the start; the rest is for connections."),
+        .works("Largest number of log files that stay open, however many segments and partitions there are; further ones are opened when they are needed. By default a quarter of what the process may have open, which is raised to the hard limit at the start; more is not taken. An eighth is for what answers hold open, the rest for connections."),
     ConfigKey::new("ottla.fetch.buffered.max.bytes", ValueType::Int, Some("67108864"))
         .bounded(Bounds::AtLeast(0))
         .works("Memory for fetched records that wait to be sent, over all connections. Small ones are read into memory because that is cheaper; beyond this they are sent from their files like large ones."),
