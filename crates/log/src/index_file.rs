@@ -2,7 +2,7 @@
 //!
 //! New entries wait in memory and are written many at a time; a crash loses them, and recovery makes them anew from
 //! the batches. A closed segment keeps only the number of its entries. Invariant: the file holds the first `written`
-//! of `count` entries, and `recent` holds all from `recent_start` on, so at least the unwritten.
+//! of `count` entries, and `recent` holds all from its start on, so at least the unwritten.
 
 use crate::files::{File, FileError};
 use crate::format::IndexEntry;
@@ -22,8 +22,15 @@ const READ_AT_ONCE: u32 = 256;
 #[derive(Debug, Clone)]
 pub(crate) struct IndexFile<E> {
     written: u32,
-    recent_start: u32,
-    recent: Vec<E>,
+    /// The newest entries; boxed, because there are two indexes for each segment and most are closed.
+    recent: Option<Box<Recent<E>>>,
+}
+
+#[derive(Debug, Clone)]
+struct Recent<E> {
+    /// The number of the first.
+    start: u32,
+    entries: Vec<E>,
 }
 
 impl<E: IndexEntry> IndexFile<E> {
@@ -32,13 +39,24 @@ impl<E: IndexEntry> IndexFile<E> {
         let written = u32::try_from(bytes / E::SIZE as u64).unwrap_or(u32::MAX);
         Self {
             written,
-            recent_start: written,
-            recent: Vec::new(),
+            recent: None,
         }
     }
 
+    fn recent_start(&self) -> u32 {
+        self.recent
+            .as_ref()
+            .map_or(self.written, |recent| recent.start)
+    }
+
+    fn recent(&self) -> &[E] {
+        self.recent
+            .as_ref()
+            .map_or(&[], |recent| recent.entries.as_slice())
+    }
+
     pub(crate) fn count(&self) -> u32 {
-        self.recent_start + u32::try_from(self.recent.len()).unwrap_or(u32::MAX)
+        self.recent_start() + u32::try_from(self.recent().len()).unwrap_or(u32::MAX)
     }
 
     pub(crate) fn bytes(&self) -> u64 {
@@ -46,7 +64,12 @@ impl<E: IndexEntry> IndexFile<E> {
     }
 
     pub(crate) fn push(&mut self, entry: E) {
-        self.recent.push(entry);
+        let start = self.written;
+        let none = || {
+            let entries = Vec::new();
+            Box::new(Recent { start, entries })
+        };
+        self.recent.get_or_insert_with(none).entries.push(entry);
     }
 
     pub(crate) fn needs_writing(&self) -> bool {
@@ -57,12 +80,21 @@ impl<E: IndexEntry> IndexFile<E> {
         self.count() == self.written
     }
 
+    /// The bytes that it takes beside itself.
+    #[cfg(test)]
+    pub(crate) fn memory(&self) -> usize {
+        let recent = self.recent.as_ref();
+        recent.map_or(0, |recent| {
+            size_of::<Recent<E>>() + recent.entries.capacity() * size_of::<E>()
+        })
+    }
+
     /// Writes the waiting entries.
     pub(crate) fn write<H: File>(&mut self, source: Source<'_, H>) -> Result<(), FileError> {
         if !self.is_written() {
             let mut bytes = Vec::new();
-            let waiting = (self.written - self.recent_start) as usize;
-            self.recent
+            let waiting = (self.written - self.recent_start()) as usize;
+            self.recent()
                 .iter()
                 .skip(waiting)
                 .for_each(|entry| entry.encode(&mut bytes));
@@ -72,10 +104,12 @@ impl<E: IndexEntry> IndexFile<E> {
             )?;
             self.written = self.count();
         }
-        if self.recent.len() > MAX_RECENT {
-            let surplus = self.recent.len() - MAX_RECENT / 2;
-            self.recent.drain(..surplus);
-            self.recent_start += u32::try_from(surplus).unwrap_or(u32::MAX);
+        if let Some(recent) = &mut self.recent
+            && recent.entries.len() > MAX_RECENT
+        {
+            let surplus = recent.entries.len() - MAX_RECENT / 2;
+            recent.entries.drain(..surplus);
+            recent.start += u32::try_from(surplus).unwrap_or(u32::MAX);
         }
         Ok(())
     }
@@ -86,8 +120,7 @@ impl<E: IndexEntry> IndexFile<E> {
         source: Source<'_, H>,
     ) -> Result<(), FileError> {
         self.write(source)?;
-        self.recent_start = self.written;
-        self.recent = Vec::new();
+        self.recent = None;
         Ok(())
     }
 
@@ -97,8 +130,8 @@ impl<E: IndexEntry> IndexFile<E> {
         index: u32,
         source: Source<'_, H>,
     ) -> Result<Option<E>, FileError> {
-        if let Some(recent) = index.checked_sub(self.recent_start) {
-            return Ok(self.recent.get(recent as usize).copied());
+        if let Some(recent) = index.checked_sub(self.recent_start()) {
+            return Ok(self.recent().get(recent as usize).copied());
         }
         let mut bytes = vec![0; E::SIZE];
         source()?.read_at(&mut bytes, u64::from(index) * E::SIZE as u64)?;
@@ -119,13 +152,14 @@ impl<E: IndexEntry> IndexFile<E> {
         source: Source<'_, H>,
         holds: impl Fn(&E) -> bool,
     ) -> Result<u32, FileError> {
-        if self.recent.first().is_some_and(&holds) || self.recent_start == 0 {
-            let recent = self.recent.partition_point(&holds);
-            return Ok(self.recent_start + u32::try_from(recent).unwrap_or(u32::MAX));
+        let (recent, recent_start) = (self.recent(), self.recent_start());
+        if recent.first().is_some_and(&holds) || recent_start == 0 {
+            let recent = recent.partition_point(&holds);
+            return Ok(recent_start + u32::try_from(recent).unwrap_or(u32::MAX));
         }
         let file = source()?;
         let again = || Ok(Arc::clone(&file));
-        let (mut low, mut high) = (0, self.recent_start);
+        let (mut low, mut high) = (0, recent_start);
         while high - low > READ_AT_ONCE {
             let middle = low + (high - low) / 2;
             if self
@@ -159,11 +193,11 @@ impl<E: IndexEntry> IndexFile<E> {
         count: u32,
         source: Source<'_, H>,
     ) -> Result<(), FileError> {
-        if count < self.recent_start {
-            self.recent.clear();
-            self.recent_start = count;
-        } else {
-            self.recent.truncate((count - self.recent_start) as usize);
+        match &mut self.recent {
+            Some(recent) if count >= recent.start => {
+                recent.entries.truncate((count - recent.start) as usize);
+            }
+            _ => self.recent = None,
         }
         self.written = self.written.min(count);
         source()?.truncate(u64::from(self.written) * E::SIZE as u64)

@@ -1,10 +1,13 @@
 //! One segment of a log: a run of batches from its base offset on, its indexes, and when it is time for the next.
 //!
-//! A closed segment keeps a small constant in memory; its files are opened when they are read. The active one keeps
-//! the newest index entries in memory and its `.log` at hand, as long as that is among the open files.
+//! A closed segment keeps a small constant in memory (a test says how much); its files are opened when they are read.
+//! The active one keeps the newest index entries in memory and its `.log` at hand, as long as that is among the open files.
 //! Invariants: `size` is the length of the whole batches in the `.log` file; index entries name a batch by its last
 //! offset, so that looking up an offset never overshoots.
 
+mod largest;
+
+use self::largest::{Largest, TimestampOffset, largest_timestamp};
 use crate::config::LogConfig;
 use crate::directory::LogDirectory;
 use crate::files::{File, FileError, Files, Open};
@@ -13,7 +16,6 @@ use crate::index_file::{IndexFile, read_entries};
 use crate::reservation::Reservation;
 use crate::scan::{Located, Scan, ScanError};
 use ottla_protocol::ids::Offset;
-use ottla_protocol::records::BatchHeader;
 use ottla_protocol::time::Timestamp;
 use std::io::IoSlice;
 use std::path::PathBuf;
@@ -29,13 +31,6 @@ pub struct LogPosition {
     pub segment: Offset,
     /// Where in the segment's `.log` file.
     pub position: u64,
-}
-
-/// A timestamp and the last offset of the batch that carries it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct TimestampOffset {
-    pub(crate) timestamp: Timestamp,
-    pub(crate) offset: Offset,
 }
 
 /// Where a partition's files are.
@@ -74,7 +69,7 @@ pub(crate) struct Segment<F: Files> {
     pub(crate) offset_index: IndexFile<OffsetEntry>,
     pub(crate) time_index: IndexFile<TimeEntry>,
     pub(crate) aborted: u32,
-    largest: Option<TimestampOffset>,
+    largest: Largest,
     active: Option<Box<Active<F>>>,
 }
 
@@ -114,7 +109,7 @@ impl<F: Files> Segment<F> {
         let path = place.path_of(FileKind::Log, base);
         let file = place.directory.open_and_keep(&path, Open::Replace)?;
         let mut segment = Self::empty(base);
-        segment.largest = Some(segment.nothing());
+        segment.set_largest(segment.nothing());
         segment.active = Some(Box::new(Active {
             file: Arc::downgrade(&file),
             created: now,
@@ -134,7 +129,7 @@ impl<F: Files> Segment<F> {
             offset_index: IndexFile::of_length(0),
             time_index: IndexFile::of_length(0),
             aborted: 0,
-            largest: None,
+            largest: Largest::UNKNOWN,
             active: None,
         }
     }
@@ -165,7 +160,8 @@ impl<F: Files> Segment<F> {
             .time_index
             .last(&|| place.open(FileKind::TimeIndex, self.base))?;
         let indexed_to = self.indexed_to(place)?;
-        self.largest = Some(self.find_largest(place)?);
+        let largest = self.find_largest(place)?;
+        self.set_largest(largest);
         self.active = Some(Box::new(Active {
             file: Arc::downgrade(&file),
             created: now,
@@ -274,7 +270,7 @@ impl<F: Files> Segment<F> {
     /// Takes a batch that is in the file into account: size, largest timestamp, index entries.
     pub(crate) fn note(&mut self, batch: &Located, interval: u64) {
         let header = &batch.header;
-        let mut largest = self.largest.unwrap_or_else(|| self.nothing());
+        let mut largest = self.known_largest().unwrap_or_else(|| self.nothing());
         let max_timestamp = largest_timestamp(header);
         if max_timestamp > largest.timestamp {
             largest = TimestampOffset {
@@ -282,7 +278,7 @@ impl<F: Files> Segment<F> {
                 offset: header.last_offset(),
             };
         }
-        self.largest = Some(largest);
+        self.set_largest(largest);
         self.size = batch.end();
         let Some(active) = self.active.as_mut() else {
             return;
@@ -304,7 +300,8 @@ impl<F: Files> Segment<F> {
     }
 
     fn index_time(&mut self) {
-        let (Some(active), Some(largest)) = (self.active.as_mut(), self.largest) else {
+        let largest = self.known_largest();
+        let (Some(active), Some(largest)) = (self.active.as_mut(), largest) else {
             return;
         };
         if largest.timestamp > active.last_indexed {
@@ -437,47 +434,6 @@ impl<F: Files> Segment<F> {
         Ok(last.map_or(0, |entry| u64::try_from(entry.position).unwrap_or(0)))
     }
 
-    /// The largest timestamp and its batch; the timestamp is -1 in a segment without any.
-    pub(crate) fn largest(&mut self, place: &Place<F>) -> Result<TimestampOffset, ScanError> {
-        if let Some(largest) = self.largest {
-            return Ok(largest);
-        }
-        let largest = self.find_largest(place)?;
-        self.largest = Some(largest);
-        Ok(largest)
-    }
-
-    /// As [`Segment::largest`]; where damage hides it, none.
-    pub(crate) fn largest_if_sound(
-        &mut self,
-        place: &Place<F>,
-    ) -> Result<TimestampOffset, FileError> {
-        match self.largest(place) {
-            Err(ScanError::Disk(error)) => Err(error),
-            outcome => Ok(outcome.unwrap_or_else(|_| self.nothing())),
-        }
-    }
-
-    fn find_largest(&self, place: &Place<F>) -> Result<TimestampOffset, ScanError> {
-        let last = self
-            .time_index
-            .last(&|| place.open(FileKind::TimeIndex, self.base))?;
-        let mut largest = last.map_or_else(|| self.nothing(), |entry| self.absolute(entry));
-        // Every entry of the offset index brought the time index up to date.
-        let file = self.file(place)?;
-        let mut scan = Scan::new(&*file, self.indexed_to(place)?, self.size);
-        while let Some(located) = scan.next_header()? {
-            let timestamp = largest_timestamp(&located.header);
-            if timestamp > largest.timestamp {
-                largest = TimestampOffset {
-                    timestamp,
-                    offset: located.header.last_offset(),
-                };
-            }
-        }
-        Ok(largest)
-    }
-
     fn absolute(&self, entry: TimeEntry) -> TimestampOffset {
         let offset = self.base.plus(i64::from(entry.relative_offset));
         TimestampOffset {
@@ -538,7 +494,7 @@ impl<F: Files> Segment<F> {
         }
         self.file(place)?.truncate(position)?;
         self.size = position;
-        self.largest = None;
+        self.largest = Largest::UNKNOWN;
         self.active = None;
         Ok(())
     }
@@ -556,7 +512,7 @@ impl<F: Files> Segment<F> {
             .time_index
             .last(&|| place.open(FileKind::TimeIndex, self.base))?;
         let largest = last.map_or_else(|| self.nothing(), |entry| self.absolute(entry));
-        self.largest = Some(largest);
+        self.set_largest(largest);
         self.size = position;
         self.active = Some(Box::new(Active {
             file: Arc::downgrade(&file),
@@ -571,16 +527,6 @@ impl<F: Files> Segment<F> {
     }
 }
 
-/// The largest timestamp of a batch's records. Of one that compaction has left without records, whose header still names
-/// the one it had, none: Kafka's tools look for the record.
-fn largest_timestamp(header: &BatchHeader) -> Timestamp {
-    if header.record_count == 0 {
-        Timestamp::NONE
-    } else {
-        Timestamp(header.max_timestamp)
-    }
-}
-
 /// Index entries that do not fit on the disk wait in memory: a checkpoint tries again.
 fn unless_full(written: Result<(), FileError>) -> Result<(), FileError> {
     match written {
@@ -592,4 +538,34 @@ fn unless_full(written: Result<(), FileError>) -> Result<(), FileError> {
 fn relative(offset: Offset, base: Offset) -> i32 {
     i32::try_from(offset.0 - base.0)
         .expect("a segment is rolled before its offsets outgrow its indexes")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Place, Segment};
+    use crate::files::disk::Disk;
+    use crate::index_file::IndexFile;
+
+    #[test]
+    fn a_closed_segment_keeps_72_bytes_in_memory_and_no_more_beside_them() {
+        // As docs/limits.md says. A broker may have millions of them.
+        assert_eq!(size_of::<Segment<Disk>>(), 72);
+        let directory = tempfile::tempdir().unwrap();
+        let place = Place {
+            directory: crate::LogDirectory::new(Disk, directory.path()),
+            path: directory.path().to_path_buf(),
+            suffix: "",
+        };
+        let now = ottla_protocol::time::Timestamp(1);
+        let base = ottla_protocol::ids::Offset(0);
+        let mut segment = Segment::create(&place, base, now, std::time::Duration::ZERO).unwrap();
+        segment.offset_index.push(crate::format::OffsetEntry {
+            relative_offset: 1,
+            position: 1,
+        });
+        segment.close(&place).unwrap();
+        assert!(segment.active.is_none());
+        assert_eq!(IndexFile::memory(&segment.offset_index), 0);
+        assert_eq!(IndexFile::memory(&segment.time_index), 0);
+    }
 }

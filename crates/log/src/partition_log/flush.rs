@@ -433,11 +433,21 @@ impl<F: Files> PartitionLog<F> {
         self.flush.unsynced.insert(*active.key());
         place.directory.judge(active.get_mut().close(place))?;
         self.segments.insert(base, segment);
+        self.pack_segments();
         self.producers.advance_to(base);
         if self.high_watermark.offset == self.next {
             self.high_watermark = self.log_end();
         }
         self.take_snapshot()
+    }
+
+    /// A map that grows at its end alone keeps its nodes half empty; built anew they are full. Done now and then, it
+    /// costs nothing that counts.
+    fn pack_segments(&mut self) {
+        let count = self.segments.len();
+        if count.is_multiple_of(count.next_power_of_two() / 4) {
+            self.segments = std::mem::take(&mut self.segments).into_iter().collect();
+        }
     }
 
     /// Writes the producers' state down when much was appended since the last time, so that a start after a crash need

@@ -1,0 +1,105 @@
+//! The largest timestamp of a segment and where it is: known while the segment is appended to, found when it is wanted
+//! of one that was loaded.
+
+use super::{Place, Segment};
+use crate::files::{FileError, Files};
+use crate::format::FileKind;
+use crate::scan::{Scan, ScanError};
+use ottla_protocol::ids::Offset;
+use ottla_protocol::records::BatchHeader;
+use ottla_protocol::time::Timestamp;
+use std::num::NonZeroU32;
+
+/// A timestamp and the last offset of the batch that carries it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct TimestampOffset {
+    pub(crate) timestamp: Timestamp,
+    pub(crate) offset: Offset,
+}
+
+/// What a segment knows of its largest timestamp, in as few bytes as will do: there are as many as segments.
+#[derive(Debug, Clone, Copy)]
+#[repr(Rust, packed(4))]
+pub(super) struct Largest {
+    timestamp: Timestamp,
+    /// Its offset behind the base of the segment, plus one; nothing while nobody has looked.
+    behind_base: Option<NonZeroU32>,
+}
+
+impl Largest {
+    pub(super) const UNKNOWN: Self = Self {
+        timestamp: Timestamp::NONE,
+        behind_base: None,
+    };
+}
+
+impl<F: Files> Segment<F> {
+    pub(super) fn known_largest(&self) -> Option<TimestampOffset> {
+        let behind_base = self.largest.behind_base?;
+        Some(TimestampOffset {
+            timestamp: self.largest.timestamp,
+            offset: self.base.plus(i64::from(behind_base.get() - 1)),
+        })
+    }
+
+    pub(super) fn set_largest(&mut self, largest: TimestampOffset) {
+        let behind_base = u32::try_from(largest.offset.0 - self.base.0);
+        let behind_base = behind_base.ok().and_then(|behind| behind.checked_add(1));
+        self.largest = Largest {
+            timestamp: largest.timestamp,
+            // What does not fit, in a damaged segment, is looked for each time.
+            behind_base: behind_base.and_then(NonZeroU32::new),
+        };
+    }
+
+    /// The largest timestamp and its batch; the timestamp is -1 in a segment without any.
+    pub(crate) fn largest(&mut self, place: &Place<F>) -> Result<TimestampOffset, ScanError> {
+        if let Some(largest) = self.known_largest() {
+            return Ok(largest);
+        }
+        let largest = self.find_largest(place)?;
+        self.set_largest(largest);
+        Ok(largest)
+    }
+
+    /// As [`Segment::largest`]; where damage hides it, none.
+    pub(crate) fn largest_if_sound(
+        &mut self,
+        place: &Place<F>,
+    ) -> Result<TimestampOffset, FileError> {
+        match self.largest(place) {
+            Err(ScanError::Disk(error)) => Err(error),
+            outcome => Ok(outcome.unwrap_or_else(|_| self.nothing())),
+        }
+    }
+
+    pub(super) fn find_largest(&self, place: &Place<F>) -> Result<TimestampOffset, ScanError> {
+        let last = self
+            .time_index
+            .last(&|| place.open(FileKind::TimeIndex, self.base))?;
+        let mut largest = last.map_or_else(|| self.nothing(), |entry| self.absolute(entry));
+        // Every entry of the offset index brought the time index up to date.
+        let file = self.file(place)?;
+        let mut scan = Scan::new(&*file, self.indexed_to(place)?, self.size);
+        while let Some(located) = scan.next_header()? {
+            let timestamp = largest_timestamp(&located.header);
+            if timestamp > largest.timestamp {
+                largest = TimestampOffset {
+                    timestamp,
+                    offset: located.header.last_offset(),
+                };
+            }
+        }
+        Ok(largest)
+    }
+}
+
+/// The largest timestamp of a batch's records. Of one that compaction has left without records, whose header still names
+/// the one it had, none: Kafka's tools look for the record.
+pub(super) fn largest_timestamp(header: &BatchHeader) -> Timestamp {
+    if header.record_count == 0 {
+        Timestamp::NONE
+    } else {
+        Timestamp(header.max_timestamp)
+    }
+}
