@@ -12,6 +12,7 @@ mod producers;
 mod segment;
 
 pub use self::cut_off::CutOff;
+pub(crate) use self::directory::Indexes;
 pub(crate) use self::producers::load_producers;
 
 use crate::checkpoint::{read_leader_epochs, read_topic_id, write_topic_id};
@@ -121,9 +122,9 @@ impl<F: Files> PartitionLog<F> {
             suffix: "",
         };
         let (directory, files) = (&place.directory, place.directory.files());
-        place.make_directory()?;
+        let names = place.names_or_make()?;
         check_topic_id(&place, open.topic_id)?;
-        let found = place.tidy_and_list()?;
+        let found = place.tidy(names)?;
         let leader_epochs = directory.judge(read_leader_epochs(files, &place.path))?;
         let recovery_point = if open.left.is_clean {
             Offset(i64::MAX)
@@ -155,7 +156,7 @@ impl<F: Files> PartitionLog<F> {
             place,
         };
         let mut recovery = Recovery::default();
-        log.load_segments(&found.segments, now, &mut recovery)?;
+        log.load_segments(found.segments, now, &mut recovery)?;
         if open.left.is_clean {
             log.activate_last(now)?;
         } else {
@@ -167,25 +168,24 @@ impl<F: Files> PartitionLog<F> {
 
     fn load_segments(
         &mut self,
-        bases: &BTreeSet<Offset>,
+        found: BTreeMap<Offset, Indexes>,
         now: Timestamp,
         recovery: &mut Recovery,
     ) -> Result<(), OpenError> {
-        for base in bases {
-            let directory = &self.place.directory;
-            let has = |kind| Ok(self.place.length(kind, *base)?.is_some());
-            let is_indexed = directory.judge(has(FileKind::OffsetIndex))?
-                && directory.judge(has(FileKind::TimeIndex))?;
-            let mut segment = directory.judge(Segment::load(&self.place, *base))?;
-            if !is_indexed {
+        let mut segments = Vec::with_capacity(found.len());
+        for (base, indexes) in found {
+            let loaded = Segment::load(&self.place, base, indexes);
+            let mut segment = self.place.directory.judge(loaded)?;
+            if !(indexes.offset && indexes.time) {
                 self.rebuild_indexes(&mut segment, now)?;
                 recovery.indexes_rebuilt += 1;
             }
             if segment.aborted > 0 {
-                self.with_aborted.insert(*base);
+                self.with_aborted.insert(base);
             }
-            self.segments.insert(*base, segment);
+            segments.push((base, segment));
         }
+        self.segments = segments.into_iter().collect();
         Ok(())
     }
 

@@ -13,6 +13,7 @@ use crate::directory::LogDirectory;
 use crate::files::{File, FileError, Files, Open};
 use crate::format::{AbortedTransaction, FileKind, IndexEntry, OffsetEntry, TimeEntry};
 use crate::index_file::{IndexFile, read_entries};
+use crate::recovery::Indexes;
 use crate::reservation::Reservation;
 use crate::scan::{Located, Scan, ScanError};
 use ottla_protocol::ids::Offset;
@@ -134,14 +135,25 @@ impl<F: Files> Segment<F> {
         }
     }
 
-    /// The segment at `base` as its files stand, closed.
-    pub(crate) fn load(place: &Place<F>, base: Offset) -> Result<Self, FileError> {
-        let length = |kind| Ok(place.length(kind, base)?.unwrap_or(0));
+    /// The segment at `base` as its files stand, closed. There may be hundreds of thousands: only those of its `indexes`
+    /// that are there are asked for.
+    pub(crate) fn load(
+        place: &Place<F>,
+        base: Offset,
+        indexes: Indexes,
+    ) -> Result<Self, FileError> {
+        let length = |kind, is_there: bool| {
+            let length = is_there.then(|| place.length(kind, base)).transpose();
+            Ok(length?.flatten().unwrap_or(0))
+        };
         let mut segment = Self::empty(base);
-        segment.size = length(FileKind::Log)?;
-        segment.offset_index = IndexFile::of_length(length(FileKind::OffsetIndex)?);
-        segment.time_index = IndexFile::of_length(length(FileKind::TimeIndex)?);
-        let aborted = length(FileKind::TransactionIndex)? / AbortedTransaction::SIZE as u64;
+        segment.size = length(FileKind::Log, true)?;
+        let offset_index = length(FileKind::OffsetIndex, indexes.offset)?;
+        segment.offset_index = IndexFile::of_length(offset_index);
+        let time_index = length(FileKind::TimeIndex, indexes.time)?;
+        segment.time_index = IndexFile::of_length(time_index);
+        let aborted = length(FileKind::TransactionIndex, indexes.transaction)?
+            / AbortedTransaction::SIZE as u64;
         segment.aborted = u32::try_from(aborted).unwrap_or(u32::MAX);
         Ok(segment)
     }

@@ -2,47 +2,72 @@
 
 use crate::compaction::{REPLACEMENT, read_replacement};
 use crate::directory::StorageError;
-use crate::files::{File, Files, Open};
+use crate::files::{Entry, File, Files, Open};
 use crate::format::{CLEANED_SUFFIX, DELETED_SUFFIX, FileKind, SWAP_SUFFIX};
 use crate::scan::Scan;
 use crate::segment::Place;
 use ottla_protocol::ids::Offset;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// A snapshot of the metadata log that waits to be removed: whoever keeps that log removes it.
 const DELETED_METADATA_SNAPSHOT: &str = ".checkpoint.deleted";
 
+/// The index files that a segment has.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Indexes {
+    pub(crate) offset: bool,
+    pub(crate) time: bool,
+    pub(crate) transaction: bool,
+}
+
+impl Indexes {
+    fn add(&mut self, kind: FileKind) {
+        match kind {
+            FileKind::OffsetIndex => self.offset = true,
+            FileKind::TimeIndex => self.time = true,
+            FileKind::TransactionIndex => self.transaction = true,
+            FileKind::Log | FileKind::ProducerSnapshot => {}
+        }
+    }
+}
+
 /// The files of a log, by offset.
 #[derive(Debug, Default)]
 pub(super) struct Found {
-    pub(super) segments: BTreeSet<Offset>,
+    /// The segments, with the indexes that each has.
+    pub(super) segments: BTreeMap<Offset, Indexes>,
     pub(super) snapshots: BTreeSet<Offset>,
 }
 
 impl<F: Files> Place<F> {
-    pub(super) fn make_directory(&self) -> Result<(), StorageError> {
+    /// The names of the files that are there; makes the directory when it is missing.
+    pub(super) fn names_or_make(&self) -> Result<Vec<String>, StorageError> {
         let files = self.directory.files();
-        if self
-            .directory
-            .judge(files.list(&self.path).map(Some).or_else(absent))?
-            .is_none()
-        {
-            self.directory.judge(files.create_directory(&self.path))?;
-            self.directory
-                .judge(files.sync_directory(self.directory.path()))?;
+        let listed = files.list(&self.path).map(Some).or_else(absent);
+        if let Some(entries) = self.directory.judge(listed)? {
+            return Ok(names_of(entries));
         }
-        Ok(())
+        self.directory.judge(files.create_directory(&self.path))?;
+        self.directory
+            .judge(files.sync_directory(self.directory.path()))?;
+        Ok(Vec::new())
     }
 
-    /// Removes what an interrupted deletion or compaction left, and indexes without a segment; lists the rest.
-    pub(super) fn tidy_and_list(&self) -> Result<Found, StorageError> {
-        self.finish_compaction()?;
+    /// Removes what an interrupted deletion or compaction left of the files `names`, and indexes without a segment;
+    /// returns the rest.
+    pub(super) fn tidy(&self, names: Vec<String>) -> Result<Found, StorageError> {
+        let mut names = names;
+        // A directory may hold a hundred thousand names, which are listed once if nothing was interrupted.
+        if names.iter().any(|name| is_of_compaction(name)) {
+            self.finish_compaction(&names)?;
+            names = self.names()?;
+        }
         let mut found = Found::default();
         let mut indexes = Vec::new();
-        for name in self.names()? {
+        for name in names {
             match FileKind::of_name(&name) {
-                Some((FileKind::Log, base)) => found.segments.extend([base]),
-                Some((FileKind::ProducerSnapshot, offset)) => found.snapshots.extend([offset]),
+                Some((FileKind::Log, base)) => _ = found.segments.entry(base).or_default(),
+                Some((FileKind::ProducerSnapshot, offset)) => _ = found.snapshots.insert(offset),
                 Some((kind, base)) => indexes.push((kind, base)),
                 None if name.ends_with(DELETED_SUFFIX)
                     && !name.ends_with(DELETED_METADATA_SNAPSHOT) =>
@@ -53,7 +78,9 @@ impl<F: Files> Place<F> {
             }
         }
         for (kind, base) in indexes {
-            if !found.segments.contains(&base) {
+            if let Some(indexes) = found.segments.get_mut(&base) {
+                indexes.add(kind);
+            } else {
                 let path = self.path_of(kind, base);
                 self.directory.judge(self.directory.files().remove(&path))?;
             }
@@ -65,8 +92,7 @@ impl<F: Files> Place<F> {
         let entries = self
             .directory
             .judge(self.directory.files().list(&self.path))?;
-        let files = entries.into_iter().filter(|entry| !entry.is_directory);
-        Ok(files.map(|entry| entry.name).collect())
+        Ok(names_of(entries))
     }
 
     fn remove(&self, name: &str) -> Result<(), StorageError> {
@@ -76,8 +102,7 @@ impl<F: Files> Place<F> {
 
     /// Ends a compaction that a crash cut short, as Kafka does: what was still being written goes; what was complete
     /// takes the place of the segments that it was made from, and those go first.
-    fn finish_compaction(&self) -> Result<(), StorageError> {
-        let names = self.names()?;
+    fn finish_compaction(&self, names: &[String]) -> Result<(), StorageError> {
         let files = self.directory.files();
         let replacement = self.directory.judge(read_replacement(files, &self.path))?;
         let bases_of = |suffix| {
@@ -97,7 +122,7 @@ impl<F: Files> Place<F> {
             _ => cleaned.first().is_some_and(|first| base >= *first),
         };
         let mut swaps = Vec::new();
-        for name in &names {
+        for name in names {
             let swap = name.strip_suffix(SWAP_SUFFIX).and_then(FileKind::of_name);
             match swap {
                 // A segment was being split, or renamed file by file, and not all of it was complete.
@@ -113,7 +138,7 @@ impl<F: Files> Place<F> {
             self.remove(name)?;
         }
         let Some(from) = swaps.iter().map(|(_, base, _)| *base).min() else {
-            return self.forget_replacement(&names);
+            return self.forget_replacement(names);
         };
         let mut to = from;
         for (_, base, name) in swaps.iter().filter(|(kind, ..)| *kind == FileKind::Log) {
@@ -125,7 +150,7 @@ impl<F: Files> Place<F> {
                 to = to.max(end);
             }
         }
-        for name in &names {
+        for name in names {
             if FileKind::of_name(name).is_some_and(|(_, base)| (from..to).contains(&base)) {
                 self.remove(name)?;
             }
@@ -138,7 +163,7 @@ impl<F: Files> Place<F> {
             self.directory.judge(renamed)?;
         }
         self.directory.judge(files.sync_directory(&self.path))?;
-        self.forget_replacement(&names)
+        self.forget_replacement(names)
     }
 
     fn forget_replacement(&self, names: &[String]) -> Result<(), StorageError> {
@@ -165,6 +190,15 @@ impl<F: Files> Place<F> {
         }
         Ok(end)
     }
+}
+
+fn is_of_compaction(name: &str) -> bool {
+    name == REPLACEMENT || name.ends_with(CLEANED_SUFFIX) || name.ends_with(SWAP_SUFFIX)
+}
+
+fn names_of(entries: Vec<Entry>) -> Vec<String> {
+    let files = entries.into_iter().filter(|entry| !entry.is_directory);
+    files.map(|entry| entry.name).collect()
 }
 
 fn absent<T>(error: crate::files::FileError) -> Result<Option<T>, crate::files::FileError> {
