@@ -96,6 +96,17 @@ pub struct Space {
     pub total: u64,
     /// What may still be written.
     pub free: u64,
+    /// How many files it holds, where it has room for a fixed number.
+    pub inodes: Option<Inodes>,
+}
+
+/// How many files a file system holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Inodes {
+    /// In all.
+    pub total: u64,
+    /// What may still be made.
+    pub free: u64,
 }
 
 /// What was being done when the disk failed.

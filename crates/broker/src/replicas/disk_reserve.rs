@@ -1,21 +1,27 @@
-//! What is kept free on the file system of a log directory: `ottla.disk.reserve`.
+//! What is kept free on the file system of a log directory: `ottla.disk.reserve`, and some of its inodes.
 //!
 //! Below it clients' records are refused, with the reason, until there is space again. All else goes on: fetches,
 //! committed offsets, metadata, retention, deletion; the reserve is their space. The file system is looked at every
-//! second, and again whenever an eighth of the reserve may have been written since.
+//! second, and again whenever an eighth of the reserve may have been written since; where inodes are becoming few, at
+//! each append, which may make four files.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 
 use ottla_log::LogDirectory;
 use ottla_log::files::disk::Disk;
-use ottla_log::files::{Files as _, Space};
+use ottla_log::files::{Files as _, Inodes, Space};
 
+use super::refusals::Refused;
 use crate::disk_spare;
 
 /// The default is this, or a [`SHARE`]th of the file system where that is less.
 const LARGEST_DEFAULT: u64 = 1 << 30;
 const SHARE: u64 = 20;
+/// Of the inodes so many are kept, or a [`SHARE`]th where that is less.
+const MOST_INODES: u64 = 10_000;
+/// So many times the reserve of inodes is little enough to look at each append.
+const FEW: u64 = 10;
 /// A look is a system call: however small the reserve, not every append pays for one.
 const LEAST_BETWEEN_LOOKS: u64 = 1 << 20;
 
@@ -27,15 +33,20 @@ pub struct DiskReserve {
     configured: Option<u64>,
     /// Bytes that may be appended before the next look; wraps below zero once that is due.
     until_look: AtomicU64,
-    is_short: AtomicBool,
+    /// [`ENOUGH`], [`FEW_BYTES`] or [`FEW_INODES`].
+    state: AtomicU8,
     has_spare: AtomicBool,
 }
 
-/// Less space than is to be kept free.
+const ENOUGH: u8 = 0;
+const FEW_BYTES: u8 = 1;
+const FEW_INODES: u8 = 2;
+
+/// Less than is to be kept free.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Shortage {
-    free: u64,
-    reserve: u64,
+enum Shortage {
+    Bytes { free: u64, reserve: u64 },
+    Inodes { free: u64, reserve: u64 },
 }
 
 impl DiskReserve {
@@ -45,14 +56,24 @@ impl DiskReserve {
             directory,
             configured,
             until_look: AtomicU64::new(0),
-            is_short: AtomicBool::new(false),
+            state: AtomicU8::new(ENOUGH),
             has_spare: AtomicBool::new(false),
         })
     }
 
     /// Whether clients' records are refused for lack of space.
     pub fn is_short(&self) -> bool {
-        self.is_short.load(Ordering::Relaxed)
+        self.state.load(Ordering::Relaxed) != ENOUGH
+    }
+
+    /// Why clients' records are refused, if they are.
+    pub fn refusal(&self) -> Option<Refused> {
+        let path = || self.path().to_path_buf();
+        match self.state.load(Ordering::Relaxed) {
+            ENOUGH => None,
+            FEW_INODES => Some(Refused::InodeReserve(path())),
+            _ => Some(Refused::DiskReserve(path())),
+        }
     }
 
     /// The path of the log directory.
@@ -75,24 +96,45 @@ impl DiskReserve {
             return;
         };
         let reserve = reserve(space, self.configured);
-        self.until_look
-            .store((reserve / 8).max(LEAST_BETWEEN_LOOKS), Ordering::Relaxed);
+        let next = if inodes_are_few(space) {
+            0
+        } else {
+            (reserve / 8).max(LEAST_BETWEEN_LOOKS)
+        };
+        self.until_look.store(next, Ordering::Relaxed);
         let shortage = shortage(space, reserve);
-        let was_short = self.is_short.swap(shortage.is_some(), Ordering::Relaxed);
+        let state = match shortage {
+            None => ENOUGH,
+            Some(Shortage::Bytes { .. }) => FEW_BYTES,
+            Some(Shortage::Inodes { .. }) => FEW_INODES,
+        };
+        if self.state.swap(state, Ordering::Relaxed) != state {
+            self.say(shortage, space);
+        }
+    }
+
+    fn say(&self, shortage: Option<Shortage>, space: Space) {
+        let log_dir = self.path().display();
         match shortage {
-            Some(Shortage { free, reserve }) if !was_short => tracing::error!(
-                log_dir = %self.path().display(),
+            Some(Shortage::Bytes { free, reserve }) => tracing::error!(
+                %log_dir,
                 free,
                 reserve,
                 "below ottla.disk.reserve: records of clients are refused until there is space; \
                  delete topics or records, lower retention, or enlarge the disk"
             ),
-            None if was_short => tracing::info!(
-                log_dir = %self.path().display(),
+            Some(Shortage::Inodes { free, reserve }) => tracing::error!(
+                %log_dir,
+                free,
+                reserve,
+                "few inodes are left: records of clients are refused until there are more; delete topics or records, \
+                 lower retention, make segments larger, or use a file system with more inodes"
+            ),
+            None => tracing::info!(
+                %log_dir,
                 free = space.free,
                 "there is space again: records of clients are accepted"
             ),
-            _ => {}
         }
     }
 
@@ -121,54 +163,73 @@ fn reserve(space: Space, configured: Option<u64>) -> u64 {
 }
 
 fn shortage(space: Space, reserve: u64) -> Option<Shortage> {
-    let Space { free, .. } = space;
-    (free < reserve).then_some(Shortage { free, reserve })
+    let Space { free, inodes, .. } = space;
+    if free < reserve {
+        return Some(Shortage::Bytes { free, reserve });
+    }
+    // Who keeps nothing in reserve keeps no inodes either.
+    let Inodes { free, total } = inodes.filter(|_| reserve > 0)?;
+    let reserve = reserve_of_inodes(total);
+    (free < reserve).then_some(Shortage::Inodes { free, reserve })
+}
+
+fn reserve_of_inodes(total: u64) -> u64 {
+    MOST_INODES.min(total / SHARE)
+}
+
+fn inodes_are_few(space: Space) -> bool {
+    space
+        .inodes
+        .is_some_and(|inodes| inodes.free < FEW * reserve_of_inodes(inodes.total))
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{DiskReserve, LARGEST_DEFAULT, Shortage, Space, reserve, shortage};
+    use super::{
+        DiskReserve, Inodes, LARGEST_DEFAULT, Shortage, Space, inodes_are_few, reserve, shortage,
+    };
     use ottla_log::LogDirectory;
     use ottla_log::files::disk::Disk;
 
+    fn space(total: u64, free: u64) -> Space {
+        Space {
+            total,
+            free,
+            inodes: None,
+        }
+    }
+
     #[test]
     fn the_default_is_a_share_of_the_disk_and_a_gibibyte_at_most() {
-        let of = |total| reserve(Space { total, free: 0 }, None);
+        let of = |total| reserve(space(total, 0), None);
         assert_eq!(of(64 << 20), (64 << 20) / 20);
         assert_eq!(of(1 << 40), LARGEST_DEFAULT);
-        assert_eq!(
-            reserve(
-                Space {
-                    total: 1 << 40,
-                    free: 0
-                },
-                Some(5)
-            ),
-            5
-        );
+        assert_eq!(reserve(space(1 << 40, 0), Some(5)), 5);
     }
 
     #[test]
     fn a_disk_is_short_below_its_reserve_only() {
-        let with = |free| shortage(Space { total: 100, free }, 10);
+        let with = |free| shortage(space(100, free), 10);
         assert_eq!(with(10), None);
-        assert_eq!(
-            with(9),
-            Some(Shortage {
-                free: 9,
-                reserve: 10
-            })
-        );
-        assert_eq!(
-            shortage(
-                Space {
-                    total: 100,
-                    free: 0
-                },
-                0
-            ),
-            None
-        );
+        let (free, reserve) = (9, 10);
+        assert_eq!(with(9), Some(Shortage::Bytes { free, reserve }));
+        assert_eq!(shortage(space(100, 0), 0), None);
+    }
+
+    #[test]
+    fn a_disk_is_short_of_inodes_too() {
+        let with = |total, free| Space {
+            inodes: Some(Inodes { total, free }),
+            ..space(100, 100)
+        };
+        assert_eq!(shortage(with(2000, 100), 10), None);
+        let (free, reserve) = (99, 100);
+        let few = Some(Shortage::Inodes { free, reserve });
+        assert_eq!(shortage(with(2000, 99), 10), few);
+        assert_eq!(shortage(with(2000, 99), 0), None, "nothing is to be kept");
+        assert_eq!(shortage(with(1 << 40, 10_000), 10), None);
+        assert!(inodes_are_few(with(2000, 999)) && !inodes_are_few(with(2000, 1000)));
+        assert!(!inodes_are_few(space(1, 1)));
     }
 
     #[test]

@@ -201,9 +201,10 @@ impl Partition {
         (origin, urgency): (Origin, Urgency),
         now: Now,
     ) -> Vec<Result<Appended, Refused>> {
-        if origin == Origin::Client && self.reserve.is_short() {
-            let refused = || Refused::DiskReserve(self.reserve.path().to_path_buf());
-            return requests.iter().map(|_| Err(refused())).collect();
+        if origin == Origin::Client
+            && let Some(refused) = self.reserve.refusal()
+        {
+            return requests.iter().map(|_| Err(refused.clone())).collect();
         }
         let (outcomes, woken, flush) = {
             let mut held = self.lock();

@@ -78,6 +78,12 @@ pub enum Refused {
         .0.display()
     )]
     DiskReserve(PathBuf),
+    /// The file system of the log directory has fewer inodes left than are kept in reserve.
+    #[error(
+        "log directory {} has few inodes left: delete topics or records, or make segments larger, then try again",
+        .0.display()
+    )]
+    InodeReserve(PathBuf),
     /// The log does not take them.
     #[error(transparent)]
     Log(#[from] AppendError),
@@ -88,7 +94,9 @@ impl Refused {
     pub fn code(&self) -> ErrorCode {
         match self {
             Self::Unavailable(unavailable) => unavailable.code(),
-            Self::TooFewInSync { .. } | Self::DiskReserve(_) => ErrorCode::NotEnoughReplicas,
+            Self::TooFewInSync { .. } | Self::DiskReserve(_) | Self::InodeReserve(_) => {
+                ErrorCode::NotEnoughReplicas
+            }
             Self::Log(AppendError::Producer(error)) => match error {
                 ProducerError::OutOfOrderSequence { .. } => ErrorCode::OutOfOrderSequenceNumber,
                 ProducerError::InvalidEpoch { .. } => ErrorCode::InvalidProducerEpoch,

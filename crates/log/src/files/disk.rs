@@ -1,6 +1,6 @@
 //! The real file system, by way of `rustix`: one system call a method, retried only when a signal interrupts it.
 
-use super::{Entry, File, FileError, Files, Open, Operation, Space, Status};
+use super::{Entry, File, FileError, Files, Inodes, Open, Operation, Space, Status};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{FallocateFlags, Mode, OFlags};
 use rustix::io::{Errno, retry_on_intr};
@@ -118,6 +118,11 @@ impl Files for Disk {
         Ok(Space {
             total: blocks.f_blocks.saturating_mul(blocks.f_frsize),
             free: blocks.f_bavail.saturating_mul(blocks.f_frsize),
+            // Zero where inodes are made as they are needed.
+            inodes: (blocks.f_files > 0).then_some(Inodes {
+                total: blocks.f_files,
+                free: blocks.f_favail,
+            }),
         })
     }
 }

@@ -218,6 +218,7 @@ impl Files for Simulated {
         Ok(Space {
             total: state.total_bytes(),
             free: state.free_bytes(),
+            inodes: None,
         })
     }
 }
