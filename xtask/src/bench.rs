@@ -3,27 +3,30 @@
 //! Every run starts a broker on an empty directory; the brokers alternate, so that a noisy machine is noisy for all. A
 //! figure is the median of the runs with its spread; nothing is asserted about it. `bench/session.rs` is one run.
 
-mod broker;
-mod contender;
 mod java;
 mod librdkafka;
 mod load;
 mod own;
-mod page;
-mod proc;
 mod session;
 mod table;
 
 use std::io::{self, Write as _};
 use std::path::Path;
-use std::process::{Command, Output};
+use std::process::Command;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Result, bail};
 
-use contender::{Contender, Durability};
+use crate::measured::contender::{self, Contender, Durability};
+use crate::measured::page::Page;
+use crate::measured::say;
 use session::{Amount, Plan, Session};
 use table::Figures;
 
+/// Where the figures stand.
+const PAGE: Page = Page {
+    path: "docs/benchmarks.md",
+    mark: "<!-- Everything below is written by `cargo xtask bench --write`. -->",
+};
 /// A generator that takes longer than so many seconds hangs.
 const GENERATOR_SECONDS: &str = "300";
 
@@ -88,12 +91,20 @@ pub fn run(args: &Args) -> Result<()> {
             }
         }
     }
-    let measured = page::circumstances(args.runs)? + &figures.render();
+    let measured = circumstances(args.runs)? + &figures.render();
     if args.write {
-        page::write(&measured)?;
+        PAGE.write(&measured)?;
     }
     let mut out = io::stdout().lock();
     Ok(out.write_all(measured.as_bytes())?)
+}
+
+fn circumstances(runs: u32) -> Result<String> {
+    let circumstances = Page::circumstances()?;
+    Ok(format!(
+        "{circumstances} Each figure is the median of {runs} alternating runs, with the smallest and the largest; `-` is \
+         what a broker did not do.\n"
+    ))
 }
 
 fn plan(args: &Args, durability: Durability) -> Plan {
@@ -112,34 +123,9 @@ fn plan(args: &Args, durability: Durability) -> Plan {
     Plan::new(durability, amount, &loads, is_chosen)
 }
 
-fn say(text: &str) -> Result<()> {
-    Ok(writeln!(io::stderr(), "{text}")?)
-}
-
 /// A command that is ended when it hangs.
 fn within_limit(program: &Path) -> Command {
     let mut command = Command::new("timeout");
     command.arg(GENERATOR_SECONDS).arg(program);
     command
-}
-
-/// What a command prints, which must succeed.
-fn output(command: &mut Command) -> Result<String> {
-    let program = command.get_program().display().to_string();
-    let output = command
-        .output()
-        .with_context(|| format!("could not start {program}"))?;
-    ensure!(
-        output.status.success(),
-        "{program} ended with {}:\n{}",
-        output.status,
-        words(&output)
-    );
-    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
-}
-
-/// All that a command said, results first.
-fn words(output: &Output) -> String {
-    let part = |bytes| String::from_utf8_lossy(bytes).into_owned();
-    part(&output.stdout) + &part(&output.stderr)
 }

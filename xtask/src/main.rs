@@ -9,6 +9,8 @@ mod crash;
 mod fuzz;
 mod generate;
 mod licences;
+mod limits;
+mod measured;
 mod suites;
 mod sweep;
 mod tidy;
@@ -45,6 +47,8 @@ enum Command {
     Generate(generate::Args),
     /// Fill a disk image up: produce is refused, the rest goes on, and space brings everything back.
     FullDisk(crash::Args),
+    /// Tiny segments until it breaks, and 10,000 partitions: Ottla beside Apache Kafka.
+    Limits(limits::Args),
     /// Cut the power of a disk image under load; everything acknowledged must be there.
     PowerCut(crash::Args),
     /// Send every kind of request to Ottla and to Apache Kafka, and compare how it ends.
@@ -64,6 +68,7 @@ fn main() -> Result<()> {
         Command::Compat(args) => compat::run(&args),
         Command::Crash(args) => print(&crash::crash(&args)?),
         Command::FullDisk(args) => print(&crash::full_disk(&args)?),
+        Command::Limits(args) => limits::run(&args),
         Command::PowerCut(args) => print(&crash::power_cut(&args)?),
         Command::Fuzz(args) => print(&fuzz::run(&args)?),
         Command::Generate(args) => generate::run(&args),

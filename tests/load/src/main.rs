@@ -1,13 +1,14 @@
-//! `ottla-load`: loads of `cargo xtask bench` that other people's generators cannot make.
+//! `ottla-load`: loads of `cargo xtask bench` and `limits` that other people's generators cannot make.
 //!
-//! Latency from the intended send time, and produce frames that are encoded once, so that the broker and not the
-//! generator is what costs. Each prints one line of JSON.
+//! Latency from the intended send time, produce frames that are encoded once, so that the broker and not the
+//! generator is what costs, and many partitions at once. Each prints one line of JSON.
 
 mod bare;
 mod clock;
 mod frames;
 mod latency;
 mod quantiles;
+mod spread;
 
 use std::io::{self, Write as _};
 
@@ -29,6 +30,10 @@ enum Command {
     Frames(frames::Args),
     /// Serve such frames with nothing but read, CRC, write and answer: what a broker cannot go below.
     Bare(bare::Args),
+    /// Write one small batch to each of many partitions, round after round, until the broker refuses.
+    Spread(spread::Args),
+    /// Read such batches back, from anywhere in the log.
+    ReadBack(spread::ReadArgs),
 }
 
 fn main() -> Result<()> {
@@ -36,6 +41,8 @@ fn main() -> Result<()> {
         Command::Latency(args) => latency::run(&args)?,
         Command::Frames(args) => frames::run(&args)?,
         Command::Bare(args) => return bare::run(&args),
+        Command::Spread(args) => spread::write(&args)?,
+        Command::ReadBack(args) => spread::read(&args)?,
     };
     Ok(writeln!(io::stdout(), "{report}")?)
 }

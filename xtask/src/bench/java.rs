@@ -23,7 +23,7 @@ pub fn produce(load: &Load, bootstrap: &str, topic: &str, records: u64) -> Resul
     tool.arg("max.request.size=1048576");
     // With acks 1 there is no idempotence; with all, Kafka's default has it.
     tool.arg(format!("enable.idempotence={}", load.acks == "all"));
-    let text = super::output(&mut tool)?;
+    let text = crate::measured::output(&mut tool)?;
     let (sent, rate) = parse_produced(&text)
         .with_context(|| format!("cannot read what the producer says:\n{text}"))?;
     ensure!(
@@ -39,7 +39,7 @@ pub fn consume(bootstrap: &str, topic: &str, records: u64) -> Result<f64> {
     tool.args(["--topic", topic, "--num-records", &records.to_string()]);
     tool.args(["--bootstrap-server", bootstrap]);
     tool.args(["--hide-header", "--timeout", "60000"]);
-    let text = super::output(&mut tool)?;
+    let text = crate::measured::output(&mut tool)?;
     let (consumed, rate) = parse_consumed(&text)
         .with_context(|| format!("cannot read what the consumer says:\n{text}"))?;
     ensure!(

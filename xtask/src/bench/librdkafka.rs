@@ -30,7 +30,7 @@ pub fn produce(load: &Load, bootstrap: &str, topic: &str, records: u64) -> Resul
     tool.args(["-X", "queue.buffering.max.messages=1000000"]);
     tool.args(["-X", "queue.buffering.max.kbytes=131072"]);
     // Its exit status counts events left in its queue as records that were not delivered; its words do not.
-    let text = super::words(&tool.output()?);
+    let text = crate::measured::words(&tool.output()?);
     let (delivered, rate) = parse_produced(&text)
         .with_context(|| format!("cannot read what the producer says:\n{text}"))?;
     ensure!(
@@ -47,7 +47,7 @@ pub fn consume(load: &Load, bootstrap: &str, topic: &str, records: u64) -> Resul
     for partition in 0..load.partitions {
         tool.args(["-p", &partition.to_string()]);
     }
-    let text = super::output(&mut tool)?;
+    let text = crate::measured::output(&mut tool)?;
     let (consumed, rate) = parse_consumed(&text)
         .with_context(|| format!("cannot read what the consumer says:\n{text}"))?;
     ensure!(

@@ -3,7 +3,7 @@
 use anyhow::{Context, Result};
 use serde_json::Value;
 
-use super::contender::program;
+use crate::measured::contender::program;
 
 /// The rate of the latency loads, in records of 1 KiB a second, and the partitions over which they go.
 pub const LATENCY_RATE: u32 = 2000;
@@ -65,7 +65,7 @@ pub fn latency(
     ] {
         load.args([option, &number.to_string()]);
     }
-    let report = report(&super::output(&mut load)?)?;
+    let report = report(&crate::measured::output(&mut load)?)?;
     let mut figures = Vec::new();
     for (part, name) in [
         ("produce", "produce"),
@@ -100,7 +100,7 @@ pub fn frames(frames: &Frames, bootstrap: &str, topic: &str, megabytes: u32) -> 
     ] {
         load.args([option, &number.to_string()]);
     }
-    let report = report(&super::output(&mut load)?)?;
+    let report = report(&crate::measured::output(&mut load)?)?;
     let number = |field: &str| {
         report[field]
             .as_f64()

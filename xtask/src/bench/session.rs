@@ -5,12 +5,12 @@
 
 use anyhow::Result;
 
-use super::broker::Running;
-use super::contender::{Contender, Durability, program};
 use super::load::{self, Load};
 use super::own::{self, FRAMES, Frames};
-use super::proc;
 use super::table::{Figures, Section};
+use crate::measured::broker::Running;
+use crate::measured::contender::{Contender, Durability, Setup, program};
+use crate::measured::{output, proc, say};
 
 /// What is written and read before anything counts, by each of two loads: a JVM compiles what it runs often, and
 /// nobody measures a broker in its first seconds.
@@ -124,7 +124,7 @@ impl Session<'_> {
         }
         let mut session = Session {
             contender,
-            running: Running::start(contender, plan.durability)?,
+            running: Running::start(&Setup::new(contender, plan.durability))?,
             plan,
             figures,
             topics: 0,
@@ -154,10 +154,10 @@ impl Session<'_> {
     }
 
     fn attempt(&mut self, name: &str, measure: impl FnOnce(&mut Self) -> Result<()>) -> Result<()> {
-        super::say(&format!("  {name}"))?;
+        say(&format!("  {name}"))?;
         let measured = measure(self);
         match self.contender {
-            Contender::Tansu => measured.or_else(|error| super::say(&format!("  -: {error:#}"))),
+            Contender::Tansu => measured.or_else(|error| say(&format!("  -: {error:#}"))),
             Contender::Kafka | Contender::Ottla | Contender::BareLoop => measured,
         }
     }
@@ -285,13 +285,12 @@ impl Session<'_> {
         create.args(["topic", "create", &topic]);
         create.args(["--partitions", &partitions.to_string()]);
         create.args(["--bootstrap-server", self.running.bootstrap()]);
-        super::output(&mut create)?;
+        output(&mut create)?;
         // Kafka answers before it serves the topic.
         let mut describe = program("ottla");
         describe.args(["topic", "describe", &topic]);
         describe.args(["--bootstrap-server", self.running.bootstrap()]);
-        self.running
-            .wait_until(|| super::output(&mut describe).is_ok())?;
+        self.running.wait_until(|| output(&mut describe).is_ok())?;
         Ok(topic)
     }
 
@@ -299,7 +298,7 @@ impl Session<'_> {
         let mut delete = program("ottla");
         delete.args(["topic", "delete", topic]);
         delete.args(["--bootstrap-server", self.running.bootstrap()]);
-        super::output(&mut delete)?;
+        output(&mut delete)?;
         Ok(())
     }
 }

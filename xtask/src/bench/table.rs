@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt::{self, Write as _};
 
-use super::contender::{Contender, Durability};
+use crate::measured::contender::{Contender, Durability};
 
 /// What is compared with what.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

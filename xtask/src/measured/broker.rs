@@ -3,23 +3,25 @@
 use std::fs;
 use std::io::{Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
-use std::path::PathBuf;
-use std::process::{Child, Stdio};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use rustix::process::{Pid, Signal, kill_process};
 
-use super::contender::{Contender, Durability, Ports};
+use super::contender::{Ports, Setup};
 use super::proc::Process;
 use crate::toolbox;
 
 /// The longest that a start or a stop may take.
-const PATIENCE: Duration = Duration::from_mins(1);
+const PATIENCE: Duration = Duration::from_mins(5);
 
 /// A broker that answers. It is killed when dropped.
 pub struct Running {
+    command: Command,
     child: Child,
+    port: u16,
     bootstrap: String,
     directory: PathBuf,
     /// From the start of the process to its first answer.
@@ -28,8 +30,8 @@ pub struct Running {
 
 impl Running {
     /// Starts a broker on an empty directory.
-    pub fn start(contender: Contender, durability: Durability) -> Result<Self> {
-        let name = format!("target/bench/{contender:?}-{}", std::process::id());
+    pub fn start(setup: &Setup) -> Result<Self> {
+        let name = format!("target/bench/{:?}-{}", setup.contender, std::process::id());
         let directory = toolbox::workspace().join(name);
         if directory.exists() {
             fs::remove_dir_all(&directory)?;
@@ -39,32 +41,45 @@ impl Running {
             broker: free_port()?,
             controller: free_port()?,
         };
-        let mut command = contender.command(durability, &directory, ports)?;
+        let mut command = setup.command(&directory, ports)?;
         let log = fs::File::create(directory.join("broker.log"))?;
         command
             .stdin(Stdio::null())
             .stdout(log.try_clone()?)
             .stderr(log);
         let start = now();
-        let child = command
-            .spawn()
-            .with_context(|| format!("could not start {command:?}"))?;
+        let child = spawn(&mut command)?;
         let mut running = Self {
+            command,
             child,
+            port: ports.broker,
             bootstrap: format!("127.0.0.1:{}", ports.broker),
             directory,
             started_after: Duration::ZERO,
         };
-        running.wait_until(|| answers(ports.broker))?;
-        running.started_after = start.elapsed();
+        running.wait_until_served(start)?;
         Ok(running)
+    }
+
+    /// Starts a broker that has ended once more, on what it left.
+    pub fn start_again(&mut self) -> Result<()> {
+        let start = now();
+        self.child = spawn(&mut self.command)?;
+        self.wait_until_served(start)
+    }
+
+    fn wait_until_served(&mut self, start: Instant) -> Result<()> {
+        let port = self.port;
+        self.wait_until(|| answers(port))?;
+        self.started_after = start.elapsed();
+        Ok(())
     }
 
     /// Waits, while the process lives, until something is so.
     pub fn wait_until(&mut self, mut is_so: impl FnMut() -> bool) -> Result<()> {
         let start = now();
         while !is_so() {
-            if start.elapsed() > PATIENCE || self.child.try_wait()?.is_some() {
+            if start.elapsed() > PATIENCE || !self.is_alive()? {
                 bail!(
                     "the broker does not answer; see {}/broker.log",
                     self.directory.display()
@@ -75,9 +90,25 @@ impl Running {
         Ok(())
     }
 
+    /// Whether its process runs.
+    pub fn is_alive(&mut self) -> Result<bool> {
+        Ok(self.child.try_wait()?.is_none())
+    }
+
     /// Where clients connect.
     pub fn bootstrap(&self) -> &str {
         &self.bootstrap
+    }
+
+    /// Where its configuration, its log and its data lie.
+    pub fn directory(&self) -> &Path {
+        &self.directory
+    }
+
+    /// What it has said so far.
+    pub fn said(&self) -> Result<String> {
+        let said = fs::read(self.directory.join("broker.log"))?;
+        Ok(String::from_utf8_lossy(&said).into_owned())
     }
 
     /// What `/proc` knows of it.
@@ -85,18 +116,26 @@ impl Running {
         Process(self.child.id())
     }
 
-    /// Ends the broker and removes what it wrote.
-    pub fn stop(mut self) -> Result<()> {
+    /// Ends the broker by a signal; yields how long that took.
+    pub fn end(&mut self, signal: Signal) -> Result<Duration> {
         let id = i32::try_from(self.child.id())?;
         let pid = Pid::from_raw(id).context("a child has a process id")?;
-        kill_process(pid, Signal::TERM)?;
         let start = now();
-        while self.child.try_wait()?.is_none() {
+        if self.is_alive()? {
+            kill_process(pid, signal)?;
+        }
+        while self.is_alive()? {
             if start.elapsed() > PATIENCE {
                 self.child.kill()?;
             }
-            pause(Duration::from_millis(20));
+            pause(Duration::from_millis(5));
         }
+        Ok(start.elapsed())
+    }
+
+    /// Ends the broker and removes what it wrote.
+    pub fn stop(mut self) -> Result<()> {
+        self.end(Signal::TERM)?;
         Ok(fs::remove_dir_all(&self.directory)?)
     }
 }
@@ -107,6 +146,11 @@ impl Drop for Running {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+fn spawn(command: &mut Command) -> Result<Child> {
+    let spawned = command.spawn();
+    spawned.with_context(|| format!("could not start {command:?}"))
 }
 
 fn free_port() -> Result<u16> {
@@ -130,7 +174,7 @@ fn answers(port: u16) -> bool {
     clippy::disallowed_methods,
     reason = "measuring time is what this is for"
 )]
-fn now() -> Instant {
+pub fn now() -> Instant {
     Instant::now()
 }
 
@@ -138,6 +182,6 @@ fn now() -> Instant {
     clippy::disallowed_methods,
     reason = "a process outside does not say when it starts to serve or ends"
 )]
-fn pause(duration: Duration) {
+pub fn pause(duration: Duration) {
     std::thread::sleep(duration);
 }

@@ -1,6 +1,6 @@
 //! Who is measured, and how each is started.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Result, bail};
@@ -29,6 +29,69 @@ pub enum Durability {
     Fsync,
 }
 
+/// How a broker is set up.
+#[derive(Debug, Clone)]
+pub struct Setup {
+    pub contender: Contender,
+    /// When it acknowledges; by its own default where nothing is said.
+    pub durability: Option<Durability>,
+    /// Where its data lies; by default beside its configuration.
+    pub data: Option<PathBuf>,
+    /// How many files it may have open; by default as many as this program.
+    pub descriptors: Option<u32>,
+}
+
+impl Setup {
+    /// A broker that acknowledges so.
+    pub fn new(contender: Contender, durability: Durability) -> Self {
+        Self {
+            durability: Some(durability),
+            ..Self::plain(contender)
+        }
+    }
+
+    /// A broker with its own defaults.
+    pub fn plain(contender: Contender) -> Self {
+        Self {
+            contender,
+            durability: None,
+            data: None,
+            descriptors: None,
+        }
+    }
+
+    /// What starts it on this directory, which is empty but for what is written here.
+    pub fn command(&self, directory: &Path, ports: Ports) -> Result<Command> {
+        let beside = directory.join("data");
+        let data = self.data.as_deref().unwrap_or(&beside);
+        let config = directory.join("server.properties");
+        let keys = self
+            .durability
+            .map(|durability| self.contender.keys(durability));
+        let properties = properties(ports, data) + keys.unwrap_or_default();
+        std::fs::write(&config, properties)?;
+        let command = match self.contender {
+            Contender::Kafka => kafka(&config)?,
+            Contender::Ottla => ottla(&config),
+            Contender::Tansu => tansu(ports)?,
+            Contender::BareLoop => bare_loop(ports, data),
+        };
+        Ok(match self.descriptors {
+            Some(descriptors) => limited(&command, descriptors),
+            None => command,
+        })
+    }
+}
+
+/// The same command with a limit of open files that it cannot raise.
+fn limited(command: &Command, descriptors: u32) -> Command {
+    let mut limited = Command::new("sh");
+    let script = format!("ulimit -n {descriptors} && exec \"$0\" \"$@\"");
+    limited.args(["-c", &script]).arg(command.get_program());
+    limited.args(command.get_args());
+    limited
+}
+
 /// The ports of a broker.
 #[derive(Debug, Clone, Copy)]
 pub struct Ports {
@@ -52,25 +115,6 @@ impl Contender {
         match self {
             Self::Kafka | Self::Ottla => true,
             Self::Tansu | Self::BareLoop => durability == Durability::PageCache,
-        }
-    }
-
-    /// What starts it on this directory, which is empty but for what is written here.
-    pub fn command(
-        self,
-        durability: Durability,
-        directory: &Path,
-        ports: Ports,
-    ) -> Result<Command> {
-        let data = directory.join("data");
-        let config = directory.join("server.properties");
-        let properties = properties(ports, &data) + self.keys(durability);
-        std::fs::write(&config, properties)?;
-        match self {
-            Self::Kafka => kafka(&config),
-            Self::Ottla => Ok(ottla(&config)),
-            Self::Tansu => tansu(ports),
-            Self::BareLoop => Ok(bare_loop(ports, &data)),
         }
     }
 

@@ -1,4 +1,4 @@
-//! `docs/benchmarks.md`: what is written by hand stands above a mark, what was measured below it.
+//! A document with figures: what is written by hand stands above a mark, what was measured below it.
 
 use std::fs;
 use std::process::Command;
@@ -8,45 +8,66 @@ use anyhow::{Context, Result};
 use super::proc;
 use crate::toolbox;
 
-const PAGE: &str = "docs/benchmarks.md";
-const MARK: &str = "<!-- Everything below is written by `cargo xtask bench --write`. -->";
-
-/// When, where and by which command figures were measured.
-pub fn circumstances(runs: u32) -> Result<String> {
-    let date = super::output(Command::new("date").args(["--utc", "+%Y-%m-%d"]))?;
-    let arguments: Vec<_> = std::env::args().skip(1).collect();
-    Ok(format!(
-        "Measured on {} with {}, by `cargo xtask {}`. Each figure is the median of {runs} alternating runs, with the \
-         smallest and the largest; `-` is what a broker did not do.\n",
-        date.trim(),
-        proc::machine()?,
-        arguments.join(" "),
-    ))
+/// Where figures stand.
+#[derive(Debug, Clone, Copy)]
+pub struct Page {
+    /// The document, from the root of the checkout.
+    pub path: &'static str,
+    /// The line below which everything is measured.
+    pub mark: &'static str,
 }
 
-/// Replaces what was measured before.
-pub fn write(measured: &str) -> Result<()> {
-    let path = toolbox::workspace().join(PAGE);
-    let page = fs::read_to_string(&path)?;
-    Ok(fs::write(&path, replaced(&page, measured)?)?)
-}
+impl Page {
+    /// When, where and by which command figures were measured, as a sentence.
+    pub fn circumstances() -> Result<String> {
+        let date = super::output(Command::new("date").args(["--utc", "+%Y-%m-%d"]))?;
+        let arguments: Vec<_> = std::env::args().skip(1).collect();
+        Ok(format!(
+            "Measured on {} with {}, by `cargo xtask {}`.",
+            date.trim(),
+            proc::machine()?,
+            arguments.join(" "),
+        ))
+    }
 
-fn replaced(page: &str, measured: &str) -> Result<String> {
-    let (by_hand, _) = page
-        .split_once(MARK)
-        .with_context(|| format!("{PAGE} has lost its line `{MARK}`"))?;
-    Ok(format!("{by_hand}{MARK}\n\n{measured}"))
+    /// Replaces what was measured before.
+    pub fn write(&self, measured: &str) -> Result<()> {
+        let path = toolbox::workspace().join(self.path);
+        let page = fs::read_to_string(&path)?;
+        Ok(fs::write(&path, self.replaced(&page, measured)?)?)
+    }
+
+    /// What was measured before.
+    pub fn measured(&self) -> Result<String> {
+        let page = fs::read_to_string(toolbox::workspace().join(self.path))?;
+        let (_, measured) = self.split(&page)?;
+        Ok(measured.trim_start().to_owned())
+    }
+
+    fn split<'a>(&self, page: &'a str) -> Result<(&'a str, &'a str)> {
+        let parts = page.split_once(self.mark);
+        parts.with_context(|| format!("{} has lost its line `{}`", self.path, self.mark))
+    }
+
+    fn replaced(&self, page: &str, measured: &str) -> Result<String> {
+        let (by_hand, _) = self.split(page)?;
+        Ok(format!("{by_hand}{}\n\n{measured}", self.mark))
+    }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{MARK, replaced};
+    use super::Page;
 
     #[test]
     fn only_what_was_measured_is_replaced() {
-        let page = format!("by hand\n\n{MARK}\n\nold figures\n");
-        let next = replaced(&page, "new figures\n").unwrap();
-        assert_eq!(next, format!("by hand\n\n{MARK}\n\nnew figures\n"));
-        assert!(replaced("no mark", "figures").is_err());
+        let page = Page {
+            path: "a page",
+            mark: "<!-- mark -->",
+        };
+        let before = "by hand\n\n<!-- mark -->\n\nold figures\n";
+        let next = page.replaced(before, "new figures\n").unwrap();
+        assert_eq!(next, "by hand\n\n<!-- mark -->\n\nnew figures\n");
+        assert!(page.replaced("no mark", "figures").is_err());
     }
 }

@@ -1,0 +1,272 @@
+//! One small batch for each of many partitions in every request, and the same records read back from anywhere.
+//!
+//! A connection writes to partitions of its own and has one request under way, so that the offset of a record is the
+//! number of its round. Writing ends at the first refusal, which is reported and no error: a broker is filled until it
+//! refuses.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use anyhow::{Context, Result, bail, ensure};
+use bytes::Bytes;
+use ottla_client::{Cluster, Connection, Options, TopicPartition};
+use ottla_protocol::messages::fetch_request::{FetchPartition, FetchRequestData, FetchTopic};
+use ottla_protocol::messages::produce_request::{
+    PartitionProduceData, ProduceRequestData, TopicProduceData,
+};
+use ottla_protocol::messages::{FetchResponseData, KafkaString};
+use ottla_protocol::records::{BatchBuilder, BatchOptions, BatchView};
+use serde_json::{Value, json};
+use tokio::runtime;
+use tokio::task::JoinSet;
+
+use crate::clock::Clock;
+
+/// How long a broker may take for a request that makes thousands of files.
+const PATIENCE: std::time::Duration = std::time::Duration::from_mins(5);
+
+/// Where and what: the same for writing and for reading.
+#[derive(Debug, Clone, clap::Args)]
+pub struct Args {
+    /// The server, as `host:port`.
+    #[arg(long)]
+    bootstrap: String,
+    /// A topic with these partitions, which nobody else writes to.
+    #[arg(long)]
+    topic: String,
+    #[arg(long)]
+    partitions: i32,
+    /// Batches of one record for each partition; when reading, those that were written.
+    #[arg(long)]
+    rounds: i64,
+    /// The round that comes first, when earlier ones have been written.
+    #[arg(long, default_value_t = 0)]
+    from: i64,
+    #[arg(long, default_value_t = 4)]
+    connections: i32,
+    #[arg(long, default_value_t = -1, allow_hyphen_values = true)]
+    acks: i16,
+    #[arg(long, default_value_t = 40)]
+    record_bytes: usize,
+}
+
+/// Writes all rounds, or as many as the broker takes.
+pub fn write(args: &Args) -> Result<Value> {
+    let clock = Clock::start();
+    let written = shares(args, clock, write_share)?;
+    let records: i64 = written.iter().map(|(records, _)| records).sum();
+    Ok(json!({
+        "seconds": clock.now() as f64 / 1e9,
+        "records": records,
+        "refused": written.into_iter().find_map(|(_, refused)| refused),
+    }))
+}
+
+/// Options of reading.
+#[derive(Debug, Clone, clap::Args)]
+pub struct ReadArgs {
+    #[command(flatten)]
+    of: Args,
+    /// Records that are read of each partition, from the first to the last at equal distances.
+    #[arg(long, default_value_t = 4)]
+    each: i64,
+}
+
+/// Reads records of every partition and compares them with what was written.
+pub fn read(args: &ReadArgs) -> Result<Value> {
+    let clock = Clock::start();
+    let each = args.each.min(args.of.rounds);
+    let read = shares(&args.of, clock, move |args, connection, share, _| {
+        read_share((args, each), connection, share)
+    })?;
+    Ok(json!({
+        "seconds": clock.now() as f64 / 1e9,
+        "records": read.into_iter().sum::<i64>(),
+    }))
+}
+
+/// Does `work` on a connection for each share of the partitions.
+fn shares<T: Send + 'static, W: Future<Output = Result<T>> + Send + 'static>(
+    args: &Args,
+    clock: Clock,
+    work: impl Fn(Args, Connection, std::ops::Range<i32>, Clock) -> W,
+) -> Result<Vec<T>> {
+    let runtime = runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()?;
+    runtime.block_on(async {
+        let options = Options {
+            client_id: "ottla-load".to_owned(),
+            request_timeout: PATIENCE,
+            ..Options::default()
+        };
+        let cluster = Cluster::connect(std::slice::from_ref(&args.bootstrap), options.clone());
+        let cluster = Arc::new(cluster.await?);
+        // Served at last: a topic that was just created is known a little later.
+        let last = TopicPartition::new(&args.topic, args.partitions - 1);
+        let leader = cluster.leader(&last).await?;
+        let nodes = &cluster.metadata().nodes;
+        let address = nodes.get(&leader).context("the leader has no address")?;
+        let mut running = JoinSet::new();
+        let connections = args.connections.clamp(1, args.partitions.max(1));
+        for index in 0..connections {
+            let share =
+                args.partitions * index / connections..args.partitions * (index + 1) / connections;
+            let connection = Connection::open(&address.address(), &options).await?;
+            running.spawn(work(args.clone(), connection, share, clock));
+        }
+        running.join_all().await.into_iter().collect()
+    })
+}
+
+/// Returns the records that were acknowledged, and why no more were.
+async fn write_share(
+    args: Args,
+    connection: Connection,
+    share: std::ops::Range<i32>,
+    clock: Clock,
+) -> Result<(i64, Option<String>)> {
+    let mut acknowledged = 0;
+    for round in args.from..args.from + args.rounds {
+        let request = request(&args, share.clone(), (round, clock))?;
+        let answer = match connection.call(&request).await {
+            Ok(answer) => answer,
+            Err(error) => return Ok((acknowledged, Some(error.to_string()))),
+        };
+        let partitions = answer.responses.iter();
+        let partitions = partitions.flat_map(|topic| &topic.partition_responses);
+        let mut refused = None;
+        for partition in partitions {
+            if partition.error_code == 0 {
+                ensure!(
+                    partition.base_offset == round,
+                    "round {round} got offset {}",
+                    partition.base_offset
+                );
+                acknowledged += 1;
+            } else {
+                let message = partition.error_message.as_ref();
+                refused = Some(format!(
+                    "error {} in partition {}, round {round}: {}",
+                    partition.error_code,
+                    partition.index,
+                    message.map_or("(no message)", KafkaString::as_str)
+                ));
+            }
+        }
+        if refused.is_some() {
+            return Ok((acknowledged, refused));
+        }
+    }
+    Ok((acknowledged, None))
+}
+
+fn request(
+    args: &Args,
+    share: std::ops::Range<i32>,
+    (round, clock): (i64, Clock),
+) -> Result<ProduceRequestData> {
+    let now = clock.timestamp_ms(clock.now());
+    let mut partition_data = Vec::with_capacity(share.len());
+    for index in share {
+        let mut batch = BatchBuilder::new(BatchOptions::default());
+        batch.append(now, None, Some(&value(args, index, round)), &[]);
+        let records = batch.build().context("a batch has a record")?;
+        partition_data.push(PartitionProduceData {
+            index,
+            records: Some(Bytes::from(records)),
+            ..PartitionProduceData::default()
+        });
+    }
+    Ok(ProduceRequestData {
+        acks: args.acks,
+        timeout_ms: i32::try_from(PATIENCE.as_millis())?,
+        topic_data: vec![TopicProduceData {
+            name: KafkaString::from(args.topic.clone()),
+            partition_data,
+            ..TopicProduceData::default()
+        }],
+        ..ProduceRequestData::default()
+    })
+}
+
+fn value(args: &Args, partition: i32, round: i64) -> Vec<u8> {
+    let mut value = format!("{}-{partition}@{round} ", args.topic).into_bytes();
+    let length = value.len().max(args.record_bytes);
+    value.resize(length, b'v');
+    value
+}
+
+async fn read_share(
+    (args, each): (Args, i64),
+    connection: Connection,
+    share: std::ops::Range<i32>,
+) -> Result<i64> {
+    let mut read = 0;
+    for step in 0..each {
+        let round = args.from + step * (args.rounds - 1) / (each - 1).max(1);
+        let mut missing: BTreeSet<i32> = share.clone().collect();
+        // A broker need not give all in one answer.
+        while !missing.is_empty() {
+            let fetched = connection.call(&fetch(&args, &missing, round)).await?;
+            let found = check(&args, round, &fetched)?;
+            ensure!(!found.is_empty(), "no record of {missing:?} comes");
+            for partition in found {
+                read += i64::from(missing.remove(&partition));
+            }
+        }
+    }
+    Ok(read)
+}
+
+fn fetch(args: &Args, partitions: &BTreeSet<i32>, round: i64) -> FetchRequestData {
+    let partitions = partitions.iter().map(|partition| FetchPartition {
+        partition: *partition,
+        fetch_offset: round,
+        // A batch, or little more: nobody asks for the rest.
+        partition_max_bytes: 256,
+        ..FetchPartition::default()
+    });
+    FetchRequestData {
+        max_wait_ms: 1000,
+        min_bytes: 1,
+        max_bytes: i32::MAX,
+        topics: vec![FetchTopic {
+            topic: KafkaString::from(args.topic.clone()),
+            partitions: partitions.collect(),
+            ..FetchTopic::default()
+        }],
+        ..FetchRequestData::default()
+    }
+}
+
+/// The partitions of which the answer has a record; it must be that of the round.
+fn check(args: &Args, round: i64, fetched: &FetchResponseData) -> Result<Vec<i32>> {
+    let mut found = Vec::new();
+    for partition in fetched.responses.iter().flat_map(|topic| &topic.partitions) {
+        let index = partition.partition_index;
+        if partition.error_code != 0 {
+            bail!("partition {index} answers error {}", partition.error_code);
+        }
+        let records = partition.records.as_deref().unwrap_or_default();
+        if records.is_empty() {
+            continue;
+        }
+        let batch = BatchView::first(records)
+            .with_context(|| format!("partition {index} has no batch at offset {round}"))?;
+        ensure!(
+            batch.is_crc_valid(),
+            "partition {index} sends damaged bytes"
+        );
+        let mut records = batch.plain_records().context("a compressed batch")?;
+        let record = records.next().context("a batch has a record")??;
+        ensure!(
+            batch.header().base_offset().0 == round
+                && record.value == Some(&*value(args, index, round)),
+            "partition {index} has something else at offset {round}"
+        );
+        found.push(index);
+    }
+    Ok(found)
+}

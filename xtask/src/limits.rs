@@ -1,0 +1,76 @@
+//! `cargo xtask limits`: tiny segments until it breaks, and 10,000 partitions on one node, Ottla beside Apache Kafka.
+//!
+//! Nothing is asserted but that Ottla serves where it must: it prints what it measured, and `--write` puts it into
+//! docs/limits.md. Every broker starts on an empty directory, with its own defaults.
+
+mod connections;
+mod inodes;
+mod load;
+mod partitions;
+mod sheet;
+mod tiny_segments;
+mod usage;
+
+use std::io::{self, Write as _};
+
+use anyhow::Result;
+
+use crate::measured::contender::{self, Contender};
+use crate::measured::page::Page;
+
+/// Where the figures stand.
+const PAGE: Page = Page {
+    path: "docs/limits.md",
+    mark: "<!-- Everything below is written by `cargo xtask limits --write`. -->",
+};
+
+/// What is taken to its limit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, clap::ValueEnum)]
+pub enum Subject {
+    /// A segment for each batch, 1,024 file descriptors.
+    TinySegments,
+    /// A file system whose inodes run out.
+    Inodes,
+    /// 10,000 partitions: ten topics of 1,000, and one of 10,000.
+    Partitions,
+}
+
+/// Options of `cargo xtask limits`.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// What to take to its limit; by default everything.
+    #[arg(value_enum, default_values_t = [Subject::TinySegments, Subject::Inodes, Subject::Partitions])]
+    subjects: Vec<Subject>,
+
+    /// Only these brokers.
+    #[arg(long, value_enum, value_delimiter = ',', default_values_t = [Contender::Kafka, Contender::Ottla])]
+    brokers: Vec<Contender>,
+
+    /// How many segments there are to be, in 1,000 partitions.
+    #[arg(long, default_value_t = 400_000, value_parser = clap::value_parser!(u32).range(1000..))]
+    segments: u32,
+
+    /// Write the tables into docs/limits.md too; those of other subjects stay.
+    #[arg(long)]
+    write: bool,
+}
+
+/// Runs the command.
+pub fn run(args: &Args) -> Result<()> {
+    contender::build()?;
+    let mut sheets = Vec::new();
+    for subject in &args.subjects {
+        let sheet = match subject {
+            Subject::TinySegments => tiny_segments::run(&args.brokers, args.segments)?,
+            Subject::Inodes => inodes::run(&args.brokers)?,
+            Subject::Partitions => partitions::run(&args.brokers)?,
+        };
+        let text = format!("{}\n\n{}", Page::circumstances()?, sheet.render());
+        io::stdout().lock().write_all(text.as_bytes())?;
+        sheets.push((sheet.title.clone(), text));
+    }
+    if args.write {
+        PAGE.write(&sheet::merged(&PAGE.measured()?, &sheets))?;
+    }
+    Ok(())
+}

@@ -1,0 +1,114 @@
+//! Topics, records in all their partitions, and the same records read back: by `ottla` and `ottla-load`.
+
+use std::process::Command;
+
+use anyhow::{Context, Result};
+use serde_json::Value;
+
+use crate::measured::broker::{Running, now};
+use crate::measured::contender::program;
+use crate::measured::output;
+
+/// How long a broker may take for what it is asked, in seconds.
+const PATIENCE: &str = "300";
+
+/// A topic that is written to in rounds: a batch of one record for each partition.
+#[derive(Debug, Clone)]
+pub struct Topic {
+    pub name: String,
+    pub partitions: u32,
+    /// Rounds that have been written.
+    pub rounds: u32,
+}
+
+/// What writing came to.
+#[derive(Debug)]
+pub struct Written {
+    pub records: u64,
+    pub seconds: f64,
+    /// Why no more was taken.
+    pub refused: Option<String>,
+}
+
+impl Topic {
+    /// Creates it, and waits until it is served; yields the seconds.
+    pub fn create(
+        running: &mut Running,
+        (name, partitions): (&str, u32),
+        configs: &[&str],
+    ) -> Result<(Self, f64)> {
+        let start = now();
+        let mut create = ottla(running, &["topic", "create", name]);
+        create.args(["--partitions", &partitions.to_string()]);
+        for config in configs {
+            create.args(["--config", config]);
+        }
+        output(&mut create)?;
+        let mut describe = ottla(running, &["topic", "describe", name]);
+        running.wait_until(|| output(&mut describe).is_ok())?;
+        let topic = Self {
+            name: name.to_owned(),
+            partitions,
+            rounds: 0,
+        };
+        Ok((topic, start.elapsed().as_secs_f64()))
+    }
+
+    /// Deletes it.
+    pub fn delete(&self, running: &Running) -> Result<()> {
+        output(&mut ottla(running, &["topic", "delete", &self.name])).map(drop)
+    }
+
+    /// Writes rounds until they are all there or the broker refuses.
+    pub fn write(&mut self, running: &Running, rounds: u32) -> Result<Written> {
+        let mut command = self.load("spread", running, (self.rounds, rounds));
+        let report: Value = serde_json::from_str(&output(&mut command)?)?;
+        let number = |name: &str| report[name].as_f64().context("a number is missing");
+        let written = Written {
+            records: report["records"].as_u64().context("no records")?,
+            seconds: number("seconds")?,
+            refused: report["refused"].as_str().map(str::to_owned),
+        };
+        if written.refused.is_none() {
+            self.rounds += rounds;
+        } else {
+            // What all partitions have; some may have more.
+            let whole = written.records / u64::from(self.partitions);
+            self.rounds += u32::try_from(whole)?.saturating_sub(1);
+        }
+        Ok(written)
+    }
+
+    /// Reads records of every partition, from the oldest to the newest; yields how many, and the seconds.
+    pub fn read(&self, running: &Running, each: u32) -> Result<(u64, f64)> {
+        let mut command = self.load("read-back", running, (0, self.rounds));
+        command.args(["--each", &each.min(self.rounds).to_string()]);
+        let report: Value = serde_json::from_str(&output(&mut command)?)?;
+        let seconds = report["seconds"].as_f64().context("no seconds")?;
+        Ok((report["records"].as_u64().context("no records")?, seconds))
+    }
+
+    fn load(&self, verb: &str, running: &Running, (from, rounds): (u32, u32)) -> Command {
+        let mut command = program("ottla-load");
+        // An error is told without the places in our code that it came through.
+        command.env("RUST_LIB_BACKTRACE", "0");
+        command.args([verb, "--bootstrap", running.bootstrap()]);
+        command.args(["--topic", &self.name]);
+        for (option, number) in [
+            ("--partitions", self.partitions),
+            ("--rounds", rounds),
+            ("--from", from),
+        ] {
+            command.args([option, &number.to_string()]);
+        }
+        command
+    }
+}
+
+fn ottla(running: &Running, arguments: &[&str]) -> Command {
+    let mut command = program("ottla");
+    command.args(arguments);
+    command.args(["--bootstrap-server", running.bootstrap()]);
+    command.args(["--timeout", PATIENCE]);
+    command
+}
