@@ -5,7 +5,7 @@ use crate::checkpoint::SnapshotId;
 use crate::directory::{self, DirectoryState, Format, METADATA_DIRECTORY};
 use crate::voter::{Voter, VoterEndpoint};
 use ottla_log::files::simulated::Simulated;
-use ottla_log::files::{File, FileError, Files, Open, Operation, read_whole};
+use ottla_log::files::{File, FileError, Files, Open, Operation, read_whole, replace_durably};
 use ottla_metadata::{Loader, MetadataImage, MetadataVersion};
 use ottla_protocol::ids::{LeaderEpoch, NodeId, Offset, Uuid};
 use ottla_protocol::messages::metadata::{FeatureLevelRecord, MetadataRecord, TopicRecord};
@@ -159,6 +159,53 @@ fn epochs_do_not_regress_when_the_log_is_lost() {
     files.open(&path, Open::Replace).unwrap();
     let opened = open(&files, Settings::default()).unwrap();
     assert_eq!(opened.log.epoch(), LeaderEpoch(3));
+}
+
+#[test]
+fn the_first_epoch_is_above_the_one_that_kafka_left_in_its_quorum_state() {
+    let files = formatted();
+    // As Kafka 4.3.1 leaves it: it has voted for itself in an epoch that has no batch yet.
+    let state = format!(
+        "{{\"leaderId\":-1,\"leaderEpoch\":41,\"votedId\":1,\"votedDirectoryId\":\"{}\",\"data_version\":1}}",
+        voter().directory_id
+    );
+    let path = log_directory().join("quorum-state");
+    replace_durably(&files, &path, state.as_bytes()).unwrap();
+    let opened = open(&files, Settings::default()).unwrap();
+    assert_eq!(opened.log.epoch(), LeaderEpoch(42));
+    let left = read_whole(&files, &path, 1000).unwrap().unwrap();
+    let left = String::from_utf8(left).unwrap();
+    assert!(
+        left.contains("\"leaderId\":1,\"leaderEpoch\":42,"),
+        "{left}"
+    );
+}
+
+#[test]
+fn the_first_epoch_is_above_the_last_of_the_log_and_of_the_snapshot_whatever_quorum_state_says() {
+    let files = formatted();
+    let state = log_directory().join("quorum-state");
+    open(&files, Settings::default()).unwrap();
+    let old = read_whole(&files, &state, 1000).unwrap().unwrap();
+    open(&files, Settings::default()).unwrap();
+    replace_durably(&files, &state, &old).unwrap();
+    assert_eq!(next_epoch(&files), LeaderEpoch(3));
+    files.remove(&state).unwrap();
+    assert_eq!(next_epoch(&files), LeaderEpoch(4));
+    let mut node = Node::start(&files, small()).unwrap();
+    node.create(1).unwrap();
+    assert!(node.snapshot().unwrap(), "a snapshot of epoch 5");
+    drop(node);
+    for entry in files.list(&log_directory()).unwrap() {
+        if !entry.name.ends_with(".checkpoint") {
+            files.remove(&log_directory().join(entry.name)).unwrap();
+        }
+    }
+    assert_eq!(next_epoch(&files), LeaderEpoch(6));
+}
+
+fn next_epoch(files: &Simulated) -> LeaderEpoch {
+    open(files, Settings::default()).unwrap().log.epoch()
 }
 
 #[test]
