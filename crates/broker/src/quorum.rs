@@ -12,7 +12,7 @@ use std::time::Duration;
 use ottla_controller::bootstrap;
 use ottla_log::files::FileError;
 use ottla_log::files::disk::Disk;
-use ottla_metadata::{Loader, MetadataImage, MetadataVersion};
+use ottla_metadata::{Loader, MetadataImage, MetadataVersion, ottla_configs};
 use ottla_protocol::ids::{Offset, Uuid};
 use ottla_protocol::messages::metadata::{AbortTransactionRecord, MetadataRecord};
 use ottla_protocol::time::Timestamp;
@@ -260,7 +260,7 @@ fn activate(
         loader.load(&abort);
     }
     if !loader.image().features.is_empty() {
-        return Ok(());
+        return settle_configs(log, loader, now);
     }
     let version = MetadataVersion::LATEST;
     let checkpoint = ottla_quorum::read_bootstrap(&Disk, metadata_directory)?
@@ -269,6 +269,35 @@ fn activate(
     log.propose(&records, version, now)?;
     loader.load(&records);
     Ok(())
+}
+
+/// Ottla's settings of topics are brought in order, as a leader that does not know them may have left them.
+fn settle_configs(
+    log: &mut MetadataLog<Disk>,
+    loader: &mut Loader,
+    now: Timestamp,
+) -> Result<(), QuorumError> {
+    let records = ottla_configs::settle(loader.image());
+    let records: Vec<MetadataRecord> = records.into_iter().map(MetadataRecord::from).collect();
+    if records.is_empty() {
+        return Ok(());
+    }
+    tracing::info!(
+        records = records.len(),
+        "moving settings of topics, or removing those of topics that are gone"
+    );
+    match log.propose(&records, loader.image().metadata_version(), now) {
+        Ok(_) => {
+            loader.load(&records);
+            Ok(())
+        }
+        // They are as good where they are until a start that finds room.
+        Err(error @ ProposeError::Full(_)) => {
+            tracing::warn!(%error, "they are left as they are");
+            Ok(())
+        }
+        Err(error) => Err(error.into()),
+    }
 }
 
 /// This node as the quorum's only voter, found by its controller listeners.
@@ -387,7 +416,7 @@ mod tests {
     use crate::clock::Clock;
     use crate::config::BrokerConfig;
     use ottla_log::files::{Files, Open};
-    use ottla_metadata::MetadataVersion;
+    use ottla_metadata::{ConfigResource, MetadataVersion, ottla_configs};
     use ottla_protocol::ids::{NodeId, Uuid};
     use ottla_protocol::messages::metadata::{
         MetadataRecord, PartitionRecord, RegisterBrokerRecord, TopicRecord,
@@ -415,6 +444,29 @@ mod tests {
         assert_eq!(directories, second.directories);
         assert_eq!(second.image.metadata_version(), MetadataVersion::LATEST);
         assert_eq!(second.status.borrow().epoch.0, 2);
+    }
+
+    #[test]
+    fn settings_of_topics_that_kafka_has_deleted_are_gone_after_a_start() {
+        let root = tempfile::tempdir().unwrap();
+        let mut first = start(root.path(), &["a"]).unwrap();
+        create_topic(&mut first.log.log, &first.directories, Vec::new());
+        let [here, gone] = [Uuid::from_parts(7, 7), Uuid::from_parts(8, 8)];
+        let cluster = ConfigResource::cluster();
+        let settings = [here, gone].map(|id| {
+            let name = ottla_configs::stored_name(id, "ottla.ack.durability");
+            ottla_configs::record(&cluster, name, Some("page-cache".to_owned())).into()
+        });
+        let now = Clock::start().now().wall;
+        let log = &mut first.log.log;
+        log.propose(&settings, MetadataVersion::LATEST, now)
+            .unwrap();
+        drop(first);
+        for _ in 0..2 {
+            let image = start(root.path(), &["a"]).unwrap().image;
+            assert_eq!(image.configs[&cluster].len(), 1);
+            assert_eq!(ottla_configs::of_topic(&image, here).len(), 1);
+        }
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use ottla_metadata::config_keys::{self, ConfigKey, Effect, Update, ValueType};
 use ottla_metadata::{ConfigResource, MetadataImage, ResourceKind, effective, ottla_configs};
 use ottla_protocol::ids::Uuid;
-use ottla_protocol::messages::metadata::{ConfigRecord, MetadataRecord};
+use ottla_protocol::messages::metadata::MetadataRecord;
 
 use crate::Refusal;
 use crate::refusal::MAX_CONFIG_VALUE_BYTES;
@@ -77,7 +77,7 @@ fn current(image: &MetadataImage, resource: &ConfigResource) -> BTreeMap<String,
     }
     let configs = image.configs.get(resource).into_iter().flatten();
     configs
-        .filter(|(name, _)| !name.starts_with("ottla.topic."))
+        .filter(|(name, _)| !ottla_configs::is_stored(name))
         .map(|(name, value)| (name.clone(), value.clone()))
         .collect()
 }
@@ -200,12 +200,5 @@ fn record(
         ),
         _ => (resource, name.to_owned()),
     };
-    ConfigRecord {
-        resource_type: owner.kind.code(),
-        resource_name: owner.name.clone(),
-        name,
-        value,
-        ..ConfigRecord::default()
-    }
-    .into()
+    ottla_configs::record(owner, name, value).into()
 }

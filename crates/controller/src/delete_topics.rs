@@ -2,7 +2,7 @@
 
 use ottla_metadata::{ConfigResource, Topic, ottla_configs};
 use ottla_protocol::ids::Uuid;
-use ottla_protocol::messages::metadata::{ConfigRecord, MetadataRecord, RemoveTopicRecord};
+use ottla_protocol::messages::metadata::{MetadataRecord, RemoveTopicRecord};
 
 use crate::{Decision, Refusal, View};
 
@@ -62,14 +62,8 @@ fn remove(view: View<'_>, topic: &Topic) -> Vec<MetadataRecord> {
     let mut records: Vec<MetadataRecord> = ottla_configs::of_topic(view.image, topic.id)
         .into_iter()
         .map(|(key, _)| {
-            ConfigRecord {
-                resource_type: cluster.kind.code(),
-                resource_name: cluster.name.clone(),
-                name: ottla_configs::stored_name(topic.id, &key),
-                value: None,
-                ..ConfigRecord::default()
-            }
-            .into()
+            let stored = ottla_configs::stored_name(topic.id, &key);
+            ottla_configs::record(&cluster, stored, None).into()
         })
         .collect();
     records.push(
