@@ -91,6 +91,8 @@ pub struct QuorumStatus {
     pub log_start: Offset,
     /// The voters.
     pub voters: Vec<Voter>,
+    /// The level of `kraft.version`.
+    pub kraft_version: i16,
     /// When the last batch was written.
     pub last_append: Timestamp,
 }
@@ -165,6 +167,7 @@ impl<F: Files> MetadataLog<F> {
             high_watermark: self.end,
             log_start: self.log_start(),
             voters,
+            kraft_version: self.control.kraft_version,
             last_append: self.last_append,
         }
     }

@@ -7,6 +7,7 @@
 //! A version above 4 is answered in version 0 with `UNSUPPORTED_VERSION` and the range of this API alone, from
 //! which the client picks again.
 
+use ottla_metadata::MetadataImage;
 use ottla_protocol::api_key;
 use ottla_protocol::messages::api_versions_response::{
     ApiVersion, FinalizedFeatureKey, SupportedFeatureKey,
@@ -23,6 +24,8 @@ use crate::registration;
 /// The first version in which the client names its software.
 const NAMES_SOFTWARE: i16 = 3;
 
+/// The feature that says where the voters stand.
+const KRAFT_VERSION: &str = "kraft.version";
 /// The first version that shows features.
 const SHOWS_FEATURES: i16 = 3;
 /// The first version that shows features whose lowest level is 0 (KAFKA-17011).
@@ -70,21 +73,29 @@ fn with_features(
                 .with_min_version(feature.minimum)
                 .with_max_version(feature.maximum)
         });
+    let quorum = broker.quorum.get().map(|quorum| quorum.borrow().clone());
+    let kraft = quorum.as_ref().map_or(0, |quorum| quorum.kraft_version);
     let image = broker.controller.image();
-    let finalized = image.features.iter().map(|(name, level)| {
+    let finalized = finalized(&image, kraft).map(|(name, level)| {
         FinalizedFeatureKey::default()
-            .with_name(name.clone().into())
-            .with_min_version_level(*level)
-            .with_max_version_level(*level)
+            .with_name(name.to_owned().into())
+            .with_min_version_level(level)
+            .with_max_version_level(level)
     });
-    let epoch = broker
-        .quorum
-        .get()
-        .map_or(-1, |quorum| quorum.borrow().high_watermark.0 - 1);
+    let epoch = quorum.map_or(-1, |quorum| quorum.high_watermark.0 - 1);
     response
         .with_supported_features(supported.collect())
         .with_finalized_features(finalized.collect())
         .with_finalized_features_epoch(epoch)
+}
+
+/// The levels that the cluster has settled on; `kraft.version` stands in the quorum's own records.
+fn finalized(image: &MetadataImage, kraft: i16) -> impl Iterator<Item = (&str, i16)> {
+    let kraft = (kraft > 0).then_some((KRAFT_VERSION, kraft));
+    let features = image.features.iter();
+    features
+        .map(|(name, level)| (name.as_str(), *level))
+        .chain(kraft)
 }
 
 /// What a client gets that asked in a version which does not exist.
