@@ -5,8 +5,9 @@
 //! answers so, and keeps nobody waiting but those who ask it.
 
 mod follow;
-mod load;
+pub(crate) mod load;
 mod owner;
+pub(crate) mod records;
 mod uncommitted;
 mod writer;
 

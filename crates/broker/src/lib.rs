@@ -15,6 +15,7 @@ pub mod fetch_sessions;
 pub mod handlers;
 pub mod held_files;
 pub mod http;
+pub mod live_state;
 pub mod located;
 pub mod metrics;
 pub mod network;

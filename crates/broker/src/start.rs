@@ -19,6 +19,7 @@ use crate::controller::ControllerLoop;
 use crate::coordinators;
 use crate::directory_lock::DirectoryLock;
 use crate::http;
+use crate::live_state::LiveState;
 use crate::located;
 use crate::network::Listener;
 use crate::network::connection::ConnectionSettings;
@@ -64,6 +65,9 @@ pub enum StartError {
     /// A thread cannot be started.
     #[error("cannot start a thread: {0}")]
     Thread(io::Error),
+    /// They hold what only Kafka can go on with.
+    #[error("{0}")]
+    Live(LiveState),
     /// The controller did not take the broker.
     #[error(transparent)]
     Register(#[from] NotRegistered),
@@ -130,6 +134,7 @@ pub async fn start(config: BrokerConfig, clock: Clock) -> Result<Running, StartE
     };
     running.serve_http(http, &stopping);
     load_partitions(&broker, &quorum.directories).await?;
+    refuse_live_state(&broker).await?;
     run_controller(&broker, owner)?;
     running.epoch = join_cluster(&broker, &listeners, quorum.directories).await?;
     running.follow_metadata(&stopping);
@@ -162,6 +167,31 @@ async fn load_partitions(broker: &Arc<Broker>, directories: &[Uuid]) -> Result<(
     let replicas = Arc::clone(&broker.replicas);
     let image = broker.controller.image();
     blocking(move || replicas.load(&image, intervals)).await
+}
+
+/// Refuses what would be broken by serving it. Everything is closed again, as the last broker left it.
+async fn refuse_live_state(broker: &Arc<Broker>) -> Result<(), StartError> {
+    let replicas = Arc::clone(&broker.replicas);
+    let image = broker.controller.image();
+    let epoch = image
+        .brokers
+        .get(&broker.config.node_id)
+        .map_or(-1, |last| last.epoch);
+    let found = blocking(move || {
+        let found = LiveState::find(&image, &replicas);
+        if !found.is_empty()
+            && let Err(error) = replicas.close(epoch)
+        {
+            tracing::error!(%error, "cannot close the logs; the next start recovers them");
+        }
+        found
+    })
+    .await;
+    if found.is_empty() {
+        Ok(())
+    } else {
+        Err(StartError::Live(found))
+    }
 }
 
 /// Starts the controller's thread. It ends when the last handle to it is gone.

@@ -12,6 +12,7 @@ pub mod partition;
 pub mod shard;
 pub mod state;
 pub mod timers;
+pub mod transaction;
 
 pub use action::{Action, Decision, Effect, Event, Ticket};
 pub use config::Config;

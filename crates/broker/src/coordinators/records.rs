@@ -1,0 +1,86 @@
+//! Reads a partition of a coordinator's topic from its first record to its last, whoever leads it. Blocks on the disk.
+//!
+//! A record that cannot be read is passed over and counted: one bad record must not take the rest with it.
+
+use ottla_log::{Bound, FirstBatch, ReadError, ReadRequest, StorageError};
+use ottla_protocol::ids::Offset;
+use ottla_protocol::records::{BatchHeader, BatchView, Decompressor, Record, split_batches};
+
+use crate::replicas::Partition;
+use crate::replicas::partition::Unavailable;
+
+/// `offsets.load.buffer.size` of Kafka: bytes read at once.
+const READ_BYTES: usize = 5 * 1024 * 1024;
+/// The most that one batch of a coordinator may hold once decompressed.
+const MAX_DECOMPRESSED: usize = 256 * 1024 * 1024;
+
+/// Why a partition cannot be read.
+#[derive(Debug, thiserror::Error)]
+pub enum LoadError {
+    /// It cannot serve.
+    #[error(transparent)]
+    Unavailable(#[from] Unavailable),
+    /// It cannot be read where its offsets say that there are records.
+    #[error(transparent)]
+    Unreadable(#[from] ReadError),
+    /// The disk cannot.
+    #[error(transparent)]
+    Storage(#[from] StorageError),
+}
+
+/// Hands every record of `partition` to `take`, which says whether it understood; returns how many were passed over.
+pub fn for_each(
+    partition: &Partition,
+    mut take: impl FnMut(&BatchHeader, &Record<'_>) -> bool,
+) -> Result<u64, LoadError> {
+    let mut decompressor = Decompressor::default();
+    let mut passed_over = 0;
+    let offsets = partition.offsets()?;
+    let mut next = offsets.log_start;
+    while next < offsets.log_end {
+        let bytes = read(partition, next)?;
+        let start = next;
+        for batch in split_batches(&bytes).map_while(Result::ok) {
+            next = batch.header().next_offset().max(next);
+            passed_over += replay(&batch, &mut decompressor, &mut take);
+        }
+        if next == start {
+            // Nothing there although the log goes on: what is left was compacted away.
+            break;
+        }
+    }
+    Ok(passed_over)
+}
+
+/// A piece of the log: whole batches, the first of them with `offset` or behind it.
+fn read(partition: &Partition, offset: Offset) -> Result<Vec<u8>, LoadError> {
+    let request = ReadRequest {
+        offset,
+        max_bytes: READ_BYTES,
+        first_batch: FirstBatch::MayExceed,
+        bound: Bound::LogEnd,
+    };
+    let plan = partition
+        .with_log(|log| log.read(&request))
+        .ok_or(Unavailable::Gone)??;
+    let mut bytes = Vec::new();
+    plan.read(&mut bytes)?;
+    Ok(bytes)
+}
+
+fn replay(
+    batch: &BatchView<'_>,
+    decompressor: &mut Decompressor,
+    take: &mut impl FnMut(&BatchHeader, &Record<'_>) -> bool,
+) -> u64 {
+    let header = *batch.header();
+    let Ok(records) = batch.records(decompressor, MAX_DECOMPRESSED) else {
+        return 1;
+    };
+    let mut passed_over = 0;
+    for record in records {
+        let is_taken = record.is_ok_and(|record| take(&header, &record));
+        passed_over += u64::from(!is_taken);
+    }
+    passed_over
+}

@@ -1,0 +1,211 @@
+//! What a directory of Kafka's may not hold when this release takes it over: state that lives, and that only a
+//! coordinator which is not served yet can go on with.
+//!
+//! Members of consumer, share and streams groups, and open transactions, refuse the start, by name. What is at rest
+//! (empty groups, ended transactions) is kept as it is. Blocks on the disk.
+
+use std::fmt;
+
+use ottla_coordinator::Config;
+use ottla_coordinator::transaction::OpenTransactions;
+use ottla_metadata::MetadataImage;
+use ottla_protocol::ids::PartitionIndex;
+use ottla_protocol::messages::coordinator::transaction::TransactionRecord;
+
+use crate::coordinators::load;
+use crate::coordinators::records::{self, LoadError};
+use crate::replicas::{Found, Partition, Replicas};
+use crate::topics::{CONSUMER_OFFSETS, TRANSACTION_STATE};
+
+/// The features without which Kafka lets nobody join a group of a newer protocol.
+const GROUP_FEATURES: &[&str] = &["group.version", "share.version", "streams.version"];
+/// The most of each kind that a message names.
+const NAMED: usize = 10;
+
+/// What lives. Each entry says in words what it is.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct LiveState {
+    groups: Vec<String>,
+    transactions: Vec<String>,
+    partitions: Vec<String>,
+}
+
+impl LiveState {
+    /// Looks through the partitions of this node. One that cannot be read is said, and cannot be served either.
+    pub fn find(image: &MetadataImage, replicas: &Replicas) -> Self {
+        let mut found = Self::default();
+        let has_groups = GROUP_FEATURES
+            .iter()
+            .any(|feature| image.features.contains_key(*feature));
+        if has_groups {
+            for partition in of_topic(image, replicas, CONSUMER_OFFSETS) {
+                found
+                    .add_groups(&partition)
+                    .unwrap_or_else(|error| say_unread(&partition, &error));
+            }
+        }
+        let mut open = OpenTransactions::default();
+        for partition in of_topic(image, replicas, TRANSACTION_STATE) {
+            add_transactions(&partition, &mut open)
+                .unwrap_or_else(|error| say_unread(&partition, &error));
+        }
+        for (id, transaction) in open.iter() {
+            let entry = format!("transactional id {id} ({})", transaction.state);
+            found.transactions.push(entry);
+        }
+        found.add_partitions(replicas, &open);
+        found
+    }
+
+    /// Whether nothing lives.
+    pub fn is_empty(&self) -> bool {
+        self.groups.is_empty() && self.transactions.is_empty() && self.partitions.is_empty()
+    }
+
+    fn add_groups(&mut self, partition: &Partition) -> Result<(), LoadError> {
+        let shard = load::read(partition, Config::default())?;
+        let live = shard
+            .state()
+            .foreigns()
+            .filter(|(_, group)| !group.is_empty());
+        self.groups
+            .extend(live.map(|(id, group)| format!("{} group {id}", group.kind.name())));
+        Ok(())
+    }
+
+    /// What no transactional id answers for: somebody lost it, and consumers of committed records wait there.
+    fn add_partitions(&mut self, replicas: &Replicas, open: &OpenTransactions) {
+        for partition in replicas.all() {
+            let producers = partition.with_log(|log| {
+                let producers = log.producers().producers().iter();
+                let open_here = producers.filter_map(|(id, entry)| {
+                    let first = entry.transaction_first_offset?;
+                    (!open.has_producer(*id)).then_some((*id, first))
+                });
+                open_here.collect::<Vec<_>>()
+            });
+            for (producer, first) in producers.into_iter().flatten() {
+                self.partitions.push(format!(
+                    "{}-{} (producer id {producer} from offset {first} on)",
+                    partition.topic, partition.index
+                ));
+            }
+        }
+        self.partitions.sort();
+    }
+}
+
+fn add_transactions(partition: &Partition, open: &mut OpenTransactions) -> Result<(), LoadError> {
+    let passed_over = records::for_each(partition, |header, record| {
+        if header.is_control() {
+            return true;
+        }
+        let Some(key) = record.key else { return false };
+        let value = record.value.map(bytes::Bytes::copy_from_slice);
+        let key = bytes::Bytes::copy_from_slice(key);
+        TransactionRecord::decode(key, value)
+            .map(|record| open.apply(&record))
+            .is_ok()
+    })?;
+    if passed_over > 0 {
+        tracing::warn!(
+            partition = partition.index.0,
+            records = passed_over,
+            "records of {TRANSACTION_STATE} cannot be read, and were passed over"
+        );
+    }
+    Ok(())
+}
+
+fn say_unread(partition: &Partition, error: &LoadError) {
+    tracing::error!(
+        topic = &*partition.topic,
+        partition = partition.index.0,
+        %error,
+        "cannot see whether groups or transactions live in a partition"
+    );
+}
+
+fn of_topic(
+    image: &MetadataImage,
+    replicas: &Replicas,
+    name: &str,
+) -> Vec<std::sync::Arc<Partition>> {
+    let topic = image.topic(name);
+    let indexes = topic.into_iter().flat_map(|topic| topic.partitions.keys());
+    let here = indexes.filter_map(
+        |index: &PartitionIndex| match replicas.by_name(name, *index) {
+            Found::Here(partition) => Some(partition),
+            Found::Elsewhere | Found::UnknownTopic | Found::UnknownPartition => None,
+        },
+    );
+    here.collect()
+}
+
+impl fmt::Display for LiveState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "the log directories hold state of Apache Kafka that lives and is not served in this release"
+        )?;
+        list(f, "groups with members", &self.groups)?;
+        list(f, "open transactions", &self.transactions)?;
+        list(
+            f,
+            "open transactions in partitions, of no transactional id",
+            &self.partitions,
+        )?;
+        write!(f, "; next: start Apache Kafka on them again")?;
+        if !self.groups.is_empty() {
+            write!(
+                f,
+                ", stop the clients of these groups and let their sessions expire"
+            )?;
+        }
+        if !self.transactions.is_empty() {
+            write!(f, ", let these transactions end, or time out")?;
+        }
+        if !self.partitions.is_empty() {
+            write!(
+                f,
+                ", abort with kafka-transactions what hangs in partitions"
+            )?;
+        }
+        write!(f, ", shut it down, and start Ottla then")
+    }
+}
+
+fn list(f: &mut fmt::Formatter<'_>, what: &str, entries: &[String]) -> fmt::Result {
+    if entries.is_empty() {
+        return Ok(());
+    }
+    let named = entries.get(..NAMED).unwrap_or(entries).join(", ");
+    write!(f, "; {what}: {named}")?;
+    match entries.len().checked_sub(NAMED) {
+        Some(more) if more > 0 => write!(f, " and {more} more"),
+        _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::LiveState;
+
+    #[test]
+    fn the_refusal_names_what_lives_and_what_to_do_about_it() {
+        let live = LiveState {
+            groups: (0..12)
+                .map(|number| format!("share group g{number}"))
+                .collect(),
+            transactions: vec!["transactional id t (Ongoing)".to_owned()],
+            partitions: Vec::new(),
+        };
+        let said = live.to_string();
+        assert!(said.contains(
+            "share group g9 and 2 more; open transactions: transactional id t (Ongoing); next:"
+        ));
+        assert!(said.contains("let their sessions expire, let these transactions end"));
+        assert!(!said.contains("hangs"), "{said}");
+        assert!(!live.is_empty() && LiveState::default().is_empty());
+    }
+}
