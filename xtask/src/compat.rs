@@ -6,7 +6,7 @@
 
 pub mod broker;
 mod clients;
-mod program;
+pub mod program;
 
 use std::io::{self, Write as _};
 use std::path::Path;
@@ -136,7 +136,10 @@ fn set_up(chosen: Vec<Client>) -> Result<(Vec<Ready>, Vec<Missing>)> {
 }
 
 /// Does the work of every item, `AT_ONCE` at a time, in order of their start.
-fn in_parallel<T: Send, R: Send>(items: Vec<T>, work: impl Fn(T) -> R + Sync) -> Result<Vec<R>> {
+pub fn in_parallel<T: Send, R: Send>(
+    items: Vec<T>,
+    work: impl Fn(T) -> R + Sync,
+) -> Result<Vec<R>> {
     let waiting = Mutex::new(items.into_iter());
     let done = Mutex::new(Vec::new());
     std::thread::scope(|scope| -> Result<()> {

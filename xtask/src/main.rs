@@ -1,5 +1,6 @@
 //! `cargo xtask`: everything that builds on the code without being part of it. One file per subcommand.
 
+mod adopt;
 mod bench;
 mod check;
 mod cli_test;
@@ -29,6 +30,8 @@ struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Take directories of Apache Kafka over, and give them back.
+    Adopt(adopt::Args),
     /// Measure Ottla beside Apache Kafka on this machine.
     Bench(bench::Args),
     /// Run the whole gate, as CI does.
@@ -61,6 +64,7 @@ enum Command {
 
 fn main() -> Result<()> {
     match Arguments::parse().command {
+        Command::Adopt(args) => print(&adopt::run(&args)?),
         Command::Bench(args) => bench::run(&args),
         Command::Check(args) => check::run(&args),
         Command::CliTest(args) => print(&cli_test::run(&args)?),

@@ -31,6 +31,7 @@ pub struct Broker {
     child: Child,
     port: u16,
     directory: PathBuf,
+    log: PathBuf,
 }
 
 impl Broker {
@@ -46,27 +47,34 @@ impl Broker {
         let directory = toolbox::workspace().join(run);
         fs::create_dir_all(&directory)?;
         let config = directory.join("server.properties");
-        fs::write(
-            &config,
-            properties(port, &directory.join("data"), additions)?,
-        )?;
-        let mut command = match kind {
+        let template =
+            fs::read_to_string(toolbox::workspace().join("tests/compat/server.properties"))?;
+        let text = filled(&merged(&template, additions), port, &directory.join("data"))?;
+        fs::write(&config, text)?;
+        let command = match kind {
             Kind::Ottla => serve(&config)?,
             Kind::Kafka => kafka(&config)?,
         };
-        let log = File::create(directory.join("broker.log"))?;
+        Self::launch(kind, command, port, &directory.join("broker.log"))
+    }
+
+    /// Runs `command`, which is a broker of this kind on `port`, in the directory of `log`, and waits until it serves.
+    pub fn launch(kind: Kind, mut command: Command, port: u16, log: &Path) -> Result<Self> {
+        let directory = log.parent().context("a log lies in a directory")?;
+        let output = File::create(log)?;
         let child = command
-            .current_dir(&directory)
+            .current_dir(directory)
             .stdin(Stdio::null())
-            .stdout(log.try_clone()?)
-            .stderr(log)
+            .stdout(output.try_clone()?)
+            .stderr(output)
             .spawn()
             .with_context(|| format!("could not start {command:?}"))?;
         let mut broker = Self {
             kind,
             child,
             port,
-            directory,
+            directory: directory.to_path_buf(),
+            log: log.to_path_buf(),
         };
         broker.wait_until_ready()?;
         Ok(broker)
@@ -88,14 +96,14 @@ impl Broker {
                 return Ok(());
             }
             if let Some(status) = self.child.try_wait()? {
-                let log = fs::read_to_string(self.directory.join("broker.log"))?;
+                let log = fs::read_to_string(&self.log)?;
                 bail!("the broker ended with {status} before it served:\n{log}");
             }
             pause();
         }
         bail!(
-            "the broker does not serve after a minute; see {}/broker.log",
-            self.directory.display()
+            "the broker does not serve after a minute; see {}",
+            self.log.display()
         )
     }
 
@@ -174,13 +182,13 @@ impl Stopped {
 }
 
 /// A port that was free a moment ago.
-fn free_port() -> Result<u16> {
+pub fn free_port() -> Result<u16> {
     Ok(TcpListener::bind(("127.0.0.1", 0))?.local_addr()?.port())
 }
 
-fn properties(port: u16, data: &Path, additions: &str) -> Result<String> {
-    let template = fs::read_to_string(toolbox::workspace().join("tests/compat/server.properties"))?;
-    Ok(merged(&template, additions)
+/// A configuration with its places filled in: the ports and the data directory.
+pub fn filled(template: &str, port: u16, data: &Path) -> Result<String> {
+    Ok(template
         .replace("{broker.port}", &port.to_string())
         .replace("{controller.port}", &free_port()?.to_string())
         .replace("{data}", &data.display().to_string()))
@@ -201,7 +209,7 @@ fn merged(template: &str, additions: &str) -> String {
 }
 
 /// The broker of this checkout, built as xtask itself was: in the same target directory.
-fn serve(config: &Path) -> Result<Command> {
+pub fn serve(config: &Path) -> Result<Command> {
     let mut command = Command::new(ottla::binary()?);
     command.arg("serve").arg("--config").arg(config);
     Ok(command)

@@ -36,7 +36,8 @@ impl Claim {
         }
     }
 
-    fn parse(line: &str) -> Option<Self> {
+    /// The claim in a line of output, if it is one.
+    pub fn parse(line: &str) -> Option<Self> {
         if let Some(name) = line.strip_prefix("ok ") {
             return Some(Self::passed(name));
         }
@@ -86,7 +87,7 @@ fn follow(
         .spawn()
         .with_context(|| format!("could not start {}", command.get_program().display()))?;
     let output = child.stdout.take().context("the output is piped")?;
-    let outcome = read(&lines(output)?, log, claims);
+    let outcome = read(&lines(output)?, &log, claims);
     end(&mut child)?;
     outcome.with_context(|| {
         format!(
@@ -97,7 +98,7 @@ fn follow(
 }
 
 /// Collects claims until `done`.
-fn read(lines: &Receiver<String>, mut log: File, claims: &mut Vec<Claim>) -> Result<()> {
+pub fn read(lines: &Receiver<String>, mut log: &File, claims: &mut Vec<Claim>) -> Result<()> {
     loop {
         let line = match lines.recv_timeout(SILENCE) {
             Ok(line) => line,
@@ -115,7 +116,7 @@ fn read(lines: &Receiver<String>, mut log: File, claims: &mut Vec<Claim>) -> Res
 }
 
 /// The lines of a program as they come: a thread reads them, because a read has no deadline.
-fn lines(output: ChildStdout) -> Result<Receiver<String>> {
+pub fn lines(output: ChildStdout) -> Result<Receiver<String>> {
     let (sender, receiver) = mpsc::channel();
     std::thread::Builder::new()
         .name("compat-output".to_owned())

@@ -1,4 +1,4 @@
-//! The Java programs of `tests/compat/java`, compiled against one release of the jars each.
+//! The Java programs of `tests/compat/java` and `tests/adopt`, compiled against one release of the jars each.
 
 use std::ffi::OsStr;
 use std::fs;
@@ -16,20 +16,51 @@ pub const OLD_CLIENT_VERSION: &str = "3.9.2";
 pub fn client(version: &str) -> Result<Command> {
     let name = format!("kafka-clients-{version}");
     let jars = maven::jars(&name, &[("org.apache.kafka", "kafka-clients", version)])?;
-    let classes = compile(&format!("java-client-{version}"), &["client"], &jars)?;
+    let classes = compile(
+        &format!("java-client-{version}"),
+        &["compat/java/client"],
+        &jars,
+    )?;
     Ok(jvm(&[&classes, &jars.join("*")]))
 }
 
 /// A JVM that runs a `main` of `tests/compat/java/tools` beside Kafka's tools.
 pub fn tools() -> Result<Command> {
     let jars = maven::kafka_jars()?;
-    let classes = compile("java-tools", &["tools", "client/Claims.java"], &jars)?;
+    let classes = compile(
+        "java-tools",
+        &["compat/java/tools", "compat/java/client/Claims.java"],
+        &jars,
+    )?;
+    Ok(jvm(&[&classes, &jars.join("*")]))
+}
+
+/// A JVM that runs a `main` of `tests/adopt` beside the tools of this release of Kafka.
+pub fn adopt(version: &str) -> Result<Command> {
+    let jars = maven::kafka_jars_of(version)?;
+    let parts = [
+        "adopt",
+        "compat/java/tools/Tool.java",
+        "compat/java/client/Claims.java",
+    ];
+    let classes = compile(&format!("java-adopt-{version}"), &parts, &jars)?;
     Ok(jvm(&[&classes, &jars.join("*")]))
 }
 
 /// A JVM with everything of Apache Kafka.
 pub fn kafka() -> Result<Command> {
     Ok(jvm(&[&maven::kafka_jars()?.join("*")]))
+}
+
+/// The same of another release, which says its warnings and errors.
+pub fn kafka_of(version: &str) -> Result<Command> {
+    let jars = maven::kafka_jars_of(version)?;
+    // Kafka's jars come without anything that writes its log.
+    let artifact = ("org.slf4j", "slf4j-simple", "1.7.36");
+    let logger = maven::jars("slf4j-simple-1.7.36", &[artifact])?;
+    let mut command = jvm(&[&jars.join("*"), &logger.join("*")]);
+    command.arg("-Dorg.slf4j.simpleLogger.defaultLogLevel=warn");
+    Ok(command)
 }
 
 fn jvm(classpath: &[&Path]) -> Command {
@@ -64,15 +95,20 @@ fn compile(tool: &str, parts: &[&str], jars: &Path) -> Result<PathBuf> {
     })
 }
 
-/// The Java files that `parts` name, or hold where they are directories.
+/// The Java files below `tests` that `parts` name, or hold where they are directories.
 fn sources(parts: &[&str]) -> Result<Vec<PathBuf>> {
-    let root = super::workspace().join("tests/compat/java");
+    let root = super::workspace().join("tests");
     let mut found = Vec::new();
     for part in parts {
         let path = root.join(part);
         if path.is_dir() {
             for entry in fs::read_dir(path)? {
-                found.push(entry?.path());
+                let file = entry?.path();
+                found.extend(
+                    file.extension()
+                        .is_some_and(|end| end == "java")
+                        .then_some(file),
+                );
             }
         } else {
             found.push(path);

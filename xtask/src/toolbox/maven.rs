@@ -12,11 +12,16 @@ pub const KAFKA_VERSION: &str = "4.3.1";
 
 /// The directory with the jars of a whole Apache Kafka: broker, tools and clients.
 pub fn kafka_jars() -> Result<PathBuf> {
+    kafka_jars_of(KAFKA_VERSION)
+}
+
+/// The same of another release.
+pub fn kafka_jars_of(version: &str) -> Result<PathBuf> {
     let artifacts = [
-        ("org.apache.kafka", "kafka_2.13", KAFKA_VERSION),
-        ("org.apache.kafka", "kafka-tools", KAFKA_VERSION),
+        ("org.apache.kafka", "kafka_2.13", version),
+        ("org.apache.kafka", "kafka-tools", version),
     ];
-    jars(&format!("kafka-{KAFKA_VERSION}"), &artifacts)
+    jars(&format!("kafka-{version}"), &artifacts)
 }
 
 /// The directory with the jars of `artifacts` (group, name, version) and all they depend on.

@@ -1,0 +1,73 @@
+import java.io.BufferedReader;
+import java.io.InputStreamReader;
+import java.util.List;
+import java.util.Set;
+import org.apache.kafka.clients.admin.Admin;
+
+/**
+ * The client of a journey between brokers that share one address. Argument: bootstrap. Takes a command a line, prints
+ * a claim for each check and "done" after each command, and remembers what it has seen from one broker to the next.
+ */
+public final class Adopt {
+    /** A cluster id that is the same every time. */
+    private static final String CLUSTER = "b3R0bGEtYWRvcHQtMDAwMQ";
+
+    private final Wire wire;
+    private final Live live;
+    private final Steady steady;
+    private final Seen seen;
+    private String kind = "";
+
+    private Adopt(String bootstrap) {
+        wire = new Wire(bootstrap);
+        live = new Live(wire);
+        steady = new Steady(wire);
+        seen = new Seen(wire);
+    }
+
+    public static void main(String[] arguments) throws Exception {
+        Adopt adopt = new Adopt(arguments[0]);
+        BufferedReader commands = new BufferedReader(new InputStreamReader(System.in));
+        for (String line = commands.readLine(); line != null; line = commands.readLine()) {
+            Claims claims = new Claims();
+            long start = System.nanoTime();
+            adopt.command(List.of(line.split(" ")), claims);
+            claims.run();
+            System.err.println((System.nanoTime() - start) / 1_000_000 + " ms: " + line);
+        }
+        System.exit(0);
+    }
+
+    private void command(List<String> words, Claims claims) throws Exception {
+        switch (words.get(0)) {
+            case "format" -> claims.add("formats", () -> Tool.run("kafka.tools.StorageTool", "format", "--standalone",
+                    "--cluster-id", CLUSTER, "--config", words.get(1)).expect());
+            case "arrive" -> arrive(words.get(1), claims);
+            case "fill" -> new Fill(wire).claims(claims);
+            case "live" -> live.claims(claims);
+            case "steady" -> claims.add("clients_that_stay_go_on", steady::step);
+            case "release" -> live.release(claims);
+            case "remember" -> seen.remember(kind, claims);
+            case "compare" -> seen.compare(kind, claims);
+            case "carry" -> new Carry(wire).claims(claims);
+            case "alter" -> new Alter(wire).claims(claims);
+            case "snapshots" -> claims.add("snapshot_keeps_settings_of_topics",
+                    () -> Snapshots.expectSettings(words.get(1), seen));
+            case "arrived" -> new Arrived(wire).claims(claims);
+            default -> throw new IllegalArgumentException("unknown command " + words);
+        }
+    }
+
+    /** Another broker is there: what it finalised is as before, and it serves. */
+    private void arrive(String broker, Claims claims) {
+        kind = broker;
+        claims.add("serves", () -> Claims.until("the topics", () -> {
+            try (Admin admin = Admin.create(wire.base())) {
+                return admin.describeCluster().nodes().get().size() == 1;
+            }
+        }));
+    }
+
+    /** The topics whose records change by compaction: what counts there is the last value of each key. */
+    static final Set<String> COMPACTED = Set.of("compacted");
+}

@@ -1,0 +1,48 @@
+import java.time.Duration;
+import java.util.ArrayList;
+import java.util.List;
+import java.util.Map;
+import org.apache.kafka.clients.consumer.KafkaConsumer;
+import org.apache.kafka.clients.producer.KafkaProducer;
+import org.apache.kafka.clients.producer.ProducerRecord;
+import org.apache.kafka.common.TopicPartition;
+
+/**
+ * An idempotent producer and a consumer that live all the way: for them each broker is the same one after a restart.
+ * Sequence numbers go on, and leader epochs never go back, or they would wait for ever.
+ */
+final class Steady {
+    static final String TOPIC = "steady";
+
+    private final Wire wire;
+    private final List<String> read = new ArrayList<>();
+    private KafkaProducer<String, String> producer;
+    private KafkaConsumer<String, String> consumer;
+    private int sent;
+
+    Steady(Wire wire) {
+        this.wire = wire;
+    }
+
+    /** Sends some more, and must read exactly what was sent so far, in order. */
+    void step() throws Exception {
+        if (producer == null) {
+            producer = wire.producer(Map.of());
+            consumer = wire.consumer(Map.of("isolation.level", "read_committed"));
+            consumer.assign(List.of(new TopicPartition(TOPIC, 0)));
+        }
+        for (int more = 0; more < 7; more++) {
+            long offset = producer.send(new ProducerRecord<>(TOPIC, 0, Wire.START + sent, "k", "v" + sent)).get().offset();
+            Claims.expectEqual(offset, (long) sent, "the offset of record " + sent);
+            sent++;
+        }
+        Claims.until("reading on", () -> {
+            consumer.poll(Duration.ofMillis(100)).forEach(record -> read.add(record.offset() + record.value()));
+            return read.size() >= sent;
+        });
+        for (int index = 0; index < sent; index++) {
+            Claims.expectEqual(read.get(index), index + "v" + index, "record " + index);
+        }
+        Claims.expectEqual(read.size(), sent, "the number of records");
+    }
+}

@@ -1,0 +1,127 @@
+//! `cargo xtask adopt`: a data directory goes from Apache Kafka to Ottla, back to Kafka, and to Ottla again.
+//!
+//! One journey for each release of Kafka, two at a time. Each broker must show a stock client what the one before it
+//! showed, and takes more in for the next; the last line counts the checks.
+
+mod driver;
+mod journey;
+
+use std::io::{self, Write as _};
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, bail};
+
+use crate::compat::in_parallel;
+use crate::compat::program::Claim;
+use journey::Release;
+
+/// The releases of Kafka that a directory may come from: the last of each minor that is served, and the one that
+/// Ottla is measured against.
+const RELEASES: &[Release] = &[
+    Release {
+        minor: "4.0",
+        version: "4.0.2",
+        has_share_groups: false,
+    },
+    Release {
+        minor: "4.1",
+        version: "4.1.2",
+        has_share_groups: false,
+    },
+    Release {
+        minor: "4.2",
+        version: "4.2.2",
+        has_share_groups: true,
+    },
+    Release {
+        minor: "4.3",
+        version: crate::toolbox::maven::KAFKA_VERSION,
+        has_share_groups: true,
+    },
+];
+/// Those of the gate: the oldest and the newest.
+const OF_GATE: &[&str] = &["4.0", "4.3"];
+
+/// Options of `cargo xtask adopt`.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// Only this release of Kafka (4.0, 4.1, 4.2 or 4.3) [default: all]; may be repeated.
+    #[arg(long = "version", value_name = "RELEASE")]
+    versions: Vec<String>,
+
+    /// Show every check, not only the failed ones.
+    #[arg(long)]
+    verbose: bool,
+}
+
+impl Args {
+    /// As the gate runs it.
+    pub fn of_gate() -> Self {
+        Self {
+            versions: OF_GATE.iter().map(|minor| (*minor).to_owned()).collect(),
+            verbose: false,
+        }
+    }
+}
+
+/// Runs the command; says what was shown.
+pub fn run(args: &Args) -> Result<String> {
+    let is_chosen = |release: &&Release| {
+        args.versions.is_empty() || args.versions.iter().any(|minor| minor == release.minor)
+    };
+    let chosen: Vec<Release> = RELEASES.iter().filter(is_chosen).copied().collect();
+    if chosen.is_empty() {
+        bail!("no release is named like {:?}", args.versions);
+    }
+    let journeys = in_parallel(chosen, |release| {
+        let start = now();
+        let claims = journey::travel(&release);
+        (release, claims, start.elapsed())
+    })?;
+    let (mut passed, mut failed) = (0, 0);
+    let count = journeys.len();
+    for (release, claims, took) in journeys {
+        let claims = claims
+            .unwrap_or_else(|error| vec![Claim::failed("comes_to_its_end", format!("{error:#}"))]);
+        let failures = claims
+            .iter()
+            .filter(|claim| claim.failure.is_some())
+            .count();
+        passed += claims.len() - failures;
+        failed += failures;
+        tell(args.verbose, &release, &claims, took)?;
+    }
+    let told = format!(
+        "{count} directories of Kafka there and back: {passed} checks passed, {failed} failed"
+    );
+    if failed > 0 {
+        bail!("{told}");
+    }
+    Ok(told)
+}
+
+fn tell(verbose: bool, release: &Release, claims: &[Claim], took: Duration) -> Result<()> {
+    let mut out = io::stdout().lock();
+    let version = release.version;
+    for claim in claims {
+        match &claim.failure {
+            Some(why) => writeln!(out, "  FAILED {version}/{}: {why}", claim.name)?,
+            None if verbose => writeln!(out, "  passed {version}/{}", claim.name)?,
+            None => {}
+        }
+    }
+    let took = took.as_secs_f64();
+    Ok(writeln!(
+        out,
+        "Kafka {version}: {} checks ({took:.1} s)",
+        claims.len()
+    )?)
+}
+
+#[expect(
+    clippy::disallowed_methods,
+    reason = "a report for people tells how long a journey took"
+)]
+fn now() -> Instant {
+    Instant::now()
+}

@@ -1,0 +1,63 @@
+//! The client of a journey: one JVM that lives through all of it and remembers what it has seen.
+//!
+//! It takes a command a line and answers with claims, and `done` after each command.
+
+use std::fs::File;
+use std::io::Write as _;
+use std::path::Path;
+use std::process::{Child, ChildStdin, Stdio};
+use std::sync::mpsc::Receiver;
+
+use anyhow::{Context, Result};
+
+use crate::compat::program::{self, Claim};
+use crate::toolbox::java;
+
+/// The running client. It is killed when dropped.
+pub struct Driver {
+    child: Child,
+    commands: ChildStdin,
+    lines: Receiver<String>,
+    log: File,
+}
+
+impl Driver {
+    /// Starts the client of this release of Kafka; it writes its logs to `directory`.
+    pub fn start(version: &str, bootstrap: &str, directory: &Path) -> Result<Self> {
+        let mut child = java::adopt(version)?
+            .args(["Adopt", bootstrap])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(File::create(directory.join("driver.stderr"))?)
+            .spawn()
+            .context("could not start java")?;
+        let commands = child.stdin.take().context("the input is piped")?;
+        let output = child.stdout.take().context("the output is piped")?;
+        Ok(Self {
+            child,
+            commands,
+            lines: program::lines(output)?,
+            log: File::create(directory.join("driver.stdout"))?,
+        })
+    }
+
+    /// Has the client do `command`; its claims are named after `stage`.
+    pub fn tell(&mut self, stage: &str, command: &str, claims: &mut Vec<Claim>) -> Result<()> {
+        writeln!(self.commands, "{command}")?;
+        let mut of_command = Vec::new();
+        let read = program::read(&self.lines, &self.log, &mut of_command);
+        claims.extend(of_command.into_iter().map(|claim| Claim {
+            name: format!("{stage}/{}", claim.name),
+            ..claim
+        }));
+        read.with_context(|| format!("{stage}: {command}"))
+    }
+}
+
+impl Drop for Driver {
+    fn drop(&mut self) {
+        // One that has ended already cannot be killed, which is as well.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}

@@ -1,0 +1,235 @@
+//! One directory's way: Kafka fills it, Ottla refuses it while something lives in it, takes it over once nothing does,
+//! Kafka takes it back, and Ottla gets it again.
+//!
+//! The ports and the configuration are the same all the way, so that a client which stays finds each broker.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+use serde_json::Value;
+
+use super::driver::Driver;
+use crate::compat::broker::{self, Broker, Kind};
+use crate::compat::program::Claim;
+use crate::toolbox::{self, java};
+
+/// A release of Kafka.
+#[derive(Debug, Clone, Copy)]
+pub struct Release {
+    /// What it is asked for by.
+    pub minor: &'static str,
+    /// What is fetched.
+    pub version: &'static str,
+    /// Whether a directory that it formats has share groups enabled.
+    pub has_share_groups: bool,
+}
+
+/// What Kafka alone is told: Ottla refuses an authorizer, and must keep what one has written.
+const AUTHORIZER: &str = "authorizer.class.name=org.apache.kafka.metadata.authorizer.StandardAuthorizer\n\
+                          super.users=User:ANONYMOUS\n";
+
+/// Runs the whole way; every check is a claim.
+pub fn travel(release: &Release) -> Result<Vec<Claim>> {
+    let mut journey = Journey::set_out(release)?;
+    let format = format!("format {}", journey.config(Kind::Kafka).display());
+    journey.tell("0-format", &format)?;
+    journey.stay("1-kafka", Kind::Kafka, &["fill", "live", "steady"])?;
+    journey.refuse(release);
+    journey.stay("2-kafka", Kind::Kafka, &["release", "steady", "remember"])?;
+    journey.stay(
+        "3-ottla",
+        Kind::Ottla,
+        &["compare", "carry", "steady", "remember"],
+    )?;
+    journey.expect_snapshot("3-ottla")?;
+    journey.stay(
+        "4-kafka",
+        Kind::Kafka,
+        &["compare", "alter", "steady", "remember"],
+    )?;
+    journey.expect_snapshot("4-kafka")?;
+    let snapshots = format!("snapshots {}", journey.metadata().display());
+    journey.tell("4-kafka", &snapshots)?;
+    journey.stay("5-ottla", Kind::Ottla, &["compare", "arrived", "steady"])?;
+    journey.end()
+}
+
+struct Journey {
+    release: Release,
+    directory: PathBuf,
+    port: u16,
+    driver: Driver,
+    /// The epoch of the metadata log after the last stay.
+    epoch: i64,
+    claims: Vec<Claim>,
+}
+
+impl Journey {
+    fn set_out(release: &Release) -> Result<Self> {
+        let port = broker::free_port()?;
+        let name = format!("target/adopt/{}-{}", release.version, std::process::id());
+        let directory = toolbox::workspace().join(name);
+        fs::create_dir_all(&directory)?;
+        let template = toolbox::workspace().join("tests/adopt/server.properties");
+        let text = broker::filled(
+            &fs::read_to_string(template)?,
+            port,
+            &directory.join("data"),
+        )?;
+        fs::write(directory.join("server.properties"), &text)?;
+        fs::write(directory.join("kafka.properties"), text + AUTHORIZER)?;
+        let driver = Driver::start(release.version, &format!("127.0.0.1:{port}"), &directory)?;
+        Ok(Self {
+            release: *release,
+            directory,
+            port,
+            driver,
+            epoch: 0,
+            claims: Vec::new(),
+        })
+    }
+
+    fn config(&self, kind: Kind) -> PathBuf {
+        self.directory.join(match kind {
+            Kind::Kafka => "kafka.properties",
+            Kind::Ottla => "server.properties",
+        })
+    }
+
+    fn metadata(&self) -> PathBuf {
+        self.directory.join("data/__cluster_metadata-0")
+    }
+
+    fn tell(&mut self, stage: &str, command: &str) -> Result<()> {
+        self.driver.tell(stage, command, &mut self.claims)
+    }
+
+    fn claim(&mut self, stage: &str, name: &str, failure: Option<String>) {
+        self.claims.push(Claim {
+            name: format!("{stage}/{name}"),
+            failure,
+        });
+    }
+
+    /// Starts a broker on the directory.
+    fn start(&self, stage: &str, kind: Kind) -> Result<Broker> {
+        let config = self.config(kind);
+        let command = match kind {
+            Kind::Ottla => broker::serve(&config)?,
+            Kind::Kafka => {
+                let mut command = java::kafka_of(self.release.version)?;
+                command.arg("kafka.Kafka").arg(&config);
+                command
+            }
+        };
+        Broker::launch(kind, command, self.port, &self.log(stage)).with_context(|| stage.to_owned())
+    }
+
+    fn log(&self, stage: &str) -> PathBuf {
+        self.directory.join(format!("{stage}.log"))
+    }
+
+    /// A broker starts on the directory, the client does `commands`, and the broker stops.
+    fn stay(&mut self, stage: &str, kind: Kind, commands: &[&str]) -> Result<()> {
+        let broker = self.start(stage, kind)?;
+        self.tell(stage, &format!("arrive {kind:?}"))?;
+        for command in commands {
+            self.tell(stage, command)?;
+        }
+        let stopped = broker.stop()?.claim();
+        self.claim(stage, &stopped.name, stopped.failure);
+        if self.epoch > 0 {
+            // What Kafka says of its own doings, before Ottla had the directory, is no matter.
+            let complaints = complaints(&self.log(stage))?;
+            self.claim(stage, "log_holds_no_error", complaints);
+        }
+        let epoch = epoch(&self.metadata())?;
+        let risen = (epoch <= self.epoch)
+            .then(|| format!("quorum-state says epoch {epoch} after {}", self.epoch));
+        self.claim(stage, "epoch_of_the_metadata_log_rises", risen);
+        self.epoch = epoch;
+        Ok(())
+    }
+
+    /// The next broker must start from what the last one has put together.
+    fn expect_snapshot(&mut self, stage: &str) -> Result<()> {
+        let newest = newest_snapshot(&self.metadata())?;
+        let old = (newest != Some(self.epoch)).then(|| {
+            format!(
+                "the newest snapshot is of epoch {newest:?}, not {}",
+                self.epoch
+            )
+        });
+        self.claim(stage, "leaves_a_snapshot_of_its_own", old);
+        Ok(())
+    }
+
+    /// Ottla must not start on what the client has open, and must name it.
+    fn refuse(&mut self, release: &Release) {
+        let stage = "1-refused";
+        let Err(refused) = self.start(stage, Kind::Ottla) else {
+            self.claim(stage, "is_refused", Some("it started".to_owned()));
+            return;
+        };
+        let said = format!("{refused:#}");
+        let mut lives = vec!["live-consumer", "live-transaction"];
+        lives.extend(release.has_share_groups.then_some("live-share"));
+        for name in lives {
+            let missing = (!said.contains(name)).then(|| said.clone());
+            self.claim(stage, &format!("names_{name}"), missing);
+        }
+        for name in ["idle-consumer", "done-transaction"] {
+            let wrong = said.contains(name).then(|| said.clone());
+            self.claim(stage, &format!("does_not_name_{name}"), wrong);
+        }
+        let marker = self.directory.join("data/.kafka_cleanshutdown").exists();
+        let unclean = (!marker).then(|| "the directory is not marked clean".to_owned());
+        self.claim(stage, "directory_stays_clean", unclean);
+    }
+
+    /// Removes what the journey left, unless something failed.
+    fn end(self) -> Result<Vec<Claim>> {
+        let Self {
+            directory,
+            driver,
+            claims,
+            ..
+        } = self;
+        drop(driver);
+        if claims.iter().all(|claim| claim.failure.is_none()) {
+            fs::remove_dir_all(directory)?;
+        }
+        Ok(claims)
+    }
+}
+
+/// The lines of a broker's log that say an error.
+fn complaints(log: &Path) -> Result<Option<String>> {
+    let text = fs::read_to_string(log)?;
+    let lines: Vec<&str> = text
+        .lines()
+        .filter(|line| line.contains(" ERROR "))
+        .collect();
+    Ok((!lines.is_empty()).then(|| lines.join(" / ")))
+}
+
+/// The epoch in which the newest snapshot was written.
+fn newest_snapshot(metadata: &Path) -> Result<Option<i64>> {
+    let mut names = Vec::new();
+    for entry in fs::read_dir(metadata)? {
+        let name = entry?.file_name().to_string_lossy().into_owned();
+        names.extend(name.strip_suffix(".checkpoint").map(str::to_owned));
+    }
+    let newest = names.iter().max();
+    Ok(newest.and_then(|name| name.rsplit_once('-')?.1.parse().ok()))
+}
+
+/// The epoch that `quorum-state` has reached.
+fn epoch(metadata: &Path) -> Result<i64> {
+    let text = fs::read_to_string(metadata.join("quorum-state"))?;
+    let state: Value = serde_json::from_str(&text)?;
+    state["leaderEpoch"]
+        .as_i64()
+        .context("quorum-state has no leaderEpoch")
+}
