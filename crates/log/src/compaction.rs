@@ -186,7 +186,7 @@ impl<F: Files> PartitionLog<F> {
                 largest_timestamp: Timestamp::NONE,
             };
             if is_dirty && asks_largest {
-                let largest = segment.largest_if_sound(place).map(Some);
+                let largest = segment.largest(place).map(Some);
                 let largest = place.directory.judge(largest.or_else(absent))?;
                 facts.largest_timestamp =
                     largest.map_or(Timestamp::NONE, |largest| largest.timestamp);

@@ -4,7 +4,7 @@
 //! directory offline: from then on every call answers with that failure, and nothing is tried again. A full disk and
 //! a lack of file descriptors are not failures of the disk and leave it online, and so do damaged bytes.
 
-use crate::batch::BatchError;
+use crate::damage::Damage;
 use crate::files::{FileError, Files, Open};
 use crate::open_files::OpenFiles;
 use std::path::{Path, PathBuf};
@@ -45,15 +45,22 @@ pub enum StorageError {
         cause: Arc<FileError>,
     },
     /// Bytes of one segment are damaged; all others can be used.
-    #[error("{} is damaged at position {position}: {cause}; see `ottla log verify`", path.display())]
+    #[error(
+        "{}: {damage}; consumers can seek past it, `ottla log repair {}` takes it out while the broker is stopped",
+        path.display(),
+        log_directory_of(path).display()
+    )]
     Damaged {
         /// The segment's `.log` file.
         path: PathBuf,
-        /// Where no batch can be made out.
-        position: u64,
-        /// What lies there instead.
-        cause: BatchError,
+        /// Where and what.
+        damage: Damage,
     },
+}
+
+/// The log directory in whose partition `segment` lies.
+fn log_directory_of(segment: &Path) -> &Path {
+    segment.ancestors().nth(2).unwrap_or(segment)
 }
 
 impl<F: Files> LogDirectory<F> {

@@ -10,6 +10,7 @@ pub mod batch;
 pub mod checkpoint;
 pub mod compaction;
 mod config;
+pub mod damage;
 mod directory;
 mod epoch_file;
 pub mod files;
@@ -28,6 +29,7 @@ pub mod verify;
 
 pub use batch::Batch;
 pub use config::LogConfig;
+pub use damage::Damage;
 pub use directory::{LogDirectory, StorageError};
 pub use leader_epochs::{EpochEnd, LeaderEpochs};
 pub use open_files::OpenFiles;

@@ -7,11 +7,13 @@
 //! the indexes.
 
 mod append;
+mod damaged;
 mod flush;
 mod read;
 mod trim;
 
 pub use self::append::{AppendError, Appended, LeaderAppend};
+pub(crate) use self::damaged::KnownDamage;
 pub(crate) use self::flush::Progress;
 pub use self::flush::{Flush, run_together};
 pub use self::read::{
@@ -24,11 +26,9 @@ use crate::config::LogConfig;
 use crate::directory::{LogDirectory, StorageError};
 use crate::epoch_file::EpochFile;
 use crate::files::Files;
-use crate::format::FileKind;
 use crate::leader_epochs::{EpochEnd, LeaderEpochs};
 use crate::producer_state::ProducerState;
-use crate::scan::ScanError;
-use crate::segment::{LogPosition, Place, Segment};
+use crate::segment::{LogPosition, Place, Segment, Sought};
 use ottla_protocol::ids::{LeaderEpoch, Offset, ProducerId};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -56,6 +56,7 @@ pub struct PartitionLog<F: Files> {
     /// The segment and size at which the last one was taken.
     pub(crate) last_snapshot: (Offset, u64),
     pub(crate) compaction: Compacted,
+    pub(crate) damage: KnownDamage,
 }
 
 impl<F: Files> PartitionLog<F> {
@@ -199,7 +200,7 @@ impl<F: Files> PartitionLog<F> {
             .1
     }
 
-    /// Where `offset` lies: the start of the first batch that ends at it or later.
+    /// Where `offset` lies: the start of the first batch that ends at it or later, or of the damage that may hold it.
     pub(crate) fn position_of(&self, offset: Offset) -> Result<LogPosition, StorageError> {
         if offset >= self.next {
             return Ok(self.log_end());
@@ -210,13 +211,17 @@ impl<F: Files> PartitionLog<F> {
             .next_back()
             .map_or(self.log_start, |(base, _)| *base);
         for segment in self.segments.range(floor..).map(|(_, segment)| segment) {
-            if let Some(found) = self.judge_scan(segment.base, segment.find(&self.place, offset))? {
-                return Ok(LogPosition {
-                    offset,
-                    segment: segment.base,
-                    position: found.position,
-                });
-            }
+            let found = segment.find(&self.place, offset, self.bound_of(segment.base));
+            let position = match self.place.directory.judge(found)? {
+                Sought::Batch(located) => located.position,
+                Sought::Damage(damage) => damage.position,
+                Sought::Beyond => continue,
+            };
+            return Ok(LogPosition {
+                offset,
+                segment: segment.base,
+                position,
+            });
         }
         Ok(self.log_end())
     }
@@ -237,29 +242,6 @@ impl<F: Files> PartitionLog<F> {
             self.first_unstable = Some(position);
         }
         Ok(())
-    }
-
-    /// Judges the outcome of a scan of the segment at `base`: see [`Place::scan_failed`].
-    pub(crate) fn judge_scan<T>(
-        &self,
-        base: Offset,
-        outcome: Result<T, ScanError>,
-    ) -> Result<T, StorageError> {
-        outcome.map_err(|error| self.place.scan_failed(base, error))
-    }
-}
-
-impl<F: Files> Place<F> {
-    /// Damaged bytes in the segment at `base` are the trouble of whoever wants them; a failing disk is everybody's.
-    pub(crate) fn scan_failed(&self, base: Offset, error: ScanError) -> StorageError {
-        match error {
-            ScanError::Disk(error) => self.directory.failed(error),
-            ScanError::Invalid { position, cause } => StorageError::Damaged {
-                path: self.path_of(FileKind::Log, base),
-                position,
-                cause,
-            },
-        }
     }
 }
 

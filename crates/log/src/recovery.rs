@@ -2,12 +2,14 @@
 //! leaves open.
 //!
 //! From the recovery point on every batch is read and its checksum compared; the log ends before the first that is
-//! not whole and sound, and what is cut off there moves aside ([`cut_off`]). Indexes and producers' state are made anew
-//! from what was read, and all is synced before the log is used: an open log is durable up to its end. Nothing before
-//! the recovery point is read but the few batches since the last index entry.
+//! not whole and sound, and what is cut off there moves aside ([`cut_off`]). Indexes, producers' state and leader epochs are
+//! made anew from what was read, and all is synced before the log is used: an open log is durable up to its end. Nothing
+//! before the recovery point is read but the few batches since the last index entry, and nothing before it is cut off:
+//! damage there stays, keeps its offsets, and is known.
 
 pub(crate) mod cut_off;
 mod directory;
+mod epochs;
 mod producers;
 mod segment;
 
@@ -15,16 +17,15 @@ pub use self::cut_off::CutOff;
 pub(crate) use self::directory::Indexes;
 pub(crate) use self::producers::load_producers;
 
-use crate::checkpoint::{read_leader_epochs, read_topic_id, write_topic_id};
+use crate::checkpoint::{read_topic_id, write_topic_id};
 use crate::compaction::{Compacted, read_quarantine};
 use crate::config::LogConfig;
+use crate::damage::{Damage, Met, Survey, UNBOUNDED};
 use crate::directory::{LogDirectory, StorageError};
 use crate::epoch_file::EpochFile;
 use crate::files::{File, Files};
-use crate::format::FileKind;
-use crate::partition_log::{PartitionLog, jitter};
+use crate::partition_log::{KnownDamage, PartitionLog, jitter};
 use crate::producer_state::ProducerState;
-use crate::scan::{Scan, ScanError};
 use crate::segment::{LogPosition, Place, Segment};
 use ottla_protocol::ids::{Offset, Uuid};
 use ottla_protocol::time::Timestamp;
@@ -106,6 +107,10 @@ pub struct Recovery {
     pub cut_off: Option<CutOff>,
     /// The segments whose missing indexes were made anew.
     pub indexes_rebuilt: usize,
+    /// Whether the leader epochs were missing or unreadable, and learnt from the batches.
+    pub epochs_rebuilt: bool,
+    /// The damage that was met below the recovery point.
+    pub damage: Vec<Damage>,
 }
 
 impl<F: Files> PartitionLog<F> {
@@ -125,12 +130,8 @@ impl<F: Files> PartitionLog<F> {
         let names = place.names_or_make()?;
         check_topic_id(&place, open.topic_id)?;
         let found = place.tidy(names)?;
-        let leader_epochs = directory.judge(read_leader_epochs(files, &place.path))?;
-        let recovery_point = if open.left.is_clean {
-            Offset(i64::MAX)
-        } else {
-            open.left.recovery_point
-        };
+        let leader_epochs = directory.judge(epochs::read(files, &place.path))?;
+        let has_epochs = leader_epochs.latest().is_some();
         let mut log = Self {
             config: open.config,
             segments: BTreeMap::new(),
@@ -153,16 +154,23 @@ impl<F: Files> PartitionLog<F> {
                 to: open.left.compacted_to,
                 quarantine: directory.judge(read_quarantine(files, &place.path))?,
             },
+            damage: KnownDamage::default(),
             place,
         };
         let mut recovery = Recovery::default();
         log.load_segments(found.segments, now, &mut recovery)?;
-        if open.left.is_clean {
-            log.activate_last(now)?;
-        } else {
-            log.recover(recovery_point, now, (&mut recovery, progress))?;
+        // A clean end that turns out to be damaged is recovered like any other.
+        let is_clean = open.left.is_clean && log.activate_sound(&open.left, now)?;
+        let left = Left {
+            is_clean,
+            ..open.left
+        };
+        if !is_clean {
+            log.recover(left.recovery_point, now, (&mut recovery, progress))?;
         }
-        log.settle(&open.left, recovery_point, now)?;
+        recovery.epochs_rebuilt = !has_epochs && log.learn_all_epochs(&left)?;
+        log.settle(&left, now)?;
+        recovery.damage = log.known_damage().copied().collect();
         Ok((log, recovery))
     }
 
@@ -189,19 +197,36 @@ impl<F: Files> PartitionLog<F> {
         Ok(())
     }
 
-    /// Makes the offset and time index of a segment anew; what cannot be read is left to recovery.
+    /// Makes the offset and time index of a segment anew; what is damaged is passed over.
     fn rebuild_indexes(&self, segment: &mut Segment<F>, now: Timestamp) -> Result<(), OpenError> {
         let size = segment.size;
         let place = &self.place;
+        place.directory.judge(segment.forget_indexes(place))?;
         place.directory.judge(segment.begin_scan(place, 0, now))?;
         let file = place.directory.judge(segment.file(place))?;
-        let mut scan = Scan::new(&*file, 0, size);
-        while let Ok(Some(located)) = scan.next_header() {
-            segment.note(&located, u64::from(self.config.index_interval_bytes));
+        let mut survey = Survey::new(&*file, segment.base, (0, size), (segment.base, UNBOUNDED));
+        while let Some(met) = place.directory.judge(survey.advance())? {
+            if let Met::Batch(located) = met {
+                segment.note(&located, u64::from(self.config.index_interval_bytes));
+            }
         }
         place.directory.judge(segment.close(place))?;
         segment.size = size;
         Ok(())
+    }
+
+    /// Opens the last segment for appending; says whether all since its last index entry makes sense, and ends where the
+    /// log did.
+    fn activate_sound(&mut self, left: &Left, now: Timestamp) -> Result<bool, OpenError> {
+        self.activate_last(now)?;
+        let Some((_, last)) = self.segments.last_key_value() else {
+            return Ok(true);
+        };
+        let end = self.place.directory.judge(last.end(&self.place))?;
+        self.next = end.next;
+        let was_closed_at = left.recovery_point;
+        let is_longer = was_closed_at > Offset(0) && end.next > was_closed_at;
+        Ok(end.damage.is_empty() && !is_longer)
     }
 
     fn activate_last(&mut self, now: Timestamp) -> Result<(), OpenError> {
@@ -216,10 +241,9 @@ impl<F: Files> PartitionLog<F> {
         };
         let segment = last.get_mut();
         let jitter = jitter(config.segment_jitter, &place.path, segment.base);
-        let outcome = segment
-            .activate(place, now, jitter)
-            .and_then(|()| segment.next_offset(place));
-        self.next = outcome.map_err(|error| open_failed(place, segment.base, error))?;
+        place
+            .directory
+            .judge(segment.activate(place, now, jitter))?;
         Ok(())
     }
 
@@ -258,6 +282,10 @@ impl<F: Files> PartitionLog<F> {
             if let Some(next) = later.as_slice().first() {
                 scanned.compare_with_next(*next, gaps_to);
             }
+            self.next = scanned.end;
+            for damage in scanned.damage {
+                self.note_damage(damage);
+            }
             if let Some(cut) = scanned.cut {
                 recovery.cut_off = Some(self.cut_off(*base, &cut, later.as_slice(), now)?);
                 break;
@@ -268,12 +296,12 @@ impl<F: Files> PartitionLog<F> {
     }
 
     /// Brings everything in line with the end of the log, and makes it durable.
-    fn settle(
-        &mut self,
-        left: &Left,
-        recovery_point: Offset,
-        now: Timestamp,
-    ) -> Result<(), OpenError> {
+    fn settle(&mut self, left: &Left, now: Timestamp) -> Result<(), OpenError> {
+        let recovery_point = if left.is_clean {
+            UNBOUNDED
+        } else {
+            left.recovery_point
+        };
         let first = self.segments.first_key_value().map(|(base, _)| *base);
         self.log_start = first.map_or(left.log_start, |base| base.max(left.log_start));
         if first.is_none() || self.next < self.log_start {
@@ -336,14 +364,4 @@ fn check_topic_id<F: Files>(place: &Place<F>, topic_id: Option<Uuid>) -> Result<
         }
     }
     Ok(())
-}
-
-fn open_failed<F: Files>(place: &Place<F>, base: Offset, error: ScanError) -> OpenError {
-    match error {
-        ScanError::Invalid { position, cause } if cause.is_legacy() => OpenError::Legacy {
-            path: place.path_of(FileKind::Log, base),
-            position,
-        },
-        error => OpenError::Storage(place.scan_failed(base, error)),
-    }
 }

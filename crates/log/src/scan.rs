@@ -5,6 +5,7 @@
 
 use crate::batch::{BatchError, parse_checked, parse_header};
 use crate::files::{File, FileError};
+use ottla_protocol::ids::Offset;
 use ottla_protocol::records::{BATCH_OVERHEAD, BatchError as Framing, BatchHeader, BatchView};
 
 /// Bytes read at a time when whole batches are walked.
@@ -54,6 +55,17 @@ pub enum ScanError {
     },
 }
 
+impl ScanError {
+    /// A batch at `position` begins with the offset `found` where `expected` or a later one belongs.
+    pub(crate) fn out_of_order(position: u64, found: Offset, expected: Offset) -> Self {
+        let cause = BatchError::OutOfOrder {
+            base_offset: found.0,
+            expected: expected.0,
+        };
+        Self::Invalid { position, cause }
+    }
+}
+
 impl<'a, H: File> Scan<'a, H> {
     /// Walks `file` from `position`, where a batch begins, to `end`.
     pub fn new(file: &'a H, position: u64, end: u64) -> Self {
@@ -69,6 +81,18 @@ impl<'a, H: File> Scan<'a, H> {
     /// Where the next batch begins.
     pub fn position(&self) -> u64 {
         self.position
+    }
+
+    /// Goes on from `position`, where a batch begins.
+    pub(crate) fn go_to(&mut self, position: u64) {
+        self.position = position;
+    }
+
+    /// The bytes of the batch that [`Scan::next_batch`] or [`Scan::next_framed`] gave last.
+    pub(crate) fn bytes_of(&self, last: &Located) -> &[u8] {
+        self.loaded(last.position)
+            .get(..last.size)
+            .unwrap_or_default()
     }
 
     /// The next batch's head; its records are not looked at.

@@ -5,8 +5,10 @@
 //! Invariants: `size` is the length of the whole batches in the `.log` file; index entries name a batch by its last
 //! offset, so that looking up an offset never overshoots.
 
+mod find;
 mod largest;
 
+pub(crate) use self::find::Sought;
 use self::largest::{Largest, TimestampOffset, largest_timestamp};
 use crate::config::LogConfig;
 use crate::directory::LogDirectory;
@@ -164,9 +166,14 @@ impl<F: Files> Segment<F> {
         place: &Place<F>,
         now: Timestamp,
         jitter: Duration,
-    ) -> Result<(), ScanError> {
+    ) -> Result<(), FileError> {
         let file = place.open(FileKind::Log, self.base)?;
-        let first = Scan::new(&*file, 0, self.size).next_header()?;
+        // Where the first batch is damaged, the segment's age counts from now.
+        let first = match Scan::new(&*file, 0, self.size).next_header() {
+            Err(ScanError::Disk(error)) => return Err(error),
+            Err(ScanError::Invalid { .. }) => None,
+            Ok(first) => first,
+        };
         let first_timestamp = first.map(|located| Timestamp(located.header.max_timestamp));
         let last_indexed = self
             .time_index
@@ -326,6 +333,14 @@ impl<F: Files> Segment<F> {
         }
     }
 
+    /// Empties both indexes, which are to be made anew.
+    pub(crate) fn forget_indexes(&mut self, place: &Place<F>) -> Result<(), FileError> {
+        self.offset_index
+            .truncate(0, &|| place.open(FileKind::OffsetIndex, self.base))?;
+        self.time_index
+            .truncate(0, &|| place.open(FileKind::TimeIndex, self.base))
+    }
+
     pub(crate) fn write_indexes(&mut self, place: &Place<F>) -> Result<(), FileError> {
         self.offset_index
             .write(&|| place.open(FileKind::OffsetIndex, self.base))?;
@@ -397,84 +412,11 @@ impl<F: Files> Segment<F> {
         self.size + incoming.bytes > config.segment_bytes || is_old || is_index_full || overflows
     }
 
-    /// The first batch whose last offset is `offset` or higher.
-    pub(crate) fn find(
-        &self,
-        place: &Place<F>,
-        offset: Offset,
-    ) -> Result<Option<Located>, ScanError> {
-        let start = self.position_before(place, offset)?;
-        let file = self.file(place)?;
-        let mut scan = Scan::new(&*file, start, self.size);
-        while let Some(located) = scan.next_header()? {
-            if located.header.last_offset() >= offset {
-                return Ok(Some(located));
-            }
-        }
-        Ok(None)
-    }
-
-    /// A position where a batch begins that is not behind the one with `offset`.
-    pub(crate) fn position_before(
-        &self,
-        place: &Place<F>,
-        offset: Offset,
-    ) -> Result<u64, FileError> {
-        let source = || place.open(FileKind::OffsetIndex, self.base);
-        let target = offset.0.saturating_sub(self.base.0);
-        let entry = self
-            .offset_index
-            .last_where(&source, |entry| i64::from(entry.relative_offset) <= target)?;
-        Ok(entry.map_or(0, |entry| u64::try_from(entry.position).unwrap_or(0)))
-    }
-
-    /// The offset after the last record.
-    pub(crate) fn next_offset(&self, place: &Place<F>) -> Result<Offset, ScanError> {
-        let file = self.file(place)?;
-        let mut scan = Scan::new(&*file, self.indexed_to(place)?, self.size);
-        let mut next = self.base;
-        while let Some(located) = scan.next_header()? {
-            next = located.header.next_offset();
-        }
-        Ok(next)
-    }
-
     /// Where the batch of the last index entry begins.
     fn indexed_to(&self, place: &Place<F>) -> Result<u64, FileError> {
         let source = || place.open(FileKind::OffsetIndex, self.base);
         let last = self.offset_index.last(&source)?;
         Ok(last.map_or(0, |entry| u64::try_from(entry.position).unwrap_or(0)))
-    }
-
-    fn absolute(&self, entry: TimeEntry) -> TimestampOffset {
-        let offset = self.base.plus(i64::from(entry.relative_offset));
-        TimestampOffset {
-            timestamp: Timestamp(entry.timestamp),
-            offset,
-        }
-    }
-
-    /// The first batch with a timestamp of `timestamp` or later that ends at `from` or later.
-    pub(crate) fn find_time(
-        &self,
-        place: &Place<F>,
-        timestamp: Timestamp,
-        from: Offset,
-    ) -> Result<Option<Located>, ScanError> {
-        let source = || place.open(FileKind::TimeIndex, self.base);
-        let entry = self
-            .time_index
-            .last_where(&source, |entry| entry.timestamp <= timestamp.0)?;
-        let after = entry.map_or(self.base, |entry| self.absolute(entry).offset);
-        let start = self.position_before(place, after.max(from))?;
-        let file = self.file(place)?;
-        let mut scan = Scan::new(&*file, start, self.size);
-        while let Some(located) = scan.next_header()? {
-            if located.header.max_timestamp >= timestamp.0 && located.header.last_offset() >= from {
-                return Ok(Some(located));
-            }
-        }
-        Ok(None)
     }
 
     /// Cuts off everything from `position`, where the batch with `offset` begins. The segment must be activated anew.

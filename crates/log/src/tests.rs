@@ -4,6 +4,7 @@ mod basics;
 mod compaction;
 mod compaction_crashes;
 mod compaction_kafka;
+mod damage;
 pub(crate) mod fixture;
 mod model;
 mod recovery;

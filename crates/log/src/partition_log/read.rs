@@ -10,7 +10,7 @@ use crate::directory::{LogDirectory, StorageError};
 use crate::files::{File, FileError, Files, Operation};
 use crate::format::{AbortedTransaction, FileKind};
 use crate::scan::Located;
-use crate::segment::{LogPosition, Segment};
+use crate::segment::{LogPosition, Segment, Sought};
 use ottla_protocol::ids::{LeaderEpoch, Offset};
 use ottla_protocol::records::{BatchView, split_batches};
 use ottla_protocol::time::Timestamp;
@@ -139,6 +139,15 @@ pub struct OffsetAtTime {
     pub leader_epoch: Option<LeaderEpoch>,
 }
 
+/// Whether a search by time passes over damage.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Passing {
+    /// The record looked for may be in it.
+    Never,
+    /// A record is known to be somewhere; the damage is the answer if it is found nowhere else.
+    Remembered,
+}
+
 impl<F: Files> PartitionLog<F> {
     /// The bound as an offset.
     pub fn bound(&self, bound: Bound) -> Offset {
@@ -170,6 +179,9 @@ impl<F: Files> PartitionLog<F> {
         if offset >= end.offset {
             return Ok(plan);
         }
+        if let Some(damage) = self.damage.covering(offset) {
+            return Err(self.damaged(*damage).into());
+        }
         let floor = self
             .segments
             .range(..=offset)
@@ -180,15 +192,19 @@ impl<F: Files> PartitionLog<F> {
             .range(floor..=end.segment)
             .map(|(_, segment)| segment)
         {
-            let Some(found) = self.judge_scan(segment.base, segment.find(&self.place, offset))?
-            else {
-                continue;
+            let found = segment.find(&self.place, offset, self.bound_of(segment.base));
+            let found = match self.place.directory.judge(found)? {
+                Sought::Batch(located) => located,
+                Sought::Damage(damage) => return Err(self.damaged(damage).into()),
+                Sought::Beyond => continue,
             };
             let limit = if segment.base == end.segment {
                 end.position
             } else {
                 segment.size
             };
+            let damaged = self.damage.position_behind(segment.base, found.position);
+            let limit = limit.min(damaged.unwrap_or(limit));
             let available =
                 usize::try_from(limit.saturating_sub(found.position)).unwrap_or(usize::MAX);
             plan.first_batch_size = found.size;
@@ -319,9 +335,7 @@ impl<F: Files> PartitionLog<F> {
         } = self;
         let mut largest = (Timestamp::NONE, None);
         for (base, segment) in segments {
-            let found = segment
-                .largest(place)
-                .map_err(|error| place.scan_failed(*base, error))?;
+            let found = place.directory.judge(segment.largest(place))?;
             if found.timestamp > largest.0 {
                 largest = (found.timestamp, Some(*base));
             }
@@ -329,7 +343,7 @@ impl<F: Files> PartitionLog<F> {
         let (timestamp, Some(base)) = largest else {
             return Ok(None);
         };
-        self.first_in(base, timestamp)
+        self.first_in(base, timestamp, Passing::Remembered)
     }
 
     fn first_at_or_after(
@@ -341,38 +355,60 @@ impl<F: Files> PartitionLog<F> {
         } = self;
         let mut holding = None;
         for (base, segment) in segments {
-            let largest = segment
-                .largest(place)
-                .map_err(|error| place.scan_failed(*base, error))?;
+            let largest = place.directory.judge(segment.largest(place))?;
             if largest.timestamp >= timestamp {
                 holding = Some(*base);
                 break;
             }
         }
-        holding.map_or(Ok(None), |base| self.first_in(base, timestamp))
+        holding.map_or(Ok(None), |base| {
+            self.first_in(base, timestamp, Passing::Never)
+        })
     }
 
+    /// The first record with this timestamp or a later one, from the segment at `base` on.
+    ///
+    /// Damage that the time index cannot rule out may hold it. An answer behind it could be later than right, so that
+    /// records would be passed over and nobody told: the answer is the first offset of the damage, where a reader is told.
     fn first_in(
         &self,
         base: Offset,
         timestamp: Timestamp,
+        passing: Passing,
     ) -> Result<Option<OffsetAtTime>, StorageError> {
+        let directory = &self.place.directory;
+        let mut passed = None;
         for segment in self.segments.range(base..).map(|(_, segment)| segment) {
+            let bound = self.bound_of(segment.base);
             let mut from = self.log_start;
-            let find = |from| {
-                let found = segment.find_time(&self.place, timestamp, from);
-                self.judge_scan(segment.base, found)
-            };
             // Compaction may have taken the record whose timestamp a batch still names.
-            while let Some(located) = find(from)? {
-                let found = self.first_record_in(segment, &located, timestamp)?;
-                if found.is_some() {
-                    return Ok(found);
+            loop {
+                let found = segment.find_time(&self.place, timestamp, (from, bound));
+                match directory.judge(found)? {
+                    Sought::Beyond => break,
+                    Sought::Batch(located) => {
+                        let found = self.first_record_in(segment, &located, timestamp)?;
+                        if found.is_some() {
+                            return Ok(found);
+                        }
+                        from = located.header.next_offset();
+                    }
+                    Sought::Damage(damage) => {
+                        let at = OffsetAtTime {
+                            offset: damage.first_offset.max(from),
+                            timestamp,
+                            leader_epoch: None,
+                        };
+                        if passing == Passing::Never {
+                            return Ok(Some(at));
+                        }
+                        passed = passed.or(Some(at));
+                        from = damage.next_offset;
+                    }
                 }
-                from = located.header.next_offset();
             }
         }
-        Ok(None)
+        Ok(passed)
     }
 
     fn first_record_in(

@@ -9,7 +9,7 @@ use crate::files::Files;
 use crate::format::FileKind;
 use crate::producer_state::ProducerState;
 use crate::recovery;
-use crate::segment::Segment;
+use crate::segment::{Segment, Sought};
 use ottla_protocol::ids::Offset;
 use ottla_protocol::time::Timestamp;
 
@@ -142,7 +142,7 @@ impl<F: Files> PartitionLog<F> {
             segments, place, ..
         } = self;
         for (count, segment) in segments.values_mut().enumerate() {
-            let largest = segment.largest_if_sound(place);
+            let largest = segment.largest(place);
             let largest = place.directory.judge(largest)?.timestamp;
             let age_from = if largest.0 >= 0 {
                 largest.0
@@ -196,6 +196,7 @@ impl<F: Files> PartitionLog<F> {
         self.with_aborted.remove(&base);
         self.snapshots.remove(&base);
         self.flush.unsynced.remove(&base);
+        self.damage.forget(base);
         for kind in FileKind::ALL.into_iter().rev() {
             let path = self.place.path_of(kind, base);
             self.place.directory.forget(&path);
@@ -207,7 +208,8 @@ impl<F: Files> PartitionLog<F> {
         Ok(())
     }
 
-    /// Cuts off the records from `offset` on; says whether there were any.
+    /// Cuts off the records from `offset` on; says whether there were any. The checkpoint of recovery points must not
+    /// stay beyond the new end: what is torn before a recovery point is taken for damage, and stays.
     pub fn truncate_to(&mut self, offset: Offset, now: Timestamp) -> Result<bool, StorageError> {
         self.place.directory.ensure_online()?;
         if offset >= self.next {
@@ -252,22 +254,30 @@ impl<F: Files> PartitionLog<F> {
             .last_entry()
             .expect("a log always has an active segment");
         let segment = entry.get_mut();
-        let base = segment.base;
-        let judge = |error| place.scan_failed(base, error);
-        if let Some(found) = segment.find(place, offset).map_err(judge)? {
-            // A batch that holds the offset goes as a whole.
-            place.directory.judge(segment.truncate(
-                place,
-                found.header.base_offset(),
-                found.position,
-            ))?;
+        // A batch that holds the offset goes as a whole, and so does damage.
+        let found = segment.find(place, offset, self.next);
+        let cut = match place.directory.judge(found)? {
+            Sought::Batch(located) => Some((located.header.base_offset(), located.position)),
+            Sought::Damage(damage) => Some((damage.first_offset, damage.position)),
+            Sought::Beyond => None,
+        };
+        if let Some((from, position)) = cut {
+            let truncated = segment.truncate(place, from, position);
+            place.directory.judge(truncated)?;
         }
         if segment.aborted == 0 {
             self.with_aborted.remove(&segment.base);
         }
         let jitter = super::jitter(config.segment_jitter, &place.path, segment.base);
-        segment.activate(place, now, jitter).map_err(judge)?;
-        self.next = segment.next_offset(place).map_err(judge)?;
+        let ended = segment
+            .activate(place, now, jitter)
+            .and_then(|()| segment.end(place));
+        let ended = place.directory.judge(ended)?;
+        // Damage that stays keeps its offsets.
+        let damaged = ended.damage.last();
+        let damaged = damaged.map(|damage| damage.ending_at(offset).next_offset);
+        self.next = ended.next.max(damaged.unwrap_or(ended.next));
+        self.damage.cut_to(self.next);
         Ok(())
     }
 

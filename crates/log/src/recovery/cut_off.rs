@@ -54,13 +54,7 @@ impl<F: Files> PartitionLog<F> {
         let directory = std::sync::Arc::clone(&self.place.directory);
         let file = directory.judge(self.place.open(FileKind::Log, base))?;
         let length = directory.judge(file.length())?;
-        let end = {
-            let segment = self
-                .segments
-                .get(&base)
-                .expect("the segment that was just read");
-            self.judge_scan(base, segment.next_offset(&self.place))?
-        };
+        let end = self.next;
         let kept = (length - position).min(self.config.cut_off_bytes);
         let mut bytes = vec![0; usize::try_from(kept).unwrap_or(usize::MAX)];
         directory.judge(file.read_at(&mut bytes, position))?;

@@ -1,10 +1,10 @@
 //! A partition's directory before its log is opened: made if it is missing, rid of what an interrupted operation left.
 
 use crate::compaction::{REPLACEMENT, read_replacement};
+use crate::damage::{Met, Survey, UNBOUNDED};
 use crate::directory::StorageError;
 use crate::files::{Entry, File, Files, Open};
 use crate::format::{CLEANED_SUFFIX, DELETED_SUFFIX, FileKind, SWAP_SUFFIX};
-use crate::scan::Scan;
 use crate::segment::Place;
 use ottla_protocol::ids::Offset;
 use std::collections::{BTreeMap, BTreeSet};
@@ -180,13 +180,12 @@ impl<F: Files> Place<F> {
             .directory
             .judge(self.directory.files().open(&path, Open::Read))?;
         let length = self.directory.judge(file.length())?;
-        let mut scan = Scan::new(&file, 0, length);
+        let mut survey = Survey::new(&file, base, (0, length), (base, UNBOUNDED));
         let mut end = base;
-        while let Some(located) = scan
-            .next_header()
-            .map_err(|error| self.scan_failed(base, error))?
-        {
-            end = located.header.next_offset();
+        while let Some(met) = self.directory.judge(survey.advance())? {
+            if let Met::Batch(located) = met {
+                end = located.header.next_offset();
+            }
         }
         Ok(end)
     }

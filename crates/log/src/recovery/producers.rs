@@ -1,12 +1,13 @@
 //! The producers' state when a log is opened or cut: from the newest sound snapshot, and the batches since.
 
 use crate::batch::Batch;
+use crate::damage::{Met, Survey};
 use crate::directory::StorageError;
 use crate::files::{File, Files, read_whole};
 use crate::format::{FileKind, decode_producer_snapshot};
 use crate::partition_log::PartitionLog;
 use crate::producer_state::{Origin, ProducerState};
-use crate::scan::{Located, Scan};
+use crate::scan::Located;
 use crate::segment::{LogPosition, Segment};
 use ottla_protocol::ids::Offset;
 use ottla_protocol::records::{BATCH_OVERHEAD, BatchView};
@@ -57,13 +58,19 @@ pub(super) fn load<F: Files>(
             .segments
             .get(&base)
             .expect("a segment that was just listed");
-        let start = log
-            .place
-            .directory
-            .judge(segment.position_before(&log.place, from))?;
-        let file = log.place.directory.judge(segment.file(&log.place))?;
-        let mut scan = Scan::new(&*file, start, segment.size);
-        while let Some(located) = log.judge_scan(base, scan.next_header())? {
+        let directory = Arc::clone(&log.place.directory);
+        let (start, next) = directory.judge(segment.start_before(&log.place, from))?;
+        let file = directory.judge(segment.file(&log.place))?;
+        let places = (start, segment.size);
+        let mut survey = Survey::new(&*file, base, places, (next, log.bound_of(base)));
+        while let Some(met) = directory.judge(survey.advance())? {
+            let located = match met {
+                Met::Batch(located) => located,
+                Met::Damage(damage) => {
+                    log.note_damage(damage);
+                    continue;
+                }
+            };
             if located.header.base_offset() >= from && located.header.has_producer_id() {
                 replay(log, base, (&located, &file), recovery_point)?;
             }

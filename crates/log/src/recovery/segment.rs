@@ -2,11 +2,13 @@
 
 use super::OpenError;
 use crate::batch::BatchError;
+use crate::damage::{Damage, Salvage, UNBOUNDED};
 use crate::files::{File, FileError, Files};
 use crate::format::{AbortedTransaction, FileKind, IndexEntry, OffsetEntry, TimeEntry};
 use crate::index_file::{IndexFile, read_entries};
+use crate::leader_epochs::LeaderEpochs;
 use crate::partition_log::PartitionLog;
-use crate::scan::{Scan, ScanError};
+use crate::scan::Scan;
 use crate::segment::{Place, Segment};
 use ottla_protocol::ids::{LeaderEpoch, Offset};
 use ottla_protocol::time::Timestamp;
@@ -15,10 +17,12 @@ use std::sync::Arc;
 /// What was found in a segment.
 #[derive(Debug)]
 pub(super) struct Scanned {
-    /// The offset after its last sound batch.
-    end: Offset,
+    /// The offset after its last sound batch, or after damage that stays.
+    pub(super) end: Offset,
     /// The position of that end.
     position: u64,
+    /// Damage below the recovery point, which stays.
+    pub(super) damage: Vec<Damage>,
     /// Where and why it must be cut off, if it must.
     pub(super) cut: Option<Cut>,
 }
@@ -27,7 +31,7 @@ pub(super) struct Scanned {
 #[derive(Debug)]
 pub(super) struct Cut {
     pub(super) position: u64,
-    pub(super) cause: ScanError,
+    pub(super) cause: BatchError,
 }
 
 impl Scanned {
@@ -36,10 +40,12 @@ impl Scanned {
     /// are compaction's.
     pub(super) fn compare_with_next(&mut self, next: Offset, gaps_to: Offset) {
         if self.cut.is_none() && self.end < next && self.end >= gaps_to {
-            let cause = out_of_order(self.position, next, self.end);
             self.cut = Some(Cut {
                 position: self.position,
-                cause,
+                cause: BatchError::OutOfOrder {
+                    base_offset: next.0,
+                    expected: self.end.0,
+                },
             });
         }
     }
@@ -52,8 +58,10 @@ impl<F: Files> PartitionLog<F> {
         base: Offset,
         recovery_point: Offset,
         now: Timestamp,
-        mut read: impl FnMut(u64),
+        read: impl FnMut(u64),
     ) -> Result<Scanned, OpenError> {
+        let bound = self.segments.range(base.plus(1)..).next();
+        let bound = bound.map_or(UNBOUNDED, |(next, _)| *next);
         let Self {
             segments,
             place,
@@ -76,60 +84,89 @@ impl<F: Files> PartitionLog<F> {
             with_aborted.remove(&base);
         }
         let file = place.directory.judge(segment.file(place))?;
-        let mut scan = Scan::new(&*file, start, size);
-        let mut end = base;
-        let cause = loop {
-            let located = match scan.next_batch() {
-                Ok(Some((located, _))) => located,
-                Ok(None) => break None,
-                Err(ScanError::Disk(error)) => return Err(place.directory.failed(error).into()),
-                Err(error) => break Some(error),
-            };
-            let header = located.header;
-            let offset = header.base_offset();
-            if offset < end || header.last_offset().0 - base.0 > i64::from(i32::MAX) {
-                break Some(out_of_order(located.position, offset, end));
-            }
-            end = header.next_offset();
-            leader_epochs.observe(LeaderEpoch(header.partition_leader_epoch), offset);
-            segment.note(&located, u64::from(config.index_interval_bytes));
-            read(located.size as u64);
-        };
-        let position = segment.size;
+        let walk = Salvage::new(&*file, base, (start, size), (base, bound));
+        // Compaction, which leaves gaps, leaves none that the recovery point is in.
+        let walk = walk.by_way_of(recovery_point);
+        let interval = u64::from(config.index_interval_bytes);
+        let scanned = scan(
+            walk,
+            recovery_point,
+            (segment, interval),
+            (leader_epochs, read),
+        );
+        let scanned = place.directory.judge(scanned)?;
+        segment.size = scanned.position;
         place.directory.judge(segment.close(place))?;
-        if let Some(cause) = &cause
-            && place.directory.judge(is_legacy(cause, &*file, position))?
+        if let Some(cut) = &scanned.cut
+            && place.directory.judge(is_legacy(cut, &*file))?
         {
             return Err(OpenError::Legacy {
                 path: place.path_of(FileKind::Log, base),
-                position,
+                position: cut.position,
             });
         }
-        Ok(Scanned {
-            end,
-            position,
-            cut: cause.map(|cause| Cut { position, cause }),
-        })
+        Ok(scanned)
     }
 }
 
-fn out_of_order(position: u64, found: Offset, expected: Offset) -> ScanError {
-    let cause = BatchError::OutOfOrder {
-        base_offset: found.0,
-        expected: expected.0,
+/// Takes the batches of a walk into account, up to the first that is unsound: from the recovery point on the log ends
+/// there. Damage below the recovery point stays; damage on both sides of it stays too, and ends the log.
+fn scan<F: Files>(
+    mut walk: Salvage<'_, F::File>,
+    recovery_point: Offset,
+    (segment, interval): (&mut Segment<F>, u64),
+    (leader_epochs, mut read): (&mut LeaderEpochs, impl FnMut(u64)),
+) -> Result<Scanned, FileError> {
+    let mut scanned = Scanned {
+        end: segment.base,
+        position: walk.position(),
+        damage: Vec::new(),
+        cut: None,
     };
-    ScanError::Invalid { position, cause }
+    while let Some(step) = walk.step()? {
+        let unsound = match step {
+            Ok(located) => {
+                let header = located.header;
+                scanned.end = header.next_offset();
+                leader_epochs.observe(
+                    LeaderEpoch(header.partition_leader_epoch),
+                    header.base_offset(),
+                );
+                segment.note(&located, interval);
+                read(located.size as u64);
+                scanned.position = walk.position();
+                continue;
+            }
+            Err(unsound) => unsound,
+        };
+        let (position, cause) = (unsound.position, unsound.cause);
+        if scanned.end >= recovery_point {
+            scanned.cut = Some(Cut { position, cause });
+            break;
+        }
+        let damage = walk.pass_over(unsound)?;
+        let goes_on = damage.next_offset <= recovery_point || damage.next_offset == UNBOUNDED;
+        scanned.damage.push(damage.ending_at(recovery_point));
+        scanned.end = damage.ending_at(recovery_point).next_offset;
+        scanned.position = damage.end();
+        if !goes_on {
+            let position = damage.end();
+            scanned.cut = Some(Cut { position, cause });
+            break;
+        }
+    }
+    Ok(scanned)
 }
 
-/// Whether a message of Kafka 0.10 or older lies at `position`, whole and with the right checksum. Zeros and torn
+/// Whether a message of Kafka 0.10 or older lies at the cut, whole and with the right checksum. Zeros and torn
 /// bytes, which may look like the head of one, are not.
-fn is_legacy<H: File>(error: &ScanError, file: &H, position: u64) -> Result<bool, FileError> {
+fn is_legacy<H: File>(Cut { position, cause }: &Cut, file: &H) -> Result<bool, FileError> {
     const MAX_BYTES: usize = 64 << 20;
-    if !matches!(error, ScanError::Invalid { cause, .. } if cause.is_legacy()) {
+    if !cause.is_legacy() {
         return Ok(false);
     }
     let mut head = [0; 16];
-    file.read_at(&mut head, position)?;
+    file.read_at(&mut head, *position)?;
     let [.., l0, l1, l2, l3, c0, c1, c2, c3] = head;
     let length = usize::try_from(i32::from_be_bytes([l0, l1, l2, l3])).unwrap_or(0);
     if !(5..=MAX_BYTES).contains(&length) {
@@ -180,9 +217,10 @@ impl<F: Files> Segment<F> {
         let Ok(file) = self.file(place) else {
             return false;
         };
-        let found = Scan::new(&*file, position, self.size).next_header();
         let named = self.base.plus(i64::from(entry.relative_offset));
-        found.is_ok_and(|found| found.is_some_and(|located| located.header.last_offset() == named))
+        let mut scan = Scan::new(&*file, position, self.size);
+        let found = scan.next_batch();
+        found.is_ok_and(|found| found.is_some_and(|(at, _)| at.header.last_offset() == named))
     }
 
     fn trust_time_index(&mut self, place: &Place<F>, limit: i64) -> Result<(), FileError> {

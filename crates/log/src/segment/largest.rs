@@ -2,9 +2,9 @@
 //! of one that was loaded.
 
 use super::{Place, Segment};
+use crate::damage::{Met, Survey, UNBOUNDED};
 use crate::files::{FileError, Files};
 use crate::format::FileKind;
-use crate::scan::{Scan, ScanError};
 use ottla_protocol::ids::Offset;
 use ottla_protocol::records::BatchHeader;
 use ottla_protocol::time::Timestamp;
@@ -52,8 +52,8 @@ impl<F: Files> Segment<F> {
         };
     }
 
-    /// The largest timestamp and its batch; the timestamp is -1 in a segment without any.
-    pub(crate) fn largest(&mut self, place: &Place<F>) -> Result<TimestampOffset, ScanError> {
+    /// The largest timestamp and its batch; the timestamp is -1 in a segment without any. Damage has none.
+    pub(crate) fn largest(&mut self, place: &Place<F>) -> Result<TimestampOffset, FileError> {
         if let Some(largest) = self.known_largest() {
             return Ok(largest);
         }
@@ -62,26 +62,17 @@ impl<F: Files> Segment<F> {
         Ok(largest)
     }
 
-    /// As [`Segment::largest`]; where damage hides it, none.
-    pub(crate) fn largest_if_sound(
-        &mut self,
-        place: &Place<F>,
-    ) -> Result<TimestampOffset, FileError> {
-        match self.largest(place) {
-            Err(ScanError::Disk(error)) => Err(error),
-            outcome => Ok(outcome.unwrap_or_else(|_| self.nothing())),
-        }
-    }
-
-    pub(super) fn find_largest(&self, place: &Place<F>) -> Result<TimestampOffset, ScanError> {
+    pub(super) fn find_largest(&self, place: &Place<F>) -> Result<TimestampOffset, FileError> {
         let last = self
             .time_index
             .last(&|| place.open(FileKind::TimeIndex, self.base))?;
         let mut largest = last.map_or_else(|| self.nothing(), |entry| self.absolute(entry));
         // Every entry of the offset index brought the time index up to date.
+        let (start, next) = self.start_before(place, UNBOUNDED)?;
         let file = self.file(place)?;
-        let mut scan = Scan::new(&*file, self.indexed_to(place)?, self.size);
-        while let Some(located) = scan.next_header()? {
+        let mut survey = Survey::new(&*file, self.base, (start, self.size), (next, UNBOUNDED));
+        while let Some(met) = survey.advance()? {
+            let Met::Batch(located) = met else { continue };
             let timestamp = largest_timestamp(&located.header);
             if timestamp > largest.timestamp {
                 largest = TimestampOffset {

@@ -313,25 +313,21 @@ fn damaged_bytes_are_refused_and_all_around_them_is_read() {
     let refused = log.read(&request(base));
     let Err(ReadError::Storage(StorageError::Damaged {
         path: named,
-        position: 0,
-        ..
+        damage,
     })) = &refused
     else {
         panic!("{refused:?}")
     };
     assert_eq!(*named, path);
-    assert!(
-        refused
-            .unwrap_err()
-            .to_string()
-            .contains("ottla log verify")
-    );
+    assert_eq!((damage.position, damage.first_offset), (0, base));
+    assert_eq!(damage.next_offset, base.plus(3));
+    let says = refused.unwrap_err().to_string();
+    assert!(says.contains("`ottla log repair /data`"), "{says}");
     assert!(directory_of(&log).failure().is_none());
     assert_eq!(log.read(&request(Offset(0))).unwrap().position, 0);
     let behind = read_all(&log, next);
     assert_eq!(summary(&behind).first(), Some(&(next.0, 3)));
     assert_eq!(append(&mut log, &plain(1, NOW.0)).first_offset, Offset(90));
-    // Its age is told by its file.
     log.apply_retention(Timestamp(NOW.0 + 1)).unwrap();
     assert!(directory_of(&log).failure().is_none());
 }

@@ -1,0 +1,368 @@
+//! Damage in a segment: where it begins and ends, which offsets it takes, and where batches can be read again.
+//!
+//! [`Salvage`] walks a segment with checksums. What is not a sound batch in its order is passed over up to the next
+//! that is: where the damaged batch's own length leads, or byte by byte. [`Survey`] reads heads only, which is cheap,
+//! and goes over to a salvage where these stop making sense. Nothing here changes a file.
+
+use crate::batch::{BatchError, parse_checked, parse_header};
+use crate::files::{File, FileError};
+use crate::scan::{Located, Scan, ScanError};
+use ottla_protocol::ids::Offset;
+use ottla_protocol::records::{BATCH_OVERHEAD, BatchHeader, MAGIC};
+use std::fmt;
+
+/// No offset is known that batches stay below.
+pub(crate) const UNBOUNDED: Offset = Offset(i64::MAX);
+/// Bytes that are searched for a batch at a time.
+const SEARCH_BYTES: usize = 1 << 20;
+/// Where a batch's head says which format it is.
+const MAGIC_AT: usize = 16;
+
+/// Bytes of a segment that hold no batch which can be trusted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Damage {
+    /// The base offset of the segment.
+    pub segment: Offset,
+    /// Where in its `.log` file the damage begins.
+    pub position: u64,
+    /// Its bytes.
+    pub bytes: u64,
+    /// The lowest offset that can have been there.
+    pub first_offset: Offset,
+    /// The next offset that can be read; the same as the first when none is missing.
+    pub next_offset: Offset,
+    /// What is wrong where it begins.
+    pub cause: BatchError,
+}
+
+impl Damage {
+    /// Where it ends in the file.
+    pub const fn end(&self) -> u64 {
+        self.position + self.bytes
+    }
+
+    /// Whether `offset` cannot be read because of it.
+    pub fn covers(&self, offset: Offset) -> bool {
+        self.first_offset <= offset && offset < self.next_offset
+    }
+
+    /// The same, known to take no offset from `end` on.
+    pub(crate) fn ending_at(self, end: Offset) -> Self {
+        let next_offset = self.next_offset.min(end).max(self.first_offset);
+        Self {
+            next_offset,
+            ..self
+        }
+    }
+}
+
+impl fmt::Display for Damage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (bytes, position, cause) = (self.bytes, self.position, &self.cause);
+        write!(f, "{bytes} bytes at {position} are damaged ({cause}): ")?;
+        if self.first_offset == self.next_offset {
+            return f.write_str("no offset is missing");
+        }
+        let last = self.next_offset.plus(-1);
+        write!(
+            f,
+            "offsets {} to {last} cannot be read, the next that can is {}",
+            self.first_offset, self.next_offset
+        )
+    }
+}
+
+/// What a walk comes upon.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Met {
+    /// A batch.
+    Batch(Located),
+    /// What is passed over.
+    Damage(Damage),
+}
+
+/// What is found instead of a sound batch.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Unsound {
+    pub(crate) position: u64,
+    pub(crate) cause: BatchError,
+    /// Where the batch would end by its own length, if it has one.
+    claimed_end: Option<u64>,
+}
+
+/// A walk over the batches of one file, checksums compared, that passes over damage.
+#[derive(Debug)]
+pub struct Salvage<'a, H> {
+    file: &'a H,
+    segment: Offset,
+    scan: Scan<'a, H>,
+    end: u64,
+    /// What the next batch may begin with.
+    next: Offset,
+    /// What no batch may reach.
+    bound: Offset,
+    /// What no batch may leap over.
+    milestone: Offset,
+}
+
+impl<'a, H: File> Salvage<'a, H> {
+    /// Walks the segment from `from`, where a batch begins, to `end`; its batches have offsets in `offsets`.
+    pub fn new(
+        file: &'a H,
+        segment: Offset,
+        (from, end): (u64, u64),
+        (next, bound): (Offset, Offset),
+    ) -> Self {
+        Self {
+            file,
+            segment,
+            scan: Scan::new(file, from, end),
+            end,
+            next,
+            bound,
+            milestone: UNBOUNDED,
+        }
+    }
+
+    /// The same, for a segment in which batches follow each other up to `milestone`, or a batch begins there.
+    pub(crate) fn by_way_of(self, milestone: Offset) -> Self {
+        Self { milestone, ..self }
+    }
+
+    /// Where the walk stands.
+    pub fn position(&self) -> u64 {
+        self.scan.position()
+    }
+
+    /// The bytes of the batch that was met last.
+    pub fn bytes_of(&self, met: &Located) -> &[u8] {
+        self.scan.bytes_of(met)
+    }
+
+    /// The next batch or the next damage.
+    pub fn advance(&mut self) -> Result<Option<Met>, FileError> {
+        match self.step()? {
+            None => Ok(None),
+            Some(Ok(located)) => Ok(Some(Met::Batch(located))),
+            Some(Err(unsound)) => self.pass_over(unsound).map(Met::Damage).map(Some),
+        }
+    }
+
+    /// The next batch, or what is there instead, at which the walk then still stands.
+    pub(crate) fn step(&mut self) -> Result<Option<Result<Located, Unsound>>, FileError> {
+        let position = self.scan.position();
+        let (located, checked) = match self.scan.next_framed() {
+            Ok(None) => return Ok(None),
+            Ok(Some((located, bytes))) => (located, parse_checked(bytes).err()),
+            Err(ScanError::Disk(error)) => return Err(error),
+            Err(ScanError::Invalid { position, cause }) => {
+                return Ok(Some(Err(Unsound {
+                    position,
+                    cause,
+                    claimed_end: None,
+                })));
+            }
+        };
+        let wrong = match checked {
+            None => self.wrong_order(&located)?,
+            checked => checked,
+        };
+        if let Some(cause) = wrong {
+            self.scan.go_to(position);
+            return Ok(Some(Err(Unsound {
+                position,
+                cause,
+                claimed_end: Some(located.end()),
+            })));
+        }
+        self.next = located.header.next_offset();
+        Ok(Some(Ok(located)))
+    }
+
+    /// Goes on behind what is unsound.
+    pub(crate) fn pass_over(&mut self, unsound: Unsound) -> Result<Damage, FileError> {
+        let position = unsound.position;
+        let resumed = self.resume_after(&unsound)?;
+        let end = resumed.map_or(self.end, |located| located.position);
+        self.scan.go_to(end);
+        let next_offset = resumed.map_or(self.bound, |located| located.header.base_offset());
+        Ok(Damage {
+            segment: self.segment,
+            position,
+            bytes: end - position,
+            first_offset: self.next,
+            next_offset: next_offset.max(self.next),
+            cause: unsound.cause,
+        })
+    }
+
+    /// What is wrong with the offsets of a batch whose checksum, which does not cover the first of them, is right. One
+    /// that leaves a gap which the batch behind it fills says the wrong offset.
+    fn wrong_order(&self, located: &Located) -> Result<Option<BatchError>, FileError> {
+        let header = &located.header;
+        let out_of_order = BatchError::OutOfOrder {
+            base_offset: header.base_offset,
+            expected: self.next.0,
+        };
+        if !self.may_be_next(header) {
+            return Ok(Some(out_of_order));
+        }
+        if header.base_offset() == self.next {
+            return Ok(None);
+        }
+        let mut behind = Scan::new(self.file, located.end(), self.end);
+        let fills = |behind: &Located| {
+            let base = behind.header.base_offset();
+            self.next <= base && base < header.next_offset()
+        };
+        match behind.next_header() {
+            Err(ScanError::Disk(error)) => Err(error),
+            Ok(Some(behind)) if fills(&behind) => Ok(Some(out_of_order)),
+            Ok(_) | Err(ScanError::Invalid { .. }) => Ok(None),
+        }
+    }
+
+    fn may_be_next(&self, header: &BatchHeader) -> bool {
+        let (base, last) = (header.base_offset(), header.last_offset());
+        let leaps = self.next < self.milestone && base > self.milestone;
+        base >= self.next
+            && last < self.bound
+            && last.0 - self.segment.0 <= i64::from(i32::MAX)
+            && !leaps
+    }
+
+    /// The next sound batch, if there is any.
+    fn resume_after(&self, unsound: &Unsound) -> Result<Option<Located>, FileError> {
+        if let Some(end) = unsound.claimed_end {
+            if end == self.end {
+                return Ok(None);
+            }
+            if let Some(located) = self.sound_at(end)? {
+                return Ok(Some(located));
+            }
+        }
+        let mut from = unsound.position + 1;
+        let mut window = Vec::new();
+        while from < self.end {
+            let left = usize::try_from(self.end - from).unwrap_or(usize::MAX);
+            window.resize(left.min(SEARCH_BYTES + BATCH_OVERHEAD), 0);
+            let read = self.file.read_at(&mut window, from)?;
+            window.truncate(read);
+            if let Some(found) = self.search(&window, from)? {
+                return Ok(Some(found));
+            }
+            from += SEARCH_BYTES as u64;
+        }
+        Ok(None)
+    }
+
+    /// The first sound batch that begins in `window`, which lies at `at`.
+    fn search(&self, window: &[u8], at: u64) -> Result<Option<Located>, FileError> {
+        let magics = window.iter().enumerate().skip(MAGIC_AT);
+        let magics = magics.filter(|(_, byte)| i8::from_be_bytes([**byte]) == MAGIC);
+        for (start, _) in magics.map(|(index, byte)| (index - MAGIC_AT, byte)) {
+            let head = window.get(start..).unwrap_or_default();
+            let Ok((header, size)) = parse_header(head) else {
+                continue;
+            };
+            let position = at + start as u64;
+            let records = i64::from(header.record_count);
+            let is_plausible = self.may_be_next(&header)
+                && position + size as u64 <= self.end
+                && (0..=i64::from(header.last_offset_delta) + 1).contains(&records);
+            if is_plausible && let Some(located) = self.sound_at(position)? {
+                return Ok(Some(located));
+            }
+        }
+        Ok(None)
+    }
+
+    fn sound_at(&self, position: u64) -> Result<Option<Located>, FileError> {
+        let mut scan = Scan::new(self.file, position, self.end);
+        match scan.next_batch() {
+            Ok(Some((located, _))) if self.may_be_next(&located.header) => Ok(Some(located)),
+            Ok(_) | Err(ScanError::Invalid { .. }) => Ok(None),
+            Err(ScanError::Disk(error)) => Err(error),
+        }
+    }
+}
+
+/// A walk over the batches of one file by their heads, that passes over damage as far as heads show it.
+#[derive(Debug)]
+pub(crate) struct Survey<'a, H> {
+    file: &'a H,
+    segment: Offset,
+    scan: Scan<'a, H>,
+    end: u64,
+    next: Offset,
+    bound: Offset,
+    previous: Option<(Located, Offset)>,
+    salvage: Option<Salvage<'a, H>>,
+}
+
+impl<'a, H: File> Survey<'a, H> {
+    /// As [`Salvage::new`].
+    pub(crate) fn new(
+        file: &'a H,
+        segment: Offset,
+        (from, end): (u64, u64),
+        (next, bound): (Offset, Offset),
+    ) -> Self {
+        Self {
+            file,
+            segment,
+            scan: Scan::new(file, from, end),
+            end,
+            next,
+            bound,
+            previous: None,
+            salvage: None,
+        }
+    }
+
+    /// The next batch or the next damage, which may begin with the batch that was met last: its length may be what is
+    /// wrong.
+    pub(crate) fn advance(&mut self) -> Result<Option<Met>, FileError> {
+        if let Some(salvage) = &mut self.salvage {
+            return salvage.advance();
+        }
+        let position = self.scan.position();
+        match self.scan.next_header() {
+            Ok(None) => return Ok(None),
+            Ok(Some(located)) if self.is_in_order(&located) => {
+                self.previous = Some((located, self.next));
+                self.next = located.header.next_offset();
+                return Ok(Some(Met::Batch(located)));
+            }
+            Err(ScanError::Disk(error)) => return Err(error),
+            Ok(Some(_)) | Err(ScanError::Invalid { .. }) => {}
+        }
+        let (from, next) = self
+            .previous
+            .map_or((position, self.next), |(located, next)| {
+                (located.position, next)
+            });
+        let salvage = Salvage::new(
+            self.file,
+            self.segment,
+            (from, self.end),
+            (next, self.bound),
+        );
+        let salvage = self.salvage.insert(salvage);
+        match salvage.advance()? {
+            // Sound and known.
+            Some(Met::Batch(located)) if self.previous.is_some() && located.position == from => {
+                salvage.advance()
+            }
+            met => Ok(met),
+        }
+    }
+
+    fn is_in_order(&self, located: &Located) -> bool {
+        let header = &located.header;
+        let last = header.last_offset();
+        header.base_offset() >= self.next
+            && last < self.bound
+            && last.0 - self.segment.0 <= i64::from(i32::MAX)
+    }
+}

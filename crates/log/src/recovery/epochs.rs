@@ -1,0 +1,74 @@
+//! The leader epochs of a log whose checkpoint is missing or cannot be understood: the batches say them all.
+
+use super::Left;
+use crate::checkpoint::read_leader_epochs;
+use crate::damage::{Met, Survey};
+use crate::directory::StorageError;
+use crate::files::{FileError, Files};
+use crate::leader_epochs::LeaderEpochs;
+use crate::partition_log::PartitionLog;
+use ottla_protocol::ids::{LeaderEpoch, Offset};
+use std::io::ErrorKind;
+use std::path::Path;
+
+/// The epochs of the checkpoint; none when there is no file, or none that can be understood.
+pub(super) fn read<F: Files>(files: &F, partition: &Path) -> Result<LeaderEpochs, FileError> {
+    match read_leader_epochs(files, partition) {
+        Err(error) if error.source.kind() == ErrorKind::InvalidData => Ok(LeaderEpochs::default()),
+        read => read,
+    }
+}
+
+impl<F: Files> PartitionLog<F> {
+    /// Learns the epochs from the batches that recovery has not read, where the checkpoint said nothing; says whether there
+    /// were any.
+    pub(super) fn learn_all_epochs(&mut self, left: &Left) -> Result<bool, StorageError> {
+        let Some((first, _)) = self.segments.first_key_value() else {
+            return Ok(false);
+        };
+        let read_from = if left.is_clean {
+            self.next
+        } else {
+            left.recovery_point.min(self.next)
+        };
+        if read_from <= *first {
+            return Ok(false);
+        }
+        let mut learnt = LeaderEpochs::default();
+        for base in self.segments.keys().copied() {
+            if base >= read_from || !self.learn_epochs(base, read_from, &mut learnt)? {
+                break;
+            }
+        }
+        let found = learnt.latest().is_some();
+        for (epoch, start) in self.leader_epochs.entries() {
+            learnt.observe(epoch, start);
+        }
+        self.leader_epochs = learnt;
+        Ok(found)
+    }
+
+    /// Learns the epochs of one segment; says whether its batches have any: Kafka 0.10 and before wrote none.
+    fn learn_epochs(
+        &self,
+        base: Offset,
+        end: Offset,
+        learnt: &mut LeaderEpochs,
+    ) -> Result<bool, StorageError> {
+        let Some(segment) = self.segments.get(&base) else {
+            return Ok(true);
+        };
+        let directory = &self.place.directory;
+        let file = directory.judge(segment.file(&self.place))?;
+        let mut survey = Survey::new(&*file, base, (0, segment.size), (base, end));
+        while let Some(met) = directory.judge(survey.advance())? {
+            let Met::Batch(located) = met else { continue };
+            let epoch = LeaderEpoch(located.header.partition_leader_epoch);
+            if epoch.0 < 0 && learnt.latest().is_none() {
+                return Ok(false);
+            }
+            learnt.observe(epoch, located.header.base_offset());
+        }
+        Ok(true)
+    }
+}
