@@ -75,6 +75,9 @@ async fn ready(State(broker): State<Arc<Broker>>) -> (StatusCode, String) {
     for report in degraded.take(MAX_DEGRADED) {
         let _ = writeln!(body, "degraded: compaction of {report}");
     }
+    for report in broker.replicas.damage().iter().take(MAX_DEGRADED) {
+        let _ = writeln!(body, "degraded: log of {report}");
+    }
     for directory in broker.replicas.directories().all() {
         if directory.reserve.is_short() {
             let path = directory.log.path().display();

@@ -5,6 +5,7 @@
 //! where nobody waits, never on the runtime's workers.
 
 mod cleaner;
+pub mod damage;
 mod directories;
 pub mod disk_reserve;
 pub mod flusher;

@@ -23,6 +23,9 @@ pub async fn observe(broker: &Arc<Broker>) -> Observed {
     for report in http::compaction(broker, is_compacted).await {
         observed.compaction(&report);
     }
+    for report in broker.replicas.damage() {
+        observed.damage(&report.topic, report.partition, report.places.len());
+    }
     for (group, topic, partition, committed) in committed(broker).await {
         let Found::Here(found) = broker.replicas.by_name(&topic, PartitionIndex(partition)) else {
             continue;

@@ -47,6 +47,7 @@ pub struct Observed {
     bytes_out: Family<Topic, Counter>,
     refused: Family<Topic, Counter>,
     compaction: Compaction,
+    damaged: Family<Partition, Gauge>,
     ready: Gauge,
 }
 
@@ -158,6 +159,16 @@ impl Observed {
         set(&self.compaction.compacted_at, seconds.unsigned_abs());
     }
 
+    /// The damaged places that are known of a partition's log.
+    pub fn damage(&self, topic: &str, partition: i32, places: usize) {
+        let label = Partition {
+            topic: topic.to_owned(),
+            partition,
+        };
+        let places = i64::try_from(places).unwrap_or(i64::MAX);
+        self.damaged.get_or_create(&label).set(places);
+    }
+
     /// Whether clients are served.
     pub fn ready(&self, ready: bool) {
         self.ready.set(i64::from(ready));
@@ -183,6 +194,11 @@ impl Observed {
         );
         self.register_traffic(&mut registry);
         self.compaction.register(&mut registry);
+        registry.register(
+            "ottla_log_damaged_ranges",
+            "Places of a log that are damaged, as far as known; only logs that have any",
+            self.damaged.clone(),
+        );
         registry.register(
             "ottla_ready",
             "1 while clients are served",

@@ -143,10 +143,10 @@ impl LeftOf {
         let (files, path) = (directory.log.files(), directory.log.path());
         Ok(Self {
             is_clean: checkpoint::was_clean_shutdown(files, path)?,
-            recovery_points: checkpoint::read_offsets(files, path, checkpoint::RECOVERY_POINTS)?,
-            log_starts: checkpoint::read_offsets(files, path, checkpoint::LOG_START_OFFSETS)?,
-            high_watermarks: checkpoint::read_offsets(files, path, checkpoint::HIGH_WATERMARKS)?,
-            compacted_to: checkpoint::read_offsets(files, path, checkpoint::CLEANER_OFFSETS)?,
+            recovery_points: read_checkpoint(directory, checkpoint::RECOVERY_POINTS)?,
+            log_starts: read_checkpoint(directory, checkpoint::LOG_START_OFFSETS)?,
+            high_watermarks: read_checkpoint(directory, checkpoint::HIGH_WATERMARKS)?,
+            compacted_to: read_checkpoint(directory, checkpoint::CLEANER_OFFSETS)?,
         })
     }
 
@@ -159,6 +159,18 @@ impl LeftOf {
             high_watermark: Some(self.high_watermarks.get(&key).copied().unwrap_or_default()),
             compacted_to: self.compacted_to.get(&key).copied(),
         }
+    }
+}
+
+/// A checkpoint only saves a start from looking; one that cannot be understood counts as none, as with Kafka.
+fn read_checkpoint(directory: &Directory, name: &str) -> Result<PartitionOffsets, FileError> {
+    let (files, path) = (directory.log.files(), directory.log.path());
+    match checkpoint::read_offsets(files, path, name) {
+        Err(error) if error.source.kind() == io::ErrorKind::InvalidData => {
+            tracing::error!(%error, "a checkpoint cannot be understood; the start goes on without it");
+            Ok(PartitionOffsets::new())
+        }
+        read => read,
     }
 }
 
@@ -245,7 +257,15 @@ fn open(
             "recovered a log"
         );
     }
-    Ok(Partition::new(topic, log, settings, directory))
+    if recovery.epochs_rebuilt {
+        tracing::warn!(
+            partition = name,
+            "leader-epoch-checkpoint was missing or unreadable; the batches said the leader epochs"
+        );
+    }
+    let partition = Partition::new(topic, log, settings, (directory, replicas.clock));
+    partition.say_opened(&recovery.damage, &directory.log);
+    Ok(partition)
 }
 
 /// Makes the log of a new partition.

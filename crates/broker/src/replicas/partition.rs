@@ -17,12 +17,14 @@ use ottla_protocol::ids::{LeaderEpoch, Offset, PartitionIndex, Uuid};
 use ottla_protocol::time::Now;
 use tokio::sync::{Notify, oneshot};
 
+use super::damage::DamageNotes;
 use super::directories::Directory;
 use super::disk_reserve::DiskReserve;
 use super::flusher::Flusher;
 pub use super::refusals::{Refused, Unavailable, Unreadable};
 use super::settings::{Durability, TopicSettings};
 use super::traffic::Traffic;
+use crate::clock::Clock;
 
 /// A partition of this node.
 #[derive(Debug)]
@@ -35,6 +37,9 @@ pub struct Partition {
     pub index: PartitionIndex,
     /// What has gone in and out.
     pub traffic: Traffic,
+    /// What is damaged in its log.
+    pub(super) damage: DamageNotes,
+    clock: Clock,
     held: Mutex<Held>,
     /// Held by the cleaner during a pass: the files stay while it is.
     pub(super) cleaning: Mutex<()>,
@@ -146,7 +151,7 @@ impl Partition {
         (topic, topic_id, index): (Arc<str>, Uuid, PartitionIndex),
         log: PartitionLog<Disk>,
         settings: Arc<TopicSettings>,
-        directory: &Directory,
+        (directory, clock): (&Directory, Clock),
     ) -> Arc<Self> {
         let flusher = Arc::clone(&directory.flusher);
         let flush_id = flusher.enrol(log.flushed_offset());
@@ -169,6 +174,8 @@ impl Partition {
             topic_id,
             index,
             traffic: Traffic::default(),
+            damage: DamageNotes::default(),
+            clock,
             held: Mutex::new(held),
             cleaning: Mutex::default(),
             flush_id,
@@ -252,7 +259,11 @@ impl Partition {
 
     /// Decides what to read.
     pub fn plan(&self, read: &ReadAt) -> Result<Planned, Unreadable> {
-        self.lock().plan(read)
+        let planned = self.lock().plan(read);
+        if let Err(Unreadable::Unavailable(Unavailable::Storage(error))) = &planned {
+            self.on_unreadable(error, self.clock.monotonic());
+        }
+        planned
     }
 
     /// Has `reader` notified of the next change; asks for a flush where records wait for one.

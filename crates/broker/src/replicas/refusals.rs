@@ -48,10 +48,7 @@ impl Unavailable {
 fn storage_code(error: &StorageError) -> ErrorCode {
     match error {
         StorageError::Offline { .. } => ErrorCode::KafkaStorageError,
-        StorageError::Damaged { .. } => {
-            tracing::error!(%error, "a client asked for what is damaged");
-            ErrorCode::CorruptMessage
-        }
+        StorageError::Damaged { .. } => ErrorCode::CorruptMessage,
         StorageError::Full { .. } | StorageError::TooManyOpenFiles { .. } => {
             ErrorCode::NotEnoughReplicas
         }

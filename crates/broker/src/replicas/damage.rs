@@ -1,0 +1,193 @@
+//! Damage in a partition's log, as its readers and the scrub come upon it: remembered by the log, said with the next
+//! step, shown by `/ready` and the metrics.
+//!
+//! A reader that does not give up asks again and again: a partition says the same damage once a minute at most.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use ottla_log::damage::Damage;
+use ottla_log::files::disk::Disk;
+use ottla_log::{LogDirectory, PartitionLog, StorageError};
+use ottla_protocol::ids::Offset;
+use ottla_protocol::time::MonotonicTime;
+
+use super::Replicas;
+use super::partition::Partition;
+
+/// The time between two lines about one place.
+const INTERVAL: Duration = Duration::from_mins(1);
+/// Places whose last line is remembered; when there are more, all are said again.
+const MAX_SAID: usize = 100;
+
+/// What a partition remembers of its damage outside of its log's lock.
+#[derive(Debug, Default)]
+pub struct DamageNotes {
+    /// The places that the log knows.
+    places: AtomicUsize,
+    /// When each place was last said, by the first offset that it takes.
+    said: Mutex<BTreeMap<Offset, MonotonicTime>>,
+}
+
+/// The damage that is known of a partition.
+#[derive(Debug, Clone)]
+pub struct DamageReport {
+    /// The topic.
+    pub topic: String,
+    /// The partition.
+    pub partition: i32,
+    /// The places, in the order of offsets; never none.
+    pub places: Vec<Damage>,
+}
+
+impl DamageNotes {
+    /// Takes over how many places `log` knows.
+    pub(super) fn count(&self, log: &PartitionLog<Disk>) {
+        let places = log.known_damage().count();
+        self.places.store(places, Ordering::Relaxed);
+    }
+
+    /// Whether damage is to be said again.
+    fn is_due(&self, damage: &Damage, now: MonotonicTime) -> bool {
+        let mut said = self.said.lock().unwrap_or_else(PoisonError::into_inner);
+        let last = said.get(&damage.first_offset);
+        if last.is_some_and(|last| now < last.after(INTERVAL)) {
+            return false;
+        }
+        if said.len() >= MAX_SAID {
+            said.clear();
+        }
+        said.insert(damage.first_offset, now);
+        true
+    }
+}
+
+impl Partition {
+    /// Remembers the damage that `error` is about, if it is about any, and says it now and then.
+    pub(super) fn on_unreadable(&self, error: &StorageError, now: MonotonicTime) {
+        let StorageError::Damaged { path, damage } = error else {
+            return;
+        };
+        self.with_log(|log| {
+            log.note_damage(*damage);
+            self.damage.count(log);
+        });
+        if !self.damage.is_due(damage, now) {
+            return;
+        }
+        let (topic, partition) = (&*self.topic, self.index.0);
+        let next = damage.next_offset;
+        let skip = format!(
+            "ottla group reset-offsets GROUP --topic {topic}:{partition} --to-offset {next} --execute"
+        );
+        tracing::error!(
+            topic,
+            partition,
+            next_readable_offset = next.0,
+            file = %path.display(),
+            skip,
+            repair = repair(path.ancestors().nth(2).unwrap_or(path)),
+            "a client asked for what is damaged: {damage}"
+        );
+    }
+
+    /// Says what an opened log turned out to hold.
+    pub(super) fn say_opened(&self, damage: &[Damage], directory: &LogDirectory<Disk>) {
+        self.with_log(|log| self.damage.count(log));
+        let Some(first) = damage.first() else { return };
+        tracing::error!(
+            topic = &*self.topic,
+            partition = self.index.0,
+            places = damage.len(),
+            repair = repair(directory.path()),
+            "a log is damaged below its recovery point; the rest of it is served: {first}"
+        );
+    }
+}
+
+/// The command that takes damage out.
+pub(super) fn repair(directory: &std::path::Path) -> String {
+    format!("ottla log repair {}", directory.display())
+}
+
+impl Replicas {
+    /// What is known of damaged partitions.
+    pub fn damage(&self) -> Vec<DamageReport> {
+        let mut reports: Vec<_> = self.all().iter().filter_map(|at| report(at)).collect();
+        reports.sort_by(|one, other| {
+            (&one.topic, one.partition).cmp(&(&other.topic, other.partition))
+        });
+        reports
+    }
+}
+
+fn report(partition: &Partition) -> Option<DamageReport> {
+    // Of thousands of partitions the lock is not to be taken each time.
+    if partition.damage.places.load(Ordering::Relaxed) == 0 {
+        return None;
+    }
+    let places: Vec<Damage> = partition.with_log(|log| {
+        partition.damage.count(log);
+        log.known_damage().copied().collect()
+    })?;
+    (!places.is_empty()).then(|| DamageReport {
+        topic: partition.topic.to_string(),
+        partition: partition.index.0,
+        places,
+    })
+}
+
+impl fmt::Display for DamageReport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}-{}: ", self.topic, self.partition)?;
+        if let Some(first) = self.places.first() {
+            write!(f, "{first}")?;
+        }
+        match self.places.len() {
+            0 | 1 => Ok(()),
+            more => write!(f, "; {} more places", more - 1),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{DamageNotes, MAX_SAID};
+    use ottla_log::batch::BatchError;
+    use ottla_log::damage::Damage;
+    use ottla_protocol::ids::Offset;
+    use ottla_protocol::time::MonotonicTime;
+    use std::time::Duration;
+
+    fn damage(first: i64) -> Damage {
+        Damage {
+            segment: Offset(0),
+            position: 0,
+            bytes: 100,
+            first_offset: Offset(first),
+            next_offset: Offset(first + 5),
+            cause: BatchError::Checksum {
+                stored: 1,
+                computed: 2,
+            },
+        }
+    }
+
+    #[test]
+    fn a_place_is_said_once_a_minute_and_each_for_itself() {
+        let at = |seconds| MonotonicTime(Duration::from_secs(seconds));
+        let notes = DamageNotes::default();
+        assert!(notes.is_due(&damage(0), at(0)));
+        assert!(notes.is_due(&damage(5), at(0)));
+        assert!(!notes.is_due(&damage(0), at(59)));
+        assert!(notes.is_due(&damage(0), at(60)));
+        assert!(!notes.is_due(&damage(0), at(61)));
+        for number in 0..1000 {
+            notes.is_due(&damage(10 + number), at(61));
+        }
+        assert!(notes.said.lock().unwrap().len() <= MAX_SAID);
+    }
+}

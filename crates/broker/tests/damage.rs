@@ -1,0 +1,218 @@
+//! Partitions of a broker whose files were damaged while it was down: they come up, say what is damaged, and serve the
+//! rest.
+
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use std::fs::{self, OpenOptions};
+use std::os::unix::fs::FileExt as _;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use ottla_broker::clock::Clock;
+use ottla_broker::config::BrokerConfig;
+use ottla_broker::replicas::partition::{ReadAt, Urgency};
+use ottla_broker::replicas::{Directories, Found, Intervals, Partition, Replicas};
+use ottla_log::checkpoint;
+use ottla_log::files::disk::Disk;
+use ottla_log::files::replace_durably;
+use ottla_log::{Batch, Bound, FirstBatch, Origin};
+use ottla_metadata::{ConfigResource, MetadataDelta, MetadataImage};
+use ottla_protocol::ids::{Offset, PartitionIndex, Uuid};
+use ottla_protocol::messages::ErrorCode;
+use ottla_protocol::messages::metadata::{PartitionRecord, TopicRecord};
+use ottla_protocol::records::{BatchBuilder, BatchOptions, BatchView, split_batches};
+
+const RECORDS: i64 = 60;
+
+fn image() -> MetadataImage {
+    let topic_id = Uuid::from_parts(7, 7);
+    let mut delta = MetadataDelta::new(MetadataImage::default());
+    let topic = TopicRecord {
+        name: "t".into(),
+        topic_id,
+        ..TopicRecord::default()
+    };
+    delta.replay(&topic.into());
+    let partition = PartitionRecord {
+        partition_id: 0,
+        topic_id,
+        replicas: vec![1],
+        isr: vec![1],
+        leader: 1,
+        ..PartitionRecord::default()
+    };
+    delta.replay(&partition.into());
+    let mut image = delta.finish().0;
+    let topic = image.configs.entry(ConfigResource::topic("t")).or_default();
+    topic.insert("segment.bytes".to_owned(), "1000".to_owned());
+    image
+}
+
+fn start(directory: &Path) -> Arc<Replicas> {
+    let config = BrokerConfig::embedded(directory.to_path_buf(), 0);
+    let clock = Clock::start();
+    let descriptors = 100;
+    let directories = Directories::new(&config.storage, descriptors, clock);
+    let replicas = Replicas::new(config.statics, clock, directories);
+    replicas.load(&image(), Intervals::default()).unwrap();
+    replicas
+}
+
+fn partition(replicas: &Replicas) -> Arc<Partition> {
+    match replicas.by_name("t", PartitionIndex(0)) {
+        Found::Here(partition) => partition,
+        found => panic!("{found:?}"),
+    }
+}
+
+/// One record a batch.
+async fn fill(replicas: &Replicas, from: i64, to: i64) {
+    let partition = partition(replicas);
+    for number in from..to {
+        let mut builder = BatchBuilder::new(BatchOptions::default());
+        builder.append(1000 + number, None, Some(b"some value"), &[]);
+        let bytes = builder.build().unwrap();
+        let batch = Batch::from(BatchView::first(&bytes).unwrap());
+        let origin = (Origin::Client, Urgency::Now);
+        let appended = partition.append(&[&[batch]], origin, Clock::start().now());
+        let end = appended[0].as_ref().unwrap().last_offset.plus(1);
+        if let Some(replicated) = partition.replicated(end) {
+            replicated.await.unwrap().unwrap();
+        }
+    }
+}
+
+/// The offset that a fetch from `offset` begins with, or its error.
+fn fetch(replicas: &Replicas, offset: i64) -> Result<i64, ErrorCode> {
+    let planned = partition(replicas).plan(&ReadAt {
+        offset: Offset(offset),
+        max_bytes: 1,
+        first_batch: FirstBatch::MayExceed,
+        bound: Bound::HighWatermark,
+        current_epoch: None,
+        last_fetched_epoch: None,
+    });
+    let planned = planned.map_err(|error| error.code())?;
+    let mut bytes = Vec::new();
+    planned.plan.read(&mut bytes).unwrap();
+    let first = split_batches(&bytes).next().unwrap().unwrap();
+    assert!(first.is_crc_valid());
+    Ok(first.header().base_offset)
+}
+
+/// The `.log` files, in order.
+fn segments(directory: &Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(directory.join("t-0")).unwrap();
+    let paths = entries.map(|entry| entry.unwrap().path());
+    let mut segments: Vec<_> = paths
+        .filter(|path| path.extension().is_some_and(|extension| extension == "log"))
+        .collect();
+    segments.sort();
+    segments
+}
+
+fn overwrite(path: &Path, position: u64, bytes: &[u8]) {
+    let file = OpenOptions::new().write(true).open(path).unwrap();
+    file.write_all_at(bytes, position).unwrap();
+}
+
+/// The offset and position of each batch of a segment.
+fn batches(path: &Path) -> Vec<(i64, u64)> {
+    let bytes = fs::read(path).unwrap();
+    let mut position = 0;
+    let mut found = Vec::new();
+    for batch in split_batches(&bytes) {
+        let batch = batch.unwrap();
+        found.push((batch.header().base_offset, position));
+        position += batch.size() as u64;
+    }
+    found
+}
+
+/// A stopped broker's directory: cleanly, or as after a crash a moment later.
+async fn stopped(is_clean: bool) -> tempfile::TempDir {
+    let directory = tempfile::tempdir().unwrap();
+    let replicas = start(directory.path());
+    fill(&replicas, 0, RECORDS).await;
+    replicas.close(1).unwrap();
+    if !is_clean {
+        checkpoint::remove_clean_shutdown(&Disk, directory.path()).unwrap();
+    }
+    directory
+}
+
+/// The segments and batches of the tests: first, middle and last of each.
+fn places(directory: &Path) -> Vec<(PathBuf, i64, u64)> {
+    let all = segments(directory);
+    assert!(all.len() > 3);
+    let mut places = Vec::new();
+    for path in [&all[0], &all[2], all.last().unwrap()] {
+        let found = batches(path);
+        for place in [0, found.len() / 2, found.len() - 1] {
+            let (offset, position) = found[place];
+            places.push((path.clone(), offset, position));
+        }
+    }
+    places
+}
+
+#[tokio::test]
+async fn a_damaged_batch_is_refused_and_the_rest_served_wherever_it_is() {
+    for is_clean in [true, false] {
+        for place in 0..9 {
+            let directory = stopped(is_clean).await;
+            let (path, offset, position) = places(directory.path()).swap_remove(place);
+            let what = format!("offset {offset}, clean: {is_clean}");
+            let injury: &[u8] = if place % 2 == 0 { &[0xFF; 4] } else { &[0x7F] };
+            overwrite(&path, position + 8, injury);
+            let replicas = start(directory.path());
+            for wanted in 0..RECORDS {
+                let expected = if wanted == offset {
+                    Err(ErrorCode::CorruptMessage)
+                } else {
+                    Ok(wanted)
+                };
+                assert_eq!(fetch(&replicas, wanted), expected, "{wanted}, {what}");
+            }
+            let known = replicas.damage();
+            assert_eq!(known.len(), 1, "{what}");
+            let line = known[0].to_string();
+            let says = format!("the next that can is {}", offset + 1);
+            assert!(line.contains(&says), "{line}");
+            fill(&replicas, RECORDS, RECORDS + 1).await;
+            assert_eq!(fetch(&replicas, RECORDS), Ok(RECORDS), "{what}");
+            let trimmed = partition(&replicas).with_log(|log| {
+                let now = Clock::start().now().wall;
+                log.delete_records(Some(Offset(offset + 1)), now)
+            });
+            assert_eq!(trimmed.unwrap().unwrap(), Offset(offset + 1), "{what}");
+            replicas.close(2).unwrap();
+        }
+    }
+}
+
+#[tokio::test]
+async fn files_beside_the_log_that_are_nonsense_or_gone_keep_nothing_from_being_served() {
+    let nonsense: &[(&str, &[u8])] = &[
+        ("recovery-point-offset-checkpoint", b"0\n1\nt 0\n"),
+        ("replication-offset-checkpoint", b"zero"),
+        ("log-start-offset-checkpoint", b"\xFF\xFE"),
+        ("cleaner-offset-checkpoint", b"0\n5\n"),
+        ("t-0/leader-epoch-checkpoint", b"0\n1\nx y\n"),
+        ("t-0/00000000000000000000.index", &[0xFF; 80]),
+        ("t-0/00000000000000000000.timeindex", b""),
+        ("t-0/00000000000000000060.snapshot", b"not one"),
+    ];
+    for is_clean in [true, false] {
+        for (name, content) in nonsense {
+            let directory = stopped(is_clean).await;
+            let path = directory.path().join(name);
+            replace_durably(&Disk, &path, content).unwrap();
+            let replicas = start(directory.path());
+            for wanted in 0..RECORDS {
+                assert_eq!(fetch(&replicas, wanted), Ok(wanted), "{name}");
+            }
+            replicas.close(2).unwrap();
+        }
+    }
+}
