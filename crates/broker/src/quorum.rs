@@ -88,6 +88,19 @@ pub enum QuorumError {
         /// The metadata log's.
         ours: String,
     },
+    /// The metadata is of a level that this release does not know.
+    #[error(
+        "metadata.version is {level} in the metadata log, and this release reads {minimum} to {maximum}: start the release that \
+         wrote it, or a later Ottla"
+    )]
+    MetadataVersion {
+        /// What the cluster has finalised.
+        level: i16,
+        /// The lowest that is understood.
+        minimum: i16,
+        /// The highest.
+        maximum: i16,
+    },
     /// A directory of this broker is not there, and partitions with it that would be made anew.
     #[error(
         "{partitions} partitions are in none of log.dirs, and the log directory with directory.id {missing} is not \
@@ -238,7 +251,21 @@ fn open_log(
     let mut log = opened.log;
     let mut loader = opened.loader;
     activate(&mut log, &mut loader, &storage.metadata_log_dir, now)?;
+    check_version(loader.image())?;
     Ok((log, loader))
+}
+
+fn check_version(image: &MetadataImage) -> Result<(), QuorumError> {
+    let level = image.metadata_version();
+    let (minimum, maximum) = (MetadataVersion::MINIMUM, MetadataVersion::LATEST);
+    if (minimum..=maximum).contains(&level) {
+        return Ok(());
+    }
+    Err(QuorumError::MetadataVersion {
+        level: level.0,
+        minimum: minimum.0,
+        maximum: maximum.0,
+    })
 }
 
 /// Whether the configuration names the voters, and not the log (`kraft.version` 0).
@@ -419,7 +446,7 @@ mod tests {
     use ottla_metadata::{ConfigResource, MetadataVersion, ottla_configs};
     use ottla_protocol::ids::{NodeId, Uuid};
     use ottla_protocol::messages::metadata::{
-        MetadataRecord, PartitionRecord, RegisterBrokerRecord, TopicRecord,
+        FeatureLevelRecord, MetadataRecord, PartitionRecord, RegisterBrokerRecord, TopicRecord,
     };
     use std::path::Path;
 
@@ -467,6 +494,27 @@ mod tests {
             assert_eq!(image.configs[&cluster].len(), 1);
             assert_eq!(ottla_configs::of_topic(&image, here).len(), 1);
         }
+    }
+
+    #[test]
+    fn metadata_of_a_later_release_is_refused() {
+        let root = tempfile::tempdir().unwrap();
+        let mut first = start(root.path(), &["a"]).unwrap();
+        let later = FeatureLevelRecord {
+            name: "metadata.version".to_owned(),
+            feature_level: MetadataVersion::LATEST.0 + 1,
+            ..FeatureLevelRecord::default()
+        };
+        let now = Clock::start().now().wall;
+        let log = &mut first.log.log;
+        log.propose(&[later.into()], MetadataVersion::LATEST, now)
+            .unwrap();
+        drop(first);
+        let refused = start(root.path(), &["a"]).unwrap_err();
+        assert!(
+            matches!(refused, QuorumError::MetadataVersion { level: 31, .. }),
+            "{refused}"
+        );
     }
 
     #[test]
