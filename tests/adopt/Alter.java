@@ -1,4 +1,5 @@
 import java.time.Duration;
+import java.util.ArrayList;
 import java.util.List;
 import java.util.Map;
 import java.util.Set;
@@ -6,6 +7,7 @@ import org.apache.kafka.clients.admin.Admin;
 import org.apache.kafka.clients.admin.NewTopic;
 import org.apache.kafka.clients.consumer.ConsumerGroupMetadata;
 import org.apache.kafka.clients.consumer.KafkaConsumer;
+import org.apache.kafka.clients.consumer.KafkaShareConsumer;
 import org.apache.kafka.clients.consumer.OffsetAndMetadata;
 import org.apache.kafka.clients.producer.KafkaProducer;
 import org.apache.kafka.common.TopicPartition;
@@ -25,6 +27,7 @@ final class Alter {
         claims.add("kafka_configs_shows_and_alters_brokers", this::brokers);
         claims.add("kafka_goes_on_with_transactions", this::transactions);
         claims.add("kafka_goes_on_with_consumer_groups", this::groups);
+        claims.add("kafka_goes_on_with_share_groups", this::shareGroups);
         claims.add("kafka_compacts_on", () -> Carry.compact(wire, "kafka", 40));
         claims.add("kafka_deletes_topics_with_settings_of_ottla", this::delete);
         claims.add("kafka_fills_the_metadata_log", () -> Carry.grow(wire, "kafka"));
@@ -82,6 +85,24 @@ final class Alter {
             Claims.expectEqual(member.committed(Set.of(first)).get(first).offset(), 13L, "what was committed before Ottla");
             member.commitSync(Map.of(first, new OffsetAndMetadata(14, "after Ottla")));
         }
+    }
+
+    /** What was acknowledged before Ottla is not delivered again; what Ottla took in is. */
+    private void shareGroups() throws Exception {
+        if (!Live.hasShareGroups(wire)) {
+            return;
+        }
+        List<String> values = new ArrayList<>();
+        try (KafkaShareConsumer<String, String> member = Live.shareConsumer(wire, "idle-share")) {
+            member.subscribe(List.of("codecs"));
+            Claims.until("the records that Ottla took in", () -> {
+                member.poll(Duration.ofMillis(100)).forEach(record -> values.add(record.key()));
+                return values.size() >= 20;
+            });
+            member.commitSync();
+        }
+        Claims.expectEqual(values.size(), 20, "the number of records");
+        Claims.expect(values.stream().allMatch(key -> key.startsWith("ottla-key")), "others are among " + values);
     }
 
     /** One of the topics is made again, and must not get what the other had. */

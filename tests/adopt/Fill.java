@@ -25,7 +25,6 @@ import org.apache.kafka.common.quota.ClientQuotaEntity;
 import org.apache.kafka.common.resource.PatternType;
 import org.apache.kafka.common.resource.ResourcePattern;
 import org.apache.kafka.common.resource.ResourceType;
-import org.apache.kafka.common.serialization.StringDeserializer;
 
 /** Fills the directory through Kafka: every kind of record that a log and the metadata may hold. */
 final class Fill {
@@ -159,12 +158,13 @@ final class Fill {
                         Map.of("share.auto.offset.reset", "earliest"));
             }
         }
-        var properties = wire.base();
-        properties.put("group.id", "idle-share");
-        try (KafkaShareConsumer<String, String> member =
-                new KafkaShareConsumer<>(properties, new StringDeserializer(), new StringDeserializer())) {
+        int[] taken = {0};
+        try (KafkaShareConsumer<String, String> member = Live.shareConsumer(wire, "idle-share")) {
             member.subscribe(List.of("codecs"));
-            Claims.until("records of the share group", () -> member.poll(Duration.ofMillis(100)).count() > 0);
+            Claims.until("records of the share group", () -> {
+                taken[0] += member.poll(Duration.ofMillis(100)).count();
+                return taken[0] >= 40 * Wire.CODECS.size();
+            });
             member.commitSync();
         }
     }

@@ -3,6 +3,7 @@ import java.util.ArrayList;
 import java.util.List;
 import java.util.Map;
 import java.util.Objects;
+import java.util.Properties;
 import java.util.concurrent.CountDownLatch;
 import org.apache.kafka.clients.admin.Admin;
 import org.apache.kafka.clients.admin.GroupListing;
@@ -81,11 +82,14 @@ final class Live {
         }
     }
 
+    static KafkaShareConsumer<String, String> shareConsumer(Wire wire, String group) {
+        Properties properties = wire.base();
+        properties.put("group.id", group);
+        return new KafkaShareConsumer<>(properties, new StringDeserializer(), new StringDeserializer());
+    }
+
     private void share(CountDownLatch joined) {
-        var properties = wire.base();
-        properties.put("group.id", "live-share");
-        try (KafkaShareConsumer<String, String> member =
-                new KafkaShareConsumer<>(properties, new StringDeserializer(), new StringDeserializer())) {
+        try (KafkaShareConsumer<String, String> member = shareConsumer(wire, "live-share")) {
             member.subscribe(List.of("codecs"));
             boolean isIn = false;
             while (over.getCount() > 0) {

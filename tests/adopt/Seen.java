@@ -70,6 +70,10 @@ final class Seen {
         Map<String, Callable<String>> sections = new LinkedHashMap<>();
         sections.put("topics", () -> describe(topics.values()));
         sections.put("configs", () -> configs(topics.keySet()));
+        sections.put("directories", () -> with(admin -> lines(admin.describeLogDirs(List.of(1)).allDescriptions().get()
+                .get(1).entrySet().stream().flatMap(directory -> directory.getValue().replicaInfos().keySet().stream()
+                        .filter(partition -> topics.containsKey(partition.topic()))
+                        .map(partition -> directory.getKey() + " " + partition)).toList())));
         sections.put("features", () -> with(admin ->
                 new TreeMap<>(admin.describeFeatures().featureMetadata().get().finalizedFeatures()).toString()));
         for (IsolationLevel isolation : IsolationLevel.values()) {

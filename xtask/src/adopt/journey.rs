@@ -98,7 +98,7 @@ impl Journey {
     }
 
     fn metadata(&self) -> PathBuf {
-        self.directory.join("data/__cluster_metadata-0")
+        self.directory.join("data/a/__cluster_metadata-0")
     }
 
     fn tell(&mut self, stage: &str, command: &str) -> Result<()> {
@@ -183,9 +183,12 @@ impl Journey {
             let wrong = said.contains(name).then(|| said.clone());
             self.claim(stage, &format!("does_not_name_{name}"), wrong);
         }
-        let marker = self.directory.join("data/.kafka_cleanshutdown").exists();
-        let unclean = (!marker).then(|| "the directory is not marked clean".to_owned());
-        self.claim(stage, "directory_stays_clean", unclean);
+        for name in ["a", "b"] {
+            let marker = format!("data/{name}/.kafka_cleanshutdown");
+            let is_clean = self.directory.join(marker).exists();
+            let unclean = (!is_clean).then(|| format!("{name} is not marked clean"));
+            self.claim(stage, "log_directories_stay_clean", unclean);
+        }
     }
 
     /// Removes what the journey left, unless something failed.
