@@ -10,7 +10,7 @@
 //! | `partition.metadata` | partition | none: it is `version: 0` and `topic_id: <base64>` |
 //! | `.kafka_cleanshutdown` | log directory | none: it is JSON, `{"version":0,"brokerEpoch":5}`; its presence counts |
 
-use crate::files::{FileError, Files, Operation, read_whole, replace_durably};
+use crate::files::{FileError, Files, Operation, aside, read_whole, replace_durably, write_aside};
 use crate::leader_epochs::LeaderEpochs;
 use ottla_protocol::ids::{LeaderEpoch, Offset, Uuid};
 use std::collections::BTreeMap;
@@ -95,11 +95,32 @@ pub fn write_leader_epochs<F: Files>(
     directory: &Path,
     epochs: &LeaderEpochs,
 ) -> Result<(), FileError> {
+    let text = leader_epochs_text(epochs);
+    replace_durably(files, &directory.join(LEADER_EPOCHS), text.as_bytes())
+}
+
+/// Writes the leader epochs beside the file, unsynced: see [`rename_leader_epochs`].
+pub(crate) fn write_leader_epochs_aside<F: Files>(
+    files: &F,
+    directory: &Path,
+    epochs: &LeaderEpochs,
+) -> Result<(), FileError> {
+    let text = leader_epochs_text(epochs);
+    write_aside(files, &directory.join(LEADER_EPOCHS), text.as_bytes()).map(drop)
+}
+
+/// Lets leader epochs that were written beside the file, and synced since, take its place; the name is not synced.
+pub(crate) fn rename_leader_epochs<F: Files>(files: &F, directory: &Path) -> Result<(), FileError> {
+    let path = directory.join(LEADER_EPOCHS);
+    files.rename(&aside(&path), &path)
+}
+
+fn leader_epochs_text(epochs: &LeaderEpochs) -> String {
     let mut text = format!("0\n{}\n", epochs.entries().count());
     for (epoch, start) in epochs.entries() {
         let _ = writeln!(text, "{epoch} {start}");
     }
-    replace_durably(files, &directory.join(LEADER_EPOCHS), text.as_bytes())
+    text
 }
 
 /// The topic id of the partition at `directory`; none when there is no file.

@@ -5,7 +5,7 @@
 //! log. Invariants: it holds every epoch that begins below a recovery point that was written down; what a truncation has
 //! written is never replaced by what was decided before it.
 
-use crate::checkpoint::write_leader_epochs;
+use crate::checkpoint::{rename_leader_epochs, write_leader_epochs, write_leader_epochs_aside};
 use crate::files::{FileError, Files};
 use crate::leader_epochs::LeaderEpochs;
 use ottla_protocol::ids::Offset;
@@ -85,6 +85,30 @@ impl EpochFile {
 }
 
 impl EpochWrite {
+    /// Writes the epochs beside the file, unless the log was truncated since. Many are written, synced and renamed
+    /// together.
+    pub(crate) fn write_aside<F: Files>(
+        &self,
+        files: &F,
+        partition: &Path,
+    ) -> Result<(), FileError> {
+        let written = self.file.lock();
+        if written.truncations == self.truncations {
+            write_leader_epochs_aside(files, partition, &self.epochs)?;
+        }
+        Ok(())
+    }
+
+    /// Lets what was written beside the file, and synced since, take its place, unless the log was truncated since.
+    pub(crate) fn rename<F: Files>(&self, files: &F, partition: &Path) -> Result<(), FileError> {
+        let mut written = self.file.lock();
+        if written.truncations == self.truncations {
+            rename_leader_epochs(files, partition)?;
+            written.epochs = self.epochs.clone();
+        }
+        Ok(())
+    }
+
     /// Writes the file durably, unless the log was truncated since.
     pub(crate) fn run<F: Files>(&self, files: &F, partition: &Path) -> Result<(), FileError> {
         let mut written = self.file.lock();

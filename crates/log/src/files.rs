@@ -223,13 +223,25 @@ pub fn read_whole<F: Files>(
 
 /// Replaces the file at `path` by `content` at once and durably: a crash leaves the old or the new, never a mix.
 pub fn replace_durably<F: Files>(files: &F, path: &Path, content: &[u8]) -> Result<(), FileError> {
+    write_aside(files, path, content)?.sync_data()?;
+    files.rename(&aside(path), path)?;
+    files.sync_directory(path.parent().unwrap_or(Path::new(".")))
+}
+
+/// Writes `content` into the file that is to take the place of `path`, unsynced.
+pub(crate) fn write_aside<F: Files>(
+    files: &F,
+    path: &Path,
+    content: &[u8],
+) -> Result<F::File, FileError> {
+    let file = files.open(&aside(path), Open::Replace)?;
+    file.write_at(&[IoSlice::new(content)], 0)?;
+    Ok(file)
+}
+
+/// Where what is to take the place of `path` is written.
+pub(crate) fn aside(path: &Path) -> PathBuf {
     let mut temporary = path.as_os_str().to_os_string();
     temporary.push(".tmp");
-    let temporary = PathBuf::from(temporary);
-    let file = files.open(&temporary, Open::Replace)?;
-    file.write_at(&[IoSlice::new(content)], 0)?;
-    file.sync_data()?;
-    drop(file);
-    files.rename(&temporary, path)?;
-    files.sync_directory(path.parent().unwrap_or(Path::new(".")))
+    PathBuf::from(temporary)
 }

@@ -38,7 +38,7 @@ pub use partition_log::{
     ReadError, ReadPlan, ReadRequest, Removed, TimeQuery, TrimError, run_together,
 };
 pub use producer_state::{Origin, ProducerError};
-pub use recovery::{CutOff, Left, OpenError, OpenLog, Progress, Recovery};
+pub use recovery::{CutOff, Left, OpenError, OpenLog, Progress, Recovery, sync_recovered};
 pub use segment::LogPosition;
 
 #[cfg(test)]

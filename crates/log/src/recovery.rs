@@ -23,8 +23,8 @@ use crate::config::LogConfig;
 use crate::damage::{Damage, Met, Survey, UNBOUNDED};
 use crate::directory::{LogDirectory, StorageError};
 use crate::epoch_file::EpochFile;
-use crate::files::{File, Files};
-use crate::partition_log::{KnownDamage, PartitionLog, jitter};
+use crate::files::Files;
+use crate::partition_log::{KnownDamage, PartitionLog, jitter, run_together};
 use crate::producer_state::ProducerState;
 use crate::segment::{LogPosition, Place, Segment};
 use ottla_protocol::ids::{Offset, Uuid};
@@ -116,6 +116,18 @@ pub struct Recovery {
 impl<F: Files> PartitionLog<F> {
     /// Opens the log, makes it if there is none, and recovers it if it was not closed properly.
     pub fn open(
+        open: OpenLog<F>,
+        now: Timestamp,
+        progress: &mut dyn FnMut(Progress),
+    ) -> Result<(Self, Recovery), OpenError> {
+        let (mut log, recovery) = Self::open_unsynced(open, now, progress)?;
+        sync_recovered(std::slice::from_mut(&mut log))?;
+        Ok((log, recovery))
+    }
+
+    /// As [`PartitionLog::open`], but what recovery did is not durable: [`sync_recovered`] must follow before the log is
+    /// used.
+    pub fn open_unsynced(
         open: OpenLog<F>,
         now: Timestamp,
         progress: &mut dyn FnMut(Progress),
@@ -295,7 +307,7 @@ impl<F: Files> PartitionLog<F> {
         self.activate_last(now)
     }
 
-    /// Brings everything in line with the end of the log, and makes it durable.
+    /// Brings everything in line with the end of the log.
     fn settle(&mut self, left: &Left, now: Timestamp) -> Result<(), OpenError> {
         let recovery_point = if left.is_clean {
             UNBOUNDED
@@ -313,32 +325,37 @@ impl<F: Files> PartitionLog<F> {
         producers::load(self, recovery_point, now)?;
         self.flush = crate::partition_log::Progress::at(self.next, self.next.min(recovery_point));
         self.flush.recovery_point_on_disk = left.recovery_point.min(self.next);
-        if !left.is_clean {
-            unless_full(self.sync_recovered(recovery_point))?;
-        }
+        self.flush.recovered_from = (!left.is_clean).then_some(recovery_point);
         self.set_high_watermark(left.high_watermark.unwrap_or(self.next))?;
         Ok(())
     }
+}
 
-    fn sync_recovered(&mut self, recovery_point: Offset) -> Result<(), StorageError> {
-        let directory = Arc::clone(&self.place.directory);
-        let floor = self
-            .segments
-            .range(..=recovery_point)
-            .next_back()
-            .map_or(recovery_point, |(base, _)| *base);
-        for segment in self.segments.range(floor..).map(|(_, segment)| segment) {
-            directory.judge(segment.file(&self.place).and_then(|file| file.sync_data()))?;
+/// Makes durable what recovery did to logs of one directory, with as few syncs as that takes.
+pub fn sync_recovered<F: Files>(logs: &mut [PartitionLog<F>]) -> Result<(), StorageError> {
+    let is_recovered = |log: &&PartitionLog<F>| log.flush.recovered_from.is_some();
+    let count = logs.iter().filter(is_recovered).count();
+    let mut recovered = Vec::with_capacity(count);
+    let mut flushes = Vec::with_capacity(count);
+    for log in logs {
+        if let Some(flush) = log.begin_sync_of_recovered(count)? {
+            recovered.push(log);
+            flushes.push(flush);
         }
-        // A segment that was made just before the crash may be there by name only until its directory is synced, and
-        // no later flush knows of it.
-        directory.judge(directory.files().sync_directory(&self.place.path))?;
-        self.checkpoint()
     }
+    let synced = run_together(&flushes);
+    for (log, flush) in recovered.into_iter().zip(&flushes) {
+        if synced.is_ok() {
+            log.complete_checkpoint(flush);
+        } else {
+            log.abandon_checkpoint();
+        }
+    }
+    unless_full(synced)
 }
 
 /// What only saves work later may be missing while the disk is full: a log opens all the same.
-fn unless_full(outcome: Result<(), StorageError>) -> Result<(), StorageError> {
+pub(crate) fn unless_full(outcome: Result<(), StorageError>) -> Result<(), StorageError> {
     match outcome {
         Err(StorageError::Full { .. }) => Ok(()),
         outcome => outcome,

@@ -54,11 +54,12 @@ pub struct Args {
 pub fn write(args: &Args) -> Result<Value> {
     let clock = Clock::start();
     let written = shares(args, clock, write_share)?;
-    let records: i64 = written.iter().map(|(records, _)| records).sum();
+    let records: i64 = written.iter().map(|share| share.acknowledged).sum();
     Ok(json!({
         "seconds": clock.now() as f64 / 1e9,
         "records": records,
-        "refused": written.into_iter().find_map(|(_, refused)| refused),
+        "rounds": written.iter().map(|share| share.rounds).min(),
+        "refused": written.into_iter().find_map(|share| share.refused),
     }))
 }
 
@@ -120,23 +121,34 @@ fn shares<T: Send + 'static, W: Future<Output = Result<T>> + Send + 'static>(
     })
 }
 
-/// Returns the records that were acknowledged, and why no more were.
+/// What was written to one share of the partitions.
+#[derive(Debug, Default)]
+struct Written {
+    acknowledged: i64,
+    /// Rounds that every partition of the share has.
+    rounds: i64,
+    /// Why no more.
+    refused: Option<String>,
+}
+
 async fn write_share(
     args: Args,
     connection: Connection,
     share: std::ops::Range<i32>,
     clock: Clock,
-) -> Result<(i64, Option<String>)> {
-    let mut acknowledged = 0;
+) -> Result<Written> {
+    let mut written = Written::default();
     for round in args.from..args.from + args.rounds {
         let request = request(&args, share.clone(), (round, clock))?;
         let answer = match connection.call(&request).await {
             Ok(answer) => answer,
-            Err(error) => return Ok((acknowledged, Some(error.to_string()))),
+            Err(error) => {
+                written.refused = Some(error.to_string());
+                break;
+            }
         };
         let partitions = answer.responses.iter();
         let partitions = partitions.flat_map(|topic| &topic.partition_responses);
-        let mut refused = None;
         for partition in partitions {
             if partition.error_code == 0 {
                 ensure!(
@@ -144,10 +156,10 @@ async fn write_share(
                     "round {round} got offset {}",
                     partition.base_offset
                 );
-                acknowledged += 1;
+                written.acknowledged += 1;
             } else {
                 let message = partition.error_message.as_ref();
-                refused = Some(format!(
+                written.refused = Some(format!(
                     "error {} in partition {}, round {round}: {}",
                     partition.error_code,
                     partition.index,
@@ -155,11 +167,12 @@ async fn write_share(
                 ));
             }
         }
-        if refused.is_some() {
-            return Ok((acknowledged, refused));
+        if written.refused.is_some() {
+            break;
         }
+        written.rounds += 1;
     }
-    Ok((acknowledged, None))
+    Ok(written)
 }
 
 fn request(

@@ -69,13 +69,9 @@ impl Topic {
             seconds: number("seconds")?,
             refused: report["refused"].as_str().map(str::to_owned),
         };
-        if written.refused.is_none() {
-            self.rounds += rounds;
-        } else {
-            // What all partitions have; some may have more.
-            let whole = written.records / u64::from(self.partitions);
-            self.rounds += u32::try_from(whole)?.saturating_sub(1);
-        }
+        // What all partitions have; where the last round was refused, some have more.
+        let whole = report["rounds"].as_u64().context("no rounds")?;
+        self.rounds += u32::try_from(whole)?;
         Ok(written)
     }
 

@@ -11,7 +11,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use ottla_log::checkpoint::{self, PartitionOffsets};
 use ottla_log::files::disk::Disk;
 use ottla_log::files::{FileError, Files};
-use ottla_log::{Left, OpenError, OpenLog, PartitionLog, StorageError, run_together};
+use ottla_log::{
+    Left, OpenError, OpenLog, PartitionLog, Recovery, StorageError, run_together, sync_recovered,
+};
 use ottla_metadata::Topic;
 use ottla_protocol::ids::{Offset, PartitionIndex, Uuid};
 
@@ -20,6 +22,7 @@ use super::partition::{Partition, Role};
 use super::recovery_progress::RecoveryProgress;
 use super::settings::{self, TopicSettings};
 use super::{Replicas, housekeeping};
+use crate::clock::Clock;
 
 /// The directory of the metadata log, which is not a partition like the others.
 const METADATA_LOG: &str = "__cluster_metadata-0";
@@ -118,15 +121,38 @@ pub(super) fn open_existing(
     let threads = replicas
         .directories
         .recovery_threads(|| settings::recovery_threads(image, &replicas.statics));
-    in_parallel(queues, threads, |existing| {
+    let opened = in_parallel(queues, threads, |existing| {
         let mut of_log = progress.begin_log();
         let clock = &replicas.clock;
-        let opened = open(replicas, existing, &mut |read| {
+        let opened = open_unsynced(replicas, existing, &mut |read| {
             of_log.on_read(read, clock.monotonic());
         })?;
         of_log.on_opened(clock.monotonic());
         Ok(opened)
-    })
+    })?;
+    sync_and_hold(opened, replicas.clock)
+}
+
+/// Makes what recovery did durable, once for each directory, and lets the logs be used.
+fn sync_and_hold(
+    opened: Vec<(Opened<'_>, PartitionLog<Disk>)>,
+    clock: Clock,
+) -> Result<Vec<Arc<Partition>>, LogsError> {
+    let mut by_directory: BTreeMap<&Path, (Vec<Opened<'_>>, Vec<PartitionLog<Disk>>)> =
+        BTreeMap::new();
+    for (opened, log) in opened {
+        let path = opened.existing.directory.log.path();
+        let (of_directory, logs) = by_directory.entry(path).or_default();
+        of_directory.push(opened);
+        logs.push(log);
+    }
+    let mut partitions = Vec::new();
+    for (opened, mut logs) in by_directory.into_values() {
+        sync_recovered(&mut logs)?;
+        let pairs = opened.into_iter().zip(logs);
+        partitions.extend(pairs.map(|(opened, log)| opened.hold(log, clock)));
+    }
+    Ok(partitions)
 }
 
 /// How the logs of one directory were left.
@@ -218,28 +244,43 @@ fn in_parallel<T: Send, R: Send>(
     })
 }
 
-fn open(
+/// A log that is open, but not durable yet, and what opening has done to it.
+struct Opened<'a> {
+    existing: Existing<'a>,
+    recovery: Recovery,
+}
+
+impl Opened<'_> {
+    /// The partition over its log, which is durable now.
+    fn hold(self, log: PartitionLog<Disk>, clock: Clock) -> Arc<Partition> {
+        let Existing {
+            directory,
+            topic,
+            settings,
+            ..
+        } = self.existing;
+        let partition = Partition::new(topic, log, settings, (directory, clock));
+        partition.say_opened(&self.recovery.damage, &directory.log);
+        partition
+    }
+}
+
+fn open_unsynced<'a>(
     replicas: &Replicas,
-    existing: Existing<'_>,
+    existing: Existing<'a>,
     progress: &mut dyn FnMut(ottla_log::Progress),
-) -> Result<Arc<Partition>, LogsError> {
-    let Existing {
-        directory,
-        name,
-        topic,
-        settings,
-        left,
-    } = existing;
+) -> Result<(Opened<'a>, PartitionLog<Disk>), LogsError> {
+    let name = &existing.name;
     let open = OpenLog {
-        directory: Arc::clone(&directory.log),
+        directory: Arc::clone(&existing.directory.log),
         name: name.clone(),
-        config: settings.log.clone(),
-        topic_id: Some(topic.1),
-        left,
+        config: existing.settings.log.clone(),
+        topic_id: Some(existing.topic.1),
+        left: existing.left,
     };
     let now = replicas.clock.now().wall;
     let (log, recovery) =
-        PartitionLog::open(open, now, progress).map_err(|source| LogsError::Open {
+        PartitionLog::open_unsynced(open, now, progress).map_err(|source| LogsError::Open {
             name: name.clone(),
             source,
         })?;
@@ -250,7 +291,7 @@ fn open(
             "recovery cut off the end of a log"
         );
     }
-    if !left.is_clean {
+    if !existing.left.is_clean {
         tracing::info!(
             partition = name,
             bytes_read = recovery.bytes_read,
@@ -263,9 +304,7 @@ fn open(
             "leader-epoch-checkpoint was missing or unreadable; the batches said the leader epochs"
         );
     }
-    let partition = Partition::new(topic, log, settings, (directory, replicas.clock));
-    partition.say_opened(&recovery.damage, &directory.log);
-    Ok(partition)
+    Ok((Opened { existing, recovery }, log))
 }
 
 /// Makes the log of a new partition.
@@ -290,7 +329,9 @@ pub(super) fn create(
     if !is_of_topic(directory, &existing.name, topic.id)? {
         set_aside(directory, &existing.name)?;
     }
-    open(replicas, existing, &mut |_| {})
+    let (opened, mut log) = open_unsynced(replicas, existing, &mut |_| {})?;
+    sync_recovered(std::slice::from_mut(&mut log))?;
+    Ok(opened.hold(log, replicas.clock))
 }
 
 /// Chooses log directories for new partitions: the one that the metadata names, else the one with the fewest.

@@ -9,6 +9,7 @@ use crate::directory::{LogDirectory, StorageError};
 use crate::epoch_file::EpochWrite;
 use crate::files::{File, FileError, Files, Open, Operation};
 use crate::format::{FileKind, encode_producer_snapshot};
+use crate::recovery::unless_full;
 use crate::segment::{LogPosition, Segment};
 use ottla_protocol::ids::Offset;
 use ottla_protocol::time::Timestamp;
@@ -32,6 +33,8 @@ pub(crate) struct Progress {
     pub(crate) recovery_point_on_disk: Offset,
     /// Closed segments whose batches are not all synced.
     pub(crate) unsynced: BTreeSet<Offset>,
+    /// From where on what recovery has made of the log is not synced yet.
+    pub(crate) recovered_from: Option<Offset>,
     /// Whether files were made since the directory was last synced.
     pub(crate) has_new_names: bool,
     is_flushing: bool,
@@ -47,6 +50,7 @@ impl Progress {
             recovery_point,
             recovery_point_on_disk: recovery_point,
             unsynced: BTreeSet::new(),
+            recovered_from: None,
             has_new_names: false,
             is_flushing: false,
             is_checkpointing: false,
@@ -142,6 +146,24 @@ impl<F: Files> Flush<F> {
         self.write_epochs()
     }
 
+    /// Writes the epochs into a file beside their own, which is not synced; says whether there are any.
+    fn write_epochs_aside(&self) -> Result<bool, StorageError> {
+        let Some(epochs) = &self.epochs else {
+            return Ok(false);
+        };
+        let written = unless_gone(epochs.write_aside(self.directory.files(), &self.path));
+        self.directory.judge(written).map(|()| true)
+    }
+
+    /// Gives that file, which is synced now, its name. The name is not synced.
+    fn rename_epochs(&self) -> Result<(), StorageError> {
+        let Some(epochs) = &self.epochs else {
+            return Ok(());
+        };
+        let renamed = unless_gone(epochs.rename(self.directory.files(), &self.path));
+        self.directory.judge(renamed)
+    }
+
     fn write_epochs(&self) -> Result<(), StorageError> {
         let Some(epochs) = &self.epochs else {
             return Ok(());
@@ -168,8 +190,17 @@ pub fn run_together<F: Files>(flushes: &[Flush<F>]) -> Result<(), StorageError> 
     match flushes {
         [first, ..] if files >= MANY => {
             first.directory.ensure_online()?;
+            let mut flushes_left = flushes.iter();
+            let epochs = flushes_left.try_fold(false, |have, flush| {
+                Ok::<_, StorageError>(flush.write_epochs_aside()? || have)
+            });
+            // Whatever became of the epochs: the batches are synced.
             first.directory.sync_file_system()?;
-            flushes.iter().try_for_each(Flush::write_epochs)
+            if epochs? {
+                flushes.iter().try_for_each(Flush::rename_epochs)?;
+                first.directory.sync_file_system()?;
+            }
+            Ok(())
         }
         _ => flushes.iter().try_for_each(Flush::run),
     }
@@ -312,6 +343,39 @@ impl<F: Files> PartitionLog<F> {
         Ok(Some(self.flush_of(extent, true, epochs, end)))
     }
 
+    /// What must be synced to make durable what recovery has done to one of `logs` logs, as a checkpoint; `None` when
+    /// there is nothing.
+    pub(crate) fn begin_sync_of_recovered(
+        &mut self,
+        logs: usize,
+    ) -> Result<Option<Flush<F>>, StorageError> {
+        let Some(from) = self.flush.recovered_from.take() else {
+            return Ok(None);
+        };
+        let since = self.segment_at(from);
+        let written = self
+            .take_snapshot_within_segment()
+            .and_then(|()| self.write_indexes_since(since));
+        let has_room = written.is_ok();
+        // On a full disk the batches become durable, and the recovery point stays where it is.
+        unless_full(written)?;
+        let mut files = self.index_files_since(since);
+        let segments = self.segments.range(since..);
+        files.extend(segments.map(|(base, _)| (FileKind::Log, *base)));
+        let extent = Extent::of((files.len(), logs), || self.open_all(&files));
+        let extent = self.place.directory.judge(extent)?;
+        self.flush.is_checkpointing = true;
+        let mut end = self.log_end();
+        let mut epochs = self.epoch_file.catch_up(&self.leader_epochs, self.next);
+        if !has_room {
+            end.offset = self.flush.recovery_point;
+            epochs = None;
+        }
+        // A segment that was made just before the crash may be there by name only until its directory is synced, and no
+        // later flush knows of it.
+        Ok(Some(self.flush_of(extent, true, epochs, end)))
+    }
+
     /// The base of the segment that holds `offset`.
     fn segment_at(&self, offset: Offset) -> Offset {
         let segment = self.segments.range(..=offset).next_back();
@@ -362,17 +426,6 @@ impl<F: Files> PartitionLog<F> {
     /// Takes note that a checkpoint has failed; another may begin, if the directory is still online.
     pub fn abandon_checkpoint(&mut self) {
         self.flush.is_checkpointing = false;
-    }
-
-    /// Moves the recovery point at once: where nobody shares the log.
-    pub(crate) fn checkpoint(&mut self) -> Result<(), StorageError> {
-        if let Some(checkpoint) = self.begin_checkpoint()? {
-            checkpoint
-                .run()
-                .inspect_err(|_| self.abandon_checkpoint())?;
-            self.complete_checkpoint(&checkpoint);
-        }
-        Ok(())
     }
 
     /// Makes everything durable, indexes and producers' state included, so that the next start reads nothing; returns

@@ -1,6 +1,7 @@
 //! Append, read, roll, close and open again.
 
 use super::fixture::*;
+use crate::checkpoint::read_leader_epochs;
 use crate::files::simulated::Simulated;
 use crate::files::{File, Files, Open, Operation};
 use crate::format::FileKind;
@@ -503,6 +504,59 @@ fn many_partitions_share_few_open_files_and_lose_nothing() {
         assert_eq!(summary(&read_all(log, Offset(0))).len(), 30);
     }
     assert!(files.open_handles() <= 3, "{}", files.open_handles());
+}
+
+#[test]
+fn logs_that_are_recovered_together_are_durable_after_two_syncs() {
+    let before = new_disk();
+    let directory = directory_with_open_files(&before, 3);
+    let names: Vec<_> = (0..20).map(|number| format!("t-{number}")).collect();
+    for name in &names {
+        let mut log = small_log_in(&directory, name);
+        for _ in 0..30 {
+            append(&mut log, &plain(3, NOW.0));
+        }
+    }
+    // Nothing of that is synced: it is there because only the process was killed.
+    let files = before.process_killed();
+    let directory = directory_with_open_files(&files, 3);
+    let open = |directory: &Arc<LogDirectory<Simulated>>, name: &String| {
+        let open = OpenLog {
+            directory: Arc::clone(directory),
+            name: name.clone(),
+            config: small_segments(),
+            topic_id: None,
+            left: Left::default(),
+        };
+        PartitionLog::open_unsynced(open, NOW, &mut |_| {})
+            .unwrap()
+            .0
+    };
+    let mut logs: Vec<_> = names.iter().map(|name| open(&directory, name)).collect();
+    let syncs = |operation| files.count(operation);
+    let (files_synced, directories) = (syncs(Operation::Sync), syncs(Operation::SyncDirectory));
+    crate::sync_recovered(&mut logs).unwrap();
+    assert_eq!(syncs(Operation::Sync), files_synced);
+    assert_eq!(syncs(Operation::SyncDirectory), directories);
+    assert_eq!(syncs(Operation::SyncFileSystem), 2);
+    for log in &logs {
+        assert_eq!(
+            (log.recovery_point(), log.flushed_offset()),
+            (Offset(90), Offset(90))
+        );
+    }
+    for seed in 0..20 {
+        let files = files.power_cut(seed);
+        let directory = directory_with_open_files(&files, 3);
+        for name in &names {
+            let log = open(&directory, name);
+            assert_eq!(log.log_end_offset(), Offset(90), "{name}, seed {seed}");
+            assert_eq!(
+                read_leader_epochs(&files, log.path()).unwrap(),
+                *log.leader_epochs()
+            );
+        }
+    }
 }
 
 #[test]
