@@ -17,6 +17,7 @@ use anyhow::Result;
 
 use crate::measured::contender::{self, Contender};
 use crate::measured::page::Page;
+use crate::measured::proc;
 
 /// Where the figures stand.
 const PAGE: Page = Page {
@@ -50,7 +51,7 @@ pub struct Args {
     #[arg(long, default_value_t = 400_000, value_parser = clap::value_parser!(u32).range(1000..))]
     segments: u32,
 
-    /// Write the tables into docs/limits.md too; those of other subjects stay.
+    /// Write the tables into docs/limits.md too; what is not measured again stays there.
     #[arg(long)]
     write: bool,
 }
@@ -58,19 +59,23 @@ pub struct Args {
 /// Runs the command.
 pub fn run(args: &Args) -> Result<()> {
     contender::build()?;
+    let (day, machine) = (Page::today()?, proc::machine()?);
     let mut sheets = Vec::new();
     for subject in &args.subjects {
-        let sheet = match subject {
+        let mut sheet = match subject {
             Subject::TinySegments => tiny_segments::run(&args.brokers, args.segments)?,
             Subject::Inodes => inodes::run(&args.brokers)?,
             Subject::Partitions => partitions::run(&args.brokers)?,
         };
-        let text = format!("{}\n\n{}", Page::circumstances()?, sheet.render());
-        io::stdout().lock().write_all(text.as_bytes())?;
-        sheets.push((sheet.title.clone(), text));
+        for column in sheet.columns() {
+            sheet.set(("measured on", &column), day.as_str());
+        }
+        io::stdout().lock().write_all(sheet.render().as_bytes())?;
+        sheets.push(sheet);
     }
     if args.write {
-        PAGE.write(&sheet::merged(&PAGE.measured()?, &sheets))?;
+        let tables = sheet::merged(&PAGE.measured()?, sheets);
+        PAGE.write(&format!("Measured with {machine}.\n\n{tables}"))?;
     }
     Ok(())
 }

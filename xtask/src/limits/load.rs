@@ -11,6 +11,8 @@ use crate::measured::output;
 
 /// How long a broker may take for what it is asked, in seconds.
 const PATIENCE: &str = "300";
+/// The same where it is asked again and again.
+const SHORT_PATIENCE: &str = "10";
 
 /// A topic that is written to in rounds: a batch of one record for each partition.
 #[derive(Debug, Clone)]
@@ -38,13 +40,13 @@ impl Topic {
         configs: &[&str],
     ) -> Result<(Self, f64)> {
         let start = now();
-        let mut create = ottla(running, &["topic", "create", name]);
+        let mut create = ottla(running, PATIENCE, &["topic", "create", name]);
         create.args(["--partitions", &partitions.to_string()]);
         for config in configs {
             create.args(["--config", config]);
         }
         output(&mut create)?;
-        let mut describe = ottla(running, &["topic", "describe", name]);
+        let mut describe = ottla(running, SHORT_PATIENCE, &["topic", "describe", name]);
         running.wait_until(|| output(&mut describe).is_ok())?;
         let topic = Self {
             name: name.to_owned(),
@@ -56,7 +58,12 @@ impl Topic {
 
     /// Deletes it.
     pub fn delete(&self, running: &Running) -> Result<()> {
-        output(&mut ottla(running, &["topic", "delete", &self.name])).map(drop)
+        output(&mut ottla(
+            running,
+            PATIENCE,
+            &["topic", "delete", &self.name],
+        ))
+        .map(drop)
     }
 
     /// Writes rounds until they are all there or the broker refuses.
@@ -101,10 +108,10 @@ impl Topic {
     }
 }
 
-fn ottla(running: &Running, arguments: &[&str]) -> Command {
+fn ottla(running: &Running, patience: &str, arguments: &[&str]) -> Command {
     let mut command = program("ottla");
     command.args(arguments);
     command.args(["--bootstrap-server", running.bootstrap()]);
-    command.args(["--timeout", PATIENCE]);
+    command.args(["--timeout", patience]);
     command
 }

@@ -1,4 +1,5 @@
-//! Figures as a table: a row for each figure, a column for each broker, in the order in which they came.
+//! Figures as a table: a row for each figure, a column for each broker, in the order in which they came. Columns of brokers
+//! that are not measured again are read from the page and stay.
 
 use std::fmt::Write as _;
 
@@ -6,9 +7,22 @@ use std::fmt::Write as _;
 #[derive(Debug, Default)]
 pub struct Sheet {
     pub title: String,
-    columns: Vec<String>,
-    rows: Vec<(String, Vec<(String, String)>)>,
-    notes: Vec<String>,
+    cells: Vec<Cell>,
+    notes: Vec<Note>,
+}
+
+#[derive(Debug)]
+struct Cell {
+    row: String,
+    column: String,
+    value: String,
+}
+
+/// What is to be said of a column, below the table.
+#[derive(Debug)]
+struct Note {
+    column: String,
+    text: String,
 }
 
 impl Sheet {
@@ -21,65 +35,115 @@ impl Sheet {
 
     /// Puts a figure into its cell.
     pub fn set(&mut self, (row, column): (&str, &str), value: impl Into<String>) {
-        if !self.columns.iter().any(|known| known == column) {
-            self.columns.push(column.to_owned());
-        }
-        let value = (column.to_owned(), value.into());
-        match self.rows.iter_mut().find(|(known, _)| known == row) {
-            Some((_, values)) => values.push(value),
-            None => self.rows.push((row.to_owned(), vec![value])),
-        }
+        self.cells.push(Cell {
+            row: row.to_owned(),
+            column: column.to_owned(),
+            value: value.into(),
+        });
     }
 
-    /// What a broker said where it ended, below the table.
+    /// What a broker said where it ended.
     pub fn note(&mut self, column: &str, text: &str) {
-        self.notes.push(format!("{column}: {text}"));
+        self.notes.push(Note {
+            column: column.to_owned(),
+            text: text.to_owned(),
+        });
     }
 
-    /// The heading, the table and the notes, in Markdown.
-    pub fn render(&self) -> String {
-        let mut text = String::from("| |");
-        for column in &self.columns {
-            let _ = write!(text, " {column} |");
+    /// The columns, in the order in which they came.
+    pub fn columns(&self) -> Vec<String> {
+        in_order(self.cells.iter().map(|cell| &cell.column))
+    }
+
+    /// The same with those columns of `text`, an older one as it was rendered, that are not measured anew.
+    pub fn after(self, text: &str) -> Self {
+        let mut merged = Self::read(&self.title, text);
+        let columns = self.columns();
+        merged.cells.retain(|cell| !columns.contains(&cell.column));
+        merged.notes.retain(|note| !columns.contains(&note.column));
+        merged.cells.extend(self.cells);
+        merged.notes.extend(self.notes);
+        merged
+    }
+
+    fn read(title: &str, text: &str) -> Self {
+        let mut sheet = Self::new(title);
+        let mut table = text.lines().filter_map(cells_of);
+        let columns = table.next().unwrap_or_default();
+        // The line below the heading only aligns.
+        for row in table.skip(1) {
+            let name = row.first().copied().unwrap_or_default();
+            let values = columns.iter().zip(&row).skip(1);
+            for (column, value) in values.filter(|(_, value)| **value != "-") {
+                sheet.set((name, column), *value);
+            }
         }
-        text += "\n|---|";
-        text += &"---:|".repeat(self.columns.len());
+        let notes = text.lines().filter_map(|line| line.strip_prefix("- "));
+        for (column, text) in notes.filter_map(|note| note.split_once(": ")) {
+            sheet.note(column, text);
+        }
+        sheet
+    }
+
+    /// The table and the notes, in Markdown.
+    pub fn render(&self) -> String {
+        let columns = self.columns();
+        let mut text = format!("| | {} |\n|---|", columns.join(" | "));
+        text += &"---:|".repeat(columns.len());
         text.push('\n');
-        for (row, values) in &self.rows {
+        for row in in_order(self.cells.iter().map(|cell| &cell.row)) {
             let _ = write!(text, "| {row} |");
-            for column in &self.columns {
-                let value = values.iter().find(|(of, _)| of == column);
-                let _ = write!(text, " {} |", value.map_or("-", |(_, value)| value));
+            for column in &columns {
+                let is_it = |cell: &&Cell| cell.row == row && cell.column == *column;
+                let value = self.cells.iter().rfind(is_it);
+                let value = value.map_or("-", |cell| cell.value.as_str());
+                let _ = write!(text, " {value} |");
             }
             text.push('\n');
         }
-        for note in &self.notes {
-            let _ = write!(text, "\n- {note}");
-        }
         if !self.notes.is_empty() {
             text.push('\n');
+        }
+        for Note { column, text: said } in &self.notes {
+            let _ = writeln!(text, "- {column}: {said}");
         }
         text
     }
 }
 
-/// The measured part of the page with the tables of `sheets` (heading, text) in the place of older ones.
-pub fn merged(page: &str, sheets: &[(String, String)]) -> String {
+/// The cells of a line of a table.
+fn cells_of(line: &str) -> Option<Vec<&str>> {
+    let inner = line.strip_prefix('|')?.strip_suffix('|')?;
+    Some(inner.split('|').map(str::trim).collect())
+}
+
+fn in_order<'a>(names: impl Iterator<Item = &'a String>) -> Vec<String> {
+    let mut known: Vec<String> = Vec::new();
+    for name in names {
+        if !known.contains(name) {
+            known.push(name.clone());
+        }
+    }
+    known
+}
+
+/// The measured part of a page, `page`, with `sheets` in the place of older ones.
+pub fn merged(page: &str, sheets: Vec<Sheet>) -> String {
     let mut sections: Vec<(String, String)> = Vec::new();
     for section in page.split("## ").skip(1) {
         let (title, text) = section.split_once('\n').unwrap_or((section, ""));
         sections.push((title.to_owned(), text.trim().to_owned()));
     }
-    for (title, text) in sheets {
-        let text = text.trim().to_owned();
-        match sections.iter_mut().find(|(known, _)| known == title) {
-            Some((_, known)) => *known = text,
-            None => sections.push((title.clone(), text)),
+    for sheet in sheets {
+        let title = sheet.title.clone();
+        match sections.iter_mut().find(|(known, _)| *known == title) {
+            Some((_, text)) => *text = sheet.after(text).render(),
+            None => sections.push((title, sheet.render())),
         }
     }
     let sections = sections.iter();
     let sections: Vec<_> = sections
-        .map(|(title, text)| format!("## {title}\n\n{text}\n"))
+        .map(|(title, text)| format!("## {title}\n\n{}\n", text.trim()))
         .collect();
     sections.join("\n")
 }
@@ -88,26 +152,34 @@ pub fn merged(page: &str, sheets: &[(String, String)]) -> String {
 mod tests {
     use super::{Sheet, merged};
 
-    #[test]
-    fn figures_stand_under_their_brokers_and_what_is_missing_is_shown() {
+    fn sheet() -> Sheet {
         let mut sheet = Sheet::new("t");
-        sheet.set(("maps", "Kafka"), "7");
+        sheet.set(("maps", "Kafka, 7"), "7");
         sheet.set(("maps", "Ottla"), "0");
         sheet.set(("files", "Ottla"), "2");
-        sheet.note("Kafka", "ended");
-        assert_eq!(
-            sheet.render(),
-            "| | Kafka | Ottla |\n|---|---:|---:|\n| maps | 7 | 0 |\n| files | - | 2 |\n\n- Kafka: ended\n"
-        );
+        sheet.note("Kafka, 7", "ended: why");
+        sheet
     }
 
     #[test]
-    fn a_table_replaces_the_one_of_its_heading_and_no_other() {
-        let page = "## a\n\nold\n\n## b\n\nstays\n";
-        let new = |title: &str| (title.to_owned(), "new\n".to_owned());
+    fn figures_stand_under_their_brokers_and_what_is_missing_is_shown() {
+        let text = "| | Kafka, 7 | Ottla |\n|---|---:|---:|\n| maps | 7 | 0 |\n| files | - | 2 |\n\n- Kafka, 7: ended: why\n";
+        assert_eq!(sheet().render(), text);
+        assert_eq!(Sheet::read("t", text).render(), text);
+    }
+
+    #[test]
+    fn what_is_not_measured_again_stays() {
+        let page = format!("## a\n\nstays\n\n## t\n\n{}", sheet().render());
+        let mut newer = Sheet::new("t");
+        newer.set(("maps", "Ottla"), "1");
+        let text =
+            "| | Kafka, 7 | Ottla |\n|---|---:|---:|\n| maps | 7 | 1 |\n\n- Kafka, 7: ended: why\n";
+        let expected = format!("## a\n\nstays\n\n## t\n\n{text}");
+        assert_eq!(merged(&page, vec![newer]), expected);
         assert_eq!(
-            merged(page, &[new("a"), new("c")]),
-            "## a\n\nnew\n\n## b\n\nstays\n\n## c\n\nnew\n"
+            merged("", vec![sheet()]),
+            format!("## t\n\n{}", sheet().render())
         );
     }
 }

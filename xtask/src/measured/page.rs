@@ -18,13 +18,19 @@ pub struct Page {
 }
 
 impl Page {
+    /// The date.
+    pub fn today() -> Result<String> {
+        let date = super::output(Command::new("date").args(["--utc", "+%Y-%m-%d"]))?;
+        Ok(date.trim().to_owned())
+    }
+
     /// When, where and by which command figures were measured, as a sentence.
     pub fn circumstances() -> Result<String> {
-        let date = super::output(Command::new("date").args(["--utc", "+%Y-%m-%d"]))?;
+        let date = Self::today()?;
         let arguments: Vec<_> = std::env::args().skip(1).collect();
         Ok(format!(
             "Measured on {} with {}, by `cargo xtask {}`.",
-            date.trim(),
+            date,
             proc::machine()?,
             arguments.join(" "),
         ))
