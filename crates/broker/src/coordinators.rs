@@ -17,7 +17,7 @@ use std::time::Duration;
 
 use ottla_coordinator::group::classic::{JoinReply, JoinRequest, SyncReply, SyncRequest};
 use ottla_coordinator::{Action, Config, Decision, Shard, partition_for};
-use ottla_metadata::MetadataImage;
+use ottla_metadata::{MetadataImage, Topic};
 use ottla_protocol::ids::{PartitionIndex, Uuid};
 use ottla_protocol::messages::ErrorCode;
 use ottla_protocol::records::Compression;
@@ -27,7 +27,7 @@ use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 use self::owner::{Command, Owner};
 use crate::clock::Clock;
 use crate::config::BrokerConfig;
-use crate::replicas::{Found, Replicas};
+use crate::replicas::{Found, Partition, Replicas};
 use crate::topics::CONSUMER_OFFSETS;
 
 pub use self::follow::follow;
@@ -212,51 +212,59 @@ impl GroupCoordinators {
     /// Starts the coordinators of the partitions that this broker leads, and ends the others.
     pub fn reconcile(&self, image: &MetadataImage) {
         let topic = image.topic(CONSUMER_OFFSETS);
+        // Looked up before the lock: a partition may have to wait for its disk.
+        let led = topic.map(|topic| self.led(topic)).unwrap_or_default();
         let mut registry = self
             .registry
             .write()
             .unwrap_or_else(PoisonError::into_inner);
         registry.partitions = topic.and_then(|topic| i32::try_from(topic.partitions.len()).ok());
         let mut handles = BTreeMap::new();
-        for index in topic.iter().flat_map(|topic| topic.partitions.keys()) {
-            let known = registry.handles.remove(&index.0);
-            let handle = topic.and_then(|topic| self.lead(topic.id, *index, known));
-            if let Some(handle) = handle {
-                handles.insert(index.0, handle);
-            }
+        for (partition, epoch) in led {
+            let index = partition.index.0;
+            let known = registry.handles.remove(&index);
+            handles.insert(index, self.lead(partition, epoch, known));
         }
         registry.handles = handles;
     }
 
+    /// The partitions of `topic` that this broker leads, each with its leader epoch.
+    fn led(&self, topic: &Topic) -> Vec<(Arc<Partition>, i32)> {
+        let here = topic.partitions.keys().filter_map(|index| {
+            match self.replicas.by_id(topic.id, *index) {
+                Found::Here(partition) => Some(partition),
+                _ => None,
+            }
+        });
+        let led = here.filter_map(|partition| {
+            let role = self.replicas.disk_work().run(|| partition.role());
+            role.is_leader.then_some((partition, role.leader_epoch.0))
+        });
+        led.collect()
+    }
+
     /// The task of a partition: the one that is there if nothing has changed, or a new one.
-    fn lead(&self, topic: Uuid, index: PartitionIndex, known: Option<Handle>) -> Option<Handle> {
-        let Found::Here(partition) = self.replicas.by_id(topic, index) else {
-            return None;
-        };
-        let role = partition.role();
-        if !role.is_leader {
-            return None;
-        }
-        let epoch = role.leader_epoch.0;
+    fn lead(&self, partition: Arc<Partition>, epoch: i32, known: Option<Handle>) -> Handle {
+        let topic = partition.topic_id;
         if let Some(known) = known.filter(|known| known.topic == topic && known.epoch == epoch) {
-            return Some(known);
+            return known;
         }
         let (commands, mailbox) = mpsc::channel(MAX_WAITING);
         let (settle, phase) = watch::channel(Phase::Loading);
         let owner = Owner::new(
-            partition,
+            (partition, Arc::clone(&self.replicas)),
             self.config.clone(),
             self.compression,
             self.commit_timeout,
             self.clock,
         );
         tokio::spawn(owner.run(mailbox, settle, Arc::clone(&self.loads)));
-        Some(Handle {
+        Handle {
             topic,
             epoch,
             commands,
             phase,
-        })
+        }
     }
 
     /// Ends all coordinators; what is committed stays.

@@ -163,7 +163,28 @@ serve_apis! {
 
 /// Starts the handler of any API but Produce. Nothing has run before the future is polled.
 pub fn start(broker: Arc<Broker>, context: RequestContext, body: Bytes) -> Answering {
-    Box::pin(answer(broker, context, body))
+    if !looks_at_logs(context.api) {
+        return Box::pin(answer(broker, context, body));
+    }
+    let replicas = Arc::clone(&broker.replicas);
+    Box::pin(async move {
+        let answer = answer(broker, context, body);
+        replicas.disk_work().run_async(answer).await
+    })
+}
+
+/// Whether its handler asks partitions itself, on the thread of its connection.
+fn looks_at_logs(api: ApiKey) -> bool {
+    matches!(
+        api,
+        ApiKey::Fetch
+            | ApiKey::ListOffsets
+            | ApiKey::OffsetForLeaderEpoch
+            | ApiKey::DeleteRecords
+            | ApiKey::DescribeProducers
+            | ApiKey::DescribeLogDirs
+            | ApiKey::AlterReplicaLogDirs
+    )
 }
 
 /// Starts all Produce requests in `requests`, in their order; their records are appended when this returns.

@@ -10,6 +10,7 @@ pub mod coordinators;
 pub mod descriptors;
 pub mod directory_lock;
 pub mod disk_spare;
+pub mod disk_work;
 pub mod endpoints;
 pub mod fetch_sessions;
 pub mod handlers;

@@ -27,7 +27,8 @@ pub async fn follow(
     let mut known = Arc::new(MetadataImage::default());
     loop {
         let image = Arc::clone(&images.borrow_and_update());
-        let located = news(&broker, &known, &image);
+        let disk_work = broker.replicas.disk_work();
+        let located = disk_work.run(|| news(&broker, &known, &image));
         let is_told = tell(&broker, &located).await;
         if is_told {
             known = image;

@@ -34,6 +34,7 @@ pub use self::partition::Partition;
 use self::partition::Role;
 use self::settings::TopicSettings;
 use crate::clock::Clock;
+use crate::disk_work::DiskWork;
 
 /// Where a partition is.
 #[derive(Debug, Clone)]
@@ -55,6 +56,7 @@ pub struct Replicas {
     statics: StaticConfigs,
     clock: Clock,
     directories: Directories,
+    disk_work: DiskWork,
     topics: RwLock<Topics>,
     housekeeping: housekeeping::Housekeeping,
     cleaner: cleaner::Cleaner,
@@ -83,6 +85,7 @@ impl Replicas {
             statics,
             clock,
             directories,
+            disk_work: DiskWork::of_runtime(),
             topics: RwLock::default(),
             housekeeping: housekeeping::Housekeeping::default(),
             cleaner: cleaner::Cleaner::default(),
@@ -130,6 +133,11 @@ impl Replicas {
             .values()
             .flat_map(|known| known.here.values().cloned())
             .collect()
+    }
+
+    /// Through which the runtime's threads come here.
+    pub fn disk_work(&self) -> &DiskWork {
+        &self.disk_work
     }
 
     /// The log directories.

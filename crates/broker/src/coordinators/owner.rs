@@ -20,7 +20,7 @@ use tokio::sync::{Semaphore, mpsc, watch};
 use super::uncommitted::Uncommitted;
 use super::{Answer, Phase, Unavailable, load, writer};
 use crate::clock::Clock;
-use crate::replicas::Partition;
+use crate::replicas::{Partition, Replicas};
 
 /// Something for the owner to do.
 pub type Command = Box<dyn FnOnce(&mut Owner) + Send>;
@@ -47,6 +47,7 @@ enum Ended {
 /// The owner of one partition.
 pub struct Owner {
     partition: Arc<Partition>,
+    replicas: Arc<Replicas>,
     config: Config,
     compression: Compression,
     clock: Clock,
@@ -59,7 +60,7 @@ pub struct Owner {
 impl Owner {
     /// An owner that has read nothing yet.
     pub fn new(
-        partition: Arc<Partition>,
+        (partition, replicas): (Arc<Partition>, Arc<Replicas>),
         config: Config,
         compression: Compression,
         commit_timeout: Duration,
@@ -67,6 +68,7 @@ impl Owner {
     ) -> Self {
         Self {
             partition,
+            replicas,
             shard: Shard::new(config.clone()),
             config,
             compression,
@@ -304,13 +306,16 @@ impl Owner {
         if records.is_empty() {
             return Ok(());
         }
-        let first = writer::append(&self.partition, self.compression, &records, now)?;
         let count = i64::try_from(records.len()).expect("a batch has fewer records than 2^63");
+        let (first, committed) = self.replicas.disk_work().run(|| {
+            let first = writer::append(&self.partition, self.compression, &records, now)?;
+            Ok((first, self.partition.replicated(first.plus(count))))
+        })?;
         for (offset, record) in (first.0..).zip(records) {
             let position = Position::plain(ottla_protocol::ids::Offset(offset));
             self.shard.apply(position, record);
         }
-        if let Some(committed) = self.partition.replicated(first.plus(count)) {
+        if let Some(committed) = committed {
             self.uncommitted.push(committed);
         }
         Ok(())

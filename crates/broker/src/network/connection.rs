@@ -250,7 +250,8 @@ impl Session {
             }
         }
         let contexts: Vec<_> = decoded.iter().map(|(context, _)| context.clone()).collect();
-        let answers = handlers::start_produce(&self.broker, decoded);
+        let disk_work = self.broker.replicas.disk_work();
+        let answers = disk_work.run(|| handlers::start_produce(&self.broker, decoded));
         for ((context, answering), reservation) in
             contexts.into_iter().zip(answers).zip(reservations)
         {
@@ -345,7 +346,17 @@ impl Session {
     }
 
     fn send(&mut self) -> Result<(), Closed> {
-        if !self.outbox.is_empty() && self.outbox.write_to(&self.stream)? > 0 {
+        if self.outbox.is_empty() {
+            return Ok(());
+        }
+        let outbox = &mut self.outbox;
+        let sent = if outbox.reads_files() {
+            let disk_work = self.broker.replicas.disk_work();
+            disk_work.run(|| outbox.write_to(&self.stream))?
+        } else {
+            outbox.write_to(&self.stream)?
+        };
+        if sent > 0 {
             self.last_active = self.broker.clock.monotonic();
         }
         Ok(())

@@ -38,6 +38,12 @@ impl Outbox {
         self.bytes == 0
     }
 
+    /// Whether some of it lies in log files.
+    pub fn reads_files(&self) -> bool {
+        let is_stored = |part: &Part| matches!(part, Part::Stored(_));
+        self.parts.iter().any(is_stored)
+    }
+
     /// Unsent bytes.
     pub fn bytes(&self) -> usize {
         self.bytes

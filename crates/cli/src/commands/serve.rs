@@ -4,6 +4,7 @@
 
 use std::io::{self, IsTerminal as _, Write as _};
 use std::net::SocketAddr;
+use std::num::NonZero;
 use std::path::PathBuf;
 
 use anyhow::{Context, Result};
@@ -11,6 +12,7 @@ use clap::ValueEnum;
 use ottla_broker::Running;
 use ottla_broker::clock::Clock;
 use ottla_broker::config::{self, BrokerConfig};
+use ottla_broker::disk_work;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing_subscriber::EnvFilter;
 
@@ -45,7 +47,10 @@ pub fn run(args: &Args) -> Result<()> {
     log_to_stderr(args.log_format);
     ottla_broker::descriptors::raise_limit();
     let config = configuration(args)?;
+    let cores = std::thread::available_parallelism().map_or(1, NonZero::get);
     let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(disk_work::runtime_threads(cores))
+        .max_blocking_threads(disk_work::MAX_HELD_UP)
         .enable_all()
         .build()
         .context("cannot start threads")?;
