@@ -37,6 +37,10 @@ const STEPS: &[(&str, Step)] = &[
     ("crash", || crash::crash(&crash::Args::usual())),
     ("power-cut", || crash::power_cut(&crash::Args::usual())),
     ("full-disk", || crash::full_disk(&crash::Args::usual())),
+    (
+        "stalled-disk",
+        || crash::stalled_disk(&crash::Args::usual()),
+    ),
 ];
 
 struct Outcome {

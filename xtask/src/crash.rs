@@ -1,5 +1,5 @@
-//! `cargo xtask crash`, `power-cut` and `full-disk`: a broker dies under load, or its disk fills up, and what it
-//! acknowledged must be there.
+//! `cargo xtask crash`, `power-cut`, `full-disk` and `stalled-disk`: a broker dies under load, or its disk fills up or
+//! stands still, and what it acknowledged must be there.
 //!
 //! The load and the check are `tests/crash/`, over stock clients. Both print their seed; the same seed sends the
 //! same requests, though threads and kills fall where they may.
@@ -12,7 +12,7 @@ use anyhow::{Context, Result, bail};
 
 use crate::toolbox::{self, ottla, python};
 
-/// What `power_cut.py` and `full_disk.py` end with where no image can be mounted.
+/// What the scripts end with where no image can be mounted.
 const CANNOT_MOUNT: i32 = 77;
 
 /// Options of each command.
@@ -68,6 +68,19 @@ pub fn full_disk(args: &Args) -> Result<String> {
         )),
         Some(CANNOT_MOUNT) => Ok("NOT RUN: this machine cannot mount an ext4 image".to_owned()),
         _ => bail!("a full disk is not survived as it must be"),
+    }
+}
+
+/// Freezes one of two log directories under load; says what was shown.
+pub fn stalled_disk(args: &Args) -> Result<String> {
+    let rounds = args.rounds.unwrap_or(1);
+    let status = run("stalled_disk.py", rounds, args)?;
+    match status.code() {
+        Some(0) => Ok(format!(
+            "a disk stood still {rounds} times, and only what needs it waited"
+        )),
+        Some(CANNOT_MOUNT) => Ok("NOT RUN: this machine cannot freeze an ext4 image".to_owned()),
+        _ => bail!("a disk that stands still holds up others, or loses records"),
     }
 }
 

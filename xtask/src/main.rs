@@ -54,6 +54,8 @@ enum Command {
     Limits(limits::Args),
     /// Cut the power of a disk image under load; everything acknowledged must be there.
     PowerCut(crash::Args),
+    /// Freeze a disk image under load: only what needs it may wait.
+    StalledDisk(crash::Args),
     /// Send every kind of request to Ottla and to Apache Kafka, and compare how it ends.
     Sweep(sweep::Args),
     /// Run the test suites of other clients against a real broker.
@@ -74,6 +76,7 @@ fn main() -> Result<()> {
         Command::FullDisk(args) => print(&crash::full_disk(&args)?),
         Command::Limits(args) => limits::run(&args),
         Command::PowerCut(args) => print(&crash::power_cut(&args)?),
+        Command::StalledDisk(args) => print(&crash::stalled_disk(&args)?),
         Command::Fuzz(args) => print(&fuzz::run(&args)?),
         Command::Generate(args) => generate::run(&args),
         Command::Sweep(args) => print(&sweep::run(&args)?),

@@ -4,34 +4,40 @@
 //! Such work runs where it is called, without a hop, as long as another thread of the runtime is free of it. The
 //! last one is never taken: its other tasks move to a thread of their own first. So whatever a disk does, heartbeats,
 //! metadata and what lies on other disks is served. Threads are made only for what is held up, one for each such
-//! connection.
+//! connection. A thread that takes an event off the sockets and is then held up wakes nobody to wait for the next
+//! event: [`watch`] does, once a work has not ended for a while.
 
 use std::future::poll_fn;
 use std::pin::pin;
-use std::sync::atomic::{AtomicIsize, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, mpsc};
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use tokio::runtime::{Handle, RuntimeFlavor};
 use tokio::task::block_in_place;
 
-/// Threads of the runtime for so many cores: one more than can be busy with disks at a time, unless it has to move.
+/// The most threads that are made for work that is held up. Beyond it, tasks wait for a thread.
+pub const MAX_HELD_UP: usize = 4096;
+
+/// The time between two looks at the works that go on.
+const LOOK: Duration = Duration::from_millis(100);
+
+/// Threads of the runtime for so many cores: as many as are kept busy, and the one that is never taken.
 pub const fn runtime_threads(cores: usize) -> usize {
     cores.saturating_add(1)
 }
 
-/// The most threads that are made for work that is held up. Beyond it, tasks wait for a thread.
-pub const MAX_HELD_UP: usize = 4096;
-
 /// What may wait for a disk on this runtime.
 #[derive(Debug)]
 pub struct DiskWork {
-    /// The threads that may still be taken.
-    free: AtomicIsize,
+    /// One for each thread but the last. It counts what begins and what ends there: odd while it is taken.
+    places: Vec<AtomicU64>,
     moves: bool,
 }
 
-/// A thread that is taken.
-struct Taken<'a>(&'a AtomicIsize);
+/// A place that is taken.
+struct Taken<'a>(&'a AtomicU64);
 
 impl Drop for Taken<'_> {
     fn drop(&mut self) {
@@ -41,15 +47,16 @@ impl Drop for Taken<'_> {
 
 impl DiskWork {
     /// For the runtime that this is called on.
-    pub fn of_runtime() -> Self {
+    pub fn of_runtime() -> Arc<Self> {
         let threads = Handle::try_current().ok().and_then(|runtime| {
             let moves = runtime.runtime_flavor() == RuntimeFlavor::MultiThread;
             moves.then(|| runtime.metrics().num_workers())
         });
-        Self {
-            free: AtomicIsize::new(threads.map_or(0, |threads| threads.cast_signed() - 1)),
+        let places = (1..threads.unwrap_or(1)).map(|_| AtomicU64::new(0));
+        Arc::new(Self {
+            places: places.collect(),
             moves: threads.is_some(),
-        }
+        })
     }
 
     /// Does work that may wait for a disk.
@@ -71,66 +78,113 @@ impl DiskWork {
     }
 
     fn take(&self) -> Option<Taken<'_>> {
-        // Nothing is published by it: it only counts.
-        if self.free.fetch_sub(1, Ordering::Acquire) > 0 {
-            return Some(Taken(&self.free));
+        let takes = |place: &&AtomicU64| {
+            let count = place.load(Ordering::Relaxed);
+            let take =
+                || place.compare_exchange(count, count + 1, Ordering::Acquire, Ordering::Relaxed);
+            count.is_multiple_of(2) && take().is_ok()
+        };
+        self.places.iter().find(takes).map(Taken)
+    }
+
+    fn counts(&self) -> Vec<u64> {
+        let counts = self.places.iter();
+        counts.map(|place| place.load(Ordering::Acquire)).collect()
+    }
+}
+
+/// Wakes a thread of `runtime` whenever a work has held up another for [`LOOK`]: it then waits for the sockets and
+/// timers instead. Ends when `stopped` is gone.
+pub fn watch(disk_work: &DiskWork, runtime: &Handle, stopped: &mpsc::Receiver<()>) {
+    let mut before = disk_work.counts();
+    while stopped.recv_timeout(LOOK) == Err(mpsc::RecvTimeoutError::Timeout) {
+        let counts = disk_work.counts();
+        let mut works = counts.iter().zip(&before);
+        if works.any(|(now, then)| now == then && !now.is_multiple_of(2)) {
+            drop(runtime.spawn(async {}));
         }
-        self.free.fetch_add(1, Ordering::Release);
-        None
+        before = counts;
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::DiskWork;
-    use std::sync::mpsc;
-    use std::sync::{Arc, Barrier};
+    use super::{DiskWork, watch};
+    use std::sync::atomic::Ordering;
+    use std::sync::{Arc, Barrier, mpsc};
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    use tokio::net::{TcpListener, TcpStream};
+    use tokio::runtime::{Builder, Runtime};
 
-    /// The disk holds up more works than the runtime has threads; none of them ends before another task has run.
-    #[test]
-    fn works_that_are_held_up_leave_a_thread_to_the_others() {
-        let runtime = tokio::runtime::Builder::new_multi_thread()
-            .worker_threads(2)
+    fn runtime(threads: usize) -> (Runtime, Arc<DiskWork>) {
+        let runtime = Builder::new_multi_thread()
+            .worker_threads(threads)
+            .enable_all()
             .build()
             .unwrap();
-        let held_up = Arc::new(Barrier::new(6));
-        let disk_work = runtime.block_on(async { Arc::new(DiskWork::of_runtime()) });
-        let (answered, answers) = mpsc::channel();
-        let mut works = Vec::new();
-        for _ in 0..5 {
-            let (held_up, disk_work) = (Arc::clone(&held_up), Arc::clone(&disk_work));
-            let (begun, begins) = mpsc::channel();
-            works.push(runtime.spawn(async move {
-                disk_work.run(|| {
-                    begun.send(()).unwrap();
-                    held_up.wait();
-                });
-            }));
-            begins.recv().unwrap();
-        }
+        let disk_work = runtime.block_on(async { DiskWork::of_runtime() });
+        (runtime, disk_work)
+    }
+
+    /// Each request is held up by the disk as soon as its socket gives it to a thread; another is answered.
+    #[test]
+    fn whoever_needs_no_disk_is_answered_while_more_are_held_up_than_there_are_threads() {
+        let (runtime, disk_work) = runtime(3);
+        let held_up = Arc::new(Barrier::new(9));
+        let (stop, stopped) = mpsc::channel();
+        let (disk, threads) = (Arc::clone(&disk_work), runtime.handle().clone());
+        let watcher = std::thread::Builder::new()
+            .spawn(move || watch(&disk, &threads, &stopped))
+            .unwrap();
+        let listener = runtime.block_on(TcpListener::bind("127.0.0.1:0")).unwrap();
+        let address = listener.local_addr().unwrap();
+        let disk = Arc::clone(&held_up);
         runtime.spawn(async move {
-            tokio::task::yield_now().await;
-            answered.send("heartbeat").unwrap();
+            loop {
+                let (mut stream, _) = listener.accept().await.unwrap();
+                let (disk, disk_work) = (Arc::clone(&disk), Arc::clone(&disk_work));
+                tokio::spawn(async move {
+                    if stream.read_u8().await.unwrap() == b'w' {
+                        disk_work.run(|| disk.wait());
+                    }
+                    stream.write_u8(b'a').await.unwrap();
+                });
+            }
         });
-        assert_eq!(answers.recv(), Ok("heartbeat"));
-        held_up.wait();
-        for work in works {
-            runtime.block_on(work).unwrap();
-        }
+        let client = Builder::new_current_thread().enable_all().build().unwrap();
+        client.block_on(async {
+            let mut writers = Vec::new();
+            for _ in 0..8 {
+                let mut writer = TcpStream::connect(address).await.unwrap();
+                writer.write_u8(b'w').await.unwrap();
+                writers.push(writer);
+                let mut other = TcpStream::connect(address).await.unwrap();
+                other.write_u8(b'h').await.unwrap();
+                assert_eq!(other.read_u8().await.unwrap(), b'a');
+            }
+            tokio::task::spawn_blocking(move || held_up.wait())
+                .await
+                .unwrap();
+            for mut writer in writers {
+                assert_eq!(writer.read_u8().await.unwrap(), b'a');
+            }
+        });
+        drop(stop);
+        watcher.join().unwrap();
     }
 
     #[test]
     fn a_panic_gives_the_thread_back() {
-        let runtime = tokio::runtime::Builder::new_multi_thread()
-            .worker_threads(3)
-            .build()
-            .unwrap();
-        let disk_work = runtime.block_on(async { Arc::new(DiskWork::of_runtime()) });
+        let (runtime, disk_work) = runtime(3);
         for _ in 0..4 {
             let disk_work = Arc::clone(&disk_work);
             let work = runtime.spawn(async move { disk_work.run(|| panic!("a broken invariant")) });
             assert!(runtime.block_on(work).unwrap_err().is_panic());
         }
-        assert_eq!(disk_work.free.load(std::sync::atomic::Ordering::Relaxed), 2);
+        let counts = disk_work
+            .places
+            .iter()
+            .map(|place| place.load(Ordering::Relaxed));
+        assert_eq!(counts.sum::<u64>(), 8, "four works began and ended");
     }
 }

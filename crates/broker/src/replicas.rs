@@ -56,7 +56,7 @@ pub struct Replicas {
     statics: StaticConfigs,
     clock: Clock,
     directories: Directories,
-    disk_work: DiskWork,
+    disk_work: Arc<DiskWork>,
     topics: RwLock<Topics>,
     housekeeping: housekeeping::Housekeeping,
     cleaner: cleaner::Cleaner,
@@ -136,7 +136,7 @@ impl Replicas {
     }
 
     /// Through which the runtime's threads come here.
-    pub fn disk_work(&self) -> &DiskWork {
+    pub fn disk_work(&self) -> &Arc<DiskWork> {
         &self.disk_work
     }
 

@@ -2,13 +2,14 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, mpsc};
 
 use ottla_controller::Settings;
 use ottla_metadata::Endpoint;
 use ottla_protocol::ids::Uuid;
 use ottla_protocol::messages::KafkaString;
 use tokio::net::{TcpListener, lookup_host};
+use tokio::runtime::Handle;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
@@ -18,6 +19,7 @@ use crate::config::{BrokerConfig, HostPort, ListenerConfig};
 use crate::controller::ControllerLoop;
 use crate::coordinators;
 use crate::directory_lock::DirectoryLock;
+use crate::disk_work;
 use crate::http;
 use crate::live_state::LiveState;
 use crate::located;
@@ -88,6 +90,8 @@ pub struct Running {
     epoch: i64,
     shutdown: watch::Sender<bool>,
     tasks: JoinSet<()>,
+    /// Ends the thread that watches [`DiskWork`](crate::disk_work::DiskWork).
+    _watching: mpsc::Sender<()>,
     /// Held until everything is closed.
     _locks: Vec<DirectoryLock>,
 }
@@ -130,6 +134,7 @@ pub async fn start(config: BrokerConfig, clock: Clock) -> Result<Running, StartE
         epoch: -1,
         shutdown,
         tasks: JoinSet::new(),
+        _watching: watch_disk_work(&broker).map_err(StartError::Thread)?,
         _locks: quorum.locks,
     };
     running.serve_http(http, &stopping);
@@ -149,6 +154,17 @@ async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) 
         Ok(done) => done,
         Err(panicked) => std::panic::resume_unwind(panicked.into_panic()),
     }
+}
+
+/// Starts the thread that keeps the runtime going while disks hold it up; it ends with what is returned.
+fn watch_disk_work(broker: &Broker) -> io::Result<mpsc::Sender<()>> {
+    let (watching, watched) = mpsc::channel();
+    let disk_work = Arc::clone(broker.replicas.disk_work());
+    let runtime = Handle::current();
+    std::thread::Builder::new()
+        .name("disk-watch".to_owned())
+        .spawn(move || disk_work::watch(&disk_work, &runtime, &watched))?;
+    Ok(watching)
 }
 
 /// Opens the partitions that the metadata knows.

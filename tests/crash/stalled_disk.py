@@ -1,0 +1,164 @@
+"""A disk that stands still: only what needs it waits, and nothing is lost.
+
+One of two log directories lies on an ext4 image, which is frozen under load: every write to it blocks. More clients than
+the broker has threads are held up by it. Metadata, groups, /live, and produce and fetch of the other directory go on.
+
+usage: stalled_disk.py BROKER DIRECTORY ROUNDS SEED
+exit status: 0 passed, 1 failed, 77 this machine cannot mount or freeze an image
+"""
+
+import contextlib
+import pathlib
+import subprocess
+import sys
+import time
+import urllib.request
+
+from broker import Broker, free_port
+from confluent_kafka import Consumer, KafkaException, Producer, TopicPartition
+from confluent_kafka.admin import AdminClient, NewTopic
+from full_disk import Failed, demand
+from power_cut import CANNOT_MOUNT, make_image, mounted, run
+
+TOPIC = "stalled"
+PARTITIONS = 8
+CLIENTS = 24
+PATIENCE = 30
+
+
+@contextlib.contextmanager
+def frozen(at):
+    run("fsfreeze", "--freeze", str(at))
+    try:
+        yield
+    finally:
+        run("fsfreeze", "--unfreeze", str(at))
+
+
+def partitions_in(directory):
+    return sorted(int(path.name.rsplit("-", 1)[1]) for path in directory.glob(f"{TOPIC}-*"))
+
+
+class Client:
+    """A producer with connections of its own and one record under way."""
+
+    def __init__(self, address, partition, value):
+        settings = {"bootstrap.servers": address, "acks": "all", "enable.idempotence": True, "message.timeout.ms": 2 * PATIENCE * 1000}
+        self.producer = Producer(settings)
+        self.partition, self.value = partition, value
+        self.outcome = None
+
+    def send(self):
+        self.producer.produce(TOPIC, self.value, partition=self.partition, on_delivery=self.delivered)
+
+    def delivered(self, error, message):
+        self.outcome = error or message.offset()
+
+    def wait(self, patience):
+        self.producer.flush(patience)
+        return self.outcome
+
+
+def read(address, partition):
+    consumer = Consumer({"bootstrap.servers": address, "group.id": "unused", "enable.auto.commit": False})
+    consumer.assign([TopicPartition(TOPIC, partition, 0)])
+    _, end = consumer.get_watermark_offsets(TopicPartition(TOPIC, partition), PATIENCE)
+    values, deadline = [], time.monotonic() + PATIENCE
+    while len(values) < end and time.monotonic() < deadline:
+        message = consumer.poll(0.5)
+        if message is not None and message.error() is None:
+            values.append(message.value())
+    consumer.close()
+    return values
+
+
+def join(address, name):
+    """A group with one member, which has its partitions: joined, synced, and heartbeating."""
+    settings = {"bootstrap.servers": address, "group.id": name, "session.timeout.ms": 6000, "heartbeat.interval.ms": 500}
+    consumer = Consumer({**settings, "enable.auto.commit": False})
+    consumer.subscribe([TOPIC])
+    deadline = time.monotonic() + PATIENCE
+    while not consumer.assignment():
+        demand(time.monotonic() < deadline, f"group {name} gets no assignment while another disk stands still")
+        consumer.poll(0.2)
+    return consumer
+
+
+def others_are_served(broker, http, healthy, member):
+    with urllib.request.urlopen(f"http://{http}/live", timeout=PATIENCE) as answer:
+        demand(answer.read() == b"live\n", "/live does not answer while a disk stands still")
+    # A client of its own has nothing cached.
+    topics = AdminClient({"bootstrap.servers": broker.address}).list_topics(timeout=PATIENCE).topics
+    demand(len(topics[TOPIC].partitions) == PARTITIONS, "metadata is not whole while a disk stands still")
+    for partition in healthy:
+        client = Client(broker.address, partition, b"meanwhile")
+        client.send()
+        demand(isinstance(client.wait(PATIENCE), int), f"produce to another disk waits for this one: {client.outcome}")
+        demand(b"meanwhile" in read(broker.address, partition), "a fetch from another disk waits for this one")
+    with contextlib.closing(join(broker.address, "joins-meanwhile")):
+        pass
+    committed = member.commit(offsets=[TopicPartition(TOPIC, healthy[0], 1)], asynchronous=False)
+    demand(committed[0].error is None, f"a member from before has lost its group: {committed[0].error}")
+
+
+def round_of(binary, directory, at):
+    http = f"127.0.0.1:{free_port()}"
+    first, second = directory / "data", at / "data"
+    settings = {"log.dirs": f"{first},{second}", "ottla.http.listen": http, "offsets.topic.num.partitions": "1"}
+    broker = Broker(binary, first, directory / "broker.log", settings)
+    broker.start()
+    admin = AdminClient({"bootstrap.servers": broker.address})
+    # The topic of offsets comes first, and lies in the first directory: groups need it.
+    with contextlib.suppress(KafkaException):
+        Consumer({"bootstrap.servers": broker.address, "group.id": "first"}).committed([TopicPartition("none", 0)], 5)
+    admin.create_topics([NewTopic(TOPIC, PARTITIONS, 1)])[TOPIC].result(PATIENCE)
+    healthy, stalled = partitions_in(first), partitions_in(second)
+    demand(healthy and stalled, f"partitions lie in {healthy} and {stalled}")
+    demand((first / "__consumer_offsets-0").exists(), "the topic of offsets lies on the disk that is to stand still")
+    clients = [Client(broker.address, stalled[n % len(stalled)], b"record %d" % n) for n in range(CLIENTS)]
+    for client in clients:
+        client.producer.list_topics(timeout=PATIENCE)
+    with contextlib.closing(join(broker.address, "from-before")) as member:
+        with frozen(at):
+            for client in clients:
+                client.send()
+            for client in clients:
+                demand(client.wait(0.1) is None, "a write to a frozen disk was acknowledged")
+            others_are_served(broker, http, healthy, member)
+            demand(all(client.wait(0) is None for client in clients), "a write to a frozen disk was acknowledged")
+    for client in clients:
+        demand(isinstance(client.wait(PATIENCE), int), f"the disk goes on, its records do not: {client.outcome}")
+    written = {partition: read(broker.address, partition) for partition in stalled}
+    for client in clients:
+        demand(written[client.partition].count(client.value) == 1, "a record is not there once")
+    demand(broker.stop() == 0, "the stop fails")
+
+
+def main():
+    binary, directory, rounds, seed = sys.argv[1:]
+    directory = pathlib.Path(directory)
+    image = directory / "image"
+    faults = []
+    for number in range(int(rounds)):
+        try:
+            image.unlink(missing_ok=True)
+            run("rm", "-rf", str(directory / "data"))
+            make_image(image)
+            with mounted(image, directory / "disk") as at:
+                with frozen(at):
+                    pass
+                round_of(binary, directory, at)
+        except Failed as fault:
+            faults.append(f"round {number}: {fault}")
+        except (subprocess.CalledProcessError, FileNotFoundError) as error:
+            said = getattr(error, "stderr", "") or error
+            print(f"not run: this machine cannot mount or freeze an ext4 image: {said}")
+            sys.exit(CANNOT_MOUNT)
+    for fault in faults:
+        print(f"FAULT {fault}")
+    print(f"seed {seed}: the disk stood still {rounds} times with {CLIENTS} clients on it, {len(faults)} faults")
+    sys.exit(1 if faults else 0)
+
+
+if __name__ == "__main__":
+    main()
