@@ -37,6 +37,8 @@ final class Carry {
         claims.add("shows_settings_of_topics_as_topic_configs_only", this::shown);
         claims.add("deletes_topics_and_records", this::delete);
         claims.add("serves_classic_groups", this::classic);
+        claims.add("turns_and_deletes_empty_consumer_groups", this::turn);
+        claims.add("leaves_share_groups_alone", this::shareGroups);
         claims.add("compacts", () -> compact(wire, "ottla", 20));
         claims.add("fills_the_metadata_log", () -> grow(wire, "ottla"));
     }
@@ -145,6 +147,34 @@ final class Carry {
             }
         }
         Claims.until("compaction of the committed offsets", () -> wire.committedOnOttla() <= 2);
+    }
+
+    /** Kafka must be able to load what is left of these. */
+    private void turn() throws Exception {
+        TopicPartition first = new TopicPartition("plain", 0);
+        try (KafkaConsumer<String, String> member = wire.consumer(Map.of("group.id", "turned"))) {
+            member.subscribe(List.of("plain"));
+            Claims.until("the assignment", () -> {
+                member.poll(Duration.ofMillis(50));
+                return member.assignment().size() == 4;
+            });
+            Claims.expectEqual(member.committed(Set.of(first)).get(first).offset(), 15L, "what was committed before");
+            member.commitSync(Map.of(first, new OffsetAndMetadata(16, "as classic")));
+        }
+        try (Admin admin = Admin.create(wire.base())) {
+            admin.deleteConsumerGroups(List.of("dropped")).all().get();
+        }
+    }
+
+    /** What their coordinator keeps of them would stay, and fence a group of the same name on Kafka. */
+    private void shareGroups() throws Exception {
+        if (!Live.hasShareGroups(wire)) {
+            return;
+        }
+        try (Admin admin = Admin.create(wire.base())) {
+            Claims.expectError(UnsupportedVersionException.class,
+                    () -> admin.deleteConsumerGroups(List.of("idle-share")).all().get());
+        }
     }
 
     /** Makes so many topics that a snapshot is due, after which the records before it are not read again. */

@@ -129,6 +129,8 @@ final class Fill {
     private void groups() throws Exception {
         commit("idle-classic", "classic", 11);
         commit("idle-consumer", "consumer", 13);
+        commit("turned", "consumer", 15);
+        commit("dropped", "consumer", 17);
         try (Admin admin = Admin.create(wire.base())) {
             admin.alterConsumerGroupOffsets("simple", Map.of(
                     new TopicPartition("plain", 2), new OffsetAndMetadata(5, "by hand"))).all().get();
@@ -156,6 +158,13 @@ final class Fill {
             for (String group : List.of("idle-share", "live-share")) {
                 Wire.alter(admin, new ConfigResource(ConfigResource.Type.GROUP, group),
                         Map.of("share.auto.offset.reset", "earliest"));
+            }
+        }
+        // Each member that comes and goes raises the epoch, under which the share coordinator then keeps what it is told.
+        for (int round = 0; round < 3; round++) {
+            try (KafkaShareConsumer<String, String> member = Live.shareConsumer(wire, "idle-share")) {
+                member.subscribe(List.of(round % 2 == 0 ? "stamped" : "recoded"));
+                Claims.until("a record of the share group", () -> member.poll(Duration.ofMillis(100)).count() > 0);
             }
         }
         int[] taken = {0};
@@ -195,8 +204,8 @@ final class Fill {
         try (Admin admin = Admin.create(wire.base())) {
             for (String topic : admin.listTopics(new ListTopicsOptions().listInternal(true)).names().get()) {
                 if (topic.startsWith("__")) {
-                    Wire.alter(admin, Wire.topic(topic), Map.of(
-                            "cleanup.policy", "compact", "segment.ms", "100", "min.cleanable.dirty.ratio", "0.01"));
+                    Wire.alter(admin, Wire.topic(topic),
+                            Map.of("segment.ms", "100", "min.cleanable.dirty.ratio", "0.01"));
                 }
             }
         }

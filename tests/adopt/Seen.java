@@ -214,7 +214,7 @@ final class Seen {
     private String committed() throws Exception {
         return with(admin -> {
             List<String> all = new ArrayList<>();
-            for (String group : List.of("idle-classic", "idle-consumer", "simple", "of-transactions")) {
+            for (String group : List.of("idle-classic", "idle-consumer", "simple", "of-transactions", "turned")) {
                 admin.listConsumerGroupOffsets(group).partitionsToOffsetAndMetadata().get().forEach((partition, offset) ->
                         all.add(group + " " + partition + " " + offset));
             }

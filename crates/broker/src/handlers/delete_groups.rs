@@ -1,6 +1,8 @@
 //! `DeleteGroups` (key 42), versions 0 to 2.
 //!
 //! - 2: flexible.
+//!
+//! A share group that Kafka left is not deleted (`UNSUPPORTED_VERSION`) while its state is kept: nobody here can delete that.
 
 use std::collections::BTreeSet;
 

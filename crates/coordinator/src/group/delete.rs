@@ -14,6 +14,8 @@ pub enum DeleteError {
     NotFound,
     /// It has members.
     NotEmpty,
+    /// It is a share group, and what the share coordinator keeps for it cannot be deleted in this release.
+    HasShareState,
 }
 
 impl DeleteError {
@@ -22,6 +24,7 @@ impl DeleteError {
         match self {
             Self::NotFound => ErrorCode::GroupIdNotFound,
             Self::NotEmpty => ErrorCode::NonEmptyGroup,
+            Self::HasShareState => ErrorCode::UnsupportedVersion,
         }
     }
 }
@@ -44,6 +47,9 @@ impl Shard {
 
     fn check_empty(&self, group_id: &str) -> Result<(), DeleteError> {
         let is_empty = if let Some(foreign) = self.state().foreign(group_id) {
+            if foreign.has_share_state() {
+                return Err(DeleteError::HasShareState);
+            }
             foreign.is_empty()
         } else {
             let group = self.classic(group_id).ok_or(DeleteError::NotFound)?;
@@ -62,5 +68,45 @@ impl Shard {
             Some(foreign) => foreign.tombstones().collect(),
             None => vec![record::tombstone(group_id)],
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::DeleteError;
+    use crate::config::Config;
+    use crate::shard::Shard;
+    use crate::state::Position;
+    use ottla_protocol::ids::Offset;
+    use ottla_protocol::messages::coordinator::group::{
+        GroupRecord, ShareGroupMetadataKey, ShareGroupMetadataValue,
+        ShareGroupStatePartitionMetadataKey, ShareGroupStatePartitionMetadataValue,
+    };
+
+    #[test]
+    fn a_share_group_stays_while_the_share_coordinator_keeps_something_for_it() {
+        let group_id = "g".to_owned();
+        let group = GroupRecord::ShareGroupMetadata(
+            ShareGroupMetadataKey {
+                group_id: group_id.clone(),
+                ..ShareGroupMetadataKey::default()
+            },
+            Some(ShareGroupMetadataValue::default()),
+        );
+        let key = ShareGroupStatePartitionMetadataKey {
+            group_id,
+            ..ShareGroupStatePartitionMetadataKey::default()
+        };
+        let kept = |value| GroupRecord::ShareGroupStatePartitionMetadata(key.clone(), value);
+        let mut shard = Shard::new(Config::default());
+        let apply = |shard: &mut Shard, record| {
+            shard.apply(Position::plain(Offset(0)), record);
+            shard.decide_delete_group("g").reply
+        };
+        assert_eq!(apply(&mut shard, group), Ok(()));
+        let some = Some(ShareGroupStatePartitionMetadataValue::default());
+        let refused = Err(DeleteError::HasShareState);
+        assert_eq!(apply(&mut shard, kept(some)), refused);
+        assert_eq!(apply(&mut shard, kept(None)), Ok(()));
     }
 }

@@ -95,6 +95,14 @@ impl Foreign {
         self.tombstones.is_empty()
     }
 
+    /// Whether the share coordinator keeps something for it, which must go first, or it fences a group that is later
+    /// given the same id.
+    pub fn has_share_state(&self) -> bool {
+        self.tombstones
+            .values()
+            .any(|record| matches!(record, GroupRecord::ShareGroupStatePartitionMetadata(..)))
+    }
+
     /// Its state, as far as it shows in records.
     pub fn state_name(&self) -> &'static str {
         if self.is_empty() { "Empty" } else { "Stable" }
