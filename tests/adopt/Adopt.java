@@ -44,6 +44,8 @@ public final class Adopt {
                     "--cluster-id", CLUSTER, "--config", words.get(1)).expect());
             case "arrive" -> arrive(words.get(1), claims);
             case "fill" -> new Fill(wire).claims(claims);
+            case "begin" -> new Begin(wire).claims(claims);
+            case "return" -> new Alter(wire).claimsOfNewcomer(claims);
             case "live" -> live.claims(claims);
             case "steady" -> claims.add("clients_that_stay_go_on", steady::step);
             case "release" -> live.release(claims);

@@ -33,6 +33,15 @@ final class Alter {
         claims.add("kafka_fills_the_metadata_log", () -> Carry.grow(wire, "kafka"));
     }
 
+    /** What works without the features that Ottla does not finalise. */
+    void claimsOfNewcomer(Claims claims) {
+        claims.add("kafka_configs_alters_topics_with_settings_of_ottla", this::topics);
+        claims.add("kafka_begins_with_transactions", this::transactions);
+        claims.add("kafka_compacts_on", () -> Carry.compact(wire, "kafka", 40));
+        claims.add("kafka_deletes_topics_with_settings_of_ottla", this::delete);
+        claims.add("kafka_fills_the_metadata_log", () -> Carry.grow(wire, "kafka"));
+    }
+
     private void topics() throws Exception {
         for (String topic : List.of("plain", "born")) {
             wire.tool(CONFIGS, "--alter", "--entity-type", "topics", "--entity-name", topic,

@@ -75,7 +75,7 @@ final class Carry {
         });
     }
 
-    private void create() throws Exception {
+    void create() throws Exception {
         try (Admin admin = Admin.create(wire.base())) {
             admin.createTopics(List.of(
                     new NewTopic("born", 2, (short) 1).configs(Map.of(SETTING, "page-cache", "retention.ms", "900000000")),
@@ -84,7 +84,7 @@ final class Carry {
         wire.send(Map.of(), "born", 2, "ottla", 20);
     }
 
-    private void alter() throws Exception {
+    void alter() throws Exception {
         try (Admin admin = Admin.create(wire.base())) {
             Wire.alter(admin, Wire.topic("plain"), Map.of(SETTING, "page-cache"));
             Wire.alter(admin, Wire.topic("gone"), Map.of(SETTING, "page-cache"));
@@ -120,7 +120,7 @@ final class Carry {
                 .expect(SETTING + "=page-cache", "retention.ms=600000000");
     }
 
-    private void delete() throws Exception {
+    void delete() throws Exception {
         try (Admin admin = Admin.create(wire.base())) {
             admin.deleteTopics(List.of("brief")).all().get();
             admin.deleteRecords(Map.of(new TopicPartition("trimmed", 0), RecordsToDelete.beforeOffset(17))).all().get();

@@ -50,7 +50,7 @@ final class Fill {
         return new NewTopic(name, partitions, (short) 1).configs(configs);
     }
 
-    private void topics() throws Exception {
+    void topics() throws Exception {
         try (Admin admin = Admin.create(wire.base())) {
             admin.createTopics(List.of(
                     topic("plain", 3, Map.of("retention.ms", "600000000", "max.message.bytes", "2000000")),
@@ -68,7 +68,7 @@ final class Fill {
         }
     }
 
-    private void records() throws Exception {
+    void records() throws Exception {
         wire.send(Map.of("enable.idempotence", "false", "acks", "1"), "plain", 4, "plain", 20);
         for (String codec : Wire.CODECS) {
             wire.send(Map.of("enable.idempotence", "false", "compression.type", codec), "codecs", 1, codec, 40);
@@ -137,7 +137,7 @@ final class Fill {
         }
     }
 
-    private void commit(String group, String protocol, long offset) throws Exception {
+    void commit(String group, String protocol, long offset) throws Exception {
         try (KafkaConsumer<String, String> member = wire.consumer(Map.of("group.id", group, "group.protocol", protocol))) {
             member.subscribe(List.of("plain"));
             Claims.until("the assignment of " + group, () -> {
@@ -211,7 +211,7 @@ final class Fill {
         }
     }
 
-    private void deletions() throws Exception {
+    void deletions() throws Exception {
         try (Admin admin = Admin.create(wire.base())) {
             admin.deleteRecords(Map.of(new TopicPartition("trimmed", 0), RecordsToDelete.beforeOffset(11))).all().get();
             admin.deleteTopics(List.of("removed")).all().get();

@@ -45,11 +45,13 @@ final class Seen {
     }
 
     void compare(String kind, Claims claims) throws Exception {
-        sections(kind).forEach((name, section) -> claims.add("same_" + name.replace(' ', '_'), () -> {
+        sections(kind).forEach((name, section) -> {
+            // The first Kafka on a directory of Ottla's shows more than anyone before it.
             String before = remembered.get(name);
-            Claims.expect(before != null, "nobody has shown this before");
-            expectSame(before, section.call());
-        }));
+            if (before != null) {
+                claims.add("same_" + name.replace(' ', '_'), () -> expectSame(before, section.call()));
+            }
+        });
     }
 
     private static void expectSame(String before, String now) {

@@ -1,6 +1,6 @@
 //! `cargo xtask adopt`: a data directory goes from Apache Kafka to Ottla, back to Kafka, and to Ottla again.
 //!
-//! One journey for each release of Kafka, two at a time. Each broker must show a stock client what the one before it
+//! One journey for each release of Kafka and one for a directory that Ottla has formatted, two at a time. Each broker must show a stock client what the one before it
 //! showed, and takes more in for the next; the last line counts the checks.
 
 mod driver;
@@ -11,32 +11,43 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail};
 
+use crate::compat::broker::Kind;
 use crate::compat::in_parallel;
 use crate::compat::program::Claim;
 use journey::Release;
 
-/// The releases of Kafka that a directory may come from: the last of each minor that is served, and the one that
-/// Ottla is measured against.
+/// The directories: one of each minor release of Kafka, from the last patch that is served or the one that Ottla is
+/// measured against; and one of Ottla's own, of which only the newest Kafka knows the metadata.version.
 const RELEASES: &[Release] = &[
     Release {
         minor: "4.0",
         version: "4.0.2",
         has_share_groups: false,
+        formatted_by: Kind::Kafka,
     },
     Release {
         minor: "4.1",
         version: "4.1.2",
         has_share_groups: false,
+        formatted_by: Kind::Kafka,
     },
     Release {
         minor: "4.2",
         version: "4.2.2",
         has_share_groups: true,
+        formatted_by: Kind::Kafka,
     },
     Release {
         minor: "4.3",
         version: crate::toolbox::maven::KAFKA_VERSION,
         has_share_groups: true,
+        formatted_by: Kind::Kafka,
+    },
+    Release {
+        minor: "4.3",
+        version: crate::toolbox::maven::KAFKA_VERSION,
+        has_share_groups: false,
+        formatted_by: Kind::Ottla,
     },
 ];
 /// Those of the gate: the oldest and the newest.
@@ -75,7 +86,10 @@ pub fn run(args: &Args) -> Result<String> {
     }
     let journeys = in_parallel(chosen, |release| {
         let start = now();
-        let claims = journey::travel(&release);
+        let claims = match release.formatted_by {
+            Kind::Kafka => journey::from_kafka(&release),
+            Kind::Ottla => journey::from_ottla(&release),
+        };
         (release, claims, start.elapsed())
     })?;
     let (mut passed, mut failed) = (0, 0);
@@ -91,9 +105,8 @@ pub fn run(args: &Args) -> Result<String> {
         failed += failures;
         tell(args.verbose, &release, &claims, took)?;
     }
-    let told = format!(
-        "{count} directories of Kafka there and back: {passed} checks passed, {failed} failed"
-    );
+    let told =
+        format!("{count} directories there and back: {passed} checks passed, {failed} failed");
     if failed > 0 {
         bail!("{told}");
     }
@@ -102,7 +115,7 @@ pub fn run(args: &Args) -> Result<String> {
 
 fn tell(verbose: bool, release: &Release, claims: &[Claim], took: Duration) -> Result<()> {
     let mut out = io::stdout().lock();
-    let version = release.version;
+    let version = release.name();
     for claim in claims {
         match &claim.failure {
             Some(why) => writeln!(out, "  FAILED {version}/{}: {why}", claim.name)?,

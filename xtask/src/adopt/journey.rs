@@ -23,14 +23,26 @@ pub struct Release {
     pub version: &'static str,
     /// Whether a directory that it formats has share groups enabled.
     pub has_share_groups: bool,
+    /// Who formats it.
+    pub formatted_by: Kind,
+}
+
+impl Release {
+    /// What it is called in the report.
+    pub fn name(&self) -> String {
+        match self.formatted_by {
+            Kind::Kafka => self.version.to_owned(),
+            Kind::Ottla => format!("{}-from-ottla", self.version),
+        }
+    }
 }
 
 /// What Kafka alone is told: Ottla refuses an authorizer, and must keep what one has written.
 const AUTHORIZER: &str = "authorizer.class.name=org.apache.kafka.metadata.authorizer.StandardAuthorizer\n\
                           super.users=User:ANONYMOUS\n";
 
-/// Runs the whole way; every check is a claim.
-pub fn travel(release: &Release) -> Result<Vec<Claim>> {
+/// From Kafka to Ottla and back, and to Ottla again; every check is a claim.
+pub fn from_kafka(release: &Release) -> Result<Vec<Claim>> {
     let mut journey = Journey::set_out(release)?;
     let format = format!("format {}", journey.config(Kind::Kafka).display());
     journey.tell("0-format", &format)?;
@@ -55,6 +67,20 @@ pub fn travel(release: &Release) -> Result<Vec<Claim>> {
     journey.end()
 }
 
+/// From Ottla to Kafka and back: what Ottla has formatted has none of the newer features.
+pub fn from_ottla(release: &Release) -> Result<Vec<Claim>> {
+    let mut journey = Journey::set_out(release)?;
+    journey.stay("1-ottla", Kind::Ottla, &["begin", "steady", "remember"])?;
+    journey.stay(
+        "2-kafka",
+        Kind::Kafka,
+        &["compare", "return", "steady", "remember"],
+    )?;
+    journey.expect_snapshot("2-kafka")?;
+    journey.stay("3-ottla", Kind::Ottla, &["compare", "arrived", "steady"])?;
+    journey.end()
+}
+
 struct Journey {
     release: Release,
     directory: PathBuf,
@@ -68,7 +94,7 @@ struct Journey {
 impl Journey {
     fn set_out(release: &Release) -> Result<Self> {
         let port = broker::free_port()?;
-        let name = format!("target/adopt/{}-{}", release.version, std::process::id());
+        let name = format!("target/adopt/{}-{}", release.name(), std::process::id());
         let directory = toolbox::workspace().join(name);
         fs::create_dir_all(&directory)?;
         let template = toolbox::workspace().join("tests/adopt/server.properties");
