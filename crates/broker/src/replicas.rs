@@ -275,7 +275,8 @@ impl Replicas {
     ) -> Result<(), LogsError> {
         let mut chooser = logs::Chooser::new(self);
         let mut settings: HashMap<Uuid, Arc<TopicSettings>> = HashMap::new();
-        let mut jobs = Vec::with_capacity(changes.partitions.len());
+        let mut roles = Vec::with_capacity(changes.partitions.len());
+        let mut new = Vec::new();
         for (id, index) in &changes.partitions {
             let Some(topic) = image.topics.get(id) else {
                 continue;
@@ -286,36 +287,33 @@ impl Replicas {
             let Some(role) = role(self.node, state) else {
                 continue;
             };
-            let partition = match self.by_id(*id, *index) {
-                Found::Here(partition) => Ok(partition),
-                // Its log is in a directory that is away: nobody makes another, empty one.
-                _ if self.directories.lack(state.directory_of(self.node)) => continue,
-                Found::Elsewhere | Found::UnknownTopic | Found::UnknownPartition => {
-                    let settings = settings
-                        .entry(*id)
-                        .or_insert_with(|| self.resolve(image, &topic.name));
-                    Err((topic, chooser.choose(state), Arc::clone(settings)))
-                }
-            };
-            jobs.push((*index, role, partition));
+            roles.push((*id, *index, role));
+            let is_here = matches!(self.by_id(*id, *index), Found::Here(_));
+            // Where its log is in a directory that is away, nobody makes another, empty one.
+            if is_here || self.directories.lack(state.directory_of(self.node)) {
+                continue;
+            }
+            let settings = settings
+                .entry(*id)
+                .or_insert_with(|| self.resolve(image, &topic.name));
+            new.push(logs::New {
+                topic: topic.as_ref(),
+                index: *index,
+                directory: chooser.choose(state),
+                settings: Arc::clone(settings),
+            });
         }
-        let made = jobs.iter().filter_map(|(index, _, partition)| {
-            let (topic, ..) = partition.as_ref().err()?;
-            Some((topic.name.clone(), index.0))
-        });
-        housekeeping::forget(self, &made.collect())?;
-        logs::make_in_parallel(jobs, |(index, role, partition)| {
-            let partition = match partition {
-                Ok(partition) => partition,
-                Err((topic, directory, settings)) => {
-                    let partition = logs::create(self, (topic, index), directory, settings)?;
-                    self.insert(&partition);
-                    partition
-                }
-            };
-            partition.set_role(role).map_err(LogsError::from)
+        let names = new.iter().map(|new| (new.topic.name.clone(), new.index.0));
+        housekeeping::forget(self, &names.collect())?;
+        let (made, outcome) = logs::create(self, new);
+        for partition in made {
+            self.insert(&partition);
+        }
+        logs::at_once(roles, |(id, index, role)| match self.by_id(id, index) {
+            Found::Here(partition) => partition.set_role(role).map_err(LogsError::from),
+            _ => Ok(()),
         })?;
-        Ok(())
+        outcome
     }
 
     fn resolve(&self, image: &MetadataImage, topic: &str) -> Arc<TopicSettings> {

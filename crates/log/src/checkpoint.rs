@@ -146,11 +146,28 @@ pub fn read_topic_id<F: Files>(files: &F, directory: &Path) -> Result<Option<Uui
 
 /// Writes the topic id of the partition at `directory`. Without it Kafka sets the partition aside and starts it empty.
 pub fn write_topic_id<F: Files>(files: &F, directory: &Path, id: Uuid) -> Result<(), FileError> {
-    replace_durably(
-        files,
-        &directory.join(PARTITION_METADATA),
-        format!("version: 0\ntopic_id: {id}").as_bytes(),
-    )
+    let path = directory.join(PARTITION_METADATA);
+    replace_durably(files, &path, topic_id_text(id).as_bytes())
+}
+
+/// Writes the topic id beside the file, unsynced: see [`rename_topic_id`].
+pub(crate) fn write_topic_id_aside<F: Files>(
+    files: &F,
+    directory: &Path,
+    id: Uuid,
+) -> Result<(), FileError> {
+    let path = directory.join(PARTITION_METADATA);
+    write_aside(files, &path, topic_id_text(id).as_bytes()).map(drop)
+}
+
+/// Lets a topic id that was written beside the file, and synced since, take its place; the name is not synced.
+pub(crate) fn rename_topic_id<F: Files>(files: &F, directory: &Path) -> Result<(), FileError> {
+    let path = directory.join(PARTITION_METADATA);
+    files.rename(&aside(&path), &path)
+}
+
+fn topic_id_text(id: Uuid) -> String {
+    format!("version: 0\ntopic_id: {id}")
 }
 
 /// Whether the log directory at `directory` was closed properly.

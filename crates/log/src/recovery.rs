@@ -17,14 +17,14 @@ pub use self::cut_off::CutOff;
 pub(crate) use self::directory::Indexes;
 pub(crate) use self::producers::load_producers;
 
-use crate::checkpoint::{read_topic_id, write_topic_id};
+use crate::checkpoint::read_topic_id;
 use crate::compaction::{Compacted, read_quarantine};
 use crate::config::LogConfig;
 use crate::damage::{Damage, Met, Survey, UNBOUNDED};
 use crate::directory::{LogDirectory, StorageError};
 use crate::epoch_file::EpochFile;
 use crate::files::Files;
-use crate::partition_log::{KnownDamage, PartitionLog, jitter, run_together};
+use crate::partition_log::{Birth, KnownDamage, PartitionLog, jitter, run_together};
 use crate::producer_state::ProducerState;
 use crate::segment::{LogPosition, Place, Segment};
 use ottla_protocol::ids::{Offset, Uuid};
@@ -140,8 +140,11 @@ impl<F: Files> PartitionLog<F> {
         };
         let (directory, files) = (&place.directory, place.directory.files());
         let names = place.names_or_make()?;
-        check_topic_id(&place, open.topic_id)?;
-        let found = place.tidy(names)?;
+        let birth = Birth {
+            topic_id: missing_topic_id(&place, open.topic_id)?,
+            is_new: names.is_none(),
+        };
+        let found = place.tidy(names.unwrap_or_default())?;
         let leader_epochs = directory.judge(epochs::read(files, &place.path))?;
         let has_epochs = leader_epochs.latest().is_some();
         let mut log = Self {
@@ -181,7 +184,7 @@ impl<F: Files> PartitionLog<F> {
             log.recover(left.recovery_point, now, (&mut recovery, progress))?;
         }
         recovery.epochs_rebuilt = !has_epochs && log.learn_all_epochs(&left)?;
-        log.settle(&left, now)?;
+        log.settle((&left, birth), now)?;
         recovery.damage = log.known_damage().copied().collect();
         Ok((log, recovery))
     }
@@ -308,7 +311,7 @@ impl<F: Files> PartitionLog<F> {
     }
 
     /// Brings everything in line with the end of the log.
-    fn settle(&mut self, left: &Left, now: Timestamp) -> Result<(), OpenError> {
+    fn settle(&mut self, (left, birth): (&Left, Birth), now: Timestamp) -> Result<(), OpenError> {
         let recovery_point = if left.is_clean {
             UNBOUNDED
         } else {
@@ -316,8 +319,9 @@ impl<F: Files> PartitionLog<F> {
         };
         let first = self.segments.first_key_value().map(|(base, _)| *base);
         self.log_start = first.map_or(left.log_start, |base| base.max(left.log_start));
-        if first.is_none() || self.next < self.log_start {
-            self.truncate_fully(self.log_start, now)?;
+        let is_empty = first.is_none() || self.next < self.log_start;
+        if is_empty {
+            self.restart_at(self.log_start, now)?;
         }
         self.leader_epochs.truncate_from_end(self.next);
         self.leader_epochs.truncate_from_start(self.log_start);
@@ -325,7 +329,9 @@ impl<F: Files> PartitionLog<F> {
         producers::load(self, recovery_point, now)?;
         self.flush = crate::partition_log::Progress::at(self.next, self.next.min(recovery_point));
         self.flush.recovery_point_on_disk = left.recovery_point.min(self.next);
-        self.flush.recovered_from = (!left.is_clean).then_some(recovery_point);
+        let is_durable = left.is_clean && !is_empty && !birth.is_due();
+        self.flush.recovered_from = (!is_durable).then_some(recovery_point.min(self.next));
+        self.flush.birth = birth;
         self.set_high_watermark(left.high_watermark.unwrap_or(self.next))?;
         Ok(())
     }
@@ -335,6 +341,8 @@ impl<F: Files> PartitionLog<F> {
 pub fn sync_recovered<F: Files>(logs: &mut [PartitionLog<F>]) -> Result<(), StorageError> {
     let is_recovered = |log: &&PartitionLog<F>| log.flush.recovered_from.is_some();
     let count = logs.iter().filter(is_recovered).count();
+    // What is not written on a full disk only saves a later start work, unless it makes a log known at all.
+    let must_succeed = logs.iter().any(|log| log.flush.birth.is_due());
     let mut recovered = Vec::with_capacity(count);
     let mut flushes = Vec::with_capacity(count);
     for log in logs {
@@ -351,6 +359,9 @@ pub fn sync_recovered<F: Files>(logs: &mut [PartitionLog<F>]) -> Result<(), Stor
             log.abandon_checkpoint();
         }
     }
+    if must_succeed {
+        return synced;
+    }
     unless_full(synced)
 }
 
@@ -362,23 +373,22 @@ pub(crate) fn unless_full(outcome: Result<(), StorageError>) -> Result<(), Stora
     }
 }
 
-fn check_topic_id<F: Files>(place: &Place<F>, topic_id: Option<Uuid>) -> Result<(), OpenError> {
+/// The topic's id where it is not written down; it must agree where it is.
+fn missing_topic_id<F: Files>(
+    place: &Place<F>,
+    topic_id: Option<Uuid>,
+) -> Result<Option<Uuid>, OpenError> {
     let Some(expected) = topic_id else {
-        return Ok(());
+        return Ok(None);
     };
     let files = place.directory.files();
     match place.directory.judge(read_topic_id(files, &place.path))? {
-        None => place
-            .directory
-            .judge(write_topic_id(files, &place.path, expected))?,
-        Some(found) if found == expected => {}
-        Some(found) => {
-            return Err(OpenError::TopicId {
-                path: place.path.clone(),
-                expected,
-                found,
-            });
-        }
+        None => Ok(Some(expected)),
+        Some(found) if found == expected => Ok(None),
+        Some(found) => Err(OpenError::TopicId {
+            path: place.path.clone(),
+            expected,
+            found,
+        }),
     }
-    Ok(())
 }

@@ -130,14 +130,16 @@ pub(super) fn open_existing(
         of_log.on_opened(clock.monotonic());
         Ok(opened)
     })?;
-    sync_and_hold(opened, replicas.clock)
+    let (partitions, outcome) = sync_and_hold(opened, replicas.clock);
+    outcome.map(|()| partitions)
 }
 
-/// Makes what recovery did durable, once for each directory, and lets the logs be used.
+/// Makes logs durable, together with the others of their directory, and lets them be used. The first failure counts, and
+/// holds up no other directory.
 fn sync_and_hold(
     opened: Vec<(Opened<'_>, PartitionLog<Disk>)>,
     clock: Clock,
-) -> Result<Vec<Arc<Partition>>, LogsError> {
+) -> (Vec<Arc<Partition>>, Result<(), LogsError>) {
     let mut by_directory: BTreeMap<&Path, (Vec<Opened<'_>>, Vec<PartitionLog<Disk>>)> =
         BTreeMap::new();
     for (opened, log) in opened {
@@ -147,12 +149,16 @@ fn sync_and_hold(
         logs.push(log);
     }
     let mut partitions = Vec::new();
+    let mut outcome = Ok(());
     for (opened, mut logs) in by_directory.into_values() {
-        sync_recovered(&mut logs)?;
+        if let Err(error) = sync_recovered(&mut logs) {
+            outcome = outcome.and(Err(error.into()));
+            continue;
+        }
         let pairs = opened.into_iter().zip(logs);
         partitions.extend(pairs.map(|(opened, log)| opened.hold(log, clock)));
     }
-    Ok(partitions)
+    (partitions, outcome)
 }
 
 /// How the logs of one directory were left.
@@ -200,8 +206,8 @@ fn read_checkpoint(directory: &Directory, name: &str) -> Result<PartitionOffsets
     }
 }
 
-/// Makes the logs of new partitions, and what else `jobs` are, several at a time.
-pub(super) fn make_in_parallel<T: Send, R: Send>(
+/// Does something to many partitions that may wait for the disk, several at a time.
+pub(super) fn at_once<T: Send, R: Send>(
     jobs: Vec<T>,
     work: impl Fn(T) -> Result<R, LogsError> + Sync,
 ) -> Result<Vec<R>, LogsError> {
@@ -307,31 +313,53 @@ fn open_unsynced<'a>(
     Ok((Opened { existing, recovery }, log))
 }
 
-/// Makes the log of a new partition.
+/// A partition whose log is to be made.
+pub(super) struct New<'a> {
+    pub(super) topic: &'a Topic,
+    pub(super) index: PartitionIndex,
+    pub(super) directory: &'a Directory,
+    pub(super) settings: Arc<TopicSettings>,
+}
+
+/// Makes the logs of new partitions, durable all together. Those that could be made are returned, with the first failure.
 pub(super) fn create(
     replicas: &Replicas,
-    (topic, index): (&Topic, PartitionIndex),
-    directory: &Directory,
-    settings: Arc<TopicSettings>,
-) -> Result<Arc<Partition>, LogsError> {
+    new: Vec<New<'_>>,
+) -> (Vec<Arc<Partition>>, Result<(), LogsError>) {
+    let made = at_once(new, |new| Ok(create_unsynced(replicas, new)));
+    let mut outcome = Ok(());
+    let mut opened = Vec::new();
+    for made in made.unwrap_or_else(|error| vec![Err(error)]) {
+        match made {
+            Ok(made) => opened.push(made),
+            Err(error) => outcome = outcome.and(Err(error)),
+        }
+    }
+    let (partitions, synced) = sync_and_hold(opened, replicas.clock);
+    (partitions, outcome.and(synced))
+}
+
+fn create_unsynced<'a>(
+    replicas: &Replicas,
+    new: New<'a>,
+) -> Result<(Opened<'a>, PartitionLog<Disk>), LogsError> {
     let left = Left {
         is_clean: true,
         ..Left::default()
     };
+    let (topic, directory) = (new.topic, new.directory);
     let existing = Existing {
         directory,
-        name: directory_name(&topic.name, index),
-        topic: (Arc::from(topic.name.as_str()), topic.id, index),
-        settings,
+        name: directory_name(&topic.name, new.index),
+        topic: (Arc::from(topic.name.as_str()), topic.id, new.index),
+        settings: new.settings,
         left,
     };
     // What may still lie there under this name is of a topic that is gone.
     if !is_of_topic(directory, &existing.name, topic.id)? {
         set_aside(directory, &existing.name)?;
     }
-    let (opened, mut log) = open_unsynced(replicas, existing, &mut |_| {})?;
-    sync_recovered(std::slice::from_mut(&mut log))?;
-    Ok(opened.hold(log, replicas.clock))
+    open_unsynced(replicas, existing, &mut |_| {})
 }
 
 /// Chooses log directories for new partitions: the one that the metadata names, else the one with the fewest.

@@ -5,6 +5,7 @@
 //! below which the next start after a crash looks at nothing. One of each may be under way at a time.
 
 use super::PartitionLog;
+use super::birth::Birth;
 use crate::directory::{LogDirectory, StorageError};
 use crate::epoch_file::EpochWrite;
 use crate::files::{File, FileError, Files, Open, Operation};
@@ -35,6 +36,8 @@ pub(crate) struct Progress {
     pub(crate) unsynced: BTreeSet<Offset>,
     /// From where on what recovery has made of the log is not synced yet.
     pub(crate) recovered_from: Option<Offset>,
+    /// What is to make a new log known then.
+    pub(crate) birth: Birth,
     /// Whether files were made since the directory was last synced.
     pub(crate) has_new_names: bool,
     is_flushing: bool,
@@ -51,6 +54,7 @@ impl Progress {
             recovery_point_on_disk: recovery_point,
             unsynced: BTreeSet::new(),
             recovered_from: None,
+            birth: Birth::default(),
             has_new_names: false,
             is_flushing: false,
             is_checkpointing: false,
@@ -118,6 +122,8 @@ pub struct Flush<F: Files> {
     has_new_names: bool,
     /// The leader epochs, where the file that holds them must know them before the recovery point passes them.
     epochs: Option<EpochWrite>,
+    /// What is to be written once all else is durable.
+    birth: Birth,
     end: LogPosition,
     cuts: u64,
 }
@@ -131,10 +137,15 @@ impl<F: Files> Flush<F> {
     /// Syncs. A failed sync takes the log directory offline; it is never tried again.
     pub fn run(&self) -> Result<(), StorageError> {
         self.directory.ensure_online()?;
-        let Extent::Files(open) = &self.extent else {
-            self.directory.sync_file_system()?;
-            return self.write_epochs();
-        };
+        match &self.extent {
+            Extent::FileSystem => self.directory.sync_file_system()?,
+            Extent::Files(open) => self.sync_files(open)?,
+        }
+        self.write_epochs()?;
+        self.birth.write(&self.directory, &self.path)
+    }
+
+    fn sync_files(&self, open: &[Arc<F::File>]) -> Result<(), StorageError> {
         for file in open {
             self.directory.judge_sync(file.sync_data())?;
         }
@@ -143,25 +154,26 @@ impl<F: Files> Flush<F> {
             let synced = unless_gone(files.sync_directory(&self.path));
             self.directory.judge_sync(synced)?;
         }
-        self.write_epochs()
+        Ok(())
     }
 
-    /// Writes the epochs into a file beside their own, which is not synced; says whether there are any.
-    fn write_epochs_aside(&self) -> Result<bool, StorageError> {
+    /// Writes small files beside their places, unsynced; says whether there are any to be renamed.
+    fn write_aside(&self) -> Result<bool, StorageError> {
+        let is_born = self.birth.write_aside(&self.directory, &self.path)?;
         let Some(epochs) = &self.epochs else {
-            return Ok(false);
+            return Ok(is_born);
         };
         let written = unless_gone(epochs.write_aside(self.directory.files(), &self.path));
         self.directory.judge(written).map(|()| true)
     }
 
-    /// Gives that file, which is synced now, its name. The name is not synced.
-    fn rename_epochs(&self) -> Result<(), StorageError> {
-        let Some(epochs) = &self.epochs else {
-            return Ok(());
-        };
-        let renamed = unless_gone(epochs.rename(self.directory.files(), &self.path));
-        self.directory.judge(renamed)
+    /// Gives those files, which are synced now, their names. The names are not synced.
+    fn rename(&self) -> Result<(), StorageError> {
+        if let Some(epochs) = &self.epochs {
+            let renamed = unless_gone(epochs.rename(self.directory.files(), &self.path));
+            self.directory.judge(renamed)?;
+        }
+        self.birth.rename(&self.directory, &self.path)
     }
 
     fn write_epochs(&self) -> Result<(), StorageError> {
@@ -191,13 +203,13 @@ pub fn run_together<F: Files>(flushes: &[Flush<F>]) -> Result<(), StorageError> 
         [first, ..] if files >= MANY => {
             first.directory.ensure_online()?;
             let mut flushes_left = flushes.iter();
-            let epochs = flushes_left.try_fold(false, |have, flush| {
-                Ok::<_, StorageError>(flush.write_epochs_aside()? || have)
+            let aside = flushes_left.try_fold(false, |have, flush| {
+                Ok::<_, StorageError>(flush.write_aside()? || have)
             });
-            // Whatever became of the epochs: the batches are synced.
+            // Whatever became of small files: the batches are synced.
             first.directory.sync_file_system()?;
-            if epochs? {
-                flushes.iter().try_for_each(Flush::rename_epochs)?;
+            if aside? {
+                flushes.iter().try_for_each(Flush::rename)?;
                 first.directory.sync_file_system()?;
             }
             Ok(())
@@ -283,6 +295,7 @@ impl<F: Files> PartitionLog<F> {
             segments: Vec::new(),
             has_new_names,
             epochs,
+            birth: Birth::default(),
             end,
             cuts: self.flush.cuts,
         }
@@ -373,7 +386,9 @@ impl<F: Files> PartitionLog<F> {
         }
         // A segment that was made just before the crash may be there by name only until its directory is synced, and no
         // later flush knows of it.
-        Ok(Some(self.flush_of(extent, true, epochs, end)))
+        let mut flush = self.flush_of(extent, true, epochs, end);
+        flush.birth = std::mem::take(&mut self.flush.birth);
+        Ok(Some(flush))
     }
 
     /// The base of the segment that holds `offset`.

@@ -283,6 +283,16 @@ impl<F: Files> PartitionLog<F> {
 
     /// Removes everything; the next record will have `offset`.
     pub fn truncate_fully(&mut self, offset: Offset, now: Timestamp) -> Result<(), StorageError> {
+        self.restart_at(offset, now)?;
+        self.sync_all()
+    }
+
+    /// As [`PartitionLog::truncate_fully`], but not durable yet.
+    pub(crate) fn restart_at(
+        &mut self,
+        offset: Offset,
+        now: Timestamp,
+    ) -> Result<(), StorageError> {
         let bases: Vec<Offset> = self.segments.keys().copied().collect();
         for base in bases.into_iter().chain(self.snapshots.clone()) {
             self.segments.remove(&base);
@@ -301,8 +311,7 @@ impl<F: Files> PartitionLog<F> {
         self.producers = ProducerState::empty(offset);
         self.leader_epochs.clear();
         self.write_leader_epochs()?;
-        self.set_high_watermark(offset)?;
-        self.sync_all()
+        self.set_high_watermark(offset)
     }
 
     fn rebuild_producers(&mut self, now: Timestamp) -> Result<(), StorageError> {

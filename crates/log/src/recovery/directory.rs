@@ -40,17 +40,15 @@ pub(super) struct Found {
 }
 
 impl<F: Files> Place<F> {
-    /// The names of the files that are there; makes the directory when it is missing.
-    pub(super) fn names_or_make(&self) -> Result<Vec<String>, StorageError> {
+    /// The names of the files that are there; makes the directory, which is not synced, when it is missing.
+    pub(super) fn names_or_make(&self) -> Result<Option<Vec<String>>, StorageError> {
         let files = self.directory.files();
         let listed = files.list(&self.path).map(Some).or_else(absent);
-        if let Some(entries) = self.directory.judge(listed)? {
-            return Ok(names_of(entries));
+        let entries = self.directory.judge(listed)?;
+        if entries.is_none() {
+            self.directory.judge(files.create_directory(&self.path))?;
         }
-        self.directory.judge(files.create_directory(&self.path))?;
-        self.directory
-            .judge(files.sync_directory(self.directory.path()))?;
-        Ok(Vec::new())
+        Ok(entries.map(names_of))
     }
 
     /// Removes what an interrupted deletion or compaction left of the files `names`, and indexes without a segment;

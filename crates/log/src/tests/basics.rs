@@ -1,7 +1,7 @@
 //! Append, read, roll, close and open again.
 
 use super::fixture::*;
-use crate::checkpoint::read_leader_epochs;
+use crate::checkpoint::{read_leader_epochs, read_topic_id};
 use crate::files::simulated::Simulated;
 use crate::files::{File, Files, Open, Operation};
 use crate::format::FileKind;
@@ -9,7 +9,7 @@ use crate::{
     AppendError, Bound, FirstBatch, Left, LogConfig, LogDirectory, OpenFiles, OpenLog, Origin,
     PartitionLog, ProducerError, ReadError, ReadRequest, StorageError, TimeQuery,
 };
-use ottla_protocol::ids::{LeaderEpoch, Offset};
+use ottla_protocol::ids::{LeaderEpoch, Offset, Uuid};
 use ottla_protocol::time::Timestamp;
 use std::io::{ErrorKind, IoSlice};
 use std::path::Path;
@@ -557,6 +557,62 @@ fn logs_that_are_recovered_together_are_durable_after_two_syncs() {
             );
         }
     }
+}
+
+#[test]
+fn logs_that_are_made_together_are_known_after_two_syncs() {
+    let files = new_disk();
+    let directory = directory_with_open_files(&files, 3);
+    let id = Uuid::from_parts(3, 4);
+    let open = |name: &str| {
+        let open = OpenLog {
+            directory: Arc::clone(&directory),
+            name: name.to_owned(),
+            config: small_segments(),
+            topic_id: Some(id),
+            left: Left {
+                is_clean: true,
+                ..Left::default()
+            },
+        };
+        PartitionLog::open_unsynced(open, NOW, &mut |_| {})
+            .unwrap()
+            .0
+    };
+    let syncs = || {
+        let kinds = [
+            Operation::Sync,
+            Operation::SyncDirectory,
+            Operation::SyncFileSystem,
+        ];
+        kinds.map(|kind| files.count(kind))
+    };
+    let [sync, directories, _] = syncs();
+    let mut logs: Vec<_> = (0..20).map(|number| open(&format!("t-{number}"))).collect();
+    let is_known = |files: &Simulated, number: u32| {
+        let path = format!("/data/t-{number}");
+        read_topic_id(files, Path::new(&path)).unwrap_or_default() == Some(id)
+    };
+    assert!(!(0..20).any(|number| is_known(&files, number)));
+    crate::sync_recovered(&mut logs).unwrap();
+    assert_eq!(syncs(), [sync, directories, 2]);
+    for seed in 0..20 {
+        let files = files.power_cut(seed);
+        assert!(
+            (0..20).all(|number| is_known(&files, number)),
+            "seed {seed}"
+        );
+        assert!(
+            files
+                .open(Path::new("/data/t-7/00000000000000000000.log"), Open::Read)
+                .is_ok()
+        );
+    }
+    // One alone is as durable, without touching the rest of the file system.
+    let mut alone = open("t-20");
+    crate::sync_recovered(std::slice::from_mut(&mut alone)).unwrap();
+    assert_eq!(files.count(Operation::SyncFileSystem), 2);
+    assert!((0..20).all(|seed| is_known(&files.power_cut(seed), 20)));
 }
 
 #[test]
