@@ -210,7 +210,8 @@ impl Fetcher {
                 match ErrorCode::from(data.error_code) {
                     ErrorCode::None => fetched.push(self.read(partition, position, data)?),
                     ErrorCode::OffsetOutOfRange => self.reset(&partition, position).await?,
-                    code if code.is_retriable() => {
+                    // Damage on the broker's disk does not pass, whatever Kafka says of the code in general.
+                    code if code.is_retriable() && code != ErrorCode::CorruptMessage => {
                         self.cluster.forget(&partition.topic);
                         must_pause = true;
                     }

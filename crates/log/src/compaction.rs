@@ -16,10 +16,11 @@ mod transactions;
 mod walk;
 
 pub use self::offset_map::{BYTES_PER_KEY, Full, MapLimits, OffsetMap};
+pub(crate) use self::output::Output;
 pub use self::plan::{Obstacle, Plan, Reason, Verdict, plan};
 pub use self::quarantine::{QUARANTINE, Quarantined, read_quarantine};
 pub use self::replace::Rewritten;
-pub(crate) use self::replace::{Compacted, REPLACEMENT, read_replacement};
+pub(crate) use self::replace::{Compacted, REPLACEMENT, read_replacement, write_replacement};
 
 use self::filter::{LastRecord, checked_records};
 use self::plan::{LogFacts, SegmentFacts};

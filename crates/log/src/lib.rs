@@ -22,6 +22,7 @@ mod open_files;
 mod partition_log;
 pub mod producer_state;
 mod recovery;
+pub mod repair;
 mod reservation;
 pub mod scan;
 mod segment;

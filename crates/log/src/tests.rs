@@ -8,5 +8,6 @@ mod damage;
 pub(crate) mod fixture;
 mod model;
 mod recovery;
+mod repair;
 mod trim;
 mod verify;

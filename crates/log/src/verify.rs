@@ -4,21 +4,24 @@
 //! checkpoint against the batches. What merely waits to be removed, or was set aside by recovery, is noted. Memory is
 //! bounded by the largest batch and the largest index.
 
-use std::io;
+mod aside;
+mod indexes;
+
 use std::path::{Path, PathBuf};
 
-use crate::batch::parse_checked;
+use self::indexes::Indexes;
 use crate::checkpoint;
-use crate::files::{File, FileError, Files, Open};
+use crate::damage::{Damage, Met, Salvage, UNBOUNDED};
+use crate::files::{File, FileError, Files, Open, read_whole};
 use crate::format::{
-    CLEANED_SUFFIX, CUT_OFF_SUFFIX, DELETED_SUFFIX, FileKind, IndexEntry, OffsetEntry, SWAP_SUFFIX,
-    TimeEntry,
+    CLEANED_SUFFIX, CUT_OFF_SUFFIX, DELETED_SUFFIX, FileKind, SWAP_SUFFIX, decode_producer_snapshot,
 };
-use crate::scan::{Located, Scan, ScanError};
+use crate::leader_epochs::LeaderEpochs;
+use crate::scan::Located;
 use ottla_protocol::ids::{LeaderEpoch, Offset};
 
-/// An index is at most this large; a larger file is none.
-const MAX_INDEX_BYTES: u64 = 1 << 30;
+/// A snapshot of producers is at most this large.
+const MAX_SNAPSHOT_BYTES: u64 = 1 << 30;
 
 /// How bad a finding is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -40,6 +43,30 @@ pub struct Finding {
     pub position: Option<u64>,
     /// What was found, and what follows from it.
     pub what: String,
+    /// What `ottla log repair` does about it; nothing where it can do nothing, or nothing is to be done.
+    pub remedy: Option<Remedy>,
+}
+
+/// What can be done about damage, offline. See [`crate::repair`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Remedy {
+    /// Take the damaged bytes out of their segment.
+    CutOut(Damage),
+    /// Make the offset and time index of this segment anew.
+    Reindex(Offset),
+    /// Make the index of aborted transactions of this segment anew.
+    ReindexTransactions(Offset),
+    /// Move the file aside: its content is found again from others.
+    SetAside,
+    /// Write the leader epochs down that the batches say.
+    WriteEpochs,
+    /// Make the log end where it ended, after offsets that are lost.
+    KeepEnd {
+        /// Where it ends now.
+        from: Offset,
+        /// Where it ended.
+        to: Offset,
+    },
 }
 
 /// What was looked at, and what was found.
@@ -53,12 +80,19 @@ pub struct Verified {
     pub bytes: u64,
     /// In the order of the files.
     pub findings: Vec<Finding>,
-    /// The offset after the last sound batch, where there is any.
+    /// The offset after the last batch, sound or damaged, where there is any.
     pub log_end: Option<Offset>,
+    /// The leader epochs that the batches say.
+    pub epochs: LeaderEpochs,
 }
 
-/// Checks the partition in `directory`.
-pub fn verify_partition<F: Files>(files: &F, directory: &Path) -> Result<Verified, FileError> {
+/// Checks the partition in `directory`, whose records were on stable storage up to `durable_to`, as far as that is
+/// known.
+pub fn verify_partition<F: Files>(
+    files: &F,
+    directory: &Path,
+    durable_to: Option<Offset>,
+) -> Result<Verified, FileError> {
     let mut check = Check {
         files,
         directory,
@@ -67,20 +101,29 @@ pub fn verify_partition<F: Files>(files: &F, directory: &Path) -> Result<Verifie
         epochs: Vec::new(),
     };
     let mut bases = Vec::new();
+    let mut snapshots = Vec::new();
     for entry in files.list(directory)? {
         match FileKind::of_name(&entry.name) {
             Some((FileKind::Log, base)) => bases.push(base),
+            Some((FileKind::ProducerSnapshot, offset)) => snapshots.push(offset),
             Some(_) => {}
-            None => check.note_name(&entry.name),
+            None => check.note_name(&entry.name)?,
         }
     }
     bases.sort_unstable();
-    for base in bases {
-        check.segment(base)?;
+    let bounds = bases.iter().skip(1).copied().chain([UNBOUNDED]);
+    for (base, bound) in bases.iter().copied().zip(bounds) {
+        check.segment((base, bound), durable_to)?;
+    }
+    for snapshot in snapshots {
+        check.snapshot(snapshot)?;
     }
     check.leader_epochs();
     check.topic_id();
+    check.end(durable_to);
     check.verified.log_end = check.next;
+    let epochs = check.epochs.iter().copied();
+    check.verified.epochs = LeaderEpochs::from_entries(epochs);
     Ok(check.verified)
 }
 
@@ -95,96 +138,123 @@ struct Check<'a, F> {
 }
 
 impl<F: Files> Check<'_, F> {
-    fn find(&mut self, severity: Severity, path: &Path, position: Option<u64>, what: String) {
+    fn find(&mut self, severity: Severity, path: &Path, what: String, remedy: Option<Remedy>) {
         self.verified.findings.push(Finding {
             severity,
             path: path.to_path_buf(),
-            position,
+            position: None,
             what,
+            remedy,
         });
     }
 
-    fn damage(&mut self, path: &Path, position: u64, what: String) {
-        self.find(Severity::Damage, path, Some(position), what);
+    fn damage(&mut self, path: &Path, position: u64, what: String, remedy: Option<Remedy>) {
+        self.verified.findings.push(Finding {
+            severity: Severity::Damage,
+            path: path.to_path_buf(),
+            position: Some(position),
+            what,
+            remedy,
+        });
     }
 
-    fn note_name(&mut self, name: &str) {
-        let what = if name.ends_with(CUT_OFF_SUFFIX) {
-            "recovery cut this off the log and kept it; its first lines say where and why"
-        } else if name.ends_with(DELETED_SUFFIX) {
-            "waits to be removed"
-        } else if name.ends_with(CLEANED_SUFFIX) || name.ends_with(SWAP_SUFFIX) {
-            "a compaction was cut short; the next start ends it"
-        } else {
-            return;
-        };
+    fn note_name(&mut self, name: &str) -> Result<(), FileError> {
         let path = self.directory.join(name);
-        self.find(Severity::Note, &path, None, what.to_owned());
+        let what = if name.ends_with(CUT_OFF_SUFFIX) {
+            aside::describe(self.files, &path)?
+        } else if name.ends_with(DELETED_SUFFIX) {
+            "waits to be removed".to_owned()
+        } else if name.ends_with(CLEANED_SUFFIX) || name.ends_with(SWAP_SUFFIX) {
+            "a compaction was cut short; the next start ends it".to_owned()
+        } else {
+            return Ok(());
+        };
+        self.find(Severity::Note, &path, what, None);
+        Ok(())
     }
 
-    fn segment(&mut self, base: Offset) -> Result<(), FileError> {
+    fn segment(
+        &mut self,
+        (base, bound): (Offset, Offset),
+        durable_to: Option<Offset>,
+    ) -> Result<(), FileError> {
         let path = FileKind::Log.path(self.directory, base);
         let file = self.files.open(&path, Open::Read)?;
         let length = file.length()?;
+        self.next = self.next.max(Some(base));
         self.verified.segments += 1;
         self.verified.bytes += length;
-        let mut indexes = Indexes {
-            base,
-            offsets: Entries::read(self.files, FileKind::OffsetIndex.path(self.directory, base))?,
-            times: Entries::read(self.files, FileKind::TimeIndex.path(self.directory, base))?,
-            largest_timestamp: -1,
-        };
-        if self.next.is_some_and(|next| base < next) {
-            let what = format!(
-                "the segment begins before offset {}, where the one before it ends",
-                self.next.unwrap_or(base)
-            );
-            self.damage(&path, 0, what);
-        }
-        let mut scan = Scan::new(&file, 0, length);
-        loop {
-            match scan.next_framed() {
-                Ok(None) => break,
-                Ok(Some((located, bytes))) => {
-                    let checked = parse_checked(bytes).err();
-                    self.batch(&path, &located, base);
-                    if let Some(cause) = checked {
-                        self.damage(&path, located.position, unsound(&located, &cause));
-                    }
+        let mut indexes = Indexes::read(self.files, self.directory, base)?;
+        let walk = Salvage::new(&file, base, (0, length), (base, bound));
+        let mut walk = walk.by_way_of(durable_to.unwrap_or(UNBOUNDED));
+        while let Some(met) = walk.advance()? {
+            match met {
+                Met::Batch(located) => {
+                    self.batch(&path, &located);
                     indexes.pass(&located, &mut self.verified.findings);
                 }
-                Err(ScanError::Disk(error)) => return Err(error),
-                Err(ScanError::Invalid { position, cause }) => {
-                    let left = length - position;
-                    let what = format!("{cause}: nothing can be read of the last {left} bytes");
-                    self.damage(&path, position, what);
-                    break;
+                Met::Damage(damage) => {
+                    // Where nothing follows, only what was on stable storage is known to have been there.
+                    let end = durable_to.unwrap_or_default().max(damage.first_offset);
+                    let damage = match damage.next_offset {
+                        UNBOUNDED => damage.ending_at(end),
+                        _ => damage,
+                    };
+                    indexes.skip(&damage);
+                    self.next = self.next.max(Some(damage.next_offset));
+                    let remedy = Some(Remedy::CutOut(damage));
+                    self.damage(&path, damage.position, damage.to_string(), remedy);
                 }
             }
         }
         indexes.end(&mut self.verified.findings);
+        let bound = bound.max(self.next.unwrap_or(base));
+        let found = indexes::transaction_index(self.files, self.directory, base..bound)?;
+        self.verified.findings.extend(found);
         Ok(())
     }
 
-    fn batch(&mut self, path: &Path, located: &Located, base: Offset) {
+    fn batch(&mut self, path: &Path, located: &Located) {
         self.verified.batches += 1;
         let header = &located.header;
-        let (first, last) = (header.base_offset(), header.last_offset());
-        let floor = self.next.unwrap_or(base).max(base);
-        if first < floor || last < first {
-            let what =
-                format!("the batch has offsets {first} to {last} where {floor} is the least");
-            self.damage(path, located.position, what);
-        }
-        self.next = Some(header.next_offset().max(floor));
+        self.next = self.next.max(Some(header.next_offset()));
         let epoch = LeaderEpoch(header.partition_leader_epoch);
         match self.epochs.last() {
             Some((latest, _)) if epoch < *latest => {
                 let what = format!("leader epoch {epoch} comes after {latest}");
-                self.damage(path, located.position, what);
+                self.damage(path, located.position, what, None);
             }
             Some((latest, _)) if epoch == *latest => {}
-            _ => self.epochs.push((epoch, first)),
+            _ => self.epochs.push((epoch, header.base_offset())),
+        }
+    }
+
+    fn snapshot(&mut self, offset: Offset) -> Result<(), FileError> {
+        let path = FileKind::ProducerSnapshot.path(self.directory, offset);
+        let content = read_whole(self.files, &path, MAX_SNAPSHOT_BYTES)?.unwrap_or_default();
+        if decode_producer_snapshot(&content).is_none() {
+            let what = "this is no snapshot of producers: they are followed from an earlier one";
+            let remedy = Some(Remedy::SetAside);
+            self.find(Severity::Damage, &path, what.to_owned(), remedy);
+        }
+        Ok(())
+    }
+
+    /// What was on stable storage once must still be there.
+    fn end(&mut self, durable_to: Option<Offset>) {
+        let Some(durable_to) = durable_to else { return };
+        let end = self.next.unwrap_or_default();
+        if end < durable_to {
+            let what = format!(
+                "the log ends at offset {end}, but was on stable storage up to {durable_to}"
+            );
+            let remedy = Remedy::KeepEnd {
+                from: end,
+                to: durable_to,
+            };
+            let remedy = self.next.map(|_| remedy);
+            let directory = self.directory.to_path_buf();
+            self.find(Severity::Damage, &directory, what, remedy);
         }
     }
 
@@ -194,11 +264,12 @@ impl<F: Files> Check<'_, F> {
         let known = match checkpoint::read_leader_epochs(self.files, self.directory) {
             Ok(known) => known,
             Err(error) => {
-                self.find(Severity::Damage, &path, None, error.to_string());
+                let remedy = Some(Remedy::WriteEpochs);
+                self.find(Severity::Damage, &path, error.to_string(), remedy);
                 return;
             }
         };
-        for (epoch, first) in std::mem::take(&mut self.epochs) {
+        for (epoch, first) in self.epochs.clone() {
             let start = known.entries().find(|(known, _)| *known == epoch);
             let (severity, what) = match start {
                 _ if epoch.0 < 0 => continue,
@@ -220,7 +291,8 @@ impl<F: Files> Check<'_, F> {
                     format!("leader epoch {epoch}, which begins at offset {first}, is missing"),
                 ),
             };
-            self.find(severity, &path, None, what);
+            let remedy = (severity == Severity::Damage).then_some(Remedy::WriteEpochs);
+            self.find(severity, &path, what, remedy);
         }
     }
 
@@ -230,123 +302,9 @@ impl<F: Files> Check<'_, F> {
             Ok(Some(_)) => {}
             Ok(None) => {
                 let what = "missing: Apache Kafka would set the partition aside and start it empty";
-                self.find(Severity::Damage, &path, None, what.to_owned());
+                self.find(Severity::Damage, &path, what.to_owned(), None);
             }
-            Err(error) => self.find(Severity::Damage, &path, None, error.to_string()),
-        }
-    }
-}
-
-fn unsound(located: &Located, cause: &dyn std::fmt::Display) -> String {
-    let (first, last) = (located.header.base_offset(), located.header.last_offset());
-    format!("{cause}: offsets {first} to {last} cannot be trusted")
-}
-
-/// The entries of an index file, passed one by one as the batches go by.
-struct Entries<E> {
-    path: PathBuf,
-    left: std::iter::Peekable<std::vec::IntoIter<E>>,
-    passed: u64,
-}
-
-impl<E: IndexEntry> Entries<E> {
-    fn read<F: Files>(files: &F, path: PathBuf) -> Result<Self, FileError> {
-        let bytes = match crate::files::read_whole(files, &path, MAX_INDEX_BYTES) {
-            Ok(bytes) => bytes.unwrap_or_default(),
-            Err(error) if error.source.kind() == io::ErrorKind::InvalidData => Vec::new(),
-            Err(error) => return Err(error),
-        };
-        let entries: Vec<E> = bytes.chunks_exact(E::SIZE).filter_map(E::decode).collect();
-        Ok(Self {
-            path,
-            left: entries.into_iter().peekable(),
-            passed: 0,
-        })
-    }
-
-    fn next_if(&mut self, holds: impl FnOnce(&E) -> bool) -> Option<E> {
-        let entry = self.left.next_if(holds)?;
-        self.passed += 1;
-        Some(entry)
-    }
-
-    fn damage(&self, what: String) -> Finding {
-        Finding {
-            severity: Severity::Damage,
-            path: self.path.clone(),
-            position: Some(self.passed.saturating_sub(1) * E::SIZE as u64),
-            what,
-        }
-    }
-}
-
-/// The indexes of one segment.
-struct Indexes {
-    base: Offset,
-    offsets: Entries<OffsetEntry>,
-    times: Entries<TimeEntry>,
-    largest_timestamp: i64,
-}
-
-impl Indexes {
-    /// Compares the entries that belong to this batch, or to no batch between it and the one before.
-    fn pass(&mut self, located: &Located, findings: &mut Vec<Finding>) {
-        let header = &located.header;
-        let at = i64::try_from(located.position).unwrap_or(i64::MAX);
-        while let Some(entry) = self
-            .offsets
-            .next_if(|entry| i64::from(entry.position) <= at)
-        {
-            let named = self.base.plus(i64::from(entry.relative_offset));
-            if i64::from(entry.position) != at {
-                let what = format!(
-                    "the entry for offset {named} names {}, where no batch begins",
-                    entry.position
-                );
-                findings.push(self.offsets.damage(what));
-            } else if named < header.base_offset() {
-                let what = format!(
-                    "offset {named} is said to be at {at}, where the batch from {} is",
-                    header.base_offset()
-                );
-                findings.push(self.offsets.damage(what));
-            }
-        }
-        self.largest_timestamp = self.largest_timestamp.max(header.max_timestamp);
-        let last = header.last_offset();
-        let base = self.base;
-        while let Some(entry) = self
-            .times
-            .next_if(|entry| base.plus(i64::from(entry.relative_offset)) <= last)
-        {
-            if entry.timestamp > self.largest_timestamp {
-                let what = format!(
-                    "timestamp {} is said to be at offset {} or before, the largest there is {}",
-                    entry.timestamp,
-                    base.plus(i64::from(entry.relative_offset)),
-                    self.largest_timestamp
-                );
-                findings.push(self.times.damage(what));
-            }
-        }
-    }
-
-    /// What is left names nothing that is there. Zeros are what a crash of Apache Kafka leaves.
-    fn end(&mut self, findings: &mut Vec<Finding>) {
-        let is_zero = |entry: &OffsetEntry| entry.relative_offset == 0 && entry.position == 0;
-        if let Some(entry) = self.offsets.next_if(|entry| !is_zero(entry)) {
-            let what = format!(
-                "the entry names position {}, which is behind the last batch",
-                entry.position
-            );
-            findings.push(self.offsets.damage(what));
-        }
-        let is_zero = |entry: &TimeEntry| entry.timestamp == 0 && entry.relative_offset == 0;
-        if let Some(entry) = self.times.next_if(|entry| !is_zero(entry)) {
-            let offset = self.base.plus(i64::from(entry.relative_offset));
-            findings.push(self.times.damage(format!(
-                "the entry names offset {offset}, which is behind the last batch"
-            )));
+            Err(error) => self.find(Severity::Damage, &path, error.to_string(), None),
         }
     }
 }

@@ -1,5 +1,6 @@
 //! `ottla log`: looks into log files, with the code that the broker reads them with.
 
+mod repair;
 mod verify;
 
 use std::io::Write;
@@ -25,7 +26,8 @@ Examples:
   ottla log dump ottla-data/orders-0/00000000000000000000.log            its batches
   ottla log dump --records ottla-data/orders-0/00000000000000000000.log  and their records
   ottla log dump ottla-data/orders-0                                     all segments of a partition
-  ottla log verify ottla-data                                            everything in a log directory";
+  ottla log verify ottla-data                                            everything in a log directory
+  ottla log repair ottla-data                                            what would make it sound; --execute does it";
 
 /// What `ottla log` takes.
 #[derive(Debug, clap::Args)]
@@ -41,6 +43,8 @@ enum Action {
     Dump(Dump),
     /// Check log directories that no broker uses: checksums, offsets, epochs, indexes. Nothing is changed.
     Verify(verify::Args),
+    /// Make log directories that no broker uses sound: lists what would be done, and does it with --execute.
+    Repair(repair::Args),
 }
 
 #[derive(Debug, clap::Args)]
@@ -58,6 +62,7 @@ pub fn run(args: &Args, output: Output) -> Result<()> {
     match &args.action {
         Action::Dump(args) => dump_all(args, output),
         Action::Verify(args) => verify::run(args, output),
+        Action::Repair(args) => repair::run(args, output),
     }
 }
 

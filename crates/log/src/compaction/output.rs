@@ -18,7 +18,7 @@ use std::time::Duration;
 const WRITE_BYTES: usize = 1 << 20;
 
 #[derive(Debug)]
-pub(super) struct Output<F: Files> {
+pub(crate) struct Output<F: Files> {
     place: Place<F>,
     segment: Segment<F>,
     interval: u32,
@@ -28,7 +28,7 @@ pub(super) struct Output<F: Files> {
 }
 
 impl<F: Files> Output<F> {
-    pub(super) fn create(
+    pub(crate) fn create(
         (directory, path): (&Arc<LogDirectory<F>>, &Path),
         base: Offset,
         interval: u32,
@@ -52,17 +52,17 @@ impl<F: Files> Output<F> {
     }
 
     /// Its base offset.
-    pub(super) fn base(&self) -> Offset {
+    pub(crate) fn base(&self) -> Offset {
         self.segment.base
     }
 
     /// Where the next batch will lie.
-    pub(super) fn position(&self) -> u64 {
+    pub(crate) fn position(&self) -> u64 {
         self.position
     }
 
     /// Adds a batch.
-    pub(super) fn push(
+    pub(crate) fn push(
         &mut self,
         header: BatchHeader,
         bytes: &[u8],
@@ -82,7 +82,7 @@ impl<F: Files> Output<F> {
     }
 
     /// Adds an entry to its transaction index.
-    pub(super) fn push_aborted(
+    pub(crate) fn push_aborted(
         &mut self,
         entry: &AbortedTransaction,
     ) -> Result<(), CompactionError> {
@@ -105,7 +105,7 @@ impl<F: Files> Output<F> {
     }
 
     /// Makes all of it durable, still under its suffix.
-    pub(super) fn finish(&mut self) -> Result<(), CompactionError> {
+    pub(crate) fn finish(&mut self) -> Result<(), CompactionError> {
         self.write()?;
         let place = &self.place;
         let directory = &place.directory;
@@ -125,7 +125,7 @@ impl<F: Files> Output<F> {
     }
 
     /// Its files.
-    pub(super) fn kinds(&self) -> Vec<FileKind> {
+    pub(crate) fn kinds(&self) -> Vec<FileKind> {
         let mut kinds = vec![FileKind::Log, FileKind::OffsetIndex, FileKind::TimeIndex];
         if self.segment.aborted > 0 {
             kinds.push(FileKind::TransactionIndex);
@@ -134,13 +134,13 @@ impl<F: Files> Output<F> {
     }
 
     /// The segment, which lies under its suffix.
-    pub(super) fn into_segment(self) -> Segment<F> {
+    pub(crate) fn into_segment(self) -> Segment<F> {
         self.segment
     }
 
     /// Removes what was written. Where that fails the pass must end: a start would take what is left for a sign that
     /// later replacements are incomplete. It goes with the next pass, or the next start.
-    pub(super) fn discard(self) -> Result<(), CompactionError> {
+    pub(crate) fn discard(self) -> Result<(), CompactionError> {
         self.forget();
         let directory = &self.place.directory;
         let removed = FileKind::ALL.map(|kind| {

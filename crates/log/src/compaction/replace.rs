@@ -23,7 +23,7 @@ pub(crate) const REPLACEMENT: &str = "compaction-replacement";
 const MAX_BYTES: u64 = 1000;
 
 /// Writes down, durably, that the segments from one base offset up to another are to be replaced.
-pub(super) fn write_replacement<F: Files>(
+pub(crate) fn write_replacement<F: Files>(
     files: &F,
     directory: &Path,
     (from, to): (Offset, Offset),

@@ -15,11 +15,11 @@ use ottla_protocol::time::Timestamp;
 use std::io::IoSlice;
 use std::path::Path;
 
-const PARTITION: &str = "/data/topic-0";
-const END: Offset = Offset(90);
+pub(super) const PARTITION: &str = "/data/topic-0";
+pub(super) const END: Offset = Offset(90);
 
 /// 30 batches of 3 records, in segments of several batches; batch n is of the timestamps from NOW + 10 n.
-fn written() -> (Simulated, Vec<(Offset, u64, Vec<u8>)>) {
+pub(super) fn written() -> (Simulated, Vec<(Offset, u64, Vec<u8>)>) {
     let files = new_disk();
     let mut log = new_log(&files, config());
     for number in 0..30 {
@@ -40,11 +40,11 @@ fn written() -> (Simulated, Vec<(Offset, u64, Vec<u8>)>) {
     (files, batches)
 }
 
-fn config() -> LogConfig {
+pub(super) fn config() -> LogConfig {
     small_segments()
 }
 
-fn idempotent_at(number: i32) -> Vec<u8> {
+pub(super) fn idempotent_at(number: i32) -> Vec<u8> {
     let options = ottla_protocol::records::BatchOptions {
         producer_id: 7,
         producer_epoch: 0,
@@ -54,13 +54,13 @@ fn idempotent_at(number: i32) -> Vec<u8> {
     batch(options, 3, NOW.0 + 10 * i64::from(number))
 }
 
-fn overwrite(files: &Simulated, path: &Path, position: u64, bytes: &[u8]) {
+pub(super) fn overwrite(files: &Simulated, path: &Path, position: u64, bytes: &[u8]) {
     let file = files.open(path, Open::Write).unwrap();
     file.write_at(&[IoSlice::new(bytes)], position).unwrap();
 }
 
 /// What can be done to a batch: where in it, and with which bytes.
-fn injuries(size: usize) -> Vec<(&'static str, usize, Vec<u8>)> {
+pub(super) fn injuries(size: usize) -> Vec<(&'static str, usize, Vec<u8>)> {
     vec![
         ("a huge length", 8, vec![0x7F, 0xFF, 0xFF, 0xFF]),
         ("a negative length", 8, vec![0xFF; 4]),

@@ -1,15 +1,15 @@
 //! `ottla log verify`: checks whole log directories, offline, with the broker's own code, and changes nothing.
+//! What it looks at and how is [`examine`]'s, which `ottla log repair` goes by too.
 
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Result, bail};
 use ottla_broker::directory_lock::{DirectoryLock, NotLocked};
-use ottla_log::checkpoint;
+use ottla_log::checkpoint::{self, PartitionOffsets};
 use ottla_log::files::Files as _;
 use ottla_log::files::disk::Disk;
-use ottla_log::verify::{Finding, Severity, Verified, verify_partition};
-use ottla_protocol::ids::Offset;
+use ottla_log::verify::{Finding, Remedy, Severity, Verified, verify_partition};
 use serde_json::{Value, json};
 
 use crate::output::{Output, message, print_json, print_line};
@@ -40,19 +40,15 @@ struct Total {
 pub fn run(args: &Args, output: Output) -> Result<()> {
     let mut total = Total::default();
     for directory in &args.directories {
-        if Disk.status(&directory.join(META_PROPERTIES))?.is_some() {
-            log_directory(directory, output, &mut total)?;
-        } else if Disk
-            .status(&directory.join(checkpoint::PARTITION_METADATA))?
-            .is_some()
-        {
-            partition(directory, None, output, &mut total)?;
-        } else {
-            bail!(
-                "{} is neither a log directory (with {META_PROPERTIES}) nor a partition's (with {})",
-                directory.display(),
-                checkpoint::PARTITION_METADATA
-            );
+        let _lock = lock(directory)?;
+        for examined in examine(directory)? {
+            total.partitions += u64::from(examined.partition.is_some());
+            total.segments += examined.verified.segments;
+            total.batches += examined.verified.batches;
+            total.bytes += examined.verified.bytes;
+            for finding in &examined.verified.findings {
+                say(finding, output, &mut total)?;
+            }
         }
     }
     message(&format!(
@@ -61,15 +57,59 @@ pub fn run(args: &Args, output: Output) -> Result<()> {
     ));
     if total.damaged > 0 {
         bail!(
-            "{} places are damaged; the broker recovers what is behind its recovery points at its next start",
+            "{} places are damaged; a start recovers what is behind its recovery points, `ottla log repair` says what can be done about the rest",
             total.damaged
         );
     }
     Ok(())
 }
 
-fn log_directory(directory: &Path, output: Output, total: &mut Total) -> Result<()> {
-    let _lock = lock(directory)?;
+/// What was found in one directory.
+pub struct Examined {
+    /// The directory.
+    pub path: PathBuf,
+    /// The partition whose directory it is; none for a log directory itself.
+    pub partition: Option<(String, i32)>,
+    /// What was found.
+    pub verified: Verified,
+}
+
+/// Looks at all of a log directory, or at one partition's directory. The lock is the caller's business.
+pub fn examine(directory: &Path) -> Result<Vec<Examined>> {
+    if is_log_directory(directory)? {
+        return log_directory(directory);
+    }
+    if Disk
+        .status(&directory.join(checkpoint::PARTITION_METADATA))?
+        .is_none()
+    {
+        bail!(
+            "{} is neither a log directory (with {META_PROPERTIES}) nor a partition's (with {})",
+            directory.display(),
+            checkpoint::PARTITION_METADATA
+        );
+    }
+    let name = directory.file_name().unwrap_or_default().to_string_lossy();
+    let name = partition_of(&name).map(|(topic, index)| (topic.to_owned(), index));
+    let recovery_point = match (directory.parent(), &name) {
+        (Some(parent), Some(name)) if is_log_directory(parent)? => {
+            let (points, _) = recovery_points(parent)?;
+            points.get(name).copied()
+        }
+        _ => None,
+    };
+    Ok(vec![Examined {
+        path: directory.to_path_buf(),
+        verified: verify_partition(&Disk, directory, recovery_point)?,
+        partition: Some(name.unwrap_or_default()),
+    }])
+}
+
+fn is_log_directory(directory: &Path) -> Result<bool> {
+    Ok(Disk.status(&directory.join(META_PROPERTIES))?.is_some())
+}
+
+fn log_directory(directory: &Path) -> Result<Vec<Examined>> {
     let is_clean = checkpoint::was_clean_shutdown(&Disk, directory)?;
     if !is_clean {
         message(&format!(
@@ -77,29 +117,91 @@ fn log_directory(directory: &Path, output: Output, total: &mut Total) -> Result<
             directory.display()
         ));
     }
-    let mut recovery_points =
-        checkpoint::read_offsets(&Disk, directory, checkpoint::RECOVERY_POINTS)?;
+    let (mut recovery_points, mut own) = recovery_points(directory)?;
+    for name in CHECKPOINTS {
+        own.findings.extend(read_checkpoint(directory, name)?.err());
+    }
+    let mut examined = Vec::new();
     for entry in Disk.list(directory)? {
         let Some(name) = partition_of(&entry.name).filter(|_| entry.is_directory) else {
             continue;
         };
-        let recovery_point = recovery_points.remove(&(name.0.to_owned(), name.1));
-        partition(&directory.join(&entry.name), recovery_point, output, total)?;
+        let name = (name.0.to_owned(), name.1);
+        let recovery_point = recovery_points.remove(&name);
+        let path = directory.join(&entry.name);
+        examined.push(Examined {
+            verified: verify_partition(&Disk, &path, recovery_point)?,
+            path,
+            partition: Some(name),
+        });
     }
     // After a crash it may still name what was deleted a moment before.
     let missing = recovery_points.into_iter().filter(|_| is_clean);
-    for ((topic, index), recovery_point) in missing {
-        let path = directory.join(format!("{topic}-{index}"));
-        let nothing = Verified::default();
-        if let Some(finding) = lost(&path, &nothing, Some(recovery_point)) {
-            say(&finding, output, total)?;
-        }
+    own.findings
+        .extend(missing.map(|((topic, index), point)| Finding {
+            severity: Severity::Damage,
+            path: directory.join(format!("{topic}-{index}")),
+            position: None,
+            what: format!("there is no log, but it was on stable storage up to {point}"),
+            remedy: None,
+        }));
+    examined.push(Examined {
+        path: directory.to_path_buf(),
+        partition: None,
+        verified: own,
+    });
+    Ok(examined)
+}
+
+/// The checkpoints that a start goes by, but for the recovery points.
+const CHECKPOINTS: [&str; 3] = [
+    checkpoint::HIGH_WATERMARKS,
+    checkpoint::LOG_START_OFFSETS,
+    checkpoint::CLEANER_OFFSETS,
+];
+
+/// The recovery points, and what is wrong with their file.
+fn recovery_points(directory: &Path) -> Result<(PartitionOffsets, Verified)> {
+    let mut own = Verified::default();
+    let points = read_checkpoint(directory, checkpoint::RECOVERY_POINTS)?;
+    let points = points.unwrap_or_else(|finding| {
+        own.findings.push(finding);
+        PartitionOffsets::new()
+    });
+    Ok((points, own))
+}
+
+/// A checkpoint, or that it cannot be understood.
+fn read_checkpoint(directory: &Path, name: &str) -> Result<Result<PartitionOffsets, Finding>> {
+    match checkpoint::read_offsets(&Disk, directory, name) {
+        Err(error) if error.source.kind() == ErrorKind::InvalidData => Ok(Err(Finding {
+            severity: Severity::Damage,
+            path: directory.join(name),
+            position: None,
+            what: error.source.to_string(),
+            remedy: Some(Remedy::SetAside),
+        })),
+        read => Ok(Ok(read?)),
     }
-    Ok(())
+}
+
+/// The log directory that `directory` is, or is in; none for a partition that was copied somewhere.
+pub fn log_directory_of(directory: &Path) -> Result<Option<&Path>> {
+    if is_log_directory(directory)? {
+        return Ok(Some(directory));
+    }
+    let parent = directory
+        .parent()
+        .filter(|path| !path.as_os_str().is_empty());
+    let parent = parent.unwrap_or(Path::new("."));
+    Ok(is_log_directory(parent)?.then_some(parent))
 }
 
 /// A lock, so that no broker starts meanwhile; none where nothing can be written, nor by a broker.
 fn lock(directory: &Path) -> Result<Option<DirectoryLock>> {
+    if !is_log_directory(directory)? {
+        return Ok(None);
+    }
     match DirectoryLock::take(directory) {
         Ok(lock) => Ok(Some(lock)),
         Err(NotLocked::File { source, .. })
@@ -120,26 +222,6 @@ fn partition_of(name: &str) -> Option<(&str, i32)> {
     Some((topic, index.parse().ok()?))
 }
 
-fn partition(
-    directory: &Path,
-    recovery_point: Option<Offset>,
-    output: Output,
-    total: &mut Total,
-) -> Result<()> {
-    let mut verified = verify_partition(&Disk, directory)?;
-    verified
-        .findings
-        .extend(lost(directory, &verified, recovery_point));
-    total.partitions += 1;
-    total.segments += verified.segments;
-    total.batches += verified.batches;
-    total.bytes += verified.bytes;
-    for finding in &verified.findings {
-        say(finding, output, total)?;
-    }
-    Ok(())
-}
-
 fn say(finding: &Finding, output: Output, total: &mut Total) -> Result<()> {
     match finding.severity {
         Severity::Damage => total.damaged += 1,
@@ -149,20 +231,6 @@ fn say(finding: &Finding, output: Output, total: &mut Total) -> Result<()> {
         Output::Json => print_json(&to_json(finding)),
         Output::Text => print_line(&to_text(finding)),
     }
-}
-
-/// What was on stable storage once must still be there.
-fn lost(directory: &Path, verified: &Verified, recovery_point: Option<Offset>) -> Option<Finding> {
-    let recovery_point = recovery_point?;
-    let end = verified.log_end.unwrap_or(Offset(0));
-    (end < recovery_point).then(|| Finding {
-        severity: Severity::Damage,
-        path: directory.to_path_buf(),
-        position: None,
-        what: format!(
-            "the log ends at offset {end}, but was on stable storage up to {recovery_point}"
-        ),
-    })
 }
 
 fn severity(finding: &Finding) -> &'static str {

@@ -1,0 +1,341 @@
+//! Writing what a repair writes: segments without their damage, indexes, and empty batches that keep offsets.
+
+use super::{Repair, RepairError};
+use crate::batch::Batch;
+use crate::compaction::{CompactionError, Output, REPLACEMENT, write_replacement};
+use crate::config::LogConfig;
+use crate::damage::{Damage, Met, Salvage, UNBOUNDED};
+use crate::files::{File, FileError, Files, Open, replace_durably};
+use crate::format::{
+    AbortedTransaction, CLEANED_SUFFIX, CUT_OFF_SUFFIX, FileKind, IndexEntry, SWAP_SUFFIX,
+};
+use crate::producer_state::{Origin, ProducerState};
+use crate::recovery::Indexes;
+use crate::segment::Segment;
+use ottla_protocol::ids::Offset;
+use ottla_protocol::records::{BATCH_OVERHEAD, BatchBuilder, BatchHeader, BatchOptions, BatchView};
+use std::collections::BTreeMap;
+use std::io::IoSlice;
+
+/// Bytes that are copied at a time.
+const COPY_BYTES: usize = 1 << 20;
+
+/// The files of a segment but for the producers' state, which is not the segment's alone; the batches go last.
+const REPLACED: [FileKind; 4] = [
+    FileKind::OffsetIndex,
+    FileKind::TimeIndex,
+    FileKind::TransactionIndex,
+    FileKind::Log,
+];
+
+impl<F: Files> Repair<F> {
+    /// The base offsets of the segments, rising.
+    fn bases(&self) -> Result<Vec<Offset>, RepairError> {
+        let listed = self.directory.files().list(&self.place.path);
+        let names = self.judge(listed)?.into_iter();
+        let kinds = names.filter_map(|entry| FileKind::of_name(&entry.name));
+        let logs = kinds.filter(|(kind, _)| *kind == FileKind::Log);
+        let mut bases: Vec<Offset> = logs.map(|(_, base)| base).collect();
+        bases.sort_unstable();
+        Ok(bases)
+    }
+
+    /// Where the segment after the one at `base` begins.
+    fn bound_of(&self, base: Offset) -> Result<Offset, RepairError> {
+        let bases = self.bases()?;
+        let next = bases.into_iter().find(|other| *other > base);
+        Ok(next.unwrap_or(UNBOUNDED))
+    }
+
+    fn load(&self, base: Offset) -> Result<Segment<F>, RepairError> {
+        let present = |kind| {
+            let length = self.place.length(kind, base);
+            self.judge(length).map(|length| length.is_some())
+        };
+        let indexes = Indexes {
+            offset: present(FileKind::OffsetIndex)?,
+            time: present(FileKind::TimeIndex)?,
+            transaction: present(FileKind::TransactionIndex)?,
+        };
+        self.judge(Segment::load(&self.place, base, indexes))
+    }
+
+    pub(super) fn rewrite(&self, base: Offset, damage: &[Damage]) -> Result<(), RepairError> {
+        damage.iter().try_for_each(|damage| self.keep(damage))?;
+        self.judge(self.directory.files().sync_directory(&self.place.path))?;
+        let source = self.load(base)?;
+        let beside = (&self.directory, self.place.path.as_path());
+        let interval = LogConfig::default().index_interval_bytes;
+        let mut output = Output::create(beside, base, interval, self.now)?;
+        let end = self.copy_sound(&source, damage, &mut output)?;
+        for entry in self.judge(source.aborted_transactions(&self.place))? {
+            output.push_aborted(&entry)?;
+        }
+        output.finish()?;
+        self.put_in_place(&output, end)
+    }
+
+    /// Copies what is not damaged, and puts an empty batch where offsets were; returns the offset behind the last.
+    fn copy_sound(
+        &self,
+        source: &Segment<F>,
+        damage: &[Damage],
+        output: &mut Output<F>,
+    ) -> Result<Offset, RepairError> {
+        let mut copied = Copied {
+            to: 0,
+            end: source.base,
+            epoch: self.epoch_before(source)?,
+        };
+        for damage in damage {
+            self.copy_up_to((source, damage.position), &mut copied, output)?;
+            let offsets = (damage.first_offset, damage.next_offset);
+            if let Some((header, bytes)) = empty_batch(offsets, copied.epoch) {
+                output.push(header, &bytes)?;
+            }
+            copied.to = damage.end();
+            copied.end = damage.next_offset;
+        }
+        self.copy_up_to((source, source.size), &mut copied, output)?;
+        Ok(copied.end)
+    }
+
+    /// Copies sound batches up to a position.
+    fn copy_up_to(
+        &self,
+        (source, position): (&Segment<F>, u64),
+        copied: &mut Copied,
+        output: &mut Output<F>,
+    ) -> Result<(), RepairError> {
+        let file = self.judge(source.file(&self.place))?;
+        let offsets = (copied.end, self.bound_of(source.base)?);
+        let mut walk = Salvage::new(&*file, source.base, (copied.to, position), offsets);
+        while let Some(met) = self.judge(walk.advance())? {
+            let Met::Batch(located) = met else {
+                // Not what the plan was made from.
+                return Err(CompactionError::Changed.into());
+            };
+            copied.epoch = located.header.partition_leader_epoch;
+            copied.end = located.header.next_offset();
+            output.push(located.header, walk.bytes_of(&located))?;
+        }
+        Ok(())
+    }
+
+    /// Keeps the damaged bytes in a file of their own, durably but for its name.
+    fn keep(&self, damage: &Damage) -> Result<(), RepairError> {
+        let name = format!(
+            "{:020}-{}-{}{CUT_OFF_SUFFIX}",
+            damage.first_offset.0, self.now.0, damage.position
+        );
+        let head = format!(
+            "taken out of a log by `ottla log repair`\nsegment: {:020}.log\nposition: {}\nbytes: {}\n\
+             first-offset: {}\nnext-offset: {}\nreason: {}\n\n",
+            damage.segment.0,
+            damage.position,
+            damage.bytes,
+            damage.first_offset,
+            damage.next_offset,
+            damage.cause,
+        );
+        let path = self.place.path.join(name);
+        let source = self.place.open(FileKind::Log, damage.segment);
+        let kept = source.and_then(|source| {
+            let to = self.directory.open_anew(&path, Open::Replace)?;
+            to.write_at(&[IoSlice::new(head.as_bytes())], 0)?;
+            copy(&*source, &to, (damage, head.len() as u64))?;
+            to.sync_data()
+        });
+        self.judge(kept)
+    }
+
+    /// Lets a finished segment take its source's place, by names alone: see `compaction/replace.rs`. A start after a
+    /// crash in between takes back or completes it.
+    fn put_in_place(&self, output: &Output<F>, end: Offset) -> Result<(), RepairError> {
+        let (files, path) = (self.directory.files(), &self.place.path);
+        let base = output.base();
+        self.judge(write_replacement(files, path, (base, end)))?;
+        let named = |kind: FileKind, suffix| kind.path_with(path, base, suffix);
+        let rename = |from, to| {
+            let mut kinds = output.kinds().into_iter();
+            kinds.try_for_each(|kind| files.rename(&named(kind, from), &named(kind, to)))
+        };
+        self.judge(rename(CLEANED_SUFFIX, SWAP_SUFFIX))?;
+        for kind in REPLACED {
+            self.directory.forget(&named(kind, ""));
+            match files.remove(&named(kind, "")) {
+                Err(error) if error.is_not_found() => {}
+                outcome => self.judge(outcome)?,
+            }
+        }
+        self.judge(rename(SWAP_SUFFIX, ""))?;
+        self.judge(files.sync_directory(path))?;
+        let removed = files.remove(&path.join(REPLACEMENT));
+        self.judge(removed.and_then(|()| files.sync_directory(path)))
+    }
+
+    pub(super) fn reindex(&self, base: Offset) -> Result<(), RepairError> {
+        for kind in [FileKind::OffsetIndex, FileKind::TimeIndex] {
+            self.set_aside(&self.place.path_of(kind, base))?;
+        }
+        let mut segment = self.load(base)?;
+        let size = segment.size;
+        self.judge(segment.begin_scan(&self.place, 0, self.now))?;
+        let file = self.judge(segment.file(&self.place))?;
+        let offsets = (base, self.bound_of(base)?);
+        let mut walk = Salvage::new(&*file, base, (0, size), offsets);
+        let interval = u64::from(LogConfig::default().index_interval_bytes);
+        while let Some(met) = self.judge(walk.advance())? {
+            if let Met::Batch(located) = met {
+                segment.note(&located, interval);
+            }
+        }
+        self.judge(segment.close(&self.place))?;
+        for kind in [FileKind::OffsetIndex, FileKind::TimeIndex] {
+            let synced = self.place.open(kind, base);
+            self.judge(synced.and_then(|file| file.sync_data()))?;
+        }
+        self.judge(self.directory.files().sync_directory(&self.place.path))
+    }
+
+    /// Makes the index of aborted transactions from what is sound of it and what the batches say.
+    pub(super) fn reindex_transactions(&self, base: Offset) -> Result<(), RepairError> {
+        let segment = self.load(base)?;
+        let bound = self.judge(segment.end(&self.place))?.next;
+        let known = self.judge(segment.aborted_transactions(&self.place))?;
+        let known = known
+            .into_iter()
+            .filter(|entry| (base..bound).contains(&entry.last_offset));
+        let mut entries: BTreeMap<Offset, AbortedTransaction> =
+            known.map(|entry| (entry.last_offset, entry)).collect();
+        let replayed = self.replay(base)?.into_iter();
+        entries.extend(replayed.map(|entry| (entry.last_offset, entry)));
+        let mut bytes = Vec::new();
+        for entry in entries.values() {
+            entry.encode(&mut bytes);
+        }
+        let path = self.place.path_of(FileKind::TransactionIndex, base);
+        self.keep_copy(&path)?;
+        self.directory.forget(&path);
+        self.judge(replace_durably(self.directory.files(), &path, &bytes))
+    }
+
+    /// The aborted transactions whose markers are in the segment at `segment`, as all batches up to it say.
+    fn replay(&self, segment: Offset) -> Result<Vec<AbortedTransaction>, RepairError> {
+        let mut state = ProducerState::default();
+        let mut aborted = Vec::new();
+        for base in self
+            .bases()?
+            .into_iter()
+            .take_while(|base| *base <= segment)
+        {
+            let source = self.load(base)?;
+            let file = self.judge(source.file(&self.place))?;
+            let offsets = (base, self.bound_of(base)?);
+            let mut walk = Salvage::new(&*file, base, (0, source.size), offsets);
+            while let Some(met) = self.judge(walk.advance())? {
+                let Met::Batch(located) = met else { continue };
+                let Ok(batch) = BatchView::first(walk.bytes_of(&located)) else {
+                    continue;
+                };
+                if !located.header.has_producer_id() {
+                    continue;
+                }
+                let mut staged = state.stage();
+                let added = staged.add(&Batch::from(batch), None, Origin::Replication);
+                let changes = staged.finish();
+                if added.is_ok() {
+                    let ended = state.apply(changes, located.header.next_offset());
+                    aborted.extend(ended.into_iter().filter(|_| base == segment));
+                }
+            }
+        }
+        Ok(aborted)
+    }
+
+    /// Appends an empty batch to the last segment.
+    pub(super) fn keep_end(&self, from: Offset, to: Offset) -> Result<(), RepairError> {
+        let Some(base) = self.bases()?.pop() else {
+            return Ok(());
+        };
+        let segment = self.load(base)?;
+        let last = self.epochs_of(&segment)?.pop();
+        let epoch = last.map_or_else(|| self.epoch_before(&segment), Ok)?;
+        let Some((_, bytes)) = empty_batch((from.max(base), to), epoch) else {
+            return Ok(());
+        };
+        let file = self.judge(segment.file(&self.place))?;
+        let written = file.write_at(&[IoSlice::new(&bytes)], segment.size);
+        self.judge(written.and_then(|()| file.sync_data()))
+    }
+
+    /// The leader epoch in which a segment begins.
+    fn epoch_before(&self, segment: &Segment<F>) -> Result<i32, RepairError> {
+        let bases = self.bases()?.into_iter();
+        let before = bases.take_while(|base| *base < segment.base).last();
+        let before = match before {
+            Some(before) => self.epochs_of(&self.load(before)?)?.pop(),
+            None => None,
+        };
+        let own = || Ok(self.epochs_of(segment)?.first().copied().unwrap_or(0));
+        before.map_or_else(own, Ok)
+    }
+
+    /// The leader epochs of a segment's batches, in order.
+    fn epochs_of(&self, segment: &Segment<F>) -> Result<Vec<i32>, RepairError> {
+        let file = self.judge(segment.file(&self.place))?;
+        let offsets = (segment.base, self.bound_of(segment.base)?);
+        let mut walk = Salvage::new(&*file, segment.base, (0, segment.size), offsets);
+        let mut epochs = Vec::new();
+        while let Some(met) = self.judge(walk.advance())? {
+            if let Met::Batch(located) = met {
+                epochs.push(located.header.partition_leader_epoch);
+                epochs.dedup();
+            }
+        }
+        Ok(epochs)
+    }
+}
+
+/// How far a segment is copied.
+struct Copied {
+    /// The position.
+    to: u64,
+    /// The offset behind the last batch.
+    end: Offset,
+    /// The leader epoch there.
+    epoch: i32,
+}
+
+/// A batch without records that stands for the offsets from the first on and before the second; none for no offset.
+fn empty_batch((first, next): (Offset, Offset), epoch: i32) -> Option<(BatchHeader, Vec<u8>)> {
+    if first >= next {
+        return None;
+    }
+    let mut builder = BatchBuilder::new(BatchOptions {
+        base_offset: first.0,
+        partition_leader_epoch: epoch,
+        ..BatchOptions::default()
+    });
+    builder.end_at((next.0 - 1).min(first.0 + i64::from(i32::MAX)));
+    let bytes = builder.build()?;
+    let head = bytes.first_chunk::<BATCH_OVERHEAD>()?;
+    Some((BatchHeader::decode(head), bytes))
+}
+
+fn copy<H: File>(source: &H, to: &H, (damage, at): (&Damage, u64)) -> Result<(), FileError> {
+    let mut buffer = Vec::new();
+    let mut copied = 0;
+    while copied < damage.bytes {
+        let left = usize::try_from(damage.bytes - copied).unwrap_or(usize::MAX);
+        buffer.resize(left.min(COPY_BYTES), 0);
+        let read = source.read_at(&mut buffer, damage.position + copied)?;
+        buffer.truncate(read);
+        if read == 0 {
+            break;
+        }
+        to.write_at(&[IoSlice::new(&buffer)], at + copied)?;
+        copied += read as u64;
+    }
+    Ok(())
+}

@@ -1,0 +1,244 @@
+//! `ottla log repair` makes sound what was damaged, keeps the damaged bytes, and can be cut short at any instant.
+
+use super::damage::{END, PARTITION, config, idempotent_at, injuries, overwrite, written};
+use super::fixture::*;
+use crate::checkpoint::LEADER_EPOCHS;
+use crate::files::simulated::Simulated;
+use crate::files::{File, Files, Open, read_whole};
+use crate::format::{CUT_OFF_SUFFIX, FileKind};
+use crate::repair::{Step, carry_out, plan};
+use crate::verify::{Severity, Verified, verify_partition};
+use crate::{Left, LogConfig};
+use ottla_protocol::ids::Offset;
+use ottla_protocol::records::split_batches;
+use std::path::Path;
+
+fn verified(files: &Simulated) -> Verified {
+    verify_partition(files, Path::new(PARTITION), Some(END)).unwrap()
+}
+
+fn damaged(verified: &Verified) -> Vec<String> {
+    let damage = verified.findings.iter();
+    let damage = damage.filter(|finding| finding.severity == Severity::Damage);
+    damage.map(|finding| finding.what.clone()).collect()
+}
+
+/// Repairs, and checks that verify then finds nothing more.
+fn repair(files: &Simulated, what: &str) -> Vec<Step> {
+    let steps = plan(&verified(files));
+    assert!(!steps.is_empty(), "{what}");
+    carry_out(files, Path::new(PARTITION), &steps, NOW).unwrap();
+    let after = verified(files);
+    assert_eq!(damaged(&after), Vec::<String>::new(), "{what}");
+    assert_eq!(after.log_end, Some(END), "{what}");
+    steps
+}
+
+/// What consumers get: the base offset of each batch with records.
+fn consumed(log: &Log) -> Vec<i64> {
+    let all = summary(&read_all(log, Offset(0))).into_iter();
+    let with_records = all.filter(|(_, records)| *records > 0);
+    with_records.map(|(offset, _)| offset).collect()
+}
+
+fn open(files: &Simulated, is_clean: bool) -> Log {
+    let left = Left {
+        is_clean,
+        recovery_point: END,
+        ..Left::default()
+    };
+    let (log, recovery) = open_as(files, config(), left);
+    assert_eq!((recovery.cut_off, recovery.damage.len()), (None, 0));
+    log
+}
+
+#[test]
+fn a_repaired_log_is_sound_whatever_of_which_batch_was_damaged() {
+    let (whole, batches) = written();
+    for hurt in [0, 1, 8, 9, 15, 28, 29] {
+        let (base, position, bytes) = &batches[hurt];
+        let path = FileKind::Log.path(Path::new(PARTITION), *base);
+        for (what, at, injury) in injuries(bytes.len()) {
+            if bytes[at..].starts_with(&injury) {
+                continue;
+            }
+            let what = format!("batch {hurt} has {what}");
+            let files = whole.process_killed();
+            overwrite(&files, &path, position + at as u64, &injury);
+            let mut expected = bytes.clone();
+            expected[at..at + injury.len()].copy_from_slice(&injury);
+            let steps = repair(&files, &what);
+            assert!(
+                matches!(steps.as_slice(), [Step::Rewrite { .. }]),
+                "{steps:?}"
+            );
+            let names = files.list(Path::new(PARTITION)).unwrap();
+            let aside: Vec<_> = names
+                .iter()
+                .filter(|entry| entry.name.ends_with(CUT_OFF_SUFFIX))
+                .collect();
+            assert_eq!(aside.len(), 1, "{what}");
+            let aside = Path::new(PARTITION).join(&aside[0].name);
+            let kept = read_whole(&files, &aside, 1 << 20).unwrap().unwrap();
+            assert!(kept.ends_with(&expected), "{what}");
+            for is_clean in [true, false] {
+                let files = files.process_killed();
+                let mut log = open(&files, is_clean);
+                let numbers = (0..30).filter(|number| *number != hurt);
+                let offsets: Vec<i64> = numbers
+                    .map(|number| i64::try_from(number).unwrap() * 3)
+                    .collect();
+                assert_eq!(consumed(&log), offsets, "{what}");
+                let appended = append(&mut log, &idempotent_at(30));
+                assert_eq!(appended.first_offset, END, "{what}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_repair_that_is_cut_short_anywhere_leaves_the_old_or_the_new() {
+    let (whole, batches) = written();
+    for hurt in [0, 9, 29] {
+        let (base, position, _) = &batches[hurt];
+        let path = FileKind::Log.path(Path::new(PARTITION), *base);
+        let files = whole.process_killed();
+        overwrite(&files, &path, position + 8, &[0xFF; 4]);
+        files.open(&path, Open::Write).unwrap().sync_data().unwrap();
+        let steps = plan(&verified(&files));
+        let total = {
+            let files = files.process_killed();
+            let before = files.changes();
+            carry_out(&files, Path::new(PARTITION), &steps, NOW).unwrap();
+            files.changes() - before
+        };
+        assert!(total > 15, "{total}");
+        for changes in 0..=total {
+            for seed in 0..3 {
+                let what = format!("batch {hurt}, after {changes} changes, seed {seed}");
+                let files = files.process_killed();
+                files.cut_power_after(changes);
+                let _ = carry_out(&files, Path::new(PARTITION), &steps, NOW);
+                let files = files.power_cut(seed);
+                // A start comes first: it ends what was begun.
+                let (log, recovery) = open_as(
+                    &files,
+                    config(),
+                    Left {
+                        is_clean: true,
+                        recovery_point: END,
+                        ..Left::default()
+                    },
+                );
+                assert_eq!(
+                    (log.log_end_offset(), recovery.cut_off),
+                    (END, None),
+                    "{what}"
+                );
+                log.close().unwrap();
+                if !damaged(&verified(&files)).is_empty() {
+                    repair(&files, &what);
+                }
+                let found = consumed(&open(&files, true));
+                assert_eq!(found.len(), 29, "{what}");
+            }
+        }
+    }
+}
+
+#[test]
+fn what_lies_beside_the_log_is_made_anew() {
+    let (whole, batches) = written();
+    let base = batches[9].0;
+    let of = |kind: FileKind| kind.path(Path::new(PARTITION), base);
+    for (path, position, content) in [
+        (of(FileKind::OffsetIndex), 4, &[0x7F; 4][..]),
+        (of(FileKind::TimeIndex), 0, &[0x7F; 4]),
+        (of(FileKind::ProducerSnapshot), 3, &[0x7F; 4]),
+        (Path::new(PARTITION).join(LEADER_EPOCHS), 0, b"0\n1\nx y"),
+    ] {
+        let files = whole.process_killed();
+        overwrite(&files, &path, position, content);
+        let broken = read_whole(&files, &path, 1 << 20).unwrap().unwrap();
+        let what = path.display().to_string();
+        assert_eq!(repair(&files, &what).len(), 1, "{what}");
+        let names = files.list(Path::new(PARTITION)).unwrap();
+        let is_kept = |name: &str| {
+            let aside = Path::new(PARTITION).join(name);
+            let content = read_whole(&files, &aside, 1 << 20).unwrap();
+            name.ends_with(CUT_OFF_SUFFIX) && content.as_ref() == Some(&broken)
+        };
+        assert!(names.iter().any(|entry| is_kept(&entry.name)), "{what}");
+        assert_eq!(consumed(&open(&files, true)).len(), 30, "{what}");
+    }
+}
+
+#[test]
+fn aborted_transactions_are_found_again() {
+    let files = new_disk();
+    let mut log = new_log(&files, LogConfig::default());
+    for producer in [1, 2] {
+        append(&mut log, &transactional(producer, 0, 2));
+        append(&mut log, &marker(producer, 0));
+    }
+    let expected = log.aborted_transactions(Offset(0), Offset(9)).unwrap();
+    assert_eq!(expected.len(), 2);
+    let end = log.close().unwrap();
+    let path = FileKind::TransactionIndex.path(Path::new(PARTITION), Offset(0));
+    overwrite(&files, &path, 20, &[0x7F; 30]);
+    let found = verify_partition(&files, Path::new(PARTITION), Some(end)).unwrap();
+    let steps = plan(&found);
+    assert_eq!(steps, [Step::ReindexTransactions(Offset(0))]);
+    carry_out(&files, Path::new(PARTITION), &steps, NOW).unwrap();
+    let found = verify_partition(&files, Path::new(PARTITION), Some(end)).unwrap();
+    assert_eq!(damaged(&found), Vec::<String>::new());
+    let log = reopen(&files, LogConfig::default(), end);
+    let again = log.aborted_transactions(Offset(0), Offset(9)).unwrap();
+    assert_eq!(again, expected);
+}
+
+#[test]
+fn offsets_that_are_lost_are_not_given_out_again() {
+    let (files, batches) = written();
+    let (base, position, _) = &batches[28];
+    let path = FileKind::Log.path(Path::new(PARTITION), *base);
+    files
+        .open(&path, Open::Write)
+        .unwrap()
+        .truncate(*position)
+        .unwrap();
+    let steps = plan(&verified(&files));
+    let lost = Step::KeepEnd {
+        from: Offset(84),
+        to: END,
+    };
+    assert!(steps.contains(&lost), "{steps:?}");
+    repair(&files, "a shorter log");
+    let mut log = open(&files, true);
+    assert_eq!(append(&mut log, &plain(1, NOW.0)).first_offset, END);
+}
+
+#[test]
+fn a_torn_tail_goes_and_leaves_nothing() {
+    let (files, batches) = written();
+    let (base, position, bytes) = batches.last().unwrap();
+    let path = FileKind::Log.path(Path::new(PARTITION), *base);
+    let length = position + bytes.len() as u64;
+    overwrite(&files, &path, length, &bytes[..bytes.len() - 1]);
+    repair(&files, "a torn tail");
+    let log = read_whole(&files, &path, 1 << 20).unwrap().unwrap();
+    assert_eq!(log.len() as u64, length);
+    assert!(split_batches(&log).all(|batch| batch.unwrap().is_crc_valid()));
+}
+
+#[test]
+fn nothing_is_repaired_while_a_compaction_waits_to_be_ended() {
+    let (files, batches) = written();
+    let path = FileKind::Log.path(Path::new(PARTITION), Offset(0));
+    overwrite(&files, &path, batches[0].1 + 8, &[0xFF; 4]);
+    let steps = plan(&verified(&files));
+    let swap = Path::new(PARTITION).join("00000000000000000099.log.swap");
+    files.open(&swap, Open::Create).unwrap();
+    let refused = carry_out(&files, Path::new(PARTITION), &steps, NOW).unwrap_err();
+    assert!(refused.to_string().contains("start the broker once"));
+}
