@@ -8,8 +8,9 @@ import org.apache.kafka.clients.producer.ProducerRecord;
 import org.apache.kafka.common.TopicPartition;
 
 /**
- * An idempotent producer and a consumer that live all the way: for them each broker is the same one after a restart.
- * Sequence numbers go on, and leader epochs never go back, or they would wait for ever.
+ * An idempotent producer, a consumer and a member of a classic group that live all the way: for them each broker is the
+ * same one after a restart. Sequence numbers go on, leader epochs never go back, or they would wait for ever, and the
+ * group knows its member without a rebalance.
  */
 final class Steady {
     static final String TOPIC = "steady";
@@ -18,6 +19,9 @@ final class Steady {
     private final List<String> read = new ArrayList<>();
     private KafkaProducer<String, String> producer;
     private KafkaConsumer<String, String> consumer;
+    private KafkaConsumer<String, String> member;
+    private int taken;
+    private int generation;
     private int sent;
 
     Steady(Wire wire) {
@@ -30,6 +34,8 @@ final class Steady {
             producer = wire.producer(Map.of());
             consumer = wire.consumer(Map.of("isolation.level", "read_committed"));
             consumer.assign(List.of(new TopicPartition(TOPIC, 0)));
+            member = wire.consumer(Map.of("group.id", "steady-group", "group.protocol", "classic"));
+            member.subscribe(List.of(TOPIC));
         }
         for (int more = 0; more < 7; more++) {
             long offset = producer.send(new ProducerRecord<>(TOPIC, 0, Wire.START + sent, "k", "v" + sent)).get().offset();
@@ -44,5 +50,18 @@ final class Steady {
             Claims.expectEqual(read.get(index), index + "v" + index, "record " + index);
         }
         Claims.expectEqual(read.size(), sent, "the number of records");
+        stepInGroup();
+    }
+
+    private void stepInGroup() throws Exception {
+        Claims.until("reading on as a member", () -> {
+            taken += member.poll(Duration.ofMillis(100)).count();
+            return taken >= sent;
+        });
+        Claims.expectEqual(taken, sent, "the number of records that the member got");
+        member.commitSync();
+        int now = member.groupMetadata().generationId();
+        Claims.expectEqual(now, generation == 0 ? now : generation, "the generation");
+        generation = now;
     }
 }
