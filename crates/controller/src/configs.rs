@@ -35,6 +35,12 @@ pub fn set(
     let current = current(image, resource);
     let mut after = current.clone();
     for (name, change) in changes {
+        let is_taken_back = *change == Change::Delete && after.remove(name).is_some();
+        let is_served = |key: &ConfigKey| key.effect != Effect::Refused;
+        if is_taken_back && !config_keys::find(resource.kind, name).is_some_and(is_served) {
+            // Kafka has set what is not served here, or an older one what nobody knows any more.
+            continue;
+        }
         let key = key(resource.kind, name)?;
         match result(key, change, after.get(name))? {
             Some(value) => after.insert(name.clone(), value),
@@ -201,4 +207,53 @@ fn record(
         _ => (resource, name.to_owned()),
     };
     ottla_configs::record(owner, name, value).into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Change, replace, set};
+    use ottla_metadata::{ConfigResource, MetadataDelta, MetadataImage, ottla_configs};
+    use ottla_protocol::messages::metadata::MetadataRecord;
+    use std::collections::BTreeMap;
+
+    /// What Kafka 3 allowed to be set, and Kafka 4 has kept in the log.
+    const REMOVED: &str = "message.format.version";
+    /// What Kafka serves.
+    const UNSERVED: &str = "cordoned.log.dirs";
+
+    fn after(image: MetadataImage, records: &[MetadataRecord]) -> Vec<String> {
+        let mut delta = MetadataDelta::new(image);
+        for record in records {
+            delta.replay(record);
+        }
+        let configs = delta.finish().0.configs;
+        configs
+            .values()
+            .flat_map(|configs| configs.keys().cloned())
+            .collect()
+    }
+
+    #[test]
+    fn a_config_that_is_not_known_or_not_served_can_only_be_taken_back() {
+        check_that_it_can_only_be_taken_back(&ConfigResource::topic("t"), REMOVED);
+        check_that_it_can_only_be_taken_back(&ConfigResource::broker(1), UNSERVED);
+    }
+
+    fn check_that_it_can_only_be_taken_back(owner: &ConfigResource, name: &str) {
+        let mut delta = MetadataDelta::new(MetadataImage::default());
+        let old = ottla_configs::record(owner, name.to_owned(), Some("3.0".to_owned()));
+        delta.replay(&old.into());
+        let image = delta.finish().0;
+        let change = |change| [(name.to_owned(), change)];
+
+        let replaced = replace(&image, owner, None, &BTreeMap::new()).unwrap();
+        assert_eq!(after(image.clone(), &replaced), [""; 0]);
+        let deleted = set(&image, owner, None, &change(Change::Delete)).unwrap();
+        assert_eq!(after(image.clone(), &deleted), [""; 0]);
+
+        let new = Change::Set("3.1".to_owned());
+        assert!(set(&image, owner, None, &change(new)).is_err());
+        let unset = MetadataImage::default();
+        assert!(set(&unset, owner, None, &change(Change::Delete)).is_err());
+    }
 }
