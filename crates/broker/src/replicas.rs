@@ -14,6 +14,7 @@ mod logs;
 pub mod partition;
 mod recovery_progress;
 mod refusals;
+mod scrubber;
 pub mod settings;
 pub mod traffic;
 
@@ -32,6 +33,7 @@ pub use self::housekeeping::Intervals;
 pub use self::logs::LogsError;
 pub use self::partition::Partition;
 use self::partition::Role;
+pub use self::scrubber::{ScrubReport, ScrubSettings};
 use self::settings::TopicSettings;
 use crate::clock::Clock;
 use crate::disk_work::DiskWork;
@@ -60,6 +62,7 @@ pub struct Replicas {
     topics: RwLock<Topics>,
     housekeeping: housekeeping::Housekeeping,
     cleaner: cleaner::Cleaner,
+    scrubber: scrubber::Scrubber,
 }
 
 #[derive(Debug, Default)]
@@ -89,6 +92,7 @@ impl Replicas {
             topics: RwLock::default(),
             housekeeping: housekeeping::Housekeeping::default(),
             cleaner: cleaner::Cleaner::default(),
+            scrubber: scrubber::Scrubber::default(),
         })
     }
 
@@ -173,6 +177,7 @@ impl Replicas {
             .start(self, intervals)
             .map_err(LogsError::Thread)?;
         self.configure_cleaner(image);
+        self.configure_scrub(image);
         Ok(())
     }
 
@@ -194,6 +199,7 @@ impl Replicas {
         self.apply_partitions(image, changes)?;
         if !changes.configs.is_empty() {
             self.configure_cleaner(image);
+            self.configure_scrub(image);
         }
         Ok(())
     }
@@ -206,6 +212,7 @@ impl Replicas {
     /// Flushes and closes every log, so that the next start reads nothing. Blocks on the disk.
     pub fn close(&self, broker_epoch: i64) -> Result<(), LogsError> {
         self.cleaner.stop();
+        self.scrubber.stop();
         self.housekeeping.stop();
         self.directories.stop_flushers();
         logs::close_all(self, broker_epoch)
@@ -318,6 +325,18 @@ impl Replicas {
 
     fn resolve(&self, image: &MetadataImage, topic: &str) -> Arc<TopicSettings> {
         Arc::new(TopicSettings::resolve(image, &self.statics, topic))
+    }
+
+    /// What the scrub has done since the start.
+    pub fn scrub(&self) -> ScrubReport {
+        self.scrubber.report()
+    }
+
+    fn configure_scrub(self: &Arc<Self>, image: &MetadataImage) {
+        let settings = ScrubSettings::resolve(image, &self.statics);
+        if let Err(error) = self.scrubber.configure(self, settings) {
+            tracing::error!(%error, "cannot start the scrub; it is tried again when its configs change");
+        }
     }
 
     /// Records are served without the cleaner too: a worker that cannot be started is said, not refused.

@@ -7,6 +7,7 @@ use std::fs::{self, OpenOptions};
 use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use ottla_broker::clock::Clock;
 use ottla_broker::config::BrokerConfig;
@@ -24,7 +25,7 @@ use ottla_protocol::records::{BatchBuilder, BatchOptions, BatchView, split_batch
 
 const RECORDS: i64 = 60;
 
-fn image() -> MetadataImage {
+fn image(broker: &[(&str, &str)]) -> MetadataImage {
     let topic_id = Uuid::from_parts(7, 7);
     let mut delta = MetadataDelta::new(MetadataImage::default());
     let topic = TopicRecord {
@@ -45,16 +46,24 @@ fn image() -> MetadataImage {
     let mut image = delta.finish().0;
     let topic = image.configs.entry(ConfigResource::topic("t")).or_default();
     topic.insert("segment.bytes".to_owned(), "1000".to_owned());
+    let cluster = image.configs.entry(ConfigResource::cluster()).or_default();
+    for (name, value) in broker {
+        cluster.insert((*name).to_owned(), (*value).to_owned());
+    }
     image
 }
 
 fn start(directory: &Path) -> Arc<Replicas> {
+    start_with(directory, &[])
+}
+
+fn start_with(directory: &Path, broker: &[(&str, &str)]) -> Arc<Replicas> {
     let config = BrokerConfig::embedded(directory.to_path_buf(), 0);
     let clock = Clock::start();
     let descriptors = 100;
     let directories = Directories::new(&config.storage, descriptors, clock);
     let replicas = Replicas::new(config.statics, clock, directories);
-    replicas.load(&image(), Intervals::default()).unwrap();
+    replicas.load(&image(broker), Intervals::default()).unwrap();
     replicas
 }
 
@@ -215,4 +224,52 @@ async fn files_beside_the_log_that_are_nonsense_or_gone_keep_nothing_from_being_
             replicas.close(2).unwrap();
         }
     }
+}
+
+/// Waits until something is so.
+async fn until(what: &str, is_so: impl Fn() -> bool) {
+    let waited = tokio::time::timeout(Duration::from_secs(30), async {
+        while !is_so() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    });
+    assert!(waited.await.is_ok(), "{what}");
+}
+
+#[tokio::test]
+async fn the_scrub_finds_what_no_reader_notices_and_has_it_refused() {
+    let directory = stopped(true).await;
+    let (path, offset, position) = places(directory.path()).swap_remove(4);
+    // In the records, which readers leave to their checksums.
+    overwrite(&path, position + 65, &[0xA5]);
+    let replicas = start_with(directory.path(), &[("ottla.scrub.interval.ms", "10")]);
+    until("nothing was found", || !replicas.damage().is_empty()).await;
+    assert_eq!(fetch(&replicas, offset), Err(ErrorCode::CorruptMessage));
+    for wanted in (0..RECORDS).filter(|wanted| *wanted != offset) {
+        assert_eq!(fetch(&replicas, wanted), Ok(wanted));
+    }
+    let closed = u64::try_from(segments(directory.path()).len()).unwrap() - 1;
+    until("no more rounds", || replicas.scrub().rounds > closed + 1).await;
+    assert_eq!(replicas.damage()[0].places.len(), 1);
+    let report = replicas.scrub();
+    let read = report.rounds * closed..=(report.rounds + 1) * closed;
+    assert!(
+        read.contains(&report.segments),
+        "the active one is left alone: {report:?}"
+    );
+    assert_eq!(report.failures, 0);
+    replicas.close(2).unwrap();
+}
+
+#[tokio::test]
+async fn a_scrub_that_rests_ends_with_the_broker_or_its_config() {
+    let directory = stopped(true).await;
+    let slow = ("ottla.scrub.max.bytes.per.second", "1024");
+    let configs = [("ottla.scrub.interval.ms", "1"), slow];
+    let replicas = start_with(directory.path(), &configs);
+    until("nothing is read", || replicas.scrub().bytes > 0).await;
+    let began = Clock::start();
+    replicas.close(2).unwrap();
+    assert!(began.monotonic().0 < Duration::from_secs(5));
+    assert_eq!(replicas.scrub().rounds, 0);
 }

@@ -56,6 +56,8 @@ pub trait File: fmt::Debug + Send + Sync + 'static {
     /// Reserves space for `length` bytes from `position` and keeps the file's length. Where the file system
     /// cannot, it does nothing.
     fn reserve(&self, position: u64, length: u64) -> Result<(), FileError>;
+    /// Lets the system forget what it keeps in memory of these bytes: nobody reads them soon. Only advice.
+    fn forget_cached(&self, _position: u64, _length: u64) {}
 }
 
 /// How to open a file.

@@ -25,6 +25,7 @@ mod recovery;
 pub mod repair;
 mod reservation;
 pub mod scan;
+pub mod scrub;
 mod segment;
 pub mod verify;
 

@@ -23,6 +23,7 @@ pub async fn observe(broker: &Arc<Broker>) -> Observed {
     for report in http::compaction(broker, is_compacted).await {
         observed.compaction(&report);
     }
+    observed.scrub(&broker.replicas.scrub());
     for report in broker.replicas.damage() {
         observed.damage(&report.topic, report.partition, report.places.len());
     }

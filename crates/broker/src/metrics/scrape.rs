@@ -11,8 +11,8 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 
 use super::Metrics;
-use crate::replicas::CompactionReport;
 use crate::replicas::traffic::Counted;
+use crate::replicas::{CompactionReport, ScrubReport};
 
 /// One topic's label.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -48,7 +48,47 @@ pub struct Observed {
     refused: Family<Topic, Counter>,
     compaction: Compaction,
     damaged: Family<Partition, Gauge>,
+    scrub: Scrub,
     ready: Gauge,
+}
+
+/// What the scrub has done.
+#[derive(Debug, Default)]
+struct Scrub {
+    bytes: Counter,
+    segments: Counter,
+    rounds: Counter,
+    failures: Counter,
+    ended_at: Gauge,
+}
+
+impl Scrub {
+    fn register(&self, registry: &mut Registry) {
+        let mut add = |name: &str, help: &str, counter: &Counter| {
+            registry.register(name, help, counter.clone());
+        };
+        add("ottla_scrub_bytes", "Bytes read by the scrub", &self.bytes);
+        add(
+            "ottla_scrub_segments",
+            "Segments read by the scrub",
+            &self.segments,
+        );
+        add(
+            "ottla_scrub_rounds",
+            "Rounds of the scrub over all partitions",
+            &self.rounds,
+        );
+        add(
+            "ottla_scrub_failures",
+            "Segments that the scrub could not read",
+            &self.failures,
+        );
+        registry.register(
+            "ottla_scrub_last_round_timestamp_seconds",
+            "When the last round of the scrub ended, since the Unix epoch; 0 for none since the start",
+            self.ended_at.clone(),
+        );
+    }
 }
 
 /// What is known of compaction, by partition.
@@ -169,6 +209,16 @@ impl Observed {
         self.damaged.get_or_create(&label).set(places);
     }
 
+    /// What the scrub has done.
+    pub fn scrub(&self, report: &ScrubReport) {
+        self.scrub.bytes.inc_by(report.bytes);
+        self.scrub.segments.inc_by(report.segments);
+        self.scrub.rounds.inc_by(report.rounds);
+        self.scrub.failures.inc_by(report.failures);
+        let ended_at = report.ended_at.map_or(0, |at| at.0 / 1000);
+        self.scrub.ended_at.set(ended_at);
+    }
+
     /// Whether clients are served.
     pub fn ready(&self, ready: bool) {
         self.ready.set(i64::from(ready));
@@ -194,6 +244,7 @@ impl Observed {
         );
         self.register_traffic(&mut registry);
         self.compaction.register(&mut registry);
+        self.scrub.register(&mut registry);
         registry.register(
             "ottla_log_damaged_ranges",
             "Places of a log that are damaged, as far as known; only logs that have any",

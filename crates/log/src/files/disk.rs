@@ -2,7 +2,7 @@
 
 use super::{Entry, File, FileError, Files, Inodes, Open, Operation, Space, Status};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
-use rustix::fs::{FallocateFlags, Mode, OFlags};
+use rustix::fs::{Advice, FallocateFlags, Mode, OFlags};
 use rustix::io::{Errno, retry_on_intr};
 use std::io::{self, IoSlice};
 use std::path::{Path, PathBuf};
@@ -197,5 +197,11 @@ impl File for DiskFile {
             Ok(()) | Err(Errno::OPNOTSUPP | Errno::NOSYS | Errno::INTR) => Ok(()),
             Err(errno) => Err(FileError::new(Operation::Reserve, &self.path, errno)),
         }
+    }
+
+    fn forget_cached(&self, position: u64, length: u64) {
+        let length = std::num::NonZeroU64::new(length);
+        // Where the system does not take the advice, it keeps the bytes.
+        let _ = rustix::fs::fadvise(&self.descriptor, position, length, Advice::DontNeed);
     }
 }

@@ -384,3 +384,27 @@ fn a_search_by_time_is_never_answered_later_than_right() {
         }
     }
 }
+
+#[test]
+fn a_segment_that_has_changed_since_it_was_scrubbed_gets_no_damage() {
+    let (files, batches) = written();
+    let (base, position, bytes) = &batches[9];
+    let path = FileKind::Log.path(Path::new(PARTITION), *base);
+    overwrite(&files, &path, position + bytes.len() as u64 - 3, &[0xA5]);
+    let mut log = reopen(&files, config(), END);
+    let scrub = log.segment_to_scrub(*base).unwrap();
+    let mut read = 0;
+    let found = scrub.run(&mut |bytes| {
+        read += bytes;
+        std::ops::ControlFlow::Continue(())
+    });
+    let found = found.unwrap().unwrap();
+    assert_eq!(read, log.segments.get(base).unwrap().size);
+    assert_eq!(log.complete_scrub(&scrub, found.clone()), found);
+    assert_eq!(log.complete_scrub(&scrub, found.clone()), [], "it is known");
+    assert!(log.read(&request(Offset(28))).is_err());
+    log.truncate_to(base.plus(3), NOW).unwrap();
+    assert_eq!(log.complete_scrub(&scrub, found), []);
+    let last = log.segments.iter().last().unwrap().0;
+    assert!(log.segment_to_scrub(*last).is_none(), "the active one");
+}

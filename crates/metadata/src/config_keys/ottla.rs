@@ -29,6 +29,14 @@ pub const BROKER: &[ConfigKey] = &[
     ConfigKey::new("ottla.disk.reserve", ValueType::Long, None)
         .bounded(Bounds::AtLeast(0))
         .works("Bytes kept free on the file system of each log directory. Below it records of clients are refused with NOT_ENOUGH_REPLICAS and the reason, while fetches, committed offsets, metadata, retention and deletion go on; when there is space again, records are accepted again. By default 5 % of the file system, 1 GiB at most."),
+    ConfigKey::new("ottla.scrub.interval.ms", ValueType::Long, Some("604800000"))
+        .bounded(Bounds::AtLeast(0))
+        .updated(Update::ClusterWide)
+        .works("How often all closed segments are read in the background and their checksums compared, so that damage is found before it is needed: once in 7 days. What was read does not stay in the page cache. 0 for never."),
+    ConfigKey::new("ottla.scrub.max.bytes.per.second", ValueType::Long, Some("10485760"))
+        .bounded(Bounds::AtLeast(1024))
+        .updated(Update::ClusterWide)
+        .works("The most that the scrub reads. Where this is too little for `ottla.scrub.interval.ms`, a round takes longer."),
     ConfigKey::new("ottla.max.open.files", ValueType::Int, None)
         .bounded(Bounds::AtLeast(8))
         .works("Largest number of log files that stay open, however many segments and partitions there are; further ones are opened when they are needed. By default a quarter of what the process may have open, which is raised to the hard limit at the start; more is not taken. An eighth is for what answers hold open, the rest for connections."),

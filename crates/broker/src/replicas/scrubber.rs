@@ -1,0 +1,290 @@
+//! The scrub: one thread that reads all closed segments now and then, slowly, and says what is damaged.
+//!
+//! How a segment is read is `ottla_log::scrub`'s business; this chooses, paces and supervises. An error or a panic in one
+//! partition is said and counted, and the round goes on with the next. How far a round has come is not kept over a
+//! restart: each begins at another partition, so that those who start often have all read in the end.
+
+mod settings;
+
+use std::io;
+use std::ops::ControlFlow;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use ottla_log::damage::Damage;
+use ottla_log::files::FileError;
+use ottla_protocol::ids::Offset;
+use ottla_protocol::time::{MonotonicTime, Timestamp};
+
+pub use self::settings::ScrubSettings;
+use super::Replicas;
+use super::damage::repair;
+use super::partition::Partition;
+
+/// How long a start is left in peace.
+const INITIAL_DELAY: Duration = Duration::from_mins(10);
+/// A thread that rests looks this often whether its partition is gone.
+const LONGEST_REST: Duration = Duration::from_millis(100);
+
+/// The thread and what it is told.
+#[derive(Debug, Default)]
+pub(super) struct Scrubber {
+    shared: Arc<Shared>,
+    thread: Mutex<Option<JoinHandle<()>>>,
+}
+
+#[derive(Debug, Default)]
+struct Shared {
+    state: Mutex<State>,
+    changed: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    settings: Option<ScrubSettings>,
+    is_stopping: bool,
+    report: ScrubReport,
+}
+
+/// What the scrub has done since the start.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct ScrubReport {
+    /// The bytes read.
+    pub bytes: u64,
+    /// The segments read to their end.
+    pub segments: u64,
+    /// The rounds over all partitions.
+    pub rounds: u64,
+    /// The segments that could not be read.
+    pub failures: u64,
+    /// When the last round ended.
+    pub ended_at: Option<Timestamp>,
+}
+
+/// Why a partition could not be scrubbed.
+#[derive(Debug, thiserror::Error)]
+enum Trouble {
+    #[error(transparent)]
+    File(#[from] FileError),
+    #[error("the scrub panicked")]
+    Panic,
+}
+
+impl Scrubber {
+    /// Obeys `settings` from now on, and starts the thread when there is something to do.
+    pub(super) fn configure(
+        &self,
+        replicas: &Arc<Replicas>,
+        settings: ScrubSettings,
+    ) -> io::Result<()> {
+        {
+            let mut state = self.shared.lock();
+            if state.settings == Some(settings) || state.is_stopping {
+                return Ok(());
+            }
+            state.settings = Some(settings);
+        }
+        self.shared.changed.notify_all();
+        let mut thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner);
+        if settings.is_off() || thread.is_some() {
+            return Ok(());
+        }
+        let (shared, replicas) = (Arc::clone(&self.shared), Arc::downgrade(replicas));
+        let started = std::thread::Builder::new()
+            .name("scrub".to_owned())
+            .spawn(move || shared.work(&replicas));
+        match started {
+            Ok(started) => *thread = Some(started),
+            Err(error) => {
+                // The next change of a config tries again.
+                self.shared.lock().settings = None;
+                return Err(error);
+            }
+        }
+        Ok(())
+    }
+
+    /// Ends the round that runs, and the thread.
+    pub(super) fn stop(&self) {
+        self.shared.lock().is_stopping = true;
+        self.shared.changed.notify_all();
+        let thread = self
+            .thread
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
+        if thread.is_some_and(|thread| thread.join().is_err()) {
+            tracing::error!("the scrub panicked");
+        }
+    }
+
+    /// What was done since the start.
+    pub(super) fn report(&self) -> ScrubReport {
+        self.shared.lock().report
+    }
+}
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        // Held for looking and noting only.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn work(&self, replicas: &Weak<Replicas>) {
+        let Some(clock) = replicas.upgrade().map(|replicas| replicas.clock) else {
+            return;
+        };
+        let mut began = clock.monotonic();
+        let mut delay = INITIAL_DELAY;
+        while self.wait(began, delay, || clock.monotonic()).is_continue() {
+            began = clock.monotonic();
+            delay = Duration::MAX;
+            let Some(replicas) = replicas.upgrade() else {
+                return;
+            };
+            if self.round(&replicas).is_break() {
+                return;
+            }
+            let mut state = self.lock();
+            state.report.rounds += 1;
+            state.report.ended_at = Some(clock.now().wall);
+        }
+    }
+
+    /// Waits until the interval, or `delay` if that is shorter, has gone by since `began`; breaks when it is time to stop.
+    fn wait(
+        &self,
+        began: MonotonicTime,
+        delay: Duration,
+        now: impl Fn() -> MonotonicTime,
+    ) -> ControlFlow<()> {
+        let mut state = self.lock();
+        loop {
+            if state.is_stopping {
+                return ControlFlow::Break(());
+            }
+            let settings = state.settings.filter(|settings| !settings.is_off());
+            let left =
+                settings.map(|settings| began.after(settings.interval.min(delay)).remaining(now()));
+            state = match left {
+                Some(Duration::ZERO) => return ControlFlow::Continue(()),
+                Some(left) => {
+                    let waited = self.changed.wait_timeout(state, left);
+                    waited.unwrap_or_else(PoisonError::into_inner).0
+                }
+                None => self
+                    .changed
+                    .wait(state)
+                    .unwrap_or_else(PoisonError::into_inner),
+            };
+        }
+    }
+
+    /// Reads all partitions, from one that the time of day chooses.
+    fn round(&self, replicas: &Replicas) -> ControlFlow<()> {
+        let mut all = replicas.all();
+        all.sort_by(|one, other| (&one.topic, one.index).cmp(&(&other.topic, other.index)));
+        let seconds = replicas.clock.now().wall.0.unsigned_abs() / 1000;
+        let first = usize::try_from(seconds).unwrap_or(0).checked_rem(all.len());
+        all.rotate_left(first.unwrap_or(0));
+        for partition in all {
+            let scrubbed = catch_unwind(AssertUnwindSafe(|| self.scrub(replicas, &partition)));
+            match scrubbed.unwrap_or(Err(Trouble::Panic)) {
+                Ok(flow) if flow.is_break() && self.must_end() => return ControlFlow::Break(()),
+                Ok(_) => {}
+                Err(trouble) => self.say_trouble(&partition, &trouble),
+            }
+        }
+        ControlFlow::Continue(())
+    }
+
+    fn must_end(&self) -> bool {
+        self.lock().is_stopping
+    }
+
+    /// Reads the closed segments of one partition.
+    fn scrub(
+        &self,
+        replicas: &Replicas,
+        partition: &Partition,
+    ) -> Result<ControlFlow<()>, Trouble> {
+        let mut from = Offset(0);
+        loop {
+            let next = partition.with_log(|log| {
+                let is_online = log.directory().failure().is_none();
+                is_online.then(|| log.segment_to_scrub(from)).flatten()
+            });
+            let Some(scrub) = next.flatten() else {
+                return Ok(ControlFlow::Continue(()));
+            };
+            from = scrub.base().plus(1);
+            let mut pace = |bytes| self.hold_up(replicas, partition, bytes);
+            match scrub.run(&mut pace) {
+                Ok(None) => return Ok(ControlFlow::Break(())),
+                Ok(Some(found)) => {
+                    self.lock().report.segments += 1;
+                    let new = partition.with_log(|log| {
+                        let new = log.complete_scrub(&scrub, found);
+                        partition.damage.count(log);
+                        (new, repair(log.directory().path()))
+                    });
+                    if let Some((new, repair)) = new {
+                        say(partition, &new, &repair);
+                    }
+                }
+                // Retention or compaction was faster.
+                Err(error) if error.is_not_found() => {}
+                Err(error) => self.say_trouble(partition, &error.into()),
+            }
+        }
+    }
+
+    /// Rests for what was read; ends the read when it is time to stop, the scrub is turned off or the partition gone.
+    fn hold_up(&self, replicas: &Replicas, partition: &Partition, bytes: u64) -> ControlFlow<()> {
+        let began = replicas.clock.monotonic();
+        let mut state = self.lock();
+        state.report.bytes += bytes;
+        loop {
+            let settings = state.settings.filter(|settings| !settings.is_off());
+            let Some(settings) = settings.filter(|_| !state.is_stopping) else {
+                return ControlFlow::Break(());
+            };
+            let rested = began.after(settings.cost(bytes));
+            let left = rested.remaining(replicas.clock.monotonic());
+            if left.is_zero() {
+                return ControlFlow::Continue(());
+            }
+            let waited = self.changed.wait_timeout(state, left.min(LONGEST_REST));
+            drop(waited.unwrap_or_else(PoisonError::into_inner));
+            if partition.offsets().is_err() {
+                return ControlFlow::Break(());
+            }
+            state = self.lock();
+        }
+    }
+
+    fn say_trouble(&self, partition: &Partition, trouble: &Trouble) {
+        self.lock().report.failures += 1;
+        tracing::error!(
+            topic = &*partition.topic,
+            partition = partition.index.0,
+            error = %trouble,
+            "the scrub cannot read a segment: the disk may be failing, check it and have a copy of what it holds"
+        );
+    }
+}
+
+fn say(partition: &Partition, new: &[Damage], repair: &str) {
+    let Some(first) = new.first() else { return };
+    tracing::error!(
+        topic = &*partition.topic,
+        partition = partition.index.0,
+        places = new.len(),
+        segment = first.segment.0,
+        next_readable_offset = first.next_offset.0,
+        repair,
+        "the scrub found damage; its offsets are refused from now on: {first}"
+    );
+}

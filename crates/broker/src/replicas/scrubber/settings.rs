@@ -1,0 +1,67 @@
+//! The scrub's configs, resolved. All may change while it runs.
+
+use std::time::Duration;
+
+use ottla_metadata::MetadataImage;
+use ottla_metadata::effective::{self, StaticConfigs};
+
+use crate::replicas::settings::Configs;
+
+/// What the scrub obeys.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ScrubSettings {
+    /// `ottla.scrub.interval.ms`: from the beginning of one round to that of the next; zero for never.
+    pub interval: Duration,
+    /// `ottla.scrub.max.bytes.per.second`.
+    pub bytes_per_second: u64,
+}
+
+impl ScrubSettings {
+    /// The settings as of now.
+    pub fn resolve(image: &MetadataImage, statics: &StaticConfigs) -> Self {
+        let configs = Configs::of(effective::broker(image, statics));
+        Self {
+            interval: configs.duration("ottla.scrub.interval.ms", Duration::from_hours(7 * 24)),
+            bytes_per_second: configs
+                .number("ottla.scrub.max.bytes.per.second", 10 << 20)
+                .max(1),
+        }
+    }
+
+    /// Whether nothing is to be read.
+    pub(super) fn is_off(&self) -> bool {
+        self.interval.is_zero()
+    }
+
+    /// How long reading so many bytes must take at least.
+    pub(super) fn cost(&self, bytes: u64) -> Duration {
+        #[expect(clippy::cast_precision_loss, reason = "a rate")]
+        let seconds = bytes as f64 / self.bytes_per_second as f64;
+        Duration::try_from_secs_f64(seconds).unwrap_or(Duration::MAX)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::ScrubSettings;
+    use ottla_metadata::effective::StaticConfigs;
+    use ottla_metadata::{ConfigResource, MetadataImage};
+    use ottla_protocol::ids::NodeId;
+    use std::time::Duration;
+
+    #[test]
+    fn each_byte_is_read_once_in_seven_days_unless_it_is_turned_off() {
+        let statics = StaticConfigs {
+            node: NodeId(1),
+            values: std::collections::BTreeMap::new().into_iter().collect(),
+        };
+        let mut image = MetadataImage::default();
+        let settings = ScrubSettings::resolve(&image, &statics);
+        assert_eq!(settings.interval, Duration::from_hours(7 * 24));
+        assert_eq!(settings.cost(20 << 20), Duration::from_secs(2));
+        assert!(!settings.is_off());
+        let configs = image.configs.entry(ConfigResource::cluster()).or_default();
+        configs.insert("ottla.scrub.interval.ms".to_owned(), "0".to_owned());
+        assert!(ScrubSettings::resolve(&image, &statics).is_off());
+    }
+}
