@@ -71,7 +71,8 @@ pub(super) fn load<F: Files>(
                     continue;
                 }
             };
-            if located.header.base_offset() >= from && located.header.has_producer_id() {
+            // The log may start in the middle of a batch.
+            if located.header.next_offset() > from && located.header.has_producer_id() {
                 replay(log, base, (&located, &file), recovery_point)?;
             }
         }

@@ -8,7 +8,7 @@ use crate::files::simulated::Simulated;
 use crate::files::{File, Files, Open, read_whole};
 use crate::format::{CUT_OFF_SUFFIX, FileKind};
 use crate::{Bound, Left, LogConfig, LogDirectory, OpenError, OpenLog, PartitionLog, TimeQuery};
-use ottla_protocol::ids::{LeaderEpoch, Offset};
+use ottla_protocol::ids::{LeaderEpoch, Offset, ProducerId};
 use ottla_protocol::records::{BatchBuilder, BatchOptions, BatchView, split_batches};
 use ottla_protocol::time::Timestamp;
 use std::io::{ErrorKind, IoSlice};
@@ -244,6 +244,36 @@ fn producers_are_followed_from_a_snapshot_within_the_segment() {
             recovery_point >= Offset(40),
             "{reads} from {recovery_point}"
         );
+    }
+}
+
+#[test]
+fn the_producer_of_the_batch_in_which_the_log_starts_is_still_known_after_a_crash() {
+    let files = new_disk();
+    let mut log = new_log(&files, LogConfig::default());
+    append(&mut log, &idempotent(7, 0, 0, 30));
+    append(&mut log, &transactional(8, 0, 30));
+    log.flush().unwrap();
+    log.set_high_watermark(Offset(60)).unwrap();
+    for log_start in [17, 45] {
+        log.delete_records(Some(Offset(log_start)), NOW).unwrap();
+        let left = Left {
+            log_start: Offset(log_start),
+            ..unclean(Offset(0))
+        };
+        let (recovered, _) = open_as(&files.process_killed(), LogConfig::default(), left);
+        let known: Vec<i64> = recovered
+            .producers()
+            .producers()
+            .iter()
+            .map(|(id, entry)| {
+                assert_eq!(entry.last_sequence(), 29);
+                id.0
+            })
+            .collect();
+        let expected: &[i64] = if log_start < 30 { &[7, 8] } else { &[8] };
+        assert_eq!(known, expected, "a log that starts at {log_start}");
+        assert!(recovered.open_transaction(ProducerId(8)).is_some());
     }
 }
 
