@@ -8,7 +8,9 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 
-use crate::{adopt, cli_test, codec_test, crash, fuzz, generate, licences, sweep, tidy, toolbox};
+use crate::{
+    adopt, cli_test, codec_test, crash, damage, fuzz, generate, licences, sweep, tidy, toolbox,
+};
 
 /// Options of `cargo xtask check`.
 #[derive(Debug, clap::Args)]
@@ -34,6 +36,7 @@ const STEPS: &[(&str, Step)] = &[
     ("sweep", || sweep::run(&sweep::Args::default())),
     ("real clients", || own("compat")),
     ("adopt", || adopt::run(&adopt::Args::of_gate())),
+    ("damage", damage::run),
     ("crash", || crash::crash(&crash::Args::usual())),
     ("power-cut", || crash::power_cut(&crash::Args::usual())),
     ("full-disk", || crash::full_disk(&crash::Args::usual())),

@@ -7,6 +7,7 @@ mod cli_test;
 mod codec_test;
 mod compat;
 mod crash;
+mod damage;
 mod fuzz;
 mod generate;
 mod licences;
@@ -44,6 +45,8 @@ enum Command {
     Compat(compat::Args),
     /// Kill a broker with -9 under load; everything acknowledged must be there.
     Crash(crash::Args),
+    /// Let bits rot in a data directory: clients are refused what is damaged, and a repair makes it sound.
+    Damage,
     /// Fuzz the parsers of the network and of the disk, a little.
     Fuzz(fuzz::Args),
     /// Write the record types of `ottla-protocol` from the schemas in Kafka's jars.
@@ -73,6 +76,7 @@ fn main() -> Result<()> {
         Command::CodecTest(args) => print(&codec_test::run(&args)?),
         Command::Compat(args) => compat::run(&args),
         Command::Crash(args) => print(&crash::crash(&args)?),
+        Command::Damage => print(&damage::run()?),
         Command::FullDisk(args) => print(&crash::full_disk(&args)?),
         Command::Limits(args) => limits::run(&args),
         Command::PowerCut(args) => print(&crash::power_cut(&args)?),

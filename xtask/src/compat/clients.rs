@@ -61,6 +61,11 @@ pub fn dump() -> Result<Command> {
     java_main(java::tools(), "DumpChecks")
 }
 
+/// Reads what is damaged, and what was repaired.
+pub fn damage() -> Result<Command> {
+    python_program("damage_client.py")
+}
+
 fn java_main(jvm: Result<Command>, main: &str) -> Result<Command> {
     let mut jvm = jvm?;
     jvm.arg(main);
