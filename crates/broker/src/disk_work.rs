@@ -93,7 +93,7 @@ impl DiskWork {
     }
 }
 
-/// Wakes a thread of `runtime` whenever a work has held up another for [`LOOK`]: it then waits for the sockets and
+/// Wakes a thread of `runtime` whenever a work has held up another for `LOOK`: it then waits for the sockets and
 /// timers instead. Ends when `stopped` is gone.
 pub fn watch(disk_work: &DiskWork, runtime: &Handle, stopped: &mpsc::Receiver<()>) {
     let mut before = disk_work.counts();

@@ -160,9 +160,13 @@ impl Replicas {
             .start_flushers()
             .map_err(LogsError::Thread)?;
         let wanted = self.wanted(image);
-        let opened = logs::open_existing(self, &wanted, image)?;
+        let (opened, has_shorter) = logs::open_existing(self, &wanted, image)?;
         for partition in opened {
             self.insert(&partition);
+        }
+        // What is appended now must not lie before an old recovery point: torn, it would be taken for damage, and stay.
+        if has_shorter && let Err(error) = housekeeping::write_recovery_points(self) {
+            tracing::warn!(%error, "cannot write recovery points");
         }
         let everything = Changes {
             partitions: wanted

@@ -273,3 +273,19 @@ async fn a_scrub_that_rests_ends_with_the_broker_or_its_config() {
     assert!(began.monotonic().0 < Duration::from_secs(5));
     assert_eq!(replicas.scrub().rounds, 0);
 }
+
+#[tokio::test]
+async fn a_log_that_ends_before_its_recovery_point_gets_a_new_one_at_once() {
+    let directory = stopped(false).await;
+    let path = segments(directory.path()).pop().unwrap();
+    let (offset, position) = batches(&path)[1];
+    let file = OpenOptions::new().write(true).open(&path).unwrap();
+    file.set_len(position).unwrap();
+    let replicas = start(directory.path());
+    let name = checkpoint::RECOVERY_POINTS;
+    let points = checkpoint::read_offsets(&Disk, directory.path(), name).unwrap();
+    assert_eq!(points[&("t".to_owned(), 0)], Offset(offset));
+    fill(&replicas, offset, offset + 1).await;
+    assert_eq!(fetch(&replicas, offset), Ok(offset));
+    replicas.close(2).unwrap();
+}

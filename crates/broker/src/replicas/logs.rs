@@ -70,12 +70,13 @@ struct Existing<'a> {
 
 type Wanted<'a> = [(&'a Topic, PartitionIndex, Role)];
 
-/// Opens all logs that are on disk and `wanted`; the rest is set aside.
+/// Opens all logs that are on disk and `wanted`; the rest is set aside. Says also whether one of them ends before its
+/// recovery point.
 pub(super) fn open_existing(
     replicas: &Replicas,
     wanted: &Wanted<'_>,
     image: &ottla_metadata::MetadataImage,
-) -> Result<Vec<Arc<Partition>>, LogsError> {
+) -> Result<(Vec<Arc<Partition>>, bool), LogsError> {
     let by_name: HashMap<String, (&Topic, PartitionIndex)> = wanted
         .iter()
         .map(|(topic, index, _)| (directory_name(&topic.name, *index), (*topic, *index)))
@@ -130,8 +131,29 @@ pub(super) fn open_existing(
         of_log.on_opened(clock.monotonic());
         Ok(opened)
     })?;
+    let shorter = opened
+        .iter()
+        .filter(|(opened, log)| is_shorter(opened, log));
+    let has_shorter = shorter.count() > 0;
     let (partitions, outcome) = sync_and_hold(opened, replicas.clock);
-    outcome.map(|()| partitions)
+    outcome.map(|()| (partitions, has_shorter))
+}
+
+/// Whether a log ends before its recovery point, which is said: what was on stable storage is gone, or a truncation was
+/// cut short.
+fn is_shorter(opened: &Opened<'_>, log: &PartitionLog<Disk>) -> bool {
+    let (end, was) = (log.log_end_offset(), opened.existing.left.recovery_point);
+    if end < was {
+        tracing::error!(
+            partition = opened.existing.name,
+            end = end.0,
+            recovery_point = was.0,
+            repair = super::damage::repair(opened.existing.directory.log.path()),
+            "a log ends before its recovery point: the records between are lost, and their offsets will be given out again \
+             unless it is repaired before anything is produced"
+        );
+    }
+    end < was
 }
 
 /// Makes logs durable, together with the others of their directory, and lets them be used. The first failure counts, and
