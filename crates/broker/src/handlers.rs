@@ -180,10 +180,8 @@ fn looks_at_logs(api: ApiKey) -> bool {
         ApiKey::Fetch
             | ApiKey::ListOffsets
             | ApiKey::OffsetForLeaderEpoch
-            | ApiKey::DeleteRecords
             | ApiKey::DescribeProducers
             | ApiKey::DescribeLogDirs
-            | ApiKey::AlterReplicaLogDirs
     )
 }
 

@@ -18,7 +18,7 @@ use crate::broker::Broker;
 use crate::config::HostPort;
 use crate::metrics;
 use crate::network::acceptor::stopped;
-use crate::replicas::{CompactionReport, Partition};
+use crate::replicas::{CompactionReport, Partition, Replicas};
 
 /// The content type of the OpenMetrics text format.
 const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -69,25 +69,32 @@ async fn ready(State(broker): State<Arc<Broker>>) -> (StatusCode, String) {
     if !broker.is_ready() {
         return (StatusCode::SERVICE_UNAVAILABLE, "not ready\n".to_owned());
     }
-    let reports = compaction(&broker, |partition| partition.settings().log.compact).await;
+    let looked = tokio::task::spawn_blocking(move || degraded(&broker.replicas));
+    let degraded = looked.await.unwrap_or_default();
+    (StatusCode::OK, format!("ready\n{degraded}"))
+}
+
+/// A line for each thing that is wrong.
+fn degraded(replicas: &Replicas) -> String {
+    let mut lines = String::new();
+    let reports = replicas.compaction(|partition| partition.settings().log.compact);
     let degraded = reports.iter().filter(|report| report.is_degraded());
-    let mut body = "ready\n".to_owned();
     for report in degraded.take(MAX_DEGRADED) {
-        let _ = writeln!(body, "degraded: compaction of {report}");
+        let _ = writeln!(lines, "degraded: compaction of {report}");
     }
-    for report in broker.replicas.damage().iter().take(MAX_DEGRADED) {
-        let _ = writeln!(body, "degraded: log of {report}");
+    for report in replicas.damage().iter().take(MAX_DEGRADED) {
+        let _ = writeln!(lines, "degraded: log of {report}");
     }
-    for directory in broker.replicas.directories().all() {
+    for directory in replicas.directories().all() {
         if directory.reserve.is_short() {
             let path = directory.log.path().display();
             let _ = writeln!(
-                body,
+                lines,
                 "degraded: log directory {path} is below ottla.disk.reserve"
             );
         }
     }
-    (StatusCode::OK, body)
+    lines
 }
 
 /// Why a topic's partitions were or were not compacted, as JSON.
@@ -116,7 +123,7 @@ fn why(reports: &[CompactionReport]) -> Response {
 }
 
 /// Looks at logs, which may read from the disk.
-pub async fn compaction(
+async fn compaction(
     broker: &Arc<Broker>,
     asks: impl Fn(&Partition) -> bool + Send + 'static,
 ) -> Vec<CompactionReport> {

@@ -27,8 +27,7 @@ pub async fn follow(
     let mut known = Arc::new(MetadataImage::default());
     loop {
         let image = Arc::clone(&images.borrow_and_update());
-        let disk_work = broker.replicas.disk_work();
-        let located = disk_work.run(|| news(&broker, &known, &image));
+        let located = news(&broker, &known, &image);
         let is_told = tell(&broker, &located).await;
         if is_told {
             known = image;
@@ -75,10 +74,7 @@ fn news(broker: &Broker, known: &MetadataImage, image: &MetadataImage) -> Vec<Lo
         let Found::Here(partition) = broker.replicas.by_id(id, index) else {
             return None;
         };
-        let path = partition.with_log(|log| log.directory().path().to_path_buf())?;
-        let mut directories = broker.replicas.directories().all().iter();
-        let directory = directories.find(|directory| directory.log.path() == path)?;
-        let directory = *directory.id.get()?;
+        let directory = *partition.directory().id.get()?;
         (state.directory_of(node) != Some(directory)).then_some(((id, index), directory))
     });
     located.collect()

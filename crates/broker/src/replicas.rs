@@ -4,6 +4,7 @@
 //! here. Opening and closing logs, retention and checkpoints block on the disk: they run on threads of their own or
 //! where nobody waits, never on the runtime's workers.
 
+mod checkpoints;
 mod cleaner;
 pub mod damage;
 mod directories;
@@ -139,6 +140,13 @@ impl Replicas {
             .collect()
     }
 
+    /// All partitions of this node in one of its log directories.
+    pub fn all_in(&self, directory: &Arc<Directory>) -> Vec<Arc<Partition>> {
+        let mut partitions = self.all();
+        partitions.retain(|partition| Arc::ptr_eq(partition.directory(), directory));
+        partitions
+    }
+
     /// Through which the runtime's threads come here.
     pub fn disk_work(&self) -> &Arc<DiskWork> {
         &self.disk_work
@@ -165,8 +173,8 @@ impl Replicas {
             self.insert(&partition);
         }
         // What is appended now must not lie before an old recovery point: torn, it would be taken for damage, and stay.
-        if has_shorter && let Err(error) = housekeeping::write_recovery_points(self) {
-            tracing::warn!(%error, "cannot write recovery points");
+        if has_shorter {
+            self.write_recovery_points();
         }
         let everything = Changes {
             partitions: wanted
@@ -183,6 +191,14 @@ impl Replicas {
         self.configure_cleaner(image);
         self.configure_scrub(image);
         Ok(())
+    }
+
+    fn write_recovery_points(&self) {
+        for directory in self.directories.all() {
+            if let Err(error) = checkpoints::write_recovery_points(self, directory) {
+                tracing::warn!(%error, "cannot write recovery points");
+            }
+        }
     }
 
     /// Takes over what a stretch of metadata changed. Blocks on the disk.
@@ -208,9 +224,9 @@ impl Replicas {
         Ok(())
     }
 
-    /// Writes down where each log starts, so that deleted records stay deleted. Blocks on the disk.
-    pub fn write_log_starts(&self) -> Result<(), FileError> {
-        housekeeping::write_log_starts(self)
+    /// Writes down where each log of `directory` starts, so that deleted records stay deleted. Blocks on the disk.
+    pub fn write_log_starts(&self, directory: &Arc<Directory>) -> Result<(), FileError> {
+        checkpoints::write_log_starts(self, directory)
     }
 
     /// Flushes and closes every log, so that the next start reads nothing. Blocks on the disk.
@@ -315,7 +331,10 @@ impl Replicas {
             });
         }
         let names = new.iter().map(|new| (new.topic.name.clone(), new.index.0));
-        housekeeping::forget(self, &names.collect())?;
+        let names = names.collect();
+        for directory in self.directories.all() {
+            checkpoints::forget(directory, &names)?;
+        }
         let (made, outcome) = logs::create(self, new);
         for partition in made {
             self.insert(&partition);

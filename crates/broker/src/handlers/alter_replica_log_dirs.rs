@@ -60,9 +60,9 @@ fn place(broker: &Broker, path: &str, topic: &str, index: i32) -> ErrorCode {
             return ErrorCode::UnknownTopicOrPartition;
         }
     };
-    match partition.with_log(|log| shown(log.directory().path()) == wanted) {
-        Some(true) => ErrorCode::None,
-        Some(false) => ErrorCode::PolicyViolation,
-        None => ErrorCode::ReplicaNotAvailable,
+    if shown(partition.directory().log.path()) == wanted {
+        ErrorCode::None
+    } else {
+        ErrorCode::PolicyViolation
     }
 }

@@ -16,8 +16,8 @@ use ottla_protocol::messages::{DeleteRecordsRequestData, DeleteRecordsResponseDa
 
 use crate::broker::Broker;
 use crate::context::RequestContext;
-use crate::replicas::Found;
-use crate::replicas::partition::Unavailable;
+use crate::replicas::partition::{Partition, Unavailable};
+use crate::replicas::{Directory, Found};
 use crate::topics::is_internal;
 
 /// An offset that means "up to the high watermark".
@@ -25,44 +25,92 @@ const TO_HIGH_WATERMARK: i64 = -1;
 
 /// Moves the log start offset of each partition.
 pub async fn handle(
-    broker: &Broker,
+    broker: &Arc<Broker>,
     _context: &RequestContext,
     request: DeleteRecordsRequestData,
 ) -> DeleteRecordsResponseData {
-    let topics: Vec<_> = request
-        .topics
-        .into_iter()
-        .map(|topic| {
-            let partitions = topic.partitions.iter().map(|wanted| {
-                let deleted = delete(broker, topic.name.as_str(), wanted);
-                let (low_watermark, code) = match deleted {
-                    Ok(start) => (start.0, ErrorCode::None),
-                    Err(code) => (-1, code),
-                };
-                DeleteRecordsPartitionResult::default()
-                    .with_partition_index(wanted.partition_index)
-                    .with_low_watermark(low_watermark)
-                    .with_error_code(code.code())
-            });
-            let partitions = partitions.collect();
-            DeleteRecordsTopicResult::default()
-                .with_partitions(partitions)
-                .with_name(topic.name)
-        })
-        .collect();
-    let replicas = Arc::clone(&broker.replicas);
-    let written = tokio::task::spawn_blocking(move || replicas.write_log_starts()).await;
-    if let Ok(Err(error)) = written {
-        tracing::error!(%error, "cannot write the log start offsets");
+    let broker = Arc::clone(broker);
+    // Files are removed and written: that takes its time.
+    let deleted = tokio::task::spawn_blocking(move || delete_all(&broker, request));
+    match deleted.await {
+        Ok(response) => response,
+        Err(panicked) => std::panic::resume_unwind(panicked.into_panic()),
     }
-    DeleteRecordsResponseData::default().with_topics(topics)
 }
 
-fn delete(
+/// The log start offset of a partition, not yet written down.
+type Deleted = Result<(Offset, Arc<Partition>), ErrorCode>;
+
+fn delete_all(broker: &Broker, request: DeleteRecordsRequestData) -> DeleteRecordsResponseData {
+    let mut deleted = Vec::with_capacity(request.topics.len());
+    for topic in request.topics {
+        let partitions = topic.partitions.iter().map(|wanted| {
+            let deleted = delete(broker, topic.name.as_str(), wanted);
+            (wanted.partition_index, deleted)
+        });
+        let partitions: Vec<(i32, Deleted)> = partitions.collect();
+        deleted.push((topic.name, partitions));
+    }
+    let all = deleted.iter().flat_map(|(_, partitions)| partitions);
+    let unwritten = write_log_starts(broker, all.flat_map(|(_, deleted)| deleted));
+    let topics = deleted.into_iter().map(|(name, partitions)| {
+        let partitions = partitions
+            .into_iter()
+            .map(|(index, deleted)| answer(index, deleted, &unwritten));
+        DeleteRecordsTopicResult::default()
+            .with_partitions(partitions.collect())
+            .with_name(name)
+    });
+    DeleteRecordsResponseData::default().with_topics(topics.collect())
+}
+
+/// Writes the log start offsets down; returns the log directories where that failed.
+fn write_log_starts<'a>(
     broker: &Broker,
-    topic: &str,
-    wanted: &DeleteRecordsPartition,
-) -> Result<Offset, ErrorCode> {
+    deleted: impl Iterator<Item = &'a (Offset, Arc<Partition>)>,
+) -> Vec<Arc<Directory>> {
+    let mut directories: Vec<Arc<Directory>> = Vec::new();
+    for (_, partition) in deleted {
+        let directory = partition.directory();
+        if !contains(&directories, directory) {
+            directories.push(Arc::clone(directory));
+        }
+    }
+    directories.retain(|directory| match broker.replicas.write_log_starts(directory) {
+        Ok(()) => false,
+        Err(error) => {
+            tracing::error!(%error, "cannot write the log start offsets: deleted records may come back by a crash");
+            true
+        }
+    });
+    directories
+}
+
+fn contains(directories: &[Arc<Directory>], directory: &Arc<Directory>) -> bool {
+    directories
+        .iter()
+        .any(|known| Arc::ptr_eq(known, directory))
+}
+
+fn answer(
+    index: i32,
+    deleted: Deleted,
+    unwritten: &[Arc<Directory>],
+) -> DeleteRecordsPartitionResult {
+    let (low_watermark, code) = match deleted {
+        Ok((_, partition)) if contains(unwritten, partition.directory()) => {
+            (-1, ErrorCode::KafkaStorageError)
+        }
+        Ok((start, _)) => (start.0, ErrorCode::None),
+        Err(code) => (-1, code),
+    };
+    DeleteRecordsPartitionResult::default()
+        .with_partition_index(index)
+        .with_low_watermark(low_watermark)
+        .with_error_code(code.code())
+}
+
+fn delete(broker: &Broker, topic: &str, wanted: &DeleteRecordsPartition) -> Deleted {
     let partition = match broker
         .replicas
         .by_name(topic, PartitionIndex(wanted.partition_index))
@@ -87,7 +135,7 @@ fn delete(
     let now = broker.clock.now().wall;
     let trimmed = partition.with_leader_log(None, |log| log.delete_records(offset, now));
     match trimmed.map_err(|error| error.code())? {
-        Ok(start) => Ok(start),
+        Ok(start) => Ok((start, partition)),
         Err(TrimError::BeyondHighWatermark { .. }) => Err(ErrorCode::OffsetOutOfRange),
         Err(TrimError::Storage(error)) => Err(Unavailable::from(error).code()),
     }

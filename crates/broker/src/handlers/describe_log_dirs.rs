@@ -55,8 +55,8 @@ fn sizes(broker: &Broker, wanted: Option<&BTreeSet<(String, i32)>>) -> BTreeMap<
         if wanted.is_some_and(|wanted| !wanted.contains(&key)) {
             continue;
         }
-        let found = partition.with_log(|log| (log.directory().path().to_path_buf(), log.size()));
-        if let Some((path, size)) = found {
+        if let Some(size) = partition.with_log(|log| log.size()) {
+            let path = partition.directory().log.path().to_path_buf();
             let size = i64::try_from(size).unwrap_or(i64::MAX);
             let topics = by_directory.entry(path).or_default();
             topics.entry(key.0).or_default().insert(key.1, size);

@@ -7,46 +7,34 @@ use ottla_protocol::ids::PartitionIndex;
 
 use super::Observed;
 use crate::broker::Broker;
-use crate::http;
 use crate::replicas::traffic::Counted;
-use crate::replicas::{Found, Partition};
+use crate::replicas::{Found, Replicas};
 
 /// One committed offset: group, topic, partition, offset.
 type Committed = (String, String, i32, i64);
 
-/// Looks everything up. A coordinator that is still loading shows no lag yet.
+/// Looks everything up. A coordinator that is still loading shows no lag yet; a partition that its disk holds up is left
+/// out.
 pub async fn observe(broker: &Arc<Broker>) -> Observed {
-    let observed = Observed::default();
-    observed.ready(broker.is_ready());
-    observe_logs(broker, &observed);
-    let is_compacted = |partition: &Partition| partition.settings().log.compact;
-    for report in http::compaction(broker, is_compacted).await {
-        observed.compaction(&report);
-    }
-    observed.scrub(&broker.replicas.scrub());
-    for report in broker.replicas.damage() {
-        observed.damage(&report.topic, report.partition, report.places.len());
-    }
-    for (group, topic, partition, committed) in committed(broker).await {
-        let Found::Here(found) = broker.replicas.by_name(&topic, PartitionIndex(partition)) else {
-            continue;
-        };
-        if let Ok(offsets) = found.offsets() {
-            let from = committed.max(offsets.log_start.0);
-            let lag = (offsets.high_watermark.0 - from).max(0);
-            observed.lag(&group, &topic, partition, lag);
-        }
-    }
-    observed
+    let committed = committed(broker).await;
+    let broker = Arc::clone(broker);
+    let looked = tokio::task::spawn_blocking(move || {
+        let observed = Observed::default();
+        observed.ready(broker.is_ready());
+        observe_logs(&broker.replicas, &observed);
+        observe_lags(&broker.replicas, committed, &observed);
+        observed
+    });
+    looked.await.unwrap_or_default()
 }
 
-fn observe_logs(broker: &Broker, observed: &Observed) {
+fn observe_logs(replicas: &Replicas, observed: &Observed) {
     let mut topics: BTreeMap<_, Counted> = BTreeMap::new();
-    for partition in broker.replicas.all() {
-        let size = partition.with_log(|log| log.size());
-        if let (Some(size), Ok(offsets)) = (size, partition.offsets()) {
-            let range = offsets.log_start.0..offsets.log_end.0;
-            observed.log(&partition.topic, partition.index.0, size, range);
+    for partition in replicas.all() {
+        let looked =
+            partition.look(|log| (log.size(), log.log_start_offset(), log.log_end_offset()));
+        if let Some((size, start, end)) = looked {
+            observed.log(&partition.topic, partition.index.0, size, start.0..end.0);
         }
         let sum = topics.entry(partition.topic.clone()).or_default();
         let counted = partition.traffic.counted();
@@ -57,6 +45,26 @@ fn observe_logs(broker: &Broker, observed: &Observed) {
     }
     for (topic, counted) in topics {
         observed.traffic(&topic, counted);
+    }
+    for report in replicas.compaction(|partition| partition.settings().log.compact) {
+        observed.compaction(&report);
+    }
+    observed.scrub(&replicas.scrub());
+    for report in replicas.damage() {
+        observed.damage(&report.topic, report.partition, report.places.len());
+    }
+}
+
+fn observe_lags(replicas: &Replicas, committed: Vec<Committed>, observed: &Observed) {
+    for (group, topic, partition, committed) in committed {
+        let Found::Here(found) = replicas.by_name(&topic, PartitionIndex(partition)) else {
+            continue;
+        };
+        if let Some((start, end)) = found.look(|log| (log.log_start_offset(), log.high_watermark()))
+        {
+            let lag = (end.0 - committed.max(start.0)).max(0);
+            observed.lag(&group, &topic, partition, lag);
+        }
     }
 }
 

@@ -27,7 +27,7 @@ use self::report::CompactionReport;
 pub use self::settings::CleanerSettings;
 use self::throttle::Throttle;
 use super::partition::Partition;
-use super::{Replicas, housekeeping};
+use super::{Directory, Replicas, checkpoints, housekeeping};
 
 /// Bytes after which a worker looks whether it must rest or stop.
 const PACE_BYTES: u64 = 256 << 10;
@@ -166,7 +166,7 @@ impl Cleaner {
             let history = state.histories.get(&partition.flush_id);
             (history.cloned().unwrap_or_default(), state.settings)
         };
-        let looked = partition.with_log(|log| {
+        let looked = partition.look(|log| {
             let plan = log.plan_compaction(now)?;
             Ok((plan, log.quarantine().to_vec()))
         })?;
@@ -263,8 +263,7 @@ impl Shared {
         }
         // Who writes to a failed disk says so; here it would be said for each partition.
         candidates.retain(|partition| {
-            partition.settings().log.compact
-                && partition.with_log(|log| log.directory().failure().is_none()) == Some(true)
+            partition.settings().log.compact && partition.directory().log.failure().is_none()
         });
         self.make_durable(replicas, &mut candidates);
         let mut due = Vec::new();
@@ -281,9 +280,9 @@ impl Shared {
     /// Moves the recovery points that compaction waits for, and writes them down, once for all partitions; leaves out
     /// those where that fails.
     fn make_durable(&self, replicas: &Replicas, candidates: &mut Vec<Arc<Partition>>) {
-        let mut has_moved = false;
+        let mut moved_in: Vec<Arc<Directory>> = Vec::new();
         candidates.retain(|partition| {
-            if partition.with_log(|log| log.compaction_needs_checkpoint()) != Some(true) {
+            if partition.look(|log| log.compaction_needs_checkpoint()) != Some(true) {
                 return true;
             }
             // Under `page-cache` nobody else asks for it soon. What is flushed then is seen next time.
@@ -292,13 +291,18 @@ impl Shared {
                 housekeeping::checkpoint_log(partition).map_err(CompactionError::from)?;
                 Ok(())
             });
-            has_moved |= moved.is_ok();
+            let directory = partition.directory();
+            if moved.is_ok() && !moved_in.iter().any(|known| Arc::ptr_eq(known, directory)) {
+                moved_in.push(Arc::clone(directory));
+            }
             moved
                 .map_err(|error| self.note(replicas, partition, Err(error)))
                 .is_ok()
         });
-        if has_moved && let Err(error) = housekeeping::write_recovery_points(replicas) {
-            tracing::warn!(%error, "cannot write recovery points; compaction waits for them");
+        for directory in moved_in {
+            if let Err(error) = checkpoints::write_recovery_points(replicas, &directory) {
+                tracing::warn!(%error, "cannot write recovery points; compaction waits for them");
+            }
         }
     }
 
@@ -318,7 +322,7 @@ impl Shared {
         };
         let now = replicas.clock.now().wall;
         let outcome = pass::run(partition, settings, now, &mut pace)?;
-        housekeeping::write_compacted(replicas)?;
+        checkpoints::write_compacted(replicas, partition.directory())?;
         Ok(outcome)
     }
 
@@ -415,9 +419,9 @@ fn guarded<T>(work: impl FnOnce() -> Result<T, Trouble>) -> Result<T, Trouble> {
     }
 }
 
-/// The plan for a partition; nothing when it is gone.
+/// The plan for a partition; nothing when it is gone, or held up by its disk.
 fn plan(partition: &Partition, now: Timestamp) -> Result<Option<Plan>, Trouble> {
-    let plan = partition.with_log(|log| log.plan_compaction(now));
+    let plan = partition.look(|log| log.plan_compaction(now));
     Ok(plan.transpose().map_err(CompactionError::from)?)
 }
 

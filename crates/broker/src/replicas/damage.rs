@@ -129,7 +129,7 @@ fn report(partition: &Partition) -> Option<DamageReport> {
     if partition.damage.places.load(Ordering::Relaxed) == 0 {
         return None;
     }
-    let places: Vec<Damage> = partition.with_log(|log| {
+    let places: Vec<Damage> = partition.look(|log| {
         partition.damage.count(log);
         log.known_damage().copied().collect()
     })?;

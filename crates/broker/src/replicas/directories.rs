@@ -24,12 +24,14 @@ pub struct Directory {
     pub flusher: Arc<Flusher>,
     /// What is kept free in it.
     pub reserve: Arc<DiskReserve>,
+    /// Held while a checkpoint file is put together and written: of two at once the older might win.
+    pub(super) checkpoints: Mutex<()>,
 }
 
 /// All of `log.dirs`.
 #[derive(Debug)]
 pub struct Directories {
-    all: Vec<Directory>,
+    all: Vec<Arc<Directory>>,
     recovery_threads: OnceLock<usize>,
     threads: Mutex<Vec<JoinHandle<()>>>,
 }
@@ -40,12 +42,13 @@ impl Directories {
         let open_files = Arc::new(OpenFiles::new(open_files));
         let all = storage.log_dirs.iter().map(|path| {
             let log = LogDirectory::sharing(Disk, path, Arc::clone(&open_files));
-            Directory {
+            Arc::new(Directory {
                 id: OnceLock::new(),
                 reserve: DiskReserve::new(Arc::clone(&log), storage.disk_reserve),
                 log,
                 flusher: Flusher::new(clock, storage.flush_max_delay),
-            }
+                checkpoints: Mutex::default(),
+            })
         });
         Self {
             all: all.collect(),
@@ -55,7 +58,7 @@ impl Directories {
     }
 
     /// All of them.
-    pub fn all(&self) -> &[Directory] {
+    pub fn all(&self) -> &[Arc<Directory>] {
         &self.all
     }
 

@@ -15,13 +15,13 @@ use ottla_log::{
     Left, OpenError, OpenLog, PartitionLog, Recovery, StorageError, run_together, sync_recovered,
 };
 use ottla_metadata::Topic;
-use ottla_protocol::ids::{Offset, PartitionIndex, Uuid};
+use ottla_protocol::ids::{PartitionIndex, Uuid};
 
 use super::directories::Directory;
 use super::partition::{Partition, Role};
 use super::recovery_progress::RecoveryProgress;
 use super::settings::{self, TopicSettings};
-use super::{Replicas, housekeeping};
+use super::{Replicas, checkpoints};
 use crate::clock::Clock;
 
 /// The directory of the metadata log, which is not a partition like the others.
@@ -61,7 +61,7 @@ pub enum LogsError {
 
 /// A log that is on disk and known to the metadata.
 struct Existing<'a> {
-    directory: &'a Directory,
+    directory: &'a Arc<Directory>,
     name: String,
     topic: (Arc<str>, Uuid, PartitionIndex),
     settings: Arc<TopicSettings>,
@@ -339,7 +339,7 @@ fn open_unsynced<'a>(
 pub(super) struct New<'a> {
     pub(super) topic: &'a Topic,
     pub(super) index: PartitionIndex,
-    pub(super) directory: &'a Directory,
+    pub(super) directory: &'a Arc<Directory>,
     pub(super) settings: Arc<TopicSettings>,
 }
 
@@ -386,7 +386,7 @@ fn create_unsynced<'a>(
 
 /// Chooses log directories for new partitions: the one that the metadata names, else the one with the fewest.
 pub(super) struct Chooser<'a> {
-    directories: &'a [Directory],
+    directories: &'a [Arc<Directory>],
     counts: Vec<usize>,
 }
 
@@ -400,10 +400,9 @@ impl<'a> Chooser<'a> {
             Vec::new()
         };
         for partition in partitions {
-            let path = partition.with_log(|log| log.directory().path().to_path_buf());
             let place = directories
                 .iter()
-                .position(|directory| Some(directory.log.path()) == path.as_deref());
+                .position(|directory| Arc::ptr_eq(directory, partition.directory()));
             if let Some(count) = place.and_then(|place| counts.get_mut(place)) {
                 *count += 1;
             }
@@ -414,7 +413,7 @@ impl<'a> Chooser<'a> {
         }
     }
 
-    pub(super) fn choose(&mut self, state: &ottla_metadata::Partition) -> &'a Directory {
+    pub(super) fn choose(&mut self, state: &ottla_metadata::Partition) -> &'a Arc<Directory> {
         let named = self.directories.iter().position(|directory| {
             let id = directory.id.get();
             id.is_some_and(|id| state.directories.contains(id))
@@ -463,8 +462,12 @@ pub(super) fn delete(replicas: &Replicas, partition: &Partition) -> Result<(), L
 /// Closes every log and says so in every log directory that closed whole. The first failure counts, and holds up no
 /// other directory.
 pub(super) fn close_all(replicas: &Replicas, broker_epoch: i64) -> Result<(), LogsError> {
-    housekeeping::write_high_watermarks(replicas)?;
-    housekeeping::write_log_starts(replicas)?;
+    let mut outcome = Ok(());
+    for directory in replicas.directories.all() {
+        let written = checkpoints::write_high_watermarks(replicas, directory, None)
+            .and_then(|_| checkpoints::write_log_starts(replicas, directory));
+        outcome = outcome.and(written.map_err(LogsError::from));
+    }
     let mut by_directory: HashMap<PathBuf, Vec<Closing>> = HashMap::new();
     for partition in replicas.all() {
         if let Some(log) = partition.take_log() {
@@ -497,7 +500,6 @@ pub(super) fn close_all(replicas: &Replicas, broker_epoch: i64) -> Result<(), Lo
             (Err(_), Ok(_)) => {}
         }
     }
-    let mut outcome = Ok(());
     for directory in replicas.directories.all() {
         let (files, path) = (directory.log.files(), directory.log.path());
         let closed = match points.remove(path).unwrap_or_else(|| Ok(BTreeMap::new())) {
@@ -588,26 +590,6 @@ pub(super) fn remove_directory(files: Disk, path: &Path) -> Result<(), FileError
         files.remove(&path.join(entry.name))?;
     }
     files.remove_directory(path)
-}
-
-/// The offsets of `partitions`, by log directory, for a checkpoint file.
-pub(super) fn offsets_by_directory(
-    replicas: &Replicas,
-    offset: impl Fn(&mut PartitionLog<Disk>) -> Option<Offset>,
-) -> BTreeMap<PathBuf, PartitionOffsets> {
-    let directories = replicas.directories.all().iter();
-    let mut offsets: BTreeMap<PathBuf, PartitionOffsets> = directories
-        .map(|directory| (directory.log.path().to_path_buf(), PartitionOffsets::new()))
-        .collect();
-    for partition in replicas.all() {
-        let found =
-            partition.with_log(|log| Some((log.directory().path().to_path_buf(), offset(log)?)));
-        if let Some(Some((path, offset))) = found {
-            let key = (partition.topic.to_string(), partition.index.0);
-            offsets.entry(path).or_default().insert(key, offset);
-        }
-    }
-    offsets
 }
 
 #[cfg(test)]

@@ -4,27 +4,32 @@
 //! watermark is what is flushed, under `page-cache` the end of the log; whoever waits for it is woken after the lock
 //! is released. A partition that is gone answers so forever: the registry makes a new one if the topic comes back.
 
+mod held;
+
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError, Weak};
+use std::time::Duration;
 
 use ottla_log::files::disk::Disk;
 use ottla_log::group_commit::LogId;
 use ottla_log::{
-    Appended, Batch, Bound, FirstBatch, Flush, LeaderAppend, Origin, PartitionLog, ReadError,
-    ReadPlan, ReadRequest, StorageError,
+    Appended, Batch, Bound, FirstBatch, Flush, Origin, PartitionLog, ReadPlan, StorageError,
 };
 use ottla_protocol::ids::{LeaderEpoch, Offset, PartitionIndex, Uuid};
 use ottla_protocol::time::Now;
 use tokio::sync::{Notify, oneshot};
 
+use self::held::{Held, offsets_of};
 use super::damage::DamageNotes;
 use super::directories::Directory;
-use super::disk_reserve::DiskReserve;
-use super::flusher::Flusher;
 pub use super::refusals::{Refused, Unavailable, Unreadable};
-use super::settings::{Durability, TopicSettings};
+use super::settings::TopicSettings;
 use super::traffic::Traffic;
 use crate::clock::Clock;
+
+/// How often, and at which intervals, somebody tries who may go away without an answer.
+const LOOKS: u32 = 50;
+const BETWEEN_LOOKS: Duration = Duration::from_millis(1);
 
 /// A partition of this node.
 #[derive(Debug)]
@@ -40,26 +45,14 @@ pub struct Partition {
     /// What is damaged in its log.
     pub(super) damage: DamageNotes,
     clock: Clock,
+    /// Held for taking a copy: whoever asks what it obeys does not wait for its disk.
+    settings: Mutex<Arc<TopicSettings>>,
     held: Mutex<Held>,
     /// Held by the cleaner during a pass: the files stay while it is.
     pub(super) cleaning: Mutex<()>,
     /// The number by which the flusher knows its log.
     pub(super) flush_id: LogId,
-    flusher: Arc<Flusher>,
-    reserve: Arc<DiskReserve>,
-}
-
-#[derive(Debug)]
-struct Held {
-    /// Nothing once the partition is gone.
-    log: Option<PartitionLog<Disk>>,
-    settings: Arc<TopicSettings>,
-    role: Role,
-    /// Producers that wait until the high watermark has reached an offset.
-    waiting: BTreeMap<(Offset, u64), oneshot::Sender<Result<(), Unavailable>>>,
-    next_waiting: u64,
-    /// Consumers that wait for anything new.
-    readers: Vec<Weak<Notify>>,
+    directory: Arc<Directory>,
 }
 
 /// What the metadata says of this node and the partition.
@@ -125,36 +118,15 @@ pub struct ReadAt {
     pub last_fetched_epoch: Option<LeaderEpoch>,
 }
 
-/// Those to be woken once the lock is released.
-#[derive(Debug, Default)]
-#[must_use = "someone waits to be woken"]
-struct Woken {
-    producers: Vec<oneshot::Sender<Result<(), Unavailable>>>,
-    readers: Vec<Weak<Notify>>,
-}
-
-impl Woken {
-    fn wake(self) {
-        for producer in self.producers {
-            // Whoever does not wait any more timed out or went away.
-            let _ = producer.send(Ok(()));
-        }
-        for reader in self.readers.iter().filter_map(Weak::upgrade) {
-            reader.notify_one();
-        }
-    }
-}
-
 impl Partition {
     /// A partition over an open log.
     pub(super) fn new(
         (topic, topic_id, index): (Arc<str>, Uuid, PartitionIndex),
         log: PartitionLog<Disk>,
         settings: Arc<TopicSettings>,
-        (directory, clock): (&Directory, Clock),
+        (directory, clock): (&Arc<Directory>, Clock),
     ) -> Arc<Self> {
-        let flusher = Arc::clone(&directory.flusher);
-        let flush_id = flusher.enrol(log.flushed_offset());
+        let flush_id = directory.flusher.enrol(log.flushed_offset());
         let role = Role {
             is_leader: false,
             leader_epoch: LeaderEpoch::NONE,
@@ -163,7 +135,6 @@ impl Partition {
         };
         let held = Held {
             log: Some(log),
-            settings,
             role,
             waiting: BTreeMap::new(),
             next_waiting: 0,
@@ -176,11 +147,11 @@ impl Partition {
             traffic: Traffic::default(),
             damage: DamageNotes::default(),
             clock,
+            settings: Mutex::new(settings),
             held: Mutex::new(held),
             cleaning: Mutex::default(),
             flush_id,
-            flusher,
-            reserve: Arc::clone(&directory.reserve),
+            directory: Arc::clone(directory),
         })
     }
 
@@ -191,7 +162,13 @@ impl Partition {
 
     /// What the partition obeys now.
     pub fn settings(&self) -> Arc<TopicSettings> {
-        Arc::clone(&self.lock().settings)
+        let settings = self.settings.lock();
+        Arc::clone(&settings.unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// The log directory it lies in.
+    pub fn directory(&self) -> &Arc<Directory> {
+        &self.directory
     }
 
     /// What the metadata says of it.
@@ -209,24 +186,26 @@ impl Partition {
         now: Now,
     ) -> Vec<Result<Appended, Refused>> {
         if origin == Origin::Client
-            && let Some(refused) = self.reserve.refusal()
+            && let Some(refused) = self.directory.reserve.refusal()
         {
             return requests.iter().map(|_| Err(refused.clone())).collect();
         }
         let (outcomes, woken, flush) = {
+            let settings = self.settings();
             let mut held = self.lock();
-            let outcomes = held.append(requests, (origin, urgency), now);
-            let (woken, flush) = held.after_append(urgency);
+            let outcomes = held.append(requests, (origin, urgency), (&settings, now));
+            let (woken, flush) = held.after_append(urgency, &settings);
             (outcomes, woken, flush)
         };
         woken.wake();
         match flush {
-            Some((Urgency::Now, end)) => self.flusher.flush_now(self, end),
-            Some((Urgency::Later, end)) => self.flusher.flush_later(self, end),
+            Some((Urgency::Now, end)) => self.directory.flusher.flush_now(self, end),
+            Some((Urgency::Later, end)) => self.directory.flusher.flush_later(self, end),
             None => {}
         }
         let appended = outcomes.iter().flatten();
-        self.reserve
+        self.directory
+            .reserve
             .appended(appended.map(|appended| appended.bytes).sum());
         outcomes
     }
@@ -279,7 +258,7 @@ impl Partition {
                 .map(PartitionLog::log_end_offset)
         };
         if let Some(end) = unflushed {
-            self.flusher.flush_now(self, end);
+            self.directory.flusher.flush_now(self, end);
         }
     }
 
@@ -303,6 +282,25 @@ impl Partition {
         held.log.as_mut().map(ask).ok_or(Unavailable::Gone)
     }
 
+    /// Runs `ask` on the log, whoever leads; nothing once the partition is gone, or while its disk holds up somebody who
+    /// has the lock: it is given up then.
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "a mutex cannot be waited for with a limit"
+    )]
+    pub fn look<T>(&self, ask: impl FnOnce(&mut PartitionLog<Disk>) -> T) -> Option<T> {
+        for _ in 0..LOOKS {
+            match self.held.try_lock() {
+                Ok(mut held) => return held.log.as_mut().map(ask),
+                Err(TryLockError::Poisoned(held)) => {
+                    return held.into_inner().log.as_mut().map(ask);
+                }
+                Err(TryLockError::WouldBlock) => std::thread::sleep(BETWEEN_LOOKS),
+            }
+        }
+        None
+    }
+
     /// Runs `ask` on the log, whoever leads; nothing once the partition is gone.
     pub fn with_log<T>(&self, ask: impl FnOnce(&mut PartitionLog<Disk>) -> T) -> Option<T> {
         self.lock().log.as_mut().map(ask)
@@ -310,15 +308,13 @@ impl Partition {
 
     /// Lets it obey other settings.
     pub(super) fn set_settings(self: &Arc<Self>, settings: Arc<TopicSettings>) {
-        let mut held = self.lock();
-        if let Some(log) = &mut held.log {
-            log.set_config(settings.log.clone());
-        }
-        held.settings = settings;
+        self.with_log(|log| log.set_config(settings.log.clone()));
+        *self.settings.lock().unwrap_or_else(PoisonError::into_inner) = settings;
     }
 
     /// Takes over what the metadata says. A leader begins its epoch in the log; what is flushed is then replicated.
     pub(super) fn set_role(self: &Arc<Self>, role: Role) -> Result<(), StorageError> {
+        let settings = self.settings();
         let woken = {
             let mut held = self.lock();
             let begins = role.is_leader
@@ -331,7 +327,7 @@ impl Partition {
                 log.begin_epoch(role.leader_epoch);
                 log.flush()?;
             }
-            held.advance_high_watermark()?
+            held.advance_high_watermark(&settings)?
         };
         woken.wake();
         Ok(())
@@ -345,7 +341,8 @@ impl Partition {
 
     /// Takes note that `flush` has run.
     pub(super) fn complete_flush(&self, flush: &Flush<Disk>) -> Result<(), StorageError> {
-        let woken = self.lock().advance_to_flushed(flush)?;
+        let settings = self.settings();
+        let woken = self.lock().advance_to_flushed(flush, &settings)?;
         woken.wake();
         Ok(())
     }
@@ -366,7 +363,7 @@ impl Partition {
                 .map(PartitionLog::log_end_offset)
         };
         if let Some(end) = unflushed {
-            self.flusher.flush_now(self, end);
+            self.directory.flusher.flush_now(self, end);
         }
     }
 
@@ -390,7 +387,7 @@ impl Partition {
     /// Takes the log out: whoever comes next finds the partition gone.
     pub(super) fn take_log(&self) -> Option<PartitionLog<Disk>> {
         let log = self.lock().log.take();
-        self.flusher.leave(self.flush_id);
+        self.directory.flusher.leave(self.flush_id);
         self.fail_waiting(&Unavailable::Gone);
         log
     }
@@ -402,184 +399,4 @@ impl Partition {
             .as_ref()
             .map(|log| (self.flush_id, log.flushed_offset()))
     }
-}
-
-impl Held {
-    fn check_leader(&self, current_epoch: Option<LeaderEpoch>) -> Result<(), Unavailable> {
-        let current = self.role.leader_epoch;
-        match current_epoch {
-            Some(epoch) if epoch < current => return Err(Unavailable::FencedEpoch { current }),
-            Some(epoch) if epoch > current => return Err(Unavailable::UnknownEpoch { current }),
-            _ => {}
-        }
-        if self.role.is_leader {
-            Ok(())
-        } else {
-            Err(Unavailable::NotLeader)
-        }
-    }
-
-    fn append(
-        &mut self,
-        requests: &[&[Batch<'_>]],
-        (origin, urgency): (Origin, Urgency),
-        now: Now,
-    ) -> Vec<Result<Appended, Refused>> {
-        let refuse = |refused: Refused| requests.iter().map(|_| Err(refused.clone())).collect();
-        if let Err(unavailable) = self.check_leader(None) {
-            return refuse(unavailable.into());
-        }
-        let needed = self.settings.min_insync_replicas.min(self.role.replicas);
-        if urgency == Urgency::Now && self.role.in_sync < needed {
-            return refuse(Refused::TooFewInSync {
-                in_sync: self.role.in_sync,
-                needed,
-            });
-        }
-        let Some(log) = &mut self.log else {
-            return refuse(Unavailable::Gone.into());
-        };
-        let append = LeaderAppend {
-            origin,
-            leader_epoch: self.role.leader_epoch,
-            now: now.wall,
-        };
-        log.append_as_leader(requests, append)
-            .into_iter()
-            .map(|outcome| outcome.map_err(Refused::from))
-            .collect()
-    }
-
-    /// Who is to be woken after an append with this urgency, and how soon a flush is needed.
-    fn after_append(&mut self, urgency: Urgency) -> (Woken, Option<(Urgency, Offset)>) {
-        let Some(log) = &self.log else {
-            return (Woken::default(), None);
-        };
-        let unflushed = log.log_end_offset().0 - log.flushed_offset().0;
-        if unflushed == 0 {
-            return (Woken::default(), None);
-        }
-        match self.settings.durability {
-            Durability::Fsync => (Woken::default(), Some((urgency, log.log_end_offset()))),
-            Durability::PageCache if unflushed >= self.settings.flush_messages => {
-                (Woken::default(), Some((Urgency::Now, log.log_end_offset())))
-            }
-            Durability::PageCache => {
-                let woken = self.advance_high_watermark().unwrap_or_default();
-                (woken, None)
-            }
-        }
-    }
-
-    /// Moves the high watermark to where it may be.
-    fn advance_high_watermark(&mut self) -> Result<Woken, StorageError> {
-        let Some(log) = &mut self.log else {
-            return Ok(Woken::default());
-        };
-        let is_page_cache = self.settings.durability == Durability::PageCache
-            && log.log_end_offset().0 - log.flushed_offset().0 < self.settings.flush_messages;
-        let target = if is_page_cache {
-            log.log_end_offset()
-        } else {
-            log.flushed_offset()
-        };
-        if !self.role.is_leader || target <= log.high_watermark() {
-            return Ok(Woken::default());
-        }
-        log.set_high_watermark(target)?;
-        Ok(self.reached(target))
-    }
-
-    /// The same after a flush, whose end is the place where the high watermark belongs.
-    fn advance_to_flushed(&mut self, flush: &Flush<Disk>) -> Result<Woken, StorageError> {
-        let Some(log) = &mut self.log else {
-            return Ok(Woken::default());
-        };
-        log.complete_flush(flush);
-        let target = flush.end();
-        if target.offset != log.flushed_offset() || !self.role.is_leader {
-            return self.advance_high_watermark();
-        }
-        if target.offset <= log.high_watermark() {
-            return Ok(Woken::default());
-        }
-        log.set_high_watermark_to(target)?;
-        Ok(self.reached(target.offset))
-    }
-
-    /// Those who waited for the high watermark to reach `offset`.
-    fn reached(&mut self, offset: Offset) -> Woken {
-        let beyond = self.waiting.split_off(&(offset.plus(1), 0));
-        let reached = std::mem::replace(&mut self.waiting, beyond);
-        Woken {
-            producers: reached.into_values().collect(),
-            readers: std::mem::take(&mut self.readers),
-        }
-    }
-
-    fn plan(&mut self, read: &ReadAt) -> Result<Planned, Unreadable> {
-        self.check_leader(read.current_epoch)?;
-        let log = self.log.as_ref().ok_or(Unavailable::Gone)?;
-        let request = ReadRequest {
-            offset: read.offset,
-            max_bytes: read.max_bytes,
-            first_batch: read.first_batch,
-            bound: read.bound,
-        };
-        let diverging = read
-            .last_fetched_epoch
-            .map(|epoch| divergence(log, epoch, read.offset))
-            .transpose()?
-            .flatten();
-        let request = match diverging {
-            // Nothing is read, but the offsets are told.
-            Some(_) => ReadRequest {
-                offset: log.log_end_offset(),
-                ..request
-            },
-            None => request,
-        };
-        match log.read(&request) {
-            Ok(plan) => Ok(Planned {
-                plan,
-                offsets: offsets_of(log),
-                diverging,
-            }),
-            Err(ReadError::OutOfRange { .. }) => Err(Unreadable::OutOfRange),
-            Err(ReadError::Storage(error)) => Err(error.into()),
-        }
-    }
-
-    /// A reader that watches already is not added again: one that another partition woke comes back here too.
-    /// Readers that gave up leave their entry behind; they are swept out as the list doubles.
-    fn add_reader(&mut self, reader: &Arc<Notify>) {
-        let reader = Arc::downgrade(reader);
-        if self.readers.iter().any(|known| known.ptr_eq(&reader)) {
-            return;
-        }
-        if self.readers.len() == self.readers.capacity() {
-            self.readers.retain(|reader| reader.strong_count() > 0);
-        }
-        self.readers.push(reader);
-    }
-}
-
-fn offsets_of(log: &PartitionLog<Disk>) -> Offsets {
-    Offsets {
-        log_start: log.log_start_offset(),
-        last_stable: log.last_stable_offset(),
-        high_watermark: log.high_watermark(),
-        log_end: log.log_end_offset(),
-    }
-}
-
-/// Where a reader that has records up to `offset`, the last of them of `epoch`, holds something else than this log.
-fn divergence(
-    log: &PartitionLog<Disk>,
-    epoch: LeaderEpoch,
-    offset: Offset,
-) -> Result<Option<(LeaderEpoch, Offset)>, Unreadable> {
-    let end = log.end_of_epoch(epoch).ok_or(Unreadable::OutOfRange)?;
-    let diverges = end.epoch < epoch || end.end < offset;
-    Ok(diverges.then_some((end.epoch, end.end)))
 }

@@ -1,0 +1,121 @@
+//! The checkpoint files of a log directory, put together from what its logs say.
+//!
+//! Each directory is written by itself: one that is slow or has failed holds up no other. A directory that has failed
+//! is left as it is.
+
+use std::collections::BTreeSet;
+use std::sync::{Arc, MutexGuard, PoisonError};
+
+use ottla_log::PartitionLog;
+use ottla_log::checkpoint::{self, PartitionOffsets};
+use ottla_log::files::FileError;
+use ottla_log::files::disk::Disk;
+use ottla_protocol::ids::Offset;
+
+use super::{Directory, Replicas};
+
+/// Writes the high watermarks, unless they are as `written`; says what they are.
+pub(super) fn write_high_watermarks(
+    replicas: &Replicas,
+    directory: &Arc<Directory>,
+    written: Option<&PartitionOffsets>,
+) -> Result<PartitionOffsets, FileError> {
+    let _writing = writing(directory);
+    let offsets = offsets(replicas, directory, |log| Some(log.high_watermark()));
+    if written != Some(&offsets) {
+        write(directory, checkpoint::HIGH_WATERMARKS, &offsets)?;
+    }
+    Ok(offsets)
+}
+
+/// Writes where each log starts.
+pub(super) fn write_log_starts(
+    replicas: &Replicas,
+    directory: &Arc<Directory>,
+) -> Result<(), FileError> {
+    let _writing = writing(directory);
+    let offsets = offsets(replicas, directory, |log| {
+        Some(log.log_start_offset()).filter(|start| *start > Offset(0))
+    });
+    write(directory, checkpoint::LOG_START_OFFSETS, &offsets)
+}
+
+/// Writes how far logs are compacted.
+pub(super) fn write_compacted(
+    replicas: &Replicas,
+    directory: &Arc<Directory>,
+) -> Result<(), FileError> {
+    let _writing = writing(directory);
+    let offsets = offsets(replicas, directory, |log| log.compacted_to());
+    write(directory, checkpoint::CLEANER_OFFSETS, &offsets)
+}
+
+/// Writes the recovery points down as they are, and lets the logs know.
+pub(super) fn write_recovery_points(
+    replicas: &Replicas,
+    directory: &Arc<Directory>,
+) -> Result<(), FileError> {
+    let _writing = writing(directory);
+    let offsets = offsets(replicas, directory, |log| Some(log.recovery_point()));
+    write(directory, checkpoint::RECOVERY_POINTS, &offsets)?;
+    for partition in replicas.all_in(directory) {
+        let key = (partition.topic.to_string(), partition.index.0);
+        if let Some(offset) = offsets.get(&key) {
+            partition.with_log(|log| log.recovery_point_written(*offset));
+        }
+    }
+    Ok(())
+}
+
+/// Takes what earlier partitions of these names left out of the checkpoints: a start after a crash would believe that
+/// the new ones begin, are durable or are compacted as far.
+pub(super) fn forget(
+    directory: &Directory,
+    names: &BTreeSet<(String, i32)>,
+) -> Result<(), FileError> {
+    if names.is_empty() || directory.log.failure().is_some() {
+        return Ok(());
+    }
+    let _writing = writing(directory);
+    let (files, path) = (directory.log.files(), directory.log.path());
+    for name in [
+        checkpoint::RECOVERY_POINTS,
+        checkpoint::HIGH_WATERMARKS,
+        checkpoint::LOG_START_OFFSETS,
+        checkpoint::CLEANER_OFFSETS,
+    ] {
+        let mut offsets = checkpoint::read_offsets(files, path, name)?;
+        let before = offsets.len();
+        offsets.retain(|partition, _| !names.contains(partition));
+        if offsets.len() < before {
+            checkpoint::write_offsets(files, path, name, &offsets)?;
+        }
+    }
+    Ok(())
+}
+
+fn writing(directory: &Directory) -> MutexGuard<'_, ()> {
+    let writing = directory.checkpoints.lock();
+    writing.unwrap_or_else(PoisonError::into_inner)
+}
+
+fn offsets(
+    replicas: &Replicas,
+    directory: &Arc<Directory>,
+    offset: impl Fn(&mut PartitionLog<Disk>) -> Option<Offset>,
+) -> PartitionOffsets {
+    let partitions = replicas.all_in(directory);
+    let offsets = partitions.iter().filter_map(|partition| {
+        let key = (partition.topic.to_string(), partition.index.0);
+        Some((key, partition.with_log(&offset)??))
+    });
+    offsets.collect()
+}
+
+fn write(directory: &Directory, name: &str, offsets: &PartitionOffsets) -> Result<(), FileError> {
+    if directory.log.failure().is_some() {
+        return Ok(());
+    }
+    let (files, path) = (directory.log.files(), directory.log.path());
+    checkpoint::write_offsets(files, path, name, offsets)
+}
