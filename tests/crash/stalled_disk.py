@@ -84,11 +84,27 @@ def join(address, name):
     return consumer
 
 
+def ask(http, path):
+    with urllib.request.urlopen(f"http://{http}/{path}", timeout=PATIENCE) as answer:
+        return answer.read().decode()
+
+
+def is_said(http, path):
+    """Whether /ready names the directory within a while."""
+    deadline = time.monotonic() + PATIENCE
+    while f"degraded: log directory {path} does not answer" not in ask(http, "ready"):
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.5)
+    return True
+
+
 def others_are_served(broker, http, healthy, member):
-    with urllib.request.urlopen(f"http://{http}/live", timeout=PATIENCE) as answer:
-        demand(answer.read() == b"live\n", "/live does not answer while a disk stands still")
+    demand(ask(http, "live") == "live\n", "/live does not answer while a disk stands still")
+    demand("kafka_log_log_size" in ask(http, "metrics"), "/metrics says nothing of logs while a disk stands still")
     # A client of its own has nothing cached.
-    topics = AdminClient({"bootstrap.servers": broker.address}).list_topics(timeout=PATIENCE).topics
+    admin = AdminClient({"bootstrap.servers": broker.address})
+    topics = admin.list_topics(timeout=PATIENCE).topics
     demand(len(topics[TOPIC].partitions) == PARTITIONS, "metadata is not whole while a disk stands still")
     for partition in healthy:
         client = Client(broker.address, partition, b"meanwhile")
@@ -97,6 +113,8 @@ def others_are_served(broker, http, healthy, member):
         demand(b"meanwhile" in read(broker.address, partition), "a fetch from another disk waits for this one")
     with contextlib.closing(join(broker.address, "joins-meanwhile")):
         pass
+    for future in admin.delete_records([TopicPartition(TOPIC, healthy[0], 1)]).values():
+        future.result(PATIENCE)
     committed = member.commit(offsets=[TopicPartition(TOPIC, healthy[0], 1)], asynchronous=False)
     demand(committed[0].error is None, f"a member from before has lost its group: {committed[0].error}")
 
@@ -125,6 +143,8 @@ def round_of(binary, directory, at):
             for client in clients:
                 demand(client.wait(0.1) is None, "a write to a frozen disk was acknowledged")
             others_are_served(broker, http, healthy, member)
+            demand(is_said(http, second), "/ready does not name the directory that stands still")
+            demand("has not answered" in broker.log.read_text(errors="replace"), "the log does not say it")
             demand(all(client.wait(0) is None for client in clients), "a write to a frozen disk was acknowledged")
     for client in clients:
         demand(isinstance(client.wait(PATIENCE), int), f"the disk goes on, its records do not: {client.outcome}")

@@ -5,12 +5,12 @@
 //! last one is never taken: its other tasks move to a thread of their own first. So whatever a disk does, heartbeats,
 //! metadata and what lies on other disks is served. Threads are made only for what is held up, one for each such
 //! connection. A thread that takes an event off the sockets and is then held up wakes nobody to wait for the next
-//! event: [`watch`] does, once a work has not ended for a while.
+//! event: a [`Watch`] does, once a work has not ended for a while.
 
 use std::future::poll_fn;
 use std::pin::pin;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, mpsc};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -20,8 +20,8 @@ use tokio::task::block_in_place;
 /// The most threads that are made for work that is held up. Beyond it, tasks wait for a thread.
 pub const MAX_HELD_UP: usize = 4096;
 
-/// The time between two looks at the works that go on.
-const LOOK: Duration = Duration::from_millis(100);
+/// The time between two looks of a [`Watch`].
+pub const LOOK: Duration = Duration::from_millis(100);
 
 /// Threads of the runtime for so many cores: as many as are kept busy, and the one that is never taken.
 pub const fn runtime_threads(cores: usize) -> usize {
@@ -93,23 +93,39 @@ impl DiskWork {
     }
 }
 
-/// Wakes a thread of `runtime` whenever a work has held up another for `LOOK`: it then waits for the sockets and
-/// timers instead. Ends when `stopped` is gone.
-pub fn watch(disk_work: &DiskWork, runtime: &Handle, stopped: &mpsc::Receiver<()>) {
-    let mut before = disk_work.counts();
-    while stopped.recv_timeout(LOOK) == Err(mpsc::RecvTimeoutError::Timeout) {
-        let counts = disk_work.counts();
-        let mut works = counts.iter().zip(&before);
-        if works.any(|(now, then)| now == then && !now.is_multiple_of(2)) {
-            drop(runtime.spawn(async {}));
+/// Looks after the works of a runtime.
+#[derive(Debug)]
+pub struct Watch {
+    disk_work: Arc<DiskWork>,
+    runtime: Handle,
+    before: Vec<u64>,
+}
+
+impl Watch {
+    /// Over `disk_work`, on the runtime that this is called on.
+    pub fn new(disk_work: &Arc<DiskWork>) -> Self {
+        Self {
+            disk_work: Arc::clone(disk_work),
+            runtime: Handle::current(),
+            before: disk_work.counts(),
         }
-        before = counts;
+    }
+
+    /// Wakes a thread of the runtime if a work goes on since the last look: it then waits for the sockets and timers
+    /// instead of the one that is held up.
+    pub fn look(&mut self) {
+        let counts = self.disk_work.counts();
+        let mut works = counts.iter().zip(&self.before);
+        if works.any(|(now, then)| now == then && !now.is_multiple_of(2)) {
+            drop(self.runtime.spawn(async {}));
+        }
+        self.before = counts;
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{DiskWork, watch};
+    use super::{DiskWork, LOOK, Watch};
     use std::sync::atomic::Ordering;
     use std::sync::{Arc, Barrier, mpsc};
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -131,10 +147,14 @@ mod tests {
     fn whoever_needs_no_disk_is_answered_while_more_are_held_up_than_there_are_threads() {
         let (runtime, disk_work) = runtime(3);
         let held_up = Arc::new(Barrier::new(9));
-        let (stop, stopped) = mpsc::channel();
-        let (disk, threads) = (Arc::clone(&disk_work), runtime.handle().clone());
+        let (stop, stopped) = mpsc::channel::<()>();
+        let mut watch = runtime.block_on(async { Watch::new(&disk_work) });
         let watcher = std::thread::Builder::new()
-            .spawn(move || watch(&disk, &threads, &stopped))
+            .spawn(move || {
+                while stopped.recv_timeout(LOOK) == Err(mpsc::RecvTimeoutError::Timeout) {
+                    watch.look();
+                }
+            })
             .unwrap();
         let listener = runtime.block_on(TcpListener::bind("127.0.0.1:0")).unwrap();
         let address = listener.local_addr().unwrap();

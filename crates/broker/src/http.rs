@@ -11,6 +11,7 @@ use axum::extract::{Path, State};
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
+use ottla_protocol::time::MonotonicTime;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 
@@ -69,13 +70,14 @@ async fn ready(State(broker): State<Arc<Broker>>) -> (StatusCode, String) {
     if !broker.is_ready() {
         return (StatusCode::SERVICE_UNAVAILABLE, "not ready\n".to_owned());
     }
-    let looked = tokio::task::spawn_blocking(move || degraded(&broker.replicas));
+    let looked =
+        tokio::task::spawn_blocking(move || degraded(&broker.replicas, broker.clock.monotonic()));
     let degraded = looked.await.unwrap_or_default();
     (StatusCode::OK, format!("ready\n{degraded}"))
 }
 
 /// A line for each thing that is wrong.
-fn degraded(replicas: &Replicas) -> String {
+fn degraded(replicas: &Replicas, now: MonotonicTime) -> String {
     let mut lines = String::new();
     let reports = replicas.compaction(|partition| partition.settings().log.compact);
     let degraded = reports.iter().filter(|report| report.is_degraded());
@@ -86,8 +88,11 @@ fn degraded(replicas: &Replicas) -> String {
         let _ = writeln!(lines, "degraded: log of {report}");
     }
     for directory in replicas.directories().all() {
+        let path = directory.log.path().display();
+        if directory.stands_still(now) {
+            let _ = writeln!(lines, "degraded: log directory {path} does not answer");
+        }
         if directory.reserve.is_short() {
-            let path = directory.log.path().display();
             let _ = writeln!(
                 lines,
                 "degraded: log directory {path} is below ottla.disk.reserve"

@@ -9,7 +9,6 @@ use ottla_metadata::Endpoint;
 use ottla_protocol::ids::Uuid;
 use ottla_protocol::messages::KafkaString;
 use tokio::net::{TcpListener, lookup_host};
-use tokio::runtime::Handle;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
@@ -19,7 +18,7 @@ use crate::config::{BrokerConfig, HostPort, ListenerConfig};
 use crate::controller::ControllerLoop;
 use crate::coordinators;
 use crate::directory_lock::DirectoryLock;
-use crate::disk_work;
+use crate::disk_work::{LOOK, Watch};
 use crate::http;
 use crate::live_state::LiveState;
 use crate::located;
@@ -134,7 +133,7 @@ pub async fn start(config: BrokerConfig, clock: Clock) -> Result<Running, StartE
         epoch: -1,
         shutdown,
         tasks: JoinSet::new(),
-        _watching: watch_disk_work(&broker).map_err(StartError::Thread)?,
+        _watching: watch_disks(&broker).map_err(StartError::Thread)?,
         _locks: quorum.locks,
     };
     running.serve_http(http, &stopping);
@@ -156,14 +155,21 @@ async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) 
     }
 }
 
-/// Starts the thread that keeps the runtime going while disks hold it up; it ends with what is returned.
-fn watch_disk_work(broker: &Broker) -> io::Result<mpsc::Sender<()>> {
+/// Starts the thread that keeps the runtime going while disks hold it up, and says so; it ends with what is returned.
+fn watch_disks(broker: &Broker) -> io::Result<mpsc::Sender<()>> {
     let (watching, watched) = mpsc::channel();
-    let disk_work = Arc::clone(broker.replicas.disk_work());
-    let runtime = Handle::current();
+    let replicas = Arc::clone(&broker.replicas);
+    let clock = broker.clock;
+    let mut works = Watch::new(replicas.disk_work());
+    let watch = move || {
+        while watched.recv_timeout(LOOK) == Err(mpsc::RecvTimeoutError::Timeout) {
+            works.look();
+            replicas.directories().say_stillness(clock.monotonic());
+        }
+    };
     std::thread::Builder::new()
         .name("disk-watch".to_owned())
-        .spawn(move || disk_work::watch(&disk_work, &runtime, &watched))?;
+        .spawn(watch)?;
     Ok(watching)
 }
 

@@ -1,12 +1,15 @@
 //! The log directories of this node, each with its flusher.
 
 use std::io;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use ottla_log::files::disk::Disk;
 use ottla_log::{LogDirectory, OpenFiles};
 use ottla_protocol::ids::Uuid;
+use ottla_protocol::time::MonotonicTime;
 
 use super::disk_reserve::DiskReserve;
 use super::flusher::Flusher;
@@ -26,6 +29,49 @@ pub struct Directory {
     pub reserve: Arc<DiskReserve>,
     /// Held while a checkpoint file is put together and written: of two at once the older might win.
     pub(super) checkpoints: Mutex<()>,
+    /// When its housekeeping last came to an end, in milliseconds; [`NEVER`] before it is kept.
+    answered_at: AtomicU64,
+    /// Whether it was said to stand still.
+    is_still: AtomicBool,
+}
+
+const NEVER: u64 = u64::MAX;
+/// A directory whose housekeeping, due every second, has not come to an end for so long stands still.
+const STANDS_STILL: Duration = Duration::from_secs(10);
+
+impl Directory {
+    /// Takes note that its disk has answered.
+    pub(super) fn answered(&self, now: MonotonicTime) {
+        self.answered_at.store(millis(now), Ordering::Relaxed);
+    }
+
+    /// Whether its disk has not answered for long.
+    pub fn stands_still(&self, now: MonotonicTime) -> bool {
+        let answered_at = self.answered_at.load(Ordering::Relaxed);
+        u128::from(millis(now).saturating_sub(answered_at)) >= STANDS_STILL.as_millis()
+    }
+
+    /// Says that it stands still, and that it goes on, once each.
+    fn say_stillness(&self, now: MonotonicTime) {
+        let is_still = self.stands_still(now);
+        if self.is_still.swap(is_still, Ordering::Relaxed) == is_still {
+            return;
+        }
+        let directory = self.log.path().display();
+        if is_still {
+            tracing::error!(
+                %directory,
+                "a log directory has not answered for {STANDS_STILL:?}: requests that need it wait, all others are \
+                 served; look at its disk and at the kernel's log"
+            );
+        } else {
+            tracing::warn!(%directory, "a log directory answers again");
+        }
+    }
+}
+
+fn millis(time: MonotonicTime) -> u64 {
+    u64::try_from(time.0.as_millis()).unwrap_or(NEVER)
 }
 
 /// All of `log.dirs`.
@@ -48,6 +94,8 @@ impl Directories {
                 log,
                 flusher: Flusher::new(clock, storage.flush_max_delay),
                 checkpoints: Mutex::default(),
+                answered_at: AtomicU64::new(NEVER),
+                is_still: AtomicBool::new(false),
             })
         });
         Self {
@@ -60,6 +108,13 @@ impl Directories {
     /// All of them.
     pub fn all(&self) -> &[Arc<Directory>] {
         &self.all
+    }
+
+    /// Says which of them stand still, and which go on.
+    pub fn say_stillness(&self, now: MonotonicTime) {
+        self.all
+            .iter()
+            .for_each(|directory| directory.say_stillness(now));
     }
 
     /// Whether `directory` is known and none of these.

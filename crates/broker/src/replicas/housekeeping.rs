@@ -72,6 +72,7 @@ impl Housekeeping {
                 written: None,
                 intervals,
             };
+            directory.answered(now);
             let (told, directory) = (Arc::clone(&self.told), Arc::clone(directory));
             let replicas = Arc::downgrade(replicas);
             let thread = std::thread::Builder::new()
@@ -134,6 +135,7 @@ fn run(
         };
         rounds.work(&replicas, directory);
         remove_due(replicas.clock.monotonic(), directory, told);
+        directory.answered(replicas.clock.monotonic());
     }
 }
 
