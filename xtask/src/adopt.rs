@@ -14,7 +14,7 @@ use anyhow::{Result, bail};
 use crate::compat::broker::Kind;
 use crate::compat::in_parallel;
 use crate::compat::program::Claim;
-use journey::Release;
+use journey::{Ending, Release};
 
 /// The directories: one of each minor release of Kafka, from the last patch that is served or the one that Ottla is
 /// measured against; and one of Ottla's own, of which only the newest Kafka knows the metadata.version.
@@ -60,6 +60,10 @@ pub struct Args {
     #[arg(long = "version", value_name = "RELEASE")]
     versions: Vec<String>,
 
+    /// Kill each broker with -9 instead of stopping it.
+    #[arg(long)]
+    kill: bool,
+
     /// Show every check, not only the failed ones.
     #[arg(long)]
     verbose: bool,
@@ -70,6 +74,7 @@ impl Args {
     pub fn of_gate() -> Self {
         Self {
             versions: OF_GATE.iter().map(|minor| (*minor).to_owned()).collect(),
+            kill: false,
             verbose: false,
         }
     }
@@ -84,11 +89,16 @@ pub fn run(args: &Args) -> Result<String> {
     if chosen.is_empty() {
         bail!("no release is named like {:?}", args.versions);
     }
+    let ending = if args.kill {
+        Ending::Killed
+    } else {
+        Ending::Stopped
+    };
     let journeys = in_parallel(chosen, |release| {
         let start = now();
         let claims = match release.formatted_by {
-            Kind::Kafka => journey::from_kafka(&release),
-            Kind::Ottla => journey::from_ottla(&release),
+            Kind::Kafka => journey::from_kafka(&release, ending),
+            Kind::Ottla => journey::from_ottla(&release, ending),
         };
         (release, claims, start.elapsed())
     })?;

@@ -37,13 +37,22 @@ impl Release {
     }
 }
 
+/// How each broker's stay ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ending {
+    /// As an operator ends it.
+    Stopped,
+    /// By kill -9: the next broker recovers what it left.
+    Killed,
+}
+
 /// What Kafka alone is told: Ottla refuses an authorizer, and must keep what one has written.
 const AUTHORIZER: &str = "authorizer.class.name=org.apache.kafka.metadata.authorizer.StandardAuthorizer\n\
                           super.users=User:ANONYMOUS\n";
 
 /// From Kafka to Ottla and back, and to Ottla again; every check is a claim.
-pub fn from_kafka(release: &Release) -> Result<Vec<Claim>> {
-    let mut journey = Journey::set_out(release)?;
+pub fn from_kafka(release: &Release, ending: Ending) -> Result<Vec<Claim>> {
+    let mut journey = Journey::set_out(release, ending)?;
     let format = format!("format {}", journey.config(Kind::Kafka).display());
     journey.tell("0-format", &format)?;
     journey.stay("1-kafka", Kind::Kafka, &["fill", "live", "steady"])?;
@@ -68,8 +77,8 @@ pub fn from_kafka(release: &Release) -> Result<Vec<Claim>> {
 }
 
 /// From Ottla to Kafka and back: what Ottla has formatted has none of the newer features.
-pub fn from_ottla(release: &Release) -> Result<Vec<Claim>> {
-    let mut journey = Journey::set_out(release)?;
+pub fn from_ottla(release: &Release, ending: Ending) -> Result<Vec<Claim>> {
+    let mut journey = Journey::set_out(release, ending)?;
     journey.stay("1-ottla", Kind::Ottla, &["begin", "steady", "remember"])?;
     journey.stay(
         "2-kafka",
@@ -83,6 +92,7 @@ pub fn from_ottla(release: &Release) -> Result<Vec<Claim>> {
 
 struct Journey {
     release: Release,
+    ending: Ending,
     directory: PathBuf,
     port: u16,
     driver: Driver,
@@ -92,7 +102,7 @@ struct Journey {
 }
 
 impl Journey {
-    fn set_out(release: &Release) -> Result<Self> {
+    fn set_out(release: &Release, ending: Ending) -> Result<Self> {
         let port = broker::free_port()?;
         let name = format!("target/adopt/{}-{}", release.name(), std::process::id());
         let directory = toolbox::workspace().join(name);
@@ -108,6 +118,7 @@ impl Journey {
         let driver = Driver::start(release.version, &format!("127.0.0.1:{port}"), &directory)?;
         Ok(Self {
             release: *release,
+            ending,
             directory,
             port,
             driver,
@@ -163,10 +174,15 @@ impl Journey {
         for command in commands {
             self.tell(stage, command)?;
         }
-        let stopped = broker.stop()?.claim();
-        self.claim(stage, &stopped.name, stopped.failure);
-        if self.epoch > 0 {
-            // What Kafka says of its own doings, before Ottla had the directory, is no matter.
+        match self.ending {
+            Ending::Killed => drop(broker),
+            Ending::Stopped => {
+                let stopped = broker.stop()?.claim();
+                self.claim(stage, &stopped.name, stopped.failure);
+            }
+        }
+        if self.epoch > 0 && self.ending == Ending::Stopped {
+            // What Kafka says of its own doings, before Ottla had the directory or after it was killed, is no matter.
             let complaints = complaints(&self.log(stage))?;
             self.claim(stage, "log_holds_no_error", complaints);
         }
