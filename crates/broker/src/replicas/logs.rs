@@ -3,6 +3,8 @@
 //! A directory of a partition that the metadata does not know is set aside (`-stray`), never destroyed: it may be
 //! another cluster's. A deleted partition's directory is renamed (`-delete`) at once and removed later.
 
+mod left;
+
 use std::collections::{BTreeMap, HashMap};
 use std::io;
 use std::path::{Path, PathBuf};
@@ -17,6 +19,7 @@ use ottla_log::{
 use ottla_metadata::Topic;
 use ottla_protocol::ids::{PartitionIndex, Uuid};
 
+use self::left::LeftOf;
 use super::directories::Directory;
 use super::partition::{Partition, Role};
 use super::recovery_progress::RecoveryProgress;
@@ -181,51 +184,6 @@ fn sync_and_hold(
         partitions.extend(pairs.map(|(opened, log)| opened.hold(log, clock)));
     }
     (partitions, outcome)
-}
-
-/// How the logs of one directory were left.
-struct LeftOf {
-    is_clean: bool,
-    recovery_points: PartitionOffsets,
-    log_starts: PartitionOffsets,
-    high_watermarks: PartitionOffsets,
-    compacted_to: PartitionOffsets,
-}
-
-impl LeftOf {
-    fn read(directory: &Directory) -> Result<Self, FileError> {
-        let (files, path) = (directory.log.files(), directory.log.path());
-        Ok(Self {
-            is_clean: checkpoint::was_clean_shutdown(files, path)?,
-            recovery_points: read_checkpoint(directory, checkpoint::RECOVERY_POINTS)?,
-            log_starts: read_checkpoint(directory, checkpoint::LOG_START_OFFSETS)?,
-            high_watermarks: read_checkpoint(directory, checkpoint::HIGH_WATERMARKS)?,
-            compacted_to: read_checkpoint(directory, checkpoint::CLEANER_OFFSETS)?,
-        })
-    }
-
-    fn of(&self, topic: &str, index: PartitionIndex) -> Left {
-        let key = (topic.to_owned(), index.0);
-        Left {
-            is_clean: self.is_clean,
-            recovery_point: self.recovery_points.get(&key).copied().unwrap_or_default(),
-            log_start: self.log_starts.get(&key).copied().unwrap_or_default(),
-            high_watermark: Some(self.high_watermarks.get(&key).copied().unwrap_or_default()),
-            compacted_to: self.compacted_to.get(&key).copied(),
-        }
-    }
-}
-
-/// A checkpoint only saves a start from looking; one that cannot be understood counts as none, as with Kafka.
-fn read_checkpoint(directory: &Directory, name: &str) -> Result<PartitionOffsets, FileError> {
-    let (files, path) = (directory.log.files(), directory.log.path());
-    match checkpoint::read_offsets(files, path, name) {
-        Err(error) if error.source.kind() == io::ErrorKind::InvalidData => {
-            tracing::error!(%error, "a checkpoint cannot be understood; the start goes on without it");
-            Ok(PartitionOffsets::new())
-        }
-        read => read,
-    }
 }
 
 /// Does something to many partitions that may wait for the disk, several at a time.

@@ -1,0 +1,56 @@
+//! How the logs of a log directory were left, as its checkpoints say. They only save a start from looking: one that cannot
+//! be understood is said, and counts as none.
+
+use std::io;
+
+use ottla_log::Left;
+use ottla_log::checkpoint::{self, PartitionOffsets};
+use ottla_log::files::FileError;
+use ottla_protocol::ids::PartitionIndex;
+
+use crate::replicas::directories::Directory;
+
+/// How the logs of one directory were left.
+pub(super) struct LeftOf {
+    is_clean: bool,
+    recovery_points: PartitionOffsets,
+    log_starts: PartitionOffsets,
+    high_watermarks: PartitionOffsets,
+    compacted_to: PartitionOffsets,
+}
+
+impl LeftOf {
+    pub(super) fn read(directory: &Directory) -> Result<Self, FileError> {
+        let (files, path) = (directory.log.files(), directory.log.path());
+        Ok(Self {
+            is_clean: checkpoint::was_clean_shutdown(files, path)?,
+            recovery_points: read_checkpoint(directory, checkpoint::RECOVERY_POINTS)?,
+            log_starts: read_checkpoint(directory, checkpoint::LOG_START_OFFSETS)?,
+            high_watermarks: read_checkpoint(directory, checkpoint::HIGH_WATERMARKS)?,
+            compacted_to: read_checkpoint(directory, checkpoint::CLEANER_OFFSETS)?,
+        })
+    }
+
+    pub(super) fn of(&self, topic: &str, index: PartitionIndex) -> Left {
+        let key = (topic.to_owned(), index.0);
+        Left {
+            is_clean: self.is_clean,
+            recovery_point: self.recovery_points.get(&key).copied().unwrap_or_default(),
+            log_start: self.log_starts.get(&key).copied().unwrap_or_default(),
+            high_watermark: Some(self.high_watermarks.get(&key).copied().unwrap_or_default()),
+            compacted_to: self.compacted_to.get(&key).copied(),
+        }
+    }
+}
+
+/// A checkpoint only saves a start from looking; one that cannot be understood counts as none, as with Kafka.
+fn read_checkpoint(directory: &Directory, name: &str) -> Result<PartitionOffsets, FileError> {
+    let (files, path) = (directory.log.files(), directory.log.path());
+    match checkpoint::read_offsets(files, path, name) {
+        Err(error) if error.source.kind() == io::ErrorKind::InvalidData => {
+            tracing::error!(%error, "a checkpoint cannot be understood; the start goes on without it");
+            Ok(PartitionOffsets::new())
+        }
+        read => read,
+    }
+}
