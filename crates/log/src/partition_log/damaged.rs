@@ -34,6 +34,11 @@ impl KnownDamage {
         self.places.values().find(|damage| damage.covers(offset))
     }
 
+    /// Whether what lies at `position` of the segment is damaged.
+    pub(super) fn is_at(&self, segment: Offset, position: u64) -> bool {
+        self.places.contains_key(&(segment, position))
+    }
+
     /// Where a read of the segment from `position` must end.
     pub(super) fn position_behind(&self, segment: Offset, position: u64) -> Option<u64> {
         let mut behind = self.places.range((segment, position + 1)..);

@@ -192,7 +192,7 @@ impl<F: Files> PartitionLog<F> {
             .range(floor..=end.segment)
             .map(|(_, segment)| segment)
         {
-            let found = segment.find(&self.place, offset, self.bound_of(segment.base));
+            let found = self.find_in(segment, offset);
             let found = match self.place.directory.judge(found)? {
                 Sought::Batch(located) => located,
                 Sought::Damage(damage) => return Err(self.damaged(damage).into()),
@@ -223,6 +223,17 @@ impl<F: Files> PartitionLog<F> {
             return Ok(plan);
         }
         Ok(plan)
+    }
+
+    /// The batch that holds `offset`; not one that only says so, and is known to be damaged.
+    fn find_in(&self, segment: &Segment<F>, offset: Offset) -> Result<Sought, FileError> {
+        let bound = self.bound_of(segment.base);
+        match segment.find(&self.place, offset, bound)? {
+            Sought::Batch(located) if self.damage.is_at(segment.base, located.position) => {
+                segment.find_by_checksums(&self.place, offset, bound)
+            }
+            found => Ok(found),
+        }
     }
 
     fn nothing_to_read(&self, bound: Bound) -> ReadPlan<F> {

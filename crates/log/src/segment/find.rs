@@ -66,12 +66,13 @@ impl<F: Files> Segment<F> {
             if base < next || base > highest {
                 return Err(ScanError::out_of_order(located.position, base, next));
             }
+            let leaves_gap = base > offset || base > next && located.position > start;
             (next, highest) = (header.next_offset(), UNBOUNDED);
             if header.last_offset() < offset {
                 continue;
             }
             // Compaction leaves gaps; so does a wrong offset, which no checksum covers.
-            if base > offset
+            if leaves_gap
                 && let Some(behind) = scan.next_header()?
                 && behind.header.base_offset() < next
             {
@@ -86,7 +87,8 @@ impl<F: Files> Segment<F> {
         Ok(None)
     }
 
-    fn find_by_checksums(
+    /// The same, passing over all that is damaged.
+    pub(crate) fn find_by_checksums(
         &self,
         place: &Place<F>,
         offset: Offset,

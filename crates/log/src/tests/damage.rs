@@ -190,6 +190,24 @@ fn one_damaged_batch_takes_its_own_offsets_and_nothing_else() {
 }
 
 #[test]
+fn a_wrong_offset_within_its_segment_is_told_by_the_batch_behind() {
+    let (whole, batches) = written();
+    for hurt in [1, 2, 3] {
+        let (base, position, bytes) = &batches[hurt];
+        let path = FileKind::Log.path(Path::new(PARTITION), *base);
+        let files = whole.process_killed();
+        overwrite(&files, &path, position + 7, &[bytes[7] + 4]);
+        let mut log = reopen(&files, config(), END);
+        for damage in scrub(&log) {
+            log.note_damage(damage);
+        }
+        assert_eq!(log.known_damage().count(), 1);
+        let what = format!("the offset of batch {hurt} is wrong");
+        read_around(&log, &batches, hurt, &what);
+    }
+}
+
+#[test]
 fn damage_at_the_end_keeps_its_offsets_though_nothing_follows() {
     let (files, batches) = written();
     let (base, position, bytes) = batches.last().unwrap();
