@@ -8,7 +8,7 @@ use super::largest::TimestampOffset;
 use super::{Place, Segment};
 use crate::damage::{Damage, Met, Salvage, Survey, UNBOUNDED};
 use crate::files::{FileError, Files};
-use crate::format::{FileKind, TimeEntry};
+use crate::format::{FileKind, OffsetEntry, TimeEntry};
 use crate::scan::{Located, Scan, ScanError};
 use ottla_protocol::ids::Offset;
 use ottla_protocol::time::Timestamp;
@@ -54,11 +54,13 @@ impl<F: Files> Segment<F> {
         place: &Place<F>,
         offset: Offset,
     ) -> Result<Option<Located>, ScanError> {
-        let start = self.position_before(place, offset)?;
+        let entry = self.entry_before(place, offset)?;
+        let start = entry.map_or(0, |entry| u64::try_from(entry.position).unwrap_or(0));
         let file = self.file(place)?;
         let mut scan = Scan::new(&*file, start, self.size);
-        // An index entry names a batch that is not behind the offset.
-        let mut highest = if start > 0 { offset } else { UNBOUNDED };
+        // An index entry names a batch by its last offset.
+        let named = entry.map(|entry| self.base.plus(i64::from(entry.relative_offset)));
+        let mut highest = named.unwrap_or(UNBOUNDED);
         let mut next = self.base;
         while let Some(located) = scan.next_header()? {
             let header = &located.header;
@@ -117,12 +119,19 @@ impl<F: Files> Segment<F> {
         place: &Place<F>,
         offset: Offset,
     ) -> Result<u64, FileError> {
+        let entry = self.entry_before(place, offset)?;
+        Ok(entry.map_or(0, |entry| u64::try_from(entry.position).unwrap_or(0)))
+    }
+
+    fn entry_before(
+        &self,
+        place: &Place<F>,
+        offset: Offset,
+    ) -> Result<Option<OffsetEntry>, FileError> {
         let source = || place.open(FileKind::OffsetIndex, self.base);
         let target = offset.0.saturating_sub(self.base.0);
-        let entry = self
-            .offset_index
-            .last_where(&source, |entry| i64::from(entry.relative_offset) <= target)?;
-        Ok(entry.map_or(0, |entry| u64::try_from(entry.position).unwrap_or(0)))
+        self.offset_index
+            .last_where(&source, |entry| i64::from(entry.relative_offset) <= target)
     }
 
     /// The same, and the lowest offset that a batch there may begin with; entries that lie are passed over.

@@ -178,6 +178,14 @@ fn one_damaged_batch_takes_its_own_offsets_and_nothing_else() {
                 let first = Offset(i64::try_from(hurt).unwrap() * 3);
                 let refused = log.read(&request(first));
                 assert!(refused.is_err(), "{what}");
+                if let Some(before) = hurt.checked_sub(1) {
+                    // A read that begins before it ends before it.
+                    let plan = log.read(&request(first.plus(-1))).unwrap();
+                    let (base, position, bytes) = &batches[before];
+                    assert_eq!(plan.position, *position, "{what}");
+                    let is_last = *base != batches[hurt].0;
+                    assert!(is_last || plan.length == bytes.len(), "{what}");
+                }
                 // It goes on as if nothing were.
                 let appended = append(&mut log, &idempotent_at(30));
                 assert_eq!(appended.first_offset, END, "{what}");
@@ -198,11 +206,12 @@ fn a_wrong_offset_within_its_segment_is_told_by_the_batch_behind() {
         let files = whole.process_killed();
         overwrite(&files, &path, position + 7, &[bytes[7] + 4]);
         let mut log = reopen(&files, config(), END);
+        let what = format!("the offset of batch {hurt} is wrong");
+        read_around(&log, &batches, hurt, &what);
         for damage in scrub(&log) {
             log.note_damage(damage);
         }
         assert_eq!(log.known_damage().count(), 1);
-        let what = format!("the offset of batch {hurt} is wrong");
         read_around(&log, &batches, hurt, &what);
     }
 }
