@@ -1,15 +1,17 @@
 //! A file system in memory that remembers what was synced: the disk of the tests and of the simulation.
 //!
 //! [`Simulated::power_cut`] gives the disk as it may look after the power went: all that was synced, and of the
-//! rest an arbitrary part, whole or torn, in any order between files. The same seed gives the same disk. Faults
-//! are injected with [`Simulated::fail_nth`], a full disk with [`Simulated::limit_space`], and a power cut in the
-//! middle of a workload with [`Simulated::cut_power_after`]. After a failed sync the unsynced writes count as
-//! clean and are lost, as on Linux: code that syncs again gets no error and no data.
+//! rest an arbitrary part, whole, torn or as zeros, in any order between files and directories; only the names of one
+//! directory keep their order, as in a journal. The same seed gives the same disk. Faults are injected with
+//! [`Simulated::fail_nth`], [`Simulated::limit_space`] (a full disk), [`Simulated::limit_handles`] (no descriptors) and
+//! [`Simulated::cut_power_after`]. After a failed sync of a file its unsynced writes count as clean and are lost, as on
+//! Linux: code that syncs again gets no error and no data. Names wait for another sync: a journal that fails stops all.
 
 mod state;
 
 use self::state::{Node, State};
 use super::{Entry, File, FileError, Files, Open, Operation, Space, Status};
+use rustix::io::Errno;
 use std::io::{self, IoSlice};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -65,9 +67,24 @@ impl Simulated {
         self.lock().space = bytes;
     }
 
+    /// Lets `count` files be open at once; opening more fails for want of descriptors. `None` lifts it.
+    pub fn limit_handles(&self, count: Option<usize>) {
+        self.lock().handles = count;
+    }
+
     /// Lets `count` more changes succeed; then the power is off and every call fails.
     pub fn cut_power_after(&self, count: u64) {
         self.lock().changes_until_cut = Some(count);
+    }
+
+    /// Takes back all faults and limits that have not come to pass.
+    pub fn heal(&self) {
+        self.lock().heal();
+    }
+
+    /// Whether [`Simulated::cut_power_after`] has come to its end.
+    pub fn is_power_off(&self) -> bool {
+        self.lock().changes_until_cut == Some(0)
     }
 
     /// The changes (writes, syncs, renames, …) made so far.
@@ -94,6 +111,15 @@ impl Simulated {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Directories are opened to be listed and synced, if only for a moment.
+    fn need_handle(state: &State, operation: Operation, path: &Path) -> Result<(), FileError> {
+        if state.has_free_handle() {
+            Ok(())
+        } else {
+            Err(FileError::new(operation, path, Errno::MFILE))
+        }
+    }
+
     fn open_file(&self, state: &mut State, inode: u64, path: &Path) -> SimulatedFile {
         state.open_handles += 1;
         SimulatedFile {
@@ -113,6 +139,7 @@ impl Files for Simulated {
 
     fn open(&self, path: &Path, how: Open) -> Result<SimulatedFile, FileError> {
         let mut state = self.lock();
+        Self::need_handle(&state, Operation::Open, path)?;
         let changes = how != Open::Read && how != Open::Write;
         state
             .before(Operation::Open, changes)
@@ -144,6 +171,7 @@ impl Files for Simulated {
 
     fn list(&self, path: &Path) -> Result<Vec<Entry>, FileError> {
         let mut state = self.lock();
+        Self::need_handle(&state, Operation::List, path)?;
         let error = |kind| FileError::new(Operation::List, path, kind);
         state.before(Operation::List, false).map_err(error)?;
         let inode = state.find(path).map_err(error)?;
@@ -196,6 +224,7 @@ impl Files for Simulated {
 
     fn sync_directory(&self, path: &Path) -> Result<(), FileError> {
         let mut state = self.lock();
+        Self::need_handle(&state, Operation::Open, path)?;
         let error = |kind| FileError::new(Operation::SyncDirectory, path, kind);
         let allowed = state.before(Operation::SyncDirectory, true);
         let inode = state.find(path).map_err(error)?;
@@ -205,6 +234,7 @@ impl Files for Simulated {
 
     fn sync_file_system(&self, path: &Path) -> Result<(), FileError> {
         let mut state = self.lock();
+        Self::need_handle(&state, Operation::Open, path)?;
         let allowed = state.before(Operation::SyncFileSystem, true);
         state.settle_all(allowed.is_ok());
         allowed.map_err(failed(Operation::SyncFileSystem, path))

@@ -14,6 +14,7 @@ pub(super) struct State {
     next: u64,
     pub(super) faults: Vec<Fault>,
     pub(super) space: Option<u64>,
+    pub(super) handles: Option<usize>,
     pub(super) changes_until_cut: Option<u64>,
     pub(super) changes: u64,
     pub(super) counts: BTreeMap<Operation, u64>,
@@ -84,6 +85,7 @@ impl Default for State {
             next: ROOT + 1,
             faults: Vec::new(),
             space: None,
+            handles: None,
             changes_until_cut: None,
             changes: 0,
             counts: BTreeMap::new(),
@@ -121,6 +123,10 @@ impl State {
         }
         self.faults.retain(|fault| fault.remaining > 0);
         failure
+    }
+
+    pub(super) fn has_free_handle(&self) -> bool {
+        self.handles.is_none_or(|limit| self.open_handles < limit)
     }
 
     pub(super) fn find(&self, path: &Path) -> Result<u64, io::ErrorKind> {
@@ -276,7 +282,7 @@ impl State {
         }
     }
 
-    /// Ends the wait of a node's changes: they reach the platter, or are forgotten when the sync failed.
+    /// Ends the wait of a node's changes: they reach the platter, or are forgotten when the sync of a file failed.
     pub(super) fn settle(&mut self, inode: u64, reaches_platter: bool) {
         if let Some(node) = self.nodes.get_mut(&inode) {
             settle(node, reaches_platter);
@@ -329,9 +335,15 @@ impl State {
         after
     }
 
-    fn reset(&mut self) {
+    pub(super) fn heal(&mut self) {
         self.faults.clear();
+        self.space = None;
+        self.handles = None;
         self.changes_until_cut = None;
+    }
+
+    fn reset(&mut self) {
+        self.heal();
         self.open_handles = 0;
         self.counts.clear();
         self.changes = 0;
@@ -387,10 +399,11 @@ fn settle(node: &mut Node, reaches_platter: bool) {
         Node::Directory {
             durable, pending, ..
         } => {
-            pending
-                .drain(..)
-                .filter(|_| reaches_platter)
-                .for_each(|changes| apply_names(durable, &changes));
+            if reaches_platter {
+                pending
+                    .drain(..)
+                    .for_each(|changes| apply_names(durable, &changes));
+            }
         }
     }
 }
@@ -402,6 +415,8 @@ enum Fate {
     None,
     First(usize),
     Scattered,
+    /// The file has grown, but nothing of its new content was written.
+    Zeros,
 }
 
 /// Leaves of a node what a power cut leaves of it.
@@ -426,10 +441,11 @@ fn lose(node: &mut Node, random: &mut Random) {
             pending,
             ..
         } => {
-            let fate = match random.below(4) {
+            let fate = match random.below(5) {
                 0 => Fate::All,
                 1 => Fate::None,
                 2 => Fate::First(random.below(pending.len() + 1)),
+                3 => Fate::Zeros,
                 _ => Fate::Scattered,
             };
             for (index, change) in pending.drain(..).enumerate() {
@@ -451,6 +467,7 @@ fn keep(
         Fate::None => (false, false),
         Fate::First(count) => (index < count, index == count),
         Fate::Scattered => (random.below(2) == 0, random.below(3) == 0),
+        Fate::Zeros => return grow(durable, &change, random),
     };
     if !whole && !torn {
         return;
@@ -466,6 +483,14 @@ fn keep(
         }
     }
     apply(durable, &change);
+}
+
+fn grow(durable: &mut Vec<u8>, change: &FileChange, random: &mut Random) {
+    if let FileChange::Write { position, bytes } = change {
+        let end = usize::try_from(*position).unwrap_or(0) + bytes.len();
+        let reached = durable.len() + random.below(end.saturating_sub(durable.len()) + 1);
+        durable.resize(reached, 0);
+    }
 }
 
 /// `SplitMix64`: small, seeded, good enough to choose among outcomes.
