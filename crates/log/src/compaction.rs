@@ -395,13 +395,11 @@ impl<F: Files> Compaction<F> {
 
     /// Makes the names of replaced segments durable. Belongs outside of the log's lock.
     pub fn sync_names(&self) -> Result<(), CompactionError> {
-        let synced = self.directory.files().sync_directory(&self.path);
-        synced.map_err(|error| match self.disk(error) {
-            CompactionError::Storage(error) => {
-                CompactionError::Storage(self.directory.give_up(error))
-            }
-            error => error,
-        })
+        match self.directory.files().sync_directory(&self.path) {
+            Err(error) if error.is_not_found() => Err(CompactionError::Changed),
+            // For want of a descriptor the pass ends here: names are kept in order, and the next flush syncs them.
+            synced => Ok(self.directory.judge_sync(synced)?),
+        }
     }
 
     /// Ends a pass whose segments are all rewritten, and writes down what it could not read.

@@ -115,7 +115,7 @@ impl<F: Files> LogDirectory<F> {
                 cause: Arc::new(error),
             };
         }
-        if is_lack_of_descriptors(&error) {
+        if error.is_lack_of_descriptors() {
             return StorageError::TooManyOpenFiles {
                 cause: Arc::new(error),
             };
@@ -164,7 +164,7 @@ impl<F: Files> LogDirectory<F> {
     /// The file at `path`, for an owner who keeps it. Closes others when there are too many.
     pub fn open_anew(&self, path: &Path, how: Open) -> Result<F::File, FileError> {
         match self.files.open(path, how) {
-            Err(error) if is_lack_of_descriptors(&error) => {
+            Err(error) if error.is_lack_of_descriptors() => {
                 self.open.clear();
                 self.files.open(path, how)
             }
@@ -176,12 +176,4 @@ impl<F: Files> LogDirectory<F> {
     pub fn forget(&self, path: &Path) {
         self.open.remove(path);
     }
-}
-
-fn is_lack_of_descriptors(error: &FileError) -> bool {
-    let errno = rustix::io::Errno::from_io_error(&error.source);
-    matches!(
-        errno,
-        Some(rustix::io::Errno::MFILE | rustix::io::Errno::NFILE)
-    )
 }

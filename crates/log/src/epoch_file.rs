@@ -84,6 +84,13 @@ impl EpochFile {
     }
 }
 
+impl EpochFile {
+    /// Nothing is written any more: the partition is deleted, and its directory's name may soon be another's.
+    pub(crate) fn retire(&self) {
+        self.lock().truncations += 1;
+    }
+}
+
 impl EpochWrite {
     /// Writes the epochs beside the file, unless the log was truncated since. Many are written, synced and renamed
     /// together.

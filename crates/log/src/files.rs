@@ -10,6 +10,7 @@ pub mod simulated;
 #[cfg(test)]
 mod conformance;
 
+use rustix::io::Errno;
 use std::fmt;
 use std::io::{self, IoSlice};
 use std::path::{Path, PathBuf};
@@ -194,6 +195,14 @@ impl FileError {
         matches!(
             self.source.kind(),
             io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded
+        )
+    }
+
+    /// Whether the process, or the system, has no file descriptors left.
+    pub fn is_lack_of_descriptors(&self) -> bool {
+        matches!(
+            Errno::from_io_error(&self.source),
+            Some(Errno::MFILE | Errno::NFILE)
         )
     }
 }

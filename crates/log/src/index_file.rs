@@ -89,6 +89,15 @@ impl<E: IndexEntry> IndexFile<E> {
         })
     }
 
+    /// All entries of an index of which nothing is on file, as they are on file.
+    pub(crate) fn encoded(&self) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        self.recent()
+            .iter()
+            .for_each(|entry| entry.encode(&mut bytes));
+        bytes
+    }
+
     /// Writes the waiting entries.
     pub(crate) fn write<H: File>(&mut self, source: Source<'_, H>) -> Result<(), FileError> {
         if !self.is_written() {

@@ -6,6 +6,7 @@
 //! <= high watermark <= log end; everything below `flushed` is on stable storage, and below `recovery_point` so are
 //! the indexes.
 
+mod aborted;
 mod append;
 mod birth;
 mod damaged;
@@ -28,6 +29,7 @@ use crate::config::LogConfig;
 use crate::directory::{LogDirectory, StorageError};
 use crate::epoch_file::EpochFile;
 use crate::files::Files;
+use crate::format::AbortedTransaction;
 use crate::leader_epochs::{EpochEnd, LeaderEpochs};
 use crate::producer_state::ProducerState;
 use crate::segment::{LogPosition, Place, Segment, Sought};
@@ -45,6 +47,8 @@ pub struct PartitionLog<F: Files> {
     pub(crate) segments: BTreeMap<Offset, Segment<F>>,
     /// The segments that hold aborted transactions.
     pub(crate) with_aborted: BTreeSet<Offset>,
+    /// Of these, the entries that could not be written yet.
+    pub(crate) waiting_aborted: BTreeMap<Offset, Vec<AbortedTransaction>>,
     pub(crate) log_start: Offset,
     pub(crate) next: Offset,
     pub(crate) high_watermark: LogPosition,
@@ -65,6 +69,13 @@ impl<F: Files> PartitionLog<F> {
     /// The directory that holds the partition's files.
     pub fn path(&self) -> &Path {
         &self.place.path
+    }
+
+    /// Ends the log of a partition that is deleted: a checkpoint that is under way writes nothing into its directory any
+    /// more, whose name may soon be another partition's.
+    pub fn retire(self) {
+        self.epoch_file.retire();
+        self.place.directory.forget(&self.place.path);
     }
 
     /// The log directory it lies in.

@@ -10,17 +10,20 @@
 pub(crate) mod cut_off;
 mod directory;
 mod epochs;
+mod indexes;
 mod producers;
+mod renew;
 mod segment;
 
 pub use self::cut_off::CutOff;
 pub(crate) use self::directory::Indexes;
 pub(crate) use self::producers::load_producers;
 
+use self::indexes::Rebuilt;
 use crate::checkpoint::read_topic_id;
 use crate::compaction::{Compacted, read_quarantine};
 use crate::config::LogConfig;
-use crate::damage::{Damage, Met, Survey, UNBOUNDED};
+use crate::damage::{Damage, UNBOUNDED};
 use crate::directory::{LogDirectory, StorageError};
 use crate::epoch_file::EpochFile;
 use crate::files::Files;
@@ -151,6 +154,7 @@ impl<F: Files> PartitionLog<F> {
             config: open.config,
             segments: BTreeMap::new(),
             with_aborted: BTreeSet::new(),
+            waiting_aborted: BTreeMap::new(),
             log_start: Offset(0),
             next: Offset(0),
             high_watermark: LogPosition {
@@ -196,11 +200,12 @@ impl<F: Files> PartitionLog<F> {
         recovery: &mut Recovery,
     ) -> Result<(), OpenError> {
         let mut segments = Vec::with_capacity(found.len());
+        let mut rebuilt = Rebuilt::default();
         for (base, indexes) in found {
             let loaded = Segment::load(&self.place, base, indexes);
             let mut segment = self.place.directory.judge(loaded)?;
             if !(indexes.offset && indexes.time) {
-                self.rebuild_indexes(&mut segment, now)?;
+                self.rebuild_indexes(&mut segment, &mut rebuilt, now)?;
                 recovery.indexes_rebuilt += 1;
             }
             if segment.aborted > 0 {
@@ -208,25 +213,8 @@ impl<F: Files> PartitionLog<F> {
             }
             segments.push((base, segment));
         }
+        self.name_rebuilt(&rebuilt)?;
         self.segments = segments.into_iter().collect();
-        Ok(())
-    }
-
-    /// Makes the offset and time index of a segment anew; what is damaged is passed over.
-    fn rebuild_indexes(&self, segment: &mut Segment<F>, now: Timestamp) -> Result<(), OpenError> {
-        let size = segment.size;
-        let place = &self.place;
-        place.directory.judge(segment.forget_indexes(place))?;
-        place.directory.judge(segment.begin_scan(place, 0, now))?;
-        let file = place.directory.judge(segment.file(place))?;
-        let mut survey = Survey::new(&*file, segment.base, (0, size), (segment.base, UNBOUNDED));
-        while let Some(met) = place.directory.judge(survey.advance())? {
-            if let Met::Batch(located) = met {
-                segment.note(&located, u64::from(self.config.index_interval_bytes));
-            }
-        }
-        place.directory.judge(segment.close(place))?;
-        segment.size = size;
         Ok(())
     }
 
@@ -269,11 +257,7 @@ impl<F: Files> PartitionLog<F> {
         now: Timestamp,
         (recovery, progress): (&mut Recovery, &mut dyn FnMut(Progress)),
     ) -> Result<(), OpenError> {
-        let floor = self
-            .segments
-            .range(..=recovery_point)
-            .next_back()
-            .map_or(recovery_point, |(base, _)| *base);
+        let floor = self.segment_before(recovery_point);
         let open: Vec<Offset> = self
             .segments
             .range(floor..)
@@ -302,8 +286,13 @@ impl<F: Files> PartitionLog<F> {
                 self.note_damage(damage);
             }
             if let Some(cut) = scanned.cut {
-                recovery.cut_off = Some(self.cut_off(*base, &cut, later.as_slice(), now)?);
-                break;
+                // An append that was refused may have left bytes behind the last batch of a segment.
+                let goes_on = later.as_slice().first() == Some(&scanned.end);
+                let lost = if goes_on { &[] } else { later.as_slice() };
+                recovery.cut_off = Some(self.cut_off(*base, &cut, lost, now)?);
+                if !goes_on {
+                    break;
+                }
             }
         }
         // The last segment may lie wholly before the recovery point, or may have been cut.

@@ -281,7 +281,7 @@ impl<F: Files> Segment<F> {
             self.note(batch, u64::from(interval));
         }
         if self.offset_index.needs_writing() {
-            unless_full(self.write_indexes(place))?;
+            unless_lacking(self.write_indexes(place))?;
         }
         Ok(())
     }
@@ -333,14 +333,6 @@ impl<F: Files> Segment<F> {
         }
     }
 
-    /// Empties both indexes, which are to be made anew.
-    pub(crate) fn forget_indexes(&mut self, place: &Place<F>) -> Result<(), FileError> {
-        self.offset_index
-            .truncate(0, &|| place.open(FileKind::OffsetIndex, self.base))?;
-        self.time_index
-            .truncate(0, &|| place.open(FileKind::TimeIndex, self.base))
-    }
-
     pub(crate) fn write_indexes(&mut self, place: &Place<F>) -> Result<(), FileError> {
         self.offset_index
             .write(&|| place.open(FileKind::OffsetIndex, self.base))?;
@@ -348,13 +340,19 @@ impl<F: Files> Segment<F> {
             .write(&|| place.open(FileKind::TimeIndex, self.base))
     }
 
+    /// Ends a scan whose index entries are to stay in memory.
+    pub(crate) fn end_scan(&mut self) {
+        self.index_time();
+        self.active = None;
+    }
+
     /// Ends appending: the largest timestamp gets its entry, and only a constant stays in memory.
     pub(crate) fn close(&mut self, place: &Place<F>) -> Result<(), FileError> {
         self.index_time();
         let source = || place.open(FileKind::OffsetIndex, self.base);
-        unless_full(self.offset_index.write_and_release(&source))?;
+        unless_lacking(self.offset_index.write_and_release(&source))?;
         let source = || place.open(FileKind::TimeIndex, self.base);
-        unless_full(self.time_index.write_and_release(&source))?;
+        unless_lacking(self.time_index.write_and_release(&source))?;
         let has_surplus = |active: &Active<F>| active.reservation.has_surplus(self.size);
         if self.active.as_deref().is_some_and(has_surplus) {
             self.file(place)?.truncate(self.size)?;
@@ -481,10 +479,11 @@ impl<F: Files> Segment<F> {
     }
 }
 
-/// Index entries that do not fit on the disk wait in memory: a checkpoint tries again.
-fn unless_full(written: Result<(), FileError>) -> Result<(), FileError> {
+/// Index entries that do not fit on the disk, or whose file cannot be opened now, wait in memory: a checkpoint tries
+/// again. The batches that they name are written, so whoever appended them must not be told otherwise.
+fn unless_lacking(written: Result<(), FileError>) -> Result<(), FileError> {
     match written {
-        Err(error) if error.is_full() => Ok(()),
+        Err(error) if error.is_full() || error.is_lack_of_descriptors() => Ok(()),
         outcome => outcome,
     }
 }

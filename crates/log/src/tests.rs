@@ -6,6 +6,7 @@ mod compaction_crashes;
 mod compaction_kafka;
 mod damage;
 pub(crate) mod fixture;
+mod found;
 mod model;
 mod recovery;
 mod repair;

@@ -393,7 +393,7 @@ pub(super) fn delete(replicas: &Replicas, partition: &Partition) -> Result<(), L
     };
     let path = log.path().to_path_buf();
     let directory = Arc::clone(log.directory());
-    drop(log);
+    log.retire();
     // A pass of the cleaner finds the log gone soon, and must not write into the directory of the next of its name.
     drop(
         partition

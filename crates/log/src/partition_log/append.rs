@@ -235,7 +235,9 @@ impl<F: Files> PartitionLog<F> {
         now: Timestamp,
     ) -> Result<(), StorageError> {
         let next = pending.next;
-        self.write(std::mem::replace(pending, Pending::at(next)), now)?;
+        let written = self.write(std::mem::replace(pending, Pending::at(next)), now);
+        // What could not be written leaves no gap.
+        written.inspect_err(|_| *pending = Pending::at(self.next))?;
         let first = batches
             .first()
             .map_or(next, |batch| batch.header.base_offset());
@@ -325,7 +327,7 @@ impl<F: Files> PartitionLog<F> {
         }
         self.next = pending.next;
         let aborted = self.producers.apply(pending.producers, pending.next);
-        self.note_aborted(&aborted)?;
+        self.keep_aborted(self.active().base, &aborted)?;
         self.update_first_unstable()
     }
 
@@ -341,28 +343,6 @@ impl<F: Files> PartitionLog<F> {
             }
         }
         directory.failed(error)
-    }
-
-    fn note_aborted(
-        &mut self,
-        aborted: &[crate::format::AbortedTransaction],
-    ) -> Result<(), StorageError> {
-        let Self {
-            segments,
-            place,
-            with_aborted,
-            ..
-        } = self;
-        let mut active = segments
-            .last_entry()
-            .expect("a log always has an active segment");
-        for entry in aborted {
-            place
-                .directory
-                .judge(active.get_mut().append_aborted(place, entry))?;
-            with_aborted.insert(*active.key());
-        }
-        Ok(())
     }
 
     /// Closes the active segment and opens the next one at the end of the log.

@@ -221,7 +221,7 @@ pub fn run_together<F: Files>(flushes: &[Flush<F>]) -> Result<(), StorageError> 
 impl<F: Files> LogDirectory<F> {
     /// A failed sync is always a failed disk, a full one included: nobody knows what it has kept. Only one that could
     /// not begin, because its directory could not be opened, is none.
-    fn judge_sync(&self, outcome: Result<(), FileError>) -> Result<(), StorageError> {
+    pub(crate) fn judge_sync(&self, outcome: Result<(), FileError>) -> Result<(), StorageError> {
         outcome.map_err(|error| match error.operation {
             Operation::Open => self.failed(error),
             _ => self.take_offline(error),
@@ -341,7 +341,7 @@ impl<F: Files> PartitionLog<F> {
             return Ok(None);
         }
         self.take_snapshot_within_segment()?;
-        let since = self.segment_at(self.flush.recovery_point);
+        let since = self.segment_before(self.flush.recovery_point);
         self.write_indexes_since(since)?;
         let indexes = self.index_files_since(since);
         let extent = Extent::of((indexes.len(), logs), || self.open_all(&indexes));
@@ -365,7 +365,8 @@ impl<F: Files> PartitionLog<F> {
         let Some(from) = self.flush.recovered_from.take() else {
             return Ok(None);
         };
-        let since = self.segment_at(from);
+        let since = self.segment_before(from);
+        self.write_again(since, from)?;
         let written = self
             .take_snapshot_within_segment()
             .and_then(|()| self.write_indexes_since(since));
@@ -391,9 +392,10 @@ impl<F: Files> PartitionLog<F> {
         Ok(Some(flush))
     }
 
-    /// The base of the segment that holds `offset`.
-    fn segment_at(&self, offset: Offset) -> Offset {
-        let segment = self.segments.range(..=offset).next_back();
+    /// The base of the segment that holds what comes before `offset`: where that ends with its segment, the segment may
+    /// have been closed since.
+    pub(crate) fn segment_before(&self, offset: Offset) -> Offset {
+        let segment = self.segments.range(..offset).next_back();
         segment.map_or(offset, |(base, _)| *base)
     }
 
@@ -403,7 +405,8 @@ impl<F: Files> PartitionLog<F> {
         } = self;
         let mut segments = segments.range_mut(from..);
         let written = segments.try_for_each(|(_, segment)| segment.write_indexes(place));
-        place.directory.judge(written)
+        place.directory.judge(written)?;
+        self.write_waiting_aborted()
     }
 
     /// What recovery would have to make anew of the segments from `from` on.
@@ -468,11 +471,13 @@ impl<F: Files> PartitionLog<F> {
         place.directory.judge(active.get_mut().close(place))?;
         self.take_snapshot()?;
         // Even where the recovery point is not behind, the last index entries have only just been written.
-        let since = self.segment_at(self.flush.recovery_point.min(self.active().base));
+        let since = self.segment_before(self.flush.recovery_point.min(self.active().base));
         self.write_indexes_since(since)?;
         let mut files = self.index_files_since(since);
         // A flush that is under way may end later than this, so what it covers is synced here too.
-        let unflushed = self.segments.range(self.segment_at(self.flush.flushed)..);
+        let unflushed = self
+            .segments
+            .range(self.segment_before(self.flush.flushed)..);
         files.extend(unflushed.map(|(base, _)| (FileKind::Log, *base)));
         let extent = Extent::of((files.len(), logs), || self.open_all(&files));
         let extent = self.place.directory.judge(extent)?;

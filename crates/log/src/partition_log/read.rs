@@ -278,37 +278,6 @@ impl<F: Files> PartitionLog<F> {
         Ok(())
     }
 
-    /// The aborted transactions with records from `from` on and before `to`.
-    pub fn aborted_transactions(
-        &self,
-        from: Offset,
-        to: Offset,
-    ) -> Result<Vec<AbortedTransaction>, StorageError> {
-        let floor = self
-            .segments
-            .range(..=from)
-            .next_back()
-            .map_or(from, |(base, _)| *base);
-        let mut aborted = Vec::new();
-        for segment in self
-            .with_aborted
-            .range(floor..)
-            .filter_map(|base| self.segments.get(base))
-        {
-            let entries = self
-                .place
-                .directory
-                .judge(segment.aborted_transactions(&self.place))?;
-            let overlaps =
-                |entry: &&AbortedTransaction| entry.last_offset >= from && entry.first_offset < to;
-            aborted.extend(entries.iter().filter(overlaps));
-            if entries.iter().any(|entry| entry.last_stable_offset >= to) {
-                break;
-            }
-        }
-        Ok(aborted)
-    }
-
     /// Answers a question about time; `None` when there is no such record.
     pub fn offset_at(&mut self, query: TimeQuery) -> Result<Option<OffsetAtTime>, StorageError> {
         self.place.directory.ensure_online()?;

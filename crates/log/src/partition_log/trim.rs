@@ -45,6 +45,7 @@ impl<F: Files> PartitionLog<F> {
         offset: Option<Offset>,
         now: Timestamp,
     ) -> Result<Offset, TrimError> {
+        self.place.directory.ensure_online()?;
         let high_watermark = self.high_watermark.offset;
         let offset = offset.unwrap_or(high_watermark);
         if offset > high_watermark {
@@ -190,14 +191,15 @@ impl<F: Files> PartitionLog<F> {
         Ok(removed)
     }
 
-    /// Removes the files named by `base`, the batches last: what lacks its batches is litter, what lacks an index is
-    /// repaired.
+    /// Removes the files named by `base`, the batches first: what lacks its batches is litter, but batches that came back
+    /// by a crash without their transaction index would show what was aborted.
     pub(crate) fn remove_files(&mut self, base: Offset) -> Result<(), StorageError> {
         self.with_aborted.remove(&base);
+        self.waiting_aborted.remove(&base);
         self.snapshots.remove(&base);
         self.flush.unsynced.remove(&base);
         self.damage.forget(base);
-        for kind in FileKind::ALL.into_iter().rev() {
+        for kind in FileKind::ALL {
             let path = self.place.path_of(kind, base);
             self.place.directory.forget(&path);
             match self.place.directory.files().remove(&path) {
@@ -209,7 +211,8 @@ impl<F: Files> PartitionLog<F> {
     }
 
     /// Cuts off the records from `offset` on; says whether there were any. The checkpoint of recovery points must not
-    /// stay beyond the new end: what is torn before a recovery point is taken for damage, and stays.
+    /// stay beyond the new end, nor beyond the end of a log that a start finds shorter: what is torn before a recovery
+    /// point is taken for damage, and stays.
     pub fn truncate_to(&mut self, offset: Offset, now: Timestamp) -> Result<bool, StorageError> {
         self.place.directory.ensure_online()?;
         if offset >= self.next {
@@ -223,11 +226,18 @@ impl<F: Files> PartitionLog<F> {
             self.truncate_fully(offset, now)?;
             return Ok(true);
         }
+        let mut has_removed = false;
         while self.active().base >= offset && self.segments.len() > 1 {
             let Some((base, _)) = self.segments.pop_last() else {
                 break;
             };
             self.remove_files(base)?;
+            has_removed = true;
+        }
+        if has_removed {
+            // A segment that came back by a crash must not follow one that was cut.
+            let directory = &self.place.directory;
+            directory.judge_sync(directory.files().sync_directory(&self.place.path))?;
         }
         self.truncate_active(offset, now)?;
         self.flush.cut_to(self.next);
@@ -265,9 +275,7 @@ impl<F: Files> PartitionLog<F> {
             let truncated = segment.truncate(place, from, position);
             place.directory.judge(truncated)?;
         }
-        if segment.aborted == 0 {
-            self.with_aborted.remove(&segment.base);
-        }
+        let base = segment.base;
         let jitter = super::jitter(config.segment_jitter, &place.path, segment.base);
         let ended = segment
             .activate(place, now, jitter)
@@ -278,6 +286,7 @@ impl<F: Files> PartitionLog<F> {
         let damaged = damaged.map(|damage| damage.ending_at(offset).next_offset);
         self.next = ended.next.max(damaged.unwrap_or(ended.next));
         self.damage.cut_to(self.next);
+        self.cut_aborted(base);
         Ok(())
     }
 

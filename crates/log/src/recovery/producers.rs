@@ -4,11 +4,11 @@ use crate::batch::Batch;
 use crate::damage::{Met, Survey};
 use crate::directory::StorageError;
 use crate::files::{File, Files, read_whole};
-use crate::format::{FileKind, decode_producer_snapshot};
+use crate::format::{AbortedTransaction, FileKind, decode_producer_snapshot};
 use crate::partition_log::PartitionLog;
 use crate::producer_state::{Origin, ProducerState};
 use crate::scan::Located;
-use crate::segment::{LogPosition, Segment};
+use crate::segment::LogPosition;
 use ottla_protocol::ids::Offset;
 use ottla_protocol::records::{BATCH_OVERHEAD, BatchView};
 use ottla_protocol::time::Timestamp;
@@ -139,25 +139,9 @@ fn replay<F: Files>(
         return Ok(());
     }
     let aborted = log.producers.apply(changes, header.next_offset());
-    for entry in aborted
-        .iter()
-        .filter(|entry| entry.last_offset >= recovery_point)
-    {
-        let PartitionLog {
-            segments,
-            place,
-            with_aborted,
-            ..
-        } = log;
-        let segment: &mut Segment<F> = segments
-            .get_mut(&segment)
-            .expect("the segment that is being read");
-        place
-            .directory
-            .judge(segment.append_aborted(place, entry))?;
-        with_aborted.insert(segment.base);
-    }
-    Ok(())
+    let later = |entry: &AbortedTransaction| entry.last_offset >= recovery_point;
+    let entries: Vec<_> = aborted.into_iter().filter(later).collect();
+    log.keep_aborted(segment, &entries)
 }
 
 impl<F: Files> PartitionLog<F> {

@@ -1,0 +1,294 @@
+//! What the torture found, each as short as it gets.
+
+use super::compaction::{compacted, put, settle, tools};
+use super::fixture::*;
+use crate::compaction::CompactionError;
+use crate::files::simulated::Simulated;
+use crate::files::{File, Files, Open, Operation};
+use crate::{Batch, Left, LogConfig, Origin, StorageError, TimeQuery, TrimError};
+use ottla_protocol::ids::Offset;
+use ottla_protocol::records::split_batches;
+use std::io::{ErrorKind, IoSlice};
+use std::ops::ControlFlow;
+use std::path::Path;
+
+const SEGMENT: &str = "/data/topic-0/00000000000000000000";
+
+fn unclean(recovery_point: Offset) -> Left {
+    Left {
+        recovery_point,
+        ..Left::default()
+    }
+}
+
+/// Lets so many more bytes be written.
+fn leave_space(files: &Simulated, bytes: u64) {
+    const AMPLE: u64 = 1 << 40;
+    files.limit_space(Some(AMPLE));
+    let free = files.space(Path::new(ROOT)).unwrap().free;
+    files.limit_space(Some(AMPLE - free + bytes));
+}
+
+fn checkpoint(log: &mut Log) -> Offset {
+    log.flush().unwrap();
+    if let Some(checkpoint) = log.begin_checkpoint().unwrap() {
+        checkpoint.run().unwrap();
+        log.complete_checkpoint(&checkpoint);
+    }
+    log.recovery_point()
+}
+
+#[test]
+fn an_abort_is_known_though_the_disk_has_no_room_for_its_index() {
+    let files = new_disk();
+    let mut log = new_log(&files, LogConfig::default());
+    append(&mut log, &transactional(7, 0, 2));
+    let end = marker(7, 0);
+    leave_space(&files, end.len() as u64);
+    append(&mut log, &end);
+    let aborted = |log: &Log| log.aborted_transactions(Offset(0), Offset(3)).unwrap();
+    let expected = aborted(&log);
+    assert_eq!(expected.len(), 1);
+    // A start finds it without writing it, and a checkpoint does not pass it.
+    let full = files.process_killed();
+    leave_space(&full, 0);
+    let (reopened, _) = open_as(&full, LogConfig::default(), unclean(Offset(0)));
+    assert_eq!(aborted(&reopened), expected);
+    log.flush().unwrap();
+    assert!(matches!(
+        log.begin_checkpoint(),
+        Err(StorageError::Full { .. })
+    ));
+    files.limit_space(None);
+    let point = checkpoint(&mut log);
+    let (reopened, _) = open_as(&files.power_cut(1), LogConfig::default(), unclean(point));
+    assert_eq!((point, aborted(&reopened)), (Offset(3), expected));
+}
+
+#[test]
+fn index_entries_wait_when_descriptors_are_lacking_and_no_offset_is_given_twice() {
+    let files = new_disk();
+    let config = LogConfig {
+        index_interval_bytes: 1,
+        ..LogConfig::default()
+    };
+    let mut log = new_log(&files, config);
+    append(&mut log, &plain(1, NOW.0));
+    for kind in ["index", "timeindex"] {
+        let path = format!("{SEGMENT}.{kind}");
+        log.directory().forget(path.as_ref());
+    }
+    files.limit_handles(Some(0));
+    let mut next = 1;
+    while next < 100 {
+        match try_append(&mut log, &plain(1, NOW.0)) {
+            Ok(appended) => {
+                assert_eq!(appended.first_offset, Offset(next));
+                next += 1;
+            }
+            // All files were closed, and now the batches cannot be written either.
+            Err(_) => files.limit_handles(None),
+        }
+    }
+    let all: Vec<_> = (0..100).map(|offset| (offset, 1)).collect();
+    assert_eq!(summary(&read_all(&log, Offset(0))), all);
+}
+
+#[test]
+fn an_index_that_a_start_made_anew_survives_a_power_cut() {
+    let files = new_disk();
+    let mut log = new_log(&files, small_segments());
+    for number in 0..30 {
+        // The largest of a segment comes first.
+        append(&mut log, &plain(1, NOW.0 - number));
+    }
+    assert!(log.segment_count() > 2);
+    let end = log.close().unwrap();
+    let time_index = format!("{SEGMENT}.timeindex");
+    files.remove(time_index.as_ref()).unwrap();
+    drop(reopen(&files, small_segments(), end));
+    for seed in 0..30 {
+        let files = files.power_cut(seed);
+        let (mut log, _) = open_as(&files, small_segments(), unclean(end));
+        let found = log.offset_at(TimeQuery::At(NOW)).unwrap();
+        let found = found.map(|found| found.offset);
+        assert_eq!(found, Some(Offset(0)), "seed {seed}");
+    }
+}
+
+#[test]
+fn what_a_failed_sync_left_in_memory_is_written_again_by_the_next_start() {
+    let files = new_disk();
+    let mut log = new_log(&files, LogConfig::default());
+    for _ in 0..5 {
+        append(&mut log, &plain(2, NOW.0));
+    }
+    files.fail_nth(Operation::Sync, 1, ErrorKind::Other);
+    log.flush().unwrap_err();
+    // The process is started again; its disk still shows what it had not written.
+    let files = files.process_killed();
+    let (log, _) = open_as(&files, LogConfig::default(), unclean(Offset(0)));
+    assert_eq!(log.flushed_offset(), Offset(10));
+    for seed in 0..20 {
+        let files = files.power_cut(seed);
+        let (log, _) = open_as(&files, LogConfig::default(), unclean(Offset(0)));
+        assert_eq!(log.log_end_offset(), Offset(10), "seed {seed}");
+    }
+}
+
+#[test]
+fn bytes_behind_the_last_batch_of_a_closed_segment_go_and_nothing_else() {
+    let files = new_disk();
+    let mut log = new_log(&files, LogConfig::default());
+    append(&mut log, &plain(2, NOW.0));
+    let point = checkpoint(&mut log);
+    let size = log.size();
+    log.roll(NOW).unwrap();
+    append(&mut log, &plain(2, NOW.0));
+    log.flush().unwrap();
+    let path = format!("{SEGMENT}.log");
+    let file = files.open(path.as_ref(), Open::Write).unwrap();
+    file.write_at(&[IoSlice::new(b"of an append that was refused")], size)
+        .unwrap();
+    drop(file);
+    let files = files.process_killed();
+    let (log, recovery) = open_as(&files, LogConfig::default(), unclean(point));
+    assert_eq!(log.log_end_offset(), Offset(4));
+    assert_eq!(recovery.cut_off.unwrap().segments, 0);
+    let length = files.status(path.as_ref()).unwrap().unwrap().length;
+    assert_eq!(length, size);
+}
+
+#[test]
+fn records_are_not_deleted_on_a_disk_that_has_failed() {
+    let files = new_disk();
+    let mut log = new_log(&files, LogConfig::default());
+    append(&mut log, &plain(2, NOW.0));
+    log.flush().unwrap();
+    log.set_high_watermark(Offset(2)).unwrap();
+    append(&mut log, &plain(2, NOW.0));
+    files.fail_nth(Operation::Sync, 1, ErrorKind::Other);
+    log.flush().unwrap_err();
+    assert!(matches!(
+        log.delete_records(None, NOW),
+        Err(TrimError::Storage(StorageError::Offline { .. }))
+    ));
+    assert_eq!(log.log_start_offset(), Offset(0));
+}
+
+#[test]
+fn a_power_cut_within_a_truncation_leaves_no_gap() {
+    let files = new_disk();
+    let mut log = new_log(&files, small_segments());
+    for _ in 0..30 {
+        append(&mut log, &plain(1, NOW.0));
+    }
+    assert!(log.segment_count() > 2);
+    let end = log.close().unwrap();
+    for cut in 0..40 {
+        let files = files.process_killed();
+        let mut log = reopen(&files, small_segments(), end);
+        files.cut_power_after(cut);
+        let _ = log.truncate_to(Offset(3), NOW);
+        for seed in 0..5 {
+            // The recovery points are not written down yet.
+            let files = files.power_cut(cut * 10 + seed);
+            let (log, _) = open_as(&files, small_segments(), unclean(end));
+            let batches = summary(&read_all(&log, Offset(0)));
+            let whole: Vec<_> = (0..log.log_end_offset().0).map(|at| (at, 1)).collect();
+            assert_eq!(batches, whole, "power cut after {cut} changes, seed {seed}");
+        }
+    }
+}
+
+#[test]
+fn a_compaction_that_lacks_a_descriptor_fails_alone() {
+    let files = new_disk();
+    let mut log = new_log(&files, compacted());
+    for _ in 0..20 {
+        put(&mut log, &[("a", Some("value")), ("b", Some("value"))]);
+    }
+    settle(&mut log).unwrap();
+    let mut tools = tools(1 << 16);
+    let mut pace = |_| ControlFlow::Continue(());
+    let mut pass = log.begin_compaction(NOW).unwrap();
+    pass.index(&mut tools, &mut pace).unwrap();
+    let rewritten = pass.rewrite_next(&mut tools, &mut pace).unwrap().unwrap();
+    log.replace_segments(rewritten).unwrap();
+    files.limit_handles(Some(0));
+    assert!(matches!(
+        pass.sync_names(),
+        Err(CompactionError::Storage(
+            StorageError::TooManyOpenFiles { .. }
+        ))
+    ));
+    assert!(directory_of(&log).failure().is_none());
+}
+
+#[test]
+fn a_write_that_did_not_fit_leaves_no_gap_before_what_is_appended_with_it() {
+    let files = new_disk();
+    let config = LogConfig {
+        segment_bytes: 200,
+        ..LogConfig::default()
+    };
+    let mut log = new_log(&files, config);
+    // The first two do not fit into one segment, and the disk has room for the third only.
+    let requests = [plain(3, NOW.0), plain(3, NOW.0), plain(1, NOW.0)];
+    assert!(requests[0].len() < 200 && requests[0].len() + requests[1].len() > 200);
+    leave_space(&files, requests[2].len() as u64);
+    let batches: Vec<Vec<Batch<'_>>> = requests
+        .iter()
+        .map(|bytes| vec![Batch::from(split_batches(bytes).next().unwrap().unwrap())])
+        .collect();
+    let slices: Vec<&[Batch<'_>]> = batches.iter().map(Vec::as_slice).collect();
+    let outcomes = log.append_as_leader(&slices, as_leader(Origin::Client));
+    let first: Vec<_> = outcomes
+        .into_iter()
+        .map(|outcome| outcome.ok().map(|appended| appended.first_offset))
+        .collect();
+    assert_eq!(first, [None, None, Some(Offset(0))]);
+    assert_eq!(summary(&read_all(&log, Offset(0))), [(0, 1)]);
+}
+
+#[test]
+fn a_segment_that_comes_back_by_a_power_cut_has_its_aborted_transactions() {
+    let files = new_disk();
+    let mut log = new_log(&files, LogConfig::default());
+    append(&mut log, &transactional(7, 0, 2));
+    append(&mut log, &marker(7, 0));
+    log.roll(NOW).unwrap();
+    append(&mut log, &plain(1, NOW.0));
+    let point = checkpoint(&mut log);
+    log.set_high_watermark(Offset(4)).unwrap();
+    log.delete_records(Some(Offset(3)), NOW).unwrap();
+    let mut came_back = 0;
+    for seed in 0..50 {
+        let files = files.power_cut(seed);
+        let (log, _) = open_as(&files, LogConfig::default(), unclean(point));
+        if log.log_start_offset() == Offset(0) {
+            let aborted = log.aborted_transactions(Offset(0), Offset(3)).unwrap();
+            assert_eq!(aborted.len(), 1, "seed {seed}");
+            came_back += 1;
+        }
+    }
+    assert!(came_back > 0);
+}
+
+#[test]
+fn a_checkpoint_under_way_writes_nothing_into_the_directory_of_the_next_of_its_name() {
+    let files = new_disk();
+    let mut log = new_log(&files, LogConfig::default());
+    append(&mut log, &plain(2, NOW.0));
+    log.flush().unwrap();
+    let checkpoint = log.begin_checkpoint().unwrap().unwrap();
+    log.retire();
+    let path = Path::new("/data/topic-0");
+    files
+        .rename(path, Path::new("/data/topic-0-delete"))
+        .unwrap();
+    drop(new_log(&files, LogConfig::default()));
+    checkpoint.run().unwrap();
+    let epochs = crate::checkpoint::read_leader_epochs(&files, path).unwrap();
+    assert_eq!(epochs.latest(), None);
+}
