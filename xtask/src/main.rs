@@ -17,6 +17,7 @@ mod suites;
 mod sweep;
 mod tidy;
 mod toolbox;
+mod torture;
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
@@ -65,6 +66,8 @@ enum Command {
     Suites(suites::Args),
     /// Check the rules of the tree that no compiler checks.
     Tidy,
+    /// Torture the log on a simulated disk, from many seeds.
+    Torture(torture::Args),
 }
 
 fn main() -> Result<()> {
@@ -86,6 +89,7 @@ fn main() -> Result<()> {
         Command::Sweep(args) => print(&sweep::run(&args)?),
         Command::Suites(args) => suites::run(&args),
         Command::Tidy => print(&tidy::run()?),
+        Command::Torture(args) => print(&torture::run(&args)?),
     }
 }
 

@@ -10,6 +10,7 @@ pub mod simulated;
 #[cfg(test)]
 mod conformance;
 
+use crate::planted::{Bug, is_planted};
 use rustix::io::Errno;
 use std::fmt;
 use std::io::{self, IoSlice};
@@ -236,6 +237,9 @@ pub fn read_whole<F: Files>(
 pub fn replace_durably<F: Files>(files: &F, path: &Path, content: &[u8]) -> Result<(), FileError> {
     write_aside(files, path, content)?.sync_data()?;
     files.rename(&aside(path), path)?;
+    if is_planted(Bug::RenameWithoutDirectorySync) {
+        return Ok(());
+    }
     files.sync_directory(path.parent().unwrap_or(Path::new(".")))
 }
 

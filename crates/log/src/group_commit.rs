@@ -9,6 +9,7 @@
 use crate::directory::StorageError;
 use crate::files::Files;
 use crate::partition_log::{Flush, PartitionLog, run_together};
+use crate::planted::{Bug, is_planted};
 use ottla_protocol::ids::Offset;
 use ottla_protocol::time::MonotonicTime;
 use std::collections::{BTreeMap, BTreeSet};
@@ -30,8 +31,6 @@ pub struct GroupCommit<W> {
     due: Option<MonotonicTime>,
     is_running: bool,
     has_failed: bool,
-    #[cfg(test)]
-    pub(crate) answers_before_sync: bool,
 }
 
 #[derive(Debug)]
@@ -62,8 +61,6 @@ impl<W> GroupCommit<W> {
             due: None,
             is_running: false,
             has_failed: false,
-            #[cfg(test)]
-            answers_before_sync: false,
         }
     }
 
@@ -99,8 +96,7 @@ impl<W> GroupCommit<W> {
 
     /// Somebody waits until the log is durable up to `end`: a pass is due now.
     pub fn on_wait(&mut self, log: LogId, end: Offset, waiter: W, now: MonotonicTime) -> Wait<W> {
-        #[cfg(test)]
-        if self.answers_before_sync {
+        if is_planted(Bug::AnswerBeforeSync) {
             self.dirty(log, end, now);
             return Wait::Durable(waiter);
         }

@@ -20,6 +20,7 @@ mod index_file;
 mod leader_epochs;
 mod open_files;
 mod partition_log;
+mod planted;
 pub mod producer_state;
 mod recovery;
 pub mod repair;

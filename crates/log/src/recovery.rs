@@ -28,6 +28,7 @@ use crate::directory::{LogDirectory, StorageError};
 use crate::epoch_file::EpochFile;
 use crate::files::Files;
 use crate::partition_log::{Birth, KnownDamage, PartitionLog, jitter, run_together};
+use crate::planted::{Bug, is_planted};
 use crate::producer_state::ProducerState;
 use crate::segment::{LogPosition, Place, Segment};
 use ottla_protocol::ids::{Offset, Uuid};
@@ -318,7 +319,8 @@ impl<F: Files> PartitionLog<F> {
         producers::load(self, recovery_point, now)?;
         self.flush = crate::partition_log::Progress::at(self.next, self.next.min(recovery_point));
         self.flush.recovery_point_on_disk = left.recovery_point.min(self.next);
-        let is_durable = left.is_clean && !is_empty && !birth.is_due();
+        let is_left_out = is_planted(Bug::RecoveredNotSynced) && !birth.is_due();
+        let is_durable = left.is_clean && !is_empty && !birth.is_due() || is_left_out;
         self.flush.recovered_from = (!is_durable).then_some(recovery_point.min(self.next));
         self.flush.birth = birth;
         self.set_high_watermark(left.high_watermark.unwrap_or(self.next))?;

@@ -10,5 +10,6 @@ mod found;
 mod model;
 mod recovery;
 mod repair;
+mod torture;
 mod trim;
 mod verify;

@@ -14,6 +14,7 @@ use super::{Compaction, CompactionError, Pace, Quarantined, Rewritten, Tools, ho
 use crate::batch::Batch;
 use crate::files::Files;
 use crate::format::AbortedTransaction;
+use crate::planted::{Bug, is_planted};
 use crate::scan::Located;
 use ottla_protocol::ids::Offset;
 use ottla_protocol::records::{BatchHeader, BatchView};
@@ -253,6 +254,11 @@ impl<F: Files> Compaction<F> {
     /// When tombstones that are met in this pass for the first time may go.
     fn horizon(&self) -> Timestamp {
         let retention = i64::try_from(self.config.delete_retention.as_millis()).unwrap_or(i64::MAX);
+        let retention = if is_planted(Bug::TombstoneDroppedEarly) {
+            0
+        } else {
+            retention
+        };
         Timestamp(self.now.0.saturating_add(retention))
     }
 }

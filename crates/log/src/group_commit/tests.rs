@@ -2,6 +2,7 @@
 
 use super::{GroupCommit, LogId, Wait, flush_logs};
 use crate::files::simulated::Simulated;
+use crate::planted::{Bug, planting};
 use crate::tests::fixture::{
     self, Log, NOW, ROOT, idempotent, new_disk, read_all, small_segments, summary, try_append,
     try_open,
@@ -95,9 +96,8 @@ fn a_removed_log_leaves_nobody_waiting() {
 }
 
 /// Appends to two logs with waiters, a pass now and then, until the power goes; returns how far answers went.
-fn workload(files: &Simulated, plant: bool) -> Vec<Offset> {
+fn workload(files: &Simulated) -> Vec<Offset> {
     let mut commit = GroupCommit::new(Duration::from_millis(3));
-    commit.answers_before_sync = plant;
     let mut answered = vec![Offset(0), Offset(0)];
     let mut logs = Vec::new();
     for index in 0..2 {
@@ -156,11 +156,11 @@ fn directories(files: &Simulated) {
 }
 
 /// The answered records that a power cut after `changes` changes has lost.
-fn lost(changes: u64, seed: u64, plant: bool) -> usize {
+fn lost(changes: u64, seed: u64) -> usize {
     let files = new_disk();
     directories(&files);
     files.cut_power_after(changes);
-    let answered = workload(&files, plant);
+    let answered = workload(&files);
     let files = files.power_cut(seed);
     let mut lost = 0;
     for (index, answered) in answered.into_iter().enumerate() {
@@ -186,14 +186,14 @@ fn every_answered_record_survives_a_power_cut_at_any_moment() {
         let files = new_disk();
         directories(&files);
         let before = files.changes();
-        workload(&files, false);
+        workload(&files);
         files.changes() - before
     };
     assert!(total > 150, "{total}");
     for changes in 0..=total {
         for seed in 0..3 {
             assert_eq!(
-                lost(changes, changes * 31 + seed, false),
+                lost(changes, changes * 31 + seed),
                 0,
                 "after {changes} changes, seed {seed}"
             );
@@ -203,7 +203,12 @@ fn every_answered_record_survives_a_power_cut_at_any_moment() {
 
 #[test]
 fn an_answer_before_the_sync_is_caught() {
-    let losses: usize = (50..150).map(|changes| lost(changes, changes, true)).sum();
+    let losses = || {
+        (50..150)
+            .map(|changes| lost(changes, changes))
+            .sum::<usize>()
+    };
+    let losses = planting(Some(Bug::AnswerBeforeSync), losses);
     assert!(losses > 0);
 }
 

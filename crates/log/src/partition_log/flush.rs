@@ -10,6 +10,7 @@ use crate::directory::{LogDirectory, StorageError};
 use crate::epoch_file::EpochWrite;
 use crate::files::{File, FileError, Files, Open, Operation};
 use crate::format::{FileKind, encode_producer_snapshot};
+use crate::planted::{Bug, is_planted};
 use crate::recovery::unless_full;
 use crate::segment::{LogPosition, Segment};
 use ottla_protocol::ids::Offset;
@@ -147,7 +148,11 @@ impl<F: Files> Flush<F> {
 
     fn sync_files(&self, open: &[Arc<F::File>]) -> Result<(), StorageError> {
         for file in open {
-            self.directory.judge_sync(file.sync_data())?;
+            let synced = match file.sync_data() {
+                Err(_) if is_planted(Bug::FailedSyncRetried) => file.sync_data(),
+                outcome => outcome,
+            };
+            self.directory.judge_sync(synced)?;
         }
         if self.has_new_names {
             let files = self.directory.files();
@@ -274,7 +279,8 @@ impl<F: Files> PartitionLog<F> {
         // Not before all are open: where descriptors are lacking, the next flush must find them again.
         self.flush.unsynced.clear();
         self.flush.is_flushing = true;
-        let has_new_names = std::mem::take(&mut self.flush.has_new_names);
+        let has_new_names =
+            std::mem::take(&mut self.flush.has_new_names) && !is_planted(Bug::NewNamesNotSynced);
         let mut flush = self.flush_of(extent, has_new_names, None, self.log_end());
         flush.segments = bases;
         Ok(Some(flush))
@@ -336,7 +342,11 @@ impl<F: Files> PartitionLog<F> {
         &mut self,
         logs: usize,
     ) -> Result<Option<Flush<F>>, StorageError> {
-        let flushed = self.flush.flushed;
+        let flushed = if is_planted(Bug::RecoveryPointAheadOfData) {
+            self.next
+        } else {
+            self.flush.flushed
+        };
         if self.flush.is_checkpointing || self.flush.recovery_point >= flushed {
             return Ok(None);
         }

@@ -7,6 +7,7 @@ use super::PartitionLog;
 use crate::directory::StorageError;
 use crate::files::Files;
 use crate::format::FileKind;
+use crate::planted::{Bug, is_planted};
 use crate::producer_state::ProducerState;
 use crate::recovery;
 use crate::segment::{Segment, Sought};
@@ -265,7 +266,8 @@ impl<F: Files> PartitionLog<F> {
             .expect("a log always has an active segment");
         let segment = entry.get_mut();
         // A batch that holds the offset goes as a whole, and so does damage.
-        let found = segment.find(place, offset, self.next);
+        let short = i64::from(is_planted(Bug::TruncationOneBatchShort));
+        let found = segment.find(place, offset.plus(short), self.next);
         let cut = match place.directory.judge(found)? {
             Sought::Batch(located) => Some((located.header.base_offset(), located.position)),
             Sought::Damage(damage) => Some((damage.first_offset, damage.position)),

@@ -8,6 +8,7 @@ use crate::format::{AbortedTransaction, FileKind, IndexEntry, OffsetEntry, TimeE
 use crate::index_file::{IndexFile, read_entries};
 use crate::leader_epochs::LeaderEpochs;
 use crate::partition_log::PartitionLog;
+use crate::planted::{Bug, is_planted};
 use crate::scan::Scan;
 use crate::segment::{Place, Segment};
 use ottla_protocol::ids::{LeaderEpoch, Offset};
@@ -123,6 +124,7 @@ fn scan<F: Files>(
         damage: Vec::new(),
         cut: None,
     };
+    let mut last_position = walk.position();
     while let Some(step) = walk.step()? {
         let unsound = match step {
             Ok(located) => {
@@ -134,13 +136,18 @@ fn scan<F: Files>(
                 );
                 segment.note(&located, interval);
                 read(located.size as u64);
+                last_position = located.position;
                 scanned.position = walk.position();
                 continue;
             }
             Err(unsound) => unsound,
         };
-        let (position, cause) = (unsound.position, unsound.cause);
+        let (mut position, cause) = (unsound.position, unsound.cause);
         if scanned.end >= recovery_point {
+            if is_planted(Bug::RecoveryCutsOneBatchMore) {
+                position = last_position;
+                scanned.position = position;
+            }
             scanned.cut = Some(Cut { position, cause });
             break;
         }
@@ -187,6 +194,7 @@ impl<F: Files> Segment<F> {
         recovery_point: Offset,
     ) -> Result<u64, FileError> {
         let limit = recovery_point.0.saturating_sub(self.base.0);
+        let is_blind = is_planted(Bug::IndexTrustedOverLog);
         let file = place.open(FileKind::OffsetIndex, self.base)?;
         let entries = read_entries::<OffsetEntry, _>(&*file, 0, self.offset_index.count())?;
         let mut before = OffsetEntry {
@@ -197,10 +205,10 @@ impl<F: Files> Segment<F> {
             let follows =
                 entry.relative_offset > before.relative_offset && entry.position > before.position;
             before = **entry;
-            follows && i64::from(entry.relative_offset) < limit
+            follows && (i64::from(entry.relative_offset) < limit || is_blind)
         });
         let last = (1..).zip(sound).last();
-        let kept = last.filter(|(_, entry)| self.is_named_rightly(place, **entry));
+        let kept = last.filter(|(_, entry)| is_blind || self.is_named_rightly(place, **entry));
         let (count, position) = kept.map_or((0, 0), |(count, entry)| (count, entry.position));
         self.offset_index
             .truncate(count, &|| Ok(Arc::clone(&file)))?;

@@ -1,0 +1,159 @@
+//! A torture of the log from a seed: several partitions in one or two log directories on one simulated disk, driven as
+//! the broker drives them, until the process is killed, the power fails, an operation fails, space or descriptors run
+//! out, at any moment, a start included. After each start everything is compared with a model.
+//!
+//! `cargo xtask torture` runs many seeds; `cargo test` a few hundred. A failure prints its seed and its last steps. The
+//! bugs of `planted.rs` show that the net catches something.
+
+mod batches;
+mod check;
+mod cleaner;
+mod flusher;
+mod model;
+mod node;
+mod produce;
+mod random;
+mod steps;
+mod trace;
+mod world;
+
+use self::world::World;
+use crate::planted::{Bug, planting};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+/// How a world went.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Outcome {
+    hash: u64,
+    crashes: u64,
+    checks: u64,
+    /// What went wrong, with the last steps.
+    failure: Option<(String, Vec<String>)>,
+}
+
+fn run(seed: u64, bug: Option<Bug>) -> Outcome {
+    let mut world = World::new(seed);
+    let lived = planting(bug, || catch_unwind(AssertUnwindSafe(|| world.run())));
+    let failure = lived.err().map(|panic| {
+        let message = panic
+            .downcast_ref::<String>()
+            .cloned()
+            .or_else(|| panic.downcast_ref::<&str>().map(ToString::to_string));
+        (message.unwrap_or_default(), world.trace.last_steps())
+    });
+    Outcome {
+        hash: world.trace.hash(),
+        crashes: world.trace.crashes,
+        checks: world.trace.checks,
+        failure,
+    }
+}
+
+/// Runs a seed that must hold.
+fn must_hold(seed: u64) -> Outcome {
+    let outcome = run(seed, None);
+    if let Some((message, steps)) = &outcome.failure {
+        let steps = steps.join("\n");
+        panic!("{steps}\nseed {seed}: {message}\nagain: cargo xtask torture --seed {seed}");
+    }
+    outcome
+}
+
+/// How many seeds may pass before a planted bug is caught.
+const NET: u64 = 400;
+
+/// A bug in the code is caught by a seed, which without it holds.
+fn must_catch(bug: Bug) {
+    let caught = (0..NET).find(|seed| run(*seed, Some(bug)).failure.is_some());
+    let seed = caught.unwrap_or_else(|| panic!("{bug:?} was not caught by {NET} seeds"));
+    println!("{bug:?} is caught by seed {seed}");
+    must_hold(seed);
+}
+
+#[test]
+fn a_hundred_seeds_hold() {
+    let crashes: u64 = (0..100).map(|seed| must_hold(seed).crashes).sum();
+    assert!(crashes > 300, "{crashes}");
+}
+
+#[test]
+fn the_same_seed_gives_the_same_trace() {
+    for seed in 0..5 {
+        assert_eq!(must_hold(seed).hash, must_hold(seed).hash, "seed {seed}");
+    }
+    assert_ne!(must_hold(0).hash, must_hold(1).hash);
+}
+
+#[test]
+fn an_answer_before_the_sync_is_caught() {
+    must_catch(Bug::AnswerBeforeSync);
+}
+
+#[test]
+fn a_rename_without_a_sync_of_the_directory_is_caught() {
+    must_catch(Bug::RenameWithoutDirectorySync);
+}
+
+#[test]
+fn names_of_new_segments_that_are_not_synced_are_caught() {
+    must_catch(Bug::NewNamesNotSynced);
+}
+
+#[test]
+fn a_failed_sync_that_is_tried_again_is_caught() {
+    must_catch(Bug::FailedSyncRetried);
+}
+
+#[test]
+fn an_index_that_is_trusted_over_the_log_is_caught() {
+    must_catch(Bug::IndexTrustedOverLog);
+}
+
+#[test]
+fn a_recovery_that_cuts_one_batch_more_is_caught() {
+    must_catch(Bug::RecoveryCutsOneBatchMore);
+}
+
+#[test]
+fn a_truncation_that_is_one_batch_short_is_caught() {
+    must_catch(Bug::TruncationOneBatchShort);
+}
+
+#[test]
+fn a_recovery_that_does_not_sync_is_caught() {
+    must_catch(Bug::RecoveredNotSynced);
+}
+
+#[test]
+fn a_recovery_point_ahead_of_the_data_is_caught() {
+    must_catch(Bug::RecoveryPointAheadOfData);
+}
+
+#[test]
+fn a_tombstone_that_goes_early_is_caught() {
+    must_catch(Bug::TombstoneDroppedEarly);
+}
+
+#[test]
+fn checkpoints_of_an_earlier_partition_are_caught() {
+    must_catch(Bug::StaleCheckpointsKept);
+}
+
+/// The command `cargo xtask torture`: the seeds from one number up to another, every so many of them.
+#[test]
+#[ignore = "cargo xtask torture runs it"]
+fn seeds() {
+    let number = |name| std::env::var(name).ok()?.parse::<u64>().ok();
+    let from = number("OTTLA_TORTURE_FROM").unwrap_or(0);
+    let to = number("OTTLA_TORTURE_TO").unwrap_or(from + 1);
+    let step = number("OTTLA_TORTURE_STEP").unwrap_or(1);
+    let (mut crashes, mut checks) = (0, 0);
+    for (count, seed) in (1..).zip((from..to).step_by(usize::try_from(step).unwrap())) {
+        let outcome = must_hold(seed);
+        crashes += outcome.crashes;
+        checks += outcome.checks;
+        if count % 100 == 0 || seed + step >= to {
+            println!("torture: {count} seeds {crashes} crashes {checks} checks");
+        }
+    }
+}
