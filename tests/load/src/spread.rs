@@ -100,6 +100,7 @@ fn shares<T: Send + 'static, W: Future<Output = Result<T>> + Send + 'static>(
         let options = Options {
             client_id: "ottla-load".to_owned(),
             request_timeout: PATIENCE,
+            retry_for: PATIENCE,
             ..Options::default()
         };
         let cluster = Cluster::connect(std::slice::from_ref(&args.bootstrap), options.clone());

@@ -46,8 +46,11 @@ impl Topic {
             create.args(["--config", config]);
         }
         output(&mut create)?;
-        let mut describe = ottla(running, SHORT_PATIENCE, &["topic", "describe", name]);
-        running.wait_until(|| output(&mut describe).is_ok())?;
+        // Kafka answers before it serves the topic.
+        let describe = ["topic", "describe", name, "--output", "json"];
+        let mut describe = ottla(running, SHORT_PATIENCE, &describe);
+        let is_led = |topic: &str| !topic.contains("\"leader\": null");
+        running.wait_until(|| output(&mut describe).is_ok_and(|topic| is_led(&topic)))?;
         let topic = Self {
             name: name.to_owned(),
             partitions,
