@@ -11,6 +11,7 @@ mod sheet;
 mod tiny_segments;
 mod usage;
 
+use std::fs;
 use std::io::{self, Write as _};
 
 use anyhow::Result;
@@ -61,11 +62,12 @@ pub fn run(args: &Args) -> Result<()> {
     contender::build()?;
     let (day, machine) = (Page::today()?, proc::machine()?);
     let mut sheets = Vec::new();
+    let mut left = Vec::new();
     for subject in &args.subjects {
         let mut sheet = match subject {
-            Subject::TinySegments => tiny_segments::run(&args.brokers, args.segments)?,
+            Subject::TinySegments => tiny_segments::run(&args.brokers, args.segments, &mut left)?,
             Subject::Inodes => inodes::run(&args.brokers)?,
-            Subject::Partitions => partitions::run(&args.brokers)?,
+            Subject::Partitions => partitions::run(&args.brokers, &mut left)?,
         };
         for column in sheet.columns() {
             sheet.set(("measured on", &column), day.as_str());
@@ -76,6 +78,10 @@ pub fn run(args: &Args) -> Result<()> {
     if args.write {
         let tables = sheet::merged(&PAGE.measured()?, sheets);
         PAGE.write(&format!("Measured with {machine}.\n\n{tables}"))?;
+    }
+    // Millions of files: a file system that discards what it frees takes longer to remove them than to write them.
+    for directory in left {
+        fs::remove_dir_all(directory)?;
     }
     Ok(())
 }

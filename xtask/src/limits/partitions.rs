@@ -16,7 +16,7 @@ const SHAPES: [(u32, u32); 2] = [(10, 1000), (1, 10_000)];
 const PARTITIONS: f64 = 10_000.0;
 
 /// Measures each broker with each shape.
-pub fn run(brokers: &[Contender]) -> Result<Sheet> {
+pub fn run(brokers: &[Contender], left: &mut Vec<PathBuf>) -> Result<Sheet> {
     let mut sheet = Sheet::new("10,000 partitions");
     for broker in brokers {
         for (topics, partitions) in SHAPES {
@@ -28,7 +28,7 @@ pub fn run(brokers: &[Contender]) -> Result<Sheet> {
                 sheet: &mut sheet,
             };
             trial.run(topics, partitions)?;
-            trial.running.stop()?;
+            left.push(trial.running.leave()?);
         }
     }
     Ok(sheet)

@@ -27,7 +27,7 @@ const EACH: u32 = 8;
 const CLIENTS: usize = 500;
 
 /// Measures each broker.
-pub fn run(brokers: &[Contender], segments: u32) -> Result<Sheet> {
+pub fn run(brokers: &[Contender], segments: u32, left: &mut Vec<PathBuf>) -> Result<Sheet> {
     let mut sheet = Sheet::new("Tiny segments");
     for broker in brokers {
         let limits: &[u32] = match broker {
@@ -52,7 +52,7 @@ pub fn run(brokers: &[Contender], segments: u32) -> Result<Sheet> {
                 "Ottla did not take {segments} segments; see {}",
                 trial.running.directory().display()
             );
-            trial.running.stop()?;
+            left.push(trial.running.leave()?);
         }
     }
     Ok(sheet)

@@ -133,6 +133,14 @@ impl Running {
         Ok(start.elapsed())
     }
 
+    /// Ends the broker, and yields where what it wrote lies now: under another name, so that another can be started.
+    pub fn leave(mut self) -> Result<PathBuf> {
+        self.end(Signal::TERM)?;
+        let left = self.directory.with_extension(self.port.to_string());
+        fs::rename(&self.directory, &left)?;
+        Ok(left)
+    }
+
     /// Ends the broker and removes what it wrote.
     pub fn stop(mut self) -> Result<()> {
         self.end(Signal::TERM)?;
