@@ -207,7 +207,8 @@ impl<'a, H: File> Salvage<'a, H> {
         if !self.may_be_next(header) {
             return Ok(Some(out_of_order));
         }
-        if header.base_offset() == self.next {
+        // What is behind a milestone tells nothing of what is before it.
+        if header.base_offset() == self.next || header.next_offset() == self.milestone {
             return Ok(None);
         }
         let mut behind = Scan::new(self.file, located.end(), self.end);

@@ -292,3 +292,32 @@ fn a_checkpoint_under_way_writes_nothing_into_the_directory_of_the_next_of_its_n
     let epochs = crate::checkpoint::read_leader_epochs(&files, path).unwrap();
     assert_eq!(epochs.latest(), None);
 }
+
+#[test]
+fn a_torn_batch_without_its_offset_says_nothing_of_the_batches_before_the_recovery_point() {
+    let files = new_disk();
+    // Every batch is indexed, and reading begins at the last one.
+    let config = LogConfig {
+        index_interval_bytes: 1,
+        ..LogConfig::default()
+    };
+    let mut log = new_log(&files, config.clone());
+    for _ in 0..8 {
+        append(&mut log, &plain(1, NOW.0));
+    }
+    let point = checkpoint(&mut log);
+    // The sector with the offset, which no checksum covers, was not written: it says 0.
+    let path = format!("{SEGMENT}.log");
+    let file = files.open(path.as_ref(), Open::Write).unwrap();
+    file.write_at(&[IoSlice::new(&plain(1, NOW.0))], log.size())
+        .unwrap();
+    drop(file);
+    let left = Left {
+        log_start: Offset(2),
+        ..unclean(point)
+    };
+    let (log, recovery) = open_as(&files.process_killed(), config, left);
+    assert_eq!(log.log_end_offset(), Offset(8));
+    assert_eq!(recovery.damage, []);
+    assert!(recovery.cut_off.is_some());
+}

@@ -106,6 +106,10 @@ impl Node {
             } else {
                 opened.log.set_high_watermark(flushed)
             };
+            if let Err(StorageError::TooManyOpenFiles { .. }) = moved {
+                // The high watermark moves with the next flush.
+                continue;
+            }
             if let Err(error) = moved {
                 let _ = commit.fail();
                 return Ended {
