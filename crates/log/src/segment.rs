@@ -417,13 +417,18 @@ impl<F: Files> Segment<F> {
         Ok(last.map_or(0, |entry| u64::try_from(entry.position).unwrap_or(0)))
     }
 
-    /// Cuts off everything from `position`, where the batch with `offset` begins. The segment must be activated anew.
+    /// Cuts off everything from `position`, where the batch with `offset` begins. The segment must be activated anew. The
+    /// batches go first, durably: batches that came back by a crash without the aborted transactions that they end
+    /// would show them.
     pub(crate) fn truncate(
         &mut self,
         place: &Place<F>,
         offset: Offset,
         position: u64,
     ) -> Result<(), FileError> {
+        let file = self.file(place)?;
+        file.truncate(position)?;
+        file.sync_data()?;
         let target = offset.0.saturating_sub(self.base.0);
         let source = || place.open(FileKind::OffsetIndex, self.base);
         let kept = self
@@ -444,7 +449,6 @@ impl<F: Files> Segment<F> {
                 .truncate(length)?;
             self.aborted = u32::try_from(kept).unwrap_or(u32::MAX);
         }
-        self.file(place)?.truncate(position)?;
         self.size = position;
         self.largest = Largest::UNKNOWN;
         self.active = None;

@@ -211,9 +211,9 @@ impl<F: Files> PartitionLog<F> {
         Ok(())
     }
 
-    /// Cuts off the records from `offset` on; says whether there were any. The checkpoint of recovery points must not
-    /// stay beyond the new end, nor beyond the end of a log that a start finds shorter: what is torn before a recovery
-    /// point is taken for damage, and stays.
+    /// Cuts off the records from `offset` on; says whether there were any. The checkpoints of recovery points and of log
+    /// starts must not stay beyond the new end, nor beyond the end of a log that a start finds shorter: what is torn
+    /// before a recovery point is taken for damage, and stays; a log that ends before its start begins anew there.
     pub fn truncate_to(&mut self, offset: Offset, now: Timestamp) -> Result<bool, StorageError> {
         self.place.directory.ensure_online()?;
         if offset >= self.next {

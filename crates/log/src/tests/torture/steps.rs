@@ -267,8 +267,8 @@ impl World {
         self.after_truncation(node, number);
     }
 
-    /// Whoever waited is told that this is no leader any more. Before anything is appended the recovery point, which may
-    /// have been beyond the cut, is written down; a node that cannot do so goes.
+    /// Whoever waited is told that this is no leader any more. Before anything is appended the recovery point and the log
+    /// start, which may have been beyond the cut, are written down; a node that cannot do so goes.
     fn after_truncation(&mut self, node: &mut Node, number: usize) {
         let Some(opened) = node.logs.get(&number) else {
             return;
@@ -276,8 +276,10 @@ impl World {
         let commit = &mut node.directories[opened.directory].commit;
         let _ = commit.remove(opened.id);
         commit.add(opened.id, opened.log.flushed_offset());
-        let written = node.write_recovery_points(&self.partitions);
-        self.must_end |= !self.excuse("write recovery points", written);
+        let written = node
+            .write_recovery_points(&self.partitions)
+            .and_then(|()| node.write_log_starts(&self.partitions));
+        self.must_end |= !self.excuse("write recovery points and log starts", written);
     }
 
     fn roll(&mut self, node: &mut Node, number: usize) {
