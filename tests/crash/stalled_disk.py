@@ -119,12 +119,27 @@ def others_are_served(broker, http, healthy, member):
     demand(committed[0].error is None, f"a member from before has lost its group: {committed[0].error}")
 
 
+@contextlib.contextmanager
+def running(broker):
+    """Ends it, whatever happens."""
+    broker.start()
+    try:
+        yield broker
+    finally:
+        if broker.process.poll() is None:
+            broker.kill()
+
+
 def round_of(binary, directory, at):
     http = f"127.0.0.1:{free_port()}"
     first, second = directory / "data", at / "data"
     settings = {"log.dirs": f"{first},{second}", "ottla.http.listen": http, "offsets.topic.num.partitions": "1"}
-    broker = Broker(binary, first, directory / "broker.log", settings)
-    broker.start()
+    with running(Broker(binary, first, directory / "broker.log", settings)) as broker:
+        stall(broker, http, (first, second), at)
+
+
+def stall(broker, http, directories, at):
+    first, second = directories
     admin = AdminClient({"bootstrap.servers": broker.address})
     # The topic of offsets comes first, and lies in the first directory: groups need it.
     with contextlib.suppress(KafkaException):

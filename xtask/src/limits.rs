@@ -3,6 +3,7 @@
 //! Nothing is asserted but that Ottla serves where it must: it prints what it measured, and `--write` puts it into
 //! docs/limits.md. Every broker starts on an empty directory, with its own defaults.
 
+mod compaction;
 mod connections;
 mod inodes;
 mod load;
@@ -35,13 +36,15 @@ pub enum Subject {
     Inodes,
     /// 10,000 partitions: ten topics of 1,000, and one of 10,000.
     Partitions,
+    /// One topic under both cleaners.
+    Compaction,
 }
 
 /// Options of `cargo xtask limits`.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// What to take to its limit; by default everything.
-    #[arg(value_enum, default_values_t = [Subject::TinySegments, Subject::Inodes, Subject::Partitions])]
+    #[arg(value_enum, default_values_t = [Subject::TinySegments, Subject::Inodes, Subject::Partitions, Subject::Compaction])]
     subjects: Vec<Subject>,
 
     /// Only these brokers.
@@ -68,6 +71,7 @@ pub fn run(args: &Args) -> Result<()> {
             Subject::TinySegments => tiny_segments::run(&args.brokers, args.segments, &mut left)?,
             Subject::Inodes => inodes::run(&args.brokers)?,
             Subject::Partitions => partitions::run(&args.brokers, &mut left)?,
+            Subject::Compaction => compaction::run(&args.brokers)?,
         };
         for column in sheet.columns() {
             sheet.set(("measured on", &column), day.as_str());

@@ -111,7 +111,8 @@ impl Topic {
     }
 }
 
-fn ottla(running: &Running, patience: &str, arguments: &[&str]) -> Command {
+/// A command of `ottla` against the broker, which may take so many seconds.
+pub fn ottla(running: &Running, patience: &str, arguments: &[&str]) -> Command {
     let mut command = program("ottla");
     command.args(arguments);
     command.args(["--bootstrap-server", running.bootstrap()]);
