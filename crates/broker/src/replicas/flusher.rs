@@ -34,7 +34,12 @@ struct State {
     dirty: BTreeMap<LogId, Arc<Partition>>,
     enrolled: u64,
     is_stopping: bool,
+    /// Passes begun since it stops.
+    last_passes: u32,
 }
+
+/// What a stop cannot flush in so many passes, the close of the logs must, and says so.
+const LAST_PASSES: u32 = 100;
 
 impl Flusher {
     /// A flusher without its thread.
@@ -46,6 +51,7 @@ impl Flusher {
             dirty,
             enrolled: 0,
             is_stopping: false,
+            last_passes: 0,
         };
         Arc::new(Self {
             clock,
@@ -152,7 +158,7 @@ impl Flusher {
         let mut flushes: Vec<Flush<Disk>> = Vec::with_capacity(pass.len());
         for partition in pass {
             match partition.begin_flush(pass.len()) {
-                Ok(None) => durable.extend(partition.flushed()),
+                Ok(None) => self.settle(partition, None, &mut durable)?,
                 Ok(Some(flush)) => {
                     partitions.push(partition);
                     flushes.push(flush);
@@ -164,8 +170,7 @@ impl Flusher {
         let ran = run_together(&flushes);
         for (partition, flush) in partitions.into_iter().zip(&flushes) {
             if ran.is_ok() {
-                partition.complete_flush(flush)?;
-                durable.extend(partition.flushed());
+                self.settle(partition, Some(flush), &mut durable)?;
             } else {
                 partition.abandon_flush(flush);
                 self.flush_later(partition, flush.end().offset);
@@ -178,6 +183,26 @@ impl Flusher {
         }
     }
 
+    /// Moves the high watermark of a partition that is flushed. Where that needs a file that cannot be opened now, the
+    /// next pass tries it again: the others, and the directory, are none the worse.
+    fn settle(
+        &self,
+        partition: &Arc<Partition>,
+        flush: Option<&Flush<Disk>>,
+        durable: &mut Vec<(LogId, Offset)>,
+    ) -> Result<(), StorageError> {
+        match partition.complete_flush(flush) {
+            Ok(()) => durable.extend(partition.flushed()),
+            Err(error @ StorageError::Offline { .. }) => return Err(error),
+            Err(error) => {
+                let (topic, index) = (&*partition.topic, partition.index.0);
+                tracing::warn!(topic, partition = index, %error, "cannot move a high watermark; it is tried again");
+                self.flush_later(partition, Offset(0));
+            }
+        }
+        Ok(())
+    }
+
     /// The partitions of the next pass, when it is due; nothing when the thread is to end.
     fn next_pass(&self) -> Option<Vec<Arc<Partition>>> {
         let mut state = self.lock();
@@ -188,6 +213,12 @@ impl Flusher {
             } else {
                 self.clock.monotonic()
             };
+            if state.is_stopping {
+                state.last_passes += 1;
+                if state.last_passes > LAST_PASSES {
+                    return None;
+                }
+            }
             if let Some(logs) = state.commit.begin_pass(now) {
                 // From here on an append begins another pass: it may come too late for this one.
                 return Some(

@@ -339,10 +339,13 @@ impl Partition {
         begun.unwrap_or(Ok(None))
     }
 
-    /// Takes note that `flush` has run.
-    pub(super) fn complete_flush(&self, flush: &Flush<Disk>) -> Result<(), StorageError> {
+    /// Takes note that `flush` has run, or that there was nothing to flush, and moves the high watermark.
+    pub(super) fn complete_flush(&self, flush: Option<&Flush<Disk>>) -> Result<(), StorageError> {
         let settings = self.settings();
-        let woken = self.lock().advance_to_flushed(flush, &settings)?;
+        let woken = match flush {
+            Some(flush) => self.lock().advance_to_flushed(flush, &settings)?,
+            None => self.lock().advance_high_watermark(&settings)?,
+        };
         woken.wake();
         Ok(())
     }
