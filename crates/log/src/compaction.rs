@@ -32,6 +32,7 @@ use crate::directory::{LogDirectory, StorageError};
 use crate::files::{FileError, Files, Open};
 use crate::format::{CLEANED_SUFFIX, FileKind};
 use crate::partition_log::PartitionLog;
+use crate::producer_state::ProducerEntry;
 use crate::scan::Scan;
 use ottla_protocol::ids::{Offset, ProducerId};
 use ottla_protocol::records::{BatchView, Decompressor};
@@ -235,12 +236,9 @@ impl<F: Files> PartitionLog<F> {
             segment.position_before(&self.place, plan.first_dirty)
         });
         let from = sources.first().map_or(upper, |first| first.base);
-        let last_record = |(id, entry): (&ProducerId, &crate::producer_state::ProducerEntry)| {
-            let last = LastRecord {
-                offset: entry.last_batch().map(|batch| batch.last_offset),
-                epoch: entry.epoch,
-            };
-            (*id, last)
+        let (flushed, log_end) = (self.flush.flushed, self.next);
+        let last_record = |(id, entry): (&ProducerId, &ProducerEntry)| {
+            (*id, LastRecord::of(entry, flushed, log_end))
         };
         Ok(Compaction {
             directory: Arc::clone(&self.place.directory),
@@ -353,7 +351,14 @@ impl<F: Files> Compaction<F> {
             }
             self.stats.bytes_read += located.size as u64;
             hold_up(pace, located.size)?;
-            if batch.header().is_control() || transactions.on_data(batch.header()) {
+            if batch.header().is_control() {
+                continue;
+            }
+            let producer = ProducerId(batch.header().producer_id);
+            if let Some(last) = self.last_records.get_mut(&producer) {
+                last.on_met(located.header.last_offset());
+            }
+            if transactions.on_data(batch.header()) {
                 continue;
             }
             if let Some(offset) = index_batch(&batch, self.first_dirty, tools) {

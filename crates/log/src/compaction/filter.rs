@@ -6,6 +6,7 @@
 
 use super::offset_map::OffsetMap;
 use crate::batch::MAX_DECOMPRESSED;
+use crate::producer_state::{BatchMetadata, ProducerEntry};
 use ottla_protocol::ids::{Offset, ProducerEpoch, ProducerId};
 use ottla_protocol::records::{
     BatchBuilder, BatchHeader, BatchOptions, BatchView, Compression, Decompressor, Record, Records,
@@ -28,12 +29,35 @@ pub(super) struct Rules<'a> {
     pub(super) may_drop_tombstones: bool,
 }
 
-/// The last record of an active producer.
+/// The last record of an active producer that no power cut can take back.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct LastRecord {
-    /// The last offset of its last batch of data; `None` when only a marker is known.
-    pub(super) offset: Option<Offset>,
-    pub(super) epoch: ProducerEpoch,
+pub(super) enum LastRecord {
+    /// The last offset of its last batch of data.
+    Data(Offset),
+    /// Only a marker is known, of this epoch.
+    Marker(ProducerEpoch),
+    /// All that is remembered of it may go with a power cut. What was before it lies at this offset, which a pass has
+    /// met last, or behind.
+    AtOrBehind(Offset),
+}
+
+impl LastRecord {
+    /// That of a producer in a log that is durable up to `flushed` and ends at `end`.
+    pub(super) fn of(entry: &ProducerEntry, flushed: Offset, end: Offset) -> Self {
+        let durable = |batch: &&BatchMetadata| batch.last_offset < flushed;
+        match entry.batches().iter().rev().find(durable) {
+            Some(batch) => Self::Data(batch.last_offset),
+            None if entry.batches().is_empty() && flushed == end => Self::Marker(entry.epoch),
+            None => Self::AtOrBehind(Offset(0)),
+        }
+    }
+
+    /// A pass has met a batch of its data that ends at `offset`.
+    pub(super) fn on_met(&mut self, offset: Offset) {
+        if let Self::AtOrBehind(last) = self {
+            *last = offset.max(*last);
+        }
+    }
 }
 
 /// What is known of a batch beside its bytes.
@@ -111,9 +135,10 @@ impl Rules<'_> {
     /// Whether the batch carries the last sequence, or in want of one the last epoch, of a producer.
     fn is_last_of_producer(&self, header: &BatchHeader) -> bool {
         let last = self.last_records.get(&ProducerId(header.producer_id));
-        last.is_some_and(|last| match last.offset {
-            Some(offset) => header.last_offset() == offset,
-            None => header.is_control() && header.producer_epoch == last.epoch.0,
+        last.is_some_and(|last| match last {
+            LastRecord::Data(offset) => header.last_offset() == *offset,
+            LastRecord::Marker(epoch) => header.is_control() && header.producer_epoch == epoch.0,
+            LastRecord::AtOrBehind(offset) => header.last_offset() >= *offset,
         })
     }
 }

@@ -1,13 +1,13 @@
 //! What the torture found, each as short as it gets.
 
-use super::compaction::{compacted, put, settle, tools};
+use super::compaction::{compacted, keyed, put, settle, tools, try_pass};
 use super::fixture::*;
 use crate::compaction::CompactionError;
 use crate::files::simulated::Simulated;
 use crate::files::{File, Files, Open, Operation};
 use crate::{Batch, Left, LogConfig, Origin, StorageError, TimeQuery, TrimError};
 use ottla_protocol::ids::Offset;
-use ottla_protocol::records::split_batches;
+use ottla_protocol::records::{BatchOptions, split_batches};
 use std::io::{ErrorKind, IoSlice};
 use std::ops::ControlFlow;
 use std::path::Path;
@@ -320,4 +320,48 @@ fn a_torn_batch_without_its_offset_says_nothing_of_the_batches_before_the_recove
     assert_eq!(log.log_end_offset(), Offset(8));
     assert_eq!(recovery.damage, []);
     assert!(recovery.cut_off.is_some());
+}
+
+/// Compaction dropped it, on account of a batch that a power cut took back: sent again, its records were there twice.
+#[test]
+fn a_producer_whose_newest_batch_is_lost_is_known_by_the_one_before() {
+    let of_producer = |base_sequence| {
+        let options = BatchOptions {
+            producer_id: 7,
+            producer_epoch: 0,
+            base_sequence,
+            ..BatchOptions::default()
+        };
+        keyed(options, &[("a", Some("value"))])
+    };
+    for newer in [1, 6] {
+        let files = new_disk();
+        let mut log = new_log(&files, compacted());
+        append(&mut log, &of_producer(0));
+        put(&mut log, &[("a", Some("newer"))]);
+        settle(&mut log).unwrap();
+        // More batches than are remembered leave nothing to know the durable one by.
+        for sequence in 1..=newer {
+            append(&mut log, &of_producer(sequence));
+        }
+        assert!(try_pass(&mut log, 1 << 16, NOW).unwrap().is_some());
+        let left = unclean(log.recovery_point());
+        for seed in 0..20 {
+            let files = files.power_cut(seed);
+            // What a snapshot says would hide what the batches say.
+            for entry in files.list(Path::new("/data/topic-0")).unwrap() {
+                if entry.name.ends_with(".snapshot") {
+                    let path = Path::new("/data/topic-0").join(entry.name);
+                    files.remove(&path).unwrap();
+                }
+            }
+            let (mut log, _) = open_as(&files, compacted(), left);
+            let newest = log.log_end_offset().0 - 2;
+            let again = append(
+                &mut log,
+                &of_producer(i32::try_from(newest.max(0)).unwrap()),
+            );
+            assert!(again.duplicate_of.is_some(), "{newer} newer, seed {seed}");
+        }
+    }
 }
