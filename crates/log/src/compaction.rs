@@ -407,8 +407,10 @@ impl<F: Files> Compaction<F> {
         }
     }
 
-    /// Ends a pass whose segments are all rewritten, and writes down what it could not read.
+    /// Ends a pass whose segments are all rewritten, and writes down what it could not read. An earlier pass may have
+    /// replaced segments and found no descriptor to sync their names with: nothing counts as compacted before.
     pub fn finish(mut self) -> Result<Outcome, CompactionError> {
+        self.sync_names()?;
         let written = write_quarantine(self.directory.files(), &self.path, &self.quarantine);
         written.map_err(|error| self.disk(error))?;
         self.forget_replacement()?;
