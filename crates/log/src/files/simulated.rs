@@ -278,7 +278,11 @@ impl File for SimulatedFile {
             .iter()
             .flat_map(|slice| slice.iter().copied())
             .collect();
+        let was_off = state.power_is_off;
         let allowed = state.before(Operation::Write, true);
+        if was_off {
+            return allowed.map_err(self.failed(Operation::Write));
+        }
         let torn = allowed.is_err();
         let kept = state.write(self.inode, &bytes, position, torn);
         allowed.and(kept).map_err(self.failed(Operation::Write))

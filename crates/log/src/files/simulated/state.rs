@@ -16,6 +16,8 @@ pub(super) struct State {
     pub(super) space: Option<u64>,
     pub(super) handles: Option<usize>,
     pub(super) changes_until_cut: Option<u64>,
+    /// It went with an earlier call: from here on nothing is done even in part.
+    pub(super) power_is_off: bool,
     pub(super) changes: u64,
     pub(super) counts: BTreeMap<Operation, u64>,
     pub(super) open_handles: usize,
@@ -87,6 +89,7 @@ impl Default for State {
             space: None,
             handles: None,
             changes_until_cut: None,
+            power_is_off: false,
             changes: 0,
             counts: BTreeMap::new(),
             open_handles: 0,
@@ -105,6 +108,7 @@ impl State {
         *self.counts.entry(operation).or_default() += 1;
         if let Some(left) = self.changes_until_cut {
             if left == 0 {
+                self.power_is_off = true;
                 return Err(io::ErrorKind::BrokenPipe);
             }
             self.changes_until_cut = Some(left - u64::from(is_change));
@@ -340,6 +344,7 @@ impl State {
         self.space = None;
         self.handles = None;
         self.changes_until_cut = None;
+        self.power_is_off = false;
     }
 
     fn reset(&mut self) {
