@@ -182,7 +182,12 @@ impl<'a, H: File> Salvage<'a, H> {
     /// Goes on behind what is unsound.
     pub(crate) fn pass_over(&mut self, unsound: Unsound) -> Result<Damage, FileError> {
         let position = unsound.position;
-        let resumed = self.resume_after(&unsound)?;
+        let mut resumed = self.resume_after(&unsound)?;
+        if resumed.is_none() && self.milestone != UNBOUNDED {
+            // Nothing sound is left up to the milestone. What is sound behind it must not be taken for damage too.
+            self.milestone = UNBOUNDED;
+            resumed = self.resume_after(&unsound)?;
+        }
         let end = resumed.map_or(self.end, |located| located.position);
         self.scan.go_to(end);
         let next_offset = resumed.map_or(self.bound, |located| located.header.base_offset());

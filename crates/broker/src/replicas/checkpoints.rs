@@ -4,6 +4,7 @@
 //! is left as it is.
 
 use std::collections::BTreeSet;
+use std::io::ErrorKind;
 use std::sync::{Arc, MutexGuard, PoisonError};
 
 use ottla_log::PartitionLog;
@@ -84,10 +85,14 @@ pub(super) fn forget(
         checkpoint::LOG_START_OFFSETS,
         checkpoint::CLEANER_OFFSETS,
     ] {
-        let mut offsets = checkpoint::read_offsets(files, path, name)?;
-        let before = offsets.len();
+        let read = match checkpoint::read_offsets(files, path, name) {
+            // The start went on without it, and said so.
+            Err(error) if error.source.kind() == ErrorKind::InvalidData => None,
+            read => Some(read?),
+        };
+        let mut offsets = read.clone().unwrap_or_default();
         offsets.retain(|partition, _| !names.contains(partition));
-        if offsets.len() < before {
+        if read.as_ref() != Some(&offsets) {
             checkpoint::write_offsets(files, path, name, &offsets)?;
         }
     }

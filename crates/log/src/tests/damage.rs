@@ -435,3 +435,41 @@ fn a_segment_that_has_changed_since_it_was_scrubbed_gets_no_damage() {
     let last = log.segments.iter().last().unwrap().0;
     assert!(log.segment_to_scrub(*last).is_none(), "the active one");
 }
+
+/// Batches behind the recovery point were taken for damage with what is before it, and stayed in the file: what was
+/// appended next lay behind them.
+#[test]
+fn damage_on_both_sides_of_the_recovery_point_ends_the_file_with_the_log() {
+    let recovery_point = Offset(63);
+    for stays_sound in [1, 3] {
+        let files = new_disk();
+        let mut log = new_log(&files, LogConfig::default());
+        for number in 0..30 {
+            append(&mut log, &idempotent_at(number));
+        }
+        let size = log.size() / 30;
+        log.flush().unwrap();
+        drop(log);
+        let path = FileKind::Log.path(Path::new(PARTITION), Offset(0));
+        // The last before the recovery point, and some from there on.
+        for damaged in 20..(21 + stays_sound) {
+            overwrite(&files, &path, damaged * size + 40, b"rot");
+        }
+        let left = Left {
+            recovery_point,
+            ..Left::default()
+        };
+        let (mut log, recovery) = open_as(&files, LogConfig::default(), left);
+        assert_eq!(log.log_end_offset(), recovery_point);
+        assert!(recovery.cut_off.is_some(), "what is behind moves aside");
+        assert_eq!(log.size(), (21 + stays_sound) * size);
+        let appended = append(&mut log, &plain(2, NOW.0 + 5000));
+        assert_eq!(appended.first_offset, recovery_point);
+        let read = read_all(&log, recovery_point);
+        assert_eq!(summary(&read), [(63, 2)]);
+        log.roll(NOW).unwrap();
+        let end = log.close().unwrap();
+        let log = reopen(&files, LogConfig::default(), end);
+        assert_eq!(summary(&read_all(&log, recovery_point)), [(63, 2)]);
+    }
+}

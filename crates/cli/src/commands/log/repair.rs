@@ -5,7 +5,7 @@
 
 use std::path::PathBuf;
 
-use anyhow::{Result, bail};
+use anyhow::{Context as _, Result, bail};
 use ottla_broker::directory_lock::DirectoryLock;
 use ottla_log::files::disk::Disk;
 use ottla_log::repair::{Step, carry_out, plan};
@@ -44,10 +44,14 @@ pub fn run(args: &Args, output: Output) -> Result<()> {
     let mut locks = Vec::new();
     let mut all = Vec::new();
     for directory in &args.directories {
-        if let Some(directory) = log_directory_of(directory)? {
+        // Where it really lies says which partition it is, and which lock a broker holds.
+        let directory = directory
+            .canonicalize()
+            .with_context(|| format!("cannot find {}", directory.display()))?;
+        if let Some(directory) = log_directory_of(&directory)? {
             locks.push(DirectoryLock::take(directory)?);
         }
-        all.extend(examine(directory)?.into_iter().map(Planned::of));
+        all.extend(examine(&directory)?.into_iter().map(Planned::of));
     }
     for planned in &all {
         planned.print(output)?;
