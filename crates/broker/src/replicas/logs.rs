@@ -151,9 +151,8 @@ fn is_shorter(opened: &Opened<'_>, log: &PartitionLog<Disk>) -> bool {
             partition = opened.existing.name,
             end = end.0,
             recovery_point = was.0,
-            repair = super::damage::repair(opened.existing.directory.log.path()),
-            "a log ends before its recovery point: the records between are lost, and their offsets will be given out again \
-             unless it is repaired before anything is produced"
+            "a log ends before its recovery point: the records between are lost, and their offsets are given out again; \
+             where that must not be, stop the broker and restore the partition from a copy"
         );
     }
     end < was

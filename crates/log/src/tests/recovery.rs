@@ -666,6 +666,14 @@ fn a_complete_replacement_takes_its_place_whatever_else_was_left() {
 #[test]
 fn all_that_one_start_cuts_off_is_kept_and_eight_files_of_those_before() {
     let files = new_disk();
+    drop(new_log(&files, small_segments()));
+    let repaired: Vec<String> = (0..20)
+        .map(|place| format!("{place:020}-5-{place}{CUT_OFF_SUFFIX}"))
+        .collect();
+    for name in &repaired {
+        let path = Path::new(PARTITION).join(name);
+        files.open(&path, Open::Create).unwrap();
+    }
     for start in 0..3 {
         let mut log = new_log(&files, small_segments());
         for _ in 0..100 {
@@ -690,6 +698,6 @@ fn all_that_one_start_cuts_off_is_kept_and_eight_files_of_those_before() {
             .iter()
             .filter(|entry| entry.name.ends_with(CUT_OFF_SUFFIX));
         let before = if start == 0 { 0 } else { 8 };
-        assert_eq!(kept.count(), later + 1 + before);
+        assert_eq!(kept.count(), later + 1 + before + repaired.len());
     }
 }

@@ -25,7 +25,8 @@ impl World {
         let has_failed = node.directories[opened.directory].log.failure().is_some();
         assert!(
             has_failed || end == self.models[number].end(),
-            "the log ends at {end}"
+            "log {number} ends at {end}, not at {}",
+            self.models[number].end()
         );
         match self.random.below(12) {
             0 => self.send_again(log, number),
