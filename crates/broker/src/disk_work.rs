@@ -3,7 +3,7 @@
 //!
 //! Such work runs where it is called, without a hop, as long as another thread of the runtime is free of it. The
 //! last one is never taken: its other tasks move to a thread of their own first. So whatever a disk does, heartbeats,
-//! metadata and what lies on other disks is served. Threads are made only for what is held up, one for each such
+//! reads of metadata and what lies on other disks is served. Threads are made only for what is held up, one for each such
 //! connection. A thread that takes an event off the sockets and is then held up wakes nobody to wait for the next
 //! event: a [`Watch`] does, once a work has not ended for a while.
 

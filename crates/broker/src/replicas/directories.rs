@@ -61,8 +61,8 @@ impl Directory {
         if is_still {
             tracing::error!(
                 %directory,
-                "a log directory has not answered for {STANDS_STILL:?}: requests that need it wait, all others are \
-                 served; look at its disk and at the kernel's log"
+                "a log directory has not answered for {STANDS_STILL:?}: requests that need it wait, and so do changes of \
+                 metadata; look at its disk and at the kernel's log"
             );
         } else {
             tracing::warn!(%directory, "a log directory answers again");
