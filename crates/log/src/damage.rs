@@ -296,14 +296,11 @@ impl<'a, H: File> Salvage<'a, H> {
 /// A walk over the batches of one file by their heads, that passes over damage as far as heads show it.
 #[derive(Debug)]
 pub(crate) struct Survey<'a, H> {
-    file: &'a H,
-    segment: Offset,
-    scan: Scan<'a, H>,
-    end: u64,
-    next: Offset,
-    bound: Offset,
+    /// Where the walk stands; it does the walking once heads have stopped making sense.
+    salvage: Salvage<'a, H>,
+    has_met_damage: bool,
+    /// The batch that was met last, and what it might have begun with.
     previous: Option<(Located, Offset)>,
-    salvage: Option<Salvage<'a, H>>,
 }
 
 impl<'a, H: File> Survey<'a, H> {
@@ -311,64 +308,45 @@ impl<'a, H: File> Survey<'a, H> {
     pub(crate) fn new(
         file: &'a H,
         segment: Offset,
-        (from, end): (u64, u64),
-        (next, bound): (Offset, Offset),
+        places: (u64, u64),
+        offsets: (Offset, Offset),
     ) -> Self {
         Self {
-            file,
-            segment,
-            scan: Scan::new(file, from, end),
-            end,
-            next,
-            bound,
+            salvage: Salvage::new(file, segment, places, offsets),
+            has_met_damage: false,
             previous: None,
-            salvage: None,
         }
     }
 
     /// The next batch or the next damage, which may begin with the batch that was met last: its length may be what is
     /// wrong.
     pub(crate) fn advance(&mut self) -> Result<Option<Met>, FileError> {
-        if let Some(salvage) = &mut self.salvage {
+        let salvage = &mut self.salvage;
+        if self.has_met_damage {
             return salvage.advance();
         }
-        let position = self.scan.position();
-        match self.scan.next_header() {
+        let position = salvage.position();
+        match salvage.scan.next_header() {
             Ok(None) => return Ok(None),
-            Ok(Some(located)) if self.is_in_order(&located) => {
-                self.previous = Some((located, self.next));
-                self.next = located.header.next_offset();
+            Ok(Some(located)) if salvage.may_be_next(&located.header) => {
+                self.previous = Some((located, salvage.next));
+                salvage.next = located.header.next_offset();
                 return Ok(Some(Met::Batch(located)));
             }
             Err(ScanError::Disk(error)) => return Err(error),
             Ok(Some(_)) | Err(ScanError::Invalid { .. }) => {}
         }
-        let (from, next) = self
-            .previous
-            .map_or((position, self.next), |(located, next)| {
-                (located.position, next)
-            });
-        let salvage = Salvage::new(
-            self.file,
-            self.segment,
-            (from, self.end),
-            (next, self.bound),
-        );
-        let salvage = self.salvage.insert(salvage);
+        self.has_met_damage = true;
+        let Some((last, next)) = self.previous else {
+            salvage.scan.go_to(position);
+            return salvage.advance();
+        };
+        salvage.scan.go_to(last.position);
+        salvage.next = next;
         match salvage.advance()? {
             // Sound and known.
-            Some(Met::Batch(located)) if self.previous.is_some() && located.position == from => {
-                salvage.advance()
-            }
+            Some(Met::Batch(located)) if located.position == last.position => salvage.advance(),
             met => Ok(met),
         }
-    }
-
-    fn is_in_order(&self, located: &Located) -> bool {
-        let header = &located.header;
-        let last = header.last_offset();
-        header.base_offset() >= self.next
-            && last < self.bound
-            && last.0 - self.segment.0 <= i64::from(i32::MAX)
     }
 }
