@@ -199,6 +199,11 @@ impl FileError {
         )
     }
 
+    /// Whether the file was read, and holds something else than belongs there.
+    pub fn is_malformed(&self) -> bool {
+        self.source.kind() == io::ErrorKind::InvalidData
+    }
+
     /// Whether the process, or the system, has no file descriptors left.
     pub fn is_lack_of_descriptors(&self) -> bool {
         matches!(
@@ -231,6 +236,31 @@ pub fn read_whole<F: Files>(
     let read = file.read_at(&mut content, 0)?;
     content.truncate(read);
     Ok(Some(content))
+}
+
+/// Bytes that [`copy`] copies at a time.
+const COPY_BYTES: usize = 1 << 20;
+
+/// Copies the bytes of `source` from one position up to another, or as far as there are any, to `target` from `at` on.
+pub(crate) fn copy<H: File>(
+    source: &H,
+    (from, to): (u64, u64),
+    (target, at): (&H, u64),
+) -> Result<(), FileError> {
+    let mut buffer = Vec::new();
+    let mut position = from;
+    while position < to {
+        let left = usize::try_from(to - position).unwrap_or(usize::MAX);
+        buffer.resize(left.min(COPY_BYTES), 0);
+        let read = source.read_at(&mut buffer, position)?;
+        buffer.truncate(read);
+        if read == 0 {
+            break;
+        }
+        target.write_at(&[IoSlice::new(&buffer)], at + (position - from))?;
+        position += read as u64;
+    }
+    Ok(())
 }
 
 /// Replaces the file at `path` by `content` at once and durably: a crash leaves the old or the new, never a mix.

@@ -192,8 +192,12 @@ impl<F: Files> Repair<F> {
         let offset = FileKind::of_name(&name).map_or(Offset(0), |(_, offset)| offset);
         // In one word: the second part of the name is the time.
         let what: String = name.chars().filter(char::is_ascii_alphabetic).collect();
-        let aside = format!("{:020}-{}-{what}{CUT_OFF_SUFFIX}", offset.0, self.now.0);
-        path.with_file_name(aside)
+        path.with_file_name(self.name_aside(offset, &what))
+    }
+
+    /// The name of something that a repair takes away: of the offset where it begins, and what it is.
+    fn name_aside(&self, offset: Offset, what: &str) -> String {
+        format!("{:020}-{}-{what}{CUT_OFF_SUFFIX}", offset.0, self.now.0)
     }
 }
 

@@ -4,7 +4,6 @@
 //! is left as it is.
 
 use std::collections::BTreeSet;
-use std::io::ErrorKind;
 use std::sync::{Arc, MutexGuard, PoisonError};
 
 use ottla_log::PartitionLog;
@@ -87,7 +86,7 @@ pub(super) fn forget(
     ] {
         let read = match checkpoint::read_offsets(files, path, name) {
             // The start went on without it, and said so.
-            Err(error) if error.source.kind() == ErrorKind::InvalidData => None,
+            Err(error) if error.is_malformed() => None,
             read => Some(read?),
         };
         let mut offsets = read.clone().unwrap_or_default();

@@ -45,7 +45,7 @@ pub fn read_quarantine<F: Files>(
     directory: &Path,
 ) -> Result<Vec<Quarantined>, FileError> {
     let content = match read_whole(files, &directory.join(QUARANTINE), MAX_BYTES) {
-        Err(error) if error.source.kind() == std::io::ErrorKind::InvalidData => None,
+        Err(error) if error.is_malformed() => None,
         outcome => outcome?,
     };
     let content = content.unwrap_or_default();

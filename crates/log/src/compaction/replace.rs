@@ -39,7 +39,7 @@ pub(crate) fn read_replacement<F: Files>(
 ) -> Result<Option<(Offset, Offset)>, FileError> {
     let content = match read_whole(files, &directory.join(REPLACEMENT), MAX_BYTES) {
         // Not ours.
-        Err(error) if error.source.kind() == std::io::ErrorKind::InvalidData => None,
+        Err(error) if error.is_malformed() => None,
         outcome => outcome?,
     };
     let content = content.unwrap_or_default();

@@ -70,16 +70,6 @@ impl<F: Files> PartitionLog<F> {
         }
     }
 
-    /// The bases and sizes of the segments that are appended to no more, from `from` on.
-    pub fn closed_segments(&self, from: Offset) -> Vec<(Offset, u64)> {
-        let active = self.active().base;
-        let closed = self.segments.range(from..);
-        let closed = closed.filter(|(base, _)| **base < active);
-        closed
-            .map(|(base, segment)| (*base, segment.size))
-            .collect()
-    }
-
     /// Where the offsets of the segment at `base` end at the latest: where the next one begins, or the log ends.
     pub fn bound_of(&self, base: Offset) -> Offset {
         let mut later = self.segments.range(base.plus(1)..);

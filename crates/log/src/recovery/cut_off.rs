@@ -18,6 +18,9 @@ use std::path::PathBuf;
 /// The files of earlier cuts kept in one partition; the oldest goes first.
 const MAX_FILES: usize = 8;
 
+/// What the name of a whole segment ends with, before the suffix.
+const WHOLE: &str = "-whole";
+
 /// What was cut off a log.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CutOff {
@@ -106,7 +109,7 @@ impl<F: Files> PartitionLog<F> {
     fn set_segment_aside(&mut self, base: Offset, now: Timestamp) -> Result<(), StorageError> {
         self.segments.remove(&base);
         let path = self.place.path_of(FileKind::Log, base);
-        let aside = path.with_file_name(format!("{:020}-{}-whole{CUT_OFF_SUFFIX}", base.0, now.0));
+        let aside = path.with_file_name(format!("{:020}-{}{WHOLE}{CUT_OFF_SUFFIX}", base.0, now.0));
         let directory = &self.place.directory;
         directory.forget(&path);
         directory.judge(directory.files().rename(&path, &aside))?;
@@ -136,12 +139,16 @@ impl<F: Files> PartitionLog<F> {
     }
 }
 
+/// Whether this is a whole segment that recovery moved aside.
+pub(crate) fn is_whole_segment(name: &str) -> bool {
+    let stem = name.strip_suffix(CUT_OFF_SUFFIX);
+    stem.is_some_and(|stem| stem.ends_with(WHOLE))
+}
+
 /// Whether recovery moved this aside: what a repair did has a third part of its own.
 fn is_of_recovery(name: &str) -> bool {
-    let Some(stem) = name.strip_suffix(CUT_OFF_SUFFIX) else {
-        return false;
-    };
-    stem.split('-').nth(2).is_none_or(|third| third == "whole")
+    let stem = name.strip_suffix(CUT_OFF_SUFFIX);
+    is_whole_segment(name) || stem.is_some_and(|stem| stem.split('-').nth(2).is_none())
 }
 
 fn nothing_when_full(error: FileError) -> Result<Option<PathBuf>, FileError> {

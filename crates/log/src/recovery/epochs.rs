@@ -8,13 +8,12 @@ use crate::files::{FileError, Files};
 use crate::leader_epochs::LeaderEpochs;
 use crate::partition_log::PartitionLog;
 use ottla_protocol::ids::{LeaderEpoch, Offset};
-use std::io::ErrorKind;
 use std::path::Path;
 
 /// The epochs of the checkpoint; none when there is no file, or none that can be understood.
 pub(super) fn read<F: Files>(files: &F, partition: &Path) -> Result<LeaderEpochs, FileError> {
     match read_leader_epochs(files, partition) {
-        Err(error) if error.source.kind() == ErrorKind::InvalidData => Ok(LeaderEpochs::default()),
+        Err(error) if error.is_malformed() => Ok(LeaderEpochs::default()),
         read => read,
     }
 }

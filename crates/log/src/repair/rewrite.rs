@@ -5,10 +5,8 @@ use crate::batch::Batch;
 use crate::compaction::{CompactionError, Output, REPLACEMENT, write_replacement};
 use crate::config::LogConfig;
 use crate::damage::{Damage, Met, Salvage, UNBOUNDED};
-use crate::files::{File, FileError, Files, Open, replace_durably};
-use crate::format::{
-    AbortedTransaction, CLEANED_SUFFIX, CUT_OFF_SUFFIX, FileKind, IndexEntry, SWAP_SUFFIX,
-};
+use crate::files::{File, Files, Open, copy, replace_durably};
+use crate::format::{AbortedTransaction, CLEANED_SUFFIX, FileKind, IndexEntry, SWAP_SUFFIX};
 use crate::producer_state::{Origin, ProducerState};
 use crate::recovery::Indexes;
 use crate::segment::Segment;
@@ -16,9 +14,6 @@ use ottla_protocol::ids::Offset;
 use ottla_protocol::records::{BATCH_OVERHEAD, BatchBuilder, BatchHeader, BatchOptions, BatchView};
 use std::collections::BTreeMap;
 use std::io::IoSlice;
-
-/// Bytes that are copied at a time.
-const COPY_BYTES: usize = 1 << 20;
 
 /// The files of a segment but for the producers' state, which is not the segment's alone; the batches go last.
 const REPLACED: [FileKind; 4] = [
@@ -124,10 +119,7 @@ impl<F: Files> Repair<F> {
 
     /// Keeps the damaged bytes in a file of their own, durably but for its name.
     fn keep(&self, damage: &Damage) -> Result<(), RepairError> {
-        let name = format!(
-            "{:020}-{}-{}{CUT_OFF_SUFFIX}",
-            damage.first_offset.0, self.now.0, damage.position
-        );
+        let name = self.name_aside(damage.first_offset, &damage.position.to_string());
         let head = format!(
             "taken out of a log by `ottla log repair`\nsegment: {:020}.log\nposition: {}\nbytes: {}\n\
              first-offset: {}\nnext-offset: {}\nreason: {}\n\n",
@@ -143,7 +135,11 @@ impl<F: Files> Repair<F> {
         let kept = source.and_then(|source| {
             let to = self.directory.open_anew(&path, Open::Replace)?;
             to.write_at(&[IoSlice::new(head.as_bytes())], 0)?;
-            copy(&*source, &to, (damage, head.len() as u64))?;
+            copy(
+                &*source,
+                (damage.position, damage.end()),
+                (&to, head.len() as u64),
+            )?;
             to.sync_data()
         });
         self.judge(kept)
@@ -321,21 +317,4 @@ fn empty_batch((first, next): (Offset, Offset), epoch: i32) -> Option<(BatchHead
     let bytes = builder.build()?;
     let head = bytes.first_chunk::<BATCH_OVERHEAD>()?;
     Some((BatchHeader::decode(head), bytes))
-}
-
-fn copy<H: File>(source: &H, to: &H, (damage, at): (&Damage, u64)) -> Result<(), FileError> {
-    let mut buffer = Vec::new();
-    let mut copied = 0;
-    while copied < damage.bytes {
-        let left = usize::try_from(damage.bytes - copied).unwrap_or(usize::MAX);
-        buffer.resize(left.min(COPY_BYTES), 0);
-        let read = source.read_at(&mut buffer, damage.position + copied)?;
-        buffer.truncate(read);
-        if read == 0 {
-            break;
-        }
-        to.write_at(&[IoSlice::new(&buffer)], at + copied)?;
-        copied += read as u64;
-    }
-    Ok(())
 }

@@ -1,17 +1,17 @@
 //! What was set aside earlier, as its file tells: recovery and `ottla log repair` begin it with lines of text.
 
 use crate::files::{File, FileError, Files, Open};
+use crate::recovery::cut_off::is_whole_segment;
 use std::path::Path;
 
 /// The lines are no longer than this.
 const MAX_HEAD: usize = 4096;
-/// The end of the name of a whole segment, which has no such lines.
-const WHOLE: &str = "-whole.cutoff";
 
 /// What the file at `path` says of itself.
 pub(super) fn describe<F: Files>(files: &F, path: &Path) -> Result<String, FileError> {
     let name = path.file_name().unwrap_or_default().to_string_lossy();
-    if name.ends_with(WHOLE) {
+    // That has no such lines.
+    if is_whole_segment(&name) {
         return Ok(
             "recovery set this whole segment aside, behind where the log was cut".to_owned(),
         );

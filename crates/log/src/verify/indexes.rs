@@ -8,7 +8,6 @@ use crate::files::{FileError, Files, read_whole};
 use crate::format::{AbortedTransaction, FileKind, IndexEntry, OffsetEntry, TimeEntry};
 use crate::scan::Located;
 use ottla_protocol::ids::Offset;
-use std::io;
 use std::path::{Path, PathBuf};
 
 /// An index is at most this large; a larger file is none.
@@ -26,7 +25,7 @@ impl<E: IndexEntry> Entries<E> {
     fn read<F: Files>(files: &F, segment: Offset, path: PathBuf) -> Result<Self, FileError> {
         let bytes = match read_whole(files, &path, MAX_INDEX_BYTES) {
             Ok(bytes) => bytes.unwrap_or_default(),
-            Err(error) if error.source.kind() == io::ErrorKind::InvalidData => Vec::new(),
+            Err(error) if error.is_malformed() => Vec::new(),
             Err(error) => return Err(error),
         };
         let entries: Vec<E> = bytes.chunks_exact(E::SIZE).filter_map(E::decode).collect();

@@ -1,8 +1,6 @@
 //! How the logs of a log directory were left, as its checkpoints say. They only save a start from looking: one that cannot
 //! be understood is said, and counts as none.
 
-use std::io;
-
 use ottla_log::Left;
 use ottla_log::checkpoint::{self, PartitionOffsets};
 use ottla_log::files::FileError;
@@ -47,7 +45,7 @@ impl LeftOf {
 fn read_checkpoint(directory: &Directory, name: &str) -> Result<PartitionOffsets, FileError> {
     let (files, path) = (directory.log.files(), directory.log.path());
     match checkpoint::read_offsets(files, path, name) {
-        Err(error) if error.source.kind() == io::ErrorKind::InvalidData => {
+        Err(error) if error.is_malformed() => {
             tracing::error!(%error, "a checkpoint cannot be understood; the start goes on without it");
             Ok(PartitionOffsets::new())
         }

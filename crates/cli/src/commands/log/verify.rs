@@ -174,7 +174,7 @@ fn recovery_points(directory: &Path) -> Result<(PartitionOffsets, Verified)> {
 /// A checkpoint, or that it cannot be understood.
 fn read_checkpoint(directory: &Path, name: &str) -> Result<Result<PartitionOffsets, Finding>> {
     match checkpoint::read_offsets(&Disk, directory, name) {
-        Err(error) if error.source.kind() == ErrorKind::InvalidData => Ok(Err(Finding {
+        Err(error) if error.is_malformed() => Ok(Err(Finding {
             severity: Severity::Damage,
             path: directory.join(name),
             position: None,
