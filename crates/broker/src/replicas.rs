@@ -13,6 +13,7 @@ pub mod flusher;
 mod housekeeping;
 mod logs;
 pub mod partition;
+mod pause;
 mod recovery_progress;
 mod refusals;
 mod scrubber;

@@ -27,6 +27,7 @@ use self::report::CompactionReport;
 pub use self::settings::CleanerSettings;
 use self::throttle::Throttle;
 use super::partition::Partition;
+use super::pause::pause;
 use super::{Directory, Replicas, checkpoints, housekeeping};
 
 /// Bytes after which a worker looks whether it must rest or stop.
@@ -346,8 +347,7 @@ impl Shared {
             if left.is_zero() || state.settings != rate {
                 return ControlFlow::Continue(());
             }
-            let waited = self.changed.wait_timeout(state, left.min(LONGEST_REST));
-            drop(waited.unwrap_or_else(PoisonError::into_inner));
+            drop(pause(&self.changed, state, Some(left.min(LONGEST_REST))));
         }
     }
 

@@ -17,6 +17,7 @@ use ottla_protocol::ids::Offset;
 use ottla_protocol::time::MonotonicTime;
 
 use super::partition::{Partition, Unavailable};
+use super::pause::pause;
 use crate::clock::Clock;
 
 /// The group commit of one log directory and its thread.
@@ -207,13 +208,10 @@ impl Flusher {
     fn next_pass(&self) -> Option<Vec<Arc<Partition>>> {
         let mut state = self.lock();
         loop {
-            let now = if state.is_stopping {
-                // What is left goes now.
-                MonotonicTime(Duration::MAX)
-            } else {
-                self.clock.monotonic()
-            };
+            let mut now = self.clock.monotonic();
             if state.is_stopping {
+                // What is left goes now.
+                now = MonotonicTime(Duration::MAX);
                 state.last_passes += 1;
                 if state.last_passes > LAST_PASSES {
                     return None;
@@ -231,16 +229,7 @@ impl Flusher {
                 return None;
             }
             let left = state.commit.next_due().map(|due| due.remaining(now));
-            state = match left {
-                Some(left) => {
-                    let waited = self.changed.wait_timeout(state, left);
-                    waited.unwrap_or_else(PoisonError::into_inner).0
-                }
-                None => self
-                    .changed
-                    .wait(state)
-                    .unwrap_or_else(PoisonError::into_inner),
-            };
+            state = pause(&self.changed, state, left);
         }
     }
 }

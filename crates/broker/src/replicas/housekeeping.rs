@@ -15,6 +15,7 @@ use ottla_log::{Flush, PartitionLog, Removed, StorageError, run_together};
 use ottla_protocol::time::MonotonicTime;
 
 use super::partition::Partition;
+use super::pause::pause;
 use super::{Directory, Replicas, checkpoints};
 
 /// How often what is done.
@@ -122,10 +123,7 @@ fn run(
             return;
         }
         let wait = Duration::from_secs(1).min(rounds.intervals.high_watermarks);
-        let (guard, _) = told
-            .1
-            .wait_timeout(guard, wait)
-            .unwrap_or_else(PoisonError::into_inner);
+        let guard = pause(&told.1, guard, Some(wait));
         if guard.is_stopping {
             return;
         }

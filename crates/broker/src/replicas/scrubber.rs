@@ -22,6 +22,7 @@ pub use self::settings::ScrubSettings;
 use super::Replicas;
 use super::damage::repair;
 use super::partition::Partition;
+use super::pause::pause;
 
 /// How long a start is left in peace.
 const INITIAL_DELAY: Duration = Duration::from_mins(10);
@@ -168,17 +169,10 @@ impl Shared {
             let settings = state.settings.filter(|settings| !settings.is_off());
             let left =
                 settings.map(|settings| began.after(settings.interval.min(delay)).remaining(now()));
-            state = match left {
-                Some(Duration::ZERO) => return ControlFlow::Continue(()),
-                Some(left) => {
-                    let waited = self.changed.wait_timeout(state, left);
-                    waited.unwrap_or_else(PoisonError::into_inner).0
-                }
-                None => self
-                    .changed
-                    .wait(state)
-                    .unwrap_or_else(PoisonError::into_inner),
-            };
+            if left == Some(Duration::ZERO) {
+                return ControlFlow::Continue(());
+            }
+            state = pause(&self.changed, state, left);
         }
     }
 
@@ -256,8 +250,7 @@ impl Shared {
             if left.is_zero() {
                 return ControlFlow::Continue(());
             }
-            let waited = self.changed.wait_timeout(state, left.min(LONGEST_REST));
-            drop(waited.unwrap_or_else(PoisonError::into_inner));
+            drop(pause(&self.changed, state, Some(left.min(LONGEST_REST))));
             if partition.offsets().is_err() {
                 return ControlFlow::Break(());
             }
