@@ -252,7 +252,7 @@ impl GroupCoordinators {
         let (commands, mailbox) = mpsc::channel(MAX_WAITING);
         let (settle, phase) = watch::channel(Phase::Loading);
         let owner = Owner::new(
-            (partition, Arc::clone(&self.replicas)),
+            (partition, Arc::clone(self.replicas.disk_work())),
             self.config.clone(),
             self.compression,
             self.commit_timeout,

@@ -28,6 +28,14 @@ pub const fn runtime_threads(cores: usize) -> usize {
     cores.saturating_add(1)
 }
 
+/// Runs what is known to take its time on a thread of its own, and waits for it.
+pub async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
+    match tokio::task::spawn_blocking(work).await {
+        Ok(done) => done,
+        Err(panicked) => std::panic::resume_unwind(panicked.into_panic()),
+    }
+}
+
 /// What may wait for a disk on this runtime.
 #[derive(Debug)]
 pub struct DiskWork {

@@ -30,7 +30,7 @@ use ottla_protocol::ids::{NodeId, PartitionIndex, Uuid};
 
 pub use self::cleaner::CleanerSettings;
 pub use self::cleaner::report::CompactionReport;
-pub use self::directories::{Directories, Directory};
+pub use self::directories::{Directories, Directory, distinct};
 pub use self::housekeeping::Intervals;
 pub use self::logs::LogsError;
 pub use self::partition::Partition;

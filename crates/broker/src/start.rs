@@ -18,7 +18,7 @@ use crate::config::{BrokerConfig, HostPort, ListenerConfig};
 use crate::controller::ControllerLoop;
 use crate::coordinators;
 use crate::directory_lock::DirectoryLock;
-use crate::disk_work::{LOOK, Watch};
+use crate::disk_work::{LOOK, Watch, blocking};
 use crate::http;
 use crate::live_state::LiveState;
 use crate::located;
@@ -145,14 +145,6 @@ pub async fn start(config: BrokerConfig, clock: Clock) -> Result<Running, StartE
     running.accept(listeners, &stopping);
     broker.set_ready(true);
     Ok(running)
-}
-
-/// Runs what blocks on the disk where it holds nobody up.
-async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
-    match tokio::task::spawn_blocking(work).await {
-        Ok(done) => done,
-        Err(panicked) => std::panic::resume_unwind(panicked.into_panic()),
-    }
 }
 
 /// Starts the thread that keeps the runtime going while disks hold it up, and says so; it ends with what is returned.

@@ -20,7 +20,8 @@ use tokio::sync::{Semaphore, mpsc, watch};
 use super::uncommitted::Uncommitted;
 use super::{Answer, Phase, Unavailable, load, writer};
 use crate::clock::Clock;
-use crate::replicas::{Partition, Replicas};
+use crate::disk_work::DiskWork;
+use crate::replicas::Partition;
 
 /// Something for the owner to do.
 pub type Command = Box<dyn FnOnce(&mut Owner) + Send>;
@@ -47,7 +48,7 @@ enum Ended {
 /// The owner of one partition.
 pub struct Owner {
     partition: Arc<Partition>,
-    replicas: Arc<Replicas>,
+    disk_work: Arc<DiskWork>,
     config: Config,
     compression: Compression,
     clock: Clock,
@@ -60,7 +61,7 @@ pub struct Owner {
 impl Owner {
     /// An owner that has read nothing yet.
     pub fn new(
-        (partition, replicas): (Arc<Partition>, Arc<Replicas>),
+        (partition, disk_work): (Arc<Partition>, Arc<DiskWork>),
         config: Config,
         compression: Compression,
         commit_timeout: Duration,
@@ -68,7 +69,7 @@ impl Owner {
     ) -> Self {
         Self {
             partition,
-            replicas,
+            disk_work,
             shard: Shard::new(config.clone()),
             config,
             compression,
@@ -307,7 +308,7 @@ impl Owner {
             return Ok(());
         }
         let count = i64::try_from(records.len()).expect("a batch has fewer records than 2^63");
-        let (first, committed) = self.replicas.disk_work().run(|| {
+        let (first, committed) = self.disk_work.run(|| {
             let first = writer::append(&self.partition, self.compression, &records, now)?;
             Ok((first, self.partition.replicated(first.plus(count))))
         })?;

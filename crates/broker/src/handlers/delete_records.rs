@@ -16,8 +16,9 @@ use ottla_protocol::messages::{DeleteRecordsRequestData, DeleteRecordsResponseDa
 
 use crate::broker::Broker;
 use crate::context::RequestContext;
+use crate::disk_work::blocking;
 use crate::replicas::partition::{Partition, Unavailable};
-use crate::replicas::{Directory, Found};
+use crate::replicas::{Directory, Found, distinct};
 use crate::topics::is_internal;
 
 /// An offset that means "up to the high watermark".
@@ -31,11 +32,7 @@ pub async fn handle(
 ) -> DeleteRecordsResponseData {
     let broker = Arc::clone(broker);
     // Files are removed and written: that takes its time.
-    let deleted = tokio::task::spawn_blocking(move || delete_all(&broker, request));
-    match deleted.await {
-        Ok(response) => response,
-        Err(panicked) => std::panic::resume_unwind(panicked.into_panic()),
-    }
+    blocking(move || delete_all(&broker, request)).await
 }
 
 /// The log start offset of a partition, not yet written down.
@@ -69,13 +66,7 @@ fn write_log_starts<'a>(
     broker: &Broker,
     deleted: impl Iterator<Item = &'a (Offset, Arc<Partition>)>,
 ) -> Vec<Arc<Directory>> {
-    let mut directories: Vec<Arc<Directory>> = Vec::new();
-    for (_, partition) in deleted {
-        let directory = partition.directory();
-        if !contains(&directories, directory) {
-            directories.push(Arc::clone(directory));
-        }
-    }
+    let mut directories = distinct(deleted.map(|(_, partition)| partition.directory()));
     directories.retain(|directory| match broker.replicas.write_log_starts(directory) {
         Ok(()) => false,
         Err(error) => {
@@ -86,21 +77,17 @@ fn write_log_starts<'a>(
     directories
 }
 
-fn contains(directories: &[Arc<Directory>], directory: &Arc<Directory>) -> bool {
-    directories
-        .iter()
-        .any(|known| Arc::ptr_eq(known, directory))
-}
-
 fn answer(
     index: i32,
     deleted: Deleted,
     unwritten: &[Arc<Directory>],
 ) -> DeleteRecordsPartitionResult {
+    let is_unwritten = |partition: &Partition| {
+        let mut unwritten = unwritten.iter();
+        unwritten.any(|directory| Arc::ptr_eq(directory, partition.directory()))
+    };
     let (low_watermark, code) = match deleted {
-        Ok((_, partition)) if contains(unwritten, partition.directory()) => {
-            (-1, ErrorCode::KafkaStorageError)
-        }
+        Ok((_, partition)) if is_unwritten(&partition) => (-1, ErrorCode::KafkaStorageError),
         Ok((start, _)) => (start.0, ErrorCode::None),
         Err(code) => (-1, code),
     };

@@ -31,8 +31,8 @@ pub async fn observe(broker: &Arc<Broker>) -> Observed {
 fn observe_logs(replicas: &Replicas, observed: &Observed) {
     let mut topics: BTreeMap<_, Counted> = BTreeMap::new();
     for partition in replicas.all() {
-        let looked =
-            partition.look(|log| (log.size(), log.log_start_offset(), log.log_end_offset()));
+        let looked = partition
+            .try_with_log(|log| (log.size(), log.log_start_offset(), log.log_end_offset()));
         if let Some((size, start, end)) = looked {
             observed.log(&partition.topic, partition.index.0, size, start.0..end.0);
         }
@@ -60,7 +60,8 @@ fn observe_lags(replicas: &Replicas, committed: Vec<Committed>, observed: &Obser
         let Found::Here(found) = replicas.by_name(&topic, PartitionIndex(partition)) else {
             continue;
         };
-        if let Some((start, end)) = found.look(|log| (log.log_start_offset(), log.high_watermark()))
+        if let Some((start, end)) =
+            found.try_with_log(|log| (log.log_start_offset(), log.high_watermark()))
         {
             let lag = (end.0 - committed.max(start.0)).max(0);
             observed.lag(&group, &topic, partition, lag);

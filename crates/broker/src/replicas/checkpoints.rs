@@ -12,7 +12,7 @@ use ottla_log::files::FileError;
 use ottla_log::files::disk::Disk;
 use ottla_protocol::ids::Offset;
 
-use super::{Directory, Replicas};
+use super::{Directory, Partition, Replicas};
 
 /// Writes the high watermarks, unless they are as `written`; says what they are.
 pub(super) fn write_high_watermarks(
@@ -21,7 +21,9 @@ pub(super) fn write_high_watermarks(
     written: Option<&PartitionOffsets>,
 ) -> Result<PartitionOffsets, FileError> {
     let _writing = writing(directory);
-    let offsets = offsets(replicas, directory, |log| Some(log.high_watermark()));
+    let offsets = offsets(&replicas.all_in(directory), |log| {
+        Some(log.high_watermark())
+    });
     if written != Some(&offsets) {
         write(directory, checkpoint::HIGH_WATERMARKS, &offsets)?;
     }
@@ -33,11 +35,9 @@ pub(super) fn write_log_starts(
     replicas: &Replicas,
     directory: &Arc<Directory>,
 ) -> Result<(), FileError> {
-    let _writing = writing(directory);
-    let offsets = offsets(replicas, directory, |log| {
+    write_all(replicas, directory, checkpoint::LOG_START_OFFSETS, |log| {
         Some(log.log_start_offset()).filter(|start| *start > Offset(0))
-    });
-    write(directory, checkpoint::LOG_START_OFFSETS, &offsets)
+    })
 }
 
 /// Writes how far logs are compacted.
@@ -45,9 +45,20 @@ pub(super) fn write_compacted(
     replicas: &Replicas,
     directory: &Arc<Directory>,
 ) -> Result<(), FileError> {
+    write_all(replicas, directory, checkpoint::CLEANER_OFFSETS, |log| {
+        log.compacted_to()
+    })
+}
+
+fn write_all(
+    replicas: &Replicas,
+    directory: &Arc<Directory>,
+    name: &str,
+    offset: impl Fn(&mut PartitionLog<Disk>) -> Option<Offset>,
+) -> Result<(), FileError> {
     let _writing = writing(directory);
-    let offsets = offsets(replicas, directory, |log| log.compacted_to());
-    write(directory, checkpoint::CLEANER_OFFSETS, &offsets)
+    let offsets = offsets(&replicas.all_in(directory), offset);
+    write(directory, name, &offsets)
 }
 
 /// Writes the recovery points down as they are, and lets the logs know.
@@ -56,11 +67,11 @@ pub(super) fn write_recovery_points(
     directory: &Arc<Directory>,
 ) -> Result<(), FileError> {
     let _writing = writing(directory);
-    let offsets = offsets(replicas, directory, |log| Some(log.recovery_point()));
+    let partitions = replicas.all_in(directory);
+    let offsets = offsets(&partitions, |log| Some(log.recovery_point()));
     write(directory, checkpoint::RECOVERY_POINTS, &offsets)?;
-    for partition in replicas.all_in(directory) {
-        let key = (partition.topic.to_string(), partition.index.0);
-        if let Some(offset) = offsets.get(&key) {
+    for partition in partitions {
+        if let Some(offset) = offsets.get(&key(&partition)) {
             partition.with_log(|log| log.recovery_point_written(*offset));
         }
     }
@@ -104,16 +115,18 @@ fn writing(directory: &Directory) -> MutexGuard<'_, ()> {
 }
 
 fn offsets(
-    replicas: &Replicas,
-    directory: &Arc<Directory>,
+    partitions: &[Arc<Partition>],
     offset: impl Fn(&mut PartitionLog<Disk>) -> Option<Offset>,
 ) -> PartitionOffsets {
-    let partitions = replicas.all_in(directory);
-    let offsets = partitions.iter().filter_map(|partition| {
-        let key = (partition.topic.to_string(), partition.index.0);
-        Some((key, partition.with_log(&offset)??))
-    });
+    let offsets = partitions
+        .iter()
+        .filter_map(|partition| Some((key(partition), partition.with_log(&offset)??)));
     offsets.collect()
+}
+
+/// What a checkpoint calls a partition.
+fn key(partition: &Partition) -> (String, i32) {
+    (partition.topic.to_string(), partition.index.0)
 }
 
 fn write(directory: &Directory, name: &str, offsets: &PartitionOffsets) -> Result<(), FileError> {

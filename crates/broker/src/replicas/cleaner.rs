@@ -28,7 +28,7 @@ pub use self::settings::CleanerSettings;
 use self::throttle::Throttle;
 use super::partition::Partition;
 use super::pause::pause;
-use super::{Directory, Replicas, checkpoints, housekeeping};
+use super::{Replicas, checkpoints, distinct, housekeeping};
 
 /// Bytes after which a worker looks whether it must rest or stop.
 const PACE_BYTES: u64 = 256 << 10;
@@ -167,7 +167,7 @@ impl Cleaner {
             let history = state.histories.get(&partition.flush_id);
             (history.cloned().unwrap_or_default(), state.settings)
         };
-        let looked = partition.look(|log| {
+        let looked = partition.try_with_log(|log| {
             let plan = log.plan_compaction(now)?;
             Ok((plan, log.quarantine().to_vec()))
         })?;
@@ -281,26 +281,27 @@ impl Shared {
     /// Moves the recovery points that compaction waits for, and writes them down, once for all partitions; leaves out
     /// those where that fails.
     fn make_durable(&self, replicas: &Replicas, candidates: &mut Vec<Arc<Partition>>) {
-        let mut moved_in: Vec<Arc<Directory>> = Vec::new();
+        let mut moved = Vec::new();
         candidates.retain(|partition| {
-            if partition.look(|log| log.compaction_needs_checkpoint()) != Some(true) {
+            if partition.try_with_log(|log| log.compaction_needs_checkpoint()) != Some(true) {
                 return true;
             }
             // Under `page-cache` nobody else asks for it soon. What is flushed then is seen next time.
             partition.flush_if_dirty();
-            let moved = guarded(|| {
+            let outcome = guarded(|| {
                 housekeeping::checkpoint_log(partition).map_err(CompactionError::from)?;
                 Ok(())
             });
-            let directory = partition.directory();
-            if moved.is_ok() && !moved_in.iter().any(|known| Arc::ptr_eq(known, directory)) {
-                moved_in.push(Arc::clone(directory));
+            match outcome {
+                Ok(()) => moved.push(Arc::clone(partition)),
+                Err(error) => {
+                    self.note(replicas, partition, Err(error));
+                    return false;
+                }
             }
-            moved
-                .map_err(|error| self.note(replicas, partition, Err(error)))
-                .is_ok()
+            true
         });
-        for directory in moved_in {
+        for directory in distinct(moved.iter().map(|partition| partition.directory())) {
             if let Err(error) = checkpoints::write_recovery_points(replicas, &directory) {
                 tracing::warn!(%error, "cannot write recovery points; compaction waits for them");
             }
@@ -421,7 +422,7 @@ fn guarded<T>(work: impl FnOnce() -> Result<T, Trouble>) -> Result<T, Trouble> {
 
 /// The plan for a partition; nothing when it is gone, or held up by its disk.
 fn plan(partition: &Partition, now: Timestamp) -> Result<Option<Plan>, Trouble> {
-    let plan = partition.look(|log| log.plan_compaction(now));
+    let plan = partition.try_with_log(|log| log.plan_compaction(now));
     Ok(plan.transpose().map_err(CompactionError::from)?)
 }
 

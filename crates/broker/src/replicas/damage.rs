@@ -129,7 +129,7 @@ fn report(partition: &Partition) -> Option<DamageReport> {
     if partition.damage.places.load(Ordering::Relaxed) == 0 {
         return None;
     }
-    let places: Vec<Damage> = partition.look(|log| {
+    let places: Vec<Damage> = partition.try_with_log(|log| {
         partition.damage.count(log);
         log.known_damage().copied().collect()
     })?;

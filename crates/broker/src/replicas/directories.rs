@@ -74,6 +74,17 @@ fn millis(time: MonotonicTime) -> u64 {
     u64::try_from(time.0.as_millis()).unwrap_or(NEVER)
 }
 
+/// The same directories, each once.
+pub fn distinct<'a>(directories: impl Iterator<Item = &'a Arc<Directory>>) -> Vec<Arc<Directory>> {
+    let mut distinct: Vec<Arc<Directory>> = Vec::new();
+    for directory in directories {
+        if !distinct.iter().any(|known| Arc::ptr_eq(known, directory)) {
+            distinct.push(Arc::clone(directory));
+        }
+    }
+    distinct
+}
+
 /// All of `log.dirs`.
 #[derive(Debug)]
 pub struct Directories {

@@ -162,7 +162,7 @@ impl Rounds {
             partitions.iter().for_each(Partition::flush_if_dirty);
             noted(
                 "move the recovery points",
-                move_recovery_points(replicas, directory),
+                move_recovery_points(replicas, directory, &partitions),
             );
             noted(
                 "write the log start offsets",
@@ -171,7 +171,7 @@ impl Rounds {
         }
         if now >= self.retention {
             self.retention = now.after(self.intervals.retention);
-            apply_retention(replicas, directory);
+            apply_retention(replicas, directory, &partitions);
         }
     }
 }
@@ -183,17 +183,20 @@ fn noted<E: std::fmt::Display>(what: &str, outcome: Result<(), E>) {
 }
 
 /// Syncs indexes up to what is flushed, so that a start after a crash reads less, and writes down how far.
-fn move_recovery_points(replicas: &Replicas, directory: &Arc<Directory>) -> Result<(), FileError> {
-    let mut partitions = replicas.all_in(directory);
-    partitions.retain(|partition| {
-        partition.with_log(|log| log.recovery_point() < log.flushed_offset()) == Some(true)
-    });
-    checkpoint_together(&partitions);
+fn move_recovery_points(
+    replicas: &Replicas,
+    directory: &Arc<Directory>,
+    partitions: &[Arc<Partition>],
+) -> Result<(), FileError> {
+    let is_behind = |log: &mut PartitionLog<Disk>| log.recovery_point() < log.flushed_offset();
+    let behind = partitions.iter();
+    let behind = behind.filter(|partition| partition.with_log(is_behind) == Some(true));
+    checkpoint_together(&behind.collect::<Vec<_>>());
     checkpoints::write_recovery_points(replicas, directory)
 }
 
 /// Checkpoints logs of one directory with as few syncs as they allow.
-fn checkpoint_together(partitions: &[Arc<Partition>]) {
+fn checkpoint_together(partitions: &[&Arc<Partition>]) {
     let mut begun = Vec::new();
     let mut checkpoints = Vec::new();
     for partition in partitions {
@@ -233,9 +236,9 @@ fn end_checkpoint(partition: &Partition, checkpoint: &Flush<Disk>, ran: &Result<
     });
 }
 
-fn apply_retention(replicas: &Replicas, directory: &Arc<Directory>) {
+fn apply_retention(replicas: &Replicas, directory: &Arc<Directory>, partitions: &[Arc<Partition>]) {
     let now = replicas.clock.now().wall;
-    for partition in replicas.all_in(directory) {
+    for partition in partitions {
         let removed = partition.with_log(|log| {
             log.expire_producers(now);
             log.apply_retention(now)

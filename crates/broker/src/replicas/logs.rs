@@ -7,7 +7,7 @@ mod left;
 
 use std::collections::{BTreeMap, HashMap};
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use ottla_log::checkpoint::{self, PartitionOffsets};
@@ -425,41 +425,41 @@ pub(super) fn close_all(replicas: &Replicas, broker_epoch: i64) -> Result<(), Lo
             .and_then(|_| checkpoints::write_log_starts(replicas, directory));
         outcome = outcome.and(written.map_err(LogsError::from));
     }
-    let mut by_directory: HashMap<PathBuf, Vec<Closing>> = HashMap::new();
-    for partition in replicas.all() {
-        if let Some(log) = partition.take_log() {
-            let path = log.directory().path().to_path_buf();
-            let name = (partition.topic.to_string(), partition.index.0);
-            by_directory.entry(path).or_default().push((name, log));
-        }
-    }
     let mut queues = Vec::new();
-    for (path, logs) in by_directory {
-        let mut logs = logs.into_iter().peekable();
+    for (number, directory) in replicas.directories.all().iter().enumerate() {
+        let partitions = replicas.all_in(directory).into_iter();
+        let logs = partitions.filter_map(|partition| {
+            let name = (partition.topic.to_string(), partition.index.0);
+            Some((name, partition.take_log()?))
+        });
+        let mut logs = logs.peekable();
         let mut groups = Vec::new();
         while logs.peek().is_some() {
             let group: Vec<Closing> = logs.by_ref().take(CLOSED_TOGETHER).collect();
-            groups.push((path.clone(), group));
+            groups.push((number, group));
         }
         queues.push(groups);
     }
     // Nothing to close where nothing was loaded.
     let threads = replicas.directories.recovery_threads(|| 1);
-    let closed = in_parallel(queues, threads, |(path, logs)| {
-        Ok((path, close_together(logs)))
+    let closed = in_parallel(queues, threads, |(number, logs)| {
+        Ok((number, close_together(logs)))
     })?;
-    let mut points: BTreeMap<PathBuf, Result<PartitionOffsets, StorageError>> = BTreeMap::new();
-    for (path, closed) in closed {
-        let of_directory = points.entry(path).or_insert_with(|| Ok(BTreeMap::new()));
+    let mut points: BTreeMap<usize, Result<PartitionOffsets, StorageError>> = BTreeMap::new();
+    for (number, closed) in closed {
+        let of_directory = points.entry(number).or_insert_with(|| Ok(BTreeMap::new()));
         match (of_directory, closed) {
             (Ok(points), Ok(closed)) => points.extend(closed),
             (of_directory, Err(error)) => *of_directory = Err(error),
             (Err(_), Ok(_)) => {}
         }
     }
-    for directory in replicas.directories.all() {
+    for (number, directory) in replicas.directories.all().iter().enumerate() {
         let (files, path) = (directory.log.files(), directory.log.path());
-        let closed = match points.remove(path).unwrap_or_else(|| Ok(BTreeMap::new())) {
+        let closed = match points
+            .remove(&number)
+            .unwrap_or_else(|| Ok(BTreeMap::new()))
+        {
             Ok(points) => {
                 checkpoint::write_offsets(files, path, checkpoint::RECOVERY_POINTS, &points)
                     .and_then(|()| checkpoint::write_clean_shutdown(files, path, broker_epoch))

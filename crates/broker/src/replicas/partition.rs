@@ -28,8 +28,8 @@ use super::traffic::Traffic;
 use crate::clock::Clock;
 
 /// How often, and at which intervals, somebody tries who may go away without an answer.
-const LOOKS: u32 = 50;
-const BETWEEN_LOOKS: Duration = Duration::from_millis(1);
+const TRIES: u32 = 50;
+const BETWEEN_TRIES: Duration = Duration::from_millis(1);
 
 /// A partition of this node.
 #[derive(Debug)]
@@ -288,14 +288,14 @@ impl Partition {
         clippy::disallowed_methods,
         reason = "a mutex cannot be waited for with a limit"
     )]
-    pub fn look<T>(&self, ask: impl FnOnce(&mut PartitionLog<Disk>) -> T) -> Option<T> {
-        for _ in 0..LOOKS {
+    pub fn try_with_log<T>(&self, ask: impl FnOnce(&mut PartitionLog<Disk>) -> T) -> Option<T> {
+        for _ in 0..TRIES {
             match self.held.try_lock() {
                 Ok(mut held) => return held.log.as_mut().map(ask),
                 Err(TryLockError::Poisoned(held)) => {
                     return held.into_inner().log.as_mut().map(ask);
                 }
-                Err(TryLockError::WouldBlock) => std::thread::sleep(BETWEEN_LOOKS),
+                Err(TryLockError::WouldBlock) => std::thread::sleep(BETWEEN_TRIES),
             }
         }
         None
