@@ -3,35 +3,21 @@
 The data lies on a small ext4 image. A producer fills it up to `ottla.disk.reserve`; then something else fills the rest, the
 broker is killed and starts on a disk without a free byte. When there is space again, so is produce, without a restart.
 
-usage: full_disk.py BROKER DIRECTORY ROUNDS SEED
-exit status: 0 passed, 1 failed, 77 this machine cannot mount an image
+usage and exit status: image.py
 """
 
 import os
-import pathlib
-import random
-import subprocess
-import sys
 import time
 
 from broker import Broker
 from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic
-from power_cut import CANNOT_MOUNT, make_image, mounted
+from image import Failed, demand, in_rounds
 
 TOPIC = "full"
 RECORD_BYTES = 100_000
 SETTINGS = {"log.segment.bytes": str(4 << 20)}
 PATIENCE = 30
-
-
-class Failed(Exception):
-    """What did not hold."""
-
-
-def demand(holds, what):
-    if not holds:
-        raise Failed(what)
 
 
 def fill(address, chance):
@@ -140,28 +126,9 @@ def round_of(binary, directory, at, chance):
     return len(acknowledged)
 
 
-def main():
-    binary, directory, rounds, seed = sys.argv[1:]
-    directory = pathlib.Path(directory)
-    image = directory / "image"
-    faults, records = [], 0
-    for number in range(int(rounds)):
-        try:
-            image.unlink(missing_ok=True)
-            make_image(image)
-            with mounted(image, directory / "disk") as at:
-                records += round_of(binary, directory, at, random.Random(f"{seed}-{number}"))
-        except Failed as fault:
-            faults.append(f"round {number}: {fault}")
-        except (subprocess.CalledProcessError, FileNotFoundError) as error:
-            said = getattr(error, "stderr", "") or error
-            print(f"not run: this machine cannot mount an ext4 image: {said}")
-            sys.exit(CANNOT_MOUNT)
-    for fault in faults:
-        print(f"FAULT {fault}")
-    print(f"seed {seed}: the disk was filled {rounds} times, {records} records acknowledged, {len(faults)} faults")
-    sys.exit(1 if faults else 0)
+def summary(rounds, outcomes):
+    return f"the disk was filled {rounds} times, {sum(outcomes)} records acknowledged"
 
 
 if __name__ == "__main__":
-    main()
+    in_rounds(round_of, summary)

@@ -7,44 +7,21 @@ usage: power_cut.py BROKER DIRECTORY CUTS SEED
 exit status: 0 passed, 1 failed, 77 this machine cannot mount an image
 """
 
-import contextlib
 import pathlib
 import random
-import subprocess
 import sys
 import time
 
 from broker import Broker
+from image import make_image, mounted, or_not_run, run
 from load import Load, create_topics
 from verify import lost_and_wrong, metadata_faults
-
-CANNOT_MOUNT = 77
-
-
-def run(*command):
-    return subprocess.run(command, check=True, capture_output=True, text=True)
-
-
-@contextlib.contextmanager
-def mounted(image, at):
-    at.mkdir(exist_ok=True)
-    run("mount", "-o", "loop", str(image), str(at))
-    try:
-        yield at
-    finally:
-        run("umount", "--lazy", str(at))
-
-
-def make_image(path):
-    run("truncate", "-s", "512M", str(path))
-    run("mkfs.ext4", "-q", "-E", "lazy_itable_init=0,lazy_journal_init=0", str(path))
 
 
 def cut(binary, directory, seed, durability):
     """One cut; returns (lost, other faults, records acknowledged)."""
     image, copy = directory / "image", directory / "copy"
-    for old in (image, copy):
-        old.unlink(missing_ok=True)
+    copy.unlink(missing_ok=True)
     make_image(image)
     settings = {"ottla.ack.durability": durability}
     log = directory / "broker.log"
@@ -73,14 +50,10 @@ def cut(binary, directory, seed, durability):
 def main():
     binary, directory, cuts, seed = sys.argv[1:]
     directory = pathlib.Path(directory)
-    try:
+    with or_not_run():
         make_image(directory / "image")
         with mounted(directory / "image", directory / "before"):
             pass
-    except (subprocess.CalledProcessError, FileNotFoundError) as error:
-        said = getattr(error, "stderr", "") or error
-        print(f"not run: this machine cannot mount an ext4 image: {said}")
-        sys.exit(CANNOT_MOUNT)
     faults, acknowledged = [], 0
     for number in range(int(cuts)):
         lost, wrong, acked = cut(binary, directory, f"{seed}-{number}", "fsync")

@@ -3,22 +3,17 @@
 One of two log directories lies on an ext4 image, which is frozen under load: every write to it blocks. More clients than
 the broker has threads are held up by it. Metadata, groups, /live, and produce and fetch of the other directory go on.
 
-usage: stalled_disk.py BROKER DIRECTORY ROUNDS SEED
-exit status: 0 passed, 1 failed, 77 this machine cannot mount or freeze an image
+usage and exit status: image.py
 """
 
 import contextlib
-import pathlib
-import subprocess
-import sys
 import time
 import urllib.request
 
 from broker import Broker, free_port
 from confluent_kafka import Consumer, KafkaException, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic
-from full_disk import Failed, demand
-from power_cut import CANNOT_MOUNT, make_image, mounted, run
+from image import demand, in_rounds, run
 
 TOPIC = "stalled"
 PARTITIONS = 8
@@ -130,7 +125,10 @@ def running(broker):
             broker.kill()
 
 
-def round_of(binary, directory, at):
+def round_of(binary, directory, at, _chance):
+    run("rm", "-rf", str(directory / "data"))
+    with frozen(at):
+        pass
     http = f"127.0.0.1:{free_port()}"
     first, second = directory / "data", at / "data"
     settings = {"log.dirs": f"{first},{second}", "ottla.http.listen": http, "offsets.topic.num.partitions": "1"}
@@ -169,31 +167,9 @@ def stall(broker, http, directories, at):
     demand(broker.stop() == 0, "the stop fails")
 
 
-def main():
-    binary, directory, rounds, seed = sys.argv[1:]
-    directory = pathlib.Path(directory)
-    image = directory / "image"
-    faults = []
-    for number in range(int(rounds)):
-        try:
-            image.unlink(missing_ok=True)
-            run("rm", "-rf", str(directory / "data"))
-            make_image(image)
-            with mounted(image, directory / "disk") as at:
-                with frozen(at):
-                    pass
-                round_of(binary, directory, at)
-        except Failed as fault:
-            faults.append(f"round {number}: {fault}")
-        except (subprocess.CalledProcessError, FileNotFoundError) as error:
-            said = getattr(error, "stderr", "") or error
-            print(f"not run: this machine cannot mount or freeze an ext4 image: {said}")
-            sys.exit(CANNOT_MOUNT)
-    for fault in faults:
-        print(f"FAULT {fault}")
-    print(f"seed {seed}: the disk stood still {rounds} times with {CLIENTS} clients on it, {len(faults)} faults")
-    sys.exit(1 if faults else 0)
+def summary(rounds, _outcomes):
+    return f"the disk stood still {rounds} times with {CLIENTS} clients on it"
 
 
 if __name__ == "__main__":
-    main()
+    in_rounds(round_of, summary)

@@ -49,38 +49,42 @@ pub fn crash(args: &Args) -> Result<String> {
 
 /// Cuts the power of a disk image under load; says what was shown.
 pub fn power_cut(args: &Args) -> Result<String> {
-    let rounds = args.rounds.unwrap_or(10);
-    let status = run("power_cut.py", rounds, args)?;
-    match status.code() {
-        Some(0) => Ok(format!("{rounds} cuts, nothing acknowledged was lost")),
-        Some(CANNOT_MOUNT) => Ok("NOT RUN: this machine cannot mount an ext4 image".to_owned()),
-        _ => bail!("what was acknowledged did not survive the cut, or the test cannot see it"),
-    }
+    let failure = "what was acknowledged did not survive the cut, or the test cannot see it";
+    on_image(("power_cut.py", 10), args, failure, |rounds| {
+        format!("{rounds} cuts, nothing acknowledged was lost")
+    })
 }
 
 /// Fills a disk image up, starts on it, frees space; says what was shown.
 pub fn full_disk(args: &Args) -> Result<String> {
-    let rounds = args.rounds.unwrap_or(1);
-    let status = run("full_disk.py", rounds, args)?;
-    match status.code() {
-        Some(0) => Ok(format!(
-            "the disk was filled {rounds} times, nothing acknowledged was lost"
-        )),
-        Some(CANNOT_MOUNT) => Ok("NOT RUN: this machine cannot mount an ext4 image".to_owned()),
-        _ => bail!("a full disk is not survived as it must be"),
-    }
+    let failure = "a full disk is not survived as it must be";
+    on_image(("full_disk.py", 1), args, failure, |rounds| {
+        format!("the disk was filled {rounds} times, nothing acknowledged was lost")
+    })
 }
 
 /// Freezes one of two log directories under load; says what was shown.
 pub fn stalled_disk(args: &Args) -> Result<String> {
-    let rounds = args.rounds.unwrap_or(1);
-    let status = run("stalled_disk.py", rounds, args)?;
-    match status.code() {
-        Some(0) => Ok(format!(
-            "a disk stood still {rounds} times, and only what needs it waited"
-        )),
-        Some(CANNOT_MOUNT) => Ok("NOT RUN: this machine cannot freeze an ext4 image".to_owned()),
-        _ => bail!("a disk that stands still holds up others, or loses records"),
+    let failure = "a disk that stands still holds up others, or loses records";
+    on_image(("stalled_disk.py", 1), args, failure, |rounds| {
+        format!("a disk stood still {rounds} times, and only what needs it waited")
+    })
+}
+
+/// Runs a script that needs an image of a disk, in so many rounds unless `args` say how many.
+fn on_image(
+    (script, usual): (&str, u32),
+    args: &Args,
+    failure: &'static str,
+    success: impl FnOnce(u32) -> String,
+) -> Result<String> {
+    let rounds = args.rounds.unwrap_or(usual);
+    match run(script, rounds, args)?.code() {
+        Some(0) => Ok(success(rounds)),
+        Some(CANNOT_MOUNT) => {
+            Ok("NOT RUN: this machine cannot mount, or freeze, an ext4 image".to_owned())
+        }
+        _ => bail!(failure),
     }
 }
 

@@ -1,0 +1,72 @@
+"""A file with an ext4 file system in it, which a test mounts: its disk, to fill, to freeze, or to lose.
+
+A program that runs in rounds is called with BROKER DIRECTORY ROUNDS SEED, and ends with 0 passed, 1 failed, or 77 this
+machine cannot do so with an image.
+"""
+
+import contextlib
+import pathlib
+import random
+import subprocess
+import sys
+
+CANNOT_MOUNT = 77
+
+
+class Failed(Exception):
+    """What did not hold."""
+
+
+def demand(holds, what):
+    if not holds:
+        raise Failed(what)
+
+
+def run(*command):
+    return subprocess.run(command, check=True, capture_output=True, text=True)
+
+
+@contextlib.contextmanager
+def mounted(image, at):
+    at.mkdir(exist_ok=True)
+    run("mount", "-o", "loop", str(image), str(at))
+    try:
+        yield at
+    finally:
+        run("umount", "--lazy", str(at))
+
+
+def make_image(path):
+    path.unlink(missing_ok=True)
+    run("truncate", "-s", "512M", str(path))
+    run("mkfs.ext4", "-q", "-E", "lazy_itable_init=0,lazy_journal_init=0", str(path))
+
+
+@contextlib.contextmanager
+def or_not_run():
+    """Ends the program where an image cannot be mounted, or whatever else is done to it."""
+    try:
+        yield
+    except (subprocess.CalledProcessError, FileNotFoundError) as error:
+        said = getattr(error, "stderr", "") or error
+        print(f"not run: this machine cannot do so with an ext4 image: {said}")
+        sys.exit(CANNOT_MOUNT)
+
+
+def in_rounds(round_of, summary):
+    """Runs `round_of(binary, directory, at, chance)` on a new image each time, and says `summary(rounds, outcomes)`."""
+    binary, directory, rounds, seed = sys.argv[1:]
+    directory = pathlib.Path(directory)
+    faults, outcomes = [], []
+    for number in range(int(rounds)):
+        try:
+            with or_not_run():
+                make_image(directory / "image")
+                with mounted(directory / "image", directory / "disk") as at:
+                    outcomes.append(round_of(binary, directory, at, random.Random(f"{seed}-{number}")))
+        except Failed as fault:
+            faults.append(f"round {number}: {fault}")
+    for fault in faults:
+        print(f"FAULT {fault}")
+    print(f"seed {seed}: {summary(rounds, outcomes)}, {len(faults)} faults")
+    sys.exit(1 if faults else 0)
