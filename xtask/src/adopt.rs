@@ -1,19 +1,20 @@
 //! `cargo xtask adopt`: a data directory goes from Apache Kafka to Ottla, back to Kafka, and to Ottla again.
 //!
-//! One journey for each release of Kafka and one for a directory that Ottla has formatted, two at a time. Each broker must show a stock client what the one before it
-//! showed, and takes more in for the next; the last line counts the checks.
+//! One journey for each release of Kafka and one for a directory that Ottla has formatted, two at a time. Each broker must
+//! show a stock client what the one before it showed, and takes more in for the next; the last line counts the checks.
 
 mod driver;
 mod journey;
 
 use std::io::{self, Write as _};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::{Result, bail};
 
 use crate::compat::broker::Kind;
 use crate::compat::in_parallel;
 use crate::compat::program::Claim;
+use crate::time::now;
 use journey::{Ending, Release};
 
 /// The directories: one of each minor release of Kafka, from the last patch that is served or the one that Ottla is
@@ -139,12 +140,4 @@ fn tell(verbose: bool, release: &Release, claims: &[Claim], took: Duration) -> R
         "Kafka {version}: {} checks ({took:.1} s)",
         claims.len()
     )?)
-}
-
-#[expect(
-    clippy::disallowed_methods,
-    reason = "a report for people tells how long a journey took"
-)]
-fn now() -> Instant {
-    Instant::now()
 }

@@ -4,10 +4,11 @@
 
 use std::io::{BufRead, BufReader, Write as _};
 use std::process::{Command, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 
+use crate::time::now;
 use crate::{
     adopt, cli_test, codec_test, crash, damage, fuzz, generate, licences, sweep, tidy, toolbox,
 };
@@ -97,12 +98,8 @@ fn line(outcome: &Outcome) -> String {
     }
 }
 
-#[expect(
-    clippy::disallowed_methods,
-    reason = "how long a step took is what its reader wants to know"
-)]
 fn timed(name: &'static str, step: Step) -> Outcome {
-    let start = Instant::now();
+    let start = now();
     let result = step();
     Outcome {
         name,

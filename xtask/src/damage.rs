@@ -12,6 +12,7 @@ use serde_json::Value;
 use crate::compat::broker::{self, Broker, Kind};
 use crate::compat::clients;
 use crate::compat::program::{self, Claim};
+use crate::port;
 use crate::toolbox::{self, java, ottla};
 
 const TOPIC: &str = "rotten";
@@ -90,7 +91,7 @@ struct Run {
 
 impl Run {
     fn prepare() -> Result<Self> {
-        let port = broker::free_port()?;
+        let port = port::free()?;
         let directory = toolbox::workspace().join(format!("target/damage-{}", std::process::id()));
         fs::create_dir_all(&directory)?;
         let template = toolbox::workspace().join("tests/compat/server.properties");
@@ -118,14 +119,7 @@ impl Run {
     /// A broker starts on the directory, the client does its checks, and the broker stops.
     fn stay(&self, stage: &str, kind: Kind, phase: &str, claims: &mut Vec<Claim>) -> Result<()> {
         let config = self.directory.join("server.properties");
-        let command = match kind {
-            Kind::Ottla => broker::serve(&config)?,
-            Kind::Kafka => {
-                let mut command = java::kafka()?;
-                command.arg("kafka.Kafka").arg(&config);
-                command
-            }
-        };
+        let command = broker::command(kind, &config)?;
         let log = self.directory.join(format!("{stage}.log"));
         let broker =
             Broker::launch(kind, command, self.port, &log).with_context(|| stage.to_owned())?;
@@ -137,10 +131,7 @@ impl Run {
         let arguments = [bootstrap.as_str(), TOPIC, phase, offsets.as_str()];
         let outcome = program::run(clients::damage()?, &arguments, &self.directory);
         let of_stage = outcome.claims.into_iter().chain([broker.stop()?.claim()]);
-        claims.extend(of_stage.map(|claim| Claim {
-            name: format!("{stage}/{}", claim.name),
-            ..claim
-        }));
+        claims.extend(of_stage.map(|claim| claim.of_stage(stage)));
         Ok(())
     }
 

@@ -10,6 +10,7 @@ mod load;
 mod partitions;
 mod sheet;
 mod tiny_segments;
+mod trial;
 mod usage;
 
 use std::fs;

@@ -13,9 +13,11 @@ mod generate;
 mod licences;
 mod limits;
 mod measured;
+mod port;
 mod suites;
 mod sweep;
 mod tidy;
+mod time;
 mod toolbox;
 mod torture;
 

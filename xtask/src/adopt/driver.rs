@@ -46,10 +46,7 @@ impl Driver {
         writeln!(self.commands, "{command}")?;
         let mut of_command = Vec::new();
         let read = program::read(&self.lines, &self.log, &mut of_command);
-        claims.extend(of_command.into_iter().map(|claim| Claim {
-            name: format!("{stage}/{}", claim.name),
-            ..claim
-        }));
+        claims.extend(of_command.into_iter().map(|claim| claim.of_stage(stage)));
         read.with_context(|| format!("{stage}: {command}"))
     }
 }

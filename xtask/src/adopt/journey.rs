@@ -12,6 +12,7 @@ use serde_json::Value;
 use super::driver::Driver;
 use crate::compat::broker::{self, Broker, Kind};
 use crate::compat::program::Claim;
+use crate::port;
 use crate::toolbox::{self, java};
 
 /// A release of Kafka.
@@ -103,7 +104,7 @@ struct Journey {
 
 impl Journey {
     fn set_out(release: &Release, ending: Ending) -> Result<Self> {
-        let port = broker::free_port()?;
+        let port = port::free()?;
         let name = format!("target/adopt/{}-{}", release.name(), std::process::id());
         let directory = toolbox::workspace().join(name);
         fs::create_dir_all(&directory)?;

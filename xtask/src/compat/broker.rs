@@ -4,8 +4,6 @@
 //! and are ended by their process id.
 
 use std::fs::{self, File};
-use std::io::{Read as _, Write as _};
-use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::Duration;
@@ -14,7 +12,12 @@ use anyhow::{Context, Result, bail};
 use rustix::process::{Pid, Signal, kill_process};
 
 use super::program::Claim;
+use crate::port;
+use crate::time::pause;
 use crate::toolbox::{self, java, ottla};
+
+/// The time between two looks at a process.
+const BETWEEN_LOOKS: Duration = Duration::from_millis(100);
 
 /// Which broker.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -42,7 +45,7 @@ impl Broker {
 
     /// The same, with these properties besides, or instead where it has the same keys.
     pub fn start_with(kind: Kind, additions: &str) -> Result<Self> {
-        let port = free_port()?;
+        let port = port::free()?;
         let run = format!("target/compat/{kind:?}-{}-{port}", std::process::id());
         let directory = toolbox::workspace().join(run);
         fs::create_dir_all(&directory)?;
@@ -51,10 +54,10 @@ impl Broker {
             fs::read_to_string(toolbox::workspace().join("tests/compat/server.properties"))?;
         let text = filled(&merged(&template, additions), port, &directory.join("data"))?;
         fs::write(&config, text)?;
-        let command = match kind {
-            Kind::Ottla => serve(&config)?,
-            Kind::Kafka => kafka(&config)?,
-        };
+        if kind == Kind::Kafka {
+            format(&config)?;
+        }
+        let command = command(kind, &config)?;
         Self::launch(kind, command, port, &directory.join("broker.log"))
     }
 
@@ -92,14 +95,14 @@ impl Broker {
 
     fn wait_until_ready(&mut self) -> Result<()> {
         for _ in 0..600 {
-            if serves(self.port).unwrap_or(false) {
+            if port::serves(self.port) {
                 return Ok(());
             }
             if let Some(status) = self.child.try_wait()? {
                 let log = fs::read_to_string(&self.log)?;
                 bail!("the broker ended with {status} before it served:\n{log}");
             }
-            pause();
+            pause(BETWEEN_LOOKS);
         }
         bail!(
             "the broker does not serve after a minute; see {}",
@@ -122,7 +125,7 @@ impl Broker {
                     directory: self.directory.clone(),
                 });
             }
-            pause();
+            pause(BETWEEN_LOOKS);
         }
         self.child.kill()?;
         Ok(Stopped {
@@ -181,16 +184,11 @@ impl Stopped {
     }
 }
 
-/// A port that was free a moment ago.
-pub fn free_port() -> Result<u16> {
-    Ok(TcpListener::bind(("127.0.0.1", 0))?.local_addr()?.port())
-}
-
 /// A configuration with its places filled in: the ports and the data directory.
 pub fn filled(template: &str, port: u16, data: &Path) -> Result<String> {
     Ok(template
         .replace("{broker.port}", &port.to_string())
-        .replace("{controller.port}", &free_port()?.to_string())
+        .replace("{controller.port}", &port::free()?.to_string())
         .replace("{data}", &data.display().to_string()))
 }
 
@@ -215,7 +213,19 @@ pub fn serve(config: &Path) -> Result<Command> {
     Ok(command)
 }
 
-fn kafka(config: &Path) -> Result<Command> {
+/// What runs a broker of this kind on a directory that is formatted, if it is Kafka.
+pub fn command(kind: Kind, config: &Path) -> Result<Command> {
+    match kind {
+        Kind::Ottla => serve(config),
+        Kind::Kafka => {
+            let mut command = java::kafka()?;
+            command.arg("kafka.Kafka").arg(config);
+            Ok(command)
+        }
+    }
+}
+
+fn format(config: &Path) -> Result<()> {
     let format = java::kafka()?
         .args([
             "kafka.tools.StorageTool",
@@ -232,31 +242,7 @@ fn kafka(config: &Path) -> Result<Command> {
             String::from_utf8_lossy(&format.stderr)
         );
     }
-    let mut command = java::kafka()?;
-    command.arg("kafka.Kafka").arg(config);
-    Ok(command)
-}
-
-/// Whether a broker names itself in its answer to a Metadata request, version 1, for no topic.
-fn serves(port: u16) -> Result<bool> {
-    let address = SocketAddr::from(([127, 0, 0, 1], port));
-    let timeout = Duration::from_secs(5);
-    let mut stream = TcpStream::connect_timeout(&address, timeout)?;
-    stream.set_read_timeout(Some(timeout))?;
-    // Length 14: api key 3, version 1, correlation id 7, null client id, no topics.
-    stream.write_all(&[0, 0, 0, 14, 0, 3, 0, 1, 0, 0, 0, 7, 0xff, 0xff, 0, 0, 0, 0])?;
-    // Length, correlation id, number of brokers.
-    let mut answer = [0; 12];
-    stream.read_exact(&mut answer)?;
-    Ok(answer[11] == 1)
-}
-
-#[expect(
-    clippy::disallowed_methods,
-    reason = "a process outside does not say when it starts to serve or ends"
-)]
-fn pause() {
-    std::thread::sleep(Duration::from_millis(100));
+    Ok(())
 }
 
 #[cfg(test)]

@@ -8,9 +8,11 @@ use std::io::{BufRead as _, BufReader, Write as _};
 use std::path::Path;
 use std::process::{Child, ChildStdout, Command, Stdio};
 use std::sync::mpsc::{self, Receiver};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::{Context, Result};
+
+use crate::time::now;
 
 /// The longest that a program may go without finishing a check.
 const SILENCE: Duration = Duration::from_mins(2);
@@ -33,6 +35,14 @@ impl Claim {
         Self {
             name: name.to_owned(),
             failure: Some(reason.into()),
+        }
+    }
+
+    /// The same, named after the stage that it was made in.
+    pub fn of_stage(self, stage: &str) -> Self {
+        Self {
+            name: format!("{stage}/{}", self.name),
+            ..self
         }
     }
 
@@ -134,14 +144,6 @@ fn end(child: &mut Child) -> Result<()> {
     child.kill()?;
     child.wait()?;
     Ok(())
-}
-
-#[expect(
-    clippy::disallowed_methods,
-    reason = "a report for people tells how long a client took"
-)]
-fn now() -> Instant {
-    Instant::now()
 }
 
 #[cfg(test)]

@@ -12,10 +12,11 @@ use anyhow::{Context, Result, bail, ensure};
 
 use super::load::{Topic, ottla};
 use super::sheet::Sheet;
-use super::usage::OnDisk;
-use crate::measured::broker::{Running, now, pause};
+use super::trial::Trial;
+use crate::measured::broker::Running;
 use crate::measured::contender::{Contender, Setup};
 use crate::measured::{output, say};
+use crate::time::{now, pause};
 
 const TOPIC: &str = "compacted";
 const RECORDS: u64 = 2_000_000;
@@ -40,21 +41,21 @@ pub fn run(brokers: &[Contender]) -> Result<Sheet> {
     for broker in brokers {
         let column = broker.title();
         say(&format!("compaction: {column}"))?;
-        let mut running = Running::start(&Setup::plain(*broker))?;
-        measure(&mut running, &column, &mut sheet)?;
-        running.stop()?;
+        let mut trial = Trial::begin(&Setup::plain(*broker), column, &mut sheet)?;
+        measure(&mut trial)?;
+        trial.running.stop()?;
     }
     Ok(sheet)
 }
 
-fn measure(running: &mut Running, column: &str, sheet: &mut Sheet) -> Result<()> {
+fn measure(trial: &mut Trial<'_>) -> Result<()> {
+    let running = &mut trial.running;
     let eager = ["config", "set", "--brokers", "log.cleaner.backoff.ms=100"];
     output(&mut ottla(running, PATIENCE, &eager))?;
     Topic::create(running, (TOPIC, 1), &CONFIGS)?;
     fill(running)?;
-    let data = running.directory().join("data");
-    let full = OnDisk::below(&data)?.bytes;
-    let cpu = running.process().cpu_seconds()?;
+    let full = trial.on_disk()?.bytes;
+    let cpu = trial.running.process().cpu_seconds()?;
     let start = now();
     let due = [
         "config",
@@ -63,11 +64,11 @@ fn measure(running: &mut Running, column: &str, sheet: &mut Sheet) -> Result<()>
         TOPIC,
         "min.cleanable.dirty.ratio=0.01",
     ];
-    output(&mut ottla(running, PATIENCE, &due))?;
+    output(&mut ottla(&trial.running, PATIENCE, &due))?;
     let (mut last, mut took, mut still) = (full, Duration::ZERO, 0);
     for _ in 0..MAX_LOOKS {
         pause(LOOK);
-        let bytes = OnDisk::below(&data)?.bytes;
+        let bytes = trial.on_disk()?.bytes;
         if bytes == last {
             still += 1;
         } else {
@@ -81,15 +82,14 @@ fn measure(running: &mut Running, column: &str, sheet: &mut Sheet) -> Result<()>
         last < full / 2,
         "nothing was compacted: {full} bytes, then {last}"
     );
-    let cpu = running.process().cpu_seconds()? - cpu;
-    let mebibytes = |bytes: u64| (bytes >> 20).to_string();
-    let mut set = |row: &str, value: String| sheet.set((row, column), value);
-    set("on disk before, MiB", mebibytes(full));
-    set("on disk after, MiB", mebibytes(last));
-    set("compacted after, s", format!("{:.1}", took.as_secs_f64()));
-    set("processor, s", format!("{cpu:.2}"));
-    let peak = running.process().peak_resident_mib()?;
-    set("memory at most, MiB", format!("{peak:.0}"));
+    let process = trial.running.process();
+    let cpu = process.cpu_seconds()? - cpu;
+    let peak = process.peak_resident_mib()?;
+    trial.set("on disk before, MiB", (full >> 20).to_string());
+    trial.set("on disk after, MiB", (last >> 20).to_string());
+    trial.set("compacted after, s", format!("{:.1}", took.as_secs_f64()));
+    trial.set("processor, s", format!("{cpu:.2}"));
+    trial.set("memory at most, MiB", format!("{peak:.0}"));
     Ok(())
 }
 

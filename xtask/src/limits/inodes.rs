@@ -13,9 +13,10 @@ use rustix::process::Signal;
 use super::connections;
 use super::load::Topic;
 use super::sheet::Sheet;
-use crate::measured::broker::{Running, pause};
+use super::trial::{Trial, yes_or_no};
 use crate::measured::contender::{Contender, Setup};
 use crate::measured::{output, say};
+use crate::time::pause;
 use crate::toolbox;
 
 const INODES: u32 = 20_000;
@@ -45,88 +46,66 @@ pub fn run(brokers: &[Contender]) -> Result<Sheet> {
             data: Some(image.at().join("data")),
             ..Setup::plain(*broker)
         };
-        let mut trial = Trial {
-            running: Running::start(&setup)?,
-            at: image.at(),
-            column,
-            sheet: &mut sheet,
-        };
-        trial.run()?;
+        let mut trial = Trial::begin(&setup, column, &mut sheet)?;
+        measure(&mut trial, &image.at())?;
         trial.running.stop()?;
     }
     Ok(sheet)
 }
 
-struct Trial<'a> {
-    running: Running,
-    at: PathBuf,
-    column: String,
-    sheet: &'a mut Sheet,
+fn measure(trial: &mut Trial<'_>, at: &Path) -> Result<()> {
+    let (mut topic, _) = Topic::create(&mut trial.running, ("tiny", PARTITIONS), &CONFIGS)?;
+    let (mut other, _) = Topic::create(&mut trial.running, ("other", 1), &CONFIGS)?;
+    let written = topic.write(&trial.running, ROUNDS)?;
+    trial.set("segments taken", written.records.to_string());
+    trial.set("inodes free then", free_inodes(at)?.to_string());
+    let reason = written.refused.unwrap_or_default();
+    let reason = reason.replace(&at.display().to_string(), "…");
+    trial.note(&format!("refused: {reason}"));
+    let alive = trial.running.is_alive()?;
+    trial.set("alive", yes_or_no(alive));
+    if !alive {
+        start(trial, "starts as it is");
+        return Ok(());
+    }
+    let read = topic.read(&trial.running, 4);
+    trial.set("reads what was taken", yes_or_no(read.is_ok()));
+    trial.running.end(Signal::KILL)?;
+    start(trial, "starts as it is");
+    if !trial.running.is_alive()? {
+        return Ok(());
+    }
+    let read = topic.read(&trial.running, 4);
+    trial.set(
+        "reads it after kill -9 and a start",
+        yes_or_no(read.is_ok()),
+    );
+    let deleted = topic.delete(&trial.running);
+    trial.set("deletes the topic", yes_or_no(deleted.is_ok()));
+    let mut produces = false;
+    for _ in 0..TRIES {
+        let written = other.write(&trial.running, 1)?;
+        produces = written.refused.is_none();
+        if produces {
+            break;
+        }
+        pause(PAUSE);
+    }
+    trial.set(
+        "then produces again, without a restart",
+        yes_or_no(produces),
+    );
+    Ok(())
 }
 
-impl Trial<'_> {
-    fn run(&mut self) -> Result<()> {
-        let (mut topic, _) = Topic::create(&mut self.running, ("tiny", PARTITIONS), &CONFIGS)?;
-        let (mut other, _) = Topic::create(&mut self.running, ("other", 1), &CONFIGS)?;
-        let written = topic.write(&self.running, ROUNDS)?;
-        self.set("segments taken", written.records.to_string());
-        self.set("inodes free then", self.free_inodes()?.to_string());
-        let reason = written.refused.unwrap_or_default();
-        let reason = reason.replace(&self.at.display().to_string(), "…");
-        self.sheet.note(&self.column, &format!("refused: {reason}"));
-        let alive = self.running.is_alive()?;
-        self.set("alive", yes_or_no(alive));
-        if !alive {
-            self.start("starts as it is");
-            return Ok(());
-        }
-        let read = topic.read(&self.running, 4);
-        self.set("reads what was taken", yes_or_no(read.is_ok()));
-        self.running.end(Signal::KILL)?;
-        self.start("starts as it is");
-        if !self.running.is_alive()? {
-            return Ok(());
-        }
-        let read = topic.read(&self.running, 4);
-        self.set(
-            "reads it after kill -9 and a start",
-            yes_or_no(read.is_ok()),
-        );
-        let deleted = topic.delete(&self.running);
-        self.set("deletes the topic", yes_or_no(deleted.is_ok()));
-        let mut produces = false;
-        for _ in 0..TRIES {
-            let written = other.write(&self.running, 1)?;
-            produces = written.refused.is_none();
-            if produces {
-                break;
-            }
-            pause(PAUSE);
-        }
-        self.set(
-            "then produces again, without a restart",
-            yes_or_no(produces),
-        );
-        Ok(())
-    }
-
-    fn set(&mut self, row: &str, value: impl Into<String>) {
-        self.sheet.set((row, &self.column), value);
-    }
-
-    fn start(&mut self, row: &str) {
-        let started = self.running.start_again().is_ok();
-        let address = self.running.bootstrap().to_owned();
-        self.set(row, yes_or_no(started && connections::are_served(&address)));
-    }
-
-    fn free_inodes(&self) -> Result<u64> {
-        Ok(rustix::fs::statvfs(&self.at)?.f_favail)
-    }
+fn start(trial: &mut Trial<'_>, row: &str) {
+    let started = trial.running.start_again().is_ok();
+    let address = trial.running.bootstrap().to_owned();
+    trial.set(row, yes_or_no(started && connections::are_served(&address)));
 }
 
-fn yes_or_no(is_so: bool) -> &'static str {
-    if is_so { "yes" } else { "no" }
+fn free_inodes(at: &Path) -> Result<u64> {
+    Ok(rustix::fs::statvfs(at)?.f_favail)
 }
 
 /// A mounted image; unmounted and removed when dropped.

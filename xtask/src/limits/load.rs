@@ -5,9 +5,10 @@ use std::process::Command;
 use anyhow::{Context, Result};
 use serde_json::Value;
 
-use crate::measured::broker::{Running, now};
+use crate::measured::broker::Running;
 use crate::measured::contender::program;
 use crate::measured::output;
+use crate::time::now;
 
 /// How long a broker may take for what it is asked, in seconds.
 const PATIENCE: &str = "300";

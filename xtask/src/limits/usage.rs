@@ -8,7 +8,8 @@ use std::time::Duration;
 use anyhow::Result;
 
 use super::sheet::Sheet;
-use crate::measured::broker::{Running, now, pause};
+use crate::measured::broker::Running;
+use crate::time::{now, pause};
 
 /// How long an idle broker is watched.
 const IDLE: Duration = Duration::from_secs(30);

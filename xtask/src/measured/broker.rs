@@ -1,8 +1,6 @@
 //! A broker under measurement: started on an empty directory, ended as its operators end it.
 
 use std::fs;
-use std::io::{Read as _, Write as _};
-use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -12,6 +10,8 @@ use rustix::process::{Pid, Signal, kill_process};
 
 use super::contender::{Ports, Setup};
 use super::proc::Process;
+use crate::port;
+use crate::time::{now, pause};
 use crate::toolbox;
 
 /// The longest that a start or a stop may take.
@@ -38,8 +38,8 @@ impl Running {
         }
         fs::create_dir_all(&directory)?;
         let ports = Ports {
-            broker: free_port()?,
-            controller: free_port()?,
+            broker: port::free()?,
+            controller: port::free()?,
         };
         let mut command = setup.command(&directory, ports)?;
         let log = fs::File::create(directory.join("broker.log"))?;
@@ -69,8 +69,8 @@ impl Running {
     }
 
     fn wait_until_served(&mut self, start: Instant) -> Result<()> {
-        let port = self.port;
-        self.wait_until(|| answers(port))?;
+        let number = self.port;
+        self.wait_until(|| port::serves(number))?;
         self.started_after = start.elapsed();
         Ok(())
     }
@@ -159,37 +159,4 @@ impl Drop for Running {
 fn spawn(command: &mut Command) -> Result<Child> {
     let spawned = command.spawn();
     spawned.with_context(|| format!("could not start {command:?}"))
-}
-
-fn free_port() -> Result<u16> {
-    Ok(TcpListener::bind(("127.0.0.1", 0))?.local_addr()?.port())
-}
-
-/// Whether the broker answers a Metadata request, version 1, for no topic with itself as its one broker.
-fn answers(port: u16) -> bool {
-    let ask = || -> std::io::Result<bool> {
-        let mut stream = TcpStream::connect(("127.0.0.1", port))?;
-        stream.set_read_timeout(Some(Duration::from_secs(2)))?;
-        stream.write_all(&[0, 0, 0, 14, 0, 3, 0, 1, 0, 0, 0, 7, 0xff, 0xff, 0, 0, 0, 0])?;
-        let mut answer = [0; 12];
-        stream.read_exact(&mut answer)?;
-        Ok(answer[11] == 1)
-    };
-    ask().unwrap_or(false)
-}
-
-#[expect(
-    clippy::disallowed_methods,
-    reason = "measuring time is what this is for"
-)]
-pub fn now() -> Instant {
-    Instant::now()
-}
-
-#[expect(
-    clippy::disallowed_methods,
-    reason = "a process outside does not say when it starts to serve or ends"
-)]
-pub fn pause(duration: Duration) {
-    std::thread::sleep(duration);
 }
