@@ -2,6 +2,8 @@
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod images;
+
 use std::io::{Seek, SeekFrom, Write};
 use std::path::Path;
 use std::sync::Arc;
@@ -19,10 +21,10 @@ use ottla_log::files::disk::Disk;
 use ottla_log::{Batch, Bound, FirstBatch, Origin, ReadRequest};
 use ottla_metadata::{ConfigResource, MetadataDelta, MetadataImage};
 use ottla_protocol::ids::{Offset, PartitionIndex, Uuid};
-use ottla_protocol::messages::metadata::{
-    MetadataRecord, PartitionRecord, RemoveTopicRecord, TopicRecord,
-};
+use ottla_protocol::messages::metadata::RemoveTopicRecord;
 use ottla_protocol::records::{BatchBuilder, BatchOptions, BatchView, Decompressor, split_batches};
+
+use images::add_topic;
 
 const TOPIC: &str = "t";
 
@@ -33,28 +35,7 @@ fn topic_id() -> Uuid {
 /// A compacted topic with these partitions, and what the cleaner is to do at once.
 fn image(partitions: i32, cleaner: &[(&str, &str)]) -> MetadataImage {
     let mut delta = MetadataDelta::new(MetadataImage::default());
-    let mut records: Vec<MetadataRecord> = vec![
-        TopicRecord {
-            name: TOPIC.into(),
-            topic_id: topic_id(),
-            ..TopicRecord::default()
-        }
-        .into(),
-    ];
-    for partition_id in 0..partitions {
-        let partition = PartitionRecord {
-            partition_id,
-            topic_id: topic_id(),
-            replicas: vec![1],
-            isr: vec![1],
-            leader: 1,
-            ..PartitionRecord::default()
-        };
-        records.push(partition.into());
-    }
-    for record in &records {
-        delta.replay(record);
-    }
+    add_topic(&mut delta, (TOPIC, topic_id()), partitions, -1);
     let mut image = delta.finish().0;
     let topic = [
         ("cleanup.policy", "compact"),

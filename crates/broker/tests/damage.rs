@@ -3,6 +3,8 @@
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod images;
+
 use std::fs::{self, OpenOptions};
 use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
@@ -20,29 +22,15 @@ use ottla_log::{Batch, Bound, FirstBatch, Origin};
 use ottla_metadata::{ConfigResource, MetadataDelta, MetadataImage};
 use ottla_protocol::ids::{Offset, PartitionIndex, Uuid};
 use ottla_protocol::messages::ErrorCode;
-use ottla_protocol::messages::metadata::{PartitionRecord, TopicRecord};
 use ottla_protocol::records::{BatchBuilder, BatchOptions, BatchView, split_batches};
+
+use images::add_topic;
 
 const RECORDS: i64 = 60;
 
 fn image(broker: &[(&str, &str)]) -> MetadataImage {
-    let topic_id = Uuid::from_parts(7, 7);
     let mut delta = MetadataDelta::new(MetadataImage::default());
-    let topic = TopicRecord {
-        name: "t".into(),
-        topic_id,
-        ..TopicRecord::default()
-    };
-    delta.replay(&topic.into());
-    let partition = PartitionRecord {
-        partition_id: 0,
-        topic_id,
-        replicas: vec![1],
-        isr: vec![1],
-        leader: 1,
-        ..PartitionRecord::default()
-    };
-    delta.replay(&partition.into());
+    add_topic(&mut delta, ("t", Uuid::from_parts(7, 7)), 1, -1);
     let mut image = delta.finish().0;
     let topic = image.configs.entry(ConfigResource::topic("t")).or_default();
     topic.insert("segment.bytes".to_owned(), "1000".to_owned());

@@ -2,6 +2,8 @@
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod images;
+
 use std::path::Path;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -23,9 +25,7 @@ use ottla_coordinator::partition_for;
 use ottla_log::{Batch, Origin, PartitionLog};
 use ottla_metadata::{MetadataDelta, MetadataImage};
 use ottla_protocol::ids::{Offset, PartitionIndex, Uuid};
-use ottla_protocol::messages::metadata::{
-    MetadataRecord, PartitionRecord, RegisterBrokerRecord, TopicRecord,
-};
+use ottla_protocol::messages::metadata::{MetadataRecord, RegisterBrokerRecord};
 use ottla_protocol::messages::{
     ApiKey, DeleteGroupsRequestData, DescribeGroupsRequestData, ErrorCode,
     FindCoordinatorRequestData, HeartbeatRequestData, JoinGroupRequestData, JoinGroupResponseData,
@@ -36,6 +36,8 @@ use ottla_protocol::messages::{
 };
 use ottla_protocol::records::{BatchBuilder, BatchOptions, split_batches};
 use ottla_protocol::time::MonotonicTime;
+
+use images::add_topic;
 
 struct Nowhere;
 
@@ -64,24 +66,7 @@ fn image() -> MetadataImage {
     };
     delta.replay(&broker.into());
     for (id, name, partitions) in [(T, "t", 2), (OFFSETS, "__consumer_offsets", 3)] {
-        let topic_id = Uuid::from_parts(id, id);
-        let topic = TopicRecord {
-            name: name.into(),
-            topic_id,
-            ..TopicRecord::default()
-        };
-        delta.replay(&topic.into());
-        for partition_id in 0..partitions {
-            let partition = PartitionRecord {
-                partition_id,
-                topic_id,
-                replicas: vec![1],
-                isr: vec![1],
-                leader: 1,
-                ..PartitionRecord::default()
-            };
-            delta.replay(&partition.into());
-        }
+        add_topic(&mut delta, (name, Uuid::from_parts(id, id)), partitions, -1);
     }
     delta.finish().0
 }

@@ -2,6 +2,8 @@
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod images;
+
 use std::path::Path;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -23,9 +25,7 @@ use ottla_log::files::{FileError, Operation};
 use ottla_log::{Batch, Origin};
 use ottla_metadata::{Changes, ConfigResource, MetadataDelta, MetadataImage};
 use ottla_protocol::ids::{Offset, PartitionIndex, Uuid};
-use ottla_protocol::messages::metadata::{
-    MetadataRecord, PartitionRecord, RegisterBrokerRecord, RemoveTopicRecord, TopicRecord,
-};
+use ottla_protocol::messages::metadata::{MetadataRecord, RegisterBrokerRecord, RemoveTopicRecord};
 use ottla_protocol::messages::produce_response::PartitionProduceResponse;
 use ottla_protocol::messages::{
     ApiKey, DeleteRecordsRequestData, EndTxnMarkerData, ErrorCode, FetchRequestData,
@@ -36,6 +36,8 @@ use ottla_protocol::messages::{
 use ottla_protocol::records::control::ControlRecord;
 use ottla_protocol::records::{BatchBuilder, BatchOptions, BatchView, split_batches};
 use ottla_protocol::time::MonotonicTime;
+
+use images::add_topic;
 
 struct Nowhere;
 
@@ -58,34 +60,12 @@ fn topic_id() -> Uuid {
 /// One topic, `t`, with two partitions that this node leads in `epoch`, and these configs.
 fn image(epoch: i32, configs: &[(&str, &str)]) -> MetadataImage {
     let mut delta = MetadataDelta::new(MetadataImage::default());
-    let mut records: Vec<MetadataRecord> = vec![
-        RegisterBrokerRecord {
-            broker_id: 1,
-            ..RegisterBrokerRecord::default()
-        }
-        .into(),
-        TopicRecord {
-            name: "t".into(),
-            topic_id: topic_id(),
-            ..TopicRecord::default()
-        }
-        .into(),
-    ];
-    for partition_id in 0..2 {
-        let partition = PartitionRecord {
-            partition_id,
-            topic_id: topic_id(),
-            replicas: vec![1],
-            isr: vec![1],
-            leader: 1,
-            leader_epoch: epoch,
-            ..PartitionRecord::default()
-        };
-        records.push(partition.into());
-    }
-    for record in &records {
-        delta.replay(record);
-    }
+    let broker = RegisterBrokerRecord {
+        broker_id: 1,
+        ..RegisterBrokerRecord::default()
+    };
+    delta.replay(&broker.into());
+    add_topic(&mut delta, ("t", topic_id()), 2, epoch);
     let mut image = delta.finish().0;
     let own = image.configs.entry(ConfigResource::topic("t")).or_default();
     for (name, value) in configs {
