@@ -201,6 +201,30 @@ impl<'a, H: File> Salvage<'a, H> {
         })
     }
 
+    /// The part of `damage` that lies before `offset`, where the heads of its batches lead there; else all of it.
+    pub(crate) fn up_to(&self, damage: Damage, offset: Offset) -> Result<Damage, FileError> {
+        let mut heads = Scan::new(self.file, damage.position, damage.end());
+        let mut next = damage.first_offset;
+        while next < offset {
+            let located = match heads.next_header() {
+                Ok(Some(located)) => located,
+                Ok(None) | Err(ScanError::Invalid { .. }) => return Ok(damage),
+                Err(ScanError::Disk(error)) => return Err(error),
+            };
+            if located.header.base_offset() < next {
+                return Ok(damage);
+            }
+            next = located.header.next_offset();
+        }
+        let bytes = heads.position() - damage.position;
+        let is_there = next == offset;
+        Ok(if is_there {
+            Damage { bytes, ..damage }
+        } else {
+            damage
+        })
+    }
+
     /// What is wrong with the offsets of a batch whose checksum, which does not cover the first of them, is right. One
     /// that leaves a gap which the batch behind it fills says the wrong offset.
     fn wrong_order(&self, located: &Located) -> Result<Option<BatchError>, FileError> {

@@ -272,6 +272,7 @@ impl<F: Files> PartitionLog<F> {
         let mut shown = Progress { done: 0, total };
         // Without a recovery point, how far the log was compacted tells of stable storage too.
         let gaps_to = recovery_point.max(self.compaction.to.unwrap_or(Offset(0)));
+        let mut ends_in_damage = false;
         let mut later = open.iter();
         while let Some(base) = later.next() {
             let mut scanned = self.recover_segment(*base, recovery_point, now, |bytes| {
@@ -283,6 +284,7 @@ impl<F: Files> PartitionLog<F> {
                 scanned.compare_with_next(*next, gaps_to);
             }
             self.next = scanned.end;
+            ends_in_damage = scanned.ends_in_damage;
             for damage in scanned.damage {
                 self.note_damage(damage);
             }
@@ -295,6 +297,10 @@ impl<F: Files> PartitionLog<F> {
                     break;
                 }
             }
+        }
+        // What damage ends is not appended to: the log goes on in a segment of its own, whose name says where.
+        if ends_in_damage {
+            return Ok(());
         }
         // The last segment may lie wholly before the recovery point, or may have been cut.
         self.activate_last(now)

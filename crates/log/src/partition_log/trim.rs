@@ -283,10 +283,13 @@ impl<F: Files> PartitionLog<F> {
             .activate(place, now, jitter)
             .and_then(|()| segment.end(place));
         let ended = place.directory.judge(ended)?;
-        // Damage that stays keeps its offsets.
+        // Damage that stays keeps its offsets, and what it ends is not appended to.
         let damaged = ended.damage.last();
         let damaged = damaged.map(|damage| damage.ending_at(offset).next_offset);
         self.next = ended.next.max(damaged.unwrap_or(ended.next));
+        if self.next > ended.next {
+            place.directory.judge(segment.close(place))?;
+        }
         self.damage.cut_to(self.next);
         self.cut_aborted(base);
         Ok(())

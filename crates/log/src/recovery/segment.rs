@@ -24,6 +24,8 @@ pub(super) struct Scanned {
     position: u64,
     /// Damage below the recovery point, which stays.
     pub(super) damage: Vec<Damage>,
+    /// Whether such damage is the last there is.
+    pub(super) ends_in_damage: bool,
     /// Where and why it must be cut off, if it must.
     pub(super) cut: Option<Cut>,
 }
@@ -111,7 +113,8 @@ impl<F: Files> PartitionLog<F> {
 }
 
 /// Takes the batches of a walk into account, up to the first that is unsound: from the recovery point on the log ends
-/// there. Damage below the recovery point stays; damage on both sides of it stays too, and ends the log.
+/// there. Damage below the recovery point stays. Damage on both sides of it ends the log at the recovery point; of its
+/// bytes those go that are known to lie beyond.
 fn scan<F: Files>(
     mut walk: Salvage<'_, F::File>,
     recovery_point: Offset,
@@ -122,6 +125,7 @@ fn scan<F: Files>(
         end: segment.base,
         position: walk.position(),
         damage: Vec::new(),
+        ends_in_damage: false,
         cut: None,
     };
     let mut last_position = walk.position();
@@ -138,6 +142,7 @@ fn scan<F: Files>(
                 read(located.size as u64);
                 last_position = located.position;
                 scanned.position = walk.position();
+                scanned.ends_in_damage = false;
                 continue;
             }
             Err(unsound) => unsound,
@@ -151,14 +156,21 @@ fn scan<F: Files>(
             scanned.cut = Some(Cut { position, cause });
             break;
         }
-        let damage = walk.pass_over(unsound)?;
-        let goes_on = damage.next_offset <= recovery_point || damage.next_offset == UNBOUNDED;
-        scanned.damage.push(damage.ending_at(recovery_point));
-        scanned.end = damage.ending_at(recovery_point).next_offset;
+        let mut damage = walk.pass_over(unsound)?;
+        let is_last = damage.next_offset > recovery_point;
+        if is_last {
+            let behind = damage.end();
+            damage = walk.up_to(damage, recovery_point)?;
+            if damage.end() < behind || damage.next_offset != UNBOUNDED {
+                let position = damage.end();
+                scanned.cut = Some(Cut { position, cause });
+            }
+        }
+        scanned.end = damage.next_offset.min(recovery_point);
         scanned.position = damage.end();
-        if !goes_on {
-            let position = damage.end();
-            scanned.cut = Some(Cut { position, cause });
+        scanned.ends_in_damage = true;
+        scanned.damage.push(damage.ending_at(recovery_point));
+        if is_last {
             break;
         }
     }
