@@ -74,6 +74,7 @@ pub enum RepairError {
 /// What is to be done about what was found in a partition.
 pub fn plan(verified: &Verified) -> Vec<Step> {
     let mut rewrites: BTreeMap<Offset, Vec<Damage>> = BTreeMap::new();
+    let mut transactions = Vec::new();
     let mut others = Vec::new();
     let mut seen = BTreeSet::new();
     for finding in &verified.findings {
@@ -90,14 +91,22 @@ pub fn plan(verified: &Verified) -> Vec<Step> {
             Some(Remedy::KeepEnd { from, to }) => Step::KeepEnd { from, to },
         };
         if seen.insert(step.to_string()) {
-            others.push(step);
+            match step {
+                Step::ReindexTransactions(_) => transactions.push(step),
+                _ => others.push(step),
+            }
         }
     }
-    // A segment that is rewritten gets its indexes with that.
+    // A segment that is rewritten gets its offset and time index with that. Its index of aborted transactions is copied,
+    // so it must be sound by then.
     others.retain(|step| !matches!(step, Step::Reindex(segment) if rewrites.contains_key(segment)));
     let rewrites = rewrites.into_iter();
     let rewrites = rewrites.map(|(segment, damage)| Step::Rewrite { segment, damage });
-    rewrites.chain(others).collect()
+    transactions
+        .into_iter()
+        .chain(rewrites)
+        .chain(others)
+        .collect()
 }
 
 /// Does what `steps` say in the partition at `path`, with nobody else at work in it.

@@ -1,11 +1,11 @@
 //! Writing what a repair writes: segments without their damage, indexes, and empty batches that keep offsets.
 
-use super::{Repair, RepairError};
+use super::{MAX_COPIED, Repair, RepairError};
 use crate::batch::Batch;
 use crate::compaction::{CompactionError, Output, REPLACEMENT, write_replacement};
 use crate::config::LogConfig;
 use crate::damage::{Damage, Met, Salvage, UNBOUNDED};
-use crate::files::{File, Files, Open, copy, replace_durably};
+use crate::files::{File, Files, Open, copy, read_whole, replace_durably};
 use crate::format::{AbortedTransaction, CLEANED_SUFFIX, FileKind, IndexEntry, SWAP_SUFFIX};
 use crate::producer_state::{Origin, ProducerState};
 use crate::recovery::Indexes;
@@ -63,8 +63,13 @@ impl<F: Files> Repair<F> {
         let interval = LogConfig::default().index_interval_bytes;
         let mut output = Output::create(beside, base, interval, self.now)?;
         let end = self.copy_sound(&source, damage, &mut output)?;
-        for entry in self.judge(source.aborted_transactions(&self.place))? {
-            output.push_aborted(&entry)?;
+        let (aborted, is_all) = self.aborted_transactions(base)?;
+        if !is_all {
+            // The plan makes that index anew first.
+            return Err(CompactionError::Changed.into());
+        }
+        for entry in &aborted {
+            output.push_aborted(entry)?;
         }
         output.finish()?;
         self.put_in_place(&output, end)
@@ -194,18 +199,31 @@ impl<F: Files> Repair<F> {
         self.judge(self.directory.files().sync_directory(&self.place.path))
     }
 
-    /// Makes the index of aborted transactions from what is sound of it and what the batches say.
+    /// What can be read of a segment's index of aborted transactions, and whether that is all of it. Behind an entry
+    /// that is none lie others that are.
+    fn aborted_transactions(
+        &self,
+        base: Offset,
+    ) -> Result<(Vec<AbortedTransaction>, bool), RepairError> {
+        let path = self.place.path_of(FileKind::TransactionIndex, base);
+        let bytes = self.judge(read_whole(self.directory.files(), &path, MAX_COPIED))?;
+        let bytes = bytes.unwrap_or_default();
+        let chunks = bytes.chunks_exact(AbortedTransaction::SIZE);
+        let aborted: Vec<_> = chunks.filter_map(AbortedTransaction::decode).collect();
+        let is_all = aborted.len() * AbortedTransaction::SIZE == bytes.len();
+        Ok((aborted, is_all))
+    }
+
+    /// Makes the index of aborted transactions from what is sound of it and what the batches say. Only the index knows
+    /// of a transaction whose marker is damaged.
     pub(super) fn reindex_transactions(&self, base: Offset) -> Result<(), RepairError> {
-        let segment = self.load(base)?;
-        let bound = self.judge(segment.end(&self.place))?.next;
-        let known = self.judge(segment.aborted_transactions(&self.place))?;
-        let known = known
-            .into_iter()
-            .filter(|entry| (base..bound).contains(&entry.last_offset));
-        let mut entries: BTreeMap<Offset, AbortedTransaction> =
-            known.map(|entry| (entry.last_offset, entry)).collect();
-        let replayed = self.replay(base)?.into_iter();
-        entries.extend(replayed.map(|entry| (entry.last_offset, entry)));
+        let (replayed, end) = self.replay(base)?;
+        let (known, _) = self.aborted_transactions(base)?;
+        let known = known.into_iter().filter(|entry| {
+            (base..end).contains(&entry.last_offset) && entry.first_offset <= entry.last_offset
+        });
+        let all = known.chain(replayed);
+        let entries: BTreeMap<_, _> = all.map(|entry| (entry.last_offset, entry)).collect();
         let mut bytes = Vec::new();
         for entry in entries.values() {
             entry.encode(&mut bytes);
@@ -216,10 +234,12 @@ impl<F: Files> Repair<F> {
         self.judge(replace_durably(self.directory.files(), &path, &bytes))
     }
 
-    /// The aborted transactions whose markers are in the segment at `segment`, as all batches up to it say.
-    fn replay(&self, segment: Offset) -> Result<Vec<AbortedTransaction>, RepairError> {
+    /// The aborted transactions whose markers are in the segment at `segment`, as all batches up to it say, and the
+    /// offset where that segment's batches, or its damage, end.
+    fn replay(&self, segment: Offset) -> Result<(Vec<AbortedTransaction>, Offset), RepairError> {
         let mut state = ProducerState::default();
         let mut aborted = Vec::new();
+        let mut end = segment;
         for base in self
             .bases()?
             .into_iter()
@@ -230,7 +250,14 @@ impl<F: Files> Repair<F> {
             let offsets = (base, self.bound_of(base)?);
             let mut walk = Salvage::new(&*file, base, (0, source.size), offsets);
             while let Some(met) = self.judge(walk.advance())? {
-                let Met::Batch(located) = met else { continue };
+                let located = match met {
+                    Met::Batch(located) => located,
+                    Met::Damage(damage) => {
+                        end = damage.next_offset;
+                        continue;
+                    }
+                };
+                end = located.header.next_offset();
                 let Ok(batch) = BatchView::first(walk.bytes_of(&located)) else {
                     continue;
                 };
@@ -246,7 +273,7 @@ impl<F: Files> Repair<F> {
                 }
             }
         }
-        Ok(aborted)
+        Ok((aborted, end))
     }
 
     /// Appends an empty batch to the last segment.

@@ -198,6 +198,49 @@ fn aborted_transactions_are_found_again() {
 }
 
 #[test]
+fn no_aborted_transaction_is_forgotten_when_its_index_and_its_segment_are_damaged() {
+    let files = new_disk();
+    let mut log = new_log(&files, LogConfig::default());
+    let mut markers = Vec::new();
+    for producer in 1..=4 {
+        append(&mut log, &transactional(producer, 0, 2));
+        markers.push(log.size());
+        append(&mut log, &marker(producer, 0));
+    }
+    let expected = log.aborted_transactions(Offset(0), Offset(12)).unwrap();
+    assert_eq!(expected.len(), 4);
+    let end = log.close().unwrap();
+    let of = |kind: FileKind| kind.path(Path::new(PARTITION), Offset(0));
+    // The second entry, and the markers of the third and the last transaction.
+    let index = of(FileKind::TransactionIndex);
+    overwrite(&files, &index, 34, &[0x7F; 30]);
+    let broken = read_whole(&files, &index, 1 << 20).unwrap();
+    overwrite(&files, &of(FileKind::Log), markers[2] + 17, &[0xFF; 4]);
+    overwrite(&files, &of(FileKind::Log), markers[3] + 17, &[0xFF; 4]);
+    let found = verify_partition(&files, Path::new(PARTITION), Some(end)).unwrap();
+    let steps = plan(&found);
+    assert!(
+        matches!(
+            steps.as_slice(),
+            [Step::ReindexTransactions(_), Step::Rewrite { .. }]
+        ),
+        "{steps:?}"
+    );
+    carry_out(&files, Path::new(PARTITION), &steps, NOW).unwrap();
+    let found = verify_partition(&files, Path::new(PARTITION), Some(end)).unwrap();
+    assert_eq!(damaged(&found), Vec::<String>::new());
+    let names = files.list(Path::new(PARTITION)).unwrap();
+    let is_kept = |name: &str| {
+        let aside = Path::new(PARTITION).join(name);
+        name.ends_with(CUT_OFF_SUFFIX) && read_whole(&files, &aside, 1 << 20).unwrap() == broken
+    };
+    assert!(names.iter().any(|entry| is_kept(&entry.name)));
+    let log = reopen(&files, LogConfig::default(), end);
+    let again = log.aborted_transactions(Offset(0), Offset(12)).unwrap();
+    assert_eq!(again, expected);
+}
+
+#[test]
 fn offsets_that_are_lost_are_not_given_out_again() {
     let (files, batches) = written();
     let (base, position, _) = &batches[28];
