@@ -2,7 +2,7 @@
 //! does that and nothing else.
 //!
 //! Nothing is destroyed: damaged bytes, and files that are made anew, move aside under `.cutoff` names, durably, before
-//! anything replaces them. A segment is rewritten beside the old and put in its place as compaction does it, so that a
+//! anything replaces them; all else is copied as it stands. A segment is rewritten beside the old and put in its place as compaction does it, so that a
 //! crash at any instant leaves the old or the new. Offsets are never given out twice: an empty batch, as compaction
 //! leaves them, stands where records were and keeps their offsets.
 
@@ -30,7 +30,7 @@ const MAX_COPIED: u64 = 1 << 30;
 /// One thing that a repair does.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Step {
-    /// Rewrites a segment without its damaged bytes, and makes its indexes.
+    /// Rewrites a segment without its damaged bytes, and makes its offset and time index anew.
     Rewrite {
         /// The base offset of the segment.
         segment: Offset,
@@ -218,7 +218,8 @@ impl fmt::Display for Step {
                 let places = damage.len();
                 write!(
                     f,
-                    "rewrite {:020}.log without {bytes} bytes in {places} places, which move aside:",
+                    "rewrite {0:020}.log without {bytes} bytes in {places} places, and make {0:020}.index and \
+                     {0:020}.timeindex anew; these bytes and the old indexes move aside:",
                     segment.0
                 )?;
                 damage.iter().try_for_each(|damage| {

@@ -23,6 +23,9 @@ const REPLACED: [FileKind; 4] = [
     FileKind::Log,
 ];
 
+/// The indexes that are made from the batches.
+const MADE_ANEW: [FileKind; 2] = [FileKind::OffsetIndex, FileKind::TimeIndex];
+
 impl<F: Files> Repair<F> {
     /// The base offsets of the segments, rising.
     fn bases(&self) -> Result<Vec<Offset>, RepairError> {
@@ -57,6 +60,10 @@ impl<F: Files> Repair<F> {
 
     pub(super) fn rewrite(&self, base: Offset, damage: &[Damage]) -> Result<(), RepairError> {
         damage.iter().try_for_each(|damage| self.keep(damage))?;
+        // Their entries for what is damaged cannot be made again; those of aborted transactions are copied.
+        for kind in MADE_ANEW {
+            self.keep_copy(&self.place.path_of(kind, base))?;
+        }
         self.judge(self.directory.files().sync_directory(&self.place.path))?;
         let source = self.load(base)?;
         let beside = (&self.directory, self.place.path.as_path());

@@ -77,10 +77,22 @@ fn a_repaired_log_is_sound_whatever_of_which_batch_was_damaged() {
                 .iter()
                 .filter(|entry| entry.name.ends_with(CUT_OFF_SUFFIX))
                 .collect();
-            assert_eq!(aside.len(), 1, "{what}");
-            let aside = Path::new(PARTITION).join(&aside[0].name);
-            let kept = read_whole(&files, &aside, 1 << 20).unwrap().unwrap();
-            assert!(kept.ends_with(&expected), "{what}");
+            let listed = steps[0].to_string();
+            let mut kept: Vec<_> = aside
+                .iter()
+                .map(|entry| read_whole(&files, &Path::new(PARTITION).join(&entry.name), 1 << 20))
+                .map(|content| content.unwrap().unwrap())
+                .collect();
+            for kind in [FileKind::OffsetIndex, FileKind::TimeIndex] {
+                let path = kind.path(Path::new(PARTITION), *base);
+                let name = path.file_name().unwrap().to_string_lossy();
+                assert!(listed.contains(&*name), "{listed}");
+                let old = read_whole(&whole, &path, 1 << 20).unwrap().unwrap();
+                let place = kept.iter().position(|content| *content == old);
+                kept.remove(place.expect(&what));
+            }
+            assert_eq!(kept.len(), 1, "{what}");
+            assert!(kept[0].ends_with(&expected), "{what}");
             for is_clean in [true, false] {
                 let files = files.process_killed();
                 let mut log = open(&files, is_clean);
@@ -168,7 +180,12 @@ fn what_lies_beside_the_log_is_made_anew() {
             let content = read_whole(&files, &aside, 1 << 20).unwrap();
             name.ends_with(CUT_OFF_SUFFIX) && content.as_ref() == Some(&broken)
         };
-        assert!(names.iter().any(|entry| is_kept(&entry.name)), "{what}");
+        let kept: Vec<_> = names.iter().filter(|entry| is_kept(&entry.name)).collect();
+        assert_eq!(kept.len(), 1, "{what}");
+        let kept = Path::new(PARTITION).join(&kept[0].name);
+        let after = verified(&files).findings;
+        let note = after.iter().find(|finding| finding.path == kept).unwrap();
+        assert!(note.what.contains("moved this file aside"), "{}", note.what);
         assert_eq!(consumed(&open(&files, true)).len(), 30, "{what}");
     }
 }

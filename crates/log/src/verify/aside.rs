@@ -1,6 +1,8 @@
-//! What was set aside earlier, as its file tells: recovery and `ottla log repair` begin it with lines of text.
+//! What was set aside earlier, as its file tells: recovery and `ottla log repair` begin what they took out of a log with
+//! lines of text.
 
 use crate::files::{File, FileError, Files, Open};
+use crate::format::CUT_OFF_SUFFIX;
 use crate::recovery::cut_off::is_whole_segment;
 use std::path::Path;
 
@@ -16,6 +18,9 @@ pub(super) fn describe<F: Files>(files: &F, path: &Path) -> Result<String, FileE
             "recovery set this whole segment aside, behind where the log was cut".to_owned(),
         );
     }
+    if is_replaced(&name) {
+        return Ok("`ottla log repair` moved this file aside as it stood".to_owned());
+    }
     let file = files.open(path, Open::Read)?;
     let mut head = vec![0; MAX_HEAD];
     let read = file.read_at(&mut head, 0)?;
@@ -24,4 +29,11 @@ pub(super) fn describe<F: Files>(files: &F, path: &Path) -> Result<String, FileE
         Some((lines, _)) => Ok(lines.replace('\n', "; ")),
         None => Ok("recovery set this aside".to_owned()),
     }
+}
+
+/// Whether it is a file that `ottla log repair` replaced: its name ends in what it was.
+fn is_replaced(name: &str) -> bool {
+    let what = name.strip_suffix(CUT_OFF_SUFFIX);
+    let what = what.and_then(|stem| stem.splitn(3, '-').nth(2));
+    what.is_some_and(|what| what.bytes().all(|byte| byte.is_ascii_alphabetic()))
 }
