@@ -39,6 +39,12 @@ impl KnownDamage {
         self.places.contains_key(&(segment, position))
     }
 
+    /// Whether anything of the segment is damaged.
+    pub(super) fn is_in(&self, segment: Offset) -> bool {
+        let mut places = self.places.range((segment, 0)..);
+        places.next().is_some_and(|((base, _), _)| *base == segment)
+    }
+
     /// Where a read of the segment from `position` must end.
     pub(super) fn position_behind(&self, segment: Offset, position: u64) -> Option<u64> {
         let mut behind = self.places.range((segment, position + 1)..);

@@ -305,7 +305,7 @@ impl<F: Files> PartitionLog<F> {
                 }))
             }
             TimeQuery::MaxTimestamp => self.offset_of_max_timestamp(),
-            TimeQuery::At(timestamp) => self.first_at_or_after(timestamp),
+            TimeQuery::At(timestamp) => self.first_in(Offset(0), timestamp, Passing::Never),
         }
     }
 
@@ -326,69 +326,72 @@ impl<F: Files> PartitionLog<F> {
         self.first_in(base, timestamp, Passing::Remembered)
     }
 
-    fn first_at_or_after(
-        &mut self,
-        timestamp: Timestamp,
-    ) -> Result<Option<OffsetAtTime>, StorageError> {
-        let Self {
-            segments, place, ..
-        } = self;
-        let mut holding = None;
-        for (base, segment) in segments {
-            let largest = place.directory.judge(segment.largest(place))?;
-            if largest.timestamp >= timestamp {
-                holding = Some(*base);
-                break;
-            }
-        }
-        holding.map_or(Ok(None), |base| {
-            self.first_in(base, timestamp, Passing::Never)
-        })
-    }
-
     /// The first record with this timestamp or a later one, from the segment at `base` on.
     ///
     /// Damage that the time index cannot rule out may hold it. An answer behind it could be later than right, so that
     /// records would be passed over and nobody told: the answer is the first offset of the damage, where a reader is told.
     fn first_in(
-        &self,
+        &mut self,
         base: Offset,
         timestamp: Timestamp,
         passing: Passing,
     ) -> Result<Option<OffsetAtTime>, StorageError> {
-        let directory = &self.place.directory;
         let mut passed = None;
-        for segment in self.segments.range(base..).map(|(_, segment)| segment) {
-            let bound = self.bound_of(segment.base);
-            let mut from = self.log_start;
-            // Compaction may have taken the record whose timestamp a batch still names.
-            loop {
-                let found = segment.find_time(&self.place, timestamp, (from, bound));
-                match directory.judge(found)? {
-                    Sought::Beyond => break,
-                    Sought::Batch(located) => {
-                        let found = self.first_record_in(segment, &located, timestamp)?;
-                        if found.is_some() {
-                            return Ok(found);
-                        }
-                        from = located.header.next_offset();
-                    }
-                    Sought::Damage(damage) => {
-                        let at = OffsetAtTime {
-                            offset: damage.first_offset.max(from),
-                            timestamp,
-                            leader_epoch: None,
-                        };
-                        if passing == Passing::Never {
-                            return Ok(Some(at));
-                        }
-                        passed = passed.or(Some(at));
-                        from = damage.next_offset;
-                    }
-                }
+        let mut lowest = base;
+        while let Some((base, segment)) = self.segments.range_mut(lowest..).next() {
+            let base = *base;
+            lowest = base.plus(1);
+            let largest = self.place.directory.judge(segment.largest(&self.place))?;
+            if largest.timestamp < timestamp && !self.damage.is_in(base) {
+                continue;
+            }
+            match self.first_in_segment(base, timestamp, passing)? {
+                (Some(found), _) => return Ok(Some(found)),
+                (None, damage) => passed = passed.or(damage),
             }
         }
         Ok(passed)
+    }
+
+    /// The same in one segment, and the damage that was passed over.
+    fn first_in_segment(
+        &self,
+        base: Offset,
+        timestamp: Timestamp,
+        passing: Passing,
+    ) -> Result<(Option<OffsetAtTime>, Option<OffsetAtTime>), StorageError> {
+        let Some(segment) = self.segments.get(&base) else {
+            return Ok((None, None));
+        };
+        let bound = self.bound_of(base);
+        let mut passed = None;
+        let mut from = self.log_start;
+        // Compaction may have taken the record whose timestamp a batch still names.
+        loop {
+            let found = segment.find_time(&self.place, timestamp, (from, bound));
+            match self.place.directory.judge(found)? {
+                Sought::Beyond => return Ok((None, passed)),
+                Sought::Batch(located) => {
+                    let found = self.first_record_in(segment, &located, timestamp)?;
+                    if found.is_some() {
+                        return Ok((found, passed));
+                    }
+                    from = located.header.next_offset();
+                }
+                Sought::Damage(damage) => {
+                    let at = OffsetAtTime {
+                        offset: damage.first_offset.max(from),
+                        timestamp,
+                        leader_epoch: None,
+                    };
+                    if passing == Passing::Never {
+                        return Ok((Some(at), None));
+                    }
+                    passed = passed.or(Some(at));
+                    from = damage.next_offset;
+                }
+            }
+        }
     }
 
     fn first_record_in(

@@ -379,7 +379,8 @@ fn leader_epochs_that_are_missing_or_nonsense_are_learnt_from_the_batches() {
 #[test]
 fn a_search_by_time_is_never_answered_later_than_right() {
     let (whole, batches) = written();
-    for hurt in [0, 4, 13, 28, 29] {
+    let hurt = [0, 4, 13, 28, 29].into_iter();
+    for (hurt, is_clean) in hurt.flat_map(|hurt| [(hurt, true), (hurt, false)]) {
         let (base, position, bytes) = &batches[hurt];
         let path = FileKind::Log.path(Path::new(PARTITION), *base);
         for (what, at, injury) in injuries(bytes.len()) {
@@ -388,23 +389,31 @@ fn a_search_by_time_is_never_answered_later_than_right() {
             }
             let files = whole.process_killed();
             overwrite(&files, &path, position + at as u64, &injury);
-            let mut log = reopen(&files, config(), END);
+            let left = Left {
+                is_clean,
+                recovery_point: END,
+                ..Left::default()
+            };
+            let (mut log, _) = open_as(&files, config(), left);
             let hurt_at = i64::try_from(hurt).unwrap();
             for number in 0..30 {
                 let query = TimeQuery::At(Timestamp(NOW.0 + 10 * number));
-                let what = format!("batch {hurt} has {what}, asked for batch {number}");
+                let what =
+                    format!("batch {hurt} has {what}, clean: {is_clean}, asked for batch {number}");
                 let found = log.offset_at(query).unwrap();
-                let Some(found) = found else {
-                    // Its segment has no other record as late, and so has the log.
-                    assert!(hurt_at == 29 && number == 29, "{what}");
-                    continue;
-                };
+                let found = found.expect(&what);
                 assert!(found.offset.0 <= number * 3, "{what}: {found:?}");
                 // What the damage cannot hide is found exactly.
                 if number < hurt_at || number > hurt_at + 6 {
                     assert_eq!(found.offset.0, number * 3, "{what}");
                 }
             }
+            // What is known to be damaged may be later than all the rest.
+            let after_all = log.offset_at(TimeQuery::At(Timestamp(i64::MAX))).unwrap();
+            assert!(
+                after_all.is_none_or(|found| found.offset.0 == 87),
+                "{what}: {after_all:?}"
+            );
             let largest = log.offset_at(TimeQuery::MaxTimestamp).unwrap().unwrap();
             let expected = if hurt_at == 29 { 84..=89 } else { 89..=89 };
             assert!(expected.contains(&largest.offset.0), "{what}: {largest:?}");
