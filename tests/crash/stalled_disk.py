@@ -1,7 +1,8 @@
 """A disk that stands still: only what needs it waits, and nothing is lost.
 
 One of two log directories lies on an ext4 image, which is frozen under load: every write to it blocks. More clients than
-the broker has threads are held up by it. Metadata, groups, /live, and produce and fetch of the other directory go on.
+the broker has threads are held up by it. Metadata and its changes, groups, /live, and produce and fetch of the other
+directory go on.
 
 usage and exit status: image.py
 """
@@ -12,7 +13,7 @@ import urllib.request
 
 from broker import Broker, free_port
 from confluent_kafka import Consumer, KafkaException, Producer, TopicPartition
-from confluent_kafka.admin import AdminClient, NewTopic
+from confluent_kafka.admin import AdminClient, AlterConfigOpType, ConfigEntry, ConfigResource, NewTopic, ResourceType
 from image import demand, in_rounds, run
 
 TOPIC = "stalled"
@@ -30,8 +31,8 @@ def frozen(at):
         run("fsfreeze", "--unfreeze", str(at))
 
 
-def partitions_in(directory):
-    return sorted(int(path.name.rsplit("-", 1)[1]) for path in directory.glob(f"{TOPIC}-*"))
+def partitions_in(directory, topic=TOPIC):
+    return sorted(int(path.name.rsplit("-", 1)[1]) for path in directory.glob(f"{topic}-*[0-9]"))
 
 
 class Client:
@@ -114,6 +115,26 @@ def others_are_served(broker, http, healthy, member):
     demand(committed[0].error is None, f"a member from before has lost its group: {committed[0].error}")
 
 
+def metadata_is_changed(broker, topic):
+    """A topic is made, its configs are changed, and those of one that lies on both disks; it stays."""
+    admin = AdminClient({"bootstrap.servers": broker.address})
+    admin.create_topics([NewTopic(topic, 2, 1)])[topic].result(PATIENCE)
+    for name in (topic, TOPIC):
+        retention = ConfigEntry("retention.ms", "86400000", incremental_operation=AlterConfigOpType.SET)
+        resource = ConfigResource(ResourceType.TOPIC, name, incremental_configs=[retention])
+        admin.incremental_alter_configs([resource])[resource].result(PATIENCE)
+        said = admin.describe_configs([resource])[resource].result(PATIENCE)
+        demand(said["retention.ms"].value == "86400000", f"the configs of {name} are not changed")
+
+
+def topics_are_deleted(broker, topics):
+    admin = AdminClient({"bootstrap.servers": broker.address})
+    for future in admin.delete_topics(topics).values():
+        future.result(PATIENCE)
+    left = set(topics) & set(admin.list_topics(timeout=PATIENCE).topics)
+    demand(not left, f"{left} are deleted, and still there")
+
+
 @contextlib.contextmanager
 def running(broker):
     """Ends it, whatever happens."""
@@ -155,9 +176,14 @@ def stall(broker, http, directories, at):
                 client.send()
             for client in clients:
                 demand(client.wait(0.1) is None, "a write to a frozen disk was acknowledged")
+            metadata_is_changed(broker, "early")
             others_are_served(broker, http, healthy, member)
             demand(is_said(http, second), "/ready does not name the directory that stands still")
             demand("has not answered" in broker.log.read_text(errors="replace"), "the log does not say it")
+            metadata_is_changed(broker, "late")
+            demand(partitions_in(first, "late") == [0, 1], "a new partition is made on the disk that stands still")
+            topics_are_deleted(broker, ["early", "late"])
+            demand(not partitions_in(first, "late"), "the files of a deleted topic stay where they were")
             demand(all(client.wait(0) is None for client in clients), "a write to a frozen disk was acknowledged")
     for client in clients:
         demand(isinstance(client.wait(PATIENCE), int), f"the disk goes on, its records do not: {client.outcome}")

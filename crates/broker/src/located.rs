@@ -24,6 +24,7 @@ pub async fn follow(
     mut images: watch::Receiver<Arc<MetadataImage>>,
     mut stopping: watch::Receiver<bool>,
 ) {
+    let mut late = broker.replicas.follow_late();
     let mut known = Arc::new(MetadataImage::default());
     loop {
         let image = Arc::clone(&images.borrow_and_update());
@@ -34,6 +35,7 @@ pub async fn follow(
         }
         tokio::select! {
             changed = images.changed() => if changed.is_err() { return },
+            Ok(()) = late.changed() => known = Arc::new(MetadataImage::default()),
             // What was refused, by a full disk perhaps, is told again.
             () = tokio::time::sleep(RETRY_AFTER), if !is_told => {}
             () = stopped(&mut stopping) => return,

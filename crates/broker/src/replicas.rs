@@ -4,6 +4,7 @@
 //! here. Opening and closing logs, retention and checkpoints block on the disk: they run on threads of their own or
 //! where nobody waits, never on the runtime's workers.
 
+mod applier;
 mod checkpoints;
 mod cleaner;
 pub mod damage;
@@ -27,7 +28,9 @@ use ottla_log::files::FileError;
 use ottla_metadata::effective::StaticConfigs;
 use ottla_metadata::{Changes, MetadataImage, Topic};
 use ottla_protocol::ids::{NodeId, PartitionIndex, Uuid};
+use tokio::sync::watch;
 
+pub use self::applier::say;
 pub use self::cleaner::CleanerSettings;
 pub use self::cleaner::report::CompactionReport;
 pub use self::directories::{Directories, Directory, distinct};
@@ -62,6 +65,9 @@ pub struct Replicas {
     directories: Directories,
     disk_work: Arc<DiskWork>,
     topics: RwLock<Topics>,
+    applier: applier::Applier,
+    /// How often a directory has done what it was not waited for.
+    late: watch::Sender<u64>,
     housekeeping: housekeeping::Housekeeping,
     cleaner: cleaner::Cleaner,
     scrubber: scrubber::Scrubber,
@@ -80,6 +86,8 @@ struct Known {
     /// The number of its partitions, wherever they are.
     partitions: usize,
     here: HashMap<PartitionIndex, Arc<Partition>>,
+    /// Where those are being made that are not here yet.
+    being_made: HashMap<PartitionIndex, Arc<Directory>>,
 }
 
 impl Replicas {
@@ -92,6 +100,8 @@ impl Replicas {
             directories,
             disk_work: DiskWork::of_runtime(),
             topics: RwLock::default(),
+            applier: applier::Applier::default(),
+            late: watch::Sender::new(0),
             housekeeping: housekeeping::Housekeeping::default(),
             cleaner: cleaner::Cleaner::default(),
             scrubber: scrubber::Scrubber::default(),
@@ -168,7 +178,9 @@ impl Replicas {
         self.directories
             .start_flushers()
             .map_err(LogsError::Thread)?;
+        self.applier.start(self).map_err(LogsError::Thread)?;
         let wanted = self.wanted(image);
+        self.learn_topics(image);
         let (opened, has_shorter) = logs::open_existing(self, &wanted, image)?;
         for partition in opened {
             self.insert(&partition);
@@ -184,8 +196,11 @@ impl Replicas {
                 .collect(),
             ..Changes::default()
         };
-        self.learn_topics(image);
-        self.apply_partitions(image, &everything)?;
+        let mut errors = self.apply(image, &everything);
+        if let Some(first) = errors.pop() {
+            say(&errors);
+            return Err(first);
+        }
         self.housekeeping
             .start(self, intervals)
             .map_err(LogsError::Thread)?;
@@ -202,27 +217,9 @@ impl Replicas {
         }
     }
 
-    /// Takes over what a stretch of metadata changed. Blocks on the disk.
-    pub fn apply(
-        self: &Arc<Self>,
-        image: &MetadataImage,
-        changes: &Changes,
-    ) -> Result<(), LogsError> {
-        for id in changes.deleted_topics.keys() {
-            self.delete_topic(*id)?;
-        }
-        if !changes.partitions.is_empty() {
-            self.learn_topics(image);
-        }
-        if !changes.configs.is_empty() {
-            self.refresh_settings(image);
-        }
-        self.apply_partitions(image, changes)?;
-        if !changes.configs.is_empty() {
-            self.configure_cleaner(image);
-            self.configure_scrub(image);
-        }
-        Ok(())
+    /// Tells when a directory has done what it was not waited for: see [`Replicas::apply`].
+    pub fn follow_late(&self) -> watch::Receiver<u64> {
+        self.late.subscribe()
     }
 
     /// Writes down where each log of `directory` starts, so that deleted records stay deleted. Blocks on the disk.
@@ -232,6 +229,9 @@ impl Replicas {
 
     /// Flushes and closes every log, so that the next start reads nothing. Blocks on the disk.
     pub fn close(&self, broker_epoch: i64) -> Result<(), LogsError> {
+        for number in 0..self.directories.all().len() {
+            self.applier.stop(number);
+        }
         self.cleaner.stop();
         self.scrubber.stop();
         self.housekeeping.stop();
@@ -275,76 +275,67 @@ impl Replicas {
                 name,
                 partitions: 0,
                 here: HashMap::new(),
+                being_made: HashMap::new(),
             });
             known.partitions = topic.partitions.len();
         }
     }
 
-    fn insert(&self, partition: &Arc<Partition>) {
+    /// Lets a partition be found, unless its topic is gone.
+    fn insert(&self, partition: &Arc<Partition>) -> bool {
         let mut topics = self.write();
-        topics
-            .ids
-            .insert(Arc::clone(&partition.topic), partition.topic_id);
-        let known = topics
-            .by_id
-            .entry(partition.topic_id)
-            .or_insert_with(|| Known {
-                name: Arc::clone(&partition.topic),
-                partitions: 0,
-                here: HashMap::new(),
-            });
+        let Some(known) = topics.by_id.get_mut(&partition.topic_id) else {
+            return false;
+        };
+        known.being_made.remove(&partition.index);
         known.here.insert(partition.index, Arc::clone(partition));
+        true
     }
 
-    fn apply_partitions(
-        self: &Arc<Self>,
-        image: &MetadataImage,
-        changes: &Changes,
-    ) -> Result<(), LogsError> {
-        let mut chooser = logs::Chooser::new(self);
-        let mut settings: HashMap<Uuid, Arc<TopicSettings>> = HashMap::new();
-        let mut roles = Vec::with_capacity(changes.partitions.len());
-        let mut new = Vec::new();
-        for (id, index) in &changes.partitions {
-            let Some(topic) = image.topics.get(id) else {
-                continue;
-            };
-            let Some(state) = topic.partitions.get(index) else {
-                continue;
-            };
-            let Some(role) = role(self.node, state) else {
-                continue;
-            };
-            roles.push((*id, *index, role));
-            let is_here = matches!(self.by_id(*id, *index), Found::Here(_));
-            // Where its log is in a directory that is away, nobody makes another, empty one.
-            if is_here || self.directories.lack(state.directory_of(self.node)) {
-                continue;
-            }
-            let settings = settings
-                .entry(*id)
-                .or_insert_with(|| self.resolve(image, &topic.name));
-            new.push(logs::New {
-                topic: topic.as_ref(),
-                index: *index,
-                directory: chooser.choose(state),
-                settings: Arc::clone(settings),
-            });
+    /// Where a partition's log is, or is being made.
+    fn directory_of(&self, id: Uuid, index: PartitionIndex) -> Option<Arc<Directory>> {
+        let topics = self.read();
+        let known = topics.by_id.get(&id)?;
+        let here = known
+            .here
+            .get(&index)
+            .map(|partition| partition.directory());
+        here.or_else(|| known.being_made.get(&index)).cloned()
+    }
+
+    /// The directory of each partition that is here or being made.
+    fn directories_in_use(&self) -> Vec<Arc<Directory>> {
+        let topics = self.read();
+        let in_use = topics.by_id.values().flat_map(|known| {
+            let here = known.here.values().map(|partition| partition.directory());
+            here.chain(known.being_made.values()).cloned()
+        });
+        in_use.collect()
+    }
+
+    fn note_made_in(&self, id: Uuid, index: PartitionIndex, directory: &Arc<Directory>) {
+        if let Some(known) = self.write().by_id.get_mut(&id) {
+            known.being_made.insert(index, Arc::clone(directory));
         }
-        let names = new.iter().map(|new| (new.topic.name.clone(), new.index.0));
-        let names = names.collect();
-        for directory in self.directories.all() {
-            checkpoints::forget(directory, &names)?;
+    }
+
+    fn is_being_made_in(
+        &self,
+        id: Uuid,
+        index: PartitionIndex,
+        directory: &Arc<Directory>,
+    ) -> bool {
+        let topics = self.read();
+        let known = topics.by_id.get(&id);
+        let place = known.and_then(|known| known.being_made.get(&index));
+        place.is_some_and(|place| Arc::ptr_eq(place, directory))
+    }
+
+    /// Whoever comes next may choose another directory.
+    fn note_not_made(&self, id: Uuid, index: PartitionIndex) {
+        if let Some(known) = self.write().by_id.get_mut(&id) {
+            known.being_made.remove(&index);
         }
-        let (made, outcome) = logs::create(self, new);
-        for partition in made {
-            self.insert(&partition);
-        }
-        logs::at_once(roles, |(id, index, role)| match self.by_id(id, index) {
-            Found::Here(partition) => partition.set_role(role).map_err(LogsError::from),
-            _ => Ok(()),
-        })?;
-        outcome
     }
 
     fn resolve(&self, image: &MetadataImage, topic: &str) -> Arc<TopicSettings> {
@@ -371,31 +362,17 @@ impl Replicas {
         }
     }
 
-    fn refresh_settings(&self, image: &MetadataImage) {
-        let mut by_topic: HashMap<Uuid, Arc<TopicSettings>> = HashMap::new();
-        for partition in self.all() {
-            let settings = by_topic
-                .entry(partition.topic_id)
-                .or_insert_with(|| self.resolve(image, &partition.topic));
-            partition.set_settings(Arc::clone(settings));
+    /// Lets a topic be found no more; returns its partitions, which are still on disk.
+    fn forget_topic(&self, id: Uuid) -> Vec<Arc<Partition>> {
+        let mut topics = self.write();
+        let known = topics.by_id.remove(&id);
+        if let Some(known) = &known
+            && topics.ids.get(&known.name) == Some(&id)
+        {
+            topics.ids.remove(&known.name);
         }
-    }
-
-    fn delete_topic(&self, id: Uuid) -> Result<(), LogsError> {
-        let known = {
-            let mut topics = self.write();
-            let known = topics.by_id.remove(&id);
-            if let Some(known) = &known
-                && topics.ids.get(&known.name) == Some(&id)
-            {
-                topics.ids.remove(&known.name);
-            }
-            known
-        };
-        for partition in known.into_iter().flat_map(|known| known.here.into_values()) {
-            logs::delete(self, &partition)?;
-        }
-        Ok(())
+        let here = known.into_iter().flat_map(|known| known.here.into_values());
+        here.collect()
     }
 }
 

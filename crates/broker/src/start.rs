@@ -28,7 +28,7 @@ use crate::network::inbox::FrameLimits;
 use crate::network::limits::{ConnectionLimits, Most, RequestMemory};
 use crate::quorum::{self, CommittedLog, QuorumError};
 use crate::registration::{self, NotRegistered};
-use crate::replicas::{Intervals, LogsError};
+use crate::replicas::{self, Intervals, LogsError};
 
 /// Why a broker did not start.
 #[derive(Debug, thiserror::Error)]
@@ -217,9 +217,7 @@ fn run_controller(
     let of_broker = Arc::downgrade(broker);
     let run = move || {
         let ended = owner.run(|image, changes| {
-            if let Err(error) = replicas.apply(image, changes) {
-                tracing::error!(%error, "cannot take over what the metadata says of partitions");
-            }
+            replicas::say(&replicas.apply(image, changes));
         });
         if let Err(error) = ended {
             tracing::error!(%error, "the controller has ended: metadata cannot be changed until the next start");

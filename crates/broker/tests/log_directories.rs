@@ -4,14 +4,19 @@
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, mpsc};
+use std::thread::JoinHandle;
 use std::time::Duration;
 
 use ottla_broker::Running;
 use ottla_broker::clock::Clock;
 use ottla_broker::config::BrokerConfig;
+use ottla_broker::replicas::Partition;
+use ottla_controller::alter_configs;
+use ottla_controller::configs::Change;
 use ottla_controller::create_topics::{self, NewTopic};
-use ottla_metadata::{MetadataImage, Topic};
+use ottla_controller::delete_topics::{self, TopicReference};
+use ottla_metadata::{ConfigResource, MetadataImage, Topic};
 use ottla_protocol::ids::{NodeId, Uuid};
 
 const NODE: NodeId = NodeId(1);
@@ -22,6 +27,10 @@ async fn start(root: &Path, directories: &[&str]) -> Running {
     ottla_broker::start(config, Clock::start()).await.unwrap()
 }
 
+fn id_of(name: &str) -> Uuid {
+    Uuid::from_parts(7, name.bytes().map(u64::from).sum())
+}
+
 async fn create(running: &Running, name: &str, partitions: i32) {
     let topic = NewTopic {
         name: name.to_owned(),
@@ -29,7 +38,7 @@ async fn create(running: &Running, name: &str, partitions: i32) {
         replication_factor: 1,
         assignments: Vec::new(),
         configs: Vec::new(),
-        id: Uuid::from_parts(7, 7),
+        id: id_of(name),
     };
     let decide = move |view: ottla_controller::View<'_>, _| {
         create_topics::decide(view, std::slice::from_ref(&topic), false)
@@ -130,5 +139,64 @@ async fn a_replica_that_was_moved_while_the_broker_was_down_is_recorded_where_it
         is_located(topic) && partitions.all(|state| state.directory_of(NODE) != before)
     })
     .await;
+    running.shut_down().await;
+}
+
+/// Somebody who waits for the disk of `partition` and has its lock, as a write to a disk that stands still does, until
+/// what is returned is dropped.
+fn hold_up(partition: &Arc<Partition>) -> (mpsc::Sender<()>, JoinHandle<()>) {
+    let (goes_on, disk) = mpsc::channel();
+    let (say_held, held) = mpsc::channel();
+    let partition = Arc::clone(partition);
+    let write = move || {
+        let _ = partition.with_log(|_| {
+            say_held.send(()).unwrap();
+            disk.recv()
+        });
+    };
+    let thread = std::thread::Builder::new().spawn(write).unwrap();
+    held.recv().unwrap();
+    (goes_on, thread)
+}
+
+async fn set_config(running: &Running, topic: &str, key: &str, value: &str) {
+    let change = (key.to_owned(), Change::Set(value.to_owned()));
+    let resource = ConfigResource::topic(topic);
+    let decide = move |view: ottla_controller::View<'_>, _| {
+        alter_configs::decide_incremental(view, &[(resource, vec![change])], false)
+    };
+    let reply = running.broker.controller.decide(decide).await.unwrap();
+    assert!(reply[0].1.is_ok());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn metadata_is_changed_while_one_of_two_directories_stands_still() {
+    let root = tempfile::tempdir().unwrap();
+    let running = start(root.path(), &["a", "b"]).await;
+    create(&running, "t", 2).await;
+    when(&running, is_located).await;
+    let replicas = &running.broker.replicas;
+    let in_b = replicas.all_in(&replicas.directories().all()[1]);
+    let (goes_on, held_up) = hold_up(&in_b[0]);
+
+    set_config(&running, "t", "retention.ms", "12345").await;
+    create(&running, "u", 2).await;
+    assert!(root.path().join("a/u-0").exists() && root.path().join("a/u-1").exists());
+    let delete = |view: ottla_controller::View<'_>, _| {
+        delete_topics::decide(view, &[TopicReference::Name("u".to_owned())])
+    };
+    let reply = running.broker.controller.decide(delete).await.unwrap();
+    assert!(reply[0].1.is_ok());
+    assert!(!root.path().join("a/u-0").exists());
+    let retention = |partition: &Partition| partition.settings().log.retention;
+    let in_a = &replicas.all_in(&replicas.directories().all()[0])[0];
+    assert_eq!(retention(in_a), Some(Duration::from_millis(12345)));
+    assert_ne!(retention(&in_b[0]), retention(in_a));
+
+    let mut late = replicas.follow_late();
+    drop(goes_on);
+    held_up.join().unwrap();
+    late.changed().await.unwrap();
+    assert_eq!(retention(&in_b[0]), retention(in_a));
     running.shut_down().await;
 }

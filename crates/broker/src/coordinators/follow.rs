@@ -20,6 +20,7 @@ pub async fn follow(
     expiry.set_missed_tick_behavior(MissedTickBehavior::Delay);
     // The first tick is at once, when nothing is loaded yet.
     expiry.tick().await;
+    let mut late = coordinators.replicas.follow_late();
     let mut known = Arc::clone(&images.borrow_and_update());
     coordinators.reconcile(&known);
     loop {
@@ -32,6 +33,7 @@ pub async fn follow(
                 on_change(&coordinators, &known, &image).await;
                 known = image;
             }
+            Ok(()) = late.changed() => coordinators.reconcile(&known),
             _ = expiry.tick() => {
                 tell_all(&coordinators, || Box::new(super::owner::Owner::expire)).await;
             }

@@ -264,7 +264,10 @@ impl Shared {
         }
         // Who writes to a failed disk says so; here it would be said for each partition.
         candidates.retain(|partition| {
-            partition.settings().log.compact && partition.directory().log.failure().is_none()
+            let directory = partition.directory();
+            let answers =
+                directory.log.failure().is_none() && !directory.stands_still(now.monotonic);
+            partition.settings().log.compact && answers
         });
         self.make_durable(replicas, &mut candidates);
         let mut due = Vec::new();

@@ -29,26 +29,65 @@ pub struct Directory {
     pub reserve: Arc<DiskReserve>,
     /// Held while a checkpoint file is put together and written: of two at once the older might win.
     pub(super) checkpoints: Mutex<()>,
-    /// When its housekeeping last came to an end, in milliseconds; [`NEVER`] before it is kept.
-    answered_at: AtomicU64,
+    /// Since when each [`Work`] has got no answer from its disk, in milliseconds; [`NEVER`] while there is none.
+    unanswered_since: [AtomicU64; WORKS],
     /// Whether it was said to stand still.
     is_still: AtomicBool,
 }
 
 const NEVER: u64 = u64::MAX;
-/// A directory whose housekeeping, due every second, has not come to an end for so long stands still.
+/// A directory in which a work has not gone on for so long stands still.
 const STANDS_STILL: Duration = Duration::from_secs(10);
 
+/// What threads do in a directory that has to go on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Work {
+    /// Its housekeeping.
+    Housekeeping,
+    /// Taking over what the metadata says.
+    Metadata,
+}
+
+const WORKS: usize = 2;
+
+/// A work that is under way, until this is dropped.
+#[derive(Debug)]
+pub(super) struct Working<'a> {
+    unanswered_since: &'a AtomicU64,
+    clock: Clock,
+}
+
+impl Working<'_> {
+    /// Takes note that the disk has answered.
+    pub(super) fn goes_on(&self) {
+        let now = millis(self.clock.monotonic());
+        self.unanswered_since.store(now, Ordering::Relaxed);
+    }
+}
+
+impl Drop for Working<'_> {
+    fn drop(&mut self) {
+        self.unanswered_since.store(NEVER, Ordering::Relaxed);
+    }
+}
+
 impl Directory {
-    /// Takes note that its disk has answered.
-    pub(super) fn answered(&self, now: MonotonicTime) {
-        self.answered_at.store(millis(now), Ordering::Relaxed);
+    /// Takes note that a work has begun. There is one of each kind at a time.
+    pub(super) fn begin(&self, work: Work, clock: Clock) -> Working<'_> {
+        let working = Working {
+            unanswered_since: &self.unanswered_since[work as usize],
+            clock,
+        };
+        working.goes_on();
+        working
     }
 
     /// Whether its disk has not answered for long.
     pub fn stands_still(&self, now: MonotonicTime) -> bool {
-        let answered_at = self.answered_at.load(Ordering::Relaxed);
-        u128::from(millis(now).saturating_sub(answered_at)) >= STANDS_STILL.as_millis()
+        self.unanswered_since.iter().any(|since| {
+            let waited = millis(now).saturating_sub(since.load(Ordering::Relaxed));
+            u128::from(waited) >= STANDS_STILL.as_millis()
+        })
     }
 
     /// Says that it stands still, and that it goes on, once each.
@@ -61,8 +100,8 @@ impl Directory {
         if is_still {
             tracing::error!(
                 %directory,
-                "a log directory has not answered for {STANDS_STILL:?}: requests that need it wait, and so do changes of \
-                 metadata; look at its disk and at the kernel's log"
+                "a log directory has not answered for {STANDS_STILL:?}: requests that need it wait; \
+                 look at its disk and at the kernel's log"
             );
         } else {
             tracing::warn!(%directory, "a log directory answers again");
@@ -105,7 +144,7 @@ impl Directories {
                 log,
                 flusher: Flusher::new(clock, storage.flush_max_delay),
                 checkpoints: Mutex::default(),
-                answered_at: AtomicU64::new(NEVER),
+                unanswered_since: std::array::from_fn(|_| AtomicU64::new(NEVER)),
                 is_still: AtomicBool::new(false),
             })
         });
@@ -119,6 +158,15 @@ impl Directories {
     /// All of them.
     pub fn all(&self) -> &[Arc<Directory>] {
         &self.all
+    }
+
+    /// The place of one of them among all.
+    pub(super) fn number_of(&self, directory: &Arc<Directory>) -> usize {
+        let place = self
+            .all
+            .iter()
+            .position(|known| Arc::ptr_eq(known, directory));
+        place.expect("a partition lies in a log directory of its broker")
     }
 
     /// Says which of them stand still, and which go on.

@@ -14,6 +14,7 @@ use ottla_log::files::disk::Disk;
 use ottla_log::{Flush, PartitionLog, Removed, StorageError, run_together};
 use ottla_protocol::time::MonotonicTime;
 
+use super::directories::Work;
 use super::partition::Partition;
 use super::pause::pause;
 use super::{Directory, Replicas, checkpoints};
@@ -73,7 +74,6 @@ impl Housekeeping {
                 written: None,
                 intervals,
             };
-            directory.answered(now);
             let (told, directory) = (Arc::clone(&self.told), Arc::clone(directory));
             let replicas = Arc::downgrade(replicas);
             let thread = std::thread::Builder::new()
@@ -131,9 +131,9 @@ fn run(
         let Some(replicas) = replicas.upgrade() else {
             return;
         };
+        let _work = directory.begin(Work::Housekeeping, replicas.clock);
         rounds.work(&replicas, directory);
         remove_due(replicas.clock.monotonic(), directory, told);
-        directory.answered(replicas.clock.monotonic());
     }
 }
 

@@ -60,6 +60,9 @@ pub enum LogsError {
     /// A thread cannot be started.
     #[error("cannot start a thread: {0}")]
     Thread(io::Error),
+    /// An invariant is broken.
+    #[error("what was done in a log directory panicked")]
+    Panicked,
 }
 
 /// A log that is on disk and known to the metadata.
@@ -300,22 +303,23 @@ pub(super) struct New<'a> {
     pub(super) settings: Arc<TopicSettings>,
 }
 
-/// Makes the logs of new partitions, durable all together. Those that could be made are returned, with the first failure.
+/// Makes the logs of new partitions, durable all together. Those that could be made are returned, with why others could not.
 pub(super) fn create(
     replicas: &Replicas,
     new: Vec<New<'_>>,
-) -> (Vec<Arc<Partition>>, Result<(), LogsError>) {
+) -> (Vec<Arc<Partition>>, Vec<LogsError>) {
     let made = at_once(new, |new| Ok(create_unsynced(replicas, new)));
-    let mut outcome = Ok(());
+    let mut errors = Vec::new();
     let mut opened = Vec::new();
     for made in made.unwrap_or_else(|error| vec![Err(error)]) {
         match made {
             Ok(made) => opened.push(made),
-            Err(error) => outcome = outcome.and(Err(error)),
+            Err(error) => errors.push(error),
         }
     }
     let (partitions, synced) = sync_and_hold(opened, replicas.clock);
-    (partitions, outcome.and(synced))
+    errors.extend(synced.err());
+    (partitions, errors)
 }
 
 fn create_unsynced<'a>(
@@ -341,47 +345,52 @@ fn create_unsynced<'a>(
     open_unsynced(replicas, existing, &mut |_| {})
 }
 
-/// Chooses log directories for new partitions: the one that the metadata names, else the one with the fewest.
+/// Chooses log directories for new partitions: the one that the metadata names, else the one with the fewest of those that
+/// answer.
 pub(super) struct Chooser<'a> {
     directories: &'a [Arc<Directory>],
     counts: Vec<usize>,
+    /// Those that answer; all, when none does.
+    usable: Vec<usize>,
 }
 
 impl<'a> Chooser<'a> {
     pub(super) fn new(replicas: &'a Replicas) -> Self {
         let directories = replicas.directories.all();
+        let now = replicas.clock.monotonic();
+        let mut usable: Vec<usize> = (0..directories.len()).collect();
+        usable.retain(|number| {
+            let directory = &directories[*number];
+            directory.log.failure().is_none() && !directory.stands_still(now)
+        });
+        if usable.is_empty() {
+            usable = (0..directories.len()).collect();
+        }
         let mut counts = vec![0; directories.len()];
-        let partitions = if directories.len() > 1 {
-            replicas.all()
-        } else {
-            Vec::new()
-        };
-        for partition in partitions {
-            let place = directories
-                .iter()
-                .position(|directory| Arc::ptr_eq(directory, partition.directory()));
-            if let Some(count) = place.and_then(|place| counts.get_mut(place)) {
-                *count += 1;
+        if directories.len() > 1 {
+            for directory in replicas.directories_in_use() {
+                counts[replicas.directories.number_of(&directory)] += 1;
             }
         }
         Self {
             directories,
             counts,
+            usable,
         }
     }
 
-    pub(super) fn choose(&mut self, state: &ottla_metadata::Partition) -> &'a Arc<Directory> {
+    /// The place of the directory among all.
+    pub(super) fn choose(&mut self, state: &ottla_metadata::Partition) -> usize {
         let named = self.directories.iter().position(|directory| {
             let id = directory.id.get();
             id.is_some_and(|id| state.directories.contains(id))
         });
         let place = named.unwrap_or_else(|| {
-            let counts = self.counts.iter().enumerate();
-            let fewest = counts.min_by_key(|(_, count)| **count);
-            fewest.expect("a broker has a log directory").0
+            let fewest = self.usable.iter().min_by_key(|place| self.counts[**place]);
+            *fewest.expect("a broker has a log directory")
         });
         self.counts[place] += 1;
-        &self.directories[place]
+        place
     }
 }
 

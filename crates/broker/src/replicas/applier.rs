@@ -1,0 +1,337 @@
+//! Takes over what the metadata says, in each log directory by a thread of its own: one that stands still holds up no
+//! other.
+//!
+//! The controller's thread says, without waiting for a disk, which directory has what to do, and each does it in that
+//! order. A directory that stands still is not waited for: it does the rest when its disk answers again, and
+//! [`Replicas::follow_late`] tells. What fails is one partition's, and the others go on.
+
+use std::collections::{BTreeSet, HashMap};
+use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
+use std::thread::JoinHandle;
+
+use ottla_metadata::{Changes, MetadataImage};
+use ottla_protocol::ids::{PartitionIndex, Uuid};
+
+use super::directories::{Work, Working};
+use super::logs::{self, LogsError};
+use super::pause::pause;
+use super::settings::TopicSettings;
+use super::{Directory, Found, Partition, Replicas, checkpoints, role};
+use crate::disk_work::LOOK;
+
+/// Changes that may wait for one directory. Whoever brings more waits.
+const MAX_WAITING: usize = 1024;
+
+/// The threads, one for each log directory.
+#[derive(Debug, Default)]
+pub(super) struct Applier {
+    queues: Mutex<Vec<Queue>>,
+}
+
+#[derive(Debug)]
+struct Queue {
+    /// Nothing once it is stopped.
+    jobs: Option<SyncSender<Job>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+/// What a stretch of metadata changes in one directory.
+#[derive(Debug, Default)]
+struct Job {
+    image: MetadataImage,
+    deleted: Vec<Arc<Partition>>,
+    has_configs: bool,
+    /// What is there, or is to be made there.
+    partitions: Vec<(Uuid, PartitionIndex)>,
+    answer: Arc<Answer>,
+}
+
+/// How a job ended, for who waits for it.
+#[derive(Debug, Default)]
+struct Answer {
+    outcome: Mutex<Outcome>,
+    ended: Condvar,
+}
+
+#[derive(Debug, Default)]
+enum Outcome {
+    #[default]
+    Awaited,
+    Ended(Vec<LogsError>),
+    /// Nobody waits any more.
+    Late,
+}
+
+impl Applier {
+    pub(super) fn start(&self, replicas: &Arc<Replicas>) -> io::Result<()> {
+        for (number, directory) in replicas.directories.all().iter().enumerate() {
+            let (jobs, queue) = sync_channel(MAX_WAITING);
+            let (replicas, directory) = (Arc::downgrade(replicas), Arc::clone(directory));
+            let thread = std::thread::Builder::new()
+                .name(format!("apply-{number}"))
+                .spawn(move || run(&replicas, &directory, &queue))?;
+            self.lock().push(Queue {
+                jobs: Some(jobs),
+                thread: Some(thread),
+            });
+        }
+        Ok(())
+    }
+
+    /// Has the directory of this number do what waits, and ends its thread.
+    pub(super) fn stop(&self, number: usize) {
+        let thread = self.lock().get_mut(number).and_then(|queue| {
+            queue.jobs = None;
+            queue.thread.take()
+        });
+        if thread.is_some_and(|thread| thread.join().is_err()) {
+            tracing::error!("a thread that takes over metadata panicked");
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Vec<Queue>> {
+        // Held for taking a sender or a thread.
+        self.queues.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn send(&self, number: usize, job: Job) {
+        let jobs = self.lock().get(number).and_then(|queue| queue.jobs.clone());
+        let answer = Arc::clone(&job.answer);
+        // Once the directory is closed its metadata is taken over by the next start.
+        if jobs.is_none_or(|jobs| jobs.send(job).is_err()) {
+            answer.end(Vec::new());
+        }
+    }
+}
+
+impl Answer {
+    fn lock(&self) -> MutexGuard<'_, Outcome> {
+        self.outcome.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Gives back the errors, if any, when nobody waits for them any more.
+    fn end(&self, errors: Vec<LogsError>) -> Option<Vec<LogsError>> {
+        let mut outcome = self.lock();
+        if matches!(*outcome, Outcome::Late) {
+            return Some(errors);
+        }
+        *outcome = Outcome::Ended(errors);
+        self.ended.notify_one();
+        None
+    }
+
+    /// Waits for the end, but not for a directory that stands still.
+    fn wait(&self, replicas: &Replicas, directory: &Directory) -> Vec<LogsError> {
+        let mut outcome = self.lock();
+        loop {
+            if let Outcome::Ended(errors) = &mut *outcome {
+                return std::mem::take(errors);
+            }
+            if directory.stands_still(replicas.clock.monotonic()) {
+                *outcome = Outcome::Late;
+                let directory = directory.log.path().display();
+                tracing::error!(%directory, "a change of metadata is not waited for in a log directory that does not answer");
+                return Vec::new();
+            }
+            outcome = pause(&self.ended, outcome, Some(LOOK));
+        }
+    }
+}
+
+impl Replicas {
+    /// Takes over what a stretch of metadata changed, and says what of it could not be done. Blocks on the disks, but for
+    /// those that stand still.
+    pub fn apply(self: &Arc<Self>, image: &MetadataImage, changes: &Changes) -> Vec<LogsError> {
+        let mut jobs: Vec<Job> = self
+            .directories
+            .all()
+            .iter()
+            .map(|_| Job::default())
+            .collect();
+        for partition in changes
+            .deleted_topics
+            .keys()
+            .flat_map(|id| self.forget_topic(*id))
+        {
+            let number = self.directories.number_of(partition.directory());
+            jobs[number].deleted.push(partition);
+        }
+        if !changes.partitions.is_empty() {
+            self.learn_topics(image);
+        }
+        self.place(image, changes, &mut jobs);
+        let has_configs = !changes.configs.is_empty();
+        let mut sent = Vec::new();
+        for (number, mut job) in jobs.into_iter().enumerate() {
+            if job.deleted.is_empty() && job.partitions.is_empty() && !has_configs {
+                continue;
+            }
+            job.has_configs = has_configs;
+            job.image = image.clone();
+            sent.push((number, Arc::clone(&job.answer)));
+            self.applier.send(number, job);
+        }
+        let waited = sent
+            .iter()
+            .flat_map(|(number, answer)| answer.wait(self, &self.directories.all()[*number]));
+        let errors = waited.collect();
+        if has_configs {
+            self.configure_cleaner(image);
+            self.configure_scrub(image);
+        }
+        errors
+    }
+
+    /// Gives each changed partition of this node to the directory that has it, or is to have it.
+    fn place(&self, image: &MetadataImage, changes: &Changes, jobs: &mut [Job]) {
+        let mut chooser = logs::Chooser::new(self);
+        for (id, index) in &changes.partitions {
+            let topic = image.topics.get(id);
+            let Some(state) = topic.and_then(|topic| topic.partitions.get(index)) else {
+                continue;
+            };
+            if role(self.node, state).is_none() {
+                continue;
+            }
+            let number = match self.directory_of(*id, *index) {
+                Some(directory) => self.directories.number_of(&directory),
+                // Where its log is in a directory that is away, nobody makes another, empty one.
+                None if self.directories.lack(state.directory_of(self.node)) => continue,
+                None => {
+                    let number = chooser.choose(state);
+                    self.note_made_in(*id, *index, &self.directories.all()[number]);
+                    number
+                }
+            };
+            jobs[number].partitions.push((*id, *index));
+        }
+    }
+}
+
+fn run(replicas: &Weak<Replicas>, directory: &Arc<Directory>, jobs: &Receiver<Job>) {
+    while let Ok(job) = jobs.recv() {
+        let Some(replicas) = replicas.upgrade() else {
+            return;
+        };
+        let work = directory.begin(Work::Metadata, replicas.clock);
+        let perform = AssertUnwindSafe(|| perform(&replicas, directory, &job, &work));
+        let errors = catch_unwind(perform).unwrap_or_else(|_| vec![LogsError::Panicked]);
+        drop(work);
+        if let Some(errors) = job.answer.end(errors) {
+            say(&errors);
+            replicas.late.send_modify(|times| *times += 1);
+        }
+    }
+}
+
+/// Says what of the metadata could not be taken over.
+pub fn say(errors: &[LogsError]) {
+    for error in errors {
+        tracing::error!(%error, "cannot take over what the metadata says of a partition");
+    }
+}
+
+fn perform(
+    replicas: &Replicas,
+    directory: &Arc<Directory>,
+    job: &Job,
+    work: &Working<'_>,
+) -> Vec<LogsError> {
+    let mut errors = Vec::new();
+    for partition in &job.deleted {
+        errors.extend(logs::delete(replicas, partition).err());
+        work.goes_on();
+    }
+    let mut resolved = Resolved::new(replicas, &job.image);
+    if job.has_configs {
+        for partition in replicas.all_in(directory) {
+            partition.set_settings(resolved.of(partition.topic_id, &partition.topic));
+            work.goes_on();
+        }
+    }
+    errors.extend(make_missing(replicas, directory, job, &mut resolved));
+    work.goes_on();
+    let roles = job.partitions.iter().filter_map(|(id, index)| {
+        let state = job.image.topics.get(id)?.partitions.get(index)?;
+        match replicas.by_id(*id, *index) {
+            Found::Here(partition) => Some((partition, role(replicas.node, state)?)),
+            _ => None,
+        }
+    });
+    let set = logs::at_once(roles.collect(), |(partition, role)| {
+        let set = partition.set_role(role);
+        work.goes_on();
+        Ok(set.err().map(LogsError::from))
+    });
+    match set {
+        Ok(failed) => errors.extend(failed.into_iter().flatten()),
+        Err(error) => errors.push(error),
+    }
+    errors
+}
+
+/// Makes those of the partitions that are not there yet.
+fn make_missing(
+    replicas: &Replicas,
+    directory: &Arc<Directory>,
+    job: &Job,
+    resolved: &mut Resolved<'_>,
+) -> Vec<LogsError> {
+    let is_missing =
+        |(id, index): &&(Uuid, PartitionIndex)| replicas.is_being_made_in(*id, *index, directory);
+    let missing: Vec<_> = job.partitions.iter().filter(is_missing).collect();
+    let new = missing.iter().filter_map(|(id, index)| {
+        let topic = job.image.topics.get(id)?.as_ref();
+        Some(logs::New {
+            topic,
+            index: *index,
+            directory,
+            settings: resolved.of(*id, &topic.name),
+        })
+    });
+    let new: Vec<_> = new.collect();
+    let names: BTreeSet<_> = new
+        .iter()
+        .map(|new| (new.topic.name.clone(), new.index.0))
+        .collect();
+    let (made, mut errors) = match checkpoints::forget(directory, &names) {
+        Ok(()) => logs::create(replicas, new),
+        Err(error) => (Vec::new(), vec![error.into()]),
+    };
+    for partition in made {
+        if !replicas.insert(&partition) {
+            // Its topic has been deleted meanwhile.
+            errors.extend(logs::delete(replicas, &partition).err());
+        }
+    }
+    for (id, index) in missing {
+        replicas.note_not_made(*id, *index);
+    }
+    errors
+}
+
+/// What topics obey, each resolved once.
+struct Resolved<'a> {
+    replicas: &'a Replicas,
+    image: &'a MetadataImage,
+    by_topic: HashMap<Uuid, Arc<TopicSettings>>,
+}
+
+impl<'a> Resolved<'a> {
+    fn new(replicas: &'a Replicas, image: &'a MetadataImage) -> Self {
+        Self {
+            replicas,
+            image,
+            by_topic: HashMap::new(),
+        }
+    }
+
+    fn of(&mut self, id: Uuid, topic: &str) -> Arc<TopicSettings> {
+        let (replicas, image) = (self.replicas, self.image);
+        let resolved = self.by_topic.entry(id);
+        Arc::clone(resolved.or_insert_with(|| replicas.resolve(image, topic)))
+    }
+}
