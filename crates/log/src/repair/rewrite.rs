@@ -182,14 +182,13 @@ impl<F: Files> Repair<F> {
         self.judge(removed.and_then(|()| files.sync_directory(path)))
     }
 
+    /// Makes the offset and time index of a segment anew, each at once: a crash leaves the old or the new, which the
+    /// next repair finds.
     pub(super) fn reindex(&self, base: Offset) -> Result<(), RepairError> {
-        for kind in [FileKind::OffsetIndex, FileKind::TimeIndex] {
-            self.set_aside(&self.place.path_of(kind, base))?;
-        }
-        let mut segment = self.load(base)?;
+        let file = self.judge(self.place.open(FileKind::Log, base))?;
+        let mut segment = self.judge(Segment::load(&self.place, base, Indexes::default()))?;
         let size = segment.size;
         self.judge(segment.begin_scan(&self.place, 0, self.now))?;
-        let file = self.judge(segment.file(&self.place))?;
         let offsets = (base, self.bound_of(base)?);
         let mut walk = Salvage::new(&*file, base, (0, size), offsets);
         let interval = u64::from(LogConfig::default().index_interval_bytes);
@@ -198,12 +197,15 @@ impl<F: Files> Repair<F> {
                 segment.note(&located, interval);
             }
         }
-        self.judge(segment.close(&self.place))?;
-        for kind in [FileKind::OffsetIndex, FileKind::TimeIndex] {
-            let synced = self.place.open(kind, base);
-            self.judge(synced.and_then(|file| file.sync_data()))?;
+        segment.end_scan();
+        let contents = [segment.offset_index.encoded(), segment.time_index.encoded()];
+        for (kind, content) in MADE_ANEW.into_iter().zip(contents) {
+            let path = self.place.path_of(kind, base);
+            self.keep_copy(&path)?;
+            self.directory.forget(&path);
+            self.judge(replace_durably(self.directory.files(), &path, &content))?;
         }
-        self.judge(self.directory.files().sync_directory(&self.place.path))
+        Ok(())
     }
 
     /// What can be read of a segment's index of aborted transactions, and whether that is all of it. Behind an entry

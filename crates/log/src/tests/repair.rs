@@ -190,6 +190,65 @@ fn what_lies_beside_the_log_is_made_anew() {
     }
 }
 
+/// A log whose offset and time index of one segment name what is not there.
+fn with_broken_indexes() -> (Simulated, [std::path::PathBuf; 2]) {
+    let (files, batches) = written();
+    let base = batches[9].0;
+    let kinds = [FileKind::OffsetIndex, FileKind::TimeIndex];
+    let paths = kinds.map(|kind| kind.path(Path::new(PARTITION), base));
+    for path in &paths {
+        overwrite(&files, path, 0, &[0x7F; 8]);
+        files.open(path, Open::Write).unwrap().sync_data().unwrap();
+    }
+    (files, paths)
+}
+
+#[test]
+fn making_indexes_anew_leaves_the_old_or_the_new_wherever_it_is_cut_short() {
+    let (files, paths) = with_broken_indexes();
+    let steps = plan(&verified(&files));
+    assert!(matches!(steps.as_slice(), [Step::Reindex(_)]), "{steps:?}");
+    let contents = |files: &Simulated| {
+        let read = |path| read_whole(files, path, 1 << 20).unwrap();
+        [read(&paths[0]), read(&paths[1])]
+    };
+    let old = contents(&files);
+    let done = files.process_killed();
+    let before = done.changes();
+    carry_out(&done, Path::new(PARTITION), &steps, NOW).unwrap();
+    let total = done.changes() - before;
+    let new = contents(&done);
+    for changes in 0..=total {
+        for seed in 0..5 {
+            let files = files.process_killed();
+            files.cut_power_after(changes);
+            let _ = carry_out(&files, Path::new(PARTITION), &steps, NOW);
+            let left = contents(&files.power_cut(seed));
+            for (left, (old, new)) in left.iter().zip(old.iter().zip(&new)) {
+                assert!(left == old || left == new, "after {changes}, seed {seed}");
+            }
+        }
+    }
+}
+
+#[test]
+fn making_indexes_anew_on_a_full_disk_fails_and_leaves_the_old() {
+    let (files, paths) = with_broken_indexes();
+    let steps = plan(&verified(&files));
+    let old = paths
+        .each_ref()
+        .map(|path| read_whole(&files, path, 1 << 20).unwrap());
+    files.limit_space(Some(0));
+    let failed = carry_out(&files, Path::new(PARTITION), &steps, NOW).unwrap_err();
+    assert!(failed.to_string().contains("is full"), "{failed}");
+    let left = paths
+        .each_ref()
+        .map(|path| read_whole(&files, path, 1 << 20).unwrap());
+    assert_eq!(left, old);
+    files.limit_space(None);
+    repair(&files, "with space");
+}
+
 #[test]
 fn aborted_transactions_are_found_again() {
     let files = new_disk();
