@@ -394,6 +394,11 @@ fn a_search_by_time_is_never_answered_later_than_right() {
                 recovery_point: END,
                 ..Left::default()
             };
+            if !is_clean {
+                // A kill leaves no entry for the last batches.
+                let times = FileKind::TimeIndex.path(Path::new(PARTITION), *base);
+                files.remove(&times).unwrap();
+            }
             let (mut log, _) = open_as(&files, config(), left);
             let hurt_at = i64::try_from(hurt).unwrap();
             for number in 0..30 {
