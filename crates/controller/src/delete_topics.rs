@@ -1,4 +1,8 @@
 //! DeleteTopics.
+//!
+//! As with Kafka a topic that is named more than once is not deleted at all, and answered once.
+
+use std::collections::{BTreeMap, BTreeSet};
 
 use ottla_metadata::{ConfigResource, Topic, ottla_configs};
 use ottla_protocol::ids::Uuid;
@@ -7,7 +11,7 @@ use ottla_protocol::messages::metadata::{MetadataRecord, RemoveTopicRecord};
 use crate::{Decision, Refusal, View};
 
 /// How a caller names a topic.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub enum TopicReference {
     /// By name.
     Name(String),
@@ -15,30 +19,79 @@ pub enum TopicReference {
     Id(Uuid),
 }
 
-/// A topic's name and id.
-pub type Deleted = (String, Uuid);
+/// How a reply names a topic: by what its caller may know of it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Named {
+    /// Its name.
+    pub name: Option<String>,
+    /// Its id.
+    pub id: Option<Uuid>,
+}
 
-/// The reply for each topic, in the order of the request.
-pub type Reply = Vec<(TopicReference, Result<Deleted, Refusal>)>;
+/// The reply for each topic, in the order in which the request names them first.
+pub type Reply = Vec<(Named, Result<(), Refusal>)>;
 
 /// Decides a DeleteTopics request.
 pub fn decide(view: View<'_>, topics: &[TopicReference]) -> Decision<Reply> {
+    let mut times: BTreeMap<&TopicReference, usize> = BTreeMap::new();
+    for reference in topics {
+        *times.entry(reference).or_default() += 1;
+    }
     let mut records: Vec<MetadataRecord> = Vec::new();
     let mut reply: Reply = Vec::new();
-    for reference in topics {
-        let seen = reply.iter().any(|(other, _)| other == reference);
-        let result = if seen {
-            Err(Refusal::InvalidRequest("duplicate topic".to_owned()))
-        } else {
-            find(view, reference)
+    let mut seen = BTreeSet::new();
+    for reference in topics.iter().filter(|reference| seen.insert(*reference)) {
+        if times.get(reference) > Some(&1) {
+            reply.push((reference.into(), Err(twice("by the same name or id"))));
+            continue;
+        }
+        let topic = match find(view, reference) {
+            Ok(topic) => topic,
+            Err(refusal) => {
+                reply.push((reference.into(), Err(refusal)));
+                continue;
+            }
         };
-        let result = result.map(|topic| {
-            records.extend(remove(view, topic));
-            (topic.name.clone(), topic.id)
-        });
-        reply.push((reference.clone(), result));
+        let named = Named {
+            name: Some(topic.name.clone()),
+            id: Some(topic.id),
+        };
+        let other = match reference {
+            TopicReference::Name(_) => times.get(&TopicReference::Id(topic.id)),
+            TopicReference::Id(_) => times.get(&TopicReference::Name(topic.name.clone())),
+        };
+        match (reference, other) {
+            (TopicReference::Name(_), Some(_)) => {
+                reply.push((named, Err(twice("by its name and by its id"))));
+            }
+            // It is answered by its name.
+            (TopicReference::Id(_), Some(1)) => {}
+            _ => {
+                records.extend(remove(view, topic));
+                reply.push((named, Ok(())));
+            }
+        }
     }
     Decision { records, reply }
+}
+
+impl From<&TopicReference> for Named {
+    fn from(reference: &TopicReference) -> Self {
+        match reference.clone() {
+            TopicReference::Name(name) => Self {
+                name: Some(name),
+                id: None,
+            },
+            TopicReference::Id(id) => Self {
+                name: None,
+                id: Some(id),
+            },
+        }
+    }
+}
+
+fn twice(how: &str) -> Refusal {
+    Refusal::InvalidRequest(format!("the request names a topic twice, {how}"))
 }
 
 fn find<'a>(view: View<'a>, reference: &TopicReference) -> Result<&'a Topic, Refusal> {

@@ -269,8 +269,7 @@ impl Stage {
             show::outcomes(
                 reply
                     .iter()
-                    .zip(line.plain())
-                    .map(|((_, result), word)| (word.to_owned(), result)),
+                    .map(|(topic, result)| (show::topic(topic), result)),
             )
         })
     }

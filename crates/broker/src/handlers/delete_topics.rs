@@ -2,7 +2,7 @@
 //!
 //! - 5: an error message. 6: topics by name or id.
 
-use ottla_controller::delete_topics::{self, TopicReference};
+use ottla_controller::delete_topics::{self, Named, TopicReference};
 use ottla_protocol::messages::delete_topics_request::DeleteTopicState;
 use ottla_protocol::messages::delete_topics_response::DeletableTopicResult;
 use ottla_protocol::messages::{
@@ -38,19 +38,17 @@ pub async fn handle(
         .decide(move |view, _| delete_topics::decide(view, &wanted))
         .await;
     match decided {
-        Ok(reply) => responses.extend(reply.into_iter().map(|(reference, result)| {
+        Ok(reply) => responses.extend(reply.into_iter().map(|(named, result)| {
             match result {
-                Ok((name, id)) => named(Some(name), id),
-                Err(refusal) => of(&reference)
+                Ok(()) => of(named),
+                Err(refusal) => of(named)
                     .with_error_code(refusal.code().code())
                     .with_error_message(Some(refusal.to_string().into())),
             }
         })),
-        Err(_) => responses.extend(
-            references
-                .iter()
-                .map(|reference| of(reference).with_error_code(ErrorCode::NotController.code())),
-        ),
+        Err(_) => responses.extend(references.iter().map(|reference| {
+            of(reference.into()).with_error_code(ErrorCode::NotController.code())
+        })),
     }
     DeleteTopicsResponseData::default().with_responses(responses)
 }
@@ -73,15 +71,8 @@ fn contradiction(topic: DeleteTopicState) -> DeletableTopicResult {
         .with_error_message(Some(why.to_owned().into()))
 }
 
-fn of(reference: &TopicReference) -> DeletableTopicResult {
-    match reference {
-        TopicReference::Name(name) => named(Some(name.clone()), KafkaUuid::ZERO),
-        TopicReference::Id(id) => named(None, *id),
-    }
-}
-
-fn named(name: Option<String>, id: KafkaUuid) -> DeletableTopicResult {
+fn of(named: Named) -> DeletableTopicResult {
     DeletableTopicResult::default()
-        .with_name(name.map(KafkaString::from))
-        .with_topic_id(id)
+        .with_name(named.name.map(KafkaString::from))
+        .with_topic_id(named.id.unwrap_or(KafkaUuid::ZERO))
 }

@@ -4,8 +4,15 @@ use std::fmt::Debug;
 
 use ottla_controller::Refusal;
 use ottla_controller::create_topics;
+use ottla_controller::delete_topics::Named;
 use ottla_protocol::ids::Uuid;
 use ottla_protocol::messages::metadata::MetadataRecord;
+
+/// How a reply names a topic.
+pub fn topic(named: &Named) -> String {
+    let words = [named.name.clone(), named.id.map(id)];
+    words.into_iter().flatten().collect::<Vec<_>>().join(" ")
+}
 
 fn id(id: Uuid) -> String {
     format!("id-{}", id.least_significant_bits())
