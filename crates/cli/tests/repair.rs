@@ -4,7 +4,7 @@
 
 use std::fs::OpenOptions;
 use std::io::Write as _;
-use std::os::unix::fs::FileExt as _;
+use std::os::unix::fs::{FileExt as _, symlink};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
@@ -28,7 +28,12 @@ fn ottla(arguments: &[&str]) -> Output {
 }
 
 fn ottla_given(arguments: &[&str], input: &str) -> Output {
+    ottla_in(Path::new("."), arguments, input)
+}
+
+fn ottla_in(directory: &Path, arguments: &[&str], input: &str) -> Output {
     let mut child = Command::new(env!("CARGO_BIN_EXE_ottla"))
+        .current_dir(directory)
         .args(arguments)
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
@@ -154,4 +159,70 @@ async fn a_damaged_log_is_repaired_by_what_was_listed_and_read_again() {
     running.shut_down().await;
     let sound = stdout(&ottla(&["log", "repair", data]));
     assert_eq!(sound, "");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_directory_is_known_from_inside_and_by_a_link() {
+    let directory = tempfile::tempdir().unwrap();
+    let data = directory.path().join("data");
+    std::fs::create_dir(&data).unwrap();
+    let running = start(&data).await;
+    fill(&running.addresses[0].1.to_string());
+    let partition = data.join("t-0");
+    let (to_data, to_partition) = (directory.path().join("d"), directory.path().join("p"));
+    symlink(&data, &to_data).unwrap();
+    symlink(&partition, &to_partition).unwrap();
+    // One whose directory lies elsewhere.
+    let elsewhere = directory.path().join("elsewhere-0");
+    std::fs::create_dir(&elsewhere).unwrap();
+    std::fs::copy(
+        partition.join("partition.metadata"),
+        elsewhere.join("partition.metadata"),
+    )
+    .unwrap();
+    symlink(&elsewhere, data.join("linked-0")).unwrap();
+    let outside = directory.path();
+    let places: [(&Path, &str); 7] = [
+        (&data, "."),
+        (&partition, "."),
+        (&data, "t-0"),
+        (&data, "linked-0"),
+        (outside, "d"),
+        (outside, "d/t-0"),
+        (outside, "p"),
+    ];
+    for (from, to) in places {
+        let refused = ottla_in(from, &["log", "repair", to], "");
+        let reason = text(&refused.stderr);
+        assert!(
+            reason.contains("in use by another process"),
+            "{to}: {reason}"
+        );
+    }
+    running.shut_down().await;
+
+    // The last record is lost: only the recovery point knows of it.
+    let log = partition.join("00000000000000000000.log");
+    let end = position_of(&log, RECORDS - 1);
+    let file = OpenOptions::new().write(true).open(&log).unwrap();
+    file.set_len(end).unwrap();
+    for (from, to) in places.into_iter().filter(|(_, to)| *to != "linked-0") {
+        let verified = ottla_in(from, &["log", "verify", to], "");
+        let found = text(&verified.stdout);
+        assert!(
+            found.contains("was on stable storage up to 30"),
+            "{to}: {found}"
+        );
+        let listed = stdout(&ottla_in(from, &["log", "repair", to], ""));
+        assert!(
+            listed.contains("offsets 29 to 29 are not given out again"),
+            "{to}: {listed}"
+        );
+    }
+    stdout(&ottla_in(
+        &partition,
+        &["log", "repair", ".", "--execute"],
+        "",
+    ));
+    stdout(&ottla_in(&partition, &["log", "verify", "."], ""));
 }

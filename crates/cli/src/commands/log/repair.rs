@@ -5,7 +5,7 @@
 
 use std::path::PathBuf;
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Result, bail};
 use ottla_broker::directory_lock::DirectoryLock;
 use ottla_log::files::disk::Disk;
 use ottla_log::repair::{Step, carry_out, plan};
@@ -13,7 +13,7 @@ use ottla_log::verify::{Finding, Severity};
 use ottla_protocol::time::Timestamp;
 use serde_json::json;
 
-use super::verify::{Examined, examine, log_directory_of};
+use super::verify::{Examined, examine, find, log_directory_of};
 use crate::instant;
 use crate::output::{Output, message, print_json, print_line};
 
@@ -44,14 +44,14 @@ pub fn run(args: &Args, output: Output) -> Result<()> {
     let mut locks = Vec::new();
     let mut all = Vec::new();
     for directory in &args.directories {
-        // Where it really lies says which partition it is, and which lock a broker holds.
-        let directory = directory
-            .canonicalize()
-            .with_context(|| format!("cannot find {}", directory.display()))?;
-        if let Some(directory) = log_directory_of(&directory)? {
-            locks.push(DirectoryLock::take(directory)?);
+        let found = find(directory)?;
+        // A broker may know it by its link.
+        for path in [&std::path::absolute(directory)?, &found] {
+            if let Some(directory) = log_directory_of(path)? {
+                locks.push(DirectoryLock::take(directory)?);
+            }
         }
-        all.extend(examine(&directory)?.into_iter().map(Planned::of));
+        all.extend(examine(&found)?.into_iter().map(Planned::of));
     }
     for planned in &all {
         planned.print(output)?;

@@ -4,7 +4,7 @@
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Result, bail};
+use anyhow::{Context as _, Result, bail};
 use ottla_broker::directory_lock::{DirectoryLock, NotLocked};
 use ottla_log::checkpoint::{self, PartitionOffsets};
 use ottla_log::files::Files as _;
@@ -40,8 +40,9 @@ struct Total {
 pub fn run(args: &Args, output: Output) -> Result<()> {
     let mut total = Total::default();
     for directory in &args.directories {
-        let _lock = lock(directory)?;
-        for examined in examine(directory)? {
+        let directory = find(directory)?;
+        let _lock = lock(&directory)?;
+        for examined in examine(&directory)? {
             total.partitions += u64::from(examined.partition.is_some());
             total.segments += examined.verified.segments;
             total.batches += examined.verified.batches;
@@ -74,7 +75,13 @@ pub struct Examined {
     pub verified: Verified,
 }
 
-/// Looks at all of a log directory, or at one partition's directory. The lock is the caller's business.
+/// Where a directory really lies, which says which partition it is, and which lock a broker holds.
+pub fn find(directory: &Path) -> Result<PathBuf> {
+    let found = directory.canonicalize();
+    found.with_context(|| format!("cannot find {}", directory.display()))
+}
+
+/// Looks at all of a log directory, or at one partition's directory, as [`find`] found it. The lock is the caller's business.
 pub fn examine(directory: &Path) -> Result<Vec<Examined>> {
     if is_log_directory(directory)? {
         return log_directory(directory);
@@ -190,18 +197,17 @@ pub fn log_directory_of(directory: &Path) -> Result<Option<&Path>> {
     if is_log_directory(directory)? {
         return Ok(Some(directory));
     }
-    let parent = directory
-        .parent()
-        .filter(|path| !path.as_os_str().is_empty());
-    let parent = parent.unwrap_or(Path::new("."));
+    let Some(parent) = directory.parent() else {
+        return Ok(None);
+    };
     Ok(is_log_directory(parent)?.then_some(parent))
 }
 
 /// A lock, so that no broker starts meanwhile; none where nothing can be written, nor by a broker.
 fn lock(directory: &Path) -> Result<Option<DirectoryLock>> {
-    if !is_log_directory(directory)? {
+    let Some(directory) = log_directory_of(directory)? else {
         return Ok(None);
-    }
+    };
     match DirectoryLock::take(directory) {
         Ok(lock) => Ok(Some(lock)),
         Err(NotLocked::File { source, .. })
