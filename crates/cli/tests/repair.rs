@@ -226,3 +226,47 @@ async fn a_directory_is_known_from_inside_and_by_a_link() {
     ));
     stdout(&ottla_in(&partition, &["log", "verify", "."], ""));
 }
+
+fn copy(from: &Path, to: &Path) {
+    std::fs::create_dir(to).unwrap();
+    for entry in std::fs::read_dir(from).unwrap() {
+        let path = entry.unwrap().path();
+        std::fs::copy(&path, to.join(path.file_name().unwrap())).unwrap();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_copy_that_may_be_the_metadata_log_is_not_repaired() {
+    let directory = tempfile::tempdir().unwrap();
+    let running = start(directory.path()).await;
+    running.shut_down().await;
+    let metadata = directory.path().join("__cluster_metadata-0");
+    let log = metadata.join("00000000000000000000.log");
+    overwrite(&log, 8, &[0xFF; 4]);
+    let names = ["__cluster_metadata-0.bak", "backup-0", "backup"];
+    let outside = tempfile::tempdir().unwrap();
+    for name in names {
+        copy(&metadata, &outside.path().join(name));
+    }
+    let repaired = |name| {
+        let path = outside.path().join(name);
+        let before = std::fs::read(path.join(log.file_name().unwrap())).unwrap();
+        let arguments = ["log", "repair", name, "--execute"];
+        let refused = ottla_in(outside.path(), &arguments, "");
+        assert!(!refused.status.success(), "{name}");
+        assert_eq!(
+            text(&refused.stdout).matches("rewrite").count(),
+            0,
+            "{name}"
+        );
+        let after = std::fs::read(path.join(log.file_name().unwrap())).unwrap();
+        assert_eq!(before, after, "{name}");
+        text(&refused.stderr)
+    };
+    for name in ["__cluster_metadata-0.bak", "backup"] {
+        let reason = repaired(name);
+        assert!(reason.contains("give it the name that it had"), "{reason}");
+    }
+    let reason = repaired("backup-0");
+    assert!(reason.contains("cannot be repaired"), "{reason}");
+}

@@ -3,22 +3,26 @@
 //!
 //! It works where no broker does: the directory's lock is taken first. Nothing is destroyed, see `ottla_log::repair`.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Result, bail};
 use ottla_broker::directory_lock::DirectoryLock;
+use ottla_log::checkpoint;
 use ottla_log::files::disk::Disk;
 use ottla_log::repair::{Step, carry_out, plan};
 use ottla_log::verify::{Finding, Severity};
+use ottla_protocol::ids::Uuid;
 use ottla_protocol::time::Timestamp;
 use serde_json::json;
 
-use super::verify::{Examined, examine, find, log_directory_of};
+use super::verify::{Examined, examine, find, is_log_directory, log_directory_of, partition_of};
 use crate::instant;
 use crate::output::{Output, message, print_json, print_line};
 
 /// The controllers' log: what is missing there is had from the other controllers, or from a backup.
 const METADATA_TOPIC: &str = "__cluster_metadata";
+/// Its topic id, which no other topic has.
+const METADATA_TOPIC_ID: Uuid = Uuid::from_parts(0, 1);
 
 /// What `ottla log repair` takes.
 #[derive(Debug, clap::Args)]
@@ -45,6 +49,7 @@ pub fn run(args: &Args, output: Output) -> Result<()> {
     let mut all = Vec::new();
     for directory in &args.directories {
         let found = find(directory)?;
+        refuse_unnamed(&found)?;
         // A broker may know it by its link.
         for path in [&std::path::absolute(directory)?, &found] {
             if let Some(directory) = log_directory_of(path)? {
@@ -81,11 +86,29 @@ pub fn run(args: &Args, output: Output) -> Result<()> {
     Ok(())
 }
 
+/// A directory whose name does not tell its partition may be anything, the controllers' log too.
+fn refuse_unnamed(directory: &Path) -> Result<()> {
+    let name = directory.file_name().unwrap_or_default().to_string_lossy();
+    if is_log_directory(directory)? || partition_of(&name).is_some() {
+        return Ok(());
+    }
+    bail!(
+        "{} is not named <topic>-<partition>, so nobody can tell what it holds; give it the name that it had, then repair it",
+        directory.display()
+    )
+}
+
+/// Whether this is the controllers' log, or a copy of it under another name.
+fn is_metadata(examined: &Examined) -> bool {
+    let topic = examined.partition.as_ref().map(|(topic, _)| topic.as_str());
+    // What is not readable is a finding.
+    let id = checkpoint::read_topic_id(&Disk, &examined.path).ok();
+    topic == Some(METADATA_TOPIC) || id.flatten() == Some(METADATA_TOPIC_ID)
+}
+
 impl Planned {
     fn of(examined: Examined) -> Self {
-        let is_metadata = examined
-            .partition
-            .is_some_and(|(topic, _)| topic == METADATA_TOPIC);
+        let is_metadata = is_metadata(&examined);
         let steps = if is_metadata {
             Vec::new()
         } else {

@@ -69,7 +69,7 @@ pub fn run(args: &Args, output: Output) -> Result<()> {
 pub struct Examined {
     /// The directory.
     pub path: PathBuf,
-    /// The partition whose directory it is; none for a log directory itself.
+    /// The partition whose directory it is, empty where its name does not tell; none for a log directory itself.
     pub partition: Option<(String, i32)>,
     /// What was found.
     pub verified: Verified,
@@ -112,7 +112,8 @@ pub fn examine(directory: &Path) -> Result<Vec<Examined>> {
     }])
 }
 
-fn is_log_directory(directory: &Path) -> Result<bool> {
+/// Whether `directory` is a log directory, and not a partition's.
+pub fn is_log_directory(directory: &Path) -> Result<bool> {
     Ok(Disk.status(&directory.join(META_PROPERTIES))?.is_some())
 }
 
@@ -223,7 +224,7 @@ fn lock(directory: &Path) -> Result<Option<DirectoryLock>> {
 }
 
 /// A partition's directory by its name: topic and index. One that waits to be removed is none.
-fn partition_of(name: &str) -> Option<(&str, i32)> {
+pub fn partition_of(name: &str) -> Option<(&str, i32)> {
     let (topic, index) = name.rsplit_once('-')?;
     Some((topic, index.parse().ok()?))
 }
