@@ -183,6 +183,7 @@ async fn a_damaged_batch_is_refused_and_the_rest_served_wherever_it_is() {
                 log.delete_records(Some(Offset(offset + 1)), now)
             });
             assert_eq!(trimmed.unwrap().unwrap(), Offset(offset + 1), "{what}");
+            assert!(replicas.damage().is_empty(), "what was deleted, {what}");
             replicas.close(2).unwrap();
         }
     }

@@ -66,15 +66,19 @@ impl DamageNotes {
 }
 
 impl Partition {
-    /// Remembers the damage that `error` is about, if it is about any, and says it now and then.
-    pub(super) fn on_unreadable(&self, error: &StorageError, now: MonotonicTime) {
+    /// Remembers the damage that `error` is about, if it is about any, and says it now and then. `log` is still locked
+    /// since it was met: compaction may put another segment in the place of this one.
+    pub(super) fn on_unreadable(
+        &self,
+        log: &mut PartitionLog<Disk>,
+        error: &StorageError,
+        now: MonotonicTime,
+    ) {
         let StorageError::Damaged { path, damage } = error else {
             return;
         };
-        self.with_log(|log| {
-            log.note_damage(*damage);
-            self.damage.count(log);
-        });
+        log.note_damage(*damage);
+        self.damage.count(log);
         if !self.damage.is_due(damage, now) {
             return;
         }
@@ -129,9 +133,13 @@ fn report(partition: &Partition) -> Option<DamageReport> {
     if partition.damage.places.load(Ordering::Relaxed) == 0 {
         return None;
     }
+    // What was deleted degrades nothing, though its bytes stay with their segment.
     let places: Vec<Damage> = partition.try_with_log(|log| {
         partition.damage.count(log);
-        log.known_damage().copied().collect()
+        let damage = log.known_damage().copied();
+        damage
+            .filter(|damage| damage.next_offset > log.log_start_offset())
+            .collect()
     })?;
     (!places.is_empty()).then(|| DamageReport {
         topic: partition.topic.to_string(),

@@ -238,9 +238,12 @@ impl Partition {
 
     /// Decides what to read.
     pub fn plan(&self, read: &ReadAt) -> Result<Planned, Unreadable> {
-        let planned = self.lock().plan(read);
-        if let Err(Unreadable::Unavailable(Unavailable::Storage(error))) = &planned {
-            self.on_unreadable(error, self.clock.monotonic());
+        let mut held = self.lock();
+        let planned = held.plan(read);
+        if let Err(Unreadable::Unavailable(Unavailable::Storage(error))) = &planned
+            && let Some(log) = &mut held.log
+        {
+            self.on_unreadable(log, error, self.clock.monotonic());
         }
         planned
     }
