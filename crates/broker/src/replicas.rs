@@ -7,6 +7,7 @@
 mod applier;
 mod checkpoints;
 mod cleaner;
+mod closing;
 pub mod damage;
 mod directories;
 pub mod disk_reserve;
@@ -227,16 +228,15 @@ impl Replicas {
         checkpoints::write_log_starts(self, directory)
     }
 
-    /// Flushes and closes every log, so that the next start reads nothing. Blocks on the disk.
+    /// Flushes and closes every log, so that the next start reads nothing, and each directory by itself. Blocks on the
+    /// disks.
     pub fn close(&self, broker_epoch: i64) -> Result<(), LogsError> {
-        for number in 0..self.directories.all().len() {
-            self.applier.stop(number);
-        }
         self.cleaner.stop();
-        self.scrubber.stop();
         self.housekeeping.stop();
-        self.directories.stop_flushers();
-        logs::close_all(self, broker_epoch)
+        let closed = closing::close_all(self, broker_epoch);
+        self.cleaner.join();
+        self.scrubber.stop();
+        closed
     }
 
     /// What is known of the compaction of each partition that `asks` is true for; one whose disk has failed is left

@@ -200,3 +200,33 @@ async fn metadata_is_changed_while_one_of_two_directories_stands_still() {
     assert_eq!(retention(&in_b[0]), retention(in_a));
     running.shut_down().await;
 }
+
+/// Waits until there is such a file.
+async fn appears(path: PathBuf) {
+    let appeared = async {
+        let mut looks = tokio::time::interval(Duration::from_millis(20));
+        while !path.exists() {
+            looks.tick().await;
+        }
+    };
+    let limit = Duration::from_mins(1);
+    let found = tokio::time::timeout(limit, appeared).await;
+    found.expect("a log directory is not closed");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stop_closes_what_answers_while_one_directory_stands_still() {
+    let root = tempfile::tempdir().unwrap();
+    let running = start(root.path(), &["a", "b"]).await;
+    create(&running, "t", 2).await;
+    let replicas = &running.broker.replicas;
+    let in_b = replicas.all_in(&replicas.directories().all()[1]);
+    let (goes_on, held_up) = hold_up(&in_b[0]);
+    let stop = tokio::spawn(running.shut_down());
+    appears(root.path().join("a/.kafka_cleanshutdown")).await;
+    assert!(!root.path().join("b/.kafka_cleanshutdown").exists());
+    drop(goes_on);
+    held_up.join().unwrap();
+    stop.await.unwrap();
+    assert!(root.path().join("b/.kafka_cleanshutdown").exists());
+}

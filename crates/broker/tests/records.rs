@@ -775,6 +775,22 @@ async fn deleted_records_stay_deleted() {
     assert_eq!(node.list(-1), (ErrorCode::None, 3, -1));
 }
 
+#[tokio::test]
+async fn a_delete_records_that_outlives_the_stop_leaves_the_log_starts_as_they_were_closed() {
+    let root = tempfile::tempdir().unwrap();
+    let node = start(root.path(), image(0, &[]));
+    for value in ["a", "b", "c"] {
+        node.produce(-1, batch(&[value])).await;
+    }
+    assert_eq!(node.delete_records(2).await, (ErrorCode::None, 2));
+    let replicas = &node.broker.replicas;
+    replicas.close(1).unwrap();
+    let directory = &replicas.directories().all()[0];
+    replicas.write_log_starts(directory).unwrap();
+    let node = start(root.path(), image(1, &[]));
+    assert_eq!(node.list(-2), (ErrorCode::None, 2, -1));
+}
+
 #[expect(
     clippy::disallowed_methods,
     reason = "a test copies what a crash would leave"

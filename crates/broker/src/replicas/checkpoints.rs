@@ -1,7 +1,7 @@
 //! The checkpoint files of a log directory, put together from what its logs say.
 //!
-//! Each directory is written by itself: one that is slow or has failed holds up no other. A directory that has failed
-//! is left as it is.
+//! Each directory is written by itself: one that is slow or has failed holds up no other. A directory that has failed, or
+//! is closed, is left as it is: its logs were written down as they were, and nobody finds them any more.
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, MutexGuard, PoisonError};
@@ -12,6 +12,7 @@ use ottla_log::files::FileError;
 use ottla_log::files::disk::Disk;
 use ottla_protocol::ids::Offset;
 
+use super::directories::CheckpointFiles;
 use super::{Directory, Partition, Replicas};
 
 /// Writes the high watermarks, unless they are as `written`; says what they are.
@@ -20,7 +21,9 @@ pub(super) fn write_high_watermarks(
     directory: &Arc<Directory>,
     written: Option<&PartitionOffsets>,
 ) -> Result<PartitionOffsets, FileError> {
-    let _writing = writing(directory);
+    let Some(_writing) = writing(directory) else {
+        return Ok(PartitionOffsets::new());
+    };
     let offsets = offsets(&replicas.all_in(directory), |log| {
         Some(log.high_watermark())
     });
@@ -56,7 +59,9 @@ fn write_all(
     name: &str,
     offset: impl Fn(&mut PartitionLog<Disk>) -> Option<Offset>,
 ) -> Result<(), FileError> {
-    let _writing = writing(directory);
+    let Some(_writing) = writing(directory) else {
+        return Ok(());
+    };
     let offsets = offsets(&replicas.all_in(directory), offset);
     write(directory, name, &offsets)
 }
@@ -66,7 +71,9 @@ pub(super) fn write_recovery_points(
     replicas: &Replicas,
     directory: &Arc<Directory>,
 ) -> Result<(), FileError> {
-    let _writing = writing(directory);
+    let Some(_writing) = writing(directory) else {
+        return Ok(());
+    };
     let partitions = replicas.all_in(directory);
     let offsets = offsets(&partitions, |log| Some(log.recovery_point()));
     write(directory, checkpoint::RECOVERY_POINTS, &offsets)?;
@@ -87,7 +94,9 @@ pub(super) fn forget(
     if names.is_empty() || directory.log.failure().is_some() {
         return Ok(());
     }
-    let _writing = writing(directory);
+    let Some(_writing) = writing(directory) else {
+        return Ok(());
+    };
     let (files, path) = (directory.log.files(), directory.log.path());
     for name in [
         checkpoint::RECOVERY_POINTS,
@@ -109,9 +118,11 @@ pub(super) fn forget(
     Ok(())
 }
 
-fn writing(directory: &Directory) -> MutexGuard<'_, ()> {
+/// The right to write; nothing once the directory is closed.
+pub(super) fn writing(directory: &Directory) -> Option<MutexGuard<'_, CheckpointFiles>> {
     let writing = directory.checkpoints.lock();
-    writing.unwrap_or_else(PoisonError::into_inner)
+    let writing = writing.unwrap_or_else(PoisonError::into_inner);
+    (!writing.are_closed).then_some(writing)
 }
 
 fn offsets(
@@ -125,11 +136,16 @@ fn offsets(
 }
 
 /// What a checkpoint calls a partition.
-fn key(partition: &Partition) -> (String, i32) {
+pub(super) fn key(partition: &Partition) -> (String, i32) {
     (partition.topic.to_string(), partition.index.0)
 }
 
-fn write(directory: &Directory, name: &str, offsets: &PartitionOffsets) -> Result<(), FileError> {
+/// Writes one of the files, for whoever has the right to.
+pub(super) fn write(
+    directory: &Directory,
+    name: &str,
+    offsets: &PartitionOffsets,
+) -> Result<(), FileError> {
     if directory.log.failure().is_some() {
         return Ok(());
     }

@@ -143,10 +143,14 @@ impl Cleaner {
         Ok(())
     }
 
-    /// Ends the passes that run, and the workers.
+    /// Has the passes that run end when they can, and the workers.
     pub(super) fn stop(&self) {
         self.shared.lock().is_stopping = true;
         self.shared.changed.notify_all();
+    }
+
+    /// Waits for the workers.
+    pub(super) fn join(&self) {
         let threads =
             std::mem::take(&mut *self.threads.lock().unwrap_or_else(PoisonError::into_inner));
         for thread in threads {

@@ -28,11 +28,18 @@ pub struct Directory {
     /// What is kept free in it.
     pub reserve: Arc<DiskReserve>,
     /// Held while a checkpoint file is put together and written: of two at once the older might win.
-    pub(super) checkpoints: Mutex<()>,
+    pub(super) checkpoints: Mutex<CheckpointFiles>,
     /// Since when each [`Work`] has got no answer from its disk, in milliseconds; [`NEVER`] while there is none.
     unanswered_since: [AtomicU64; WORKS],
     /// Whether it was said to stand still.
     is_still: AtomicBool,
+}
+
+/// The checkpoint files of a directory.
+#[derive(Debug, Default)]
+pub(super) struct CheckpointFiles {
+    /// Whether they were written for the last time.
+    pub(super) are_closed: bool,
 }
 
 const NEVER: u64 = u64::MAX;
@@ -46,9 +53,11 @@ pub(super) enum Work {
     Housekeeping,
     /// Taking over what the metadata says.
     Metadata,
+    /// Closing it.
+    Close,
 }
 
-const WORKS: usize = 2;
+const WORKS: usize = 3;
 
 /// A work that is under way, until this is dropped.
 #[derive(Debug)]
@@ -129,7 +138,7 @@ pub fn distinct<'a>(directories: impl Iterator<Item = &'a Arc<Directory>>) -> Ve
 pub struct Directories {
     all: Vec<Arc<Directory>>,
     recovery_threads: OnceLock<usize>,
-    threads: Mutex<Vec<JoinHandle<()>>>,
+    flushers: Mutex<Vec<Option<JoinHandle<()>>>>,
 }
 
 impl Directories {
@@ -151,7 +160,7 @@ impl Directories {
         Self {
             all: all.collect(),
             recovery_threads: OnceLock::new(),
-            threads: Mutex::default(),
+            flushers: Mutex::default(),
         }
     }
 
@@ -189,24 +198,23 @@ impl Directories {
     }
 
     pub(super) fn start_flushers(&self) -> io::Result<()> {
-        let mut threads = self.threads.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut flushers = self.flushers.lock().unwrap_or_else(PoisonError::into_inner);
         for (number, directory) in self.all.iter().enumerate() {
-            threads.push(directory.flusher.start(&format!("flush-{number}"))?);
+            let flusher = directory.flusher.start(&format!("flush-{number}"))?;
+            flushers.push(Some(flusher));
         }
         Ok(())
     }
 
-    /// Has everything flushed and waits for the threads.
-    pub(super) fn stop_flushers(&self) {
-        self.all
-            .iter()
-            .for_each(|directory| directory.flusher.stop());
-        let threads =
-            std::mem::take(&mut *self.threads.lock().unwrap_or_else(PoisonError::into_inner));
-        for thread in threads {
-            if thread.join().is_err() {
-                tracing::error!("a flusher panicked");
-            }
+    /// Has everything flushed in the directory of this number and waits for its thread.
+    pub(super) fn stop_flusher(&self, number: usize) {
+        self.all[number].flusher.stop();
+        let thread = {
+            let mut flushers = self.flushers.lock().unwrap_or_else(PoisonError::into_inner);
+            flushers.get_mut(number).and_then(Option::take)
+        };
+        if thread.is_some_and(|thread| thread.join().is_err()) {
+            tracing::error!("a flusher panicked");
         }
     }
 }

@@ -48,7 +48,7 @@ impl Default for Intervals {
 #[derive(Debug, Default)]
 pub(super) struct Housekeeping {
     told: Arc<(Mutex<Told>, Condvar)>,
-    threads: Mutex<Vec<JoinHandle<()>>>,
+    threads: Mutex<Vec<Option<JoinHandle<()>>>>,
 }
 
 #[derive(Debug, Default)]
@@ -79,18 +79,22 @@ impl Housekeeping {
             let thread = std::thread::Builder::new()
                 .name(format!("keep-{number}"))
                 .spawn(move || run(&replicas, &directory, &told, rounds))?;
-            lock(&self.threads).push(thread);
+            lock(&self.threads).push(Some(thread));
         }
         Ok(())
     }
 
+    /// Has the threads end when they can.
     pub(super) fn stop(&self) {
         lock(&self.told.0).is_stopping = true;
         self.told.1.notify_all();
-        for thread in std::mem::take(&mut *lock(&self.threads)) {
-            if thread.join().is_err() {
-                tracing::error!("housekeeping panicked");
-            }
+    }
+
+    /// Waits for the thread of the directory of this number.
+    pub(super) fn join(&self, number: usize) {
+        let thread = lock(&self.threads).get_mut(number).and_then(Option::take);
+        if thread.is_some_and(|thread| thread.join().is_err()) {
+            tracing::error!("housekeeping panicked");
         }
     }
 

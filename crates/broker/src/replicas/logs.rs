@@ -1,4 +1,4 @@
-//! Logs on disk: opened at a start, made and deleted as topics come and go, closed at a stop.
+//! Logs on disk: opened at a start, made and deleted as topics come and go.
 //!
 //! A directory of a partition that the metadata does not know is set aside (`-stray`), never destroyed: it may be
 //! another cluster's. A deleted partition's directory is renamed (`-delete`) at once and removed later.
@@ -10,21 +10,19 @@ use std::io;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use ottla_log::checkpoint::{self, PartitionOffsets};
+use ottla_log::checkpoint;
 use ottla_log::files::disk::Disk;
 use ottla_log::files::{FileError, Files};
-use ottla_log::{
-    Left, OpenError, OpenLog, PartitionLog, Recovery, StorageError, run_together, sync_recovered,
-};
+use ottla_log::{Left, OpenError, OpenLog, PartitionLog, Recovery, StorageError, sync_recovered};
 use ottla_metadata::Topic;
 use ottla_protocol::ids::{PartitionIndex, Uuid};
 
 use self::left::LeftOf;
+use super::Replicas;
 use super::directories::Directory;
 use super::partition::{Partition, Role};
 use super::recovery_progress::RecoveryProgress;
 use super::settings::{self, TopicSettings};
-use super::{Replicas, checkpoints};
 use crate::clock::Clock;
 
 /// The directory of the metadata log, which is not a partition like the others.
@@ -35,8 +33,6 @@ pub(super) const DELETE_SUFFIX: &str = "-delete";
 const STRAY_SUFFIX: &str = "-stray";
 /// Logs made at a time: what takes long is waiting for the disk.
 const MAKING_THREADS: usize = 8;
-/// Logs closed by one sync.
-const CLOSED_TOGETHER: usize = 1000;
 /// The longest name of a directory.
 const MAX_NAME: usize = 255;
 
@@ -198,7 +194,7 @@ pub(super) fn at_once<T: Send, R: Send>(
 
 /// Does `work` on `threads` threads for each queue: the waits for the disk of many logs overlap, and their syncs share
 /// commits of the file system. The first failure counts; what is under way then is still finished.
-fn in_parallel<T: Send, R: Send>(
+pub(super) fn in_parallel<T: Send, R: Send>(
     queues: Vec<Vec<T>>,
     threads: usize,
     work: impl Fn(T) -> Result<R, LogsError> + Sync,
@@ -423,78 +419,6 @@ pub(super) fn delete(replicas: &Replicas, partition: &Partition) -> Result<(), L
         .housekeeping
         .remove_at(at, directory.path().join(renamed));
     Ok(())
-}
-
-/// Closes every log and says so in every log directory that closed whole. The first failure counts, and holds up no
-/// other directory.
-pub(super) fn close_all(replicas: &Replicas, broker_epoch: i64) -> Result<(), LogsError> {
-    let mut outcome = Ok(());
-    for directory in replicas.directories.all() {
-        let written = checkpoints::write_high_watermarks(replicas, directory, None)
-            .and_then(|_| checkpoints::write_log_starts(replicas, directory));
-        outcome = outcome.and(written.map_err(LogsError::from));
-    }
-    let mut queues = Vec::new();
-    for (number, directory) in replicas.directories.all().iter().enumerate() {
-        let partitions = replicas.all_in(directory).into_iter();
-        let logs = partitions.filter_map(|partition| {
-            let name = (partition.topic.to_string(), partition.index.0);
-            Some((name, partition.take_log()?))
-        });
-        let mut logs = logs.peekable();
-        let mut groups = Vec::new();
-        while logs.peek().is_some() {
-            let group: Vec<Closing> = logs.by_ref().take(CLOSED_TOGETHER).collect();
-            groups.push((number, group));
-        }
-        queues.push(groups);
-    }
-    // Nothing to close where nothing was loaded.
-    let threads = replicas.directories.recovery_threads(|| 1);
-    let closed = in_parallel(queues, threads, |(number, logs)| {
-        Ok((number, close_together(logs)))
-    })?;
-    let mut points: BTreeMap<usize, Result<PartitionOffsets, StorageError>> = BTreeMap::new();
-    for (number, closed) in closed {
-        let of_directory = points.entry(number).or_insert_with(|| Ok(BTreeMap::new()));
-        match (of_directory, closed) {
-            (Ok(points), Ok(closed)) => points.extend(closed),
-            (of_directory, Err(error)) => *of_directory = Err(error),
-            (Err(_), Ok(_)) => {}
-        }
-    }
-    for (number, directory) in replicas.directories.all().iter().enumerate() {
-        let (files, path) = (directory.log.files(), directory.log.path());
-        let closed = match points
-            .remove(&number)
-            .unwrap_or_else(|| Ok(BTreeMap::new()))
-        {
-            Ok(points) => {
-                checkpoint::write_offsets(files, path, checkpoint::RECOVERY_POINTS, &points)
-                    .and_then(|()| checkpoint::write_clean_shutdown(files, path, broker_epoch))
-                    .map_err(LogsError::from)
-            }
-            Err(error) => Err(error.into()),
-        };
-        outcome = outcome.and(closed);
-    }
-    outcome
-}
-
-type Closing = ((String, i32), PartitionLog<Disk>);
-
-/// Closes logs of one directory with as few syncs as they allow; returns their recovery points.
-fn close_together(logs: Vec<Closing>) -> Result<PartitionOffsets, StorageError> {
-    let mut flushes = Vec::with_capacity(logs.len());
-    let mut points = PartitionOffsets::new();
-    let count = logs.len();
-    for (name, log) in logs {
-        let flush = log.begin_close_among(count)?;
-        points.insert(name, flush.end().offset);
-        flushes.push(flush);
-    }
-    run_together(&flushes)?;
-    Ok(points)
 }
 
 fn directory_name(topic: &str, index: PartitionIndex) -> String {

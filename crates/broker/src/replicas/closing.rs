@@ -1,0 +1,184 @@
+//! The end of a log directory: its threads end, its logs are flushed and closed, and it says so, so that the next start
+//! reads nothing.
+//!
+//! Each directory is closed by itself: one that stands still or has failed holds up no other.
+
+use std::collections::BTreeSet;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::sync::{Arc, PoisonError};
+
+use ottla_log::checkpoint::{self, PartitionOffsets};
+use ottla_log::files::FileError;
+use ottla_log::files::disk::Disk;
+use ottla_log::{PartitionLog, StorageError, run_together};
+use ottla_protocol::ids::Offset;
+
+use super::directories::{Work, Working};
+use super::logs::{LogsError, in_parallel};
+use super::{Directory, Partition, Replicas, checkpoints};
+use crate::disk_work::LOOK;
+
+/// Logs closed by one sync.
+const CLOSED_TOGETHER: usize = 1000;
+
+type Closing = (Arc<Partition>, PartitionLog<Disk>);
+
+/// Closes all directories at the same time. The first failure counts.
+pub(super) fn close_all(replicas: &Replicas, broker_epoch: i64) -> Result<(), LogsError> {
+    let (say_closed, closed) = mpsc::channel();
+    std::thread::scope(|scope| {
+        let mut open = BTreeSet::new();
+        let mut outcome = Ok(());
+        for number in 0..replicas.directories.all().len() {
+            let say_closed = say_closed.clone();
+            let close = move || {
+                let close = AssertUnwindSafe(|| close(replicas, number, broker_epoch));
+                let closed = catch_unwind(close).unwrap_or(Err(LogsError::Panicked));
+                say_closed
+                    .send((number, closed))
+                    .expect("who waits is there until all threads have ended");
+            };
+            let name = format!("close-{number}");
+            match std::thread::Builder::new()
+                .name(name)
+                .spawn_scoped(scope, close)
+            {
+                Ok(_) => _ = open.insert(number),
+                Err(error) => outcome = Err(LogsError::Thread(error)),
+            }
+        }
+        drop(say_closed);
+        outcome.and(wait(replicas, &closed, open))
+    })
+}
+
+/// Waits until those of `open` are closed, and says which do not answer once they are the last.
+fn wait(
+    replicas: &Replicas,
+    closed: &mpsc::Receiver<(usize, Result<(), LogsError>)>,
+    mut open: BTreeSet<usize>,
+) -> Result<(), LogsError> {
+    let mut outcome = Ok(());
+    let mut is_said = false;
+    loop {
+        match closed.recv_timeout(LOOK) {
+            Ok((number, closed)) => {
+                open.remove(&number);
+                outcome = outcome.and(closed);
+            }
+            Err(RecvTimeoutError::Disconnected) => return outcome,
+            Err(RecvTimeoutError::Timeout) => {}
+        }
+        let now = replicas.clock.monotonic();
+        let directories = open
+            .iter()
+            .map(|number| &replicas.directories.all()[*number]);
+        let still: Vec<_> = directories
+            .filter(|directory| directory.stands_still(now))
+            .collect();
+        if !is_said && !still.is_empty() && still.len() == open.len() {
+            is_said = true;
+            let directories: Vec<_> = still.iter().map(|directory| directory.log.path()).collect();
+            tracing::error!(
+                ?directories,
+                "log directories do not answer, and are not closed; all others are. They are waited for; a second signal \
+                 ends the process, and the next start recovers them"
+            );
+        }
+    }
+}
+
+/// Ends the threads of a directory and closes its logs.
+fn close(replicas: &Replicas, number: usize, broker_epoch: i64) -> Result<(), LogsError> {
+    let directory = &replicas.directories.all()[number];
+    let work = directory.begin(Work::Close, replicas.clock);
+    replicas.applier.stop(number);
+    work.goes_on();
+    replicas.housekeeping.join(number);
+    work.goes_on();
+    replicas.directories.stop_flusher(number);
+    work.goes_on();
+    let Some((logs, written)) = take_logs(replicas, directory, &work) else {
+        return Ok(());
+    };
+    let points = close_logs(replicas, logs, &work)?;
+    written?;
+    let (files, path) = (directory.log.files(), directory.log.path());
+    checkpoint::write_offsets(files, path, checkpoint::RECOVERY_POINTS, &points)?;
+    checkpoint::write_clean_shutdown(files, path, broker_epoch)?;
+    Ok(())
+}
+
+/// Takes the logs out and writes down what they say of themselves; from then on nobody else does. Nothing when that was
+/// done before.
+fn take_logs(
+    replicas: &Replicas,
+    directory: &Arc<Directory>,
+    work: &Working<'_>,
+) -> Option<(Vec<Closing>, Result<(), FileError>)> {
+    let mut writing = checkpoints::writing(directory)?;
+    writing.are_closed = true;
+    let mut logs: Vec<Closing> = Vec::new();
+    let (mut high_watermarks, mut log_starts) = (PartitionOffsets::new(), PartitionOffsets::new());
+    for partition in replicas.all_in(directory) {
+        let Some(log) = partition.take_log() else {
+            continue;
+        };
+        let key = checkpoints::key(&partition);
+        high_watermarks.insert(key.clone(), log.high_watermark());
+        if log.log_start_offset() > Offset(0) {
+            log_starts.insert(key, log.log_start_offset());
+        }
+        logs.push((partition, log));
+        work.goes_on();
+    }
+    let written = checkpoints::write(directory, checkpoint::HIGH_WATERMARKS, &high_watermarks)
+        .and_then(|()| checkpoints::write(directory, checkpoint::LOG_START_OFFSETS, &log_starts));
+    Some((logs, written))
+}
+
+/// Closes logs of one directory; returns their recovery points.
+fn close_logs(
+    replicas: &Replicas,
+    logs: Vec<Closing>,
+    work: &Working<'_>,
+) -> Result<PartitionOffsets, LogsError> {
+    let mut logs = logs.into_iter().peekable();
+    let mut groups = Vec::new();
+    while logs.peek().is_some() {
+        groups.push(logs.by_ref().take(CLOSED_TOGETHER).collect());
+    }
+    // Nothing to close where nothing was loaded.
+    let threads = replicas.directories.recovery_threads(|| 1);
+    let points = in_parallel(vec![groups], threads, |logs| {
+        Ok(close_together(logs, work)?)
+    })?;
+    Ok(points.into_iter().flatten().collect())
+}
+
+/// Closes logs of one directory with as few syncs as they allow; returns their recovery points.
+fn close_together(
+    logs: Vec<Closing>,
+    work: &Working<'_>,
+) -> Result<PartitionOffsets, StorageError> {
+    let mut flushes = Vec::with_capacity(logs.len());
+    let mut points = PartitionOffsets::new();
+    let count = logs.len();
+    for (partition, log) in logs {
+        // A pass of the cleaner finds the log gone soon.
+        drop(
+            partition
+                .cleaning
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner),
+        );
+        let flush = log.begin_close_among(count)?;
+        points.insert(checkpoints::key(&partition), flush.end().offset);
+        flushes.push(flush);
+        work.goes_on();
+    }
+    run_together(&flushes)?;
+    work.goes_on();
+    Ok(points)
+}
