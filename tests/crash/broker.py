@@ -53,9 +53,12 @@ class Broker:
         deadline = time.monotonic() + 60
         while b" is ready on " not in self.log.read_bytes()[began:]:
             if self.process.poll() is not None or time.monotonic() > deadline:
-                said = self.log.read_text(errors="replace")[-3000:]
-                raise SystemExit(f"the broker did not start; it said:\n{said}")
+                raise SystemExit(f"the broker did not start; it said:\n{self.said()[-3000:]}")
             time.sleep(0.005)
+
+    def said(self):
+        """Its log, of all its starts."""
+        return self.log.read_text(errors="replace")
 
     def kill(self):
         """Ends it as a crash does."""

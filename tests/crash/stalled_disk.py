@@ -8,6 +8,7 @@ usage and exit status: image.py
 """
 
 import contextlib
+import signal
 import time
 import urllib.request
 
@@ -85,14 +86,19 @@ def ask(http, path):
         return answer.read().decode()
 
 
-def is_said(http, path):
-    """Whether /ready names the directory within a while."""
-    deadline = time.monotonic() + PATIENCE
-    while f"degraded: log directory {path} does not answer" not in ask(http, "ready"):
+def within(seconds, holds):
+    """Whether something holds within a while."""
+    deadline = time.monotonic() + seconds
+    while not holds():
         if time.monotonic() > deadline:
             return False
         time.sleep(0.5)
     return True
+
+
+def is_said(http, path):
+    """Whether /ready names the directory within a while."""
+    return within(PATIENCE, lambda: f"degraded: log directory {path} does not answer" in ask(http, "ready"))
 
 
 def others_are_served(broker, http, healthy, member):
@@ -179,7 +185,7 @@ def stall(broker, http, directories, at):
             metadata_is_changed(broker, "early")
             others_are_served(broker, http, healthy, member)
             demand(is_said(http, second), "/ready does not name the directory that stands still")
-            demand("has not answered" in broker.log.read_text(errors="replace"), "the log does not say it")
+            demand("has not answered" in broker.said(), "the log does not say it")
             metadata_is_changed(broker, "late")
             demand(partitions_in(first, "late") == [0, 1], "a new partition is made on the disk that stands still")
             topics_are_deleted(broker, ["early", "late"])
@@ -190,6 +196,31 @@ def stall(broker, http, directories, at):
     written = {partition: read(broker.address, partition) for partition in stalled}
     for client in clients:
         demand(written[client.partition].count(client.value) == 1, "a record is not there once")
+    demand(broker.stop() == 0, "the stop fails")
+    broker.start()
+    stops_in_part(broker, directories, at, stalled[0])
+
+
+def stops_in_part(broker, directories, at, partition):
+    """A stop closes the other directory, and a second signal does not wait for the disk."""
+    first, second = directories
+    clients = [Client(broker.address, partition, b"never acknowledged") for _ in range(CLIENTS)]
+    for client in clients:
+        client.producer.list_topics(timeout=PATIENCE)
+    with frozen(at):
+        for client in clients:
+            client.send()
+        for client in clients:
+            demand(client.wait(0.1) is None, "a write to a frozen disk was acknowledged")
+        broker.process.send_signal(signal.SIGTERM)
+        demand(within(2 * PATIENCE, lambda: "are not closed; all others are" in broker.said()), "a stop does not say what it waits for")
+        demand((first / ".kafka_cleanshutdown").exists(), "a stop does not close the directory that answers")
+        broker.process.send_signal(signal.SIGTERM)
+        # The process is gone once its threads are, and they come back from a frozen file system only when it thaws.
+        demand(within(PATIENCE, lambda: "a second signal ends the process" in broker.said()), "a second signal is not heard")
+    demand(broker.process.wait(timeout=PATIENCE) != 0, "a stop that was cut short counts as one")
+    demand(not (second / ".kafka_cleanshutdown").exists(), "a directory that was not closed says that it was")
+    broker.start()
     demand(broker.stop() == 0, "the stop fails")
 
 

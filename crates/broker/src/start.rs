@@ -3,6 +3,7 @@
 use std::io;
 use std::net::SocketAddr;
 use std::sync::{Arc, mpsc};
+use std::time::Duration;
 
 use ottla_controller::Settings;
 use ottla_metadata::Endpoint;
@@ -29,6 +30,9 @@ use crate::network::limits::{ConnectionLimits, Most, RequestMemory};
 use crate::quorum::{self, CommittedLog, QuorumError};
 use crate::registration::{self, NotRegistered};
 use crate::replicas::{self, Intervals, LogsError};
+
+/// How long a stop waits for the answers to what was asked, where a log directory stands still.
+const GRACE: Duration = Duration::from_secs(5);
 
 /// Why a broker did not start.
 #[derive(Debug, thiserror::Error)]
@@ -274,11 +278,16 @@ async fn join_cluster(
 }
 
 impl Running {
-    /// Stops accepting, answers what was asked, and closes everything.
+    /// Stops accepting, answers what was asked, and closes everything; a log directory that stands still is the last.
     pub async fn shut_down(mut self) {
         self.broker.set_ready(false);
         self.shutdown.send_replace(true);
-        while self.tasks.join_next().await.is_some() {}
+        tokio::select! {
+            () = async { while self.tasks.join_next().await.is_some() {} } => {}
+            () = standstill(&self.broker) => {
+                tracing::error!("requests that wait for a log directory that does not answer are not waited for");
+            }
+        }
         let replicas = Arc::clone(&self.broker.replicas);
         let epoch = self.epoch;
         if let Err(error) = blocking(move || replicas.close(epoch)).await {
@@ -336,6 +345,21 @@ impl Running {
                 stopping.clone(),
             ));
         }
+    }
+}
+
+/// Completes once a log directory stands still, but not before those who need none have had their answer.
+async fn standstill(broker: &Broker) {
+    tokio::time::sleep(GRACE).await;
+    let directories = broker.replicas.directories().all();
+    let is_still = || {
+        let now = broker.clock.monotonic();
+        directories
+            .iter()
+            .any(|directory| directory.stands_still(now))
+    };
+    while !is_still() {
+        tokio::time::sleep(LOOK).await;
     }
 }
 

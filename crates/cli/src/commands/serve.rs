@@ -32,6 +32,9 @@ pub struct Args {
     log_format: LogFormat,
 }
 
+/// The exit status when a second signal did not let the stop come to its end.
+const ENDED_AT_ONCE: i32 = 1;
+
 /// How a log line looks.
 #[derive(Debug, Clone, Copy, ValueEnum)]
 enum LogFormat {
@@ -55,15 +58,25 @@ pub fn run(args: &Args) -> Result<()> {
         .build()
         .context("cannot start threads")?;
     runtime.block_on(async {
-        let (running, signals) = start(config, clock).await?;
+        let (running, mut signals) = start(config, clock).await?;
         if args.config.is_some() && running.is_new {
             warn_of_formatting(&running);
         }
         announce(&running);
         signals.wait().await;
-        running.shut_down().await;
-        Ok(())
+        tokio::select! {
+            () = running.shut_down() => Ok(()),
+            () = signals.wait() => end_at_once(),
+        }
     })
+}
+
+/// Ends the process whatever its threads wait for, a disk that stands still perhaps.
+fn end_at_once() -> ! {
+    tracing::error!(
+        "a second signal ends the process at once; the next start recovers what is not closed"
+    );
+    std::process::exit(ENDED_AT_ONCE)
 }
 
 /// Reads the configuration and says what the operator should know of it.
@@ -94,7 +107,7 @@ struct Signals {
 }
 
 impl Signals {
-    async fn wait(mut self) {
+    async fn wait(&mut self) {
         tokio::select! {
             _ = self.interrupt.recv() => {}
             _ = self.terminate.recv() => {}
