@@ -8,6 +8,7 @@ mod clock;
 mod frames;
 mod latency;
 mod quantiles;
+mod request;
 mod spread;
 
 use std::io::{self, Write as _};

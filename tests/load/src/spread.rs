@@ -8,12 +8,9 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use anyhow::{Context, Result, bail, ensure};
-use bytes::Bytes;
 use ottla_client::{Cluster, Connection, Options, TopicPartition};
 use ottla_protocol::messages::fetch_request::{FetchPartition, FetchRequestData, FetchTopic};
-use ottla_protocol::messages::produce_request::{
-    PartitionProduceData, ProduceRequestData, TopicProduceData,
-};
+use ottla_protocol::messages::produce_request::ProduceRequestData;
 use ottla_protocol::messages::{FetchResponseData, KafkaString};
 use ottla_protocol::records::{BatchBuilder, BatchOptions, BatchView};
 use serde_json::{Value, json};
@@ -21,6 +18,7 @@ use tokio::runtime;
 use tokio::task::JoinSet;
 
 use crate::clock::Clock;
+use crate::request::{Terms, produce};
 
 /// How long a broker may take for a request that makes thousands of files.
 const PATIENCE: std::time::Duration = std::time::Duration::from_mins(5);
@@ -182,27 +180,17 @@ fn request(
     (round, clock): (i64, Clock),
 ) -> Result<ProduceRequestData> {
     let now = clock.timestamp_ms(clock.now());
-    let mut partition_data = Vec::with_capacity(share.len());
-    for index in share {
+    let terms = Terms {
+        topic: &args.topic,
+        acks: args.acks,
+        timeout: PATIENCE,
+    };
+    let batches = share.map(|index| {
         let mut batch = BatchBuilder::new(BatchOptions::default());
         batch.append(now, None, Some(&value(args, index, round)), &[]);
-        let records = batch.build().context("a batch has a record")?;
-        partition_data.push(PartitionProduceData {
-            index,
-            records: Some(Bytes::from(records)),
-            ..PartitionProduceData::default()
-        });
-    }
-    Ok(ProduceRequestData {
-        acks: args.acks,
-        timeout_ms: i32::try_from(PATIENCE.as_millis())?,
-        topic_data: vec![TopicProduceData {
-            name: KafkaString::from(args.topic.clone()),
-            partition_data,
-            ..TopicProduceData::default()
-        }],
-        ..ProduceRequestData::default()
-    })
+        (index, batch)
+    });
+    produce(&terms, batches)
 }
 
 fn value(args: &Args, partition: i32, round: i64) -> Vec<u8> {

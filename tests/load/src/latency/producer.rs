@@ -3,22 +3,21 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use anyhow::{Context, Result, ensure};
-use bytes::Bytes;
+use anyhow::{Result, ensure};
 use ottla_client::{Cluster, Connection, TopicPartition};
-use ottla_protocol::messages::KafkaString;
-use ottla_protocol::messages::produce_request::{
-    PartitionProduceData, ProduceRequestData, TopicProduceData,
-};
+use ottla_protocol::messages::produce_request::ProduceRequestData;
 use ottla_protocol::records::{BatchBuilder, BatchOptions};
 use tokio::sync::{Semaphore, mpsc};
 use tokio::task::JoinSet;
 
 use super::{Args, Mark};
 use crate::clock::Clock;
+use crate::request::{Terms, produce};
 
 /// Requests that may wait for their answers, as in the Java producer.
 const IN_FLIGHT: usize = 5;
+/// How long a request may take.
+const PATIENCE: std::time::Duration = std::time::Duration::from_secs(30);
 
 /// One connection to the one broker.
 pub struct Producer {
@@ -89,24 +88,11 @@ impl Producer {
             let value = mark.value(self.args.record_bytes);
             batch.append(timestamp, None, Some(&value), &[]);
         }
-        let mut partition_data = Vec::with_capacity(batches.len());
-        for (index, batch) in batches {
-            let records = batch.build().context("every batch has a record")?;
-            partition_data.push(PartitionProduceData {
-                index,
-                records: Some(Bytes::from(records)),
-                ..PartitionProduceData::default()
-            });
-        }
-        Ok(ProduceRequestData {
+        let terms = Terms {
+            topic: &self.args.topic,
             acks: self.args.acks,
-            timeout_ms: 30_000,
-            topic_data: vec![TopicProduceData {
-                name: KafkaString::from(self.args.topic.clone()),
-                partition_data,
-                ..TopicProduceData::default()
-            }],
-            ..ProduceRequestData::default()
-        })
+            timeout: PATIENCE,
+        };
+        produce(&terms, batches)
     }
 }
