@@ -218,3 +218,33 @@ impl Directories {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::{Directories, STANDS_STILL, Work};
+    use crate::clock::Clock;
+    use crate::config::BrokerConfig;
+    use std::time::Duration;
+
+    #[test]
+    fn a_directory_stands_still_only_while_a_work_in_it_gets_no_answer() {
+        let root = tempfile::tempdir().unwrap();
+        let config = BrokerConfig::embedded(root.path().to_path_buf(), 0);
+        let clock = Clock::start();
+        let directories = Directories::new(&config.storage, 10, clock);
+        let directory = &directories.all()[0];
+        let (soon, late) = (clock.monotonic(), clock.monotonic().after(2 * STANDS_STILL));
+        let first = directory.begin(Work::Housekeeping, clock);
+        let others = [Work::Metadata, Work::Close].map(|work| directory.begin(work, clock));
+        assert!(directory.stands_still(late) && !directory.stands_still(soon));
+        while clock.monotonic() < soon.after(Duration::from_millis(5)) {
+            first.goes_on();
+        }
+        let then = soon.after(STANDS_STILL).after(Duration::from_millis(4));
+        assert!(directory.stands_still(then));
+        drop(others);
+        assert!(!directory.stands_still(then));
+        drop(first);
+        assert!(!directory.stands_still(late), "nothing is done in it");
+    }
+}

@@ -1,8 +1,9 @@
 //! What must be done now and then: checkpoints, retention, removing deleted partitions. One thread for each log
-//! directory, which may take its time, waits for no other disk, and logs what fails: a failed disk is noticed by those
-//! who write.
+//! directory, which may take its time, waits for no other disk, and logs what fails, a panic too: a failed disk is noticed by
+//! those who write.
 
 use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
 use std::thread::JoinHandle;
@@ -12,9 +13,9 @@ use ottla_log::checkpoint::PartitionOffsets;
 use ottla_log::files::FileError;
 use ottla_log::files::disk::Disk;
 use ottla_log::{Flush, PartitionLog, Removed, StorageError, run_together};
-use ottla_protocol::time::MonotonicTime;
+use ottla_protocol::time::{MonotonicTime, Timestamp};
 
-use super::directories::Work;
+use super::directories::{Work, Working};
 use super::partition::Partition;
 use super::pause::pause;
 use super::{Directory, Replicas, checkpoints};
@@ -135,91 +136,110 @@ fn run(
         let Some(replicas) = replicas.upgrade() else {
             return;
         };
-        let _work = directory.begin(Work::Housekeeping, replicas.clock);
-        rounds.work(&replicas, directory);
-        remove_due(replicas.clock.monotonic(), directory, told);
+        let work = directory.begin(Work::Housekeeping, replicas.clock);
+        rounds.work(&replicas, directory, &work);
+        remove_due(replicas.clock.monotonic(), (directory, told), &work);
     }
 }
 
 impl Rounds {
-    fn work(&mut self, replicas: &Replicas, directory: &Arc<Directory>) {
+    fn work(&mut self, replicas: &Replicas, directory: &Arc<Directory>, work: &Working<'_>) {
         let now = replicas.clock.monotonic();
-        directory.reserve.look();
-        directory.reserve.keep_spare();
+        step("look at the free space", || {
+            directory.reserve.look();
+            directory.reserve.keep_spare();
+            Ok::<_, FileError>(())
+        });
         let partitions = replicas.all_in(directory);
-        for partition in &partitions {
-            if partition.settings().flush_interval < self.intervals.recovery_points {
-                partition.flush_if_dirty();
-            }
-        }
+        flush(&partitions, work, |partition| {
+            partition.settings().flush_interval < self.intervals.recovery_points
+        });
         if now >= self.high_watermarks {
             self.high_watermarks = now.after(self.intervals.high_watermarks);
-            let last = self.written.as_ref();
-            match checkpoints::write_high_watermarks(replicas, directory, last) {
-                Ok(written) => self.written = Some(written),
-                Err(error) => noted("write the high watermarks", Err(error)),
-            }
+            step("write the high watermarks", || {
+                let last = self.written.as_ref();
+                let written = checkpoints::write_high_watermarks(replicas, directory, last)?;
+                self.written = Some(written);
+                Ok::<_, FileError>(())
+            });
+            work.goes_on();
         }
         if now >= self.recovery_points {
             self.recovery_points = now.after(self.intervals.recovery_points);
             // Under `page-cache` nobody else has them synced, and a start after a crash would read them all.
-            partitions.iter().for_each(Partition::flush_if_dirty);
-            noted(
-                "move the recovery points",
-                move_recovery_points(replicas, directory, &partitions),
-            );
-            noted(
-                "write the log start offsets",
-                checkpoints::write_log_starts(replicas, directory),
-            );
+            flush(&partitions, work, |_| true);
+            step("move the recovery points", || {
+                move_recovery_points(replicas, (directory, &partitions), work)
+            });
+            step("write the log start offsets", || {
+                checkpoints::write_log_starts(replicas, directory)
+            });
+            work.goes_on();
         }
         if now >= self.retention {
             self.retention = now.after(self.intervals.retention);
-            apply_retention(replicas, directory, &partitions);
+            apply_retention(replicas, (directory, &partitions), work);
         }
     }
 }
 
-fn noted<E: std::fmt::Display>(what: &str, outcome: Result<(), E>) {
-    if let Err(error) = outcome {
-        tracing::error!(%error, "cannot {what}");
+/// Does one step and says how it failed. One that panics does not end the thread: the others are done all the same.
+fn step<E: std::fmt::Display>(what: &str, work: impl FnOnce() -> Result<(), E>) {
+    match catch_unwind(AssertUnwindSafe(work)) {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => tracing::error!(%error, "cannot {what}"),
+        Err(_) => tracing::error!("cannot {what}: housekeeping panicked, and goes on"),
+    }
+}
+
+/// Asks for a flush of those of `partitions` that `asks` is true for.
+fn flush(partitions: &[Arc<Partition>], work: &Working<'_>, asks: impl Fn(&Partition) -> bool) {
+    for partition in partitions {
+        step("ask for a flush", || {
+            if asks(partition) {
+                partition.flush_if_dirty();
+            }
+            Ok::<_, FileError>(())
+        });
+        work.goes_on();
     }
 }
 
 /// Syncs indexes up to what is flushed, so that a start after a crash reads less, and writes down how far.
 fn move_recovery_points(
     replicas: &Replicas,
-    directory: &Arc<Directory>,
-    partitions: &[Arc<Partition>],
+    (directory, partitions): (&Arc<Directory>, &[Arc<Partition>]),
+    work: &Working<'_>,
 ) -> Result<(), FileError> {
     let is_behind = |log: &mut PartitionLog<Disk>| log.recovery_point() < log.flushed_offset();
     let behind = partitions.iter();
     let behind = behind.filter(|partition| partition.with_log(is_behind) == Some(true));
-    checkpoint_together(&behind.collect::<Vec<_>>());
+    checkpoint_together(&behind.collect::<Vec<_>>(), work);
     checkpoints::write_recovery_points(replicas, directory)
 }
 
 /// Checkpoints logs of one directory with as few syncs as they allow.
-fn checkpoint_together(partitions: &[&Arc<Partition>]) {
+fn checkpoint_together(partitions: &[&Arc<Partition>], work: &Working<'_>) {
     let mut begun = Vec::new();
     let mut checkpoints = Vec::new();
     for partition in partitions {
-        let checkpoint = partition.with_log(|log| log.begin_checkpoint_among(partitions.len()));
-        match checkpoint.transpose() {
-            Ok(Some(Some(checkpoint))) => {
+        step("move a recovery point", || {
+            let checkpoint = partition.with_log(|log| log.begin_checkpoint_among(partitions.len()));
+            if let Some(Some(checkpoint)) = checkpoint.transpose()? {
                 begun.push(partition);
                 checkpoints.push(checkpoint);
             }
-            Ok(_) => {}
-            Err(error) => noted("move a recovery point", Err(error)),
-        }
+            Ok::<_, StorageError>(())
+        });
+        work.goes_on();
     }
     // Outside of the partitions' locks.
     let ran = run_together(&checkpoints);
+    work.goes_on();
     for (partition, checkpoint) in begun.into_iter().zip(&checkpoints) {
         end_checkpoint(partition, checkpoint, &ran);
     }
-    noted("move recovery points", ran);
+    step("move recovery points", || ran);
 }
 
 pub(super) fn checkpoint_log(partition: &Partition) -> Result<(), StorageError> {
@@ -240,31 +260,51 @@ fn end_checkpoint(partition: &Partition, checkpoint: &Flush<Disk>, ran: &Result<
     });
 }
 
-fn apply_retention(replicas: &Replicas, directory: &Arc<Directory>, partitions: &[Arc<Partition>]) {
-    let now = replicas.clock.now().wall;
+fn apply_retention(
+    replicas: &Replicas,
+    (directory, partitions): (&Arc<Directory>, &[Arc<Partition>]),
+    work: &Working<'_>,
+) {
     for partition in partitions {
-        let removed = partition.with_log(|log| {
-            log.expire_producers(now);
-            log.apply_retention(now)
+        let (topic, index) = (&*partition.topic, partition.index.0);
+        step(&format!("apply retention to {topic}-{index}"), || {
+            retain(partition, replicas.clock.now().wall)
         });
-        match removed {
-            Some(Ok(Removed { segments: 0, .. })) | None => {}
-            Some(Ok(Removed { segments, bytes })) => {
-                tracing::info!(topic = %partition.topic, partition = partition.index.0, segments, bytes, "retention removed segments");
-            }
-            Some(Err(error)) => {
-                tracing::error!(topic = %partition.topic, partition = partition.index.0, %error, "cannot apply retention");
-            }
-        }
+        work.goes_on();
     }
-    noted(
-        "write the log start offsets",
-        checkpoints::write_log_starts(replicas, directory),
-    );
+    step("write the log start offsets", || {
+        checkpoints::write_log_starts(replicas, directory)
+    });
+}
+
+fn retain(partition: &Partition, now: Timestamp) -> Result<(), StorageError> {
+    let removed = partition.with_log(|log| {
+        log.expire_producers(now);
+        log.apply_retention(now)
+    });
+    if let Some(Removed {
+        segments: segments @ 1..,
+        bytes,
+    }) = removed.transpose()?
+    {
+        let (topic, partition) = (&*partition.topic, partition.index.0);
+        tracing::info!(
+            topic,
+            partition,
+            segments,
+            bytes,
+            "retention removed segments"
+        );
+    }
+    Ok(())
 }
 
 /// Removes what waits in `directory` and is due.
-fn remove_due(now: MonotonicTime, directory: &Directory, told: &(Mutex<Told>, Condvar)) {
+fn remove_due(
+    now: MonotonicTime,
+    (directory, told): (&Directory, &(Mutex<Told>, Condvar)),
+    work: &Working<'_>,
+) {
     let due: Vec<PathBuf> = {
         let mut told = lock(&told.0);
         let (due, later) = std::mem::take(&mut told.to_remove)
@@ -275,9 +315,27 @@ fn remove_due(now: MonotonicTime, directory: &Directory, told: &(Mutex<Told>, Co
         due.into_iter().map(|(_, path)| path).collect()
     };
     for path in due {
-        noted(
-            "remove a deleted partition",
-            super::logs::remove_directory(*directory.log.files(), &path),
-        );
+        step("remove a deleted partition", || {
+            super::logs::remove_directory(*directory.log.files(), &path)
+        });
+        work.goes_on();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::step;
+
+    #[test]
+    fn the_steps_after_one_that_panics_are_done() {
+        let mut done = 0;
+        for number in [1, 2] {
+            step("count", || {
+                assert_ne!(number, 1, "a broken invariant");
+                done += number;
+                Ok::<_, String>(())
+            });
+        }
+        assert_eq!(done, 2);
     }
 }
