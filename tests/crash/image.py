@@ -42,28 +42,29 @@ def make_image(path):
     run("mkfs.ext4", "-q", "-E", "lazy_itable_init=0,lazy_journal_init=0", str(path))
 
 
-@contextlib.contextmanager
-def or_not_run():
-    """Ends the program where an image cannot be mounted, or whatever else is done to it."""
+def demand_images(directory, attempt=lambda at: None):
+    """Ends the program where an image cannot be mounted, or `attempt` fails on it. What fails later is a fault."""
     try:
-        yield
+        make_image(directory / "image")
+        with mounted(directory / "image", directory / "disk") as at:
+            attempt(at)
     except (subprocess.CalledProcessError, FileNotFoundError) as error:
         said = getattr(error, "stderr", "") or error
         print(f"not run: this machine cannot do so with an ext4 image: {said}")
         sys.exit(CANNOT_MOUNT)
 
 
-def in_rounds(round_of, summary):
+def in_rounds(round_of, summary, attempt=lambda at: None):
     """Runs `round_of(binary, directory, at, chance)` on a new image each time, and says `summary(rounds, outcomes)`."""
     binary, directory, rounds, seed = sys.argv[1:]
     directory = pathlib.Path(directory)
+    demand_images(directory, attempt)
     faults, outcomes = [], []
     for number in range(int(rounds)):
         try:
-            with or_not_run():
-                make_image(directory / "image")
-                with mounted(directory / "image", directory / "disk") as at:
-                    outcomes.append(round_of(binary, directory, at, random.Random(f"{seed}-{number}")))
+            make_image(directory / "image")
+            with mounted(directory / "image", directory / "disk") as at:
+                outcomes.append(round_of(binary, directory, at, random.Random(f"{seed}-{number}")))
         except Failed as fault:
             faults.append(f"round {number}: {fault}")
     for fault in faults:

@@ -13,7 +13,7 @@ import sys
 import time
 
 from broker import Broker
-from image import make_image, mounted, or_not_run, run
+from image import demand_images, make_image, mounted, run
 from load import Load, create_topics
 from verify import lost_and_wrong, metadata_faults
 
@@ -50,10 +50,7 @@ def cut(binary, directory, seed, durability):
 def main():
     binary, directory, cuts, seed = sys.argv[1:]
     directory = pathlib.Path(directory)
-    with or_not_run():
-        make_image(directory / "image")
-        with mounted(directory / "image", directory / "before"):
-            pass
+    demand_images(directory)
     faults, acknowledged = [], 0
     for number in range(int(cuts)):
         lost, wrong, acked = cut(binary, directory, f"{seed}-{number}", "fsync")

@@ -228,5 +228,10 @@ def summary(rounds, _outcomes):
     return f"the disk stood still {rounds} times with {CLIENTS} clients on it"
 
 
+def freeze_once(at):
+    with frozen(at):
+        pass
+
+
 if __name__ == "__main__":
-    in_rounds(round_of, summary)
+    in_rounds(round_of, summary, freeze_once)
