@@ -2,7 +2,7 @@
 //!
 //! A connection writes to partitions of its own and has one request under way, so that the offset of a record is the
 //! number of its round. Writing ends at the first refusal, which is reported and no error: a broker is filled until it
-//! refuses.
+//! refuses. A partition that nobody leads yet refuses nothing, and is asked again, as every client does.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -11,7 +11,7 @@ use anyhow::{Context, Result, bail, ensure};
 use ottla_client::{Cluster, Connection, Options, TopicPartition};
 use ottla_protocol::messages::fetch_request::{FetchPartition, FetchRequestData, FetchTopic};
 use ottla_protocol::messages::produce_request::ProduceRequestData;
-use ottla_protocol::messages::{FetchResponseData, KafkaString};
+use ottla_protocol::messages::{ErrorCode, FetchResponseData, KafkaString, ProduceResponseData};
 use ottla_protocol::records::{BatchBuilder, BatchOptions, BatchView};
 use serde_json::{Value, json};
 use tokio::runtime;
@@ -22,6 +22,9 @@ use crate::request::{Terms, produce};
 
 /// How long a broker may take for a request that makes thousands of files.
 const PATIENCE: std::time::Duration = std::time::Duration::from_mins(5);
+
+/// How long partitions may stay without a leader.
+const LEADERLESS: std::time::Duration = std::time::Duration::from_mins(2);
 
 /// Where and what: the same for writing and for reading.
 #[derive(Debug, Clone, clap::Args)]
@@ -75,8 +78,8 @@ pub struct ReadArgs {
 pub fn read(args: &ReadArgs) -> Result<Value> {
     let clock = Clock::start();
     let each = args.each.min(args.of.rounds);
-    let read = shares(&args.of, clock, move |args, connection, share, _| {
-        read_share((args, each), connection, share)
+    let read = shares(&args.of, clock, move |args, connection, share, clock| {
+        read_share((args, each, clock), connection, share)
     })?;
     Ok(json!({
         "seconds": clock.now() as f64 / 1e9,
@@ -138,32 +141,20 @@ async fn write_share(
 ) -> Result<Written> {
     let mut written = Written::default();
     for round in args.from..args.from + args.rounds {
-        let request = request(&args, share.clone(), (round, clock))?;
-        let answer = match connection.call(&request).await {
-            Ok(answer) => answer,
-            Err(error) => {
-                written.refused = Some(error.to_string());
-                break;
-            }
-        };
-        let partitions = answer.responses.iter();
-        let partitions = partitions.flat_map(|topic| &topic.partition_responses);
-        for partition in partitions {
-            if partition.error_code == 0 {
-                ensure!(
-                    partition.base_offset == round,
-                    "round {round} got offset {}",
-                    partition.base_offset
-                );
-                written.acknowledged += 1;
-            } else {
-                let message = partition.error_message.as_ref();
-                written.refused = Some(format!(
-                    "error {} in partition {}, round {round}: {}",
-                    partition.error_code,
-                    partition.index,
-                    message.map_or("(no message)", KafkaString::as_str)
-                ));
+        let mut missing: Vec<i32> = share.clone().collect();
+        let asked_first = clock.now();
+        while !missing.is_empty() && written.refused.is_none() {
+            let request = request(&args, &missing, (round, clock))?;
+            let answer = match connection.call(&request).await {
+                Ok(answer) => answer,
+                Err(error) => {
+                    written.refused = Some(error.to_string());
+                    break;
+                }
+            };
+            missing = written.count(round, &answer)?;
+            if !missing.is_empty() && !may_be_led_yet(clock, asked_first).await {
+                written.refused = Some(format!("nobody leads partitions {missing:?}"));
             }
         }
         if written.refused.is_some() {
@@ -174,9 +165,50 @@ async fn write_share(
     Ok(written)
 }
 
+impl Written {
+    /// Takes over what became of a round; yields the partitions that nobody leads yet.
+    fn count(&mut self, round: i64, answer: &ProduceResponseData) -> Result<Vec<i32>> {
+        let mut not_led = Vec::new();
+        let topics = answer.responses.iter();
+        for partition in topics.flat_map(|topic| &topic.partition_responses) {
+            let offset = partition.base_offset;
+            match partition.error_code {
+                0 => {
+                    ensure!(offset == round, "round {round} got offset {offset}");
+                    self.acknowledged += 1;
+                }
+                code if is_not_led(code) => not_led.push(partition.index),
+                code => {
+                    let message = partition.error_message.as_ref();
+                    self.refused = Some(format!(
+                        "error {code} in partition {}, round {round}: {}",
+                        partition.index,
+                        message.map_or("(no message)", KafkaString::as_str)
+                    ));
+                }
+            }
+        }
+        Ok(not_led)
+    }
+}
+
+/// Whether a partition is to be asked again: a broker that has just started answers before it leads all of thousands.
+fn is_not_led(code: i16) -> bool {
+    matches!(
+        ErrorCode::from(code),
+        ErrorCode::UnknownTopicOrPartition | ErrorCode::NotLeaderOrFollower
+    )
+}
+
+/// Waits before a broker is asked again; says whether it may still come to lead all since `asked_first`.
+async fn may_be_led_yet(clock: Clock, asked_first: u64) -> bool {
+    tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+    u128::from(clock.now() - asked_first) < LEADERLESS.as_nanos()
+}
+
 fn request(
     args: &Args,
-    share: std::ops::Range<i32>,
+    partitions: &[i32],
     (round, clock): (i64, Clock),
 ) -> Result<ProduceRequestData> {
     let now = clock.timestamp_ms(clock.now());
@@ -185,10 +217,10 @@ fn request(
         acks: args.acks,
         timeout: PATIENCE,
     };
-    let batches = share.map(|index| {
+    let batches = partitions.iter().map(|index| {
         let mut batch = BatchBuilder::new(BatchOptions::default());
-        batch.append(now, None, Some(&value(args, index, round)), &[]);
-        (index, batch)
+        batch.append(now, None, Some(&value(args, *index, round)), &[]);
+        (*index, batch)
     });
     produce(&terms, batches)
 }
@@ -201,7 +233,7 @@ fn value(args: &Args, partition: i32, round: i64) -> Vec<u8> {
 }
 
 async fn read_share(
-    (args, each): (Args, i64),
+    (args, each, clock): (Args, i64, Clock),
     connection: Connection,
     share: std::ops::Range<i32>,
 ) -> Result<i64> {
@@ -209,11 +241,17 @@ async fn read_share(
     for step in 0..each {
         let round = args.from + step * (args.rounds - 1) / (each - 1).max(1);
         let mut missing: BTreeSet<i32> = share.clone().collect();
+        let asked_first = clock.now();
         // A broker need not give all in one answer.
         while !missing.is_empty() {
             let fetched = connection.call(&fetch(&args, &missing, round)).await?;
-            let found = check(&args, round, &fetched)?;
-            ensure!(!found.is_empty(), "no record of {missing:?} comes");
+            let (found, has_not_led) = check(&args, round, &fetched)?;
+            let goes_on = if has_not_led {
+                may_be_led_yet(clock, asked_first).await
+            } else {
+                !found.is_empty()
+            };
+            ensure!(goes_on, "no record of {missing:?} comes");
             for partition in found {
                 read += i64::from(missing.remove(&partition));
             }
@@ -244,10 +282,15 @@ fn fetch(args: &Args, partitions: &BTreeSet<i32>, round: i64) -> FetchRequestDat
 }
 
 /// The partitions of which the answer has a record; it must be that of the round.
-fn check(args: &Args, round: i64, fetched: &FetchResponseData) -> Result<Vec<i32>> {
-    let mut found = Vec::new();
+/// Also whether there are any that nobody leads yet.
+fn check(args: &Args, round: i64, fetched: &FetchResponseData) -> Result<(Vec<i32>, bool)> {
+    let (mut found, mut has_not_led) = (Vec::new(), false);
     for partition in fetched.responses.iter().flat_map(|topic| &topic.partitions) {
         let index = partition.partition_index;
+        if is_not_led(partition.error_code) {
+            has_not_led = true;
+            continue;
+        }
         if partition.error_code != 0 {
             bail!("partition {index} answers error {}", partition.error_code);
         }
@@ -270,5 +313,5 @@ fn check(args: &Args, round: i64, fetched: &FetchResponseData) -> Result<Vec<i32
         );
         found.push(index);
     }
-    Ok(found)
+    Ok((found, has_not_led))
 }
