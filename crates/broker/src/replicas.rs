@@ -182,13 +182,12 @@ impl Replicas {
         self.applier.start(self).map_err(LogsError::Thread)?;
         let wanted = self.wanted(image);
         self.learn_topics(image);
-        let (opened, has_shorter) = logs::open_existing(self, &wanted, image)?;
-        for partition in opened {
-            self.insert(&partition);
+        let loaded = logs::open_existing(self, &wanted, image)?;
+        for partition in &loaded.partitions {
+            self.insert(partition);
         }
-        // What is appended now must not lie before an old recovery point: torn, it would be taken for damage, and stay.
-        if has_shorter {
-            self.write_recovery_points();
+        for directory in &loaded.with_shorter {
+            self.lower_recovery_points(directory);
         }
         let everything = Changes {
             partitions: wanted
@@ -210,11 +209,12 @@ impl Replicas {
         Ok(())
     }
 
-    fn write_recovery_points(&self) {
-        for directory in self.directories.all() {
-            if let Err(error) = checkpoints::write_recovery_points(self, directory) {
-                tracing::warn!(%error, "cannot write recovery points");
-            }
+    /// Lets no recovery point in the checkpoint be beyond the end of its log. What is appended must not lie before it:
+    /// torn, it would be taken for damage, and stay. A directory where that cannot be written takes no more.
+    fn lower_recovery_points(&self, directory: &Arc<Directory>) {
+        if let Err(error) = checkpoints::write_recovery_points(self, directory) {
+            let error = directory.log.take_offline(error);
+            tracing::error!(%error, "the recovery point of a log that became shorter cannot be written; start the broker again when it can");
         }
     }
 

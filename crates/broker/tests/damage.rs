@@ -13,12 +13,12 @@ use std::time::Duration;
 
 use ottla_broker::clock::Clock;
 use ottla_broker::config::BrokerConfig;
-use ottla_broker::replicas::partition::{ReadAt, Urgency};
+use ottla_broker::replicas::partition::{ReadAt, Refused, Urgency};
 use ottla_broker::replicas::{Directories, Found, Intervals, Partition, Replicas};
 use ottla_log::checkpoint;
 use ottla_log::files::disk::Disk;
 use ottla_log::files::replace_durably;
-use ottla_log::{Batch, Bound, FirstBatch, Origin};
+use ottla_log::{Appended, Batch, Bound, FirstBatch, Origin};
 use ottla_metadata::{ConfigResource, MetadataDelta, MetadataImage};
 use ottla_protocol::ids::{Offset, PartitionIndex, Uuid};
 use ottla_protocol::messages::ErrorCode;
@@ -62,17 +62,22 @@ fn partition(replicas: &Replicas) -> Arc<Partition> {
     }
 }
 
+fn append(partition: &Arc<Partition>, number: i64) -> Result<Appended, Refused> {
+    let mut builder = BatchBuilder::new(BatchOptions::default());
+    builder.append(1000 + number, None, Some(b"some value"), &[]);
+    let bytes = builder.build().unwrap();
+    let batch = Batch::from(BatchView::first(&bytes).unwrap());
+    let origin = (Origin::Client, Urgency::Now);
+    let mut appended = partition.append(&[&[batch]], origin, Clock::start().now());
+    appended.remove(0)
+}
+
 /// One record a batch.
 async fn fill(replicas: &Replicas, from: i64, to: i64) {
     let partition = partition(replicas);
     for number in from..to {
-        let mut builder = BatchBuilder::new(BatchOptions::default());
-        builder.append(1000 + number, None, Some(b"some value"), &[]);
-        let bytes = builder.build().unwrap();
-        let batch = Batch::from(BatchView::first(&bytes).unwrap());
-        let origin = (Origin::Client, Urgency::Now);
-        let appended = partition.append(&[&[batch]], origin, Clock::start().now());
-        let end = appended[0].as_ref().unwrap().last_offset.plus(1);
+        let appended = append(&partition, number).unwrap();
+        let end = appended.last_offset.plus(1);
         if let Some(replicated) = partition.replicated(end) {
             replicated.await.unwrap().unwrap();
         }
@@ -274,6 +279,31 @@ async fn a_log_that_ends_before_its_recovery_point_gets_a_new_one_at_once() {
     let name = checkpoint::RECOVERY_POINTS;
     let points = checkpoint::read_offsets(&Disk, directory.path(), name).unwrap();
     assert_eq!(points[&("t".to_owned(), 0)], Offset(offset));
+    fill(&replicas, offset, offset + 1).await;
+    assert_eq!(fetch(&replicas, offset), Ok(offset));
+    replicas.close(2).unwrap();
+}
+
+#[tokio::test]
+async fn a_log_that_ends_before_a_recovery_point_that_stays_is_not_appended_to() {
+    let directory = stopped(true).await;
+    let path = segments(directory.path()).pop().unwrap();
+    let (offset, position) = batches(&path)[1];
+    let file = OpenOptions::new().write(true).open(&path).unwrap();
+    file.set_len(position).unwrap();
+    // What is in the way of the new checkpoint.
+    let name = format!("{}.tmp", checkpoint::RECOVERY_POINTS);
+    let in_the_way = directory.path().join(name);
+    fs::create_dir(&in_the_way).unwrap();
+    let replicas = start(directory.path());
+    let end = partition(&replicas).with_log(|log| log.log_end_offset());
+    assert_eq!(end, Some(Offset(offset)));
+    let refused = append(&partition(&replicas), 0).unwrap_err().to_string();
+    assert!(refused.contains("is offline: cannot open"), "{refused}");
+    assert!(refused.contains(checkpoint::RECOVERY_POINTS), "{refused}");
+    drop(replicas);
+    fs::remove_dir(&in_the_way).unwrap();
+    let replicas = start(directory.path());
     fill(&replicas, offset, offset + 1).await;
     assert_eq!(fetch(&replicas, offset), Ok(offset));
     replicas.close(2).unwrap();

@@ -123,8 +123,9 @@ impl<F: Files> LogDirectory<F> {
         self.take_offline(error)
     }
 
-    /// Takes the directory offline, unless it is already.
-    pub(crate) fn take_offline(&self, error: FileError) -> StorageError {
+    /// Takes the directory offline, unless it is already: for an error after which it must not be used, be the disk only
+    /// full.
+    pub fn take_offline(&self, error: FileError) -> StorageError {
         let cause = self.failure.get_or_init(|| Arc::new(error));
         self.offline(cause)
     }

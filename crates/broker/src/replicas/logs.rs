@@ -19,7 +19,7 @@ use ottla_protocol::ids::{PartitionIndex, Uuid};
 
 use self::left::LeftOf;
 use super::Replicas;
-use super::directories::Directory;
+use super::directories::{Directory, distinct};
 use super::partition::{Partition, Role};
 use super::recovery_progress::RecoveryProgress;
 use super::settings::{self, TopicSettings};
@@ -72,13 +72,19 @@ struct Existing<'a> {
 
 type Wanted<'a> = [(&'a Topic, PartitionIndex, Role)];
 
-/// Opens all logs that are on disk and `wanted`; the rest is set aside. Says also whether one of them ends before its
-/// recovery point.
+/// The partitions of a start.
+pub(super) struct Loaded {
+    pub(super) partitions: Vec<Arc<Partition>>,
+    /// The directories with a log that ends before its recovery point.
+    pub(super) with_shorter: Vec<Arc<Directory>>,
+}
+
+/// Opens all logs that are on disk and `wanted`; the rest is set aside.
 pub(super) fn open_existing(
     replicas: &Replicas,
     wanted: &Wanted<'_>,
     image: &ottla_metadata::MetadataImage,
-) -> Result<(Vec<Arc<Partition>>, bool), LogsError> {
+) -> Result<Loaded, LogsError> {
     let by_name: HashMap<String, (&Topic, PartitionIndex)> = wanted
         .iter()
         .map(|(topic, index, _)| (directory_name(&topic.name, *index), (*topic, *index)))
@@ -136,9 +142,12 @@ pub(super) fn open_existing(
     let shorter = opened
         .iter()
         .filter(|(opened, log)| is_shorter(opened, log));
-    let has_shorter = shorter.count() > 0;
+    let with_shorter = distinct(shorter.map(|(opened, _)| opened.existing.directory));
     let (partitions, outcome) = sync_and_hold(opened, replicas.clock);
-    outcome.map(|()| (partitions, has_shorter))
+    outcome.map(|()| Loaded {
+        partitions,
+        with_shorter,
+    })
 }
 
 /// Whether a log ends before its recovery point, which is said: what was on stable storage is gone, or a truncation was
