@@ -220,6 +220,29 @@ async fn files_beside_the_log_that_are_nonsense_or_gone_keep_nothing_from_being_
     }
 }
 
+#[tokio::test]
+async fn a_topic_is_made_beside_checkpoints_that_are_nonsense() {
+    let names = [
+        checkpoint::RECOVERY_POINTS,
+        checkpoint::HIGH_WATERMARKS,
+        checkpoint::LOG_START_OFFSETS,
+        checkpoint::CLEANER_OFFSETS,
+    ];
+    for name in names {
+        for content in [&b"0\n1\nt 0\n"[..], b"\xFF\xFE"] {
+            let directory = tempfile::tempdir().unwrap();
+            let path = directory.path().join(name);
+            replace_durably(&Disk, &path, content).unwrap();
+            let replicas = start(directory.path());
+            let offsets = checkpoint::read_offsets(&Disk, directory.path(), name);
+            assert!(offsets.unwrap().is_empty(), "{name}");
+            fill(&replicas, 0, 2).await;
+            assert_eq!(fetch(&replicas, 0), Ok(0), "{name}");
+            replicas.close(1).unwrap();
+        }
+    }
+}
+
 /// Waits until something is so.
 async fn until(what: &str, is_so: impl Fn() -> bool) {
     let waited = tokio::time::timeout(Duration::from_secs(30), async {
