@@ -16,8 +16,10 @@ use ottla_controller::alter_configs;
 use ottla_controller::configs::Change;
 use ottla_controller::create_topics::{self, NewTopic};
 use ottla_controller::delete_topics::{self, TopicReference};
-use ottla_metadata::{ConfigResource, MetadataImage, Topic};
-use ottla_protocol::ids::{NodeId, Uuid};
+use ottla_log::files::Files;
+use ottla_log::files::disk::Disk;
+use ottla_metadata::{Changes, ConfigResource, MetadataImage, Topic};
+use ottla_protocol::ids::{NodeId, PartitionIndex, Uuid};
 
 const NODE: NodeId = NodeId(1);
 
@@ -229,4 +231,43 @@ async fn a_stop_closes_what_answers_while_one_directory_stands_still() {
     held_up.join().unwrap();
     stop.await.unwrap();
     assert!(root.path().join("b/.kafka_cleanshutdown").exists());
+}
+
+#[tokio::test]
+async fn a_partition_that_cannot_be_changed_keeps_no_other_from_it() {
+    let root = tempfile::tempdir().unwrap();
+    let running = start(root.path(), &["a"]).await;
+    for topic in ["t", "u"] {
+        create(&running, topic, 1).await;
+    }
+    let replicas = &running.broker.replicas;
+    let image = running.broker.controller.image();
+    let mut without = (*image).clone();
+    let mut changes = Changes::default();
+    for topic in ["t", "u"] {
+        without.topics.remove(&id_of(topic));
+        changes
+            .deleted_topics
+            .insert(id_of(topic), topic.to_owned());
+    }
+    // Somebody has taken the files of one away; which one comes first is not to matter.
+    for (taken, left) in [("t", "u"), ("u", "t")] {
+        let (taken, left) = (format!("a/{taken}-0"), format!("a/{left}-0"));
+        let (taken, left) = (root.path().join(taken), root.path().join(left));
+        let away = root.path().join("away");
+        Disk.rename(&taken, &away).unwrap();
+        assert_eq!(replicas.apply(&without, &changes).len(), 1);
+        assert!(!left.exists());
+        Disk.rename(&away, &taken).unwrap();
+        let made = Changes {
+            partitions: BTreeSet::from([
+                (id_of("t"), PartitionIndex(0)),
+                (id_of("u"), PartitionIndex(0)),
+            ]),
+            ..Changes::default()
+        };
+        assert_eq!(replicas.apply(&image, &made).len(), 0);
+        assert!(left.exists());
+    }
+    running.shut_down().await;
 }
