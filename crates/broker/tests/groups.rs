@@ -4,6 +4,8 @@
 
 mod images;
 
+use std::fs::OpenOptions;
+use std::os::unix::fs::FileExt as _;
 use std::path::Path;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -493,4 +495,44 @@ async fn a_commit_that_is_not_on_disk_in_time_is_answered_as_not_available() {
         }
     };
     assert_eq!(later, ErrorCode::None);
+}
+
+#[tokio::test]
+async fn damage_that_a_coordinator_meets_is_known() {
+    let directory = tempfile::tempdir().unwrap();
+    let start = || {
+        start_with(directory.path(), |config| {
+            let values = &mut config.statics.values;
+            values.insert("log.segment.bytes".to_owned(), "300".to_owned());
+            config.storage.flush_max_delay = Duration::from_millis(5);
+        })
+    };
+    let node = start();
+    // In a segment that is closed: the last one is looked at by the start.
+    for offset in 0..5 {
+        node.commit("simple", offset, None).await;
+    }
+    node.broker.groups.stop();
+    node.broker.replicas.close(1).unwrap();
+    let index = partition_for("simple", 3);
+    let log = format!("__consumer_offsets-{index}/00000000000000000000.log");
+    let file = OpenOptions::new()
+        .write(true)
+        .open(directory.path().join(log));
+    // The length of the first batch.
+    file.unwrap().write_all_at(&[0xFF; 4], 8).unwrap();
+
+    let node = start();
+    let met = async {
+        while node.broker.replicas.damage().is_empty() {
+            tokio::task::yield_now().await;
+        }
+    };
+    let limit = Duration::from_secs(20);
+    tokio::time::timeout(limit, met).await.unwrap();
+    let known = node.broker.replicas.damage();
+    assert_eq!(
+        (&*known[0].topic, known[0].partition),
+        ("__consumer_offsets", index)
+    );
 }

@@ -129,8 +129,8 @@ async fn a_replica_that_was_moved_while_the_broker_was_down_is_recorded_where_it
     } else {
         ("b", "a")
     };
-    let moved = ottla_log::files::Files::rename(
-        &ottla_log::files::disk::Disk,
+    let moved = Files::rename(
+        &Disk,
         &root.path().join(from).join("t-0"),
         &root.path().join(to).join("t-0"),
     );

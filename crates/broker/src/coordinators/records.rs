@@ -60,9 +60,7 @@ fn read(partition: &Partition, offset: Offset) -> Result<Vec<u8>, LoadError> {
         first_batch: FirstBatch::MayExceed,
         bound: Bound::LogEnd,
     };
-    let plan = partition
-        .with_log(|log| log.read(&request))
-        .ok_or(Unavailable::Gone)??;
+    let plan = partition.plan_own(&request).ok_or(Unavailable::Gone)??;
     let mut bytes = Vec::new();
     plan.read(&mut bytes)?;
     Ok(bytes)

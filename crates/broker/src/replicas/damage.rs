@@ -94,7 +94,7 @@ impl Partition {
             file = %path.display(),
             skip,
             repair = repair(path.ancestors().nth(2).unwrap_or(path)),
-            "a client asked for what is damaged: {damage}"
+            "a client or a coordinator asked for what is damaged: {damage}"
         );
     }
 

@@ -13,7 +13,8 @@ use std::time::Duration;
 use ottla_log::files::disk::Disk;
 use ottla_log::group_commit::LogId;
 use ottla_log::{
-    Appended, Batch, Bound, FirstBatch, Flush, Origin, PartitionLog, ReadPlan, StorageError,
+    Appended, Batch, Bound, FirstBatch, Flush, Origin, PartitionLog, ReadError, ReadPlan,
+    ReadRequest, StorageError,
 };
 use ottla_protocol::ids::{LeaderEpoch, Offset, PartitionIndex, Uuid};
 use ottla_protocol::time::Now;
@@ -246,6 +247,17 @@ impl Partition {
             self.on_unreadable(log, error, self.clock.monotonic());
         }
         planned
+    }
+
+    /// The same for this node itself, whoever leads; nothing once the partition is gone.
+    pub fn plan_own(&self, request: &ReadRequest) -> Option<Result<ReadPlan<Disk>, ReadError>> {
+        self.with_log(|log| {
+            let planned = log.read(request);
+            if let Err(ReadError::Storage(error)) = &planned {
+                self.on_unreadable(log, error, self.clock.monotonic());
+            }
+            planned
+        })
     }
 
     /// Has `reader` notified of the next change; asks for a flush where records wait for one.
