@@ -18,7 +18,8 @@ use ottla_protocol::messages::metadata::{AbortTransactionRecord, MetadataRecord}
 use ottla_protocol::time::Timestamp;
 use ottla_quorum::{
     CheckpointError, Location, METADATA_DIRECTORY, MetaPropertiesError, MetadataLog, OpenError,
-    ProposeError, QuorumStatus, Settings, Voter, VoterEndpoint, WriteError, WrittenSnapshot,
+    ProposeError, QuorumStatus, Settings, UnsupportedVersion, Voter, VoterEndpoint, WriteError,
+    WrittenSnapshot, check_version,
 };
 use tokio::sync::watch;
 
@@ -88,19 +89,9 @@ pub enum QuorumError {
         /// The metadata log's.
         ours: String,
     },
-    /// The metadata is of a level that this release does not know.
-    #[error(
-        "metadata.version is {level} in the metadata log, and this release reads {minimum} to {maximum}: start the release that \
-         wrote it, or a later Ottla"
-    )]
-    MetadataVersion {
-        /// What the cluster has finalised.
-        level: i16,
-        /// The lowest that is understood.
-        minimum: i16,
-        /// The highest.
-        maximum: i16,
-    },
+    /// The first records of the cluster are of a level that this release does not know.
+    #[error(transparent)]
+    MetadataVersion(#[from] UnsupportedVersion),
     /// A directory of this broker is not there, and partitions with it that would be made anew.
     #[error(
         "{partitions} partitions are in none of log.dirs, and the log directory with directory.id {missing} is not \
@@ -251,21 +242,7 @@ fn open_log(
     let mut log = opened.log;
     let mut loader = opened.loader;
     activate(&mut log, &mut loader, &storage.metadata_log_dir, now)?;
-    check_version(loader.image())?;
     Ok((log, loader))
-}
-
-fn check_version(image: &MetadataImage) -> Result<(), QuorumError> {
-    let level = image.metadata_version();
-    let (minimum, maximum) = (MetadataVersion::MINIMUM, MetadataVersion::LATEST);
-    if (minimum..=maximum).contains(&level) {
-        return Ok(());
-    }
-    Err(QuorumError::MetadataVersion {
-        level: level.0,
-        minimum: minimum.0,
-        maximum: maximum.0,
-    })
 }
 
 /// Whether the configuration names the voters, and not the log (`kraft.version` 0).
@@ -293,8 +270,11 @@ fn activate(
     let checkpoint = ottla_quorum::read_bootstrap(&Disk, metadata_directory)?
         .unwrap_or_else(|| bootstrap::checkpoint(version));
     let records = bootstrap::activation(checkpoint, version);
+    let mut first = Loader::new(loader.image().clone());
+    first.load(&records);
+    check_version(first.image())?;
     log.propose(&records, version, now)?;
-    loader.load(&records);
+    *loader = first;
     Ok(())
 }
 
@@ -318,8 +298,8 @@ fn settle_configs(
             loader.load(&records);
             Ok(())
         }
-        // They are as good where they are until a start that finds room.
-        Err(error @ ProposeError::Full(_)) => {
+        // They are as good where they are until a start that finds room, or a level with transactions.
+        Err(error @ (ProposeError::Full(_) | ProposeError::TooLarge)) => {
             tracing::warn!(%error, "they are left as they are");
             Ok(())
         }
@@ -439,15 +419,20 @@ impl Commit for CommittedLog {
 
 #[cfg(test)]
 mod tests {
-    use super::{Disk, MetadataLog, Quorum, QuorumError, open};
+    use super::{
+        Disk, Location, MetadataLog, OpenError, Quorum, QuorumError, Settings, open,
+        settle_configs, voter,
+    };
     use crate::clock::Clock;
     use crate::config::BrokerConfig;
     use ottla_log::files::{Files, Open};
     use ottla_metadata::{ConfigResource, MetadataVersion, ottla_configs};
     use ottla_protocol::ids::{NodeId, Uuid};
     use ottla_protocol::messages::metadata::{
-        FeatureLevelRecord, MetadataRecord, PartitionRecord, RegisterBrokerRecord, TopicRecord,
+        BeginTransactionRecord, FeatureLevelRecord, MetadataRecord, PartitionRecord,
+        RegisterBrokerRecord, TopicRecord,
     };
+    use ottla_quorum::Format;
     use std::path::Path;
 
     fn start(root: &Path, directories: &[&str]) -> Result<Quorum, QuorumError> {
@@ -497,24 +482,97 @@ mod tests {
     }
 
     #[test]
-    fn metadata_of_a_later_release_is_refused() {
+    fn metadata_of_a_later_release_is_refused_and_left_as_it_is() {
         let root = tempfile::tempdir().unwrap();
         let mut first = start(root.path(), &["a"]).unwrap();
-        let later = FeatureLevelRecord {
-            name: "metadata.version".to_owned(),
-            feature_level: MetadataVersion::LATEST.0 + 1,
-            ..FeatureLevelRecord::default()
-        };
+        let level = MetadataVersion::LATEST.0 + 1;
+        // A start that went on would end the transaction.
+        let records = [version(level), BeginTransactionRecord::default().into()];
         let now = Clock::start().now().wall;
         let log = &mut first.log.log;
-        log.propose(&[later.into()], MetadataVersion::LATEST, now)
-            .unwrap();
+        log.propose(&records, MetadataVersion::LATEST, now).unwrap();
         drop(first);
+        let path = root.path().join("a/__cluster_metadata-0");
+        let files =
+            || ["00000000000000000000.log", "quorum-state"].map(|name| read(&path.join(name)));
+        let before = files();
         let refused = start(root.path(), &["a"]).unwrap_err();
-        assert!(
-            matches!(refused, QuorumError::MetadataVersion { level: 31, .. }),
-            "{refused}"
-        );
+        let QuorumError::Open(OpenError::MetadataVersion(refused)) = refused else {
+            panic!("{refused}");
+        };
+        assert_eq!(refused.level, level);
+        assert!(files() == before, "nothing is written");
+    }
+
+    #[test]
+    fn first_records_of_a_later_release_are_not_written_into_the_log() {
+        let root = tempfile::tempdir().unwrap();
+        let config = config(root.path(), &["a"]);
+        let directory = root.path().join("a");
+        let id = Uuid::from_parts(5, 5);
+        let level = MetadataVersion::LATEST.0 + 1;
+        let format = Format {
+            cluster_id: "cluster",
+            node_id: config.node_id,
+            directories: &[(&directory, id)],
+            metadata_directory: &directory,
+            voter: Some(&voter(&config, id)),
+            bootstrap: &[version(level)],
+            version: MetadataVersion::LATEST,
+            now: Clock::start().now().wall,
+        };
+        ottla_quorum::format(&Disk, &format).unwrap();
+        for _ in 0..2 {
+            let refused = start(root.path(), &["a"]).unwrap_err();
+            let QuorumError::MetadataVersion(refused) = refused else {
+                panic!("{refused}");
+            };
+            assert_eq!(refused.level, level);
+        }
+    }
+
+    #[test]
+    fn settings_that_are_too_many_for_one_batch_are_left_as_they_are() {
+        let root = tempfile::tempdir().unwrap();
+        let first = start(root.path(), &["a"]).unwrap();
+        let voter = voter(&config(root.path(), &["a"]), first.directories[0]);
+        drop(first);
+        let now = Clock::start().now().wall;
+        let location = Location {
+            directory: &root.path().join("a/__cluster_metadata-0"),
+            cluster_id: "cluster",
+        };
+        let settings = Settings {
+            batch_bytes: 200,
+            ..Settings::default()
+        };
+        let opened = MetadataLog::open(Disk, location, voter, settings, now).unwrap();
+        let (mut log, mut loader) = (opened.log, opened.loader);
+        let cluster = ConfigResource::cluster();
+        let of_gone = |number| {
+            let id = Uuid::from_parts(8, number);
+            let name = ottla_configs::stored_name(id, "ottla.ack.durability");
+            ottla_configs::record(&cluster, name, Some("page-cache".to_owned())).into()
+        };
+        let mut records: Vec<MetadataRecord> = (0..10).map(of_gone).collect();
+        records.push(version(MetadataVersion::MINIMUM.0));
+        loader.load(&records);
+        settle_configs(&mut log, &mut loader, now).unwrap();
+        assert_eq!(loader.image().configs[&cluster].len(), 10);
+    }
+
+    fn version(level: i16) -> MetadataRecord {
+        let level = FeatureLevelRecord {
+            name: "metadata.version".to_owned(),
+            feature_level: level,
+            ..FeatureLevelRecord::default()
+        };
+        level.into()
+    }
+
+    fn read(path: &Path) -> Vec<u8> {
+        let read = ottla_log::files::read_whole(&Disk, path, u64::MAX);
+        read.unwrap().unwrap()
     }
 
     #[test]

@@ -25,7 +25,7 @@ pub use directory::{
 pub use meta_properties::{META_PROPERTIES, MetaProperties, MetaPropertiesError};
 pub use metadata_log::{
     Location, MetadataLog, OpenError, Opened, ProposeError, QuorumStatus, Settings, SnapshotJob,
-    WrittenSnapshot,
+    UnsupportedVersion, WrittenSnapshot, check_version,
 };
 pub use quorum_state::QuorumStateError;
 pub use voter::{Voter, VoterEndpoint};

@@ -11,7 +11,7 @@ use crate::quorum_state::{self, Leadership, QuorumStateError};
 use crate::segment;
 use crate::voter::{DYNAMIC_VOTERS, QuorumControl, Voter};
 use ottla_log::files::{self, File, FileError, Files, Open};
-use ottla_metadata::Loader;
+use ottla_metadata::{Loader, MetadataImage, MetadataVersion};
 use ottla_protocol::ids::{LeaderEpoch, Offset};
 use ottla_protocol::records::control::ControlRecord;
 use ottla_protocol::records::{BatchView, HEADER_UP_TO_MAGIC};
@@ -86,9 +86,34 @@ pub enum OpenError {
     /// `kraft.version` says that the voters are in the log, and they are not.
     #[error("kraft.version is {0}, but no voters stand in the log or a snapshot")]
     NoVoters(i16),
+    /// This release does not know the metadata's level.
+    #[error(transparent)]
+    MetadataVersion(#[from] UnsupportedVersion),
     /// The first batch of the new epoch cannot be written.
     #[error(transparent)]
     StartEpoch(#[from] ProposeError),
+}
+
+/// The metadata is of a level that this release does not know.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "metadata.version is {level} in the metadata log, and this release reads {} to {}: start the release that \
+     wrote it, or a later Ottla",
+    MetadataVersion::MINIMUM.0,
+    MetadataVersion::LATEST.0
+)]
+pub struct UnsupportedVersion {
+    /// What the cluster has finalised.
+    pub level: i16,
+}
+
+/// Refuses metadata of a level that this release does not know.
+pub fn check_version(image: &MetadataImage) -> Result<(), UnsupportedVersion> {
+    let version = image.metadata_version();
+    if (MetadataVersion::MINIMUM..=MetadataVersion::LATEST).contains(&version) {
+        return Ok(());
+    }
+    Err(UnsupportedVersion { level: version.0 })
 }
 
 /// Where a metadata log lies, and whose it is.
@@ -131,6 +156,8 @@ impl<F: Files> MetadataLog<F> {
         let (snapshots, mut segments) = remove_leftovers(&files, directory)?;
         let (mut state, restored, snapshots) = restore(&files, directory, &snapshots, &segments)?;
         replay(&files, directory, &mut segments, &mut state)?;
+        // Whoever is refused finds the log as it was.
+        check_version(state.loader.image())?;
         check_voters(&state.control, &voter)?;
 
         let stored = quorum_state::read_epoch(&files, directory)?;
