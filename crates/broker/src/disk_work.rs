@@ -5,7 +5,9 @@
 //! last one is never taken: its other tasks move to a thread of their own first. So whatever a disk does, heartbeats,
 //! reads of metadata and what lies on other disks is served. Threads are made only for what is held up, one for each such
 //! connection. A thread that takes an event off the sockets and is then held up wakes nobody to wait for the next
-//! event: a [`Watch`] does, once a work has not ended for a while.
+//! event: a [`Watch`] does, once a work has not ended for a while. Of the tasks that wait for such a thread, the one that it
+//! woke last, in the poll that is held up, stays with it: no other thread takes from that slot of tokio's, and to clear it
+//! would need one more task for each work, and so the wake of another thread.
 
 use std::future::poll_fn;
 use std::pin::pin;
