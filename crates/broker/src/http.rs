@@ -50,8 +50,31 @@ pub async fn serve(
     }
 }
 
+/// What was asked for could not be looked up, which is not to look as if all were well.
+#[derive(Debug, thiserror::Error)]
+#[error("looking at the broker panicked; see its log, and report it")]
+pub struct NotLooked;
+
+impl IntoResponse for NotLooked {
+    fn into_response(self) -> Response {
+        (StatusCode::INTERNAL_SERVER_ERROR, format!("{self}\n")).into_response()
+    }
+}
+
+/// Looks at logs, which may read from the disk.
+pub async fn look<T: Send + 'static>(
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, NotLooked> {
+    let looked = tokio::task::spawn_blocking(work).await;
+    looked.map_err(|_| NotLooked)
+}
+
 async fn metrics(State(broker): State<Arc<Broker>>) -> Response {
-    match metrics::text(&broker.metrics, &metrics::observe::observe(&broker).await) {
+    let observed = match metrics::observe::observe(&broker).await {
+        Ok(observed) => observed,
+        Err(not_looked) => return not_looked.into_response(),
+    };
+    match metrics::text(&broker.metrics, &observed) {
         Ok(text) => ([(header::CONTENT_TYPE, OPEN_METRICS)], text).into_response(),
         Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, error.to_string()).into_response(),
     }
@@ -70,10 +93,13 @@ async fn ready(State(broker): State<Arc<Broker>>) -> (StatusCode, String) {
     if !broker.is_ready() {
         return (StatusCode::SERVICE_UNAVAILABLE, "not ready\n".to_owned());
     }
-    let looked =
-        tokio::task::spawn_blocking(move || degraded(&broker.replicas, broker.clock.monotonic()));
-    let degraded = looked.await.unwrap_or_default();
-    (StatusCode::OK, format!("ready\n{degraded}"))
+    let looked = look(move || degraded(&broker.replicas, broker.clock.monotonic())).await;
+    (StatusCode::OK, ready_with(looked))
+}
+
+fn ready_with(looked: Result<String, NotLooked>) -> String {
+    let degraded = looked.unwrap_or_else(|not_looked| format!("degraded: {not_looked}\n"));
+    format!("ready\n{degraded}")
 }
 
 /// A line for each thing that is wrong.
@@ -104,8 +130,7 @@ fn degraded(replicas: &Replicas, now: MonotonicTime) -> String {
 
 /// Why a topic's partitions were or were not compacted, as JSON.
 async fn why_topic(State(broker): State<Arc<Broker>>, Path(topic): Path<String>) -> Response {
-    let reports = compaction(&broker, move |partition| *partition.topic == *topic).await;
-    why(&reports)
+    why(&broker, move |partition| *partition.topic == *topic).await
 }
 
 /// Why a partition was or was not compacted, as JSON.
@@ -115,10 +140,15 @@ async fn why_partition(
 ) -> Response {
     let asks =
         move |partition: &Partition| *partition.topic == *topic && partition.index.0 == index;
-    why(&compaction(&broker, asks).await)
+    why(&broker, asks).await
 }
 
-fn why(reports: &[CompactionReport]) -> Response {
+async fn why(broker: &Arc<Broker>, asks: impl Fn(&Partition) -> bool + Send + 'static) -> Response {
+    let replicas = Arc::clone(&broker.replicas);
+    let reports = match look(move || replicas.compaction(asks)).await {
+        Ok(reports) => reports,
+        Err(not_looked) => return not_looked.into_response(),
+    };
     if reports.is_empty() {
         return (StatusCode::NOT_FOUND, "no such partition here\n").into_response();
     }
@@ -127,12 +157,19 @@ fn why(reports: &[CompactionReport]) -> Response {
     ([(header::CONTENT_TYPE, "application/json")], body).into_response()
 }
 
-/// Looks at logs, which may read from the disk.
-async fn compaction(
-    broker: &Arc<Broker>,
-    asks: impl Fn(&Partition) -> bool + Send + 'static,
-) -> Vec<CompactionReport> {
-    let replicas = Arc::clone(&broker.replicas);
-    let looked = tokio::task::spawn_blocking(move || replicas.compaction(asks)).await;
-    looked.unwrap_or_default()
+#[cfg(test)]
+mod tests {
+    use super::{look, ready_with};
+    use axum::http::StatusCode;
+    use axum::response::IntoResponse;
+
+    #[tokio::test]
+    async fn a_panic_while_looking_is_shown() {
+        let looked = look(|| -> String { panic!("a broken invariant") }).await;
+        assert!(ready_with(looked).contains("\ndegraded: looking at the broker panicked"));
+        let looked = look(|| -> String { panic!("a broken invariant") }).await;
+        let answer = looked.into_response();
+        assert_eq!(answer.status(), StatusCode::INTERNAL_SERVER_ERROR);
+        assert_eq!(ready_with(look(String::new).await), "ready\n");
+    }
 }

@@ -7,6 +7,7 @@ use ottla_protocol::ids::PartitionIndex;
 
 use super::Observed;
 use crate::broker::Broker;
+use crate::http::{NotLooked, look};
 use crate::replicas::traffic::Counted;
 use crate::replicas::{Found, Replicas};
 
@@ -15,17 +16,17 @@ type Committed = (String, String, i32, i64);
 
 /// Looks everything up. A coordinator that is still loading shows no lag yet; a partition that its disk holds up is left
 /// out.
-pub async fn observe(broker: &Arc<Broker>) -> Observed {
+pub async fn observe(broker: &Arc<Broker>) -> Result<Observed, NotLooked> {
     let committed = committed(broker).await;
     let broker = Arc::clone(broker);
-    let looked = tokio::task::spawn_blocking(move || {
+    let looked = look(move || {
         let observed = Observed::default();
         observed.ready(broker.is_ready());
         observe_logs(&broker.replicas, &observed);
         observe_lags(&broker.replicas, committed, &observed);
         observed
     });
-    looked.await.unwrap_or_default()
+    looked.await
 }
 
 fn observe_logs(replicas: &Replicas, observed: &Observed) {
