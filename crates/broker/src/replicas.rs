@@ -232,10 +232,11 @@ impl Replicas {
     /// disks.
     pub fn close(&self, broker_epoch: i64) -> Result<(), LogsError> {
         self.cleaner.stop();
+        self.scrubber.stop();
         self.housekeeping.stop();
         let closed = closing::close_all(self, broker_epoch);
         self.cleaner.join();
-        self.scrubber.stop();
+        self.scrubber.join();
         closed
     }
 

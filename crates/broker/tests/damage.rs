@@ -17,9 +17,9 @@ use ottla_broker::replicas::partition::{ReadAt, Refused, Urgency};
 use ottla_broker::replicas::{Directories, Found, Intervals, Partition, Replicas};
 use ottla_log::checkpoint;
 use ottla_log::files::disk::Disk;
-use ottla_log::files::replace_durably;
+use ottla_log::files::{Files as _, replace_durably};
 use ottla_log::{Appended, Batch, Bound, FirstBatch, Origin};
-use ottla_metadata::{ConfigResource, MetadataDelta, MetadataImage};
+use ottla_metadata::{Changes, ConfigResource, MetadataDelta, MetadataImage};
 use ottla_protocol::ids::{Offset, PartitionIndex, Uuid};
 use ottla_protocol::messages::ErrorCode;
 use ottla_protocol::records::{BatchBuilder, BatchOptions, BatchView, split_batches};
@@ -289,6 +289,41 @@ async fn a_scrub_that_rests_ends_with_the_broker_or_its_config() {
     replicas.close(2).unwrap();
     assert!(began.monotonic().0 < Duration::from_secs(5));
     assert_eq!(replicas.scrub().rounds, 0);
+}
+
+#[tokio::test]
+async fn the_scrub_says_that_a_segment_is_gone() {
+    let directory = stopped(true).await;
+    let replicas = start_with(directory.path(), &[("ottla.scrub.interval.ms", "10")]);
+    until("no round", || replicas.scrub().rounds > 0).await;
+    assert_eq!(replicas.scrub().failures, 0);
+    Disk.remove(&segments(directory.path())[1]).unwrap();
+    until("nothing is said", || replicas.scrub().failures > 0).await;
+    drop(replicas);
+}
+
+#[tokio::test]
+async fn a_round_of_the_scrub_that_is_turned_off_does_not_count() {
+    let directory = stopped(true).await;
+    let slow = ("ottla.scrub.max.bytes.per.second", "1");
+    let configs = [("ottla.scrub.interval.ms", "1"), slow];
+    let replicas = start_with(directory.path(), &configs);
+    until("nothing is read", || replicas.scrub().bytes > 0).await;
+    let configure = |interval| {
+        let image = image(&[("ottla.scrub.interval.ms", interval)]);
+        let changes = Changes {
+            configs: [ConfigResource::cluster()].into(),
+            ..Changes::default()
+        };
+        assert!(replicas.apply(&image, &changes).is_empty());
+    };
+    configure("0");
+    configure("1");
+    until("no round", || replicas.scrub().rounds > 0).await;
+    let closed = segments(directory.path()).len() - 1;
+    let read = usize::try_from(replicas.scrub().segments).unwrap();
+    assert!(read >= closed, "{read} of {closed}");
+    replicas.close(2).unwrap();
 }
 
 #[tokio::test]

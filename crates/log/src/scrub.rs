@@ -78,11 +78,24 @@ impl<F: Files> PartitionLog<F> {
         })
     }
 
+    /// Whether a segment whose file was not found is still to be there: retention and compaction take others away.
+    pub fn misses(&self, scrub: &SegmentScrub<F>) -> Result<bool, FileError> {
+        if !self.holds(scrub) {
+            return Ok(false);
+        }
+        // Compaction may have put another in its place since.
+        let status = self.place.directory.files().status(&scrub.path)?;
+        Ok(status.is_none())
+    }
+
+    fn holds(&self, scrub: &SegmentScrub<F>) -> bool {
+        let held = self.segments.get(&scrub.base);
+        held.is_some_and(|segment| segment.size == scrub.size)
+    }
+
     /// Takes note of the damage found in a segment, if that is still there; returns what was not known.
     pub fn complete_scrub(&mut self, scrub: &SegmentScrub<F>, found: Vec<Damage>) -> Vec<Damage> {
-        let held = self.segments.get(&scrub.base);
-        let is_same = held.is_some_and(|segment| segment.size == scrub.size);
-        if !is_same {
+        if !self.holds(scrub) {
             return Vec::new();
         }
         let known: Vec<Damage> = self.known_damage().copied().collect();

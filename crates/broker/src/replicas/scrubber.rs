@@ -73,6 +73,15 @@ enum Trouble {
     Panic,
 }
 
+/// What ends before all of it was read.
+#[derive(Debug, Clone, Copy)]
+enum Ended {
+    /// The scrub stops, or is turned off.
+    Round,
+    /// The partition is gone.
+    Partition,
+}
+
 impl Scrubber {
     /// Obeys `settings` from now on, and starts the thread when there is something to do.
     pub(super) fn configure(
@@ -107,10 +116,14 @@ impl Scrubber {
         Ok(())
     }
 
-    /// Ends the round that runs, and the thread.
+    /// Tells the thread to end, and the round that runs.
     pub(super) fn stop(&self) {
         self.shared.lock().is_stopping = true;
         self.shared.changed.notify_all();
+    }
+
+    /// Waits for the thread, which was told to end.
+    pub(super) fn join(&self) {
         let thread = self
             .thread
             .lock()
@@ -146,7 +159,10 @@ impl Shared {
                 return;
             };
             if self.round(&replicas).is_break() {
-                return;
+                // It stops, or was turned off: when it is turned on again, the round is done anew.
+                began = clock.monotonic();
+                delay = INITIAL_DELAY;
+                continue;
             }
             let mut state = self.lock();
             state.report.rounds += 1;
@@ -176,7 +192,7 @@ impl Shared {
         }
     }
 
-    /// Reads all partitions, from one that the time of day chooses.
+    /// Reads all partitions, from one that the time of day chooses; breaks when it is stopped or turned off.
     fn round(&self, replicas: &Replicas) -> ControlFlow<()> {
         let mut all = replicas.all();
         all.sort_by(|one, other| (&one.topic, one.index).cmp(&(&other.topic, other.index)));
@@ -186,19 +202,15 @@ impl Shared {
         for partition in all {
             let scrubbed = catch_unwind(AssertUnwindSafe(|| self.scrub(replicas, &partition)));
             match scrubbed.unwrap_or(Err(Trouble::Panic)) {
-                Ok(flow) if flow.is_break() && self.must_end() => return ControlFlow::Break(()),
-                Ok(_) => {}
+                Ok(ControlFlow::Break(())) => return ControlFlow::Break(()),
+                Ok(ControlFlow::Continue(())) => {}
                 Err(trouble) => self.say_trouble(&partition, &trouble),
             }
         }
         ControlFlow::Continue(())
     }
 
-    fn must_end(&self) -> bool {
-        self.lock().is_stopping
-    }
-
-    /// Reads the closed segments of one partition.
+    /// Reads the closed segments of one partition; breaks when the round must end.
     fn scrub(
         &self,
         replicas: &Replicas,
@@ -214,9 +226,18 @@ impl Shared {
                 return Ok(ControlFlow::Continue(()));
             };
             from = scrub.base().plus(1);
-            let mut pace = |bytes| self.hold_up(replicas, partition, bytes);
+            let mut ended = Ended::Round;
+            let mut pace = |bytes| {
+                let held_up = self.hold_up(replicas, partition, bytes);
+                held_up.map_break(|what| ended = what)
+            };
             match scrub.run(&mut pace) {
-                Ok(None) => return Ok(ControlFlow::Break(())),
+                Ok(None) => {
+                    return Ok(match ended {
+                        Ended::Round => ControlFlow::Break(()),
+                        Ended::Partition => ControlFlow::Continue(()),
+                    });
+                }
                 Ok(Some(found)) => {
                     self.lock().report.segments += 1;
                     let new = partition.with_log(|log| {
@@ -228,32 +249,43 @@ impl Shared {
                         say(partition, &new, &repair);
                     }
                 }
-                // Retention or compaction was faster.
-                Err(error) if error.is_not_found() => {}
+                Err(error) if error.is_not_found() => {
+                    let is_missed = partition.with_log(|log| log.misses(&scrub));
+                    if is_missed.transpose()? == Some(true) {
+                        self.say_trouble(partition, &error.into());
+                    }
+                }
                 Err(error) => self.say_trouble(partition, &error.into()),
             }
         }
     }
 
     /// Rests for what was read; ends the read when it is time to stop, the scrub is turned off or the partition gone.
-    fn hold_up(&self, replicas: &Replicas, partition: &Partition, bytes: u64) -> ControlFlow<()> {
+    fn hold_up(
+        &self,
+        replicas: &Replicas,
+        partition: &Partition,
+        bytes: u64,
+    ) -> ControlFlow<Ended> {
         let began = replicas.clock.monotonic();
         let mut state = self.lock();
         state.report.bytes += bytes;
+        let mut is_gone = false;
         loop {
             let settings = state.settings.filter(|settings| !settings.is_off());
             let Some(settings) = settings.filter(|_| !state.is_stopping) else {
-                return ControlFlow::Break(());
+                return ControlFlow::Break(Ended::Round);
             };
+            if is_gone {
+                return ControlFlow::Break(Ended::Partition);
+            }
             let rested = began.after(settings.cost(bytes));
             let left = rested.remaining(replicas.clock.monotonic());
             if left.is_zero() {
                 return ControlFlow::Continue(());
             }
             drop(pause(&self.changed, state, Some(left.min(LONGEST_REST))));
-            if partition.offsets().is_err() {
-                return ControlFlow::Break(());
-            }
+            is_gone = partition.offsets().is_err();
             state = self.lock();
         }
     }
