@@ -213,20 +213,23 @@ impl<F: Files> Segment<F> {
             relative_offset: -1,
             position: -1,
         };
+        let is_below = |entry: &OffsetEntry| i64::from(entry.relative_offset) < limit || is_blind;
         let sound = entries.iter().take_while(|entry| {
             let follows =
                 entry.relative_offset > before.relative_offset && entry.position > before.position;
             before = **entry;
-            follows && (i64::from(entry.relative_offset) < limit || is_blind)
+            follows && is_below(entry)
         });
         let last = (1..).zip(sound).last();
         let kept = last.filter(|(_, entry)| is_blind || self.is_named_rightly(place, **entry));
         let (count, position) = kept.map_or((0, 0), |(count, entry)| (count, entry.position));
         self.offset_index
             .truncate(count, &|| Ok(Arc::clone(&file)))?;
-        // From the segment's start on, all is made anew but for the aborted transactions: they are as durable as the
-        // recovery point says, and only those that ended later are found again.
-        self.trust_time_index(place, if count > 0 { limit } else { 0 })?;
+        // Where no entry of the offset index turned out right, the time index is not believed either. The aborted
+        // transactions are as durable as the recovery point says, and only those that ended later are found again.
+        let is_blank = !entries.first().is_some_and(is_below);
+        let is_believed = count > 0 || is_blank;
+        self.trust_time_index(place, if is_believed { limit } else { 0 })?;
         self.trust_transaction_index(place, limit)?;
         let position = u64::try_from(position).unwrap_or(0);
         Ok(position)
