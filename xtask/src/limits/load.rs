@@ -15,6 +15,9 @@ const PATIENCE: &str = "300";
 /// The same where it is asked again and again.
 const SHORT_PATIENCE: &str = "10";
 
+/// The most partitions that are asked for at once: Kafka takes no request that makes more than 10,000 records.
+const AT_ONCE: u32 = 5000;
+
 /// A topic that is written to in rounds: a batch of one record for each partition.
 #[derive(Debug, Clone)]
 pub struct Topic {
@@ -42,11 +45,17 @@ impl Topic {
     ) -> Result<(Self, f64)> {
         let start = now();
         let mut create = ottla(running, PATIENCE, &["topic", "create", name]);
-        create.args(["--partitions", &partitions.to_string()]);
+        let mut there = partitions.min(AT_ONCE);
+        create.args(["--partitions", &there.to_string()]);
         for config in configs {
             create.args(["--config", config]);
         }
         output(&mut create)?;
+        while there < partitions {
+            there = partitions.min(there + AT_ONCE);
+            let more = ["topic", "alter", name, "--partitions", &there.to_string()];
+            output(&mut ottla(running, PATIENCE, &more))?;
+        }
         // Kafka answers before it serves the topic.
         let describe = ["topic", "describe", name, "--output", "json"];
         let mut describe = ottla(running, SHORT_PATIENCE, &describe);
