@@ -204,11 +204,12 @@ pub fn log_directory_of(directory: &Path) -> Result<Option<&Path>> {
     Ok(is_log_directory(parent)?.then_some(parent))
 }
 
-/// A lock, so that no broker starts meanwhile; none where nothing can be written, nor by a broker.
+/// A lock, so that no broker starts meanwhile; none where nothing can be written, nor by a broker. One partition may be
+/// checked beside a broker.
 fn lock(directory: &Path) -> Result<Option<DirectoryLock>> {
-    let Some(directory) = log_directory_of(directory)? else {
+    if !is_log_directory(directory)? {
         return Ok(None);
-    };
+    }
     match DirectoryLock::take(directory) {
         Ok(lock) => Ok(Some(lock)),
         Err(NotLocked::File { source, .. })
