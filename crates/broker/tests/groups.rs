@@ -497,17 +497,19 @@ async fn a_commit_that_is_not_on_disk_in_time_is_answered_as_not_available() {
     assert_eq!(later, ErrorCode::None);
 }
 
+/// A broker whose partitions have small segments.
+fn start_with_small_segments(directory: &Path) -> Node {
+    start_with(directory, |config| {
+        let values = &mut config.statics.values;
+        values.insert("log.segment.bytes".to_owned(), "300".to_owned());
+        config.storage.flush_max_delay = Duration::from_millis(5);
+    })
+}
+
 #[tokio::test]
 async fn damage_that_a_coordinator_meets_is_known() {
     let directory = tempfile::tempdir().unwrap();
-    let start = || {
-        start_with(directory.path(), |config| {
-            let values = &mut config.statics.values;
-            values.insert("log.segment.bytes".to_owned(), "300".to_owned());
-            config.storage.flush_max_delay = Duration::from_millis(5);
-        })
-    };
-    let node = start();
+    let node = start_with_small_segments(directory.path());
     // In a segment that is closed: the last one is looked at by the start.
     for offset in 0..5 {
         node.commit("simple", offset, None).await;
@@ -522,7 +524,7 @@ async fn damage_that_a_coordinator_meets_is_known() {
     // The length of the first batch.
     file.unwrap().write_all_at(&[0xFF; 4], 8).unwrap();
 
-    let node = start();
+    let node = start_with_small_segments(directory.path());
     let met = async {
         while node.broker.replicas.damage().is_empty() {
             tokio::task::yield_now().await;
@@ -535,4 +537,37 @@ async fn damage_that_a_coordinator_meets_is_known() {
         (&*known[0].topic, known[0].partition),
         ("__consumer_offsets", index)
     );
+}
+
+#[tokio::test]
+async fn an_offset_that_has_rotted_is_passed_over() {
+    let directory = tempfile::tempdir().unwrap();
+    let node = start_with_small_segments(directory.path());
+    let index = partition_for("simple", 3);
+    let committed = 0x0102_0304_0506_0708;
+    node.commit("simple", 3, None).await;
+    node.commit("simple", committed, None).await;
+    let others = (0..).map(|number| format!("other-{number}"));
+    let others = others.filter(|group| partition_for(group, 3) == index);
+    for group in others.take(5) {
+        node.commit(&group, 1, None).await;
+    }
+    node.broker.groups.stop();
+    node.broker.replicas.close(1).unwrap();
+    let partition = directory.path().join(format!("__consumer_offsets-{index}"));
+    let mut changed = 0;
+    for entry in std::fs::read_dir(partition).unwrap() {
+        let path = entry.unwrap().path();
+        let bytes = std::fs::read(&path).unwrap();
+        let mut windows = bytes.windows(8);
+        if let Some(at) = windows.position(|window| window == committed.to_be_bytes()) {
+            let file = OpenOptions::new().write(true).open(path).unwrap();
+            file.write_all_at(&[0x7F], at as u64).unwrap();
+            changed += 1;
+        }
+    }
+    assert_eq!(changed, 1);
+
+    let node = start_with_small_segments(directory.path());
+    assert_eq!(node.fetch("simple", 9).await, (3, 0));
 }
