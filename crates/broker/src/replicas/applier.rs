@@ -252,7 +252,12 @@ fn perform(
             work.goes_on();
         }
     }
-    errors.extend(make_missing(replicas, directory, job, &mut resolved));
+    errors.extend(make_missing(
+        replicas,
+        (directory, work),
+        job,
+        &mut resolved,
+    ));
     work.goes_on();
     let roles = job.partitions.iter().filter_map(|(id, index)| {
         let state = job.image.topics.get(id)?.partitions.get(index)?;
@@ -276,7 +281,7 @@ fn perform(
 /// Makes those of the partitions that are not there yet.
 fn make_missing(
     replicas: &Replicas,
-    directory: &Arc<Directory>,
+    (directory, work): (&Arc<Directory>, &Working<'_>),
     job: &Job,
     resolved: &mut Resolved<'_>,
 ) -> Vec<LogsError> {
@@ -298,7 +303,7 @@ fn make_missing(
         .map(|new| (new.topic.name.clone(), new.index.0))
         .collect();
     let (made, mut errors) = match checkpoints::forget(directory, &names) {
-        Ok(()) => logs::create(replicas, new),
+        Ok(()) => logs::create(replicas, new, work),
         Err(error) => (Vec::new(), vec![error.into()]),
     };
     for partition in made {

@@ -19,7 +19,7 @@ use ottla_protocol::ids::{PartitionIndex, Uuid};
 
 use self::left::LeftOf;
 use super::Replicas;
-use super::directories::{Directory, distinct};
+use super::directories::{Directory, Working, distinct};
 use super::partition::{Partition, Role};
 use super::recovery_progress::RecoveryProgress;
 use super::settings::{self, TopicSettings};
@@ -312,8 +312,13 @@ pub(super) struct New<'a> {
 pub(super) fn create(
     replicas: &Replicas,
     new: Vec<New<'_>>,
+    work: &Working<'_>,
 ) -> (Vec<Arc<Partition>>, Vec<LogsError>) {
-    let made = at_once(new, |new| Ok(create_unsynced(replicas, new)));
+    let made = at_once(new, |new| {
+        let made = create_unsynced(replicas, new);
+        work.goes_on();
+        Ok(made)
+    });
     let mut errors = Vec::new();
     let mut opened = Vec::new();
     for made in made.unwrap_or_else(|error| vec![Err(error)]) {
