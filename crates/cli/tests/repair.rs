@@ -227,6 +227,45 @@ async fn a_directory_is_known_from_inside_and_by_a_link() {
     stdout(&ottla_in(&partition, &["log", "verify", "."], ""));
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_dump_says_what_is_damaged_and_goes_on() {
+    let directory = tempfile::tempdir().unwrap();
+    let running = start(directory.path()).await;
+    fill(&running.addresses[0].1.to_string());
+    running.shut_down().await;
+    let log = directory.path().join("t-0/00000000000000000000.log");
+    let hurt = [3, 9, RECORDS - 1];
+    let positions = hurt.map(|number| position_of(&log, number));
+    // A batch without an end, one whose checksum is wrong, and the last one torn.
+    overwrite(&log, positions[0] + 8, &[0x7F; 4]);
+    overwrite(&log, positions[1] + 17, &[0xFF; 4]);
+    let file = OpenOptions::new().write(true).open(&log).unwrap();
+    file.set_len(positions[2] + 20).unwrap();
+    for at in [&log, &directory.path().join("t-0")] {
+        let dump = ottla(&["log", "dump", at.to_str().unwrap()]);
+        assert!(!dump.status.success(), "{dump:?}");
+        let (printed, said) = (text(&dump.stdout), text(&dump.stderr));
+        let is_sound =
+            |number: &usize| printed.contains(&format!("offsets {number} to {number}, records 1"));
+        let printed_of: Vec<usize> = (0..RECORDS).filter(is_sound).collect();
+        let expected: Vec<usize> = (0..RECORDS - 1).filter(|number| *number != 3).collect();
+        assert_eq!(printed_of, expected, "{printed}");
+        assert_eq!(printed.matches("crc WRONG").count(), 1, "{printed}");
+        let lines: Vec<&str> = said.lines().collect();
+        let says = [
+            format!("bytes at {} are damaged", positions[0]),
+            format!("bytes at {} are damaged", positions[1]),
+            format!("20 bytes at {} are damaged", positions[2]),
+        ];
+        for (line, says) in lines.iter().zip(says) {
+            assert!(line.contains(&says), "{said}");
+        }
+        assert!(lines[0].contains("the next that can is 4"), "{said}");
+        assert!(lines[2].contains("no sound batch follows"), "{said}");
+        assert_eq!(lines.len(), 4, "{said}");
+    }
+}
+
 fn copy(from: &Path, to: &Path) {
     std::fs::create_dir(to).unwrap();
     for entry in std::fs::read_dir(from).unwrap() {

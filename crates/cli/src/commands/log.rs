@@ -3,14 +3,18 @@
 mod repair;
 mod verify;
 
-use std::io::Write;
+use std::collections::BTreeSet;
+use std::io::{BufWriter, StdoutLock, Write};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Result, bail};
 use clap::Subcommand;
-use ottla_log::files::disk::Disk;
+use ottla_log::damage::{Damage, Met, Salvage};
+use ottla_log::files::disk::{Disk, DiskFile};
 use ottla_log::files::{File as _, Files as _, Open};
-use ottla_log::scan::Scan;
+use ottla_log::format::FileKind;
+use ottla_log::scan::{Scan, ScanError};
+use ottla_protocol::ids::Offset;
 use ottla_protocol::records::control::ControlRecord;
 use ottla_protocol::records::{BatchView, Decompressor, Record, TimestampType};
 use serde_json::{Value, json};
@@ -20,6 +24,9 @@ use crate::output::{Output, bytes_to_json, message, stdout};
 
 /// The most bytes one compressed batch may unpack to.
 const MAX_UNPACKED_BYTES: usize = 1 << 30;
+
+/// Behind the last segment no offset is too high.
+const UNBOUNDED: Offset = Offset(i64::MAX);
 
 const EXAMPLES: &str = "\
 Examples:
@@ -69,8 +76,9 @@ pub fn run(args: &Args, output: Output) -> Result<()> {
 fn dump_all(args: &Dump, output: Output) -> Result<()> {
     let mut damaged = 0;
     for path in &args.paths {
+        let bases = bases_at(path)?;
         for segment in segments(path)? {
-            damaged += usize::from(!dump(&segment, args.records, output)?);
+            damaged += usize::from(!dump((&segment, &bases), args.records, output)?);
         }
     }
     if damaged > 0 {
@@ -98,44 +106,133 @@ fn segments(path: &Path) -> Result<Vec<PathBuf>> {
     Ok(segments)
 }
 
-/// Prints a segment; false when something in it is wrong.
-fn dump(path: &Path, with_records: bool, output: Output) -> Result<bool> {
+/// Prints a segment and says what is damaged in it, which must not reach into the next of `bases`; false when there is
+/// any.
+fn dump(
+    (path, bases): (&Path, &BTreeSet<Offset>),
+    with_records: bool,
+    output: Output,
+) -> Result<bool> {
     let file = Disk.open(path, Open::Read)?;
-    let mut out = stdout();
+    let length = file.length()?;
+    let mut printer = Printer {
+        path,
+        with_records,
+        output,
+        out: stdout(),
+        decompressor: Decompressor::default(),
+    };
     if output == Output::Text {
-        writeln!(out, "{}", path.display())?;
+        writeln!(printer.out, "{}", path.display())?;
     }
-    let mut scan = Scan::new(&file, 0, file.length()?);
-    let mut decompressor = Decompressor::default();
-    let mut bytes = Vec::new();
+    let base = match base_of(path) {
+        Some(base) => base,
+        None => first_offset(&file, length)?,
+    };
+    let bound = bases.range(base.plus(1)..).next().copied();
+    let offsets = (base, bound.unwrap_or(UNBOUNDED));
+    let mut walk = Salvage::new(&file, base, (0, length), offsets);
     let mut is_sound = true;
-    loop {
-        let located = match scan.next_header() {
-            Ok(Some(located)) => located,
-            Ok(None) => break,
-            Err(error) => {
-                out.flush()?;
-                message(&format!("{}: {error}", path.display()));
+    while let Some(met) = walk.advance()? {
+        match met {
+            Met::Batch(located) => {
+                let batch = BatchView::first(walk.bytes_of(&located))?;
+                printer.batch(located.position, &batch)?;
+            }
+            Met::Damage(damage) => {
                 is_sound = false;
-                break;
+                printer.damage(&file, &damage)?;
             }
-        };
-        bytes.resize(located.size, 0);
-        file.read_at(&mut bytes, located.position)?;
-        let batch = BatchView::first(&bytes)?;
-        is_sound &= batch.is_crc_valid();
-        let records = with_records.then(|| records(&batch, &mut decompressor));
-        match output {
-            Output::Json => {
-                let document = to_json(path, located.position, &batch, records);
-                serde_json::to_writer(&mut out, &document)?;
-                out.write_all(b"\n")?;
-            }
-            Output::Text => print(&mut out, located.position, &batch, records)?,
         }
     }
-    out.flush()?;
+    printer.out.flush()?;
     Ok(is_sound)
+}
+
+/// The base offset that a segment's name says.
+fn base_of(path: &Path) -> Option<Offset> {
+    let name = path.file_name()?.to_str()?;
+    let (kind, base) = FileKind::of_name(name)?;
+    (kind == FileKind::Log).then_some(base)
+}
+
+/// Where the batches of a file begin that is not named as a segment is.
+fn first_offset(file: &DiskFile, length: u64) -> Result<Offset> {
+    match Scan::new(file, 0, length).next_header() {
+        Ok(Some(located)) => Ok(located.header.base_offset()),
+        Ok(None) | Err(ScanError::Invalid { .. }) => Ok(Offset(0)),
+        Err(ScanError::Disk(error)) => Err(error.into()),
+    }
+}
+
+/// The base offsets of the segments in a directory, or beside a segment.
+fn bases_at(path: &Path) -> Result<BTreeSet<Offset>> {
+    let directory = match path.parent() {
+        _ if path.is_dir() => path,
+        _ if base_of(path).is_none() => return Ok(BTreeSet::new()),
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    };
+    let entries = Disk.list(directory)?.into_iter();
+    Ok(entries
+        .filter_map(|entry| base_of(Path::new(&entry.name)))
+        .collect())
+}
+
+/// Prints what is in one segment.
+struct Printer<'a> {
+    path: &'a Path,
+    with_records: bool,
+    output: Output,
+    out: BufWriter<StdoutLock<'static>>,
+    decompressor: Decompressor,
+}
+
+impl Printer<'_> {
+    fn batch(&mut self, position: u64, batch: &BatchView<'_>) -> Result<()> {
+        let records = self
+            .with_records
+            .then(|| records(batch, &mut self.decompressor));
+        match self.output {
+            Output::Json => {
+                let document = to_json(self.path, position, batch, records);
+                serde_json::to_writer(&mut self.out, &document)?;
+                self.out.write_all(b"\n")?;
+            }
+            Output::Text => print(&mut self.out, position, batch, records)?,
+        }
+        Ok(())
+    }
+
+    /// Prints the batches that can still be told apart in what is damaged, and says what it is.
+    fn damage(&mut self, file: &DiskFile, damage: &Damage) -> Result<()> {
+        let mut scan = Scan::new(file, damage.position, damage.end());
+        let mut bytes = Vec::new();
+        loop {
+            let located = match scan.next_header() {
+                Ok(Some(located)) => located,
+                Ok(None) | Err(ScanError::Invalid { .. }) => break,
+                Err(ScanError::Disk(error)) => return Err(error.into()),
+            };
+            bytes.resize(located.size, 0);
+            file.read_at(&mut bytes, located.position)?;
+            let Ok(batch) = BatchView::first(&bytes) else {
+                break;
+            };
+            self.batch(located.position, &batch)?;
+        }
+        self.out.flush()?;
+        let path = self.path.display();
+        if damage.next_offset == UNBOUNDED {
+            let (bytes, position, cause) = (damage.bytes, damage.position, &damage.cause);
+            message(&format!(
+                "{path}: {bytes} bytes at {position} are damaged ({cause}): no sound batch follows"
+            ));
+        } else {
+            message(&format!("{path}: {damage}"));
+        }
+        Ok(())
+    }
 }
 
 /// The records as JSON, or why they cannot be read.
