@@ -233,14 +233,14 @@ mod tests {
         let clock = Clock::start();
         let directories = Directories::new(&config.storage, 10, clock);
         let directory = &directories.all()[0];
-        let (soon, late) = (clock.monotonic(), clock.monotonic().after(2 * STANDS_STILL));
         let first = directory.begin(Work::Housekeeping, clock);
         let others = [Work::Metadata, Work::Close].map(|work| directory.begin(work, clock));
-        assert!(directory.stands_still(late) && !directory.stands_still(soon));
-        while clock.monotonic() < soon.after(Duration::from_millis(5)) {
-            first.goes_on();
-        }
-        let then = soon.after(STANDS_STILL).after(Duration::from_millis(4));
+        let began = clock.monotonic();
+        let late = began.after(2 * STANDS_STILL);
+        assert!(directory.stands_still(late) && !directory.stands_still(began));
+        while clock.monotonic() < began.after(Duration::from_millis(5)) {}
+        first.goes_on();
+        let then = began.after(STANDS_STILL).after(Duration::from_millis(3));
         assert!(directory.stands_still(then));
         drop(others);
         assert!(!directory.stands_still(then));
