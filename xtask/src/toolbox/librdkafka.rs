@@ -25,6 +25,18 @@ const SCRIPTS: &[(&str, &str)] = &[
     ("kafka-topics.sh", "org.apache.kafka.tools.TopicCommand"),
 ];
 
+/// What each does with its arguments first. A test asks for segments that Kafka 4 no longer makes; what Kafka's own tests
+/// use instead does the same.
+const ARGUMENTS: &str = r#"for argument; do
+  shift
+  case "$argument" in
+    segment.bytes=???????*) ;;
+    segment.bytes=*) argument="internal.$argument" ;;
+  esac
+  set -- "$@" "$argument"
+done
+"#;
+
 /// The directory with `test-runner` and the sources of the tests.
 pub fn tests() -> Result<PathBuf> {
     let source = crates::source("rdkafka-sys", CRATE_VERSION)?.join("librdkafka");
@@ -62,21 +74,27 @@ pub fn tests() -> Result<PathBuf> {
 /// A directory that stands for an installed Apache Kafka: its `bin` holds the scripts that the tests call.
 pub fn kafka() -> Result<PathBuf> {
     let jars = maven::kafka_jars()?;
-    super::once("kafka-scripts", &format!("{SCRIPTS:?}"), |directory| {
-        let bin = directory.join("bin");
-        fs::create_dir_all(&bin)?;
-        for (script, class) in SCRIPTS {
-            write_script(&bin.join(script), class, &jars)?;
-        }
-        Ok(())
-    })
+    super::once(
+        "kafka-scripts",
+        &format!("{SCRIPTS:?} {ARGUMENTS}"),
+        |directory| {
+            let bin = directory.join("bin");
+            fs::create_dir_all(&bin)?;
+            for (script, class) in SCRIPTS {
+                write_script(&bin.join(script), class, &jars)?;
+            }
+            Ok(())
+        },
+    )
 }
 
 fn write_script(path: &Path, class: &str, jars: &Path) -> Result<()> {
     let jars = jars.display();
     fs::write(
         path,
-        format!("#!/bin/sh\nexec java -XX:TieredStopAtLevel=1 -cp '{jars}/*' {class} \"$@\"\n"),
+        format!(
+            "#!/bin/sh\n{ARGUMENTS}exec java -XX:TieredStopAtLevel=1 -cp '{jars}/*' {class} \"$@\"\n"
+        ),
     )?;
     Ok(fs::set_permissions(
         path,
