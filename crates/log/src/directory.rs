@@ -56,6 +56,16 @@ pub enum StorageError {
         /// Where and what.
         damage: Damage,
     },
+    /// Which transactions were aborted is not known for sure, so nobody can be told which records are committed.
+    #[error(
+        "{}: the index of aborted transactions is damaged; `ottla log repair {}` makes it anew while the broker is stopped",
+        path.display(),
+        log_directory_of(path).display()
+    )]
+    DamagedTransactionIndex {
+        /// The segment's `.txnindex` file.
+        path: PathBuf,
+    },
 }
 
 /// The log directory in whose partition `segment` lies.

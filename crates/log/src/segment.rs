@@ -14,7 +14,7 @@ use crate::config::LogConfig;
 use crate::directory::LogDirectory;
 use crate::files::{File, FileError, Files, Open};
 use crate::format::{AbortedTransaction, FileKind, IndexEntry, OffsetEntry, TimeEntry};
-use crate::index_file::{IndexFile, read_entries};
+use crate::index_file::IndexFile;
 use crate::recovery::Indexes;
 use crate::reservation::Reservation;
 use crate::scan::{Located, Scan, ScanError};
@@ -376,15 +376,46 @@ impl<F: Files> Segment<F> {
         Ok(())
     }
 
+    /// The aborted transactions whose markers are in the segment, entry by entry; none where an entry is damaged.
     pub(crate) fn aborted_transactions(
         &self,
         place: &Place<F>,
-    ) -> Result<Vec<AbortedTransaction>, FileError> {
+    ) -> Result<Vec<Option<AbortedTransaction>>, FileError> {
         if self.aborted == 0 {
             return Ok(Vec::new());
         }
         let file = place.open(FileKind::TransactionIndex, self.base)?;
-        read_entries(&*file, 0, self.aborted)
+        let mut bytes = vec![0; self.aborted as usize * AbortedTransaction::SIZE];
+        let read = file.read_at(&mut bytes, 0)?;
+        bytes.truncate(read);
+        let is_sound = |entry: &AbortedTransaction| {
+            entry.last_offset >= self.base && entry.first_offset <= entry.last_offset
+        };
+        let entries = bytes.chunks_exact(AbortedTransaction::SIZE);
+        let entries = entries.map(|bytes| AbortedTransaction::decode(bytes).filter(is_sound));
+        Ok(entries.collect())
+    }
+
+    /// Cuts the index of aborted transactions behind the last that ended below `offset`: damage before that stays, to be
+    /// seen.
+    pub(crate) fn truncate_aborted(
+        &mut self,
+        place: &Place<F>,
+        offset: Offset,
+    ) -> Result<(), FileError> {
+        let entries = self.aborted_transactions(place)?;
+        let is_below = |entry: &Option<AbortedTransaction>| {
+            entry.is_some_and(|entry| entry.last_offset < offset)
+        };
+        let kept = entries
+            .iter()
+            .rposition(is_below)
+            .map_or(0, |last| last + 1);
+        self.aborted = u32::try_from(kept).unwrap_or(u32::MAX);
+        let length = (kept * AbortedTransaction::SIZE) as u64;
+        place
+            .open(FileKind::TransactionIndex, self.base)?
+            .truncate(length)
     }
 
     /// Whether `incoming` belongs into a new segment.
@@ -440,14 +471,8 @@ impl<F: Files> Segment<F> {
             .time_index
             .partition_point(&source, |entry| i64::from(entry.relative_offset) < target)?;
         self.time_index.truncate(kept, &source)?;
-        let aborted = self.aborted_transactions(place)?;
-        let kept = aborted.partition_point(|entry| entry.last_offset < offset);
-        if kept < aborted.len() {
-            let length = (kept * AbortedTransaction::SIZE) as u64;
-            place
-                .open(FileKind::TransactionIndex, self.base)?
-                .truncate(length)?;
-            self.aborted = u32::try_from(kept).unwrap_or(u32::MAX);
+        if self.aborted > 0 {
+            self.truncate_aborted(place, offset)?;
         }
         self.size = position;
         self.largest = Largest::UNKNOWN;

@@ -28,7 +28,7 @@ const MAX_SAID: usize = 100;
 pub struct DamageNotes {
     /// The places that the log knows.
     places: AtomicUsize,
-    /// When each place was last said, by the first offset that it takes.
+    /// When each place was last said, by the first offset that it takes; what is beside the log, by none.
     said: Mutex<BTreeMap<Offset, MonotonicTime>>,
 }
 
@@ -51,16 +51,16 @@ impl DamageNotes {
     }
 
     /// Whether damage is to be said again.
-    fn is_due(&self, damage: &Damage, now: MonotonicTime) -> bool {
+    fn is_due(&self, first_offset: Offset, now: MonotonicTime) -> bool {
         let mut said = self.said.lock().unwrap_or_else(PoisonError::into_inner);
-        let last = said.get(&damage.first_offset);
+        let last = said.get(&first_offset);
         if last.is_some_and(|last| now < last.after(INTERVAL)) {
             return false;
         }
         if said.len() >= MAX_SAID {
             said.clear();
         }
-        said.insert(damage.first_offset, now);
+        said.insert(first_offset, now);
         true
     }
 }
@@ -74,15 +74,26 @@ impl Partition {
         error: &StorageError,
         now: MonotonicTime,
     ) {
-        let StorageError::Damaged { path, damage } = error else {
-            return;
+        let (topic, partition) = (&*self.topic, self.index.0);
+        let (path, damage) = match error {
+            StorageError::Damaged { path, damage } => (path, damage),
+            StorageError::DamagedTransactionIndex { .. } => {
+                if self.damage.is_due(Offset::NONE, now) {
+                    tracing::error!(
+                        topic,
+                        partition,
+                        "readers of committed records wait: {error}"
+                    );
+                }
+                return;
+            }
+            _ => return,
         };
         log.note_damage(*damage);
         self.damage.count(log);
-        if !self.damage.is_due(damage, now) {
+        if !self.damage.is_due(damage.first_offset, now) {
             return;
         }
-        let (topic, partition) = (&*self.topic, self.index.0);
         let next = damage.next_offset;
         let skip = format!(
             "ottla group reset-offsets GROUP --topic {topic}:{partition} --to-offset {next} --execute"
@@ -164,37 +175,21 @@ impl fmt::Display for DamageReport {
 #[cfg(test)]
 mod tests {
     use super::{DamageNotes, MAX_SAID};
-    use ottla_log::batch::BatchError;
-    use ottla_log::damage::Damage;
     use ottla_protocol::ids::Offset;
     use ottla_protocol::time::MonotonicTime;
     use std::time::Duration;
-
-    fn damage(first: i64) -> Damage {
-        Damage {
-            segment: Offset(0),
-            position: 0,
-            bytes: 100,
-            first_offset: Offset(first),
-            next_offset: Offset(first + 5),
-            cause: BatchError::Checksum {
-                stored: 1,
-                computed: 2,
-            },
-        }
-    }
 
     #[test]
     fn a_place_is_said_once_a_minute_and_each_for_itself() {
         let at = |seconds| MonotonicTime(Duration::from_secs(seconds));
         let notes = DamageNotes::default();
-        assert!(notes.is_due(&damage(0), at(0)));
-        assert!(notes.is_due(&damage(5), at(0)));
-        assert!(!notes.is_due(&damage(0), at(59)));
-        assert!(notes.is_due(&damage(0), at(60)));
-        assert!(!notes.is_due(&damage(0), at(61)));
+        assert!(notes.is_due(Offset(0), at(0)));
+        assert!(notes.is_due(Offset(5), at(0)));
+        assert!(!notes.is_due(Offset(0), at(59)));
+        assert!(notes.is_due(Offset(0), at(60)));
+        assert!(!notes.is_due(Offset(0), at(61)));
         for number in 0..1000 {
-            notes.is_due(&damage(10 + number), at(61));
+            notes.is_due(Offset(10 + number), at(61));
         }
         assert!(notes.said.lock().unwrap().len() <= MAX_SAID);
     }

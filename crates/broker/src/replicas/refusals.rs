@@ -48,7 +48,9 @@ impl Unavailable {
 fn storage_code(error: &StorageError) -> ErrorCode {
     match error {
         StorageError::Offline { .. } => ErrorCode::KafkaStorageError,
-        StorageError::Damaged { .. } => ErrorCode::CorruptMessage,
+        StorageError::Damaged { .. } | StorageError::DamagedTransactionIndex { .. } => {
+            ErrorCode::CorruptMessage
+        }
         StorageError::Full { .. } | StorageError::TooManyOpenFiles { .. } => {
             ErrorCode::NotEnoughReplicas
         }

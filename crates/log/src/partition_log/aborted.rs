@@ -7,7 +7,7 @@
 use super::PartitionLog;
 use crate::directory::StorageError;
 use crate::files::Files;
-use crate::format::AbortedTransaction;
+use crate::format::{AbortedTransaction, FileKind};
 use ottla_protocol::ids::Offset;
 
 impl<F: Files> PartitionLog<F> {
@@ -83,7 +83,12 @@ impl<F: Files> PartitionLog<F> {
                 continue;
             };
             let entries = segment.aborted_transactions(&self.place);
-            let mut entries = self.place.directory.judge(entries)?;
+            let entries = self.place.directory.judge(entries)?;
+            // A reader that is not told of one takes its records for committed.
+            let entries: Option<Vec<_>> = entries.into_iter().collect();
+            let mut entries = entries.ok_or_else(|| StorageError::DamagedTransactionIndex {
+                path: self.place.path_of(FileKind::TransactionIndex, *base),
+            })?;
             entries.extend(self.waiting_aborted.get(base).into_iter().flatten());
             let overlaps =
                 |entry: &&AbortedTransaction| entry.last_offset >= from && entry.first_offset < to;

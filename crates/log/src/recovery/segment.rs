@@ -4,7 +4,7 @@ use super::OpenError;
 use crate::batch::BatchError;
 use crate::damage::{Damage, Salvage, UNBOUNDED};
 use crate::files::{File, FileError, Files};
-use crate::format::{AbortedTransaction, FileKind, IndexEntry, OffsetEntry, TimeEntry};
+use crate::format::{FileKind, IndexEntry, OffsetEntry, TimeEntry};
 use crate::index_file::{IndexFile, read_entries};
 use crate::leader_epochs::LeaderEpochs;
 use crate::partition_log::PartitionLog;
@@ -230,7 +230,10 @@ impl<F: Files> Segment<F> {
         let is_blank = !entries.first().is_some_and(is_below);
         let is_believed = count > 0 || is_blank;
         self.trust_time_index(place, if is_believed { limit } else { 0 })?;
-        self.trust_transaction_index(place, limit)?;
+        let length = place.length(FileKind::TransactionIndex, self.base)?;
+        if length.is_some() {
+            self.truncate_aborted(place, recovery_point)?;
+        }
         let position = u64::try_from(position).unwrap_or(0);
         Ok(position)
     }
@@ -262,25 +265,5 @@ impl<F: Files> Segment<F> {
         let count = u32::try_from(sound.count()).unwrap_or(u32::MAX);
         self.time_index = IndexFile::of_length(u64::from(count) * TimeEntry::SIZE as u64);
         self.time_index.truncate(count, &|| Ok(Arc::clone(&file)))
-    }
-
-    fn trust_transaction_index(&mut self, place: &Place<F>, limit: i64) -> Result<(), FileError> {
-        if place
-            .length(FileKind::TransactionIndex, self.base)?
-            .is_none()
-        {
-            return Ok(());
-        }
-        let base = self.base.0;
-        let entries = self.aborted_transactions(place)?;
-        let sound = entries
-            .iter()
-            .take_while(|entry| (base..base.saturating_add(limit)).contains(&entry.last_offset.0));
-        let count = sound.count();
-        self.aborted = u32::try_from(count).unwrap_or(u32::MAX);
-        let length = (count * AbortedTransaction::SIZE) as u64;
-        place
-            .open(FileKind::TransactionIndex, self.base)?
-            .truncate(length)
     }
 }

@@ -7,7 +7,10 @@ use crate::checkpoint::{
 use crate::files::simulated::Simulated;
 use crate::files::{File, Files, Open, read_whole};
 use crate::format::{CUT_OFF_SUFFIX, FileKind};
-use crate::{Bound, Left, LogConfig, LogDirectory, OpenError, OpenLog, PartitionLog, TimeQuery};
+use crate::{
+    Bound, FirstBatch, Left, LogConfig, LogDirectory, OpenError, OpenLog, PartitionLog,
+    ReadRequest, TimeQuery,
+};
 use ottla_protocol::ids::{LeaderEpoch, Offset, ProducerId};
 use ottla_protocol::records::{BatchBuilder, BatchOptions, BatchView, split_batches};
 use ottla_protocol::time::Timestamp;
@@ -178,6 +181,57 @@ fn indexes_that_lie_are_made_anew() {
         (recovery.indexes_rebuilt, read_all(&log, Offset(3)).len()),
         (1, expected.len() - expected.len() / 6)
     );
+}
+
+/// Those behind a damaged entry were left out without a word, and records that were aborted looked committed.
+#[test]
+fn readers_of_committed_records_are_refused_where_a_transaction_may_be_aborted() {
+    let files = new_disk();
+    let mut log = new_log(&files, LogConfig::default());
+    for producer in [1, 2, 3] {
+        append(&mut log, &transactional(producer, 0, 2));
+        append(&mut log, &marker(producer, 0));
+    }
+    let end = log.close().unwrap();
+    let index = FileKind::TransactionIndex.path(Path::new(PARTITION), Offset(0));
+    let whole = files;
+    // The version of the second entry, or the offsets of all its transaction.
+    for (position, bytes) in [(34, &[0x7F; 2][..]), (44, &[0xFF; 24])] {
+        for is_clean in [true, false] {
+            let files = whole.process_killed();
+            let file = files.open(&index, Open::Write).unwrap();
+            file.write_at(&[IoSlice::new(bytes)], position).unwrap();
+            let left = Left {
+                is_clean,
+                recovery_point: end,
+                ..Left::default()
+            };
+            let (mut log, _) = open_as(&files, LogConfig::default(), left);
+            let read = |log: &Log, bound| {
+                log.read(&ReadRequest {
+                    offset: Offset(6),
+                    max_bytes: 1000,
+                    first_batch: FirstBatch::MayExceed,
+                    bound,
+                })
+            };
+            assert!(read(&log, Bound::LogEnd).is_ok());
+            let refused = read(&log, Bound::LastStableOffset).unwrap_err();
+            assert!(
+                refused.to_string().contains("ottla log repair /data"),
+                "{refused}"
+            );
+            // The damage stays where the log is cut behind it, and goes with what it is about.
+            log.truncate_to(Offset(6), NOW).unwrap();
+            assert_eq!(
+                log.aborted_transactions(Offset(0), Offset(3))
+                    .unwrap()
+                    .len(),
+                1
+            );
+            log.directory().ensure_online().unwrap();
+        }
+    }
 }
 
 #[test]

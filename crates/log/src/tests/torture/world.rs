@@ -389,7 +389,7 @@ impl World {
             StorageError::Offline { .. } => fault || self.disk.is_power_off(),
             StorageError::Full { .. } => full,
             StorageError::TooManyOpenFiles { .. } => handles,
-            StorageError::Damaged { .. } => false,
+            StorageError::Damaged { .. } | StorageError::DamagedTransactionIndex { .. } => false,
         };
         assert!(is_excused, "a failure without a cause: {error}");
     }
