@@ -7,6 +7,7 @@
 //! leaves them, stands where records were and keeps their offsets.
 
 mod rewrite;
+mod stand_in;
 
 use crate::checkpoint::{LEADER_EPOCHS, write_leader_epochs};
 use crate::compaction::CompactionError;
@@ -230,7 +231,7 @@ impl fmt::Display for Step {
                     let last = damage.next_offset.plus(-1);
                     write!(
                         f,
-                        "offsets {} to {last} become an empty batch;",
+                        "offsets {} to {last} become an empty batch, and a marker where one was known;",
                         damage.first_offset
                     )
                 })

@@ -1,5 +1,6 @@
-//! Writing what a repair writes: segments without their damage, indexes, and empty batches that keep offsets.
+//! Writing what a repair writes: segments without their damage, their indexes, and the end of a log.
 
+use super::stand_in::{Before, empty_batch};
 use super::{MAX_COPIED, Repair, RepairError};
 use crate::batch::Batch;
 use crate::compaction::{CompactionError, Output, REPLACEMENT, write_replacement};
@@ -11,7 +12,7 @@ use crate::producer_state::{Origin, ProducerState};
 use crate::recovery::Indexes;
 use crate::segment::Segment;
 use ottla_protocol::ids::Offset;
-use ottla_protocol::records::{BATCH_OVERHEAD, BatchBuilder, BatchHeader, BatchOptions, BatchView};
+use ottla_protocol::records::BatchView;
 use std::collections::BTreeMap;
 use std::io::IoSlice;
 
@@ -28,7 +29,7 @@ const MADE_ANEW: [FileKind; 2] = [FileKind::OffsetIndex, FileKind::TimeIndex];
 
 impl<F: Files> Repair<F> {
     /// The base offsets of the segments, rising.
-    fn bases(&self) -> Result<Vec<Offset>, RepairError> {
+    pub(super) fn bases(&self) -> Result<Vec<Offset>, RepairError> {
         let listed = self.directory.files().list(&self.place.path);
         let names = self.judge(listed)?.into_iter();
         let kinds = names.filter_map(|entry| FileKind::of_name(&entry.name));
@@ -39,13 +40,13 @@ impl<F: Files> Repair<F> {
     }
 
     /// Where the segment after the one at `base` begins.
-    fn bound_of(&self, base: Offset) -> Result<Offset, RepairError> {
+    pub(super) fn bound_of(&self, base: Offset) -> Result<Offset, RepairError> {
         let bases = self.bases()?;
         let next = bases.into_iter().find(|other| *other > base);
         Ok(next.unwrap_or(UNBOUNDED))
     }
 
-    fn load(&self, base: Offset) -> Result<Segment<F>, RepairError> {
+    pub(super) fn load(&self, base: Offset) -> Result<Segment<F>, RepairError> {
         let present = |kind| {
             let length = self.place.length(kind, base);
             self.judge(length).map(|length| length.is_some())
@@ -69,12 +70,12 @@ impl<F: Files> Repair<F> {
         let beside = (&self.directory, self.place.path.as_path());
         let interval = LogConfig::default().index_interval_bytes;
         let mut output = Output::create(beside, base, interval, self.now)?;
-        let end = self.copy_sound(&source, damage, &mut output)?;
         let (aborted, is_all) = self.aborted_transactions(base)?;
         if !is_all {
             // The plan makes that index anew first.
             return Err(CompactionError::Changed.into());
         }
+        let end = self.copy_sound((&source, damage), &aborted, &mut output)?;
         for entry in &aborted {
             output.push_aborted(entry)?;
         }
@@ -82,22 +83,24 @@ impl<F: Files> Repair<F> {
         self.put_in_place(&output, end)
     }
 
-    /// Copies what is not damaged, and puts an empty batch where offsets were; returns the offset behind the last.
+    /// Copies what is not damaged, and puts batches where offsets were; returns the offset behind the last.
     fn copy_sound(
         &self,
-        source: &Segment<F>,
-        damage: &[Damage],
+        (source, damage): (&Segment<F>, &[Damage]),
+        aborted: &[AbortedTransaction],
         output: &mut Output<F>,
     ) -> Result<Offset, RepairError> {
         let mut copied = Copied {
             to: 0,
             end: source.base,
-            epoch: self.epoch_before(source)?,
+            before: Before {
+                leader_epoch: self.epoch_before(source)?,
+                timestamp: -1,
+            },
         };
         for damage in damage {
             self.copy_up_to((source, damage.position), &mut copied, output)?;
-            let offsets = (damage.first_offset, damage.next_offset);
-            if let Some((header, bytes)) = empty_batch(offsets, copied.epoch) {
+            for (header, bytes) in self.stand_ins(damage, aborted, copied.before)? {
                 output.push(header, &bytes)?;
             }
             copied.to = damage.end();
@@ -122,7 +125,10 @@ impl<F: Files> Repair<F> {
                 // Not what the plan was made from.
                 return Err(CompactionError::Changed.into());
             };
-            copied.epoch = located.header.partition_leader_epoch;
+            copied.before = Before {
+                leader_epoch: located.header.partition_leader_epoch,
+                timestamp: located.header.max_timestamp,
+            };
             copied.end = located.header.next_offset();
             output.push(located.header, walk.bytes_of(&located))?;
         }
@@ -335,22 +341,6 @@ struct Copied {
     to: u64,
     /// The offset behind the last batch.
     end: Offset,
-    /// The leader epoch there.
-    epoch: i32,
-}
-
-/// A batch without records that stands for the offsets from the first on and before the second; none for no offset.
-fn empty_batch((first, next): (Offset, Offset), epoch: i32) -> Option<(BatchHeader, Vec<u8>)> {
-    if first >= next {
-        return None;
-    }
-    let mut builder = BatchBuilder::new(BatchOptions {
-        base_offset: first.0,
-        partition_leader_epoch: epoch,
-        ..BatchOptions::default()
-    });
-    builder.end_at((next.0 - 1).min(first.0 + i64::from(i32::MAX)));
-    let bytes = builder.build()?;
-    let head = bytes.first_chunk::<BATCH_OVERHEAD>()?;
-    Some((BatchHeader::decode(head), bytes))
+    /// What that batch says.
+    before: Before,
 }

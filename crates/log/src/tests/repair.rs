@@ -9,7 +9,8 @@ use crate::format::{CUT_OFF_SUFFIX, FileKind};
 use crate::repair::{Step, carry_out, plan};
 use crate::verify::{Severity, Verified, verify_partition};
 use crate::{Left, LogConfig};
-use ottla_protocol::ids::Offset;
+use ottla_protocol::ids::{Offset, ProducerId};
+use ottla_protocol::records::control::{ControlRecord, ControlType};
 use ottla_protocol::records::split_batches;
 use std::path::Path;
 
@@ -314,6 +315,67 @@ fn no_aborted_transaction_is_forgotten_when_its_index_and_its_segment_are_damage
     let log = reopen(&files, LogConfig::default(), end);
     let again = log.aborted_transactions(Offset(0), Offset(12)).unwrap();
     assert_eq!(again, expected);
+}
+
+/// Consumers pass over what a producer wrote from an aborted transaction up to its marker.
+#[test]
+fn the_marker_of_an_aborted_transaction_is_put_back() {
+    let files = new_disk();
+    let mut log = new_log(&files, LogConfig::default());
+    append(&mut log, &transactional(7, 0, 2));
+    append(&mut log, &plain(3, NOW.0));
+    let damaged = log.size();
+    append(&mut log, &marker(7, 0));
+    append(&mut log, &plain(2, NOW.0));
+    let sound = log.size();
+    append(&mut log, &transactional(7, 2, 2));
+    append(&mut log, &marker(7, 1));
+    let end = log.close().unwrap();
+    let path = FileKind::Log.path(Path::new(PARTITION), Offset(0));
+    let before = read_whole(&files, &path, 1 << 20).unwrap().unwrap();
+    // From the middle of the first records to the middle of the last before the sound ones.
+    overwrite(&files, &path, damaged - 100, &[0xA5; 90]);
+    overwrite(&files, &path, damaged + 20, &[0xA5; 90]);
+    let found = verify_partition(&files, Path::new(PARTITION), Some(end)).unwrap();
+    carry_out(&files, Path::new(PARTITION), &plan(&found), NOW).unwrap();
+    let log = reopen(&files, LogConfig::default(), end);
+    let after = read_all(&log, Offset(0));
+    let heads: Vec<_> = split_batches(&after)
+        .map(|batch| *batch.unwrap().header())
+        .map(|head| {
+            (
+                head.base_offset,
+                head.last_offset().0,
+                head.record_count,
+                head.is_control(),
+            )
+        })
+        .collect();
+    assert_eq!(
+        heads,
+        [
+            (0, 1, 2, false),
+            (2, 4, 0, false),
+            (5, 5, 1, true),
+            (6, 7, 0, false),
+            (8, 9, 2, false),
+            (10, 10, 1, true)
+        ]
+    );
+    assert!(after.ends_with(&before[usize::try_from(sound).unwrap()..]));
+    let marker = split_batches(&after).nth(2).unwrap().unwrap();
+    let header = marker.header();
+    assert_eq!((header.producer_id, header.producer_epoch), (7, 0));
+    let record = marker.plain_records().unwrap().next().unwrap().unwrap();
+    let record = ControlRecord::decode(record.key, record.value).unwrap();
+    assert_eq!(record.control_type(), ControlType::Abort);
+    assert_eq!(
+        log.aborted_transactions(Offset(0), Offset(11))
+            .unwrap()
+            .len(),
+        1
+    );
+    assert_eq!(log.open_transaction(ProducerId(7)), None);
 }
 
 #[test]

@@ -1,0 +1,112 @@
+//! What stands for offsets whose batch is gone: an empty batch, and the markers that are known to have been among them.
+//!
+//! A consumer that is told of an aborted transaction passes over all that its producer wrote, up to the marker. Without
+//! it what the producer committed next would stay hidden.
+
+use super::{Repair, RepairError};
+use crate::damage::{Damage, Met, Salvage};
+use crate::files::Files;
+use crate::format::AbortedTransaction;
+use ottla_protocol::ids::{Offset, ProducerId};
+use ottla_protocol::messages::EndTxnMarkerData;
+use ottla_protocol::records::control::ControlRecord;
+use ottla_protocol::records::{BATCH_OVERHEAD, BatchBuilder, BatchHeader, BatchOptions};
+
+/// A batch that takes the place of others.
+pub(super) type StandIn = (BatchHeader, Vec<u8>);
+
+/// What the batches before the gap say of those in it.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Before {
+    /// The leader epoch.
+    pub(super) leader_epoch: i32,
+    /// The largest timestamp of the last batch.
+    pub(super) timestamp: i64,
+}
+
+impl<F: Files> Repair<F> {
+    /// The batches for the offsets of `damage`, in order; `aborted` are the transactions whose markers are in its segment.
+    pub(super) fn stand_ins(
+        &self,
+        damage: &Damage,
+        aborted: &[AbortedTransaction],
+        before: Before,
+    ) -> Result<Vec<StandIn>, RepairError> {
+        let mut batches = Vec::new();
+        let mut next = damage.first_offset;
+        for entry in aborted
+            .iter()
+            .filter(|entry| damage.covers(entry.last_offset))
+        {
+            batches.extend(empty_batch((next, entry.last_offset), before.leader_epoch));
+            let epoch = self.epoch_of(entry.producer_id, damage)?;
+            batches.extend(abort_marker(entry, epoch, before));
+            next = entry.last_offset.plus(1);
+        }
+        batches.extend(empty_batch((next, damage.next_offset), before.leader_epoch));
+        Ok(batches)
+    }
+
+    /// The epoch in which a producer wrote last before the damage.
+    fn epoch_of(&self, producer: ProducerId, damage: &Damage) -> Result<i16, RepairError> {
+        let mut epoch = 0;
+        let bases = self.bases()?.into_iter();
+        for base in bases.take_while(|base| *base <= damage.segment) {
+            let source = self.load(base)?;
+            let file = self.judge(source.file(&self.place))?;
+            let offsets = (base, self.bound_of(base)?);
+            let mut walk = Salvage::new(&*file, base, (0, source.size), offsets);
+            while let Some(met) = self.judge(walk.advance())? {
+                let Met::Batch(located) = met else { continue };
+                if located.header.base_offset() >= damage.first_offset {
+                    break;
+                }
+                if located.header.producer_id == producer.0 {
+                    epoch = located.header.producer_epoch;
+                }
+            }
+        }
+        Ok(epoch)
+    }
+}
+
+/// A batch without records that stands for the offsets from the first on and before the second; none for no offset.
+pub(super) fn empty_batch((first, next): (Offset, Offset), leader_epoch: i32) -> Option<StandIn> {
+    if first >= next {
+        return None;
+    }
+    let mut builder = BatchBuilder::new(BatchOptions {
+        base_offset: first.0,
+        partition_leader_epoch: leader_epoch,
+        ..BatchOptions::default()
+    });
+    builder.end_at((next.0 - 1).min(first.0 + i64::from(i32::MAX)));
+    with_head(builder.build()?)
+}
+
+/// The marker that ended an aborted transaction. Which coordinator wrote it is not known.
+fn abort_marker(
+    entry: &AbortedTransaction,
+    producer_epoch: i16,
+    before: Before,
+) -> Option<StandIn> {
+    let options = BatchOptions {
+        base_offset: entry.last_offset.0,
+        partition_leader_epoch: before.leader_epoch,
+        producer_id: entry.producer_id.0,
+        producer_epoch,
+        is_transactional: true,
+        ..BatchOptions::default()
+    };
+    let marker = EndTxnMarkerData::default().with_coordinator_epoch(-1);
+    with_head(BatchBuilder::control(
+        options,
+        before.timestamp,
+        &ControlRecord::Abort(marker),
+    ))
+}
+
+fn with_head(bytes: Vec<u8>) -> Option<StandIn> {
+    let head = bytes.first_chunk::<BATCH_OVERHEAD>()?;
+    Some((BatchHeader::decode(head), bytes))
+}
