@@ -317,14 +317,15 @@ impl<'a, H: File> Salvage<'a, H> {
     }
 }
 
-/// A walk over the batches of one file by their heads, that passes over damage as far as heads show it.
+/// A walk over the batches of one file by their heads, that passes over damage as far as heads show it. A batch is
+/// believed when the next head follows it: its length or its last offset may be what is wrong.
 #[derive(Debug)]
 pub(crate) struct Survey<'a, H> {
     /// Where the walk stands; it does the walking once heads have stopped making sense.
     salvage: Salvage<'a, H>,
     has_met_damage: bool,
-    /// The batch that was met last, and what it might have begun with.
-    previous: Option<(Located, Offset)>,
+    /// The head that was read last, and what it might have begun with.
+    read: Option<(Located, Offset)>,
 }
 
 impl<'a, H: File> Survey<'a, H> {
@@ -338,39 +339,35 @@ impl<'a, H: File> Survey<'a, H> {
         Self {
             salvage: Salvage::new(file, segment, places, offsets),
             has_met_damage: false,
-            previous: None,
+            read: None,
         }
     }
 
-    /// The next batch or the next damage, which may begin with the batch that was met last: its length may be what is
-    /// wrong.
+    /// The next batch or the next damage.
     pub(crate) fn advance(&mut self) -> Result<Option<Met>, FileError> {
         let salvage = &mut self.salvage;
-        if self.has_met_damage {
-            return salvage.advance();
-        }
-        let position = salvage.position();
-        match salvage.scan.next_header() {
-            Ok(None) => return Ok(None),
-            Ok(Some(located)) if salvage.may_be_next(&located.header) => {
-                self.previous = Some((located, salvage.next));
-                salvage.next = located.header.next_offset();
-                return Ok(Some(Met::Batch(located)));
+        while !self.has_met_damage {
+            let position = salvage.position();
+            match salvage.scan.next_header() {
+                Err(ScanError::Disk(error)) => return Err(error),
+                Ok(None) => return Ok(self.read.take().map(|(last, _)| Met::Batch(last))),
+                Ok(Some(located)) if salvage.may_be_next(&located.header) => {
+                    let before = self.read.replace((located, salvage.next));
+                    salvage.next = located.header.next_offset();
+                    if let Some((batch, _)) = before {
+                        return Ok(Some(Met::Batch(batch)));
+                    }
+                }
+                Ok(Some(_)) | Err(ScanError::Invalid { .. }) => {
+                    self.has_met_damage = true;
+                    salvage.scan.go_to(position);
+                    if let Some((last, next)) = self.read {
+                        salvage.scan.go_to(last.position);
+                        salvage.next = next;
+                    }
+                }
             }
-            Err(ScanError::Disk(error)) => return Err(error),
-            Ok(Some(_)) | Err(ScanError::Invalid { .. }) => {}
         }
-        self.has_met_damage = true;
-        let Some((last, next)) = self.previous else {
-            salvage.scan.go_to(position);
-            return salvage.advance();
-        };
-        salvage.scan.go_to(last.position);
-        salvage.next = next;
-        match salvage.advance()? {
-            // Sound and known.
-            Some(Met::Batch(located)) if located.position == last.position => salvage.advance(),
-            met => Ok(met),
-        }
+        salvage.advance()
     }
 }

@@ -68,13 +68,13 @@ impl<F: Files> Segment<F> {
             if base < next || base > highest {
                 return Err(ScanError::out_of_order(located.position, base, next));
             }
-            let leaves_gap = base > offset || base > next && located.position > start;
+            let is_plain = base == offset && (base == next || located.position == start);
             (next, highest) = (header.next_offset(), UNBOUNDED);
             if header.last_offset() < offset {
                 continue;
             }
-            // Compaction leaves gaps; so does a wrong offset, which no checksum covers.
-            if leaves_gap
+            // Compaction leaves gaps; so does a wrong offset, which no checksum covers. A last offset may be wrong too.
+            if !is_plain
                 && let Some(behind) = scan.next_header()?
                 && behind.header.base_offset() < next
             {

@@ -73,6 +73,7 @@ pub(super) fn injuries(size: usize) -> Vec<(&'static str, usize, Vec<u8>)> {
         ("an offset that is too small", 0, vec![0; 8]),
         ("a negative offset", 0, vec![0x80]),
         ("a negative last offset", 23, vec![0x80]),
+        ("a larger last offset", 26, vec![9]),
         ("a wrong checksum", 17, vec![0x55, 0x66]),
         ("a flipped byte in its body", size - 3, vec![0xA5]),
         ("zeros for a head", 0, vec![0; 61]),

@@ -12,12 +12,12 @@ mod flusher;
 mod model;
 mod node;
 mod produce;
-mod random;
 mod steps;
 mod trace;
 mod world;
 
 use self::world::World;
+use super::random;
 use crate::planted::{Bug, planting};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
