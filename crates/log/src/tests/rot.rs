@@ -58,7 +58,7 @@ fn what_is_sound_is_read_whatever_else_is_damaged() {
         let (mut log, _) = open_as(&files, config.clone(), left);
         assert_eq!(log.log_end_offset().0, end, "{what}");
         compare(&log, &expected, &what);
-        for _ in 0..1 + random.below(6) {
+        for _ in 0..=random.below(6) {
             let bytes = plain(1 + random.signed(4), NOW.0);
             let first = append(&mut log, &bytes).first_offset;
             expected.insert(first.0, Some(read_all(&log, first)));
@@ -106,7 +106,7 @@ fn end_of(batches: &[Written]) -> i64 {
 fn damage(random: &mut Random, files: &Simulated, batches: &[Written]) -> Vec<usize> {
     let mut damaged = Vec::new();
     let mut number = random.index(batches.len());
-    for _ in 0..1 + random.below(4) {
+    for _ in 0..=random.below(4) {
         let batch = &batches[number];
         let mut injuries = injuries(batch.bytes.len());
         // No checksum covers the offset: a reader who comes from before may not notice.
