@@ -35,6 +35,7 @@ class Broker:
         self.port = free_port()
         self.settings = {**self.SETTINGS, **(settings or {})}
         self.process = None
+        self.began = 0
 
     @property
     def address(self):
@@ -48,17 +49,17 @@ class Broker:
         for key, value in settings.items():
             command += ["--override", f"{key}={value}"]
         with open(self.log, "ab") as log:
-            began = log.tell()
+            self.began = log.tell()
             self.process = subprocess.Popen(command, stderr=log, stdout=log)
         deadline = time.monotonic() + 60
-        while b" is ready on " not in self.log.read_bytes()[began:]:
+        while b" is ready on " not in self.log.read_bytes()[self.began :]:
             if self.process.poll() is not None or time.monotonic() > deadline:
                 raise SystemExit(f"the broker did not start; it said:\n{self.said()[-3000:]}")
             time.sleep(0.005)
 
     def said(self):
-        """Its log, of all its starts."""
-        return self.log.read_text(errors="replace")
+        """Its log since it was started."""
+        return self.log.read_bytes()[self.began :].decode(errors="replace")
 
     def kill(self):
         """Ends it as a crash does."""
