@@ -11,20 +11,25 @@ use std::time::Duration;
 use ottla_broker::Running;
 use ottla_broker::clock::Clock;
 use ottla_broker::config::BrokerConfig;
-use ottla_broker::replicas::Partition;
+use ottla_broker::replicas::partition::Urgency;
+use ottla_broker::replicas::{CompactionReport, Found, Partition};
 use ottla_controller::alter_configs;
 use ottla_controller::configs::Change;
 use ottla_controller::create_topics::{self, NewTopic};
 use ottla_controller::delete_topics::{self, TopicReference};
 use ottla_log::files::Files;
 use ottla_log::files::disk::Disk;
+use ottla_log::{Batch, Origin};
 use ottla_metadata::{Changes, ConfigResource, MetadataImage, Topic};
 use ottla_protocol::ids::{NodeId, PartitionIndex, Uuid};
+use ottla_protocol::records::{BatchBuilder, BatchOptions, BatchView};
 
 const NODE: NodeId = NodeId(1);
 
 async fn start(root: &Path, directories: &[&str]) -> Running {
     let mut config = BrokerConfig::embedded(root.join(directories[0]), 0);
+    let backoff = ("log.cleaner.backoff.ms".to_owned(), "10".to_owned());
+    config.statics.values.extend([backoff]);
     config.storage.log_dirs = directories.iter().map(|name| root.join(name)).collect();
     ottla_broker::start(config, Clock::start()).await.unwrap()
 }
@@ -269,5 +274,47 @@ async fn a_partition_that_cannot_be_changed_keeps_no_other_from_it() {
         assert_eq!(replicas.apply(&image, &made).len(), 0);
         assert!(left.exists());
     }
+    running.shut_down().await;
+}
+
+#[tokio::test]
+async fn the_cleaner_takes_no_partition_for_one_of_another_directory() {
+    let root = tempfile::tempdir().unwrap();
+    let running = start(root.path(), &["a", "b"]).await;
+    create(&running, "t", 2).await;
+    for (key, value) in [
+        ("cleanup.policy", "compact"),
+        ("min.cleanable.dirty.ratio", "0"),
+        ("segment.ms", "1"),
+    ] {
+        set_config(&running, "t", key, value).await;
+    }
+    let replicas = &running.broker.replicas;
+    let Found::Here(partition) = replicas.by_name("t", PartitionIndex(0)) else {
+        panic!("it is here");
+    };
+    for timestamp in [1000, 2000, 3000] {
+        let mut builder = BatchBuilder::new(BatchOptions::default());
+        builder.append(timestamp, Some(b"key"), Some(b"value"), &[]);
+        let bytes = builder.build().unwrap();
+        let batch = Batch::from(BatchView::first(&bytes).unwrap());
+        let how = (Origin::Client, Urgency::Now);
+        let appended = partition.append(&[&[batch]], how, Clock::start().now());
+        assert!(appended[0].is_ok());
+    }
+    let compacted_at = || {
+        let reports = replicas.compaction(|partition| &*partition.topic == "t");
+        let reports = reports.iter().map(CompactionReport::to_json);
+        let compacted = reports.map(|report| !report["compacted_at_ms"].is_null());
+        compacted.collect::<Vec<_>>()
+    };
+    let compacted = async {
+        while !compacted_at().contains(&true) {
+            tokio::task::yield_now().await;
+        }
+    };
+    let limit = Duration::from_secs(20);
+    tokio::time::timeout(limit, compacted).await.unwrap();
+    assert_eq!(compacted_at(), [true, false]);
     running.shut_down().await;
 }

@@ -20,13 +20,12 @@ use std::time::Duration;
 use ottla_log::StorageError;
 use ottla_log::compaction::{CompactionError, Outcome, Plan};
 use ottla_log::files::FileError;
-use ottla_log::group_commit::LogId;
 use ottla_protocol::time::{MonotonicTime, Timestamp};
 
 use self::report::CompactionReport;
 pub use self::settings::CleanerSettings;
 use self::throttle::Throttle;
-use super::partition::Partition;
+use super::partition::{Partition, PartitionId};
 use super::pause::pause;
 use super::{Replicas, checkpoints, distinct, housekeeping};
 
@@ -58,8 +57,8 @@ struct State {
     workers: BTreeSet<usize>,
     throttle: Throttle,
     /// The partitions that a worker is at.
-    busy: BTreeSet<LogId>,
-    histories: BTreeMap<LogId, History>,
+    busy: BTreeSet<PartitionId>,
+    histories: BTreeMap<PartitionId, History>,
 }
 
 /// What became of a partition's passes since the start.
@@ -168,7 +167,7 @@ impl Cleaner {
     ) -> Option<Result<CompactionReport, StorageError>> {
         let (history, settings) = {
             let state = self.shared.lock();
-            let history = state.histories.get(&partition.flush_id);
+            let history = state.histories.get(&partition.id());
             (history.cloned().unwrap_or_default(), state.settings)
         };
         let looked = partition.try_with_log(|log| {
@@ -236,16 +235,16 @@ impl Shared {
             let mut state = self.lock();
             let free = due
                 .into_iter()
-                .find(|(partition, _)| !state.busy.contains(&partition.flush_id));
+                .find(|(partition, _)| !state.busy.contains(&partition.id()));
             free.inspect(|(partition, _)| {
-                state.busy.insert(partition.flush_id);
+                state.busy.insert(partition.id());
             })
         };
         let Some((partition, _)) = taken else {
             return false;
         };
         let outcome = guarded(|| self.compact(replicas, &partition, settings));
-        self.lock().busy.remove(&partition.flush_id);
+        self.lock().busy.remove(&partition.id());
         self.note(replicas, &partition, outcome);
         true
     }
@@ -257,13 +256,13 @@ impl Shared {
         let mut candidates = all.clone();
         {
             let mut state = self.lock();
-            let alive: BTreeSet<LogId> = all.iter().map(|partition| partition.flush_id).collect();
+            let alive: BTreeSet<PartitionId> = all.iter().map(|partition| partition.id()).collect();
             state.histories.retain(|id, _| alive.contains(id));
             candidates.retain(|partition| {
-                let history = state.histories.get(&partition.flush_id);
+                let history = state.histories.get(&partition.id());
                 let failure = history.and_then(|history| history.failure.as_ref());
                 let must_wait = failure.is_some_and(|failure| failure.retry_at > now.monotonic);
-                !state.busy.contains(&partition.flush_id) && !must_wait
+                !state.busy.contains(&partition.id()) && !must_wait
             });
         }
         // Who writes to a failed disk says so; here it would be said for each partition.
@@ -362,7 +361,7 @@ impl Shared {
     /// What failed before is not to be done any more.
     fn note_nothing_due(&self, partition: &Partition) {
         let mut state = self.lock();
-        if let Some(history) = state.histories.get_mut(&partition.flush_id) {
+        if let Some(history) = state.histories.get_mut(&partition.id()) {
             history.failure = None;
         }
     }
@@ -372,7 +371,7 @@ impl Shared {
         let now = replicas.clock.now();
         let mut state = self.lock();
         let settings = state.settings;
-        let history = state.histories.entry(partition.flush_id).or_default();
+        let history = state.histories.entry(partition.id()).or_default();
         match outcome {
             Ok(outcome) => {
                 history.compacted_at = Some(now.wall);

@@ -32,6 +32,9 @@ use crate::clock::Clock;
 const TRIES: u32 = 50;
 const BETWEEN_TRIES: Duration = Duration::from_millis(1);
 
+/// What tells a partition from all others: its topic's id, and its index.
+pub type PartitionId = (Uuid, PartitionIndex);
+
 /// A partition of this node.
 #[derive(Debug)]
 pub struct Partition {
@@ -51,7 +54,7 @@ pub struct Partition {
     held: Mutex<Held>,
     /// Held by the cleaner during a pass: the files stay while it is.
     pub(super) cleaning: Mutex<()>,
-    /// The number by which the flusher knows its log.
+    /// The number by which the flusher of its directory knows its log; another directory's may have the same.
     pub(super) flush_id: LogId,
     directory: Arc<Directory>,
 }
@@ -165,6 +168,11 @@ impl Partition {
     pub fn settings(&self) -> Arc<TopicSettings> {
         let settings = self.settings.lock();
         Arc::clone(&settings.unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// What tells it from all others.
+    pub fn id(&self) -> PartitionId {
+        (self.topic_id, self.index)
     }
 
     /// The log directory it lies in.
