@@ -229,8 +229,8 @@ impl<F: Files> PartitionLog<F> {
         let end = self.place.directory.judge(last.end(&self.place))?;
         self.next = end.next;
         let was_closed_at = left.recovery_point;
-        let is_longer = was_closed_at > Offset(0) && end.next > was_closed_at;
-        Ok(end.damage.is_empty() && !is_longer)
+        let ends_elsewhere = was_closed_at > Offset(0) && end.next != was_closed_at;
+        Ok(end.damage.is_empty() && !ends_elsewhere)
     }
 
     fn activate_last(&mut self, now: Timestamp) -> Result<(), OpenError> {

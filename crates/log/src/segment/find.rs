@@ -199,6 +199,9 @@ impl<F: Files> Segment<F> {
             .last_where(&source, |entry| entry.timestamp <= timestamp.0)?;
         let after = entry.map_or(self.base, |entry| self.absolute(entry).offset);
         let (start, next) = self.start_before(place, after.max(from))?;
+        // Nothing up to the entry is as late, unless it is itself.
+        let is_earlier = entry.is_some_and(|entry| entry.timestamp < timestamp.0);
+        let possible = if is_earlier { after.plus(1) } else { after }.max(from);
         let file = self.file(place)?;
         let mut survey = Survey::new(&*file, self.base, (start, self.size), (next, bound));
         while let Some(met) = survey.advance()? {
@@ -212,7 +215,7 @@ impl<F: Files> Segment<F> {
                 // Where the time index says that nothing before an offset is as late, no damage before it is either.
                 Met::Damage(damage)
                     if damage.first_offset < damage.next_offset
-                        && damage.next_offset > after.max(from) =>
+                        && damage.next_offset > possible =>
                 {
                     return Ok(Sought::Damage(damage));
                 }

@@ -263,6 +263,26 @@ fn what_is_damaged_from_the_recovery_point_on_is_cut_off_as_before() {
     }
 }
 
+/// By its head alone the log ended earlier, and the offsets behind were given out again.
+#[test]
+fn a_last_batch_that_says_less_than_it_has_keeps_its_offsets() {
+    for is_clean in [true, false] {
+        let (files, batches) = written();
+        let (base, position, _) = &batches[29];
+        let path = FileKind::Log.path(Path::new(PARTITION), *base);
+        overwrite(&files, &path, position + 26, &[0]);
+        let left = Left {
+            is_clean,
+            recovery_point: END,
+            ..Left::default()
+        };
+        let (mut log, recovery) = open_as(&files, config(), left);
+        assert_eq!(recovery.damage.len(), 1);
+        assert_eq!(append(&mut log, &plain(1, NOW.0)).first_offset, END);
+        read_around(&log, &batches, 29, "a smaller last offset");
+    }
+}
+
 #[test]
 fn an_index_that_lies_hides_nothing() {
     let (whole, batches) = written();
@@ -425,6 +445,33 @@ fn a_search_by_time_is_never_answered_later_than_right() {
             assert!(expected.contains(&largest.offset.0), "{what}: {largest:?}");
         }
     }
+}
+
+/// Consumers were sent back to records long read.
+#[test]
+fn a_search_by_time_passes_over_damage_that_the_time_index_rules_out() {
+    let (files, batches) = written();
+    let mut log = reopen(&files, config(), END);
+    let bases: Vec<Offset> = log.segments.keys().copied().collect();
+    let (base, position, _) = batches
+        .iter()
+        .rev()
+        .find(|(base, ..)| *base == bases[1])
+        .unwrap();
+    let path = FileKind::Log.path(Path::new(PARTITION), *base);
+    overwrite(&files, &path, position + 8, &[0; 4]);
+    for damage in scrub(&log) {
+        log.note_damage(damage);
+    }
+    assert_eq!(log.known_damage().count(), 1);
+    let found = log
+        .offset_at(TimeQuery::At(Timestamp(NOW.0 + 200)))
+        .unwrap();
+    assert_eq!(found.unwrap().offset, Offset(60));
+    assert_eq!(
+        log.offset_at(TimeQuery::At(Timestamp(i64::MAX))).unwrap(),
+        None
+    );
 }
 
 #[test]
