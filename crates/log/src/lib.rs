@@ -28,6 +28,7 @@ mod reservation;
 pub mod scan;
 pub mod scrub;
 mod segment;
+mod transaction_index;
 pub mod verify;
 
 pub use batch::Batch;

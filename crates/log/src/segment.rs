@@ -10,7 +10,9 @@ mod largest;
 
 pub(crate) use self::find::Sought;
 use self::largest::{Largest, TimestampOffset, largest_timestamp};
+use crate::batch::{Batch, end_marker};
 use crate::config::LogConfig;
+use crate::damage::{Met, Salvage, UNBOUNDED};
 use crate::directory::LogDirectory;
 use crate::files::{File, FileError, Files, Open};
 use crate::format::{AbortedTransaction, FileKind, IndexEntry, OffsetEntry, TimeEntry};
@@ -18,7 +20,9 @@ use crate::index_file::IndexFile;
 use crate::recovery::Indexes;
 use crate::reservation::Reservation;
 use crate::scan::{Located, Scan, ScanError};
+use crate::transaction_index::{self, Below};
 use ottla_protocol::ids::Offset;
+use ottla_protocol::records::BatchView;
 use ottla_protocol::time::Timestamp;
 use std::io::IoSlice;
 use std::path::PathBuf;
@@ -154,8 +158,9 @@ impl<F: Files> Segment<F> {
         segment.offset_index = IndexFile::of_length(offset_index);
         let time_index = length(FileKind::TimeIndex, indexes.time)?;
         segment.time_index = IndexFile::of_length(time_index);
-        let aborted = length(FileKind::TransactionIndex, indexes.transaction)?
-            / AbortedTransaction::SIZE as u64;
+        let aborted = length(FileKind::TransactionIndex, indexes.transaction)?;
+        // A part of an entry counts: it was one.
+        let aborted = aborted.div_ceil(AbortedTransaction::SIZE as u64);
         segment.aborted = u32::try_from(aborted).unwrap_or(u32::MAX);
         Ok(segment)
     }
@@ -376,10 +381,12 @@ impl<F: Files> Segment<F> {
         Ok(())
     }
 
-    /// The aborted transactions whose markers are in the segment, entry by entry; none where an entry is damaged.
+    /// The aborted transactions whose markers are in the segment, which ends at `bound`, entry by entry; none where an
+    /// entry is damaged.
     pub(crate) fn aborted_transactions(
         &self,
         place: &Place<F>,
+        bound: Offset,
     ) -> Result<Vec<Option<AbortedTransaction>>, FileError> {
         if self.aborted == 0 {
             return Ok(Vec::new());
@@ -388,34 +395,52 @@ impl<F: Files> Segment<F> {
         let mut bytes = vec![0; self.aborted as usize * AbortedTransaction::SIZE];
         let read = file.read_at(&mut bytes, 0)?;
         bytes.truncate(read);
-        let is_sound = |entry: &AbortedTransaction| {
-            entry.last_offset >= self.base && entry.first_offset <= entry.last_offset
-        };
-        let entries = bytes.chunks_exact(AbortedTransaction::SIZE);
-        let entries = entries.map(|bytes| AbortedTransaction::decode(bytes).filter(is_sound));
-        Ok(entries.collect())
+        Ok(transaction_index::entries(&bytes, (self.base, bound)))
     }
 
-    /// Cuts the index of aborted transactions behind the last that ended below `offset`: damage before that stays, to be
-    /// seen.
+    /// Cuts the index of aborted transactions behind those that ended below `offset`. Damage stays, to be seen, where it
+    /// was one of these.
     pub(crate) fn truncate_aborted(
         &mut self,
         place: &Place<F>,
         offset: Offset,
     ) -> Result<(), FileError> {
-        let entries = self.aborted_transactions(place)?;
-        let is_below = |entry: &Option<AbortedTransaction>| {
-            entry.is_some_and(|entry| entry.last_offset < offset)
-        };
-        let kept = entries
-            .iter()
-            .rposition(is_below)
-            .map_or(0, |last| last + 1);
+        let below = Below::of(&self.aborted_transactions(place, UNBOUNDED)?, offset);
+        let mut kept = below.entries;
+        if below.damaged > 0 {
+            let from = below.marker.map_or(self.base, |marker| marker.plus(1));
+            if self.has_abort(place, (from, offset))? {
+                kept += below.damaged;
+            }
+        }
         self.aborted = u32::try_from(kept).unwrap_or(u32::MAX);
         let length = (kept * AbortedTransaction::SIZE) as u64;
         place
             .open(FileKind::TransactionIndex, self.base)?
             .truncate(length)
+    }
+
+    /// Whether a transaction was aborted at these offsets, as the batches say.
+    fn has_abort(&self, place: &Place<F>, (from, to): (Offset, Offset)) -> Result<bool, FileError> {
+        let (start, next) = self.start_before(place, from)?;
+        let file = self.file(place)?;
+        let mut walk = Salvage::new(&*file, self.base, (start, self.size), (next, UNBOUNDED));
+        while let Some(met) = walk.advance()? {
+            let Met::Batch(located) = met else { continue };
+            let header = &located.header;
+            if header.base_offset() >= to {
+                break;
+            }
+            if header.base_offset() < from || !header.is_control() {
+                continue;
+            }
+            let batch = BatchView::first(walk.bytes_of(&located)).ok();
+            let marker = batch.and_then(|batch| end_marker(&Batch::from(batch)));
+            if marker.is_some_and(|marker| marker.is_abort) {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 
     /// Whether `incoming` belongs into a new segment.

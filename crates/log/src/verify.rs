@@ -208,7 +208,12 @@ impl<F: Files> Check<'_, F> {
             }
         }
         indexes.end(&mut self.verified.findings);
-        let bound = bound.max(self.next.unwrap_or(base));
+        let end = self.next.unwrap_or(base);
+        let bound = if bound == UNBOUNDED {
+            end
+        } else {
+            bound.max(end)
+        };
         let found = indexes::transaction_index(self.files, self.directory, base..bound)?;
         self.verified.findings.extend(found);
         Ok(())

@@ -82,7 +82,7 @@ impl<F: Files> PartitionLog<F> {
             let Some(segment) = self.segments.get(base) else {
                 continue;
             };
-            let entries = segment.aborted_transactions(&self.place);
+            let entries = segment.aborted_transactions(&self.place, self.bound_of(*base));
             let entries = self.place.directory.judge(entries)?;
             // A reader that is not told of one takes its records for committed.
             let entries: Option<Vec<_>> = entries.into_iter().collect();

@@ -11,6 +11,7 @@ use crate::format::{AbortedTransaction, CLEANED_SUFFIX, FileKind, IndexEntry, SW
 use crate::producer_state::{Origin, ProducerState};
 use crate::recovery::Indexes;
 use crate::segment::Segment;
+use crate::transaction_index;
 use ottla_protocol::ids::Offset;
 use ottla_protocol::records::BatchView;
 use std::collections::BTreeMap;
@@ -70,7 +71,7 @@ impl<F: Files> Repair<F> {
         let beside = (&self.directory, self.place.path.as_path());
         let interval = LogConfig::default().index_interval_bytes;
         let mut output = Output::create(beside, base, interval, self.now)?;
-        let (aborted, is_all) = self.aborted_transactions(base)?;
+        let (aborted, is_all) = self.aborted_transactions((base, self.bound_of(base)?))?;
         if !is_all {
             // The plan makes that index anew first.
             return Err(CompactionError::Changed.into());
@@ -218,26 +219,23 @@ impl<F: Files> Repair<F> {
     /// that is none lie others that are.
     fn aborted_transactions(
         &self,
-        base: Offset,
+        (base, bound): (Offset, Offset),
     ) -> Result<(Vec<AbortedTransaction>, bool), RepairError> {
         let path = self.place.path_of(FileKind::TransactionIndex, base);
         let bytes = self.judge(read_whole(self.directory.files(), &path, MAX_COPIED))?;
         let bytes = bytes.unwrap_or_default();
-        let chunks = bytes.chunks_exact(AbortedTransaction::SIZE);
-        let aborted: Vec<_> = chunks.filter_map(AbortedTransaction::decode).collect();
-        let is_all = aborted.len() * AbortedTransaction::SIZE == bytes.len();
-        Ok((aborted, is_all))
+        let entries = transaction_index::entries(&bytes, (base, bound));
+        let is_all = entries.iter().all(Option::is_some);
+        Ok((entries.into_iter().flatten().collect(), is_all))
     }
 
     /// Makes the index of aborted transactions from what is sound of it and what the batches say. Only the index knows
     /// of a transaction whose marker is damaged.
     pub(super) fn reindex_transactions(&self, base: Offset) -> Result<(), RepairError> {
         let (replayed, end) = self.replay(base)?;
-        let (known, _) = self.aborted_transactions(base)?;
-        let known = known.into_iter().filter(|entry| {
-            (base..end).contains(&entry.last_offset) && entry.first_offset <= entry.last_offset
-        });
-        let all = known.chain(replayed);
+        let (known, _) = self.aborted_transactions((base, end))?;
+        // What it says is believed before what follows from batches of which some may be damaged.
+        let all = replayed.into_iter().chain(known);
         let entries: BTreeMap<_, _> = all.map(|entry| (entry.last_offset, entry)).collect();
         let mut bytes = Vec::new();
         for entry in entries.values() {

@@ -317,6 +317,30 @@ fn no_aborted_transaction_is_forgotten_when_its_index_and_its_segment_are_damage
     assert_eq!(again, expected);
 }
 
+/// A commit's marker is damaged, so by the batches alone the next abort seems to have begun before it.
+#[test]
+fn what_is_sound_of_the_index_of_aborted_transactions_is_kept_as_it_is() {
+    let files = new_disk();
+    let mut log = new_log(&files, LogConfig::default());
+    append(&mut log, &transactional(1, 0, 2));
+    let commit = log.size();
+    append(&mut log, &marker(1, 1));
+    append(&mut log, &transactional(1, 2, 2));
+    append(&mut log, &marker(1, 0));
+    append(&mut log, &transactional(2, 0, 2));
+    append(&mut log, &marker(2, 0));
+    let expected = log.aborted_transactions(Offset(0), Offset(9)).unwrap();
+    let end = log.close().unwrap();
+    let of = |kind: FileKind| kind.path(Path::new(PARTITION), Offset(0));
+    overwrite(&files, &of(FileKind::TransactionIndex), 34, &[0x7F; 30]);
+    overwrite(&files, &of(FileKind::Log), commit + 17, &[0xFF; 4]);
+    let found = verify_partition(&files, Path::new(PARTITION), Some(end)).unwrap();
+    carry_out(&files, Path::new(PARTITION), &plan(&found), NOW).unwrap();
+    let log = reopen(&files, LogConfig::default(), end);
+    let again = log.aborted_transactions(Offset(0), Offset(9)).unwrap();
+    assert_eq!(again, expected);
+}
+
 /// Consumers pass over what a producer wrote from an aborted transaction up to its marker.
 #[test]
 fn the_marker_of_an_aborted_transaction_is_put_back() {

@@ -7,6 +7,7 @@ use crate::damage::Damage;
 use crate::files::{FileError, Files, read_whole};
 use crate::format::{AbortedTransaction, FileKind, IndexEntry, OffsetEntry, TimeEntry};
 use crate::scan::Located;
+use crate::transaction_index;
 use ottla_protocol::ids::Offset;
 use std::path::{Path, PathBuf};
 
@@ -162,25 +163,13 @@ pub(super) fn transaction_index<F: Files>(
     let Some(bytes) = read_whole(files, &path, MAX_INDEX_BYTES)? else {
         return Ok(None);
     };
-    let finding = |entry: usize, what: &str| Finding {
+    let entries = transaction_index::entries(&bytes, (offsets.start, offsets.end));
+    let damaged = entries.iter().position(Option::is_none);
+    Ok(damaged.map(|number| Finding {
         severity: Severity::Damage,
-        path: path.clone(),
-        position: Some((entry * AbortedTransaction::SIZE) as u64),
-        what: what.to_owned(),
+        path,
+        position: Some((number * AbortedTransaction::SIZE) as u64),
+        what: "this is no aborted transaction whose marker is in this segment, in order".to_owned(),
         remedy: Some(Remedy::ReindexTransactions(offsets.start)),
-    };
-    let mut before = Offset::NONE;
-    let chunks = bytes.chunks(AbortedTransaction::SIZE);
-    for (number, chunk) in chunks.enumerate() {
-        let decoded = Some(chunk).filter(|chunk| chunk.len() == AbortedTransaction::SIZE);
-        let Some(entry) = decoded.and_then(AbortedTransaction::decode) else {
-            return Ok(Some(finding(number, "this is no aborted transaction")));
-        };
-        if !offsets.contains(&entry.last_offset) || entry.last_offset <= before {
-            let what = "the transaction's marker is not in this segment, or not in order";
-            return Ok(Some(finding(number, what)));
-        }
-        before = entry.last_offset;
-    }
-    Ok(None)
+    }))
 }

@@ -49,7 +49,7 @@ impl Model {
             touched_to: 0,
             producers: Vec::new(),
             leader_epoch: 0,
-            next_producer: 1,
+            next_producer: 0,
         };
         for is_transactional in [false, false, true, true] {
             let producer = model.new_producer(is_transactional);
