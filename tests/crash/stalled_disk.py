@@ -1,14 +1,16 @@
 """A disk that stands still: only what needs it waits, and nothing is lost.
 
 One of two log directories lies on an ext4 image, which is frozen under load: every write to it blocks. More clients than
-the broker has threads are held up by it. Metadata and its changes, groups, /live, and produce and fetch of the other
-directory go on.
+the broker has threads are held up by it. Metadata and its changes, groups, /live, and produce, fetch and compaction of the
+other directory go on.
 
 usage and exit status: image.py
 """
 
 import contextlib
+import json
 import signal
+import threading
 import time
 import urllib.request
 
@@ -18,6 +20,7 @@ from confluent_kafka.admin import AdminClient, AlterConfigOpType, ConfigEntry, C
 from image import demand, in_rounds, run
 
 TOPIC = "stalled"
+COMPACTED = "compacted"
 PARTITIONS = 8
 CLIENTS = 24
 PATIENCE = 30
@@ -101,6 +104,40 @@ def is_said(http, path):
     return within(PATIENCE, lambda: f"degraded: log directory {path} does not answer" in ask(http, "ready"))
 
 
+def why(http, partition):
+    """What the broker says of the compaction of a partition."""
+    (report,) = json.loads(ask(http, f"why/compaction/{COMPACTED}/{partition}"))
+    return report
+
+
+def compacted_at(http, partition):
+    return why(http, partition)["compacted_at_ms"] or 0
+
+
+@contextlib.contextmanager
+def overwritten(address, partitions):
+    """A few keys are written to each of these partitions again and again."""
+    ended = threading.Event()
+
+    def write(partition):
+        producer = Producer({"bootstrap.servers": address, "queue.buffering.max.messages": 1000})
+        while not ended.wait(0.02):
+            with contextlib.suppress(BufferError):
+                producer.produce(COMPACTED, b"value", key=b"key", partition=partition)
+            producer.poll(0)
+        producer.purge()
+
+    writers = [threading.Thread(target=write, args=(partition,)) for partition in partitions]
+    for writer in writers:
+        writer.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        for writer in writers:
+            writer.join()
+
+
 def others_are_served(broker, http, healthy, member):
     demand(ask(http, "live") == "live\n", "/live does not answer while a disk stands still")
     demand("kafka_log_log_size" in ask(http, "metrics"), "/metrics says nothing of logs while a disk stands still")
@@ -173,11 +210,18 @@ def stall(broker, http, directories, at):
     healthy, stalled = partitions_in(first), partitions_in(second)
     demand(healthy and stalled, f"partitions lie in {healthy} and {stalled}")
     demand((first / "__consumer_offsets-0").exists(), "the topic of offsets lies on the disk that is to stand still")
+    # What is written last is to be compacted soon after the disk has come to stand still.
+    soon = {"cleanup.policy": "compact", "min.cleanable.dirty.ratio": "0", "segment.ms": "1000", "min.compaction.lag.ms": "3000"}
+    admin.create_topics([NewTopic(COMPACTED, 4, 1, config=soon)])[COMPACTED].result(PATIENCE)
+    cleaned = partitions_in(first, COMPACTED)
+    demand(len(cleaned) in range(1, 4), f"{cleaned} of the compacted partitions lie in the directory that answers")
     clients = [Client(broker.address, stalled[n % len(stalled)], b"record %d" % n) for n in range(CLIENTS)]
     for client in clients:
         client.producer.list_topics(timeout=PATIENCE)
     with contextlib.closing(join(broker.address, "from-before")) as member:
-        with frozen(at):
+        with overwritten(broker.address, range(4)):
+            demand(within(PATIENCE, lambda: all(compacted_at(http, n) for n in range(4))), "nothing is compacted")
+        with overwritten(broker.address, cleaned), frozen(at):
             for client in clients:
                 client.send()
             for client in clients:
@@ -186,6 +230,9 @@ def stall(broker, http, directories, at):
             others_are_served(broker, http, healthy, member)
             demand(is_said(http, second), "/ready does not name the directory that stands still")
             demand("has not answered" in broker.said(), "the log does not say it")
+            before = compacted_at(http, cleaned[0])
+            is_compacted = within(PATIENCE, lambda: compacted_at(http, cleaned[0]) > before)
+            demand(is_compacted, f"compaction of another disk waits for this one: {why(http, cleaned[0])}")
             metadata_is_changed(broker, "late")
             demand(partitions_in(first, "late") == [0, 1], "a new partition is made on the disk that stands still")
             topics_are_deleted(broker, ["early", "late"])

@@ -218,6 +218,12 @@ impl Replicas {
         }
     }
 
+    /// Says which directories stand still, and which go on, and has others do what is held up there.
+    pub fn watch_directories(self: &Arc<Self>) {
+        self.directories.say_stillness(self.clock.monotonic());
+        self.cleaner.relieve(self);
+    }
+
     /// Tells when a directory has done what it was not waited for: see [`Replicas::apply`].
     pub fn follow_late(&self) -> watch::Receiver<u64> {
         self.late.subscribe()

@@ -155,12 +155,11 @@ pub async fn start(config: BrokerConfig, clock: Clock) -> Result<Running, StartE
 fn watch_disks(broker: &Broker) -> io::Result<mpsc::Sender<()>> {
     let (watching, watched) = mpsc::channel();
     let replicas = Arc::clone(&broker.replicas);
-    let clock = broker.clock;
     let mut works = Watch::new(replicas.disk_work());
     let watch = move || {
         while watched.recv_timeout(LOOK) == Err(mpsc::RecvTimeoutError::Timeout) {
             works.look();
-            replicas.directories().say_stillness(clock.monotonic());
+            replicas.watch_directories();
         }
     };
     std::thread::Builder::new()

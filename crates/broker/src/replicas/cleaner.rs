@@ -2,7 +2,8 @@
 //!
 //! When a log is due and what becomes of it is `ottla_log::compaction`'s business; this chooses, paces and supervises.
 //! An error or a panic in one partition ends its pass, is said, and has the partition wait a while; the worker goes on
-//! with the others, and nothing needs a restart. A partition has one pass at a time.
+//! with the others, and nothing needs a restart. A partition has one pass at a time. A worker that is held up by a directory
+//! that stands still has another in its place until it goes on.
 
 mod pass;
 pub mod report;
@@ -27,7 +28,7 @@ pub use self::settings::CleanerSettings;
 use self::throttle::Throttle;
 use super::partition::{Partition, PartitionId};
 use super::pause::pause;
-use super::{Replicas, checkpoints, distinct, housekeeping};
+use super::{Directory, Replicas, checkpoints, distinct, housekeeping};
 
 /// Bytes after which a worker looks whether it must rest or stop.
 const PACE_BYTES: u64 = 256 << 10;
@@ -55,6 +56,8 @@ struct State {
     is_stopping: bool,
     /// The workers that run, by number.
     workers: BTreeSet<usize>,
+    /// The directory that each of them is at.
+    at: BTreeMap<usize, Arc<Directory>>,
     throttle: Throttle,
     /// The partitions that a worker is at.
     busy: BTreeSet<PartitionId>,
@@ -86,6 +89,7 @@ impl Default for Cleaner {
             settings: None,
             is_stopping: false,
             workers: BTreeSet::new(),
+            at: BTreeMap::new(),
             throttle: Throttle::new(f64::MAX),
             busy: BTreeSet::new(),
             histories: BTreeMap::new(),
@@ -108,7 +112,7 @@ impl Cleaner {
         replicas: &Arc<Replicas>,
         settings: CleanerSettings,
     ) -> io::Result<()> {
-        let missing: Vec<usize> = {
+        {
             let mut state = self.shared.lock();
             if state.settings == Some(settings) || state.is_stopping {
                 return Ok(());
@@ -116,10 +120,32 @@ impl Cleaner {
             state.settings = Some(settings);
             let now = replicas.clock.monotonic();
             state.throttle.set_rate(settings.bytes_per_second, now);
-            let missing = (0..settings.threads).filter(|number| !state.workers.contains(number));
-            missing.collect()
-        };
+        }
         self.shared.changed.notify_all();
+        let started = self.start_missing(replicas);
+        if started.is_err() {
+            // The next change of a config tries again.
+            self.shared.lock().settings = None;
+        }
+        started
+    }
+
+    /// Starts workers in the place of those that are held up by a directory that stands still.
+    pub(super) fn relieve(&self, replicas: &Arc<Replicas>) {
+        let is_held_up = self.shared.lock().held_up(replicas.clock.monotonic()) > 0;
+        if is_held_up && let Err(error) = self.start_missing(replicas) {
+            tracing::debug!(%error, "cannot start a worker of the cleaner; it is tried again soon");
+        }
+    }
+
+    fn start_missing(&self, replicas: &Arc<Replicas>) -> io::Result<()> {
+        let missing: Vec<usize> = {
+            let state = self.shared.lock();
+            let wanted = 0..state.wanted(replicas.clock.monotonic());
+            wanted
+                .filter(|number| !state.workers.contains(number))
+                .collect()
+        };
         let mut threads = self.threads.lock().unwrap_or_else(PoisonError::into_inner);
         threads.retain(|thread| !thread.is_finished());
         for number in missing {
@@ -131,10 +157,7 @@ impl Cleaner {
             match thread {
                 Ok(thread) => threads.push(thread),
                 Err(error) => {
-                    // The next change of a config tries again.
-                    let mut state = self.shared.lock();
-                    state.workers.remove(&number);
-                    state.settings = None;
+                    self.shared.lock().workers.remove(&number);
                     return Err(error);
                 }
             }
@@ -187,6 +210,24 @@ impl Cleaner {
     }
 }
 
+impl State {
+    /// How many workers a directory that stands still holds up.
+    fn held_up(&self, now: MonotonicTime) -> usize {
+        let at = self.at.values();
+        at.filter(|directory| directory.stands_still(now)).count()
+    }
+
+    /// How many workers there should be.
+    fn wanted(&self, now: MonotonicTime) -> usize {
+        match self.settings {
+            Some(settings) if settings.threads > 0 && !self.is_stopping => {
+                settings.threads + self.held_up(now)
+            }
+            _ => 0,
+        }
+    }
+}
+
 impl Shared {
     fn lock(&self) -> MutexGuard<'_, State> {
         // Held for looking and noting only.
@@ -194,11 +235,12 @@ impl Shared {
     }
 
     fn work(&self, number: usize, replicas: &Weak<Replicas>) {
-        while let Some(settings) = self.settings_of(number) {
-            let Some(replicas) = replicas.upgrade() else {
+        while let Some(replicas) = replicas.upgrade() {
+            let Some(settings) = self.settings_of(number, replicas.clock.monotonic()) else {
                 return;
             };
-            let did_work = self.compact_dirtiest(&replicas, &settings);
+            let did_work = self.compact_dirtiest(number, &replicas, &settings);
+            self.lock().at.remove(&number);
             drop(replicas);
             if !did_work {
                 self.rest(settings.backoff);
@@ -207,10 +249,10 @@ impl Shared {
     }
 
     /// The settings, if the worker with this number is to go on.
-    fn settings_of(&self, number: usize) -> Option<CleanerSettings> {
+    fn settings_of(&self, number: usize, now: MonotonicTime) -> Option<CleanerSettings> {
         let mut state = self.lock();
         let settings = state.settings;
-        let goes_on = settings.filter(|settings| number < settings.threads && !state.is_stopping);
+        let goes_on = settings.filter(|_| number < state.wanted(now));
         if goes_on.is_none() {
             state.workers.remove(&number);
         }
@@ -228,8 +270,13 @@ impl Shared {
     }
 
     /// Compacts the log that needs it most; says whether there was one.
-    fn compact_dirtiest(&self, replicas: &Replicas, settings: &CleanerSettings) -> bool {
-        let mut due = self.due(replicas);
+    fn compact_dirtiest(
+        &self,
+        number: usize,
+        replicas: &Replicas,
+        settings: &CleanerSettings,
+    ) -> bool {
+        let mut due = self.due(number, replicas);
         due.sort_by(|(_, one), (_, other)| other.dirty_ratio().total_cmp(&one.dirty_ratio()));
         let taken = {
             let mut state = self.lock();
@@ -238,6 +285,7 @@ impl Shared {
                 .find(|(partition, _)| !state.busy.contains(&partition.id()));
             free.inspect(|(partition, _)| {
                 state.busy.insert(partition.id());
+                state.at.insert(number, Arc::clone(partition.directory()));
             })
         };
         let Some((partition, _)) = taken else {
@@ -250,7 +298,7 @@ impl Shared {
     }
 
     /// The partitions whose logs are due, with their plans.
-    fn due(&self, replicas: &Replicas) -> Vec<(Arc<Partition>, Plan)> {
+    fn due(&self, number: usize, replicas: &Replicas) -> Vec<(Arc<Partition>, Plan)> {
         let now = replicas.clock.now();
         let all = replicas.all();
         let mut candidates = all.clone();
@@ -272,7 +320,7 @@ impl Shared {
                 directory.log.failure().is_none() && !directory.stands_still(now.monotonic);
             partition.settings().log.compact && answers
         });
-        self.make_durable(replicas, &mut candidates);
+        self.make_durable(number, replicas, &mut candidates);
         let mut due = Vec::new();
         for partition in candidates {
             match guarded(|| plan(&partition, now.wall)) {
@@ -286,12 +334,18 @@ impl Shared {
 
     /// Moves the recovery points that compaction waits for, and writes them down, once for all partitions; leaves out
     /// those where that fails.
-    fn make_durable(&self, replicas: &Replicas, candidates: &mut Vec<Arc<Partition>>) {
+    fn make_durable(
+        &self,
+        number: usize,
+        replicas: &Replicas,
+        candidates: &mut Vec<Arc<Partition>>,
+    ) {
         let mut moved = Vec::new();
         candidates.retain(|partition| {
             if partition.try_with_log(|log| log.compaction_needs_checkpoint()) != Some(true) {
                 return true;
             }
+            self.goes_to(number, partition.directory());
             // Under `page-cache` nobody else asks for it soon. What is flushed then is seen next time.
             partition.flush_if_dirty();
             let outcome = guarded(|| {
@@ -308,10 +362,16 @@ impl Shared {
             true
         });
         for directory in distinct(moved.iter().map(|partition| partition.directory())) {
+            self.goes_to(number, &directory);
             if let Err(error) = checkpoints::write_recovery_points(replicas, &directory) {
                 tracing::warn!(%error, "cannot write recovery points; compaction waits for them");
             }
         }
+    }
+
+    /// Takes note of the directory that may hold up a worker from now on.
+    fn goes_to(&self, number: usize, directory: &Arc<Directory>) {
+        self.lock().at.insert(number, Arc::clone(directory));
     }
 
     fn compact(

@@ -179,7 +179,7 @@ impl Directories {
     }
 
     /// Says which of them stand still, and which go on.
-    pub fn say_stillness(&self, now: MonotonicTime) {
+    pub(super) fn say_stillness(&self, now: MonotonicTime) {
         self.all
             .iter()
             .for_each(|directory| directory.say_stillness(now));
