@@ -86,11 +86,15 @@ async fn fill(replicas: &Replicas, from: i64, to: i64) {
 
 /// The offset that a fetch from `offset` begins with, or its error.
 fn fetch(replicas: &Replicas, offset: i64) -> Result<i64, ErrorCode> {
+    fetch_up_to(replicas, offset, Bound::HighWatermark)
+}
+
+fn fetch_up_to(replicas: &Replicas, offset: i64, bound: Bound) -> Result<i64, ErrorCode> {
     let planned = partition(replicas).plan(&ReadAt {
         offset: Offset(offset),
         max_bytes: 1,
         first_batch: FirstBatch::MayExceed,
-        bound: Bound::HighWatermark,
+        bound,
         current_epoch: None,
         last_fetched_epoch: None,
     });
@@ -241,6 +245,26 @@ async fn a_topic_is_made_beside_checkpoints_that_are_nonsense() {
             replicas.close(1).unwrap();
         }
     }
+}
+
+#[tokio::test]
+async fn a_damaged_index_of_aborted_transactions_is_refused_and_shown() {
+    let directory = stopped(true).await;
+    let index = segments(directory.path())[0].with_extension("txnindex");
+    fs::write(index, [0x7F; 34]).unwrap();
+    let replicas = start(directory.path());
+    assert!(replicas.damage().is_empty(), "nobody has looked");
+    assert_eq!(fetch(&replicas, 0), Ok(0));
+    let committed = fetch_up_to(&replicas, 0, Bound::LastStableOffset);
+    assert_eq!(committed, Err(ErrorCode::CorruptMessage));
+    let known = replicas.damage();
+    assert_eq!(known[0].count(), 1);
+    assert!(
+        known[0].to_string().contains("ottla log repair"),
+        "{}",
+        known[0]
+    );
+    replicas.close(2).unwrap();
 }
 
 /// Waits until something is so.

@@ -52,7 +52,7 @@ fn observe_logs(replicas: &Replicas, observed: &Observed) {
     }
     observed.scrub(&replicas.scrub());
     for report in replicas.damage() {
-        observed.damage(&report.topic, report.partition, report.places.len());
+        observed.damage(&report.topic, report.partition, report.count());
     }
 }
 

@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use ottla_log::damage::Damage;
@@ -28,6 +28,8 @@ const MAX_SAID: usize = 100;
 pub struct DamageNotes {
     /// The places that the log knows.
     places: AtomicUsize,
+    /// What was said of a damaged index of aborted transactions, which stays so until a repair.
+    index: OnceLock<String>,
     /// When each place was last said, by the first offset that it takes; what is beside the log, by none.
     said: Mutex<BTreeMap<Offset, MonotonicTime>>,
 }
@@ -39,8 +41,17 @@ pub struct DamageReport {
     pub topic: String,
     /// The partition.
     pub partition: i32,
-    /// The places, in the order of offsets; never none.
+    /// The places, in the order of offsets.
     pub places: Vec<Damage>,
+    /// The damage of an index of aborted transactions, if any was met; never none where there are no places.
+    pub index: Option<String>,
+}
+
+impl DamageReport {
+    /// How many places are damaged.
+    pub fn count(&self) -> usize {
+        self.places.len() + usize::from(self.index.is_some())
+    }
 }
 
 impl DamageNotes {
@@ -78,6 +89,7 @@ impl Partition {
         let (path, damage) = match error {
             StorageError::Damaged { path, damage } => (path, damage),
             StorageError::DamagedTransactionIndex { .. } => {
+                self.damage.index.get_or_init(|| error.to_string());
                 if self.damage.is_due(Offset::NONE, now) {
                     tracing::error!(
                         topic,
@@ -140,32 +152,37 @@ impl Replicas {
 }
 
 fn report(partition: &Partition) -> Option<DamageReport> {
+    let notes = &partition.damage;
+    let index = notes.index.get().cloned();
+    let mut places = Vec::new();
     // Of thousands of partitions the lock is not to be taken each time.
-    if partition.damage.places.load(Ordering::Relaxed) == 0 {
-        return None;
+    if notes.places.load(Ordering::Relaxed) > 0 {
+        // What was deleted degrades nothing, though its bytes stay with their segment.
+        places = partition.try_with_log(|log| {
+            notes.count(log);
+            let start = log.log_start_offset();
+            let damage = log.known_damage().copied();
+            damage.filter(|damage| damage.next_offset > start).collect()
+        })?;
     }
-    // What was deleted degrades nothing, though its bytes stay with their segment.
-    let places: Vec<Damage> = partition.try_with_log(|log| {
-        partition.damage.count(log);
-        let damage = log.known_damage().copied();
-        damage
-            .filter(|damage| damage.next_offset > log.log_start_offset())
-            .collect()
-    })?;
-    (!places.is_empty()).then(|| DamageReport {
+    let report = DamageReport {
         topic: partition.topic.to_string(),
         partition: partition.index.0,
         places,
-    })
+        index,
+    };
+    (report.count() > 0).then_some(report)
 }
 
 impl fmt::Display for DamageReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}-{}: ", self.topic, self.partition)?;
-        if let Some(first) = self.places.first() {
-            write!(f, "{first}")?;
+        match (self.places.first(), &self.index) {
+            (Some(first), _) => write!(f, "{first}")?,
+            (None, Some(index)) => f.write_str(index)?,
+            (None, None) => {}
         }
-        match self.places.len() {
+        match self.count() {
             0 | 1 => Ok(()),
             more => write!(f, "; {} more places", more - 1),
         }
