@@ -38,6 +38,19 @@ pub async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'stat
     }
 }
 
+/// What was asked for could not be looked up, which is not to look as if all were well.
+#[derive(Debug, thiserror::Error)]
+#[error("looking at the broker panicked; see its log, and report it")]
+pub struct NotLooked;
+
+/// Looks at logs as [`blocking`] does, for somebody who must learn of a panic.
+pub async fn look<T: Send + 'static>(
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, NotLooked> {
+    let looked = tokio::task::spawn_blocking(work).await;
+    looked.map_err(|_| NotLooked)
+}
+
 /// What may wait for a disk on this runtime.
 #[derive(Debug)]
 pub struct DiskWork {

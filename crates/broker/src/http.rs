@@ -17,6 +17,7 @@ use tokio::sync::watch;
 
 use crate::broker::Broker;
 use crate::config::HostPort;
+use crate::disk_work::{NotLooked, look};
 use crate::metrics;
 use crate::network::acceptor::stopped;
 use crate::replicas::{CompactionReport, Partition, Replicas};
@@ -50,23 +51,10 @@ pub async fn serve(
     }
 }
 
-/// What was asked for could not be looked up, which is not to look as if all were well.
-#[derive(Debug, thiserror::Error)]
-#[error("looking at the broker panicked; see its log, and report it")]
-pub struct NotLooked;
-
 impl IntoResponse for NotLooked {
     fn into_response(self) -> Response {
         (StatusCode::INTERNAL_SERVER_ERROR, format!("{self}\n")).into_response()
     }
-}
-
-/// Looks at logs, which may read from the disk.
-pub async fn look<T: Send + 'static>(
-    work: impl FnOnce() -> T + Send + 'static,
-) -> Result<T, NotLooked> {
-    let looked = tokio::task::spawn_blocking(work).await;
-    looked.map_err(|_| NotLooked)
 }
 
 async fn metrics(State(broker): State<Arc<Broker>>) -> Response {

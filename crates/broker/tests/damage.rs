@@ -251,7 +251,7 @@ async fn a_topic_is_made_beside_checkpoints_that_are_nonsense() {
 async fn a_damaged_index_of_aborted_transactions_is_refused_and_shown() {
     let directory = stopped(true).await;
     let index = segments(directory.path())[0].with_extension("txnindex");
-    fs::write(index, [0x7F; 34]).unwrap();
+    replace_durably(&Disk, &index, &[0x7F; 34]).unwrap();
     let replicas = start(directory.path());
     assert!(replicas.damage().is_empty(), "nobody has looked");
     assert_eq!(fetch(&replicas, 0), Ok(0));
