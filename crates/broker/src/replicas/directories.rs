@@ -53,11 +53,13 @@ pub(super) enum Work {
     Housekeeping,
     /// Taking over what the metadata says.
     Metadata,
+    /// Syncing what was appended.
+    Flush,
     /// Closing it.
     Close,
 }
 
-const WORKS: usize = 3;
+const WORKS: usize = 4;
 
 /// A work that is under way, until this is dropped.
 #[derive(Debug)]
@@ -200,7 +202,8 @@ impl Directories {
     pub(super) fn start_flushers(&self) -> io::Result<()> {
         let mut flushers = self.flushers.lock().unwrap_or_else(PoisonError::into_inner);
         for (number, directory) in self.all.iter().enumerate() {
-            let flusher = directory.flusher.start(&format!("flush-{number}"))?;
+            let name = format!("flush-{number}");
+            let flusher = directory.flusher.start(&name, Arc::clone(directory))?;
             flushers.push(Some(flusher));
         }
         Ok(())

@@ -16,6 +16,7 @@ use ottla_log::{Flush, StorageError, run_together};
 use ottla_protocol::ids::Offset;
 use ottla_protocol::time::MonotonicTime;
 
+use super::directories::{Directory, Work};
 use super::partition::{Partition, Unavailable};
 use super::pause::pause;
 use crate::clock::Clock;
@@ -77,12 +78,16 @@ impl Flusher {
         state.dirty.remove(&id);
     }
 
-    /// Starts the thread; it ends after [`Flusher::stop`], when the queue is empty.
-    pub fn start(self: &Arc<Self>, name: &str) -> io::Result<JoinHandle<()>> {
+    /// Starts the thread of `directory`, whose flusher this is; it ends after [`Flusher::stop`], when the queue is empty.
+    pub(super) fn start(
+        self: &Arc<Self>,
+        name: &str,
+        directory: Arc<Directory>,
+    ) -> io::Result<JoinHandle<()>> {
         let flusher = Arc::clone(self);
         std::thread::Builder::new()
             .name(name.to_owned())
-            .spawn(move || flusher.run())
+            .spawn(move || flusher.run(&directory))
     }
 
     /// Has what is queued flushed, and the thread end.
@@ -126,9 +131,12 @@ impl Flusher {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn run(&self) {
+    fn run(&self, directory: &Directory) {
         while let Some(pass) = self.next_pass() {
-            match self.flush_all(&pass) {
+            let working = directory.begin(Work::Flush, self.clock);
+            let flushed = self.flush_all(&pass);
+            drop(working);
+            match flushed {
                 Ok(durable) => {
                     let now = self.clock.monotonic();
                     // Who waited was woken by the high watermark.
