@@ -8,11 +8,11 @@ use std::sync::{Arc, mpsc};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use ottla_broker::Running;
 use ottla_broker::clock::Clock;
 use ottla_broker::config::BrokerConfig;
 use ottla_broker::replicas::partition::Urgency;
 use ottla_broker::replicas::{CompactionReport, Found, Partition};
+use ottla_broker::{Running, StartError};
 use ottla_controller::alter_configs;
 use ottla_controller::configs::Change;
 use ottla_controller::create_topics::{self, NewTopic};
@@ -21,17 +21,21 @@ use ottla_log::files::Files;
 use ottla_log::files::disk::Disk;
 use ottla_log::{Batch, Origin};
 use ottla_metadata::{Changes, ConfigResource, MetadataImage, Topic};
-use ottla_protocol::ids::{NodeId, PartitionIndex, Uuid};
+use ottla_protocol::ids::{NodeId, Offset, PartitionIndex, Uuid};
 use ottla_protocol::records::{BatchBuilder, BatchOptions, BatchView};
 
 const NODE: NodeId = NodeId(1);
 
 async fn start(root: &Path, directories: &[&str]) -> Running {
+    try_start(root, directories).await.unwrap()
+}
+
+async fn try_start(root: &Path, directories: &[&str]) -> Result<Running, StartError> {
     let mut config = BrokerConfig::embedded(root.join(directories[0]), 0);
     let backoff = ("log.cleaner.backoff.ms".to_owned(), "10".to_owned());
     config.statics.values.extend([backoff]);
     config.storage.log_dirs = directories.iter().map(|name| root.join(name)).collect();
-    ottla_broker::start(config, Clock::start()).await.unwrap()
+    ottla_broker::start(config, Clock::start()).await
 }
 
 fn id_of(name: &str) -> Uuid {
@@ -166,6 +170,52 @@ fn hold_up(partition: &Arc<Partition>) -> (mpsc::Sender<()>, JoinHandle<()>) {
     (goes_on, thread)
 }
 
+fn append(partition: &Arc<Partition>, timestamp: i64) {
+    let mut builder = BatchBuilder::new(BatchOptions::default());
+    builder.append(timestamp, Some(b"key"), Some(b"value"), &[]);
+    let bytes = builder.build().unwrap();
+    let batch = Batch::from(BatchView::first(&bytes).unwrap());
+    let how = (Origin::Client, Urgency::Now);
+    let appended = partition.append(&[&[batch]], how, Clock::start().now());
+    assert!(appended[0].is_ok());
+}
+
+/// A directory that stood still while it made a partition, which was then deleted, and made in another, once left a log
+/// that took the place of the one with the records.
+#[tokio::test]
+async fn a_log_that_was_not_made_to_its_end_gives_way_to_the_one_with_the_records() {
+    let root = tempfile::tempdir().unwrap();
+    let at = |directory: &str, index: i32| root.path().join(format!("{directory}/t-{index}"));
+    let running = start(root.path(), &["a", "b"]).await;
+    create(&running, "t", 2).await;
+    for partition in running.broker.replicas.all() {
+        append(&partition, 1000);
+    }
+    running.shut_down().await;
+    let (in_a, in_b) = if at("a", 0).exists() { (0, 1) } else { (1, 0) };
+    let half_made = [at("b", in_a), at("a", in_b)];
+    for path in &half_made {
+        std::fs::create_dir(path).unwrap();
+    }
+    let running = start(root.path(), &["a", "b"]).await;
+    for partition in running.broker.replicas.all() {
+        let end = partition.with_log(|log| log.log_end_offset());
+        assert_eq!(end, Some(Offset(1)));
+    }
+    assert!(half_made.iter().all(|path| !path.exists()));
+    running.shut_down().await;
+
+    // Where both say whose they are nobody can tell.
+    std::fs::create_dir(at("b", in_a)).unwrap();
+    for entry in std::fs::read_dir(at("a", in_a)).unwrap() {
+        let path = entry.unwrap().path();
+        std::fs::copy(&path, at("b", in_a).join(path.file_name().unwrap())).unwrap();
+    }
+    let refused = try_start(root.path(), &["a", "b"]).await.err().unwrap();
+    assert!(refused.to_string().contains("lies in"), "{refused}");
+    assert!(at("a", in_a).exists() && at("b", in_a).exists());
+}
+
 async fn set_config(running: &Running, topic: &str, key: &str, value: &str) {
     let change = (key.to_owned(), Change::Set(value.to_owned()));
     let resource = ConfigResource::topic(topic);
@@ -186,8 +236,12 @@ async fn metadata_is_changed_while_one_of_two_directories_stands_still() {
     let in_b = replicas.all_in(&replicas.directories().all()[1]);
     let (goes_on, held_up) = hold_up(&in_b[0]);
 
-    set_config(&running, "t", "retention.ms", "12345").await;
-    create(&running, "u", 2).await;
+    let limit = Duration::from_mins(1);
+    let changed = tokio::time::timeout(limit, async {
+        set_config(&running, "t", "retention.ms", "12345").await;
+        create(&running, "u", 2).await;
+    });
+    changed.await.expect("the metadata waits for the directory");
     assert!(root.path().join("a/u-0").exists() && root.path().join("a/u-1").exists());
     let delete = |view: ottla_controller::View<'_>, _| {
         delete_topics::decide(view, &[TopicReference::Name("u".to_owned())])
@@ -294,13 +348,7 @@ async fn the_cleaner_takes_no_partition_for_one_of_another_directory() {
         panic!("it is here");
     };
     for timestamp in [1000, 2000, 3000] {
-        let mut builder = BatchBuilder::new(BatchOptions::default());
-        builder.append(timestamp, Some(b"key"), Some(b"value"), &[]);
-        let bytes = builder.build().unwrap();
-        let batch = Batch::from(BatchView::first(&bytes).unwrap());
-        let how = (Origin::Client, Urgency::Now);
-        let appended = partition.append(&[&[batch]], how, Clock::start().now());
-        assert!(appended[0].is_ok());
+        append(&partition, timestamp);
     }
     let compacted_at = || {
         let reports = replicas.compaction(|partition| &*partition.topic == "t");

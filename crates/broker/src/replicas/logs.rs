@@ -7,7 +7,8 @@ mod left;
 
 use std::collections::{BTreeMap, HashMap};
 use std::io;
-use std::path::Path;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use ottla_log::checkpoint;
@@ -56,6 +57,21 @@ pub enum LogsError {
     /// A thread cannot be started.
     #[error("cannot start a thread: {0}")]
     Thread(io::Error),
+    /// Two logs say that they are the same partition's.
+    #[error(
+        "{name} lies in {} and in {}, both with its topic's id: see by `ottla log verify` which is to be served, and \
+         move the other away",
+        one.display(),
+        other.display()
+    )]
+    Twice {
+        /// The partition's directory.
+        name: String,
+        /// A log directory that has it.
+        one: PathBuf,
+        /// Another.
+        other: PathBuf,
+    },
     /// An invariant is broken.
     #[error("what was done in a log directory panicked")]
     Panicked,
@@ -65,6 +81,8 @@ pub enum LogsError {
 struct Existing<'a> {
     directory: &'a Arc<Directory>,
     name: String,
+    /// Whether it says whose it is, which is written last when it is made.
+    has_id: bool,
     topic: (Arc<str>, Uuid, PartitionIndex),
     settings: Arc<TopicSettings>,
     left: Left,
@@ -106,8 +124,9 @@ pub(super) fn open_existing(
             if !entry.is_directory || !is_partition(&entry.name) {
                 continue;
             }
+            let id = topic_id_of(directory, &entry.name)?;
             match by_name.get(&entry.name) {
-                Some((topic, index)) if is_of_topic(directory, &entry.name, topic.id)? => {
+                Some((topic, index)) if id.is_none_or(|id| id == topic.id) => {
                     let resolved = by_topic
                         .entry(topic.id)
                         .or_insert_with(|| replicas.resolve(image, &topic.name));
@@ -115,6 +134,7 @@ pub(super) fn open_existing(
                         directory,
                         left: left.of(&topic.name, *index),
                         name: entry.name,
+                        has_id: id.is_some(),
                         topic: (Arc::from(topic.name.as_str()), topic.id, *index),
                         settings: Arc::clone(resolved),
                     });
@@ -122,8 +142,11 @@ pub(super) fn open_existing(
                 _ => set_aside(directory, &entry.name)?,
             }
         }
-        checkpoint::remove_clean_shutdown(files, path)?;
         queues.push(existing);
+    }
+    keep_one_of_each(&mut queues)?;
+    for directory in replicas.directories.all() {
+        checkpoint::remove_clean_shutdown(directory.log.files(), directory.log.path())?;
     }
     let logs = queues.iter().map(Vec::len).sum();
     let progress = RecoveryProgress::new(logs, replicas.clock.monotonic());
@@ -148,6 +171,39 @@ pub(super) fn open_existing(
         partitions,
         with_shorter,
     })
+}
+
+/// Lets each partition have one log: what a crash left behind while it was made in another directory holds no record, and
+/// does not say yet whose it is. It is set aside.
+fn keep_one_of_each(queues: &mut [Vec<Existing<'_>>]) -> Result<(), LogsError> {
+    let mut kept: HashMap<String, (Arc<Directory>, bool)> = HashMap::new();
+    for existing in queues.iter().flatten() {
+        let this = (Arc::clone(existing.directory), existing.has_id);
+        match kept.get(&existing.name) {
+            Some((one, true)) if existing.has_id => {
+                return Err(LogsError::Twice {
+                    name: existing.name.clone(),
+                    one: one.log.path().to_path_buf(),
+                    other: existing.directory.log.path().to_path_buf(),
+                });
+            }
+            Some(_) if !existing.has_id => {}
+            _ => drop(kept.insert(existing.name.clone(), this)),
+        }
+    }
+    for queue in queues {
+        let mut left = Vec::with_capacity(queue.len());
+        for existing in queue.drain(..) {
+            let (directory, _) = &kept[&existing.name];
+            if Arc::ptr_eq(directory, existing.directory) {
+                left.push(existing);
+            } else {
+                set_aside(existing.directory, &existing.name)?;
+            }
+        }
+        *queue = left;
+    }
+    Ok(())
 }
 
 /// Whether a log ends before its recovery point, which is said: what was on stable storage is gone, or a truncation was
@@ -191,6 +247,11 @@ fn sync_and_hold(
         partitions.extend(pairs.map(|(opened, log)| opened.hold(log, clock)));
     }
     (partitions, outcome)
+}
+
+/// Does something to one partition; a panic is its failure alone.
+pub(super) fn guarded<R>(work: impl FnOnce() -> Result<R, LogsError>) -> Result<R, LogsError> {
+    catch_unwind(AssertUnwindSafe(work)).unwrap_or(Err(LogsError::Panicked))
 }
 
 /// Does something to many partitions that may wait for the disk, several at a time.
@@ -315,7 +376,7 @@ pub(super) fn create(
     work: &Working<'_>,
 ) -> (Vec<Arc<Partition>>, Vec<LogsError>) {
     let made = at_once(new, |new| {
-        let made = create_unsynced(replicas, new);
+        let made = guarded(|| create_unsynced(replicas, new));
         work.goes_on();
         Ok(made)
     });
@@ -344,12 +405,14 @@ fn create_unsynced<'a>(
     let existing = Existing {
         directory,
         name: directory_name(&topic.name, new.index),
+        has_id: false,
         topic: (Arc::from(topic.name.as_str()), topic.id, new.index),
         settings: new.settings,
         left,
     };
     // What may still lie there under this name is of a topic that is gone.
-    if !is_of_topic(directory, &existing.name, topic.id)? {
+    let id = topic_id_of(directory, &existing.name)?;
+    if id.is_some_and(|id| id != topic.id) {
         set_aside(directory, &existing.name)?;
     }
     open_unsynced(replicas, existing, &mut |_| {})
@@ -464,14 +527,13 @@ fn is_partition(name: &str) -> bool {
     is_numbered && name != METADATA_LOG
 }
 
-/// Whether the directory `name` is free, not named after a topic yet, or of the topic with this id.
-fn is_of_topic(directory: &Directory, name: &str, id: Uuid) -> Result<bool, FileError> {
+/// Whose the directory `name` says to be; nothing where there is none, or it was not made to its end.
+fn topic_id_of(directory: &Directory, name: &str) -> Result<Option<Uuid>, FileError> {
     let path = directory.log.path().join(name);
-    let found = match checkpoint::read_topic_id(directory.log.files(), &path) {
-        Err(error) if error.is_not_found() => None,
-        found => found?,
-    };
-    Ok(found.is_none_or(|found| found == id))
+    match checkpoint::read_topic_id(directory.log.files(), &path) {
+        Err(error) if error.is_not_found() => Ok(None),
+        found => found,
+    }
 }
 
 fn set_aside(directory: &Directory, name: &str) -> Result<(), LogsError> {
