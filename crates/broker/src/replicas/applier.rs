@@ -1,14 +1,16 @@
 //! Takes over what the metadata says, in each log directory by a thread of its own: one that stands still holds up no
 //! other.
 //!
-//! The controller's thread says, without waiting for a disk, which directory has what to do, and each does it in that
-//! order. A directory that stands still is not waited for: it does the rest when its disk answers again, and
-//! [`Replicas::follow_late`] tells. What fails is one partition's, and the others go on.
+//! The controller's thread says, without waiting for a disk, which directory has what to do. A directory that stands still is
+//! not waited for: what comes meanwhile is put together, and it does all of that when its disk answers again, as the
+//! newest metadata has it; [`Replicas::follow_late`] tells. What fails is one partition's, and the others go on.
+//!
+//! What a directory that stands still did not do before a crash is done by the next start, but for deletions, whose logs
+//! that start sets aside: nobody remembers that they were to go.
 
 use std::collections::{BTreeSet, HashMap};
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
 use std::thread::JoinHandle;
 
@@ -22,20 +24,26 @@ use super::settings::TopicSettings;
 use super::{Directory, Found, Partition, Replicas, checkpoints, role};
 use crate::disk_work::LOOK;
 
-/// Changes that may wait for one directory. Whoever brings more waits.
-const MAX_WAITING: usize = 1024;
-
 /// The threads, one for each log directory.
 #[derive(Debug, Default)]
 pub(super) struct Applier {
-    queues: Mutex<Vec<Queue>>,
+    queues: Mutex<Queues>,
 }
 
-#[derive(Debug)]
+/// Of each directory, with the thread until it is stopped.
+type Queues = Vec<(Arc<Queue>, Option<JoinHandle<()>>)>;
+
+/// What one directory has to do.
+#[derive(Debug, Default)]
 struct Queue {
-    /// Nothing once it is stopped.
-    jobs: Option<SyncSender<Job>>,
-    thread: Option<JoinHandle<()>>,
+    waiting: Mutex<Waiting>,
+    changed: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct Waiting {
+    job: Option<Job>,
+    is_stopped: bool,
 }
 
 /// What a stretch of metadata changes in one directory.
@@ -45,8 +53,32 @@ struct Job {
     deleted: Vec<Arc<Partition>>,
     has_configs: bool,
     /// What is there, or is to be made there.
-    partitions: Vec<(Uuid, PartitionIndex)>,
-    answer: Arc<Answer>,
+    partitions: BTreeSet<(Uuid, PartitionIndex)>,
+    /// For those who asked for it; all but one have stopped waiting.
+    answers: Vec<Arc<Answer>>,
+}
+
+impl Job {
+    /// Does what `later` asks for too, as its metadata has it.
+    fn add(&mut self, later: Self) {
+        self.image = later.image;
+        self.deleted.extend(later.deleted);
+        self.has_configs |= later.has_configs;
+        self.partitions.extend(later.partitions);
+        self.answers.extend(later.answers);
+    }
+
+    /// Gives back the errors, if any, when nobody waits for them any more, and whether somebody had stopped waiting.
+    fn end(&self, errors: Vec<LogsError>) -> (Vec<LogsError>, bool) {
+        let (mut errors, mut was_late) = (errors, false);
+        for answer in &self.answers {
+            match answer.end(errors) {
+                Some(untold) => (errors, was_late) = (untold, true),
+                None => errors = Vec::new(),
+            }
+        }
+        (errors, was_late)
+    }
 }
 
 /// How a job ended, for who waits for it.
@@ -68,41 +100,76 @@ enum Outcome {
 impl Applier {
     pub(super) fn start(&self, replicas: &Arc<Replicas>) -> io::Result<()> {
         for (number, directory) in replicas.directories.all().iter().enumerate() {
-            let (jobs, queue) = sync_channel(MAX_WAITING);
+            let queue = Arc::new(Queue::default());
+            let of_thread = Arc::clone(&queue);
             let (replicas, directory) = (Arc::downgrade(replicas), Arc::clone(directory));
             let thread = std::thread::Builder::new()
                 .name(format!("apply-{number}"))
-                .spawn(move || run(&replicas, &directory, &queue))?;
-            self.lock().push(Queue {
-                jobs: Some(jobs),
-                thread: Some(thread),
-            });
+                .spawn(move || run(&replicas, &directory, &of_thread))?;
+            self.lock().push((queue, Some(thread)));
         }
         Ok(())
     }
 
     /// Has the directory of this number do what waits, and ends its thread.
     pub(super) fn stop(&self, number: usize) {
-        let thread = self.lock().get_mut(number).and_then(|queue| {
-            queue.jobs = None;
-            queue.thread.take()
+        let thread = self.lock().get_mut(number).and_then(|(queue, thread)| {
+            queue.lock().is_stopped = true;
+            queue.changed.notify_one();
+            thread.take()
         });
         if thread.is_some_and(|thread| thread.join().is_err()) {
             tracing::error!("a thread that takes over metadata panicked");
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, Vec<Queue>> {
-        // Held for taking a sender or a thread.
+    fn lock(&self) -> MutexGuard<'_, Queues> {
+        // Held for taking a queue or a thread.
         self.queues.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn send(&self, number: usize, job: Job) {
-        let jobs = self.lock().get(number).and_then(|queue| queue.jobs.clone());
-        let answer = Arc::clone(&job.answer);
+        let queue = self.lock().get(number).map(|(queue, _)| Arc::clone(queue));
         // Once the directory is closed its metadata is taken over by the next start.
-        if jobs.is_none_or(|jobs| jobs.send(job).is_err()) {
-            answer.end(Vec::new());
+        let refused = match queue {
+            Some(queue) => queue.add(job),
+            None => Some(job),
+        };
+        if let Some(job) = refused {
+            job.end(Vec::new());
+        }
+    }
+}
+
+impl Queue {
+    fn lock(&self) -> MutexGuard<'_, Waiting> {
+        // Held for putting jobs together.
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Gives the job back once it is stopped.
+    fn add(&self, job: Job) -> Option<Job> {
+        let mut waiting = self.lock();
+        if waiting.is_stopped {
+            return Some(job);
+        }
+        match &mut waiting.job {
+            Some(earlier) => earlier.add(job),
+            none => *none = Some(job),
+        }
+        self.changed.notify_one();
+        None
+    }
+
+    /// Waits for what is to be done; nothing once it is stopped and all is done.
+    fn next(&self) -> Option<Job> {
+        let mut waiting = self.lock();
+        loop {
+            let job = waiting.job.take();
+            if job.is_some() || waiting.is_stopped {
+                return job;
+            }
+            waiting = pause(&self.changed, waiting, None);
         }
     }
 }
@@ -171,7 +238,9 @@ impl Replicas {
             }
             job.has_configs = has_configs;
             job.image = image.clone();
-            sent.push((number, Arc::clone(&job.answer)));
+            let answer = Arc::<Answer>::default();
+            job.answers.push(Arc::clone(&answer));
+            sent.push((number, answer));
             self.applier.send(number, job);
         }
         let waited = sent
@@ -206,13 +275,13 @@ impl Replicas {
                     number
                 }
             };
-            jobs[number].partitions.push((*id, *index));
+            jobs[number].partitions.insert((*id, *index));
         }
     }
 }
 
-fn run(replicas: &Weak<Replicas>, directory: &Arc<Directory>, jobs: &Receiver<Job>) {
-    while let Ok(job) = jobs.recv() {
+fn run(replicas: &Weak<Replicas>, directory: &Arc<Directory>, queue: &Queue) {
+    while let Some(job) = queue.next() {
         let Some(replicas) = replicas.upgrade() else {
             return;
         };
@@ -220,8 +289,9 @@ fn run(replicas: &Weak<Replicas>, directory: &Arc<Directory>, jobs: &Receiver<Jo
         let perform = AssertUnwindSafe(|| perform(&replicas, directory, &job, &work));
         let errors = catch_unwind(perform).unwrap_or_else(|_| vec![LogsError::Panicked]);
         drop(work);
-        if let Some(errors) = job.answer.end(errors) {
-            say(&errors);
+        let (untold, was_late) = job.end(errors);
+        say(&untold);
+        if was_late {
             replicas.late.send_modify(|times| *times += 1);
         }
     }
@@ -242,7 +312,7 @@ fn perform(
 ) -> Vec<LogsError> {
     let mut errors = Vec::new();
     for partition in &job.deleted {
-        errors.extend(logs::delete(replicas, partition).err());
+        errors.extend(logs::guarded(|| logs::delete(replicas, partition)).err());
         work.goes_on();
     }
     let mut resolved = Resolved::new(replicas, &job.image);
@@ -267,9 +337,9 @@ fn perform(
         }
     });
     let set = logs::at_once(roles.collect(), |(partition, role)| {
-        let set = partition.set_role(role);
+        let set = logs::guarded(|| Ok(partition.set_role(role)?));
         work.goes_on();
-        Ok(set.err().map(LogsError::from))
+        Ok(set.err())
     });
     match set {
         Ok(failed) => errors.extend(failed.into_iter().flatten()),
@@ -338,5 +408,41 @@ impl<'a> Resolved<'a> {
         let (replicas, image) = (self.replicas, self.image);
         let resolved = self.by_topic.entry(id);
         Arc::clone(resolved.or_insert_with(|| replicas.resolve(image, topic)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Answer, Job, LogsError, Outcome, Queue};
+    use ottla_protocol::ids::{PartitionIndex, Uuid};
+    use std::sync::Arc;
+
+    #[test]
+    fn what_comes_while_a_directory_stands_still_is_one_job_and_answers_each() {
+        let queue = Queue::default();
+        let answers: Vec<Arc<Answer>> = (0..3000).map(|_| Arc::default()).collect();
+        for (number, answer) in answers.iter().enumerate() {
+            let index = PartitionIndex(i32::try_from(number % 10).unwrap());
+            let job = Job {
+                has_configs: number == 7,
+                partitions: [(Uuid::from_parts(1, 1), index)].into(),
+                answers: vec![Arc::clone(answer)],
+                ..Job::default()
+            };
+            assert!(queue.add(job).is_none(), "nobody waits for room");
+        }
+        let last = answers.last().unwrap();
+        for answer in answers.iter().filter(|answer| !Arc::ptr_eq(answer, last)) {
+            *answer.lock() = Outcome::Late;
+        }
+        let job = queue.next().unwrap();
+        assert!(job.has_configs);
+        assert_eq!(job.partitions.len(), 10);
+        let (untold, was_late) = job.end(vec![LogsError::Panicked]);
+        assert!(untold.is_empty() && was_late);
+        assert!(matches!(&*last.lock(), Outcome::Ended(errors) if errors.len() == 1));
+        queue.lock().is_stopped = true;
+        assert!(queue.next().is_none());
+        assert!(queue.add(Job::default()).is_some());
     }
 }
