@@ -139,6 +139,8 @@ impl Cleaner {
     }
 
     fn start_missing(&self, replicas: &Arc<Replicas>) -> io::Result<()> {
+        // First: of two who look at once both would start the same.
+        let mut threads = self.threads.lock().unwrap_or_else(PoisonError::into_inner);
         let missing: Vec<usize> = {
             let state = self.shared.lock();
             let wanted = 0..state.wanted(replicas.clock.monotonic());
@@ -146,7 +148,6 @@ impl Cleaner {
                 .filter(|number| !state.workers.contains(number))
                 .collect()
         };
-        let mut threads = self.threads.lock().unwrap_or_else(PoisonError::into_inner);
         threads.retain(|thread| !thread.is_finished());
         for number in missing {
             let (shared, replicas) = (Arc::clone(&self.shared), Arc::downgrade(replicas));

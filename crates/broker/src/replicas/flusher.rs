@@ -6,11 +6,13 @@
 
 use std::collections::BTreeMap;
 use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
 use ottla_log::files::disk::Disk;
+use ottla_log::files::{FileError, Operation};
 use ottla_log::group_commit::{GroupCommit, LogId};
 use ottla_log::{Flush, StorageError, run_together};
 use ottla_protocol::ids::Offset;
@@ -134,7 +136,14 @@ impl Flusher {
     fn run(&self, directory: &Directory) {
         while let Some(pass) = self.next_pass() {
             let working = directory.begin(Work::Flush, self.clock);
-            let flushed = self.flush_all(&pass);
+            let flush = AssertUnwindSafe(|| self.flush_all(&pass));
+            // What it had done by then nobody knows.
+            let flushed = catch_unwind(flush).unwrap_or_else(|_| {
+                let panicked = io::Error::other("a flush panicked; see above, and report it");
+                let path = directory.log.path();
+                let error = FileError::new(Operation::Sync, path, panicked);
+                Err(directory.log.take_offline(error))
+            });
             drop(working);
             match flushed {
                 Ok(durable) => {
