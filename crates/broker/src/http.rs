@@ -103,6 +103,9 @@ fn degraded(replicas: &Replicas, now: MonotonicTime) -> String {
     }
     for directory in replicas.directories().all() {
         let path = directory.log.path().display();
+        if let Some(cause) = directory.log.failure() {
+            let _ = writeln!(lines, "degraded: log directory {path} is offline: {cause}");
+        }
         if directory.stands_still(now) {
             let _ = writeln!(lines, "degraded: log directory {path} does not answer");
         }

@@ -8,6 +8,7 @@ use std::net::{SocketAddr, TcpStream};
 use ottla_broker::clock::Clock;
 use ottla_broker::config::{BrokerConfig, HostPort};
 use ottla_broker::{Running, StartError};
+use ottla_log::files::{FileError, Operation};
 
 async fn broker(port: u16) -> Result<Running, StartError> {
     // Kept until the process ends: the broker may still close files in it when its test is over.
@@ -47,6 +48,26 @@ async fn a_running_broker_is_live_and_ready_and_shows_its_metrics() {
     assert!(get(address, "/other").starts_with("HTTP/1.1 404"));
     running.broker.set_ready(false);
     assert!(get(address, "/ready").starts_with("HTTP/1.1 503"));
+    running.shut_down().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_log_directory_that_has_failed_is_shown() {
+    let running = broker(0).await.unwrap();
+    let address = running.http_address.unwrap();
+    let offline = |value| format!("state=\"offline\"}} {value}\n");
+    assert!(get(address, "/metrics").contains(&offline(0)));
+    assert!(!get(address, "/ready").contains("degraded"));
+    let directory = &running.broker.replicas.directories().all()[0].log;
+    let cause = std::io::Error::other("no such luck");
+    directory.take_offline(FileError::new(Operation::Sync, directory.path(), cause));
+    assert!(get(address, "/metrics").contains(&offline(1)));
+    let ready = get(address, "/ready");
+    assert!(ready.starts_with("HTTP/1.1 200"));
+    assert!(
+        ready.contains("is offline") && ready.contains("no such luck"),
+        "{ready}"
+    );
     running.shut_down().await;
 }
 

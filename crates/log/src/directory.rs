@@ -7,6 +7,7 @@
 use crate::damage::Damage;
 use crate::files::{FileError, Files, Open};
 use crate::open_files::OpenFiles;
+use ottla_protocol::ids::Offset;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 
@@ -65,6 +66,8 @@ pub enum StorageError {
     DamagedTransactionIndex {
         /// The segment's `.txnindex` file.
         path: PathBuf,
+        /// The base offset of the segment.
+        segment: Offset,
     },
 }
 

@@ -156,6 +156,11 @@ impl<F: Files> PartitionLog<F> {
         self.segments.len()
     }
 
+    /// Whether a segment begins at `base`.
+    pub fn has_segment(&self, base: Offset) -> bool {
+        self.segments.contains_key(&base)
+    }
+
     /// The producers it knows.
     pub fn producers(&self) -> &ProducerState {
         &self.producers

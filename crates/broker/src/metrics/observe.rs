@@ -22,6 +22,15 @@ pub async fn observe(broker: &Arc<Broker>) -> Result<Observed, NotLooked> {
     let looked = look(move || {
         let observed = Observed::default();
         observed.ready(broker.is_ready());
+        let now = broker.clock.monotonic();
+        for directory in broker.replicas.directories().all() {
+            let states = [
+                ("offline", directory.log.failure().is_some()),
+                ("still", directory.stands_still(now)),
+                ("short", directory.reserve.is_short()),
+            ];
+            observed.directory(directory.log.path(), states);
+        }
         observe_logs(&broker.replicas, &observed);
         observe_lags(&broker.replicas, committed, &observed);
         observed

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::ops::Range;
+use std::path::Path;
 
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::encoding::text::{encode_eof, encode_registry};
@@ -35,6 +36,13 @@ struct GroupPartition {
     partition: i32,
 }
 
+/// A log directory, and what may be wrong with it.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct DirectoryState {
+    directory: String,
+    state: &'static str,
+}
+
 /// What is looked up at a scrape instead of being counted.
 #[derive(Debug, Default)]
 pub struct Observed {
@@ -48,6 +56,7 @@ pub struct Observed {
     refused: Family<Topic, Counter>,
     compaction: Compaction,
     damaged: Family<Partition, Gauge>,
+    directories: Family<DirectoryState, Gauge>,
     scrub: Scrub,
     ready: Gauge,
 }
@@ -209,6 +218,18 @@ impl Observed {
         self.damaged.get_or_create(&label).set(places);
     }
 
+    /// What is wrong with a log directory.
+    pub fn directory(&self, directory: &Path, states: [(&'static str, bool); 3]) {
+        for (state, is_so) in states {
+            let label = DirectoryState {
+                directory: directory.display().to_string(),
+                state,
+            };
+            let gauge = self.directories.get_or_create(&label);
+            gauge.set(i64::from(is_so));
+        }
+    }
+
     /// What the scrub has done.
     pub fn scrub(&self, report: &ScrubReport) {
         self.scrub.bytes.inc_by(report.bytes);
@@ -249,6 +270,11 @@ impl Observed {
             "ottla_log_damaged_ranges",
             "Places of a log that are damaged, as far as known; only logs that have any",
             self.damaged.clone(),
+        );
+        registry.register(
+            "ottla_log_directory_state",
+            "1 where a log directory is offline, does not answer (still), or is below ottla.disk.reserve (short)",
+            self.directories.clone(),
         );
         registry.register(
             "ottla_ready",

@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Mutex, OnceLock, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use ottla_log::damage::Damage;
@@ -28,8 +28,8 @@ const MAX_SAID: usize = 100;
 pub struct DamageNotes {
     /// The places that the log knows.
     places: AtomicUsize,
-    /// What was said of a damaged index of aborted transactions, which stays so until a repair.
-    index: OnceLock<String>,
+    /// The segment whose index of aborted transactions is damaged, and what was said of it.
+    index: Mutex<Option<(Offset, String)>>,
     /// When each place was last said, by the first offset that it takes; what is beside the log, by none.
     said: Mutex<BTreeMap<Offset, MonotonicTime>>,
 }
@@ -61,6 +61,10 @@ impl DamageNotes {
         self.places.store(places, Ordering::Relaxed);
     }
 
+    fn index(&self) -> MutexGuard<'_, Option<(Offset, String)>> {
+        self.index.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Whether damage is to be said again.
     fn is_due(&self, first_offset: Offset, now: MonotonicTime) -> bool {
         let mut said = self.said.lock().unwrap_or_else(PoisonError::into_inner);
@@ -88,8 +92,8 @@ impl Partition {
         let (topic, partition) = (&*self.topic, self.index.0);
         let (path, damage) = match error {
             StorageError::Damaged { path, damage } => (path, damage),
-            StorageError::DamagedTransactionIndex { .. } => {
-                self.damage.index.get_or_init(|| error.to_string());
+            StorageError::DamagedTransactionIndex { segment, .. } => {
+                *self.damage.index() = Some((*segment, error.to_string()));
                 if self.damage.is_due(Offset::NONE, now) {
                     tracing::error!(
                         topic,
@@ -153,13 +157,14 @@ impl Replicas {
 
 fn report(partition: &Partition) -> Option<DamageReport> {
     let notes = &partition.damage;
-    let index = notes.index.get().cloned();
+    let mut index = notes.index().clone();
     let mut places = Vec::new();
     // Of thousands of partitions the lock is not to be taken each time.
-    if notes.places.load(Ordering::Relaxed) > 0 {
+    if index.is_some() || notes.places.load(Ordering::Relaxed) > 0 {
         // What was deleted degrades nothing, though its bytes stay with their segment.
         places = partition.try_with_log(|log| {
             notes.count(log);
+            index.take_if(|(segment, _)| !log.has_segment(*segment));
             let start = log.log_start_offset();
             let damage = log.known_damage().copied();
             damage.filter(|damage| damage.next_offset > start).collect()
@@ -169,7 +174,7 @@ fn report(partition: &Partition) -> Option<DamageReport> {
         topic: partition.topic.to_string(),
         partition: partition.index.0,
         places,
-        index,
+        index: index.map(|(_, said)| said),
     };
     (report.count() > 0).then_some(report)
 }

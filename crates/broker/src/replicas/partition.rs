@@ -312,7 +312,9 @@ impl Partition {
         reason = "a mutex cannot be waited for with a limit"
     )]
     pub fn try_with_log<T>(&self, ask: impl FnOnce(&mut PartitionLog<Disk>) -> T) -> Option<T> {
-        for _ in 0..TRIES {
+        let is_still = self.directory.stands_still(self.clock.monotonic());
+        let tries = if is_still { 1 } else { TRIES };
+        for _ in 0..tries {
             match self.held.try_lock() {
                 Ok(mut held) => return held.log.as_mut().map(ask),
                 Err(TryLockError::Poisoned(held)) => {

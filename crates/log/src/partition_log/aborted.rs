@@ -88,6 +88,7 @@ impl<F: Files> PartitionLog<F> {
             let entries: Option<Vec<_>> = entries.into_iter().collect();
             let mut entries = entries.ok_or_else(|| StorageError::DamagedTransactionIndex {
                 path: self.place.path_of(FileKind::TransactionIndex, *base),
+                segment: *base,
             })?;
             entries.extend(self.waiting_aborted.get(base).into_iter().flatten());
             let overlaps =
