@@ -260,7 +260,7 @@ def stops_in_part(broker, directories, at, partition):
         for client in clients:
             demand(client.wait(0.1) is None, "a write to a frozen disk was acknowledged")
         broker.process.send_signal(signal.SIGTERM)
-        demand(within(2 * PATIENCE, lambda: "are not closed; all others are" in broker.said()), "a stop does not say what it waits for")
+        demand(within(2 * PATIENCE, lambda: "do not answer, and are not closed" in broker.said()), "a stop does not say what it waits for")
         demand((first / ".kafka_cleanshutdown").exists(), "a stop does not close the directory that answers")
         broker.process.send_signal(signal.SIGTERM)
         # The process is gone once its threads are, and they come back from a frozen file system only when it thaws.

@@ -49,7 +49,7 @@ use crate::disk_work::DiskWork;
 pub enum Found {
     /// On this node.
     Here(Arc<Partition>),
-    /// On other nodes only.
+    /// On other nodes only, or not made here yet.
     Elsewhere,
     /// There is no such topic.
     UnknownTopic,

@@ -1,6 +1,7 @@
 //! DeleteTopics.
 //!
-//! As with Kafka a topic that is named more than once is not deleted at all, and answered once.
+//! As with Kafka a topic that is named twice in the same way, or by its name and by its id, is not deleted, and is answered
+//! once for that.
 
 use std::collections::{BTreeMap, BTreeSet};
 

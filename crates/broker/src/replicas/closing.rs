@@ -65,6 +65,10 @@ fn wait(
         match closed.recv_timeout(LOOK) {
             Ok((number, closed)) => {
                 open.remove(&number);
+                if let Err(error) = &closed {
+                    let directory = replicas.directories.all()[number].log.path().display();
+                    tracing::error!(%directory, %error, "a log directory is not closed");
+                }
                 outcome = outcome.and(closed);
             }
             Err(RecvTimeoutError::Disconnected) => return outcome,
@@ -82,8 +86,8 @@ fn wait(
             let directories: Vec<_> = still.iter().map(|directory| directory.log.path()).collect();
             tracing::error!(
                 ?directories,
-                "log directories do not answer, and are not closed; all others are. They are waited for; a second signal \
-                 ends the process, and the next start recovers them"
+                "log directories do not answer, and are not closed. They are waited for; a second signal ends the process, \
+                 and the next start recovers them"
             );
         }
     }

@@ -17,7 +17,8 @@ const MOST_BUFFER_BYTES: usize = 16 << 30;
 pub struct CleanerSettings {
     /// `log.cleaner.threads`; 0 when `log.cleaner.enable` is false.
     pub threads: usize,
-    /// `log.cleaner.dedupe.buffer.size`, of all workers together.
+    /// `log.cleaner.dedupe.buffer.size`, of all `threads` together; a worker in the place of one that a disk
+    /// holds up takes a share more.
     pub buffer_bytes: usize,
     /// `log.cleaner.io.buffer.load.factor`.
     pub load_factor: f64,
