@@ -237,7 +237,10 @@ fn checkpoint_together(partitions: &[&Arc<Partition>], work: &Working<'_>) {
     let ran = run_together(&checkpoints);
     work.goes_on();
     for (partition, checkpoint) in begun.into_iter().zip(&checkpoints) {
-        end_checkpoint(partition, checkpoint, &ran);
+        step("end a checkpoint", || {
+            end_checkpoint(partition, checkpoint, &ran);
+            Ok::<_, StorageError>(())
+        });
     }
     step("move recovery points", || ran);
 }
@@ -316,7 +319,8 @@ fn remove_due(
     };
     for path in due {
         step("remove a deleted partition", || {
-            super::logs::remove_directory(*directory.log.files(), &path)
+            let goes_on = || work.goes_on();
+            super::logs::remove_directory(*directory.log.files(), &path, &goes_on)
         });
         work.goes_on();
     }

@@ -551,9 +551,15 @@ fn set_aside(directory: &Directory, name: &str) -> Result<(), LogsError> {
 }
 
 /// Removes a partition's directory with all that is in it.
-pub(super) fn remove_directory(files: Disk, path: &Path) -> Result<(), FileError> {
+pub(super) fn remove_directory(
+    files: Disk,
+    path: &Path,
+    goes_on: &dyn Fn(),
+) -> Result<(), FileError> {
     for entry in files.list(path)? {
         files.remove(&path.join(entry.name))?;
+        // Of a large file this takes its time.
+        goes_on();
     }
     files.remove_directory(path)
 }

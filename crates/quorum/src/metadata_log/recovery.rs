@@ -156,7 +156,7 @@ impl<F: Files> MetadataLog<F> {
         let (snapshots, mut segments) = remove_leftovers(&files, directory)?;
         let (mut state, restored, snapshots) = restore(&files, directory, &snapshots, &segments)?;
         replay(&files, directory, &mut segments, &mut state)?;
-        // Whoever is refused finds the log as it was.
+        // Before anything new is written. What a crash had left half done is tidied up by now, as any start does.
         check_version(state.loader.image())?;
         check_voters(&state.control, &voter)?;
 
