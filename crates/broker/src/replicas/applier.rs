@@ -54,8 +54,10 @@ struct Job {
     has_configs: bool,
     /// What is there, or is to be made there.
     partitions: BTreeSet<(Uuid, PartitionIndex)>,
-    /// For those who asked for it; all but one have stopped waiting.
+    /// For those who asked for it and still wait, as far as is known.
     answers: Vec<Arc<Answer>>,
+    /// Whether somebody has stopped waiting.
+    is_late: bool,
 }
 
 impl Job {
@@ -65,12 +67,16 @@ impl Job {
         self.deleted.extend(later.deleted);
         self.has_configs |= later.has_configs;
         self.partitions.extend(later.partitions);
+        let asked = self.answers.len();
+        self.answers
+            .retain(|answer| !matches!(*answer.lock(), Outcome::Late));
+        self.is_late |= later.is_late || self.answers.len() < asked;
         self.answers.extend(later.answers);
     }
 
     /// Gives back the errors, if any, when nobody waits for them any more, and whether somebody had stopped waiting.
     fn end(&self, errors: Vec<LogsError>) -> (Vec<LogsError>, bool) {
-        let (mut errors, mut was_late) = (errors, false);
+        let (mut errors, mut was_late) = (errors, self.is_late);
         for answer in &self.answers {
             match answer.end(errors) {
                 Some(untold) => (errors, was_late) = (untold, true),
@@ -421,6 +427,7 @@ mod tests {
     fn what_comes_while_a_directory_stands_still_is_one_job_and_answers_each() {
         let queue = Queue::default();
         let answers: Vec<Arc<Answer>> = (0..3000).map(|_| Arc::default()).collect();
+        let last = answers.last().unwrap();
         for (number, answer) in answers.iter().enumerate() {
             let index = PartitionIndex(i32::try_from(number % 10).unwrap());
             let job = Job {
@@ -430,12 +437,12 @@ mod tests {
                 ..Job::default()
             };
             assert!(queue.add(job).is_none(), "nobody waits for room");
-        }
-        let last = answers.last().unwrap();
-        for answer in answers.iter().filter(|answer| !Arc::ptr_eq(answer, last)) {
-            *answer.lock() = Outcome::Late;
+            if !Arc::ptr_eq(answer, last) {
+                *answer.lock() = Outcome::Late;
+            }
         }
         let job = queue.next().unwrap();
+        assert_eq!(job.answers.len(), 1, "who waits no more is not kept");
         assert!(job.has_configs);
         assert_eq!(job.partitions.len(), 10);
         let (untold, was_late) = job.end(vec![LogsError::Panicked]);
