@@ -12,7 +12,7 @@ use ottla_protocol::records::{BATCH_OVERHEAD, BatchHeader, MAGIC};
 use std::fmt;
 
 /// No offset is known that batches stay below.
-pub(crate) const UNBOUNDED: Offset = Offset(i64::MAX);
+pub const UNBOUNDED: Offset = Offset(i64::MAX);
 /// Bytes that are searched for a batch at a time.
 const SEARCH_BYTES: usize = 1 << 20;
 /// Where a batch's head says which format it is.
@@ -216,13 +216,11 @@ impl<'a, H: File> Salvage<'a, H> {
             }
             next = located.header.next_offset();
         }
+        if next > offset {
+            return Ok(damage);
+        }
         let bytes = heads.position() - damage.position;
-        let is_there = next == offset;
-        Ok(if is_there {
-            Damage { bytes, ..damage }
-        } else {
-            damage
-        })
+        Ok(Damage { bytes, ..damage })
     }
 
     /// What is wrong with the offsets of a batch whose checksum, which does not cover the first of them, is right. One

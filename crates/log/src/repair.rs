@@ -2,9 +2,9 @@
 //! does that and nothing else.
 //!
 //! Nothing is destroyed: damaged bytes, and files that are made anew, move aside under `.cutoff` names, durably, before
-//! anything replaces them; all else is copied as it stands. A segment is rewritten beside the old and put in its place as compaction does it, so that a
-//! crash at any instant leaves the old or the new. Offsets are never given out twice: an empty batch, as compaction
-//! leaves them, stands where records were and keeps their offsets.
+//! anything replaces them; all else is copied as it stands. A segment is rewritten beside the old and put in its place as
+//! compaction does it, so that a crash at any instant leaves the old or the new. Offsets are never given out twice: an
+//! empty batch, as compaction leaves them, stands where records were and keeps their offsets.
 
 mod rewrite;
 mod stand_in;

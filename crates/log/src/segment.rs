@@ -413,7 +413,11 @@ impl<F: Files> Segment<F> {
                 kept += below.damaged;
             }
         }
-        self.aborted = u32::try_from(kept).unwrap_or(u32::MAX);
+        let count = u32::try_from(kept).unwrap_or(u32::MAX);
+        if count == self.aborted {
+            return Ok(());
+        }
+        self.aborted = count;
         let length = (kept * AbortedTransaction::SIZE) as u64;
         place
             .open(FileKind::TransactionIndex, self.base)?
@@ -496,9 +500,7 @@ impl<F: Files> Segment<F> {
             .time_index
             .partition_point(&source, |entry| i64::from(entry.relative_offset) < target)?;
         self.time_index.truncate(kept, &source)?;
-        if self.aborted > 0 {
-            self.truncate_aborted(place, offset)?;
-        }
+        self.truncate_aborted(place, offset)?;
         self.size = position;
         self.largest = Largest::UNKNOWN;
         self.active = None;

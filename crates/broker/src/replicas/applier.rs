@@ -10,7 +10,6 @@
 
 use std::collections::{BTreeSet, HashMap};
 use std::io;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
 use std::thread::JoinHandle;
 
@@ -292,8 +291,8 @@ fn run(replicas: &Weak<Replicas>, directory: &Arc<Directory>, queue: &Queue) {
             return;
         };
         let work = directory.begin(Work::Metadata, replicas.clock);
-        let perform = AssertUnwindSafe(|| perform(&replicas, directory, &job, &work));
-        let errors = catch_unwind(perform).unwrap_or_else(|_| vec![LogsError::Panicked]);
+        let errors = logs::guarded(|| Ok(perform(&replicas, directory, &job, &work)));
+        let errors = errors.unwrap_or_else(|panicked| vec![panicked]);
         drop(work);
         let (untold, was_late) = job.end(errors);
         say(&untold);

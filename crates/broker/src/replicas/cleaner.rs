@@ -316,10 +316,7 @@ impl Shared {
         }
         // Who writes to a failed disk says so; here it would be said for each partition.
         candidates.retain(|partition| {
-            let directory = partition.directory();
-            let answers =
-                directory.log.failure().is_none() && !directory.stands_still(now.monotonic);
-            partition.settings().log.compact && answers
+            partition.settings().log.compact && partition.directory().answers(now.monotonic)
         });
         self.make_durable(number, replicas, &mut candidates);
         let mut due = Vec::new();

@@ -4,7 +4,6 @@
 //! Each directory is closed by itself: one that stands still or has failed holds up no other.
 
 use std::collections::BTreeSet;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::sync::{Arc, PoisonError};
 
@@ -15,7 +14,7 @@ use ottla_log::{PartitionLog, StorageError, run_together};
 use ottla_protocol::ids::Offset;
 
 use super::directories::{Work, Working};
-use super::logs::{LogsError, in_parallel};
+use super::logs::{LogsError, guarded, in_parallel};
 use super::{Directory, Partition, Replicas, checkpoints};
 use crate::disk_work::LOOK;
 
@@ -33,8 +32,7 @@ pub(super) fn close_all(replicas: &Replicas, broker_epoch: i64) -> Result<(), Lo
         for number in 0..replicas.directories.all().len() {
             let say_closed = say_closed.clone();
             let close = move || {
-                let close = AssertUnwindSafe(|| close(replicas, number, broker_epoch));
-                let closed = catch_unwind(close).unwrap_or(Err(LogsError::Panicked));
+                let closed = guarded(|| close(replicas, number, broker_epoch));
                 say_closed
                     .send((number, closed))
                     .expect("who waits is there until all threads have ended");

@@ -101,6 +101,11 @@ impl Directory {
         })
     }
 
+    /// Whether it has not failed, and does not stand still.
+    pub(super) fn answers(&self, now: MonotonicTime) -> bool {
+        self.log.failure().is_none() && !self.stands_still(now)
+    }
+
     /// Says that it stands still, and that it goes on, once each.
     fn say_stillness(&self, now: MonotonicTime) {
         let is_still = self.stands_still(now);

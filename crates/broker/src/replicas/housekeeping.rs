@@ -319,10 +319,8 @@ fn remove_due(
     };
     for path in due {
         step("remove a deleted partition", || {
-            let goes_on = || work.goes_on();
-            super::logs::remove_directory(*directory.log.files(), &path, &goes_on)
+            super::logs::remove_directory(*directory.log.files(), &path, work)
         });
-        work.goes_on();
     }
 }
 

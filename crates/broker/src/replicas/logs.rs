@@ -21,7 +21,7 @@ use ottla_protocol::ids::{PartitionIndex, Uuid};
 use self::left::LeftOf;
 use super::Replicas;
 use super::directories::{Directory, Working, distinct};
-use super::partition::{Partition, Role};
+use super::partition::{Partition, PartitionId, Role};
 use super::recovery_progress::RecoveryProgress;
 use super::settings::{self, TopicSettings};
 use crate::clock::Clock;
@@ -86,6 +86,12 @@ struct Existing<'a> {
     topic: (Arc<str>, Uuid, PartitionIndex),
     settings: Arc<TopicSettings>,
     left: Left,
+}
+
+impl Existing<'_> {
+    fn id(&self) -> PartitionId {
+        (self.topic.1, self.topic.2)
+    }
 }
 
 type Wanted<'a> = [(&'a Topic, PartitionIndex, Role)];
@@ -176,10 +182,10 @@ pub(super) fn open_existing(
 /// Lets each partition have one log: what a crash left behind while it was made in another directory holds no record, and
 /// does not say yet whose it is. It is set aside.
 fn keep_one_of_each(queues: &mut [Vec<Existing<'_>>]) -> Result<(), LogsError> {
-    let mut kept: HashMap<String, (Arc<Directory>, bool)> = HashMap::new();
+    let mut kept: HashMap<PartitionId, (Arc<Directory>, bool)> = HashMap::new();
     for existing in queues.iter().flatten() {
         let this = (Arc::clone(existing.directory), existing.has_id);
-        match kept.get(&existing.name) {
+        match kept.get(&existing.id()) {
             Some((one, true)) if existing.has_id => {
                 return Err(LogsError::Twice {
                     name: existing.name.clone(),
@@ -188,20 +194,20 @@ fn keep_one_of_each(queues: &mut [Vec<Existing<'_>>]) -> Result<(), LogsError> {
                 });
             }
             Some(_) if !existing.has_id => {}
-            _ => drop(kept.insert(existing.name.clone(), this)),
+            _ => drop(kept.insert(existing.id(), this)),
         }
     }
     for queue in queues {
-        let mut left = Vec::with_capacity(queue.len());
-        for existing in queue.drain(..) {
-            let (directory, _) = &kept[&existing.name];
-            if Arc::ptr_eq(directory, existing.directory) {
-                left.push(existing);
-            } else {
-                set_aside(existing.directory, &existing.name)?;
-            }
+        let is_kept = |existing: &Existing<'_>| {
+            let (directory, _) = &kept[&existing.id()];
+            Arc::ptr_eq(directory, existing.directory)
+        };
+        let others: Vec<_> = queue
+            .extract_if(.., |existing| !is_kept(existing))
+            .collect();
+        for other in others {
+            set_aside(other.directory, &other.name)?;
         }
-        *queue = left;
     }
     Ok(())
 }
@@ -249,7 +255,7 @@ fn sync_and_hold(
     (partitions, outcome)
 }
 
-/// Does something to one partition; a panic is its failure alone.
+/// Does something to one partition, or one directory; a panic is its failure alone.
 pub(super) fn guarded<R>(work: impl FnOnce() -> Result<R, LogsError>) -> Result<R, LogsError> {
     catch_unwind(AssertUnwindSafe(work)).unwrap_or(Err(LogsError::Panicked))
 }
@@ -432,10 +438,7 @@ impl<'a> Chooser<'a> {
         let directories = replicas.directories.all();
         let now = replicas.clock.monotonic();
         let mut usable: Vec<usize> = (0..directories.len()).collect();
-        usable.retain(|number| {
-            let directory = &directories[*number];
-            directory.log.failure().is_none() && !directory.stands_still(now)
-        });
+        usable.retain(|number| directories[*number].answers(now));
         if usable.is_empty() {
             usable = (0..directories.len()).collect();
         }
@@ -554,12 +557,12 @@ fn set_aside(directory: &Directory, name: &str) -> Result<(), LogsError> {
 pub(super) fn remove_directory(
     files: Disk,
     path: &Path,
-    goes_on: &dyn Fn(),
+    work: &Working<'_>,
 ) -> Result<(), FileError> {
     for entry in files.list(path)? {
         files.remove(&path.join(entry.name))?;
         // Of a large file this takes its time.
-        goes_on();
+        work.goes_on();
     }
     files.remove_directory(path)
 }

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Result, bail};
 use clap::Subcommand;
-use ottla_log::damage::{Damage, Met, Salvage};
+use ottla_log::damage::{Damage, Met, Salvage, UNBOUNDED};
 use ottla_log::files::disk::{Disk, DiskFile};
 use ottla_log::files::{File as _, Files as _, Open};
 use ottla_log::format::FileKind;
@@ -24,9 +24,6 @@ use crate::output::{Output, bytes_to_json, message, stdout};
 
 /// The most bytes one compressed batch may unpack to.
 const MAX_UNPACKED_BYTES: usize = 1 << 30;
-
-/// Behind the last segment no offset is too high.
-const UNBOUNDED: Offset = Offset(i64::MAX);
 
 const EXAMPLES: &str = "\
 Examples:

@@ -279,17 +279,17 @@ impl<F: Files> PartitionLog<F> {
         }
         let base = segment.base;
         let jitter = super::jitter(config.segment_jitter, &place.path, segment.base);
-        let ended = segment
-            .activate(place, now, jitter)
-            .and_then(|()| segment.end(place));
-        let ended = place.directory.judge(ended)?;
+        let ended = place.directory.judge(segment.end(place))?;
         // Damage that stays keeps its offsets, and what it ends is not appended to.
         let damaged = ended.damage.last();
         let damaged = damaged.map(|damage| damage.ending_at(offset).next_offset);
         self.next = ended.next.max(damaged.unwrap_or(ended.next));
-        if self.next > ended.next {
-            place.directory.judge(segment.close(place))?;
-        }
+        let settled = if self.next > ended.next {
+            segment.close(place)
+        } else {
+            segment.activate(place, now, jitter)
+        };
+        place.directory.judge(settled)?;
         self.damage.cut_to(self.next);
         self.cut_aborted(base);
         Ok(())

@@ -156,21 +156,23 @@ fn scan<F: Files>(
             scanned.cut = Some(Cut { position, cause });
             break;
         }
-        let mut damage = walk.pass_over(unsound)?;
-        let is_last = damage.next_offset > recovery_point;
+        let met = walk.pass_over(unsound)?;
+        let is_last = met.next_offset > recovery_point;
+        let kept = if is_last {
+            walk.up_to(met, recovery_point)?
+        } else {
+            met
+        };
+        let kept = kept.ending_at(recovery_point);
+        scanned.end = kept.next_offset;
+        scanned.position = kept.end();
+        scanned.ends_in_damage = true;
+        scanned.damage.push(kept);
         if is_last {
-            let behind = damage.end();
-            damage = walk.up_to(damage, recovery_point)?;
-            if damage.end() < behind || damage.next_offset != UNBOUNDED {
-                let position = damage.end();
+            if kept.end() < met.end() || met.next_offset != UNBOUNDED {
+                let position = kept.end();
                 scanned.cut = Some(Cut { position, cause });
             }
-        }
-        scanned.end = damage.next_offset.min(recovery_point);
-        scanned.position = damage.end();
-        scanned.ends_in_damage = true;
-        scanned.damage.push(damage.ending_at(recovery_point));
-        if is_last {
             break;
         }
     }
@@ -230,10 +232,7 @@ impl<F: Files> Segment<F> {
         let is_blank = !entries.first().is_some_and(is_below);
         let is_believed = count > 0 || is_blank;
         self.trust_time_index(place, if is_believed { limit } else { 0 })?;
-        let length = place.length(FileKind::TransactionIndex, self.base)?;
-        if length.is_some() {
-            self.truncate_aborted(place, recovery_point)?;
-        }
+        self.truncate_aborted(place, recovery_point)?;
         let position = u64::try_from(position).unwrap_or(0);
         Ok(position)
     }

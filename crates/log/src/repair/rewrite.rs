@@ -41,13 +41,13 @@ impl<F: Files> Repair<F> {
     }
 
     /// Where the segment after the one at `base` begins.
-    pub(super) fn bound_of(&self, base: Offset) -> Result<Offset, RepairError> {
+    fn bound_of(&self, base: Offset) -> Result<Offset, RepairError> {
         let bases = self.bases()?;
         let next = bases.into_iter().find(|other| *other > base);
         Ok(next.unwrap_or(UNBOUNDED))
     }
 
-    pub(super) fn load(&self, base: Offset) -> Result<Segment<F>, RepairError> {
+    fn load(&self, base: Offset) -> Result<Segment<F>, RepairError> {
         let present = |kind| {
             let length = self.place.length(kind, base);
             self.judge(length).map(|length| length.is_some())
@@ -60,7 +60,31 @@ impl<F: Files> Repair<F> {
         self.judge(Segment::load(&self.place, base, indexes))
     }
 
+    /// Hands what is in a segment, batches with their bytes and damage, to `take`.
+    pub(super) fn walk(
+        &self,
+        base: Offset,
+        mut take: impl FnMut(Met, &[u8]),
+    ) -> Result<(), RepairError> {
+        let segment = self.load(base)?;
+        let file = self.judge(segment.file(&self.place))?;
+        let offsets = (base, self.bound_of(base)?);
+        let mut walk = Salvage::new(&*file, base, (0, segment.size), offsets);
+        while let Some(met) = self.judge(walk.advance())? {
+            match &met {
+                Met::Batch(located) => take(met, walk.bytes_of(located)),
+                Met::Damage(_) => take(met, &[]),
+            }
+        }
+        Ok(())
+    }
+
     pub(super) fn rewrite(&self, base: Offset, damage: &[Damage]) -> Result<(), RepairError> {
+        let (aborted, is_all) = self.aborted_transactions((base, self.bound_of(base)?))?;
+        if !is_all {
+            // The plan makes that index anew first.
+            return Err(CompactionError::Changed.into());
+        }
         damage.iter().try_for_each(|damage| self.keep(damage))?;
         // Their entries for what is damaged cannot be made again; those of aborted transactions are copied.
         for kind in MADE_ANEW {
@@ -71,11 +95,6 @@ impl<F: Files> Repair<F> {
         let beside = (&self.directory, self.place.path.as_path());
         let interval = LogConfig::default().index_interval_bytes;
         let mut output = Output::create(beside, base, interval, self.now)?;
-        let (aborted, is_all) = self.aborted_transactions((base, self.bound_of(base)?))?;
-        if !is_all {
-            // The plan makes that index anew first.
-            return Err(CompactionError::Changed.into());
-        }
         let end = self.copy_sound((&source, damage), &aborted, &mut output)?;
         for entry in &aborted {
             output.push_aborted(entry)?;
@@ -95,7 +114,7 @@ impl<F: Files> Repair<F> {
             to: 0,
             end: source.base,
             before: Before {
-                leader_epoch: self.epoch_before(source)?,
+                leader_epoch: self.epoch_before(source.base)?,
                 timestamp: -1,
             },
         };
@@ -192,18 +211,14 @@ impl<F: Files> Repair<F> {
     /// Makes the offset and time index of a segment anew, each at once: a crash leaves the old or the new, which the
     /// next repair finds.
     pub(super) fn reindex(&self, base: Offset) -> Result<(), RepairError> {
-        let file = self.judge(self.place.open(FileKind::Log, base))?;
         let mut segment = self.judge(Segment::load(&self.place, base, Indexes::default()))?;
-        let size = segment.size;
         self.judge(segment.begin_scan(&self.place, 0, self.now))?;
-        let offsets = (base, self.bound_of(base)?);
-        let mut walk = Salvage::new(&*file, base, (0, size), offsets);
         let interval = u64::from(LogConfig::default().index_interval_bytes);
-        while let Some(met) = self.judge(walk.advance())? {
+        self.walk(base, |met, _| {
             if let Met::Batch(located) = met {
                 segment.note(&located, interval);
             }
-        }
+        })?;
         segment.end_scan();
         let contents = [segment.offset_index.encoded(), segment.time_index.encoded()];
         for (kind, content) in MADE_ANEW.into_iter().zip(contents) {
@@ -258,24 +273,20 @@ impl<F: Files> Repair<F> {
             .into_iter()
             .take_while(|base| *base <= segment)
         {
-            let source = self.load(base)?;
-            let file = self.judge(source.file(&self.place))?;
-            let offsets = (base, self.bound_of(base)?);
-            let mut walk = Salvage::new(&*file, base, (0, source.size), offsets);
-            while let Some(met) = self.judge(walk.advance())? {
+            self.walk(base, |met, bytes| {
                 let located = match met {
                     Met::Batch(located) => located,
                     Met::Damage(damage) => {
                         end = damage.next_offset;
-                        continue;
+                        return;
                     }
                 };
                 end = located.header.next_offset();
-                let Ok(batch) = BatchView::first(walk.bytes_of(&located)) else {
-                    continue;
+                let Ok(batch) = BatchView::first(bytes) else {
+                    return;
                 };
                 if !located.header.has_producer_id() {
-                    continue;
+                    return;
                 }
                 let mut staged = state.stage();
                 let added = staged.add(&Batch::from(batch), None, Origin::Replication);
@@ -284,7 +295,7 @@ impl<F: Files> Repair<F> {
                     let ended = state.apply(changes, located.header.next_offset());
                     aborted.extend(ended.into_iter().filter(|_| base == segment));
                 }
-            }
+            })?;
         }
         Ok((aborted, end))
     }
@@ -295,8 +306,8 @@ impl<F: Files> Repair<F> {
             return Ok(());
         };
         let segment = self.load(base)?;
-        let last = self.epochs_of(&segment)?.pop();
-        let epoch = last.map_or_else(|| self.epoch_before(&segment), Ok)?;
+        let last = self.epochs_of(base)?.pop();
+        let epoch = last.map_or_else(|| self.epoch_before(base), Ok)?;
         let Some((_, bytes)) = empty_batch((from.max(base), to), epoch) else {
             return Ok(());
         };
@@ -306,29 +317,26 @@ impl<F: Files> Repair<F> {
     }
 
     /// The leader epoch in which a segment begins.
-    fn epoch_before(&self, segment: &Segment<F>) -> Result<i32, RepairError> {
+    fn epoch_before(&self, base: Offset) -> Result<i32, RepairError> {
         let bases = self.bases()?.into_iter();
-        let before = bases.take_while(|base| *base < segment.base).last();
+        let before = bases.take_while(|before| *before < base).last();
         let before = match before {
-            Some(before) => self.epochs_of(&self.load(before)?)?.pop(),
+            Some(before) => self.epochs_of(before)?.pop(),
             None => None,
         };
-        let own = || Ok(self.epochs_of(segment)?.first().copied().unwrap_or(0));
+        let own = || Ok(self.epochs_of(base)?.first().copied().unwrap_or(0));
         before.map_or_else(own, Ok)
     }
 
     /// The leader epochs of a segment's batches, in order.
-    fn epochs_of(&self, segment: &Segment<F>) -> Result<Vec<i32>, RepairError> {
-        let file = self.judge(segment.file(&self.place))?;
-        let offsets = (segment.base, self.bound_of(segment.base)?);
-        let mut walk = Salvage::new(&*file, segment.base, (0, segment.size), offsets);
+    fn epochs_of(&self, base: Offset) -> Result<Vec<i32>, RepairError> {
         let mut epochs = Vec::new();
-        while let Some(met) = self.judge(walk.advance())? {
+        self.walk(base, |met, _| {
             if let Met::Batch(located) = met {
                 epochs.push(located.header.partition_leader_epoch);
                 epochs.dedup();
             }
-        }
+        })?;
         Ok(epochs)
     }
 }

@@ -4,9 +4,10 @@
 //! it what the producer committed next would stay hidden.
 
 use super::{Repair, RepairError};
-use crate::damage::{Damage, Met, Salvage};
+use crate::damage::{Damage, Met};
 use crate::files::Files;
 use crate::format::AbortedTransaction;
+use crate::scan::Located;
 use ottla_protocol::ids::{Offset, ProducerId};
 use ottla_protocol::messages::EndTxnMarkerData;
 use ottla_protocol::records::control::ControlRecord;
@@ -52,19 +53,14 @@ impl<F: Files> Repair<F> {
         let mut epoch = 0;
         let bases = self.bases()?.into_iter();
         for base in bases.take_while(|base| *base <= damage.segment) {
-            let source = self.load(base)?;
-            let file = self.judge(source.file(&self.place))?;
-            let offsets = (base, self.bound_of(base)?);
-            let mut walk = Salvage::new(&*file, base, (0, source.size), offsets);
-            while let Some(met) = self.judge(walk.advance())? {
-                let Met::Batch(located) = met else { continue };
-                if located.header.base_offset() >= damage.first_offset {
-                    break;
+            self.walk(base, |met, _| {
+                if let Met::Batch(Located { header, .. }) = met
+                    && header.base_offset() < damage.first_offset
+                    && header.producer_id == producer.0
+                {
+                    epoch = header.producer_epoch;
                 }
-                if located.header.producer_id == producer.0 {
-                    epoch = located.header.producer_epoch;
-                }
-            }
+            })?;
         }
         Ok(epoch)
     }
