@@ -81,6 +81,14 @@ pub(crate) fn reopen(files: &Simulated, config: LogConfig, recovery_point: Offse
     .0
 }
 
+/// Flushes and moves the recovery point to the end of the log.
+pub(crate) fn checkpoint(log: &mut Log) -> Offset {
+    log.flush().unwrap();
+    let checkpoint = log.begin_checkpoint().unwrap().unwrap();
+    checkpoint.run().unwrap();
+    log.complete_checkpoint(&checkpoint)
+}
+
 pub(crate) fn plain(count: i64, timestamp: i64) -> Vec<u8> {
     batch(BatchOptions::default(), count, timestamp)
 }

@@ -29,15 +29,6 @@ fn leave_space(files: &Simulated, bytes: u64) {
     files.limit_space(Some(AMPLE - free + bytes));
 }
 
-fn checkpoint(log: &mut Log) -> Offset {
-    log.flush().unwrap();
-    if let Some(checkpoint) = log.begin_checkpoint().unwrap() {
-        checkpoint.run().unwrap();
-        log.complete_checkpoint(&checkpoint);
-    }
-    log.recovery_point()
-}
-
 #[test]
 fn an_abort_is_known_though_the_disk_has_no_room_for_its_index() {
     let files = new_disk();

@@ -241,10 +241,7 @@ fn a_power_cut_neither_invents_nor_forgets_an_aborted_transaction() {
     let mut log = new_log(&files, LogConfig::default());
     append(&mut log, &transactional(0, 0, 2));
     append(&mut log, &marker(0, 0));
-    log.flush().unwrap();
-    let checkpoint = log.begin_checkpoint().unwrap().unwrap();
-    checkpoint.run().unwrap();
-    let recovery_point = log.complete_checkpoint(&checkpoint);
+    let recovery_point = checkpoint(&mut log);
     for producer in [1, 2, 3] {
         append(&mut log, &transactional(producer, 0, 2));
         append(&mut log, &marker(producer, 0));
@@ -274,10 +271,7 @@ fn aborted_transactions_before_the_recovery_point_survive_without_an_offset_inde
     let mut log = new_log(&files, LogConfig::default());
     append(&mut log, &transactional(1, 0, 2));
     append(&mut log, &marker(1, 0));
-    log.flush().unwrap();
-    let checkpoint = log.begin_checkpoint().unwrap().unwrap();
-    checkpoint.run().unwrap();
-    let recovery_point = log.complete_checkpoint(&checkpoint);
+    let recovery_point = checkpoint(&mut log);
     append(&mut log, &transactional(2, 0, 1));
     append(&mut log, &marker(2, 0));
     let expected = log.aborted_transactions(Offset(0), Offset(9)).unwrap();
@@ -308,10 +302,7 @@ fn producers_are_followed_from_a_snapshot_within_the_segment() {
         builder.append(NOW.0, None, Some(&vec![1; 1 << 20]), &[]);
         append(&mut log, &builder.build().unwrap());
         if sequence % 10 == 9 {
-            log.flush().unwrap();
-            let checkpoint = log.begin_checkpoint().unwrap().unwrap();
-            checkpoint.run().unwrap();
-            recovery_point = log.complete_checkpoint(&checkpoint);
+            recovery_point = checkpoint(&mut log);
         }
     }
     assert_eq!(

@@ -24,6 +24,15 @@ fn damaged(verified: &Verified) -> Vec<String> {
     damage.map(|finding| finding.what.clone()).collect()
 }
 
+/// The steps of a repair, after which verify finds nothing more, and the log.
+fn repaired(files: &Simulated, end: Offset) -> (Vec<Step>, Log) {
+    let verified = || verify_partition(files, Path::new(PARTITION), Some(end)).unwrap();
+    let steps = plan(&verified());
+    carry_out(files, Path::new(PARTITION), &steps, NOW).unwrap();
+    assert_eq!(damaged(&verified()), Vec::<String>::new());
+    (steps, reopen(files, LogConfig::default(), end))
+}
+
 /// Repairs, and checks that verify then finds nothing more.
 fn repair(files: &Simulated, what: &str) -> Vec<Step> {
     let steps = plan(&verified(files));
@@ -263,13 +272,8 @@ fn aborted_transactions_are_found_again() {
     let end = log.close().unwrap();
     let path = FileKind::TransactionIndex.path(Path::new(PARTITION), Offset(0));
     overwrite(&files, &path, 20, &[0x7F; 30]);
-    let found = verify_partition(&files, Path::new(PARTITION), Some(end)).unwrap();
-    let steps = plan(&found);
+    let (steps, log) = repaired(&files, end);
     assert_eq!(steps, [Step::ReindexTransactions(Offset(0))]);
-    carry_out(&files, Path::new(PARTITION), &steps, NOW).unwrap();
-    let found = verify_partition(&files, Path::new(PARTITION), Some(end)).unwrap();
-    assert_eq!(damaged(&found), Vec::<String>::new());
-    let log = reopen(&files, LogConfig::default(), end);
     let again = log.aborted_transactions(Offset(0), Offset(9)).unwrap();
     assert_eq!(again, expected);
 }
@@ -294,8 +298,7 @@ fn no_aborted_transaction_is_forgotten_when_its_index_and_its_segment_are_damage
     let broken = read_whole(&files, &index, 1 << 20).unwrap();
     overwrite(&files, &of(FileKind::Log), markers[2] + 17, &[0xFF; 4]);
     overwrite(&files, &of(FileKind::Log), markers[3] + 17, &[0xFF; 4]);
-    let found = verify_partition(&files, Path::new(PARTITION), Some(end)).unwrap();
-    let steps = plan(&found);
+    let (steps, log) = repaired(&files, end);
     assert!(
         matches!(
             steps.as_slice(),
@@ -303,16 +306,12 @@ fn no_aborted_transaction_is_forgotten_when_its_index_and_its_segment_are_damage
         ),
         "{steps:?}"
     );
-    carry_out(&files, Path::new(PARTITION), &steps, NOW).unwrap();
-    let found = verify_partition(&files, Path::new(PARTITION), Some(end)).unwrap();
-    assert_eq!(damaged(&found), Vec::<String>::new());
     let names = files.list(Path::new(PARTITION)).unwrap();
     let is_kept = |name: &str| {
         let aside = Path::new(PARTITION).join(name);
         name.ends_with(CUT_OFF_SUFFIX) && read_whole(&files, &aside, 1 << 20).unwrap() == broken
     };
     assert!(names.iter().any(|entry| is_kept(&entry.name)));
-    let log = reopen(&files, LogConfig::default(), end);
     let again = log.aborted_transactions(Offset(0), Offset(12)).unwrap();
     assert_eq!(again, expected);
 }
@@ -334,9 +333,7 @@ fn what_is_sound_of_the_index_of_aborted_transactions_is_kept_as_it_is() {
     let of = |kind: FileKind| kind.path(Path::new(PARTITION), Offset(0));
     overwrite(&files, &of(FileKind::TransactionIndex), 34, &[0x7F; 30]);
     overwrite(&files, &of(FileKind::Log), commit + 17, &[0xFF; 4]);
-    let found = verify_partition(&files, Path::new(PARTITION), Some(end)).unwrap();
-    carry_out(&files, Path::new(PARTITION), &plan(&found), NOW).unwrap();
-    let log = reopen(&files, LogConfig::default(), end);
+    let (_, log) = repaired(&files, end);
     let again = log.aborted_transactions(Offset(0), Offset(9)).unwrap();
     assert_eq!(again, expected);
 }
@@ -360,9 +357,7 @@ fn the_marker_of_an_aborted_transaction_is_put_back() {
     // From the middle of the first records to the middle of the last before the sound ones.
     overwrite(&files, &path, damaged - 100, &[0xA5; 90]);
     overwrite(&files, &path, damaged + 20, &[0xA5; 90]);
-    let found = verify_partition(&files, Path::new(PARTITION), Some(end)).unwrap();
-    carry_out(&files, Path::new(PARTITION), &plan(&found), NOW).unwrap();
-    let log = reopen(&files, LogConfig::default(), end);
+    let (_, log) = repaired(&files, end);
     let after = read_all(&log, Offset(0));
     let heads: Vec<_> = split_batches(&after)
         .map(|batch| *batch.unwrap().header())
