@@ -17,6 +17,7 @@ use crate::descriptors::Shares;
 use crate::fetch_sessions::FetchSessions;
 use crate::held_files::HeldFiles;
 use crate::metrics::Metrics;
+use crate::network::closed_log::ClosedLog;
 use crate::producer_ids::ProducerIds;
 use crate::read_buffers::ReadBuffers;
 use crate::replicas::{Directories, Replicas};
@@ -47,6 +48,8 @@ pub struct Broker {
     pub held_files: Arc<HeldFiles>,
     /// What the process may have open.
     pub descriptors: Shares,
+    /// Which closed connections have been logged.
+    pub closed_log: ClosedLog,
     /// The ids of idempotent producers.
     pub producer_ids: ProducerIds,
     /// Groups and their offsets.
@@ -78,6 +81,7 @@ impl Broker {
             metrics: Metrics::default(),
             replicas,
             ready: AtomicBool::new(false),
+            closed_log: ClosedLog::default(),
             producer_ids: ProducerIds::default(),
         })
     }

@@ -104,6 +104,26 @@ async fn pipelined_requests_are_answered_in_order() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_client_of_another_protocol_is_told_so_in_its_own() {
+    let (_running, address) = broker(|_| {}).await;
+    let mut tls = connect(address);
+    tls.write_all(&[22, 3, 1, 0, 200, 1, 0, 0, 196, 3, 3])
+        .unwrap();
+    let mut alert = [0; 7];
+    tls.read_exact(&mut alert).unwrap();
+    // An alert record of two bytes: fatal, handshake_failure.
+    assert_eq!(alert, [21, 3, 3, 0, 2, 2, 40]);
+    assert!(is_closed(&mut tls));
+    let mut http = connect(address);
+    http.write_all(b"GET / HTTP/1.1\r\nHost: h\r\n\r\n")
+        .unwrap();
+    let mut answer = String::new();
+    http.read_to_string(&mut answer).unwrap();
+    assert!(answer.starts_with("HTTP/1.1 400 "), "{answer}");
+    assert!(answer.contains("Kafka's protocol"), "{answer}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn an_unknown_api_versions_version_is_answered_in_version_0() {
     let (_running, address) = broker(|_| {}).await;
     let mut stream = connect(address);

@@ -14,6 +14,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
+use super::closed_log::Fault;
 use super::connection::{Closed, ConnectionSettings, Session};
 use super::limits::{Admission, ConnectionLimits};
 use crate::broker::Broker;
@@ -123,7 +124,14 @@ impl Listener {
                     return Accepted::Connection(stream, peer, admission);
                 }
                 broker.metrics.connections_refused.inc();
-                tracing::debug!(%peer, listener = %self.name, "refused a connection: max.connections.per.ip");
+                if let Some(silent) = admit_line(broker, peer, Fault::TooMany) {
+                    tracing::warn!(
+                        %peer,
+                        listener = %self.name,
+                        silent,
+                        "refused a connection: its address has as many as max.connections.per.ip or its override allows"
+                    );
+                }
                 Accepted::Nothing
             }
             Err(error) if is_about_one_client(&error) => Accepted::Nothing,
@@ -179,15 +187,31 @@ async fn serve(
 ) {
     broker.metrics.connections_accepted.inc();
     broker.metrics.connections.inc();
+    let connection = session.connection();
     let closed = session.run(shutdown).await;
     broker.metrics.connections.dec();
     if closed.is_protocol_violation() {
         broker.metrics.protocol_violations.inc();
-        tracing::debug!(%peer, reason = %closed, "closed a connection");
-    } else if !matches!(closed, Closed::ByClient | Closed::Shutdown) {
-        tracing::trace!(%peer, reason = %closed, "closed a connection");
+    }
+    match closed.fault() {
+        Some(fault) => {
+            if let Some(silent) = admit_line(&broker, peer, fault) {
+                let software = connection.software.get().map_or("", |one| &one.name);
+                let listener = &connection.listener;
+                tracing::warn!(%peer, %listener, software, reason = %closed, silent, "closed a connection");
+            }
+        }
+        None if matches!(closed, Closed::ByClient | Closed::Shutdown) => {}
+        None => tracing::debug!(%peer, reason = %closed, "closed a connection"),
     }
     drop(admission);
+}
+
+/// Whether a line about a connection from `peer` is due, and how many like it were left out before.
+fn admit_line(broker: &Broker, peer: SocketAddr, fault: Fault) -> Option<u64> {
+    broker
+        .closed_log
+        .admit(peer.ip(), fault, broker.clock.monotonic())
 }
 
 /// Failures of accept that concern the connection it would have returned, not the listener.

@@ -18,6 +18,7 @@ use tokio::sync::watch;
 use tokio::time::Sleep;
 
 use super::acceptor::stopped;
+use super::closed_log::Fault;
 use super::inbox::{BadFrame, FrameLimits, Front, Inbox, LENGTH, READ_AHEAD};
 use super::limits::{RequestMemory, Reservation};
 use super::outbox::Outbox;
@@ -80,6 +81,19 @@ pub enum Closed {
 }
 
 impl Closed {
+    /// The same for all connections that end for one reason; none for those that end as they should.
+    pub fn fault(&self) -> Option<Fault> {
+        match self {
+            Self::ByClient | Self::Idle | Self::Shutdown | Self::Socket(_) => None,
+            Self::SlowRequest => Some(Fault::Slow),
+            Self::Frame(BadFrame::Tls) => Some(Fault::Tls),
+            Self::Frame(BadFrame::Http) => Some(Fault::Http),
+            Self::Frame(_) => Some(Fault::Size),
+            Self::Header(_) | Self::NotServed(_) => Some(Fault::Header),
+            Self::Refused(_) => Some(Fault::Body),
+        }
+    }
+
     /// Whether the client sent what no client should.
     pub fn is_protocol_violation(&self) -> bool {
         matches!(
@@ -147,12 +161,21 @@ impl Session {
         }
     }
 
+    /// The connection as its requests see it.
+    pub fn connection(&self) -> Arc<Connection> {
+        Arc::clone(&self.connection)
+    }
+
     /// Serves the connection until it ends, and says why it did.
     pub async fn run(mut self, mut shutdown: watch::Receiver<bool>) -> Closed {
         let first_check = self.broker.clock.instant(self.next_check());
         let mut timer = Box::pin(tokio::time::sleep_until(first_check));
         loop {
             if let Err(closed) = self.step(&mut timer, &mut shutdown).await {
+                if let Closed::Frame(bad) = &closed {
+                    // Best effort: the connection is closed all the same.
+                    let _ = self.stream.try_write(bad.farewell());
+                }
                 return closed;
             }
         }

@@ -50,6 +50,40 @@ pub enum BadFrame {
         /// What is allowed.
         limit: usize,
     },
+    /// The connection begins with a TLS handshake.
+    #[error(
+        "the client speaks TLS and this listener is plaintext: set security.protocol=PLAINTEXT in the client"
+    )]
+    Tls,
+    /// The connection begins with an HTTP request.
+    #[error("the client speaks HTTP and this listener speaks Kafka's protocol")]
+    Http,
+}
+
+impl BadFrame {
+    /// Names the protocol that a connection begins with, where its first bytes give it away.
+    fn of_other_protocol(first: [u8; LENGTH]) -> Option<Self> {
+        match &first {
+            // A TLS record: handshake, major version 3 (RFC 8446, section 5.1).
+            [22, 3, ..] => Some(Self::Tls),
+            b"GET " | b"POST" | b"HEAD" | b"PUT " | b"DELE" | b"OPTI" | b"PATC" | b"CONN"
+            | b"TRAC" | b"PRI " => Some(Self::Http),
+            _ => None,
+        }
+    }
+
+    /// What tells the client why the connection is closed, in the protocol that it speaks.
+    pub fn farewell(&self) -> &'static [u8] {
+        match self {
+            // An alert record: fatal, handshake_failure (RFC 8446, section 6).
+            Self::Tls => &[21, 3, 3, 0, 2, 2, 40],
+            Self::Http => {
+                b"HTTP/1.1 400 Bad Request\r\nContent-Type: text/plain\r\nConnection: close\r\n\r\n\
+                  This port speaks Kafka's protocol. Metrics are served at ottla.http.listen.\n"
+            }
+            Self::Negative(_) | Self::TooLarge { .. } | Self::TooLargeWithoutRecords { .. } => &[],
+        }
+    }
 }
 
 /// What is at the front of the buffer.
@@ -67,6 +101,8 @@ pub struct Inbox {
     bytes: BytesMut,
     limits: FrameLimits,
     read_size: usize,
+    /// Whether no frame has been taken yet.
+    is_first: bool,
 }
 
 impl Inbox {
@@ -76,6 +112,7 @@ impl Inbox {
             bytes: BytesMut::new(),
             limits,
             read_size: FIRST_READ,
+            is_first: true,
         }
     }
 
@@ -87,6 +124,7 @@ impl Inbox {
         if self.bytes.len() < LENGTH + size {
             return Ok(Front::Incomplete(Some(size)));
         }
+        self.is_first = false;
         self.bytes.advance(LENGTH);
         Ok(Front::Frame(self.bytes.split_to(size).freeze()))
     }
@@ -137,11 +175,12 @@ impl Inbox {
         let Some((length, rest)) = self.bytes.split_first_chunk::<LENGTH>() else {
             return Ok(None);
         };
+        let other = BadFrame::of_other_protocol(*length).filter(|_| self.is_first);
         let length = i32::from_be_bytes(*length);
         let size = usize::try_from(length).map_err(|_| BadFrame::Negative(length))?;
         if size > self.limits.any {
             let limit = self.limits.any;
-            return Err(BadFrame::TooLarge { size, limit });
+            return Err(other.unwrap_or(BadFrame::TooLarge { size, limit }));
         }
         if let Some(key) = rest.first_chunk::<API_KEY>() {
             let api = i16::from_be_bytes(*key);
@@ -222,6 +261,24 @@ mod tests {
             inbox(&frame(3, 100)[..6]).take_frame(),
             Ok(Front::Incomplete(Some(100)))
         );
+    }
+
+    #[test]
+    fn another_protocol_is_named_at_the_start_of_a_connection_only() {
+        let hello = [22, 3, 1, 2, 0, 1];
+        assert_eq!(inbox(&hello).take_frame(), Err(BadFrame::Tls));
+        assert_eq!(
+            inbox(b"GET / HTTP/1.1\r\n").take_frame(),
+            Err(BadFrame::Http)
+        );
+        let mut later = frame(18, 20);
+        later.extend(hello);
+        let mut inbox = inbox(&later);
+        assert!(matches!(inbox.take_frame(), Ok(Front::Frame(_))));
+        assert!(matches!(
+            inbox.take_frame(),
+            Err(BadFrame::TooLarge { limit: 1000, .. })
+        ));
     }
 
     #[test]
