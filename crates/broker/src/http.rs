@@ -25,6 +25,9 @@ use crate::replicas::{CompactionReport, Partition, Replicas};
 /// The content type of the OpenMetrics text format.
 const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
+/// The config key of its address.
+pub const LISTEN_KEY: &str = "ottla.http.listen";
+
 /// Binds the address of `ottla.http.listen`.
 pub async fn bind(address: &HostPort) -> io::Result<TcpListener> {
     TcpListener::bind((address.host.as_str(), address.port)).await

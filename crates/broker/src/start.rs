@@ -107,7 +107,7 @@ pub async fn start(config: BrokerConfig, clock: Clock) -> Result<Running, StartE
         listeners.push(bind(listener, config.network.backlog).await?);
     }
     let http = match &config.http {
-        Some(address) => Some(bind_http(address).await?),
+        Some(address) => Some(bind_http(address, &config).await?),
         None => None,
     };
     let (config, quorum) = blocking(move || {
@@ -362,14 +362,32 @@ async fn standstill(broker: &Broker) {
     }
 }
 
-async fn bind_http(address: &HostPort) -> Result<TcpListener, StartError> {
-    http::bind(address)
-        .await
-        .map_err(|source| StartError::Http {
-            host: address.host.clone(),
-            port: address.port,
-            source,
-        })
+/// A busy port that nobody configured is no reason not to serve: another is taken, and logged.
+async fn bind_http(address: &HostPort, config: &BrokerConfig) -> Result<TcpListener, StartError> {
+    let is_configured = config.statics.values.contains_key(http::LISTEN_KEY);
+    let bound = match http::bind(address).await {
+        Err(error) if error.kind() == io::ErrorKind::AddrInUse && !is_configured => {
+            let free = HostPort {
+                port: 0,
+                ..address.clone()
+            };
+            let bound = http::bind(&free).await;
+            if let Ok(Ok(listening)) = bound.as_ref().map(TcpListener::local_addr) {
+                tracing::warn!(
+                    busy = address.port,
+                    listening = %listening,
+                    "the usual port of /metrics and /ready is taken: another was chosen; set ottla.http.listen to keep one"
+                );
+            }
+            bound
+        }
+        bound => bound,
+    };
+    bound.map_err(|source| StartError::Http {
+        host: address.host.clone(),
+        port: address.port,
+        source,
+    })
 }
 
 async fn bind(config: &ListenerConfig, backlog: i32) -> Result<Listener, StartError> {

@@ -18,6 +18,11 @@ async fn broker(port: u16) -> Result<Running, StartError> {
         host: "127.0.0.1".to_owned(),
         port,
     });
+    let key = "ottla.http.listen".to_owned();
+    config
+        .statics
+        .values
+        .insert(key, format!("127.0.0.1:{port}"));
     ottla_broker::start(config, Clock::start()).await
 }
 
@@ -81,6 +86,21 @@ async fn a_busy_port_names_its_key() {
         refused.to_string().contains("ottla.http.listen"),
         "{refused}"
     );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_busy_port_that_nobody_configured_is_replaced_by_a_free_one() {
+    let first = broker(0).await.unwrap();
+    let busy = first.http_address.unwrap().port();
+    let mut config = BrokerConfig::embedded(tempfile::tempdir().unwrap().keep(), 0);
+    config.http = Some(HostPort {
+        host: "127.0.0.1".to_owned(),
+        port: busy,
+    });
+    let second = ottla_broker::start(config, Clock::start()).await.unwrap();
+    let address = second.http_address.unwrap();
+    assert_ne!(address.port(), busy);
+    assert!(get(address, "/ready").starts_with("HTTP/1.1 200"));
 }
 
 #[tokio::test(flavor = "multi_thread")]
