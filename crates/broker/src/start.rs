@@ -23,6 +23,7 @@ use crate::disk_work::{LOOK, Watch, blocking};
 use crate::http;
 use crate::live_state::LiveState;
 use crate::located;
+use crate::metadata_events;
 use crate::network::Listener;
 use crate::network::connection::ConnectionSettings;
 use crate::network::inbox::FrameLimits;
@@ -218,8 +219,13 @@ fn run_controller(
 ) -> Result<(), StartError> {
     let replicas = Arc::clone(&broker.replicas);
     let of_broker = Arc::downgrade(broker);
+    let mut last = broker.controller.image();
     let run = move || {
         let ended = owner.run(|image, changes| {
+            for event in metadata_events::events(&last, image, changes) {
+                event.log();
+            }
+            last = Arc::clone(image);
             replicas::say(&replicas.apply(image, changes));
         });
         if let Err(error) = ended {

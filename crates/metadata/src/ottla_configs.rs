@@ -55,8 +55,14 @@ pub fn settle(image: &MetadataImage) -> Vec<ConfigRecord> {
 
 /// The topic whose setting is stored under this name.
 fn topic_of(name: &str) -> Option<Uuid> {
-    let (id, _) = name.strip_prefix(STORED_PREFIX)?.split_once('.')?;
-    Uuid::from_base64(id).ok()
+    setting_of(name).map(|(topic, _)| topic)
+}
+
+/// The topic whose setting is stored under this name, and the key as a user knows it (`ottla.…`).
+pub fn setting_of(name: &str) -> Option<(Uuid, String)> {
+    let (id, rest) = name.strip_prefix(STORED_PREFIX)?.split_once('.')?;
+    let topic = Uuid::from_base64(id).ok()?;
+    Some((topic, format!("{PREFIX}{rest}")))
 }
 
 /// The record by which `resource` has `value` under `name`, or no longer has one.
