@@ -77,6 +77,9 @@ fn with_port(address: &str) -> String {
     }
 }
 
+/// A request of this size may be above a limit that somebody has set.
+const LARGE_REQUEST: usize = 512 * 1024;
+
 /// What the user can do about an error, where that is known.
 pub fn next_step(error: &anyhow::Error) -> Option<String> {
     let error = error
@@ -95,6 +98,10 @@ pub fn next_step(error: &anyhow::Error) -> Option<String> {
         ClientError::TimedOut { .. } => {
             "see in the broker's log whether it is overloaded or still starting; --timeout SECONDS waits longer".to_owned()
         }
+        ClientError::Disconnected { bytes, .. } if *bytes > LARGE_REQUEST => format!(
+            "the request had {bytes} bytes: compare with the broker's `socket.request.max.bytes`, and see in its \
+             log why it closed the connection; a smaller --batch-size makes smaller requests"
+        ),
         ClientError::Disconnected { .. } | ClientError::FrameTooLarge { .. } => {
             "check that the port is a PLAINTEXT listener of a Kafka broker; the broker's log names \
              the reason if it closed the connection"

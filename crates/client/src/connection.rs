@@ -129,8 +129,10 @@ impl Connection {
         let version = self.version::<R>()?;
         let (reply, answer) = oneshot::channel();
         let correlation_id = self.next_correlation_id.fetch_add(1, Ordering::Relaxed);
+        let frame = self.frame(request, version, correlation_id)?;
+        let bytes = frame.len();
         let outgoing = Outgoing {
-            frame: self.frame(request, version, correlation_id)?,
+            frame,
             waiting: Some(Waiting {
                 correlation_id,
                 reply,
@@ -148,7 +150,7 @@ impl Connection {
                 after: limit,
             });
         };
-        let mut body = answered.ok_or_else(|| self.disconnected::<R>())?;
+        let mut body = answered.ok_or_else(|| self.disconnected::<R>(bytes))?;
         decode::<R>(&mut body, version, &self.address)
     }
 
@@ -156,23 +158,26 @@ impl Connection {
     pub async fn send<R: Request>(&self, request: &R) -> Result<()> {
         let version = self.version::<R>()?;
         let correlation_id = self.next_correlation_id.fetch_add(1, Ordering::Relaxed);
+        let frame = self.frame(request, version, correlation_id)?;
+        let bytes = frame.len();
         let outgoing = Outgoing {
-            frame: self.frame(request, version, correlation_id)?,
+            frame,
             waiting: None,
         };
         let sent = self.requests.send(outgoing).await;
-        sent.map_err(|_| self.disconnected::<R>())
+        sent.map_err(|_| self.disconnected::<R>(bytes))
     }
 
     fn frame<R: Request>(&self, request: &R, version: i16, correlation_id: i32) -> Result<Bytes> {
         encode_frame(request, version, correlation_id, &self.client_id)
     }
 
-    fn disconnected<R: Request>(&self) -> ClientError {
+    fn disconnected<R: Request>(&self, bytes: usize) -> ClientError {
         self.is_broken.store(true, Ordering::Relaxed);
         ClientError::Disconnected {
             address: self.address.clone(),
             api: R::KEY,
+            bytes,
         }
     }
 }
@@ -240,9 +245,11 @@ async fn ask_versions(
         ..ApiVersionsRequestData::default()
     };
     let frame = encode_frame(&request, version, 0, client_id)?;
+    let bytes = frame.len();
     let disconnected = |_| ClientError::Disconnected {
         address: address.to_owned(),
         api: ApiKey::ApiVersions,
+        bytes,
     };
     stream.write_all(&frame).await.map_err(disconnected)?;
     let frame = read_frame(stream).await.map_err(|error| match error {

@@ -30,12 +30,14 @@ pub enum ClientError {
         source: io::Error,
     },
     /// The connection ended before the answer.
-    #[error("{address} closed the connection before it answered {api:?}")]
+    #[error("{address} closed the connection before it answered {api:?} ({bytes} bytes)")]
     Disconnected {
         /// The broker.
         address: String,
         /// The API that was called.
         api: ApiKey,
+        /// The size of the request.
+        bytes: usize,
     },
     /// The answer did not come in time.
     #[error("{address} did not answer {api:?} within {} ms", after.as_millis())]
@@ -76,7 +78,7 @@ pub enum ClientError {
         source: ProtocolError,
     },
     /// The frame is larger than this client accepts, or not a Kafka frame at all.
-    #[error("{address} announced an answer of {size} bytes; is it a Kafka broker without TLS?")]
+    #[error("{address} does not answer in Kafka's protocol: {}", not_kafka(*size))]
     FrameTooLarge {
         /// The broker.
         address: String,
@@ -108,6 +110,17 @@ pub enum ClientError {
         /// The broker's own words.
         message: Option<String>,
     },
+}
+
+/// What the first four bytes of an answer are, where they are no length of one.
+fn not_kafka(size: i64) -> String {
+    let first = u32::try_from(size).unwrap_or_default().to_be_bytes();
+    match &first {
+        // A TLS record: alert or handshake, major version 3 (RFC 8446, section 5.1).
+        [21 | 22, 3, ..] => "it speaks TLS".to_owned(),
+        b"HTTP" => "it speaks HTTP".to_owned(),
+        _ => format!("an answer of {size} bytes is larger than any"),
+    }
 }
 
 fn refusal(code: ErrorCode, message: Option<&str>) -> String {
@@ -166,5 +179,22 @@ impl ClientError {
             Self::Refused { code, .. } => Some(*code),
             _ => None,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::ClientError;
+
+    #[test]
+    fn an_answer_in_another_protocol_names_it() {
+        let text = |first: [u8; 4]| {
+            let size = i64::from(i32::from_be_bytes(first));
+            let address = "a:1".to_owned();
+            ClientError::FrameTooLarge { address, size }.to_string()
+        };
+        assert!(text([21, 3, 3, 0]).ends_with("it speaks TLS"));
+        assert!(text(*b"HTTP").ends_with("it speaks HTTP"));
+        assert!(text([0x7f, 0, 0, 0]).contains("2130706432 bytes"));
     }
 }
