@@ -5,7 +5,7 @@
 use std::io::{self, IsTerminal as _, Write as _};
 use std::net::SocketAddr;
 use std::num::NonZero;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use clap::ValueEnum;
@@ -30,10 +30,27 @@ pub struct Args {
     /// How logs are written to stderr.
     #[arg(long, value_enum, default_value_t = LogFormat::Text)]
     log_format: LogFormat,
+
+    /// What is logged: error, warn, info, debug or trace, also by module: `info,ottla_broker::network=debug`.
+    #[arg(long, value_name = "FILTER", env = EnvFilter::DEFAULT_ENV, default_value = "info", value_parser = LogFilter::parse)]
+    log_level: LogFilter,
 }
 
 /// The exit status when a second signal did not let the stop come to its end.
 const ENDED_AT_ONCE: i32 = 1;
+
+/// A valid expression for [`EnvFilter`], which itself cannot be cloned as clap wants it.
+#[derive(Debug, Clone)]
+struct LogFilter(String);
+
+impl LogFilter {
+    fn parse(text: &str) -> Result<Self, String> {
+        match EnvFilter::try_new(text) {
+            Ok(_) => Ok(Self(text.to_owned())),
+            Err(error) => Err(error.to_string()),
+        }
+    }
+}
 
 /// How a log line looks.
 #[derive(Debug, Clone, Copy, ValueEnum)]
@@ -47,7 +64,7 @@ enum LogFormat {
 /// Runs the broker until it is told to stop.
 pub fn run(args: &Args) -> Result<()> {
     let clock = Clock::start();
-    log_to_stderr(args.log_format);
+    log_to_stderr(args);
     ottla_broker::descriptors::raise_limit();
     let config = configuration(args)?;
     let cores = std::thread::available_parallelism().map_or(1, NonZero::get);
@@ -62,6 +79,8 @@ pub fn run(args: &Args) -> Result<()> {
         if args.config.is_some() && running.is_new {
             warn_of_formatting(&running);
         }
+        log_start(&running);
+        warn_of_exposure(&running);
         announce(&running);
         signals.wait().await;
         tokio::select! {
@@ -104,6 +123,7 @@ fn configuration(args: &Args) -> Result<BrokerConfig> {
 struct Signals {
     interrupt: Signal,
     terminate: Signal,
+    hangup: Signal,
 }
 
 impl Signals {
@@ -111,6 +131,7 @@ impl Signals {
         tokio::select! {
             _ = self.interrupt.recv() => {}
             _ = self.terminate.recv() => {}
+            _ = self.hangup.recv() => {}
         }
     }
 }
@@ -120,6 +141,8 @@ async fn start(config: BrokerConfig, clock: Clock) -> Result<(Running, Signals)>
     let signals = Signals {
         interrupt: signal(SignalKind::interrupt()).context("cannot watch for Ctrl-C")?,
         terminate: signal(SignalKind::terminate()).context("cannot watch for SIGTERM")?,
+        // A terminal that is closed; the default would end the process as kill -9 does.
+        hangup: signal(SignalKind::hangup()).context("cannot watch for SIGHUP")?,
     };
     let running = ottla_broker::start(config, clock).await?;
     Ok((running, signals))
@@ -136,6 +159,66 @@ fn warn_of_formatting(running: &Running) {
         "the log directories were empty and have been formatted for a new cluster; if there should have been data, stop \
          the broker, look at log.dirs and at what is mounted, and remove what was made"
     );
+}
+
+/// One line for the operator: which program serves which data, and where it can be reached.
+fn log_start(running: &Running) {
+    let broker = &running.broker;
+    let directories: Vec<PathBuf> = broker
+        .replicas
+        .directories()
+        .all()
+        .iter()
+        .map(|directory| absolute(directory.log.path()))
+        .collect();
+    let listeners: Vec<String> = running
+        .addresses
+        .iter()
+        .map(|(name, address)| format!("{name}://{address}"))
+        .collect();
+    let metrics = running.http_address.map_or_else(
+        || "none".to_owned(),
+        |address| format!("http://{}/metrics", dialable(address)),
+    );
+    tracing::info!(
+        version = env!("CARGO_PKG_VERSION"),
+        node_id = broker.config.node_id.0,
+        cluster_id = broker.cluster_id.as_str(),
+        log_dirs = ?directories,
+        data = if running.is_new { "new" } else { "existing" },
+        listeners = listeners.join(","),
+        metrics,
+        "started"
+    );
+}
+
+/// Says what an address beyond loopback means, and what clients behind a port mapping need.
+fn warn_of_exposure(running: &Running) {
+    let configured = &running.broker.config.network.listeners;
+    for ((name, address), listener) in running.addresses.iter().zip(configured) {
+        if address.ip().to_canonical().is_loopback() {
+            continue;
+        }
+        tracing::warn!(
+            listener = %format!("{name}://{address}"),
+            "this listener is plaintext and without authentication: whoever reaches it can read and change everything; \
+             bind it to loopback or to a private network"
+        );
+        if listener.advertised.is_none() {
+            tracing::warn!(
+                listener = name,
+                "advertised.listeners is not set: clients are told the address that they reached, as this host sees it; \
+                 behind a port mapping or a proxy, set it to the address that clients dial"
+            );
+        }
+    }
+}
+
+/// The path from the root on, without links where they can be followed.
+fn absolute(path: &Path) -> PathBuf {
+    std::fs::canonicalize(path)
+        .or_else(|_| std::path::absolute(path))
+        .unwrap_or_else(|_| path.to_owned())
 }
 
 /// The ready line: where to connect, and what to type next.
@@ -160,17 +243,13 @@ fn dialable(address: SocketAddr) -> SocketAddr {
     dial
 }
 
-/// Quiet when all is well: warnings, errors and the progress of a long recovery, or what `RUST_LOG` asks for.
-const DEFAULT_FILTER: &str = "warn,ottla_broker::replicas::recovery_progress=info";
-
-fn log_to_stderr(format: LogFormat) {
-    let filter =
-        EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(DEFAULT_FILTER));
+fn log_to_stderr(args: &Args) {
+    let filter = EnvFilter::new(&args.log_level.0);
     let logs = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_ansi(io::stderr().is_terminal())
         .with_writer(io::stderr);
-    match format {
+    match args.log_format {
         LogFormat::Text => logs.init(),
         LogFormat::Json => logs.json().init(),
     }

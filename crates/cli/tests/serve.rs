@@ -1,0 +1,209 @@
+//! `ottla serve` as a process: what an operator reads on stderr from the start to the stop.
+
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::net::TcpStream;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::sync::mpsc::{Receiver, channel};
+use std::time::Duration;
+
+use rustix::process::{Pid, Signal, kill_process};
+
+/// How long a line is waited for, on a machine with much else to do.
+const PATIENCE: Duration = Duration::from_mins(1);
+
+/// A broker in a process of its own; killed when dropped.
+struct Broker {
+    process: Child,
+    lines: Receiver<String>,
+    /// What has been read so far.
+    read: String,
+    address: String,
+}
+
+impl Broker {
+    fn start(data: &Path, more: &[&str]) -> Self {
+        let mut process = Command::new(env!("CARGO_BIN_EXE_ottla"))
+            .args(["serve", "--override"])
+            .arg("listeners=PLAINTEXT://127.0.0.1:0,CONTROLLER://127.0.0.1:0")
+            .arg("--override")
+            .arg(format!("log.dirs={}", data.display()))
+            .args(["--override", "ottla.http.listen=127.0.0.1:0"])
+            .args(more)
+            .env_remove("RUST_LOG")
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let stderr = BufReader::new(process.stderr.take().unwrap());
+        let (sender, lines) = channel();
+        std::thread::Builder::new()
+            .spawn(move || {
+                for line in stderr.lines().map_while(Result::ok) {
+                    if sender.send(line).is_err() {
+                        return;
+                    }
+                }
+            })
+            .unwrap();
+        let mut broker = Self {
+            process,
+            lines,
+            read: String::new(),
+            address: String::new(),
+        };
+        let ready = broker.line(" is ready on ");
+        let (_, rest) = ready.split_once(" is ready on ").unwrap();
+        rest.split(';')
+            .next()
+            .unwrap()
+            .clone_into(&mut broker.address);
+        broker
+    }
+
+    /// The next line with `part`.
+    fn line(&mut self, part: &str) -> String {
+        loop {
+            let line = self.lines.recv_timeout(PATIENCE);
+            let line = line.unwrap_or_else(|_| panic!("no line with {part:?}: {}", self.read));
+            self.read.push_str(&line);
+            self.read.push('\n');
+            if line.contains(part) {
+                return line;
+            }
+        }
+    }
+
+    fn ottla(&self, arguments: &[&str]) {
+        let done = Command::new(env!("CARGO_BIN_EXE_ottla"))
+            .args(arguments)
+            .args(["--bootstrap-server", &self.address])
+            .output()
+            .unwrap();
+        assert!(done.status.success(), "{done:?}");
+    }
+
+    /// Sends `bytes` on a connection of its own, and returns what comes back until it is closed.
+    fn send(&self, bytes: &[u8]) -> Vec<u8> {
+        let mut stream = TcpStream::connect(&self.address).unwrap();
+        stream.write_all(bytes).unwrap();
+        let mut answer = Vec::new();
+        // A reset is a close, too.
+        let _ = stream.read_to_end(&mut answer);
+        answer
+    }
+
+    /// Sends the signal, and waits until the process has ended and everything it wrote has been read.
+    fn stop(mut self, signal: Signal) -> (bool, String) {
+        let id = i32::try_from(self.process.id()).unwrap();
+        kill_process(Pid::from_raw(id).unwrap(), signal).unwrap();
+        let is_success = self.process.wait().unwrap().success();
+        while let Ok(line) = self.lines.recv_timeout(PATIENCE) {
+            self.read.push_str(&line);
+            self.read.push('\n');
+        }
+        (is_success, std::mem::take(&mut self.read))
+    }
+}
+
+impl Drop for Broker {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+#[test]
+fn the_start_says_what_serves_which_data_and_where() {
+    let parent = tempfile::tempdir().unwrap();
+    let data = parent.path().join("data");
+    for state in ["new", "existing"] {
+        let broker = Broker::start(&data, &[]);
+        let address = broker.address.clone();
+        let (_, text) = broker.stop(Signal::TERM);
+        let started = text.lines().find(|line| line.contains("started")).unwrap();
+        let path = data.canonicalize().unwrap();
+        for part in [
+            format!("version=\"{}\"", env!("CARGO_PKG_VERSION")),
+            format!("log_dirs=[{path:?}]"),
+            format!("data=\"{state}\""),
+            "cluster_id=\"".to_owned(),
+            "node_id=1".to_owned(),
+            format!("PLAINTEXT://{address}"),
+            "metrics=\"http://127.0.0.1:".to_owned(),
+        ] {
+            assert!(started.contains(&part), "no {part} in {started}");
+        }
+    }
+}
+
+#[test]
+fn a_hangup_is_a_clean_shutdown() {
+    let data = tempfile::tempdir().unwrap();
+    let mut broker = Broker::start(data.path(), &[]);
+    broker.ottla(&["topic", "create", "kept"]);
+    broker.line("topic created");
+    let (is_success, _) = broker.stop(Signal::HUP);
+    assert!(is_success);
+    // Kafka's mark of a clean stop, which the next start looks for.
+    assert!(data.path().join(".kafka_cleanshutdown").exists());
+}
+
+#[test]
+fn topics_and_configs_are_logged_by_name_with_a_line_each() {
+    let data = tempfile::tempdir().unwrap();
+    let mut broker = Broker::start(data.path(), &[]);
+    broker.ottla(&["topic", "create", "orders", "--partitions", "3"]);
+    let line = broker.line("topic created");
+    assert!(line.contains("topic=\"orders\""), "{line}");
+    assert!(line.contains("partitions=3"), "{line}");
+    broker.ottla(&["config", "set", "--topic", "orders", "retention.ms=1000"]);
+    let line = broker.line("config set");
+    assert!(line.contains("resource=\"topic orders\""), "{line}");
+    assert!(
+        line.contains("key=\"retention.ms\" value=\"1000\""),
+        "{line}"
+    );
+    broker.ottla(&["topic", "delete", "orders"]);
+    let line = broker.line("topic deleted");
+    assert!(line.contains("topic=\"orders\""), "{line}");
+}
+
+#[test]
+fn a_closed_connection_is_explained_once_a_minute() {
+    let data = tempfile::tempdir().unwrap();
+    let mut broker = Broker::start(data.path(), &[]);
+    for _ in 0..3 {
+        assert!(
+            broker
+                .send(b"GET / HTTP/1.1\r\n\r\n")
+                .starts_with(b"HTTP/1.1 400")
+        );
+    }
+    assert_eq!(broker.send(&[22, 3, 1, 0, 5, 1, 0, 0, 1, 3])[0], 21);
+    assert!(broker.send(&i32::MAX.to_be_bytes()).is_empty());
+    let line = broker.line("socket.request.max.bytes");
+    assert!(line.contains("WARN"), "{line}");
+    let (_, text) = broker.stop(Signal::TERM);
+    let count = |part: &str| text.lines().filter(|line| line.contains(part)).count();
+    assert_eq!(count("speaks HTTP"), 1, "{text}");
+    assert_eq!(count("speaks TLS"), 1, "{text}");
+}
+
+#[test]
+fn the_log_level_is_what_was_asked_for() {
+    let data = tempfile::tempdir().unwrap();
+    let broker = Broker::start(data.path(), &["--log-level", "warn"]);
+    let (_, text) = broker.stop(Signal::TERM);
+    assert!(!text.contains("started"), "{text}");
+    let refused = Command::new(env!("CARGO_BIN_EXE_ottla"))
+        .args(["serve", "--log-level", "ottla=loud"])
+        .output()
+        .unwrap();
+    let said = String::from_utf8(refused.stderr).unwrap();
+    assert!(
+        !refused.status.success() && said.contains("--log-level"),
+        "{said}"
+    );
+}
