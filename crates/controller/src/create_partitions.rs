@@ -1,6 +1,6 @@
 //! CreatePartitions.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 
 use ottla_metadata::Topic;
 use ottla_protocol::ids::PartitionIndex;
@@ -21,19 +21,24 @@ pub struct Growth {
     pub assignments: Option<Vec<Replicas>>,
 }
 
-/// The reply for each topic, in the order of the request.
+/// The reply for each name, in the order in which the request names them first.
 pub type Reply = Vec<(String, Result<(), Refusal>)>;
 
-/// Decides a CreatePartitions request; each topic grows or is refused by itself.
+/// Decides a CreatePartitions request; each topic grows or is refused by itself. A topic that stands in the request
+/// more than once does not grow, and is answered once.
 pub fn decide(view: View<'_>, growths: &[Growth], validate_only: bool) -> Decision<Reply> {
     let mut records = Vec::new();
     let mut reply = Vec::new();
-    let mut names = BTreeSet::new();
+    let mut times: BTreeMap<&str, usize> = BTreeMap::new();
     for growth in growths {
-        let result = if names.insert(growth.topic.as_str()) {
-            grow(view, growth)
-        } else {
-            Err(Refusal::InvalidRequest("duplicate topic name".to_owned()))
+        *times.entry(&growth.topic).or_default() += 1;
+    }
+    for growth in growths {
+        let result = match times.remove(growth.topic.as_str()) {
+            Some(1) => grow(view, growth),
+            Some(_) => Err(Refusal::InvalidRequest("duplicate topic name".to_owned())),
+            // The name has been answered.
+            None => continue,
         };
         reply.push((
             growth.topic.clone(),

@@ -44,26 +44,28 @@ pub struct CreatedTopic {
     pub configs: Vec<EffectiveConfig>,
 }
 
-/// The reply for each topic, in the order of the request.
+/// The reply for each name, in the order in which the request names them first.
 pub type Reply = Vec<(String, Result<CreatedTopic, Refusal>)>;
 
-/// Decides a CreateTopics request; each topic is created or refused by itself.
+/// Decides a CreateTopics request; each topic is created or refused by itself. A name that stands in the request
+/// more than once is not created, and is answered once.
 pub fn decide(view: View<'_>, topics: &[NewTopic], validate_only: bool) -> Decision<Reply> {
     let mut records = Vec::new();
     let mut reply = Vec::new();
     let mut left = MAX_PARTITIONS_PER_REQUEST;
+    let mut times: BTreeMap<&str, usize> = BTreeMap::new();
     for topic in topics {
-        let namesakes = topics
-            .iter()
-            .filter(|other| other.name == topic.name)
-            .count();
-        let result = if namesakes == 1 {
-            create(view, topic, left)
-        } else {
-            Err(Refusal::InvalidRequest(format!(
+        *times.entry(&topic.name).or_default() += 1;
+    }
+    for topic in topics {
+        let result = match times.remove(topic.name.as_str()) {
+            Some(1) => create(view, topic, left),
+            Some(_) => Err(Refusal::InvalidRequest(format!(
                 "duplicate topic name '{}'",
                 topic.name
-            )))
+            ))),
+            // The name has been answered.
+            None => continue,
         };
         let result = result.map(|(created, its_records)| {
             left = left.saturating_sub(created.partitions);

@@ -235,19 +235,19 @@ impl Stage {
     }
 
     fn grow(&mut self, line: &Line<'_>) -> String {
-        let growth = Growth {
-            topic: line.first().to_owned(),
+        let assignments = line.value("assign");
+        let growth = |name: &str| Growth {
+            topic: name.to_owned(),
             count: line.number("count", 0),
-            assignments: line
-                .value("assign")
-                .map(|text| text.split(';').map(nodes).collect()),
+            assignments: assignments.map(|text| text.split(';').map(nodes).collect()),
         };
+        let growths: Vec<Growth> = line.plain().map(growth).collect();
         let image = self.image.clone();
         let view = View {
             image: &image,
             settings: &self.settings,
         };
-        let decision = create_partitions::decide(view, &[growth], false);
+        let decision = create_partitions::decide(view, &growths, false);
         self.finish(&decision, |reply| {
             show::outcomes(reply.iter().map(|(name, result)| (name.clone(), result)))
         })

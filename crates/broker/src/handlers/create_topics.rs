@@ -3,7 +3,7 @@
 //! - 4: partitions and replicas may be -1, for the defaults. 5: the answer carries the configs. 7: topic ids.
 
 use ottla_controller::create_topics::{self, CreatedTopic, NewTopic};
-use ottla_controller::{Decision, Refusal};
+use ottla_controller::Refusal;
 use ottla_protocol::ids::{NodeId, PartitionIndex};
 use ottla_protocol::messages::create_topics_request::CreatableTopic;
 use ottla_protocol::messages::create_topics_response::{
@@ -32,34 +32,16 @@ pub async fn handle(
     let validate_only = request.validate_only;
     let decided = broker
         .controller
-        .decide(move |view, _| {
-            refusing_metadata_log(create_topics::decide(view, &wanted, validate_only))
-        })
+        .decide(move |view, _| create_topics::decide(view, &wanted, validate_only))
         .await;
     let results = match decided {
-        Ok(reply) => names
+        Ok(reply) => reply
             .into_iter()
-            .zip(reply)
-            .map(|(name, (_, result))| answer(name, result))
+            .map(|(name, result)| answer(name.into(), result))
             .collect(),
         Err(_) => names.into_iter().map(unavailable).collect(),
     };
     CreateTopicsResponseData::default().with_topics(results)
-}
-
-/// The metadata log is no topic that anyone creates.
-fn refusing_metadata_log(
-    mut decision: Decision<create_topics::Reply>,
-) -> Decision<create_topics::Reply> {
-    for (name, result) in &mut decision.reply {
-        if name == topics::CLUSTER_METADATA {
-            decision.records.clear();
-            *result = Err(Refusal::InvalidRequest(format!(
-                "creation of internal topic {name} is prohibited"
-            )));
-        }
-    }
-    decision
 }
 
 fn new_topic(topic: CreatableTopic) -> NewTopic {
