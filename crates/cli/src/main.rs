@@ -1,10 +1,12 @@
 //! The executable `ottla`: parses the command line and hands over to one file per command.
 //!
 //! Results go to stdout, messages to stderr. An error ends with exit status 1 and says what to do next; a
-//! reader that closes the pipe (`ottla consume … | head`) is no error.
+//! reader that closes the pipe (`ottla consume … | head`) is no error. Under `--output json` each line of stderr is a
+//! JSON object: a message or an error.
 
 mod commands;
 mod connect;
+mod failure;
 mod instant;
 mod output;
 
@@ -15,7 +17,7 @@ use anyhow::Result;
 use clap::{CommandFactory, Parser, Subcommand};
 
 use commands::{completions, config, consume, group, log, produce, serve, topic, why};
-use output::{Output, message};
+use output::Output;
 
 /// A Kafka-protocol broker and its tools, in one binary.
 #[derive(Debug, Parser)]
@@ -40,6 +42,9 @@ Examples:
 
 Every command but `serve`, `log` and `why` works against any Kafka cluster: -b HOST:PORT names it.";
 
+/// The exit status of a command line that cannot be parsed, as clap's own.
+const USAGE: u8 = 2;
+
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Run a broker.
@@ -63,17 +68,31 @@ enum Command {
 }
 
 fn main() -> ExitCode {
-    match run(Arguments::parse()) {
+    let arguments = match Arguments::try_parse() {
+        Ok(arguments) => arguments,
+        Err(error) if error.use_stderr() && asks_for_json(std::env::args()) => {
+            output::write_to_stderr(&failure::usage_to_json(&error).to_string());
+            return ExitCode::from(USAGE);
+        }
+        Err(error) => error.exit(),
+    };
+    let output = arguments.output;
+    output::write_messages_as(output);
+    match run(arguments) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
-            message(&format!("error: {}", chain(&error)));
-            if let Some(step) = connect::next_step(&error) {
-                message(&format!("next: {step}"));
-            }
+            failure::report(&error, output);
             ExitCode::FAILURE
         }
     }
+}
+
+/// Whether the words, which clap could not parse, hold `--output json`.
+fn asks_for_json(words: impl Iterator<Item = String>) -> bool {
+    let words: Vec<_> = words.take_while(|word| word != "--").collect();
+    let is_joined = words.iter().any(|word| word == "--output=json");
+    is_joined || words.windows(2).any(|pair| pair == ["--output", "json"])
 }
 
 fn run(arguments: Arguments) -> Result<()> {
@@ -89,21 +108,6 @@ fn run(arguments: Arguments) -> Result<()> {
         Command::Why(args) => why::run(&args, output),
         Command::Completions(args) => completions::run(&args, &mut Arguments::command()),
     }
-}
-
-/// The error and its causes, without a cause that the message before already holds.
-fn chain(error: &anyhow::Error) -> String {
-    let mut text = String::new();
-    for cause in error.chain().map(ToString::to_string) {
-        if text.ends_with(&cause) {
-            continue;
-        }
-        if !text.is_empty() {
-            text.push_str(": ");
-        }
-        text.push_str(&cause);
-    }
-    text
 }
 
 fn is_broken_pipe(error: &anyhow::Error) -> bool {

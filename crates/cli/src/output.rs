@@ -1,6 +1,7 @@
 //! What goes to stdout: aligned tables for people, JSON for programs.
 
 use std::io::{self, BufWriter, StdoutLock, Write as _};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::Result;
 use base64::Engine as _;
@@ -37,10 +38,27 @@ pub fn print_line(line: &str) -> Result<()> {
     Ok(out.flush()?)
 }
 
+/// Whether messages are JSON objects. Set once, before a command begins.
+static MESSAGES_ARE_JSON: AtomicBool = AtomicBool::new(false);
+
+/// How [`message`] writes from now on.
+pub fn write_messages_as(output: Output) {
+    MESSAGES_ARE_JSON.store(output == Output::Json, Ordering::Relaxed);
+}
+
 /// Says something to the person at the terminal; it is no part of the result.
 pub fn message(text: &str) {
+    if MESSAGES_ARE_JSON.load(Ordering::Relaxed) {
+        write_to_stderr(&json!({ "message": text }).to_string());
+    } else {
+        write_to_stderr(text);
+    }
+}
+
+/// Writes a line to stderr as it is.
+pub fn write_to_stderr(line: &str) {
     // Nothing is lost with a message that has no reader.
-    let _ = writeln!(io::stderr(), "{text}");
+    let _ = writeln!(io::stderr(), "{line}");
 }
 
 /// A table whose columns are as wide as their widest cell.

@@ -1,0 +1,127 @@
+//! How an error reaches the user: as lines with the next step, or as one JSON object under `--output json`.
+
+use clap::error::{ContextKind, ContextValue};
+use ottla_client::{ClientError, code_name};
+use serde_json::{Value, json};
+
+use crate::connect;
+use crate::output::{Output, write_to_stderr};
+
+/// Prints the error to stderr.
+pub fn report(error: &anyhow::Error, output: Output) {
+    if output == Output::Json {
+        write_to_stderr(&to_json(error).to_string());
+        return;
+    }
+    write_to_stderr(&format!("error: {}", chain(error)));
+    if let Some(step) = connect::next_step(error) {
+        write_to_stderr(&format!("next: {step}"));
+    }
+}
+
+/// The error as programs read it: what failed, its cause, Kafka's code where a broker refused, and the next step.
+pub fn to_json(error: &anyhow::Error) -> Value {
+    let code = error
+        .chain()
+        .find_map(|cause| cause.downcast_ref::<ClientError>())
+        .and_then(ClientError::code);
+    let (what, cause) = match error.downcast_ref::<ClientError>() {
+        Some(ClientError::Refused { what, message, .. }) => (
+            what.clone(),
+            message.clone().filter(|text| !text.is_empty()),
+        ),
+        _ => {
+            let whole = chain(error);
+            let what = error.to_string();
+            let causes = whole.strip_prefix(&what).unwrap_or_default();
+            let causes = causes.trim_start_matches(": ").to_owned();
+            (what, Some(causes).filter(|text| !text.is_empty()))
+        }
+    };
+    json!({
+        "error": what,
+        "cause": cause,
+        "code": code.map(code_name),
+        "next": connect::next_step(error),
+    })
+}
+
+/// A command line that cannot be parsed, as [`to_json`] shows other errors.
+pub fn usage_to_json(error: &clap::Error) -> Value {
+    let text = error.render().to_string();
+    let mut paragraphs = text.split("\n\n").map(str::trim);
+    let what = paragraphs.next().unwrap_or_default();
+    let lines = what.trim_start_matches("error: ").lines().map(str::trim);
+    let suggestions = [
+        ContextKind::SuggestedArg,
+        ContextKind::SuggestedSubcommand,
+        ContextKind::SuggestedValue,
+    ];
+    let suggested = suggestions.iter().find_map(|kind| match error.get(*kind) {
+        Some(ContextValue::String(name)) => Some(name.clone()),
+        Some(ContextValue::Strings(names)) => names.first().cloned(),
+        _ => None,
+    });
+    let next = match suggested {
+        Some(name) => format!("did you mean {name}?"),
+        None => "--help shows how the command is used".to_owned(),
+    };
+    json!({
+        "error": lines.collect::<Vec<_>>().join(" "),
+        "cause": null,
+        "code": null,
+        "next": next,
+    })
+}
+
+/// The error and its causes, without a cause that the message before already holds.
+fn chain(error: &anyhow::Error) -> String {
+    let mut text = String::new();
+    for cause in error.chain().map(ToString::to_string) {
+        if text.ends_with(&cause) {
+            continue;
+        }
+        if !text.is_empty() {
+            text.push_str(": ");
+        }
+        text.push_str(&cause);
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::to_json;
+    use anyhow::{Context as _, anyhow};
+    use ottla_client::{ClientError, ErrorCode};
+    use serde_json::json;
+
+    #[test]
+    fn an_error_in_json_has_its_cause_code_and_next_step() {
+        let refused = ClientError::Refused {
+            what: "delete group billing".to_owned(),
+            code: ErrorCode::NonEmptyGroup,
+            message: Some("The group is not empty.".to_owned()),
+        };
+        let shown = to_json(&refused.into());
+        assert_eq!(shown["error"], "delete group billing");
+        assert_eq!(shown["cause"], "The group is not empty.");
+        assert_eq!(shown["code"], "NON_EMPTY_GROUP");
+        assert!(shown["next"].as_str().unwrap().contains("stop its members"));
+    }
+
+    #[test]
+    fn the_cause_in_json_is_every_error_but_the_first() {
+        let error = Err::<(), _>(anyhow!("no such file")).context("cannot open it");
+        let error = error.context("the dump failed").unwrap_err();
+        assert_eq!(
+            to_json(&error),
+            json!({
+                "error": "the dump failed",
+                "cause": "cannot open it: no such file",
+                "code": null,
+                "next": null,
+            })
+        );
+    }
+}
