@@ -5,6 +5,7 @@
 mod clippy_files;
 mod handlers;
 mod layers;
+mod licence;
 mod links;
 mod modules;
 mod names;
@@ -30,6 +31,7 @@ const RULES: &[(&str, Rule)] = &[
     ),
     ("handlers and their table agree", handlers::check),
     ("links in documents lead somewhere", links::check),
+    ("every manifest names the licence", licence::check),
 ];
 
 /// Runs the command; what passed, in words.
