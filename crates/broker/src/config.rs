@@ -1,9 +1,10 @@
 //! What the operator configured, resolved: every field has its value, nothing is optional that must be there.
 //!
-//! Values come from Kafka's `server.properties`, from the command line, and from the table of keys in
-//! `metadata::config_keys`, the command line being the strongest. Configs that may change
+//! Values come from Kafka's `server.properties`, from the environment, from the command line, and from the table of keys
+//! in `metadata::config_keys`, the command line being the strongest. Configs that may change
 //! while the broker runs are merged with these by `metadata::effective`.
 
+mod environment;
 pub mod listeners;
 pub mod problems;
 pub mod properties;
@@ -214,12 +215,29 @@ pub struct File<'a> {
     pub text: &'a str,
 }
 
+/// An environment variable: its name and its value.
+pub type Variable = (String, String);
+
 /// Reads a configuration: `file`, or the values of a single node without one, and `overrides` over it.
 pub fn load(file: Option<File<'_>>, overrides: &[String]) -> Result<Loaded, Problems> {
+    load_with_environment(file, &[], overrides)
+}
+
+/// The same, with the keys that `environment` sets over the file and under `overrides`.
+pub fn load_with_environment(
+    file: Option<File<'_>>,
+    environment: &[Variable],
+    overrides: &[String],
+) -> Result<Loaded, Problems> {
     let mut problems = Problems::default();
     let mut settings = Settings::default();
     if let Some(file) = &file {
         settings.add_file(file.name, file.text);
+    }
+    for variable in environment {
+        if let Some(key) = environment::key(variable) {
+            settings.add_variable(key, variable);
+        }
     }
     for text in overrides {
         settings.add_override(text, &mut problems);

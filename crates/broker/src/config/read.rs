@@ -1,10 +1,11 @@
-//! From files and command lines to checked values: every key is looked up, every problem is kept.
+//! From files, environments and command lines to checked values: every key is looked up, every problem is kept.
 
 use std::collections::BTreeMap;
 
 use ottla_metadata::ResourceKind;
 use ottla_metadata::config_keys::{ConfigKey, Effect, find, nearest, removed};
 
+use super::Variable;
 use super::problems::Problems;
 use super::properties;
 use super::values::Values;
@@ -12,7 +13,7 @@ use super::values::Values;
 /// The place of values that nobody wrote, of which nothing is said.
 const BASE: &str = "no configuration file";
 
-/// What a file and a command line said, before any of it is believed.
+/// What a file, the environment and a command line said, before any of it is believed.
 #[derive(Debug, Default)]
 pub struct Settings {
     entries: BTreeMap<String, (String, String)>,
@@ -45,7 +46,13 @@ impl Settings {
         }
     }
 
-    /// Takes one `key=value` of the command line, which beats the file.
+    /// Takes the value of an environment variable, which beats the file.
+    pub fn add_variable(&mut self, key: String, (name, value): &Variable) {
+        let place = format!("environment variable {name}");
+        self.entries.insert(key, (value.trim().to_owned(), place));
+    }
+
+    /// Takes one `key=value` of the command line, which beats the file and the environment.
     pub fn add_override(&mut self, text: &str, problems: &mut Problems) {
         match text.split_once('=') {
             Some((key, value)) => {

@@ -1,6 +1,6 @@
 //! Configurations as operators write them, and what they are told.
 
-use super::{File, HostPort, Loaded, load};
+use super::{File, HostPort, Loaded, Variable, load, load_with_environment};
 
 /// The keys and values of the combined server.properties that Apache Kafka 4.3 ships.
 const STOCK: &str = include_str!("../../tests/fixtures/stock-server.properties");
@@ -183,4 +183,82 @@ fn listeners_must_fit_together() {
     assert_eq!(network.inter_broker_listener, "A");
     let port_twice = "listeners=PLAINTEXT://:1,CONTROLLER://:1";
     assert!(problem(port_twice).contains("the port 1 of another"));
+}
+
+fn variables(pairs: &[(&str, &str)]) -> Vec<Variable> {
+    let owned = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
+    pairs.iter().map(owned).collect()
+}
+
+#[test]
+fn the_environment_beats_the_file_and_the_command_line_beats_both() {
+    let file = File {
+        name: "server.properties",
+        text: &format!("{MINIMAL}num.partitions=2\nfetch.max.bytes=4096\n"),
+    };
+    let environment = variables(&[
+        ("KAFKA_NUM_PARTITIONS", "3"),
+        ("KAFKA_FETCH_MAX_BYTES", "8192"),
+        ("NUM_PARTITIONS", "5"),
+    ]);
+    let overrides = ["num.partitions=4".to_owned()];
+    let loaded = load_with_environment(Some(file), &environment, &overrides).unwrap();
+    assert_eq!(loaded.config.topics.partitions, 4);
+    assert_eq!(loaded.config.records.fetch_max_bytes, 8192);
+    assert_eq!(loaded.config.node_id.0, 4, "the rest is the file's");
+}
+
+/// As compose files for Kafka's image set them: a listener for other containers, one for the host.
+#[test]
+fn an_environment_alone_makes_a_broker_for_other_hosts() {
+    let environment = variables(&[
+        ("KAFKA_NODE_ID", "7"),
+        ("KAFKA_PROCESS_ROLES", "broker,controller"),
+        (
+            "KAFKA_LISTENERS",
+            "INSIDE://0.0.0.0:29092,OUTSIDE://0.0.0.0:9092,CONTROLLER://0.0.0.0:9093",
+        ),
+        (
+            "KAFKA_ADVERTISED_LISTENERS",
+            "INSIDE://broker:29092,OUTSIDE://localhost:9092",
+        ),
+        (
+            "KAFKA_LISTENER_SECURITY_PROTOCOL_MAP",
+            "CONTROLLER:PLAINTEXT,INSIDE:PLAINTEXT,OUTSIDE:PLAINTEXT",
+        ),
+        ("KAFKA_INTER_BROKER_LISTENER_NAME", "INSIDE"),
+        ("KAFKA_CONTROLLER_LISTENER_NAMES", "CONTROLLER"),
+        ("KAFKA_CONTROLLER_QUORUM_VOTERS", "7@broker:9093"),
+        ("KAFKA_OFFSETS_TOPIC_REPLICATION_FACTOR", "1"),
+        ("KAFKA_HEAP_OPTS", "-Xmx1G"),
+    ]);
+    let loaded = load_with_environment(None, &environment, &[]).unwrap();
+    assert_eq!(loaded.config.node_id.0, 7);
+    let listeners = &loaded.config.network.listeners;
+    let advertised = listeners.iter().map(|listener| {
+        let address = listener.advertised.clone().unwrap();
+        format!("{} {}:{}", listener.name, address.host, address.port)
+    });
+    let advertised: Vec<_> = advertised.collect();
+    assert_eq!(
+        advertised,
+        ["INSIDE broker:29092", "OUTSIDE localhost:9092"]
+    );
+    assert!(loaded.warnings.is_empty(), "{:?}", loaded.warnings);
+}
+
+#[test]
+fn a_misspelt_variable_is_refused_by_its_name() {
+    let environment = variables(&[("KAFKA_ADVERTISED_LISTENER", "PLAINTEXT://localhost:9092")]);
+    let said = load_with_environment(None, &environment, &[])
+        .unwrap_err()
+        .to_string();
+    assert!(
+        said.contains("did you mean advertised.listeners?"),
+        "{said}"
+    );
+    assert!(
+        said.contains("(environment variable KAFKA_ADVERTISED_LISTENER)"),
+        "{said}"
+    );
 }

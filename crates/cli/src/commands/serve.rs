@@ -2,6 +2,7 @@
 //!
 //! Owns what belongs to the process and not to the broker: its logs, its signals, its descriptors, its threads.
 
+use std::ffi::OsString;
 use std::io::{self, IsTerminal as _, Write as _};
 use std::net::SocketAddr;
 use std::num::NonZero;
@@ -23,7 +24,12 @@ pub struct Args {
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
 
-    /// One configuration key, over the file's; may be repeated.
+    /// Take keys from the environment too, over the file's, by the names that Apache Kafka's container image gives them:
+    /// KAFKA_ADVERTISED_LISTENERS is advertised.listeners.
+    #[arg(long)]
+    environment: bool,
+
+    /// One configuration key, over the file's and the environment's; may be repeated.
     #[arg(long = "override", value_name = "KEY=VALUE")]
     overrides: Vec<String>,
 
@@ -100,8 +106,13 @@ fn end_at_once() -> ! {
 
 /// Reads the configuration and says what the operator should know of it.
 fn configuration(args: &Args) -> Result<BrokerConfig> {
+    let environment = if args.environment {
+        variables()
+    } else {
+        Vec::new()
+    };
     let loaded = match &args.config {
-        None => config::load(None, &args.overrides)?,
+        None => config::load_with_environment(None, &environment, &args.overrides)?,
         Some(path) => {
             let name = path.display().to_string();
             let text = std::fs::read_to_string(path)
@@ -110,13 +121,22 @@ fn configuration(args: &Args) -> Result<BrokerConfig> {
                 name: &name,
                 text: &text,
             };
-            config::load(Some(file), &args.overrides)?
+            config::load_with_environment(Some(file), &environment, &args.overrides)?
         }
     };
     for warning in &loaded.warnings {
         tracing::warn!("{warning}");
     }
     Ok(loaded.config)
+}
+
+/// The process's environment. A name or value that is not UTF-8 cannot be a key's, and is refused with its key if it
+/// claims to be.
+fn variables() -> Vec<config::Variable> {
+    let lossy = |text: OsString| text.to_string_lossy().into_owned();
+    std::env::vars_os()
+        .map(|(name, value)| (lossy(name), lossy(value)))
+        .collect()
 }
 
 /// What ends the process in good order.
