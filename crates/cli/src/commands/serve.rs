@@ -2,6 +2,8 @@
 //!
 //! Owns what belongs to the process and not to the broker: its logs, its signals, its descriptors, its threads.
 
+mod service;
+
 use std::ffi::OsString;
 use std::io::{self, IsTerminal as _, Write as _};
 use std::net::SocketAddr;
@@ -88,7 +90,9 @@ pub fn run(args: &Args) -> Result<()> {
         log_start(&running);
         warn_of_exposure(&running);
         announce(&running);
+        service::say(service::READY);
         signals.wait().await;
+        service::say(service::STOPPING);
         tokio::select! {
             () = running.shut_down() => Ok(()),
             () = signals.wait() => end_at_once(),
