@@ -157,6 +157,13 @@ impl Node {
         let joined = self.join(told.member_id.as_str(), 9).await;
         assert_eq!(joined.error_code, 0);
         assert_eq!(joined.leader, joined.member_id);
+        let synced = self.sync(&joined, share).await;
+        assert_eq!(synced, (0, share.into()));
+        joined
+    }
+
+    /// Hands in `share` as the member's own.
+    async fn sync(&self, joined: &JoinGroupResponseData, share: &'static str) -> (i16, Bytes) {
         let assignment = sync_group_request::SyncGroupRequestAssignment::default()
             .with_member_id(joined.member_id.clone())
             .with_assignment(Bytes::from_static(share.as_bytes()));
@@ -169,8 +176,7 @@ impl Node {
             .with_assignments(vec![assignment]);
         let context = self.context(ApiKey::SyncGroup, 5);
         let synced = sync_group::handle(&self.broker, &context, request).await;
-        assert_eq!((synced.error_code, synced.assignment), (0, share.into()));
-        joined
+        (synced.error_code, synced.assignment)
     }
 
     async fn heartbeat(&self, joined: &JoinGroupResponseData) -> i16 {
@@ -570,4 +576,31 @@ async fn an_offset_that_has_rotted_is_passed_over() {
 
     let node = start_with_small_segments(directory.path());
     assert_eq!(node.fetch("simple", 9).await, (3, 0));
+}
+
+#[tokio::test]
+async fn a_group_record_that_is_too_large_costs_nobody_its_id() {
+    let directory = tempfile::tempdir().unwrap();
+    let node = start_with(directory.path(), |config| {
+        config.storage.flush_max_delay = Duration::from_millis(5);
+        let values = &mut config.statics.values;
+        values.insert("message.max.bytes".to_owned(), "1000".to_owned());
+    });
+    let told = node.join("", 9).await;
+    let joined = node.join(told.member_id.as_str(), 9).await;
+    let too_large: &str = "x".repeat(2000).leak();
+    let refused = node.sync(&joined, too_large).await;
+    assert_eq!(
+        refused,
+        (ErrorCode::UnknownServerError.code(), Bytes::new())
+    );
+    let rejoin = ErrorCode::RebalanceInProgress.code();
+    assert_eq!(node.heartbeat(&joined).await, rejoin);
+    let again = node.join(joined.member_id.as_str(), 9).await;
+    assert_eq!((again.error_code, again.generation_id), (0, 2));
+    assert_eq!(again.member_id, joined.member_id);
+    assert_eq!(node.sync(&again, "mine").await, (0, "mine".into()));
+    assert_eq!(node.heartbeat(&again).await, 0);
+    assert_eq!(node.leave(&again).await, 0);
+    assert_eq!(node.list().await, [("g".to_owned(), "Empty".to_owned())]);
 }

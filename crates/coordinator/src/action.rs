@@ -5,7 +5,7 @@
 
 use ottla_protocol::messages::coordinator::group::GroupRecord;
 
-use crate::group::classic::{JoinReply, SyncReply};
+use crate::group::classic::{JoinReply, StaticMemberBefore, SyncReply};
 
 /// Names a request that waits for its reply; given out by the owner.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -14,14 +14,28 @@ pub struct Ticket(pub u64);
 /// What should happen because of an event.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Action {
-    /// Append these records to the partition and apply them.
-    Append(Vec<GroupRecord>),
+    /// Append these records of one group to the partition and apply them. If the partition refuses them (they are too
+    /// large), [`crate::Shard::on_append_refused`] is to be told what then becomes of the group.
+    Append(Vec<GroupRecord>, IfRefused),
     /// Answer a waiting `JoinGroup`.
     ReplyJoin(Ticket, JoinReply),
     /// Answer a waiting `SyncGroup`.
     ReplySync(Ticket, SyncReply),
     /// Tell whoever reads the broker's log.
     Report(Event),
+}
+
+/// What becomes of a group whose record is refused: the replies that depend on it are refused, but nobody loses an id.
+#[derive(Debug, Clone, PartialEq)]
+pub enum IfRefused {
+    /// It stays as it is: it is empty, so nobody can be harmed by an older record.
+    Stand,
+    /// It was made for this request, and goes.
+    Drop,
+    /// Its members keep their ids and join again, because nobody has an assignment.
+    Rebalance,
+    /// A static member that came back under a new id is again who it was.
+    Restore(Box<StaticMemberBefore>),
 }
 
 /// What a request for offsets comes to.

@@ -14,7 +14,7 @@ pub mod state;
 pub mod timers;
 pub mod transaction;
 
-pub use action::{Action, Decision, Effect, Event, Ticket};
+pub use action::{Action, Decision, Effect, Event, IfRefused, Ticket};
 pub use config::Config;
 pub use partition::partition_for;
 pub use shard::Shard;

@@ -11,7 +11,7 @@ use ottla_protocol::ids::ProducerId;
 use ottla_protocol::messages::coordinator::group::GroupRecord;
 use ottla_protocol::time::{MonotonicTime, Now};
 
-use crate::action::{Action, Effect, Ticket};
+use crate::action::{Action, Effect, IfRefused, Ticket};
 use crate::config::Config;
 use crate::group::classic::{
     Group, HeartbeatError, HeartbeatRequest, JoinError, JoinReply, JoinRequest, LeaveError,
@@ -104,16 +104,34 @@ impl Shard {
         actions
     }
 
-    /// An append of `group_id`'s record was refused although the partition is well (it was too large): the group
-    /// is again what the log says of it, and whoever waits must start over.
-    pub fn on_append_refused(&mut self, group_id: &str, now: Now) -> Vec<Action> {
+    /// An append of `group_id`'s record was refused although the partition is well (it was too large). The replies of
+    /// the actions that follow it are refused by the owner, and so are those that are returned here.
+    pub fn on_append_refused(
+        &mut self,
+        group_id: &str,
+        if_refused: IfRefused,
+        now: Now,
+    ) -> Vec<Action> {
         let mut actions = Vec::new();
-        if let Some(group) = self.groups.remove(group_id) {
-            actions.extend(group.abandon());
+        match if_refused {
+            IfRefused::Stand => {}
+            IfRefused::Drop => {
+                if let Some(group) = self.groups.remove(group_id) {
+                    actions.extend(group.abandon());
+                }
+                self.timers.cancel_group(group_id);
+            }
+            IfRefused::Rebalance => {
+                if let Some(mut turn) = self.turn(group_id, now, &mut actions) {
+                    turn.assign_anew();
+                }
+            }
+            IfRefused::Restore(before) => {
+                if let Some(mut turn) = self.turn(group_id, now, &mut actions) {
+                    turn.restore_static_member(*before);
+                }
+            }
         }
-        self.timers.cancel_group(group_id);
-        self.restore(group_id);
-        self.welcome(group_id, now, &mut actions);
         actions
     }
 
@@ -143,12 +161,12 @@ impl Shard {
         }
         let is_recorded = actions
             .iter()
-            .any(|action| matches!(action, Action::Append(_)));
+            .any(|action| matches!(action, Action::Append(..)));
         if is_new && !is_recorded {
             records.extend(self.classic(&request.group_id).map(record::of_new));
         }
         if !records.is_empty() {
-            actions.insert(0, Action::Append(records));
+            actions.insert(0, Action::Append(records, IfRefused::Drop));
         }
         actions
     }

@@ -1,8 +1,9 @@
 //! The task that owns one coordinator partition: its shard, what waits for a commit, and who waits for a rebalance.
 //!
 //! Records are appended, then applied, at once and in order; an answer leaves when everything appended before it is
-//! committed (`uncommitted`). If an append is refused, nothing has changed but the soft state of one group, which starts over. If
-//! an append is lost, the shard is thrown away and read again from the log, and nobody who waits gets an answer.
+//! committed (`uncommitted`). If an append is refused, nothing has changed but the soft state of one group, and the shard
+//! says what becomes of it. If an append is lost, the shard is thrown away and read again from the log, and nobody who
+//! waits gets an answer.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -10,7 +11,7 @@ use std::time::Duration;
 
 use ottla_coordinator::group::classic::{JoinReply, JoinRequest, SyncReply, SyncRequest};
 use ottla_coordinator::state::Position;
-use ottla_coordinator::{Action, Config, Decision, Event, Shard, Ticket};
+use ottla_coordinator::{Action, Config, Decision, Event, IfRefused, Shard, Ticket};
 use ottla_protocol::ids::Uuid;
 use ottla_protocol::messages::coordinator::group::GroupRecord;
 use ottla_protocol::records::Compression;
@@ -265,14 +266,24 @@ impl Owner {
         ticket
     }
 
-    /// Carries out the actions of one group. If its append is refused, the group starts over, and whoever these
-    /// actions would have answered is told why not.
+    /// Carries out the actions of one group. If its append is refused, the replies that depend on it are refused with
+    /// the same reason.
     fn perform(&mut self, actions: Vec<Action>) -> Result<(), Unavailable> {
-        let mut refused = Ok(());
+        self.perform_after(Ok(()), actions)
+    }
+
+    fn perform_after(
+        &mut self,
+        refused: Result<(), Unavailable>,
+        actions: Vec<Action>,
+    ) -> Result<(), Unavailable> {
+        let mut refused = refused;
         for action in actions {
             match action {
                 Action::Report(event) => report(&event),
-                Action::Append(records) => refused = self.append_for_group(records),
+                Action::Append(records, if_refused) => {
+                    refused = refused.and(self.append_for_group(records, if_refused));
+                }
                 Action::ReplyJoin(ticket, reply) => {
                     if let Some(Waiting::Join(answer)) = self.waiting.remove(&ticket) {
                         self.answer(answer, refused.map(|()| reply));
@@ -288,7 +299,11 @@ impl Owner {
         refused
     }
 
-    fn append_for_group(&mut self, records: Vec<GroupRecord>) -> Result<(), Unavailable> {
+    fn append_for_group(
+        &mut self,
+        records: Vec<GroupRecord>,
+        if_refused: IfRefused,
+    ) -> Result<(), Unavailable> {
         let group = records.iter().find_map(|record| match record {
             GroupRecord::GroupMetadata(key, _) => Some(key.group.clone()),
             _ => None,
@@ -296,9 +311,8 @@ impl Owner {
         let now = self.clock.now();
         let appended = self.append(records, now);
         if let (Err(_), Some(group)) = (&appended, group) {
-            let actions = self.shard.on_append_refused(&group, now);
-            // The group has gone back to a record that is there: only members that wait are answered here.
-            let _ = self.perform(actions);
+            let actions = self.shard.on_append_refused(&group, if_refused, now);
+            let _ = self.perform_after(appended, actions);
         }
         appended
     }

@@ -22,6 +22,7 @@ pub use heartbeat::{HeartbeatError, HeartbeatRequest};
 pub use join::{JoinError, JoinReply, JoinRequest, Joined, JoinedMember};
 pub use leave::{LeaveError, LeaveReply, LeaveRequest, Leaving, Left};
 pub use member::{Member, Protocol};
+pub use static_member::StaticMemberBefore;
 pub use sync::{SyncError, SyncReply, SyncRequest, Synced};
 pub(crate) use turn::Turn;
 

@@ -180,7 +180,17 @@ pub fn action(action: &Action) -> String {
             text(&synced.assignment)
         ),
         Action::Report(event) => format!("{event:?}\n"),
-        Action::Append(_) => unreachable!("appends are performed by the stage"),
+        Action::Append(..) => unreachable!("appends are performed by the stage"),
+    }
+}
+
+/// The owner answers with the refusal of an append what would have been answered after it.
+pub fn unless_refused(told: &Action, is_refused: bool) -> String {
+    match told {
+        Action::ReplyJoin(ticket, _) | Action::ReplySync(ticket, _) if is_refused => {
+            format!("#{} is told of the refusal\n", ticket.0)
+        }
+        told => action(told),
     }
 }
 

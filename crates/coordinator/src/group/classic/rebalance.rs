@@ -5,7 +5,7 @@ use super::join::JoinError;
 use super::record;
 use super::sync::SyncError;
 use super::turn::Turn;
-use crate::action::{Action, Event};
+use crate::action::{Action, Event, IfRefused};
 use crate::timers::Kind;
 use bytes::Bytes;
 
@@ -101,8 +101,8 @@ impl Turn<'_> {
             members: self.group.size(),
         });
         if self.group.state == State::Empty {
-            self.actions
-                .push(Action::Append(vec![record::of(self.group)]));
+            let records = vec![record::of(self.group)];
+            self.actions.push(Action::Append(records, IfRefused::Stand));
         } else {
             self.hand_out_generation();
         }

@@ -5,10 +5,21 @@
 
 use super::group::State;
 use super::join::{JoinError, JoinRequest};
+use super::member::Member;
 use super::record;
 use super::sync::SyncError;
 use super::turn::Turn;
-use crate::action::{Action, Ticket};
+use crate::action::{Action, IfRefused, Ticket};
+use crate::timers::Kind;
+
+/// A static member before it came back under another id, for the case that this cannot be recorded.
+#[derive(Debug, Clone, PartialEq)]
+pub struct StaticMemberBefore {
+    member: Member,
+    leader: Option<String>,
+    /// The id that it came back under.
+    new_id: String,
+}
 
 impl Turn<'_> {
     /// Replaces the member of a static identity: `ids` are its old and its new id.
@@ -22,15 +33,24 @@ impl Turn<'_> {
         let old_leader = self.group.leader.clone();
         self.refuse_join(old_id, JoinError::FencedInstance, old_id);
         self.reply_sync(old_id, Err(SyncError::FencedInstance));
-        self.take_over(old_id, id);
+        let Some(member) = self.group.members.get(old_id).cloned() else {
+            return;
+        };
+        self.take_over(&member, id);
         self.keep_alive(id);
         self.update_member(ticket, request, id);
         match self.group.state {
             State::Stable
                 if self.group.protocol.as_deref() == Some(&self.group.elect_protocol()) =>
             {
+                let before = StaticMemberBefore {
+                    member,
+                    leader: old_leader.clone(),
+                    new_id: id.to_owned(),
+                };
+                let if_refused = IfRefused::Restore(Box::new(before));
                 self.actions
-                    .push(Action::Append(vec![record::of(self.group)]));
+                    .push(Action::Append(vec![record::of(self.group)], if_refused));
                 self.welcome_back(request, id, old_leader);
             }
             State::Stable => {
@@ -46,19 +66,28 @@ impl Turn<'_> {
         }
     }
 
-    fn take_over(&mut self, old_id: &str, id: &str) {
-        let Some(mut member) = self.group.members.get(old_id).cloned() else {
-            return;
-        };
-        let led = self.group.is_leader(old_id);
+    fn take_over(&mut self, old: &Member, id: &str) {
+        let mut member = old.clone();
+        let led = self.group.is_leader(&old.id);
         let protocol_type = self.group.protocol_type.clone().unwrap_or_default();
-        self.group.remove(old_id);
+        self.group.remove(&old.id);
         id.clone_into(&mut member.id);
         member.is_new = false;
         self.group.add(member, &protocol_type);
         if led {
             self.group.leader = Some(id.to_owned());
         }
+    }
+
+    /// The new id of a static member could not be recorded: the old one is the member again.
+    pub fn restore_static_member(&mut self, before: StaticMemberBefore) {
+        let protocol_type = self.group.protocol_type.clone().unwrap_or_default();
+        let old_id = before.member.id.clone();
+        self.cancel_timer(Kind::Session(before.new_id.clone()));
+        self.group.remove(&before.new_id);
+        self.group.add(before.member, &protocol_type);
+        self.group.leader = before.leader;
+        self.keep_alive(&old_id);
     }
 
     /// The reply to a static member that came back without a rebalance. A client that cannot skip the

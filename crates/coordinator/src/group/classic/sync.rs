@@ -8,7 +8,7 @@ use ottla_protocol::messages::ErrorCode;
 use super::group::{IdentityError, State};
 use super::record;
 use super::turn::Turn;
-use crate::action::{Action, Ticket};
+use crate::action::{Action, IfRefused, Ticket};
 use crate::timers::Kind;
 
 /// A request for an assignment.
@@ -141,14 +141,24 @@ impl Turn<'_> {
     }
 
     /// Takes the leader's assignments; who is not among them gets an empty one. The group is stable at once: if
-    /// the record is lost, so are the replies behind it and all this.
+    /// the record is lost, so are the replies behind it and all this; if it is refused, see [`Self::assign_anew`].
     fn assign(&mut self, assignments: &BTreeMap<String, Bytes>) {
         for member in self.group.members.values_mut() {
             member.assignment = assignments.get(&member.id).cloned().unwrap_or_default();
         }
+        let records = vec![record::of(self.group)];
         self.actions
-            .push(Action::Append(vec![record::of(self.group)]));
+            .push(Action::Append(records, IfRefused::Rebalance));
         self.reply_syncs(None);
         self.group.enter(State::Stable, self.now.wall);
+    }
+
+    /// The record with the assignments was refused, and so was every `SyncGroup`: no assignment counts, and all join
+    /// again under the ids that they have.
+    pub fn assign_anew(&mut self) {
+        for member in self.group.members.values_mut() {
+            member.assignment = Bytes::new();
+        }
+        self.prepare_rebalance("the assignments could not be recorded");
     }
 }
