@@ -510,6 +510,7 @@ async fn idempotent_producers_are_answered_with_the_first_offset_and_kept_in_ord
     );
     let again = node.produce(-1, numbered(0, 1, &["a", "b"])).await;
     assert_eq!((error(&again), again.base_offset), (ErrorCode::None, 0));
+    assert_eq!(again.log_append_time_ms, 1_700_000_000_000, "as in Kafka");
     let gap = node.produce(-1, numbered(9, 1, &["x"])).await;
     assert_eq!(error(&gap), ErrorCode::OutOfOrderSequenceNumber);
     let fenced = node.produce(-1, numbered(0, 0, &["x"])).await;
@@ -911,4 +912,54 @@ async fn a_session_tells_only_what_is_new() {
         .with_session_epoch(1);
     let unknown = node.fetch(unknown, 11).await;
     assert_eq!(unknown.error_code, ErrorCode::FetchSessionIdNotFound.code());
+}
+
+/// A batch of producer 77 with one record.
+fn numbered(base_sequence: i32) -> Vec<u8> {
+    numbered_of(77, base_sequence, &["x"])
+}
+
+fn numbered_of(producer_id: i64, base_sequence: i32, values: &[&str]) -> Vec<u8> {
+    let options = BatchOptions {
+        producer_id,
+        producer_epoch: 0,
+        base_sequence,
+        ..BatchOptions::default()
+    };
+    batch_of(options, 1_700_000_000_000, values)
+}
+
+#[tokio::test]
+async fn a_repeated_batch_is_answered_with_the_time_that_is_stored() {
+    let directory = tempfile::tempdir().unwrap();
+    let configs = [("message.timestamp.type", "LogAppendTime")];
+    let mut node = start(directory.path(), image(0, &configs));
+    let mut told = Vec::new();
+    for sequence in 0..6 {
+        let answer = node.produce(-1, numbered(sequence)).await;
+        told.push(answer.log_append_time_ms);
+        while node.broker.clock.now().wall.0 <= answer.log_append_time_ms {
+            tokio::task::yield_now().await;
+        }
+    }
+    // A producer snapshot, in Kafka's format, remembers only the last batch.
+    for (epoch, remembered) in [(1, 1..6), (2, 5..6)] {
+        for sequence in remembered {
+            let again = node.produce(-1, numbered(sequence)).await;
+            let at = usize::try_from(sequence).unwrap();
+            let answered = (again.base_offset, again.log_append_time_ms);
+            assert_eq!(answered, (i64::from(sequence), told[at]), "{sequence}");
+        }
+        let forgotten = node.produce(-1, numbered(0)).await;
+        assert_eq!(error(&forgotten), ErrorCode::OutOfOrderSequenceNumber);
+        node.broker.replicas.close(1).unwrap();
+        node = start(directory.path(), image(epoch, &configs));
+    }
+    let fetched = node.fetch(fetch_from(0, &[0], PLENTY), 11).await;
+    let records = fetched.responses[0].partitions[0].records.clone().unwrap();
+    let batches = split_batches(&records);
+    let stored: Vec<i64> = batches
+        .map(|batch| batch.unwrap().header().max_timestamp)
+        .collect();
+    assert_eq!(stored, told);
 }

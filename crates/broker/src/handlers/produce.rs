@@ -251,7 +251,8 @@ fn append(group: &Group<'_>, now: Now, outcomes: &mut [Vec<Outcome>]) {
         }
         let written = result.map(|appended| Written {
             appended,
-            log_append_time: entry.batch.log_append_time,
+            // As in Kafka, whatever the topic's timestamp type: what is stored is the first batch's, not the repetition's.
+            log_append_time: appended.duplicate_of.or(entry.batch.log_append_time),
             partition: Arc::clone(&group.partition),
         });
         outcomes[entry.request][entry.outcome].result =

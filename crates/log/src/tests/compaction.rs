@@ -488,7 +488,8 @@ fn a_producer_goes_on_where_it_was_after_its_records_are_gone() {
         ..Left::default()
     };
     let (mut log, _) = open_as(&files, compacted(), left);
-    assert!(append(&mut log, &last).duplicate_of.is_some());
+    let told = append(&mut log, &last).duplicate_of;
+    assert_eq!(told, Some(Timestamp(NOW.0 + 1)), "the time that was stored");
     assert!(try_append(&mut log, &of(4, &[("a", Some("4"))])).is_err());
     assert_eq!(
         append(&mut log, &of(3, &[("a", Some("4"))])).first_offset,
