@@ -963,3 +963,34 @@ async fn a_repeated_batch_is_answered_with_the_time_that_is_stored() {
         .collect();
     assert_eq!(stored, told);
 }
+
+#[tokio::test]
+async fn a_producers_first_batch_is_waited_for_on_a_partition_that_never_held_a_record() {
+    let directory = tempfile::tempdir().unwrap();
+    let configs = [("max.message.bytes", "200")];
+    let node = start(directory.path(), image(0, &configs));
+    let too_large = numbered_of(77, 0, &["x".repeat(100).as_str(); 2]);
+    let both = node.start_produce(vec![request(-1, 0, too_large), request(-1, 0, numbered(2))]);
+    let mut codes = Vec::new();
+    for reply in both {
+        codes.push(error(&settled(reply).await));
+    }
+    assert_eq!(
+        codes,
+        [
+            ErrorCode::MessageTooLarge,
+            ErrorCode::OutOfOrderSequenceNumber
+        ]
+    );
+    for sequence in 0..3 {
+        let answer = node.produce(-1, numbered(sequence)).await;
+        let wanted = (ErrorCode::None, i64::from(sequence));
+        assert_eq!((error(&answer), answer.base_offset), wanted);
+    }
+    // Elsewhere a producer that is not known may have been forgotten, also where nothing is left.
+    let other = node.produce(-1, numbered_of(78, 7, &["x"])).await;
+    assert_eq!((error(&other), other.base_offset), (ErrorCode::None, 3));
+    assert_eq!(node.delete_records(-1).await, (ErrorCode::None, 4));
+    let other = node.produce(-1, numbered_of(79, 7, &["x"])).await;
+    assert_eq!((error(&other), other.base_offset), (ErrorCode::None, 4));
+}

@@ -245,8 +245,15 @@ fn check_epoch(
     Ok(())
 }
 
+/// The batches of a producer follow each other without a gap.
+///
+/// Of a producer of whom nothing is known any first sequence is taken, because its records and what was known of it may
+/// have been deleted or have expired. A log that never held a record has forgotten nobody: there a first sequence other
+/// than 0 says that an earlier batch of the producer was refused or is late, and taking this one would lock that one
+/// out for ever (KAFKA-15591).
 fn check_sequence(header: &BatchHeader, entry: &ProducerEntry) -> Result<(), ProducerError> {
-    let nothing_known = entry.epoch.0 == -1;
+    let never_held_a_record = header.base_offset().0 == 0;
+    let may_be_forgotten = entry.epoch.0 == -1 && !never_held_a_record;
     let last = if entry.epoch.0 == header.producer_epoch {
         entry.last_sequence()
     } else {
@@ -254,7 +261,7 @@ fn check_sequence(header: &BatchHeader, entry: &ProducerEntry) -> Result<(), Pro
     };
     let sequence = header.base_sequence;
     let follows = i64::from(sequence) == i64::from(last) + 1 || (sequence == 0 && last == i32::MAX);
-    if nothing_known || follows {
+    if may_be_forgotten || follows {
         return Ok(());
     }
     Err(ProducerError::OutOfOrderSequence {

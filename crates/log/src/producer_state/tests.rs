@@ -40,8 +40,9 @@ fn is_duplicate(state: &ProducerState, bytes: &[u8]) -> bool {
 
 #[test]
 fn sequences_must_follow_and_the_last_five_batches_are_known() {
-    let mut state = ProducerState::empty(Offset(0));
-    client(&mut state, 0, 100, 1).expect("of an unknown producer any sequence is taken");
+    let mut state = ProducerState::empty(Offset(1));
+    client(&mut state, 0, 100, 1)
+        .expect("of a producer that may be forgotten any sequence is taken");
     for sequence in 101..107 {
         client(&mut state, 0, sequence, 1).unwrap();
     }
@@ -71,11 +72,37 @@ fn sequences_must_follow_and_the_last_five_batches_are_known() {
 }
 
 #[test]
-fn sequences_wrap_to_zero() {
+fn a_log_that_never_held_a_record_has_forgotten_no_producer() {
     let mut state = ProducerState::empty(Offset(0));
+    for origin in [Origin::Replication, Origin::Coordinator] {
+        let mut state = state.clone();
+        append(&mut state, &idempotent(1, 0, 5, 1), origin).expect("only clients are checked");
+    }
+    let late = ProducerError::OutOfOrderSequence {
+        producer: ProducerId(1),
+        sequence: 5,
+        last: -1,
+    };
+    assert_eq!(client(&mut state, 0, 5, 1), Err(late));
+    let in_transaction = append(&mut state, &transactional(1, 5, 1), Origin::Client);
+    assert_eq!(in_transaction, Err(late));
+    client(&mut state, 0, 0, 5).unwrap();
+    client(&mut state, 0, 5, 1).unwrap();
+    // Its records may be gone by now, and with them what was known of it.
+    state.expire(Timestamp(i64::MAX), Duration::ZERO);
+    client(&mut state, 0, 9, 1).unwrap();
+    assert!(
+        client(&mut state, 1, 10, 1).is_err(),
+        "a new epoch begins at 0"
+    );
+}
+
+#[test]
+fn sequences_wrap_to_zero() {
+    let mut state = ProducerState::empty(Offset(1));
     client(&mut state, 0, i32::MAX - 1, 2).unwrap();
     client(&mut state, 0, 0, 1).unwrap();
-    let mut state = ProducerState::empty(Offset(0));
+    let mut state = ProducerState::empty(Offset(1));
     client(&mut state, 0, i32::MAX, 3).unwrap();
     client(&mut state, 0, 2, 1).unwrap();
     assert!(is_duplicate(&state, &idempotent(1, 0, i32::MAX, 3)));

@@ -45,6 +45,7 @@ public final class ClientChecks {
         claims.add("every_codec_comes_back_as_it_was_sent", this::codecs);
         claims.add("every_acks_is_answered", this::acks);
         claims.add("idempotent_producer_keeps_order", this::idempotent);
+        claims.add("batches_behind_a_refused_first_one_wait_for_it", this::refusedFirstBatch);
         claims.add("keys_are_partitioned_by_murmur2", this::partitioner);
         claims.add("producer_is_refused_a_record_too_large", this::tooLarge);
         claims.add("record_without_a_key_is_refused_on_a_compacted_topic", this::nullKey);
@@ -96,6 +97,28 @@ public final class ClientChecks {
         Claims.expectEqual(offsets, IntStream.range(0, 100).mapToObj(Long::valueOf).toList(), "the offsets");
         Map<String, String> committed = Map.of("isolation.level", "read_committed");
         Clients.expectSame(sent, clients.fromStart(clients.name("idempotent"), 300, committed));
+    }
+
+    /**
+     * A partition's first batch is too large, and is split; the next one, on its way already, must not take its place.
+     * Apache Kafka before 4.5 fails this: there the records of the first batch time out (KAFKA-15591).
+     */
+    private void refusedFirstBatch() throws Exception {
+        int partitions = 20;
+        create("refused-first", partitions, Map.of("max.message.bytes", "3000"));
+        List<ProducerRecord<byte[], byte[]>> sent = new ArrayList<>();
+        for (int partition = 0; partition < partitions; partition++) {
+            for (int number = 0; number < 5; number++) {
+                byte[] value = Clients.bytes(number + "x".repeat(1000));
+                sent.add(new ProducerRecord<>(clients.name("refused-first"), partition, null, value));
+            }
+        }
+        Map<String, String> settings = Map.of("enable.idempotence", "true", "batch.size", "4500", "linger.ms", "0",
+                "max.in.flight.requests.per.connection", "5", "delivery.timeout.ms", "20000", "request.timeout.ms", "10000");
+        List<RecordMetadata> answers = clients.produce(sent, settings);
+        for (int index = 0; index < answers.size(); index++) {
+            Claims.expectEqual(answers.get(index).offset(), (long) index % 5, "the offset of record " + index);
+        }
     }
 
     /** The client partitions, by its metadata: a broker that names partitions wrongly shows here. */
