@@ -994,3 +994,42 @@ async fn a_producers_first_batch_is_waited_for_on_a_partition_that_never_held_a_
     let other = node.produce(-1, numbered_of(79, 7, &["x"])).await;
     assert_eq!((error(&other), other.base_offset), (ErrorCode::None, 4));
 }
+
+#[tokio::test]
+async fn only_compaction_alone_forbids_to_delete_records() {
+    for (policy, wanted) in [
+        ("", (ErrorCode::None, 1)),
+        ("delete", (ErrorCode::None, 1)),
+        ("compact,delete", (ErrorCode::None, 1)),
+        ("compact", (ErrorCode::PolicyViolation, -1)),
+    ] {
+        let directory = tempfile::tempdir().unwrap();
+        let node = start(directory.path(), image(0, &[("cleanup.policy", policy)]));
+        for value in ["a", "b"] {
+            node.produce(-1, batch(&[value])).await;
+        }
+        assert_eq!(node.delete_records(1).await, wanted, "{policy:?}");
+    }
+}
+
+#[tokio::test]
+async fn without_a_policy_records_stay_for_ever_and_need_no_key() {
+    let directory = tempfile::tempdir().unwrap();
+    let configs = [
+        ("cleanup.policy", ""),
+        ("retention.ms", "0"),
+        ("retention.bytes", "0"),
+    ];
+    let node = start(directory.path(), image(0, &configs));
+    let mut keyless = BatchBuilder::new(BatchOptions::default());
+    keyless.append(1, None, Some(b"v"), &[]);
+    let taken = node.produce(-1, keyless.build().unwrap()).await;
+    assert_eq!(error(&taken), ErrorCode::None);
+    let Found::Here(partition) = node.broker.replicas.by_name("t", PartitionIndex(0)) else {
+        panic!("the partition is here");
+    };
+    let now = node.broker.clock.now().wall;
+    let removed = partition.with_log(|log| log.apply_retention(now));
+    assert_eq!(removed.unwrap().unwrap().segments, 0);
+    assert_eq!(node.list(-2), (ErrorCode::None, 0, -1));
+}

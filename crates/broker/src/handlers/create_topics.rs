@@ -2,8 +2,8 @@
 //!
 //! - 4: partitions and replicas may be -1, for the defaults. 5: the answer carries the configs. 7: topic ids.
 
-use ottla_controller::create_topics::{self, CreatedTopic, NewTopic};
 use ottla_controller::Refusal;
+use ottla_controller::create_topics::{self, CreatedTopic, NewTopic};
 use ottla_protocol::ids::{NodeId, PartitionIndex};
 use ottla_protocol::messages::create_topics_request::CreatableTopic;
 use ottla_protocol::messages::create_topics_response::{

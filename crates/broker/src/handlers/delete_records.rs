@@ -111,7 +111,9 @@ fn delete(broker: &Broker, topic: &str, wanted: &DeleteRecordsPartition) -> Dele
     if is_internal(topic) {
         return Err(ErrorCode::InvalidTopicException);
     }
-    if !partition.settings().log.delete {
+    let settings = partition.settings();
+    // A topic without any policy keeps all for ever: it may be trimmed by hand.
+    if settings.log.compact && !settings.log.delete {
         return Err(ErrorCode::PolicyViolation);
     }
     let offset = match wanted.offset {
