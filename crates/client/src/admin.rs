@@ -1,5 +1,9 @@
 //! Admin calls: topics, configs, groups. Each returns an error for the first item that the broker refuses.
 
+mod cluster;
+mod log_dirs;
+mod records;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use ottla_protocol::messages::create_partitions_request::{
@@ -27,8 +31,11 @@ use ottla_protocol::messages::{
 
 use crate::backoff::Backoff;
 use crate::error::ErrorCode;
-use crate::group::decode_assignment;
+use crate::group::{decode_assignment, decode_subscription};
 use crate::{ClientError, Cluster, Result, TopicPartition};
+
+pub use cluster::{Broker, Feature, Quorum, QuorumReplica};
+pub use log_dirs::LogDir;
 
 /// A topic to be created.
 #[derive(Debug, Clone, Default)]
@@ -162,6 +169,8 @@ pub struct Member {
     pub client_id: String,
     /// Where it connects from.
     pub host: String,
+    /// The topics to which it has subscribed.
+    pub topics: BTreeSet<String>,
     /// What it reads.
     pub partitions: Vec<TopicPartition>,
 }
@@ -247,8 +256,13 @@ impl Cluster {
         Ok(())
     }
 
-    /// Gives a topic more partitions.
-    pub async fn create_partitions(&self, topic: &str, count: i32) -> Result<()> {
+    /// Gives a topic more partitions, or only checks whether it could have them.
+    pub async fn create_partitions(
+        &self,
+        topic: &str,
+        count: i32,
+        validation: Validation,
+    ) -> Result<()> {
         let request = CreatePartitionsRequestData {
             topics: vec![CreatePartitionsTopic {
                 name: KafkaString::from(topic.to_owned()),
@@ -257,7 +271,7 @@ impl Cluster {
                 ..CreatePartitionsTopic::default()
             }],
             timeout_ms: self.timeout_ms(),
-            validate_only: false,
+            validate_only: validation == Validation::Only,
             ..CreatePartitionsRequestData::default()
         };
         let response = self.call_controller(&request).await?;
@@ -304,11 +318,12 @@ impl Cluster {
         Ok(configs)
     }
 
-    /// Changes some configs of something and leaves the others.
+    /// Changes some configs of something and leaves the others, or only checks whether they could be changed.
     pub async fn alter_configs(
         &self,
         resource: &Resource,
         changes: &BTreeMap<String, ConfigChange>,
+        validation: Validation,
     ) -> Result<()> {
         let (resource_type, name) = resource.wire();
         let configs = changes.iter().map(|(name, change)| {
@@ -327,6 +342,7 @@ impl Cluster {
                 configs: configs.collect(),
                 ..AlterConfigsResource::default()
             }],
+            validate_only: validation == Validation::Only,
             ..IncrementalAlterConfigsRequestData::default()
         };
         let response = match resource.node() {
@@ -425,6 +441,11 @@ impl Cluster {
                 instance_id: member.instance_id.as_ref().map(ToString::to_string),
                 client_id: member.client_id.to_string(),
                 host: member.client_host.to_string(),
+                topics: member
+                    .subscribed_topic_names
+                    .iter()
+                    .map(ToString::to_string)
+                    .collect(),
                 partitions: partitions.collect(),
             }
         });
@@ -491,7 +512,7 @@ impl Cluster {
         Ok(())
     }
 
-    fn timeout_ms(&self) -> i32 {
+    pub(crate) fn timeout_ms(&self) -> i32 {
         i32::try_from(self.options().request_timeout.as_millis()).unwrap_or(i32::MAX)
     }
 }
@@ -520,7 +541,11 @@ fn classic_group(described: &DescribedGroup, coordinator: i32) -> Group {
         instance_id: member.group_instance_id.as_ref().map(ToString::to_string),
         client_id: member.client_id.to_string(),
         host: member.client_host.to_string(),
-        // Other protocol types (Connect) have assignments of their own.
+        // Other protocol types (Connect) have subscriptions and assignments of their own.
+        topics: decode_subscription(&member.member_metadata)
+            .unwrap_or_default()
+            .into_iter()
+            .collect(),
         partitions: decode_assignment(&member.member_assignment).unwrap_or_default(),
     });
     Group {

@@ -391,7 +391,7 @@ fn encode_subscription(topics: &[String]) -> Bytes {
     out.freeze()
 }
 
-fn decode_subscription(bytes: &Bytes) -> Result<Vec<String>, ProtocolError> {
+pub(crate) fn decode_subscription(bytes: &Bytes) -> Result<Vec<String>, ProtocolError> {
     let mut bytes = bytes.clone();
     let version = bytes.try_get_i16().unwrap_or(0).clamp(0, 3);
     let subscription = ConsumerProtocolSubscriptionData::read(&mut bytes, version)?;

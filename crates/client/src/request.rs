@@ -68,6 +68,7 @@ requests! {
     IncrementalAlterConfigs 0..=1:
         IncrementalAlterConfigsRequestData => IncrementalAlterConfigsResponseData;
     DescribeLogDirs 1..=5: DescribeLogDirsRequestData => DescribeLogDirsResponseData;
+    DescribeQuorum 0..=2: DescribeQuorumRequestData => DescribeQuorumResponseData;
     DescribeCluster 0..=2: DescribeClusterRequestData => DescribeClusterResponseData;
     DescribeProducers 0..=0: DescribeProducersRequestData => DescribeProducersResponseData;
     ConsumerGroupDescribe 0..=1:

@@ -1,0 +1,158 @@
+//! The cluster as a whole: its brokers, its features, its metadata quorum.
+
+use ottla_protocol::messages::describe_quorum_request::{PartitionData, TopicData};
+use ottla_protocol::messages::describe_quorum_response::ReplicaState;
+use ottla_protocol::messages::{
+    ApiVersionsRequestData, DescribeClusterRequestData, DescribeQuorumRequestData, KafkaString,
+};
+
+use super::no_answer;
+use crate::{ClientError, Cluster, Node, Result};
+
+const METADATA_TOPIC: &str = "__cluster_metadata";
+
+/// A broker of the cluster, fenced or not.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Broker {
+    /// Where it is.
+    pub node: Node,
+    /// Whether the controller keeps clients away from it, because it has not caught up or does not answer.
+    pub is_fenced: bool,
+}
+
+/// A feature that one broker supports, and the level that the cluster has finalized.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Feature {
+    /// Its name: `metadata.version`, `group.version`, …
+    pub name: String,
+    /// The lowest level that the broker supports.
+    pub lowest: i16,
+    /// The highest level that the broker supports.
+    pub highest: i16,
+    /// The level in force; 0 where none is finalized.
+    pub finalized: i16,
+}
+
+/// The quorum of controllers that keeps the metadata.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Quorum {
+    /// The leader.
+    pub leader: i32,
+    /// Its epoch.
+    pub leader_epoch: i32,
+    /// The end of what is committed.
+    pub high_watermark: i64,
+    /// Those that vote.
+    pub voters: Vec<QuorumReplica>,
+    /// Those that only follow: brokers.
+    pub observers: Vec<QuorumReplica>,
+}
+
+/// A replica of the metadata.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct QuorumReplica {
+    /// The node that holds it.
+    pub id: i32,
+    /// The end of its log, nothing when the leader does not know it.
+    pub log_end_offset: Option<i64>,
+}
+
+impl Cluster {
+    /// All brokers, those that are fenced included where the cluster shows them (Kafka 4.0 and later).
+    pub async fn describe_cluster(&self) -> Result<Vec<Broker>> {
+        let request = DescribeClusterRequestData {
+            endpoint_type: 1,
+            include_fenced_brokers: true,
+            ..DescribeClusterRequestData::default()
+        };
+        let response = match self.call_any(&request).await {
+            // Brokers before Kafka 4.0 cannot be asked for those that are fenced.
+            Err(ClientError::Encode { .. }) => {
+                let request = DescribeClusterRequestData {
+                    endpoint_type: 1,
+                    ..DescribeClusterRequestData::default()
+                };
+                self.call_any(&request).await?
+            }
+            answer => answer?,
+        };
+        let message = response.error_message.as_ref().map(KafkaString::as_str);
+        ClientError::check(response.error_code, message, "describe the cluster")?;
+        let brokers = response.brokers.iter().map(|broker| Broker {
+            node: Node {
+                id: broker.broker_id,
+                host: broker.host.to_string(),
+                port: broker.port,
+                rack: broker.rack.as_ref().map(ToString::to_string),
+            },
+            is_fenced: broker.is_fenced,
+        });
+        Ok(brokers.collect())
+    }
+
+    /// The features of one broker, by name.
+    pub async fn features(&self, node: i32) -> Result<Vec<Feature>> {
+        let request = ApiVersionsRequestData {
+            client_software_name: KafkaString::from("ottla".to_owned()),
+            client_software_version: KafkaString::from(env!("CARGO_PKG_VERSION").to_owned()),
+            ..ApiVersionsRequestData::default()
+        };
+        let response = self.call(node, &request).await?;
+        ClientError::check(
+            response.error_code,
+            None,
+            format!("features of broker {node}"),
+        )?;
+        let finalized = |name: &KafkaString| {
+            let mut finalized = response.finalized_features.iter();
+            let found = finalized.find(|feature| feature.name.as_str() == name.as_str());
+            found.map_or(0, |feature| feature.max_version_level)
+        };
+        let supported = response.supported_features.iter();
+        let mut features: Vec<_> = supported
+            .map(|feature| Feature {
+                name: feature.name.to_string(),
+                lowest: feature.min_version,
+                highest: feature.max_version,
+                finalized: finalized(&feature.name),
+            })
+            .collect();
+        features.sort_by(|a, b| a.name.cmp(&b.name));
+        Ok(features)
+    }
+
+    /// The metadata quorum, as its leader sees it.
+    pub async fn quorum(&self) -> Result<Quorum> {
+        let request = DescribeQuorumRequestData {
+            topics: vec![TopicData {
+                topic_name: KafkaString::from(METADATA_TOPIC.to_owned()),
+                partitions: vec![PartitionData::default()],
+                ..TopicData::default()
+            }],
+            ..DescribeQuorumRequestData::default()
+        };
+        let response = self.call_any(&request).await?;
+        let what = "describe the metadata quorum";
+        let message = response.error_message.as_ref().map(KafkaString::as_str);
+        ClientError::check(response.error_code, message, what)?;
+        let partition = response.topics.first();
+        let partition = partition.and_then(|topic| topic.partitions.first());
+        let partition = partition.ok_or_else(|| no_answer(what.to_owned()))?;
+        let message = partition.error_message.as_ref().map(KafkaString::as_str);
+        ClientError::check(partition.error_code, message, what)?;
+        Ok(Quorum {
+            leader: partition.leader_id,
+            leader_epoch: partition.leader_epoch,
+            high_watermark: partition.high_watermark,
+            voters: partition.current_voters.iter().map(replica).collect(),
+            observers: partition.observers.iter().map(replica).collect(),
+        })
+    }
+}
+
+fn replica(state: &ReplicaState) -> QuorumReplica {
+    QuorumReplica {
+        id: state.replica_id,
+        log_end_offset: Some(state.log_end_offset).filter(|offset| *offset >= 0),
+    }
+}
