@@ -6,6 +6,7 @@ pub mod consume;
 pub mod group;
 pub mod log;
 pub mod produce;
+pub mod reference;
 pub mod serve;
 pub mod topic;
 pub mod why;

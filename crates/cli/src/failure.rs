@@ -25,19 +25,17 @@ pub fn to_json(error: &anyhow::Error) -> Value {
         .chain()
         .find_map(|cause| cause.downcast_ref::<ClientError>())
         .and_then(ClientError::code);
-    let (what, cause) = match error.downcast_ref::<ClientError>() {
-        Some(ClientError::Refused { what, message, .. }) => (
-            what.clone(),
-            message.clone().filter(|text| !text.is_empty()),
-        ),
-        _ => {
-            let whole = chain(error);
-            let what = error.to_string();
-            let causes = whole.strip_prefix(&what).unwrap_or_default();
-            let causes = causes.trim_start_matches(": ").to_owned();
-            (what, Some(causes).filter(|text| !text.is_empty()))
-        }
+    let refused = error.downcast_ref::<ClientError>();
+    let (what, cause) = if let Some(ClientError::Refused { what, message, .. }) = refused {
+        (what.clone(), message.clone().unwrap_or_default())
+    } else {
+        let whole = chain(error);
+        let what = error.to_string();
+        let causes = whole.strip_prefix(&what).unwrap_or_default();
+        let causes = causes.trim_start_matches(": ").to_owned();
+        (what, causes)
     };
+    let cause = Some(cause).filter(|text| !text.is_empty());
     json!({
         "error": what,
         "cause": cause,

@@ -8,7 +8,11 @@ mod commands;
 mod connect;
 mod failure;
 mod instant;
+mod outcomes;
 mod output;
+mod partitions;
+mod patterns;
+mod quantity;
 
 use std::io;
 use std::process::ExitCode;
@@ -16,7 +20,7 @@ use std::process::ExitCode;
 use anyhow::Result;
 use clap::{CommandFactory, Parser, Subcommand};
 
-use commands::{completions, config, consume, group, log, produce, serve, topic, why};
+use commands::{completions, config, consume, group, log, produce, reference, serve, topic, why};
 use output::Output;
 
 /// A Kafka-protocol broker and its tools, in one binary.
@@ -65,6 +69,9 @@ enum Command {
     Why(why::Args),
     /// Print a completion script for a shell.
     Completions(completions::Args),
+    /// Print docs/cli.md.
+    #[command(hide = true)]
+    Reference,
 }
 
 fn main() -> ExitCode {
@@ -107,6 +114,7 @@ fn run(arguments: Arguments) -> Result<()> {
         Command::Log(args) => log::run(&args, output),
         Command::Why(args) => why::run(&args, output),
         Command::Completions(args) => completions::run(&args, &mut Arguments::command()),
+        Command::Reference => reference::run(Arguments::command()),
     }
 }
 
@@ -115,4 +123,52 @@ fn is_broken_pipe(error: &anyhow::Error) -> bool {
         .chain()
         .filter_map(|cause| cause.downcast_ref::<io::Error>())
         .any(|cause| cause.kind() == io::ErrorKind::BrokenPipe)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use clap::{Command, CommandFactory as _};
+
+    use super::Arguments;
+
+    /// The long names for which each letter stands, with a command that says so.
+    fn collect(
+        command: &Command,
+        path: &str,
+        letters: &mut BTreeMap<char, BTreeMap<String, String>>,
+    ) {
+        for argument in command.get_arguments() {
+            if let (Some(letter), Some(long)) = (argument.get_short(), argument.get_long()) {
+                let meanings = letters.entry(letter).or_default();
+                meanings.insert(long.to_owned(), path.to_owned());
+            }
+        }
+        for below in command.get_subcommands() {
+            collect(below, &format!("{path} {}", below.get_name()), letters);
+        }
+    }
+
+    #[test]
+    fn a_letter_means_the_same_in_all_commands() {
+        let mut command = Arguments::command();
+        command.build();
+        let mut letters = BTreeMap::new();
+        collect(&command, "ottla", &mut letters);
+        assert!(letters.contains_key(&'b') && letters.contains_key(&'t'));
+        assert_eq!(letters[&'t'].keys().collect::<Vec<_>>(), ["topic"]);
+        for (letter, meanings) in letters {
+            assert_eq!(
+                meanings.len(),
+                1,
+                "-{letter} is several options: {meanings:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn the_tree_of_commands_holds_together() {
+        Arguments::command().debug_assert();
+    }
 }

@@ -1,4 +1,4 @@
-//! Documents that derive from the code: the table of APIs in README.md, and docs/config.md.
+//! Documents that derive from the code: the table of APIs in README.md, docs/config.md, and docs/cli.md.
 //!
 //! A document that differs from the code fails its test; `OTTLA_WRITE_DOCUMENTS=1` writes it instead.
 
@@ -110,6 +110,15 @@ fn config_page_lists_the_keys_that_are_known() {
         list(&mut page, refused, &with(Effect::Refused));
     }
     compare(&workspace().join("docs/config.md"), &page);
+}
+
+#[test]
+fn command_line_page_lists_the_commands_that_there_are() {
+    let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_ottla"));
+    let written = command.arg("reference").output().unwrap();
+    assert!(written.status.success(), "{written:?}");
+    let page = String::from_utf8(written.stdout).unwrap();
+    compare(&workspace().join("docs/cli.md"), &page);
 }
 
 fn line(key: &ConfigKey, kind: ResourceKind) -> String {

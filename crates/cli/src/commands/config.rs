@@ -2,24 +2,28 @@
 
 use std::collections::BTreeMap;
 
-use anyhow::{Result, bail};
+use anyhow::Result;
 use clap::Subcommand;
+use ottla_client::Cluster;
 use ottla_client::admin::{ConfigChange, Documentation, Resource};
 use ottla_protocol::messages::describe_configs_response::DescribeConfigsResourceResult;
 use serde_json::{Value, json};
 
-use super::topic::parse_setting;
+use super::topic::{parse_setting, resolved, validation};
 use crate::connect::{Connect, block_on};
-use crate::output::{Output, Table, print_json, print_line};
+use crate::outcomes::Outcomes;
+use crate::output::{Output, Table};
+use crate::patterns;
 
 const EXAMPLES: &str = "\
 Examples:
   ottla config describe --topic orders              what was set for the topic
   ottla config describe --topic orders --all        everything, with defaults and where they come from
   ottla config describe --broker 1 retention --all  configs whose name contains `retention`
-  ottla config set --topic orders retention.ms=604800000 cleanup.policy=delete
+  ottla config set --topic orders retention.ms=7d retention.bytes=10GiB
+  ottla config set --topic 'test-*' retention.ms=1h --dry-run
   ottla config delete --topic orders retention.ms
-  ottla config set --brokers log.retention.ms=604800000";
+  ottla config set --brokers log.retention.ms=7d";
 
 /// What `ottla config` takes.
 #[derive(Debug, clap::Args)]
@@ -42,31 +46,56 @@ enum Action {
 #[derive(Debug, clap::Args)]
 #[group(required = true, multiple = false)]
 struct Target {
-    /// The configs of this topic.
-    #[arg(short, long, value_name = "NAME")]
-    topic: Option<String>,
-    /// The configs of the broker with this id.
-    #[arg(long, value_name = "ID")]
-    broker: Option<i32>,
+    /// The configs of this topic, or of those that fit a pattern; may be given several times.
+    #[arg(short, long = "topic", value_name = "TOPIC")]
+    topics: Vec<String>,
+    /// The configs of the broker with this id; may be given several times.
+    #[arg(long = "broker", value_name = "ID")]
+    broker_ids: Vec<i32>,
     /// The configs that all brokers share.
     #[arg(long)]
     brokers: bool,
-    /// The configs of this group.
-    #[arg(short, long, value_name = "NAME")]
-    group: Option<String>,
+    /// The configs of this group, or of those that fit a pattern; may be given several times.
+    #[arg(short, long = "group", value_name = "GROUP")]
+    groups: Vec<String>,
+}
+
+/// What has the configs, and the patterns that stand for nothing.
+struct Resources {
+    found: Vec<Resource>,
+    outcomes: Outcomes,
 }
 
 impl Target {
-    fn resource(&self) -> Resource {
-        if let Some(topic) = &self.topic {
-            Resource::Topic(topic.clone())
-        } else if let Some(broker) = self.broker {
-            Resource::Broker(broker)
-        } else if let Some(group) = &self.group {
-            Resource::Group(group.clone())
+    async fn resources(&self, cluster: &Cluster, output: Output) -> Result<Resources> {
+        let (chosen, resource, what): (_, fn(String) -> Resource, _) = if !self.topics.is_empty() {
+            let chosen = patterns::topics(cluster, &self.topics).await?;
+            (chosen, Resource::Topic, "topic")
+        } else if !self.groups.is_empty() {
+            let chosen = patterns::groups(cluster, &self.groups).await?;
+            (chosen, Resource::Group, "group")
         } else {
-            Resource::BrokerDefaults
-        }
+            let found: Vec<_> = if self.brokers {
+                vec![Resource::BrokerDefaults]
+            } else {
+                let ids = self.broker_ids.iter();
+                ids.map(|id| Resource::Broker(*id)).collect()
+            };
+            let outcomes = Outcomes::new(output, found.len());
+            return Ok(Resources { found, outcomes });
+        };
+        let outcomes = Outcomes::of(output, &chosen, what);
+        let found = chosen.names.into_iter().map(resource).collect();
+        Ok(Resources { found, outcomes })
+    }
+}
+
+fn label(resource: &Resource) -> String {
+    match resource {
+        Resource::Topic(name) => format!("topic {name}"),
+        Resource::Broker(id) => format!("broker {id}"),
+        Resource::BrokerDefaults => "all brokers".to_owned(),
+        Resource::Group(name) => format!("group {name}"),
     }
 }
 
@@ -98,7 +127,10 @@ struct Set {
     /// Take out of lists instead of replacing them.
     #[arg(long)]
     subtract: bool,
-    /// The configs to set.
+    /// Only check whether the configs could be set.
+    #[arg(long)]
+    dry_run: bool,
+    /// The configs to set; a time or a size may have a unit: 7d, 12h, 64MiB, 1GB.
     #[arg(required = true, value_name = "KEY=VALUE", value_parser = parse_setting)]
     settings: Vec<(String, String)>,
 }
@@ -109,6 +141,9 @@ struct Delete {
     connect: Connect,
     #[command(flatten)]
     target: Target,
+    /// Only check whether the configs could be deleted.
+    #[arg(long)]
+    dry_run: bool,
     /// The configs to delete.
     #[arg(required = true, value_name = "KEY")]
     keys: Vec<String>,
@@ -120,19 +155,27 @@ pub fn run(args: &Args, output: Output) -> Result<()> {
         match &args.action {
             Action::Describe(args) => describe(args, output).await,
             Action::Set(args) => {
-                let change = |value: &String| match (args.append, args.subtract) {
-                    (true, _) => ConfigChange::Append(value.clone()),
-                    (_, true) => ConfigChange::Subtract(value.clone()),
-                    _ => ConfigChange::Set(value.clone()),
+                let change = |value: String| match (args.append, args.subtract) {
+                    (true, _) => ConfigChange::Append(value),
+                    (_, true) => ConfigChange::Subtract(value),
+                    _ => ConfigChange::Set(value),
                 };
-                let settings = args.settings.iter();
-                let changes = settings.map(|(key, value)| (key.clone(), change(value)));
-                alter(&args.connect, &args.target, changes.collect(), output).await
+                let settings = resolved(&args.settings)?.into_iter();
+                let change = Change {
+                    configs: settings.map(|(key, value)| (key, change(value))).collect(),
+                    is_dry_run: args.dry_run,
+                };
+                change.make(&args.connect, &args.target, output).await
             }
             Action::Delete(args) => {
                 let keys = args.keys.iter();
-                let changes = keys.map(|key| (key.clone(), ConfigChange::Delete));
-                alter(&args.connect, &args.target, changes.collect(), output).await
+                let change = Change {
+                    configs: keys
+                        .map(|key| (key.clone(), ConfigChange::Delete))
+                        .collect(),
+                    is_dry_run: args.dry_run,
+                };
+                change.make(&args.connect, &args.target, output).await
             }
         }
     })
@@ -145,26 +188,52 @@ async fn describe(args: &Describe, output: Output) -> Result<()> {
     } else {
         Documentation::Omitted
     };
-    let resource = args.target.resource();
-    let mut configs = cluster.describe_configs(&resource, documentation).await?;
-    let filter = args.filter.as_deref().unwrap_or("");
-    configs.retain(|config| config.name.as_str().contains(filter) && (args.all || was_set(config)));
-    configs.sort_by(|a, b| a.name.as_str().cmp(b.name.as_str()));
-    if output == Output::Json {
-        return print_json(&configs.iter().map(to_json).collect());
-    }
-    let mut table = Table::new(&["CONFIG", "VALUE", "SOURCE"]);
-    for config in &configs {
-        table.row([
-            config.name.to_string(),
-            shown_value(config),
-            source(config.config_source).to_owned(),
-        ]);
-        if let Some(text) = config.documentation.as_ref().filter(|_| args.docs) {
-            table.row([format!("    {text}")]);
+    let Resources {
+        found,
+        mut outcomes,
+    } = args.target.resources(&cluster, output).await?;
+    let are_several = found.len() > 1;
+    let mut table = Table::new(if are_several {
+        &["OF", "CONFIG", "VALUE", "SOURCE"]
+    } else {
+        &["CONFIG", "VALUE", "SOURCE"]
+    });
+    let mut described = 0;
+    for resource in &found {
+        let label = label(resource);
+        let mut configs = match cluster.describe_configs(resource, documentation).await {
+            Ok(configs) => configs,
+            Err(error) => {
+                outcomes.failed(&label, error);
+                continue;
+            }
+        };
+        described += 1;
+        let filter = args.filter.as_deref().unwrap_or("");
+        configs.retain(|config| {
+            config.name.as_str().contains(filter) && (args.all || was_set(config))
+        });
+        configs.sort_by(|a, b| a.name.as_str().cmp(b.name.as_str()));
+        for config in &configs {
+            let mut cells = vec![
+                config.name.to_string(),
+                shown_value(config),
+                source(config.config_source).to_owned(),
+            ];
+            if are_several {
+                cells.insert(0, label.clone());
+            }
+            table.row(cells);
+            if let Some(text) = config.documentation.as_ref().filter(|_| args.docs) {
+                table.row([format!("    {text}")]);
+            }
+            outcomes.shown(to_json(&label, config));
         }
     }
-    table.print()
+    if output == Output::Text && described > 0 {
+        table.print()?;
+    }
+    outcomes.finish_list("resources could not be described")
 }
 
 /// Whether somebody set it, in contrast to a default.
@@ -194,7 +263,7 @@ fn source(source: i8) -> &'static str {
     }
 }
 
-fn to_json(config: &DescribeConfigsResourceResult) -> Value {
+fn to_json(label: &str, config: &DescribeConfigsResourceResult) -> Value {
     let synonyms = config.synonyms.iter().map(|synonym| {
         json!({
             "name": synonym.name.as_str(),
@@ -203,6 +272,7 @@ fn to_json(config: &DescribeConfigsResourceResult) -> Value {
         })
     });
     json!({
+        "of": label,
         "name": config.name.as_str(),
         "value": config.value.as_ref().map(ToString::to_string),
         "source": source(config.config_source),
@@ -213,22 +283,39 @@ fn to_json(config: &DescribeConfigsResourceResult) -> Value {
     })
 }
 
-async fn alter(
-    connect: &Connect,
-    target: &Target,
-    changes: BTreeMap<String, ConfigChange>,
-    output: Output,
-) -> Result<()> {
-    if changes.is_empty() {
-        bail!("nothing to change");
-    }
-    let cluster = connect.cluster().await?;
-    cluster.alter_configs(&target.resource(), &changes).await?;
-    let keys: Vec<_> = changes.keys().collect();
-    match output {
-        Output::Json => print_json(&json!({ "changed": keys })),
-        Output::Text => keys
-            .iter()
-            .try_for_each(|key| print_line(&format!("changed {key}"))),
+/// What is changed, for each of the resources.
+struct Change {
+    configs: BTreeMap<String, ConfigChange>,
+    is_dry_run: bool,
+}
+
+impl Change {
+    async fn make(&self, connect: &Connect, target: &Target, output: Output) -> Result<()> {
+        let cluster = connect.cluster().await?;
+        let Resources {
+            found,
+            mut outcomes,
+        } = target.resources(&cluster, output).await?;
+        let keys: Vec<_> = self.configs.keys().map(String::as_str).collect();
+        let (verb, done) = if self.is_dry_run {
+            ("would change", "would_change")
+        } else {
+            ("changed", "changed")
+        };
+        for resource in &found {
+            let label = label(resource);
+            let validation = validation(self.is_dry_run);
+            match cluster
+                .alter_configs(resource, &self.configs, validation)
+                .await
+            {
+                Ok(()) => outcomes.done(
+                    &format!("{verb} {label}: {}", keys.join(", ")),
+                    json!({ "of": label, "keys": keys }),
+                )?,
+                Err(error) => outcomes.failed(&label, error),
+            }
+        }
+        outcomes.finish(done, "resources were not changed")
     }
 }

@@ -76,7 +76,7 @@ pub struct Args {
     #[arg(long)]
     headers: bool,
     /// Print timestamps.
-    #[arg(short, long)]
+    #[arg(long)]
     timestamps: bool,
     /// Print partitions and offsets.
     #[arg(long)]

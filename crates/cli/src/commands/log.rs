@@ -57,7 +57,7 @@ struct Dump {
     #[arg(required = true)]
     paths: Vec<PathBuf>,
     /// Print the records too.
-    #[arg(short, long)]
+    #[arg(long)]
     records: bool,
 }
 

@@ -52,7 +52,7 @@ pub struct Args {
     #[arg(long, value_enum, default_value_t = Format::Lines)]
     input: Format,
     /// What separates the key from the value in a line; a line without it is an error.
-    #[arg(short, long, value_name = "TEXT", value_parser = parse_escapes)]
+    #[arg(long, value_name = "TEXT", value_parser = parse_escapes)]
     key_separator: Option<String>,
     /// The key of all records.
     #[arg(short = 'K', long, conflicts_with = "key_separator")]

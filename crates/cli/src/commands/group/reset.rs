@@ -1,41 +1,52 @@
 //! `ottla group reset-offsets`: moves a group that has no members.
 //!
 //! Like Kafka's own tool it only shows what would change until `--execute` is given. A new offset is always
-//! within the partition: what lies outside is moved to the nearest end.
+//! within the partition: what lies outside is moved to the nearest end. Offsets may come from a file, and go to one.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
 
-use anyhow::{Result, bail};
+use anyhow::{Context as _, Result, bail};
 use ottla_client::{Cluster, ErrorCode, Isolation, OffsetSpec, TopicPartition};
 use serde_json::{Value, json};
 
+use super::offset_file;
 use crate::connect::Connect;
 use crate::instant;
-use crate::output::{Output, Table, message, print_json};
+use crate::output::{Output, Table, message, print_json, print_line};
+use crate::partitions;
 
 /// What `ottla group reset-offsets` takes.
 #[derive(Debug, clap::Args)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a flag of its own")]
 pub struct Args {
     #[command(flatten)]
     connect: Connect,
     /// The group.
+    #[arg(value_name = "GROUP")]
     group: String,
-    /// A topic, or some of its partitions; may be given several times.
+    /// A topic, some of its partitions, or a pattern of topics; may be given several times.
     #[arg(
         short,
         long = "topic",
         value_name = "TOPIC[:PARTITION,…]",
-        required_unless_present = "all_topics"
+        required_unless_present_any = ["all_topics", "from_file"]
     )]
     topics: Vec<String>,
     /// All topics for which the group has committed offsets.
-    #[arg(long, conflicts_with = "topics")]
+    #[arg(long, conflicts_with_all = ["topics", "from_file"])]
     all_topics: bool,
     #[command(flatten)]
     target: Target,
     /// Change the offsets, instead of showing what would change.
     #[arg(long)]
     execute: bool,
+    /// Only show what would change, and what would refuse it; so it is without --execute.
+    #[arg(long, conflicts_with = "execute")]
+    dry_run: bool,
+    /// Print the new offsets as CSV, which --from-file and kafka-consumer-groups read.
+    #[arg(long)]
+    export: bool,
 }
 
 #[derive(Debug, clap::Args)]
@@ -59,6 +70,10 @@ struct Target {
     /// To what is committed now, within the partition.
     #[arg(long)]
     to_current: bool,
+    /// To the offsets in a CSV file (topic,partition,offset), as --export and kafka-consumer-groups write it; `-` is
+    /// stdin.
+    #[arg(long, value_name = "FILE", conflicts_with = "topics")]
+    from_file: Option<PathBuf>,
 }
 
 /// A partition's offsets before and after.
@@ -79,8 +94,15 @@ pub async fn run(args: &Args, output: Output) -> Result<()> {
             .map(|change| (change.partition.clone(), change.new));
         cluster.commit(&args.group, &new.collect()).await?;
     }
-    print(&changes, args.execute, output)?;
+    if args.export {
+        for change in &changes {
+            print_line(&offset_file::line(&change.partition, change.new))?;
+        }
+    } else {
+        print(&changes, args.execute, output)?;
+    }
     if !args.execute {
+        refuse_active(&cluster, &args.group).await?;
         message("nothing was changed; --execute changes it");
     }
     Ok(())
@@ -106,10 +128,17 @@ async fn plan(args: &Args, cluster: &Cluster) -> Result<Vec<Change>> {
         .into_iter()
         .map(|(of, at)| (of, at.offset))
         .collect();
-    let partitions = if args.all_topics {
+    let from_file = match &args.target.from_file {
+        Some(path) => offset_file::parse(&read(path)?, &args.group)?,
+        None => BTreeMap::new(),
+    };
+    let partitions: BTreeSet<_> = if args.target.from_file.is_some() {
+        exist(cluster, from_file.keys()).await?;
+        from_file.keys().cloned().collect()
+    } else if args.all_topics {
         committed.keys().cloned().collect()
     } else {
-        chosen(cluster, &args.topics).await?
+        partitions::named(cluster, &args.topics).await?
     };
     if partitions.is_empty() {
         bail!(
@@ -132,9 +161,12 @@ async fn plan(args: &Args, cluster: &Cluster) -> Result<Vec<Change>> {
         let (first, end) = (earliest[partition].offset, latest[partition].offset);
         let current = committed.get(partition).copied();
         let at_time = at_time.get(partition).map(|at| at.offset);
-        let wanted = args
-            .target
-            .offset((first, end), current, at_time, partition)?;
+        let wanted = if let Some(offset) = from_file.get(partition) {
+            *offset
+        } else {
+            let target = &args.target;
+            target.offset((first, end), current, at_time, partition)?
+        };
         changes.push(Change {
             partition: partition.clone(),
             current,
@@ -175,35 +207,28 @@ impl Target {
     }
 }
 
-/// The partitions that `TOPIC` and `TOPIC:0,3` name.
-async fn chosen(cluster: &Cluster, topics: &[String]) -> Result<BTreeSet<TopicPartition>> {
-    let mut partitions = BTreeSet::new();
-    for given in topics {
-        let (name, indexes) = match given.split_once(':') {
-            Some((name, indexes)) => (name, Some(indexes)),
-            None => (given.as_str(), None),
-        };
-        let topic = cluster.topic(name).await?;
-        let Some(indexes) = indexes else {
-            let all = topic.partitions.keys();
-            partitions.extend(all.map(|index| TopicPartition::new(name, *index)));
-            continue;
-        };
-        for index in indexes.split(',') {
-            let known = index
-                .parse()
-                .ok()
-                .filter(|index| topic.partitions.contains_key(index));
-            let Some(index) = known else {
-                bail!(
-                    "topic {name} has no partition {index:?}, only 0 to {}",
-                    topic.partitions.len() - 1
-                );
-            };
-            partitions.insert(TopicPartition::new(name, index));
+fn read(path: &Path) -> Result<String> {
+    let text = if path == Path::new("-") {
+        std::io::read_to_string(std::io::stdin())
+    } else {
+        std::fs::read_to_string(path)
+    };
+    text.with_context(|| format!("cannot read {}", path.display()))
+}
+
+/// Fails for the first partition that is not there: an offset for it would be committed for nobody.
+async fn exist(cluster: &Cluster, partitions: impl Iterator<Item = &TopicPartition>) -> Result<()> {
+    for partition in partitions {
+        let topic = cluster.topic(&partition.topic).await?;
+        if !topic.partitions.contains_key(&partition.partition) {
+            let (name, last) = (&partition.topic, topic.partitions.len() - 1);
+            bail!(
+                "topic {name} has no partition {}, only 0 to {last}",
+                partition.partition
+            );
         }
     }
-    Ok(partitions)
+    Ok(())
 }
 
 fn print(changes: &[Change], is_done: bool, output: Output) -> Result<()> {

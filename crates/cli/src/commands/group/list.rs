@@ -1,0 +1,86 @@
+//! `ottla group list`.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use anyhow::Result;
+use ottla_client::admin::ListedGroup;
+use ottla_client::{Cluster, Isolation, OffsetSpec, TopicPartition};
+use serde_json::json;
+
+use super::{existing, lag};
+use crate::connect::Connect;
+use crate::output::{Output, Table, message, print_json};
+
+/// What `ottla group list` takes.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    #[command(flatten)]
+    connect: Connect,
+}
+
+/// What a group has committed.
+type Committed = BTreeMap<TopicPartition, i64>;
+
+/// Lists the groups.
+pub async fn run(args: &Args, output: Output) -> Result<()> {
+    let cluster = args.connect.cluster().await?;
+    let groups = cluster.list_groups().await?;
+    let lags = lags(&cluster, &groups).await?;
+    let lag = |group: &ListedGroup| lags.get(&group.group).copied();
+    if output == Output::Json {
+        let groups = groups.iter().map(|group| {
+            json!({
+                "group": group.group,
+                "state": group.state,
+                "type": group.group_type,
+                "protocol_type": group.protocol_type,
+                "coordinator": group.coordinator,
+                "lag": lag(group),
+            })
+        });
+        return print_json(&groups.collect());
+    }
+    let mut table = Table::new(&["GROUP", "STATE", "TYPE", "COORDINATOR", "LAG"]);
+    for group in groups {
+        let lag = lag(&group).map_or("-".to_owned(), |lag| lag.to_string());
+        let coordinator = group.coordinator.to_string();
+        table.row([group.group, group.state, group.group_type, coordinator, lag]);
+    }
+    table.print()
+}
+
+/// How far each group is behind, over all partitions for which it has committed; a group without any has no lag.
+async fn lags(cluster: &Cluster, groups: &[ListedGroup]) -> Result<BTreeMap<String, i64>> {
+    let mut committed = BTreeMap::<&str, Committed>::new();
+    for group in groups {
+        match cluster.committed(&group.group, None).await {
+            Ok(offsets) => {
+                let offsets = offsets.into_iter().map(|(of, at)| (of, at.offset));
+                committed.insert(&group.group, offsets.collect());
+            }
+            // One group that cannot be asked does not hide the others.
+            Err(error) => message(&format!(
+                "the lag of group {} is not known: {error}",
+                group.group
+            )),
+        }
+    }
+    let partitions: BTreeSet<_> = committed
+        .values()
+        .flat_map(Committed::keys)
+        .cloned()
+        .collect();
+    let existing = existing(cluster, &partitions).await?;
+    let ends = cluster
+        .list_offsets(&existing, OffsetSpec::Latest, Isolation::ReadUncommitted)
+        .await?;
+    let total = |offsets: &Committed| {
+        let behind = offsets
+            .iter()
+            .filter_map(|(of, at)| Some(lag(*at, ends.get(of)?.offset)));
+        behind.reduce(|a, b| a + b)
+    };
+    let lags = committed.iter();
+    let lags = lags.filter_map(|(group, offsets)| Some(((*group).to_owned(), total(offsets)?)));
+    Ok(lags.collect())
+}

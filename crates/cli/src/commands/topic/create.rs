@@ -1,0 +1,88 @@
+//! `ottla topic create`.
+
+use std::collections::BTreeMap;
+
+use anyhow::Result;
+use ottla_client::ErrorCode;
+use ottla_client::admin::NewTopic;
+use serde_json::json;
+
+use super::{parse_setting, resolved, validation};
+use crate::connect::Connect;
+use crate::outcomes::Outcomes;
+use crate::output::{Output, message};
+
+/// What `ottla topic create` takes.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    #[command(flatten)]
+    connect: Connect,
+    /// The topics' names: letters, digits, `.`, `_` and `-`.
+    #[arg(required = true, value_name = "NAME")]
+    names: Vec<String>,
+    /// How many partitions each has [default: the broker's num.partitions].
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(i32).range(1..))]
+    partitions: Option<i32>,
+    /// How many copies of each partition [default: the broker's default.replication.factor].
+    #[arg(short, long, value_name = "N", value_parser = clap::value_parser!(i16).range(1..))]
+    replication_factor: Option<i16>,
+    /// A config of the topics, with a unit if you like (retention.ms=7d, segment.bytes=64MiB); may be given several
+    /// times.
+    #[arg(short, long = "config", value_name = "KEY=VALUE", value_parser = parse_setting)]
+    configs: Vec<(String, String)>,
+    /// It is no error when a topic exists.
+    #[arg(long)]
+    if_not_exists: bool,
+    /// Only check whether the topics could be created.
+    #[arg(long)]
+    dry_run: bool,
+}
+
+/// Creates the topics.
+pub async fn run(args: &Args, output: Output) -> Result<()> {
+    let configs = resolved(&args.configs)?;
+    let cluster = args.connect.cluster().await?;
+    let mut outcomes = Outcomes::new(output, args.names.len());
+    for name in &args.names {
+        let topic = NewTopic {
+            name: name.clone(),
+            partitions: args.partitions,
+            replication_factor: args.replication_factor,
+            assignment: BTreeMap::new(),
+            configs: configs.clone(),
+        };
+        match cluster.create_topic(&topic, validation(args.dry_run)).await {
+            Err(error)
+                if args.if_not_exists && error.code() == Some(ErrorCode::TopicAlreadyExists) =>
+            {
+                message(&format!("topic {name} exists already"));
+            }
+            Err(error) => outcomes.failed(name, error),
+            Ok(created) => {
+                let verb = if args.dry_run {
+                    "would create"
+                } else {
+                    "created"
+                };
+                let (partitions, copies) = (created.partitions, created.replication_factor);
+                let line = format!(
+                    "{verb} topic {name}: partitions {partitions}, replication factor {copies}"
+                );
+                let document = json!({
+                    "name": name,
+                    // Only a topic that exists has an id.
+                    "id": (!args.dry_run).then(|| created.id.to_string()),
+                    "partitions": partitions,
+                    "replication_factor": copies,
+                });
+                outcomes.done(&line, document)?;
+            }
+        }
+    }
+    let done = if args.dry_run {
+        "would_create"
+    } else {
+        "created"
+    };
+    outcomes.finish(done, "topics were not created")
+}

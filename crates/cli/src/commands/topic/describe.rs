@@ -1,0 +1,181 @@
+//! `ottla topic describe`.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use anyhow::Result;
+use ottla_client::admin::{Documentation, Resource};
+use ottla_client::{
+    Cluster, Isolation, OffsetSpec, PartitionMetadata, PartitionOffset, TopicMetadata,
+    TopicPartition,
+};
+use serde_json::{Value, json};
+
+use super::sizes::Sizes;
+use crate::connect::Connect;
+use crate::outcomes::Outcomes;
+use crate::output::{Output, Table, join, print_line};
+use crate::patterns;
+use crate::quantity::format_size;
+
+/// What `ottla topic describe` takes.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    #[command(flatten)]
+    connect: Connect,
+    /// The topics, or patterns of them ('orders-*').
+    #[arg(required = true, value_name = "TOPIC")]
+    names: Vec<String>,
+}
+
+/// A topic as `describe` shows it.
+struct Description<'a> {
+    topic: TopicMetadata,
+    earliest: BTreeMap<TopicPartition, PartitionOffset>,
+    latest: BTreeMap<TopicPartition, PartitionOffset>,
+    /// What was set for this topic, in contrast to the broker's defaults.
+    configs: BTreeMap<String, String>,
+    sizes: &'a Sizes,
+}
+
+/// `config_source` of a config that was set for the topic itself.
+const DYNAMIC_TOPIC_CONFIG: i8 = 1;
+
+/// Shows the topics.
+pub async fn run(args: &Args, output: Output) -> Result<()> {
+    let cluster = args.connect.cluster().await?;
+    let chosen = patterns::topics(&cluster, &args.names).await?;
+    let sizes = Sizes::of_all(&cluster).await;
+    let mut outcomes = Outcomes::of(output, &chosen, "topic");
+    for name in &chosen.names {
+        match look_at(&cluster, name, &sizes).await {
+            Ok(description) => {
+                if output == Output::Text {
+                    description.print()?;
+                }
+                outcomes.shown(description.to_json());
+            }
+            Err(error) => outcomes.failed(name, error),
+        }
+    }
+    outcomes.finish_list("topics could not be described")
+}
+
+async fn look_at<'a>(cluster: &Cluster, name: &str, sizes: &'a Sizes) -> Result<Description<'a>> {
+    let topic = cluster.topic(name).await?;
+    let indexes = topic.partitions.iter();
+    let led = indexes.filter(|(_, partition)| partition.leader.is_some());
+    let led: BTreeSet<_> = led
+        .map(|(index, _)| TopicPartition::new(name, *index))
+        .collect();
+    let uncommitted = Isolation::ReadUncommitted;
+    let earliest = cluster
+        .list_offsets(&led, OffsetSpec::Earliest, uncommitted)
+        .await?;
+    let latest = cluster
+        .list_offsets(&led, OffsetSpec::Latest, uncommitted)
+        .await?;
+    let resource = Resource::Topic(name.to_owned());
+    let configs = cluster
+        .describe_configs(&resource, Documentation::Omitted)
+        .await?;
+    let set = configs
+        .iter()
+        .filter(|config| config.config_source == DYNAMIC_TOPIC_CONFIG);
+    let text = |value: &Option<_>| value.as_ref().map_or_else(String::new, ToString::to_string);
+    let configs = set.map(|config| (config.name.to_string(), text(&config.value)));
+    Ok(Description {
+        configs: configs.collect(),
+        topic,
+        earliest,
+        latest,
+        sizes,
+    })
+}
+
+impl Description<'_> {
+    fn offsets(&self, index: i32) -> (Option<i64>, Option<i64>) {
+        let key = TopicPartition::new(&self.topic.name, index);
+        let of = |offsets: &BTreeMap<_, PartitionOffset>| offsets.get(&key).map(|at| at.offset);
+        (of(&self.earliest), of(&self.latest))
+    }
+
+    /// What the leader holds; another replica where there is no leader.
+    fn size(&self, index: i32, partition: &PartitionMetadata) -> Option<u64> {
+        let key = TopicPartition::new(&self.topic.name, index);
+        let mut nodes = partition.leader.iter().chain(&partition.replicas);
+        nodes.find_map(|node| self.sizes.of_replica(&key, *node))
+    }
+
+    fn print(&self) -> Result<()> {
+        let topic = &self.topic;
+        let settings = self
+            .configs
+            .iter()
+            .map(|(key, value)| format!("{key}={value}"));
+        let settings = settings.collect::<Vec<_>>().join(", ");
+        let size = self.sizes.of_topic(&topic.name);
+        print_line(&format!(
+            "topic {}  id {}  size {}  configs set: {}",
+            topic.name,
+            topic.id,
+            size.map_or("-".to_owned(), format_size),
+            if settings.is_empty() {
+                "none"
+            } else {
+                &settings
+            }
+        ))?;
+        let mut table = Table::new(&[
+            "PARTITION",
+            "LEADER",
+            "EPOCH",
+            "REPLICAS",
+            "IN SYNC",
+            "START",
+            "END",
+            "SIZE",
+        ]);
+        let or_dash =
+            |number: Option<i64>| number.map_or("-".to_owned(), |number| number.to_string());
+        for (index, partition) in &topic.partitions {
+            let (start, end) = self.offsets(*index);
+            table.row([
+                index.to_string(),
+                or_dash(partition.leader.map(i64::from)),
+                partition.leader_epoch.to_string(),
+                join(&partition.replicas),
+                join(&partition.isr),
+                or_dash(start),
+                or_dash(end),
+                self.size(*index, partition)
+                    .map_or("-".to_owned(), format_size),
+            ]);
+        }
+        table.print()
+    }
+
+    fn to_json(&self) -> Value {
+        let partitions = self.topic.partitions.iter().map(|(index, partition)| {
+            let (start, end) = self.offsets(*index);
+            json!({
+                "partition": index,
+                "leader": partition.leader,
+                "leader_epoch": partition.leader_epoch,
+                "replicas": partition.replicas,
+                "in_sync": partition.isr,
+                "offline": partition.offline,
+                "start_offset": start,
+                "end_offset": end,
+                "size": self.size(*index, partition),
+            })
+        });
+        json!({
+            "name": self.topic.name,
+            "id": self.topic.id.to_string(),
+            "internal": self.topic.is_internal,
+            "size": self.sizes.of_topic(&self.topic.name),
+            "configs": self.configs,
+            "partitions": partitions.collect::<Value>(),
+        })
+    }
+}

@@ -1,0 +1,54 @@
+//! How many bytes topics take on the disks of the brokers.
+
+use std::collections::BTreeMap;
+
+use ottla_client::{Cluster, TopicPartition};
+
+use crate::output::message;
+
+/// The bytes of every replica that a broker has told.
+#[derive(Debug, Default)]
+pub struct Sizes {
+    replicas: BTreeMap<(TopicPartition, i32), u64>,
+}
+
+impl Sizes {
+    /// Asks all brokers; one that does not tell is no error, but is said.
+    pub async fn of_all(cluster: &Cluster) -> Self {
+        let mut sizes = Self::default();
+        for node in cluster.metadata().nodes.keys() {
+            match cluster.log_dirs(*node).await {
+                Ok(directories) => {
+                    for directory in directories {
+                        for (partition, size) in directory.replicas {
+                            *sizes.replicas.entry((partition, *node)).or_default() += size;
+                        }
+                    }
+                }
+                Err(error) => message(&format!("broker {node} does not tell sizes: {error}")),
+            }
+        }
+        sizes
+    }
+
+    /// The bytes of all replicas of a topic; nothing when no broker told of any.
+    pub fn of_topic(&self, topic: &str) -> Option<u64> {
+        let of_topic = self.replicas.iter();
+        let of_topic = of_topic.filter(|((partition, _), _)| partition.topic == topic);
+        of_topic.map(|(_, size)| *size).reduce(|a, b| a + b)
+    }
+
+    /// The bytes of one replica of a partition.
+    pub fn of_replica(&self, partition: &TopicPartition, node: i32) -> Option<u64> {
+        self.replicas.get(&(partition.clone(), node)).copied()
+    }
+
+    /// The bytes of each topic, of all its replicas.
+    pub fn by_topic(&self) -> BTreeMap<&str, u64> {
+        let mut topics = BTreeMap::new();
+        for ((partition, _), size) in &self.replicas {
+            *topics.entry(partition.topic.as_str()).or_default() += size;
+        }
+        topics
+    }
+}

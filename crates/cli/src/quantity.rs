@@ -1,0 +1,154 @@
+//! Durations and sizes as people write them: `7d`, `1GiB`. Kafka's keys count in milliseconds and bytes.
+
+use anyhow::{Result, bail};
+
+use crate::output::message;
+
+const DURATIONS: [(&str, u64); 7] = [
+    ("ms", 1),
+    ("s", 1000),
+    ("m", 60_000),
+    ("min", 60_000),
+    ("h", 3_600_000),
+    ("d", 86_400_000),
+    ("w", 604_800_000),
+];
+
+const SIZES: [(&str, u64); 9] = [
+    ("B", 1),
+    ("KiB", 1 << 10),
+    ("MiB", 1 << 20),
+    ("GiB", 1 << 30),
+    ("TiB", 1 << 40),
+    ("kB", 1000),
+    ("MB", 1_000_000),
+    ("GB", 1_000_000_000),
+    ("TB", 1_000_000_000_000),
+];
+
+/// The value that a broker understands for a config whose name says its unit, and a message when it is another than was
+/// given. Values without a unit stay as they are: the broker judges them.
+pub fn resolve(key: &str, value: &str) -> Result<String> {
+    let (units, what) = match key.rsplit('.').next() {
+        Some("ms") => (&DURATIONS[..], "milliseconds"),
+        Some("bytes") => (&SIZES[..], "bytes"),
+        _ => return Ok(value.to_owned()),
+    };
+    let Some((number, unit)) = split(value) else {
+        return Ok(value.to_owned());
+    };
+    let Some((_, factor)) = units.iter().find(|(name, _)| *name == unit) else {
+        let names: Vec<_> = units.iter().map(|(name, _)| *name).collect();
+        bail!(
+            "{key} counts in {what}: {value:?} has no unit of it; write one of {}, or no unit",
+            names.join(", ")
+        );
+    };
+    let Some(resolved) = multiply(number, *factor) else {
+        bail!("{value:?} is no whole number of {what} that {key} could hold");
+    };
+    message(&format!("{key}: {value} is {resolved} {what}"));
+    Ok(resolved.to_string())
+}
+
+/// The number and the unit behind it, when there is one.
+fn split(value: &str) -> Option<(&str, &str)> {
+    let end = value.find(|letter: char| !letter.is_ascii_digit() && letter != '.')?;
+    let (number, unit) = value.split_at(end);
+    let unit = unit.trim_start();
+    let is_unit = !unit.is_empty() && unit.chars().all(|letter| letter.is_ascii_alphabetic());
+    (number.starts_with(|letter: char| letter.is_ascii_digit()) && is_unit)
+        .then_some((number, unit))
+}
+
+/// A decimal number times a factor, when that is a whole number.
+fn multiply(number: &str, factor: u64) -> Option<i64> {
+    let (whole, fraction) = number.split_once('.').unwrap_or((number, ""));
+    let scale = 10_u64.checked_pow(u32::try_from(fraction.len()).ok()?)?;
+    let whole = whole.parse::<u64>().ok()?.checked_mul(factor)?;
+    let part = match fraction {
+        "" => 0,
+        digits => digits.parse::<u64>().ok()?.checked_mul(factor)?,
+    };
+    if part % scale != 0 {
+        return None;
+    }
+    i64::try_from(whole.checked_add(part / scale)?).ok()
+}
+
+/// A size for people: `1.5 GiB`, in the largest unit of which there is one.
+pub fn format_size(bytes: u64) -> String {
+    let units = &SIZES[..5];
+    let fits = |(_, factor): &&(&str, u64)| bytes >= *factor;
+    let (name, factor) = units.iter().rev().find(fits).unwrap_or(&units[0]);
+    if *factor == 1 {
+        return format!("{bytes} B");
+    }
+    let tenths = u128::from(bytes) * 10 / u128::from(*factor);
+    format!("{}.{} {name}", tenths / 10, tenths % 10)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{format_size, resolve};
+
+    #[test]
+    fn units_become_what_the_key_counts_in() {
+        let cases = [
+            ("retention.ms", "7d", "604800000"),
+            ("retention.ms", "1.5h", "5400000"),
+            ("log.retention.ms", "2w", "1209600000"),
+            ("segment.ms", "90 s", "90000"),
+            ("delete.retention.ms", "250ms", "250"),
+            ("retention.bytes", "1GiB", "1073741824"),
+            ("max.message.bytes", "1.5MB", "1500000"),
+            ("segment.bytes", "64KiB", "65536"),
+        ];
+        for (key, given, resolved) in cases {
+            assert_eq!(resolve(key, given).unwrap(), resolved, "{key}={given}");
+        }
+    }
+
+    #[test]
+    fn what_has_no_unit_is_left_to_the_broker() {
+        let cases = [
+            ("retention.ms", "-1"),
+            ("retention.ms", "600000"),
+            ("retention.ms", "soon"),
+            ("retention.bytes", "much"),
+            ("cleanup.policy", "7d"),
+            ("log.retention.hours", "7d"),
+        ];
+        for (key, given) in cases {
+            assert_eq!(resolve(key, given).unwrap(), given, "{key}={given}");
+        }
+    }
+
+    #[test]
+    fn a_unit_of_something_else_is_refused() {
+        let cases = [
+            ("retention.ms", "1GiB"),
+            ("retention.bytes", "7d"),
+            ("retention.bytes", "1G"),
+            ("retention.ms", "1.5ms"),
+            ("retention.ms", "99999999999999999d"),
+        ];
+        for (key, given) in cases {
+            assert!(resolve(key, given).is_err(), "{key}={given}");
+        }
+    }
+
+    #[test]
+    fn a_size_is_shown_in_the_largest_unit_that_fits() {
+        let cases = [
+            (0, "0 B"),
+            (1023, "1023 B"),
+            (1024, "1.0 KiB"),
+            (1_610_612_736, "1.5 GiB"),
+            (u64::MAX, "16777215.9 TiB"),
+        ];
+        for (bytes, shown) in cases {
+            assert_eq!(format_size(bytes), shown);
+        }
+    }
+}
