@@ -3,6 +3,7 @@
 //! A replica stays where it is: asked to go there, it is there already. Moving one between the directories of a
 //! node is refused as against the policy of this release.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use ottla_protocol::ids::PartitionIndex;
@@ -10,7 +11,7 @@ use ottla_protocol::messages::alter_replica_log_dirs_response::{
     AlterReplicaLogDirPartitionResult, AlterReplicaLogDirTopicResult,
 };
 use ottla_protocol::messages::{
-    AlterReplicaLogDirsRequestData, AlterReplicaLogDirsResponseData, ErrorCode,
+    AlterReplicaLogDirsRequestData, AlterReplicaLogDirsResponseData, ErrorCode, KafkaString,
 };
 
 use super::describe_log_dirs::shown;
@@ -24,24 +25,27 @@ pub fn handle(
     _context: &RequestContext,
     request: AlterReplicaLogDirsRequestData,
 ) -> AlterReplicaLogDirsResponseData {
-    let mut results = Vec::new();
+    // Of a replica that is named more than once, the last directory counts.
+    let mut wanted: BTreeMap<String, BTreeMap<i32, KafkaString>> = BTreeMap::new();
     for directory in request.dirs {
         for topic in directory.topics {
-            let partitions = topic.partitions.iter().map(|index| {
-                let code = place(broker, directory.path.as_str(), topic.name.as_str(), *index);
-                AlterReplicaLogDirPartitionResult::default()
-                    .with_partition_index(*index)
-                    .with_error_code(code.code())
-            });
-            let partitions = partitions.collect();
-            results.push(
-                AlterReplicaLogDirTopicResult::default()
-                    .with_partitions(partitions)
-                    .with_topic_name(topic.name),
-            );
+            let partitions = wanted.entry(topic.name.as_str().to_owned()).or_default();
+            let path = || directory.path.clone();
+            partitions.extend(topic.partitions.iter().map(|index| (*index, path())));
         }
     }
-    AlterReplicaLogDirsResponseData::default().with_results(results)
+    let results = wanted.into_iter().map(|(topic, partitions)| {
+        let partitions = partitions.into_iter().map(|(index, path)| {
+            let code = place(broker, path.as_str(), &topic, index);
+            AlterReplicaLogDirPartitionResult::default()
+                .with_partition_index(index)
+                .with_error_code(code.code())
+        });
+        AlterReplicaLogDirTopicResult::default()
+            .with_partitions(partitions.collect())
+            .with_topic_name(topic.into())
+    });
+    AlterReplicaLogDirsResponseData::default().with_results(results.collect())
 }
 
 fn place(broker: &Broker, path: &str, topic: &str, index: i32) -> ErrorCode {

@@ -4,11 +4,14 @@
 //!
 //! The new log start offsets are written down before the answer: what was deleted does not come back by a crash.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use ottla_log::TrimError;
 use ottla_protocol::ids::{Offset, PartitionIndex};
-use ottla_protocol::messages::delete_records_request::DeleteRecordsPartition;
+use ottla_protocol::messages::delete_records_request::{
+    DeleteRecordsPartition, DeleteRecordsTopic,
+};
 use ottla_protocol::messages::delete_records_response::{
     DeleteRecordsPartitionResult, DeleteRecordsTopicResult,
 };
@@ -40,7 +43,7 @@ type Deleted = Result<(Offset, Arc<Partition>), ErrorCode>;
 
 fn delete_all(broker: &Broker, request: DeleteRecordsRequestData) -> DeleteRecordsResponseData {
     let mut deleted = Vec::with_capacity(request.topics.len());
-    for topic in request.topics {
+    for topic in as_named_last(request.topics) {
         let partitions = topic.partitions.iter().map(|wanted| {
             let deleted = delete(broker, topic.name.as_str(), wanted);
             (wanted.partition_index, deleted)
@@ -59,6 +62,22 @@ fn delete_all(broker: &Broker, request: DeleteRecordsRequestData) -> DeleteRecor
             .with_name(name)
     });
     DeleteRecordsResponseData::default().with_topics(topics.collect())
+}
+
+/// Each partition once: of one that is named more often, the last offset counts.
+fn as_named_last(topics: Vec<DeleteRecordsTopic>) -> Vec<DeleteRecordsTopic> {
+    let mut wanted: BTreeMap<String, BTreeMap<i32, DeleteRecordsPartition>> = BTreeMap::new();
+    for topic in topics {
+        let partitions = wanted.entry(topic.name.as_str().to_owned()).or_default();
+        let named = topic.partitions.into_iter();
+        partitions.extend(named.map(|partition| (partition.partition_index, partition)));
+    }
+    let topics = wanted.into_iter().map(|(name, partitions)| {
+        DeleteRecordsTopic::default()
+            .with_name(name.into())
+            .with_partitions(partitions.into_values().collect())
+    });
+    topics.collect()
 }
 
 /// Writes the log start offsets down; returns the log directories where that failed.

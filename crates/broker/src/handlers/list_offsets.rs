@@ -50,19 +50,19 @@ pub fn handle(
             }
         }
     }
+    let mut refused = BTreeSet::new();
     let topics = request.topics.iter().map(|topic| {
-        let partitions = topic.partitions.iter().map(|partition| {
-            let found = if duplicates.contains(&(topic.name.as_str(), partition.partition_index)) {
+        let partitions = topic.partitions.iter().filter_map(|partition| {
+            let key = (topic.name.as_str(), partition.partition_index);
+            let found = if !duplicates.contains(&key) {
+                let name = topic.name.as_str();
+                find(broker, context.version, name, (partition, bound))
+            } else if refused.insert(key) {
                 Err(ErrorCode::InvalidRequest)
             } else {
-                find(
-                    broker,
-                    context.version,
-                    topic.name.as_str(),
-                    (partition, bound),
-                )
+                return None;
             };
-            answer(partition.partition_index, context.version, found)
+            Some(answer(partition.partition_index, context.version, found))
         });
         ListOffsetsTopicResponse::default()
             .with_name(topic.name.clone())

@@ -4,6 +4,8 @@
 //! - 4: whether topics may be created. 5: offline replicas. 7: leader epochs. 8: authorized operations.
 //! - 10: topic ids. 12: topics by id. 13: an error for the whole answer.
 
+use std::collections::HashSet;
+use std::hash::Hash;
 use std::sync::Arc;
 
 use ottla_metadata::{MetadataImage, Partition, Topic};
@@ -41,10 +43,13 @@ pub async fn handle(
         let image = broker.controller.image();
         answers.extend(image.topics.values().map(|topic| described(&image, topic)));
     } else if asked.iter().any(|topic| topic.topic_id != KafkaUuid::ZERO) {
+        // One id is enough for names not to count.
+        let ids = asked.iter().map(|topic| topic.topic_id);
+        let ids = once(ids.filter(|id| *id != KafkaUuid::ZERO));
         let image = broker.controller.image();
-        answers.extend(asked.iter().map(|topic| by_id(&image, topic.topic_id)));
+        answers.extend(ids.into_iter().map(|id| by_id(&image, id)));
     } else {
-        let names: Vec<KafkaString> = asked.into_iter().filter_map(|topic| topic.name).collect();
+        let names = once(asked.into_iter().filter_map(|topic| topic.name));
         answers = by_name(broker, names, request.allow_auto_topic_creation).await;
     }
     let asked_operations = context.version >= 8 && request.include_topic_authorized_operations;
@@ -76,6 +81,12 @@ fn cannot_ask_by_id(version: i16) -> bool {
 
 fn is_by_id(topic: &MetadataRequestTopic) -> bool {
     topic.name.is_none() || topic.topic_id != KafkaUuid::ZERO
+}
+
+/// A topic that is asked for twice is answered once, and made once.
+fn once<Key: Eq + Hash + Clone>(asked: impl Iterator<Item = Key>) -> Vec<Key> {
+    let mut seen = HashSet::new();
+    asked.filter(|key| seen.insert(key.clone())).collect()
 }
 
 fn refused(asked: Vec<MetadataRequestTopic>) -> MetadataResponseData {
