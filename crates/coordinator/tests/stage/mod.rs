@@ -341,21 +341,21 @@ impl Stage {
 
     fn perform(&mut self, group_id: &str, actions: Vec<Action>) -> String {
         let mut told = String::new();
-        let mut is_refused = false;
+        let mut was_refused = false;
         for action in actions {
             match action {
                 Action::Append(records, if_refused) if self.refuses_appends => {
                     self.refuses_appends = false;
-                    is_refused = true;
+                    was_refused = true;
                     writeln!(told, "refused {} records", records.len()).unwrap();
                     let now = self.now();
                     let actions = self.shard.on_append_refused(group_id, if_refused, now);
                     for action in actions {
-                        told += &words::unless_refused(&action, is_refused);
+                        told += &words::unless_refused(&action, was_refused);
                     }
                 }
                 Action::Append(records, _) => told += &self.append(records),
-                action => told += &words::unless_refused(&action, is_refused),
+                action => told += &words::unless_refused(&action, was_refused),
             }
         }
         told
