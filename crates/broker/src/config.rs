@@ -151,8 +151,8 @@ pub struct RecordsConfig {
     pub fetch_buffered_max_bytes: usize,
     /// `max.incremental.fetch.session.cache.slots`.
     pub fetch_sessions: usize,
-    /// `producer.id.expiration.ms`.
-    pub producer_id_expiration: Duration,
+    /// `producer.id.expiration.check.interval.ms`.
+    pub producer_id_expiration_check_interval: Duration,
     /// `ottla.decompressed.max.bytes`.
     pub decompressed_max_bytes: usize,
     /// `max.request.partition.size.limit`.
@@ -309,7 +309,8 @@ fn resolve(values: Values, problems: &mut Problems) -> BrokerConfig {
             fetch_max_bytes: values.count("fetch.max.bytes"),
             fetch_buffered_max_bytes: values.count("ottla.fetch.buffered.max.bytes"),
             fetch_sessions: values.count("max.incremental.fetch.session.cache.slots"),
-            producer_id_expiration: values.duration("producer.id.expiration.ms"),
+            producer_id_expiration_check_interval: values
+                .duration("producer.id.expiration.check.interval.ms"),
             decompressed_max_bytes: values.count("ottla.decompressed.max.bytes"),
             described_partitions: values.count("max.request.partition.size.limit"),
         },

@@ -178,6 +178,7 @@ async fn load_partitions(broker: &Arc<Broker>, directories: &[Uuid]) -> Result<(
     let storage = &broker.config.storage;
     let intervals = Intervals {
         retention: storage.retention_check_interval,
+        producers: broker.config.records.producer_id_expiration_check_interval,
         recovery_points: storage.recovery_point_interval,
         high_watermarks: storage.high_watermark_interval,
         initial_delay: storage.initial_task_delay,

@@ -105,7 +105,11 @@ fn start_with(
         "cluster".to_owned().into(),
         controller,
     );
-    broker.replicas.load(&image, Intervals::default()).unwrap();
+    let intervals = Intervals {
+        producers: broker.config.records.producer_id_expiration_check_interval,
+        ..Intervals::default()
+    };
+    broker.replicas.load(&image, intervals).unwrap();
     let local = "127.0.0.1:9092".parse().unwrap();
     let connection = Connection {
         id: 1,
@@ -993,6 +997,54 @@ async fn a_producers_first_batch_is_waited_for_on_a_partition_that_never_held_a_
     assert_eq!(node.delete_records(-1).await, (ErrorCode::None, 4));
     let other = node.produce(-1, numbered_of(79, 7, &["x"])).await;
     assert_eq!((error(&other), other.base_offset), (ErrorCode::None, 4));
+}
+
+#[tokio::test]
+async fn idle_producers_are_forgotten_as_often_and_as_soon_as_the_settings_say() {
+    let directory = tempfile::tempdir().unwrap();
+    let node = start_with(directory.path(), image(0, &[]), |config| {
+        config.records.producer_id_expiration_check_interval = Duration::from_millis(5);
+    });
+    let key = "producer.id.expiration.ms";
+    let expire_after = |milliseconds: &str| {
+        let mut image = image(0, &[]);
+        let cluster = ConfigResource::cluster();
+        let own = image.configs.entry(cluster.clone()).or_default();
+        own.insert(key.to_owned(), milliseconds.to_owned());
+        let changes = Changes {
+            configs: [cluster].into(),
+            ..Changes::default()
+        };
+        assert_eq!(node.broker.replicas.apply(&image, &changes).len(), 0);
+    };
+    let Found::Here(partition) = node.broker.replicas.by_name("t", PartitionIndex(0)) else {
+        panic!("the partition is here");
+    };
+    let now = node.broker.clock.now().wall.0;
+    expire_after("86400000");
+    let batch = |base_sequence| {
+        let options = BatchOptions {
+            producer_id: 77,
+            producer_epoch: 0,
+            base_sequence,
+            ..BatchOptions::default()
+        };
+        batch_of(options, now, &["x"])
+    };
+    assert_eq!(error(&node.produce(-1, batch(0)).await), ErrorCode::None);
+    let gap = node.produce(-1, batch(9)).await;
+    assert_eq!(error(&gap), ErrorCode::OutOfOrderSequenceNumber);
+    expire_after("1");
+    let forgotten = async {
+        let is_known =
+            || partition.with_log(|log| !log.producers().producers().is_empty()) == Some(true);
+        while is_known() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    let waited = tokio::time::timeout(Duration::from_secs(20), forgotten).await;
+    waited.expect("the producer is still known");
+    assert_eq!(error(&node.produce(-1, batch(9)).await), ErrorCode::None);
 }
 
 #[tokio::test]

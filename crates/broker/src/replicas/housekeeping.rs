@@ -25,6 +25,8 @@ use super::{Directory, Replicas, checkpoints};
 pub struct Intervals {
     /// `log.retention.check.interval.ms`.
     pub retention: Duration,
+    /// `producer.id.expiration.check.interval.ms`.
+    pub producers: Duration,
     /// `log.flush.offset.checkpoint.interval.ms`.
     pub recovery_points: Duration,
     /// `replica.high.watermark.checkpoint.interval.ms`.
@@ -38,6 +40,7 @@ impl Default for Intervals {
     fn default() -> Self {
         Self {
             retention: Duration::from_mins(5),
+            producers: Duration::from_mins(10),
             recovery_points: Duration::from_mins(1),
             high_watermarks: Duration::from_secs(5),
             initial_delay: Duration::from_secs(30),
@@ -70,6 +73,7 @@ impl Housekeeping {
         for (number, directory) in replicas.directories.all().iter().enumerate() {
             let rounds = Rounds {
                 retention: now.after(intervals.initial_delay),
+                producers: now.after(intervals.producers),
                 recovery_points: now.after(intervals.recovery_points),
                 high_watermarks: now.after(intervals.high_watermarks),
                 written: None,
@@ -109,6 +113,7 @@ impl Housekeeping {
 struct Rounds {
     intervals: Intervals,
     retention: MonotonicTime,
+    producers: MonotonicTime,
     recovery_points: MonotonicTime,
     high_watermarks: MonotonicTime,
     /// The high watermarks as they were last written.
@@ -127,7 +132,12 @@ fn run(
         if guard.is_stopping {
             return;
         }
-        let wait = Duration::from_secs(1).min(rounds.intervals.high_watermarks);
+        let Intervals {
+            high_watermarks,
+            producers,
+            ..
+        } = rounds.intervals;
+        let wait = Duration::from_secs(1).min(high_watermarks).min(producers);
         let guard = pause(&told.1, guard, Some(wait));
         if guard.is_stopping {
             return;
@@ -175,6 +185,10 @@ impl Rounds {
                 checkpoints::write_log_starts(replicas, directory)
             });
             work.goes_on();
+        }
+        if now >= self.producers {
+            self.producers = now.after(self.intervals.producers);
+            expire_producers(replicas, &partitions, work);
         }
         if now >= self.retention {
             self.retention = now.after(self.intervals.retention);
@@ -280,11 +294,19 @@ fn apply_retention(
     });
 }
 
+fn expire_producers(replicas: &Replicas, partitions: &[Arc<Partition>], work: &Working<'_>) {
+    let now = replicas.clock.now().wall;
+    for partition in partitions {
+        step("forget idle producers", || {
+            partition.with_log(|log| log.expire_producers(now));
+            Ok::<_, StorageError>(())
+        });
+        work.goes_on();
+    }
+}
+
 fn retain(partition: &Partition, now: Timestamp) -> Result<(), StorageError> {
-    let removed = partition.with_log(|log| {
-        log.expire_producers(now);
-        log.apply_retention(now)
-    });
+    let removed = partition.with_log(|log| log.apply_retention(now));
     if let Some(Removed {
         segments: segments @ 1..,
         bytes,

@@ -238,7 +238,8 @@ pub const BROKER: &[ConfigKey] = &[
     ConfigKey::new("principal.builder.class", ValueType::Class, Some("org.apache.kafka.common.security.authenticator.DefaultKafkaPrincipalBuilder")).updated(Update::PerBroker).refused(),
     ConfigKey::new("process.roles", ValueType::List, None).bounded(Bounds::OneOf(&["broker", "controller"])).important(Importance::High)
         .works("What this node is: `broker`, `controller`, or both."),
-    ConfigKey::new("producer.id.expiration.check.interval.ms", ValueType::Int, Some("600000")).bounded(Bounds::AtLeast(1)).important(Importance::Low).internal(),
+    ConfigKey::new("producer.id.expiration.check.interval.ms", ValueType::Int, Some("600000")).bounded(Bounds::AtLeast(1)).important(Importance::Low).internal()
+        .works("How often producers are looked for whose sequences are to be forgotten."),
     ConfigKey::new("producer.id.expiration.ms", ValueType::Int, Some("86400000")).bounded(Bounds::AtLeast(1)).important(Importance::Low).updated(Update::ClusterWide)
         .works("How long a producer's sequence is remembered after its last batch."),
     ConfigKey::new("producer.purgatory.purge.interval.requests", ValueType::Int, Some("1000")),
