@@ -20,7 +20,7 @@ SETTINGS = {"log.segment.bytes": str(4 << 20)}
 PATIENCE = 30
 
 
-def fill(address, chance):
+def fill(address, chance, topic=TOPIC):
     """Produces until the broker refuses. Returns what was acknowledged, by offset, and the refusal."""
     # Without retries the client shows what the broker said.
     producer = Producer({"bootstrap.servers": address, "acks": "all", "retries": 0, "linger.ms": 5})
@@ -34,7 +34,7 @@ def fill(address, chance):
 
     while not refusals:
         for _ in range(10):
-            producer.produce(TOPIC, chance.randbytes(RECORD_BYTES), partition=0, on_delivery=delivered)
+            producer.produce(topic, chance.randbytes(RECORD_BYTES), partition=0, on_delivery=delivered)
         producer.flush(PATIENCE)
         demand(len(acknowledged) * RECORD_BYTES < (1 << 30), "a disk of 512 MiB took a gigabyte")
     return acknowledged, refusals[0]
@@ -93,6 +93,11 @@ def produce_again(address, deadline):
     return outcome[0][1].offset()
 
 
+def delete(address, name):
+    """Below the reserve the files go at once: PATIENCE is less than `file.delete.delay.ms`."""
+    AdminClient({"bootstrap.servers": address}).delete_topics([name])[name].result(PATIENCE)
+
+
 def round_of(binary, directory, at, chance):
     broker = Broker(binary, at / "data", directory / "broker.log", SETTINGS)
     broker.start()
@@ -122,6 +127,11 @@ def round_of(binary, directory, at, chance):
     expected = {at: value for at, value in acknowledged.items() if at >= half}
     expected[offset] = b"again"
     demand(read(broker.address, half, len(expected)) == expected, "what was not deleted is not all there")
+
+    fill(broker.address, chance, "short-lived")
+    delete(broker.address, "short-lived")
+    expected[produce_again(broker.address, PATIENCE)] = b"again"
+    demand(read(broker.address, half, len(expected)) == expected, "not all is there after a topic was deleted")
     demand(broker.stop() == 0, "the last stop fails")
     return len(acknowledged)
 

@@ -1048,6 +1048,29 @@ async fn idle_producers_are_forgotten_as_often_and_as_soon_as_the_settings_say()
 }
 
 #[tokio::test]
+async fn deleted_partitions_go_at_once_where_space_is_short() {
+    let directory = tempfile::tempdir().unwrap();
+    let never = [("file.delete.delay.ms", "86400000")];
+    let node = start_with(directory.path(), image(0, &never), |config| {
+        config.storage.disk_reserve = Some(u64::MAX);
+    });
+    let names = || {
+        let entries = std::fs::read_dir(directory.path()).unwrap();
+        let names = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+        names.filter(|name| name.starts_with("t-")).count()
+    };
+    assert_eq!(names(), 2);
+    node.delete_topic();
+    let removed = async {
+        while names() > 0 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    let waited = tokio::time::timeout(Duration::from_secs(20), removed).await;
+    waited.expect("the files are still there");
+}
+
+#[tokio::test]
 async fn only_compaction_alone_forbids_to_delete_records() {
     for (policy, wanted) in [
         ("", (ErrorCode::None, 1)),

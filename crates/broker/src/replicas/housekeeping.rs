@@ -103,7 +103,7 @@ impl Housekeeping {
         }
     }
 
-    /// Removes the directory at `path`, but not before `at`: by then nobody reads from it any more.
+    /// Removes the directory at `path`, but not before `at`, unless the disk is short of space.
     pub(super) fn remove_at(&self, at: MonotonicTime, path: PathBuf) {
         lock(&self.told.0).to_remove.push((at, path));
     }
@@ -324,17 +324,21 @@ fn retain(partition: &Partition, now: Timestamp) -> Result<(), StorageError> {
     Ok(())
 }
 
-/// Removes what waits in `directory` and is due.
+/// Removes what waits in `directory` and is due: all of it, where the disk is short of space. The delay is for those
+/// who want to look at the files, and nobody who serves needs them.
 fn remove_due(
     now: MonotonicTime,
     (directory, told): (&Directory, &(Mutex<Told>, Condvar)),
     work: &Working<'_>,
 ) {
+    let is_short = directory.reserve.is_short();
     let due: Vec<PathBuf> = {
         let mut told = lock(&told.0);
-        let (due, later) = std::mem::take(&mut told.to_remove)
-            .into_iter()
-            .partition(|(at, path)| *at <= now && path.starts_with(directory.log.path()));
+        let is_due = |(at, path): &(MonotonicTime, PathBuf)| {
+            (is_short || *at <= now) && path.starts_with(directory.log.path())
+        };
+        let waiting = std::mem::take(&mut told.to_remove).into_iter();
+        let (due, later) = waiting.partition(is_due);
         told.to_remove = later;
         let due: Vec<(MonotonicTime, PathBuf)> = due;
         due.into_iter().map(|(_, path)| path).collect()
@@ -343,6 +347,9 @@ fn remove_due(
         step("remove a deleted partition", || {
             super::logs::remove_directory(*directory.log.files(), &path, work)
         });
+        if is_short {
+            directory.reserve.look();
+        }
     }
 }
 

@@ -19,7 +19,7 @@ pub const TOPIC: &[ConfigKey] = &[
     ConfigKey::new("delete.retention.ms", ValueType::Long, Some("86400000")).bounded(Bounds::AtLeast(0)).synonyms(&[Synonym::new("log.cleaner.delete.retention.ms", Unit::Same)])
         .works("How long a tombstone stays in a compacted topic after it was first cleaned, so that slow consumers still see the deletion."),
     ConfigKey::new("file.delete.delay.ms", ValueType::Long, Some("60000")).bounded(Bounds::AtLeast(0)).synonyms(&[Synonym::new("log.segment.delete.delay.ms", Unit::Same)])
-        .works("How long the files of a deleted partition stay, renamed, before they are removed. Those of a deleted segment go at once: whoever still reads them holds them open."),
+        .works("How long the files of a deleted partition stay, renamed, before they are removed; below `ottla.disk.reserve` they go at once. Those of a deleted segment go at once: whoever still reads them holds them open."),
     ConfigKey::new("flush.messages", ValueType::Long, Some("9223372036854775807")).bounded(Bounds::AtLeast(1)).synonyms(&[Synonym::new("log.flush.interval.messages", Unit::Same)])
         .works("Flush the log to stable storage after this many records. `acks=all` under `ottla.ack.durability=fsync` does not wait for it: it asks for its own flush."),
     ConfigKey::new("flush.ms", ValueType::Long, Some("9223372036854775807")).bounded(Bounds::AtLeast(0)).synonyms(&[Synonym::new("log.flush.interval.ms", Unit::Same), Synonym::new("log.flush.scheduler.interval.ms", Unit::Same)])
