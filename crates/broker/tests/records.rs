@@ -34,7 +34,7 @@ use ottla_protocol::messages::{
     list_offsets_request, offset_for_leader_epoch_request, produce_request,
 };
 use ottla_protocol::records::control::ControlRecord;
-use ottla_protocol::records::{BatchBuilder, BatchOptions, BatchView, split_batches};
+use ottla_protocol::records::{BatchBuilder, BatchOptions, BatchView, Compression, split_batches};
 use ottla_protocol::time::MonotonicTime;
 
 use images::add_topic;
@@ -1107,4 +1107,56 @@ async fn without_a_policy_records_stay_for_ever_and_need_no_key() {
     let removed = partition.with_log(|log| log.apply_retention(now));
     assert_eq!(removed.unwrap().unwrap().segments, 0);
     assert_eq!(node.list(-2), (ErrorCode::None, 0, -1));
+}
+
+#[tokio::test]
+async fn a_record_larger_than_max_decompressed_message_bytes_is_refused_where_it_is_compressed() {
+    let sized = |bytes: usize, compression: Compression| {
+        let mut builder = BatchBuilder::new(BatchOptions {
+            compression,
+            level: compression.default_level(),
+            ..BatchOptions::default()
+        });
+        builder.append(1_700_000_000_000, None, Some(b"small"), &[]);
+        builder.append(1_700_000_000_005, None, Some(&vec![b'x'; bytes]), &[]);
+        builder.build().unwrap()
+    };
+    let limit = ("max.decompressed.message.bytes", "1000");
+    // Beside its value such a record has 7 bytes.
+    let (fits, too_large) = (993, 994);
+    for (target, source, is_refused) in [
+        ("producer", Compression::Gzip, true),
+        ("uncompressed", Compression::Gzip, true),
+        ("zstd", Compression::None, true),
+        ("producer", Compression::None, false),
+    ] {
+        let directory = tempfile::tempdir().unwrap();
+        let configs = [limit, ("compression.type", target)];
+        let node = start(directory.path(), image(0, &configs));
+        let taken = node.produce(-1, sized(fits, source)).await;
+        assert_eq!(error(&taken), ErrorCode::None, "{target} {source:?}");
+        let answer = node.produce(-1, sized(too_large, source)).await;
+        let wanted = if is_refused {
+            ErrorCode::InvalidRecord
+        } else {
+            ErrorCode::None
+        };
+        assert_eq!(error(&answer), wanted, "{target} {source:?}");
+        assert_eq!(answer.record_errors.len(), 0, "it is the whole batch's");
+    }
+    // What was taken before is not found by its time, as in Kafka.
+    let directory = tempfile::tempdir().unwrap();
+    let node = start(directory.path(), image(0, &[]));
+    node.produce(-1, sized(too_large, Compression::Gzip)).await;
+    assert_eq!(node.list(1_700_000_000_005).0, ErrorCode::None);
+    let later = batch_of(BatchOptions::default(), 1_700_000_000_010, &["x"]);
+    node.produce(-1, later).await;
+    node.broker.replicas.close(1).unwrap();
+    let node = start(directory.path(), image(1, &[limit]));
+    let first = (ErrorCode::None, 0, 1_700_000_000_000);
+    assert_eq!(node.list(1), first, "the search ends before it");
+    assert_eq!(node.list(1_700_000_000_005).0, ErrorCode::InvalidRecord);
+    let behind = (ErrorCode::None, 2, 1_700_000_000_010);
+    assert_eq!(node.list(1_700_000_000_010), behind, "its batch is older");
+    assert_eq!(node.list(-3), behind);
 }

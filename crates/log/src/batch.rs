@@ -6,7 +6,7 @@
 use ottla_protocol::ids::Offset;
 use ottla_protocol::records::control::ControlRecord;
 use ottla_protocol::records::{
-    self, BATCH_OVERHEAD, BatchHeader, BatchView, Decompressor, Records, ValidBatch,
+    self, BATCH_OVERHEAD, BatchHeader, BatchView, Compression, Decompressor, Records, ValidBatch,
 };
 use ottla_protocol::time::Timestamp;
 
@@ -167,22 +167,49 @@ pub(crate) fn end_marker(batch: &Batch<'_>) -> Option<EndMarker> {
 /// A batch on disk was validated when it was appended; this only keeps a damaged one from taking all memory.
 pub(crate) const MAX_DECOMPRESSED: usize = 1 << 30;
 
+/// A record of a compressed batch that is larger than `max.decompressed.message.bytes`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "the record at offset {offset} has {size} bytes, max.decompressed.message.bytes allows {limit}"
+)]
+pub struct RecordTooLarge {
+    /// Its offset.
+    pub offset: Offset,
+    /// Its bytes without its length field.
+    pub size: usize,
+    /// The limit.
+    pub limit: usize,
+}
+
 /// The first record of a batch with a timestamp of at least `timestamp` and an offset of at least `from`. Of a batch
-/// that cannot be read, its first offset.
+/// that cannot be read, its first offset. In a compressed one a record of more than `limit` bytes ends the search.
 pub(crate) fn first_record_at(
     batch: &BatchView<'_>,
     timestamp: Timestamp,
     from: Offset,
-) -> Option<(Offset, Timestamp)> {
+    limit: usize,
+) -> Result<Option<(Offset, Timestamp)>, RecordTooLarge> {
+    let header = batch.header();
+    let is_plain = header.compression() == Some(Compression::None);
     let mut decompressor = Decompressor::default();
     let Ok(records) = batch.records(&mut decompressor, MAX_DECOMPRESSED) else {
-        let header = batch.header();
-        return Some((
+        return Ok(Some((
             header.base_offset().max(from),
             Timestamp(header.max_timestamp),
-        ));
+        )));
     };
-    let mut sound = records.map_while(Result::ok);
-    let found = sound.find(|record| record.timestamp >= timestamp.0 && record.offset >= from.0)?;
-    Some((Offset(found.offset), Timestamp(found.timestamp)))
+    for record in records.map_while(Result::ok) {
+        let (offset, size) = (Offset(record.offset), record.length);
+        if size > limit && !is_plain {
+            return Err(RecordTooLarge {
+                offset,
+                size,
+                limit,
+            });
+        }
+        if record.timestamp >= timestamp.0 && offset >= from {
+            return Ok(Some((offset, Timestamp(record.timestamp))));
+        }
+    }
+    Ok(None)
 }

@@ -33,6 +33,8 @@ pub struct LogConfig {
     pub delete_retention: Duration,
     /// `producer.id.expiration.ms` (a broker config): how long an idle producer's sequence is remembered.
     pub producer_id_expiration: Duration,
+    /// `max.decompressed.message.bytes`: a search by time stops at a larger record of a compressed batch.
+    pub max_record_bytes: usize,
     /// The bytes of one cut-off that are kept aside by recovery; what is beyond is dropped, and the file says so.
     pub cut_off_bytes: u64,
 }
@@ -55,6 +57,7 @@ impl Default for LogConfig {
             max_compaction_lag: None,
             delete_retention: Duration::from_hours(24),
             producer_id_expiration: Duration::from_hours(24),
+            max_record_bytes: 0x7FFF_FFF7,
             cut_off_bytes: 64 << 20,
         }
     }

@@ -31,7 +31,7 @@ mod segment;
 mod transaction_index;
 pub mod verify;
 
-pub use batch::Batch;
+pub use batch::{Batch, RecordTooLarge};
 pub use config::LogConfig;
 pub use damage::Damage;
 pub use directory::{LogDirectory, StorageError};
@@ -39,7 +39,7 @@ pub use leader_epochs::{EpochEnd, LeaderEpochs};
 pub use open_files::OpenFiles;
 pub use partition_log::{
     AppendError, Appended, Bound, FirstBatch, Flush, LeaderAppend, OffsetAtTime, PartitionLog,
-    ReadError, ReadPlan, ReadRequest, Removed, TimeQuery, TrimError, run_together,
+    ReadError, ReadPlan, ReadRequest, Removed, TimeQuery, TimeQueryError, TrimError, run_together,
 };
 pub use producer_state::{Origin, ProducerError};
 pub use recovery::{CutOff, Left, OpenError, OpenLog, Progress, Recovery, sync_recovered};

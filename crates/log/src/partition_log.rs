@@ -20,7 +20,7 @@ pub(crate) use self::damaged::KnownDamage;
 pub(crate) use self::flush::Progress;
 pub use self::flush::{Flush, run_together};
 pub use self::read::{
-    Bound, FirstBatch, OffsetAtTime, ReadError, ReadPlan, ReadRequest, TimeQuery,
+    Bound, FirstBatch, OffsetAtTime, ReadError, ReadPlan, ReadRequest, TimeQuery, TimeQueryError,
 };
 pub use self::trim::{Removed, TrimError};
 

@@ -209,6 +209,7 @@ fn rules(fields: &[&str]) -> ProduceRules {
         timestamp_after_max_ms: 3_600_000,
         max_message_bytes: LIMIT,
         max_decompressed_bytes: LIMIT,
+        max_record_bytes: LIMIT,
     }
 }
 

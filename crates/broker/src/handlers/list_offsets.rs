@@ -6,7 +6,7 @@
 
 use std::collections::BTreeSet;
 
-use ottla_log::{Bound, OffsetAtTime, TimeQuery};
+use ottla_log::{Bound, OffsetAtTime, TimeQuery, TimeQueryError};
 use ottla_protocol::ids::{LeaderEpoch, Offset, PartitionIndex};
 use ottla_protocol::messages::list_offsets_request::ListOffsetsPartition;
 use ottla_protocol::messages::list_offsets_response::{
@@ -99,7 +99,10 @@ fn find(
         Ok(found.filter(|found| !is_search || found.offset < limit))
     });
     let found = found.map_err(|error| error.code())?;
-    found.map_err(|error: ottla_log::StorageError| Unavailable::from(error).code())
+    found.map_err(|error| match error {
+        TimeQueryError::Storage(error) => Unavailable::from(error).code(),
+        TimeQueryError::RecordTooLarge(_) => ErrorCode::InvalidRecord,
+    })
 }
 
 /// What the timestamp asks for; nothing for what is never found here.

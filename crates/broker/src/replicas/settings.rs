@@ -14,6 +14,9 @@ use ottla_protocol::records::{
     Compression, CompressionLevel, KeyRule, ProduceRules, TargetCompression, TimestampType,
 };
 
+/// Bounds produced records and searches by time.
+const MAX_RECORD_BYTES: &str = "max.decompressed.message.bytes";
+
 /// When an acknowledged record may be lost.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Durability {
@@ -144,6 +147,7 @@ fn log_config(configs: &Configs, defaults: &LogConfig) -> LogConfig {
         segment_age: configs.duration("segment.ms", defaults.segment_age),
         segment_jitter: configs.duration("segment.jitter.ms", defaults.segment_jitter),
         segment_index_bytes: configs.number("segment.index.bytes", defaults.segment_index_bytes),
+        max_record_bytes: configs.number(MAX_RECORD_BYTES, defaults.max_record_bytes),
         index_interval_bytes: configs.number("index.interval.bytes", defaults.index_interval_bytes),
         retention: configs.limit("retention.ms").map(Duration::from_millis),
         retention_bytes: configs.limit("retention.bytes"),
@@ -174,6 +178,7 @@ fn produce_rules(configs: &Configs) -> ProduceRules {
         timestamp_after_max_ms: configs.number("message.timestamp.after.max.ms", i64::MAX),
         max_message_bytes: configs.number("max.message.bytes", 1_048_588),
         max_decompressed_bytes: 0,
+        max_record_bytes: configs.number(MAX_RECORD_BYTES, LogConfig::default().max_record_bytes),
     }
 }
 

@@ -5,7 +5,7 @@
 //! Kafka's does; clients skip such an end, and [`ReadPlan::read`] leaves it out.
 
 use super::PartitionLog;
-use crate::batch::first_record_at;
+use crate::batch::{RecordTooLarge, first_record_at};
 use crate::directory::{LogDirectory, StorageError};
 use crate::files::{File, FileError, Files, Operation};
 use crate::format::{AbortedTransaction, FileKind};
@@ -47,6 +47,17 @@ pub enum Bound {
     HighWatermark,
     /// What is decided: consumers that read committed.
     LastStableOffset,
+}
+
+/// Why a question about time has no answer.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum TimeQueryError {
+    /// The search met a record that is larger than the topic allows.
+    #[error(transparent)]
+    RecordTooLarge(#[from] RecordTooLarge),
+    /// The disk cannot.
+    #[error(transparent)]
+    Storage(#[from] StorageError),
 }
 
 /// Why nothing can be read.
@@ -279,7 +290,7 @@ impl<F: Files> PartitionLog<F> {
     }
 
     /// Answers a question about time; `None` when there is no such record.
-    pub fn offset_at(&mut self, query: TimeQuery) -> Result<Option<OffsetAtTime>, StorageError> {
+    pub fn offset_at(&mut self, query: TimeQuery) -> Result<Option<OffsetAtTime>, TimeQueryError> {
         self.place.directory.ensure_online()?;
         let timestamp = Timestamp::NONE;
         match query {
@@ -309,7 +320,7 @@ impl<F: Files> PartitionLog<F> {
         }
     }
 
-    fn offset_of_max_timestamp(&mut self) -> Result<Option<OffsetAtTime>, StorageError> {
+    fn offset_of_max_timestamp(&mut self) -> Result<Option<OffsetAtTime>, TimeQueryError> {
         let Self {
             segments, place, ..
         } = self;
@@ -335,7 +346,7 @@ impl<F: Files> PartitionLog<F> {
         base: Offset,
         timestamp: Timestamp,
         passing: Passing,
-    ) -> Result<Option<OffsetAtTime>, StorageError> {
+    ) -> Result<Option<OffsetAtTime>, TimeQueryError> {
         let mut passed = None;
         let mut lowest = base;
         while let Some((base, segment)) = self.segments.range_mut(lowest..).next() {
@@ -359,7 +370,7 @@ impl<F: Files> PartitionLog<F> {
         base: Offset,
         timestamp: Timestamp,
         passing: Passing,
-    ) -> Result<(Option<OffsetAtTime>, Option<OffsetAtTime>), StorageError> {
+    ) -> Result<(Option<OffsetAtTime>, Option<OffsetAtTime>), TimeQueryError> {
         let Some(segment) = self.segments.get(&base) else {
             return Ok((None, None));
         };
@@ -399,13 +410,15 @@ impl<F: Files> PartitionLog<F> {
         segment: &Segment<F>,
         located: &Located,
         timestamp: Timestamp,
-    ) -> Result<Option<OffsetAtTime>, StorageError> {
+    ) -> Result<Option<OffsetAtTime>, TimeQueryError> {
         let directory = &self.place.directory;
         let file = directory.judge(segment.file(&self.place))?;
         let mut bytes = vec![0; located.size];
         directory.judge(file.read_at(&mut bytes, located.position))?;
         let batch = BatchView::first(&bytes).ok();
-        let record = batch.and_then(|batch| first_record_at(&batch, timestamp, self.log_start));
+        let limit = self.config.max_record_bytes;
+        let record = batch.map(|batch| first_record_at(&batch, timestamp, self.log_start, limit));
+        let record = record.transpose()?.flatten();
         let epoch = LeaderEpoch(located.header.partition_leader_epoch);
         Ok(record.map(|(offset, timestamp)| OffsetAtTime {
             offset,

@@ -185,6 +185,8 @@ pub const BROKER: &[ConfigKey] = &[
         .works("Connections from one address."),
     ConfigKey::new("max.connections.per.ip.overrides", ValueType::Text, Some("")).updated(Update::ClusterWide)
         .works("Connections from chosen addresses, as `address:count` separated by commas."),
+    ConfigKey::new("max.decompressed.message.bytes", ValueType::Int, Some("2147483639")).bounded(Bounds::Between(1, 2_147_483_639)).updated(Update::ClusterWide)
+        .works("Default of the topic config `max.decompressed.message.bytes`."),
     ConfigKey::new("max.incremental.fetch.session.cache.slots", ValueType::Int, Some("1000")).bounded(Bounds::AtLeast(0))
         .works("Fetch sessions that are kept (KIP-227); beyond it the oldest idle one makes room."),
     ConfigKey::new("max.request.partition.size.limit", ValueType::Int, Some("2000")).bounded(Bounds::AtLeast(1))

@@ -34,6 +34,8 @@ pub const TOPIC: &[ConfigKey] = &[
     ConfigKey::new("local.retention.ms", ValueType::Long, Some("-2")).bounded(Bounds::AtLeast(-2)).synonyms(&[Synonym::new("log.local.retention.ms", Unit::Same)]),
     ConfigKey::new("max.compaction.lag.ms", ValueType::Long, Some("9223372036854775807")).bounded(Bounds::AtLeast(1)).synonyms(&[Synonym::new("log.cleaner.max.compaction.lag.ms", Unit::Same)])
         .works("A record is compacted when it is this old, however little of the log is dirty. A compacted topic's segments are closed at this age, so that they can be."),
+    ConfigKey::new("max.decompressed.message.bytes", ValueType::Int, Some("2147483639")).bounded(Bounds::Between(1, 2_147_483_639)).synonyms(&[Synonym::new("max.decompressed.message.bytes", Unit::Same)])
+        .works("Largest record, uncompressed and in bytes, in a batch that comes compressed or that the broker compresses. A larger one is refused with its batch, and a search by time that meets one fails."),
     ConfigKey::new("max.message.bytes", ValueType::Int, Some("1048588")).bounded(Bounds::AtLeast(0)).synonyms(&[Synonym::new("message.max.bytes", Unit::Same)])
         .works("Largest record batch that is accepted, after compression, in bytes."),
     ConfigKey::new("message.timestamp.after.max.ms", ValueType::Long, Some("3600000")).bounded(Bounds::AtLeast(0)).synonyms(&[Synonym::new("log.message.timestamp.after.max.ms", Unit::Same)])

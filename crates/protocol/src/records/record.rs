@@ -48,6 +48,8 @@ pub struct Record<'a> {
     pub headers: Headers<'a>,
     /// The bytes it takes in the batch, with its length field.
     pub size: usize,
+    /// The same without its length field.
+    pub length: usize,
 }
 
 /// A header of a record.
@@ -147,6 +149,7 @@ impl<'a> Records<'a> {
     }
 
     fn parse(&self, mut body: &'a [u8], size: usize) -> Result<Record<'a>, &'static str> {
+        let length = body.len();
         let (&attributes, rest) = body.split_first().ok_or("empty")?;
         body = rest;
         let timestamp_delta = varint::read_i64(&mut body).ok_or("timestamp delta")?;
@@ -176,6 +179,7 @@ impl<'a> Records<'a> {
             value,
             headers,
             size,
+            length,
         })
     }
 }

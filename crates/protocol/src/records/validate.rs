@@ -53,6 +53,8 @@ pub struct ProduceRules {
     pub max_message_bytes: usize,
     /// The most that a batch may hold once decompressed.
     pub max_decompressed_bytes: usize,
+    /// `max.decompressed.message.bytes`: the most that one record may take in a batch that is or will be compressed.
+    pub max_record_bytes: usize,
 }
 
 /// A batch that may be appended.
@@ -132,6 +134,16 @@ pub enum RejectedBatch {
         /// `max.message.bytes`.
         limit: usize,
     },
+    /// A record is larger than the topic allows.
+    #[error("record {index} has {size} bytes, max.decompressed.message.bytes allows {limit}")]
+    RecordTooLarge {
+        /// Its place in the batch, from 0.
+        index: i32,
+        /// Of the record, without its length field.
+        size: usize,
+        /// `max.decompressed.message.bytes`.
+        limit: usize,
+    },
     /// The records do not decompress.
     #[error(transparent)]
     Decompression(#[from] DecompressError),
@@ -158,6 +170,7 @@ impl RejectedBatch {
             | Self::LegacyMagic(_)
             | Self::Header(_)
             | Self::Malformed(_)
+            | Self::RecordTooLarge { .. }
             | Self::Records(_) => ErrorCode::InvalidRecord,
             Self::Timestamps(_) => ErrorCode::InvalidTimestamp,
             Self::ZstdTooEarly(_) => ErrorCode::UnsupportedCompressionType,
@@ -203,13 +216,23 @@ pub fn validate<'a>(
 ) -> Result<ValidBatch<'a>, RejectedBatch> {
     let source = check_batch(batch, rules)?;
     let records = batch.records(decompressor, rules.max_decompressed_bytes)?;
-    let walked = walk(records.clone(), batch.header(), rules, now)?;
     let target = match rules.compression {
         TargetCompression::Producer => source,
         TargetCompression::Fixed(compression, _) => compression,
     };
-    // Kafka trusts the inner offsets of a batch that is neither compressed nor to be compressed.
+    // Kafka trusts the inner offsets of a batch that is neither compressed nor to be compressed, and the size of its
+    // records.
     let is_plain = source == Compression::None && target == Compression::None;
+    let max_record_bytes = if is_plain {
+        usize::MAX
+    } else {
+        rules.max_record_bytes
+    };
+    let rules = &ProduceRules {
+        max_record_bytes,
+        ..*rules
+    };
+    let walked = walk(records.clone(), batch.header(), rules, now)?;
     let log_append_time = (rules.timestamp_type == TimestampType::LogAppendTime).then_some(now);
     let null_keys = walked.null_keys;
     if is_plain || (source == target && walked.offsets_are_consecutive) {
@@ -308,6 +331,10 @@ fn walk(
     let mut has_bad_timestamp = false;
     for (index, record) in (0..).zip(records) {
         let record = record?;
+        let (size, limit) = (record.length, rules.max_record_bytes);
+        if size > limit {
+            return Err(RejectedBatch::RecordTooLarge { index, size, limit });
+        }
         walked.max_timestamp = walked.max_timestamp.max(record.timestamp);
         walked.offsets_are_consecutive &= record.offset == i64::from(index);
         walked.null_keys += u32::from(record.key.is_none());
