@@ -122,8 +122,8 @@ macro_rules! serve_apis {
 
 // `ready`: the handler is a plain function; `waits`: it is async.
 serve_apis! {
-    ListOffsets => ready list_offsets::handle(ListOffsetsRequestData),
-    OffsetForLeaderEpoch => ready offset_for_leader_epoch::handle(OffsetForLeaderEpochRequestData),
+    ListOffsets => waits list_offsets::handle(ListOffsetsRequestData),
+    OffsetForLeaderEpoch => waits offset_for_leader_epoch::handle(OffsetForLeaderEpochRequestData),
     DeleteRecords => waits delete_records::handle(DeleteRecordsRequestData),
     InitProducerId => waits init_producer_id::handle(InitProducerIdRequestData),
     DescribeProducers => ready describe_producers::handle(DescribeProducersRequestData),
@@ -180,6 +180,7 @@ fn looks_at_logs(api: ApiKey) -> bool {
         ApiKey::Fetch
             | ApiKey::ListOffsets
             | ApiKey::OffsetForLeaderEpoch
+            | ApiKey::DeleteRecords
             | ApiKey::DescribeProducers
             | ApiKey::DescribeLogDirs
     )

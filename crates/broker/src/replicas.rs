@@ -11,6 +11,7 @@ mod closing;
 pub mod damage;
 mod directories;
 pub mod disk_reserve;
+pub mod ends;
 pub mod flusher;
 mod housekeeping;
 mod logs;

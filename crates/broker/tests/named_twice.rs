@@ -151,7 +151,7 @@ async fn list_offsets_refuses_a_partition_once_and_answers_the_others() {
         .with_replica_id(-1)
         .with_topics(vec![topic]);
     let context = context(ApiKey::ListOffsets);
-    let listed = list_offsets::handle(&running.broker, &context, request);
+    let listed = list_offsets::handle(&running.broker, &context, request).await;
     let partitions = listed.topics[0].partitions.iter();
     let answers: Vec<_> = partitions
         .map(|partition| (partition.partition_index, partition.error_code))

@@ -17,7 +17,7 @@ use ottla_broker::controller::{Commit, ControllerLoop};
 use ottla_broker::handlers::{
     ProduceReply, delete_records, fetch, list_offsets, offset_for_leader_epoch, produce,
 };
-use ottla_broker::replicas::partition::Urgency;
+use ottla_broker::replicas::partition::{Partition, Urgency};
 use ottla_broker::replicas::{Found, Intervals};
 use ottla_broker::reply::Part;
 use ottla_controller::Settings;
@@ -90,8 +90,8 @@ fn start_with(
     adjust: impl FnOnce(&mut BrokerConfig),
 ) -> Node {
     let mut config = BrokerConfig::embedded(directory.to_path_buf(), 0);
-    adjust(&mut config);
     config.storage.flush_max_delay = Duration::from_millis(5);
+    adjust(&mut config);
     let settings = Settings {
         default_partitions: 1,
         default_replication_factor: 1,
@@ -209,7 +209,7 @@ impl Node {
         response
     }
 
-    fn list_in(&self, version: i16, timestamp: i64) -> ListOffsetsResponseData {
+    async fn list_in(&self, version: i16, timestamp: i64) -> ListOffsetsResponseData {
         let partition =
             list_offsets_request::ListOffsetsPartition::default().with_timestamp(timestamp);
         let topic = list_offsets_request::ListOffsetsTopic::default()
@@ -223,10 +223,11 @@ impl Node {
             &self.context(ApiKey::ListOffsets, version),
             request,
         )
+        .await
     }
 
-    fn list(&self, timestamp: i64) -> (ErrorCode, i64, i64) {
-        let response = self.list_in(9, timestamp);
+    async fn list(&self, timestamp: i64) -> (ErrorCode, i64, i64) {
+        let response = self.list_in(9, timestamp).await;
         let answer = &response.topics[0].partitions[0];
         (
             ErrorCode::from(answer.error_code),
@@ -519,7 +520,7 @@ async fn idempotent_producers_are_answered_with_the_first_offset_and_kept_in_ord
     assert_eq!(error(&gap), ErrorCode::OutOfOrderSequenceNumber);
     let fenced = node.produce(-1, numbered(0, 0, &["x"])).await;
     assert_eq!(error(&fenced), ErrorCode::InvalidProducerEpoch);
-    assert_eq!(node.list(-1), (ErrorCode::None, 3, -1));
+    assert_eq!(node.list(-1).await, (ErrorCode::None, 3, -1));
 }
 
 #[tokio::test]
@@ -614,7 +615,7 @@ async fn offsets_and_epochs_outside_of_the_log_are_errors() {
         .with_partitions(vec![partition]);
     let request = OffsetForLeaderEpochRequestData::default().with_topics(vec![topic]);
     let context = node.context(ApiKey::OffsetForLeaderEpoch, 4);
-    let response = offset_for_leader_epoch::handle(&node.broker, &context, request);
+    let response = offset_for_leader_epoch::handle(&node.broker, &context, request).await;
     let answer = &response.topics[0].partitions[0];
     assert_eq!(
         (answer.error_code, answer.leader_epoch, answer.end_offset),
@@ -705,13 +706,13 @@ async fn offsets_are_found_by_time() {
         node.produce(-1, batch_of(BatchOptions::default(), timestamp, values))
             .await;
     }
-    assert_eq!(node.list(-2), (ErrorCode::None, 0, -1));
-    assert_eq!(node.list(-1), (ErrorCode::None, 6, -1));
-    assert_eq!(node.list(-3), (ErrorCode::None, 2, 3000));
-    assert_eq!(node.list(1001), (ErrorCode::None, 2, 3000));
-    assert_eq!(node.list(3001), (ErrorCode::None, -1, -1));
-    assert_eq!(node.list(-5), (ErrorCode::None, -1, -1));
-    assert_eq!(node.list(-6).0, ErrorCode::UnsupportedVersion);
+    assert_eq!(node.list(-2).await, (ErrorCode::None, 0, -1));
+    assert_eq!(node.list(-1).await, (ErrorCode::None, 6, -1));
+    assert_eq!(node.list(-3).await, (ErrorCode::None, 2, 3000));
+    assert_eq!(node.list(1001).await, (ErrorCode::None, 2, 3000));
+    assert_eq!(node.list(3001).await, (ErrorCode::None, -1, -1));
+    assert_eq!(node.list(-5).await, (ErrorCode::None, -1, -1));
+    assert_eq!(node.list(-6).await.0, ErrorCode::UnsupportedVersion);
 }
 
 #[tokio::test]
@@ -721,7 +722,7 @@ async fn answers_can_be_encoded_in_every_version() {
     node.produce(-1, batch(&["a"])).await;
     let mut out = bytes::BytesMut::new();
     for version in 1..=11 {
-        let response = node.list_in(version, -1);
+        let response = node.list_in(version, -1).await;
         response.write(&mut out, version).unwrap();
     }
     for version in 4..=18 {
@@ -776,8 +777,8 @@ async fn deleted_records_stay_deleted() {
     let copy = tempfile::tempdir().unwrap();
     copy_tree(directory.path(), copy.path());
     let node = start(copy.path(), image(1, &[]));
-    assert_eq!(node.list(-2), (ErrorCode::None, 2, -1));
-    assert_eq!(node.list(-1), (ErrorCode::None, 3, -1));
+    assert_eq!(node.list(-2).await, (ErrorCode::None, 2, -1));
+    assert_eq!(node.list(-1).await, (ErrorCode::None, 3, -1));
 }
 
 #[tokio::test]
@@ -793,7 +794,7 @@ async fn a_delete_records_that_outlives_the_stop_leaves_the_log_starts_as_they_w
     let directory = &replicas.directories().all()[0];
     replicas.write_log_starts(directory).unwrap();
     let node = start(root.path(), image(1, &[]));
-    assert_eq!(node.list(-2), (ErrorCode::None, 2, -1));
+    assert_eq!(node.list(-2).await, (ErrorCode::None, 2, -1));
 }
 
 #[expect(
@@ -1159,4 +1160,243 @@ async fn a_record_larger_than_max_decompressed_message_bytes_is_refused_where_it
     let behind = (ErrorCode::None, 2, 1_700_000_000_010);
     assert_eq!(node.list(1_700_000_000_010), behind, "its batch is older");
     assert_eq!(node.list(-3), behind);
+}
+
+/// A node that flushes nothing but what somebody asks for.
+fn start_unhurried(directory: &Path) -> Node {
+    start_with(directory, image(0, &[]), never_flushes)
+}
+
+fn never_flushes(config: &mut BrokerConfig) {
+    config.storage.flush_max_delay = Duration::from_hours(1000);
+}
+
+/// Fails, instead of hanging, where something waits for the flush that nobody asked for.
+async fn in_time<T>(done: impl Future<Output = T>) -> T {
+    let done = tokio::time::timeout(Duration::from_mins(2), done).await;
+    done.expect("a flush is waited for that nobody has asked for")
+}
+
+impl Node {
+    /// Appends a record that is answered before it is on stable storage.
+    fn append(&self, acks: i16, partition: i32, value: &str) {
+        let request = request(acks, partition, batch(&[value]));
+        match self.start_produce(vec![request]).pop().unwrap() {
+            ProduceReply::Ready(response) if acks == 1 => {
+                let answer = &response.responses[0].partition_responses[0];
+                assert_eq!(error(answer), ErrorCode::None);
+            }
+            ProduceReply::None if acks == 0 => {}
+            _ => panic!("nobody waits for records with acks={acks}"),
+        }
+    }
+
+    /// The values that a fetch finds, by partition.
+    async fn values(&self, request: FetchRequestData) -> Vec<Vec<String>> {
+        let fetched = in_time(self.fetch(request, 11)).await;
+        let partitions = fetched.responses[0].partitions.iter();
+        partitions
+            .map(|partition| values(partition.records.as_ref().unwrap()))
+            .collect()
+    }
+
+    fn partition(&self, index: i32) -> Arc<Partition> {
+        match self.broker.replicas.by_name("t", PartitionIndex(index)) {
+            Found::Here(partition) => partition,
+            found => panic!("{found:?}: the partition is here"),
+        }
+    }
+
+    async fn end_of_epoch(&self) -> (ErrorCode, i64) {
+        let partition = offset_for_leader_epoch_request::OffsetForLeaderPartition::default()
+            .with_current_leader_epoch(-1)
+            .with_leader_epoch(0);
+        let topic = offset_for_leader_epoch_request::OffsetForLeaderTopic::default()
+            .with_topic("t".to_owned().into())
+            .with_partitions(vec![partition]);
+        let request = OffsetForLeaderEpochRequestData::default().with_topics(vec![topic]);
+        let context = self.context(ApiKey::OffsetForLeaderEpoch, 4);
+        let response = offset_for_leader_epoch::handle(&self.broker, &context, request).await;
+        let answer = &response.topics[0].partitions[0];
+        (ErrorCode::from(answer.error_code), answer.end_offset)
+    }
+}
+
+/// A fetch from the start of both partitions that waits for so many bytes, as good as for ever.
+fn patient_fetch(min_bytes: usize) -> FetchRequestData {
+    let mut request = fetch_from(0, &[0, 1], PLENTY);
+    request.min_bytes = i32::try_from(min_bytes).unwrap();
+    request.max_wait_ms = i32::MAX;
+    request
+}
+
+#[tokio::test]
+async fn a_reader_that_waits_has_what_is_answered_before_it_is_flushed() {
+    for acks in [1, 0] {
+        let directory = tempfile::tempdir().unwrap();
+        let node = start_unhurried(directory.path());
+        let (read, ()) = tokio::join!(node.values(patient_fetch(1)), async {
+            tokio::task::yield_now().await;
+            node.append(acks, 1, "while it waits");
+        });
+        assert_eq!(read, [vec![], vec!["while it waits"]]);
+
+        node.append(acks, 0, "before it waits");
+        let mut later = patient_fetch(1);
+        later.topics[0].partitions[1].fetch_offset = 1;
+        assert_eq!(node.values(later).await, [vec!["before it waits"], vec![]]);
+    }
+}
+
+#[tokio::test]
+async fn who_takes_what_is_there_has_what_is_answered_before_it_is_flushed() {
+    let directory = tempfile::tempdir().unwrap();
+    let node = start_unhurried(directory.path());
+    let mut at_once = fetch_from(0, &[0], PLENTY);
+    for (number, (min_bytes, max_wait_ms)) in [(1, 0), (0, 1000), (1 << 20, 1)].iter().enumerate() {
+        let value = number.to_string();
+        node.append(1, 0, &value);
+        at_once.topics[0].partitions[0].fetch_offset = i64::try_from(number).unwrap();
+        (at_once.min_bytes, at_once.max_wait_ms) = (*min_bytes, *max_wait_ms);
+        assert_eq!(node.values(at_once.clone()).await, [[value]]);
+    }
+}
+
+#[tokio::test]
+async fn a_reader_of_two_directories_has_its_least_bytes_as_soon_as_they_are_appended() {
+    let root = tempfile::tempdir().unwrap();
+    let node = start_with(root.path(), image(0, &[]), |config| {
+        let directories = ["a", "b"].map(|name| root.path().join(name));
+        for directory in &directories {
+            std::fs::create_dir(directory).unwrap();
+        }
+        config.storage.log_dirs = directories.to_vec();
+        never_flushes(config);
+    });
+    let directories = [0, 1].map(|index| Arc::clone(node.partition(index).directory()));
+    assert!(!Arc::ptr_eq(&directories[0], &directories[1]));
+    let two = 2 * batch(&["x"]).len();
+    let (read, ()) = tokio::join!(node.values(patient_fetch(two)), async {
+        tokio::task::yield_now().await;
+        node.append(1, 0, "1");
+        tokio::task::yield_now().await;
+        node.append(0, 1, "2");
+    });
+    assert_eq!(read, [["1"], ["2"]]);
+    // The same for one that comes when they are there.
+    node.append(0, 0, "3");
+    node.append(1, 1, "4");
+    let mut later = patient_fetch(two);
+    for partition in &mut later.topics[0].partitions {
+        partition.fetch_offset = 1;
+    }
+    assert_eq!(node.values(later).await, [["3"], ["4"]]);
+}
+
+/// The answer is for another partition; the next one is not to wait for a timer.
+#[tokio::test]
+async fn a_reader_that_is_answered_at_once_has_its_other_partitions_flushed() {
+    let directory = tempfile::tempdir().unwrap();
+    let node = start_unhurried(directory.path());
+    node.produce(-1, batch(&["old"])).await;
+    node.append(1, 1, "new");
+    while node.partition(1).offsets().unwrap().high_watermark != Offset(1) {
+        let read = node.values(patient_fetch(1)).await;
+        assert_eq!(read[0], ["old"]);
+        tokio::task::yield_now().await;
+    }
+}
+
+#[tokio::test]
+async fn whoever_asks_for_the_end_is_told_of_all_that_is_answered() {
+    let directory = tempfile::tempdir().unwrap();
+    let node = start_unhurried(directory.path());
+    let ok = ErrorCode::None;
+    for (end, acks) in [(1, 1), (2, 0)] {
+        node.append(acks, 0, "x");
+        assert_eq!(in_time(node.list(-1)).await, (ok, end, -1));
+    }
+    let append_at = |timestamp| {
+        let records = batch_of(BatchOptions::default(), timestamp, &["x"]);
+        node.start_produce(vec![request(1, 0, records)]);
+    };
+    let newer = 1_700_000_000_007;
+    append_at(newer);
+    assert_eq!(in_time(node.list(-3)).await, (ok, 2, newer));
+    append_at(newer + 1);
+    assert_eq!(in_time(node.list(newer + 1)).await, (ok, 3, newer + 1));
+    node.append(0, 0, "x");
+    assert_eq!(in_time(node.end_of_epoch()).await, (ok, 5));
+    let offsets = node.partition(0).offsets().unwrap();
+    assert_eq!(offsets.high_watermark, Offset(5), "it cannot be cut off");
+}
+
+#[tokio::test]
+async fn records_can_be_deleted_as_soon_as_they_are_answered() {
+    let directory = tempfile::tempdir().unwrap();
+    let node = start_unhurried(directory.path());
+    for end in 1..=3 {
+        node.append(1, 0, "x");
+        let deleted = in_time(node.delete_records(end)).await;
+        assert_eq!(deleted, (ErrorCode::None, end));
+    }
+    for acks in [0, 1] {
+        node.append(acks, 0, "x");
+    }
+    let beyond = in_time(node.delete_records(6)).await;
+    assert_eq!(beyond, (ErrorCode::OffsetOutOfRange, -1));
+    assert_eq!(in_time(node.delete_records(-1)).await, (ErrorCode::None, 5));
+}
+
+#[tokio::test]
+async fn a_disk_that_does_not_answer_holds_nobody_up_for_long() {
+    let directory = tempfile::tempdir().unwrap();
+    let node = start_unhurried(directory.path());
+    // Without its thread nothing is flushed any more; what comes before it has ended still is.
+    node.broker.replicas.directories().all()[0].flusher.stop();
+    let mut end = 0;
+    loop {
+        node.append(1, 0, "x");
+        end += 1;
+        match in_time(node.delete_records(-1)).await {
+            (ErrorCode::None, start) => assert_eq!(start, end),
+            refused => {
+                assert_eq!(refused, (ErrorCode::RequestTimedOut, -1));
+                break;
+            }
+        }
+    }
+    let mut at_the_end = fetch_from(end - 1, &[0], PLENTY);
+    at_the_end.max_wait_ms = 1;
+    let (read, listed, before, epoch) = tokio::join!(
+        node.values(at_the_end),
+        node.list(-1),
+        node.list_in(4, -1),
+        node.end_of_epoch()
+    );
+    assert_eq!(read, [[""; 0]]);
+    assert_eq!(listed, (ErrorCode::OffsetNotAvailable, -1, -1));
+    let before = &before.topics[0].partitions[0];
+    assert_eq!(before.error_code, ErrorCode::LeaderNotAvailable.code());
+    assert_eq!(epoch, (ErrorCode::OffsetNotAvailable, -1));
+    assert_eq!(node.list(-2).await, (ErrorCode::None, end - 1, -1));
+}
+
+#[tokio::test]
+async fn a_failed_disk_is_told_to_whoever_asks_for_the_end() {
+    let directory = tempfile::tempdir().unwrap();
+    let node = start_unhurried(directory.path());
+    node.append(1, 0, "x");
+    let disk = &node.broker.replicas.directories().all()[0].log;
+    disk.failed(FileError::new(
+        Operation::Sync,
+        directory.path(),
+        std::io::ErrorKind::Other,
+    ));
+    let failed = ErrorCode::KafkaStorageError;
+    assert_eq!(in_time(node.list(-1)).await, (failed, -1, -1));
+    assert_eq!(in_time(node.delete_records(-1)).await, (failed, -1));
+    assert_eq!(in_time(node.end_of_epoch()).await, (failed, -1));
+    let fetched = in_time(node.fetch(patient_fetch(1), 11)).await;
+    assert_eq!(fetched.responses[0].partitions[0].error_code, failed.code());
 }

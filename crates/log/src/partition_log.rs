@@ -146,6 +146,17 @@ impl<F: Files> PartitionLog<F> {
         self.update_first_unstable()
     }
 
+    /// The bytes from the high watermark to the end.
+    pub fn bytes_beyond_high_watermark(&self) -> u64 {
+        let from = self.high_watermark;
+        if from.offset == self.next {
+            return 0;
+        }
+        let sizes = self.segments.range(from.segment..);
+        let bytes: u64 = sizes.map(|(_, segment)| segment.size).sum();
+        bytes.saturating_sub(from.position)
+    }
+
     /// The bytes of all its segments.
     pub fn size(&self) -> u64 {
         self.segments.values().map(|segment| segment.size).sum()

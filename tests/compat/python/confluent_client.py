@@ -335,6 +335,37 @@ def a_fetch_at_the_end_waits_for_the_next_record():
 
 
 @claim
+def what_is_answered_with_acks_1_is_there_for_whoever_asks():
+    topic = f"{PREFIX}-acks-1"
+    create(topic, 1)
+    partition = TopicPartition(topic, 0)
+    reader = consumer("acks-1")
+    for end in range(1, 21):
+        produce(topic, records(1), **{"acks": "1", "linger.ms": 0})
+        seen = reader.get_watermark_offsets(partition, DEADLINE_SECONDS)
+        expect(seen[1] == end, f"the end is {seen[1]}, not {end}")
+    answer = settle(ADMIN.delete_records([TopicPartition(topic, 0, 20)]))
+    expect(list(answer.values())[0].low_watermark == 20, f"deleted up to {answer}")
+    produce(topic, records(1), **{"acks": "1", "linger.ms": 0})
+    answer = settle(ADMIN.delete_records([TopicPartition(topic, 0, -1)]))
+    expect(list(answer.values())[0].low_watermark == 21, f"deleted up to {answer}")
+    reader.close()
+
+
+@claim
+def a_reader_at_the_end_has_what_comes_with_any_acks():
+    topic = f"{PREFIX}-tail-acks"
+    create(topic, 1)
+    reader = consumer("tail-acks")
+    reader.assign([TopicPartition(topic, 0, 0)])
+    for acks in ("1", "0", "all") * 5:
+        produce(topic, records(1), **{"acks": acks, "linger.ms": 0})
+        received = take(reader, 1)
+        expect(received[0]["headers"][0] == ("index", b"0"), f"received {received}")
+    reader.close()
+
+
+@claim
 def admin_deletes_topics():
     settle(ADMIN.delete_topics([f"{PREFIX}-admin"]))
     wait_until(lambda: f"{PREFIX}-admin" not in ADMIN.list_topics(timeout=DEADLINE_SECONDS).topics, "the deletion", 10)

@@ -290,6 +290,37 @@ def records_are_deleted_up_to_an_offset():
 
 
 @claim
+def what_is_answered_with_acks_1_is_there_for_whoever_asks():
+    topic = f"{PREFIX}-acks-1"
+    create(topic, 1)
+    partition = TopicPartition(topic, 0)
+    reader = consumer(None)
+    for end in range(1, 21):
+        produce(topic, records(1), acks=1)
+        seen = reader.end_offsets([partition])[partition]
+        expect(seen == end, f"the end is {seen}, not {end}")
+    ADMIN.delete_records({partition: 20})
+    expect(reader.beginning_offsets([partition])[partition] == 20, "not deleted up to 20")
+    produce(topic, records(1), acks=1)
+    ADMIN.delete_records({partition: -1})
+    expect(reader.beginning_offsets([partition])[partition] == 21, "not deleted up to the end")
+    reader.close()
+
+
+@claim
+def a_reader_at_the_end_has_what_comes_with_any_acks():
+    topic = f"{PREFIX}-tail-acks"
+    create(topic, 1)
+    reader = consumer(None)
+    reader.assign([TopicPartition(topic, 0)])
+    for acks in (1, 0, "all") * 5:
+        produce(topic, records(1), acks=acks)
+        received = take(reader, 1)
+        expect(received[0]["headers"][0] == ("index", b"0"), f"received {received}")
+    reader.close()
+
+
+@claim
 def admin_deletes_topics():
     topic = f"{PREFIX}-admin"
     ADMIN.delete_topics([topic])

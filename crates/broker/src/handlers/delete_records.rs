@@ -2,10 +2,12 @@
 //!
 //! - 2: flexible.
 //!
-//! The new log start offsets are written down before the answer: what was deleted does not come back by a crash.
+//! Only what can be read is deleted: records that are not on stable storage yet are flushed first. The new log start
+//! offsets are written down before the answer: what was deleted does not come back by a crash.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use ottla_log::TrimError;
 use ottla_protocol::ids::{Offset, PartitionIndex};
@@ -20,6 +22,7 @@ use ottla_protocol::messages::{DeleteRecordsRequestData, DeleteRecordsResponseDa
 use crate::broker::Broker;
 use crate::context::RequestContext;
 use crate::disk_work::blocking;
+use crate::replicas::ends::{self, Unreached};
 use crate::replicas::partition::{Partition, Unavailable};
 use crate::replicas::{Directory, Found, distinct};
 use crate::topics::is_internal;
@@ -27,26 +30,65 @@ use crate::topics::is_internal;
 /// An offset that means "up to the high watermark".
 const TO_HIGH_WATERMARK: i64 = -1;
 
+/// A partition whose records may be deleted, before an offset or all of them, as far as it can be read.
+type Wanted = Result<(Arc<Partition>, Option<Offset>), ErrorCode>;
+
 /// Moves the log start offset of each partition.
 pub async fn handle(
     broker: &Arc<Broker>,
     _context: &RequestContext,
-    request: DeleteRecordsRequestData,
+    mut request: DeleteRecordsRequestData,
 ) -> DeleteRecordsResponseData {
+    request.topics = as_named_last(request.topics);
+    let mut wanted: Vec<Wanted> = Vec::new();
+    for topic in &request.topics {
+        let partitions = topic.partitions.iter();
+        wanted.extend(partitions.map(|wanted| find(broker, topic.name.as_str(), wanted)));
+    }
+    let timeout = Duration::from_millis(request.timeout_ms.max(0).cast_unsigned().into());
+    let wanted = reach(wanted, timeout.max(ends::LEAST_PATIENCE)).await;
     let broker = Arc::clone(broker);
     // Files are removed and written: that takes its time.
-    blocking(move || delete_all(&broker, request)).await
+    blocking(move || delete_all(&broker, request, wanted)).await
+}
+
+/// Waits until what is to be deleted can be read.
+async fn reach(wanted: Vec<Wanted>, limit: Duration) -> Vec<Wanted> {
+    let awaited = wanted.iter().flatten().map(|(partition, offset)| {
+        // Beyond the end there is nothing to wait for; a partition that is gone says so itself.
+        let end = partition.offsets().map_or(Offset(0), |all| all.log_end);
+        let until = offset.unwrap_or(end);
+        let until = if until > end { Offset(0) } else { until };
+        (Arc::clone(partition), until)
+    });
+    let awaited: Vec<_> = awaited.collect();
+    let mut reached = ends::reach(&awaited, limit).await.into_iter();
+    let wanted = wanted.into_iter().map(|wanted| {
+        let wanted = wanted?;
+        match reached.next() {
+            None | Some(Ok(())) => Ok(wanted),
+            Some(Err(Unreached::Unavailable(unavailable))) => Err(unavailable.code()),
+            Some(Err(Unreached::Late)) => Err(ErrorCode::RequestTimedOut),
+        }
+    });
+    wanted.collect()
 }
 
 /// The log start offset of a partition, not yet written down.
 type Deleted = Result<(Offset, Arc<Partition>), ErrorCode>;
 
-fn delete_all(broker: &Broker, request: DeleteRecordsRequestData) -> DeleteRecordsResponseData {
+fn delete_all(
+    broker: &Broker,
+    request: DeleteRecordsRequestData,
+    wanted: Vec<Wanted>,
+) -> DeleteRecordsResponseData {
+    let mut wanted = wanted.into_iter();
     let mut deleted = Vec::with_capacity(request.topics.len());
-    for topic in as_named_last(request.topics) {
-        let partitions = topic.partitions.iter().map(|wanted| {
-            let deleted = delete(broker, topic.name.as_str(), wanted);
-            (wanted.partition_index, deleted)
+    for topic in request.topics {
+        let partitions = topic.partitions.iter().zip(&mut wanted);
+        let partitions = partitions.map(|(partition, wanted)| {
+            let deleted = wanted.and_then(|wanted| delete(broker, wanted));
+            (partition.partition_index, deleted)
         });
         let partitions: Vec<(i32, Deleted)> = partitions.collect();
         deleted.push((topic.name, partitions));
@@ -116,7 +158,7 @@ fn answer(
         .with_error_code(code.code())
 }
 
-fn delete(broker: &Broker, topic: &str, wanted: &DeleteRecordsPartition) -> Deleted {
+fn find(broker: &Broker, topic: &str, wanted: &DeleteRecordsPartition) -> Wanted {
     let partition = match broker
         .replicas
         .by_name(topic, PartitionIndex(wanted.partition_index))
@@ -135,11 +177,14 @@ fn delete(broker: &Broker, topic: &str, wanted: &DeleteRecordsPartition) -> Dele
     if settings.log.compact && !settings.log.delete {
         return Err(ErrorCode::PolicyViolation);
     }
-    let offset = match wanted.offset {
-        TO_HIGH_WATERMARK => None,
-        0.. => Some(Offset(wanted.offset)),
-        _ => return Err(ErrorCode::OffsetOutOfRange),
-    };
+    match wanted.offset {
+        TO_HIGH_WATERMARK => Ok((partition, None)),
+        0.. => Ok((partition, Some(Offset(wanted.offset)))),
+        _ => Err(ErrorCode::OffsetOutOfRange),
+    }
+}
+
+fn delete(broker: &Broker, (partition, offset): (Arc<Partition>, Option<Offset>)) -> Deleted {
     let now = broker.clock.now().wall;
     let trimmed = partition.with_leader_log(None, |log| log.delete_records(offset, now));
     match trimmed.map_err(|error| error.code())? {

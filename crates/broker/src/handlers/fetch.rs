@@ -8,9 +8,13 @@
 //! outside of every lock. Partitions are read in the request's order; the first that holds anything gives at least
 //! one whole batch, whatever the limits. When answers hold as many log files open as they may, the others give nothing,
 //! as when there are bytes enough.
+//!
+//! Records that are appended but not on stable storage yet count for when there is enough: they are flushed for whoever
+//! would be answered with them, and an answer is not empty for want of a flush.
 
 pub mod parts;
 
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -21,7 +25,6 @@ use ottla_protocol::messages::fetch_response::{
     AbortedTransaction, EpochEndOffset, FetchableTopicResponse, PartitionData,
 };
 use ottla_protocol::messages::{ErrorCode, FetchRequestData, FetchResponseData};
-use tokio::sync::Notify;
 
 use crate::broker::Broker;
 use crate::context::RequestContext;
@@ -29,8 +32,9 @@ use crate::fetch_sessions::{
     Answered, FetchContext, FetchKey, FetchNews, FetchTopicKey, FetchWish, SessionRequest,
 };
 use crate::held_files::{HeldFile, HeldFiles};
-use crate::replicas::Found;
+use crate::replicas::partition::reader::Reader;
 use crate::replicas::partition::{Partition, Planned, ReadAt, Unavailable};
+use crate::replicas::{Found, ends};
 use crate::reply::Part;
 
 /// From this version on topics are named by id.
@@ -160,6 +164,23 @@ impl Limits {
             held_files: Arc::clone(&broker.held_files),
         }
     }
+
+    fn waits(&self) -> Waits {
+        if self.max_wait.is_zero() || self.min_bytes == 0 {
+            Waits::ForFlush
+        } else {
+            Waits::ForBytes
+        }
+    }
+}
+
+/// What a request waits for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Waits {
+    /// Until there are bytes enough.
+    ForBytes,
+    /// Its time is up, or it wants what is there: only until that is flushed, if there is nothing else.
+    ForFlush,
 }
 
 /// One partition of the request.
@@ -219,27 +240,69 @@ type Plans = Vec<Result<Plan, ErrorCode>>;
 /// Plans until there are enough bytes, an error or a divergence, or the time is up.
 async fn plan_enough(targets: &mut [Target], limits: &Limits) -> Plans {
     let plans = plan_all(targets, limits);
-    if limits.max_wait.is_zero() || is_enough(&plans, limits) {
+    if Look::at(&plans).suffices(limits, limits.waits()) {
+        flush_tails(targets, &plans);
         return plans;
     }
-    let mut timer = std::pin::pin!(tokio::time::sleep(limits.max_wait));
-    let changed = Arc::new(Notify::new());
+    wait_for_enough(targets, limits).await
+}
+
+async fn wait_for_enough(targets: &[Target], limits: &Limits) -> Plans {
+    let mut waits = limits.waits();
+    let time = match waits {
+        Waits::ForBytes => limits.max_wait,
+        Waits::ForFlush => ends::LEAST_PATIENCE,
+    };
+    let mut timer = pin!(tokio::time::sleep(time));
+    let reader = Reader::new();
     loop {
+        reader.lacks(limits.min_bytes);
         // Watched before planning: what comes in between is not missed.
-        for partition in targets
-            .iter()
-            .filter_map(|target| target.found.as_ref().ok())
-        {
-            partition.watch(&changed);
+        for partition in targets.iter().flat_map(|target| &target.found) {
+            partition.watch(&reader);
         }
         let plans = plan_all(targets, limits);
-        if is_enough(&plans, limits) {
+        let look = Look::at(&plans);
+        if look.suffices(limits, waits) {
+            flush_tails(targets, &plans);
             return plans;
+        }
+        if reader.gets(look.bytes + look.unflushed) || waits == Waits::ForFlush {
+            flush_all(targets, &plans);
         }
         tokio::select! {
             biased;
-            () = changed.notified() => {}
-            () = &mut timer => return plan_all(targets, limits),
+            () = reader.changed() => {}
+            () = &mut timer => {
+                if waits == Waits::ForFlush {
+                    return plan_all(targets, limits);
+                }
+                waits = Waits::ForFlush;
+                let late = timer.deadline() + ends::LEAST_PATIENCE;
+                timer.as_mut().reset(late);
+            }
+        }
+    }
+}
+
+/// Has flushed what the reader waits for.
+fn flush_all(targets: &[Target], plans: &Plans) {
+    flush_where(targets, plans, |planned| planned.unflushed > 0);
+}
+
+/// The answer is for other partitions: where it has nothing because a flush is lacking, the next is to have something.
+fn flush_tails(targets: &[Target], plans: &Plans) {
+    flush_where(targets, plans, |planned| {
+        planned.unflushed > 0 && planned.plan.first_batch_size == 0
+    });
+}
+
+fn flush_where(targets: &[Target], plans: &Plans, is_meant: impl Fn(&Planned) -> bool) {
+    for (target, plan) in targets.iter().zip(plans) {
+        if let (Ok(partition), Ok((planned, _))) = (&target.found, plan)
+            && is_meant(planned)
+        {
+            partition.make_readable();
         }
     }
 }
@@ -265,20 +328,44 @@ fn plan_all(targets: &[Target], limits: &Limits) -> Plans {
     plans
 }
 
-fn is_enough(plans: &Plans, limits: &Limits) -> bool {
-    let mut bytes = 0;
-    let mut has_something_to_wait_for = false;
-    for plan in plans {
-        match plan {
-            Ok((planned, _)) if planned.diverging.is_some() => return true,
-            Ok((planned, _)) => bytes += planned.plan.length,
-            // As in Kafka the others are waited for: a client that does not know yet would ask without a pause.
-            Err(ErrorCode::UnknownTopicId | ErrorCode::UnknownTopicOrPartition) => continue,
-            Err(_) => return true,
+/// What there is for an answer.
+#[derive(Debug, Default)]
+struct Look {
+    bytes: u64,
+    /// What there would be besides after a flush.
+    unflushed: u64,
+    /// Whether it is answered whatever there is: something is wrong, or nothing to wait for.
+    is_due: bool,
+}
+
+impl Look {
+    fn at(plans: &Plans) -> Self {
+        let mut look = Self::default();
+        let mut has_something_to_wait_for = false;
+        for plan in plans {
+            match plan {
+                Ok((planned, _)) => {
+                    look.is_due |= planned.diverging.is_some();
+                    look.bytes += planned.plan.length as u64;
+                    look.unflushed += planned.unflushed;
+                }
+                // As in Kafka the others are waited for: a client that does not know yet would ask without a pause.
+                Err(ErrorCode::UnknownTopicId | ErrorCode::UnknownTopicOrPartition) => continue,
+                Err(_) => look.is_due = true,
+            }
+            has_something_to_wait_for = true;
         }
-        has_something_to_wait_for = true;
+        look.is_due |= !has_something_to_wait_for;
+        look
     }
-    bytes >= limits.min_bytes || !has_something_to_wait_for
+
+    fn suffices(&self, limits: &Limits, waits: Waits) -> bool {
+        self.is_due
+            || match waits {
+                Waits::ForBytes => self.bytes >= limits.min_bytes as u64,
+                Waits::ForFlush => self.bytes > 0 || self.unflushed == 0,
+            }
+    }
 }
 
 /// A partition's answer and its records.

@@ -3,8 +3,12 @@
 //! - 1: one offset a timestamp. 2: isolation level. 4: leader epochs. 6: flexible.
 //! - 7: -3, the largest timestamp. 8: -4, the earliest on local disk. 9: -5, the latest tiered.
 //! - 10: timeout. 11: -6, the earliest that waits to be tiered. There is no tiered storage: -5 and -6 find nothing.
+//!
+//! What is found may not be on stable storage yet, and so not readable, although its producer has its answer (acks=1):
+//! the answer waits for the flush. Logs are looked at twice: for how far they must be readable, and for the answer.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use ottla_log::{Bound, OffsetAtTime, TimeQuery, TimeQueryError};
 use ottla_protocol::ids::{LeaderEpoch, Offset, PartitionIndex};
@@ -18,10 +22,13 @@ use ottla_protocol::time::Timestamp;
 use crate::broker::Broker;
 use crate::context::RequestContext;
 use crate::replicas::Found;
-use crate::replicas::partition::Unavailable;
+use crate::replicas::ends::{self, Unreached};
+use crate::replicas::partition::{Partition, Unavailable};
 
 /// From this version on an offset comes with its leader epoch.
 const FIRST_WITH_LEADER_EPOCH: i16 = 4;
+/// From this version on clients know `OFFSET_NOT_AVAILABLE`.
+const FIRST_WITH_OFFSET_NOT_AVAILABLE: i16 = 5;
 const LATEST: i64 = -1;
 const EARLIEST: i64 = -2;
 const MAX_TIMESTAMP: i64 = -3;
@@ -29,40 +36,60 @@ const EARLIEST_LOCAL: i64 = -4;
 const LATEST_TIERED: i64 = -5;
 const EARLIEST_PENDING_UPLOAD: i64 = -6;
 
+/// What a partition was asked, and what was found.
+struct Asked {
+    partition: Arc<Partition>,
+    epoch: Option<LeaderEpoch>,
+    query: Option<TimeQuery>,
+    found: Option<OffsetAtTime>,
+    /// How far the log must be readable before the answer.
+    until: Offset,
+}
+
 /// Finds an offset for each partition.
-pub fn handle(
+pub async fn handle(
     broker: &Broker,
     context: &RequestContext,
     request: ListOffsetsRequestData,
 ) -> ListOffsetsResponseData {
+    let version = context.version;
     let bound = match (request.replica_id, request.isolation_level) {
         (-1, 1) => Bound::LastStableOffset,
         (-1, _) => Bound::HighWatermark,
         _ => Bound::LogEnd,
     };
-    let mut seen = BTreeSet::new();
-    let mut duplicates = BTreeSet::new();
-    for topic in &request.topics {
-        for partition in &topic.partitions {
-            let key = (topic.name.as_str(), partition.partition_index);
-            if !seen.insert(key) {
-                duplicates.insert(key);
-            }
-        }
-    }
+    let duplicates = duplicates(&request);
     let mut refused = BTreeSet::new();
-    let topics = request.topics.iter().map(|topic| {
+    let mut asked = Vec::new();
+    for topic in &request.topics {
+        let name = topic.name.as_str();
         let partitions = topic.partitions.iter().filter_map(|partition| {
-            let key = (topic.name.as_str(), partition.partition_index);
-            let found = if !duplicates.contains(&key) {
-                let name = topic.name.as_str();
-                find(broker, context.version, name, (partition, bound))
+            let key = (name, partition.partition_index);
+            let asked = if !duplicates.contains(&key) {
+                ask(broker, version, name, (partition, bound))
             } else if refused.insert(key) {
                 Err(ErrorCode::InvalidRequest)
             } else {
                 return None;
             };
-            Some(answer(partition.partition_index, context.version, found))
+            Some((partition.partition_index, asked))
+        });
+        asked.push(partitions.collect::<Vec<_>>());
+    }
+    let awaited = asked.iter().flatten();
+    let awaited = awaited.filter_map(|(_, asked)| asked.as_ref().ok());
+    let awaited: Vec<_> = awaited
+        .map(|asked| (Arc::clone(&asked.partition), asked.until))
+        .collect();
+    let mut reached = ends::reach(&awaited, ends::PATIENCE).await.into_iter();
+    let topics = request.topics.iter().zip(asked).map(|(topic, asked)| {
+        let partitions = asked.into_iter().map(|(index, asked)| {
+            let found = asked.and_then(|asked| {
+                let reached = reached.next().unwrap_or(Ok(()));
+                reached.map_err(|unreached| code(&unreached, version))?;
+                asked.answer(bound)
+            });
+            answer(index, version, found)
         });
         ListOffsetsTopicResponse::default()
             .with_name(topic.name.clone())
@@ -71,12 +98,22 @@ pub fn handle(
     ListOffsetsResponseData::default().with_topics(topics.collect())
 }
 
-fn find(
+/// The partitions that the request names more than once.
+fn duplicates(request: &ListOffsetsRequestData) -> BTreeSet<(&str, i32)> {
+    let mut seen = BTreeSet::new();
+    let named = request.topics.iter().flat_map(|topic| {
+        let indexes = topic.partitions.iter();
+        indexes.map(|partition| (topic.name.as_str(), partition.partition_index))
+    });
+    named.filter(|partition| !seen.insert(*partition)).collect()
+}
+
+fn ask(
     broker: &Broker,
     version: i16,
     topic: &str,
     (wanted, bound): (&ListOffsetsPartition, Bound),
-) -> Result<Option<OffsetAtTime>, ErrorCode> {
+) -> Result<Asked, ErrorCode> {
     let query = query(wanted.timestamp, version, bound)?;
     let partition = match broker
         .replicas
@@ -90,19 +127,67 @@ fn find(
     };
     let epoch =
         (wanted.current_leader_epoch >= 0).then_some(LeaderEpoch(wanted.current_leader_epoch));
-    let found = partition.with_leader_log(epoch, |log| {
-        let Some(query) = query else { return Ok(None) };
-        let limit = log.bound(bound);
+    let looked = partition.with_leader_log(epoch, |log| {
+        let Some(query) = query else {
+            return Ok((None, Offset(0)));
+        };
         let found = log.offset_at(query)?;
-        let is_search = matches!(query, TimeQuery::At(_) | TimeQuery::MaxTimestamp);
-        // A search may hit what the asker may not see yet.
-        Ok(found.filter(|found| !is_search || found.offset < limit))
+        let until = match query {
+            _ if bound == Bound::LogEnd => Offset(0),
+            TimeQuery::Earliest => Offset(0),
+            TimeQuery::Latest(_) => log.log_end_offset(),
+            TimeQuery::At(_) | TimeQuery::MaxTimestamp => {
+                found.map_or(Offset(0), |found| found.offset.plus(1))
+            }
+        };
+        Ok((found, until))
     });
-    let found = found.map_err(|error| error.code())?;
-    found.map_err(|error| match error {
+    let looked = looked.map_err(|error| error.code())?;
+    let (found, until) = looked.map_err(not_found)?;
+    Ok(Asked {
+        partition,
+        epoch,
+        query,
+        found,
+        until,
+    })
+}
+
+impl Asked {
+    /// What is found, now that the log is readable so far.
+    fn answer(self, bound: Bound) -> Result<Option<OffsetAtTime>, ErrorCode> {
+        let found = self.partition.with_leader_log(self.epoch, |log| {
+            let Some(query) = self.query else {
+                return Ok(None);
+            };
+            if matches!(query, TimeQuery::At(_) | TimeQuery::MaxTimestamp) {
+                // A search may hit what the asker may not see yet.
+                let limit = log.bound(bound);
+                return Ok(self.found.filter(|found| found.offset < limit));
+            }
+            log.offset_at(query)
+        });
+        let found = found.map_err(|error| error.code())?;
+        found.map_err(not_found)
+    }
+}
+
+fn not_found(error: TimeQueryError) -> ErrorCode {
+    match error {
         TimeQueryError::Storage(error) => Unavailable::from(error).code(),
         TimeQueryError::RecordTooLarge(_) => ErrorCode::InvalidRecord,
-    })
+    }
+}
+
+/// Clients ask again.
+fn code(unreached: &Unreached, version: i16) -> ErrorCode {
+    match unreached {
+        Unreached::Unavailable(unavailable) => unavailable.code(),
+        Unreached::Late if version >= FIRST_WITH_OFFSET_NOT_AVAILABLE => {
+            ErrorCode::OffsetNotAvailable
+        }
+        Unreached::Late => ErrorCode::LeaderNotAvailable,
+    }
 }
 
 /// What the timestamp asks for; nothing for what is never found here.

@@ -2,9 +2,13 @@
 //!
 //! - 2: the asker's current leader epoch. 3: replica id. 4: flexible.
 //!
-//! Says where a leader epoch ends, so that a reader notices that its log was cut off.
+//! Says where a leader epoch ends, so that a reader notices that its log was cut off. An end that is not on stable
+//! storage yet could itself be cut off: it is flushed first.
 
-use ottla_protocol::ids::{LeaderEpoch, PartitionIndex};
+use std::sync::Arc;
+
+use ottla_log::EpochEnd;
+use ottla_protocol::ids::{LeaderEpoch, Offset, PartitionIndex};
 use ottla_protocol::messages::offset_for_leader_epoch_request::OffsetForLeaderPartition;
 use ottla_protocol::messages::offset_for_leader_epoch_response::{
     EpochEndOffset, OffsetForLeaderTopicResult,
@@ -15,19 +19,40 @@ use ottla_protocol::messages::{
 
 use crate::broker::Broker;
 use crate::context::RequestContext;
-use crate::replicas::Found;
+use crate::replicas::ends::{self, Unreached};
+use crate::replicas::{Found, Partition};
+
+/// The end of an epoch, if anything is known of it.
+type Looked = Result<(Arc<Partition>, Option<EpochEnd>), ErrorCode>;
 
 /// Finds the end of an epoch for each partition.
-pub fn handle(
+pub async fn handle(
     broker: &Broker,
     _context: &RequestContext,
     request: OffsetForLeaderEpochRequestData,
 ) -> OffsetForLeaderEpochResponseData {
-    let topics = request.topics.into_iter().map(|topic| {
-        let partitions = topic
-            .partitions
-            .iter()
-            .map(|wanted| find(broker, topic.topic.as_str(), wanted));
+    let mut ends = Vec::new();
+    for topic in &request.topics {
+        let partitions = topic.partitions.iter();
+        ends.extend(partitions.map(|wanted| find(broker, topic.topic.as_str(), wanted)));
+    }
+    let awaited = ends.iter().flatten().map(|(partition, end)| {
+        let until = end.as_ref().map_or(Offset(0), |end| end.end);
+        (Arc::clone(partition), until)
+    });
+    let awaited: Vec<_> = awaited.collect();
+    let mut reached = ends::reach(&awaited, ends::PATIENCE).await.into_iter();
+    let mut ends = ends.into_iter().map(|end| {
+        let (_, end) = end?;
+        let reached = reached.next().unwrap_or(Ok(()));
+        reached.map(|()| end).map_err(|unreached| match unreached {
+            Unreached::Unavailable(unavailable) => unavailable.code(),
+            Unreached::Late => ErrorCode::OffsetNotAvailable,
+        })
+    });
+    let topics = request.topics.iter().map(|topic| {
+        let partitions = topic.partitions.iter().zip(&mut ends);
+        let partitions = partitions.map(|(wanted, end)| answer(wanted.partition, end));
         OffsetForLeaderTopicResult::default()
             .with_partitions(partitions.collect())
             .with_topic(topic.topic.clone())
@@ -35,17 +60,15 @@ pub fn handle(
     OffsetForLeaderEpochResponseData::default().with_topics(topics.collect())
 }
 
-fn find(broker: &Broker, topic: &str, wanted: &OffsetForLeaderPartition) -> EpochEndOffset {
-    let answer = EpochEndOffset::default().with_partition(wanted.partition);
-    let failed = |code: ErrorCode| answer.clone().with_error_code(code.code());
+fn find(broker: &Broker, topic: &str, wanted: &OffsetForLeaderPartition) -> Looked {
     let partition = match broker
         .replicas
         .by_name(topic, PartitionIndex(wanted.partition))
     {
         Found::Here(partition) => partition,
-        Found::Elsewhere => return failed(ErrorCode::NotLeaderOrFollower),
+        Found::Elsewhere => return Err(ErrorCode::NotLeaderOrFollower),
         Found::UnknownTopic | Found::UnknownPartition => {
-            return failed(ErrorCode::UnknownTopicOrPartition);
+            return Err(ErrorCode::UnknownTopicOrPartition);
         }
     };
     let current =
@@ -53,11 +76,17 @@ fn find(broker: &Broker, topic: &str, wanted: &OffsetForLeaderPartition) -> Epoc
     let end = partition.with_leader_log(current, |log| {
         log.end_of_epoch(LeaderEpoch(wanted.leader_epoch))
     });
+    let end = end.map_err(|error| error.code())?;
+    Ok((partition, end))
+}
+
+fn answer(index: i32, end: Result<Option<EpochEnd>, ErrorCode>) -> EpochEndOffset {
+    let answer = EpochEndOffset::default().with_partition(index);
     match end {
         Ok(Some(end)) => answer
             .with_leader_epoch(end.epoch.0)
             .with_end_offset(end.end.0),
         Ok(None) => answer.with_leader_epoch(-1).with_end_offset(-1),
-        Err(error) => failed(error.code()),
+        Err(code) => answer.with_error_code(code.code()),
     }
 }

@@ -5,6 +5,7 @@
 //! is released. A partition that is gone answers so forever: the registry makes a new one if the topic comes back.
 
 mod held;
+pub mod reader;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError, Weak};
@@ -18,9 +19,10 @@ use ottla_log::{
 };
 use ottla_protocol::ids::{LeaderEpoch, Offset, PartitionIndex, Uuid};
 use ottla_protocol::time::Now;
-use tokio::sync::{Notify, oneshot};
+use tokio::sync::oneshot;
 
 use self::held::{Held, offsets_of};
+use self::reader::Reader;
 use super::damage::DamageNotes;
 use super::directories::Directory;
 pub use super::refusals::{Refused, Unavailable, Unreadable};
@@ -103,6 +105,8 @@ pub struct Planned {
     pub offsets: Offsets,
     /// Where the reader's log and this one part ways, if they do.
     pub diverging: Option<(LeaderEpoch, Offset)>,
+    /// The bytes that the reader could have besides, once they are on stable storage; none where the disk does not answer.
+    pub unflushed: u64,
 }
 
 /// What a reader asks.
@@ -203,7 +207,10 @@ impl Partition {
             let settings = self.settings();
             let mut held = self.lock();
             let outcomes = held.append(requests, (origin, urgency), (&settings, now));
-            let (woken, flush) = held.after_append(urgency, &settings);
+            let bytes = outcomes.iter().flatten().map(|appended| appended.bytes);
+            let bytes = bytes.sum();
+            let (woken, flush) = held.after_append((bytes, urgency), &settings);
+            self.directory.reserve.appended(bytes);
             (outcomes, woken, flush)
         };
         woken.wake();
@@ -212,10 +219,6 @@ impl Partition {
             Some((Urgency::Later, end)) => self.directory.flusher.flush_later(self, end),
             None => {}
         }
-        let appended = outcomes.iter().flatten();
-        self.directory
-            .reserve
-            .appended(appended.map(|appended| appended.bytes).sum());
         outcomes
     }
 
@@ -254,7 +257,14 @@ impl Partition {
         {
             self.on_unreadable(log, error, self.clock.monotonic());
         }
-        planned
+        drop(held);
+        planned.map(|planned| match planned.unflushed {
+            1.. if self.stands_still() => Planned {
+                unflushed: 0,
+                ..planned
+            },
+            _ => planned,
+        })
     }
 
     /// The same for this node itself, whoever leads; nothing once the partition is gone.
@@ -268,21 +278,36 @@ impl Partition {
         })
     }
 
-    /// Has `reader` notified of the next change; asks for a flush where records wait for one.
-    pub fn watch(self: &Arc<Self>, reader: &Arc<Notify>) {
-        let unflushed = {
-            let mut held = self.lock();
-            held.add_reader(reader);
-            let ends_beyond =
-                |log: &&PartitionLog<Disk>| log.high_watermark() < log.log_end_offset();
-            held.log
-                .as_ref()
-                .filter(ends_beyond)
-                .map(PartitionLog::log_end_offset)
-        };
-        if let Some(end) = unflushed {
-            self.directory.flusher.flush_now(self, end);
+    /// Has `reader` notified of the next change.
+    pub fn watch(&self, reader: &Arc<Reader>) {
+        self.lock().add_reader(reader);
+    }
+
+    /// Asks for the flush without which not all of its records can be read.
+    pub fn make_readable(self: &Arc<Self>) {
+        self.flush_if(|log| log.high_watermark() < log.log_end_offset());
+    }
+
+    /// Whether all before `offset` can be read; if not, `reader` is notified of the next change.
+    pub fn is_readable_to(
+        &self,
+        offset: Offset,
+        reader: &Arc<Reader>,
+    ) -> Result<bool, Unavailable> {
+        let mut held = self.lock();
+        held.check_leader(None)?;
+        let log = held.log.as_ref().ok_or(Unavailable::Gone)?;
+        if log.high_watermark() >= offset {
+            return Ok(true);
         }
+        log.directory().ensure_online()?;
+        held.add_reader(reader);
+        Ok(false)
+    }
+
+    /// Whether the disk of its directory has not answered for long.
+    pub fn stands_still(&self) -> bool {
+        self.directory.stands_still(self.clock.monotonic())
     }
 
     /// The partition's offsets.
@@ -382,15 +407,16 @@ impl Partition {
 
     /// Asks for a flush if records wait for one.
     pub(super) fn flush_if_dirty(self: &Arc<Self>) {
-        let unflushed = {
+        self.flush_if(|log| log.flushed_offset() < log.log_end_offset());
+    }
+
+    fn flush_if(self: &Arc<Self>, needs_it: impl FnOnce(&PartitionLog<Disk>) -> bool) {
+        let end = {
             let held = self.lock();
-            let is_dirty = |log: &&PartitionLog<Disk>| log.flushed_offset() < log.log_end_offset();
-            held.log
-                .as_ref()
-                .filter(is_dirty)
-                .map(PartitionLog::log_end_offset)
+            let needing = held.log.as_ref().filter(|log| needs_it(log));
+            needing.map(PartitionLog::log_end_offset)
         };
-        if let Some(end) = unflushed {
+        if let Some(end) = end {
             self.directory.flusher.flush_now(self, end);
         }
     }
@@ -408,7 +434,7 @@ impl Partition {
             let _ = producer.send(Err(reason.clone()));
         }
         for reader in readers.iter().filter_map(Weak::upgrade) {
-            reader.notify_one();
+            reader.wake();
         }
     }
 

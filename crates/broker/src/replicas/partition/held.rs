@@ -8,13 +8,14 @@ use std::sync::{Arc, Weak};
 
 use ottla_log::files::disk::Disk;
 use ottla_log::{
-    Appended, Batch, Flush, LeaderAppend, Origin, PartitionLog, ReadError, ReadRequest,
+    Appended, Batch, Bound, Flush, LeaderAppend, Origin, PartitionLog, ReadError, ReadRequest,
     StorageError,
 };
 use ottla_protocol::ids::{LeaderEpoch, Offset};
 use ottla_protocol::time::Now;
-use tokio::sync::{Notify, oneshot};
+use tokio::sync::oneshot;
 
+use super::reader::Reader;
 use super::{Offsets, Planned, ReadAt, Refused, Role, Unavailable, Unreadable, Urgency};
 use crate::replicas::settings::{Durability, TopicSettings};
 
@@ -27,7 +28,7 @@ pub(super) struct Held {
     pub(super) waiting: BTreeMap<(Offset, u64), oneshot::Sender<Result<(), Unavailable>>>,
     pub(super) next_waiting: u64,
     /// Consumers that wait for anything new.
-    pub(super) readers: Vec<Weak<Notify>>,
+    pub(super) readers: Vec<Weak<Reader>>,
 }
 
 /// Those to be woken once the lock is released.
@@ -35,7 +36,7 @@ pub(super) struct Held {
 #[must_use = "someone waits to be woken"]
 pub(super) struct Woken {
     producers: Vec<oneshot::Sender<Result<(), Unavailable>>>,
-    readers: Vec<Weak<Notify>>,
+    readers: Vec<Weak<Reader>>,
 }
 
 impl Woken {
@@ -45,7 +46,7 @@ impl Woken {
             let _ = producer.send(Ok(()));
         }
         for reader in self.readers.iter().filter_map(Weak::upgrade) {
-            reader.notify_one();
+            reader.wake();
         }
     }
 }
@@ -99,29 +100,50 @@ impl Held {
             .collect()
     }
 
-    /// Who is to be woken after an append with this urgency, and how soon a flush is needed.
+    /// Who is to be woken after an append of so many bytes with this urgency, and how soon a flush is needed.
     pub(super) fn after_append(
         &mut self,
-        urgency: Urgency,
+        (bytes, urgency): (u64, Urgency),
         settings: &TopicSettings,
     ) -> (Woken, Option<(Urgency, Offset)>) {
         let Some(log) = &self.log else {
             return (Woken::default(), None);
         };
-        let unflushed = log.log_end_offset().0 - log.flushed_offset().0;
+        let end = log.log_end_offset();
+        let unflushed = end.0 - log.flushed_offset().0;
         if unflushed == 0 {
             return (Woken::default(), None);
         }
         match settings.durability {
-            Durability::Fsync => (Woken::default(), Some((urgency, log.log_end_offset()))),
+            Durability::Fsync => {
+                let is_urgent = urgency == Urgency::Now || self.reader_is_satisfied_by(bytes);
+                let urgency = if is_urgent {
+                    Urgency::Now
+                } else {
+                    Urgency::Later
+                };
+                (Woken::default(), Some((urgency, end)))
+            }
             Durability::PageCache if unflushed >= settings.flush_messages => {
-                (Woken::default(), Some((Urgency::Now, log.log_end_offset())))
+                (Woken::default(), Some((Urgency::Now, end)))
             }
             Durability::PageCache => {
                 let woken = self.advance_high_watermark(settings).unwrap_or_default();
                 (woken, None)
             }
         }
+    }
+
+    /// Whether a reader that waits here has enough with so many bytes more. Those that have gone are let go of: who
+    /// reads no more must not cost a flush for each append.
+    fn reader_is_satisfied_by(&mut self, bytes: u64) -> bool {
+        let mut is_satisfied = false;
+        self.readers.retain(|reader| {
+            let reader = reader.upgrade();
+            is_satisfied |= reader.as_ref().is_some_and(|reader| reader.gets(bytes));
+            reader.is_some()
+        });
+        is_satisfied
     }
 
     /// Moves the high watermark to where it may be.
@@ -199,11 +221,18 @@ impl Held {
             },
             None => request,
         };
+        let unflushed = if request.bound == Bound::LogEnd || request.offset >= log.log_end_offset()
+        {
+            0
+        } else {
+            log.bytes_beyond_high_watermark()
+        };
         match log.read(&request) {
             Ok(plan) => Ok(Planned {
                 plan,
                 offsets: offsets_of(log),
                 diverging,
+                unflushed,
             }),
             Err(ReadError::OutOfRange { .. }) => Err(Unreadable::OutOfRange),
             Err(ReadError::Storage(error)) => Err(error.into()),
@@ -212,7 +241,7 @@ impl Held {
 
     /// A reader that watches already is not added again: one that another partition woke comes back here too.
     /// Readers that gave up leave their entry behind; they are swept out as the list doubles.
-    pub(super) fn add_reader(&mut self, reader: &Arc<Notify>) {
+    pub(super) fn add_reader(&mut self, reader: &Arc<Reader>) {
         let reader = Arc::downgrade(reader);
         if self.readers.iter().any(|known| known.ptr_eq(&reader)) {
             return;
@@ -242,4 +271,53 @@ fn divergence(
     let end = log.end_of_epoch(epoch).ok_or(Unreadable::OutOfRange)?;
     let diverges = end.epoch < epoch || end.end < offset;
     Ok(diverges.then_some((end.epoch, end.end)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Held, Reader, Role};
+    use ottla_protocol::ids::LeaderEpoch;
+    use std::collections::BTreeMap;
+
+    fn held() -> Held {
+        let role = Role {
+            is_leader: true,
+            leader_epoch: LeaderEpoch(0),
+            replicas: 1,
+            in_sync: 1,
+        };
+        Held {
+            log: None,
+            role,
+            waiting: BTreeMap::new(),
+            next_waiting: 0,
+            readers: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn an_append_is_flushed_for_a_reader_that_lacks_no_more_bytes() {
+        let (mut held, reader) = (held(), Reader::new());
+        assert!(!held.reader_is_satisfied_by(1), "nobody reads");
+        held.add_reader(&reader);
+        assert!(!held.reader_is_satisfied_by(1), "it lacks nothing yet");
+        reader.lacks(100);
+        assert!(!held.reader_is_satisfied_by(60));
+        assert!(held.reader_is_satisfied_by(40));
+        let patient = Reader::new();
+        patient.lacks(100);
+        held.add_reader(&patient);
+        assert!(held.reader_is_satisfied_by(99), "one has enough");
+        assert!(patient.gets(1), "and the other has been given as much");
+    }
+
+    #[test]
+    fn no_append_is_flushed_for_readers_that_have_gone() {
+        let (mut held, reader) = (held(), Reader::new());
+        reader.lacks(1);
+        held.add_reader(&reader);
+        drop(reader);
+        assert!(!held.reader_is_satisfied_by(1));
+        assert_eq!(held.readers.len(), 0);
+    }
 }
