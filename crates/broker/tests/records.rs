@@ -1107,7 +1107,7 @@ async fn without_a_policy_records_stay_for_ever_and_need_no_key() {
     let now = node.broker.clock.now().wall;
     let removed = partition.with_log(|log| log.apply_retention(now));
     assert_eq!(removed.unwrap().unwrap().segments, 0);
-    assert_eq!(node.list(-2), (ErrorCode::None, 0, -1));
+    assert_eq!(node.list(-2).await, (ErrorCode::None, 0, -1));
 }
 
 #[tokio::test]
@@ -1149,17 +1149,24 @@ async fn a_record_larger_than_max_decompressed_message_bytes_is_refused_where_it
     let directory = tempfile::tempdir().unwrap();
     let node = start(directory.path(), image(0, &[]));
     node.produce(-1, sized(too_large, Compression::Gzip)).await;
-    assert_eq!(node.list(1_700_000_000_005).0, ErrorCode::None);
+    assert_eq!(node.list(1_700_000_000_005).await.0, ErrorCode::None);
     let later = batch_of(BatchOptions::default(), 1_700_000_000_010, &["x"]);
     node.produce(-1, later).await;
     node.broker.replicas.close(1).unwrap();
     let node = start(directory.path(), image(1, &[limit]));
     let first = (ErrorCode::None, 0, 1_700_000_000_000);
-    assert_eq!(node.list(1), first, "the search ends before it");
-    assert_eq!(node.list(1_700_000_000_005).0, ErrorCode::InvalidRecord);
+    assert_eq!(node.list(1).await, first, "the search ends before it");
+    assert_eq!(
+        node.list(1_700_000_000_005).await.0,
+        ErrorCode::InvalidRecord
+    );
     let behind = (ErrorCode::None, 2, 1_700_000_000_010);
-    assert_eq!(node.list(1_700_000_000_010), behind, "its batch is older");
-    assert_eq!(node.list(-3), behind);
+    assert_eq!(
+        node.list(1_700_000_000_010).await,
+        behind,
+        "its batch is older"
+    );
+    assert_eq!(node.list(-3).await, behind);
 }
 
 /// A node that flushes nothing but what somebody asks for.
@@ -1399,4 +1406,151 @@ async fn a_failed_disk_is_told_to_whoever_asks_for_the_end() {
     assert_eq!(in_time(node.end_of_epoch()).await, (failed, -1));
     let fetched = in_time(node.fetch(patient_fetch(1), 11)).await;
     assert_eq!(fetched.responses[0].partitions[0].error_code, failed.code());
+}
+
+#[tokio::test]
+async fn refusals_of_the_partition_itself_tell_its_log_start() {
+    let directory = tempfile::tempdir().unwrap();
+    let configs = [
+        ("max.message.bytes", "300"),
+        ("message.timestamp.before.max.ms", "1000"),
+    ];
+    let node = start(directory.path(), image(0, &configs));
+    let now = node.broker.clock.now().wall.0;
+    let sound = |values: &[&str]| batch_of(BatchOptions::default(), now, values);
+    for value in ["a", "b", "c"] {
+        node.produce(-1, sound(&[value])).await;
+    }
+    assert_eq!(node.delete_records(2).await, (ErrorCode::None, 2));
+    let numbered = |epoch: i16, sequence: i32| {
+        let options = BatchOptions {
+            producer_id: 7,
+            producer_epoch: epoch,
+            base_sequence: sequence,
+            ..BatchOptions::default()
+        };
+        batch_of(options, now, &["d"])
+    };
+    assert_eq!(node.produce(-1, numbered(1, 0)).await.log_start_offset, 2);
+    let mut torn = sound(&["x"]);
+    *torn.last_mut().unwrap() ^= 1;
+    let long = "x".repeat(400);
+    for (records, code, log_start) in [
+        (
+            batch_of(BatchOptions::default(), 1000, &["x"]),
+            ErrorCode::InvalidTimestamp,
+            2,
+        ),
+        (numbered(1, 5), ErrorCode::OutOfOrderSequenceNumber, 2),
+        (numbered(0, 1), ErrorCode::InvalidProducerEpoch, 2),
+        (sound(&[&long]), ErrorCode::MessageTooLarge, -1),
+        (torn, ErrorCode::CorruptMessage, -1),
+        (Vec::new(), ErrorCode::InvalidRecord, -1),
+    ] {
+        let refused = node.produce(-1, records).await;
+        let told = (
+            error(&refused),
+            refused.base_offset,
+            refused.log_start_offset,
+        );
+        assert_eq!(told, (code, -1, log_start));
+    }
+    let late = request(7, 0, sound(&["x"]));
+    let refused = settled(node.start_produce(vec![late]).pop().unwrap()).await;
+    let told = (error(&refused), refused.log_start_offset);
+    assert_eq!(told, (ErrorCode::InvalidRequiredAcks, -1));
+}
+
+/// What a request holds for these partitions, each in a topic entry of its own or all in one.
+fn request_of(by_id: bool, topics: Vec<Vec<(i32, Vec<u8>)>>) -> ProduceRequestData {
+    let topics = topics.into_iter().map(|partitions| {
+        let partitions = partitions.into_iter().map(|(index, records)| {
+            produce_request::PartitionProduceData::default()
+                .with_index(index)
+                .with_records(Some(Bytes::from(records)))
+        });
+        let topic = produce_request::TopicProduceData::default();
+        let topic = if by_id {
+            topic.with_topic_id(topic_id())
+        } else {
+            topic.with_name("t".to_owned().into())
+        };
+        topic.with_partition_data(partitions.collect())
+    });
+    ProduceRequestData::default()
+        .with_acks(-1)
+        .with_timeout_ms(10_000)
+        .with_topic_data(topics.collect())
+}
+
+/// As Apache Kafka 4.3.1 ends when it is asked the same.
+#[tokio::test]
+async fn a_partition_that_a_request_names_twice_has_one_answer_and_its_last_batch() {
+    for (version, by_id) in [(9, false), (13, true)] {
+        let directory = tempfile::tempdir().unwrap();
+        let node = start(directory.path(), image(0, &[]));
+        let context = node.context(ApiKey::Produce, version);
+        let ask = async |topics| {
+            let request = request_of(by_id, topics);
+            let mut replies = produce::start(&node.broker, vec![(context.clone(), request)]);
+            let response = match replies.pop().unwrap() {
+                ProduceReply::Ready(response) => response,
+                ProduceReply::Later(response) => response.await,
+                ProduceReply::None | ProduceReply::Close => panic!("an answer was asked for"),
+            };
+            let topics = response.responses.iter().map(|topic| {
+                let partitions = topic.partition_responses.iter();
+                let told = partitions.map(|told| (told.index, error(told), told.base_offset));
+                told.collect::<Vec<_>>()
+            });
+            topics.collect::<Vec<_>>()
+        };
+        let mut torn = batch(&["torn"]);
+        *torn.last_mut().unwrap() ^= 1;
+        let ok = ErrorCode::None;
+        let (nothing, invalid) = (Vec::new(), ErrorCode::InvalidRecord);
+        let twice = vec![vec![(0, batch(&["a1"])), (0, batch(&["a2"]))]];
+        assert_eq!(ask(twice).await, [[(0, ok, 0)]]);
+        let apart = vec![
+            vec![(0, batch(&["b1"])), (1, batch(&["c1"]))],
+            vec![(0, batch(&["b2"]))],
+        ];
+        assert_eq!(ask(apart).await, [[(0, ok, 1), (1, ok, 0)]]);
+        let second_is_none = vec![vec![(0, batch(&["d1"])), (0, nothing.clone())]];
+        assert_eq!(ask(second_is_none).await, [[(0, invalid, -1)]]);
+        let first_is_none = vec![vec![(0, nothing), (0, batch(&["e2"]))]];
+        assert_eq!(ask(first_is_none).await, [[(0, invalid, -1)]]);
+        let second_is_torn = vec![vec![(0, batch(&["f1"])), (0, torn.clone())]];
+        assert_eq!(
+            ask(second_is_torn).await,
+            [[(0, ErrorCode::CorruptMessage, -1)]]
+        );
+        let first_is_torn = vec![vec![(0, torn), (0, batch(&["g2"]))]];
+        assert_eq!(ask(first_is_torn).await, [[(0, ok, 4)]]);
+        let unknown = vec![vec![(7, batch(&["h1"])), (7, batch(&["h2"]))]];
+        assert_eq!(
+            ask(unknown).await,
+            [[(7, ErrorCode::UnknownTopicOrPartition, -1)]]
+        );
+        let read = node.values(patient_fetch(1)).await;
+        assert_eq!(read, [vec!["a2", "b2", "d1", "e2", "g2"], vec!["c1"]]);
+    }
+}
+
+#[tokio::test]
+async fn an_answer_that_came_too_late_says_where_the_records_are() {
+    let directory = tempfile::tempdir().unwrap();
+    let node = start_unhurried(directory.path());
+    node.append(1, 0, "x");
+    node.broker.replicas.directories().all()[0].flusher.stop();
+    loop {
+        let mut request = request(-1, 0, batch(&["y"]));
+        request.timeout_ms = 1;
+        let end = node.partition(0).offsets().unwrap().log_end.0;
+        let told = settled(node.start_produce(vec![request]).pop().unwrap()).await;
+        assert_eq!((told.base_offset, told.log_start_offset), (end, 0));
+        if error(&told) == ErrorCode::RequestTimedOut {
+            break;
+        }
+    }
 }

@@ -6,15 +6,20 @@
 //!
 //! All requests that have arrived together are appended together: what they hold for one partition goes into it with
 //! one write. Batches are checked before the partition's lock is taken, and are not copied unless they must change.
+//!
+//! A request that names a partition more than once ends as on Kafka, which keeps what is to be appended by partition: the
+//! last batch counts, the others are not appended, and there is one answer. What is no batch at all is answered so, and
+//! supersedes none.
 
 use std::cell::RefCell;
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use ottla_log::{Appended, Batch, Origin};
-use ottla_protocol::ids::PartitionIndex;
+use ottla_protocol::ids::{PartitionIndex, Uuid};
+use ottla_protocol::messages::produce_request::TopicProduceData;
 use ottla_protocol::messages::produce_response::{
     BatchIndexAndErrorMessage, PartitionProduceResponse, TopicProduceResponse,
 };
@@ -43,9 +48,20 @@ thread_local! {
 
 /// What became of one partition's records.
 struct Outcome {
+    /// The place of its topic in the response.
     topic: usize,
     index: i32,
     result: Result<Written, Failure>,
+    /// Whether the result stands, whatever is appended.
+    is_refused: bool,
+}
+
+/// What became of one request's records.
+#[derive(Default)]
+struct Outcomes {
+    /// For each topic of the response, where the request first names it.
+    topics: Vec<usize>,
+    partitions: Vec<Outcome>,
 }
 
 struct Written {
@@ -58,6 +74,8 @@ struct Failure {
     code: ErrorCode,
     message: Option<String>,
     records: Vec<BatchIndexAndErrorMessage>,
+    /// The log start offset, where the partition itself refuses the records.
+    log_start: i64,
 }
 
 /// A checked batch on its way into a partition.
@@ -80,7 +98,7 @@ pub fn start(
     requests: Vec<(RequestContext, ProduceRequestData)>,
 ) -> Vec<ProduceReply> {
     let now = broker.clock.now();
-    let mut outcomes: Vec<Vec<Outcome>> = Vec::with_capacity(requests.len());
+    let mut outcomes: Vec<Outcomes> = Vec::with_capacity(requests.len());
     let mut groups = Groups::default();
     for (request, (context, body)) in requests.iter().enumerate() {
         outcomes.push(check_request(
@@ -90,8 +108,9 @@ pub fn start(
             &mut groups,
         ));
     }
-    for group in groups.in_order {
-        append(&group, now, &mut outcomes);
+    let groups = groups.in_order.iter();
+    for group in groups.filter(|group| !group.entries.is_empty()) {
+        append(group, now, &mut outcomes);
     }
     requests
         .into_iter()
@@ -125,6 +144,14 @@ impl<'a> Groups<'a> {
         }
         group.entries.push(entry);
     }
+
+    /// Takes back what `request` has added for a partition.
+    fn withdraw(&mut self, partition: &Arc<Partition>, request: usize) {
+        let place = self.by_partition.get(&Arc::as_ptr(partition));
+        if let Some(group) = place.and_then(|place| self.in_order.get_mut(*place)) {
+            group.entries.pop_if(|entry| entry.request == request);
+        }
+    }
 }
 
 /// Finds and checks what one request holds; what may be appended goes into `groups`, what may not is an outcome.
@@ -133,42 +160,96 @@ fn check_request<'a>(
     (request, context, body): (usize, &RequestContext, &'a ProduceRequestData),
     now: Now,
     groups: &mut Groups<'a>,
-) -> Vec<Outcome> {
-    let mut outcomes = Vec::new();
+) -> Outcomes {
+    let mut places = Places::default();
+    let mut outcomes = Outcomes::default();
+    let urgency = if body.acks == -1 {
+        Urgency::Now
+    } else {
+        Urgency::Later
+    };
     for (topic, topic_data) in body.topic_data.iter().enumerate() {
         for data in &topic_data.partition_data {
-            let checked = find(broker, context, topic_data, data.index).and_then(|partition| {
+            let (outcome, is_again) = places.of((topic, topic_data), data.index, &mut outcomes);
+            let found = find(broker, context, topic_data, data.index).and_then(|partition| {
                 let records = data.records.as_ref().map_or(&[][..], Bytes::as_ref);
-                let batch = first_batch(records, context.version)?;
-                check_request_for(&partition, context, body)?;
-                Ok((check_batch(body, &partition, &batch, now)?, partition))
+                Ok((first_batch(records, context.version)?, partition))
             });
-            // Stands until the append gives the offsets.
-            let mut result = Err(Failure::of(ErrorCode::UnknownServerError));
+            let (batch, partition) = match found {
+                Ok(found) => found,
+                Err(failure) => {
+                    outcomes.partitions[outcome].refuse(failure);
+                    continue;
+                }
+            };
+            if is_again {
+                groups.withdraw(&partition, request);
+            }
+            let checked = check_request_for(&partition, context, body)
+                .and_then(|()| check_batch(body, &partition, &batch, now));
             match checked {
-                Ok((batch, partition)) => {
-                    let urgency = if body.acks == -1 {
-                        Urgency::Now
-                    } else {
-                        Urgency::Later
-                    };
+                Ok(batch) => {
                     let entry = Entry {
                         request,
-                        outcome: outcomes.len(),
+                        outcome,
                         batch,
                     };
                     groups.add(&partition, urgency, entry);
                 }
-                Err(failure) => result = Err(failure),
+                Err(failure) => outcomes.partitions[outcome].end(Err(failure)),
             }
-            outcomes.push(Outcome {
-                topic,
-                index: data.index,
-                result,
-            });
         }
     }
     outcomes
+}
+
+/// Where the outcomes of a request's partitions are.
+#[derive(Default)]
+struct Places<'a> {
+    topics: BTreeMap<(&'a str, Uuid), usize>,
+    partitions: BTreeMap<(usize, i32), usize>,
+}
+
+impl<'a> Places<'a> {
+    /// The outcome of a partition, and whether the request has named it before.
+    fn of(
+        &mut self,
+        (topic, data): (usize, &'a TopicProduceData),
+        index: i32,
+        outcomes: &mut Outcomes,
+    ) -> (usize, bool) {
+        let Outcomes { topics, partitions } = outcomes;
+        let known = self.topics.entry((data.name.as_str(), data.topic_id));
+        let topic = *known.or_insert_with(|| {
+            topics.push(topic);
+            topics.len() - 1
+        });
+        let known = partitions.len();
+        let place = *self.partitions.entry((topic, index)).or_insert(known);
+        if place == known {
+            partitions.push(Outcome {
+                topic,
+                index,
+                // Stands until the append gives the offsets.
+                result: Err(Failure::of(ErrorCode::UnknownServerError)),
+                is_refused: false,
+            });
+        }
+        (place, place < known)
+    }
+}
+
+impl Outcome {
+    fn refuse(&mut self, failure: Failure) {
+        self.result = Err(failure);
+        self.is_refused = true;
+    }
+
+    fn end(&mut self, result: Result<Written, Failure>) {
+        if !self.is_refused {
+            self.result = result;
+        }
+    }
 }
 
 /// What Kafka looks at once it knows that the topic exists and the records are one batch: first the acks.
@@ -189,7 +270,7 @@ fn check_request_for(
 fn find(
     broker: &Broker,
     context: &RequestContext,
-    topic: &ottla_protocol::messages::produce_request::TopicProduceData,
+    topic: &TopicProduceData,
     index: i32,
 ) -> Result<Arc<Partition>, Failure> {
     let index = PartitionIndex(index);
@@ -228,11 +309,12 @@ fn check_batch<'a>(
     }
     let settings = partition.settings();
     DECOMPRESSOR.with_borrow_mut(|decompressor| {
-        validate(batch, &settings.rules, now.wall, decompressor).map_err(Failure::from)
+        validate(batch, &settings.rules, now.wall, decompressor)
+            .map_err(|rejected| Failure::from(rejected).by(partition))
     })
 }
 
-fn append(group: &Group<'_>, now: Now, outcomes: &mut [Vec<Outcome>]) {
+fn append(group: &Group<'_>, now: Now, outcomes: &mut [Outcomes]) {
     let batches: Vec<[Batch<'_>; 1]> = group
         .entries
         .iter()
@@ -255,16 +337,16 @@ fn append(group: &Group<'_>, now: Now, outcomes: &mut [Vec<Outcome>]) {
             log_append_time: appended.duplicate_of.or(entry.batch.log_append_time),
             partition: Arc::clone(&group.partition),
         });
-        outcomes[entry.request][entry.outcome].result =
-            written.map_err(|refused| Failure::from(&refused));
+        let written = written.map_err(|refused| Failure::from(&refused).by(&group.partition));
+        outcomes[entry.request].partitions[entry.outcome].end(written);
     }
 }
 
-fn reply(
-    context: &RequestContext,
-    body: ProduceRequestData,
-    outcomes: Vec<Outcome>,
-) -> ProduceReply {
+fn reply(context: &RequestContext, body: ProduceRequestData, outcomes: Outcomes) -> ProduceReply {
+    let Outcomes {
+        topics,
+        partitions: outcomes,
+    } = outcomes;
     let acks = body.acks;
     let timeout = Duration::from_millis(body.timeout_ms.max(0).cast_unsigned().into());
     if acks == 0 {
@@ -278,7 +360,7 @@ fn reply(
             ProduceReply::None
         };
     }
-    let mut response = Response::new(body);
+    let mut response = Response::new(body, &topics);
     let mut waiting = Vec::new();
     for outcome in outcomes {
         let replicated = match &outcome.result {
@@ -300,7 +382,8 @@ fn reply(
 
 type Waiting = ((usize, usize), oneshot::Receiver<Result<(), Unavailable>>);
 
-/// Waits until all that was appended is replicated, or `timeout` has passed: what is not by then has timed out.
+/// Waits until all that was appended is replicated, or `timeout` has passed: what is not by then has timed out. It is in
+/// the log nevertheless: the offsets stay in the answer, as in Kafka's.
 async fn wait(
     response: ProduceResponseData,
     waiting: Vec<Waiting>,
@@ -315,11 +398,7 @@ async fn wait(
             () = &mut timer => Err(ErrorCode::RequestTimedOut),
         };
         if let Err(code) = outcome {
-            let answer = &mut response.responses[topic].partition_responses[partition];
-            *answer = PartitionProduceResponse::default()
-                .with_index(answer.index)
-                .with_error_code(code.code())
-                .with_base_offset(-1);
+            response.responses[topic].partition_responses[partition].error_code = code.code();
         }
     }
     response
@@ -331,10 +410,12 @@ struct Response {
 }
 
 impl Response {
-    fn new(body: ProduceRequestData) -> Self {
-        let topics = body.topic_data.into_iter().map(|topic| {
+    fn new(body: ProduceRequestData, topics: &[usize]) -> Self {
+        let mut named = body.topic_data;
+        let topics = topics.iter().map(|topic| {
+            let topic = &mut named[*topic];
             TopicProduceResponse::default()
-                .with_name(topic.name)
+                .with_name(std::mem::take(&mut topic.name))
                 .with_topic_id(topic.topic_id)
         });
         Self {
@@ -361,6 +442,7 @@ impl Response {
                 answer
                     .with_error_code(failure.code.code())
                     .with_base_offset(-1)
+                    .with_log_start_offset(failure.log_start)
                     .with_record_errors(failure.records)
                     .with_error_message(message)
             }
@@ -377,7 +459,26 @@ impl Failure {
             code,
             message: None,
             records: Vec::new(),
+            log_start: -1,
         }
+    }
+
+    /// The same, said by `partition`: with its log start offset, but where Kafka's answer lacks it.
+    fn by(self, partition: &Partition) -> Self {
+        let lacks_it = matches!(
+            self.code,
+            ErrorCode::UnknownTopicOrPartition
+                | ErrorCode::NotLeaderOrFollower
+                | ErrorCode::MessageTooLarge
+                | ErrorCode::RecordListTooLarge
+                | ErrorCode::CorruptMessage
+                | ErrorCode::KafkaStorageError
+        );
+        let log_start = match partition.offsets() {
+            Ok(offsets) if !lacks_it => offsets.log_start.0,
+            _ => -1,
+        };
+        Self { log_start, ..self }
     }
 }
 
@@ -404,9 +505,9 @@ impl From<RejectedBatch> for Failure {
                 .with_batch_index_error_message(Some(KafkaString::from(record.message)))
         });
         Self {
-            code,
             message,
             records: records.collect(),
+            ..Self::of(code)
         }
     }
 }
