@@ -13,6 +13,7 @@ use crate::compat::broker::{self, Broker, Kind};
 use crate::compat::clients;
 use crate::compat::program::{self, Claim};
 use crate::port;
+use crate::toolbox::maven::KAFKA_VERSION;
 use crate::toolbox::{self, java, ottla};
 
 const TOPIC: &str = "rotten";
@@ -201,7 +202,7 @@ impl Run {
                     ["--deep-iteration"] => segment.clone(),
                     _ => segment.with_extension("index"),
                 };
-                let dumped = java::tools()?
+                let dumped = java::tools(KAFKA_VERSION)?
                     .arg("org.apache.kafka.tools.DumpLogSegments")
                     .args(arguments)
                     .arg("--files")

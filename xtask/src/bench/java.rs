@@ -52,7 +52,7 @@ pub fn consume(bootstrap: &str, topic: &str, records: u64) -> Result<f64> {
 fn tool(name: &str) -> Result<Command> {
     let mut command = super::within_limit(Path::new("java"));
     command.args(["-Xmx512m", "-cp"]);
-    command.arg(maven::kafka_jars()?.join("*"));
+    command.arg(maven::kafka_jars_of(maven::MEASURED_VERSION)?.join("*"));
     command.arg(format!("org.apache.kafka.tools.{name}"));
     Ok(command)
 }

@@ -4,7 +4,7 @@ use std::process::Command;
 
 use anyhow::Result;
 
-use crate::toolbox::maven::KAFKA_VERSION;
+use crate::toolbox::maven::{KAFKA_VERSION, PREVIOUS_VERSION};
 use crate::toolbox::{self, apt, go, java, node, python, rdkafka};
 
 /// A program that takes a bootstrap address and a prefix for its names.
@@ -33,9 +33,17 @@ pub fn all() -> Vec<Client> {
     };
     vec![
         client("rdkafka", || Ok(Command::new(rdkafka::program()?))),
-        client("kafka-tools", || java_main(java::tools(), "ToolChecks")),
+        client("kafka-tools", || {
+            java_main(java::tools(KAFKA_VERSION), "ToolChecks")
+        }),
+        client("kafka-tools-4-3", || {
+            java_main(java::tools(PREVIOUS_VERSION), "ToolChecks")
+        }),
         client("java-4", || {
             java_main(java::client(KAFKA_VERSION), "ClientChecks")
+        }),
+        client("java-4-3", || {
+            java_main(java::client(PREVIOUS_VERSION), "ClientChecks")
         }),
         client("java-3", || {
             java_main(java::client(java::OLD_CLIENT_VERSION), "ClientChecks")
@@ -58,7 +66,7 @@ pub fn all() -> Vec<Client> {
 
 /// Reads the data directory that is its argument.
 pub fn dump() -> Result<Command> {
-    java_main(java::tools(), "DumpChecks")
+    java_main(java::tools(KAFKA_VERSION), "DumpChecks")
 }
 
 /// Reads what is damaged, and what was repaired.

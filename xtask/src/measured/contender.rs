@@ -103,7 +103,7 @@ impl Contender {
     /// The heading of its column.
     pub fn title(self) -> String {
         match self {
-            Self::Kafka => format!("Apache Kafka {}", maven::KAFKA_VERSION),
+            Self::Kafka => format!("Apache Kafka {}", maven::MEASURED_VERSION),
             Self::Ottla => "Ottla".to_owned(),
             Self::Tansu => format!("Tansu {}, in memory", tansu::TANSU_VERSION),
             Self::BareLoop => "bare loop".to_owned(),
@@ -171,7 +171,7 @@ fn ottla(config: &Path) -> Command {
 
 /// Apache Kafka with the JVM flags of its own start script.
 fn kafka(config: &Path) -> Result<Command> {
-    let jars = maven::kafka_jars()?.join("*");
+    let jars = maven::kafka_jars_of(maven::MEASURED_VERSION)?.join("*");
     let mut format = Command::new("java");
     format.arg("-cp").arg(&jars);
     format.args(["kafka.tools.StorageTool", "format"]);

@@ -24,11 +24,11 @@ pub fn client(version: &str) -> Result<Command> {
     Ok(jvm(&[&classes, &jars.join("*")]))
 }
 
-/// A JVM that runs a `main` of `tests/compat/java/tools` beside Kafka's tools.
-pub fn tools() -> Result<Command> {
-    let jars = maven::kafka_jars()?;
+/// A JVM that runs a `main` of `tests/compat/java/tools` beside the tools of this release of Kafka.
+pub fn tools(version: &str) -> Result<Command> {
+    let jars = maven::kafka_jars_of(version)?;
     let classes = compile(
-        "java-tools",
+        &format!("java-tools-{version}"),
         &["compat/java/tools", "compat/java/client/Claims.java"],
         &jars,
     )?;

@@ -7,8 +7,12 @@ use std::process::Command;
 
 use anyhow::{Context, Result, bail};
 
-/// The release of Apache Kafka that Ottla is measured against.
-pub const KAFKA_VERSION: &str = "4.3.1";
+/// The release of Apache Kafka that Ottla is held against.
+pub const KAFKA_VERSION: &str = "4.4.0";
+/// The one that the benchmarks and the limits were measured beside.
+pub const MEASURED_VERSION: &str = "4.3.1";
+/// The one before, whose clients and directories are in wide use.
+pub const PREVIOUS_VERSION: &str = "4.3.1";
 
 /// The directory with the jars of a whole Apache Kafka: broker, tools and clients.
 pub fn kafka_jars() -> Result<PathBuf> {

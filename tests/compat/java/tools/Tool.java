@@ -2,11 +2,12 @@ import java.io.ByteArrayInputStream;
 import java.io.ByteArrayOutputStream;
 import java.io.InputStream;
 import java.io.PrintStream;
+import java.lang.reflect.InvocationHandler;
 import java.lang.reflect.InvocationTargetException;
+import java.lang.reflect.Proxy;
 import java.nio.charset.StandardCharsets;
 import java.util.ArrayList;
 import java.util.List;
-import org.apache.kafka.common.utils.Exit;
 
 /**
  * Runs one of Kafka's command-line tools inside this JVM, by the class that its script starts, and catches what it
@@ -41,17 +42,46 @@ final class Tool {
     /** The status of the first exit: some tools catch everything, our error too, and exit once more. */
     private static Integer exited;
 
+    /** The class of kafka-configs, which Kafka 4.4 has moved. */
+    static final String CONFIGS =
+            first("org.apache.kafka.tools.ConfigCommand", "kafka.admin.ConfigCommand").getName();
+
     static {
-        Exit.setExitProcedure((status, message) -> {
-            exited = exited == null ? Integer.valueOf(status) : exited;
+        instead("setExitProcedure", "Procedure", (proxy, method, arguments) -> {
+            exited = exited == null ? (Integer) arguments[0] : exited;
             throw new Exited();
         });
-        Exit.setShutdownHookAdder((name, hook) -> {
+        instead("setShutdownHookAdder", "ShutdownHookAdder", (proxy, method, arguments) -> {
             // A producer is flushed by its hook; a consumer's waits for the end of the loop that is running.
-            if (name.startsWith("producer")) {
-                AT_EXIT.add(hook);
+            if (((String) arguments[0]).startsWith("producer")) {
+                AT_EXIT.add((Runnable) arguments[1]);
             }
+            return null;
         });
+    }
+
+    /** The first of these classes that this release has. */
+    private static Class<?> first(String... names) {
+        for (String name : names) {
+            try {
+                return Class.forName(name);
+            } catch (ClassNotFoundException missing) {
+                // Another release has it.
+            }
+        }
+        throw new IllegalStateException("no class of " + List.of(names));
+    }
+
+    /** Has Kafka's `Exit` do something else. Its package depends on the release. */
+    private static void instead(String setter, String kind, InvocationHandler handler) {
+        Class<?> exit = first("org.apache.kafka.common.utils.internals.Exit", "org.apache.kafka.common.utils.Exit");
+        try {
+            Class<?> type = Class.forName(exit.getName() + "$" + kind);
+            Object proxy = Proxy.newProxyInstance(type.getClassLoader(), new Class<?>[] {type}, handler);
+            exit.getMethod(setter, type).invoke(null, proxy);
+        } catch (ReflectiveOperationException error) {
+            throw new IllegalStateException(error);
+        }
     }
 
     private Tool() {

@@ -11,7 +11,7 @@ public final class ToolChecks {
     private static final String CONSUMER = TOOLS + "consumer.ConsoleConsumer";
     private static final String FEATURES = TOOLS + "FeatureCommand";
     private static final String GROUPS = TOOLS + "consumer.group.ConsumerGroupCommand";
-    private static final String CONFIGS = "kafka.admin.ConfigCommand";
+    private static final String CONFIGS = Tool.CONFIGS;
     private static final String OFFSETS = TOOLS + "GetOffsetShell";
 
     private final String bootstrap;
