@@ -49,8 +49,9 @@ pub fn run(args: &Args) -> Result<()> {
 /// The files of one family: path below `messages/` to formatted text.
 fn generate(family: &Family, jars: &Path) -> Result<BTreeMap<PathBuf, String>> {
     let mut schemas = Vec::new();
-    for jar in family.jars {
-        for text in schema_texts(&jars.join(jar))? {
+    for artifact in family.jars {
+        let jar = jars.join(format!("{artifact}-{}.jar", maven::KAFKA_VERSION));
+        for text in schema_texts(&jar)? {
             schemas.push(schema::parse(&text)?);
         }
     }

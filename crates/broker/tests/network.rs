@@ -18,8 +18,8 @@ use ottla_protocol::messages::fetch_request::{FetchPartition, FetchTopic};
 use ottla_protocol::messages::metadata_request::MetadataRequestTopic;
 use ottla_protocol::messages::produce_request::{PartitionProduceData, TopicProduceData};
 use ottla_protocol::messages::{
-    ApiKey, ApiVersionsResponseData, ErrorCode, FetchRequestData, FetchResponseData, KafkaString,
-    MetadataRequestData, ProduceRequestData, ProduceResponseData,
+    ApiKey, ApiVersionsRequestData, ApiVersionsResponseData, ErrorCode, FetchRequestData,
+    FetchResponseData, KafkaString, MetadataRequestData, ProduceRequestData, ProduceResponseData,
 };
 use ottla_protocol::records::{BatchBuilder, BatchOptions};
 
@@ -138,6 +138,48 @@ async fn an_unknown_api_versions_version_is_answered_in_version_0() {
     assert_eq!(versions.api_keys.len(), 1);
     stream.write_all(&request(API_VERSIONS, 0, 6, &[])).unwrap();
     assert_eq!(response(&mut stream).0, 6);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_that_expects_another_broker_is_told_so_and_served_on() {
+    let (running, address) = broker(|_| {}).await;
+    let here = running.broker.cluster_id.as_str().to_owned();
+    let (nothing, half, other) = (
+        ErrorCode::None,
+        ErrorCode::InvalidRequest,
+        ErrorCode::RebootstrapRequired,
+    );
+    let mut stream = connect(address);
+    for (cluster, node, expected) in [
+        (None, -1, nothing),
+        (Some(here.as_str()), 1, nothing),
+        (Some(here.as_str()), -1, half),
+        (None, 1, half),
+        (Some(here.as_str()), 2, other),
+        (Some(here.as_str()), -2, other),
+        (Some("another"), 1, other),
+        (Some(""), 1, other),
+    ] {
+        let asked = ApiVersionsRequestData {
+            cluster_id: cluster.map(|id| id.to_owned().into()),
+            node_id: node,
+            ..ApiVersionsRequestData::default()
+                .with_client_software_name("test".to_owned().into())
+                .with_client_software_version("1".to_owned().into())
+        };
+        // The header of a flexible version ends with its tagged fields.
+        let mut body = BytesMut::from(&[0][..]);
+        asked.write(&mut body, 5).unwrap();
+        stream
+            .write_all(&request(API_VERSIONS, 5, node, &body))
+            .unwrap();
+        let (correlation, mut body) = response(&mut stream);
+        assert_eq!(correlation, node);
+        let versions = ApiVersionsResponseData::read(&mut body, 5).unwrap();
+        assert_eq!(versions.error_code, expected.code(), "{cluster:?} {node}");
+        assert_eq!(versions.api_keys.is_empty(), expected != nothing);
+        assert!(body.is_empty());
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -89,6 +89,9 @@ impl MetadataDelta {
                     .controllers
                     .insert(registration.id, Arc::new(registration));
             }
+            MetadataRecord::UnregisterController(controller) => {
+                image.controllers.remove(&NodeId(controller.controller_id));
+            }
             MetadataRecord::Topic(topic) => self.create_topic(&topic.name, topic.topic_id),
             MetadataRecord::Partition(partition) => self.create_partition(partition),
             MetadataRecord::PartitionChange(change) => self.change_partition(change),
@@ -278,5 +281,33 @@ impl MetadataDelta {
         } else {
             self.image.quotas.insert(entity, quotas);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::MetadataDelta;
+    use crate::MetadataImage;
+    use ottla_protocol::messages::metadata::{
+        RegisterControllerRecord, UnregisterControllerRecord,
+    };
+
+    #[test]
+    fn a_controller_that_is_unregistered_is_gone() {
+        let mut delta = MetadataDelta::new(MetadataImage::default());
+        for controller_id in [1, 2] {
+            let record = RegisterControllerRecord {
+                controller_id,
+                ..RegisterControllerRecord::default()
+            };
+            delta.replay(&record.into());
+        }
+        let record = UnregisterControllerRecord {
+            controller_id: 2,
+            ..UnregisterControllerRecord::default()
+        };
+        delta.replay(&record.into());
+        let left: Vec<i32> = delta.image().controllers.keys().map(|id| id.0).collect();
+        assert_eq!(left, [1]);
     }
 }

@@ -1,10 +1,11 @@
-//! Kafka's APIs: their numbers, the versions that Apache Kafka 4.3 serves, and the header versions that follow.
+//! Kafka's APIs: their numbers, the versions that Apache Kafka 4.4 serves, and the header versions that follow.
 //!
 //! The one definition of versions. What a broker announces is [`announced`] for each API that it has a handler
 //! for. `cargo xtask codec-test` compares this table with Kafka's own.
 
 use std::ops::RangeInclusive;
 
+use crate::messages::newer;
 use kacrab_protocol::generated::client_api_info;
 
 pub use kacrab_protocol::generated::ApiKey;
@@ -22,6 +23,8 @@ pub fn versions(api: ApiKey) -> RangeInclusive<i16> {
     let known = client_api_info(api);
     let highest = match api {
         ApiKey::InitProducerId => INIT_PRODUCER_ID_STABLE,
+        ApiKey::ApiVersions => newer::API_VERSIONS_LATEST,
+        ApiKey::DeleteGroups => newer::DELETE_GROUPS_LATEST,
         _ => known.max_version,
     };
     known.min_version..=highest

@@ -15,7 +15,7 @@ pub struct Family {
     pub enumeration: &'static str,
     /// What the records are, for the index file's header.
     pub what: &'static str,
-    /// The jars that hold the schemas.
+    /// The artifacts whose jars hold the schemas.
     pub jars: &'static [&'static str],
     /// Whether each type is a key and a value, rather than one framed value.
     pub keyed: bool,
@@ -27,28 +27,28 @@ pub const ALL: &[Family] = &[
         directory: "metadata",
         enumeration: "MetadataRecord",
         what: "Records of `__cluster_metadata`",
-        jars: &["kafka-metadata-4.3.1.jar"],
+        jars: &["kafka-metadata"],
         keyed: false,
     },
     Family {
         directory: "coordinator/group",
         enumeration: "GroupRecord",
         what: "Records of `__consumer_offsets`",
-        jars: &["kafka-group-coordinator-4.3.1.jar"],
+        jars: &["kafka-group-coordinator"],
         keyed: true,
     },
     Family {
         directory: "coordinator/transaction",
         enumeration: "TransactionRecord",
         what: "Records of `__transaction_state`",
-        jars: &["kafka-transaction-coordinator-4.3.1.jar"],
+        jars: &["kafka-transaction-coordinator"],
         keyed: true,
     },
     Family {
         directory: "coordinator/share",
         enumeration: "ShareRecord",
         what: "Records of `__share_group_state`",
-        jars: &["kafka-share-coordinator-4.3.1.jar"],
+        jars: &["kafka-share-coordinator"],
         keyed: true,
     },
 ];

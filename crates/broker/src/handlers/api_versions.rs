@@ -1,10 +1,11 @@
-//! `ApiVersions` (key 18), versions 0 to 4.
+//! `ApiVersions` (key 18), versions 0 to 5.
 //!
 //! - 0: the APIs and their versions. 1: throttle time.
 //! - 3: the client names its software; features appear.
 //! - 4: features whose lowest level is 0 appear too.
+//! - 5: the client names the cluster and the node that it expects, both or neither (KIP-1242).
 //!
-//! A version above 4 is answered in version 0 with `UNSUPPORTED_VERSION` and the range of this API alone, from
+//! A version above 5 is answered in version 0 with `UNSUPPORTED_VERSION` and the range of this API alone, from
 //! which the client picks again.
 
 use ottla_metadata::MetadataImage;
@@ -24,6 +25,8 @@ use crate::registration;
 /// The first version in which the client names its software.
 const NAMES_SOFTWARE: i16 = 3;
 
+/// The node of a client that expects none.
+const NO_NODE: i32 = -1;
 /// The feature that says where the voters stand.
 const KRAFT_VERSION: &str = "kraft.version";
 /// The first version that shows features.
@@ -50,12 +53,30 @@ pub fn handle(
             version: version.to_owned(),
         });
     }
+    if let Err(error) = check_expected(broker, &request) {
+        return ApiVersionsResponseData::default().with_error_code(error.code());
+    }
     let response = ApiVersionsResponseData::default()
         .with_api_keys(SERVED.iter().map(|api| announced(*api)).collect());
     if context.version < SHOWS_FEATURES {
         return response;
     }
     with_features(broker, context.version, response)
+}
+
+/// Whether this is the broker that the client expects. The connection goes on either way.
+fn check_expected(broker: &Broker, request: &ApiVersionsRequestData) -> Result<(), ErrorCode> {
+    match (&request.cluster_id, request.node_id) {
+        (None, NO_NODE) => Ok(()),
+        // Half of an expectation is a mistake of the client.
+        (None, _) | (Some(_), NO_NODE) => Err(ErrorCode::InvalidRequest),
+        (Some(cluster), node)
+            if *cluster == broker.cluster_id && node == broker.config.node_id.0 =>
+        {
+            Ok(())
+        }
+        (Some(_), _) => Err(ErrorCode::RebootstrapRequired),
+    }
 }
 
 /// Adds what this broker supports, and the levels that the cluster has settled on.

@@ -1,12 +1,12 @@
-//! `DeleteGroups` (key 42), versions 0 to 2.
+//! `DeleteGroups` (key 42), versions 0 to 3.
 //!
-//! - 2: flexible.
+//! - 2: flexible. 3: a message for each group, which is null as in Kafka without a plugin for streams groups.
 //!
 //! A share group that Kafka left is not deleted (`UNSUPPORTED_VERSION`) while its state is kept: nobody here can delete that.
 
 use std::collections::BTreeSet;
 
-use ottla_protocol::messages::delete_groups_response::DeletableGroupResult;
+use ottla_protocol::messages::newer::DeletableGroupResult;
 use ottla_protocol::messages::{DeleteGroupsRequestData, DeleteGroupsResponseData, ErrorCode};
 
 use crate::broker::Broker;

@@ -6,9 +6,9 @@ use std::fmt::Debug;
 
 use bytes::{Bytes, BytesMut};
 use kacrab_protocol::ProtocolError;
-use kacrab_protocol::generated as messages;
 
 use crate::api_key::ApiKey;
+use crate::messages;
 
 /// A decoded request or response.
 pub trait Message: Debug + Send {

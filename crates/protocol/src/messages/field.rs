@@ -84,6 +84,45 @@ impl Field for String {
     }
 }
 
+/// Shares the bytes of the message that it came in.
+impl Field for KafkaString {
+    fn read(buf: &mut Bytes, at: At) -> Result<Self> {
+        let text = if at.flexible {
+            wire::read_compact_string(buf)?
+        } else {
+            wire::read_string(buf)?
+        };
+        Ok(text)
+    }
+    fn write(&self, buf: &mut BytesMut, at: At) -> Result<()> {
+        if at.flexible {
+            wire::write_compact_string(buf, self)?;
+        } else {
+            wire::write_string(buf, self)?;
+        }
+        Ok(())
+    }
+}
+
+impl Field for Option<KafkaString> {
+    fn read(buf: &mut Bytes, at: At) -> Result<Self> {
+        let text = if at.flexible {
+            wire::read_compact_nullable_string(buf)?
+        } else {
+            wire::read_nullable_string(buf)?
+        };
+        Ok(text)
+    }
+    fn write(&self, buf: &mut BytesMut, at: At) -> Result<()> {
+        if at.flexible {
+            wire::write_compact_nullable_string(buf, self.as_ref())?;
+        } else {
+            wire::write_nullable_string(buf, self.as_ref())?;
+        }
+        Ok(())
+    }
+}
+
 impl Field for Option<String> {
     fn read(buf: &mut Bytes, at: At) -> Result<Self> {
         let text = if at.flexible {

@@ -25,6 +25,7 @@ pub mod remove_user_scram_credential_record;
 pub mod topic_record;
 pub mod unfence_broker_record;
 pub mod unregister_broker_record;
+pub mod unregister_controller_record;
 pub mod user_scram_credential_record;
 pub mod zk_migration_state_record;
 
@@ -52,6 +53,7 @@ pub use remove_user_scram_credential_record::RemoveUserScramCredentialRecord;
 pub use topic_record::TopicRecord;
 pub use unfence_broker_record::UnfenceBrokerRecord;
 pub use unregister_broker_record::UnregisterBrokerRecord;
+pub use unregister_controller_record::UnregisterControllerRecord;
 pub use user_scram_credential_record::UserScramCredentialRecord;
 pub use zk_migration_state_record::ZkMigrationStateRecord;
 
@@ -114,6 +116,8 @@ pub enum MetadataRecord {
     RegisterController(RegisterControllerRecord),
     /// Number 28.
     ClearElr(ClearElrRecord),
+    /// Number 29.
+    UnregisterController(UnregisterControllerRecord),
 }
 
 impl MetadataRecord {
@@ -146,6 +150,7 @@ impl MetadataRecord {
             Self::RemoveDelegationToken(_) => RemoveDelegationTokenRecord::API_KEY,
             Self::RegisterController(_) => RegisterControllerRecord::API_KEY,
             Self::ClearElr(_) => ClearElrRecord::API_KEY,
+            Self::UnregisterController(_) => UnregisterControllerRecord::API_KEY,
         }
     }
 
@@ -178,6 +183,7 @@ impl MetadataRecord {
             Self::RemoveDelegationToken(_) => RemoveDelegationTokenRecord::MAX_VERSION,
             Self::RegisterController(_) => RegisterControllerRecord::MAX_VERSION,
             Self::ClearElr(_) => ClearElrRecord::MAX_VERSION,
+            Self::UnregisterController(_) => UnregisterControllerRecord::MAX_VERSION,
         }
     }
 
@@ -255,6 +261,9 @@ impl MetadataRecord {
                 Self::RegisterController(RegisterControllerRecord::decode(&mut value, version)?)
             }
             ClearElrRecord::API_KEY => Self::ClearElr(ClearElrRecord::decode(&mut value, version)?),
+            UnregisterControllerRecord::API_KEY => {
+                Self::UnregisterController(UnregisterControllerRecord::decode(&mut value, version)?)
+            }
 
             unknown => return Err(RecordError::UnknownType(unknown.into())),
         };
@@ -293,6 +302,7 @@ impl MetadataRecord {
             Self::RemoveDelegationToken(record) => record.encode(&mut buf, version)?,
             Self::RegisterController(record) => record.encode(&mut buf, version)?,
             Self::ClearElr(record) => record.encode(&mut buf, version)?,
+            Self::UnregisterController(record) => record.encode(&mut buf, version)?,
         }
         Ok(buf.freeze())
     }
@@ -426,5 +436,10 @@ impl From<RegisterControllerRecord> for MetadataRecord {
 impl From<ClearElrRecord> for MetadataRecord {
     fn from(record: ClearElrRecord) -> Self {
         Self::ClearElr(record)
+    }
+}
+impl From<UnregisterControllerRecord> for MetadataRecord {
+    fn from(record: UnregisterControllerRecord) -> Self {
+        Self::UnregisterController(record)
     }
 }

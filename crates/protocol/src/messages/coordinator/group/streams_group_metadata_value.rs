@@ -26,6 +26,10 @@ pub struct StreamsGroupMetadataValue {
     pub validated_topology_epoch: i32,
     /// `LastAssignmentConfigs`, versions 0 and later, tag 1.
     pub last_assignment_configs: Option<Vec<LastAssignmentConfig>>,
+    /// `StoredDescriptionTopologyEpoch`, versions 0 and later, tag 2.
+    pub stored_description_topology_epoch: i32,
+    /// `FailedDescriptionTopologyEpoch`, versions 0 and later, tag 3.
+    pub failed_description_topology_epoch: i32,
     /// Tagged fields of later releases, kept as they came.
     pub unknown_tagged_fields: Vec<RawTaggedField>,
 }
@@ -37,6 +41,8 @@ impl Default for StreamsGroupMetadataValue {
             metadata_hash: 0,
             validated_topology_epoch: -1,
             last_assignment_configs: Some(Vec::new()),
+            stored_description_topology_epoch: -1,
+            failed_description_topology_epoch: -1,
             unknown_tagged_fields: Vec::new(),
         }
     }
@@ -48,6 +54,8 @@ impl Field for StreamsGroupMetadataValue {
         let metadata_hash = <i64 as Field>::read(buf, at)?;
         let mut validated_topology_epoch = -1;
         let mut last_assignment_configs = Some(Vec::new());
+        let mut stored_description_topology_epoch = -1;
+        let mut failed_description_topology_epoch = -1;
         let mut unknown_tagged_fields = Vec::new();
         if at.flexible {
             for field in read_tagged_fields(buf)? {
@@ -61,6 +69,14 @@ impl Field for StreamsGroupMetadataValue {
                             <Option<Vec<LastAssignmentConfig>> as Field>::read(data, at)
                         })?;
                     }
+                    2 => {
+                        stored_description_topology_epoch =
+                            read_tagged(&field.data, |data| <i32 as Field>::read(data, at))?;
+                    }
+                    3 => {
+                        failed_description_topology_epoch =
+                            read_tagged(&field.data, |data| <i32 as Field>::read(data, at))?;
+                    }
 
                     _ => unknown_tagged_fields.push(field),
                 }
@@ -71,6 +87,8 @@ impl Field for StreamsGroupMetadataValue {
             metadata_hash,
             validated_topology_epoch,
             last_assignment_configs,
+            stored_description_topology_epoch,
+            failed_description_topology_epoch,
             unknown_tagged_fields,
         })
     }
@@ -88,6 +106,16 @@ impl Field for StreamsGroupMetadataValue {
             if self.last_assignment_configs != Some(Vec::new()) {
                 fields.push(tagged(1, |data| {
                     self.last_assignment_configs.write(data, at)
+                })?);
+            }
+            if self.stored_description_topology_epoch != -1 {
+                fields.push(tagged(2, |data| {
+                    self.stored_description_topology_epoch.write(data, at)
+                })?);
+            }
+            if self.failed_description_topology_epoch != -1 {
+                fields.push(tagged(3, |data| {
+                    self.failed_description_topology_epoch.write(data, at)
                 })?);
             }
             fields.sort_by_key(|field| field.tag);
