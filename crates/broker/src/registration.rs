@@ -22,18 +22,21 @@ pub enum NotRegistered {
 }
 
 /// What this release can read and write, by feature. A feature that is not named is supported at level 0 only.
-pub fn supported_features() -> Vec<FeatureRange> {
+///
+/// A directory of Kafka's keeps a `metadata.version` above those that a cluster may be raised to.
+pub fn supported_features(image: &MetadataImage) -> Vec<FeatureRange> {
+    let finalized = image.metadata_version();
     vec![FeatureRange {
         name: versions::FEATURE.to_owned(),
         minimum: MetadataVersion::MINIMUM.0,
-        maximum: MetadataVersion::LATEST.0,
+        maximum: finalized.max(MetadataVersion::OFFERED).0,
     }]
 }
 
 /// What the broker claims when it registers: what it supports, and what a directory taken over from Kafka has
 /// finalised already. One node has nobody who could disagree about such a level.
 fn claimed_features(image: &MetadataImage) -> Vec<FeatureRange> {
-    let mut claimed = supported_features();
+    let mut claimed = supported_features(image);
     let adopted = image
         .features
         .iter()
@@ -82,4 +85,35 @@ pub async fn unfence(
         .decide(move |view, _| -> Decision<_> { brokers::unfence(view, id, epoch) })
         .await?;
     Ok(decided?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{claimed_features, supported_features};
+    use ottla_metadata::{MetadataDelta, MetadataImage, versions};
+    use ottla_protocol::messages::metadata::FeatureLevelRecord;
+
+    fn finalized(levels: &[(&str, i16)]) -> MetadataImage {
+        let mut delta = MetadataDelta::new(MetadataImage::default());
+        for (name, feature_level) in levels {
+            let record = FeatureLevelRecord {
+                name: (*name).to_owned(),
+                feature_level: *feature_level,
+                ..FeatureLevelRecord::default()
+            };
+            delta.replay(&record.into());
+        }
+        delta.finish().0
+    }
+
+    #[test]
+    fn levels_that_kafka_has_finalised_are_kept_and_others_above_31_are_not_offered() {
+        let highest = |image: &MetadataImage| supported_features(image)[0].maximum;
+        assert_eq!(highest(&finalized(&[(versions::FEATURE, 30)])), 31);
+        let of_kafka = finalized(&[(versions::FEATURE, 33), ("share.version", 2)]);
+        assert_eq!(highest(&of_kafka), 33);
+        let claimed = claimed_features(&of_kafka);
+        let share = claimed.iter().find(|range| range.name == "share.version");
+        assert_eq!(share.unwrap().maximum, 2);
+    }
 }

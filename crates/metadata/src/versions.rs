@@ -14,8 +14,13 @@ pub struct MetadataVersion(pub i16);
 impl MetadataVersion {
     /// 3.3-IV3, the lowest level that Kafka 4 starts on.
     pub const MINIMUM: Self = Self(7);
-    /// 4.3-IV0, what a new directory is formatted with.
-    pub const LATEST: Self = Self(30);
+    /// 4.4-IV2, the highest level that is read and served.
+    pub const LATEST: Self = Self(33);
+    /// 4.4-IV0, the highest level that a cluster may be raised to: the next ones promise hosts of ACLs that are networks,
+    /// and `UnregisterController`, which are not served.
+    pub const OFFERED: Self = Self(31);
+    /// 4.3-IV0, what a new directory is formatted with: no level above it brings a new directory anything.
+    pub const OF_NEW_CLUSTERS: Self = Self(30);
 
     const MIGRATION: Self = Self(8);
     const METADATA_TRANSACTIONS: Self = Self(13);
@@ -25,7 +30,7 @@ impl MetadataVersion {
 
     /// Whether this version brought records, or versions of records, that the one before it does not know.
     pub fn changes_records(self) -> bool {
-        matches!(self.0, 7 | 8 | 11 | 13 | 14 | 15 | 17 | 23 | 30)
+        matches!(self.0, 7 | 8 | 11 | 13 | 14 | 15 | 17 | 23 | 30 | 32 | 33)
     }
 
     /// Whether the bootstrap records stand in a metadata transaction (KIP-868).

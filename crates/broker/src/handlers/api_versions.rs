@@ -85,7 +85,8 @@ fn with_features(
     version: i16,
     response: ApiVersionsResponseData,
 ) -> ApiVersionsResponseData {
-    let supported = registration::supported_features()
+    let image = broker.controller.image();
+    let supported = registration::supported_features(&image)
         .into_iter()
         .filter(|feature| version >= SHOWS_MINIMUM_ZERO || feature.minimum > 0)
         .map(|feature| {
@@ -96,7 +97,6 @@ fn with_features(
         });
     let quorum = broker.quorum.get().map(|quorum| quorum.borrow().clone());
     let kraft = quorum.as_ref().map_or(0, |quorum| quorum.kraft_version);
-    let image = broker.controller.image();
     let finalized = finalized(&image, kraft).map(|(name, level)| {
         FinalizedFeatureKey::default()
             .with_name(name.to_owned().into())

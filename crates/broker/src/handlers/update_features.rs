@@ -25,7 +25,7 @@ pub async fn handle(
     let decided = broker
         .controller
         .decide(move |view, _| {
-            let supported = registration::supported_features();
+            let supported = registration::supported_features(view.image);
             features::decide(view, (node, &supported), &updates, validate_only)
         })
         .await;
