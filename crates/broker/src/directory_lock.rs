@@ -2,6 +2,7 @@
 
 use std::fs::{File, OpenOptions};
 use std::io;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{FlockOperation, fcntl_lock};
@@ -12,6 +13,9 @@ const LOCK: &str = ".lock";
 #[derive(Debug)]
 pub struct DirectoryLock {
     _file: File,
+    path: PathBuf,
+    /// Whether the file was not there before.
+    is_new: bool,
 }
 
 /// Why a log directory cannot be locked.
@@ -36,25 +40,64 @@ impl DirectoryLock {
     /// Locks `directory`, which must exist.
     pub fn take(directory: &Path) -> Result<Self, NotLocked> {
         let path = directory.join(LOCK);
-        let file = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .open(&path)
-            .map_err(|source| NotLocked::File {
-                path: path.clone(),
-                source,
-            })?;
-        match fcntl_lock(&file, FlockOperation::NonBlockingLockExclusive) {
-            Ok(()) => Ok(Self { _file: file }),
-            Err(rustix::io::Errno::AGAIN | rustix::io::Errno::ACCESS) => {
-                Err(NotLocked::InUse(directory.to_owned()))
+        let failed = |source| NotLocked::File {
+            path: path.clone(),
+            source,
+        };
+        loop {
+            let (file, is_new) = open(&path).map_err(failed)?;
+            match fcntl_lock(&file, FlockOperation::NonBlockingLockExclusive) {
+                // A refused start removes the file that it made: what is locked must still have the name.
+                Ok(()) if is_named(&file, &path).map_err(failed)? => {
+                    return Ok(Self {
+                        _file: file,
+                        path: path.clone(),
+                        is_new,
+                    });
+                }
+                Ok(()) => {}
+                Err(rustix::io::Errno::AGAIN | rustix::io::Errno::ACCESS) => {
+                    return Err(NotLocked::InUse(directory.to_owned()));
+                }
+                Err(errno) => return Err(failed(errno.into())),
             }
-            Err(errno) => Err(NotLocked::File {
-                path,
-                source: errno.into(),
-            }),
         }
+    }
+
+    /// Ends the lock of a start that was refused, and removes its file if this lock made it.
+    pub fn undo(self) {
+        if self.is_new
+            && let Err(error) = std::fs::remove_file(&self.path)
+        {
+            tracing::warn!(path = %self.path.display(), %error, "cannot remove a lock's file");
+        }
+    }
+}
+
+/// The lock's file, and whether it was made.
+fn open(path: &Path) -> io::Result<(File, bool)> {
+    let mut options = OpenOptions::new();
+    options.read(true).write(true);
+    match options.open(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        opened => return Ok((opened?, false)),
+    }
+    match options.create_new(true).open(path) {
+        // Another process was faster.
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+            let file = OpenOptions::new().read(true).write(true).open(path)?;
+            Ok((file, false))
+        }
+        opened => Ok((opened?, true)),
+    }
+}
+
+/// Whether `path` still names the file that is open.
+fn is_named(file: &File, path: &Path) -> io::Result<bool> {
+    let open = file.metadata()?;
+    match std::fs::metadata(path) {
+        Ok(named) => Ok((named.dev(), named.ino()) == (open.dev(), open.ino())),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(error),
     }
 }

@@ -3,27 +3,30 @@
 //!
 //! A directory that holds somebody else's files, another node's or another cluster's, is refused and left as it is.
 
+mod activation;
 mod directories;
 
 use std::path::{Path, PathBuf};
 use std::sync::mpsc;
 use std::time::Duration;
 
-use ottla_controller::bootstrap;
 use ottla_log::files::FileError;
 use ottla_log::files::disk::Disk;
-use ottla_metadata::{Loader, MetadataImage, MetadataVersion, ottla_configs};
+use ottla_metadata::{Loader, MetadataImage};
 use ottla_protocol::ids::{Offset, Uuid};
-use ottla_protocol::messages::metadata::{AbortTransactionRecord, MetadataRecord};
+use ottla_protocol::messages::metadata::MetadataRecord;
 use ottla_protocol::time::Timestamp;
 use ottla_quorum::{
-    CheckpointError, Location, METADATA_DIRECTORY, MetaPropertiesError, MetadataLog, OpenError,
-    ProposeError, QuorumStatus, Settings, UnsupportedVersion, Voter, VoterEndpoint, WriteError,
-    WrittenSnapshot, check_version,
+    CheckpointError, Inspected, Location, METADATA_DIRECTORY, MetaPropertiesError, MetadataLog,
+    OpenError, ProposeError, QuorumStatus, Settings, UnsupportedVersion, Voter, VoterEndpoint,
+    WriteError, WrittenSnapshot,
 };
 use tokio::sync::watch;
 
-use self::directories::{Usable, check_complete, cluster, format_new, usable};
+use self::activation::{FirstRecords, activate};
+use self::directories::{
+    Identified, Taken, Usable, check_complete, cluster, identified, prepare, usable,
+};
 use crate::clock::Clock;
 use crate::config::BrokerConfig;
 use crate::controller::Commit;
@@ -157,46 +160,47 @@ pub struct Quorum {
 }
 
 /// Opens the directories of this node. Blocks on the disk.
+///
+/// A start that is refused leaves every directory as it was: what can refuse it is looked at before anything is written.
 pub fn open(config: &BrokerConfig, clock: Clock) -> Result<Quorum, QuorumError> {
     let now = clock.now().wall;
-    let storage = &config.storage;
-    let Usable {
-        mut states,
-        locks,
-        offline,
-    } = usable(storage)?;
-    let cluster = cluster(config, &states)?;
-    let is_new = cluster.is_none();
-    let cluster_id = cluster.unwrap_or_else(|| unreserved_id().to_string());
-    // What was added to a cluster is not touched before it is known that it replaces nothing.
-    let mut added = if is_new {
-        Vec::new()
-    } else {
-        states.extract_if(.., |(_, meta)| meta.is_none()).collect()
+    let mut taken = Taken::default();
+    let accepted = match accept(config, &mut taken) {
+        Ok(accepted) => accepted,
+        Err(refused) => {
+            taken.undo();
+            return Err(refused);
+        }
     };
-    let mut directories = format_new(config, &cluster_id, &mut states, now)?;
-    let id_of = |directories: &[(PathBuf, Uuid)], path: &Path| {
-        let known = directories.iter().find(|(known, _)| known == path);
-        known.map(|(_, id)| *id)
-    };
-    let metadata_id = id_of(&directories, &storage.metadata_log_dir);
-    let metadata_id = metadata_id.expect("the metadata log has a directory");
-    let voter = voter(config, metadata_id);
-    let (log, loader) = open_log(config, &cluster_id, voter, now)?;
-    check_complete(config, loader.image(), (&directories, &added))?;
-    for (directory, _) in &added {
-        tracing::warn!(directory = %directory.display(), cluster_id, "formatted a log directory that was added");
+    let Accepted {
+        usable,
+        cluster_id,
+        directories,
+        found,
+    } = accepted;
+    let is_new = found.is_none();
+    if !is_new {
+        let added = usable.states.iter().filter(|(_, meta)| meta.is_none());
+        for (directory, _) in added {
+            tracing::warn!(directory = %directory.display(), cluster_id, "formatting a log directory that was added");
+        }
     }
-    directories.extend(format_new(config, &cluster_id, &mut added, now)?);
+    prepare(config, &cluster_id, (&usable.states, &directories), now)?;
+    let found = match found {
+        Some(found) => found,
+        None => find_log(config, &cluster_id, &directories)?,
+    };
+    let (log, loader) = lead(config, found, now)?;
     let (publish, published) = watch::channel(log.status());
     Ok(Quorum {
         cluster_id,
-        directories: storage
+        directories: config
+            .storage
             .log_dirs
             .iter()
             .filter_map(|path| id_of(&directories, path))
             .collect(),
-        offline,
+        offline: usable.offline,
         is_new,
         image: loader.image().clone(),
         log: CommittedLog {
@@ -208,40 +212,93 @@ pub fn open(config: &BrokerConfig, clock: Clock) -> Result<Quorum, QuorumError> 
             status: publish,
         },
         status: published,
-        locks,
+        locks: taken.keep(),
     })
 }
 
-/// Opens the metadata log and makes this node its leader.
-fn open_log(
+/// Directories on which this node may start.
+struct Accepted {
+    usable: Usable,
+    cluster_id: String,
+    /// Their ids, in the order of `usable`.
+    directories: Vec<Identified>,
+    /// The metadata log; none where all directories are new.
+    found: Option<FoundLog>,
+}
+
+/// A metadata log as it was found, and what its first leader is to write.
+struct FoundLog {
+    inspected: Inspected<Disk>,
+    first: Option<FirstRecords>,
+}
+
+/// Looks at the directories, and refuses what cannot be served. Nothing is written but what is in `taken`.
+fn accept(config: &BrokerConfig, taken: &mut Taken) -> Result<Accepted, QuorumError> {
+    let usable = usable(&config.storage, taken)?;
+    let cluster = cluster(config, &usable.states)?;
+    let is_new = cluster.is_none();
+    let cluster_id = cluster.unwrap_or_else(|| unreserved_id().to_string());
+    let directories = identified(&usable.states);
+    let found = if is_new {
+        None
+    } else {
+        let found = find_log(config, &cluster_id, &directories)?;
+        check_complete(
+            config,
+            found.inspected.image(),
+            (&usable.states, &directories),
+        )?;
+        Some(found)
+    };
+    Ok(Accepted {
+        usable,
+        cluster_id,
+        directories,
+        found,
+    })
+}
+
+fn id_of(directories: &[Identified], path: &Path) -> Option<Uuid> {
+    let known = directories.iter().find(|(known, _)| known == path);
+    known.map(|(_, id)| *id)
+}
+
+/// Reads the metadata log, and what its first leader is to write.
+fn find_log(
     config: &BrokerConfig,
     cluster_id: &str,
-    voter: Voter,
+    directories: &[Identified],
+) -> Result<FoundLog, QuorumError> {
+    let directory = &config.storage.metadata_log_dir;
+    let id = id_of(directories, directory).expect("the metadata log has a directory");
+    let location = Location {
+        directory: &directory.join(METADATA_DIRECTORY),
+        cluster_id,
+    };
+    let inspected = MetadataLog::inspect(Disk, location, voter(config, id))?;
+    let first = FirstRecords::of(config, &inspected)?;
+    Ok(FoundLog { inspected, first })
+}
+
+/// Makes this node the leader of the metadata log.
+fn lead(
+    config: &BrokerConfig,
+    found: FoundLog,
     now: Timestamp,
 ) -> Result<(MetadataLog<Disk>, Loader), QuorumError> {
-    let storage = &config.storage;
-    let opened = MetadataLog::open(
-        Disk,
-        Location {
-            directory: &storage.metadata_log_dir.join(METADATA_DIRECTORY),
-            cluster_id,
-        },
-        voter,
-        Settings {
-            snapshot_bytes: config.metadata.snapshot_bytes,
-            ..Settings::default()
-        },
-        now,
-    )?;
+    let settings = Settings {
+        snapshot_bytes: config.metadata.snapshot_bytes,
+        ..Settings::default()
+    };
+    let opened = found.inspected.lead(settings, now)?;
     if opened.cut_bytes > 0 {
         tracing::info!(
             bytes = opened.cut_bytes,
             "cut an unfinished write off the metadata log"
         );
     }
-    let mut log = opened.log;
-    let mut loader = opened.loader;
-    activate(&mut log, &mut loader, &storage.metadata_log_dir, now)?;
+    let (mut log, mut loader) = (opened.log, opened.loader);
+    activate(&mut log, &mut loader, found.first, now)?;
     Ok((log, loader))
 }
 
@@ -249,62 +306,6 @@ fn open_log(
 fn has_static_voters(config: &BrokerConfig) -> bool {
     let voters = config.statics.values.get("controller.quorum.voters");
     voters.is_some_and(|voters| !voters.trim().is_empty())
-}
-
-/// The first leader of a cluster writes its first records; a transaction that the last leader did not end is aborted.
-fn activate(
-    log: &mut MetadataLog<Disk>,
-    loader: &mut Loader,
-    metadata_directory: &Path,
-    now: Timestamp,
-) -> Result<(), QuorumError> {
-    if loader.in_transaction() {
-        let abort = [AbortTransactionRecord::default().into()];
-        log.propose(&abort, loader.image().metadata_version(), now)?;
-        loader.load(&abort);
-    }
-    if !loader.image().features.is_empty() {
-        return settle_configs(log, loader, now);
-    }
-    let version = MetadataVersion::LATEST;
-    let checkpoint = ottla_quorum::read_bootstrap(&Disk, metadata_directory)?
-        .unwrap_or_else(|| bootstrap::checkpoint(version));
-    let records = bootstrap::activation(checkpoint, version);
-    let mut first = Loader::new(loader.image().clone());
-    first.load(&records);
-    check_version(first.image())?;
-    log.propose(&records, version, now)?;
-    *loader = first;
-    Ok(())
-}
-
-/// Ottla's settings of topics are brought in order, as a leader that does not know them may have left them.
-fn settle_configs(
-    log: &mut MetadataLog<Disk>,
-    loader: &mut Loader,
-    now: Timestamp,
-) -> Result<(), QuorumError> {
-    let records = ottla_configs::settle(loader.image());
-    let records: Vec<MetadataRecord> = records.into_iter().map(MetadataRecord::from).collect();
-    if records.is_empty() {
-        return Ok(());
-    }
-    tracing::info!(
-        records = records.len(),
-        "moving settings of topics, or removing those of topics that are gone"
-    );
-    match log.propose(&records, loader.image().metadata_version(), now) {
-        Ok(_) => {
-            loader.load(&records);
-            Ok(())
-        }
-        // They are as good where they are until a start that finds room, or a level with transactions.
-        Err(error @ (ProposeError::Full(_) | ProposeError::TooLarge)) => {
-            tracing::warn!(%error, "they are left as they are");
-            Ok(())
-        }
-        Err(error) => Err(error.into()),
-    }
 }
 
 /// This node as the quorum's only voter, found by its controller listeners.
@@ -419,9 +420,9 @@ impl Commit for CommittedLog {
 
 #[cfg(test)]
 mod tests {
+    use super::activation::settle_configs;
     use super::{
-        Disk, Location, MetadataLog, OpenError, Quorum, QuorumError, Settings, open,
-        settle_configs, voter,
+        Disk, Location, MetadataLog, OpenError, Quorum, QuorumError, Settings, open, voter,
     };
     use crate::clock::Clock;
     use crate::config::BrokerConfig;
@@ -454,7 +455,10 @@ mod tests {
         let second = start(root.path(), &["deep/a", "deep/b"]).unwrap();
         assert_eq!(cluster, second.cluster_id);
         assert_eq!(directories, second.directories);
-        assert_eq!(second.image.metadata_version(), MetadataVersion::LATEST);
+        assert_eq!(
+            second.image.metadata_version(),
+            MetadataVersion::OF_NEW_CLUSTERS
+        );
         assert_eq!(second.status.borrow().epoch.0, 2);
     }
 

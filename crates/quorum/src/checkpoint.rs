@@ -102,7 +102,7 @@ impl CheckpointError {
 /// What a snapshot holds beside records.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub(crate) struct Restored {
-    pub(crate) loader_image: MetadataImage,
+    pub(crate) image: MetadataImage,
     pub(crate) control: QuorumControl,
     pub(crate) size: u64,
 }
@@ -118,7 +118,7 @@ pub(crate) fn restore<F: Files>(files: &F, path: &Path) -> Result<Restored, Chec
         Content::Control(records) => records.iter().for_each(|record| control.replay(record)),
     })?;
     Ok(Restored {
-        loader_image: loader.image().clone(),
+        image: loader.image().clone(),
         control,
         size,
     })

@@ -24,8 +24,8 @@ pub use directory::{
 };
 pub use meta_properties::{META_PROPERTIES, MetaProperties, MetaPropertiesError};
 pub use metadata_log::{
-    Location, MetadataLog, OpenError, Opened, ProposeError, QuorumStatus, Settings, SnapshotJob,
-    UnsupportedVersion, WrittenSnapshot, check_version,
+    Inspected, Location, MetadataLog, OpenError, Opened, ProposeError, QuorumStatus, Settings,
+    SnapshotJob, UnsupportedVersion, WrittenSnapshot, check_version,
 };
 pub use quorum_state::QuorumStateError;
 pub use voter::{Voter, VoterEndpoint};

@@ -31,7 +31,7 @@ use std::fmt;
 use std::io::IoSlice;
 use std::path::PathBuf;
 
-pub use recovery::{Location, OpenError, UnsupportedVersion, check_version};
+pub use recovery::{Inspected, Location, OpenError, UnsupportedVersion, check_version};
 pub use snapshots::{SnapshotJob, WrittenSnapshot};
 
 /// Sizes of the metadata log; the defaults are Kafka's.

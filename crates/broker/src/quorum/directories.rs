@@ -22,26 +22,47 @@ pub(super) type Found = (PathBuf, Option<MetaProperties>);
 pub(super) type Identified = (PathBuf, Uuid);
 
 /// The directories that can be used, and those that cannot.
+#[derive(Default)]
 pub(super) struct Usable {
     pub(super) states: Vec<Found>,
-    pub(super) locks: Vec<DirectoryLock>,
     pub(super) offline: Vec<PathBuf>,
 }
 
+/// What a start makes before it is known that it is not refused.
+#[derive(Default)]
+pub(super) struct Taken {
+    /// The directories that were not there, each before those in it.
+    made: Vec<PathBuf>,
+    locks: Vec<DirectoryLock>,
+}
+
+impl Taken {
+    /// The locks of a start that goes on.
+    pub(super) fn keep(self) -> Vec<DirectoryLock> {
+        self.locks
+    }
+
+    /// Leaves the directories of a start that is refused as they were.
+    pub(super) fn undo(self) {
+        self.locks.into_iter().for_each(DirectoryLock::undo);
+        for directory in self.made.iter().rev() {
+            match Disk.remove_directory(directory) {
+                Err(error) if !error.is_not_found() => {
+                    tracing::warn!(%error, "cannot remove a directory that this start made");
+                }
+                _ => {}
+            }
+        }
+    }
+}
+
 /// Locks what can be used. As in Kafka a log directory whose disk fails is left out; the metadata log's must not fail.
-pub(super) fn usable(storage: &StorageConfig) -> Result<Usable, QuorumError> {
-    let mut usable = Usable {
-        states: Vec::new(),
-        locks: Vec::new(),
-        offline: Vec::new(),
-    };
+pub(super) fn usable(storage: &StorageConfig, taken: &mut Taken) -> Result<Usable, QuorumError> {
+    let mut usable = Usable::default();
     let mut last = None;
     for path in paths(storage) {
-        match lock(&path) {
-            Ok((lock, meta)) => {
-                usable.locks.push(lock);
-                usable.states.push((path, meta));
-            }
+        match lock(&path, taken) {
+            Ok(meta) => usable.states.push((path, meta)),
             Err(error) if error.is_of_the_disk() && path != storage.metadata_log_dir => {
                 tracing::error!(directory = %path.display(), %error, "a log directory cannot be used; its partitions are offline");
                 usable.offline.push(path);
@@ -63,11 +84,10 @@ pub(super) fn usable(storage: &StorageConfig) -> Result<Usable, QuorumError> {
     }
 }
 
-fn lock(path: &Path) -> Result<(DirectoryLock, Option<MetaProperties>), QuorumError> {
-    make(path)?;
-    let lock = DirectoryLock::take(path)?;
-    disk_spare::make_room(path)?;
-    Ok((lock, state(path)?))
+fn lock(path: &Path, taken: &mut Taken) -> Result<Option<MetaProperties>, QuorumError> {
+    make(path, &mut taken.made)?;
+    taken.locks.push(DirectoryLock::take(path)?);
+    state(path)
 }
 
 impl QuorumError {
@@ -91,8 +111,8 @@ fn paths(storage: &StorageConfig) -> Vec<PathBuf> {
     paths
 }
 
-/// Makes a directory and those above it.
-fn make(path: &Path) -> Result<(), FileError> {
+/// Makes a directory and those above it, and adds to `made` what was not there.
+fn make(path: &Path, made: &mut Vec<PathBuf>) -> Result<(), FileError> {
     let mut missing = Vec::new();
     for ancestor in path.ancestors() {
         if ancestor == Path::new("") || Disk.status(ancestor)?.is_some() {
@@ -100,10 +120,11 @@ fn make(path: &Path) -> Result<(), FileError> {
         }
         missing.push(ancestor);
     }
-    missing
-        .into_iter()
-        .rev()
-        .try_for_each(|directory| Disk.create_directory(directory))
+    for directory in missing.into_iter().rev() {
+        Disk.create_directory(directory)?;
+        made.push(directory.to_owned());
+    }
+    Ok(())
 }
 
 fn state(path: &Path) -> Result<Option<MetaProperties>, QuorumError> {
@@ -154,32 +175,42 @@ pub(super) fn cluster(
     Ok(ours.map(|meta| meta.cluster_id.clone()))
 }
 
-/// Formats the directories that are new. Returns the ids of all.
-pub(super) fn format_new(
+/// The id of each directory, a new one where it has none.
+pub(super) fn identified(states: &[Found]) -> Vec<Identified> {
+    let ids = states.iter().map(|(path, meta)| {
+        let known = meta.as_ref().and_then(|meta| meta.directory_id);
+        (path.clone(), known.unwrap_or_else(unreserved_id))
+    });
+    ids.collect()
+}
+
+/// Gives directories room for a start, formats those that are new, and tells the others their ids.
+pub(super) fn prepare(
     config: &BrokerConfig,
     cluster_id: &str,
-    states: &mut [Found],
+    (states, ids): (&[Found], &[Identified]),
     now: Timestamp,
-) -> Result<Vec<Identified>, QuorumError> {
-    let version = MetadataVersion::LATEST;
-    let mut ids = Vec::new();
-    for (path, meta) in states {
-        let known = meta.as_ref().and_then(|meta| meta.directory_id);
-        let id = known.unwrap_or_else(unreserved_id);
-        ids.push((path.clone(), id));
+) -> Result<(), QuorumError> {
+    let version = MetadataVersion::OF_NEW_CLUSTERS;
+    for ((path, meta), (_, id)) in states.iter().zip(ids) {
+        disk_spare::make_room(path)?;
         if let Some(meta) = meta {
-            if known.is_none() {
+            if meta.directory_id.is_none() {
                 // A directory of Kafka before 3.7 has no id yet; Kafka gives it one as well.
-                meta.directory_id = Some(id);
-                meta.write(&Disk, path)?;
+                let directory_id = Some(*id);
+                let identified = MetaProperties {
+                    directory_id,
+                    ..meta.clone()
+                };
+                identified.write(&Disk, path)?;
             }
             continue;
         }
-        let voter = voter(config, id);
+        let voter = voter(config, *id);
         let format = Format {
             cluster_id,
             node_id: config.node_id,
-            directories: &[(path.as_path(), id)],
+            directories: &[(path.as_path(), *id)],
             metadata_directory: &config.storage.metadata_log_dir,
             voter: (!has_static_voters(config)).then_some(&voter),
             bootstrap: &bootstrap::checkpoint(version),
@@ -188,7 +219,7 @@ pub(super) fn format_new(
         };
         ottla_quorum::format(&Disk, &format)?;
     }
-    Ok(ids)
+    Ok(())
 }
 
 /// Refuses a start that would make partitions anew whose directory is away, or that would take an empty directory for
@@ -196,9 +227,14 @@ pub(super) fn format_new(
 pub(super) fn check_complete(
     config: &BrokerConfig,
     image: &MetadataImage,
-    (directories, added): (&[Identified], &[Found]),
+    (states, ids): (&[Found], &[Identified]),
 ) -> Result<(), QuorumError> {
-    let is_here = |id: &Uuid| directories.iter().any(|(_, known)| known == id);
+    let formatted = || {
+        let all = states.iter().zip(ids);
+        all.filter(|((_, meta), _)| meta.is_some())
+            .map(|(_, id)| id)
+    };
+    let is_here = |id: &Uuid| formatted().any(|(_, known)| known == id);
     let registered = image.brokers.get(&config.node_id);
     let missing = registered
         .into_iter()
@@ -208,7 +244,7 @@ pub(super) fn check_complete(
         return Ok(());
     };
     let mut found = BTreeSet::new();
-    for (path, _) in directories {
+    for (path, _) in formatted() {
         found.extend(Disk.list(path)?.into_iter().map(|entry| entry.name));
     }
     let (mut offline, mut unknown) = (0, 0);
@@ -224,7 +260,8 @@ pub(super) fn check_complete(
             }
         }
     }
-    match added.first() {
+    let added = states.iter().find(|(_, meta)| meta.is_none());
+    match added {
         _ if unknown > 0 => Err(QuorumError::DirectoryMissing {
             missing,
             partitions: unknown,

@@ -1,7 +1,13 @@
 //! Opening the metadata log: the newest whole snapshot, the batches after it, a new epoch.
 //!
+//! - [`MetadataLog::inspect`] reads and writes nothing: every refusal comes from it, and leaves the directory as it was.
+//! - [`Inspected::lead`] then tidies up what a crash left, and begins an epoch.
+//!
 //! A torn batch at the very end is what a crash leaves of a proposal that nobody was told of: it is cut off. Damage
 //! anywhere else, or with whole batches behind it, is damage to what was committed, and refuses the open.
+//!
+//! The checkpoint that formatting makes (offset 0, epoch 0) is no snapshot: Kafka 4.4 and later put the cluster's first
+//! records there, which count only once the first leader has written them into the log.
 
 use super::{MetadataLog, Opened, ProposeError, Settings};
 use crate::batches::{self, BadBatch, BatchReader, Content, DecodeError, Next};
@@ -11,8 +17,9 @@ use crate::quorum_state::{self, Leadership, QuorumStateError};
 use crate::segment;
 use crate::voter::{DYNAMIC_VOTERS, QuorumControl, Voter};
 use ottla_log::files::{self, File, FileError, Files, Open};
-use ottla_metadata::{Loader, MetadataImage, MetadataVersion};
+use ottla_metadata::{Loader, MetadataImage, MetadataVersion, versions};
 use ottla_protocol::ids::{LeaderEpoch, Offset};
+use ottla_protocol::messages::metadata::MetadataRecord;
 use ottla_protocol::records::control::ControlRecord;
 use ottla_protocol::records::{BatchView, HEADER_UP_TO_MAGIC};
 use ottla_protocol::time::Timestamp;
@@ -126,7 +133,7 @@ pub struct Location<'a> {
 }
 
 /// What has been read so far.
-#[derive(Default)]
+#[derive(Debug, Default)]
 struct State {
     loader: Loader,
     control: QuorumControl,
@@ -135,52 +142,151 @@ struct State {
     epoch: LeaderEpoch,
     /// The next offset to replay.
     next: Offset,
+    /// Where the log ends, which may be before the snapshot.
+    log_end: Offset,
     last_append: Timestamp,
     replayed_bytes: u64,
-    cut_bytes: u64,
+    formatted: Option<Formatted>,
+    torn: Option<Torn>,
+}
+
+/// The data records of the checkpoint of formatting.
+#[derive(Debug)]
+struct Formatted {
+    records: Vec<MetadataRecord>,
+    /// The log replayed on top of them, while the log itself names no `metadata.version`.
+    loader: Option<Loader>,
+}
+
+/// An unfinished write at the end of the last segment.
+#[derive(Debug)]
+struct Torn {
+    path: PathBuf,
+    position: u64,
+    bytes: u64,
+    problem: BadBatch,
+}
+
+/// A metadata log that was read, and not changed.
+#[derive(Debug)]
+pub struct Inspected<F> {
+    files: F,
+    directory: PathBuf,
+    cluster_id: String,
+    voter: Voter,
+    snapshots: Snapshots,
+    restored: Option<SnapshotId>,
+    segments: Vec<Offset>,
+    /// Half-made files.
+    leftovers: Vec<PathBuf>,
+    stored_epoch: LeaderEpoch,
+    state: State,
 }
 
 impl<F: Files> MetadataLog<F> {
-    /// Opens the log and leads it in an epoch of its own.
-    pub fn open(
+    /// Reads the log that `voter` is to lead. Nothing is written.
+    pub fn inspect(
         files: F,
         Location {
             directory,
             cluster_id,
         }: Location<'_>,
         voter: Voter,
+    ) -> Result<Inspected<F>, OpenError> {
+        let Found {
+            snapshots,
+            segments,
+            leftovers,
+        } = find(&files, directory)?;
+        let (mut state, restored, snapshots) = restore(&files, directory, &snapshots, &segments)?;
+        replay(&files, directory, &segments, &mut state)?;
+        check_version(state.loader.image())?;
+        check_voters(&state.control, &voter)?;
+        let stored_epoch = quorum_state::read_epoch(&files, directory)?.unwrap_or_default();
+        Ok(Inspected {
+            files,
+            directory: directory.to_path_buf(),
+            cluster_id: cluster_id.to_owned(),
+            voter,
+            snapshots,
+            restored,
+            segments,
+            leftovers,
+            stored_epoch,
+            state,
+        })
+    }
+
+    /// Opens the log and leads it in an epoch of its own.
+    pub fn open(
+        files: F,
+        location: Location<'_>,
+        voter: Voter,
         settings: Settings,
         now: Timestamp,
     ) -> Result<Opened<F>, OpenError> {
-        prepare(&files, directory)?;
-        let (snapshots, mut segments) = remove_leftovers(&files, directory)?;
-        let (mut state, restored, snapshots) = restore(&files, directory, &snapshots, &segments)?;
-        replay(&files, directory, &mut segments, &mut state)?;
-        // Before anything new is written. What a crash had left half done is tidied up by now, as any start does.
-        check_version(state.loader.image())?;
-        check_voters(&state.control, &voter)?;
+        Self::inspect(files, location, voter)?.lead(settings, now)
+    }
+}
 
-        let stored = quorum_state::read_epoch(&files, directory)?;
-        let epoch = LeaderEpoch(state.epoch.max(stored.unwrap_or_default()).0 + 1);
+impl<F: Files> Inspected<F> {
+    /// The image of everything in the log.
+    pub const fn image(&self) -> &MetadataImage {
+        self.state.loader.image()
+    }
+
+    /// The cluster's first records, where formatting left them in its checkpoint, as Kafka 4.4 and later do.
+    pub fn first_records(&self) -> Option<&[MetadataRecord]> {
+        let formatted = self.state.formatted.as_ref()?;
+        Some(&formatted.records)
+    }
+
+    /// The image of the first records and the log on top of them, while the log itself names no `metadata.version`.
+    ///
+    /// Earlier releases of Ottla took it for the cluster's image, and wrote on without the first records.
+    pub fn image_over_first_records(&self) -> Option<&MetadataImage> {
+        let formatted = self.state.formatted.as_ref()?;
+        formatted.loader.as_ref().map(Loader::image)
+    }
+
+    /// Leads the log in an epoch of its own.
+    pub fn lead(self, settings: Settings, now: Timestamp) -> Result<Opened<F>, OpenError> {
+        let Self {
+            files,
+            directory,
+            mut segments,
+            state,
+            ..
+        } = self;
+        prepare(&files, &directory)?;
+        for leftover in &self.leftovers {
+            files.remove(leftover)?;
+        }
+        let cut_bytes = state.torn.as_ref().map_or(0, |torn| torn.bytes);
+        if let Some(torn) = &state.torn {
+            cut(&files, torn)?;
+        }
+        settle_segments(&files, &directory, &mut segments, &state)?;
+        let epoch = LeaderEpoch(state.epoch.max(self.stored_epoch).0 + 1);
         let leadership = Leadership {
-            leader: voter.node_id,
+            leader: self.voter.node_id,
             epoch,
             kraft_version: state.control.kraft_version,
-            cluster_id,
+            cluster_id: &self.cluster_id,
         };
-        quorum_state::write(&files, directory, &leadership)?;
+        quorum_state::write(&files, &directory, &leadership)?;
 
-        let base = *segments.last().expect("replay leaves a segment");
-        let active = files.open(&segment::path(directory, base), Open::Write)?;
+        let base = *segments.last().expect("a segment is left to write to");
+        let active = files.open(&segment::path(&directory, base), Open::Write)?;
         let active_size = active.length()?;
-        let mut known = EpochStarts::read(&files, directory, state.next)?;
+        let mut known = EpochStarts::read(&files, &directory, state.next)?;
         known.merge(&state.epoch_starts);
         known.note(epoch, state.next);
-        let mut log = Self {
+        let mut log = MetadataLog {
             files,
-            directory: directory.to_path_buf(),
+            directory,
             settings,
-            voter,
+            voter: self.voter,
             control: state.control,
             epoch,
             epoch_starts: known,
@@ -190,7 +296,7 @@ impl<F: Files> MetadataLog<F> {
             reserved_to: 0,
             end: state.next,
             last_append: state.last_append,
-            snapshots,
+            snapshots: self.snapshots,
             bytes_since_snapshot: state.replayed_bytes,
             failed: None,
         };
@@ -201,8 +307,8 @@ impl<F: Files> MetadataLog<F> {
         Ok(Opened {
             log,
             loader: state.loader,
-            restored,
-            cut_bytes: state.cut_bytes,
+            restored: self.restored,
+            cut_bytes,
         })
     }
 }
@@ -218,23 +324,37 @@ fn prepare<F: Files>(files: &F, directory: &Path) -> Result<(), FileError> {
     Ok(())
 }
 
-/// The snapshots with their sizes and the base offsets of the segments; half-made files are gone.
-fn remove_leftovers<F: Files>(
-    files: &F,
-    directory: &Path,
-) -> Result<(Snapshots, Vec<Offset>), FileError> {
-    let entries = files.list(directory)?;
+/// The files of a metadata log.
+struct Found {
+    /// With their sizes.
+    snapshots: Snapshots,
+    /// Their base offsets, in order.
+    segments: Vec<Offset>,
+    /// Half-made files.
+    leftovers: Vec<PathBuf>,
+}
+
+fn find<F: Files>(files: &F, directory: &Path) -> Result<Found, FileError> {
+    let entries = match files.list(directory) {
+        Err(error) if error.is_not_found() => Vec::new(),
+        entries => entries?,
+    };
     let mut snapshots = BTreeMap::new();
+    let mut leftovers = Vec::new();
     for entry in &entries {
         let path = directory.join(&entry.name);
         if checkpoint::is_leftover(&entry.name) {
-            files.remove(&path)?;
+            leftovers.push(path);
         } else if let Some(id) = SnapshotId::parse(&entry.name) {
             let size = files.status(&path)?.map_or(0, |status| status.length);
             snapshots.insert(id, size);
         }
     }
-    Ok((snapshots, segment::base_offsets(&entries)))
+    Ok(Found {
+        snapshots,
+        segments: segment::base_offsets(&entries),
+        leftovers,
+    })
 }
 
 type Snapshots = BTreeMap<SnapshotId, u64>;
@@ -248,14 +368,28 @@ fn restore<F: Files>(
 ) -> Result<(State, Option<SnapshotId>, Snapshots), OpenError> {
     let mut snapshots = found.clone();
     let mut problem = "there is none".to_owned();
-    for id in found.keys().rev() {
+    let is_covered = |id: &SnapshotId| {
+        // Records before the log are in a snapshot, which the checkpoint of formatting is not.
+        *id != SnapshotId::BOOTSTRAP || segments.first().is_none_or(|first| first.0 == 0)
+    };
+    for id in found.keys().rev().filter(|id| is_covered(id)) {
         match checkpoint::restore(files, &directory.join(id.file_name())) {
             Ok(mut restored) => {
-                // The snapshot of formatting stands for no log yet; every later one repeats what the log says.
-                restored.control.voters_in_log =
-                    id.end_offset.0 > 0 && !restored.control.voters.is_empty();
+                // The checkpoint of formatting stands for no log yet; every later one repeats what the log says.
+                let is_snapshot = *id != SnapshotId::BOOTSTRAP;
+                restored.control.voters_in_log = is_snapshot && !restored.control.voters.is_empty();
+                let (image, formatted) = if is_snapshot {
+                    (restored.image, None)
+                } else {
+                    let records = checkpoint::records(files, &directory.join(id.file_name()))?;
+                    (
+                        MetadataImage::default(),
+                        Formatted::of(records, restored.image),
+                    )
+                };
                 let state = State {
-                    loader: Loader::new(restored.loader_image),
+                    loader: Loader::new(image),
+                    formatted,
                     control: restored.control,
                     epoch: id.epoch,
                     next: id.end_offset,
@@ -280,16 +414,33 @@ fn restore<F: Files>(
     }
 }
 
-/// Replays the batches behind the snapshot, cuts a torn end off, and leaves a segment to write to.
+impl Formatted {
+    /// Takes over records of the log, until `image`, which is the log's own, has a level.
+    fn replay(&mut self, records: &[MetadataRecord], image: &MetadataImage) {
+        if image.features.contains_key(versions::FEATURE) {
+            self.loader = None;
+        } else if let Some(loader) = &mut self.loader {
+            loader.load(records);
+        }
+    }
+
+    /// None where formatting left only the voters there, as Kafka before 4.4 and Ottla do.
+    fn of(records: Vec<MetadataRecord>, image: MetadataImage) -> Option<Self> {
+        let loader = Some(Loader::new(image));
+        (!records.is_empty()).then_some(Self { records, loader })
+    }
+}
+
+/// Replays the batches behind the snapshot. A torn end is noted.
 fn replay<F: Files>(
     files: &F,
     directory: &Path,
-    segments: &mut Vec<Offset>,
+    segments: &[Offset],
     state: &mut State,
 ) -> Result<(), OpenError> {
     let from = state.next;
     let first = segments.iter().rposition(|base| *base <= from).unwrap_or(0);
-    let to_read: Vec<Offset> = segments.iter().skip(first).copied().collect();
+    let to_read = segments.get(first..).unwrap_or_default();
     let mut end = to_read.first().copied().unwrap_or(from);
     for (number, base) in to_read.iter().enumerate() {
         let path = segment::path(directory, *base);
@@ -303,19 +454,32 @@ fn replay<F: Files>(
         let is_last = number + 1 == to_read.len();
         end = replay_segment(files, &path, end, is_last, state)?;
     }
-    if end < from || segments.is_empty() {
-        // The snapshot is ahead of the log, as after Kafka fetched one: the log begins anew behind it.
-        for base in segments.drain(..) {
-            segment::remove(files, directory, base)?;
-        }
-        segment::create(files, directory, from)?;
-        segments.push(from);
-    } else if let Some(last) = segments.last() {
-        // Kafka's indexes of the segment we write to would go stale; it makes them again.
-        segment::remove_companions(files, directory, *last)?;
-        state.next = end;
-    }
+    state.log_end = end;
     Ok(())
+}
+
+/// Leaves a segment to write to behind what was replayed.
+fn settle_segments<F: Files>(
+    files: &F,
+    directory: &Path,
+    segments: &mut Vec<Offset>,
+    state: &State,
+) -> Result<(), FileError> {
+    match segments.last() {
+        Some(last) if state.log_end >= state.next => {
+            // Kafka's indexes of the segment we write to would go stale; it makes them again.
+            segment::remove_companions(files, directory, *last)
+        }
+        _ => {
+            // The snapshot is ahead of the log, as after Kafka fetched one: the log begins anew behind it.
+            for base in segments.drain(..) {
+                segment::remove(files, directory, base)?;
+            }
+            segment::create(files, directory, state.next)?;
+            segments.push(state.next);
+            Ok(())
+        }
+    }
 }
 
 /// Replays one segment from its first batch, which must be at `expected`; returns where it ends.
@@ -326,7 +490,7 @@ fn replay_segment<F: Files>(
     is_last: bool,
     state: &mut State,
 ) -> Result<Offset, OpenError> {
-    let file = files.open(path, if is_last { Open::Write } else { Open::Read })?;
+    let file = files.open(path, Open::Read)?;
     let mut reader = BatchReader::new(&file)?;
     let mut end = expected;
     loop {
@@ -356,7 +520,12 @@ fn replay_segment<F: Files>(
                 problem: problem.to_string(),
             });
         }
-        cut(&file, position, reader.length(), problem, state)?;
+        state.torn = Some(Torn {
+            path: path.to_path_buf(),
+            position,
+            bytes: reader.length() - position,
+            problem,
+        });
         return Ok(end);
     }
 }
@@ -383,6 +552,9 @@ fn replay_batch(
         Content::Data(_) if end <= state.next => {}
         Content::Data(records) => {
             state.loader.load(&records);
+            if let Some(formatted) = &mut state.formatted {
+                formatted.replay(&records, state.loader.image());
+            }
         }
     }
     if end > state.next {
@@ -420,20 +592,14 @@ fn has_batch_behind<F: File>(
     Ok(false)
 }
 
-fn cut<F: File>(
-    file: &F,
-    position: u64,
-    length: u64,
-    problem: BadBatch,
-    state: &mut State,
-) -> Result<(), FileError> {
+fn cut<F: Files>(files: &F, torn: &Torn) -> Result<(), FileError> {
     tracing::info!(
-        bytes = length - position,
-        %problem,
+        bytes = torn.bytes,
+        problem = %torn.problem,
         "an unfinished write was cut off the metadata log"
     );
-    state.cut_bytes += length - position;
-    file.truncate(position)?;
+    let file = files.open(&torn.path, Open::Write)?;
+    file.truncate(torn.position)?;
     file.sync_data()
 }
 

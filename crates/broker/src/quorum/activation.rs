@@ -1,0 +1,151 @@
+//! What a leader of the metadata log writes before anything else: the first records of a new cluster, and what an earlier
+//! leader left undone.
+
+use ottla_controller::bootstrap;
+use ottla_log::files::disk::Disk;
+use ottla_metadata::{
+    ConfigResource, Loader, MetadataImage, MetadataVersion, ResourceKind, ottla_configs, versions,
+};
+use ottla_protocol::messages::metadata::{AbortTransactionRecord, MetadataRecord};
+use ottla_protocol::time::Timestamp;
+use ottla_quorum::{Inspected, MetadataLog, ProposeError, check_version, read_bootstrap};
+
+use super::QuorumError;
+use crate::config::BrokerConfig;
+
+/// The first records of a cluster, which its log does not hold yet.
+#[derive(Debug)]
+pub(super) struct FirstRecords {
+    records: Vec<MetadataRecord>,
+    /// The `metadata.version` among them.
+    version: MetadataVersion,
+    /// Whether an earlier release of Ottla went on without writing them.
+    are_late: bool,
+}
+
+impl FirstRecords {
+    /// As in Kafka they are the data records of the checkpoint of formatting, else those of `bootstrap.checkpoint`, else
+    /// the default. None where the log holds them. A level that this release does not know is refused.
+    pub(super) fn of(
+        config: &BrokerConfig,
+        inspected: &Inspected<Disk>,
+    ) -> Result<Option<Self>, QuorumError> {
+        let image = inspected.image();
+        if image.features.contains_key(versions::FEATURE) {
+            return Ok(None);
+        }
+        let mut records = match inspected.first_records() {
+            Some(records) => records.to_vec(),
+            None => read_bootstrap(&Disk, &config.storage.metadata_log_dir)?
+                .unwrap_or_else(|| bootstrap::checkpoint(MetadataVersion::OF_NEW_CLUSTERS)),
+        };
+        let are_late = *image != MetadataImage::default();
+        if are_late && let Some(served) = inspected.image_over_first_records() {
+            records.retain(|record| holds(served, record));
+        }
+        let mut first = Loader::new(image.clone());
+        first.load(&records);
+        check_version(first.image())?;
+        let configured = config.statics.values.get("min.insync.replicas");
+        let configured = configured.map_or("1", String::as_str);
+        records.extend(bootstrap::min_insync_replicas(first.image(), configured));
+        Ok(Some(Self {
+            records,
+            version: first.image().metadata_version(),
+            are_late,
+        }))
+    }
+}
+
+/// Whether nothing in `image` has replaced what one of the first records says.
+fn holds(image: &MetadataImage, record: &MetadataRecord) -> bool {
+    match record {
+        MetadataRecord::FeatureLevel(level) => {
+            image.features.get(&level.name) == Some(&level.feature_level)
+        }
+        MetadataRecord::UserScramCredential(credential) => {
+            let key = (credential.name.clone(), credential.mechanism);
+            image.scram.get(&key) == Some(credential)
+        }
+        MetadataRecord::Config(config) => {
+            let kind = ResourceKind::from_code(config.resource_type);
+            let name = config.resource_name.clone();
+            let resource = kind.map(|kind| ConfigResource { kind, name });
+            let value = resource
+                .as_ref()
+                .map(|resource| image.config(resource, &config.name));
+            value == Some(config.value.as_deref())
+        }
+        _ => true,
+    }
+}
+
+/// Writes the first records of a cluster, aborts a transaction that the last leader did not end, and settles configs.
+pub(super) fn activate(
+    log: &mut MetadataLog<Disk>,
+    loader: &mut Loader,
+    first: Option<FirstRecords>,
+    now: Timestamp,
+) -> Result<(), QuorumError> {
+    if loader.in_transaction() {
+        let abort = [AbortTransactionRecord::default().into()];
+        log.propose(&abort, loader.image().metadata_version(), now)?;
+        loader.load(&abort);
+    }
+    let Some(first) = first else {
+        return settle_configs(log, loader, now);
+    };
+    let records = bootstrap::activation(first.records, first.version);
+    log.propose(&records, first.version, now)?;
+    loader.load(&records);
+    if first.are_late {
+        tracing::warn!(
+            "the metadata log lacked the first records of its cluster, without which Apache Kafka does not start; they \
+             were written now"
+        );
+        write_snapshot(log, loader, now)?;
+    }
+    Ok(())
+}
+
+/// Kafka replays a long log in several steps, and none may end before the `metadata.version`: it begins at a snapshot.
+fn write_snapshot(
+    log: &mut MetadataLog<Disk>,
+    loader: &Loader,
+    now: Timestamp,
+) -> Result<(), QuorumError> {
+    if let Some(job) = log.begin_snapshot(loader, now)? {
+        let written = job.write()?;
+        log.adopt_snapshot(written)?;
+    }
+    Ok(())
+}
+
+/// Ottla's settings of topics are brought in order, as a leader that does not know them may have left them.
+pub(super) fn settle_configs(
+    log: &mut MetadataLog<Disk>,
+    loader: &mut Loader,
+    now: Timestamp,
+) -> Result<(), QuorumError> {
+    let records = ottla_configs::settle(loader.image());
+    let records: Vec<MetadataRecord> = records.into_iter().map(MetadataRecord::from).collect();
+    if records.is_empty() {
+        return Ok(());
+    }
+    tracing::info!(
+        records = records.len(),
+        "moving settings of topics, or removing those of topics that are gone"
+    );
+    match log.propose(&records, loader.image().metadata_version(), now) {
+        Ok(_) => {
+            loader.load(&records);
+            Ok(())
+        }
+        // They are as good where they are until a start that finds room, or a level with transactions.
+        Err(error @ (ProposeError::Full(_) | ProposeError::TooLarge)) => {
+            tracing::warn!(%error, "they are left as they are");
+            Ok(())
+        }
+        Err(error) => Err(error.into()),
+    }
+}
