@@ -9,9 +9,6 @@ import org.apache.kafka.clients.admin.Admin;
  * a claim for each check and "done" after each command, and remembers what it has seen from one broker to the next.
  */
 public final class Adopt {
-    /** A cluster id that is the same every time. */
-    private static final String CLUSTER = "b3R0bGEtYWRvcHQtMDAwMQ";
-
     private final Wire wire;
     private final Live live;
     private final Steady steady;
@@ -40,8 +37,6 @@ public final class Adopt {
 
     private void command(List<String> words, Claims claims) throws Exception {
         switch (words.get(0)) {
-            case "format" -> claims.add("formats", () -> Tool.run("kafka.tools.StorageTool", "format", "--standalone",
-                    "--cluster-id", CLUSTER, "--config", words.get(1)).expect());
             case "arrive" -> arrive(words.get(1), claims);
             case "fill" -> new Fill(wire).claims(claims);
             case "begin" -> new Begin(wire).claims(claims);

@@ -14,7 +14,7 @@ import org.apache.kafka.common.TopicPartition;
 
 /** What Kafka does with the directory once it has it back. */
 final class Alter {
-    private static final String CONFIGS = "kafka.admin.ConfigCommand";
+    private static final String CONFIGS = Tool.CONFIGS;
 
     private final Wire wire;
 

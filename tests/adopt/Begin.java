@@ -25,6 +25,7 @@ final class Begin {
         });
         claims.add("creates_topics_with_settings_of_its_own", carry::create);
         claims.add("alters_configs_and_settings_of_its_own", carry::alter);
+        claims.add("takes_configs_of_every_kind", carry::configs);
         claims.add("deletes_records_and_a_topic", fill::deletions);
         claims.add("deletes_topics_with_settings_of_its_own", carry::delete);
         claims.add("compacts", () -> Carry.compact(wire, "ottla", 20));

@@ -4,6 +4,7 @@ import java.util.List;
 import java.util.Map;
 import java.util.Set;
 import java.util.TreeSet;
+import java.util.concurrent.ExecutionException;
 import org.apache.kafka.clients.admin.Admin;
 import org.apache.kafka.clients.admin.NewTopic;
 import org.apache.kafka.clients.admin.OffsetSpec;
@@ -13,6 +14,8 @@ import org.apache.kafka.clients.consumer.OffsetAndMetadata;
 import org.apache.kafka.clients.producer.KafkaProducer;
 import org.apache.kafka.clients.producer.RecordMetadata;
 import org.apache.kafka.common.TopicPartition;
+import org.apache.kafka.common.config.ConfigResource;
+import org.apache.kafka.common.errors.InvalidRequestException;
 import org.apache.kafka.common.errors.TransactionalIdAuthorizationException;
 import org.apache.kafka.common.errors.UnsupportedVersionException;
 
@@ -21,7 +24,7 @@ final class Carry {
     /** Ottla's own setting of a topic. */
     static final String SETTING = "ottla.ack.durability";
 
-    private static final String CONFIGS = "kafka.admin.ConfigCommand";
+    private static final String CONFIGS = Tool.CONFIGS;
 
     private final Wire wire;
 
@@ -34,6 +37,7 @@ final class Carry {
         claims.add("serves_no_api_of_what_is_only_kept", this::unserved);
         claims.add("creates_topics_with_settings_of_its_own", this::create);
         claims.add("alters_configs_and_settings_of_its_own", this::alter);
+        claims.add("takes_configs_of_every_kind", this::configs);
         claims.add("shows_settings_of_topics_as_topic_configs_only", this::shown);
         claims.add("deletes_topics_and_records", this::delete);
         claims.add("serves_classic_groups", this::classic);
@@ -112,6 +116,48 @@ final class Carry {
             }
         }
         return carriers;
+    }
+
+    /** Every kind of config that is taken. The next Kafka starts on them. */
+    void configs() throws Exception {
+        NewTopic topic = new NewTopic("configured", 1, (short) 1).configs(Map.ofEntries(
+                Map.entry("cleanup.policy", "compact,delete"), Map.entry("compression.type", "zstd"),
+                Map.entry("compression.zstd.level", "5"), Map.entry("delete.retention.ms", "90000000"),
+                Map.entry("file.delete.delay.ms", "70000"), Map.entry("flush.messages", "1000"),
+                Map.entry("flush.ms", "5000"), Map.entry("index.interval.bytes", "8192"),
+                Map.entry("max.compaction.lag.ms", "900000000"), Map.entry("min.compaction.lag.ms", "1000"),
+                Map.entry("min.cleanable.dirty.ratio", "0.4"), Map.entry("max.message.bytes", "3000000"),
+                Map.entry("message.timestamp.type", "LogAppendTime"),
+                Map.entry("message.timestamp.before.max.ms", "86400000"), Map.entry("min.insync.replicas", "1"),
+                Map.entry("preallocate", "true"), Map.entry("retention.bytes", "1000000000"),
+                Map.entry("retention.ms", "-1"), Map.entry("segment.bytes", "2000000"),
+                Map.entry("segment.index.bytes", "1000000"), Map.entry("segment.jitter.ms", "1000"),
+                Map.entry("segment.ms", "3600000"), Map.entry("unclean.leader.election.enable", "true"),
+                Map.entry("follower.replication.throttled.replicas", "*"),
+                Map.entry("leader.replication.throttled.replicas", "0:1")));
+        try (Admin admin = Admin.create(wire.base())) {
+            admin.createTopics(List.of(topic)).all().get();
+            Wire.alter(admin, new ConfigResource(ConfigResource.Type.GROUP, "of-ottla"),
+                    Map.of("consumer.session.timeout.ms", "40000", "consumer.heartbeat.interval.ms", "6000"));
+            if (Live.hasShareGroups(wire)) {
+                Wire.alter(admin, new ConfigResource(ConfigResource.Type.GROUP, "shared-of-ottla"), Map.of(
+                        "share.session.timeout.ms", "50000", "share.heartbeat.interval.ms", "6000",
+                        "share.record.lock.duration.ms", "20000", "share.auto.offset.reset", "earliest"));
+            }
+            clientMetrics(admin);
+            Wire.alter(admin, Wire.brokers(""), Map.of("message.max.bytes", "1500000", "log.retention.ms", "700000000"));
+            Wire.alter(admin, Wire.brokers("1"), Map.of("log.segment.bytes", "500000000"));
+        }
+    }
+
+    /** Until they are served they are refused, and no Kafka meets them. */
+    private static void clientMetrics(Admin admin) throws Exception {
+        try {
+            Wire.alter(admin, new ConfigResource(ConfigResource.Type.CLIENT_METRICS, "of-ottla"), Map.of(
+                    "interval.ms", "30000", "metrics", "org.apache.kafka.consumer.", "match", "client_id=a.*"));
+        } catch (ExecutionException refused) {
+            Claims.expect(refused.getCause() instanceof InvalidRequestException, "not a refusal: " + refused);
+        }
     }
 
     private void shown() throws Exception {

@@ -196,7 +196,18 @@ final class Fill {
             admin.createAcls(List.of(new AclBinding(
                     new ResourcePattern(ResourceType.TOPIC, "plain", PatternType.LITERAL),
                     new AccessControlEntry("User:alice", "*", AclOperation.READ, AclPermissionType.ALLOW)))).all().get();
+            if (hasNetworks(admin)) {
+                admin.createAcls(List.of(new AclBinding(
+                        new ResourcePattern(ResourceType.TOPIC, "plain", PatternType.LITERAL), new AccessControlEntry(
+                                "User:alice", "10.0.0.77/8", AclOperation.WRITE, AclPermissionType.DENY)))).all().get();
+            }
         }
+    }
+
+    /** Whether hosts of ACLs may be networks: from metadata.version 32, 4.4-IV1, on. */
+    private static boolean hasNetworks(Admin admin) throws Exception {
+        var levels = admin.describeFeatures().featureMetadata().get().finalizedFeatures();
+        return levels.get("metadata.version").maxVersionLevel() >= 32;
     }
 
     /** Their topics too are in many segments, so that both brokers compact what both must keep. */

@@ -93,6 +93,8 @@ final class Seen {
             sections.put("acls", () -> with(admin -> lines(admin.describeAcls(AclBindingFilter.ANY).values().get())));
             sections.put("client metrics", () -> with(admin -> dynamic(admin,
                     new ConfigResource(ConfigResource.Type.CLIENT_METRICS, "subscription"))));
+            sections.put("client metrics of Ottla", () -> with(admin -> dynamic(admin,
+                    new ConfigResource(ConfigResource.Type.CLIENT_METRICS, "of-ottla"))));
             sections.put("transactions", () -> with(admin -> lines(admin.listTransactions().all().get())));
         }
         return sections;
@@ -155,7 +157,9 @@ final class Seen {
             }
             all.add(dynamic(admin, Wire.brokers("")));
             all.add(dynamic(admin, Wire.brokers("1")));
-            all.add(dynamic(admin, new ConfigResource(ConfigResource.Type.GROUP, "idle-consumer")));
+            for (String group : List.of("idle-consumer", "of-ottla", "shared-of-ottla")) {
+                all.add(dynamic(admin, new ConfigResource(ConfigResource.Type.GROUP, group)));
+            }
             return String.join("\n", all);
         });
     }

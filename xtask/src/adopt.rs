@@ -1,8 +1,10 @@
 //! `cargo xtask adopt`: a data directory goes from Apache Kafka to Ottla, back to Kafka, and to Ottla again.
 //!
-//! One journey for each release of Kafka and one for a directory that Ottla has formatted, two at a time. Each broker must
-//! show a stock client what the one before it showed, and takes more in for the next; the last line counts the checks.
+//! One journey for each release of Kafka, and one for each way in which a directory comes to Ottla without a Kafka that
+//! ran on it; two at a time. Each broker must show a stock client what the one before it showed, and takes more in for
+//! the next, and no Kafka that follows Ottla may log an error. The last line counts the checks.
 
+mod complaints;
 mod driver;
 mod journey;
 
@@ -11,54 +13,104 @@ use std::time::Duration;
 
 use anyhow::{Result, bail};
 
-use crate::compat::broker::Kind;
 use crate::compat::in_parallel;
 use crate::compat::program::Claim;
 use crate::time::now;
-use journey::{Ending, Release};
+use crate::toolbox::maven::{KAFKA_VERSION, PREVIOUS_VERSION};
+use journey::{Ending, Origin, Release, Voters};
 
-/// The directories: one of each minor release of Kafka, from the last patch that is served or the one that Ottla is
-/// measured against; and one of Ottla's own, of which only the newest Kafka knows the metadata.version.
+/// The directories. Of each minor release of Kafka the last patch is taken that is served, or the one that Ottla is held
+/// against.
 const RELEASES: &[Release] = &[
     Release {
         minor: "4.0",
         version: "4.0.2",
         has_share_groups: false,
-        formatted_by: Kind::Kafka,
+        origin: Origin::Filled(Voters::Dynamic),
     },
     Release {
         minor: "4.1",
         version: "4.1.2",
         has_share_groups: false,
-        formatted_by: Kind::Kafka,
+        origin: Origin::Filled(Voters::Dynamic),
     },
     Release {
         minor: "4.2",
         version: "4.2.2",
         has_share_groups: true,
-        formatted_by: Kind::Kafka,
+        origin: Origin::Filled(Voters::Dynamic),
     },
     Release {
         minor: "4.3",
-        version: crate::toolbox::maven::KAFKA_VERSION,
+        version: PREVIOUS_VERSION,
         has_share_groups: true,
-        formatted_by: Kind::Kafka,
+        origin: Origin::Filled(Voters::Dynamic),
     },
     Release {
-        minor: "4.3",
-        version: crate::toolbox::maven::KAFKA_VERSION,
+        minor: "4.4",
+        version: KAFKA_VERSION,
+        has_share_groups: true,
+        origin: Origin::Filled(Voters::Dynamic),
+    },
+    Release {
+        minor: "4.4-static",
+        version: KAFKA_VERSION,
+        has_share_groups: true,
+        origin: Origin::Filled(Voters::Static),
+    },
+    Release {
+        minor: "4.4-unstarted",
+        version: KAFKA_VERSION,
+        has_share_groups: true,
+        origin: Origin::Unstarted("4.4", Voters::Dynamic),
+    },
+    Release {
+        minor: "4.3-unstarted",
+        version: PREVIOUS_VERSION,
+        has_share_groups: true,
+        origin: Origin::Unstarted("4.3", Voters::Static),
+    },
+    Release {
+        minor: "4.3-mended",
+        version: PREVIOUS_VERSION,
+        has_share_groups: true,
+        origin: Origin::WithoutFirstRecords,
+    },
+    Release {
+        minor: "4.4-mended",
+        version: KAFKA_VERSION,
+        has_share_groups: true,
+        origin: Origin::WithoutFirstRecords,
+    },
+    Release {
+        minor: "4.3-from-ottla",
+        version: PREVIOUS_VERSION,
         has_share_groups: false,
-        formatted_by: Kind::Ottla,
+        origin: Origin::Ottla,
+    },
+    Release {
+        minor: "4.4-from-ottla",
+        version: KAFKA_VERSION,
+        has_share_groups: false,
+        origin: Origin::Ottla,
     },
 ];
-/// Those of the gate: the oldest and the newest.
-const OF_GATE: &[&str] = &["4.0", "4.3"];
+/// Those of the gate: the oldest and the newest, and each way to Ottla without a Kafka before it.
+const OF_GATE: &[&str] = &[
+    "4.0",
+    "4.4",
+    "4.4-unstarted",
+    "4.3-unstarted",
+    "4.3-mended",
+    "4.4-from-ottla",
+];
 
 /// Options of `cargo xtask adopt`.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// Only this release of Kafka (4.0, 4.1, 4.2 or 4.3) [default: all]; may be repeated.
-    #[arg(long = "version", value_name = "RELEASE")]
+    /// Only this directory: a release of Kafka (4.0 to 4.4) that fills it, or 4.4-static, 4.3-unstarted, 4.4-unstarted,
+    /// 4.3-mended, 4.4-mended, 4.3-from-ottla, 4.4-from-ottla [default: all]; may be repeated.
+    #[arg(long = "version", value_name = "DIRECTORY")]
     versions: Vec<String>,
 
     /// Kill each broker with -9 instead of stopping it.
@@ -88,7 +140,7 @@ pub fn run(args: &Args) -> Result<String> {
     };
     let chosen: Vec<Release> = RELEASES.iter().filter(is_chosen).copied().collect();
     if chosen.is_empty() {
-        bail!("no release is named like {:?}", args.versions);
+        bail!("no directory is named like {:?}", args.versions);
     }
     let ending = if args.kill {
         Ending::Killed
@@ -97,9 +149,11 @@ pub fn run(args: &Args) -> Result<String> {
     };
     let journeys = in_parallel(chosen, |release| {
         let start = now();
-        let claims = match release.formatted_by {
-            Kind::Kafka => journey::from_kafka(&release, ending),
-            Kind::Ottla => journey::from_ottla(&release, ending),
+        let claims = match release.origin {
+            Origin::Filled(_) => journey::from_kafka(&release, ending),
+            Origin::Unstarted(..) | Origin::WithoutFirstRecords | Origin::Ottla => {
+                journey::from_ottla(&release, ending)
+            }
         };
         (release, claims, start.elapsed())
     })?;
@@ -126,7 +180,7 @@ pub fn run(args: &Args) -> Result<String> {
 
 fn tell(verbose: bool, release: &Release, claims: &[Claim], took: Duration) -> Result<()> {
     let mut out = io::stdout().lock();
-    let version = release.name();
+    let version = release.minor;
     for claim in claims {
         match &claim.failure {
             Some(why) => writeln!(out, "  FAILED {version}/{}: {why}", claim.name)?,
@@ -137,7 +191,7 @@ fn tell(verbose: bool, release: &Release, claims: &[Claim], took: Duration) -> R
     let took = took.as_secs_f64();
     Ok(writeln!(
         out,
-        "Kafka {version}: {} checks ({took:.1} s)",
+        "{version}: {} checks ({took:.1} s)",
         claims.len()
     )?)
 }

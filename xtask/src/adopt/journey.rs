@@ -6,34 +6,57 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 
+use super::complaints::complaints;
 use super::driver::Driver;
 use crate::compat::broker::{self, Broker, Kind};
 use crate::compat::program::Claim;
 use crate::port;
+use crate::toolbox::maven::KAFKA_VERSION;
 use crate::toolbox::{self, java};
 
-/// A release of Kafka.
+/// A directory, and the release of Kafka that it meets.
 #[derive(Debug, Clone, Copy)]
 pub struct Release {
     /// What it is asked for by.
     pub minor: &'static str,
-    /// What is fetched.
+    /// The Kafka that is fetched.
     pub version: &'static str,
-    /// Whether a directory that it formats has share groups enabled.
+    /// Whether the directory has share groups enabled.
     pub has_share_groups: bool,
-    /// Who formats it.
-    pub formatted_by: Kind,
+    /// How it comes to Ottla.
+    pub origin: Origin,
 }
 
-impl Release {
-    /// What it is called in the report.
-    pub fn name(&self) -> String {
-        match self.formatted_by {
-            Kind::Kafka => self.version.to_owned(),
-            Kind::Ottla => format!("{}-from-ottla", self.version),
+/// How a directory comes to Ottla.
+#[derive(Debug, Clone, Copy)]
+pub enum Origin {
+    /// Kafka formats and fills it.
+    Filled(Voters),
+    /// Kafka of [`KAFKA_VERSION`] formats it for this release and never starts on it.
+    Unstarted(&'static str, Voters),
+    /// Kafka formatted it, and an earlier release of Ottla served on without writing the cluster's first records.
+    WithoutFirstRecords,
+    /// Ottla formats it: none of the newer features is finalised.
+    Ottla,
+}
+
+/// Where the voters of the metadata quorum are named.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Voters {
+    /// In the log.
+    Dynamic,
+    /// In the configuration.
+    Static,
+}
+
+impl Origin {
+    const fn voters(self) -> Voters {
+        match self {
+            Self::Filled(voters) | Self::Unstarted(_, voters) => voters,
+            Self::WithoutFirstRecords | Self::Ottla => Voters::Dynamic,
         }
     }
 }
@@ -47,6 +70,9 @@ pub enum Ending {
     Killed,
 }
 
+/// A cluster id that is the same every time.
+const CLUSTER: &str = "b3R0bGEtYWRvcHQtMDAwMQ";
+
 /// What Kafka alone is told: Ottla refuses an authorizer, and must keep what one has written.
 const AUTHORIZER: &str = "authorizer.class.name=org.apache.kafka.metadata.authorizer.StandardAuthorizer\n\
                           super.users=User:ANONYMOUS\n";
@@ -54,8 +80,7 @@ const AUTHORIZER: &str = "authorizer.class.name=org.apache.kafka.metadata.author
 /// From Kafka to Ottla and back, and to Ottla again; every check is a claim.
 pub fn from_kafka(release: &Release, ending: Ending) -> Result<Vec<Claim>> {
     let mut journey = Journey::set_out(release, ending)?;
-    let format = format!("format {}", journey.config(Kind::Kafka).display());
-    journey.tell("0-format", &format)?;
+    journey.format(release.version, None)?;
     // Kafka is stopped and started by itself then: what its clients make of that is no matter of Ottla's.
     journey.stay("1-kafka", Kind::Kafka, &["fill", "live"])?;
     journey.refuse(release);
@@ -78,9 +103,18 @@ pub fn from_kafka(release: &Release, ending: Ending) -> Result<Vec<Claim>> {
     journey.end()
 }
 
-/// From Ottla to Kafka and back: what Ottla has formatted has none of the newer features.
+/// From Ottla to Kafka and back, where no Kafka has filled the directory.
 pub fn from_ottla(release: &Release, ending: Ending) -> Result<Vec<Claim>> {
     let mut journey = Journey::set_out(release, ending)?;
+    match release.origin {
+        Origin::Unstarted(level, _) => journey.format(KAFKA_VERSION, Some(level))?,
+        Origin::WithoutFirstRecords => {
+            let fixture = "crates/broker/tests/fixtures/without-first-records";
+            let directory = journey.directory.join("data/a");
+            copy(&toolbox::workspace().join(fixture), &directory)?;
+        }
+        Origin::Filled(_) | Origin::Ottla => {}
+    }
     journey.stay("1-ottla", Kind::Ottla, &["begin", "steady", "remember"])?;
     journey.stay(
         "2-kafka",
@@ -100,21 +134,26 @@ struct Journey {
     driver: Driver,
     /// The epoch of the metadata log after the last stay.
     epoch: i64,
+    /// Whether Ottla has had the directory.
+    met_ottla: bool,
     claims: Vec<Claim>,
 }
 
 impl Journey {
     fn set_out(release: &Release, ending: Ending) -> Result<Self> {
         let port = port::free()?;
-        let name = format!("target/adopt/{}-{}", release.name(), std::process::id());
+        let name = format!("target/adopt/{}-{}", release.minor, std::process::id());
         let directory = toolbox::workspace().join(name);
         fs::create_dir_all(&directory)?;
         let template = toolbox::workspace().join("tests/adopt/server.properties");
-        let text = broker::filled(
-            &fs::read_to_string(template)?,
-            port,
-            &directory.join("data"),
-        )?;
+        let mut template = fs::read_to_string(template)?;
+        if release.origin.voters() == Voters::Static {
+            template = template.replace(
+                "controller.quorum.bootstrap.servers=",
+                "controller.quorum.voters=1@",
+            );
+        }
+        let text = broker::filled(&template, port, &directory.join("data"))?;
         fs::write(directory.join("server.properties"), &text)?;
         fs::write(directory.join("kafka.properties"), text + AUTHORIZER)?;
         let driver = Driver::start(release.version, &format!("127.0.0.1:{port}"), &directory)?;
@@ -125,8 +164,29 @@ impl Journey {
             port,
             driver,
             epoch: 0,
+            met_ottla: false,
             claims: Vec::new(),
         })
+    }
+
+    /// Has `kafka-storage` of this release of Kafka format the directory, for another release if one is named.
+    fn format(&mut self, version: &str, level: Option<&str>) -> Result<()> {
+        let mut command = java::kafka_of(version)?;
+        command.args(["kafka.tools.StorageTool", "format", "--cluster-id", CLUSTER]);
+        command.arg("--config").arg(self.config(Kind::Kafka));
+        if self.release.origin.voters() == Voters::Dynamic {
+            command.arg("--standalone");
+        }
+        if let Some(level) = level {
+            command.args(["--release-version", level]);
+        }
+        let output = command.output()?;
+        ensure!(
+            output.status.success(),
+            "kafka-storage {version} failed:\n{}",
+            String::from_utf8_lossy(&output.stderr)
+        );
+        Ok(())
     }
 
     fn config(&self, kind: Kind) -> PathBuf {
@@ -183,11 +243,12 @@ impl Journey {
                 self.claim(stage, &stopped.name, stopped.failure);
             }
         }
-        if self.epoch > 0 && self.ending == Ending::Stopped {
-            // What Kafka says of its own doings, before Ottla had the directory or after it was killed, is no matter.
+        if self.met_ottla || kind == Kind::Ottla {
+            // What Kafka says of its own doings, before Ottla had the directory, is no matter.
             let complaints = complaints(&self.log(stage))?;
             self.claim(stage, "log_holds_no_error", complaints);
         }
+        self.met_ottla |= kind == Kind::Ottla;
         let epoch = epoch(&self.metadata())?;
         let risen = (epoch <= self.epoch)
             .then(|| format!("quorum-state says epoch {epoch} after {}", self.epoch));
@@ -251,14 +312,19 @@ impl Journey {
     }
 }
 
-/// The lines of a broker's log that say an error.
-fn complaints(log: &Path) -> Result<Option<String>> {
-    let text = fs::read_to_string(log)?;
-    let lines: Vec<&str> = text
-        .lines()
-        .filter(|line| line.contains(" ERROR "))
-        .collect();
-    Ok((!lines.is_empty()).then(|| lines.join(" / ")))
+/// Copies a directory and what is in it.
+fn copy(from: &Path, to: &Path) -> Result<()> {
+    fs::create_dir_all(to)?;
+    for entry in fs::read_dir(from)? {
+        let entry = entry?;
+        let target = to.join(entry.file_name());
+        if entry.file_type()?.is_dir() {
+            copy(&entry.path(), &target)?;
+        } else {
+            fs::copy(entry.path(), target)?;
+        }
+    }
+    Ok(())
 }
 
 /// The epoch in which the newest snapshot was written.
