@@ -20,7 +20,9 @@ use std::process::ExitCode;
 use anyhow::Result;
 use clap::{CommandFactory, Parser, Subcommand};
 
-use commands::{completions, config, consume, group, log, produce, reference, serve, topic, why};
+use commands::{
+    cluster, completions, config, consume, group, log, produce, reference, serve, topic, why,
+};
 use output::Output;
 
 /// A Kafka-protocol broker and its tools, in one binary.
@@ -42,6 +44,7 @@ Examples:
   echo '42:two apples' | ottla produce orders --key-separator :
   ottla consume orders --from beginning --exit
   ottla group describe billing
+  ottla cluster                                   brokers, disks, and what is wrong
   ottla COMMAND --help                            more of them
 
 Every command but `serve`, `log` and `why` works against any Kafka cluster: -b HOST:PORT names it.";
@@ -53,7 +56,9 @@ const USAGE: u8 = 2;
 enum Command {
     /// Run a broker.
     Serve(serve::Args),
-    /// Create, list, describe, alter and delete topics.
+    /// Show the brokers of a cluster, their disks and versions, and what is wrong.
+    Cluster(cluster::Args),
+    /// Create, list, describe, alter, trim and delete topics.
     Topic(topic::Args),
     /// Write lines as records.
     Produce(produce::Args),
@@ -106,6 +111,7 @@ fn run(arguments: Arguments) -> Result<()> {
     let output = arguments.output;
     match arguments.command {
         Command::Serve(args) => serve::run(&args),
+        Command::Cluster(args) => cluster::run(&args, output),
         Command::Topic(args) => topic::run(&args, output),
         Command::Produce(args) => produce::run(&args, output),
         Command::Consume(args) => consume::run(&args, output),

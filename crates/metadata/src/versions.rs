@@ -28,6 +28,18 @@ impl MetadataVersion {
     const ELIGIBLE_LEADER_REPLICAS: Self = Self(23);
     const CORDONED_LOG_DIRECTORIES: Self = Self(30);
 
+    /// Kafka's name of the version: the release that brought it, and which of that release's it is.
+    pub fn name(self) -> Option<&'static str> {
+        let names = [
+            "3.3-IV3", "3.4-IV0", "3.5-IV0", "3.5-IV1", "3.5-IV2", "3.6-IV0", "3.6-IV1", "3.6-IV2",
+            "3.7-IV0", "3.7-IV1", "3.7-IV2", "3.7-IV3", "3.7-IV4", "3.8-IV0", "3.9-IV0", "4.0-IV0",
+            "4.0-IV1", "4.0-IV2", "4.0-IV3", "4.1-IV0", "4.1-IV1", "4.2-IV0", "4.2-IV1", "4.3-IV0",
+            "4.4-IV0", "4.4-IV1", "4.4-IV2",
+        ];
+        let place = self.0.checked_sub(Self::MINIMUM.0)?;
+        names.get(usize::try_from(place).ok()?).copied()
+    }
+
     /// Whether this version brought records, or versions of records, that the one before it does not know.
     pub fn changes_records(self) -> bool {
         matches!(self.0, 7 | 8 | 11 | 13 | 14 | 15 | 17 | 23 | 30 | 32 | 33)
@@ -62,5 +74,20 @@ impl MetadataVersion {
             // Every other type has had one version so far.
             other => other.highest_version(),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::MetadataVersion;
+
+    #[test]
+    fn levels_have_the_names_that_kafka_gives_them() {
+        assert_eq!(MetadataVersion::MINIMUM.name(), Some("3.3-IV3"));
+        assert_eq!(MetadataVersion(21).name(), Some("3.9-IV0"));
+        assert_eq!(MetadataVersion(30).name(), Some("4.3-IV0"));
+        assert_eq!(MetadataVersion(33).name(), Some("4.4-IV2"));
+        assert_eq!(MetadataVersion(6).name(), None);
+        assert_eq!(MetadataVersion(34).name(), None);
     }
 }

@@ -1,0 +1,90 @@
+//! `ottla cluster`: the brokers, their disks and versions, the metadata quorum, and what is wrong.
+//!
+//! Everything comes from public APIs. What one broker does not tell is left out and said; the rest is shown.
+
+mod health;
+mod show;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use anyhow::Result;
+use ottla_client::admin::{Broker, Feature, LogDir, Quorum};
+use ottla_client::{Cluster, ClusterMetadata};
+
+use crate::connect::{Connect, block_on};
+use crate::output::{Output, message, print_json};
+
+const EXAMPLES: &str = "\
+Examples:
+  ottla cluster                                     brokers, disks, and what is wrong
+  ottla cluster --output json | jq .problems        for a check: empty when all is well";
+
+/// What `ottla cluster` takes.
+#[derive(Debug, clap::Args)]
+#[command(after_help = EXAMPLES)]
+pub struct Args {
+    #[command(flatten)]
+    connect: Connect,
+}
+
+/// The cluster as seen now.
+struct View {
+    metadata: Arc<ClusterMetadata>,
+    brokers: Vec<Broker>,
+    features: BTreeMap<i32, Vec<Feature>>,
+    log_dirs: BTreeMap<i32, Vec<LogDir>>,
+    /// Nothing where the cluster does not tell.
+    quorum: Option<Quorum>,
+    problems: Vec<String>,
+}
+
+/// Shows the cluster.
+pub fn run(args: &Args, output: Output) -> Result<()> {
+    block_on(async {
+        let cluster = args.connect.cluster().await?;
+        let view = look_at(&cluster).await?;
+        match output {
+            Output::Json => print_json(&view.to_json()),
+            Output::Text => view.print(),
+        }
+    })
+}
+
+async fn look_at(cluster: &Cluster) -> Result<View> {
+    let metadata = cluster.refresh_all().await?;
+    let brokers = cluster.describe_cluster().await?;
+    let mut view = View {
+        metadata,
+        brokers,
+        features: BTreeMap::new(),
+        log_dirs: BTreeMap::new(),
+        quorum: None,
+        problems: Vec::new(),
+    };
+    for node in view.metadata.nodes.keys() {
+        match cluster.features(*node).await {
+            Ok(features) => {
+                view.features.insert(*node, features);
+            }
+            Err(error) => view
+                .problems
+                .push(format!("broker {node} does not answer: {error}")),
+        }
+        match cluster.log_dirs(*node).await {
+            Ok(log_dirs) => {
+                view.log_dirs.insert(*node, log_dirs);
+            }
+            Err(error) => message(&format!(
+                "broker {node} does not tell its log directories: {error}"
+            )),
+        }
+    }
+    match cluster.quorum().await {
+        Ok(quorum) => view.quorum = Some(quorum),
+        Err(error) => message(&format!("the cluster does not tell its quorum: {error}")),
+    }
+    let problems = health::problems(&view, cluster).await?;
+    view.problems.extend(problems);
+    Ok(view)
+}

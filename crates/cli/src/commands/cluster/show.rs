@@ -1,0 +1,255 @@
+//! A cluster as tables and as JSON.
+
+use std::collections::BTreeMap;
+
+use anyhow::Result;
+use ottla_client::admin::{Broker, Feature, LogDir, QuorumReplica};
+use ottla_client::code_name;
+use ottla_metadata::versions::{FEATURE, MetadataVersion};
+use serde_json::{Value, json};
+
+use super::View;
+use crate::output::{Table, print_line};
+use crate::quantity::format_size;
+
+impl View {
+    /// Prints everything for people.
+    pub fn print(&self) -> Result<()> {
+        print_line(&format!(
+            "cluster {}  brokers {}  topics {}  partitions {}",
+            self.metadata.cluster_id.as_deref().unwrap_or("-"),
+            self.brokers.len(),
+            self.metadata.topics.len(),
+            self.partitions(),
+        ))?;
+        self.print_quorum()?;
+        print_line("")?;
+        self.print_brokers()?;
+        print_line("")?;
+        self.print_log_dirs()?;
+        print_line("")?;
+        self.print_features()?;
+        print_line("")?;
+        if self.problems.is_empty() {
+            return print_line("all partitions have a leader and all their replicas in sync");
+        }
+        self.problems
+            .iter()
+            .try_for_each(|problem| print_line(&format!("problem: {problem}")))
+    }
+
+    fn print_quorum(&self) -> Result<()> {
+        let Some(quorum) = &self.quorum else {
+            return Ok(());
+        };
+        let ids = |replicas: &[QuorumReplica]| {
+            let ids = replicas
+                .iter()
+                .map(|replica| match self.metadata_lag(replica) {
+                    Some(lag) if lag > 0 => format!("{} (lag {lag})", replica.id),
+                    _ => replica.id.to_string(),
+                });
+            let ids: Vec<_> = ids.collect();
+            if ids.is_empty() {
+                "-".to_owned()
+            } else {
+                ids.join(", ")
+            }
+        };
+        print_line(&format!(
+            "metadata quorum: leader {}  epoch {}  high watermark {}  voters {}  observers {}",
+            quorum.leader,
+            quorum.leader_epoch,
+            quorum.high_watermark,
+            ids(&quorum.voters),
+            ids(&quorum.observers),
+        ))
+    }
+
+    fn print_brokers(&self) -> Result<()> {
+        let titles = [
+            "BROKER", "ADDRESS", "RACK", "STATE", "VERSION", "REPLICAS", "LEADS", "SIZE",
+        ];
+        let mut table = Table::new(&titles);
+        for broker in &self.brokers {
+            let id = broker.node.id;
+            let (replicas, leads) = self.held_by(id);
+            let size = self.log_dirs.get(&id).map(|dirs| total(dirs));
+            table.row([
+                id.to_string(),
+                broker.node.address(),
+                broker.node.rack.clone().unwrap_or_else(|| "-".to_owned()),
+                state(broker).to_owned(),
+                self.newest_version(id).map_or("-".to_owned(), |newest| {
+                    format!("up to {}", level(FEATURE, newest))
+                }),
+                replicas.to_string(),
+                leads.to_string(),
+                size.map_or("-".to_owned(), format_size),
+            ]);
+        }
+        table.print()
+    }
+
+    fn print_log_dirs(&self) -> Result<()> {
+        let mut table = Table::new(&["BROKER", "LOG DIRECTORY", "REPLICAS", "SIZE", "FREE", "OF"]);
+        for (node, directories) in &self.log_dirs {
+            for directory in directories {
+                let size = |bytes: Option<u64>| bytes.map_or("-".to_owned(), format_size);
+                table.row([
+                    node.to_string(),
+                    directory.path.clone(),
+                    directory.replicas.len().to_string(),
+                    format_size(directory.size()),
+                    size(directory.usable_bytes),
+                    size(directory.total_bytes),
+                ]);
+            }
+        }
+        table.print()
+    }
+
+    fn print_features(&self) -> Result<()> {
+        let mut table = Table::new(&["FEATURE", "LEVEL", "SUPPORTED BY ALL"]);
+        for (name, feature) in self.common_features() {
+            table.row([
+                name.to_owned(),
+                level(name, feature.finalized),
+                format!("{} to {}", feature.lowest, feature.highest),
+            ]);
+        }
+        table.print()
+    }
+
+    /// Everything for programs.
+    pub fn to_json(&self) -> Value {
+        let brokers = self.brokers.iter().map(|broker| {
+            let id = broker.node.id;
+            let (replicas, leads) = self.held_by(id);
+            json!({
+                "id": id,
+                "host": broker.node.host,
+                "port": broker.node.port,
+                "rack": broker.node.rack,
+                "fenced": broker.is_fenced,
+                "newest_metadata_version": self.newest_version(id),
+                "replicas": replicas,
+                "leads": leads,
+                "log_dirs": self.log_dirs.get(&id).map(|dirs| dirs.iter().map(log_dir).collect::<Value>()),
+            })
+        });
+        let features = self.common_features().into_iter().map(|(name, feature)| {
+            let version = version_name(name, feature.finalized);
+            json!({
+                "name": name, "level": feature.finalized, "version": version,
+                "lowest": feature.lowest, "highest": feature.highest,
+            })
+        });
+        json!({
+            "cluster_id": self.metadata.cluster_id,
+            "topics": self.metadata.topics.len(),
+            "partitions": self.partitions(),
+            "quorum": self.quorum_to_json(),
+            "brokers": brokers.collect::<Value>(),
+            "features": features.collect::<Value>(),
+            "problems": self.problems,
+        })
+    }
+
+    fn quorum_to_json(&self) -> Option<Value> {
+        let quorum = self.quorum.as_ref()?;
+        let replicas = |replicas: &[QuorumReplica]| {
+            let replicas = replicas.iter().map(|replica| {
+                json!({
+                    "id": replica.id,
+                    "log_end_offset": replica.log_end_offset,
+                    "lag": self.metadata_lag(replica),
+                })
+            });
+            replicas.collect::<Value>()
+        };
+        Some(json!({
+            "leader": quorum.leader,
+            "leader_epoch": quorum.leader_epoch,
+            "high_watermark": quorum.high_watermark,
+            "voters": replicas(&quorum.voters),
+            "observers": replicas(&quorum.observers),
+        }))
+    }
+
+    /// How many metadata records a replica is behind what is committed.
+    fn metadata_lag(&self, replica: &QuorumReplica) -> Option<i64> {
+        let quorum = self.quorum.as_ref()?;
+        Some((quorum.high_watermark - replica.log_end_offset?).max(0))
+    }
+
+    fn partitions(&self) -> usize {
+        let topics = self.metadata.topics.values();
+        topics.map(|topic| topic.partitions.len()).sum()
+    }
+
+    /// How many replicas a broker has, and how many of them lead.
+    fn held_by(&self, node: i32) -> (usize, usize) {
+        let topics = self.metadata.topics.values();
+        let partitions: Vec<_> = topics.flat_map(|topic| topic.partitions.values()).collect();
+        let replicas = partitions.iter().filter(|of| of.replicas.contains(&node));
+        let leads = partitions.iter().filter(|of| of.leader == Some(node));
+        (replicas.count(), leads.count())
+    }
+
+    /// No API tells the software of a broker; the newest `metadata.version` that it supports tells its release.
+    fn newest_version(&self, node: i32) -> Option<i16> {
+        let mut features = self.features.get(&node)?.iter();
+        let feature = features.find(|feature| feature.name == FEATURE)?;
+        Some(feature.highest)
+    }
+
+    /// The features that all brokers support, as far as all do.
+    fn common_features(&self) -> BTreeMap<&str, Feature> {
+        let mut common = BTreeMap::<&str, Feature>::new();
+        for feature in self.features.values().flatten() {
+            let shared = common
+                .entry(&feature.name)
+                .or_insert_with(|| feature.clone());
+            shared.lowest = shared.lowest.max(feature.lowest);
+            shared.highest = shared.highest.min(feature.highest);
+        }
+        common.retain(|name, _| {
+            let mut brokers = self.features.values();
+            brokers.all(|of| of.iter().any(|feature| feature.name == *name))
+        });
+        common
+    }
+}
+
+fn state(broker: &Broker) -> &'static str {
+    if broker.is_fenced { "fenced" } else { "up" }
+}
+
+fn total(directories: &[LogDir]) -> u64 {
+    directories.iter().map(LogDir::size).sum()
+}
+
+fn version_name(feature: &str, level: i16) -> Option<&'static str> {
+    let is_metadata = feature == FEATURE;
+    is_metadata.then(|| MetadataVersion(level).name()).flatten()
+}
+
+/// `30 (4.3-IV0)`.
+fn level(feature: &str, level: i16) -> String {
+    match version_name(feature, level) {
+        Some(name) => format!("{level} ({name})"),
+        None => level.to_string(),
+    }
+}
+
+fn log_dir(directory: &LogDir) -> Value {
+    json!({
+        "path": directory.path,
+        "error": directory.error.map(code_name),
+        "replicas": directory.replicas.len(),
+        "size": directory.size(),
+        "usable_bytes": directory.usable_bytes,
+        "total_bytes": directory.total_bytes,
+    })
+}
