@@ -65,7 +65,7 @@ async fn metrics(State(broker): State<Arc<Broker>>) -> Response {
         Ok(observed) => observed,
         Err(not_looked) => return not_looked.into_response(),
     };
-    match metrics::text(&broker.metrics, &observed) {
+    match broker.metrics.text(&observed) {
         Ok(text) => ([(header::CONTENT_TYPE, OPEN_METRICS)], text).into_response(),
         Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, error.to_string()).into_response(),
     }

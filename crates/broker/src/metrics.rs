@@ -5,9 +5,11 @@
 
 pub mod errors;
 pub mod observe;
+mod registrar;
 mod scrape;
 
 use std::collections::HashMap;
+use std::fmt;
 
 use ottla_protocol::messages::ApiKey;
 use prometheus_client::encoding::EncodeLabelSet;
@@ -15,20 +17,24 @@ use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
-use prometheus_client::registry::{Registry, Unit};
+use prometheus_client::registry::Registry;
 
 use crate::handlers::SERVED;
 
-pub use scrape::{Observed, text};
+pub use registrar::{Description, descriptions};
+pub use scrape::Observed;
+
+use registrar::{Registrar, Series};
+use scrape::text;
 
 /// One request's API.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct Api {
     request: String,
 }
 
 /// One API's error.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct ApiError {
     request: String,
     error: String,
@@ -65,27 +71,36 @@ pub struct Metrics {
 
 impl Default for Metrics {
     fn default() -> Self {
-        let mut registry = Registry::default();
-        let metrics = Connections::register(&mut registry);
+        Self::with(Series::Used)
+    }
+}
+
+impl Metrics {
+    fn with(series: Series) -> Self {
+        let mut registrar = Registrar::new(series);
+        let metrics = Connections::register(&mut registrar);
         let errors = Family::default();
-        registry.register(
+        registrar.family(
             "kafka_network_requestmetrics_errors",
             "Answers by API and error code",
-            errors.clone(),
+            &errors,
         );
         Self {
             connections: metrics.open,
             connections_accepted: metrics.accepted,
             connections_refused: metrics.refused,
             protocol_violations: metrics.violations,
-            apis: apis(&mut registry),
+            apis: apis(&mut registrar),
             errors,
-            registry,
+            registry: registrar.into_registry(),
         }
     }
-}
 
-impl Metrics {
+    /// Everything as text: what was counted, and what was observed now.
+    pub fn text(&self, observed: &Observed) -> Result<String, fmt::Error> {
+        text(self, observed, Series::Used)
+    }
+
     /// The counters of a served API.
     pub fn api(&self, api: ApiKey) -> Option<&ApiMetrics> {
         self.apis.get(&(api as i16))
@@ -113,29 +128,29 @@ struct Connections {
 }
 
 impl Connections {
-    fn register(registry: &mut Registry) -> Self {
+    fn register(registrar: &mut Registrar) -> Self {
         let metrics = Self {
             open: Gauge::default(),
             accepted: Counter::default(),
             refused: Counter::default(),
             violations: Counter::default(),
         };
-        registry.register(
+        registrar.single(
             "kafka_server_socketservermetrics_connection_count",
             "Open connections",
             metrics.open.clone(),
         );
-        registry.register(
+        registrar.single(
             "kafka_server_socketservermetrics_connection_creation",
             "Connections accepted",
             metrics.accepted.clone(),
         );
-        registry.register(
+        registrar.single(
             "ottla_network_connections_refused",
             "Connections turned away by max.connections.per.ip",
             metrics.refused.clone(),
         );
-        registry.register(
+        registrar.single(
             "ottla_network_protocol_violations",
             "Connections closed because their bytes were not Kafka's protocol",
             metrics.violations.clone(),
@@ -145,7 +160,7 @@ impl Connections {
 }
 
 /// Registers the metrics of every served API, so that a scrape shows zeros before the first request.
-fn apis(registry: &mut Registry) -> HashMap<i16, ApiMetrics> {
+fn apis(registrar: &mut Registrar) -> HashMap<i16, ApiMetrics> {
     let requests = Family::<Api, Counter>::default();
     let bytes_in = Family::<Api, Counter>::default();
     let bytes_out = Family::<Api, Counter>::default();
@@ -153,26 +168,25 @@ fn apis(registry: &mut Registry) -> HashMap<i16, ApiMetrics> {
     let seconds = Family::<Api, Histogram>::new_with_constructor(|| {
         Histogram::new(exponential_buckets(0.000_05, 2.0, 20))
     });
-    registry.register(
+    registrar.family(
         "kafka_network_requestmetrics_requests",
         "Requests answered, by API",
-        requests.clone(),
+        &requests,
     );
-    registry.register(
+    registrar.family(
         "kafka_network_requestmetrics_request_bytes",
         "Bytes of requests, by API",
-        bytes_in.clone(),
+        &bytes_in,
     );
-    registry.register(
+    registrar.family(
         "kafka_network_requestmetrics_response_bytes",
         "Bytes of answers, by API",
-        bytes_out.clone(),
+        &bytes_out,
     );
-    registry.register_with_unit(
+    registrar.family_in_seconds(
         "kafka_network_requestmetrics_totaltime",
         "From a request's last byte to its answer, by API",
-        Unit::Seconds,
-        seconds.clone(),
+        &seconds,
     );
     SERVED
         .iter()

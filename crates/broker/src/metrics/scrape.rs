@@ -12,24 +12,25 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 
 use super::Metrics;
+use super::registrar::{Registrar, Series};
 use crate::replicas::traffic::Counted;
 use crate::replicas::{CompactionReport, ScrubReport};
 
 /// One topic's label.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct Topic {
     topic: String,
 }
 
 /// One partition's label.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct Partition {
     topic: String,
     partition: i32,
 }
 
 /// One group's partition.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct GroupPartition {
     group: String,
     topic: String,
@@ -37,7 +38,7 @@ struct GroupPartition {
 }
 
 /// A log directory, and what may be wrong with it.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct DirectoryState {
     directory: String,
     state: &'static str,
@@ -72,9 +73,9 @@ struct Scrub {
 }
 
 impl Scrub {
-    fn register(&self, registry: &mut Registry) {
+    fn register(&self, registrar: &mut Registrar) {
         let mut add = |name: &str, help: &str, counter: &Counter| {
-            registry.register(name, help, counter.clone());
+            registrar.single(name, help, counter.clone());
         };
         add("ottla_scrub_bytes", "Bytes read by the scrub", &self.bytes);
         add(
@@ -92,7 +93,7 @@ impl Scrub {
             "Segments that the scrub could not read",
             &self.failures,
         );
-        registry.register(
+        registrar.single(
             "ottla_scrub_last_round_timestamp_seconds",
             "When the last round of the scrub ended, since the Unix epoch; 0 for none since the start",
             self.ended_at.clone(),
@@ -112,9 +113,9 @@ struct Compaction {
 }
 
 impl Compaction {
-    fn register(&self, registry: &mut Registry) {
+    fn register(&self, registrar: &mut Registrar) {
         let mut add = |name: &str, help: &str, family: &Family<Partition, Gauge>| {
-            registry.register(name, help, family.clone());
+            registrar.family(name, help, family);
         };
         add(
             "ottla_compaction_clean_bytes",
@@ -245,48 +246,48 @@ impl Observed {
         self.ready.set(i64::from(ready));
     }
 
-    fn registry(&self) -> Registry {
-        let mut registry = Registry::default();
-        registry.register("kafka_log_log_size", "Bytes of a log", self.sizes.clone());
-        registry.register(
+    fn registry(&self, series: Series) -> Registry {
+        let mut registrar = Registrar::new(series);
+        registrar.family("kafka_log_log_size", "Bytes of a log", &self.sizes);
+        registrar.family(
             "kafka_log_log_logstartoffset",
             "First offset of a log",
-            self.start_offsets.clone(),
+            &self.start_offsets,
         );
-        registry.register(
+        registrar.family(
             "kafka_log_log_logendoffset",
             "Offset behind the last record of a log",
-            self.end_offsets.clone(),
+            &self.end_offsets,
         );
-        registry.register(
+        registrar.family(
             "kafka_consumergroup_lag",
             "Records that a group has not committed yet",
-            self.lags.clone(),
+            &self.lags,
         );
-        self.register_traffic(&mut registry);
-        self.compaction.register(&mut registry);
-        self.scrub.register(&mut registry);
-        registry.register(
+        self.register_traffic(&mut registrar);
+        self.compaction.register(&mut registrar);
+        self.scrub.register(&mut registrar);
+        registrar.family(
             "ottla_log_damaged_ranges",
             "Places of a log that are damaged, as far as known; only logs that have any",
-            self.damaged.clone(),
+            &self.damaged,
         );
-        registry.register(
+        registrar.family(
             "ottla_log_directory_state",
             "1 where a log directory is offline, does not answer (still), or is below ottla.disk.reserve (short)",
-            self.directories.clone(),
+            &self.directories,
         );
-        registry.register(
+        registrar.single(
             "ottla_ready",
             "1 while clients are served",
             self.ready.clone(),
         );
-        registry
+        registrar.into_registry()
     }
 
-    fn register_traffic(&self, registry: &mut Registry) {
+    fn register_traffic(&self, registrar: &mut Registrar) {
         let mut add = |name: &str, help: &str, family: &Family<Topic, Counter>| {
-            registry.register(name, help, family.clone());
+            registrar.family(name, help, family);
         };
         add(
             "kafka_server_brokertopicmetrics_bytesin",
@@ -312,10 +313,10 @@ impl Observed {
 }
 
 /// Everything, in the text format of OpenMetrics.
-pub fn text(metrics: &Metrics, observed: &Observed) -> Result<String, fmt::Error> {
+pub fn text(metrics: &Metrics, observed: &Observed, series: Series) -> Result<String, fmt::Error> {
     let mut text = String::new();
     encode_registry(&mut text, &metrics.registry)?;
-    encode_registry(&mut text, &observed.registry())?;
+    encode_registry(&mut text, &observed.registry(series))?;
     encode_eof(&mut text)?;
     Ok(text)
 }
@@ -324,7 +325,7 @@ pub fn text(metrics: &Metrics, observed: &Observed) -> Result<String, fmt::Error
 mod tests {
     use ottla_protocol::messages::{ApiKey, ErrorCode};
 
-    use super::{Counted, Metrics, Observed, text};
+    use super::{Counted, Metrics, Observed};
 
     #[test]
     fn what_is_counted_and_what_is_observed_stand_in_one_text() {
@@ -340,7 +341,7 @@ mod tests {
         observed.traffic("a", counted);
         observed.log("a", 3, 100, 5..9);
         observed.lag("g", "a", 3, 4);
-        let text = text(&metrics, &observed).unwrap();
+        let text = metrics.text(&observed).unwrap();
         for line in [
             "kafka_network_requestmetrics_requests_total{request=\"ApiVersions\"} 1",
             "kafka_network_requestmetrics_errors_total{request=\"Produce\",error=\"CorruptMessage\"} 1",
