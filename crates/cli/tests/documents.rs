@@ -1,4 +1,5 @@
-//! Documents that derive from the code: the table of APIs in README.md, docs/config.md, and docs/cli.md.
+//! Documents that derive from the code: the table of APIs in README.md, docs/config.md, docs/cli.md, and the metrics in
+//! docs/running.md and in the dashboard for Grafana.
 //!
 //! A document that differs from the code fails its test; `OTTLA_WRITE_DOCUMENTS=1` writes it instead.
 
@@ -10,11 +11,14 @@ use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
 use ottla_broker::handlers::{SERVED, served_versions};
+use ottla_broker::metrics::{Description, descriptions};
 use ottla_metadata::ResourceKind;
 use ottla_metadata::config_keys::{self, ConfigKey, Effect, Update};
 
 const APIS_BEGIN: &str = "<!-- apis -->\n";
 const APIS_END: &str = "<!-- end of apis -->\n";
+const METRICS_BEGIN: &str = "<!-- metrics -->\n";
+const METRICS_END: &str = "<!-- end of metrics -->\n";
 
 fn workspace() -> &'static Path {
     let mut ancestors = Path::new(env!("CARGO_MANIFEST_DIR")).ancestors();
@@ -41,13 +45,163 @@ fn compare(file: &PathBuf, expected: &str) {
 
 #[test]
 fn readme_lists_the_apis_that_are_served() {
-    let file = workspace().join("README.md");
-    let readme = std::fs::read_to_string(&file).unwrap();
-    let (before, rest) = readme.split_once(APIS_BEGIN).unwrap();
-    let (_, after) = rest.split_once(APIS_END).unwrap();
-    let table = api_table();
-    let expected = format!("{before}{APIS_BEGIN}{table}{APIS_END}{after}");
-    compare(&file, &expected);
+    compare_part("README.md", [APIS_BEGIN, APIS_END], &api_table());
+}
+
+#[test]
+fn running_lists_the_metrics_that_are_registered() {
+    let marks = [METRICS_BEGIN, METRICS_END];
+    compare_part("docs/running.md", marks, &metrics_table());
+}
+
+/// Compares what stands between two lines of a document.
+fn compare_part(document: &str, [begin, end]: [&str; 2], part: &str) {
+    let file = workspace().join(document);
+    let text = std::fs::read_to_string(&file).unwrap();
+    let (before, rest) = text.split_once(begin).unwrap();
+    let (_, after) = rest.split_once(end).unwrap();
+    compare(&file, &format!("{before}{begin}{part}{end}{after}"));
+}
+
+/// A table in docs/running.md whose first column quotes what the broker says.
+const MESSAGES: &str = "| message | why, and what to do |\n|---|---|\n";
+
+#[test]
+fn troubleshooting_quotes_messages_that_exist() {
+    let running = std::fs::read_to_string(workspace().join("docs/running.md")).unwrap();
+    let (_, rows) = running.split_once(MESSAGES).unwrap();
+    let rows: Vec<&str> = rows
+        .lines()
+        .take_while(|row| row.starts_with('|'))
+        .collect();
+    assert!(rows.len() >= 20, "only {} messages", rows.len());
+    let mut sources = String::new();
+    read_sources(&workspace().join("crates"), &mut sources);
+    for row in rows {
+        let quoted = row.split('`').nth(1).unwrap();
+        for part in quoted.split('…').map(str::trim) {
+            assert!(sources.contains(part), "nothing says: {part}");
+        }
+    }
+}
+
+/// Adds the code below a directory, with strings that go over several lines in one.
+fn read_sources(directory: &Path, sources: &mut String) {
+    for entry in std::fs::read_dir(directory).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            read_sources(&path, sources);
+        } else if path.extension().is_some_and(|end| end == "rs") {
+            let text = std::fs::read_to_string(path).unwrap();
+            let mut pieces = text.split("\\\n");
+            sources.push_str(pieces.next().unwrap_or_default());
+            pieces.for_each(|piece| sources.push_str(piece.trim_start()));
+        }
+    }
+}
+
+fn metrics_table() -> String {
+    let mut table = String::from("| metric | type | labels | meaning |\n|---|---|---|---|\n");
+    for metric in descriptions().unwrap() {
+        let labels: Vec<_> = metric
+            .labels
+            .iter()
+            .map(|label| format!("`{label}`"))
+            .collect();
+        let cells = [
+            format!("`{}`", metric.name),
+            metric.kind,
+            labels.join(", "),
+            metric.help,
+        ];
+        writeln!(table, "| {} |", cells.join(" | ")).unwrap();
+    }
+    table
+}
+
+#[test]
+fn the_dashboard_asks_for_metrics_and_labels_that_exist() {
+    let known = descriptions().unwrap();
+    let file = workspace().join("packaging/grafana/ottla.json");
+    let dashboard: serde_json::Value =
+        serde_json::from_str(&std::fs::read_to_string(file).unwrap()).unwrap();
+    let mut asked = Vec::new();
+    for panel in dashboard["panels"].as_array().unwrap() {
+        if panel["type"] == "row" {
+            continue;
+        }
+        let targets = panel["targets"].as_array().unwrap();
+        assert!(!targets.is_empty(), "{} asks for nothing", panel["title"]);
+        asked.extend(
+            targets
+                .iter()
+                .map(|target| target["expr"].as_str().unwrap()),
+        );
+    }
+    assert!(asked.len() >= 12, "only {} queries", asked.len());
+    for query in asked {
+        if let Err(unknown) = check_query(query, &known) {
+            panic!("{query}: {unknown}");
+        }
+    }
+}
+
+#[test]
+fn a_query_for_what_does_not_exist_is_found() {
+    let known = descriptions().unwrap();
+    let check = |query| check_query(query, &known);
+    assert!(check("sum by (topic) (rate(kafka_log_log_size[5m]))").is_ok());
+    assert!(check("kafka_log_log_sizes").is_err());
+    assert!(check("kafka_consumergroup_lag{grouping=\"a\"}").is_err());
+    assert!(check("sum by (topics) (kafka_log_log_size)").is_err());
+    assert!(check("rate(ottla_ready_total[1m])").is_err());
+    assert!(check("sum(up)").is_err());
+}
+
+/// Every metric of the query exists, and every label that it selects or sums by is one of some metric in it.
+fn check_query(query: &str, known: &[Description]) -> Result<(), String> {
+    let mut labels = vec!["job".to_owned(), "instance".to_owned(), "le".to_owned()];
+    let mut metrics = 0;
+    let is_part = |character: char| character.is_ascii_alphanumeric() || character == '_';
+    // What stands in quotes are values.
+    let without_values: String = query.split('"').step_by(2).collect();
+    let words = without_values.split(|character| !is_part(character));
+    for word in words.filter(|word| word.starts_with("kafka_") || word.starts_with("ottla_")) {
+        let metric = known
+            .iter()
+            .find(|metric| scraped_names(metric).any(|name| name == word))
+            .ok_or_else(|| format!("{word} is no metric"))?;
+        labels.extend(metric.labels.iter().cloned());
+        metrics += 1;
+    }
+    let lists = without_values.split(" by (").skip(1);
+    let selectors = without_values.split('{').skip(1);
+    for list in lists.chain(selectors) {
+        let list = list.split([')', '}']).next().unwrap_or_default();
+        for label in list.split(',').filter_map(|label| {
+            let name = label.split(['=', '!']).next()?.trim();
+            Some(name).filter(|name| !name.is_empty())
+        }) {
+            if !labels.iter().any(|known| known == label) {
+                return Err(format!("{label} is no label of its metrics"));
+            }
+        }
+    }
+    if metrics == 0 {
+        return Err("it asks for no metric".to_owned());
+    }
+    Ok(())
+}
+
+/// The names of the series of a metric.
+fn scraped_names(metric: &Description) -> impl Iterator<Item = String> {
+    let suffixes: &[&str] = match metric.kind.as_str() {
+        "histogram" => &["_bucket", "_sum", "_count"],
+        _ => &[""],
+    };
+    suffixes
+        .iter()
+        .map(|suffix| format!("{}{suffix}", metric.name))
 }
 
 /// Three APIs a line, by number.
