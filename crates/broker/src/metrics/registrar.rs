@@ -128,7 +128,8 @@ impl Description {
     /// Reads a line that follows the metric's help: its type, its unit, or a series.
     fn read(&mut self, line: &str) {
         if let Some(line) = line.strip_prefix("# TYPE ") {
-            self.kind = line.split(' ').nth(1).unwrap_or_default().to_owned();
+            let kind = line.split(' ').nth(1).unwrap_or_default();
+            kind.clone_into(&mut self.kind);
             if self.kind == "counter" {
                 self.name.push_str("_total");
             }
