@@ -1,5 +1,7 @@
 //! Configurations as operators write them, and what they are told.
 
+use std::path::PathBuf;
+
 use super::{File, HostPort, Loaded, Variable, load, load_with_environment};
 
 /// The keys and values of the combined server.properties that Apache Kafka 4.3 ships.
@@ -32,6 +34,29 @@ fn problem(lines: &str) -> String {
     let problems = with(lines).err().unwrap_or_default();
     assert_eq!(problems.len(), 1, "{problems:?}");
     problems[0].clone()
+}
+
+/// What the Debian package installs.
+const PACKAGED: &str = include_str!("../../../../packaging/debian/server.properties");
+
+#[test]
+fn the_packaged_configuration_serves_loopback_alone() {
+    let loaded = from(PACKAGED).unwrap();
+    assert!(loaded.warnings.is_empty(), "{:?}", loaded.warnings);
+    let network = &loaded.config.network;
+    let listeners = network.listeners.iter().map(|listener| &listener.bind);
+    for bind in listeners.chain(&loaded.config.http) {
+        assert_eq!(bind.host, "127.0.0.1");
+    }
+    assert_eq!(
+        loaded.config.storage.log_dirs,
+        [PathBuf::from("/var/lib/ottla")]
+    );
+    // Lines that an administrator may switch on must be right too.
+    let proposed = PACKAGED
+        .replace("\n#auto", "\nauto")
+        .replace("\n#num", "\nnum");
+    assert!(from(&proposed).is_ok());
 }
 
 #[test]
