@@ -13,6 +13,7 @@ mod generate;
 mod licences;
 mod limits;
 mod measured;
+mod package;
 mod port;
 mod suites;
 mod sweep;
@@ -58,6 +59,8 @@ enum Command {
     FullDisk(crash::Args),
     /// Tiny segments until it breaks, and 10,000 partitions: Ottla beside Apache Kafka.
     Limits(limits::Args),
+    /// Build what users install, the Debian package and the image's last stage, and run it.
+    Package,
     /// Cut the power of a disk image under load; everything acknowledged must be there.
     PowerCut(crash::Args),
     /// Freeze a disk image under load: only what needs it may wait.
@@ -84,6 +87,7 @@ fn main() -> Result<()> {
         Command::Damage => print(&damage::run()?),
         Command::FullDisk(args) => print(&crash::full_disk(&args)?),
         Command::Limits(args) => limits::run(&args),
+        Command::Package => print(&package::run()?),
         Command::PowerCut(args) => print(&crash::power_cut(&args)?),
         Command::StalledDisk(args) => print(&crash::stalled_disk(&args)?),
         Command::Fuzz(args) => print(&fuzz::run(&args)?),

@@ -1,4 +1,4 @@
-//! The sources of published crates, with their tests, by cargo.
+//! The sources of published crates, with their tests, and the programs of others, by cargo.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -25,6 +25,19 @@ pub fn source(name: &str, version: &str) -> Result<PathBuf> {
         Ok(())
     })?;
     Ok(directory.join("crate"))
+}
+
+/// The program of a published crate, built as its own lock file says.
+pub fn program(name: &str, version: &str) -> Result<PathBuf> {
+    let directory = super::once(name, version, |directory| {
+        super::run(
+            Command::new(env!("CARGO"))
+                .args(["install", "--quiet", "--locked", name, "--version", version])
+                .arg("--root")
+                .arg(directory),
+        )
+    })?;
+    Ok(directory.join("bin").join(name))
 }
 
 /// Lets cargo fetch the crate as a dependency, and says where it put the source.

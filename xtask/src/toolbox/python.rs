@@ -39,6 +39,24 @@ pub fn interpreter_with_tests() -> Result<PathBuf> {
     Ok(interpreter)
 }
 
+/// A program that a Python package of this version carries, in an environment of its own.
+pub fn tool(package: &str, version: &str, program: &str) -> Result<PathBuf> {
+    let wanted = format!("{package}=={version}");
+    let directory = super::once(package, &wanted, |directory| {
+        super::run(
+            Command::new("python3")
+                .args(["-m", "venv", "--clear"])
+                .arg(directory),
+        )?;
+        super::run(
+            Command::new(directory.join("bin/pip"))
+                .args(["install", "--quiet"])
+                .arg(&wanted),
+        )
+    })?;
+    Ok(directory.join("bin").join(program))
+}
+
 /// The source package of what `requirements.txt` pins, unpacked; `file` is its name in the name of the archive.
 pub fn source(package: &str, file: &str) -> Result<PathBuf> {
     let requirements =

@@ -1,0 +1,64 @@
+//! A copy of this machine's root, with processes and a network of its own, in which a Python program runs.
+//!
+//! The copy is an overlay: what the program changes goes to a file system in memory and ends with it.
+
+use std::fs;
+use std::path::PathBuf;
+use std::process::Command;
+
+use anyhow::{Context as _, Result, bail};
+use serde_json::Value;
+
+use crate::compat::program::{self, Claim};
+use crate::toolbox::{self, python};
+
+/// Where the programs lie.
+const PROGRAMS: &str = "tests/packaging";
+
+/// A directory for what the rooms are told and say.
+#[derive(Debug)]
+pub struct Room {
+    directory: PathBuf,
+    interpreter: PathBuf,
+}
+
+impl Room {
+    /// Prepares one. Only root may make a root.
+    pub fn new() -> Result<Self> {
+        if !rustix::process::geteuid().is_root() {
+            bail!("cargo xtask package makes file systems and networks; run it as root");
+        }
+        let run = format!("target/package/{}", std::process::id());
+        let directory = toolbox::workspace().join(run);
+        fs::create_dir_all(&directory)?;
+        Ok(Self {
+            directory,
+            interpreter: python::interpreter()?,
+        })
+    }
+
+    /// Runs a program in a new room. It reads what it is told as JSON, and prints claims.
+    pub fn run(&self, name: &str, told: &Value) -> Result<Vec<Claim>> {
+        let file = self.directory.join(format!("{name}.json"));
+        fs::write(&file, told.to_string())?;
+        let programs = toolbox::workspace().join(PROGRAMS);
+        let mut command = Command::new("unshare");
+        command
+            .args(["--mount", "--net", "--pid", "--ipc", "--uts", "--fork"])
+            .args(["--kill-child", "bash"])
+            .arg(programs.join("room.sh"))
+            .arg(toolbox::workspace())
+            .arg(&self.interpreter)
+            .arg(programs.join(name));
+        let file = file.to_str().context("the checkout's path is not UTF-8")?;
+        let outcome = program::run(command, &[file], &self.directory);
+        let claims = outcome.claims.into_iter();
+        Ok(claims.map(|claim| claim.of_stage(name)).collect())
+    }
+
+    /// Removes what was said; only where nothing failed.
+    pub fn remove(self) -> Result<()> {
+        fs::remove_dir_all(self.directory)?;
+        Ok(())
+    }
+}
