@@ -14,6 +14,8 @@ pub mod alter_configs;
 pub mod alter_partition_reassignments;
 pub mod alter_replica_log_dirs;
 pub mod api_versions;
+pub mod consumer_group_describe;
+pub mod consumer_group_heartbeat;
 pub mod create_acls;
 pub mod create_partitions;
 pub mod create_topics;
@@ -22,6 +24,7 @@ pub mod delete_groups;
 pub mod delete_records;
 pub mod delete_topics;
 pub mod describe_acls;
+pub mod describe_client_quotas;
 pub mod describe_cluster;
 pub mod describe_configs;
 pub mod describe_groups;
@@ -29,6 +32,7 @@ pub mod describe_log_dirs;
 pub mod describe_producers;
 pub mod describe_quorum;
 pub mod describe_topic_partitions;
+pub mod describe_user_scram_credentials;
 pub mod elect_leaders;
 pub mod fetch;
 pub mod find_coordinator;
@@ -41,12 +45,14 @@ pub mod list_config_resources;
 pub mod list_groups;
 pub mod list_offsets;
 pub mod list_partition_reassignments;
+pub mod list_transactions;
 pub mod metadata;
 pub mod offset_commit;
 pub mod offset_delete;
 pub mod offset_fetch;
 pub mod offset_for_leader_epoch;
 pub mod produce;
+pub mod sasl_handshake;
 pub mod sync_group;
 pub mod update_features;
 
@@ -159,7 +165,20 @@ serve_apis! {
     DescribeGroups => waits describe_groups::handle(DescribeGroupsRequestData),
     ListGroups => waits list_groups::handle(ListGroupsRequestData),
     DeleteGroups => waits delete_groups::handle(DeleteGroupsRequestData),
+    ConsumerGroupHeartbeat => ready consumer_group_heartbeat::handle(ConsumerGroupHeartbeatRequestData),
+    ConsumerGroupDescribe => ready consumer_group_describe::handle(ConsumerGroupDescribeRequestData),
+    DescribeClientQuotas => ready describe_client_quotas::handle(DescribeClientQuotasRequestData),
+    DescribeUserScramCredentials => ready describe_user_scram_credentials::handle(DescribeUserScramCredentialsRequestData),
+    ListTransactions => ready list_transactions::handle(ListTransactionsRequestData),
+    SaslHandshake => ready sasl_handshake::handle(SaslHandshakeRequestData),
 }
+
+/// Announced, and answered by `UNSUPPORTED_VERSION` alone, as by a Kafka whose features switch them off: a client that
+/// needs one of them fails at once, where it would wait for ever if the API were not announced.
+pub const REFUSED: &[ApiKey] = &[
+    ApiKey::ConsumerGroupHeartbeat,
+    ApiKey::ConsumerGroupDescribe,
+];
 
 /// Starts the handler of any API but Produce. Nothing has run before the future is polled.
 pub fn start(broker: Arc<Broker>, context: RequestContext, body: Bytes) -> Answering {

@@ -10,7 +10,7 @@ use std::fs::OpenOptions;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
-use ottla_broker::handlers::{SERVED, served_versions};
+use ottla_broker::handlers::{REFUSED, SERVED, served_versions};
 use ottla_broker::metrics::{Description, descriptions};
 use ottla_metadata::ResourceKind;
 use ottla_metadata::config_keys::{self, ConfigKey, Effect, Update};
@@ -211,7 +211,8 @@ fn api_table() -> String {
     let cells = apis.iter().map(|api| {
         let versions = served_versions(*api).expect("a served API has versions");
         let (first, last) = (versions.start(), versions.end());
-        format!("{api:?} ({}) | {first} to {last}", *api as i16)
+        let mark = if REFUSED.contains(api) { " \\*" } else { "" };
+        format!("{api:?} ({}){mark} | {first} to {last}", *api as i16)
     });
     let cells: Vec<_> = cells.collect();
     let mut table = String::from("| API | versions | API | versions | API | versions |\n");
@@ -221,6 +222,10 @@ fn api_table() -> String {
         row.resize(3, " | ".to_owned());
         writeln!(table, "| {} |", row.join(" | ")).unwrap();
     }
+    table.push_str(
+        "\n\\* Not served: every request is answered by `UNSUPPORTED_VERSION`, as by a Kafka at group.version 0, so that \
+         clients\nwith `group.protocol=consumer` fail at once, where they would wait for ever otherwise.\n",
+    );
     table
 }
 

@@ -425,8 +425,13 @@ impl Cluster {
             .groups
             .first()
             .ok_or_else(|| no_answer(what.clone()))?;
+        // A broker that offers the newer protocol and has it switched off has no such group either.
+        let code = match ErrorCode::from(described.error_code) {
+            ErrorCode::UnsupportedVersion => ErrorCode::GroupIdNotFound,
+            code => code,
+        };
         // The broker's words name the protocol it looked for; the code says all there is.
-        ClientError::check(described.error_code, None, what)?;
+        ClientError::check(code.code(), None, what)?;
         let members = described.members.iter().map(|member| {
             let topics = member.assignment.topic_partitions.iter();
             let partitions = topics.flat_map(|topic| {

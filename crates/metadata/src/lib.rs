@@ -16,7 +16,7 @@ pub mod snapshot;
 pub mod versions;
 
 pub use delta::{Changes, MetadataDelta};
-pub use image::{MetadataImage, Topic};
+pub use image::{MetadataImage, QuotaEntity, Topic};
 pub use loader::Loader;
 pub use partition::Partition;
 pub use registration::{BrokerRegistration, ControllerRegistration, Endpoint, FeatureRange};

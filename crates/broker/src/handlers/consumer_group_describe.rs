@@ -1,0 +1,26 @@
+//! `ConsumerGroupDescribe` (key 69), versions 0 and 1 (KIP-848).
+//!
+//! Announced and refused, as `ConsumerGroupHeartbeat` is: clients that describe a group of unknown type ask here first,
+//! and then as for a classic group.
+
+use ottla_protocol::messages::consumer_group_describe_response::DescribedGroup;
+use ottla_protocol::messages::{
+    ConsumerGroupDescribeRequestData, ConsumerGroupDescribeResponseData, ErrorCode,
+};
+
+use crate::broker::Broker;
+use crate::context::RequestContext;
+
+/// Refuses each group: there are classic groups only.
+pub fn handle(
+    _broker: &Broker,
+    _context: &RequestContext,
+    request: ConsumerGroupDescribeRequestData,
+) -> ConsumerGroupDescribeResponseData {
+    let groups = request.group_ids.into_iter().map(|group| {
+        DescribedGroup::default()
+            .with_group_id(group)
+            .with_error_code(ErrorCode::UnsupportedVersion.code())
+    });
+    ConsumerGroupDescribeResponseData::default().with_groups(groups.collect())
+}
