@@ -13,10 +13,10 @@ import org.apache.kafka.clients.consumer.KafkaConsumer;
 import org.apache.kafka.clients.consumer.OffsetAndMetadata;
 import org.apache.kafka.clients.producer.KafkaProducer;
 import org.apache.kafka.clients.producer.RecordMetadata;
+import org.apache.kafka.common.KafkaException;
 import org.apache.kafka.common.TopicPartition;
 import org.apache.kafka.common.config.ConfigResource;
 import org.apache.kafka.common.errors.InvalidRequestException;
-import org.apache.kafka.common.errors.TransactionalIdAuthorizationException;
 import org.apache.kafka.common.errors.UnsupportedVersionException;
 
 /** What Ottla takes in on a directory of Kafka's: records, topics, configs, offsets, compaction. */
@@ -65,11 +65,12 @@ final class Carry {
     }
 
     private void unserved() throws Exception {
-        Claims.expectError(TransactionalIdAuthorizationException.class, () -> {
-            try (KafkaProducer<String, String> producer = wire.producer(Map.of("transactional.id", "done-transaction"))) {
-                producer.initTransactions();
-            }
-        });
+        try (KafkaProducer<String, String> producer = wire.producer(Map.of("transactional.id", "done-transaction"))) {
+            producer.initTransactions();
+            throw new AssertionError("transactions are served");
+        } catch (KafkaException error) {
+            Claims.expect(error.getMessage().contains("transactions are not served"), "failed with " + error);
+        }
         Claims.expectError(UnsupportedVersionException.class, () -> {
             try (KafkaConsumer<String, String> member =
                     wire.consumer(Map.of("group.id", "idle-consumer", "group.protocol", "consumer"))) {

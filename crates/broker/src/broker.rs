@@ -20,6 +20,7 @@ use crate::metrics::Metrics;
 use crate::network::closed_log::ClosedLog;
 use crate::producer_ids::ProducerIds;
 use crate::read_buffers::ReadBuffers;
+use crate::refused_transactions::RefusedTransactions;
 use crate::replicas::{Directories, Replicas};
 
 /// One running broker. Handlers get it by reference; tasks hold it in an `Arc`.
@@ -52,6 +53,8 @@ pub struct Broker {
     pub closed_log: ClosedLog,
     /// The ids of idempotent producers.
     pub producer_ids: ProducerIds,
+    /// The clients that asked for transactions.
+    pub refused_transactions: RefusedTransactions,
     /// Groups and their offsets.
     pub groups: Arc<GroupCoordinators>,
 }
@@ -83,6 +86,7 @@ impl Broker {
             ready: AtomicBool::new(false),
             closed_log: ClosedLog::default(),
             producer_ids: ProducerIds::default(),
+            refused_transactions: RefusedTransactions::default(),
         })
     }
 

@@ -25,6 +25,7 @@ pub mod operations;
 pub mod producer_ids;
 pub mod quorum;
 pub mod read_buffers;
+pub mod refused_transactions;
 pub mod registration;
 pub mod replicas;
 pub mod reply;

@@ -297,8 +297,13 @@ async fn coordinator_is_found_and_transactions_are_refused_for_good() {
         .with_key_type(1)
         .with_coordinator_keys(vec![text("x")]);
     let answer = find_coordinator::handle(&node.broker, &context, request).await;
-    let code = ErrorCode::TransactionalIdAuthorizationFailed.code();
-    assert_eq!(answer.coordinators[0].error_code, code);
+    let refused = &answer.coordinators[0];
+    assert_eq!(
+        refused.error_code,
+        ErrorCode::ClusterAuthorizationFailed.code()
+    );
+    let message = refused.error_message.as_ref().unwrap();
+    assert!(message.as_str().contains("transactions are not served"));
     let context = node.context(ApiKey::FindCoordinator, 0);
     let request = FindCoordinatorRequestData::default().with_key(text("g"));
     let answer = find_coordinator::handle(&node.broker, &context, request).await;

@@ -11,7 +11,7 @@ use ottla_broker::context::{Connection, RequestContext};
 use ottla_broker::controller::{Commit, ControllerLoop};
 use ottla_broker::handlers::{
     consumer_group_describe, consumer_group_heartbeat, describe_client_quotas,
-    describe_user_scram_credentials, list_transactions, sasl_handshake,
+    describe_user_scram_credentials, init_producer_id, list_transactions, sasl_handshake,
 };
 use ottla_controller::Settings;
 use ottla_metadata::{MetadataDelta, MetadataImage};
@@ -23,7 +23,7 @@ use ottla_protocol::messages::metadata::{
 use ottla_protocol::messages::{
     ApiKey, ConsumerGroupDescribeRequestData, ConsumerGroupHeartbeatRequestData,
     DescribeClientQuotasRequestData, DescribeUserScramCredentialsRequestData, ErrorCode,
-    KafkaString, ListTransactionsRequestData, SaslHandshakeRequestData,
+    InitProducerIdRequestData, KafkaString, ListTransactionsRequestData, SaslHandshakeRequestData,
     describe_client_quotas_request, describe_user_scram_credentials_request,
 };
 use ottla_protocol::time::MonotonicTime;
@@ -110,6 +110,19 @@ fn consumer_groups_are_refused_as_by_a_kafka_at_group_version_0() {
     assert_eq!(answered, groups.iter().collect::<Vec<_>>());
     let mut codes = answer.groups.iter().map(|group| group.error_code);
     assert!(codes.all(|code| code == unsupported));
+}
+
+#[tokio::test]
+async fn a_transactional_id_gets_no_producer_id() {
+    let (_directory, broker) = broker(&[]);
+    let request = InitProducerIdRequestData::default()
+        .with_transactional_id(Some(text("tx")))
+        .with_producer_id(-1)
+        .with_producer_epoch(-1);
+    let context = context(ApiKey::InitProducerId);
+    let answer = init_producer_id::handle(&broker, &context, request).await;
+    let refused = ErrorCode::ClusterAuthorizationFailed.code();
+    assert_eq!((answer.error_code, answer.producer_id), (refused, -1));
 }
 
 #[test]

@@ -15,6 +15,7 @@ use crate::broker::Broker;
 use crate::context::RequestContext;
 use crate::coordinators::GroupCoordinators;
 use crate::endpoints::{self, Node};
+use crate::refused_transactions;
 use crate::topics;
 
 /// From this version on several keys are asked for at once.
@@ -87,10 +88,13 @@ async fn find(
 ) -> Result<Node, Refused> {
     match key_type {
         GROUP => find_group(broker, context, key.as_str()).await,
-        TRANSACTION => Err(Refused {
-            code: ErrorCode::TransactionalIdAuthorizationFailed,
-            message: Some("transactions are not served by this release"),
-        }),
+        TRANSACTION => {
+            broker.refused_transactions.log(context, key.as_str());
+            Err(Refused {
+                code: refused_transactions::CODE,
+                message: Some(refused_transactions::MESSAGE),
+            })
+        }
         _ => Err(Refused {
             code: ErrorCode::InvalidRequest,
             message: Some("only groups have a coordinator in this release"),

@@ -9,11 +9,12 @@ use ottla_protocol::messages::{ErrorCode, InitProducerIdRequestData, InitProduce
 
 use crate::broker::Broker;
 use crate::context::RequestContext;
+use crate::refused_transactions;
 
 /// Hands out a producer id.
 pub async fn handle(
     broker: &Broker,
-    _context: &RequestContext,
+    context: &RequestContext,
     request: InitProducerIdRequestData,
 ) -> InitProducerIdResponseData {
     let refused = |code: ErrorCode| {
@@ -28,7 +29,10 @@ pub async fn handle(
     }
     match &request.transactional_id {
         Some(id) if id.as_str().is_empty() => return refused(ErrorCode::InvalidRequest),
-        Some(_) => return refused(ErrorCode::TransactionalIdAuthorizationFailed),
+        Some(id) => {
+            broker.refused_transactions.log(context, id.as_str());
+            return refused(refused_transactions::CODE);
+        }
         None => {}
     }
     match broker.producer_ids.next(broker).await {
