@@ -242,6 +242,19 @@ const checks = {
     assert.equal(ends.find(({ partition }) => partition === 0).low, '6')
   },
 
+  async transactions_work_or_are_refused() {
+    const producer = kafka.producer({ transactionalId: `${prefix}-transaction`, idempotent: true, maxInFlightRequests: 1 })
+    await producer.connect()
+    try {
+      const transaction = await producer.transaction()
+      await transaction.abort()
+    } catch (error) {
+      assert.equal(error.name, 'KafkaJSGroupCoordinatorNotFound')
+    } finally {
+      await producer.disconnect()
+    }
+  },
+
   async admin_deletes_topics() {
     const topic = `${prefix}-admin`
     await admin.deleteTopics({ topics: [topic] })

@@ -366,6 +366,32 @@ def a_reader_at_the_end_has_what_comes_with_any_acks():
 
 
 @claim
+def transactions_work_or_are_refused_with_the_reason():
+    producer = Producer({**BASE, "transactional.id": f"{PREFIX}-transaction"})
+    try:
+        producer.init_transactions(DEADLINE_SECONDS)
+    except KafkaException as error:
+        reason = error.args[0]
+        expect(reason.fatal() and "transactions are not served" in reason.str(), f"failed with {reason}")
+
+
+@claim
+def the_consumer_protocol_works_or_is_refused():
+    topic = f"{PREFIX}-consumer-protocol"
+    create(topic)
+    produce(topic, records(3))
+    member = Consumer(
+        {**BASE, "group.id": topic, "group.protocol": "consumer", "auto.offset.reset": "earliest", "enable.auto.commit": False}
+    )
+    member.subscribe([topic])
+    try:
+        take(member, 3)
+    except KafkaException as error:
+        expect("API version not supported" in error.args[0].str(), f"failed with {error}")
+    member.close()
+
+
+@claim
 def admin_deletes_topics():
     settle(ADMIN.delete_topics([f"{PREFIX}-admin"]))
     wait_until(lambda: f"{PREFIX}-admin" not in ADMIN.list_topics(timeout=DEADLINE_SECONDS).topics, "the deletion", 10)

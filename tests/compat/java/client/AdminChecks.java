@@ -1,6 +1,7 @@
 import java.util.Collection;
 import java.util.List;
 import java.util.Map;
+import java.util.Properties;
 import java.util.Set;
 import org.apache.kafka.clients.admin.Admin;
 import org.apache.kafka.clients.admin.AlterConfigOp;
@@ -9,6 +10,7 @@ import org.apache.kafka.clients.admin.ConfigEntry;
 import org.apache.kafka.clients.admin.ConsumerGroupListing;
 import org.apache.kafka.clients.admin.DescribeClusterResult;
 import org.apache.kafka.clients.admin.DescribeConfigsOptions;
+import org.apache.kafka.clients.admin.ListTransactionsOptions;
 import org.apache.kafka.clients.admin.NewPartitions;
 import org.apache.kafka.clients.admin.NewTopic;
 import org.apache.kafka.clients.admin.OffsetSpec;
@@ -21,11 +23,14 @@ import org.apache.kafka.common.acl.AclBindingFilter;
 import org.apache.kafka.common.config.ConfigResource;
 import org.apache.kafka.common.errors.ElectionNotNeededException;
 import org.apache.kafka.common.errors.GroupNotEmptyException;
+import org.apache.kafka.common.errors.IllegalSaslStateException;
 import org.apache.kafka.common.errors.InvalidConfigurationException;
 import org.apache.kafka.common.errors.InvalidPartitionsException;
+import org.apache.kafka.common.errors.ResourceNotFoundException;
 import org.apache.kafka.common.errors.SecurityDisabledException;
 import org.apache.kafka.common.errors.TopicExistsException;
 import org.apache.kafka.common.errors.UnknownTopicOrPartitionException;
+import org.apache.kafka.common.quota.ClientQuotaFilter;
 
 /** What the Java admin client asks of a broker that serves one node. */
 final class AdminChecks {
@@ -45,6 +50,8 @@ final class AdminChecks {
         claims.add("admin_describes_the_cluster", this::cluster);
         claims.add("admin_lists_elections_and_reassignments", this::placement);
         claims.add("acls_are_answered_as_disabled", this::acls);
+        claims.add("users_quotas_and_transactions_are_listed", this::lists);
+        claims.add("a_client_with_sasl_is_told_that_there_is_none", this::sasl);
     }
 
     /** What needs the topics and groups that the client checks left behind. */
@@ -161,6 +168,27 @@ final class AdminChecks {
 
     private void acls() throws Exception {
         Claims.expectError(SecurityDisabledException.class, () -> admin.describeAcls(AclBindingFilter.ANY).values().get());
+    }
+
+    private void lists() throws Exception {
+        Claims.expectEqual(admin.describeUserScramCredentials().all().get().size(), 0, "the number of users");
+        var named = admin.describeUserScramCredentials(List.of("nobody"));
+        Claims.expectError(ResourceNotFoundException.class, () -> named.description("nobody").get());
+        Claims.expectEqual(admin.describeClientQuotas(ClientQuotaFilter.all()).entities().get().size(), 0, "the quotas");
+        // Other checks may have made transactions, but none with such a producer id.
+        var options = new ListTransactionsOptions().filterProducerIds(Set.of(1L << 40));
+        Claims.expectEqual(admin.listTransactions(options).all().get().size(), 0, "the number of transactions");
+    }
+
+    private void sasl() throws Exception {
+        Properties settings = clients.base();
+        settings.put("security.protocol", "SASL_PLAINTEXT");
+        settings.put("sasl.mechanism", "PLAIN");
+        settings.put("sasl.jaas.config", "org.apache.kafka.common.security.plain.PlainLoginModule required "
+                + "username=\"u\" password=\"p\";");
+        try (Admin authenticating = Admin.create(settings)) {
+            Claims.expectError(IllegalSaslStateException.class, () -> authenticating.describeCluster().nodes().get());
+        }
     }
 
     private void offsets() throws Exception {

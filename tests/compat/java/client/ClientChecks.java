@@ -6,6 +6,7 @@ import java.util.Collection;
 import java.util.List;
 import java.util.Map;
 import java.util.Optional;
+import java.util.Properties;
 import java.util.Set;
 import java.util.stream.IntStream;
 import org.apache.kafka.clients.admin.Admin;
@@ -13,11 +14,15 @@ import org.apache.kafka.clients.admin.NewTopic;
 import org.apache.kafka.clients.consumer.ConsumerRecord;
 import org.apache.kafka.clients.consumer.KafkaConsumer;
 import org.apache.kafka.clients.consumer.OffsetAndMetadata;
+import org.apache.kafka.clients.producer.KafkaProducer;
 import org.apache.kafka.clients.producer.ProducerRecord;
 import org.apache.kafka.clients.producer.RecordMetadata;
+import org.apache.kafka.common.KafkaException;
 import org.apache.kafka.common.TopicPartition;
 import org.apache.kafka.common.errors.InvalidTopicException;
 import org.apache.kafka.common.errors.RecordTooLargeException;
+import org.apache.kafka.common.errors.UnsupportedVersionException;
+import org.apache.kafka.common.serialization.ByteArrayDeserializer;
 
 /** The Java client: one source for every release that the suite runs. Arguments: bootstrap, prefix. */
 public final class ClientChecks {
@@ -59,6 +64,8 @@ public final class ClientChecks {
         claims.add("static_member_returns_to_its_partitions", this::staticMember);
         claims.add("offsets_are_found_by_time", this::offsets);
         claims.add("a_fetch_at_the_end_waits_for_the_next_record", this::longPoll);
+        claims.add("transactions_work_or_are_refused_with_the_reason", this::transactions);
+        claims.add("the_consumer_protocol_works_or_is_refused", this::consumerProtocol);
         claims.add("small_fetch_limits_still_return_every_record", this::smallFetches);
     }
 
@@ -69,6 +76,30 @@ public final class ClientChecks {
 
     private List<ProducerRecord<byte[], byte[]>> records(String name, int count) {
         return Clients.records(clients.name(name), count);
+    }
+
+    private void transactions() {
+        try (KafkaProducer<byte[], byte[]> producer =
+                clients.producer(Map.of("transactional.id", clients.name("transaction"), "max.block.ms", "40000"))) {
+            producer.initTransactions();
+        } catch (KafkaException error) {
+            Claims.expect(error.getMessage().contains("transactions are not served"), "failed with " + error);
+        }
+    }
+
+    private void consumerProtocol() throws Exception {
+        create("consumer-protocol", 3, Map.of());
+        clients.produce(records("consumer-protocol", 3), Map.of());
+        Properties settings = clients.base();
+        settings.putAll(Map.of("group.id", clients.name("consumer-protocol"), "group.protocol", "consumer",
+                "auto.offset.reset", "earliest"));
+        try (KafkaConsumer<byte[], byte[]> member =
+                new KafkaConsumer<>(settings, new ByteArrayDeserializer(), new ByteArrayDeserializer())) {
+            member.subscribe(List.of(clients.name("consumer-protocol")));
+            Clients.take(member, 3);
+        } catch (UnsupportedVersionException refused) {
+            // A broker may do without this protocol, and its clients must not wait for it.
+        }
     }
 
     private void codecs() throws Exception {

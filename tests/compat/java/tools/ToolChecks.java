@@ -34,6 +34,8 @@ public final class ToolChecks {
         claims.add("kafka_consumer_groups", checks::groups);
         claims.add("kafka_consumer_groups_resets_offsets", checks::resetOffsets);
         claims.add("kafka_configs", checks::configs);
+        claims.add("kafka_configs_lists_users_and_clients", checks::users);
+        claims.add("kafka_transactions_lists", checks::transactions);
         claims.add("kafka_log_dirs", checks::logDirs);
         claims.add("kafka_get_offsets", checks::offsets);
         claims.add("kafka_groups", checks::listGroups);
@@ -142,6 +144,16 @@ public final class ToolChecks {
                         .contains("log.cleaner.threads=2"));
         tool(CONFIGS, "--alter", "--entity-type", "brokers", "--entity-default", "--delete-config", "log.cleaner.threads")
                 .expect();
+    }
+
+    private void users() throws Exception {
+        for (String entity : List.of("users", "clients", "ips")) {
+            tool(CONFIGS, "--describe", "--entity-type", entity).expect();
+        }
+    }
+
+    private void transactions() throws Exception {
+        tool(TOOLS + "TransactionsCommand", "list").expect("TransactionalId");
     }
 
     private void logDirs() throws Exception {
