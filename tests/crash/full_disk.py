@@ -16,7 +16,7 @@ from image import Failed, demand, in_rounds
 
 TOPIC = "full"
 RECORD_BYTES = 100_000
-SETTINGS = {"log.segment.bytes": str(4 << 20)}
+SETTINGS = {"log.segment.bytes": str(4 << 20), "log.segment.delete.delay.ms": "60000"}
 PATIENCE = 30
 
 
@@ -94,8 +94,9 @@ def produce_again(address, deadline):
 
 
 def delete(address, name):
-    """Below the reserve the files go at once: PATIENCE is less than `file.delete.delay.ms`."""
-    AdminClient({"bootstrap.servers": address}).delete_topics([name])[name].result(PATIENCE)
+    """Below the reserve the files go at once: PATIENCE is less than `log.segment.delete.delay.ms`."""
+    admin = AdminClient({"bootstrap.servers": address})
+    admin.delete_topics([name])[name].result(PATIENCE)
 
 
 def round_of(binary, directory, at, chance):
