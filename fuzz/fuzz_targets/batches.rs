@@ -24,6 +24,7 @@ fn rules(compression: TargetCompression) -> ProduceRules {
         timestamp_after_max_ms: i64::MAX,
         max_message_bytes: MAX_DECOMPRESSED,
         max_decompressed_bytes: MAX_DECOMPRESSED,
+        max_record_bytes: MAX_DECOMPRESSED,
     }
 }
 
