@@ -55,8 +55,11 @@ pub struct Args {
     ])]
     brokers: Vec<Contender>,
 
-    /// Only acknowledgement from the page cache or from stable storage (Kafka: log.flush.interval.messages=1).
-    #[arg(long, value_enum, value_delimiter = ',', default_values_t = [Durability::PageCache, Durability::Fsync])]
+    /// Only acknowledgement from the page cache, from stable storage (Kafka: log.flush.interval.messages=1), or as each
+    /// broker comes.
+    #[arg(long, value_enum, value_delimiter = ',', default_values_t = [
+        Durability::PageCache, Durability::Fsync, Durability::Default,
+    ])]
     durability: Vec<Durability>,
 
     /// Write the tables into docs/benchmarks.md too.

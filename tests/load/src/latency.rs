@@ -49,7 +49,7 @@ pub struct Args {
     warm_up: u64,
     #[arg(long, default_value_t = 1024)]
     record_bytes: usize,
-    /// 1, or -1 for all.
+    /// 0, 1, or -1 for all. With 0 nobody learns when a record was taken: the time to its consumer alone counts.
     #[arg(long, default_value_t = -1, allow_hyphen_values = true)]
     acks: i16,
 }
@@ -103,7 +103,8 @@ pub fn run(args: &Args) -> Result<Value> {
     let measured = runtime.block_on(async {
         let consumer = consumer::read(connect(args).await?, args.clone(), clock);
         let consumer = tokio::spawn(consumer);
-        let producer = producer::Producer::new(connect(args).await?, args.clone(), clock).await?;
+        let mut producer =
+            producer::Producer::new(connect(args).await?, args.clone(), clock).await?;
         let pacer = pace(args, clock, due)?;
         let limit = Duration::from_secs(args.seconds + args.warm_up) + PATIENCE;
         let all = async {

@@ -5,11 +5,60 @@ use serde_json::Value;
 
 use crate::measured::contender::program;
 
-/// The rate of the latency loads, in records of 1 KiB a second, and the partitions over which they go.
-pub const LATENCY_RATE: u32 = 2000;
-pub const LATENCY_PARTITIONS: u32 = 16;
 /// Seconds of a latency load before it counts.
 pub const LATENCY_WARM_UP: u32 = 3;
+
+/// Records of 1 KiB at a fixed rate, each as soon as it is due, and a consumer that waits for them.
+#[derive(Debug, Clone, Copy)]
+pub struct Latency {
+    pub acks: &'static str,
+    /// Records a second.
+    rate: u32,
+    partitions: u32,
+}
+
+impl Latency {
+    /// Many producers' worth of records: those that are due together share requests and syncs.
+    pub fn busy(acks: &'static str) -> Self {
+        Self {
+            acks,
+            rate: 2000,
+            partitions: 16,
+        }
+    }
+
+    /// One record at a time, while all is idle: nobody else's record brings what it waits for.
+    pub fn alone(acks: &'static str) -> Self {
+        Self {
+            acks,
+            rate: 100,
+            partitions: 1,
+        }
+    }
+
+    /// What it is chosen by.
+    pub fn name(&self) -> String {
+        let name = if self.partitions == 1 {
+            "end to end"
+        } else {
+            "latency"
+        };
+        format!("{name}, acks {}", self.acks)
+    }
+
+    /// The caption of its table.
+    pub fn caption(&self) -> String {
+        let Self {
+            rate, partitions, ..
+        } = self;
+        let plural = if *partitions == 1 { "" } else { "s" };
+        format!("Latency at {rate} records/s of 1 KiB over {partitions} partition{plural}, ms")
+    }
+
+    pub fn partitions(&self) -> u32 {
+        self.partitions
+    }
+}
 
 /// Frames as producers of different batching send them.
 #[derive(Debug, Clone, Copy)]
@@ -51,15 +100,16 @@ pub const FRAMES: [Frames; 3] = [
 pub fn latency(
     bootstrap: &str,
     topic: &str,
-    acks: &str,
+    latency: &Latency,
     seconds: u32,
 ) -> Result<Vec<(String, f64)>> {
+    let acks = latency.acks;
     let mut load = program("ottla-load");
     load.args(["latency", "--bootstrap", bootstrap, "--topic", topic]);
     load.args(["--acks", if acks == "all" { "-1" } else { acks }]);
     for (option, number) in [
-        ("--partitions", LATENCY_PARTITIONS),
-        ("--rate", LATENCY_RATE),
+        ("--partitions", latency.partitions),
+        ("--rate", latency.rate),
         ("--seconds", seconds),
         ("--warm-up", LATENCY_WARM_UP),
     ] {
@@ -72,6 +122,9 @@ pub fn latency(
         ("end_to_end", "end to end"),
         ("lateness_of_generator", "the generator itself"),
     ] {
+        if part == "produce" && acks == "0" {
+            continue;
+        }
         for (quantile, suffix) in [("p50_ms", "p50"), ("p99_ms", "p99"), ("p999_ms", "p99.9")] {
             let value = report[part][quantile].as_f64();
             let value = value.with_context(|| format!("no {part} {quantile} in {report}"))?;

@@ -3,10 +3,12 @@
 //! A load has a topic of its own, which is deleted after it. What earlier loads left in the page cache is written out
 //! before the next is measured. A load that Ottla or Kafka cannot do ends the command; others leave a gap.
 
+use std::collections::BTreeSet;
+
 use anyhow::Result;
 
 use super::load::{self, Load};
-use super::own::{self, FRAMES, Frames};
+use super::own::{self, FRAMES, Frames, Latency};
 use super::table::{Figures, Section};
 use crate::measured::broker::Running;
 use crate::measured::contender::{Contender, Durability, Setup, program};
@@ -33,8 +35,7 @@ pub struct Plan {
     pub durability: Durability,
     amount: Amount,
     loads: Vec<Load>,
-    /// The `acks` of the latency loads.
-    latency: Vec<&'static str>,
+    latency: Vec<Latency>,
     frames: Vec<Frames>,
 }
 
@@ -47,8 +48,21 @@ impl Plan {
         is_chosen: impl Fn(&str) -> bool,
     ) -> Self {
         let (loads, latency, frames) = match durability {
-            Durability::PageCache => (loads.to_vec(), vec!["1", "all"], FRAMES.to_vec()),
-            Durability::Fsync => (load::durable(loads), vec!["all"], Vec::new()),
+            Durability::PageCache => (
+                loads.to_vec(),
+                ["1", "all"].map(Latency::busy).to_vec(),
+                FRAMES.to_vec(),
+            ),
+            Durability::Fsync => (
+                load::durable(loads),
+                ["all", "1", "0"].map(Latency::busy).to_vec(),
+                Vec::new(),
+            ),
+            Durability::Default => (
+                Vec::new(),
+                ["all", "1", "0"].map(Latency::alone).to_vec(),
+                Vec::new(),
+            ),
         };
         let amount = Amount {
             megabytes: Self::share(durability, amount.megabytes),
@@ -61,7 +75,7 @@ impl Plan {
             loads: loads.into_iter().filter(is_load).collect(),
             latency: latency
                 .into_iter()
-                .filter(|acks| is_chosen(&latency_name(acks)))
+                .filter(|latency| is_chosen(&latency.name()))
                 .collect(),
             frames: frames
                 .into_iter()
@@ -73,7 +87,7 @@ impl Plan {
     fn share(durability: Durability, megabytes: u32) -> u32 {
         match durability {
             Durability::PageCache => megabytes,
-            Durability::Fsync => megabytes.div_ceil(DURABLE_DIVISOR),
+            Durability::Fsync | Durability::Default => megabytes.div_ceil(DURABLE_DIVISOR),
         }
     }
 
@@ -83,21 +97,22 @@ impl Plan {
 
     /// What can be chosen.
     pub fn names() -> Vec<String> {
-        let plan = Self::new(
+        let all = [
             Durability::PageCache,
-            Amount::default(),
-            &load::chosen(),
-            |_| true,
-        );
-        let loads = plan.loads.iter().map(Load::name);
-        let latency = plan.latency.iter().map(|acks| latency_name(acks));
-        let frames = plan.frames.iter().map(|frames| frames.name.to_owned());
-        loads.chain(latency).chain(frames).collect()
+            Durability::Fsync,
+            Durability::Default,
+        ];
+        let plans = all.map(|each| Self::new(each, Amount::default(), &load::chosen(), |_| true));
+        let mut names = Vec::new();
+        for plan in &plans {
+            names.extend(plan.loads.iter().map(Load::name));
+            names.extend(plan.latency.iter().map(Latency::name));
+            names.extend(plan.frames.iter().map(|frames| frames.name.to_owned()));
+        }
+        let mut seen = BTreeSet::new();
+        names.retain(|name| seen.insert(name.clone()));
+        names
     }
-}
-
-fn latency_name(acks: &str) -> String {
-    format!("latency, acks {acks}")
 }
 
 /// A broker while it is measured.
@@ -141,8 +156,8 @@ impl Session<'_> {
         for load in &plan.loads {
             session.attempt(&load.name(), |session| session.load(load))?;
         }
-        for acks in &plan.latency {
-            session.attempt(&latency_name(acks), |session| session.latency(acks))?;
+        for latency in &plan.latency {
+            session.attempt(&latency.name(), |session| session.latency(latency))?;
         }
         session.frames()?;
         let process = session.running.process();
@@ -206,24 +221,19 @@ impl Session<'_> {
         self.delete_topic(&topic)
     }
 
-    fn latency(&mut self, acks: &str) -> Result<()> {
-        let topic = self.create_topic("latency", own::LATENCY_PARTITIONS)?;
+    fn latency(&mut self, latency: &Latency) -> Result<()> {
+        let topic = self.create_topic("latency", latency.partitions())?;
         rustix::fs::sync();
         let before = self.cpu()?;
         let seconds = self.plan.amount.seconds;
-        let measured = own::latency(self.running.bootstrap(), &topic, acks, seconds)?;
+        let measured = own::latency(self.running.bootstrap(), &topic, latency, seconds)?;
         let after = self.cpu()?;
-        let table = format!(
-            "Latency at {} records/s of 1 KiB over {} partitions, ms",
-            own::LATENCY_RATE,
-            own::LATENCY_PARTITIONS
-        );
         for (name, value) in measured {
-            self.add(&table, &name, value);
+            self.add(&latency.caption(), &name, value);
         }
         let share = (after.broker - before.broker) / f64::from(seconds + own::LATENCY_WARM_UP);
         let table = "Produce and consume at that rate, broker CPU in % of a core";
-        self.add(table, &format!("acks {acks}"), share * 100.0);
+        self.add(table, &format!("acks {}", latency.acks), share * 100.0);
         self.delete_topic(&topic)
     }
 

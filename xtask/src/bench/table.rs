@@ -58,6 +58,7 @@ impl Figures {
         let sections = [
             Section::Brokers(Durability::PageCache),
             Section::Brokers(Durability::Fsync),
+            Section::Brokers(Durability::Default),
             Section::BareLoop,
         ];
         let mut text = String::new();
@@ -81,6 +82,7 @@ impl Section {
         match self {
             Self::Brokers(Durability::PageCache) => "Acknowledged from the page cache",
             Self::Brokers(Durability::Fsync) => "Acknowledged from stable storage",
+            Self::Brokers(Durability::Default) => "As each broker comes",
             Self::BareLoop => "Beside a bare loop",
         }
     }

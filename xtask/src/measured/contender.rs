@@ -27,6 +27,8 @@ pub enum Durability {
     PageCache,
     /// When it is on stable storage.
     Fsync,
+    /// As the broker comes: Kafka in the page cache, Ottla on stable storage, where the producer waits for all replicas.
+    Default,
 }
 
 /// How a broker is set up.

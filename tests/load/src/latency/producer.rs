@@ -41,8 +41,9 @@ impl Producer {
     }
 
     /// Sends until the sender of `due` has gone and everything is acknowledged; yields nanoseconds after the
-    /// intended times.
-    pub async fn send_all(mut self, mut due: mpsc::UnboundedReceiver<Mark>) -> Result<Vec<u64>> {
+    /// intended times, or nothing where no answer was asked for. The connection stays: what it has not written yet would
+    /// go with it.
+    pub async fn send_all(&mut self, mut due: mpsc::UnboundedReceiver<Mark>) -> Result<Vec<u64>> {
         let mut latencies = Vec::new();
         while let Some(first) = due.recv().await {
             let place = Arc::clone(&self.places).acquire_owned().await?;
@@ -52,6 +53,10 @@ impl Producer {
                 marks.push(next);
             }
             let request = self.request(&marks)?;
+            if self.args.acks == 0 {
+                self.connection.send(&request).await?;
+                continue;
+            }
             let (connection, args, clock) =
                 (Arc::clone(&self.connection), self.args.clone(), self.clock);
             self.requests.spawn(async move {
