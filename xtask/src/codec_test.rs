@@ -195,7 +195,7 @@ impl<'a> Case<'a> {
     }
 
     /// The line of [`LACKING`] that this case falls under.
-    fn lacking(&self) -> Option<&'static (i16, i16)> {
+    pub fn lacking(&self) -> Option<&'static (i16, i16)> {
         let number: i16 = self.name.parse().ok()?;
         let lowest = match self.kind {
             "request" | "response" => self.version,

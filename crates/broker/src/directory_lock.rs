@@ -5,6 +5,8 @@ use std::io;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
+use ottla_log::files::Files as _;
+use ottla_log::files::disk::Disk;
 use rustix::fs::{FlockOperation, fcntl_lock};
 
 const LOCK: &str = ".lock";
@@ -67,9 +69,9 @@ impl DirectoryLock {
     /// Ends the lock of a start that was refused, and removes its file if this lock made it.
     pub fn undo(self) {
         if self.is_new
-            && let Err(error) = std::fs::remove_file(&self.path)
+            && let Err(error) = Disk.remove(&self.path)
         {
-            tracing::warn!(path = %self.path.display(), %error, "cannot remove a lock's file");
+            tracing::warn!(%error, "cannot remove a lock's file");
         }
     }
 }

@@ -1,6 +1,10 @@
 //! Starts on directories of others: the first records of a cluster reach the log, and a refused start leaves no trace.
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+#![expect(
+    clippy::disallowed_methods,
+    reason = "the tests make and damage the files that a start finds"
+)]
 
 use std::collections::BTreeMap;
 use std::fs;

@@ -7,6 +7,7 @@
 //! - After a failed sync nothing more is written. Owned by one thread; knows no async.
 
 mod recovery;
+mod refusals;
 mod snapshots;
 #[cfg(test)]
 mod tests;
@@ -31,7 +32,8 @@ use std::fmt;
 use std::io::IoSlice;
 use std::path::PathBuf;
 
-pub use recovery::{Inspected, Location, OpenError, UnsupportedVersion, check_version};
+pub use recovery::{Inspected, Location};
+pub use refusals::{OpenError, UnsupportedVersion, check_version};
 pub use snapshots::{SnapshotJob, WrittenSnapshot};
 
 /// Sizes of the metadata log; the defaults are Kafka's.

@@ -42,6 +42,9 @@ pub fn all(encodings: &str, served: &[ApiKey]) -> Result<Vec<Case>> {
         .filter(|line| line.starts_with("request\t"))
     {
         let encoding = Encoding::parse(line)?;
+        if encoding.lacking().is_some() {
+            continue;
+        }
         let api = encoding.api()?;
         let filling = encoding.rest.first().copied().unwrap_or_default();
         let is_sent = served.contains(&api)

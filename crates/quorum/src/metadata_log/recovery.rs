@@ -9,15 +9,16 @@
 //! The checkpoint that formatting makes (offset 0, epoch 0) is no snapshot: Kafka 4.4 and later put the cluster's first
 //! records there, which count only once the first leader has written them into the log.
 
-use super::{MetadataLog, Opened, ProposeError, Settings};
-use crate::batches::{self, BadBatch, BatchReader, Content, DecodeError, Next};
-use crate::checkpoint::{self, CheckpointError, SnapshotId};
+use super::refusals::{OpenError, check_version};
+use super::{MetadataLog, Opened, Settings};
+use crate::batches::{self, BadBatch, BatchReader, Content, Next};
+use crate::checkpoint::{self, SnapshotId};
 use crate::epoch_checkpoint::EpochStarts;
-use crate::quorum_state::{self, Leadership, QuorumStateError};
+use crate::quorum_state::{self, Leadership};
 use crate::segment;
 use crate::voter::{DYNAMIC_VOTERS, QuorumControl, Voter};
 use ottla_log::files::{self, File, FileError, Files, Open};
-use ottla_metadata::{Loader, MetadataImage, MetadataVersion, versions};
+use ottla_metadata::{Loader, MetadataImage, versions};
 use ottla_protocol::ids::{LeaderEpoch, Offset};
 use ottla_protocol::messages::metadata::MetadataRecord;
 use ottla_protocol::records::control::ControlRecord;
@@ -29,99 +30,6 @@ use std::path::{Path, PathBuf};
 const PARTITION_METADATA: &str = "partition.metadata";
 /// The metadata topic's id is fixed: the second of the reserved ones.
 const PARTITION_METADATA_CONTENT: &[u8] = b"version: 0\ntopic_id: AAAAAAAAAAAAAAAAAAAAAQ";
-
-/// Why the metadata log cannot be opened.
-#[derive(Debug, thiserror::Error)]
-pub enum OpenError {
-    /// The disk failed.
-    #[error(transparent)]
-    File(#[from] FileError),
-    /// `quorum-state` cannot be read.
-    #[error(transparent)]
-    QuorumState(#[from] QuorumStateError),
-    /// No snapshot can be read, and the log does not begin at 0.
-    #[error(
-        "the metadata log begins at offset {log_start}, and no snapshot covers what was before: {problem}"
-    )]
-    NoSnapshot {
-        /// Where the log begins.
-        log_start: Offset,
-        /// What is wrong with the newest snapshot.
-        problem: String,
-    },
-    /// Committed batches are damaged or missing.
-    #[error(
-        "{path} is damaged at position {position} ({problem}), with committed batches behind it; restore the \
-         directory from a copy"
-    )]
-    Damaged {
-        /// The file.
-        path: PathBuf,
-        /// Where.
-        position: u64,
-        /// How.
-        problem: String,
-    },
-    /// A snapshot cannot be understood.
-    #[error(transparent)]
-    Snapshot(#[from] CheckpointError),
-    /// A batch cannot be understood.
-    #[error(
-        "{path} holds a record at offset {offset} that this release does not understand: {source}"
-    )]
-    Record {
-        /// The file.
-        path: PathBuf,
-        /// The batch's offset.
-        offset: Offset,
-        /// Why.
-        source: DecodeError,
-    },
-    /// The voters in the log are not this node alone.
-    #[error(
-        "the voters of the metadata quorum are {voters}, not this node alone (node.id {node_id}, directory \
-         {directory_id}): quorums of several nodes are not served in this release"
-    )]
-    OtherVoters {
-        /// Who they are.
-        voters: String,
-        /// This node.
-        node_id: i32,
-        /// This directory.
-        directory_id: String,
-    },
-    /// `kraft.version` says that the voters are in the log, and they are not.
-    #[error("kraft.version is {0}, but no voters stand in the log or a snapshot")]
-    NoVoters(i16),
-    /// This release does not know the metadata's level.
-    #[error(transparent)]
-    MetadataVersion(#[from] UnsupportedVersion),
-    /// The first batch of the new epoch cannot be written.
-    #[error(transparent)]
-    StartEpoch(#[from] ProposeError),
-}
-
-/// The metadata is of a level that this release does not know.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error(
-    "metadata.version is {level} in the metadata log, and this release reads {} to {}: start the release that \
-     wrote it, or a later Ottla",
-    MetadataVersion::MINIMUM.0,
-    MetadataVersion::LATEST.0
-)]
-pub struct UnsupportedVersion {
-    /// What the cluster has finalised.
-    pub level: i16,
-}
-
-/// Refuses metadata of a level that this release does not know.
-pub fn check_version(image: &MetadataImage) -> Result<(), UnsupportedVersion> {
-    let version = image.metadata_version();
-    if (MetadataVersion::MINIMUM..=MetadataVersion::LATEST).contains(&version) {
-        return Ok(());
-    }
-    Err(UnsupportedVersion { level: version.0 })
-}
 
 /// Where a metadata log lies, and whose it is.
 #[derive(Debug, Clone, Copy)]
