@@ -8,6 +8,10 @@ use anyhow::{Context as _, Result};
 use ottla_client::{ClientError, Cluster, ErrorCode, Options};
 
 const DEFAULT_PORT: u16 = 9092;
+/// Java's `socket.connection.setup.timeout.ms`.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+/// A command that runs on sees new partitions after this long.
+const METADATA_MAX_AGE: Duration = Duration::from_secs(5);
 
 /// Which cluster, and how patiently.
 #[derive(Debug, clap::Args)]
@@ -52,7 +56,8 @@ impl Connect {
         let options = Options {
             request_timeout: patience,
             retry_for: patience,
-            connect_timeout: patience.min(Duration::from_secs(5)),
+            connect_timeout: patience.min(CONNECT_TIMEOUT),
+            metadata_max_age: METADATA_MAX_AGE,
             ..Options::default()
         };
         Ok(Arc::new(Cluster::connect(&addresses, options).await?))
@@ -112,6 +117,7 @@ pub fn next_step(error: &anyhow::Error) -> Option<String> {
         }
         ClientError::Refused { code, .. } => step_for(*code)?.to_owned(),
         ClientError::Encode { .. }
+        | ClientError::NotSent
         | ClientError::Malformed { .. }
         | ClientError::CorruptRecords { .. }
         | ClientError::UnknownNode(_) => return None,

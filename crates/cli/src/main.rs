@@ -13,6 +13,7 @@ mod output;
 mod partitions;
 mod patterns;
 mod quantity;
+mod stop;
 
 use std::io;
 use std::process::ExitCode;

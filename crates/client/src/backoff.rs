@@ -7,6 +7,12 @@ use tokio::time::{self, Instant};
 const FIRST: Duration = Duration::from_millis(50);
 const LARGEST: Duration = Duration::from_secs(1);
 
+/// How long to wait after so many failures in a row.
+pub fn pause_after(failures: u32) -> Duration {
+    let doublings = failures.saturating_sub(1).min(10);
+    (FIRST * (1 << doublings)).min(LARGEST)
+}
+
 /// The attempts of one call.
 #[derive(Debug)]
 pub struct Backoff {

@@ -1,7 +1,7 @@
 //! The brokers of one cluster: connections, metadata, and who leads or coordinates what.
 //!
 //! Connections are opened on demand and replaced when they break. Metadata is refreshed when somebody asks for a
-//! topic that is not known, or says that what is known has proved wrong.
+//! topic that is not known or was learnt `metadata_max_age` ago, or says that what is known has proved wrong.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -10,6 +10,7 @@ use std::time::Duration;
 use ottla_protocol::messages::{
     FindCoordinatorRequestData, KafkaString, MetadataRequestData, MetadataRequestTopic,
 };
+use tokio::time::Instant;
 
 use crate::backoff::Backoff;
 use crate::error::ErrorCode;
@@ -28,6 +29,8 @@ pub struct Options {
     pub request_timeout: Duration,
     /// How long a call is tried again on errors that pass.
     pub retry_for: Duration,
+    /// How long what is known of a topic holds before it is asked for anew (`metadata.max.age.ms`).
+    pub metadata_max_age: Duration,
 }
 
 impl Default for Options {
@@ -37,6 +40,7 @@ impl Default for Options {
             connect_timeout: Duration::from_secs(5),
             request_timeout: Duration::from_secs(30),
             retry_for: Duration::from_secs(30),
+            metadata_max_age: Duration::from_mins(5),
         }
     }
 }
@@ -55,6 +59,8 @@ struct State {
     bootstrap: Option<Arc<Connection>>,
     nodes: HashMap<i32, Arc<Connection>>,
     metadata: Arc<ClusterMetadata>,
+    /// When each topic was last asked for.
+    asked: HashMap<String, Instant>,
 }
 
 impl Cluster {
@@ -101,10 +107,20 @@ impl Cluster {
     }
 
     async fn topic_with(&self, name: &str, creation: Creation) -> Result<TopicMetadata> {
-        if let Some(topic) = self.metadata().topics.get(name) {
-            return Ok(topic.clone());
-        }
         let names = [name.to_owned()];
+        if let Some(topic) = self.metadata().topics.get(name) {
+            if !self.is_old(name) {
+                return Ok(topic.clone());
+            }
+            match self.request_metadata(Some(&names), false).await {
+                // What was known serves on while nobody can be asked.
+                Err(error) if error.is_retriable() => return Ok(topic.clone()),
+                answer => answer?,
+            };
+            if let Some(topic) = self.metadata().topics.get(name) {
+                return Ok(topic.clone());
+            }
+        }
         let mut backoff = Backoff::new(self.options.retry_for);
         loop {
             let create = creation == Creation::AsTheBrokerAllows;
@@ -217,6 +233,11 @@ impl Cluster {
         Ok(opened)
     }
 
+    /// Closes the connection to a broker, so that the next call opens another. Calls that wait on it fail.
+    pub(crate) fn disconnect(&self, id: i32) {
+        self.state().nodes.remove(&id);
+    }
+
     /// A connection to any broker: a known one, else one of the addresses given at the start.
     async fn any(&self) -> Result<Arc<Connection>> {
         {
@@ -243,11 +264,21 @@ impl Cluster {
         Err(last.unwrap_or(ClientError::UnknownNode(-1)))
     }
 
+    fn is_old(&self, topic: &str) -> bool {
+        let asked = self.state().asked.get(topic).copied();
+        asked.is_none_or(|at| at.elapsed() >= self.options.metadata_max_age)
+    }
+
     async fn request_metadata(
         &self,
         topics: Option<&[String]>,
         allow_auto_topic_creation: bool,
     ) -> Result<BTreeMap<String, ErrorCode>> {
+        if let Some(topics) = topics {
+            let now = Instant::now();
+            let asked = topics.iter().map(|topic| (topic.clone(), now));
+            self.state().asked.extend(asked);
+        }
         let by_name = |name: &String| MetadataRequestTopic {
             name: Some(KafkaString::from(name.clone())),
             ..MetadataRequestTopic::default()
@@ -265,6 +296,14 @@ impl Cluster {
             None => BTreeMap::new(),
         };
         let (next, errors) = ClusterMetadata::updated(known, &response);
+        if topics.is_none() {
+            let now = Instant::now();
+            state.asked = next
+                .topics
+                .keys()
+                .map(|topic| (topic.clone(), now))
+                .collect();
+        }
         state.metadata = Arc::new(next);
         Ok(errors)
     }

@@ -57,17 +57,18 @@ struct Waiting {
 }
 
 impl Connection {
-    /// Connects to `host:port` and asks which versions the broker offers.
+    /// Connects to `host:port` and asks which versions the broker offers. Each takes `connect_timeout` at most: what
+    /// accepts a connection and says nothing is no Kafka broker, or one that hangs.
     pub async fn open(address: &str, options: &Options) -> Result<Self> {
         let mut stream = connect(address, options.connect_timeout).await?;
         let client_id = KafkaString::from(options.client_id.clone());
         let negotiation = negotiate(&mut stream, address, &client_id);
-        let versions = time::timeout(options.request_timeout, negotiation)
+        let versions = time::timeout(options.connect_timeout, negotiation)
             .await
             .map_err(|_| ClientError::TimedOut {
                 address: address.to_owned(),
                 api: ApiKey::ApiVersions,
-                after: options.request_timeout,
+                after: options.connect_timeout,
             })??;
         let (read_half, write_half) = stream.into_split();
         let (requests, outgoing) = mpsc::channel(PIPELINE_DEPTH);

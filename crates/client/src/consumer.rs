@@ -1,8 +1,11 @@
 //! Reads topics as a member of a group: membership and fetching together.
 //!
 //! Records count as read when the next poll begins (or at `close`); only such offsets are committed, so a crash
-//! between may repeat records but never skips one. Heartbeats are sent while polling: a caller that does
-//! not poll within the session timeout loses its partitions.
+//! between may repeat records but never skips one. Heartbeats are sent while polling, and during
+//! [`GroupConsumer::keep_alive`]: a caller that does neither within the session timeout loses its partitions.
+//!
+//! A coordinator that cannot be reached is waited for as long as a leader is. A partition that was added after this
+//! consumer began is read from its beginning, whatever the policy says: nothing in it is older than the consumer.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -10,10 +13,13 @@ use std::time::Duration;
 
 use tokio::time::{self, Instant, Interval, MissedTickBehavior};
 
+use crate::backoff::{Backoff, pause_after};
 use crate::error::ErrorCode;
+use crate::fetcher::Known;
+use crate::notice::{Notice, Source};
 use crate::{
-    Cluster, FetchOptions, FetchedRecords, Fetcher, GroupMember, GroupOptions, Heartbeat,
-    OffsetSpec, OutOfRange, Result, TopicPartition,
+    ClientError, Cluster, FetchOptions, FetchedRecords, Fetcher, GroupMember, GroupOptions,
+    Heartbeat, OffsetSpec, OutOfRange, Position, Result, TopicPartition,
 };
 
 /// How a group consumer behaves.
@@ -37,7 +43,12 @@ pub struct GroupConsumer {
     is_joined: bool,
     heartbeats: Interval,
     next_commit: Instant,
-    committed: BTreeMap<TopicPartition, i64>,
+    committed: BTreeMap<TopicPartition, Position>,
+    /// The topics as they were when this consumer began.
+    at_start: Option<BTreeMap<String, Known>>,
+    /// Failed calls to the coordinator in a row.
+    failures: u32,
+    refreshes_at_join: u64,
 }
 
 impl GroupConsumer {
@@ -54,12 +65,20 @@ impl GroupConsumer {
             heartbeats,
             next_commit: Instant::now(),
             committed: BTreeMap::new(),
+            at_start: None,
+            failures: 0,
+            refreshes_at_join: 0,
         }
     }
 
     /// The next offset of each partition of this consumer.
-    pub fn positions(&self) -> &BTreeMap<TopicPartition, i64> {
+    pub fn positions(&self) -> BTreeMap<TopicPartition, Position> {
         self.fetcher.positions()
+    }
+
+    /// Whether the consumer is in its group, and knows its partitions.
+    pub fn is_joined(&self) -> bool {
+        self.is_joined
     }
 
     /// Counts a partition as read only up to `offset`, when its caller did not use all that a poll returned.
@@ -67,16 +86,23 @@ impl GroupConsumer {
         self.fetcher.rewind(partition, offset);
     }
 
+    /// What the user may want to know, since the last time.
+    pub fn take_notices(&mut self) -> Vec<Notice> {
+        self.fetcher.take_notices()
+    }
+
     /// The next records that arrive, perhaps none. What the last poll returned counts as read.
     pub async fn poll(&mut self) -> Result<Vec<FetchedRecords>> {
         if !self.is_joined {
-            self.join().await?;
+            return self.join().await.map(|()| Vec::new());
         }
-        if let Some(every) = self.options.commit_every
-            && Instant::now() >= self.next_commit
-        {
-            self.commit().await?;
-            self.next_commit = Instant::now() + every;
+        if self.options.commit_every.is_some() && Instant::now() >= self.next_commit {
+            self.commit_in_passing().await?;
+        }
+        if self.must_assign_anew() {
+            self.commit_in_passing().await?;
+            self.is_joined = false;
+            return Ok(Vec::new());
         }
         tokio::select! {
             fetched = self.fetcher.poll() => fetched,
@@ -87,96 +113,267 @@ impl GroupConsumer {
         }
     }
 
+    /// Sends heartbeats for as long as it is waited for, while the caller is busy with what it was given.
+    pub async fn keep_alive(&mut self) {
+        loop {
+            self.heartbeats.tick().await;
+            // A member that is out has none.
+            if self.member.generation() >= 0
+                && matches!(self.member.heartbeat().await, Ok(Heartbeat::Rejoin))
+            {
+                self.is_joined = false;
+            }
+        }
+    }
+
     /// Commits what is read.
     pub async fn commit(&mut self) -> Result<()> {
-        let positions = self.fetcher.positions().iter();
-        let is_new = |(partition, offset): &(&TopicPartition, &i64)| {
-            self.committed.get(*partition) != Some(*offset)
+        let moved = self.moved();
+        if self.member.generation() < 0 && !moved.is_empty() {
+            return Err(ClientError::Refused {
+                what: format!("commit of group {}", self.options.group.group),
+                code: ErrorCode::UnknownMemberId,
+                message: Some("the group went on without this member".to_owned()),
+            });
+        }
+        self.member.commit(&moved).await?;
+        self.committed.extend(moved);
+        Ok(())
+    }
+
+    /// Commits what is read (if it commits at all) and leaves the group. Both are tried, and errors that pass are
+    /// waited out.
+    pub async fn close(mut self) -> Result<()> {
+        let committed = match self.options.commit_every {
+            Some(_) => self.commit_at_last().await,
+            None => Ok(()),
         };
-        let moved = positions.filter(is_new);
-        let moved: BTreeMap<_, _> = moved
-            .map(|(partition, offset)| (partition.clone(), *offset))
-            .collect();
-        match self.member.commit(&moved).await {
+        self.member.leave().await?;
+        committed
+    }
+
+    /// The positions that are not committed.
+    fn moved(&self) -> BTreeMap<TopicPartition, Position> {
+        let mut positions = self.fetcher.positions();
+        positions.retain(|partition, position| {
+            let committed = self.committed.get(partition);
+            committed.map(|committed| committed.offset) != Some(position.offset)
+        });
+        positions
+    }
+
+    /// Commits without waiting for a coordinator that cannot be reached, or that has lost this member.
+    async fn commit_in_passing(&mut self) -> Result<()> {
+        let Some(every) = self.options.commit_every else {
+            return Ok(());
+        };
+        self.next_commit = Instant::now() + every;
+        let moved = self.moved();
+        match self.member.try_commit(&moved).await {
             Ok(()) => {
                 self.committed.extend(moved);
+                self.coordinator_works();
                 Ok(())
             }
             Err(error) if lost_membership(error.code()) => {
                 self.is_joined = false;
                 Ok(())
             }
-            Err(error) => Err(error),
+            Err(error) => {
+                self.coordinator_failed(error)?;
+                self.next_commit = Instant::now() + pause_after(self.failures);
+                Ok(())
+            }
         }
     }
 
-    /// Commits what is read (if it commits at all) and leaves the group.
-    pub async fn close(mut self) -> Result<()> {
-        if self.options.commit_every.is_some() {
-            self.commit().await?;
+    async fn commit_at_last(&mut self) -> Result<()> {
+        let mut backoff = Backoff::new(self.cluster.options().retry_for);
+        loop {
+            match self.commit().await {
+                // In this phase of a rebalance nobody may commit, but a member of the next generation may.
+                Err(error) if error.code() == Some(ErrorCode::RebalanceInProgress) => {
+                    let assigned: BTreeSet<_> = self.member.join().await?.into_iter().collect();
+                    for partition in self.fetcher.positions().keys() {
+                        if !assigned.contains(partition) {
+                            self.fetcher.remove(partition);
+                        }
+                    }
+                    if !backoff.wait().await {
+                        return Err(error);
+                    }
+                }
+                answer => return answer,
+            }
         }
-        self.member.leave().await
     }
 
     async fn beat(&mut self) -> Result<()> {
-        if self.member.heartbeat().await? == Heartbeat::Rejoin {
-            if self.options.commit_every.is_some() {
-                self.commit().await?;
+        match self.member.heartbeat().await {
+            Ok(Heartbeat::Stable) => self.coordinator_works(),
+            Ok(Heartbeat::Rejoin) => {
+                self.commit_in_passing().await?;
+                self.is_joined = false;
             }
-            self.is_joined = false;
+            Err(error) => {
+                self.coordinator_failed(error)?;
+                self.heartbeats.reset_after(pause_after(self.failures));
+            }
         }
         Ok(())
     }
 
+    fn coordinator_works(&mut self) {
+        self.failures = 0;
+        self.fetcher.outages().works(&Source::Group);
+    }
+
+    fn coordinator_failed(&mut self, error: ClientError) -> Result<()> {
+        if !error.is_retriable() {
+            return Err(error);
+        }
+        self.failures += 1;
+        self.fetcher.outages().failed(Source::Group, error)
+    }
+
+    /// Whether this member assigned partitions of topics that have more of them by now, or other ones.
+    fn must_assign_anew(&self) -> bool {
+        // What the fetcher knew before is older than what was assigned by.
+        if self.fetcher.refreshes() == self.refreshes_at_join {
+            return false;
+        }
+        let mut counts = self.member.assigned_counts().iter();
+        counts.any(|(topic, assigned)| {
+            let known = self.fetcher.known(topic);
+            known.map_or(0, |known| known.partitions) != *assigned
+        })
+    }
+
+    /// Joins the group, and finds where to begin. After an error that passes, the next poll tries again.
     async fn join(&mut self) -> Result<()> {
-        let assigned: BTreeSet<_> = self.member.join().await?.into_iter().collect();
-        let group = &self.options.group.group;
-        let mut positions = BTreeMap::new();
-        self.committed.clear();
-        if !assigned.is_empty() {
-            let committed = self.cluster.committed(group, Some(&assigned)).await?;
-            for (partition, offset) in committed {
-                self.committed.insert(partition.clone(), offset.offset);
-                positions.insert(partition, offset.offset);
+        match self.try_join().await {
+            Ok(()) => {
+                self.coordinator_works();
+                self.is_joined = true;
+                self.heartbeats.reset();
+            }
+            Err(error) => {
+                self.coordinator_failed(error)?;
+                time::sleep(pause_after(self.failures)).await;
             }
         }
-        let fresh: BTreeSet<_> = assigned
-            .into_iter()
-            .filter(|of| !positions.contains_key(of))
-            .collect();
-        for (partition, offset) in self.start_of(&fresh).await? {
-            positions.insert(partition, offset);
+        Ok(())
+    }
+
+    async fn look_at_topics(&mut self) -> Result<()> {
+        if self.at_start.is_some() {
+            return Ok(());
         }
-        self.fetcher.assign(positions);
-        self.is_joined = true;
-        self.heartbeats.reset();
+        let mut at_start = BTreeMap::new();
+        for name in &self.options.group.topics {
+            match self.cluster.topic(name).await {
+                Ok(topic) => at_start.insert(name.clone(), Known::of(&topic)),
+                Err(error) if error.code() == Some(ErrorCode::UnknownTopicOrPartition) => None,
+                Err(error) => return Err(error),
+            };
+        }
+        self.at_start = Some(at_start);
+        Ok(())
+    }
+
+    async fn try_join(&mut self) -> Result<()> {
+        self.look_at_topics().await?;
+        let assigned: BTreeSet<_> = self.member.try_join().await?.into_iter().collect();
+        let group = &self.options.group.group;
+        let own = self.fetcher.positions();
+        let mut positions = BTreeMap::new();
+        let mut committed = BTreeMap::new();
+        if !assigned.is_empty() {
+            for (partition, offset) in self.cluster.committed(group, Some(&assigned)).await? {
+                let position = Position {
+                    offset: offset.offset,
+                    leader_epoch: offset.leader_epoch,
+                };
+                // Where nobody else has committed meanwhile, what this member read before is read.
+                let is_ours =
+                    self.committed.get(&partition).map(|at| at.offset) == Some(position.offset);
+                let read = own.get(&partition).filter(|_| is_ours);
+                committed.insert(partition.clone(), position);
+                positions.insert(partition, read.copied().unwrap_or(position));
+            }
+        }
+        let fresh = assigned.iter().filter(|of| !positions.contains_key(of));
+        let fresh: BTreeSet<_> = fresh.cloned().collect();
+        positions.extend(self.start_of(fresh).await?);
+        for topic in self
+            .member
+            .assigned_counts()
+            .keys()
+            .chain(&self.options.group.topics)
+        {
+            self.fetcher.know(topic);
+        }
+        self.committed = committed;
+        self.refreshes_at_join = self.fetcher.refreshes();
+        self.fetcher.assign_positions(positions);
         Ok(())
     }
 
     /// Where partitions begin for which the group has no commit.
     async fn start_of(
         &self,
-        fresh: &BTreeSet<TopicPartition>,
-    ) -> Result<BTreeMap<TopicPartition, i64>> {
-        if fresh.is_empty() {
-            return Ok(BTreeMap::new());
-        }
+        fresh: BTreeSet<TopicPartition>,
+    ) -> Result<BTreeMap<TopicPartition, Position>> {
+        let (new, old): (BTreeSet<_>, BTreeSet<_>) = fresh
+            .into_iter()
+            .partition(|partition| self.is_new(partition));
+        let mut starts = self.offsets(&new, OffsetSpec::Earliest).await?;
         let spec = match self.options.fetch.out_of_range {
             OutOfRange::Earliest => OffsetSpec::Earliest,
             OutOfRange::Latest => OffsetSpec::Latest,
+            OutOfRange::Fail if old.is_empty() => return Ok(starts),
             OutOfRange::Fail => {
-                let code = ErrorCode::OffsetNotAvailable.code();
-                let what = "the group has no offset committed and none to start from";
-                crate::ClientError::check(code, None, what)?;
-                OffsetSpec::Latest
+                return Err(ClientError::Refused {
+                    what: "the group has no offset committed and none to start from".to_owned(),
+                    code: ErrorCode::OffsetNotAvailable,
+                    message: None,
+                });
             }
         };
+        starts.extend(self.offsets(&old, spec).await?);
+        Ok(starts)
+    }
+
+    async fn offsets(
+        &self,
+        partitions: &BTreeSet<TopicPartition>,
+        spec: OffsetSpec,
+    ) -> Result<BTreeMap<TopicPartition, Position>> {
+        if partitions.is_empty() {
+            return Ok(BTreeMap::new());
+        }
         let isolation = self.options.fetch.isolation;
-        let found = self.cluster.list_offsets(fresh, spec, isolation).await?;
+        let found = self
+            .cluster
+            .list_offsets(partitions, spec, isolation)
+            .await?;
         Ok(found
             .into_iter()
-            .map(|(partition, at)| (partition, at.offset))
+            .map(|(partition, at)| (partition, Position::at(at.offset)))
             .collect())
+    }
+
+    /// Whether the partition was not there when this consumer began.
+    fn is_new(&self, partition: &TopicPartition) -> bool {
+        let at_start = self.at_start.as_ref();
+        let Some(before) = at_start.and_then(|topics| topics.get(&partition.topic)) else {
+            return true;
+        };
+        let metadata = self.cluster.metadata();
+        let now = metadata.topics.get(&partition.topic);
+        let is_recreated = now.is_some_and(|now| now.id != before.id);
+        let index = usize::try_from(partition.partition).unwrap_or(0);
+        is_recreated || index >= before.partitions
     }
 }
 

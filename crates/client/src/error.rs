@@ -97,6 +97,9 @@ pub enum ClientError {
         /// What is wrong.
         what: String,
     },
+    /// A record that was not sent, because one before it could not be written.
+    #[error("it was not sent, because a record before it could not be written")]
+    NotSent,
     /// A node id that no broker of the cluster has (any more).
     #[error("the cluster has no broker {0}")]
     UnknownNode(i32),
@@ -142,6 +145,20 @@ pub fn code_name(code: ErrorCode) -> String {
     name
 }
 
+/// Whether Java's client tries again after this code: the codec crate leaves out some whose exceptions are
+/// retriable because they ask for new metadata.
+pub(crate) fn is_retriable(code: ErrorCode) -> bool {
+    let asks_for_metadata = matches!(
+        code,
+        ErrorCode::KafkaStorageError
+            | ErrorCode::FencedLeaderEpoch
+            | ErrorCode::UnknownLeaderEpoch
+            | ErrorCode::ListenerNotFound
+            | ErrorCode::InconsistentTopicId
+    );
+    asks_for_metadata || code.is_retriable()
+}
+
 impl ClientError {
     /// A refusal, when `code` is an error.
     pub fn check(code: i16, message: Option<&str>, what: impl Into<String>) -> Result<(), Self> {
@@ -159,7 +176,7 @@ impl ClientError {
     /// Whether the same call may succeed a little later, perhaps at another broker.
     pub fn is_retriable(&self) -> bool {
         match self {
-            Self::Refused { code, .. } => code.is_retriable(),
+            Self::Refused { code, .. } => is_retriable(*code),
             Self::Connect { .. }
             | Self::Disconnected { .. }
             | Self::TimedOut { .. }
@@ -169,7 +186,8 @@ impl ClientError {
             | Self::Encode { .. }
             | Self::Malformed { .. }
             | Self::FrameTooLarge { .. }
-            | Self::CorruptRecords { .. } => false,
+            | Self::CorruptRecords { .. }
+            | Self::NotSent => false,
         }
     }
 

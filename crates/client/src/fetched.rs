@@ -45,6 +45,8 @@ pub struct RecordHeader {
 pub struct FetchedRecords {
     /// The partition.
     pub partition: TopicPartition,
+    /// Where the fetch began.
+    pub position: i64,
     /// The records, perhaps none although `next_offset` moved (markers, aborted transactions, compaction).
     pub records: Vec<ConsumedRecord>,
     /// Where the next fetch begins.
@@ -53,15 +55,27 @@ pub struct FetchedRecords {
     pub high_watermark: i64,
 }
 
-/// Reads the batches of a fetch from `position` on. Yields the records and the next position, or says what is wrong.
+/// What the batches of a fetch hold.
+#[derive(Debug, Default)]
+pub(crate) struct ReadBatches {
+    /// Their records.
+    pub records: Vec<ConsumedRecord>,
+    /// Where the next fetch begins.
+    pub next_offset: i64,
+    /// The leader epoch of the last batch, -1 when there is none.
+    pub leader_epoch: i32,
+}
+
+/// Reads the batches of a fetch from `position` on, or says what is wrong with them.
 pub(crate) fn read_batches(
     bytes: &[u8],
     position: i64,
     aborted: &[AbortedTransaction],
     decompressor: &mut Decompressor,
-) -> Result<(Vec<ConsumedRecord>, i64), String> {
+) -> Result<ReadBatches, String> {
     let mut records = Vec::new();
     let mut next = position;
+    let mut leader_epoch = -1;
     let mut transactions = Aborted::new(aborted);
     for batch in split_batches(bytes) {
         let batch = match batch {
@@ -77,8 +91,13 @@ pub(crate) fn read_batches(
             read_batch(&batch, position, decompressor, &mut records)?;
         }
         next = next.max(batch.header().next_offset().0);
+        leader_epoch = batch.header().partition_leader_epoch;
     }
-    Ok((records, next))
+    Ok(ReadBatches {
+        records,
+        next_offset: next,
+        leader_epoch,
+    })
 }
 
 fn read_batch(
@@ -193,12 +212,13 @@ mod tests {
 
     fn values(bytes: &[u8], position: i64, aborted: &[AbortedTransaction]) -> (Vec<String>, i64) {
         let mut decompressor = Decompressor::default();
-        let (records, next) = read_batches(bytes, position, aborted, &mut decompressor).unwrap();
+        let read = read_batches(bytes, position, aborted, &mut decompressor).unwrap();
         let value = |bytes: &bytes::Bytes| String::from_utf8_lossy(bytes).into_owned();
-        let values = records
+        let values = read
+            .records
             .iter()
             .map(|record| value(record.value.as_ref().unwrap()));
-        (values.collect(), next)
+        (values.collect(), read.next_offset)
     }
 
     #[test]

@@ -1,26 +1,34 @@
 //! Reads assigned partitions from their positions on, one fetch in flight to each leader.
 //!
-//! A slow leader does not hold up the others. Positions move only when the records are handed out, so a dropped
-//! `poll` loses nothing.
+//! A slow leader does not hold up the others, and a leader that cannot be reached is waited for, for ever unless
+//! [`FetchOptions::patience`] says otherwise. Everything that waits for a broker is a task of its own; a dropped
+//! `poll` loses nothing, because positions move only when the records are handed out.
+//!
+//! A position belongs to one topic id: fetches name it, so that a topic that is deleted and created again is
+//! noticed, never read on in its middle. Metadata is asked for anew at least every `metadata_max_age`.
+
+mod lookup;
+mod request;
+mod topics;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use ottla_protocol::messages::KafkaString;
-use ottla_protocol::messages::fetch_request::{FetchPartition, FetchRequestData, FetchTopic};
+use ottla_protocol::messages::KafkaUuid;
 use ottla_protocol::messages::fetch_response::{FetchResponseData, PartitionData};
 use ottla_protocol::records::Decompressor;
 use tokio::task::JoinSet;
-use tokio::time;
+use tokio::time::{self, Instant};
 
-use crate::error::ErrorCode;
+use self::lookup::{LookedUp, Lookup};
+pub(crate) use self::topics::Known;
+use crate::backoff::pause_after;
+use crate::error::{ErrorCode, is_retriable};
 use crate::fetched::read_batches;
+use crate::notice::{Notice, Outages, Source};
 use crate::{ClientError, Cluster, FetchedRecords, OffsetSpec, Result, TopicPartition};
-
-/// How long to wait after an error that passes.
-const PAUSE: Duration = Duration::from_millis(100);
 
 /// Which records of transactions are read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -47,7 +55,7 @@ pub enum OutOfRange {
     /// Go on at the first record.
     #[default]
     Earliest,
-    /// Go on at the end.
+    /// Go on at the end; before the first record, at the first record, so that none is skipped that is there.
     Latest,
     /// Fail.
     Fail,
@@ -68,6 +76,8 @@ pub struct FetchOptions {
     pub isolation: Isolation,
     /// What to do when a position is not in the log.
     pub out_of_range: OutOfRange,
+    /// How long brokers that cannot be reached are waited for; nothing for ever.
+    pub patience: Option<Duration>,
 }
 
 impl Default for FetchOptions {
@@ -79,6 +89,26 @@ impl Default for FetchOptions {
             partition_max_bytes: 1024 * 1024,
             isolation: Isolation::default(),
             out_of_range: OutOfRange::default(),
+            patience: None,
+        }
+    }
+}
+
+/// The next offset to read, and the leader epoch of the record before it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Position {
+    /// The offset.
+    pub offset: i64,
+    /// The epoch, -1 when unknown.
+    pub leader_epoch: i32,
+}
+
+impl Position {
+    /// The position at `offset`, whose leader epoch is not known.
+    pub fn at(offset: i64) -> Self {
+        Self {
+            offset,
+            leader_epoch: -1,
         }
     }
 }
@@ -88,145 +118,408 @@ impl Default for FetchOptions {
 pub struct Fetcher {
     cluster: Arc<Cluster>,
     options: FetchOptions,
-    positions: BTreeMap<TopicPartition, i64>,
-    busy_leaders: BTreeSet<i32>,
-    in_flight: JoinSet<(i32, Result<FetchResponseData>)>,
+    partitions: BTreeMap<TopicPartition, Reading>,
+    /// The topics of which metadata is kept, and what was last known of them.
+    topics: BTreeMap<String, Option<Known>>,
+    /// The topics of which new partitions are read.
+    watched: BTreeSet<String>,
+    leaders: BTreeMap<i32, Leader>,
+    refresh: Refresh,
+    in_flight: JoinSet<Done>,
     decompressor: Decompressor,
+    outages: Outages,
+}
+
+/// How far a partition is read.
+#[derive(Debug, Clone)]
+struct Reading {
+    /// Where the next fetch begins; nothing until it is looked up.
+    position: Option<Position>,
+    /// What must be known before the next fetch.
+    lookup: Option<Lookup>,
+    is_looked_up: bool,
+    /// The leader epoch under which the position was last seen to be in the log.
+    checked_epoch: i32,
+    failures: u32,
+    wait_until: Option<Instant>,
+}
+
+#[derive(Debug, Default)]
+struct Leader {
+    is_busy: bool,
+    failures: u32,
+    wait_until: Option<Instant>,
+}
+
+/// When metadata is asked for next.
+#[derive(Debug)]
+struct Refresh {
+    at: Instant,
+    is_busy: bool,
+    /// Refreshes in a row that failed, or after which a leader was still missing.
+    failures: u32,
+    /// How often the metadata came.
+    count: u64,
+}
+
+/// A fetch under way: to whom, and from which offset of each partition. An answer for a position that has moved
+/// meanwhile is not taken.
+#[derive(Debug)]
+struct Fetch {
+    leader: i32,
+    offsets: BTreeMap<TopicPartition, i64>,
+}
+
+/// What came back from a broker.
+#[derive(Debug)]
+enum Done {
+    Fetched(Fetch, Result<FetchResponseData>),
+    Refreshed(Result<BTreeMap<String, ErrorCode>>),
+    LookedUp(TopicPartition, Result<LookedUp>),
+}
+
+impl Reading {
+    fn at(position: Position) -> Self {
+        Self {
+            position: Some(position),
+            ..Self::unknown(Lookup::Start(OffsetSpec::Earliest))
+        }
+        .without_lookup()
+    }
+
+    fn unknown(lookup: Lookup) -> Self {
+        Self {
+            position: None,
+            lookup: Some(lookup),
+            is_looked_up: false,
+            checked_epoch: -1,
+            failures: 0,
+            wait_until: None,
+        }
+    }
+
+    fn without_lookup(mut self) -> Self {
+        self.lookup = None;
+        self
+    }
+
+    fn failed(&mut self) {
+        self.failures += 1;
+        self.wait_until = Some(Instant::now() + pause_after(self.failures));
+    }
+
+    fn works(&mut self) {
+        self.failures = 0;
+        self.wait_until = None;
+    }
+}
+
+fn is_due(wait_until: Option<Instant>) -> bool {
+    wait_until.is_none_or(|until| until <= Instant::now())
 }
 
 impl Fetcher {
     /// A fetcher without partitions.
     pub fn new(cluster: Arc<Cluster>, options: FetchOptions) -> Self {
         Self {
+            refresh: Refresh {
+                at: Instant::now() + cluster.options().metadata_max_age,
+                is_busy: false,
+                failures: 0,
+                count: 0,
+            },
             cluster,
             options,
-            positions: BTreeMap::new(),
-            busy_leaders: BTreeSet::new(),
+            partitions: BTreeMap::new(),
+            topics: BTreeMap::new(),
+            watched: BTreeSet::new(),
+            leaders: BTreeMap::new(),
             in_flight: JoinSet::new(),
             decompressor: Decompressor::default(),
+            outages: Outages::new(options.patience),
         }
     }
 
     /// Reads these partitions, each from its offset, and no others.
     pub fn assign(&mut self, positions: BTreeMap<TopicPartition, i64>) {
-        self.positions = positions;
+        let at = |(partition, offset)| (partition, Position::at(offset));
+        self.assign_positions(positions.into_iter().map(at));
+    }
+
+    /// The same, where the leader epochs may be known.
+    pub fn assign_positions(
+        &mut self,
+        positions: impl IntoIterator<Item = (TopicPartition, Position)>,
+    ) {
+        let readings = positions.into_iter();
+        self.partitions = readings
+            .map(|(partition, position)| (partition, Reading::at(position)))
+            .collect();
+        let topics: Vec<_> = self.partitions.keys().map(|of| of.topic.clone()).collect();
+        for topic in topics {
+            self.know(&topic);
+        }
         self.drop_in_flight();
+    }
+
+    /// Reads partitions that are added to `topic` from their beginning.
+    pub fn watch(&mut self, topic: &str) {
+        self.watched.insert(topic.to_owned());
+        self.know(topic);
     }
 
     /// Answers to fetches from other positions must not be taken for answers to ours.
     fn drop_in_flight(&mut self) {
         self.in_flight = JoinSet::new();
-        self.busy_leaders.clear();
+        self.leaders.clear();
+        self.refresh.is_busy = false;
+        for reading in self.partitions.values_mut() {
+            reading.is_looked_up = false;
+        }
     }
 
     /// Stops reading a partition.
     pub fn remove(&mut self, partition: &TopicPartition) {
-        self.positions.remove(partition);
+        self.partitions.remove(partition);
     }
 
     /// Moves a partition that is read back to `offset`.
     pub fn rewind(&mut self, partition: &TopicPartition, offset: i64) {
-        if let Some(position) = self.positions.get_mut(partition) {
-            *position = offset.min(*position);
+        let reading = self.partitions.get_mut(partition);
+        let position = reading.and_then(|reading| reading.position.as_mut());
+        if let Some(position) = position
+            && offset < position.offset
+        {
+            *position = Position::at(offset);
             self.drop_in_flight();
         }
     }
 
-    /// The next offset of each partition.
-    pub fn positions(&self) -> &BTreeMap<TopicPartition, i64> {
-        &self.positions
+    /// The next offset of each partition for which it is known.
+    pub fn positions(&self) -> BTreeMap<TopicPartition, Position> {
+        let known = |(partition, reading): (&TopicPartition, &Reading)| {
+            Some((partition.clone(), reading.position?))
+        };
+        self.partitions.iter().filter_map(known).collect()
     }
 
-    /// The next records that arrive, perhaps none; waits for ever when nothing is assigned.
+    /// What the user may want to know, since the last time.
+    pub fn take_notices(&mut self) -> Vec<Notice> {
+        self.outages.take()
+    }
+
+    /// What fails and what works again, for those who call brokers beside this fetcher.
+    pub(crate) fn outages(&mut self) -> &mut Outages {
+        &mut self.outages
+    }
+
+    /// The next records that arrive, perhaps none; waits for ever when nothing is assigned or watched.
     pub async fn poll(&mut self) -> Result<Vec<FetchedRecords>> {
-        self.start_fetches().await?;
-        let Some(done) = self.in_flight.join_next().await else {
-            return std::future::pending().await;
+        loop {
+            self.start_work();
+            let wake = self.next_wake();
+            let done = tokio::select! {
+                Some(done) = self.in_flight.join_next() => done.expect("a task here does not panic"),
+                () = time::sleep_until(wake) => continue,
+            };
+            return self.take(done);
+        }
+    }
+
+    fn take(&mut self, done: Done) -> Result<Vec<FetchedRecords>> {
+        match done {
+            Done::Fetched(fetch, answer) => self.take_fetched(&fetch, answer),
+            Done::Refreshed(answer) => self.take_refreshed(answer).map(|()| Vec::new()),
+            Done::LookedUp(partition, answer) => {
+                self.take_looked_up(&partition, answer).map(|()| Vec::new())
+            }
+        }
+    }
+
+    /// When there is something to start although nothing arrives.
+    fn next_wake(&self) -> Instant {
+        let readings = self.partitions.values();
+        let waits = readings.filter_map(|reading| reading.wait_until);
+        let waits = waits.chain(self.leaders.values().filter_map(|leader| leader.wait_until));
+        let now = Instant::now();
+        let next = waits.filter(|until| *until > now).min();
+        let refresh = (!self.refresh.is_busy).then_some(self.refresh.at);
+        let idle = now + self.cluster.options().metadata_max_age;
+        next.into_iter().chain(refresh).min().unwrap_or(idle)
+    }
+
+    /// Starts what can be started: a refresh of metadata, look-ups, and a fetch to each leader that has none.
+    fn start_work(&mut self) {
+        let metadata = self.cluster.metadata();
+        let mut ready = BTreeMap::<i32, Vec<TopicPartition>>::new();
+        let mut lookups = Vec::new();
+        let mut is_leader_missing = false;
+        for (partition, reading) in &mut self.partitions {
+            if reading.is_looked_up || !is_due(reading.wait_until) {
+                continue;
+            }
+            let found = metadata.partition(partition);
+            let Some((leader, epoch)) =
+                found.and_then(|found| Some((found.leader?, found.leader_epoch)))
+            else {
+                is_leader_missing = true;
+                continue;
+            };
+            if reading.lookup.is_none() {
+                reading.lookup = Lookup::of_epoch(reading.position, reading.checked_epoch, epoch);
+            }
+            if let Some(lookup) = reading.lookup {
+                reading.is_looked_up = true;
+                lookups.push((partition.clone(), leader, lookup));
+            } else {
+                reading.checked_epoch = reading.checked_epoch.max(epoch);
+                ready.entry(leader).or_default().push(partition.clone());
+            }
+        }
+        for (partition, leader, lookup) in lookups {
+            self.start_lookup(partition, leader, lookup);
+        }
+        for (leader, partitions) in ready {
+            self.start_fetch(leader, &partitions);
+        }
+        if is_leader_missing {
+            self.hurry_refresh();
+        }
+        self.start_refresh();
+    }
+
+    fn start_fetch(&mut self, id: i32, partitions: &[TopicPartition]) {
+        let leader = self.leaders.entry(id).or_default();
+        if leader.is_busy || !is_due(leader.wait_until) {
+            return;
+        }
+        leader.is_busy = true;
+        let offset = |partition: &TopicPartition| {
+            let position = self.partitions[partition].position?;
+            Some((partition.clone(), position.offset))
         };
-        let (leader, answer) = done.expect("a fetch does not panic");
-        self.busy_leaders.remove(&leader);
+        let fetch = Fetch {
+            leader: id,
+            offsets: partitions.iter().filter_map(offset).collect(),
+        };
+        let request = self.request(&fetch.offsets);
+        let cluster = Arc::clone(&self.cluster);
+        self.in_flight.spawn(async move {
+            let answer = request::fetch(&cluster, id, request).await;
+            Done::Fetched(fetch, answer)
+        });
+    }
+
+    fn take_fetched(
+        &mut self,
+        fetch: &Fetch,
+        answer: Result<FetchResponseData>,
+    ) -> Result<Vec<FetchedRecords>> {
+        let id = fetch.leader;
+        let answer = answer.and_then(|response| {
+            ClientError::check(response.error_code, None, "fetch")?;
+            Ok(response)
+        });
+        let leader = self.leaders.entry(id).or_default();
+        leader.is_busy = false;
         match answer {
-            Ok(response) => self.take(&response).await,
+            Ok(response) => {
+                leader.failures = 0;
+                leader.wait_until = None;
+                self.outages.works(&Source::Leader(id));
+                self.take_partitions(fetch, &response)
+            }
             Err(error) if error.is_retriable() => {
-                self.forget_leaders();
-                time::sleep(PAUSE).await;
+                leader.failures += 1;
+                leader.wait_until = Some(Instant::now() + pause_after(leader.failures));
+                self.hurry_refresh();
+                self.outages.failed(Source::Leader(id), error)?;
                 Ok(Vec::new())
             }
             Err(error) => Err(error),
         }
     }
 
-    async fn start_fetches(&mut self) -> Result<()> {
-        let partitions = self.positions.keys().cloned().collect();
-        for (leader, partitions) in self.cluster.by_leader(&partitions).await? {
-            if self.busy_leaders.contains(&leader) {
-                continue;
-            }
-            let request = self.request(&partitions);
-            let cluster = Arc::clone(&self.cluster);
-            self.in_flight
-                .spawn(async move { (leader, cluster.call(leader, &request).await) });
-            self.busy_leaders.insert(leader);
-        }
-        Ok(())
-    }
-
-    fn request(&self, partitions: &[TopicPartition]) -> FetchRequestData {
-        let mut topics = BTreeMap::<&str, Vec<FetchPartition>>::new();
-        for partition in partitions {
-            let fetched = FetchPartition {
-                partition: partition.partition,
-                fetch_offset: self.positions[partition],
-                partition_max_bytes: self.options.partition_max_bytes,
-                ..FetchPartition::default()
-            };
-            topics.entry(&partition.topic).or_default().push(fetched);
-        }
-        let topic = |(name, partitions): (&str, _)| FetchTopic {
-            topic: KafkaString::from(name.to_owned()),
-            partitions,
-            ..FetchTopic::default()
-        };
-        FetchRequestData {
-            max_wait_ms: i32::try_from(self.options.max_wait.as_millis()).unwrap_or(i32::MAX),
-            min_bytes: self.options.min_bytes,
-            max_bytes: self.options.max_bytes,
-            isolation_level: self.options.isolation.level(),
-            topics: topics.into_iter().map(topic).collect(),
-            ..FetchRequestData::default()
-        }
-    }
-
-    async fn take(&mut self, response: &FetchResponseData) -> Result<Vec<FetchedRecords>> {
-        ClientError::check(response.error_code, None, "fetch")?;
+    fn take_partitions(
+        &mut self,
+        fetch: &Fetch,
+        response: &FetchResponseData,
+    ) -> Result<Vec<FetchedRecords>> {
         let mut fetched = Vec::new();
-        let mut must_pause = false;
         for topic in &response.responses {
+            let Some(name) = self.topic_name(topic.topic.as_str(), topic.topic_id) else {
+                continue;
+            };
             for data in &topic.partitions {
-                let partition = TopicPartition::new(topic.topic.as_str(), data.partition_index);
-                let Some(position) = self.positions.get(&partition).copied() else {
+                let partition = TopicPartition::new(&name, data.partition_index);
+                let reading = self.partitions.get(&partition);
+                let position = reading.and_then(|reading| reading.position);
+                if position.map(|at| at.offset) != fetch.offsets.get(&partition).copied() {
                     continue;
-                };
-                match ErrorCode::from(data.error_code) {
-                    ErrorCode::None => fetched.push(self.read(partition, position, data)?),
-                    ErrorCode::OffsetOutOfRange => self.reset(&partition, position).await?,
-                    // Damage on the broker's disk does not pass, whatever Kafka says of the code in general.
-                    code if code.is_retriable() && code != ErrorCode::CorruptMessage => {
-                        self.cluster.forget(&partition.topic);
-                        must_pause = true;
-                    }
-                    _ => ClientError::check(data.error_code, None, format!("fetch {partition}"))?,
+                }
+                if let Some(records) = self.take_partition(partition, data)? {
+                    fetched.push(records);
                 }
             }
         }
-        if must_pause {
-            time::sleep(PAUSE).await;
-        }
         for records in &fetched {
-            self.positions
-                .insert(records.partition.clone(), records.next_offset);
+            let reading = self.partitions.get_mut(&records.partition);
+            if let Some(position) = reading.and_then(|reading| reading.position.as_mut()) {
+                position.offset = records.next_offset;
+            }
         }
         Ok(fetched)
+    }
+
+    /// The name of a topic in an answer, which from version 13 on holds its id instead.
+    fn topic_name(&self, name: &str, id: KafkaUuid) -> Option<String> {
+        if !name.is_empty() {
+            return Some(name.to_owned());
+        }
+        let known = self.topics.iter();
+        let mut with_id = known.filter(|(_, known)| known.is_some_and(|known| known.id == id));
+        with_id.next().map(|(name, _)| name.clone())
+    }
+
+    fn take_partition(
+        &mut self,
+        partition: TopicPartition,
+        data: &PartitionData,
+    ) -> Result<Option<FetchedRecords>> {
+        let Some(reading) = self.partitions.get_mut(&partition) else {
+            return Ok(None);
+        };
+        let Some(position) = reading.position else {
+            return Ok(None);
+        };
+        let code = ErrorCode::from(data.error_code);
+        let what = || format!("fetch {partition} at offset {}", position.offset);
+        // Damage on the broker's disk does not pass, whatever Kafka says of the code in general.
+        if is_retriable(code) && code != ErrorCode::CorruptMessage {
+            let refused = ClientError::check(data.error_code, None, what());
+            self.wait_for(&partition, refused)?;
+            return Ok(None);
+        }
+        if code == ErrorCode::OffsetOutOfRange && self.options.out_of_range != OutOfRange::Fail {
+            reading.failed();
+            reading.lookup = Some(Lookup::OutOfRange(position.offset));
+            return Ok(None);
+        }
+        ClientError::check(data.error_code, None, what())?;
+        reading.works();
+        self.outages.works(&Source::Partition(partition.clone()));
+        self.read(partition, position.offset, data).map(Some)
+    }
+
+    /// Waits before the next call for a partition, after an error that passes.
+    fn wait_for(&mut self, partition: &TopicPartition, refused: Result<()>) -> Result<()> {
+        let Err(error) = refused else { return Ok(()) };
+        if let Some(reading) = self.partitions.get_mut(partition) {
+            reading.failed();
+        }
+        self.hurry_refresh();
+        self.outages
+            .failed(Source::Partition(partition.clone()), error)
     }
 
     fn read(
@@ -242,43 +535,25 @@ impl Fetcher {
         };
         let aborted = aborted.unwrap_or_default();
         let read = read_batches(bytes, position, aborted, &mut self.decompressor);
-        let (records, next_offset) = read.map_err(|what| ClientError::CorruptRecords {
+        let read = read.map_err(|what| ClientError::CorruptRecords {
             topic: partition.topic.clone(),
             partition: partition.partition,
             offset: position,
             what,
         })?;
+        let reading = self.partitions.get_mut(&partition);
+        let at = reading.and_then(|reading| reading.position.as_mut());
+        if let Some(at) = at
+            && read.leader_epoch >= 0
+        {
+            at.leader_epoch = read.leader_epoch;
+        }
         Ok(FetchedRecords {
             partition,
-            records,
-            next_offset,
+            position,
+            records: read.records,
+            next_offset: read.next_offset,
             high_watermark: data.high_watermark,
         })
-    }
-
-    async fn reset(&mut self, partition: &TopicPartition, position: i64) -> Result<()> {
-        let spec = match self.options.out_of_range {
-            OutOfRange::Earliest => OffsetSpec::Earliest,
-            OutOfRange::Latest => OffsetSpec::Latest,
-            OutOfRange::Fail => {
-                let code = ErrorCode::OffsetOutOfRange;
-                let what = format!("fetch {partition} at offset {position}");
-                return ClientError::check(code.code(), None, what);
-            }
-        };
-        let asked = BTreeSet::from([partition.clone()]);
-        let isolation = self.options.isolation;
-        let found = self.cluster.list_offsets(&asked, spec, isolation).await?;
-        for (partition, at) in found {
-            tracing::warn!(%partition, from = position, to = at.offset, "offset is out of range, moved");
-            self.positions.insert(partition, at.offset);
-        }
-        Ok(())
-    }
-
-    fn forget_leaders(&self) {
-        for partition in self.positions.keys() {
-            self.cluster.forget(&partition.topic);
-        }
     }
 }

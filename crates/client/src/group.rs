@@ -25,9 +25,9 @@ use ottla_protocol::messages::{
 };
 
 use crate::backoff::Backoff;
-use crate::error::ErrorCode;
+use crate::error::{ErrorCode, is_retriable};
 use crate::offsets::commit_topics;
-use crate::{ClientError, Cluster, Result, TopicPartition};
+use crate::{ClientError, Cluster, Position, Request, Result, TopicPartition};
 
 const PROTOCOL_TYPE: &str = "consumer";
 const RANGE: &str = "range";
@@ -68,6 +68,10 @@ pub struct GroupMember {
     coordinator: Option<i32>,
     member_id: String,
     generation: i32,
+    /// Whether a join or sync was dropped before its answer: its connection is held up until the group is ready.
+    is_held_up: bool,
+    /// The topics of the group and how many partitions each had, when this member was the one to assign them.
+    assigned_counts: BTreeMap<String, usize>,
 }
 
 /// What a join or sync means for the next step.
@@ -85,7 +89,15 @@ impl GroupMember {
             coordinator: None,
             member_id: String::new(),
             generation: -1,
+            is_held_up: false,
+            assigned_counts: BTreeMap::new(),
         }
+    }
+
+    /// The topics of which this member assigned the partitions in this generation, with their counts; none unless it
+    /// leads the group. When a count changes, the group must assign anew.
+    pub(crate) fn assigned_counts(&self) -> &BTreeMap<String, usize> {
+        &self.assigned_counts
     }
 
     /// The id that the coordinator gave this member.
@@ -102,22 +114,43 @@ impl GroupMember {
     pub async fn join(&mut self) -> Result<Vec<TopicPartition>> {
         let mut backoff = Backoff::new(self.cluster.options().retry_for);
         loop {
-            let attempt = match self.request_join().await {
-                Ok(Step::Done(joined)) => self.request_sync(joined).await,
-                Ok(Step::Again) => continue,
-                Err(error) => Err(error),
-            };
-            match attempt {
-                Ok(Step::Done(assignment)) => return Ok(assignment),
-                Ok(Step::Again) => {}
-                Err(error) if error.is_retriable() => {
-                    self.coordinator = None;
-                    if !backoff.wait().await {
-                        return Err(error);
-                    }
-                }
-                Err(error) => return Err(error),
+            match self.try_join().await {
+                Err(error) if error.is_retriable() && backoff.wait().await => {}
+                answer => return answer,
             }
+        }
+    }
+
+    /// The same, where the caller tries again after errors that pass.
+    pub(crate) async fn try_join(&mut self) -> Result<Vec<TopicPartition>> {
+        self.free_connection();
+        self.is_held_up = true;
+        let answer = self.join_and_sync().await;
+        self.is_held_up = false;
+        if answer.is_err() {
+            self.coordinator = None;
+        }
+        answer
+    }
+
+    async fn join_and_sync(&mut self) -> Result<Vec<TopicPartition>> {
+        loop {
+            let Step::Done(joined) = self.request_join().await? else {
+                continue;
+            };
+            if let Step::Done(assignment) = self.request_sync(joined).await? {
+                return Ok(assignment);
+            }
+        }
+    }
+
+    /// Brokers answer one request of a connection after the other: what is sent after a join that nobody waits for
+    /// any more would wait for the whole group.
+    fn free_connection(&mut self) {
+        if std::mem::take(&mut self.is_held_up)
+            && let Some(coordinator) = self.coordinator
+        {
+            self.cluster.disconnect(coordinator);
         }
     }
 
@@ -130,11 +163,8 @@ impl GroupMember {
             group_instance_id: self.instance_id(),
             ..HeartbeatRequestData::default()
         };
-        let coordinator = self.coordinator().await?;
-        let answer = self.cluster.call(coordinator, &request).await;
-        let code = match answer {
+        let code = match self.call_coordinator(&request).await {
             Ok(response) => ErrorCode::from(response.error_code),
-            Err(error) if error.is_retriable() => ErrorCode::NotCoordinator,
             Err(error) => return Err(error),
         };
         match code {
@@ -144,16 +174,34 @@ impl GroupMember {
                 self.reset(code);
                 Ok(Heartbeat::Rejoin)
             }
-            code if code.is_retriable() => {
-                self.coordinator = None;
-                Ok(Heartbeat::Stable)
+            code => {
+                if is_retriable(code) {
+                    self.coordinator = None;
+                }
+                Err(self.refused("heartbeat", code))
             }
-            _ => Err(self.refused("heartbeat", code)),
         }
     }
 
-    /// Commits offsets as a member of the current generation.
-    pub async fn commit(&mut self, offsets: &BTreeMap<TopicPartition, i64>) -> Result<()> {
+    /// Commits offsets as a member of the current generation; errors that pass are waited out, but for a rebalance.
+    pub async fn commit(&mut self, offsets: &BTreeMap<TopicPartition, Position>) -> Result<()> {
+        let mut backoff = Backoff::new(self.cluster.options().retry_for);
+        loop {
+            match self.try_commit(offsets).await {
+                Err(error)
+                    if error.is_retriable()
+                        && error.code() != Some(ErrorCode::RebalanceInProgress)
+                        && backoff.wait().await => {}
+                answer => return answer,
+            }
+        }
+    }
+
+    /// The same, once. Offsets of topics that do not exist any more are nobody's loss.
+    pub(crate) async fn try_commit(
+        &mut self,
+        offsets: &BTreeMap<TopicPartition, Position>,
+    ) -> Result<()> {
         if offsets.is_empty() {
             return Ok(());
         }
@@ -165,29 +213,29 @@ impl GroupMember {
             topics: commit_topics(offsets),
             ..OffsetCommitRequestData::default()
         };
-        let mut backoff = Backoff::new(self.cluster.options().retry_for);
-        loop {
-            let coordinator = self.coordinator().await?;
-            match self.cluster.commit_to(coordinator, &request).await {
-                Err(error)
-                    if error.is_retriable()
-                        && error.code() != Some(ErrorCode::RebalanceInProgress) =>
-                {
-                    self.coordinator = None;
-                    if !backoff.wait().await {
-                        return Err(error);
-                    }
+        let response = self.call_coordinator(&request).await?;
+        for topic in &response.topics {
+            for partition in &topic.partitions {
+                let code = ErrorCode::from(partition.error_code);
+                if !code.is_error() || code == ErrorCode::UnknownTopicOrPartition {
+                    continue;
                 }
-                answer => return answer,
+                if is_retriable(code) && code != ErrorCode::RebalanceInProgress {
+                    self.coordinator = None;
+                }
+                return Err(self.refused("commit", code));
             }
         }
+        Ok(())
     }
 
-    /// Leaves the group, so that the others need not wait for the session timeout. A static member stays.
+    /// Leaves the group, so that the others need not wait for the session timeout; errors that pass are waited out.
+    /// A static member stays.
     pub async fn leave(&mut self) -> Result<()> {
         if self.member_id.is_empty() || self.options.instance_id.is_some() {
             return Ok(());
         }
+        self.free_connection();
         let request = LeaveGroupRequestData {
             group_id: self.group_id(),
             members: vec![MemberIdentity {
@@ -196,10 +244,41 @@ impl GroupMember {
             }],
             ..LeaveGroupRequestData::default()
         };
+        let mut backoff = Backoff::new(self.cluster.options().retry_for);
+        loop {
+            let answer = self.call_coordinator(&request).await;
+            let answer = answer.and_then(|response| {
+                let members = response.members.iter().map(|member| member.error_code);
+                let code = members.chain([response.error_code]).find(|code| *code != 0);
+                match ErrorCode::from(code.unwrap_or(0)) {
+                    // Out already.
+                    ErrorCode::UnknownMemberId => Ok(()),
+                    code => ClientError::check(code.code(), None, "leave the group"),
+                }
+            });
+            match answer {
+                Err(error) if error.is_retriable() => {
+                    self.coordinator = None;
+                    if !backoff.wait().await {
+                        return Err(error);
+                    }
+                }
+                answer => {
+                    self.reset(ErrorCode::UnknownMemberId);
+                    return answer;
+                }
+            }
+        }
+    }
+
+    /// Calls the group's coordinator; after an error it is looked for anew.
+    async fn call_coordinator<R: Request>(&mut self, request: &R) -> Result<R::Response> {
         let coordinator = self.coordinator().await?;
-        let response = self.cluster.call(coordinator, &request).await?;
-        self.reset(ErrorCode::UnknownMemberId);
-        ClientError::check(response.error_code, None, "leave the group")
+        let answer = self.cluster.call(coordinator, request).await;
+        if answer.is_err() {
+            self.coordinator = None;
+        }
+        answer
     }
 
     async fn request_join(&mut self) -> Result<Step<JoinGroupResponseData>> {
@@ -278,9 +357,10 @@ impl GroupMember {
 
     /// The leader's task: who reads what. Nothing for everyone else.
     async fn assign(
-        &self,
+        &mut self,
         joined: &JoinGroupResponseData,
     ) -> Result<Vec<SyncGroupRequestAssignment>> {
+        self.assigned_counts.clear();
         if joined.leader.as_str() != self.member_id || joined.skip_assignment {
             return Ok(Vec::new());
         }
@@ -308,6 +388,7 @@ impl GroupMember {
             };
         }
         let assignment = range_assignment(&subscriptions, &counts).into_iter();
+        self.assigned_counts = counts;
         let encode = |((_, member_id), partitions): ((String, String), Vec<TopicPartition>)| {
             SyncGroupRequestAssignment {
                 member_id: KafkaString::from(member_id),

@@ -13,7 +13,7 @@ use ottla_protocol::messages::{
 
 use crate::backoff::Backoff;
 use crate::error::ErrorCode;
-use crate::{ClientError, Cluster, Isolation, Result, TopicPartition};
+use crate::{ClientError, Cluster, Isolation, Position, Result, TopicPartition};
 
 /// An offset asked for by what it means.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -72,7 +72,15 @@ impl Cluster {
         let mut backoff = Backoff::new(self.options().retry_for);
         loop {
             let mut passing = None;
-            for (leader, asked) in self.by_leader(&open).await? {
+            let leaders = match self.by_leader(&open).await {
+                // What a broker refuses here is not there; one that cannot be reached may come back.
+                Err(error) if error.is_retriable() && error.code().is_none() => {
+                    passing = Some(error);
+                    BTreeMap::new()
+                }
+                leaders => leaders?,
+            };
+            for (leader, asked) in leaders {
                 let request = list_offsets_request(&asked, spec, isolation);
                 let answer = self.call(leader, &request).await;
                 if let Err(error) = take_offsets(answer, &mut found) {
@@ -180,27 +188,30 @@ impl Cluster {
 
     /// Commits offsets for a group that has no members (what an admin tool does).
     pub async fn commit(&self, group: &str, offsets: &BTreeMap<TopicPartition, i64>) -> Result<()> {
+        let at = |(partition, offset): (&TopicPartition, &i64)| {
+            (partition.clone(), Position::at(*offset))
+        };
+        let positions = offsets.iter().map(at).collect();
         let request = OffsetCommitRequestData {
             group_id: KafkaString::from(group.to_owned()),
             generation_id_or_member_epoch: -1,
-            topics: commit_topics(offsets),
+            topics: commit_topics(&positions),
             ..OffsetCommitRequestData::default()
         };
         let mut backoff = Backoff::new(self.options().retry_for);
         loop {
-            let coordinator = self.coordinator(group).await?;
-            match self.commit_to(coordinator, &request).await {
+            let answer = match self.coordinator(group).await {
+                Ok(coordinator) => self.commit_to(coordinator, &request).await,
+                Err(error) => Err(error),
+            };
+            match answer {
                 Err(error) if error.is_retriable() && backoff.wait().await => {}
                 answer => return answer,
             }
         }
     }
 
-    pub(crate) async fn commit_to(
-        &self,
-        coordinator: i32,
-        request: &OffsetCommitRequestData,
-    ) -> Result<()> {
+    async fn commit_to(&self, coordinator: i32, request: &OffsetCommitRequestData) -> Result<()> {
         let response = self.call(coordinator, request).await?;
         for topic in &response.topics {
             for partition in &topic.partitions {
@@ -215,13 +226,14 @@ impl Cluster {
 }
 
 pub(crate) fn commit_topics(
-    offsets: &BTreeMap<TopicPartition, i64>,
+    offsets: &BTreeMap<TopicPartition, Position>,
 ) -> Vec<OffsetCommitRequestTopic> {
     let mut topics = BTreeMap::<&str, Vec<OffsetCommitRequestPartition>>::new();
-    for (partition, offset) in offsets {
+    for (partition, position) in offsets {
         let committed = OffsetCommitRequestPartition {
             partition_index: partition.partition,
-            committed_offset: *offset,
+            committed_offset: position.offset,
+            committed_leader_epoch: position.leader_epoch,
             committed_metadata: Some(KafkaString::default()),
             ..OffsetCommitRequestPartition::default()
         };

@@ -57,6 +57,8 @@ requests! {
     DescribeGroups 4..=6: DescribeGroupsRequestData => DescribeGroupsResponseData;
     ListGroups 4..=5: ListGroupsRequestData => ListGroupsResponseData;
     DeleteGroups 0..=2: DeleteGroupsRequestData => DeleteGroupsResponseData;
+    OffsetForLeaderEpoch 3..=4:
+        OffsetForLeaderEpochRequestData => OffsetForLeaderEpochResponseData;
     OffsetDelete 0..=0: OffsetDeleteRequestData => OffsetDeleteResponseData;
     ApiVersions 0..=4: ApiVersionsRequestData => ApiVersionsResponseData;
     CreateTopics 5..=7: CreateTopicsRequestData => CreateTopicsResponseData;

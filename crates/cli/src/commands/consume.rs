@@ -1,29 +1,44 @@
 //! `ottla consume`: records of topics, to stdout.
 //!
-//! Without a group every partition is read from where `--from` says; with one, from where the group stands.
-//! Only what was printed and flushed counts as read for the group.
+//! Without a group every partition is read from where `--from` says; with one, from where the group stands. A broker
+//! that goes away is waited for, and partitions that are added are read from their beginning. Only what was written
+//! to stdout counts as read for the group, which is left with that committed however the command ends.
 
+mod format;
 mod print;
+mod reader;
 mod start;
+mod writer;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::io::Write;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Result, bail};
+use anyhow::{Context as _, Result, bail};
 use clap::ValueEnum;
 use ottla_client::{
     Cluster, FetchOptions, FetchedRecords, Fetcher, GroupConsumer, GroupConsumerOptions,
-    GroupOptions, Isolation, OffsetSpec, OutOfRange, TopicPartition,
+    GroupOptions, Isolation, Notice, OffsetSpec, OutOfRange, Position, TopicPartition,
 };
+use tokio::time;
 
+use self::format::Format;
 use self::print::Style;
+use self::reader::Reader;
 use self::start::From;
+use self::writer::Writer;
 use super::produce::parse_escapes;
 use crate::connect::{Connect, block_on};
-use crate::output::{Output, stdout};
+use crate::output::{Output, message};
+use crate::stop::Stop;
 
+/// The bytes that are written at once.
+const CHUNK_BYTES: usize = 64 * 1024;
+/// How long a write that is under way may take when a signal comes.
+const LAST_WRITE: Duration = Duration::from_secs(1);
+/// After this long the user is told what an end waits for.
+const QUIET_END: Duration = Duration::from_secs(1);
+const SESSION_TIMEOUT: Duration = Duration::from_secs(45);
 const COMMIT_EVERY: Duration = Duration::from_secs(5);
 
 const EXAMPLES: &str = "\
@@ -35,6 +50,7 @@ Examples:
   ottla consume orders --partition 0 --from 1234 -n 1
                                                    one record: offset 1234 of partition 0
   ottla consume orders --group billing             as a member of a group, which commits what it read
+  ottla consume orders -f '%p:%o %k=%s\\n'          each record by a format of your own
   ottla consume orders --from beginning --exit --output json | jq .value";
 
 /// What `ottla consume` takes.
@@ -48,13 +64,16 @@ pub struct Args {
     #[command(flatten)]
     connect: Connect,
     /// The topics.
-    #[arg(required = true)]
+    #[arg(required_unless_present = "named_topics")]
     topics: Vec<String>,
+    /// A topic, as above; may be given several times.
+    #[arg(short = 't', long = "topic", value_name = "TOPIC")]
+    named_topics: Vec<String>,
     /// Read as a member of this group, and commit what was read.
     #[arg(short, long)]
     group: Option<String>,
     /// Where to begin: `beginning`, `end`, an offset, `-N` (the last N of each partition), or a time; with a group,
-    /// only where it has committed nothing [default: end].
+    /// only where it has committed nothing [default: end]. Partitions added later are read from their beginning.
     #[arg(long, value_name = "WHERE", allow_hyphen_values = true)]
     from: Option<From>,
     /// The same as --from beginning.
@@ -66,13 +85,16 @@ pub struct Args {
     /// Stop after so many records.
     #[arg(short = 'n', long, value_name = "N")]
     max: Option<usize>,
-    /// Stop at the end of what there was at the start, instead of waiting for more.
+    /// Stop at the end of what there was at the start, instead of waiting for more; then a broker that goes away is
+    /// waited for no longer than --timeout.
     #[arg(short, long)]
     exit: bool,
+    #[arg(short, long, value_name = "FORMAT", help = format::HELP, conflicts_with_all = ["keys", "headers", "timestamps", "offsets", "separator"])]
+    format: Option<Format>,
     /// Print keys.
     #[arg(short, long)]
     keys: bool,
-    /// Print headers.
+    /// Print headers as KEY=VALUE,KEY=VALUE, with a backslash before commas in them.
     #[arg(long)]
     headers: bool,
     /// Print timestamps.
@@ -99,14 +121,23 @@ enum IsolationArg {
     ReadUncommitted,
 }
 
-/// Consumes until the end that was asked for, or Ctrl-C.
+/// Consumes until the end that was asked for, a signal, or the end of whoever reads stdout.
 pub fn run(args: &Args, output: Output) -> Result<()> {
     block_on(async {
-        let cluster = args.connect.cluster().await?;
-        match &args.group {
-            Some(group) => consume_as_member(args, cluster, group, output).await,
-            None => consume_assigned(args, cluster, output).await,
-        }
+        let mut stop = Stop::watch()?;
+        let Some((reader, ends)) = stop.unless(start(args)).await? else {
+            return Ok(());
+        };
+        let consumer = Run {
+            reader,
+            ends,
+            stop,
+            writer: Writer::start()?,
+            style: args.style(output),
+            left: args.max,
+            is_stopped: false,
+        };
+        consumer.run(args).await
     })
 }
 
@@ -126,8 +157,18 @@ impl Args {
         }
     }
 
-    fn sink(&self, output: Output) -> Sink<impl Write + use<>> {
-        let style = Style {
+    fn topics(&self) -> Vec<String> {
+        let mut topics = self.topics.clone();
+        for topic in &self.named_topics {
+            if !topics.contains(topic) {
+                topics.push(topic.clone());
+            }
+        }
+        topics
+    }
+
+    fn style(&self, output: Output) -> Style {
+        Style {
             output,
             keys: self.keys,
             headers: self.headers,
@@ -135,72 +176,45 @@ impl Args {
             offsets: self.offsets,
             separator: self.separator.clone(),
             null: self.null.clone(),
-        };
-        Sink {
-            out: stdout(),
-            style,
-            left: self.max,
+            format: self.format.clone(),
         }
     }
 }
 
-/// Where records are printed, and how many more.
-struct Sink<W> {
-    out: W,
-    style: Style,
-    left: Option<usize>,
-}
-
-impl<W: Write> Sink<W> {
-    /// Prints records until the maximum is reached; says where the reader then stands.
-    fn print(&mut self, fetched: &FetchedRecords) -> Result<i64> {
-        for record in &fetched.records {
-            if self.left == Some(0) {
-                return Ok(record.offset);
-            }
-            self.style
-                .print(&mut self.out, &fetched.partition, record)?;
-            self.left = self.left.map(|left| left - 1);
-        }
-        self.out.flush()?;
-        Ok(fetched.next_offset)
-    }
-
-    fn is_full(&self) -> bool {
-        self.left == Some(0)
-    }
-}
-
-async fn consume_assigned(args: &Args, cluster: Arc<Cluster>, output: Output) -> Result<()> {
+/// Enters the cluster, and finds where to begin and where to end.
+async fn start(args: &Args) -> Result<(Reader, Ends)> {
+    let cluster = args.connect.cluster().await?;
     let partitions = partitions(args, &cluster).await?;
-    let isolation = args.isolation();
-    let positions = start::positions(&cluster, &partitions, args.from(), isolation).await?;
-    let mut ends = Ends::new(args, &cluster, &partitions).await?;
-    let mut fetcher = Fetcher::new(cluster, fetch_options(args, OutOfRange::Earliest));
-    for (partition, position) in &positions {
-        ends.reached(partition, *position);
-    }
-    fetcher.assign(positions);
-    let mut sink = args.sink(output);
-    while !sink.is_full() && !ends.are_reached() {
-        let arrived = tokio::select! {
-            arrived = fetcher.poll() => arrived?,
-            _ = tokio::signal::ctrl_c() => break,
-        };
-        for records in &arrived {
-            sink.print(records)?;
-            ends.reached(&records.partition, records.next_offset);
-        }
-    }
-    Ok(sink.out.flush()?)
+    let ends = Ends::new(args, &cluster, &partitions).await?;
+    let reader = match &args.group {
+        Some(group) => as_member(args, cluster, group)?,
+        None => assigned(args, cluster, &partitions).await?,
+    };
+    Ok((reader, ends))
 }
 
-async fn consume_as_member(
+async fn assigned(
     args: &Args,
     cluster: Arc<Cluster>,
-    group: &str,
-    output: Output,
-) -> Result<()> {
+    partitions: &BTreeSet<TopicPartition>,
+) -> Result<Reader> {
+    let from = args.from();
+    let positions = start::positions(&cluster, partitions, from, args.isolation()).await?;
+    let out_of_range = match from {
+        From::End => OutOfRange::Latest,
+        From::Beginning | From::Offset(_) | From::Last(_) | From::Time(_) => OutOfRange::Earliest,
+    };
+    let mut fetcher = Fetcher::new(cluster, fetch_options(args, out_of_range));
+    fetcher.assign(positions);
+    if args.partitions.is_empty() && !args.exit {
+        for topic in args.topics() {
+            fetcher.watch(&topic);
+        }
+    }
+    Ok(Reader::Assigned(Box::new(fetcher)))
+}
+
+fn as_member(args: &Args, cluster: Arc<Cluster>, group: &str) -> Result<Reader> {
     let out_of_range = match args.from() {
         From::Beginning => OutOfRange::Earliest,
         From::End => OutOfRange::Latest,
@@ -209,42 +223,179 @@ async fn consume_as_member(
              --from takes only `beginning` or `end` here"
         ),
     };
-    let ends = Ends::new(args, &cluster, &partitions(args, &cluster).await?).await?;
     let options = GroupConsumerOptions {
         group: GroupOptions {
             group: group.to_owned(),
-            topics: args.topics.clone(),
+            topics: args.topics(),
             instance_id: None,
-            session_timeout: Duration::from_secs(45),
+            session_timeout: SESSION_TIMEOUT,
             rebalance_timeout: Duration::from_mins(5),
         },
         fetch: fetch_options(args, out_of_range),
         commit_every: Some(COMMIT_EVERY),
     };
-    let mut consumer = GroupConsumer::new(cluster, options);
-    let mut sink = args.sink(output);
-    while !sink.is_full() {
-        let arrived = tokio::select! {
-            arrived = consumer.poll() => arrived?,
-            _ = tokio::signal::ctrl_c() => break,
-        };
-        for records in &arrived {
-            let position = sink.print(records)?;
-            consumer.rewind(&records.partition, position);
-        }
-        let positions = consumer.positions();
-        if args.exit && positions.iter().all(|(of, at)| ends.is_past(of, *at)) {
-            break;
+    Ok(Reader::Member(Box::new(GroupConsumer::new(
+        cluster, options,
+    ))))
+}
+
+/// One run of the command.
+struct Run {
+    reader: Reader,
+    ends: Ends,
+    stop: Stop,
+    writer: Writer,
+    style: Style,
+    /// How many records may still be printed.
+    left: Option<usize>,
+    is_stopped: bool,
+}
+
+impl Run {
+    async fn run(mut self, args: &Args) -> Result<()> {
+        let read = self.read().await;
+        let closed = self.close(args).await;
+        match (read, closed) {
+            (Err(error), Err(second)) => {
+                message(&format!("{second:#}"));
+                Err(error)
+            }
+            (read, closed) => read.and(closed),
         }
     }
-    sink.out.flush()?;
-    Ok(consumer.close().await?)
+
+    /// Reads until the maximum, the end, a signal, or the end of whoever reads the output.
+    async fn read(&mut self) -> Result<()> {
+        while self.left != Some(0) && !self.is_stopped {
+            if let Some(positions) = self.reader.positions()
+                && self.ends.are_reached(&positions)
+            {
+                return Ok(());
+            }
+            let arrived = tokio::select! {
+                arrived = self.reader.poll() => arrived,
+                _ = self.stop.wait() => return Ok(()),
+                () = self.writer.closed() => return Ok(()),
+            };
+            self.show_notices()?;
+            self.print(&arrived?).await?;
+        }
+        Ok(())
+    }
+
+    fn show_notices(&mut self) -> Result<()> {
+        for notice in self.reader.take_notices() {
+            let is_other_topic = matches!(
+                notice,
+                Notice::TopicGone { .. } | Notice::TopicRecreated { .. }
+            );
+            if is_other_topic && self.ends.is_asked_for() {
+                bail!("the end cannot be reached: {notice}");
+            }
+            message(&notice.to_string());
+        }
+        Ok(())
+    }
+
+    /// Prints what arrived; what cannot be, or may not be, counts as not read.
+    async fn print(&mut self, arrived: &[FetchedRecords]) -> Result<()> {
+        let mut result = Ok(());
+        for records in arrived {
+            let read_to = if result.is_ok() && self.left != Some(0) && !self.is_stopped {
+                let mut read_to = records.position;
+                result = self.print_partition(records, &mut read_to).await;
+                read_to
+            } else {
+                records.position
+            };
+            self.reader.rewind(&records.partition, read_to);
+        }
+        result
+    }
+
+    async fn print_partition(&mut self, records: &FetchedRecords, read_to: &mut i64) -> Result<()> {
+        let mut chunk = Vec::new();
+        let mut formatted_to = *read_to;
+        for record in &records.records {
+            if self.left == Some(0) {
+                break;
+            }
+            self.style.print(&mut chunk, &records.partition, record)?;
+            self.left = self.left.map(|left| left - 1);
+            formatted_to = record.offset + 1;
+            if chunk.len() >= CHUNK_BYTES {
+                if !self.write(std::mem::take(&mut chunk)).await? {
+                    return Ok(());
+                }
+                *read_to = formatted_to;
+            }
+        }
+        let last = records.records.last();
+        if last.is_none_or(|last| last.offset < formatted_to) {
+            formatted_to = records.next_offset;
+        }
+        if chunk.is_empty() || self.write(chunk).await? {
+            *read_to = formatted_to;
+        }
+        Ok(())
+    }
+
+    /// Writes the chunk; false when a signal came and it could not be written then. Nothing is begun after a signal.
+    async fn write(&mut self, chunk: Vec<u8>) -> Result<bool> {
+        if self.is_stopped {
+            return Ok(false);
+        }
+        let mut writing = std::pin::pin!(self.writer.write(chunk));
+        let written = tokio::select! {
+            written = &mut writing => Some(written),
+            () = self.reader.keep_alive() => None,
+            _ = self.stop.wait() => {
+                self.is_stopped = true;
+                time::timeout(LAST_WRITE, writing).await.ok()
+            }
+        };
+        match written {
+            None => Ok(false),
+            Some(written) => written.map(|()| true).context("cannot write to stdout"),
+        }
+    }
+
+    /// Commits and leaves. A second signal ends that too.
+    async fn close(mut self, args: &Args) -> Result<()> {
+        let Some(group) = &args.group else {
+            return Ok(());
+        };
+        let mut closing = std::pin::pin!(self.reader.close());
+        let closed = tokio::select! {
+            closed = &mut closing => closed,
+            () = time::sleep(QUIET_END) => {
+                message(&format!(
+                    "waiting for the broker to commit and to leave group {group}; a signal ends this at once"
+                ));
+                tokio::select! {
+                    closed = closing => closed,
+                    signal = self.stop.wait() => bail!(
+                        "ended by {signal}: group {group} takes this member for alive for up to {} s, and what was \
+                         printed since the last commit will be read again",
+                        SESSION_TIMEOUT.as_secs()
+                    ),
+                }
+            }
+        };
+        closed.with_context(|| {
+            format!(
+                "cannot leave group {group} with its offsets committed; what was printed since the last commit \
+                 will be read again"
+            )
+        })
+    }
 }
 
 fn fetch_options(args: &Args, out_of_range: OutOfRange) -> FetchOptions {
     FetchOptions {
         isolation: args.isolation(),
         out_of_range,
+        patience: args.exit.then(|| args.connect.patience()),
         ..FetchOptions::default()
     }
 }
@@ -252,7 +403,7 @@ fn fetch_options(args: &Args, out_of_range: OutOfRange) -> FetchOptions {
 /// The partitions that are read.
 async fn partitions(args: &Args, cluster: &Cluster) -> Result<BTreeSet<TopicPartition>> {
     let mut partitions = BTreeSet::new();
-    for name in &args.topics {
+    for name in &args.topics() {
         let topic = cluster.topic(name).await?;
         for wanted in &args.partitions {
             if !topic.partitions.contains_key(wanted) {
@@ -295,21 +446,14 @@ impl Ends {
         })
     }
 
-    fn is_past(&self, partition: &TopicPartition, position: i64) -> bool {
-        let open = self.open.as_ref();
-        open.and_then(|open| open.get(partition))
-            .is_none_or(|end| position >= *end)
+    fn is_asked_for(&self) -> bool {
+        self.open.is_some()
     }
 
-    fn reached(&mut self, partition: &TopicPartition, position: i64) {
-        if self.is_past(partition, position)
-            && let Some(open) = &mut self.open
-        {
-            open.remove(partition);
-        }
-    }
-
-    fn are_reached(&self) -> bool {
-        self.open.as_ref().is_some_and(BTreeMap::is_empty)
+    /// Whether each of these partitions is read up to its end.
+    fn are_reached(&self, positions: &BTreeMap<TopicPartition, Position>) -> bool {
+        let Some(open) = &self.open else { return false };
+        let mut positions = positions.iter();
+        positions.all(|(partition, at)| open.get(partition).is_none_or(|end| at.offset >= *end))
     }
 }

@@ -7,6 +7,7 @@ use ottla_client::{ConsumedRecord, TopicPartition};
 use ottla_protocol::records::TimestampType;
 use serde_json::{Value, json};
 
+use super::format::Format;
 use crate::instant;
 use crate::output::{Output, bytes_to_json};
 
@@ -31,10 +32,12 @@ pub struct Style {
     pub separator: String,
     /// What stands for no key and no value.
     pub null: String,
+    /// How records are printed instead, as text.
+    pub format: Option<Format>,
 }
 
 impl Style {
-    /// Prints one record and its line end.
+    /// Prints one record and its line end; with a format, exactly what that says.
     pub fn print(
         &self,
         out: &mut impl Write,
@@ -43,7 +46,10 @@ impl Style {
     ) -> Result<()> {
         match self.output {
             Output::Json => serde_json::to_writer(&mut *out, &to_json(partition, record))?,
-            Output::Text => self.print_text(out, partition, record)?,
+            Output::Text => match &self.format {
+                Some(format) => return format.print(out, (partition, record), &self.null),
+                None => self.print_text(out, partition, record)?,
+            },
         }
         Ok(out.write_all(b"\n")?)
     }
@@ -62,7 +68,7 @@ impl Style {
             write!(out, "{partition}:{}{separator}", record.offset)?;
         }
         if self.headers {
-            out.write_all(&self.headers_text(record))?;
+            out.write_all(&headers_text(record, &self.null))?;
             out.write_all(separator.as_bytes())?;
         }
         let null = self.null.as_bytes();
@@ -72,19 +78,31 @@ impl Style {
         }
         Ok(out.write_all(record.value.as_deref().unwrap_or(null))?)
     }
+}
 
-    /// `key=value,key=value`.
-    fn headers_text(&self, record: &ConsumedRecord) -> Vec<u8> {
-        let mut text = Vec::new();
-        for header in &record.headers {
-            if !text.is_empty() {
-                text.push(b',');
-            }
-            text.extend_from_slice(&header.key);
-            text.push(b'=');
-            text.extend_from_slice(header.value.as_deref().unwrap_or(self.null.as_bytes()));
+/// `key=value,key=value`, with a backslash before what would be taken for a separator when it is read again.
+pub fn headers_text(record: &ConsumedRecord, null: &str) -> Vec<u8> {
+    let mut text = Vec::new();
+    for header in &record.headers {
+        if !text.is_empty() {
+            text.push(b',');
         }
-        text
+        escape_into(&mut text, &header.key, b"\\,=");
+        text.push(b'=');
+        match &header.value {
+            Some(value) => escape_into(&mut text, value, b"\\,"),
+            None => text.extend_from_slice(null.as_bytes()),
+        }
+    }
+    text
+}
+
+fn escape_into(text: &mut Vec<u8>, bytes: &[u8], special: &[u8]) {
+    for byte in bytes {
+        if special.contains(byte) {
+            text.push(b'\\');
+        }
+        text.push(*byte);
     }
 }
 

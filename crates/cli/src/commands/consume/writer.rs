@@ -1,0 +1,67 @@
+//! Writes to stdout from a thread of its own, so that a reader that does not read holds up neither heartbeats nor
+//! signals.
+
+use std::io::{self, Write as _};
+use std::sync::mpsc;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use tokio::sync::oneshot;
+use tokio::time;
+
+/// How often an idle consumer looks whether anybody still reads its output.
+const LOOK_EVERY: Duration = Duration::from_millis(500);
+
+type Written = oneshot::Sender<io::Result<()>>;
+
+/// Stdout.
+#[derive(Debug)]
+pub struct Writer {
+    chunks: mpsc::Sender<(Vec<u8>, Written)>,
+}
+
+impl Writer {
+    /// Starts the thread. It ends with the process.
+    pub fn start() -> Result<Self> {
+        let (chunks, received) = mpsc::channel::<(Vec<u8>, Written)>();
+        std::thread::Builder::new()
+            .name("stdout".to_owned())
+            .spawn(move || {
+                for (chunk, written) in received {
+                    let mut out = io::stdout().lock();
+                    let result = out.write_all(&chunk).and_then(|()| out.flush());
+                    // The consumer may have ended meanwhile.
+                    let _ = written.send(result);
+                }
+            })
+            .context("cannot start the thread that writes")?;
+        Ok(Self { chunks })
+    }
+
+    /// Writes the whole chunk. It is in the hands of the system when this returns.
+    pub async fn write(&self, chunk: Vec<u8>) -> io::Result<()> {
+        let gone = || io::Error::other("the thread that writes has ended");
+        let (written, answer) = oneshot::channel();
+        self.chunks.send((chunk, written)).map_err(|_| gone())?;
+        answer.await.map_err(|_| gone())?
+    }
+
+    /// Waits until nobody can read any more what is written: the other end of a pipe or socket is closed.
+    pub async fn closed(&self) {
+        while !is_closed() {
+            time::sleep(LOOK_EVERY).await;
+        }
+    }
+}
+
+fn is_closed() -> bool {
+    let out = io::stdout();
+    let mut polled = [PollFd::new(&out, PollFlags::empty())];
+    let at_once = Timespec {
+        tv_sec: 0,
+        tv_nsec: 0,
+    };
+    let ended = PollFlags::ERR | PollFlags::HUP;
+    poll(&mut polled, Some(&at_once)).is_ok() && polled[0].revents().intersects(ended)
+}

@@ -1,0 +1,43 @@
+//! The signals that end a command: SIGINT (Ctrl-C), SIGTERM and SIGHUP. None of them ends the process by itself once
+//! they are watched, so that a command can leave its group and say what it did.
+
+use std::future::Future;
+
+use anyhow::{Context as _, Result};
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
+/// Watches for the signals.
+#[derive(Debug)]
+pub struct Stop {
+    interrupt: Signal,
+    terminate: Signal,
+    hangup: Signal,
+}
+
+impl Stop {
+    /// From now on the signals arrive here.
+    pub fn watch() -> Result<Self> {
+        Ok(Self {
+            interrupt: signal(SignalKind::interrupt()).context("cannot watch for Ctrl-C")?,
+            terminate: signal(SignalKind::terminate()).context("cannot watch for SIGTERM")?,
+            hangup: signal(SignalKind::hangup()).context("cannot watch for SIGHUP")?,
+        })
+    }
+
+    /// Waits for the next signal, and names it.
+    pub async fn wait(&mut self) -> &'static str {
+        tokio::select! {
+            _ = self.interrupt.recv() => "SIGINT",
+            _ = self.terminate.recv() => "SIGTERM",
+            _ = self.hangup.recv() => "SIGHUP",
+        }
+    }
+
+    /// What `work` gives, or nothing when a signal comes before.
+    pub async fn unless<T>(&mut self, work: impl Future<Output = Result<T>>) -> Result<Option<T>> {
+        tokio::select! {
+            done = work => done.map(Some),
+            _ = self.wait() => Ok(None),
+        }
+    }
+}

@@ -1,0 +1,233 @@
+//! `ottla consume` as a process: brokers that go away, partitions that come, and every way in which it ends.
+
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod session;
+
+use std::fs::OpenOptions;
+use std::net::TcpListener;
+
+use rustix::process::Signal;
+use session::Session;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_restart_of_the_broker_is_waited_out() {
+    let mut session = Session::start().await;
+    session.create("t", 1);
+    let arguments = ["consume", "t", "--from", "beginning"];
+    let grouped = ["consume", "t", "--from", "beginning", "--group", "g"];
+    let mut consumers = [session.spawn(&arguments), session.spawn(&grouped)];
+    session.produce("t", "before\n");
+    for consumer in &mut consumers {
+        assert_eq!(consumer.line(), "before");
+    }
+    session.stop_broker().await;
+    for consumer in &mut consumers {
+        let said = consumer.says("waiting: ");
+        assert!(said.contains("127.0.0.1"), "{said}");
+    }
+    session.start_broker().await;
+    session.produce("t", "after\n");
+    for consumer in &mut consumers {
+        assert_eq!(consumer.line(), "after");
+        consumer.signal(Signal::TERM);
+    }
+    for consumer in consumers {
+        let (status, said) = consumer.end();
+        assert!(status.success(), "{said}");
+        assert_eq!(said.matches("going on after").count(), 1, "{said}");
+        assert!(!said.contains("waiting: "), "it is said once: {said}");
+    }
+    assert_eq!(session.group("g"), (0, 2));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_signal_leaves_the_group_with_what_was_printed_committed() {
+    let session = Session::start().await;
+    session.create("t", 2);
+    let signals = [Signal::INT, Signal::TERM, Signal::HUP];
+    for (round, signal) in signals.into_iter().enumerate() {
+        session.produce("t", "record\n");
+        let mut consumer = session.spawn(&["consume", "t", "--from", "beginning", "--group", "g"]);
+        assert_eq!(consumer.line(), "record");
+        consumer.signal(signal);
+        let (status, said) = consumer.end();
+        assert!(status.success(), "{signal:?}: {said}");
+        let printed = i64::try_from(round + 1).unwrap();
+        assert_eq!(session.group("g"), (0, printed), "{signal:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_reader_that_closes_the_pipe_ends_it_although_no_record_comes() {
+    let session = Session::start().await;
+    session.create("t", 1);
+    session.produce("t", "one\ntwo\n");
+    let mut consumer = session.spawn(&["consume", "t", "--from", "beginning", "--group", "g"]);
+    assert_eq!(consumer.line(), "one");
+    consumer.close_stdout();
+    let (status, said) = consumer.end();
+    assert!(status.success(), "{said}");
+    // Both were written before the reader went.
+    assert_eq!(session.group("g"), (0, 2));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_reader_that_does_not_read_holds_up_no_signal() {
+    let session = Session::start().await;
+    session.create("t", 1);
+    let line = format!("{}\n", "x".repeat(10_000));
+    session.produce("t", &line.repeat(100));
+    let mut consumer = session.spawn(&["consume", "t", "--from", "beginning", "--group", "g"]);
+    assert_eq!(consumer.line().len(), 10_000);
+    consumer.signal(Signal::TERM);
+    let (status, said) = consumer.end();
+    assert!(status.success(), "{said}");
+    let (members, committed) = session.group("g");
+    assert_eq!(members, 0);
+    assert!(committed < 100, "{committed} records were not written");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_output_that_takes_nothing_leaves_the_group_with_nothing_committed() {
+    let session = Session::start().await;
+    session.create("t", 1);
+    session.produce("t", "record\n");
+    let full = OpenOptions::new().write(true).open("/dev/full").unwrap();
+    let arguments = ["consume", "t", "--from", "beginning", "--group", "g"];
+    let (status, said) = session.spawn_to(&arguments, full.into()).end();
+    assert_eq!(status.code(), Some(1));
+    assert!(said.contains("cannot write to stdout"), "{said}");
+    assert_eq!(session.group("g"), (0, 0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn partitions_that_are_added_are_read_from_their_beginning() {
+    let session = Session::start().await;
+    session.create("t", 1);
+    let arguments = ["consume", "t"];
+    let grouped = ["consume", "t", "--group", "g"];
+    let mut consumers = [session.spawn(&arguments), session.spawn(&grouped)];
+    // Both begin at the end: what they print first shows that they have begun.
+    for consumer in &mut consumers {
+        let mut began = false;
+        std::thread::scope(|scope| {
+            let reading = scope.spawn(|| consumer.line());
+            while !reading.is_finished() {
+                session.produce("t", "begun\n");
+            }
+            began = reading.join().unwrap() == "begun";
+        });
+        assert!(began);
+    }
+    session.ottla(&["topic", "alter", "t", "--partitions", "3"]);
+    let added = session.run(&["produce", "t", "--partition", "2"], "added\n");
+    assert!(added.status.success(), "{added:?}");
+    for consumer in &mut consumers {
+        while consumer.line() != "added" {}
+        consumer.signal(Signal::INT);
+    }
+    let [alone, member] = consumers;
+    let (_, said) = alone.end();
+    assert!(said.contains("topic t has 2 more partitions"), "{said}");
+    assert!(member.end().0.success());
+    assert_eq!(session.group("g").0, 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_topic_that_is_created_anew_is_read_from_its_beginning() {
+    let session = Session::start().await;
+    session.create("t", 1);
+    session.produce("t", "old 1\nold 2\nold 3\n");
+    let arguments = ["consume", "t", "--from", "beginning"];
+    let grouped = ["consume", "t", "--from", "beginning", "--group", "g"];
+    let mut consumers = [session.spawn(&arguments), session.spawn(&grouped)];
+    for consumer in &mut consumers {
+        for _ in 0..3 {
+            assert!(consumer.line().starts_with("old"));
+        }
+    }
+    session.ottla(&["topic", "delete", "t"]);
+    session.create("t", 1);
+    session.produce("t", "new 1\nnew 2\nnew 3\nnew 4\nnew 5\n");
+    for consumer in &mut consumers {
+        assert_eq!(consumer.line(), "new 1");
+        consumer.signal(Signal::TERM);
+    }
+    let [alone, member] = consumers;
+    let (_, said) = alone.end();
+    assert!(
+        said.contains("topic t was deleted and created again"),
+        "{said}"
+    );
+    assert!(member.end().0.success());
+    assert_eq!(session.group("g"), (0, 5));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn records_that_are_deleted_before_they_are_read_are_told() {
+    let mut session = Session::start().await;
+    session.create("t", 1);
+    session.produce("t", "1\n2\n3\n");
+    let read = [
+        "consume",
+        "t",
+        "--from",
+        "beginning",
+        "--group",
+        "g",
+        "-n",
+        "1",
+    ];
+    assert_eq!(session.ottla(&read), "1\n");
+    session.stop_broker().await;
+    session.start_broker().await;
+    delete_records(&session, 2).await;
+    let mut consumer = session.spawn(&["consume", "t", "--group", "g"]);
+    assert_eq!(consumer.line(), "3", "nothing that is there is skipped");
+    consumer.signal(Signal::TERM);
+    let (_, said) = consumer.end();
+    assert!(said.contains("t-0: records 1 to 1 were deleted"), "{said}");
+}
+
+async fn delete_records(session: &Session, offset: i64) {
+    use ottla_client::{Cluster, Options};
+    use ottla_protocol::messages::delete_records_request::{
+        DeleteRecordsPartition, DeleteRecordsRequestData, DeleteRecordsTopic,
+    };
+    let bootstrap = [session.address()];
+    let cluster = Cluster::connect(&bootstrap, Options::default())
+        .await
+        .unwrap();
+    let request = DeleteRecordsRequestData {
+        topics: vec![DeleteRecordsTopic {
+            name: "t".to_owned().into(),
+            partitions: vec![DeleteRecordsPartition {
+                partition_index: 0,
+                offset,
+                ..DeleteRecordsPartition::default()
+            }],
+            ..DeleteRecordsTopic::default()
+        }],
+        timeout_ms: 10_000,
+        ..DeleteRecordsRequestData::default()
+    };
+    let answer = cluster.call_any(&request).await.unwrap();
+    assert_eq!(answer.topics[0].partitions[0].error_code, 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_address_that_never_answers_is_an_error_soon() {
+    let session = Session::start().await;
+    let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = silent.local_addr().unwrap().to_string();
+    for command in ["consume", "produce"] {
+        let output = session.run(&[command, "t", "-b", &address, "--timeout", "1"], "line\n");
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(1));
+        assert!(
+            said.contains("did not answer ApiVersions within 1000 ms"),
+            "{said}"
+        );
+    }
+}

@@ -1,0 +1,201 @@
+//! A broker in this process, which can be stopped and started again on its port, and commands of `ottla` beside it.
+
+#![allow(
+    dead_code,
+    clippy::allow_attributes,
+    reason = "each test uses a part of the session"
+)]
+
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::process::{Child, ChildStderr, ChildStdout, Command, ExitStatus, Output, Stdio};
+
+use ottla_broker::clock::Clock;
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::Value;
+use tempfile::TempDir;
+
+/// The broker, and where it lives.
+pub struct Session {
+    directory: TempDir,
+    port: u16,
+    /// Whether the broker creates topics on first use.
+    pub auto_create: bool,
+    running: Option<ottla_broker::Running>,
+}
+
+impl Session {
+    pub async fn start() -> Self {
+        let mut session = Self {
+            directory: tempfile::tempdir().unwrap(),
+            port: 0,
+            auto_create: true,
+            running: None,
+        };
+        session.start_broker().await;
+        session
+    }
+
+    /// Starts the broker, on the same port if it ran before.
+    pub async fn start_broker(&mut self) {
+        let data = self.directory.path().join("data");
+        let overrides = [
+            format!(
+                "listeners=PLAINTEXT://127.0.0.1:{},CONTROLLER://127.0.0.1:0",
+                self.port
+            ),
+            format!("log.dirs={}", data.display()),
+            format!("auto.create.topics.enable={}", self.auto_create),
+            "ottla.http.listen=".to_owned(),
+        ];
+        let config = ottla_broker::config::load(None, &overrides).unwrap().config;
+        let running = ottla_broker::start(config, Clock::start()).await.unwrap();
+        self.port = running.addresses[0].1.port();
+        self.running = Some(running);
+    }
+
+    pub async fn stop_broker(&mut self) {
+        self.running.take().unwrap().shut_down().await;
+    }
+
+    pub fn address(&self) -> String {
+        format!("127.0.0.1:{}", self.port)
+    }
+
+    fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_ottla"));
+        command
+            .args(arguments)
+            .current_dir(self.directory.path())
+            .env("OTTLA_BOOTSTRAP_SERVERS", self.address());
+        command
+    }
+
+    /// Runs a command to its end, whatever that is.
+    pub fn run(&self, arguments: &[&str], input: &str) -> Output {
+        let mut child = self
+            .command(arguments)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        // A command that fails early reads nothing.
+        let _ = child.stdin.take().unwrap().write_all(input.as_bytes());
+        child.wait_with_output().unwrap()
+    }
+
+    /// Runs a command that must succeed, and gives what it prints.
+    pub fn ottla(&self, arguments: &[&str]) -> String {
+        let output = self.run(arguments, "");
+        assert!(output.status.success(), "{arguments:?}: {output:?}");
+        String::from_utf8(output.stdout).unwrap()
+    }
+
+    pub fn produce(&self, topic: &str, input: &str) {
+        let output = self.run(&["produce", topic], input);
+        assert!(output.status.success(), "{output:?}");
+    }
+
+    pub fn create(&self, topic: &str, partitions: u32) {
+        self.ottla(&[
+            "topic",
+            "create",
+            topic,
+            "--partitions",
+            &partitions.to_string(),
+        ]);
+    }
+
+    /// A file of these lines, for a command to read.
+    #[expect(clippy::disallowed_methods, reason = "the file of a test")]
+    pub fn file(&self, name: &str, text: &str) {
+        std::fs::write(self.directory.path().join(name), text).unwrap();
+    }
+
+    pub fn spawn(&self, arguments: &[&str]) -> Running {
+        self.spawn_to(arguments, Stdio::piped())
+    }
+
+    pub fn spawn_to(&self, arguments: &[&str], stdout: Stdio) -> Running {
+        let mut child = self
+            .command(arguments)
+            .stdin(Stdio::piped())
+            .stdout(stdout)
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        Running {
+            stdout: child.stdout.take().map(BufReader::new),
+            stderr: BufReader::new(child.stderr.take().unwrap()),
+            child,
+        }
+    }
+
+    /// The number of members of a group, and the sum of the offsets that it has committed.
+    pub fn group(&self, group: &str) -> (usize, i64) {
+        let described = self.ottla(&["group", "describe", group, "--output", "json"]);
+        let described: Value = serde_json::from_str(&described).unwrap();
+        let members = described[0]["members"].as_array().unwrap().len();
+        let offsets = described[0]["offsets"].as_array().unwrap().iter();
+        let committed = offsets.filter_map(|offset| offset["committed"].as_i64());
+        (members, committed.sum())
+    }
+}
+
+/// A command that runs; killed when dropped.
+pub struct Running {
+    child: Child,
+    stdout: Option<BufReader<ChildStdout>>,
+    stderr: BufReader<ChildStderr>,
+}
+
+impl Running {
+    /// The next line of its stdout.
+    pub fn line(&mut self) -> String {
+        let mut line = String::new();
+        self.stdout.as_mut().unwrap().read_line(&mut line).unwrap();
+        line.trim_end().to_owned()
+    }
+
+    /// Reads its messages up to one that holds `part`.
+    pub fn says(&mut self, part: &str) -> String {
+        loop {
+            let mut line = String::new();
+            let count = self.stderr.read_line(&mut line).unwrap();
+            assert_ne!(count, 0, "it ends without saying {part:?}");
+            if line.contains(part) {
+                return line;
+            }
+        }
+    }
+
+    pub fn writes(&mut self, text: &str) {
+        let input = self.child.stdin.as_mut().unwrap();
+        input.write_all(text.as_bytes()).unwrap();
+        input.flush().unwrap();
+    }
+
+    pub fn close_stdout(&mut self) {
+        self.stdout = None;
+    }
+
+    pub fn signal(&self, signal: Signal) {
+        let id = i32::try_from(self.child.id()).unwrap();
+        kill_process(Pid::from_raw(id).unwrap(), signal).unwrap();
+    }
+
+    /// Waits for its end: how it ended, and what it said since the last look.
+    pub fn end(mut self) -> (ExitStatus, String) {
+        let mut said = String::new();
+        self.stderr.read_to_string(&mut said).unwrap();
+        (self.child.wait().unwrap(), said)
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        // One that has ended already cannot be killed, which is as well.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}

@@ -1,0 +1,184 @@
+//! What a fetcher makes of new metadata: partitions that were added, topics that are gone or were created anew.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use ottla_protocol::messages::KafkaUuid;
+use tokio::time::Instant;
+
+use super::lookup::Lookup;
+use super::{Done, Fetcher, Reading};
+use crate::backoff::pause_after;
+use crate::error::{ErrorCode, is_retriable};
+use crate::notice::{Notice, Source};
+use crate::{ClientError, OffsetSpec, Result, TopicMetadata, TopicPartition};
+
+/// A topic as it was when its positions were found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Known {
+    pub id: KafkaUuid,
+    pub partitions: usize,
+}
+
+impl Known {
+    pub fn of(topic: &TopicMetadata) -> Self {
+        Self {
+            id: topic.id,
+            partitions: topic.partitions.len(),
+        }
+    }
+}
+
+impl Fetcher {
+    /// Keeps the metadata of a topic, and takes what is known of it now for what its positions belong to.
+    pub(crate) fn know(&mut self, topic: &str) {
+        let metadata = self.cluster.metadata();
+        let known = metadata.topics.get(topic).map(Known::of);
+        let entry = self.topics.entry(topic.to_owned()).or_default();
+        *entry = entry.or(known);
+    }
+
+    /// The topic as it was last seen; nothing while it does not exist.
+    pub(crate) fn known(&self, topic: &str) -> Option<Known> {
+        self.topics.get(topic).copied().flatten()
+    }
+
+    /// How often the metadata came.
+    pub(crate) fn refreshes(&self) -> u64 {
+        self.refresh.count
+    }
+
+    /// Asks for metadata soon: at once after it was good, later each time that it was not.
+    pub(super) fn hurry_refresh(&mut self) {
+        if self.refresh.is_busy {
+            return;
+        }
+        let now = Instant::now();
+        let soon = match self.refresh.failures {
+            0 => now,
+            failures => now + pause_after(failures),
+        };
+        self.refresh.at = self.refresh.at.min(soon);
+    }
+
+    pub(super) fn start_refresh(&mut self) {
+        let refresh = &mut self.refresh;
+        if refresh.is_busy || refresh.at > Instant::now() || self.topics.is_empty() {
+            return;
+        }
+        refresh.is_busy = true;
+        // Whoever is still not content when the answer is here asks again, each time a little later.
+        refresh.failures += 1;
+        let topics: Vec<_> = self.topics.keys().cloned().collect();
+        let cluster = Arc::clone(&self.cluster);
+        self.in_flight
+            .spawn(async move { Done::Refreshed(cluster.refresh(&topics).await) });
+    }
+
+    pub(super) fn take_refreshed(
+        &mut self,
+        answer: Result<BTreeMap<String, ErrorCode>>,
+    ) -> Result<()> {
+        self.refresh.is_busy = false;
+        let errors = match answer {
+            Ok(errors) => errors,
+            Err(error) if error.is_retriable() => {
+                self.refresh.at = Instant::now() + pause_after(self.refresh.failures);
+                return self.outages.failed(Source::Metadata, error);
+            }
+            Err(error) => return Err(error),
+        };
+        self.outages.works(&Source::Metadata);
+        self.refresh.count += 1;
+        self.refresh.at = Instant::now() + self.cluster.options().metadata_max_age;
+        let names: Vec<_> = self.topics.keys().cloned().collect();
+        for name in &names {
+            match errors.get(name) {
+                None => self.take_topic(name),
+                Some(ErrorCode::UnknownTopicOrPartition) => self.lose_topic(name),
+                Some(code) if is_retriable(*code) => {}
+                Some(code) => ClientError::check(code.code(), None, format!("topic {name}"))?,
+            }
+        }
+        self.end_old_outages();
+        if self.is_every_leader_known() {
+            self.refresh.failures = 0;
+        }
+        Ok(())
+    }
+
+    fn is_every_leader_known(&self) -> bool {
+        let metadata = self.cluster.metadata();
+        let mut partitions = self.partitions.iter();
+        // What fails at its leader needs another refresh, and not at once.
+        partitions.all(|(partition, reading)| {
+            reading.failures == 0 && metadata.leader(partition).is_some()
+        })
+    }
+
+    /// A former leader is not waited for.
+    fn end_old_outages(&mut self) {
+        let metadata = self.cluster.metadata();
+        let partitions = &self.partitions;
+        self.outages.retain(|source| match source {
+            Source::Leader(id) => partitions.keys().any(|of| metadata.leader(of) == Some(*id)),
+            Source::Partition(partition) => partitions.contains_key(partition),
+            Source::Group | Source::Metadata => true,
+        });
+    }
+
+    fn take_topic(&mut self, name: &str) {
+        let metadata = self.cluster.metadata();
+        let Some(topic) = metadata.topics.get(name) else {
+            return;
+        };
+        let now = Known::of(topic);
+        let before = self.topics.insert(name.to_owned(), Some(now)).flatten();
+        let is_of_topic = |partition: &TopicPartition| partition.topic == name;
+        // A topic that was lost has no id here, but partitions that wait for it.
+        let is_recreated = match before {
+            Some(before) => before.id != now.id,
+            None => self.partitions.keys().any(is_of_topic),
+        };
+        if is_recreated {
+            self.partitions.retain(|partition, _| {
+                !is_of_topic(partition) || topic.partitions.contains_key(&partition.partition)
+            });
+            for (partition, reading) in &mut self.partitions {
+                if is_of_topic(partition) {
+                    *reading = Reading::unknown(Lookup::Start(OffsetSpec::Earliest));
+                }
+            }
+            self.drop_in_flight();
+            let topic = name.to_owned();
+            self.outages.tell(Notice::TopicRecreated { topic });
+        }
+        if self.watched.contains(name) {
+            self.add_partitions(topic, is_recreated);
+        }
+    }
+
+    /// Begins to read the partitions of a watched topic that are not read yet.
+    fn add_partitions(&mut self, topic: &TopicMetadata, is_recreated: bool) {
+        let mut count = 0;
+        for index in topic.partitions.keys() {
+            let partition = TopicPartition::new(&topic.name, *index);
+            self.partitions.entry(partition).or_insert_with(|| {
+                count += 1;
+                Reading::unknown(Lookup::Start(OffsetSpec::Earliest))
+            });
+        }
+        if count > 0 && !is_recreated {
+            let topic = topic.name.clone();
+            self.outages.tell(Notice::PartitionsAdded { topic, count });
+        }
+    }
+
+    fn lose_topic(&mut self, name: &str) {
+        let before = self.topics.insert(name.to_owned(), None).flatten();
+        if before.is_some() {
+            let topic = name.to_owned();
+            self.outages.tell(Notice::TopicGone { topic });
+        }
+    }
+}
