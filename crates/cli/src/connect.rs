@@ -150,7 +150,8 @@ fn step_for(code: ErrorCode) -> Option<&'static str> {
             "there are not that many brokers; give a smaller --replication-factor"
         }
         ErrorCode::MessageTooLarge | ErrorCode::RecordListTooLarge => {
-            "give a smaller --batch-size, or raise the topic's `max.message.bytes`"
+            "raise the topic's `max.message.bytes` (`ottla config set --topic NAME max.message.bytes=BYTES`), or leave \
+             the record out"
         }
         ErrorCode::InvalidConfig => {
             "`ottla config describe --topic NAME --all` shows the names, values and meanings"

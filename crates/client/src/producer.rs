@@ -1,35 +1,35 @@
 //! Collects records into batches and sends them, one batch of a partition at a time.
 //!
 //! Order within a partition holds through retries because a partition never has two batches in flight. With
-//! `idempotent`, a retry whose first attempt did arrive is recognised by the broker. The caller must take the
-//! outcomes from time to time: they are kept until then.
+//! `idempotent`, a retry whose first attempt did arrive is recognised by the broker. A batch that the broker finds
+//! too large is split, until it is the record that is too large. The caller must take the outcomes from time to
+//! time: they are kept until then.
 
-use std::collections::{BTreeMap, VecDeque};
+mod request;
+mod split;
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use ottla_protocol::messages::produce_request::{
-    PartitionProduceData, ProduceRequestData, TopicProduceData,
-};
-use ottla_protocol::messages::{InitProducerIdRequestData, KafkaString};
+use ottla_protocol::messages::{ApiVersionsRequestData, InitProducerIdRequestData, KafkaString};
 use ottla_protocol::records::{
-    BatchBuilder, BatchOptions, Compression, CompressionLevel, Header, increment_sequence,
+    BatchBuilder, BatchOptions, Compression, CompressionLevel, Decompressor, Header,
+    increment_sequence,
 };
 use tokio::task::JoinSet;
-use tokio::time::{self, Instant};
+use tokio::time::Instant;
 
+use self::request::{hold_back, send_batches, split_by_size};
 use crate::backoff::Backoff;
 use crate::error::ErrorCode;
+use crate::notice::{Notice, Outages, Source, chain};
 use crate::partitioner::{Sticky, partition_for_key};
 use crate::{ClientError, Cluster, RecordHeader, Result, TopicPartition};
 
 /// The Java producer's default `batch.size`: after so many bytes records without key change their partition.
 const STICKY_BYTES: usize = 16 * 1024;
-/// The most bytes of batches in one request.
-const MAX_REQUEST_BYTES: usize = 16 * 1024 * 1024;
-/// How long a batch waits after an error that passes.
-const PAUSE: Duration = Duration::from_millis(100);
 
 /// What the broker must have done before it acknowledges.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -70,6 +70,9 @@ pub struct ProducerOptions {
     pub idempotent: bool,
     /// How long a batch is tried again on errors that pass.
     pub delivery_timeout: Duration,
+    /// Whether nothing more is sent after a record that cannot be written, so that what was read from there on can
+    /// be sent again.
+    pub halts: bool,
 }
 
 impl Default for ProducerOptions {
@@ -82,6 +85,7 @@ impl Default for ProducerOptions {
             buffer_bytes: 32 * 1024 * 1024,
             idempotent: true,
             delivery_timeout: Duration::from_mins(2),
+            halts: false,
         }
     }
 }
@@ -135,10 +139,17 @@ pub struct Producer {
     identity: Option<Identity>,
     lanes: BTreeMap<TopicPartition, Lane>,
     sticky: BTreeMap<String, Sticky>,
+    /// How many partitions each topic had when that was last known.
+    counts: BTreeMap<String, i32>,
     in_flight: JoinSet<Vec<Sent>>,
     buffered_bytes: usize,
     outcomes: Vec<BatchOutcome>,
     next_ticket: u64,
+    is_halted: bool,
+    /// The leaders that got records which nobody acknowledges.
+    unconfirmed: BTreeSet<i32>,
+    outages: Outages,
+    decompressor: Decompressor,
 }
 
 /// The producer id that the broker gave.
@@ -168,6 +179,8 @@ struct Sealed {
     bytes: Bytes,
     tickets: Vec<Ticket>,
     deadline: Instant,
+    /// Whether it was sent before, so that it may be in the log although no answer says so.
+    is_tried: bool,
 }
 
 /// A batch that came back from its request.
@@ -192,22 +205,30 @@ impl Producer {
             identity,
             lanes: BTreeMap::new(),
             sticky: BTreeMap::new(),
+            counts: BTreeMap::new(),
             in_flight: JoinSet::new(),
             buffered_bytes: 0,
             outcomes: Vec::new(),
             next_ticket: 0,
+            is_halted: false,
+            unconfirmed: BTreeSet::new(),
+            outages: Outages::new(None),
+            decompressor: Decompressor::default(),
         })
     }
 
     /// Takes a record; waits while too much is buffered. What becomes of it, its outcome says.
     pub async fn send(&mut self, record: &ProducerRecord) -> Result<Ticket> {
-        while self.buffered_bytes > self.options.buffer_bytes {
-            self.settle_next().await;
-            self.dispatch().await;
+        while self.is_full() {
+            self.step().await;
         }
         let partition = self.partition(record).await?;
         let ticket = Ticket(self.next_ticket);
         self.next_ticket += 1;
+        if self.is_halted {
+            self.outcomes.push(not_sent(partition, vec![ticket]));
+            return Ok(ticket);
+        }
         let size = record.size();
         if self.open_size(&partition) + size > self.options.batch_bytes {
             self.seal(&partition);
@@ -223,17 +244,54 @@ impl Producer {
         Ok(ticket)
     }
 
+    /// Whether so much is buffered that `send` waits.
+    pub fn is_full(&self) -> bool {
+        self.buffered_bytes > self.options.buffer_bytes
+    }
+
     /// Sends everything taken so far and waits for what becomes of it.
     pub async fn flush(&mut self) {
+        self.seal_all();
+        while self.has_unsettled() {
+            self.step().await;
+        }
+        self.confirm().await;
+    }
+
+    /// Closes the batches that fill, so that they are sent too.
+    pub fn seal_all(&mut self) {
         let partitions: Vec<_> = self.lanes.keys().cloned().collect();
         for partition in &partitions {
             self.seal(partition);
         }
+    }
+
+    /// Sends batches that are full, and waits for what becomes of one request. A dropped call loses nothing.
+    pub async fn step(&mut self) {
         self.dispatch().await;
-        while self.settle_next().await {
-            self.dispatch().await;
+        if let Some(sent) = self.in_flight.join_next().await {
+            self.settle(sent.expect("sending does not panic"));
         }
-        assert!(!self.has_unsettled(), "every batch ends with an outcome");
+    }
+
+    /// With acks=0, makes sure that what was sent has left this process: a call that is answered was behind it.
+    async fn confirm(&mut self) {
+        let request = ApiVersionsRequestData {
+            client_software_name: KafkaString::from_static("ottla"),
+            client_software_version: KafkaString::from_static(env!("CARGO_PKG_VERSION")),
+            ..ApiVersionsRequestData::default()
+        };
+        for leader in std::mem::take(&mut self.unconfirmed) {
+            if let Err(error) = self.cluster.call(leader, &request).await {
+                let why = chain(&error);
+                self.outages.tell(Notice::Unconfirmed { why });
+            }
+        }
+    }
+
+    /// What the user may want to know, since the last time.
+    pub fn take_notices(&mut self) -> Vec<Notice> {
+        self.outages.take()
     }
 
     /// What became of batches since the last time, in the order in which it was known.
@@ -252,8 +310,7 @@ impl Producer {
         if let Some(partition) = record.partition {
             return Ok(TopicPartition::new(&record.topic, partition));
         }
-        let topic = self.cluster.topic_or_create(&record.topic).await?;
-        let count = i32::try_from(topic.partitions.len()).expect("partitions have 32-bit indexes");
+        let count = self.partition_count(&record.topic).await?;
         let partition = if let Some(key) = &record.key {
             partition_for_key(key, count)
         } else {
@@ -262,6 +319,30 @@ impl Producer {
             sticky.partition(record.size(), count)
         };
         Ok(TopicPartition::new(&record.topic, partition))
+    }
+
+    /// How many partitions the topic has; what was known last, while nobody can be asked.
+    async fn partition_count(&mut self, topic: &str) -> Result<i32> {
+        let mut backoff = Backoff::new(self.options.delivery_timeout);
+        loop {
+            match self.cluster.topic_or_create(topic).await {
+                Ok(found) => {
+                    let count = found.partitions.len();
+                    let count = i32::try_from(count).expect("partitions have 32-bit indexes");
+                    self.counts.insert(topic.to_owned(), count);
+                    return Ok(count);
+                }
+                Err(error) if error.is_retriable() => {
+                    if let Some(count) = self.counts.get(topic) {
+                        return Ok(*count);
+                    }
+                    if !backoff.wait().await {
+                        return Err(error);
+                    }
+                }
+                Err(error) => return Err(error),
+            }
+        }
     }
 
     fn open_size(&self, partition: &TopicPartition) -> usize {
@@ -307,6 +388,7 @@ impl Producer {
             bytes,
             tickets,
             deadline: Instant::now() + self.options.delivery_timeout,
+            is_tried: false,
         });
     }
 
@@ -317,13 +399,21 @@ impl Producer {
         let ready: Vec<_> = ready.map(|(partition, _)| partition.clone()).collect();
         let mut requests = BTreeMap::<i32, Vec<(TopicPartition, Sealed)>>::new();
         let mut without_leader = Vec::new();
+        let mut leaders = Vec::new();
         for partition in ready {
-            let leader = self.cluster.leader(&partition).await;
+            let leader = find_leader(&self.cluster, &partition).await;
+            leaders.push((partition, leader));
+        }
+        // Nothing waits from here on: a batch is never in this function alone.
+        for (partition, leader) in leaders {
             let lane = self.lanes.get_mut(&partition).expect("listed above");
-            let batch = lane.sealed.pop_front().expect("listed as not empty");
+            let mut batch = lane.sealed.pop_front().expect("listed as not empty");
             lane.is_in_flight = true;
             match leader {
-                Ok(leader) => requests.entry(leader).or_default().push((partition, batch)),
+                Ok(leader) => {
+                    batch.is_tried = true;
+                    requests.entry(leader).or_default().push((partition, batch));
+                }
                 Err(error) => without_leader.push(Sent {
                     partition,
                     batch,
@@ -335,21 +425,15 @@ impl Producer {
             self.in_flight.spawn(hold_back(without_leader));
         }
         for (leader, batches) in requests {
+            if self.options.acks == Acks::Zero {
+                self.unconfirmed.insert(leader);
+            }
             for batches in split_by_size(batches) {
                 let cluster = Arc::clone(&self.cluster);
                 self.in_flight
                     .spawn(send_batches(cluster, leader, self.options.acks, batches));
             }
         }
-    }
-
-    /// Waits for one request to come back; false when none is under way.
-    async fn settle_next(&mut self) -> bool {
-        let Some(sent) = self.in_flight.join_next().await else {
-            return false;
-        };
-        self.settle(sent.expect("sending does not panic"));
-        true
     }
 
     fn settle(&mut self, sent: Vec<Sent>) {
@@ -361,20 +445,89 @@ impl Producer {
         {
             let lane = self.lanes.get_mut(&partition).expect("a batch has a lane");
             lane.is_in_flight = false;
-            if let Err(error) = &result
-                && error.is_retriable()
-                && Instant::now() < batch.deadline
-            {
-                self.cluster.forget(&partition.topic);
-                lane.sealed.push_front(batch);
+            let source = Source::Partition(partition.clone());
+            let result = match result {
+                Err(error) if error.is_retriable() && Instant::now() < batch.deadline => {
+                    self.cluster.forget(&partition.topic);
+                    lane.sealed.push_front(batch);
+                    let waited = self.outages.failed(source, error);
+                    waited.expect("an outage without an end of its own is waited out");
+                    continue;
+                }
+                result => result,
+            };
+            self.outages.works(&source);
+            self.buffered_bytes -= batch.bytes.len();
+            if batch.tickets.len() > 1 && result.as_ref().is_err_and(is_too_large) {
+                let halves = split::in_halves(&batch, &self.options, &mut self.decompressor);
+                for half in halves.into_iter().rev() {
+                    self.buffered_bytes += half.bytes.len();
+                    lane.sealed.push_front(half);
+                }
                 continue;
             }
-            self.buffered_bytes -= batch.bytes.len();
+            let has_failed = result.is_err();
             self.outcomes.push(BatchOutcome {
                 partition,
                 tickets: batch.tickets,
                 result,
             });
+            if has_failed && self.options.halts {
+                self.halt();
+            }
+        }
+    }
+
+    /// Sends nothing more; what may be in the log already is still waited for.
+    fn halt(&mut self) {
+        self.is_halted = true;
+        for (partition, lane) in &mut self.lanes {
+            let sealed = std::mem::take(&mut lane.sealed);
+            let (tried, untried): (VecDeque<_>, VecDeque<_>) =
+                sealed.into_iter().partition(|batch| batch.is_tried);
+            lane.sealed = tried;
+            for batch in untried {
+                self.buffered_bytes -= batch.bytes.len();
+                self.outcomes
+                    .push(not_sent(partition.clone(), batch.tickets));
+            }
+            if let Some(open) = lane.open.take() {
+                self.outcomes
+                    .push(not_sent(partition.clone(), open.tickets));
+            }
+        }
+    }
+}
+
+fn not_sent(partition: TopicPartition, tickets: Vec<Ticket>) -> BatchOutcome {
+    BatchOutcome {
+        partition,
+        tickets,
+        result: Err(ClientError::NotSent),
+    }
+}
+
+fn is_too_large(error: &ClientError) -> bool {
+    matches!(
+        error.code(),
+        Some(ErrorCode::MessageTooLarge | ErrorCode::RecordListTooLarge)
+    )
+}
+
+/// The leader of a partition, if there is one now.
+async fn find_leader(cluster: &Cluster, partition: &TopicPartition) -> Result<i32> {
+    let topic = cluster.topic(&partition.topic).await?;
+    let found = topic.partitions.get(&partition.partition);
+    let leader = found.map(|found| found.leader);
+    match leader {
+        Some(Some(leader)) => Ok(leader),
+        missing => {
+            cluster.forget(&partition.topic);
+            let code = match missing {
+                Some(_) => ErrorCode::LeaderNotAvailable,
+                None => ErrorCode::UnknownTopicOrPartition,
+            };
+            Err(refused(format!("partition {partition}"), code))
         }
     }
 }
@@ -420,144 +573,6 @@ fn batch_options(
             base_sequence: next_sequence,
             ..plain
         },
-    }
-}
-
-fn split_by_size(batches: Vec<(TopicPartition, Sealed)>) -> Vec<Vec<(TopicPartition, Sealed)>> {
-    let mut requests = Vec::new();
-    let mut current = Vec::new();
-    let mut bytes = 0;
-    for (partition, batch) in batches {
-        if bytes + batch.bytes.len() > MAX_REQUEST_BYTES && !current.is_empty() {
-            requests.push(std::mem::take(&mut current));
-            bytes = 0;
-        }
-        bytes += batch.bytes.len();
-        current.push((partition, batch));
-    }
-    requests.push(current);
-    requests
-}
-
-/// One request.
-async fn send_batches(
-    cluster: Arc<Cluster>,
-    leader: i32,
-    acks: Acks,
-    batches: Vec<(TopicPartition, Sealed)>,
-) -> Vec<Sent> {
-    let mut results = request(&cluster, leader, acks, &batches).await;
-    let sent: Vec<_> = batches
-        .into_iter()
-        .map(|(partition, batch)| {
-            let result = results.remove(&partition).unwrap_or_else(|| {
-                let what = format!("produce to {partition}");
-                Err(refused(what, ErrorCode::UnknownServerError))
-            });
-            Sent {
-                partition,
-                batch,
-                result,
-            }
-        })
-        .collect();
-    hold_back(sent).await
-}
-
-/// What failed for a reason that passes comes back a little later, so that trying again does not turn in circles.
-async fn hold_back(sent: Vec<Sent>) -> Vec<Sent> {
-    let passes = |sent: &Sent| matches!(&sent.result, Err(error) if error.is_retriable());
-    if sent.iter().any(passes) {
-        time::sleep(PAUSE).await;
-    }
-    sent
-}
-
-async fn request(
-    cluster: &Cluster,
-    leader: i32,
-    acks: Acks,
-    batches: &[(TopicPartition, Sealed)],
-) -> BTreeMap<TopicPartition, Result<i64>> {
-    let partitions = || batches.iter().map(|(partition, _)| partition.clone());
-    let answer = exchange(cluster, leader, acks, batches).await;
-    match answer {
-        Ok(Some(response)) => response,
-        Ok(None) => partitions().map(|partition| (partition, Ok(-1))).collect(),
-        Err(error) => {
-            let passes = error.is_retriable();
-            let mut first = Some(error);
-            let each = |partition: TopicPartition| {
-                let code = if passes {
-                    ErrorCode::NetworkException
-                } else {
-                    ErrorCode::UnknownServerError
-                };
-                let what = format!("produce to {partition}");
-                let error = first.take().unwrap_or_else(|| refused(what, code));
-                (partition, Err(error))
-            };
-            partitions().map(each).collect()
-        }
-    }
-}
-
-async fn exchange(
-    cluster: &Cluster,
-    leader: i32,
-    acks: Acks,
-    batches: &[(TopicPartition, Sealed)],
-) -> Result<Option<BTreeMap<TopicPartition, Result<i64>>>> {
-    let connection = cluster.node(leader).await?;
-    let request = produce_request(acks, cluster.options().request_timeout, batches);
-    if acks == Acks::Zero {
-        connection.send(&request).await?;
-        return Ok(None);
-    }
-    let response = connection.call(&request).await?;
-    let mut results = BTreeMap::new();
-    for topic in &response.responses {
-        for answer in &topic.partition_responses {
-            let partition = TopicPartition::new(topic.name.as_str(), answer.index);
-            let code = ErrorCode::from(answer.error_code);
-            let result = if code == ErrorCode::DuplicateSequenceNumber {
-                Ok(-1)
-            } else {
-                let what = format!("produce to {partition}");
-                let message = answer.error_message.as_ref().map(KafkaString::as_str);
-                let checked = ClientError::check(answer.error_code, message, what);
-                checked.map(|()| answer.base_offset)
-            };
-            results.insert(partition, result);
-        }
-    }
-    Ok(Some(results))
-}
-
-fn produce_request(
-    acks: Acks,
-    timeout: Duration,
-    batches: &[(TopicPartition, Sealed)],
-) -> ProduceRequestData {
-    let mut topics = BTreeMap::<&str, Vec<PartitionProduceData>>::new();
-    for (partition, batch) in batches {
-        let data = PartitionProduceData {
-            index: partition.partition,
-            records: Some(batch.bytes.clone()),
-            ..PartitionProduceData::default()
-        };
-        topics.entry(&partition.topic).or_default().push(data);
-    }
-    let topic = |(name, partition_data): (&str, _)| TopicProduceData {
-        name: KafkaString::from(name.to_owned()),
-        partition_data,
-        ..TopicProduceData::default()
-    };
-    ProduceRequestData {
-        acks: acks.wire(),
-        timeout_ms: i32::try_from(timeout.as_millis()).unwrap_or(i32::MAX),
-        topic_data: topics.into_iter().map(topic).collect(),
-        ..ProduceRequestData::default()
     }
 }
 

@@ -205,9 +205,12 @@ fn is_uuid(word: &str) -> bool {
 
 /// `(1.2 MB, 3.4 MB/s)` at the end of a line.
 fn mask_rate(text: &str) -> String {
-    match text.rfind(" (") {
-        Some(at) if text.ends_with(" MB/s)") => format!("{} (<rate>)", &text[..at]),
-        _ => text.to_owned(),
+    let Some((before, after)) = text.split_once(" MB/s)") else {
+        return text.to_owned();
+    };
+    match before.rfind(" (") {
+        Some(at) => format!("{} (<rate>){after}", &before[..at]),
+        None => text.to_owned(),
     }
 }
 

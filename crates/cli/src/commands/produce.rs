@@ -2,11 +2,16 @@
 //!
 //! A reader thread hands lines over through a bounded queue, so that a slow broker slows the reading. When the
 //! input pauses, what was read is sent at once: `tail -f log | ottla produce logs` does not wait for a full batch.
+//!
+//! However it ends (a bad line, a signal, a broker that is gone), the lines before the end are written as far as
+//! they can be, and the last words say how many are and from which line to go on.
 
 mod input;
+mod ledger;
+mod progress;
+mod target;
 
 use std::collections::BTreeMap;
-use std::io::{self, IsTerminal as _};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -16,23 +21,30 @@ use clap::ValueEnum;
 use ottla_client::{Acks, Producer, ProducerOptions};
 use ottla_protocol::records::Compression;
 use serde_json::json;
-use tokio::time::{self, Instant};
+use tokio::sync::mpsc;
+use tokio::time;
 
-use self::input::{Format, LineParser, Parsing};
+use self::input::{Format, LineParser, Lines, Parsing};
+use self::ledger::{Balance, Ledger};
+use self::progress::Progress;
+use self::target::Target;
 use super::topic::parse_setting;
 use crate::connect::{Connect, block_on};
 use crate::instant;
 use crate::output::{Output, message, print_json};
+use crate::stop::Stop;
 
 /// What is read waits at most so long for more.
 const LINGER: Duration = Duration::from_millis(20);
-const PROGRESS_EVERY: Duration = Duration::from_secs(1);
+/// How often waiting looks whether there is something to say.
+const LOOK_EVERY: Duration = Duration::from_millis(250);
 
 const EXAMPLES: &str = "\
 Examples:
   echo hello | ottla produce greetings                   a record without a key
   ottla produce orders orders.txt --key-separator :      lines like `42:two apples`
   ottla produce orders --key 42 --header source=shop     one key and header for all lines
+  ottla produce orders --header-separator '\\t' -K '\\t'   lines like `source=shop,user=7<TAB>42<TAB>two apples`
   printf '42:' | ottla produce users --key-separator : --null-value ''
                                                          a tombstone: key 42, no value
   ottla consume orders --from beginning --exit --output json | ottla produce copy --input json
@@ -45,26 +57,37 @@ pub struct Args {
     #[command(flatten)]
     connect: Connect,
     /// The topic; created if the broker's auto.create.topics.enable allows it.
-    topic: String,
+    #[arg(required_unless_present = "named_topic")]
+    topic: Option<String>,
     /// The file to read [default: stdin].
     file: Option<PathBuf>,
+    /// The topic; then the first argument is the file.
+    #[arg(short = 't', long = "topic", value_name = "TOPIC")]
+    named_topic: Option<String>,
+    /// Leave out the lines before this one.
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..))]
+    from_line: u64,
     /// How the input is read.
     #[arg(long, value_enum, default_value_t = Format::Lines)]
     input: Format,
-    /// What separates the key from the value in a line; a line without it is an error.
+    /// What separates the headers from the rest of a line: they come first, as KEY=VALUE,KEY=VALUE, the way
+    /// `ottla consume --headers` prints them.
     #[arg(long, value_name = "TEXT", value_parser = parse_escapes)]
+    header_separator: Option<String>,
+    /// What separates the key from the value in a line; a line without it is an error.
+    #[arg(short = 'K', long, value_name = "TEXT", value_parser = parse_escapes)]
     key_separator: Option<String>,
     /// The key of all records.
-    #[arg(short = 'K', long, conflicts_with = "key_separator")]
+    #[arg(long, conflicts_with = "key_separator")]
     key: Option<String>,
     /// A header of all records; may be given several times.
     #[arg(short = 'H', long = "header", value_name = "KEY=VALUE", value_parser = parse_setting)]
     headers: Vec<(String, String)>,
-    /// A value that stands for none (a tombstone on a compacted topic).
+    /// A value, of a record or header, that stands for none (a tombstone on a compacted topic).
     #[arg(long, value_name = "TEXT")]
     null_value: Option<String>,
     /// The partition of all records [default: by murmur2 of the key, as Java's producer].
-    #[arg(short, long)]
+    #[arg(short, long, value_parser = clap::value_parser!(i32).range(0..))]
     partition: Option<i32>,
     /// How batches are compressed.
     #[arg(short = 'z', long, value_enum, default_value_t = Codec::None)]
@@ -107,17 +130,30 @@ pub fn run(args: &Args, output: Output) -> Result<()> {
 }
 
 async fn produce(args: &Args, output: Output) -> Result<()> {
-    let cluster = args.connect.cluster().await?;
-    let producer = Producer::new(cluster, args.options()).await?;
-    let mut run = Run {
-        producer,
-        written: BTreeMap::new(),
-        bytes: 0,
-        started: Instant::now(),
-        last_progress: Instant::now(),
+    let target = Target::of(args)?;
+    let mut stop = Stop::watch()?;
+    let lines = input::read(target.file.as_deref())?;
+    let Some(producer) = stop.unless(start(args, &target)).await? else {
+        return Ok(());
     };
-    run.produce_all(args).await?;
-    run.report(&args.topic, output)
+    let size = target.file.as_deref().and_then(input::size);
+    let run = Run {
+        producer,
+        ledger: Ledger::new(args.from_line),
+        partitions: BTreeMap::new(),
+        progress: Progress::new(size, output == Output::Text),
+        stop,
+        signal: None,
+        is_given_up: false,
+        is_acknowledged: args.acks != AcksArg::Zero,
+    };
+    run.run((args, &target), lines, output).await
+}
+
+async fn start(args: &Args, target: &Target) -> Result<Producer> {
+    let cluster = args.connect.cluster().await?;
+    target::check(&cluster, &target.topic, args.partition).await?;
+    Ok(Producer::new(cluster, args.options()).await?)
 }
 
 impl Args {
@@ -138,17 +174,19 @@ impl Args {
             batch_bytes: self.batch_size as usize,
             idempotent: self.acks == AcksArg::All && !self.no_idempotence,
             delivery_timeout: self.connect.patience(),
+            halts: true,
             ..ProducerOptions::default()
         }
     }
 
-    fn parser(&self) -> LineParser {
+    fn parser(&self, topic: &str) -> LineParser {
         let bytes = |text: &String| Bytes::from(text.clone().into_bytes());
-        LineParser::new(Parsing {
+        let parsing = Parsing {
             format: self.input,
-            topic: self.topic.clone(),
+            topic: topic.to_owned(),
             partition: self.partition,
             key: self.key.as_ref().map(bytes),
+            header_separator: self.header_separator.as_ref().map(bytes),
             key_separator: self.key_separator.as_ref().map(bytes),
             null_value: self.null_value.as_ref().map(bytes),
             headers: self
@@ -156,96 +194,185 @@ impl Args {
                 .iter()
                 .map(|(key, value)| (bytes(key), bytes(value)))
                 .collect(),
-        })
+        };
+        LineParser::new(parsing, self.from_line)
     }
 }
 
 /// One run of the command and what it has done so far.
 struct Run {
     producer: Producer,
+    ledger: Ledger,
     /// Records acknowledged, by partition.
-    written: BTreeMap<i32, usize>,
-    bytes: usize,
-    started: Instant,
-    last_progress: Instant,
+    partitions: BTreeMap<i32, usize>,
+    progress: Progress,
+    stop: Stop,
+    /// The signal that ended the reading.
+    signal: Option<&'static str>,
+    /// Whether a second one ended the writing.
+    is_given_up: bool,
+    is_acknowledged: bool,
 }
 
 impl Run {
-    async fn produce_all(&mut self, args: &Args) -> Result<()> {
-        let mut parser = args.parser();
-        let mut lines = input::read(args.file.as_deref())?;
-        loop {
-            let mut received = time::timeout(LINGER, lines.recv()).await;
-            if received.is_err() {
-                // The input pauses.
-                self.settle().await?;
-                received = Ok(lines.recv().await);
-            }
-            let Ok(Some(chunk)) = received else { break };
-            for line in chunk.context("cannot read the input")? {
-                let record = parser.parse(line, instant::now_ms())?;
-                self.bytes += record.value.as_ref().map_or(0, Bytes::len);
-                self.producer.send(&record).await?;
-            }
-            self.take_outcomes()?;
-            self.show_progress();
-        }
-        self.settle().await
-    }
-
-    async fn settle(&mut self) -> Result<()> {
-        if self.producer.has_unsettled() {
+    async fn run(
+        mut self,
+        (args, target): (&Args, &Target),
+        lines: mpsc::Receiver<Lines>,
+        output: Output,
+    ) -> Result<()> {
+        let mut parser = args.parser(&target.topic);
+        let read = self.send_all(lines, &mut parser, args.from_line).await;
+        self.settle().await;
+        if !self.is_given_up {
             self.producer.flush().await;
         }
-        self.take_outcomes()
+        self.say();
+        self.progress.clear();
+        self.end(read, target, output)
     }
 
-    fn take_outcomes(&mut self) -> Result<()> {
+    /// Hands line after line to the producer, until the input, a signal or a failure ends it.
+    async fn send_all(
+        &mut self,
+        mut lines: mpsc::Receiver<Lines>,
+        parser: &mut LineParser,
+        from_line: u64,
+    ) -> Result<()> {
+        let mut left_out = from_line - 1;
+        while !self.must_end() {
+            let received = tokio::select! {
+                received = lines.recv() => received,
+                () = time::sleep(LINGER), if self.producer.has_unsettled() => {
+                    // The input pauses.
+                    self.settle().await;
+                    continue;
+                }
+                signal = self.stop.wait() => {
+                    self.signal = Some(signal);
+                    return Ok(());
+                }
+            };
+            let Some(chunk) = received else { break };
+            for line in chunk.context("cannot read the input")? {
+                if left_out > 0 {
+                    left_out -= 1;
+                    continue;
+                }
+                while self.producer.is_full() && !self.must_end() {
+                    self.step().await;
+                }
+                if self.must_end() {
+                    return Ok(());
+                }
+                let bytes = line.len() + 1;
+                let record = parser.parse(line, instant::now_ms())?;
+                let sent = self.producer.send(&record).await;
+                sent.with_context(|| format!("line {} of the input was not sent", parser.line()))?;
+                self.ledger.add(bytes);
+            }
+            self.take_outcomes();
+        }
+        Ok(())
+    }
+
+    fn must_end(&self) -> bool {
+        self.signal.is_some() || self.ledger.failure().is_some()
+    }
+
+    /// Waits for what becomes of everything that was sent.
+    async fn settle(&mut self) {
+        self.producer.seal_all();
+        while self.producer.has_unsettled() && !self.is_given_up {
+            self.step().await;
+        }
+    }
+
+    /// Waits for what becomes of one request, for a signal, or a little.
+    async fn step(&mut self) {
+        tokio::select! {
+            () = self.producer.step() => {}
+            () = time::sleep(LOOK_EVERY) => {}
+            signal = self.stop.wait() => match self.signal {
+                Some(_) => self.is_given_up = true,
+                None => self.signal = Some(signal),
+            },
+        }
+        self.take_outcomes();
+    }
+
+    fn take_outcomes(&mut self) {
         for outcome in self.producer.take_outcomes() {
-            let count = outcome.tickets.len();
-            let first = outcome.tickets.first().map_or(0, |ticket| ticket.0 + 1);
-            outcome.result.map_err(|error| {
-                let done: usize = self.written.values().sum();
-                anyhow!(error).context(format!(
-                    "{count} records from input record {first} on were not written ({done} were before)"
-                ))
-            })?;
-            *self.written.entry(outcome.partition.partition).or_default() += count;
+            if outcome.result.is_ok() {
+                let of_partition = self.partitions.entry(outcome.partition.partition);
+                *of_partition.or_default() += outcome.tickets.len();
+            }
+            self.ledger.settle(outcome);
         }
-        Ok(())
+        self.say();
+        self.progress
+            .show(self.ledger.written(), self.ledger.written_bytes());
     }
 
-    fn show_progress(&mut self) {
-        if self.last_progress.elapsed() >= PROGRESS_EVERY && io::stderr().is_terminal() {
-            self.last_progress = Instant::now();
-            let records: usize = self.written.values().sum();
-            message(&format!("{records} records, {}", self.rate()));
+    fn say(&mut self) {
+        for notice in self.producer.take_notices() {
+            self.progress.clear();
+            message(&notice.to_string());
         }
     }
 
-    fn rate(&self) -> String {
-        let megabytes = self.bytes as f64 / 1e6;
-        let seconds = self.started.elapsed().as_secs_f64();
-        format!(
-            "{megabytes:.1} MB, {:.1} MB/s",
-            megabytes / seconds.max(1e-3)
-        )
-    }
-
-    fn report(&self, topic: &str, output: Output) -> Result<()> {
-        let records: usize = self.written.values().sum();
+    /// Says what was done, and fails when that is not all.
+    fn end(self, read: Result<()>, target: &Target, output: Output) -> Result<()> {
+        let balance = self.ledger.balance();
+        let rate = self.progress.rate(self.ledger.written_bytes());
+        let is_whole_input = self.signal.is_none() || target.file.is_none();
+        let is_complete =
+            read.is_ok() && is_whole_input && !self.is_given_up && self.ledger.failure().is_none();
         if output == Output::Json {
-            return print_json(&json!({
-                "topic": topic, "records": records, "bytes": self.bytes, "partitions": self.written,
-            }));
+            print_json(&json!({
+                "topic": target.topic, "records": balance.written, "bytes": self.ledger.written_bytes(),
+                "partitions": self.partitions, "complete": is_complete, "next_line": balance.next_line,
+                "written_beyond_next_line": balance.written_beyond, "unknown": balance.unknown,
+            }))?;
+        } else {
+            let partitions = self.partitions.len();
+            let verb = if self.is_acknowledged {
+                "wrote"
+            } else {
+                "sent"
+            };
+            let plural = if partitions == 1 { "" } else { "s" };
+            let whose = if is_complete {
+                String::new()
+            } else {
+                incomplete(&balance)
+            };
+            message(&format!(
+                "{verb} {} records to {partitions} partition{plural} of {} ({rate}){whose}",
+                balance.written, target.topic
+            ));
+            if !is_complete {
+                message(&balance.next_step());
+            }
         }
-        let partitions = self.written.len();
-        let plural = if partitions == 1 { "" } else { "s" };
-        message(&format!(
-            "wrote {records} records to {partitions} partition{plural} of {topic} ({})",
-            self.rate()
-        ));
-        Ok(())
+        if let Some((line, error)) = self.ledger.into_failure() {
+            return Err(anyhow!(error).context(format!("line {line} of the input was not written")));
+        }
+        read?;
+        match self.signal {
+            Some(signal) if !is_complete => {
+                Err(anyhow!("ended by {signal} before the end of the input"))
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+/// Which lines were written, where it is not all of them.
+fn incomplete(balance: &Balance) -> String {
+    match balance.lines() {
+        lines if lines.is_empty() => String::new(),
+        lines => format!(": {lines}"),
     }
 }
 

@@ -20,6 +20,9 @@ const CHUNK_BYTES: usize = 64 * 1024;
 
 type Source = BufReader<Box<dyn Read + Send>>;
 
+/// Lines that were read together, without their line ends.
+pub type Lines = io::Result<Vec<Vec<u8>>>;
+
 /// How the input is read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Format {
@@ -40,6 +43,8 @@ pub struct Parsing {
     pub partition: Option<i32>,
     /// The key of all records.
     pub key: Option<Bytes>,
+    /// What separates headers from the rest of a line.
+    pub header_separator: Option<Bytes>,
     /// What separates key and value in a line.
     pub key_separator: Option<Bytes>,
     /// The value that stands for none.
@@ -53,12 +58,12 @@ pub struct Parsing {
 pub struct LineParser {
     parsing: Parsing,
     headers: Vec<RecordHeader>,
-    line_number: usize,
+    line_number: u64,
 }
 
 impl LineParser {
-    /// A parser at the first line.
-    pub fn new(parsing: Parsing) -> Self {
+    /// A parser; the first line that it gets has this number.
+    pub fn new(parsing: Parsing, first_line: u64) -> Self {
         let headers = parsing.headers.iter().map(|(key, value)| RecordHeader {
             key: key.clone(),
             value: Some(value.clone()),
@@ -66,8 +71,13 @@ impl LineParser {
         Self {
             headers: headers.collect(),
             parsing,
-            line_number: 0,
+            line_number: first_line - 1,
         }
+    }
+
+    /// The number of the line that was parsed last.
+    pub fn line(&self) -> u64 {
+        self.line_number
     }
 
     /// The record of the next line.
@@ -81,6 +91,17 @@ impl LineParser {
     }
 
     fn parse_line(&self, line: Bytes, now_ms: i64) -> Result<ProducerRecord> {
+        let (headers, line) = match &self.parsing.header_separator {
+            None => (Vec::new(), line),
+            Some(separator) => {
+                let Some(at) = find(&line, separator) else {
+                    let shown = String::from_utf8_lossy(separator);
+                    bail!("it has no header separator {shown:?}");
+                };
+                let headers = self.parse_headers(&line[..at])?;
+                (headers, line.slice(at + separator.len()..))
+            }
+        };
         let (key, value) = match &self.parsing.key_separator {
             None => (self.parsing.key.clone(), line),
             Some(separator) => {
@@ -91,8 +112,45 @@ impl LineParser {
                 (Some(line.slice(..at)), line.slice(at + separator.len()..))
             }
         };
+        let mut record = self.record(key, self.unless_null(value), now_ms);
+        record.headers.extend(headers);
+        Ok(record)
+    }
+
+    fn unless_null(&self, value: Bytes) -> Option<Bytes> {
         let is_null = self.parsing.null_value.as_ref() == Some(&value);
-        Ok(self.record(key, (!is_null).then_some(value), now_ms))
+        (!is_null).then_some(value)
+    }
+
+    /// `KEY=VALUE,KEY=VALUE`, as `ottla consume --headers` prints them; a backslash takes a special letter as it is.
+    fn parse_headers(&self, text: &[u8]) -> Result<Vec<RecordHeader>> {
+        let mut headers = Vec::new();
+        let mut key = None;
+        let mut part = Vec::new();
+        let mut bytes = text.iter();
+        loop {
+            let byte = bytes.next();
+            match byte {
+                Some(b'\\') => part.extend(bytes.next()),
+                Some(b'=') if key.is_none() => key = Some(std::mem::take(&mut part)),
+                None if headers.is_empty() && key.is_none() && part.is_empty() => break,
+                Some(b',') | None => {
+                    let Some(key) = key.take() else {
+                        let shown = String::from_utf8_lossy(&part);
+                        bail!("its header {shown:?} is not KEY=VALUE");
+                    };
+                    headers.push(RecordHeader {
+                        key: Bytes::from(key),
+                        value: self.unless_null(Bytes::from(std::mem::take(&mut part))),
+                    });
+                    if byte.is_none() {
+                        break;
+                    }
+                }
+                Some(other) => part.push(*other),
+            }
+        }
+        Ok(headers)
     }
 
     fn parse_json(&self, line: &[u8], now_ms: i64) -> Result<ProducerRecord> {
@@ -157,7 +215,7 @@ fn find(line: &[u8], separator: &[u8]) -> Option<usize> {
 }
 
 /// Lines of a file or of stdin, in chunks, without their line ends.
-pub fn read(file: Option<&Path>) -> Result<mpsc::Receiver<io::Result<Vec<Vec<u8>>>>> {
+pub fn read(file: Option<&Path>) -> Result<mpsc::Receiver<Lines>> {
     let (lines, received) = mpsc::channel(QUEUE_CHUNKS);
     let source: Box<dyn Read + Send> = match file {
         Some(path) => Box::new(open(path)?),
@@ -171,6 +229,15 @@ pub fn read(file: Option<&Path>) -> Result<mpsc::Receiver<io::Result<Vec<Vec<u8>
     Ok(received)
 }
 
+/// The name and size of a file; nothing for what has none, as a pipe.
+pub fn size(path: &Path) -> Option<(String, u64)> {
+    let metadata = std::fs::metadata(path)
+        .ok()
+        .filter(std::fs::Metadata::is_file)?;
+    let name = path.file_name()?.to_string_lossy().into_owned();
+    Some((name, metadata.len()))
+}
+
 #[expect(
     clippy::disallowed_methods,
     reason = "a file that the user names, read once"
@@ -179,7 +246,7 @@ fn open(path: &Path) -> Result<File> {
     File::open(path).with_context(|| format!("cannot open {}", path.display()))
 }
 
-fn send_lines(mut source: Source, lines: &mpsc::Sender<io::Result<Vec<Vec<u8>>>>) {
+fn send_lines(mut source: Source, lines: &mpsc::Sender<Lines>) {
     loop {
         let chunk = read_chunk(&mut source);
         let is_last = chunk.as_ref().map_or(true, Vec::is_empty);
@@ -191,7 +258,7 @@ fn send_lines(mut source: Source, lines: &mpsc::Sender<io::Result<Vec<Vec<u8>>>>
 }
 
 /// Reads lines while they are at hand, so that a chunk never waits for input that has not come.
-fn read_chunk(source: &mut Source) -> io::Result<Vec<Vec<u8>>> {
+fn read_chunk(source: &mut Source) -> Lines {
     let mut chunk = Vec::new();
     let mut bytes = 0;
     while let Some(line) = read_line(source)? {
@@ -230,11 +297,57 @@ mod tests {
             topic: "t".into(),
             partition: None,
             key: None,
+            header_separator: None,
             key_separator: Some(Bytes::from_static(b"::")),
             null_value: Some(Bytes::from_static(b"NULL")),
             headers: vec![(Bytes::from_static(b"h"), Bytes::from_static(b"1"))],
         };
-        LineParser::new(parsing).parse(line.as_bytes().to_vec(), 7)
+        LineParser::new(parsing, 1).parse(line.as_bytes().to_vec(), 7)
+    }
+
+    fn with_headers(line: &[u8]) -> anyhow::Result<ProducerRecord> {
+        let parsing = Parsing {
+            format: Format::Lines,
+            topic: "t".into(),
+            partition: None,
+            key: None,
+            header_separator: Some(Bytes::from_static(b"\t")),
+            key_separator: Some(Bytes::from_static(b"\t")),
+            null_value: Some(Bytes::from_static(b"null")),
+            headers: Vec::new(),
+        };
+        LineParser::new(parsing, 41).parse(line.to_vec(), 7)
+    }
+
+    #[test]
+    fn headers_of_a_line_are_its_first_part() {
+        let record = with_headers(b"a=1\\,2,b\\=c=x=y,d=null\tkey\tvalue").unwrap();
+        let text = |bytes: &Bytes| String::from_utf8_lossy(bytes).into_owned();
+        let headers = record.headers.iter();
+        let headers: Vec<_> = headers
+            .map(|header| (text(&header.key), header.value.as_ref().map(text)))
+            .collect();
+        let value = |text: &str| Some(text.to_owned());
+        let expected = [
+            ("a".to_owned(), value("1,2")),
+            ("b=c".to_owned(), value("x=y")),
+            ("d".to_owned(), None),
+        ];
+        assert_eq!(headers, expected);
+        assert_eq!(
+            (record.key.unwrap(), record.value.unwrap()),
+            ("key".into(), "value".into())
+        );
+        assert!(with_headers(b"\tkey\tvalue").unwrap().headers.is_empty());
+    }
+
+    #[test]
+    fn a_header_that_is_none_names_its_line() {
+        let error = format!("{:#}", with_headers(b"a\tk\tv").unwrap_err());
+        assert_eq!(
+            error,
+            "line 41 of the input: its header \"a\" is not KEY=VALUE"
+        );
     }
 
     #[test]

@@ -1,0 +1,191 @@
+//! `ottla produce` as a process: however it ends, it says what was written and from which line to go on.
+
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod session;
+
+use std::process::Output;
+
+use rustix::process::Signal;
+use session::Session;
+
+fn said(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+fn records(session: &Session, topic: &str) -> Vec<String> {
+    let printed = session.ottla(&["consume", topic, "--from", "beginning", "--exit"]);
+    printed.lines().map(str::to_owned).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_bad_line_ends_it_behind_the_lines_before() {
+    let session = Session::start().await;
+    session.create("t", 3);
+    let mut lines: Vec<_> = (1..5000).map(|n| format!("{n}:value {n}")).collect();
+    lines.push("no separator".to_owned());
+    lines.push("5001:value".to_owned());
+    session.file("lines.txt", &lines.join("\n"));
+    let arguments = ["produce", "t", "lines.txt", "--key-separator", ":"];
+    let output = session.run(&arguments, "");
+    assert_eq!(output.status.code(), Some(1));
+    let text = said(&output);
+    assert!(
+        text.contains("wrote 4999 records to 3 partitions of t"),
+        "{text}"
+    );
+    assert!(text.contains(": lines 1 to 4999\n"), "{text}");
+    assert!(
+        text.contains("go on with line 5000: --from-line 5000\n"),
+        "{text}"
+    );
+    assert!(
+        text.contains("line 5000 of the input: it has no key separator"),
+        "{text}"
+    );
+    assert_eq!(records(&session, "t").len(), 4999);
+    // What it says works.
+    lines[4999] = "5000:mended".to_owned();
+    session.file("lines.txt", &lines.join("\n"));
+    let output = session.run(&[&arguments[..], &["--from-line", "5000"]].concat(), "");
+    assert!(said(&output).contains("wrote 2 records"), "{output:?}");
+    assert_eq!(records(&session, "t").len(), 5001);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_signal_writes_what_was_read() {
+    let session = Session::start().await;
+    session.create("t", 1);
+    for signal in [Signal::INT, Signal::TERM, Signal::HUP] {
+        let mut producer = session.spawn(&["produce", "t"]);
+        producer.writes("record\n");
+        // When the input pauses, what was read is sent.
+        while records(&session, "t").last().map(String::as_str) != Some("record") {}
+        producer.writes("last\n");
+        while records(&session, "t").last().map(String::as_str) != Some("last") {}
+        producer.signal(signal);
+        let (status, text) = producer.end();
+        assert!(status.success(), "{text}");
+        assert!(text.contains("wrote 2 records"), "{text}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_broker_that_is_gone_for_good_ends_it_with_the_line_to_go_on_from() {
+    let mut session = Session::start().await;
+    session.create("t", 1);
+    let mut producer = session.spawn(&["produce", "t", "--timeout", "1"]);
+    producer.writes("one\ntwo\n");
+    while records(&session, "t").len() < 2 {}
+    session.stop_broker().await;
+    producer.writes("three\nfour\n");
+    producer.says("waiting: ");
+    let (status, text) = producer.end();
+    assert_eq!(status.code(), Some(1));
+    assert!(
+        text.contains("wrote 2 records to 1 partition of t"),
+        "{text}"
+    );
+    assert!(text.contains(": lines 1 to 2\n"), "{text}");
+    assert!(text.contains("go on with line 3: --from-line 3"), "{text}");
+    assert!(
+        text.contains("line 3 of the input was not written"),
+        "{text}"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_restart_of_the_broker_is_waited_out() {
+    let mut session = Session::start().await;
+    session.create("t", 1);
+    let mut producer = session.spawn(&["produce", "t"]);
+    producer.writes("before\n");
+    while records(&session, "t").is_empty() {}
+    session.stop_broker().await;
+    producer.writes("meanwhile\n");
+    producer.says("waiting: ");
+    session.start_broker().await;
+    producer.says("going on after");
+    producer.signal(Signal::TERM);
+    let (status, text) = producer.end();
+    assert!(status.success(), "{text}");
+    assert_eq!(records(&session, "t"), ["before", "meanwhile"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_record_that_is_too_large_is_named_by_its_line() {
+    let session = Session::start().await;
+    let config = "max.message.bytes=10000";
+    session.ottla(&[
+        "topic",
+        "create",
+        "t",
+        "--partitions",
+        "1",
+        "--config",
+        config,
+    ]);
+    // Far more than one batch may hold, in records of which each is small enough, but one.
+    let mut lines = vec!["x".repeat(1000); 300];
+    lines[200] = "y".repeat(20_000);
+    let output = session.run(&["produce", "t"], &lines.join("\n"));
+    let text = said(&output);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(
+        text.contains("line 201 of the input was not written"),
+        "{text}"
+    );
+    assert!(text.contains("MESSAGE_TOO_LARGE"), "{text}");
+    assert!(text.contains("wrote 200 records"), "{text}");
+    assert!(text.contains("go on with line 201"), "{text}");
+    assert_eq!(records(&session, "t"), lines[..200]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_cannot_be_written_to_is_said_before_a_line_is_read() {
+    let session = Session::start().await;
+    session.create("t", 2);
+    let output = session.run(&["produce", "t", "--partition", "7"], "line\n");
+    assert_eq!(output.status.code(), Some(1));
+    let text = said(&output);
+    assert!(
+        text.contains("topic t has no partition 7, only 0 to 1"),
+        "{text}"
+    );
+    let output = session.run(&["produce", "-t", "t", "nothing.txt"], "");
+    assert!(
+        said(&output).contains("cannot open nothing.txt"),
+        "{output:?}"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_topic_that_nobody_creates_is_said_at_once() {
+    let mut session = Session::start().await;
+    let created = session.run(&["produce", "created"], "line\n");
+    assert!(created.status.success(), "{created:?}");
+    session.stop_broker().await;
+    session.auto_create = false;
+    session.start_broker().await;
+    let output = session.run(&["produce", "missing"], "line\n");
+    assert_eq!(output.status.code(), Some(1));
+    let text = said(&output);
+    assert!(
+        text.contains("auto.create.topics.enable is false"),
+        "{text}"
+    );
+    assert!(text.contains("`ottla topic create NAME`"), "{text}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_end_is_said_in_json_too() {
+    let session = Session::start().await;
+    session.create("t", 1);
+    let arguments = ["produce", "t", "--key-separator", ":", "--output", "json"];
+    let output = session.run(&arguments, "1:one\nbad\n");
+    assert_eq!(output.status.code(), Some(1));
+    let document: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(document["records"], 1);
+    assert_eq!(document["complete"], false);
+    assert_eq!(document["next_line"], 2);
+}
