@@ -10,7 +10,8 @@ use anyhow::{Context, Result, bail};
 
 use crate::time::now;
 use crate::{
-    adopt, cli_test, codec_test, crash, damage, fuzz, generate, licences, sweep, tidy, toolbox,
+    adopt, cli_test, codec_test, crash, damage, fuzz, generate, licences, soak, sweep, tidy,
+    toolbox,
 };
 
 /// Options of `cargo xtask check`.
@@ -34,6 +35,7 @@ const STEPS: &[(&str, Step)] = &[
     ("codec-test", codec),
     ("fuzz", || fuzz::run(&fuzz::Args::of_gate())),
     ("command line", || cli_test::run(&cli_test::Args::default())),
+    ("soak", || soak::run(&soak::Args::of_gate())),
     ("sweep", || sweep::run(&sweep::Args::default())),
     ("real clients", || own("compat")),
     ("adopt", || adopt::run(&adopt::Args::of_gate())),

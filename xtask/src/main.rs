@@ -15,6 +15,7 @@ mod limits;
 mod measured;
 mod package;
 mod port;
+mod soak;
 mod suites;
 mod sweep;
 mod tidy;
@@ -63,6 +64,8 @@ enum Command {
     Package,
     /// Cut the power of a disk image under load; everything acknowledged must be there.
     PowerCut(crash::Args),
+    /// Restart the broker of a producer and consumers of ottla again and again, and add partitions.
+    Soak(soak::Args),
     /// Freeze a disk image under load: only what needs it may wait.
     StalledDisk(crash::Args),
     /// Send every kind of request to Ottla and to Apache Kafka, and compare how it ends.
@@ -89,6 +92,7 @@ fn main() -> Result<()> {
         Command::Limits(args) => limits::run(&args),
         Command::Package => print(&package::run()?),
         Command::PowerCut(args) => print(&crash::power_cut(&args)?),
+        Command::Soak(args) => print(&soak::run(&args)?),
         Command::StalledDisk(args) => print(&crash::stalled_disk(&args)?),
         Command::Fuzz(args) => print(&fuzz::run(&args)?),
         Command::Generate(args) => generate::run(&args),
