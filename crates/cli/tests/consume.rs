@@ -8,7 +8,7 @@ use std::fs::OpenOptions;
 use std::net::TcpListener;
 
 use rustix::process::Signal;
-use session::Session;
+use session::{Session, until};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_restart_of_the_broker_is_waited_out() {
@@ -56,6 +56,28 @@ async fn every_signal_leaves_the_group_with_what_was_printed_committed() {
         let printed = i64::try_from(round + 1).unwrap();
         assert_eq!(session.group("g"), (0, printed), "{signal:?}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_signal_while_the_group_waits_for_others_leaves_it_at_once() {
+    let session = Session::start().await;
+    session.create("t", 2);
+    session.produce("t", "record\n");
+    let arguments = ["consume", "t", "--from", "beginning", "--group", "g"];
+    let mut first = session.spawn(&arguments);
+    assert_eq!(first.line(), "record");
+    // A member that does not answer holds up the join of the next, far longer than this test may take.
+    first.signal(Signal::STOP);
+    let second = session.spawn(&arguments);
+    until("the second member", || session.group("g").0 == 2);
+    second.signal(Signal::TERM);
+    let (status, said) = second.end();
+    assert!(status.success(), "{said}");
+    assert_eq!(session.group("g").0, 1);
+    first.signal(Signal::CONT);
+    first.signal(Signal::TERM);
+    assert!(first.end().0.success());
+    assert_eq!(session.group("g"), (0, 1));
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -7,7 +7,7 @@ mod session;
 use std::process::Output;
 
 use rustix::process::Signal;
-use session::Session;
+use session::{Session, until};
 
 fn said(output: &Output) -> String {
     String::from_utf8_lossy(&output.stderr).into_owned()
@@ -16,6 +16,10 @@ fn said(output: &Output) -> String {
 fn records(session: &Session, topic: &str) -> Vec<String> {
     let printed = session.ottla(&["consume", topic, "--from", "beginning", "--exit"]);
     printed.lines().map(str::to_owned).collect()
+}
+
+fn last(session: &Session) -> Option<String> {
+    records(session, "t").pop()
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -60,9 +64,9 @@ async fn a_signal_writes_what_was_read() {
         let mut producer = session.spawn(&["produce", "t"]);
         producer.writes("record\n");
         // When the input pauses, what was read is sent.
-        while records(&session, "t").last().map(String::as_str) != Some("record") {}
+        until("record", || last(&session).as_deref() == Some("record"));
         producer.writes("last\n");
-        while records(&session, "t").last().map(String::as_str) != Some("last") {}
+        until("last", || last(&session).as_deref() == Some("last"));
         producer.signal(signal);
         let (status, text) = producer.end();
         assert!(status.success(), "{text}");
@@ -76,7 +80,7 @@ async fn a_broker_that_is_gone_for_good_ends_it_with_the_line_to_go_on_from() {
     session.create("t", 1);
     let mut producer = session.spawn(&["produce", "t", "--timeout", "1"]);
     producer.writes("one\ntwo\n");
-    while records(&session, "t").len() < 2 {}
+    until("two", || records(&session, "t").len() == 2);
     session.stop_broker().await;
     producer.writes("three\nfour\n");
     producer.says("waiting: ");
@@ -100,7 +104,7 @@ async fn a_restart_of_the_broker_is_waited_out() {
     session.create("t", 1);
     let mut producer = session.spawn(&["produce", "t"]);
     producer.writes("before\n");
-    while records(&session, "t").is_empty() {}
+    until("before", || !records(&session, "t").is_empty());
     session.stop_broker().await;
     producer.writes("meanwhile\n");
     producer.says("waiting: ");

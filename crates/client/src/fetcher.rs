@@ -214,10 +214,6 @@ impl Reading {
     }
 }
 
-fn is_due(wait_until: Option<Instant>) -> bool {
-    wait_until.is_none_or(|until| until <= Instant::now())
-}
-
 impl Fetcher {
     /// A fetcher without partitions.
     pub fn new(cluster: Arc<Cluster>, options: FetchOptions) -> Self {
@@ -338,24 +334,35 @@ impl Fetcher {
 
     /// When there is something to start although nothing arrives.
     fn next_wake(&self) -> Instant {
-        let readings = self.partitions.values();
-        let waits = readings.filter_map(|reading| reading.wait_until);
-        let waits = waits.chain(self.leaders.values().filter_map(|leader| leader.wait_until));
+        let readings = self.partitions.values().map(|reading| reading.wait_until);
+        let leaders = self.leaders.values().map(|leader| leader.wait_until);
+        let can_refresh = !self.refresh.is_busy && !self.topics.is_empty();
+        let refresh = can_refresh.then_some(self.refresh.at);
+        let next = readings.chain(leaders).chain([refresh]).flatten().min();
+        let idle = Instant::now() + self.cluster.options().metadata_max_age;
+        next.unwrap_or(idle)
+    }
+
+    /// Forgets the waits that are over; those that are left wake the next poll.
+    fn end_waits(&mut self) {
         let now = Instant::now();
-        let next = waits.filter(|until| *until > now).min();
-        let refresh = (!self.refresh.is_busy).then_some(self.refresh.at);
-        let idle = now + self.cluster.options().metadata_max_age;
-        next.into_iter().chain(refresh).min().unwrap_or(idle)
+        let readings = self.partitions.values_mut();
+        let waits = readings.map(|reading| &mut reading.wait_until);
+        let leaders = self.leaders.values_mut();
+        for wait in waits.chain(leaders.map(|leader| &mut leader.wait_until)) {
+            *wait = wait.filter(|until| *until > now);
+        }
     }
 
     /// Starts what can be started: a refresh of metadata, look-ups, and a fetch to each leader that has none.
     fn start_work(&mut self) {
+        self.end_waits();
         let metadata = self.cluster.metadata();
         let mut ready = BTreeMap::<i32, Vec<TopicPartition>>::new();
         let mut lookups = Vec::new();
         let mut is_leader_missing = false;
         for (partition, reading) in &mut self.partitions {
-            if reading.is_looked_up || !is_due(reading.wait_until) {
+            if reading.is_looked_up || reading.wait_until.is_some() {
                 continue;
             }
             let found = metadata.partition(partition);
@@ -390,7 +397,7 @@ impl Fetcher {
 
     fn start_fetch(&mut self, id: i32, partitions: &[TopicPartition]) {
         let leader = self.leaders.entry(id).or_default();
-        if leader.is_busy || !is_due(leader.wait_until) {
+        if leader.is_busy || leader.wait_until.is_some() {
             return;
         }
         leader.is_busy = true;

@@ -8,6 +8,9 @@
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::process::{Child, ChildStderr, ChildStdout, Command, ExitStatus, Output, Stdio};
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::thread;
+use std::time::Duration;
 
 use ottla_broker::clock::Clock;
 use rustix::process::{Pid, Signal, kill_process};
@@ -124,7 +127,18 @@ impl Session {
             .stderr(Stdio::piped())
             .spawn()
             .unwrap();
+        let (watched, over) = mpsc::channel();
+        let id = process_id(&child);
+        thread::Builder::new()
+            .spawn(move || {
+                if over.recv_timeout(LONGEST) == Err(RecvTimeoutError::Timeout) {
+                    // One that has just ended cannot be killed, which is as well.
+                    let _ = kill_process(id, Signal::KILL);
+                }
+            })
+            .unwrap();
         Running {
+            _watched: watched,
             stdout: child.stdout.take().map(BufReader::new),
             stderr: BufReader::new(child.stderr.take().unwrap()),
             child,
@@ -142,9 +156,14 @@ impl Session {
     }
 }
 
+/// After this long a command that still runs is killed, so that a test fails instead of waiting for ever.
+const LONGEST: Duration = Duration::from_mins(2);
+
 /// A command that runs; killed when dropped.
 pub struct Running {
     child: Child,
+    /// Its end tells the watch over the command that it is not needed any more.
+    _watched: mpsc::Sender<()>,
     stdout: Option<BufReader<ChildStdout>>,
     stderr: BufReader<ChildStderr>,
 }
@@ -153,7 +172,8 @@ impl Running {
     /// The next line of its stdout.
     pub fn line(&mut self) -> String {
         let mut line = String::new();
-        self.stdout.as_mut().unwrap().read_line(&mut line).unwrap();
+        let count = self.stdout.as_mut().unwrap().read_line(&mut line).unwrap();
+        assert_ne!(count, 0, "it ends without another line");
         line.trim_end().to_owned()
     }
 
@@ -180,8 +200,7 @@ impl Running {
     }
 
     pub fn signal(&self, signal: Signal) {
-        let id = i32::try_from(self.child.id()).unwrap();
-        kill_process(Pid::from_raw(id).unwrap(), signal).unwrap();
+        kill_process(process_id(&self.child), signal).unwrap();
     }
 
     /// Waits for its end: how it ended, and what it said since the last look.
@@ -190,6 +209,16 @@ impl Running {
         self.stderr.read_to_string(&mut said).unwrap();
         (self.child.wait().unwrap(), said)
     }
+}
+
+fn process_id(child: &Child) -> Pid {
+    Pid::from_raw(i32::try_from(child.id()).unwrap()).unwrap()
+}
+
+/// Looks until it is so.
+pub fn until(what: &str, mut is_so: impl FnMut() -> bool) {
+    // Each look runs a command, which takes its time.
+    assert!((0..1000).any(|_| is_so()), "{what} does not come");
 }
 
 impl Drop for Running {
