@@ -192,6 +192,43 @@ impl IndexEntry for AbortedTransaction {
     }
 }
 
+/// Index entries as they stand in a file, and how many bytes behind them hold none: a torn entry, or the zeros to which
+/// Kafka extends the index of an active segment.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Entries<E> {
+    /// The entries, in order.
+    pub entries: Vec<E>,
+    /// The bytes behind them.
+    pub rest: usize,
+}
+
+fn read_entries<E: IndexEntry>(content: &[u8], is_unused: impl Fn(&E) -> bool) -> Entries<E> {
+    let mut entries = Vec::new();
+    for bytes in content.chunks_exact(E::SIZE) {
+        match E::decode(bytes) {
+            Some(entry) if entries.is_empty() || !is_unused(&entry) => entries.push(entry),
+            _ => break,
+        }
+    }
+    let rest = content.len() - entries.len() * E::SIZE;
+    Entries { entries, rest }
+}
+
+/// The entries of an `.index` file.
+pub fn offset_entries(content: &[u8]) -> Entries<OffsetEntry> {
+    read_entries(content, |entry: &OffsetEntry| entry.relative_offset == 0)
+}
+
+/// The entries of a `.timeindex` file.
+pub fn time_entries(content: &[u8]) -> Entries<TimeEntry> {
+    read_entries(content, |entry: &TimeEntry| entry.relative_offset == 0)
+}
+
+/// The entries of a `.txnindex` file.
+pub fn aborted_transactions(content: &[u8]) -> Entries<AbortedTransaction> {
+    read_entries(content, |_: &AbortedTransaction| false)
+}
+
 const SNAPSHOT_VERSION: i16 = 1;
 const SNAPSHOT_HEAD: usize = 6;
 

@@ -66,6 +66,7 @@ pub fn index(family: &Family, schemas: &[Schema]) -> String {
     for schema in schemas {
         let _ = writeln!(out, "pub use {}::{};", snake(&schema.name), schema.name);
     }
+    out.push_str("\nuse crate::messages::field::{At, Field as _, Shown};");
     let buffers = if family.keyed {
         "Bytes"
     } else {
@@ -119,6 +120,13 @@ fn framed(out: &mut String, family: &Family, schemas: &[Schema]) {
             variant(&schema.name)
         )
     });
+    let shown = each(schemas, |schema| {
+        format!(
+            "Self::{}(record) => (\"{}\", record.show(at)),\n",
+            variant(&schema.name),
+            schema.name
+        )
+    });
     let conversions = each(schemas, |schema| {
         format!(
             "impl From<{0}> for {name} {{ fn from(record: {0}) -> Self {{ Self::{1}(record) }} }}\n",
@@ -157,6 +165,12 @@ impl {name} {{
         match self {{ {encoders} }}
         Ok(buf.freeze())
     }}
+
+    /// The name of the record's type, and its fields as `version` carries them.
+    pub fn show(&self, version: i16) -> (&'static str, Shown) {{
+        let at = At {{ version, flexible: true }};
+        match self {{ {shown} }}
+    }}
 }}
 
 {conversions}",
@@ -192,6 +206,12 @@ fn keyed(out: &mut String, family: &Family, schemas: &[Schema]) {
             stem = stem(key)
         )
     });
+    let shown = each(&pairs, |(key, _)| {
+        let stem = stem(key);
+        format!(
+            "Self::{stem}(key, value) => (\"{stem}\", key.show(of_key), value.as_ref().map(|value| value.show(of_value))),\n"
+        )
+    });
     let versions = each(&pairs, |(key, value)| {
         format!("Self::{}(..) => {}::MAX_VERSION,\n", stem(key), value.name)
     });
@@ -219,6 +239,13 @@ impl {name} {{
     /// The record's key and, unless it is a tombstone, its value at `value_version`.
     pub fn encode(&self, value_version: i16) -> Result<(Bytes, Option<Bytes>), RecordError> {{
         Ok(match self {{ {encoders} }})
+    }}
+
+    /// The name of the record's type, the fields of its key, and those of its value as `value_version` carries them.
+    pub fn show(&self, value_version: i16) -> (&'static str, Shown, Option<Shown>) {{
+        let of_key = At {{ version: 0, flexible: false }};
+        let of_value = At {{ version: value_version, flexible: true }};
+        match self {{ {shown} }}
     }}
 }}",
         what = family.what

@@ -12,7 +12,7 @@ pub fn record(schema: &Schema) -> String {
     let valid = schema.valid();
     let mut out = format!("//! `{name}`, {}.\n{HEADER_END}", versions_text(valid));
     out.push_str("use bytes::{Bytes, BytesMut};\nuse kacrab_protocol::error::Result;\n\n");
-    out.push_str("#[allow(unused_imports, clippy::allow_attributes, reason = \"one list for all generated files\")]\nuse crate::messages::field::{At, Field, KafkaUuid, RawTaggedField, UnsupportedFieldVersion, UnsupportedVersion, read_nullable_struct, read_tagged, read_tagged_fields, tagged, write_nullable_struct, write_tagged_fields};\n\n");
+    out.push_str("#[allow(unused_imports, clippy::allow_attributes, reason = \"one list for all generated files\")]\nuse crate::messages::field::{At, Field, KafkaUuid, RawTaggedField, UnsupportedFieldVersion, UnsupportedVersion, Shown, read_nullable_struct, read_tagged, read_tagged_fields, show_nullable, tagged, write_nullable_struct, write_tagged_fields};\n\n");
     structure(&mut out, schema, name, &schema.fields);
     entry_points(&mut out, schema);
     for common in &schema.common_structs {
@@ -207,10 +207,57 @@ fn structure(out: &mut String, schema: &Schema, name: &str, fields: &[Field]) {
     }
     let _ = writeln!(
         out,
-        "impl Field for {name} {{\n{}\n{}\n}}\n",
+        "impl Field for {name} {{\n{}\n{}\n{}\n}}\n",
         reader(schema, fields),
-        writer(schema, fields)
+        writer(schema, fields),
+        shower(schema, fields)
     );
+}
+
+/// The fields that a version carries, by the names that Kafka's own tools print. A tagged field at its default is not on
+/// the wire, so it is not shown.
+fn shower(schema: &Schema, fields: &[Field]) -> String {
+    if fields.is_empty() {
+        return "fn show(&self, _: At) -> Shown {\nShown::Fields(Vec::new())\n}".to_owned();
+    }
+    let shown: Vec<_> = fields.iter().map(|field| shown(schema, field)).collect();
+    let always = shown.iter().take_while(|(when, _)| when.is_empty()).count();
+    let list = each(&shown[..always], |(_, pair)| format!("{pair},"));
+    let rest = each(&shown[always..], |(when, pair)| {
+        let push = format!("fields.push({pair});");
+        if when.is_empty() {
+            format!("{push}\n")
+        } else {
+            format!("if {when} {{ {push} }}\n")
+        }
+    });
+    if rest.is_empty() {
+        return format!("fn show(&self, at: At) -> Shown {{\nShown::Fields(vec![{list}])\n}}");
+    }
+    format!(
+        "fn show(&self, at: At) -> Shown {{\nlet mut fields = vec![{list}];\n{rest}Shown::Fields(fields)\n}}"
+    )
+}
+
+/// The condition for showing a field, empty for always, and its name with its value.
+fn shown(schema: &Schema, field: &Field) -> (String, String) {
+    let name = field_name(field);
+    let value = if is_struct(field) && field.nullable() {
+        format!("show_nullable(self.{name}.as_ref(), at)")
+    } else {
+        format!("self.{name}.show(at)")
+    };
+    let differs = field.tagged().then(|| differs(field));
+    let conditions = [carried(schema, field.versions()), differs].into_iter();
+    let when = conditions.flatten().collect::<Vec<_>>().join(" && ");
+    (when, format!("(\"{}\", {value})", camel(&field.name)))
+}
+
+/// `PartitionId` to `partitionId`.
+fn camel(name: &str) -> String {
+    let mut letters = name.chars();
+    let first = letters.next().map(|letter| letter.to_ascii_lowercase());
+    first.into_iter().chain(letters).collect()
 }
 
 fn reader(schema: &Schema, fields: &[Field]) -> String {

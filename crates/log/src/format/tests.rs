@@ -91,3 +91,28 @@ fn a_snapshot_comes_back_and_a_torn_one_does_not() {
         assert_eq!(decode_producer_snapshot(&damaged), None);
     }
 }
+
+#[test]
+fn entries_end_at_preallocated_zeros_and_at_a_torn_one() {
+    let entry = |relative_offset, position| OffsetEntry {
+        relative_offset,
+        position,
+    };
+    let entries = vec![entry(0, 0), entry(4, 300)];
+    let mut bytes: Vec<u8> = entries.iter().flat_map(|entry| encoded(*entry)).collect();
+    bytes.extend([0; 19]);
+    let read = super::offset_entries(&bytes);
+    assert_eq!((read.entries, read.rest), (entries, 19));
+    let none = super::time_entries(&[]);
+    assert_eq!((none.entries.len(), none.rest), (0, 0));
+    let aborted = AbortedTransaction {
+        producer_id: ProducerId(7),
+        first_offset: Offset(0),
+        last_offset: Offset(2),
+        last_stable_offset: Offset(0),
+    };
+    let mut bytes = encoded(aborted);
+    bytes.push(0);
+    let read = super::aborted_transactions(&bytes);
+    assert_eq!((read.entries, read.rest), (vec![aborted], 1));
+}

@@ -21,16 +21,39 @@ pub struct At {
     pub flexible: bool,
 }
 
+/// What a record holds, by the names of its schema: for those who show records and do not act on them.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Shown {
+    /// A nullable field without a value.
+    Null,
+    /// A truth.
+    Bool(bool),
+    /// A number without a fraction.
+    Integer(i64),
+    /// A number with one.
+    Float(f64),
+    /// A string or an id.
+    Text(String),
+    /// Bytes.
+    Bytes(Bytes),
+    /// An array.
+    List(Vec<Self>),
+    /// A struct: its fields in the order of the schema.
+    Fields(Vec<(&'static str, Self)>),
+}
+
 /// A type that stands in a record as one field, or as one element of an array.
 pub trait Field: Sized {
     /// Takes the field from the front of `buf`.
     fn read(buf: &mut Bytes, at: At) -> Result<Self>;
     /// Appends the field to `buf`.
     fn write(&self, buf: &mut BytesMut, at: At) -> Result<()>;
+    /// The field as `at` carries it.
+    fn show(&self, at: At) -> Shown;
 }
 
 macro_rules! primitive {
-    ($($ty:ty: $read:ident, $write:ident;)*) => {$(
+    ($($ty:ty: $read:ident, $write:ident, $shown:ident;)*) => {$(
         impl Field for $ty {
             fn read(buf: &mut Bytes, _: At) -> Result<Self> {
                 Ok(wire::$read(buf)?)
@@ -39,18 +62,21 @@ macro_rules! primitive {
                 wire::$write(buf, *self);
                 Ok(())
             }
+            fn show(&self, _: At) -> Shown {
+                Shown::$shown((*self).into())
+            }
         }
     )*};
 }
 
 primitive! {
-    bool: read_bool, write_bool;
-    i8: read_i8, write_i8;
-    i16: read_i16, write_i16;
-    u16: read_u16, write_u16;
-    i32: read_i32, write_i32;
-    i64: read_i64, write_i64;
-    f64: read_f64, write_f64;
+    bool: read_bool, write_bool, Bool;
+    i8: read_i8, write_i8, Integer;
+    i16: read_i16, write_i16, Integer;
+    u16: read_u16, write_u16, Integer;
+    i32: read_i32, write_i32, Integer;
+    i64: read_i64, write_i64, Integer;
+    f64: read_f64, write_f64, Float;
 }
 
 impl Field for KafkaUuid {
@@ -60,6 +86,9 @@ impl Field for KafkaUuid {
     fn write(&self, buf: &mut BytesMut, _: At) -> Result<()> {
         wire::write_uuid(buf, self);
         Ok(())
+    }
+    fn show(&self, _: At) -> Shown {
+        Shown::Text(self.to_string())
     }
 }
 
@@ -81,6 +110,9 @@ impl Field for String {
             wire::write_string(buf, &text)?;
         }
         Ok(())
+    }
+    fn show(&self, _: At) -> Shown {
+        Shown::Text(self.clone())
     }
 }
 
@@ -141,6 +173,9 @@ impl Field for Option<String> {
         }
         Ok(())
     }
+    fn show(&self, _: At) -> Shown {
+        self.clone().map_or(Shown::Null, Shown::Text)
+    }
 }
 
 impl Field for Bytes {
@@ -159,6 +194,9 @@ impl Field for Bytes {
             wire::write_bytes(buf, self)?;
         }
         Ok(())
+    }
+    fn show(&self, _: At) -> Shown {
+        Shown::Bytes(self.clone())
     }
 }
 
@@ -180,6 +218,9 @@ impl Field for Option<Bytes> {
         }
         Ok(())
     }
+    fn show(&self, _: At) -> Shown {
+        self.clone().map_or(Shown::Null, Shown::Bytes)
+    }
 }
 
 impl<T: Field> Field for Vec<T> {
@@ -190,6 +231,9 @@ impl<T: Field> Field for Vec<T> {
     fn write(&self, buf: &mut BytesMut, at: At) -> Result<()> {
         write_length(buf, i32::try_from(self.len()).unwrap_or(i32::MAX), at);
         self.iter().try_for_each(|item| item.write(buf, at))
+    }
+    fn show(&self, at: At) -> Shown {
+        Shown::List(self.iter().map(|item| item.show(at)).collect())
     }
 }
 
@@ -218,6 +262,9 @@ impl<T: Field> Field for Option<Vec<T>> {
             Some(items) => items.write(buf, at),
         }
     }
+    fn show(&self, at: At) -> Shown {
+        show_nullable(self.as_ref(), at)
+    }
 }
 
 fn write_length(buf: &mut BytesMut, length: i32, at: At) {
@@ -226,6 +273,11 @@ fn write_length(buf: &mut BytesMut, length: i32, at: At) {
     } else {
         wire::write_array_length(buf, length);
     }
+}
+
+/// A field that may be null.
+pub fn show_nullable<T: Field>(value: Option<&T>, at: At) -> Shown {
+    value.map_or(Shown::Null, |value| value.show(at))
 }
 
 /// A struct that may be null: one byte, negative for null, before the struct itself.

@@ -57,6 +57,7 @@ pub use unregister_controller_record::UnregisterControllerRecord;
 pub use user_scram_credential_record::UserScramCredentialRecord;
 pub use zk_migration_state_record::ZkMigrationStateRecord;
 
+use crate::messages::field::{At, Field as _, Shown};
 use bytes::{Bytes, BytesMut};
 
 use crate::messages::framing::{self, RecordError};
@@ -305,6 +306,48 @@ impl MetadataRecord {
             Self::UnregisterController(record) => record.encode(&mut buf, version)?,
         }
         Ok(buf.freeze())
+    }
+
+    /// The name of the record's type, and its fields as `version` carries them.
+    pub fn show(&self, version: i16) -> (&'static str, Shown) {
+        let at = At {
+            version,
+            flexible: true,
+        };
+        match self {
+            Self::RegisterBroker(record) => ("RegisterBrokerRecord", record.show(at)),
+            Self::UnregisterBroker(record) => ("UnregisterBrokerRecord", record.show(at)),
+            Self::Topic(record) => ("TopicRecord", record.show(at)),
+            Self::Partition(record) => ("PartitionRecord", record.show(at)),
+            Self::Config(record) => ("ConfigRecord", record.show(at)),
+            Self::PartitionChange(record) => ("PartitionChangeRecord", record.show(at)),
+            Self::FenceBroker(record) => ("FenceBrokerRecord", record.show(at)),
+            Self::UnfenceBroker(record) => ("UnfenceBrokerRecord", record.show(at)),
+            Self::RemoveTopic(record) => ("RemoveTopicRecord", record.show(at)),
+            Self::DelegationToken(record) => ("DelegationTokenRecord", record.show(at)),
+            Self::UserScramCredential(record) => ("UserScramCredentialRecord", record.show(at)),
+            Self::FeatureLevel(record) => ("FeatureLevelRecord", record.show(at)),
+            Self::ClientQuota(record) => ("ClientQuotaRecord", record.show(at)),
+            Self::ProducerIds(record) => ("ProducerIdsRecord", record.show(at)),
+            Self::BrokerRegistrationChange(record) => {
+                ("BrokerRegistrationChangeRecord", record.show(at))
+            }
+            Self::AccessControlEntry(record) => ("AccessControlEntryRecord", record.show(at)),
+            Self::RemoveAccessControlEntry(record) => {
+                ("RemoveAccessControlEntryRecord", record.show(at))
+            }
+            Self::NoOp(record) => ("NoOpRecord", record.show(at)),
+            Self::ZkMigrationState(record) => ("ZkMigrationStateRecord", record.show(at)),
+            Self::RemoveUserScramCredential(record) => {
+                ("RemoveUserScramCredentialRecord", record.show(at))
+            }
+            Self::BeginTransaction(record) => ("BeginTransactionRecord", record.show(at)),
+            Self::EndTransaction(record) => ("EndTransactionRecord", record.show(at)),
+            Self::AbortTransaction(record) => ("AbortTransactionRecord", record.show(at)),
+            Self::RemoveDelegationToken(record) => ("RemoveDelegationTokenRecord", record.show(at)),
+            Self::RegisterController(record) => ("RegisterControllerRecord", record.show(at)),
+            Self::ClearElr(record) => ("ClearElrRecord", record.show(at)),
+        }
     }
 }
 

@@ -91,6 +91,7 @@ pub use streams_group_target_assignment_metadata_value::StreamsGroupTargetAssign
 pub use streams_group_topology_key::StreamsGroupTopologyKey;
 pub use streams_group_topology_value::StreamsGroupTopologyValue;
 
+use crate::messages::field::{At, Field as _, Shown};
 use bytes::Bytes;
 
 use crate::messages::framing::{self, RecordError};
@@ -768,5 +769,129 @@ impl GroupRecord {
                     .transpose()?,
             ),
         })
+    }
+
+    /// The name of the record's type, the fields of its key, and those of its value as `value_version` carries them.
+    pub fn show(&self, value_version: i16) -> (&'static str, Shown, Option<Shown>) {
+        let of_key = At {
+            version: 0,
+            flexible: false,
+        };
+        let of_value = At {
+            version: value_version,
+            flexible: true,
+        };
+        match self {
+            Self::LegacyOffsetCommit(key, value) => (
+                "LegacyOffsetCommit",
+                key.show(of_key),
+                value.as_ref().map(|value| value.show(of_value)),
+            ),
+            Self::OffsetCommit(key, value) => (
+                "OffsetCommit",
+                key.show(of_key),
+                value.as_ref().map(|value| value.show(of_value)),
+            ),
+            Self::GroupMetadata(key, value) => (
+                "GroupMetadata",
+                key.show(of_key),
+                value.as_ref().map(|value| value.show(of_value)),
+            ),
+            Self::ConsumerGroupMetadata(key, value) => (
+                "ConsumerGroupMetadata",
+                key.show(of_key),
+                value.as_ref().map(|value| value.show(of_value)),
+            ),
+            Self::ConsumerGroupPartitionMetadata(key, value) => (
+                "ConsumerGroupPartitionMetadata",
+                key.show(of_key),
+                value.as_ref().map(|value| value.show(of_value)),
+            ),
+            Self::ConsumerGroupMemberMetadata(key, value) => (
+                "ConsumerGroupMemberMetadata",
+                key.show(of_key),
+                value.as_ref().map(|value| value.show(of_value)),
+            ),
+            Self::ConsumerGroupTargetAssignmentMetadata(key, value) => (
+                "ConsumerGroupTargetAssignmentMetadata",
+                key.show(of_key),
+                value.as_ref().map(|value| value.show(of_value)),
+            ),
+            Self::ConsumerGroupTargetAssignmentMember(key, value) => (
+                "ConsumerGroupTargetAssignmentMember",
+                key.show(of_key),
+                value.as_ref().map(|value| value.show(of_value)),
+            ),
+            Self::ConsumerGroupCurrentMemberAssignment(key, value) => (
+                "ConsumerGroupCurrentMemberAssignment",
+                key.show(of_key),
+                value.as_ref().map(|value| value.show(of_value)),
+            ),
+            Self::ShareGroupMemberMetadata(key, value) => (
+                "ShareGroupMemberMetadata",
+                key.show(of_key),
+                value.as_ref().map(|value| value.show(of_value)),
+            ),
+            Self::ShareGroupMetadata(key, value) => (
+                "ShareGroupMetadata",
+                key.show(of_key),
+                value.as_ref().map(|value| value.show(of_value)),
+            ),
+            Self::ShareGroupTargetAssignmentMetadata(key, value) => (
+                "ShareGroupTargetAssignmentMetadata",
+                key.show(of_key),
+                value.as_ref().map(|value| value.show(of_value)),
+            ),
+            Self::ShareGroupTargetAssignmentMember(key, value) => (
+                "ShareGroupTargetAssignmentMember",
+                key.show(of_key),
+                value.as_ref().map(|value| value.show(of_value)),
+            ),
+            Self::ShareGroupCurrentMemberAssignment(key, value) => (
+                "ShareGroupCurrentMemberAssignment",
+                key.show(of_key),
+                value.as_ref().map(|value| value.show(of_value)),
+            ),
+            Self::ShareGroupStatePartitionMetadata(key, value) => (
+                "ShareGroupStatePartitionMetadata",
+                key.show(of_key),
+                value.as_ref().map(|value| value.show(of_value)),
+            ),
+            Self::ConsumerGroupRegularExpression(key, value) => (
+                "ConsumerGroupRegularExpression",
+                key.show(of_key),
+                value.as_ref().map(|value| value.show(of_value)),
+            ),
+            Self::StreamsGroupMetadata(key, value) => (
+                "StreamsGroupMetadata",
+                key.show(of_key),
+                value.as_ref().map(|value| value.show(of_value)),
+            ),
+            Self::StreamsGroupMemberMetadata(key, value) => (
+                "StreamsGroupMemberMetadata",
+                key.show(of_key),
+                value.as_ref().map(|value| value.show(of_value)),
+            ),
+            Self::StreamsGroupTargetAssignmentMetadata(key, value) => (
+                "StreamsGroupTargetAssignmentMetadata",
+                key.show(of_key),
+                value.as_ref().map(|value| value.show(of_value)),
+            ),
+            Self::StreamsGroupTargetAssignmentMember(key, value) => (
+                "StreamsGroupTargetAssignmentMember",
+                key.show(of_key),
+                value.as_ref().map(|value| value.show(of_value)),
+            ),
+            Self::StreamsGroupCurrentMemberAssignment(key, value) => (
+                "StreamsGroupCurrentMemberAssignment",
+                key.show(of_key),
+                value.as_ref().map(|value| value.show(of_value)),
+            ),
+            Self::StreamsGroupTopology(key, value) => (
+                "StreamsGroupTopology",
+                key.show(of_key),
+                value.as_ref().map(|value| value.show(of_value)),
+            ),
+        }
     }
 }

@@ -11,6 +11,7 @@ pub use share_snapshot_value::ShareSnapshotValue;
 pub use share_update_key::ShareUpdateKey;
 pub use share_update_value::ShareUpdateValue;
 
+use crate::messages::field::{At, Field as _, Shown};
 use bytes::Bytes;
 
 use crate::messages::framing::{self, RecordError};
@@ -82,5 +83,29 @@ impl ShareRecord {
                     .transpose()?,
             ),
         })
+    }
+
+    /// The name of the record's type, the fields of its key, and those of its value as `value_version` carries them.
+    pub fn show(&self, value_version: i16) -> (&'static str, Shown, Option<Shown>) {
+        let of_key = At {
+            version: 0,
+            flexible: false,
+        };
+        let of_value = At {
+            version: value_version,
+            flexible: true,
+        };
+        match self {
+            Self::ShareSnapshot(key, value) => (
+                "ShareSnapshot",
+                key.show(of_key),
+                value.as_ref().map(|value| value.show(of_value)),
+            ),
+            Self::ShareUpdate(key, value) => (
+                "ShareUpdate",
+                key.show(of_key),
+                value.as_ref().map(|value| value.show(of_value)),
+            ),
+        }
     }
 }

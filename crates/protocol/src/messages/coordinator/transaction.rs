@@ -7,6 +7,7 @@ pub mod transaction_log_value;
 pub use transaction_log_key::TransactionLogKey;
 pub use transaction_log_value::TransactionLogValue;
 
+use crate::messages::field::{At, Field as _, Shown};
 use bytes::Bytes;
 
 use crate::messages::framing::{self, RecordError};
@@ -58,5 +59,24 @@ impl TransactionRecord {
                     .transpose()?,
             ),
         })
+    }
+
+    /// The name of the record's type, the fields of its key, and those of its value as `value_version` carries them.
+    pub fn show(&self, value_version: i16) -> (&'static str, Shown, Option<Shown>) {
+        let of_key = At {
+            version: 0,
+            flexible: false,
+        };
+        let of_value = At {
+            version: value_version,
+            flexible: true,
+        };
+        match self {
+            Self::TransactionLog(key, value) => (
+                "TransactionLog",
+                key.show(of_key),
+                value.as_ref().map(|value| value.show(of_value)),
+            ),
+        }
     }
 }

@@ -10,9 +10,9 @@ use kacrab_protocol::error::Result;
     reason = "one list for all generated files"
 )]
 use crate::messages::field::{
-    At, Field, KafkaUuid, RawTaggedField, UnsupportedFieldVersion, UnsupportedVersion,
-    read_nullable_struct, read_tagged, read_tagged_fields, tagged, write_nullable_struct,
-    write_tagged_fields,
+    At, Field, KafkaUuid, RawTaggedField, Shown, UnsupportedFieldVersion, UnsupportedVersion,
+    read_nullable_struct, read_tagged, read_tagged_fields, show_nullable, tagged,
+    write_nullable_struct, write_tagged_fields,
 };
 
 /// `AbortTransactionRecord` of `AbortTransactionRecord`.
@@ -57,6 +57,14 @@ impl Field for AbortTransactionRecord {
             write_tagged_fields(buf, &fields)?;
         }
         Ok(())
+    }
+
+    fn show(&self, at: At) -> Shown {
+        let mut fields = vec![];
+        if self.reason.is_some() {
+            fields.push(("reason", self.reason.show(at)));
+        }
+        Shown::Fields(fields)
     }
 }
 

@@ -10,9 +10,9 @@ use kacrab_protocol::error::Result;
     reason = "one list for all generated files"
 )]
 use crate::messages::field::{
-    At, Field, KafkaUuid, RawTaggedField, UnsupportedFieldVersion, UnsupportedVersion,
-    read_nullable_struct, read_tagged, read_tagged_fields, tagged, write_nullable_struct,
-    write_tagged_fields,
+    At, Field, KafkaUuid, RawTaggedField, Shown, UnsupportedFieldVersion, UnsupportedVersion,
+    read_nullable_struct, read_tagged, read_tagged_fields, show_nullable, tagged,
+    write_nullable_struct, write_tagged_fields,
 };
 
 /// `BrokerRegistrationChangeRecord` of `BrokerRegistrationChangeRecord`.
@@ -116,6 +116,26 @@ impl Field for BrokerRegistrationChangeRecord {
             write_tagged_fields(buf, &fields)?;
         }
         Ok(())
+    }
+
+    fn show(&self, at: At) -> Shown {
+        let mut fields = vec![
+            ("brokerId", self.broker_id.show(at)),
+            ("brokerEpoch", self.broker_epoch.show(at)),
+        ];
+        if self.fenced != 0 {
+            fields.push(("fenced", self.fenced.show(at)));
+        }
+        if at.version >= 1 && self.in_controlled_shutdown != 0 {
+            fields.push(("inControlledShutdown", self.in_controlled_shutdown.show(at)));
+        }
+        if at.version >= 2 && !self.log_dirs.is_empty() {
+            fields.push(("logDirs", self.log_dirs.show(at)));
+        }
+        if at.version >= 3 && self.cordoned_log_dirs.is_some() {
+            fields.push(("cordonedLogDirs", self.cordoned_log_dirs.show(at)));
+        }
+        Shown::Fields(fields)
     }
 }
 

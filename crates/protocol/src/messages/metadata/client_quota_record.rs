@@ -10,9 +10,9 @@ use kacrab_protocol::error::Result;
     reason = "one list for all generated files"
 )]
 use crate::messages::field::{
-    At, Field, KafkaUuid, RawTaggedField, UnsupportedFieldVersion, UnsupportedVersion,
-    read_nullable_struct, read_tagged, read_tagged_fields, tagged, write_nullable_struct,
-    write_tagged_fields,
+    At, Field, KafkaUuid, RawTaggedField, Shown, UnsupportedFieldVersion, UnsupportedVersion,
+    read_nullable_struct, read_tagged, read_tagged_fields, show_nullable, tagged,
+    write_nullable_struct, write_tagged_fields,
 };
 
 /// `ClientQuotaRecord` of `ClientQuotaRecord`.
@@ -58,6 +58,15 @@ impl Field for ClientQuotaRecord {
             write_tagged_fields(buf, &self.unknown_tagged_fields)?;
         }
         Ok(())
+    }
+
+    fn show(&self, at: At) -> Shown {
+        Shown::Fields(vec![
+            ("entity", self.entity.show(at)),
+            ("key", self.key.show(at)),
+            ("value", self.value.show(at)),
+            ("remove", self.remove.show(at)),
+        ])
     }
 }
 
@@ -133,5 +142,12 @@ impl Field for EntityData {
             write_tagged_fields(buf, &self.unknown_tagged_fields)?;
         }
         Ok(())
+    }
+
+    fn show(&self, at: At) -> Shown {
+        Shown::Fields(vec![
+            ("entityType", self.entity_type.show(at)),
+            ("entityName", self.entity_name.show(at)),
+        ])
     }
 }

@@ -10,9 +10,9 @@ use kacrab_protocol::error::Result;
     reason = "one list for all generated files"
 )]
 use crate::messages::field::{
-    At, Field, KafkaUuid, RawTaggedField, UnsupportedFieldVersion, UnsupportedVersion,
-    read_nullable_struct, read_tagged, read_tagged_fields, tagged, write_nullable_struct,
-    write_tagged_fields,
+    At, Field, KafkaUuid, RawTaggedField, Shown, UnsupportedFieldVersion, UnsupportedVersion,
+    read_nullable_struct, read_tagged, read_tagged_fields, show_nullable, tagged,
+    write_nullable_struct, write_tagged_fields,
 };
 
 /// `DelegationTokenRecord` of `DelegationTokenRecord`.
@@ -73,6 +73,18 @@ impl Field for DelegationTokenRecord {
             write_tagged_fields(buf, &self.unknown_tagged_fields)?;
         }
         Ok(())
+    }
+
+    fn show(&self, at: At) -> Shown {
+        Shown::Fields(vec![
+            ("owner", self.owner.show(at)),
+            ("requester", self.requester.show(at)),
+            ("renewers", self.renewers.show(at)),
+            ("issueTimestamp", self.issue_timestamp.show(at)),
+            ("maxTimestamp", self.max_timestamp.show(at)),
+            ("expirationTimestamp", self.expiration_timestamp.show(at)),
+            ("tokenId", self.token_id.show(at)),
+        ])
     }
 }
 

@@ -10,9 +10,9 @@ use kacrab_protocol::error::Result;
     reason = "one list for all generated files"
 )]
 use crate::messages::field::{
-    At, Field, KafkaUuid, RawTaggedField, UnsupportedFieldVersion, UnsupportedVersion,
-    read_nullable_struct, read_tagged, read_tagged_fields, tagged, write_nullable_struct,
-    write_tagged_fields,
+    At, Field, KafkaUuid, RawTaggedField, Shown, UnsupportedFieldVersion, UnsupportedVersion,
+    read_nullable_struct, read_tagged, read_tagged_fields, show_nullable, tagged,
+    write_nullable_struct, write_tagged_fields,
 };
 
 /// `PartitionChangeRecord` of `PartitionChangeRecord`.
@@ -197,6 +197,44 @@ impl Field for PartitionChangeRecord {
             write_tagged_fields(buf, &fields)?;
         }
         Ok(())
+    }
+
+    fn show(&self, at: At) -> Shown {
+        let mut fields = vec![
+            ("partitionId", self.partition_id.show(at)),
+            ("topicId", self.topic_id.show(at)),
+        ];
+        if self.isr.is_some() {
+            fields.push(("isr", self.isr.show(at)));
+        }
+        if self.leader != -2 {
+            fields.push(("leader", self.leader.show(at)));
+        }
+        if self.replicas.is_some() {
+            fields.push(("replicas", self.replicas.show(at)));
+        }
+        if self.removing_replicas.is_some() {
+            fields.push(("removingReplicas", self.removing_replicas.show(at)));
+        }
+        if self.adding_replicas.is_some() {
+            fields.push(("addingReplicas", self.adding_replicas.show(at)));
+        }
+        if self.leader_recovery_state != -1 {
+            fields.push(("leaderRecoveryState", self.leader_recovery_state.show(at)));
+        }
+        if at.version >= 1 && self.directories.is_some() {
+            fields.push(("directories", self.directories.show(at)));
+        }
+        if at.version >= 2 && self.eligible_leader_replicas.is_some() {
+            fields.push((
+                "eligibleLeaderReplicas",
+                self.eligible_leader_replicas.show(at),
+            ));
+        }
+        if at.version >= 2 && self.last_known_elr.is_some() {
+            fields.push(("lastKnownElr", self.last_known_elr.show(at)));
+        }
+        Shown::Fields(fields)
     }
 }
 

@@ -10,9 +10,9 @@ use kacrab_protocol::error::Result;
     reason = "one list for all generated files"
 )]
 use crate::messages::field::{
-    At, Field, KafkaUuid, RawTaggedField, UnsupportedFieldVersion, UnsupportedVersion,
-    read_nullable_struct, read_tagged, read_tagged_fields, tagged, write_nullable_struct,
-    write_tagged_fields,
+    At, Field, KafkaUuid, RawTaggedField, Shown, UnsupportedFieldVersion, UnsupportedVersion,
+    read_nullable_struct, read_tagged, read_tagged_fields, show_nullable, tagged,
+    write_nullable_struct, write_tagged_fields,
 };
 
 /// `PartitionRecord` of `PartitionRecord`.
@@ -175,6 +175,36 @@ impl Field for PartitionRecord {
             write_tagged_fields(buf, &fields)?;
         }
         Ok(())
+    }
+
+    fn show(&self, at: At) -> Shown {
+        let mut fields = vec![
+            ("partitionId", self.partition_id.show(at)),
+            ("topicId", self.topic_id.show(at)),
+            ("replicas", self.replicas.show(at)),
+            ("isr", self.isr.show(at)),
+            ("removingReplicas", self.removing_replicas.show(at)),
+            ("addingReplicas", self.adding_replicas.show(at)),
+            ("leader", self.leader.show(at)),
+        ];
+        if self.leader_recovery_state != 0 {
+            fields.push(("leaderRecoveryState", self.leader_recovery_state.show(at)));
+        }
+        fields.push(("leaderEpoch", self.leader_epoch.show(at)));
+        fields.push(("partitionEpoch", self.partition_epoch.show(at)));
+        if at.version >= 1 {
+            fields.push(("directories", self.directories.show(at)));
+        }
+        if at.version >= 2 && self.eligible_leader_replicas.is_some() {
+            fields.push((
+                "eligibleLeaderReplicas",
+                self.eligible_leader_replicas.show(at),
+            ));
+        }
+        if at.version >= 2 && self.last_known_elr.is_some() {
+            fields.push(("lastKnownElr", self.last_known_elr.show(at)));
+        }
+        Shown::Fields(fields)
     }
 }
 

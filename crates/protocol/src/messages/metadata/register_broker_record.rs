@@ -10,9 +10,9 @@ use kacrab_protocol::error::Result;
     reason = "one list for all generated files"
 )]
 use crate::messages::field::{
-    At, Field, KafkaUuid, RawTaggedField, UnsupportedFieldVersion, UnsupportedVersion,
-    read_nullable_struct, read_tagged, read_tagged_fields, tagged, write_nullable_struct,
-    write_tagged_fields,
+    At, Field, KafkaUuid, RawTaggedField, Shown, UnsupportedFieldVersion, UnsupportedVersion,
+    read_nullable_struct, read_tagged, read_tagged_fields, show_nullable, tagged,
+    write_nullable_struct, write_tagged_fields,
 };
 
 /// `RegisterBrokerRecord` of `RegisterBrokerRecord`.
@@ -166,6 +166,29 @@ impl Field for RegisterBrokerRecord {
         }
         Ok(())
     }
+
+    fn show(&self, at: At) -> Shown {
+        let mut fields = vec![("brokerId", self.broker_id.show(at))];
+        if at.version >= 2 {
+            fields.push(("isMigratingZkBroker", self.is_migrating_zk_broker.show(at)));
+        }
+        fields.push(("incarnationId", self.incarnation_id.show(at)));
+        fields.push(("brokerEpoch", self.broker_epoch.show(at)));
+        fields.push(("endPoints", self.end_points.show(at)));
+        fields.push(("features", self.features.show(at)));
+        fields.push(("rack", self.rack.show(at)));
+        fields.push(("fenced", self.fenced.show(at)));
+        if at.version >= 1 {
+            fields.push(("inControlledShutdown", self.in_controlled_shutdown.show(at)));
+        }
+        if at.version >= 3 && !self.log_dirs.is_empty() {
+            fields.push(("logDirs", self.log_dirs.show(at)));
+        }
+        if at.version >= 4 && self.cordoned_log_dirs.is_some() {
+            fields.push(("cordonedLogDirs", self.cordoned_log_dirs.show(at)));
+        }
+        Shown::Fields(fields)
+    }
 }
 
 impl RegisterBrokerRecord {
@@ -241,6 +264,15 @@ impl Field for BrokerEndpoint {
         }
         Ok(())
     }
+
+    fn show(&self, at: At) -> Shown {
+        Shown::Fields(vec![
+            ("name", self.name.show(at)),
+            ("host", self.host.show(at)),
+            ("port", self.port.show(at)),
+            ("securityProtocol", self.security_protocol.show(at)),
+        ])
+    }
 }
 
 /// `BrokerFeature` of `RegisterBrokerRecord`.
@@ -281,5 +313,13 @@ impl Field for BrokerFeature {
             write_tagged_fields(buf, &self.unknown_tagged_fields)?;
         }
         Ok(())
+    }
+
+    fn show(&self, at: At) -> Shown {
+        Shown::Fields(vec![
+            ("name", self.name.show(at)),
+            ("minSupportedVersion", self.min_supported_version.show(at)),
+            ("maxSupportedVersion", self.max_supported_version.show(at)),
+        ])
     }
 }

@@ -10,9 +10,9 @@ use kacrab_protocol::error::Result;
     reason = "one list for all generated files"
 )]
 use crate::messages::field::{
-    At, Field, KafkaUuid, RawTaggedField, UnsupportedFieldVersion, UnsupportedVersion,
-    read_nullable_struct, read_tagged, read_tagged_fields, tagged, write_nullable_struct,
-    write_tagged_fields,
+    At, Field, KafkaUuid, RawTaggedField, Shown, UnsupportedFieldVersion, UnsupportedVersion,
+    read_nullable_struct, read_tagged, read_tagged_fields, show_nullable, tagged,
+    write_nullable_struct, write_tagged_fields,
 };
 
 /// `RegisterControllerRecord` of `RegisterControllerRecord`.
@@ -63,6 +63,16 @@ impl Field for RegisterControllerRecord {
             write_tagged_fields(buf, &self.unknown_tagged_fields)?;
         }
         Ok(())
+    }
+
+    fn show(&self, at: At) -> Shown {
+        Shown::Fields(vec![
+            ("controllerId", self.controller_id.show(at)),
+            ("incarnationId", self.incarnation_id.show(at)),
+            ("zkMigrationReady", self.zk_migration_ready.show(at)),
+            ("endPoints", self.end_points.show(at)),
+            ("features", self.features.show(at)),
+        ])
     }
 }
 
@@ -139,6 +149,15 @@ impl Field for ControllerEndpoint {
         }
         Ok(())
     }
+
+    fn show(&self, at: At) -> Shown {
+        Shown::Fields(vec![
+            ("name", self.name.show(at)),
+            ("host", self.host.show(at)),
+            ("port", self.port.show(at)),
+            ("securityProtocol", self.security_protocol.show(at)),
+        ])
+    }
 }
 
 /// `ControllerFeature` of `RegisterControllerRecord`.
@@ -179,5 +198,13 @@ impl Field for ControllerFeature {
             write_tagged_fields(buf, &self.unknown_tagged_fields)?;
         }
         Ok(())
+    }
+
+    fn show(&self, at: At) -> Shown {
+        Shown::Fields(vec![
+            ("name", self.name.show(at)),
+            ("minSupportedVersion", self.min_supported_version.show(at)),
+            ("maxSupportedVersion", self.max_supported_version.show(at)),
+        ])
     }
 }

@@ -10,9 +10,9 @@ use kacrab_protocol::error::Result;
     reason = "one list for all generated files"
 )]
 use crate::messages::field::{
-    At, Field, KafkaUuid, RawTaggedField, UnsupportedFieldVersion, UnsupportedVersion,
-    read_nullable_struct, read_tagged, read_tagged_fields, tagged, write_nullable_struct,
-    write_tagged_fields,
+    At, Field, KafkaUuid, RawTaggedField, Shown, UnsupportedFieldVersion, UnsupportedVersion,
+    read_nullable_struct, read_tagged, read_tagged_fields, show_nullable, tagged,
+    write_nullable_struct, write_tagged_fields,
 };
 
 /// `UnfenceBrokerRecord` of `UnfenceBrokerRecord`.
@@ -48,6 +48,13 @@ impl Field for UnfenceBrokerRecord {
             write_tagged_fields(buf, &self.unknown_tagged_fields)?;
         }
         Ok(())
+    }
+
+    fn show(&self, at: At) -> Shown {
+        Shown::Fields(vec![
+            ("id", self.id.show(at)),
+            ("epoch", self.epoch.show(at)),
+        ])
     }
 }
 

@@ -10,9 +10,9 @@ use kacrab_protocol::error::Result;
     reason = "one list for all generated files"
 )]
 use crate::messages::field::{
-    At, Field, KafkaUuid, RawTaggedField, UnsupportedFieldVersion, UnsupportedVersion,
-    read_nullable_struct, read_tagged, read_tagged_fields, tagged, write_nullable_struct,
-    write_tagged_fields,
+    At, Field, KafkaUuid, RawTaggedField, Shown, UnsupportedFieldVersion, UnsupportedVersion,
+    read_nullable_struct, read_tagged, read_tagged_fields, show_nullable, tagged,
+    write_nullable_struct, write_tagged_fields,
 };
 
 /// `UserScramCredentialRecord` of `UserScramCredentialRecord`.
@@ -68,6 +68,17 @@ impl Field for UserScramCredentialRecord {
             write_tagged_fields(buf, &self.unknown_tagged_fields)?;
         }
         Ok(())
+    }
+
+    fn show(&self, at: At) -> Shown {
+        Shown::Fields(vec![
+            ("name", self.name.show(at)),
+            ("mechanism", self.mechanism.show(at)),
+            ("salt", self.salt.show(at)),
+            ("storedKey", self.stored_key.show(at)),
+            ("serverKey", self.server_key.show(at)),
+            ("iterations", self.iterations.show(at)),
+        ])
     }
 }
 

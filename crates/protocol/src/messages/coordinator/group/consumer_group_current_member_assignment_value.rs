@@ -10,9 +10,9 @@ use kacrab_protocol::error::Result;
     reason = "one list for all generated files"
 )]
 use crate::messages::field::{
-    At, Field, KafkaUuid, RawTaggedField, UnsupportedFieldVersion, UnsupportedVersion,
-    read_nullable_struct, read_tagged, read_tagged_fields, tagged, write_nullable_struct,
-    write_tagged_fields,
+    At, Field, KafkaUuid, RawTaggedField, Shown, UnsupportedFieldVersion, UnsupportedVersion,
+    read_nullable_struct, read_tagged, read_tagged_fields, show_nullable, tagged,
+    write_nullable_struct, write_tagged_fields,
 };
 
 /// `ConsumerGroupCurrentMemberAssignmentValue` of `ConsumerGroupCurrentMemberAssignmentValue`.
@@ -63,6 +63,19 @@ impl Field for ConsumerGroupCurrentMemberAssignmentValue {
             write_tagged_fields(buf, &self.unknown_tagged_fields)?;
         }
         Ok(())
+    }
+
+    fn show(&self, at: At) -> Shown {
+        Shown::Fields(vec![
+            ("memberEpoch", self.member_epoch.show(at)),
+            ("previousMemberEpoch", self.previous_member_epoch.show(at)),
+            ("state", self.state.show(at)),
+            ("assignedPartitions", self.assigned_partitions.show(at)),
+            (
+                "partitionsPendingRevocation",
+                self.partitions_pending_revocation.show(at),
+            ),
+        ])
     }
 }
 
@@ -158,5 +171,16 @@ impl Field for TopicPartitions {
             write_tagged_fields(buf, &fields)?;
         }
         Ok(())
+    }
+
+    fn show(&self, at: At) -> Shown {
+        let mut fields = vec![
+            ("topicId", self.topic_id.show(at)),
+            ("partitions", self.partitions.show(at)),
+        ];
+        if self.assignment_epochs != Some(Vec::new()) {
+            fields.push(("assignmentEpochs", self.assignment_epochs.show(at)));
+        }
+        Shown::Fields(fields)
     }
 }

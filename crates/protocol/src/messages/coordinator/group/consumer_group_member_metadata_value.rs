@@ -10,9 +10,9 @@ use kacrab_protocol::error::Result;
     reason = "one list for all generated files"
 )]
 use crate::messages::field::{
-    At, Field, KafkaUuid, RawTaggedField, UnsupportedFieldVersion, UnsupportedVersion,
-    read_nullable_struct, read_tagged, read_tagged_fields, tagged, write_nullable_struct,
-    write_tagged_fields,
+    At, Field, KafkaUuid, RawTaggedField, Shown, UnsupportedFieldVersion, UnsupportedVersion,
+    read_nullable_struct, read_tagged, read_tagged_fields, show_nullable, tagged,
+    write_nullable_struct, write_tagged_fields,
 };
 
 /// `ConsumerGroupMemberMetadataValue` of `ConsumerGroupMemberMetadataValue`.
@@ -121,6 +121,26 @@ impl Field for ConsumerGroupMemberMetadataValue {
         }
         Ok(())
     }
+
+    fn show(&self, at: At) -> Shown {
+        let mut fields = vec![
+            ("instanceId", self.instance_id.show(at)),
+            ("rackId", self.rack_id.show(at)),
+            ("clientId", self.client_id.show(at)),
+            ("clientHost", self.client_host.show(at)),
+            ("subscribedTopicNames", self.subscribed_topic_names.show(at)),
+            ("subscribedTopicRegex", self.subscribed_topic_regex.show(at)),
+            ("rebalanceTimeoutMs", self.rebalance_timeout_ms.show(at)),
+            ("serverAssignor", self.server_assignor.show(at)),
+        ];
+        if self.classic_member_metadata != Some(ClassicMemberMetadata::default()) {
+            fields.push((
+                "classicMemberMetadata",
+                show_nullable(self.classic_member_metadata.as_ref(), at),
+            ));
+        }
+        Shown::Fields(fields)
+    }
 }
 
 impl ConsumerGroupMemberMetadataValue {
@@ -186,6 +206,13 @@ impl Field for ClassicMemberMetadata {
         }
         Ok(())
     }
+
+    fn show(&self, at: At) -> Shown {
+        Shown::Fields(vec![
+            ("sessionTimeoutMs", self.session_timeout_ms.show(at)),
+            ("supportedProtocols", self.supported_protocols.show(at)),
+        ])
+    }
 }
 
 /// `ClassicProtocol` of `ConsumerGroupMemberMetadataValue`.
@@ -221,5 +248,12 @@ impl Field for ClassicProtocol {
             write_tagged_fields(buf, &self.unknown_tagged_fields)?;
         }
         Ok(())
+    }
+
+    fn show(&self, at: At) -> Shown {
+        Shown::Fields(vec![
+            ("name", self.name.show(at)),
+            ("metadata", self.metadata.show(at)),
+        ])
     }
 }

@@ -10,9 +10,9 @@ use kacrab_protocol::error::Result;
     reason = "one list for all generated files"
 )]
 use crate::messages::field::{
-    At, Field, KafkaUuid, RawTaggedField, UnsupportedFieldVersion, UnsupportedVersion,
-    read_nullable_struct, read_tagged, read_tagged_fields, tagged, write_nullable_struct,
-    write_tagged_fields,
+    At, Field, KafkaUuid, RawTaggedField, Shown, UnsupportedFieldVersion, UnsupportedVersion,
+    read_nullable_struct, read_tagged, read_tagged_fields, show_nullable, tagged,
+    write_nullable_struct, write_tagged_fields,
 };
 
 /// `ConsumerGroupMetadataValue` of `ConsumerGroupMetadataValue`.
@@ -61,6 +61,14 @@ impl Field for ConsumerGroupMetadataValue {
             write_tagged_fields(buf, &fields)?;
         }
         Ok(())
+    }
+
+    fn show(&self, at: At) -> Shown {
+        let mut fields = vec![("epoch", self.epoch.show(at))];
+        if self.metadata_hash != 0 {
+            fields.push(("metadataHash", self.metadata_hash.show(at)));
+        }
+        Shown::Fields(fields)
     }
 }
 

@@ -10,9 +10,9 @@ use kacrab_protocol::error::Result;
     reason = "one list for all generated files"
 )]
 use crate::messages::field::{
-    At, Field, KafkaUuid, RawTaggedField, UnsupportedFieldVersion, UnsupportedVersion,
-    read_nullable_struct, read_tagged, read_tagged_fields, tagged, write_nullable_struct,
-    write_tagged_fields,
+    At, Field, KafkaUuid, RawTaggedField, Shown, UnsupportedFieldVersion, UnsupportedVersion,
+    read_nullable_struct, read_tagged, read_tagged_fields, show_nullable, tagged,
+    write_nullable_struct, write_tagged_fields,
 };
 
 /// `ConsumerGroupPartitionMetadataValue` of `ConsumerGroupPartitionMetadataValue`.
@@ -43,6 +43,10 @@ impl Field for ConsumerGroupPartitionMetadataValue {
             write_tagged_fields(buf, &self.unknown_tagged_fields)?;
         }
         Ok(())
+    }
+
+    fn show(&self, at: At) -> Shown {
+        Shown::Fields(vec![("topics", self.topics.show(at))])
     }
 }
 
@@ -119,6 +123,15 @@ impl Field for TopicMetadata {
         }
         Ok(())
     }
+
+    fn show(&self, at: At) -> Shown {
+        Shown::Fields(vec![
+            ("topicId", self.topic_id.show(at)),
+            ("topicName", self.topic_name.show(at)),
+            ("numPartitions", self.num_partitions.show(at)),
+            ("partitionMetadata", self.partition_metadata.show(at)),
+        ])
+    }
 }
 
 /// `PartitionMetadata` of `ConsumerGroupPartitionMetadataValue`.
@@ -154,5 +167,12 @@ impl Field for PartitionMetadata {
             write_tagged_fields(buf, &self.unknown_tagged_fields)?;
         }
         Ok(())
+    }
+
+    fn show(&self, at: At) -> Shown {
+        Shown::Fields(vec![
+            ("partition", self.partition.show(at)),
+            ("racks", self.racks.show(at)),
+        ])
     }
 }

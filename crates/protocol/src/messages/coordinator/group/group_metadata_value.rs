@@ -10,9 +10,9 @@ use kacrab_protocol::error::Result;
     reason = "one list for all generated files"
 )]
 use crate::messages::field::{
-    At, Field, KafkaUuid, RawTaggedField, UnsupportedFieldVersion, UnsupportedVersion,
-    read_nullable_struct, read_tagged, read_tagged_fields, tagged, write_nullable_struct,
-    write_tagged_fields,
+    At, Field, KafkaUuid, RawTaggedField, Shown, UnsupportedFieldVersion, UnsupportedVersion,
+    read_nullable_struct, read_tagged, read_tagged_fields, show_nullable, tagged,
+    write_nullable_struct, write_tagged_fields,
 };
 
 /// `GroupMetadataValue` of `GroupMetadataValue`.
@@ -88,6 +88,23 @@ impl Field for GroupMetadataValue {
             write_tagged_fields(buf, &self.unknown_tagged_fields)?;
         }
         Ok(())
+    }
+
+    fn show(&self, at: At) -> Shown {
+        let mut fields = vec![
+            ("protocolType", self.protocol_type.show(at)),
+            ("generation", self.generation.show(at)),
+            ("protocol", self.protocol.show(at)),
+            ("leader", self.leader.show(at)),
+        ];
+        if at.version >= 2 {
+            fields.push((
+                "currentStateTimestamp",
+                self.current_state_timestamp.show(at),
+            ));
+        }
+        fields.push(("members", self.members.show(at)));
+        Shown::Fields(fields)
     }
 }
 
@@ -211,5 +228,21 @@ impl Field for MemberMetadata {
             write_tagged_fields(buf, &self.unknown_tagged_fields)?;
         }
         Ok(())
+    }
+
+    fn show(&self, at: At) -> Shown {
+        let mut fields = vec![("memberId", self.member_id.show(at))];
+        if at.version >= 3 {
+            fields.push(("groupInstanceId", self.group_instance_id.show(at)));
+        }
+        fields.push(("clientId", self.client_id.show(at)));
+        fields.push(("clientHost", self.client_host.show(at)));
+        if at.version >= 1 {
+            fields.push(("rebalanceTimeout", self.rebalance_timeout.show(at)));
+        }
+        fields.push(("sessionTimeout", self.session_timeout.show(at)));
+        fields.push(("subscription", self.subscription.show(at)));
+        fields.push(("assignment", self.assignment.show(at)));
+        Shown::Fields(fields)
     }
 }

@@ -10,9 +10,9 @@ use kacrab_protocol::error::Result;
     reason = "one list for all generated files"
 )]
 use crate::messages::field::{
-    At, Field, KafkaUuid, RawTaggedField, UnsupportedFieldVersion, UnsupportedVersion,
-    read_nullable_struct, read_tagged, read_tagged_fields, tagged, write_nullable_struct,
-    write_tagged_fields,
+    At, Field, KafkaUuid, RawTaggedField, Shown, UnsupportedFieldVersion, UnsupportedVersion,
+    read_nullable_struct, read_tagged, read_tagged_fields, show_nullable, tagged,
+    write_nullable_struct, write_tagged_fields,
 };
 
 /// `OffsetCommitValue` of `OffsetCommitValue`.
@@ -107,6 +107,22 @@ impl Field for OffsetCommitValue {
             write_tagged_fields(buf, &fields)?;
         }
         Ok(())
+    }
+
+    fn show(&self, at: At) -> Shown {
+        let mut fields = vec![("offset", self.offset.show(at))];
+        if at.version >= 3 {
+            fields.push(("leaderEpoch", self.leader_epoch.show(at)));
+        }
+        fields.push(("metadata", self.metadata.show(at)));
+        fields.push(("commitTimestamp", self.commit_timestamp.show(at)));
+        if at.version == 1 {
+            fields.push(("expireTimestamp", self.expire_timestamp.show(at)));
+        }
+        if at.version >= 4 && self.topic_id != KafkaUuid::ZERO {
+            fields.push(("topicId", self.topic_id.show(at)));
+        }
+        Shown::Fields(fields)
     }
 }
 

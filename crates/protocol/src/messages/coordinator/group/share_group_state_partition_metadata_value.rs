@@ -10,9 +10,9 @@ use kacrab_protocol::error::Result;
     reason = "one list for all generated files"
 )]
 use crate::messages::field::{
-    At, Field, KafkaUuid, RawTaggedField, UnsupportedFieldVersion, UnsupportedVersion,
-    read_nullable_struct, read_tagged, read_tagged_fields, tagged, write_nullable_struct,
-    write_tagged_fields,
+    At, Field, KafkaUuid, RawTaggedField, Shown, UnsupportedFieldVersion, UnsupportedVersion,
+    read_nullable_struct, read_tagged, read_tagged_fields, show_nullable, tagged,
+    write_nullable_struct, write_tagged_fields,
 };
 
 /// `ShareGroupStatePartitionMetadataValue` of `ShareGroupStatePartitionMetadataValue`.
@@ -53,6 +53,14 @@ impl Field for ShareGroupStatePartitionMetadataValue {
             write_tagged_fields(buf, &self.unknown_tagged_fields)?;
         }
         Ok(())
+    }
+
+    fn show(&self, at: At) -> Shown {
+        Shown::Fields(vec![
+            ("initializingTopics", self.initializing_topics.show(at)),
+            ("initializedTopics", self.initialized_topics.show(at)),
+            ("deletingTopics", self.deleting_topics.show(at)),
+        ])
     }
 }
 
@@ -124,6 +132,14 @@ impl Field for TopicPartitionsInfo {
         }
         Ok(())
     }
+
+    fn show(&self, at: At) -> Shown {
+        Shown::Fields(vec![
+            ("topicId", self.topic_id.show(at)),
+            ("topicName", self.topic_name.show(at)),
+            ("partitions", self.partitions.show(at)),
+        ])
+    }
 }
 
 /// `TopicInfo` of `ShareGroupStatePartitionMetadataValue`.
@@ -159,5 +175,12 @@ impl Field for TopicInfo {
             write_tagged_fields(buf, &self.unknown_tagged_fields)?;
         }
         Ok(())
+    }
+
+    fn show(&self, at: At) -> Shown {
+        Shown::Fields(vec![
+            ("topicId", self.topic_id.show(at)),
+            ("topicName", self.topic_name.show(at)),
+        ])
     }
 }

@@ -10,9 +10,9 @@ use kacrab_protocol::error::Result;
     reason = "one list for all generated files"
 )]
 use crate::messages::field::{
-    At, Field, KafkaUuid, RawTaggedField, UnsupportedFieldVersion, UnsupportedVersion,
-    read_nullable_struct, read_tagged, read_tagged_fields, tagged, write_nullable_struct,
-    write_tagged_fields,
+    At, Field, KafkaUuid, RawTaggedField, Shown, UnsupportedFieldVersion, UnsupportedVersion,
+    read_nullable_struct, read_tagged, read_tagged_fields, show_nullable, tagged,
+    write_nullable_struct, write_tagged_fields,
 };
 
 /// `StreamsGroupMemberMetadataValue` of `StreamsGroupMemberMetadataValue`.
@@ -101,6 +101,23 @@ impl Field for StreamsGroupMemberMetadataValue {
         }
         Ok(())
     }
+
+    fn show(&self, at: At) -> Shown {
+        Shown::Fields(vec![
+            ("instanceId", self.instance_id.show(at)),
+            ("rackId", self.rack_id.show(at)),
+            ("clientId", self.client_id.show(at)),
+            ("clientHost", self.client_host.show(at)),
+            ("rebalanceTimeoutMs", self.rebalance_timeout_ms.show(at)),
+            ("topologyEpoch", self.topology_epoch.show(at)),
+            ("processId", self.process_id.show(at)),
+            (
+                "userEndpoint",
+                show_nullable(self.user_endpoint.as_ref(), at),
+            ),
+            ("clientTags", self.client_tags.show(at)),
+        ])
+    }
 }
 
 impl StreamsGroupMemberMetadataValue {
@@ -166,6 +183,13 @@ impl Field for Endpoint {
         }
         Ok(())
     }
+
+    fn show(&self, at: At) -> Shown {
+        Shown::Fields(vec![
+            ("host", self.host.show(at)),
+            ("port", self.port.show(at)),
+        ])
+    }
 }
 
 /// `KeyValue` of `StreamsGroupMemberMetadataValue`.
@@ -201,5 +225,12 @@ impl Field for KeyValue {
             write_tagged_fields(buf, &self.unknown_tagged_fields)?;
         }
         Ok(())
+    }
+
+    fn show(&self, at: At) -> Shown {
+        Shown::Fields(vec![
+            ("key", self.key.show(at)),
+            ("value", self.value.show(at)),
+        ])
     }
 }

@@ -10,9 +10,9 @@ use kacrab_protocol::error::Result;
     reason = "one list for all generated files"
 )]
 use crate::messages::field::{
-    At, Field, KafkaUuid, RawTaggedField, UnsupportedFieldVersion, UnsupportedVersion,
-    read_nullable_struct, read_tagged, read_tagged_fields, tagged, write_nullable_struct,
-    write_tagged_fields,
+    At, Field, KafkaUuid, RawTaggedField, Shown, UnsupportedFieldVersion, UnsupportedVersion,
+    read_nullable_struct, read_tagged, read_tagged_fields, show_nullable, tagged,
+    write_nullable_struct, write_tagged_fields,
 };
 
 /// `StreamsGroupMetadataValue` of `StreamsGroupMetadataValue`.
@@ -123,6 +123,26 @@ impl Field for StreamsGroupMetadataValue {
         }
         Ok(())
     }
+
+    fn show(&self, at: At) -> Shown {
+        let mut fields = vec![
+            ("epoch", self.epoch.show(at)),
+            ("metadataHash", self.metadata_hash.show(at)),
+        ];
+        if self.validated_topology_epoch != -1 {
+            fields.push((
+                "validatedTopologyEpoch",
+                self.validated_topology_epoch.show(at),
+            ));
+        }
+        if self.last_assignment_configs != Some(Vec::new()) {
+            fields.push((
+                "lastAssignmentConfigs",
+                self.last_assignment_configs.show(at),
+            ));
+        }
+        Shown::Fields(fields)
+    }
 }
 
 impl StreamsGroupMetadataValue {
@@ -187,5 +207,12 @@ impl Field for LastAssignmentConfig {
             write_tagged_fields(buf, &self.unknown_tagged_fields)?;
         }
         Ok(())
+    }
+
+    fn show(&self, at: At) -> Shown {
+        Shown::Fields(vec![
+            ("key", self.key.show(at)),
+            ("value", self.value.show(at)),
+        ])
     }
 }

@@ -10,9 +10,9 @@ use kacrab_protocol::error::Result;
     reason = "one list for all generated files"
 )]
 use crate::messages::field::{
-    At, Field, KafkaUuid, RawTaggedField, UnsupportedFieldVersion, UnsupportedVersion,
-    read_nullable_struct, read_tagged, read_tagged_fields, tagged, write_nullable_struct,
-    write_tagged_fields,
+    At, Field, KafkaUuid, RawTaggedField, Shown, UnsupportedFieldVersion, UnsupportedVersion,
+    read_nullable_struct, read_tagged, read_tagged_fields, show_nullable, tagged,
+    write_nullable_struct, write_tagged_fields,
 };
 
 /// `StreamsGroupTopologyValue` of `StreamsGroupTopologyValue`.
@@ -48,6 +48,13 @@ impl Field for StreamsGroupTopologyValue {
             write_tagged_fields(buf, &self.unknown_tagged_fields)?;
         }
         Ok(())
+    }
+
+    fn show(&self, at: At) -> Shown {
+        Shown::Fields(vec![
+            ("epoch", self.epoch.show(at)),
+            ("subtopologies", self.subtopologies.show(at)),
+        ])
     }
 }
 
@@ -114,6 +121,13 @@ impl Field for TopicConfig {
         }
         Ok(())
     }
+
+    fn show(&self, at: At) -> Shown {
+        Shown::Fields(vec![
+            ("key", self.key.show(at)),
+            ("value", self.value.show(at)),
+        ])
+    }
 }
 
 /// `TopicInfo` of `StreamsGroupTopologyValue`.
@@ -159,6 +173,15 @@ impl Field for TopicInfo {
             write_tagged_fields(buf, &self.unknown_tagged_fields)?;
         }
         Ok(())
+    }
+
+    fn show(&self, at: At) -> Shown {
+        Shown::Fields(vec![
+            ("name", self.name.show(at)),
+            ("partitions", self.partitions.show(at)),
+            ("replicationFactor", self.replication_factor.show(at)),
+            ("topicConfigs", self.topic_configs.show(at)),
+        ])
     }
 }
 
@@ -221,6 +244,24 @@ impl Field for Subtopology {
         }
         Ok(())
     }
+
+    fn show(&self, at: At) -> Shown {
+        Shown::Fields(vec![
+            ("subtopologyId", self.subtopology_id.show(at)),
+            ("sourceTopics", self.source_topics.show(at)),
+            ("sourceTopicRegex", self.source_topic_regex.show(at)),
+            ("stateChangelogTopics", self.state_changelog_topics.show(at)),
+            (
+                "repartitionSinkTopics",
+                self.repartition_sink_topics.show(at),
+            ),
+            (
+                "repartitionSourceTopics",
+                self.repartition_source_topics.show(at),
+            ),
+            ("copartitionGroups", self.copartition_groups.show(at)),
+        ])
+    }
 }
 
 /// `CopartitionGroup` of `StreamsGroupTopologyValue`.
@@ -261,5 +302,16 @@ impl Field for CopartitionGroup {
             write_tagged_fields(buf, &self.unknown_tagged_fields)?;
         }
         Ok(())
+    }
+
+    fn show(&self, at: At) -> Shown {
+        Shown::Fields(vec![
+            ("sourceTopics", self.source_topics.show(at)),
+            ("sourceTopicRegex", self.source_topic_regex.show(at)),
+            (
+                "repartitionSourceTopics",
+                self.repartition_source_topics.show(at),
+            ),
+        ])
     }
 }

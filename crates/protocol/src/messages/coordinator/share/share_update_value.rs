@@ -10,9 +10,9 @@ use kacrab_protocol::error::Result;
     reason = "one list for all generated files"
 )]
 use crate::messages::field::{
-    At, Field, KafkaUuid, RawTaggedField, UnsupportedFieldVersion, UnsupportedVersion,
-    read_nullable_struct, read_tagged, read_tagged_fields, tagged, write_nullable_struct,
-    write_tagged_fields,
+    At, Field, KafkaUuid, RawTaggedField, Shown, UnsupportedFieldVersion, UnsupportedVersion,
+    read_nullable_struct, read_tagged, read_tagged_fields, show_nullable, tagged,
+    write_nullable_struct, write_tagged_fields,
 };
 
 /// `ShareUpdateValue` of `ShareUpdateValue`.
@@ -92,6 +92,22 @@ impl Field for ShareUpdateValue {
         }
         Ok(())
     }
+
+    fn show(&self, at: At) -> Shown {
+        let mut fields = vec![
+            ("snapshotEpoch", self.snapshot_epoch.show(at)),
+            ("leaderEpoch", self.leader_epoch.show(at)),
+            ("startOffset", self.start_offset.show(at)),
+        ];
+        if self.delivery_complete_count != -1 {
+            fields.push((
+                "deliveryCompleteCount",
+                self.delivery_complete_count.show(at),
+            ));
+        }
+        fields.push(("stateBatches", self.state_batches.show(at)));
+        Shown::Fields(fields)
+    }
 }
 
 impl ShareUpdateValue {
@@ -166,5 +182,14 @@ impl Field for StateBatch {
             write_tagged_fields(buf, &self.unknown_tagged_fields)?;
         }
         Ok(())
+    }
+
+    fn show(&self, at: At) -> Shown {
+        Shown::Fields(vec![
+            ("firstOffset", self.first_offset.show(at)),
+            ("lastOffset", self.last_offset.show(at)),
+            ("deliveryState", self.delivery_state.show(at)),
+            ("deliveryCount", self.delivery_count.show(at)),
+        ])
     }
 }

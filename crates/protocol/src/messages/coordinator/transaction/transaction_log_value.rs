@@ -10,9 +10,9 @@ use kacrab_protocol::error::Result;
     reason = "one list for all generated files"
 )]
 use crate::messages::field::{
-    At, Field, KafkaUuid, RawTaggedField, UnsupportedFieldVersion, UnsupportedVersion,
-    read_nullable_struct, read_tagged, read_tagged_fields, tagged, write_nullable_struct,
-    write_tagged_fields,
+    At, Field, KafkaUuid, RawTaggedField, Shown, UnsupportedFieldVersion, UnsupportedVersion,
+    read_nullable_struct, read_tagged, read_tagged_fields, show_nullable, tagged,
+    write_nullable_struct, write_tagged_fields,
 };
 
 /// `TransactionLogValue` of `TransactionLogValue`.
@@ -164,6 +164,41 @@ impl Field for TransactionLogValue {
         }
         Ok(())
     }
+
+    fn show(&self, at: At) -> Shown {
+        let mut fields = vec![("producerId", self.producer_id.show(at))];
+        if at.version >= 1 && self.previous_producer_id != -1 {
+            fields.push(("previousProducerId", self.previous_producer_id.show(at)));
+        }
+        if at.version >= 1 && self.next_producer_id != -1 {
+            fields.push(("nextProducerId", self.next_producer_id.show(at)));
+        }
+        fields.push(("producerEpoch", self.producer_epoch.show(at)));
+        if at.version >= 1 && self.next_producer_epoch != -1 {
+            fields.push(("nextProducerEpoch", self.next_producer_epoch.show(at)));
+        }
+        fields.push(("transactionTimeoutMs", self.transaction_timeout_ms.show(at)));
+        fields.push(("transactionStatus", self.transaction_status.show(at)));
+        fields.push((
+            "transactionPartitions",
+            self.transaction_partitions.show(at),
+        ));
+        fields.push((
+            "transactionLastUpdateTimestampMs",
+            self.transaction_last_update_timestamp_ms.show(at),
+        ));
+        fields.push((
+            "transactionStartTimestampMs",
+            self.transaction_start_timestamp_ms.show(at),
+        ));
+        if at.version >= 1 && self.client_transaction_version != 0 {
+            fields.push((
+                "clientTransactionVersion",
+                self.client_transaction_version.show(at),
+            ));
+        }
+        Shown::Fields(fields)
+    }
 }
 
 impl TransactionLogValue {
@@ -228,5 +263,12 @@ impl Field for PartitionsSchema {
             write_tagged_fields(buf, &self.unknown_tagged_fields)?;
         }
         Ok(())
+    }
+
+    fn show(&self, at: At) -> Shown {
+        Shown::Fields(vec![
+            ("topic", self.topic.show(at)),
+            ("partitionIds", self.partition_ids.show(at)),
+        ])
     }
 }

@@ -1,0 +1,173 @@
+//! `ottla log dump`: what lies in segments, indexes and snapshots.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Result, bail};
+use clap::ValueEnum;
+use ottla_log::damage::{Met, Salvage, UNBOUNDED};
+use ottla_log::files::disk::{Disk, DiskFile};
+use ottla_log::files::{File as _, Files as _, Open};
+use ottla_log::format::FileKind;
+use ottla_log::scan::{Scan, ScanError};
+use ottla_protocol::ids::Offset;
+use ottla_protocol::records::BatchView;
+
+use super::batches::{Printer, Style};
+use super::indexes;
+use super::words::Family;
+use crate::output::Output;
+
+/// What `ottla log dump` takes.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// Segments (`.log`), indexes (`.index`, `.timeindex`, `.txnindex`), snapshots of producers (`.snapshot`) or of the
+    /// metadata (`.checkpoint`), or directories of partitions, whose segments are printed.
+    #[arg(required = true, value_name = "PATH")]
+    paths: Vec<PathBuf>,
+    /// Print the records too; those of Kafka's own topics in words.
+    #[arg(long)]
+    records: bool,
+    /// What the records are, where the directory's name does not say so; prints them as --records does.
+    #[arg(long, value_enum, value_name = "TOPIC")]
+    decode: Option<Decode>,
+}
+
+/// Whose records they are.
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum Decode {
+    /// Bytes, whatever the directory's name says.
+    Nothing,
+    /// Of `__cluster_metadata`.
+    ClusterMetadata,
+    /// Of `__consumer_offsets`.
+    ConsumerOffsets,
+    /// Of `__transaction_state`.
+    TransactionState,
+    /// Of `__share_group_state`.
+    ShareGroupState,
+}
+
+impl Decode {
+    fn family(self) -> Option<Family> {
+        match self {
+            Self::Nothing => None,
+            Self::ClusterMetadata => Some(Family::Metadata),
+            Self::ConsumerOffsets => Some(Family::Groups),
+            Self::TransactionState => Some(Family::Transactions),
+            Self::ShareGroupState => Some(Family::ShareGroups),
+        }
+    }
+}
+
+/// Prints the files.
+pub fn run(args: &Args, output: Output) -> Result<()> {
+    let mut damaged = 0;
+    for path in &args.paths {
+        let bases = bases_at(path)?;
+        for file in files(path)? {
+            let kind = file.file_name().and_then(|name| name.to_str());
+            let kind = kind
+                .and_then(FileKind::of_name)
+                .filter(|(kind, _)| *kind != FileKind::Log);
+            let is_sound = if let Some((kind, base)) = kind {
+                indexes::print(&file, kind, base, output)?
+            } else {
+                let family = match args.decode {
+                    Some(decode) => decode.family(),
+                    None => Family::of_file(&file),
+                };
+                let style = Style {
+                    with_records: args.records || args.decode.is_some(),
+                    family,
+                    output,
+                };
+                dump_segment(&file, &bases, style)?
+            };
+            damaged += usize::from(!is_sound);
+        }
+    }
+    if damaged > 0 {
+        bail!("{damaged} of the files are damaged or end within a batch or an entry");
+    }
+    Ok(())
+}
+
+/// The files that a path names, in order: of a directory, its segments.
+fn files(path: &Path) -> Result<Vec<PathBuf>> {
+    if !path.is_dir() {
+        return Ok(vec![path.to_owned()]);
+    }
+    let entries = Disk.list(path)?.into_iter();
+    let files = entries.filter(|entry| !entry.is_directory);
+    let paths = files.map(|entry| path.join(entry.name));
+    let is_log = |path: &PathBuf| path.extension().is_some_and(|extension| extension == "log");
+    let segments: Vec<_> = paths.filter(is_log).collect();
+    if segments.is_empty() {
+        bail!(
+            "{} holds no .log file; name the directory of a partition",
+            path.display()
+        );
+    }
+    Ok(segments)
+}
+
+/// Prints a segment and says what is damaged in it, which must not reach into the next of `bases`; false when there is
+/// any.
+fn dump_segment(path: &Path, bases: &BTreeSet<Offset>, style: Style) -> Result<bool> {
+    let file = Disk.open(path, Open::Read)?;
+    let length = file.length()?;
+    let mut printer = Printer::new(path, style)?;
+    let base = match base_of(path) {
+        Some(base) => base,
+        None => first_offset(&file, length)?,
+    };
+    let bound = bases.range(base.plus(1)..).next().copied();
+    let offsets = (base, bound.unwrap_or(UNBOUNDED));
+    let mut walk = Salvage::new(&file, base, (0, length), offsets);
+    let mut is_sound = true;
+    while let Some(met) = walk.advance()? {
+        match met {
+            Met::Batch(located) => {
+                let batch = BatchView::first(walk.bytes_of(&located))?;
+                printer.batch(located.position, &batch)?;
+            }
+            Met::Damage(damage) => {
+                is_sound = false;
+                printer.damage(&file, &damage)?;
+            }
+        }
+    }
+    printer.flush()?;
+    Ok(is_sound)
+}
+
+/// The base offset that a segment's name says.
+fn base_of(path: &Path) -> Option<Offset> {
+    let name = path.file_name()?.to_str()?;
+    let (kind, base) = FileKind::of_name(name)?;
+    (kind == FileKind::Log).then_some(base)
+}
+
+/// Where the batches of a file begin that is not named as a segment is.
+fn first_offset(file: &DiskFile, length: u64) -> Result<Offset> {
+    match Scan::new(file, 0, length).next_header() {
+        Ok(Some(located)) => Ok(located.header.base_offset()),
+        Ok(None) | Err(ScanError::Invalid { .. }) => Ok(Offset(0)),
+        Err(ScanError::Disk(error)) => Err(error.into()),
+    }
+}
+
+/// The base offsets of the segments in a directory, or beside a segment.
+fn bases_at(path: &Path) -> Result<BTreeSet<Offset>> {
+    let directory = match path.parent() {
+        _ if path.is_dir() => path,
+        _ if base_of(path).is_none() => return Ok(BTreeSet::new()),
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    };
+    let entries = Disk.list(directory)?.into_iter();
+    Ok(entries
+        .filter_map(|entry| base_of(Path::new(&entry.name)))
+        .collect())
+}
