@@ -93,20 +93,13 @@ fn framed(out: &mut String, family: &Family, schemas: &[Schema]) {
             schema.api_key, schema.name
         )
     });
-    let keys = each(schemas, |schema| {
-        format!(
-            "Self::{}(_) => {}::API_KEY,\n",
-            variant(&schema.name),
-            schema.name
-        )
-    });
-    let versions = each(schemas, |schema| {
-        format!(
-            "Self::{}(_) => {}::MAX_VERSION,\n",
-            variant(&schema.name),
-            schema.name
-        )
-    });
+    let constants = |constant: &str| {
+        each(schemas, |schema| {
+            let variant = variant(&schema.name);
+            format!("Self::{variant}(_) => {}::{constant},\n", schema.name)
+        })
+    };
+    let (keys, versions) = (constants("API_KEY"), constants("MAX_VERSION"));
     let decoders = each(schemas, |schema| {
         format!(
             "{0}::API_KEY => Self::{1}({0}::decode(&mut value, version)?),\n",
@@ -118,13 +111,6 @@ fn framed(out: &mut String, family: &Family, schemas: &[Schema]) {
         format!(
             "Self::{}(record) => record.encode(&mut buf, version)?,\n",
             variant(&schema.name)
-        )
-    });
-    let shown = each(schemas, |schema| {
-        format!(
-            "Self::{}(record) => (\"{}\", record.show(at)),\n",
-            variant(&schema.name),
-            schema.name
         )
     });
     let conversions = each(schemas, |schema| {
@@ -166,16 +152,28 @@ impl {name} {{
         Ok(buf.freeze())
     }}
 
-    /// The name of the record's type, and its fields as `version` carries them.
-    pub fn show(&self, version: i16) -> (&'static str, Shown) {{
-        let at = At {{ version, flexible: true }};
-        match self {{ {shown} }}
-    }}
+    {show}
 }}
 
 {conversions}",
-        what = family.what
+        what = family.what,
+        show = framed_show(schemas)
     );
+}
+
+/// The method that names a record's type and fields.
+fn framed_show(schemas: &[Schema]) -> String {
+    let shown = each(schemas, |schema| {
+        let (variant, name) = (variant(&schema.name), &schema.name);
+        format!("Self::{variant}(record) => (\"{name}\", record.show(at)),\n")
+    });
+    format!(
+        "/// The name of the record's type, and its fields as `version` carries them.
+    pub fn show(&self, version: i16) -> (&'static str, Shown) {{
+        let at = At {{ version, flexible: true }};
+        match self {{ {shown} }}
+    }}"
+    )
 }
 
 fn keyed(out: &mut String, family: &Family, schemas: &[Schema]) {

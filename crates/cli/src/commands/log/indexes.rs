@@ -25,19 +25,17 @@ pub fn print(path: &Path, kind: FileKind, base: Offset, output: Output) -> Resul
         FileKind::OffsetIndex => shown(offset_entries(&content), |entry| offset(entry, base)),
         FileKind::TimeIndex => shown(time_entries(&content), |entry| time(entry, base)),
         FileKind::TransactionIndex => shown(aborted_transactions(&content), aborted),
-        FileKind::ProducerSnapshot => match decode_producer_snapshot(&content) {
-            Some(producers) => {
-                let entries = producers.iter().map(|(id, entry)| producer(*id, entry));
-                (entries.collect(), 0)
-            }
-            None => {
+        FileKind::ProducerSnapshot => {
+            let Some(producers) = decode_producer_snapshot(&content) else {
                 let shown = path.display();
                 message(&format!(
                     "{shown}: the checksum or the version of the snapshot is wrong"
                 ));
                 return Ok(false);
-            }
-        },
+            };
+            let entries = producers.iter().map(|(id, entry)| producer(*id, entry));
+            (entries.collect(), 0)
+        }
         FileKind::Log => bail!("{} is a segment", path.display()),
     };
     let mut out = stdout();
@@ -67,25 +65,28 @@ pub fn print(path: &Path, kind: FileKind, base: Offset, output: Output) -> Resul
     Ok(is_preallocated)
 }
 
-fn shown<E>(entries: Entries<E>, show: impl Fn(&E) -> Entry) -> (Vec<Entry>, usize) {
-    (entries.entries.iter().map(show).collect(), entries.rest)
+fn shown<E>(entries: Entries<E>, show: impl Fn(E) -> Entry) -> (Vec<Entry>, usize) {
+    (
+        entries.entries.into_iter().map(show).collect(),
+        entries.rest,
+    )
 }
 
-fn offset(entry: &OffsetEntry, base: Offset) -> Entry {
+fn offset(entry: OffsetEntry, base: Offset) -> Entry {
     let offset = base.0 + i64::from(entry.relative_offset);
     let position = entry.position;
     let line = format!("offset {offset} position {position}");
     (line, json!({ "offset": offset, "position": position }))
 }
 
-fn time(entry: &TimeEntry, base: Offset) -> Entry {
+fn time(entry: TimeEntry, base: Offset) -> Entry {
     let offset = base.0 + i64::from(entry.relative_offset);
     let at = entry.timestamp;
     let line = format!("timestamp {at} ({}) offset {offset}", instant::format(at));
     (line, json!({ "timestamp": at, "offset": offset }))
 }
 
-fn aborted(entry: &AbortedTransaction) -> Entry {
+fn aborted(entry: AbortedTransaction) -> Entry {
     let (first, last) = (entry.first_offset.0, entry.last_offset.0);
     let (producer, stable) = (entry.producer_id.0, entry.last_stable_offset.0);
     let line = format!(
