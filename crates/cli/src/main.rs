@@ -4,6 +4,7 @@
 //! reader that closes the pipe (`ottla consume … | head`) is no error. Under `--output json` each line of stderr is a
 //! JSON object: a message or an error.
 
+mod candidates;
 mod commands;
 mod connect;
 mod failure;
@@ -20,6 +21,7 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 use clap::{CommandFactory, Parser, Subcommand};
+use clap_complete::CompleteEnv;
 
 use commands::{
     cluster, completions, config, consume, group, log, produce, reference, serve, topic, why,
@@ -48,7 +50,7 @@ Examples:
   ottla cluster                                   brokers, disks, and what is wrong
   ottla COMMAND --help                            more of them
 
-Every command but `serve`, `log` and `why` works against any Kafka cluster: -b HOST:PORT names it.";
+Every command but `serve` and `log` takes the cluster as -b HOST:PORT; all but `why` work against any Kafka.";
 
 /// The exit status of a command line that cannot be parsed, as clap's own.
 const USAGE: u8 = 2;
@@ -81,6 +83,10 @@ enum Command {
 }
 
 fn main() -> ExitCode {
+    // A shell that completes a word runs the program with a variable set; it then answers and ends here.
+    CompleteEnv::with_factory(|| candidates::offered(Arguments::command()))
+        .var(completions::VARIABLE)
+        .complete();
     let arguments = match Arguments::try_parse() {
         Ok(arguments) => arguments,
         Err(error) if error.use_stderr() && asks_for_json(std::env::args()) => {
@@ -120,7 +126,7 @@ fn run(arguments: Arguments) -> Result<()> {
         Command::Config(args) => config::run(&args, output),
         Command::Log(args) => log::run(&args, output),
         Command::Why(args) => why::run(&args, output),
-        Command::Completions(args) => completions::run(&args, &mut Arguments::command()),
+        Command::Completions(args) => completions::run(&args),
         Command::Reference => reference::run(Arguments::command()),
     }
 }
