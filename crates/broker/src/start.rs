@@ -117,7 +117,7 @@ pub async fn start(config: BrokerConfig, clock: Clock) -> Result<Running, StartE
     })
     .await;
     let quorum = quorum?;
-    let config = config.without_directories(quorum.offline);
+    let config = telling_http(config.without_directories(quorum.offline), http.as_ref());
     let (controller, owner) =
         ControllerLoop::new(quorum.image, controller_settings(&config), quorum.log);
     let cluster_id = KafkaString::from(quorum.cluster_id);
@@ -395,6 +395,19 @@ async fn bind_http(address: &HostPort, config: &BrokerConfig) -> Result<TcpListe
         port: address.port,
         source,
     })
+}
+
+/// DescribeConfigs tells the address that was bound: its port may be another than the configured one, and `ottla why`
+/// looks for the listener there.
+fn telling_http(mut config: BrokerConfig, listener: Option<&TcpListener>) -> BrokerConfig {
+    let bound = listener.and_then(|listener| listener.local_addr().ok());
+    if let (Some(configured), Some(bound)) = (&config.http, bound)
+        && configured.port != bound.port()
+    {
+        let values = &mut config.statics.values;
+        values.insert("ottla.http.listen".to_owned(), bound.to_string());
+    }
+    config
 }
 
 async fn bind(config: &ListenerConfig, backlog: i32) -> Result<Listener, StartError> {

@@ -51,6 +51,12 @@ async fn says_in_one_line_why_a_partition_was_not_compacted() {
         kept.starts_with("kept-0: not due: nothing is dirty"),
         "{kept}"
     );
+    // The leaders and their listeners come from the cluster.
+    let of_cluster = |of: &str| ottla(&["why", "-b", &kafka, "compaction", of]);
+    assert_eq!(line(&of_cluster("kept")), kept);
+    assert_eq!(line(&of_cluster("kept-1")).lines().count(), 1);
+    let missing = String::from_utf8(of_cluster("missing").stderr).unwrap();
+    assert!(missing.contains("UNKNOWN_TOPIC_OR_PARTITION"), "{missing}");
     let dropped = line(&why("dropped-1"));
     assert!(
         dropped.starts_with("dropped-1: not compacted: cleanup.policy"),
