@@ -16,8 +16,11 @@ use crate::coordinators::GroupCoordinators;
 use crate::descriptors::Shares;
 use crate::fetch_sessions::FetchSessions;
 use crate::held_files::HeldFiles;
+use crate::log_levels::LogLevels;
 use crate::metrics::Metrics;
+use crate::network::allowed::AllowedConnections;
 use crate::network::closed_log::ClosedLog;
+use crate::network::limits::ConnectionLimits;
 use crate::producer_ids::ProducerIds;
 use crate::read_buffers::ReadBuffers;
 use crate::refused_transactions::RefusedTransactions;
@@ -57,6 +60,10 @@ pub struct Broker {
     pub refused_transactions: RefusedTransactions,
     /// Groups and their offsets.
     pub groups: Arc<GroupCoordinators>,
+    /// The open connections, and how many there may be.
+    pub connections: Arc<ConnectionLimits>,
+    /// The levels of the process's loggers.
+    pub log_levels: LogLevels,
 }
 
 impl Broker {
@@ -70,7 +77,10 @@ impl Broker {
         let descriptors = Shares::of_process(config.storage.max_open_files);
         let directories = Directories::new(&config.storage, descriptors.log_files, clock);
         let replicas = Replicas::new(config.statics.clone(), clock, directories);
+        let allowed = AllowedConnections::resolve(&controller.image(), &config.statics);
         Arc::new(Self {
+            connections: ConnectionLimits::new(allowed, descriptors.connections),
+            log_levels: LogLevels::default(),
             groups: GroupCoordinators::new(&config, clock, Arc::clone(&replicas)),
             read_buffers: ReadBuffers::new(config.records.fetch_buffered_max_bytes),
             held_files: HeldFiles::new(descriptors.held_files),

@@ -12,8 +12,6 @@ mod quorum;
 pub mod read;
 pub mod values;
 
-use std::collections::HashMap;
-use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -84,12 +82,6 @@ pub struct NetworkConfig {
     pub controller_listeners: Vec<ListenerConfig>,
     /// `inter.broker.listener.name`.
     pub inter_broker_listener: String,
-    /// `max.connections`.
-    pub max_connections: usize,
-    /// `max.connections.per.ip`.
-    pub max_connections_per_ip: usize,
-    /// `max.connections.per.ip.overrides`; names are resolved at start.
-    pub max_connections_per_ip_overrides: HashMap<IpAddr, usize>,
     /// `connections.max.idle.ms`.
     pub connections_max_idle: Duration,
     /// `socket.request.max.bytes`.
@@ -297,7 +289,7 @@ fn resolve(values: Values, problems: &mut Problems) -> BrokerConfig {
             .map(str::trim)
             .filter(|rack| !rack.is_empty())
             .map(str::to_owned),
-        network: network(&values, listeners, problems),
+        network: network(&values, listeners),
         storage: storage(&values, problems),
         topics: TopicsConfig {
             auto_create: values.flag("auto.create.topics.enable"),
@@ -347,15 +339,12 @@ fn node_id(values: &Values, problems: &mut Problems) -> NodeId {
     }
 }
 
-fn network(values: &Values, listeners: Listeners, problems: &mut Problems) -> NetworkConfig {
+fn network(values: &Values, listeners: Listeners) -> NetworkConfig {
     let in_flight = values.number("queued.max.request.bytes");
     NetworkConfig {
         listeners: listeners.broker,
         controller_listeners: listeners.controller,
         inter_broker_listener: listeners.inter_broker,
-        max_connections: values.count("max.connections"),
-        max_connections_per_ip: values.count("max.connections.per.ip"),
-        max_connections_per_ip_overrides: per_ip_overrides(values, problems),
         connections_max_idle: values.duration("connections.max.idle.ms"),
         max_request_bytes: values.count("socket.request.max.bytes"),
         max_request_bytes_without_records: values.count("ottla.request.max.bytes"),
@@ -366,24 +355,6 @@ fn network(values: &Values, listeners: Listeners, problems: &mut Problems) -> Ne
         receive_timeout: values.duration("ottla.request.receive.timeout.ms"),
         backlog: values.count("socket.listen.backlog.size"),
     }
-}
-
-fn per_ip_overrides(values: &Values, problems: &mut Problems) -> HashMap<IpAddr, usize> {
-    const KEY: &str = "max.connections.per.ip.overrides";
-    let mut overrides = HashMap::new();
-    for item in values.list(KEY) {
-        let parsed = item.rsplit_once(':').and_then(|(host, count)| {
-            let host: IpAddr = host.trim_matches(['[', ']']).parse().ok()?;
-            Some((host.to_canonical(), count.trim().parse().ok()?))
-        });
-        match parsed {
-            Some((address, count)) => {
-                overrides.insert(address, count);
-            }
-            None => problems.add(KEY, format!("{item} is not address:count")),
-        }
-    }
-    overrides
 }
 
 fn storage(values: &Values, problems: &mut Problems) -> StorageConfig {

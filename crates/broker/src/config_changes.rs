@@ -1,7 +1,10 @@
 //! What both AlterConfigs calls share: each resource is changed or refused by itself, and every one is answered.
 
+use std::collections::BTreeSet;
+
 use ottla_controller::{Decision, View, alter_configs};
-use ottla_metadata::ConfigResource;
+use ottla_metadata::config_keys::{self, Update, WhenChanged};
+use ottla_metadata::{ConfigResource, MetadataImage, ResourceKind};
 use ottla_protocol::messages::{ErrorCode, KafkaString};
 
 use crate::controller::Controller;
@@ -23,9 +26,12 @@ pub struct Outcome {
 pub type Wanted<T> = Result<(ConfigResource, T), (i8, KafkaString, String)>;
 
 /// Has the controller decide what makes sense, and answers for every resource.
+///
+/// `set` names the configs to which a value is given; those that do nothing are said once they are stored.
 pub async fn change<T: Send + 'static>(
     controller: &Controller,
     wanted: Vec<Wanted<T>>,
+    set: impl Fn(&T) -> Vec<String>,
     decide: impl FnOnce(View<'_>, &[(ConfigResource, T)]) -> Decision<alter_configs::Reply>
     + Send
     + 'static,
@@ -43,9 +49,9 @@ pub async fn change<T: Send + 'static>(
             }),
         }
     }
-    let asked: Vec<ConfigResource> = resources
+    let asked: Vec<(ConfigResource, Vec<String>)> = resources
         .iter()
-        .map(|(resource, _)| resource.clone())
+        .map(|(resource, wanted)| (resource.clone(), set(wanted)))
         .collect();
     let decided = controller
         .decide(move |view, _| decide(view, &resources))
@@ -57,13 +63,117 @@ pub async fn change<T: Send + 'static>(
         message: message.map(KafkaString::from),
     };
     let Ok(reply) = decided else {
-        let unavailable = |resource| of(resource, ErrorCode::NotController, None);
+        let unavailable = |(resource, _)| of(resource, ErrorCode::NotController, None);
         outcomes.extend(asked.into_iter().map(unavailable));
         return outcomes;
     };
+    let was_taken = |resource: &ConfigResource| {
+        let mut reply = reply.iter();
+        reply.any(|(known, result)| known == resource && result.is_ok())
+    };
+    for (resource, names) in asked.iter().filter(|(resource, _)| was_taken(resource)) {
+        say_what_was_set(resource, names.iter().map(String::as_str));
+    }
     outcomes.extend(reply.into_iter().map(|(resource, result)| match result {
         Ok(()) => of(resource, ErrorCode::None, None),
         Err(refusal) => of(resource, refusal.code(), Some(refusal.to_string())),
     }));
     outcomes
+}
+
+/// Says, by name, which of the configs that were set on a resource do nothing, or nothing before the next start.
+pub fn say_what_was_set<'a>(resource: &ConfigResource, names: impl Iterator<Item = &'a str>) {
+    let (mut without_effect, mut from_next_start) = (Vec::new(), Vec::new());
+    for name in names {
+        match config_keys::find(resource.kind, name).map(config_keys::ConfigKey::when_changed) {
+            Some(WhenChanged::NoEffect) => without_effect.push(name),
+            Some(WhenChanged::NextStart) => from_next_start.push(name),
+            _ => {}
+        }
+    }
+    let of = owner(resource);
+    if !without_effect.is_empty() {
+        let configs = without_effect.join(", ");
+        tracing::warn!(%of, %configs, "configs were set that have no effect in this release");
+    }
+    if !from_next_start.is_empty() {
+        let configs = from_next_start.join(", ");
+        tracing::warn!(%of, %configs, "configs were set that hold from the next start on");
+    }
+}
+
+fn owner(resource: &ConfigResource) -> String {
+    let name = &resource.name;
+    match resource.kind {
+        ResourceKind::Broker if name.is_empty() => "all brokers".to_owned(),
+        ResourceKind::Broker => format!("broker {name}"),
+        ResourceKind::Topic => format!("topic {name}"),
+        ResourceKind::Group => format!("group {name}"),
+        ResourceKind::ClientMetrics => format!("client metrics {name}"),
+        ResourceKind::BrokerLogger => format!("loggers of broker {name}"),
+    }
+}
+
+/// Says at a start which stored configs do nothing: an earlier start, or Apache Kafka, has taken them.
+pub fn say_stored(image: &MetadataImage) {
+    let idle = stored_without_effect(image);
+    if !idle.is_empty() {
+        let configs = idle.into_iter().collect::<Vec<_>>().join(", ");
+        tracing::warn!(%configs, "stored configs have no effect in this release");
+    }
+}
+
+fn stored_without_effect(image: &MetadataImage) -> BTreeSet<&str> {
+    let mut idle = BTreeSet::new();
+    for (resource, configs) in &image.configs {
+        let is_idle = |name: &&String| {
+            let Some(key) = config_keys::find(resource.kind, name) else {
+                return false;
+            };
+            let is_nowhere = match key.update {
+                Update::ReadOnly | Update::PerListener => resource.kind == ResourceKind::Broker,
+                Update::PerBroker => resource.name.is_empty(),
+                Update::ClusterWide => false,
+            };
+            let when = key.when_changed();
+            is_nowhere || matches!(when, WhenChanged::NoEffect | WhenChanged::Refused)
+        };
+        idle.extend(configs.keys().filter(is_idle).map(String::as_str));
+    }
+    idle
+}
+
+#[cfg(test)]
+mod tests {
+    use super::stored_without_effect;
+    use ottla_metadata::{ConfigResource, MetadataImage};
+
+    #[test]
+    fn stored_configs_that_do_nothing_are_known_by_name() {
+        let mut image = MetadataImage::default();
+        let stored = [
+            (ConfigResource::cluster(), "log.retention.ms"),
+            (ConfigResource::cluster(), "num.io.threads"),
+            (ConfigResource::broker(1), "listeners"),
+            (ConfigResource::broker(1), "max.connections"),
+            (ConfigResource::broker(1), "some.plugin"),
+            (ConfigResource::topic("t"), "preallocate"),
+            (ConfigResource::topic("t"), "retention.ms"),
+            (ConfigResource::group("g"), "share.isolation.level"),
+        ];
+        for (resource, name) in stored {
+            let configs = image.configs.entry(resource).or_default();
+            configs.insert(name.to_owned(), "x".to_owned());
+        }
+        let found: Vec<_> = stored_without_effect(&image).into_iter().collect();
+        assert_eq!(
+            found,
+            [
+                "listeners",
+                "num.io.threads",
+                "preallocate",
+                "share.isolation.level"
+            ]
+        );
+    }
 }

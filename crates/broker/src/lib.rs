@@ -18,6 +18,7 @@ pub mod held_files;
 pub mod http;
 pub mod live_state;
 pub mod located;
+pub mod log_levels;
 pub mod metadata_events;
 pub mod metrics;
 pub mod network;

@@ -4,6 +4,7 @@
 //! that have not been promised by a checked frame length, and every count here has a named limit.
 
 pub mod acceptor;
+pub mod allowed;
 pub mod closed_log;
 pub mod connection;
 pub mod inbox;

@@ -355,6 +355,16 @@ impl Replicas {
         self.scrubber.report()
     }
 
+    /// What the scrub obeys now; nothing before the logs are open.
+    pub fn scrub_settings(&self) -> Option<ScrubSettings> {
+        self.scrubber.settings()
+    }
+
+    /// What the cleaner obeys now; nothing before the logs are open.
+    pub fn cleaner_settings(&self) -> Option<CleanerSettings> {
+        self.cleaner.settings()
+    }
+
     fn configure_scrub(self: &Arc<Self>, image: &MetadataImage) {
         let settings = ScrubSettings::resolve(image, &self.statics);
         if let Err(error) = self.scrubber.configure(self, settings) {

@@ -16,6 +16,7 @@ use tokio::task::JoinSet;
 use crate::broker::Broker;
 use crate::clock::Clock;
 use crate::config::{BrokerConfig, HostPort, ListenerConfig};
+use crate::config_changes;
 use crate::controller::ControllerLoop;
 use crate::coordinators;
 use crate::directory_lock::DirectoryLock;
@@ -25,9 +26,10 @@ use crate::live_state::LiveState;
 use crate::located;
 use crate::metadata_events;
 use crate::network::Listener;
+use crate::network::allowed::AllowedConnections;
 use crate::network::connection::ConnectionSettings;
 use crate::network::inbox::FrameLimits;
-use crate::network::limits::{ConnectionLimits, Most, RequestMemory};
+use crate::network::limits::RequestMemory;
 use crate::quorum::{self, CommittedLog, QuorumError};
 use crate::registration::{self, NotRegistered};
 use crate::replicas::{self, Intervals, LogsError};
@@ -144,6 +146,7 @@ pub async fn start(config: BrokerConfig, clock: Clock) -> Result<Running, StartE
     running.serve_http(http, &stopping);
     load_partitions(&broker, &quorum.directories).await?;
     refuse_live_state(&broker).await?;
+    config_changes::say_stored(&broker.controller.image());
     run_controller(&broker, owner)?;
     running.epoch = join_cluster(&broker, &listeners, quorum.directories).await?;
     running.follow_metadata(&stopping);
@@ -219,6 +222,8 @@ fn run_controller(
     owner: ControllerLoop<CommittedLog>,
 ) -> Result<(), StartError> {
     let replicas = Arc::clone(&broker.replicas);
+    let connections = Arc::clone(&broker.connections);
+    let statics = broker.config.statics.clone();
     let of_broker = Arc::downgrade(broker);
     let mut last = broker.controller.image();
     let run = move || {
@@ -228,6 +233,9 @@ fn run_controller(
             }
             last = Arc::clone(image);
             replicas::say(&replicas.apply(image, changes));
+            if changes.configs.iter().any(AllowedConnections::depend_on) {
+                connections.allow(AllowedConnections::resolve(image, &statics));
+            }
         });
         if let Err(error) = ended {
             tracing::error!(%error, "the controller has ended: metadata cannot be changed until the next start");
@@ -326,14 +334,6 @@ impl Running {
 
     fn accept(&mut self, listeners: Vec<Listener>, stopping: &watch::Receiver<bool>) {
         let network = &self.broker.config.network;
-        let limits = ConnectionLimits::new(
-            Most {
-                configured: network.max_connections,
-                descriptors: self.broker.descriptors.connections,
-            },
-            network.max_connections_per_ip,
-            network.max_connections_per_ip_overrides.clone(),
-        );
         let settings = ConnectionSettings {
             frames: FrameLimits {
                 any: network.max_request_bytes,
@@ -346,7 +346,7 @@ impl Running {
         for listener in listeners {
             self.tasks.spawn(listener.run(
                 Arc::clone(&self.broker),
-                Arc::clone(&limits),
+                Arc::clone(&self.broker.connections),
                 settings.clone(),
                 stopping.clone(),
             ));

@@ -34,6 +34,14 @@ async fn broker(adjust: impl FnOnce(&mut BrokerConfig)) -> (Running, SocketAddr)
     (running, address)
 }
 
+/// As if the file said so.
+fn set(config: &mut BrokerConfig, key: &str, value: &str) {
+    config
+        .statics
+        .values
+        .insert(key.to_owned(), value.to_owned());
+}
+
 fn connect(address: SocketAddr) -> TcpStream {
     let stream = TcpStream::connect(address).unwrap();
     stream
@@ -220,7 +228,7 @@ async fn frames_above_their_limit_close_the_connection() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_address_above_its_connections_is_turned_away() {
-    let (_running, address) = broker(|config| config.network.max_connections_per_ip = 2).await;
+    let (_running, address) = broker(|config| set(config, "max.connections.per.ip", "2")).await;
     let mut one = connect(address);
     let mut two = connect(address);
     for stream in [&mut one, &mut two] {
@@ -239,7 +247,7 @@ async fn an_address_above_its_connections_is_turned_away() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn connections_above_the_maximum_wait_for_a_free_one() {
-    let (_running, address) = broker(|config| config.network.max_connections = 1).await;
+    let (_running, address) = broker(|config| set(config, "max.connections", "1")).await;
     let mut first = connect(address);
     first.write_all(&request(API_VERSIONS, 0, 1, &[])).unwrap();
     assert_eq!(response(&mut first).0, 1);
@@ -254,6 +262,89 @@ async fn connections_above_the_maximum_wait_for_a_free_one() {
     second
         .set_read_timeout(Some(Duration::from_secs(10)))
         .unwrap();
+    assert_eq!(response(&mut second).0, 2);
+}
+
+/// Sets a config of all brokers, as one of them.
+fn alter(stream: &mut TcpStream, key: &str, value: &str) {
+    let text = |body: &mut Vec<u8>, text: &str| {
+        body.put_i16(text.len() as i16);
+        body.put_slice(text.as_bytes());
+    };
+    let mut body = Vec::new();
+    body.put_i32(1);
+    body.put_i8(4);
+    text(&mut body, "");
+    body.put_i32(1);
+    text(&mut body, key);
+    body.put_i8(0);
+    text(&mut body, value);
+    body.put_i8(0);
+    let api = ApiKey::IncrementalAlterConfigs as i16;
+    stream.write_all(&request(api, 0, 9, &body)).unwrap();
+    let (correlation, answer) = response(stream);
+    assert_eq!(
+        (correlation, &answer[8..10]),
+        (9, &[0, 0][..]),
+        "{answer:?}"
+    );
+}
+
+fn is_served(stream: &mut TcpStream) -> bool {
+    stream
+        .write_all(&request(API_VERSIONS, 0, 1, &[]))
+        .and_then(|()| stream.read_exact(&mut [0; 8]))
+        .is_ok()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_change_to_the_connections_of_an_address_holds_at_once_and_after_a_restart() {
+    let directory = tempfile::tempdir().unwrap();
+    let start = async || {
+        let config = BrokerConfig::embedded(directory.path().to_path_buf(), 0);
+        let running = ottla_broker::start(config, Clock::start()).await.unwrap();
+        let address = running.addresses[0].1;
+        (running, address)
+    };
+    let (running, address) = start().await;
+    let mut first = connect(address);
+    let mut second = connect(address);
+    assert!(is_served(&mut second));
+    alter(&mut first, "max.connections.per.ip", "2");
+    assert!(is_closed(&mut connect(address)));
+    alter(
+        &mut first,
+        "max.connections.per.ip.overrides",
+        "127.0.0.1:3",
+    );
+    let mut third = connect(address);
+    assert!(is_served(&mut third));
+    assert!(is_closed(&mut connect(address)));
+    running.shut_down().await;
+
+    let (running, address) = start().await;
+    let mut three = [connect(address), connect(address), connect(address)];
+    assert!(three.iter_mut().all(is_served));
+    assert!(is_closed(&mut connect(address)));
+    running.shut_down().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_change_to_the_connections_in_all_holds_at_once() {
+    let (_running, address) = broker(|_| {}).await;
+    let mut first = connect(address);
+    alter(&mut first, "max.connections", "1");
+    let mut second = connect(address);
+    second.write_all(&request(API_VERSIONS, 0, 2, &[])).unwrap();
+    second
+        .set_read_timeout(Some(Duration::from_millis(100)))
+        .unwrap();
+    let unanswered = second.read(&mut [0; 1]).unwrap_err();
+    assert_eq!(unanswered.kind(), std::io::ErrorKind::WouldBlock);
+    second
+        .set_read_timeout(Some(Duration::from_secs(10)))
+        .unwrap();
+    alter(&mut first, "max.connections", "2");
     assert_eq!(response(&mut second).0, 2);
 }
 

@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 use ottla_broker::handlers::{REFUSED, SERVED, served_versions};
 use ottla_broker::metrics::{Description, descriptions};
 use ottla_metadata::ResourceKind;
-use ottla_metadata::config_keys::{self, ConfigKey, Effect, Update};
+use ottla_metadata::config_keys::{self, ConfigKey, Effect, Update, WhenChanged};
 
 const APIS_BEGIN: &str = "<!-- apis -->\n";
 const APIS_END: &str = "<!-- end of apis -->\n";
@@ -262,7 +262,7 @@ fn config_page_lists_the_keys_that_are_known() {
         };
         list(
             &mut page,
-            "Taken, but without effect yet, which is said once",
+            "Taken, but without effect yet, which is said to whoever sets it, and in the log",
             &with(Effect::NotYet),
         );
         let refused = "Not served yet: a value other than the default refuses the start";
@@ -286,9 +286,10 @@ fn line(key: &ConfigKey, kind: ResourceKind) -> String {
         Some(default) => format!("`{}`", default.replace('|', "\\|")),
         None => "none".to_owned(),
     };
-    let update = match (kind, key.update) {
-        (ResourceKind::Broker, Update::ReadOnly) => "at a start",
-        (ResourceKind::Broker, Update::PerBroker) => "per broker",
+    let update = match (kind, key.update, key.when_changed()) {
+        (ResourceKind::Broker, Update::ReadOnly, _)
+        | (ResourceKind::Broker, _, WhenChanged::Refused | WhenChanged::NextStart) => "at a start",
+        (ResourceKind::Broker, Update::PerBroker | Update::PerListener, _) => "per broker",
         _ => "any time",
     };
     let meaning = key.documentation.replace('|', "\\|");

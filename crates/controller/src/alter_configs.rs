@@ -29,7 +29,7 @@ pub fn decide_incremental(
                     "error due to duplicate config keys: {twice}"
                 )));
             }
-            configs::set(view.image, resource, topic, changes)
+            configs::set(view, resource, topic, changes)
         },
     )
 }
@@ -41,7 +41,7 @@ pub fn decide_replacing(
     validate_only: bool,
 ) -> Decision<Reply> {
     each(view, resources, validate_only, |resource, topic, values| {
-        configs::replace(view.image, resource, topic, values)
+        configs::replace(view, resource, topic, values)
     })
 }
 
@@ -89,18 +89,24 @@ fn owner(view: View<'_>, resource: &ConfigResource) -> Result<Option<Uuid>, Refu
             .ok_or(Refusal::UnknownTopic),
         ResourceKind::Broker if resource.name.is_empty() => Ok(None),
         ResourceKind::Broker => {
-            let id = resource.name.parse::<i32>().map_err(|_| {
-                Refusal::InvalidRequest(format!("invalid broker resource name '{}'", resource.name))
-            })?;
-            let known = view.image.brokers.contains_key(&NodeId(id));
-            known.then_some(None).ok_or(Refusal::UnknownBroker(id))
+            let known = resource.name.parse().map(NodeId);
+            let known = known.is_ok_and(|id| view.image.brokers.contains_key(&id));
+            known.then_some(None).ok_or_else(|| {
+                Refusal::InvalidRequest(format!(
+                    "'{}' is not the id of a broker here",
+                    resource.name
+                ))
+            })
         }
         ResourceKind::Group if resource.name.is_empty() => Err(Refusal::InvalidRequest(
             "default group resources are not allowed".to_owned(),
         )),
-        ResourceKind::Group => Ok(None),
-        ResourceKind::ClientMetrics | ResourceKind::BrokerLogger => Err(Refusal::InvalidRequest(
-            "configs of this resource type are not served in this release".to_owned(),
+        ResourceKind::ClientMetrics if resource.name.is_empty() => Err(Refusal::InvalidRequest(
+            "the name of a subscription to client metrics must not be empty".to_owned(),
+        )),
+        ResourceKind::Group | ResourceKind::ClientMetrics => Ok(None),
+        ResourceKind::BrokerLogger => Err(Refusal::InvalidRequest(
+            "the levels of loggers are no configs of the cluster".to_owned(),
         )),
     }
 }

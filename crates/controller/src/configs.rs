@@ -2,13 +2,16 @@
 
 use std::collections::BTreeMap;
 
-use ottla_metadata::config_keys::{self, ConfigKey, Effect, Update, ValueType};
+use ottla_metadata::config_keys::{self, ConfigKey, ValueType, together};
 use ottla_metadata::{ConfigResource, MetadataImage, ResourceKind, effective, ottla_configs};
 use ottla_protocol::ids::Uuid;
-use ottla_protocol::messages::metadata::MetadataRecord;
+use ottla_protocol::messages::metadata::{ClearElrRecord, MetadataRecord};
 
-use crate::Refusal;
 use crate::refusal::MAX_CONFIG_VALUE_BYTES;
+use crate::{Refusal, View, changeable};
+
+/// The config whose value decides who is an eligible leader replica.
+const MIN_IN_SYNC: &str = "min.insync.replicas";
 
 /// A change to one config.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -27,45 +30,53 @@ pub enum Change {
 ///
 /// `topic` is the topic's id, where the resource is one: Ottla's own settings stand under it.
 pub fn set(
-    image: &MetadataImage,
+    view: View<'_>,
     resource: &ConfigResource,
     topic: Option<Uuid>,
     changes: &[(String, Change)],
 ) -> Result<Vec<MetadataRecord>, Refusal> {
-    let current = current(image, resource);
+    let taken_back = |change: &Change| *change == Change::Delete;
+    let set = changes.iter().filter(|(_, change)| !taken_back(change));
+    let set: Vec<&str> = set.map(|(name, _)| name.as_str()).collect();
+    changeable::check(resource, &set)?;
+    check_min_in_sync(view.image, resource, changes)?;
+    let current = current(view.image, resource);
     let mut after = current.clone();
     for (name, change) in changes {
-        let is_taken_back = *change == Change::Delete && after.remove(name).is_some();
-        let is_served = |key: &ConfigKey| key.effect != Effect::Refused;
-        if is_taken_back && !config_keys::find(resource.kind, name).is_some_and(is_served) {
-            // Kafka has set what is not served here, or an older one what nobody knows any more.
-            continue;
-        }
-        let key = key(resource.kind, name)?;
-        match result(key, change, after.get(name))? {
+        // What is not known or not served can always be taken back: Kafka has set it, or an older one.
+        let value = if taken_back(change) {
+            None
+        } else {
+            let key = changeable::served(resource.kind, name)?;
+            result(resource.kind, key, change, after.get(name))?
+        };
+        match value {
             Some(value) => after.insert(name.clone(), value),
             None => after.remove(name),
         };
     }
-    check_together(resource, &after)?;
+    check_together(view, resource, &after)?;
     let touched = changes.iter().map(|(name, _)| name);
     let differing = touched.filter(|name| {
         // A broker is told again even if nothing differs: it may have to reload what a value names.
-        resource.kind == ResourceKind::Broker || current.get(*name) != after.get(*name)
+        let is_told_again = resource.kind == ResourceKind::Broker && after.contains_key(*name);
+        is_told_again || current.get(*name) != after.get(*name)
     });
-    Ok(differing
+    let mut records: Vec<MetadataRecord> = differing
         .map(|name| record(resource, topic, name, after.get(name).cloned()))
-        .collect())
+        .collect();
+    records.extend(clear_eligible_leaders(view.image, &records));
+    Ok(records)
 }
 
 /// The records that make the configs of `resource` exactly `values`.
 pub fn replace(
-    image: &MetadataImage,
+    view: View<'_>,
     resource: &ConfigResource,
     topic: Option<Uuid>,
     values: &BTreeMap<String, String>,
 ) -> Result<Vec<MetadataRecord>, Refusal> {
-    let gone = current(image, resource)
+    let gone = current(view.image, resource)
         .into_keys()
         .filter(|name| !values.contains_key(name));
     let mut changes: Vec<(String, Change)> = gone.map(|name| (name, Change::Delete)).collect();
@@ -74,7 +85,7 @@ pub fn replace(
             .iter()
             .map(|(name, value)| (name.clone(), Change::Set(value.clone()))),
     );
-    set(image, resource, topic, &changes)
+    set(view, resource, topic, &changes)
 }
 
 fn current(image: &MetadataImage, resource: &ConfigResource) -> BTreeMap<String, String> {
@@ -88,35 +99,57 @@ fn current(image: &MetadataImage, resource: &ConfigResource) -> BTreeMap<String,
         .collect()
 }
 
-fn key(kind: ResourceKind, name: &str) -> Result<&'static ConfigKey, Refusal> {
-    let what = match kind {
-        ResourceKind::Topic => "topic",
-        ResourceKind::Broker => "broker",
-        ResourceKind::Group => "group",
-        ResourceKind::ClientMetrics => "client metrics",
-        ResourceKind::BrokerLogger => "broker logger",
+/// While partitions have eligible leader replicas, all brokers must agree on how many in-sync replicas are enough.
+fn check_min_in_sync(
+    image: &MetadataImage,
+    resource: &ConfigResource,
+    changes: &[(String, Change)],
+) -> Result<(), Refusal> {
+    let change = changes.iter().find(|(name, _)| name == MIN_IN_SYNC);
+    let (ResourceKind::Broker, Some((_, change)), true) =
+        (resource.kind, change, image.has_eligible_leader_replicas())
+    else {
+        return Ok(());
     };
-    let Some(key) = config_keys::find(kind, name) else {
-        let hint = config_keys::nearest(kind, name).map(|near| format!("; did you mean {near}?"));
-        return Err(Refusal::InvalidConfig(format!(
-            "unknown {what} config name: {name}{}",
-            hint.unwrap_or_default()
-        )));
+    let why = match (resource.name.as_str(), change) {
+        ("", Change::Delete) => "Cluster-level min.insync.replicas cannot be removed",
+        ("", _) => return Ok(()),
+        _ => "Broker-level min.insync.replicas cannot be altered",
     };
-    if kind == ResourceKind::Broker && key.update == Update::ReadOnly {
-        return Err(Refusal::InvalidRequest(format!(
-            "cannot update {name} dynamically: set it in the broker's file and restart"
-        )));
+    Err(Refusal::InvalidConfig(format!(
+        "{why} while ELR is enabled."
+    )))
+}
+
+/// With another number of in-sync replicas that are enough, nobody knows any more who is an eligible leader.
+fn clear_eligible_leaders(
+    image: &MetadataImage,
+    records: &[MetadataRecord],
+) -> Vec<MetadataRecord> {
+    if !image.has_eligible_leader_replicas() {
+        return Vec::new();
     }
-    if key.effect == Effect::Refused {
-        return Err(Refusal::InvalidConfig(format!(
-            "{name} is not served in this release"
-        )));
-    }
-    Ok(key)
+    let cleared = records.iter().filter_map(|record| {
+        let MetadataRecord::Config(config) = record else {
+            return None;
+        };
+        let is_of_topic = config.resource_type == ResourceKind::Topic.code();
+        let topic_name = if is_of_topic {
+            config.resource_name.clone()
+        } else {
+            String::new()
+        };
+        let clear = ClearElrRecord {
+            topic_name,
+            ..ClearElrRecord::default()
+        };
+        (config.name == MIN_IN_SYNC).then(|| clear.into())
+    });
+    cleared.collect()
 }
 
 fn result(
+    kind: ResourceKind,
     key: &ConfigKey,
     change: &Change,
     current: Option<&String>,
@@ -151,9 +184,13 @@ fn result(
             list.join(",")
         }
         Change::Subtract(items) => {
-            let taken: Vec<&str> = items.split(',').map(str::trim).collect();
             let mut list = listed()?;
-            list.retain(|item| !taken.contains(item));
+            for item in items.split(',').map(str::trim) {
+                // Of one that stands there twice, one is taken.
+                if let Some(at) = list.iter().position(|known| *known == item) {
+                    list.remove(at);
+                }
+            }
             list.join(",")
         }
     };
@@ -163,34 +200,54 @@ fn result(
              {MAX_CONFIG_VALUE_BYTES} bytes"
         )));
     }
-    key.check(&value)
-        .map_err(|invalid| Refusal::InvalidConfig(invalid.to_string()))?;
+    key.check(&value).map_err(|invalid| {
+        let is_number = value.trim().parse::<i32>().is_ok();
+        let is_of_request =
+            kind == ResourceKind::Broker || (kind == ResourceKind::ClientMetrics && is_number);
+        // Kafka's codes: a broker looks at its own configs before the controller does.
+        if is_of_request {
+            Refusal::InvalidRequest(invalid.to_string())
+        } else {
+            Refusal::InvalidConfig(invalid.to_string())
+        }
+    })?;
     Ok(Some(value))
 }
 
 /// Bounds that hold between configs.
 fn check_together(
+    view: View<'_>,
     resource: &ConfigResource,
     after: &BTreeMap<String, String>,
 ) -> Result<(), Refusal> {
-    if resource.kind != ResourceKind::Topic {
-        return Ok(());
-    }
-    let number = |name: &str| {
-        after
-            .get(name)
-            .and_then(|value| value.trim().parse::<i64>().ok())
+    let own = |name: &str| after.get(name).cloned();
+    let checked = match resource.kind {
+        ResourceKind::Topic => together::of_topic(&own),
+        ResourceKind::Broker => {
+            let mut image = view.image.clone();
+            let configs = after.iter().map(|(k, v)| (k.clone(), v.clone()));
+            image.configs.insert(resource.clone(), configs.collect());
+            return together::of_broker(&|name| of_broker(view, &image, name))
+                .map_err(Refusal::InvalidRequest);
+        }
+        ResourceKind::Group if !after.is_empty() => {
+            let group = effective::group_with(view.image, &view.settings.statics, after);
+            let value = |name: &str| {
+                let mut group = group.iter();
+                let config = group.find(|config| config.key.name == name)?;
+                config.value.clone()
+            };
+            together::of_group(&value, &|name| of_broker(view, view.image, name))
+        }
+        _ => Ok(()),
     };
-    if let (Some(min), Some(max)) = (
-        number("min.compaction.lag.ms"),
-        number("max.compaction.lag.ms"),
-    ) && min > max
-    {
-        return Err(Refusal::InvalidConfig(format!(
-            "conflict topic config setting min.compaction.lag.ms ({min}) > max.compaction.lag.ms ({max})"
-        )));
-    }
-    Ok(())
+    checked.map_err(Refusal::InvalidConfig)
+}
+
+/// What a config of the broker is worth.
+fn of_broker(view: View<'_>, image: &MetadataImage, name: &str) -> Option<String> {
+    let key = config_keys::find(ResourceKind::Broker, name)?;
+    effective::broker_key(image, &view.settings.statics, key).value
 }
 
 fn record(
@@ -212,8 +269,10 @@ fn record(
 #[cfg(test)]
 mod tests {
     use super::{Change, replace, set};
+    use crate::{Refusal, Settings, View};
+    use ottla_metadata::effective::StaticConfigs;
     use ottla_metadata::{ConfigResource, MetadataDelta, MetadataImage, ottla_configs};
-    use ottla_protocol::messages::metadata::MetadataRecord;
+    use ottla_protocol::messages::metadata::{FeatureLevelRecord, MetadataRecord};
     use std::collections::BTreeMap;
 
     /// What Kafka 3 allowed to be set, and Kafka 4 has kept in the log.
@@ -221,14 +280,46 @@ mod tests {
     /// What Kafka serves.
     const UNSERVED: &str = "cordoned.log.dirs";
 
-    fn after(image: MetadataImage, records: &[MetadataRecord]) -> Vec<String> {
+    fn settings() -> Settings {
+        Settings {
+            default_partitions: 1,
+            default_replication_factor: 1,
+            delete_topics: true,
+            statics: StaticConfigs::default(),
+        }
+    }
+
+    /// The records that one change comes to.
+    fn changed(
+        image: &MetadataImage,
+        owner: &ConfigResource,
+        name: &str,
+        change: Change,
+    ) -> Result<Vec<MetadataRecord>, Refusal> {
+        let settings = &settings();
+        set(
+            View { image, settings },
+            owner,
+            None,
+            &[(name.to_owned(), change)],
+        )
+    }
+
+    fn value(value: &str) -> Change {
+        Change::Set(value.to_owned())
+    }
+
+    fn after(image: MetadataImage, records: &[MetadataRecord]) -> MetadataImage {
         let mut delta = MetadataDelta::new(image);
         for record in records {
             delta.replay(record);
         }
-        let configs = delta.finish().0.configs;
+        delta.finish().0
+    }
+
+    fn names(image: &MetadataImage) -> Vec<String> {
+        let configs = image.configs.values();
         configs
-            .values()
             .flat_map(|configs| configs.keys().cloned())
             .collect()
     }
@@ -237,23 +328,135 @@ mod tests {
     fn a_config_that_is_not_known_or_not_served_can_only_be_taken_back() {
         check_that_it_can_only_be_taken_back(&ConfigResource::topic("t"), REMOVED);
         check_that_it_can_only_be_taken_back(&ConfigResource::broker(1), UNSERVED);
+        check_that_it_can_only_be_taken_back(&ConfigResource::broker(1), "listeners");
+        check_that_it_can_only_be_taken_back(&ConfigResource::cluster(), "listeners");
     }
 
     fn check_that_it_can_only_be_taken_back(owner: &ConfigResource, name: &str) {
-        let mut delta = MetadataDelta::new(MetadataImage::default());
         let old = ottla_configs::record(owner, name.to_owned(), Some("3.0".to_owned()));
-        delta.replay(&old.into());
-        let image = delta.finish().0;
-        let change = |change| [(name.to_owned(), change)];
+        let image = after(MetadataImage::default(), &[old.into()]);
+        let settings = &settings();
+        let view = View {
+            image: &image,
+            settings,
+        };
+        let replaced = replace(view, owner, None, &BTreeMap::new()).unwrap();
+        assert_eq!(names(&after(image.clone(), &replaced)), [""; 0]);
+        let deleted = changed(&image, owner, name, Change::Delete).unwrap();
+        assert_eq!(names(&after(image.clone(), &deleted)), [""; 0]);
 
-        let replaced = replace(&image, owner, None, &BTreeMap::new()).unwrap();
-        assert_eq!(after(image.clone(), &replaced), [""; 0]);
-        let deleted = set(&image, owner, None, &change(Change::Delete)).unwrap();
-        assert_eq!(after(image.clone(), &deleted), [""; 0]);
-
-        let new = Change::Set("3.1".to_owned());
-        assert!(set(&image, owner, None, &change(new)).is_err());
+        assert!(changed(&image, owner, name, value("3.1")).is_err());
+        // What is not there is as good as taken back, whatever it is.
         let unset = MetadataImage::default();
-        assert!(set(&unset, owner, None, &change(Change::Delete)).is_err());
+        assert_eq!(changed(&unset, owner, name, Change::Delete), Ok(Vec::new()));
+    }
+
+    /// The code and the words with which a value is refused.
+    fn refusal(owner: &ConfigResource, name: &str, text: &str) -> (i16, String) {
+        let image = MetadataImage::default();
+        let refusal = changed(&image, owner, name, value(text)).unwrap_err();
+        (refusal.code().code(), refusal.to_string())
+    }
+
+    #[test]
+    fn a_value_that_kafka_would_not_start_on_is_refused_with_its_code() {
+        let (topic, group) = (ConfigResource::topic("t"), ConfigResource::group("g"));
+        let session = "consumer.session.timeout.ms";
+        for (owner, name, text, said) in [
+            (&topic, "remote.storage.enable", "true", "Tiered Storage"),
+            (&topic, "retention.ms", "-2", "at least -1"),
+            (&topic, "cleanup.policy", "delete,", "must not be empty"),
+            (&topic, "nothing", "1", "unknown topic config name"),
+            (&group, session, "1", "group.consumer.min.session"),
+            (&group, "share.auto.offset.reset", "foo", "by_duration"),
+            (&group, "nothing", "1", "unknown group config name"),
+        ] {
+            let (code, why) = refusal(owner, name, text);
+            assert_eq!(code, 40, "{name}: {why}");
+            assert!(why.contains(said), "{name}: {why}");
+        }
+        let taken = changed(&MetadataImage::default(), &group, session, value("46000"));
+        assert_eq!(taken.unwrap().len(), 1);
+    }
+
+    #[test]
+    fn a_value_that_a_broker_would_not_obey_is_an_invalid_request() {
+        let (one, all) = (ConfigResource::broker(1), ConfigResource::cluster());
+        let interval = "group.share.assignment.interval.ms";
+        let of_one = "broker id must be specified: [listeners]";
+        for (owner, name, text, said) in [
+            (&one, "max.connections", "x", "whole number"),
+            (&all, "max.connections.per.ip", "-1", "at least 0"),
+            (
+                &all,
+                "max.connections.per.ip.overrides",
+                "a",
+                "address:count",
+            ),
+            (&one, "log.retention.ms", "0", "or -1"),
+            (&all, interval, "15001", "group.share.max.assignment"),
+            (&one, "listeners", "PLAINTEXT://:1", "restart"),
+            (&all, "listeners", "PLAINTEXT://:1", of_one),
+            (&one, "advertised.listeners", "A://b:1", "dynamically: [adv"),
+        ] {
+            let (code, why) = refusal(owner, name, text);
+            assert_eq!(code, 42, "{name}: {why}");
+            assert!(why.contains(said), "{name}: {why}");
+        }
+    }
+
+    #[test]
+    fn with_eligible_leaders_all_brokers_agree_on_the_in_sync_replicas() {
+        let name = "min.insync.replicas";
+        let cluster = ConfigResource::cluster();
+        let level = FeatureLevelRecord {
+            name: "eligible.leader.replicas.version".to_owned(),
+            feature_level: 1,
+            ..FeatureLevelRecord::default()
+        };
+        let of_all = ottla_configs::record(&cluster, name.to_owned(), Some("1".to_owned()));
+        let with = after(
+            MetadataImage::default(),
+            &[level.into(), of_all.clone().into()],
+        );
+        let without = after(MetadataImage::default(), &[of_all.into()]);
+
+        let broker = ConfigResource::broker(1);
+        for (owner, change) in [
+            (&broker, value("2")),
+            (&broker, Change::Delete),
+            (&cluster, Change::Delete),
+        ] {
+            let refusal = changed(&with, owner, name, change.clone()).unwrap_err();
+            assert!(matches!(refusal, Refusal::InvalidConfig(_)), "{refusal}");
+            assert!(changed(&without, owner, name, change).is_ok());
+        }
+        let cleared = |image, owner, change| {
+            let records = changed(image, owner, name, change).unwrap();
+            let cleared = records.into_iter().filter_map(|record| match record {
+                MetadataRecord::ClearElr(clear) => Some(clear.topic_name),
+                _ => None,
+            });
+            cleared.collect::<Vec<_>>()
+        };
+        assert_eq!(cleared(&with, &cluster, value("2")), [""]);
+        let topic = ConfigResource::topic("t");
+        assert_eq!(cleared(&with, &topic, value("2")), ["t"]);
+        assert_eq!(cleared(&without, &cluster, value("2")), [""; 0]);
+    }
+
+    #[test]
+    fn of_an_item_that_stands_there_twice_one_is_taken() {
+        let owner = ConfigResource::topic("t");
+        let twice = ottla_configs::record(
+            &owner,
+            "cleanup.policy".to_owned(),
+            Some("delete,delete".to_owned()),
+        );
+        let image = after(MetadataImage::default(), &[twice.into()]);
+        let taken = Change::Subtract("delete".to_owned());
+        let records = changed(&image, &owner, "cleanup.policy", taken).unwrap();
+        let left = after(image, &records);
+        assert_eq!(left.config(&owner, "cleanup.policy"), Some("delete"));
     }
 }

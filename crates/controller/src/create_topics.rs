@@ -89,7 +89,7 @@ fn create(
     check_is_new(view.image, &topic.name)?;
     let changes = config_changes(topic)?;
     let resource = ConfigResource::topic(topic.name.clone());
-    let config_records = configs::set(view.image, &resource, Some(topic.id), &changes)?;
+    let config_records = configs::set(view, &resource, Some(topic.id), &changes)?;
     let assignments = assignments(view, topic, partitions_left)?;
 
     let mut records = vec![

@@ -8,6 +8,7 @@
 pub mod alter_configs;
 pub mod bootstrap;
 pub mod brokers;
+mod changeable;
 pub mod configs;
 pub mod create_partitions;
 pub mod create_topics;

@@ -4,18 +4,23 @@
 //! these tables. A key whose effect is [`Effect::NotYet`] is taken and said to have none.
 
 mod broker;
+mod client_metrics;
 mod definition;
 mod group;
 mod later;
 mod ottla;
 mod removed;
 mod security;
+pub mod together;
 mod topic;
 mod value;
 
-pub use definition::{Bounds, ConfigKey, Effect, Importance, Synonym, Unit, Update, ValueType};
+pub use definition::{
+    Bounds, ConfigKey, Effect, FROM_NEXT_START, Importance, Synonym, Unit, Update, ValueType,
+    WITHOUT_EFFECT, WhenChanged,
+};
 pub use removed::{Removed, removed};
-pub use value::InvalidValue;
+pub use value::{InvalidValue, connections_by_address};
 
 use crate::ResourceKind;
 
@@ -35,7 +40,8 @@ pub fn all(kind: ResourceKind) -> impl Iterator<Item = &'static ConfigKey> {
             ottla::BROKER,
         ],
         ResourceKind::Group => &[group::GROUP],
-        ResourceKind::BrokerLogger | ResourceKind::ClientMetrics => &[],
+        ResourceKind::ClientMetrics => &[client_metrics::CLIENT_METRICS],
+        ResourceKind::BrokerLogger => &[],
     };
     tables.iter().copied().flatten()
 }
@@ -73,13 +79,14 @@ fn edit_distance(a: &str, b: &str) -> usize {
 
 #[cfg(test)]
 mod tests {
-    use super::{ResourceKind, all, find, nearest};
+    use super::{FROM_NEXT_START, ResourceKind, WITHOUT_EFFECT, WhenChanged, all, find, nearest};
     use std::collections::BTreeSet;
 
-    const KINDS: [ResourceKind; 3] = [
+    const KINDS: [ResourceKind; 4] = [
         ResourceKind::Topic,
         ResourceKind::Broker,
         ResourceKind::Group,
+        ResourceKind::ClientMetrics,
     ];
 
     #[test]
@@ -88,6 +95,17 @@ mod tests {
             if let Some(default) = key.default {
                 assert_eq!(key.check(default), Ok(()), "{}", key.name);
             }
+        }
+    }
+
+    #[test]
+    fn the_text_of_a_key_says_what_comes_of_a_change() {
+        for key in KINDS.into_iter().flat_map(all) {
+            let is_idle = key.documentation == WITHOUT_EFFECT;
+            let waits = key.documentation.ends_with(FROM_NEXT_START);
+            let when = key.when_changed();
+            assert_eq!(is_idle, when == WhenChanged::NoEffect, "{}", key.name);
+            assert_eq!(waits, when == WhenChanged::NextStart, "{}", key.name);
         }
     }
 
@@ -101,7 +119,7 @@ mod tests {
 
     #[test]
     fn every_synonym_is_a_broker_config_with_the_same_default() {
-        for key in all(ResourceKind::Topic) {
+        for key in all(ResourceKind::Topic).chain(all(ResourceKind::Group)) {
             for synonym in key.synonyms {
                 let broker = find(ResourceKind::Broker, synonym.name).expect(synonym.name);
                 if let Some(default) = broker.default

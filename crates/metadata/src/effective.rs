@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use ottla_protocol::ids::NodeId;
 
-use crate::config_keys::{self, ConfigKey};
+use crate::config_keys::{self, ConfigKey, Update, WhenChanged};
 use crate::{ConfigResource, MetadataImage, ResourceKind, ottla_configs};
 
 /// Where a value comes from; the numbers are those of DescribeConfigs.
@@ -25,6 +25,8 @@ pub enum ConfigSource {
     Default,
     /// Set on the group.
     Group,
+    /// Set on the subscription to client metrics.
+    ClientMetrics,
 }
 
 impl ConfigSource {
@@ -36,6 +38,7 @@ impl ConfigSource {
             Self::DynamicDefaultBroker => 3,
             Self::StaticBroker => 4,
             Self::Default => 5,
+            Self::ClientMetrics => 7,
             Self::Group => 8,
         }
     }
@@ -46,10 +49,20 @@ impl ConfigSource {
 pub struct Stated {
     /// The name it stands under there.
     pub name: &'static str,
-    /// The value there, in the unit of that name; `None` where the default is "none".
-    pub value: Option<String>,
+    /// The value there, in the unit of that name.
+    pub value: String,
     /// Where.
     pub source: ConfigSource,
+}
+
+impl Stated {
+    const fn new(name: &'static str, value: String, source: ConfigSource) -> Self {
+        Self {
+            name,
+            value,
+            source,
+        }
+    }
 }
 
 /// A config's value, and everything that was stated for it, the strongest first.
@@ -61,7 +74,7 @@ pub struct EffectiveConfig {
     pub value: Option<String>,
     /// Where it comes from.
     pub source: ConfigSource,
-    /// All that was stated, the strongest first, ending with the default.
+    /// All that was stated, the strongest first, ending with the default where there is one.
     pub stated: Vec<Stated>,
 }
 
@@ -72,6 +85,19 @@ pub struct StaticConfigs {
     pub node: NodeId,
     /// The keys set in the file or on the command line, and the embedded defaults where there is no file.
     pub values: BTreeMap<String, String>,
+}
+
+impl StaticConfigs {
+    /// What the file says of a key. `broker.id` is an older name of `node.id`: who sets one sets both.
+    pub fn get(&self, name: &str) -> Option<&str> {
+        let other = match name {
+            "broker.id" => "node.id",
+            "node.id" => "broker.id",
+            _ => name,
+        };
+        let value = self.values.get(name).or_else(|| self.values.get(other));
+        value.map(String::as_str)
+    }
 }
 
 /// The configs of a topic, whether it exists or not (then those it would be created with).
@@ -113,110 +139,189 @@ fn topic_key(
     key: &'static ConfigKey,
     own: Option<&String>,
 ) -> EffectiveConfig {
-    let mut stated = Vec::new();
-    let mut worth = None;
-    if let Some(value) = own {
-        let source = ConfigSource::Topic;
-        stated.push(Stated {
-            name: key.name,
-            value: Some(value.clone()),
-            source,
-        });
-        worth = Some((value.clone(), source));
-    }
-    for synonym in key.synonyms {
-        for found in broker_values(image, statics, synonym.name) {
-            let value = found
-                .value
-                .as_deref()
-                .map(|value| synonym.unit.convert(value));
-            if let (None, Some(value)) = (&worth, value) {
-                worth = Some((value, found.source));
-            }
-            stated.push(found);
-        }
-    }
-    let name = key.synonyms.last().map_or(key.name, |synonym| synonym.name);
-    finish(key, name, worth, stated)
+    inherited(
+        (image, statics),
+        key,
+        own.map(|own| (own, ConfigSource::Topic)),
+    )
 }
 
-/// The configs of a broker; internal keys only where they are set.
+/// A config that is set itself, or takes its value from its synonyms among the brokers' configs.
+fn inherited(
+    (image, statics): (&MetadataImage, &StaticConfigs),
+    key: &'static ConfigKey,
+    own: Option<(&String, ConfigSource)>,
+) -> EffectiveConfig {
+    let names: Vec<&'static str> = key.synonyms.iter().map(|synonym| synonym.name).collect();
+    let mut stated = stated(image, statics, &names);
+    let is_set = |found: &&Stated| found.source != ConfigSource::Default;
+    let worth = stated.iter().find(is_set).and_then(|found| {
+        let synonym = key.synonyms.iter().find(|known| known.name == found.name)?;
+        Some((synonym.unit.convert(&found.value), found.source))
+    });
+    // Where nobody set anything, Kafka begins with the default of the strongest synonym, even if that has none.
+    let of_others = |found: &Stated| {
+        found.source == ConfigSource::Default && Some(&found.name) != names.first()
+    };
+    let skipped = stated.iter().take_while(|found| of_others(found)).count();
+    stated.drain(..skipped);
+    let worth = match own {
+        Some((value, source)) => {
+            let value = value.clone();
+            stated.insert(0, Stated::new(key.name, value.clone(), source));
+            Some((value, source))
+        }
+        None => worth,
+    };
+    finish(key, worth, stated)
+}
+
+/// The configs of a broker; internal keys, and those that Kafka knows as dynamic ones alone, only where they are set.
 pub fn broker(image: &MetadataImage, statics: &StaticConfigs) -> Vec<EffectiveConfig> {
     config_keys::all(ResourceKind::Broker)
-        .filter(|key| !key.internal || statics.values.contains_key(key.name))
-        .map(|key| {
-            let stated: Vec<Stated> = broker_values(image, statics, key.name).collect();
-            let worth = stated
-                .iter()
-                .find_map(|found| Some((found.value.clone()?, found.source)));
-            finish(key, key.name, worth, stated)
+        .map(|key| broker_key(image, statics, key))
+        .filter(|config| {
+            let is_hidden = config.key.internal || config.key.only_where_set;
+            !is_hidden || config.source != ConfigSource::Default
         })
         .collect()
+}
+
+/// One config of a broker.
+pub fn broker_key(
+    image: &MetadataImage,
+    statics: &StaticConfigs,
+    key: &'static ConfigKey,
+) -> EffectiveConfig {
+    // Of what states the same thing in other units, Kafka shows what is weaker than the key itself.
+    let mut stated = stated(image, statics, &family(key.name));
+    let stronger = stated.iter().take_while(|found| found.name != key.name);
+    stated.drain(..stronger.count());
+    let worth = stated.iter().find(|found| found.name == key.name);
+    let worth = worth.map(|found| (found.value.clone(), found.source));
+    finish(key, worth, stated)
+}
+
+/// The broker configs that say the same thing as this one, the strongest first.
+fn family(name: &'static str) -> Vec<&'static str> {
+    let names = |key: &'static ConfigKey| key.synonyms.iter().map(|synonym| synonym.name);
+    let mut topics = config_keys::all(ResourceKind::Topic);
+    let topic = topics.find(|key| names(key).any(|known| known == name));
+    topic.map_or_else(|| vec![name], |key| names(key).collect())
+}
+
+/// The configs of a group, whether it exists or not; internal keys only where they are set.
+pub fn group(image: &MetadataImage, statics: &StaticConfigs, name: &str) -> Vec<EffectiveConfig> {
+    let own = image.configs.get(&ConfigResource::group(name));
+    let own = own.into_iter().flatten();
+    let own = own.map(|(name, value)| (name.clone(), value.clone()));
+    group_with(image, statics, &own.collect())
+}
+
+/// The configs of a group with these of its own.
+pub fn group_with(
+    image: &MetadataImage,
+    statics: &StaticConfigs,
+    own: &BTreeMap<String, String>,
+) -> Vec<EffectiveConfig> {
+    config_keys::all(ResourceKind::Group)
+        .filter(|key| !key.internal || own.contains_key(key.name))
+        .map(|key| {
+            let set = own.get(key.name).map(|own| (own, ConfigSource::Group));
+            let mut config = inherited((image, statics), key, set);
+            if let (true, Some(default)) = (key.synonyms.is_empty(), key.default) {
+                let default = Stated::new(key.name, default.to_owned(), ConfigSource::Default);
+                config.stated.push(default);
+            }
+            config
+        })
+        .collect()
+}
+
+/// The configs of a subscription to client metrics, whether it exists or not.
+pub fn client_metrics(image: &MetadataImage, name: &str) -> Vec<EffectiveConfig> {
+    let resource = ConfigResource {
+        kind: ResourceKind::ClientMetrics,
+        name: name.to_owned(),
+    };
+    let keys = config_keys::all(ResourceKind::ClientMetrics);
+    keys.map(|key| {
+        let own = image.config(&resource, key.name).map(str::to_owned);
+        let worth = own.map(|value| (value, ConfigSource::ClientMetrics));
+        let stated = worth.iter();
+        let stated = stated.map(|(value, source)| Stated::new(key.name, value.clone(), *source));
+        let stated = stated.collect();
+        finish(key, worth, stated)
+    })
+    .collect()
 }
 
 /// The dynamic configs that all brokers take as their default, and nothing else.
 pub fn cluster(image: &MetadataImage) -> Vec<EffectiveConfig> {
     config_keys::all(ResourceKind::Broker)
         .filter_map(|key| {
-            let value = image
-                .config(&ConfigResource::cluster(), key.name)?
-                .to_owned();
+            let value = dynamic(image, &ConfigResource::cluster(), key)?.to_owned();
             let source = ConfigSource::DynamicDefaultBroker;
-            let stated = Stated {
-                name: key.name,
-                value: Some(value.clone()),
-                source,
-            };
-            Some(EffectiveConfig {
-                key,
-                value: Some(value),
-                source,
-                stated: vec![stated],
-            })
+            let stated = vec![Stated::new(key.name, value.clone(), source)];
+            Some(finish(key, Some((value, source)), stated))
         })
         .collect()
 }
 
-fn broker_values<'a>(
+/// What was set under these names: on this broker while it ran, on all, in the file; and what they are by default.
+fn stated(image: &MetadataImage, statics: &StaticConfigs, names: &[&'static str]) -> Vec<Stated> {
+    let (broker, cluster) = (
+        ConfigResource::broker(statics.node.0),
+        ConfigResource::cluster(),
+    );
+    let keys: Vec<&'static ConfigKey> = names
+        .iter()
+        .filter_map(|name| config_keys::find(ResourceKind::Broker, name))
+        .collect();
+    let mut all = Vec::new();
+    for source in [
+        ConfigSource::DynamicBroker,
+        ConfigSource::DynamicDefaultBroker,
+        ConfigSource::StaticBroker,
+        ConfigSource::Default,
+    ] {
+        all.extend(keys.iter().filter_map(|key| {
+            let value = match source {
+                ConfigSource::DynamicBroker => dynamic(image, &broker, key),
+                ConfigSource::DynamicDefaultBroker => dynamic(image, &cluster, key),
+                ConfigSource::StaticBroker => statics.get(key.name),
+                _ => key.default,
+            };
+            Some(Stated::new(key.name, value?.to_owned(), source))
+        }));
+    }
+    all
+}
+
+/// What is stored for a broker or for all, unless it does not count: Kafka, or an older release, may have stored what
+/// can only be set in the file, or only for one broker.
+fn dynamic<'a>(
     image: &'a MetadataImage,
-    statics: &'a StaticConfigs,
-    name: &'static str,
-) -> impl Iterator<Item = Stated> + 'a {
-    let dynamic = image.config(&ConfigResource::broker(statics.node.0), name);
-    let default = image.config(&ConfigResource::cluster(), name);
-    let fixed = statics.values.get(name).map(String::as_str);
-    [
-        (dynamic, ConfigSource::DynamicBroker),
-        (default, ConfigSource::DynamicDefaultBroker),
-        (fixed, ConfigSource::StaticBroker),
-    ]
-    .into_iter()
-    .filter_map(move |(value, source)| {
-        Some(Stated {
-            name,
-            value: Some(value?.to_owned()),
-            source,
-        })
-    })
+    resource: &ConfigResource,
+    key: &ConfigKey,
+) -> Option<&'a str> {
+    let counts = match key.update {
+        Update::ReadOnly | Update::PerListener => false,
+        Update::PerBroker => !resource.name.is_empty(),
+        Update::ClusterWide => true,
+    };
+    let counts = counts && key.when_changed() != WhenChanged::Refused;
+    image.config(resource, key.name).filter(|_| counts)
 }
 
 fn finish(
     key: &'static ConfigKey,
-    default_name: &'static str,
     worth: Option<(String, ConfigSource)>,
-    mut stated: Vec<Stated>,
+    stated: Vec<Stated>,
 ) -> EffectiveConfig {
-    let source = ConfigSource::Default;
-    let default = config_keys::find(ResourceKind::Broker, default_name).unwrap_or(key);
-    let in_its_unit = default.default.or(key.default);
-    stated.push(Stated {
-        name: default_name,
-        value: in_its_unit.map(str::to_owned),
-        source,
-    });
     let (value, source) = match worth {
         Some((value, source)) => (Some(value), source),
-        None => (key.default.map(str::to_owned), source),
+        None => (key.default.map(str::to_owned), ConfigSource::Default),
     };
     EffectiveConfig {
         key,
@@ -228,8 +333,9 @@ fn finish(
 
 #[cfg(test)]
 mod tests {
-    use super::{ConfigSource, StaticConfigs, topic, topic_with};
-    use crate::MetadataImage;
+    use super::{ConfigSource, StaticConfigs, broker, cluster, group, topic, topic_with};
+    use crate::{ConfigResource, MetadataImage};
+    use ottla_protocol::ids::NodeId;
     use std::collections::BTreeMap;
 
     fn value(statics: &[(&str, &str)], key: &str) -> (Option<String>, ConfigSource) {
@@ -271,6 +377,122 @@ mod tests {
             .unwrap();
         assert_eq!(found.value.as_deref(), Some("9"));
         assert_eq!(found.source, ConfigSource::Topic);
-        assert_eq!(found.stated.len(), 2);
+        assert_eq!(found.stated.len(), 1, "there is no default in this unit");
+    }
+
+    #[test]
+    fn a_default_is_shown_under_its_own_name_and_only_where_there_is_one() {
+        let shown = |statics: &[(&str, &str)], key: &str| {
+            let values = statics.iter();
+            let values = values.map(|(k, v)| ((*k).to_owned(), (*v).to_owned()));
+            let statics = StaticConfigs {
+                values: values.collect(),
+                ..StaticConfigs::default()
+            };
+            let configs = topic(&MetadataImage::default(), &statics, "t");
+            let config = configs.into_iter().find(|config| config.key.name == key);
+            let stated = config.unwrap().stated.into_iter();
+            stated
+                .map(|found| (found.name, found.value))
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(shown(&[], "retention.ms"), []);
+        let hours = ("log.retention.hours", "2");
+        let default = ("log.retention.hours", "168".to_owned());
+        assert_eq!(
+            shown(&[hours], "retention.ms"),
+            [(hours.0, hours.1.to_owned()), default]
+        );
+        let bytes = ("log.retention.bytes", "-1".to_owned());
+        assert_eq!(shown(&[], "retention.bytes"), [bytes]);
+        assert_eq!(shown(&[], "remote.storage.enable"), []);
+    }
+
+    #[test]
+    fn what_only_the_file_may_say_is_not_taken_from_the_metadata() {
+        let mut image = MetadataImage::default();
+        let stored = |pairs: &[(&str, &str)]| -> BTreeMap<String, String> {
+            let pairs = pairs.iter();
+            pairs
+                .map(|(k, v)| ((*k).to_owned(), (*v).to_owned()))
+                .collect()
+        };
+        let of_one = stored(&[
+            ("listeners", "PLAINTEXT://:1"),
+            ("sasl.kerberos.service.name", "a"),
+        ]);
+        let of_all = stored(&[
+            ("sasl.kerberos.service.name", "b"),
+            ("log.retention.hours", "1"),
+        ]);
+        image
+            .configs
+            .insert(ConfigResource::broker(1), of_one.into_iter().collect());
+        image
+            .configs
+            .insert(ConfigResource::cluster(), of_all.into_iter().collect());
+        let statics = StaticConfigs {
+            node: NodeId(1),
+            values: stored(&[("node.id", "1"), ("listeners", "PLAINTEXT://:9092")]),
+        };
+        let configs = broker(&image, &statics);
+        let value = |name: &str| {
+            let config = configs.iter().find(|config| config.key.name == name);
+            config.unwrap().value.clone().unwrap_or_default()
+        };
+        assert_eq!(value("listeners"), "PLAINTEXT://:9092");
+        assert_eq!(value("sasl.kerberos.service.name"), "a");
+        assert_eq!(value("log.retention.hours"), "168");
+        assert_eq!(value("broker.id"), "1");
+        assert!(cluster(&image).is_empty());
+    }
+
+    #[test]
+    fn a_group_takes_what_it_does_not_set_from_the_brokers() {
+        let mut image = MetadataImage::default();
+        let own = ("consumer.session.timeout.ms".to_owned(), "50000".to_owned());
+        image
+            .configs
+            .insert(ConfigResource::group("g"), std::iter::once(own).collect());
+        let statics = StaticConfigs {
+            node: NodeId(1),
+            values: BTreeMap::from([(
+                "group.consumer.heartbeat.interval.ms".to_owned(),
+                "6000".to_owned(),
+            )]),
+        };
+        let configs = group(&image, &statics, "g");
+        let of = |name: &str| {
+            let config = configs.iter().find(|config| config.key.name == name);
+            let config = config.unwrap();
+            let names = config.stated.iter().map(|found| found.name);
+            (
+                config.value.clone(),
+                config.source,
+                names.collect::<Vec<_>>(),
+            )
+        };
+        let session = [
+            "consumer.session.timeout.ms",
+            "group.consumer.session.timeout.ms",
+        ];
+        assert_eq!(
+            of("consumer.session.timeout.ms"),
+            (Some("50000".into()), ConfigSource::Group, session.to_vec())
+        );
+        let heartbeat = "group.consumer.heartbeat.interval.ms";
+        assert_eq!(
+            of("consumer.heartbeat.interval.ms"),
+            (
+                Some("6000".into()),
+                ConfigSource::StaticBroker,
+                vec![heartbeat, heartbeat]
+            )
+        );
+        let reset = "share.auto.offset.reset";
+        assert_eq!(
+            of(reset),
+            (Some("latest".into()), ConfigSource::Default, vec![reset])
+        );
     }
 }

@@ -65,6 +65,12 @@ impl MetadataImage {
             .map_or(MetadataVersion::MINIMUM, |level| MetadataVersion(*level))
     }
 
+    /// Whether partitions have eligible leader replicas (KIP-966).
+    pub fn has_eligible_leader_replicas(&self) -> bool {
+        let level = self.features.get(versions::ELIGIBLE_LEADER_REPLICAS);
+        level.is_some_and(|level| *level > 0)
+    }
+
     /// The topic of this name.
     pub fn topic(&self, name: &str) -> Option<&Arc<Topic>> {
         self.topics.get(self.topic_ids.get(name)?)

@@ -6,6 +6,10 @@ use ottla_protocol::messages::metadata::MetadataRecord;
 
 /// The name of the feature that fixes the record versions.
 pub const FEATURE: &str = "metadata.version";
+/// The name of the feature that says where the voters stand; its level stands in the quorum's own records.
+pub const KRAFT: &str = "kraft.version";
+/// The name of the feature by which partitions have eligible leader replicas (KIP-966).
+pub const ELIGIBLE_LEADER_REPLICAS: &str = "eligible.leader.replicas.version";
 
 /// A level of `metadata.version`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -25,7 +29,8 @@ impl MetadataVersion {
     const MIGRATION: Self = Self(8);
     const METADATA_TRANSACTIONS: Self = Self(13);
     const DIRECTORY_ASSIGNMENT: Self = Self(17);
-    const ELIGIBLE_LEADER_REPLICAS: Self = Self(23);
+    /// 4.0-IV1, from which on partitions may carry eligible leader replicas.
+    pub const ELIGIBLE_LEADER_REPLICAS: Self = Self(23);
     const CORDONED_LOG_DIRECTORIES: Self = Self(30);
 
     /// Kafka's name of the version: the release that brought it, and which of that release's it is.

@@ -4,7 +4,7 @@
 
 use std::collections::BTreeMap;
 
-use ottla_controller::alter_configs;
+use ottla_controller::{View, alter_configs};
 use ottla_metadata::{ConfigResource, ResourceKind};
 use ottla_protocol::messages::alter_configs_request::AlterConfigsResource;
 use ottla_protocol::messages::alter_configs_response::AlterConfigsResourceResponse;
@@ -29,9 +29,17 @@ pub async fn handle(
             values(resource).map_err(|why| (kind, name, why))
         })
         .collect();
-    let outcomes = config_changes::change(&broker.controller, wanted, move |view, resources| {
+    let set = |values: &BTreeMap<String, String>| {
+        if validate_only {
+            Vec::new()
+        } else {
+            values.keys().cloned().collect()
+        }
+    };
+    let decide = move |view: View<'_>, resources: &[_]| {
         alter_configs::decide_replacing(view, resources, validate_only)
-    });
+    };
+    let outcomes = config_changes::change(&broker.controller, wanted, set, decide);
     let responses = outcomes.await.into_iter().map(response);
     AlterConfigsResponseData::default().with_responses(responses.collect())
 }

@@ -4,6 +4,8 @@
 
 use ottla_controller::Refusal;
 use ottla_controller::create_topics::{self, CreatedTopic, NewTopic};
+use ottla_metadata::effective::{ConfigSource, EffectiveConfig};
+use ottla_metadata::{ConfigResource, ottla_configs};
 use ottla_protocol::ids::{NodeId, PartitionIndex};
 use ottla_protocol::messages::create_topics_request::CreatableTopic;
 use ottla_protocol::messages::create_topics_response::{
@@ -14,6 +16,7 @@ use ottla_protocol::messages::{
 };
 
 use crate::broker::Broker;
+use crate::config_changes;
 use crate::context::RequestContext;
 use crate::topics;
 
@@ -37,11 +40,23 @@ pub async fn handle(
     let results = match decided {
         Ok(reply) => reply
             .into_iter()
-            .map(|(name, result)| answer(name.into(), result))
+            .map(|(name, result)| {
+                if let (Ok(created), false) = (&result, validate_only) {
+                    say_what_was_set(&name, created);
+                }
+                answer(name.into(), result)
+            })
             .collect(),
         Err(_) => names.into_iter().map(unavailable).collect(),
     };
     CreateTopicsResponseData::default().with_topics(results)
+}
+
+fn say_what_was_set(name: &str, created: &CreatedTopic) {
+    let own = created.configs.iter();
+    let own = own.filter(|config| config.source == ConfigSource::Topic);
+    let names = own.map(|config| config.key.name);
+    config_changes::say_what_was_set(&ConfigResource::topic(name), names);
 }
 
 fn new_topic(topic: CreatableTopic) -> NewTopic {
@@ -74,7 +89,9 @@ fn answer(name: KafkaString, result: Result<CreatedTopic, Refusal>) -> Creatable
                 .with_error_message(Some(refusal.to_string().into()));
         }
     };
-    let configs = created.configs.iter().map(|config| {
+    // Clients look up what they know in this list, and some fail on a name of which they know nothing.
+    let of_kafka = |config: &&EffectiveConfig| !config.key.name.starts_with(ottla_configs::PREFIX);
+    let configs = created.configs.iter().filter(of_kafka).map(|config| {
         CreatableTopicConfigs::default()
             .with_name(config.key.name.to_owned().into())
             .with_value(config.value.clone().map(KafkaString::from))

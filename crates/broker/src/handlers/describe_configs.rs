@@ -4,8 +4,8 @@
 
 use ottla_controller::topic_names;
 use ottla_metadata::config_keys::Update;
-use ottla_metadata::effective::{self, ConfigSource, EffectiveConfig, Stated};
-use ottla_metadata::{ConfigResource, MetadataImage, ResourceKind};
+use ottla_metadata::effective::{self, EffectiveConfig};
+use ottla_metadata::{MetadataImage, ResourceKind};
 use ottla_protocol::messages::describe_configs_request::DescribeConfigsResource;
 use ottla_protocol::messages::describe_configs_response::{
     DescribeConfigsResourceResult, DescribeConfigsResult, DescribeConfigsSynonym,
@@ -16,6 +16,9 @@ use ottla_protocol::messages::{
 
 use crate::broker::Broker;
 use crate::context::RequestContext;
+
+/// The source of a logger's level; it is no config of the cluster.
+const OF_A_LOGGER: i8 = 6;
 
 /// Why a resource's configs are not shown.
 type Refused = (ErrorCode, Option<String>);
@@ -70,38 +73,49 @@ fn describe(
 ) -> DescribeConfigsResult {
     let kind = ResourceKind::from_code(resource.resource_type);
     let name = resource.resource_name.as_str();
-    let configs = match kind {
-        Some(ResourceKind::Topic) => of_topic(broker, image, name),
-        Some(ResourceKind::Broker) => of_broker(broker, image, name),
-        Some(ResourceKind::Group) => of_group(image, name),
-        Some(ResourceKind::BrokerLogger | ResourceKind::ClientMetrics) | None => Err((
-            ErrorCode::InvalidRequest,
-            Some("configs of this resource type are not served in this release".to_owned()),
-        )),
+    let mut entries = if kind == Some(ResourceKind::BrokerLogger) {
+        loggers(broker, name)
+    } else {
+        configs(broker, image, (kind, name)).map(|configs| {
+            let configs = configs.iter();
+            configs.map(|config| entry(config, kind, detail)).collect()
+        })
     };
-    let asked = resource
-        .configuration_keys
-        .as_deref()
-        .filter(|keys| !keys.is_empty());
-    let wanted = |config: &EffectiveConfig| {
-        asked.is_none_or(|keys| keys.iter().any(|key| key.as_str() == config.key.name))
-    };
-    let result = DescribeConfigsResult::default().with_resource_type(resource.resource_type);
-    let result = match configs {
-        Ok(configs) => {
-            let is_topic = kind == Some(ResourceKind::Topic);
-            let shown = configs.iter().filter(|config| wanted(config));
-            result.with_configs(
-                shown
-                    .map(|config| entry(config, is_topic, detail))
-                    .collect(),
-            )
-        }
+    let asked = resource.configuration_keys.as_deref();
+    if let (Ok(entries), Some(asked)) = (&mut entries, asked.filter(|asked| !asked.is_empty())) {
+        entries.retain(|entry| asked.contains(&entry.name));
+    }
+    let result = DescribeConfigsResult::default()
+        .with_resource_type(resource.resource_type)
+        .with_resource_name(resource.resource_name);
+    match entries {
+        // Kafka's message is empty, not null, where nothing went wrong.
+        Ok(entries) => result
+            .with_configs(entries)
+            .with_error_message(Some(KafkaString::default())),
         Err((code, message)) => result
             .with_error_code(code.code())
-            .with_error_message(message.map(KafkaString::from)),
-    };
-    result.with_resource_name(resource.resource_name)
+            .with_error_message(Some(KafkaString::from(message.unwrap_or_default()))),
+    }
+}
+
+fn configs(
+    broker: &Broker,
+    image: &MetadataImage,
+    (kind, name): (Option<ResourceKind>, &str),
+) -> Result<Vec<EffectiveConfig>, Refused> {
+    let invalid = |why: &str| Err((ErrorCode::InvalidRequest, Some(why.to_owned())));
+    match kind {
+        Some(ResourceKind::Topic) => of_topic(broker, image, name),
+        Some(ResourceKind::Broker) => of_broker(broker, image, name),
+        Some(ResourceKind::Group) if name.is_empty() => invalid("group name must not be empty"),
+        Some(ResourceKind::Group) => Ok(effective::group(image, &broker.config.statics, name)),
+        Some(ResourceKind::ClientMetrics) if name.is_empty() => {
+            invalid("the name of a subscription to client metrics must not be empty")
+        }
+        Some(ResourceKind::ClientMetrics) => Ok(effective::client_metrics(image, name)),
+        Some(ResourceKind::BrokerLogger) | None => invalid("there are no configs of this type"),
+    }
 }
 
 fn of_topic(
@@ -124,72 +138,56 @@ fn of_broker(
     if name.is_empty() {
         return Ok(effective::cluster(image));
     }
-    let node = broker.config.node_id;
-    if name.parse() == Ok(node.0) {
-        return Ok(effective::broker(image, &broker.config.statics));
-    }
-    let why = format!("unexpected broker id, expected {node} or empty string, but received {name}");
-    Err((ErrorCode::InvalidRequest, Some(why)))
+    check_is_this(broker, name, " or empty string")?;
+    Ok(effective::broker(image, &broker.config.statics))
 }
 
-fn of_group(image: &MetadataImage, name: &str) -> Result<Vec<EffectiveConfig>, Refused> {
+/// The process's loggers, each with its level.
+fn loggers(broker: &Broker, name: &str) -> Result<Vec<DescribeConfigsResourceResult>, Refused> {
     if name.is_empty() {
-        let why = "group name must not be empty".to_owned();
+        let why = "broker id must not be empty".to_owned();
         return Err((ErrorCode::InvalidRequest, Some(why)));
     }
-    let resource = ConfigResource::group(name);
-    let keys = ottla_metadata::config_keys::all(ResourceKind::Group);
-    Ok(keys
-        .map(|key| {
-            let own = image.config(&resource, key.name).map(str::to_owned);
-            let default = key.default.map(str::to_owned);
-            let source = if own.is_some() {
-                ConfigSource::Group
-            } else {
-                ConfigSource::Default
-            };
-            let stated = |value, source| Stated {
-                name: key.name,
-                value,
-                source,
-            };
-            let mut all = vec![stated(default.clone(), ConfigSource::Default)];
-            if own.is_some() {
-                all.insert(0, stated(own.clone(), ConfigSource::Group));
-            }
-            EffectiveConfig {
-                key,
-                value: own.or(default),
-                source,
-                stated: all,
-            }
-        })
-        .collect())
+    check_is_this(broker, name, "")?;
+    let levels = broker.log_levels.all().into_iter();
+    let entry = |(logger, level): (String, String)| {
+        DescribeConfigsResourceResult::default()
+            .with_name(logger.into())
+            .with_value(Some(level.into()))
+            .with_config_source(OF_A_LOGGER)
+    };
+    Ok(levels.map(entry).collect())
+}
+
+/// Refuses a broker that is not this one: its configs are known to itself alone.
+fn check_is_this(broker: &Broker, name: &str, besides: &str) -> Result<(), Refused> {
+    let node = broker.config.node_id;
+    let why = match name.parse::<i32>() {
+        Ok(id) if id == node.0 => return Ok(()),
+        Ok(_) => format!("unexpected broker id, expected {node}{besides}, but received {name}"),
+        Err(_) => format!("broker id must be an integer, but it is: {name}"),
+    };
+    Err((ErrorCode::InvalidRequest, Some(why)))
 }
 
 fn entry(
     config: &EffectiveConfig,
-    is_topic: bool,
+    kind: Option<ResourceKind>,
     detail: Detail,
 ) -> DescribeConfigsResourceResult {
     let key = config.key;
-    let shown = |value: &Option<String>| {
-        if key.is_sensitive() {
-            None
-        } else {
-            value.clone().map(KafkaString::from)
-        }
-    };
+    let shown = |value: &str| (!key.is_sensitive()).then(|| KafkaString::from(value.to_owned()));
     let synonyms = config.stated.iter().map(|stated| {
         DescribeConfigsSynonym::default()
             .with_name(stated.name.to_owned().into())
             .with_value(shown(&stated.value))
             .with_source(stated.source.code())
     });
+    let is_fixed = kind == Some(ResourceKind::Broker) && key.update == Update::ReadOnly;
     DescribeConfigsResourceResult::default()
         .with_name(key.name.to_owned().into())
-        .with_value(shown(&config.value))
-        .with_read_only(!is_topic && key.update == Update::ReadOnly)
+        .with_value(config.value.as_deref().and_then(shown))
+        .with_read_only(is_fixed)
         .with_config_source(config.source.code())
         .with_is_sensitive(key.is_sensitive())
         .with_synonyms(if detail.synonyms {

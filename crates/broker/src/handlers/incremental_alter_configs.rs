@@ -1,19 +1,20 @@
 //! `IncrementalAlterConfigs` (key 44), versions 0 and 1; they differ in encoding only.
 
-use ottla_controller::alter_configs;
 use ottla_controller::configs::Change;
+use ottla_controller::{View, alter_configs};
 use ottla_metadata::{ConfigResource, ResourceKind};
 use ottla_protocol::messages::incremental_alter_configs_request::{
     AlterConfigsResource, AlterableConfig,
 };
 use ottla_protocol::messages::incremental_alter_configs_response::AlterConfigsResourceResponse;
 use ottla_protocol::messages::{
-    IncrementalAlterConfigsRequestData, IncrementalAlterConfigsResponseData,
+    ErrorCode, IncrementalAlterConfigsRequestData, IncrementalAlterConfigsResponseData,
 };
 
 use crate::broker::Broker;
 use crate::config_changes::{self, Outcome};
 use crate::context::RequestContext;
+use crate::log_levels::NotChanged;
 
 /// Changes configs, each resource by itself.
 pub async fn handle(
@@ -22,19 +23,100 @@ pub async fn handle(
     request: IncrementalAlterConfigsRequestData,
 ) -> IncrementalAlterConfigsResponseData {
     let validate_only = request.validate_only;
-    let wanted = request
-        .resources
+    let is_of_loggers = |resource: &AlterConfigsResource| {
+        resource.resource_type == ResourceKind::BrokerLogger.code()
+    };
+    let (loggers, configs): (Vec<_>, Vec<_>) =
+        request.resources.into_iter().partition(is_of_loggers);
+    let mut responses: Vec<AlterConfigsResourceResponse> = loggers
+        .into_iter()
+        .map(|resource| log_levels(broker, resource, validate_only))
+        .collect();
+    let wanted = configs
         .into_iter()
         .map(|resource| {
             let (kind, name) = (resource.resource_type, resource.resource_name.clone());
             changes(resource).map_err(|why| (kind, name, why))
         })
         .collect();
-    let outcomes = config_changes::change(&broker.controller, wanted, move |view, resources| {
+    let set = |changes: &Vec<(String, Change)>| {
+        let set = changes
+            .iter()
+            .filter(|(_, change)| *change != Change::Delete);
+        if validate_only {
+            Vec::new()
+        } else {
+            set.map(|(name, _)| name.clone()).collect()
+        }
+    };
+    let decide = move |view: View<'_>, resources: &[_]| {
         alter_configs::decide_incremental(view, resources, validate_only)
-    });
-    let responses = outcomes.await.into_iter().map(response);
-    IncrementalAlterConfigsResponseData::default().with_responses(responses.collect())
+    };
+    let outcomes = config_changes::change(&broker.controller, wanted, set, decide);
+    responses.extend(outcomes.await.into_iter().map(response));
+    IncrementalAlterConfigsResponseData::default().with_responses(responses)
+}
+
+/// Changes the levels of loggers, all of them or none. They are this process's and not stored.
+fn log_levels(
+    broker: &Broker,
+    resource: AlterConfigsResource,
+    validate_only: bool,
+) -> AlterConfigsResourceResponse {
+    let refused = |why: String| (ErrorCode::InvalidRequest, why);
+    let name = resource.resource_name.as_str();
+    let changed = match name.parse::<i32>() {
+        Err(_) => Err(refused(format!(
+            "node id must be an integer, but it is: {name}"
+        ))),
+        Ok(id) if id != broker.config.node_id.0 => Err(refused(format!(
+            "unexpected node id: expected {}, but received {id}",
+            broker.config.node_id
+        ))),
+        Ok(_) => levels(resource.configs)
+            .map_err(refused)
+            .and_then(|changes| change_levels(broker, &changes, validate_only)),
+    };
+    let (code, message) = match changed {
+        Ok(()) => (ErrorCode::None, None),
+        Err((code, why)) => (code, Some(why.into())),
+    };
+    AlterConfigsResourceResponse::default()
+        .with_resource_type(resource.resource_type)
+        .with_resource_name(resource.resource_name)
+        .with_error_code(code.code())
+        .with_error_message(message)
+}
+
+fn change_levels(
+    broker: &Broker,
+    changes: &[(String, Option<String>)],
+    validate_only: bool,
+) -> Result<(), (ErrorCode, String)> {
+    let levels = &broker.log_levels;
+    let checked = changes
+        .iter()
+        .try_for_each(|(logger, level)| levels.check(logger, level.as_deref()));
+    let outcome = match checked {
+        Ok(()) if !validate_only => levels.set(changes),
+        checked => checked,
+    };
+    outcome.map_err(|why| match why {
+        NotChanged::Invalid(why) => (ErrorCode::InvalidConfig, why),
+        NotChanged::Refused(why) => (ErrorCode::InvalidRequest, why),
+    })
+}
+
+/// The level that each logger is to have, none for the one that it had at the start.
+fn levels(configs: Vec<AlterableConfig>) -> Result<Vec<(String, Option<String>)>, String> {
+    let level = |config| match change(config)? {
+        (logger, Change::Set(level)) => Ok((logger, Some(level))),
+        (logger, Change::Delete) => Ok((logger, None)),
+        (_, Change::Append(_) | Change::Subtract(_)) => {
+            Err("APPEND and SUBTRACT are not allowed for the BROKER_LOGGER resource".to_owned())
+        }
+    };
+    configs.into_iter().map(level).collect()
 }
 
 fn response(outcome: Outcome) -> AlterConfigsResourceResponse {

@@ -117,8 +117,15 @@ impl Listener {
     }
 
     async fn accept(&self, broker: &Broker, limits: &Arc<ConnectionLimits>) -> Accepted {
+        let mut changes = limits.follow();
         let slot = limits.slot().await;
-        match self.socket.accept().await {
+        let accepted = tokio::select! {
+            biased;
+            // The slot was taken by what was allowed before; the connection waits until there is one by what is now.
+            Ok(()) = changes.changed() => return Accepted::Nothing,
+            accepted = self.socket.accept() => accepted,
+        };
+        match accepted {
             Ok((stream, peer)) => {
                 if let Some(admission) = limits.admit(peer.ip(), slot) {
                     return Accepted::Connection(stream, peer, admission);

@@ -4,61 +4,93 @@
 
 use std::collections::HashMap;
 use std::net::IpAddr;
-use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{Notify, watch};
 
-/// What bounds all connections together.
-#[derive(Debug, Clone, Copy)]
-pub struct Most {
-    /// `max.connections`.
-    pub configured: usize,
-    /// As many as the process has file descriptors for.
-    pub descriptors: usize,
-}
+use super::allowed::AllowedConnections;
 
-/// Counts open connections.
+/// Counts open connections, and says whether there may be another.
+///
+/// What is allowed may change at any time. Connections that are open stay, also where there are more than are allowed
+/// now.
 #[derive(Debug)]
 pub struct ConnectionLimits {
-    all: Arc<Semaphore>,
-    most: Most,
-    /// Whether it has been said that all are taken.
-    is_said: AtomicBool,
-    per_address: usize,
-    overrides: HashMap<IpAddr, usize>,
+    /// As many as the process has file descriptors for.
+    descriptors: usize,
+    allowed: watch::Sender<AllowedConnections>,
     // A short lock on a path that also makes a system call; an owner task would cost two hops per connection.
-    open: Mutex<HashMap<IpAddr, usize>>,
+    state: Mutex<State>,
+    /// Told when another connection may have become possible.
+    freed: Notify,
+}
+
+#[derive(Debug)]
+struct State {
+    /// Slots that are taken: by connections, and by listeners that wait for one.
+    taken: usize,
+    /// Whether it has been said that all are taken.
+    is_said: bool,
+    open: HashMap<IpAddr, usize>,
 }
 
 impl ConnectionLimits {
-    /// At most `most` connections, at most `per_address` from one address unless `overrides` names it.
-    pub fn new(most: Most, per_address: usize, overrides: HashMap<IpAddr, usize>) -> Arc<Self> {
-        let all = most.configured.min(most.descriptors);
+    /// As many connections as are allowed, and as there are file descriptors for.
+    pub fn new(allowed: AllowedConnections, descriptors: usize) -> Arc<Self> {
         Arc::new(Self {
-            all: Arc::new(Semaphore::new(all.min(Semaphore::MAX_PERMITS))),
-            most,
-            is_said: AtomicBool::new(false),
-            per_address,
-            overrides,
-            open: Mutex::new(HashMap::new()),
+            descriptors,
+            allowed: watch::Sender::new(allowed),
+            state: Mutex::new(State {
+                taken: 0,
+                is_said: false,
+                open: HashMap::new(),
+            }),
+            freed: Notify::new(),
         })
     }
 
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Follows what is allowed.
+    pub fn follow(&self) -> watch::Receiver<AllowedConnections> {
+        self.allowed.subscribe()
+    }
+
+    /// Allows this from now on.
+    pub fn allow(&self, allowed: AllowedConnections) {
+        self.allowed.send_replace(allowed);
+        self.freed.notify_waiters();
+    }
+
     /// Waits until another connection may be accepted. That all are taken is said once, until one is free again.
-    pub async fn slot(&self) -> OwnedSemaphorePermit {
-        if let Ok(slot) = Arc::clone(&self.all).try_acquire_owned() {
-            self.is_said.store(false, Ordering::Relaxed);
-            return slot;
+    pub async fn slot(self: &Arc<Self>) -> Slot {
+        loop {
+            let freed = self.freed.notified();
+            tokio::pin!(freed);
+            // Registered before the look, so that what is freed in between is not missed.
+            freed.as_mut().enable();
+            if let Some(slot) = self.try_slot() {
+                return slot;
+            }
+            freed.await;
         }
-        if !self.is_said.swap(true, Ordering::Relaxed) {
-            let Most {
-                configured,
-                descriptors,
-            } = self.most;
-            if descriptors < configured {
+    }
+
+    fn try_slot(self: &Arc<Self>) -> Option<Slot> {
+        let mut state = self.state();
+        let configured = self.allowed.borrow().in_all;
+        if state.taken < configured.min(self.descriptors) {
+            state.taken += 1;
+            state.is_said = false;
+            return Some(Slot(Arc::clone(self)));
+        }
+        if !std::mem::replace(&mut state.is_said, true) {
+            if self.descriptors < configured {
                 tracing::warn!(
-                    connections = descriptors,
+                    connections = self.descriptors,
                     "as many connections as there are file descriptors for: others wait until one closes; raise the limit \
                      of open files (ulimit -n), or set max.connections"
                 );
@@ -69,61 +101,49 @@ impl ConnectionLimits {
                 );
             }
         }
-        Arc::clone(&self.all)
-            .acquire_owned()
-            .await
-            .expect("the semaphore is never closed")
+        None
     }
 
-    /// Whether a connection could be accepted now.
-    pub fn is_full(&self) -> bool {
-        self.all.available_permits() == 0
-    }
-
-    /// Counts a connection from `address`, or says that it has enough.
-    pub fn admit(
-        self: &Arc<Self>,
-        address: IpAddr,
-        slot: OwnedSemaphorePermit,
-    ) -> Option<Admission> {
+    /// Counts a connection from `address` in the place of `slot`, or says that the address has enough.
+    pub fn admit(self: &Arc<Self>, address: IpAddr, slot: Slot) -> Option<Admission> {
         let address = address.to_canonical();
-        let limit = self.overrides.get(&address).copied();
-        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
-        let count = open.entry(address).or_insert(0);
-        if *count >= limit.unwrap_or(self.per_address) {
-            if *count == 0 {
-                open.remove(&address);
-            }
+        let mut state = self.state();
+        let open = state.open.get(&address).copied().unwrap_or(0);
+        if open >= self.allowed.borrow().per(address) {
+            drop(state);
             return None;
         }
-        *count += 1;
-        Some(Admission {
-            limits: Arc::clone(self),
-            address,
-            _slot: slot,
-        })
+        state.open.insert(address, open + 1);
+        drop(state);
+        Some(Admission { address, slot })
+    }
+}
+
+/// Room for one more connection.
+#[derive(Debug)]
+pub struct Slot(Arc<ConnectionLimits>);
+
+impl Drop for Slot {
+    fn drop(&mut self) {
+        self.0.state().taken -= 1;
+        self.0.freed.notify_waiters();
     }
 }
 
 /// One counted connection.
 #[derive(Debug)]
 pub struct Admission {
-    limits: Arc<ConnectionLimits>,
     address: IpAddr,
-    _slot: OwnedSemaphorePermit,
+    slot: Slot,
 }
 
 impl Drop for Admission {
     fn drop(&mut self) {
-        let mut open = self
-            .limits
-            .open
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        if let Some(count) = open.get_mut(&self.address) {
+        let mut state = self.slot.0.state();
+        if let Some(count) = state.open.get_mut(&self.address) {
             *count -= 1;
             if *count == 0 {
-                open.remove(&self.address);
+                state.open.remove(&self.address);
             }
         }
     }
@@ -198,21 +218,30 @@ impl Drop for Reservation {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::HashMap;
+    use std::collections::BTreeMap;
     use std::net::{IpAddr, Ipv4Addr};
 
-    use super::{ConnectionLimits, Most, RequestMemory};
+    use super::{AllowedConnections, ConnectionLimits, RequestMemory};
 
     const HERE: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
-    const TEN: Most = Most {
-        configured: 10,
-        descriptors: 1000,
-    };
     const THERE: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 0, 0, 1));
+    const DESCRIPTORS: usize = 1000;
+
+    fn allowed<const N: usize>(
+        in_all: usize,
+        per_address: usize,
+        overrides: [(IpAddr, usize); N],
+    ) -> AllowedConnections {
+        AllowedConnections {
+            in_all,
+            per_address,
+            overrides: BTreeMap::from(overrides),
+        }
+    }
 
     #[tokio::test]
     async fn an_address_gets_its_share_and_gets_it_back() {
-        let limits = ConnectionLimits::new(TEN, 1, HashMap::from([(THERE, 2)]));
+        let limits = ConnectionLimits::new(allowed(10, 1, [(THERE, 2)]), DESCRIPTORS);
         let first = limits.admit(HERE, limits.slot().await);
         assert!(first.is_some());
         assert!(limits.admit(HERE, limits.slot().await).is_none());
@@ -227,9 +256,39 @@ mod tests {
 
     #[tokio::test]
     async fn an_override_of_zero_shuts_an_address_out() {
-        let limits = ConnectionLimits::new(TEN, 5, HashMap::from([(HERE, 0)]));
+        let limits = ConnectionLimits::new(allowed(1, 5, [(HERE, 0)]), DESCRIPTORS);
         assert!(limits.admit(HERE, limits.slot().await).is_none());
-        assert!(!limits.is_full(), "the refused connection kept its slot");
+        let free = limits.try_slot();
+        assert!(free.is_some(), "the refused connection kept its slot");
+    }
+
+    #[tokio::test]
+    async fn a_change_counts_the_connections_that_are_open() {
+        let limits = ConnectionLimits::new(allowed(10, 10, []), DESCRIPTORS);
+        let one = limits.admit(HERE, limits.slot().await).unwrap();
+        let _two = limits.admit(HERE, limits.slot().await).unwrap();
+        limits.allow(allowed(10, 2, []));
+        assert!(limits.admit(HERE, limits.slot().await).is_none());
+        drop(one);
+        let _three = limits.admit(HERE, limits.slot().await).unwrap();
+
+        limits.allow(allowed(1, 10, []));
+        assert!(limits.try_slot().is_none());
+        let waiting = tokio::spawn({
+            let limits = std::sync::Arc::clone(&limits);
+            async move { limits.slot().await }
+        });
+        tokio::task::yield_now().await;
+        assert!(!waiting.is_finished());
+        limits.allow(allowed(3, 10, []));
+        waiting.await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn there_are_no_more_connections_than_file_descriptors() {
+        let limits = ConnectionLimits::new(allowed(usize::MAX, usize::MAX, []), 1);
+        let _slot = limits.try_slot().unwrap();
+        assert!(limits.try_slot().is_none());
     }
 
     #[tokio::test]

@@ -130,6 +130,11 @@ impl Cleaner {
         started
     }
 
+    /// What it obeys now.
+    pub(super) fn settings(&self) -> Option<CleanerSettings> {
+        self.shared.lock().settings
+    }
+
     /// Starts workers in the place of those that are held up by a directory that stands still.
     pub(super) fn relieve(&self, replicas: &Arc<Replicas>) {
         let is_held_up = self.shared.lock().held_up(replicas.clock.monotonic()) > 0;

@@ -116,6 +116,11 @@ impl Scrubber {
         Ok(())
     }
 
+    /// What it obeys now.
+    pub(super) fn settings(&self) -> Option<ScrubSettings> {
+        self.shared.lock().settings
+    }
+
     /// Tells the thread to end, and the round that runs.
     pub(super) fn stop(&self) {
         self.shared.lock().is_stopping = true;

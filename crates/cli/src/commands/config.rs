@@ -6,13 +6,14 @@ use anyhow::Result;
 use clap::Subcommand;
 use ottla_client::Cluster;
 use ottla_client::admin::{ConfigChange, Documentation, Resource};
+use ottla_metadata::config_keys::{FROM_NEXT_START, WITHOUT_EFFECT};
 use ottla_protocol::messages::describe_configs_response::DescribeConfigsResourceResult;
 use serde_json::{Value, json};
 
 use super::topic::{parse_setting, resolved, validation};
 use crate::connect::{Connect, block_on};
 use crate::outcomes::Outcomes;
-use crate::output::{Output, Table};
+use crate::output::{Output, Table, message};
 use crate::patterns;
 
 const EXAMPLES: &str = "\
@@ -305,17 +306,60 @@ impl Change {
         for resource in &found {
             let label = label(resource);
             let validation = validation(self.is_dry_run);
-            match cluster
-                .alter_configs(resource, &self.configs, validation)
-                .await
-            {
-                Ok(()) => outcomes.done(
-                    &format!("{verb} {label}: {}", keys.join(", ")),
-                    json!({ "of": label, "keys": keys }),
-                )?,
-                Err(error) => outcomes.failed(&label, error),
+            let changed = cluster.alter_configs(resource, &self.configs, validation);
+            if let Err(error) = changed.await {
+                outcomes.failed(&label, error);
+                continue;
+            }
+            let notes = self.notes(&cluster, resource).await;
+            let document = json!({ "of": label, "keys": keys, "notes": notes });
+            outcomes.done(&format!("{verb} {label}: {}", keys.join(", ")), document)?;
+            if output == Output::Text {
+                for (key, note) in notes {
+                    message(&format!("note: {key}: {note}"));
+                }
             }
         }
         outcomes.finish(done, "resources were not changed")
     }
+
+    /// What comes of the values, by key. It is asked after they were set: a broker that cannot say it has set them all
+    /// the same.
+    async fn notes(
+        &self,
+        cluster: &Cluster,
+        resource: &Resource,
+    ) -> BTreeMap<String, &'static str> {
+        let is_set = |key: &str| {
+            let change = self.configs.get(key);
+            change.is_some_and(|change| *change != ConfigChange::Delete)
+        };
+        if self.is_dry_run || !self.configs.keys().any(|key| is_set(key)) {
+            return BTreeMap::new();
+        }
+        let described = cluster.describe_configs(resource, Documentation::Included);
+        let described = described.await.unwrap_or_default();
+        let set = described
+            .iter()
+            .filter(|config| is_set(config.name.as_str()));
+        notes(set).into_iter().collect()
+    }
+}
+
+/// What a broker of Ottla says of configs that were taken and do nothing, or nothing before its next start.
+fn notes<'a>(
+    configs: impl Iterator<Item = &'a DescribeConfigsResourceResult>,
+) -> Vec<(String, &'static str)> {
+    let note = |config: &DescribeConfigsResourceResult| {
+        let text = config.documentation.as_ref()?.as_str();
+        let note = if text == WITHOUT_EFFECT {
+            "taken, but without effect in this release"
+        } else if text.ends_with(FROM_NEXT_START) {
+            "it holds from the broker's next start on"
+        } else {
+            return None;
+        };
+        Some((config.name.to_string(), note))
+    };
+    configs.filter_map(note).collect()
 }

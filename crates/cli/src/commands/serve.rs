@@ -72,7 +72,7 @@ enum LogFormat {
 /// Runs the broker until it is told to stop.
 pub fn run(args: &Args) -> Result<()> {
     let clock = Clock::start();
-    log_to_stderr(args);
+    let logs = log_to_stderr(args);
     ottla_broker::descriptors::raise_limit();
     let config = configuration(args)?;
     let cores = std::thread::available_parallelism().map_or(1, NonZero::get);
@@ -84,6 +84,7 @@ pub fn run(args: &Args) -> Result<()> {
         .context("cannot start threads")?;
     runtime.block_on(async {
         let (running, mut signals) = start(config, clock).await?;
+        logs.give_to(&running);
         if args.config.is_some() && running.is_new {
             warn_of_formatting(&running);
         }
@@ -267,14 +268,53 @@ fn dialable(address: SocketAddr) -> SocketAddr {
     dial
 }
 
-fn log_to_stderr(args: &Args) {
+/// The filter of the logs, and how another takes its place while the broker runs.
+struct Logs {
+    first: String,
+    replace: Box<dyn Fn(EnvFilter) -> Result<(), String> + Send + Sync>,
+}
+
+impl Logs {
+    /// Lets the levels be changed by those who administer the broker.
+    fn give_to(self, running: &Running) {
+        let replace = self.replace;
+        running
+            .broker
+            .log_levels
+            .control(self.first, move |filter: &str| {
+                let filter = EnvFilter::try_new(filter).map_err(|error| error.to_string())?;
+                replace(filter)
+            });
+    }
+}
+
+fn log_to_stderr(args: &Args) -> Logs {
     let filter = EnvFilter::new(&args.log_level.0);
+    let first = filter.to_string();
     let logs = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_ansi(io::stderr().is_terminal())
         .with_writer(io::stderr);
     match args.log_format {
-        LogFormat::Text => logs.init(),
-        LogFormat::Json => logs.json().init(),
+        LogFormat::Text => {
+            let logs = logs.with_filter_reloading();
+            let handle = logs.reload_handle();
+            logs.init();
+            let replace = move |filter| handle.reload(filter).map_err(|error| error.to_string());
+            Logs {
+                first,
+                replace: Box::new(replace),
+            }
+        }
+        LogFormat::Json => {
+            let logs = logs.json().with_filter_reloading();
+            let handle = logs.reload_handle();
+            logs.init();
+            let replace = move |filter| handle.reload(filter).map_err(|error| error.to_string());
+            Logs {
+                first,
+                replace: Box::new(replace),
+            }
+        }
     }
 }

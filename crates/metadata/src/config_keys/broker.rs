@@ -1,4 +1,4 @@
-//! The broker configs of Apache Kafka 4.3 that a node of Ottla looks at, or will.
+//! The broker configs of Apache Kafka 4.4 that a node of Ottla looks at, or will.
 //!
 //! Names, types, defaults and bounds are Kafka's. Security, remote storage and the newer group protocols stand
 //! in files of their own.
@@ -76,7 +76,7 @@ pub const BROKER: &[ConfigKey] = &[
         .works("Largest answer to one fetch, in bytes; the first batch is returned whatever its size."),
     ConfigKey::new("fetch.purgatory.purge.interval.requests", ValueType::Int, Some("1000")),
     ConfigKey::new("follower.fetch.last.tiered.offset.enable", ValueType::Boolean, Some("false")).updated(Update::ClusterWide),
-    ConfigKey::new("follower.replication.throttled.rate", ValueType::Long, Some("9223372036854775807")).bounded(Bounds::AtLeast(0)).updated(Update::ClusterWide),
+    ConfigKey::new("follower.replication.throttled.rate", ValueType::Long, Some("9223372036854775807")).bounded(Bounds::AtLeast(0)).only_where_set().updated(Update::ClusterWide),
     ConfigKey::new("group.coordinator.append.linger.ms", ValueType::Int, Some("-1")).bounded(Bounds::AtLeast(-1)),
     ConfigKey::new("group.coordinator.background.threads", ValueType::Int, Some("2")).bounded(Bounds::AtLeast(1)).important(Importance::High),
     ConfigKey::new("group.coordinator.cached.buffer.max.bytes", ValueType::Int, Some("1048588")).bounded(Bounds::AtLeast(524_288)).updated(Update::ClusterWide),
@@ -100,11 +100,11 @@ pub const BROKER: &[ConfigKey] = &[
     ConfigKey::new("kafka.metrics.polling.interval.secs", ValueType::Int, Some("10")).bounded(Bounds::AtLeast(1)).important(Importance::Low),
     ConfigKey::new("kafka.metrics.reporters", ValueType::List, Some("")).important(Importance::Low),
     ConfigKey::new("leader.imbalance.check.interval.seconds", ValueType::Long, Some("300")).bounded(Bounds::AtLeast(1)).important(Importance::High),
-    ConfigKey::new("leader.replication.throttled.rate", ValueType::Long, Some("9223372036854775807")).bounded(Bounds::AtLeast(0)).updated(Update::ClusterWide),
+    ConfigKey::new("leader.replication.throttled.rate", ValueType::Long, Some("9223372036854775807")).bounded(Bounds::AtLeast(0)).only_where_set().updated(Update::ClusterWide),
     ConfigKey::new("listener.security.protocol.map", ValueType::Text, Some("SASL_SSL:SASL_SSL,PLAINTEXT:PLAINTEXT,SSL:SSL,SASL_PLAINTEXT:SASL_PLAINTEXT")).important(Importance::Low).updated(Update::PerBroker)
-        .works("The security protocol of each listener name. Only PLAINTEXT is served yet."),
+        .works("The security protocol of each listener name. Only PLAINTEXT is served yet. It is read at a start; a change while the broker runs is refused.").only_by_file(),
     ConfigKey::new("listeners", ValueType::List, Some("PLAINTEXT://:9092")).important(Importance::High).updated(Update::PerBroker)
-        .works("Addresses to listen on, as `NAME://host:port`."),
+        .works("Addresses to listen on, as `NAME://host:port`. They are read at a start; a change while the broker runs is refused.").only_by_file(),
     ConfigKey::new("log.cleaner.backoff.ms", ValueType::Long, Some("15000")).bounded(Bounds::AtLeast(0)).updated(Update::ClusterWide)
         .works("How long the cleaner rests when no log is due for compaction."),
     ConfigKey::new("log.cleaner.dedupe.buffer.size", ValueType::Long, Some("134217728")).bounded(Bounds::Between(1_048_576, 17_179_869_184)).updated(Update::ClusterWide)
@@ -146,7 +146,8 @@ pub const BROKER: &[ConfigKey] = &[
         .works("Default of the topic config `index.interval.bytes`."),
     ConfigKey::new("log.index.size.max.bytes", ValueType::Int, Some("10485760")).bounded(Bounds::AtLeast(4)).updated(Update::ClusterWide)
         .works("Default of the topic config `segment.index.bytes`."),
-    ConfigKey::new("log.initial.task.delay.ms", ValueType::Long, Some("30000")).bounded(Bounds::AtLeast(0)).important(Importance::Low).internal(),
+    ConfigKey::new("log.initial.task.delay.ms", ValueType::Long, Some("30000")).bounded(Bounds::AtLeast(0)).important(Importance::Low).internal()
+        .works("How long after a start retention, checkpoints and deletions begin."),
     ConfigKey::new("log.local.retention.bytes", ValueType::Long, Some("-2")).bounded(Bounds::AtLeast(-2)).updated(Update::ClusterWide),
     ConfigKey::new("log.local.retention.ms", ValueType::Long, Some("-2")).bounded(Bounds::AtLeast(-2)).updated(Update::ClusterWide),
     ConfigKey::new("log.message.timestamp.after.max.ms", ValueType::Long, Some("3600000")).bounded(Bounds::AtLeast(0)).updated(Update::ClusterWide)
@@ -164,15 +165,15 @@ pub const BROKER: &[ConfigKey] = &[
         .works("Default of the topic config `retention.ms`, in hours."),
     ConfigKey::new("log.retention.minutes", ValueType::Int, None).important(Importance::High)
         .works("Default of the topic config `retention.ms`, in minutes; beats hours."),
-    ConfigKey::new("log.retention.ms", ValueType::Long, None).important(Importance::High).updated(Update::ClusterWide)
+    ConfigKey::new("log.retention.ms", ValueType::Long, None).bounded(Bounds::Or(-1, 1, i64::MAX)).important(Importance::High).updated(Update::ClusterWide)
         .works("Default of the topic config `retention.ms`; beats minutes and hours."),
     ConfigKey::new("log.roll.hours", ValueType::Int, Some("168")).bounded(Bounds::AtLeast(1)).important(Importance::High)
         .works("Default of the topic config `segment.ms`, in hours."),
     ConfigKey::new("log.roll.jitter.hours", ValueType::Int, Some("0")).bounded(Bounds::AtLeast(0)).important(Importance::High)
         .works("Default of the topic config `segment.jitter.ms`, in hours."),
-    ConfigKey::new("log.roll.jitter.ms", ValueType::Long, None).important(Importance::High).updated(Update::ClusterWide)
+    ConfigKey::new("log.roll.jitter.ms", ValueType::Long, None).bounded(Bounds::AtLeast(0)).important(Importance::High).updated(Update::ClusterWide)
         .works("Default of the topic config `segment.jitter.ms`; beats hours."),
-    ConfigKey::new("log.roll.ms", ValueType::Long, None).important(Importance::High).updated(Update::ClusterWide)
+    ConfigKey::new("log.roll.ms", ValueType::Long, None).bounded(Bounds::AtLeast(1)).important(Importance::High).updated(Update::ClusterWide)
         .works("Default of the topic config `segment.ms`; beats hours."),
     ConfigKey::new("log.segment.bytes", ValueType::Int, Some("1073741824")).bounded(Bounds::AtLeast(1_048_576)).important(Importance::High).updated(Update::ClusterWide)
         .works("Default of the topic config `segment.bytes`."),
@@ -180,10 +181,10 @@ pub const BROKER: &[ConfigKey] = &[
         .works("Default of the topic config `file.delete.delay.ms`."),
     ConfigKey::new("max.connection.creation.rate", ValueType::Int, Some("2147483647")).bounded(Bounds::AtLeast(0)).updated(Update::ClusterWide),
     ConfigKey::new("max.connections", ValueType::Int, Some("2147483647")).bounded(Bounds::AtLeast(0)).updated(Update::ClusterWide)
-        .works("Connections in all, over all listeners; a further one waits to be accepted until one has closed."),
+        .works("Connections in all, over all listeners; a further one waits to be accepted until one has closed. A change closes none."),
     ConfigKey::new("max.connections.per.ip", ValueType::Int, Some("2147483647")).bounded(Bounds::AtLeast(0)).updated(Update::ClusterWide)
-        .works("Connections from one address."),
-    ConfigKey::new("max.connections.per.ip.overrides", ValueType::Text, Some("")).updated(Update::ClusterWide)
+        .works("Connections from one address; a further one is closed. A change holds for connections that come after it."),
+    ConfigKey::new("max.connections.per.ip.overrides", ValueType::Text, Some("")).bounded(Bounds::ConnectionsByAddress).updated(Update::ClusterWide)
         .works("Connections from chosen addresses, as `address:count` separated by commas."),
     ConfigKey::new("max.decompressed.message.bytes", ValueType::Int, Some("2147483639")).bounded(Bounds::Between(1, 2_147_483_639)).updated(Update::ClusterWide)
         .works("Default of the topic config `max.decompressed.message.bytes`."),
@@ -217,7 +218,7 @@ pub const BROKER: &[ConfigKey] = &[
     ConfigKey::new("num.partitions", ValueType::Int, Some("1")).bounded(Bounds::AtLeast(1))
         .works("Partitions of a topic that is created without saying how many."),
     ConfigKey::new("num.recovery.threads.per.data.dir", ValueType::Int, Some("2")).bounded(Bounds::AtLeast(1)).important(Importance::High).updated(Update::ClusterWide)
-        .works("Logs of one log directory that are opened at a time at a start, and closed at a stop. A change counts from the next start on."),
+        .works("Logs of one log directory that are opened at a time at a start, and closed at a stop. A change counts from the next start on.").at_next_start(),
     ConfigKey::new("num.replica.alter.log.dirs.threads", ValueType::Int, None).important(Importance::High),
     ConfigKey::new("num.replica.fetchers", ValueType::Int, Some("1")).bounded(Bounds::AtLeast(1)).important(Importance::High).updated(Update::ClusterWide),
     ConfigKey::new("offset.metadata.max.bytes", ValueType::Int, Some("4096")).important(Importance::High)
@@ -250,7 +251,7 @@ pub const BROKER: &[ConfigKey] = &[
     ConfigKey::new("queued.max.requests", ValueType::Int, Some("500")).bounded(Bounds::AtLeast(1)).important(Importance::High),
     ConfigKey::new("quota.window.num", ValueType::Int, Some("11")).bounded(Bounds::AtLeast(1)).important(Importance::Low),
     ConfigKey::new("quota.window.size.seconds", ValueType::Int, Some("1")).bounded(Bounds::AtLeast(1)).important(Importance::Low),
-    ConfigKey::new("replica.alter.log.dirs.io.max.bytes.per.second", ValueType::Long, Some("9223372036854775807")).bounded(Bounds::AtLeast(0)).updated(Update::ClusterWide),
+    ConfigKey::new("replica.alter.log.dirs.io.max.bytes.per.second", ValueType::Long, Some("9223372036854775807")).bounded(Bounds::AtLeast(0)).only_where_set().updated(Update::ClusterWide),
     ConfigKey::new("replica.fetch.backoff.ms", ValueType::Int, Some("1000")).bounded(Bounds::AtLeast(0)),
     ConfigKey::new("replica.fetch.max.bytes", ValueType::Int, Some("1048576")).bounded(Bounds::AtLeast(0)),
     ConfigKey::new("replica.fetch.min.bytes", ValueType::Int, Some("1")).important(Importance::High),
@@ -278,8 +279,7 @@ pub const BROKER: &[ConfigKey] = &[
         .works("Largest request. Requests without record data have a smaller bound, `ottla.request.max.bytes`."),
     ConfigKey::new("socket.send.buffer.bytes", ValueType::Int, Some("102400")).important(Importance::High),
     ConfigKey::new("telemetry.max.bytes", ValueType::Int, Some("1048576")).bounded(Bounds::AtLeast(1)).important(Importance::Low),
-    ConfigKey::new("unclean.leader.election.enable", ValueType::Boolean, Some("false")).important(Importance::High).updated(Update::ClusterWide)
-        .works("Default of the topic config `unclean.leader.election.enable`."),
+    ConfigKey::new("unclean.leader.election.enable", ValueType::Boolean, Some("false")).important(Importance::High).updated(Update::ClusterWide),
     ConfigKey::new("unclean.leader.election.interval.ms", ValueType::Long, Some("300000")).bounded(Bounds::AtLeast(1)).internal(),
     ConfigKey::new("unstable.api.versions.enable", ValueType::Boolean, Some("false")).important(Importance::High).internal(),
     ConfigKey::new("unstable.feature.versions.enable", ValueType::Boolean, Some("false")).important(Importance::High).internal(),

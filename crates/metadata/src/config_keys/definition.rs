@@ -2,6 +2,12 @@
 
 use super::value::{self, InvalidValue};
 
+/// The text of a key that is taken and does nothing; `ottla config set` knows such a key by it.
+pub const WITHOUT_EFFECT: &str = "Understood, but without effect in this release.";
+
+/// How the text of a key ends whose change holds from the next start on.
+pub const FROM_NEXT_START: &str = "A change counts from the next start on.";
+
 /// The type of a config's value; the wire's numbers are those of DescribeConfigs (KIP-226).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ValueType {
@@ -61,6 +67,14 @@ pub enum Bounds {
     OneOfAnyCase(&'static [&'static str]),
     /// Anything but the empty text.
     NonEmpty,
+    /// Numbers of connections by address, see [`connections_by_address`](super::connections_by_address).
+    ConnectionsByAddress,
+    /// Where a group begins to read: `earliest`, `latest`, or `by_duration:` and an ISO 8601 duration.
+    OffsetReset,
+    /// Replicas as `partition:broker`, or `*` for all.
+    Replicas,
+    /// What a client must be to give its metrics, as `property=pattern`.
+    ClientMatch,
 }
 
 /// How much a config matters to most users; Kafka's words.
@@ -79,6 +93,8 @@ pub enum Importance {
 pub enum Update {
     /// Only in the file, before a start.
     ReadOnly,
+    /// By AlterConfigs, for one listener of one broker, behind the listener's prefix.
+    PerListener,
     /// By AlterConfigs, for one broker.
     PerBroker,
     /// By AlterConfigs, for one broker or for all.
@@ -93,6 +109,19 @@ pub enum Effect {
     /// Nothing yet: it only tunes. It is taken, and said so once.
     NotYet,
     /// It asks for safety or shape that is not built yet: a value other than the default refuses the start.
+    Refused,
+}
+
+/// What comes of a change while the broker runs, of a key that may be changed then.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum WhenChanged {
+    /// It holds at once.
+    AtOnce,
+    /// It holds from the next start on.
+    NextStart,
+    /// Nothing; who sets it is told.
+    NoEffect,
+    /// It is not taken: the file says it, before a start.
     Refused,
 }
 
@@ -124,7 +153,7 @@ impl Unit {
     }
 }
 
-/// A broker config that gives a topic config its default.
+/// A broker config that gives the config of a topic or a group its default.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Synonym {
     /// The broker config.
@@ -154,10 +183,14 @@ pub struct ConfigKey {
     pub importance: Importance,
     /// Where it may be changed.
     pub update: Update,
-    /// The broker configs that give a topic config its default, the strongest first.
+    /// The broker configs that give the config of a topic or a group its default, the strongest first.
     pub synonyms: &'static [Synonym],
     /// Whether it is for tests and not shown.
     pub internal: bool,
+    /// Whether it is shown only where it is set: Kafka knows it as a dynamic config alone.
+    pub only_where_set: bool,
+    /// What comes of a change where setting it works at all; [`Self::when_changed`] is what holds.
+    change_of_what_works: WhenChanged,
     /// What setting it does.
     pub effect: Effect,
     /// What it does, for users.
@@ -179,8 +212,10 @@ impl ConfigKey {
             update: Update::ReadOnly,
             synonyms: &[],
             internal: false,
+            only_where_set: false,
+            change_of_what_works: WhenChanged::AtOnce,
             effect: Effect::NotYet,
-            documentation: "Understood, but without effect in this release.",
+            documentation: WITHOUT_EFFECT,
         }
     }
 
@@ -209,6 +244,21 @@ impl ConfigKey {
         self
     }
 
+    pub(super) const fn only_where_set(mut self) -> Self {
+        self.only_where_set = true;
+        self
+    }
+
+    pub(super) const fn at_next_start(mut self) -> Self {
+        self.change_of_what_works = WhenChanged::NextStart;
+        self
+    }
+
+    pub(super) const fn only_by_file(mut self) -> Self {
+        self.change_of_what_works = WhenChanged::Refused;
+        self
+    }
+
     pub(super) const fn works(mut self, documentation: &'static str) -> Self {
         self.effect = Effect::Works;
         self.documentation = documentation;
@@ -219,6 +269,15 @@ impl ConfigKey {
         self.effect = Effect::Refused;
         self.documentation = "Not served in this release: a value refuses the start.";
         self
+    }
+
+    /// What comes of a change while the broker runs, where [`Self::update`] allows one.
+    pub const fn when_changed(&self) -> WhenChanged {
+        match self.effect {
+            Effect::Works => self.change_of_what_works,
+            Effect::NotYet => WhenChanged::NoEffect,
+            Effect::Refused => WhenChanged::Refused,
+        }
     }
 
     /// Whether its value is never shown.

@@ -89,6 +89,16 @@ pub const SECURITY: &[ConfigKey] = &[
     )
     .updated(Update::PerBroker),
     ConfigKey::new(
+        "sasl.oauthbearer.allow.unverified.audience",
+        ValueType::Boolean,
+        Some("false"),
+    ),
+    ConfigKey::new(
+        "sasl.oauthbearer.allow.unverified.issuer",
+        ValueType::Boolean,
+        Some("false"),
+    ),
+    ConfigKey::new(
         "sasl.oauthbearer.assertion.algorithm",
         ValueType::Text,
         Some("RS256"),
@@ -241,15 +251,15 @@ pub const SECURITY: &[ConfigKey] = &[
     ConfigKey::new("ssl.engine.factory.class", ValueType::Class, None)
         .important(Importance::Low)
         .updated(Update::PerBroker),
-    ConfigKey::new("ssl.key.password", ValueType::Password, None).updated(Update::PerBroker),
+    ConfigKey::new("ssl.key.password", ValueType::Password, None).updated(Update::PerListener),
     ConfigKey::new("ssl.keymanager.algorithm", ValueType::Text, Some("SunX509"))
         .updated(Update::PerBroker),
     ConfigKey::new("ssl.keystore.certificate.chain", ValueType::Password, None)
-        .updated(Update::PerBroker),
-    ConfigKey::new("ssl.keystore.key", ValueType::Password, None).updated(Update::PerBroker),
-    ConfigKey::new("ssl.keystore.location", ValueType::Text, None).updated(Update::PerBroker),
-    ConfigKey::new("ssl.keystore.password", ValueType::Password, None).updated(Update::PerBroker),
-    ConfigKey::new("ssl.keystore.type", ValueType::Text, Some("JKS")).updated(Update::PerBroker),
+        .updated(Update::PerListener),
+    ConfigKey::new("ssl.keystore.key", ValueType::Password, None).updated(Update::PerListener),
+    ConfigKey::new("ssl.keystore.location", ValueType::Text, None).updated(Update::PerListener),
+    ConfigKey::new("ssl.keystore.password", ValueType::Password, None).updated(Update::PerListener),
+    ConfigKey::new("ssl.keystore.type", ValueType::Text, Some("JKS")).updated(Update::PerListener),
     ConfigKey::new(
         "ssl.principal.mapping.rules",
         ValueType::Text,
@@ -264,8 +274,10 @@ pub const SECURITY: &[ConfigKey] = &[
     ConfigKey::new("ssl.trustmanager.algorithm", ValueType::Text, Some("PKIX"))
         .updated(Update::PerBroker),
     ConfigKey::new("ssl.truststore.certificates", ValueType::Password, None)
-        .updated(Update::PerBroker),
-    ConfigKey::new("ssl.truststore.location", ValueType::Text, None).updated(Update::PerBroker),
-    ConfigKey::new("ssl.truststore.password", ValueType::Password, None).updated(Update::PerBroker),
-    ConfigKey::new("ssl.truststore.type", ValueType::Text, Some("JKS")).updated(Update::PerBroker),
+        .updated(Update::PerListener),
+    ConfigKey::new("ssl.truststore.location", ValueType::Text, None).updated(Update::PerListener),
+    ConfigKey::new("ssl.truststore.password", ValueType::Password, None)
+        .updated(Update::PerListener),
+    ConfigKey::new("ssl.truststore.type", ValueType::Text, Some("JKS"))
+        .updated(Update::PerListener),
 ];

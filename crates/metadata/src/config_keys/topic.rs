@@ -1,4 +1,4 @@
-//! The topic configs of Apache Kafka 4.3, and what Ottla does with each.
+//! The topic configs of Apache Kafka 4.4, and what Ottla does with each.
 //!
 //! Names, types, defaults and bounds are Kafka's.
 
@@ -18,18 +18,19 @@ pub const TOPIC: &[ConfigKey] = &[
         .works("Level at which the broker compresses with zstd when it has to."),
     ConfigKey::new("delete.retention.ms", ValueType::Long, Some("86400000")).bounded(Bounds::AtLeast(0)).synonyms(&[Synonym::new("log.cleaner.delete.retention.ms", Unit::Same)])
         .works("How long a tombstone stays in a compacted topic after it was first cleaned, so that slow consumers still see the deletion."),
+    ConfigKey::new("errors.deadletterqueue.group.enable", ValueType::Boolean, Some("false")),
     ConfigKey::new("file.delete.delay.ms", ValueType::Long, Some("60000")).bounded(Bounds::AtLeast(0)).synonyms(&[Synonym::new("log.segment.delete.delay.ms", Unit::Same)])
         .works("How long the files of a deleted partition stay, renamed, before they are removed; below `ottla.disk.reserve` they go at once. Those of a deleted segment go at once: whoever still reads them holds them open."),
     ConfigKey::new("flush.messages", ValueType::Long, Some("9223372036854775807")).bounded(Bounds::AtLeast(1)).synonyms(&[Synonym::new("log.flush.interval.messages", Unit::Same)])
         .works("Flush the log to stable storage after this many records. `acks=all` under `ottla.ack.durability=fsync` does not wait for it: it asks for its own flush."),
     ConfigKey::new("flush.ms", ValueType::Long, Some("9223372036854775807")).bounded(Bounds::AtLeast(0)).synonyms(&[Synonym::new("log.flush.interval.ms", Unit::Same), Synonym::new("log.flush.scheduler.interval.ms", Unit::Same)])
         .works("Flush the log to stable storage when its oldest unflushed record is this old."),
-    ConfigKey::new("follower.replication.throttled.replicas", ValueType::List, Some("")),
+    ConfigKey::new("follower.replication.throttled.replicas", ValueType::List, Some("")).bounded(Bounds::Replicas),
     ConfigKey::new("index.interval.bytes", ValueType::Int, Some("4096")).bounded(Bounds::AtLeast(0)).synonyms(&[Synonym::new("log.index.interval.bytes", Unit::Same)])
         .works("An index entry is written for every this many bytes of log. Smaller makes fetches start closer to their record and the index larger."),
     ConfigKey::new("internal.segment.bytes", ValueType::Int, None).internal()
         .works("Segment size without the lower bound of `segment.bytes`, for tests."),
-    ConfigKey::new("leader.replication.throttled.replicas", ValueType::List, Some("")),
+    ConfigKey::new("leader.replication.throttled.replicas", ValueType::List, Some("")).bounded(Bounds::Replicas),
     ConfigKey::new("local.retention.bytes", ValueType::Long, Some("-2")).bounded(Bounds::AtLeast(-2)).synonyms(&[Synonym::new("log.local.retention.bytes", Unit::Same)]),
     ConfigKey::new("local.retention.ms", ValueType::Long, Some("-2")).bounded(Bounds::AtLeast(-2)).synonyms(&[Synonym::new("log.local.retention.ms", Unit::Same)]),
     ConfigKey::new("max.compaction.lag.ms", ValueType::Long, Some("9223372036854775807")).bounded(Bounds::AtLeast(1)).synonyms(&[Synonym::new("log.cleaner.max.compaction.lag.ms", Unit::Same)])
@@ -51,6 +52,8 @@ pub const TOPIC: &[ConfigKey] = &[
     ConfigKey::new("min.insync.replicas", ValueType::Int, Some("1")).bounded(Bounds::AtLeast(1)).synonyms(&[Synonym::new("min.insync.replicas", Unit::Same)])
         .works("How many in-sync replicas must hold a record before `acks=all` is answered and consumers may read it."),
     ConfigKey::new("preallocate", ValueType::Boolean, Some("false")).synonyms(&[Synonym::new("log.preallocate", Unit::Same)]),
+    ConfigKey::new("remote.copy.lag.bytes", ValueType::Long, Some("-1")).bounded(Bounds::AtLeast(-1)).synonyms(&[Synonym::new("log.remote.copy.lag.bytes", Unit::Same)]),
+    ConfigKey::new("remote.copy.lag.ms", ValueType::Long, Some("0")).bounded(Bounds::AtLeast(-1)).synonyms(&[Synonym::new("log.remote.copy.lag.ms", Unit::Same)]),
     ConfigKey::new("remote.log.copy.disable", ValueType::Boolean, Some("false")),
     ConfigKey::new("remote.log.delete.on.disable", ValueType::Boolean, Some("false")),
     ConfigKey::new("remote.storage.enable", ValueType::Boolean, Some("false")),
@@ -66,6 +69,5 @@ pub const TOPIC: &[ConfigKey] = &[
         .works("Largest random amount by which `segment.ms` is shortened, so that segments do not all roll at once."),
     ConfigKey::new("segment.ms", ValueType::Long, Some("604800000")).bounded(Bounds::AtLeast(1)).synonyms(&[Synonym::new("log.roll.ms", Unit::Same), Synonym::new("log.roll.hours", Unit::Hours)])
         .works("Age, by record timestamp, at which a segment is closed even if it is not full."),
-    ConfigKey::new("unclean.leader.election.enable", ValueType::Boolean, Some("false")).synonyms(&[Synonym::new("unclean.leader.election.enable", Unit::Same)])
-        .works("Whether a replica that is not in sync may become leader when no other is left. It loses acknowledged records; leave it off."),
+    ConfigKey::new("unclean.leader.election.enable", ValueType::Boolean, Some("false")).synonyms(&[Synonym::new("unclean.leader.election.enable", Unit::Same)]),
 ];

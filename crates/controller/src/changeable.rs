@@ -1,0 +1,170 @@
+//! Whether a config may be changed at this place at all, while the broker runs.
+//!
+//! What the table of keys says of Kafka's rule ([`Update`]) and of ours ([`WhenChanged`]) becomes a refusal here. Taking
+//! a config back is always allowed: Kafka, or an older release, may have stored it.
+
+use ottla_metadata::config_keys::{self, ConfigKey, Update, WhenChanged};
+use ottla_metadata::{ConfigResource, ResourceKind};
+
+use crate::Refusal;
+
+/// How the names of configs of one listener begin.
+const LISTENER_PREFIX: &str = "listener.name.";
+/// What may be set for one listener of all brokers.
+const OF_A_LISTENER_OF_ALL: &[&str] = &[
+    "max.connection.creation.rate",
+    "max.connections",
+    "num.network.threads",
+];
+
+/// Refuses configs of brokers that cannot be set there, all of one kind together.
+pub fn check(resource: &ConfigResource, names: &[&str]) -> Result<(), Refusal> {
+    if resource.kind != ResourceKind::Broker {
+        return Ok(());
+    }
+    let updated = |update: Update| {
+        let has = |name: &&str| key(name).is_some_and(|key| key.update == update);
+        names.iter().copied().filter(has).collect::<Vec<_>>()
+    };
+    // Tools and tests know these by Kafka's words.
+    refuse_all(
+        "Cannot update these configs dynamically",
+        &updated(Update::ReadOnly),
+    )?;
+    refuse_all(
+        "These security configs can be dynamically updated only per-listener using the listener prefix",
+        &updated(Update::PerListener),
+    )?;
+    if resource.name.is_empty() {
+        let of_one = names.iter().copied();
+        let of_one = of_one.filter(|name| is_of_one_broker(name));
+        refuse_all(
+            "Cannot update these configs at default cluster level, broker id must be specified",
+            &of_one.collect::<Vec<_>>(),
+        )?;
+    }
+    Ok(())
+}
+
+/// The key of this name, if a value of it is served.
+pub fn served(kind: ResourceKind, name: &str) -> Result<&'static ConfigKey, Refusal> {
+    let Some(key) = config_keys::find(kind, name) else {
+        return Err(unknown(kind, name));
+    };
+    if kind != ResourceKind::Broker || key.when_changed() != WhenChanged::Refused {
+        return Ok(key);
+    }
+    Err(match key.effect {
+        config_keys::Effect::Works => Refusal::InvalidRequest(format!(
+            "cannot update {name} while the broker runs: set it in the broker's file and restart"
+        )),
+        _ => Refusal::InvalidConfig(format!("{name} is not served in this release")),
+    })
+}
+
+fn key(name: &str) -> Option<&'static ConfigKey> {
+    config_keys::find(ResourceKind::Broker, name)
+}
+
+fn is_of_one_broker(name: &str) -> bool {
+    let of_listener = name.strip_prefix(LISTENER_PREFIX);
+    match of_listener.and_then(|rest| rest.split_once('.')) {
+        Some((_listener, base)) => !OF_A_LISTENER_OF_ALL.contains(&base),
+        None => key(name).is_some_and(|key| key.update == Update::PerBroker),
+    }
+}
+
+fn refuse_all(why: &str, names: &[&str]) -> Result<(), Refusal> {
+    if names.is_empty() {
+        return Ok(());
+    }
+    Err(Refusal::InvalidRequest(format!(
+        "{why}: [{}]",
+        names.join(", ")
+    )))
+}
+
+fn unknown(kind: ResourceKind, name: &str) -> Refusal {
+    if kind == ResourceKind::ClientMetrics {
+        return Refusal::InvalidRequest(format!("unknown client metrics configuration: {name}"));
+    }
+    if kind == ResourceKind::Broker && name.starts_with(LISTENER_PREFIX) {
+        return Refusal::InvalidConfig(format!(
+            "{name} is not served in this release: listeners have no configs of their own"
+        ));
+    }
+    let what = match kind {
+        ResourceKind::Topic => "topic",
+        ResourceKind::Group => "group",
+        ResourceKind::Broker | ResourceKind::BrokerLogger | ResourceKind::ClientMetrics => "broker",
+    };
+    let hint = config_keys::nearest(kind, name).map(|near| format!("; did you mean {near}?"));
+    Refusal::InvalidConfig(format!(
+        "unknown {what} config name: {name}{}",
+        hint.unwrap_or_default()
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{check, served};
+    use crate::Refusal;
+    use ottla_metadata::config_keys::{ConfigKey, Update, WhenChanged, all};
+    use ottla_metadata::{ConfigResource, ResourceKind};
+
+    fn refusal(resource: &ConfigResource, names: &[&str]) -> Option<String> {
+        match check(resource, names) {
+            Ok(()) => None,
+            Err(Refusal::InvalidRequest(why)) => Some(why),
+            Err(other) => panic!("{other}"),
+        }
+    }
+
+    #[test]
+    fn every_key_is_refused_where_it_cannot_be_set_and_nowhere_else() {
+        for key in all(ResourceKind::Broker) {
+            let of_one = refusal(&ConfigResource::broker(1), &[key.name]);
+            let of_all = refusal(&ConfigResource::cluster(), &[key.name]);
+            let expected = match key.update {
+                Update::ReadOnly => (Some("dynamically"), Some("dynamically")),
+                Update::PerListener => (Some("per-listener"), Some("per-listener")),
+                Update::PerBroker => (None, Some("broker id must be specified")),
+                Update::ClusterWide => (None, None),
+            };
+            for (said, expected) in [(of_one, expected.0), (of_all, expected.1)] {
+                assert_eq!(said.is_some(), expected.is_some(), "{}: {said:?}", key.name);
+                if let (Some(said), Some(expected)) = (said, expected) {
+                    assert!(said.contains(expected), "{said}");
+                    assert!(said.ends_with(&format!(": [{}]", key.name)), "{said}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn what_a_listener_has_for_itself_is_of_one_broker_but_for_its_connections() {
+        let cluster = ConfigResource::cluster();
+        let store = "listener.name.plaintext.ssl.keystore.type";
+        assert!(
+            refusal(&cluster, &[store, "log.retention.ms"])
+                .unwrap()
+                .ends_with(&format!("[{store}]"))
+        );
+        assert_eq!(
+            refusal(&cluster, &["listener.name.plaintext.max.connections"]),
+            None
+        );
+        assert_eq!(refusal(&ConfigResource::broker(1), &[store]), None);
+        assert!(served(ResourceKind::Broker, store).is_err());
+    }
+
+    #[test]
+    fn what_a_change_does_not_move_is_refused_unless_it_is_said() {
+        let refused = |key: &&ConfigKey| served(ResourceKind::Broker, key.name).is_err();
+        let names: Vec<_> = all(ResourceKind::Broker).filter(refused).collect();
+        assert!(names.iter().any(|key| key.name == "listeners"));
+        for key in names {
+            assert_eq!(key.when_changed(), WhenChanged::Refused, "{}", key.name);
+        }
+    }
+}

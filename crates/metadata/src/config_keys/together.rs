@@ -1,0 +1,305 @@
+//! Bounds that hold between configs of one resource. Each check gets what every config is worth.
+//!
+//! Kafka starts with a fault in its log, or not at all, on stored values that break them.
+
+/// What a config is worth, by its name.
+pub type Worth<'a> = &'a dyn Fn(&str) -> Option<String>;
+
+/// The smallest share of the cleaner's memory that one of its threads must have more than.
+const DEDUPE_BYTES_PER_THREAD: i64 = 1_048_576;
+
+/// A group config, and the broker configs that bound it.
+struct Range {
+    key: &'static str,
+    smallest: Option<&'static str>,
+    largest: &'static str,
+}
+
+const fn range(key: &'static str, smallest: &'static str, largest: &'static str) -> Range {
+    let smallest = Some(smallest);
+    Range {
+        key,
+        smallest,
+        largest,
+    }
+}
+
+const RANGES: &[Range] = &[
+    range(
+        "consumer.heartbeat.interval.ms",
+        "group.consumer.min.heartbeat.interval.ms",
+        "group.consumer.max.heartbeat.interval.ms",
+    ),
+    range(
+        "consumer.session.timeout.ms",
+        "group.consumer.min.session.timeout.ms",
+        "group.consumer.max.session.timeout.ms",
+    ),
+    range(
+        "consumer.assignment.interval.ms",
+        "group.consumer.min.assignment.interval.ms",
+        "group.consumer.max.assignment.interval.ms",
+    ),
+    range(
+        "share.heartbeat.interval.ms",
+        "group.share.min.heartbeat.interval.ms",
+        "group.share.max.heartbeat.interval.ms",
+    ),
+    range(
+        "share.session.timeout.ms",
+        "group.share.min.session.timeout.ms",
+        "group.share.max.session.timeout.ms",
+    ),
+    range(
+        "share.record.lock.duration.ms",
+        "group.share.min.record.lock.duration.ms",
+        "group.share.max.record.lock.duration.ms",
+    ),
+    range(
+        "share.delivery.count.limit",
+        "group.share.min.delivery.count.limit",
+        "group.share.max.delivery.count.limit",
+    ),
+    range(
+        "share.partition.max.record.locks",
+        "group.share.min.partition.max.record.locks",
+        "group.share.max.partition.max.record.locks",
+    ),
+    range(
+        "share.assignment.interval.ms",
+        "group.share.min.assignment.interval.ms",
+        "group.share.max.assignment.interval.ms",
+    ),
+    range(
+        "streams.heartbeat.interval.ms",
+        "group.streams.min.heartbeat.interval.ms",
+        "group.streams.max.heartbeat.interval.ms",
+    ),
+    range(
+        "streams.session.timeout.ms",
+        "group.streams.min.session.timeout.ms",
+        "group.streams.max.session.timeout.ms",
+    ),
+    Range {
+        key: "streams.num.standby.replicas",
+        smallest: None,
+        largest: "group.streams.max.standby.replicas",
+    },
+    Range {
+        key: "streams.num.warmup.replicas",
+        smallest: None,
+        largest: "group.streams.max.warmup.replicas",
+    },
+    range(
+        "streams.assignment.interval.ms",
+        "group.streams.min.assignment.interval.ms",
+        "group.streams.max.assignment.interval.ms",
+    ),
+];
+
+/// The kinds of groups with a session and heartbeats of their own.
+const GROUP_KINDS: &[&str] = &["consumer", "share", "streams"];
+
+fn number(worth: Worth<'_>, key: &str) -> Option<i64> {
+    worth(key)?.trim().parse().ok()
+}
+
+/// Checks the configs of a group against those of its broker.
+pub fn of_group(group: Worth<'_>, broker: Worth<'_>) -> Result<(), String> {
+    for range in RANGES {
+        let Some(value) = number(group, range.key) else {
+            continue;
+        };
+        within(range.key, value, range, broker)?;
+    }
+    for kind in GROUP_KINDS {
+        let session = format!("{kind}.session.timeout.ms");
+        let heartbeat = format!("{kind}.heartbeat.interval.ms");
+        if let (Some(timeout), Some(interval)) =
+            (number(group, &session), number(group, &heartbeat))
+            && timeout <= interval
+        {
+            return Err(format!(
+                "{session} ({timeout}) must be greater than {heartbeat} ({interval})"
+            ));
+        }
+    }
+    let dead_letters = "errors.deadletterqueue.topic.name";
+    if group(dead_letters).is_some_and(|topic| topic.starts_with("__")) {
+        return Err(format!("{dead_letters} must not start with __"));
+    }
+    Ok(())
+}
+
+fn within(key: &str, value: i64, range: &Range, broker: Worth<'_>) -> Result<(), String> {
+    if let Some(smallest) = range.smallest
+        && let Some(bound) = number(broker, smallest)
+        && value < bound
+    {
+        return Err(format!(
+            "{key} must be greater than or equal to {smallest} ({bound}), not {value}"
+        ));
+    }
+    match number(broker, range.largest) {
+        Some(bound) if value > bound => Err(format!(
+            "{key} must be less than or equal to {} ({bound}), not {value}",
+            range.largest
+        )),
+        _ => Ok(()),
+    }
+}
+
+/// Checks those configs of a broker that may change while it runs.
+pub fn of_broker(broker: Worth<'_>) -> Result<(), String> {
+    for range in RANGES {
+        let key = format!("group.{}", range.key);
+        if range.key.ends_with(".assignment.interval.ms")
+            && let Some(value) = number(broker, &key)
+        {
+            within(&key, value, range, broker)?;
+        }
+    }
+    let (of_all, of_some) = ("max.connections.per.ip", "max.connections.per.ip.overrides");
+    if number(broker, of_all) == Some(0) && broker(of_some).is_none_or(|text| text.is_empty()) {
+        return Err(format!(
+            "{of_all} can be 0 only if {of_some} names who may connect"
+        ));
+    }
+    let (threads, buffer) = ("log.cleaner.threads", "log.cleaner.dedupe.buffer.size");
+    if let (Some(threads), Some(bytes)) = (number(broker, threads), number(broker, buffer))
+        && threads > 0
+        && bytes / threads <= DEDUPE_BYTES_PER_THREAD
+    {
+        return Err(format!(
+            "{buffer} must be more than {DEDUPE_BYTES_PER_THREAD} for each of log.cleaner.threads, and it is {bytes} \
+             for {threads}"
+        ));
+    }
+    for unit in ["ms", "bytes"] {
+        let (local, all) = (
+            format!("log.local.retention.{unit}"),
+            format!("log.retention.{unit}"),
+        );
+        // -2 stands for the retention of the whole log.
+        if let (Some(kept), Some(limit)) = (number(broker, &local), number(broker, &all))
+            && limit >= 0
+            && kept != -2
+            && (kept == -1 || kept > limit)
+        {
+            return Err(format!(
+                "{local} ({kept}) must not be more than {all} ({limit})"
+            ));
+        }
+    }
+    Ok(())
+}
+
+/// Checks the configs of a topic.
+pub fn of_topic(topic: Worth<'_>) -> Result<(), String> {
+    if let (Some(min), Some(max)) = (
+        number(topic, "min.compaction.lag.ms"),
+        number(topic, "max.compaction.lag.ms"),
+    ) && min > max
+    {
+        return Err(format!(
+            "conflict topic config setting min.compaction.lag.ms ({min}) > max.compaction.lag.ms ({max})"
+        ));
+    }
+    if topic("remote.storage.enable").is_some_and(|value| value.eq_ignore_ascii_case("true")) {
+        return Err(
+            "Tiered Storage functionality is disabled in the broker. Topic cannot be configured with remote log \
+             storage."
+                .to_owned(),
+        );
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{RANGES, of_broker, of_group};
+    use crate::ResourceKind;
+    use crate::config_keys::find;
+
+    fn default(kind: ResourceKind, name: &str) -> Option<String> {
+        find(kind, name)?.default.map(str::to_owned)
+    }
+
+    /// The defaults of a kind with one other value.
+    fn with(kind: ResourceKind, key: &str, value: i64) -> impl Fn(&str) -> Option<String> {
+        move |name| {
+            if name == key {
+                Some(value.to_string())
+            } else {
+                default(kind, name)
+            }
+        }
+    }
+
+    #[test]
+    fn every_bound_is_a_config_of_the_broker() {
+        let broker = |name: &str| find(ResourceKind::Broker, name).expect(name);
+        for range in RANGES {
+            assert!(
+                find(ResourceKind::Group, range.key).is_some(),
+                "{}",
+                range.key
+            );
+            broker(range.largest);
+            range.smallest.map(broker);
+        }
+    }
+
+    #[test]
+    fn a_group_keeps_to_the_bounds_of_its_broker() {
+        let broker = |name: &str| default(ResourceKind::Broker, name);
+        let check = |key, value| of_group(&with(ResourceKind::Group, key, value), &broker);
+        for range in RANGES {
+            let number = |name| broker(name).unwrap().parse::<i64>().unwrap();
+            let largest = number(range.largest);
+            assert!(
+                check(range.key, largest + 1)
+                    .unwrap_err()
+                    .contains(range.largest)
+            );
+            if let Some(smallest) = range.smallest {
+                let bound = number(smallest);
+                assert_eq!(check(range.key, bound), Ok(()), "{}", range.key);
+                assert!(check(range.key, bound - 1).unwrap_err().contains(smallest));
+            }
+        }
+        let letters =
+            |name: &str| (name == "errors.deadletterqueue.topic.name").then(|| "__x".into());
+        assert!(of_group(&letters, &broker).is_err());
+        // A broker may allow a session that is no longer than the time between two heartbeats.
+        let lax = with(
+            ResourceKind::Broker,
+            "group.consumer.max.heartbeat.interval.ms",
+            60_000,
+        );
+        let group = with(
+            ResourceKind::Group,
+            "consumer.heartbeat.interval.ms",
+            45_000,
+        );
+        assert!(of_group(&group, &lax).unwrap_err().contains("greater than"));
+    }
+
+    #[test]
+    fn a_broker_keeps_to_what_its_other_configs_say() {
+        let check = |key, value| of_broker(&with(ResourceKind::Broker, key, value));
+        assert_eq!(check("log.cleaner.threads", 1), Ok(()));
+        let per_address = "max.connections.per.ip";
+        assert!(check(per_address, 0).unwrap_err().contains(per_address));
+        let dedupe = "log.cleaner.dedupe.buffer.size";
+        assert!(check(dedupe, 1_048_576).unwrap_err().contains(dedupe));
+        let interval = "group.share.assignment.interval.ms";
+        assert!(check(interval, 15_001).unwrap_err().contains(interval));
+        let broker = |name: &str| match name {
+            "log.retention.ms" => Some("1000".to_owned()),
+            "log.local.retention.ms" => Some("1001".to_owned()),
+            _ => None,
+        };
+        assert!(of_broker(&broker).unwrap_err().contains("log.retention.ms"));
+    }
+}
