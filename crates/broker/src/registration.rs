@@ -25,27 +25,32 @@ pub enum NotRegistered {
 ///
 /// A directory of Kafka's keeps a `metadata.version` above those that a cluster may be raised to.
 pub fn supported_features(image: &MetadataImage) -> Vec<FeatureRange> {
-    let finalized = image.metadata_version();
-    vec![FeatureRange {
-        name: versions::FEATURE.to_owned(),
-        minimum: MetadataVersion::MINIMUM.0,
-        maximum: finalized.max(MetadataVersion::OFFERED).0,
-    }]
+    let highest = image.metadata_version().max(MetadataVersion::OFFERED);
+    let ranges = [
+        (versions::FEATURE, MetadataVersion::MINIMUM.0..=highest.0),
+        (versions::KRAFT, 0..=1),
+        (versions::ELIGIBLE_LEADER_REPLICAS, 0..=1),
+    ];
+    let ranges = ranges.into_iter().map(|(name, levels)| FeatureRange {
+        name: name.to_owned(),
+        minimum: *levels.start(),
+        maximum: *levels.end(),
+    });
+    ranges.collect()
 }
 
 /// What the broker claims when it registers: what it supports, and what a directory taken over from Kafka has
 /// finalised already. One node has nobody who could disagree about such a level.
 fn claimed_features(image: &MetadataImage) -> Vec<FeatureRange> {
     let mut claimed = supported_features(image);
-    let adopted = image
-        .features
-        .iter()
-        .filter(|(name, _)| *name != versions::FEATURE);
-    claimed.extend(adopted.map(|(name, level)| FeatureRange {
+    let adopted = image.features.iter().map(|(name, level)| FeatureRange {
         name: name.clone(),
         minimum: 0,
         maximum: *level,
-    }));
+    });
+    let is_new = |feature: &FeatureRange| !claimed.iter().any(|known| known.name == feature.name);
+    let adopted: Vec<FeatureRange> = adopted.filter(is_new).collect();
+    claimed.extend(adopted);
     claimed
 }
 

@@ -1,18 +1,19 @@
 //! The first records of a new cluster.
 //!
 //! What `kafka-storage format --standalone` puts into `bootstrap.checkpoint`, and what the first leader writes
-//! from it: the feature levels, inside a metadata transaction where the version allows one.
+//! from it: the feature levels, and the config that eligible leader replicas need, inside a metadata transaction where
+//! the version allows one.
 
-use ottla_metadata::{ConfigResource, MetadataImage, MetadataVersion, versions};
+use ottla_metadata::{ConfigResource, MetadataImage, MetadataVersion, ottla_configs, versions};
 use ottla_protocol::messages::metadata::{
-    BeginTransactionRecord, ConfigRecord, EndTransactionRecord, FeatureLevelRecord, MetadataRecord,
+    BeginTransactionRecord, EndTransactionRecord, FeatureLevelRecord, MetadataRecord,
 };
 
-const ELIGIBLE_LEADER_REPLICAS: &str = "eligible.leader.replicas.version";
-const MIN_INSYNC_REPLICAS: &str = "min.insync.replicas";
-
 /// Features besides `metadata.version` that a new cluster starts with, and their levels: what works here.
-pub const FEATURES: &[(&str, i16)] = &[];
+pub const FEATURES: &[(&str, i16)] = &[(versions::ELIGIBLE_LEADER_REPLICAS, 1)];
+
+/// The config that all brokers must agree on where partitions have eligible leader replicas.
+const MIN_IN_SYNC: &str = "min.insync.replicas";
 
 /// The records of `bootstrap.checkpoint`.
 pub fn checkpoint(version: MetadataVersion) -> Vec<MetadataRecord> {
@@ -37,19 +38,12 @@ pub fn checkpoint(version: MetadataVersion) -> Vec<MetadataRecord> {
 ///
 /// `configured` is the value of the configuration file. None where the feature is off, or the cluster has a value.
 pub fn min_insync_replicas(image: &MetadataImage, configured: &str) -> Option<MetadataRecord> {
-    let level = image.features.get(ELIGIBLE_LEADER_REPLICAS).copied();
     let cluster = ConfigResource::cluster();
-    if level.unwrap_or(0) == 0 || image.config(&cluster, MIN_INSYNC_REPLICAS).is_some() {
+    if !image.has_eligible_leader_replicas() || image.config(&cluster, MIN_IN_SYNC).is_some() {
         return None;
     }
-    let record = ConfigRecord {
-        resource_type: cluster.kind.code(),
-        resource_name: cluster.name,
-        name: MIN_INSYNC_REPLICAS.to_owned(),
-        value: Some(configured.to_owned()),
-        ..ConfigRecord::default()
-    };
-    Some(record.into())
+    let value = Some(configured.trim().to_owned());
+    Some(ottla_configs::record(&cluster, MIN_IN_SYNC.to_owned(), value).into())
 }
 
 /// The records that the first leader writes from those of the checkpoint.
@@ -68,4 +62,25 @@ pub fn activation(
     records.extend(checkpoint);
     records.push(EndTransactionRecord::default().into());
     records
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{activation, checkpoint, min_insync_replicas};
+    use ottla_metadata::{ConfigResource, Loader, MetadataImage, MetadataVersion};
+
+    #[test]
+    fn a_new_cluster_has_eligible_leaders_and_one_number_of_in_sync_replicas() {
+        let version = MetadataVersion::OF_NEW_CLUSTERS;
+        let mut loader = Loader::new(MetadataImage::default());
+        assert_eq!(min_insync_replicas(loader.image(), "2"), None);
+        loader.load(&activation(checkpoint(version), version));
+        assert!(loader.image().has_eligible_leader_replicas());
+        let record = min_insync_replicas(loader.image(), " 2 ").expect("the cluster has none yet");
+        loader.load(&[record]);
+        let cluster = ConfigResource::cluster();
+        let value = loader.image().config(&cluster, "min.insync.replicas");
+        assert_eq!(value, Some("2"));
+        assert_eq!(min_insync_replicas(loader.image(), "1"), None);
+    }
 }

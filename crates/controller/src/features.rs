@@ -3,15 +3,20 @@
 //! All updates of a request are made or none. A level is taken only when this controller and every registered broker
 //! support it. `metadata.version` goes down only over versions that changed no record, as in Kafka.
 
-use ottla_metadata::{FeatureRange, MetadataImage, MetadataVersion, versions};
+use std::cmp::Ordering;
+
+use ottla_metadata::{
+    ConfigResource, FeatureRange, MetadataImage, MetadataVersion, ResourceKind, ottla_configs,
+    versions,
+};
 use ottla_protocol::ids::NodeId;
-use ottla_protocol::messages::metadata::FeatureLevelRecord;
+use ottla_protocol::messages::metadata::{FeatureLevelRecord, MetadataRecord};
 
 use crate::{Decision, Refusal, View};
 
 /// The features that Kafka 4.3 knows beside `metadata.version`; what is not among them cannot even be set to 0.
 const KNOWN: &[&str] = &[
-    "eligible.leader.replicas.version",
+    versions::ELIGIBLE_LEADER_REPLICAS,
     "group.version",
     "share.version",
     "streams.version",
@@ -42,17 +47,37 @@ pub struct Update {
     pub upgrade_type: UpgradeType,
 }
 
-/// Decides UpdateFeatures on the controller `node`, which supports `supported`.
+/// The controller that decides.
+#[derive(Debug, Clone, Copy)]
+pub struct Local<'a> {
+    /// Its node.
+    pub node: NodeId,
+    /// What it supports.
+    pub supported: &'a [FeatureRange],
+    /// The level of `kraft.version` by the quorum's records.
+    pub kraft_version: i16,
+}
+
+/// Decides UpdateFeatures on the controller `local`.
 pub fn decide(
     view: View<'_>,
-    (node, supported): (NodeId, &[FeatureRange]),
+    local: Local<'_>,
     updates: &[Update],
     validate_only: bool,
 ) -> Decision<Result<(), Refusal>> {
     let mut records = Vec::new();
     for update in updates {
-        if let Err(why) = check(view.image, (node, supported), update) {
+        let checked = check(view.image, local, update)
+            .and_then(|()| check_dependency(view.image, updates, update));
+        if let Err(why) = checked {
             return Decision::reply(Err(Refusal::InvalidUpdateVersion(why)));
+        }
+        if update.feature == versions::KRAFT {
+            // It stands in the quorum's records, and does not change here.
+            continue;
+        }
+        if update.feature == versions::ELIGIBLE_LEADER_REPLICAS && update.level > 0 {
+            records.extend(agree_on_in_sync_replicas(view));
         }
         let record = FeatureLevelRecord {
             name: update.feature.clone(),
@@ -70,11 +95,53 @@ pub fn decide(
     }
 }
 
-fn check(
+/// The records by which all brokers hold the same number of in-sync replicas for enough: eligible leader replicas
+/// depend on it. One that the cluster has set is kept.
+fn agree_on_in_sync_replicas(view: View<'_>) -> Vec<MetadataRecord> {
+    const KEY: &str = "min.insync.replicas";
+    let record = |resource, value| ottla_configs::record(resource, KEY.to_owned(), value).into();
+    let mut records = Vec::new();
+    let cluster = ConfigResource::cluster();
+    if view.image.config(&cluster, KEY).is_none() {
+        let value = view.settings.statics.get(KEY).unwrap_or("1").trim();
+        records.push(record(&cluster, Some(value.to_owned())));
+    }
+    let of_brokers = view.image.configs.iter().filter(|(resource, configs)| {
+        resource.kind == ResourceKind::Broker
+            && !resource.name.is_empty()
+            && configs.contains_key(KEY)
+    });
+    records.extend(of_brokers.map(|(resource, _)| record(resource, None)));
+    records
+}
+
+/// Refuses a level that needs a higher `metadata.version` than the one there will be.
+fn check_dependency(
     image: &MetadataImage,
-    (node, supported): (NodeId, &[FeatureRange]),
+    updates: &[Update],
     update: &Update,
 ) -> Result<(), String> {
+    if update.feature != versions::ELIGIBLE_LEADER_REPLICAS || update.level == 0 {
+        return Ok(());
+    }
+    let other = updates
+        .iter()
+        .find(|other| other.feature == versions::FEATURE);
+    let metadata = other.map_or(image.metadata_version(), |other| {
+        MetadataVersion(other.level)
+    });
+    if metadata.has_eligible_leader_replicas() {
+        return Ok(());
+    }
+    let Update { feature, level, .. } = update;
+    Err(format!(
+        "Invalid update version {level} for feature {feature}. {feature} could not be set to {level} because it \
+         depends on metadata.version level {}",
+        MetadataVersion::ELIGIBLE_LEADER_REPLICAS.0
+    ))
+}
+
+fn check(image: &MetadataImage, local: Local<'_>, update: &Update) -> Result<(), String> {
     let Update {
         feature,
         level,
@@ -91,7 +158,7 @@ fn check(
     if *level < 0 {
         return refuse("A feature version cannot be less than 0.");
     }
-    let controller = ("Local controller", node, supported);
+    let controller = ("Local controller", local.node, local.supported);
     let brokers = image.brokers.values();
     let brokers = brokers.map(|broker| ("Broker", broker.id, broker.features.as_slice()));
     for (what, id, ranges) in std::iter::once(controller).chain(brokers) {
@@ -99,7 +166,11 @@ fn check(
             return refuse(&format!("{what} {id} {why}"));
         }
     }
-    let current = image.features.get(feature).copied().unwrap_or(0);
+    let current = if feature == versions::KRAFT {
+        local.kraft_version
+    } else {
+        image.features.get(feature).copied().unwrap_or(0)
+    };
     let is_upgrade = *upgrade_type == UpgradeType::Upgrade;
     if *level < current && is_upgrade {
         return refuse(
@@ -112,6 +183,15 @@ fn check(
     }
     if feature == versions::FEATURE {
         return check_metadata_version((current, *level), *upgrade_type);
+    }
+    if feature == versions::KRAFT {
+        return match level.cmp(&current) {
+            Ordering::Equal => Ok(()),
+            Ordering::Less => refuse("Can't downgrade the version of this feature."),
+            Ordering::Greater => {
+                refuse("Moving the voters into the metadata log is not served in this release.")
+            }
+        };
     }
     if KNOWN.contains(&feature.as_str()) {
         Ok(())
@@ -151,20 +231,17 @@ fn check_metadata_version((from, to): (i16, i16), upgrade_type: UpgradeType) -> 
 
 #[cfg(test)]
 mod tests {
-    use super::{Update, UpgradeType, decide};
+    use super::{Local, Update, UpgradeType, decide};
     use crate::{Refusal, Settings, View};
     use ottla_metadata::effective::StaticConfigs;
-    use ottla_metadata::{FeatureRange, MetadataDelta, MetadataImage};
+    use ottla_metadata::{
+        ConfigResource, FeatureRange, MetadataDelta, MetadataImage, ottla_configs,
+    };
     use ottla_protocol::ids::NodeId;
     use ottla_protocol::messages::metadata::FeatureLevelRecord;
 
-    /// Asks for one update of a cluster at metadata.version 29 with groups of the new kind; the levels after it.
-    fn after(
-        feature: &str,
-        level: i16,
-        upgrade_type: UpgradeType,
-        validate_only: bool,
-    ) -> Result<Vec<(String, i16)>, String> {
+    /// A cluster at `metadata.version` 29 with groups of the new kind.
+    fn cluster() -> MetadataDelta {
         let mut delta = MetadataDelta::new(MetadataImage::default());
         for (name, feature_level) in [("metadata.version", 29), ("group.version", 1)] {
             let record = FeatureLevelRecord {
@@ -174,37 +251,74 @@ mod tests {
             };
             delta.replay(&record.into());
         }
-        let settings = Settings {
+        delta
+    }
+
+    fn settings() -> Settings {
+        Settings {
             default_partitions: 1,
             default_replication_factor: 1,
             delete_topics: true,
             statics: StaticConfigs::default(),
+        }
+    }
+
+    /// Decides these updates of a cluster; the image after them.
+    fn updated(
+        cluster: MetadataDelta,
+        updates: &[Update],
+        validate_only: bool,
+    ) -> Result<MetadataImage, String> {
+        let range = |name: &str, (minimum, maximum)| FeatureRange {
+            name: name.to_owned(),
+            minimum,
+            maximum,
         };
+        let supported = [
+            range("metadata.version", (7, 30)),
+            range("kraft.version", (0, 1)),
+            range("eligible.leader.replicas.version", (0, 1)),
+        ];
+        let local = Local {
+            node: NodeId(1),
+            supported: &supported,
+            kraft_version: 1,
+        };
+        let mut delta = cluster;
         let image = delta.image().clone();
         let view = View {
             image: &image,
-            settings: &settings,
+            settings: &settings(),
         };
-        let supported = [FeatureRange {
-            name: "metadata.version".to_owned(),
-            minimum: 7,
-            maximum: 30,
-        }];
-        let update = Update {
-            feature: feature.to_owned(),
-            level,
-            upgrade_type,
-        };
-        let decision = decide(view, (NodeId(1), &supported), &[update], validate_only);
-        decision
-            .records
-            .iter()
-            .for_each(|record| delta.replay(record));
+        let decision = decide(view, local, updates, validate_only);
+        for record in &decision.records {
+            delta.replay(record);
+        }
         match decision.reply {
-            Ok(()) => Ok(delta.finish().0.features.into_iter().collect()),
+            Ok(()) => Ok(delta.finish().0),
             Err(Refusal::InvalidUpdateVersion(why)) => Err(why),
             Err(other) => panic!("{other}"),
         }
+    }
+
+    fn to(feature: &str, level: i16, upgrade_type: UpgradeType) -> Update {
+        Update {
+            feature: feature.to_owned(),
+            level,
+            upgrade_type,
+        }
+    }
+
+    /// Asks for one update of the cluster; the levels after it.
+    fn after(
+        feature: &str,
+        level: i16,
+        upgrade_type: UpgradeType,
+        validate_only: bool,
+    ) -> Result<Vec<(String, i16)>, String> {
+        let updates = [to(feature, level, upgrade_type)];
+        let image = updated(cluster(), &updates, validate_only)?;
+        Ok(image.features.into_iter().collect())
     }
 
     fn levels(levels: &[(&str, i16)]) -> Vec<(String, i16)> {
@@ -277,5 +391,60 @@ mod tests {
         assert!(refusal.contains("from 29 to 22. Refusing"), "{refusal}");
         let refusal = after(metadata, 22, UnsafeDowngrade, false).unwrap_err();
         assert!(refusal.contains("Unsafe metadata downgrade"), "{refusal}");
+    }
+
+    #[test]
+    fn with_eligible_leaders_comes_a_number_of_in_sync_replicas_for_all_brokers() {
+        use UpgradeType::{SafeDowngrade, Upgrade};
+        let (feature, key) = ("eligible.leader.replicas.version", "min.insync.replicas");
+        let cluster_wide = ConfigResource::cluster();
+        let mut of_one = cluster();
+        let record = ottla_configs::record(
+            &ConfigResource::broker(1),
+            key.to_owned(),
+            Some("2".to_owned()),
+        );
+        of_one.replay(&record.into());
+        let image = updated(of_one.clone(), &[to(feature, 1, Upgrade)], false).unwrap();
+        assert_eq!(image.features[feature], 1);
+        assert_eq!(image.config(&cluster_wide, key), Some("1"));
+        assert_eq!(image.config(&ConfigResource::broker(1), key), None);
+        let checked = updated(of_one, &[to(feature, 1, Upgrade)], true).unwrap();
+        assert_eq!(checked.config(&cluster_wide, key), None);
+
+        // A number that was set stays, also when the feature goes again.
+        let mut set = cluster();
+        let record = ottla_configs::record(&cluster_wide, key.to_owned(), Some("3".to_owned()));
+        set.replay(&record.into());
+        let image = updated(set, &[to(feature, 1, Upgrade)], false).unwrap();
+        assert_eq!(image.config(&cluster_wide, key), Some("3"));
+        let again = MetadataDelta::new(image);
+        let image = updated(again, &[to(feature, 0, SafeDowngrade)], false).unwrap();
+        assert!(!image.features.contains_key(feature));
+
+        let mut older = cluster();
+        let level = FeatureLevelRecord {
+            name: "metadata.version".to_owned(),
+            feature_level: 22,
+            ..FeatureLevelRecord::default()
+        };
+        older.replay(&level.into());
+        let why = updated(older, &[to(feature, 1, Upgrade)], false).unwrap_err();
+        assert!(
+            why.contains("depends on metadata.version level 23"),
+            "{why}"
+        );
+    }
+
+    #[test]
+    fn the_level_of_the_quorum_stays() {
+        use UpgradeType::{SafeDowngrade, Upgrade};
+        let kraft = "kraft.version";
+        let unchanged = levels(&[("group.version", 1), ("metadata.version", 29)]);
+        assert_eq!(after(kraft, 1, Upgrade, false), Ok(unchanged));
+        let why = after(kraft, 0, SafeDowngrade, false).unwrap_err();
+        assert!(why.contains("Can't downgrade the version"), "{why}");
+        let why = after(kraft, 2, Upgrade, false).unwrap_err();
+        assert!(why.contains("only supports versions 0-1"), "{why}");
     }
 }

@@ -8,7 +8,7 @@
 //! A version above 5 is answered in version 0 with `UNSUPPORTED_VERSION` and the range of this API alone, from
 //! which the client picks again.
 
-use ottla_metadata::MetadataImage;
+use ottla_metadata::{MetadataImage, versions};
 use ottla_protocol::api_key;
 use ottla_protocol::messages::api_versions_response::{
     ApiVersion, FinalizedFeatureKey, SupportedFeatureKey,
@@ -27,8 +27,6 @@ const NAMES_SOFTWARE: i16 = 3;
 
 /// The node of a client that expects none.
 const NO_NODE: i32 = -1;
-/// The feature that says where the voters stand.
-const KRAFT_VERSION: &str = "kraft.version";
 /// The first version that shows features.
 const SHOWS_FEATURES: i16 = 3;
 /// The first version that shows features whose lowest level is 0 (KAFKA-17011).
@@ -112,7 +110,7 @@ fn with_features(
 
 /// The levels that the cluster has settled on; `kraft.version` stands in the quorum's own records.
 fn finalized(image: &MetadataImage, kraft: i16) -> impl Iterator<Item = (&str, i16)> {
-    let kraft = (kraft > 0).then_some((KRAFT_VERSION, kraft));
+    let kraft = (kraft > 0).then_some((versions::KRAFT, kraft));
     let features = image.features.iter();
     features
         .map(|(name, level)| (name.as_str(), *level))

@@ -2,7 +2,7 @@
 //!
 //! - 1: the kind of change, and checking only. 2: no results by feature, which all end alike.
 
-use ottla_controller::features::{self, Update, UpgradeType};
+use ottla_controller::features::{self, Local, Update, UpgradeType};
 use ottla_protocol::messages::update_features_request::FeatureUpdateKey;
 use ottla_protocol::messages::update_features_response::UpdatableFeatureResult;
 use ottla_protocol::messages::{ErrorCode, UpdateFeaturesRequestData, UpdateFeaturesResponseData};
@@ -22,11 +22,18 @@ pub async fn handle(
 ) -> UpdateFeaturesResponseData {
     let updates: Vec<Update> = request.feature_updates.iter().map(update).collect();
     let (node, validate_only) = (broker.config.node_id, request.validate_only);
+    let quorum = broker.quorum.get();
+    let kraft_version = quorum.map_or(0, |quorum| quorum.borrow().kraft_version);
     let decided = broker
         .controller
         .decide(move |view, _| {
             let supported = registration::supported_features(view.image);
-            features::decide(view, (node, &supported), &updates, validate_only)
+            let local = Local {
+                node,
+                supported: &supported,
+                kraft_version,
+            };
+            features::decide(view, local, &updates, validate_only)
         })
         .await;
     let response = UpdateFeaturesResponseData::default();
