@@ -427,7 +427,7 @@ mod tests {
     use crate::clock::Clock;
     use crate::config::BrokerConfig;
     use ottla_log::files::{Files, Open};
-    use ottla_metadata::{ConfigResource, MetadataVersion, ottla_configs};
+    use ottla_metadata::{ConfigResource, MetadataImage, MetadataVersion, ottla_configs};
     use ottla_protocol::ids::{NodeId, Uuid};
     use ottla_protocol::messages::metadata::{
         BeginTransactionRecord, FeatureLevelRecord, MetadataRecord, PartitionRecord,

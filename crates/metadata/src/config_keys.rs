@@ -22,11 +22,44 @@ pub use definition::{
 pub use removed::{Removed, removed};
 pub use value::{InvalidValue, connections_by_address};
 
+use std::collections::BTreeMap;
+use std::sync::LazyLock;
+
 use crate::ResourceKind;
+
+/// The keys of each kind by name: every change of a config looks many up, for every topic.
+static BY_NAME: LazyLock<BTreeMap<ResourceKind, BTreeMap<&str, &ConfigKey>>> =
+    LazyLock::new(|| {
+        let kinds = [
+            ResourceKind::Topic,
+            ResourceKind::Broker,
+            ResourceKind::Group,
+            ResourceKind::ClientMetrics,
+        ];
+        let keys = |kind| all(kind).map(|key| (key.name, key)).collect();
+        kinds.into_iter().map(|kind| (kind, keys(kind))).collect()
+    });
+
+/// The broker configs that say the same thing in other units, by each of their names; the strongest first.
+static FAMILIES: LazyLock<BTreeMap<&str, Vec<&str>>> = LazyLock::new(|| {
+    let mut families = BTreeMap::new();
+    for key in all(ResourceKind::Topic) {
+        let names: Vec<_> = key.synonyms.iter().map(|synonym| synonym.name).collect();
+        let of_each = names.iter().map(|name| (*name, names.clone()));
+        families.extend(of_each);
+    }
+    families
+});
 
 /// The key of this name among a resource's configs.
 pub fn find(kind: ResourceKind, name: &str) -> Option<&'static ConfigKey> {
-    all(kind).find(|key| key.name == name)
+    BY_NAME.get(&kind)?.get(name).copied()
+}
+
+/// The broker configs that say the same thing as this one, itself among them, the strongest first.
+pub fn family(key: &'static ConfigKey) -> Vec<&'static str> {
+    let family = FAMILIES.get(key.name).cloned();
+    family.unwrap_or_else(|| vec![key.name])
 }
 
 /// All keys that a resource may carry; Kafka's own first.

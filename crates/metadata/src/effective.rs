@@ -194,20 +194,12 @@ pub fn broker_key(
     key: &'static ConfigKey,
 ) -> EffectiveConfig {
     // Of what states the same thing in other units, Kafka shows what is weaker than the key itself.
-    let mut stated = stated(image, statics, &family(key.name));
+    let mut stated = stated(image, statics, &config_keys::family(key));
     let stronger = stated.iter().take_while(|found| found.name != key.name);
     stated.drain(..stronger.count());
     let worth = stated.iter().find(|found| found.name == key.name);
     let worth = worth.map(|found| (found.value.clone(), found.source));
     finish(key, worth, stated)
-}
-
-/// The broker configs that say the same thing as this one, the strongest first.
-fn family(name: &'static str) -> Vec<&'static str> {
-    let names = |key: &'static ConfigKey| key.synonyms.iter().map(|synonym| synonym.name);
-    let mut topics = config_keys::all(ResourceKind::Topic);
-    let topic = topics.find(|key| names(key).any(|known| known == name));
-    topic.map_or_else(|| vec![name], |key| names(key).collect())
 }
 
 /// The configs of a group, whether it exists or not; internal keys only where they are set.
