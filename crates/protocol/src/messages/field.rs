@@ -134,6 +134,9 @@ impl Field for KafkaString {
         }
         Ok(())
     }
+    fn show(&self, _: At) -> Shown {
+        Shown::Text(self.to_string())
+    }
 }
 
 impl Field for Option<KafkaString> {
@@ -152,6 +155,9 @@ impl Field for Option<KafkaString> {
             wire::write_nullable_string(buf, self.as_ref())?;
         }
         Ok(())
+    }
+    fn show(&self, at: At) -> Shown {
+        self.as_ref().map_or(Shown::Null, |text| text.show(at))
     }
 }
 

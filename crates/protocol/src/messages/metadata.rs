@@ -347,6 +347,7 @@ impl MetadataRecord {
             Self::RemoveDelegationToken(record) => ("RemoveDelegationTokenRecord", record.show(at)),
             Self::RegisterController(record) => ("RegisterControllerRecord", record.show(at)),
             Self::ClearElr(record) => ("ClearElrRecord", record.show(at)),
+            Self::UnregisterController(record) => ("UnregisterControllerRecord", record.show(at)),
         }
     }
 }

@@ -8,7 +8,7 @@ use kacrab_protocol::error::Result;
 use kacrab_protocol::generated as known;
 use kacrab_protocol::{KafkaString, RawTaggedField};
 
-use super::field::{At, Field, read_tagged_fields, write_tagged_fields};
+use super::field::{At, Field, Shown, read_tagged_fields, write_tagged_fields};
 use known::api_versions_response::{ApiVersion, FinalizedFeatureKey, SupportedFeatureKey};
 
 /// The first version of `ApiVersions` with the broker that the client expects (KIP-1242).
@@ -373,6 +373,14 @@ impl Field for DeletableGroupResult {
         self.error_code.write(buf, at)?;
         self.error_message.write(buf, at)?;
         Ok(write_tagged_fields(buf, &self.unknown_tagged_fields)?)
+    }
+
+    fn show(&self, at: At) -> Shown {
+        Shown::Fields(vec![
+            ("groupId", self.group_id.show(at)),
+            ("errorCode", self.error_code.show(at)),
+            ("errorMessage", self.error_message.show(at)),
+        ])
     }
 }
 

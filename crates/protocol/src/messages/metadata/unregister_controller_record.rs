@@ -10,7 +10,7 @@ use kacrab_protocol::error::Result;
     reason = "one list for all generated files"
 )]
 use crate::messages::field::{
-    At, Field, KafkaUuid, RawTaggedField, UnsupportedFieldVersion, UnsupportedVersion,
+    At, Field, KafkaUuid, RawTaggedField, Shown, UnsupportedFieldVersion, UnsupportedVersion,
     read_nullable_struct, read_tagged, read_tagged_fields, tagged, write_nullable_struct,
     write_tagged_fields,
 };
@@ -43,6 +43,10 @@ impl Field for UnregisterControllerRecord {
             write_tagged_fields(buf, &self.unknown_tagged_fields)?;
         }
         Ok(())
+    }
+
+    fn show(&self, at: At) -> Shown {
+        Shown::Fields(vec![("controllerId", self.controller_id.show(at))])
     }
 }
 
