@@ -38,6 +38,6 @@ fn a_command_line_that_cannot_be_parsed_is_an_error_in_json_too() {
     let (error, status) = failure(&["log", "dump", "--output", "json"]);
     assert_eq!(status, 2);
     let what = error["error"].as_str().unwrap();
-    assert!(what.contains("<PATHS>"), "{what}");
+    assert!(what.contains("<PATH>"), "{what}");
     assert_eq!(error["next"], "--help shows how the command is used");
 }

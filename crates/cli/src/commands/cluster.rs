@@ -36,7 +36,10 @@ struct View {
     log_dirs: BTreeMap<i32, Vec<LogDir>>,
     /// Nothing where the cluster does not tell.
     quorum: Option<Quorum>,
+    /// What is wrong, the worst first.
     problems: Vec<String>,
+    /// Whether all partitions have a leader and all their replicas in sync.
+    are_partitions_well: bool,
 }
 
 /// Shows the cluster.
@@ -61,6 +64,7 @@ async fn look_at(cluster: &Cluster) -> Result<View> {
         log_dirs: BTreeMap::new(),
         quorum: None,
         problems: Vec::new(),
+        are_partitions_well: true,
     };
     for node in view.metadata.nodes.keys() {
         match cluster.features(*node).await {
@@ -84,7 +88,10 @@ async fn look_at(cluster: &Cluster) -> Result<View> {
         Ok(quorum) => view.quorum = Some(quorum),
         Err(error) => message(&format!("the cluster does not tell its quorum: {error}")),
     }
-    let problems = health::problems(&view, cluster).await?;
-    view.problems.extend(problems);
+    let of_partitions = health::of_partitions(&view, cluster).await?;
+    view.are_partitions_well = of_partitions.is_empty();
+    let of_brokers = health::of_brokers(&view);
+    view.problems.splice(0..0, of_partitions);
+    view.problems.extend(of_brokers);
     Ok(view)
 }

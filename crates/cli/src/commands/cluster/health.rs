@@ -13,19 +13,23 @@ const NAMED: usize = 5;
 /// A disk with less than this share free is nearly full.
 const NEARLY_FULL: u64 = 20;
 
-/// All problems, the worst first.
-pub async fn problems(view: &View, cluster: &Cluster) -> Result<Vec<String>> {
-    let mut problems = Vec::from_iter(leaderless(view));
-    problems.extend(below_minimum(view, cluster).await?);
-    problems.extend(out_of_sync(view));
-    for broker in view.brokers.iter().filter(|broker| broker.is_fenced) {
+/// Problems of partitions, the worst first.
+pub async fn of_partitions(view: &View, cluster: &Cluster) -> Result<Vec<String>> {
+    let below_minimum = below_minimum(view, cluster).await?;
+    let problems = [leaderless(view), below_minimum, out_of_sync(view)];
+    Ok(problems.into_iter().flatten().collect())
+}
+
+/// Problems of brokers and their disks.
+pub fn of_brokers(view: &View) -> Vec<String> {
+    let fenced = view.brokers.iter().filter(|broker| broker.is_fenced);
+    let fenced = fenced.map(|broker| {
         let id = broker.node.id;
-        problems.push(format!(
+        format!(
             "broker {id} is fenced: the controller does not hear from it, or it has not caught up yet"
-        ));
-    }
-    problems.extend(directories(view));
-    Ok(problems)
+        )
+    });
+    fenced.chain(directories(view)).collect()
 }
 
 fn partitions(view: &View) -> impl Iterator<Item = (TopicPartition, &PartitionMetadata)> {

@@ -30,8 +30,8 @@ impl View {
         print_line("")?;
         self.print_features()?;
         print_line("")?;
-        if self.problems.is_empty() {
-            return print_line("all partitions have a leader and all their replicas in sync");
+        if self.are_partitions_well {
+            print_line("all partitions have a leader and all their replicas in sync")?;
         }
         self.problems
             .iter()
@@ -111,7 +111,7 @@ impl View {
 
     fn print_features(&self) -> Result<()> {
         let mut table = Table::new(&["FEATURE", "LEVEL", "SUPPORTED BY ALL"]);
-        for (name, feature) in self.common_features() {
+        for (name, feature) in self.shared_features() {
             table.row([
                 name.to_owned(),
                 level(name, feature.finalized),
@@ -138,7 +138,7 @@ impl View {
                 "log_dirs": self.log_dirs.get(&id).map(|dirs| dirs.iter().map(log_dir).collect::<Value>()),
             })
         });
-        let features = self.common_features().into_iter().map(|(name, feature)| {
+        let features = self.shared_features().into_iter().map(|(name, feature)| {
             let version = version_name(name, feature.finalized);
             json!({
                 "name": name, "level": feature.finalized, "version": version,
@@ -205,20 +205,20 @@ impl View {
     }
 
     /// The features that all brokers support, as far as all do.
-    fn common_features(&self) -> BTreeMap<&str, Feature> {
-        let mut common = BTreeMap::<&str, Feature>::new();
+    fn shared_features(&self) -> BTreeMap<&str, Feature> {
+        let mut shared = BTreeMap::<&str, Feature>::new();
         for feature in self.features.values().flatten() {
-            let shared = common
+            let range = shared
                 .entry(&feature.name)
                 .or_insert_with(|| feature.clone());
-            shared.lowest = shared.lowest.max(feature.lowest);
-            shared.highest = shared.highest.min(feature.highest);
+            range.lowest = range.lowest.max(feature.lowest);
+            range.highest = range.highest.min(feature.highest);
         }
-        common.retain(|name, _| {
+        shared.retain(|name, _| {
             let mut brokers = self.features.values();
             brokers.all(|of| of.iter().any(|feature| feature.name == *name))
         });
-        common
+        shared
     }
 }
 
