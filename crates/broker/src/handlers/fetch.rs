@@ -8,9 +8,6 @@
 //! outside of every lock. Partitions are read in the request's order; the first that holds anything gives at least
 //! one whole batch, whatever the limits. When answers hold as many log files open as they may, the others give nothing,
 //! as when there are bytes enough.
-//!
-//! Records that are appended but not on stable storage yet count for when there is enough: they are flushed for whoever
-//! would be answered with them, and an answer is not empty for want of a flush.
 
 pub mod parts;
 
@@ -238,6 +235,9 @@ type Plan = (Planned, Option<HeldFile>);
 type Plans = Vec<Result<Plan, ErrorCode>>;
 
 /// Plans until there are enough bytes, an error or a divergence, or the time is up.
+///
+/// Records that are appended but not on stable storage yet count for when there is enough: they are flushed for whoever
+/// would be answered with them, and an answer is not empty for want of a flush.
 async fn plan_enough(targets: &mut [Target], limits: &Limits) -> Plans {
     let plans = plan_all(targets, limits);
     if Look::at(&plans).suffices(limits, limits.waits()) {

@@ -6,10 +6,6 @@
 //!
 //! All requests that have arrived together are appended together: what they hold for one partition goes into it with
 //! one write. Batches are checked before the partition's lock is taken, and are not copied unless they must change.
-//!
-//! A request that names a partition more than once ends as on Kafka, which keeps what is to be appended by partition: the
-//! last batch counts, the others are not appended, and there is one answer. What is no batch at all is answered so, and
-//! supersedes none.
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, HashMap};
@@ -155,6 +151,10 @@ impl<'a> Groups<'a> {
 }
 
 /// Finds and checks what one request holds; what may be appended goes into `groups`, what may not is an outcome.
+///
+/// A request that names a partition more than once ends as on Kafka, which keeps what is to be appended by partition: the
+/// last batch counts, the others are not appended, and there is one answer. What is no batch at all is answered so, and
+/// supersedes none.
 fn check_request<'a>(
     broker: &Broker,
     (request, context, body): (usize, &RequestContext, &'a ProduceRequestData),
