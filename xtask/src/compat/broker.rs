@@ -232,6 +232,9 @@ fn format(config: &Path) -> Result<()> {
             "format",
             "--cluster-id",
             "b3R0bGEtY29tcGF0LTAwMQ",
+            // The level that Ottla formats at, so that features look alike on both.
+            "--release-version",
+            "4.3",
             "--config",
         ])
         .arg(config)

@@ -46,6 +46,9 @@ final class Tool {
     static final String CONFIGS =
             first("org.apache.kafka.tools.ConfigCommand", "kafka.admin.ConfigCommand").getName();
 
+    /** Whether these tools are of Kafka 4.4 or later. */
+    static final boolean IS_4_4 = CONFIGS.startsWith("org.");
+
     static {
         instead("setExitProcedure", "Procedure", (proxy, method, arguments) -> {
             exited = exited == null ? (Integer) arguments[0] : exited;
