@@ -149,17 +149,16 @@ async fn fetcher(double: &Double, from: i64, options: FetchOptions) -> Fetcher {
     fetcher
 }
 
-/// Polls until records come.
+/// Polls until records come, which takes some answers and no more.
 async fn next(fetcher: &mut Fetcher) -> FetchedRecords {
-    loop {
+    for _ in 0..10_000 {
         let arrived = fetcher.poll().await.unwrap();
-        if let Some(records) = arrived
-            .into_iter()
-            .find(|records| !records.records.is_empty())
-        {
+        let mut arrived = arrived.into_iter();
+        if let Some(records) = arrived.find(|records| !records.records.is_empty()) {
             return records;
         }
     }
+    panic!("no records come: {:?}", fetcher.take_notices());
 }
 
 #[tokio::test]
