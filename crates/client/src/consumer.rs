@@ -99,8 +99,8 @@ impl GroupConsumer {
         if self.options.commit_every.is_some() && Instant::now() >= self.next_commit {
             self.commit_in_passing().await?;
         }
-        if self.must_assign_anew() {
-            self.commit_in_passing().await?;
+        let may_commit = self.failures == 0 || Instant::now() >= self.next_commit;
+        if self.must_assign_anew() && may_commit && self.commit_in_passing().await? {
             self.is_joined = false;
             return Ok(Vec::new());
         }
@@ -162,27 +162,32 @@ impl GroupConsumer {
         positions
     }
 
-    /// Commits without waiting for a coordinator that cannot be reached, or that has lost this member.
-    async fn commit_in_passing(&mut self) -> Result<()> {
+    /// Commits without waiting for a coordinator that cannot be reached. False when it must be tried again: who
+    /// joins before that has others read again what is not committed.
+    async fn commit_in_passing(&mut self) -> Result<bool> {
         let Some(every) = self.options.commit_every else {
-            return Ok(());
+            return Ok(true);
         };
+        // The group has gone on without this member: its partitions may be read, and committed, by others.
+        if self.member.generation() < 0 {
+            return Ok(true);
+        }
         self.next_commit = Instant::now() + every;
         let moved = self.moved();
         match self.member.try_commit(&moved).await {
             Ok(()) => {
                 self.committed.extend(moved);
                 self.coordinator_works();
-                Ok(())
+                Ok(true)
             }
             Err(error) if lost_membership(error.code()) => {
                 self.is_joined = false;
-                Ok(())
+                Ok(true)
             }
             Err(error) => {
                 self.coordinator_failed(error)?;
                 self.next_commit = Instant::now() + pause_after(self.failures);
-                Ok(())
+                Ok(false)
             }
         }
     }
@@ -211,10 +216,9 @@ impl GroupConsumer {
     async fn beat(&mut self) -> Result<()> {
         match self.member.heartbeat().await {
             Ok(Heartbeat::Stable) => self.coordinator_works(),
-            Ok(Heartbeat::Rejoin) => {
-                self.commit_in_passing().await?;
-                self.is_joined = false;
-            }
+            Ok(Heartbeat::Rejoin) if self.commit_in_passing().await? => self.is_joined = false,
+            // The next heartbeat is told the same.
+            Ok(Heartbeat::Rejoin) => self.heartbeats.reset_after(pause_after(self.failures)),
             Err(error) => {
                 self.coordinator_failed(error)?;
                 self.heartbeats.reset_after(pause_after(self.failures));
