@@ -8,8 +8,11 @@
 mod cargo_tests;
 mod expected;
 mod franz_go;
+mod go_tests;
+mod kafka_go;
 mod kafka_python;
 mod librdkafka;
+mod sarama;
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -19,6 +22,7 @@ use std::path::Path;
 use anyhow::{Result, bail};
 
 use crate::compat::broker::{Broker, Kind};
+use crate::port;
 use crate::toolbox;
 use expected::Expected;
 
@@ -66,6 +70,8 @@ type Suite = (&'static str, fn(&str, &Path) -> Result<Outcomes>);
 const SUITES: &[Suite] = &[
     ("kafka-python", kafka_python::run),
     ("franz-go", franz_go::run),
+    ("kafka-go", kafka_go::run),
+    ("sarama", sarama::run),
     ("rdkafka", cargo_tests::rdkafka),
     ("rskafka", cargo_tests::rskafka),
     ("librdkafka", librdkafka::default),
@@ -117,7 +123,8 @@ fn run_suite(
 ) -> Result<Outcomes> {
     let additions = toolbox::workspace().join(format!("tests/compat/suites/{name}.properties"));
     let additions = if additions.exists() {
-        fs::read_to_string(additions)?
+        let proxy = port::free()?.to_string();
+        fs::read_to_string(additions)?.replace("{proxy.port}", &proxy)
     } else {
         String::new()
     };

@@ -1,10 +1,17 @@
-//! The program on franz-go, as its `go.sum` pins it.
+//! What is built with Go: the program on franz-go, as its `go.sum` pins it; the sources of clients; a proxy.
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context, Result};
+
+/// kafka-go, whose tests are run.
+const KAFKA_GO: &str = "github.com/segmentio/kafka-go@v0.4.51";
+/// Sarama, whose functional tests are run.
+const SARAMA: &str = "github.com/IBM/sarama@v1.61.1";
+/// The proxy that Sarama's tests put before a broker.
+const TOXIPROXY: &str = "github.com/Shopify/toxiproxy/v2/cmd/server@v2.5.0";
 
 /// Builds `tests/compat/go`; Go's own cache makes the second time short.
 pub fn program() -> Result<PathBuf> {
@@ -20,17 +27,49 @@ pub fn program() -> Result<PathBuf> {
 }
 
 /// A copy of franz-go's source, of the version that `tests/compat/go/go.mod` pins.
-pub fn source() -> Result<PathBuf> {
+pub fn franz_go() -> Result<PathBuf> {
     let compat = super::workspace().join("tests/compat/go");
     let wanted = fs::read_to_string(compat.join("go.sum"))?;
-    let directory = super::once("franz-go-source", &wanted, |directory| {
+    source(
+        "franz-go-source",
+        &wanted,
+        Some(&compat),
+        "github.com/twmb/franz-go",
+    )
+}
+
+/// A copy of kafka-go's source.
+pub fn kafka_go() -> Result<PathBuf> {
+    source("kafka-go-source", KAFKA_GO, None, KAFKA_GO)
+}
+
+/// A copy of Sarama's source.
+pub fn sarama() -> Result<PathBuf> {
+    source("sarama-source", SARAMA, None, SARAMA)
+}
+
+/// The server of toxiproxy.
+pub fn toxiproxy() -> Result<PathBuf> {
+    let directory = super::once("toxiproxy", TOXIPROXY, |directory| {
+        super::run(
+            Command::new("go")
+                .args(["install", TOXIPROXY])
+                .env("GOBIN", directory),
+        )
+    })?;
+    Ok(directory.join("server"))
+}
+
+/// A copy of a module's source, in its own version or in that of the `go.mod` in `pinned_by`.
+fn source(tool: &str, wanted: &str, pinned_by: Option<&Path>, module: &str) -> Result<PathBuf> {
+    let directory = super::once(tool, wanted, |directory| {
         let output = Command::new("go")
-            .args(["mod", "download", "-json", "github.com/twmb/franz-go"])
-            .current_dir(&compat)
+            .args(["mod", "download", "-json", module])
+            .current_dir(pinned_by.unwrap_or(directory))
             .output()?;
-        let module: serde_json::Value =
+        let found: serde_json::Value =
             serde_json::from_slice(&output.stdout).context("go mod download failed")?;
-        let cached = module["Dir"].as_str().context("go names no directory")?;
+        let cached = found["Dir"].as_str().context("go names no directory")?;
         // The cache is read-only, and go does not test in it.
         super::run(
             Command::new("cp")
