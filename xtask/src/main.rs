@@ -8,6 +8,7 @@ mod codec_test;
 mod compat;
 mod crash;
 mod damage;
+mod ecosystem;
 mod fuzz;
 mod generate;
 mod licences;
@@ -52,6 +53,8 @@ enum Command {
     Crash(crash::Args),
     /// Let bits rot in a data directory: clients are refused what is damaged, and a repair makes it sound.
     Damage,
+    /// Let what users put on a broker move records: Kafka Connect, Streams, MirrorMaker, Spark.
+    Ecosystem(ecosystem::Args),
     /// Fuzz the parsers of the network and of the disk, a little.
     Fuzz(fuzz::Args),
     /// Write the record types of `ottla-protocol` from the schemas in Kafka's jars.
@@ -88,6 +91,7 @@ fn main() -> Result<()> {
         Command::Compat(args) => compat::run(&args),
         Command::Crash(args) => print(&crash::crash(&args)?),
         Command::Damage => print(&damage::run()?),
+        Command::Ecosystem(args) => ecosystem::run(&args),
         Command::FullDisk(args) => print(&crash::full_disk(&args)?),
         Command::Limits(args) => limits::run(&args),
         Command::Package => print(&package::run()?),

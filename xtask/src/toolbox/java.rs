@@ -63,6 +63,25 @@ pub fn kafka_of(version: &str) -> Result<Command> {
     Ok(command)
 }
 
+/// Kafka Connect, its file connectors, MirrorMaker and Kafka Streams, with the programs of `tests/ecosystem/java`.
+pub fn ecosystem() -> Result<Command> {
+    let artifacts = [
+        "connect-runtime",
+        "connect-file",
+        "connect-mirror",
+        "kafka-streams",
+    ]
+    .map(|artifact| ("org.apache.kafka", artifact, KAFKA_VERSION));
+    // What Kafka's jars log by.
+    let logger = ("org.slf4j", "slf4j-simple", "1.7.36");
+    let all: Vec<_> = artifacts.into_iter().chain([logger]).collect();
+    let jars = maven::jars(&format!("kafka-ecosystem-{KAFKA_VERSION}"), &all)?;
+    let classes = compile("java-ecosystem", &["ecosystem/java"], &jars)?;
+    let mut command = jvm(&[&classes, &jars.join("*")]);
+    command.arg("-Dorg.slf4j.simpleLogger.defaultLogLevel=warn");
+    Ok(command)
+}
+
 fn jvm(classpath: &[&Path]) -> Command {
     let joined = classpath
         .iter()

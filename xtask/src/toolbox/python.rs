@@ -25,6 +25,19 @@ pub fn interpreter() -> Result<PathBuf> {
     Ok(directory.join("bin/python"))
 }
 
+/// The interpreter of an environment of its own, with this one package, pinned.
+pub fn with(name: &str, package: &str) -> Result<PathBuf> {
+    let directory = super::once(&format!("python-{name}"), package, |directory| {
+        super::run(
+            Command::new("python3")
+                .args(["-m", "venv", "--clear"])
+                .arg(directory),
+        )?;
+        super::run(Command::new(directory.join("bin/pip")).args(["install", "--quiet", package]))
+    })?;
+    Ok(directory.join("bin/python"))
+}
+
 /// The same interpreter, with what the Python suites are run by.
 pub fn interpreter_with_tests() -> Result<PathBuf> {
     let interpreter = interpreter()?;
