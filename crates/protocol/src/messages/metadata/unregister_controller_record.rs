@@ -11,8 +11,8 @@ use kacrab_protocol::error::Result;
 )]
 use crate::messages::field::{
     At, Field, KafkaUuid, RawTaggedField, Shown, UnsupportedFieldVersion, UnsupportedVersion,
-    read_nullable_struct, read_tagged, read_tagged_fields, tagged, write_nullable_struct,
-    write_tagged_fields,
+    read_nullable_struct, read_tagged, read_tagged_fields, show_nullable, tagged,
+    write_nullable_struct, write_tagged_fields,
 };
 
 /// `UnregisterControllerRecord` of `UnregisterControllerRecord`.

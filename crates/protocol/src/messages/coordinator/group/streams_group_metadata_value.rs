@@ -141,6 +141,18 @@ impl Field for StreamsGroupMetadataValue {
                 self.last_assignment_configs.show(at),
             ));
         }
+        if self.stored_description_topology_epoch != -1 {
+            fields.push((
+                "storedDescriptionTopologyEpoch",
+                self.stored_description_topology_epoch.show(at),
+            ));
+        }
+        if self.failed_description_topology_epoch != -1 {
+            fields.push((
+                "failedDescriptionTopologyEpoch",
+                self.failed_description_topology_epoch.show(at),
+            ));
+        }
         Shown::Fields(fields)
     }
 }
