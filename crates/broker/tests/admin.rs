@@ -10,16 +10,18 @@ use ottla_broker::clock::Clock;
 use ottla_broker::config::BrokerConfig;
 use ottla_broker::context::{Connection, RequestContext};
 use ottla_broker::handlers::{
-    alter_partition_reassignments, create_acls, create_topics, describe_acls, describe_log_dirs,
-    describe_quorum, elect_leaders, list_partition_reassignments, update_features,
+    alter_partition_reassignments, api_versions, create_acls, create_topics, describe_acls,
+    describe_log_dirs, describe_quorum, elect_leaders, list_partition_reassignments,
+    update_features,
 };
 use ottla_protocol::api_key;
 use ottla_protocol::messages::{
-    AlterPartitionReassignmentsRequestData, ApiKey, CreateAclsRequestData, CreateTopicsRequestData,
-    DescribeAclsRequestData, DescribeLogDirsRequestData, DescribeQuorumRequestData,
-    ElectLeadersRequestData, ErrorCode, KafkaString, ListPartitionReassignmentsRequestData,
-    UpdateFeaturesRequestData, alter_partition_reassignments_request, create_acls_request,
-    create_topics_request, describe_quorum_request, elect_leaders_request, update_features_request,
+    AlterPartitionReassignmentsRequestData, ApiKey, ApiVersionsRequestData, CreateAclsRequestData,
+    CreateTopicsRequestData, DescribeAclsRequestData, DescribeLogDirsRequestData,
+    DescribeQuorumRequestData, ElectLeadersRequestData, ErrorCode, KafkaString,
+    ListPartitionReassignmentsRequestData, UpdateFeaturesRequestData,
+    alter_partition_reassignments_request, create_acls_request, create_topics_request,
+    describe_quorum_request, elect_leaders_request, update_features_request,
 };
 use ottla_protocol::time::MonotonicTime;
 
@@ -191,5 +193,37 @@ async fn a_feature_that_cannot_be_had_is_refused_and_changes_nothing() {
         assert!(updated.results.is_empty(), "none since version 2");
     }
     assert_eq!(running.broker.controller.image().features, before);
+    running.shut_down().await;
+}
+
+#[tokio::test]
+async fn a_new_cluster_shows_the_features_it_has_and_those_it_could_have() {
+    let directory = tempfile::tempdir().unwrap();
+    let running = start(directory.path()).await;
+    let request = ApiVersionsRequestData::default()
+        .with_client_software_name(text("test"))
+        .with_client_software_version(text("1"));
+    let shown = api_versions::handle(&running.broker, &context(ApiKey::ApiVersions), request);
+    let supported = shown.supported_features.iter();
+    let supported: Vec<_> = supported
+        .map(|feature| (feature.name.as_str(), feature.max_version))
+        .collect();
+    for feature in [
+        ("kraft.version", 1),
+        ("eligible.leader.replicas.version", 1),
+    ] {
+        assert!(supported.contains(&feature), "{supported:?}");
+    }
+    let finalized = shown.finalized_features.iter();
+    let finalized: Vec<_> = finalized
+        .map(|feature| (feature.name.as_str(), feature.max_version_level))
+        .collect();
+    // The voters of a directory formatted here stand in the log.
+    for feature in [
+        ("kraft.version", 1),
+        ("eligible.leader.replicas.version", 1),
+    ] {
+        assert!(finalized.contains(&feature), "{finalized:?}");
+    }
     running.shut_down().await;
 }

@@ -487,4 +487,20 @@ mod tests {
             (Some("latest".into()), ConfigSource::Default, vec![reset])
         );
     }
+
+    #[test]
+    fn a_stored_config_of_a_topic_that_nobody_knows_is_left_out() {
+        let mut image = MetadataImage::default();
+        let stored = [("message.format.version", "3.0"), ("retention.ms", "5")];
+        let stored = stored.map(|(name, value)| (name.to_owned(), value.to_owned()));
+        let resource = ConfigResource::topic("t");
+        image.configs.insert(resource, stored.into_iter().collect());
+        let configs = topic(&image, &StaticConfigs::default(), "t");
+        let own: Vec<_> = configs
+            .iter()
+            .filter(|config| config.source == ConfigSource::Topic)
+            .map(|config| config.key.name)
+            .collect();
+        assert_eq!(own, ["retention.ms"]);
+    }
 }
