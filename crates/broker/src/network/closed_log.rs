@@ -1,8 +1,8 @@
 //! Which connections that the broker closes are logged: each fault of an address once a minute.
 //!
 //! A client that is set up wrongly connects again and again; a line for each attempt would fill the log. The number
-//! of attempts that were not logged stands in the next line. Memory is bounded: addresses beyond
-//! [`MAX_KNOWN`] are counted by the metrics alone.
+//! of attempts that were not logged stands in the next line. Memory is bounded: beyond a number of addresses the metrics
+//! alone count.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
