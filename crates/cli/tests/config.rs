@@ -36,16 +36,21 @@ async fn what_a_config_does_not_do_is_said_at_every_level() {
         "t",
     ];
     ottla(&create);
-    for (owner, idle) in [
-        (["--topic", "t"].as_slice(), "preallocate=true"),
-        (&["--group", "g"], "share.isolation.level=read_committed"),
-        (&["--broker", "1"], "num.io.threads=9"),
-        (&["--brokers"], "num.io.threads=9"),
+    for (owner, label, idle) in [
+        (["--topic", "t"].as_slice(), "topic t", "preallocate=true"),
+        (
+            &["--group", "g"],
+            "group g",
+            "share.isolation.level=read_committed",
+        ),
+        (&["--broker", "1"], "broker 1", "num.io.threads=9"),
+        (&["--brokers"], "all brokers", "num.io.threads=9"),
     ] {
         let said = set(&[owner, &[idle]].concat());
         let (key, _) = idle.split_once('=').unwrap();
-        let expected =
-            format!("changed {key}\nnote: {key}: taken, but without effect in this release\n");
+        let expected = format!(
+            "changed {label}: {key}\nnote: {key}: taken, but without effect in this release\n"
+        );
         assert_eq!(said, expected, "{owner:?}");
     }
     let later = set(&["--brokers", "num.recovery.threads.per.data.dir=3"]);
@@ -54,7 +59,7 @@ async fn what_a_config_does_not_do_is_said_at_every_level() {
         "{later}"
     );
     let at_once = set(&["--topic", "t", "retention.ms=5"]);
-    assert_eq!(at_once, "changed retention.ms\n");
+    assert_eq!(at_once, "changed topic t: retention.ms\n");
     let document = set(&[
         "--brokers",
         "num.io.threads=9",
@@ -63,7 +68,7 @@ async fn what_a_config_does_not_do_is_said_at_every_level() {
         "json",
     ]);
     let document: serde_json::Value = serde_json::from_str(&document).unwrap();
-    let notes = document["notes"].as_object().unwrap();
+    let notes = document["changed"][0]["notes"].as_object().unwrap();
     assert_eq!(notes.keys().collect::<Vec<_>>(), ["num.io.threads"]);
     running.shut_down().await;
 }

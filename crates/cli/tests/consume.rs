@@ -169,7 +169,7 @@ async fn a_topic_that_is_created_anew_is_read_from_its_beginning() {
             assert!(consumer.line().starts_with("old"));
         }
     }
-    session.ottla(&["topic", "delete", "t"]);
+    session.ottla(&["topic", "delete", "t", "--in-use"]);
     session.create("t", 1);
     session.produce("t", "new 1\nnew 2\nnew 3\nnew 4\nnew 5\n");
     for consumer in &mut consumers {
