@@ -85,16 +85,12 @@ final class Seen {
         sections.put("producers", () -> producers(partitions));
         sections.put("groups", this::groups);
         sections.put("committed offsets", this::committed);
+        sections.put("quotas", () -> with(admin ->
+                lines(admin.describeClientQuotas(ClientQuotaFilter.all()).entities().get().entrySet())));
+        sections.put("scram", () -> with(admin ->
+                lines(admin.describeUserScramCredentials().all().get().values())));
         if (kind.equals("Kafka")) {
-            sections.put("quotas", () -> with(admin ->
-                    lines(admin.describeClientQuotas(ClientQuotaFilter.all()).entities().get().entrySet())));
-            sections.put("scram", () -> with(admin ->
-                    lines(admin.describeUserScramCredentials().all().get().values())));
             sections.put("acls", () -> with(admin -> lines(admin.describeAcls(AclBindingFilter.ANY).values().get())));
-            sections.put("client metrics", () -> with(admin -> dynamic(admin,
-                    new ConfigResource(ConfigResource.Type.CLIENT_METRICS, "subscription"))));
-            sections.put("client metrics of Ottla", () -> with(admin -> dynamic(admin,
-                    new ConfigResource(ConfigResource.Type.CLIENT_METRICS, "of-ottla"))));
             sections.put("transactions", () -> with(admin -> lines(admin.listTransactions().all().get())));
         }
         return sections;
@@ -159,6 +155,9 @@ final class Seen {
             all.add(dynamic(admin, Wire.brokers("1")));
             for (String group : List.of("idle-consumer", "of-ottla", "shared-of-ottla")) {
                 all.add(dynamic(admin, new ConfigResource(ConfigResource.Type.GROUP, group)));
+            }
+            for (String subscription : List.of("subscription", "of-ottla")) {
+                all.add(dynamic(admin, new ConfigResource(ConfigResource.Type.CLIENT_METRICS, subscription)));
             }
             return String.join("\n", all);
         });
