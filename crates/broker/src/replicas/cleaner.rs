@@ -443,13 +443,15 @@ impl Shared {
                 say(partition, &outcome);
             }
             Err(Trouble::Error(CompactionError::Stopped | CompactionError::NotDue)) => {}
-            // Where retention was faster, the next pass begins anew; but a file may be missing for good.
             Err(trouble) => {
                 let times = history.failure.as_ref().map_or(0, |failure| failure.times) + 1;
                 let backoff = settings.map_or(Duration::ZERO, |settings| settings.backoff);
                 let backoff = backoff.max(Duration::from_secs(1));
                 let wait = backoff.saturating_mul(1 << times.min(16)).min(LONGEST_WAIT);
                 let reason = trouble.to_string();
+                // Retention may be faster once; a file that is missing for good is met again.
+                let is_overtaken =
+                    times == 1 && matches!(trouble, Trouble::Error(CompactionError::Changed));
                 let topic = &*partition.topic;
                 let index = partition.index.0;
                 history.failure = Some(Failure {
@@ -458,6 +460,10 @@ impl Shared {
                     retry_at: now.monotonic.after(wait),
                 });
                 drop(state);
+                if is_overtaken {
+                    tracing::info!(topic, partition = index, retry_in = ?wait, reason, "a pass over a log begins anew");
+                    return;
+                }
                 tracing::error!(topic, partition = index, times, retry_in = ?wait, reason, "cannot compact a log; it is tried again");
             }
         }
