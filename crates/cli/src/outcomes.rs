@@ -38,6 +38,15 @@ impl Outcomes {
         outcomes
     }
 
+    /// As [`new`](Self::new), but that some have failed already, which `given` counts too.
+    pub fn with_failures(output: Output, given: usize, failures: Vec<(String, Error)>) -> Self {
+        let mut outcomes = Self::new(output, given);
+        for (name, error) in failures {
+            outcomes.failed(&name, error);
+        }
+        outcomes
+    }
+
     /// One succeeded: `line` says so to people, `document` to programs.
     pub fn done(&mut self, line: &str, document: Value) -> Result<()> {
         self.done.push(document);

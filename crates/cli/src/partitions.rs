@@ -2,23 +2,57 @@
 
 use std::collections::BTreeSet;
 
-use anyhow::{Result, bail};
-use ottla_client::{Cluster, TopicPartition};
+use anyhow::{Error, Result, bail};
+use ottla_client::{ClientError, Cluster, TopicPartition};
 
 use crate::patterns::{self, Chosen};
 
+/// What names of partitions stand for.
+#[derive(Debug, Default)]
+pub struct Found {
+    /// The partitions that exist.
+    pub partitions: BTreeSet<TopicPartition>,
+    /// The names that stand for nothing, and why.
+    pub failures: Vec<(String, Error)>,
+}
+
 /// The partitions that `TOPIC` and `TOPIC:0,3` name; each must exist.
 pub async fn named(cluster: &Cluster, given: &[String]) -> Result<BTreeSet<TopicPartition>> {
-    let mut partitions = BTreeSet::new();
+    let mut found = find(cluster, given).await?;
+    if found.failures.is_empty() {
+        return Ok(found.partitions);
+    }
+    Err(found.failures.remove(0).1)
+}
+
+/// The partitions that `TOPIC` and `TOPIC:0,3` name. Every name is tried; only a cluster that does not answer is an
+/// error.
+pub async fn find(cluster: &Cluster, given: &[String]) -> Result<Found> {
+    let mut found = Found::default();
     for text in given {
-        let (name, indexes) = split(text);
-        let chosen = patterns::topics(cluster, &[name.to_owned()]).await?;
-        if !chosen.unmatched.is_empty() {
-            return Err(Chosen::unmatched_error("topic", name));
+        match of_name(cluster, text).await {
+            Ok(partitions) => found.partitions.extend(partitions),
+            Err(error) if is_without_answer(&error) => return Err(error),
+            Err(error) => found.failures.push((text.clone(), error)),
         }
-        for topic in &chosen.names {
-            partitions.extend(of_topic(cluster, topic, indexes).await?);
-        }
+    }
+    Ok(found)
+}
+
+fn is_without_answer(error: &Error) -> bool {
+    let failed = error.downcast_ref::<ClientError>();
+    failed.is_some_and(|error| error.code().is_none())
+}
+
+async fn of_name(cluster: &Cluster, text: &str) -> Result<Vec<TopicPartition>> {
+    let (name, indexes) = split(text);
+    let chosen = patterns::topics(cluster, &[name.to_owned()]).await?;
+    if !chosen.unmatched.is_empty() {
+        return Err(Chosen::unmatched_error("topic", name));
+    }
+    let mut partitions = Vec::new();
+    for topic in &chosen.names {
+        partitions.extend(of_topic(cluster, topic, indexes).await?);
     }
     Ok(partitions)
 }

@@ -2,14 +2,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use anyhow::{Result, bail};
+use anyhow::{Error, Result, anyhow};
 use ottla_client::{Cluster, TopicPartition};
 use serde_json::json;
 
 use crate::connect::Connect;
 use crate::outcomes::Outcomes;
 use crate::output::Output;
-use crate::partitions::{self, split};
+use crate::partitions::{self, Found, split};
 use crate::patterns::{Chosen, fits, is_pattern};
 
 /// What `ottla group delete-offsets` takes.
@@ -41,19 +41,30 @@ pub async fn run(args: &Args, output: Output) -> Result<()> {
     let committed = cluster.committed(group, None).await?;
     let committed = committed.into_iter().map(|(of, at)| (of, at.offset));
     let committed: BTreeMap<_, _> = committed.collect();
-    let chosen = chosen(&cluster, &args.topics, &committed).await?;
+    let Found {
+        mut partitions,
+        mut failures,
+    } = chosen(&cluster, &args.topics, &committed).await?;
     let read = described.members.iter().flat_map(|member| &member.topics);
-    let read: BTreeSet<_> = read.collect();
-    let mut outcomes = Outcomes::new(output, chosen.len());
-    for partition in &chosen {
-        let deleted = match check(group, partition, &committed, &read) {
-            Ok(offset) if args.dry_run => Ok(offset),
-            Ok(offset) => {
+    for topic in read.collect::<BTreeSet<_>>() {
+        let in_use = partitions.extract_if(.., |partition| partition.topic == *topic);
+        if in_use.count() > 0 {
+            failures.push((topic.clone(), in_use_error(group, topic)));
+        }
+    }
+    let given = partitions.len() + failures.len();
+    let mut outcomes = Outcomes::with_failures(output, given, failures);
+    for partition in &partitions {
+        let deleted = match committed.get(partition) {
+            None => Err(anyhow!(
+                "group {group} has committed nothing for {partition}"
+            )),
+            Some(offset) if args.dry_run => Ok(*offset),
+            Some(offset) => {
                 let one = BTreeSet::from([partition.clone()]);
                 let deleted = cluster.delete_offsets(group, &one).await;
-                deleted.map(|()| offset).map_err(anyhow::Error::from)
+                deleted.map(|()| *offset).map_err(Error::from)
             }
-            Err(error) => Err(error),
         };
         match deleted {
             Ok(offset) => {
@@ -71,31 +82,21 @@ pub async fn run(args: &Args, output: Output) -> Result<()> {
             Err(error) => outcomes.failed(&partition.to_string(), error),
         }
     }
-    let done = if args.dry_run {
-        "would_delete"
+    let (done, what) = if args.dry_run {
+        ("would_delete", "topics or partitions would be refused")
     } else {
-        "deleted"
+        (
+            "deleted",
+            "topics or partitions kept their committed offsets",
+        )
     };
-    outcomes.finish(done, "offsets were not deleted")
+    outcomes.finish(done, what)
 }
 
-/// The offset that is committed, when it may be deleted.
-fn check(
-    group: &str,
-    partition: &TopicPartition,
-    committed: &BTreeMap<TopicPartition, i64>,
-    read: &BTreeSet<&String>,
-) -> Result<i64> {
-    if read.contains(&partition.topic) {
-        bail!(
-            "members of group {group} read {}; stop them first (`ottla group describe {group}` shows who they are)",
-            partition.topic
-        );
-    }
-    match committed.get(partition) {
-        Some(offset) => Ok(*offset),
-        None => bail!("group {group} has committed nothing for {partition}"),
-    }
+fn in_use_error(group: &str, topic: &str) -> Error {
+    anyhow!(
+        "members of group {group} read {topic}; stop them first (`ottla group describe {group}` shows who they are)"
+    )
 }
 
 /// The partitions that are named. A topic alone is those of its partitions for which the group has committed: it may
@@ -104,25 +105,29 @@ async fn chosen(
     cluster: &Cluster,
     topics: &[String],
     committed: &BTreeMap<TopicPartition, i64>,
-) -> Result<BTreeSet<TopicPartition>> {
-    let mut chosen = BTreeSet::new();
+) -> Result<Found> {
+    let mut chosen = Found::default();
     for text in topics {
         let (name, indexes) = split(text);
         if indexes.is_some() {
-            chosen.extend(partitions::named(cluster, std::slice::from_ref(text)).await?);
+            let found = partitions::find(cluster, std::slice::from_ref(text)).await?;
+            chosen.partitions.extend(found.partitions);
+            chosen.failures.extend(found.failures);
             continue;
         }
         let is_named =
             |of: &&TopicPartition| of.topic == name || (is_pattern(name) && fits(name, &of.topic));
-        let before = chosen.len();
-        chosen.extend(committed.keys().filter(is_named).cloned());
-        if chosen.len() > before {
+        let mut named = committed.keys().filter(is_named).peekable();
+        if named.peek().is_some() {
+            chosen.partitions.extend(named.cloned());
             continue;
         }
-        if is_pattern(name) {
-            return Err(Chosen::unmatched_error("topic", name));
-        }
-        bail!("the group has committed nothing for topic {name}");
+        let error = if is_pattern(name) {
+            Chosen::unmatched_error("topic", name)
+        } else {
+            anyhow!("the group has committed nothing for topic {name}")
+        };
+        chosen.failures.push((text.clone(), error));
     }
     Ok(chosen)
 }

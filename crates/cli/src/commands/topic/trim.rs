@@ -1,17 +1,19 @@
 //! `ottla topic trim`: deletes the oldest records of topics.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use anyhow::{Result, bail};
+use anyhow::{Error, Result, anyhow, bail};
 use ottla_client::admin::{Documentation, Resource};
-use ottla_client::{Cluster, Isolation, OffsetSpec, PartitionOffset, TopicPartition};
+use ottla_client::{
+    Cluster, Isolation, OffsetSpec, PartitionOffset, TopicMetadata, TopicPartition,
+};
 use serde_json::{Value, json};
 
 use crate::connect::Connect;
 use crate::instant;
 use crate::outcomes::Outcomes;
 use crate::output::Output;
-use crate::partitions;
+use crate::partitions::{self, Found};
 
 /// What `ottla topic trim` takes.
 #[derive(Debug, clap::Args)]
@@ -64,25 +66,31 @@ enum Verb {
 /// Trims the partitions.
 pub async fn run(args: &Args, output: Output) -> Result<()> {
     let cluster = args.connect.cluster().await?;
-    let plans = plan(args, &cluster).await?;
-    let mut outcomes = Outcomes::new(output, plans.len());
-    let mut allowed = BTreeMap::new();
-    for (partition, plan) in &plans {
-        match check(args, &cluster, partition, plan).await {
-            Ok(()) => {
-                allowed.insert(partition.clone(), plan.target);
-            }
-            Err(error) => outcomes.failed(&partition.to_string(), error),
+    let Found {
+        partitions,
+        mut failures,
+    } = partitions::find(&cluster, &args.topics).await?;
+    let allowed = allowed(args, &cluster, partitions, &mut failures).await?;
+    let mut plans = plans(args, &cluster, allowed, &mut failures).await?;
+    plans.retain(|partition, plan| match plan.check(partition) {
+        Ok(()) => true,
+        Err(error) => {
+            failures.push((partition.to_string(), error));
+            false
         }
-    }
-    let (verb, done) = if args.dry_run {
-        (Verb::WouldTrim, "would_trim")
+    });
+    let given = plans.len() + failures.len();
+    let mut outcomes = Outcomes::with_failures(output, given, failures);
+    let targets = plans.iter().map(|(of, plan)| (of.clone(), plan.target));
+    let targets: BTreeMap<_, _> = targets.collect();
+    let (verb, done, what) = if args.dry_run {
+        (Verb::WouldTrim, "would_trim", "would be refused")
     } else {
-        (Verb::Trimmed, "trimmed")
+        (Verb::Trimmed, "trimmed", "were not trimmed")
     };
     let results = match verb {
-        Verb::Trimmed => cluster.delete_records(&allowed).await?,
-        Verb::WouldTrim => allowed.into_iter().map(|(of, at)| (of, Ok(at))).collect(),
+        Verb::Trimmed => cluster.delete_records(&targets).await?,
+        Verb::WouldTrim => targets.into_iter().map(|(of, at)| (of, Ok(at))).collect(),
     };
     for (partition, result) in results {
         match result {
@@ -94,10 +102,18 @@ pub async fn run(args: &Args, output: Output) -> Result<()> {
             Err(error) => outcomes.failed(&partition.to_string(), error),
         }
     }
-    outcomes.finish(done, "partitions were not trimmed")
+    outcomes.finish(done, &format!("topics or partitions {what}"))
 }
 
 impl Plan {
+    fn check(&self, partition: &TopicPartition) -> Result<()> {
+        let (start, end, target) = (self.start, self.end, self.target);
+        if !(0..=end).contains(&target) {
+            bail!("{partition} has no offset {target}, only {start} to {end}");
+        }
+        Ok(())
+    }
+
     fn line(&self, partition: &TopicPartition, start: i64, verb: Verb) -> String {
         let end = self.end;
         let start = start.max(self.start);
@@ -123,49 +139,90 @@ impl Plan {
     }
 }
 
-async fn plan(args: &Args, cluster: &Cluster) -> Result<BTreeMap<TopicPartition, Plan>> {
-    let chosen = partitions::named(cluster, &args.topics).await?;
-    let offsets = |spec| cluster.list_offsets(&chosen, spec, Isolation::ReadUncommitted);
-    let earliest = offsets(OffsetSpec::Earliest).await?;
-    let latest = offsets(OffsetSpec::Latest).await?;
-    let at_time = match &args.target.time {
-        Some(text) => {
-            let at = instant::parse(text, instant::now_ms())?;
-            offsets(OffsetSpec::Timestamp(at)).await?
+/// Those of the partitions that may be trimmed and have a leader. What forbids to trim a topic is said once.
+async fn allowed(
+    args: &Args,
+    cluster: &Cluster,
+    mut partitions: BTreeSet<TopicPartition>,
+    failures: &mut Vec<(String, Error)>,
+) -> Result<BTreeMap<i32, BTreeSet<TopicPartition>>> {
+    let mut by_leader: BTreeMap<i32, BTreeSet<_>> = BTreeMap::new();
+    while let Some(first) = partitions.first() {
+        let name = first.topic.clone();
+        let topic = cluster.topic(&name).await?;
+        let own = partitions.extract_if(.., |partition| partition.topic == name);
+        let own: Vec<_> = own.collect();
+        if let Err(error) = check(args, cluster, &topic).await {
+            failures.push((name, error));
+            continue;
         }
-        None => Offsets::new(),
-    };
+        for partition in own {
+            let known = topic.partitions.get(&partition.partition);
+            match known.and_then(|partition| partition.leader) {
+                Some(leader) => drop(by_leader.entry(leader).or_default().insert(partition)),
+                None => {
+                    let error =
+                        anyhow!("{partition} has no leader; `ottla cluster` shows what is wrong");
+                    failures.push((partition.to_string(), error));
+                }
+            }
+        }
+    }
+    Ok(by_leader)
+}
+
+/// Where each partition is to begin. A leader that does not answer keeps nobody from trimming what others lead.
+async fn plans(
+    args: &Args,
+    cluster: &Cluster,
+    by_leader: BTreeMap<i32, BTreeSet<TopicPartition>>,
+    failures: &mut Vec<(String, Error)>,
+) -> Result<BTreeMap<TopicPartition, Plan>> {
+    let time = args.target.time.as_deref();
+    let time = time.map(|text| instant::parse(text, instant::now_ms()));
+    let time = time.transpose()?;
     let mut plans = BTreeMap::new();
-    for partition in chosen {
-        let end = latest[&partition].offset;
-        // Where no record is as late as the time, all records are older.
-        let by_time = at_time.get(&partition).map(|at| at.offset);
-        let by_time = by_time.filter(|offset| *offset >= 0);
-        let plan = Plan {
-            start: earliest[&partition].offset,
-            end,
-            target: args.target.offset.or(by_time).unwrap_or(end),
-        };
-        plans.insert(partition, plan);
+    for (leader, chosen) in by_leader {
+        match plans_of(args, cluster, &chosen, time).await {
+            Ok(found) => plans.extend(found),
+            Err(error) => failures.push((format!("broker {leader}"), error)),
+        }
     }
     Ok(plans)
 }
 
-/// DeleteRecords cannot be asked for a dry run: what it would refuse is refused here, with what to do instead.
-async fn check(
+async fn plans_of(
     args: &Args,
     cluster: &Cluster,
-    partition: &TopicPartition,
-    plan: &Plan,
-) -> Result<()> {
-    let name = &partition.topic;
-    let (start, end, target) = (plan.start, plan.end, plan.target);
-    if !(0..=end).contains(&target) {
-        bail!("{partition} has no offset {target}, only {start} to {end}");
-    }
-    if cluster.topic(name).await?.is_internal && !args.internal {
-        bail!("topic {name} is one of Kafka's own; --internal trims it all the same");
-    }
+    chosen: &BTreeSet<TopicPartition>,
+    time: Option<i64>,
+) -> Result<BTreeMap<TopicPartition, Plan>> {
+    let offsets = |spec| cluster.list_offsets(chosen, spec, Isolation::ReadUncommitted);
+    let earliest = offsets(OffsetSpec::Earliest).await?;
+    let latest = offsets(OffsetSpec::Latest).await?;
+    let at_time = match time {
+        Some(at) => offsets(OffsetSpec::Timestamp(at)).await?,
+        None => Offsets::new(),
+    };
+    let plan = |partition: &TopicPartition| {
+        let end = latest[partition].offset;
+        // Where no record is as late as the time, all records are older.
+        let by_time = at_time.get(partition).map(|at| at.offset);
+        let by_time = by_time.filter(|offset| *offset >= 0);
+        Plan {
+            start: earliest[partition].offset,
+            end,
+            target: args.target.offset.or(by_time).unwrap_or(end),
+        }
+    };
+    let plans = chosen.iter();
+    Ok(plans.map(|partition| (partition.clone(), plan(partition))).collect())
+}
+
+/// DeleteRecords cannot be asked for a dry run: what it would refuse is refused here, with what to do instead. The
+/// policy comes first: no flag changes what it forbids.
+async fn check(args: &Args, cluster: &Cluster, topic: &TopicMetadata) -> Result<()> {
+    let name = &topic.name;
     let configs = cluster
         .describe_configs(&Resource::Topic(name.clone()), Documentation::Omitted)
         .await?;
@@ -177,6 +234,9 @@ async fn check(
             "topic {name} is compacted, not trimmed: its cleanup.policy is compact without delete; \
              tombstones delete keys"
         );
+    }
+    if topic.is_internal && !args.internal {
+        bail!("topic {name} is one of Kafka's own; --internal trims it all the same");
     }
     Ok(())
 }
