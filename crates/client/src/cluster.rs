@@ -220,16 +220,20 @@ impl Cluster {
 
     /// The connection to a broker.
     pub async fn node(&self, id: i32) -> Result<Arc<Connection>> {
-        if let Some(connection) = self.state().nodes.get(&id)
-            && !connection.is_broken()
-        {
-            return Ok(Arc::clone(connection));
+        if let Some(connection) = self.state().open_node(id) {
+            return Ok(connection);
         }
         let known = self.metadata().nodes.get(&id).cloned();
         let node = known.ok_or(ClientError::UnknownNode(id))?;
         let opened = Connection::open(&node.address(), &self.options).await?;
+        let mut state = self.state();
+        // Tasks that begin together each open a connection. One that replaced another would end it, and with it what
+        // is not written yet.
+        if let Some(earlier) = state.open_node(id) {
+            return Ok(earlier);
+        }
         let opened = Arc::new(opened);
-        self.state().nodes.insert(id, Arc::clone(&opened));
+        state.nodes.insert(id, Arc::clone(&opened));
         Ok(opened)
     }
 
@@ -323,6 +327,13 @@ impl Cluster {
 
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().expect("nothing panics under this lock")
+    }
+}
+
+impl State {
+    fn open_node(&self, id: i32) -> Option<Arc<Connection>> {
+        let known = self.nodes.get(&id);
+        known.filter(|known| !known.is_broken()).map(Arc::clone)
     }
 }
 

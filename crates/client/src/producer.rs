@@ -7,13 +7,14 @@
 
 mod request;
 mod split;
+mod unconfirmed;
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use ottla_protocol::messages::{ApiVersionsRequestData, InitProducerIdRequestData, KafkaString};
+use ottla_protocol::messages::InitProducerIdRequestData;
 use ottla_protocol::records::{
     BatchBuilder, BatchOptions, Compression, CompressionLevel, Decompressor, Header,
     increment_sequence,
@@ -22,11 +23,12 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use self::request::{hold_back, send_batches, split_by_size};
+use self::unconfirmed::Unconfirmed;
 use crate::backoff::Backoff;
 use crate::error::ErrorCode;
-use crate::notice::{Notice, Outages, Source, chain};
+use crate::notice::{Notice, Outages, Source};
 use crate::partitioner::{Sticky, partition_for_key};
-use crate::{ClientError, Cluster, RecordHeader, Result, TopicPartition};
+use crate::{ClientError, Cluster, Connection, RecordHeader, Result, TopicPartition};
 
 /// The Java producer's default `batch.size`: after so many bytes records without key change their partition.
 const STICKY_BYTES: usize = 16 * 1024;
@@ -146,8 +148,7 @@ pub struct Producer {
     outcomes: Vec<BatchOutcome>,
     next_ticket: u64,
     is_halted: bool,
-    /// The leaders that got records which nobody acknowledges.
-    unconfirmed: BTreeSet<i32>,
+    unconfirmed: Unconfirmed,
     outages: Outages,
     decompressor: Decompressor,
 }
@@ -189,6 +190,8 @@ struct Sent {
     partition: TopicPartition,
     batch: Sealed,
     result: Result<i64>,
+    /// On what it went out, if nobody acknowledges it.
+    unacknowledged_on: Option<Arc<Connection>>,
 }
 
 impl Producer {
@@ -211,7 +214,7 @@ impl Producer {
             outcomes: Vec::new(),
             next_ticket: 0,
             is_halted: false,
-            unconfirmed: BTreeSet::new(),
+            unconfirmed: Unconfirmed::default(),
             outages: Outages::new(None),
             decompressor: Decompressor::default(),
         })
@@ -255,7 +258,9 @@ impl Producer {
         while self.has_unsettled() {
             self.step().await;
         }
-        self.confirm().await;
+        for notice in self.unconfirmed.confirm().await {
+            self.outages.tell(notice);
+        }
     }
 
     /// Closes the batches that fill, so that they are sent too.
@@ -271,21 +276,6 @@ impl Producer {
         self.dispatch().await;
         if let Some(sent) = self.in_flight.join_next().await {
             self.settle(sent.expect("sending does not panic"));
-        }
-    }
-
-    /// With acks=0, makes sure that what was sent has left this process: a call that is answered was behind it.
-    async fn confirm(&mut self) {
-        let request = ApiVersionsRequestData {
-            client_software_name: KafkaString::from_static("ottla"),
-            client_software_version: KafkaString::from_static(env!("CARGO_PKG_VERSION")),
-            ..ApiVersionsRequestData::default()
-        };
-        for leader in std::mem::take(&mut self.unconfirmed) {
-            if let Err(error) = self.cluster.call(leader, &request).await {
-                let why = chain(&error);
-                self.outages.tell(Notice::Unconfirmed { why });
-            }
         }
     }
 
@@ -418,6 +408,7 @@ impl Producer {
                     partition,
                     batch,
                     result: Err(error),
+                    unacknowledged_on: None,
                 }),
             }
         }
@@ -425,9 +416,6 @@ impl Producer {
             self.in_flight.spawn(hold_back(without_leader));
         }
         for (leader, batches) in requests {
-            if self.options.acks == Acks::Zero {
-                self.unconfirmed.insert(leader);
-            }
             for batches in split_by_size(batches) {
                 let cluster = Arc::clone(&self.cluster);
                 self.in_flight
@@ -441,8 +429,14 @@ impl Producer {
             partition,
             batch,
             result,
+            unacknowledged_on,
         } in sent
         {
+            if let Some(connection) = unacknowledged_on
+                && let Some(notice) = self.unconfirmed.add(connection)
+            {
+                self.outages.tell(notice);
+            }
             let lane = self.lanes.get_mut(&partition).expect("a batch has a lane");
             lane.is_in_flight = false;
             let source = Source::Partition(partition.clone());

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use bytes::BufMut as _;
 use double::{Asked, Double, Step, all_versions, answer, metadata, versions};
-use ottla_client::{ClientError, Connection, Options};
+use ottla_client::{ClientError, Cluster, Connection, Options};
 use ottla_protocol::api_key::ApiKey;
 use ottla_protocol::messages::MetadataRequestData;
 use ottla_protocol::messages::api_versions_response::ApiVersion;
@@ -145,4 +145,17 @@ async fn a_port_that_nobody_listens_on_is_named() {
     let error = Connection::open(&address, &options()).await.unwrap_err();
     assert!(error.to_string().contains(&address), "{error}");
     assert!(error.is_retriable());
+}
+
+#[tokio::test]
+async fn tasks_that_ask_for_a_broker_together_get_one_connection() {
+    let double = Double::start(|asked| match asked.api {
+        ApiKey::ApiVersions => all_versions(asked),
+        _ => metadata(asked, "t", true),
+    })
+    .await;
+    let bootstrap = [double.address.to_string()];
+    let cluster = Cluster::connect(&bootstrap, options()).await.unwrap();
+    let (one, other) = tokio::join!(cluster.node(1), cluster.node(1));
+    assert!(Arc::ptr_eq(&one.unwrap(), &other.unwrap()));
 }

@@ -10,7 +10,9 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use double::{Asked, Double, Step, all_versions, answer, metadata};
-use ottla_client::{Cluster, ErrorCode, Options, Producer, ProducerOptions, ProducerRecord};
+use ottla_client::{
+    Acks, Cluster, ErrorCode, Notice, Options, Producer, ProducerOptions, ProducerRecord,
+};
 use ottla_protocol::api_key::ApiKey;
 use ottla_protocol::messages::produce_response::{PartitionProduceResponse, TopicProduceResponse};
 use ottla_protocol::messages::{
@@ -36,14 +38,18 @@ async fn broker(produce: impl Fn(&Asked) -> Step + Send + Sync + 'static) -> Dou
     .await
 }
 
-async fn producer(double: &Double, options: ProducerOptions) -> Producer {
+async fn cluster(double: &Double) -> Arc<Cluster> {
     let bootstrap = [double.address.to_string()];
     let client = Options {
         retry_for: Duration::from_millis(200),
         ..Options::default()
     };
-    let cluster = Cluster::connect(&bootstrap, client).await.unwrap();
-    Producer::new(Arc::new(cluster), options).await.unwrap()
+    Arc::new(Cluster::connect(&bootstrap, client).await.unwrap())
+}
+
+async fn producer(double: &Double, options: ProducerOptions) -> Producer {
+    let cluster = cluster(double).await;
+    Producer::new(cluster, options).await.unwrap()
 }
 
 fn record(partition: i32, value: &str) -> ProducerRecord {
@@ -173,4 +179,63 @@ async fn a_partition_that_is_not_there_ends_with_an_outcome() {
     let error = outcomes[0].result.as_ref().unwrap_err();
     assert_eq!(error.code(), Some(ErrorCode::UnknownTopicOrPartition));
     assert!(!producer.has_unsettled());
+}
+
+/// Options under which nobody acknowledges and every record is a batch.
+fn unacknowledged() -> ProducerOptions {
+    ProducerOptions {
+        acks: Acks::Zero,
+        idempotent: false,
+        batch_bytes: 1,
+        ..ProducerOptions::default()
+    }
+}
+
+#[tokio::test]
+async fn with_acks_0_requests_that_begin_together_all_arrive() {
+    let arrived = Arc::new(Mutex::new(Vec::new()));
+    let log = Arc::clone(&arrived);
+    let double = broker(move |asked| {
+        let batches = batches(asked).into_iter();
+        log.lock()
+            .unwrap()
+            .extend(batches.map(|(partition, ..)| partition));
+        Step::Silence
+    })
+    .await;
+    let mut producer = producer(&double, unacknowledged()).await;
+    // Two requests to one leader that is not connected yet.
+    for partition in [0, 1] {
+        producer.send(&record(partition, "value")).await.unwrap();
+    }
+    producer.flush().await;
+    let mut arrived = arrived.lock().unwrap().clone();
+    arrived.sort_unstable();
+    assert_eq!(arrived, [0, 1]);
+    assert_eq!(producer.take_notices(), []);
+}
+
+#[tokio::test]
+async fn with_acks_0_a_connection_that_broke_is_told_although_another_works() {
+    let requests = AtomicUsize::new(0);
+    let double = broker(move |_| match requests.fetch_add(1, Ordering::Relaxed) {
+        0 => Step::Close,
+        _ => Step::Silence,
+    })
+    .await;
+    let cluster = cluster(&double).await;
+    let first = cluster.node(1).await.unwrap();
+    let mut producer = Producer::new(cluster, unacknowledged()).await.unwrap();
+    producer.send(&record(0, "lost")).await.unwrap();
+    producer.step().await;
+    while !first.is_broken() {
+        tokio::task::yield_now().await;
+    }
+    producer.send(&record(0, "arrives")).await.unwrap();
+    producer.flush().await;
+    let notices = producer.take_notices();
+    assert!(
+        matches!(notices[..], [Notice::Unconfirmed { .. }]),
+        "{notices:?}"
+    );
 }

@@ -12,7 +12,7 @@ use tokio::time;
 
 use super::{Acks, Sealed, Sent, refused};
 use crate::error::ErrorCode;
-use crate::{ClientError, Cluster, Result, TopicPartition};
+use crate::{ClientError, Cluster, Connection, Result, TopicPartition};
 
 /// The most bytes of batches in one request.
 const MAX_REQUEST_BYTES: usize = 16 * 1024 * 1024;
@@ -44,7 +44,10 @@ pub(super) async fn send_batches(
     acks: Acks,
     batches: Vec<(TopicPartition, Sealed)>,
 ) -> Vec<Sent> {
-    let mut results = request(&cluster, leader, acks, &batches).await;
+    let Exchanged {
+        mut results,
+        unacknowledged_on,
+    } = request(&cluster, leader, acks, &batches).await;
     let sent: Vec<_> = batches
         .into_iter()
         .map(|(partition, batch)| {
@@ -56,6 +59,7 @@ pub(super) async fn send_batches(
                 partition,
                 batch,
                 result,
+                unacknowledged_on: unacknowledged_on.clone(),
             }
         })
         .collect();
@@ -71,17 +75,29 @@ pub(super) async fn hold_back(sent: Vec<Sent>) -> Vec<Sent> {
     sent
 }
 
+/// What became of a request.
+struct Exchanged {
+    results: BTreeMap<TopicPartition, Result<i64>>,
+    unacknowledged_on: Option<Arc<Connection>>,
+}
+
+impl From<BTreeMap<TopicPartition, Result<i64>>> for Exchanged {
+    fn from(results: BTreeMap<TopicPartition, Result<i64>>) -> Self {
+        Self {
+            results,
+            unacknowledged_on: None,
+        }
+    }
+}
+
 async fn request(
     cluster: &Cluster,
     leader: i32,
     acks: Acks,
     batches: &[(TopicPartition, Sealed)],
-) -> BTreeMap<TopicPartition, Result<i64>> {
-    let partitions = || batches.iter().map(|(partition, _)| partition.clone());
-    let answer = exchange(cluster, leader, acks, batches).await;
-    match answer {
-        Ok(Some(response)) => response,
-        Ok(None) => partitions().map(|partition| (partition, Ok(-1))).collect(),
+) -> Exchanged {
+    match exchange(cluster, leader, acks, batches).await {
+        Ok(exchanged) => exchanged,
         Err(error) => {
             let passes = error.is_retriable();
             let mut first = Some(error);
@@ -95,7 +111,8 @@ async fn request(
                 let error = first.take().unwrap_or_else(|| refused(what, code));
                 (partition, Err(error))
             };
-            partitions().map(each).collect()
+            let partitions = batches.iter().map(|(partition, _)| partition.clone());
+            partitions.map(each).collect::<BTreeMap<_, _>>().into()
         }
     }
 }
@@ -105,12 +122,16 @@ async fn exchange(
     leader: i32,
     acks: Acks,
     batches: &[(TopicPartition, Sealed)],
-) -> Result<Option<BTreeMap<TopicPartition, Result<i64>>>> {
+) -> Result<Exchanged> {
     let connection = cluster.node(leader).await?;
     let request = produce_request(acks, cluster.options().request_timeout, batches);
     if acks == Acks::Zero {
         connection.send(&request).await?;
-        return Ok(None);
+        let partitions = batches.iter().map(|(partition, _)| partition.clone());
+        return Ok(Exchanged {
+            results: partitions.map(|partition| (partition, Ok(-1))).collect(),
+            unacknowledged_on: Some(connection),
+        });
     }
     let response = connection.call(&request).await?;
     let mut results = BTreeMap::new();
@@ -129,7 +150,7 @@ async fn exchange(
             results.insert(partition, result);
         }
     }
-    Ok(Some(results))
+    Ok(results.into())
 }
 
 fn produce_request(
