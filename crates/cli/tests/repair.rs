@@ -228,6 +228,35 @@ async fn a_directory_is_known_from_inside_and_by_a_link() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_trimmed_log_is_not_called_damaged() {
+    let directory = tempfile::tempdir().unwrap();
+    let running = start(directory.path()).await;
+    let bootstrap = running.addresses[0].1.to_string();
+    fill(&bootstrap);
+    let trim = ["topic", "trim", "t", "-b", &bootstrap, "--to-offset", "2"];
+    stdout(&ottla(&trim));
+    running.shut_down().await;
+    let data = directory.path().to_str().unwrap();
+    let alone = tempfile::tempdir().unwrap();
+    copy(&directory.path().join("t-0"), &alone.path().join("t-0"));
+    let (inside, alone) = (format!("{data}/t-0"), alone.path().join("t-0"));
+    for place in [data, &inside, alone.to_str().unwrap()] {
+        let verified = stdout(&ottla(&["log", "verify", place]));
+        assert!(!verified.contains("damage"), "{place}: {verified}");
+        assert_eq!(stdout(&ottla(&["log", "repair", place])), "", "{place}");
+    }
+    // What is lost before the log start is noticed where the log start is known.
+    let epochs = directory.path().join("t-0/leader-epoch-checkpoint");
+    std::fs::write(epochs, "0\n1\n0 3\n").unwrap();
+    for place in [data, &inside] {
+        let verified = ottla(&["log", "verify", place]);
+        assert!(!verified.status.success(), "{place}: {verified:?}");
+        let found = text(&verified.stdout);
+        assert!(found.contains("is said to begin at 3"), "{place}: {found}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_dump_says_what_is_damaged_and_goes_on() {
     let directory = tempfile::tempdir().unwrap();
     let running = start(directory.path()).await;

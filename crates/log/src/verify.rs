@@ -86,13 +86,23 @@ pub struct Verified {
     pub epochs: LeaderEpochs,
 }
 
-/// Checks the partition in `directory`, whose records were on stable storage up to `durable_to`, as far as that is
-/// known.
+/// What the checkpoints of the log directory say of a partition, as far as they are known.
+#[derive(Debug, Default, Clone, Copy)]
+pub struct Checkpointed {
+    /// Up to here its records were on stable storage.
+    pub recovery_point: Option<Offset>,
+    /// Records before this offset are deleted, even where their segment still holds them. It may lie before the first
+    /// segment.
+    pub log_start: Option<Offset>,
+}
+
+/// Checks the partition in `directory` against its own files, and against what its log directory says of it.
 pub fn verify_partition<F: Files>(
     files: &F,
     directory: &Path,
-    durable_to: Option<Offset>,
+    checkpointed: Checkpointed,
 ) -> Result<Verified, FileError> {
+    let durable_to = checkpointed.recovery_point;
     let mut check = Check {
         files,
         directory,
@@ -118,13 +128,23 @@ pub fn verify_partition<F: Files>(
     for snapshot in snapshots {
         check.snapshot(snapshot)?;
     }
-    check.leader_epochs();
+    check.leader_epochs(checkpointed.log_start);
     check.topic_id();
     check.end(durable_to);
     check.verified.log_end = check.next;
-    let epochs = check.epochs.iter().copied();
+    let epochs = check.epochs.iter().map(|span| (span.epoch, span.first));
     check.verified.epochs = LeaderEpochs::from_entries(epochs);
     Ok(check.verified)
+}
+
+/// The batches of one leader epoch.
+#[derive(Debug, Clone, Copy)]
+struct EpochSpan {
+    epoch: LeaderEpoch,
+    /// The first offset of its first batch.
+    first: Offset,
+    /// The offset after its last batch.
+    end: Offset,
 }
 
 struct Check<'a, F> {
@@ -133,8 +153,8 @@ struct Check<'a, F> {
     verified: Verified,
     /// The offset that the next batch has at least.
     next: Option<Offset>,
-    /// The leader epochs of the batches, and the first offset of each.
-    epochs: Vec<(LeaderEpoch, Offset)>,
+    /// The leader epochs of the batches, rising.
+    epochs: Vec<EpochSpan>,
 }
 
 impl<F: Files> Check<'_, F> {
@@ -224,13 +244,18 @@ impl<F: Files> Check<'_, F> {
         let header = &located.header;
         self.next = self.next.max(Some(header.next_offset()));
         let epoch = LeaderEpoch(header.partition_leader_epoch);
-        match self.epochs.last() {
-            Some((latest, _)) if epoch < *latest => {
-                let what = format!("leader epoch {epoch} comes after {latest}");
+        let end = header.next_offset();
+        match self.epochs.last_mut() {
+            Some(span) if epoch < span.epoch => {
+                let what = format!("leader epoch {epoch} comes after {}", span.epoch);
                 self.damage(path, located.position, what, None);
             }
-            Some((latest, _)) if epoch == *latest => {}
-            _ => self.epochs.push((epoch, header.base_offset())),
+            Some(span) if epoch == span.epoch => span.end = end,
+            _ => self.epochs.push(EpochSpan {
+                epoch,
+                first: header.base_offset(),
+                end,
+            }),
         }
     }
 
@@ -263,8 +288,8 @@ impl<F: Files> Check<'_, F> {
         }
     }
 
-    /// What the batches say must be in the checkpoint; it may know older epochs, and earlier starts.
-    fn leader_epochs(&mut self) {
+    /// What the batches say must be in the checkpoint. It may know older epochs, and earlier starts.
+    fn leader_epochs(&mut self, log_start: Option<Offset>) {
         let path = self.directory.join(checkpoint::LEADER_EPOCHS);
         let known = match checkpoint::read_leader_epochs(self.files, self.directory) {
             Ok(known) => known,
@@ -274,11 +299,12 @@ impl<F: Files> Check<'_, F> {
                 return;
             }
         };
-        for (epoch, first) in self.epochs.clone() {
+        let cut_at = cut_at(&known, log_start);
+        for EpochSpan { epoch, first, end } in self.epochs.clone() {
             let start = known.entries().find(|(known, _)| *known == epoch);
             let (severity, what) = match start {
                 _ if epoch.0 < 0 => continue,
-                Some((_, start)) if start <= first => continue,
+                Some((_, start)) if start <= first || Some(start) == cut_at => continue,
                 Some((_, start)) => (
                     Severity::Damage,
                     format!(
@@ -291,6 +317,7 @@ impl<F: Files> Check<'_, F> {
                         "leader epoch {epoch}, which begins at offset {first}, is not written down yet; a start does it"
                     ),
                 ),
+                None if cut_at.is_some_and(|cut_at| end <= cut_at) => continue,
                 None => (
                     Severity::Damage,
                     format!("leader epoch {epoch}, which begins at offset {first}, is missing"),
@@ -312,4 +339,14 @@ impl<F: Files> Check<'_, F> {
             Err(error) => self.find(Severity::Damage, &path, error.to_string(), None),
         }
     }
+}
+
+/// Where DeleteRecords or retention cut off the beginning of the epochs, like Kafka does: the log start offset is then
+/// said to be the start of its epoch, and older epochs are forgotten, although their batches stay until their segment
+/// is removed. An unknown log start offset can be any.
+fn cut_at(epochs: &LeaderEpochs, log_start: Option<Offset>) -> Option<Offset> {
+    let (_, start) = epochs.entries().next()?;
+    log_start
+        .is_none_or(|log_start| start <= log_start)
+        .then_some(start)
 }

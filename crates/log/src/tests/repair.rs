@@ -7,15 +7,23 @@ use crate::files::simulated::Simulated;
 use crate::files::{File, Files, Open, read_whole};
 use crate::format::{CUT_OFF_SUFFIX, FileKind};
 use crate::repair::{Step, carry_out, plan};
-use crate::verify::{Severity, Verified, verify_partition};
+use crate::verify::{Checkpointed, Severity, Verified, verify_partition};
 use crate::{Left, LogConfig};
 use ottla_protocol::ids::{Offset, ProducerId};
 use ottla_protocol::records::control::{ControlRecord, ControlType};
 use ottla_protocol::records::split_batches;
 use std::path::Path;
 
+/// The log is on stable storage up to `offset`, and nothing of it was deleted.
+fn durable_to(offset: Offset) -> Checkpointed {
+    Checkpointed {
+        recovery_point: Some(offset),
+        log_start: Some(Offset(0)),
+    }
+}
+
 fn verified(files: &Simulated) -> Verified {
-    verify_partition(files, Path::new(PARTITION), Some(END)).unwrap()
+    verify_partition(files, Path::new(PARTITION), durable_to(END)).unwrap()
 }
 
 fn damaged(verified: &Verified) -> Vec<String> {
@@ -26,7 +34,7 @@ fn damaged(verified: &Verified) -> Vec<String> {
 
 /// The steps of a repair, after which verify finds nothing more, and the log.
 fn repaired(files: &Simulated, end: Offset) -> (Vec<Step>, Log) {
-    let verified = || verify_partition(files, Path::new(PARTITION), Some(end)).unwrap();
+    let verified = || verify_partition(files, Path::new(PARTITION), durable_to(end)).unwrap();
     let steps = plan(&verified());
     carry_out(files, Path::new(PARTITION), &steps, NOW).unwrap();
     assert_eq!(damaged(&verified()), Vec::<String>::new());

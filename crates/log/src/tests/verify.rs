@@ -1,11 +1,12 @@
 //! `verify_partition` finds nothing in what the log wrote, and every kind of damage done to it.
 
 use super::fixture::*;
+use crate::LogConfig;
 use crate::checkpoint;
 use crate::files::simulated::Simulated;
 use crate::files::{File, Files, Open};
 use crate::format::FileKind;
-use crate::verify::{Severity, verify_partition};
+use crate::verify::{Checkpointed, Severity, verify_partition};
 use ottla_protocol::ids::{LeaderEpoch, Offset};
 use std::io::IoSlice;
 use std::path::{Path, PathBuf};
@@ -27,8 +28,22 @@ fn written() -> Simulated {
     files
 }
 
+/// Nothing was deleted from the log.
+const UNTRIMMED: Checkpointed = Checkpointed {
+    recovery_point: None,
+    log_start: Some(Offset(0)),
+};
+
 fn damage(files: &Simulated) -> Vec<(PathBuf, String)> {
-    let verified = verify_partition(files, Path::new(DIRECTORY), None).unwrap();
+    damage_from(files, UNTRIMMED.log_start)
+}
+
+fn damage_from(files: &Simulated, log_start: Option<Offset>) -> Vec<(PathBuf, String)> {
+    let checkpointed = Checkpointed {
+        log_start,
+        ..UNTRIMMED
+    };
+    let verified = verify_partition(files, Path::new(DIRECTORY), checkpointed).unwrap();
     let findings = verified.findings.into_iter();
     let damage = findings.filter(|finding| finding.severity == Severity::Damage);
     damage.map(|finding| (finding.path, finding.what)).collect()
@@ -54,7 +69,7 @@ fn overwrite(files: &Simulated, path: &Path, position: u64, bytes: &[u8]) {
 #[test]
 fn what_the_log_wrote_is_sound() {
     let files = written();
-    let verified = verify_partition(&files, Path::new(DIRECTORY), None).unwrap();
+    let verified = verify_partition(&files, Path::new(DIRECTORY), UNTRIMMED).unwrap();
     assert_eq!(verified.findings, []);
     assert_eq!(verified.batches, 120);
     assert_eq!(verified.log_end, Some(Offset(360)));
@@ -74,7 +89,7 @@ fn a_flipped_bit_is_found_and_the_batches_behind_it_are_still_read() {
         found[0].1.contains("cannot be read, the next that can"),
         "{found:?}"
     );
-    let verified = verify_partition(&files, Path::new(DIRECTORY), None).unwrap();
+    let verified = verify_partition(&files, Path::new(DIRECTORY), UNTRIMMED).unwrap();
     assert_eq!(verified.batches, 119);
 }
 
@@ -139,6 +154,58 @@ fn an_epoch_or_a_topic_id_that_is_missing_is_found() {
     assert!(damage(&files).iter().any(|(at, _)| *at == path));
 }
 
+/// One segment with 180 records of epoch 3 and 180 of epoch 4, deleted up to `log_start` and closed.
+fn trimmed(log_start: Offset) -> Simulated {
+    let files = new_disk();
+    let mut log = new_log(&files, LogConfig::default());
+    for epoch in [3, 4] {
+        log.begin_epoch(LeaderEpoch(epoch));
+        for _ in 0..60 {
+            try_append_in(LeaderEpoch(epoch), &mut log, &plain(3, NOW.0)).unwrap();
+        }
+    }
+    log.set_high_watermark(Offset(360)).unwrap();
+    log.delete_records(Some(log_start), NOW).unwrap();
+    assert_eq!(
+        log.segment_count(),
+        1,
+        "the deleted batches are still there"
+    );
+    log.close().unwrap();
+    files
+}
+
+#[test]
+fn a_log_that_was_trimmed_inside_a_segment_is_sound() {
+    for log_start in [1, 2, 3, 179, 180, 181, 359, 360].map(Offset) {
+        let files = trimmed(log_start);
+        for known in [Some(log_start), None] {
+            assert_eq!(damage_from(&files, known), [], "{log_start} {known:?}");
+        }
+    }
+}
+
+#[test]
+fn an_epoch_that_begins_too_late_is_found_behind_the_log_start() {
+    let files = trimmed(Offset(200));
+    let found = damage_from(&files, Some(Offset(199)));
+    assert_eq!(
+        found.len(),
+        2,
+        "both epochs have records too early: {found:?}"
+    );
+    // Epoch 3 has batches behind the first epoch that is written down.
+    let epochs = crate::LeaderEpochs::from_entries([(LeaderEpoch(4), Offset(100))]);
+    checkpoint::write_leader_epochs(&files, Path::new(DIRECTORY), &epochs).unwrap();
+    for known in [Some(Offset(200)), None] {
+        let found = damage_from(&files, known);
+        assert!(
+            found.len() == 1 && found[0].1.contains("leader epoch 3"),
+            "{found:?}"
+        );
+    }
+}
+
 #[test]
 fn offsets_that_go_back_are_found() {
     let files = written();
@@ -160,7 +227,7 @@ fn what_waits_or_was_set_aside_is_noted() {
             .open(&Path::new(DIRECTORY).join(name), Open::Create)
             .unwrap();
     }
-    let verified = verify_partition(&files, Path::new(DIRECTORY), None).unwrap();
+    let verified = verify_partition(&files, Path::new(DIRECTORY), UNTRIMMED).unwrap();
     let notes: Vec<_> = verified
         .findings
         .iter()

@@ -9,7 +9,8 @@ use ottla_broker::directory_lock::{DirectoryLock, NotLocked};
 use ottla_log::checkpoint::{self, PartitionOffsets};
 use ottla_log::files::Files as _;
 use ottla_log::files::disk::Disk;
-use ottla_log::verify::{Finding, Remedy, Severity, Verified, verify_partition};
+use ottla_log::verify::{Checkpointed, Finding, Remedy, Severity, Verified, verify_partition};
+use ottla_protocol::ids::Offset;
 use serde_json::{Value, json};
 
 use crate::output::{Output, message, print_json, print_line};
@@ -98,16 +99,19 @@ pub fn examine(directory: &Path) -> Result<Vec<Examined>> {
     }
     let name = directory.file_name().unwrap_or_default().to_string_lossy();
     let name = partition_of(&name).map(|(topic, index)| (topic.to_owned(), index));
-    let recovery_point = match (directory.parent(), &name) {
+    let checkpointed = match (directory.parent(), &name) {
         (Some(parent), Some(name)) if is_log_directory(parent)? => {
             let (points, _) = recovery_points(parent)?;
-            points.get(name).copied()
+            Checkpointed {
+                recovery_point: points.get(name).copied(),
+                log_start: LogStarts::read(parent)?.of(name),
+            }
         }
-        _ => None,
+        _ => Checkpointed::default(),
     };
     Ok(vec![Examined {
         path: directory.to_path_buf(),
-        verified: verify_partition(&Disk, directory, recovery_point)?,
+        verified: verify_partition(&Disk, directory, checkpointed)?,
         partition: Some(name.unwrap_or_default()),
     }])
 }
@@ -126,6 +130,7 @@ fn log_directory(directory: &Path) -> Result<Vec<Examined>> {
         ));
     }
     let (mut recovery_points, mut own) = recovery_points(directory)?;
+    let log_starts = LogStarts::read(directory)?;
     for name in CHECKPOINTS {
         own.findings.extend(read_checkpoint(directory, name)?.err());
     }
@@ -135,10 +140,13 @@ fn log_directory(directory: &Path) -> Result<Vec<Examined>> {
             continue;
         };
         let name = (name.0.to_owned(), name.1);
-        let recovery_point = recovery_points.remove(&name);
+        let checkpointed = Checkpointed {
+            recovery_point: recovery_points.remove(&name),
+            log_start: log_starts.of(&name),
+        };
         let path = directory.join(&entry.name);
         examined.push(Examined {
-            verified: verify_partition(&Disk, &path, recovery_point)?,
+            verified: verify_partition(&Disk, &path, checkpointed)?,
             path,
             partition: Some(name),
         });
@@ -177,6 +185,28 @@ fn recovery_points(directory: &Path) -> Result<(PartitionOffsets, Verified)> {
         PartitionOffsets::new()
     });
     Ok((points, own))
+}
+
+/// The log start offsets of a log directory's partitions, as far as they can be known.
+struct LogStarts {
+    /// Only those that are not the first segment's base offset; none where the file cannot be trusted.
+    written: Option<PartitionOffsets>,
+}
+
+impl LogStarts {
+    /// After a crash the file may lag behind the partitions' own files, which DeleteRecords changes first.
+    fn read(directory: &Path) -> Result<Self> {
+        let is_clean = checkpoint::was_clean_shutdown(&Disk, directory)?;
+        let written = read_checkpoint(directory, checkpoint::LOG_START_OFFSETS)?.ok();
+        Ok(Self {
+            written: written.filter(|_| is_clean),
+        })
+    }
+
+    fn of(&self, partition: &(String, i32)) -> Option<Offset> {
+        let written = self.written.as_ref()?;
+        Some(written.get(partition).copied().unwrap_or_default())
+    }
 }
 
 /// A checkpoint, or that it cannot be understood.
