@@ -65,7 +65,8 @@ pub fn split(text: &str) -> (&str, Option<&str>) {
     }
 }
 
-async fn of_topic(
+/// The partitions of a topic that `0,3` names, or all; each must exist.
+pub async fn of_topic(
     cluster: &Cluster,
     name: &str,
     indexes: Option<&str>,

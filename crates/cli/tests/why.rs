@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+use std::path::Path;
 use std::process::{Command, Output};
 
 use ottla_broker::clock::Clock;
@@ -30,7 +31,7 @@ async fn says_in_one_line_why_a_partition_was_not_compacted() {
     let running = ottla_broker::start(config, Clock::start()).await.unwrap();
     let kafka = running.addresses[0].1.to_string();
     let http = running.http_address.unwrap().to_string();
-    let why = |of: &str| ottla(&["why", "--http", &http, "compaction", of]);
+    let why = |of: &str| ottla(&["why", "compaction", of, "--http", &http]);
     for (topic, policy) in [("kept", "compact"), ("dropped", "delete")] {
         let policy = format!("cleanup.policy={policy}");
         line(&ottla(&[
@@ -52,9 +53,18 @@ async fn says_in_one_line_why_a_partition_was_not_compacted() {
         "{kept}"
     );
     // The leaders and their listeners come from the cluster.
-    let of_cluster = |of: &str| ottla(&["why", "-b", &kafka, "compaction", of]);
+    let of_cluster = |of: &str| ottla(&["why", "compaction", of, "-b", &kafka]);
     assert_eq!(line(&of_cluster("kept")), kept);
     assert_eq!(line(&of_cluster("kept-1")).lines().count(), 1);
+    // Partitions are named as in the other commands too.
+    assert_eq!(line(&of_cluster("kept:1")), line(&of_cluster("kept-1")));
+    assert_eq!(line(&why("kept:1")), line(&of_cluster("kept-1")));
+    assert_eq!(line(&of_cluster("kept:1,0")), kept);
+    assert_eq!(line(&why("kept:1,0")), kept);
+    for of in ["kept-9", "kept:9"] {
+        let missing = String::from_utf8(of_cluster(of).stderr).unwrap();
+        assert!(missing.contains("topic kept has no partition"), "{missing}");
+    }
     let missing = String::from_utf8(of_cluster("missing").stderr).unwrap();
     assert!(missing.contains("UNKNOWN_TOPIC_OR_PARTITION"), "{missing}");
     let dropped = line(&why("dropped-1"));
@@ -65,12 +75,12 @@ async fn says_in_one_line_why_a_partition_was_not_compacted() {
     assert_eq!(dropped.lines().count(), 1);
     let json = ottla(&[
         "why",
+        "compaction",
+        "kept-1",
         "--http",
         &http,
         "--output",
         "json",
-        "compaction",
-        "kept-1",
     ]);
     assert!(line(&json).contains("\"is_due\": false"));
     let unknown = why("nothing-7");
@@ -79,7 +89,62 @@ async fn says_in_one_line_why_a_partition_was_not_compacted() {
         !unknown.status.success() && said.contains("no topic or partition nothing-7"),
         "{said}"
     );
+    let no_http = ottla(&["why", "compaction", "kept", "--http", &kafka]);
+    let said = String::from_utf8(no_http.stderr).unwrap();
+    assert!(
+        said.contains("400 Bad Request: ") && said.contains("Kafka"),
+        "{said}"
+    );
     running.shut_down().await;
     let gone = String::from_utf8(why("kept").stderr).unwrap();
     assert!(gone.contains("ottla.http.listen"), "{gone}");
+}
+
+fn config_of(directories: &[&Path]) -> BrokerConfig {
+    let directories = directories.iter().map(|path| path.display().to_string());
+    let overrides = [
+        "listeners=PLAINTEXT://127.0.0.1:0,CONTROLLER://127.0.0.1:0".to_owned(),
+        format!("log.dirs={}", directories.collect::<Vec<_>>().join(",")),
+        "ottla.http.listen=127.0.0.1:0".to_owned(),
+    ];
+    ottla_broker::config::load(None, &overrides).unwrap().config
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_partition_without_a_leader_is_told_beside_the_others() {
+    let root = tempfile::tempdir().unwrap();
+    let (first, second) = (root.path().join("first"), root.path().join("second"));
+    let config = config_of(&[&first, &second]);
+    let running = ottla_broker::start(config, Clock::start()).await.unwrap();
+    let kafka = running.addresses[0].1.to_string();
+    line(&ottla(&[
+        "topic",
+        "create",
+        "spread",
+        "--partitions",
+        "4",
+        "-b",
+        &kafka,
+    ]));
+    running.shut_down().await;
+    // The partitions of a directory that is gone have no leader.
+    let running = ottla_broker::start(config_of(&[&first]), Clock::start())
+        .await
+        .unwrap();
+    let kafka = running.addresses[0].1.to_string();
+    let why = |of: &str| ottla(&["why", "compaction", of, "-b", &kafka]);
+    let answer = line(&why("spread"));
+    let starts = answer.lines().map(|line| line.split_once(": ").unwrap().0);
+    assert_eq!(
+        starts.collect::<Vec<_>>(),
+        ["spread-0", "spread-1", "spread-2", "spread-3"]
+    );
+    let leaderless = answer
+        .lines()
+        .filter(|line| line.contains("has no leader; `ottla cluster`"));
+    let leaderless: Vec<_> = leaderless.collect();
+    assert_eq!(leaderless.len(), 2, "{answer}");
+    let one = leaderless[0].split_once(": ").unwrap().0;
+    assert_eq!(line(&why(one)).trim_end(), leaderless[0]);
+    running.shut_down().await;
 }

@@ -3,7 +3,7 @@
 //! Which brokers lead the partitions, and where those listen, comes from the cluster: each tells its
 //! `ottla.http.listen` as a config.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::{Read as _, Write as _};
 use std::net::{IpAddr, TcpStream, ToSocketAddrs as _};
 use std::time::Duration;
@@ -12,17 +12,18 @@ use anyhow::{Context as _, Result, bail};
 use clap::Subcommand;
 use ottla_client::admin::{Documentation, Resource};
 use ottla_client::{Cluster, ErrorCode, Node};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::connect::{Connect, block_on};
 use crate::output::{Output, print_json, print_line};
+use crate::partitions;
 
 const EXAMPLES: &str = "\
 Examples:
   ottla why compaction orders                   one line for each partition
-  ottla why compaction orders-3                 for one partition
-  ottla why -b kafka:9092 compaction orders     of that cluster
-  ottla why --http 10.0.0.7:9464 compaction orders
+  ottla why compaction orders:3                 for one partition
+  ottla why compaction orders -b kafka:9092     of that cluster
+  ottla why compaction orders --http 10.0.0.7:9464
                                                 of one broker, wherever it tells that it listens";
 
 /// No answer is larger.
@@ -32,11 +33,6 @@ const MAX_ANSWER: u64 = 256 << 20;
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub struct Args {
-    #[command(flatten)]
-    connect: Connect,
-    /// Ask the broker with this HTTP listener, instead of those that lead the partitions.
-    #[arg(long, value_name = "HOST:PORT")]
-    http: Option<String>,
     #[command(subcommand)]
     question: Question,
 }
@@ -44,11 +40,19 @@ pub struct Args {
 #[derive(Debug, Subcommand)]
 enum Question {
     /// Why a topic was or was not compacted: what is dirty, when it is due, what cannot be read.
-    Compaction {
-        /// The topic, or a partition of it.
-        #[arg(value_name = "TOPIC[-PARTITION]")]
-        of: String,
-    },
+    Compaction(Compaction),
+}
+
+#[derive(Debug, clap::Args)]
+struct Compaction {
+    #[command(flatten)]
+    connect: Connect,
+    /// Ask the broker with this HTTP listener, instead of those that lead the partitions.
+    #[arg(long, value_name = "HOST:PORT")]
+    http: Option<String>,
+    /// The topic, or some of its partitions; TOPIC-PARTITION, as the answers name it, is taken too.
+    #[arg(value_name = "TOPIC[:PARTITION,…]")]
+    of: String,
 }
 
 /// The key by which a broker tells where its HTTP listener is.
@@ -56,26 +60,18 @@ const LISTEN: &str = "ottla.http.listen";
 
 /// Carries out the subcommand.
 pub fn run(args: &Args, output: Output) -> Result<()> {
-    let Question::Compaction { of } = &args.question;
-    let listeners = match &args.http {
-        Some(http) => vec![http.clone()],
-        None => block_on(async {
-            let cluster = args.connect.cluster().await?;
-            listeners(&cluster, of).await
-        })?,
-    };
-    let mut answers = Vec::new();
-    for http in &listeners {
-        if let Some(Value::Array(partitions)) = ask(http, of)? {
-            answers.extend(partitions);
+    let Question::Compaction(args) = &args.question;
+    let mut answers = match &args.http {
+        Some(http) => of_broker(http, &args.of)?,
+        None => {
+            let asked = block_on(async {
+                let cluster = args.connect.cluster().await?;
+                Asked::find(&cluster, &args.of).await
+            })?;
+            asked.answers()?
         }
-    }
-    if answers.is_empty() {
-        bail!(
-            "the broker at {} holds no topic or partition {of}; `ottla topic describe` says where its partitions are",
-            listeners.join(", ")
-        );
-    }
+    };
+    answers.sort_by_key(partition_in);
     let answer = Value::Array(answers);
     match output {
         Output::Json => print_json(&answer),
@@ -83,37 +79,102 @@ pub fn run(args: &Args, output: Output) -> Result<()> {
     }
 }
 
-/// The HTTP listeners of the brokers that lead a topic, or a partition of it.
-async fn listeners(cluster: &Cluster, of: &str) -> Result<Vec<String>> {
-    let (topic, partition) = match (cluster.topic(of).await, partition_of(of)) {
-        (Ok(topic), _) => (topic, None),
-        (Err(error), Some((name, partition)))
-            if error.code() == Some(ErrorCode::UnknownTopicOrPartition) =>
-        {
-            (cluster.topic(name).await?, Some(partition))
+/// A topic's partitions, by the HTTP listeners of the brokers that lead them.
+struct Asked {
+    topic: String,
+    listeners: BTreeMap<String, BTreeSet<i32>>,
+    /// Those of which no broker can say anything.
+    leaderless: Vec<i32>,
+}
+
+impl Asked {
+    async fn find(cluster: &Cluster, of: &str) -> Result<Self> {
+        let (name, indexes) = partitions::split(of);
+        let (topic, indexes) = match (cluster.topic(name).await, partition_of(name)) {
+            (Ok(topic), _) => (topic, indexes.map(str::to_owned)),
+            (Err(error), Some((name, index)))
+                if indexes.is_none()
+                    && error.code() == Some(ErrorCode::UnknownTopicOrPartition) =>
+            {
+                (cluster.topic(name).await?, Some(index.to_string()))
+            }
+            (Err(error), _) => return Err(error.into()),
+        };
+        let chosen = partitions::of_topic(cluster, &topic.name, indexes.as_deref()).await?;
+        let mut led: BTreeMap<i32, BTreeSet<i32>> = BTreeMap::new();
+        let mut leaderless = Vec::new();
+        for index in chosen.iter().map(|partition| partition.partition) {
+            match topic.partitions.get(&index).and_then(|of| of.leader) {
+                Some(leader) => drop(led.entry(leader).or_default().insert(index)),
+                None => leaderless.push(index),
+            }
         }
-        (Err(error), _) => return Err(error.into()),
-    };
-    let partitions = topic.partitions.iter();
-    let asked = partitions.filter(|(index, _)| partition.is_none_or(|one| one == **index));
-    let leaders: BTreeSet<_> = asked.filter_map(|(_, of)| of.leader).collect();
-    if leaders.is_empty() {
+        let mut listeners = BTreeMap::new();
+        for (leader, indexes) in led {
+            listeners.insert(listener(cluster, leader).await?, indexes);
+        }
+        Ok(Self {
+            topic: topic.name,
+            listeners,
+            leaderless,
+        })
+    }
+
+    fn answers(&self) -> Result<Vec<Value>> {
+        let topic = &self.topic;
+        let mut answers = Vec::new();
+        for (http, indexes) in &self.listeners {
+            let answer = request(http, topic)?.unwrap_or_default();
+            let is_led = |answer: &Value| {
+                let index = partition_in(answer).and_then(|index| i32::try_from(index).ok());
+                index.is_some_and(|index| indexes.contains(&index))
+            };
+            answers.extend(answer.into_iter().filter(is_led));
+        }
+        answers.extend(self.leaderless.iter().map(|index| {
+            let why =
+                format!("{topic}-{index}: has no leader; `ottla cluster` shows what is wrong");
+            json!({ "topic": topic, "partition": index, "why": why })
+        }));
+        if answers.is_empty() {
+            bail!(
+                "the brokers that lead topic {topic} say nothing of it: it has just moved or was deleted; \
+                 `ottla topic describe {topic}` says where its partitions are"
+            );
+        }
+        Ok(answers)
+    }
+}
+
+/// What one broker says of the partitions that it holds.
+fn of_broker(http: &str, of: &str) -> Result<Vec<Value>> {
+    let mut answers = Vec::new();
+    match partitions::split(of) {
+        (topic, Some(indexes)) => {
+            for index in indexes.split(',') {
+                answers.extend(request(http, &format!("{topic}/{index}"))?.unwrap_or_default());
+            }
+        }
+        (of, None) => answers.extend(ask(http, of)?.unwrap_or_default()),
+    }
+    if answers.is_empty() {
         bail!(
-            "{of} has no leader; `ottla topic describe {}` shows its partitions",
-            topic.name
+            "the broker at {http} holds no topic or partition {of}; `ottla topic describe` says where its partitions \
+             are"
         );
     }
-    let mut listeners = Vec::new();
-    for leader in leaders {
-        listeners.push(listener(cluster, leader).await?);
-    }
-    Ok(listeners)
+    Ok(answers)
 }
 
 /// The topic and the index in `orders-3`.
 fn partition_of(of: &str) -> Option<(&str, i32)> {
     let (name, index) = of.rsplit_once('-')?;
     Some((name, index.parse().ok()?))
+}
+
+/// The partition that an answer is about.
+fn partition_in(answer: &Value) -> Option<i64> {
+    answer.get("partition").and_then(Value::as_i64)
 }
 
 async fn listener(cluster: &Cluster, id: i32) -> Result<String> {
@@ -172,8 +233,8 @@ fn lines(answer: &Value) -> Vec<&str> {
     partitions.iter().filter_map(why).collect()
 }
 
-/// The broker's answer; nothing when it holds no such topic or partition.
-fn ask(http: &str, of: &str) -> Result<Option<Value>> {
+/// The broker's answers for `orders` or `orders-3`; nothing when it holds no such topic or partition.
+fn ask(http: &str, of: &str) -> Result<Option<Vec<Value>>> {
     let answer = request(http, of)?;
     match partition_of(of) {
         Some((topic, partition)) if answer.is_none() => {
@@ -183,18 +244,19 @@ fn ask(http: &str, of: &str) -> Result<Option<Value>> {
     }
 }
 
-fn request(http: &str, of: &str) -> Result<Option<Value>> {
+fn request(http: &str, of: &str) -> Result<Option<Vec<Value>>> {
     let answer = get(http, &format!("/why/compaction/{of}"))
         .with_context(|| format!("no answer from {http}; --http names the broker's {LISTEN}"))?;
-    let (head, body) = answer
-        .split_once("\r\n\r\n")
-        .with_context(|| format!("{http} does not answer in HTTP"))?;
+    let (head, body) = answer.split_once("\r\n\r\n").with_context(|| {
+        format!("{http} does not answer in HTTP; --http names the broker's {LISTEN}")
+    })?;
     match head.split(' ').nth(1) {
         Some("200") => Ok(Some(serde_json::from_str(body)?)),
         Some("404") => Ok(None),
         _ => bail!(
-            "{http} answers: {}",
-            head.lines().next().unwrap_or_default()
+            "{http} answers {}: {}; --http names the broker's {LISTEN}",
+            head.lines().next().unwrap_or_default(),
+            body.trim_end().trim_end_matches('.')
         ),
     }
 }
