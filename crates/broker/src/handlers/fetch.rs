@@ -267,9 +267,7 @@ async fn wait_for_enough(targets: &[Target], limits: &Limits) -> Plans {
             flush_tails(targets, &plans);
             return plans;
         }
-        if reader.gets(look.bytes + look.unflushed) || waits == Waits::ForFlush {
-            flush_all(targets, &plans);
-        }
+        flush_if_enough(targets, &look, &reader, waits);
         tokio::select! {
             biased;
             () = reader.changed() => {}
@@ -285,22 +283,23 @@ async fn wait_for_enough(targets: &[Target], limits: &Limits) -> Plans {
     }
 }
 
-/// Has flushed what the reader waits for.
-fn flush_all(targets: &[Target], plans: &Plans) {
-    flush_where(targets, plans, |planned| planned.unflushed > 0);
+/// Has flushed what the reader waits for, if that is enough with what it has seen.
+///
+/// What is enough may have been appended after the look, which then says nothing of it: each partition looks again.
+fn flush_if_enough(targets: &[Target], look: &Look, reader: &Reader, waits: Waits) {
+    if reader.gets(look.bytes + look.unflushed) || waits == Waits::ForFlush {
+        for partition in targets.iter().flat_map(|target| &target.found) {
+            partition.make_readable();
+        }
+    }
 }
 
-/// The answer is for other partitions: where it has nothing because a flush is lacking, the next is to have something.
+/// A partition whose records only lack a flush gives nothing to this answer. It is flushed for the next one.
 fn flush_tails(targets: &[Target], plans: &Plans) {
-    flush_where(targets, plans, |planned| {
-        planned.unflushed > 0 && planned.plan.first_batch_size == 0
-    });
-}
-
-fn flush_where(targets: &[Target], plans: &Plans, is_meant: impl Fn(&Planned) -> bool) {
     for (target, plan) in targets.iter().zip(plans) {
         if let (Ok(partition), Ok((planned, _))) = (&target.found, plan)
-            && is_meant(planned)
+            && planned.unflushed > 0
+            && planned.plan.first_batch_size == 0
         {
             partition.make_readable();
         }
@@ -495,4 +494,132 @@ fn respond(
         .with_session_id(session_id)
         .with_responses(topics.into_iter().map(|(_, response)| response).collect());
     (response, all_records)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+    use std::sync::Arc;
+    use std::time::Duration;
+
+    use ottla_log::{Batch, Bound, Origin};
+    use ottla_metadata::{MetadataDelta, MetadataImage};
+    use ottla_protocol::ids::{Offset, PartitionIndex, Uuid};
+    use ottla_protocol::messages::metadata::{PartitionRecord, TopicRecord};
+    use ottla_protocol::records::{BatchBuilder, BatchOptions, split_batches};
+
+    use super::{Limits, Look, Reader, Target, flush_if_enough, plan_all};
+    use crate::clock::Clock;
+    use crate::config::BrokerConfig;
+    use crate::fetch_sessions::{FetchKey, FetchTopicKey, FetchWish};
+    use crate::held_files::HeldFiles;
+    use crate::replicas::partition::{Partition, Urgency};
+    use crate::replicas::{Directories, Found, Intervals, Replicas};
+
+    /// The only partition of a topic, which nothing flushes unless it is asked to.
+    fn partition(directory: &Path) -> (Arc<Replicas>, Arc<Partition>) {
+        let mut config = BrokerConfig::embedded(directory.to_path_buf(), 0);
+        config.storage.flush_max_delay = Duration::from_hours(1000);
+        let mut delta = MetadataDelta::new(MetadataImage::default());
+        let topic_id = Uuid::from_parts(7, 7);
+        let topic = TopicRecord {
+            name: "t".into(),
+            topic_id,
+            ..TopicRecord::default()
+        };
+        delta.replay(&topic.into());
+        let record = PartitionRecord {
+            partition_id: 0,
+            leader_epoch: 0,
+            topic_id,
+            replicas: vec![1],
+            isr: vec![1],
+            leader: 1,
+            ..PartitionRecord::default()
+        };
+        delta.replay(&record.into());
+        let clock = Clock::start();
+        let directories = Directories::new(&config.storage, 10, clock);
+        let replicas = Replicas::new(config.statics, clock, directories);
+        let image = delta.finish().0;
+        replicas.load(&image, Intervals::default()).unwrap();
+        match replicas.by_name("t", PartitionIndex(0)) {
+            Found::Here(partition) => (replicas, partition),
+            found => panic!("{found:?}: the partition is here"),
+        }
+    }
+
+    /// Appends a record that nobody needs on stable storage; its bytes.
+    fn append(partition: &Arc<Partition>) -> usize {
+        let mut builder = BatchBuilder::new(BatchOptions::default());
+        builder.append(0, None, Some(b"x"), &[]);
+        let bytes = builder.build().unwrap();
+        let batch = Batch::from(split_batches(&bytes).next().unwrap().unwrap());
+        let how = (Origin::Client, Urgency::Later);
+        let outcomes = partition.append(&[&[batch]], how, Clock::start().now());
+        outcomes[0].as_ref().unwrap();
+        bytes.len()
+    }
+
+    /// Has all records flushed, for whoever reads.
+    async fn flush(partition: &Arc<Partition>, end: Offset) {
+        partition.make_readable();
+        reaches(partition, end).await;
+    }
+
+    async fn reaches(partition: &Arc<Partition>, end: Offset) {
+        let reader = Reader::new();
+        let reached = async {
+            while !partition.is_readable_to(end, &reader).unwrap() {
+                reader.changed().await;
+            }
+        };
+        let reached = tokio::time::timeout(Duration::from_mins(1), reached).await;
+        reached.expect("nobody has asked for the flush");
+    }
+
+    fn target(partition: &Arc<Partition>) -> Target {
+        let key = FetchKey {
+            topic: FetchTopicKey::Name("t".to_owned().into()),
+            partition: 0,
+        };
+        let wish = FetchWish {
+            offset: 0,
+            max_bytes: i32::MAX,
+            current_leader_epoch: -1,
+            last_fetched_epoch: -1,
+            log_start_offset: -1,
+        };
+        let found = Ok(Arc::clone(partition));
+        Target { key, wish, found }
+    }
+
+    fn limits(min_bytes: usize) -> Limits {
+        Limits {
+            max_bytes: usize::MAX,
+            min_bytes,
+            max_wait: Duration::from_hours(1),
+            bound: Bound::HighWatermark,
+            is_from_follower: false,
+            held_files: HeldFiles::new(1),
+        }
+    }
+
+    #[tokio::test]
+    async fn what_is_appended_behind_the_look_of_a_reader_is_flushed_for_it() {
+        let directory = tempfile::tempdir().unwrap();
+        let (_replicas, partition) = partition(directory.path());
+        let size = append(&partition);
+        flush(&partition, Offset(1)).await;
+        let (targets, limits) = ([target(&partition)], limits(2 * size));
+
+        let reader = Reader::new();
+        reader.lacks(limits.min_bytes);
+        partition.watch(&reader);
+        let look = Look::at(&plan_all(&targets, &limits));
+        assert_eq!((look.bytes, look.unflushed), (size as u64, 0));
+        append(&partition);
+        flush_if_enough(&targets, &look, &reader, limits.waits());
+        reaches(&partition, Offset(2)).await;
+    }
 }
