@@ -244,6 +244,8 @@ async fn plan_enough(targets: &mut [Target], limits: &Limits) -> Plans {
         flush_tails(targets, &plans);
         return plans;
     }
+    // Who waits holds no files.
+    drop(plans);
     wait_for_enough(targets, limits).await
 }
 
@@ -267,6 +269,7 @@ async fn wait_for_enough(targets: &[Target], limits: &Limits) -> Plans {
             flush_tails(targets, &plans);
             return plans;
         }
+        drop(plans);
         flush_if_enough(targets, &look, &reader, waits);
         tokio::select! {
             biased;
@@ -498,8 +501,11 @@ fn respond(
 
 #[cfg(test)]
 mod tests {
+    use std::future::poll_fn;
     use std::path::Path;
+    use std::pin::pin;
     use std::sync::Arc;
+    use std::task::Poll;
     use std::time::Duration;
 
     use ottla_log::{Batch, Bound, Origin};
@@ -508,7 +514,7 @@ mod tests {
     use ottla_protocol::messages::metadata::{PartitionRecord, TopicRecord};
     use ottla_protocol::records::{BatchBuilder, BatchOptions, split_batches};
 
-    use super::{Limits, Look, Reader, Target, flush_if_enough, plan_all};
+    use super::{Limits, Look, Reader, Target, flush_if_enough, plan_all, plan_enough};
     use crate::clock::Clock;
     use crate::config::BrokerConfig;
     use crate::fetch_sessions::{FetchKey, FetchTopicKey, FetchWish};
@@ -621,5 +627,24 @@ mod tests {
         append(&partition);
         flush_if_enough(&targets, &look, &reader, limits.waits());
         reaches(&partition, Offset(2)).await;
+    }
+
+    #[tokio::test]
+    async fn a_reader_that_waits_holds_no_file() {
+        let directory = tempfile::tempdir().unwrap();
+        let (_replicas, partition) = partition(directory.path());
+        let size = append(&partition);
+        flush(&partition, Offset(1)).await;
+        let (mut targets, limits) = ([target(&partition)], limits(2 * size));
+        let held_files = Arc::clone(&limits.held_files);
+
+        let plans = plan_all(&targets, &limits);
+        assert!(held_files.are_spent(), "a plan holds the only file");
+        drop(plans);
+        let mut reading = pin!(plan_enough(&mut targets, &limits));
+        let is_waiting =
+            poll_fn(|context| Poll::Ready(reading.as_mut().poll(context).is_pending()));
+        assert!(is_waiting.await);
+        assert!(!held_files.are_spent());
     }
 }
