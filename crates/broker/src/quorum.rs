@@ -23,7 +23,7 @@ use ottla_quorum::{
 };
 use tokio::sync::watch;
 
-use self::activation::{FirstRecords, activate};
+use self::activation::{FirstRecords, activate, mend_late_beginning};
 use self::directories::{
     Identified, Taken, Usable, check_complete, cluster, identified, prepare, usable,
 };
@@ -290,6 +290,7 @@ fn lead(
         snapshot_bytes: config.metadata.snapshot_bytes,
         ..Settings::default()
     };
+    let begins_late = found.inspected.begins_late();
     let opened = found.inspected.lead(settings, now)?;
     if opened.cut_bytes > 0 {
         tracing::info!(
@@ -299,6 +300,9 @@ fn lead(
     }
     let (mut log, mut loader) = (opened.log, opened.loader);
     activate(&mut log, &mut loader, found.first, now)?;
+    if begins_late {
+        mend_late_beginning(&mut log, &loader, now)?;
+    }
     Ok((log, loader))
 }
 

@@ -175,10 +175,39 @@ async fn a_log_without_its_first_records_is_mended_by_the_next_start() {
         assert!(image.topic("orders").is_some());
     }
     // Kafka reads from there on, where the level is known.
-    let snapshots = fs::read_dir(directory.join("__cluster_metadata-0")).unwrap();
-    let names = snapshots.map(|entry| entry.unwrap().file_name().into_string().unwrap());
-    let snapshots: Vec<String> = names.filter(|name| name.ends_with(".checkpoint")).collect();
+    let snapshots = snapshots(&directory);
     assert_eq!(snapshots.len(), 2, "{snapshots:?}");
+}
+
+/// The names of the snapshots of a metadata log, the oldest first.
+fn snapshots(directory: &Path) -> Vec<String> {
+    let entries = fs::read_dir(directory.join("__cluster_metadata-0")).unwrap();
+    let names = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    let mut snapshots: Vec<String> = names.filter(|name| name.ends_with(".checkpoint")).collect();
+    snapshots.sort();
+    snapshots
+}
+
+#[tokio::test]
+async fn a_mending_that_stopped_before_its_snapshot_is_ended_by_the_next_start() {
+    let root = tempfile::tempdir().unwrap();
+    let directory = root.path().join("a");
+    fixture(WITHOUT_FIRST_RECORDS, &directory);
+    served(root.path(), &["a"]).await;
+    let written = snapshots(&directory);
+    fs::remove_file(directory.join("__cluster_metadata-0").join(&written[1])).unwrap();
+    for _ in 0..2 {
+        assert_eq!(levels(&served(root.path(), &["a"]).await), LEVELS);
+        let again = snapshots(&directory);
+        assert_eq!(again.len(), 2, "{again:?}");
+        assert_eq!(again[0], written[0]);
+        assert!(again[1] > written[1], "{again:?}");
+    }
+    let begun = records(&directory)
+        .iter()
+        .filter(|record| is_begin(record))
+        .count();
+    assert_eq!(begun, 1, "the log has its first records once");
 }
 
 #[tokio::test]

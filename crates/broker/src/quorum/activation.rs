@@ -19,8 +19,6 @@ pub(super) struct FirstRecords {
     records: Vec<MetadataRecord>,
     /// The `metadata.version` among them.
     version: MetadataVersion,
-    /// Whether an earlier release of Ottla went on without writing them.
-    are_late: bool,
 }
 
 impl FirstRecords {
@@ -39,8 +37,9 @@ impl FirstRecords {
             None => read_bootstrap(&Disk, &config.storage.metadata_log_dir)?
                 .unwrap_or_else(|| bootstrap::checkpoint(MetadataVersion::OF_NEW_CLUSTERS)),
         };
-        let are_late = *image != MetadataImage::default();
-        if are_late && let Some(served) = inspected.image_over_first_records() {
+        if inspected.begins_late()
+            && let Some(served) = inspected.image_over_first_records()
+        {
             records.retain(|record| holds(served, record));
         }
         let mut first = Loader::new(image.clone());
@@ -52,7 +51,6 @@ impl FirstRecords {
         Ok(Some(Self {
             records,
             version: first.image().metadata_version(),
-            are_late,
         }))
     }
 }
@@ -98,18 +96,14 @@ pub(super) fn activate(
     let records = bootstrap::activation(first.records, first.version);
     log.propose(&records, first.version, now)?;
     loader.load(&records);
-    if first.are_late {
-        tracing::warn!(
-            "the metadata log lacked the first records of its cluster, without which Apache Kafka does not start; they \
-             were written now"
-        );
-        write_snapshot(log, loader, now)?;
-    }
     Ok(())
 }
 
+/// Writes a snapshot for a log that an earlier release of Ottla went on with before its first records were in it.
+///
 /// Kafka replays a long log in several steps, and none may end before the `metadata.version`: it begins at a snapshot.
-fn write_snapshot(
+/// A start that wrote the records may have ended before the snapshot; then this one writes it.
+pub(super) fn mend_late_beginning(
     log: &mut MetadataLog<Disk>,
     loader: &Loader,
     now: Timestamp,
@@ -117,6 +111,10 @@ fn write_snapshot(
     if let Some(job) = log.begin_snapshot(loader, now)? {
         let written = job.write()?;
         log.adopt_snapshot(written)?;
+        tracing::warn!(
+            "the metadata log went on before its cluster's first records, with which Apache Kafka does not start; a \
+             snapshot that begins with them was written now"
+        );
     }
     Ok(())
 }

@@ -54,8 +54,27 @@ struct State {
     log_end: Offset,
     last_append: Timestamp,
     replayed_bytes: u64,
+    /// Whether records stand in front of the first `metadata.version`, in what is replayed.
+    begins_late: bool,
     formatted: Option<Formatted>,
     torn: Option<Torn>,
+}
+
+impl State {
+    /// Takes over data records of the log.
+    fn load(&mut self, records: &[MetadataRecord]) {
+        self.loader.load(records);
+        let image = self.loader.image();
+        self.begins_late = self.begins_late || lacks_level(image);
+        if let Some(formatted) = &mut self.formatted {
+            formatted.replay(records, image);
+        }
+    }
+}
+
+/// Whether there is metadata, and no `metadata.version` that says how to read it.
+fn lacks_level(image: &MetadataImage) -> bool {
+    !image.features.contains_key(versions::FEATURE) && *image != MetadataImage::default()
 }
 
 /// The data records of the checkpoint of formatting.
@@ -141,6 +160,11 @@ impl<F: Files> Inspected<F> {
     /// The image of everything in the log.
     pub const fn image(&self) -> &MetadataImage {
         self.state.loader.image()
+    }
+
+    /// Whether the log went on before it had a `metadata.version`, and no snapshot behind that place makes up for it.
+    pub const fn begins_late(&self) -> bool {
+        self.state.begins_late
     }
 
     /// The cluster's first records, where formatting left them in its checkpoint, as Kafka 4.4 and later do.
@@ -296,6 +320,7 @@ fn restore<F: Files>(
                     )
                 };
                 let state = State {
+                    begins_late: lacks_level(&image),
                     loader: Loader::new(image),
                     formatted,
                     control: restored.control,
@@ -459,10 +484,7 @@ fn replay_batch(
         Content::Control(records) => replay_control(&records, end <= state.next, state),
         Content::Data(_) if end <= state.next => {}
         Content::Data(records) => {
-            state.loader.load(&records);
-            if let Some(formatted) = &mut state.formatted {
-                formatted.replay(&records, state.loader.image());
-            }
+            state.load(&records);
         }
     }
     if end > state.next {
