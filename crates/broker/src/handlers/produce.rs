@@ -153,8 +153,8 @@ impl<'a> Groups<'a> {
 /// Finds and checks what one request holds; what may be appended goes into `groups`, what may not is an outcome.
 ///
 /// A request that names a partition more than once ends as on Kafka, which keeps what is to be appended by partition: the
-/// last batch counts, the others are not appended, and there is one answer. What is no batch at all is answered so, and
-/// supersedes none.
+/// last batch counts, the others are not appended, and there is one answer. Bytes that are no batch are answered with
+/// their error. The batch before them is appended all the same.
 fn check_request<'a>(
     broker: &Broker,
     (request, context, body): (usize, &RequestContext, &'a ProduceRequestData),

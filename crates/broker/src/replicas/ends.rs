@@ -14,8 +14,8 @@ use tokio::time::{Sleep, sleep};
 use super::partition::reader::Reader;
 use super::partition::{Partition, Unavailable};
 
-/// However little time a client gives, a disk has so much for a flush: a client that gives none wants what is there, and
-/// to it the records of an answered produce are there.
+/// A flush gets at least this long, also where the client gives no time. Such a client wants what is there, and the
+/// records of an answered produce are there.
 pub const LEAST_PATIENCE: Duration = Duration::from_secs(1);
 /// How much it has where the client gives no time. Clients wait longer for an answer, and ask again after this.
 pub const PATIENCE: Duration = Duration::from_secs(5);
