@@ -81,8 +81,8 @@ pub enum Refused {
     #[error("the response cannot be encoded: {0}")]
     Response(ProtocolError),
     /// A Produce that asked for no answer failed: closing the connection is how its client learns of it.
-    #[error("a produce request with acks=0 failed")]
-    UnansweredProduce,
+    #[error("a produce with acks=0 was refused: {0}")]
+    UnansweredProduce(String),
     /// The API is not in the table.
     #[error("the API is not served")]
     NotServed,
@@ -92,8 +92,8 @@ pub enum Refused {
 pub enum ProduceReply {
     /// The client asked for none (acks=0).
     None,
-    /// The client asked for none, and its records were not all appended.
-    Close,
+    /// The client asked for none, and its records were not all appended, for this reason.
+    Close(String),
     /// Known at once.
     Ready(messages::ProduceResponseData),
     /// Known when its records are on stable storage and replicated, or its time is up.
@@ -236,7 +236,7 @@ async fn produce_reply(
 ) -> Result<Reply, Refused> {
     let response = match reply {
         ProduceReply::None => return Ok(Reply::default()),
-        ProduceReply::Close => return Err(Refused::UnansweredProduce),
+        ProduceReply::Close(reason) => return Err(Refused::UnansweredProduce(reason)),
         ProduceReply::Ready(response) => response,
         ProduceReply::Later(response) => response.await,
     };

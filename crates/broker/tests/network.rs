@@ -8,6 +8,7 @@
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{BufMut, Bytes, BytesMut};
@@ -380,6 +381,30 @@ async fn a_large_request_waits_for_memory_and_must_then_arrive_in_time() {
     assert_eq!(response(&mut other).0, 1);
     assert!(is_closed(&mut hoarder));
     assert!(is_closed(&mut waiting));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_refused_produce_without_an_answer_is_no_violation_of_the_protocol() {
+    let (running, address) = broker(|_| {}).await;
+    let topic = TopicProduceData::default()
+        .with_name(KafkaString::from_static("unknown"))
+        .with_partition_data(vec![PartitionProduceData::default()]);
+    let produce = ProduceRequestData::default()
+        .with_acks(0)
+        .with_topic_data(vec![topic]);
+    let mut body = BytesMut::new();
+    produce.write(&mut body, 7).unwrap();
+    // The second ends in the middle of its body, which is a violation.
+    for body in [&body[..], &body[..1]] {
+        let mut stream = connect(address);
+        let bytes = request(ApiKey::Produce as i16, 7, 1, body);
+        stream.write_all(&bytes).unwrap();
+        assert!(is_closed(&mut stream));
+    }
+    let broker = Arc::clone(&running.broker);
+    // It waits for the connections to have been counted.
+    running.shut_down().await;
+    assert_eq!(broker.metrics.protocol_violations.get(), 1);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -241,7 +241,7 @@ async fn settled(reply: ProduceReply) -> PartitionProduceResponse {
     let response = match reply {
         ProduceReply::Ready(response) => response,
         ProduceReply::Later(response) => response.await,
-        ProduceReply::None | ProduceReply::Close => panic!("an answer was asked for"),
+        ProduceReply::None | ProduceReply::Close(_) => panic!("an answer was asked for"),
     };
     response.responses[0].partition_responses[0].clone()
 }
@@ -850,7 +850,8 @@ async fn acks_0_is_answered_by_nothing_or_by_closing() {
         request(0, 0, batch(&["a"])),
         request(0, 7, batch(&["a"])),
     ]);
-    assert!(matches!(replies.pop().unwrap(), ProduceReply::Close));
+    let refused = replies.pop().unwrap();
+    assert!(matches!(refused, ProduceReply::Close(reason) if reason == "UnknownTopicOrPartition"));
     assert!(matches!(replies.pop().unwrap(), ProduceReply::None));
 }
 
@@ -1496,7 +1497,7 @@ async fn a_partition_that_a_request_names_twice_has_one_answer_and_its_last_batc
             let response = match replies.pop().unwrap() {
                 ProduceReply::Ready(response) => response,
                 ProduceReply::Later(response) => response.await,
-                ProduceReply::None | ProduceReply::Close => panic!("an answer was asked for"),
+                ProduceReply::None | ProduceReply::Close(_) => panic!("an answer was asked for"),
             };
             let topics = response.responses.iter().map(|topic| {
                 let partitions = topic.partition_responses.iter();

@@ -111,7 +111,7 @@ pub fn start(
     requests
         .into_iter()
         .zip(outcomes)
-        .map(|((context, body), outcomes)| reply(&context, body, outcomes))
+        .map(|((_, body), outcomes)| reply(body, outcomes))
         .collect()
 }
 
@@ -342,7 +342,7 @@ fn append(group: &Group<'_>, now: Now, outcomes: &mut [Outcomes]) {
     }
 }
 
-fn reply(context: &RequestContext, body: ProduceRequestData, outcomes: Outcomes) -> ProduceReply {
+fn reply(body: ProduceRequestData, outcomes: Outcomes) -> ProduceReply {
     let Outcomes {
         topics,
         partitions: outcomes,
@@ -350,15 +350,12 @@ fn reply(context: &RequestContext, body: ProduceRequestData, outcomes: Outcomes)
     let acks = body.acks;
     let timeout = Duration::from_millis(body.timeout_ms.max(0).cast_unsigned().into());
     if acks == 0 {
-        return if outcomes.iter().any(|outcome| outcome.result.is_err()) {
-            tracing::debug!(
-                client_id = context.client_id(),
-                "closing a connection: a produce with acks=0 failed"
-            );
-            ProduceReply::Close
-        } else {
-            ProduceReply::None
-        };
+        let mut failures = outcomes
+            .iter()
+            .filter_map(|outcome| outcome.result.as_ref().err());
+        return failures.next().map_or(ProduceReply::None, |failure| {
+            ProduceReply::Close(failure.reason())
+        });
     }
     let mut response = Response::new(body, &topics);
     let mut waiting = Vec::new();
@@ -460,6 +457,14 @@ impl Failure {
             message: None,
             records: Vec::new(),
             log_start: -1,
+        }
+    }
+
+    /// For the log, where the client is told nothing.
+    fn reason(&self) -> String {
+        match &self.message {
+            Some(message) => format!("{:?}: {message}", self.code),
+            None => format!("{:?}", self.code),
         }
     }
 

@@ -29,6 +29,10 @@ pub enum Fault {
     Header,
     /// A body that is not what its header says.
     Body,
+    /// A produce that asked for no answer, and was refused.
+    Unanswered,
+    /// An answer that could not be encoded, by a fault of the broker.
+    Response,
     /// A request that did not arrive in time.
     Slow,
     /// More connections from the address than it may have.

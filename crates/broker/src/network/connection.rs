@@ -75,7 +75,7 @@ pub enum Closed {
     /// The header names an API that is not served.
     #[error("{0:?} is not served")]
     NotServed(ApiKey),
-    /// The body is not what its header says.
+    /// The request got no answer.
     #[error(transparent)]
     Refused(#[from] Refused),
 }
@@ -89,8 +89,12 @@ impl Closed {
             Self::Frame(BadFrame::Tls) => Some(Fault::Tls),
             Self::Frame(BadFrame::Http) => Some(Fault::Http),
             Self::Frame(_) => Some(Fault::Size),
-            Self::Header(_) | Self::NotServed(_) => Some(Fault::Header),
-            Self::Refused(_) => Some(Fault::Body),
+            Self::Header(_) | Self::NotServed(_) | Self::Refused(Refused::NotServed) => {
+                Some(Fault::Header)
+            }
+            Self::Refused(Refused::Body(_)) => Some(Fault::Body),
+            Self::Refused(Refused::Response(_)) => Some(Fault::Response),
+            Self::Refused(Refused::UnansweredProduce(_)) => Some(Fault::Unanswered),
         }
     }
 
@@ -98,7 +102,10 @@ impl Closed {
     pub fn is_protocol_violation(&self) -> bool {
         matches!(
             self,
-            Self::Frame(_) | Self::Header(_) | Self::NotServed(_) | Self::Refused(_)
+            Self::Frame(_)
+                | Self::Header(_)
+                | Self::NotServed(_)
+                | Self::Refused(Refused::Body(_) | Refused::NotServed)
         )
     }
 }
