@@ -119,10 +119,9 @@ fn live(running: &Running) -> String {
         panic!("the topic is here");
     };
     let image = broker.controller.image();
-    let allowed = broker.connections.follow();
-    let allowed = format!("{:?}", *allowed.borrow());
+    let allowed = broker.connections.allowed();
     format!(
-        "{:?} {:?} {:?} {allowed} {}",
+        "{:?} {:?} {:?} {allowed:?} {}",
         partition.settings(),
         broker.replicas.cleaner_settings(),
         broker.replicas.scrub_settings(),

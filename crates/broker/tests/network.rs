@@ -266,6 +266,23 @@ async fn connections_above_the_maximum_wait_for_a_free_one() {
     assert_eq!(response(&mut second).0, 2);
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_listener_to_which_nobody_connects_takes_no_connection_from_another() {
+    let (running, _) = broker(|config| {
+        set(config, "max.connections", "1");
+        let mut other = config.network.listeners[0].clone();
+        other.name = "OTHER".to_owned();
+        config.network.listeners.push(other);
+    })
+    .await;
+    let addresses = running.addresses.iter().map(|(_, address)| *address);
+    for address in addresses {
+        let mut stream = connect(address);
+        assert!(is_served(&mut stream));
+    }
+    running.shut_down().await;
+}
+
 /// Sets a config of all brokers, as one of them.
 fn alter(stream: &mut TcpStream, key: &str, value: &str) {
     let text = |body: &mut Vec<u8>, text: &str| {

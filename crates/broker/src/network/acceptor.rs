@@ -1,5 +1,8 @@
 //! Listeners: bind, accept, and hand each connection to a task of its own.
 //!
+//! A connection is accepted first, and then waits until it may be served: a listener to which nobody connects takes nothing
+//! from the others. The next ones wait in the backlog.
+//!
 //! Accepting survives everything that passes: a full descriptor table, a client that left before it was accepted.
 
 use std::io;
@@ -83,6 +86,7 @@ impl Listener {
     ) {
         let mut connections = JoinSet::new();
         // Kept here and not in `accept`, which is dropped whenever a connection ends first.
+        let mut waiting = None;
         let mut resting: Option<Instant> = None;
         let mut is_exhausted = false;
         loop {
@@ -91,7 +95,7 @@ impl Listener {
                 () = stopped(&mut shutdown) => break,
                 Some(_) = connections.join_next(), if !connections.is_empty() => {}
                 () = sleep_until(resting), if resting.is_some() => resting = None,
-                accepted = self.accept(&broker, &limits), if resting.is_none() => match accepted {
+                accepted = self.accept(&mut waiting, &broker, &limits), if resting.is_none() => match accepted {
                     Accepted::Connection(stream, peer, admission) => {
                         is_exhausted = false;
                         if let Some(session) = self.open(&broker, stream, peer, &settings) {
@@ -116,34 +120,37 @@ impl Listener {
         while connections.join_next().await.is_some() {}
     }
 
-    async fn accept(&self, broker: &Broker, limits: &Arc<ConnectionLimits>) -> Accepted {
-        let mut changes = limits.follow();
-        let slot = limits.slot().await;
-        let accepted = tokio::select! {
-            biased;
-            // The slot was taken by what was allowed before; the connection waits until there is one by what is now.
-            Ok(()) = changes.changed() => return Accepted::Nothing,
-            accepted = self.socket.accept() => accepted,
-        };
-        match accepted {
-            Ok((stream, peer)) => {
-                if let Some(admission) = limits.admit(peer.ip(), slot) {
-                    return Accepted::Connection(stream, peer, admission);
-                }
-                broker.metrics.connections_refused.inc();
-                if let Some(silent) = admit_line(broker, peer, Fault::TooMany) {
-                    tracing::warn!(
-                        %peer,
-                        listener = %self.name,
-                        silent,
-                        "refused a connection: its address has as many as max.connections.per.ip or its override allows"
-                    );
-                }
-                Accepted::Nothing
+    /// Accepts a connection, unless one is `waiting` already, and waits until it may be served.
+    async fn accept(
+        &self,
+        waiting: &mut Option<(TcpStream, SocketAddr)>,
+        broker: &Broker,
+        limits: &Arc<ConnectionLimits>,
+    ) -> Accepted {
+        if waiting.is_none() {
+            match self.socket.accept().await {
+                Ok(accepted) => *waiting = Some(accepted),
+                Err(error) if is_about_one_client(&error) => return Accepted::Nothing,
+                Err(error) => return Accepted::Exhausted(error),
             }
-            Err(error) if is_about_one_client(&error) => Accepted::Nothing,
-            Err(error) => Accepted::Exhausted(error),
         }
+        let slot = limits.slot().await;
+        let Some((stream, peer)) = waiting.take() else {
+            return Accepted::Nothing;
+        };
+        if let Some(admission) = limits.admit(peer.ip(), slot) {
+            return Accepted::Connection(stream, peer, admission);
+        }
+        broker.metrics.connections_refused.inc();
+        if let Some(silent) = admit_line(broker, peer, Fault::TooMany) {
+            tracing::warn!(
+                %peer,
+                listener = %self.name,
+                silent,
+                "refused a connection: its address has as many as max.connections.per.ip or its override allows"
+            );
+        }
+        Accepted::Nothing
     }
 
     fn open(

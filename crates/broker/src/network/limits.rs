@@ -7,7 +7,7 @@ use std::net::IpAddr;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use tokio::sync::{Notify, watch};
+use tokio::sync::Notify;
 
 use super::allowed::AllowedConnections;
 
@@ -19,7 +19,6 @@ use super::allowed::AllowedConnections;
 pub struct ConnectionLimits {
     /// As many as the process has file descriptors for.
     descriptors: usize,
-    allowed: watch::Sender<AllowedConnections>,
     // A short lock on a path that also makes a system call; an owner task would cost two hops per connection.
     state: Mutex<State>,
     /// Told when another connection may have become possible.
@@ -28,7 +27,8 @@ pub struct ConnectionLimits {
 
 #[derive(Debug)]
 struct State {
-    /// Slots that are taken: by connections, and by listeners that wait for one.
+    allowed: AllowedConnections,
+    /// Slots that are taken by connections.
     taken: usize,
     /// Whether it has been said that all are taken.
     is_said: bool,
@@ -40,8 +40,8 @@ impl ConnectionLimits {
     pub fn new(allowed: AllowedConnections, descriptors: usize) -> Arc<Self> {
         Arc::new(Self {
             descriptors,
-            allowed: watch::Sender::new(allowed),
             state: Mutex::new(State {
+                allowed,
                 taken: 0,
                 is_said: false,
                 open: HashMap::new(),
@@ -54,18 +54,18 @@ impl ConnectionLimits {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Follows what is allowed.
-    pub fn follow(&self) -> watch::Receiver<AllowedConnections> {
-        self.allowed.subscribe()
+    /// What is allowed now.
+    pub fn allowed(&self) -> AllowedConnections {
+        self.state().allowed.clone()
     }
 
     /// Allows this from now on.
     pub fn allow(&self, allowed: AllowedConnections) {
-        self.allowed.send_replace(allowed);
+        self.state().allowed = allowed;
         self.freed.notify_waiters();
     }
 
-    /// Waits until another connection may be accepted. That all are taken is said once, until one is free again.
+    /// Waits until another connection may be served. That all are taken is said once, until one is free again.
     pub async fn slot(self: &Arc<Self>) -> Slot {
         loop {
             let freed = self.freed.notified();
@@ -81,7 +81,7 @@ impl ConnectionLimits {
 
     fn try_slot(self: &Arc<Self>) -> Option<Slot> {
         let mut state = self.state();
-        let configured = self.allowed.borrow().in_all;
+        let configured = state.allowed.in_all;
         if state.taken < configured.min(self.descriptors) {
             state.taken += 1;
             state.is_said = false;
@@ -109,7 +109,7 @@ impl ConnectionLimits {
         let address = address.to_canonical();
         let mut state = self.state();
         let open = state.open.get(&address).copied().unwrap_or(0);
-        if open >= self.allowed.borrow().per(address) {
+        if open >= state.allowed.per(address) {
             drop(state);
             return None;
         }
