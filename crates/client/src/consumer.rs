@@ -22,6 +22,9 @@ use crate::{
     Heartbeat, OffsetSpec, OutOfRange, Position, Result, TopicPartition,
 };
 
+/// How long leaving may take after committing has used up the time.
+const LAST_ATTEMPT: Duration = Duration::from_secs(1);
+
 /// How a group consumer behaves.
 #[derive(Debug, Clone)]
 pub struct GroupConsumerOptions {
@@ -128,6 +131,11 @@ impl GroupConsumer {
 
     /// Commits what is read.
     pub async fn commit(&mut self) -> Result<()> {
+        let mut backoff = Backoff::new(self.cluster.options().retry_for);
+        self.commit_within(&mut backoff).await
+    }
+
+    async fn commit_within(&mut self, backoff: &mut Backoff) -> Result<()> {
         let moved = self.moved();
         if self.member.generation() < 0 && !moved.is_empty() {
             return Err(ClientError::Refused {
@@ -136,19 +144,26 @@ impl GroupConsumer {
                 message: Some("the group went on without this member".to_owned()),
             });
         }
-        self.member.commit(&moved).await?;
+        self.member.commit(&moved, backoff).await?;
         self.committed.extend(moved);
         Ok(())
     }
 
     /// Commits what is read (if it commits at all) and leaves the group. Both are tried, and errors that pass are
-    /// waited out.
+    /// waited out, for `retry_for` in all.
     pub async fn close(mut self) -> Result<()> {
+        let mut backoff = Backoff::new(self.cluster.options().retry_for);
         let committed = match self.options.commit_every {
-            Some(_) => self.commit_at_last().await,
+            Some(_) => self.commit_at_last(&mut backoff).await,
             None => Ok(()),
         };
-        self.member.leave().await?;
+        let leaving = self.member.leave(&mut backoff);
+        if committed.as_ref().is_err_and(ClientError::is_retriable) {
+            // The time is used up. A coordinator that works again is left quickly, and what failed is told already.
+            let _ = time::timeout(LAST_ATTEMPT, leaving).await;
+        } else {
+            leaving.await?;
+        }
         committed
     }
 
@@ -192,13 +207,13 @@ impl GroupConsumer {
         }
     }
 
-    async fn commit_at_last(&mut self) -> Result<()> {
-        let mut backoff = Backoff::new(self.cluster.options().retry_for);
+    async fn commit_at_last(&mut self, backoff: &mut Backoff) -> Result<()> {
         loop {
-            match self.commit().await {
+            match self.commit_within(backoff).await {
                 // In this phase of a rebalance nobody may commit, but a member of the next generation may.
                 Err(error) if error.code() == Some(ErrorCode::RebalanceInProgress) => {
-                    let assigned: BTreeSet<_> = self.member.join().await?.into_iter().collect();
+                    let assigned: BTreeSet<_> =
+                        self.member.join(backoff).await?.into_iter().collect();
                     for partition in self.fetcher.positions().keys() {
                         if !assigned.contains(partition) {
                             self.fetcher.remove(partition);

@@ -111,8 +111,7 @@ impl GroupMember {
     }
 
     /// Joins the group, waits for the others, and says which partitions this member reads.
-    pub async fn join(&mut self) -> Result<Vec<TopicPartition>> {
-        let mut backoff = Backoff::new(self.cluster.options().retry_for);
+    pub(crate) async fn join(&mut self, backoff: &mut Backoff) -> Result<Vec<TopicPartition>> {
         loop {
             match self.try_join().await {
                 Err(error) if error.is_retriable() && backoff.wait().await => {}
@@ -184,8 +183,11 @@ impl GroupMember {
     }
 
     /// Commits offsets as a member of the current generation; errors that pass are waited out, but for a rebalance.
-    pub async fn commit(&mut self, offsets: &BTreeMap<TopicPartition, Position>) -> Result<()> {
-        let mut backoff = Backoff::new(self.cluster.options().retry_for);
+    pub(crate) async fn commit(
+        &mut self,
+        offsets: &BTreeMap<TopicPartition, Position>,
+        backoff: &mut Backoff,
+    ) -> Result<()> {
         loop {
             match self.try_commit(offsets).await {
                 Err(error)
@@ -231,7 +233,7 @@ impl GroupMember {
 
     /// Leaves the group, so that the others need not wait for the session timeout; errors that pass are waited out.
     /// A static member stays.
-    pub async fn leave(&mut self) -> Result<()> {
+    pub(crate) async fn leave(&mut self, backoff: &mut Backoff) -> Result<()> {
         if self.member_id.is_empty() || self.options.instance_id.is_some() {
             return Ok(());
         }
@@ -244,7 +246,6 @@ impl GroupMember {
             }],
             ..LeaveGroupRequestData::default()
         };
-        let mut backoff = Backoff::new(self.cluster.options().retry_for);
         loop {
             let answer = self.call_coordinator(&request).await;
             let answer = answer.and_then(|response| {
