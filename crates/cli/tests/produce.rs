@@ -86,6 +86,7 @@ async fn a_broker_that_is_gone_for_good_ends_it_with_the_line_to_go_on_from() {
     producer.says("waiting: ");
     let (status, text) = producer.end();
     assert_eq!(status.code(), Some(1));
+    assert!(!text.contains("going on after"), "{text}");
     assert!(
         text.contains("wrote 2 records to 1 partition of t"),
         "{text}"

@@ -177,6 +177,15 @@ impl Outages {
         self.end();
     }
 
+    /// A source is not waited for any more, though it does not work. An outage that ends so is not told to be over.
+    pub fn gave_up(&mut self, source: &Source) {
+        self.failing.remove(source);
+        if self.failing.is_empty() {
+            self.since = None;
+            self.is_told = false;
+        }
+    }
+
     /// Forgets sources that are not asked any more.
     pub fn retain(&mut self, is_asked: impl Fn(&Source) -> bool) {
         self.failing.retain(|source, _| is_asked(source));
@@ -260,6 +269,22 @@ mod tests {
         failed(&mut outages, Source::Leader(1));
         failed(&mut outages, Source::Leader(1));
         outages.retain(|source| *source != Source::Leader(1));
+        assert_eq!(outages.take().len(), 2);
+    }
+
+    #[test]
+    fn an_outage_of_what_was_given_up_is_not_told_to_be_over() {
+        let mut outages = Outages::new(None);
+        for _ in 0..2 {
+            failed(&mut outages, Source::Leader(1));
+        }
+        outages.gave_up(&Source::Leader(1));
+        assert!(matches!(outages.take()[..], [Notice::Waiting { .. }]));
+        // The next outage is told anew.
+        for _ in 0..2 {
+            failed(&mut outages, Source::Leader(2));
+        }
+        outages.works(&Source::Leader(2));
         assert_eq!(outages.take().len(), 2);
     }
 

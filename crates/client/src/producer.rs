@@ -450,7 +450,11 @@ impl Producer {
                 }
                 result => result,
             };
-            self.outages.works(&source);
+            if result.as_ref().is_err_and(ClientError::is_retriable) {
+                self.outages.gave_up(&source);
+            } else {
+                self.outages.works(&source);
+            }
             self.buffered_bytes -= batch.bytes.len();
             if batch.tickets.len() > 1 && result.as_ref().is_err_and(is_too_large) {
                 let halves = split::in_halves(&batch, &self.options, &mut self.decompressor);
