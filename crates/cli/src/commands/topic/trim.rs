@@ -216,7 +216,9 @@ async fn plans_of(
         }
     };
     let plans = chosen.iter();
-    Ok(plans.map(|partition| (partition.clone(), plan(partition))).collect())
+    Ok(plans
+        .map(|partition| (partition.clone(), plan(partition)))
+        .collect())
 }
 
 /// DeleteRecords cannot be asked for a dry run: what it would refuse is refused here, with what to do instead. The
