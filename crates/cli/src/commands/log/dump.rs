@@ -3,8 +3,9 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Result, bail};
+use anyhow::{Context as _, Result, bail};
 use clap::ValueEnum;
+use ottla_log::checkpoint;
 use ottla_log::damage::{Met, Salvage, UNBOUNDED};
 use ottla_log::files::disk::{Disk, DiskFile};
 use ottla_log::files::{File as _, Files as _, Open};
@@ -12,17 +13,20 @@ use ottla_log::format::FileKind;
 use ottla_log::scan::{Scan, ScanError};
 use ottla_protocol::ids::Offset;
 use ottla_protocol::records::BatchView;
+use serde_json::json;
 
 use super::batches::{Printer, Style};
 use super::indexes;
+use super::verify::META_PROPERTIES;
 use super::words::Family;
-use crate::output::Output;
+use crate::output::{Output, message, print_line};
 
 /// What `ottla log dump` takes.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// Segments (`.log`), indexes (`.index`, `.timeindex`, `.txnindex`), snapshots of producers (`.snapshot`) or of the
-    /// metadata (`.checkpoint`), or directories of partitions, whose segments are printed.
+    /// metadata (`.checkpoint`), text files beside them (`leader-epoch-checkpoint`, `meta.properties`), or directories of
+    /// partitions, whose segments are printed.
     #[arg(required = true, value_name = "PATH")]
     paths: Vec<PathBuf>,
     /// Print the records too; those of Kafka's own topics in words.
@@ -66,23 +70,14 @@ pub fn run(args: &Args, output: Output) -> Result<()> {
     for path in &args.paths {
         let bases = bases_at(path)?;
         for file in files(path)? {
-            let kind = file.file_name().and_then(|name| name.to_str());
-            let kind = kind
-                .and_then(FileKind::of_name)
-                .filter(|(kind, _)| *kind != FileKind::Log);
-            let is_sound = if let Some((kind, base)) = kind {
-                indexes::print(&file, kind, base, output)?
-            } else {
-                let family = match args.decode {
-                    Some(decode) => decode.family(),
-                    None => Family::of_file(&file),
-                };
-                let style = Style {
-                    with_records: args.records || args.decode.is_some(),
-                    family,
-                    output,
-                };
-                dump_segment(&file, &bases, style)?
+            let name = file.file_name().and_then(|name| name.to_str());
+            let name = name.unwrap_or_default();
+            let is_sound = match FileKind::of_name(name) {
+                Some((kind, base)) if kind != FileKind::Log => {
+                    indexes::print(&file, kind, base, output)?
+                }
+                _ if TEXTS.contains(&name) => print_text(&file, output)?,
+                _ => dump_segment(&file, &bases, style(args, &file, output))?,
             };
             damaged += usize::from(!is_sound);
         }
@@ -91,6 +86,52 @@ pub fn run(args: &Args, output: Output) -> Result<()> {
         bail!("{damaged} of the files are damaged or end within a batch or an entry");
     }
     Ok(())
+}
+
+fn style(args: &Args, file: &Path, output: Output) -> Style {
+    let family = match args.decode {
+        Some(decode) => decode.family(),
+        None => Family::of_file(file),
+    };
+    Style {
+        with_records: args.records || args.decode.is_some(),
+        family,
+        output,
+    }
+}
+
+/// The files of a log directory and of a partition that are text.
+const TEXTS: [&str; 9] = [
+    META_PROPERTIES,
+    "quorum-state",
+    checkpoint::RECOVERY_POINTS,
+    checkpoint::HIGH_WATERMARKS,
+    checkpoint::LOG_START_OFFSETS,
+    checkpoint::CLEANER_OFFSETS,
+    checkpoint::LEADER_EPOCHS,
+    checkpoint::PARTITION_METADATA,
+    checkpoint::CLEAN_SHUTDOWN,
+];
+
+/// Prints a file of text as it is; false when it is none.
+fn print_text(path: &Path, output: Output) -> Result<bool> {
+    let shown = path.display();
+    let content = std::fs::read(path).with_context(|| format!("cannot read {shown}"))?;
+    let Ok(text) = String::from_utf8(content) else {
+        message(&format!("{shown}: it holds bytes that are no text"));
+        return Ok(false);
+    };
+    match output {
+        Output::Text => {
+            print_line(&shown.to_string())?;
+            text.lines().try_for_each(print_line)?;
+        }
+        Output::Json => {
+            let document = json!({ "file": shown.to_string(), "text": text });
+            print_line(&document.to_string())?;
+        }
+    }
+    Ok(true)
 }
 
 /// The files that a path names, in order: of a directory, its segments.
@@ -117,11 +158,11 @@ fn files(path: &Path) -> Result<Vec<PathBuf>> {
 fn dump_segment(path: &Path, bases: &BTreeSet<Offset>, style: Style) -> Result<bool> {
     let file = Disk.open(path, Open::Read)?;
     let length = file.length()?;
-    let mut printer = Printer::new(path, style)?;
     let base = match base_of(path) {
         Some(base) => base,
-        None => first_offset(&file, length)?,
+        None => first_offset(path, &file, length)?,
     };
+    let mut printer = Printer::new(path, style)?;
     let bound = bases.range(base.plus(1)..).next().copied();
     let offsets = (base, bound.unwrap_or(UNBOUNDED));
     let mut walk = Salvage::new(&file, base, (0, length), offsets);
@@ -149,13 +190,25 @@ fn base_of(path: &Path) -> Option<Offset> {
     (kind == FileKind::Log).then_some(base)
 }
 
-/// Where the batches of a file begin that is not named as a segment is.
-fn first_offset(file: &DiskFile, length: u64) -> Result<Offset> {
+/// The first offset of a file that is not named as a segment is. Its first batch may be damaged, but not all that it
+/// holds: it would be anything.
+fn first_offset(path: &Path, file: &DiskFile, length: u64) -> Result<Offset> {
     match Scan::new(file, 0, length).next_header() {
-        Ok(Some(located)) => Ok(located.header.base_offset()),
-        Ok(None) | Err(ScanError::Invalid { .. }) => Ok(Offset(0)),
-        Err(ScanError::Disk(error)) => Err(error.into()),
+        Ok(Some(located)) => return Ok(located.header.base_offset()),
+        Ok(None) => return Ok(Offset(0)),
+        Err(ScanError::Invalid { .. }) => {}
+        Err(ScanError::Disk(error)) => return Err(error.into()),
     }
+    let mut walk = Salvage::new(file, Offset(0), (0, length), (Offset(0), UNBOUNDED));
+    while let Some(met) = walk.advance()? {
+        if let Met::Batch(_) = met {
+            return Ok(Offset(0));
+        }
+    }
+    bail!(
+        "{} is not a segment, index or snapshot; `ottla log dump --help` names what can be printed",
+        path.display()
+    )
 }
 
 /// The base offsets of the segments in a directory, or beside a segment.

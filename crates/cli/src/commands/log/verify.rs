@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 use crate::output::{Output, message, print_json, print_line};
 
 /// What lies in a log directory that is one.
-const META_PROPERTIES: &str = "meta.properties";
+pub const META_PROPERTIES: &str = "meta.properties";
 
 /// What `ottla log verify` takes.
 #[derive(Debug, clap::Args)]
