@@ -15,6 +15,7 @@ mod partitions;
 mod patterns;
 mod quantity;
 mod stop;
+mod unset;
 
 use std::io;
 use std::process::ExitCode;

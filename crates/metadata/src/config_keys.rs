@@ -81,9 +81,14 @@ pub fn all(kind: ResourceKind) -> impl Iterator<Item = &'static ConfigKey> {
 
 /// The known key nearest to a misspelt name, if one is near enough to be what was meant.
 pub fn nearest(kind: ResourceKind, name: &str) -> Option<&'static str> {
-    let tolerated = (name.len() / 6).clamp(1, 4);
-    all(kind)
-        .map(|key| (edit_distance(name, key.name), key.name))
+    nearest_of(all(kind).map(|key| key.name), name)
+}
+
+/// The nearest of these names to a misspelt one, if one is near enough to be what was meant.
+pub fn nearest_of<'a>(names: impl Iterator<Item = &'a str>, misspelt: &str) -> Option<&'a str> {
+    let tolerated = (misspelt.len() / 6).clamp(1, 4);
+    names
+        .map(|name| (edit_distance(misspelt, name), name))
         .min()
         .filter(|(distance, _)| *distance <= tolerated)
         .map(|(_, nearest)| nearest)

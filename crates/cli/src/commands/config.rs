@@ -15,6 +15,7 @@ use crate::connect::{Connect, block_on};
 use crate::outcomes::Outcomes;
 use crate::output::{Output, Table, message};
 use crate::patterns;
+use crate::unset;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -297,30 +298,36 @@ impl Change {
             found,
             mut outcomes,
         } = target.resources(&cluster, output).await?;
-        let keys: Vec<_> = self.configs.keys().map(String::as_str).collect();
-        let (verb, done) = if self.is_dry_run {
-            ("would change", "would_change")
+        let (done, what) = if self.is_dry_run {
+            ("would_change", "resources would be refused")
         } else {
-            ("changed", "changed")
+            ("changed", "resources were not changed")
         };
         for resource in &found {
-            let label = label(resource);
-            let validation = validation(self.is_dry_run);
-            let changed = cluster.alter_configs(resource, &self.configs, validation);
-            if let Err(error) = changed.await {
-                outcomes.failed(&label, error);
-                continue;
-            }
-            let notes = self.notes(&cluster, resource).await;
-            let document = json!({ "of": label, "keys": keys, "notes": notes });
-            outcomes.done(&format!("{verb} {label}: {}", keys.join(", ")), document)?;
-            if output == Output::Text {
-                for (key, note) in notes {
-                    message(&format!("note: {key}: {note}"));
-                }
+            match self.make_for(&cluster, resource).await {
+                Ok(made) => made.tell(&mut outcomes, output)?,
+                Err(error) => outcomes.failed(&label(resource), error),
             }
         }
-        outcomes.finish(done, "resources were not changed")
+        outcomes.finish(done, what)
+    }
+
+    async fn make_for(&self, cluster: &Cluster, resource: &Resource) -> Result<Made> {
+        let mut configs = self.configs.clone();
+        let unset = unset::take_out(cluster, resource, &mut configs).await?;
+        let validation = validation(self.is_dry_run);
+        if !configs.is_empty() {
+            cluster
+                .alter_configs(resource, &configs, validation)
+                .await?;
+        }
+        Ok(Made {
+            label: label(resource),
+            is_dry_run: self.is_dry_run,
+            keys: configs.into_keys().collect(),
+            unset,
+            notes: self.notes(cluster, resource).await,
+        })
     }
 
     /// What comes of the values, by key. It is asked after they were set: a broker that cannot say it has set them all
@@ -343,6 +350,40 @@ impl Change {
             .iter()
             .filter(|config| is_set(config.name.as_str()));
         notes(set).into_iter().collect()
+    }
+}
+
+/// What came of a change for one resource.
+struct Made {
+    label: String,
+    is_dry_run: bool,
+    /// What was changed.
+    keys: Vec<String>,
+    /// What was to be deleted and was not set.
+    unset: Vec<String>,
+    notes: BTreeMap<String, &'static str>,
+}
+
+impl Made {
+    fn tell(&self, outcomes: &mut Outcomes, output: Output) -> Result<()> {
+        let label = &self.label;
+        let keys = self.keys.join(", ");
+        let line = match (self.keys.is_empty(), self.is_dry_run) {
+            (true, _) => format!("{label} stays as it is"),
+            (false, true) => format!("would change {label}: {keys}"),
+            (false, false) => format!("changed {label}: {keys}"),
+        };
+        let document = json!({
+            "of": label, "keys": self.keys, "not_set": self.unset, "notes": self.notes,
+        });
+        outcomes.done(&line, document)?;
+        if output == Output::Text {
+            self.unset.iter().for_each(|key| message(&unset::note(key)));
+            for (key, note) in &self.notes {
+                message(&format!("note: {key}: {note}"));
+            }
+        }
+        Ok(())
     }
 }
 

@@ -9,9 +9,9 @@ mod readers;
 mod sizes;
 mod trim;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 use clap::Subcommand;
 use ottla_client::admin::Validation;
 
@@ -75,8 +75,12 @@ pub fn parse_setting(text: &str) -> Result<(String, String), String> {
     }
 }
 
-/// The configs with their durations and sizes in the unit of the key.
+/// The configs with their durations and sizes in the unit of the key. One that is given twice has no right value.
 pub fn resolved(settings: &[(String, String)]) -> Result<BTreeMap<String, String>> {
+    let mut keys = BTreeSet::new();
+    if let Some((key, _)) = settings.iter().find(|(key, _)| !keys.insert(key)) {
+        bail!("{key} is set twice; give it once");
+    }
     let resolved = settings
         .iter()
         .map(|(key, value)| Ok((key.clone(), quantity::resolve(key, value)?)));

@@ -41,12 +41,12 @@ pub async fn run(args: &Args, output: Output) -> Result<()> {
             Err(error) => outcomes.failed(group, error),
         }
     }
-    let done = if args.dry_run {
-        "would_delete"
+    let (done, what) = if args.dry_run {
+        ("would_delete", "groups would be refused")
     } else {
-        "deleted"
+        ("deleted", "groups were not deleted")
     };
-    outcomes.finish(done, "groups were not deleted")
+    outcomes.finish(done, what)
 }
 
 /// DeleteGroups cannot be asked for a dry run.

@@ -10,8 +10,9 @@ use serde_json::json;
 use super::{parse_setting, resolved, validation};
 use crate::connect::Connect;
 use crate::outcomes::Outcomes;
-use crate::output::Output;
+use crate::output::{Output, message};
 use crate::patterns;
+use crate::unset;
 
 /// What `ottla topic alter` takes.
 #[derive(Debug, clap::Args)]
@@ -41,29 +42,52 @@ pub async fn run(args: &Args, output: Output) -> Result<()> {
     let cluster = args.connect.cluster().await?;
     let chosen = patterns::topics(&cluster, &args.names).await?;
     let mut outcomes = Outcomes::of(output, &chosen, "topic");
-    let keys: Vec<_> = changes.keys().collect();
     for name in &chosen.names {
-        match alter(args, &cluster, name, &changes).await {
-            Ok(()) => {
-                let verb = if args.dry_run {
-                    "would alter"
-                } else {
-                    "altered"
-                };
+        match alter(args, &cluster, name, changes.clone()).await {
+            Ok(altered) => {
                 let document = json!({
-                    "name": name, "partitions": args.partitions, "configs_changed": keys,
+                    "name": name,
+                    "partitions": args.partitions,
+                    "configs_changed": altered.keys,
+                    "configs_not_set": altered.unset,
                 });
-                outcomes.done(&format!("{verb} topic {name}"), document)?;
+                outcomes.done(&altered.line(args, name), document)?;
+                if output == Output::Text {
+                    altered
+                        .unset
+                        .iter()
+                        .for_each(|key| message(&unset::note(key)));
+                }
             }
             Err(error) => outcomes.failed(name, error),
         }
     }
-    let done = if args.dry_run {
-        "would_alter"
+    let (done, what) = if args.dry_run {
+        ("would_alter", "topics would be refused")
     } else {
-        "altered"
+        ("altered", "topics were not altered")
     };
-    outcomes.finish(done, "topics were not altered")
+    outcomes.finish(done, what)
+}
+
+/// The configs of a topic that were changed, or would be.
+struct Altered {
+    keys: Vec<String>,
+    /// Those that were to be deleted and were not set.
+    unset: Vec<String>,
+}
+
+impl Altered {
+    fn line(&self, args: &Args, name: &str) -> String {
+        let partitions = args.partitions.map(|count| format!("partitions {count}"));
+        let changed: Vec<_> = partitions.into_iter().chain(self.keys.clone()).collect();
+        let changed = changed.join(", ");
+        match (changed.is_empty(), args.dry_run) {
+            (true, _) => format!("topic {name} stays as it is"),
+            (false, true) => format!("would alter topic {name}: {changed}"),
+            (false, false) => format!("altered topic {name}: {changed}"),
+        }
+    }
 }
 
 fn changes(args: &Args) -> Result<BTreeMap<String, ConfigChange>> {
@@ -87,9 +111,10 @@ async fn alter(
     args: &Args,
     cluster: &Cluster,
     name: &str,
-    changes: &BTreeMap<String, ConfigChange>,
-) -> Result<()> {
+    mut changes: BTreeMap<String, ConfigChange>,
+) -> Result<Altered> {
     let resource = Resource::Topic(name.to_owned());
+    let unset = unset::take_out(cluster, &resource, &mut changes).await?;
     let both = !changes.is_empty() && args.partitions.is_some();
     let passes: &[bool] = match (args.dry_run, both) {
         (true, _) => &[true],
@@ -100,12 +125,15 @@ async fn alter(
         let validation = validation(*is_dry_run);
         if !changes.is_empty() {
             cluster
-                .alter_configs(&resource, changes, validation)
+                .alter_configs(&resource, &changes, validation)
                 .await?;
         }
         if let Some(count) = args.partitions {
             cluster.create_partitions(name, count, validation).await?;
         }
     }
-    Ok(())
+    Ok(Altered {
+        keys: changes.into_keys().collect(),
+        unset,
+    })
 }

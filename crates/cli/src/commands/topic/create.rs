@@ -79,10 +79,10 @@ pub async fn run(args: &Args, output: Output) -> Result<()> {
             }
         }
     }
-    let done = if args.dry_run {
-        "would_create"
+    let (done, what) = if args.dry_run {
+        ("would_create", "topics would be refused")
     } else {
-        "created"
+        ("created", "topics were not created")
     };
-    outcomes.finish(done, "topics were not created")
+    outcomes.finish(done, what)
 }

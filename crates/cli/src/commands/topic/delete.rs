@@ -80,12 +80,12 @@ pub async fn run(args: &Args, output: Output) -> Result<()> {
             Err(error) => outcomes.failed(name, error),
         }
     }
-    let done = if args.dry_run {
-        "would_delete"
+    let (done, what) = if args.dry_run {
+        ("would_delete", "topics would be refused")
     } else {
-        "deleted"
+        ("deleted", "topics were not deleted")
     };
-    outcomes.finish(done, "topics were not deleted")
+    outcomes.finish(done, what)
 }
 
 fn summary(topic: &TopicMetadata, sizes: &Sizes) -> String {
