@@ -31,16 +31,30 @@ const LEVELS: &[(&str, &str)] = &[
     ("WARN", "warn"),
 ];
 
+/// The most loggers whose levels are changed at one time: each is a directive that every line of the log is held against.
+const MAX_CHANGED: usize = 100;
+/// The longest name of a logger.
+const MAX_NAME: usize = 200;
+
+/// What is asked for: a level for each of these loggers, none for the one that it had at the start.
+pub type Wanted = [(String, Option<String>)];
+
 /// Why a level is not changed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum NotChanged {
     /// There is no such logger, or no such level.
     #[error("{0}")]
     Invalid(String),
-    /// It makes no sense.
+    /// The logger and the level are known, and this change of them is not allowed.
     #[error("{0}")]
     Refused(String),
+    /// The change is allowed, and the filter could not be replaced. The old one is in force.
+    #[error("the filter of the logs cannot be replaced, and stays as it is: {0}")]
+    Failed(String),
 }
+
+/// Levels by logger, in Kafka's words.
+type Changed = BTreeMap<String, String>;
 
 /// Replaces the filter by this one.
 type Replace = Box<dyn Fn(&str) -> Result<(), String> + Send + Sync>;
@@ -50,7 +64,7 @@ type Replace = Box<dyn Fn(&str) -> Result<(), String> + Send + Sync>;
 pub struct LogLevels {
     control: OnceLock<Control>,
     /// What was changed since the start, by logger, as Kafka's word.
-    changed: Mutex<BTreeMap<String, String>>,
+    changed: Mutex<Changed>,
 }
 
 struct Control {
@@ -82,24 +96,25 @@ impl LogLevels {
         });
     }
 
-    fn changed(&self) -> MutexGuard<'_, BTreeMap<String, String>> {
+    fn changed(&self) -> MutexGuard<'_, Changed> {
         self.changed.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Every logger with its level, in Kafka's words.
     pub fn all(&self) -> BTreeMap<String, String> {
+        self.with(&self.changed())
+    }
+
+    fn with(&self, changed: &Changed) -> BTreeMap<String, String> {
         let mut levels = BTreeMap::from([(ROOT.to_owned(), "OFF".to_owned())]);
         let first = self.control.get().map_or("", |control| &control.first);
         for directive in first.split(',').map(str::trim) {
             let (logger, level) = directive.split_once('=').unwrap_or((ROOT, directive));
-            let is_name = logger
-                .chars()
-                .all(|c| c.is_ascii_alphanumeric() || "_:".contains(c));
-            if is_name && !level.is_empty() {
+            if is_name(logger) && !level.is_empty() {
                 levels.insert(logger.to_owned(), level.to_uppercase());
             }
         }
-        levels.extend(self.changed().clone());
+        levels.extend(changed.clone());
         let root = levels[ROOT].clone();
         for name in CRATES {
             levels
@@ -109,70 +124,115 @@ impl LogLevels {
         levels
     }
 
-    /// Whether a level could be set, or with `None` taken back.
-    pub fn check(&self, logger: &str, level: Option<&str>) -> Result<(), NotChanged> {
-        if self.control.get().is_none() {
-            let why = "the levels of the loggers cannot be changed in this process";
-            return Err(NotChanged::Refused(why.to_owned()));
-        }
-        let of_crate = logger.split("::").next().unwrap_or(logger);
-        if !CRATES.contains(&of_crate) && !self.all().contains_key(logger) {
-            let why = format!("Logger {logger} does not exist!");
-            return Err(NotChanged::Invalid(why));
-        }
-        match level {
-            None if logger == ROOT => Err(NotChanged::Refused(
-                "Removing the log level of the root logger is not allowed".to_owned(),
-            )),
-            Some(level) if !LEVELS.iter().any(|(known, _)| *known == level) => {
-                let known: Vec<_> = LEVELS.iter().map(|(known, _)| *known).collect();
-                Err(NotChanged::Invalid(format!(
-                    "Cannot set the log level of {logger} to {level} as it is not a supported log level. Valid log \
-                     levels are {}",
-                    known.join(", ")
-                )))
-            }
-            _ => Ok(()),
-        }
+    /// Whether these changes could be made.
+    pub fn check(&self, wanted: &Wanted) -> Result<(), NotChanged> {
+        self.controlled()?;
+        self.after(&self.changed(), wanted).map(drop)
     }
 
-    /// Makes changes that have been checked.
-    pub fn set(&self, wanted: &[(String, Option<String>)]) -> Result<(), NotChanged> {
-        let Some(control) = self.control.get() else {
-            return Ok(());
-        };
+    /// Makes all of these changes, or none.
+    pub fn set(&self, wanted: &Wanted) -> Result<(), NotChanged> {
+        let control = self.controlled()?;
         let mut changed = self.changed();
+        let after = self.after(&changed, wanted)?;
+        (control.replace)(&filter(&control.first, &after)).map_err(NotChanged::Failed)?;
+        *changed = after;
+        Ok(())
+    }
+
+    /// How the levels are changed, or that they cannot be.
+    fn controlled(&self) -> Result<&Control, NotChanged> {
+        self.control.get().ok_or_else(|| {
+            let why = "the levels of the loggers cannot be changed in this process";
+            NotChanged::Refused(why.to_owned())
+        })
+    }
+
+    /// What would be changed since the start, if these changes were made.
+    fn after(&self, changed: &Changed, wanted: &Wanted) -> Result<Changed, NotChanged> {
+        let known = self.with(changed);
+        let mut after = changed.clone();
         for (logger, level) in wanted {
+            check_logger(&known, logger)?;
             match level {
-                Some(level) => changed.insert(logger.clone(), level.clone()),
-                None => changed.remove(logger),
-            };
-        }
-        let mut filter = control.first.clone();
-        for (logger, level) in changed.iter() {
-            let known = LEVELS.iter().find(|(known, _)| known == level);
-            let word = known.map_or("info", |(_, word)| word);
-            filter.push(',');
-            // Of two directives for the same logger the last one counts.
-            if logger == ROOT {
-                filter.push_str(word);
-            } else {
-                filter.extend([logger, "=", word]);
+                Some(level) => {
+                    check_level(logger, level)?;
+                    after.insert(logger.clone(), level.clone());
+                }
+                None if logger == ROOT => {
+                    let why = "Removing the log level of the root logger is not allowed";
+                    return Err(NotChanged::Refused(why.to_owned()));
+                }
+                None => _ = after.remove(logger),
             }
         }
-        (control.replace)(&filter).map_err(NotChanged::Refused)
+        if after.len() > MAX_CHANGED {
+            return Err(NotChanged::Refused(format!(
+                "at most {MAX_CHANGED} loggers can have a changed level: take the level of another one back first"
+            )));
+        }
+        Ok(after)
     }
+}
+
+/// Whether this is the name of a logger: one that a directive can stand for as it is.
+fn is_name(logger: &str) -> bool {
+    let is_of_name = |letter: char| letter.is_ascii_alphanumeric() || "_:".contains(letter);
+    (1..=MAX_NAME).contains(&logger.len()) && logger.chars().all(is_of_name)
+}
+
+/// Refuses a logger that is none of `known`, and stands in none of the process's crates.
+fn check_logger(known: &Changed, logger: &str) -> Result<(), NotChanged> {
+    let of_crate = logger.split("::").next().unwrap_or(logger);
+    if is_name(logger) && (CRATES.contains(&of_crate) || known.contains_key(logger)) {
+        return Ok(());
+    }
+    let shown: String = logger.chars().take(MAX_NAME).collect();
+    let why = format!("Logger {shown} does not exist!");
+    Err(NotChanged::Invalid(why))
+}
+
+fn check_level(logger: &str, level: &str) -> Result<(), NotChanged> {
+    if LEVELS.iter().any(|(known, _)| *known == level) {
+        return Ok(());
+    }
+    let known: Vec<_> = LEVELS.iter().map(|(known, _)| *known).collect();
+    Err(NotChanged::Invalid(format!(
+        "Cannot set the log level of {logger} to {level} as it is not a supported log level. Valid log levels are {}",
+        known.join(", ")
+    )))
+}
+
+/// The filter that begins as `first`, with these changes.
+fn filter(first: &str, changed: &Changed) -> String {
+    let mut filter = first.to_owned();
+    for (logger, level) in changed {
+        let known = LEVELS.iter().find(|(known, _)| known == level);
+        let word = known.map_or("info", |(_, word)| word);
+        filter.push(',');
+        // Of two directives for the same logger the last one counts.
+        if logger == ROOT {
+            filter.push_str(word);
+        } else {
+            filter.extend([logger, "=", word]);
+        }
+    }
+    filter
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{LogLevels, NotChanged};
+    use super::{LogLevels, MAX_CHANGED, NotChanged};
     use std::sync::{Arc, Mutex};
+
+    fn one(logger: &str, level: Option<&str>) -> [(String, Option<String>); 1] {
+        [(logger.to_owned(), level.map(str::to_owned))]
+    }
 
     #[test]
     fn levels_are_shown_changed_and_taken_back() {
         let levels = LogLevels::default();
-        assert!(levels.check("root", Some("INFO")).is_err());
+        assert!(levels.check(&one("root", Some("INFO"))).is_err());
         let filters: Arc<Mutex<Vec<String>>> = Arc::default();
         let written = Arc::clone(&filters);
         levels.control(
@@ -187,8 +247,8 @@ mod tests {
         assert_eq!(levels.all()["ottla_broker::replicas"], "INFO");
 
         let set = |logger: &str, level: Option<&str>| {
-            levels.check(logger, level)?;
-            levels.set(&[(logger.to_owned(), level.map(str::to_owned))])
+            levels.check(&one(logger, level))?;
+            levels.set(&one(logger, level))
         };
         set("ottla_log", Some("DEBUG")).unwrap();
         set("root", Some("FATAL")).unwrap();
@@ -208,23 +268,70 @@ mod tests {
     fn what_is_no_logger_or_no_level_is_refused() {
         let levels = LogLevels::default();
         levels.control("warn".to_owned(), |_| Ok(()));
-        assert_eq!(levels.check("ottla_broker::network", Some("TRACE")), Ok(()));
+        let trace = one("ottla_broker::network", Some("TRACE"));
+        assert_eq!(levels.check(&trace), Ok(()));
+        let long = format!("ottla_broker::{}", "x".repeat(200));
         for (logger, level) in [
+            ("ottla_broker::a,warn", Some("INFO")),
+            ("ottla_broker::a=off", Some("INFO")),
+            ("ottla_broker::[{", Some("INFO")),
+            ("ottla_broker::a b", Some("INFO")),
+            (&long, Some("INFO")),
+            ("", Some("INFO")),
             ("kafka", Some("INFO")),
             ("root", Some("info")),
             ("root", Some("LOUD")),
             ("kafka", None),
         ] {
-            let refused = levels.check(logger, level);
+            let refused = levels.check(&one(logger, level));
             assert!(
                 matches!(refused, Err(NotChanged::Invalid(_))),
                 "{refused:?}"
             );
         }
-        let refused = levels.check("root", None);
+        let refused = levels.check(&one("root", None));
         assert!(
             matches!(refused, Err(NotChanged::Refused(_))),
             "{refused:?}"
         );
+    }
+
+    #[test]
+    fn a_change_that_fails_leaves_what_was_and_the_next_one_is_made() {
+        let levels = LogLevels::default();
+        levels.control("warn".to_owned(), |filter| {
+            let is_bad = filter.contains("trace");
+            if is_bad { Err("no".to_owned()) } else { Ok(()) }
+        });
+        let before = levels.all();
+        let failed = levels.set(&one("ottla_log", Some("TRACE")));
+        assert_eq!(failed, Err(NotChanged::Failed("no".to_owned())));
+        assert_eq!(levels.all(), before);
+        assert_eq!(levels.set(&one("ottla_log", Some("DEBUG"))), Ok(()));
+        // Where one of several is wrong, none is made.
+        let mut two = one("ottla_quorum", Some("DEBUG")).to_vec();
+        two.extend(one("kafka", Some("DEBUG")));
+        assert!(levels.set(&two).is_err());
+        assert_eq!(levels.all()["ottla_quorum"], "WARN");
+    }
+
+    #[test]
+    fn so_many_loggers_are_changed_and_no_more() {
+        let levels = LogLevels::default();
+        levels.control("warn".to_owned(), |_| Ok(()));
+        for number in 0..MAX_CHANGED {
+            let logger = format!("ottla_broker::m{number}");
+            levels.set(&one(&logger, Some("INFO"))).unwrap();
+        }
+        let another = one("ottla_broker::another", Some("INFO"));
+        for refused in [levels.check(&another), levels.set(&another)] {
+            assert!(
+                matches!(refused, Err(NotChanged::Refused(_))),
+                "{refused:?}"
+            );
+        }
+        levels.set(&one("ottla_broker::m0", Some("DEBUG"))).unwrap();
+        levels.set(&one("ottla_broker::m0", None)).unwrap();
+        levels.set(&another).unwrap();
     }
 }

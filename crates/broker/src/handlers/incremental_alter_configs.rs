@@ -94,16 +94,18 @@ fn change_levels(
     validate_only: bool,
 ) -> Result<(), (ErrorCode, String)> {
     let levels = &broker.log_levels;
-    let checked = changes
-        .iter()
-        .try_for_each(|(logger, level)| levels.check(logger, level.as_deref()));
-    let outcome = match checked {
-        Ok(()) if !validate_only => levels.set(changes),
-        checked => checked,
+    let outcome = if validate_only {
+        levels.check(changes)
+    } else {
+        levels.set(changes)
     };
-    outcome.map_err(|why| match why {
-        NotChanged::Invalid(why) => (ErrorCode::InvalidConfig, why),
-        NotChanged::Refused(why) => (ErrorCode::InvalidRequest, why),
+    outcome.map_err(|why| {
+        let code = match why {
+            NotChanged::Invalid(_) => ErrorCode::InvalidConfig,
+            NotChanged::Refused(_) => ErrorCode::InvalidRequest,
+            NotChanged::Failed(_) => ErrorCode::UnknownServerError,
+        };
+        (code, why.to_string())
     })
 }
 
