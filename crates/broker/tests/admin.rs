@@ -2,19 +2,18 @@
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod support;
+
 use std::path::Path;
-use std::sync::{Arc, OnceLock};
 
 use ottla_broker::Running;
 use ottla_broker::clock::Clock;
 use ottla_broker::config::BrokerConfig;
-use ottla_broker::context::{Connection, RequestContext};
 use ottla_broker::handlers::{
     alter_partition_reassignments, api_versions, create_acls, create_topics, describe_acls,
     describe_log_dirs, describe_quorum, elect_leaders, list_partition_reassignments,
     update_features,
 };
-use ottla_protocol::api_key;
 use ottla_protocol::messages::{
     AlterPartitionReassignmentsRequestData, ApiKey, ApiVersionsRequestData, CreateAclsRequestData,
     CreateTopicsRequestData, DescribeAclsRequestData, DescribeLogDirsRequestData,
@@ -23,7 +22,8 @@ use ottla_protocol::messages::{
     alter_partition_reassignments_request, create_acls_request, create_topics_request,
     describe_quorum_request, elect_leaders_request, update_features_request,
 };
-use ottla_protocol::time::MonotonicTime;
+
+use support::context;
 
 fn text(text: &'static str) -> KafkaString {
     KafkaString::from_static(text)
@@ -42,26 +42,6 @@ async fn start(directory: &Path) -> Running {
     let created = create_topics::handle(&running.broker, &context, request).await;
     assert_eq!(created.topics[0].error_code, 0);
     running
-}
-
-fn context(api: ApiKey) -> RequestContext {
-    let local = "127.0.0.1:9092".parse().unwrap();
-    let connection = Connection {
-        id: 1,
-        listener: Arc::from("PLAINTEXT"),
-        local,
-        peer: local,
-        software: OnceLock::new(),
-    };
-    RequestContext {
-        connection: Arc::new(connection),
-        api,
-        version: *api_key::versions(api).end(),
-        correlation_id: 1,
-        client_id: None,
-        received: MonotonicTime::default(),
-        size: 0,
-    }
 }
 
 #[tokio::test]

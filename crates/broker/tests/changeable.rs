@@ -3,6 +3,8 @@
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod support;
+
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::{Arc, OnceLock};
@@ -10,7 +12,6 @@ use std::sync::{Arc, OnceLock};
 use ottla_broker::Running;
 use ottla_broker::clock::Clock;
 use ottla_broker::config::BrokerConfig;
-use ottla_broker::context::{Connection, RequestContext};
 use ottla_broker::handlers::{
     create_topics, describe_configs, incremental_alter_configs, list_config_resources,
 };
@@ -19,7 +20,6 @@ use ottla_metadata::ResourceKind;
 use ottla_metadata::config_keys::{
     Bounds, ConfigKey, FROM_NEXT_START, Update, ValueType, WITHOUT_EFFECT, WhenChanged, all, find,
 };
-use ottla_protocol::api_key;
 use ottla_protocol::ids::PartitionIndex;
 use ottla_protocol::messages::{
     ApiKey, CreateTopicsRequestData, DescribeConfigsRequestData,
@@ -27,30 +27,11 @@ use ottla_protocol::messages::{
     create_topics_request, describe_configs_request, describe_configs_response,
     incremental_alter_configs_request,
 };
-use ottla_protocol::time::MonotonicTime;
+
+use support::context;
 
 const SET: i8 = 0;
 const DELETE: i8 = 1;
-
-fn context(api: ApiKey) -> RequestContext {
-    let local = "127.0.0.1:9092".parse().unwrap();
-    let connection = Connection {
-        id: 1,
-        listener: Arc::from("PLAINTEXT"),
-        local,
-        peer: local,
-        software: OnceLock::new(),
-    };
-    RequestContext {
-        connection: Arc::new(connection),
-        api,
-        version: *api_key::versions(api).end(),
-        correlation_id: 1,
-        client_id: None,
-        received: MonotonicTime::default(),
-        size: 0,
-    }
-}
 
 /// A broker with a topic `t`.
 async fn start(directory: &Path) -> Running {

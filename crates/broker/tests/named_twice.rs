@@ -2,18 +2,17 @@
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod support;
+
 use std::path::Path;
-use std::sync::{Arc, OnceLock};
 
 use ottla_broker::Running;
 use ottla_broker::clock::Clock;
 use ottla_broker::config::BrokerConfig;
-use ottla_broker::context::{Connection, RequestContext};
 use ottla_broker::handlers::{
     alter_replica_log_dirs, create_partitions, create_topics, delete_records, list_offsets,
     metadata,
 };
-use ottla_protocol::api_key;
 use ottla_protocol::ids::Uuid;
 use ottla_protocol::messages::{
     AlterReplicaLogDirsRequestData, ApiKey, CreatePartitionsRequestData, CreateTopicsRequestData,
@@ -21,7 +20,8 @@ use ottla_protocol::messages::{
     MetadataResponseData, alter_replica_log_dirs_request, create_partitions_request,
     create_topics_request, delete_records_request, list_offsets_request, metadata_request,
 };
-use ottla_protocol::time::MonotonicTime;
+
+use support::context;
 
 fn text(text: &'static str) -> KafkaString {
     KafkaString::from_static(text)
@@ -30,26 +30,6 @@ fn text(text: &'static str) -> KafkaString {
 async fn start(directory: &Path) -> Running {
     let config = BrokerConfig::embedded(directory.to_path_buf(), 0);
     ottla_broker::start(config, Clock::start()).await.unwrap()
-}
-
-fn context(api: ApiKey) -> RequestContext {
-    let local = "127.0.0.1:9092".parse().unwrap();
-    let connection = Connection {
-        id: 1,
-        listener: Arc::from("PLAINTEXT"),
-        local,
-        peer: local,
-        software: OnceLock::new(),
-    };
-    RequestContext {
-        connection: Arc::new(connection),
-        api,
-        version: *api_key::versions(api).end(),
-        correlation_id: 1,
-        client_id: None,
-        received: MonotonicTime::default(),
-        size: 0,
-    }
 }
 
 /// Creates topics of two partitions each; the answered names with their errors.

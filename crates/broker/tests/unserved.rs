@@ -2,12 +2,13 @@
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-use std::sync::{Arc, OnceLock};
+mod support;
+
+use std::sync::Arc;
 
 use ottla_broker::Broker;
 use ottla_broker::clock::Clock;
 use ottla_broker::config::BrokerConfig;
-use ottla_broker::context::{Connection, RequestContext};
 use ottla_broker::controller::{Commit, ControllerLoop};
 use ottla_broker::handlers::{
     consumer_group_describe, consumer_group_heartbeat, describe_client_quotas,
@@ -15,7 +16,6 @@ use ottla_broker::handlers::{
 };
 use ottla_controller::Settings;
 use ottla_metadata::{MetadataDelta, MetadataImage};
-use ottla_protocol::api_key;
 use ottla_protocol::ids::Offset;
 use ottla_protocol::messages::metadata::{
     ClientQuotaRecord, MetadataRecord, UserScramCredentialRecord, client_quota_record,
@@ -26,7 +26,8 @@ use ottla_protocol::messages::{
     InitProducerIdRequestData, KafkaString, ListTransactionsRequestData, SaslHandshakeRequestData,
     describe_client_quotas_request, describe_user_scram_credentials_request,
 };
-use ottla_protocol::time::MonotonicTime;
+
+use support::context;
 
 struct Nowhere;
 
@@ -63,26 +64,6 @@ fn broker(records: &[MetadataRecord]) -> (tempfile::TempDir, Arc<Broker>) {
     let (controller, _) = ControllerLoop::new(delta.finish().0, settings, Nowhere);
     let broker = Broker::new(config, Clock::start(), text("cluster"), controller);
     (directory, broker)
-}
-
-fn context(api: ApiKey) -> RequestContext {
-    let local = "127.0.0.1:9092".parse().unwrap();
-    let connection = Connection {
-        id: 1,
-        listener: Arc::from("PLAINTEXT"),
-        local,
-        peer: local,
-        software: OnceLock::new(),
-    };
-    RequestContext {
-        connection: Arc::new(connection),
-        api,
-        version: *api_key::versions(api).end(),
-        correlation_id: 1,
-        client_id: None,
-        received: MonotonicTime::default(),
-        size: 0,
-    }
 }
 
 #[test]
