@@ -15,8 +15,6 @@ pub const CONSUMER_OFFSETS: &str = "__consumer_offsets";
 pub const TRANSACTION_STATE: &str = "__transaction_state";
 /// Where share groups keep their state.
 pub const SHARE_GROUP_STATE: &str = "__share_group_state";
-/// The metadata log itself, which no client may make.
-pub const CLUSTER_METADATA: &str = "__cluster_metadata";
 
 /// Whether a topic is the brokers' own.
 pub fn is_internal(name: &str) -> bool {
@@ -33,6 +31,10 @@ pub async fn create_missing(
     let mut new = Vec::new();
     let mut refused = Vec::new();
     for name in names {
+        // Kafka asks its controller, which refuses it, and the client hears only that there is no such topic.
+        if name == topic_names::CLUSTER_METADATA {
+            continue;
+        }
         match new_topic(broker, &name) {
             Some(topic) => new.push(topic),
             None => refused.push((name, ErrorCode::InvalidTopicException)),
@@ -58,7 +60,7 @@ pub async fn create_missing(
 fn new_topic(broker: &Broker, name: &str) -> Option<NewTopic> {
     topic_names::check(name).ok()?;
     let offsets = name == CONSUMER_OFFSETS;
-    if (is_internal(name) && !offsets) || name == CLUSTER_METADATA {
+    if is_internal(name) && !offsets {
         return None;
     }
     let (partitions, replication_factor, configs) = if offsets {

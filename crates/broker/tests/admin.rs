@@ -11,16 +11,20 @@ use ottla_broker::clock::Clock;
 use ottla_broker::config::BrokerConfig;
 use ottla_broker::handlers::{
     alter_partition_reassignments, api_versions, create_acls, create_topics, describe_acls,
-    describe_log_dirs, describe_quorum, elect_leaders, list_partition_reassignments,
+    describe_configs, describe_log_dirs, describe_producers, describe_quorum,
+    describe_topic_partitions, elect_leaders, list_partition_reassignments, metadata,
     update_features,
 };
 use ottla_protocol::messages::{
     AlterPartitionReassignmentsRequestData, ApiKey, ApiVersionsRequestData, CreateAclsRequestData,
-    CreateTopicsRequestData, DescribeAclsRequestData, DescribeLogDirsRequestData,
-    DescribeQuorumRequestData, ElectLeadersRequestData, ErrorCode, KafkaString,
-    ListPartitionReassignmentsRequestData, UpdateFeaturesRequestData,
+    CreateTopicsRequestData, DescribeAclsRequestData, DescribeConfigsRequestData,
+    DescribeLogDirsRequestData, DescribeProducersRequestData, DescribeQuorumRequestData,
+    DescribeTopicPartitionsRequestData, ElectLeadersRequestData, ErrorCode, KafkaString,
+    ListPartitionReassignmentsRequestData, MetadataRequestData, UpdateFeaturesRequestData,
     alter_partition_reassignments_request, create_acls_request, create_topics_request,
-    describe_quorum_request, elect_leaders_request, update_features_request,
+    describe_configs_request, describe_producers_request, describe_quorum_request,
+    describe_topic_partitions_request, elect_leaders_request, metadata_request,
+    update_features_request,
 };
 
 use support::context;
@@ -205,5 +209,52 @@ async fn a_new_cluster_shows_the_features_it_has_and_those_it_could_have() {
     ] {
         assert!(finalized.contains(&feature), "{finalized:?}");
     }
+    running.shut_down().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_metadata_log_is_no_topic_and_has_the_name_of_one() {
+    let directory = tempfile::tempdir().unwrap();
+    let running = start(directory.path()).await;
+    let broker = &running.broker;
+    let name = text("__cluster_metadata");
+
+    let resource = describe_configs_request::DescribeConfigsResource::default()
+        .with_resource_type(2)
+        .with_resource_name(name.clone());
+    let request = DescribeConfigsRequestData::default().with_resources(vec![resource]);
+    let configs = describe_configs::handle(broker, &context(ApiKey::DescribeConfigs), request);
+    assert_eq!(configs.results[0].error_code, 3);
+
+    let topic = describe_topic_partitions_request::TopicRequest::default().with_name(name.clone());
+    let request = DescribeTopicPartitionsRequestData::default().with_topics(vec![topic]);
+    let of_partitions = context(ApiKey::DescribeTopicPartitions);
+    let partitions = describe_topic_partitions::handle(broker, &of_partitions, request);
+    assert_eq!(partitions.topics[0].error_code, 3);
+
+    let topic = describe_producers_request::TopicRequest::default()
+        .with_name(name.clone())
+        .with_partition_indexes(vec![0]);
+    let request = DescribeProducersRequestData::default().with_topics(vec![topic]);
+    let producers =
+        describe_producers::handle(broker, &context(ApiKey::DescribeProducers), request);
+    assert_eq!(producers.topics[0].partitions[0].error_code, 3);
+
+    for may_create in [false, true] {
+        let topic = metadata_request::MetadataRequestTopic::default().with_name(Some(name.clone()));
+        let request = MetadataRequestData::default()
+            .with_topics(Some(vec![topic]))
+            .with_allow_auto_topic_creation(may_create);
+        let answer = metadata::handle(broker, &context(ApiKey::Metadata), request).await;
+        assert_eq!(answer.topics[0].error_code, 3, "{may_create}");
+    }
+
+    let topic = create_topics_request::CreatableTopic::default()
+        .with_name(name)
+        .with_num_partitions(1)
+        .with_replication_factor(1);
+    let request = CreateTopicsRequestData::default().with_topics(vec![topic]);
+    let created = create_topics::handle(broker, &context(ApiKey::CreateTopics), request).await;
+    assert_eq!(created.topics[0].error_code, 42);
     running.shut_down().await;
 }

@@ -85,6 +85,12 @@ fn create(
     topic: &NewTopic,
     partitions_left: usize,
 ) -> Result<(CreatedTopic, Vec<MetadataRecord>), Refusal> {
+    if topic.name == topic_names::CLUSTER_METADATA {
+        return Err(Refusal::InvalidRequest(format!(
+            "creation of internal topic {} is prohibited",
+            topic.name
+        )));
+    }
     topic_names::check(&topic.name)?;
     check_is_new(view.image, &topic.name)?;
     let changes = config_changes(topic)?;

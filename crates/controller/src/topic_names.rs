@@ -5,16 +5,11 @@ use crate::Refusal;
 /// The longest name: with `-` and the partition's number it must be a directory's.
 const MAX_LENGTH: usize = 249;
 
-/// The metadata log: it looks like a topic in tools, but no request creates it.
-const CLUSTER_METADATA: &str = "__cluster_metadata";
+/// The metadata log: it looks like a topic in tools, and has a topic's name, but no request creates it.
+pub const CLUSTER_METADATA: &str = "__cluster_metadata";
 
 /// Refuses a name that no topic may have.
 pub fn check(name: &str) -> Result<(), Refusal> {
-    if name == CLUSTER_METADATA {
-        return Err(Refusal::InvalidRequest(format!(
-            "creation of internal topic {name} is prohibited"
-        )));
-    }
     let refuse = |why: &str| {
         Err(Refusal::InvalidTopicName(format!(
             "topic name is invalid: {why}"

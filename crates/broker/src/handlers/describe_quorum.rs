@@ -2,6 +2,7 @@
 //!
 //! - 1: when each replica was last in touch. 2: error messages, directory ids, and where the voters listen.
 
+use ottla_controller::topic_names::CLUSTER_METADATA;
 use ottla_protocol::messages::describe_quorum_request;
 use ottla_protocol::messages::describe_quorum_response::{
     Listener, Node, PartitionData, ReplicaState, TopicData,
@@ -11,7 +12,6 @@ use ottla_quorum::{QuorumStatus, Voter};
 
 use crate::broker::Broker;
 use crate::context::RequestContext;
-use crate::topics::CLUSTER_METADATA;
 
 /// Tells who leads the metadata quorum and how far each voter is.
 pub fn handle(
