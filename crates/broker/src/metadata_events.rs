@@ -76,7 +76,11 @@ impl Event {
                 value: Some(value),
             } => tracing::info!(resource, key, value, "config set"),
             Self::ConfigChanged { resource, key, .. } => {
-                tracing::info!(resource, key, "config removed: the default is in force");
+                tracing::info!(
+                    resource,
+                    key,
+                    "config removed: what is set elsewhere, or the default, is in force"
+                );
             }
         }
     }
@@ -195,9 +199,7 @@ fn named(resource: &ConfigResource) -> String {
 
 /// A value as it may be logged.
 fn shown(kind: ResourceKind, key: &str, value: &str) -> String {
-    // Client metrics have no table of keys, and no secrets.
-    let is_open = kind == ResourceKind::ClientMetrics
-        || find(kind, key).is_some_and(|key| !key.is_sensitive());
+    let is_open = find(kind, key).is_some_and(|key| !key.is_sensitive());
     if !is_open {
         return "[hidden]".to_owned();
     }
@@ -209,7 +211,7 @@ fn shown(kind: ResourceKind, key: &str, value: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use ottla_metadata::{ConfigResource, Loader, MetadataImage, ottla_configs};
+    use ottla_metadata::{ConfigResource, Loader, MetadataImage, ResourceKind, ottla_configs};
     use ottla_protocol::ids::Uuid;
     use ottla_protocol::messages::metadata::{
         MetadataRecord, PartitionRecord, RemoveTopicRecord, TopicRecord,
@@ -311,6 +313,10 @@ mod tests {
         let stored = ottla_configs::stored_name(ID, "ottla.ack.durability");
         let cluster = ConfigResource::cluster();
         let broker = ConfigResource::broker(1);
+        let subscription = ConfigResource {
+            kind: ResourceKind::ClientMetrics,
+            name: "m".to_owned(),
+        };
         let read = read(&[
             &[topic(), partition(0)],
             &[
@@ -321,6 +327,10 @@ mod tests {
             ],
             &[config(&cluster, "log.retention.ms", None)],
             &[config(&broker, "ssl.key.password", Some("secret"))],
+            &[
+                config(&subscription, "interval.ms", Some("1000")),
+                config(&subscription, "of.a.plugin", Some("secret, perhaps")),
+            ],
         ]);
         let set = vec![
             changed("all brokers", "log.retention.ms", Some("5")),
@@ -331,5 +341,10 @@ mod tests {
         assert_eq!(read[1], set);
         assert_eq!(read[2], [changed("all brokers", "log.retention.ms", None)]);
         assert_eq!(read[3], []);
+        let of_subscription = [
+            changed("client metrics m", "interval.ms", Some("1000")),
+            changed("client metrics m", "of.a.plugin", Some("[hidden]")),
+        ];
+        assert_eq!(read[4], of_subscription);
     }
 }
