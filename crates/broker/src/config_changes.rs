@@ -91,26 +91,13 @@ pub fn say_what_was_set<'a>(resource: &ConfigResource, names: impl Iterator<Item
             _ => {}
         }
     }
-    let of = owner(resource);
     if !without_effect.is_empty() {
         let configs = without_effect.join(", ");
-        tracing::warn!(%of, %configs, "configs were set that have no effect in this release");
+        tracing::warn!(of = %resource, %configs, "configs were set that have no effect in this release");
     }
     if !from_next_start.is_empty() {
         let configs = from_next_start.join(", ");
-        tracing::warn!(%of, %configs, "configs were set that hold from the next start on");
-    }
-}
-
-fn owner(resource: &ConfigResource) -> String {
-    let name = &resource.name;
-    match resource.kind {
-        ResourceKind::Broker if name.is_empty() => "all brokers".to_owned(),
-        ResourceKind::Broker => format!("broker {name}"),
-        ResourceKind::Topic => format!("topic {name}"),
-        ResourceKind::Group => format!("group {name}"),
-        ResourceKind::ClientMetrics => format!("client metrics {name}"),
-        ResourceKind::BrokerLogger => format!("loggers of broker {name}"),
+        tracing::warn!(of = %resource, %configs, "configs were set that hold from the next start on");
     }
 }
 

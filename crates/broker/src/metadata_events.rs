@@ -176,7 +176,7 @@ fn changed(
             let name = &now.topics.get(&id)?.name;
             (format!("topic {name}"), ResourceKind::Topic, key)
         }
-        _ => (named(resource), resource.kind, key.to_owned()),
+        _ => (resource.to_string(), resource.kind, key.to_owned()),
     };
     let value = value.map(|value| shown(kind, &key, value));
     Some(Event::ConfigChanged {
@@ -184,17 +184,6 @@ fn changed(
         key,
         value,
     })
-}
-
-fn named(resource: &ConfigResource) -> String {
-    let name = &resource.name;
-    match resource.kind {
-        ResourceKind::Topic => format!("topic {name}"),
-        ResourceKind::Broker if name.is_empty() => "all brokers".to_owned(),
-        ResourceKind::Broker | ResourceKind::BrokerLogger => format!("broker {name}"),
-        ResourceKind::ClientMetrics => format!("client metrics {name}"),
-        ResourceKind::Group => format!("group {name}"),
-    }
 }
 
 /// A value as it may be logged.

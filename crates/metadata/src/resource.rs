@@ -1,5 +1,7 @@
 //! What a config, dynamic or not, belongs to.
 
+use std::fmt;
+
 /// The kind of resource that carries configs; the numbers are the wire's.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum ResourceKind {
@@ -79,6 +81,21 @@ impl ConfigResource {
         Self {
             kind: ResourceKind::Group,
             name: id.into(),
+        }
+    }
+}
+
+/// As messages name it: `topic orders`, `broker 1`, `all brokers`.
+impl fmt::Display for ConfigResource {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let name = &self.name;
+        match self.kind {
+            ResourceKind::Broker if name.is_empty() => formatter.write_str("all brokers"),
+            ResourceKind::Broker => write!(formatter, "broker {name}"),
+            ResourceKind::Topic => write!(formatter, "topic {name}"),
+            ResourceKind::Group => write!(formatter, "group {name}"),
+            ResourceKind::ClientMetrics => write!(formatter, "client metrics {name}"),
+            ResourceKind::BrokerLogger => write!(formatter, "loggers of broker {name}"),
         }
     }
 }
