@@ -4,16 +4,16 @@
 //! from it: the feature levels, and the config that eligible leader replicas need, inside a metadata transaction where
 //! the version allows one.
 
+use ottla_metadata::effective::StaticConfigs;
 use ottla_metadata::{ConfigResource, MetadataImage, MetadataVersion, ottla_configs, versions};
 use ottla_protocol::messages::metadata::{
     BeginTransactionRecord, EndTransactionRecord, FeatureLevelRecord, MetadataRecord,
 };
 
+use crate::configs::MIN_IN_SYNC;
+
 /// Features besides `metadata.version` that a new cluster starts with, and their levels: what works here.
 pub const FEATURES: &[(&str, i16)] = &[(versions::ELIGIBLE_LEADER_REPLICAS, 1)];
-
-/// The config that all brokers must agree on where partitions have eligible leader replicas.
-const MIN_IN_SYNC: &str = "min.insync.replicas";
 
 /// The records of `bootstrap.checkpoint`.
 pub fn checkpoint(version: MetadataVersion) -> Vec<MetadataRecord> {
@@ -36,13 +36,26 @@ pub fn checkpoint(version: MetadataVersion) -> Vec<MetadataRecord> {
 
 /// The cluster's `min.insync.replicas`, which eligible leader replicas need: the first leader writes it, as Kafka's does.
 ///
-/// `configured` is the value of the configuration file. None where the feature is off, or the cluster has a value.
-pub fn min_insync_replicas(image: &MetadataImage, configured: &str) -> Option<MetadataRecord> {
+/// None where the feature is off, or the cluster has a value.
+pub fn min_insync_replicas(
+    image: &MetadataImage,
+    statics: &StaticConfigs,
+) -> Option<MetadataRecord> {
+    let is_needed = image.has_eligible_leader_replicas();
+    is_needed.then(|| in_sync_of_cluster(image, statics))?
+}
+
+/// The same for a cluster that is about to have the feature: the value of the file, unless the cluster has one.
+pub(crate) fn in_sync_of_cluster(
+    image: &MetadataImage,
+    statics: &StaticConfigs,
+) -> Option<MetadataRecord> {
     let cluster = ConfigResource::cluster();
-    if !image.has_eligible_leader_replicas() || image.config(&cluster, MIN_IN_SYNC).is_some() {
+    if image.config(&cluster, MIN_IN_SYNC).is_some() {
         return None;
     }
-    let value = Some(configured.trim().to_owned());
+    let value = statics.get(MIN_IN_SYNC).unwrap_or("1").trim();
+    let value = Some(value.to_owned());
     Some(ottla_configs::record(&cluster, MIN_IN_SYNC.to_owned(), value).into())
 }
 
@@ -67,20 +80,27 @@ pub fn activation(
 #[cfg(test)]
 mod tests {
     use super::{activation, checkpoint, min_insync_replicas};
+    use ottla_metadata::effective::StaticConfigs;
     use ottla_metadata::{ConfigResource, Loader, MetadataImage, MetadataVersion};
 
     #[test]
     fn a_new_cluster_has_eligible_leaders_and_one_number_of_in_sync_replicas() {
         let version = MetadataVersion::OF_NEW_CLUSTERS;
         let mut loader = Loader::new(MetadataImage::default());
-        assert_eq!(min_insync_replicas(loader.image(), "2"), None);
+        let key = "min.insync.replicas";
+        let two = StaticConfigs {
+            values: [(key.to_owned(), " 2 ".to_owned())].into(),
+            ..StaticConfigs::default()
+        };
+        assert_eq!(min_insync_replicas(loader.image(), &two), None);
         loader.load(&activation(checkpoint(version), version));
         assert!(loader.image().has_eligible_leader_replicas());
-        let record = min_insync_replicas(loader.image(), " 2 ").expect("the cluster has none yet");
+        let record = min_insync_replicas(loader.image(), &two).expect("the cluster has none yet");
         loader.load(&[record]);
         let cluster = ConfigResource::cluster();
-        let value = loader.image().config(&cluster, "min.insync.replicas");
+        let value = loader.image().config(&cluster, key);
         assert_eq!(value, Some("2"));
-        assert_eq!(min_insync_replicas(loader.image(), "1"), None);
+        let unset = StaticConfigs::default();
+        assert_eq!(min_insync_replicas(loader.image(), &unset), None);
     }
 }

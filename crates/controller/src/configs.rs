@@ -10,8 +10,8 @@ use ottla_protocol::messages::metadata::{ClearElrRecord, MetadataRecord};
 use crate::refusal::MAX_CONFIG_VALUE_BYTES;
 use crate::{Refusal, View, changeable};
 
-/// The config whose value decides who is an eligible leader replica.
-const MIN_IN_SYNC: &str = "min.insync.replicas";
+/// The config whose value decides who is an eligible leader replica: where there are any, all brokers must agree on it.
+pub(crate) const MIN_IN_SYNC: &str = "min.insync.replicas";
 
 /// A change to one config.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -6,13 +6,13 @@
 use std::cmp::Ordering;
 
 use ottla_metadata::{
-    ConfigResource, FeatureRange, MetadataImage, MetadataVersion, ResourceKind, ottla_configs,
-    versions,
+    FeatureRange, MetadataImage, MetadataVersion, ResourceKind, ottla_configs, versions,
 };
 use ottla_protocol::ids::NodeId;
 use ottla_protocol::messages::metadata::{FeatureLevelRecord, MetadataRecord};
 
-use crate::{Decision, Refusal, View};
+use crate::configs::MIN_IN_SYNC;
+use crate::{Decision, Refusal, View, bootstrap};
 
 /// The features that Kafka 4.3 knows beside `metadata.version`; what is not among them cannot even be set to 0.
 const KNOWN: &[&str] = &[
@@ -98,20 +98,16 @@ pub fn decide(
 /// The records by which all brokers hold the same number of in-sync replicas for enough: eligible leader replicas
 /// depend on it. One that the cluster has set is kept.
 fn agree_on_in_sync_replicas(view: View<'_>) -> Vec<MetadataRecord> {
-    const KEY: &str = "min.insync.replicas";
-    let record = |resource, value| ottla_configs::record(resource, KEY.to_owned(), value).into();
-    let mut records = Vec::new();
-    let cluster = ConfigResource::cluster();
-    if view.image.config(&cluster, KEY).is_none() {
-        let value = view.settings.statics.get(KEY).unwrap_or("1").trim();
-        records.push(record(&cluster, Some(value.to_owned())));
-    }
+    let of_cluster = bootstrap::in_sync_of_cluster(view.image, &view.settings.statics);
+    let mut records: Vec<MetadataRecord> = of_cluster.into_iter().collect();
     let of_brokers = view.image.configs.iter().filter(|(resource, configs)| {
         resource.kind == ResourceKind::Broker
             && !resource.name.is_empty()
-            && configs.contains_key(KEY)
+            && configs.contains_key(MIN_IN_SYNC)
     });
-    records.extend(of_brokers.map(|(resource, _)| record(resource, None)));
+    let taken_back = of_brokers
+        .map(|(resource, _)| ottla_configs::record(resource, MIN_IN_SYNC.to_owned(), None).into());
+    records.extend(taken_back);
     records
 }
 

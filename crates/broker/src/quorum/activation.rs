@@ -45,9 +45,10 @@ impl FirstRecords {
         let mut first = Loader::new(image.clone());
         first.load(&records);
         check_version(first.image())?;
-        let configured = config.statics.values.get("min.insync.replicas");
-        let configured = configured.map_or("1", String::as_str);
-        records.extend(bootstrap::min_insync_replicas(first.image(), configured));
+        records.extend(bootstrap::min_insync_replicas(
+            first.image(),
+            &config.statics,
+        ));
         Ok(Some(Self {
             records,
             version: first.image().metadata_version(),
