@@ -20,25 +20,49 @@ pub struct AllowedConnections {
 }
 
 impl AllowedConnections {
-    /// What is allowed as of now. A stored value that does not parse counts as Kafka's default.
+    /// What is allowed as of now. A stored value that does not parse sets no bound, and is said.
     pub fn resolve(image: &MetadataImage, statics: &StaticConfigs) -> Self {
+        let (allowed, unreadable) = Self::read(image, statics);
+        for (key, value) in unreadable {
+            tracing::warn!(
+                key,
+                value,
+                "the value of a config cannot be read, and bounds no connections"
+            );
+        }
+        allowed
+    }
+
+    /// What is allowed, and the configs with the values that do not parse.
+    fn read(image: &MetadataImage, statics: &StaticConfigs) -> (Self, Vec<(&'static str, String)>) {
+        let mut unreadable = Vec::new();
         let value = |name: &str| {
             let key = find(ResourceKind::Broker, name)?;
             effective::broker_key(image, statics, key).value
         };
-        let count = |name| {
-            let count = value(name).and_then(|text| text.trim().parse().ok());
-            count.unwrap_or(usize::MAX)
+        let mut count = |name| {
+            let text = value(name).unwrap_or_default();
+            text.trim().parse().unwrap_or_else(|_| {
+                unreadable.push((name, text));
+                usize::MAX
+            })
         };
-        let overrides = value("max.connections.per.ip.overrides").unwrap_or_default();
-        Self {
-            in_all: count("max.connections"),
-            per_address: count("max.connections.per.ip"),
-            overrides: connections_by_address(&overrides).unwrap_or_default(),
-        }
+        let (in_all, per_address) = (count("max.connections"), count("max.connections.per.ip"));
+        let name = "max.connections.per.ip.overrides";
+        let text = value(name).unwrap_or_default();
+        let overrides = connections_by_address(&text).unwrap_or_else(|_| {
+            unreadable.push((name, text));
+            BTreeMap::new()
+        });
+        let allowed = Self {
+            in_all,
+            per_address,
+            overrides,
+        };
+        (allowed, unreadable)
     }
 
-    /// Whether a change to the configs of `resource` can be one to these.
+    /// Whether these may change when the configs of `resource` do.
     pub fn depend_on(resource: &ConfigResource) -> bool {
         resource.kind == ResourceKind::Broker
     }
@@ -59,7 +83,7 @@ mod tests {
     use std::net::{IpAddr, Ipv4Addr};
 
     #[test]
-    fn what_was_set_while_it_ran_beats_the_file_and_nonsense_allows_all() {
+    fn what_was_set_while_it_ran_beats_the_file_and_nonsense_allows_all_and_is_said() {
         let here = IpAddr::V4(Ipv4Addr::LOCALHOST);
         let statics = StaticConfigs {
             node: NodeId(1),
@@ -78,13 +102,19 @@ mod tests {
             .insert(ConfigResource::broker(1), stored.into_iter().collect());
         let allowed = AllowedConnections::resolve(&image, &statics);
         assert_eq!((allowed.in_all, allowed.per(here)), (3, 2));
-        let nonsense = (
-            "max.connections.per.ip.overrides".to_owned(),
-            "x".to_owned(),
-        );
+        assert_eq!(AllowedConnections::read(&image, &statics).1, []);
+        let unreadable = [
+            ("max.connections", "many"),
+            ("max.connections.per.ip.overrides", "x"),
+        ];
+        let unreadable = unreadable.map(|(name, value)| (name, value.to_owned()));
+        let stored = unreadable.clone();
+        let stored = stored.map(|(name, value)| (name.to_owned(), value));
         image
             .configs
-            .insert(ConfigResource::broker(1), [nonsense].into_iter().collect());
-        assert_eq!(AllowedConnections::resolve(&image, &statics).per(here), 7);
+            .insert(ConfigResource::broker(1), stored.into_iter().collect());
+        let (allowed, said) = AllowedConnections::read(&image, &statics);
+        assert_eq!((allowed.in_all, allowed.per(here)), (usize::MAX, 7));
+        assert_eq!(said, unreadable);
     }
 }
