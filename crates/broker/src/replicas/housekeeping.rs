@@ -31,7 +31,7 @@ pub struct Intervals {
     pub recovery_points: Duration,
     /// `replica.high.watermark.checkpoint.interval.ms`.
     pub high_watermarks: Duration,
-    /// `log.initial.task.delay.ms`: how long a start is left in peace.
+    /// `log.initial.task.delay.ms`: how long after a start retention begins.
     pub initial_delay: Duration,
 }
 

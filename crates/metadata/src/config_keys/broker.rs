@@ -147,7 +147,7 @@ pub const BROKER: &[ConfigKey] = &[
     ConfigKey::new("log.index.size.max.bytes", ValueType::Int, Some("10485760")).bounded(Bounds::AtLeast(4)).updated(Update::ClusterWide)
         .works("Default of the topic config `segment.index.bytes`."),
     ConfigKey::new("log.initial.task.delay.ms", ValueType::Long, Some("30000")).bounded(Bounds::AtLeast(0)).important(Importance::Low).internal()
-        .works("How long after a start retention, checkpoints and deletions begin."),
+        .works("How long after a start retention begins."),
     ConfigKey::new("log.local.retention.bytes", ValueType::Long, Some("-2")).bounded(Bounds::AtLeast(-2)).updated(Update::ClusterWide),
     ConfigKey::new("log.local.retention.ms", ValueType::Long, Some("-2")).bounded(Bounds::AtLeast(-2)).updated(Update::ClusterWide),
     ConfigKey::new("log.message.timestamp.after.max.ms", ValueType::Long, Some("3600000")).bounded(Bounds::AtLeast(0)).updated(Update::ClusterWide)
