@@ -15,6 +15,7 @@ pub mod values;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use ottla_metadata::config_keys::together;
 use ottla_metadata::effective::StaticConfigs;
 use ottla_protocol::ids::NodeId;
 
@@ -239,6 +240,9 @@ pub fn load_with_environment(
         settings.add_base(SINGLE_NODE);
     }
     let (values, notes) = read::check(settings, &mut problems);
+    for broken in together::of_start(&|key| Some(values.text(key))) {
+        problems.add(&broken.keys[0], broken.why);
+    }
     let config = resolve(values, &mut problems);
     let warnings = warnings(&notes, &config);
     problems.or(Loaded { config, warnings })

@@ -137,7 +137,10 @@ fn another(key: &ConfigKey, current: &str) -> String {
     }
     candidates
         .extend(["5", "true", "false", "0.25", "0.75", "2000000", "x", "y"].map(str::to_owned));
-    let valid = |value: &String| value != current && key.check(value).is_ok();
+    // No part of a log may stay for ever while the whole one does not.
+    let is_too_long = |value: &String| key.name == "log.local.retention.ms" && value == "-1";
+    let valid =
+        |value: &String| value != current && key.check(value).is_ok() && !is_too_long(value);
     // Of a boolean nothing else is valid; a text takes all of it.
     let found = match key.value_type {
         ValueType::Text | ValueType::List | ValueType::Class | ValueType::Password => {

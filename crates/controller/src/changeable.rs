@@ -1,7 +1,9 @@
 //! Whether a config may be changed at this place at all, while the broker runs.
 //!
-//! What the table of keys says of Kafka's rule ([`Update`]) and of ours ([`WhenChanged`]) becomes a refusal here. Taking
-//! a config back is always allowed: Kafka, or an older release, may have stored it.
+//! What the table of keys says of Kafka's rule ([`Update`]) and of ours ([`WhenChanged`]) becomes a refusal here. Any
+//! config may be taken back, whatever its key: Kafka, or an older release, may have stored it. The exceptions stand in
+//! `configs`: `min.insync.replicas` while eligible leaders depend on it, and a config without which a bound that held
+//! would be broken.
 
 use ottla_metadata::config_keys::{self, ConfigKey, Update, WhenChanged};
 use ottla_metadata::{ConfigResource, ResourceKind};

@@ -55,7 +55,7 @@ pub fn set(
             None => after.remove(name),
         };
     }
-    check_together(view, resource, &after)?;
+    check_together(view, resource, (&after, &set))?;
     let touched = changes.iter().map(|(name, _)| name);
     let differing = touched.filter(|name| {
         // A broker is told again even if nothing differs: it may have to reload what a value names.
@@ -214,22 +214,16 @@ fn result(
     Ok(Some(value))
 }
 
-/// Bounds that hold between configs.
+/// Bounds that hold between configs, of which `set` are given a value.
 fn check_together(
     view: View<'_>,
     resource: &ConfigResource,
-    after: &BTreeMap<String, String>,
+    (after, set): (&BTreeMap<String, String>, &[&str]),
 ) -> Result<(), Refusal> {
     let own = |name: &str| after.get(name).cloned();
     let checked = match resource.kind {
         ResourceKind::Topic => together::of_topic(&own),
-        ResourceKind::Broker => {
-            let mut image = view.image.clone();
-            let configs = after.iter().map(|(k, v)| (k.clone(), v.clone()));
-            image.configs.insert(resource.clone(), configs.collect());
-            return together::of_broker(&|name| of_broker(view, &image, name))
-                .map_err(Refusal::InvalidRequest);
-        }
+        ResourceKind::Broker => return check_of_broker(view, resource, (after, set)),
         ResourceKind::Group if !after.is_empty() => {
             let group = effective::group_with(view.image, &view.settings.statics, after);
             let value = |name: &str| {
@@ -242,6 +236,31 @@ fn check_together(
         _ => Ok(()),
     };
     checked.map_err(Refusal::InvalidConfig)
+}
+
+/// Refuses what breaks a bound between configs of brokers. One that the file or a stored value has broken before keeps
+/// nobody from changing other configs, nor from taking some of its own back.
+fn check_of_broker(
+    view: View<'_>,
+    resource: &ConfigResource,
+    (after, set): (&BTreeMap<String, String>, &[&str]),
+) -> Result<(), Refusal> {
+    let mut image = view.image.clone();
+    let configs = after.iter().map(|(k, v)| (k.clone(), v.clone()));
+    image.configs.insert(resource.clone(), configs.collect());
+    let broken = together::of_broker(&|name| of_broker(view, &image, name));
+    if broken.is_empty() {
+        return Ok(());
+    }
+    let before = together::of_broker(&|name| of_broker(view, view.image, name));
+    let is_caused = |broken: &together::Broken| {
+        let is_set = broken.keys.iter().any(|key| set.contains(&key.as_str()));
+        is_set || before.iter().all(|known| known.keys != broken.keys)
+    };
+    match broken.into_iter().find(is_caused) {
+        Some(broken) => Err(Refusal::InvalidRequest(broken.why)),
+        None => Ok(()),
+    }
 }
 
 /// What a config of the broker is worth.
@@ -403,6 +422,65 @@ mod tests {
             assert_eq!(code, 42, "{name}: {why}");
             assert!(why.contains(said), "{name}: {why}");
         }
+    }
+
+    #[test]
+    fn a_bound_that_the_file_broke_keeps_nobody_from_other_changes() {
+        let mut settings = settings();
+        let file = [
+            ("log.local.retention.ms", "999999999999"),
+            ("log.cleaner.dedupe.buffer.size", "1048576"),
+        ];
+        let file = file.map(|(name, value)| (name.to_owned(), value.to_owned()));
+        settings.statics.values.extend(file);
+        let cluster = ConfigResource::cluster();
+        let local = "log.local.retention.ms".to_owned();
+        let stored = ottla_configs::record(&cluster, local, Some("9999999999999".to_owned()));
+        let image = after(MetadataImage::default(), &[stored.into()]);
+        let change = |name: &str, change: Change| {
+            let settings = &settings;
+            let view = View {
+                image: &image,
+                settings,
+            };
+            set(view, &cluster, None, &[(name.to_owned(), change)]).map(|records| records.len())
+        };
+        assert_eq!(change("log.retention.bytes", value("1000")), Ok(1));
+        assert_eq!(change("max.connections", value("10")), Ok(1));
+        assert_eq!(change("log.local.retention.ms", Change::Delete), Ok(1));
+        assert_eq!(change("log.cleaner.threads", Change::Delete), Ok(0));
+        // What is set among them must mend them, and a bound that held is kept.
+        assert_eq!(change("log.local.retention.ms", value("1000")), Ok(1));
+        let refused = [
+            change("log.local.retention.ms", value("99999999999999")),
+            change("log.retention.ms", value("1000")),
+            change("log.cleaner.threads", value("2")),
+            change("max.connections.per.ip", value("0")),
+        ];
+        for result in refused {
+            assert!(
+                matches!(result, Err(Refusal::InvalidRequest(_))),
+                "{result:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn taking_back_must_not_break_a_bound() {
+        let cluster = ConfigResource::cluster();
+        let overrides = "max.connections.per.ip.overrides";
+        let stored = [("max.connections.per.ip", "0"), (overrides, "127.0.0.1:1")];
+        let stored = stored.map(|(name, value)| {
+            ottla_configs::record(&cluster, name.to_owned(), Some(value.to_owned())).into()
+        });
+        let image = after(MetadataImage::default(), &stored);
+        let refused = changed(&image, &cluster, overrides, Change::Delete);
+        assert!(
+            matches!(refused, Err(Refusal::InvalidRequest(_))),
+            "{refused:?}"
+        );
+        let other = "max.connections.per.ip";
+        assert!(changed(&image, &cluster, other, Change::Delete).is_ok());
     }
 
     #[test]

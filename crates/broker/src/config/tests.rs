@@ -151,6 +151,18 @@ fn wrong_keys_are_told_what_to_do() {
 }
 
 #[test]
+fn bounds_between_keys_are_those_of_a_start_of_kafka() {
+    let buffer = "log.cleaner.dedupe.buffer.size";
+    assert!(problem(&format!("{buffer}=1048576")).starts_with(buffer));
+    assert!(with(&format!("{buffer}=1048577")).is_ok());
+    assert!(problem("max.connections.per.ip=0").starts_with("max.connections.per.ip: "));
+    let some = "max.connections.per.ip=0\nmax.connections.per.ip.overrides=127.0.0.1:1";
+    assert!(with(some).is_ok());
+    // Kafka looks at this one when a config changes.
+    assert!(with("log.local.retention.ms=999999999999").is_ok());
+}
+
+#[test]
 fn what_asks_for_safety_or_shape_that_is_not_built_refuses_the_start() {
     for lines in [
         "authorizer.class.name=org.apache.kafka.metadata.authorizer.StandardAuthorizer",

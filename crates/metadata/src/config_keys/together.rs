@@ -2,8 +2,20 @@
 //!
 //! Kafka starts with a fault in its log, or not at all, on stored values that break them.
 
+use super::find;
+use crate::ResourceKind;
+
 /// What a config is worth, by its name.
 pub type Worth<'a> = &'a dyn Fn(&str) -> Option<String>;
+
+/// A bound that does not hold.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Broken {
+    /// The configs that it stands between.
+    pub keys: Vec<String>,
+    /// What is wrong.
+    pub why: String,
+}
 
 /// The smallest share of the cleaner's memory that one of its threads must have more than.
 const DEDUPE_BYTES_PER_THREAD: i64 = 1_048_576;
@@ -149,49 +161,73 @@ fn within(key: &str, value: i64, range: &Range, broker: Worth<'_>) -> Result<(),
     }
 }
 
-/// Checks those configs of a broker that may change while it runs.
-pub fn of_broker(broker: Worth<'_>) -> Result<(), String> {
+/// The bounds without which Kafka does not start, as far as they stand between configs that may change while it runs.
+pub fn of_start(broker: Worth<'_>) -> Vec<Broken> {
+    let mut faults = Vec::new();
     for range in RANGES {
         let key = format!("group.{}", range.key);
         if range.key.ends_with(".assignment.interval.ms")
             && let Some(value) = number(broker, &key)
+            && let Err(why) = within(&key, value, range, broker)
         {
-            within(&key, value, range, broker)?;
+            let bounds = range.smallest.into_iter().chain([range.largest]);
+            let keys = bounds.map(str::to_owned).chain([key]).collect();
+            faults.push(Broken { keys, why });
         }
     }
     let (of_all, of_some) = ("max.connections.per.ip", "max.connections.per.ip.overrides");
     if number(broker, of_all) == Some(0) && broker(of_some).is_none_or(|text| text.is_empty()) {
-        return Err(format!(
-            "{of_all} can be 0 only if {of_some} names who may connect"
-        ));
+        faults.push(Broken {
+            keys: vec![of_all.to_owned(), of_some.to_owned()],
+            why: format!("{of_all} can be 0 only if {of_some} names who may connect"),
+        });
     }
     let (threads, buffer) = ("log.cleaner.threads", "log.cleaner.dedupe.buffer.size");
-    if let (Some(threads), Some(bytes)) = (number(broker, threads), number(broker, buffer))
-        && threads > 0
-        && bytes / threads <= DEDUPE_BYTES_PER_THREAD
+    if let (Some(count), Some(bytes)) = (number(broker, threads), number(broker, buffer))
+        && count > 0
+        && bytes / count <= DEDUPE_BYTES_PER_THREAD
     {
-        return Err(format!(
-            "{buffer} must be more than {DEDUPE_BYTES_PER_THREAD} for each of log.cleaner.threads, and it is {bytes} \
-             for {threads}"
-        ));
+        faults.push(Broken {
+            keys: vec![buffer.to_owned(), threads.to_owned()],
+            why: format!(
+                "{buffer} must be more than {DEDUPE_BYTES_PER_THREAD} for each of {threads}, and it is {bytes} for \
+                 {count}"
+            ),
+        });
     }
+    faults
+}
+
+/// The bounds that a change to a broker's configs must not break: those of the start, and some that Kafka looks at when
+/// something changes.
+pub fn of_broker(broker: Worth<'_>) -> Vec<Broken> {
+    let mut faults = of_start(broker);
     for unit in ["ms", "bytes"] {
         let (local, all) = (
             format!("log.local.retention.{unit}"),
             format!("log.retention.{unit}"),
         );
         // -2 stands for the retention of the whole log.
-        if let (Some(kept), Some(limit)) = (number(broker, &local), number(broker, &all))
-            && limit >= 0
+        if let (Some(kept), Some(limit)) = (
+            number(broker, &local),
+            default_of_topics(broker, &format!("retention.{unit}")),
+        ) && limit >= 0
             && kept != -2
             && (kept == -1 || kept > limit)
         {
-            return Err(format!(
-                "{local} ({kept}) must not be more than {all} ({limit})"
-            ));
+            let why = format!("{local} ({kept}) must not be more than {all} ({limit})");
+            let keys = vec![local, all];
+            faults.push(Broken { keys, why });
         }
     }
-    Ok(())
+    faults
+}
+
+/// What a topic's config is worth where the topic does not set it, in the topic config's unit.
+fn default_of_topics(broker: Worth<'_>, key: &str) -> Option<i64> {
+    let mut synonyms = find(ResourceKind::Topic, key)?.synonyms.iter();
+    let value = synonyms.find_map(|known| Some(known.unit.convert(&broker(known.name)?)))?;
+    value.trim().parse().ok()
 }
 
 /// Checks the configs of a topic.
@@ -217,9 +253,8 @@ pub fn of_topic(topic: Worth<'_>) -> Result<(), String> {
 
 #[cfg(test)]
 mod tests {
-    use super::{RANGES, of_broker, of_group};
+    use super::{RANGES, find, of_broker, of_group, of_start};
     use crate::ResourceKind;
-    use crate::config_keys::find;
 
     fn default(kind: ResourceKind, name: &str) -> Option<String> {
         find(kind, name)?.default.map(str::to_owned)
@@ -287,19 +322,50 @@ mod tests {
 
     #[test]
     fn a_broker_keeps_to_what_its_other_configs_say() {
-        let check = |key, value| of_broker(&with(ResourceKind::Broker, key, value));
-        assert_eq!(check("log.cleaner.threads", 1), Ok(()));
-        let per_address = "max.connections.per.ip";
-        assert!(check(per_address, 0).unwrap_err().contains(per_address));
-        let dedupe = "log.cleaner.dedupe.buffer.size";
-        assert!(check(dedupe, 1_048_576).unwrap_err().contains(dedupe));
-        let interval = "group.share.assignment.interval.ms";
-        assert!(check(interval, 15_001).unwrap_err().contains(interval));
-        let broker = |name: &str| match name {
-            "log.retention.ms" => Some("1000".to_owned()),
-            "log.local.retention.ms" => Some("1001".to_owned()),
-            _ => None,
+        let check = |key, value| {
+            let broken = of_broker(&with(ResourceKind::Broker, key, value));
+            assert!(broken.len() < 2, "{broken:?}");
+            broken.into_iter().next().map(|broken| {
+                assert!(broken.keys.iter().any(|known| known == key), "{broken:?}");
+                broken.why
+            })
         };
-        assert!(of_broker(&broker).unwrap_err().contains("log.retention.ms"));
+        assert_eq!(check("log.cleaner.threads", 1), None);
+        for (key, value) in [
+            ("max.connections.per.ip", 0),
+            ("log.cleaner.dedupe.buffer.size", 1_048_576),
+            ("group.share.assignment.interval.ms", 15_001),
+            ("log.local.retention.ms", 604_800_001),
+        ] {
+            assert!(check(key, value).unwrap().contains(key), "{key}");
+        }
+        // By default a log is kept for a week, and may have any size.
+        assert_eq!(check("log.local.retention.ms", 604_800_000), None);
+        assert_eq!(check("log.local.retention.bytes", i64::MAX), None);
+    }
+
+    #[test]
+    fn the_local_retention_keeps_to_the_whole_one_in_whatever_unit_it_is_set() {
+        for (key, value, limit) in [
+            ("log.retention.ms", "1000", 1000),
+            ("log.retention.minutes", "2", 120_000),
+            ("log.retention.hours", "1", 3_600_000),
+        ] {
+            let broken = |local: i64| {
+                let broker = move |name: &str| match name {
+                    "log.local.retention.ms" => Some(local.to_string()),
+                    _ if name == key => Some(value.to_owned()),
+                    _ => default(ResourceKind::Broker, name),
+                };
+                // Kafka starts all the same, and looks at it when a config changes.
+                assert_eq!(of_start(&broker), []);
+                of_broker(&broker).len()
+            };
+            assert_eq!(
+                [broken(limit), broken(limit + 1), broken(-1), broken(-2)],
+                [0, 1, 1, 0],
+                "{key}"
+            );
+        }
     }
 }
