@@ -4,10 +4,12 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, bail};
 use ottla_client::{ClientError, Cluster, ErrorCode, Options};
 
 const DEFAULT_PORT: u16 = 9092;
+const DEFAULT_BOOTSTRAP: &str = "127.0.0.1:9092";
+const VARIABLE: &str = "OTTLA_BOOTSTRAP_SERVERS";
 /// Java's `socket.connection.setup.timeout.ms`.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// A command that runs on sees new partitions after this long.
@@ -21,8 +23,8 @@ pub struct Connect {
         short = 'b',
         long = "bootstrap-server",
         value_name = "HOST:PORT",
-        env = "OTTLA_BOOTSTRAP_SERVERS",
-        default_value = "127.0.0.1:9092",
+        env = VARIABLE,
+        default_value = DEFAULT_BOOTSTRAP,
         value_delimiter = ',',
         help_heading = "Connection"
     )]
@@ -47,11 +49,7 @@ impl Connect {
 
     /// Enters the cluster.
     pub async fn cluster(&self) -> Result<Arc<Cluster>> {
-        let addresses: Vec<_> = self
-            .bootstrap
-            .iter()
-            .map(|given| with_port(given))
-            .collect();
+        let addresses = addresses(&self.bootstrap, std::env::var(VARIABLE).ok().as_deref())?;
         let patience = self.patience();
         let options = Options {
             request_timeout: patience,
@@ -71,6 +69,23 @@ pub fn block_on<T>(work: impl Future<Output = Result<T>>) -> Result<T> {
         .build()
         .context("cannot start the runtime")?;
     runtime.block_on(work)
+}
+
+/// The addresses that were given, by the variable or otherwise, without spaces around them and without empty ones.
+fn addresses(given: &[String], variable: Option<&str>) -> Result<Vec<String>> {
+    let named = given.iter().map(|address| address.trim());
+    let named: Vec<_> = named
+        .filter(|address| !address.is_empty())
+        .map(with_port)
+        .collect();
+    if !named.is_empty() {
+        return Ok(named);
+    }
+    // A variable that is set and empty says no more than one that is not set.
+    if variable == Some(&given.join(",")) {
+        return Ok(vec![DEFAULT_BOOTSTRAP.to_owned()]);
+    }
+    bail!("--bootstrap-server names no broker; give it as HOST:PORT")
 }
 
 fn with_port(address: &str) -> String {
@@ -174,7 +189,7 @@ fn step_for(code: ErrorCode) -> Option<&'static str> {
 
 #[cfg(test)]
 mod tests {
-    use super::with_port;
+    use super::{addresses, with_port};
 
     #[test]
     fn a_host_alone_gets_kafkas_port() {
@@ -186,5 +201,20 @@ mod tests {
         ] {
             assert_eq!(with_port(given), dialled);
         }
+    }
+
+    #[test]
+    fn spaces_and_empty_parts_of_a_list_are_no_addresses() {
+        let given = ["one:1", " two", "", " "].map(str::to_owned);
+        assert_eq!(addresses(&given, None).unwrap(), ["one:1", "two:9092"]);
+        assert!(addresses(&[" ".to_owned()], None).is_err());
+    }
+
+    #[test]
+    fn an_empty_variable_means_the_default() {
+        let given = [String::new()];
+        assert_eq!(addresses(&given, Some("")).unwrap(), ["127.0.0.1:9092"]);
+        // It does not answer for an option that is empty.
+        assert!(addresses(&given, Some("kafka:1")).is_err());
     }
 }
