@@ -1,11 +1,42 @@
 //! How an error reaches the user: as lines with the next step, or as one JSON object under `--output json`.
 
+use std::error::Error;
+use std::fmt;
+
 use clap::error::{ContextKind, ContextValue};
 use ottla_client::{ClientError, code_name};
 use serde_json::{Value, json};
 
 use crate::connect;
 use crate::output::{Output, write_to_stderr};
+
+/// An error whose next step depends on how far its command came.
+#[derive(Debug)]
+pub struct Advised {
+    /// What went wrong.
+    pub error: anyhow::Error,
+    /// What the user can do.
+    pub next: String,
+}
+
+impl fmt::Display for Advised {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.error.fmt(f)
+    }
+}
+
+impl Error for Advised {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        self.error.chain().nth(1)
+    }
+}
+
+fn next_step(error: &anyhow::Error) -> Option<String> {
+    match error.downcast_ref::<Advised>() {
+        Some(advised) => Some(advised.next.clone()),
+        None => connect::next_step(error),
+    }
+}
 
 /// Prints the error to stderr.
 pub fn report(error: &anyhow::Error, output: Output) {
@@ -14,7 +45,7 @@ pub fn report(error: &anyhow::Error, output: Output) {
         return;
     }
     write_to_stderr(&format!("error: {}", chain(error)));
-    if let Some(step) = connect::next_step(error) {
+    if let Some(step) = next_step(error) {
         write_to_stderr(&format!("next: {step}"));
     }
 }
@@ -40,7 +71,7 @@ pub fn to_json(error: &anyhow::Error) -> Value {
         "error": what,
         "cause": cause,
         "code": code.map(code_name),
-        "next": connect::next_step(error),
+        "next": next_step(error),
     })
 }
 
@@ -89,7 +120,7 @@ fn chain(error: &anyhow::Error) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::to_json;
+    use super::{Advised, to_json};
     use anyhow::{Context as _, anyhow};
     use ottla_client::{ClientError, ErrorCode};
     use serde_json::json;
@@ -106,6 +137,16 @@ mod tests {
         assert_eq!(shown["cause"], "The group is not empty.");
         assert_eq!(shown["code"], "NON_EMPTY_GROUP");
         assert!(shown["next"].as_str().unwrap().contains("stop its members"));
+    }
+
+    #[test]
+    fn advice_takes_the_place_of_the_next_step_and_hides_no_cause() {
+        let error = anyhow!("it has no key").context("line 3 of the input");
+        let next = "go on with --from-line 3".to_owned();
+        let shown = to_json(&Advised { error, next }.into());
+        assert_eq!(shown["error"], "line 3 of the input");
+        assert_eq!(shown["cause"], "it has no key");
+        assert_eq!(shown["next"], "go on with --from-line 3");
     }
 
     #[test]

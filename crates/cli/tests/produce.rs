@@ -40,7 +40,9 @@ async fn a_bad_line_ends_it_behind_the_lines_before() {
     );
     assert!(text.contains(": lines 1 to 4999\n"), "{text}");
     assert!(
-        text.contains("go on with line 5000: --from-line 5000\n"),
+        text.contains(
+            "next: correct line 5000; then go on with --from-line 5000, or leave line 5000 out with --from-line 5001\n"
+        ),
         "{text}"
     );
     assert!(
@@ -92,7 +94,7 @@ async fn a_broker_that_is_gone_for_good_ends_it_with_the_line_to_go_on_from() {
         "{text}"
     );
     assert!(text.contains(": lines 1 to 2\n"), "{text}");
-    assert!(text.contains("go on with line 3: --from-line 3"), "{text}");
+    assert!(text.contains("then go on with --from-line 3\n"), "{text}");
     assert!(
         text.contains("line 3 of the input was not written"),
         "{text}"
@@ -142,7 +144,12 @@ async fn the_record_that_is_too_large_is_named_by_its_line() {
     );
     assert!(text.contains("MESSAGE_TOO_LARGE"), "{text}");
     assert!(text.contains("wrote 200 records"), "{text}");
-    assert!(text.contains("go on with line 201"), "{text}");
+    assert!(
+        text.contains(
+            "then go on with --from-line 201, or leave line 201 out with --from-line 202\n"
+        ),
+        "{text}"
+    );
     assert_eq!(records(&session, "t"), lines[..200]);
 }
 
@@ -193,4 +200,48 @@ async fn every_end_is_said_in_json_too() {
     assert_eq!(document["records"], 1);
     assert_eq!(document["complete"], false);
     assert_eq!(document["next_line"], 2);
+    let error: serde_json::Value = serde_json::from_slice(&output.stderr).unwrap();
+    assert_eq!(error["error"], "line 2 of the input");
+    assert_eq!(
+        error["next"],
+        "correct line 2; then go on with --from-line 2, or leave line 2 out with --from-line 3"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_signal_says_what_it_waits_for_and_a_second_gives_up() {
+    let mut session = Session::start().await;
+    session.create("t", 1);
+    let mut producer = session.spawn(&["produce", "t"]);
+    producer.writes("one\n");
+    until("one", || !records(&session, "t").is_empty());
+    session.stop_broker().await;
+    producer.writes("two\n");
+    producer.says("waiting: ");
+    producer.signal(Signal::TERM);
+    producer.says("waiting for 1 record to be acknowledged; a second signal gives up");
+    producer.signal(Signal::TERM);
+    let (status, text) = producer.end();
+    assert_eq!(status.code(), Some(1));
+    assert!(
+        text.contains("ended by SIGTERM before every record was acknowledged"),
+        "{text}"
+    );
+    assert!(text.contains("next: go on with --from-line 2; "), "{text}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_input_that_ends_before_its_first_line_is_an_error() {
+    let session = Session::start().await;
+    session.create("t", 1);
+    let output = session.run(&["produce", "t", "--from-line", "5"], "one\n");
+    assert_eq!(output.status.code(), Some(1));
+    let text = said(&output);
+    assert!(
+        text.ends_with("error: the input has only 1 line, and --from-line is 5\n"),
+        "{text}"
+    );
+    // Who leaves out the last line is at the end.
+    let output = session.run(&["produce", "t", "--from-line", "2"], "one\n");
+    assert!(output.status.success(), "{output:?}");
 }

@@ -191,6 +191,32 @@ impl ClientError {
         }
     }
 
+    /// Whether the broker may have done what was asked of it, although the call failed.
+    pub(crate) fn leaves_doubt(&self) -> bool {
+        match self {
+            // A leader that loses its office while it waits for its followers answers that it is none, and a failed
+            // disk may have kept what it was given.
+            Self::Refused { code, .. } => matches!(
+                code,
+                ErrorCode::UnknownServerError
+                    | ErrorCode::NotLeaderOrFollower
+                    | ErrorCode::RequestTimedOut
+                    | ErrorCode::NetworkException
+                    | ErrorCode::NotEnoughReplicasAfterAppend
+                    | ErrorCode::KafkaStorageError
+            ),
+            Self::Disconnected { .. } | Self::TimedOut { .. } | Self::Malformed { .. } => true,
+            Self::Resolve { .. }
+            | Self::Connect { .. }
+            | Self::Unsupported { .. }
+            | Self::Encode { .. }
+            | Self::FrameTooLarge { .. }
+            | Self::CorruptRecords { .. }
+            | Self::UnknownNode(_)
+            | Self::NotSent => false,
+        }
+    }
+
     /// The broker's error code, when it refused.
     pub fn code(&self) -> Option<ErrorCode> {
         match self {

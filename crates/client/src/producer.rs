@@ -131,6 +131,9 @@ pub struct BatchOutcome {
     pub tickets: Vec<Ticket>,
     /// The offset of its first record (-1 when the broker does not say it), or why it is not there.
     pub result: Result<i64>,
+    /// Whether it may be there although `result` is an error: an attempt ended without an answer, or with one that
+    /// leaves it open.
+    pub is_in_doubt: bool,
 }
 
 /// Sends records.
@@ -180,8 +183,8 @@ struct Sealed {
     bytes: Bytes,
     tickets: Vec<Ticket>,
     deadline: Instant,
-    /// Whether it was sent before, so that it may be in the log although no answer says so.
-    is_tried: bool,
+    /// Whether an attempt may have put it into the log, although no answer says so.
+    is_in_doubt: bool,
 }
 
 /// A batch that came back from its request.
@@ -378,7 +381,7 @@ impl Producer {
             bytes,
             tickets,
             deadline: Instant::now() + self.options.delivery_timeout,
-            is_tried: false,
+            is_in_doubt: false,
         });
     }
 
@@ -397,13 +400,10 @@ impl Producer {
         // Nothing waits from here on: a batch is never in this function alone.
         for (partition, leader) in leaders {
             let lane = self.lanes.get_mut(&partition).expect("listed above");
-            let mut batch = lane.sealed.pop_front().expect("listed as not empty");
+            let batch = lane.sealed.pop_front().expect("listed as not empty");
             lane.is_in_flight = true;
             match leader {
-                Ok(leader) => {
-                    batch.is_tried = true;
-                    requests.entry(leader).or_default().push((partition, batch));
-                }
+                Ok(leader) => requests.entry(leader).or_default().push((partition, batch)),
                 Err(error) => without_leader.push(Sent {
                     partition,
                     batch,
@@ -469,6 +469,7 @@ impl Producer {
                 partition,
                 tickets: batch.tickets,
                 result,
+                is_in_doubt: has_failed && batch.is_in_doubt,
             });
             if has_failed && self.options.halts {
                 self.halt();
@@ -481,10 +482,10 @@ impl Producer {
         self.is_halted = true;
         for (partition, lane) in &mut self.lanes {
             let sealed = std::mem::take(&mut lane.sealed);
-            let (tried, untried): (VecDeque<_>, VecDeque<_>) =
-                sealed.into_iter().partition(|batch| batch.is_tried);
-            lane.sealed = tried;
-            for batch in untried {
+            let (in_doubt, absent): (VecDeque<_>, VecDeque<_>) =
+                sealed.into_iter().partition(|batch| batch.is_in_doubt);
+            lane.sealed = in_doubt;
+            for batch in absent {
                 self.buffered_bytes -= batch.bytes.len();
                 self.outcomes
                     .push(not_sent(partition.clone(), batch.tickets));
@@ -502,6 +503,7 @@ fn not_sent(partition: TopicPartition, tickets: Vec<Ticket>) -> BatchOutcome {
         partition,
         tickets,
         result: Err(ClientError::NotSent),
+        is_in_doubt: false,
     }
 }
 

@@ -239,3 +239,58 @@ async fn with_acks_0_a_connection_that_broke_is_told_although_another_works() {
         "{notices:?}"
     );
 }
+
+#[tokio::test]
+async fn a_batch_without_an_answer_stays_in_doubt_when_the_broker_goes() {
+    let connections = Arc::new(AtomicUsize::new(0));
+    let counted = Arc::clone(&connections);
+    // The first Produce may be in the log; from then on the broker hangs up on whoever comes.
+    let double = Double::start(move |asked| match asked.api {
+        ApiKey::ApiVersions if counted.load(Ordering::Relaxed) == 0 => all_versions(asked),
+        ApiKey::Metadata => metadata(asked, "t", true),
+        ApiKey::Produce => {
+            counted.fetch_add(1, Ordering::Relaxed);
+            Step::Close
+        }
+        _ => Step::Close,
+    })
+    .await;
+    let options = ProducerOptions {
+        idempotent: false,
+        delivery_timeout: Duration::from_millis(400),
+        ..ProducerOptions::default()
+    };
+    let mut producer = producer(&double, options).await;
+    producer.send(&record(0, "value")).await.unwrap();
+    producer.flush().await;
+    let outcomes = producer.take_outcomes();
+    assert!(outcomes[0].result.is_err());
+    assert!(outcomes[0].is_in_doubt);
+    assert_eq!(connections.load(Ordering::Relaxed), 1);
+    let notices = producer.take_notices();
+    let is_over = |notice: &Notice| matches!(notice, Notice::Resumed { .. });
+    assert!(!notices.iter().any(is_over), "{notices:?}");
+}
+
+#[tokio::test]
+async fn a_batch_that_is_refused_or_was_never_sent_is_in_no_doubt() {
+    let double = broker(|asked| produced(asked, ErrorCode::MessageTooLarge.code())).await;
+    let options = ProducerOptions {
+        delivery_timeout: Duration::from_millis(50),
+        ..ProducerOptions::default()
+    };
+    let mut producer = producer(&double, options).await;
+    // The second has no such partition to go to.
+    for partition in [0, 9] {
+        producer.send(&record(partition, "value")).await.unwrap();
+    }
+    producer.flush().await;
+    let outcomes = producer.take_outcomes();
+    assert_eq!(outcomes.len(), 2);
+    for outcome in outcomes {
+        assert!(
+            outcome.result.is_err() && !outcome.is_in_doubt,
+            "{outcome:?}"
+        );
+    }
+}

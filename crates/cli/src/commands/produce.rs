@@ -6,16 +6,18 @@
 //! However it ends (a bad line, a signal, a broker that is gone), the lines before the end are written as far as
 //! they can be, and the last words say how many are and from which line to go on.
 
+mod ending;
 mod input;
 mod ledger;
 mod progress;
 mod target;
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use anyhow::{Context as _, Result, anyhow};
+use anyhow::{Context as _, Error, Result, anyhow};
 use bytes::Bytes;
 use clap::ValueEnum;
 use ottla_client::{Acks, Producer, ProducerOptions};
@@ -24,12 +26,14 @@ use serde_json::json;
 use tokio::sync::mpsc;
 use tokio::time;
 
+use self::ending::Ending;
 use self::input::{Format, LineParser, Lines, Parsing};
-use self::ledger::{Balance, Ledger};
+use self::ledger::{Failure, Ledger};
 use self::progress::Progress;
 use self::target::Target;
 use super::topic::parse_setting;
-use crate::connect::{Connect, block_on};
+use crate::connect::{Connect, block_on, next_step};
+use crate::failure::Advised;
 use crate::instant;
 use crate::output::{Output, message, print_json};
 use crate::stop::Stop;
@@ -142,9 +146,8 @@ async fn produce(args: &Args, output: Output) -> Result<()> {
         ledger: Ledger::new(args.from_line),
         partitions: BTreeMap::new(),
         progress: Progress::new(size, output == Output::Text),
-        stop,
-        signal: None,
-        is_given_up: false,
+        ending: Ending::new(stop),
+        bad_line: None,
         is_acknowledged: args.acks != AcksArg::Zero,
     };
     run.run((args, &target), lines, output).await
@@ -206,13 +209,31 @@ struct Run {
     /// Records acknowledged, by partition.
     partitions: BTreeMap<i32, usize>,
     progress: Progress,
-    stop: Stop,
-    /// The signal that ended the reading.
-    signal: Option<&'static str>,
-    /// Whether a second one ended the writing.
-    is_given_up: bool,
+    ending: Ending,
+    /// The line of which no record could be made.
+    bad_line: Option<u64>,
     is_acknowledged: bool,
 }
+
+/// The input ends before the line from which it is to be read.
+#[derive(Debug)]
+struct TooShort {
+    lines: u64,
+    from_line: u64,
+}
+
+impl fmt::Display for TooShort {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let plural = if self.lines == 1 { "" } else { "s" };
+        let (lines, from_line) = (self.lines, self.from_line);
+        write!(
+            f,
+            "the input has only {lines} line{plural}, and --from-line is {from_line}"
+        )
+    }
+}
+
+impl std::error::Error for TooShort {}
 
 impl Run {
     async fn run(
@@ -224,9 +245,9 @@ impl Run {
         let mut parser = args.parser(&target.topic);
         let read = self.send_all(lines, &mut parser, args.from_line).await;
         self.settle().await;
-        if !self.is_given_up {
-            self.producer.flush().await;
-        }
+        let (tell, producer, ending) = self.parts();
+        // Given up, it is over too.
+        let _ = ending.unless_given_up(tell, producer.flush()).await;
         self.say();
         self.progress.clear();
         self.end(read, target, output)
@@ -248,12 +269,15 @@ impl Run {
                     self.settle().await;
                     continue;
                 }
-                signal = self.stop.wait() => {
-                    self.signal = Some(signal);
-                    return Ok(());
-                }
+                () = self.ending.wait() => return Ok(()),
             };
-            let Some(chunk) = received else { break };
+            let Some(chunk) = received else {
+                let lines = from_line - 1 - left_out;
+                return match left_out {
+                    0 => Ok(()),
+                    _ => Err(TooShort { lines, from_line }.into()),
+                };
+            };
             for line in chunk.context("cannot read the input")? {
                 if left_out > 0 {
                     left_out -= 1;
@@ -266,8 +290,14 @@ impl Run {
                     return Ok(());
                 }
                 let bytes = line.len() + 1;
-                let record = parser.parse(line, instant::now_ms())?;
-                let sent = self.producer.send(&record).await;
+                let record = parser.parse(line, instant::now_ms()).inspect_err(|_| {
+                    self.bad_line = Some(parser.line());
+                })?;
+                let (tell, producer, ending) = self.parts();
+                let sending = ending.unless_given_up(tell, producer.send(&record));
+                let Some(sent) = sending.await else {
+                    return Ok(());
+                };
                 sent.with_context(|| format!("line {} of the input was not sent", parser.line()))?;
                 self.ledger.add(bytes);
             }
@@ -277,27 +307,46 @@ impl Run {
     }
 
     fn must_end(&self) -> bool {
-        self.signal.is_some() || self.ledger.failure().is_some()
+        self.ending.signal().is_some() || self.ledger.failure().is_some()
+    }
+
+    /// What is said when the end takes long, and what is at work then.
+    fn parts(&mut self) -> (impl FnMut(), &mut Producer, &mut Ending) {
+        let Self {
+            producer,
+            ledger,
+            progress,
+            ending,
+            ..
+        } = self;
+        let tell = || {
+            progress.clear();
+            message(&match ledger.open() {
+                0 => "waiting for the broker to take what was sent; a second signal gives up"
+                    .to_owned(),
+                1 => "waiting for 1 record to be acknowledged; a second signal gives up".to_owned(),
+                open => format!(
+                    "waiting for {open} records to be acknowledged; a second signal gives up"
+                ),
+            });
+        };
+        (tell, producer, ending)
     }
 
     /// Waits for what becomes of everything that was sent.
     async fn settle(&mut self) {
         self.producer.seal_all();
-        while self.producer.has_unsettled() && !self.is_given_up {
+        while self.producer.has_unsettled() && !self.ending.is_given_up() {
             self.step().await;
         }
     }
 
-    /// Waits for what becomes of one request, for a signal, or a little.
+    /// Waits for what becomes of one request, or a little.
     async fn step(&mut self) {
-        tokio::select! {
-            () = self.producer.step() => {}
-            () = time::sleep(LOOK_EVERY) => {}
-            signal = self.stop.wait() => match self.signal {
-                Some(_) => self.is_given_up = true,
-                None => self.signal = Some(signal),
-            },
-        }
+        let (tell, producer, ending) = self.parts();
+        // What is cut short is looked at again, unless it is given up.
+        let step = time::timeout(LOOK_EVERY, producer.step());
+        let _ = ending.unless_given_up(tell, step).await;
         self.take_outcomes();
     }
 
@@ -325,9 +374,11 @@ impl Run {
     fn end(self, read: Result<()>, target: &Target, output: Output) -> Result<()> {
         let balance = self.ledger.balance();
         let rate = self.progress.rate(self.ledger.written_bytes());
-        let is_whole_input = self.signal.is_none() || target.file.is_none();
-        let is_complete =
-            read.is_ok() && is_whole_input && !self.is_given_up && self.ledger.failure().is_none();
+        let is_whole_input = self.ending.signal().is_none() || target.file.is_none();
+        let is_complete = read.is_ok()
+            && is_whole_input
+            && !self.ending.is_given_up()
+            && self.ledger.failure().is_none();
         if output == Output::Json {
             print_json(&json!({
                 "topic": target.topic, "records": balance.written, "bytes": self.ledger.written_bytes(),
@@ -342,37 +393,45 @@ impl Run {
                 "sent"
             };
             let plural = if partitions == 1 { "" } else { "s" };
-            let whose = if is_complete {
-                String::new()
-            } else {
-                incomplete(&balance)
+            let lines = match balance.lines() {
+                lines if is_complete || lines.is_empty() => String::new(),
+                lines => format!(": {lines}"),
             };
             message(&format!(
-                "{verb} {} records to {partitions} partition{plural} of {} ({rate}){whose}",
+                "{verb} {} records to {partitions} partition{plural} of {} ({rate}){lines}",
                 balance.written, target.topic
             ));
-            if !is_complete {
-                message(&balance.next_step());
-            }
         }
-        if let Some((line, error)) = self.ledger.into_failure() {
-            return Err(anyhow!(error).context(format!("line {line} of the input was not written")));
+        if is_complete {
+            return Ok(());
         }
-        read?;
-        match self.signal {
-            Some(signal) if !is_complete => {
-                Err(anyhow!("ended by {signal} before the end of the input"))
-            }
-            _ => Ok(()),
+        let bad_line = self.bad_line;
+        let failure = self.ledger.failure();
+        let bad_line = failure.map_or(bad_line, Failure::bad_line);
+        let error = self.why(read);
+        if error.is::<TooShort>() {
+            return Err(error);
         }
+        let mended = next_step(&error).or_else(|| Some(format!("correct line {}", bad_line?)));
+        let next = balance.next_step(mended, bad_line, &target.topic);
+        Err(Advised { error, next }.into())
     }
-}
 
-/// Which lines were written, where it is not all of them.
-fn incomplete(balance: &Balance) -> String {
-    match balance.lines() {
-        lines if lines.is_empty() => String::new(),
-        lines => format!(": {lines}"),
+    /// Why it is not all of the input.
+    fn why(self, read: Result<()>) -> Error {
+        let signal = self.ending.signal().unwrap_or("a signal");
+        let is_given_up = self.ending.is_given_up();
+        if let Some(failure) = self.ledger.into_failure() {
+            let what = failure.what();
+            return Error::from(failure.error).context(what);
+        }
+        match read {
+            Err(error) => error,
+            Ok(()) if is_given_up => {
+                anyhow!("ended by {signal} before every record was acknowledged")
+            }
+            Ok(()) => anyhow!("ended by {signal} before the end of the input"),
+        }
     }
 }
 

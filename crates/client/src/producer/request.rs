@@ -45,20 +45,21 @@ pub(super) async fn send_batches(
     batches: Vec<(TopicPartition, Sealed)>,
 ) -> Vec<Sent> {
     let Exchanged {
-        mut results,
+        mut answers,
         unacknowledged_on,
     } = request(&cluster, leader, acks, &batches).await;
     let sent: Vec<_> = batches
         .into_iter()
-        .map(|(partition, batch)| {
-            let result = results.remove(&partition).unwrap_or_else(|| {
+        .map(|(partition, mut batch)| {
+            let answer = answers.remove(&partition).unwrap_or_else(|| {
                 let what = format!("produce to {partition}");
-                Err(refused(what, ErrorCode::UnknownServerError))
+                Err(refused(what, ErrorCode::UnknownServerError)).into()
             });
+            batch.is_in_doubt |= answer.is_in_doubt;
             Sent {
                 partition,
                 batch,
-                result,
+                result: answer.result,
                 unacknowledged_on: unacknowledged_on.clone(),
             }
         })
@@ -77,14 +78,47 @@ pub(super) async fn hold_back(sent: Vec<Sent>) -> Vec<Sent> {
 
 /// What became of a request.
 struct Exchanged {
-    results: BTreeMap<TopicPartition, Result<i64>>,
+    answers: BTreeMap<TopicPartition, Answer>,
     unacknowledged_on: Option<Arc<Connection>>,
 }
 
-impl From<BTreeMap<TopicPartition, Result<i64>>> for Exchanged {
-    fn from(results: BTreeMap<TopicPartition, Result<i64>>) -> Self {
+/// What became of one batch in it.
+struct Answer {
+    result: Result<i64>,
+    /// Whether an error leaves open if the batch is in the log.
+    is_in_doubt: bool,
+}
+
+impl From<Result<i64>> for Answer {
+    fn from(result: Result<i64>) -> Self {
+        let is_in_doubt = result.as_ref().is_err_and(ClientError::leaves_doubt);
         Self {
-            results,
+            result,
+            is_in_doubt,
+        }
+    }
+}
+
+impl Exchanged {
+    /// Every batch failed with the request.
+    fn failed(error: ClientError, is_in_doubt: bool, batches: &[(TopicPartition, Sealed)]) -> Self {
+        let code = if error.is_retriable() {
+            ErrorCode::NetworkException
+        } else {
+            ErrorCode::UnknownServerError
+        };
+        let mut first = Some(error);
+        let each = |(partition, _): &(TopicPartition, Sealed)| {
+            let what = format!("produce to {partition}");
+            let error = first.take().unwrap_or_else(|| refused(what, code));
+            let answer = Answer {
+                result: Err(error),
+                is_in_doubt,
+            };
+            (partition.clone(), answer)
+        };
+        Self {
+            answers: batches.iter().map(each).collect(),
             unacknowledged_on: None,
         }
     }
@@ -96,45 +130,41 @@ async fn request(
     acks: Acks,
     batches: &[(TopicPartition, Sealed)],
 ) -> Exchanged {
-    match exchange(cluster, leader, acks, batches).await {
-        Ok(exchanged) => exchanged,
-        Err(error) => {
-            let passes = error.is_retriable();
-            let mut first = Some(error);
-            let each = |partition: TopicPartition| {
-                let code = if passes {
-                    ErrorCode::NetworkException
-                } else {
-                    ErrorCode::UnknownServerError
-                };
-                let what = format!("produce to {partition}");
-                let error = first.take().unwrap_or_else(|| refused(what, code));
-                (partition, Err(error))
-            };
-            let partitions = batches.iter().map(|(partition, _)| partition.clone());
-            partitions.map(each).collect::<BTreeMap<_, _>>().into()
-        }
-    }
+    let connection = match cluster.node(leader).await {
+        Ok(connection) => connection,
+        // Nothing of it was sent.
+        Err(error) => return Exchanged::failed(error, false, batches),
+    };
+    let request = produce_request(acks, cluster.options().request_timeout, batches);
+    let exchanged = if acks == Acks::Zero {
+        send(connection, &request, batches).await
+    } else {
+        call(&connection, &request).await
+    };
+    exchanged.unwrap_or_else(|error| {
+        let is_in_doubt = error.leaves_doubt();
+        Exchanged::failed(error, is_in_doubt, batches)
+    })
 }
 
-async fn exchange(
-    cluster: &Cluster,
-    leader: i32,
-    acks: Acks,
+async fn send(
+    connection: Arc<Connection>,
+    request: &ProduceRequestData,
     batches: &[(TopicPartition, Sealed)],
 ) -> Result<Exchanged> {
-    let connection = cluster.node(leader).await?;
-    let request = produce_request(acks, cluster.options().request_timeout, batches);
-    if acks == Acks::Zero {
-        connection.send(&request).await?;
-        let partitions = batches.iter().map(|(partition, _)| partition.clone());
-        return Ok(Exchanged {
-            results: partitions.map(|partition| (partition, Ok(-1))).collect(),
-            unacknowledged_on: Some(connection),
-        });
-    }
-    let response = connection.call(&request).await?;
-    let mut results = BTreeMap::new();
+    connection.send(request).await?;
+    let partitions = batches.iter().map(|(partition, _)| partition.clone());
+    Ok(Exchanged {
+        answers: partitions
+            .map(|partition| (partition, Answer::from(Ok(-1))))
+            .collect(),
+        unacknowledged_on: Some(connection),
+    })
+}
+
+async fn call(connection: &Connection, request: &ProduceRequestData) -> Result<Exchanged> {
+    let response = connection.call(request).await?;
+    let mut answers = BTreeMap::new();
     for topic in &response.responses {
         for answer in &topic.partition_responses {
             let partition = TopicPartition::new(topic.name.as_str(), answer.index);
@@ -147,10 +177,13 @@ async fn exchange(
                 let checked = ClientError::check(answer.error_code, message, what);
                 checked.map(|()| answer.base_offset)
             };
-            results.insert(partition, result);
+            answers.insert(partition, Answer::from(result));
         }
     }
-    Ok(results.into())
+    Ok(Exchanged {
+        answers,
+        unacknowledged_on: None,
+    })
 }
 
 fn produce_request(

@@ -47,7 +47,7 @@ pub(super) fn in_halves(
             bytes: Bytes::from(builder.build().expect("half of two or more is not empty")),
             tickets: batch.tickets[range].to_vec(),
             deadline: batch.deadline,
-            is_tried: false,
+            is_in_doubt: batch.is_in_doubt,
         }
     };
     [half(0..middle), half(middle..records.len())]

@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io::{self, BufRead as _, BufReader, Read};
 use std::path::Path;
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Error, Result, anyhow, bail};
 use bytes::Bytes;
 use clap::ValueEnum;
 use ottla_client::{ProducerRecord, RecordHeader};
@@ -154,7 +154,7 @@ impl LineParser {
     }
 
     fn parse_json(&self, line: &[u8], now_ms: i64) -> Result<ProducerRecord> {
-        let document: Value = serde_json::from_slice(line)?;
+        let document: Value = serde_json::from_slice(line).map_err(|error| not_json(&error))?;
         let Value::Object(fields) = &document else {
             bail!("it is not a JSON object like {{\"key\": …, \"value\": …}}");
         };
@@ -207,6 +207,15 @@ impl LineParser {
             timestamp,
         }
     }
+}
+
+/// The document is one line, and which of the input is said already.
+fn not_json(error: &serde_json::Error) -> Error {
+    let text = error.to_string();
+    let column = error.column();
+    let place = format!(" at line {} column {column}", error.line());
+    let what = text.strip_suffix(&place).unwrap_or(&text);
+    anyhow!("it is not JSON: {what} (column {column})")
 }
 
 fn find(line: &[u8], separator: &[u8]) -> Option<usize> {
@@ -380,5 +389,14 @@ mod tests {
         assert_eq!((record.value, record.timestamp), (None, 9));
         assert_eq!(record.headers[1].key, "a");
         assert!(parse(Format::Json, r#"{"vaule": 1}"#).is_err());
+    }
+
+    #[test]
+    fn what_is_not_json_is_told_by_one_line_number() {
+        let error = format!("{:#}", parse(Format::Json, "{1: 2}").unwrap_err());
+        assert_eq!(
+            error,
+            "line 1 of the input: it is not JSON: key must be a string (column 2)"
+        );
     }
 }

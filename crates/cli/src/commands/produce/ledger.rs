@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::fmt::Write as _;
 
-use ottla_client::{BatchOutcome, ClientError};
+use ottla_client::{BatchOutcome, ClientError, ErrorCode};
 
 /// The lines from the first that is not known to be written on, in order.
 #[derive(Debug)]
@@ -15,7 +15,18 @@ pub struct Ledger {
     entries: VecDeque<Entry>,
     written: u64,
     written_bytes: u64,
-    failure: Option<(u64, ClientError)>,
+    failure: Option<Failure>,
+}
+
+/// A line that could not be written.
+#[derive(Debug)]
+pub struct Failure {
+    /// Its number.
+    pub line: u64,
+    /// Why.
+    pub error: ClientError,
+    /// Whether it may be written all the same.
+    is_in_doubt: bool,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -75,16 +86,25 @@ impl Ledger {
     /// Notes what became of a batch.
     pub fn settle(&mut self, outcome: BatchOutcome) {
         let first = outcome.tickets.first().map(|ticket| ticket.0);
+        let is_in_doubt = outcome.is_in_doubt;
         let state = match outcome.result {
             Ok(_) => State::Written,
             Err(error) => {
-                let state = state_after(&error);
                 let line = first.unwrap_or(0) + self.first_line;
                 let is_cause = !matches!(error, ClientError::NotSent);
-                if is_cause && self.failure.as_ref().is_none_or(|(known, _)| line < *known) {
-                    self.failure = Some((line, error));
+                let is_first = |known: &Failure| line < known.line;
+                if is_cause && self.failure.as_ref().is_none_or(is_first) {
+                    self.failure = Some(Failure {
+                        line,
+                        error,
+                        is_in_doubt,
+                    });
                 }
-                state
+                if is_in_doubt {
+                    State::Unknown
+                } else {
+                    State::Missing
+                }
             }
         };
         for ticket in outcome.tickets {
@@ -109,13 +129,19 @@ impl Ledger {
     }
 
     /// The first line that could not be written, and why.
-    pub fn failure(&self) -> Option<&(u64, ClientError)> {
+    pub fn failure(&self) -> Option<&Failure> {
         self.failure.as_ref()
     }
 
     /// The same, for good.
-    pub fn into_failure(self) -> Option<(u64, ClientError)> {
+    pub fn into_failure(self) -> Option<Failure> {
         self.failure
+    }
+
+    /// Lines of which nothing is known yet.
+    pub fn open(&self) -> usize {
+        let is_open = |entry: &&Entry| entry.state == State::Open;
+        self.entries.iter().filter(is_open).count()
     }
 
     /// Records written so far.
@@ -144,79 +170,92 @@ impl Ledger {
     }
 }
 
-/// A broker that refuses has not written; where no answer came, nobody knows.
-fn state_after(error: &ClientError) -> State {
-    match error {
-        ClientError::Disconnected { .. }
-        | ClientError::TimedOut { .. }
-        | ClientError::Malformed { .. } => State::Unknown,
-        ClientError::Refused { code, .. } => match code {
-            ottla_client::ErrorCode::NetworkException
-            | ottla_client::ErrorCode::RequestTimedOut
-            | ottla_client::ErrorCode::NotEnoughReplicasAfterAppend => State::Unknown,
-            _ => State::Missing,
-        },
-        ClientError::Resolve { .. }
-        | ClientError::Connect { .. }
-        | ClientError::Unsupported { .. }
-        | ClientError::Encode { .. }
-        | ClientError::FrameTooLarge { .. }
-        | ClientError::CorruptRecords { .. }
-        | ClientError::UnknownNode(_)
-        | ClientError::NotSent => State::Missing,
+impl Failure {
+    /// What is said of the line.
+    pub fn what(&self) -> String {
+        let line = self.line;
+        if self.is_in_doubt {
+            format!("line {line} of the input is not known to be written")
+        } else {
+            format!("line {line} of the input was not written")
+        }
+    }
+
+    /// The line, where it is at fault itself.
+    pub fn bad_line(&self) -> Option<u64> {
+        let is_too_large = matches!(
+            self.error.code(),
+            Some(ErrorCode::MessageTooLarge | ErrorCode::RecordListTooLarge)
+        );
+        is_too_large.then_some(self.line)
     }
 }
 
 impl Balance {
-    /// What was written, in words; empty when nothing was.
+    /// Which lines were written, in words; empty when none was.
     pub fn lines(&self) -> String {
-        let mut text = match self.next_line - self.first_line {
-            0 => String::new(),
-            1 => format!("line {}", self.first_line),
-            _ => format!("lines {} to {}", self.first_line, self.next_line - 1),
+        let first = self.first_line;
+        let last = self.next_line - 1;
+        let later = match self.written_beyond {
+            1 => "1 later line".to_owned(),
+            count => format!("{count} later lines"),
         };
-        if self.written_beyond > 0 {
-            let others = if text.is_empty() {
-                format!("lines behind {}", self.next_line)
-            } else {
-                format!(" and {} behind {}", self.written_beyond, self.next_line)
-            };
-            text.push_str(&others);
+        match (self.next_line - first, self.written_beyond) {
+            (0, 0) => String::new(),
+            (0, 1) => format!("1 line after line {first}"),
+            (0, count) => format!("{count} lines after line {first}"),
+            (1, 0) => format!("line {first}"),
+            (1, _) => format!("line {first}, and {later}"),
+            (_, 0) => format!("lines {first} to {last}"),
+            _ => format!("lines {first} to {last}, and {later}"),
         }
-        text
     }
 
-    /// How to go on.
-    pub fn next_step(&self) -> String {
+    /// How to go on, after `mended` is done; past `bad_line`, if there is one.
+    pub fn next_step(&self, mended: Option<String>, bad_line: Option<u64>, topic: &str) -> String {
         let line = self.next_line;
-        let mut text = format!("go on with line {line}: --from-line {line}");
-        if self.written_beyond > 0 {
-            let again = self.written_beyond;
-            let _ = write!(text, " (it writes {again} records again)");
+        let mut text = mended.map_or_else(String::new, |mended| format!("{mended}; then "));
+        let _ = write!(text, "go on with --from-line {line}");
+        match self.written_beyond {
+            0 => {}
+            1 => text.push_str(" (1 line is written again)"),
+            count => {
+                let _ = write!(text, " ({count} lines are written again)");
+            }
         }
-        if self.unknown > 0 {
-            let unknown = self.unknown;
-            let _ = write!(
-                text,
-                "; {unknown} more may be written already, their answer did not come"
-            );
+        if bad_line == Some(line) {
+            let next = line + 1;
+            let _ = write!(text, ", or leave line {line} out with --from-line {next}");
         }
+        let unknown = self.unknown;
+        let open = match unknown {
+            0 => return text,
+            1 => "1 line may be written already, as no answer came for it".to_owned(),
+            _ => format!("{unknown} lines may be written already, as no answer came for them"),
+        };
+        let look = format!("ottla consume {topic} --from -{unknown} --exit");
+        let _ = write!(text, "; {open}: `{look}` shows the end of each partition");
         text
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use ottla_client::{BatchOutcome, ClientError, Ticket, TopicPartition};
+    use ottla_client::{BatchOutcome, ClientError, ErrorCode, Ticket, TopicPartition};
 
     use super::Ledger;
 
     fn settle(ledger: &mut Ledger, tickets: &[u64], result: Result<i64, ClientError>) {
-        ledger.settle(BatchOutcome {
+        ledger.settle(outcome(tickets, result));
+    }
+
+    fn outcome(tickets: &[u64], result: Result<i64, ClientError>) -> BatchOutcome {
+        BatchOutcome {
             partition: TopicPartition::new("t", 0),
             tickets: tickets.iter().map(|ticket| Ticket(*ticket)).collect(),
             result,
-        });
+            is_in_doubt: false,
+        }
     }
 
     fn ledger(lines: usize) -> Ledger {
@@ -242,27 +281,74 @@ mod tests {
 
     #[test]
     fn lines_that_are_written_out_of_order_are_told() {
-        let mut ledger = ledger(4);
+        let mut ledger = ledger(5);
         settle(&mut ledger, &[0, 3], Ok(0));
         settle(&mut ledger, &[2], Err(ClientError::UnknownNode(1)));
         settle(&mut ledger, &[1], Err(ClientError::UnknownNode(1)));
         let balance = ledger.balance();
-        assert_eq!(balance.lines(), "line 1 and 1 behind 2");
-        let step = "go on with line 2: --from-line 2 (it writes 1 records again)";
-        assert_eq!(balance.next_step(), step);
-        assert_eq!(ledger.into_failure().unwrap().0, 2);
+        assert_eq!(balance.lines(), "line 1, and 1 later line");
+        assert_eq!(ledger.open(), 1);
+        settle(&mut ledger, &[4], Ok(0));
+        let balance = ledger.balance();
+        assert_eq!(balance.lines(), "line 1, and 2 later lines");
+        let step = "go on with --from-line 2 (2 lines are written again)";
+        assert_eq!(balance.next_step(None, None, "t"), step);
+        let failure = ledger.into_failure().unwrap();
+        assert_eq!(failure.what(), "line 2 of the input was not written");
+        assert_eq!(failure.bad_line(), None);
     }
 
     #[test]
-    fn a_line_without_an_answer_is_neither_written_nor_not() {
+    fn only_later_lines_are_told_by_the_line_before_them() {
+        let mut ledger = ledger(3);
+        settle(&mut ledger, &[1, 2], Ok(0));
+        settle(&mut ledger, &[0], Err(ClientError::UnknownNode(1)));
+        assert_eq!(ledger.balance().lines(), "2 lines after line 1");
+    }
+
+    #[test]
+    fn a_bad_line_can_be_mended_or_left_out() {
         let mut ledger = ledger(2);
-        let error = ClientError::TimedOut {
-            address: "there".into(),
-            api: ottla_protocol::messages::ApiKey::Produce,
-            after: std::time::Duration::ZERO,
+        settle(&mut ledger, &[0], Ok(0));
+        let too_large = ClientError::Refused {
+            what: "produce".to_owned(),
+            code: ErrorCode::MessageTooLarge,
+            message: None,
         };
-        settle(&mut ledger, &[0], Err(error));
+        settle(&mut ledger, &[1], Err(too_large));
+        let balance = ledger.balance();
+        let bad_line = ledger.into_failure().unwrap().bad_line();
+        assert_eq!(
+            balance.next_step(Some("correct it".to_owned()), bad_line, "t"),
+            "correct it; then go on with --from-line 2, or leave line 2 out with --from-line 3"
+        );
+        // Where lines before it are missing too, they would be left out with it.
+        assert_eq!(
+            balance.next_step(None, Some(3), "t"),
+            "go on with --from-line 2"
+        );
+    }
+
+    #[test]
+    fn a_line_in_doubt_is_neither_written_nor_not() {
+        let mut ledger = ledger(2);
+        // The last attempt met nobody; one before it had no answer.
+        let error = ClientError::UnknownNode(1);
+        ledger.settle(BatchOutcome {
+            is_in_doubt: true,
+            ..outcome(&[0], Err(error))
+        });
         settle(&mut ledger, &[1], Err(ClientError::NotSent));
-        assert_eq!(ledger.balance().unknown, 1);
+        let balance = ledger.balance();
+        assert_eq!(balance.unknown, 1);
+        assert_eq!(
+            balance.next_step(None, None, "t"),
+            "go on with --from-line 1; 1 line may be written already, as no answer came for it: \
+             `ottla consume t --from -1 --exit` shows the end of each partition"
+        );
+        assert_eq!(
+            ledger.into_failure().unwrap().what(),
+            "line 1 of the input is not known to be written"
+        );
     }
 }

@@ -1,0 +1,76 @@
+//! How signals end the writing: after the first, what was read is still written; the second gives that up.
+
+use std::future::Future;
+use std::pin::pin;
+use std::time::Duration;
+
+use tokio::time::{self, Instant};
+
+use crate::stop::Stop;
+
+/// After this long the user is told what the end waits for.
+const QUIET_END: Duration = Duration::from_secs(1);
+
+/// The signals that came so far.
+#[derive(Debug)]
+pub struct Ending {
+    stop: Stop,
+    first: Option<(&'static str, Instant)>,
+    is_told: bool,
+    is_given_up: bool,
+}
+
+impl Ending {
+    /// None came so far.
+    pub fn new(stop: Stop) -> Self {
+        Self {
+            stop,
+            first: None,
+            is_told: false,
+            is_given_up: false,
+        }
+    }
+
+    /// The signal that ended the reading.
+    pub fn signal(&self) -> Option<&'static str> {
+        self.first.map(|(signal, _)| signal)
+    }
+
+    /// Whether a second one ended the writing.
+    pub fn is_given_up(&self) -> bool {
+        self.is_given_up
+    }
+
+    /// Waits for the next signal.
+    pub async fn wait(&mut self) {
+        let signal = self.stop.wait().await;
+        if self.first.is_some() {
+            self.is_given_up = true;
+        } else {
+            self.first = Some((signal, Instant::now()));
+        }
+    }
+
+    /// What `work` gives, or nothing when it is given up. If it goes on for long after the first signal, `tell` is
+    /// called, once in all.
+    pub async fn unless_given_up<T>(
+        &mut self,
+        mut tell: impl FnMut(),
+        work: impl Future<Output = T>,
+    ) -> Option<T> {
+        let mut work = pin!(work);
+        while !self.is_given_up {
+            let tell_at = self.first.map(|(_, at)| at + QUIET_END);
+            let quiet = time::sleep_until(tell_at.unwrap_or_else(Instant::now));
+            tokio::select! {
+                done = &mut work => return Some(done),
+                () = quiet, if tell_at.is_some() && !self.is_told => {
+                    self.is_told = true;
+                    tell();
+                }
+                () = self.wait() => {}
+            }
+        }
+        None
+    }
+}
