@@ -1,10 +1,11 @@
 //! How the commands reach a cluster, and what to do next when one fails.
 
+use std::fmt;
 use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Error, Result, bail};
 use ottla_client::{ClientError, Cluster, ErrorCode, Options};
 
 const DEFAULT_PORT: u16 = 9092;
@@ -100,8 +101,30 @@ fn with_port(address: &str) -> String {
 /// A request of this size may be above a limit that somebody has set.
 const LARGE_REQUEST: usize = 512 * 1024;
 
+/// An error with a next step that only the command knows.
+#[derive(Debug)]
+struct Advised {
+    error: String,
+    step: String,
+}
+
+impl fmt::Display for Advised {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.error)
+    }
+}
+
+/// The error, with this next step instead of the one that is known for its code.
+pub fn advised(error: Error, step: String) -> Error {
+    let text = error.to_string();
+    error.context(Advised { error: text, step })
+}
+
 /// What the user can do about an error, where that is known.
-pub fn next_step(error: &anyhow::Error) -> Option<String> {
+pub fn next_step(error: &Error) -> Option<String> {
+    if let Some(advised) = error.downcast_ref::<Advised>() {
+        return Some(advised.step.clone());
+    }
     let error = error
         .chain()
         .find_map(|cause| cause.downcast_ref::<ClientError>())?;
@@ -169,7 +192,10 @@ fn step_for(code: ErrorCode) -> Option<&'static str> {
              the record out"
         }
         ErrorCode::InvalidConfig => {
-            "`ottla config describe --topic NAME --all` shows the names, values and meanings"
+            "`ottla config describe --topic NAME --all --docs` shows the names, values and meanings"
+        }
+        ErrorCode::InvalidPartitions => {
+            "partitions can be added, not taken away; `ottla topic describe NAME` shows those there are"
         }
         ErrorCode::InvalidRecord => {
             "a compacted topic takes only records with a key: --key or --key-separator"
@@ -189,7 +215,28 @@ fn step_for(code: ErrorCode) -> Option<&'static str> {
 
 #[cfg(test)]
 mod tests {
-    use super::{addresses, with_port};
+    use super::{addresses, advised, next_step, with_port};
+    use crate::failure::to_json;
+    use anyhow::Error;
+    use ottla_client::{ClientError, ErrorCode};
+
+    #[test]
+    fn a_commands_own_next_step_takes_the_place_of_the_codes() {
+        let refused = || {
+            Error::from(ClientError::Refused {
+                what: "configs of group g".to_owned(),
+                code: ErrorCode::InvalidConfig,
+                message: Some("too small".to_owned()),
+            })
+        };
+        let plain = to_json(&refused());
+        let advised = advised(refused(), "look at the group".to_owned());
+        assert_eq!(next_step(&advised).unwrap(), "look at the group");
+        let shown = to_json(&advised);
+        for field in ["error", "cause", "code"] {
+            assert_eq!(shown[field], plain[field], "{field}");
+        }
+    }
 
     #[test]
     fn a_host_alone_gets_kafkas_port() {

@@ -2,16 +2,16 @@
 
 use std::collections::BTreeMap;
 
-use anyhow::Result;
+use anyhow::{Error, Result};
 use clap::Subcommand;
-use ottla_client::Cluster;
 use ottla_client::admin::{ConfigChange, Documentation, Resource};
+use ottla_client::{ClientError, Cluster, ErrorCode};
 use ottla_metadata::config_keys::{FROM_NEXT_START, WITHOUT_EFFECT};
 use ottla_protocol::messages::describe_configs_response::DescribeConfigsResourceResult;
 use serde_json::{Value, json};
 
 use super::topic::{parse_setting, resolved, validation};
-use crate::connect::{Connect, block_on};
+use crate::connect::{Connect, advised, block_on};
 use crate::outcomes::Outcomes;
 use crate::output::{Output, Table, message};
 use crate::patterns;
@@ -317,9 +317,8 @@ impl Change {
         let unset = unset::take_out(cluster, resource, &mut configs).await?;
         let validation = validation(self.is_dry_run);
         if !configs.is_empty() {
-            cluster
-                .alter_configs(resource, &configs, validation)
-                .await?;
+            let altered = cluster.alter_configs(resource, &configs, validation).await;
+            altered.map_err(|error| explained(error, resource, &configs))?;
         }
         Ok(Made {
             label: label(resource),
@@ -350,6 +349,46 @@ impl Change {
             .iter()
             .filter(|config| is_set(config.name.as_str()));
         notes(set).into_iter().collect()
+    }
+}
+
+/// The refusal with its next step, which depends on what has the configs.
+fn explained(
+    error: ClientError,
+    resource: &Resource,
+    configs: &BTreeMap<String, ConfigChange>,
+) -> Error {
+    let code = error.code();
+    let is_of_configs = [ErrorCode::InvalidConfig, ErrorCode::InvalidRequest].map(Some);
+    if !is_of_configs.contains(&code) {
+        return error.into();
+    }
+    let of = match resource {
+        Resource::Topic(name) => format!("--topic {name}"),
+        Resource::Broker(id) => format!("--broker {id}"),
+        Resource::BrokerDefaults => "--broker ID".to_owned(),
+        Resource::Group(name) => format!("--group {name}"),
+    };
+    let text = error.to_string();
+    let step = if text.contains("broker id must be specified") {
+        "--broker ID sets it for one broker".to_owned()
+    } else if let Some(key) = configs.keys().find_map(|key| in_milliseconds(key)) {
+        format!(
+            "{key} sets the same (as milliseconds, or 7d, 12h), and can be changed while brokers run"
+        )
+    } else {
+        format!("`ottla config describe {of} --all --docs` shows the names, values and meanings")
+    };
+    advised(error.into(), step)
+}
+
+/// The key that sets the same as one in hours or minutes, which brokers take at their start only.
+fn in_milliseconds(key: &str) -> Option<&'static str> {
+    match key {
+        "log.retention.hours" | "log.retention.minutes" => Some("log.retention.ms"),
+        "log.roll.hours" => Some("log.roll.ms"),
+        "log.roll.jitter.hours" => Some("log.roll.jitter.ms"),
+        _ => None,
     }
 }
 

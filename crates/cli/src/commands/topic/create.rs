@@ -8,7 +8,7 @@ use ottla_client::admin::NewTopic;
 use serde_json::json;
 
 use super::{parse_setting, resolved, validation};
-use crate::connect::Connect;
+use crate::connect::{Connect, advised};
 use crate::outcomes::Outcomes;
 use crate::output::{Output, message};
 
@@ -38,6 +38,10 @@ pub struct Args {
     dry_run: bool,
 }
 
+/// The topic itself, which is not there, cannot be described.
+const CONFIGS: &str = "`ottla config describe --topic TOPIC --all --docs` shows the names and meanings, by any topic \
+     that exists";
+
 /// Creates the topics.
 pub async fn run(args: &Args, output: Output) -> Result<()> {
     let configs = resolved(&args.configs)?;
@@ -56,6 +60,9 @@ pub async fn run(args: &Args, output: Output) -> Result<()> {
                 if args.if_not_exists && error.code() == Some(ErrorCode::TopicAlreadyExists) =>
             {
                 message(&format!("topic {name} exists already"));
+            }
+            Err(error) if error.code() == Some(ErrorCode::InvalidConfig) => {
+                outcomes.failed(name, advised(error.into(), CONFIGS.to_owned()));
             }
             Err(error) => outcomes.failed(name, error),
             Ok(created) => {
