@@ -32,16 +32,19 @@ pub struct CompactionReport {
 impl CompactionReport {
     /// Whether something is wrong with a compacted partition.
     pub fn is_degraded(&self) -> bool {
-        let is_compacted = !matches!(
+        let is_overdue = self.plan.overdue > self.grace;
+        self.is_compacted()
+            && (is_overdue || !self.quarantine.is_empty() || self.history.failure.is_some())
+    }
+
+    fn is_compacted(&self) -> bool {
+        !matches!(
             self.plan.verdict,
             Verdict::NotDue {
                 why: Obstacle::Policy,
                 ..
             }
-        );
-        let is_overdue = self.plan.overdue > self.grace;
-        is_compacted
-            && (is_overdue || !self.quarantine.is_empty() || self.history.failure.is_some())
+        )
     }
 
     /// The same for programs.
@@ -110,6 +113,20 @@ impl CompactionReport {
             }),
         }
     }
+
+    fn quarantined(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.quarantine.as_slice() {
+            [] => f.write_str("; nothing in quarantine"),
+            [first, ..] => write!(
+                f,
+                "; {} batches in quarantine, the first from offset {} to {}: {}",
+                self.quarantine.len(),
+                first.first_offset,
+                first.last_offset,
+                first.reason
+            ),
+        }
+    }
 }
 
 impl fmt::Display for CompactionReport {
@@ -117,6 +134,10 @@ impl fmt::Display for CompactionReport {
         let plan = &self.plan;
         write!(f, "{}-{}: ", self.topic, self.partition)?;
         self.verdict(f)?;
+        if !self.is_compacted() {
+            // What would be dirty is nothing that anybody waits for.
+            return self.quarantined(f);
+        }
         write!(
             f,
             "; dirty from offset {} to {}, {} of {} bytes ({:.0} %)",
@@ -152,17 +173,7 @@ impl fmt::Display for CompactionReport {
                 failure.times, failure.reason
             )?;
         }
-        match self.quarantine.as_slice() {
-            [] => f.write_str("; nothing in quarantine"),
-            [first, ..] => write!(
-                f,
-                "; {} batches in quarantine, the first from offset {} to {}: {}",
-                self.quarantine.len(),
-                first.first_offset,
-                first.last_offset,
-                first.reason
-            ),
-        }
+        self.quarantined(f)
     }
 }
 
@@ -234,6 +245,19 @@ mod tests {
         let line = report.to_string();
         assert!(line.contains("last compacted 16 min ago; 1 batches in quarantine, the first from offset 4 to 5: bad checksum"), "{line}");
         assert!(report.is_degraded());
+    }
+
+    #[test]
+    fn a_partition_that_is_not_compacted_has_nothing_dirty() {
+        let mut report = report();
+        report.plan.verdict = Verdict::NotDue {
+            why: Obstacle::Policy,
+            next_due: None,
+        };
+        assert_eq!(
+            report.to_string(),
+            "t-3: not compacted: cleanup.policy is without compact; nothing in quarantine"
+        );
     }
 
     #[test]
