@@ -26,7 +26,7 @@ pub async fn observe(broker: &Arc<Broker>) -> Result<Observed, NotLooked> {
         for directory in broker.replicas.directories().all() {
             let states = [
                 ("offline", directory.log.failure().is_some()),
-                ("still", directory.stands_still(now)),
+                ("stalled", directory.stands_still(now)),
                 ("short", directory.reserve.is_short()),
             ];
             observed.directory(directory.log.path(), states);

@@ -274,7 +274,7 @@ impl Observed {
         );
         registrar.family(
             "ottla_log_directory_state",
-            "1 where a log directory is offline, does not answer (still), or is below ottla.disk.reserve (short)",
+            "1 where a log directory is offline, does not answer (stalled), or is below ottla.disk.reserve (short)",
             &self.directories,
         );
         registrar.single(
