@@ -68,7 +68,7 @@ impl View {
 
     fn print_brokers(&self) -> Result<()> {
         let titles = [
-            "BROKER", "ADDRESS", "RACK", "STATE", "VERSION", "REPLICAS", "LEADS", "SIZE",
+            "BROKER", "ADDRESS", "RACK", "STATE", "METADATA", "REPLICAS", "LEADS", "SIZE",
         ];
         let mut table = Table::new(&titles);
         for broker in &self.brokers {

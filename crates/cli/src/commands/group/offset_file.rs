@@ -23,15 +23,24 @@ pub fn parse(text: &str, group: &str) -> Result<BTreeMap<TopicPartition, i64>> {
         };
         let fields = fields(line).with_context(what)?;
         let fields: Vec<_> = fields.iter().map(String::as_str).collect();
+        if number == 0 && is_header(&fields) {
+            continue;
+        }
         let (topic, partition, offset) = match fields[..] {
             [topic, partition, offset] => (topic, partition, offset),
             [of, topic, partition, offset] if of == group => (topic, partition, offset),
             [_, _, _, _] => continue,
             _ => bail!(what()),
         };
-        let partition = partition.parse().ok().filter(|index: &i32| *index >= 0);
-        let partition = partition.with_context(what)?;
-        let offset = offset.parse().with_context(what)?;
+        let are_numbers = || {
+            format!(
+                "line {} of the file: partition and offset are numbers, not {partition:?} and {offset:?}",
+                number + 1
+            )
+        };
+        let index = partition.parse().ok().filter(|index: &i32| *index >= 0);
+        let partition = index.with_context(are_numbers)?;
+        let offset = offset.parse().ok().with_context(are_numbers)?;
         let key = TopicPartition::new(topic, partition);
         if offsets.insert(key.clone(), offset).is_some() {
             bail!("line {} of the file: {key} stands in it twice", number + 1);
@@ -41,6 +50,14 @@ pub fn parse(text: &str, group: &str) -> Result<BTreeMap<TopicPartition, i64>> {
         bail!("the file holds no offsets for group {group}");
     }
     Ok(offsets)
+}
+
+/// Whether a line names the columns: spreadsheets write such a first line, Kafka's tool does not.
+fn is_header(fields: &[&str]) -> bool {
+    matches!(
+        fields,
+        ["topic", "partition", "offset"] | ["group", "topic", "partition", "offset"]
+    )
 }
 
 /// One line of the file.
@@ -89,6 +106,23 @@ mod tests {
         let audit: Vec<_> = parse(text, "audit, old").unwrap().into_values().collect();
         assert_eq!(audit, [7]);
         assert!(parse(text, "nobody").is_err());
+    }
+
+    #[test]
+    fn a_first_line_may_name_the_columns() {
+        for text in [
+            "topic,partition,offset\norders,0,7\n",
+            "group,topic,partition,offset\nbilling,orders,0,7\n",
+        ] {
+            let read: Vec<_> = parse(text, "billing").unwrap().into_values().collect();
+            assert_eq!(read, [7], "{text}");
+        }
+        let later = parse("orders,0,7\ntopic,partition,offset\n", "billing");
+        let error = later.unwrap_err().to_string();
+        assert!(
+            error.contains("line 2 of the file: partition and offset are numbers"),
+            "{error}"
+        );
     }
 
     #[test]
