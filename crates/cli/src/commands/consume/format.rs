@@ -97,8 +97,9 @@ fn escaped(letters: &mut std::str::Chars<'_>) -> Result<u8, String> {
         Some('\\') => Ok(b'\\'),
         Some('x') => {
             let digits: String = letters.by_ref().take(2).collect();
-            u8::from_str_radix(&digits, 16)
-                .map_err(|_| format!("\\x{digits} is not a byte of two hexadecimal digits"))
+            let is_whole = digits.len() == 2 && digits.bytes().all(|it| it.is_ascii_hexdigit());
+            let byte = u8::from_str_radix(&digits, 16).ok().filter(|_| is_whole);
+            byte.ok_or_else(|| format!("\\x{digits} is not a byte of two hexadecimal digits"))
         }
         _ => Err("an escape is \\n, \\r, \\t, \\0, \\xNN or \\\\".to_owned()),
     }
@@ -127,7 +128,7 @@ impl Format {
                 Part::Value => out.write_all(value.unwrap_or(null.as_bytes()))?,
                 Part::ValueLength => write!(out, "{}", length(value))?,
                 Part::ValueLengthBytes => out.write_all(&length(value).to_be_bytes())?,
-                Part::Headers => out.write_all(&headers_text(record, null))?,
+                Part::Headers => out.write_all(&headers_text(record, null, ""))?,
                 Part::Milliseconds => write!(out, "{}", record.timestamp)?,
                 Part::Time => write!(out, "{}", instant::format(record.timestamp))?,
             }
@@ -177,7 +178,7 @@ mod tests {
 
     #[test]
     fn what_is_no_token_or_escape_is_refused() {
-        for format in ["%y", "%", r"\q", r"\xg0", r"\"] {
+        for format in ["%y", "%", r"\q", r"\xg0", r"\x4", r"\x+4", r"\"] {
             assert!(format.parse::<Format>().is_err(), "{format}");
         }
     }

@@ -68,7 +68,7 @@ impl Style {
             write!(out, "{partition}:{}{separator}", record.offset)?;
         }
         if self.headers {
-            out.write_all(&headers_text(record, &self.null))?;
+            out.write_all(&headers_text(record, &self.null, separator))?;
             out.write_all(separator.as_bytes())?;
         }
         let null = self.null.as_bytes();
@@ -80,17 +80,21 @@ impl Style {
     }
 }
 
-/// `key=value,key=value`, with a backslash before what would be taken for a separator when it is read again.
-pub fn headers_text(record: &ConsumedRecord, null: &str) -> Vec<u8> {
+/// `key=value,key=value`, with a backslash before what would be taken for a separator when it is read again: `behind`
+/// is what stands behind the headers.
+pub fn headers_text(record: &ConsumedRecord, null: &str, behind: &str) -> Vec<u8> {
     let mut text = Vec::new();
+    let begins = behind.as_bytes().first().copied();
+    let special: Vec<_> = b"\\,".iter().copied().chain(begins).collect();
+    let special_in_key: Vec<_> = special.iter().copied().chain([b'=']).collect();
     for header in &record.headers {
         if !text.is_empty() {
             text.push(b',');
         }
-        escape_into(&mut text, &header.key, b"\\,=");
+        escape_into(&mut text, &header.key, &special_in_key);
         text.push(b'=');
         match &header.value {
-            Some(value) => escape_into(&mut text, value, b"\\,"),
+            Some(value) => escape_into(&mut text, value, &special),
             None => text.extend_from_slice(null.as_bytes()),
         }
     }
@@ -128,4 +132,31 @@ fn to_json(partition: &TopicPartition, record: &ConsumedRecord) -> Value {
         "value": bytes_to_json(record.value.as_deref()),
         "headers": headers.collect::<Value>(),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use ottla_client::{ConsumedRecord, RecordHeader};
+    use ottla_protocol::records::TimestampType;
+
+    use super::headers_text;
+
+    #[test]
+    fn what_would_end_a_header_when_it_is_read_has_a_backslash_before_it() {
+        let record = ConsumedRecord {
+            offset: 0,
+            timestamp: 0,
+            timestamp_type: TimestampType::CreateTime,
+            key: None,
+            value: None,
+            headers: vec![RecordHeader {
+                key: Bytes::from_static(b"a=b\tc"),
+                value: Some(Bytes::from_static(b"1,2=3\t4\\5")),
+            }],
+        };
+        let text = |behind| String::from_utf8(headers_text(&record, "null", behind)).unwrap();
+        assert_eq!(text("\t"), "a\\=b\\\tc=1\\,2=3\\\t4\\\\5");
+        assert_eq!(text(" | "), "a\\=b\tc=1\\,2=3\t4\\\\5");
+    }
 }

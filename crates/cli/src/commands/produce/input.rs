@@ -94,7 +94,7 @@ impl LineParser {
         let (headers, line) = match &self.parsing.header_separator {
             None => (Vec::new(), line),
             Some(separator) => {
-                let Some(at) = find(&line, separator) else {
+                let Some(at) = find_unescaped(&line, separator) else {
                     let shown = String::from_utf8_lossy(separator);
                     bail!("it has no header separator {shown:?}");
                 };
@@ -216,6 +216,18 @@ fn not_json(error: &serde_json::Error) -> Error {
     let place = format!(" at line {} column {column}", error.line());
     let what = text.strip_suffix(&place).unwrap_or(&text);
     anyhow!("it is not JSON: {what} (column {column})")
+}
+
+/// The first separator that stands behind no backslash.
+fn find_unescaped(line: &[u8], separator: &[u8]) -> Option<usize> {
+    let mut at = 0;
+    while at < line.len() {
+        if line[at..].starts_with(separator) {
+            return Some(at);
+        }
+        at += if line[at] == b'\\' { 2 } else { 1 };
+    }
+    None
 }
 
 fn find(line: &[u8], separator: &[u8]) -> Option<usize> {
@@ -348,6 +360,13 @@ mod tests {
             ("key".into(), "value".into())
         );
         assert!(with_headers(b"\tkey\tvalue").unwrap().headers.is_empty());
+    }
+
+    #[test]
+    fn a_separator_behind_a_backslash_is_part_of_its_header() {
+        let record = with_headers(b"a=1\\\t2\\\\\tkey\tvalue").unwrap();
+        assert_eq!(record.headers[0].value.as_deref(), Some(&b"1\t2\\"[..]));
+        assert_eq!(record.key.unwrap(), "key");
     }
 
     #[test]
