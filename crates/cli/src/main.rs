@@ -118,7 +118,7 @@ fn asks_for_json(words: impl Iterator<Item = String>) -> bool {
 fn run(arguments: Arguments) -> Result<()> {
     let output = arguments.output;
     match arguments.command {
-        Command::Serve(args) => serve::run(&args),
+        Command::Serve(args) => serve::run(&args, output),
         Command::Cluster(args) => cluster::run(&args, output),
         Command::Topic(args) => topic::run(&args, output),
         Command::Produce(args) => produce::run(&args, output),

@@ -30,6 +30,16 @@ fn a_broker_that_cannot_be_reached_is_an_error_with_cause_and_next_step() {
 }
 
 #[test]
+fn a_format_of_text_is_not_ignored_under_json() {
+    let (error, status) = failure(&["consume", "t", "-f", "%s", "--output", "json"]);
+    assert_eq!(status, 1);
+    assert_eq!(
+        error["error"],
+        "--format prints text; leave it out, or --output json"
+    );
+}
+
+#[test]
 fn a_command_line_that_cannot_be_parsed_is_an_error_in_json_too() {
     let (error, status) = failure(&["--output=json", "topic", "lst"]);
     assert_eq!(status, 2);

@@ -207,3 +207,19 @@ fn the_log_level_is_what_was_asked_for() {
         "{said}"
     );
 }
+
+#[test]
+fn under_json_every_line_of_stderr_is_an_object() {
+    let parent = tempfile::tempdir().unwrap();
+    for option in [["--output", "json"], ["--log-format", "json"]] {
+        let broker = Broker::start(&parent.path().join("data"), &option);
+        let address = broker.address.clone();
+        let (_, text) = broker.stop(Signal::TERM);
+        let lines = text.lines().map(serde_json::from_str::<serde_json::Value>);
+        let lines: Vec<_> = lines.map(Result::unwrap).collect();
+        assert!(
+            lines.iter().any(|line| line["address"] == *address),
+            "{text}"
+        );
+    }
+}

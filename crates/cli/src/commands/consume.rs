@@ -94,7 +94,7 @@ pub struct Args {
     /// Print keys.
     #[arg(short, long)]
     keys: bool,
-    /// Print headers as KEY=VALUE,KEY=VALUE, with a backslash before commas in them.
+    /// Print headers as KEY=VALUE,KEY=VALUE, with a backslash before `,`, `=`, a backslash and the separator in them.
     #[arg(long)]
     headers: bool,
     /// Print timestamps.
@@ -123,6 +123,9 @@ enum IsolationArg {
 
 /// Consumes until the end that was asked for, a signal, or the end of whoever reads stdout.
 pub fn run(args: &Args, output: Output) -> Result<()> {
+    if args.format.is_some() && output == Output::Json {
+        bail!("--format prints text; leave it out, or --output json");
+    }
     block_on(async {
         let mut stop = Stop::watch()?;
         let Some((reader, ends)) = stop.unless(start(args)).await? else {

@@ -18,7 +18,8 @@ Results go to stdout, messages and errors to stderr. Every command takes `--outp
 each line of stderr, a message (`{\"message\"}`) or an error (`{\"error\", \"cause\", \"code\", \"next\"}`, with Kafka's error code
 where a broker refused and the next step where one is known). The exit status is 0 for success, 1 for an error, 2 for a
 command line that cannot be understood. A command over several names does all it can, says for each what came of it,
-and fails if one failed.
+and fails if one failed. In JSON a command that changes something prints the names that failed beside those that did not
+(`{\"deleted\", \"failed\"}`); one that shows something prints the list of what there is, and the errors to stderr.
 
 The commands that talk to a cluster take `-b`, `--bootstrap-server HOST:PORT` (several separated by commas; by default
 `OTTLA_BOOTSTRAP_SERVERS` of the environment, or 127.0.0.1:9092) and `--timeout SECONDS` (30), and work against any

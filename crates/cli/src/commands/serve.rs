@@ -5,7 +5,7 @@
 mod service;
 
 use std::ffi::OsString;
-use std::io::{self, IsTerminal as _, Write as _};
+use std::io::{self, IsTerminal as _};
 use std::net::SocketAddr;
 use std::num::NonZero;
 use std::path::{Path, PathBuf};
@@ -16,8 +16,11 @@ use ottla_broker::Running;
 use ottla_broker::clock::Clock;
 use ottla_broker::config::{self, BrokerConfig};
 use ottla_broker::disk_work;
+use serde_json::json;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing_subscriber::EnvFilter;
+
+use crate::output::{Output, write_to_stderr};
 
 /// What `ottla serve` takes.
 #[derive(Debug, clap::Args)]
@@ -35,9 +38,10 @@ pub struct Args {
     #[arg(long = "override", value_name = "KEY=VALUE")]
     overrides: Vec<String>,
 
-    /// How logs are written to stderr.
-    #[arg(long, value_enum, default_value_t = LogFormat::Text)]
-    log_format: LogFormat,
+    /// How logs, and the line that says that the broker is ready, are written to stderr: by default `text`, under
+    /// `--output json` as `json`.
+    #[arg(long, value_enum)]
+    log_format: Option<LogFormat>,
 
     /// What is logged: error, warn, info, debug or trace, also by module: `info,ottla_broker::network=debug`.
     #[arg(long, value_name = "FILTER", env = EnvFilter::DEFAULT_ENV, default_value = "info", value_parser = LogFilter::parse)]
@@ -70,9 +74,13 @@ enum LogFormat {
 }
 
 /// Runs the broker until it is told to stop.
-pub fn run(args: &Args) -> Result<()> {
+pub fn run(args: &Args, output: Output) -> Result<()> {
     let clock = Clock::start();
-    let logs = log_to_stderr(args);
+    let format = args.log_format.unwrap_or(match output {
+        Output::Text => LogFormat::Text,
+        Output::Json => LogFormat::Json,
+    });
+    let logs = log_to_stderr(args, format);
     ottla_broker::descriptors::raise_limit();
     let config = configuration(args)?;
     let cores = std::thread::available_parallelism().map_or(1, NonZero::get);
@@ -90,7 +98,7 @@ pub fn run(args: &Args) -> Result<()> {
         }
         log_start(&running);
         warn_of_exposure(&running);
-        announce(&running);
+        announce(&running, format);
         service::say(service::READY);
         signals.wait().await;
         service::say(service::STOPPING);
@@ -247,16 +255,20 @@ fn absolute(path: &Path) -> PathBuf {
 }
 
 /// The ready line: where to connect, and what to type next.
-fn announce(running: &Running) {
+fn announce(running: &Running, format: LogFormat) {
     let Some((_, address)) = running.addresses.first() else {
         return;
     };
     let dial = dialable(*address);
-    // Nobody reading the line is no reason to stop.
-    let _ = writeln!(
-        io::stderr(),
-        "ottla is ready on {dial}; next: ottla produce --bootstrap-server {dial} TOPIC"
-    );
+    let line =
+        format!("ottla is ready on {dial}; next: ottla produce --bootstrap-server {dial} TOPIC");
+    match format {
+        LogFormat::Text => write_to_stderr(&line),
+        LogFormat::Json => {
+            let document = json!({ "message": line, "address": dial.to_string() });
+            write_to_stderr(&document.to_string());
+        }
+    }
 }
 
 /// An address that a client on this host can connect to.
@@ -288,14 +300,14 @@ impl Logs {
     }
 }
 
-fn log_to_stderr(args: &Args) -> Logs {
+fn log_to_stderr(args: &Args, format: LogFormat) -> Logs {
     let filter = EnvFilter::new(&args.log_level.0);
     let first = filter.to_string();
     let logs = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_ansi(io::stderr().is_terminal())
         .with_writer(io::stderr);
-    match args.log_format {
+    match format {
         LogFormat::Text => {
             let logs = logs.with_filter_reloading();
             let handle = logs.reload_handle();
