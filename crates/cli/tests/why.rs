@@ -20,6 +20,15 @@ fn line(output: &Output) -> String {
     String::from_utf8(output.stdout.clone()).unwrap()
 }
 
+fn name_partitions(why: &impl Fn(&str) -> Output, kept: &str) {
+    assert_eq!(line(&why("kept:1")), line(&why("kept-1")));
+    assert_eq!(line(&why("kept:1,0")), kept);
+    for of in ["kept-9", "kept:9"] {
+        let missing = String::from_utf8(why(of).stderr).unwrap();
+        assert!(missing.contains("topic kept has no partition"), "{missing}");
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn says_in_one_line_why_a_partition_was_not_compacted() {
     let directory = tempfile::tempdir().unwrap();
@@ -57,14 +66,9 @@ async fn says_in_one_line_why_a_partition_was_not_compacted() {
     assert_eq!(line(&of_cluster("kept")), kept);
     assert_eq!(line(&of_cluster("kept-1")).lines().count(), 1);
     // Partitions are named as in the other commands too.
-    assert_eq!(line(&of_cluster("kept:1")), line(&of_cluster("kept-1")));
+    name_partitions(&of_cluster, &kept);
     assert_eq!(line(&why("kept:1")), line(&of_cluster("kept-1")));
-    assert_eq!(line(&of_cluster("kept:1,0")), kept);
     assert_eq!(line(&why("kept:1,0")), kept);
-    for of in ["kept-9", "kept:9"] {
-        let missing = String::from_utf8(of_cluster(of).stderr).unwrap();
-        assert!(missing.contains("topic kept has no partition"), "{missing}");
-    }
     let missing = String::from_utf8(of_cluster("missing").stderr).unwrap();
     assert!(missing.contains("UNKNOWN_TOPIC_OR_PARTITION"), "{missing}");
     let dropped = line(&why("dropped-1"));
@@ -146,5 +150,18 @@ async fn a_partition_without_a_leader_is_told_beside_the_others() {
     assert_eq!(leaderless.len(), 2, "{answer}");
     let one = leaderless[0].split_once(": ").unwrap().0;
     assert_eq!(line(&why(one)).trim_end(), leaderless[0]);
+    // Nor does it keep the others from being trimmed.
+    let trimmed = ottla(&["topic", "trim", "spread", "--to-latest", "-b", &kafka]);
+    let done = String::from_utf8(trimmed.stdout).unwrap();
+    assert_eq!(done.lines().count(), 2, "{done}");
+    let said = String::from_utf8(trimmed.stderr).unwrap();
+    assert!(
+        said.contains(&format!("{one} has no leader; `ottla cluster`")),
+        "{said}"
+    );
+    assert!(
+        said.contains("2 of 4 topics or partitions were not trimmed"),
+        "{said}"
+    );
     running.shut_down().await;
 }

@@ -61,15 +61,14 @@ const LISTEN: &str = "ottla.http.listen";
 /// Carries out the subcommand.
 pub fn run(args: &Args, output: Output) -> Result<()> {
     let Question::Compaction(args) = &args.question;
-    let mut answers = match &args.http {
-        Some(http) => of_broker(http, &args.of)?,
-        None => {
-            let asked = block_on(async {
-                let cluster = args.connect.cluster().await?;
-                Asked::find(&cluster, &args.of).await
-            })?;
-            asked.answers()?
-        }
+    let mut answers = if let Some(http) = &args.http {
+        of_broker(http, &args.of)?
+    } else {
+        let asked = block_on(async {
+            let cluster = args.connect.cluster().await?;
+            Asked::find(&cluster, &args.of).await
+        })?;
+        asked.answers()?
     };
     answers.sort_by_key(partition_in);
     let answer = Value::Array(answers);
@@ -104,9 +103,10 @@ impl Asked {
         let mut led: BTreeMap<i32, BTreeSet<i32>> = BTreeMap::new();
         let mut leaderless = Vec::new();
         for index in chosen.iter().map(|partition| partition.partition) {
-            match topic.partitions.get(&index).and_then(|of| of.leader) {
-                Some(leader) => drop(led.entry(leader).or_default().insert(index)),
-                None => leaderless.push(index),
+            if let Some(leader) = topic.partitions.get(&index).and_then(|of| of.leader) {
+                led.entry(leader).or_default().insert(index);
+            } else {
+                leaderless.push(index);
             }
         }
         let mut listeners = BTreeMap::new();

@@ -158,13 +158,12 @@ async fn allowed(
         }
         for partition in own {
             let known = topic.partitions.get(&partition.partition);
-            match known.and_then(|partition| partition.leader) {
-                Some(leader) => drop(by_leader.entry(leader).or_default().insert(partition)),
-                None => {
-                    let error =
-                        anyhow!("{partition} has no leader; `ottla cluster` shows what is wrong");
-                    failures.push((partition.to_string(), error));
-                }
+            if let Some(leader) = known.and_then(|partition| partition.leader) {
+                by_leader.entry(leader).or_default().insert(partition);
+            } else {
+                let error =
+                    anyhow!("{partition} has no leader; `ottla cluster` shows what is wrong");
+                failures.push((partition.to_string(), error));
             }
         }
     }
