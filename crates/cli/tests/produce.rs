@@ -245,3 +245,20 @@ async fn an_input_that_ends_before_its_first_line_is_an_error() {
     let output = session.run(&["produce", "t", "--from-line", "2"], "one\n");
     assert!(output.status.success(), "{output:?}");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn with_acks_0_a_connection_that_ends_in_a_pause_is_no_loss() {
+    let mut session = Session::start().await;
+    session.create("t", 1);
+    let mut producer = session.spawn(&["produce", "t", "--acks", "0"]);
+    producer.writes("one\n");
+    until("one", || last(&session).as_deref() == Some("one"));
+    session.stop_broker().await;
+    session.start_broker().await;
+    producer.writes("two\n");
+    until("two", || last(&session).as_deref() == Some("two"));
+    producer.signal(Signal::TERM);
+    let (status, text) = producer.end();
+    assert!(status.success(), "{text}");
+    assert!(!text.contains("may be lost"), "{text}");
+}

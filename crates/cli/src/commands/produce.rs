@@ -245,10 +245,6 @@ impl Run {
         let mut parser = args.parser(&target.topic);
         let read = self.send_all(lines, &mut parser, args.from_line).await;
         self.settle().await;
-        let (tell, producer, ending) = self.parts();
-        // Given up, it is over too.
-        let _ = ending.unless_given_up(tell, producer.flush()).await;
-        self.say();
         self.progress.clear();
         self.end(read, target, output)
     }
@@ -339,6 +335,11 @@ impl Run {
         while self.producer.has_unsettled() && !self.ending.is_given_up() {
             self.step().await;
         }
+        // With acks=0 a broker that takes no more would be noticed by nobody, and a connection that it closes in a long
+        // pause would look like a loss.
+        let (tell, producer, ending) = self.parts();
+        let _ = ending.unless_given_up(tell, producer.flush()).await;
+        self.say();
     }
 
     /// Waits for what becomes of one request, or a little.
