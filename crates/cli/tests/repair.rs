@@ -228,6 +228,7 @@ async fn a_directory_is_known_from_inside_and_by_a_link() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+#[expect(clippy::disallowed_methods, reason = "the damage of a test")]
 async fn a_trimmed_log_is_not_called_damaged() {
     let directory = tempfile::tempdir().unwrap();
     let running = start(directory.path()).await;
