@@ -1,9 +1,10 @@
 //! Partitions as people name them: `TOPIC`, `TOPIC:0,3`, and patterns of topics.
 
 use std::collections::BTreeSet;
+use std::fmt::Display;
 
-use anyhow::{Error, Result, bail};
-use ottla_client::{ClientError, Cluster, TopicPartition};
+use anyhow::{Error, Result, anyhow};
+use ottla_client::{ClientError, Cluster, TopicMetadata, TopicPartition};
 
 use crate::patterns::{self, Chosen};
 
@@ -57,6 +58,18 @@ async fn of_name(cluster: &Cluster, text: &str) -> Result<Vec<TopicPartition>> {
     Ok(partitions)
 }
 
+/// Why a partition that was named cannot be used, and what to do.
+pub fn missing(topic: &TopicMetadata, wanted: impl Display) -> Error {
+    let name = &topic.name;
+    let there_are = match topic.partitions.len() {
+        1 => "only 0".to_owned(),
+        count => format!("only 0 to {}", count.saturating_sub(1)),
+    };
+    anyhow!(
+        "topic {name} has no partition {wanted}, {there_are}; `ottla topic alter {name} --partitions N` adds some"
+    )
+}
+
 /// The topic and its partitions in `TOPIC:0,3`.
 pub fn split(text: &str) -> (&str, Option<&str>) {
     match text.split_once(':') {
@@ -80,8 +93,7 @@ pub async fn of_topic(
     for index in indexes.split(',') {
         let parsed = index.parse().ok();
         let Some(index) = parsed.filter(|index| topic.partitions.contains_key(index)) else {
-            let last = topic.partitions.len() - 1;
-            bail!("topic {name} has no partition {index:?}, only 0 to {last}");
+            return Err(missing(&topic, index));
         };
         partitions.push(partition(&index));
     }

@@ -30,6 +30,7 @@ use self::writer::Writer;
 use super::produce::parse_escapes;
 use crate::connect::{Connect, block_on};
 use crate::output::{Output, message};
+use crate::partitions;
 use crate::stop::Stop;
 
 /// The bytes that are written at once.
@@ -410,10 +411,7 @@ async fn partitions(args: &Args, cluster: &Cluster) -> Result<BTreeSet<TopicPart
         let topic = cluster.topic(name).await?;
         for wanted in &args.partitions {
             if !topic.partitions.contains_key(wanted) {
-                bail!(
-                    "topic {name} has no partition {wanted}, only 0 to {}",
-                    topic.partitions.len() - 1
-                );
+                return Err(partitions::missing(&topic, wanted));
             }
         }
         let is_wanted =

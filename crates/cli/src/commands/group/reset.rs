@@ -221,11 +221,7 @@ async fn exist(cluster: &Cluster, partitions: impl Iterator<Item = &TopicPartiti
     for partition in partitions {
         let topic = cluster.topic(&partition.topic).await?;
         if !topic.partitions.contains_key(&partition.partition) {
-            let (name, last) = (&partition.topic, topic.partitions.len() - 1);
-            bail!(
-                "topic {name} has no partition {}, only 0 to {last}",
-                partition.partition
-            );
+            return Err(partitions::missing(&topic, partition.partition));
         }
     }
     Ok(())

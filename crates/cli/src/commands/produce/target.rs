@@ -7,8 +7,10 @@ use ottla_client::admin::{Documentation, Resource};
 use ottla_client::{ClientError, Cluster, ErrorCode, TopicMetadata};
 
 use super::Args;
+use crate::partitions;
 
 const AUTO_CREATE: &str = "auto.create.topics.enable";
+const NUM_PARTITIONS: &str = "num.partitions";
 
 /// The topic and the file of a command line.
 #[derive(Debug)]
@@ -34,25 +36,24 @@ impl Target {
 
 /// That the topic is there, or is created now, and has the partition.
 pub async fn check(cluster: &Cluster, topic: &str, partition: Option<i32>) -> Result<()> {
-    let found = find(cluster, topic).await?;
-    let count = found.partitions.len();
+    let found = find(cluster, topic, partition).await?;
     match partition {
-        Some(wanted) if !found.partitions.contains_key(&wanted) => bail!(
-            "topic {topic} has no partition {wanted}, {}",
-            match count {
-                1 => "only 0".to_owned(),
-                _ => format!("only 0 to {}", count - 1),
-            }
-        ),
+        Some(wanted) if !found.partitions.contains_key(&wanted) => {
+            Err(partitions::missing(&found, wanted))
+        }
         _ => Ok(()),
     }
 }
 
-async fn find(cluster: &Cluster, topic: &str) -> Result<TopicMetadata> {
+async fn find(cluster: &Cluster, topic: &str, partition: Option<i32>) -> Result<TopicMetadata> {
     let errors = cluster.refresh(&[topic.to_owned()]).await?;
     let is_missing = errors.get(topic) == Some(&ErrorCode::UnknownTopicOrPartition);
+    if !is_missing {
+        return Ok(cluster.topic_or_create(topic).await?);
+    }
     // Whether a broker creates a topic is seen only by waiting for it; its config says it at once.
-    if is_missing && !creates_topics(cluster).await {
+    let creation = Creation::of(cluster).await;
+    if !creation.is_allowed {
         return Err(ClientError::Refused {
             what: format!("topic {topic}"),
             code: ErrorCode::UnknownTopicOrPartition,
@@ -60,22 +61,43 @@ async fn find(cluster: &Cluster, topic: &str) -> Result<TopicMetadata> {
         }
         .into());
     }
+    if let (Some(wanted), Some(count)) = (partition, creation.partitions)
+        && !(0..count).contains(&wanted)
+    {
+        bail!(
+            "topic {topic} does not exist, and with {NUM_PARTITIONS}={count} it would be created without partition \
+             {wanted}; `ottla topic create {topic} --partitions N` creates it with N"
+        );
+    }
     Ok(cluster.topic_or_create(topic).await?)
 }
 
-/// Whether the brokers create topics on first use; a broker that does not tell may.
-async fn creates_topics(cluster: &Cluster) -> bool {
-    let Some(node) = cluster.metadata().nodes.keys().next().copied() else {
-        return true;
-    };
-    let resource = Resource::Broker(node);
-    let configs = cluster
-        .describe_configs(&resource, Documentation::Omitted)
-        .await;
-    let configs = configs.unwrap_or_default();
-    let value = configs
-        .iter()
-        .find(|config| config.name.as_str() == AUTO_CREATE)
-        .and_then(|config| config.value.as_ref());
-    value.is_none_or(|value| value.as_str() != "false")
+/// What the brokers do at the first use of a topic.
+struct Creation {
+    /// Whether they create it; a broker that does not tell may.
+    is_allowed: bool,
+    /// With how many partitions, where a broker tells.
+    partitions: Option<i32>,
+}
+
+impl Creation {
+    async fn of(cluster: &Cluster) -> Self {
+        let nodes = cluster.metadata();
+        let configs = match nodes.nodes.keys().next() {
+            Some(node) => {
+                let resource = Resource::Broker(*node);
+                let configs = cluster.describe_configs(&resource, Documentation::Omitted);
+                configs.await.unwrap_or_default()
+            }
+            None => Vec::new(),
+        };
+        let value = |name: &str| {
+            let config = configs.iter().find(|config| config.name.as_str() == name)?;
+            config.value.as_ref().map(ToString::to_string)
+        };
+        Self {
+            is_allowed: value(AUTO_CREATE).is_none_or(|value| value != "false"),
+            partitions: value(NUM_PARTITIONS).and_then(|value| value.parse().ok()),
+        }
+    }
 }
