@@ -9,6 +9,7 @@ mod commands;
 mod connect;
 mod failure;
 mod instant;
+mod offset_range;
 mod outcomes;
 mod output;
 mod partitions;

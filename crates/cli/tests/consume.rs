@@ -293,3 +293,40 @@ async fn a_partition_that_is_missing_is_told_with_what_to_do() {
     let output = session.run(&["produce", "new", "--partition", "0"], "line\n");
     assert!(output.status.success(), "{output:?}");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_offset_outside_the_partition_is_moved_and_told() {
+    let session = Session::start().await;
+    session.create("t", 1);
+    session.produce("t", "0\n1\n2\n3\n");
+    session.ottla(&["topic", "trim", "t", "--to-offset", "2"]);
+    for (from, printed, told) in [
+        ("0", "2\n3\n", "t-0 begins at 2, after 0: reading from 2\n"),
+        ("2", "2\n3\n", ""),
+        ("4", "", ""),
+        ("99", "", "t-0 ends at 4, before 99: reading from 4\n"),
+        ("beginning", "2\n3\n", ""),
+        ("-99", "2\n3\n", ""),
+    ] {
+        let output = session.run(&["consume", "t", "--from", from, "--exit"], "");
+        assert!(output.status.success(), "{from}: {output:?}");
+        assert_eq!(output.stdout, printed.as_bytes(), "{from}");
+        assert_eq!(output.stderr, told.as_bytes(), "{from}: {output:?}");
+    }
+    let reset = ["group", "reset-offsets", "g", "--topic", "t"];
+    for (to, told) in [
+        (
+            "--to-offset=1",
+            "t-0 begins at 2, after 1: the new offset is 2\n",
+        ),
+        (
+            "--to-offset=9",
+            "t-0 ends at 4, before 9: the new offset is 4\n",
+        ),
+        ("--to-offset=3", ""),
+    ] {
+        let output = session.run(&[&reset[..], &[to, "--execute"]].concat(), "");
+        assert!(output.status.success(), "{to}: {output:?}");
+        assert_eq!(output.stderr, told.as_bytes(), "{to}: {output:?}");
+    }
+}

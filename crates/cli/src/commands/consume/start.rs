@@ -7,6 +7,8 @@ use anyhow::Result;
 use ottla_client::{Cluster, Isolation, OffsetSpec, TopicPartition};
 
 use crate::instant;
+use crate::offset_range::OffsetRange;
+use crate::output::message;
 
 /// What `--from` says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -48,7 +50,8 @@ impl FromStr for From {
     }
 }
 
-/// The offset of each partition to begin with, always within the partition.
+/// The offset of each partition to begin with, always within the partition. The user is told where that is not the
+/// offset that was asked for.
 pub async fn positions(
     cluster: &Cluster,
     partitions: &BTreeSet<TopicPartition>,
@@ -64,6 +67,7 @@ pub async fn positions(
     };
     let positions = partitions.iter().map(|partition| {
         let (start, end) = (starts[partition].offset, ends[partition].offset);
+        let range = OffsetRange { start, end };
         let wanted = match from {
             From::Beginning => start,
             From::End => end,
@@ -75,7 +79,13 @@ pub async fn positions(
                 offset => offset,
             },
         };
-        (partition.clone(), wanted.clamp(start, end.max(start)))
+        let begin = range.nearest(wanted);
+        if matches!(from, From::Offset(_))
+            && let Some(why) = range.why_moved(partition, wanted)
+        {
+            message(&format!("{why}: reading from {begin}"));
+        }
+        (partition.clone(), begin)
     });
     Ok(positions.collect())
 }

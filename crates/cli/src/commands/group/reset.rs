@@ -1,7 +1,8 @@
 //! `ottla group reset-offsets`: moves a group that has no members.
 //!
 //! Like Kafka's own tool it only shows what would change until `--execute` is given. A new offset is always
-//! within the partition: what lies outside is moved to the nearest end. Offsets may come from a file, and go to one.
+//! within the partition: what lies outside is moved to the nearest end, and the user is told. Offsets may come from a
+//! file, and go to one.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -13,6 +14,7 @@ use serde_json::{Value, json};
 use super::offset_file;
 use crate::connect::Connect;
 use crate::instant;
+use crate::offset_range::OffsetRange;
 use crate::output::{Output, Table, message, print_json, print_line};
 use crate::partitions;
 
@@ -158,19 +160,26 @@ async fn plan(args: &Args, cluster: &Cluster) -> Result<Vec<Change>> {
     };
     let mut changes = Vec::new();
     for partition in &partitions {
-        let (first, end) = (earliest[partition].offset, latest[partition].offset);
+        let range = OffsetRange {
+            start: earliest[partition].offset,
+            end: latest[partition].offset,
+        };
         let current = committed.get(partition).copied();
         let at_time = at_time.get(partition).map(|at| at.offset);
         let wanted = if let Some(offset) = from_file.get(partition) {
             *offset
         } else {
             let target = &args.target;
-            target.offset((first, end), current, at_time, partition)?
+            target.offset(range, current, at_time, partition)?
         };
+        let new = range.nearest(wanted);
+        if let Some(why) = range.why_moved(partition, wanted) {
+            message(&format!("{why}: the new offset is {new}"));
+        }
         changes.push(Change {
             partition: partition.clone(),
             current,
-            new: wanted.clamp(first, end),
+            new,
         });
     }
     Ok(changes)
@@ -179,7 +188,7 @@ async fn plan(args: &Args, cluster: &Cluster) -> Result<Vec<Change>> {
 impl Target {
     fn offset(
         &self,
-        (first, end): (i64, i64),
+        range: OffsetRange,
         current: Option<i64>,
         at_time: Option<i64>,
         partition: &TopicPartition,
@@ -191,7 +200,7 @@ impl Target {
             ),
         };
         if self.to_earliest {
-            Ok(first)
+            Ok(range.start)
         } else if let Some(offset) = self.to_offset {
             Ok(offset)
         } else if let Some(by) = self.shift_by {
@@ -202,7 +211,7 @@ impl Target {
             Ok(offset)
         } else {
             // The latest was asked for, or no record is as late as the time.
-            Ok(end)
+            Ok(range.end)
         }
     }
 }
