@@ -200,6 +200,9 @@ fn step_for(code: ErrorCode) -> Option<&'static str> {
         ErrorCode::InvalidRecord => {
             "a compacted topic takes only records with a key: --key or --key-separator"
         }
+        ErrorCode::InvalidTopicException => {
+            "a topic's name has at most 249 letters, digits, `.`, `_` and `-`"
+        }
         ErrorCode::OffsetOutOfRange => "`ottla topic describe NAME` shows which offsets there are",
         ErrorCode::CoordinatorNotAvailable => {
             "the cluster cannot create or load __consumer_offsets; on a single broker \

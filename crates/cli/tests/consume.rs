@@ -330,3 +330,36 @@ async fn an_offset_outside_the_partition_is_moved_and_told() {
         assert_eq!(output.stderr, told.as_bytes(), "{to}: {output:?}");
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pattern_stands_for_the_topics_that_there_are() {
+    let session = Session::start().await;
+    for name in ["a-1", "a-2", "b"] {
+        session.create(name, 1);
+        session.produce(name, &format!("{name}\n"));
+    }
+    for group in [&[][..], &["--group", "g"]] {
+        let arguments = [
+            "consume",
+            "a-*",
+            "-t",
+            "a-1",
+            "--from",
+            "beginning",
+            "--exit",
+        ];
+        let printed = session.ottla(&[&arguments, group].concat());
+        let mut printed: Vec<_> = printed.lines().collect();
+        printed.sort_unstable();
+        assert_eq!(printed, ["a-1", "a-2"]);
+    }
+    for (name, said) in [
+        ("z*", "no topic fits \"z*\"; `ottla topic list` shows"),
+        ("bad name", "next: a topic's name has at most 249 letters"),
+    ] {
+        let output = session.run(&["consume", name, "--exit"], "");
+        assert_eq!(output.status.code(), Some(1));
+        let text = String::from_utf8(output.stderr).unwrap();
+        assert!(text.contains(said), "{text}");
+    }
+}

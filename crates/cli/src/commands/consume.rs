@@ -31,6 +31,7 @@ use super::produce::parse_escapes;
 use crate::connect::{Connect, block_on};
 use crate::output::{Output, message};
 use crate::partitions;
+use crate::patterns::{self, Chosen};
 use crate::stop::Stop;
 
 /// The bytes that are written at once.
@@ -64,7 +65,7 @@ Examples:
 pub struct Args {
     #[command(flatten)]
     connect: Connect,
-    /// The topics.
+    /// The topics, or patterns of them ('orders-*'), which stand for the topics that exist at the start.
     #[arg(required_unless_present = "named_topics")]
     topics: Vec<String>,
     /// A topic, as above; may be given several times.
@@ -161,14 +162,14 @@ impl Args {
         }
     }
 
-    fn topics(&self) -> Vec<String> {
-        let mut topics = self.topics.clone();
-        for topic in &self.named_topics {
-            if !topics.contains(topic) {
-                topics.push(topic.clone());
-            }
+    /// The topics that the names and patterns stand for, each once.
+    async fn topics(&self, cluster: &Cluster) -> Result<Vec<String>> {
+        let given = [&self.topics[..], &self.named_topics[..]].concat();
+        let chosen = patterns::topics(cluster, &given).await?;
+        match chosen.unmatched.first() {
+            Some(pattern) => Err(Chosen::unmatched_error("topic", pattern)),
+            None => Ok(chosen.names),
         }
-        topics
     }
 
     fn style(&self, output: Output) -> Style {
@@ -188,11 +189,12 @@ impl Args {
 /// Enters the cluster, and finds where to begin and where to end.
 async fn start(args: &Args) -> Result<(Reader, Ends)> {
     let cluster = args.connect.cluster().await?;
-    let partitions = partitions(args, &cluster).await?;
+    let topics = args.topics(&cluster).await?;
+    let partitions = partitions(args, &cluster, &topics).await?;
     let ends = Ends::new(args, &cluster, &partitions).await?;
     let reader = match &args.group {
-        Some(group) => as_member(args, cluster, group)?,
-        None => assigned(args, cluster, &partitions).await?,
+        Some(group) => as_member(args, cluster, group, topics)?,
+        None => assigned(args, cluster, &partitions, &topics).await?,
     };
     Ok((reader, ends))
 }
@@ -201,6 +203,7 @@ async fn assigned(
     args: &Args,
     cluster: Arc<Cluster>,
     partitions: &BTreeSet<TopicPartition>,
+    topics: &[String],
 ) -> Result<Reader> {
     let from = args.from();
     let positions = start::positions(&cluster, partitions, from, args.isolation()).await?;
@@ -211,14 +214,19 @@ async fn assigned(
     let mut fetcher = Fetcher::new(cluster, fetch_options(args, out_of_range));
     fetcher.assign(positions);
     if args.partitions.is_empty() && !args.exit {
-        for topic in args.topics() {
-            fetcher.watch(&topic);
+        for topic in topics {
+            fetcher.watch(topic);
         }
     }
     Ok(Reader::Assigned(Box::new(fetcher)))
 }
 
-fn as_member(args: &Args, cluster: Arc<Cluster>, group: &str) -> Result<Reader> {
+fn as_member(
+    args: &Args,
+    cluster: Arc<Cluster>,
+    group: &str,
+    topics: Vec<String>,
+) -> Result<Reader> {
     let out_of_range = match args.from() {
         From::Beginning => OutOfRange::Earliest,
         From::End => OutOfRange::Latest,
@@ -230,7 +238,7 @@ fn as_member(args: &Args, cluster: Arc<Cluster>, group: &str) -> Result<Reader> 
     let options = GroupConsumerOptions {
         group: GroupOptions {
             group: group.to_owned(),
-            topics: args.topics(),
+            topics,
             instance_id: None,
             session_timeout: SESSION_TIMEOUT,
             rebalance_timeout: Duration::from_mins(5),
@@ -405,9 +413,13 @@ fn fetch_options(args: &Args, out_of_range: OutOfRange) -> FetchOptions {
 }
 
 /// The partitions that are read.
-async fn partitions(args: &Args, cluster: &Cluster) -> Result<BTreeSet<TopicPartition>> {
+async fn partitions(
+    args: &Args,
+    cluster: &Cluster,
+    topics: &[String],
+) -> Result<BTreeSet<TopicPartition>> {
     let mut partitions = BTreeSet::new();
-    for name in &args.topics() {
+    for name in topics {
         let topic = cluster.topic(name).await?;
         for wanted in &args.partitions {
             if !topic.partitions.contains_key(wanted) {
