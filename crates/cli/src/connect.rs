@@ -203,6 +203,10 @@ fn step_for(code: ErrorCode) -> Option<&'static str> {
         ErrorCode::InvalidTopicException => {
             "a topic's name has at most 249 letters, digits, `.`, `_` and `-`"
         }
+        ErrorCode::LeaderNotAvailable => {
+            "`ottla cluster` shows what is wrong; the partition has a leader again when a broker that holds it, and \
+             the log directory where it lies, are there"
+        }
         ErrorCode::OffsetOutOfRange => "`ottla topic describe NAME` shows which offsets there are",
         ErrorCode::CoordinatorNotAvailable => {
             "the cluster cannot create or load __consumer_offsets; on a single broker \

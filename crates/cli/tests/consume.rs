@@ -255,46 +255,6 @@ async fn an_address_that_never_answers_is_an_error_soon() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_partition_that_is_missing_is_told_with_what_to_do() {
-    let session = Session::start().await;
-    session.create("one", 1);
-    session.create("two", 2);
-    for (topic, there_are) in [("one", "only 0;"), ("two", "only 0 to 1;")] {
-        let named = format!("{topic}:7");
-        let reset = [
-            "group",
-            "reset-offsets",
-            "g",
-            "--to-latest",
-            "--topic",
-            &named,
-        ];
-        let consume = ["consume", topic, "--partition", "7"];
-        let produce = ["produce", topic, "--partition", "7"];
-        for arguments in [&reset[..], &consume, &produce] {
-            let output = session.run(arguments, "");
-            assert_eq!(output.status.code(), Some(1), "{arguments:?}");
-            let text = String::from_utf8(output.stderr).unwrap();
-            let said = format!(
-                "topic {topic} has no partition 7, {there_are} `ottla topic alter {topic} --partitions N` adds some"
-            );
-            assert!(text.contains(&said), "{arguments:?}: {text}");
-        }
-    }
-    // A topic that would not have the partition is not created.
-    let output = session.run(&["produce", "new", "--partition", "7"], "line\n");
-    assert_eq!(output.status.code(), Some(1));
-    let text = String::from_utf8(output.stderr).unwrap();
-    assert!(
-        text.contains("with num.partitions=1 it would be created without partition 7"),
-        "{text}"
-    );
-    assert!(!session.ottla(&["topic", "list"]).contains("new"));
-    let output = session.run(&["produce", "new", "--partition", "0"], "line\n");
-    assert!(output.status.success(), "{output:?}");
-}
-
-#[tokio::test(flavor = "multi_thread")]
 async fn an_offset_outside_the_partition_is_moved_and_told() {
     let session = Session::start().await;
     session.create("t", 1);
@@ -362,4 +322,44 @@ async fn a_pattern_stands_for_the_topics_that_there_are() {
         let text = String::from_utf8(output.stderr).unwrap();
         assert!(text.contains(said), "{text}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_partition_that_is_missing_is_told_with_what_to_do() {
+    let session = Session::start().await;
+    session.create("one", 1);
+    session.create("two", 2);
+    for (topic, there_are) in [("one", "only 0;"), ("two", "only 0 to 1;")] {
+        let named = format!("{topic}:7");
+        let reset = [
+            "group",
+            "reset-offsets",
+            "g",
+            "--to-latest",
+            "--topic",
+            &named,
+        ];
+        let consume = ["consume", topic, "--partition", "7"];
+        let produce = ["produce", topic, "--partition", "7"];
+        for arguments in [&reset[..], &consume, &produce] {
+            let output = session.run(arguments, "");
+            assert_eq!(output.status.code(), Some(1), "{arguments:?}");
+            let text = String::from_utf8(output.stderr).unwrap();
+            let said = format!(
+                "topic {topic} has no partition 7, {there_are} `ottla topic alter {topic} --partitions N` adds some"
+            );
+            assert!(text.contains(&said), "{arguments:?}: {text}");
+        }
+    }
+    // A topic that would not have the partition is not created.
+    let output = session.run(&["produce", "new", "--partition", "7"], "line\n");
+    assert_eq!(output.status.code(), Some(1));
+    let text = String::from_utf8(output.stderr).unwrap();
+    assert!(
+        text.contains("with num.partitions=1 it would be created without partition 7"),
+        "{text}"
+    );
+    assert!(!session.ottla(&["topic", "list"]).contains("new"));
+    let output = session.run(&["produce", "new", "--partition", "0"], "line\n");
+    assert!(output.status.success(), "{output:?}");
 }

@@ -19,7 +19,7 @@ use crate::fetcher::Known;
 use crate::notice::{Notice, Source};
 use crate::{
     ClientError, Cluster, FetchOptions, FetchedRecords, Fetcher, GroupMember, GroupOptions,
-    Heartbeat, OffsetSpec, OutOfRange, Position, Result, TopicPartition,
+    Heartbeat, OffsetSpec, OutOfRange, Position, Result, StartAt, TopicPartition,
 };
 
 /// How long leaving may take after committing has used up the time.
@@ -77,6 +77,11 @@ impl GroupConsumer {
     /// The next offset of each partition of this consumer.
     pub fn positions(&self) -> BTreeMap<TopicPartition, Position> {
         self.fetcher.positions()
+    }
+
+    /// Whether the partition is read here, whether its next offset is known or not.
+    pub fn reads(&self, partition: &TopicPartition) -> bool {
+        self.fetcher.reads(partition)
     }
 
     /// Whether the consumer is in its group, and knows its partitions.
@@ -322,7 +327,8 @@ impl GroupConsumer {
             }
         }
         let fresh = assigned.iter().filter(|of| !positions.contains_key(of));
-        let fresh: BTreeSet<_> = fresh.cloned().collect();
+        let (fresh, later): (BTreeSet<_>, BTreeSet<_>) =
+            fresh.cloned().partition(|of| !self.must_wait(of));
         positions.extend(self.start_of(fresh).await?);
         for topic in self
             .member
@@ -335,7 +341,25 @@ impl GroupConsumer {
         self.committed = committed;
         self.refreshes_at_join = self.fetcher.refreshes();
         self.fetcher.assign_positions(positions);
+        for partition in later {
+            let is_new = self.is_new(&partition);
+            let spec = match self.options.fetch.out_of_range {
+                OutOfRange::Latest if !is_new => OffsetSpec::Latest,
+                OutOfRange::Latest | OutOfRange::Earliest | OutOfRange::Fail => {
+                    OffsetSpec::Earliest
+                }
+            };
+            self.fetcher.add(partition, StartAt::Found(spec));
+        }
         Ok(())
+    }
+
+    /// Whether a partition has no leader that could tell where it begins. It holds up no other partition.
+    fn must_wait(&self, partition: &TopicPartition) -> bool {
+        let metadata = self.cluster.metadata();
+        let found = metadata.partition(partition);
+        let is_leaderless = found.is_some_and(|found| found.leader.is_none());
+        is_leaderless && self.options.fetch.out_of_range != OutOfRange::Fail
     }
 
     /// Where partitions begin for which the group has no commit.

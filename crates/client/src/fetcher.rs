@@ -22,13 +22,14 @@ use ottla_protocol::records::Decompressor;
 use tokio::task::JoinSet;
 use tokio::time::{self, Instant};
 
+pub use self::lookup::StartAt;
 use self::lookup::{LookedUp, Lookup};
 pub(crate) use self::topics::Known;
 use crate::backoff::pause_after;
 use crate::error::{ErrorCode, is_retriable};
 use crate::fetched::read_batches;
 use crate::notice::{Notice, Outages, Source};
-use crate::{ClientError, Cluster, FetchedRecords, OffsetSpec, Result, TopicPartition};
+use crate::{ClientError, Cluster, FetchedRecords, Result, TopicPartition};
 
 /// Which records of transactions are read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -182,15 +183,7 @@ impl Reading {
     fn at(position: Position) -> Self {
         Self {
             position: Some(position),
-            ..Self::unknown(Lookup::Start(OffsetSpec::Earliest))
-        }
-        .without_lookup()
-    }
-
-    fn unknown(lookup: Lookup) -> Self {
-        Self {
-            position: None,
-            lookup: Some(lookup),
+            lookup: None,
             is_looked_up: false,
             checked_epoch: -1,
             failures: 0,
@@ -198,9 +191,12 @@ impl Reading {
         }
     }
 
-    fn without_lookup(mut self) -> Self {
-        self.lookup = None;
-        self
+    fn unknown(lookup: Lookup) -> Self {
+        Self {
+            position: None,
+            lookup: Some(lookup),
+            ..Self::at(Position::at(0))
+        }
     }
 
     fn failed(&mut self) {

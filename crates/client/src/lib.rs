@@ -25,7 +25,7 @@ pub use connection::Connection;
 pub use consumer::{GroupConsumer, GroupConsumerOptions};
 pub use error::{ClientError, ErrorCode, code_name};
 pub use fetched::{ConsumedRecord, FetchedRecords, RecordHeader};
-pub use fetcher::{FetchOptions, Fetcher, Isolation, OutOfRange, Position};
+pub use fetcher::{FetchOptions, Fetcher, Isolation, OutOfRange, Position, StartAt};
 pub use group::{GroupMember, GroupOptions, Heartbeat, range_assignment};
 pub use metadata::{ClusterMetadata, Node, PartitionMetadata, TopicMetadata, TopicPartition};
 pub use notice::Notice;

@@ -12,8 +12,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use double::{Asked, Double, Step, all_versions, answer};
 use ottla_client::{
-    Cluster, ErrorCode, FetchOptions, FetchedRecords, Fetcher, Notice, Options, OutOfRange,
-    TopicPartition,
+    Cluster, ErrorCode, FetchOptions, FetchedRecords, Fetcher, Notice, OffsetSpec, Options,
+    OutOfRange, StartAt, TopicPartition,
 };
 use ottla_protocol::api_key::ApiKey;
 use ottla_protocol::messages::fetch_response::{FetchableTopicResponse, PartitionData};
@@ -43,9 +43,14 @@ fn uuid(id: u8) -> KafkaUuid {
 }
 
 fn metadata(asked: &Asked, topic: Topic) -> Step {
+    metadata_led_to(asked, topic, topic.partitions)
+}
+
+/// The same, where partitions from `led` on have no leader.
+fn metadata_led_to(asked: &Asked, topic: Topic, led: i32) -> Step {
     let partition = |partition_index| MetadataResponsePartition {
         partition_index,
-        leader_id: 1,
+        leader_id: if partition_index < led { 1 } else { -1 },
         leader_epoch: topic.leader_epoch,
         ..MetadataResponsePartition::default()
     };
@@ -388,4 +393,81 @@ async fn a_leader_that_hangs_up_is_waited_for_until_patience_ends() {
         matches!(notices[..], [Notice::Waiting { .. }]),
         "{notices:?}"
     );
+}
+
+/// Partition 0 has records from 5 to 9 and a leader, partition 1 the same, and a leader once `led` is 2.
+async fn broker_without_a_leader(led: &Arc<AtomicUsize>) -> Double {
+    let led = Arc::clone(led);
+    Double::start(move |asked| match asked.api {
+        ApiKey::ApiVersions => all_versions(asked),
+        ApiKey::Metadata => {
+            let topic = Topic {
+                id: 1,
+                partitions: 2,
+                leader_epoch: 0,
+            };
+            let led = i32::try_from(led.load(Ordering::Relaxed)).unwrap();
+            metadata_led_to(asked, topic, led)
+        }
+        ApiKey::ListOffsets => offsets(asked),
+        _ => {
+            // A partition at its end would have the leader wait.
+            let (_, partitions) = fetch_of(asked);
+            let open = partitions.iter().find(|(_, offset, _)| *offset < 9);
+            match open {
+                Some((partition_index, offset, _)) => fetched(
+                    asked,
+                    PartitionData {
+                        partition_index: *partition_index,
+                        ..records(batch(*offset, 9 - offset, 0))
+                    },
+                ),
+                None => fetched(asked, records(Bytes::new())),
+            }
+        }
+    })
+    .await
+}
+
+#[tokio::test]
+async fn a_partition_without_a_leader_is_read_when_it_has_one_and_holds_up_no_other() {
+    for (at, first) in [
+        (StartAt::Found(OffsetSpec::Earliest), 5),
+        (StartAt::BeforeEnd(2), 7),
+        (StartAt::BeforeEnd(100), 5),
+        (StartAt::Offset(6), 6),
+    ] {
+        let led = Arc::new(AtomicUsize::new(1));
+        let double = broker_without_a_leader(&led).await;
+        let mut fetcher = fetcher(&double, 5, FetchOptions::default()).await;
+        let waiting = TopicPartition::new("t", 1);
+        fetcher.add(waiting.clone(), at);
+        assert!(fetcher.reads(&waiting));
+        let records = next(&mut fetcher).await;
+        assert_eq!((records.partition.partition, records.next_offset), (0, 9));
+        led.store(2, Ordering::Relaxed);
+        let records = next(&mut fetcher).await;
+        assert_eq!(records.partition, waiting, "{at:?}");
+        assert_eq!(records.records[0].offset, first, "{at:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_partition_that_gets_no_leader_is_waited_for_until_patience_ends() {
+    let led = Arc::new(AtomicUsize::new(1));
+    let double = broker_without_a_leader(&led).await;
+    let options = FetchOptions {
+        patience: Some(Duration::ZERO),
+        ..FetchOptions::default()
+    };
+    let mut fetcher = fetcher(&double, 9, options).await;
+    let latest = StartAt::Found(OffsetSpec::Latest);
+    fetcher.add(TopicPartition::new("t", 1), latest);
+    let error = loop {
+        if let Err(error) = fetcher.poll().await {
+            break error;
+        }
+    };
+    assert_eq!(error.code(), Some(ErrorCode::LeaderNotAvailable));
+    assert!(error.to_string().contains("t-1 has no leader"), "{error}");
 }

@@ -1,16 +1,17 @@
 //! `ottla consume`: records of topics, to stdout.
 //!
 //! Without a group every partition is read from where `--from` says; with one, from where the group stands. A broker
-//! that goes away is waited for, and partitions that are added are read from their beginning. Only what was written
+//! that goes away is waited for, and so is the leader of a partition, and partitions that are added are read from their beginning. Only what was written
 //! to stdout counts as read for the group, which is left with that committed however the command ends.
 
+mod ends;
 mod format;
 mod print;
 mod reader;
 mod start;
 mod writer;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -18,10 +19,11 @@ use anyhow::{Context as _, Result, bail};
 use clap::ValueEnum;
 use ottla_client::{
     Cluster, FetchOptions, FetchedRecords, Fetcher, GroupConsumer, GroupConsumerOptions,
-    GroupOptions, Isolation, Notice, OffsetSpec, OutOfRange, Position, TopicPartition,
+    GroupOptions, Isolation, Notice, OutOfRange, TopicPartition,
 };
 use tokio::time;
 
+use self::ends::Ends;
 use self::format::Format;
 use self::print::Style;
 use self::reader::Reader;
@@ -187,14 +189,24 @@ impl Args {
 }
 
 /// Enters the cluster, and finds where to begin and where to end.
-async fn start(args: &Args) -> Result<(Reader, Ends)> {
+async fn start(args: &Args) -> Result<(Reader, Option<Ends>)> {
     let cluster = args.connect.cluster().await?;
     let topics = args.topics(&cluster).await?;
-    let partitions = partitions(args, &cluster, &topics).await?;
-    let ends = Ends::new(args, &cluster, &partitions).await?;
+    let chosen = choose(args, &cluster, &topics).await?;
+    for partition in &chosen.leaderless {
+        message(&format!(
+            "{partition} has no leader and is read as soon as it has one; `ottla cluster` shows what is wrong"
+        ));
+    }
+    let ends = if args.exit {
+        let (all, leaderless) = (&chosen.partitions, &chosen.leaderless);
+        Some(Ends::new(&cluster, all, leaderless, args.isolation()).await?)
+    } else {
+        None
+    };
     let reader = match &args.group {
         Some(group) => as_member(args, cluster, group, topics)?,
-        None => assigned(args, cluster, &partitions, &topics).await?,
+        None => assigned(args, cluster, &chosen, &topics).await?,
     };
     Ok((reader, ends))
 }
@@ -202,17 +214,21 @@ async fn start(args: &Args) -> Result<(Reader, Ends)> {
 async fn assigned(
     args: &Args,
     cluster: Arc<Cluster>,
-    partitions: &BTreeSet<TopicPartition>,
+    chosen: &ChosenPartitions,
     topics: &[String],
 ) -> Result<Reader> {
     let from = args.from();
-    let positions = start::positions(&cluster, partitions, from, args.isolation()).await?;
+    let led = &chosen.partitions - &chosen.leaderless;
+    let positions = start::positions(&cluster, &led, from, args.isolation()).await?;
     let out_of_range = match from {
         From::End => OutOfRange::Latest,
         From::Beginning | From::Offset(_) | From::Last(_) | From::Time(_) => OutOfRange::Earliest,
     };
     let mut fetcher = Fetcher::new(cluster, fetch_options(args, out_of_range));
     fetcher.assign(positions);
+    for partition in &chosen.leaderless {
+        fetcher.add(partition.clone(), from.later());
+    }
     if args.partitions.is_empty() && !args.exit {
         for topic in topics {
             fetcher.watch(topic);
@@ -254,7 +270,8 @@ fn as_member(
 /// One run of the command.
 struct Run {
     reader: Reader,
-    ends: Ends,
+    /// Where to stop; nothing without `--exit`.
+    ends: Option<Ends>,
     stop: Stop,
     writer: Writer,
     style: Style,
@@ -279,10 +296,13 @@ impl Run {
     /// Reads until the maximum, the end, a signal, or the end of whoever reads the output.
     async fn read(&mut self) -> Result<()> {
         while self.left != Some(0) && !self.is_stopped {
-            if let Some(positions) = self.reader.positions()
-                && self.ends.are_reached(&positions)
-            {
-                return Ok(());
+            if let Some(ends) = &mut self.ends {
+                if self.stop.unless(ends.look_up()).await?.is_none() {
+                    return Ok(());
+                }
+                if ends.are_reached(&self.reader) {
+                    return Ok(());
+                }
             }
             let arrived = tokio::select! {
                 arrived = self.reader.poll() => arrived,
@@ -301,7 +321,7 @@ impl Run {
                 notice,
                 Notice::TopicGone { .. } | Notice::TopicRecreated { .. }
             );
-            if is_other_topic && self.ends.is_asked_for() {
+            if is_other_topic && self.ends.is_some() {
                 bail!("the end cannot be reached: {notice}");
             }
             message(&notice.to_string());
@@ -413,12 +433,15 @@ fn fetch_options(args: &Args, out_of_range: OutOfRange) -> FetchOptions {
 }
 
 /// The partitions that are read.
-async fn partitions(
-    args: &Args,
-    cluster: &Cluster,
-    topics: &[String],
-) -> Result<BTreeSet<TopicPartition>> {
-    let mut partitions = BTreeSet::new();
+#[derive(Debug, Default)]
+struct ChosenPartitions {
+    partitions: BTreeSet<TopicPartition>,
+    /// Those of them that have no leader now.
+    leaderless: BTreeSet<TopicPartition>,
+}
+
+async fn choose(args: &Args, cluster: &Cluster, topics: &[String]) -> Result<ChosenPartitions> {
+    let mut chosen = ChosenPartitions::default();
     for name in topics {
         let topic = cluster.topic(name).await?;
         for wanted in &args.partitions {
@@ -426,47 +449,16 @@ async fn partitions(
                 return Err(partitions::missing(&topic, wanted));
             }
         }
-        let is_wanted =
-            |index: &&i32| args.partitions.is_empty() || args.partitions.contains(index);
-        let wanted = topic.partitions.keys().filter(is_wanted);
-        partitions.extend(wanted.map(|index| TopicPartition::new(name, *index)));
-    }
-    Ok(partitions)
-}
-
-/// Where `--exit` stops: the ends as they were at the start. Nothing is ever reached without it.
-struct Ends {
-    open: Option<BTreeMap<TopicPartition, i64>>,
-}
-
-impl Ends {
-    async fn new(
-        args: &Args,
-        cluster: &Cluster,
-        partitions: &BTreeSet<TopicPartition>,
-    ) -> Result<Self> {
-        if !args.exit {
-            return Ok(Self { open: None });
+        for (index, partition) in &topic.partitions {
+            if !args.partitions.is_empty() && !args.partitions.contains(index) {
+                continue;
+            }
+            let name = TopicPartition::new(name, *index);
+            if partition.leader.is_none() {
+                chosen.leaderless.insert(name.clone());
+            }
+            chosen.partitions.insert(name);
         }
-        let latest = cluster
-            .list_offsets(partitions, OffsetSpec::Latest, args.isolation())
-            .await?;
-        let ends = latest
-            .into_iter()
-            .map(|(partition, at)| (partition, at.offset));
-        Ok(Self {
-            open: Some(ends.collect()),
-        })
     }
-
-    fn is_asked_for(&self) -> bool {
-        self.open.is_some()
-    }
-
-    /// Whether each of these partitions is read up to its end.
-    fn are_reached(&self, positions: &BTreeMap<TopicPartition, Position>) -> bool {
-        let Some(open) = &self.open else { return false };
-        let mut positions = positions.iter();
-        positions.all(|(partition, at)| open.get(partition).is_none_or(|end| at.offset >= *end))
-    }
+    Ok(chosen)
 }

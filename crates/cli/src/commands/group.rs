@@ -14,7 +14,7 @@ use clap::Subcommand;
 use ottla_client::{Cluster, TopicPartition};
 
 use crate::connect::block_on;
-use crate::output::Output;
+use crate::output::{Output, message};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -63,18 +63,61 @@ pub fn run(args: &Args, output: Output) -> Result<()> {
     })
 }
 
-/// Those of `partitions` whose topic was not deleted meanwhile.
-async fn existing(
-    cluster: &Cluster,
-    partitions: &BTreeSet<TopicPartition>,
-) -> Result<BTreeSet<TopicPartition>> {
+/// Partitions by whether they can be asked where they end. Those that were deleted are in neither set.
+struct Standing {
+    led: BTreeSet<TopicPartition>,
+    leaderless: BTreeSet<TopicPartition>,
+}
+
+/// How these partitions stand now.
+async fn standing(cluster: &Cluster, partitions: &BTreeSet<TopicPartition>) -> Result<Standing> {
     let topics: BTreeSet<_> = partitions.iter().map(|of| of.topic.clone()).collect();
     cluster
         .refresh(&topics.into_iter().collect::<Vec<_>>())
         .await?;
     let metadata = cluster.metadata();
-    let exists = |of: &&TopicPartition| metadata.leader(of).is_some();
-    Ok(partitions.iter().filter(exists).cloned().collect())
+    let exists = |of: &&TopicPartition| metadata.partition(of).is_some();
+    let existing = partitions.iter().filter(exists).cloned();
+    let (led, leaderless) = existing.partition(|of| metadata.leader(of).is_some());
+    Ok(Standing { led, leaderless })
+}
+
+/// How far a group is behind, over all partitions for which it has committed.
+#[derive(Debug, Default, Clone, Copy)]
+struct TotalLag {
+    /// Over the partitions whose end is known; nothing where there are none.
+    known: Option<i64>,
+    /// Partitions that are left out, because nobody leads them.
+    leaderless: usize,
+}
+
+impl TotalLag {
+    fn add(&mut self, lag: Option<i64>, is_leaderless: bool) {
+        if let Some(lag) = lag {
+            self.known = Some(self.known.unwrap_or(0) + lag);
+        }
+        self.leaderless += usize::from(is_leaderless);
+    }
+
+    /// For people: a lag that leaves something out is a lower bound.
+    fn shown(self) -> String {
+        match self.known {
+            None => "-".to_owned(),
+            Some(lag) if self.leaderless > 0 => format!(">={lag}"),
+            Some(lag) => lag.to_string(),
+        }
+    }
+
+    /// Tells what the lag of a group leaves out.
+    fn explain(self, group: &str) {
+        if self.leaderless > 0 {
+            let s = if self.leaderless == 1 { "" } else { "s" };
+            message(&format!(
+                "the lag of group {group} leaves out {} partition{s} without a leader; `ottla cluster` shows what is wrong",
+                self.leaderless
+            ));
+        }
+    }
 }
 
 /// How many records lie between what is committed and the end.

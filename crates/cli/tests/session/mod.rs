@@ -21,6 +21,8 @@ use tempfile::TempDir;
 pub struct Session {
     directory: TempDir,
     port: u16,
+    /// The names of the broker's log directories.
+    pub log_directories: Vec<String>,
     /// Whether the broker creates topics on first use.
     pub auto_create: bool,
     running: Option<ottla_broker::Running>,
@@ -28,25 +30,44 @@ pub struct Session {
 
 impl Session {
     pub async fn start() -> Self {
-        let mut session = Self {
-            directory: tempfile::tempdir().unwrap(),
-            port: 0,
-            auto_create: true,
-            running: None,
-        };
+        let mut session = Self::new();
         session.start_broker().await;
         session
     }
 
+    /// A session whose broker does not run yet.
+    pub fn new() -> Self {
+        Self {
+            directory: tempfile::tempdir().unwrap(),
+            port: 0,
+            log_directories: vec!["data".to_owned()],
+            auto_create: true,
+            running: None,
+        }
+    }
+
+    /// The partitions of `topic` that lie in a log directory.
+    pub fn partitions_in(&self, log_directory: &str, topic: &str) -> Vec<i32> {
+        let entries = std::fs::read_dir(self.directory.path().join(log_directory)).unwrap();
+        let names = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+        let index = |name: String| name.strip_prefix(topic)?.strip_prefix('-')?.parse().ok();
+        let mut found: Vec<i32> = names.filter_map(index).collect();
+        found.sort_unstable();
+        found
+    }
+
     /// Starts the broker, on the same port if it ran before.
     pub async fn start_broker(&mut self) {
-        let data = self.directory.path().join("data");
+        let directories = self.log_directories.iter();
+        let directories = directories.map(|name| self.directory.path().join(name));
+        let directories: Vec<_> = directories.map(|path| path.display().to_string()).collect();
         let overrides = [
             format!(
                 "listeners=PLAINTEXT://127.0.0.1:{},CONTROLLER://127.0.0.1:0",
                 self.port
             ),
-            format!("log.dirs={}", data.display()),
+            format!("log.dirs={}", directories.join(",")),
+            "offsets.topic.num.partitions=1".to_owned(),
             format!("auto.create.topics.enable={}", self.auto_create),
             "ottla.http.listen=".to_owned(),
         ];

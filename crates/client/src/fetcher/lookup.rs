@@ -8,15 +8,26 @@ use ottla_protocol::messages::offset_for_leader_epoch_request::{
 };
 use ottla_protocol::messages::{KafkaString, OffsetForLeaderEpochRequestData};
 
-use super::{Done, Fetcher, OutOfRange, Position};
+use super::{Done, Fetcher, OutOfRange, Position, Reading};
 use crate::notice::{Notice, Source};
 use crate::{ClientError, Cluster, Isolation, OffsetSpec, Result, TopicPartition};
+
+/// Where reading a partition begins that cannot be asked now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum StartAt {
+    /// At this offset.
+    Offset(i64),
+    /// At the offset that this means; at the end where no record is as late as a time.
+    Found(OffsetSpec),
+    /// So many records before the end, or at the first that there is.
+    BeforeEnd(i64),
+}
 
 /// A question about a partition.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Lookup {
     /// Where reading begins.
-    Start(OffsetSpec),
+    Start(StartAt),
     /// Where reading goes on, this offset being before or behind what the log holds.
     OutOfRange(i64),
     /// Whether a leader of this epoch still has what was read before the position.
@@ -51,13 +62,28 @@ impl Lookup {
 }
 
 impl Fetcher {
+    /// Reads this partition too, from where `at` says as soon as it has a leader that can be asked.
+    pub fn add(&mut self, partition: TopicPartition, at: StartAt) {
+        self.know(&partition.topic);
+        let reading = match at {
+            StartAt::Offset(offset) => Reading::at(Position::at(offset)),
+            StartAt::Found(_) | StartAt::BeforeEnd(_) => Reading::unknown(Lookup::Start(at)),
+        };
+        self.partitions.insert(partition, reading);
+    }
+
+    /// Whether the partition is read here, whether its next offset is known or not.
+    pub fn reads(&self, partition: &TopicPartition) -> bool {
+        self.partitions.contains_key(partition)
+    }
+
     pub(super) fn start_lookup(&mut self, partition: TopicPartition, leader: i32, lookup: Lookup) {
         let cluster = Arc::clone(&self.cluster);
         let out_of_range = self.options.out_of_range;
         let isolation = self.options.isolation;
         self.in_flight.spawn(async move {
             let answer = match lookup {
-                Lookup::Start(spec) => start(&cluster, &partition, spec, isolation).await,
+                Lookup::Start(at) => start(&cluster, &partition, at, isolation).await,
                 Lookup::OutOfRange(from) => {
                     in_range(&cluster, &partition, from, out_of_range).await
                 }
@@ -110,12 +136,24 @@ impl Fetcher {
 async fn start(
     cluster: &Cluster,
     partition: &TopicPartition,
-    spec: OffsetSpec,
+    at: StartAt,
     isolation: Isolation,
 ) -> Result<LookedUp> {
-    offset(cluster, partition, spec, isolation)
-        .await
-        .map(LookedUp::at)
+    let of = |spec| offset(cluster, partition, spec, isolation);
+    let begin = match at {
+        StartAt::Offset(offset) => offset,
+        StartAt::BeforeEnd(count) => {
+            let first = of(OffsetSpec::Earliest).await?;
+            let end = of(OffsetSpec::Latest).await?;
+            end.saturating_sub(count).max(first)
+        }
+        StartAt::Found(spec) => match of(spec).await? {
+            // No record is that late.
+            -1 => of(OffsetSpec::Latest).await?,
+            found => found,
+        },
+    };
+    Ok(LookedUp::at(begin))
 }
 
 async fn offset(

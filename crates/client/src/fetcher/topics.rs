@@ -6,12 +6,14 @@ use std::sync::Arc;
 use ottla_protocol::messages::KafkaUuid;
 use tokio::time::Instant;
 
-use super::lookup::Lookup;
+use super::lookup::{Lookup, StartAt};
 use super::{Done, Fetcher, Reading};
 use crate::backoff::pause_after;
 use crate::error::{ErrorCode, is_retriable};
 use crate::notice::{Notice, Source};
 use crate::{ClientError, OffsetSpec, Result, TopicMetadata, TopicPartition};
+
+const BEGINNING: Lookup = Lookup::Start(StartAt::Found(OffsetSpec::Earliest));
 
 /// A topic as it was when its positions were found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -101,8 +103,28 @@ impl Fetcher {
             }
         }
         self.end_old_outages();
+        self.miss_leaders()?;
         if self.is_every_leader_known() {
             self.refresh.failures = 0;
+        }
+        Ok(())
+    }
+
+    /// A partition without a leader fails like one whose leader does not answer for it.
+    fn miss_leaders(&mut self) -> Result<()> {
+        let metadata = self.cluster.metadata();
+        for partition in self.partitions.keys() {
+            let found = metadata.partition(partition);
+            if found.is_none_or(|found| found.leader.is_some()) {
+                continue;
+            }
+            let error = ClientError::Refused {
+                what: format!("{partition} has no leader"),
+                code: ErrorCode::LeaderNotAvailable,
+                message: None,
+            };
+            self.outages
+                .failed(Source::Partition(partition.clone()), error)?;
         }
         Ok(())
     }
@@ -146,7 +168,7 @@ impl Fetcher {
             });
             for (partition, reading) in &mut self.partitions {
                 if is_of_topic(partition) {
-                    *reading = Reading::unknown(Lookup::Start(OffsetSpec::Earliest));
+                    *reading = Reading::unknown(BEGINNING);
                 }
             }
             self.drop_in_flight();
@@ -165,7 +187,7 @@ impl Fetcher {
             let partition = TopicPartition::new(&topic.name, *index);
             self.partitions.entry(partition).or_insert_with(|| {
                 count += 1;
-                Reading::unknown(Lookup::Start(OffsetSpec::Earliest))
+                Reading::unknown(BEGINNING)
             });
         }
         if count > 0 && !is_recreated {

@@ -49,6 +49,14 @@ impl Reader {
         }
     }
 
+    /// Whether the partition is read here, whether its next offset is known or not.
+    pub fn reads(&self, partition: &TopicPartition) -> bool {
+        match self {
+            Self::Assigned(fetcher) => fetcher.reads(partition),
+            Self::Member(consumer) => consumer.reads(partition),
+        }
+    }
+
     /// What the user may want to know, since the last time.
     pub fn take_notices(&mut self) -> Vec<Notice> {
         match self {

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::str::FromStr;
 
 use anyhow::Result;
-use ottla_client::{Cluster, Isolation, OffsetSpec, TopicPartition};
+use ottla_client::{Cluster, Isolation, OffsetSpec, StartAt, TopicPartition};
 
 use crate::instant;
 use crate::offset_range::OffsetRange;
@@ -47,6 +47,19 @@ impl FromStr for From {
         instant::parse(text, instant::now_ms())
             .map(Self::Time)
             .map_err(|error| format!("neither `beginning`, `end` nor an offset, and {error}"))
+    }
+}
+
+impl From {
+    /// The same for a partition that cannot be asked yet.
+    pub fn later(self) -> StartAt {
+        match self {
+            Self::Beginning => StartAt::Found(OffsetSpec::Earliest),
+            Self::End => StartAt::Found(OffsetSpec::Latest),
+            Self::Time(at) => StartAt::Found(OffsetSpec::Timestamp(at)),
+            Self::Last(count) => StartAt::BeforeEnd(count),
+            Self::Offset(offset) => StartAt::Offset(offset),
+        }
     }
 }
 

@@ -9,7 +9,7 @@ use ottla_client::{
 };
 use serde_json::{Value, json};
 
-use super::{existing, lag};
+use super::{Standing, TotalLag, lag, standing};
 use crate::connect::Connect;
 use crate::outcomes::Outcomes;
 use crate::output::{Output, Table, message, print_line};
@@ -29,6 +29,7 @@ pub struct Args {
 struct Description {
     group: Group,
     rows: Vec<Row>,
+    lag: TotalLag,
 }
 
 /// A partition that the group reads or has read.
@@ -70,15 +71,29 @@ async fn look_at(cluster: &Cluster, name: &str) -> Result<Description> {
     let committed = cluster.committed(name, None).await?;
     let assigned = group.members.iter().flat_map(|member| &member.partitions);
     let partitions: BTreeSet<_> = assigned.chain(committed.keys()).cloned().collect();
-    let existing = existing(cluster, &partitions).await?;
+    let standing = standing(cluster, &partitions).await?;
     let ends = cluster
-        .list_offsets(&existing, OffsetSpec::Latest, Isolation::ReadUncommitted)
+        .list_offsets(
+            &standing.led,
+            OffsetSpec::Latest,
+            Isolation::ReadUncommitted,
+        )
         .await?;
     let rows = partitions
         .into_iter()
         .map(|partition| row(&group, partition, &committed, &ends));
-    let rows = rows.collect();
-    Ok(Description { group, rows })
+    let rows: Vec<_> = rows.collect();
+    let lag = total_lag(&rows, &standing);
+    Ok(Description { group, rows, lag })
+}
+
+fn total_lag(rows: &[Row], standing: &Standing) -> TotalLag {
+    let mut total = TotalLag::default();
+    for row in rows {
+        let is_leaderless = standing.leaderless.contains(&row.partition);
+        total.add(row.lag(), is_leaderless && row.committed.is_some());
+    }
+    total
 }
 
 fn row(
@@ -97,11 +112,6 @@ fn row(
 }
 
 impl Description {
-    /// Over all partitions; nothing when the group has committed nothing.
-    fn lag(&self) -> Option<i64> {
-        self.rows.iter().filter_map(Row::lag).reduce(|a, b| a + b)
-    }
-
     fn print(&self) -> Result<()> {
         let group = &self.group;
         print_line(&format!(
@@ -115,8 +125,9 @@ impl Description {
                 &group.assignor
             },
             group.coordinator,
-            self.lag().map_or("-".to_owned(), |lag| lag.to_string()),
+            self.lag.shown(),
         ))?;
+        self.lag.explain(&group.group);
         if group.members.is_empty() {
             message(&format!("group {} has no active members", group.group));
         }
@@ -180,7 +191,8 @@ impl Description {
             "state": self.group.state,
             "assignor": self.group.assignor,
             "coordinator": self.group.coordinator,
-            "lag": self.lag(),
+            "lag": self.lag.known,
+            "partitions_without_leader": self.lag.leaderless,
             "members": members.collect::<Value>(),
             "offsets": offsets.collect::<Value>(),
         })

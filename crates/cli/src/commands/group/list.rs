@@ -7,7 +7,7 @@ use ottla_client::admin::ListedGroup;
 use ottla_client::{Cluster, Isolation, OffsetSpec, TopicPartition};
 use serde_json::json;
 
-use super::{existing, lag};
+use super::{TotalLag, lag, standing};
 use crate::connect::Connect;
 use crate::output::{Output, Table, message, print_json};
 
@@ -26,7 +26,7 @@ pub async fn run(args: &Args, output: Output) -> Result<()> {
     let cluster = args.connect.cluster().await?;
     let groups = cluster.list_groups().await?;
     let lags = lags(&cluster, &groups).await?;
-    let lag = |group: &ListedGroup| lags.get(&group.group).copied();
+    let lag = |group: &ListedGroup| lags.get(&group.group).copied().unwrap_or_default();
     if output == Output::Json {
         let groups = groups.iter().map(|group| {
             json!({
@@ -35,14 +35,17 @@ pub async fn run(args: &Args, output: Output) -> Result<()> {
                 "type": group.group_type,
                 "protocol_type": group.protocol_type,
                 "coordinator": group.coordinator,
-                "lag": lag(group),
+                "lag": lag(group).known,
+                "partitions_without_leader": lag(group).leaderless,
             })
         });
         return print_json(&groups.collect());
     }
     let mut table = Table::new(&["GROUP", "STATE", "TYPE", "COORDINATOR", "LAG"]);
     for group in groups {
-        let lag = lag(&group).map_or("-".to_owned(), |lag| lag.to_string());
+        let lag = lag(&group);
+        lag.explain(&group.group);
+        let lag = lag.shown();
         let coordinator = group.coordinator.to_string();
         table.row([group.group, group.state, group.group_type, coordinator, lag]);
     }
@@ -50,7 +53,7 @@ pub async fn run(args: &Args, output: Output) -> Result<()> {
 }
 
 /// How far each group is behind, over all partitions for which it has committed; a group without any has no lag.
-async fn lags(cluster: &Cluster, groups: &[ListedGroup]) -> Result<BTreeMap<String, i64>> {
+async fn lags(cluster: &Cluster, groups: &[ListedGroup]) -> Result<BTreeMap<String, TotalLag>> {
     let mut committed = BTreeMap::<&str, Committed>::new();
     for group in groups {
         match cluster.committed(&group.group, None).await {
@@ -70,17 +73,24 @@ async fn lags(cluster: &Cluster, groups: &[ListedGroup]) -> Result<BTreeMap<Stri
         .flat_map(Committed::keys)
         .cloned()
         .collect();
-    let existing = existing(cluster, &partitions).await?;
+    let standing = standing(cluster, &partitions).await?;
     let ends = cluster
-        .list_offsets(&existing, OffsetSpec::Latest, Isolation::ReadUncommitted)
+        .list_offsets(
+            &standing.led,
+            OffsetSpec::Latest,
+            Isolation::ReadUncommitted,
+        )
         .await?;
     let total = |offsets: &Committed| {
-        let behind = offsets
-            .iter()
-            .filter_map(|(of, at)| Some(lag(*at, ends.get(of)?.offset)));
-        behind.reduce(|a, b| a + b)
+        let mut total = TotalLag::default();
+        for (of, at) in offsets {
+            let end = ends.get(of).map(|end| end.offset);
+            let behind = end.map(|end| lag(*at, end));
+            total.add(behind, standing.leaderless.contains(of));
+        }
+        total
     };
     let lags = committed.iter();
-    let lags = lags.filter_map(|(group, offsets)| Some(((*group).to_owned(), total(offsets)?)));
+    let lags = lags.map(|(group, offsets)| ((*group).to_owned(), total(offsets)));
     Ok(lags.collect())
 }

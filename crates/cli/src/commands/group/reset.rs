@@ -148,6 +148,7 @@ async fn plan(args: &Args, cluster: &Cluster) -> Result<Vec<Change>> {
             args.group
         );
     }
+    refuse_leaderless(cluster, &partitions).await?;
     let offsets = |spec| cluster.list_offsets(&partitions, spec, Isolation::ReadUncommitted);
     let earliest = offsets(OffsetSpec::Earliest).await?;
     let latest = offsets(OffsetSpec::Latest).await?;
@@ -183,6 +184,24 @@ async fn plan(args: &Args, cluster: &Cluster) -> Result<Vec<Change>> {
         });
     }
     Ok(changes)
+}
+
+/// Nobody can say where a partition without a leader begins and ends. As in Kafka's own tool, the group is then not
+/// moved at all.
+async fn refuse_leaderless(cluster: &Cluster, partitions: &BTreeSet<TopicPartition>) -> Result<()> {
+    let standing = super::standing(cluster, partitions).await?;
+    if standing.leaderless.is_empty() {
+        return Ok(());
+    }
+    let names = standing.leaderless.iter().map(ToString::to_string);
+    let (have, them) = match standing.leaderless.len() {
+        1 => ("has", "it"),
+        _ => ("have", "them"),
+    };
+    bail!(
+        "{} {have} no leader: `ottla cluster` shows what is wrong, --topic TOPIC:0,2 moves the group without {them}",
+        names.collect::<Vec<_>>().join(", ")
+    )
 }
 
 impl Target {
