@@ -30,7 +30,7 @@ struct State {
     allowed: AllowedConnections,
     /// Slots that are taken by connections.
     taken: usize,
-    /// Whether it has been said that all are taken.
+    /// Whether it has been logged that all are taken, and nearly all still are.
     is_said: bool,
     open: HashMap<IpAddr, usize>,
 }
@@ -82,9 +82,11 @@ impl ConnectionLimits {
     fn try_slot(self: &Arc<Self>) -> Option<Slot> {
         let mut state = self.state();
         let configured = state.allowed.in_all;
-        if state.taken < configured.min(self.descriptors) {
+        let limit = configured.min(self.descriptors);
+        if state.taken < limit {
             state.taken += 1;
-            state.is_said = false;
+            // At the limit each slot that is freed goes to one that waits: that is no news.
+            state.is_said &= limit - state.taken <= limit / 10;
             return Some(Slot(Arc::clone(self)));
         }
         if !std::mem::replace(&mut state.is_said, true) {
@@ -289,6 +291,22 @@ mod tests {
         let limits = ConnectionLimits::new(allowed(usize::MAX, usize::MAX, []), 1);
         let _slot = limits.try_slot().unwrap();
         assert!(limits.try_slot().is_none());
+    }
+
+    #[test]
+    fn that_all_are_taken_is_logged_once_until_there_is_room_again() {
+        let limits = ConnectionLimits::new(allowed(2, 2, []), DESCRIPTORS);
+        let is_logged = || limits.state().is_said;
+        let first = limits.try_slot();
+        let second = limits.try_slot();
+        assert!(first.is_some() && second.is_some() && !is_logged());
+        assert!(limits.try_slot().is_none() && is_logged());
+        drop(first);
+        let third = limits.try_slot();
+        assert!(third.is_some() && is_logged());
+        drop(second);
+        drop(third);
+        assert!(limits.try_slot().is_some() && !is_logged());
     }
 
     #[tokio::test]
