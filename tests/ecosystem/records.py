@@ -49,8 +49,8 @@ def read():
     reader = reader_of("unused")
     ends = ends_of(reader)
     reader.assign([TopicPartition(TOPIC, partition, 0) for partition in range(len(ends))])
-    # What ends a transaction or is compacted has offsets, but is no record.
-    while any(place.offset < end for place, end in zip(places(reader, len(ends)), ends)):
+    # What ends a transaction or is compacted has offsets, but is no record. An empty partition has no position: -1001.
+    while any(max(place.offset, 0) < end for place, end in zip(places(reader, len(ends)), ends)):
         for message in reader.consume(1000, 1):
             if message.error():
                 sys.exit(str(message.error()))
