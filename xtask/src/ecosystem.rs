@@ -7,6 +7,7 @@
 mod clickhouse;
 mod confluent_kafka;
 mod connect;
+mod flink;
 mod mirror_maker;
 mod process;
 mod pyspark;
@@ -49,6 +50,7 @@ const TOOLS: &[Tool] = &[
     ("connect-standalone", connect::standalone),
     ("connect-distributed", connect::distributed),
     ("streams", streams::run),
+    ("flink", flink::run),
     ("mirror-maker", mirror_maker::run),
     ("pyspark", pyspark::run),
     ("clickhouse", clickhouse::run),

@@ -1,4 +1,4 @@
-//! The Java programs of `tests/compat/java` and `tests/adopt`, compiled against one release of the jars each.
+//! The Java programs of `tests/compat/java`, `tests/adopt` and `tests/ecosystem`, compiled against one release of the jars each.
 
 use std::ffi::OsStr;
 use std::fs;
@@ -8,6 +8,11 @@ use std::process::Command;
 use anyhow::Result;
 
 use super::maven::{self, KAFKA_VERSION};
+
+/// The newest Flink that a release of its connector for Kafka is made for.
+const FLINK_VERSION: &str = "2.2.1";
+/// That release of the connector.
+const FLINK_CONNECTOR_VERSION: &str = "5.0.0-2.2";
 
 /// The release of the Java client before 4, which many still run.
 pub const OLD_CLIENT_VERSION: &str = "3.9.2";
@@ -77,6 +82,29 @@ pub fn ecosystem() -> Result<Command> {
     let all: Vec<_> = artifacts.into_iter().chain([logger]).collect();
     let jars = maven::jars(&format!("kafka-ecosystem-{KAFKA_VERSION}"), &all)?;
     let classes = compile("java-ecosystem", &["ecosystem/java"], &jars)?;
+    let mut command = jvm(&[&classes, &jars.join("*")]);
+    command.arg("-Dorg.slf4j.simpleLogger.defaultLogLevel=warn");
+    Ok(command)
+}
+
+/// Apache Flink and its connector for Kafka, with the program of `tests/ecosystem/flink`.
+pub fn flink() -> Result<Command> {
+    let artifacts = [
+        ("org.apache.flink", "flink-streaming-java", FLINK_VERSION),
+        ("org.apache.flink", "flink-clients", FLINK_VERSION),
+        // The connector needs it, but does not bring it.
+        ("org.apache.flink", "flink-connector-base", FLINK_VERSION),
+        (
+            "org.apache.flink",
+            "flink-connector-kafka",
+            FLINK_CONNECTOR_VERSION,
+        ),
+        // What Flink's jars log by.
+        ("org.slf4j", "slf4j-simple", "1.7.36"),
+    ];
+    let name = format!("flink-{FLINK_VERSION}-kafka-{FLINK_CONNECTOR_VERSION}");
+    let jars = maven::jars(&name, &artifacts)?;
+    let classes = compile(&format!("java-{name}"), &["ecosystem/flink"], &jars)?;
     let mut command = jvm(&[&classes, &jars.join("*")]);
     command.arg("-Dorg.slf4j.simpleLogger.defaultLogLevel=warn");
     Ok(command)
