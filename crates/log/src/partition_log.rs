@@ -8,14 +8,14 @@
 
 mod aborted;
 mod append;
-mod birth;
+mod creation;
 mod damaged;
 mod flush;
 mod read;
 mod trim;
 
 pub use self::append::{AppendError, Appended, LeaderAppend};
-pub(crate) use self::birth::Birth;
+pub(crate) use self::creation::Creation;
 pub(crate) use self::damaged::KnownDamage;
 pub(crate) use self::flush::Progress;
 pub use self::flush::{Flush, run_together};

@@ -12,7 +12,7 @@ mod directory;
 mod epochs;
 mod indexes;
 mod producers;
-mod renew;
+mod rewrite_tail;
 mod segment;
 
 pub use self::cut_off::CutOff;
@@ -27,7 +27,7 @@ use crate::damage::{Damage, UNBOUNDED};
 use crate::directory::{LogDirectory, StorageError};
 use crate::epoch_file::EpochFile;
 use crate::files::Files;
-use crate::partition_log::{Birth, KnownDamage, PartitionLog, jitter, run_together};
+use crate::partition_log::{Creation, KnownDamage, PartitionLog, jitter, run_together};
 use crate::planted::{Bug, is_planted};
 use crate::producer_state::ProducerState;
 use crate::segment::{LogPosition, Place, Segment};
@@ -144,7 +144,7 @@ impl<F: Files> PartitionLog<F> {
         };
         let (directory, files) = (&place.directory, place.directory.files());
         let names = place.names_or_make()?;
-        let birth = Birth {
+        let creation = Creation {
             topic_id: missing_topic_id(&place, open.topic_id)?,
             is_new: names.is_none(),
         };
@@ -189,7 +189,7 @@ impl<F: Files> PartitionLog<F> {
             log.recover(left.recovery_point, now, (&mut recovery, progress))?;
         }
         recovery.epochs_rebuilt = !has_epochs && log.learn_all_epochs(&left)?;
-        log.settle((&left, birth), now)?;
+        log.settle((&left, creation), now)?;
         recovery.damage = log.known_damage().copied().collect();
         Ok((log, recovery))
     }
@@ -307,7 +307,11 @@ impl<F: Files> PartitionLog<F> {
     }
 
     /// Brings everything in line with the end of the log.
-    fn settle(&mut self, (left, birth): (&Left, Birth), now: Timestamp) -> Result<(), OpenError> {
+    fn settle(
+        &mut self,
+        (left, creation): (&Left, Creation),
+        now: Timestamp,
+    ) -> Result<(), OpenError> {
         let recovery_point = if left.is_clean {
             UNBOUNDED
         } else {
@@ -325,10 +329,10 @@ impl<F: Files> PartitionLog<F> {
         producers::load(self, recovery_point, now)?;
         self.flush = crate::partition_log::Progress::at(self.next, self.next.min(recovery_point));
         self.flush.recovery_point_on_disk = left.recovery_point.min(self.next);
-        let is_left_out = is_planted(Bug::RecoveredNotSynced) && !birth.is_due();
-        let is_durable = left.is_clean && !is_empty && !birth.is_due() || is_left_out;
+        let is_left_out = is_planted(Bug::RecoveredNotSynced) && !creation.is_due();
+        let is_durable = left.is_clean && !is_empty && !creation.is_due() || is_left_out;
         self.flush.recovered_from = (!is_durable).then_some(recovery_point.min(self.next));
-        self.flush.birth = birth;
+        self.flush.creation = creation;
         self.set_high_watermark(left.high_watermark.unwrap_or(self.next))?;
         Ok(())
     }
@@ -339,7 +343,7 @@ pub fn sync_recovered<F: Files>(logs: &mut [PartitionLog<F>]) -> Result<(), Stor
     let is_recovered = |log: &&PartitionLog<F>| log.flush.recovered_from.is_some();
     let count = logs.iter().filter(is_recovered).count();
     // What is not written on a full disk only saves a later start work, unless it makes a log known at all.
-    let must_succeed = logs.iter().any(|log| log.flush.birth.is_due());
+    let must_succeed = logs.iter().any(|log| log.flush.creation.is_due());
     let mut recovered = Vec::with_capacity(count);
     let mut flushes = Vec::with_capacity(count);
     for log in logs {

@@ -6,10 +6,10 @@
 //! offset, so that looking up an offset never overshoots.
 
 mod find;
-mod largest;
+mod largest_timestamp;
 
 pub(crate) use self::find::Sought;
-use self::largest::{Largest, TimestampOffset, largest_timestamp};
+use self::largest_timestamp::{Largest, TimestampOffset, largest_timestamp};
 use crate::batch::{Batch, end_marker};
 use crate::config::LogConfig;
 use crate::damage::{Met, Salvage, UNBOUNDED};

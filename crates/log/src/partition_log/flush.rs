@@ -5,7 +5,7 @@
 //! below which the next start after a crash looks at nothing. One of each may be under way at a time.
 
 use super::PartitionLog;
-use super::birth::Birth;
+use super::creation::Creation;
 use crate::directory::{LogDirectory, StorageError};
 use crate::epoch_file::EpochWrite;
 use crate::files::{File, FileError, Files, Open, Operation};
@@ -38,7 +38,7 @@ pub(crate) struct Progress {
     /// From where on what recovery has made of the log is not synced yet.
     pub(crate) recovered_from: Option<Offset>,
     /// What is to make a new log known then.
-    pub(crate) birth: Birth,
+    pub(crate) creation: Creation,
     /// Whether files were made since the directory was last synced.
     pub(crate) has_new_names: bool,
     is_flushing: bool,
@@ -55,7 +55,7 @@ impl Progress {
             recovery_point_on_disk: recovery_point,
             unsynced: BTreeSet::new(),
             recovered_from: None,
-            birth: Birth::default(),
+            creation: Creation::default(),
             has_new_names: false,
             is_flushing: false,
             is_checkpointing: false,
@@ -124,7 +124,7 @@ pub struct Flush<F: Files> {
     /// The leader epochs, where the file that holds them must know them before the recovery point passes them.
     epochs: Option<EpochWrite>,
     /// What is to be written once all else is durable.
-    birth: Birth,
+    creation: Creation,
     end: LogPosition,
     cuts: u64,
 }
@@ -143,7 +143,7 @@ impl<F: Files> Flush<F> {
             Extent::Files(open) => self.sync_files(open)?,
         }
         self.write_epochs()?;
-        self.birth.write(&self.directory, &self.path)
+        self.creation.write(&self.directory, &self.path)
     }
 
     fn sync_files(&self, open: &[Arc<F::File>]) -> Result<(), StorageError> {
@@ -164,9 +164,9 @@ impl<F: Files> Flush<F> {
 
     /// Writes small files beside their places, unsynced; says whether there are any to be renamed.
     fn write_aside(&self) -> Result<bool, StorageError> {
-        let is_born = self.birth.write_aside(&self.directory, &self.path)?;
+        let is_created = self.creation.write_aside(&self.directory, &self.path)?;
         let Some(epochs) = &self.epochs else {
-            return Ok(is_born);
+            return Ok(is_created);
         };
         let written = unless_gone(epochs.write_aside(self.directory.files(), &self.path));
         self.directory.judge(written).map(|()| true)
@@ -178,7 +178,7 @@ impl<F: Files> Flush<F> {
             let renamed = unless_gone(epochs.rename(self.directory.files(), &self.path));
             self.directory.judge(renamed)?;
         }
-        self.birth.rename(&self.directory, &self.path)
+        self.creation.rename(&self.directory, &self.path)
     }
 
     fn write_epochs(&self) -> Result<(), StorageError> {
@@ -301,7 +301,7 @@ impl<F: Files> PartitionLog<F> {
             segments: Vec::new(),
             has_new_names,
             epochs,
-            birth: Birth::default(),
+            creation: Creation::default(),
             end,
             cuts: self.flush.cuts,
         }
@@ -376,7 +376,7 @@ impl<F: Files> PartitionLog<F> {
             return Ok(None);
         };
         let since = self.segment_before(from);
-        self.write_again(since, from)?;
+        self.rewrite_tail(since, from)?;
         let written = self
             .take_snapshot_within_segment()
             .and_then(|()| self.write_indexes_since(since));
@@ -398,7 +398,7 @@ impl<F: Files> PartitionLog<F> {
         // A segment that was made just before the crash may be there by name only until its directory is synced, and no
         // later flush knows of it.
         let mut flush = self.flush_of(extent, true, epochs, end);
-        flush.birth = std::mem::take(&mut self.flush.birth);
+        flush.creation = std::mem::take(&mut self.flush.creation);
         Ok(Some(flush))
     }
 

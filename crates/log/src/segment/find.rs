@@ -4,7 +4,7 @@
 //! an entry lies or a head makes no sense, batches are compared one by one: the index is a hint, never the truth, and
 //! what is found before or behind damage is found all the same.
 
-use super::largest::TimestampOffset;
+use super::largest_timestamp::TimestampOffset;
 use super::{Place, Segment};
 use crate::damage::{Damage, Met, Salvage, Survey, UNBOUNDED};
 use crate::files::{FileError, Files};

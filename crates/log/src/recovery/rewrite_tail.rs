@@ -11,7 +11,7 @@ use ottla_protocol::ids::Offset;
 
 impl<F: Files> PartitionLog<F> {
     /// Writes what was read from the segment at `base` on, from `offset` on, once more.
-    pub(crate) fn write_again(&self, base: Offset, offset: Offset) -> Result<(), StorageError> {
+    pub(crate) fn rewrite_tail(&self, base: Offset, offset: Offset) -> Result<(), StorageError> {
         let directory = &self.place.directory;
         for segment in self.segments.range(base..).map(|(_, segment)| segment) {
             let (start, _) = directory.judge(segment.start_before(&self.place, offset))?;

@@ -11,14 +11,14 @@ use std::path::Path;
 
 /// What is missing of a log on disk.
 #[derive(Debug, Clone, Copy, Default)]
-pub(crate) struct Birth {
+pub(crate) struct Creation {
     /// The topic's id, where it is not written down.
     pub(crate) topic_id: Option<Uuid>,
     /// Whether its directory is new in the log directory.
     pub(crate) is_new: bool,
 }
 
-impl Birth {
+impl Creation {
     /// Whether anything is missing.
     pub(crate) fn is_due(self) -> bool {
         self.is_new || self.topic_id.is_some()
