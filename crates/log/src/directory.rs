@@ -71,6 +71,14 @@ pub enum StorageError {
     },
 }
 
+/// What only saves a later start work may be missing while the disk is full.
+pub(crate) fn unless_full(outcome: Result<(), StorageError>) -> Result<(), StorageError> {
+    match outcome {
+        Err(StorageError::Full { .. }) => Ok(()),
+        outcome => outcome,
+    }
+}
+
 /// The log directory in whose partition `segment` lies.
 fn log_directory_of(segment: &Path) -> &Path {
     segment.ancestors().nth(2).unwrap_or(segment)

@@ -20,7 +20,9 @@ mod index_file;
 mod leader_epochs;
 mod open_files;
 mod partition_log;
+mod place;
 mod planted;
+mod position;
 pub mod producer_state;
 mod recovery;
 pub mod repair;
@@ -41,9 +43,9 @@ pub use partition_log::{
     AppendError, Appended, Bound, FirstBatch, Flush, LeaderAppend, OffsetAtTime, PartitionLog,
     ReadError, ReadPlan, ReadRequest, Removed, TimeQuery, TimeQueryError, TrimError, run_together,
 };
+pub use position::LogPosition;
 pub use producer_state::{Origin, ProducerError};
 pub use recovery::{CutOff, Left, OpenError, OpenLog, Progress, Recovery, sync_recovered};
-pub use segment::LogPosition;
 
 #[cfg(test)]
 mod tests;

@@ -12,7 +12,7 @@ pub(crate) use self::append::Changes;
 pub use self::append::{Origin, ProducerError, Staged};
 
 use crate::batch::subtract_sequence;
-use crate::segment::LogPosition;
+use crate::position::LogPosition;
 use ottla_protocol::ids::{Offset, ProducerEpoch, ProducerId};
 use ottla_protocol::time::Timestamp;
 use std::collections::BTreeMap;

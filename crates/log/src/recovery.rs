@@ -16,7 +16,6 @@ mod rewrite_tail;
 mod segment;
 
 pub use self::cut_off::CutOff;
-pub(crate) use self::directory::Indexes;
 pub(crate) use self::producers::load_producers;
 
 use self::indexes::Rebuilt;
@@ -24,13 +23,15 @@ use crate::checkpoint::read_topic_id;
 use crate::compaction::{Compacted, read_quarantine};
 use crate::config::LogConfig;
 use crate::damage::{Damage, UNBOUNDED};
-use crate::directory::{LogDirectory, StorageError};
+use crate::directory::{LogDirectory, StorageError, unless_full};
 use crate::epoch_file::EpochFile;
 use crate::files::Files;
 use crate::partition_log::{Creation, KnownDamage, PartitionLog, jitter, run_together};
+use crate::place::Place;
 use crate::planted::{Bug, is_planted};
+use crate::position::LogPosition;
 use crate::producer_state::ProducerState;
-use crate::segment::{LogPosition, Place, Segment};
+use crate::segment::{PresentIndexes, Segment};
 use ottla_protocol::ids::{Offset, Uuid};
 use ottla_protocol::time::Timestamp;
 use std::collections::{BTreeMap, BTreeSet};
@@ -196,7 +197,7 @@ impl<F: Files> PartitionLog<F> {
 
     fn load_segments(
         &mut self,
-        found: BTreeMap<Offset, Indexes>,
+        found: BTreeMap<Offset, PresentIndexes>,
         now: Timestamp,
         recovery: &mut Recovery,
     ) -> Result<(), OpenError> {
@@ -364,14 +365,6 @@ pub fn sync_recovered<F: Files>(logs: &mut [PartitionLog<F>]) -> Result<(), Stor
         return synced;
     }
     unless_full(synced)
-}
-
-/// What only saves work later may be missing while the disk is full: a log opens all the same.
-pub(crate) fn unless_full(outcome: Result<(), StorageError>) -> Result<(), StorageError> {
-    match outcome {
-        Err(StorageError::Full { .. }) => Ok(()),
-        outcome => outcome,
-    }
 }
 
 /// The topic's id where it is not written down; it must agree where it is.

@@ -16,7 +16,7 @@ use crate::directory::{LogDirectory, StorageError};
 use crate::files::{FileError, Files, read_whole, replace_durably};
 use crate::format::{CLEANED_SUFFIX, CUT_OFF_SUFFIX, FileKind, SWAP_SUFFIX};
 use crate::leader_epochs::LeaderEpochs;
-use crate::segment::Place;
+use crate::place::Place;
 use crate::verify::{Remedy, Verified};
 use ottla_protocol::ids::Offset;
 use ottla_protocol::time::Timestamp;

@@ -13,11 +13,11 @@ use self::largest_timestamp::{Largest, TimestampOffset, largest_timestamp};
 use crate::batch::{Batch, end_marker};
 use crate::config::LogConfig;
 use crate::damage::{Met, Salvage, UNBOUNDED};
-use crate::directory::LogDirectory;
 use crate::files::{File, FileError, Files, Open};
 use crate::format::{AbortedTransaction, FileKind, IndexEntry, OffsetEntry, TimeEntry};
 use crate::index_file::IndexFile;
-use crate::recovery::Indexes;
+use crate::place::Place;
+use crate::position::LogPosition;
 use crate::reservation::Reservation;
 use crate::scan::{Located, Scan, ScanError};
 use crate::transaction_index::{self, Below};
@@ -25,49 +25,8 @@ use ottla_protocol::ids::Offset;
 use ottla_protocol::records::BatchView;
 use ottla_protocol::time::Timestamp;
 use std::io::IoSlice;
-use std::path::PathBuf;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
-
-/// A place in a log: an offset, and the position of its batch in the segment that holds it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub struct LogPosition {
-    /// The offset.
-    pub offset: Offset,
-    /// The base offset of the segment.
-    pub segment: Offset,
-    /// Where in the segment's `.log` file.
-    pub position: u64,
-}
-
-/// Where a partition's files are.
-#[derive(Debug)]
-pub(crate) struct Place<F: Files> {
-    pub(crate) directory: Arc<LogDirectory<F>>,
-    pub(crate) path: PathBuf,
-    /// What follows the names of the segments' files: nothing, but while compaction writes them.
-    pub(crate) suffix: &'static str,
-}
-
-impl<F: Files> Place<F> {
-    pub(crate) fn path_of(&self, kind: FileKind, base: Offset) -> PathBuf {
-        kind.path_with(&self.path, base, self.suffix)
-    }
-
-    pub(crate) fn open(&self, kind: FileKind, base: Offset) -> Result<Arc<F::File>, FileError> {
-        let how = if kind == FileKind::Log {
-            Open::Write
-        } else {
-            Open::Create
-        };
-        self.directory.open(&self.path_of(kind, base), how)
-    }
-
-    pub(crate) fn length(&self, kind: FileKind, base: Offset) -> Result<Option<u64>, FileError> {
-        let status = self.directory.files().status(&self.path_of(kind, base))?;
-        Ok(status.map(|status| status.length))
-    }
-}
 
 #[derive(Debug)]
 pub(crate) struct Segment<F: Files> {
@@ -90,6 +49,25 @@ struct Active<F: Files> {
     last_indexed: Timestamp,
     bytes_since_entry: u64,
     reservation: Reservation,
+}
+
+/// The index files that a segment has.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct PresentIndexes {
+    pub(crate) offset: bool,
+    pub(crate) time: bool,
+    pub(crate) transaction: bool,
+}
+
+impl PresentIndexes {
+    pub(crate) fn add(&mut self, kind: FileKind) {
+        match kind {
+            FileKind::OffsetIndex => self.offset = true,
+            FileKind::TimeIndex => self.time = true,
+            FileKind::TransactionIndex => self.transaction = true,
+            FileKind::Log | FileKind::ProducerSnapshot => {}
+        }
+    }
 }
 
 /// What is about to be appended, as far as rolling goes.
@@ -146,7 +124,7 @@ impl<F: Files> Segment<F> {
     pub(crate) fn load(
         place: &Place<F>,
         base: Offset,
-        indexes: Indexes,
+        indexes: PresentIndexes,
     ) -> Result<Self, FileError> {
         let length = |kind, is_there: bool| {
             let length = is_there.then(|| place.length(kind, base)).transpose();
@@ -551,9 +529,10 @@ fn relative(offset: Offset, base: Offset) -> i32 {
 
 #[cfg(test)]
 mod tests {
-    use super::{Place, Segment};
+    use super::Segment;
     use crate::files::disk::Disk;
     use crate::index_file::IndexFile;
+    use crate::place::Place;
 
     #[test]
     fn a_closed_segment_keeps_72_bytes_in_memory_and_no_more_beside_them() {

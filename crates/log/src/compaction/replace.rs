@@ -11,7 +11,8 @@ use crate::directory::StorageError;
 use crate::files::{FileError, Files, read_whole, replace_durably};
 use crate::format::{CLEANED_SUFFIX, FileKind, SWAP_SUFFIX};
 use crate::partition_log::PartitionLog;
-use crate::segment::{LogPosition, Segment};
+use crate::position::LogPosition;
+use crate::segment::Segment;
 use ottla_protocol::ids::Offset;
 use std::path::Path;
 

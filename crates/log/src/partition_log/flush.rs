@@ -6,13 +6,13 @@
 
 use super::PartitionLog;
 use super::creation::Creation;
-use crate::directory::{LogDirectory, StorageError};
+use crate::directory::{LogDirectory, StorageError, unless_full};
 use crate::epoch_file::EpochWrite;
 use crate::files::{File, FileError, Files, Open, Operation};
 use crate::format::{FileKind, encode_producer_snapshot};
 use crate::planted::{Bug, is_planted};
-use crate::recovery::unless_full;
-use crate::segment::{LogPosition, Segment};
+use crate::position::LogPosition;
+use crate::segment::Segment;
 use ottla_protocol::ids::Offset;
 use ottla_protocol::time::Timestamp;
 use std::collections::BTreeSet;

@@ -9,7 +9,7 @@ use super::{
 };
 use crate::batch::{Batch, EndMarker, end_marker};
 use crate::format::AbortedTransaction;
-use crate::segment::LogPosition;
+use crate::position::LogPosition;
 use ottla_protocol::ids::{Offset, ProducerEpoch, ProducerId};
 use ottla_protocol::records::BatchHeader;
 use ottla_protocol::time::Timestamp;

@@ -5,37 +5,19 @@ use crate::damage::{Met, Survey, UNBOUNDED};
 use crate::directory::StorageError;
 use crate::files::{Entry, File, Files, Open};
 use crate::format::{CLEANED_SUFFIX, DELETED_SUFFIX, FileKind, SWAP_SUFFIX};
-use crate::segment::Place;
+use crate::place::Place;
+use crate::segment::PresentIndexes;
 use ottla_protocol::ids::Offset;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// A snapshot of the metadata log that waits to be removed: whoever keeps that log removes it.
 const DELETED_METADATA_SNAPSHOT: &str = ".checkpoint.deleted";
 
-/// The index files that a segment has.
-#[derive(Debug, Clone, Copy, Default)]
-pub(crate) struct Indexes {
-    pub(crate) offset: bool,
-    pub(crate) time: bool,
-    pub(crate) transaction: bool,
-}
-
-impl Indexes {
-    fn add(&mut self, kind: FileKind) {
-        match kind {
-            FileKind::OffsetIndex => self.offset = true,
-            FileKind::TimeIndex => self.time = true,
-            FileKind::TransactionIndex => self.transaction = true,
-            FileKind::Log | FileKind::ProducerSnapshot => {}
-        }
-    }
-}
-
 /// The files of a log, by offset.
 #[derive(Debug, Default)]
 pub(super) struct Found {
     /// The segments, with the indexes that each has.
-    pub(super) segments: BTreeMap<Offset, Indexes>,
+    pub(super) segments: BTreeMap<Offset, PresentIndexes>,
     pub(super) snapshots: BTreeSet<Offset>,
 }
 

@@ -3,10 +3,9 @@
 //! After a failed sync the kernel takes what it could not write for written: a process that is started again reads it
 //! from memory, syncs it without an error, and loses it when the power fails. Only a new write reaches the disk.
 
-use crate::directory::StorageError;
+use crate::directory::{StorageError, unless_full};
 use crate::files::{Files, copy};
 use crate::partition_log::PartitionLog;
-use crate::recovery::unless_full;
 use ottla_protocol::ids::Offset;
 
 impl<F: Files> PartitionLog<F> {

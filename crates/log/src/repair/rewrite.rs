@@ -9,8 +9,7 @@ use crate::damage::{Damage, Met, Salvage, UNBOUNDED};
 use crate::files::{File, Files, Open, copy, read_whole, replace_durably};
 use crate::format::{AbortedTransaction, CLEANED_SUFFIX, FileKind, IndexEntry, SWAP_SUFFIX};
 use crate::producer_state::{Origin, ProducerState};
-use crate::recovery::Indexes;
-use crate::segment::Segment;
+use crate::segment::{PresentIndexes, Segment};
 use crate::transaction_index;
 use ottla_protocol::ids::Offset;
 use ottla_protocol::records::BatchView;
@@ -52,7 +51,7 @@ impl<F: Files> Repair<F> {
             let length = self.place.length(kind, base);
             self.judge(length).map(|length| length.is_some())
         };
-        let indexes = Indexes {
+        let indexes = PresentIndexes {
             offset: present(FileKind::OffsetIndex)?,
             time: present(FileKind::TimeIndex)?,
             transaction: present(FileKind::TransactionIndex)?,
@@ -211,7 +210,8 @@ impl<F: Files> Repair<F> {
     /// Makes the offset and time index of a segment anew, each at once: a crash leaves the old or the new, which the
     /// next repair finds.
     pub(super) fn reindex(&self, base: Offset) -> Result<(), RepairError> {
-        let mut segment = self.judge(Segment::load(&self.place, base, Indexes::default()))?;
+        let mut segment =
+            self.judge(Segment::load(&self.place, base, PresentIndexes::default()))?;
         self.judge(segment.begin_scan(&self.place, 0, self.now))?;
         let interval = u64::from(LogConfig::default().index_interval_bytes);
         self.walk(base, |met, _| {

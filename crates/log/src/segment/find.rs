@@ -4,11 +4,12 @@
 //! an entry lies or a head makes no sense, batches are compared one by one: the index is a hint, never the truth, and
 //! what is found before or behind damage is found all the same.
 
+use super::Segment;
 use super::largest_timestamp::TimestampOffset;
-use super::{Place, Segment};
 use crate::damage::{Damage, Met, Salvage, Survey, UNBOUNDED};
 use crate::files::{FileError, Files};
 use crate::format::{FileKind, OffsetEntry, TimeEntry};
+use crate::place::Place;
 use crate::scan::{Located, Scan, ScanError};
 use ottla_protocol::ids::Offset;
 use ottla_protocol::time::Timestamp;

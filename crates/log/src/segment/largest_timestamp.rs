@@ -1,10 +1,11 @@
 //! The largest timestamp of a segment and where it is: known while the segment is appended to, found when it is wanted
 //! of one that was loaded.
 
-use super::{Place, Segment};
+use super::Segment;
 use crate::damage::{Met, Survey, UNBOUNDED};
 use crate::files::{FileError, Files};
 use crate::format::FileKind;
+use crate::place::Place;
 use ottla_protocol::ids::Offset;
 use ottla_protocol::records::BatchHeader;
 use ottla_protocol::time::Timestamp;

@@ -1,0 +1,37 @@
+//! Where the files of a partition are, and how they are opened.
+
+use crate::directory::LogDirectory;
+use crate::files::{FileError, Files, Open};
+use crate::format::FileKind;
+use ottla_protocol::ids::Offset;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+/// Where a partition's files are.
+#[derive(Debug)]
+pub(crate) struct Place<F: Files> {
+    pub(crate) directory: Arc<LogDirectory<F>>,
+    pub(crate) path: PathBuf,
+    /// What follows the names of the segments' files: nothing, but while compaction writes them.
+    pub(crate) suffix: &'static str,
+}
+
+impl<F: Files> Place<F> {
+    pub(crate) fn path_of(&self, kind: FileKind, base: Offset) -> PathBuf {
+        kind.path_with(&self.path, base, self.suffix)
+    }
+
+    pub(crate) fn open(&self, kind: FileKind, base: Offset) -> Result<Arc<F::File>, FileError> {
+        let how = if kind == FileKind::Log {
+            Open::Write
+        } else {
+            Open::Create
+        };
+        self.directory.open(&self.path_of(kind, base), how)
+    }
+
+    pub(crate) fn length(&self, kind: FileKind, base: Offset) -> Result<Option<u64>, FileError> {
+        let status = self.directory.files().status(&self.path_of(kind, base))?;
+        Ok(status.map(|status| status.length))
+    }
+}
