@@ -1,6 +1,6 @@
 //! `cargo xtask torture`: the log on a simulated disk that fails in every way, from many seeds.
 //!
-//! The worlds are `crates/log/src/tests/torture.rs`, compiled for tests only; this shares the seeds out among the
+//! The worlds are `crates/replica/tests/torture`, compiled for tests only; this shares the seeds out among the
 //! processors, adds up what they print, and passes a failure on: its last steps, its seed and how to run it again.
 
 use std::io::{BufRead, BufReader, Read as _, Write as _};
@@ -12,7 +12,14 @@ use anyhow::{Context, Result, bail, ensure};
 
 use crate::toolbox;
 
-const TEST: [&str; 5] = ["test", "--package", "ottla-log", "--lib", "--quiet"];
+const TEST: [&str; 6] = [
+    "test",
+    "--package",
+    "ottla-replica",
+    "--test",
+    "torture",
+    "--quiet",
+];
 /// How a world says how far it is.
 const PROGRESS: &str = "torture: ";
 
@@ -36,7 +43,7 @@ pub fn run(args: &Args) -> Result<String> {
     let built = cargo().args(TEST).arg("--no-run").status();
     ensure!(
         built.context("could not start cargo")?.success(),
-        "the tests of ottla-log do not build"
+        "the tests of ottla-replica do not build"
     );
     let workers = if args.seed.is_some() {
         1
@@ -72,13 +79,7 @@ fn torture(
 ) -> Result<()> {
     let mut child: Child = cargo()
         .args(TEST)
-        .args([
-            "--",
-            "--ignored",
-            "--exact",
-            "--nocapture",
-            "tests::torture::seeds",
-        ])
+        .args(["--", "--ignored", "--exact", "--nocapture", "seeds"])
         .env("OTTLA_TORTURE_FROM", from.to_string())
         .env("OTTLA_TORTURE_TO", to.to_string())
         .env("OTTLA_TORTURE_STEP", step.to_string())

@@ -109,7 +109,7 @@ fn degraded(replicas: &Replicas, now: MonotonicTime) -> String {
         if let Some(cause) = directory.log.failure() {
             let _ = writeln!(lines, "degraded: log directory {path} is offline: {cause}");
         }
-        if directory.stands_still(now) {
+        if directory.stalls.is_stalled(now) {
             let _ = writeln!(lines, "degraded: log directory {path} does not answer");
         }
         if directory.reserve.is_short() {

@@ -16,6 +16,7 @@ use crate::coordinators::load;
 use crate::coordinators::records::{self, LoadError};
 use crate::replicas::{Found, Partition, Replicas};
 use crate::topics::{CONSUMER_OFFSETS, TRANSACTION_STATE};
+use ottla_protocol::time::MonotonicTime;
 
 /// The features without which Kafka lets nobody join a group of a newer protocol.
 const GROUP_FEATURES: &[&str] = &["group.version", "share.version", "streams.version"];
@@ -40,13 +41,13 @@ impl LiveState {
         if has_groups {
             for partition in of_topic(image, replicas, CONSUMER_OFFSETS) {
                 found
-                    .add_groups(&partition)
+                    .add_groups(&partition, replicas.now())
                     .unwrap_or_else(|error| say_unread(&partition, &error));
             }
         }
         let mut open = OpenTransactions::default();
         for partition in of_topic(image, replicas, TRANSACTION_STATE) {
-            add_transactions(&partition, &mut open)
+            add_transactions(&partition, replicas.now(), &mut open)
                 .unwrap_or_else(|error| say_unread(&partition, &error));
         }
         for (id, transaction) in open.iter() {
@@ -62,8 +63,8 @@ impl LiveState {
         self.groups.is_empty() && self.transactions.is_empty() && self.partitions.is_empty()
     }
 
-    fn add_groups(&mut self, partition: &Partition) -> Result<(), LoadError> {
-        let shard = load::read(partition, Config::default())?;
+    fn add_groups(&mut self, partition: &Partition, now: MonotonicTime) -> Result<(), LoadError> {
+        let shard = load::read(partition, Config::default(), now)?;
         let live = shard
             .state()
             .foreigns()
@@ -95,8 +96,12 @@ impl LiveState {
     }
 }
 
-fn add_transactions(partition: &Partition, open: &mut OpenTransactions) -> Result<(), LoadError> {
-    let passed_over = records::for_each(partition, |header, record| {
+fn add_transactions(
+    partition: &Partition,
+    now: MonotonicTime,
+    open: &mut OpenTransactions,
+) -> Result<(), LoadError> {
+    let passed_over = records::for_each(partition, now, |header, record| {
         if header.is_control() {
             return true;
         }

@@ -5,12 +5,10 @@
 //! where nobody waits, never on the runtime's workers.
 
 mod applier;
-mod checkpoints;
 mod cleaner;
 mod closing;
 pub mod damage;
 mod directories;
-pub mod disk_reserve;
 pub mod ends;
 pub mod flusher;
 mod housekeeping;
@@ -18,10 +16,7 @@ mod logs;
 pub mod partition;
 mod pause;
 mod recovery_progress;
-mod refusals;
 mod scrubber;
-pub mod settings;
-pub mod traffic;
 
 use std::collections::HashMap;
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
@@ -30,6 +25,7 @@ use ottla_log::files::FileError;
 use ottla_metadata::effective::StaticConfigs;
 use ottla_metadata::{Changes, MetadataImage, Topic};
 use ottla_protocol::ids::{NodeId, PartitionIndex, Uuid};
+use ottla_protocol::time::MonotonicTime;
 use tokio::sync::watch;
 
 pub use self::applier::say;
@@ -41,9 +37,10 @@ pub use self::logs::LogsError;
 pub use self::partition::Partition;
 use self::partition::Role;
 pub use self::scrubber::{ScrubReport, ScrubSettings};
-use self::settings::TopicSettings;
 use crate::clock::Clock;
 use crate::disk_work::DiskWork;
+use ottla_replica::{TopicSettings, checkpoints};
+pub use ottla_replica::{topic_settings as settings, traffic};
 
 /// Where a partition is.
 #[derive(Debug, Clone)]
@@ -160,6 +157,11 @@ impl Replicas {
         partitions
     }
 
+    /// The time of its clock.
+    pub fn now(&self) -> MonotonicTime {
+        self.clock.monotonic()
+    }
+
     /// Through which the runtime's threads come here.
     pub fn disk_work(&self) -> &Arc<DiskWork> {
         &self.disk_work
@@ -213,15 +215,16 @@ impl Replicas {
     /// Lets no recovery point in the checkpoint be beyond the end of its log. What is appended must not lie before it:
     /// torn, it would be taken for damage, and stay. A directory where that cannot be written takes no more.
     fn lower_recovery_points(&self, directory: &Arc<Directory>) {
-        if let Err(error) = checkpoints::write_recovery_points(self, directory) {
+        if let Err(error) = checkpoints::write_recovery_points(directory, || self.all_in(directory))
+        {
             let error = directory.log.take_offline(error);
             tracing::error!(%error, "the recovery point of a log that became shorter cannot be written; start the broker again when it can");
         }
     }
 
-    /// Says which directories stand still, and which go on, and has others do what is held up there.
+    /// Logs which directories are stalled, and which answer again, and has other workers do what is held up there.
     pub fn watch_directories(self: &Arc<Self>) {
-        self.directories.say_stillness(self.clock.monotonic());
+        self.directories.log_stalls(self.clock.monotonic());
         self.cleaner.relieve(self);
     }
 
@@ -232,7 +235,7 @@ impl Replicas {
 
     /// Writes down where each log of `directory` starts, so that deleted records stay deleted. Blocks on the disk.
     pub fn write_log_starts(&self, directory: &Arc<Directory>) -> Result<(), FileError> {
-        checkpoints::write_log_starts(self, directory)
+        checkpoints::write_log_starts(directory, || self.all_in(directory))
     }
 
     /// Flushes and closes every log, so that the next start reads nothing, and each directory by itself. Blocks on the
@@ -255,7 +258,7 @@ impl Replicas {
             .all()
             .iter()
             .filter(|partition| asks(partition))
-            .filter_map(|partition| self.cleaner.report(partition, now)?.ok())
+            .filter_map(|partition| self.cleaner.report(self, partition, now)?.ok())
             .collect();
         reports.sort_by(|one, other| {
             (&one.topic, one.partition).cmp(&(&other.topic, other.partition))

@@ -362,7 +362,7 @@ async fn standstill(broker: &Broker) {
         let now = broker.clock.monotonic();
         directories
             .iter()
-            .any(|directory| directory.stands_still(now))
+            .any(|directory| directory.stalls.is_stalled(now))
     };
     while !is_still() {
         tokio::time::sleep(LOOK).await;

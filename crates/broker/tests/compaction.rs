@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use ottla_broker::clock::Clock;
 use ottla_broker::config::BrokerConfig;
-use ottla_broker::replicas::partition::Urgency;
+use ottla_broker::replicas::partition::{Append, RequiredAcks, replicated};
 use ottla_broker::replicas::{
     CompactionReport, Directories, Found, Intervals, Partition, Replicas,
 };
@@ -83,13 +83,13 @@ async fn fill(replicas: &Replicas, index: i32, records: i64) {
         );
         let bytes = builder.build().unwrap();
         let batch = Batch::from(BatchView::first(&bytes).unwrap());
-        let appended = partition.append(
-            &[&[batch]],
-            (Origin::Client, Urgency::Now),
-            Clock::start().now(),
-        );
+        let append = Append {
+            batches: &[batch],
+            acks: RequiredAcks::All,
+        };
+        let appended = partition.append(&[append], Origin::Client, Clock::start().now());
         let end = appended[0].as_ref().unwrap().last_offset.plus(1);
-        if let Some(replicated) = partition.replicated(end) {
+        if let Some(replicated) = replicated(&partition, end) {
             replicated.await.unwrap().unwrap();
         }
     }
@@ -245,9 +245,13 @@ async fn a_topic_can_be_deleted_and_the_broker_closed_while_the_cleaner_waits_fo
             let bytes = builder.build().unwrap();
             let batch = Batch::from(BatchView::first(&bytes).unwrap());
             let now = Clock::start().now();
-            let appended = wide.append(&[&[batch]], (Origin::Client, Urgency::Now), now);
+            let append = Append {
+                batches: &[batch],
+                acks: RequiredAcks::All,
+            };
+            let appended = wide.append(&[append], Origin::Client, now);
             let end = appended[0].as_ref().unwrap().last_offset.plus(1);
-            if let Some(replicated) = wide.replicated(end) {
+            if let Some(replicated) = replicated(&wide, end) {
                 replicated.await.unwrap().unwrap();
             }
         }

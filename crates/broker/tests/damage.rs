@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use ottla_broker::clock::Clock;
 use ottla_broker::config::BrokerConfig;
-use ottla_broker::replicas::partition::{ReadAt, Refused, Urgency};
+use ottla_broker::replicas::partition::{Append, ReadAt, Refused, RequiredAcks, replicated};
 use ottla_broker::replicas::{Directories, Found, Intervals, Partition, Replicas};
 use ottla_log::checkpoint;
 use ottla_log::files::disk::Disk;
@@ -67,8 +67,11 @@ fn append(partition: &Arc<Partition>, number: i64) -> Result<Appended, Refused> 
     builder.append(1000 + number, None, Some(b"some value"), &[]);
     let bytes = builder.build().unwrap();
     let batch = Batch::from(BatchView::first(&bytes).unwrap());
-    let origin = (Origin::Client, Urgency::Now);
-    let mut appended = partition.append(&[&[batch]], origin, Clock::start().now());
+    let append = Append {
+        batches: &[batch],
+        acks: RequiredAcks::All,
+    };
+    let mut appended = partition.append(&[append], Origin::Client, Clock::start().now());
     appended.remove(0)
 }
 
@@ -78,7 +81,7 @@ async fn fill(replicas: &Replicas, from: i64, to: i64) {
     for number in from..to {
         let appended = append(&partition, number).unwrap();
         let end = appended.last_offset.plus(1);
-        if let Some(replicated) = partition.replicated(end) {
+        if let Some(replicated) = replicated(&partition, end) {
             replicated.await.unwrap().unwrap();
         }
     }
@@ -90,14 +93,15 @@ fn fetch(replicas: &Replicas, offset: i64) -> Result<i64, ErrorCode> {
 }
 
 fn fetch_up_to(replicas: &Replicas, offset: i64, bound: Bound) -> Result<i64, ErrorCode> {
-    let planned = partition(replicas).plan(&ReadAt {
+    let read = ReadAt {
         offset: Offset(offset),
         max_bytes: 1,
         first_batch: FirstBatch::MayExceed,
         bound,
         current_epoch: None,
         last_fetched_epoch: None,
-    });
+    };
+    let planned = partition(replicas).plan(&read, Clock::start().monotonic());
     let planned = planned.map_err(|error| error.code())?;
     let mut bytes = Vec::new();
     planned.plan.read(&mut bytes).unwrap();

@@ -20,7 +20,7 @@ use ottla_broker::handlers::{
     delete_groups, describe_groups, find_coordinator, heartbeat, join_group, leave_group,
     list_groups, offset_commit, offset_delete, offset_fetch, sync_group,
 };
-use ottla_broker::replicas::partition::Urgency;
+use ottla_broker::replicas::partition::{Append, RequiredAcks};
 use ottla_broker::replicas::{Found, Intervals};
 use ottla_controller::Settings;
 use ottla_coordinator::partition_for;
@@ -487,7 +487,11 @@ async fn a_commit_that_is_not_on_disk_in_time_is_answered_as_not_available() {
     let batch = builder.build().unwrap();
     let batch: Batch<'_> = split_batches(&batch).next().unwrap().unwrap().into();
     let now = node.broker.clock.now();
-    partition.append(&[&[batch]], (Origin::Coordinator, Urgency::Later), now);
+    let append = Append {
+        batches: &[batch],
+        acks: RequiredAcks::Leader,
+    };
+    partition.append(&[append], Origin::Coordinator, now);
     let flush = partition.with_log(PartitionLog::begin_flush);
     let flush = flush.unwrap().unwrap().unwrap();
     let late = loop {

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use ottla_broker::clock::Clock;
 use ottla_broker::config::BrokerConfig;
 use ottla_broker::replicas::Found;
-use ottla_broker::replicas::partition::Urgency;
+use ottla_broker::replicas::partition::{Append, RequiredAcks};
 use ottla_broker::{Running, StartError};
 use ottla_controller::Decision;
 use ottla_controller::create_topics::{self, NewTopic};
@@ -71,8 +71,11 @@ fn append(running: &Running, topic: &str, batch: &[u8]) {
     let batches: Vec<Batch<'_>> = split_batches(batch)
         .map(|batch| Batch::from(batch.unwrap()))
         .collect();
-    let how = (Origin::Coordinator, Urgency::Now);
-    let outcomes = partition.append(&[&batches], how, Clock::start().now());
+    let append = Append {
+        batches: &batches,
+        acks: RequiredAcks::All,
+    };
+    let outcomes = partition.append(&[append], Origin::Coordinator, Clock::start().now());
     assert!(outcomes[0].is_ok(), "{outcomes:?}");
 }
 

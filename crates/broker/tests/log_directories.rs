@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use ottla_broker::clock::Clock;
 use ottla_broker::config::BrokerConfig;
-use ottla_broker::replicas::partition::Urgency;
+use ottla_broker::replicas::partition::{Append, RequiredAcks};
 use ottla_broker::replicas::{CompactionReport, Found, Partition};
 use ottla_broker::{Running, StartError};
 use ottla_controller::alter_configs;
@@ -175,8 +175,11 @@ fn append(partition: &Arc<Partition>, timestamp: i64) {
     builder.append(timestamp, Some(b"key"), Some(b"value"), &[]);
     let bytes = builder.build().unwrap();
     let batch = Batch::from(BatchView::first(&bytes).unwrap());
-    let how = (Origin::Client, Urgency::Now);
-    let appended = partition.append(&[&[batch]], how, Clock::start().now());
+    let append = Append {
+        batches: &[batch],
+        acks: RequiredAcks::All,
+    };
+    let appended = partition.append(&[append], Origin::Client, Clock::start().now());
     assert!(appended[0].is_ok());
 }
 

@@ -17,7 +17,7 @@ use ottla_broker::controller::{Commit, ControllerLoop};
 use ottla_broker::handlers::{
     ProduceReply, delete_records, fetch, list_offsets, offset_for_leader_epoch, produce,
 };
-use ottla_broker::replicas::partition::{Partition, Urgency};
+use ottla_broker::replicas::partition::{Append, Partition, RequiredAcks, replicated};
 use ottla_broker::replicas::{Found, Intervals};
 use ottla_broker::reply::Part;
 use ottla_controller::Settings;
@@ -358,7 +358,7 @@ fn whoever_would_wait_for_a_failed_disk_is_told_at_once() {
     let Found::Here(partition) = node.broker.replicas.by_name("t", PartitionIndex(0)) else {
         panic!("the partition is here");
     };
-    let mut replicated = partition.replicated(Offset(1)).unwrap();
+    let mut replicated = replicated(&partition, Offset(1)).unwrap();
     let told = replicated.try_recv().expect("nobody answers");
     let refused = told.unwrap_err();
     assert_eq!(refused.code(), ErrorCode::KafkaStorageError);
@@ -647,12 +647,13 @@ async fn readers_of_committed_records_stop_at_open_transactions_and_learn_of_abo
     let append = async |bytes: Vec<u8>, origin| {
         let batch = [Batch::from(BatchView::first(&bytes).unwrap())];
         let now = node.broker.clock.now();
-        let appended = partition
-            .append(&[&batch], (origin, Urgency::Now), now)
-            .pop()
-            .unwrap();
+        let append = Append {
+            batches: &batch,
+            acks: RequiredAcks::All,
+        };
+        let appended = partition.append(&[append], origin, now).pop().unwrap();
         let end = appended.unwrap().last_offset.plus(1);
-        if let Some(replicated) = partition.replicated(end) {
+        if let Some(replicated) = replicated(&partition, end) {
             replicated.await.unwrap().unwrap();
         }
     };

@@ -1,31 +1,29 @@
-//! Group commit: who waits for stable storage, what is dirty, which sync runs, and who may be answered.
+//! Group commit: which logs of a directory are dirty, when the next flush is due, and whether one runs.
 //!
-//! A state machine without threads, one for each log directory. Whoever appends tells it ([`GroupCommit::on_append`],
-//! [`GroupCommit::on_wait`]); a driver (a thread of the broker, or the simulation) asks for the next pass, runs it
-//! with [`flush_logs`], and hands back how far the logs are durable; those that waited for no more are answered. One
-//! pass serves all that wait. Invariants: one pass at a time; nobody is answered before a pass that began after their
-//! append has ended well; after a failure nobody is answered well again.
+//! A state machine without threads and without files, one for each log directory. An append marks its log dirty
+//! ([`GroupCommit::flush_now`], [`GroupCommit::flush_later`]); a driver begins the pass that is due, flushes its logs, and
+//! ends it with how far they are durable. One pass serves all that wait. Invariants:
+//!
+//! - one pass runs at a time;
+//! - a log that is marked while a pass runs is taken by another pass: the mark may come too late for the one that runs;
+//! - after a failure no pass begins.
 
-use crate::directory::StorageError;
-use crate::files::Files;
-use crate::partition_log::{Flush, PartitionLog, run_together};
-use crate::planted::{Bug, is_planted};
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
 use ottla_protocol::ids::Offset;
 use ottla_protocol::time::MonotonicTime;
-use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
 
 /// The number by which a driver knows a log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct LogId(pub u64);
 
-/// The group commit of one log directory; `W` is whoever waits for an answer.
+/// The group commit of one log directory.
 #[derive(Debug)]
-pub struct GroupCommit<W> {
+pub struct GroupCommit {
     max_delay: Duration,
-    logs: BTreeMap<LogId, LogState<W>>,
-    /// The logs that the next pass takes along.
+    logs: BTreeMap<LogId, LogState>,
+    /// The logs that the next pass takes.
     dirty: BTreeSet<LogId>,
     /// When the next pass must begin; none while nothing is dirty.
     due: Option<MonotonicTime>,
@@ -34,24 +32,12 @@ pub struct GroupCommit<W> {
 }
 
 #[derive(Debug)]
-struct LogState<W> {
+struct LogState {
     end: Offset,
     flushed: Offset,
-    waiters: Vec<(Offset, W)>,
 }
 
-/// What becomes of somebody who wants a log durable up to an offset.
-#[derive(Debug, PartialEq, Eq)]
-pub enum Wait<W> {
-    /// It is: answer.
-    Durable(W),
-    /// It will be: the answer comes from a pass.
-    Waits,
-    /// It never will be: the directory is offline, or the log gone.
-    Refused(W),
-}
-
-impl<W> GroupCommit<W> {
+impl GroupCommit {
     /// Nothing is dirty. A log that nobody waits for is flushed at the latest `max_delay` after an append.
     pub fn new(max_delay: Duration) -> Self {
         Self {
@@ -64,72 +50,41 @@ impl<W> GroupCommit<W> {
         }
     }
 
-    /// Takes on a log that is durable up to `flushed`.
+    /// Adds a log that is durable up to `flushed`.
     pub fn add(&mut self, log: LogId, flushed: Offset) {
-        let waiters = Vec::new();
-        self.logs.insert(
-            log,
-            LogState {
-                end: flushed,
-                flushed,
-                waiters,
-            },
-        );
+        let end = flushed;
+        self.logs.insert(log, LogState { end, flushed });
     }
 
-    /// Lets go of a log; returns those who waited, in vain.
-    pub fn remove(&mut self, log: LogId) -> Vec<W> {
+    /// Removes a log.
+    pub fn remove(&mut self, log: LogId) {
         self.dirty.remove(&log);
-        let state = self.logs.remove(&log);
-        state
-            .into_iter()
-            .flat_map(|state| state.waiters)
-            .map(|(_, waiter)| waiter)
-            .collect()
+        self.logs.remove(&log);
     }
 
-    /// The log now ends at `end`; it joins the next pass, or begins one after the longest delay.
-    pub fn on_append(&mut self, log: LogId, end: Offset, now: MonotonicTime) {
+    /// The log ends at `end`, and somebody waits for it to be durable: a pass is due now. Returns whether it is dirty.
+    pub fn flush_now(&mut self, log: LogId, end: Offset, now: MonotonicTime) -> bool {
+        self.mark_dirty(log, end, now)
+    }
+
+    /// The log ends at `end`: it joins the next pass, or begins one after the longest delay. Returns whether it is dirty.
+    pub fn flush_later(&mut self, log: LogId, end: Offset, now: MonotonicTime) -> bool {
         let latest = now.after(self.max_delay);
-        self.dirty(log, end, latest);
+        self.mark_dirty(log, end, latest)
     }
 
-    /// Somebody waits until the log is durable up to `end`: a pass is due now.
-    pub fn on_wait(&mut self, log: LogId, end: Offset, waiter: W, now: MonotonicTime) -> Wait<W> {
-        if is_planted(Bug::AnswerBeforeSync) {
-            self.dirty(log, end, now);
-            return Wait::Durable(waiter);
-        }
-        if self.has_failed {
-            return Wait::Refused(waiter);
-        }
-        self.dirty(log, end, now);
-        match self.logs.get_mut(&log) {
-            None => Wait::Refused(waiter),
-            Some(state) if state.flushed >= end => Wait::Durable(waiter),
-            Some(state) => {
-                state.waiters.push((end, waiter));
-                Wait::Waits
-            }
-        }
-    }
-
-    /// Somebody reads at the end of the log, beyond what is durable: a pass is due now.
-    pub fn on_read_at_end(&mut self, log: LogId, now: MonotonicTime) {
-        if let Some(state) = self.logs.get(&log) {
-            self.dirty(log, state.end, now);
-        }
-    }
-
-    fn dirty(&mut self, log: LogId, end: Offset, latest: MonotonicTime) {
+    /// A log that was removed is never dirty.
+    fn mark_dirty(&mut self, log: LogId, end: Offset, latest: MonotonicTime) -> bool {
         let Some(state) = self.logs.get_mut(&log) else {
-            return;
+            return false;
         };
         state.end = state.end.max(end);
-        if state.end > state.flushed {
+        let is_dirty = state.end > state.flushed;
+        if is_dirty {
             self.dirty.insert(log);
             self.due = Some(self.due.map_or(latest, |due| due.min(latest)));
         }
+        is_dirty
     }
 
     /// The logs that the next pass is to flush: all that are dirty, once one is due. None while a pass runs.
@@ -150,65 +105,114 @@ impl<W> GroupCommit<W> {
         self.due.filter(|_| !self.is_running && !self.has_failed)
     }
 
-    /// The pass is over: the logs are durable up to these offsets. Returns those to be answered.
-    pub fn end_pass(&mut self, flushed: &[(LogId, Offset)], now: MonotonicTime) -> Vec<W> {
+    /// The pass is over: the logs are durable up to these offsets. A log that was truncated may be durable up to less than
+    /// before.
+    pub fn end_pass(&mut self, flushed: &[(LogId, Offset)]) {
         self.is_running = false;
-        let mut answered = Vec::new();
         for (log, offset) in flushed {
-            let Some(state) = self.logs.get_mut(log) else {
-                continue;
-            };
-            // A log that was truncated may be durable up to less than before.
-            state.flushed = *offset;
-            let durable = |(end, _): &mut (Offset, W)| *end <= *offset;
-            let done = state.waiters.extract_if(.., durable);
-            answered.extend(done.map(|(_, waiter)| waiter));
-            if !state.waiters.is_empty() {
-                let end = state.end;
-                self.dirty(*log, end, now);
+            if let Some(state) = self.logs.get_mut(log) {
+                state.flushed = *offset;
             }
         }
-        answered
     }
 
-    /// The pass failed, so the directory is offline. Returns all who wait, to be refused.
-    pub fn fail(&mut self) -> Vec<W> {
+    /// The pass failed, so the directory is offline.
+    pub fn fail(&mut self) {
         self.is_running = false;
         self.has_failed = true;
-        let waiters = self
-            .logs
-            .values_mut()
-            .flat_map(|state| state.waiters.drain(..));
-        waiters.map(|(_, waiter)| waiter).collect()
     }
-}
-
-/// Flushes logs of one directory: what is to be synced is taken under each log's lock and synced outside of it, one
-/// by one or, when many are dirty, by one sync of the file system. Returns how far each is durable.
-pub fn flush_logs<F: Files>(
-    logs: &[(LogId, Arc<Mutex<PartitionLog<F>>>)],
-) -> Result<Vec<(LogId, Offset)>, StorageError> {
-    let mut flushes: Vec<Flush<F>> = Vec::with_capacity(logs.len());
-    let mut flushing = Vec::with_capacity(logs.len());
-    let mut durable = Vec::with_capacity(logs.len());
-    for (id, log) in logs {
-        let mut guard = log.lock().unwrap_or_else(PoisonError::into_inner);
-        match guard.begin_flush_among(logs.len())? {
-            Some(flush) => {
-                flushes.push(flush);
-                flushing.push((*id, log));
-            }
-            None => durable.push((*id, guard.flushed_offset())),
-        }
-    }
-    run_together(&flushes)?;
-    for ((id, log), flush) in flushing.into_iter().zip(&flushes) {
-        let mut guard = log.lock().unwrap_or_else(PoisonError::into_inner);
-        guard.complete_flush(flush);
-        durable.push((id, guard.flushed_offset()));
-    }
-    Ok(durable)
 }
 
 #[cfg(test)]
-mod tests;
+mod tests {
+    use super::{GroupCommit, LogId};
+    use ottla_protocol::ids::Offset;
+    use ottla_protocol::time::MonotonicTime;
+    use std::collections::BTreeSet;
+    use std::time::Duration;
+
+    const A: LogId = LogId(1);
+    const B: LogId = LogId(2);
+
+    fn at(ms: u64) -> MonotonicTime {
+        MonotonicTime(Duration::from_millis(ms))
+    }
+
+    fn two_logs() -> GroupCommit {
+        let mut commit = GroupCommit::new(Duration::from_millis(10));
+        commit.add(A, Offset(0));
+        commit.add(B, Offset(5));
+        commit
+    }
+
+    #[test]
+    fn one_pass_serves_all_that_waited_when_it_began() {
+        let mut commit = two_logs();
+        let _ = commit.flush_now(A, Offset(1), at(0));
+        let _ = commit.flush_now(A, Offset(2), at(0));
+        let _ = commit.flush_now(B, Offset(5), at(0));
+        assert_eq!(
+            commit.begin_pass(at(0)),
+            Some(BTreeSet::from([A])),
+            "B is durable"
+        );
+        let _ = commit.flush_now(A, Offset(3), at(1));
+        assert_eq!(
+            (commit.begin_pass(at(1)), commit.next_due()),
+            (None, None),
+            "one pass at a time"
+        );
+        commit.end_pass(&[(A, Offset(2))]);
+        assert_eq!(commit.next_due(), Some(at(1)), "the append during the pass");
+        assert_eq!(commit.begin_pass(at(2)), Some(BTreeSet::from([A])));
+        commit.end_pass(&[(A, Offset(3))]);
+        assert_eq!((commit.begin_pass(at(99)), commit.next_due()), (None, None));
+    }
+
+    #[test]
+    fn what_nobody_waits_for_joins_a_pass_or_starts_one_after_the_delay() {
+        let mut commit = two_logs();
+        let _ = commit.flush_later(A, Offset(1), at(0));
+        assert_eq!(
+            (commit.next_due(), commit.begin_pass(at(9))),
+            (Some(at(10)), None)
+        );
+        let _ = commit.flush_later(A, Offset(2), at(8));
+        assert_eq!(commit.next_due(), Some(at(10)), "the first append counts");
+        let _ = commit.flush_now(B, Offset(6), at(9));
+        assert_eq!(commit.next_due(), Some(at(9)));
+        assert_eq!(commit.begin_pass(at(9)), Some(BTreeSet::from([A, B])));
+        commit.end_pass(&[(A, Offset(2)), (B, Offset(6))]);
+        let _ = commit.flush_now(A, Offset(2), at(9));
+        assert_eq!(commit.next_due(), None, "it is clean");
+    }
+
+    #[test]
+    fn a_log_that_a_pass_could_not_flush_is_flushed_by_another() {
+        let mut commit = two_logs();
+        let _ = commit.flush_now(A, Offset(1), at(0));
+        assert_eq!(commit.begin_pass(at(0)), Some(BTreeSet::from([A])));
+        let _ = commit.flush_later(A, Offset(0), at(1));
+        commit.end_pass(&[]);
+        assert_eq!(commit.next_due(), Some(at(11)));
+    }
+
+    #[test]
+    fn after_a_failure_no_pass_begins() {
+        let mut commit = two_logs();
+        let _ = commit.flush_now(A, Offset(1), at(0));
+        assert_eq!(commit.begin_pass(at(0)), Some(BTreeSet::from([A])));
+        commit.fail();
+        let _ = commit.flush_now(B, Offset(6), at(1));
+        assert_eq!((commit.begin_pass(at(1)), commit.next_due()), (None, None));
+    }
+
+    #[test]
+    fn a_removed_log_is_not_flushed() {
+        let mut commit = two_logs();
+        let _ = commit.flush_now(A, Offset(1), at(0));
+        commit.remove(A);
+        assert!(!commit.flush_now(A, Offset(2), at(0)));
+        assert_eq!(commit.begin_pass(at(0)), None);
+    }
+}

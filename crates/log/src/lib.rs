@@ -21,7 +21,7 @@ mod leader_epochs;
 mod open_files;
 mod partition_log;
 mod place;
-mod planted;
+pub mod planted;
 mod position;
 pub mod producer_state;
 mod recovery;

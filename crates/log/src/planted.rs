@@ -1,13 +1,13 @@
-//! Bugs that a test plants to see that the torture (`tests/torture.rs`) catches them: a net that catches nothing proves
-//! nothing.
+//! Bugs that a test plants to see that the torture (`crates/replica/tests/torture`) catches them: a net that catches
+//! nothing proves nothing.
 //!
-//! Only code compiled for tests can plant one, and only on its own thread; everywhere else [`is_planted`] is a constant
-//! `false` and costs nothing.
+//! Only code compiled with the feature `planted` can plant one, and only on its own thread. The tests of this crate and of
+//! those above it switch the feature on; everywhere else [`is_planted`] is a constant `false` and costs nothing.
 
 /// A mistake, in the place where it would be made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Bug {
-    /// Group commit answers before anything is synced.
+pub enum Bug {
+    /// A producer is answered before its records are synced.
     AnswerBeforeSync,
     /// A file is replaced by a rename, and the directory is not synced.
     RenameWithoutDirectorySync,
@@ -27,21 +27,20 @@ pub(crate) enum Bug {
     RecoveryPointAheadOfData,
     /// Compaction lets tombstones go at once.
     TombstoneDroppedEarly,
-    /// A new partition finds the checkpoints of the one that had its name: a mistake of whoever drives the log.
-    #[cfg(test)]
+    /// A new partition finds the checkpoints of the one that had its name.
     StaleCheckpointsKept,
 }
 
 /// Whether `bug` is to be made here.
-#[cfg(not(test))]
-pub(crate) const fn is_planted(_bug: Bug) -> bool {
+#[cfg(not(any(test, feature = "planted")))]
+pub const fn is_planted(_bug: Bug) -> bool {
     false
 }
 
-#[cfg(test)]
-pub(crate) use self::planting::{is_planted, planting};
+#[cfg(any(test, feature = "planted"))]
+pub use self::planting::{is_planted, planting};
 
-#[cfg(test)]
+#[cfg(any(test, feature = "planted"))]
 mod planting {
     use super::Bug;
     use std::cell::Cell;
@@ -50,12 +49,13 @@ mod planting {
         static PLANTED: Cell<Option<Bug>> = const { Cell::new(None) };
     }
 
-    pub(crate) fn is_planted(bug: Bug) -> bool {
+    /// Whether `bug` is to be made here.
+    pub fn is_planted(bug: Bug) -> bool {
         PLANTED.get() == Some(bug)
     }
 
     /// Runs `work` on this thread with `bug` in the code.
-    pub(crate) fn planting<T>(bug: Option<Bug>, work: impl FnOnce() -> T) -> T {
+    pub fn planting<T>(bug: Option<Bug>, work: impl FnOnce() -> T) -> T {
         struct Dug;
         impl Drop for Dug {
             fn drop(&mut self) {

@@ -12,6 +12,5 @@ mod random;
 mod recovery;
 mod regressions;
 mod repair;
-mod torture;
 mod trim;
 mod verify;

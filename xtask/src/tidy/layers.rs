@@ -11,7 +11,7 @@ const LAYERS: &[&[&str]] = &[
     &["protocol"],
     &["metadata"],
     &["log", "controller", "replication", "coordinator"],
-    &["quorum", "client"],
+    &["replica", "quorum", "client"],
     &["broker", "console", "schema-registry"],
     &["cli"],
 ];

@@ -1,4 +1,5 @@
-//! Pure crates use no runtime, files, sockets, clock or randomness, and no map with random order; `log` no async.
+//! Pure crates use no runtime, files, sockets, clock or randomness, and no map with random order; `log` no async; `replica`
+//! no particular disk besides.
 
 use super::layers;
 use super::source::{Source, Tree};
@@ -56,9 +57,11 @@ const OUTSIDE_WORDS: &[(&str, &str)] = &[
     ),
     ("async fn", "return what should happen; the owner waits"),
 ];
+/// `replica` serves any disk: a simulation drives it over one that fails.
+const DISK: (&str, &str) = ("files::disk", "be generic over `Files`");
 const ASYNC_WORDS: &[(&str, &str)] = &[
-    ("async ", "`log` is synchronous; the broker waits"),
-    (".await", "`log` is synchronous"),
+    ("async ", "it is synchronous; the broker waits"),
+    (".await", "it is synchronous"),
 ];
 
 pub fn check(tree: &Tree) -> Vec<String> {
@@ -66,7 +69,9 @@ pub fn check(tree: &Tree) -> Vec<String> {
     for name in PURE {
         check_dependencies(name, OUTSIDE_CRATES, &mut problems);
     }
-    check_dependencies("log", ASYNC_CRATES, &mut problems);
+    for name in ["log", "replica"] {
+        check_dependencies(name, ASYNC_CRATES, &mut problems);
+    }
     for source in &tree.sources {
         let Some(name) = source.crate_name() else {
             continue;
@@ -77,7 +82,11 @@ pub fn check(tree: &Tree) -> Vec<String> {
         if PURE.contains(&name) {
             check_words(source, OUTSIDE_WORDS, &mut problems);
         }
-        if name == "log" {
+        if name == "replica" {
+            check_words(source, OUTSIDE_WORDS, &mut problems);
+            check_words(source, &[DISK], &mut problems);
+        }
+        if name == "log" || name == "replica" {
             check_words(source, ASYNC_WORDS, &mut problems);
         }
     }

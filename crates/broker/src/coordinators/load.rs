@@ -7,6 +7,7 @@ use ottla_protocol::ids::{Offset, ProducerId};
 use ottla_protocol::messages::coordinator::group::GroupRecord;
 use ottla_protocol::records::control::ControlType;
 use ottla_protocol::records::{BatchHeader, Record};
+use ottla_protocol::time::MonotonicTime;
 
 use super::records;
 use crate::replicas::Partition;
@@ -14,9 +15,9 @@ use crate::replicas::Partition;
 pub use super::records::LoadError;
 
 /// Replays the whole partition into a new shard. What cannot be read is passed over and said.
-pub fn read(partition: &Partition, config: Config) -> Result<Shard, LoadError> {
+pub fn read(partition: &Partition, config: Config, now: MonotonicTime) -> Result<Shard, LoadError> {
     let mut shard = Shard::new(config);
-    let passed_over = records::for_each(partition, |header, record| {
+    let passed_over = records::for_each(partition, now, |header, record| {
         if header.is_control() {
             apply_marker(&mut shard, header, record)
         } else {

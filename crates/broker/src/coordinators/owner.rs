@@ -23,6 +23,7 @@ use super::{Answer, Phase, Unavailable, load, writer};
 use crate::clock::Clock;
 use crate::disk_work::DiskWork;
 use crate::replicas::Partition;
+use crate::replicas::partition::replicated;
 
 /// Something for the owner to do.
 pub type Command = Box<dyn FnOnce(&mut Owner) + Send>;
@@ -106,7 +107,10 @@ impl Owner {
     async fn load(&mut self, loads: &Semaphore) -> bool {
         let _turn = loads.acquire().await;
         let (partition, config) = (Arc::clone(&self.partition), self.config.clone());
-        let read = tokio::task::spawn_blocking(move || load::read(&partition, config)).await;
+        let clock = self.clock;
+        let read =
+            tokio::task::spawn_blocking(move || load::read(&partition, config, clock.monotonic()))
+                .await;
         match read {
             Ok(Ok(shard)) => {
                 self.shard = shard;
@@ -324,7 +328,7 @@ impl Owner {
         let count = i64::try_from(records.len()).expect("a batch has fewer records than 2^63");
         let (first, committed) = self.disk_work.run(|| {
             let first = writer::append(&self.partition, self.compression, &records, now)?;
-            Ok((first, self.partition.replicated(first.plus(count))))
+            Ok((first, replicated(&self.partition, first.plus(count))))
         })?;
         for (offset, record) in (first.0..).zip(records) {
             let position = Position::plain(ottla_protocol::ids::Offset(offset));

@@ -8,6 +8,7 @@ use ottla_protocol::records::{BatchHeader, BatchView, Decompressor, Record, spli
 
 use crate::replicas::Partition;
 use crate::replicas::partition::Unavailable;
+use ottla_protocol::time::MonotonicTime;
 
 /// `offsets.load.buffer.size` of Kafka: bytes read at once.
 const READ_BYTES: usize = 5 * 1024 * 1024;
@@ -31,6 +32,7 @@ pub enum LoadError {
 /// Hands every record of `partition` to `take`, which says whether it understood; returns how many were passed over.
 pub fn for_each(
     partition: &Partition,
+    now: MonotonicTime,
     mut take: impl FnMut(&BatchHeader, &Record<'_>) -> bool,
 ) -> Result<u64, LoadError> {
     let mut decompressor = Decompressor::default();
@@ -38,7 +40,7 @@ pub fn for_each(
     let offsets = partition.offsets()?;
     let mut next = offsets.log_start;
     while next < offsets.log_end {
-        let bytes = read(partition, next)?;
+        let bytes = read(partition, next, now)?;
         let start = next;
         for batch in split_batches(&bytes).map_while(Result::ok) {
             next = batch.header().next_offset().max(next);
@@ -53,14 +55,16 @@ pub fn for_each(
 }
 
 /// A piece of the log: whole batches, the first of them with `offset` or behind it.
-fn read(partition: &Partition, offset: Offset) -> Result<Vec<u8>, LoadError> {
+fn read(partition: &Partition, offset: Offset, now: MonotonicTime) -> Result<Vec<u8>, LoadError> {
     let request = ReadRequest {
         offset,
         max_bytes: READ_BYTES,
         first_batch: FirstBatch::MayExceed,
         bound: Bound::LogEnd,
     };
-    let plan = partition.plan_own(&request).ok_or(Unavailable::Gone)??;
+    let plan = partition
+        .plan_own(&request, now)
+        .ok_or(Unavailable::Gone)??;
     let mut bytes = Vec::new();
     plan.read(&mut bytes)?;
     Ok(bytes)

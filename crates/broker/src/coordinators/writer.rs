@@ -11,7 +11,7 @@ use ottla_protocol::time::Now;
 
 use super::Unavailable;
 use crate::replicas::Partition;
-use crate::replicas::partition::{Refused, Urgency};
+use crate::replicas::partition::{Append, Refused, RequiredAcks};
 
 /// Appends `records` as one batch, all or none, and asks for a flush; returns the offset of the first.
 pub fn append(
@@ -33,8 +33,11 @@ pub fn append(
     }
     let view = BatchView::first(&bytes).expect("a batch that was built can be read");
     let batch = [Batch::from(view)];
-    let how = (Origin::Coordinator, Urgency::Now);
-    let outcome = partition.append(&[&batch], how, now).pop();
+    let append = Append {
+        batches: &batch,
+        acks: RequiredAcks::All,
+    };
+    let outcome = partition.append(&[append], Origin::Coordinator, now).pop();
     match outcome.expect("an outcome for each request") {
         Ok(appended) => Ok(appended.first_offset),
         Err(refused) => {

@@ -20,6 +20,7 @@ use ottla_protocol::messages::delete_records_response::{
 use ottla_protocol::messages::{DeleteRecordsRequestData, DeleteRecordsResponseData, ErrorCode};
 
 use crate::broker::Broker;
+use crate::clock::Clock;
 use crate::context::RequestContext;
 use crate::disk_work::blocking;
 use crate::replicas::ends::{self, Unreached};
@@ -46,14 +47,14 @@ pub async fn handle(
         wanted.extend(partitions.map(|wanted| find(broker, topic.name.as_str(), wanted)));
     }
     let timeout = Duration::from_millis(request.timeout_ms.max(0).cast_unsigned().into());
-    let wanted = reach(wanted, timeout.max(ends::LEAST_PATIENCE)).await;
+    let wanted = reach(wanted, timeout.max(ends::LEAST_PATIENCE), broker.clock).await;
     let broker = Arc::clone(broker);
     // Files are removed and written: that takes its time.
     blocking(move || delete_all(&broker, request, wanted)).await
 }
 
 /// Waits until what is to be deleted can be read.
-async fn reach(wanted: Vec<Wanted>, limit: Duration) -> Vec<Wanted> {
+async fn reach(wanted: Vec<Wanted>, limit: Duration, clock: Clock) -> Vec<Wanted> {
     let awaited = wanted.iter().flatten().map(|(partition, offset)| {
         // Beyond the end there is nothing to wait for; a partition that is gone says so itself.
         let end = partition.offsets().map_or(Offset(0), |all| all.log_end);
@@ -62,7 +63,7 @@ async fn reach(wanted: Vec<Wanted>, limit: Duration) -> Vec<Wanted> {
         (Arc::clone(partition), until)
     });
     let awaited: Vec<_> = awaited.collect();
-    let mut reached = ends::reach(&awaited, limit).await.into_iter();
+    let mut reached = ends::reach(&awaited, limit, clock).await.into_iter();
     let wanted = wanted.into_iter().map(|wanted| {
         let wanted = wanted?;
         match reached.next() {

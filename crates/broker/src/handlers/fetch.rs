@@ -24,13 +24,13 @@ use ottla_protocol::messages::fetch_response::{
 use ottla_protocol::messages::{ErrorCode, FetchRequestData, FetchResponseData};
 
 use crate::broker::Broker;
+use crate::clock::Clock;
 use crate::context::RequestContext;
 use crate::fetch_sessions::{
     Answered, FetchContext, FetchKey, FetchNews, FetchTopicKey, FetchWish, SessionRequest,
 };
 use crate::held_files::{HeldFile, HeldFiles};
-use crate::replicas::partition::reader::Reader;
-use crate::replicas::partition::{Partition, Planned, ReadAt, Unavailable};
+use crate::replicas::partition::{Partition, Planned, ReadAt, Reader, Unavailable, reader};
 use crate::replicas::{Found, ends};
 use crate::reply::Part;
 
@@ -140,6 +140,7 @@ struct Limits {
     bound: Bound,
     is_from_follower: bool,
     held_files: Arc<HeldFiles>,
+    clock: Clock,
 }
 
 impl Limits {
@@ -159,6 +160,7 @@ impl Limits {
             bound,
             is_from_follower: replica != CONSUMER && replica != DEBUGGING_CONSUMER,
             held_files: Arc::clone(&broker.held_files),
+            clock: broker.clock,
         }
     }
 
@@ -226,7 +228,9 @@ impl Target {
             current_epoch: epoch(self.wish.current_leader_epoch),
             last_fetched_epoch: epoch(self.wish.last_fetched_epoch),
         };
-        partition.plan(&read).map_err(|error| error.code())
+        partition
+            .plan(&read, limits.clock.monotonic())
+            .map_err(|error| error.code())
     }
 }
 
@@ -241,7 +245,7 @@ type Plans = Vec<Result<Plan, ErrorCode>>;
 async fn plan_enough(targets: &mut [Target], limits: &Limits) -> Plans {
     let plans = plan_all(targets, limits);
     if Look::at(&plans).suffices(limits, limits.waits()) {
-        flush_tails(targets, &plans);
+        flush_tails(targets, &plans, limits);
         return plans;
     }
     // Who waits holds no files.
@@ -256,7 +260,7 @@ async fn wait_for_enough(targets: &[Target], limits: &Limits) -> Plans {
         Waits::ForFlush => ends::LEAST_PATIENCE,
     };
     let mut timer = pin!(tokio::time::sleep(time));
-    let reader = Reader::new();
+    let reader = reader();
     loop {
         reader.lacks(limits.min_bytes);
         // Watched before planning: what comes in between is not missed.
@@ -266,14 +270,14 @@ async fn wait_for_enough(targets: &[Target], limits: &Limits) -> Plans {
         let plans = plan_all(targets, limits);
         let look = Look::at(&plans);
         if look.suffices(limits, waits) {
-            flush_tails(targets, &plans);
+            flush_tails(targets, &plans, limits);
             return plans;
         }
         drop(plans);
-        flush_if_enough(targets, &look, &reader, waits);
+        flush_if_enough(targets, limits, &look, (&reader, waits));
         tokio::select! {
             biased;
-            () = reader.changed() => {}
+            () = reader.consumer().notified() => {}
             () = &mut timer => {
                 if waits == Waits::ForFlush {
                     return plan_all(targets, limits);
@@ -289,22 +293,27 @@ async fn wait_for_enough(targets: &[Target], limits: &Limits) -> Plans {
 /// Has flushed what the reader waits for, if that is enough with what it has seen.
 ///
 /// What is enough may have been appended after the look, which then says nothing of it: each partition looks again.
-fn flush_if_enough(targets: &[Target], look: &Look, reader: &Reader, waits: Waits) {
+fn flush_if_enough(
+    targets: &[Target],
+    limits: &Limits,
+    look: &Look,
+    (reader, waits): (&Reader, Waits),
+) {
     if reader.gets(look.bytes + look.unflushed) || waits == Waits::ForFlush {
         for partition in targets.iter().flat_map(|target| &target.found) {
-            partition.make_readable();
+            partition.make_readable(limits.clock.monotonic());
         }
     }
 }
 
 /// A partition whose records only lack a flush gives nothing to this answer. It is flushed for the next one.
-fn flush_tails(targets: &[Target], plans: &Plans) {
+fn flush_tails(targets: &[Target], plans: &Plans, limits: &Limits) {
     for (target, plan) in targets.iter().zip(plans) {
         if let (Ok(partition), Ok((planned, _))) = (&target.found, plan)
             && planned.unflushed > 0
             && planned.plan.first_batch_size == 0
         {
-            partition.make_readable();
+            partition.make_readable(limits.clock.monotonic());
         }
     }
 }
@@ -514,12 +523,12 @@ mod tests {
     use ottla_protocol::messages::metadata::{PartitionRecord, TopicRecord};
     use ottla_protocol::records::{BatchBuilder, BatchOptions, split_batches};
 
-    use super::{Limits, Look, Reader, Target, flush_if_enough, plan_all, plan_enough};
+    use super::{Limits, Look, Target, flush_if_enough, plan_all, plan_enough, reader};
     use crate::clock::Clock;
     use crate::config::BrokerConfig;
     use crate::fetch_sessions::{FetchKey, FetchTopicKey, FetchWish};
     use crate::held_files::HeldFiles;
-    use crate::replicas::partition::{Partition, Urgency};
+    use crate::replicas::partition::{Append, Partition, RequiredAcks};
     use crate::replicas::{Directories, Found, Intervals, Replicas};
 
     /// The only partition of a topic, which nothing flushes unless it is asked to.
@@ -561,23 +570,26 @@ mod tests {
         builder.append(0, None, Some(b"x"), &[]);
         let bytes = builder.build().unwrap();
         let batch = Batch::from(split_batches(&bytes).next().unwrap().unwrap());
-        let how = (Origin::Client, Urgency::Later);
-        let outcomes = partition.append(&[&[batch]], how, Clock::start().now());
+        let append = Append {
+            batches: &[batch],
+            acks: RequiredAcks::Leader,
+        };
+        let outcomes = partition.append(&[append], Origin::Client, Clock::start().now());
         outcomes[0].as_ref().unwrap();
         bytes.len()
     }
 
     /// Has all records flushed, for whoever reads.
     async fn flush(partition: &Arc<Partition>, end: Offset) {
-        partition.make_readable();
+        partition.make_readable(Clock::start().monotonic());
         reaches(partition, end).await;
     }
 
     async fn reaches(partition: &Arc<Partition>, end: Offset) {
-        let reader = Reader::new();
+        let reader = reader();
         let reached = async {
             while !partition.is_readable_to(end, &reader).unwrap() {
-                reader.changed().await;
+                reader.consumer().notified().await;
             }
         };
         let reached = tokio::time::timeout(Duration::from_mins(1), reached).await;
@@ -608,6 +620,7 @@ mod tests {
             bound: Bound::HighWatermark,
             is_from_follower: false,
             held_files: HeldFiles::new(1),
+            clock: Clock::start(),
         }
     }
 
@@ -619,13 +632,13 @@ mod tests {
         flush(&partition, Offset(1)).await;
         let (targets, limits) = ([target(&partition)], limits(2 * size));
 
-        let reader = Reader::new();
+        let reader = reader();
         reader.lacks(limits.min_bytes);
         partition.watch(&reader);
         let look = Look::at(&plan_all(&targets, &limits));
         assert_eq!((look.bytes, look.unflushed), (size as u64, 0));
         append(&partition);
-        flush_if_enough(&targets, &look, &reader, limits.waits());
+        flush_if_enough(&targets, &limits, &look, (&reader, limits.waits()));
         reaches(&partition, Offset(2)).await;
     }
 

@@ -81,7 +81,9 @@ pub async fn handle(
     let awaited: Vec<_> = awaited
         .map(|asked| (Arc::clone(&asked.partition), asked.until))
         .collect();
-    let mut reached = ends::reach(&awaited, ends::PATIENCE).await.into_iter();
+    let mut reached = ends::reach(&awaited, ends::PATIENCE, broker.clock)
+        .await
+        .into_iter();
     let topics = request.topics.iter().zip(asked).map(|(topic, asked)| {
         let partitions = asked.into_iter().map(|(index, asked)| {
             let found = asked.and_then(|asked| {

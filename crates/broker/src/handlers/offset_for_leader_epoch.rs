@@ -41,7 +41,9 @@ pub async fn handle(
         (Arc::clone(partition), until)
     });
     let awaited: Vec<_> = awaited.collect();
-    let mut reached = ends::reach(&awaited, ends::PATIENCE).await.into_iter();
+    let mut reached = ends::reach(&awaited, ends::PATIENCE, broker.clock)
+        .await
+        .into_iter();
     let mut ends = ends.into_iter().map(|end| {
         let (_, end) = end?;
         let reached = reached.next().unwrap_or(Ok(()));

@@ -30,7 +30,9 @@ use super::ProduceReply;
 use crate::broker::Broker;
 use crate::context::RequestContext;
 use crate::replicas::Found;
-use crate::replicas::partition::{Partition, Refused, Unavailable, Urgency};
+use crate::replicas::partition::{
+    Append, Partition, Refused, RequiredAcks, Unavailable, replicated,
+};
 use crate::topics::is_internal;
 
 /// The client that Kafka lets write to internal topics.
@@ -78,13 +80,13 @@ struct Failure {
 struct Entry<'a> {
     request: usize,
     outcome: usize,
+    acks: RequiredAcks,
     batch: ValidBatch<'a>,
 }
 
 /// What goes into one partition, in the order of arrival.
 struct Group<'a> {
     partition: Arc<Partition>,
-    urgency: Urgency,
     entries: Vec<Entry<'a>>,
 }
 
@@ -122,23 +124,18 @@ struct Groups<'a> {
 }
 
 impl<'a> Groups<'a> {
-    fn add(&mut self, partition: &Arc<Partition>, urgency: Urgency, entry: Entry<'a>) {
+    fn add(&mut self, partition: &Arc<Partition>, entry: Entry<'a>) {
         let place = *self
             .by_partition
             .entry(Arc::as_ptr(partition))
             .or_insert_with(|| {
                 self.in_order.push(Group {
                     partition: Arc::clone(partition),
-                    urgency: Urgency::Later,
                     entries: Vec::new(),
                 });
                 self.in_order.len() - 1
             });
-        let group = &mut self.in_order[place];
-        if urgency == Urgency::Now {
-            group.urgency = Urgency::Now;
-        }
-        group.entries.push(entry);
+        self.in_order[place].entries.push(entry);
     }
 
     /// Takes back what `request` has added for a partition.
@@ -163,10 +160,10 @@ fn check_request<'a>(
 ) -> Outcomes {
     let mut places = Places::default();
     let mut outcomes = Outcomes::default();
-    let urgency = if body.acks == -1 {
-        Urgency::Now
+    let acks = if body.acks == -1 {
+        RequiredAcks::All
     } else {
-        Urgency::Later
+        RequiredAcks::Leader
     };
     for (topic, topic_data) in body.topic_data.iter().enumerate() {
         for data in &topic_data.partition_data {
@@ -192,9 +189,10 @@ fn check_request<'a>(
                     let entry = Entry {
                         request,
                         outcome,
+                        acks,
                         batch,
                     };
-                    groups.add(&partition, urgency, entry);
+                    groups.add(&partition, entry);
                 }
                 Err(failure) => outcomes.partitions[outcome].end(Err(failure)),
             }
@@ -320,10 +318,13 @@ fn append(group: &Group<'_>, now: Now, outcomes: &mut [Outcomes]) {
         .iter()
         .map(|entry| [Batch::from(&entry.batch)])
         .collect();
-    let batches: Vec<&[Batch<'_>]> = batches.iter().map(<[Batch<'_>; 1]>::as_slice).collect();
-    let results = group
-        .partition
-        .append(&batches, (Origin::Client, group.urgency), now);
+    let pairs = group.entries.iter().zip(&batches);
+    let appends = pairs.map(|(entry, batches)| Append {
+        batches,
+        acks: entry.acks,
+    });
+    let appends: Vec<Append<'_>> = appends.collect();
+    let results = group.partition.append(&appends, Origin::Client, now);
     let traffic = &group.partition.traffic;
     for (entry, result) in group.entries.iter().zip(results) {
         let header = &entry.batch.header;
@@ -361,9 +362,9 @@ fn reply(body: ProduceRequestData, outcomes: Outcomes) -> ProduceReply {
     let mut waiting = Vec::new();
     for outcome in outcomes {
         let replicated = match &outcome.result {
-            Ok(written) if acks == -1 => written
-                .partition
-                .replicated(written.appended.last_offset.plus(1)),
+            Ok(written) if acks == -1 => {
+                replicated(&written.partition, written.appended.last_offset.plus(1))
+            }
             _ => None,
         };
         let place = response.add(outcome);

@@ -26,7 +26,7 @@ pub async fn observe(broker: &Arc<Broker>) -> Result<Observed, NotLooked> {
         for directory in broker.replicas.directories().all() {
             let states = [
                 ("offline", directory.log.failure().is_some()),
-                ("stalled", directory.stands_still(now)),
+                ("stalled", directory.stalls.is_stalled(now)),
                 ("short", directory.reserve.is_short()),
             ];
             observed.directory(directory.log.path(), states);
@@ -41,8 +41,9 @@ pub async fn observe(broker: &Arc<Broker>) -> Result<Observed, NotLooked> {
 fn observe_logs(replicas: &Replicas, observed: &Observed) {
     let mut topics: BTreeMap<_, Counted> = BTreeMap::new();
     for partition in replicas.all() {
-        let looked = partition
-            .try_with_log(|log| (log.size(), log.log_start_offset(), log.log_end_offset()));
+        let looked = replicas.try_with_log(&partition, |log| {
+            (log.size(), log.log_start_offset(), log.log_end_offset())
+        });
         if let Some((size, start, end)) = looked {
             observed.log(&partition.topic, partition.index.0, size, start.0..end.0);
         }
@@ -71,7 +72,7 @@ fn observe_lags(replicas: &Replicas, committed: Vec<Committed>, observed: &Obser
             continue;
         };
         if let Some((start, end)) =
-            found.try_with_log(|log| (log.log_start_offset(), log.high_watermark()))
+            replicas.try_with_log(&found, |log| (log.log_start_offset(), log.high_watermark()))
         {
             let lag = (end.0 - committed.max(start.0)).max(0);
             observed.lag(&group, &topic, partition, lag);

@@ -16,12 +16,16 @@ use std::thread::JoinHandle;
 use ottla_metadata::{Changes, MetadataImage};
 use ottla_protocol::ids::{PartitionIndex, Uuid};
 
-use super::directories::{Work, Working};
+use ottla_replica::checkpoints;
+use ottla_replica::logs::WhoseLog;
+use ottla_replica::stalls::Task;
+
+use super::directories::Working;
 use super::logs::{self, LogsError};
 use super::pause::pause;
-use super::settings::TopicSettings;
-use super::{Directory, Found, Partition, Replicas, checkpoints, role};
+use super::{Directory, Found, Partition, Replicas, role};
 use crate::disk_work::LOOK;
+use ottla_replica::topic_settings::TopicSettings;
 
 /// The threads, one for each log directory.
 #[derive(Debug, Default)]
@@ -202,7 +206,7 @@ impl Answer {
             if let Outcome::Ended(errors) = &mut *outcome {
                 return std::mem::take(errors);
             }
-            if directory.stands_still(replicas.clock.monotonic()) {
+            if directory.stalls.is_stalled(replicas.clock.monotonic()) {
                 *outcome = Outcome::Late;
                 let directory = directory.log.path().display();
                 tracing::error!(%directory, "a change of metadata is not waited for in a log directory that does not answer");
@@ -290,7 +294,7 @@ fn run(replicas: &Weak<Replicas>, directory: &Arc<Directory>, queue: &Queue) {
         let Some(replicas) = replicas.upgrade() else {
             return;
         };
-        let work = directory.begin(Work::Metadata, replicas.clock);
+        let work = Working::begin(directory, Task::Metadata, replicas.clock);
         let errors = logs::guarded(|| Ok(perform(&replicas, directory, &job, &work)));
         let errors = errors.unwrap_or_else(|panicked| vec![panicked]);
         drop(work);
@@ -365,17 +369,20 @@ fn make_missing(
     let missing: Vec<_> = job.partitions.iter().filter(is_missing).collect();
     let new = missing.iter().filter_map(|(id, index)| {
         let topic = job.image.topics.get(id)?.as_ref();
-        Some(logs::New {
-            topic,
-            index: *index,
+        Some(logs::NewLog {
             directory,
-            settings: resolved.of(*id, &topic.name),
+            of: WhoseLog {
+                topic: Arc::from(topic.name.as_str()),
+                topic_id: *id,
+                index: *index,
+                settings: resolved.of(*id, &topic.name),
+            },
         })
     });
     let new: Vec<_> = new.collect();
     let names: BTreeSet<_> = new
         .iter()
-        .map(|new| (new.topic.name.clone(), new.index.0))
+        .map(|new| (new.of.topic.to_string(), new.of.index.0))
         .collect();
     let (made, mut errors) = match checkpoints::forget(directory, &names) {
         Ok(()) => logs::create(replicas, new, work),

@@ -5,12 +5,12 @@
 //! with the others, and nothing needs a restart. A partition has one pass at a time. A worker that is held up by a directory
 //! that stands still has another in its place until it goes on.
 
-mod pass;
 pub mod report;
 mod settings;
 mod throttle;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::hash::RandomState;
 use std::io;
 use std::ops::ControlFlow;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -19,7 +19,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use ottla_log::StorageError;
-use ottla_log::compaction::{CompactionError, Outcome, Plan};
+use ottla_log::compaction::{CompactionError, OffsetMap, Outcome, Pace, Plan};
 use ottla_log::files::FileError;
 use ottla_protocol::time::{MonotonicTime, Timestamp};
 
@@ -28,7 +28,9 @@ pub use self::settings::CleanerSettings;
 use self::throttle::Throttle;
 use super::partition::{Partition, PartitionId};
 use super::pause::pause;
-use super::{Directory, Replicas, checkpoints, distinct, housekeeping};
+use ottla_replica::{CompactionPass, checkpoints};
+
+use super::{Directory, Replicas, distinct};
 
 /// Bytes after which a worker looks whether it must rest or stop.
 const PACE_BYTES: u64 = 256 << 10;
@@ -191,6 +193,7 @@ impl Cleaner {
     /// What is known of `partition`; nothing when it is gone.
     pub(super) fn report(
         &self,
+        replicas: &Replicas,
         partition: &Partition,
         now: Timestamp,
     ) -> Option<Result<CompactionReport, StorageError>> {
@@ -199,7 +202,7 @@ impl Cleaner {
             let history = state.histories.get(&partition.id());
             (history.cloned().unwrap_or_default(), state.settings)
         };
-        let looked = partition.try_with_log(|log| {
+        let looked = replicas.try_with_log(partition, |log| {
             let plan = log.plan_compaction(now)?;
             Ok((plan, log.quarantine().to_vec()))
         })?;
@@ -220,7 +223,8 @@ impl State {
     /// How many workers a directory that stands still holds up.
     fn held_up(&self, now: MonotonicTime) -> usize {
         let at = self.at.values();
-        at.filter(|directory| directory.stands_still(now)).count()
+        at.filter(|directory| directory.stalls.is_stalled(now))
+            .count()
     }
 
     /// How many workers there should be.
@@ -326,7 +330,7 @@ impl Shared {
         self.make_durable(number, replicas, &mut candidates);
         let mut due = Vec::new();
         for partition in candidates {
-            match guarded(|| plan(&partition, now.wall)) {
+            match guarded(|| plan(replicas, &partition, now.wall)) {
                 Ok(Some(plan)) if plan.is_due() => due.push((partition, plan)),
                 Ok(_) => self.note_nothing_due(&partition),
                 Err(error) => self.note(replicas, &partition, Err(error)),
@@ -345,14 +349,16 @@ impl Shared {
     ) {
         let mut moved = Vec::new();
         candidates.retain(|partition| {
-            if partition.try_with_log(|log| log.compaction_needs_checkpoint()) != Some(true) {
+            if replicas.try_with_log(partition, |log| log.compaction_needs_checkpoint())
+                != Some(true)
+            {
                 return true;
             }
             self.goes_to(number, partition.directory());
             // Under `page-cache` nobody else asks for it soon. What is flushed then is seen next time.
-            partition.flush_if_dirty();
+            partition.flush_if_dirty(replicas.clock.monotonic());
             let outcome = guarded(|| {
-                housekeeping::checkpoint_log(partition).map_err(CompactionError::from)?;
+                partition.checkpoint().map_err(CompactionError::from)?;
                 Ok(())
             });
             match outcome {
@@ -366,7 +372,9 @@ impl Shared {
         });
         for directory in distinct(moved.iter().map(|partition| partition.directory())) {
             self.goes_to(number, &directory);
-            if let Err(error) = checkpoints::write_recovery_points(replicas, &directory) {
+            if let Err(error) =
+                checkpoints::write_recovery_points(&directory, || replicas.all_in(&directory))
+            {
                 tracing::warn!(%error, "cannot write recovery points; compaction waits for them");
             }
         }
@@ -392,8 +400,10 @@ impl Shared {
             self.hold_up(replicas, partition, std::mem::take(&mut waiting))
         };
         let now = replicas.clock.now().wall;
-        let outcome = pass::run(partition, settings, now, &mut pace)?;
-        checkpoints::write_compacted(replicas, partition.directory())?;
+        let outcome = run_pass(partition, settings, now, &mut pace)?;
+        checkpoints::write_compacted(partition.directory(), || {
+            replicas.all_in(partition.directory())
+        })?;
         Ok(outcome)
     }
 
@@ -495,9 +505,35 @@ fn guarded<T>(work: impl FnOnce() -> Result<T, Trouble>) -> Result<T, Trouble> {
     }
 }
 
+/// Compacts `partition`, if it is still due.
+fn run_pass(
+    partition: &Partition,
+    settings: &CleanerSettings,
+    now: Timestamp,
+    pace: Pace<'_>,
+) -> Result<Outcome, CompactionError> {
+    // A deletion waits for this before the files go.
+    let _cleaning = partition
+        .cleaning
+        .lock()
+        .unwrap_or_else(PoisonError::into_inner);
+    let hashers = [RandomState::new(), RandomState::new()];
+    let map = OffsetMap::new(settings.map_limits(), hashers);
+    let mut pass = CompactionPass::begin(partition, map, now, pace)?;
+    loop {
+        if let Some(outcome) = pass.step(partition, pace)? {
+            return Ok(outcome);
+        }
+    }
+}
+
 /// The plan for a partition; nothing when it is gone, or held up by its disk.
-fn plan(partition: &Partition, now: Timestamp) -> Result<Option<Plan>, Trouble> {
-    let plan = partition.try_with_log(|log| log.plan_compaction(now));
+fn plan(
+    replicas: &Replicas,
+    partition: &Partition,
+    now: Timestamp,
+) -> Result<Option<Plan>, Trouble> {
+    let plan = replicas.try_with_log(partition, |log| log.plan_compaction(now));
     Ok(plan.transpose().map_err(CompactionError::from)?)
 }
 

@@ -5,23 +5,22 @@
 
 use std::collections::BTreeSet;
 use std::sync::mpsc::{self, RecvTimeoutError};
-use std::sync::{Arc, PoisonError};
 
-use ottla_log::checkpoint::{self, PartitionOffsets};
-use ottla_log::files::FileError;
+use ottla_log::checkpoint::PartitionOffsets;
 use ottla_log::files::disk::Disk;
-use ottla_log::{PartitionLog, StorageError, run_together};
-use ottla_protocol::ids::Offset;
+use ottla_replica::logs::{close_together, finish, take_all};
+use ottla_replica::stalls::Task;
 
-use super::directories::{Work, Working};
+use super::Replicas;
+use super::directories::Working;
 use super::logs::{LogsError, guarded, in_parallel};
-use super::{Directory, Partition, Replicas, checkpoints};
+use super::partition::Tasks;
 use crate::disk_work::LOOK;
 
 /// Logs closed by one sync.
 const CLOSED_TOGETHER: usize = 1000;
 
-type Closing = (Arc<Partition>, PartitionLog<Disk>);
+type Closing = ottla_replica::logs::Closing<Disk, Tasks>;
 
 /// Closes all directories at the same time. The first failure counts.
 pub(super) fn close_all(replicas: &Replicas, broker_epoch: i64) -> Result<(), LogsError> {
@@ -77,7 +76,7 @@ fn wait(
             .iter()
             .map(|number| &replicas.directories.all()[*number]);
         let still: Vec<_> = directories
-            .filter(|directory| directory.stands_still(now))
+            .filter(|directory| directory.stalls.is_stalled(now))
             .collect();
         if !is_said && !still.is_empty() && still.len() == open.len() {
             is_said = true;
@@ -94,50 +93,20 @@ fn wait(
 /// Ends the threads of a directory and closes its logs.
 fn close(replicas: &Replicas, number: usize, broker_epoch: i64) -> Result<(), LogsError> {
     let directory = &replicas.directories.all()[number];
-    let work = directory.begin(Work::Close, replicas.clock);
+    let work = Working::begin(directory, Task::Close, replicas.clock);
     replicas.applier.stop(number);
     work.goes_on();
     replicas.housekeeping.join(number);
     work.goes_on();
     replicas.directories.stop_flusher(number);
     work.goes_on();
-    let Some((logs, written)) = take_logs(replicas, directory, &work) else {
+    let partitions = || replicas.all_in(directory);
+    let Some((logs, written)) = take_all(directory, partitions, || work.goes_on()) else {
         return Ok(());
     };
     let points = close_logs(replicas, logs, &work)?;
     written?;
-    let (files, path) = (directory.log.files(), directory.log.path());
-    checkpoint::write_offsets(files, path, checkpoint::RECOVERY_POINTS, &points)?;
-    checkpoint::write_clean_shutdown(files, path, broker_epoch)?;
-    Ok(())
-}
-
-/// Takes the logs out and writes down what they say of themselves; from then on nobody else does. Nothing when that was
-/// done before.
-fn take_logs(
-    replicas: &Replicas,
-    directory: &Arc<Directory>,
-    work: &Working<'_>,
-) -> Option<(Vec<Closing>, Result<(), FileError>)> {
-    let mut writing = checkpoints::writing(directory)?;
-    writing.are_closed = true;
-    let mut logs: Vec<Closing> = Vec::new();
-    let (mut high_watermarks, mut log_starts) = (PartitionOffsets::new(), PartitionOffsets::new());
-    for partition in replicas.all_in(directory) {
-        let Some(log) = partition.take_log() else {
-            continue;
-        };
-        let key = checkpoints::key(&partition);
-        high_watermarks.insert(key.clone(), log.high_watermark());
-        if log.log_start_offset() > Offset(0) {
-            log_starts.insert(key, log.log_start_offset());
-        }
-        logs.push((partition, log));
-        work.goes_on();
-    }
-    let written = checkpoints::write(directory, checkpoint::HIGH_WATERMARKS, &high_watermarks)
-        .and_then(|()| checkpoints::write(directory, checkpoint::LOG_START_OFFSETS, &log_starts));
-    Some((logs, written))
+    Ok(finish(directory, &points, broker_epoch)?)
 }
 
 /// Closes logs of one directory; returns their recovery points.
@@ -154,33 +123,7 @@ fn close_logs(
     // Nothing to close where nothing was loaded.
     let threads = replicas.directories.recovery_threads(|| 1);
     let points = in_parallel(vec![groups], threads, |logs| {
-        Ok(close_together(logs, work)?)
+        Ok(close_together(logs, || work.goes_on())?)
     })?;
     Ok(points.into_iter().flatten().collect())
-}
-
-/// Closes logs of one directory with as few syncs as they allow; returns their recovery points.
-fn close_together(
-    logs: Vec<Closing>,
-    work: &Working<'_>,
-) -> Result<PartitionOffsets, StorageError> {
-    let mut flushes = Vec::with_capacity(logs.len());
-    let mut points = PartitionOffsets::new();
-    let count = logs.len();
-    for (partition, log) in logs {
-        // A pass of the cleaner finds the log gone soon.
-        drop(
-            partition
-                .cleaning
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner),
-        );
-        let flush = log.begin_close_among(count)?;
-        points.insert(checkpoints::key(&partition), flush.end().offset);
-        flushes.push(flush);
-        work.goes_on();
-    }
-    run_together(&flushes)?;
-    work.goes_on();
-    Ok(points)
 }

@@ -11,8 +11,8 @@ use std::time::Duration;
 use ottla_protocol::ids::Offset;
 use tokio::time::{Sleep, sleep};
 
-use super::partition::reader::Reader;
-use super::partition::{Partition, Unavailable};
+use super::partition::{Partition, Reader, Unavailable, reader};
+use crate::clock::Clock;
 
 /// A flush gets at least this long, also where the client gives no time. Such a client wants what is there, and the
 /// records of an answered produce are there.
@@ -35,17 +35,18 @@ pub enum Unreached {
 pub async fn reach(
     wanted: &[(Arc<Partition>, Offset)],
     limit: Duration,
+    clock: Clock,
 ) -> Vec<Result<(), Unreached>> {
-    let reader = Reader::new();
+    let reader = reader();
     for (partition, offset) in wanted {
         if let Ok(false) = partition.is_readable_to(*offset, &reader) {
-            partition.make_readable();
+            partition.make_readable(clock.monotonic());
         }
     }
     let mut timer = pin!(sleep(limit));
     let mut outcomes = Vec::with_capacity(wanted.len());
     for wanted in wanted {
-        outcomes.push(reach_one(wanted, &reader, timer.as_mut()).await);
+        outcomes.push(reach_one(wanted, &reader, timer.as_mut(), clock).await);
     }
     outcomes
 }
@@ -55,16 +56,21 @@ async fn reach_one(
     (partition, offset): &(Arc<Partition>, Offset),
     reader: &Arc<Reader>,
     mut timer: Pin<&mut Sleep>,
+    clock: Clock,
 ) -> Result<(), Unreached> {
     while !partition.is_readable_to(*offset, reader)? {
-        if timer.is_elapsed() || partition.stands_still() {
+        if timer.is_elapsed() || is_stalled(partition, clock) {
             return Err(Unreached::Late);
         }
         tokio::select! {
             biased;
-            () = reader.changed() => {}
+            () = reader.consumer().notified() => {}
             () = timer.as_mut() => {}
         }
     }
     Ok(())
+}
+
+fn is_stalled(partition: &Partition, clock: Clock) -> bool {
+    partition.directory().stalls.is_stalled(clock.monotonic())
 }

@@ -12,13 +12,18 @@ use std::time::Duration;
 use ottla_log::checkpoint::PartitionOffsets;
 use ottla_log::files::FileError;
 use ottla_log::files::disk::Disk;
-use ottla_log::{Flush, PartitionLog, Removed, StorageError, run_together};
+use ottla_log::{PartitionLog, Removed, StorageError, run_together};
 use ottla_protocol::time::{MonotonicTime, Timestamp};
 
-use super::directories::{Work, Working};
+use ottla_replica::checkpoints;
+use ottla_replica::logs::remove_directory;
+use ottla_replica::stalls::Task;
+
+use super::directories::Working;
 use super::partition::Partition;
 use super::pause::pause;
-use super::{Directory, Replicas, checkpoints};
+use super::{Directory, Replicas};
+use crate::disk_spare;
 
 /// How often what is done.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -146,7 +151,7 @@ fn run(
         let Some(replicas) = replicas.upgrade() else {
             return;
         };
-        let work = directory.begin(Work::Housekeeping, replicas.clock);
+        let work = Working::begin(directory, Task::Housekeeping, replicas.clock);
         rounds.work(&replicas, directory, &work);
         remove_due(replicas.clock.monotonic(), (directory, told), &work);
     }
@@ -157,18 +162,24 @@ impl Rounds {
         let now = replicas.clock.monotonic();
         step("look at the free space", || {
             directory.reserve.look();
-            directory.reserve.keep_spare();
+            directory
+                .reserve
+                .keep_spare(disk_spare::BYTES, disk_spare::keep);
             Ok::<_, FileError>(())
         });
         let partitions = replicas.all_in(directory);
-        flush(&partitions, work, |partition| {
+        flush(&partitions, (now, work), |partition| {
             partition.settings().flush_interval < self.intervals.recovery_points
         });
         if now >= self.high_watermarks {
             self.high_watermarks = now.after(self.intervals.high_watermarks);
             step("write the high watermarks", || {
                 let last = self.written.as_ref();
-                let written = checkpoints::write_high_watermarks(replicas, directory, last)?;
+                let written = checkpoints::write_high_watermarks(
+                    directory,
+                    || replicas.all_in(directory),
+                    last,
+                )?;
                 self.written = Some(written);
                 Ok::<_, FileError>(())
             });
@@ -177,12 +188,12 @@ impl Rounds {
         if now >= self.recovery_points {
             self.recovery_points = now.after(self.intervals.recovery_points);
             // Under `page-cache` nobody else has them synced, and a start after a crash would read them all.
-            flush(&partitions, work, |_| true);
+            flush(&partitions, (now, work), |_| true);
             step("move the recovery points", || {
                 move_recovery_points(replicas, (directory, &partitions), work)
             });
             step("write the log start offsets", || {
-                checkpoints::write_log_starts(replicas, directory)
+                checkpoints::write_log_starts(directory, || replicas.all_in(directory))
             });
             work.goes_on();
         }
@@ -207,11 +218,15 @@ fn step<E: std::fmt::Display>(what: &str, work: impl FnOnce() -> Result<(), E>) 
 }
 
 /// Asks for a flush of those of `partitions` that `asks` is true for.
-fn flush(partitions: &[Arc<Partition>], work: &Working<'_>, asks: impl Fn(&Partition) -> bool) {
+fn flush(
+    partitions: &[Arc<Partition>],
+    (now, work): (MonotonicTime, &Working<'_>),
+    asks: impl Fn(&Partition) -> bool,
+) {
     for partition in partitions {
         step("ask for a flush", || {
             if asks(partition) {
-                partition.flush_if_dirty();
+                partition.flush_if_dirty(now);
             }
             Ok::<_, FileError>(())
         });
@@ -229,7 +244,7 @@ fn move_recovery_points(
     let behind = partitions.iter();
     let behind = behind.filter(|partition| partition.with_log(is_behind) == Some(true));
     checkpoint_together(&behind.collect::<Vec<_>>(), work);
-    checkpoints::write_recovery_points(replicas, directory)
+    checkpoints::write_recovery_points(directory, || replicas.all_in(directory))
 }
 
 /// Checkpoints logs of one directory with as few syncs as they allow.
@@ -252,29 +267,11 @@ fn checkpoint_together(partitions: &[&Arc<Partition>], work: &Working<'_>) {
     work.goes_on();
     for (partition, checkpoint) in begun.into_iter().zip(&checkpoints) {
         step("end a checkpoint", || {
-            end_checkpoint(partition, checkpoint, &ran);
+            partition.end_checkpoint(checkpoint, &ran);
             Ok::<_, StorageError>(())
         });
     }
     step("move recovery points", || ran);
-}
-
-pub(super) fn checkpoint_log(partition: &Partition) -> Result<(), StorageError> {
-    let begun = partition.with_log(PartitionLog::begin_checkpoint);
-    let Some(checkpoint) = begun.transpose()?.flatten() else {
-        return Ok(());
-    };
-    // Outside of the partition's lock.
-    let ran = checkpoint.run();
-    end_checkpoint(partition, &checkpoint, &ran);
-    ran
-}
-
-fn end_checkpoint(partition: &Partition, checkpoint: &Flush<Disk>, ran: &Result<(), StorageError>) {
-    partition.with_log(|log| match ran {
-        Ok(()) => _ = log.complete_checkpoint(checkpoint),
-        Err(_) => log.abandon_checkpoint(),
-    });
 }
 
 fn apply_retention(
@@ -290,7 +287,7 @@ fn apply_retention(
         work.goes_on();
     }
     step("write the log start offsets", || {
-        checkpoints::write_log_starts(replicas, directory)
+        checkpoints::write_log_starts(directory, || replicas.all_in(directory))
     });
 }
 
@@ -345,7 +342,7 @@ fn remove_due(
     };
     for path in due {
         step("remove a deleted partition", || {
-            super::logs::remove_directory(*directory.log.files(), &path, work)
+            remove_directory(directory.log.files(), &path, || work.goes_on())
         });
         if is_short {
             directory.reserve.look();

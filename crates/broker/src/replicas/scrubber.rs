@@ -247,7 +247,7 @@ impl Shared {
                     self.lock().report.segments += 1;
                     let new = partition.with_log(|log| {
                         let new = log.complete_scrub(&scrub, found);
-                        partition.damage.count(log);
+                        partition.count_damage(log);
                         (new, repair(log.directory().path()))
                     });
                     if let Some((new, repair)) = new {

@@ -6,7 +6,7 @@ use ottla_log::compaction::MapLimits;
 use ottla_metadata::MetadataImage;
 use ottla_metadata::effective::{self, StaticConfigs};
 
-use crate::replicas::settings::Configs;
+use ottla_replica::topic_settings::Configs;
 
 /// Bounds of the keys, for values that Apache Kafka has accepted and written down.
 const MOST_THREADS: usize = 64;

@@ -5,7 +5,7 @@ use std::time::Duration;
 use ottla_metadata::MetadataImage;
 use ottla_metadata::effective::{self, StaticConfigs};
 
-use crate::replicas::settings::Configs;
+use ottla_replica::topic_settings::Configs;
 
 /// What the scrub obeys.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

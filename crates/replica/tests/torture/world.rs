@@ -5,20 +5,20 @@
 
 use super::check::{self, At, Survives};
 use super::model::Model;
-use super::node::{self, Failed, Node, Wanted};
+use super::node::{self, Failed, Log, Node, Wanted};
 use super::random::Random;
 use super::trace::Trace;
-use crate::checkpoint;
-use crate::files::simulated::Simulated;
-use crate::files::{File, FileError, Files, Open, Operation};
-use crate::tests::fixture::NOW;
-use crate::{LogConfig, OpenError, StorageError};
-use ottla_protocol::ids::{Offset, Uuid};
-use ottla_protocol::time::MonotonicTime;
+use ottla_log::files::simulated::Simulated;
+use ottla_log::files::{File, FileError, Files, Open, Operation};
+use ottla_log::{LogConfig, OpenError, StorageError};
+use ottla_protocol::ids::Uuid;
+use ottla_protocol::time::{MonotonicTime, Timestamp};
 use std::io::ErrorKind;
 use std::path::Path;
 use std::time::Duration;
 
+/// When worlds begin.
+const NOW: Timestamp = Timestamp(1_700_000_000_000);
 /// The steps of a world, crashes included.
 const STEPS: u64 = 160;
 
@@ -198,10 +198,12 @@ impl World {
     fn close(&mut self, mut node: Node) {
         node.cleaning = None;
         self.flush_all(&mut node);
-        if let Some((_, _, checkpoint)) = node.checkpoint.take() {
-            let _ = checkpoint.run();
+        if let Some((partition, checkpoint)) = node.checkpoint.take() {
+            let ran = checkpoint.run();
+            partition.end_checkpoint(&checkpoint, &ran);
         }
-        let (closed, outcome) = node.close(&self.partitions);
+        let (closed, outcome) = node.close();
+        drop(node);
         if let Err(error) = outcome {
             self.tolerate_failure(&error);
         }
@@ -251,11 +253,11 @@ impl World {
     }
 
     fn try_start(&mut self, survives: Survives) -> Result<Node, Failed> {
-        let mut node = Node::new(self.disk.clone(), self.directories, self.open_files);
+        let mut node = Node::new(&self.disk, self.directories, self.open_files);
         node.open_existing(&self.partitions, self.now)?;
         self.disk.heal();
-        for number in node.logs.keys().copied().collect::<Vec<_>>() {
-            self.check(&mut node, number, survives);
+        for (number, partition) in &node.partitions {
+            partition.with_log(|log| self.check(log, *number, survives));
         }
         if self.random.one_in(6) {
             self.trouble_start();
@@ -268,12 +270,11 @@ impl World {
         Ok(node)
     }
 
-    fn check(&mut self, node: &mut Node, number: usize, survives: Survives) {
+    fn check(&mut self, log: &mut Log, number: usize, survives: Survives) {
         let at = At {
             now: self.now,
             delete_retention: i64::try_from(self.delete_retention.as_millis()).unwrap(),
         };
-        let log = &mut node.logs.get_mut(&number).unwrap().log;
         let (start, end) = (log.log_start_offset(), log.log_end_offset());
         let point = log.recovery_point();
         self.trace.note(&format!(
@@ -367,10 +368,7 @@ impl World {
     fn count_handles(&self, node: &Node) {
         let is_idle = node.checkpoint.is_none()
             && node.cleaning.is_none()
-            && node
-                .directories
-                .iter()
-                .all(|directory| directory.pass.is_none());
+            && node.disks.iter().all(|disk| disk.pass.is_none());
         let open = self.disk.open_handles();
         if is_idle {
             assert_eq!(open, node.open_files.len(), "open files that nobody keeps");
@@ -411,6 +409,7 @@ impl World {
             }
             Failed::File(error) => self.tolerate_file(error),
             Failed::Open(error) => panic!("a log that cannot be opened: {error}"),
+            Failed::Twice => panic!("{error}"),
         }
     }
 
@@ -421,12 +420,5 @@ impl World {
             let is_new = cause.path.ends_with("partition.metadata.tmp");
             assert!(is_new, "a log does not open on a full disk: {error}");
         }
-    }
-
-    /// Writes the high watermarks down.
-    pub(super) fn write_high_watermarks(&self, node: &Node) -> Result<(), Failed> {
-        let offset =
-            |log: &crate::tests::fixture::Log| -> Option<Offset> { Some(log.high_watermark()) };
-        node.write_offsets(&self.partitions, checkpoint::HIGH_WATERMARKS, offset)
     }
 }

@@ -3,47 +3,53 @@
 use super::batches::{self, Kind, Written};
 use super::check;
 use super::model::Producer;
-use super::node::Node;
+use super::node::{Node, Partition, WaitsFor};
 use super::world::World;
-use crate::group_commit::Wait;
-use crate::tests::fixture::Log;
-use crate::{AppendError, Appended, Batch, LeaderAppend, Origin};
+use ottla_log::{AppendError, Appended, Batch, Origin};
 use ottla_protocol::ids::LeaderEpoch;
 use ottla_protocol::records::{BatchOptions, split_batches};
-use ottla_protocol::time::Timestamp;
+use ottla_protocol::time::{Now, Timestamp};
+use ottla_replica::partition::{Append, RequiredAcks};
+use ottla_replica::{Refused, Unavailable};
+use std::sync::Arc;
 
 /// The keys of a compacted partition.
 const KEYS: u64 = 12;
 
 impl World {
     pub(super) fn append(&mut self, node: &mut Node, number: usize) {
-        let Some(opened) = node.logs.get_mut(&number) else {
+        let Some(partition) = node.partitions.get(&number).cloned() else {
             return;
         };
-        let log = &mut opened.log;
-        let end = log.log_end_offset().0;
-        let has_failed = node.directories[opened.directory].log.failure().is_some();
+        let end = end_of(&partition);
         assert!(
-            has_failed || end == self.models[number].end(),
+            node.has_failed(self.partitions[number].directory) || end == self.models[number].end(),
             "log {number} ends at {end}, not at {}",
             self.models[number].end()
         );
+        let acks = if self.random.one_in(3) {
+            RequiredAcks::Leader
+        } else {
+            RequiredAcks::All
+        };
         match self.random.below(12) {
-            0 => self.send_again(log, number),
-            1 | 2 => self.replicate(log, number),
-            3 | 4 => self.end_transaction(log, number),
-            _ => self.produce(log, number),
+            0 => self.send_again(&partition, number),
+            1 | 2 => self.replicate(&partition, number),
+            3 | 4 => self.end_transaction(&partition, (number, acks)),
+            _ => self.produce(&partition, (number, acks)),
         }
-        self.wait(node, number, end);
+        if acks == RequiredAcks::All && end_of(&partition) != end {
+            self.wait(node, (number, partition.topic_id, end_of(&partition)));
+        }
     }
 
     /// A few requests at once, the first by a producer with an id.
-    fn produce(&mut self, log: &mut Log, number: usize) {
+    fn produce(&mut self, partition: &Arc<Partition>, (number, acks): (usize, RequiredAcks)) {
         let mut requests = vec![self.by_producer(number)];
         while requests.len() < 3 && self.random.one_in(3) {
             requests.push(vec![self.data(number, BatchOptions::default())]);
         }
-        self.append_all(log, number, (Origin::Client, requests));
+        self.append_all(partition, (number, acks), (Origin::Client, requests));
     }
 
     fn data(&mut self, number: usize, options: BatchOptions) -> Written {
@@ -71,7 +77,11 @@ impl World {
         request
     }
 
-    fn end_transaction(&mut self, log: &mut Log, number: usize) {
+    fn end_transaction(
+        &mut self,
+        partition: &Arc<Partition>,
+        (number, acks): (usize, RequiredAcks),
+    ) {
         let producers = &self.models[number].producers;
         let open = producers
             .iter()
@@ -85,14 +95,15 @@ impl World {
             Kind::Abort
         };
         let marker = batches::marker(id, epoch, kind, self.now);
-        self.append_all(log, number, (Origin::Coordinator, vec![vec![marker]]));
+        let requests = vec![vec![marker]];
+        self.append_all(partition, (number, acks), (Origin::Coordinator, requests));
     }
 
     /// Appends `requests` in one call, and takes note of what became of each.
     fn append_all(
         &mut self,
-        log: &mut Log,
-        number: usize,
+        partition: &Arc<Partition>,
+        (number, acks): (usize, RequiredAcks),
         (origin, requests): (Origin, Vec<Vec<Written>>),
     ) {
         let leader_epoch = self.models[number].leader_epoch;
@@ -100,14 +111,10 @@ impl World {
             .iter()
             .map(|request| request.iter().map(as_batch).collect())
             .collect();
-        let slices: Vec<&[Batch<'_>]> = batches.iter().map(Vec::as_slice).collect();
-        let append = LeaderAppend {
-            origin,
-            leader_epoch: LeaderEpoch(leader_epoch),
-            now: Timestamp(self.now),
-        };
+        let appends = batches.iter().map(|batches| Append { batches, acks });
+        let appends: Vec<Append<'_>> = appends.collect();
         let mut next = self.models[number].end();
-        let outcomes = log.append_as_leader(&slices, append);
+        let outcomes = partition.append(&appends, origin, self.now());
         for (request, outcome) in requests.iter().zip(outcomes) {
             // A request that was refused before anything was written takes no offsets; others may have been in the write.
             if outcome.is_ok() {
@@ -118,7 +125,7 @@ impl World {
                 placed.push(batch.at(next, leader_epoch));
                 next = placed.last().map_or(next, |placed| placed.last + 1);
             }
-            self.appended(number, placed, outcome);
+            self.appended(number, placed, outcome.map_err(of_log));
         }
     }
 
@@ -159,7 +166,7 @@ impl World {
     }
 
     /// A batch that its producer sends again, not having got the answer.
-    fn send_again(&mut self, log: &mut Log, number: usize) {
+    fn send_again(&mut self, partition: &Partition, number: usize) {
         let model = &self.models[number];
         let place = self.random.index(model.producers.len());
         let id = model.producers[place].id;
@@ -167,7 +174,8 @@ impl World {
             return;
         };
         let to = (Origin::Client, model.leader_epoch, self.now);
-        let outcome = check::try_append(log, &last.bytes, to);
+        let outcome = partition.with_log(|log| check::try_append(log, &last.bytes, to));
+        let outcome = outcome.expect("the log is here");
         self.trace
             .note(&format!("send again to {number}: {outcome:?}"));
         match outcome {
@@ -181,9 +189,9 @@ impl World {
     }
 
     /// Batches that another leader has given their offsets.
-    fn replicate(&mut self, log: &mut Log, number: usize) {
+    fn replicate(&mut self, partition: &Arc<Partition>, number: usize) {
         let leader_epoch = self.models[number].leader_epoch;
-        let end = log.log_end_offset().0;
+        let end = end_of(partition);
         let mut placed: Vec<Written> = Vec::new();
         for batch in self.by_producer(number) {
             let next = placed.last().map_or(end, |placed| placed.last + 1);
@@ -193,33 +201,33 @@ impl World {
             .iter()
             .flat_map(|batch| batch.bytes.clone())
             .collect();
-        let outcome =
-            log.append_as_follower(&bytes, LeaderEpoch(leader_epoch), Timestamp(self.now));
-        let outcome = outcome.map(|appended| appended.expect("batches of this epoch"));
+        let epoch = LeaderEpoch(leader_epoch);
+        let outcome = partition.append_as_follower(&bytes, epoch, self.now());
+        let outcome = outcome
+            .expect("the log is here")
+            .map(|appended| appended.expect("batches of this epoch"));
         self.appended(number, placed, outcome);
     }
 
-    /// Somebody waits for what was appended, or it is flushed some time.
-    fn wait(&mut self, node: &mut Node, number: usize, before: i64) {
-        let opened = &node.logs[&number];
-        let end = opened.log.log_end_offset();
-        if end.0 == before {
-            return;
+    /// A producer waits for its records.
+    fn wait(&mut self, node: &Node, waits_for: WaitsFor) {
+        if node.is_acknowledged(waits_for) {
+            self.acknowledge(waits_for.0, waits_for.2);
         }
-        let now = self.monotonic();
-        let commit = &mut node.directories[opened.directory].commit;
-        if self.random.one_in(3) {
-            return commit.on_append(opened.id, end, now);
-        }
-        match commit.on_wait(opened.id, end, (number, opened.topic, end.0), now) {
-            Wait::Durable((_, _, end)) => self.acknowledge(number, end),
-            Wait::Waits => {}
-            Wait::Refused(_) => assert!(
-                self.troubles.fault || self.disk.is_power_off(),
-                "a refusal to wait for {number} up to {end}"
-            ),
+        self.hear_answers(node);
+    }
+
+    fn now(&self) -> Now {
+        Now {
+            monotonic: self.monotonic(),
+            wall: Timestamp(self.now),
         }
     }
+}
+
+fn end_of(partition: &Partition) -> i64 {
+    let offsets = partition.offsets();
+    offsets.expect("the log is here").log_end.0
 }
 
 fn options(producer: &Producer) -> BatchOptions {
@@ -235,4 +243,13 @@ fn options(producer: &Producer) -> BatchOptions {
 fn as_batch(written: &Written) -> Batch<'_> {
     let batch = split_batches(&written.bytes).next();
     Batch::from(batch.unwrap().unwrap())
+}
+
+/// Nothing but the log refuses: the node leads, and its disk has no reserve.
+fn of_log(refused: Refused) -> AppendError {
+    match refused {
+        Refused::Log(error) => error,
+        Refused::Unavailable(Unavailable::Storage(error)) => error.into(),
+        refused => panic!("{refused}"),
+    }
 }

@@ -1,12 +1,12 @@
-//! How the logs of a log directory were left, as its checkpoints say. They only save a start from looking: one that cannot
-//! be understood is said, and counts as none.
+//! How the logs of a log directory were left, by its checkpoint files. They only save a start from looking: a file that
+//! cannot be parsed is logged, and counts as missing, as with Kafka.
 
 use ottla_log::Left;
 use ottla_log::checkpoint::{self, PartitionOffsets};
-use ottla_log::files::FileError;
+use ottla_log::files::{FileError, Files};
 use ottla_protocol::ids::PartitionIndex;
 
-use crate::replicas::directories::Directory;
+use crate::{Directory, Host};
 
 /// How the logs of one directory were left.
 pub(super) struct LeftOf {
@@ -18,7 +18,7 @@ pub(super) struct LeftOf {
 }
 
 impl LeftOf {
-    pub(super) fn read(directory: &Directory) -> Result<Self, FileError> {
+    pub(super) fn read<F: Files, H: Host>(directory: &Directory<F, H>) -> Result<Self, FileError> {
         let (files, path) = (directory.log.files(), directory.log.path());
         Ok(Self {
             is_clean: checkpoint::was_clean_shutdown(files, path)?,
@@ -41,8 +41,10 @@ impl LeftOf {
     }
 }
 
-/// A checkpoint only saves a start from looking; one that cannot be understood counts as none, as with Kafka.
-fn read_checkpoint(directory: &Directory, name: &str) -> Result<PartitionOffsets, FileError> {
+fn read_checkpoint<F: Files, H: Host>(
+    directory: &Directory<F, H>,
+    name: &str,
+) -> Result<PartitionOffsets, FileError> {
     let (files, path) = (directory.log.files(), directory.log.path());
     match checkpoint::read_offsets(files, path, name) {
         Err(error) if error.is_malformed() => {

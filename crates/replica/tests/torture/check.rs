@@ -2,9 +2,9 @@
 
 use super::batches::{Kept, Written, cut, data, records_of};
 use super::model::Model;
+use super::node::Log;
 use super::random::Random;
-use crate::tests::fixture::Log;
-use crate::{
+use ottla_log::{
     AppendError, Batch, Bound, FirstBatch, LeaderAppend, Origin, ProducerError, ReadRequest,
     TimeQuery,
 };
@@ -193,7 +193,7 @@ pub(super) fn try_append(
     log: &mut Log,
     bytes: &[u8],
     (origin, leader_epoch, now): (Origin, i32, i64),
-) -> Result<crate::Appended, AppendError> {
+) -> Result<ottla_log::Appended, AppendError> {
     let batches: Vec<Batch<'_>> = split_batches(bytes)
         .map(|batch| Batch::from(batch.unwrap()))
         .collect();

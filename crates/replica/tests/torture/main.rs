@@ -1,24 +1,28 @@
-//! A torture of the log from a seed: several partitions in one or two log directories on one simulated disk, driven as
-//! the broker drives them, until the process is killed, the power fails, an operation fails, space or descriptors run
+//! A torture of the partitions of a node from a seed: several of them in one or two log directories on one simulated disk,
+//! driven by the code that the broker's threads drive, until the process is killed, the power fails, an operation fails, space or descriptors run
 //! out, at any moment, a start included. After each start everything is compared with a model.
 //!
 //! `cargo xtask torture` runs many seeds; `cargo test` a few hundred. A failure prints its seed and its last steps. The
-//! bugs of `planted.rs` show that the net catches something.
+//! bugs of `ottla_log::planted` show that the net catches something.
+
+#![expect(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    reason = "a test fails by panicking, and a seed is printed"
+)]
 
 mod batches;
 mod check;
-mod cleaner;
-mod flusher;
 mod model;
 mod node;
 mod produce;
+mod random;
 mod steps;
 mod trace;
 mod world;
 
 use self::world::World;
-use super::random;
-use crate::planted::{Bug, planting};
+use ottla_log::planted::{Bug, planting};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 /// How a world went.

@@ -1,16 +1,17 @@
 //! What a world does while its node lives: one step at a time, chosen by the seed.
 
 use super::check;
-use super::cleaner::Cleaned;
 use super::model::Model;
-use super::node::{Failed, Node};
+use super::node::{Cleaned, Failed, Log, Node};
 use super::world::World;
-use crate::compaction::CompactionError;
-use crate::files::Files;
-use crate::{StorageError, TrimError};
-use ottla_protocol::ids::{LeaderEpoch, Offset};
+use ottla_log::TrimError;
+use ottla_log::compaction::CompactionError;
+use ottla_log::files::Files;
+use ottla_protocol::ids::Offset;
 use ottla_protocol::time::{MonotonicTime, Timestamp};
+use ottla_replica::Unavailable;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// More space than a world uses.
@@ -47,35 +48,40 @@ impl World {
 
     /// The next of the three steps of a pass of group commit.
     fn flush(&mut self, node: &mut Node, directory: usize, now: MonotonicTime) {
-        let has_run = node.directories[directory]
-            .pass
-            .as_ref()
-            .map(super::flusher::Pass::has_run);
-        match has_run {
-            None => match node.begin_pass(directory, now) {
-                Ok(false) => {}
-                Ok(true) => self.trace.note(&format!("pass {directory} begins")),
-                Err(error) => self.tolerate(&error),
-            },
-            Some(false) => {
-                node.run_pass(directory);
-                self.trace.note(&format!("pass {directory} syncs"));
+        let Some(pass) = &mut node.disks[directory].pass else {
+            if node.begin_pass(directory, now) {
+                self.trace.note(&format!("pass {directory} begins"));
             }
-            Some(true) => {
-                let ended = node.end_pass(directory, now);
-                self.trace.note(&format!(
-                    "pass {directory} ends, {} answered",
-                    ended.answered.len()
-                ));
-                if let Some(error) = ended.failure {
-                    self.tolerate(&error);
+            return;
+        };
+        if !pass.has_run() {
+            pass.sync();
+            self.trace.note(&format!("pass {directory} syncs"));
+            return;
+        }
+        let ended = pass.end(now);
+        node.disks[directory].pass = None;
+        self.trace
+            .note(&format!("pass {directory} ends: {ended:?}"));
+        if let Err(error) = ended {
+            self.tolerate(&error);
+        }
+        self.hear_answers(node);
+        self.note_high_watermarks(node);
+    }
+
+    /// Producers that were answered well hold their broker to it.
+    pub(super) fn hear_answers(&mut self, node: &Node) {
+        for ((number, topic, end), outcome) in node.answers() {
+            self.trace
+                .note(&format!("answer of {number} up to {end}: {outcome:?}"));
+            match outcome {
+                Ok(()) if self.partitions[number].id == Some(topic) => {
+                    self.acknowledge(number, end);
                 }
-                for (number, topic, end) in ended.answered {
-                    if self.partitions[number].id == Some(topic) {
-                        self.acknowledge(number, end);
-                    }
-                }
-                self.note_high_watermarks(node);
+                Ok(()) | Err(Unavailable::Gone | Unavailable::NotLeader) => {}
+                Err(Unavailable::Storage(error)) => self.tolerate(&error),
+                Err(other) => panic!("an answer: {other}"),
             }
         }
     }
@@ -88,12 +94,12 @@ impl World {
     /// What consumers may read must never be taken back.
     fn note_high_watermarks(&mut self, node: &Node) {
         let online = |directory| !node.has_failed(directory);
-        for (number, opened) in node
-            .logs
-            .iter()
-            .filter(|(_, opened)| online(opened.directory))
-        {
-            self.acknowledge(*number, opened.log.high_watermark().0);
+        for (number, partition) in &node.partitions {
+            if let Ok(offsets) = partition.offsets()
+                && online(self.partitions[*number].directory)
+            {
+                self.acknowledge(*number, offsets.high_watermark.0);
+            }
         }
     }
 
@@ -110,7 +116,7 @@ impl World {
     fn clean(&mut self, node: &mut Node) {
         let number = 2 + self.random.index(2);
         let keys = 3 + self.random.index(15);
-        match node.clean(number, &self.partitions, (keys, self.now)) {
+        match node.clean(number, (keys, self.now)) {
             Ok(Cleaned::Nothing) => {}
             Ok(Cleaned::Went) => self.trace.note("cleaner goes on"),
             Ok(Cleaned::Began(number, upper)) => {
@@ -123,7 +129,7 @@ impl World {
                 self.trace.note(&format!("cleaner ends {number} at {end}"));
                 let model = &mut self.models[number];
                 model.compacted_to = model.compacted_to.max(end);
-                let written = node.write_compacted(&self.partitions);
+                let written = node.write_compacted();
                 self.excuse("write compacted", written);
             }
             Err(CompactionError::Storage(error)) => {
@@ -151,23 +157,18 @@ impl World {
     fn checkpoint(&mut self, node: &mut Node, number: usize) {
         let outcome = match node.checkpoint.take() {
             None => {
-                let Some(opened) = node.logs.get_mut(&number) else {
+                let Some(partition) = node.partitions.get(&number) else {
                     return;
                 };
-                let begun = opened.log.begin_checkpoint();
-                begun
-                    .map(|flush| node.checkpoint = flush.map(|flush| (number, opened.topic, flush)))
+                let begun = partition.with_log(Log::begin_checkpoint);
+                let begun = begun.expect("the log is here");
+                begun.map(|begun| {
+                    node.checkpoint = begun.map(|begun| (Arc::clone(partition), begun));
+                })
             }
-            Some((number, topic, flush)) => {
-                let ran = flush.run();
-                let opened = node.logs.get_mut(&number);
-                match opened.filter(|opened| opened.topic == topic) {
-                    Some(opened) if ran.is_ok() => {
-                        opened.log.complete_checkpoint(&flush);
-                    }
-                    Some(opened) => opened.log.abandon_checkpoint(),
-                    None => {}
-                }
+            Some((partition, checkpoint)) => {
+                let ran = checkpoint.run();
+                partition.end_checkpoint(&checkpoint, &ran);
                 ran
             }
         };
@@ -177,49 +178,54 @@ impl World {
     fn write_checkpoints(&mut self, node: &mut Node) {
         let what = self.random.below(3);
         let written = match what {
-            0 => node.write_recovery_points(&self.partitions),
-            1 => self.write_high_watermarks(node),
-            _ => node.write_log_starts(&self.partitions),
+            0 => node.write_recovery_points(),
+            1 => node.write_high_watermarks(),
+            _ => node.write_log_starts(),
         };
         self.excuse(&format!("write checkpoint {what}"), written);
     }
 
     fn retain(&mut self, node: &mut Node, number: usize) {
-        let Some(opened) = node.logs.get_mut(&number) else {
+        let now = Timestamp(self.now);
+        let retained = node.with_log(number, |log| {
+            log.expire_producers(now);
+            (log.apply_retention(now), log.log_start_offset().0)
+        });
+        let Some((removed, start)) = retained else {
             return;
         };
-        let now = Timestamp(self.now);
-        opened.log.expire_producers(now);
-        let removed = opened.log.apply_retention(now);
-        let start = opened.log.log_start_offset().0;
         self.models[number].start = start;
         self.trace
             .note(&format!("retention of {number}: {removed:?}, from {start}"));
         if let Err(error) = removed {
             self.tolerate(&error);
         }
-        let written = node.write_log_starts(&self.partitions);
+        let written = node.write_log_starts();
         self.excuse("write log starts", written);
     }
 
     fn delete_records(&mut self, node: &mut Node, number: usize) {
-        let Some(opened) = node.logs.get_mut(&number) else {
-            return;
-        };
         if !self.partitions[number].config.delete {
             return;
         }
-        let (start, end) = (
-            opened.log.log_start_offset().0,
-            opened.log.high_watermark().0,
-        );
+        let bounds = |log: &mut Log| (log.log_start_offset().0, log.high_watermark().0);
+        let Some((start, end)) = node.with_log(number, bounds) else {
+            return;
+        };
         let offset = Offset(start + self.random.signed(end - start + 1));
-        let deleted = opened.log.delete_records(Some(offset), Timestamp(self.now));
-        self.models[number].start = opened.log.log_start_offset().0;
+        let now = Timestamp(self.now);
+        let deleted = node.with_log(number, |log| {
+            (
+                log.delete_records(Some(offset), now),
+                log.log_start_offset().0,
+            )
+        });
+        let (deleted, start) = deleted.expect("the log is here");
+        self.models[number].start = start;
         self.trace.note(&format!(
             "delete records of {number} before {offset}: {deleted:?}"
         ));
-        let written = node.write_log_starts(&self.partitions);
+        let written = node.write_log_starts();
         let is_written = self.excuse("write log starts", written);
         let is_durable = is_written && !node.has_failed(self.partitions[number].directory);
         match deleted {
@@ -232,7 +238,7 @@ impl World {
 
     /// As a follower does: what is not replicated goes; where nothing was compacted, sometimes more.
     fn truncate(&mut self, node: &mut Node, number: usize) {
-        let Some(opened) = node.logs.get_mut(&number) else {
+        let Some(partition) = node.partitions.get(&number).cloned() else {
             return;
         };
         // A truncation that fails for want of something stops half-way; a broker of one node never truncates.
@@ -246,16 +252,17 @@ impl World {
             model.acknowledged.max(model.start)
         };
         let offset = lowest + self.random.signed(model.end() - lowest + 1);
-        let truncated = opened.log.truncate_to(Offset(offset), Timestamp(self.now));
+        let truncated = partition.truncate_to(Offset(offset), Timestamp(self.now));
+        let truncated = truncated.expect("the log is here");
         self.trace
             .note(&format!("truncate {number} to {offset}: {truncated:?}"));
         match truncated {
             Ok(true) => {
                 model.highest_start = model.highest_start.max(model.start);
-                model.start = opened.log.log_start_offset().0;
+                let offsets = partition.offsets().unwrap();
+                model.start = offsets.log_start.0;
                 model.truncated(offset);
-                let end = opened.log.log_end_offset().0;
-                assert_eq!(end, model.end(), "the end of a truncated log");
+                assert_eq!(offsets.log_end.0, model.end(), "the end of a truncated log");
                 model.acknowledged_start = model.acknowledged_start.min(model.start);
             }
             Ok(false) => {}
@@ -264,27 +271,22 @@ impl World {
                 self.tolerate(&error);
             }
         }
-        self.after_truncation(node, number);
+        self.after_truncation(node);
     }
 
-    /// Whoever waited is told that this is no leader any more. Before anything is appended the recovery point and the log
-    /// start, which may have been beyond the cut, are written down; a node that cannot do so goes.
-    fn after_truncation(&mut self, node: &mut Node, number: usize) {
-        let Some(opened) = node.logs.get(&number) else {
-            return;
-        };
-        let commit = &mut node.directories[opened.directory].commit;
-        let _ = commit.remove(opened.id);
-        commit.add(opened.id, opened.log.flushed_offset());
+    /// Before anything is appended the recovery point and the log start, which may have been beyond the cut, are written
+    /// down; a node that cannot do so goes.
+    fn after_truncation(&mut self, node: &mut Node) {
+        self.hear_answers(node);
         let written = node
-            .write_recovery_points(&self.partitions)
-            .and_then(|()| node.write_log_starts(&self.partitions));
+            .write_recovery_points()
+            .and_then(|()| node.write_log_starts());
         self.must_end |= !self.excuse("write recovery points and log starts", written);
     }
 
     fn roll(&mut self, node: &mut Node, number: usize) {
-        if let Some(opened) = node.logs.get_mut(&number) {
-            let rolled = opened.log.roll(Timestamp(self.now));
+        let now = Timestamp(self.now);
+        if let Some(rolled) = node.with_log(number, |log| log.roll(now)) {
             self.excuse("roll", rolled.map_err(Failed::from));
         }
     }
@@ -293,10 +295,10 @@ impl World {
     fn read(&mut self, node: &mut Node, number: usize) {
         let troubles = self.troubles;
         let is_quiet = !(troubles.fault || troubles.handles || self.is_power_doomed);
-        let opened = node.logs.get_mut(&number).filter(|_| is_quiet);
-        if let Some(opened) = opened {
+        let (model, random) = (&self.models[number], &mut self.random);
+        let read = |log: &mut Log| check::in_use(model, log, random);
+        if is_quiet && node.with_log(number, read).is_some() {
             self.trace.note(&format!("read {number}"));
-            check::in_use(&self.models[number], &mut opened.log, &mut self.random);
             self.trace.checks += 1;
         }
     }
@@ -312,7 +314,7 @@ impl World {
             partition.id = Some(id);
             partition.leader_epoch = self.leader_epoch;
             self.trace.note(&format!("create {number}"));
-            node.create(number, &self.partitions[number], self.now)
+            node.create(&self.partitions[number], &self.partitions, self.now)
         };
         self.models[number] = Model::new();
         self.models[number].leader_epoch = self.leader_epoch;
@@ -327,9 +329,7 @@ impl World {
     fn configure(&mut self, node: &mut Node, number: usize) {
         let config = self.config(self.partitions[number].topic);
         self.partitions[number].config = config.clone();
-        if let Some(opened) = node.logs.get_mut(&number) {
-            opened.log.set_config(config);
-        }
+        node.with_log(number, |log| log.set_config(config));
     }
 
     fn pass_time(&mut self) {
@@ -368,21 +368,15 @@ impl World {
 
     fn announce_epoch(&mut self, node: &mut Node, number: usize) {
         self.leader_epoch += 1;
-        let Some(opened) = node.logs.get_mut(&number) else {
+        self.partitions[number].leader_epoch = self.leader_epoch;
+        let Some(led) = node.lead(number, &self.partitions[number]) else {
             return;
         };
         self.models[number].leader_epoch = self.leader_epoch;
-        let log = &mut opened.log;
-        log.begin_epoch(LeaderEpoch(self.leader_epoch));
-        let flushed = log
-            .flush()
-            .and_then(|()| log.set_high_watermark(log.flushed_offset()));
         self.trace
             .note(&format!("epoch {} of {number}", self.leader_epoch));
-        self.excuse(
-            "flushed",
-            flushed.map_err(|error: StorageError| error.into()),
-        );
+        self.excuse("leads", led);
+        self.hear_answers(node);
         self.note_high_watermarks(node);
     }
 }

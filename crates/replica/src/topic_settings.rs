@@ -1,4 +1,4 @@
-//! A topic's configs, resolved into what its partitions obey.
+//! A topic's configs, resolved into the settings of its partitions.
 //!
 //! Where a value comes from is `metadata::effective`'s business. Values were checked against the table of config
 //! keys before they were stored; one that does not parse all the same counts as Kafka's default.
@@ -46,10 +46,11 @@ pub struct TopicSettings {
 }
 
 /// The configs of one topic, by name, with the value that counts.
-pub(super) struct Configs(BTreeMap<&'static str, String>);
+pub struct Configs(BTreeMap<&'static str, String>);
 
 impl Configs {
-    pub(super) fn of(effective: Vec<EffectiveConfig>) -> Self {
+    /// The values that count.
+    pub fn of(effective: Vec<EffectiveConfig>) -> Self {
         let values = effective.into_iter();
         Self(
             values
@@ -58,15 +59,18 @@ impl Configs {
         )
     }
 
-    pub(super) fn text(&self, name: &str) -> &str {
+    /// A value, empty where there is none.
+    pub fn text(&self, name: &str) -> &str {
         self.0.get(name).map_or("", String::as_str)
     }
 
-    pub(super) fn number<N: FromStr>(&self, name: &str, default: N) -> N {
+    /// A number, or `default` where the value is none.
+    pub fn number<N: FromStr>(&self, name: &str, default: N) -> N {
         self.text(name).trim().parse().unwrap_or(default)
     }
 
-    pub(super) fn duration(&self, name: &str, default: Duration) -> Duration {
+    /// A duration given in milliseconds, or `default` where the value is none.
+    pub fn duration(&self, name: &str, default: Duration) -> Duration {
         let value = self.text(name).trim().parse::<i64>();
         value.map_or(default, |value| {
             Duration::from_millis(value.max(0).cast_unsigned())
@@ -76,6 +80,14 @@ impl Configs {
     /// A number where a negative one means "no limit".
     fn limit(&self, name: &str) -> Option<u64> {
         u64::try_from(self.number::<i64>(name, -1)).ok()
+    }
+}
+
+impl Default for TopicSettings {
+    /// The settings of a topic on a broker without configs.
+    fn default() -> Self {
+        let statics = StaticConfigs::default();
+        Self::resolve(&MetadataImage::default(), &statics, "")
     }
 }
 

@@ -9,26 +9,24 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 
 use ottla_log::LogDirectory;
-use ottla_log::files::disk::Disk;
-use ottla_log::files::{Files as _, Inodes, Space};
+use ottla_log::files::{FileError, Files, Inodes, Space};
 
-use super::refusals::Refused;
-use crate::disk_spare;
+use crate::refusals::Refused;
 
-/// The default is this, or a [`SHARE`]th of the file system where that is less.
+/// Upper bound of the default reserve; on small file systems it is 1/[`SHARE`] of all bytes.
 const LARGEST_DEFAULT: u64 = 1 << 30;
 const SHARE: u64 = 20;
-/// Of the inodes so many are kept, or a [`SHARE`]th where that is less.
+/// Upper bound of the inode reserve; on small file systems it is 1/[`SHARE`] of all inodes.
 const MOST_INODES: u64 = 10_000;
-/// So many times the reserve of inodes is little enough to look at each append.
+/// At or below this many times the inode reserve, the file system is looked at after each append.
 const FEW: u64 = 10;
 /// A look is a system call: however small the reserve, not every append pays for one.
 const LEAST_BETWEEN_LOOKS: u64 = 1 << 20;
 
 /// The reserve of one log directory.
 #[derive(Debug)]
-pub struct DiskReserve {
-    directory: Arc<LogDirectory<Disk>>,
+pub struct DiskReserve<F: Files> {
+    directory: Arc<LogDirectory<F>>,
     /// `ottla.disk.reserve`, where it is set.
     configured: Option<u64>,
     /// Bytes that may be appended before the next look; wraps below zero once that is due.
@@ -49,16 +47,16 @@ enum Shortage {
     Inodes { free: u64, reserve: u64 },
 }
 
-impl DiskReserve {
+impl<F: Files> DiskReserve<F> {
     /// The reserve of `directory`, of the configured size or the default.
-    pub fn new(directory: Arc<LogDirectory<Disk>>, configured: Option<u64>) -> Arc<Self> {
-        Arc::new(Self {
+    pub fn new(directory: Arc<LogDirectory<F>>, configured: Option<u64>) -> Self {
+        Self {
             directory,
             configured,
             until_look: AtomicU64::new(0),
             state: AtomicU8::new(ENOUGH),
             has_spare: AtomicBool::new(false),
-        })
+        }
     }
 
     /// Whether clients' records are refused for lack of space.
@@ -81,7 +79,7 @@ impl DiskReserve {
         self.directory.path()
     }
 
-    /// Takes note of bytes that were appended.
+    /// Counts bytes that were appended.
     pub fn appended(&self, bytes: u64) {
         let before = self.until_look.fetch_sub(bytes, Ordering::Relaxed);
         if before < bytes {
@@ -138,19 +136,23 @@ impl DiskReserve {
         }
     }
 
-    /// Sees once, as soon as there is enough space, that the next start finds some, whatever happens until then.
-    pub fn keep_spare(&self) {
+    /// Calls `keep` once, as soon as there is space for `bytes` bytes beyond the reserve: it takes them, so that the next
+    /// start finds some space whatever happens until then.
+    pub fn keep_spare(
+        &self,
+        bytes: u64,
+        keep: impl FnOnce(&std::path::Path) -> Result<(), FileError>,
+    ) {
         if self.has_spare.load(Ordering::Relaxed) {
             return;
         }
         let space = self.directory.files().space(self.path());
-        let is_enough = space.is_ok_and(|space| {
-            space.free >= reserve(space, self.configured).saturating_add(disk_spare::BYTES)
-        });
+        let is_enough = space
+            .is_ok_and(|space| space.free >= reserve(space, self.configured).saturating_add(bytes));
         if !is_enough || self.has_spare.swap(true, Ordering::Relaxed) {
             return;
         }
-        if let Err(error) = disk_spare::keep(self.path()) {
+        if let Err(error) = keep(self.path()) {
             self.has_spare.store(false, Ordering::Relaxed);
             tracing::warn!(%error, "cannot keep space for a start on a full disk");
         }
@@ -167,7 +169,7 @@ fn shortage(space: Space, reserve: u64) -> Option<Shortage> {
     if free < reserve {
         return Some(Shortage::Bytes { free, reserve });
     }
-    // Who keeps nothing in reserve keeps no inodes either.
+    // No reserve of bytes means no reserve of inodes.
     let Inodes { free, total } = inodes.filter(|_| reserve > 0)?;
     let reserve = reserve_of_inodes(total);
     (free < reserve).then_some(Shortage::Inodes { free, reserve })

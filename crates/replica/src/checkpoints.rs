@@ -1,32 +1,33 @@
-//! The checkpoint files of a log directory, put together from what its logs say.
+//! The checkpoint files of a log directory, put together from its logs.
 //!
 //! Each directory is written by itself: one that is slow or has failed holds up no other. A directory that has failed, or
-//! is closed, is left as it is: its logs were written down as they were, and nobody finds them any more.
+//! is closed, is left as it is: its logs were written down as they were, and are served no more. The partitions are asked for
+//! while the files are locked: of two writers the later one has the newer list.
 
 use std::collections::BTreeSet;
-use std::sync::{Arc, MutexGuard, PoisonError};
+use std::sync::Arc;
 
 use ottla_log::PartitionLog;
 use ottla_log::checkpoint::{self, PartitionOffsets};
-use ottla_log::files::FileError;
-use ottla_log::files::disk::Disk;
+use ottla_log::files::{FileError, Files};
+use ottla_log::planted::{Bug, is_planted};
 use ottla_protocol::ids::Offset;
 
-use super::directories::CheckpointFiles;
-use super::{Directory, Partition, Replicas};
+use crate::{Directory, Host, Partition};
 
-/// Writes the high watermarks, unless they are as `written`; says what they are.
-pub(super) fn write_high_watermarks(
-    replicas: &Replicas,
-    directory: &Arc<Directory>,
+/// The partitions that lie in a directory.
+pub type Partitions<F, H> = Vec<Arc<Partition<F, H>>>;
+
+/// Writes the high watermarks, unless they are as `written`; returns them.
+pub fn write_high_watermarks<F: Files, H: Host>(
+    directory: &Directory<F, H>,
+    partitions: impl FnOnce() -> Partitions<F, H>,
     written: Option<&PartitionOffsets>,
 ) -> Result<PartitionOffsets, FileError> {
-    let Some(_writing) = writing(directory) else {
+    let Some(_writing) = directory.checkpoint_files() else {
         return Ok(PartitionOffsets::new());
     };
-    let offsets = offsets(&replicas.all_in(directory), |log| {
-        Some(log.high_watermark())
-    });
+    let offsets = offsets(&partitions(), |log| Some(log.high_watermark()));
     if written != Some(&offsets) {
         write(directory, checkpoint::HIGH_WATERMARKS, &offsets)?;
     }
@@ -34,47 +35,50 @@ pub(super) fn write_high_watermarks(
 }
 
 /// Writes where each log starts.
-pub(super) fn write_log_starts(
-    replicas: &Replicas,
-    directory: &Arc<Directory>,
+pub fn write_log_starts<F: Files, H: Host>(
+    directory: &Directory<F, H>,
+    partitions: impl FnOnce() -> Partitions<F, H>,
 ) -> Result<(), FileError> {
-    write_all(replicas, directory, checkpoint::LOG_START_OFFSETS, |log| {
-        Some(log.log_start_offset()).filter(|start| *start > Offset(0))
-    })
+    write_all(
+        directory,
+        partitions,
+        checkpoint::LOG_START_OFFSETS,
+        |log| Some(log.log_start_offset()).filter(|start| *start > Offset(0)),
+    )
 }
 
 /// Writes how far logs are compacted.
-pub(super) fn write_compacted(
-    replicas: &Replicas,
-    directory: &Arc<Directory>,
+pub fn write_compacted<F: Files, H: Host>(
+    directory: &Directory<F, H>,
+    partitions: impl FnOnce() -> Partitions<F, H>,
 ) -> Result<(), FileError> {
-    write_all(replicas, directory, checkpoint::CLEANER_OFFSETS, |log| {
+    write_all(directory, partitions, checkpoint::CLEANER_OFFSETS, |log| {
         log.compacted_to()
     })
 }
 
-fn write_all(
-    replicas: &Replicas,
-    directory: &Arc<Directory>,
+fn write_all<F: Files, H: Host>(
+    directory: &Directory<F, H>,
+    partitions: impl FnOnce() -> Partitions<F, H>,
     name: &str,
-    offset: impl Fn(&mut PartitionLog<Disk>) -> Option<Offset>,
+    offset: impl Fn(&mut PartitionLog<F>) -> Option<Offset>,
 ) -> Result<(), FileError> {
-    let Some(_writing) = writing(directory) else {
+    let Some(_writing) = directory.checkpoint_files() else {
         return Ok(());
     };
-    let offsets = offsets(&replicas.all_in(directory), offset);
+    let offsets = offsets(&partitions(), offset);
     write(directory, name, &offsets)
 }
 
 /// Writes the recovery points down as they are, and lets the logs know.
-pub(super) fn write_recovery_points(
-    replicas: &Replicas,
-    directory: &Arc<Directory>,
+pub fn write_recovery_points<F: Files, H: Host>(
+    directory: &Directory<F, H>,
+    partitions: impl FnOnce() -> Partitions<F, H>,
 ) -> Result<(), FileError> {
-    let Some(_writing) = writing(directory) else {
+    let Some(_writing) = directory.checkpoint_files() else {
         return Ok(());
     };
-    let partitions = replicas.all_in(directory);
+    let partitions = partitions();
     let offsets = offsets(&partitions, |log| Some(log.recovery_point()));
     write(directory, checkpoint::RECOVERY_POINTS, &offsets)?;
     for partition in partitions {
@@ -87,14 +91,17 @@ pub(super) fn write_recovery_points(
 
 /// Takes what earlier partitions of these names left out of the checkpoints: a start after a crash would believe that
 /// the new ones begin, are durable or are compacted as far.
-pub(super) fn forget(
-    directory: &Directory,
+pub fn forget<F: Files, H: Host>(
+    directory: &Directory<F, H>,
     names: &BTreeSet<(String, i32)>,
 ) -> Result<(), FileError> {
-    if names.is_empty() || directory.log.failure().is_some() {
+    if is_planted(Bug::StaleCheckpointsKept)
+        || names.is_empty()
+        || directory.log.failure().is_some()
+    {
         return Ok(());
     }
-    let Some(_writing) = writing(directory) else {
+    let Some(_writing) = directory.checkpoint_files() else {
         return Ok(());
     };
     let (files, path) = (directory.log.files(), directory.log.path());
@@ -118,16 +125,9 @@ pub(super) fn forget(
     Ok(())
 }
 
-/// The right to write; nothing once the directory is closed.
-pub(super) fn writing(directory: &Directory) -> Option<MutexGuard<'_, CheckpointFiles>> {
-    let writing = directory.checkpoints.lock();
-    let writing = writing.unwrap_or_else(PoisonError::into_inner);
-    (!writing.are_closed).then_some(writing)
-}
-
-fn offsets(
-    partitions: &[Arc<Partition>],
-    offset: impl Fn(&mut PartitionLog<Disk>) -> Option<Offset>,
+fn offsets<F: Files, H: Host>(
+    partitions: &[Arc<Partition<F, H>>],
+    offset: impl Fn(&mut PartitionLog<F>) -> Option<Offset>,
 ) -> PartitionOffsets {
     let offsets = partitions
         .iter()
@@ -136,13 +136,13 @@ fn offsets(
 }
 
 /// What a checkpoint calls a partition.
-pub(super) fn key(partition: &Partition) -> (String, i32) {
+pub fn key<F: Files, H: Host>(partition: &Partition<F, H>) -> (String, i32) {
     (partition.topic.to_string(), partition.index.0)
 }
 
-/// Writes one of the files, for whoever has the right to.
-pub(super) fn write(
-    directory: &Directory,
+/// Writes one of the files. The caller holds [`Directory::checkpoint_files`].
+pub(crate) fn write<F: Files, H: Host>(
+    directory: &Directory<F, H>,
     name: &str,
     offsets: &PartitionOffsets,
 ) -> Result<(), FileError> {

@@ -1,0 +1,67 @@
+//! One pass of compaction over one partition: the steps that need its lock, and those that must not hold it, in turn.
+
+use ottla_log::PartitionLog;
+use ottla_log::compaction::{
+    Compaction, CompactionError, OffsetMap, Outcome, Pace, Rewritten, Tools,
+};
+use ottla_log::files::Files;
+use ottla_protocol::time::Timestamp;
+
+use crate::{Host, Partition};
+
+/// A pass that has begun. The driver holds the partition's `cleaning` lock until it is over: a deletion waits for it before
+/// the files go.
+#[derive(Debug)]
+pub struct CompactionPass<F: Files> {
+    compaction: Option<Compaction<F>>,
+    tools: Tools,
+    rewritten: Option<Rewritten<F>>,
+}
+
+impl<F: Files> CompactionPass<F> {
+    /// Begins a pass over `partition`, if it is still due, and maps its newest keys into `map`.
+    pub fn begin<H: Host>(
+        partition: &Partition<F, H>,
+        map: OffsetMap,
+        now: Timestamp,
+        pace: Pace<'_>,
+    ) -> Result<Self, CompactionError> {
+        let mut tools = Tools::new(map);
+        let mut compaction = with_log(partition, |log| log.begin_compaction(now))??;
+        compaction.index(&mut tools, pace)?;
+        Ok(Self {
+            compaction: Some(compaction),
+            tools,
+            rewritten: None,
+        })
+    }
+
+    /// Does the next step: writes a segment anew, or puts it in the place of its sources. The outcome comes after the last.
+    pub fn step<H: Host>(
+        &mut self,
+        partition: &Partition<F, H>,
+        pace: Pace<'_>,
+    ) -> Result<Option<Outcome>, CompactionError> {
+        let mut compaction = self.compaction.take().ok_or(CompactionError::Changed)?;
+        if let Some(rewritten) = self.rewritten.take() {
+            with_log(partition, |log| log.replace_segments(rewritten))??;
+            compaction.sync_names()?;
+        } else {
+            self.rewritten = compaction.rewrite_next(&mut self.tools, pace)?;
+            if self.rewritten.is_none() {
+                let outcome = compaction.finish()?;
+                with_log(partition, |log| log.complete_compaction(&outcome))?;
+                return Ok(Some(outcome));
+            }
+        }
+        self.compaction = Some(compaction);
+        Ok(None)
+    }
+}
+
+fn with_log<F: Files, H: Host, T>(
+    partition: &Partition<F, H>,
+    ask: impl FnOnce(&mut PartitionLog<F>) -> T,
+) -> Result<T, CompactionError> {
+    partition.with_log(ask).ok_or(CompactionError::Changed)
+}

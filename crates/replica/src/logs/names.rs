@@ -1,0 +1,101 @@
+//! The names of directories in a log directory, and whose they are.
+//!
+//! A directory of a partition that the metadata does not know is renamed to end in `-stray`, never destroyed: it may be another
+//! cluster's. The directory of a deleted partition is renamed to end in `-delete` at once, and removed later.
+
+use ottla_log::checkpoint;
+use ottla_log::files::{FileError, Files};
+use ottla_protocol::ids::{PartitionIndex, Uuid};
+
+use crate::{Directory, Host};
+
+/// The directory of the metadata log, which is not a partition like the others.
+const METADATA_LOG: &str = "__cluster_metadata-0";
+/// The end of the name of a directory that is to be removed.
+pub const DELETE_SUFFIX: &str = "-delete";
+/// The end of the name of a directory that is set aside.
+const STRAY_SUFFIX: &str = "-stray";
+/// The longest name of a directory.
+const MAX_NAME: usize = 255;
+
+/// The name of a partition's directory.
+pub fn directory_name(topic: &str, index: PartitionIndex) -> String {
+    format!("{topic}-{index}")
+}
+
+/// A name that says what became of a partition's directory. The topic is cut where it would be too long, as Kafka does;
+/// the partition stays, without which Kafka does not start.
+pub fn aside_name(name: &str, id: Uuid, suffix: &str) -> String {
+    let (topic, index) = name.rsplit_once('-').unwrap_or((name, "0"));
+    let id = id.to_string().replace('-', "");
+    let end = format!("-{index}.{id}{suffix}");
+    let kept = topic.len().min(MAX_NAME - end.len());
+    format!("{}{end}", topic.get(..kept).unwrap_or(topic))
+}
+
+/// Whether this is the name that the directory of a deleted partition has got.
+pub fn is_deleted_partition(name: &str) -> bool {
+    let parts = name
+        .strip_suffix(DELETE_SUFFIX)
+        .and_then(|rest| rest.rsplit_once('.'));
+    parts.is_some_and(|(partition, id)| is_partition(partition) && !id.is_empty())
+}
+
+/// Whether this is the name of a partition's directory.
+pub fn is_partition(name: &str) -> bool {
+    let is_numbered = name.rsplit_once('-').is_some_and(|(topic, index)| {
+        !topic.is_empty() && !index.is_empty() && index.bytes().all(|digit| digit.is_ascii_digit())
+    });
+    is_numbered && name != METADATA_LOG
+}
+
+/// The id of the topic that the directory `name` belongs to; nothing where there is none, or it was not made to its end.
+pub fn topic_id_of<F: Files, H: Host>(
+    directory: &Directory<F, H>,
+    name: &str,
+) -> Result<Option<Uuid>, FileError> {
+    let path = directory.log.path().join(name);
+    match checkpoint::read_topic_id(directory.log.files(), &path) {
+        Err(error) if error.is_not_found() => Ok(None),
+        found => found,
+    }
+}
+
+/// Renames the directory of a partition that nobody knows.
+pub fn set_aside<F: Files, H: Host>(
+    directory: &Directory<F, H>,
+    name: &str,
+) -> Result<(), FileError> {
+    let (files, path) = (directory.log.files(), directory.log.path());
+    let id = checkpoint::read_topic_id(files, &path.join(name))?.unwrap_or(Uuid::ZERO);
+    let renamed = aside_name(name, id, STRAY_SUFFIX);
+    tracing::warn!(
+        partition = name,
+        renamed,
+        "set aside a log that the metadata does not know; remove it when nobody needs it"
+    );
+    files.rename(&path.join(name), &path.join(renamed))?;
+    files.sync_directory(path)?;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{DELETE_SUFFIX, MAX_NAME, aside_name, is_deleted_partition};
+    use ottla_protocol::ids::Uuid;
+
+    #[test]
+    fn the_longest_topics_directory_keeps_its_partition_when_it_is_renamed() {
+        let topic = "t".repeat(249);
+        let renamed = aside_name(
+            &format!("{topic}-12"),
+            Uuid::from_parts(1, 2),
+            DELETE_SUFFIX,
+        );
+        assert_eq!(renamed.len(), MAX_NAME);
+        assert!(renamed.contains("t-12."), "{renamed}");
+        assert!(is_deleted_partition(&renamed));
+        assert!(!is_deleted_partition("notes-delete"));
+        assert!(!is_deleted_partition("notes.txt-delete"));
+    }
+}

@@ -1,0 +1,263 @@
+//! Opening the logs that a start finds, and making those of new partitions.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use ottla_log::files::Files;
+use ottla_log::{Left, OpenLog, PartitionLog, Progress, Recovery, sync_recovered};
+use ottla_protocol::ids::{PartitionIndex, Uuid};
+use ottla_protocol::time::Timestamp;
+
+use super::LogsError;
+use super::left::LeftOf;
+use super::names::{directory_name, is_deleted_partition, is_partition, set_aside, topic_id_of};
+use crate::{Directory, Host, Partition, PartitionId, TopicSettings};
+
+/// The partition that a log is of.
+#[derive(Debug, Clone)]
+pub struct WhoseLog {
+    /// The topic's name.
+    pub topic: Arc<str>,
+    /// The topic's id.
+    pub topic_id: Uuid,
+    /// The partition's index.
+    pub index: PartitionIndex,
+    /// The topic's settings.
+    pub settings: Arc<TopicSettings>,
+}
+
+impl WhoseLog {
+    fn id(&self) -> PartitionId {
+        (self.topic_id, self.index)
+    }
+}
+
+/// A log that is on disk and known to the metadata, or is to be made.
+#[derive(Debug)]
+pub struct Existing<F: Files, H: Host> {
+    directory: Arc<Directory<F, H>>,
+    name: String,
+    /// Whether it has its topic's id, which is written last when it is made.
+    has_id: bool,
+    of: WhoseLog,
+    left: Left,
+}
+
+/// What a start finds in a log directory.
+#[derive(Debug)]
+pub struct Found<F: Files, H: Host> {
+    /// The logs that the metadata knows.
+    pub existing: Vec<Existing<F, H>>,
+    /// The directories of deleted partitions: the last stop came before they were removed.
+    pub deleted: Vec<PathBuf>,
+}
+
+/// Looks for the logs of a directory; `wanted` gives the partition that a directory name belongs to, if the metadata knows
+/// one. Logs of others are set aside.
+pub fn find<F: Files, H: Host>(
+    directory: &Arc<Directory<F, H>>,
+    mut wanted: impl FnMut(&str) -> Option<WhoseLog>,
+) -> Result<Found<F, H>, LogsError> {
+    let path = directory.log.path();
+    let left = LeftOf::read(directory)?;
+    let mut found = Found {
+        existing: Vec::new(),
+        deleted: Vec::new(),
+    };
+    for entry in directory.log.files().list(path)? {
+        if entry.is_directory && is_deleted_partition(&entry.name) {
+            found.deleted.push(path.join(&entry.name));
+        }
+        if !entry.is_directory || !is_partition(&entry.name) {
+            continue;
+        }
+        let id = topic_id_of(directory, &entry.name)?;
+        match wanted(&entry.name) {
+            Some(of) if id.is_none_or(|id| id == of.topic_id) => found.existing.push(Existing {
+                directory: Arc::clone(directory),
+                left: left.of(&of.topic, of.index),
+                name: entry.name,
+                has_id: id.is_some(),
+                of,
+            }),
+            _ => set_aside(directory, &entry.name)?,
+        }
+    }
+    Ok(found)
+}
+
+/// Leaves one log of each partition. What a crash left behind while a log was made in another directory holds no record, and
+/// has no topic id yet: it is set aside.
+pub fn keep_one_of_each<F: Files, H: Host>(
+    of_directories: &mut [Vec<Existing<F, H>>],
+) -> Result<(), LogsError> {
+    let mut kept: BTreeMap<PartitionId, (Arc<Directory<F, H>>, bool)> = BTreeMap::new();
+    for existing in of_directories.iter().flatten() {
+        let this = (Arc::clone(&existing.directory), existing.has_id);
+        match kept.get(&existing.of.id()) {
+            Some((one, true)) if existing.has_id => {
+                return Err(LogsError::Twice {
+                    name: existing.name.clone(),
+                    one: one.log.path().to_path_buf(),
+                    other: existing.directory.log.path().to_path_buf(),
+                });
+            }
+            Some(_) if !existing.has_id => {}
+            _ => drop(kept.insert(existing.of.id(), this)),
+        }
+    }
+    for queue in of_directories {
+        let is_kept = |existing: &Existing<F, H>| {
+            let (directory, _) = &kept[&existing.of.id()];
+            Arc::ptr_eq(directory, &existing.directory)
+        };
+        let others: Vec<_> = queue
+            .extract_if(.., |existing| !is_kept(existing))
+            .collect();
+        for other in others {
+            set_aside(&other.directory, &other.name)?;
+        }
+    }
+    Ok(())
+}
+
+/// A log that is open, but not durable yet, and what opening has done to it.
+#[derive(Debug)]
+pub struct Opened<F: Files, H: Host> {
+    existing: Existing<F, H>,
+    log: PartitionLog<F>,
+    recovery: Recovery,
+}
+
+impl<F: Files, H: Host> Existing<F, H> {
+    /// Opens the log, without making durable what recovery has done. Blocks on the disk.
+    pub fn open(
+        self,
+        now: Timestamp,
+        progress: &mut dyn FnMut(Progress),
+    ) -> Result<Opened<F, H>, LogsError> {
+        let name = &self.name;
+        let open = OpenLog {
+            directory: Arc::clone(&self.directory.log),
+            name: name.clone(),
+            config: self.of.settings.log.clone(),
+            topic_id: Some(self.of.topic_id),
+            left: self.left,
+        };
+        let opened = PartitionLog::open_unsynced(open, now, progress);
+        let (log, recovery) = opened.map_err(|source| LogsError::Open {
+            name: name.clone(),
+            source,
+        })?;
+        if let Some(cut_off) = &recovery.cut_off {
+            tracing::warn!(
+                partition = name,
+                ?cut_off,
+                "recovery cut off the end of a log"
+            );
+        }
+        if !self.left.is_clean {
+            tracing::info!(
+                partition = name,
+                bytes_read = recovery.bytes_read,
+                "recovered a log"
+            );
+        }
+        if recovery.epochs_rebuilt {
+            tracing::warn!(
+                partition = name,
+                "leader-epoch-checkpoint was missing or unreadable; leader epochs rebuilt from the batches"
+            );
+        }
+        Ok(Opened {
+            existing: self,
+            log,
+            recovery,
+        })
+    }
+}
+
+/// A partition whose log is to be made.
+#[derive(Debug)]
+pub struct NewLog<'a, F: Files, H: Host> {
+    /// Where it is to be made.
+    pub directory: &'a Arc<Directory<F, H>>,
+    /// The partition.
+    pub of: WhoseLog,
+}
+
+impl<F: Files, H: Host> NewLog<'_, F, H> {
+    /// Makes the log, not durable yet. A log of an earlier topic of this name is set aside. Blocks on the disk.
+    pub fn create(self, now: Timestamp) -> Result<Opened<F, H>, LogsError> {
+        let existing = Existing {
+            directory: Arc::clone(self.directory),
+            name: directory_name(&self.of.topic, self.of.index),
+            has_id: false,
+            of: self.of,
+            left: Left {
+                is_clean: true,
+                ..Left::default()
+            },
+        };
+        let id = topic_id_of(&existing.directory, &existing.name)?;
+        if id.is_some_and(|id| id != existing.of.topic_id) {
+            set_aside(&existing.directory, &existing.name)?;
+        }
+        existing.open(now, &mut |_| {})
+    }
+}
+
+impl<F: Files, H: Host> Opened<F, H> {
+    /// The directory that the log lies in.
+    pub fn directory(&self) -> &Arc<Directory<F, H>> {
+        &self.existing.directory
+    }
+
+    /// Whether the log ends before its recovery point, which is logged: what was on stable storage is gone, or a truncation
+    /// was cut short.
+    pub fn is_shorter(&self) -> bool {
+        let (end, was) = (self.log.log_end_offset(), self.existing.left.recovery_point);
+        if end < was {
+            tracing::error!(
+                partition = self.existing.name,
+                end = end.0,
+                recovery_point = was.0,
+                "a log ends before its recovery point: the records between are lost, and their offsets are given out again; \
+                 where that must not be, stop the broker and restore the partition from a copy"
+            );
+        }
+        end < was
+    }
+}
+
+/// The partitions over the logs that could be opened, and why others could not.
+pub type Held<F, H> = (Vec<Arc<Partition<F, H>>>, Result<(), LogsError>);
+
+/// Makes logs durable, together with the others of their directory, and lets them be used. The first failure counts, and
+/// holds up no other directory.
+pub fn sync_and_hold<F: Files, H: Host>(opened: Vec<Opened<F, H>>) -> Held<F, H> {
+    type OfDirectory<F, H> = (Vec<(Existing<F, H>, Recovery)>, Vec<PartitionLog<F>>);
+    let mut by_directory: BTreeMap<PathBuf, OfDirectory<F, H>> = BTreeMap::new();
+    for one in opened {
+        let path = one.existing.directory.log.path().to_path_buf();
+        let (existing, logs) = by_directory.entry(path).or_default();
+        existing.push((one.existing, one.recovery));
+        logs.push(one.log);
+    }
+    let mut partitions = Vec::new();
+    let mut outcome = Ok(());
+    for (existing, mut logs) in by_directory.into_values() {
+        if let Err(error) = sync_recovered(&mut logs) {
+            outcome = outcome.and(Err(error.into()));
+            continue;
+        }
+        for ((existing, recovery), log) in existing.into_iter().zip(logs) {
+            let directory = &existing.directory;
+            let partition = Partition::new(existing.of, log, directory);
+            partition.log_damage_found(&recovery.damage, &directory.log);
+            partitions.push(partition);
+        }
+    }
+    (partitions, outcome)
+}

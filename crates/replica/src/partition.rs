@@ -1,0 +1,480 @@
+//! One partition on this node: its log behind a short lock, its role, and those that wait for it.
+//!
+//! The lock is held for memory and page cache work, never across a sync. Those that wait are answered and woken after it is
+//! released. A partition that is gone stays gone: if its topic comes back, the node makes another one. Invariants:
+//!
+//! - under `fsync` the high watermark counts what is flushed, under `page-cache` the end of the log;
+//! - a producer is answered when the high watermark has reached the end of its records, once;
+//! - a partition whose directory has failed answers all that wait, and takes no others.
+
+mod state;
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
+
+use ottla_log::files::Files;
+use ottla_log::group_commit::LogId;
+use ottla_log::{
+    AppendError, Appended, Batch, Bound, FirstBatch, Flush, Origin, PartitionLog, ReadError,
+    ReadPlan, ReadRequest, StorageError,
+};
+use ottla_protocol::ids::{LeaderEpoch, Offset, PartitionIndex, Uuid};
+use ottla_protocol::time::{MonotonicTime, Now, Timestamp};
+
+use self::state::{State, offsets_of};
+use crate::Host;
+use crate::acks::Acks;
+use crate::damage::DamageNotes;
+use crate::directory::{Directory, Urgency};
+use crate::logs::WhoseLog;
+use crate::reader::Reader;
+use crate::refusals::{Refused, Unavailable, Unreadable};
+use crate::topic_settings::TopicSettings;
+use crate::traffic::Traffic;
+
+/// What identifies a partition: its topic's id, and its index.
+pub type PartitionId = (Uuid, PartitionIndex);
+
+/// A partition of this node.
+#[derive(Debug)]
+pub struct Partition<F: Files, H: Host> {
+    /// The topic's name.
+    pub topic: Arc<str>,
+    /// The topic's id.
+    pub topic_id: Uuid,
+    /// The partition's index.
+    pub index: PartitionIndex,
+    /// What has gone in and out.
+    pub traffic: Traffic,
+    /// What is damaged in its log.
+    pub(crate) damage: DamageNotes,
+    /// A lock of its own: reading the settings does not wait for the disk.
+    settings: Mutex<Arc<TopicSettings>>,
+    state: Mutex<State<F, H>>,
+    /// Held by the cleaner during a pass: the files stay while it is.
+    pub cleaning: Mutex<()>,
+    /// The number of its log in the group commit of its directory.
+    flush_id: LogId,
+    directory: Arc<Directory<F, H>>,
+}
+
+/// What the metadata says of this node and the partition.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Role {
+    /// Whether this node leads it.
+    pub is_leader: bool,
+    /// The epoch of its leader.
+    pub leader_epoch: LeaderEpoch,
+    /// The number of its replicas.
+    pub replicas: usize,
+    /// The number of its in-sync replicas.
+    pub in_sync: usize,
+}
+
+impl Role {
+    /// Why records that all in-sync replicas must have are refused, if they are.
+    fn too_few_in_sync(&self, min_insync_replicas: usize) -> Option<Refused> {
+        let needed = min_insync_replicas.min(self.replicas);
+        let in_sync = self.in_sync;
+        (in_sync < needed).then_some(Refused::TooFewInSync { in_sync, needed })
+    }
+}
+
+/// Which replicas must have records before their producer is answered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RequiredAcks {
+    /// All that are in sync, `min.insync.replicas` at least (acks=all). A flush is asked for at once.
+    All,
+    /// The leader alone (acks=1 and 0).
+    Leader,
+}
+
+/// What one request appends.
+#[derive(Debug, Clone, Copy)]
+pub struct Append<'a> {
+    /// One batch or more, checked.
+    pub batches: &'a [Batch<'a>],
+    /// What its producer waits for.
+    pub acks: RequiredAcks,
+}
+
+/// A partition's offsets, read together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Offsets {
+    /// The first offset that may be read.
+    pub log_start: Offset,
+    /// The offset below which transactions are decided.
+    pub last_stable: Offset,
+    /// The offset below which consumers read.
+    pub high_watermark: Offset,
+    /// The offset of the next record.
+    pub log_end: Offset,
+}
+
+/// A read, decided but not done.
+#[derive(Debug)]
+pub struct Planned<F: Files> {
+    /// The bytes to read.
+    pub plan: ReadPlan<F>,
+    /// The partition's offsets.
+    pub offsets: Offsets,
+    /// Where the reader's log and this one diverge, if they do.
+    pub diverging: Option<(LeaderEpoch, Offset)>,
+    /// The bytes that the reader could have besides, once they are on stable storage; zero while the disk is stalled.
+    pub unflushed: u64,
+}
+
+/// What a reader asks.
+#[derive(Debug, Clone, Copy)]
+pub struct ReadAt {
+    /// The first offset.
+    pub offset: Offset,
+    /// The bytes that are enough.
+    pub max_bytes: usize,
+    /// Whether one batch may be more.
+    pub first_batch: FirstBatch,
+    /// How far it may see.
+    pub bound: Bound,
+    /// The leader epoch that the reader knows.
+    pub current_epoch: Option<LeaderEpoch>,
+    /// The epoch of the last record that it has.
+    pub last_fetched_epoch: Option<LeaderEpoch>,
+}
+
+/// Another thread holds the partition's lock.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Busy;
+
+impl<F: Files, H: Host> Partition<F, H> {
+    /// A partition over an open log.
+    pub fn new(of: WhoseLog, log: PartitionLog<F>, directory: &Arc<Directory<F, H>>) -> Arc<Self> {
+        let flush_id = directory.enrol(log.flushed_offset());
+        Arc::new(Self {
+            topic: of.topic,
+            topic_id: of.topic_id,
+            index: of.index,
+            traffic: Traffic::default(),
+            damage: DamageNotes::default(),
+            settings: Mutex::new(of.settings),
+            state: Mutex::new(State::new(log)),
+            cleaning: Mutex::default(),
+            flush_id,
+            directory: Arc::clone(directory),
+        })
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State<F, H>> {
+        // A panic under the lock is a broken invariant of the log; the others go on with what is in memory.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Its settings as of now.
+    pub fn settings(&self) -> Arc<TopicSettings> {
+        let settings = self.settings.lock();
+        Arc::clone(&settings.unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// What identifies it.
+    pub fn id(&self) -> PartitionId {
+        (self.topic_id, self.index)
+    }
+
+    pub(crate) fn flush_id(&self) -> LogId {
+        self.flush_id
+    }
+
+    /// The log directory it lies in.
+    pub fn directory(&self) -> &Arc<Directory<F, H>> {
+        &self.directory
+    }
+
+    /// What the metadata says of it.
+    pub fn role(&self) -> Role {
+        self.lock().role
+    }
+
+    /// Appends what `requests` hold, in order and in one write where it fits. The outcomes are in their order.
+    ///
+    /// With [`RequiredAcks::All`] a flush is asked for; [`Partition::replicated`] then tells when they may be acknowledged.
+    pub fn append(
+        self: &Arc<Self>,
+        requests: &[Append<'_>],
+        origin: Origin,
+        now: Now,
+    ) -> Vec<Result<Appended, Refused>> {
+        if origin == Origin::Client
+            && let Some(refused) = self.directory.reserve.refusal()
+        {
+            return requests.iter().map(|_| Err(refused.clone())).collect();
+        }
+        let settings = self.settings();
+        let needs_all = |request: &Append<'_>| request.acks == RequiredAcks::All;
+        let acks = if requests.iter().any(needs_all) {
+            RequiredAcks::All
+        } else {
+            RequiredAcks::Leader
+        };
+        let (outcomes, woken, flush) = {
+            let mut state = self.lock();
+            let outcomes = state.append(requests, origin, &settings, now.wall);
+            let appended = outcomes.iter().flatten();
+            let bytes = appended.map(|appended| appended.bytes).sum();
+            let (woken, flush) = state.after_append(bytes, acks, &settings);
+            self.directory.reserve.appended(bytes);
+            (outcomes, woken, flush)
+        };
+        woken.wake();
+        if let Some((urgency, end)) = flush {
+            self.directory
+                .ask_for_flush(self, end, urgency, now.monotonic);
+        }
+        outcomes
+    }
+
+    /// Whether all records before `offset` are replicated and, where that is asked for, on stable storage. If not, the
+    /// producer that `waits` makes is answered when they are.
+    pub fn replicated(&self, offset: Offset, waits: impl FnOnce() -> H::Producer) -> bool {
+        let mut state = self.lock();
+        let high_watermark = state.log.as_ref().map(PartitionLog::high_watermark);
+        if high_watermark.is_some_and(|at| Acks::<H::Producer>::may_acknowledge(offset, at)) {
+            return true;
+        }
+        // Once the directory is offline nothing is flushed: those that waited then have been told already.
+        let online = state.log.as_ref().map_or(Err(Unavailable::Gone), |log| {
+            log.directory().ensure_online().map_err(Unavailable::from)
+        });
+        match online {
+            Ok(()) => state.acks.wait(offset, waits()),
+            Err(unavailable) => {
+                drop(state);
+                H::answer(waits(), Err(unavailable));
+            }
+        }
+        false
+    }
+
+    /// Decides what to read.
+    pub fn plan(&self, read: &ReadAt, now: MonotonicTime) -> Result<Planned<F>, Unreadable> {
+        let mut state = self.lock();
+        let planned = state.plan(read);
+        if let Err(Unreadable::Unavailable(Unavailable::Storage(error))) = &planned
+            && let Some(log) = &mut state.log
+        {
+            self.on_unreadable(log, error, now);
+        }
+        drop(state);
+        planned.map(|planned| match planned.unflushed {
+            1.. if self.directory.stalls.is_stalled(now) => Planned {
+                unflushed: 0,
+                ..planned
+            },
+            _ => planned,
+        })
+    }
+
+    /// The same for this node itself, whoever leads; nothing once the partition is gone.
+    pub fn plan_own(
+        &self,
+        request: &ReadRequest,
+        now: MonotonicTime,
+    ) -> Option<Result<ReadPlan<F>, ReadError>> {
+        self.with_log(|log| {
+            let planned = log.read(request);
+            if let Err(ReadError::Storage(error)) = &planned {
+                self.on_unreadable(log, error, now);
+            }
+            planned
+        })
+    }
+
+    /// Has `reader` woken at the next change.
+    pub fn watch(&self, reader: &Arc<Reader<H::Consumer>>) {
+        self.lock().add_reader(reader);
+    }
+
+    /// Asks for the flush without which not all of its records can be read.
+    pub fn make_readable(self: &Arc<Self>, now: MonotonicTime) {
+        self.flush_if(|log| log.high_watermark() < log.log_end_offset(), now);
+    }
+
+    /// Whether all before `offset` can be read; if not, `reader` is woken at the next change.
+    pub fn is_readable_to(
+        &self,
+        offset: Offset,
+        reader: &Arc<Reader<H::Consumer>>,
+    ) -> Result<bool, Unavailable> {
+        let mut state = self.lock();
+        state.check_leader(None)?;
+        let log = state.log.as_ref().ok_or(Unavailable::Gone)?;
+        if log.high_watermark() >= offset {
+            return Ok(true);
+        }
+        log.directory().ensure_online()?;
+        state.add_reader(reader);
+        Ok(false)
+    }
+
+    /// The partition's offsets.
+    pub fn offsets(&self) -> Result<Offsets, Unavailable> {
+        let state = self.lock();
+        state.log.as_ref().map(offsets_of).ok_or(Unavailable::Gone)
+    }
+
+    /// Runs `ask` on the log of a leader whose epoch is the caller's.
+    pub fn with_leader_log<T>(
+        &self,
+        current_epoch: Option<LeaderEpoch>,
+        ask: impl FnOnce(&mut PartitionLog<F>) -> T,
+    ) -> Result<T, Unavailable> {
+        let mut state = self.lock();
+        state.check_leader(current_epoch)?;
+        state.log.as_mut().map(ask).ok_or(Unavailable::Gone)
+    }
+
+    /// Runs `ask` on the log, whoever leads; nothing once the partition is gone.
+    pub fn with_log<T>(&self, ask: impl FnOnce(&mut PartitionLog<F>) -> T) -> Option<T> {
+        self.lock().log.as_mut().map(ask)
+    }
+
+    /// The same, but does not wait for another thread that has the lock.
+    pub fn try_with_log<T>(
+        &self,
+        ask: impl FnOnce(&mut PartitionLog<F>) -> T,
+    ) -> Result<Option<T>, Busy> {
+        match self.state.try_lock() {
+            Ok(mut state) => Ok(state.log.as_mut().map(ask)),
+            Err(TryLockError::Poisoned(state)) => Ok(state.into_inner().log.as_mut().map(ask)),
+            Err(TryLockError::WouldBlock) => Err(Busy),
+        }
+    }
+
+    /// Appends batches that another leader has given their offsets, as its bytes are; they are flushed with the next pass.
+    /// Nothing once the partition is gone. The caller follows a leader of `leader_epoch`.
+    pub fn append_as_follower(
+        self: &Arc<Self>,
+        bytes: &[u8],
+        leader_epoch: LeaderEpoch,
+        now: Now,
+    ) -> Option<Result<Option<Appended>, AppendError>> {
+        let (outcome, end) = self.with_log(|log| {
+            let outcome = log.append_as_follower(bytes, leader_epoch, now.wall);
+            (outcome, log.log_end_offset())
+        })?;
+        self.directory
+            .ask_for_flush(self, end, Urgency::Later, now.monotonic);
+        Some(outcome)
+    }
+
+    /// Removes the records from `offset` on, as a follower whose leader has others. Producers that wait are told that this
+    /// node leads no more. Returns whether anything was removed; nothing once the partition is gone.
+    pub fn truncate_to(
+        &self,
+        offset: Offset,
+        now: Timestamp,
+    ) -> Option<Result<bool, StorageError>> {
+        let truncated = self.with_log(|log| {
+            let truncated = log.truncate_to(offset, now);
+            self.directory.renew(self.flush_id, log.flushed_offset());
+            truncated
+        });
+        self.fail_waiting(&Unavailable::NotLeader);
+        truncated
+    }
+
+    /// Syncs the log's indexes up to what is flushed, and moves its recovery point, so that a start after a crash reads less.
+    /// Blocks on the disk.
+    pub fn checkpoint(&self) -> Result<(), StorageError> {
+        let begun = self.with_log(PartitionLog::begin_checkpoint);
+        let Some(checkpoint) = begun.transpose()?.flatten() else {
+            return Ok(());
+        };
+        // Outside of the lock.
+        let ran = checkpoint.run();
+        self.end_checkpoint(&checkpoint, &ran);
+        ran
+    }
+
+    /// Ends a checkpoint of its log that ran like this.
+    pub fn end_checkpoint(&self, checkpoint: &Flush<F>, ran: &Result<(), StorageError>) {
+        self.with_log(|log| match ran {
+            Ok(()) => _ = log.complete_checkpoint(checkpoint),
+            Err(_) => log.abandon_checkpoint(),
+        });
+    }
+
+    /// Changes its settings.
+    pub fn set_settings(&self, settings: Arc<TopicSettings>) {
+        self.with_log(|log| log.set_config(settings.log.clone()));
+        *self.settings.lock().unwrap_or_else(PoisonError::into_inner) = settings;
+    }
+
+    /// Changes its role. A leader begins its epoch in the log; what is flushed is then replicated. Blocks on the disk.
+    pub fn set_role(&self, role: Role) -> Result<(), StorageError> {
+        let settings = self.settings();
+        let woken = self.lock().set_role(role, &settings)?;
+        woken.wake();
+        Ok(())
+    }
+
+    /// Takes what is to be synced together with `logs` logs in all.
+    pub(crate) fn begin_flush(&self, logs: usize) -> Result<Option<Flush<F>>, StorageError> {
+        let begun = self.with_log(|log| log.begin_flush_among(logs));
+        begun.unwrap_or(Ok(None))
+    }
+
+    /// `flush` has run, or there was nothing to flush: moves the high watermark.
+    pub(crate) fn complete_flush(&self, flush: Option<&Flush<F>>) -> Result<(), StorageError> {
+        let settings = self.settings();
+        let woken = match flush {
+            Some(flush) => self.lock().advance_to_flushed(flush, &settings)?,
+            None => self.lock().advance_high_watermark(&settings)?,
+        };
+        woken.wake();
+        Ok(())
+    }
+
+    /// `flush` could not run; another must.
+    pub(crate) fn abandon_flush(&self, flush: &Flush<F>) {
+        self.with_log(|log| log.abandon_flush(flush));
+    }
+
+    /// Asks for a flush if records wait for one.
+    pub fn flush_if_dirty(self: &Arc<Self>, now: MonotonicTime) {
+        self.flush_if(|log| log.flushed_offset() < log.log_end_offset(), now);
+    }
+
+    fn flush_if(
+        self: &Arc<Self>,
+        needs_it: impl FnOnce(&PartitionLog<F>) -> bool,
+        now: MonotonicTime,
+    ) {
+        let end = {
+            let state = self.lock();
+            let needing = state.log.as_ref().filter(|log| needs_it(log));
+            needing.map(PartitionLog::log_end_offset)
+        };
+        if let Some(end) = end {
+            self.directory.ask_for_flush(self, end, Urgency::Now, now);
+        }
+    }
+
+    /// Answers all that wait with `reason`: the disk has failed, or the partition goes.
+    pub(crate) fn fail_waiting(&self, reason: &Unavailable) {
+        let woken = self.lock().take_waiting();
+        woken.refuse(reason);
+    }
+
+    /// Takes the log out: from now on the partition is gone.
+    pub fn take_log(&self) -> Option<PartitionLog<F>> {
+        let log = self.lock().log.take();
+        self.directory.leave(self.flush_id);
+        self.fail_waiting(&Unavailable::Gone);
+        log
+    }
+
+    /// How far the log is on stable storage; nothing once the partition is gone.
+    pub(crate) fn flushed(&self) -> Option<(LogId, Offset)> {
+        let state = self.lock();
+        let log = state.log.as_ref();
+        log.map(|log| (self.flush_id, log.flushed_offset()))
+    }
+}

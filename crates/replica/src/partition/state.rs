@@ -1,0 +1,388 @@
+//! What stands behind a partition's lock: its log, its role, and those that wait for it.
+//!
+//! Each method that lets somebody go on returns them as [`Woken`]; [`Partition`](super::Partition) answers and wakes them
+//! after it has released the lock.
+
+use std::sync::{Arc, Weak};
+
+use ottla_log::files::Files;
+use ottla_log::{
+    Appended, Batch, Bound, Flush, LeaderAppend, Origin, PartitionLog, ReadError, ReadRequest,
+    StorageError,
+};
+use ottla_protocol::ids::{LeaderEpoch, Offset};
+use ottla_protocol::time::Timestamp;
+
+use super::{Append, Offsets, Planned, ReadAt, RequiredAcks, Role};
+use crate::Host;
+use crate::acks::Acks;
+use crate::directory::Urgency;
+use crate::reader::Reader;
+use crate::refusals::{Refused, Unavailable, Unreadable};
+use crate::topic_settings::{Durability, TopicSettings};
+
+#[derive(Debug)]
+pub(super) struct State<F: Files, H: Host> {
+    /// Nothing once the partition is gone.
+    pub(super) log: Option<PartitionLog<F>>,
+    pub(super) role: Role,
+    /// Producers that wait for the high watermark.
+    pub(super) acks: Acks<H::Producer>,
+    /// Consumers that wait for anything new.
+    readers: Vec<Weak<Reader<H::Consumer>>>,
+}
+
+/// Those to be answered or woken once the lock is released.
+#[derive(Debug)]
+#[must_use = "someone waits"]
+pub(super) struct Woken<H: Host> {
+    producers: Vec<H::Producer>,
+    readers: Vec<Weak<Reader<H::Consumer>>>,
+}
+
+impl<H: Host> Woken<H> {
+    fn nobody() -> Self {
+        Self {
+            producers: Vec::new(),
+            readers: Vec::new(),
+        }
+    }
+
+    /// Answers the producers well, and wakes the consumers.
+    pub(super) fn wake(self) {
+        self.end(&Ok(()));
+    }
+
+    /// Answers the producers with `reason`, and wakes the consumers: they ask again, and are told.
+    pub(super) fn refuse(self, reason: &Unavailable) {
+        self.end(&Err(reason.clone()));
+    }
+
+    fn end(self, outcome: &Result<(), Unavailable>) {
+        for producer in self.producers {
+            H::answer(producer, outcome.clone());
+        }
+        for reader in self.readers.iter().filter_map(Weak::upgrade) {
+            H::wake(reader.consumer());
+        }
+    }
+}
+
+impl<F: Files, H: Host> State<F, H> {
+    /// An open log that this node does not lead yet.
+    pub(super) fn new(log: PartitionLog<F>) -> Self {
+        Self {
+            log: Some(log),
+            role: Role {
+                is_leader: false,
+                leader_epoch: LeaderEpoch::NONE,
+                replicas: 1,
+                in_sync: 1,
+            },
+            acks: Acks::default(),
+            readers: Vec::new(),
+        }
+    }
+
+    pub(super) fn set_role(
+        &mut self,
+        role: Role,
+        settings: &TopicSettings,
+    ) -> Result<Woken<H>, StorageError> {
+        let begins =
+            role.is_leader && (!self.role.is_leader || self.role.leader_epoch != role.leader_epoch);
+        self.role = role;
+        if begins && let Some(log) = &mut self.log {
+            log.begin_epoch(role.leader_epoch);
+            log.flush()?;
+        }
+        self.advance_high_watermark(settings)
+    }
+
+    /// Takes out all that wait.
+    pub(super) fn take_waiting(&mut self) -> Woken<H> {
+        Woken {
+            producers: self.acks.take_all(),
+            readers: std::mem::take(&mut self.readers),
+        }
+    }
+
+    pub(super) fn check_leader(
+        &self,
+        current_epoch: Option<LeaderEpoch>,
+    ) -> Result<(), Unavailable> {
+        let current = self.role.leader_epoch;
+        match current_epoch {
+            Some(epoch) if epoch < current => return Err(Unavailable::FencedEpoch { current }),
+            Some(epoch) if epoch > current => return Err(Unavailable::UnknownEpoch { current }),
+            _ => {}
+        }
+        if self.role.is_leader {
+            Ok(())
+        } else {
+            Err(Unavailable::NotLeader)
+        }
+    }
+
+    /// Appends what `requests` hold. Those that need all in-sync replicas are refused while these are too few.
+    pub(super) fn append(
+        &mut self,
+        requests: &[Append<'_>],
+        origin: Origin,
+        settings: &TopicSettings,
+        now: Timestamp,
+    ) -> Vec<Result<Appended, Refused>> {
+        let refuse = |unavailable: Unavailable| {
+            let refused = Refused::from(unavailable);
+            requests.iter().map(|_| Err(refused.clone())).collect()
+        };
+        if let Err(unavailable) = self.check_leader(None) {
+            return refuse(unavailable);
+        }
+        let Some(log) = &mut self.log else {
+            return refuse(Unavailable::Gone);
+        };
+        let too_few = self.role.too_few_in_sync(settings.min_insync_replicas);
+        let refusal = |request: &Append<'_>| {
+            let needs_all = request.acks == RequiredAcks::All;
+            too_few.as_ref().filter(|_| needs_all)
+        };
+        let taken = requests.iter().filter(|request| refusal(request).is_none());
+        let batches: Vec<&[Batch<'_>]> = taken.map(|request| request.batches).collect();
+        let append = LeaderAppend {
+            origin,
+            leader_epoch: self.role.leader_epoch,
+            now,
+        };
+        let mut appended = log.append_as_leader(&batches, append).into_iter();
+        let outcomes = requests.iter().map(|request| {
+            if let Some(refused) = refusal(request) {
+                return Err(refused.clone());
+            }
+            let appended = appended.next().expect("an outcome for each request");
+            appended.map_err(Refused::from)
+        });
+        outcomes.collect()
+    }
+
+    /// Who is to be woken after an append of `bytes` bytes, and how soon a flush is needed up to which offset.
+    pub(super) fn after_append(
+        &mut self,
+        bytes: u64,
+        acks: RequiredAcks,
+        settings: &TopicSettings,
+    ) -> (Woken<H>, Option<(Urgency, Offset)>) {
+        let Some(log) = &self.log else {
+            return (Woken::nobody(), None);
+        };
+        let end = log.log_end_offset();
+        let unflushed = end.0 - log.flushed_offset().0;
+        if unflushed == 0 {
+            return (Woken::nobody(), None);
+        }
+        match settings.durability {
+            Durability::Fsync => {
+                let is_urgent = acks == RequiredAcks::All || self.reader_is_satisfied_by(bytes);
+                let urgency = if is_urgent {
+                    Urgency::Now
+                } else {
+                    Urgency::Later
+                };
+                (Woken::nobody(), Some((urgency, end)))
+            }
+            Durability::PageCache if unflushed >= settings.flush_messages => {
+                (Woken::nobody(), Some((Urgency::Now, end)))
+            }
+            Durability::PageCache => {
+                let woken = self
+                    .advance_high_watermark(settings)
+                    .unwrap_or_else(|_| Woken::nobody());
+                (woken, None)
+            }
+        }
+    }
+
+    /// Whether a reader that waits here has enough with `bytes` bytes more. Readers that have gone are removed: they must
+    /// not cost a flush for each append.
+    fn reader_is_satisfied_by(&mut self, bytes: u64) -> bool {
+        let mut is_satisfied = false;
+        self.readers.retain(|reader| {
+            let reader = reader.upgrade();
+            is_satisfied |= reader.as_ref().is_some_and(|reader| reader.gets(bytes));
+            reader.is_some()
+        });
+        is_satisfied
+    }
+
+    /// Moves the high watermark to where it may be.
+    pub(super) fn advance_high_watermark(
+        &mut self,
+        settings: &TopicSettings,
+    ) -> Result<Woken<H>, StorageError> {
+        let Some(log) = &mut self.log else {
+            return Ok(Woken::nobody());
+        };
+        let is_page_cache = settings.durability == Durability::PageCache
+            && log.log_end_offset().0 - log.flushed_offset().0 < settings.flush_messages;
+        let target = if is_page_cache {
+            log.log_end_offset()
+        } else {
+            log.flushed_offset()
+        };
+        if !self.role.is_leader || target <= log.high_watermark() {
+            return Ok(Woken::nobody());
+        }
+        log.set_high_watermark(target)?;
+        Ok(self.reached(target))
+    }
+
+    /// The same after a flush, whose end is the place where the high watermark belongs.
+    pub(super) fn advance_to_flushed(
+        &mut self,
+        flush: &Flush<F>,
+        settings: &TopicSettings,
+    ) -> Result<Woken<H>, StorageError> {
+        let Some(log) = &mut self.log else {
+            return Ok(Woken::nobody());
+        };
+        log.complete_flush(flush);
+        let target = flush.end();
+        if target.offset != log.flushed_offset() || !self.role.is_leader {
+            return self.advance_high_watermark(settings);
+        }
+        if target.offset <= log.high_watermark() {
+            return Ok(Woken::nobody());
+        }
+        log.set_high_watermark_to(target)?;
+        Ok(self.reached(target.offset))
+    }
+
+    /// Those that waited for the high watermark to reach `offset`.
+    fn reached(&mut self, offset: Offset) -> Woken<H> {
+        Woken {
+            producers: self.acks.reached(offset),
+            readers: std::mem::take(&mut self.readers),
+        }
+    }
+
+    pub(super) fn plan(&mut self, read: &ReadAt) -> Result<Planned<F>, Unreadable> {
+        self.check_leader(read.current_epoch)?;
+        let log = self.log.as_ref().ok_or(Unavailable::Gone)?;
+        let request = ReadRequest {
+            offset: read.offset,
+            max_bytes: read.max_bytes,
+            first_batch: read.first_batch,
+            bound: read.bound,
+        };
+        let diverging = read
+            .last_fetched_epoch
+            .map(|epoch| divergence(log, epoch, read.offset))
+            .transpose()?
+            .flatten();
+        let request = match diverging {
+            // Nothing is read, but the answer has the offsets.
+            Some(_) => ReadRequest {
+                offset: log.log_end_offset(),
+                ..request
+            },
+            None => request,
+        };
+        let unflushed = if request.bound == Bound::LogEnd || request.offset >= log.log_end_offset()
+        {
+            0
+        } else {
+            log.bytes_beyond_high_watermark()
+        };
+        match log.read(&request) {
+            Ok(plan) => Ok(Planned {
+                plan,
+                offsets: offsets_of(log),
+                diverging,
+                unflushed,
+            }),
+            Err(ReadError::OutOfRange { .. }) => Err(Unreadable::OutOfRange),
+            Err(ReadError::Storage(error)) => Err(error.into()),
+        }
+    }
+
+    /// Adds a reader, unless it watches already: one that another partition woke comes back here too. Readers that gave
+    /// up leave their entry behind; these are removed when the list doubles.
+    pub(super) fn add_reader(&mut self, reader: &Arc<Reader<H::Consumer>>) {
+        let reader = Arc::downgrade(reader);
+        if self.readers.iter().any(|known| known.ptr_eq(&reader)) {
+            return;
+        }
+        if self.readers.len() == self.readers.capacity() {
+            self.readers.retain(|reader| reader.strong_count() > 0);
+        }
+        self.readers.push(reader);
+    }
+}
+
+pub(super) fn offsets_of<F: Files>(log: &PartitionLog<F>) -> Offsets {
+    Offsets {
+        log_start: log.log_start_offset(),
+        last_stable: log.last_stable_offset(),
+        high_watermark: log.high_watermark(),
+        log_end: log.log_end_offset(),
+    }
+}
+
+/// Where the log of a reader that has records up to `offset`, the last of them of `epoch`, diverges from this one.
+fn divergence<F: Files>(
+    log: &PartitionLog<F>,
+    epoch: LeaderEpoch,
+    offset: Offset,
+) -> Result<Option<(LeaderEpoch, Offset)>, Unreadable> {
+    let end = log.end_of_epoch(epoch).ok_or(Unreadable::OutOfRange)?;
+    let diverges = end.epoch < epoch || end.end < offset;
+    Ok(diverges.then_some((end.epoch, end.end)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Acks, Reader, Role, State};
+    use crate::host::Nobody;
+    use ottla_log::files::simulated::Simulated;
+    use ottla_protocol::ids::LeaderEpoch;
+
+    fn state() -> State<Simulated, Nobody> {
+        State {
+            log: None,
+            role: Role {
+                is_leader: true,
+                leader_epoch: LeaderEpoch(0),
+                replicas: 1,
+                in_sync: 1,
+            },
+            acks: Acks::default(),
+            readers: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn an_append_is_flushed_for_a_reader_that_lacks_no_more_bytes() {
+        let (mut state, reader) = (state(), Reader::new(()));
+        assert!(!state.reader_is_satisfied_by(1), "nobody reads");
+        state.add_reader(&reader);
+        assert!(!state.reader_is_satisfied_by(1), "it lacks nothing yet");
+        reader.lacks(100);
+        assert!(!state.reader_is_satisfied_by(60));
+        assert!(state.reader_is_satisfied_by(40));
+        let patient = Reader::new(());
+        patient.lacks(100);
+        state.add_reader(&patient);
+        assert!(state.reader_is_satisfied_by(99), "one has enough");
+        assert!(patient.gets(1), "and the other has been given as much");
+    }
+
+    #[test]
+    fn no_append_is_flushed_for_readers_that_have_gone() {
+        let (mut state, reader) = (state(), Reader::new(()));
+        reader.lacks(1);
+        state.add_reader(&reader);
+        drop(reader);
+        assert!(!state.reader_is_satisfied_by(1));
+        assert_eq!(state.readers.len(), 0);
+    }
+}

@@ -1,0 +1,283 @@
+//! What was acknowledged survives a power cut at any moment, and many partitions are flushed by one sync.
+
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use std::sync::Arc;
+use std::sync::mpsc::{self, Receiver, Sender};
+use std::time::Duration;
+
+use ottla_log::files::simulated::Simulated;
+use ottla_log::files::{Files as _, Operation};
+use ottla_log::planted::{Bug, planting};
+use ottla_log::{Batch, LogConfig, LogDirectory, Origin};
+use ottla_protocol::ids::{LeaderEpoch, Offset, PartitionIndex, Uuid};
+use ottla_protocol::records::{BatchBuilder, BatchOptions, BatchView};
+use ottla_protocol::time::{MonotonicTime, Now, Timestamp};
+use ottla_replica::logs::{NewLog, WhoseLog, find, sync_and_hold};
+use ottla_replica::partition::{Append, RequiredAcks, Role};
+use ottla_replica::{Host, TopicSettings, Unavailable};
+
+const ROOT: &str = "/data";
+const WALL: Timestamp = Timestamp(1_700_000_000_000);
+
+type Directory = ottla_replica::Directory<Simulated, Producers>;
+type Partition = ottla_replica::Partition<Simulated, Producers>;
+/// A partition's index, and the offset that its producer waits for.
+type WaitsFor = (i32, Offset);
+
+/// Producers get a message.
+#[derive(Debug)]
+struct Producers;
+
+impl Host for Producers {
+    type Producer = (WaitsFor, Sender<WaitsFor>);
+    type Consumer = ();
+    type Flusher = ();
+
+    fn answer((waits_for, sender): Self::Producer, outcome: Result<(), Unavailable>) {
+        if outcome.is_ok() {
+            sender.send(waits_for).unwrap();
+        }
+    }
+
+    fn wake((): &()) {}
+    fn pass_is_due((): &()) {}
+}
+
+fn whose(index: i32) -> WhoseLog {
+    let log = LogConfig {
+        segment_bytes: 1000,
+        index_interval_bytes: 200,
+        ..LogConfig::default()
+    };
+    WhoseLog {
+        topic: Arc::from("t"),
+        topic_id: Uuid::from_parts(1, 2),
+        index: PartitionIndex(index),
+        settings: Arc::new(TopicSettings {
+            log,
+            ..TopicSettings::default()
+        }),
+    }
+}
+
+fn directory(disk: &Simulated, max_delay: u64) -> Arc<Directory> {
+    let log = LogDirectory::new(disk.clone(), ROOT);
+    Directory::new(log, Some(0), Duration::from_millis(max_delay), ())
+}
+
+fn new_disk() -> Simulated {
+    let disk = Simulated::new();
+    disk.create_directory(ROOT.as_ref()).unwrap();
+    disk.sync_directory("/".as_ref()).unwrap();
+    disk
+}
+
+/// Makes partitions and leads them; fewer where the power goes.
+fn partitions(directory: &Arc<Directory>, count: i32) -> Vec<Arc<Partition>> {
+    let new = (0..count).map_while(|index| {
+        let of = whose(index);
+        NewLog { directory, of }.create(WALL).ok()
+    });
+    let (partitions, _) = sync_and_hold(new.collect());
+    let role = Role {
+        is_leader: true,
+        leader_epoch: LeaderEpoch(0),
+        replicas: 1,
+        in_sync: 1,
+    };
+    let leads = |partition: &Arc<Partition>| partition.set_role(role).is_ok();
+    partitions.into_iter().take_while(leads).collect()
+}
+
+fn at(ms: u64) -> Now {
+    Now {
+        monotonic: MonotonicTime(Duration::from_millis(ms)),
+        wall: WALL,
+    }
+}
+
+/// Appends two records; returns the end of the log.
+fn append(partition: &Arc<Partition>, acks: RequiredAcks, now: Now) -> Option<Offset> {
+    let mut builder = BatchBuilder::new(BatchOptions::default());
+    for value in [&b"one"[..], b"two"] {
+        builder.append(WALL.0, None, Some(value), &[]);
+    }
+    let bytes = builder.build().unwrap();
+    let batches = [Batch::from(BatchView::first(&bytes).unwrap())];
+    let append = Append {
+        batches: &batches,
+        acks,
+    };
+    let mut outcomes = partition.append(&[append], Origin::Client, now);
+    let appended = outcomes.pop().unwrap().ok()?;
+    Some(appended.last_offset.plus(1))
+}
+
+/// Appends to two partitions with producers that wait, a pass now and then, until the power goes; returns how far each was
+/// acknowledged.
+fn workload(disk: &Simulated) -> [Offset; 2] {
+    let (sender, answers): (_, Receiver<WaitsFor>) = mpsc::channel();
+    let directory = directory(disk, 3);
+    let partitions = partitions(&directory, 2);
+    for step in 0..60 {
+        let Some(partition) = partitions.get(usize::from(step % 3 == 0)) else {
+            break;
+        };
+        let now = at(step);
+        let Some(end) = append(partition, RequiredAcks::All, now) else {
+            break;
+        };
+        let waits_for = (partition.index.0, end);
+        if partition.replicated(end, || (waits_for, sender.clone())) {
+            sender.send(waits_for).unwrap();
+        }
+        if step % 4 == 3
+            && let Some(mut pass) = directory.begin_pass(now.monotonic)
+        {
+            pass.sync();
+            // The power may have gone.
+            let _ = pass.end(now.monotonic);
+        }
+    }
+    for partition in &partitions {
+        drop(partition.take_log());
+    }
+    let mut acknowledged = [Offset(0); 2];
+    for (index, end) in answers.try_iter() {
+        let place = &mut acknowledged[usize::try_from(index).unwrap()];
+        *place = end.max(*place);
+    }
+    acknowledged
+}
+
+/// How many partitions have lost acknowledged records by a power cut after `changes` changes.
+fn lost(changes: u64, seed: u64) -> usize {
+    let disk = new_disk();
+    disk.cut_power_after(changes);
+    let acknowledged = workload(&disk);
+    let directory = directory(&disk.power_cut(seed), 3);
+    let of = |name: &str| Some(whose(name.strip_prefix("t-")?.parse().ok()?));
+    let found = find(&directory, of).unwrap();
+    let opened = found.existing.into_iter();
+    let opened = opened.map(|existing| existing.open(WALL, &mut |_| {}).unwrap());
+    let (partitions, outcome) = sync_and_hold(opened.collect());
+    outcome.unwrap();
+    let mut ends = [Offset(0); 2];
+    for partition in partitions {
+        let end = partition.offsets().unwrap().log_end;
+        assert_eq!(
+            end.0 % 2,
+            0,
+            "a torn batch, after {changes} changes, seed {seed}"
+        );
+        ends[usize::try_from(partition.index.0).unwrap()] = end;
+    }
+    let pairs = ends.iter().zip(&acknowledged);
+    pairs
+        .filter(|(end, acknowledged)| end < acknowledged)
+        .count()
+}
+
+#[test]
+fn every_acknowledged_record_survives_a_power_cut_at_any_moment() {
+    let total = {
+        let disk = new_disk();
+        let before = disk.changes();
+        let acknowledged = workload(&disk);
+        assert!(acknowledged.iter().all(|end| *end > Offset(10)));
+        disk.changes() - before
+    };
+    assert!(total > 100, "{total}");
+    for changes in 0..=total {
+        for seed in 0..3 {
+            let lost = lost(changes, changes * 31 + seed);
+            assert_eq!(lost, 0, "after {changes} changes, seed {seed}");
+        }
+    }
+}
+
+#[test]
+fn an_answer_before_the_sync_loses_acknowledged_records() {
+    let losses = || {
+        (50..150)
+            .map(|changes| lost(changes, changes))
+            .sum::<usize>()
+    };
+    assert!(planting(Some(Bug::AnswerBeforeSync), losses) > 0);
+}
+
+#[test]
+fn many_dirty_partitions_are_flushed_by_one_sync_of_the_file_system() {
+    let disk = new_disk();
+    let directory = directory(&disk, 1000);
+    let partitions = partitions(&directory, 20);
+    for partition in &partitions {
+        append(partition, RequiredAcks::Leader, at(0)).unwrap();
+    }
+    assert_eq!(
+        directory.next_pass(),
+        Some(at(1000).monotonic),
+        "nobody waits"
+    );
+    let count = || {
+        (
+            disk.count(Operation::Sync),
+            disk.count(Operation::SyncFileSystem),
+        )
+    };
+    let (syncs, of_all) = count();
+    let mut pass = directory.begin_pass(at(1000).monotonic).unwrap();
+    pass.sync();
+    pass.end(at(1000).monotonic).unwrap();
+    for partition in &partitions {
+        assert_eq!(partition.offsets().unwrap().high_watermark, Offset(2));
+    }
+    assert_eq!(count(), (syncs, of_all + 1));
+    assert_eq!(directory.next_pass(), None, "all are clean");
+}
+
+#[test]
+fn min_insync_replicas_concerns_only_those_that_ask_for_all_replicas() {
+    let disk = new_disk();
+    let directory = directory(&disk, 1000);
+    let partition = partitions(&directory, 1).remove(0);
+    partition.set_settings(Arc::new(TopicSettings {
+        min_insync_replicas: 2,
+        ..TopicSettings::default()
+    }));
+    let role = Role {
+        replicas: 3,
+        ..partition.role()
+    };
+    partition.set_role(role).unwrap();
+    let mut builder = BatchBuilder::new(BatchOptions::default());
+    builder.append(WALL.0, None, Some(b"x"), &[]);
+    let bytes = builder.build().unwrap();
+    let batches = [Batch::from(BatchView::first(&bytes).unwrap())];
+    let appends = [
+        RequiredAcks::Leader,
+        RequiredAcks::All,
+        RequiredAcks::Leader,
+    ]
+    .map(|acks| Append {
+        batches: &batches,
+        acks,
+    });
+    let outcomes = partition.append(&appends, Origin::Client, at(0));
+    let offsets: Vec<_> = outcomes
+        .iter()
+        .map(|outcome| {
+            outcome
+                .as_ref()
+                .ok()
+                .map(|appended| appended.first_offset.0)
+        })
+        .collect();
+    assert_eq!(offsets, [Some(0), None, Some(1)]);
+    let refused = outcomes[1].as_ref().unwrap_err().to_string();
+    assert_eq!(
+        refused,
+        "1 replicas are in sync, min.insync.replicas asks for 2"
+    );
+}
