@@ -15,6 +15,7 @@ mod rewrite;
 mod transactions;
 mod walk;
 
+pub(crate) use self::filter::LastRecord;
 pub use self::offset_map::{BYTES_PER_KEY, Full, MapLimits, OffsetMap};
 pub(crate) use self::output::Output;
 pub use self::plan::{Obstacle, Plan, Reason, Verdict, plan};
@@ -22,18 +23,15 @@ pub use self::quarantine::{QUARANTINE, Quarantined, read_quarantine};
 pub use self::replace::Rewritten;
 pub(crate) use self::replace::{Compacted, REPLACEMENT, read_replacement, write_replacement};
 
-use self::filter::{LastRecord, checked_records};
-use self::plan::{LogFacts, SegmentFacts};
+use self::filter::checked_records;
+use self::plan::SegmentFacts;
 use self::quarantine::write_quarantine;
 use self::transactions::Transactions;
 use self::walk::{Met, Walk, WalkError};
 use crate::config::LogConfig;
 use crate::directory::{LogDirectory, StorageError};
 use crate::files::{FileError, Files, Open};
-use crate::format::{CLEANED_SUFFIX, FileKind};
-use crate::partition_log::PartitionLog;
-use crate::producer_state::ProducerEntry;
-use crate::scan::Scan;
+use crate::format::{AbortedTransaction, CLEANED_SUFFIX, FileKind};
 use ottla_protocol::ids::{Offset, ProducerId};
 use ottla_protocol::records::{BatchView, Decompressor};
 use ottla_protocol::time::Timestamp;
@@ -150,116 +148,24 @@ pub struct Outcome {
     pub quarantine: Vec<Quarantined>,
     /// What was done.
     pub stats: Stats,
-    cuts: u64,
+    pub(crate) cuts: u64,
 }
 
-impl<F: Files> PartitionLog<F> {
-    /// Says whether the log is due for compaction.
-    pub fn plan_compaction(&mut self, now: Timestamp) -> Result<Plan, StorageError> {
-        self.place.directory.ensure_online()?;
-        let facts = self.compaction_facts()?;
-        Ok(plan(&facts, &self.config, now))
-    }
-
-    /// Whether a closed segment lies behind the recovery point that is on disk: compaction must wait for it.
-    pub fn compaction_needs_checkpoint(&self) -> bool {
-        self.config.compact && self.flush.recovery_point_on_disk < self.active().base
-    }
-
-    fn compaction_facts(&mut self) -> Result<LogFacts, StorageError> {
-        let active = self.active().base;
-        let dirty_from = self.compaction.to.unwrap_or(self.log_start);
-        let asks_first = self.config.compact && self.config.max_compaction_lag.is_some();
-        let asks_largest = self.config.compact && !self.config.min_compaction_lag.is_zero();
-        let floor = self.segments.range(..=dirty_from).next_back();
-        let floor = floor.map_or(dirty_from, |(base, _)| *base);
-        let Self {
-            segments, place, ..
-        } = self;
-        let mut closed = Vec::new();
-        for (base, segment) in segments.range_mut(..active) {
-            let is_dirty = *base >= floor;
-            let mut facts = SegmentFacts {
-                base: *base,
-                size: segment.size,
-                index_bytes: segment.offset_index.bytes(),
-                time_index_bytes: segment.time_index.bytes(),
-                first_timestamp: Timestamp::NONE,
-                largest_timestamp: Timestamp::NONE,
-            };
-            if is_dirty && asks_largest {
-                let largest = segment.largest(place).map(Some);
-                let largest = place.directory.judge(largest.or_else(absent))?;
-                facts.largest_timestamp =
-                    largest.map_or(Timestamp::NONE, |largest| largest.timestamp);
-            }
-            if is_dirty && asks_first {
-                let file = segment.file(place).map(Some).or_else(absent);
-                let first = place.directory.judge(file)?.and_then(|file| {
-                    let mut scan = Scan::new(&*file, 0, segment.size);
-                    scan.next_header().ok().flatten()
-                });
-                facts.first_timestamp = first.map_or(Timestamp::NONE, |first| {
-                    Timestamp(first.header.max_timestamp)
-                });
-            }
-            closed.push(facts);
-        }
-        Ok(LogFacts {
-            log_start: self.log_start,
-            log_end: self.next,
-            last_stable: self.last_stable_offset(),
-            recovery_point: self.flush.recovery_point_on_disk,
-            compacted_to: self.compaction.to,
-            active,
-            closed,
-        })
-    }
-
-    /// Begins a pass, if the log is due now: since it was planned retention, a truncation or another pass may have gone
-    /// over it.
-    pub fn begin_compaction(&mut self, now: Timestamp) -> Result<Compaction<F>, CompactionError> {
-        self.place.directory.ensure_online()?;
-        let facts = self.compaction_facts()?;
-        let plan = plan(&facts, &self.config, now);
-        if !plan.is_due() {
-            return Err(CompactionError::NotDue);
-        }
-        let upper = plan.first_uncleanable;
-        let sources: Vec<SegmentFacts> = facts
-            .closed
-            .into_iter()
-            .filter(|segment| segment.base < upper)
-            .collect();
-        let dirty = self.segments.range(..=plan.first_dirty).next_back();
-        let position = dirty.map_or(Ok(0), |(_, segment)| {
-            segment.position_before(&self.place, plan.first_dirty)
-        });
-        let from = sources.first().map_or(upper, |first| first.base);
-        let (flushed, log_end) = (self.flush.flushed, self.next);
-        let last_record = |(id, entry): (&ProducerId, &ProducerEntry)| {
-            (*id, LastRecord::of(entry, flushed, log_end))
-        };
-        Ok(Compaction {
-            directory: Arc::clone(&self.place.directory),
-            path: self.place.path.clone(),
-            config: self.config.clone(),
-            sources,
-            done: 0,
-            first_dirty: plan.first_dirty,
-            first_dirty_position: self.place.directory.judge(position)?,
-            upper,
-            mapped_to: plan.first_dirty,
-            now,
-            cuts: self.flush.cuts,
-            transactions: Transactions::new(self.aborted_transactions(from, upper)?),
-            last_records: self.producers.producers().iter().map(last_record).collect(),
-            damaged: BTreeSet::new(),
-            quarantine: Vec::new(),
-            stats: Stats::default(),
-            has_replacement: false,
-        })
-    }
+/// What a pass takes from its log when it begins, under the log's lock.
+#[derive(Debug)]
+pub(crate) struct Beginning<F: Files> {
+    pub(crate) directory: Arc<LogDirectory<F>>,
+    pub(crate) path: PathBuf,
+    pub(crate) config: LogConfig,
+    /// All closed segments.
+    pub(crate) closed: Vec<SegmentFacts>,
+    pub(crate) plan: Plan,
+    /// Where in its segment the dirty part begins.
+    pub(crate) first_dirty_position: u64,
+    /// The aborted transactions of the segments that may be cleaned.
+    pub(crate) aborted: Vec<AbortedTransaction>,
+    pub(crate) last_records: BTreeMap<ProducerId, LastRecord>,
+    pub(crate) cuts: u64,
 }
 
 /// How far the keys of a segment are in the map.
@@ -273,6 +179,31 @@ enum Indexed {
 }
 
 impl<F: Files> Compaction<F> {
+    pub(crate) fn begin(from: Beginning<F>, now: Timestamp) -> Self {
+        let upper = from.plan.first_uncleanable;
+        let mut sources = from.closed;
+        sources.retain(|segment| segment.base < upper);
+        Self {
+            directory: from.directory,
+            path: from.path,
+            config: from.config,
+            sources,
+            done: 0,
+            first_dirty: from.plan.first_dirty,
+            first_dirty_position: from.first_dirty_position,
+            upper,
+            mapped_to: from.plan.first_dirty,
+            now,
+            cuts: from.cuts,
+            transactions: Transactions::new(from.aborted),
+            last_records: from.last_records,
+            damaged: BTreeSet::new(),
+            quarantine: Vec::new(),
+            stats: Stats::default(),
+            has_replacement: false,
+        }
+    }
+
     /// Fills the map with the newest offset of each key in the dirty part, as far as it has room.
     pub fn index(&mut self, tools: &mut Tools, pace: Pace<'_>) -> Result<(), CompactionError> {
         self.remove_leftovers()?;
@@ -441,15 +372,6 @@ impl<F: Files> Drop for Compaction<F> {
             // What cannot be removed goes with the next start.
             let _ = self.forget_replacement();
         }
-    }
-}
-
-/// What is missing, like what is damaged, is told by the pass, and is the trouble of this log alone.
-fn absent<T>(error: FileError) -> Result<Option<T>, FileError> {
-    if error.is_not_found() {
-        Ok(None)
-    } else {
-        Err(error)
     }
 }
 

@@ -5,7 +5,7 @@
 //! a lack of file descriptors are not failures of the disk and leave it online, and so do damaged bytes.
 
 use crate::damage::Damage;
-use crate::files::{FileError, Files, Open};
+use crate::files::{FileError, Files, Open, Operation};
 use crate::open_files::OpenFiles;
 use ottla_protocol::ids::Offset;
 use std::path::{Path, PathBuf};
@@ -142,6 +142,20 @@ impl<F: Files> LogDirectory<F> {
             };
         }
         self.take_offline(error)
+    }
+
+    /// Judges the outcome of a sync. A failed sync is always a failed disk, a full one included: nobody knows what the disk
+    /// has kept. Only a sync that could not begin, because its directory could not be opened, is judged by its cause.
+    pub(crate) fn judge_sync(&self, outcome: Result<(), FileError>) -> Result<(), StorageError> {
+        outcome.map_err(|error| match error.operation {
+            Operation::Open => self.failed(error),
+            _ => self.take_offline(error),
+        })
+    }
+
+    /// Makes everything on the file system of the directory durable.
+    pub(crate) fn sync_file_system(&self) -> Result<(), StorageError> {
+        self.judge_sync(self.files.sync_file_system(&self.path))
     }
 
     /// Takes the directory offline, unless it is already: for an error after which it must not be used, be the disk only

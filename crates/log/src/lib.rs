@@ -30,6 +30,7 @@ mod reservation;
 pub mod scan;
 pub mod scrub;
 mod segment;
+mod segments;
 mod transaction_index;
 pub mod verify;
 
@@ -42,10 +43,11 @@ pub use open_files::OpenFiles;
 pub use partition_log::{
     AppendError, Appended, Bound, FirstBatch, Flush, LeaderAppend, OffsetAtTime, PartitionLog,
     ReadError, ReadPlan, ReadRequest, Removed, TimeQuery, TimeQueryError, TrimError, run_together,
+    sync_recovered,
 };
 pub use position::LogPosition;
 pub use producer_state::{Origin, ProducerError};
-pub use recovery::{CutOff, Left, OpenError, OpenLog, Progress, Recovery, sync_recovered};
+pub use recovery::{CutOff, Left, OpenError, OpenLog, Progress, Recovery};
 
 #[cfg(test)]
 mod tests;

@@ -1,96 +1,158 @@
-//! The log of one partition: what is appended, read, flushed, truncated and let go of, over its segments.
+//! The log of one partition: what is appended, read, flushed, truncated and removed, over its segments.
 //!
-//! Synchronous and owned by one lock, which is held for memory and page cache work only: bytes are read by the plan
-//! that [`PartitionLog::read`] gives, and synced by the [`Flush`] that [`PartitionLog::begin_flush`] gives, both
-//! outside of the lock. Invariants: there is always a last segment, the active one; log start <= last stable offset
-//! <= high watermark <= log end; everything below `flushed` is on stable storage, and below `recovery_point` so are
-//! the indexes.
+//! Synchronous, and owned by one lock, which is held for work in memory and in the page cache only. Bytes are read by the
+//! plan that [`PartitionLog::read`] gives, and synced by the [`Flush`] that [`PartitionLog::begin_flush`] gives, both
+//! outside of the lock.
 
-mod aborted;
 mod append;
+mod compact;
 mod creation;
-mod damaged;
 mod flush;
+mod progress;
 mod read;
+mod roll;
+mod scrub;
 mod trim;
 
 pub use self::append::{AppendError, Appended, LeaderAppend};
 pub(crate) use self::creation::Creation;
-pub(crate) use self::damaged::KnownDamage;
-pub(crate) use self::flush::Progress;
 pub use self::flush::{Flush, run_together};
+pub use self::progress::sync_recovered;
 pub use self::read::{
     Bound, FirstBatch, OffsetAtTime, ReadError, ReadPlan, ReadRequest, TimeQuery, TimeQueryError,
 };
 pub use self::trim::{Removed, TrimError};
 
+use self::progress::Progress;
 use crate::compaction::Compacted;
 use crate::config::LogConfig;
+use crate::damage::Damage;
 use crate::directory::{LogDirectory, StorageError};
 use crate::epoch_file::EpochFile;
 use crate::files::Files;
-use crate::format::AbortedTransaction;
+use crate::format::{AbortedTransaction, FileKind};
 use crate::leader_epochs::{EpochEnd, LeaderEpochs};
 use crate::place::Place;
 use crate::position::LogPosition;
 use crate::producer_state::ProducerState;
-use crate::segment::{Segment, Sought};
+use crate::segment::Segment;
+use crate::segments::Segments;
 use ottla_protocol::ids::{LeaderEpoch, Offset, ProducerId};
-use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
 
 /// The log of one partition.
+///
+/// Invariants, of which the cheap ones are asserted after each change:
+///
+/// - There is always a last segment, the active one. Only the active segment is appended to.
+/// - Log start offset <= high watermark <= log end offset, and the last stable offset is at most the high watermark.
+/// - Offsets rise through the log. They have gaps only where compaction, damage or a repair left them.
+/// - Everything below `flushed` is on stable storage; below the recovery point, so are the indexes and snapshots.
+///   Recovery point on disk <= recovery point <= flushed <= log end offset.
+/// - The producers' state takes every batch below the log end offset into account, and none that a failed write lost.
+/// - The high watermark names a segment that is in the log, unless all below it is removed.
+/// - Segments below the recovery point on disk alone are compacted, so recovery never meets a gap of compaction.
 #[derive(Debug)]
 pub struct PartitionLog<F: Files> {
-    pub(crate) place: Place<F>,
+    config: LogConfig,
+    segments: Segments<F>,
+    log_start: Offset,
+    high_watermark: LogPosition,
+    /// The start of the earliest transaction that holds the last stable offset back.
+    first_unstable: Option<LogPosition>,
+    flush: Progress,
+    producers: ProducerState,
+    leader_epochs: LeaderEpochs,
+    epoch_file: Arc<EpochFile>,
+    /// The active segment and its size when the last producer snapshot was taken.
+    last_snapshot: (Offset, u64),
+    compaction: Compacted,
+}
+
+/// A log as recovery has found it, or made it.
+#[derive(Debug)]
+pub(crate) struct Recovered<F: Files> {
     pub(crate) config: LogConfig,
-    pub(crate) segments: BTreeMap<Offset, Segment<F>>,
-    /// The segments that hold aborted transactions.
-    pub(crate) with_aborted: BTreeSet<Offset>,
-    /// Of these, the entries that could not be written yet.
-    pub(crate) waiting_aborted: BTreeMap<Offset, Vec<AbortedTransaction>>,
+    /// At least one.
+    pub(crate) segments: Segments<F>,
     pub(crate) log_start: Offset,
-    pub(crate) next: Offset,
-    pub(crate) high_watermark: LogPosition,
-    pub(crate) first_unstable: Option<LogPosition>,
-    pub(crate) flush: Progress,
+    /// `None` for the end of the log.
+    pub(crate) high_watermark: Option<Offset>,
     pub(crate) producers: ProducerState,
     pub(crate) leader_epochs: LeaderEpochs,
     pub(crate) epoch_file: Arc<EpochFile>,
-    /// The offsets of the producer snapshots on disk.
-    pub(crate) snapshots: BTreeSet<Offset>,
-    /// The segment and size at which the last one was taken.
-    pub(crate) last_snapshot: (Offset, u64),
     pub(crate) compaction: Compacted,
-    pub(crate) damage: KnownDamage,
+    /// The offset below which indexes and snapshots were on stable storage when the log was opened.
+    pub(crate) recovery_point: Offset,
+    /// The recovery point that the checkpoint names.
+    pub(crate) recovery_point_on_disk: Offset,
+    /// The offset from which what recovery has done must be synced; `None` where it has done nothing.
+    pub(crate) unsynced_from: Option<Offset>,
+    pub(crate) creation: Creation,
 }
 
 impl<F: Files> PartitionLog<F> {
+    /// The log that recovery has made ready. [`sync_recovered`] must follow before it is used.
+    pub(crate) fn from_recovered(recovered: Recovered<F>) -> Result<Self, StorageError> {
+        let end = recovered.segments.end();
+        let mut flush = Progress::at(end, recovered.recovery_point);
+        flush.recovery_point_on_disk = recovered.recovery_point_on_disk;
+        flush.recovered_from = recovered.unsynced_from;
+        flush.creation = recovered.creation;
+        let mut log = Self {
+            config: recovered.config,
+            log_start: recovered.log_start,
+            high_watermark: recovered.segments.end_position(),
+            first_unstable: None,
+            flush,
+            producers: recovered.producers,
+            leader_epochs: recovered.leader_epochs,
+            epoch_file: recovered.epoch_file,
+            last_snapshot: (Offset(0), 0),
+            compaction: recovered.compaction,
+            segments: recovered.segments,
+        };
+        log.set_high_watermark(recovered.high_watermark.unwrap_or(end))?;
+        Ok(log)
+    }
+
     /// The directory that holds the partition's files.
     pub fn path(&self) -> &Path {
-        &self.place.path
+        &self.place().path
     }
 
-    /// Ends the log of a partition that is deleted: a checkpoint that is under way writes nothing into its directory any
-    /// more, whose name may soon be another partition's.
+    /// Ends the log of a partition that is deleted. A checkpoint that is under way writes nothing into its directory from
+    /// now on: the directory's name may soon be another partition's.
     pub fn retire(self) {
         self.epoch_file.retire();
-        self.place.directory.forget(&self.place.path);
+        self.place().directory.forget(self.path());
     }
 
-    /// The log directory it lies in.
+    /// The log directory that the partition lies in.
     pub fn directory(&self) -> &Arc<LogDirectory<F>> {
-        &self.place.directory
+        self.segments.directory()
     }
 
-    /// The settings it obeys.
+    fn place(&self) -> &Place<F> {
+        self.segments.place()
+    }
+
+    fn active(&self) -> &Segment<F> {
+        self.segments.active()
+    }
+
+    #[cfg(test)]
+    pub(crate) fn segments(&self) -> &Segments<F> {
+        &self.segments
+    }
+
+    /// The settings of the log.
     pub fn config(&self) -> &LogConfig {
         &self.config
     }
 
-    /// Lets it obey other settings from now on.
+    /// Changes the settings.
     pub fn set_config(&mut self, config: LogConfig) {
         self.config = config;
     }
@@ -102,12 +164,12 @@ impl<F: Files> PartitionLog<F> {
 
     /// The offset that the next record will have.
     pub fn log_end_offset(&self) -> Offset {
-        self.next
+        self.segments.end()
     }
 
     /// The end of the log, and where that is.
     pub fn log_end(&self) -> LogPosition {
-        self.active().end_position(self.next)
+        self.segments.end_position()
     }
 
     /// The offset below which consumers may read.
@@ -120,7 +182,7 @@ impl<F: Files> PartitionLog<F> {
         self.last_stable().offset
     }
 
-    pub(crate) fn last_stable(&self) -> LogPosition {
+    fn last_stable(&self) -> LogPosition {
         match self.first_unstable {
             Some(unstable) if unstable.offset < self.high_watermark.offset => unstable,
             _ => self.high_watermark,
@@ -129,52 +191,87 @@ impl<F: Files> PartitionLog<F> {
 
     /// Moves the high watermark; never beyond the end of the log or before its start.
     pub fn set_high_watermark(&mut self, offset: Offset) -> Result<(), StorageError> {
-        let offset = offset.clamp(self.log_start, self.next);
-        self.high_watermark = self.position_of(offset)?;
-        self.producers.on_high_watermark(offset);
-        self.update_first_unstable()
+        let offset = offset.clamp(self.log_start, self.segments.end());
+        let position = self.segments.position_of(offset)?;
+        self.move_high_watermark(position)
     }
 
     /// Moves the high watermark to the end of a flush, whose place is known and need not be looked up.
     pub fn set_high_watermark_to(&mut self, flushed: LogPosition) -> Result<(), StorageError> {
-        let is_there = flushed.offset >= self.log_start
-            && flushed.offset <= self.next
-            && self.segments.contains_key(&flushed.segment);
-        if !is_there {
+        let is_in_log = (self.log_start..=self.segments.end()).contains(&flushed.offset)
+            && self.segments.contains(flushed.segment);
+        if !is_in_log {
             return self.set_high_watermark(flushed.offset);
         }
-        self.high_watermark = flushed;
-        self.producers.on_high_watermark(flushed.offset);
-        self.update_first_unstable()
+        self.move_high_watermark(flushed)
+    }
+
+    fn move_high_watermark(&mut self, to: LogPosition) -> Result<(), StorageError> {
+        self.high_watermark = to;
+        self.producers.on_high_watermark(to.offset);
+        self.update_first_unstable()?;
+        self.assert_invariants();
+        Ok(())
     }
 
     /// The bytes from the high watermark to the end.
     pub fn bytes_beyond_high_watermark(&self) -> u64 {
         let from = self.high_watermark;
-        if from.offset == self.next {
+        if from.offset == self.segments.end() {
             return 0;
         }
-        let sizes = self.segments.range(from.segment..);
-        let bytes: u64 = sizes.map(|(_, segment)| segment.size).sum();
+        let segments = self.segments.from(from.segment);
+        let bytes: u64 = segments.map(|segment| segment.size).sum();
         bytes.saturating_sub(from.position)
     }
 
-    /// The bytes of all its segments.
+    /// The bytes of all segments.
     pub fn size(&self) -> u64 {
-        self.segments.values().map(|segment| segment.size).sum()
+        self.segments.bytes()
     }
 
-    /// The number of its segments.
+    /// The number of segments.
     pub fn segment_count(&self) -> usize {
         self.segments.len()
     }
 
     /// Whether a segment begins at `base`.
     pub fn has_segment(&self, base: Offset) -> bool {
-        self.segments.contains_key(&base)
+        self.segments.contains(base)
     }
 
-    /// The producers it knows.
+    /// The offset that the offsets of the segment at `base` stay below.
+    pub fn bound_of(&self, base: Offset) -> Offset {
+        self.segments.bound_of(base)
+    }
+
+    /// The aborted transactions with records from `from` on and before `to`.
+    pub fn aborted_transactions(
+        &self,
+        from: Offset,
+        to: Offset,
+    ) -> Result<Vec<AbortedTransaction>, StorageError> {
+        self.segments.aborted_transactions(from, to)
+    }
+
+    /// The damage that is known, in the order of offsets.
+    pub fn known_damage(&self) -> impl Iterator<Item = &Damage> {
+        self.segments.damage().iter()
+    }
+
+    /// Remembers damage that was met.
+    pub fn note_damage(&mut self, damage: Damage) {
+        self.segments.note_damage(damage);
+    }
+
+    fn damaged(&self, damage: Damage) -> StorageError {
+        StorageError::Damaged {
+            path: self.place().path_of(FileKind::Log, damage.segment),
+            damage,
+        }
+    }
+
+    /// The state of the producers that the log remembers.
     pub fn producers(&self) -> &ProducerState {
         &self.producers
     }
@@ -191,12 +288,12 @@ impl<F: Files> PartitionLog<F> {
 
     /// The end of `epoch`, or of the one before it when nothing was appended in it.
     pub fn end_of_epoch(&self, epoch: LeaderEpoch) -> Option<EpochEnd> {
-        self.leader_epochs.end_of(epoch, self.next)
+        self.leader_epochs.end_of(epoch, self.segments.end())
     }
 
-    /// Takes note that `epoch` appends from the end of the log on.
+    /// Records that `epoch` appends from the end of the log on.
     pub fn begin_epoch(&mut self, epoch: LeaderEpoch) {
-        self.leader_epochs.assign(epoch, self.next);
+        self.leader_epochs.assign(epoch, self.segments.end());
     }
 
     /// Forgets producers that have been idle for the configured time.
@@ -213,80 +310,50 @@ impl<F: Files> PartitionLog<F> {
             .transaction_first_offset
     }
 
-    /// Writes the leader epochs down after a truncation.
-    pub(crate) fn write_leader_epochs(&self) -> Result<(), StorageError> {
+    /// Writes the leader epochs to disk after a truncation.
+    fn write_leader_epochs(&self) -> Result<(), StorageError> {
         let Place {
             directory, path, ..
-        } = &self.place;
+        } = self.place();
         let written = self
             .epoch_file
             .truncate(directory.files(), path, &self.leader_epochs);
         directory.judge(written)
     }
 
-    pub(crate) fn active(&self) -> &Segment<F> {
-        self.segments
-            .last_key_value()
-            .expect("a log always has an active segment")
-            .1
-    }
-
-    /// Where `offset` lies: the start of the first batch that ends at it or later, or of the damage that may hold it.
-    pub(crate) fn position_of(&self, offset: Offset) -> Result<LogPosition, StorageError> {
-        if offset >= self.next {
-            return Ok(self.log_end());
-        }
-        let floor = self
-            .segments
-            .range(..=offset)
-            .next_back()
-            .map_or(self.log_start, |(base, _)| *base);
-        for segment in self.segments.range(floor..).map(|(_, segment)| segment) {
-            let found = segment.find(&self.place, offset, self.bound_of(segment.base));
-            let position = match self.place.directory.judge(found)? {
-                Sought::Batch(located) => located.position,
-                Sought::Damage(damage) => damage.position,
-                Sought::Beyond => continue,
-            };
-            return Ok(LogPosition {
-                offset,
-                segment: segment.base,
-                position,
-            });
-        }
-        Ok(self.log_end())
-    }
-
-    pub(crate) fn update_first_unstable(&mut self) -> Result<(), StorageError> {
+    fn update_first_unstable(&mut self) -> Result<(), StorageError> {
         let Some(first) = self.producers.first_unstable() else {
             self.first_unstable = None;
             return Ok(());
         };
+        let offset = first.offset.max(self.log_start);
         if self
             .first_unstable
-            .is_none_or(|known| known.offset != first.offset.max(self.log_start))
+            .is_none_or(|known| known.offset != offset)
         {
             let position = match first.position {
                 Some(position) if position.offset >= self.log_start => position,
-                _ => self.position_of(first.offset.max(self.log_start))?,
+                _ => self.segments.position_of(offset)?,
             };
             self.first_unstable = Some(position);
         }
         Ok(())
     }
-}
 
-/// A number of milliseconds that stays the same for one segment and differs between segments.
-pub(crate) fn jitter(limit: Duration, place: &Path, base: Offset) -> Duration {
-    let limit = u64::try_from(limit.as_millis()).unwrap_or(u64::MAX);
-    let mut hash = 0xCBF2_9CE4_8422_2325u64;
-    for byte in place
-        .as_os_str()
-        .as_encoded_bytes()
-        .iter()
-        .chain(&base.0.to_be_bytes())
-    {
-        hash = (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01B3);
+    fn assert_invariants(&self) {
+        let end = self.segments.end();
+        let high_watermark = self.high_watermark;
+        assert!(
+            self.log_start <= high_watermark.offset && high_watermark.offset <= end,
+            "log start {} <= high watermark {} <= log end {end}",
+            self.log_start,
+            high_watermark.offset
+        );
+        assert!(
+            self.segments.contains(high_watermark.segment)
+                || high_watermark.offset == self.log_start,
+            "the high watermark lies in a segment of the log, or where its removed part ends"
+        );
+        self.flush.assert_invariants(end);
     }
-    Duration::from_millis(hash.checked_rem(limit).unwrap_or(0))
 }

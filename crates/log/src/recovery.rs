@@ -12,29 +12,29 @@ mod directory;
 mod epochs;
 mod indexes;
 mod producers;
-mod rewrite_tail;
 mod segment;
 
 pub use self::cut_off::CutOff;
-pub(crate) use self::producers::load_producers;
+pub(crate) use self::producers::LoadProducers;
 
 use self::indexes::Rebuilt;
 use crate::checkpoint::read_topic_id;
 use crate::compaction::{Compacted, read_quarantine};
 use crate::config::LogConfig;
 use crate::damage::{Damage, UNBOUNDED};
-use crate::directory::{LogDirectory, StorageError, unless_full};
+use crate::directory::{LogDirectory, StorageError};
 use crate::epoch_file::EpochFile;
 use crate::files::Files;
-use crate::partition_log::{Creation, KnownDamage, PartitionLog, jitter, run_together};
+use crate::leader_epochs::LeaderEpochs;
+use crate::partition_log::{Creation, PartitionLog, Recovered, sync_recovered};
 use crate::place::Place;
 use crate::planted::{Bug, is_planted};
-use crate::position::LogPosition;
 use crate::producer_state::ProducerState;
 use crate::segment::{PresentIndexes, Segment};
+use crate::segments::Segments;
 use ottla_protocol::ids::{Offset, Uuid};
 use ottla_protocol::time::Timestamp;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -118,6 +118,15 @@ pub struct Recovery {
     pub damage: Vec<Damage>,
 }
 
+/// A log while it is being opened: what was found of it, and what recovery has made of that so far.
+struct Recovering<F: Files> {
+    segments: Segments<F>,
+    config: LogConfig,
+    leader_epochs: LeaderEpochs,
+    compaction: Compacted,
+    now: Timestamp,
+}
+
 impl<F: Files> PartitionLog<F> {
     /// Opens the log, makes it if there is none, and recovers it if it was not closed properly.
     pub fn open(
@@ -151,132 +160,100 @@ impl<F: Files> PartitionLog<F> {
         };
         let found = place.tidy(names.unwrap_or_default())?;
         let leader_epochs = directory.judge(epochs::read(files, &place.path))?;
+        let epoch_file = EpochFile::holding(leader_epochs.clone());
         let has_epochs = leader_epochs.latest().is_some();
-        let mut log = Self {
+        let compaction = Compacted {
+            to: open.left.compacted_to,
+            quarantine: directory.judge(read_quarantine(files, &place.path))?,
+        };
+        let mut log = Recovering {
+            segments: Segments::none(place, found.snapshots),
             config: open.config,
-            segments: BTreeMap::new(),
-            with_aborted: BTreeSet::new(),
-            waiting_aborted: BTreeMap::new(),
-            log_start: Offset(0),
-            next: Offset(0),
-            high_watermark: LogPosition {
-                offset: Offset(0),
-                segment: Offset(0),
-                position: 0,
-            },
-            first_unstable: None,
-            flush: crate::partition_log::Progress::at(Offset(0), Offset(0)),
-            producers: ProducerState::empty(Offset(0)),
-            epoch_file: EpochFile::holding(leader_epochs.clone()),
             leader_epochs,
-            snapshots: found.snapshots,
-            last_snapshot: (Offset(0), 0),
-            compaction: Compacted {
-                to: open.left.compacted_to,
-                quarantine: directory.judge(read_quarantine(files, &place.path))?,
-            },
-            damage: KnownDamage::default(),
-            place,
+            compaction,
+            now,
         };
         let mut recovery = Recovery::default();
-        log.load_segments(found.segments, now, &mut recovery)?;
+        log.load_segments(found.segments, &mut recovery)?;
         // A clean end that turns out to be damaged is recovered like any other.
-        let is_clean = open.left.is_clean && log.activate_sound(&open.left, now)?;
         let left = Left {
-            is_clean,
+            is_clean: open.left.is_clean && log.activate_sound(&open.left)?,
             ..open.left
         };
-        if !is_clean {
-            log.recover(left.recovery_point, now, (&mut recovery, progress))?;
+        if !left.is_clean {
+            log.recover(left.recovery_point, &mut recovery, progress)?;
         }
         recovery.epochs_rebuilt = !has_epochs && log.learn_all_epochs(&left)?;
-        log.settle((&left, creation), now)?;
+        let log = log.settle(&left, creation, epoch_file)?;
         recovery.damage = log.known_damage().copied().collect();
         Ok((log, recovery))
+    }
+}
+
+impl<F: Files> Recovering<F> {
+    fn place(&self) -> &Place<F> {
+        self.segments.place()
     }
 
     fn load_segments(
         &mut self,
         found: BTreeMap<Offset, PresentIndexes>,
-        now: Timestamp,
         recovery: &mut Recovery,
     ) -> Result<(), OpenError> {
         let mut segments = Vec::with_capacity(found.len());
         let mut rebuilt = Rebuilt::default();
         for (base, indexes) in found {
-            let loaded = Segment::load(&self.place, base, indexes);
-            let mut segment = self.place.directory.judge(loaded)?;
+            let loaded = Segment::load(self.place(), base, indexes);
+            let mut segment = self.place().directory.judge(loaded)?;
             if !(indexes.offset && indexes.time) {
-                self.rebuild_indexes(&mut segment, &mut rebuilt, now)?;
+                self.rebuild_indexes(&mut segment, &mut rebuilt)?;
                 recovery.indexes_rebuilt += 1;
             }
-            if segment.aborted > 0 {
-                self.with_aborted.insert(base);
-            }
-            segments.push((base, segment));
+            segments.push(segment);
         }
         self.name_rebuilt(&rebuilt)?;
-        self.segments = segments.into_iter().collect();
+        self.segments.load(segments);
         Ok(())
     }
 
-    /// Opens the last segment for appending; says whether all since its last index entry makes sense, and ends where the
+    /// Opens the last segment for appending; returns whether all since its last index entry makes sense, and ends where the
     /// log did.
-    fn activate_sound(&mut self, left: &Left, now: Timestamp) -> Result<bool, OpenError> {
-        self.activate_last(now)?;
-        let Some((_, last)) = self.segments.last_key_value() else {
+    fn activate_sound(&mut self, left: &Left) -> Result<bool, OpenError> {
+        self.activate_last()?;
+        let Some(last) = self.segments.iter().next_back() else {
             return Ok(true);
         };
-        let end = self.place.directory.judge(last.end(&self.place))?;
-        self.next = end.next;
+        let end = self.place().directory.judge(last.end(self.place()))?;
+        self.segments.set_end(end.next);
         let was_closed_at = left.recovery_point;
         let ends_elsewhere = was_closed_at > Offset(0) && end.next != was_closed_at;
         Ok(end.damage.is_empty() && !ends_elsewhere)
     }
 
-    fn activate_last(&mut self, now: Timestamp) -> Result<(), OpenError> {
-        let Self {
-            segments,
-            place,
-            config,
-            ..
-        } = self;
-        let Some(mut last) = segments.last_entry() else {
-            return Ok(());
-        };
-        let segment = last.get_mut();
-        let jitter = jitter(config.segment_jitter, &place.path, segment.base);
-        place
-            .directory
-            .judge(segment.activate(place, now, jitter))?;
-        Ok(())
+    fn activate_last(&mut self) -> Result<(), OpenError> {
+        let max_jitter = self.config.segment_jitter;
+        Ok(self.segments.activate_last(self.now, max_jitter)?)
     }
 
     /// Reads all from `recovery_point` on and ends the log before the first batch that is not sound.
     fn recover(
         &mut self,
         recovery_point: Offset,
-        now: Timestamp,
-        (recovery, progress): (&mut Recovery, &mut dyn FnMut(Progress)),
+        recovery: &mut Recovery,
+        progress: &mut dyn FnMut(Progress),
     ) -> Result<(), OpenError> {
-        let floor = self.segment_before(recovery_point);
-        let open: Vec<Offset> = self
-            .segments
-            .range(floor..)
-            .map(|(base, _)| *base)
-            .collect();
-        let total = open
-            .iter()
-            .filter_map(|base| self.segments.get(base))
-            .map(|segment| segment.size)
-            .sum();
+        let first = self.segments.base_before(recovery_point);
+        let open = self.segments.from(first);
+        let total = open.map(|segment| segment.size).sum();
+        let open = self.segments.bases().filter(|base| *base >= first);
+        let open: Vec<Offset> = open.collect();
         let mut shown = Progress { done: 0, total };
         // Without a recovery point, how far the log was compacted tells of stable storage too.
         let gaps_to = recovery_point.max(self.compaction.to.unwrap_or(Offset(0)));
         let mut ends_in_damage = false;
         let mut later = open.iter();
         while let Some(base) = later.next() {
-            let mut scanned = self.recover_segment(*base, recovery_point, now, |bytes| {
+            let mut scanned = self.recover_segment(*base, recovery_point, |bytes| {
                 recovery.bytes_read += bytes;
                 shown.done += bytes;
                 progress(shown);
@@ -284,87 +261,90 @@ impl<F: Files> PartitionLog<F> {
             if let Some(next) = later.as_slice().first() {
                 scanned.compare_with_next(*next, gaps_to);
             }
-            self.next = scanned.end;
+            self.segments.set_end(scanned.end);
             ends_in_damage = scanned.ends_in_damage;
             for damage in scanned.damage {
-                self.note_damage(damage);
+                self.segments.note_damage(damage);
             }
             if let Some(cut) = scanned.cut {
                 // An append that was refused may have left bytes behind the last batch of a segment.
                 let goes_on = later.as_slice().first() == Some(&scanned.end);
                 let lost = if goes_on { &[] } else { later.as_slice() };
-                recovery.cut_off = Some(self.cut_off(*base, &cut, lost, now)?);
+                recovery.cut_off = Some(self.cut_off(*base, &cut, lost)?);
                 if !goes_on {
                     break;
                 }
             }
         }
-        // What damage ends is not appended to: the log goes on in a segment of its own, whose name says where.
+        // A segment that ends in damage is not appended to: the log goes on in a new one, whose name is the next offset.
         if ends_in_damage {
             return Ok(());
         }
         // The last segment may lie wholly before the recovery point, or may have been cut.
-        self.activate_last(now)
+        self.activate_last()
     }
 
     /// Brings everything in line with the end of the log.
     fn settle(
-        &mut self,
-        (left, creation): (&Left, Creation),
-        now: Timestamp,
-    ) -> Result<(), OpenError> {
+        mut self,
+        left: &Left,
+        creation: Creation,
+        epoch_file: Arc<EpochFile>,
+    ) -> Result<PartitionLog<F>, OpenError> {
         let recovery_point = if left.is_clean {
             UNBOUNDED
         } else {
             left.recovery_point
         };
-        let first = self.segments.first_key_value().map(|(base, _)| *base);
-        self.log_start = first.map_or(left.log_start, |base| base.max(left.log_start));
-        let is_empty = first.is_none() || self.next < self.log_start;
+        let first = self.segments.first_base();
+        let log_start = first.map_or(left.log_start, |base| base.max(left.log_start));
+        let is_empty = first.is_none() || self.segments.end() < log_start;
         if is_empty {
-            self.restart_at(self.log_start, now)?;
+            self.restart_at(log_start, &epoch_file)?;
         }
-        self.leader_epochs.truncate_from_end(self.next);
-        self.leader_epochs.truncate_from_start(self.log_start);
-        producers::drop_snapshots(self)?;
-        producers::load(self, recovery_point, now)?;
-        self.flush = crate::partition_log::Progress::at(self.next, self.next.min(recovery_point));
-        self.flush.recovery_point_on_disk = left.recovery_point.min(self.next);
+        let end = self.segments.end();
+        self.leader_epochs.truncate_from_end(end);
+        self.leader_epochs.truncate_from_start(log_start);
+        producers::drop_snapshots(&mut self.segments, log_start)?;
+        let mut producers = ProducerState::empty(log_start);
+        let load = LoadProducers {
+            log_start,
+            recovery_point,
+            expiration: self.config.producer_id_expiration,
+            now: self.now,
+        };
+        load.load(&mut self.segments, &mut producers)?;
         let is_left_out = is_planted(Bug::RecoveredNotSynced) && !creation.is_due();
         let is_durable = left.is_clean && !is_empty && !creation.is_due() || is_left_out;
-        self.flush.recovered_from = (!is_durable).then_some(recovery_point.min(self.next));
-        self.flush.creation = creation;
-        self.set_high_watermark(left.high_watermark.unwrap_or(self.next))?;
-        Ok(())
+        let recovery_point = recovery_point.min(end);
+        let log = PartitionLog::from_recovered(Recovered {
+            config: self.config,
+            segments: self.segments,
+            log_start,
+            high_watermark: left.high_watermark,
+            producers,
+            leader_epochs: self.leader_epochs,
+            epoch_file,
+            compaction: self.compaction,
+            recovery_point,
+            recovery_point_on_disk: left.recovery_point.min(end),
+            unsynced_from: (!is_durable).then_some(recovery_point),
+            creation,
+        })?;
+        Ok(log)
     }
-}
 
-/// Makes durable what recovery did to logs of one directory, with as few syncs as that takes.
-pub fn sync_recovered<F: Files>(logs: &mut [PartitionLog<F>]) -> Result<(), StorageError> {
-    let is_recovered = |log: &&PartitionLog<F>| log.flush.recovered_from.is_some();
-    let count = logs.iter().filter(is_recovered).count();
-    // What is not written on a full disk only saves a later start work, unless it makes a log known at all.
-    let must_succeed = logs.iter().any(|log| log.flush.creation.is_due());
-    let mut recovered = Vec::with_capacity(count);
-    let mut flushes = Vec::with_capacity(count);
-    for log in logs {
-        if let Some(flush) = log.begin_sync_of_recovered(count)? {
-            recovered.push(log);
-            flushes.push(flush);
-        }
+    /// Empties the log, which goes on at `offset`.
+    fn restart_at(&mut self, offset: Offset, epoch_file: &EpochFile) -> Result<(), StorageError> {
+        self.segments
+            .restart_at(offset, self.now, self.config.segment_jitter)?;
+        self.compaction.cut_to(offset);
+        self.leader_epochs.clear();
+        let place = self.place();
+        let files = place.directory.files();
+        let written = epoch_file.truncate(files, &place.path, &self.leader_epochs);
+        place.directory.judge(written)
     }
-    let synced = run_together(&flushes);
-    for (log, flush) in recovered.into_iter().zip(&flushes) {
-        if synced.is_ok() {
-            log.complete_checkpoint(flush);
-        } else {
-            log.abandon_checkpoint();
-        }
-    }
-    if must_succeed {
-        return synced;
-    }
-    unless_full(synced)
 }
 
 /// The topic's id where it is not written down; it must agree where it is.

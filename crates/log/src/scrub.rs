@@ -1,15 +1,13 @@
-//! Reading a closed segment from its first byte to its last, to find damage before somebody needs what is there.
+//! Reads a closed segment from its first byte to its last, to find damage before a consumer needs what is there.
 //!
-//! What to read is taken under the log's lock, read outside of it, and noted under it, if the segment is still the same.
-//! The file is opened for this alone, and what was read of it does not stay in the system's cache. Active segments are
-//! left alone. A read that fails is the caller's to say: it does not take the log directory offline, for nobody has
-//! missed anything yet.
+//! What to read is taken under the log's lock, read outside of it, and recorded under it if the segment is still the same.
+//! The file is opened for this alone, and what was read of it does not stay in the page cache. Active segments are not
+//! read. A failed read does not take the log directory offline, because no request has missed anything yet; the caller
+//! logs it.
 
 use crate::damage::{Damage, Met, Salvage};
 use crate::directory::LogDirectory;
 use crate::files::{File, FileError, Files, Open};
-use crate::format::FileKind;
-use crate::partition_log::PartitionLog;
 use ottla_protocol::ids::Offset;
 use std::ops::ControlFlow;
 use std::path::PathBuf;
@@ -21,12 +19,12 @@ const STEP_BYTES: u64 = 1 << 20;
 /// A closed segment that is to be read.
 #[derive(Debug)]
 pub struct SegmentScrub<F: Files> {
-    directory: Arc<LogDirectory<F>>,
-    path: PathBuf,
-    base: Offset,
-    size: u64,
-    /// Its offsets are below this.
-    bound: Offset,
+    pub(crate) directory: Arc<LogDirectory<F>>,
+    pub(crate) path: PathBuf,
+    pub(crate) base: Offset,
+    pub(crate) size: u64,
+    /// The offsets of the segment are below this.
+    pub(crate) bound: Offset,
 }
 
 /// Asked now and then with the bytes read since; says whether to go on.
@@ -62,48 +60,5 @@ impl<F: Files> SegmentScrub<F> {
                 return Ok(Some(found));
             }
         }
-    }
-}
-
-impl<F: Files> PartitionLog<F> {
-    /// The first closed segment with a base offset of `from` or later.
-    pub fn segment_to_scrub(&self, from: Offset) -> Option<SegmentScrub<F>> {
-        let (base, segment) = self.segments.range(from..).next()?;
-        (*base < self.active().base).then(|| SegmentScrub {
-            directory: Arc::clone(&self.place.directory),
-            path: self.place.path_of(FileKind::Log, *base),
-            base: *base,
-            size: segment.size,
-            bound: self.bound_of(*base),
-        })
-    }
-
-    /// Whether a segment whose file was not found is still to be there: retention and compaction take others away.
-    pub fn misses(&self, scrub: &SegmentScrub<F>) -> Result<bool, FileError> {
-        if !self.holds(scrub) {
-            return Ok(false);
-        }
-        // Compaction may have put another in its place since.
-        let status = self.place.directory.files().status(&scrub.path)?;
-        Ok(status.is_none())
-    }
-
-    fn holds(&self, scrub: &SegmentScrub<F>) -> bool {
-        let held = self.segments.get(&scrub.base);
-        held.is_some_and(|segment| segment.size == scrub.size)
-    }
-
-    /// Takes note of the damage found in a segment, if that is still there; returns what was not known.
-    pub fn complete_scrub(&mut self, scrub: &SegmentScrub<F>, found: Vec<Damage>) -> Vec<Damage> {
-        if !self.holds(scrub) {
-            return Vec::new();
-        }
-        let known: Vec<Damage> = self.known_damage().copied().collect();
-        self.damage.forget(scrub.base);
-        for damage in &found {
-            self.note_damage(*damage);
-        }
-        let is_new = |damage: &Damage| !known.contains(damage);
-        found.into_iter().filter(is_new).collect()
     }
 }

@@ -31,7 +31,7 @@ pub(super) struct Rules<'a> {
 
 /// The last record of an active producer that no power cut can take back.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum LastRecord {
+pub(crate) enum LastRecord {
     /// The last offset of its last batch of data.
     Data(Offset),
     /// Only a marker is known, of this epoch.
@@ -43,7 +43,7 @@ pub(super) enum LastRecord {
 
 impl LastRecord {
     /// That of a producer in a log that is durable up to `flushed` and ends at `end`.
-    pub(super) fn of(entry: &ProducerEntry, flushed: Offset, end: Offset) -> Self {
+    pub(crate) fn of(entry: &ProducerEntry, flushed: Offset, end: Offset) -> Self {
         let durable = |batch: &&BatchMetadata| batch.last_offset < flushed;
         match entry.batches().iter().rev().find(durable) {
             Some(batch) => Self::Data(batch.last_offset),

@@ -6,15 +6,14 @@
 //! `recovery/directory.rs`. The names of one directory become durable in the order in which they changed, as
 //! journaling file systems have it; they are synced afterwards.
 
-use super::{CompactionError, Outcome, Quarantined};
+use super::Quarantined;
 use crate::directory::StorageError;
 use crate::files::{FileError, Files, read_whole, replace_durably};
 use crate::format::{CLEANED_SUFFIX, FileKind, SWAP_SUFFIX};
-use crate::partition_log::PartitionLog;
-use crate::position::LogPosition;
 use crate::segment::Segment;
+use crate::segments::Segments;
 use ottla_protocol::ids::Offset;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// The file that says which segments are being replaced: a line `0`, the version, and a line with the first one's base
 /// offset and the base offset of the segment after the last. It stays until the pass has ended.
@@ -78,90 +77,64 @@ pub struct Rewritten<F: Files> {
     pub(super) cuts: u64,
 }
 
-impl<F: Files> PartitionLog<F> {
-    /// The offset up to which the log is compacted, for `cleaner-offset-checkpoint`.
-    pub fn compacted_to(&self) -> Option<Offset> {
-        self.compaction.to
-    }
-
-    /// What compaction could not read when it last ran.
-    pub fn quarantine(&self) -> &[Quarantined] {
-        &self.compaction.quarantine
-    }
-
-    /// Puts `rewritten` in the place of its sources, unless these have changed. The directory is to be synced next,
-    /// outside of the lock: [`super::Compaction::sync_names`].
-    pub fn replace_segments(&mut self, rewritten: Rewritten<F>) -> Result<(), CompactionError> {
-        self.place.directory.ensure_online()?;
-        if !self.holds_sources_of(&rewritten) {
-            self.discard(&rewritten);
-            return Err(CompactionError::Changed);
-        }
-        let base = rewritten.segment.base;
-        self.rename_all(&rewritten, CLEANED_SUFFIX, SWAP_SUFFIX)?;
-        for (source, _) in &rewritten.sources {
-            self.segments.remove(source);
-            self.remove_files(*source)
-                .map_err(|error| self.place.directory.give_up(error))?;
-        }
-        self.rename_all(&rewritten, SWAP_SUFFIX, "")?;
-        if rewritten.segment.aborted > 0 {
-            self.with_aborted.insert(base);
-        }
-        self.segments.insert(base, rewritten.segment);
-        self.flush.has_new_names = true;
-        let is_old = |position: LogPosition| {
-            let mut sources = rewritten.sources.iter();
-            sources.any(|(source, _)| *source == position.segment)
+impl<F: Files> Rewritten<F> {
+    /// Whether the segments that it was made from are unchanged in a log that was truncated `cuts` times.
+    pub(crate) fn is_current(&self, segments: &Segments<F>, cuts: u64) -> bool {
+        let active = segments.active().base;
+        let is_held = |(base, size): &(Offset, u64)| {
+            let held = segments.get(*base);
+            held.is_some_and(|segment| segment.size == *size) && *base < active
         };
-        if is_old(self.high_watermark) {
-            self.high_watermark = self.position_of(self.high_watermark.offset)?;
+        self.cuts == cuts && self.sources.iter().all(is_held)
+    }
+
+    /// Whether the segment at `base` is one that it was made from.
+    pub(crate) fn replaces(&self, base: Offset) -> bool {
+        self.sources().any(|source| source == base)
+    }
+
+    /// The base offsets of the segments that it was made from.
+    pub(crate) fn sources(&self) -> impl Iterator<Item = Offset> {
+        self.sources.iter().map(|(source, _)| *source)
+    }
+
+    /// Removes its files, where its sources have changed.
+    pub(crate) fn discard(&self, segments: &Segments<F>) {
+        for kind in &self.kinds {
+            let path = self.path(segments, *kind, CLEANED_SUFFIX);
+            // What cannot be removed goes with the next pass, or the next start.
+            let _ = segments.directory().files().remove(&path);
         }
-        if self.first_unstable.is_some_and(is_old) {
-            self.first_unstable = None;
-            self.update_first_unstable()?;
+    }
+
+    /// Puts it in the place of its sources. The names are not synced.
+    pub(crate) fn replace_in(self, segments: &mut Segments<F>) -> Result<(), StorageError> {
+        self.rename_all(segments, CLEANED_SUFFIX, SWAP_SUFFIX)?;
+        for source in self.sources() {
+            let removed = segments.remove(source);
+            removed.map_err(|error| segments.directory().give_up(error))?;
         }
+        self.rename_all(segments, SWAP_SUFFIX, "")?;
+        segments.insert(self.segment);
         Ok(())
     }
 
-    /// Takes note that a pass has ended.
-    pub fn complete_compaction(&mut self, outcome: &Outcome) {
-        if outcome.cuts == self.flush.cuts {
-            self.compaction.to = Some(outcome.end);
-            self.compaction.quarantine.clone_from(&outcome.quarantine);
-        }
-    }
-
-    fn holds_sources_of(&self, rewritten: &Rewritten<F>) -> bool {
-        let is_held = |(base, size): &(Offset, u64)| {
-            let held = self.segments.get(base);
-            held.is_some_and(|segment| segment.size == *size) && *base < self.active().base
-        };
-        rewritten.cuts == self.flush.cuts && rewritten.sources.iter().all(is_held)
-    }
-
-    fn discard(&self, rewritten: &Rewritten<F>) {
-        for kind in &rewritten.kinds {
-            let path = kind.path_with(&self.place.path, rewritten.segment.base, CLEANED_SUFFIX);
-            // What cannot be removed goes with the next pass, or the next start.
-            let _ = self.place.directory.files().remove(&path);
-        }
-    }
-
-    /// A rename that fails half-way, or a removal between two of them, on a full disk too, leaves files that only a start can put in order.
-    fn rename_all(
-        &self,
-        rewritten: &Rewritten<F>,
-        from: &str,
-        to: &str,
-    ) -> Result<(), StorageError> {
-        let directory = &self.place.directory;
-        let base = rewritten.segment.base;
-        let path = |kind: &FileKind, suffix| kind.path_with(&self.place.path, base, suffix);
-        let renamed: Result<(), FileError> = rewritten.kinds.iter().try_for_each(|kind| {
-            directory.forget(&path(kind, to));
-            directory.files().rename(&path(kind, from), &path(kind, to))
+    /// Renames its files. A failure half-way, on a full disk too, takes the directory offline: it leaves files that only a
+    /// start can put in order.
+    fn rename_all(&self, segments: &Segments<F>, from: &str, to: &str) -> Result<(), StorageError> {
+        let directory = segments.directory();
+        let renamed: Result<(), FileError> = self.kinds.iter().try_for_each(|kind| {
+            let (from, to) = (
+                self.path(segments, *kind, from),
+                self.path(segments, *kind, to),
+            );
+            directory.forget(&to);
+            directory.files().rename(&from, &to)
         });
         renamed.map_err(|error| directory.take_offline(error))
+    }
+
+    fn path(&self, segments: &Segments<F>, kind: FileKind, suffix: &str) -> PathBuf {
+        kind.path_with(&segments.place().path, self.segment.base, suffix)
     }
 }

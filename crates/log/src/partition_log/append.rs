@@ -120,22 +120,23 @@ impl<F: Files> PartitionLog<F> {
         append: LeaderAppend,
     ) -> Vec<Result<Appended, AppendError>> {
         let mut outcomes = Vec::with_capacity(requests.len());
-        let mut pending = Pending::at(self.next);
+        let mut pending = Pending::at(self.segments.end());
         for request in requests {
             let outcome = self
                 .assign(request, pending.next, append.leader_epoch)
                 .and_then(|batches| {
                     if self.must_write_before(&batches, pending.bytes, append.now) {
                         let rolled = self.write_and_roll(&mut pending, &batches, append.now);
-                        rolled
-                            .inspect_err(|error| fail_unwritten(&mut outcomes, self.next, error))?;
+                        rolled.inspect_err(|error| {
+                            fail_unwritten(&mut outcomes, self.segments.end(), error);
+                        })?;
                     }
                     self.stage(batches, &mut pending, append.origin)
                 });
             outcomes.push(outcome);
         }
         if let Err(error) = self.write(pending, append.now) {
-            fail_unwritten(&mut outcomes, self.next, &error);
+            fail_unwritten(&mut outcomes, self.segments.end(), &error);
         }
         outcomes
     }
@@ -160,7 +161,7 @@ impl<F: Files> PartitionLog<F> {
     ) -> Result<Option<Appended>, AppendError> {
         let mut batches = Vec::new();
         let mut rest = bytes;
-        let mut expected = self.next;
+        let mut expected = self.segments.end();
         while !rest.is_empty() {
             let batch = parse_checked(rest)?;
             rest = rest.get(batch.size()..).unwrap_or_default();
@@ -178,7 +179,7 @@ impl<F: Files> PartitionLog<F> {
         if batches.is_empty() {
             return Ok(None);
         }
-        let mut pending = Pending::at(self.next);
+        let mut pending = Pending::at(self.segments.end());
         self.check_size(&batches)?;
         if self.must_write_before(&batches, 0, now) {
             self.write_and_roll(&mut pending, &batches, now)?;
@@ -194,7 +195,7 @@ impl<F: Files> PartitionLog<F> {
         next: Offset,
         epoch: LeaderEpoch,
     ) -> Result<Batches<'a>, AppendError> {
-        self.place.directory.ensure_online()?;
+        self.directory().ensure_online()?;
         let mut next = next;
         let mut batches = request.to_vec();
         for batch in &mut batches {
@@ -238,11 +239,11 @@ impl<F: Files> PartitionLog<F> {
         let next = pending.next;
         let written = self.write(std::mem::replace(pending, Pending::at(next)), now);
         // What could not be written leaves no gap.
-        written.inspect_err(|_| *pending = Pending::at(self.next))?;
+        written.inspect_err(|_| *pending = Pending::at(self.segments.end()))?;
         let first = batches
             .first()
             .map_or(next, |batch| batch.header.base_offset());
-        self.roll_at(first.max(self.next), now)
+        self.roll_at(first.max(self.segments.end()), now)
     }
 
     /// Checks the producers' state and puts the batches behind those that already wait.
@@ -283,7 +284,7 @@ impl<F: Files> PartitionLog<F> {
         let whole = incoming(&batches);
         let first_offset = batches
             .first()
-            .map_or(self.next, |batch| batch.header.base_offset());
+            .map_or(self.segments.end(), |batch| batch.header.base_offset());
         for batch in batches {
             pending.push(batch, start);
         }
@@ -299,21 +300,15 @@ impl<F: Files> PartitionLog<F> {
         if pending.located.is_empty() {
             return Ok(());
         }
-        self.place.directory.ensure_online()?;
+        self.directory().ensure_online()?;
         let pairs = pending.heads.iter().zip(&pending.bodies);
         let slices: Vec<IoSlice<'_>> = pairs
             .flat_map(|(head, body)| [IoSlice::new(head.as_slice()), IoSlice::new(body)])
             .collect();
         let Self {
-            segments,
-            place,
-            config,
-            ..
+            segments, config, ..
         } = self;
-        let mut active = segments
-            .last_entry()
-            .expect("a log always has an active segment");
-        let active = active.get_mut();
+        let (active, place) = segments.active_mut();
         active.reserve(place, config.segment_bytes, now);
         let written = active.append(
             place,
@@ -326,9 +321,10 @@ impl<F: Files> PartitionLog<F> {
             let epoch = LeaderEpoch(header.partition_leader_epoch);
             self.leader_epochs.assign(epoch, header.base_offset());
         }
-        self.next = pending.next;
+        self.segments.set_end(pending.next);
         let aborted = self.producers.apply(pending.producers, pending.next);
-        self.keep_aborted(self.active().base, &aborted)?;
+        let base = self.active().base;
+        self.segments.keep_aborted(base, &aborted)?;
         match self.update_first_unstable() {
             // The records are there. An older transaction goes on holding the last stable offset back for now.
             Err(StorageError::TooManyOpenFiles { .. }) => Ok(()),
@@ -337,25 +333,17 @@ impl<F: Files> PartitionLog<F> {
     }
 
     fn after_failed_write(&self, error: FileError) -> StorageError {
-        let directory = &self.place.directory;
+        let directory = self.directory();
         if error.is_full() {
             let active = self.active();
             let cut = active
-                .file(&self.place)
+                .file(self.place())
                 .and_then(|file| file.truncate(active.size));
             if let Err(error) = cut {
                 return directory.failed(error);
             }
         }
         directory.failed(error)
-    }
-
-    /// Closes the active segment and opens the next one at the end of the log.
-    pub fn roll(&mut self, now: Timestamp) -> Result<(), StorageError> {
-        if self.active().size == 0 {
-            return Ok(());
-        }
-        self.roll_at(self.next, now)
     }
 }
 

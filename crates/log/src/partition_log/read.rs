@@ -15,6 +15,7 @@ use crate::segment::{Segment, Sought};
 use ottla_protocol::ids::{LeaderEpoch, Offset};
 use ottla_protocol::records::{BatchView, split_batches};
 use ottla_protocol::time::Timestamp;
+use std::ops::Range;
 use std::sync::Arc;
 
 /// What to read.
@@ -177,9 +178,9 @@ impl<F: Files> PartitionLog<F> {
     /// Decides what to read.
     pub fn read(&self, request: &ReadRequest) -> Result<ReadPlan<F>, ReadError> {
         let ReadRequest { offset, bound, .. } = *request;
-        self.place.directory.ensure_online()?;
-        if offset < self.log_start || offset > self.next {
-            let (log_start, log_end) = (self.log_start, self.next);
+        self.directory().ensure_online()?;
+        if offset < self.log_start || offset > self.segments.end() {
+            let (log_start, log_end) = (self.log_start, self.segments.end());
             return Err(ReadError::OutOfRange {
                 offset,
                 log_start,
@@ -191,21 +192,14 @@ impl<F: Files> PartitionLog<F> {
         if offset >= end.offset {
             return Ok(plan);
         }
-        if let Some(damage) = self.damage.covering(offset) {
+        if let Some(damage) = self.segments.damage().covering(offset) {
             return Err(self.damaged(*damage).into());
         }
-        let floor = self
-            .segments
-            .range(..=offset)
-            .next_back()
-            .map_or(offset, |(base, _)| *base);
-        for segment in self
-            .segments
-            .range(floor..=end.segment)
-            .map(|(_, segment)| segment)
-        {
+        let first = self.segments.base_of(offset);
+        let segments = self.segments.from(first);
+        for segment in segments.take_while(|segment| segment.base <= end.segment) {
             let found = self.find_in(segment, offset);
-            let found = match self.place.directory.judge(found)? {
+            let found = match self.directory().judge(found)? {
                 Sought::Batch(located) => located,
                 Sought::Damage(damage) => return Err(self.damaged(damage).into()),
                 Sought::Beyond => continue,
@@ -215,7 +209,10 @@ impl<F: Files> PartitionLog<F> {
             } else {
                 segment.size
             };
-            let damaged = self.damage.position_behind(segment.base, found.position);
+            let damaged = self
+                .segments
+                .damage()
+                .position_behind(segment.base, found.position);
             let limit = limit.min(damaged.unwrap_or(limit));
             let available =
                 usize::try_from(limit.saturating_sub(found.position)).unwrap_or(usize::MAX);
@@ -229,8 +226,8 @@ impl<F: Files> PartitionLog<F> {
             }
             if plan.length > 0 {
                 plan.position = found.position;
-                plan.file = Some(self.place.directory.judge(segment.file(&self.place))?);
-                self.add_aborted(&mut plan, segment, (offset, end))?;
+                plan.file = Some(self.directory().judge(segment.file(self.place()))?);
+                self.add_aborted(&mut plan, segment, offset..end.offset)?;
             }
             return Ok(plan);
         }
@@ -239,10 +236,12 @@ impl<F: Files> PartitionLog<F> {
 
     /// The batch that holds `offset`; not one that only says so, and is known to be damaged.
     fn find_in(&self, segment: &Segment<F>, offset: Offset) -> Result<Sought, FileError> {
-        let bound = self.bound_of(segment.base);
-        match segment.find(&self.place, offset, bound)? {
-            Sought::Batch(located) if self.damage.is_at(segment.base, located.position) => {
-                segment.find_by_checksums(&self.place, offset, bound)
+        let bound = self.segments.bound_of(segment.base);
+        match segment.find(self.place(), offset, bound)? {
+            Sought::Batch(located)
+                if self.segments.damage().is_at(segment.base, located.position) =>
+            {
+                segment.find_by_checksums(self.place(), offset, bound)
             }
             found => Ok(found),
         }
@@ -250,7 +249,7 @@ impl<F: Files> PartitionLog<F> {
 
     fn nothing_to_read(&self, bound: Bound) -> ReadPlan<F> {
         let aborted = (bound == Bound::LastStableOffset).then(Vec::new);
-        let directory = Arc::clone(&self.place.directory);
+        let directory = Arc::clone(self.directory());
         ReadPlan {
             directory,
             file: None,
@@ -265,34 +264,30 @@ impl<F: Files> PartitionLog<F> {
         &self,
         plan: &mut ReadPlan<F>,
         segment: &Segment<F>,
-        (offset, end): (Offset, LogPosition),
+        offsets: Range<Offset>,
     ) -> Result<(), StorageError> {
-        if plan.aborted.is_none() || self.with_aborted.range(segment.base..).next().is_none() {
+        if plan.aborted.is_none() || !self.segments.has_aborted_since(segment.base) {
             return Ok(());
         }
         let after = plan.position + plan.length as u64;
-        let source = || self.place.open(FileKind::OffsetIndex, segment.base);
+        let source = || self.place().open(FileKind::OffsetIndex, segment.base);
         let index = &segment.offset_index;
         let before =
             index.partition_point(&source, |entry| i64::from(entry.position) < after as i64);
         let next = before.and_then(|count| index.entry(count, &source));
-        let within = self.place.directory.judge(next)?;
-        let of_next_segment = || {
-            self.segments
-                .range(segment.base.plus(1)..)
-                .next()
-                .map(|(base, _)| *base)
-        };
+        let within = self.directory().judge(next)?;
+        let of_next_segment = || self.segments.next_base(segment.base.plus(1));
         let upper = within
             .map(|entry| segment.base.plus(i64::from(entry.relative_offset)))
             .or_else(of_next_segment);
-        plan.aborted = Some(self.aborted_transactions(offset, upper.unwrap_or(end.offset))?);
+        plan.aborted =
+            Some(self.aborted_transactions(offsets.start, upper.unwrap_or(offsets.end))?);
         Ok(())
     }
 
     /// Answers a question about time; `None` when there is no such record.
     pub fn offset_at(&mut self, query: TimeQuery) -> Result<Option<OffsetAtTime>, TimeQueryError> {
-        self.place.directory.ensure_online()?;
+        self.directory().ensure_online()?;
         let timestamp = Timestamp::NONE;
         match query {
             TimeQuery::Earliest => {
@@ -322,14 +317,13 @@ impl<F: Files> PartitionLog<F> {
     }
 
     fn offset_of_max_timestamp(&mut self) -> Result<Option<OffsetAtTime>, TimeQueryError> {
-        let Self {
-            segments, place, ..
-        } = self;
         let mut largest = (Timestamp::NONE, None);
-        for (base, segment) in segments {
-            let found = place.directory.judge(segment.largest(place))?;
-            if found.timestamp > largest.0 {
-                largest = (found.timestamp, Some(*base));
+        let mut lowest = Offset(0);
+        while let Some(base) = self.segments.next_base(lowest) {
+            lowest = base.plus(1);
+            let timestamp = self.segments.largest_timestamp(base)?;
+            if timestamp > largest.0 {
+                largest = (timestamp, Some(base));
             }
         }
         let (timestamp, Some(base)) = largest else {
@@ -350,11 +344,10 @@ impl<F: Files> PartitionLog<F> {
     ) -> Result<Option<OffsetAtTime>, TimeQueryError> {
         let mut passed = None;
         let mut lowest = base;
-        while let Some((base, segment)) = self.segments.range_mut(lowest..).next() {
-            let base = *base;
+        while let Some(base) = self.segments.next_base(lowest) {
             lowest = base.plus(1);
-            let largest = self.place.directory.judge(segment.largest(&self.place))?;
-            if largest.timestamp < timestamp && !self.damage.is_in(base) {
+            let largest = self.segments.largest_timestamp(base)?;
+            if largest < timestamp && !self.segments.damage().is_in(base) {
                 continue;
             }
             match self.first_in_segment(base, timestamp, passing)? {
@@ -372,16 +365,16 @@ impl<F: Files> PartitionLog<F> {
         timestamp: Timestamp,
         passing: Passing,
     ) -> Result<(Option<OffsetAtTime>, Option<OffsetAtTime>), TimeQueryError> {
-        let Some(segment) = self.segments.get(&base) else {
+        let Some(segment) = self.segments.get(base) else {
             return Ok((None, None));
         };
-        let bound = self.bound_of(base);
+        let bound = self.segments.bound_of(base);
         let mut passed = None;
         let mut from = self.log_start;
         // Compaction may have taken the record whose timestamp a batch still names.
         loop {
-            let found = segment.find_time(&self.place, timestamp, (from, bound));
-            match self.place.directory.judge(found)? {
+            let found = segment.find_time(self.place(), timestamp, (from, bound));
+            match self.directory().judge(found)? {
                 Sought::Beyond => return Ok((None, passed)),
                 Sought::Batch(located) => {
                     let found = self.first_record_in(segment, &located, timestamp)?;
@@ -412,8 +405,8 @@ impl<F: Files> PartitionLog<F> {
         located: &Located,
         timestamp: Timestamp,
     ) -> Result<Option<OffsetAtTime>, TimeQueryError> {
-        let directory = &self.place.directory;
-        let file = directory.judge(segment.file(&self.place))?;
+        let directory = self.directory();
+        let file = directory.judge(segment.file(self.place()))?;
         let mut bytes = vec![0; located.size];
         directory.judge(file.read_at(&mut bytes, located.position))?;
         let batch = BatchView::first(&bytes).ok();

@@ -4,13 +4,14 @@
 //! crash in between leaves segments too many, never a gap.
 
 use super::PartitionLog;
+use crate::damage::UNBOUNDED;
 use crate::directory::StorageError;
-use crate::files::Files;
+use crate::files::{File, Files};
 use crate::format::FileKind;
 use crate::planted::{Bug, is_planted};
 use crate::producer_state::ProducerState;
-use crate::recovery;
-use crate::segment::{Segment, Sought};
+use crate::recovery::LoadProducers;
+use crate::segment::Sought;
 use ottla_protocol::ids::Offset;
 use ottla_protocol::time::Timestamp;
 
@@ -46,7 +47,7 @@ impl<F: Files> PartitionLog<F> {
         offset: Option<Offset>,
         now: Timestamp,
     ) -> Result<Offset, TrimError> {
-        self.place.directory.ensure_online()?;
+        self.directory().ensure_online()?;
         let high_watermark = self.high_watermark.offset;
         let offset = offset.unwrap_or(high_watermark);
         if offset > high_watermark {
@@ -72,7 +73,7 @@ impl<F: Files> PartitionLog<F> {
     }
 
     fn remove_before_log_start(&mut self, now: Timestamp) -> Result<Removed, StorageError> {
-        let bases: Vec<Offset> = self.segments.keys().copied().collect();
+        let bases: Vec<Offset> = self.segments.bases().collect();
         let unneeded = bases
             .windows(2)
             .take_while(|pair| pair.last().is_some_and(|next| *next <= self.log_start));
@@ -81,15 +82,11 @@ impl<F: Files> PartitionLog<F> {
 
     /// Removes what the configured retention no longer keeps. Only whole segments below the high watermark go.
     pub fn apply_retention(&mut self, now: Timestamp) -> Result<Removed, StorageError> {
-        self.place.directory.ensure_online()?;
+        self.directory().ensure_online()?;
         let mut removed = self.remove_before_log_start(now)?;
-        let Self {
-            segments, place, ..
-        } = self;
-        if let Some(mut active) = segments.last_entry() {
-            let given_back = active.get_mut().give_back_idle(place, now);
-            place.directory.judge(given_back)?;
-        }
+        let (active, place) = self.segments.active_mut();
+        let given_back = active.give_back_idle(place, now);
+        place.directory.judge(given_back)?;
         if self.config.delete {
             let by_size = self.breaching_size();
             removed.add(self.remove_first(by_size, now)?);
@@ -101,7 +98,7 @@ impl<F: Files> PartitionLog<F> {
 
     /// How many segments from the start are below the high watermark and not the empty last one.
     fn removable(&self) -> usize {
-        let ends = self.segments.keys().skip(1).copied().chain([self.next]);
+        let ends = self.segments.bases().skip(1).chain([self.segments.end()]);
         let below = ends
             .take_while(|end| *end <= self.high_watermark.offset)
             .count();
@@ -121,7 +118,7 @@ impl<F: Files> PartitionLog<F> {
         };
         let sizes = self
             .segments
-            .values()
+            .iter()
             .take(self.removable())
             .map(|segment| segment.size);
         sizes
@@ -140,26 +137,27 @@ impl<F: Files> PartitionLog<F> {
         };
         let kept = i64::try_from(kept.as_millis()).unwrap_or(i64::MAX);
         let removable = self.removable();
-        let Self {
-            segments, place, ..
-        } = self;
-        for (count, segment) in segments.values_mut().enumerate() {
-            let largest = segment.largest(place);
-            let largest = place.directory.judge(largest)?.timestamp;
-            let age_from = if largest.0 >= 0 {
-                largest.0
-            } else {
-                let path = place.path_of(FileKind::Log, segment.base);
-                let status = place
-                    .directory
-                    .judge(place.directory.files().status(&path))?;
-                status.map_or(now.0, |status| status.modified_ms)
-            };
-            if count >= removable || now.0.saturating_sub(age_from) <= kept {
+        let bases: Vec<Offset> = self.segments.bases().take(removable).collect();
+        for (count, base) in bases.into_iter().enumerate() {
+            let age_from = self.age_from(base, now)?;
+            if now.0.saturating_sub(age_from.0) <= kept {
                 return Ok(count);
             }
         }
         Ok(removable)
+    }
+
+    /// The time from which the age of the segment at `base` counts: its largest timestamp, or in want of one the time of its
+    /// last write.
+    fn age_from(&mut self, base: Offset, now: Timestamp) -> Result<Timestamp, StorageError> {
+        let largest = self.segments.largest_timestamp(base)?;
+        if largest.0 >= 0 {
+            return Ok(largest);
+        }
+        let directory = self.directory();
+        let path = self.place().path_of(FileKind::Log, base);
+        let status = directory.judge(directory.files().status(&path))?;
+        Ok(status.map_or(now, |status| Timestamp(status.modified_ms)))
     }
 
     fn remove_first(&mut self, count: usize, now: Timestamp) -> Result<Removed, StorageError> {
@@ -167,87 +165,58 @@ impl<F: Files> PartitionLog<F> {
             return Ok(Removed::default());
         }
         if count == self.segments.len() {
-            self.roll_at(self.next, now)?;
+            self.roll_at(self.segments.end(), now)?;
         }
-        let Some(new_start) = self.segments.keys().nth(count).copied() else {
+        let Some(new_start) = self.segments.bases().nth(count) else {
             return Ok(Removed::default());
         };
         self.advance_log_start(new_start)?;
         let mut removed = Removed::default();
-        while self
-            .segments
-            .first_key_value()
-            .is_some_and(|(base, _)| *base < new_start)
-        {
-            let Some((base, segment)) = self.segments.pop_first() else {
-                break;
-            };
-            removed.add(Removed {
-                segments: 1,
-                bytes: segment.size,
-            });
-            self.remove_files(base)?;
+        while let Some(base) = self.segments.first_base().filter(|base| *base < new_start) {
+            let bytes = self.segments.get(base).map_or(0, |segment| segment.size);
+            removed.add(Removed { segments: 1, bytes });
+            self.remove_segment(base)?;
         }
         self.flush.has_new_names = true;
         Ok(removed)
     }
 
-    /// Removes the files named by `base`, the batches first: what lacks its batches is litter, but batches that came back
-    /// by a crash without their transaction index would show what was aborted.
-    pub(crate) fn remove_files(&mut self, base: Offset) -> Result<(), StorageError> {
-        self.with_aborted.remove(&base);
-        self.waiting_aborted.remove(&base);
-        self.snapshots.remove(&base);
+    fn remove_segment(&mut self, base: Offset) -> Result<(), StorageError> {
         self.flush.unsynced.remove(&base);
-        self.damage.forget(base);
-        for kind in FileKind::ALL {
-            let path = self.place.path_of(kind, base);
-            self.place.directory.forget(&path);
-            match self.place.directory.files().remove(&path) {
-                Err(error) if error.is_not_found() => {}
-                outcome => self.place.directory.judge(outcome)?,
-            }
-        }
-        Ok(())
+        self.segments.remove(base)
     }
 
     /// Cuts off the records from `offset` on; says whether there were any. The checkpoints of recovery points and of log
     /// starts must not stay beyond the new end, nor beyond the end of a log that a start finds shorter: what is torn
     /// before a recovery point is taken for damage, and stays; a log that ends before its start begins anew there.
     pub fn truncate_to(&mut self, offset: Offset, now: Timestamp) -> Result<bool, StorageError> {
-        self.place.directory.ensure_online()?;
-        if offset >= self.next {
+        self.directory().ensure_online()?;
+        if offset >= self.segments.end() {
             return Ok(false);
         }
-        if self
-            .segments
-            .first_key_value()
-            .is_some_and(|(base, _)| *base > offset)
-        {
+        if self.segments.first_base().is_some_and(|base| base > offset) {
             self.truncate_fully(offset, now)?;
             return Ok(true);
         }
         let mut has_removed = false;
         while self.active().base >= offset && self.segments.len() > 1 {
-            let Some((base, _)) = self.segments.pop_last() else {
-                break;
-            };
-            self.remove_files(base)?;
+            self.remove_segment(self.active().base)?;
             has_removed = true;
         }
         if has_removed {
             // A segment that came back by a crash must not follow one that was cut.
-            let directory = &self.place.directory;
-            directory.judge_sync(directory.files().sync_directory(&self.place.path))?;
+            let directory = self.directory();
+            directory.judge_sync(directory.files().sync_directory(self.path()))?;
         }
         self.truncate_active(offset, now)?;
-        self.flush.cut_to(self.next);
-        self.compaction.cut_to(self.next);
-        self.log_start = self.log_start.min(self.next);
-        self.leader_epochs.truncate_from_end(self.next);
+        let end = self.segments.end();
+        self.flush.cut_to(end);
+        self.compaction.cut_to(end);
+        self.log_start = self.log_start.min(end);
+        self.leader_epochs.truncate_from_end(end);
         self.write_leader_epochs()?;
         self.rebuild_producers(now)?;
-        let high_watermark = self.high_watermark.offset.min(self.next);
+        let high_watermark = self.high_watermark.offset.min(end);
         self.set_high_watermark(high_watermark)?;
         // A shorter log is only safe to extend when the cut is durable.
         self.sync_all()?;
@@ -255,19 +224,11 @@ impl<F: Files> PartitionLog<F> {
     }
 
     fn truncate_active(&mut self, offset: Offset, now: Timestamp) -> Result<(), StorageError> {
-        let Self {
-            segments,
-            place,
-            config,
-            ..
-        } = self;
-        let mut entry = segments
-            .last_entry()
-            .expect("a log always has an active segment");
-        let segment = entry.get_mut();
+        let end = self.segments.end();
+        let (segment, place) = self.segments.active_mut();
         // A batch that holds the offset goes as a whole, and so does damage.
         let short = i64::from(is_planted(Bug::TruncationOneBatchShort));
-        let found = segment.find(place, offset.plus(short), self.next);
+        let found = segment.find(place, offset.plus(short), end);
         let cut = match place.directory.judge(found)? {
             Sought::Batch(located) => Some((located.header.base_offset(), located.position)),
             Sought::Damage(damage) => Some((damage.first_offset, damage.position)),
@@ -277,21 +238,20 @@ impl<F: Files> PartitionLog<F> {
             let truncated = segment.truncate(place, from, position);
             place.directory.judge(truncated)?;
         }
-        let base = segment.base;
-        let jitter = super::jitter(config.segment_jitter, &place.path, segment.base);
         let ended = place.directory.judge(segment.end(place))?;
-        // Damage that stays keeps its offsets, and what it ends is not appended to.
+        // Damage that stays keeps its offsets, and a segment that ends in damage is not appended to.
         let damaged = ended.damage.last();
         let damaged = damaged.map(|damage| damage.ending_at(offset).next_offset);
-        self.next = ended.next.max(damaged.unwrap_or(ended.next));
-        let settled = if self.next > ended.next {
-            segment.close(place)
+        let end = ended.next.max(damaged.unwrap_or(ended.next));
+        self.segments.set_end(end);
+        if end > ended.next {
+            let (segment, place) = self.segments.active_mut();
+            place.directory.judge(segment.close(place))?;
         } else {
-            segment.activate(place, now, jitter)
-        };
-        place.directory.judge(settled)?;
-        self.damage.cut_to(self.next);
-        self.cut_aborted(base);
+            self.segments
+                .activate_last(now, self.config.segment_jitter)?;
+        }
+        self.segments.forget_beyond_end();
         Ok(())
     }
 
@@ -301,25 +261,10 @@ impl<F: Files> PartitionLog<F> {
         self.sync_all()
     }
 
-    /// As [`PartitionLog::truncate_fully`], but not durable yet.
-    pub(crate) fn restart_at(
-        &mut self,
-        offset: Offset,
-        now: Timestamp,
-    ) -> Result<(), StorageError> {
-        let bases: Vec<Offset> = self.segments.keys().copied().collect();
-        for base in bases.into_iter().chain(self.snapshots.clone()) {
-            self.segments.remove(&base);
-            self.remove_files(base)?;
-        }
-        let jitter = super::jitter(self.config.segment_jitter, &self.place.path, offset);
-        let segment =
-            self.place
-                .directory
-                .judge(Segment::create(&self.place, offset, now, jitter))?;
-        self.segments.insert(offset, segment);
+    fn restart_at(&mut self, offset: Offset, now: Timestamp) -> Result<(), StorageError> {
+        self.segments
+            .restart_at(offset, now, self.config.segment_jitter)?;
         self.log_start = offset;
-        self.next = offset;
         self.flush.restart_at(offset);
         self.compaction.cut_to(offset);
         self.producers = ProducerState::empty(offset);
@@ -329,21 +274,27 @@ impl<F: Files> PartitionLog<F> {
     }
 
     fn rebuild_producers(&mut self, now: Timestamp) -> Result<(), StorageError> {
-        let beyond: Vec<Offset> = self.snapshots.range(self.next.plus(1)..).copied().collect();
-        for offset in beyond {
-            self.remove_snapshot(offset)?;
+        let behind_end = self.segments.end().plus(1);
+        let snapshots = self.segments.snapshots().range(behind_end..);
+        for offset in snapshots.copied().collect::<Vec<_>>() {
+            self.segments.remove_snapshot(offset)?;
         }
-        recovery::load_producers(self, now)
+        let from = LoadProducers {
+            log_start: self.log_start,
+            recovery_point: UNBOUNDED,
+            expiration: self.config.producer_id_expiration,
+            now,
+        };
+        from.load(&mut self.segments, &mut self.producers)?;
+        self.first_unstable = None;
+        Ok(())
     }
 
     fn sync_all(&mut self) -> Result<(), StorageError> {
-        let directory = self.place.directory.clone();
-        let synced = self
-            .active()
-            .file(&self.place)
-            .and_then(|file| crate::files::File::sync_data(&*file));
-        directory.judge(synced)?;
-        directory.judge(directory.files().sync_directory(&self.place.path))?;
+        let directory = self.directory();
+        let file = self.active().file(self.place());
+        directory.judge(file.and_then(|file| file.sync_data()))?;
+        directory.judge(directory.files().sync_directory(self.path()))?;
         self.flush.has_new_names = false;
         Ok(())
     }

@@ -4,14 +4,13 @@
 //! line, and the bytes as they stood. Segments after the cut keep their bytes under a `.cutoff` name. Bounded: so many
 //! bytes of one segment, so many files of earlier cuts. On a full disk nothing can be kept, and the report says so.
 
+use super::Recovering;
 use super::segment::Cut;
 use crate::batch::parse_checked;
 use crate::directory::StorageError;
 use crate::files::{File, FileError, Files, Open};
 use crate::format::{CUT_OFF_SUFFIX, FileKind};
-use crate::partition_log::PartitionLog;
 use ottla_protocol::ids::Offset;
-use ottla_protocol::time::Timestamp;
 use std::io::IoSlice;
 use std::path::PathBuf;
 
@@ -44,20 +43,19 @@ pub struct CutOff {
     pub kept_in: Option<PathBuf>,
 }
 
-impl<F: Files> PartitionLog<F> {
+impl<F: Files> Recovering<F> {
     pub(super) fn cut_off(
         &mut self,
         base: Offset,
         Cut { position, cause }: &Cut,
         later: &[Offset],
-        now: Timestamp,
     ) -> Result<CutOff, StorageError> {
         let position = *position;
-        let path = self.place.path_of(FileKind::Log, base);
-        let directory = std::sync::Arc::clone(&self.place.directory);
-        let file = directory.judge(self.place.open(FileKind::Log, base))?;
+        let path = self.place().path_of(FileKind::Log, base);
+        let directory = std::sync::Arc::clone(self.segments.directory());
+        let file = directory.judge(self.place().open(FileKind::Log, base))?;
         let length = directory.judge(file.length())?;
-        let end = self.next;
+        let end = self.segments.end();
         let kept = (length - position).min(self.config.cut_off_bytes);
         let mut bytes = vec![0; usize::try_from(kept).unwrap_or(usize::MAX)];
         directory.judge(file.read_at(&mut bytes, position))?;
@@ -74,26 +72,22 @@ impl<F: Files> PartitionLog<F> {
             kept_in: None,
         };
         if bytes.iter().any(|byte| *byte != 0) {
-            let kept_in = path.with_file_name(format!("{:020}-{}{CUT_OFF_SUFFIX}", end.0, now.0));
-            let content = (cut.describe(kept), bytes);
-            cut.kept_in =
-                directory.judge(self.keep(kept_in, &content).or_else(nothing_when_full))?;
+            let kept_in =
+                path.with_file_name(format!("{:020}-{}{CUT_OFF_SUFFIX}", end.0, self.now.0));
+            let kept = self.keep(kept_in, &cut.describe(kept), &bytes);
+            cut.kept_in = directory.judge(kept.or_else(nothing_when_full))?;
         }
         for base in later {
-            self.set_segment_aside(*base, now)?;
+            self.set_segment_aside(*base)?;
         }
-        self.bound_cut_offs(now)?;
-        directory.judge(directory.files().sync_directory(&self.place.path))?;
+        self.bound_cut_offs()?;
+        directory.judge(directory.files().sync_directory(&self.place().path))?;
         directory.judge(file.truncate(position))?;
         Ok(cut)
     }
 
-    fn keep(
-        &self,
-        path: PathBuf,
-        (head, bytes): &(String, Vec<u8>),
-    ) -> Result<Option<PathBuf>, FileError> {
-        let directory = &self.place.directory;
+    fn keep(&self, path: PathBuf, head: &str, bytes: &[u8]) -> Result<Option<PathBuf>, FileError> {
+        let directory = self.segments.directory();
         let file = directory.open_anew(&path, Open::Replace)?;
         let slices = [IoSlice::new(head.as_bytes()), IoSlice::new(bytes)];
         let written = file.write_at(&slices, 0).and_then(|()| file.sync_data());
@@ -106,21 +100,23 @@ impl<F: Files> PartitionLog<F> {
         Ok(Some(path))
     }
 
-    fn set_segment_aside(&mut self, base: Offset, now: Timestamp) -> Result<(), StorageError> {
-        self.segments.remove(&base);
-        let path = self.place.path_of(FileKind::Log, base);
-        let aside = path.with_file_name(format!("{:020}-{}{WHOLE}{CUT_OFF_SUFFIX}", base.0, now.0));
-        let directory = &self.place.directory;
+    fn set_segment_aside(&mut self, base: Offset) -> Result<(), StorageError> {
+        let path = self.place().path_of(FileKind::Log, base);
+        let aside = path.with_file_name(format!(
+            "{:020}-{}{WHOLE}{CUT_OFF_SUFFIX}",
+            base.0, self.now.0
+        ));
+        let directory = self.segments.directory();
         directory.forget(&path);
         directory.judge(directory.files().rename(&path, &aside))?;
-        self.remove_files(base)
+        self.segments.remove(base)
     }
 
-    /// Removes the oldest cut-offs beyond the limit; those of the cut at `now` do not count, nor does what a repair moved
+    /// Removes the oldest cut-offs beyond the limit; those of this cut do not count, nor does what a repair moved
     /// aside. Names begin with the offset and then the time; by time is by age.
-    fn bound_cut_offs(&self, now: Timestamp) -> Result<(), StorageError> {
-        let directory = &self.place.directory;
-        let entries = directory.judge(directory.files().list(&self.place.path))?;
+    fn bound_cut_offs(&self) -> Result<(), StorageError> {
+        let directory = self.segments.directory();
+        let entries = directory.judge(directory.files().list(&self.place().path))?;
         let time_of = |name: &str| {
             let time = name.split(['-', '.']).nth(1);
             time.and_then(|time| time.parse::<i64>().ok())
@@ -128,12 +124,12 @@ impl<F: Files> PartitionLog<F> {
         let mut names: Vec<String> = entries
             .into_iter()
             .map(|entry| entry.name)
-            .filter(|name| is_of_recovery(name) && time_of(name) != Some(now.0))
+            .filter(|name| is_of_recovery(name) && time_of(name) != Some(self.now.0))
             .collect();
         names.sort_by_key(|name| time_of(name));
         let surplus = names.len().saturating_sub(MAX_FILES);
         for name in names.iter().take(surplus) {
-            directory.judge(directory.files().remove(&self.place.path.join(name)))?;
+            directory.judge(directory.files().remove(&self.place().path.join(name)))?;
         }
         Ok(())
     }

@@ -1,12 +1,11 @@
 //! The leader epochs of a log whose checkpoint is missing or cannot be understood: the batches say them all.
 
-use super::Left;
+use super::{Left, Recovering};
 use crate::checkpoint::read_leader_epochs;
 use crate::damage::{Met, Survey};
 use crate::directory::StorageError;
 use crate::files::{FileError, Files};
 use crate::leader_epochs::LeaderEpochs;
-use crate::partition_log::PartitionLog;
 use ottla_protocol::ids::{LeaderEpoch, Offset};
 use std::path::Path;
 
@@ -18,23 +17,23 @@ pub(super) fn read<F: Files>(files: &F, partition: &Path) -> Result<LeaderEpochs
     }
 }
 
-impl<F: Files> PartitionLog<F> {
+impl<F: Files> Recovering<F> {
     /// Learns the epochs from the batches that recovery has not read, where the checkpoint said nothing; says whether there
     /// were any.
     pub(super) fn learn_all_epochs(&mut self, left: &Left) -> Result<bool, StorageError> {
-        let Some((first, _)) = self.segments.first_key_value() else {
+        let Some(first) = self.segments.first_base() else {
             return Ok(false);
         };
         let read_from = if left.is_clean {
-            self.next
+            self.segments.end()
         } else {
-            left.recovery_point.min(self.next)
+            left.recovery_point.min(self.segments.end())
         };
-        if read_from <= *first {
+        if read_from <= first {
             return Ok(false);
         }
         let mut learnt = LeaderEpochs::default();
-        for base in self.segments.keys().copied() {
+        for base in self.segments.bases() {
             if base >= read_from || !self.learn_epochs(base, read_from, &mut learnt)? {
                 break;
             }
@@ -54,11 +53,11 @@ impl<F: Files> PartitionLog<F> {
         end: Offset,
         learnt: &mut LeaderEpochs,
     ) -> Result<bool, StorageError> {
-        let Some(segment) = self.segments.get(&base) else {
+        let Some(segment) = self.segments.get(base) else {
             return Ok(true);
         };
-        let directory = &self.place.directory;
-        let file = directory.judge(segment.file(&self.place))?;
+        let directory = self.segments.directory();
+        let file = directory.judge(segment.file(self.place()))?;
         let mut survey = Survey::new(&*file, base, (0, segment.size), (base, end));
         while let Some(met) = directory.judge(survey.advance())? {
             let Met::Batch(located) = met else { continue };

@@ -4,15 +4,13 @@
 //! written aside, synced, and renamed together. Where space or descriptors are lacking the entries stay in memory, no
 //! file is made, and the next start does it again.
 
-use super::OpenError;
+use super::{OpenError, Recovering};
 use crate::damage::{Met, Survey, UNBOUNDED};
 use crate::directory::StorageError;
 use crate::files::{File, FileError, Files, Open, aside};
 use crate::format::FileKind;
 use crate::index_file::IndexFile;
-use crate::partition_log::PartitionLog;
 use crate::segment::Segment;
-use ottla_protocol::time::Timestamp;
 use std::io::IoSlice;
 use std::path::{Path, PathBuf};
 
@@ -25,19 +23,20 @@ pub(super) struct Rebuilt {
     files: Vec<(PathBuf, PathBuf)>,
 }
 
-impl<F: Files> PartitionLog<F> {
+impl<F: Files> Recovering<F> {
     /// Makes the offset and time index of a segment anew; what is damaged is passed over.
     pub(super) fn rebuild_indexes(
         &self,
         segment: &mut Segment<F>,
         rebuilt: &mut Rebuilt,
-        now: Timestamp,
     ) -> Result<(), OpenError> {
         let size = segment.size;
-        let place = &self.place;
+        let place = self.place();
         segment.offset_index = IndexFile::of_length(0);
         segment.time_index = IndexFile::of_length(0);
-        place.directory.judge(segment.begin_scan(place, 0, now))?;
+        place
+            .directory
+            .judge(segment.begin_scan(place, 0, self.now))?;
         let file = place.directory.judge(segment.file(place))?;
         let mut survey = Survey::new(&*file, segment.base, (0, size), (segment.base, UNBOUNDED));
         while let Some(met) = place.directory.judge(survey.advance())? {
@@ -77,7 +76,7 @@ impl<F: Files> PartitionLog<F> {
     }
 
     fn remove_index(&self, path: &Path) -> Result<(), StorageError> {
-        let directory = &self.place.directory;
+        let directory = &self.place().directory;
         directory.forget(path);
         match directory.files().remove(path) {
             Err(error) if error.is_not_found() => Ok(()),
@@ -86,7 +85,7 @@ impl<F: Files> PartitionLog<F> {
     }
 
     fn write_aside(&self, path: &Path, bytes: &[u8]) -> Result<(), FileError> {
-        let file = self.place.directory.open_anew(path, Open::Replace)?;
+        let file = self.place().directory.open_anew(path, Open::Replace)?;
         file.write_at(&[IoSlice::new(bytes)], 0)
     }
 
@@ -95,10 +94,10 @@ impl<F: Files> PartitionLog<F> {
         if rebuilt.files.is_empty() {
             return Ok(());
         }
-        let directory = &self.place.directory;
+        let directory = &self.place().directory;
         let files = directory.files();
         if rebuilt.files.len() > MANY {
-            directory.judge_sync(files.sync_file_system(&self.place.path))?;
+            directory.judge_sync(files.sync_file_system(&self.place().path))?;
         } else {
             for (aside, _) in &rebuilt.files {
                 let file = directory.judge(directory.open_anew(aside, Open::Write))?;
@@ -109,6 +108,6 @@ impl<F: Files> PartitionLog<F> {
             directory.forget(path);
             directory.judge(files.rename(aside, path))?;
         }
-        directory.judge_sync(files.sync_directory(&self.place.path))
+        directory.judge_sync(files.sync_directory(&self.place().path))
     }
 }

@@ -1,19 +1,17 @@
 //! Recovering one segment: which of its index entries to trust, what its batches say, and where it must end.
 
-use super::OpenError;
+use super::{OpenError, Recovering};
 use crate::batch::BatchError;
 use crate::damage::{Damage, Salvage, UNBOUNDED};
 use crate::files::{File, FileError, Files};
 use crate::format::{FileKind, IndexEntry, OffsetEntry, TimeEntry};
 use crate::index_file::{IndexFile, read_entries};
 use crate::leader_epochs::LeaderEpochs;
-use crate::partition_log::PartitionLog;
 use crate::place::Place;
 use crate::planted::{Bug, is_planted};
-use crate::scan::Scan;
+use crate::scan::{Located, Scan};
 use crate::segment::Segment;
 use ottla_protocol::ids::{LeaderEpoch, Offset};
-use ottla_protocol::time::Timestamp;
 use std::sync::Arc;
 
 /// What was found in a segment.
@@ -55,129 +53,127 @@ impl Scanned {
     }
 }
 
-impl<F: Files> PartitionLog<F> {
-    /// Reads a segment from the recovery point on, and makes its indexes anew from there.
+impl<F: Files> Recovering<F> {
+    /// Reads a segment from the recovery point on, and makes its indexes anew from there. `read` is told of the bytes.
     pub(super) fn recover_segment(
         &mut self,
         base: Offset,
         recovery_point: Offset,
-        now: Timestamp,
         read: impl FnMut(u64),
     ) -> Result<Scanned, OpenError> {
-        let bound = self.segments.range(base.plus(1)..).next();
-        let bound = bound.map_or(UNBOUNDED, |(next, _)| *next);
-        let Self {
-            segments,
-            place,
-            config,
-            leader_epochs,
-            with_aborted,
-            ..
-        } = self;
-        let segment = segments
-            .get_mut(&base)
+        let bound = self.segments.next_base(base.plus(1)).unwrap_or(UNBOUNDED);
+        let (segment, place) = self
+            .segments
+            .get_mut(base)
             .expect("a segment that was just listed");
+        let directory = &place.directory;
         let size = segment.size;
-        let start = place
-            .directory
-            .judge(segment.trust_indexes(place, recovery_point))?;
-        place
-            .directory
-            .judge(segment.begin_scan(place, start, now))?;
-        if segment.aborted == 0 {
-            with_aborted.remove(&base);
-        }
-        let file = place.directory.judge(segment.file(place))?;
+        let start = directory.judge(segment.trust_indexes(place, recovery_point))?;
+        directory.judge(segment.begin_scan(place, start, self.now))?;
+        let file = directory.judge(segment.file(place))?;
         let walk = Salvage::new(&*file, base, (start, size), (base, bound));
         // Compaction, which leaves gaps, leaves none that the recovery point is in.
         let walk = walk.by_way_of(recovery_point);
-        let interval = u64::from(config.index_interval_bytes);
-        let scanned = scan(
-            walk,
-            recovery_point,
-            (segment, interval),
-            (leader_epochs, read),
-        );
-        let scanned = place.directory.judge(scanned)?;
+        let scan = SegmentScan {
+            segment,
+            index_interval: u64::from(self.config.index_interval_bytes),
+            leader_epochs: &mut self.leader_epochs,
+            read,
+        };
+        let scanned = directory.judge(scan.run(walk, recovery_point))?;
         segment.size = scanned.position;
-        place.directory.judge(segment.close(place))?;
+        directory.judge(segment.close(place))?;
         if let Some(cut) = &scanned.cut
-            && place.directory.judge(is_legacy(cut, &*file))?
+            && directory.judge(is_legacy(cut, &*file))?
         {
             return Err(OpenError::Legacy {
                 path: place.path_of(FileKind::Log, base),
                 position: cut.position,
             });
         }
+        self.segments.forget_empty_aborted(base);
         Ok(scanned)
     }
 }
 
-/// Takes the batches of a walk into account, up to the first that is unsound: from the recovery point on the log ends
-/// there. Damage below the recovery point stays. Damage on both sides of it ends the log at the recovery point; of its
-/// bytes those go that are known to lie beyond.
-fn scan<F: Files>(
-    mut walk: Salvage<'_, F::File>,
-    recovery_point: Offset,
-    (segment, interval): (&mut Segment<F>, u64),
-    (leader_epochs, mut read): (&mut LeaderEpochs, impl FnMut(u64)),
-) -> Result<Scanned, FileError> {
-    let mut scanned = Scanned {
-        end: segment.base,
-        position: walk.position(),
-        damage: Vec::new(),
-        ends_in_damage: false,
-        cut: None,
-    };
-    let mut last_position = walk.position();
-    while let Some(step) = walk.step()? {
-        let unsound = match step {
-            Ok(located) => {
-                let header = located.header;
-                scanned.end = header.next_offset();
-                leader_epochs.observe(
-                    LeaderEpoch(header.partition_leader_epoch),
-                    header.base_offset(),
-                );
-                segment.note(&located, interval);
-                read(located.size as u64);
-                last_position = located.position;
-                scanned.position = walk.position();
-                scanned.ends_in_damage = false;
-                continue;
-            }
-            Err(unsound) => unsound,
+/// What the batches of a segment are noted in.
+struct SegmentScan<'a, F: Files, R> {
+    segment: &'a mut Segment<F>,
+    index_interval: u64,
+    leader_epochs: &'a mut LeaderEpochs,
+    read: R,
+}
+
+impl<F: Files, R: FnMut(u64)> SegmentScan<'_, F, R> {
+    /// Notes the batches of a walk, up to the first that is unsound: from the recovery point on the log ends there. Damage
+    /// below the recovery point stays. Damage on both sides of it ends the log at the recovery point; of its bytes those go
+    /// that are known to lie beyond.
+    fn run(
+        mut self,
+        mut walk: Salvage<'_, F::File>,
+        recovery_point: Offset,
+    ) -> Result<Scanned, FileError> {
+        let mut scanned = Scanned {
+            end: self.segment.base,
+            position: walk.position(),
+            damage: Vec::new(),
+            ends_in_damage: false,
+            cut: None,
         };
-        let (mut position, cause) = (unsound.position, unsound.cause);
-        if scanned.end >= recovery_point {
-            if is_planted(Bug::RecoveryCutsOneBatchMore) {
-                position = last_position;
-                scanned.position = position;
-            }
-            scanned.cut = Some(Cut { position, cause });
-            break;
-        }
-        let met = walk.pass_over(unsound)?;
-        let is_last = met.next_offset > recovery_point;
-        let kept = if is_last {
-            walk.up_to(met, recovery_point)?
-        } else {
-            met
-        };
-        let kept = kept.ending_at(recovery_point);
-        scanned.end = kept.next_offset;
-        scanned.position = kept.end();
-        scanned.ends_in_damage = true;
-        scanned.damage.push(kept);
-        if is_last {
-            if kept.end() < met.end() || met.next_offset != UNBOUNDED {
-                let position = kept.end();
+        let mut last_position = walk.position();
+        while let Some(step) = walk.step()? {
+            let unsound = match step {
+                Ok(located) => {
+                    self.note(&located);
+                    scanned.end = located.header.next_offset();
+                    last_position = located.position;
+                    scanned.position = walk.position();
+                    scanned.ends_in_damage = false;
+                    continue;
+                }
+                Err(unsound) => unsound,
+            };
+            let (mut position, cause) = (unsound.position, unsound.cause);
+            if scanned.end >= recovery_point {
+                if is_planted(Bug::RecoveryCutsOneBatchMore) {
+                    position = last_position;
+                    scanned.position = position;
+                }
                 scanned.cut = Some(Cut { position, cause });
+                break;
             }
-            break;
+            let met = walk.pass_over(unsound)?;
+            let is_last = met.next_offset > recovery_point;
+            let kept = if is_last {
+                walk.up_to(met, recovery_point)?
+            } else {
+                met
+            };
+            let kept = kept.ending_at(recovery_point);
+            scanned.end = kept.next_offset;
+            scanned.position = kept.end();
+            scanned.ends_in_damage = true;
+            scanned.damage.push(kept);
+            if is_last {
+                if kept.end() < met.end() || met.next_offset != UNBOUNDED {
+                    let position = kept.end();
+                    scanned.cut = Some(Cut { position, cause });
+                }
+                break;
+            }
         }
+        Ok(scanned)
     }
-    Ok(scanned)
+
+    fn note(&mut self, located: &Located) {
+        let header = located.header;
+        self.leader_epochs.observe(
+            LeaderEpoch(header.partition_leader_epoch),
+            header.base_offset(),
+        );
+        self.segment.note(located, self.index_interval);
+        (self.read)(located.size as u64);
+    }
 }
 
 /// Whether a message of Kafka 0.10 or older lies at the cut, whole and with the right checksum. Zeros and torn

@@ -297,7 +297,7 @@ fn damaged_bytes_are_refused_and_all_around_them_is_read() {
     for number in 0..30 {
         append(&mut log, &plain(3, NOW.0 + number));
     }
-    let bases: Vec<Offset> = log.segments.keys().copied().collect();
+    let bases: Vec<Offset> = log.segments().bases().collect();
     let (base, next) = (bases[1], bases[2]);
     let point = log.close().unwrap();
     // The length of the second segment's first batch is nonsense.

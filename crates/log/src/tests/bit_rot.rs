@@ -80,7 +80,7 @@ fn written(random: &mut Random, config: &LogConfig) -> (Simulated, Vec<Written>)
     }
     log.flush().unwrap();
     let mut batches = Vec::new();
-    for segment in log.segments.keys().copied() {
+    for segment in log.segments().bases() {
         let path = FileKind::Log.path(Path::new(PARTITION), segment);
         let file = files.open(&path, Open::Read).unwrap();
         let mut scan = Scan::new(&file, 0, file.length().unwrap());

@@ -26,13 +26,13 @@ pub(super) fn written() -> (Simulated, Vec<(Offset, u64, Vec<u8>)>) {
         append(&mut log, &idempotent_at(number));
     }
     let mut batches = Vec::new();
-    for base in log.segments.keys() {
-        let path = FileKind::Log.path(Path::new(PARTITION), *base);
+    for base in log.segments().bases() {
+        let path = FileKind::Log.path(Path::new(PARTITION), base);
         let file = files.open(&path, Open::Read).unwrap();
         let length = file.length().unwrap();
         let mut scan = Scan::new(&file, 0, length);
         while let Some((located, batch)) = scan.next_batch().unwrap() {
-            batches.push((*base, located.position, batch.bytes().to_vec()));
+            batches.push((base, located.position, batch.bytes().to_vec()));
         }
     }
     assert_eq!(batches.len(), 30);
@@ -93,10 +93,10 @@ fn request(offset: Offset) -> ReadRequest {
 /// Everything that a scrub would find.
 fn scrub(log: &Log) -> Vec<Damage> {
     let mut found = Vec::new();
-    for (base, segment) in &log.segments {
-        let file = segment.file(&log.place).unwrap();
-        let offsets = (*base, log.bound_of(*base));
-        let mut walk = Salvage::new(&*file, *base, (0, segment.size), offsets);
+    for segment in log.segments().iter() {
+        let file = segment.file(log.segments().place()).unwrap();
+        let offsets = (segment.base, log.bound_of(segment.base));
+        let mut walk = Salvage::new(&*file, segment.base, (0, segment.size), offsets);
         while let Some(met) = walk.advance().unwrap() {
             if let Met::Damage(damage) = met {
                 found.push(damage);
@@ -452,7 +452,7 @@ fn a_search_by_time_is_never_answered_later_than_right() {
 fn a_search_by_time_passes_over_damage_that_the_time_index_rules_out() {
     let (files, batches) = written();
     let mut log = reopen(&files, config(), END);
-    let bases: Vec<Offset> = log.segments.keys().copied().collect();
+    let bases: Vec<Offset> = log.segments().bases().collect();
     let (base, position, _) = batches
         .iter()
         .rev()
@@ -488,14 +488,14 @@ fn a_segment_that_has_changed_since_it_was_scrubbed_gets_no_damage() {
         std::ops::ControlFlow::Continue(())
     });
     let found = found.unwrap().unwrap();
-    assert_eq!(read, log.segments.get(base).unwrap().size);
+    assert_eq!(read, log.segments().get(*base).unwrap().size);
     assert_eq!(log.complete_scrub(&scrub, found.clone()), found);
     assert_eq!(log.complete_scrub(&scrub, found.clone()), [], "it is known");
     assert!(log.read(&request(Offset(28))).is_err());
     log.truncate_to(base.plus(3), NOW).unwrap();
     assert_eq!(log.complete_scrub(&scrub, found), []);
-    let last = log.segments.iter().last().unwrap().0;
-    assert!(log.segment_to_scrub(*last).is_none(), "the active one");
+    let last = log.segments().active().base;
+    assert!(log.segment_to_scrub(last).is_none(), "the active one");
 }
 
 /// Damage on both sides of the recovery point once stayed in the file below what was appended next, which was then

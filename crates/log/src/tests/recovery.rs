@@ -306,7 +306,8 @@ fn producers_are_followed_from_a_snapshot_within_the_segment() {
         }
     }
     assert_eq!(
-        log.snapshots
+        log.segments()
+            .snapshots()
             .iter()
             .map(|offset| offset.0)
             .collect::<Vec<_>>(),
@@ -364,7 +365,7 @@ fn a_compaction_that_was_cut_short_is_ended() {
         append(&mut log, &plain(3, NOW.0));
     }
     let expected = read_all(&log, Offset(0));
-    let bases: Vec<i64> = log.segments.keys().map(|base| base.0).collect();
+    let bases: Vec<i64> = log.segments().bases().map(|base| base.0).collect();
     assert!(bases.len() >= 3);
     log.close().unwrap();
     let directory = Path::new(PARTITION);
@@ -717,7 +718,7 @@ fn a_complete_replacement_takes_its_place_whatever_else_was_left() {
             append(&mut log, &plain(3, NOW.0));
         }
         let expected = summary(&read_all(&log, Offset(0)));
-        let bases: Vec<i64> = log.segments.keys().map(|base| base.0).collect();
+        let bases: Vec<i64> = log.segments().bases().map(|base| base.0).collect();
         let point = log.close().unwrap();
         // The second segment was replaced, and its sources are gone.
         let directory = Path::new(PARTITION);
