@@ -238,7 +238,7 @@ impl GroupCoordinators {
         });
         let led = here.filter_map(|partition| {
             let role = self.replicas.disk_work().run(|| partition.role());
-            role.is_leader.then_some((partition, role.leader_epoch.0))
+            role.is_leader().then_some((partition, role.leader_epoch.0))
         });
         led.collect()
     }

@@ -412,9 +412,11 @@ impl Known {
 /// What `partition` is to `node`; nothing when it has no replica there.
 fn role(node: NodeId, partition: &ottla_metadata::Partition) -> Option<Role> {
     partition.replicas.contains(&node).then(|| Role {
-        is_leader: partition.leader == Some(node),
+        node,
+        leader: partition.leader,
         leader_epoch: partition.leader_epoch,
-        replicas: partition.replicas.len(),
-        in_sync: partition.isr.len(),
+        partition_epoch: partition.partition_epoch,
+        replicas: partition.replicas.clone(),
+        isr: partition.isr.clone(),
     })
 }

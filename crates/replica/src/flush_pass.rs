@@ -144,7 +144,7 @@ impl<F: Files, H: Host> FlushPass<F, H> {
         flush: Option<&Flush<F>>,
         (durable, now): (&mut Vec<(LogId, Offset)>, MonotonicTime),
     ) -> Result<(), StorageError> {
-        match partition.complete_flush(flush) {
+        match partition.complete_flush(flush, now) {
             Ok(()) => durable.extend(partition.flushed()),
             Err(error @ StorageError::Offline { .. }) => return Err(error),
             Err(error) => {

@@ -3,7 +3,8 @@
 //! The lock is held for memory and page cache work, never across a sync. Those that wait are answered and woken after it is
 //! released. A partition that is gone stays gone: if its topic comes back, the node makes another one. Invariants:
 //!
-//! - under `fsync` the high watermark counts what is flushed, under `page-cache` the end of the log;
+//! - the high watermark moves as `ottla_replication` says; of the node's own log it counts, under `fsync`, what is flushed,
+//!   and under `page-cache` the whole;
 //! - a producer is answered when the high watermark has reached the end of its records, once;
 //! - a partition whose directory has failed answers all that wait, and takes no others.
 
@@ -19,6 +20,7 @@ use ottla_log::{
 };
 use ottla_protocol::ids::{LeaderEpoch, Offset, PartitionIndex, Uuid};
 use ottla_protocol::time::{MonotonicTime, Now, Timestamp};
+pub use ottla_replication::Role;
 
 use self::state::{State, offsets_of};
 use crate::Host;
@@ -55,28 +57,6 @@ pub struct Partition<F: Files, H: Host> {
     /// The number of its log in the group commit of its directory.
     flush_id: LogId,
     directory: Arc<Directory<F, H>>,
-}
-
-/// What the metadata says of this node and the partition.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Role {
-    /// Whether this node leads it.
-    pub is_leader: bool,
-    /// The epoch of its leader.
-    pub leader_epoch: LeaderEpoch,
-    /// The number of its replicas.
-    pub replicas: usize,
-    /// The number of its in-sync replicas.
-    pub in_sync: usize,
-}
-
-impl Role {
-    /// Why records that all in-sync replicas must have are refused, if they are.
-    fn too_few_in_sync(&self, min_insync_replicas: usize) -> Option<Refused> {
-        let needed = min_insync_replicas.min(self.replicas);
-        let in_sync = self.in_sync;
-        (in_sync < needed).then_some(Refused::TooFewInSync { in_sync, needed })
-    }
 }
 
 /// Which replicas must have records before their producer is answered.
@@ -189,7 +169,7 @@ impl<F: Files, H: Host> Partition<F, H> {
 
     /// What the metadata says of it.
     pub fn role(&self) -> Role {
-        self.lock().role
+        self.lock().role.clone()
     }
 
     /// Appends what `requests` hold, in order and in one write where it fits. The outcomes are in their order.
@@ -218,7 +198,7 @@ impl<F: Files, H: Host> Partition<F, H> {
             let outcomes = state.append(requests, origin, &settings, now.wall);
             let appended = outcomes.iter().flatten();
             let bytes = appended.map(|appended| appended.bytes).sum();
-            let (woken, flush) = state.after_append(bytes, acks, &settings);
+            let (woken, flush) = state.after_append(bytes, acks, &settings, now.monotonic);
             self.directory.reserve.appended(bytes);
             (outcomes, woken, flush)
         };
@@ -408,9 +388,9 @@ impl<F: Files, H: Host> Partition<F, H> {
     }
 
     /// Changes its role. A leader begins its epoch in the log; what is flushed is then replicated. Blocks on the disk.
-    pub fn set_role(&self, role: Role) -> Result<(), StorageError> {
+    pub fn set_role(&self, role: Role, now: MonotonicTime) -> Result<(), StorageError> {
         let settings = self.settings();
-        let woken = self.lock().set_role(role, &settings)?;
+        let woken = self.lock().set_role(role, &settings, now)?;
         woken.wake();
         Ok(())
     }
@@ -422,11 +402,15 @@ impl<F: Files, H: Host> Partition<F, H> {
     }
 
     /// `flush` has run, or there was nothing to flush: moves the high watermark.
-    pub(crate) fn complete_flush(&self, flush: Option<&Flush<F>>) -> Result<(), StorageError> {
+    pub(crate) fn complete_flush(
+        &self,
+        flush: Option<&Flush<F>>,
+        now: MonotonicTime,
+    ) -> Result<(), StorageError> {
         let settings = self.settings();
         let woken = match flush {
-            Some(flush) => self.lock().advance_to_flushed(flush, &settings)?,
-            None => self.lock().advance_high_watermark(&settings)?,
+            Some(flush) => self.lock().advance_to_flushed(flush, &settings, now)?,
+            None => self.lock().advance_high_watermark(&settings, now)?,
         };
         woken.wake();
         Ok(())

@@ -10,13 +10,14 @@ use ottla_log::files::simulated::Simulated;
 use ottla_log::files::{Files as _, Operation};
 use ottla_log::planted::{Bug, planting};
 use ottla_log::{Batch, LogConfig, LogDirectory, Origin};
-use ottla_protocol::ids::{LeaderEpoch, Offset, PartitionIndex, Uuid};
+use ottla_protocol::ids::{LeaderEpoch, NodeId, Offset, PartitionIndex, Uuid};
 use ottla_protocol::records::{BatchBuilder, BatchOptions, BatchView};
 use ottla_protocol::time::{MonotonicTime, Now, Timestamp};
 use ottla_replica::logs::{NewLog, WhoseLog, find, sync_and_hold};
 use ottla_replica::partition::{Append, RequiredAcks, Role};
 use ottla_replica::{Host, TopicSettings, Unavailable};
 
+const NODE: NodeId = NodeId(1);
 const ROOT: &str = "/data";
 const WALL: Timestamp = Timestamp(1_700_000_000_000);
 
@@ -81,12 +82,15 @@ fn partitions(directory: &Arc<Directory>, count: i32) -> Vec<Arc<Partition>> {
     });
     let (partitions, _) = sync_and_hold(new.collect());
     let role = Role {
-        is_leader: true,
+        node: NODE,
+        leader: Some(NODE),
         leader_epoch: LeaderEpoch(0),
-        replicas: 1,
-        in_sync: 1,
+        partition_epoch: 0,
+        replicas: vec![NODE],
+        isr: vec![NODE],
     };
-    let leads = |partition: &Arc<Partition>| partition.set_role(role).is_ok();
+    let leads =
+        |partition: &Arc<Partition>| partition.set_role(role.clone(), at(0).monotonic).is_ok();
     partitions.into_iter().take_while(leads).collect()
 }
 
@@ -247,10 +251,11 @@ fn min_insync_replicas_concerns_only_those_that_ask_for_all_replicas() {
         ..TopicSettings::default()
     }));
     let role = Role {
-        replicas: 3,
+        replicas: vec![NODE, NodeId(2), NodeId(3)],
+        partition_epoch: 1,
         ..partition.role()
     };
-    partition.set_role(role).unwrap();
+    partition.set_role(role, at(0).monotonic).unwrap();
     let mut builder = BatchBuilder::new(BatchOptions::default());
     builder.append(WALL.0, None, Some(b"x"), &[]);
     let bytes = builder.build().unwrap();

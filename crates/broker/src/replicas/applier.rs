@@ -346,7 +346,7 @@ fn perform(
         }
     });
     let set = logs::at_once(roles.collect(), |(partition, role)| {
-        let set = logs::guarded(|| Ok(partition.set_role(role)?));
+        let set = logs::guarded(|| Ok(partition.set_role(role, replicas.now())?));
         work.goes_on();
         Ok(set.err())
     });

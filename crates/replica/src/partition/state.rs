@@ -4,6 +4,7 @@
 //! after it has released the lock.
 
 use std::sync::{Arc, Weak};
+use std::time::Duration;
 
 use ottla_log::files::Files;
 use ottla_log::{
@@ -11,9 +12,10 @@ use ottla_log::{
     StorageError,
 };
 use ottla_protocol::ids::{LeaderEpoch, Offset};
-use ottla_protocol::time::Timestamp;
+use ottla_protocol::time::{MonotonicTime, Timestamp};
+use ottla_replication::{EpochStart, Leader, LeaderLog, Progress, Role, follower};
 
-use super::{Append, Offsets, Planned, ReadAt, RequiredAcks, Role};
+use super::{Append, Offsets, Planned, ReadAt, RequiredAcks};
 use crate::Host;
 use crate::acks::Acks;
 use crate::directory::Urgency;
@@ -21,11 +23,16 @@ use crate::reader::Reader;
 use crate::refusals::{Refused, Unavailable, Unreadable};
 use crate::topic_settings::{Durability, TopicSettings};
 
+/// How long a follower may lag before it leaves the ISR: Kafka's default of `replica.lag.time.max.ms`.
+const REPLICA_LAG_TIME_MAX: Duration = Duration::from_secs(30);
+
 #[derive(Debug)]
 pub(super) struct State<F: Files, H: Host> {
     /// Nothing once the partition is gone.
     pub(super) log: Option<PartitionLog<F>>,
     pub(super) role: Role,
+    /// While this node leads.
+    leader: Option<Leader>,
     /// Producers that wait for the high watermark.
     pub(super) acks: Acks<H::Producer>,
     /// Consumers that wait for anything new.
@@ -73,12 +80,8 @@ impl<F: Files, H: Host> State<F, H> {
     pub(super) fn new(log: PartitionLog<F>) -> Self {
         Self {
             log: Some(log),
-            role: Role {
-                is_leader: false,
-                leader_epoch: LeaderEpoch::NONE,
-                replicas: 1,
-                in_sync: 1,
-            },
+            role: Role::unknown(),
+            leader: None,
             acks: Acks::default(),
             readers: Vec::new(),
         }
@@ -88,15 +91,24 @@ impl<F: Files, H: Host> State<F, H> {
         &mut self,
         role: Role,
         settings: &TopicSettings,
+        now: MonotonicTime,
     ) -> Result<Woken<H>, StorageError> {
-        let begins =
-            role.is_leader && (!self.role.is_leader || self.role.leader_epoch != role.leader_epoch);
-        self.role = role;
-        if begins && let Some(log) = &mut self.log {
-            log.begin_epoch(role.leader_epoch);
-            log.flush()?;
+        let leads_on = self.role.is_leader() && self.role.leader_epoch == role.leader_epoch;
+        self.role = role.clone();
+        match (&mut self.log, &mut self.leader) {
+            (Some(log), _) if role.is_leader() && !leads_on => {
+                log.begin_epoch(role.leader_epoch);
+                log.flush()?;
+                let start = EpochStart {
+                    offset: log.log_end_offset(),
+                    high_watermark: log.high_watermark(),
+                };
+                self.leader = Some(Leader::new(role, start, REPLICA_LAG_TIME_MAX, now));
+            }
+            (_, Some(leader)) if role.is_leader() => leader.on_role(role, now),
+            _ => self.leader = None,
         }
-        self.advance_high_watermark(settings)
+        self.advance_high_watermark(settings, now)
     }
 
     /// Takes out all that wait.
@@ -117,7 +129,7 @@ impl<F: Files, H: Host> State<F, H> {
             Some(epoch) if epoch > current => return Err(Unavailable::UnknownEpoch { current }),
             _ => {}
         }
-        if self.role.is_leader {
+        if self.role.is_leader() {
             Ok(())
         } else {
             Err(Unavailable::NotLeader)
@@ -142,7 +154,9 @@ impl<F: Files, H: Host> State<F, H> {
         let Some(log) = &mut self.log else {
             return refuse(Unavailable::Gone);
         };
-        let too_few = self.role.too_few_in_sync(settings.min_insync_replicas);
+        let needed = self.role.effective_min_isr(settings.min_insync_replicas);
+        let in_sync = self.role.isr.len();
+        let too_few = (in_sync < needed).then_some(Refused::TooFewInSync { in_sync, needed });
         let refusal = |request: &Append<'_>| {
             let needs_all = request.acks == RequiredAcks::All;
             too_few.as_ref().filter(|_| needs_all)
@@ -171,6 +185,7 @@ impl<F: Files, H: Host> State<F, H> {
         bytes: u64,
         acks: RequiredAcks,
         settings: &TopicSettings,
+        now: MonotonicTime,
     ) -> (Woken<H>, Option<(Urgency, Offset)>) {
         let Some(log) = &self.log else {
             return (Woken::nobody(), None);
@@ -195,7 +210,7 @@ impl<F: Files, H: Host> State<F, H> {
             }
             Durability::PageCache => {
                 let woken = self
-                    .advance_high_watermark(settings)
+                    .advance_high_watermark(settings, now)
                     .unwrap_or_else(|_| Woken::nobody());
                 (woken, None)
             }
@@ -214,51 +229,59 @@ impl<F: Files, H: Host> State<F, H> {
         is_satisfied
     }
 
+    /// Where the high watermark may go now, if this node leads and that is further than it is.
+    fn next_high_watermark(&self, settings: &TopicSettings, now: MonotonicTime) -> Option<Offset> {
+        let (log, leader) = (self.log.as_ref()?, self.leader.as_ref()?);
+        let (end, flushed) = (log.log_end_offset(), log.flushed_offset());
+        let is_page_cache = settings.durability == Durability::PageCache
+            && end.0 - flushed.0 < settings.flush_messages;
+        let counted = if is_page_cache { end } else { flushed };
+        let own = LeaderLog {
+            progress: Progress { end, counted },
+            min_insync_replicas: settings.min_insync_replicas,
+        };
+        leader.next_high_watermark(own, now)
+    }
+
     /// Moves the high watermark to where it may be.
     pub(super) fn advance_high_watermark(
         &mut self,
         settings: &TopicSettings,
+        now: MonotonicTime,
     ) -> Result<Woken<H>, StorageError> {
-        let Some(log) = &mut self.log else {
+        let next = self.next_high_watermark(settings, now);
+        let (Some(next), Some(log)) = (next, &mut self.log) else {
             return Ok(Woken::nobody());
         };
-        let is_page_cache = settings.durability == Durability::PageCache
-            && log.log_end_offset().0 - log.flushed_offset().0 < settings.flush_messages;
-        let target = if is_page_cache {
-            log.log_end_offset()
-        } else {
-            log.flushed_offset()
-        };
-        if !self.role.is_leader || target <= log.high_watermark() {
-            return Ok(Woken::nobody());
-        }
-        log.set_high_watermark(target)?;
-        Ok(self.reached(target))
+        log.set_high_watermark(next)?;
+        Ok(self.reached(next))
     }
 
-    /// The same after a flush, whose end is the place where the high watermark belongs.
+    /// The same after a flush, whose end is mostly the place where the high watermark belongs.
     pub(super) fn advance_to_flushed(
         &mut self,
         flush: &Flush<F>,
         settings: &TopicSettings,
+        now: MonotonicTime,
     ) -> Result<Woken<H>, StorageError> {
-        let Some(log) = &mut self.log else {
-            return Ok(Woken::nobody());
-        };
-        log.complete_flush(flush);
-        let target = flush.end();
-        if target.offset != log.flushed_offset() || !self.role.is_leader {
-            return self.advance_high_watermark(settings);
+        if let Some(log) = &mut self.log {
+            log.complete_flush(flush);
         }
-        if target.offset <= log.high_watermark() {
-            return Ok(Woken::nobody());
+        let end = flush.end();
+        match (self.next_high_watermark(settings, now), &mut self.log) {
+            (Some(next), Some(log)) if next == end.offset => {
+                log.set_high_watermark_to(end)?;
+                Ok(self.reached(next))
+            }
+            _ => self.advance_high_watermark(settings, now),
         }
-        log.set_high_watermark_to(target)?;
-        Ok(self.reached(target.offset))
     }
 
-    /// Those that waited for the high watermark to reach `offset`.
+    /// The high watermark is at `offset`: those that waited for it.
     fn reached(&mut self, offset: Offset) -> Woken<H> {
+        if let Some(leader) = &mut self.leader {
+            leader.advanced(offset);
+        }
         Woken {
             producers: self.acks.reached(offset),
             readers: std::mem::take(&mut self.readers),
@@ -334,9 +357,13 @@ fn divergence<F: Files>(
     epoch: LeaderEpoch,
     offset: Offset,
 ) -> Result<Option<(LeaderEpoch, Offset)>, Unreadable> {
-    let end = log.end_of_epoch(epoch).ok_or(Unreadable::OutOfRange)?;
-    let diverges = end.epoch < epoch || end.end < offset;
-    Ok(diverges.then_some((end.epoch, end.end)))
+    let of_epoch = log.end_of_epoch(epoch).ok_or(Unreadable::OutOfRange)?;
+    let of_epoch = follower::EpochEnd {
+        epoch: of_epoch.epoch,
+        end: of_epoch.end,
+    };
+    let diverging = follower::divergence(of_epoch, epoch, offset);
+    Ok(diverging.map(|at| (at.epoch, at.end)))
 }
 
 #[cfg(test)]
@@ -344,17 +371,12 @@ mod tests {
     use super::{Acks, Reader, Role, State};
     use crate::host::Nobody;
     use ottla_log::files::simulated::Simulated;
-    use ottla_protocol::ids::LeaderEpoch;
 
     fn state() -> State<Simulated, Nobody> {
         State {
             log: None,
-            role: Role {
-                is_leader: true,
-                leader_epoch: LeaderEpoch(0),
-                replicas: 1,
-                in_sync: 1,
-            },
+            role: Role::unknown(),
+            leader: None,
             acks: Acks::default(),
             readers: Vec::new(),
         }

@@ -7,8 +7,8 @@ use ottla_log::compaction::{BYTES_PER_KEY, CompactionError, MapLimits, OffsetMap
 use ottla_log::files::simulated::{Simulated, SimulatedFile};
 use ottla_log::files::{FileError, Files};
 use ottla_log::{Flush, LogConfig, LogDirectory, OpenError, OpenFiles, PartitionLog, StorageError};
-use ottla_protocol::ids::{LeaderEpoch, Offset, PartitionIndex, Uuid};
-use ottla_protocol::time::{MonotonicTime, Timestamp};
+use ottla_protocol::ids::{LeaderEpoch, NodeId, Offset, PartitionIndex, Uuid};
+use ottla_protocol::time::{MonotonicTime, Now, Timestamp};
 use ottla_replica::logs::{self, LogsError, NewLog, WhoseLog, sync_and_hold};
 use ottla_replica::partition::Role;
 use ottla_replica::{
@@ -44,6 +44,9 @@ impl Host for World {
     fn wake((): &()) {}
     fn pass_is_due((): &()) {}
 }
+
+/// The only node.
+const NODE: NodeId = NodeId(1);
 
 /// A partition's number, its topic's id, and the offset that its records end at.
 pub(super) type WaitsFor = (usize, Uuid, i64);
@@ -119,10 +122,12 @@ impl Wanted {
 
     fn role(&self) -> Role {
         Role {
-            is_leader: true,
+            node: NODE,
+            leader: Some(NODE),
             leader_epoch: LeaderEpoch(self.leader_epoch),
-            replicas: 1,
-            in_sync: 1,
+            partition_epoch: 0,
+            replicas: vec![NODE],
+            isr: vec![NODE],
         }
     }
 }
@@ -229,22 +234,27 @@ impl Node {
     }
 
     /// Makes what is missing, and takes over as leader of all.
-    pub(super) fn take_over(&mut self, wanted: &[Wanted], now: i64) -> Result<(), Failed> {
+    pub(super) fn take_over(&mut self, wanted: &[Wanted], now: Now) -> Result<(), Failed> {
         for (number, of) in wanted.iter().enumerate() {
             if of.id.is_some() && !self.partitions.contains_key(&number) {
                 self.create(of, wanted, now)?;
             }
             if let Some(partition) = self.partitions.get(&number) {
-                partition.set_role(of.role())?;
+                partition.set_role(of.role(), now.monotonic)?;
             }
         }
         Ok(())
     }
 
     /// Leads a partition as the metadata has it, if it is here.
-    pub(super) fn lead(&self, number: usize, wanted: &Wanted) -> Option<Result<(), Failed>> {
+    pub(super) fn lead(
+        &self,
+        number: usize,
+        wanted: &Wanted,
+        now: MonotonicTime,
+    ) -> Option<Result<(), Failed>> {
         let partition = self.partitions.get(&number)?;
-        Some(partition.set_role(wanted.role()).map_err(Failed::from))
+        Some(partition.set_role(wanted.role(), now).map_err(Failed::from))
     }
 
     /// Makes the log of a new partition, and leads it.
@@ -252,7 +262,7 @@ impl Node {
         &mut self,
         new: &Wanted,
         wanted: &[Wanted],
-        now: i64,
+        now: Now,
     ) -> Result<(), Failed> {
         let name = BTreeSet::from([(new.topic.to_owned(), new.index)]);
         for disk in &self.disks {
@@ -262,10 +272,10 @@ impl Node {
             directory: &self.disks[new.directory].directory,
             of: new.whose().expect("a partition that is wanted"),
         };
-        let (partitions, outcome) = sync_and_hold(vec![log.create(Timestamp(now))?]);
+        let (partitions, outcome) = sync_and_hold(vec![log.create(now.wall)?]);
         outcome?;
         for partition in &partitions {
-            partition.set_role(new.role())?;
+            partition.set_role(new.role(), now.monotonic)?;
         }
         self.insert(partitions, wanted);
         Ok(())

@@ -217,7 +217,7 @@ impl World {
         self.hear_answers(node);
     }
 
-    fn now(&self) -> Now {
+    pub(super) fn now(&self) -> Now {
         Now {
             monotonic: self.monotonic(),
             wall: Timestamp(self.now),

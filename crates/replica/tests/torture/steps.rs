@@ -314,7 +314,7 @@ impl World {
             partition.id = Some(id);
             partition.leader_epoch = self.leader_epoch;
             self.trace.note(&format!("create {number}"));
-            node.create(&self.partitions[number], &self.partitions, self.now)
+            node.create(&self.partitions[number], &self.partitions, self.now())
         };
         self.models[number] = Model::new();
         self.models[number].leader_epoch = self.leader_epoch;
@@ -369,7 +369,7 @@ impl World {
     fn announce_epoch(&mut self, node: &mut Node, number: usize) {
         self.leader_epoch += 1;
         self.partitions[number].leader_epoch = self.leader_epoch;
-        let Some(led) = node.lead(number, &self.partitions[number]) else {
+        let Some(led) = node.lead(number, &self.partitions[number], self.monotonic()) else {
             return;
         };
         self.models[number].leader_epoch = self.leader_epoch;

@@ -262,7 +262,7 @@ impl World {
         if self.random.one_in(6) {
             self.trouble_start();
         }
-        node.take_over(&self.partitions, self.now)?;
+        node.take_over(&self.partitions, self.now())?;
         self.disk.heal();
         for model in &mut self.models {
             model.leader_epoch = self.leader_epoch;

@@ -1,0 +1,138 @@
+//! Whatever happens, what is below the high watermark is on every member of the ISR.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use ottla_protocol::ids::{LeaderEpoch, NodeId, Offset};
+use ottla_protocol::time::MonotonicTime;
+use ottla_replication::{Answer, EpochStart, Leader, LeaderLog, Progress, Role};
+use proptest::prelude::*;
+
+const ME: NodeId = NodeId(1);
+const START: EpochStart = EpochStart {
+    offset: Offset(0),
+    high_watermark: Offset(0),
+};
+
+#[derive(Debug, Clone)]
+enum Step {
+    Append(i64),
+    Flush(i64),
+    /// A follower fetches after it has got, and flushed, so many more of the records that there are.
+    Fetch(i32, i64, i64),
+    Wait(u64),
+    Commit,
+    Refuse,
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    prop_oneof![
+        (1..5_i64).prop_map(Step::Append),
+        (1..5_i64).prop_map(Step::Flush),
+        (2..4_i32, 0..6_i64, 0..6_i64)
+            .prop_map(|(node, got, flushed)| Step::Fetch(node, got, flushed)),
+        (0..20_u64).prop_map(Step::Wait),
+        Just(Step::Commit),
+        Just(Step::Refuse),
+    ]
+}
+
+/// The leader's log, and those of the followers: their ends, and how far they are flushed.
+#[derive(Debug, Default)]
+struct World {
+    end: i64,
+    flushed: i64,
+    followers: BTreeMap<i32, (i64, i64)>,
+    now: MonotonicTime,
+}
+
+impl World {
+    fn log(&self) -> LeaderLog {
+        LeaderLog {
+            progress: Progress {
+                end: Offset(self.end),
+                counted: Offset(self.flushed),
+            },
+            min_insync_replicas: 2,
+        }
+    }
+
+    fn run(&mut self, step: &Step, leader: &mut Leader) {
+        match *step {
+            Step::Append(count) => self.end += count,
+            Step::Flush(count) => self.flushed = self.end.min(self.flushed + count),
+            Step::Fetch(node, got, flushed) => {
+                let place = self.followers.entry(node).or_default();
+                place.0 = self.end.min(place.0 + got);
+                place.1 = place.0.min(place.1 + flushed);
+                let progress = Progress {
+                    end: Offset(place.0),
+                    counted: Offset(place.1),
+                };
+                let (log, now) = (self.log(), self.now);
+                leader.on_fetch(NodeId(node), progress, log, now);
+            }
+            Step::Wait(seconds) => {
+                self.now = self.now.after(Duration::from_secs(seconds));
+                leader.on_tick(self.log(), self.now);
+            }
+            Step::Commit => {
+                if let Some(change) = leader.pending().cloned() {
+                    let mut role = leader.role().clone();
+                    role.isr = change.isr;
+                    role.partition_epoch += 1;
+                    leader.on_answer(Answer::Committed);
+                    leader.on_role(role, self.now);
+                }
+            }
+            Step::Refuse => leader.on_answer(Answer::Refused),
+        }
+    }
+
+    /// How far a replica's records are on stable storage.
+    fn flushed_by(&self, node: NodeId) -> i64 {
+        if node == ME {
+            return self.flushed;
+        }
+        self.followers
+            .get(&node.0)
+            .map_or(0, |(_, flushed)| *flushed)
+    }
+}
+
+proptest! {
+    #[test]
+    fn every_member_of_the_isr_has_what_is_below_the_high_watermark(
+        steps in prop::collection::vec(step(), 1..200)
+    ) {
+        let nodes = vec![ME, NodeId(2), NodeId(3)];
+        let role = Role {
+            node: ME,
+            leader: Some(ME),
+            leader_epoch: LeaderEpoch(0),
+            partition_epoch: 0,
+            replicas: nodes.clone(),
+            isr: nodes,
+        };
+        let mut world = World::default();
+        let mut leader = Leader::new(role, START, Duration::from_secs(30), world.now);
+        let mut before = Offset(0);
+        for step in &steps {
+            world.run(step, &mut leader);
+            let has_too_few = leader.has_too_few_in_sync(2);
+            let next = leader.next_high_watermark(world.log(), world.now);
+            prop_assert!(next.is_none() || !has_too_few, "moves below the min ISR");
+            if let Some(next) = next {
+                leader.advanced(next);
+            }
+            let at = leader.high_watermark();
+            prop_assert!(at >= before, "went back");
+            before = at;
+            prop_assert!(leader.role().isr.contains(&ME), "the leader left the ISR");
+            for node in &leader.role().isr {
+                let flushed = world.flushed_by(*node);
+                prop_assert!(flushed >= at.0, "{node:?} has {flushed}, the high watermark is {at}");
+            }
+        }
+    }
+}
