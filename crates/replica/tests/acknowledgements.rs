@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+use std::io::ErrorKind;
 use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver, Sender};
 use std::time::Duration;
@@ -9,11 +10,11 @@ use std::time::Duration;
 use ottla_log::files::simulated::Simulated;
 use ottla_log::files::{Files as _, Operation};
 use ottla_log::planted::{Bug, planting};
-use ottla_log::{Batch, LogConfig, LogDirectory, Origin};
+use ottla_log::{Batch, LogConfig, LogDirectory, Origin, StorageError};
 use ottla_protocol::ids::{LeaderEpoch, NodeId, Offset, PartitionIndex, Uuid};
 use ottla_protocol::records::{BatchBuilder, BatchOptions, BatchView};
 use ottla_protocol::time::{MonotonicTime, Now, Timestamp};
-use ottla_replica::logs::{NewLog, WhoseLog, find, sync_and_hold};
+use ottla_replica::logs::{NewLog, WhoseLog, delete, find, sync_and_hold};
 use ottla_replica::partition::{Append, RequiredAcks, Role};
 use ottla_replica::{Host, TopicSettings, Unavailable};
 
@@ -285,4 +286,133 @@ fn min_insync_replicas_concerns_only_those_that_ask_for_all_replicas() {
         refused,
         "1 replicas are in sync, min.insync.replicas asks for 2"
     );
+}
+
+/// A directory with one partition that is led, and the answers of its producers.
+struct One {
+    disk: Simulated,
+    directory: Arc<Directory>,
+    partition: Arc<Partition>,
+    answers: Receiver<WaitsFor>,
+    sender: Sender<WaitsFor>,
+}
+
+impl One {
+    fn new() -> Self {
+        let (sender, answers) = mpsc::channel();
+        let disk = new_disk();
+        let directory = directory(&disk, 1000);
+        let partition = partitions(&directory, 1).remove(0);
+        Self {
+            disk,
+            directory,
+            partition,
+            answers,
+            sender,
+        }
+    }
+
+    /// Appends with a producer that waits.
+    fn produce(&self) {
+        let end = append(&self.partition, RequiredAcks::All, at(0)).unwrap();
+        let waits_for = (0, end);
+        let is_there = self
+            .partition
+            .replicated(end, || (waits_for, self.sender.clone()));
+        assert!(!is_there);
+    }
+
+    /// Runs the pass that is due at `ms`.
+    fn pass(&self, ms: u64) -> Result<(), StorageError> {
+        let now = at(ms).monotonic;
+        let mut pass = self.directory.begin_pass(now).expect("a pass is due");
+        pass.sync();
+        pass.end(now)
+    }
+
+    fn answered(&self) -> Vec<i64> {
+        self.answers.try_iter().map(|(_, end)| end.0).collect()
+    }
+}
+
+#[test]
+fn a_pass_that_lacks_a_file_descriptor_is_made_up_for_by_another() {
+    let one = One::new();
+    one.produce();
+    one.pass(0).unwrap();
+    assert_eq!(one.answered(), [2]);
+    // A new segment has a name to be synced.
+    one.partition
+        .with_log(|log| log.roll(WALL))
+        .unwrap()
+        .unwrap();
+    one.produce();
+    let mut pass = one.directory.begin_pass(at(0).monotonic).unwrap();
+    one.disk.limit_handles(Some(0));
+    pass.sync();
+    pass.end(at(0).monotonic).unwrap();
+    assert_eq!(one.answered(), [0; 0]);
+    one.disk.limit_handles(None);
+    one.pass(1000).unwrap();
+    assert_eq!(one.answered(), [4]);
+}
+
+#[test]
+fn after_a_failed_sync_nobody_is_answered_and_nothing_is_flushed() {
+    let one = One::new();
+    one.produce();
+    one.disk.fail_nth(Operation::Sync, 1, ErrorKind::Other);
+    one.pass(0).unwrap_err();
+    assert_eq!(one.answered(), [0; 0]);
+    assert!(append(&one.partition, RequiredAcks::All, at(1)).is_none());
+    assert!(one.directory.begin_pass(at(9999).monotonic).is_none());
+    let (sender, refused) = mpsc::channel();
+    assert!(
+        !one.partition
+            .replicated(Offset(2), || ((0, Offset(2)), sender))
+    );
+    assert!(refused.recv().is_err(), "it is told at once, and not well");
+}
+
+#[test]
+fn a_leader_begins_its_epoch_before_it_appends_anything() {
+    let one = One::new();
+    one.produce();
+    one.pass(0).unwrap();
+    let role = Role {
+        leader_epoch: LeaderEpoch(7),
+        ..one.partition.role()
+    };
+    one.partition.set_role(role, at(1).monotonic).unwrap();
+    let end = one
+        .partition
+        .with_log(|log| log.end_of_epoch(LeaderEpoch(7)));
+    let end = end.unwrap().unwrap();
+    assert_eq!((end.epoch, end.end), (LeaderEpoch(7), Offset(2)));
+}
+
+#[test]
+fn what_is_appended_to_a_truncated_log_is_flushed() {
+    let one = One::new();
+    for _ in 0..5 {
+        one.produce();
+    }
+    one.pass(0).unwrap();
+    assert_eq!(one.answered(), [2, 4, 6, 8, 10]);
+    one.partition.truncate_to(Offset(4), WALL).unwrap().unwrap();
+    let end = append(&one.partition, RequiredAcks::Leader, at(1)).unwrap();
+    assert_eq!(end, Offset(6));
+    one.pass(1001).unwrap();
+    let flushed = one.partition.with_log(|log| log.flushed_offset());
+    assert_eq!(flushed, Some(Offset(6)));
+}
+
+#[test]
+fn a_deleted_partition_keeps_no_file_open() {
+    let one = One::new();
+    one.produce();
+    assert!(one.disk.open_handles() > 0);
+    delete(&one.partition).unwrap();
+    assert_eq!(one.disk.open_handles(), 0);
+    assert!(one.directory.begin_pass(at(9999).monotonic).is_none());
 }
