@@ -36,7 +36,7 @@ use ottla_protocol::ids::{Offset, ProducerId};
 use ottla_protocol::records::{BatchView, Decompressor};
 use ottla_protocol::time::Timestamp;
 use std::collections::{BTreeMap, BTreeSet};
-use std::ops::ControlFlow;
+use std::ops::{ControlFlow, Range};
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -168,6 +168,13 @@ pub(crate) struct Beginning<F: Files> {
     pub(crate) cuts: u64,
 }
 
+/// What the keys of a pass are put into, with what is known of transactions on the way.
+struct Indexing<'a> {
+    tools: &'a mut Tools,
+    transactions: &'a mut Transactions,
+    pace: Pace<'a>,
+}
+
 /// How far the keys of a segment are in the map.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Indexed {
@@ -215,8 +222,12 @@ impl<F: Files> Compaction<F> {
             if end <= self.first_dirty {
                 continue;
             }
-            let full_at =
-                self.index_segment((source, end), tools, (&mut transactions, &mut *pace))?;
+            let mut indexing = Indexing {
+                tools: &mut *tools,
+                transactions: &mut transactions,
+                pace: &mut *pace,
+            };
+            let full_at = self.index_segment(&source, end, &mut indexing)?;
             self.mapped_to = full_at.unwrap_or(end);
             if full_at.is_some() {
                 break;
@@ -229,21 +240,20 @@ impl<F: Files> Compaction<F> {
     /// Puts the keys of one segment into the map; returns the offset of the first that did not fit.
     fn index_segment(
         &mut self,
-        (source, end): (SegmentFacts, Offset),
-        tools: &mut Tools,
-        (transactions, pace): (&mut Transactions, Pace<'_>),
+        source: &SegmentFacts,
+        end: Offset,
+        indexing: &mut Indexing<'_>,
     ) -> Result<Option<Offset>, CompactionError> {
         let start = if source.base <= self.first_dirty {
             self.first_dirty_position
         } else {
             0
         };
-        let within = (source, end);
-        let mut indexed =
-            self.index_from(start, within, tools, (&mut *transactions, &mut *pace))?;
+        let offsets = source.base..end;
+        let mut indexed = self.index_from(start..source.size, offsets.clone(), indexing)?;
         if start > 0 && matches!(indexed, Indexed::Astray) {
             // Segments are written anew from their start, so all that they hold must be known.
-            indexed = self.index_from(0, within, tools, (transactions, pace))?;
+            indexed = self.index_from(0..source.size, offsets, indexing)?;
         }
         Ok(match indexed {
             Indexed::Full(offset) => Some(offset),
@@ -254,20 +264,19 @@ impl<F: Files> Compaction<F> {
 
     fn index_from(
         &mut self,
-        start: u64,
-        (source, end): (SegmentFacts, Offset),
-        tools: &mut Tools,
-        (transactions, pace): (&mut Transactions, Pace<'_>),
+        positions: Range<u64>,
+        offsets: Range<Offset>,
+        indexing: &mut Indexing<'_>,
     ) -> Result<Indexed, CompactionError> {
-        let file = self.open(source.base)?;
-        let mut walk = Walk::new(&file, (start, source.size), (source.base, end));
+        let file = self.open(offsets.start)?;
         // Until a batch was met that begins where the index says, its position is not to be trusted.
-        let mut is_named_rightly = start == 0;
+        let mut is_named_rightly = positions.start == 0;
+        let mut walk = Walk::new(&file, positions, offsets);
         loop {
             let (located, batch) = match walk.next() {
                 Ok(Some(Met::Batch(located, batch))) => (located, batch),
-                Ok(Some(Met::Unreadable(located, ..))) if is_named_rightly => {
-                    hold_up(pace, located.size)?;
+                Ok(Some(Met::Unreadable(batch))) if is_named_rightly => {
+                    hold_up(&mut *indexing.pace, batch.bytes.len())?;
                     continue;
                 }
                 Ok(None) if is_named_rightly => return Ok(Indexed::All),
@@ -281,7 +290,7 @@ impl<F: Files> Compaction<F> {
                 return Ok(Indexed::Astray);
             }
             self.stats.bytes_read += located.size as u64;
-            hold_up(pace, located.size)?;
+            hold_up(&mut *indexing.pace, located.size)?;
             if batch.header().is_control() {
                 continue;
             }
@@ -289,10 +298,10 @@ impl<F: Files> Compaction<F> {
             if let Some(last) = self.last_records.get_mut(&producer) {
                 last.on_met(located.header.last_offset());
             }
-            if transactions.on_data(batch.header()) {
+            if indexing.transactions.on_data(batch.header()) {
                 continue;
             }
-            if let Some(offset) = index_batch(&batch, self.first_dirty, tools) {
+            if let Some(offset) = index_batch(&batch, self.first_dirty, indexing.tools) {
                 return Ok(Indexed::Full(offset));
             }
         }

@@ -10,6 +10,7 @@ use crate::scan::{Located, Scan, ScanError};
 use ottla_protocol::ids::Offset;
 use ottla_protocol::records::{BATCH_OVERHEAD, BatchHeader, MAGIC};
 use std::fmt;
+use std::ops::Range;
 
 /// No offset is known that batches stay below.
 pub const UNBOUNDED: Offset = Offset(i64::MAX);
@@ -106,20 +107,21 @@ pub struct Salvage<'a, H> {
 }
 
 impl<'a, H: File> Salvage<'a, H> {
-    /// Walks the segment from `from`, where a batch begins, to `end`; its batches have offsets in `offsets`.
+    /// Walks the bytes at `positions`, at whose start a batch begins, of the segment with the base offset `segment`. The
+    /// batches have offsets in `offsets`.
     pub fn new(
         file: &'a H,
         segment: Offset,
-        (from, end): (u64, u64),
-        (next, bound): (Offset, Offset),
+        positions: Range<u64>,
+        offsets: Range<Offset>,
     ) -> Self {
         Self {
             file,
             segment,
-            scan: Scan::new(file, from, end),
-            end,
-            next,
-            bound,
+            scan: Scan::new(file, positions.start, positions.end),
+            end: positions.end,
+            next: offsets.start,
+            bound: offsets.end,
             milestone: UNBOUNDED,
         }
     }
@@ -331,11 +333,11 @@ impl<'a, H: File> Survey<'a, H> {
     pub(crate) fn new(
         file: &'a H,
         segment: Offset,
-        places: (u64, u64),
-        offsets: (Offset, Offset),
+        positions: Range<u64>,
+        offsets: Range<Offset>,
     ) -> Self {
         Self {
-            salvage: Salvage::new(file, segment, places, offsets),
+            salvage: Salvage::new(file, segment, positions, offsets),
             has_met_damage: false,
             read: None,
         }

@@ -14,6 +14,7 @@ use crate::planted::{Bug, is_planted};
 use rustix::io::Errno;
 use std::fmt;
 use std::io::{self, IoSlice};
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 /// A file system, or its double.
@@ -241,23 +242,24 @@ pub fn read_whole<F: Files>(
 /// Bytes that [`copy`] copies at a time.
 const COPY_BYTES: usize = 1 << 20;
 
-/// Copies the bytes of `source` from one position up to another, or as far as there are any, to `target` from `at` on.
+/// Copies the bytes at `positions` of `source`, as far as there are any, to `target` from `at` on.
 pub(crate) fn copy<H: File>(
     source: &H,
-    (from, to): (u64, u64),
-    (target, at): (&H, u64),
+    positions: Range<u64>,
+    target: &H,
+    at: u64,
 ) -> Result<(), FileError> {
     let mut buffer = Vec::new();
-    let mut position = from;
-    while position < to {
-        let left = usize::try_from(to - position).unwrap_or(usize::MAX);
+    let mut position = positions.start;
+    while position < positions.end {
+        let left = usize::try_from(positions.end - position).unwrap_or(usize::MAX);
         buffer.resize(left.min(COPY_BYTES), 0);
         let read = source.read_at(&mut buffer, position)?;
         buffer.truncate(read);
         if read == 0 {
             break;
         }
-        target.write_at(&[IoSlice::new(&buffer)], at + (position - from))?;
+        target.write_at(&[IoSlice::new(&buffer)], at + (position - positions.start))?;
         position += read as u64;
     }
     Ok(())

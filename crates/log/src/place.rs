@@ -2,7 +2,7 @@
 
 use crate::directory::LogDirectory;
 use crate::files::{FileError, Files, Open};
-use crate::format::FileKind;
+use crate::format::{CLEANED_SUFFIX, FileKind};
 use ottla_protocol::ids::Offset;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -17,6 +17,15 @@ pub(crate) struct Place<F: Files> {
 }
 
 impl<F: Files> Place<F> {
+    /// Where a segment of the partition at `path` is written that is to take the place of others.
+    pub(crate) fn cleaned(directory: Arc<LogDirectory<F>>, path: PathBuf) -> Self {
+        Self {
+            directory,
+            path,
+            suffix: CLEANED_SUFFIX,
+        }
+    }
+
     pub(crate) fn path_of(&self, kind: FileKind, base: Offset) -> PathBuf {
         kind.path_with(&self.path, base, self.suffix)
     }

@@ -39,8 +39,7 @@ impl<F: Files> SegmentScrub<F> {
     /// Reads it; returns the damage in it, or nothing where the pace ended it.
     pub fn run(&self, pace: Pace<'_>) -> Result<Option<Vec<Damage>>, FileError> {
         let file = self.directory.open_anew(&self.path, Open::Read)?;
-        let (places, offsets) = ((0, self.size), (self.base, self.bound));
-        let mut walk = Salvage::new(&file, self.base, places, offsets);
+        let mut walk = Salvage::new(&file, self.base, 0..self.size, self.base..self.bound);
         let mut found = Vec::new();
         let mut done = 0;
         loop {

@@ -25,6 +25,7 @@ use ottla_protocol::ids::Offset;
 use ottla_protocol::records::BatchView;
 use ottla_protocol::time::Timestamp;
 use std::io::IoSlice;
+use std::ops::Range;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
@@ -373,7 +374,7 @@ impl<F: Files> Segment<F> {
         let mut bytes = vec![0; self.aborted as usize * AbortedTransaction::SIZE];
         let read = file.read_at(&mut bytes, 0)?;
         bytes.truncate(read);
-        Ok(transaction_index::entries(&bytes, (self.base, bound)))
+        Ok(transaction_index::entries(&bytes, &(self.base..bound)))
     }
 
     /// Cuts the index of aborted transactions behind those that ended below `offset`. Damage stays, to be seen, where it
@@ -387,7 +388,7 @@ impl<F: Files> Segment<F> {
         let mut kept = below.entries;
         if below.damaged > 0 {
             let from = below.marker.map_or(self.base, |marker| marker.plus(1));
-            if self.has_abort(place, (from, offset))? {
+            if self.has_abort(place, from..offset)? {
                 kept += below.damaged;
             }
         }
@@ -403,17 +404,17 @@ impl<F: Files> Segment<F> {
     }
 
     /// Whether a transaction was aborted at these offsets, as the batches say.
-    fn has_abort(&self, place: &Place<F>, (from, to): (Offset, Offset)) -> Result<bool, FileError> {
-        let (start, next) = self.start_before(place, from)?;
+    fn has_abort(&self, place: &Place<F>, offsets: Range<Offset>) -> Result<bool, FileError> {
+        let (start, next) = self.start_before(place, offsets.start)?;
         let file = self.file(place)?;
-        let mut walk = Salvage::new(&*file, self.base, (start, self.size), (next, UNBOUNDED));
+        let mut walk = Salvage::new(&*file, self.base, start..self.size, next..UNBOUNDED);
         while let Some(met) = walk.advance()? {
             let Met::Batch(located) = met else { continue };
             let header = &located.header;
-            if header.base_offset() >= to {
+            if header.base_offset() >= offsets.end {
                 break;
             }
-            if header.base_offset() < from || !header.is_control() {
+            if header.base_offset() < offsets.start || !header.is_control() {
                 continue;
             }
             let batch = BatchView::first(walk.bytes_of(&located)).ok();

@@ -338,7 +338,7 @@ impl<F: Files> Segments<F> {
         for segment in self.from(base) {
             let (start, _) = directory.judge(segment.start_before(&self.place, offset))?;
             let file = directory.judge(segment.file(&self.place))?;
-            let written = copy(&*file, (start, segment.size), (&*file, start));
+            let written = copy(&*file, start..segment.size, &*file, start);
             unless_full(directory.judge(written))?;
         }
         Ok(())

@@ -3,20 +3,18 @@
 
 use crate::format::{AbortedTransaction, IndexEntry};
 use ottla_protocol::ids::Offset;
+use std::ops::Range;
 
-/// The entries of the index of a segment with offsets from `base` on and before `bound`; none for what is no entry, or
-/// part of one. A transaction has a record before its marker, markers rise, and none is behind what was stable then.
-pub(crate) fn entries(
-    bytes: &[u8],
-    (base, bound): (Offset, Offset),
-) -> Vec<Option<AbortedTransaction>> {
-    let mut before = base.plus(-1);
+/// The entries of the index of a segment with offsets in `offsets`; `None` for an entry that is damaged or cut short. A
+/// transaction has a record before its marker, markers rise, and none is behind what was stable then.
+pub(crate) fn entries(bytes: &[u8], offsets: &Range<Offset>) -> Vec<Option<AbortedTransaction>> {
+    let mut before = offsets.start.plus(-1);
     let mut judge = |entry: &AbortedTransaction| {
         let marker = entry.last_offset;
         let is_sound = Offset(0) <= entry.first_offset
             && entry.first_offset < marker
             && before < marker
-            && marker < bound
+            && marker < offsets.end
             && (Offset(0)..=marker.plus(1)).contains(&entry.last_stable_offset);
         if is_sound {
             before = marker;
@@ -87,7 +85,7 @@ mod tests {
         for entry in &sound {
             entry.encode(&mut bytes);
         }
-        let of = |bytes: &[u8]| entries(bytes, (Offset(0), Offset(9)));
+        let of = |bytes: &[u8]| entries(bytes, &(Offset(0)..Offset(9)));
         assert_eq!(of(&bytes), sound.map(Some));
         let mut torn = bytes.clone();
         torn.extend([0; 34]);

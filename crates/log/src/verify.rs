@@ -19,6 +19,7 @@ use crate::format::{
 use crate::leader_epochs::LeaderEpochs;
 use crate::scan::Located;
 use ottla_protocol::ids::{LeaderEpoch, Offset};
+use std::ops::Range;
 
 /// A snapshot of producers is at most this large.
 const MAX_SNAPSHOT_BYTES: u64 = 1 << 30;
@@ -123,7 +124,7 @@ pub fn verify_partition<F: Files>(
     bases.sort_unstable();
     let bounds = bases.iter().skip(1).copied().chain([UNBOUNDED]);
     for (base, bound) in bases.iter().copied().zip(bounds) {
-        check.segment((base, bound), durable_to)?;
+        check.segment(base..bound, durable_to)?;
     }
     for snapshot in snapshots {
         check.snapshot(snapshot)?;
@@ -195,9 +196,13 @@ impl<F: Files> Check<'_, F> {
 
     fn segment(
         &mut self,
-        (base, bound): (Offset, Offset),
+        offsets: Range<Offset>,
         durable_to: Option<Offset>,
     ) -> Result<(), FileError> {
+        let Range {
+            start: base,
+            end: bound,
+        } = offsets;
         let path = FileKind::Log.path(self.directory, base);
         let file = self.files.open(&path, Open::Read)?;
         let length = file.length()?;
@@ -205,7 +210,7 @@ impl<F: Files> Check<'_, F> {
         self.verified.segments += 1;
         self.verified.bytes += length;
         let mut indexes = Indexes::read(self.files, self.directory, base)?;
-        let walk = Salvage::new(&file, base, (0, length), (base, bound));
+        let walk = Salvage::new(&file, base, 0..length, base..bound);
         let mut walk = walk.by_way_of(durable_to.unwrap_or(UNBOUNDED));
         while let Some(met) = walk.advance()? {
             match met {

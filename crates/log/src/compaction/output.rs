@@ -1,9 +1,8 @@
 //! The segment that compaction writes: beside its sources, under the suffix `.cleaned`, durable before it is named.
 
 use super::CompactionError;
-use crate::directory::LogDirectory;
 use crate::files::{File, Files};
-use crate::format::{AbortedTransaction, CLEANED_SUFFIX, FileKind};
+use crate::format::{AbortedTransaction, FileKind};
 use crate::place::Place;
 use crate::scan::Located;
 use crate::segment::Segment;
@@ -11,8 +10,6 @@ use ottla_protocol::ids::Offset;
 use ottla_protocol::records::BatchHeader;
 use ottla_protocol::time::Timestamp;
 use std::io::IoSlice;
-use std::path::Path;
-use std::sync::Arc;
 use std::time::Duration;
 
 /// Bytes that are written at a time.
@@ -30,18 +27,13 @@ pub(crate) struct Output<F: Files> {
 
 impl<F: Files> Output<F> {
     pub(crate) fn create(
-        (directory, path): (&Arc<LogDirectory<F>>, &Path),
+        place: Place<F>,
         base: Offset,
         interval: u32,
         now: Timestamp,
     ) -> Result<Self, CompactionError> {
-        let place = Place {
-            directory: Arc::clone(directory),
-            path: path.to_path_buf(),
-            suffix: CLEANED_SUFFIX,
-        };
         let segment = Segment::create(&place, base, now, Duration::ZERO)
-            .map_err(|error| CompactionError::of(directory, error))?;
+            .map_err(|error| CompactionError::of(&place.directory, error))?;
         Ok(Self {
             place,
             segment,

@@ -151,16 +151,16 @@ pub fn plan(log: &LogFacts, config: &LogConfig, now: Timestamp) -> Plan {
     plan.overdue = lag_ends.map_or(Duration::ZERO, |due| {
         Duration::from_millis(u64::try_from(now.0.saturating_sub(due.0)).unwrap_or(0))
     });
-    plan.verdict = verdict(&plan, config, (limit, lag_ends), dirty.is_empty());
+    let limit = if dirty.is_empty() {
+        Limit::Active
+    } else {
+        limit
+    };
+    plan.verdict = verdict(&plan, config, limit, lag_ends);
     plan
 }
 
-fn verdict(
-    plan: &Plan,
-    config: &LogConfig,
-    (limit, lag_ends): (Limit, Option<Timestamp>),
-    is_all_clean: bool,
-) -> Verdict {
+fn verdict(plan: &Plan, config: &LogConfig, limit: Limit, lag_ends: Option<Timestamp>) -> Verdict {
     let not_due = |why, next_due| Verdict::NotDue { why, next_due };
     if !config.compact {
         return not_due(Obstacle::Policy, None);
@@ -177,7 +177,6 @@ fn verdict(
             lag_ends.map(|due| Timestamp(due.0 + 1)),
         ),
         Limit::Active => not_due(Obstacle::NothingDirty, None),
-        _ if is_all_clean => not_due(Obstacle::NothingDirty, None),
         Limit::Lag(until) => not_due(Obstacle::TooYoung, Some(until)),
         Limit::LastStable => not_due(Obstacle::Undecided, None),
         Limit::RecoveryPoint => not_due(Obstacle::NotDurable, None),

@@ -13,6 +13,7 @@ use crate::format::{CLEANED_SUFFIX, FileKind, SWAP_SUFFIX};
 use crate::segment::Segment;
 use crate::segments::Segments;
 use ottla_protocol::ids::Offset;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 /// The file that says which segments are being replaced: a line `0`, the version, and a line with the first one's base
@@ -22,13 +23,13 @@ pub(crate) const REPLACEMENT: &str = "compaction-replacement";
 /// No such file is longer.
 const MAX_BYTES: u64 = 1000;
 
-/// Writes down, durably, that the segments from one base offset up to another are to be replaced.
+/// Writes to disk, durably, that the segments with base offsets in `bases` are to be replaced.
 pub(crate) fn write_replacement<F: Files>(
     files: &F,
     directory: &Path,
-    (from, to): (Offset, Offset),
+    bases: Range<Offset>,
 ) -> Result<(), FileError> {
-    let text = format!("0\n{from} {to}\n");
+    let text = format!("0\n{} {}\n", bases.start, bases.end);
     replace_durably(files, &directory.join(REPLACEMENT), text.as_bytes())
 }
 
@@ -36,7 +37,7 @@ pub(crate) fn write_replacement<F: Files>(
 pub(crate) fn read_replacement<F: Files>(
     files: &F,
     directory: &Path,
-) -> Result<Option<(Offset, Offset)>, FileError> {
+) -> Result<Option<Range<Offset>>, FileError> {
     let content = match read_whole(files, &directory.join(REPLACEMENT), MAX_BYTES) {
         // Not ours.
         Err(error) if error.is_malformed() => None,
@@ -46,7 +47,7 @@ pub(crate) fn read_replacement<F: Files>(
     let text = String::from_utf8_lossy(&content);
     let range = text.strip_prefix("0\n").and_then(|line| {
         let (from, to) = line.trim_end().split_once(' ')?;
-        Some((Offset(from.parse().ok()?), Offset(to.parse().ok()?)))
+        Some(Offset(from.parse().ok()?)..Offset(to.parse().ok()?))
     });
     Ok(range)
 }

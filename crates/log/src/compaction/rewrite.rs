@@ -9,16 +9,30 @@ use super::output::Output;
 use super::plan::{SegmentFacts, group};
 use super::quarantine::MAX_ENTRIES;
 use super::replace::write_replacement;
-use super::walk::{Met, Walk, WalkError};
+use super::walk::{Met, Unreadable, Walk, WalkError};
 use super::{Compaction, CompactionError, Pace, Quarantined, Rewritten, Tools, hold_up};
 use crate::batch::Batch;
 use crate::files::Files;
 use crate::format::AbortedTransaction;
+use crate::place::Place;
 use crate::planted::{Bug, is_planted};
-use crate::scan::Located;
 use ottla_protocol::ids::Offset;
 use ottla_protocol::records::{BatchHeader, BatchView};
 use ottla_protocol::time::Timestamp;
+use std::sync::Arc;
+
+/// Segments that become one.
+struct Group {
+    sources: Vec<SegmentFacts>,
+    /// Where the last of them ends.
+    end: Offset,
+}
+
+/// What the caller lends to a pass.
+struct Worker<'a> {
+    tools: &'a mut Tools,
+    pace: Pace<'a>,
+}
 
 /// Why a group was not written.
 enum Failure {
@@ -40,13 +54,14 @@ impl<F: Files> Compaction<F> {
         tools: &mut Tools,
         pace: Pace<'_>,
     ) -> Result<Option<Rewritten<F>>, CompactionError> {
-        while let Some((group, end)) = self.next_group() {
+        let mut worker = Worker { tools, pace };
+        while let Some(group) = self.next_group() {
             self.directory.ensure_online()?;
             let (transactions, stats) = (self.transactions.clone(), self.stats);
             let quarantined = self.quarantine.len();
-            match self.rewrite(&group, end, (&mut *tools, &mut *pace)) {
+            match self.rewrite(&group, &mut worker) {
                 Ok(rewritten) => {
-                    self.done += group.len();
+                    self.done += group.sources.len();
                     if rewritten.is_some() {
                         return Ok(rewritten);
                     }
@@ -63,8 +78,8 @@ impl<F: Files> Compaction<F> {
         Ok(None)
     }
 
-    /// The next segments that become one, and where the last of them ends.
-    fn next_group(&mut self) -> Option<(Vec<SegmentFacts>, Offset)> {
+    /// The next segments that become one.
+    fn next_group(&mut self) -> Option<Group> {
         loop {
             let rest = self.sources.get(self.done..).unwrap_or_default();
             let first = rest.first().filter(|first| first.base < self.mapped_to)?;
@@ -79,26 +94,28 @@ impl<F: Files> Compaction<F> {
             let run: Vec<SegmentFacts> = rest.iter().take_while(is_whole).copied().collect();
             let end_of = |count: usize| self.source(self.done + count - 1).1;
             let count = group(&run, end_of(run.len()), &self.config);
-            let members = run.into_iter().take(count).collect();
-            return Some((members, end_of(count)));
+            return Some(Group {
+                end: end_of(count),
+                sources: run.into_iter().take(count).collect(),
+            });
         }
     }
 
     /// Writes `group` as one segment; `None` when it would be what is there already.
     fn rewrite(
         &mut self,
-        group: &[SegmentFacts],
-        end: Offset,
-        (tools, pace): (&mut Tools, Pace<'_>),
+        group: &Group,
+        worker: &mut Worker<'_>,
     ) -> Result<Option<Rewritten<F>>, Failure> {
-        let base = group.first().map_or(end, |first| first.base);
-        let beside = (&self.directory, self.path.as_path());
+        let sources = &group.sources;
+        let base = sources.first().map_or(group.end, |first| first.base);
+        let beside = Place::cleaned(Arc::clone(&self.directory), self.path.clone());
         let interval = self.config.index_interval_bytes;
         let mut writing = Writing {
             output: Output::create(beside, base, interval, self.now)?,
-            is_changed: group.len() > 1,
+            is_changed: sources.len() > 1,
         };
-        let outcome = self.rewrite_into(&mut writing, (group, end), (tools, pace));
+        let outcome = self.rewrite_into(&mut writing, group, worker);
         let Writing { output, is_changed } = writing;
         if outcome.is_err() || !is_changed {
             let discarded = output.discard();
@@ -107,12 +124,12 @@ impl<F: Files> Compaction<F> {
                 outcome => discarded.map_err(Failure::from).and(outcome).map(|()| None),
             };
         }
-        self.stats.segments_before += group.len() as u64;
+        self.stats.segments_before += sources.len() as u64;
         self.stats.segments_after += 1;
         Ok(Some(Rewritten {
             kinds: output.kinds(),
             segment: output.into_segment(),
-            sources: group
+            sources: sources
                 .iter()
                 .map(|source| (source.base, source.size))
                 .collect(),
@@ -123,13 +140,14 @@ impl<F: Files> Compaction<F> {
     fn rewrite_into(
         &mut self,
         writing: &mut Writing<F>,
-        (group, end): (&[SegmentFacts], Offset),
-        (tools, pace): (&mut Tools, Pace<'_>),
+        group: &Group,
+        worker: &mut Worker<'_>,
     ) -> Result<(), Failure> {
-        let ends = group.iter().skip(1).map(|next| next.base).chain([end]);
-        for (source, end) in group.iter().zip(ends) {
+        let sources = &group.sources;
+        let later = sources.iter().skip(1).map(|next| next.base);
+        for (source, end) in sources.iter().zip(later.chain([group.end])) {
             let file = self.open(source.base)?;
-            let mut walk = Walk::new(&file, (0, source.size), (source.base, end));
+            let mut walk = Walk::new(&file, 0..source.size, source.base..end);
             loop {
                 let met = walk.next().map_err(|error| match error {
                     WalkError::Disk(error) => Failure::Pass(self.disk(error)),
@@ -149,29 +167,30 @@ impl<F: Files> Compaction<F> {
                 let before = writing.output.position();
                 let size = match met {
                     None => break,
-                    Some(Met::Unreadable(located, bytes, reason)) => {
-                        self.keep_unreadable(writing, (located, bytes), reason)?;
-                        located.size
+                    Some(Met::Unreadable(batch)) => {
+                        let size = batch.bytes.len();
+                        self.keep_unreadable(writing, batch)?;
+                        size
                     }
                     Some(Met::Batch(located, batch)) => {
-                        self.rewrite_batch(writing, &batch, tools)?;
+                        self.rewrite_batch(writing, &batch, worker.tools)?;
                         located.size
                     }
                 };
                 let written = writing.output.position() - before;
                 self.stats.bytes_read += size as u64;
                 self.stats.bytes_written += written;
-                hold_up(pace, size + usize::try_from(written).unwrap_or(0))?;
+                hold_up(
+                    &mut *worker.pace,
+                    size + usize::try_from(written).unwrap_or(0),
+                )?;
             }
         }
         if writing.is_changed {
             writing.output.finish()?;
             self.has_replacement = true;
-            let written = write_replacement(
-                self.directory.files(),
-                &self.path,
-                (writing.output.base(), end),
-            );
+            let replaced = writing.output.base()..group.end;
+            let written = write_replacement(self.directory.files(), &self.path, replaced);
             written.map_err(|error| self.disk(error))?;
         }
         Ok(())
@@ -205,7 +224,12 @@ impl<F: Files> Compaction<F> {
         let remains = match rules.apply(batch, standing, &mut tools.decompressor) {
             Ok(remains) => remains,
             Err(reason) => {
-                self.keep_unreadable(writing, (batch_at(batch), batch.bytes()), reason)?;
+                let unreadable = Unreadable {
+                    header: *header,
+                    bytes: batch.bytes(),
+                    reason,
+                };
+                self.keep_unreadable(writing, unreadable)?;
                 return push_entry(writing, entry);
             }
         };
@@ -227,24 +251,23 @@ impl<F: Files> Compaction<F> {
     fn keep_unreadable(
         &mut self,
         writing: &mut Writing<F>,
-        (located, bytes): (Located, &[u8]),
-        reason: String,
+        batch: Unreadable<'_>,
     ) -> Result<(), CompactionError> {
         self.transactions.on_unreadable();
-        let mut header = located.header;
+        let mut header = batch.header;
         if self.quarantine.len() < MAX_ENTRIES {
             self.quarantine.push(Quarantined {
                 first_offset: header.base_offset(),
                 last_offset: header.last_offset(),
                 segment: writing.output.base(),
                 position: writing.output.position(),
-                bytes: bytes.len() as u64,
-                reason,
+                bytes: batch.bytes.len() as u64,
+                reason: batch.reason,
             });
         }
         // What it says of time may be as wrong as the rest, and must not be indexed.
         header.max_timestamp = Timestamp::NONE.0;
-        writing.output.push(header, bytes)?;
+        writing.output.push(header, batch.bytes)?;
         let entries = self.transactions.take_ended_in(&header);
         entries
             .iter()
@@ -282,14 +305,6 @@ fn push_entry<F: Files>(
     entry: Option<AbortedTransaction>,
 ) -> Result<(), CompactionError> {
     entry.map_or(Ok(()), |entry| writing.output.push_aborted(&entry))
-}
-
-fn batch_at(batch: &BatchView<'_>) -> Located {
-    Located {
-        header: *batch.header(),
-        position: 0,
-        size: batch.size(),
-    }
 }
 
 fn count(records: i32) -> u64 {

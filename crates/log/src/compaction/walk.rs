@@ -7,7 +7,8 @@ use crate::batch::parse_checked;
 use crate::files::{File, FileError};
 use crate::scan::{Located, Scan, ScanError};
 use ottla_protocol::ids::Offset;
-use ottla_protocol::records::BatchView;
+use ottla_protocol::records::{BatchHeader, BatchView};
+use std::ops::Range;
 
 /// A walk over the batches of one segment.
 #[derive(Debug)]
@@ -24,8 +25,16 @@ pub(super) struct Walk<'a, H> {
 pub(super) enum Met<'a> {
     /// A whole batch with the right checksum.
     Batch(Located, BatchView<'a>),
-    /// The bytes of a batch that cannot be read, and why.
-    Unreadable(Located, &'a [u8], String),
+    Unreadable(Unreadable<'a>),
+}
+
+/// A batch that cannot be read.
+#[derive(Debug)]
+pub(super) struct Unreadable<'a> {
+    pub(super) header: BatchHeader,
+    pub(super) bytes: &'a [u8],
+    /// What is wrong with it.
+    pub(super) reason: String,
 }
 
 /// Why a walk cannot go on.
@@ -42,12 +51,12 @@ pub(super) enum WalkError {
 }
 
 impl<'a, H: File> Walk<'a, H> {
-    /// Walks `file` from one position to another; its batches lie between `base` and `end`.
-    pub(super) fn new(file: &'a H, (from, to): (u64, u64), (base, end): (Offset, Offset)) -> Self {
+    /// Walks the bytes of `file` at `positions`, whose batches have offsets in `offsets`.
+    pub(super) fn new(file: &'a H, positions: Range<u64>, offsets: Range<Offset>) -> Self {
         Self {
-            scan: Scan::new(file, from, to),
-            next: base,
-            end,
+            scan: Scan::new(file, positions.start, positions.end),
+            next: offsets.start,
+            end: offsets.end,
         }
     }
 
@@ -81,7 +90,11 @@ impl<'a, H: File> Walk<'a, H> {
         self.next = located.header.next_offset();
         Ok(Some(match parse_checked(bytes) {
             Ok(batch) => Met::Batch(located, batch),
-            Err(cause) => Met::Unreadable(located, bytes, cause.to_string()),
+            Err(cause) => Met::Unreadable(Unreadable {
+                header: located.header,
+                bytes,
+                reason: cause.to_string(),
+            }),
         }))
     }
 }

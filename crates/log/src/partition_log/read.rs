@@ -373,7 +373,7 @@ impl<F: Files> PartitionLog<F> {
         let mut from = self.log_start;
         // Compaction may have taken the record whose timestamp a batch still names.
         loop {
-            let found = segment.find_time(self.place(), timestamp, (from, bound));
+            let found = segment.find_time(self.place(), timestamp, from..bound);
             match self.directory().judge(found)? {
                 Sought::Beyond => return Ok((None, passed)),
                 Sought::Batch(located) => {

@@ -97,8 +97,8 @@ impl<F: Files> Place<F> {
             names.iter().any(|name| FileKind::of_name(name) == log)
         };
         // Ours is renamed file by file, and only then do its sources go, this one first.
-        let is_incomplete = |base: Offset| match replacement {
-            Some((first, _)) if first == base => cleaned.contains(&base) && is_present(base),
+        let is_incomplete = |base: Offset| match &replacement {
+            Some(bases) if bases.start == base => cleaned.contains(&base) && is_present(base),
             _ => cleaned.first().is_some_and(|first| base >= *first),
         };
         let mut swaps = Vec::new();
@@ -124,10 +124,10 @@ impl<F: Files> Place<F> {
         for (_, base, name) in swaps.iter().filter(|(kind, ..)| *kind == FileKind::Log) {
             to = to.max(self.end_of(name, *base)?);
             // Kafka does not write it down; ours may reach further than the last batch that was kept.
-            if let Some((first, end)) = replacement
-                && first == *base
+            if let Some(bases) = &replacement
+                && bases.start == *base
             {
-                to = to.max(end);
+                to = to.max(bases.end);
             }
         }
         for name in names {
@@ -160,7 +160,7 @@ impl<F: Files> Place<F> {
             .directory
             .judge(self.directory.files().open(&path, Open::Read))?;
         let length = self.directory.judge(file.length())?;
-        let mut survey = Survey::new(&file, base, (0, length), (base, UNBOUNDED));
+        let mut survey = Survey::new(&file, base, 0..length, base..UNBOUNDED);
         let mut end = base;
         while let Some(met) = self.directory.judge(survey.advance())? {
             if let Met::Batch(located) = met {

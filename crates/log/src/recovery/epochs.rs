@@ -58,7 +58,7 @@ impl<F: Files> Recovering<F> {
         };
         let directory = self.segments.directory();
         let file = directory.judge(segment.file(self.place()))?;
-        let mut survey = Survey::new(&*file, base, (0, segment.size), (base, end));
+        let mut survey = Survey::new(&*file, base, 0..segment.size, base..end);
         while let Some(met) = directory.judge(survey.advance())? {
             let Met::Batch(located) = met else { continue };
             let epoch = LeaderEpoch(located.header.partition_leader_epoch);

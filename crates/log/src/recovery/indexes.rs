@@ -38,7 +38,7 @@ impl<F: Files> Recovering<F> {
             .directory
             .judge(segment.begin_scan(place, 0, self.now))?;
         let file = place.directory.judge(segment.file(place))?;
-        let mut survey = Survey::new(&*file, segment.base, (0, size), (segment.base, UNBOUNDED));
+        let mut survey = Survey::new(&*file, segment.base, 0..size, segment.base..UNBOUNDED);
         while let Some(met) = place.directory.judge(survey.advance())? {
             if let Met::Batch(located) = met {
                 segment.note(&located, u64::from(self.config.index_interval_bytes));

@@ -60,8 +60,8 @@ impl LoadProducers {
             let directory = Arc::clone(segments.directory());
             let (start, next) = directory.judge(segment.start_before(place, from))?;
             let file = directory.judge(segment.file(place))?;
-            let places = (start, segment.size);
-            let mut survey = Survey::new(&*file, base, places, (next, segments.bound_of(base)));
+            let positions = start..segment.size;
+            let mut survey = Survey::new(&*file, base, positions, next..segments.bound_of(base));
             while let Some(met) = directory.judge(survey.advance())? {
                 let located = match met {
                     Met::Batch(located) => located,

@@ -71,7 +71,7 @@ impl<F: Files> Recovering<F> {
         let start = directory.judge(segment.trust_indexes(place, recovery_point))?;
         directory.judge(segment.begin_scan(place, start, self.now))?;
         let file = directory.judge(segment.file(place))?;
-        let walk = Salvage::new(&*file, base, (start, size), (base, bound));
+        let walk = Salvage::new(&*file, base, start..size, base..bound);
         // Compaction, which leaves gaps, leaves none that the recovery point is in.
         let walk = walk.by_way_of(recovery_point);
         let scan = SegmentScan {

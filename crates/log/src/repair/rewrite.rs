@@ -8,6 +8,7 @@ use crate::config::LogConfig;
 use crate::damage::{Damage, Met, Salvage, UNBOUNDED};
 use crate::files::{File, Files, Open, copy, read_whole, replace_durably};
 use crate::format::{AbortedTransaction, CLEANED_SUFFIX, FileKind, IndexEntry, SWAP_SUFFIX};
+use crate::place::Place;
 use crate::producer_state::{Origin, ProducerState};
 use crate::segment::{PresentIndexes, Segment};
 use crate::transaction_index;
@@ -15,6 +16,8 @@ use ottla_protocol::ids::Offset;
 use ottla_protocol::records::BatchView;
 use std::collections::BTreeMap;
 use std::io::IoSlice;
+use std::ops::Range;
+use std::sync::Arc;
 
 /// The files of a segment but for the producers' state, which is not the segment's alone; the batches go last.
 const REPLACED: [FileKind; 4] = [
@@ -67,8 +70,8 @@ impl<F: Files> Repair<F> {
     ) -> Result<(), RepairError> {
         let segment = self.load(base)?;
         let file = self.judge(segment.file(&self.place))?;
-        let offsets = (base, self.bound_of(base)?);
-        let mut walk = Salvage::new(&*file, base, (0, segment.size), offsets);
+        let offsets = base..self.bound_of(base)?;
+        let mut walk = Salvage::new(&*file, base, 0..segment.size, offsets);
         while let Some(met) = self.judge(walk.advance())? {
             match &met {
                 Met::Batch(located) => take(met, walk.bytes_of(located)),
@@ -79,7 +82,7 @@ impl<F: Files> Repair<F> {
     }
 
     pub(super) fn rewrite(&self, base: Offset, damage: &[Damage]) -> Result<(), RepairError> {
-        let (aborted, is_all) = self.aborted_transactions((base, self.bound_of(base)?))?;
+        let (aborted, is_all) = self.aborted_transactions(base..self.bound_of(base)?)?;
         if !is_all {
             // The plan makes that index anew first.
             return Err(CompactionError::Changed.into());
@@ -91,10 +94,30 @@ impl<F: Files> Repair<F> {
         }
         self.judge(self.directory.files().sync_directory(&self.place.path))?;
         let source = self.load(base)?;
-        let beside = (&self.directory, self.place.path.as_path());
+        let path = self.place.path.clone();
+        let beside = Place::cleaned(Arc::clone(&self.directory), path);
         let interval = LogConfig::default().index_interval_bytes;
-        let mut output = Output::create(beside, base, interval, self.now)?;
-        let end = self.copy_sound((&source, damage), &aborted, &mut output)?;
+        let mut copy = SegmentCopy {
+            output: Output::create(beside, base, interval, self.now)?,
+            to: 0,
+            end: base,
+            before: Before {
+                leader_epoch: self.epoch_before(base)?,
+                timestamp: -1,
+            },
+        };
+        for damage in damage {
+            self.copy_up_to(damage.position, &source, &mut copy)?;
+            for (header, bytes) in self.stand_ins(damage, &aborted, copy.before)? {
+                copy.output.push(header, &bytes)?;
+            }
+            copy.to = damage.end();
+            copy.end = damage.next_offset;
+        }
+        self.copy_up_to(source.size, &source, &mut copy)?;
+        let SegmentCopy {
+            mut output, end, ..
+        } = copy;
         for entry in &aborted {
             output.push_aborted(entry)?;
         }
@@ -102,43 +125,16 @@ impl<F: Files> Repair<F> {
         self.put_in_place(&output, end)
     }
 
-    /// Copies what is not damaged, and puts batches where offsets were; returns the offset behind the last.
-    fn copy_sound(
-        &self,
-        (source, damage): (&Segment<F>, &[Damage]),
-        aborted: &[AbortedTransaction],
-        output: &mut Output<F>,
-    ) -> Result<Offset, RepairError> {
-        let mut copied = Copied {
-            to: 0,
-            end: source.base,
-            before: Before {
-                leader_epoch: self.epoch_before(source.base)?,
-                timestamp: -1,
-            },
-        };
-        for damage in damage {
-            self.copy_up_to((source, damage.position), &mut copied, output)?;
-            for (header, bytes) in self.stand_ins(damage, aborted, copied.before)? {
-                output.push(header, &bytes)?;
-            }
-            copied.to = damage.end();
-            copied.end = damage.next_offset;
-        }
-        self.copy_up_to((source, source.size), &mut copied, output)?;
-        Ok(copied.end)
-    }
-
-    /// Copies sound batches up to a position.
+    /// Copies the sound batches of `source` up to `position`.
     fn copy_up_to(
         &self,
-        (source, position): (&Segment<F>, u64),
-        copied: &mut Copied,
-        output: &mut Output<F>,
+        position: u64,
+        source: &Segment<F>,
+        copied: &mut SegmentCopy<F>,
     ) -> Result<(), RepairError> {
         let file = self.judge(source.file(&self.place))?;
-        let offsets = (copied.end, self.bound_of(source.base)?);
-        let mut walk = Salvage::new(&*file, source.base, (copied.to, position), offsets);
+        let offsets = copied.end..self.bound_of(source.base)?;
+        let mut walk = Salvage::new(&*file, source.base, copied.to..position, offsets);
         while let Some(met) = self.judge(walk.advance())? {
             let Met::Batch(located) = met else {
                 // Not what the plan was made from.
@@ -149,7 +145,9 @@ impl<F: Files> Repair<F> {
                 timestamp: located.header.max_timestamp,
             };
             copied.end = located.header.next_offset();
-            output.push(located.header, walk.bytes_of(&located))?;
+            copied
+                .output
+                .push(located.header, walk.bytes_of(&located))?;
         }
         Ok(())
     }
@@ -172,11 +170,8 @@ impl<F: Files> Repair<F> {
         let kept = source.and_then(|source| {
             let to = self.directory.open_anew(&path, Open::Replace)?;
             to.write_at(&[IoSlice::new(head.as_bytes())], 0)?;
-            copy(
-                &*source,
-                (damage.position, damage.end()),
-                (&to, head.len() as u64),
-            )?;
+            let damaged = damage.position..damage.end();
+            copy(&*source, damaged, &to, head.len() as u64)?;
             to.sync_data()
         });
         self.judge(kept)
@@ -187,7 +182,7 @@ impl<F: Files> Repair<F> {
     fn put_in_place(&self, output: &Output<F>, end: Offset) -> Result<(), RepairError> {
         let (files, path) = (self.directory.files(), &self.place.path);
         let base = output.base();
-        self.judge(write_replacement(files, path, (base, end)))?;
+        self.judge(write_replacement(files, path, base..end))?;
         let named = |kind: FileKind, suffix| kind.path_with(path, base, suffix);
         let rename = |from, to| {
             let mut kinds = output.kinds().into_iter();
@@ -234,12 +229,14 @@ impl<F: Files> Repair<F> {
     /// that is none lie others that are.
     fn aborted_transactions(
         &self,
-        (base, bound): (Offset, Offset),
+        offsets: Range<Offset>,
     ) -> Result<(Vec<AbortedTransaction>, bool), RepairError> {
-        let path = self.place.path_of(FileKind::TransactionIndex, base);
+        let path = self
+            .place
+            .path_of(FileKind::TransactionIndex, offsets.start);
         let bytes = self.judge(read_whole(self.directory.files(), &path, MAX_COPIED))?;
         let bytes = bytes.unwrap_or_default();
-        let entries = transaction_index::entries(&bytes, (base, bound));
+        let entries = transaction_index::entries(&bytes, &offsets);
         let is_all = entries.iter().all(Option::is_some);
         Ok((entries.into_iter().flatten().collect(), is_all))
     }
@@ -248,7 +245,7 @@ impl<F: Files> Repair<F> {
     /// of a transaction whose marker is damaged.
     pub(super) fn reindex_transactions(&self, base: Offset) -> Result<(), RepairError> {
         let (replayed, end) = self.replay(base)?;
-        let (known, _) = self.aborted_transactions((base, end))?;
+        let (known, _) = self.aborted_transactions(base..end)?;
         // What it says is believed before what follows from batches of which some may be damaged.
         let all = replayed.into_iter().chain(known);
         let entries: BTreeMap<_, _> = all.map(|entry| (entry.last_offset, entry)).collect();
@@ -308,7 +305,7 @@ impl<F: Files> Repair<F> {
         let segment = self.load(base)?;
         let last = self.epochs_of(base)?.pop();
         let epoch = last.map_or_else(|| self.epoch_before(base), Ok)?;
-        let Some((_, bytes)) = empty_batch((from.max(base), to), epoch) else {
+        let Some((_, bytes)) = empty_batch(from.max(base)..to, epoch) else {
             return Ok(());
         };
         let file = self.judge(segment.file(&self.place))?;
@@ -341,12 +338,13 @@ impl<F: Files> Repair<F> {
     }
 }
 
-/// How far a segment is copied.
-struct Copied {
-    /// The position.
+/// A segment without its damage, as far as it is written.
+struct SegmentCopy<F: Files> {
+    output: Output<F>,
+    /// The position in the source up to which it is copied.
     to: u64,
     /// The offset behind the last batch.
     end: Offset,
-    /// What that batch says.
+    /// The leader epoch and timestamp of the last batch.
     before: Before,
 }

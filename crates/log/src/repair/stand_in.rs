@@ -12,6 +12,7 @@ use ottla_protocol::ids::{Offset, ProducerId};
 use ottla_protocol::messages::EndTxnMarkerData;
 use ottla_protocol::records::control::ControlRecord;
 use ottla_protocol::records::{BATCH_OVERHEAD, BatchBuilder, BatchHeader, BatchOptions};
+use std::ops::Range;
 
 /// A batch that takes the place of others.
 pub(super) type StandIn = (BatchHeader, Vec<u8>);
@@ -39,12 +40,12 @@ impl<F: Files> Repair<F> {
             .iter()
             .filter(|entry| damage.covers(entry.last_offset))
         {
-            batches.extend(empty_batch((next, entry.last_offset), before.leader_epoch));
+            batches.extend(empty_batch(next..entry.last_offset, before.leader_epoch));
             let epoch = self.epoch_of(entry.producer_id, damage)?;
             batches.extend(abort_marker(entry, epoch, before));
             next = entry.last_offset.plus(1);
         }
-        batches.extend(empty_batch((next, damage.next_offset), before.leader_epoch));
+        batches.extend(empty_batch(next..damage.next_offset, before.leader_epoch));
         Ok(batches)
     }
 
@@ -66,11 +67,12 @@ impl<F: Files> Repair<F> {
     }
 }
 
-/// A batch without records that stands for the offsets from the first on and before the second; none for no offset.
-pub(super) fn empty_batch((first, next): (Offset, Offset), leader_epoch: i32) -> Option<StandIn> {
-    if first >= next {
+/// A batch without records that stands for `offsets`; `None` for no offset.
+pub(super) fn empty_batch(offsets: Range<Offset>, leader_epoch: i32) -> Option<StandIn> {
+    if offsets.is_empty() {
         return None;
     }
+    let (first, next) = (offsets.start, offsets.end);
     let mut builder = BatchBuilder::new(BatchOptions {
         base_offset: first.0,
         partition_leader_epoch: leader_epoch,

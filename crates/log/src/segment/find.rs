@@ -13,6 +13,7 @@ use crate::place::Place;
 use crate::scan::{Located, Scan, ScanError};
 use ottla_protocol::ids::Offset;
 use ottla_protocol::time::Timestamp;
+use std::ops::Range;
 
 /// What is found where something is looked for.
 #[derive(Debug, Clone, Copy)]
@@ -99,7 +100,7 @@ impl<F: Files> Segment<F> {
     ) -> Result<Sought, FileError> {
         let (start, next) = self.start_before(place, offset)?;
         let file = self.file(place)?;
-        let mut salvage = Salvage::new(&*file, self.base, (start, self.size), (next, bound));
+        let mut salvage = Salvage::new(&*file, self.base, start..self.size, next..bound);
         while let Some(met) = salvage.advance()? {
             match met {
                 Met::Batch(located) if located.header.last_offset() >= offset => {
@@ -173,7 +174,7 @@ impl<F: Files> Segment<F> {
     pub(crate) fn end(&self, place: &Place<F>) -> Result<End, FileError> {
         let (start, next) = self.start_before(place, UNBOUNDED)?;
         let file = self.file(place)?;
-        let mut survey = Survey::new(&*file, self.base, (start, self.size), (next, UNBOUNDED));
+        let mut survey = Survey::new(&*file, self.base, start..self.size, next..UNBOUNDED);
         let mut end = End {
             next: self.base,
             damage: Vec::new(),
@@ -187,13 +188,17 @@ impl<F: Files> Segment<F> {
         Ok(end)
     }
 
-    /// The first batch with a timestamp of `timestamp` or later that ends at `from` or later, or the damage before it.
+    /// The first batch with a timestamp of `timestamp` or later that ends in `offsets`, or the damage before it.
     pub(crate) fn find_time(
         &self,
         place: &Place<F>,
         timestamp: Timestamp,
-        (from, bound): (Offset, Offset),
+        offsets: Range<Offset>,
     ) -> Result<Sought, FileError> {
+        let Range {
+            start: from,
+            end: bound,
+        } = offsets;
         let source = || place.open(FileKind::TimeIndex, self.base);
         let entry = self
             .time_index
@@ -204,7 +209,7 @@ impl<F: Files> Segment<F> {
         let is_earlier = entry.is_some_and(|entry| entry.timestamp < timestamp.0);
         let possible = if is_earlier { after.plus(1) } else { after }.max(from);
         let file = self.file(place)?;
-        let mut survey = Survey::new(&*file, self.base, (start, self.size), (next, bound));
+        let mut survey = Survey::new(&*file, self.base, start..self.size, next..bound);
         while let Some(met) = survey.advance()? {
             match met {
                 Met::Batch(located)

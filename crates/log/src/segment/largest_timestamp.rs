@@ -71,7 +71,7 @@ impl<F: Files> Segment<F> {
         // Every entry of the offset index brought the time index up to date.
         let (start, next) = self.start_before(place, UNBOUNDED)?;
         let file = self.file(place)?;
-        let mut survey = Survey::new(&*file, self.base, (start, self.size), (next, UNBOUNDED));
+        let mut survey = Survey::new(&*file, self.base, start..self.size, next..UNBOUNDED);
         while let Some(met) = survey.advance()? {
             let Met::Batch(located) = met else { continue };
             let timestamp = largest_timestamp(&located.header);

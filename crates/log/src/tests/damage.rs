@@ -95,8 +95,8 @@ fn scrub(log: &Log) -> Vec<Damage> {
     let mut found = Vec::new();
     for segment in log.segments().iter() {
         let file = segment.file(log.segments().place()).unwrap();
-        let offsets = (segment.base, log.bound_of(segment.base));
-        let mut walk = Salvage::new(&*file, segment.base, (0, segment.size), offsets);
+        let offsets = segment.base..log.bound_of(segment.base);
+        let mut walk = Salvage::new(&*file, segment.base, 0..segment.size, offsets);
         while let Some(met) = walk.advance().unwrap() {
             if let Met::Damage(damage) = met {
                 found.push(damage);

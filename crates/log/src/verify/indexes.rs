@@ -163,7 +163,7 @@ pub(super) fn transaction_index<F: Files>(
     let Some(bytes) = read_whole(files, &path, MAX_INDEX_BYTES)? else {
         return Ok(None);
     };
-    let entries = transaction_index::entries(&bytes, (offsets.start, offsets.end));
+    let entries = transaction_index::entries(&bytes, &offsets);
     let damaged = entries.iter().position(Option::is_none);
     Ok(damaged.map(|number| Finding {
         severity: Severity::Damage,

@@ -164,8 +164,8 @@ fn dump_segment(path: &Path, bases: &BTreeSet<Offset>, style: Style) -> Result<b
     };
     let mut printer = Printer::new(path, style)?;
     let bound = bases.range(base.plus(1)..).next().copied();
-    let offsets = (base, bound.unwrap_or(UNBOUNDED));
-    let mut walk = Salvage::new(&file, base, (0, length), offsets);
+    let offsets = base..bound.unwrap_or(UNBOUNDED);
+    let mut walk = Salvage::new(&file, base, 0..length, offsets);
     let mut is_sound = true;
     while let Some(met) = walk.advance()? {
         match met {
@@ -199,7 +199,7 @@ fn first_offset(path: &Path, file: &DiskFile, length: u64) -> Result<Offset> {
         Err(ScanError::Invalid { .. }) => {}
         Err(ScanError::Disk(error)) => return Err(error.into()),
     }
-    let mut walk = Salvage::new(file, Offset(0), (0, length), (Offset(0), UNBOUNDED));
+    let mut walk = Salvage::new(file, Offset(0), 0..length, Offset(0)..UNBOUNDED);
     while let Some(met) = walk.advance()? {
         if let Met::Batch(_) = met {
             return Ok(Offset(0));
