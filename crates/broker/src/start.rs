@@ -232,7 +232,7 @@ fn run_controller(
                 event.log();
             }
             last = Arc::clone(image);
-            replicas::say(&replicas.apply(image, changes));
+            replicas::log_failures(&replicas.apply(image, changes));
             if changes.configs.iter().any(AllowedConnections::depend_on) {
                 connections.allow(AllowedConnections::resolve(image, &statics));
             }

@@ -2,12 +2,14 @@
 //!
 //! These are the steps of one log or one directory. A driver puts them together: on threads, or one after the other.
 
+mod choose;
 mod close;
 mod delete;
 mod left;
 pub mod names;
 mod open;
 
+pub use choose::Chooser;
 pub use close::{Closing, Taken, close_together, finish, take_all};
 pub use delete::{delete, remove_directory};
 pub use open::{
@@ -51,4 +53,7 @@ pub enum LogsError {
         /// Another.
         other: PathBuf,
     },
+    /// An invariant is broken.
+    #[error("a task in a log directory panicked")]
+    Panicked,
 }

@@ -1,9 +1,10 @@
-//! The end of a log directory: its threads end, its logs are flushed and closed, and it says so, so that the next start
-//! reads nothing.
+//! The end of a log directory: its threads end, and its logs are flushed, closed and marked as closed, so that the next
+//! start reads nothing.
 //!
-//! Each directory is closed by itself: one that stands still or has failed holds up no other.
+//! Each directory is closed by itself: one that is stalled or has failed holds up no other.
 
 use std::collections::BTreeSet;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::mpsc::{self, RecvTimeoutError};
 
 use ottla_log::checkpoint::PartitionOffsets;
@@ -13,7 +14,7 @@ use ottla_replica::stalls::Task;
 
 use super::Replicas;
 use super::directories::Working;
-use super::logs::{LogsError, guarded, in_parallel};
+use super::logs::{LogsError, StepError, in_parallel};
 use super::partition::Tasks;
 use crate::disk_work::LOOK;
 
@@ -31,10 +32,11 @@ pub(super) fn close_all(replicas: &Replicas, broker_epoch: i64) -> Result<(), Lo
         for number in 0..replicas.directories.all().len() {
             let say_closed = say_closed.clone();
             let close = move || {
-                let closed = guarded(|| close(replicas, number, broker_epoch));
+                let close = AssertUnwindSafe(|| close(replicas, number, broker_epoch));
+                let closed = catch_unwind(close).unwrap_or(Err(StepError::Panicked));
                 say_closed
                     .send((number, closed))
-                    .expect("who waits is there until all threads have ended");
+                    .expect("the receiver lives until all threads have ended");
             };
             let name = format!("close-{number}");
             match std::thread::Builder::new()
@@ -50,14 +52,14 @@ pub(super) fn close_all(replicas: &Replicas, broker_epoch: i64) -> Result<(), Lo
     })
 }
 
-/// Waits until those of `open` are closed, and says which do not answer once they are the last.
+/// Waits until those of `open` are closed, and logs which do not answer once they are the last.
 fn wait(
     replicas: &Replicas,
-    closed: &mpsc::Receiver<(usize, Result<(), LogsError>)>,
+    closed: &mpsc::Receiver<(usize, Result<(), StepError>)>,
     mut open: BTreeSet<usize>,
 ) -> Result<(), LogsError> {
     let mut outcome = Ok(());
-    let mut is_said = false;
+    let mut is_logged = false;
     loop {
         match closed.recv_timeout(LOOK) {
             Ok((number, closed)) => {
@@ -66,7 +68,7 @@ fn wait(
                     let directory = replicas.directories.all()[number].log.path().display();
                     tracing::error!(%directory, %error, "a log directory is not closed");
                 }
-                outcome = outcome.and(closed);
+                outcome = outcome.and(closed.map_err(LogsError::from));
             }
             Err(RecvTimeoutError::Disconnected) => return outcome,
             Err(RecvTimeoutError::Timeout) => {}
@@ -78,8 +80,8 @@ fn wait(
         let still: Vec<_> = directories
             .filter(|directory| directory.stalls.is_stalled(now))
             .collect();
-        if !is_said && !still.is_empty() && still.len() == open.len() {
-            is_said = true;
+        if !is_logged && !still.is_empty() && still.len() == open.len() {
+            is_logged = true;
             let directories: Vec<_> = still.iter().map(|directory| directory.log.path()).collect();
             tracing::error!(
                 ?directories,
@@ -91,7 +93,7 @@ fn wait(
 }
 
 /// Ends the threads of a directory and closes its logs.
-fn close(replicas: &Replicas, number: usize, broker_epoch: i64) -> Result<(), LogsError> {
+fn close(replicas: &Replicas, number: usize, broker_epoch: i64) -> Result<(), StepError> {
     let directory = &replicas.directories.all()[number];
     let work = Working::begin(directory, Task::Close, replicas.clock);
     replicas.applier.stop(number);
@@ -114,7 +116,7 @@ fn close_logs(
     replicas: &Replicas,
     logs: Vec<Closing>,
     work: &Working<'_>,
-) -> Result<PartitionOffsets, LogsError> {
+) -> Result<PartitionOffsets, StepError> {
     let mut logs = logs.into_iter().peekable();
     let mut groups = Vec::new();
     while logs.peek().is_some() {
@@ -123,7 +125,7 @@ fn close_logs(
     // Nothing to close where nothing was loaded.
     let threads = replicas.directories.recovery_threads(|| 1);
     let points = in_parallel(vec![groups], threads, |logs| {
-        Ok(close_together(logs, || work.goes_on())?)
+        close_together(logs, || work.goes_on())
     })?;
     Ok(points.into_iter().flatten().collect())
 }

@@ -6,7 +6,6 @@ use std::thread::JoinHandle;
 
 use ottla_log::files::disk::Disk;
 use ottla_log::{LogDirectory, OpenFiles};
-use ottla_protocol::ids::Uuid;
 use ottla_protocol::time::MonotonicTime;
 pub use ottla_replica::directory::distinct;
 use ottla_replica::stalls::{STALLED_AFTER, StallChange, Task};
@@ -114,13 +113,6 @@ impl Directories {
         self.all
             .iter()
             .for_each(|directory| log_stall(directory, now));
-    }
-
-    /// Whether `directory` is known and none of these.
-    pub(super) fn lack(&self, directory: Option<Uuid>) -> bool {
-        let is_here = |id| self.all.iter().any(|known| known.id.get() == Some(&id));
-        let have_ids = self.all.iter().all(|known| known.id.get().is_some());
-        have_ids && directory.is_some_and(|id| !is_here(id))
     }
 
     /// How many logs of each of them are opened, or closed, at a time: what the configuration said when they were loaded.

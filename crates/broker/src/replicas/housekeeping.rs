@@ -4,7 +4,6 @@
 
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::path::PathBuf;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -63,8 +62,6 @@ pub(super) struct Housekeeping {
 #[derive(Debug, Default)]
 struct Told {
     is_stopping: bool,
-    /// Directories to be removed, by the time at which.
-    to_remove: Vec<(MonotonicTime, PathBuf)>,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -107,11 +104,6 @@ impl Housekeeping {
             tracing::error!("housekeeping panicked");
         }
     }
-
-    /// Removes the directory at `path`, but not before `at`, unless the disk is short of space.
-    pub(super) fn remove_at(&self, at: MonotonicTime, path: PathBuf) {
-        lock(&self.told.0).to_remove.push((at, path));
-    }
 }
 
 /// When each job is due next.
@@ -153,7 +145,7 @@ fn run(
         };
         let work = Working::begin(directory, Task::Housekeeping, replicas.clock);
         rounds.work(&replicas, directory, &work);
-        remove_due(replicas.clock.monotonic(), (directory, told), &work);
+        remove_due(&replicas, directory, &work);
     }
 }
 
@@ -321,25 +313,12 @@ fn retain(partition: &Partition, now: Timestamp) -> Result<(), StorageError> {
     Ok(())
 }
 
-/// Removes what waits in `directory` and is due: all of it, where the disk is short of space. The delay is for those
-/// who want to look at the files, and nobody who serves needs them.
-fn remove_due(
-    now: MonotonicTime,
-    (directory, told): (&Directory, &(Mutex<Told>, Condvar)),
-    work: &Working<'_>,
-) {
+/// Removes the directories of deleted partitions that are due.
+fn remove_due(replicas: &Replicas, directory: &Directory, work: &Working<'_>) {
     let is_short = directory.reserve.is_short();
-    let due: Vec<PathBuf> = {
-        let mut told = lock(&told.0);
-        let is_due = |(at, path): &(MonotonicTime, PathBuf)| {
-            (is_short || *at <= now) && path.starts_with(directory.log.path())
-        };
-        let waiting = std::mem::take(&mut told.to_remove).into_iter();
-        let (due, later) = waiting.partition(is_due);
-        told.to_remove = later;
-        let due: Vec<(MonotonicTime, PathBuf)> = due;
-        due.into_iter().map(|(_, path)| path).collect()
-    };
+    let due = replicas
+        .node
+        .take_removals(directory, replicas.clock.monotonic());
     for path in due {
         step("remove a deleted partition", || {
             remove_directory(directory.log.files(), &path, || work.goes_on())

@@ -81,6 +81,7 @@ impl From<LogsError> for Failed {
             LogsError::Storage(error) => error.into(),
             LogsError::File(error) => error.into(),
             LogsError::Twice { .. } => Self::Twice,
+            LogsError::Panicked => panic!("{error}"),
         }
     }
 }

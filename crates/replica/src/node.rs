@@ -1,0 +1,210 @@
+//! The partitions of one node: found by topic, and opened, made and deleted as the metadata says.
+//!
+//! A start finds its logs ([`Node::find_logs`]), opens them and hands them over ([`Node::hold`]); what the metadata knows
+//! besides is made by a change of everything ([`Node::everything_in`]). A change of metadata is planned without any disk
+//! ([`Node::plan`]): one [`Job`] for each log directory, done by [`Node::perform`]. Invariants:
+//!
+//! - a partition is served from one log, in one directory, which is known from the moment it is chosen;
+//! - a directory does one job at a time, in the order in which they were planned;
+//! - what fails concerns one partition: the others go on.
+
+mod job;
+mod removals;
+mod topics;
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+
+use ottla_log::checkpoint;
+use ottla_log::files::Files;
+use ottla_metadata::effective::StaticConfigs;
+use ottla_metadata::{Changes, MetadataImage};
+use ottla_protocol::ids::{PartitionIndex, Uuid};
+use ottla_protocol::time::MonotonicTime;
+
+pub use self::job::Job;
+use self::removals::Removals;
+pub use self::topics::Found;
+use self::topics::Topics;
+use crate::directory::distinct;
+use crate::logs::names::directory_name;
+use crate::logs::{self, Existing, LogsError, Opened, WhoseLog, sync_and_hold};
+use crate::partition::Role;
+use crate::{Directory, Host, Partition, TopicSettings, checkpoints};
+
+/// All topics of the cluster, and the partitions of one node.
+#[derive(Debug)]
+pub struct Node<F: Files, H: Host> {
+    statics: StaticConfigs,
+    directories: Vec<Arc<Directory<F, H>>>,
+    topics: RwLock<Topics<F, H>>,
+    removals: Removals,
+}
+
+impl<F: Files, H: Host> Node<F, H> {
+    /// A node without partitions: the metadata says which. The log directories must exist.
+    pub fn new(statics: StaticConfigs, directories: Vec<Arc<Directory<F, H>>>) -> Self {
+        Self {
+            statics,
+            directories,
+            topics: RwLock::default(),
+            removals: Removals::default(),
+        }
+    }
+
+    fn read(&self) -> RwLockReadGuard<'_, Topics<F, H>> {
+        // Held for lookups and insertions only.
+        self.topics.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn write(&self) -> RwLockWriteGuard<'_, Topics<F, H>> {
+        self.topics.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Its log directories.
+    pub fn directories(&self) -> &[Arc<Directory<F, H>>] {
+        &self.directories
+    }
+
+    /// Its configuration.
+    pub fn statics(&self) -> &StaticConfigs {
+        &self.statics
+    }
+
+    /// A partition by its topic's id.
+    pub fn by_id(&self, topic: Uuid, index: PartitionIndex) -> Found<F, H> {
+        self.read().by_id(topic, index)
+    }
+
+    /// A partition by its topic's name.
+    pub fn by_name(&self, topic: &str, index: PartitionIndex) -> Found<F, H> {
+        self.read().by_name(topic, index)
+    }
+
+    /// The name of a topic.
+    pub fn topic_name(&self, topic: Uuid) -> Option<Arc<str>> {
+        self.read().name(topic)
+    }
+
+    /// All partitions of this node.
+    pub fn all(&self) -> Vec<Arc<Partition<F, H>>> {
+        self.read().partitions().cloned().collect()
+    }
+
+    /// All partitions of this node in one of its log directories.
+    pub fn all_in(&self, directory: &Arc<Directory<F, H>>) -> Vec<Arc<Partition<F, H>>> {
+        let topics = self.read();
+        let here = topics
+            .partitions()
+            .filter(|partition| Arc::ptr_eq(partition.directory(), directory));
+        here.cloned().collect()
+    }
+
+    /// The settings of a topic.
+    pub fn settings(&self, image: &MetadataImage, topic: &str) -> Arc<TopicSettings> {
+        Arc::new(TopicSettings::resolve(image, &self.statics, topic))
+    }
+
+    /// Finds the logs that a start is to open, those of each directory by themselves, and learns all topics. Directories of
+    /// partitions that the metadata does not know are set aside. Blocks on the disks.
+    pub fn find_logs(
+        &self,
+        image: &MetadataImage,
+        now: MonotonicTime,
+    ) -> Result<Vec<Vec<Existing<F, H>>>, LogsError> {
+        self.write().learn(image);
+        let mut by_name = self.known_logs(image);
+        let delete_delay = self.settings(image, "").delete_delay;
+        let mut existing = Vec::new();
+        for directory in &self.directories {
+            let found = logs::find(directory, |name| by_name(name))?;
+            for path in found.deleted {
+                self.removals.add(now.after(delete_delay), path);
+            }
+            existing.push(found.existing);
+        }
+        logs::keep_one_of_each(&mut existing)?;
+        for directory in &self.directories {
+            checkpoint::remove_clean_shutdown(directory.log.files(), directory.log.path())?;
+        }
+        Ok(existing)
+    }
+
+    /// Finds the partition that a directory is of by its name.
+    fn known_logs<'a>(
+        &'a self,
+        image: &'a MetadataImage,
+    ) -> impl FnMut(&str) -> Option<WhoseLog> + 'a {
+        let mut by_name = BTreeMap::new();
+        for (id, index) in self.everything_in(image).partitions {
+            let topic = &image.topics[&id];
+            by_name.insert(directory_name(&topic.name, index), (topic, index));
+        }
+        let mut settings = BTreeMap::new();
+        move |name| {
+            let (topic, index) = by_name.get(name)?;
+            let settings = settings.entry(topic.id);
+            let settings = settings.or_insert_with(|| self.settings(image, &topic.name));
+            Some(WhoseLog {
+                topic: Arc::from(topic.name.as_str()),
+                topic_id: topic.id,
+                index: *index,
+                settings: Arc::clone(settings),
+            })
+        }
+    }
+
+    /// Makes the logs that a start has opened durable, and lets their partitions be found. Blocks on the disks.
+    pub fn hold(&self, opened: Vec<Opened<F, H>>) -> Result<(), LogsError> {
+        let shorter = opened.iter().filter(|opened| opened.is_shorter());
+        let with_shorter = distinct(shorter.map(Opened::directory));
+        let (partitions, outcome) = sync_and_hold(opened);
+        outcome?;
+        {
+            let mut topics = self.write();
+            for partition in &partitions {
+                topics.insert(partition);
+            }
+        }
+        for directory in &with_shorter {
+            self.lower_recovery_points(directory);
+        }
+        Ok(())
+    }
+
+    /// Has no recovery point in the checkpoint be beyond the end of its log. What is appended must not lie before it:
+    /// torn, it would be taken for damage, and stay. A directory where that cannot be written takes no more.
+    fn lower_recovery_points(&self, directory: &Arc<Directory<F, H>>) {
+        if let Err(error) = checkpoints::write_recovery_points(directory, || self.all_in(directory))
+        {
+            let error = directory.log.take_offline(error);
+            tracing::error!(%error, "the recovery point of a log that became shorter cannot be written; start the broker again when it can");
+        }
+    }
+
+    /// The change that makes all partitions that belong here, and gives each its role.
+    pub fn everything_in(&self, image: &MetadataImage) -> Changes {
+        let partitions = image.topics.iter().flat_map(|(id, topic)| {
+            let here = topic.partitions.iter();
+            let here = here.filter(|(_, partition)| self.role(partition).is_some());
+            here.map(|(index, _)| (*id, *index))
+        });
+        Changes {
+            partitions: partitions.collect(),
+            ..Changes::default()
+        }
+    }
+
+    /// What `partition` is to this node; nothing when it has no replica here.
+    fn role(&self, partition: &ottla_metadata::Partition) -> Option<Role> {
+        let node = self.statics.node;
+        partition.replicas.contains(&node).then(|| Role {
+            node,
+            leader: partition.leader,
+            leader_epoch: partition.leader_epoch,
+            partition_epoch: partition.partition_epoch,
+            replicas: partition.replicas.clone(),
+            isr: partition.isr.clone(),
+        })
+    }
+}

@@ -1,0 +1,163 @@
+//! The topics of the cluster, and which of their partitions are on this node.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use ottla_log::files::Files;
+use ottla_metadata::MetadataImage;
+use ottla_protocol::ids::{PartitionIndex, Uuid};
+
+use crate::{Directory, Host, Partition, PartitionId};
+
+/// Where a partition is.
+#[derive(Debug)]
+pub enum Found<F: Files, H: Host> {
+    /// On this node.
+    Here(Arc<Partition<F, H>>),
+    /// On other nodes only, or not made here yet.
+    Elsewhere,
+    /// There is no such topic.
+    UnknownTopic,
+    /// The topic has no such partition.
+    UnknownPartition,
+}
+
+#[derive(Debug)]
+pub(super) struct Topics<F: Files, H: Host> {
+    by_id: BTreeMap<Uuid, Topic<F, H>>,
+    ids: BTreeMap<Arc<str>, Uuid>,
+}
+
+/// A topic of the cluster.
+#[derive(Debug)]
+struct Topic<F: Files, H: Host> {
+    name: Arc<str>,
+    /// The number of its partitions, wherever they are.
+    partitions: usize,
+    here: BTreeMap<PartitionIndex, Arc<Partition<F, H>>>,
+    /// The directories of those that are not made yet.
+    being_made: BTreeMap<PartitionIndex, Arc<Directory<F, H>>>,
+}
+
+impl<F: Files, H: Host> Default for Topics<F, H> {
+    fn default() -> Self {
+        Self {
+            by_id: BTreeMap::new(),
+            ids: BTreeMap::new(),
+        }
+    }
+}
+
+impl<F: Files, H: Host> Topics<F, H> {
+    pub(super) fn by_id(&self, topic: Uuid, index: PartitionIndex) -> Found<F, H> {
+        let topic = self.by_id.get(&topic);
+        topic.map_or(Found::UnknownTopic, |topic| topic.find(index))
+    }
+
+    pub(super) fn by_name(&self, topic: &str, index: PartitionIndex) -> Found<F, H> {
+        let id = self.ids.get(topic);
+        id.map_or(Found::UnknownTopic, |id| self.by_id(*id, index))
+    }
+
+    pub(super) fn name(&self, topic: Uuid) -> Option<Arc<str>> {
+        let topic = self.by_id.get(&topic);
+        topic.map(|topic| Arc::clone(&topic.name))
+    }
+
+    /// All partitions of this node.
+    pub(super) fn partitions(&self) -> impl Iterator<Item = &Arc<Partition<F, H>>> {
+        self.by_id.values().flat_map(|topic| topic.here.values())
+    }
+
+    /// The directory of each partition that is here or being made.
+    pub(super) fn directories_in_use(&self) -> impl Iterator<Item = &Arc<Directory<F, H>>> {
+        self.by_id.values().flat_map(|topic| {
+            let here = topic.here.values().map(|partition| partition.directory());
+            here.chain(topic.being_made.values())
+        })
+    }
+
+    /// Where a partition's log is, or is being made.
+    pub(super) fn directory_of(
+        &self,
+        (topic, index): PartitionId,
+    ) -> Option<&Arc<Directory<F, H>>> {
+        let topic = self.by_id.get(&topic)?;
+        let here = topic.here.get(&index);
+        let here = here.map(|partition| partition.directory());
+        here.or_else(|| topic.being_made.get(&index))
+    }
+
+    /// Whether a partition is being made in `directory`.
+    pub(super) fn is_being_made_in(
+        &self,
+        (topic, index): PartitionId,
+        directory: &Arc<Directory<F, H>>,
+    ) -> bool {
+        let topic = self.by_id.get(&topic);
+        let chosen = topic.and_then(|topic| topic.being_made.get(&index));
+        chosen.is_some_and(|chosen| Arc::ptr_eq(chosen, directory))
+    }
+
+    /// Learns the topics of `image`, and how many partitions each has.
+    pub(super) fn learn(&mut self, image: &MetadataImage) {
+        for (id, topic) in &image.topics {
+            let name: Arc<str> = Arc::from(topic.name.as_str());
+            self.ids.insert(Arc::clone(&name), *id);
+            let known = self.by_id.entry(*id).or_insert_with(|| Topic {
+                name,
+                partitions: 0,
+                here: BTreeMap::new(),
+                being_made: BTreeMap::new(),
+            });
+            known.partitions = topic.partitions.len();
+        }
+    }
+
+    /// Forgets a topic; returns its partitions, which are still on disk.
+    pub(super) fn forget(&mut self, id: Uuid) -> Vec<Arc<Partition<F, H>>> {
+        let Some(topic) = self.by_id.remove(&id) else {
+            return Vec::new();
+        };
+        if self.ids.get(&topic.name) == Some(&id) {
+            self.ids.remove(&topic.name);
+        }
+        topic.here.into_values().collect()
+    }
+
+    /// Lets a partition be found; false when its topic is gone.
+    pub(super) fn insert(&mut self, partition: &Arc<Partition<F, H>>) -> bool {
+        let Some(topic) = self.by_id.get_mut(&partition.topic_id) else {
+            return false;
+        };
+        topic.being_made.remove(&partition.index);
+        topic.here.insert(partition.index, Arc::clone(partition));
+        true
+    }
+
+    /// A partition is to be made in `directory`.
+    pub(super) fn choose(&mut self, (topic, index): PartitionId, directory: &Arc<Directory<F, H>>) {
+        if let Some(topic) = self.by_id.get_mut(&topic) {
+            topic.being_made.insert(index, Arc::clone(directory));
+        }
+    }
+
+    /// A partition could not be made: the next attempt may choose another directory.
+    pub(super) fn unchoose(&mut self, (topic, index): PartitionId) {
+        if let Some(topic) = self.by_id.get_mut(&topic) {
+            topic.being_made.remove(&index);
+        }
+    }
+}
+
+impl<F: Files, H: Host> Topic<F, H> {
+    fn find(&self, index: PartitionIndex) -> Found<F, H> {
+        match self.here.get(&index) {
+            Some(partition) => Found::Here(Arc::clone(partition)),
+            None if usize::try_from(index.0).is_ok_and(|index| index < self.partitions) => {
+                Found::Elsewhere
+            }
+            None => Found::UnknownPartition,
+        }
+    }
+}

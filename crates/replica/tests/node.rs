@@ -1,0 +1,273 @@
+//! A node makes, finds, deletes and reopens its partitions as the metadata says.
+
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use ottla_log::LogDirectory;
+use ottla_log::files::Files as _;
+use ottla_log::files::simulated::Simulated;
+use ottla_metadata::effective::StaticConfigs;
+use ottla_metadata::{Changes, ConfigResource, MetadataImage, Partition, Topic};
+use ottla_protocol::ids::{LeaderEpoch, NodeId, PartitionIndex, Uuid};
+use ottla_protocol::time::{MonotonicTime, Now, Timestamp};
+use ottla_replica::node::Found;
+use ottla_replica::stalls::{STALLED_AFTER, Task};
+use ottla_replica::{Directory, Host, InOrder, Unavailable, Workers};
+
+type Node = ottla_replica::Node<Simulated, Nobody>;
+
+const NODE: NodeId = NodeId(1);
+const NOW: Now = Now {
+    monotonic: MonotonicTime(Duration::from_secs(100)),
+    wall: Timestamp(1_700_000_000_000),
+};
+const TOPIC: Uuid = Uuid::from_parts(9, 1);
+
+#[derive(Debug)]
+struct Nobody;
+
+impl Host for Nobody {
+    type Producer = ();
+    type Consumer = ();
+    type Flusher = ();
+
+    fn answer((): (), _: Result<(), Unavailable>) {}
+    fn wake((): &()) {}
+    fn pass_is_due((): &()) {}
+}
+
+fn directory_id(number: u64) -> Uuid {
+    Uuid::from_parts(5, number)
+}
+
+/// A node with log directories of these names.
+fn node(disk: &Simulated, paths: &[&str]) -> Node {
+    let directories = (1..).zip(paths).map(|(number, path)| {
+        disk.create_directory(path.as_ref()).unwrap();
+        let log = LogDirectory::new(disk.clone(), path);
+        let directory = Directory::new(log, Some(0), Duration::from_millis(5), ());
+        directory.id.set(directory_id(number)).unwrap();
+        directory
+    });
+    let statics = StaticConfigs {
+        node: NODE,
+        ..StaticConfigs::default()
+    };
+    Node::new(statics, directories.collect())
+}
+
+/// Topic `t` with partitions that this node leads; `directories` are their log directories.
+fn image(directories: &[Uuid]) -> MetadataImage {
+    let partitions = (0..).zip(directories).map(|(index, directory)| {
+        let partition = Partition {
+            replicas: vec![NODE],
+            directories: vec![*directory],
+            isr: vec![NODE],
+            removing: Vec::new(),
+            adding: Vec::new(),
+            leader: Some(NODE),
+            recovering: false,
+            leader_epoch: LeaderEpoch(0),
+            partition_epoch: 0,
+            eligible_leaders: Vec::new(),
+            last_known_eligible_leaders: Vec::new(),
+        };
+        (PartitionIndex(index), partition)
+    });
+    let topic = Topic {
+        name: "t".to_owned(),
+        id: TOPIC,
+        partitions: partitions.collect(),
+    };
+    let mut image = MetadataImage::default();
+    image.topic_ids.insert("t".to_owned(), TOPIC);
+    image.topics.insert(TOPIC, Arc::new(topic));
+    image
+}
+
+/// The id of no directory: the node chooses.
+const ANYWHERE: Uuid = Uuid::from_parts(0, 1);
+
+fn deletion() -> Changes {
+    Changes {
+        deleted_topics: [(TOPIC, "t".to_owned())].into(),
+        ..Changes::default()
+    }
+}
+
+fn apply(node: &Node, image: &MetadataImage, changes: &Changes, now: Now) {
+    for job in node.plan(image, changes, now.monotonic) {
+        let errors = node.perform(&job, &InOrder, now);
+        assert!(errors.is_empty(), "{errors:?}");
+    }
+}
+
+fn make(node: &Node, image: &MetadataImage) {
+    apply(node, image, &node.everything_in(image), NOW);
+}
+
+/// The directory of partition `index`, if it is here.
+fn place(node: &Node, index: i32) -> Option<String> {
+    match node.by_name("t", PartitionIndex(index)) {
+        Found::Here(partition) => Some(partition.directory().log.path().display().to_string()),
+        Found::Elsewhere => None,
+        missing => panic!("{missing:?}"),
+    }
+}
+
+fn names(disk: &Simulated, path: &str) -> Vec<String> {
+    let entries = disk.list(path.as_ref()).unwrap().into_iter();
+    let mut names: Vec<_> = entries
+        .filter(|entry| entry.is_directory)
+        .map(|entry| entry.name)
+        .collect();
+    names.sort();
+    names
+}
+
+#[test]
+fn a_partition_is_made_led_and_found_again_by_the_next_start() {
+    let disk = Simulated::new();
+    let metadata = image(&[ANYWHERE]);
+    {
+        let node = node(&disk, &["/one"]);
+        make(&node, &metadata);
+        assert!(node.all()[0].role().is_leader());
+    }
+    let node = node(&disk, &["/one"]);
+    let existing = node.find_logs(&metadata, NOW.monotonic).unwrap();
+    assert_eq!(
+        place(&node, 0),
+        None,
+        "its topic is known, its log is not open"
+    );
+    let opened = existing
+        .into_iter()
+        .flatten()
+        .map(|existing| existing.open(NOW.wall, &mut |_| {}).unwrap());
+    node.hold(opened.collect()).unwrap();
+    assert_eq!(place(&node, 0).as_deref(), Some("/one"));
+    assert!(
+        !node.all()[0].role().is_leader(),
+        "its role comes by a change"
+    );
+    make(&node, &metadata);
+    assert!(node.all()[0].role().is_leader());
+    assert!(matches!(
+        node.by_name("t", PartitionIndex(1)),
+        Found::UnknownPartition
+    ));
+    assert!(matches!(
+        node.by_name("u", PartitionIndex(0)),
+        Found::UnknownTopic
+    ));
+}
+
+#[test]
+fn new_partitions_go_where_the_metadata_says_or_else_where_the_fewest_are() {
+    let disk = Simulated::new();
+    let node = node(&disk, &["/one", "/two"]);
+    let two = directory_id(2);
+    make(&node, &image(&[two, ANYWHERE, ANYWHERE, ANYWHERE]));
+    let places: Vec<_> = (0..4).map(|index| place(&node, index).unwrap()).collect();
+    assert_eq!(places, ["/two", "/one", "/one", "/two"]);
+}
+
+#[test]
+fn no_empty_log_replaces_one_in_a_directory_that_is_missing() {
+    let disk = Simulated::new();
+    let node = node(&disk, &["/one"]);
+    make(&node, &image(&[directory_id(7), ANYWHERE]));
+    assert_eq!(place(&node, 0), None);
+    assert_eq!(names(&disk, "/one"), ["t-1"]);
+}
+
+#[test]
+fn a_stalled_directory_gets_no_new_partitions() {
+    let disk = Simulated::new();
+    let node = node(&disk, &["/one", "/two"]);
+    let stalls = &node.directories()[0].stalls;
+    stalls.mark(Task::Flush, NOW.monotonic);
+    let later = Now {
+        monotonic: NOW.monotonic.after(STALLED_AFTER),
+        ..NOW
+    };
+    let metadata = image(&[ANYWHERE, ANYWHERE]);
+    apply(&node, &metadata, &node.everything_in(&metadata), later);
+    assert_eq!(names(&disk, "/one"), [] as [String; 0]);
+    assert_eq!(names(&disk, "/two"), ["t-0", "t-1"]);
+}
+
+/// Deletes the topic while its partitions are made.
+struct DeletesMeanwhile<'a>(&'a Node);
+
+impl Workers for DeletesMeanwhile<'_> {
+    fn each<T: Send, R: Send>(&self, tasks: Vec<T>, work: impl Fn(T) -> R + Sync) -> Vec<R> {
+        let done = InOrder.each(tasks, work);
+        let jobs = self
+            .0
+            .plan(&MetadataImage::default(), &deletion(), NOW.monotonic);
+        assert!(jobs.is_empty(), "nothing of it is here yet");
+        done
+    }
+
+    fn disk_answered(&self) {}
+}
+
+#[test]
+fn a_topic_that_is_deleted_while_its_partition_is_made_leaves_no_log() {
+    let disk = Simulated::new();
+    let node = node(&disk, &["/one"]);
+    let metadata = image(&[ANYWHERE]);
+    let mut jobs = node.plan(&metadata, &node.everything_in(&metadata), NOW.monotonic);
+    let job = jobs.pop().unwrap();
+    let errors = node.perform(&job, &DeletesMeanwhile(&node), NOW);
+    assert!(errors.is_empty() && node.all().is_empty(), "{errors:?}");
+    let renamed = names(&disk, "/one");
+    assert_eq!(renamed.len(), 1);
+    assert!(renamed[0].ends_with("-delete"), "{renamed:?}");
+}
+
+#[test]
+fn the_files_of_a_deleted_partition_go_after_their_delay() {
+    let disk = Simulated::new();
+    let node = node(&disk, &["/one"]);
+    make(&node, &image(&[ANYWHERE]));
+    let delay = node.all()[0].settings().delete_delay;
+    apply(&node, &MetadataImage::default(), &deletion(), NOW);
+    let directory = &node.directories()[0];
+    assert!(node.take_removals(directory, NOW.monotonic).is_empty());
+    let due = NOW.monotonic.after(delay);
+    assert_eq!(node.take_removals(directory, due).len(), 1);
+    assert!(node.take_removals(directory, due).is_empty());
+}
+
+#[test]
+fn two_jobs_that_are_added_up_are_done_as_the_later_metadata_has_it() {
+    let disk = Simulated::new();
+    let node = node(&disk, &["/one"]);
+    let earlier = image(&[ANYWHERE]);
+    let mut jobs = node.plan(&earlier, &node.everything_in(&earlier), NOW.monotonic);
+    let mut job = jobs.pop().unwrap();
+    let mut later = image(&[ANYWHERE, ANYWHERE]);
+    let configs = [("flush.messages".to_owned(), "7".to_owned())];
+    let topic = ConfigResource::topic("t");
+    later
+        .configs
+        .insert(topic.clone(), configs.into_iter().collect());
+    let changes = Changes {
+        partitions: [(TOPIC, PartitionIndex(1))].into(),
+        configs: [topic].into(),
+        ..Changes::default()
+    };
+    job.add(node.plan(&later, &changes, NOW.monotonic).pop().unwrap());
+    assert!(node.perform(&job, &InOrder, NOW).is_empty());
+    let flush_messages: Vec<_> = node
+        .all()
+        .iter()
+        .map(|partition| partition.settings().flush_messages)
+        .collect();
+    assert_eq!(flush_messages, [7, 7]);
+}
