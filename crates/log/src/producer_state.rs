@@ -146,7 +146,7 @@ impl ProducerEntry {
         self.last_timestamp = batch.timestamp;
     }
 
-    /// Takes on an epoch; a new one forgets the batches of the old.
+    /// Changes the epoch; a new epoch forgets the batches of the old.
     fn set_epoch(&mut self, epoch: ProducerEpoch) {
         if self.epoch != epoch {
             self.count = 0;
@@ -205,14 +205,14 @@ impl ProducerState {
         self.end
     }
 
-    /// Says that the log has been taken into account up to `end`.
+    /// Records that the log has been taken into account up to `end`.
     pub fn advance_to(&mut self, end: Offset) {
         self.end = end;
     }
 
     /// Begins to check batches that are to be appended.
     pub fn stage(&self) -> Staged<'_> {
-        Staged::new(self)
+        Staged::new(self, None)
     }
 
     /// The offset of the earliest record that is of an open transaction, or of one whose end the high watermark
@@ -238,13 +238,13 @@ impl ProducerState {
         }
     }
 
-    /// Lets go of ended transactions whose markers lie below `high_watermark`.
+    /// Forgets ended transactions whose markers lie below `high_watermark`.
     pub fn on_high_watermark(&mut self, high_watermark: Offset) {
         self.unreplicated
             .retain(|_, transaction| transaction.last_offset >= high_watermark);
     }
 
-    /// Takes note that the log now starts at `log_start`.
+    /// The log now starts at `log_start`.
     pub fn on_log_start(&mut self, log_start: Offset) {
         self.on_high_watermark(log_start);
         self.end = self.end.max(log_start);

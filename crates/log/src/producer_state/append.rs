@@ -1,4 +1,4 @@
-//! Checking batches against the producers' state before they are written, and taking them in afterwards.
+//! Checks batches against the producers' state before they are written, and applies them afterwards.
 //!
 //! The order of the checks and what each refuses are Kafka's (`ProducerAppendInfo`). Transaction verification
 //! (KIP-890) comes with the transaction coordinator.
@@ -91,10 +91,11 @@ enum TransactionChange {
 }
 
 impl<'a> Staged<'a> {
-    pub(super) fn new(state: &'a ProducerState) -> Self {
+    /// Checks batches against `state`, and against `earlier` batches, which are staged but not yet applied.
+    pub(super) fn new(state: &'a ProducerState, earlier: Option<&'a Changes>) -> Self {
         Self {
             state,
-            earlier: None,
+            earlier,
             changes: Changes::default(),
         }
     }
@@ -106,6 +107,26 @@ impl<'a> Staged<'a> {
         };
         let known = self.changes.entries.get(&producer).or_else(earlier);
         known.or_else(|| self.state.producers.get(&producer))
+    }
+
+    /// The entry that a batch with this head changes. An older epoch than the entry's is refused, except from a leader.
+    fn entry_for(
+        &self,
+        header: &BatchHeader,
+        origin: Origin,
+    ) -> Result<ProducerEntry, ProducerError> {
+        let producer = ProducerId(header.producer_id);
+        let known = self.entry(producer).copied();
+        let entry = known.unwrap_or_else(|| ProducerEntry::new(ProducerEpoch(-1)));
+        let (epoch, current) = (ProducerEpoch(header.producer_epoch), entry.epoch);
+        if epoch < current && origin != Origin::Replication {
+            return Err(ProducerError::InvalidEpoch {
+                producer,
+                epoch,
+                current,
+            });
+        }
+        Ok(entry)
     }
 
     /// The remembered batch that this one repeats: same producer, epoch and sequences.
@@ -122,7 +143,7 @@ impl<'a> Staged<'a> {
             .copied()
     }
 
-    /// Checks a batch with a producer id, whose header holds the offsets it will have, and takes it in.
+    /// Checks a batch with a producer id, whose header holds the offsets it will have, and stages it.
     pub fn add(
         &mut self,
         batch: &Batch<'_>,
@@ -147,14 +168,7 @@ impl<'a> Staged<'a> {
         origin: Origin,
     ) -> Result<(), ProducerError> {
         let producer = ProducerId(header.producer_id);
-        let known = self.entry(producer).copied();
-        let mut entry = known.unwrap_or_else(|| ProducerEntry::new(ProducerEpoch(-1)));
-        check_epoch(
-            producer,
-            ProducerEpoch(header.producer_epoch),
-            entry.epoch,
-            origin,
-        )?;
+        let mut entry = self.entry_for(header, origin)?;
         if origin == Origin::Client {
             check_sequence(header, &entry)?;
         }
@@ -190,14 +204,7 @@ impl<'a> Staged<'a> {
         origin: Origin,
     ) -> Result<(), ProducerError> {
         let producer = ProducerId(header.producer_id);
-        let known = self.entry(producer).copied();
-        let mut entry = known.unwrap_or_else(|| ProducerEntry::new(ProducerEpoch(-1)));
-        check_epoch(
-            producer,
-            ProducerEpoch(header.producer_epoch),
-            entry.epoch,
-            origin,
-        )?;
+        let mut entry = self.entry_for(header, origin)?;
         if entry.coordinator_epoch > marker.coordinator_epoch && origin != Origin::Replication {
             let (epoch, current) = (marker.coordinator_epoch, entry.coordinator_epoch);
             return Err(ProducerError::CoordinatorFenced {
@@ -229,28 +236,12 @@ impl<'a> Staged<'a> {
     }
 }
 
-fn check_epoch(
-    producer: ProducerId,
-    epoch: ProducerEpoch,
-    current: ProducerEpoch,
-    origin: Origin,
-) -> Result<(), ProducerError> {
-    if epoch < current && origin != Origin::Replication {
-        return Err(ProducerError::InvalidEpoch {
-            producer,
-            epoch,
-            current,
-        });
-    }
-    Ok(())
-}
-
 /// The batches of a producer follow each other without a gap.
 ///
-/// Of a producer of whom nothing is known any first sequence is taken, because its records and what was known of it may
-/// have been deleted or have expired. A log that never held a record has forgotten nobody: there a first sequence other
-/// than 0 says that an earlier batch of the producer was refused or is late, and taking this one would lock that one
-/// out for ever (KAFKA-15591).
+/// An unknown producer may begin with any sequence, because its records and its entry may have been deleted or have
+/// expired. A log that never held a record has forgotten no producer: there a first sequence other than 0 means that an
+/// earlier batch of the producer was refused or is late, and accepting this one would lock that one out for ever
+/// (KAFKA-15591).
 fn check_sequence(header: &BatchHeader, entry: &ProducerEntry) -> Result<(), ProducerError> {
     let never_held_a_record = header.base_offset().0 == 0;
     let may_be_forgotten = entry.epoch.0 == -1 && !never_held_a_record;
@@ -287,14 +278,10 @@ impl Changes {
 impl ProducerState {
     /// Begins to check batches that follow `earlier` ones, which are staged but not yet applied.
     pub(crate) fn stage_after<'a>(&'a self, earlier: &'a Changes) -> Staged<'a> {
-        Staged {
-            state: self,
-            earlier: Some(earlier),
-            changes: Changes::default(),
-        }
+        Staged::new(self, Some(earlier))
     }
 
-    /// Takes in what was staged and is now written; returns the transactions that were aborted by it.
+    /// Applies what was staged and is now written; returns the transactions that were aborted by it.
     pub fn apply(&mut self, changes: Changes, end: Offset) -> Vec<AbortedTransaction> {
         self.producers.extend(changes.entries);
         let mut aborted = Vec::new();
