@@ -1,8 +1,9 @@
 //! Damage in a segment: where it begins and ends, which offsets it takes, and where batches can be read again.
 //!
 //! [`Salvage`] walks a segment with checksums. What is not a sound batch in its order is passed over up to the next
-//! that is: where the damaged batch's own length leads, or byte by byte. `Survey` reads heads only, which is cheap,
-//! and goes over to a salvage where these stop making sense. Nothing here changes a file.
+//! sound one: where the damaged batch's own length leads, or byte by byte. `Survey` reads heads only, which is cheap,
+//! and goes on as a salvage where heads stop making sense. Nothing here changes a file. Why there can be damage at all:
+//! assumption 10 of `docs/formats.md`.
 
 use crate::batch::{BatchError, parse_checked, parse_header};
 use crate::files::{File, FileError};

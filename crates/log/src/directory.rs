@@ -1,8 +1,8 @@
 //! A log directory: the one place where files are obtained, and where a failing disk is noticed.
 //!
 //! The files of segments come from the bounded [`OpenFiles`]. The first failed write, sync or read takes the
-//! directory offline: from then on every call answers with that failure, and nothing is tried again. A full disk and
-//! a lack of file descriptors are not failures of the disk and leave it online, and so do damaged bytes.
+//! directory offline: from then on every call answers with that failure, and nothing is repeated (assumptions 2 and 11 of
+//! `docs/formats.md`). A full disk, a lack of file descriptors, and damaged bytes leave the directory online.
 
 use crate::damage::Damage;
 use crate::files::{FileError, Files, Open, Operation};

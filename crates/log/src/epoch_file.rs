@@ -1,4 +1,4 @@
-//! A partition's `leader-epoch-checkpoint` as it stands on disk, and who may write it.
+//! A partition's `leader-epoch-checkpoint` on disk, and the order of those that write it.
 //!
 //! It is written when a checkpoint moves the recovery point, when the log is truncated and when it is closed, not when an
 //! epoch begins: recovery learns the epochs beyond the recovery point from the batches, and cuts what lies outside of the

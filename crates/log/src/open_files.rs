@@ -1,9 +1,9 @@
-//! The files of segments that are open, bounded however many segments and partitions there are.
+//! The open files of segments: a bounded number, however many segments and partitions there are.
 //!
-//! Active segments count like closed ones: one that nobody has touched for long is closed and opened again when it is
-//! needed, for two microseconds. Its unsynced writes stay in the kernel. An error in writing them back is reported by the
-//! next sync only while the kernel keeps the inode in memory: should it drop that while the file is closed, nobody
-//! learns of the error but the checksums. A file that somebody still reads, writes or syncs stays open beyond the bound until they are done.
+//! Active segments count like closed ones. A file that has not been used for long is closed, and opened again when it is
+//! needed, which takes two microseconds. Its unsynced writes stay in the kernel; an error in writing them back is
+//! reported as assumption 12 of `docs/formats.md` says. A file that is being read, written or synced stays open beyond
+//! the bound until that has ended.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};

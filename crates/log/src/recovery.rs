@@ -1,11 +1,10 @@
-//! Opening a log: after a clean stop by looking at names and lengths, after a crash by reading what the recovery point
-//! leaves open.
+//! Opens a log: after a clean stop from names and lengths, after a crash by reading from the recovery point on.
 //!
-//! From the recovery point on every batch is read and its checksum compared; the log ends before the first that is
-//! not whole and sound, and what is cut off there moves aside ([`cut_off`]). Indexes, producers' state and leader epochs are
-//! made anew from what was read, and all is synced before the log is used: an open log is durable up to its end. Nothing
-//! before the recovery point is read but the few batches since the last index entry, and nothing before it is cut off:
-//! damage there stays, keeps its offsets, and is known.
+//! From the recovery point on any write may be torn or missing (assumptions 3 and 4 of `docs/formats.md`), so every batch
+//! is read and its checksum compared. The log ends before the first that is not whole and sound, and what is cut off there
+//! moves aside ([`cut_off`]). Indexes, producers' state and leader epochs are made anew from what was read, and all is
+//! synced before the log is used: an open log is durable up to its end. Before the recovery point only the batches since
+//! the last index entry are read, and nothing is cut off: damage there stays, keeps its offsets, and is known.
 
 pub(crate) mod cut_off;
 mod directory;

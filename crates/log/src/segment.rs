@@ -457,8 +457,8 @@ impl<F: Files> Segment<F> {
     }
 
     /// Cuts off everything from `position`, where the batch with `offset` begins. The segment must be activated anew. The
-    /// batches go first, durably: batches that came back by a crash without the aborted transactions that they end
-    /// would show them.
+    /// batches are cut first, durably (assumption 5 of `docs/formats.md`): batches that came back after a crash without
+    /// their index of aborted transactions would show what was aborted.
     pub(crate) fn truncate(
         &mut self,
         place: &Place<F>,

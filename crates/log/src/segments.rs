@@ -331,8 +331,8 @@ impl<F: Files> Segments<F> {
     /// Writes the batches from `offset` on once more, of the segments from `base` on, so that the sync which follows has
     /// something to sync.
     ///
-    /// After a failed sync the kernel takes what it could not write for written. A process that starts again reads it from
-    /// memory, syncs it without an error, and loses it when the power fails. Only a new write reaches the disk.
+    /// After a failed sync the kernel takes what it could not write for written: assumption 2 of `docs/formats.md`. Only a
+    /// new write reaches the disk.
     pub(crate) fn rewrite_tail(&self, base: Offset, offset: Offset) -> Result<(), StorageError> {
         let directory = &self.place.directory;
         for segment in self.from(base) {

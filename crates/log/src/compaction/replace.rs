@@ -1,10 +1,10 @@
-//! Putting a compacted segment in the place of those it was made from, so that a crash leaves the old or the new.
+//! Puts a compacted segment in the place of those it was made from, so that a crash leaves the old or the new.
 //!
-//! Which segments are replaced is written down first. The rest is names alone, under the log's lock: all files of the
-//! new segment change from `.cleaned` to `.swap`, from which on a start would complete the replacement; the old files
-//! go; `.swap` is dropped, the `.log` first. What recovery makes of every state in between is in
-//! `recovery/directory.rs`. The names of one directory become durable in the order in which they changed, as
-//! journaling file systems have it; they are synced afterwards.
+//! First a file says which segments are replaced. The rest is names alone, under the log's lock: the files of the new
+//! segment change from `.cleaned` to `.swap`, from which on a start would complete the replacement; the old files are
+//! removed; `.swap` is dropped, the `.log` first. `recovery/directory.rs` completes or undoes each state in between. The
+//! names are synced afterwards, so the order of renames and removals must survive a crash: assumption 8 of
+//! `docs/formats.md`.
 
 use super::Quarantined;
 use crate::directory::StorageError;
@@ -33,13 +33,13 @@ pub(crate) fn write_replacement<F: Files>(
     replace_durably(files, &directory.join(REPLACEMENT), text.as_bytes())
 }
 
-/// Which segments were being replaced when the log was last in use, if any were.
+/// The base offsets of the segments that were being replaced when the log was last in use.
 pub(crate) fn read_replacement<F: Files>(
     files: &F,
     directory: &Path,
 ) -> Result<Option<Range<Offset>>, FileError> {
     let content = match read_whole(files, &directory.join(REPLACEMENT), MAX_BYTES) {
-        // Not ours.
+        // A file that Ottla did not write.
         Err(error) if error.is_malformed() => None,
         outcome => outcome?,
     };
@@ -52,10 +52,10 @@ pub(crate) fn read_replacement<F: Files>(
     Ok(range)
 }
 
-/// How far a log is compacted, and what of it could not be.
+/// How far a log is compacted, and which batches compaction could not read.
 #[derive(Debug, Default)]
 pub(crate) struct Compacted {
-    /// The offset before which it is; `None` when it never was.
+    /// The offset before which it is compacted; `None` when it never was.
     pub(crate) to: Option<Offset>,
     pub(crate) quarantine: Vec<Quarantined>,
 }

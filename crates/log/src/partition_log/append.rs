@@ -1,8 +1,9 @@
-//! Appending: offsets are assigned (leader) or given (follower), and all that is asked at once is one write.
+//! Appending: offsets are assigned (leader) or given (follower), and all requests of one call are one write.
 //!
-//! The caller has validated the batches: each whole, its checksum right, its inner offsets 0, 1, 2, ….
+//! The caller has validated the batches: each is whole, its checksum is right, its inner offsets are 0, 1, 2, ….
 //! Nothing changes in memory before the write has succeeded. When the disk is full the file is cut back to where it
-//! ended, and the append is refused; any other failure takes the log directory offline.
+//! ended, and the append is refused; any other failure takes the log directory offline (assumption 11 of
+//! `docs/formats.md`).
 
 use super::PartitionLog;
 use crate::batch::{Batch, BatchError, parse_checked};

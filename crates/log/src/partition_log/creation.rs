@@ -1,7 +1,7 @@
-//! What makes a new log known on disk: the name of its directory, and the file that says whose it is.
+//! What makes a new log known on disk: the name of its directory, and `partition.metadata` with its topic's id.
 //!
-//! Both are made durable after all else, so that whoever finds the file finds the log: Kafka sets a directory without it
-//! aside. Of many new logs the files are written, synced and renamed together.
+//! Both become durable after all else (assumptions 6 and 7 of `docs/formats.md`), so a start that finds the file finds the
+//! whole log. Kafka sets a directory without it aside. The files of many new logs are written, synced and renamed together.
 
 use crate::checkpoint::{rename_topic_id, write_topic_id, write_topic_id_aside};
 use crate::directory::{LogDirectory, StorageError};
@@ -19,7 +19,7 @@ pub(crate) struct Creation {
 }
 
 impl Creation {
-    /// Whether anything is missing.
+    /// Whether anything is missing on disk.
     pub(crate) fn is_due(self) -> bool {
         self.is_new || self.topic_id.is_some()
     }
@@ -35,13 +35,13 @@ impl Creation {
             directory.judge(write_topic_id(files, path, id))?;
         }
         if self.is_due() {
-            // Also of a directory that was made just before a crash, and is there by name only.
+            // A directory that was made just before a crash may be there by name only.
             directory.judge(files.sync_directory(directory.path()))?;
         }
         Ok(())
     }
 
-    /// Writes it beside its place; says whether there is anything to rename.
+    /// Writes the topic's id beside its place; returns whether there is a file to rename.
     pub(super) fn write_aside<F: Files>(
         self,
         directory: &LogDirectory<F>,
@@ -53,7 +53,7 @@ impl Creation {
         Ok(self.topic_id.is_some())
     }
 
-    /// Lets what was written beside its place, and synced since, take it; the name is not synced.
+    /// Renames the file that was written beside its place, and synced since, into it. The name is not synced.
     pub(super) fn rename<F: Files>(
         self,
         directory: &LogDirectory<F>,

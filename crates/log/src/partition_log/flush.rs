@@ -3,7 +3,7 @@
 //! There are two depths. A flush syncs batches and the names of new files, so that acknowledged records survive. A
 //! checkpoint also syncs indexes and snapshots, and so moves the recovery point. See `super::progress`.
 //!
-//! It leans on assumptions 1 to 4 and 7 of `docs/formats.md`.
+//! It leans on assumptions 1, 2, 6 and 7 of `docs/formats.md`: a failed sync is final, and names are synced apart.
 
 use super::creation::Creation;
 use crate::directory::{LogDirectory, StorageError};

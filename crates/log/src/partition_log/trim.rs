@@ -1,7 +1,7 @@
-//! Making a log shorter: from its end when a leader says so, from its start by DeleteRecords and retention.
+//! Making a log shorter: from its end by a truncation, from its start by DeleteRecords and retention.
 //!
-//! Files are removed at once; whoever still reads them holds them open. The log start offset moves first, so that a
-//! crash in between leaves segments too many, never a gap.
+//! Files are removed at once; a read that is under way holds them open (assumption 9 of `docs/formats.md`). The log start
+//! offset moves first, so that a crash in between leaves segments too many, never a gap.
 
 use super::PartitionLog;
 use crate::damage::UNBOUNDED;
@@ -204,7 +204,7 @@ impl<F: Files> PartitionLog<F> {
             has_removed = true;
         }
         if has_removed {
-            // A segment that came back by a crash must not follow one that was cut.
+            // A segment that came back by a crash must not follow one that was cut: assumption 7.
             let directory = self.directory();
             directory.judge_sync(directory.files().sync_directory(self.path()))?;
         }
@@ -218,7 +218,7 @@ impl<F: Files> PartitionLog<F> {
         self.rebuild_producers(now)?;
         let high_watermark = self.high_watermark.offset.min(end);
         self.set_high_watermark(high_watermark)?;
-        // A shorter log is only safe to extend when the cut is durable.
+        // A shorter log is only safe to extend when the cut is durable: assumption 5.
         self.sync_all()?;
         Ok(true)
     }

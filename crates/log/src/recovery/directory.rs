@@ -1,4 +1,5 @@
-//! A partition's directory before its log is opened: made if it is missing, rid of what an interrupted operation left.
+//! Prepares a partition's directory for the opening of its log: makes it if it is missing, and removes what an
+//! interrupted deletion or compaction left.
 
 use crate::compaction::{REPLACEMENT, read_replacement};
 use crate::damage::{Met, Survey, UNBOUNDED};
@@ -10,7 +11,7 @@ use crate::segment::PresentIndexes;
 use ottla_protocol::ids::Offset;
 use std::collections::{BTreeMap, BTreeSet};
 
-/// A snapshot of the metadata log that waits to be removed: whoever keeps that log removes it.
+/// A snapshot of the metadata log that waits to be removed, by the owner of that log.
 const DELETED_METADATA_SNAPSHOT: &str = ".checkpoint.deleted";
 
 /// The files of a log, by offset.

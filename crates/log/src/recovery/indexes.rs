@@ -1,8 +1,8 @@
-//! Index files that are missing are made anew from the batches, when a log is opened.
+//! Makes missing index files anew from the batches, when a log is opened.
 //!
-//! Below the recovery point nobody reads the batches again, so a new index must be there whole or not at all: all are
-//! written aside, synced, and renamed together. Where space or descriptors are lacking the entries stay in memory, no
-//! file is made, and the next start does it again.
+//! Below the recovery point no start reads the batches again, so a new index must be there whole or not at all: all are
+//! written aside, synced, and renamed together (assumption 6 of `docs/formats.md`). Where space or descriptors are lacking
+//! the entries stay in memory, no file is made, and the next start does it again.
 
 use super::{OpenError, Recovering};
 use crate::damage::{Met, Survey, UNBOUNDED};
@@ -14,7 +14,7 @@ use crate::segment::Segment;
 use std::io::IoSlice;
 use std::path::{Path, PathBuf};
 
-/// From so many files on, one sync of the file system is faster than one of each.
+/// With more files than this, one sync of the file system is faster than one of each.
 const MANY: usize = 8;
 
 /// New index files that lie beside their places.
