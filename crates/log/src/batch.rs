@@ -173,11 +173,9 @@ pub(crate) const MAX_DECOMPRESSED: usize = 1 << 30;
     "the record at offset {offset} has {size} bytes, max.decompressed.message.bytes allows {limit}"
 )]
 pub struct RecordTooLarge {
-    /// Its offset.
     pub offset: Offset,
     /// Its bytes without its length field.
     pub size: usize,
-    /// The limit.
     pub limit: usize,
 }
 

@@ -73,7 +73,6 @@ pub enum CompactionError {
     /// It was due when it was planned, and is not any more.
     #[error("the log is not due for compaction any more")]
     NotDue,
-    /// The disk cannot.
     #[error(transparent)]
     Storage(#[from] StorageError),
 }

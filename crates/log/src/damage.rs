@@ -77,7 +77,6 @@ impl fmt::Display for Damage {
 /// What a walk comes upon.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Met {
-    /// A batch.
     Batch(Located),
     /// What is passed over.
     Damage(Damage),

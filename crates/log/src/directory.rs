@@ -26,7 +26,6 @@ pub enum StorageError {
     /// The log directory has failed; it stays offline until the broker is started again.
     #[error("log directory {} is offline: {cause}", directory.display())]
     Offline {
-        /// The log directory.
         directory: PathBuf,
         /// Its first failure.
         cause: Arc<FileError>,
@@ -34,7 +33,6 @@ pub enum StorageError {
     /// The disk is full; what it holds is sound.
     #[error("log directory {} is full: {cause}", directory.display())]
     Full {
-        /// The log directory.
         directory: PathBuf,
         /// The write that did not fit.
         cause: Arc<FileError>,
@@ -105,7 +103,6 @@ impl<F: Files> LogDirectory<F> {
         &self.files
     }
 
-    /// Its path.
     pub fn path(&self) -> &Path {
         &self.path
     }

@@ -147,7 +147,6 @@ impl<E: IndexEntry> IndexFile<E> {
         Ok(E::decode(&bytes))
     }
 
-    /// The last entry.
     pub(crate) fn last<H: File>(&self, source: Source<'_, H>) -> Result<Option<E>, FileError> {
         match self.count().checked_sub(1) {
             Some(index) => self.entry(index, source),

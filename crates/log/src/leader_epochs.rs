@@ -15,7 +15,6 @@ pub struct LeaderEpochs {
 /// An epoch and the offset after its last record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct EpochEnd {
-    /// The epoch.
     pub epoch: LeaderEpoch,
     /// The offset after its last record.
     pub end: Offset,
@@ -36,7 +35,6 @@ impl LeaderEpochs {
         self.starts.iter().map(|(epoch, start)| (*epoch, *start))
     }
 
-    /// The newest epoch.
     pub fn latest(&self) -> Option<LeaderEpoch> {
         self.starts.last_key_value().map(|(epoch, _)| *epoch)
     }

@@ -147,7 +147,6 @@ impl<F: Files> PartitionLog<F> {
         &self.segments
     }
 
-    /// The settings of the log.
     pub fn config(&self) -> &LogConfig {
         &self.config
     }
@@ -225,12 +224,10 @@ impl<F: Files> PartitionLog<F> {
         bytes.saturating_sub(from.position)
     }
 
-    /// The bytes of all segments.
     pub fn size(&self) -> u64 {
         self.segments.bytes()
     }
 
-    /// The number of segments.
     pub fn segment_count(&self) -> usize {
         self.segments.len()
     }

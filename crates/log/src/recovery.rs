@@ -44,7 +44,6 @@ pub struct OpenLog<F: Files> {
     pub directory: Arc<LogDirectory<F>>,
     /// The name of its own directory: `topic-partition`.
     pub name: String,
-    /// The settings it obeys.
     pub config: LogConfig,
     /// The topic's id, which is written down when it is not yet, and must agree when it is.
     pub topic_id: Option<Uuid>,
@@ -88,7 +87,6 @@ pub enum OpenError {
         /// Where in it.
         position: u64,
     },
-    /// The disk cannot.
     #[error(transparent)]
     Storage(#[from] StorageError),
 }

@@ -64,7 +64,6 @@ pub enum RepairError {
         .0.display()
     )]
     Compacting(PathBuf),
-    /// The disk cannot.
     #[error(transparent)]
     Storage(#[from] StorageError),
     /// The segment cannot be written.

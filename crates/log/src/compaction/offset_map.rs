@@ -83,7 +83,6 @@ impl OffsetMap {
         i64::try_from(offset).ok().map(Offset)
     }
 
-    /// The number of keys.
     pub fn keys(&self) -> usize {
         self.keys
     }

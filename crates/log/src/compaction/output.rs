@@ -44,7 +44,6 @@ impl<F: Files> Output<F> {
         })
     }
 
-    /// Its base offset.
     pub(crate) fn base(&self) -> Offset {
         self.segment.base
     }

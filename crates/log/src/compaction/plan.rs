@@ -13,7 +13,6 @@ use std::time::Duration;
 /// What is known of a closed segment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SegmentFacts {
-    /// Its base offset.
     pub base: Offset,
     /// The bytes of its batches.
     pub size: u64,

@@ -67,7 +67,6 @@ pub enum AppendError {
     /// They are not whole, sound batches.
     #[error("not a record batch: {0}")]
     Invalid(#[from] BatchError),
-    /// The disk cannot.
     #[error(transparent)]
     Storage(#[from] StorageError),
 }

@@ -57,7 +57,6 @@ pub enum TimeQueryError {
     /// The search met a record that is larger than the topic allows.
     #[error(transparent)]
     RecordTooLarge(#[from] RecordTooLarge),
-    /// The disk cannot.
     #[error(transparent)]
     Storage(#[from] StorageError),
 }
@@ -68,14 +67,12 @@ pub enum ReadError {
     /// The offset is not in the log.
     #[error("offset {offset} is outside of the log, which is from {log_start} to {log_end}")]
     OutOfRange {
-        /// The offset asked for.
         offset: Offset,
         /// The first offset there is.
         log_start: Offset,
         /// The offset after the last.
         log_end: Offset,
     },
-    /// The disk cannot.
     #[error(transparent)]
     Storage(#[from] StorageError),
 }
@@ -144,7 +141,6 @@ pub enum TimeQuery {
 /// The answer to a question about time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct OffsetAtTime {
-    /// The offset.
     pub offset: Offset,
     /// The record's timestamp; -1 for earliest and latest.
     pub timestamp: Timestamp,

@@ -21,12 +21,9 @@ pub enum TrimError {
     /// Only what consumers may read can be deleted.
     #[error("records before {offset} cannot be deleted: the high watermark is {high_watermark}")]
     BeyondHighWatermark {
-        /// The offset asked for.
         offset: Offset,
-        /// The high watermark.
         high_watermark: Offset,
     },
-    /// The disk cannot.
     #[error(transparent)]
     Storage(#[from] StorageError),
 }
@@ -34,7 +31,6 @@ pub enum TrimError {
 /// What retention has removed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Removed {
-    /// The number of segments.
     pub segments: usize,
     /// Their bytes.
     pub bytes: u64,

@@ -20,7 +20,6 @@ pub(super) type StandIn = (BatchHeader, Vec<u8>);
 /// What the batches before the gap say of those in it.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Before {
-    /// The leader epoch.
     pub(super) leader_epoch: i32,
     /// The largest timestamp of the last batch.
     pub(super) timestamp: i64,

@@ -18,7 +18,6 @@ use std::ops::Range;
 /// What is found where something is looked for.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Sought {
-    /// The batch.
     Batch(Located),
     /// Damage that may hold it.
     Damage(Damage),
