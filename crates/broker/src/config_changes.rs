@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use ottla_controller::{Decision, View, alter_configs};
+use ottla_controller::{Operation, alter_configs};
 use ottla_metadata::config_keys::{self, Update, WhenChanged};
 use ottla_metadata::{ConfigResource, MetadataImage, ResourceKind};
 use ottla_protocol::messages::{ErrorCode, KafkaString};
@@ -28,13 +28,11 @@ pub type Wanted<T> = Result<(ConfigResource, T), (i8, KafkaString, String)>;
 /// Has the controller decide what makes sense, and answers for every resource.
 ///
 /// `set` names the configs to which a value is given; those that do nothing are said once they are stored.
-pub async fn change<T: Send + 'static>(
+pub async fn change<T, O: Operation<Reply = alter_configs::Reply>>(
     controller: &Controller,
     wanted: Vec<Wanted<T>>,
     set: impl Fn(&T) -> Vec<String>,
-    decide: impl FnOnce(View<'_>, &[(ConfigResource, T)]) -> Decision<alter_configs::Reply>
-    + Send
-    + 'static,
+    ask: impl FnOnce(Vec<(ConfigResource, T)>) -> O,
 ) -> Vec<Outcome> {
     let mut outcomes = Vec::new();
     let mut resources = Vec::new();
@@ -53,9 +51,7 @@ pub async fn change<T: Send + 'static>(
         .iter()
         .map(|(resource, wanted)| (resource.clone(), set(wanted)))
         .collect();
-    let decided = controller
-        .decide(move |view, _| decide(view, &resources))
-        .await;
+    let decided = controller.ask(ask(resources)).await;
     let of = |resource: ConfigResource, code: ErrorCode, message: Option<String>| Outcome {
         kind: resource.kind.code(),
         name: resource.name.into(),

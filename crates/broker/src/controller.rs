@@ -1,53 +1,58 @@
-//! The controller's loop: one thread that owns the metadata, and the handle by which requests reach it.
+//! The controller's thread, how requests reach it, and the thread that follows what it commits.
 //!
-//! Requests that wait together are decided together, each against what those before it propose, and their
-//! records are committed as one batch (`ottla-controller` says how). An image is published before the replies
-//! that depend on it are released, and never before its records are on stable storage. An uncommitted decision
-//! is seen by nobody outside this thread; if its batch cannot be committed it is forgotten, and so is the loop.
+//! What is decided, and when a reply may leave, is `ottla_controller`'s business. Two threads drive it: the controller's
+//! hands requests over and proposes records; it touches no log directory of the partitions. The follower's takes over what
+//! is committed (it makes and removes partitions, which waits for disks), publishes the image, and releases the replies that
+//! depend on it, in order. So a slow directory holds up replies, and neither decisions nor commits.
 
-use std::sync::Arc;
+use std::sync::{Arc, mpsc as channel};
 
-use ottla_controller::{Decision, Settings, View};
-use ottla_metadata::{Changes, Loader, MetadataDelta, MetadataImage};
+use ottla_controller::active::Published;
+use ottla_controller::{Active, ControllerReply, ControllerRequest, Operation, Settings};
+use ottla_metadata::{Changes, MetadataImage};
 use ottla_protocol::ids::Offset;
 use ottla_protocol::messages::metadata::MetadataRecord;
 use tokio::sync::{mpsc, oneshot, watch};
 
 /// Requests that may wait for the controller; beyond it callers wait to be queued.
 const MAX_WAITING: usize = 1024;
-/// Records above which no further request joins a batch, as Kafka bounds one operation.
-const MAX_RECORDS_PER_BATCH: usize = 10_000;
 
 /// The controller cannot commit: its disk failed, or it is shutting down.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("the controller is not available")]
 pub struct Unavailable;
 
-/// Commits records: when it returns, they are on stable storage.
-pub trait Commit: Send + 'static {
-    /// Why records could not be committed.
+/// What becomes of proposals.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum QuorumEvent {
+    /// All records before this offset are committed.
+    Committed(Offset),
+    /// Another controller leads.
+    LeadershipLost,
+}
+
+/// The log of the metadata, as its leader writes it.
+pub trait Quorum: Send + 'static {
+    /// Why records were not proposed.
     type Error: std::fmt::Display;
-    /// Whether nothing can be committed any more; otherwise these records alone were not.
+    /// Whether nothing can be proposed any more; otherwise these records alone were not.
     fn is_final(_error: &Self::Error) -> bool {
         true
     }
     /// The offset that the next record will have.
     fn next_offset(&self) -> Offset;
-    /// Appends `records` as one batch; `image` is what they lead to, for a snapshot should one be due.
-    fn commit(
+    /// Proposes `records` as one batch; `image` is what they lead to, for a snapshot should one be due. Returns what became
+    /// of this and earlier proposals since the last call.
+    fn propose(
         &mut self,
         records: &[MetadataRecord],
         image: &MetadataImage,
-    ) -> Result<(), Self::Error>;
+    ) -> Result<Vec<QuorumEvent>, Self::Error>;
 }
 
-/// What a request wants committed, and how its caller hears of it.
-struct Proposed {
-    records: Vec<MetadataRecord>,
-    release: Box<dyn FnOnce() + Send>,
-}
-
-type Request = Box<dyn FnOnce(View<'_>, Offset) -> Proposed + Send>;
+/// How a caller is told.
+type Caller = oneshot::Sender<ControllerReply>;
+type Request = (Caller, ControllerRequest);
 
 /// How the rest of the broker reaches the controller.
 #[derive(Debug, Clone)]
@@ -68,152 +73,150 @@ impl Controller {
     }
 
     /// Has the controller decide, and returns its reply once the records are committed and published.
-    ///
-    /// `decide` gets the offset that its first record will have if its batch holds nothing before it.
-    pub async fn decide<Reply, F>(&self, decide: F) -> Result<Reply, Unavailable>
-    where
-        Reply: Send + 'static,
-        F: FnOnce(View<'_>, Offset) -> Decision<Reply> + Send + 'static,
-    {
-        let (sender, reply) = oneshot::channel();
-        let request: Request = Box::new(move |view, offset| {
-            let decision = decide(view, offset);
-            Proposed {
-                records: decision.records,
-                // A caller that went away wants no reply.
-                release: Box::new(move || drop(sender.send(decision.reply))),
-            }
-        });
+    pub async fn ask<O: Operation>(&self, operation: O) -> Result<O::Reply, Unavailable> {
+        let (caller, reply) = oneshot::channel();
+        let request = (caller, operation.into());
         self.requests.send(request).await.map_err(|_| Unavailable)?;
-        reply.await.map_err(|_| Unavailable)
+        let reply = reply.await.map_err(|_| Unavailable)?;
+        Ok(O::reply(reply))
     }
 }
 
-/// The controller's own side: everything it owns.
-pub struct ControllerLoop<C> {
+/// The controller's own side: what its thread owns.
+pub struct ControllerLoop<Q> {
     requests: mpsc::Receiver<Request>,
-    loader: Loader,
-    publish: watch::Sender<Arc<MetadataImage>>,
-    settings: Settings,
-    commit: C,
+    active: Active<Caller>,
+    quorum: Q,
+    committed: channel::Sender<Published<Caller>>,
 }
 
-impl<C: Commit> ControllerLoop<C> {
-    /// A controller that starts from committed metadata.
-    pub fn new(image: MetadataImage, settings: Settings, commit: C) -> (Controller, Self) {
-        let (sender, requests) = mpsc::channel(MAX_WAITING);
-        let (publish, follow) = watch::channel(Arc::new(image.clone()));
-        let handle = Controller {
-            requests: sender,
-            image: follow,
-        };
-        let owner = Self {
-            requests,
-            loader: Loader::new(image),
-            publish,
-            settings,
-            commit,
-        };
-        (handle, owner)
-    }
+/// What the follower's thread owns.
+pub struct Follower {
+    committed: channel::Receiver<Published<Caller>>,
+    publish: watch::Sender<Arc<MetadataImage>>,
+}
 
-    /// Decides and commits until every handle is gone or a commit fails.
-    ///
-    /// `apply` is called with each new image before it is published and before any reply that depends on it:
-    /// a topic whose creation was answered has its partitions.
-    pub fn run(
-        mut self,
-        mut apply: impl FnMut(&Arc<MetadataImage>, &Changes),
-    ) -> Result<(), C::Error> {
+/// A controller that starts from committed metadata: how it is reached, and what its two threads own.
+pub fn controller<Q: Quorum>(
+    image: MetadataImage,
+    settings: Settings,
+    quorum: Q,
+) -> (Controller, ControllerLoop<Q>, Follower) {
+    let (sender, requests) = mpsc::channel(MAX_WAITING);
+    let (publish, follow) = watch::channel(Arc::new(image.clone()));
+    // At most as many wait as there are callers, each of whom waits for a reply.
+    let (committed, to_follow) = channel::channel();
+    let handle = Controller {
+        requests: sender,
+        image: follow,
+    };
+    let owner = ControllerLoop {
+        requests,
+        active: Active::new(image, settings),
+        quorum,
+        committed,
+    };
+    let follower = Follower {
+        committed: to_follow,
+        publish,
+    };
+    (handle, owner, follower)
+}
+
+impl<Q: Quorum> ControllerLoop<Q> {
+    /// Decides and proposes until every handle is gone or nothing can be proposed any more.
+    pub fn run(mut self) -> Result<(), Q::Error> {
         while let Some(first) = self.requests.blocking_recv() {
-            let (records, image, releases) = self.decide(first);
-            if !records.is_empty() {
-                match self.commit.commit(&records, &image) {
-                    Ok(()) => {}
-                    Err(error) if C::is_final(&error) => return Err(error),
+            let waiting = std::iter::from_fn(|| self.requests.try_recv().ok());
+            let next = self.quorum.next_offset();
+            let proposal = self
+                .active
+                .decide(std::iter::once(first).chain(waiting), next);
+            let events = if proposal.records.is_empty() {
+                vec![QuorumEvent::Committed(next)]
+            } else {
+                match self.quorum.propose(&proposal.records, &proposal.image) {
+                    Ok(events) => events,
+                    Err(error) if Q::is_final(&error) => return Err(error),
                     Err(error) => {
-                        // Whoever waits for a reply hears that the controller is not available, and asks again.
+                        // The callers are told that the controller is not available, and ask again.
                         tracing::error!(%error, "metadata was not changed");
+                        drop(self.active.on_refused());
                         continue;
                     }
                 }
-                let changes = self.loader.load(&records);
-                let image = Arc::new(self.loader.image().clone());
-                apply(&image, &changes);
-                self.publish.send_replace(image);
-            }
-            for release in releases {
-                release();
+            };
+            for event in events {
+                match event {
+                    QuorumEvent::Committed(offset) => self.on_committed(offset),
+                    QuorumEvent::LeadershipLost => drop(self.active.on_leadership_lost()),
+                }
             }
         }
         Ok(())
     }
 
-    /// Decides the request and as many of those behind it as fit one batch.
-    #[expect(clippy::type_complexity, reason = "taken apart by the only caller")]
-    fn decide(
-        &mut self,
-        first: Request,
-    ) -> (
-        Vec<MetadataRecord>,
-        MetadataImage,
-        Vec<Box<dyn FnOnce() + Send>>,
-    ) {
-        let mut delta = MetadataDelta::new(self.loader.image().clone());
-        let mut records = Vec::new();
-        let mut releases = Vec::new();
-        let mut next = Some(first);
-        while let Some(request) = next {
-            let view = View {
-                image: delta.image(),
-                settings: &self.settings,
-            };
-            let written = i64::try_from(records.len()).unwrap_or(i64::MAX);
-            let proposed = request(view, self.commit.next_offset().plus(written));
-            for record in &proposed.records {
-                delta.replay(record);
+    fn on_committed(&mut self, offset: Offset) {
+        let published = self.active.on_committed(offset);
+        // A follower that has ended has published its last image; the callers are told by the closed channel.
+        let _ = self.committed.send(published);
+    }
+}
+
+impl Follower {
+    /// Takes over what is committed until the controller has ended.
+    ///
+    /// `apply` is called with each new image before it is published and before any reply that depends on it: a topic whose
+    /// creation was answered has its partitions. It may wait for disks.
+    pub fn run(self, mut apply: impl FnMut(&Arc<MetadataImage>, &Changes)) {
+        for published in self.committed {
+            if let Some((image, changes)) = published.metadata {
+                let image = Arc::new(image);
+                apply(&image, &changes);
+                self.publish.send_replace(image);
             }
-            records.extend(proposed.records);
-            releases.push(proposed.release);
-            let full = records.len() >= MAX_RECORDS_PER_BATCH;
-            next = if full {
-                None
-            } else {
-                self.requests.try_recv().ok()
-            };
+            for (caller, reply) in published.replies {
+                // A caller that went away wants no reply.
+                let _ = caller.send(reply);
+            }
         }
-        (records, delta.finish().0, releases)
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{Commit, ControllerLoop};
-    use ottla_controller::{Decision, Settings};
-    use ottla_metadata::MetadataImage;
+    use super::{Quorum, QuorumEvent, Unavailable, controller};
+    use ottla_controller::Settings;
+    use ottla_controller::create_topics::NewTopic;
+    use ottla_controller::request::{CreateTopics, RegisterBroker, UnfenceBroker};
     use ottla_metadata::effective::StaticConfigs;
-    use ottla_protocol::ids::Offset;
-    use ottla_protocol::messages::metadata::{FeatureLevelRecord, MetadataRecord};
+    use ottla_metadata::{BrokerRegistration, MetadataImage};
+    use ottla_protocol::ids::{NodeId, Offset, Uuid};
+    use ottla_protocol::messages::metadata::MetadataRecord;
+    use std::sync::mpsc::channel;
     use std::sync::{Arc, Mutex};
 
+    /// The batches that were proposed, and whether the disk fails.
     #[derive(Clone, Default)]
     struct Batches(Arc<Mutex<Vec<usize>>>, bool);
 
-    impl Commit for Batches {
+    impl Quorum for Batches {
         type Error = &'static str;
+
         fn next_offset(&self) -> Offset {
-            Offset(0)
+            Offset(self.0.lock().unwrap().iter().sum::<usize>() as i64)
         }
-        fn commit(
+
+        fn propose(
             &mut self,
             records: &[MetadataRecord],
             _: &MetadataImage,
-        ) -> Result<(), &'static str> {
+        ) -> Result<Vec<QuorumEvent>, &'static str> {
             if self.1 {
                 return Err("disk failed");
             }
             self.0.lock().unwrap().push(records.len());
-            Ok(())
+            Ok(vec![QuorumEvent::Committed(self.next_offset())])
         }
     }
 
@@ -226,63 +229,116 @@ mod tests {
         }
     }
 
-    fn feature(name: &str) -> MetadataRecord {
-        FeatureLevelRecord {
-            name: name.into(),
-            feature_level: 1,
-            ..Default::default()
+    fn register() -> RegisterBroker {
+        RegisterBroker(BrokerRegistration {
+            id: NodeId(1),
+            epoch: -1,
+            incarnation: Uuid::from_parts(1, 1),
+            endpoints: Vec::new(),
+            features: Vec::new(),
+            rack: None,
+            fenced: false,
+            in_controlled_shutdown: false,
+            directories: Vec::new(),
+            cordoned_directories: None,
+        })
+    }
+
+    fn unfence() -> UnfenceBroker {
+        UnfenceBroker {
+            broker: NodeId(1),
+            epoch: 0,
         }
-        .into()
+    }
+
+    fn create(name: &str) -> CreateTopics {
+        CreateTopics {
+            topics: vec![NewTopic {
+                name: name.to_owned(),
+                partitions: 1,
+                replication_factor: 1,
+                assignments: Vec::new(),
+                configs: Vec::new(),
+                id: Uuid::from_parts(9, name.len() as u64),
+            }],
+            validate_only: false,
+        }
+    }
+
+    fn spawn<T: Send + 'static>(
+        run: impl FnOnce() -> T + Send + 'static,
+    ) -> std::thread::JoinHandle<T> {
+        std::thread::Builder::new().spawn(run).unwrap()
     }
 
     #[tokio::test]
     async fn waiting_requests_share_a_batch_and_see_each_other() {
         let batches = Batches::default();
-        let (controller, owner) =
-            ControllerLoop::new(MetadataImage::default(), settings(), batches.clone());
-        let first = controller.decide(|view, _| {
-            assert!(view.image.features.is_empty());
-            Decision {
-                records: vec![feature("a")],
-                reply: 1,
-            }
-        });
-        let second = controller.decide(|view, offset| {
-            assert!(view.image.features.contains_key("a"));
-            Decision {
-                records: vec![feature("b")],
-                reply: offset.0,
-            }
-        });
-        let both = async { tokio::join!(first, second) };
-        let (replies, ()) = tokio::join!(both, async {
+        let (controller, owner, follower) =
+            controller(MetadataImage::default(), settings(), batches.clone());
+        let asked = async {
+            tokio::join!(
+                controller.ask(register()),
+                controller.ask(unfence()),
+                controller.ask(create("t")),
+                controller.ask(create("t"))
+            )
+        };
+        let ((registered, _, first, second), ()) = tokio::join!(asked, async {
             tokio::task::yield_now().await;
-            let runs = std::thread::Builder::new()
-                .spawn(move || owner.run(|_, _| {}))
-                .unwrap();
-            drop(runs);
+            drop(spawn(move || owner.run()));
+            drop(spawn(move || follower.run(|_, _| {})));
         });
-        assert_eq!(replies, (Ok(1), Ok(1)));
-        assert_eq!(*batches.0.lock().unwrap(), [2]);
-        assert_eq!(controller.image().features.len(), 2);
+        assert_eq!(registered.unwrap(), Ok(0));
+        assert!(first.unwrap()[0].1.is_ok());
+        assert!(second.unwrap()[0].1.is_err(), "it exists");
+        assert_eq!(batches.0.lock().unwrap().len(), 1);
+        assert_eq!(controller.image().topics.len(), 1);
     }
 
     #[tokio::test]
     async fn a_decision_that_was_not_committed_is_neither_answered_nor_seen() {
         let failing = Batches(Arc::default(), true);
-        let (controller, owner) =
-            ControllerLoop::new(MetadataImage::default(), settings(), failing);
-        let runs = std::thread::Builder::new()
-            .spawn(move || owner.run(|_, _| {}))
-            .unwrap();
-        let reply = controller
-            .decide(|_, _| Decision {
-                records: vec![feature("a")],
-                reply: (),
-            })
-            .await;
-        assert!(reply.is_err());
-        assert!(controller.image().features.is_empty());
+        let (controller, owner, follower) =
+            controller(MetadataImage::default(), settings(), failing);
+        let runs = spawn(move || owner.run());
+        let follows = spawn(move || follower.run(|_, _| {}));
+        assert_eq!(controller.ask(register()).await, Err(Unavailable));
+        assert!(controller.image().brokers.is_empty());
         assert_eq!(runs.join().unwrap(), Err("disk failed"));
+        follows.join().unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_directory_that_holds_up_the_follower_holds_up_no_commit() {
+        let batches = Batches::default();
+        let (controller, owner, follower) =
+            controller(MetadataImage::default(), settings(), batches.clone());
+        let (answers, disk) = channel::<()>();
+        drop(spawn(move || owner.run()));
+        drop(spawn(move || follower.run(move |_, _| _ = disk.recv())));
+        let first = tokio::spawn({
+            let controller = controller.clone();
+            async move { controller.ask(register()).await }
+        });
+        while batches.0.lock().unwrap().is_empty() {
+            tokio::task::yield_now().await;
+        }
+        let second = tokio::spawn({
+            let controller = controller.clone();
+            async move { controller.ask(unfence()).await }
+        });
+        while batches.0.lock().unwrap().len() < 2 {
+            tokio::task::yield_now().await;
+        }
+        assert!(
+            controller.image().brokers.is_empty(),
+            "nothing is published"
+        );
+        assert!(!first.is_finished() && !second.is_finished());
+        drop(answers);
+        assert_eq!(first.await.unwrap().unwrap(), Ok(0));
+        assert_eq!(second.await.unwrap().unwrap(), Ok(()));
+        assert!(!controller.image().brokers[&NodeId(1)].fenced);
     }
 }

@@ -4,7 +4,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use ottla_controller::directories::{self, Located};
+use ottla_controller::directories::Located;
+use ottla_controller::request::AssignReplicasToDirs;
 use ottla_metadata::MetadataImage;
 use tokio::sync::watch;
 
@@ -46,11 +47,11 @@ pub async fn follow(
 /// Whether the controller took it all.
 async fn tell(broker: &Arc<Broker>, located: &[Located]) -> bool {
     for some in located.chunks(AT_ONCE) {
-        let (node, some) = (broker.config.node_id, some.to_vec());
-        let told = broker
-            .controller
-            .decide(move |view, _| directories::decide(view, node, &some));
-        if told.await.is_err() {
+        let told = AssignReplicasToDirs {
+            broker: broker.config.node_id,
+            located: some.to_vec(),
+        };
+        if broker.controller.ask(told).await.is_err() {
             return false;
         }
     }

@@ -2,7 +2,7 @@
 //!
 //! No id is handed out twice: a block is this broker's alone, and what is left of it at a stop is never used.
 
-use ottla_controller::{Decision, producer_ids};
+use ottla_controller::request::AllocateProducerIds;
 use ottla_protocol::ids::ProducerId;
 use ottla_protocol::messages::ErrorCode;
 use tokio::sync::Mutex;
@@ -37,11 +37,11 @@ async fn allocate(broker: &Broker) -> Result<std::ops::Range<i64>, ErrorCode> {
         .get(&node)
         .map(|broker| broker.epoch);
     let epoch = registered.ok_or(ErrorCode::CoordinatorLoadInProgress)?;
-    let decided = broker
-        .controller
-        .decide(move |view, _| -> Decision<_> { producer_ids::decide(view, node, epoch) })
-        .await;
-    match decided {
+    let asked = AllocateProducerIds {
+        broker: node,
+        epoch,
+    };
+    match broker.controller.ask(asked).await {
         Ok(Ok(given)) => Ok(given.first.0..given.first.0 + i64::from(given.size)),
         Ok(Err(refusal)) => {
             tracing::warn!(%refusal, "the controller gave no producer ids");

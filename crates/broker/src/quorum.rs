@@ -29,7 +29,7 @@ use self::directories::{
 };
 use crate::clock::Clock;
 use crate::config::BrokerConfig;
-use crate::controller::Commit;
+use crate::controller::QuorumEvent;
 use crate::directory_lock::{DirectoryLock, NotLocked};
 use crate::topics::random_id;
 
@@ -392,7 +392,7 @@ impl CommittedLog {
     }
 }
 
-impl Commit for CommittedLog {
+impl crate::controller::Quorum for CommittedLog {
     type Error = QuorumError;
 
     /// A full disk may have room again later.
@@ -409,16 +409,17 @@ impl Commit for CommittedLog {
         self.log.end_offset()
     }
 
-    fn commit(
+    /// A quorum of one commits what is on its own disk.
+    fn propose(
         &mut self,
         records: &[MetadataRecord],
         image: &MetadataImage,
-    ) -> Result<(), QuorumError> {
+    ) -> Result<Vec<QuorumEvent>, QuorumError> {
         let now = self.clock.now().wall;
         self.log.propose(records, image.metadata_version(), now)?;
         self.status.send_replace(self.log.status());
         self.snapshot(image, now)?;
-        Ok(())
+        Ok(vec![QuorumEvent::Committed(self.log.end_offset())])
     }
 }
 

@@ -1,6 +1,7 @@
 //! This broker's place in the cluster: it registers at every start, and is unfenced once it can serve.
 
-use ottla_controller::{Decision, Refusal, brokers};
+use ottla_controller::Refusal;
+use ottla_controller::request::{RegisterBroker, UnfenceBroker};
 use ottla_metadata::{
     BrokerRegistration, Endpoint, FeatureRange, MetadataImage, MetadataVersion, versions,
 };
@@ -73,10 +74,7 @@ pub async fn register(
         directories,
         cordoned_directories: None,
     };
-    let decided = controller
-        .decide(move |view, next| brokers::register(view, &broker, next.0))
-        .await?;
-    Ok(decided?)
+    Ok(controller.ask(RegisterBroker(broker)).await??)
 }
 
 /// Ends the fencing of the broker registered at `epoch`.
@@ -85,11 +83,8 @@ pub async fn unfence(
     config: &BrokerConfig,
     epoch: i64,
 ) -> Result<(), NotRegistered> {
-    let id = config.node_id;
-    let decided = controller
-        .decide(move |view, _| -> Decision<_> { brokers::unfence(view, id, epoch) })
-        .await?;
-    Ok(decided?)
+    let broker = config.node_id;
+    Ok(controller.ask(UnfenceBroker { broker, epoch }).await??)
 }
 
 #[cfg(test)]

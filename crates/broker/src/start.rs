@@ -17,7 +17,7 @@ use crate::broker::Broker;
 use crate::clock::Clock;
 use crate::config::{BrokerConfig, HostPort, ListenerConfig};
 use crate::config_changes;
-use crate::controller::ControllerLoop;
+use crate::controller::{self, ControllerLoop, Follower};
 use crate::coordinators;
 use crate::directory_lock::DirectoryLock;
 use crate::disk_work::{LOOK, Watch, blocking};
@@ -120,8 +120,8 @@ pub async fn start(config: BrokerConfig, clock: Clock) -> Result<Running, StartE
     .await;
     let quorum = quorum?;
     let config = telling_http(config.without_directories(quorum.offline), http.as_ref());
-    let (controller, owner) =
-        ControllerLoop::new(quorum.image, controller_settings(&config), quorum.log);
+    let (controller, owner, follower) =
+        controller::controller(quorum.image, controller_settings(&config), quorum.log);
     let cluster_id = KafkaString::from(quorum.cluster_id);
     let broker = Broker::new(config, clock, cluster_id, controller);
     broker
@@ -148,6 +148,7 @@ pub async fn start(config: BrokerConfig, clock: Clock) -> Result<Running, StartE
     refuse_live_state(&broker).await?;
     config_changes::say_stored(&broker.controller.image());
     run_controller(&broker, owner)?;
+    follow_controller(&broker, follower)?;
     running.epoch = join_cluster(&broker, &listeners, quorum.directories).await?;
     running.follow_metadata(&stopping);
     running.accept(listeners, &stopping);
@@ -221,22 +222,9 @@ fn run_controller(
     broker: &Arc<Broker>,
     owner: ControllerLoop<CommittedLog>,
 ) -> Result<(), StartError> {
-    let replicas = Arc::clone(&broker.replicas);
-    let connections = Arc::clone(&broker.connections);
-    let statics = broker.config.statics.clone();
     let of_broker = Arc::downgrade(broker);
-    let mut last = broker.controller.image();
     let run = move || {
-        let ended = owner.run(|image, changes| {
-            for event in metadata_events::events(&last, image, changes) {
-                event.log();
-            }
-            last = Arc::clone(image);
-            replicas::log_failures(&replicas.apply(image, changes));
-            if changes.configs.iter().any(AllowedConnections::depend_on) {
-                connections.allow(AllowedConnections::resolve(image, &statics));
-            }
-        });
+        let ended = owner.run();
         if let Err(error) = ended {
             tracing::error!(%error, "the controller has ended: metadata cannot be changed until the next start");
             if let Some(broker) = of_broker.upgrade() {
@@ -247,6 +235,31 @@ fn run_controller(
     std::thread::Builder::new()
         .name("controller".to_owned())
         .spawn(run)
+        .map_err(StartError::Thread)?;
+    Ok(())
+}
+
+/// Starts the thread that takes over what the controller commits. It ends with the controller's.
+fn follow_controller(broker: &Arc<Broker>, follower: Follower) -> Result<(), StartError> {
+    let replicas = Arc::clone(&broker.replicas);
+    let connections = Arc::clone(&broker.connections);
+    let statics = broker.config.statics.clone();
+    let mut last = broker.controller.image();
+    let follow = move || {
+        follower.run(|image, changes| {
+            for event in metadata_events::events(&last, image, changes) {
+                event.log();
+            }
+            last = Arc::clone(image);
+            replicas::log_failures(&replicas.apply(image, changes));
+            if changes.configs.iter().any(AllowedConnections::depend_on) {
+                connections.allow(AllowedConnections::resolve(image, &statics));
+            }
+        });
+    };
+    std::thread::Builder::new()
+        .name("metadata".to_owned())
+        .spawn(follow)
         .map_err(StartError::Thread)?;
     Ok(())
 }

@@ -1,6 +1,7 @@
 //! Topics that the broker makes by itself: on first use, and its own internal ones.
 
-use ottla_controller::create_topics::{self, NewTopic};
+use ottla_controller::create_topics::NewTopic;
+use ottla_controller::request::CreateTopics;
 use ottla_controller::topic_names;
 use ottla_metadata::MetadataImage;
 use ottla_protocol::ids::Uuid;
@@ -43,10 +44,11 @@ pub async fn create_missing(
     if new.is_empty() {
         return Ok(refused);
     }
-    let reply = broker
-        .controller
-        .decide(move |view, _| create_topics::decide(view, &new, false))
-        .await?;
+    let asked = CreateTopics {
+        topics: new,
+        validate_only: false,
+    };
+    let reply = broker.controller.ask(asked).await?;
     for (name, result) in reply {
         match result.map_err(|refusal| refusal.code()) {
             // Another request was faster.

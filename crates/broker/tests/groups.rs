@@ -15,7 +15,7 @@ use ottla_broker::Broker;
 use ottla_broker::clock::Clock;
 use ottla_broker::config::BrokerConfig;
 use ottla_broker::context::{Connection, RequestContext};
-use ottla_broker::controller::{Commit, ControllerLoop};
+use ottla_broker::controller::{Quorum, QuorumEvent, controller};
 use ottla_broker::handlers::{
     delete_groups, describe_groups, find_coordinator, heartbeat, join_group, leave_group,
     list_groups, offset_commit, offset_delete, offset_fetch, sync_group,
@@ -43,15 +43,19 @@ use images::add_topic;
 
 struct Nowhere;
 
-impl Commit for Nowhere {
+impl Quorum for Nowhere {
     type Error = std::convert::Infallible;
 
     fn next_offset(&self) -> Offset {
         Offset(0)
     }
 
-    fn commit(&mut self, _: &[MetadataRecord], _: &MetadataImage) -> Result<(), Self::Error> {
-        Ok(())
+    fn propose(
+        &mut self,
+        _: &[MetadataRecord],
+        _: &MetadataImage,
+    ) -> Result<Vec<QuorumEvent>, Self::Error> {
+        Ok(Vec::new())
     }
 }
 
@@ -94,7 +98,7 @@ fn start_with(directory: &Path, adjust: impl FnOnce(&mut BrokerConfig)) -> Node 
         statics: config.statics.clone(),
     };
     let image = image();
-    let (controller, _) = ControllerLoop::new(image.clone(), settings, Nowhere);
+    let (controller, ..) = controller(image.clone(), settings, Nowhere);
     let name = KafkaString::from_static("cluster");
     let broker = Broker::new(config, Clock::start(), name, controller);
     broker.replicas.load(&image, Intervals::default()).unwrap();

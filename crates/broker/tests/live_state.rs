@@ -10,10 +10,12 @@ use ottla_broker::config::BrokerConfig;
 use ottla_broker::replicas::Found;
 use ottla_broker::replicas::partition::{Append, RequiredAcks};
 use ottla_broker::{Running, StartError};
-use ottla_controller::Decision;
-use ottla_controller::create_topics::{self, NewTopic};
+use ottla_controller::create_topics::NewTopic;
+use ottla_controller::request::CreateTopics;
+use ottla_log::files::disk::Disk;
 use ottla_log::{Batch, Origin};
-use ottla_protocol::ids::{PartitionIndex, Uuid};
+use ottla_metadata::MetadataVersion;
+use ottla_protocol::ids::{NodeId, PartitionIndex, Uuid};
 use ottla_protocol::messages::coordinator::group::{
     GroupRecord, StreamsGroupMemberMetadataKey, StreamsGroupMemberMetadataValue,
     StreamsGroupMetadataKey, StreamsGroupMetadataValue,
@@ -23,6 +25,7 @@ use ottla_protocol::messages::coordinator::transaction::{
 };
 use ottla_protocol::messages::metadata::FeatureLevelRecord;
 use ottla_protocol::records::{BatchBuilder, BatchOptions, split_batches};
+use ottla_quorum::{Location, MetadataLog, Settings, Voter};
 
 const OFFSETS: &str = "__consumer_offsets";
 const TRANSACTIONS: &str = "__transaction_state";
@@ -34,6 +37,8 @@ async fn start(root: &Path) -> Result<Running, StartError> {
 
 /// A broker with the topics of Kafka's coordinators, `t`, and streams groups enabled.
 async fn prepared(root: &Path) -> Running {
+    start(root).await.unwrap().shut_down().await;
+    enable_streams_groups(&root.join("data"));
     let running = start(root).await.unwrap();
     for (number, name) in [(1, OFFSETS), (2, TRANSACTIONS), (3, "t")] {
         let topic = NewTopic {
@@ -44,23 +49,41 @@ async fn prepared(root: &Path) -> Running {
             configs: Vec::new(),
             id: Uuid::from_parts(7, number),
         };
-        let decide = move |view: ottla_controller::View<'_>, _| {
-            create_topics::decide(view, std::slice::from_ref(&topic), false)
+        let create = CreateTopics {
+            topics: vec![topic],
+            validate_only: false,
         };
-        let reply = running.broker.controller.decide(decide).await.unwrap();
+        let reply = running.broker.controller.ask(create).await.unwrap();
         assert!(reply[0].1.is_ok(), "{reply:?}");
     }
+    running
+}
+
+/// Writes into a closed metadata log what a controller of Ottla does not offer.
+fn enable_streams_groups(directory: &Path) {
+    let text = std::fs::read_to_string(directory.join("meta.properties")).unwrap();
+    let mut ids = text
+        .lines()
+        .filter_map(|line| line.strip_prefix("directory.id="));
+    let voter = Voter {
+        node_id: NodeId(1),
+        directory_id: Uuid::from_base64(ids.next().unwrap()).unwrap(),
+        endpoints: Vec::new(),
+    };
+    let location = Location {
+        directory: &directory.join("__cluster_metadata-0"),
+        cluster_id: "cluster",
+    };
+    let now = Clock::start().now().wall;
+    let opened = MetadataLog::open(Disk, location, voter, Settings::default(), now);
     let feature = FeatureLevelRecord {
         name: "streams.version".to_owned(),
         feature_level: 1,
         ..FeatureLevelRecord::default()
     };
-    let decide = move |_: ottla_controller::View<'_>, _| Decision {
-        records: vec![feature.into()],
-        reply: (),
-    };
-    running.broker.controller.decide(decide).await.unwrap();
-    running
+    let mut log = opened.unwrap().log;
+    let records = [feature.into()];
+    log.propose(&records, MetadataVersion::LATEST, now).unwrap();
 }
 
 fn append(running: &Running, topic: &str, batch: &[u8]) {

@@ -13,10 +13,10 @@ use ottla_broker::config::BrokerConfig;
 use ottla_broker::replicas::partition::{Append, RequiredAcks};
 use ottla_broker::replicas::{CompactionReport, Found, Partition};
 use ottla_broker::{Running, StartError};
-use ottla_controller::alter_configs;
 use ottla_controller::configs::Change;
-use ottla_controller::create_topics::{self, NewTopic};
-use ottla_controller::delete_topics::{self, TopicReference};
+use ottla_controller::create_topics::NewTopic;
+use ottla_controller::delete_topics::TopicReference;
+use ottla_controller::request::{CreateTopics, DeleteTopics, IncrementalAlterConfigs};
 use ottla_log::files::Files;
 use ottla_log::files::disk::Disk;
 use ottla_log::{Batch, Origin};
@@ -51,10 +51,11 @@ async fn create(running: &Running, name: &str, partitions: i32) {
         configs: Vec::new(),
         id: id_of(name),
     };
-    let decide = move |view: ottla_controller::View<'_>, _| {
-        create_topics::decide(view, std::slice::from_ref(&topic), false)
+    let create = CreateTopics {
+        topics: vec![topic],
+        validate_only: false,
     };
-    let reply = running.broker.controller.decide(decide).await.unwrap();
+    let reply = running.broker.controller.ask(create).await.unwrap();
     assert!(reply[0].1.is_ok());
 }
 
@@ -222,10 +223,11 @@ async fn a_log_that_was_not_made_to_its_end_gives_way_to_the_one_with_the_record
 async fn set_config(running: &Running, topic: &str, key: &str, value: &str) {
     let change = (key.to_owned(), Change::Set(value.to_owned()));
     let resource = ConfigResource::topic(topic);
-    let decide = move |view: ottla_controller::View<'_>, _| {
-        alter_configs::decide_incremental(view, &[(resource, vec![change])], false)
+    let alter = IncrementalAlterConfigs {
+        resources: vec![(resource, vec![change])],
+        validate_only: false,
     };
-    let reply = running.broker.controller.decide(decide).await.unwrap();
+    let reply = running.broker.controller.ask(alter).await.unwrap();
     assert!(reply[0].1.is_ok());
 }
 
@@ -246,10 +248,8 @@ async fn metadata_is_changed_while_one_of_two_directories_stands_still() {
     });
     changed.await.expect("the metadata waits for the directory");
     assert!(root.path().join("a/u-0").exists() && root.path().join("a/u-1").exists());
-    let delete = |view: ottla_controller::View<'_>, _| {
-        delete_topics::decide(view, &[TopicReference::Name("u".to_owned())])
-    };
-    let reply = running.broker.controller.decide(delete).await.unwrap();
+    let delete = DeleteTopics(vec![TopicReference::Name("u".to_owned())]);
+    let reply = running.broker.controller.ask(delete).await.unwrap();
     assert!(reply[0].1.is_ok());
     assert!(!root.path().join("a/u-0").exists());
     let retention = |partition: &Partition| partition.settings().log.retention;

@@ -13,7 +13,7 @@ use ottla_broker::Broker;
 use ottla_broker::clock::Clock;
 use ottla_broker::config::BrokerConfig;
 use ottla_broker::context::{Connection, RequestContext};
-use ottla_broker::controller::{Commit, ControllerLoop};
+use ottla_broker::controller::{Quorum, QuorumEvent, controller};
 use ottla_broker::handlers::{
     ProduceReply, delete_records, fetch, list_offsets, offset_for_leader_epoch, produce,
 };
@@ -41,15 +41,19 @@ use images::add_topic;
 
 struct Nowhere;
 
-impl Commit for Nowhere {
+impl Quorum for Nowhere {
     type Error = std::convert::Infallible;
 
     fn next_offset(&self) -> Offset {
         Offset(0)
     }
 
-    fn commit(&mut self, _: &[MetadataRecord], _: &MetadataImage) -> Result<(), Self::Error> {
-        Ok(())
+    fn propose(
+        &mut self,
+        _: &[MetadataRecord],
+        _: &MetadataImage,
+    ) -> Result<Vec<QuorumEvent>, Self::Error> {
+        Ok(Vec::new())
     }
 }
 
@@ -98,7 +102,7 @@ fn start_with(
         delete_topics: true,
         statics: config.statics.clone(),
     };
-    let (controller, _) = ControllerLoop::new(image.clone(), settings, Nowhere);
+    let (controller, ..) = controller(image.clone(), settings, Nowhere);
     let broker = Broker::new(
         config,
         Clock::start(),

@@ -15,7 +15,8 @@ use bytes::Bytes;
 use ottla_broker::clock::Clock;
 use ottla_broker::config::BrokerConfig;
 use ottla_broker::{Running, StartError};
-use ottla_controller::create_topics::{self, NewTopic};
+use ottla_controller::create_topics::NewTopic;
+use ottla_controller::request::CreateTopics;
 use ottla_log::files::disk::Disk;
 use ottla_metadata::{ConfigResource, MetadataImage, MetadataVersion};
 use ottla_protocol::ids::{NodeId, Uuid};
@@ -433,10 +434,11 @@ async fn directories_that_are_away_are_missed_and_nothing_is_made_in_their_place
             configs: Vec::new(),
             id: Uuid::from_parts(7, number),
         };
-        let decide = move |view: ottla_controller::View<'_>, _| {
-            create_topics::decide(view, std::slice::from_ref(&topic), false)
+        let create = CreateTopics {
+            topics: vec![topic],
+            validate_only: false,
         };
-        running.broker.controller.decide(decide).await.unwrap();
+        running.broker.controller.ask(create).await.unwrap();
     }
     let mut images = running.broker.controller.follow();
     let is_located = |image: &std::sync::Arc<MetadataImage>| {

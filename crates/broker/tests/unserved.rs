@@ -9,7 +9,7 @@ use std::sync::Arc;
 use ottla_broker::Broker;
 use ottla_broker::clock::Clock;
 use ottla_broker::config::BrokerConfig;
-use ottla_broker::controller::{Commit, ControllerLoop};
+use ottla_broker::controller::{Quorum, QuorumEvent, controller};
 use ottla_broker::handlers::{
     consumer_group_describe, consumer_group_heartbeat, describe_client_quotas,
     describe_user_scram_credentials, init_producer_id, list_transactions, sasl_handshake,
@@ -31,15 +31,19 @@ use support::context;
 
 struct Nowhere;
 
-impl Commit for Nowhere {
+impl Quorum for Nowhere {
     type Error = std::convert::Infallible;
 
     fn next_offset(&self) -> Offset {
         Offset(0)
     }
 
-    fn commit(&mut self, _: &[MetadataRecord], _: &MetadataImage) -> Result<(), Self::Error> {
-        Ok(())
+    fn propose(
+        &mut self,
+        _: &[MetadataRecord],
+        _: &MetadataImage,
+    ) -> Result<Vec<QuorumEvent>, Self::Error> {
+        Ok(Vec::new())
     }
 }
 
@@ -61,7 +65,7 @@ fn broker(records: &[MetadataRecord]) -> (tempfile::TempDir, Arc<Broker>) {
     for record in records {
         delta.replay(record);
     }
-    let (controller, _) = ControllerLoop::new(delta.finish().0, settings, Nowhere);
+    let (controller, ..) = controller(delta.finish().0, settings, Nowhere);
     let broker = Broker::new(config, Clock::start(), text("cluster"), controller);
     (directory, broker)
 }

@@ -1,10 +1,11 @@
 //! Decides metadata changes: topics, placement, configs, brokers, elections. Pure.
 //!
 //! Every operation is a function from a [`View`] and a request to a [`Decision`]: the records that make the
-//! change and the reply to give once they are committed. Nothing is changed here; the owner appends the records
-//! and replays them. To decide several requests on one proposal, the owner replays each decision's records into
-//! a delta and hands the delta's image to the next.
+//! change and the reply to give once they are committed. [`ControllerRequest`] lists the requests; [`Active`] decides
+//! several of them on one proposal, each against what those before it propose, and holds the replies until they are
+//! committed. Nothing is appended here: the owner does that, and tells what became of it.
 
+pub mod active;
 pub mod alter_configs;
 pub mod bootstrap;
 pub mod brokers;
@@ -21,7 +22,10 @@ pub mod placement;
 pub mod producer_ids;
 pub mod reassignments;
 pub mod refusal;
+pub mod request;
 pub mod topic_names;
 
+pub use active::Active;
 pub use decision::{Decision, Settings, View};
 pub use refusal::Refusal;
+pub use request::{ControllerReply, ControllerRequest, Operation};

@@ -4,7 +4,7 @@
 
 use std::collections::BTreeMap;
 
-use ottla_controller::{View, alter_configs};
+use ottla_controller::request::AlterConfigs;
 use ottla_metadata::{ConfigResource, ResourceKind};
 use ottla_protocol::messages::alter_configs_request::AlterConfigsResource;
 use ottla_protocol::messages::alter_configs_response::AlterConfigsResourceResponse;
@@ -36,10 +36,11 @@ pub async fn handle(
             values.keys().cloned().collect()
         }
     };
-    let decide = move |view: View<'_>, resources: &[_]| {
-        alter_configs::decide_replacing(view, resources, validate_only)
+    let ask = |resources| AlterConfigs {
+        resources,
+        validate_only,
     };
-    let outcomes = config_changes::change(&broker.controller, wanted, set, decide);
+    let outcomes = config_changes::change(&broker.controller, wanted, set, ask);
     let responses = outcomes.await.into_iter().map(response);
     AlterConfigsResponseData::default().with_responses(responses.collect())
 }

@@ -3,6 +3,7 @@
 //! - 1: whether the number of replicas may change. One node has nowhere to move a replica to.
 
 use ottla_controller::reassignments::{self, Wanted};
+use ottla_controller::request::AlterPartitionReassignments;
 use ottla_protocol::ids::{NodeId, PartitionIndex};
 use ottla_protocol::messages::alter_partition_reassignments_request::ReassignableTopic;
 use ottla_protocol::messages::alter_partition_reassignments_response::{
@@ -24,11 +25,8 @@ pub async fn handle(
     let response = AlterPartitionReassignmentsResponseData::default()
         .with_allow_replication_factor_change(request.allow_replication_factor_change);
     let wanted: Vec<Wanted> = request.topics.into_iter().flat_map(wanted).collect();
-    let decided = broker
-        .controller
-        .decide(move |view, _| reassignments::decide(view, &wanted))
-        .await;
-    match decided {
+    let asked = AlterPartitionReassignments(wanted);
+    match broker.controller.ask(asked).await {
         Ok(reply) => response.with_responses(responses(reply)),
         Err(_) => response.with_error_code(ErrorCode::NotController.code()),
     }

@@ -1,6 +1,7 @@
 //! `CreatePartitions` (key 37), versions 0 to 3; they differ in encoding and in quota semantics only.
 
-use ottla_controller::create_partitions::{self, Growth};
+use ottla_controller::create_partitions::Growth;
+use ottla_controller::request::CreatePartitions;
 use ottla_protocol::ids::NodeId;
 use ottla_protocol::messages::create_partitions_response::CreatePartitionsTopicResult;
 use ottla_protocol::messages::{
@@ -31,11 +32,11 @@ pub async fn handle(
         })
         .collect();
     let names: Vec<String> = growths.iter().map(|growth| growth.topic.clone()).collect();
-    let validate_only = request.validate_only;
-    let decided = broker
-        .controller
-        .decide(move |view, _| create_partitions::decide(view, &growths, validate_only))
-        .await;
+    let asked = CreatePartitions {
+        growths,
+        validate_only: request.validate_only,
+    };
+    let decided = broker.controller.ask(asked).await;
     let result = |name: String| CreatePartitionsTopicResult::default().with_name(name.into());
     let results = match decided {
         Ok(reply) => reply

@@ -3,7 +3,8 @@
 //! - 4: partitions and replicas may be -1, for the defaults. 5: the answer carries the configs. 7: topic ids.
 
 use ottla_controller::Refusal;
-use ottla_controller::create_topics::{self, CreatedTopic, NewTopic};
+use ottla_controller::create_topics::{CreatedTopic, NewTopic};
+use ottla_controller::request::CreateTopics;
 use ottla_metadata::effective::{ConfigSource, EffectiveConfig};
 use ottla_metadata::{ConfigResource, ottla_configs};
 use ottla_protocol::ids::{NodeId, PartitionIndex};
@@ -31,13 +32,12 @@ pub async fn handle(
         .iter()
         .map(|topic| topic.name.clone())
         .collect();
-    let wanted: Vec<NewTopic> = request.topics.into_iter().map(new_topic).collect();
     let validate_only = request.validate_only;
-    let decided = broker
-        .controller
-        .decide(move |view, _| create_topics::decide(view, &wanted, validate_only))
-        .await;
-    let results = match decided {
+    let asked = CreateTopics {
+        topics: request.topics.into_iter().map(new_topic).collect(),
+        validate_only,
+    };
+    let results = match broker.controller.ask(asked).await {
         Ok(reply) => reply
             .into_iter()
             .map(|(name, result)| {

@@ -2,7 +2,8 @@
 //!
 //! - 5: an error message. 6: topics by name or id.
 
-use ottla_controller::delete_topics::{self, Named, TopicReference};
+use ottla_controller::delete_topics::{Named, TopicReference};
+use ottla_controller::request::DeleteTopics;
 use ottla_protocol::messages::delete_topics_request::DeleteTopicState;
 use ottla_protocol::messages::delete_topics_response::DeletableTopicResult;
 use ottla_protocol::messages::{
@@ -32,12 +33,8 @@ pub async fn handle(
             None => responses.push(contradiction(topic)),
         }
     }
-    let wanted = references.clone();
-    let decided = broker
-        .controller
-        .decide(move |view, _| delete_topics::decide(view, &wanted))
-        .await;
-    match decided {
+    let asked = DeleteTopics(references.clone());
+    match broker.controller.ask(asked).await {
         Ok(reply) => responses.extend(reply.into_iter().map(|(named, result)| {
             match result {
                 Ok(()) => of(named),

@@ -4,6 +4,7 @@
 
 use ottla_controller::Refusal;
 use ottla_controller::elections::{self, Election, Named};
+use ottla_controller::request::ElectLeaders;
 use ottla_protocol::ids::PartitionIndex;
 use ottla_protocol::messages::elect_leaders_request::TopicPartitions;
 use ottla_protocol::messages::elect_leaders_response::{PartitionResult, ReplicaElectionResult};
@@ -24,14 +25,14 @@ pub async fn handle(
         1 => Election::Unclean,
         _ => return failed(ErrorCode::InvalidRequest),
     };
-    let asked: Option<Vec<Named>> = request
+    let partitions: Option<Vec<Named>> = request
         .topic_partitions
         .map(|topics| topics.into_iter().flat_map(named).collect());
-    let decided = broker
-        .controller
-        .decide(move |view, _| elections::decide(view, election, asked.as_deref()))
-        .await;
-    match decided {
+    let asked = ElectLeaders {
+        election,
+        partitions,
+    };
+    match broker.controller.ask(asked).await {
         Ok(reply) => {
             ElectLeadersResponseData::default().with_replica_election_results(results(reply))
         }

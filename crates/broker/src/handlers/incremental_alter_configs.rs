@@ -1,7 +1,7 @@
 //! `IncrementalAlterConfigs` (key 44), versions 0 and 1; they differ in encoding only.
 
 use ottla_controller::configs::Change;
-use ottla_controller::{View, alter_configs};
+use ottla_controller::request::IncrementalAlterConfigs;
 use ottla_metadata::{ConfigResource, ResourceKind};
 use ottla_protocol::messages::incremental_alter_configs_request::{
     AlterConfigsResource, AlterableConfig,
@@ -49,10 +49,11 @@ pub async fn handle(
             set.map(|(name, _)| name.clone()).collect()
         }
     };
-    let decide = move |view: View<'_>, resources: &[_]| {
-        alter_configs::decide_incremental(view, resources, validate_only)
+    let ask = |resources| IncrementalAlterConfigs {
+        resources,
+        validate_only,
     };
-    let outcomes = config_changes::change(&broker.controller, wanted, set, decide);
+    let outcomes = config_changes::change(&broker.controller, wanted, set, ask);
     responses.extend(outcomes.await.into_iter().map(response));
     IncrementalAlterConfigsResponseData::default().with_responses(responses)
 }

@@ -2,7 +2,8 @@
 //!
 //! - 1: the kind of change, and checking only. 2: no results by feature, which all end alike.
 
-use ottla_controller::features::{self, Local, Update, UpgradeType};
+use ottla_controller::features::{Update, UpgradeType};
+use ottla_controller::request::UpdateFeatures;
 use ottla_protocol::messages::update_features_request::FeatureUpdateKey;
 use ottla_protocol::messages::update_features_response::UpdatableFeatureResult;
 use ottla_protocol::messages::{ErrorCode, UpdateFeaturesRequestData, UpdateFeaturesResponseData};
@@ -20,22 +21,16 @@ pub async fn handle(
     context: &RequestContext,
     request: UpdateFeaturesRequestData,
 ) -> UpdateFeaturesResponseData {
-    let updates: Vec<Update> = request.feature_updates.iter().map(update).collect();
-    let (node, validate_only) = (broker.config.node_id, request.validate_only);
     let quorum = broker.quorum.get();
     let kraft_version = quorum.map_or(0, |quorum| quorum.borrow().kraft_version);
-    let decided = broker
-        .controller
-        .decide(move |view, _| {
-            let supported = registration::supported_features(view.image);
-            let local = Local {
-                node,
-                supported: &supported,
-                kraft_version,
-            };
-            features::decide(view, local, &updates, validate_only)
-        })
-        .await;
+    let asked = UpdateFeatures {
+        node: broker.config.node_id,
+        supported: registration::supported_features(&broker.controller.image()),
+        kraft_version,
+        updates: request.feature_updates.iter().map(update).collect(),
+        validate_only: request.validate_only,
+    };
+    let decided = broker.controller.ask(asked).await;
     let response = UpdateFeaturesResponseData::default();
     match decided {
         Ok(Ok(())) if context.version <= LAST_WITH_RESULTS => {

@@ -1,0 +1,280 @@
+//! The active controller: decides requests, and holds their replies until the records are committed.
+//!
+//! Synchronous, without a log of its own. The owner proposes what [`Active::decide`] gives it, and tells what becomes of it:
+//! [`Active::on_committed`], [`Active::on_refused`], [`Active::on_leadership_lost`]. Invariants:
+//!
+//! - a decision sees everything proposed before it, and nobody else sees anything that is not committed;
+//! - a reply leaves when the records of its request, and all before them, are committed;
+//! - what is refused, or lost with the leadership, is forgotten with all that was decided on it, and never answered.
+
+use std::collections::VecDeque;
+
+use ottla_metadata::{Changes, Loader, MetadataDelta, MetadataImage};
+use ottla_protocol::ids::Offset;
+use ottla_protocol::messages::metadata::MetadataRecord;
+
+use crate::request::{ControllerReply, ControllerRequest};
+use crate::{Settings, View};
+
+/// Records above which no further request joins a proposal, as Kafka bounds one operation.
+const MAX_RECORDS_PER_PROPOSAL: usize = 10_000;
+
+/// Records to be committed as one batch; there may be none, where requests change nothing.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Proposal {
+    /// The records.
+    pub records: Vec<MetadataRecord>,
+    /// What they lead to, for a snapshot should one be due.
+    pub image: MetadataImage,
+}
+
+/// What a commit leads to.
+#[derive(Debug)]
+pub struct Published<T> {
+    /// The committed metadata, and what has changed in it; nothing where no records were committed.
+    pub metadata: Option<(MetadataImage, Changes)>,
+    /// The replies that may leave once the image is published, in the order of their requests.
+    pub replies: Vec<(T, ControllerReply)>,
+}
+
+/// The active controller. `T` is how a request's caller is reached.
+#[derive(Debug)]
+pub struct Active<T> {
+    settings: Settings,
+    committed: Loader,
+    /// On its way to be committed, the oldest first.
+    proposed: VecDeque<Proposed<T>>,
+}
+
+#[derive(Debug)]
+struct Proposed<T> {
+    /// The offset behind the last record.
+    end: Offset,
+    proposal: Proposal,
+    replies: Vec<(T, ControllerReply)>,
+}
+
+impl<T> Active<T> {
+    /// A controller that starts from committed metadata.
+    pub fn new(image: MetadataImage, settings: Settings) -> Self {
+        Self {
+            settings,
+            committed: Loader::new(image),
+            proposed: VecDeque::new(),
+        }
+    }
+
+    /// The committed metadata.
+    pub fn image(&self) -> &MetadataImage {
+        self.committed.image()
+    }
+
+    /// Decides requests, each against what those before it propose, as many as fit one proposal. `next` is the offset that
+    /// its first record will have.
+    pub fn decide(
+        &mut self,
+        requests: impl IntoIterator<Item = (T, ControllerRequest)>,
+        next: Offset,
+    ) -> Proposal {
+        let last = self.proposed.back();
+        let image = last.map_or_else(|| self.image(), |last| &last.proposal.image);
+        let mut delta = MetadataDelta::new(image.clone());
+        let mut records = Vec::new();
+        let mut replies = Vec::new();
+        let mut requests = requests.into_iter();
+        while records.len() < MAX_RECORDS_PER_PROPOSAL
+            && let Some((caller, request)) = requests.next()
+        {
+            let view = View {
+                image: delta.image(),
+                settings: &self.settings,
+            };
+            let decision = request.decide(view, end_of(next, &records));
+            for record in &decision.records {
+                delta.replay(record);
+            }
+            records.extend(decision.records);
+            replies.push((caller, decision.reply));
+        }
+        let proposal = Proposal {
+            image: delta.finish().0,
+            records,
+        };
+        self.proposed.push_back(Proposed {
+            end: end_of(next, &proposal.records),
+            proposal: proposal.clone(),
+            replies,
+        });
+        proposal
+    }
+
+    /// All records before `offset` are committed.
+    pub fn on_committed(&mut self, offset: Offset) -> Published<T> {
+        let mut changes = None;
+        let mut replies = Vec::new();
+        while let Some(proposed) = self.proposed.pop_front_if(|first| first.end <= offset) {
+            let records = &proposed.proposal.records;
+            if !records.is_empty() {
+                let changes = changes.get_or_insert_with(Changes::default);
+                changes.extend(self.committed.load(records));
+            }
+            replies.extend(proposed.replies);
+        }
+        Published {
+            metadata: changes.map(|changes| (self.image().clone(), changes)),
+            replies,
+        }
+    }
+
+    /// The newest proposal was not taken, and never will be. Returns its callers.
+    pub fn on_refused(&mut self) -> Vec<T> {
+        let refused = self.proposed.pop_back();
+        let replies = refused.into_iter().flat_map(|proposed| proposed.replies);
+        replies.map(|(caller, _)| caller).collect()
+    }
+
+    /// Another controller leads: what becomes of the proposals is not known here. Returns all callers that wait.
+    pub fn on_leadership_lost(&mut self) -> Vec<T> {
+        let lost = self.proposed.drain(..);
+        lost.flat_map(|proposed| proposed.replies)
+            .map(|(caller, _)| caller)
+            .collect()
+    }
+}
+
+fn end_of(next: Offset, records: &[MetadataRecord]) -> Offset {
+    next.plus(i64::try_from(records.len()).unwrap_or(i64::MAX))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Active, Published};
+    use crate::Settings;
+    use crate::create_topics::NewTopic;
+    use crate::request::{
+        ControllerReply, ControllerRequest, CreateTopics, RegisterBroker, UnfenceBroker,
+    };
+    use ottla_metadata::effective::StaticConfigs;
+    use ottla_metadata::{BrokerRegistration, MetadataImage};
+    use ottla_protocol::ids::{NodeId, Offset, Uuid};
+
+    fn active() -> Active<u32> {
+        let settings = Settings {
+            default_partitions: 1,
+            default_replication_factor: 1,
+            delete_topics: true,
+            statics: StaticConfigs::default(),
+        };
+        Active::new(MetadataImage::default(), settings)
+    }
+
+    fn register() -> ControllerRequest {
+        RegisterBroker(BrokerRegistration {
+            id: NodeId(1),
+            epoch: -1,
+            incarnation: Uuid::from_parts(1, 1),
+            endpoints: Vec::new(),
+            features: Vec::new(),
+            rack: None,
+            fenced: false,
+            in_controlled_shutdown: false,
+            directories: Vec::new(),
+            cordoned_directories: None,
+        })
+        .into()
+    }
+
+    fn unfence() -> ControllerRequest {
+        UnfenceBroker {
+            broker: NodeId(1),
+            epoch: 0,
+        }
+        .into()
+    }
+
+    fn create(name: &str) -> ControllerRequest {
+        CreateTopics {
+            topics: vec![NewTopic {
+                name: name.to_owned(),
+                partitions: 1,
+                replication_factor: 1,
+                assignments: Vec::new(),
+                configs: Vec::new(),
+                id: Uuid::from_parts(9, name.len() as u64),
+            }],
+            validate_only: false,
+        }
+        .into()
+    }
+
+    /// The callers that are answered, and whether the first topic of each was created.
+    fn created(published: &Published<u32>) -> Vec<(u32, bool)> {
+        let replies = published.replies.iter();
+        replies
+            .map(|(caller, reply)| match reply {
+                ControllerReply::CreateTopics(topics) => (*caller, topics[0].1.is_ok()),
+                other => panic!("{other:?}"),
+            })
+            .collect()
+    }
+
+    /// A controller with one broker.
+    fn with_broker() -> (Active<u32>, Offset) {
+        let mut active = active();
+        let proposal = active.decide([(0, register()), (0, unfence())], Offset(0));
+        let end = Offset(proposal.records.len() as i64);
+        let published = active.on_committed(end);
+        assert_eq!(published.replies.len(), 2);
+        (active, end)
+    }
+
+    #[test]
+    fn requests_of_one_proposal_see_each_other_and_are_answered_together() {
+        let (mut active, end) = with_broker();
+        let requests = [(1, create("t")), (2, create("t")), (3, create("uu"))];
+        let proposal = active.decide(requests, end);
+        assert!(active.image().topics.is_empty(), "nothing is committed");
+        let published = active.on_committed(end.plus(proposal.records.len() as i64));
+        assert_eq!(created(&published), [(1, true), (2, false), (3, true)]);
+        let (image, changes) = published.metadata.unwrap();
+        assert_eq!((image.topics.len(), changes.partitions.len()), (2, 2));
+        assert_eq!(image, proposal.image);
+    }
+
+    #[test]
+    fn a_reply_waits_for_its_own_offset() {
+        let (mut active, end) = with_broker();
+        let first = active.decide([(1, create("t"))], end).records.len() as i64;
+        let second = active.decide([(2, create("t"))], end.plus(first));
+        assert!(second.records.is_empty(), "the topic is proposed already");
+        let third = active.decide([(3, create("uu"))], end.plus(first));
+        assert!(active.on_committed(end).replies.is_empty());
+        let published = active.on_committed(end.plus(first));
+        assert_eq!(created(&published), [(1, true), (2, false)]);
+        assert_eq!(active.image().topics.len(), 1);
+        let published = active.on_committed(end.plus(first + third.records.len() as i64));
+        assert_eq!(created(&published), [(3, true)]);
+    }
+
+    #[test]
+    fn what_is_refused_or_lost_is_forgotten_and_not_answered() {
+        let (mut active, end) = with_broker();
+        active.decide([(1, create("t"))], end);
+        assert_eq!(active.on_refused(), [1]);
+        let again = active.decide([(2, create("t"))], end);
+        assert!(!again.records.is_empty(), "it was never created");
+        active.decide([(3, create("uu"))], end.plus(again.records.len() as i64));
+        assert_eq!(active.on_leadership_lost(), [2, 3]);
+        let published = active.on_committed(Offset(100));
+        assert!(published.replies.is_empty() && published.metadata.is_none());
+    }
+
+    #[test]
+    fn the_same_requests_give_the_same_records() {
+        let requests = || [(0, register()), (1, create("t")), (2, create("uu"))];
+        let (mut one, mut other) = (active(), active());
+        let proposal = one.decide(requests(), Offset(5));
+        assert_eq!(proposal, other.decide(requests(), Offset(5)));
+        assert!(format!("{:?}", create("t")).contains("CreateTopics"));
+    }
+}

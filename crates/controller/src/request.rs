@@ -1,0 +1,284 @@
+//! What the controller is asked: a closed list, so that requests can be logged, sent and replayed.
+//!
+//! Each request has its reply, see [`Operation`]. A broker hands requests over by a call today; a cluster sends them.
+
+use std::collections::BTreeMap;
+
+use ottla_metadata::{BrokerRegistration, ConfigResource, FeatureRange};
+use ottla_protocol::ids::{NodeId, Offset};
+
+use crate::configs::Change;
+use crate::create_partitions::Growth;
+use crate::create_topics::NewTopic;
+use crate::delete_topics::TopicReference;
+use crate::directories::Located;
+use crate::elections::{self, Election};
+use crate::features::{Local, Update};
+use crate::{
+    Decision, Refusal, View, alter_configs, brokers, create_partitions, create_topics,
+    delete_topics, directories, features, producer_ids, reassignments,
+};
+
+/// A request with a reply of a type of its own.
+pub trait Operation: Into<ControllerRequest> {
+    /// What it is answered.
+    type Reply: Send + 'static;
+
+    /// The reply out of what the controller has answered.
+    ///
+    /// # Panics
+    /// If it is the reply to another request.
+    fn reply(reply: ControllerReply) -> Self::Reply;
+}
+
+/// Names each request with its reply, once.
+macro_rules! operations {
+    ($($(#[$doc:meta])* $name:ident -> $reply:ty;)+) => {
+        /// Kafka's requests to the active controller.
+        #[derive(Debug, Clone, PartialEq)]
+        pub enum ControllerRequest {
+            $($(#[$doc])* $name($name),)+
+        }
+
+        /// The reply to a [`ControllerRequest`] of the same name.
+        #[derive(Debug, Clone, PartialEq)]
+        pub enum ControllerReply {
+            $($(#[$doc])* $name($reply),)+
+        }
+
+        $(
+            impl From<$name> for ControllerRequest {
+                fn from(request: $name) -> Self {
+                    Self::$name(request)
+                }
+            }
+
+            impl Operation for $name {
+                type Reply = $reply;
+
+                fn reply(reply: ControllerReply) -> $reply {
+                    match reply {
+                        ControllerReply::$name(reply) => reply,
+                        other => panic!("a reply to {} is {other:?}", stringify!($name)),
+                    }
+                }
+            }
+        )+
+
+        impl ControllerRequest {
+            /// Decides the request. `next` is the offset that its first record will have.
+            pub fn decide(&self, view: View<'_>, next: Offset) -> Decision<ControllerReply> {
+                match self {
+                    $(Self::$name(request) => {
+                        let Decision { records, reply } = request.decide(view, next);
+                        let reply = ControllerReply::$name(reply);
+                        Decision { records, reply }
+                    })+
+                }
+            }
+        }
+    };
+}
+
+operations! {
+    /// BrokerRegistration: the epoch of the broker.
+    RegisterBroker -> Result<i64, Refusal>;
+    /// BrokerHeartbeat of a broker that wants to be unfenced.
+    UnfenceBroker -> Result<(), Refusal>;
+    /// CreateTopics.
+    CreateTopics -> create_topics::Reply;
+    /// DeleteTopics.
+    DeleteTopics -> delete_topics::Reply;
+    /// CreatePartitions.
+    CreatePartitions -> create_partitions::Reply;
+    /// AlterConfigs.
+    AlterConfigs -> alter_configs::Reply;
+    /// IncrementalAlterConfigs.
+    IncrementalAlterConfigs -> alter_configs::Reply;
+    /// ElectLeaders.
+    ElectLeaders -> elections::Reply;
+    /// AlterPartitionReassignments.
+    AlterPartitionReassignments -> reassignments::Reply;
+    /// UpdateFeatures.
+    UpdateFeatures -> Result<(), Refusal>;
+    /// AssignReplicasToDirs.
+    AssignReplicasToDirs -> ();
+    /// AllocateProducerIds.
+    AllocateProducerIds -> Result<producer_ids::Block, Refusal>;
+}
+
+/// Registers a broker.
+#[derive(Debug, Clone, PartialEq)]
+pub struct RegisterBroker(pub BrokerRegistration);
+
+impl RegisterBroker {
+    fn decide(&self, view: View<'_>, next: Offset) -> Decision<Result<i64, Refusal>> {
+        brokers::register(view, &self.0, next.0)
+    }
+}
+
+/// Ends the fencing of a broker.
+#[derive(Debug, Clone, PartialEq)]
+pub struct UnfenceBroker {
+    /// The broker.
+    pub broker: NodeId,
+    /// The epoch of its registration.
+    pub epoch: i64,
+}
+
+impl UnfenceBroker {
+    fn decide(&self, view: View<'_>, _: Offset) -> Decision<Result<(), Refusal>> {
+        brokers::unfence(view, self.broker, self.epoch)
+    }
+}
+
+/// Creates topics, each by itself.
+#[derive(Debug, Clone, PartialEq)]
+pub struct CreateTopics {
+    /// The topics.
+    pub topics: Vec<NewTopic>,
+    /// Whether nothing is to be created.
+    pub validate_only: bool,
+}
+
+impl CreateTopics {
+    fn decide(&self, view: View<'_>, _: Offset) -> Decision<create_topics::Reply> {
+        create_topics::decide(view, &self.topics, self.validate_only)
+    }
+}
+
+/// Deletes topics, each by itself.
+#[derive(Debug, Clone, PartialEq)]
+pub struct DeleteTopics(pub Vec<TopicReference>);
+
+impl DeleteTopics {
+    fn decide(&self, view: View<'_>, _: Offset) -> Decision<delete_topics::Reply> {
+        delete_topics::decide(view, &self.0)
+    }
+}
+
+/// Adds partitions to topics, each by itself.
+#[derive(Debug, Clone, PartialEq)]
+pub struct CreatePartitions {
+    /// The topics, and how many partitions they are to have.
+    pub growths: Vec<Growth>,
+    /// Whether nothing is to be changed.
+    pub validate_only: bool,
+}
+
+impl CreatePartitions {
+    fn decide(&self, view: View<'_>, _: Offset) -> Decision<create_partitions::Reply> {
+        create_partitions::decide(view, &self.growths, self.validate_only)
+    }
+}
+
+/// Replaces all configs of resources, each by itself.
+#[derive(Debug, Clone, PartialEq)]
+pub struct AlterConfigs {
+    /// The resources, and all configs that they are to have.
+    pub resources: Vec<(ConfigResource, BTreeMap<String, String>)>,
+    /// Whether nothing is to be changed.
+    pub validate_only: bool,
+}
+
+impl AlterConfigs {
+    fn decide(&self, view: View<'_>, _: Offset) -> Decision<alter_configs::Reply> {
+        alter_configs::decide_replacing(view, &self.resources, self.validate_only)
+    }
+}
+
+/// Changes some configs of resources, each resource by itself.
+#[derive(Debug, Clone, PartialEq)]
+pub struct IncrementalAlterConfigs {
+    /// The resources, and the changes of each.
+    pub resources: Vec<(ConfigResource, Vec<(String, Change)>)>,
+    /// Whether nothing is to be changed.
+    pub validate_only: bool,
+}
+
+impl IncrementalAlterConfigs {
+    fn decide(&self, view: View<'_>, _: Offset) -> Decision<alter_configs::Reply> {
+        alter_configs::decide_incremental(view, &self.resources, self.validate_only)
+    }
+}
+
+/// Elects leaders.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ElectLeaders {
+    /// Which leader is wanted.
+    pub election: Election,
+    /// The partitions; none stands for all that need an election.
+    pub partitions: Option<Vec<elections::Named>>,
+}
+
+impl ElectLeaders {
+    fn decide(&self, view: View<'_>, _: Offset) -> Decision<elections::Reply> {
+        elections::decide(view, self.election, self.partitions.as_deref())
+    }
+}
+
+/// Assigns partitions to other brokers.
+#[derive(Debug, Clone, PartialEq)]
+pub struct AlterPartitionReassignments(pub Vec<reassignments::Wanted>);
+
+impl AlterPartitionReassignments {
+    fn decide(&self, view: View<'_>, _: Offset) -> Decision<reassignments::Reply> {
+        reassignments::decide(view, &self.0)
+    }
+}
+
+/// Changes the levels of features, all of them or none.
+#[derive(Debug, Clone, PartialEq)]
+pub struct UpdateFeatures {
+    /// The controller's node.
+    pub node: NodeId,
+    /// What its release supports.
+    pub supported: Vec<FeatureRange>,
+    /// The level of `kraft.version`, which is not in the metadata.
+    pub kraft_version: i16,
+    /// The changes.
+    pub updates: Vec<Update>,
+    /// Whether nothing is to be changed.
+    pub validate_only: bool,
+}
+
+impl UpdateFeatures {
+    fn decide(&self, view: View<'_>, _: Offset) -> Decision<Result<(), Refusal>> {
+        let local = Local {
+            node: self.node,
+            supported: &self.supported,
+            kraft_version: self.kraft_version,
+        };
+        features::decide(view, local, &self.updates, self.validate_only)
+    }
+}
+
+/// Records in which log directories the replicas of a broker lie.
+#[derive(Debug, Clone, PartialEq)]
+pub struct AssignReplicasToDirs {
+    /// The broker.
+    pub broker: NodeId,
+    /// Where its replicas lie.
+    pub located: Vec<Located>,
+}
+
+impl AssignReplicasToDirs {
+    fn decide(&self, view: View<'_>, _: Offset) -> Decision<()> {
+        directories::decide(view, self.broker, &self.located)
+    }
+}
+
+/// Gives a block of producer ids to a broker.
+#[derive(Debug, Clone, PartialEq)]
+pub struct AllocateProducerIds {
+    /// The broker.
+    pub broker: NodeId,
+    /// The epoch of its registration.
+    pub epoch: i64,
+}
+
+impl AllocateProducerIds {
+    fn decide(&self, view: View<'_>, _: Offset) -> Decision<Result<producer_ids::Block, Refusal>> {
+        producer_ids::decide(view, self.broker, self.epoch)
+    }
+}
