@@ -27,8 +27,8 @@ use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 use self::owner::{Command, Owner};
 use crate::clock::Clock;
 use crate::config::BrokerConfig;
+use crate::internal_topics::CONSUMER_OFFSETS;
 use crate::replicas::{Found, Partition, Replicas};
-use crate::topics::CONSUMER_OFFSETS;
 
 pub use self::follow::follow;
 

@@ -14,8 +14,8 @@ use ottla_protocol::messages::coordinator::transaction::TransactionRecord;
 
 use crate::coordinators::load;
 use crate::coordinators::records::{self, LoadError};
+use crate::internal_topics::{CONSUMER_OFFSETS, TRANSACTION_STATE};
 use crate::replicas::{Found, Partition, Replicas};
-use crate::topics::{CONSUMER_OFFSETS, TRANSACTION_STATE};
 use ottla_protocol::time::MonotonicTime;
 
 /// The features without which Kafka lets nobody join a group of a newer protocol.

@@ -31,7 +31,7 @@ use crate::clock::Clock;
 use crate::config::BrokerConfig;
 use crate::controller::QuorumEvent;
 use crate::directory_lock::{DirectoryLock, NotLocked};
-use crate::topics::random_id;
+use crate::random::random_id;
 
 /// Why the directories of this node cannot be used.
 #[derive(Debug, thiserror::Error)]

@@ -9,7 +9,7 @@ use ottla_protocol::ids::Uuid;
 
 use crate::config::BrokerConfig;
 use crate::controller::{Controller, Unavailable};
-use crate::topics::random_id;
+use crate::random::random_id;
 
 /// Why a broker is not part of its cluster.
 #[derive(Debug, thiserror::Error)]

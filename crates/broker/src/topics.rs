@@ -1,26 +1,15 @@
-//! Topics that the broker makes by itself: on first use, and its own internal ones.
+//! Creates topics that nobody asked for by CreateTopics: on first use, and internal ones.
 
 use ottla_controller::create_topics::NewTopic;
 use ottla_controller::request::CreateTopics;
 use ottla_controller::topic_names;
 use ottla_metadata::MetadataImage;
-use ottla_protocol::ids::Uuid;
 use ottla_protocol::messages::ErrorCode;
 
 use crate::broker::Broker;
 use crate::controller::Unavailable;
-
-/// Where committed offsets and groups stand.
-pub const CONSUMER_OFFSETS: &str = "__consumer_offsets";
-/// Where transactions stand.
-pub const TRANSACTION_STATE: &str = "__transaction_state";
-/// Where share groups keep their state.
-pub const SHARE_GROUP_STATE: &str = "__share_group_state";
-
-/// Whether a topic is the brokers' own.
-pub fn is_internal(name: &str) -> bool {
-    [CONSUMER_OFFSETS, TRANSACTION_STATE, SHARE_GROUP_STATE].contains(&name)
-}
+use crate::internal_topics::{CONSUMER_OFFSETS, is_internal};
+use crate::random::random_id;
 
 /// Creates those of `names` that do not exist; those that could not be created come back with the reason.
 ///
@@ -94,15 +83,6 @@ fn offsets_topic(broker: &Broker) -> (i32, i16, Vec<(String, Option<String>)>) {
         groups.offsets_replication_factor,
         configs,
     )
-}
-
-/// A new id for a topic.
-#[expect(
-    clippy::disallowed_methods,
-    reason = "the broker is where randomness enters"
-)]
-pub fn random_id() -> Uuid {
-    Uuid::random().expect("the system's random generator works")
 }
 
 /// The names among `wanted` that are no topics.

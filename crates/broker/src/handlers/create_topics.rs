@@ -19,7 +19,7 @@ use ottla_protocol::messages::{
 use crate::broker::Broker;
 use crate::config_changes;
 use crate::context::RequestContext;
-use crate::topics;
+use crate::random::random_id;
 
 /// Creates topics, each by itself.
 pub async fn handle(
@@ -75,7 +75,7 @@ fn new_topic(topic: CreatableTopic) -> NewTopic {
         replication_factor: topic.replication_factor,
         assignments: assignments.collect(),
         configs: configs.collect(),
-        id: topics::random_id(),
+        id: random_id(),
     }
 }
 

@@ -23,10 +23,10 @@ use crate::broker::Broker;
 use crate::clock::Clock;
 use crate::context::RequestContext;
 use crate::disk_work::blocking;
+use crate::internal_topics::is_internal;
 use crate::replicas::ends::{self, Unreached};
 use crate::replicas::partition::{Partition, Unavailable};
 use crate::replicas::{Directory, Found, distinct};
-use crate::topics::is_internal;
 
 /// An offset that means "up to the high watermark".
 const TO_HIGH_WATERMARK: i64 = -1;

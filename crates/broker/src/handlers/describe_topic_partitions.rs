@@ -17,8 +17,8 @@ use ottla_protocol::messages::{
 use super::metadata::{numbers, offline};
 use crate::broker::Broker;
 use crate::context::RequestContext;
+use crate::internal_topics::is_internal;
 use crate::operations;
-use crate::topics;
 
 /// Describes topics from the cursor on.
 pub fn handle(
@@ -93,7 +93,7 @@ fn unknown(name: &str) -> DescribeTopicPartitionsResponseTopic {
     DescribeTopicPartitionsResponseTopic::default()
         .with_error_code(code.code())
         .with_name(Some(name.to_owned().into()))
-        .with_is_internal(topics::is_internal(name))
+        .with_is_internal(is_internal(name))
         .with_topic_authorized_operations(operations::ON_TOPIC)
 }
 
@@ -114,7 +114,7 @@ fn describe(
     let answer = DescribeTopicPartitionsResponseTopic::default()
         .with_name(Some(topic.name.clone().into()))
         .with_topic_id(topic.id)
-        .with_is_internal(topics::is_internal(&topic.name))
+        .with_is_internal(is_internal(&topic.name))
         .with_partitions(shown)
         .with_topic_authorized_operations(operations::ON_TOPIC);
     (answer, next)

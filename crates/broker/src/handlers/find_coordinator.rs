@@ -15,6 +15,7 @@ use crate::broker::Broker;
 use crate::context::RequestContext;
 use crate::coordinators::GroupCoordinators;
 use crate::endpoints::{self, Node};
+use crate::internal_topics::CONSUMER_OFFSETS;
 use crate::refused_transactions;
 use crate::topics;
 
@@ -108,9 +109,9 @@ async fn find_group(
     group_id: &str,
 ) -> Result<Node, Refused> {
     let mut image = broker.controller.image();
-    if image.topic(topics::CONSUMER_OFFSETS).is_none() {
+    if image.topic(CONSUMER_OFFSETS).is_none() {
         // If that fails, the client is told to come back, and the next one tries again.
-        let _ = topics::create_missing(broker, vec![topics::CONSUMER_OFFSETS.to_owned()]).await;
+        let _ = topics::create_missing(broker, vec![CONSUMER_OFFSETS.to_owned()]).await;
         image = broker.controller.image();
         broker.groups.reconcile(&image);
     }
@@ -129,6 +130,6 @@ async fn find_group(
 
 fn leader(image: &MetadataImage, group_id: &str) -> Option<ottla_protocol::ids::NodeId> {
     let index = GroupCoordinators::partition_of(image, group_id)?;
-    let topic = image.topic(topics::CONSUMER_OFFSETS)?;
+    let topic = image.topic(CONSUMER_OFFSETS)?;
     topic.partitions.get(&index)?.leader
 }

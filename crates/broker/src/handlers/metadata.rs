@@ -21,6 +21,7 @@ use ottla_protocol::messages::{
 use crate::broker::Broker;
 use crate::context::RequestContext;
 use crate::endpoints;
+use crate::internal_topics::is_internal;
 use crate::operations;
 use crate::topics;
 
@@ -157,7 +158,7 @@ fn unknown(name: KafkaString, refused: &[(String, ErrorCode)]) -> MetadataRespon
     };
     MetadataResponseTopic::default()
         .with_error_code(code.code())
-        .with_is_internal(topics::is_internal(name.as_str()))
+        .with_is_internal(is_internal(name.as_str()))
         .with_name(Some(name))
 }
 
@@ -169,7 +170,7 @@ fn described(image: &MetadataImage, topic: &Arc<Topic>) -> MetadataResponseTopic
     MetadataResponseTopic::default()
         .with_name(Some(topic.name.clone().into()))
         .with_topic_id(topic.id)
-        .with_is_internal(topics::is_internal(&topic.name))
+        .with_is_internal(is_internal(&topic.name))
         .with_partitions(partitions.collect())
 }
 

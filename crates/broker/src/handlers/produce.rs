@@ -29,11 +29,11 @@ use tokio::sync::oneshot;
 use super::ProduceReply;
 use crate::broker::Broker;
 use crate::context::RequestContext;
+use crate::internal_topics::is_internal;
 use crate::replicas::Found;
 use crate::replicas::partition::{
     Append, Partition, Refused, RequiredAcks, Unavailable, replicated,
 };
-use crate::topics::is_internal;
 
 /// The client that Kafka lets write to internal topics.
 const ADMIN_CLIENT: &str = "__admin_client";
