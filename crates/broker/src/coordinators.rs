@@ -1,72 +1,42 @@
 //! The group coordinators of this broker: one task for each partition of `__consumer_offsets` that it leads.
 //!
-//! [`GroupCoordinators`] finds the task that owns a group and hands it commands; `owner` is such a task. Tasks
-//! come and go as the metadata says ([`GroupCoordinators::reconcile`]). One that is still reading its partition
-//! answers so, and keeps nobody waiting but those who ask it.
+//! [`GroupCoordinators`] finds the task that owns a group and sends it requests; `owner` is such a task.
+//! [`GroupCoordinators::reconcile`] starts and ends tasks as leadership changes. A task that is still loading its
+//! partition delays only the requests that are sent to it.
 
 mod follow;
 pub(crate) mod load;
 mod owner;
 pub(crate) mod records;
-mod uncommitted;
 mod writer;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
-use ottla_coordinator::group::classic::{JoinReply, JoinRequest, SyncReply, SyncRequest};
-use ottla_coordinator::{Action, Config, Decision, Shard, partition_for};
+use ottla_coordinator::group::requests::{Call, GroupCall, Notice};
+use ottla_coordinator::{Config, partition_for};
 use ottla_metadata::{MetadataImage, Topic};
 use ottla_protocol::ids::{PartitionIndex, Uuid};
-use ottla_protocol::messages::ErrorCode;
 use ottla_protocol::records::Compression;
-use ottla_protocol::time::Now;
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 
-use self::owner::{Command, Owner};
+use self::owner::{Log, Message, Owner};
 use crate::clock::Clock;
 use crate::config::BrokerConfig;
 use crate::internal_topics::CONSUMER_OFFSETS;
 use crate::replicas::{Found, Partition, Replicas};
 
 pub use self::follow::follow;
+pub use ottla_coordinator::Unavailable;
 
-/// Commands that may wait for one coordinator; beyond it callers wait to be queued.
+/// Messages that may wait for one coordinator; beyond it senders wait.
 const MAX_WAITING: usize = 1024;
 /// Partitions that are read at the same time.
 const LOADS_AT_ONCE: usize = 2;
-/// How long a request waits for a coordinator that is being read, before its client is told to come back.
+/// How long a request waits for a coordinator that is loading before it is answered with
+/// `COORDINATOR_LOAD_IN_PROGRESS`.
 const PATIENCE: Duration = Duration::from_millis(100);
-
-/// Why a coordinator did not answer.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum Unavailable {
-    /// It is reading its partition.
-    #[error("the coordinator is loading")]
-    Loading,
-    /// This broker does not lead the group's partition, or has just lost what it wrote there.
-    #[error("this broker is not the coordinator")]
-    NotCoordinator,
-    /// It cannot write now, or what it wrote is not committed in time.
-    #[error("the coordinator cannot write")]
-    NotAvailable,
-    /// What it would have to write is larger than the topic takes.
-    #[error("the record is too large for {CONSUMER_OFFSETS}")]
-    TooLarge,
-}
-
-impl Unavailable {
-    /// Kafka's code.
-    pub const fn code(self) -> ErrorCode {
-        match self {
-            Self::Loading => ErrorCode::CoordinatorLoadInProgress,
-            Self::NotCoordinator => ErrorCode::NotCoordinator,
-            Self::NotAvailable => ErrorCode::CoordinatorNotAvailable,
-            Self::TooLarge => ErrorCode::UnknownServerError,
-        }
-    }
-}
 
 /// Whether a coordinator can be asked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -82,7 +52,7 @@ enum Phase {
 struct Handle {
     topic: Uuid,
     epoch: i32,
-    commands: mpsc::Sender<Command>,
+    messages: mpsc::Sender<Message>,
     phase: watch::Receiver<Phase>,
 }
 
@@ -151,55 +121,31 @@ impl GroupCoordinators {
         &self.config
     }
 
-    /// Has the coordinator of a group decide; returns its reply once the records are committed.
-    pub async fn decide<R, F>(&self, group_id: &str, decide: F) -> Result<R, Unavailable>
-    where
-        R: Send + 'static,
-        F: FnOnce(&Shard, Now) -> Decision<R> + Send + 'static,
-    {
-        let handle = self.handle_of(group_id)?;
-        ask(handle, move |owner, reply| owner.decide(decide, reply)).await
+    /// Asks the coordinator of a group. The reply comes once everything appended before it is committed; for a join or
+    /// a sync it may take as long as a rebalance.
+    pub async fn ask<C: GroupCall>(&self, request: C) -> Result<C::Reply, Unavailable> {
+        let handle = self.handle_of(request.group_id())?;
+        ask(handle, request).await
     }
 
-    /// Tells the coordinator of a group what has happened; returns its reply once what that leads to is committed.
-    pub async fn tell<R, F>(&self, group_id: &str, event: F) -> Result<R, Unavailable>
-    where
-        R: Send + 'static,
-        F: FnOnce(&mut Shard, Now) -> (R, Vec<Action>) + Send + 'static,
-    {
-        let handle = self.handle_of(group_id)?;
-        ask(handle, move |owner, reply| owner.tell(event, reply)).await
-    }
-
-    /// Joins a group; the reply may take as long as a rebalance.
-    pub async fn join(&self, request: JoinRequest) -> Result<JoinReply, Unavailable> {
-        let handle = self.handle_of(&request.group_id)?;
-        ask(handle, move |owner, reply| owner.join(&request, reply)).await
-    }
-
-    /// Asks for an assignment; the reply may take until the leader has made it.
-    pub async fn sync(&self, request: SyncRequest) -> Result<SyncReply, Unavailable> {
-        let handle = self.handle_of(&request.group_id)?;
-        ask(handle, move |owner, reply| owner.sync(&request, reply)).await
-    }
-
-    /// Asks every coordinator; those that are not here any more are left out.
-    pub async fn ask_all<R, F>(&self, read: F) -> Result<Vec<R>, Unavailable>
-    where
-        R: Send + 'static,
-        F: Fn(&Shard) -> R + Clone + Send + 'static,
-    {
+    /// Asks every coordinator of this broker; those that have ended meanwhile are left out.
+    pub async fn ask_all<C: Call + Clone>(&self, request: C) -> Result<Vec<C::Reply>, Unavailable> {
         let mut replies = Vec::new();
         for handle in self.handles() {
-            let read = read.clone();
-            let decide = move |shard: &Shard, _: Now| Decision::reply(read(shard));
-            match ask(handle, move |owner, reply| owner.decide(decide, reply)).await {
+            match ask(handle, request.clone()).await {
                 Ok(reply) => replies.push(reply),
                 Err(Unavailable::NotCoordinator) => {}
                 Err(unavailable) => return Err(unavailable),
             }
         }
         Ok(replies)
+    }
+
+    /// Tells every coordinator of this broker. One that has just ended need not be told.
+    async fn notify_all(&self, notice: &Notice) {
+        for handle in self.handles() {
+            let _ = handle.messages.send(Message::Notice(notice.clone())).await;
+        }
     }
 
     /// The partition of `__consumer_offsets` that owns a group; none while the topic does not exist.
@@ -249,20 +195,20 @@ impl GroupCoordinators {
         if let Some(known) = known.filter(|known| known.topic == topic && known.epoch == epoch) {
             return known;
         }
-        let (commands, mailbox) = mpsc::channel(MAX_WAITING);
+        let (messages, mailbox) = mpsc::channel(MAX_WAITING);
         let (settle, phase) = watch::channel(Phase::Loading);
-        let owner = Owner::new(
-            (partition, Arc::clone(self.replicas.disk_work())),
-            self.config.clone(),
-            self.compression,
-            self.commit_timeout,
-            self.clock,
-        );
+        let log = Log {
+            partition,
+            disk_work: Arc::clone(self.replicas.disk_work()),
+            compression: self.compression,
+            clock: self.clock,
+        };
+        let owner = Owner::new(log, self.config.clone(), self.commit_timeout);
         tokio::spawn(owner.run(mailbox, settle, Arc::clone(&self.loads)));
         Handle {
             topic,
             epoch,
-            commands,
+            messages,
             phase,
         }
     }
@@ -290,23 +236,16 @@ impl GroupCoordinators {
     }
 }
 
-/// Where a coordinator sends its answer.
-type Answer<R> = oneshot::Sender<Result<R, Unavailable>>;
-
-/// Hands a command to a coordinator's task and waits for the answer. Once handed over, the command is carried out
-/// whole, whether or not somebody still waits. An answer that never comes means that the coordinator has lost what
-/// the command wrote, or has ended.
-async fn ask<R, F>(handle: Handle, command: F) -> Result<R, Unavailable>
-where
-    R: Send + 'static,
-    F: FnOnce(&mut Owner, Answer<R>) + Send + 'static,
-{
+/// Sends a request to a coordinator's task and waits for the reply. Once sent, the request is carried out whole, even
+/// if the client goes away. A dropped reply channel means that the coordinator has ended.
+async fn ask<C: Call>(handle: Handle, request: C) -> Result<C::Reply, Unavailable> {
     handle.ready().await?;
-    let (sender, answer) = oneshot::channel();
-    let command: Command = Box::new(move |owner| command(owner, sender));
-    let sent = handle.commands.send(command).await;
+    let (answer, reply) = oneshot::channel();
+    let message = Message::Request(Box::new(request.into()), answer);
+    let sent = handle.messages.send(message).await;
     sent.map_err(|_| Unavailable::NotCoordinator)?;
-    // Whoever waits for a rebalance must not keep alive the task that is to end it.
+    // A request that waits for a rebalance must not keep alive a task that is to end.
     drop(handle);
-    answer.await.unwrap_or(Err(Unavailable::NotCoordinator))
+    let reply = reply.await.unwrap_or(Err(Unavailable::NotCoordinator))?;
+    Ok(C::reply_from(reply).expect("a shard answers a request with the reply of the same name"))
 }

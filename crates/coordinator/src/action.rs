@@ -45,8 +45,8 @@ pub struct Decision<R> {
     pub records: Vec<GroupRecord>,
     /// To be sent when the records are committed.
     pub reply: R,
-    /// To be handed back to [`crate::Shard::on_effect`] when the records are appended.
-    pub effects: Vec<Effect>,
+    /// For [`crate::Shard::keep_alive`], once the records are appended.
+    pub keep_alive: Option<KeepAlive>,
 }
 
 impl<R> Decision<R> {
@@ -55,21 +55,18 @@ impl<R> Decision<R> {
         Self {
             records: Vec::new(),
             reply,
-            effects: Vec::new(),
+            keep_alive: None,
         }
     }
 }
 
-/// A change of soft state that goes with a decision.
+/// A member sent a request that counts as a heartbeat: its session restarts.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Effect {
-    /// The member has been heard of: its session starts anew.
-    KeepAlive {
-        /// The group.
-        group: String,
-        /// The member.
-        member: String,
-    },
+pub struct KeepAlive {
+    /// The group.
+    pub group: String,
+    /// The member.
+    pub member: String,
 }
 
 /// Something that an operator may want to know.

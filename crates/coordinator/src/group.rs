@@ -6,3 +6,5 @@ pub mod describe;
 pub mod foreign;
 pub mod list;
 pub mod offsets;
+pub mod requests;
+pub mod steps;

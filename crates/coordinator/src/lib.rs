@@ -9,12 +9,14 @@ pub mod action;
 pub mod config;
 pub mod group;
 pub mod partition;
+pub mod runtime;
 pub mod shard;
 pub mod state;
 pub mod timers;
 pub mod transaction;
 
-pub use action::{Action, Decision, Effect, Event, IfRefused, Ticket};
+pub use action::{Action, Decision, Event, IfRefused, KeepAlive, Ticket};
 pub use config::Config;
 pub use partition::partition_for;
+pub use runtime::{Effect, Runtime, Unavailable};
 pub use shard::Shard;

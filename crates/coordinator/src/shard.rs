@@ -11,7 +11,7 @@ use ottla_protocol::ids::ProducerId;
 use ottla_protocol::messages::coordinator::group::GroupRecord;
 use ottla_protocol::time::{MonotonicTime, Now};
 
-use crate::action::{Action, Effect, IfRefused, Ticket};
+use crate::action::{Action, IfRefused, KeepAlive, Ticket};
 use crate::config::Config;
 use crate::group::classic::{
     Group, HeartbeatError, HeartbeatRequest, JoinError, JoinReply, JoinRequest, LeaveError,
@@ -135,12 +135,11 @@ impl Shard {
         actions
     }
 
-    /// Carries out what goes with a decision.
-    pub fn on_effect(&mut self, effect: &Effect, now: Now) {
-        let Effect::KeepAlive { group, member } = effect;
+    /// Restarts the session of a member.
+    pub fn keep_alive(&mut self, keep_alive: &KeepAlive, now: Now) {
         let mut actions = Vec::new();
-        if let Some(mut turn) = self.turn(group, now, &mut actions) {
-            turn.keep_alive(member);
+        if let Some(mut turn) = self.turn(&keep_alive.group, now, &mut actions) {
+            turn.keep_alive(&keep_alive.member);
         }
     }
 

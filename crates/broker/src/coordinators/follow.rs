@@ -1,14 +1,14 @@
-//! Follows the metadata: coordinators come and go with the partitions that this broker leads, offsets go with
-//! their topics, and what has expired is ended from time to time.
+//! Follows the metadata: starts and ends coordinators as leadership changes, deletes the offsets of deleted topics,
+//! and expires offsets at `offsets.retention.check.interval.ms`.
 
 use std::sync::Arc;
 
+use ottla_coordinator::group::requests::Notice;
 use ottla_metadata::{MetadataImage, Topic};
 use tokio::sync::watch;
 use tokio::time::MissedTickBehavior;
 
 use super::GroupCoordinators;
-use super::owner::Command;
 
 /// Runs until the broker stops.
 pub async fn follow(
@@ -35,7 +35,7 @@ pub async fn follow(
             }
             Ok(()) = late.changed() => coordinators.reconcile(&known),
             _ = expiry.tick() => {
-                tell_all(&coordinators, || Box::new(super::owner::Owner::expire)).await;
+                coordinators.notify_all(&Notice::ExpiryDue).await;
             }
             () = stopped(&mut stopping) => break,
         }
@@ -51,11 +51,11 @@ async fn stopped(stopping: &mut watch::Receiver<bool>) {
 async fn on_change(coordinators: &GroupCoordinators, known: &MetadataImage, image: &MetadataImage) {
     coordinators.reconcile(image);
     for topic in deleted_topics(known, image) {
-        let command = || -> Command {
-            let topic = Arc::clone(topic);
-            Box::new(move |owner| owner.forget_topic(&topic.name, topic.id))
+        let notice = Notice::TopicDeleted {
+            name: topic.name.clone(),
+            id: topic.id,
         };
-        tell_all(coordinators, command).await;
+        coordinators.notify_all(&notice).await;
     }
 }
 
@@ -66,11 +66,4 @@ fn deleted_topics<'a>(
     let topics = before.topics.iter();
     let gone = topics.filter(|(id, _)| !after.topics.contains_key(*id));
     gone.map(|(_, topic)| topic)
-}
-
-/// One that has just ended needs not be told.
-async fn tell_all(coordinators: &GroupCoordinators, command: impl Fn() -> Command) {
-    for handle in coordinators.handles() {
-        let _ = handle.commands.send(command()).await;
-    }
 }

@@ -9,9 +9,9 @@ use ottla_protocol::messages::coordinator::group::GroupRecord;
 use ottla_protocol::records::{BatchBuilder, BatchOptions, BatchView, Compression};
 use ottla_protocol::time::Now;
 
-use super::Unavailable;
 use crate::replicas::Partition;
 use crate::replicas::partition::{Append, Refused, RequiredAcks};
+use ottla_coordinator::Unavailable;
 
 /// Appends `records` as one batch, all or none, and asks for a flush; returns the offset of the first.
 pub fn append(

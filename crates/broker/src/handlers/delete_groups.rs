@@ -6,6 +6,7 @@
 
 use std::collections::BTreeSet;
 
+use ottla_coordinator::group::delete::DeleteGroupRequest;
 use ottla_protocol::messages::newer::DeletableGroupResult;
 use ottla_protocol::messages::{DeleteGroupsRequestData, DeleteGroupsResponseData, ErrorCode};
 
@@ -35,12 +36,7 @@ pub async fn handle(
 }
 
 async fn delete(broker: &Broker, group_id: String) -> ErrorCode {
-    let asked = group_id.clone();
-    let decided = broker
-        .groups
-        .decide(&group_id, move |shard, _| shard.decide_delete_group(&asked))
-        .await;
-    match decided {
+    match broker.groups.ask(DeleteGroupRequest { group_id }).await {
         Ok(Ok(())) => ErrorCode::None,
         Ok(Err(error)) => error.code(),
         Err(unavailable) => unavailable.code(),

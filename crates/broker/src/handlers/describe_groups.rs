@@ -3,8 +3,9 @@
 //! - 3: authorized operations. 4: static members. 5: flexible.
 //! - 6: a group that is not there is an error with a message; before, it is described as dead.
 
-use ottla_coordinator::Decision;
-use ottla_coordinator::group::describe::{self, DescribeError, DescribedMember};
+use ottla_coordinator::group::describe::{
+    self, DescribeError, DescribeGroupRequest, DescribedMember,
+};
 use ottla_protocol::messages::describe_groups_response::{DescribedGroup, DescribedGroupMember};
 use ottla_protocol::messages::{
     DescribeGroupsRequestData, DescribeGroupsResponseData, ErrorCode, KafkaString,
@@ -37,15 +38,11 @@ pub async fn handle(
 
 async fn describe(broker: &Broker, version: i16, group: KafkaString) -> DescribedGroup {
     let group_id = group.as_str().to_owned();
-    let asked = group_id.clone();
-    let decided = broker
-        .groups
-        .decide(&group_id, move |shard, _| {
-            Decision::reply(shard.describe(&asked))
-        })
-        .await;
+    let request = DescribeGroupRequest {
+        group_id: group_id.clone(),
+    };
     let answer = DescribedGroup::default().with_group_id(group);
-    match decided {
+    match broker.groups.ask(request).await {
         Ok(Ok(group)) => described(answer, group, version),
         Ok(Err(error)) => missing(answer, &group_id, error, version),
         Err(unavailable) => answer.with_error_code(unavailable.code().code()),

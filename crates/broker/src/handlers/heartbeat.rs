@@ -25,11 +25,7 @@ pub async fn handle(
         instance_id: owned(request.group_instance_id.as_ref()),
         generation: request.generation_id,
     };
-    let group_id = request.group_id.clone();
-    let event = move |shard: &mut ottla_coordinator::Shard, now| {
-        (shard.on_heartbeat(&request, now), Vec::new())
-    };
-    match broker.groups.tell(&group_id, event).await {
+    match broker.groups.ask(request).await {
         Ok(Ok(())) | Err(Unavailable::Loading) => answer(ErrorCode::None),
         Ok(Err(error)) => answer(error.code()),
         Err(unavailable) => answer(unavailable.code()),

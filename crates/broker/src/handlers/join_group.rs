@@ -28,7 +28,7 @@ pub async fn handle(
     if let Err(error) = request.check(broker.groups.config()) {
         return refused(error.code(), context.version).with_member_id(member_id);
     }
-    match broker.groups.join(request).await {
+    match broker.groups.ask(request).await {
         Ok(reply) => wire(reply, context.version),
         Err(unavailable) => refused(unavailable.code(), context.version),
     }

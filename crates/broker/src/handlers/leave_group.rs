@@ -25,13 +25,8 @@ pub async fn handle(
     if request.group_id.is_empty() {
         return refused(ErrorCode::InvalidGroupId);
     }
-    let group_id = request.group_id.as_str().to_owned();
     let request = domain(request, context.version);
-    let told = broker
-        .groups
-        .tell(&group_id, move |shard, now| shard.on_leave(&request, now))
-        .await;
-    match told {
+    match broker.groups.ask(request).await {
         Ok(left) if context.version >= FIRST_WITH_MANY => {
             LeaveGroupResponseData::default().with_members(left.into_iter().map(wire).collect())
         }

@@ -20,11 +20,7 @@ pub async fn handle(
         states: names(&request.states_filter),
         types: names(&request.types_filter),
     };
-    let listed = broker
-        .groups
-        .ask_all(move |shard| shard.list(&filter))
-        .await;
-    match listed {
+    match broker.groups.ask_all(filter).await {
         Ok(groups) => {
             let groups = groups.into_iter().flatten();
             let groups = groups.map(|group| wire(group, context.version));

@@ -47,9 +47,8 @@ pub async fn handle(
         return answer.finish();
     }
     let partitions = places(&topics);
-    let group_id = request.group_id.as_str().to_owned();
     let commit = CommitRequest {
-        group_id: group_id.clone(),
+        group_id: request.group_id.as_str().to_owned(),
         member_id: request.member_id.as_str().to_owned(),
         instance_id: owned(request.group_instance_id.as_ref()),
         generation: request.generation_id_or_member_epoch,
@@ -59,13 +58,7 @@ pub async fn handle(
         knows_missing_groups: context.version >= FIRST_WITH_MISSING_GROUPS,
         topics,
     };
-    let decided = broker
-        .groups
-        .decide(&group_id, move |shard, now| {
-            shard.decide_commit(commit, now)
-        })
-        .await;
-    match decided {
+    match broker.groups.ask(commit).await {
         Ok(Ok(topics)) => {
             for topic in topics {
                 for partition in topic.partitions {

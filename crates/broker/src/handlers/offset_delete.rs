@@ -22,19 +22,12 @@ pub async fn handle(
     if request.group_id.is_empty() {
         return refused(ErrorCode::InvalidGroupId);
     }
-    let group_id = request.group_id.as_str().to_owned();
     let mut answer = Answer::default();
     let delete = OffsetDeleteRequest {
+        group_id: request.group_id.as_str().to_owned(),
         topics: existing(&broker.controller.image(), request, &mut answer),
-        group_id: group_id.clone(),
     };
-    let decided = broker
-        .groups
-        .decide(&group_id, move |shard, _| {
-            shard.decide_offset_delete(&delete)
-        })
-        .await;
-    match decided {
+    match broker.groups.ask(delete).await {
         Ok(Ok(topics)) => {
             for (topic, partitions) in topics {
                 for (partition, outcome) in partitions {

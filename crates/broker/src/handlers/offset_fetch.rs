@@ -4,7 +4,6 @@
 //! - 7: offsets that an open transaction may replace are held back if asked. 8: several groups.
 //! - 9: member epochs. 10: topics by id.
 
-use ottla_coordinator::Decision;
 use ottla_coordinator::group::offsets::{Fetched, FetchedTopic, OffsetFetchRequest, TopicToFetch};
 use ottla_metadata::MetadataImage;
 use ottla_protocol::messages::offset_fetch_request::{
@@ -80,20 +79,13 @@ async fn fetch(
         None => (None, Vec::new()),
     };
     let wants_all = topics.is_none();
-    let group_id = group.group_id.as_str().to_owned();
     let request = OffsetFetchRequest {
-        group_id: group_id.clone(),
+        group_id: group.group_id.as_str().to_owned(),
         topics: topics.clone(),
         require_stable,
     };
-    let decided = broker
-        .groups
-        .decide(&group_id, move |shard, _| {
-            Decision::reply(shard.fetch_offsets(&request))
-        })
-        .await;
     let answer = OffsetFetchResponseGroup::default().with_group_id(group.group_id);
-    match decided {
+    match broker.groups.ask(request).await {
         Ok(fetched) => {
             let fetched = fetched.into_iter();
             let fetched = fetched.filter_map(|topic| wire(&image, topic, version, wants_all));

@@ -27,7 +27,7 @@ pub async fn handle(
     if request.group_id.is_empty() {
         return refused(ErrorCode::InvalidGroupId);
     }
-    match broker.groups.sync(domain(request)).await {
+    match broker.groups.ask(domain(request)).await {
         Ok(Ok(synced)) => wire(synced, context.version),
         Ok(Err(error)) => refused(error.code()),
         Err(unavailable) => refused(unavailable.code()),

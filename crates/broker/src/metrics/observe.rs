@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use ottla_coordinator::group::offsets::{ListOffsetsRequest, StoredOffset};
 use ottla_protocol::ids::PartitionIndex;
 
 use super::Observed;
@@ -10,9 +11,6 @@ use crate::broker::Broker;
 use crate::disk_work::{NotLooked, look};
 use crate::replicas::traffic::Counted;
 use crate::replicas::{Found, Replicas};
-
-/// One committed offset: group, topic, partition, offset.
-type Committed = (String, String, i32, i64);
 
 /// Looks everything up. A coordinator that is still loading shows no lag yet; a partition that its disk holds up is left
 /// out.
@@ -66,38 +64,22 @@ fn observe_logs(replicas: &Replicas, observed: &Observed) {
     }
 }
 
-fn observe_lags(replicas: &Replicas, committed: Vec<Committed>, observed: &Observed) {
-    for (group, topic, partition, committed) in committed {
-        let Found::Here(found) = replicas.by_name(&topic, PartitionIndex(partition)) else {
+fn observe_lags(replicas: &Replicas, committed: Vec<StoredOffset>, observed: &Observed) {
+    for stored in committed {
+        let partition = PartitionIndex(stored.partition);
+        let Found::Here(found) = replicas.by_name(&stored.topic, partition) else {
             continue;
         };
         if let Some((start, end)) =
             replicas.try_with_log(&found, |log| (log.log_start_offset(), log.high_watermark()))
         {
-            let lag = (end.0 - committed.max(start.0)).max(0);
-            observed.lag(&group, &topic, partition, lag);
+            let lag = (end.0 - stored.offset.max(start.0)).max(0);
+            observed.lag(&stored.group_id, &stored.topic, stored.partition, lag);
         }
     }
 }
 
-async fn committed(broker: &Broker) -> Vec<Committed> {
-    let asked = broker.groups.ask_all(|shard| {
-        let offsets = shard.state().offsets();
-        let mut committed = Vec::new();
-        for (group, topics) in offsets.groups() {
-            for (topic, partitions) in topics {
-                for (partition, stored) in partitions {
-                    let place = (group.to_owned(), topic.clone(), *partition, stored.offset);
-                    committed.push(place);
-                }
-            }
-        }
-        committed
-    });
-    asked
-        .await
-        .unwrap_or_default()
-        .into_iter()
-        .flatten()
-        .collect()
+async fn committed(broker: &Broker) -> Vec<StoredOffset> {
+    let listed = broker.groups.ask_all(ListOffsetsRequest).await;
+    listed.unwrap_or_default().into_iter().flatten().collect()
 }

@@ -7,6 +7,13 @@ use super::classic::{State, record};
 use crate::action::Decision;
 use crate::shard::Shard;
 
+/// A request to delete one group.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DeleteGroupRequest {
+    /// The group.
+    pub group_id: String,
+}
+
 /// Why a group is not deleted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum DeleteError {
@@ -40,7 +47,7 @@ impl Shard {
             Decision {
                 records,
                 reply: Ok(()),
-                effects: Vec::new(),
+                keep_alive: None,
             }
         }
     }

@@ -5,6 +5,13 @@ use ottla_protocol::messages::ErrorCode;
 
 use crate::shard::Shard;
 
+/// A request to describe one classic group.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DescribeGroupRequest {
+    /// The group.
+    pub group_id: String,
+}
+
 /// A group as tools see it.
 #[derive(Debug, Clone, PartialEq)]
 pub struct DescribedGroup {

@@ -4,6 +4,7 @@ mod commit;
 mod delete;
 mod expire;
 mod fetch;
+mod list;
 mod pending;
 pub mod record;
 mod store;
@@ -14,4 +15,5 @@ pub use commit::{
 };
 pub use delete::{OffsetDeleteError, OffsetDeleteReply, OffsetDeleteRequest, PartitionDelete};
 pub use fetch::{Fetched, FetchedTopic, OffsetFetchRequest, TopicToFetch};
+pub use list::{ListOffsetsRequest, StoredOffset};
 pub use store::{Committed, Offsets, TransactionResult};

@@ -238,9 +238,9 @@ impl Stage {
             Some(producer) => self.append_of(decision.records, i64::from(producer)),
             None => self.append(decision.records),
         };
-        for effect in &decision.effects {
-            self.shard.on_effect(effect, self.now());
-            writeln!(told, "{effect:?}").unwrap();
+        if let Some(keep_alive) = &decision.keep_alive {
+            self.shard.keep_alive(keep_alive, self.now());
+            writeln!(told, "{keep_alive:?}").unwrap();
         }
         told + &words::committed(&decision.reply)
     }

@@ -8,7 +8,7 @@ use ottla_protocol::time::Now;
 
 use super::record;
 use super::store::Committed;
-use crate::action::{Decision, Effect};
+use crate::action::{Decision, KeepAlive};
 use crate::group::classic::{Group, State};
 use crate::shard::Shard;
 
@@ -128,9 +128,9 @@ impl CommitError {
 impl Shard {
     /// Decides a commit.
     pub fn decide_commit(&self, request: CommitRequest, now: Now) -> Decision<CommitReply> {
-        let effects = match self.check_commit(&request) {
+        let keep_alive = match self.check_commit(&request) {
             Err(error) => return Decision::reply(Err(error)),
-            Ok(effects) => effects,
+            Ok(keep_alive) => keep_alive,
         };
         let expire_timestamp = request.retention.map(|retention| {
             let millis = i64::try_from(retention.as_millis()).unwrap_or(i64::MAX);
@@ -167,7 +167,7 @@ impl Shard {
         Decision {
             records,
             reply: Ok(reply),
-            effects,
+            keep_alive,
         }
     }
 
@@ -182,27 +182,24 @@ impl Shard {
         }
     }
 
-    fn check_commit(&self, request: &CommitRequest) -> Result<Vec<Effect>, CommitError> {
+    fn check_commit(&self, request: &CommitRequest) -> Result<Option<KeepAlive>, CommitError> {
         if let Some(foreign) = self.state().foreign(&request.group_id) {
             let is_open = foreign.is_empty() && request.generation < 0;
-            return is_open.then(Vec::new).ok_or(CommitError::UnknownMember);
+            return is_open.then_some(None).ok_or(CommitError::UnknownMember);
         }
         let Some(group) = self.classic(&request.group_id) else {
             return match request.generation {
-                ..0 => Ok(Vec::new()),
+                ..0 => Ok(None),
                 _ if request.knows_missing_groups => Err(CommitError::GroupNotFound),
                 _ => Err(CommitError::IllegalGeneration),
             };
         };
         check_member(group, request)?;
         let keeps_alive = matches!(group.state(), State::Stable | State::PreparingRebalance);
-        Ok(keeps_alive
-            .then(|| Effect::KeepAlive {
-                group: request.group_id.clone(),
-                member: request.member_id.clone(),
-            })
-            .into_iter()
-            .collect())
+        Ok(keeps_alive.then(|| KeepAlive {
+            group: request.group_id.clone(),
+            member: request.member_id.clone(),
+        }))
     }
 }
 

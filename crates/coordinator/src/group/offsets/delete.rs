@@ -86,7 +86,7 @@ impl Shard {
         Decision {
             records,
             reply: Ok(reply),
-            effects: Vec::new(),
+            keep_alive: None,
         }
     }
 
