@@ -3,15 +3,18 @@
 //! One file a rule. A rule returns what it found as sentences, each naming the place and what to do.
 
 mod clippy_files;
+mod exceptions;
 mod handlers;
 mod layers;
 mod licence;
 mod links;
 mod modules;
 mod names;
+mod parameters;
 mod purity;
 mod size;
 mod source;
+mod spawns;
 
 use anyhow::{Result, bail};
 
@@ -24,6 +27,8 @@ const RULES: &[(&str, Rule)] = &[
     ("pure crates stay pure", purity::check),
     ("files and modules", modules::check),
     ("files stay small", size::check),
+    ("functions take few parameters", parameters::check),
+    ("threads are started where the map says", spawns::check),
     ("names say something", names::check),
     (
         "clippy.toml files repeat the root's limits",

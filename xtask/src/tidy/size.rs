@@ -1,23 +1,41 @@
-//! Files stay below the limit, tests and generated code apart. Functions and parameters are clippy's.
+//! Files stay below the limit, tests and generated code apart. Functions are clippy's.
 
-use super::source::Tree;
+use super::exceptions::{self, LONG_TESTS};
+use super::source::{Source, Tree};
 
 const LINES: usize = 600;
+/// Of tests below the code. Longer ones move to a file of their own.
+const INLINE_TESTS: usize = 150;
 
 pub fn check(tree: &Tree) -> Vec<String> {
-    let by_hand = tree
-        .sources
-        .iter()
-        .filter(|source| !source.is_generated() && !source.is_tests());
-    by_hand
-        .filter_map(|source| {
-            let lines = source.product().count();
-            (lines > LINES).then(|| {
-                format!(
-                    "{} has {lines} lines without its tests, at most {LINES}; split it along ideas",
-                    source.path
-                )
-            })
-        })
-        .collect()
+    let by_hand = tree.sources.iter().filter(|source| !source.is_generated());
+    let (tests, code): (Vec<&Source>, Vec<&Source>) = by_hand.partition(|source| source.is_tests());
+    let mut problems = Vec::new();
+    for source in &code {
+        let lines = source.product().count();
+        if lines > LINES {
+            problems.push(format!(
+                "{} has {lines} lines without its tests, at most {LINES}; split it along ideas",
+                source.path
+            ));
+        }
+    }
+    let inline = code.iter().filter_map(|source| {
+        let lines = source.text.lines().count() - source.product().count();
+        (lines > INLINE_TESTS).then(|| (source.path.clone(), lines))
+    });
+    let whole = tests.iter().filter_map(|source| {
+        let lines = source.text.lines().count();
+        (lines > LINES).then(|| (source.path.clone(), lines))
+    });
+    problems.extend(exceptions::judge(
+        LONG_TESTS,
+        inline.chain(whole),
+        |place, lines| {
+            format!(
+                "{place} has {lines} lines of tests; at most {INLINE_TESTS} below code, and {LINES} in a file of their own"
+            )
+        },
+    ));
+    problems
 }

@@ -118,5 +118,5 @@ fn is_test_module(lines: &[&str]) -> bool {
             .iter()
             .skip(1)
             .find(|line| !line.starts_with("#["))
-            .is_some_and(|line| line.starts_with("mod "))
+            .is_some_and(|line| line.starts_with("mod ") && line.ends_with('{'))
 }

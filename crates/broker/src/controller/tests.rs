@@ -1,0 +1,157 @@
+//! The controller and its follower, over a log that only counts.
+
+use super::{Quorum, QuorumEvent, Unavailable, controller};
+use ottla_controller::Settings;
+use ottla_controller::create_topics::NewTopic;
+use ottla_controller::request::{CreateTopics, RegisterBroker, UnfenceBroker};
+use ottla_metadata::effective::StaticConfigs;
+use ottla_metadata::{BrokerRegistration, MetadataImage};
+use ottla_protocol::ids::{NodeId, Offset, Uuid};
+use ottla_protocol::messages::metadata::MetadataRecord;
+use std::sync::mpsc::channel;
+use std::sync::{Arc, Mutex};
+
+/// The batches that were proposed, and whether the disk fails.
+#[derive(Clone, Default)]
+struct Batches(Arc<Mutex<Vec<usize>>>, bool);
+
+impl Quorum for Batches {
+    type Error = &'static str;
+
+    fn next_offset(&self) -> Offset {
+        Offset(self.0.lock().unwrap().iter().sum::<usize>() as i64)
+    }
+
+    fn propose(
+        &mut self,
+        records: &[MetadataRecord],
+        _: &MetadataImage,
+    ) -> Result<Vec<QuorumEvent>, &'static str> {
+        if self.1 {
+            return Err("disk failed");
+        }
+        self.0.lock().unwrap().push(records.len());
+        Ok(vec![QuorumEvent::Committed(self.next_offset())])
+    }
+}
+
+fn settings() -> Settings {
+    Settings {
+        default_partitions: 1,
+        default_replication_factor: 1,
+        delete_topics: true,
+        statics: StaticConfigs::default(),
+    }
+}
+
+fn register() -> RegisterBroker {
+    RegisterBroker(BrokerRegistration {
+        id: NodeId(1),
+        epoch: -1,
+        incarnation: Uuid::from_parts(1, 1),
+        endpoints: Vec::new(),
+        features: Vec::new(),
+        rack: None,
+        fenced: false,
+        in_controlled_shutdown: false,
+        directories: Vec::new(),
+        cordoned_directories: None,
+    })
+}
+
+fn unfence() -> UnfenceBroker {
+    UnfenceBroker {
+        broker: NodeId(1),
+        epoch: 0,
+    }
+}
+
+fn create(name: &str) -> CreateTopics {
+    CreateTopics {
+        topics: vec![NewTopic {
+            name: name.to_owned(),
+            partitions: 1,
+            replication_factor: 1,
+            assignments: Vec::new(),
+            configs: Vec::new(),
+            id: Uuid::from_parts(9, name.len() as u64),
+        }],
+        validate_only: false,
+    }
+}
+
+fn spawn<T: Send + 'static>(
+    run: impl FnOnce() -> T + Send + 'static,
+) -> std::thread::JoinHandle<T> {
+    std::thread::Builder::new().spawn(run).unwrap()
+}
+
+#[tokio::test]
+async fn waiting_requests_share_a_batch_and_see_each_other() {
+    let batches = Batches::default();
+    let (controller, owner, follower) =
+        controller(MetadataImage::default(), settings(), batches.clone());
+    let asked = async {
+        tokio::join!(
+            controller.ask(register()),
+            controller.ask(unfence()),
+            controller.ask(create("t")),
+            controller.ask(create("t"))
+        )
+    };
+    let ((registered, _, first, second), ()) = tokio::join!(asked, async {
+        tokio::task::yield_now().await;
+        drop(spawn(move || owner.run()));
+        drop(spawn(move || follower.run(|_, _| {})));
+    });
+    assert_eq!(registered.unwrap(), Ok(0));
+    assert!(first.unwrap()[0].1.is_ok());
+    assert!(second.unwrap()[0].1.is_err(), "it exists");
+    assert_eq!(batches.0.lock().unwrap().len(), 1);
+    assert_eq!(controller.image().topics.len(), 1);
+}
+
+#[tokio::test]
+async fn a_decision_that_was_not_committed_is_neither_answered_nor_seen() {
+    let failing = Batches(Arc::default(), true);
+    let (controller, owner, follower) = controller(MetadataImage::default(), settings(), failing);
+    let runs = spawn(move || owner.run());
+    let follows = spawn(move || follower.run(|_, _| {}));
+    assert_eq!(controller.ask(register()).await, Err(Unavailable));
+    assert!(controller.image().brokers.is_empty());
+    assert_eq!(runs.join().unwrap(), Err("disk failed"));
+    follows.join().unwrap();
+}
+
+#[tokio::test]
+async fn a_directory_that_holds_up_the_follower_holds_up_no_commit() {
+    let batches = Batches::default();
+    let (controller, owner, follower) =
+        controller(MetadataImage::default(), settings(), batches.clone());
+    let (answers, disk) = channel::<()>();
+    drop(spawn(move || owner.run()));
+    drop(spawn(move || follower.run(move |_, _| _ = disk.recv())));
+    let first = tokio::spawn({
+        let controller = controller.clone();
+        async move { controller.ask(register()).await }
+    });
+    while batches.0.lock().unwrap().is_empty() {
+        tokio::task::yield_now().await;
+    }
+    let second = tokio::spawn({
+        let controller = controller.clone();
+        async move { controller.ask(unfence()).await }
+    });
+    while batches.0.lock().unwrap().len() < 2 {
+        tokio::task::yield_now().await;
+    }
+    assert!(
+        controller.image().brokers.is_empty(),
+        "nothing is published"
+    );
+    assert!(!first.is_finished() && !second.is_finished());
+    drop(answers);
+    assert_eq!(first.await.unwrap().unwrap(), Ok(0));
+    assert_eq!(second.await.unwrap().unwrap(), Ok(()));
+    assert!(!controller.image().brokers[&NodeId(1)].fenced);
+}
