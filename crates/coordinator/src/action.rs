@@ -6,10 +6,7 @@
 use ottla_protocol::messages::coordinator::group::GroupRecord;
 
 use crate::group::classic::{JoinReply, StaticMemberBefore, SyncReply};
-
-/// Names a request that waits for its reply; given out by the owner.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Ticket(pub u64);
+use crate::ticket::Ticket;
 
 /// What should happen because of an event.
 #[derive(Debug, Clone, PartialEq)]

@@ -12,11 +12,13 @@ pub mod partition;
 pub mod runtime;
 pub mod shard;
 pub mod state;
+pub mod ticket;
 pub mod timers;
 pub mod transaction;
 
-pub use action::{Action, Decision, Event, IfRefused, KeepAlive, Ticket};
+pub use action::{Action, Decision, Event, IfRefused, KeepAlive};
 pub use config::Config;
 pub use partition::partition_for;
 pub use runtime::{Effect, Runtime, Unavailable};
 pub use shard::Shard;
+pub use ticket::Ticket;

@@ -18,12 +18,13 @@ use ottla_protocol::messages::coordinator::group::GroupRecord;
 use ottla_protocol::time::{MonotonicTime, Now};
 
 use self::uncommitted::Uncommitted;
-use crate::action::{Event, IfRefused, Ticket};
+use crate::action::{Event, IfRefused};
 use crate::config::Config;
 use crate::group::requests::{GroupReply, GroupRequest, Notice};
 use crate::group::steps::{Step, steps};
 use crate::shard::Shard;
 use crate::state::Position;
+use crate::ticket::Ticket;
 
 /// Records of one append, where they need not be appended together.
 const RECORDS_PER_APPEND: usize = 1000;

@@ -11,7 +11,7 @@ use ottla_protocol::ids::ProducerId;
 use ottla_protocol::messages::coordinator::group::GroupRecord;
 use ottla_protocol::time::{MonotonicTime, Now};
 
-use crate::action::{Action, IfRefused, KeepAlive, Ticket};
+use crate::action::{Action, IfRefused, KeepAlive};
 use crate::config::Config;
 use crate::group::classic::{
     Group, HeartbeatError, HeartbeatRequest, JoinError, JoinReply, JoinRequest, LeaveError,
@@ -20,6 +20,7 @@ use crate::group::classic::{
 use crate::group::foreign::Kind as GroupKind;
 use crate::group::offsets::TransactionResult;
 use crate::state::{Position, State, Stored};
+use crate::ticket::Ticket;
 use crate::timers::{Kind, Timers};
 
 /// The coordinator of one partition.

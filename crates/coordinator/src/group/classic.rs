@@ -10,6 +10,7 @@ mod heartbeat;
 mod join;
 mod leave;
 mod member;
+mod messages;
 mod rebalance;
 pub mod record;
 mod static_member;
@@ -17,13 +18,14 @@ mod subscription;
 mod sync;
 mod turn;
 
-pub use group::{Group, IdentityError, State};
+pub use group::{Group, State};
 pub use heartbeat::{HeartbeatError, HeartbeatRequest};
-pub use join::{JoinError, JoinReply, JoinRequest, Joined, JoinedMember};
 pub use leave::{LeaveError, LeaveReply, LeaveRequest, Leaving, Left};
-pub use member::{Member, Protocol};
-pub use static_member::StaticMemberBefore;
-pub use sync::{SyncError, SyncReply, SyncRequest, Synced};
+pub use member::{Member, StaticMemberBefore};
+pub use messages::{
+    IdentityError, JoinError, JoinReply, JoinRequest, Joined, JoinedMember, Protocol, SyncError,
+    SyncReply, SyncRequest, Synced,
+};
 pub(crate) use turn::Turn;
 
 /// The protocol type of groups of Kafka consumers.

@@ -5,8 +5,9 @@ use ottla_protocol::messages::coordinator::group::GroupRecord;
 use ottla_protocol::time::Now;
 
 use super::requests::{GroupReply, GroupRequest, Notice};
-use crate::action::{Action, Decision, Event, IfRefused, KeepAlive, Ticket};
+use crate::action::{Action, Decision, Event, IfRefused, KeepAlive};
 use crate::shard::Shard;
+use crate::ticket::Ticket;
 
 /// One step of what a request, a deadline, or a load leads to. Steps run in order. Once an append of the same list is
 /// refused, replies carry the refusal and sessions are left alone; later appends still run.

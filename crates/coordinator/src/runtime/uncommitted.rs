@@ -12,7 +12,7 @@ use ottla_protocol::ids::Offset;
 use ottla_protocol::time::MonotonicTime;
 
 use super::Unavailable;
-use crate::action::Ticket;
+use crate::ticket::Ticket;
 
 /// The outcome of a request.
 pub type Outcome<R> = Result<R, Unavailable>;
@@ -115,7 +115,7 @@ mod tests {
     use ottla_protocol::time::MonotonicTime;
 
     use super::Uncommitted;
-    use crate::action::Ticket;
+    use crate::ticket::Ticket;
 
     fn at(ms: u64) -> MonotonicTime {
         MonotonicTime(Duration::from_millis(ms))

@@ -8,11 +8,11 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use ottla_protocol::time::Timestamp;
 
-use super::join::{JoinError, JoinReply};
-use super::member::{Member, Protocol};
-use super::sync::SyncError;
+use super::member::Member;
+use super::messages::{IdentityError, JoinError, JoinReply, Protocol, SyncError};
 use super::{CONSUMER_PROTOCOL, subscription};
-use crate::action::{Action, Ticket};
+use crate::action::Action;
+use crate::ticket::Ticket;
 
 /// Where a group is in its protocol.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -69,15 +69,6 @@ pub struct Group {
     pub(super) initial_delay: Option<InitialDelay>,
     supported: BTreeMap<String, usize>,
     awaiting_joins: usize,
-}
-
-/// What is wrong with the identity in a request.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum IdentityError {
-    /// Nobody here has this id.
-    UnknownMember,
-    /// Another member has taken over this static identity.
-    Fenced,
 }
 
 impl Group {

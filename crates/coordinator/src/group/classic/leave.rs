@@ -2,7 +2,8 @@
 
 use ottla_protocol::messages::ErrorCode;
 
-use super::group::{IdentityError, State};
+use super::group::State;
+use super::messages::IdentityError;
 use super::turn::Turn;
 use crate::timers::Kind;
 

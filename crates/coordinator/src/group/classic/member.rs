@@ -5,16 +5,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use crate::action::Ticket;
-
-/// A protocol (for consumers: an assignor) that a member supports.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Protocol {
-    /// Its name.
-    pub name: String,
-    /// What the member says to the leader under this protocol.
-    pub metadata: Bytes,
-}
+use super::messages::Protocol;
+use crate::ticket::Ticket;
 
 /// A member as the coordinator knows it.
 #[derive(Debug, Clone, PartialEq)]
@@ -41,6 +33,15 @@ pub struct Member {
     pub awaiting_join: Option<Ticket>,
     /// The `SyncGroup` of it that waits.
     pub awaiting_sync: Option<Ticket>,
+}
+
+/// A static member before it came back under another id, for the case that this cannot be recorded.
+#[derive(Debug, Clone, PartialEq)]
+pub struct StaticMemberBefore {
+    pub(super) member: Member,
+    pub(super) leader: Option<String>,
+    /// The id that it came back under.
+    pub(super) new_id: String,
 }
 
 impl Member {

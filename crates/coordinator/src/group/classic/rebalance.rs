@@ -1,9 +1,8 @@
 //! The phases of a rebalance, and what deadlines do to them.
 
 use super::group::{InitialDelay, State};
-use super::join::JoinError;
+use super::messages::{JoinError, SyncError};
 use super::record;
-use super::sync::SyncError;
 use super::turn::Turn;
 use crate::action::{Action, Event, IfRefused};
 use crate::timers::Kind;

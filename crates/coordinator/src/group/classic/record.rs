@@ -10,7 +10,8 @@ use ottla_protocol::messages::coordinator::group::{
 use ottla_protocol::time::Timestamp;
 
 use super::group::{Group, State};
-use super::member::{Member, Protocol};
+use super::member::Member;
+use super::messages::Protocol;
 use super::subscription;
 
 /// The record of `group` as it is.

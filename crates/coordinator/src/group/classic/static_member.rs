@@ -4,22 +4,13 @@
 //! member takes over the assignment, and the change is recorded.
 
 use super::group::State;
-use super::join::{JoinError, JoinRequest};
-use super::member::Member;
+use super::member::{Member, StaticMemberBefore};
+use super::messages::{JoinError, JoinRequest, SyncError};
 use super::record;
-use super::sync::SyncError;
 use super::turn::Turn;
-use crate::action::{Action, IfRefused, Ticket};
+use crate::action::{Action, IfRefused};
+use crate::ticket::Ticket;
 use crate::timers::Kind;
-
-/// A static member before it came back under another id, for the case that this cannot be recorded.
-#[derive(Debug, Clone, PartialEq)]
-pub struct StaticMemberBefore {
-    member: Member,
-    leader: Option<String>,
-    /// The id that it came back under.
-    new_id: String,
-}
 
 impl Turn<'_> {
     /// Replaces the member of a static identity: `ids` are its old and its new id.

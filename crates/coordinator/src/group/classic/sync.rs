@@ -3,86 +3,14 @@
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
-use ottla_protocol::messages::ErrorCode;
 
-use super::group::{IdentityError, State};
+use super::group::State;
+use super::messages::{SyncError, SyncRequest};
 use super::record;
 use super::turn::Turn;
-use crate::action::{Action, IfRefused, Ticket};
+use crate::action::{Action, IfRefused};
+use crate::ticket::Ticket;
 use crate::timers::Kind;
-
-/// A request for an assignment.
-#[derive(Debug, Clone, PartialEq)]
-pub struct SyncRequest {
-    /// The group.
-    pub group_id: String,
-    /// Who asks.
-    pub member_id: String,
-    /// Its static identity.
-    pub instance_id: Option<String>,
-    /// The generation it knows.
-    pub generation: i32,
-    /// The protocol type it knows, if it says (version 5 and later).
-    pub protocol_type: Option<String>,
-    /// The protocol it knows, if it says (version 5 and later).
-    pub protocol: Option<String>,
-    /// From the leader: the assignment of each member.
-    pub assignments: BTreeMap<String, Bytes>,
-}
-
-/// The answer to a request for an assignment.
-pub type SyncReply = Result<Synced, SyncError>;
-
-/// An assignment.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Synced {
-    /// The protocol type of the group.
-    pub protocol_type: Option<String>,
-    /// Its protocol.
-    pub protocol: Option<String>,
-    /// The member's share, as the leader encoded it.
-    pub assignment: Bytes,
-}
-
-/// Why there is no assignment.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum SyncError {
-    /// A group has a name.
-    InvalidGroupId,
-    /// Nobody has this id, or there is no such group.
-    UnknownMember,
-    /// Another instance has taken over the static identity.
-    FencedInstance,
-    /// Not the current generation.
-    IllegalGeneration,
-    /// Not the protocol of this generation.
-    InconsistentProtocol,
-    /// A new rebalance has begun: join again.
-    RebalanceInProgress,
-}
-
-impl SyncError {
-    /// Kafka's code.
-    pub const fn code(self) -> ErrorCode {
-        match self {
-            Self::InvalidGroupId => ErrorCode::InvalidGroupId,
-            Self::UnknownMember => ErrorCode::UnknownMemberId,
-            Self::FencedInstance => ErrorCode::FencedInstanceId,
-            Self::IllegalGeneration => ErrorCode::IllegalGeneration,
-            Self::InconsistentProtocol => ErrorCode::InconsistentGroupProtocol,
-            Self::RebalanceInProgress => ErrorCode::RebalanceInProgress,
-        }
-    }
-}
-
-impl From<IdentityError> for SyncError {
-    fn from(error: IdentityError) -> Self {
-        match error {
-            IdentityError::UnknownMember => Self::UnknownMember,
-            IdentityError::Fenced => Self::FencedInstance,
-        }
-    }
-}
 
 impl Turn<'_> {
     /// Handles a `SyncGroup`.

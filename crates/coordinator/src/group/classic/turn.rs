@@ -5,8 +5,7 @@ use std::time::Duration;
 use ottla_protocol::time::Now;
 
 use super::group::Group;
-use super::join::{JoinError, JoinReply};
-use super::sync::{SyncError, SyncReply, Synced};
+use super::messages::{JoinError, JoinReply, SyncError, SyncReply, Synced};
 use crate::action::{Action, Event};
 use crate::config::Config;
 use crate::timers::{Key, Kind, Timers};
