@@ -2,19 +2,19 @@
 //!
 //! It calls what the broker's threads call, in the same order, one step at a time. It decides nothing and checks nothing.
 
-use ottla_log::checkpoint::{self, PartitionOffsets};
+use ottla_log::checkpoint::PartitionOffsets;
 use ottla_log::compaction::{BYTES_PER_KEY, CompactionError, MapLimits, OffsetMap};
 use ottla_log::files::simulated::{Simulated, SimulatedFile};
 use ottla_log::files::{FileError, Files};
-use ottla_log::{Flush, LogConfig, LogDirectory, OpenError, OpenFiles, PartitionLog, StorageError};
+use ottla_log::{Flush, LogDirectory, OpenError, OpenFiles, PartitionLog, StorageError};
+use ottla_metadata::effective::StaticConfigs;
+use ottla_metadata::{Changes, ConfigResource, MetadataImage, Topic};
 use ottla_protocol::ids::{LeaderEpoch, NodeId, Offset, PartitionIndex, Uuid};
 use ottla_protocol::time::{MonotonicTime, Now, Timestamp};
-use ottla_replica::logs::{self, LogsError, NewLog, WhoseLog, sync_and_hold};
-use ottla_replica::partition::Role;
-use ottla_replica::{
-    CompactionPass, Durability, FlushPass, Host, TopicSettings, Unavailable, checkpoints,
-};
-use std::collections::{BTreeMap, BTreeSet};
+use ottla_replica::logs::{self, LogsError};
+use ottla_replica::node::Found;
+use ottla_replica::{CompactionPass, FlushPass, Host, InOrder, Unavailable, checkpoints};
+use std::collections::BTreeMap;
 use std::hash::RandomState;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
@@ -86,51 +86,70 @@ impl From<LogsError> for Failed {
     }
 }
 
+/// The topics of a world, each of one partition; a partition's number is its topic's place here.
+pub(super) const TOPICS: [&str; 4] = ["plain", "simple", "keyed", "mixed"];
+const INDEX: PartitionIndex = PartitionIndex(0);
+
 /// A partition as the metadata has it.
 #[derive(Debug, Clone)]
 pub(super) struct Wanted {
     pub(super) topic: &'static str,
-    pub(super) index: i32,
     /// The number of its log directory.
     pub(super) directory: usize,
     /// None while it is deleted.
     pub(super) id: Option<Uuid>,
-    pub(super) config: LogConfig,
+    pub(super) config: Config,
     pub(super) leader_epoch: i32,
 }
 
+/// The configs of a topic, by name.
+pub(super) type Config = BTreeMap<&'static str, String>;
+
 impl Wanted {
     pub(super) fn name(&self) -> String {
-        format!("{}-{}", self.topic, self.index)
+        format!("{}-{INDEX}", self.topic)
     }
 
-    fn whose(&self) -> Option<WhoseLog> {
-        Some(WhoseLog {
-            topic: Arc::from(self.topic),
-            topic_id: self.id?,
-            index: PartitionIndex(self.index),
-            settings: self.settings(),
-        })
-    }
-
-    fn settings(&self) -> Arc<TopicSettings> {
-        Arc::new(TopicSettings {
-            log: self.config.clone(),
-            durability: Durability::Fsync,
-            ..TopicSettings::default()
-        })
-    }
-
-    fn role(&self) -> Role {
-        Role {
-            node: NODE,
+    fn metadata(&self) -> ottla_metadata::Partition {
+        ottla_metadata::Partition {
+            replicas: vec![NODE],
+            directories: vec![directory_id(self.directory)],
+            isr: vec![NODE],
+            removing: Vec::new(),
+            adding: Vec::new(),
             leader: Some(NODE),
+            recovering: false,
             leader_epoch: LeaderEpoch(self.leader_epoch),
             partition_epoch: 0,
-            replicas: vec![NODE],
-            isr: vec![NODE],
+            eligible_leaders: Vec::new(),
+            last_known_eligible_leaders: Vec::new(),
         }
     }
+}
+
+/// What the metadata says.
+fn image(wanted: &[Wanted]) -> MetadataImage {
+    let mut image = MetadataImage::default();
+    for partition in wanted {
+        let Some(id) = partition.id else { continue };
+        let name = partition.topic.to_owned();
+        let configs = partition.config.iter();
+        let configs = configs.map(|(name, value)| ((*name).to_owned(), value.clone()));
+        let topic = ConfigResource::topic(partition.topic);
+        image.configs.insert(topic, configs.collect());
+        image.topic_ids.insert(name.clone(), id);
+        let topic = Topic {
+            name,
+            id,
+            partitions: [(INDEX, partition.metadata())].into_iter().collect(),
+        };
+        image.topics.insert(id, Arc::new(topic));
+    }
+    image
+}
+
+fn directory_id(number: usize) -> Uuid {
+    Uuid::from_parts(5, u64::try_from(number).unwrap())
 }
 
 #[derive(Debug)]
@@ -163,12 +182,10 @@ pub(super) enum Cleaned {
 pub(super) struct Node {
     pub(super) disks: Vec<Disk>,
     pub(super) open_files: Arc<OpenFiles<SimulatedFile>>,
-    /// By the number of their partition.
-    pub(super) partitions: BTreeMap<usize, Arc<Partition>>,
     /// A checkpoint of a partition's log that was begun.
     pub(super) checkpoint: Option<(Arc<Partition>, Flush<Simulated>)>,
     pub(super) cleaning: Option<Cleaning>,
-    to_remove: Vec<PathBuf>,
+    replicas: ottla_replica::Node<Simulated, World>,
     answers: (Sender<Answer>, Receiver<Answer>),
 }
 
@@ -182,125 +199,129 @@ impl Node {
     /// A node that has opened nothing yet. It keeps nothing in reserve, so that its disk can be full.
     pub(super) fn new(disk: &Simulated, directories: usize, open_files: usize) -> Self {
         let open_files = Arc::new(OpenFiles::new(open_files));
-        let disks = paths(directories).into_iter().map(|path| {
-            let log = LogDirectory::sharing(disk.clone(), path, Arc::clone(&open_files));
-            Disk {
-                directory: Directory::new(log, Some(0), Duration::from_millis(20), ()),
-                pass: None,
-            }
-        });
+        let paths = paths(directories).into_iter().enumerate();
+        let disks: Vec<_> = paths
+            .map(|(number, path)| {
+                let log = LogDirectory::sharing(disk.clone(), path, Arc::clone(&open_files));
+                let directory = Directory::new(log, Some(0), Duration::from_millis(20), ());
+                directory.id.get_or_init(|| directory_id(number));
+                Disk {
+                    directory,
+                    pass: None,
+                }
+            })
+            .collect();
+        let directories = disks.iter().map(|disk| Arc::clone(&disk.directory));
+        let statics = StaticConfigs {
+            node: NODE,
+            ..StaticConfigs::default()
+        };
         Self {
-            disks: disks.collect(),
+            replicas: ottla_replica::Node::new(statics, directories.collect()),
+            disks,
             open_files,
-            partitions: BTreeMap::new(),
             checkpoint: None,
             cleaning: None,
-            to_remove: Vec::new(),
             answers: mpsc::channel(),
         }
     }
 
     /// Opens what is there and wanted, and sets the rest aside; the first half of a start.
-    pub(super) fn open_existing(&mut self, wanted: &[Wanted], now: i64) -> Result<(), Failed> {
-        let mut found = Vec::new();
-        for (number, disk) in self.disks.iter().enumerate() {
-            let of = |name: &str| {
-                let mut here = wanted
-                    .iter()
-                    .filter(|partition| partition.directory == number);
-                here.find(|partition| partition.name() == name)?.whose()
-            };
-            let here = logs::find(&disk.directory, of)?;
-            self.to_remove.extend(here.deleted);
-            found.push(here.existing);
-        }
-        logs::keep_one_of_each(&mut found)?;
-        for disk in &self.disks {
-            let log = &disk.directory.log;
-            checkpoint::remove_clean_shutdown(log.files(), log.path())?;
-        }
+    pub(super) fn open_existing(&mut self, wanted: &[Wanted], now: Now) -> Result<(), Failed> {
+        let existing = self.replicas.find_logs(&image(wanted), now.monotonic)?;
         let mut opened = Vec::new();
-        for existing in found.into_iter().flatten() {
-            opened.push(existing.open(Timestamp(now), &mut |_| {})?);
+        for existing in existing.into_iter().flatten() {
+            opened.push(existing.open(now.wall, &mut |_| {})?);
         }
-        let is_shorter = opened.iter().fold(false, |is, one| one.is_shorter() | is);
-        let (partitions, outcome) = sync_and_hold(opened);
-        self.insert(partitions, wanted);
-        outcome?;
-        if is_shorter {
-            // A truncation was cut short: what is appended now must not lie before an old recovery point.
-            self.write_recovery_points()?;
+        self.replicas.hold(opened)?;
+        // What a start has written may have failed.
+        for disk in &self.disks {
+            disk.directory.log.ensure_online()?;
         }
         Ok(())
     }
 
     /// Makes what is missing, and takes over as leader of all.
     pub(super) fn take_over(&mut self, wanted: &[Wanted], now: Now) -> Result<(), Failed> {
-        for (number, of) in wanted.iter().enumerate() {
-            if of.id.is_some() && !self.partitions.contains_key(&number) {
-                self.create(of, wanted, now)?;
-            }
-            if let Some(partition) = self.partitions.get(&number) {
-                partition.set_role(of.role(), now.monotonic)?;
-            }
-        }
-        Ok(())
+        let everything = self.replicas.everything_in(&image(wanted));
+        self.apply(wanted, &everything, now)
     }
 
-    /// Leads a partition as the metadata has it, if it is here.
-    pub(super) fn lead(
-        &self,
-        number: usize,
-        wanted: &Wanted,
-        now: MonotonicTime,
-    ) -> Option<Result<(), Failed>> {
-        let partition = self.partitions.get(&number)?;
-        Some(partition.set_role(wanted.role(), now).map_err(Failed::from))
+    /// Makes a partition that is new, and leads it as the metadata has it.
+    pub(super) fn lead(&mut self, topic: Uuid, wanted: &[Wanted], now: Now) -> Result<(), Failed> {
+        let changes = Changes {
+            partitions: [(topic, INDEX)].into(),
+            ..Changes::default()
+        };
+        self.apply(wanted, &changes, now)
     }
 
-    /// Makes the log of a new partition, and leads it.
-    pub(super) fn create(
+    /// The configs of a partition have changed.
+    pub(super) fn configure(
         &mut self,
-        new: &Wanted,
+        number: usize,
         wanted: &[Wanted],
         now: Now,
     ) -> Result<(), Failed> {
-        let name = BTreeSet::from([(new.topic.to_owned(), new.index)]);
-        for disk in &self.disks {
-            checkpoints::forget(&disk.directory, &name)?;
-        }
-        let log = NewLog {
-            directory: &self.disks[new.directory].directory,
-            of: new.whose().expect("a partition that is wanted"),
+        let changes = Changes {
+            configs: [ConfigResource::topic(TOPICS[number])].into(),
+            ..Changes::default()
         };
-        let (partitions, outcome) = sync_and_hold(vec![log.create(now.wall)?]);
-        outcome?;
-        for partition in &partitions {
-            partition.set_role(new.role(), now.monotonic)?;
-        }
-        self.insert(partitions, wanted);
-        Ok(())
+        self.apply(wanted, &changes, now)
     }
 
-    fn insert(&mut self, partitions: Vec<Arc<Partition>>, wanted: &[Wanted]) {
-        for partition in partitions {
-            let is_it = |wanted: &Wanted| {
-                wanted.id == Some(partition.topic_id) && wanted.index == partition.index.0
-            };
-            let number = wanted.iter().position(is_it);
-            let number = number.expect("a partition that is wanted");
-            self.partitions.insert(number, partition);
+    /// Deletes the partition of a topic that is `wanted` no more; its files are removed later.
+    pub(super) fn delete(
+        &mut self,
+        (number, topic): (usize, Uuid),
+        wanted: &[Wanted],
+        now: Now,
+    ) -> Result<(), Failed> {
+        let is_it = |cleaning: &Cleaning| cleaning.number == number;
+        if self.cleaning.as_ref().is_some_and(is_it) {
+            self.cleaning = None;
         }
+        let changes = Changes {
+            deleted_topics: [(topic, TOPICS[number].to_owned())].into(),
+            ..Changes::default()
+        };
+        self.apply(wanted, &changes, now)
+    }
+
+    /// The first failure counts.
+    fn apply(&self, wanted: &[Wanted], changes: &Changes, now: Now) -> Result<(), Failed> {
+        let mut outcome = Ok(());
+        for job in self.replicas.plan(&image(wanted), changes, now.monotonic) {
+            for error in self.replicas.perform(&job, &InOrder, now) {
+                outcome = outcome.and(Err(Failed::from(error)));
+            }
+        }
+        outcome
+    }
+
+    /// A partition, if it is here.
+    pub(super) fn partition(&self, number: usize) -> Option<Arc<Partition>> {
+        match self.replicas.by_name(TOPICS[number], INDEX) {
+            Found::Here(partition) => Some(partition),
+            _ => None,
+        }
+    }
+
+    /// All partitions that are here, by their numbers.
+    pub(super) fn partitions(&self) -> Vec<(usize, Arc<Partition>)> {
+        let all = 0..TOPICS.len();
+        all.filter_map(|number| Some((number, self.partition(number)?)))
+            .collect()
     }
 
     /// Runs `ask` on the log of a partition, if it is here.
     pub(super) fn with_log<T>(&self, number: usize, ask: impl FnOnce(&mut Log) -> T) -> Option<T> {
-        self.partitions.get(&number)?.with_log(ask)
+        self.partition(number)?.with_log(ask)
     }
 
     /// Whether a partition's records up to `end` are acknowledged; if not, an answer will come.
     pub(super) fn is_acknowledged(&self, (number, topic, end): WaitsFor) -> bool {
-        let partition = &self.partitions[&number];
+        let partition = self.partition(number).expect("a partition that is here");
         partition.replicated(Offset(end), || Producer {
             waits_for: (number, topic, end),
             answers: self.answers.0.clone(),
@@ -319,43 +340,25 @@ impl Node {
         disk.pass.is_some()
     }
 
-    /// Renames the directory of a deleted partition, to be removed later.
-    pub(super) fn delete(&mut self, number: usize) -> Result<(), Failed> {
-        let Some(partition) = self.partitions.remove(&number) else {
-            return Ok(());
-        };
-        let is_it = |cleaning: &Cleaning| cleaning.number == number;
-        if self.cleaning.as_ref().is_some_and(is_it) {
-            self.cleaning = None;
-        }
-        self.to_remove.extend(logs::delete(&partition)?);
-        Ok(())
-    }
-
     /// Removes the directories of deleted partitions.
     pub(super) fn remove_deleted(&mut self) -> Result<(), Failed> {
-        let files = self.disks[0].directory.log.files();
-        for path in std::mem::take(&mut self.to_remove) {
-            logs::remove_directory(files, &path, || {})?;
+        for Disk { directory, .. } in &self.disks {
+            let due = MonotonicTime(Duration::MAX);
+            for path in self.replicas.take_removals(directory, due) {
+                logs::remove_directory(directory.log.files(), &path, || {})?;
+            }
         }
         Ok(())
-    }
-
-    fn here(&self, directory: &Directory) -> Vec<Arc<Partition>> {
-        let here = |partition: &&Arc<Partition>| {
-            std::ptr::eq(Arc::as_ptr(partition.directory()), directory)
-        };
-        self.partitions.values().filter(here).cloned().collect()
     }
 
     /// Writes a checkpoint file of every log directory; the first failure counts.
     fn write_all<T>(
         &self,
-        write: impl Fn(&Directory, Vec<Arc<Partition>>) -> Result<T, FileError>,
+        write: impl Fn(&Arc<Directory>, Vec<Arc<Partition>>) -> Result<T, FileError>,
     ) -> Result<(), Failed> {
         let mut outcome = Ok(());
         for Disk { directory, .. } in &self.disks {
-            let written = write(directory, self.here(directory));
+            let written = write(directory, self.replicas.all_in(directory));
             outcome = outcome.and(written.map(|_| ()).map_err(Failed::from));
         }
         outcome
@@ -389,9 +392,9 @@ impl Node {
         let Some(mut cleaning) = self.cleaning.take() else {
             return self.begin_cleaning(number, (keys, Timestamp(now)));
         };
-        let partition = self.partitions.get(&cleaning.number);
+        let partition = self.partition(cleaning.number);
         let partition = partition.ok_or(CompactionError::Changed)?;
-        if let Some(outcome) = cleaning.pass.step(partition, &mut pace)? {
+        if let Some(outcome) = cleaning.pass.step(&partition, &mut pace)? {
             return Ok(Cleaned::Ended(cleaning.number, outcome.end.0));
         }
         self.cleaning = Some(cleaning);
@@ -403,7 +406,7 @@ impl Node {
         number: usize,
         (keys, now): (usize, Timestamp),
     ) -> Result<Cleaned, CompactionError> {
-        let Some(partition) = self.partitions.get(&number) else {
+        let Some(partition) = self.partition(number) else {
             return Ok(Cleaned::Nothing);
         };
         if partition.with_log(|log| log.compaction_needs_checkpoint()) == Some(true) {
@@ -426,7 +429,7 @@ impl Node {
         };
         let map = OffsetMap::new(limits, [RandomState::new(), RandomState::new()]);
         let mut pace = |_| ControlFlow::Continue(());
-        let pass = CompactionPass::begin(partition, map, now, &mut pace)?;
+        let pass = CompactionPass::begin(&partition, map, now, &mut pace)?;
         self.cleaning = Some(Cleaning { number, pass });
         Ok(Cleaned::Began(number, plan.first_uncleanable.0))
     }
@@ -444,8 +447,8 @@ impl Node {
         (closed, outcome)
     }
 
-    fn close_directory(&self, directory: &Directory) -> Result<(), Failed> {
-        let taken = logs::take_all(directory, || self.here(directory), || {});
+    fn close_directory(&self, directory: &Arc<Directory>) -> Result<(), Failed> {
+        let taken = logs::take_all(directory, || self.replicas.all_in(directory), || {});
         let (logs, written) = taken.expect("a directory is closed once");
         let points = logs::close_together(logs, || {})?;
         written?;
@@ -460,7 +463,7 @@ impl Node {
 impl Drop for Node {
     /// A partition that waits for a flush and its directory hold each other; the process that held both is gone.
     fn drop(&mut self) {
-        for partition in self.partitions.values() {
+        for partition in self.replicas.all() {
             drop(partition.take_log());
         }
     }

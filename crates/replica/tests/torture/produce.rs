@@ -18,7 +18,7 @@ const KEYS: u64 = 12;
 
 impl World {
     pub(super) fn append(&mut self, node: &mut Node, number: usize) {
-        let Some(partition) = node.partitions.get(&number).cloned() else {
+        let Some(partition) = node.partition(number) else {
             return;
         };
         let end = end_of(&partition);

@@ -11,7 +11,6 @@ use ottla_protocol::ids::Offset;
 use ottla_protocol::time::{MonotonicTime, Timestamp};
 use ottla_replica::Unavailable;
 use std::path::Path;
-use std::sync::Arc;
 use std::time::Duration;
 
 /// More space than a world uses.
@@ -94,11 +93,11 @@ impl World {
     /// What consumers may read must never be taken back.
     fn note_high_watermarks(&mut self, node: &Node) {
         let online = |directory| !node.has_failed(directory);
-        for (number, partition) in &node.partitions {
+        for (number, partition) in node.partitions() {
             if let Ok(offsets) = partition.offsets()
-                && online(self.partitions[*number].directory)
+                && online(self.partitions[number].directory)
             {
-                self.acknowledge(*number, offsets.high_watermark.0);
+                self.acknowledge(number, offsets.high_watermark.0);
             }
         }
     }
@@ -157,13 +156,13 @@ impl World {
     fn checkpoint(&mut self, node: &mut Node, number: usize) {
         let outcome = match node.checkpoint.take() {
             None => {
-                let Some(partition) = node.partitions.get(&number) else {
+                let Some(partition) = node.partition(number) else {
                     return;
                 };
                 let begun = partition.with_log(Log::begin_checkpoint);
                 let begun = begun.expect("the log is here");
                 begun.map(|begun| {
-                    node.checkpoint = begun.map(|begun| (Arc::clone(partition), begun));
+                    node.checkpoint = begun.map(|begun| (partition, begun));
                 })
             }
             Some((partition, checkpoint)) => {
@@ -205,7 +204,7 @@ impl World {
     }
 
     fn delete_records(&mut self, node: &mut Node, number: usize) {
-        if !self.partitions[number].config.delete {
+        if !self.is_deleted_from(number) {
             return;
         }
         let bounds = |log: &mut Log| (log.log_start_offset().0, log.high_watermark().0);
@@ -238,7 +237,7 @@ impl World {
 
     /// As a follower does: what is not replicated goes; where nothing was compacted, sometimes more.
     fn truncate(&mut self, node: &mut Node, number: usize) {
-        let Some(partition) = node.partitions.get(&number).cloned() else {
+        let Some(partition) = node.partition(number) else {
             return;
         };
         // A truncation that fails for want of something stops half-way; a broker of one node never truncates.
@@ -304,17 +303,17 @@ impl World {
     }
 
     fn delete_or_create(&mut self, node: &mut Node, number: usize) {
-        let partition = &mut self.partitions[number];
-        let outcome = if partition.id.take().is_some() {
+        let now = self.now();
+        let outcome = if let Some(topic) = self.partitions[number].id.take() {
             self.trace.note(&format!("delete {number}"));
-            node.delete(number)
+            node.delete((number, topic), &self.partitions, now)
         } else {
-            let id = self.new_id();
+            let topic = self.new_id();
             let partition = &mut self.partitions[number];
-            partition.id = Some(id);
+            partition.id = Some(topic);
             partition.leader_epoch = self.leader_epoch;
             self.trace.note(&format!("create {number}"));
-            node.create(&self.partitions[number], &self.partitions, self.now())
+            node.lead(topic, &self.partitions, now)
         };
         self.models[number] = Model::new();
         self.models[number].leader_epoch = self.leader_epoch;
@@ -328,8 +327,9 @@ impl World {
 
     fn configure(&mut self, node: &mut Node, number: usize) {
         let config = self.config(self.partitions[number].topic);
-        self.partitions[number].config = config.clone();
-        node.with_log(number, |log| log.set_config(config));
+        self.partitions[number].config = config;
+        let configured = node.configure(number, &self.partitions, self.now());
+        self.excuse("configure", configured);
     }
 
     fn pass_time(&mut self) {
@@ -369,9 +369,10 @@ impl World {
     fn announce_epoch(&mut self, node: &mut Node, number: usize) {
         self.leader_epoch += 1;
         self.partitions[number].leader_epoch = self.leader_epoch;
-        let Some(led) = node.lead(number, &self.partitions[number], self.monotonic()) else {
+        let (Some(topic), Some(_)) = (self.partitions[number].id, node.partition(number)) else {
             return;
         };
+        let led = node.lead(topic, &self.partitions, self.now());
         self.models[number].leader_epoch = self.leader_epoch;
         self.trace
             .note(&format!("epoch {} of {number}", self.leader_epoch));

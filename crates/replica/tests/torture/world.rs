@@ -5,12 +5,13 @@
 
 use super::check::{self, At, Survives};
 use super::model::Model;
-use super::node::{self, Failed, Log, Node, Wanted};
+use super::node::{self, Config, Failed, Log, Node, Wanted};
 use super::random::Random;
 use super::trace::Trace;
+use ottla_log::checkpoint;
 use ottla_log::files::simulated::Simulated;
 use ottla_log::files::{File, FileError, Files, Open, Operation};
-use ottla_log::{LogConfig, OpenError, StorageError};
+use ottla_log::{OpenError, StorageError};
 use ottla_protocol::ids::Uuid;
 use ottla_protocol::time::{MonotonicTime, Timestamp};
 use std::io::ErrorKind;
@@ -46,7 +47,8 @@ pub(super) struct World {
     pub(super) must_end: bool,
     pub(super) directories: usize,
     open_files: usize,
-    delete_retention: Duration,
+    /// In milliseconds.
+    delete_retention: u64,
     incarnations: u64,
     pub(super) leader_epoch: i32,
 }
@@ -77,19 +79,17 @@ impl World {
             directories,
             open_files: 3 + random.index(8),
             // Tombstones go in some worlds, and in others must not.
-            delete_retention: Duration::from_secs([10, 1000][random.index(2)]),
+            delete_retention: [10_000, 1_000_000][random.index(2)],
             incarnations: 0,
             leader_epoch: 0,
             random,
         };
-        for (topic, index) in [("plain", 0), ("plain", 1), ("keyed", 0), ("mixed", 0)] {
-            let directory = world.partitions.len() % directories;
+        for (number, topic) in node::TOPICS.into_iter().enumerate() {
             let config = world.config(topic);
             let id = Some(world.new_id());
             world.partitions.push(Wanted {
                 topic,
-                index,
-                directory,
+                directory: number % directories,
                 id,
                 config,
                 leader_epoch: 0,
@@ -104,26 +104,38 @@ impl World {
         Uuid::from_parts(7, self.incarnations)
     }
 
-    pub(super) fn config(&mut self, topic: &str) -> LogConfig {
+    pub(super) fn config(&mut self, topic: &str) -> Config {
         let random = &mut self.random;
-        LogConfig {
-            segment_bytes: 800 + random.below(if topic == "plain" { 1700 } else { 400 }),
-            segment_age: Duration::from_mins(5),
-            segment_jitter: Duration::from_secs(20),
-            index_interval_bytes: 100 + u32::try_from(random.below(200)).unwrap(),
-            retention: Some(Duration::from_mins(4)),
-            retention_bytes: Some(5000 + random.below(5000)),
-            delete: topic != "keyed",
-            compact: topic != "plain",
-            min_cleanable_dirty_ratio: 0.0,
-            delete_retention: self.delete_retention,
-            cut_off_bytes: 2000,
-            ..LogConfig::default()
-        }
+        let (policy, spread) = match topic {
+            "keyed" => ("compact", 400),
+            "mixed" => ("compact,delete", 400),
+            _ => ("delete", 1700),
+        };
+        let numbers = [
+            ("internal.segment.bytes", 800 + random.below(spread)),
+            ("segment.ms", 5 * 60_000),
+            ("segment.jitter.ms", 20_000),
+            ("index.interval.bytes", 100 + random.below(200)),
+            ("retention.ms", 4 * 60_000),
+            ("retention.bytes", 5000 + random.below(5000)),
+            ("min.cleanable.dirty.ratio", 0),
+            ("delete.retention.ms", self.delete_retention),
+        ];
+        let numbers = numbers.map(|(name, number)| (name, number.to_string()));
+        let policy = ("cleanup.policy", policy.to_owned());
+        numbers.into_iter().chain([policy]).collect()
+    }
+
+    fn has_policy(&self, number: usize, policy: &str) -> bool {
+        self.partitions[number].config["cleanup.policy"].contains(policy)
     }
 
     pub(super) fn is_compacted(&self, number: usize) -> bool {
-        self.partitions[number].config.compact
+        self.has_policy(number, "compact")
+    }
+
+    pub(super) fn is_deleted_from(&self, number: usize) -> bool {
+        self.has_policy(number, "delete")
     }
 
     pub(super) fn monotonic(&self) -> MonotonicTime {
@@ -254,10 +266,10 @@ impl World {
 
     fn try_start(&mut self, survives: Survives) -> Result<Node, Failed> {
         let mut node = Node::new(&self.disk, self.directories, self.open_files);
-        node.open_existing(&self.partitions, self.now)?;
+        node.open_existing(&self.partitions, self.now())?;
         self.disk.heal();
-        for (number, partition) in &node.partitions {
-            partition.with_log(|log| self.check(log, *number, survives));
+        for (number, partition) in node.partitions() {
+            partition.with_log(|log| self.check(log, number, survives));
         }
         if self.random.one_in(6) {
             self.trouble_start();
@@ -273,7 +285,7 @@ impl World {
     fn check(&mut self, log: &mut Log, number: usize, survives: Survives) {
         let at = At {
             now: self.now,
-            delete_retention: i64::try_from(self.delete_retention.as_millis()).unwrap(),
+            delete_retention: i64::try_from(self.delete_retention).unwrap(),
         };
         let (start, end) = (log.log_start_offset(), log.log_end_offset());
         let point = log.recovery_point();
@@ -384,6 +396,10 @@ impl World {
             handles,
         } = self.troubles;
         let is_excused = match error {
+            // Where a start cannot write recovery points that must be lower, the directory takes no more.
+            StorageError::Offline { cause, .. } if is_recovery_points(&cause.path) => {
+                fault || full || handles || self.disk.is_power_off()
+            }
             StorageError::Offline { .. } => fault || self.disk.is_power_off(),
             StorageError::Full { .. } => full,
             StorageError::TooManyOpenFiles { .. } => handles,
@@ -421,4 +437,9 @@ impl World {
             assert!(is_new, "a log does not open on a full disk: {error}");
         }
     }
+}
+
+fn is_recovery_points(path: &Path) -> bool {
+    let name = path.file_name().and_then(|name| name.to_str());
+    name.is_some_and(|name| name.starts_with(checkpoint::RECOVERY_POINTS))
 }
