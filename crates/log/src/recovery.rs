@@ -171,7 +171,7 @@ impl<F: Files> PartitionLog<F> {
             now,
         };
         let mut recovery = Recovery::default();
-        log.load_segments(found.segments, &mut recovery)?;
+        log.load_segments(found.segments, &open.left, &mut recovery)?;
         // A clean end that turns out to be damaged is recovered like any other.
         let left = Left {
             is_clean: open.left.is_clean && log.activate_sound(&open.left)?,
@@ -195,6 +195,7 @@ impl<F: Files> Recovering<F> {
     fn load_segments(
         &mut self,
         found: BTreeMap<Offset, PresentIndexes>,
+        left: &Left,
         recovery: &mut Recovery,
     ) -> Result<(), OpenError> {
         let mut segments = Vec::with_capacity(found.len());
@@ -202,7 +203,8 @@ impl<F: Files> Recovering<F> {
         for (base, indexes) in found {
             let loaded = Segment::load(self.place(), base, indexes);
             let mut segment = self.place().directory.judge(loaded)?;
-            if !(indexes.offset && indexes.time) {
+            let is_missing = !(indexes.offset && indexes.time);
+            if is_missing || self.has_lost_index(&segment, left) {
                 self.rebuild_indexes(&mut segment, &mut rebuilt)?;
                 recovery.indexes_rebuilt += 1;
             }
@@ -211,6 +213,17 @@ impl<F: Files> Recovering<F> {
         self.name_rebuilt(&rebuilt)?;
         self.segments.load(segments);
         Ok(())
+    }
+
+    /// Whether the offset index of a segment has no entry, though there are batches enough below the recovery point. A start
+    /// found no space for its entries. Written in place they could be torn by a power cut, and the next start would trust
+    /// what is left of them.
+    fn has_lost_index(&self, segment: &Segment<F>, left: &Left) -> bool {
+        let interval = u64::from(self.config.index_interval_bytes);
+        !left.is_clean
+            && segment.base < left.recovery_point
+            && segment.size > interval
+            && segment.offset_index.count() == 0
     }
 
     /// Opens the last segment for appending; returns whether all since its last index entry makes sense, and ends where the

@@ -220,7 +220,11 @@ impl<F: Files> Segment<F> {
             follows && is_below(entry)
         });
         let last = (1..).zip(sound).last();
-        let kept = last.filter(|(_, entry)| is_blind || self.is_named_rightly(place, **entry));
+        let is_right = match last {
+            Some((_, entry)) => is_blind || self.is_named_rightly(place, *entry)?,
+            None => false,
+        };
+        let kept = last.filter(|_| is_right);
         let (count, position) = kept.map_or((0, 0), |(count, entry)| (count, entry.position));
         self.offset_index
             .truncate(count, &|| Ok(Arc::clone(&file)))?;
@@ -234,15 +238,13 @@ impl<F: Files> Segment<F> {
         Ok(position)
     }
 
-    fn is_named_rightly(&self, place: &Place<F>, entry: OffsetEntry) -> bool {
+    fn is_named_rightly(&self, place: &Place<F>, entry: OffsetEntry) -> Result<bool, FileError> {
         let position = u64::try_from(entry.position).unwrap_or(u64::MAX);
-        let Ok(file) = self.file(place) else {
-            return false;
-        };
+        let file = self.file(place)?;
         let named = self.base.plus(i64::from(entry.relative_offset));
         let mut scan = Scan::new(&*file, position, self.size);
         let found = scan.next_batch();
-        found.is_ok_and(|found| found.is_some_and(|(at, _)| at.header.last_offset() == named))
+        Ok(found.is_ok_and(|found| found.is_some_and(|(at, _)| at.header.last_offset() == named)))
     }
 
     fn trust_time_index(&mut self, place: &Place<F>, limit: i64) -> Result<(), FileError> {

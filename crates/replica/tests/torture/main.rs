@@ -80,6 +80,12 @@ fn a_hundred_seeds_hold() {
     assert!(crashes > 300, "{crashes}");
 }
 
+/// A start that found no space for an index, then one that did not end before the power went.
+#[test]
+fn a_torn_index_of_a_start_that_did_not_end_is_not_trusted() {
+    must_hold(3872);
+}
+
 #[test]
 fn the_same_seed_gives_the_same_trace() {
     for seed in 0..5 {
