@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 
 /// Functions with more parameters than a reader can hold.
 pub const PARAMETERS: &[&str] = &[
-    "crates/broker/src/coordinators/owner.rs::new",
     "crates/broker/src/handlers/produce.rs::check_request",
     "crates/replica/tests/torture/produce.rs::append_all",
     "xtask/src/bench/table.rs::add",
