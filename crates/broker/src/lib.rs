@@ -11,6 +11,7 @@ pub mod descriptors;
 pub mod directory_lock;
 pub mod disk_spare;
 pub mod disk_work;
+pub mod drivers;
 pub mod endpoints;
 pub mod fetch_sessions;
 pub mod handlers;

@@ -14,7 +14,6 @@ pub mod flusher;
 mod housekeeping;
 mod logs;
 pub mod partition;
-mod pause;
 mod recovery_progress;
 mod scrubber;
 

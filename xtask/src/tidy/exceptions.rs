@@ -14,13 +14,8 @@ pub const SPAWNS: &[&str] = &[
     "crates/broker/src/coordinators.rs",
     "crates/broker/src/disk_work.rs",
     "crates/broker/src/quorum.rs",
-    "crates/broker/src/replicas/applier.rs",
-    "crates/broker/src/replicas/cleaner.rs",
     "crates/broker/src/replicas/closing.rs",
-    "crates/broker/src/replicas/flusher.rs",
-    "crates/broker/src/replicas/housekeeping.rs",
     "crates/broker/src/replicas/logs.rs",
-    "crates/broker/src/replicas/scrubber.rs",
 ];
 
 /// Files of tests that are too long.

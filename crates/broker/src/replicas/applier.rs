@@ -6,8 +6,7 @@
 //! directory missed. Deletions are not recorded, so those logs become `-stray`.
 
 use std::io;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
-use std::thread::JoinHandle;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use ottla_log::files::disk::Disk;
 use ottla_metadata::{Changes, MetadataImage};
@@ -17,30 +16,23 @@ use ottla_replica::stalls::Task;
 use super::directories::Working;
 use super::logs::{StepError, Threads};
 use super::partition::Tasks;
-use super::pause::pause;
 use super::{Directory, Replicas};
 use crate::disk_work::LOOK;
+use crate::drivers::monitor::Monitor;
+use crate::drivers::worker::Workers;
 
 /// The threads, one for each log directory.
 #[derive(Debug, Default)]
 pub(super) struct Applier {
-    queues: Mutex<Queues>,
+    /// One for each directory, by number.
+    queues: Mutex<Vec<Arc<Queue>>>,
+    threads: Workers,
 }
 
-/// Of each directory, with the thread until it is stopped.
-type Queues = Vec<(Arc<Queue>, Option<JoinHandle<()>>)>;
-
-/// What one directory has to do.
+/// The job that waits for one directory.
 #[derive(Debug, Default)]
 struct Queue {
-    waiting: Mutex<Waiting>,
-    changed: Condvar,
-}
-
-#[derive(Debug, Default)]
-struct Waiting {
-    job: Option<Job>,
-    is_stopped: bool,
+    job: Monitor<Option<Job>>,
 }
 
 /// A job of one directory, and the callers that wait for it.
@@ -80,8 +72,7 @@ impl Job {
 /// How a job ended, for the caller that waits for it.
 #[derive(Debug, Default)]
 struct Answer {
-    outcome: Mutex<Outcome>,
-    ended: Condvar,
+    outcome: Monitor<Outcome>,
 }
 
 #[derive(Debug, Default)]
@@ -99,33 +90,28 @@ impl Applier {
             let queue = Arc::new(Queue::default());
             let of_thread = Arc::clone(&queue);
             let (replicas, directory) = (Arc::downgrade(replicas), Arc::clone(directory));
-            let thread = std::thread::Builder::new()
-                .name(format!("apply-{number}"))
-                .spawn(move || run(&replicas, &directory, &of_thread))?;
-            self.lock().push((queue, Some(thread)));
+            let work = move || run(&replicas, &directory, &of_thread);
+            self.threads.start(("apply", number), work)?;
+            self.lock().push(queue);
         }
         Ok(())
     }
 
     /// Ends the thread of the directory of this number, once it has done what is queued.
     pub(super) fn stop(&self, number: usize) {
-        let thread = self.lock().get_mut(number).and_then(|(queue, thread)| {
-            queue.lock().is_stopped = true;
-            queue.changed.notify_one();
-            thread.take()
-        });
-        if thread.is_some_and(|thread| thread.join().is_err()) {
-            tracing::error!("a thread that applies metadata panicked");
+        if let Some(queue) = self.lock().get(number) {
+            queue.job.stop();
         }
+        self.threads.join(number);
     }
 
-    fn lock(&self) -> MutexGuard<'_, Queues> {
-        // Held for taking a queue or a thread.
+    fn lock(&self) -> MutexGuard<'_, Vec<Arc<Queue>>> {
+        // Held for finding a queue only.
         self.queues.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn send(&self, number: usize, job: Job) {
-        let queue = self.lock().get(number).map(|(queue, _)| Arc::clone(queue));
+        let queue = self.lock().get(number).map(Arc::clone);
         // Once the directory is closed its metadata is taken over by the next start.
         let refused = match queue {
             Some(queue) => queue.add(job),
@@ -138,52 +124,47 @@ impl Applier {
 }
 
 impl Queue {
-    fn lock(&self) -> MutexGuard<'_, Waiting> {
-        // Held for putting jobs together.
-        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     /// Returns the job once the queue is stopped.
     fn add(&self, job: Job) -> Option<Job> {
-        let mut waiting = self.lock();
-        if waiting.is_stopped {
-            return Some(job);
-        }
-        match &mut waiting.job {
-            Some(earlier) => earlier.add(job),
-            none => *none = Some(job),
-        }
-        self.changed.notify_one();
-        None
+        self.job.change(|waiting| {
+            if self.job.is_stopping() {
+                return Some(job);
+            }
+            match waiting {
+                Some(earlier) => earlier.add(job),
+                none => *none = Some(job),
+            }
+            None
+        })
     }
 
     /// Waits for what is to be done; nothing once it is stopped and all is done.
     fn next(&self) -> Option<Job> {
-        let mut waiting = self.lock();
+        let mut waiting = self.job.lock();
         loop {
-            let job = waiting.job.take();
-            if job.is_some() || waiting.is_stopped {
+            let job = waiting.take();
+            if job.is_some() || self.job.is_stopping() {
                 return job;
             }
-            waiting = pause(&self.changed, waiting, None);
+            waiting = self.job.wait(waiting, None);
         }
     }
 }
 
 impl Answer {
     fn lock(&self) -> MutexGuard<'_, Outcome> {
-        self.outcome.lock().unwrap_or_else(PoisonError::into_inner)
+        self.outcome.lock()
     }
 
     /// Returns the errors when the caller does not wait for them any more.
     fn end(&self, errors: Vec<StepError>) -> Option<Vec<StepError>> {
-        let mut outcome = self.lock();
-        if matches!(*outcome, Outcome::Late) {
-            return Some(errors);
-        }
-        *outcome = Outcome::Ended(errors);
-        self.ended.notify_one();
-        None
+        self.outcome.change(|outcome| {
+            if matches!(outcome, Outcome::Late) {
+                return Some(errors);
+            }
+            *outcome = Outcome::Ended(errors);
+            None
+        })
     }
 
     /// Waits for the end of the job, but not for a stalled directory.
@@ -199,7 +180,7 @@ impl Answer {
                 tracing::error!(%directory, "a change of metadata is not waited for in a log directory that does not answer");
                 return Vec::new();
             }
-            outcome = pause(&self.ended, outcome, Some(LOOK));
+            outcome = self.outcome.wait(outcome, Some(LOOK));
         }
     }
 }
@@ -305,7 +286,7 @@ mod tests {
         let (untold, was_late) = merged.end(vec![StepError::Panicked]);
         assert!(untold.is_empty() && was_late);
         assert!(matches!(&*last.lock(), Outcome::Ended(errors) if errors.len() == 1));
-        queue.lock().is_stopped = true;
+        queue.job.stop();
         assert!(queue.next().is_none());
         assert!(queue.add(job(last)).is_some());
     }

@@ -1,9 +1,9 @@
 //! The cleaner: workers that compact the logs of compacted topics, the dirtiest first.
 //!
-//! When a log is due and what becomes of it is `ottla_log::compaction`'s business; this chooses, paces and supervises.
-//! An error or a panic in one partition ends its pass, is said, and has the partition wait a while; the worker goes on
-//! with the others, and nothing needs a restart. A partition has one pass at a time. A worker that is held up by a directory
-//! that stands still has another in its place until it goes on.
+//! `ottla_log::compaction` decides when a log is due and does the pass; here the log is chosen and the reads and writes
+//! are slowed down. A partition has one pass at a time. An error or a panic ends the pass of its partition, is logged, and
+//! delays the next try; the worker goes on with other partitions. While a worker waits for a stalled directory, another one
+//! runs in its place.
 
 pub mod report;
 mod settings;
@@ -13,9 +13,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::hash::RandomState;
 use std::io;
 use std::ops::ControlFlow;
-use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
-use std::thread::JoinHandle;
+use std::sync::{Arc, PoisonError, Weak};
 use std::time::Duration;
 
 use ottla_log::StorageError;
@@ -27,46 +25,43 @@ use self::report::CompactionReport;
 pub use self::settings::CleanerSettings;
 use self::throttle::Throttle;
 use super::partition::{Partition, PartitionId};
-use super::pause::pause;
+use crate::drivers::monitor::Monitor;
+use crate::drivers::worker::{Panicked, Workers, caught};
 use ottla_replica::{CompactionPass, checkpoints};
 
 use super::{Directory, Replicas, distinct};
+use crate::clock::Clock;
 
-/// Bytes after which a worker looks whether it must rest or stop.
+/// Bytes after which a worker checks whether it must rest or stop.
 const PACE_BYTES: u64 = 256 << 10;
-/// A worker that rests looks this often whether its partition is gone.
+/// A resting worker checks this often whether its partition is gone.
 const LONGEST_REST: Duration = Duration::from_millis(100);
-/// A partition that fails again and again is tried again after this at the latest.
+/// Upper bound of the time until a failing partition is tried again.
 const LONGEST_WAIT: Duration = Duration::from_mins(10);
 
 /// The workers and what they share.
 #[derive(Debug)]
 pub(super) struct Cleaner {
     shared: Arc<Shared>,
-    threads: Mutex<Vec<JoinHandle<()>>>,
+    threads: Workers,
 }
 
-#[derive(Debug)]
-struct Shared {
-    state: Mutex<State>,
-    changed: Condvar,
-}
+type Shared = Monitor<State>;
 
 #[derive(Debug)]
 struct State {
     settings: Option<CleanerSettings>,
-    is_stopping: bool,
-    /// The workers that run, by number.
+    /// The numbers of the workers that run.
     workers: BTreeSet<usize>,
-    /// The directory that each of them is at.
+    /// The directory that each of them works in.
     at: BTreeMap<usize, Arc<Directory>>,
     throttle: Throttle,
-    /// The partitions that a worker is at.
+    /// The partitions with a pass under way.
     busy: BTreeSet<PartitionId>,
     histories: BTreeMap<PartitionId, History>,
 }
 
-/// What became of a partition's passes since the start.
+/// The outcome of a partition's passes since the start.
 #[derive(Debug, Clone, Default)]
 pub struct History {
     /// When the last pass ended well.
@@ -89,41 +84,38 @@ impl Default for Cleaner {
     fn default() -> Self {
         let state = State {
             settings: None,
-            is_stopping: false,
             workers: BTreeSet::new(),
             at: BTreeMap::new(),
             throttle: Throttle::new(f64::MAX),
             busy: BTreeSet::new(),
             histories: BTreeMap::new(),
         };
-        let shared = Shared {
-            state: Mutex::new(state),
-            changed: Condvar::new(),
-        };
         Self {
-            shared: Arc::new(shared),
-            threads: Mutex::default(),
+            shared: Arc::new(Monitor::new(state)),
+            threads: Workers::default(),
         }
     }
 }
 
 impl Cleaner {
-    /// Obeys `settings` from now on: starts the workers that are missing; those that are too many end by themselves.
+    /// Applies `settings`: starts the workers that are missing. Workers beyond their number end by themselves.
     pub(super) fn configure(
         &self,
         replicas: &Arc<Replicas>,
         settings: CleanerSettings,
     ) -> io::Result<()> {
-        {
-            let mut state = self.shared.lock();
-            if state.settings == Some(settings) || state.is_stopping {
-                return Ok(());
+        let now = replicas.clock.monotonic();
+        let is_new = self.shared.change(|state| {
+            let is_new = state.settings != Some(settings) && !self.shared.is_stopping();
+            if is_new {
+                state.settings = Some(settings);
+                state.throttle.set_rate(settings.bytes_per_second, now);
             }
-            state.settings = Some(settings);
-            let now = replicas.clock.monotonic();
-            state.throttle.set_rate(settings.bytes_per_second, now);
+            is_new
+        });
+        if !is_new {
+            return Ok(());
         }
-        self.shared.changed.notify_all();
         let started = self.start_missing(replicas);
         if started.is_err() {
             // The next change of a config tries again.
@@ -132,12 +124,12 @@ impl Cleaner {
         started
     }
 
-    /// What it obeys now.
+    /// The settings that are applied now.
     pub(super) fn settings(&self) -> Option<CleanerSettings> {
         self.shared.lock().settings
     }
 
-    /// Starts workers in the place of those that are held up by a directory that stands still.
+    /// Starts workers in the place of those that wait for a stalled directory.
     pub(super) fn relieve(&self, replicas: &Arc<Replicas>) {
         let is_held_up = self.shared.lock().held_up(replicas.clock.monotonic()) > 0;
         if is_held_up && let Err(error) = self.start_missing(replicas) {
@@ -146,48 +138,38 @@ impl Cleaner {
     }
 
     fn start_missing(&self, replicas: &Arc<Replicas>) -> io::Result<()> {
-        // First: of two who look at once both would start the same.
-        let mut threads = self.threads.lock().unwrap_or_else(PoisonError::into_inner);
-        let missing: Vec<usize> = {
-            let state = self.shared.lock();
-            let wanted = 0..state.wanted(replicas.clock.monotonic());
-            wanted
-                .filter(|number| !state.workers.contains(number))
-                .collect()
-        };
-        threads.retain(|thread| !thread.is_finished());
-        for number in missing {
+        let now = replicas.clock.monotonic();
+        while let Some(number) = self.next_missing(now) {
             let (shared, replicas) = (Arc::clone(&self.shared), Arc::downgrade(replicas));
-            self.shared.lock().workers.insert(number);
-            let thread = std::thread::Builder::new()
-                .name(format!("cleaner-{number}"))
-                .spawn(move || shared.work(number, &replicas));
-            match thread {
-                Ok(thread) => threads.push(thread),
-                Err(error) => {
-                    self.shared.lock().workers.remove(&number);
-                    return Err(error);
-                }
+            let work = move || Cleaning { shared: &shared }.work(number, &replicas);
+            if let Err(error) = self.threads.start(("cleaner", number), work) {
+                self.shared.lock().workers.remove(&number);
+                return Err(error);
             }
         }
         Ok(())
     }
 
-    /// Has the passes that run end when they can, and the workers.
+    /// Takes the number of a worker that should run and does not: two callers never start the same one.
+    fn next_missing(&self, now: MonotonicTime) -> Option<usize> {
+        let mut state = self.shared.lock();
+        if self.shared.is_stopping() {
+            return None;
+        }
+        let mut wanted = 0..state.wanted(now);
+        let number = wanted.find(|number| !state.workers.contains(number))?;
+        state.workers.insert(number);
+        Some(number)
+    }
+
+    /// Asks the workers to end, in the middle of a pass too.
     pub(super) fn stop(&self) {
-        self.shared.lock().is_stopping = true;
-        self.shared.changed.notify_all();
+        self.shared.stop();
     }
 
     /// Waits for the workers.
     pub(super) fn join(&self) {
-        let threads =
-            std::mem::take(&mut *self.threads.lock().unwrap_or_else(PoisonError::into_inner));
-        for thread in threads {
-            if thread.join().is_err() {
-                tracing::error!("a worker of the cleaner panicked");
-            }
-        }
+        self.threads.join_all();
     }
 
     /// What is known of `partition`; nothing when it is gone.
@@ -220,68 +202,73 @@ impl Cleaner {
 }
 
 impl State {
-    /// How many workers a directory that stands still holds up.
+    /// The number of workers that wait for a stalled directory.
     fn held_up(&self, now: MonotonicTime) -> usize {
         let at = self.at.values();
         at.filter(|directory| directory.stalls.is_stalled(now))
             .count()
     }
 
-    /// How many workers there should be.
+    /// The number of workers that should run until the cleaner stops.
     fn wanted(&self, now: MonotonicTime) -> usize {
         match self.settings {
-            Some(settings) if settings.threads > 0 && !self.is_stopping => {
-                settings.threads + self.held_up(now)
-            }
+            Some(settings) if settings.threads > 0 => settings.threads + self.held_up(now),
             _ => 0,
         }
     }
 }
 
-impl Shared {
-    fn lock(&self) -> MutexGuard<'_, State> {
-        // Held for looking and noting only.
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
+/// What a worker does.
+#[derive(Clone, Copy)]
+struct Cleaning<'a> {
+    shared: &'a Shared,
+}
 
-    fn work(&self, number: usize, replicas: &Weak<Replicas>) {
+impl Cleaning<'_> {
+    fn work(self, number: usize, replicas: &Weak<Replicas>) {
         while let Some(replicas) = replicas.upgrade() {
             let Some(settings) = self.settings_of(number, replicas.clock.monotonic()) else {
                 return;
             };
             let did_work = self.compact_dirtiest(number, &replicas, &settings);
-            self.lock().at.remove(&number);
+            self.shared.lock().at.remove(&number);
+            let clock = replicas.clock;
             drop(replicas);
             if !did_work {
-                self.rest(settings.backoff);
+                self.rest(settings.backoff, clock);
             }
         }
     }
 
     /// The settings, if the worker with this number is to go on.
-    fn settings_of(&self, number: usize, now: MonotonicTime) -> Option<CleanerSettings> {
-        let mut state = self.lock();
+    fn settings_of(self, number: usize, now: MonotonicTime) -> Option<CleanerSettings> {
+        let mut state = self.shared.lock();
         let settings = state.settings;
-        let goes_on = settings.filter(|_| number < state.wanted(now));
+        let is_wanted = number < state.wanted(now) && !self.shared.is_stopping();
+        let goes_on = settings.filter(|_| is_wanted);
         if goes_on.is_none() {
             state.workers.remove(&number);
         }
         goes_on
     }
 
-    /// Waits so long, or until something changes.
-    fn rest(&self, time: Duration) {
-        let state = self.lock();
+    /// Waits for `time`, or until the settings change or the cleaner stops.
+    fn rest(self, time: Duration, clock: Clock) {
+        let until = clock.monotonic().after(time);
+        let mut state = self.shared.lock();
         let before = state.settings;
-        let waited = self.changed.wait_timeout_while(state, time, |state| {
-            !state.is_stopping && state.settings == before
-        });
-        drop(waited.unwrap_or_else(PoisonError::into_inner));
+        while !self.shared.is_stopping() && state.settings == before {
+            let left = until.remaining(clock.monotonic());
+            if left.is_zero() {
+                return;
+            }
+            state = self.shared.wait(state, Some(left));
+        }
     }
 
-    /// Compacts the log that needs it most; says whether there was one.
+    /// Compacts the dirtiest log that is due; returns whether there was one.
     fn compact_dirtiest(
-        &self,
+        self,
         number: usize,
         replicas: &Replicas,
         settings: &CleanerSettings,
@@ -289,7 +276,7 @@ impl Shared {
         let mut due = self.due(number, replicas);
         due.sort_by(|(_, one), (_, other)| other.dirty_ratio().total_cmp(&one.dirty_ratio()));
         let taken = {
-            let mut state = self.lock();
+            let mut state = self.shared.lock();
             let free = due
                 .into_iter()
                 .find(|(partition, _)| !state.busy.contains(&partition.id()));
@@ -302,18 +289,18 @@ impl Shared {
             return false;
         };
         let outcome = guarded(|| self.compact(replicas, &partition, settings));
-        self.lock().busy.remove(&partition.id());
+        self.shared.lock().busy.remove(&partition.id());
         self.note(replicas, &partition, outcome);
         true
     }
 
     /// The partitions whose logs are due, with their plans.
-    fn due(&self, number: usize, replicas: &Replicas) -> Vec<(Arc<Partition>, Plan)> {
+    fn due(self, number: usize, replicas: &Replicas) -> Vec<(Arc<Partition>, Plan)> {
         let now = replicas.clock.now();
         let all = replicas.all();
         let mut candidates = all.clone();
         {
-            let mut state = self.lock();
+            let mut state = self.shared.lock();
             let alive: BTreeSet<PartitionId> = all.iter().map(|partition| partition.id()).collect();
             state.histories.retain(|id, _| alive.contains(id));
             candidates.retain(|partition| {
@@ -323,7 +310,7 @@ impl Shared {
                 !state.busy.contains(&partition.id()) && !must_wait
             });
         }
-        // Who writes to a failed disk says so; here it would be said for each partition.
+        // A failed disk is logged once by the thread that writes; here it would be logged for each partition.
         candidates.retain(|partition| {
             partition.settings().log.compact && partition.directory().answers(now.monotonic)
         });
@@ -339,10 +326,10 @@ impl Shared {
         due
     }
 
-    /// Moves the recovery points that compaction waits for, and writes them down, once for all partitions; leaves out
-    /// those where that fails.
+    /// Moves the recovery points that compaction waits for, and writes them once for all partitions. Candidates where
+    /// that fails are removed.
     fn make_durable(
-        &self,
+        self,
         number: usize,
         replicas: &Replicas,
         candidates: &mut Vec<Arc<Partition>>,
@@ -355,7 +342,7 @@ impl Shared {
                 return true;
             }
             self.goes_to(number, partition.directory());
-            // Under `page-cache` nobody else asks for it soon. What is flushed then is seen next time.
+            // Under `page-cache` nothing else flushes soon. The next look finds the log flushed.
             partition.flush_if_dirty(replicas.clock.monotonic());
             let outcome = guarded(|| {
                 partition.checkpoint().map_err(CompactionError::from)?;
@@ -380,13 +367,13 @@ impl Shared {
         }
     }
 
-    /// Takes note of the directory that may hold up a worker from now on.
-    fn goes_to(&self, number: usize, directory: &Arc<Directory>) {
-        self.lock().at.insert(number, Arc::clone(directory));
+    /// Notes the directory that a worker is about to wait for.
+    fn goes_to(self, number: usize, directory: &Arc<Directory>) {
+        self.shared.lock().at.insert(number, Arc::clone(directory));
     }
 
     fn compact(
-        &self,
+        self,
         replicas: &Replicas,
         partition: &Partition,
         settings: &CleanerSettings,
@@ -407,42 +394,42 @@ impl Shared {
         Ok(outcome)
     }
 
-    /// Has the worker rest for what it has read and written; ends its pass when it is to stop or its partition is gone.
-    fn hold_up(&self, replicas: &Replicas, partition: &Partition, bytes: u64) -> ControlFlow<()> {
+    /// Rests for the bytes read and written; breaks when the cleaner stops or the partition is gone.
+    fn hold_up(self, replicas: &Replicas, partition: &Partition, bytes: u64) -> ControlFlow<()> {
         let now = replicas.clock.monotonic();
         let (rested_at, rate) = {
-            let mut state = self.lock();
+            let mut state = self.shared.lock();
             (now.after(state.throttle.spend(bytes, now)), state.settings)
         };
         loop {
             if partition.offsets().is_err() {
                 return ControlFlow::Break(());
             }
-            let state = self.lock();
-            if state.is_stopping {
+            let state = self.shared.lock();
+            if self.shared.is_stopping() {
                 return ControlFlow::Break(());
             }
             let left = rested_at.remaining(replicas.clock.monotonic());
-            // Whoever changed the rate does not want the rest that it cost before.
+            // A new rate cancels the rest that the old one asked for.
             if left.is_zero() || state.settings != rate {
                 return ControlFlow::Continue(());
             }
-            drop(pause(&self.changed, state, Some(left.min(LONGEST_REST))));
+            drop(self.shared.wait(state, Some(left.min(LONGEST_REST))));
         }
     }
 
-    /// What failed before is not to be done any more.
-    fn note_nothing_due(&self, partition: &Partition) {
-        let mut state = self.lock();
+    /// Forgets a failure of a log that is no longer due.
+    fn note_nothing_due(self, partition: &Partition) {
+        let mut state = self.shared.lock();
         if let Some(history) = state.histories.get_mut(&partition.id()) {
             history.failure = None;
         }
     }
 
-    /// Takes note of how a pass ended, and says so.
-    fn note(&self, replicas: &Replicas, partition: &Partition, outcome: Result<Outcome, Trouble>) {
+    /// Records how a pass ended, and logs it.
+    fn note(self, replicas: &Replicas, partition: &Partition, outcome: Result<Outcome, Trouble>) {
         let now = replicas.clock.now();
-        let mut state = self.lock();
+        let mut state = self.shared.lock();
         let settings = state.settings;
         let history = state.histories.entry(partition.id()).or_default();
         match outcome {
@@ -450,7 +437,7 @@ impl Shared {
                 history.compacted_at = Some(now.wall);
                 history.failure = None;
                 drop(state);
-                say(partition, &outcome);
+                log_outcome(partition, &outcome);
             }
             Err(Trouble::Error(CompactionError::Stopped | CompactionError::NotDue)) => {}
             Err(trouble) => {
@@ -459,7 +446,7 @@ impl Shared {
                 let backoff = backoff.max(Duration::from_secs(1));
                 let wait = backoff.saturating_mul(1 << times.min(16)).min(LONGEST_WAIT);
                 let reason = trouble.to_string();
-                // Retention may be faster once; a file that is missing for good is met again.
+                // Once may be retention that was faster; a file that is missing for good fails again.
                 let is_overtaken =
                     times == 1 && matches!(trouble, Trouble::Error(CompactionError::Changed));
                 let topic = &*partition.topic;
@@ -487,22 +474,13 @@ enum Trouble {
     Error(#[from] CompactionError),
     #[error(transparent)]
     Checkpoint(#[from] FileError),
-    #[error("compaction panicked: {0}")]
-    Panic(String),
+    #[error("compaction {0}")]
+    Panic(#[from] Panicked),
 }
 
-/// Runs `work`, whatever happens in it.
+/// Runs `work`; a panic is an error of this partition alone.
 fn guarded<T>(work: impl FnOnce() -> Result<T, Trouble>) -> Result<T, Trouble> {
-    match catch_unwind(AssertUnwindSafe(work)) {
-        Ok(outcome) => outcome,
-        Err(panic) => {
-            let message = panic
-                .downcast_ref::<&str>()
-                .map(ToString::to_string)
-                .or_else(|| panic.downcast_ref::<String>().cloned());
-            Err(Trouble::Panic(message.unwrap_or_default()))
-        }
-    }
+    caught(work).unwrap_or_else(|panicked| Err(panicked.into()))
 }
 
 /// Compacts `partition`, if it is still due.
@@ -527,7 +505,7 @@ fn run_pass(
     }
 }
 
-/// The plan for a partition; nothing when it is gone, or held up by its disk.
+/// The plan for a partition; `None` when it is gone or its disk does not answer.
 fn plan(
     replicas: &Replicas,
     partition: &Partition,
@@ -537,7 +515,7 @@ fn plan(
     Ok(plan.transpose().map_err(CompactionError::from)?)
 }
 
-fn say(partition: &Partition, outcome: &Outcome) {
+fn log_outcome(partition: &Partition, outcome: &Outcome) {
     let (topic, index) = (&*partition.topic, partition.index.0);
     let stats = outcome.stats;
     tracing::info!(

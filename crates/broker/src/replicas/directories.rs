@@ -1,8 +1,7 @@
 //! The log directories of this node, and the threads that flush them.
 
 use std::io;
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
-use std::thread::JoinHandle;
+use std::sync::{Arc, OnceLock};
 
 use ottla_log::files::disk::Disk;
 use ottla_log::{LogDirectory, OpenFiles};
@@ -14,6 +13,7 @@ use super::flusher::{self, Flusher};
 use super::partition::Tasks;
 use crate::clock::Clock;
 use crate::config::StorageConfig;
+use crate::drivers::worker::Workers;
 
 /// One of `log.dirs`.
 pub type Directory = ottla_replica::Directory<Disk, Tasks>;
@@ -74,7 +74,7 @@ pub struct Directories {
     all: Vec<Arc<Directory>>,
     clock: Clock,
     recovery_threads: OnceLock<usize>,
-    flushers: Mutex<Vec<Option<JoinHandle<()>>>>,
+    flushers: Workers,
 }
 
 impl Directories {
@@ -90,7 +90,7 @@ impl Directories {
             all: all.collect(),
             clock,
             recovery_threads: OnceLock::new(),
-            flushers: Mutex::default(),
+            flushers: Workers::default(),
         }
     }
 
@@ -121,11 +121,8 @@ impl Directories {
     }
 
     pub(super) fn start_flushers(&self) -> io::Result<()> {
-        let mut flushers = self.flushers.lock().unwrap_or_else(PoisonError::into_inner);
         for (number, directory) in self.all.iter().enumerate() {
-            let name = format!("flush-{number}");
-            let flusher = flusher::start(&name, Arc::clone(directory), self.clock)?;
-            flushers.push(Some(flusher));
+            flusher::start(&self.flushers, number, Arc::clone(directory), self.clock)?;
         }
         Ok(())
     }
@@ -133,12 +130,6 @@ impl Directories {
     /// Has everything flushed in the directory of this number and waits for its thread.
     pub(super) fn stop_flusher(&self, number: usize) {
         self.all[number].flusher.stop();
-        let thread = {
-            let mut flushers = self.flushers.lock().unwrap_or_else(PoisonError::into_inner);
-            flushers.get_mut(number).and_then(Option::take)
-        };
-        if thread.is_some_and(|thread| thread.join().is_err()) {
-            tracing::error!("a flusher panicked");
-        }
+        self.flushers.join(number);
     }
 }

@@ -4,9 +4,7 @@
 //! pass, and logs its failure.
 
 use std::io;
-use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::thread::JoinHandle;
+use std::sync::Arc;
 use std::time::Duration;
 
 use ottla_log::StorageError;
@@ -16,67 +14,53 @@ use ottla_protocol::time::MonotonicTime;
 use super::Directory;
 use super::directories::Working;
 use super::partition::Tasks;
-use super::pause::pause;
 use crate::clock::Clock;
+use crate::drivers::monitor::Monitor;
+use crate::drivers::worker::{Workers, caught};
 
 type Pass = ottla_replica::FlushPass<ottla_log::files::disk::Disk, Tasks>;
 
 /// What wakes the flusher's thread.
 #[derive(Debug, Default)]
 pub struct Flusher {
-    told: Mutex<Told>,
-    changed: Condvar,
-}
-
-#[derive(Debug, Default)]
-struct Told {
     /// A pass may be due earlier than the thread knows.
-    is_woken: bool,
-    is_stopping: bool,
+    is_woken: Monitor<bool>,
 }
 
 /// Passes that a stop may use to flush what is queued. Closing the logs flushes the rest, and logs it.
 const LAST_PASSES: u32 = 100;
 
 impl Flusher {
-    fn lock(&self) -> MutexGuard<'_, Told> {
-        // Held for telling only.
-        self.told.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     /// Has the thread look when the next pass is due.
     pub(super) fn wake(&self) {
-        self.lock().is_woken = true;
-        self.changed.notify_one();
+        self.is_woken.change(|is_woken| *is_woken = true);
     }
 
-    /// Has what is queued flushed, and the thread end.
+    /// Asks the thread to flush what is queued and to end.
     pub fn stop(&self) {
-        self.lock().is_stopping = true;
-        self.changed.notify_one();
+        self.is_woken.stop();
     }
 }
 
 /// Starts the flusher's thread of `directory`. It ends after [`Flusher::stop`], when the queue is empty.
 pub(super) fn start(
-    name: &str,
+    threads: &Workers,
+    number: usize,
     directory: Arc<Directory>,
     clock: Clock,
-) -> io::Result<JoinHandle<()>> {
-    std::thread::Builder::new()
-        .name(name.to_owned())
-        .spawn(move || run(&directory, clock))
+) -> io::Result<()> {
+    threads.start(("flush", number), move || run(&directory, clock))
 }
 
 fn run(directory: &Arc<Directory>, clock: Clock) {
     let mut last_passes = 0;
     while let Some(mut pass) = next_pass(directory, clock, &mut last_passes) {
         let working = Working::begin(directory, ottla_replica::stalls::Task::Flush, clock);
-        let flush = AssertUnwindSafe(|| {
+        let flushed = caught(|| {
             pass.sync();
             pass.end(clock.monotonic())
         });
-        let flushed = catch_unwind(flush).unwrap_or_else(|_| Err(panicked(directory, &pass)));
+        let flushed = flushed.unwrap_or_else(|_| Err(panicked(directory, &pass)));
         drop(working);
         if let Err(error) = flushed {
             tracing::error!(%error, "cannot flush; the log directory is offline until the broker is started again");
@@ -95,13 +79,10 @@ fn panicked(directory: &Directory, pass: &Pass) -> StorageError {
 
 /// Waits for the pass that is due next; nothing when the thread is to end.
 fn next_pass(directory: &Arc<Directory>, clock: Clock, last_passes: &mut u32) -> Option<Pass> {
-    let flusher = &directory.flusher;
+    let is_woken = &directory.flusher.is_woken;
     loop {
-        let is_stopping = {
-            let mut told = flusher.lock();
-            told.is_woken = false;
-            told.is_stopping
-        };
+        *is_woken.lock() = false;
+        let is_stopping = is_woken.is_stopping();
         let now = if is_stopping {
             // What is left is flushed now.
             *last_passes += 1;
@@ -119,9 +100,9 @@ fn next_pass(directory: &Arc<Directory>, clock: Clock, last_passes: &mut u32) ->
             return None;
         }
         let left = directory.next_pass().map(|due| due.remaining(now));
-        let told = flusher.lock();
-        if !told.is_woken && !told.is_stopping {
-            drop(pause(&flusher.changed, told, left));
+        let woken = is_woken.lock();
+        if !*woken && !is_woken.is_stopping() {
+            drop(is_woken.wait(woken, left));
         }
     }
 }

@@ -1,11 +1,10 @@
-//! What must be done now and then: checkpoints, retention, removing deleted partitions. One thread for each log
-//! directory, which may take its time, waits for no other disk, and logs what fails, a panic too: a failed disk is noticed by
-//! those who write.
+//! Work that comes back at intervals: checkpoints, retention, removing deleted partitions.
+//!
+//! Each log directory has a thread for it, so that a slow disk delays its own housekeeping only. A step that fails or
+//! panics is logged, and the next is done. A failed disk is taken offline by the threads that write to it, not here.
 
 use std::io;
-use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
-use std::thread::JoinHandle;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use ottla_log::checkpoint::PartitionOffsets;
@@ -20,11 +19,12 @@ use ottla_replica::stalls::Task;
 
 use super::directories::Working;
 use super::partition::Partition;
-use super::pause::pause;
 use super::{Directory, Replicas};
 use crate::disk_spare;
+use crate::drivers::monitor::Monitor;
+use crate::drivers::worker::{Workers, caught};
 
-/// How often what is done.
+/// How often each job is done.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Intervals {
     /// `log.retention.check.interval.ms`.
@@ -52,21 +52,11 @@ impl Default for Intervals {
     }
 }
 
-/// The threads, and what they are told.
+/// The threads, one for each log directory.
 #[derive(Debug, Default)]
 pub(super) struct Housekeeping {
-    told: Arc<(Mutex<Told>, Condvar)>,
-    threads: Mutex<Vec<Option<JoinHandle<()>>>>,
-}
-
-#[derive(Debug, Default)]
-struct Told {
-    is_stopping: bool,
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    // Held for pushing and taking.
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+    wakes: Arc<Monitor<()>>,
+    threads: Workers,
 }
 
 impl Housekeeping {
@@ -81,28 +71,22 @@ impl Housekeeping {
                 written: None,
                 intervals,
             };
-            let (told, directory) = (Arc::clone(&self.told), Arc::clone(directory));
+            let (wakes, directory) = (Arc::clone(&self.wakes), Arc::clone(directory));
             let replicas = Arc::downgrade(replicas);
-            let thread = std::thread::Builder::new()
-                .name(format!("keep-{number}"))
-                .spawn(move || run(&replicas, &directory, &told, rounds))?;
-            lock(&self.threads).push(Some(thread));
+            let work = move || run(&replicas, &directory, &wakes, rounds);
+            self.threads.start(("keep", number), work)?;
         }
         Ok(())
     }
 
-    /// Has the threads end when they can.
+    /// Asks the threads to end.
     pub(super) fn stop(&self) {
-        lock(&self.told.0).is_stopping = true;
-        self.told.1.notify_all();
+        self.wakes.stop();
     }
 
     /// Waits for the thread of the directory of this number.
     pub(super) fn join(&self, number: usize) {
-        let thread = lock(&self.threads).get_mut(number).and_then(Option::take);
-        if thread.is_some_and(|thread| thread.join().is_err()) {
-            tracing::error!("housekeeping panicked");
-        }
+        self.threads.join(number);
     }
 }
 
@@ -120,26 +104,24 @@ struct Rounds {
 fn run(
     replicas: &Weak<Replicas>,
     directory: &Arc<Directory>,
-    told: &(Mutex<Told>, Condvar),
-    rounds: Rounds,
+    wakes: &Monitor<()>,
+    mut rounds: Rounds,
 ) {
-    let mut rounds = rounds;
+    let Intervals {
+        high_watermarks,
+        producers,
+        ..
+    } = rounds.intervals;
+    let wait = Duration::from_secs(1).min(high_watermarks).min(producers);
     loop {
-        let guard = lock(&told.0);
-        if guard.is_stopping {
+        let guard = wakes.lock();
+        if wakes.is_stopping() {
             return;
         }
-        let Intervals {
-            high_watermarks,
-            producers,
-            ..
-        } = rounds.intervals;
-        let wait = Duration::from_secs(1).min(high_watermarks).min(producers);
-        let guard = pause(&told.1, guard, Some(wait));
-        if guard.is_stopping {
+        drop(wakes.wait(guard, Some(wait)));
+        if wakes.is_stopping() {
             return;
         }
-        drop(guard);
         let Some(replicas) = replicas.upgrade() else {
             return;
         };
@@ -179,7 +161,7 @@ impl Rounds {
         }
         if now >= self.recovery_points {
             self.recovery_points = now.after(self.intervals.recovery_points);
-            // Under `page-cache` nobody else has them synced, and a start after a crash would read them all.
+            // Under `page-cache` nothing else syncs the logs, and a start after a crash would read them whole.
             flush(&partitions, (now, work), |_| true);
             step("move the recovery points", || {
                 move_recovery_points(replicas, (directory, &partitions), work)
@@ -200,12 +182,12 @@ impl Rounds {
     }
 }
 
-/// Does one step and says how it failed. One that panics does not end the thread: the others are done all the same.
+/// Does one step and logs its failure. A panic in it does not end the thread: the other steps are done all the same.
 fn step<E: std::fmt::Display>(what: &str, work: impl FnOnce() -> Result<(), E>) {
-    match catch_unwind(AssertUnwindSafe(work)) {
+    match caught(work) {
         Ok(Ok(())) => {}
         Ok(Err(error)) => tracing::error!(%error, "cannot {what}"),
-        Err(_) => tracing::error!("cannot {what}: housekeeping panicked, and goes on"),
+        Err(error) => tracing::error!(%error, "cannot {what}; housekeeping goes on"),
     }
 }
 
@@ -226,7 +208,7 @@ fn flush(
     }
 }
 
-/// Syncs indexes up to what is flushed, so that a start after a crash reads less, and writes down how far.
+/// Syncs indexes up to the flushed offset and writes the recovery points, so that a start after a crash reads less.
 fn move_recovery_points(
     replicas: &Replicas,
     (directory, partitions): (&Arc<Directory>, &[Arc<Partition>]),
@@ -313,7 +295,8 @@ fn retain(partition: &Partition, now: Timestamp) -> Result<(), StorageError> {
     Ok(())
 }
 
-/// Removes the directories of deleted partitions that are due.
+/// Removes the deleted partitions of `directory` that are due, or all of them when the disk is short of space: the delay
+/// only lets an operator look at the files, the broker does not need them.
 fn remove_due(replicas: &Replicas, directory: &Directory, work: &Working<'_>) {
     let is_short = directory.reserve.is_short();
     let due = replicas

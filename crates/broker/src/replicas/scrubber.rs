@@ -1,16 +1,14 @@
-//! The scrub: one thread that reads all closed segments now and then, slowly, and says what is damaged.
+//! The scrub: one thread that reads all closed segments in rounds, slowly, and logs what is damaged.
 //!
-//! How a segment is read is `ottla_log::scrub`'s business; this chooses, paces and supervises. An error or a panic in one
-//! partition is said and counted, and the round goes on with the next. How far a round has come is not kept over a
-//! restart: each begins at another partition, so that those who start often have all read in the end.
+//! `ottla_log::scrub` reads a segment; here the segment is chosen and the reads are slowed down. An error or a panic in
+//! one partition is logged and counted, and the round goes on with the next partition. Progress is lost in a restart.
+//! Each round begins at another partition, so that a broker that restarts often still reads all of them in the end.
 
 mod settings;
 
 use std::io;
 use std::ops::ControlFlow;
-use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
-use std::thread::JoinHandle;
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
 use ottla_log::damage::Damage;
@@ -22,30 +20,26 @@ pub use self::settings::ScrubSettings;
 use super::Replicas;
 use super::damage::repair;
 use super::partition::Partition;
-use super::pause::pause;
+use crate::drivers::monitor::Monitor;
+use crate::drivers::worker::{Panicked, Worker, caught};
 
-/// How long a start is left in peace.
+/// The first round begins this long after a start, at the earliest.
 const INITIAL_DELAY: Duration = Duration::from_mins(10);
-/// A thread that rests looks this often whether its partition is gone.
+/// A resting thread checks this often whether its partition is gone.
 const LONGEST_REST: Duration = Duration::from_millis(100);
 
-/// The thread and what it is told.
+/// The thread and what it shares with the rest of the broker.
 #[derive(Debug, Default)]
 pub(super) struct Scrubber {
     shared: Arc<Shared>,
-    thread: Mutex<Option<JoinHandle<()>>>,
+    thread: Mutex<Option<Worker>>,
 }
 
-#[derive(Debug, Default)]
-struct Shared {
-    state: Mutex<State>,
-    changed: Condvar,
-}
+type Shared = Monitor<State>;
 
 #[derive(Debug, Default)]
 struct State {
     settings: Option<ScrubSettings>,
-    is_stopping: bool,
     report: ScrubReport,
 }
 
@@ -69,43 +63,42 @@ pub struct ScrubReport {
 enum Trouble {
     #[error(transparent)]
     File(#[from] FileError),
-    #[error("the scrub panicked")]
-    Panic,
+    #[error("the scrub {0}")]
+    Panic(#[from] Panicked),
 }
 
-/// What ends before all of it was read.
+/// What the scrub ends before all of it was read.
 #[derive(Debug, Clone, Copy)]
 enum Ended {
-    /// The scrub stops, or is turned off.
+    /// The scrub stops or is turned off.
     Round,
     /// The partition is gone.
     Partition,
 }
 
 impl Scrubber {
-    /// Obeys `settings` from now on, and starts the thread when there is something to do.
+    /// Applies `settings`, and starts the thread unless they turn the scrub off.
     pub(super) fn configure(
         &self,
         replicas: &Arc<Replicas>,
         settings: ScrubSettings,
     ) -> io::Result<()> {
-        {
-            let mut state = self.shared.lock();
-            if state.settings == Some(settings) || state.is_stopping {
-                return Ok(());
+        let is_new = self.shared.change(|state| {
+            let is_new = state.settings != Some(settings) && !self.shared.is_stopping();
+            if is_new {
+                state.settings = Some(settings);
             }
-            state.settings = Some(settings);
+            is_new
+        });
+        if !is_new {
+            return Ok(());
         }
-        self.shared.changed.notify_all();
         let mut thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner);
         if settings.is_off() || thread.is_some() {
             return Ok(());
         }
         let (shared, replicas) = (Arc::clone(&self.shared), Arc::downgrade(replicas));
-        let started = std::thread::Builder::new()
-            .name("scrub".to_owned())
-            .spawn(move || shared.work(&replicas));
-        match started {
+        match Worker::start("scrub", move || run(&shared, &replicas)) {
             Ok(started) => *thread = Some(started),
             Err(error) => {
                 // The next change of a config tries again.
@@ -116,26 +109,21 @@ impl Scrubber {
         Ok(())
     }
 
-    /// What it obeys now.
+    /// The settings that are applied now.
     pub(super) fn settings(&self) -> Option<ScrubSettings> {
         self.shared.lock().settings
     }
 
-    /// Tells the thread to end, and the round that runs.
+    /// Asks the thread to end, in the middle of a round too.
     pub(super) fn stop(&self) {
-        self.shared.lock().is_stopping = true;
-        self.shared.changed.notify_all();
+        self.shared.stop();
     }
 
-    /// Waits for the thread, which was told to end.
+    /// Waits for the thread, which was asked to end.
     pub(super) fn join(&self) {
-        let thread = self
-            .thread
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .take();
-        if thread.is_some_and(|thread| thread.join().is_err()) {
-            tracing::error!("the scrub panicked");
+        let mut thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(thread) = thread.take() {
+            thread.join();
         }
     }
 
@@ -145,13 +133,18 @@ impl Scrubber {
     }
 }
 
-impl Shared {
-    fn lock(&self) -> MutexGuard<'_, State> {
-        // Held for looking and noting only.
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
+fn run(shared: &Shared, replicas: &Weak<Replicas>) {
+    Scrub { shared }.work(replicas);
+}
 
-    fn work(&self, replicas: &Weak<Replicas>) {
+/// What the thread does.
+#[derive(Clone, Copy)]
+struct Scrub<'a> {
+    shared: &'a Shared,
+}
+
+impl Scrub<'_> {
+    fn work(self, replicas: &Weak<Replicas>) {
         let Some(clock) = replicas.upgrade().map(|replicas| replicas.clock) else {
             return;
         };
@@ -164,27 +157,27 @@ impl Shared {
                 return;
             };
             if self.round(&replicas).is_break() {
-                // It stops, or was turned off: when it is turned on again, the round is done anew.
+                // Stopping, or turned off. Once it is turned on again, the round begins anew.
                 began = clock.monotonic();
                 delay = INITIAL_DELAY;
                 continue;
             }
-            let mut state = self.lock();
+            let mut state = self.shared.lock();
             state.report.rounds += 1;
             state.report.ended_at = Some(clock.now().wall);
         }
     }
 
-    /// Waits until the interval, or `delay` if that is shorter, has gone by since `began`; breaks when it is time to stop.
+    /// Waits until the interval, or `delay` if shorter, has passed since `began`; breaks when the thread must end.
     fn wait(
-        &self,
+        self,
         began: MonotonicTime,
         delay: Duration,
         now: impl Fn() -> MonotonicTime,
     ) -> ControlFlow<()> {
-        let mut state = self.lock();
+        let mut state = self.shared.lock();
         loop {
-            if state.is_stopping {
+            if self.shared.is_stopping() {
                 return ControlFlow::Break(());
             }
             let settings = state.settings.filter(|settings| !settings.is_off());
@@ -193,34 +186,30 @@ impl Shared {
             if left == Some(Duration::ZERO) {
                 return ControlFlow::Continue(());
             }
-            state = pause(&self.changed, state, left);
+            state = self.shared.wait(state, left);
         }
     }
 
     /// Reads all partitions, from one that the time of day chooses; breaks when it is stopped or turned off.
-    fn round(&self, replicas: &Replicas) -> ControlFlow<()> {
+    fn round(self, replicas: &Replicas) -> ControlFlow<()> {
         let mut all = replicas.all();
         all.sort_by(|one, other| (&one.topic, one.index).cmp(&(&other.topic, other.index)));
         let seconds = replicas.clock.now().wall.0.unsigned_abs() / 1000;
         let first = usize::try_from(seconds).unwrap_or(0).checked_rem(all.len());
         all.rotate_left(first.unwrap_or(0));
         for partition in all {
-            let scrubbed = catch_unwind(AssertUnwindSafe(|| self.scrub(replicas, &partition)));
-            match scrubbed.unwrap_or(Err(Trouble::Panic)) {
+            let scrubbed = caught(|| self.scrub(replicas, &partition));
+            match scrubbed.unwrap_or_else(|panicked| Err(panicked.into())) {
                 Ok(ControlFlow::Break(())) => return ControlFlow::Break(()),
                 Ok(ControlFlow::Continue(())) => {}
-                Err(trouble) => self.say_trouble(&partition, &trouble),
+                Err(trouble) => self.log_trouble(&partition, &trouble),
             }
         }
         ControlFlow::Continue(())
     }
 
     /// Reads the closed segments of one partition; breaks when the round must end.
-    fn scrub(
-        &self,
-        replicas: &Replicas,
-        partition: &Partition,
-    ) -> Result<ControlFlow<()>, Trouble> {
+    fn scrub(self, replicas: &Replicas, partition: &Partition) -> Result<ControlFlow<()>, Trouble> {
         let mut from = Offset(0);
         loop {
             let next = partition.with_log(|log| {
@@ -244,41 +233,36 @@ impl Shared {
                     });
                 }
                 Ok(Some(found)) => {
-                    self.lock().report.segments += 1;
+                    self.shared.lock().report.segments += 1;
                     let new = partition.with_log(|log| {
                         let new = log.complete_scrub(&scrub, found);
                         partition.count_damage(log);
                         (new, repair(log.directory().path()))
                     });
                     if let Some((new, repair)) = new {
-                        say(partition, &new, &repair);
+                        log_damage(partition, &new, &repair);
                     }
                 }
                 Err(error) if error.is_not_found() => {
                     let is_missed = partition.with_log(|log| log.misses(&scrub));
                     if is_missed.transpose()? == Some(true) {
-                        self.say_trouble(partition, &error.into());
+                        self.log_trouble(partition, &error.into());
                     }
                 }
-                Err(error) => self.say_trouble(partition, &error.into()),
+                Err(error) => self.log_trouble(partition, &error.into()),
             }
         }
     }
 
-    /// Rests for what was read; ends the read when it is time to stop, the scrub is turned off or the partition gone.
-    fn hold_up(
-        &self,
-        replicas: &Replicas,
-        partition: &Partition,
-        bytes: u64,
-    ) -> ControlFlow<Ended> {
+    /// Rests for the bytes read; breaks when the scrub stops, is turned off, or the partition is gone.
+    fn hold_up(self, replicas: &Replicas, partition: &Partition, bytes: u64) -> ControlFlow<Ended> {
         let began = replicas.clock.monotonic();
-        let mut state = self.lock();
+        let mut state = self.shared.lock();
         state.report.bytes += bytes;
         let mut is_gone = false;
         loop {
             let settings = state.settings.filter(|settings| !settings.is_off());
-            let Some(settings) = settings.filter(|_| !state.is_stopping) else {
+            let Some(settings) = settings.filter(|_| !self.shared.is_stopping()) else {
                 return ControlFlow::Break(Ended::Round);
             };
             if is_gone {
@@ -289,14 +273,14 @@ impl Shared {
             if left.is_zero() {
                 return ControlFlow::Continue(());
             }
-            drop(pause(&self.changed, state, Some(left.min(LONGEST_REST))));
+            drop(self.shared.wait(state, Some(left.min(LONGEST_REST))));
             is_gone = partition.offsets().is_err();
-            state = self.lock();
+            state = self.shared.lock();
         }
     }
 
-    fn say_trouble(&self, partition: &Partition, trouble: &Trouble) {
-        self.lock().report.failures += 1;
+    fn log_trouble(self, partition: &Partition, trouble: &Trouble) {
+        self.shared.lock().report.failures += 1;
         tracing::error!(
             topic = &*partition.topic,
             partition = partition.index.0,
@@ -306,7 +290,7 @@ impl Shared {
     }
 }
 
-fn say(partition: &Partition, new: &[Damage], repair: &str) {
+fn log_damage(partition: &Partition, new: &[Damage], repair: &str) {
     let Some(first) = new.first() else { return };
     tracing::error!(
         topic = &*partition.topic,

@@ -1,0 +1,5 @@
+//! The threads of the process, and how the rest of it reaches them. What a thread decides lies in pure code; here is how
+//! it is started, woken, stopped and joined.
+
+pub mod monitor;
+pub mod worker;
