@@ -2,7 +2,7 @@
 //!
 //! [`plan()`] says whether a log is due. A pass is a [`Compaction`]: begun under the log's lock, it walks the dirty part
 //! for the newest offset of each key ([`Compaction::index`]), then writes segments anew ([`Compaction::rewrite_next`]),
-//! each of which replaces its sources under the lock ([`PartitionLog::replace_segments`]). Where keys outgrow the map
+//! each of which replaces its sources under the lock (`PartitionLog::replace_segments`). Where keys outgrow the map
 //! the pass ends there, and the next goes on. Nothing here waits: `pace` is told of every byte and may hold it up.
 
 mod filter;
