@@ -141,7 +141,10 @@ fn of_topic(
     let here = indexes.filter_map(
         |index: &PartitionIndex| match replicas.by_name(name, *index) {
             Found::Here(partition) => Some(partition),
-            Found::Elsewhere | Found::UnknownTopic | Found::UnknownPartition => None,
+            Found::Elsewhere
+            | Found::UnknownTopic
+            | Found::UnknownTopicId
+            | Found::UnknownPartition => None,
         },
     );
     here.collect()

@@ -60,7 +60,7 @@ fn place(broker: &Broker, path: &str, topic: &str, index: i32) -> ErrorCode {
     let partition = match broker.replicas.by_name(topic, PartitionIndex(index)) {
         Found::Here(partition) => partition,
         Found::Elsewhere => return ErrorCode::ReplicaNotAvailable,
-        Found::UnknownTopic | Found::UnknownPartition => {
+        Found::UnknownTopic | Found::UnknownTopicId | Found::UnknownPartition => {
             return ErrorCode::UnknownTopicOrPartition;
         }
     };

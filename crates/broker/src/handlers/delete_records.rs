@@ -26,7 +26,7 @@ use crate::disk_work::blocking;
 use crate::internal_topics::is_internal;
 use crate::replicas::ends::{self, Unreached};
 use crate::replicas::partition::{Partition, Unavailable};
-use crate::replicas::{Directory, Found, distinct};
+use crate::replicas::{Directory, distinct};
 
 /// An offset that means "up to the high watermark".
 const TO_HIGH_WATERMARK: i64 = -1;
@@ -160,16 +160,10 @@ fn answer(
 }
 
 fn find(broker: &Broker, topic: &str, wanted: &DeleteRecordsPartition) -> Wanted {
-    let partition = match broker
+    let partition = broker
         .replicas
         .by_name(topic, PartitionIndex(wanted.partition_index))
-    {
-        Found::Here(partition) => partition,
-        Found::Elsewhere => return Err(ErrorCode::NotLeaderOrFollower),
-        Found::UnknownTopic | Found::UnknownPartition => {
-            return Err(ErrorCode::UnknownTopicOrPartition);
-        }
-    };
+        .or_code()?;
     if is_internal(topic) {
         return Err(ErrorCode::InvalidTopicException);
     }

@@ -13,7 +13,6 @@ use ottla_protocol::messages::{
 
 use crate::broker::Broker;
 use crate::context::RequestContext;
-use crate::replicas::Found;
 
 /// Lists the producers of each partition.
 pub fn handle(
@@ -41,13 +40,10 @@ fn describe(broker: &Broker, topic: &str, index: i32) -> Result<Vec<ProducerStat
     if topic_names::check(topic).is_err() {
         return Err(ErrorCode::InvalidTopicException);
     }
-    let partition = match broker.replicas.by_name(topic, PartitionIndex(index)) {
-        Found::Here(partition) => partition,
-        Found::Elsewhere => return Err(ErrorCode::NotLeaderOrFollower),
-        Found::UnknownTopic | Found::UnknownPartition => {
-            return Err(ErrorCode::UnknownTopicOrPartition);
-        }
-    };
+    let partition = broker
+        .replicas
+        .by_name(topic, PartitionIndex(index))
+        .or_code()?;
     let producers = partition.with_leader_log(None, |log| {
         let producers = log.producers().producers().iter();
         let states = producers.map(|(id, entry)| {

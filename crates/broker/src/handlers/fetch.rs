@@ -30,8 +30,8 @@ use crate::fetch_sessions::{
     Answered, FetchContext, FetchKey, FetchNews, FetchTopicKey, FetchWish, SessionRequest,
 };
 use crate::held_files::{HeldFile, HeldFiles};
+use crate::replicas::ends;
 use crate::replicas::partition::{Partition, Planned, ReadAt, Reader, Unavailable, reader};
-use crate::replicas::{Found, ends};
 use crate::reply::Part;
 
 /// From this version on topics are named by id.
@@ -192,20 +192,15 @@ struct Target {
 impl Target {
     fn find(broker: &Broker, key: FetchKey, wish: FetchWish) -> Self {
         let index = PartitionIndex(key.partition);
-        let (found, unknown_topic) = match &key.topic {
-            FetchTopicKey::Id(id) => (broker.replicas.by_id(*id, index), ErrorCode::UnknownTopicId),
-            FetchTopicKey::Name(name) => (
-                broker.replicas.by_name(name.as_str(), index),
-                ErrorCode::UnknownTopicOrPartition,
-            ),
+        let found = match &key.topic {
+            FetchTopicKey::Id(id) => broker.replicas.by_id(*id, index),
+            FetchTopicKey::Name(name) => broker.replicas.by_name(name.as_str(), index),
         };
-        let found = match found {
-            Found::Here(partition) => Ok(partition),
-            Found::Elsewhere => Err(ErrorCode::NotLeaderOrFollower),
-            Found::UnknownTopic => Err(unknown_topic),
-            Found::UnknownPartition => Err(ErrorCode::UnknownTopicOrPartition),
-        };
-        Self { key, wish, found }
+        Self {
+            key,
+            wish,
+            found: found.or_code(),
+        }
     }
 
     fn plan(

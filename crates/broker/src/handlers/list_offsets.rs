@@ -21,7 +21,6 @@ use ottla_protocol::time::Timestamp;
 
 use crate::broker::Broker;
 use crate::context::RequestContext;
-use crate::replicas::Found;
 use crate::replicas::ends::{self, Unreached};
 use crate::replicas::partition::{Partition, Unavailable};
 
@@ -117,16 +116,10 @@ fn ask(
     (wanted, bound): (&ListOffsetsPartition, Bound),
 ) -> Result<Asked, ErrorCode> {
     let query = query(wanted.timestamp, version, bound)?;
-    let partition = match broker
+    let partition = broker
         .replicas
         .by_name(topic, PartitionIndex(wanted.partition_index))
-    {
-        Found::Here(partition) => partition,
-        Found::Elsewhere => return Err(ErrorCode::NotLeaderOrFollower),
-        Found::UnknownTopic | Found::UnknownPartition => {
-            return Err(ErrorCode::UnknownTopicOrPartition);
-        }
-    };
+        .or_code()?;
     let epoch =
         (wanted.current_leader_epoch >= 0).then_some(LeaderEpoch(wanted.current_leader_epoch));
     let looked = partition.with_leader_log(epoch, |log| {

@@ -19,8 +19,8 @@ use ottla_protocol::messages::{
 
 use crate::broker::Broker;
 use crate::context::RequestContext;
+use crate::replicas::Partition;
 use crate::replicas::ends::{self, Unreached};
-use crate::replicas::{Found, Partition};
 
 /// The end of an epoch, if anything is known of it.
 type Looked = Result<(Arc<Partition>, Option<EpochEnd>), ErrorCode>;
@@ -63,16 +63,10 @@ pub async fn handle(
 }
 
 fn find(broker: &Broker, topic: &str, wanted: &OffsetForLeaderPartition) -> Looked {
-    let partition = match broker
+    let partition = broker
         .replicas
         .by_name(topic, PartitionIndex(wanted.partition))
-    {
-        Found::Here(partition) => partition,
-        Found::Elsewhere => return Err(ErrorCode::NotLeaderOrFollower),
-        Found::UnknownTopic | Found::UnknownPartition => {
-            return Err(ErrorCode::UnknownTopicOrPartition);
-        }
-    };
+        .or_code()?;
     let current =
         (wanted.current_leader_epoch >= 0).then_some(LeaderEpoch(wanted.current_leader_epoch));
     let end = partition.with_leader_log(current, |log| {

@@ -30,7 +30,6 @@ use super::ProduceReply;
 use crate::broker::Broker;
 use crate::context::RequestContext;
 use crate::internal_topics::is_internal;
-use crate::replicas::Found;
 use crate::replicas::partition::{
     Append, Partition, Refused, RequiredAcks, Unavailable, replicated,
 };
@@ -277,16 +276,7 @@ fn find(
     } else {
         broker.replicas.by_name(topic.name.as_str(), index)
     };
-    match found {
-        Found::Here(partition) => Ok(partition),
-        Found::Elsewhere => Err(Failure::of(ErrorCode::NotLeaderOrFollower)),
-        Found::UnknownTopic if context.version >= FIRST_WITH_TOPIC_IDS => {
-            Err(Failure::of(ErrorCode::UnknownTopicId))
-        }
-        Found::UnknownTopic | Found::UnknownPartition => {
-            Err(Failure::of(ErrorCode::UnknownTopicOrPartition))
-        }
-    }
+    found.or_code().map_err(Failure::of)
 }
 
 /// The batch to append: as received, unless a header field or the records had to change.

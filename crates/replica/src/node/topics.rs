@@ -6,6 +6,7 @@ use std::sync::Arc;
 use ottla_log::files::Files;
 use ottla_metadata::MetadataImage;
 use ottla_protocol::ids::{PartitionIndex, Uuid};
+use ottla_protocol::messages::ErrorCode;
 
 use crate::{Directory, Host, Partition, PartitionId};
 
@@ -16,10 +17,24 @@ pub enum Found<F: Files, H: Host> {
     Here(Arc<Partition<F, H>>),
     /// On other nodes only, or not made here yet.
     Elsewhere,
-    /// There is no such topic.
+    /// No topic has this name.
     UnknownTopic,
+    /// No topic has this id.
+    UnknownTopicId,
     /// The topic has no such partition.
     UnknownPartition,
+}
+
+impl<F: Files, H: Host> Found<F, H> {
+    /// The partition on this node, or the error code for a request that needs its leader.
+    pub fn or_code(self) -> Result<Arc<Partition<F, H>>, ErrorCode> {
+        match self {
+            Self::Here(partition) => Ok(partition),
+            Self::Elsewhere => Err(ErrorCode::NotLeaderOrFollower),
+            Self::UnknownTopicId => Err(ErrorCode::UnknownTopicId),
+            Self::UnknownTopic | Self::UnknownPartition => Err(ErrorCode::UnknownTopicOrPartition),
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -51,12 +66,13 @@ impl<F: Files, H: Host> Default for Topics<F, H> {
 impl<F: Files, H: Host> Topics<F, H> {
     pub(super) fn by_id(&self, topic: Uuid, index: PartitionIndex) -> Found<F, H> {
         let topic = self.by_id.get(&topic);
-        topic.map_or(Found::UnknownTopic, |topic| topic.find(index))
+        topic.map_or(Found::UnknownTopicId, |topic| topic.find(index))
     }
 
     pub(super) fn by_name(&self, topic: &str, index: PartitionIndex) -> Found<F, H> {
         let id = self.ids.get(topic);
-        id.map_or(Found::UnknownTopic, |id| self.by_id(*id, index))
+        let topic = id.and_then(|id| self.by_id.get(id));
+        topic.map_or(Found::UnknownTopic, |topic| topic.find(index))
     }
 
     pub(super) fn name(&self, topic: Uuid) -> Option<Arc<str>> {
