@@ -11,12 +11,12 @@ use std::time::Duration;
 
 use ottla_protocol::time::MonotonicTime;
 
-/// How long a fault of an address is not logged again.
+/// A fault of one address is logged at most once in this time.
 const QUIET: Duration = Duration::from_mins(1);
-/// Pairs of address and fault that are remembered.
+/// Upper bound of the pairs of address and fault in memory.
 const MAX_KNOWN: usize = 1000;
 
-/// Why the broker closed a connection, as far as log lines are told apart.
+/// Why the broker closed a connection: the classes of its log lines.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Fault {
     /// A TLS handshake on a plaintext listener.
@@ -25,11 +25,11 @@ pub enum Fault {
     Http,
     /// A frame whose length is negative or above a limit.
     Size,
-    /// A header of no request that is served.
+    /// A header that names no served API.
     Header,
     /// A body that is not what its header says.
     Body,
-    /// A produce that asked for no answer, and was refused.
+    /// A refused Produce with acks=0.
     Unanswered,
     /// An answer that could not be encoded, by a fault of the broker.
     Response,
@@ -37,6 +37,16 @@ pub enum Fault {
     Slow,
     /// More connections from the address than it may have.
     TooMany,
+}
+
+impl Fault {
+    /// Whether the client's bytes are to blame.
+    pub fn is_protocol_violation(self) -> bool {
+        match self {
+            Self::Tls | Self::Http | Self::Size | Self::Header | Self::Body => true,
+            Self::Unanswered | Self::Response | Self::Slow | Self::TooMany => false,
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -54,7 +64,7 @@ pub struct ClosedLog {
 }
 
 impl ClosedLog {
-    /// Whether this one is to be logged, and how many before it were not.
+    /// The number of unlogged faults before this one, if this one is to be logged.
     pub fn admit(&self, address: IpAddr, fault: Fault, now: MonotonicTime) -> Option<u64> {
         let is_quiet = |logged: &Logged| now < logged.at.after(QUIET);
         let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);

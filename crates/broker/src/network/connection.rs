@@ -81,7 +81,7 @@ pub enum Closed {
 }
 
 impl Closed {
-    /// The same for all connections that end for one reason; none for those that end as they should.
+    /// What went wrong, as log lines and metrics tell it apart; none where a connection ends as it should.
     pub fn fault(&self) -> Option<Fault> {
         match self {
             Self::ByClient | Self::Idle | Self::Shutdown | Self::Socket(_) => None,
@@ -98,15 +98,9 @@ impl Closed {
         }
     }
 
-    /// Whether the client sent what no client should.
+    /// Whether the client sent bytes that are not a request this broker serves.
     pub fn is_protocol_violation(&self) -> bool {
-        matches!(
-            self,
-            Self::Frame(_)
-                | Self::Header(_)
-                | Self::NotServed(_)
-                | Self::Refused(Refused::Body(_) | Refused::NotServed)
-        )
+        self.fault().is_some_and(Fault::is_protocol_violation)
     }
 }
 
