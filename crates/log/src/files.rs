@@ -60,7 +60,12 @@ pub trait File: fmt::Debug + Send + Sync + 'static {
     /// cannot, it does nothing.
     fn reserve(&self, position: u64, length: u64) -> Result<(), FileError>;
     /// Lets the system forget what it keeps in memory of these bytes: nobody reads them soon. Only advice.
-    fn forget_cached(&self, _position: u64, _length: u64) {}
+    fn forget_cached(&self, position: u64, length: u64);
+    /// Whether reading these bytes is unlikely to wait for the disk. An estimate from samples; where the system does
+    /// not tell, the answer is yes.
+    fn is_cached(&self, position: u64, length: u64) -> bool;
+    /// Starts reading these bytes, and no others, into the system's memory. Only advice.
+    fn prefetch(&self, position: u64, length: u64);
 }
 
 /// How to open a file.

@@ -21,6 +21,48 @@ fn the_disk_conforms() {
     suite(&Disk, directory.path());
 }
 
+/// The page cache is the file system there: nothing in it can be dropped.
+fn is_in_memory(directory: &Path) -> bool {
+    const TMPFS_MAGIC: i64 = 0x0102_1994;
+    let status = rustix::fs::statfs(directory).unwrap();
+    status.f_type == TMPFS_MAGIC
+}
+
+fn what_is_dropped_is_cold_until_it_is_read<F: Files>(files: &F, root: &Path) {
+    const LENGTH: usize = 4 << 20;
+    let file = files.open(&root.join("cold"), Open::Create).unwrap();
+    // One large write would lie in one large folio, which Linux drops as a whole or not at all.
+    let piece = vec![1; 64 << 10];
+    for position in (0..LENGTH).step_by(piece.len()) {
+        file.write_at(&[IoSlice::new(&piece)], position as u64)
+            .unwrap();
+    }
+    file.sync_data().unwrap();
+    assert!(file.is_cached(0, LENGTH as u64));
+    file.forget_cached(1 << 20, 1 << 20);
+    assert!(!file.is_cached(0, LENGTH as u64));
+    assert!(!file.is_cached(1 << 20, 1));
+    assert!(!file.is_cached((2 << 20) - 100, 1000), "its first byte");
+    assert!(!file.is_cached((1 << 20) - 100, 101), "its last byte");
+    assert!(file.is_cached(0, 1 << 20));
+    assert!(file.is_cached(1 << 20, 0));
+
+    file.prefetch(1 << 20, 1 << 20);
+    let mut buffer = vec![0; 1 << 20];
+    file.read_at(&mut buffer, 1 << 20).unwrap();
+    assert_eq!(buffer, vec![1; 1 << 20]);
+    assert!(file.is_cached(0, LENGTH as u64));
+}
+
+#[test]
+fn what_is_dropped_from_the_page_cache_is_cold_until_it_is_read() {
+    what_is_dropped_is_cold_until_it_is_read(&Simulated::new(), Path::new("/"));
+    let directory = tempfile::tempdir().unwrap();
+    if !is_in_memory(directory.path()) {
+        what_is_dropped_is_cold_until_it_is_read(&Disk, directory.path());
+    }
+}
+
 #[test]
 fn the_double_conforms() {
     suite(&Simulated::new(), Path::new("/"));

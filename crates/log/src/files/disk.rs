@@ -3,12 +3,19 @@
 use super::{Entry, File, FileError, Files, Inodes, Open, Operation, Space, Status};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{Advice, FallocateFlags, Mode, OFlags};
-use rustix::io::{Errno, retry_on_intr};
-use std::io::{self, IoSlice};
+use rustix::io::{Errno, ReadWriteFlags, retry_on_intr};
+use std::io::{self, IoSlice, IoSliceMut};
+use std::num::NonZeroU64;
 use std::path::{Path, PathBuf};
 
 /// Slices that one `pwritev` takes on Linux.
 const MAX_SLICES: usize = 1024;
+
+/// Distance of the bytes that are sampled to learn whether a stretch is in the page cache. The kernel reads and reclaims
+/// in larger runs, as a rule; a sample costs 0.4 us, sending this much from the page cache 50 us.
+const SAMPLE_STEP: usize = 256 << 10;
+/// Bytes that one call asks the kernel to read ahead, which bounds the size of a request to the disk.
+const PREFETCH_STEP: u64 = 512 << 10;
 
 /// The file system of this machine.
 #[derive(Debug, Clone, Copy, Default)]
@@ -200,8 +207,47 @@ impl File for DiskFile {
     }
 
     fn forget_cached(&self, position: u64, length: u64) {
-        let length = std::num::NonZeroU64::new(length);
+        let length = NonZeroU64::new(length);
         // Where the system does not take the advice, it keeps the bytes.
         let _ = rustix::fs::fadvise(&self.descriptor, position, length, Advice::DontNeed);
+    }
+
+    fn is_cached(&self, position: u64, length: u64) -> bool {
+        let Some(behind_first) = length.checked_sub(1) else {
+            return true;
+        };
+        let last = position + behind_first;
+        let mut samples = (position..last).step_by(SAMPLE_STEP).chain([last]);
+        samples.all(|sample| self.has_in_memory(sample))
+    }
+
+    fn prefetch(&self, position: u64, length: u64) {
+        // Without this advice a sequential reader makes the kernel read ahead as far as the device is set to, 8 MiB on
+        // some, and syncs wait behind that.
+        let _ = rustix::fs::fadvise(&self.descriptor, 0, None, Advice::Random);
+        let end = position.saturating_add(length);
+        let mut from = position;
+        while let Some(step) = NonZeroU64::new(PREFETCH_STEP.min(end - from)) {
+            let _ = rustix::fs::fadvise(&self.descriptor, from, Some(step), Advice::WillNeed);
+            from += step.get();
+        }
+    }
+}
+
+impl DiskFile {
+    /// Whether the byte at `position` can be read at once. Also true where the kernel or the file system cannot tell,
+    /// and where the read would fail: the read itself reports that.
+    fn has_in_memory(&self, position: u64) -> bool {
+        let mut byte = [0];
+        let mut slices = [IoSliceMut::new(&mut byte)];
+        let read = retry_on_intr(|| {
+            rustix::io::preadv2(
+                &self.descriptor,
+                &mut slices,
+                position,
+                ReadWriteFlags::NOWAIT,
+            )
+        });
+        !matches!(read, Err(Errno::AGAIN))
     }
 }

@@ -102,6 +102,11 @@ impl Simulated {
         self.lock().counts.get(&operation).copied().unwrap_or(0)
     }
 
+    /// Empties the page cache: what every file holds now is read from the platter the next time.
+    pub fn forget_all_cached(&self) {
+        self.lock().forget_all_cached();
+    }
+
     /// Sets the clock that stamps files.
     pub fn set_clock(&self, now_ms: i64) {
         self.lock().now_ms = now_ms;
@@ -269,7 +274,9 @@ impl File for SimulatedFile {
         state
             .before(Operation::Read, false)
             .map_err(self.failed(Operation::Read))?;
-        Ok(state.read(self.inode, buffer, position))
+        let read = state.read(self.inode, buffer, position);
+        state.cache(self.inode, position, read as u64);
+        Ok(read)
     }
 
     fn write_at(&self, slices: &[IoSlice<'_>], position: u64) -> Result<(), FileError> {
@@ -316,6 +323,18 @@ impl File for SimulatedFile {
         self.lock()
             .before(Operation::Reserve, false)
             .map_err(self.failed(Operation::Reserve))
+    }
+
+    fn forget_cached(&self, position: u64, length: u64) {
+        self.lock().forget_cached(self.inode, position, length);
+    }
+
+    fn is_cached(&self, position: u64, length: u64) -> bool {
+        self.lock().is_cached(self.inode, position, length)
+    }
+
+    fn prefetch(&self, position: u64, length: u64) {
+        self.lock().cache(self.inode, position, length);
     }
 }
 

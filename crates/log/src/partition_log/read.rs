@@ -98,6 +98,11 @@ impl<F: Files> ReadPlan<F> {
         self.file.as_ref()
     }
 
+    /// The log directory that the file lies in.
+    pub fn directory(&self) -> &Arc<LogDirectory<F>> {
+        &self.directory
+    }
+
     /// Judges a failure to send the file without reading it, as one to read it: see [`LogDirectory::judge`].
     pub fn failed(&self, source: std::io::Error) -> StorageError {
         let path = self.directory.path();

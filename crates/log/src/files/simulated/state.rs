@@ -1,6 +1,9 @@
 //! What a simulated disk holds: for each file and directory its content as programs see it, its content on the
 //! platter, and the changes in between that no sync has carried over yet.
 
+mod page_cache;
+
+use self::page_cache::ColdPages;
 use super::super::{Operation, Status};
 use std::collections::BTreeMap;
 use std::io;
@@ -22,6 +25,7 @@ pub(super) struct State {
     pub(super) counts: BTreeMap<Operation, u64>,
     pub(super) open_handles: usize,
     pub(super) now_ms: i64,
+    cold: ColdPages,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -94,6 +98,7 @@ impl Default for State {
             counts: BTreeMap::new(),
             open_handles: 0,
             now_ms: 0,
+            cold: ColdPages::new(),
         }
     }
 }
