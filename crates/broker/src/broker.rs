@@ -5,6 +5,7 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 
+use ottla_log::files::disk::Disk;
 use ottla_protocol::messages::KafkaString;
 use ottla_quorum::QuorumStatus;
 use tokio::sync::watch;
@@ -14,6 +15,7 @@ use crate::config::BrokerConfig;
 use crate::controller::Controller;
 use crate::coordinators::GroupCoordinators;
 use crate::descriptors::Shares;
+use crate::drivers::cold_reads::ColdReads;
 use crate::fetch_sessions::FetchSessions;
 use crate::held_files::HeldFiles;
 use crate::log_levels::LogLevels;
@@ -48,6 +50,8 @@ pub struct Broker {
     ready: AtomicBool,
     /// What fetched records are read into.
     pub read_buffers: Arc<ReadBuffers>,
+    /// Brings in records that are not in the page cache.
+    pub cold_reads: ColdReads<Disk>,
     /// The log files that answers hold open.
     pub held_files: Arc<HeldFiles>,
     /// What the process may have open.
@@ -83,6 +87,7 @@ impl Broker {
             log_levels: LogLevels::default(),
             groups: GroupCoordinators::new(&config, clock, Arc::clone(&replicas)),
             read_buffers: ReadBuffers::new(config.records.fetch_buffered_max_bytes),
+            cold_reads: ColdReads::default(),
             held_files: HeldFiles::new(descriptors.held_files),
             descriptors,
             fetch_sessions: FetchSessions::new(config.records.fetch_sessions),

@@ -32,6 +32,8 @@ pub struct Stored {
     pub plan: ReadPlan<Disk>,
     /// The bytes of the plan that have been sent already.
     pub sent: usize,
+    /// The bytes of the plan, those sent included, that were in the page cache when they were looked for.
+    pub cached: usize,
     /// Counts its file while it is open.
     pub held: HeldFile,
 }
@@ -68,6 +70,7 @@ impl From<(ReadPlan<Disk>, HeldFile)> for Part {
         Self::Stored(Stored {
             plan,
             sent: 0,
+            cached: 0,
             held,
         })
     }

@@ -15,6 +15,8 @@ use bytes::{BufMut, Bytes, BytesMut};
 use ottla_broker::Running;
 use ottla_broker::clock::Clock;
 use ottla_broker::config::BrokerConfig;
+use ottla_log::files::disk::Disk;
+use ottla_log::files::{File as _, Files as _, Open};
 use ottla_protocol::messages::fetch_request::{FetchPartition, FetchTopic};
 use ottla_protocol::messages::metadata_request::MetadataRequestTopic;
 use ottla_protocol::messages::produce_request::{PartitionProduceData, TopicProduceData};
@@ -33,6 +35,17 @@ async fn broker(adjust: impl FnOnce(&mut BrokerConfig)) -> (Running, SocketAddr)
     let running = ottla_broker::start(config, Clock::start()).await.unwrap();
     let address = running.addresses[0].1;
     (running, address)
+}
+
+/// Drops what the page cache holds of the topic's records.
+fn make_cold(running: &Running, topic: &str) {
+    let directory = &running.broker.config.storage.log_dirs[0];
+    let segment = directory.join(format!("{topic}-0/00000000000000000000.log"));
+    let file = Disk.open(&segment, Open::Write).unwrap();
+    let length = file.length().unwrap();
+    file.sync_data().unwrap();
+    file.forget_cached(0, 1 << 40);
+    assert!(!file.is_cached(0, length));
 }
 
 /// As if the file said so.
@@ -435,9 +448,9 @@ async fn shutdown_closes_idle_connections() {
     assert!(TcpStream::connect(address).is_err());
 }
 
-/// Creates the topic `large` and appends a batch of `size` bytes to it; returns what was sent after the offset.
-fn append_large(stream: &mut TcpStream, size: usize, fill: u8) -> Vec<u8> {
-    let topic = KafkaString::from_static("large");
+/// Creates the topic unless it exists, and appends a batch of `size` bytes to it; returns what was sent after the offset.
+fn append(stream: &mut TcpStream, topic: &'static str, size: usize, fill: u8) -> Vec<u8> {
+    let topic = KafkaString::from_static(topic);
     let mut body = BytesMut::new();
     let metadata = MetadataRequestData::default()
         .with_topics(Some(vec![
@@ -482,7 +495,7 @@ async fn records_sent_from_their_file_arrive_whole_at_a_slow_reader() {
     let (running, address) = broker(|_| {}).await;
     let mut stream = connect(address);
     let batches: Vec<Vec<u8>> = (0..8)
-        .map(|number| append_large(&mut stream, 900_000 + usize::from(number), number))
+        .map(|number| append(&mut stream, "large", 900_000 + usize::from(number), number))
         .collect();
     let partition = FetchPartition::default()
         .with_current_leader_epoch(-1)
@@ -526,6 +539,55 @@ async fn records_sent_from_their_file_arrive_whole_at_a_slow_reader() {
         }
         assert!(rest.is_empty());
     }
+    drop(stream);
+    running.shut_down().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_answer_with_cold_and_hot_records_is_the_one_with_hot_records_alone() {
+    let (running, address) = broker(|_| {}).await;
+    let mut stream = connect(address);
+    let topics = ["small-cold", "large-cold", "small-hot", "large-hot"];
+    for (number, topic) in (0..).zip(topics) {
+        for _ in 0..3 {
+            let size = if topic.starts_with("small") {
+                100
+            } else {
+                900_000
+            };
+            append(&mut stream, topic, size, number);
+        }
+    }
+    let partition = FetchPartition::default()
+        .with_current_leader_epoch(-1)
+        .with_partition_max_bytes(50_000_000);
+    let wishes = topics.map(|topic| {
+        FetchTopic::default()
+            .with_topic(KafkaString::from_static(topic))
+            .with_partitions(vec![partition.clone()])
+    });
+    let fetch = FetchRequestData::default()
+        .with_replica_id(-1)
+        .with_max_bytes(50_000_000)
+        .with_session_epoch(-1)
+        .with_topics(wishes.to_vec());
+    let mut body = BytesMut::new();
+    fetch.write(&mut body, 11).unwrap();
+    let mut answer = || {
+        let bytes = request(ApiKey::Fetch as i16, 11, 3, &body);
+        stream.write_all(&bytes).unwrap();
+        response(&mut stream).1
+    };
+    let hot = answer();
+    assert!(hot.len() > 2 * 3 * 900_000);
+    assert_eq!(running.broker.cold_reads.loaded(), 0);
+    make_cold(&running, "small-cold");
+    make_cold(&running, "large-cold");
+    assert!(answer() == hot, "the same bytes in the same order");
+    // One for the small records, and one for each piece of the large ones.
+    assert_eq!(running.broker.cold_reads.loaded(), 2);
+    assert!(answer() == hot);
+    assert_eq!(running.broker.cold_reads.loaded(), 2);
     drop(stream);
     running.shut_down().await;
 }

@@ -15,6 +15,7 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use ottla_log::files::File as _;
 use ottla_log::files::disk::Disk;
 use ottla_log::{Bound, FirstBatch, ReadPlan, StorageError};
 use ottla_protocol::ids::{LeaderEpoch, Offset, PartitionIndex};
@@ -72,7 +73,7 @@ pub async fn handle(
     let plans = plan_enough(&mut targets, &limits).await;
     let mut answered = Vec::with_capacity(targets.len());
     for (target, plan) in targets.into_iter().zip(plans) {
-        answered.push(answer(broker, target, plan, version));
+        answered.push(answer(broker, target, plan, version).await);
     }
     respond(broker, session, answered, version)
 }
@@ -378,20 +379,22 @@ impl Look {
 type Answer = (PartitionData, Part);
 
 /// Reads what was planned, or leaves it to be sent from its file.
-fn answer(
+async fn answer(
     broker: &Broker,
     target: Target,
     plan: Result<Plan, ErrorCode>,
     version: i16,
 ) -> Answered<Answer> {
-    let read = plan.and_then(|(planned, held)| {
+    let read = async {
+        let (planned, held) = plan?;
         let data = partition_data(target.key.partition, &planned);
-        let records =
-            records(broker, planned.plan, held).map_err(|error| Unavailable::from(error).code())?;
+        let records = records(broker, planned.plan, held).await;
+        let records = records.map_err(|error| Unavailable::from(error).code())?;
         Ok((data, records))
-    });
-    let (data, records) =
-        read.unwrap_or_else(|code| (failed(target.key.partition, code, version), Part::default()));
+    };
+    let (data, records) = read
+        .await
+        .unwrap_or_else(|code| (failed(target.key.partition, code, version), Part::default()));
     let news = FetchNews {
         records_bytes: records.len(),
         high_watermark: data.high_watermark,
@@ -413,7 +416,7 @@ fn answer(
 /// Few bytes are cheaper to read and send with the rest of the answer; many stay where they are, and so do few while
 /// the answers of all connections together hold as much memory as they may. Many are read too while answers hold many
 /// files open, unless memory is what lacks.
-fn records(
+async fn records(
     broker: &Broker,
     plan: ReadPlan<Disk>,
     held: Option<HeldFile>,
@@ -424,6 +427,13 @@ fn records(
     let is_large = plan.length >= SMALLEST_SENT_FROM_FILE && !broker.held_files.are_scarce();
     if is_large || broker.read_buffers.are_spent() {
         return Ok(Part::from((plan, held)));
+    }
+    let cold_file = plan
+        .file()
+        .filter(|file| !file.is_cached(plan.position, plan.length as u64));
+    if cold_file.is_some() {
+        let mut loading = broker.cold_reads.load(&plan, plan.position, plan.length);
+        loading.wait().await?;
     }
     let read = |buffer: &mut [u8]| plan.read_into(buffer);
     broker.read_buffers.read(plan.length, read).map(Part::from)

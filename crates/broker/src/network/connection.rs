@@ -199,7 +199,9 @@ impl Session {
         tokio::select! {
             biased;
             answered = self.replies.next(), if !self.replies.is_empty() => self.finish(answered)?,
-            writable = self.stream.writable(), if !self.outbox.is_empty() => writable?,
+            loaded = self.outbox.loaded(), if self.outbox.is_loading() => loaded?,
+            writable = self.stream.writable(),
+                if !self.outbox.is_empty() && !self.outbox.is_loading() => writable?,
             reservation = self.settings.memory.reserve(self.unreserved.unwrap_or(0)),
                 if self.unreserved.is_some() => self.start_receiving(reservation),
             readable = self.stream.readable(), if reads => { readable?; self.receive()?; }
@@ -373,12 +375,12 @@ impl Session {
         if self.outbox.is_empty() {
             return Ok(());
         }
-        let outbox = &mut self.outbox;
+        let (outbox, cold_reads) = (&mut self.outbox, &self.broker.cold_reads);
         let sent = if outbox.reads_files() {
             let disk_work = self.broker.replicas.disk_work();
-            disk_work.run(|| outbox.write_to(&self.stream))?
+            disk_work.run(|| outbox.write_to(&self.stream, cold_reads))?
         } else {
-            outbox.write_to(&self.stream)?
+            outbox.write_to(&self.stream, cold_reads)?
         };
         if sent > 0 {
             self.last_active = self.broker.clock.monotonic();

@@ -1,17 +1,22 @@
 //! The write side of a connection: encoded replies, sent with as few system calls as they allow.
 //!
 //! What lies in memory goes by vectored writes, what lies in log files by `sendfile`, without a copy into this process.
+//! Before each piece of a file is sent, the page cache is asked for it; what is cold is loaded by [`ColdReads`] first.
 
 use std::collections::VecDeque;
 use std::io::{self, IoSlice};
 
 use bytes::Buf;
+use ottla_log::StorageError;
+use ottla_log::files::File;
+use ottla_log::files::disk::Disk;
 use rustix::fs::sendfile;
 use rustix::io::Errno;
 use rustix::net::{SendAncillaryBuffer, SendFlags, sendmsg};
 use tokio::io::Interest;
 use tokio::net::TcpStream;
 
+use crate::drivers::cold_reads::{ColdReads, Loading, PIECE};
 use crate::reply::{Part, Stored};
 
 /// Parts handed to one system call.
@@ -22,6 +27,8 @@ const PARTS: usize = 64;
 pub struct Outbox {
     parts: VecDeque<Part>,
     bytes: usize,
+    /// A cold piece at the front that is being loaded; nothing is sent meanwhile.
+    loading: Option<Loading>,
 }
 
 impl Outbox {
@@ -49,12 +56,41 @@ impl Outbox {
         self.bytes
     }
 
-    /// Sends as much as the socket takes now. Returns how much that was.
-    pub fn write_to(&mut self, stream: &TcpStream) -> io::Result<usize> {
+    /// Whether sending waits for the disk.
+    pub fn is_loading(&self) -> bool {
+        self.loading.is_some()
+    }
+
+    /// Waits until the cold piece at the front can be sent; for ever when none is being loaded. Cancel safe.
+    pub async fn loaded(&mut self) -> io::Result<()> {
+        let Some(loading) = &mut self.loading else {
+            return std::future::pending().await;
+        };
+        let loaded = loading.wait().await;
+        self.loading = None;
+        loaded.map_err(read_failed)?;
+        if let Some(Part::Stored(stored)) = self.parts.front_mut() {
+            stored.cached = stored.next_piece();
+        }
+        Ok(())
+    }
+
+    /// Sends as much as the socket takes now and is in memory. Returns how much that was.
+    pub fn write_to(
+        &mut self,
+        stream: &TcpStream,
+        cold_reads: &ColdReads<Disk>,
+    ) -> io::Result<usize> {
         let mut sent = 0;
-        while self.bytes > 0 {
-            let written = match self.parts.front() {
-                Some(Part::Stored(stored)) => send_stored(stream, stored),
+        while self.bytes > 0 && !self.is_loading() {
+            let written = match self.parts.front_mut() {
+                Some(Part::Stored(stored)) => {
+                    self.loading = stored.look(cold_reads);
+                    if self.loading.is_some() {
+                        break;
+                    }
+                    send_stored(stream, stored)
+                }
                 _ => self.send_bytes(stream),
             };
             match written {
@@ -62,11 +98,21 @@ impl Outbox {
                     self.advance(count);
                     sent += count;
                 }
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    self.look_again();
+                    break;
+                }
                 Err(error) => return Err(error),
             }
         }
         Ok(sent)
+    }
+
+    /// The socket may take no more for long: what is in the page cache now may not be then.
+    fn look_again(&mut self) {
+        if let Some(Part::Stored(stored)) = self.parts.front_mut() {
+            stored.cached = stored.sent;
+        }
     }
 
     /// Sends the parts in front that lie in memory. The kernel waits with what does not fill a packet when a file
@@ -108,21 +154,45 @@ impl Outbox {
     }
 }
 
+impl Stored {
+    /// Where the piece that is sent next ends.
+    fn next_piece(&self) -> usize {
+        self.plan.length.min(self.sent + PIECE)
+    }
+
+    /// Looks for the next piece in the page cache, unless the last one found is not sent yet; has it loaded when it is
+    /// not there.
+    fn look(&mut self, cold_reads: &ColdReads<Disk>) -> Option<Loading> {
+        if self.sent < self.cached {
+            return None;
+        }
+        let (position, end) = (self.plan.position + self.sent as u64, self.next_piece());
+        let length = end - self.sent;
+        let file = self.plan.file()?;
+        if !file.is_cached(position, length as u64) {
+            return Some(cold_reads.load(&self.plan, position, length));
+        }
+        self.cached = end;
+        None
+    }
+}
+
+/// No socket fails so: it is the disk.
+fn read_failed(error: StorageError) -> io::Error {
+    tracing::error!(%error, "cannot read records; the log directory is offline until the broker is started again");
+    io::Error::other(error)
+}
+
 fn send_stored(stream: &TcpStream, stored: &Stored) -> io::Result<usize> {
     let plan = &stored.plan;
     let file = plan.file().expect("a plan that is sent has a file");
     let mut position = plan.position + stored.sent as u64;
-    let left = plan.length - stored.sent;
+    let left = stored.cached - stored.sent;
     let sent = stream.try_io(Interest::WRITABLE, || {
         Ok(sendfile(stream, file, Some(&mut position), left)?)
     });
     let sent = sent.map_err(|error| match Errno::from_io_error(&error) {
-        // No socket fails so: it is the disk.
-        Some(Errno::IO) => {
-            let error = plan.failed(error);
-            tracing::error!(%error, "cannot read records; the log directory is offline until the broker is started again");
-            io::Error::other(error)
-        }
+        Some(Errno::IO) => read_failed(plan.failed(error)),
         _ => error,
     })?;
     if sent == 0 {
