@@ -550,8 +550,9 @@ async fn an_answer_with_cold_and_hot_records_is_the_one_with_hot_records_alone()
     let topics = ["small-cold", "large-cold", "small-hot", "large-hot"];
     for (number, topic) in (0..).zip(topics) {
         for _ in 0..3 {
+            // Together below what is sent from the file, and more than planning the read brings in.
             let size = if topic.starts_with("small") {
-                100
+                20_000
             } else {
                 900_000
             };
@@ -584,10 +585,11 @@ async fn an_answer_with_cold_and_hot_records_is_the_one_with_hot_records_alone()
     make_cold(&running, "small-cold");
     make_cold(&running, "large-cold");
     assert!(answer() == hot, "the same bytes in the same order");
-    // One for the small records, and one for each piece of the large ones.
-    assert_eq!(running.broker.cold_reads.loaded(), 2);
+    // One for the small records; for the large ones one to three, by how far the read-ahead has come.
+    let loaded = running.broker.cold_reads.loaded();
+    assert!((2..=4).contains(&loaded), "{loaded}");
     assert!(answer() == hot);
-    assert_eq!(running.broker.cold_reads.loaded(), 2);
+    assert_eq!(running.broker.cold_reads.loaded(), loaded);
     drop(stream);
     running.shut_down().await;
 }
