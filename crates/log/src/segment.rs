@@ -378,7 +378,8 @@ impl<F: Files> Segment<F> {
     }
 
     /// Cuts the index of aborted transactions behind those that ended below `offset`. Damage stays, to be seen, where it
-    /// was one of these.
+    /// was one of these. An index without entries is removed: a checkpoint syncs the names and the indexes that have
+    /// entries, so one that was cut to nothing could come back (assumption 5 of `docs/formats.md`).
     pub(crate) fn truncate_aborted(
         &mut self,
         place: &Place<F>,
@@ -397,6 +398,11 @@ impl<F: Files> Segment<F> {
             return Ok(());
         }
         self.aborted = count;
+        if kept == 0 {
+            let path = place.path_of(FileKind::TransactionIndex, self.base);
+            place.directory.forget(&path);
+            return place.directory.files().remove(&path);
+        }
         let length = (kept * AbortedTransaction::SIZE) as u64;
         place
             .open(FileKind::TransactionIndex, self.base)?

@@ -313,6 +313,41 @@ fn a_torn_batch_without_its_offset_says_nothing_of_the_batches_before_the_recove
     assert!(recovery.cut_off.is_some());
 }
 
+/// Cut to nothing, the index was synced by nobody: an entry came back, and hid records that were committed.
+#[test]
+fn an_aborted_transaction_that_was_cut_off_does_not_come_back() {
+    let files = new_disk();
+    let mut log = new_log(&files, LogConfig::default());
+    append(&mut log, &plain(1, NOW.0));
+    let point = checkpoint(&mut log);
+    let cut_at = log.size();
+    append(&mut log, &transactional(7, 0, 2));
+    append(&mut log, &marker(7, 0));
+    checkpoint(&mut log);
+    drop(log);
+    for by_recovery in [false, true] {
+        let files = files.process_killed();
+        let mut log = if by_recovery {
+            let path = format!("{SEGMENT}.log");
+            let file = files.open(path.as_ref(), Open::Write).unwrap();
+            file.truncate(cut_at).unwrap();
+            open_as(&files, LogConfig::default(), unclean(point)).0
+        } else {
+            let mut log = open_as(&files, LogConfig::default(), unclean(Offset(4))).0;
+            assert!(log.truncate_to(point, NOW).unwrap());
+            log
+        };
+        assert_eq!(log.log_end_offset(), point);
+        append(&mut log, &plain(9, NOW.0));
+        let end = log.close().unwrap();
+        for seed in 0..20 {
+            let log = reopen(&files.power_cut(seed), LogConfig::default(), end);
+            let aborted = log.aborted_transactions(Offset(0), end).unwrap();
+            assert_eq!(aborted, [], "by recovery: {by_recovery}, seed {seed}");
+        }
+    }
+}
+
 /// Compaction dropped it, on account of a batch that a power cut took back: sent again, its records were there twice.
 #[test]
 fn a_producer_whose_newest_batch_is_lost_is_known_by_the_one_before() {
