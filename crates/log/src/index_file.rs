@@ -2,7 +2,8 @@
 //!
 //! New entries wait in memory and are written many at a time; a crash loses them, and recovery makes them anew from
 //! the batches. A closed segment keeps only the number of its entries. Invariant: the file holds the first `written`
-//! of `count` entries, and `recent` holds all from its start on, so at least the unwritten.
+//! of `count` entries, and `recent` holds all from its start on, so at least the unwritten. A detached index has no file:
+//! all of it is in memory, until a file that holds all of it has its name.
 
 use crate::files::{File, FileError};
 use crate::format::IndexEntry;
@@ -31,6 +32,8 @@ struct Recent<E> {
     /// The number of the first.
     start: u32,
     entries: Vec<E>,
+    /// Whether these are all entries, and the file of that name, if there is one, is none of theirs.
+    is_detached: bool,
 }
 
 impl<E: IndexEntry> IndexFile<E> {
@@ -40,6 +43,40 @@ impl<E: IndexEntry> IndexFile<E> {
         Self {
             written,
             recent: None,
+        }
+    }
+
+    /// An empty index whose entries stay in memory.
+    pub(crate) fn detached() -> Self {
+        let recent = Recent {
+            start: 0,
+            entries: Vec::new(),
+            is_detached: true,
+        };
+        Self {
+            written: 0,
+            recent: Some(Box::new(recent)),
+        }
+    }
+
+    pub(crate) fn is_detached(&self) -> bool {
+        self.recent
+            .as_ref()
+            .is_some_and(|recent| recent.is_detached)
+    }
+
+    /// The file now holds all entries of a detached index.
+    pub(crate) fn attach(&mut self) {
+        self.written = self.count();
+        if let Some(recent) = &mut self.recent {
+            recent.is_detached = false;
+        }
+    }
+
+    /// Keeps nothing in memory of what is on file.
+    pub(crate) fn release(&mut self) {
+        if self.is_written() && !self.is_detached() {
+            self.recent = None;
         }
     }
 
@@ -66,8 +103,11 @@ impl<E: IndexEntry> IndexFile<E> {
     pub(crate) fn push(&mut self, entry: E) {
         let start = self.written;
         let none = || {
-            let entries = Vec::new();
-            Box::new(Recent { start, entries })
+            Box::new(Recent {
+                start,
+                entries: Vec::new(),
+                is_detached: false,
+            })
         };
         self.recent.get_or_insert_with(none).entries.push(entry);
     }
@@ -89,7 +129,7 @@ impl<E: IndexEntry> IndexFile<E> {
         })
     }
 
-    /// All entries of an index of which nothing is on file, as they are on file.
+    /// All entries of an index of which nothing is on file, as they are to be there.
     pub(crate) fn encoded(&self) -> Vec<u8> {
         let mut bytes = Vec::new();
         self.recent()
@@ -98,8 +138,11 @@ impl<E: IndexEntry> IndexFile<E> {
         bytes
     }
 
-    /// Writes the waiting entries.
+    /// Writes the waiting entries, unless the index is detached.
     pub(crate) fn write<H: File>(&mut self, source: Source<'_, H>) -> Result<(), FileError> {
+        if self.is_detached() {
+            return Ok(());
+        }
         if !self.is_written() {
             let mut bytes = Vec::new();
             let waiting = (self.written - self.recent_start()) as usize;
@@ -123,13 +166,13 @@ impl<E: IndexEntry> IndexFile<E> {
         Ok(())
     }
 
-    /// Writes the waiting entries and keeps nothing in memory: the segment is closed.
+    /// Writes the waiting entries and keeps nothing in memory, unless the index is detached: the segment is closed.
     pub(crate) fn write_and_release<H: File>(
         &mut self,
         source: Source<'_, H>,
     ) -> Result<(), FileError> {
         self.write(source)?;
-        self.recent = None;
+        self.release();
         Ok(())
     }
 
@@ -195,7 +238,7 @@ impl<E: IndexEntry> IndexFile<E> {
         }
     }
 
-    /// Keeps the first `count` entries and cuts the file to them.
+    /// Keeps the first `count` entries and cuts the file to them. A detached index has none.
     pub(crate) fn truncate<H: File>(
         &mut self,
         count: u32,
@@ -206,6 +249,9 @@ impl<E: IndexEntry> IndexFile<E> {
                 recent.entries.truncate((count - recent.start) as usize);
             }
             _ => self.recent = None,
+        }
+        if self.is_detached() {
+            return Ok(());
         }
         self.written = self.written.min(count);
         source()?.truncate(u64::from(self.written) * E::SIZE as u64)

@@ -16,7 +16,6 @@ mod segment;
 pub use self::cut_off::CutOff;
 pub(crate) use self::producers::LoadProducers;
 
-use self::indexes::Rebuilt;
 use crate::checkpoint::read_topic_id;
 use crate::compaction::{Compacted, read_quarantine};
 use crate::config::LogConfig;
@@ -29,7 +28,7 @@ use crate::partition_log::{Creation, PartitionLog, Recovered, sync_recovered};
 use crate::place::Place;
 use crate::planted::{Bug, is_planted};
 use crate::producer_state::ProducerState;
-use crate::segment::{PresentIndexes, Segment};
+use crate::segment::{NewIndexes, PresentIndexes, Segment};
 use crate::segments::Segments;
 use ottla_protocol::ids::{Offset, Uuid};
 use ottla_protocol::time::Timestamp;
@@ -199,7 +198,7 @@ impl<F: Files> Recovering<F> {
         recovery: &mut Recovery,
     ) -> Result<(), OpenError> {
         let mut segments = Vec::with_capacity(found.len());
-        let mut rebuilt = Rebuilt::default();
+        let mut rebuilt = NewIndexes::default();
         for (base, indexes) in found {
             let loaded = Segment::load(self.place(), base, indexes);
             let mut segment = self.place().directory.judge(loaded)?;
@@ -210,7 +209,7 @@ impl<F: Files> Recovering<F> {
             }
             segments.push(segment);
         }
-        self.name_rebuilt(&rebuilt)?;
+        rebuilt.put_in_place(self.place())?;
         self.segments.load(segments);
         Ok(())
     }

@@ -5,9 +5,11 @@
 //! Invariants: `size` is the length of the whole batches in the `.log` file; index entries name a batch by its last
 //! offset, so that looking up an offset never overshoots.
 
+mod detached;
 mod find;
 mod largest_timestamp;
 
+pub(crate) use self::detached::NewIndexes;
 pub(crate) use self::find::Sought;
 use self::largest_timestamp::{Largest, TimestampOffset, largest_timestamp};
 use crate::batch::{Batch, end_marker};

@@ -14,7 +14,7 @@ use crate::files::{FileError, Files, copy};
 use crate::format::FileKind;
 use crate::place::Place;
 use crate::position::LogPosition;
-use crate::segment::{Segment, Sought};
+use crate::segment::{NewIndexes, Segment, Sought};
 use ottla_protocol::ids::Offset;
 use ottla_protocol::time::Timestamp;
 use std::collections::{BTreeMap, BTreeSet};
@@ -300,15 +300,34 @@ impl<F: Files> Segments<F> {
         let mut segments = by_base.range_mut(base..);
         let written = segments.try_for_each(|(_, segment)| segment.write_indexes(place));
         place.directory.judge(written)?;
+        self.write_detached_indexes_since(base)?;
         self.write_waiting_aborted()
     }
 
-    /// The files of the segments from `base` on that recovery would have to make anew.
+    /// Makes files of detached indexes. That syncs, and only a start on a full disk, or with indexes that lied, leaves any.
+    fn write_detached_indexes_since(&mut self, base: Offset) -> Result<(), StorageError> {
+        let Self { by_base, place, .. } = self;
+        for segment in by_base.range_mut(base..).map(|(_, segment)| segment) {
+            if segment.has_detached_indexes() {
+                let mut new = NewIndexes::default();
+                place
+                    .directory
+                    .judge(segment.write_aside(place, &mut new))?;
+                new.put_in_place(place)?;
+                segment.attach_indexes();
+            }
+        }
+        Ok(())
+    }
+
+    /// The files of the segments from `base` on that recovery would have to make anew. Detached indexes have none.
     pub(crate) fn index_files_since(&self, base: Offset) -> Vec<(FileKind, Offset)> {
         let mut files = Vec::new();
         for segment in self.from(base) {
-            files.push((FileKind::OffsetIndex, segment.base));
-            files.push((FileKind::TimeIndex, segment.base));
+            if !segment.has_detached_indexes() {
+                files.push((FileKind::OffsetIndex, segment.base));
+                files.push((FileKind::TimeIndex, segment.base));
+            }
             if segment.aborted > 0 {
                 files.push((FileKind::TransactionIndex, segment.base));
             }

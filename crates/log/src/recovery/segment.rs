@@ -205,6 +205,20 @@ impl<F: Files> Segment<F> {
         recovery_point: Offset,
     ) -> Result<u64, FileError> {
         let limit = recovery_point.0.saturating_sub(self.base.0);
+        let position = self.trust_below(place, limit)?;
+        // The aborted transactions are as durable as the recovery point says, and only those that ended later are found
+        // again.
+        self.truncate_aborted(place, recovery_point)?;
+        Ok(position)
+    }
+
+    /// As [`Segment::trust_indexes`], for the offset and time index and the relative offsets below `limit`. Where no entry
+    /// of the offset index turns out right, neither index is believed, and both are detached.
+    fn trust_below(&mut self, place: &Place<F>, limit: i64) -> Result<u64, FileError> {
+        if self.has_detached_indexes() {
+            self.detach_indexes();
+            return Ok(0);
+        }
         let is_blind = is_planted(Bug::IndexTrustedOverLog);
         let file = place.open(FileKind::OffsetIndex, self.base)?;
         let entries = read_entries::<OffsetEntry, _>(&*file, 0, self.offset_index.count())?;
@@ -226,16 +240,15 @@ impl<F: Files> Segment<F> {
         };
         let kept = last.filter(|_| is_right);
         let (count, position) = kept.map_or((0, 0), |(count, entry)| (count, entry.position));
+        let is_blank = !entries.first().is_some_and(is_below);
+        if count == 0 && !is_blank {
+            self.detach_indexes();
+            return Ok(0);
+        }
         self.offset_index
             .truncate(count, &|| Ok(Arc::clone(&file)))?;
-        // Where no entry of the offset index turned out right, the time index is not believed either. The aborted
-        // transactions are as durable as the recovery point says, and only those that ended later are found again.
-        let is_blank = !entries.first().is_some_and(is_below);
-        let is_believed = count > 0 || is_blank;
-        self.trust_time_index(place, if is_believed { limit } else { 0 })?;
-        self.truncate_aborted(place, recovery_point)?;
-        let position = u64::try_from(position).unwrap_or(0);
-        Ok(position)
+        self.trust_time_index(place, limit)?;
+        Ok(u64::try_from(position).unwrap_or(0))
     }
 
     fn is_named_rightly(&self, place: &Place<F>, entry: OffsetEntry) -> Result<bool, FileError> {

@@ -8,6 +8,7 @@ use crate::files::{File, Files, Open, Operation};
 use crate::{Batch, Left, LogConfig, Origin, StorageError, TimeQuery, TrimError};
 use ottla_protocol::ids::Offset;
 use ottla_protocol::records::{BatchOptions, split_batches};
+use ottla_protocol::time::Timestamp;
 use std::io::{ErrorKind, IoSlice};
 use std::ops::ControlFlow;
 use std::path::Path;
@@ -311,6 +312,92 @@ fn a_torn_batch_without_its_offset_says_nothing_of_the_batches_before_the_recove
     assert_eq!(log.log_end_offset(), Offset(8));
     assert_eq!(recovery.damage, []);
     assert!(recovery.cut_off.is_some());
+}
+
+/// How many milliseconds behind [`NOW`] the record of each batch of [`new_log_of_steps`] is. The largest is within.
+const STEPS: [i64; 6] = [0, 10, 50, 20, 30, 40];
+
+/// Makes a log of batches with these timestamps, each with its index entries; returns the recovery point behind them.
+fn new_log_of_steps(files: &Simulated) -> Offset {
+    let mut log = new_log(files, all_indexed());
+    for step in STEPS {
+        append(&mut log, &plain(1, NOW.0 + step));
+    }
+    checkpoint(&mut log)
+}
+
+fn all_indexed() -> LogConfig {
+    LogConfig {
+        index_interval_bytes: 1,
+        ..LogConfig::default()
+    }
+}
+
+/// Compares what searches by time find in a log of [`new_log_of_steps`].
+fn assert_found_by_time(log: &mut Log, what: &str) {
+    for step in STEPS {
+        let found = log.offset_at(TimeQuery::At(Timestamp(NOW.0 + step)));
+        let found = found.unwrap().map(|found| found.offset.0);
+        let first = (0..).zip(STEPS).find(|(_, other)| *other >= step);
+        assert_eq!(found, first.map(|(offset, _)| offset), "{what}, {step} ms");
+    }
+}
+
+/// Entries that a full disk had kept in memory were written in their place later, and a power cut left one index of two.
+#[test]
+fn indexes_made_anew_on_a_full_disk_are_whole_after_a_power_cut() {
+    let files = new_disk();
+    let point = new_log_of_steps(&files);
+    files
+        .remove(format!("{SEGMENT}.timeindex").as_ref())
+        .unwrap();
+    let clean = Left {
+        is_clean: true,
+        ..unclean(point)
+    };
+    for left in [clean, unclean(point)] {
+        let files = files.process_killed();
+        leave_space(&files, 0);
+        let (mut log, _) = open_as(&files, all_indexed(), left);
+        files.limit_space(None);
+        append(&mut log, &plain(1, NOW.0));
+        log.roll(NOW).unwrap();
+        assert_found_by_time(&mut log, "in memory");
+        for seed in 0..50 {
+            let (mut log, _) = open_as(&files.power_cut(seed), all_indexed(), unclean(point));
+            assert_found_by_time(&mut log, &format!("{left:?}, seed {seed}"));
+        }
+        let point = checkpoint(&mut log);
+        assert_found_by_time(&mut log, "on file");
+        let reopened = open_as(&files.power_cut(1), all_indexed(), unclean(point));
+        let (mut log, recovery) = reopened;
+        assert_found_by_time(&mut log, "after a checkpoint");
+        assert_eq!(recovery.indexes_rebuilt, 0);
+    }
+}
+
+/// Both were emptied and written in their place, and a power cut left one of the two.
+#[test]
+fn indexes_made_anew_because_they_lied_are_whole_after_a_power_cut() {
+    let files = new_disk();
+    let point = new_log_of_steps(&files);
+    let index = files
+        .open(format!("{SEGMENT}.index").as_ref(), Open::Write)
+        .unwrap();
+    // The position in its first entry.
+    index.write_at(&[IoSlice::new(&[0x7F; 4])], 4).unwrap();
+    index.sync_data().unwrap();
+    drop(index);
+    for changes in 0..30 {
+        let files = files.process_killed();
+        files.cut_power_after(changes);
+        let opened = try_open(&files, ROOT, all_indexed(), unclean(point)).map(drop);
+        assert!(changes < 29 || opened.is_ok(), "more changes than these");
+        for seed in 0..20 {
+            let (mut log, _) = open_as(&files.power_cut(seed), all_indexed(), unclean(point));
+            assert_found_by_time(&mut log, &format!("cut after {changes}, seed {seed}"));
+        }
+    }
 }
 
 /// Cut to nothing, the index was synced by nobody: an entry came back, and hid records that were committed.
