@@ -177,7 +177,7 @@ impl<F: Files> PartitionLog<F> {
             ..open.left
         };
         if !left.is_clean {
-            log.recover(left.recovery_point, &mut recovery, progress)?;
+            log.recover(&left, &mut recovery, progress)?;
         }
         recovery.epochs_rebuilt = !has_epochs && log.learn_all_epochs(&left)?;
         let log = log.settle(&left, creation, epoch_file)?;
@@ -244,13 +244,14 @@ impl<F: Files> Recovering<F> {
         Ok(self.segments.activate_last(self.now, max_jitter)?)
     }
 
-    /// Reads all from `recovery_point` on and ends the log before the first batch that is not sound.
+    /// Reads all from the recovery point on and ends the log before the first batch that is not sound.
     fn recover(
         &mut self,
-        recovery_point: Offset,
+        left: &Left,
         recovery: &mut Recovery,
         progress: &mut dyn FnMut(Progress),
     ) -> Result<(), OpenError> {
+        let recovery_point = left.recovery_point;
         let first = self.segments.base_before(recovery_point);
         let open = self.segments.from(first);
         let total = open.map(|segment| segment.size).sum();
@@ -262,7 +263,7 @@ impl<F: Files> Recovering<F> {
         let mut ends_in_damage = false;
         let mut later = open.iter();
         while let Some(base) = later.next() {
-            let mut scanned = self.recover_segment(*base, recovery_point, |bytes| {
+            let mut scanned = self.recover_segment(*base, left, |bytes| {
                 recovery.bytes_read += bytes;
                 shown.done += bytes;
                 progress(shown);

@@ -26,6 +26,7 @@ use crate::transaction_index::{self, Below};
 use ottla_protocol::ids::Offset;
 use ottla_protocol::records::BatchView;
 use ottla_protocol::time::Timestamp;
+use std::collections::BTreeSet;
 use std::io::IoSlice;
 use std::ops::Range;
 use std::sync::{Arc, Weak};
@@ -380,18 +381,19 @@ impl<F: Files> Segment<F> {
     }
 
     /// Cuts the index of aborted transactions behind those that ended below `offset`. Damage stays, to be seen, where it
-    /// was one of these. An index without entries is removed: a checkpoint syncs the names and the indexes that have
+    /// was one of these, with records that can be read in a log that starts at `log_start`. An index without entries is removed: a checkpoint syncs the names and the indexes that have
     /// entries, so one that was cut to nothing could come back (assumption 5 of `docs/formats.md`).
     pub(crate) fn truncate_aborted(
         &mut self,
         place: &Place<F>,
         offset: Offset,
+        log_start: Offset,
     ) -> Result<(), FileError> {
         let below = Below::of(&self.aborted_transactions(place, UNBOUNDED)?, offset);
         let mut kept = below.entries;
         if below.damaged > 0 {
             let from = below.marker.map_or(self.base, |marker| marker.plus(1));
-            if self.has_abort(place, from..offset)? {
+            if self.has_abort(place, from..offset, log_start)? {
                 kept += below.damaged;
             }
         }
@@ -411,23 +413,41 @@ impl<F: Files> Segment<F> {
             .truncate(length)
     }
 
-    /// Whether a transaction was aborted at these offsets, as the batches say.
-    fn has_abort(&self, place: &Place<F>, offsets: Range<Offset>) -> Result<bool, FileError> {
-        let (start, next) = self.start_before(place, offsets.start)?;
+    /// Whether a transaction was aborted at these offsets, as the batches say. One whose records all lie before `log_start`
+    /// does not count: a start that reads from there makes no entry for it. Its marker alone may lie behind.
+    fn has_abort(
+        &self,
+        place: &Place<F>,
+        offsets: Range<Offset>,
+        log_start: Offset,
+    ) -> Result<bool, FileError> {
+        let from = offsets.start.min(log_start).max(self.base);
+        let (start, next) = self.start_before(place, from)?;
         let file = self.file(place)?;
         let mut walk = Salvage::new(&*file, self.base, start..self.size, next..UNBOUNDED);
+        // Records before the segment, and in damage, may be of any producer.
+        let mut is_any_open = log_start < self.base;
+        let mut open = BTreeSet::new();
         while let Some(met) = walk.advance()? {
-            let Met::Batch(located) = met else { continue };
+            let Met::Batch(located) = met else {
+                is_any_open = true;
+                continue;
+            };
             let header = &located.header;
             if header.base_offset() >= offsets.end {
                 break;
             }
-            if header.base_offset() < offsets.start || !header.is_control() {
+            if !header.is_control() {
+                if header.last_offset() >= log_start {
+                    open.insert(header.producer_id);
+                }
                 continue;
             }
+            let was_open = open.remove(&header.producer_id) || is_any_open;
             let batch = BatchView::first(walk.bytes_of(&located)).ok();
             let marker = batch.and_then(|batch| end_marker(&Batch::from(batch)));
-            if marker.is_some_and(|marker| marker.is_abort) {
+            let is_abort = marker.is_some_and(|marker| marker.is_abort);
+            if is_abort && was_open && header.base_offset() >= offsets.start {
                 return Ok(true);
             }
         }
@@ -472,6 +492,7 @@ impl<F: Files> Segment<F> {
         place: &Place<F>,
         offset: Offset,
         position: u64,
+        log_start: Offset,
     ) -> Result<(), FileError> {
         let file = self.file(place)?;
         file.truncate(position)?;
@@ -487,7 +508,7 @@ impl<F: Files> Segment<F> {
             .time_index
             .partition_point(&source, |entry| i64::from(entry.relative_offset) < target)?;
         self.time_index.truncate(kept, &source)?;
-        self.truncate_aborted(place, offset)?;
+        self.truncate_aborted(place, offset, log_start)?;
         self.size = position;
         self.largest = Largest::UNKNOWN;
         self.active = None;

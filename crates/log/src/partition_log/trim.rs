@@ -220,7 +220,7 @@ impl<F: Files> PartitionLog<F> {
     }
 
     fn truncate_active(&mut self, offset: Offset, now: Timestamp) -> Result<(), StorageError> {
-        let end = self.segments.end();
+        let (end, log_start) = (self.segments.end(), self.log_start);
         let (segment, place) = self.segments.active_mut();
         // A batch that holds the offset goes as a whole, and so does damage.
         let short = i64::from(is_planted(Bug::TruncationOneBatchShort));
@@ -231,7 +231,7 @@ impl<F: Files> PartitionLog<F> {
             Sought::Beyond => None,
         };
         if let Some((from, position)) = cut {
-            let truncated = segment.truncate(place, from, position);
+            let truncated = segment.truncate(place, from, position, log_start);
             place.directory.judge(truncated)?;
         }
         let ended = place.directory.judge(segment.end(place))?;

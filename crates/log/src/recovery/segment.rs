@@ -1,6 +1,6 @@
 //! Recovering one segment: which of its index entries to trust, what its batches say, and where it must end.
 
-use super::{OpenError, Recovering};
+use super::{Left, OpenError, Recovering};
 use crate::batch::BatchError;
 use crate::damage::{Damage, Salvage, UNBOUNDED};
 use crate::files::{File, FileError, Files};
@@ -58,9 +58,12 @@ impl<F: Files> Recovering<F> {
     pub(super) fn recover_segment(
         &mut self,
         base: Offset,
-        recovery_point: Offset,
+        left: &Left,
         read: impl FnMut(u64),
     ) -> Result<Scanned, OpenError> {
+        let recovery_point = left.recovery_point;
+        let first = self.segments.first_base();
+        let log_start = first.map_or(left.log_start, |first| first.max(left.log_start));
         let bound = self.segments.next_base(base.plus(1)).unwrap_or(UNBOUNDED);
         let (segment, place) = self
             .segments
@@ -68,7 +71,7 @@ impl<F: Files> Recovering<F> {
             .expect("a segment that was just listed");
         let directory = &place.directory;
         let size = segment.size;
-        let start = directory.judge(segment.trust_indexes(place, recovery_point))?;
+        let start = directory.judge(segment.trust_indexes(place, recovery_point, log_start))?;
         directory.judge(segment.begin_scan(place, start, self.now))?;
         let file = directory.judge(segment.file(place))?;
         let walk = Salvage::new(&*file, base, start..size, base..bound);
@@ -203,12 +206,13 @@ impl<F: Files> Segment<F> {
         &mut self,
         place: &Place<F>,
         recovery_point: Offset,
+        log_start: Offset,
     ) -> Result<u64, FileError> {
         let limit = recovery_point.0.saturating_sub(self.base.0);
         let position = self.trust_below(place, limit)?;
         // The aborted transactions are as durable as the recovery point says, and only those that ended later are found
         // again.
-        self.truncate_aborted(place, recovery_point)?;
+        self.truncate_aborted(place, recovery_point, log_start)?;
         Ok(position)
     }
 

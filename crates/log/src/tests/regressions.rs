@@ -435,6 +435,41 @@ fn an_aborted_transaction_that_was_cut_off_does_not_come_back() {
     }
 }
 
+/// Its records were deleted, so a start makes no entry for it; its marker made a torn entry of a later one look like damage.
+#[test]
+fn a_torn_aborted_transaction_is_no_damage_where_an_earlier_one_was_deleted() {
+    for log_start in [Offset(2), Offset(4)] {
+        let files = new_disk();
+        let mut log = new_log(&files, LogConfig::default());
+        append(&mut log, &transactional(7, 0, 2));
+        append(&mut log, &marker(7, 0));
+        append(&mut log, &plain(1, NOW.0));
+        log.flush().unwrap();
+        drop(log);
+        let left = |recovery_point| Left {
+            log_start,
+            ..unclean(recovery_point)
+        };
+        let (mut log, _) = open_as(
+            &files.process_killed(),
+            LogConfig::default(),
+            left(Offset(0)),
+        );
+        assert_eq!(log.aborted_transactions(Offset(0), Offset(4)).unwrap(), []);
+        let point = log.recovery_point();
+        append(&mut log, &transactional(8, 0, 2));
+        append(&mut log, &marker(8, 0));
+        let files = directory_of(&log).files().clone();
+        drop(log);
+        for seed in 0..50 {
+            let (log, _) = open_as(&files.power_cut(seed), LogConfig::default(), left(point));
+            let end = log.log_end_offset();
+            let aborted = log.aborted_transactions(log_start, end).unwrap();
+            assert_eq!(aborted.len(), usize::from(end == Offset(7)), "seed {seed}");
+        }
+    }
+}
+
 /// Compaction dropped it, on account of a batch that a power cut took back: sent again, its records were there twice.
 #[test]
 fn a_producer_whose_newest_batch_is_lost_is_known_by_the_one_before() {
