@@ -1,10 +1,10 @@
 //! Brings records that are not in the page cache into it, on threads that may wait for the disk, so that no thread of
 //! the runtime does.
 //!
-//! Every log directory has its own [`TURNS`]: a disk that stalls holds up its own readers only. A reader that finds no
+//! Every log directory has its own `TURNS`: a disk that stalls holds up its own readers only. A reader that finds no
 //! turn free waits in the order of arrival and holds no thread. A reader that goes away gives its place up, or leaves
-//! one [`PIECE`] and its read-ahead behind. Pieces are small enough that syncs and appends get in between.
-//! What was brought in is dropped again after [`KEPT_BYTES`] more, so that cold reads do not push out what is hot.
+//! one `PIECE` and its read-ahead behind. Pieces are small enough that syncs and appends get in between.
+//! What was brought in is dropped again after `KEPT_BYTES` more, so that cold reads do not push out what is hot.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
