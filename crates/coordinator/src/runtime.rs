@@ -2,8 +2,9 @@
 //! that wait for an event. Synchronous and pure: what to append and what to answer leave as [`Effect`]s.
 //!
 //! The driver's contract:
-//! - Perform the effects of a call in order. [`Effect::Append`] comes last; answer it with [`Runtime::on_appended`] or
-//!   [`Runtime::on_append_refused`] before any other call but [`Runtime::on_committed`].
+//! - Perform the effects of a call in order. [`Effect::Append`] comes last; give its records back to
+//!   [`Runtime::on_appended`], or call [`Runtime::on_append_refused`], before any other call but
+//!   [`Runtime::on_committed`].
 //! - Call [`Runtime::on_tick`] at [`Runtime::next_deadline`].
 //! - After [`Runtime::on_append_lost`], replay the partition into a new shard and hand it to [`Runtime::on_loaded`].
 
@@ -86,7 +87,8 @@ enum Unfinished {
 /// An append that the driver has not answered yet.
 #[derive(Debug)]
 struct Appending {
-    records: Vec<GroupRecord>,
+    /// The group whose own record is among those appended.
+    group: Option<String>,
     if_refused: IfRefused,
 }
 
@@ -179,11 +181,16 @@ impl Runtime {
         self.run(now)
     }
 
-    /// The append was written; its first record has offset `first`.
-    pub fn on_appended(&mut self, first: Offset, now: Now) -> Vec<Effect> {
-        let appended = self.take_append();
+    /// The append was written: these records, the first of them at offset `first`.
+    pub fn on_appended(
+        &mut self,
+        records: Vec<GroupRecord>,
+        first: Offset,
+        now: Now,
+    ) -> Vec<Effect> {
+        self.take_append();
         let mut next = first;
-        for record in appended.records {
+        for record in records {
             self.shard.apply(Position::plain(next), record);
             next = next.plus(1);
         }
@@ -198,7 +205,7 @@ impl Runtime {
             Some(Unfinished::Steps { outcome, .. }) => {
                 *outcome = outcome.and(Err(why));
                 let mut undo = Vec::new();
-                if let Some(group_id) = group_of(&refused.records) {
+                if let Some(group_id) = refused.group {
                     let if_refused = refused.if_refused;
                     undo = self.shard.on_append_refused(&group_id, if_refused, now);
                 }
@@ -331,11 +338,11 @@ impl Runtime {
         if records.is_empty() {
             return;
         }
-        effects.push(Effect::Append(records.clone()));
         self.appending = Some(Appending {
-            records,
+            group: group_of(&records),
             if_refused,
         });
+        effects.push(Effect::Append(records));
     }
 }
 

@@ -74,7 +74,7 @@ enum Input {
     Request(Box<GroupRequest>, Ticket, Now),
     Notice(Notice, Now),
     Tick(Now),
-    Appended(Offset, Now),
+    Appended(Vec<GroupRecord>, Offset, Now),
     Refused(Unavailable, Now),
     Committed(Offset),
     Lost,
@@ -93,7 +93,7 @@ impl Input {
             Self::Request(request, ticket, now) => runtime.on_request(*request, ticket, now),
             Self::Notice(notice, now) => runtime.on_notice(&notice, now),
             Self::Tick(now) => runtime.on_tick(now),
-            Self::Appended(first, now) => runtime.on_appended(first, now),
+            Self::Appended(records, first, now) => runtime.on_appended(records, first, now),
             Self::Refused(why, now) => runtime.on_append_refused(why, now),
             Self::Committed(end) => runtime.on_committed(end),
             Self::Lost => runtime.on_append_lost(),
@@ -192,8 +192,8 @@ impl Stage {
                         write!(told, " and more, {count} records").unwrap();
                     }
                     told.push('\n');
-                    self.log.extend(records);
-                    told += &self.input(Input::Appended(first, self.now()));
+                    self.log.extend(records.clone());
+                    told += &self.input(Input::Appended(records, first, self.now()));
                 }
                 Effect::Reply(ticket, reply) => {
                     writeln!(told, "#{} {}", ticket.0, answered(&reply)).unwrap();

@@ -204,7 +204,7 @@ impl Owner {
         let mut effects = VecDeque::from(effects);
         while let Some(effect) = effects.pop_front() {
             match effect {
-                Effect::Append(records) => effects.extend(self.append(&records)),
+                Effect::Append(records) => effects.extend(self.append(records)),
                 Effect::Reply(ticket, reply) => {
                     if let Some(answer) = self.answers.remove(&ticket) {
                         // The connection of the client may be gone.
@@ -216,12 +216,12 @@ impl Owner {
         }
     }
 
-    fn append(&mut self, records: &[GroupRecord]) -> Vec<Effect> {
+    fn append(&mut self, records: Vec<GroupRecord>) -> Vec<Effect> {
         let count = i64::try_from(records.len()).expect("a batch has fewer records than 2^63");
         let log = &self.log;
         let appended = log.disk_work.run(|| {
             let now = log.clock.now();
-            let first = writer::append(&log.partition, log.compression, records, now)?;
+            let first = writer::append(&log.partition, log.compression, &records, now)?;
             let end = first.plus(count);
             Ok((first, end, replicated(&log.partition, end)))
         });
@@ -236,7 +236,7 @@ impl Owner {
         } else {
             effects = self.runtime.on_committed(end);
         }
-        effects.extend(self.runtime.on_appended(first, now));
+        effects.extend(self.runtime.on_appended(records, first, now));
         effects
     }
 }
