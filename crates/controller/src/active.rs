@@ -75,7 +75,7 @@ impl<T> Active<T> {
         &mut self,
         requests: impl IntoIterator<Item = (T, ControllerRequest)>,
         next: Offset,
-    ) -> Proposal {
+    ) -> &Proposal {
         let last = self.proposed.back();
         let image = last.map_or_else(|| self.image(), |last| &last.proposal.image);
         let mut delta = MetadataDelta::new(image.clone());
@@ -96,16 +96,15 @@ impl<T> Active<T> {
             records.extend(decision.records);
             replies.push((caller, decision.reply));
         }
-        let proposal = Proposal {
-            image: delta.finish().0,
-            records,
-        };
-        self.proposed.push_back(Proposed {
-            end: end_of(next, &proposal.records),
-            proposal: proposal.clone(),
+        let proposed = Proposed {
+            end: end_of(next, &records),
+            proposal: Proposal {
+                image: delta.finish().0,
+                records,
+            },
             replies,
-        });
-        proposal
+        };
+        &self.proposed.push_back_mut(proposed).proposal
     }
 
     /// All records before `offset` are committed.
@@ -232,7 +231,7 @@ mod tests {
     fn requests_of_one_proposal_see_each_other_and_are_answered_together() {
         let (mut active, end) = with_broker();
         let requests = [(1, create("t")), (2, create("t")), (3, create("uu"))];
-        let proposal = active.decide(requests, end);
+        let proposal = active.decide(requests, end).clone();
         assert!(active.image().topics.is_empty(), "nothing is committed");
         let published = active.on_committed(end.plus(proposal.records.len() as i64));
         assert_eq!(created(&published), [(1, true), (2, false), (3, true)]);
@@ -247,7 +246,7 @@ mod tests {
         let first = active.decide([(1, create("t"))], end).records.len() as i64;
         let second = active.decide([(2, create("t"))], end.plus(first));
         assert!(second.records.is_empty(), "the topic is proposed already");
-        let third = active.decide([(3, create("uu"))], end.plus(first));
+        let third = active.decide([(3, create("uu"))], end.plus(first)).clone();
         assert!(active.on_committed(end).replies.is_empty());
         let published = active.on_committed(end.plus(first));
         assert_eq!(created(&published), [(1, true), (2, false)]);
@@ -261,7 +260,7 @@ mod tests {
         let (mut active, end) = with_broker();
         active.decide([(1, create("t"))], end);
         assert_eq!(active.on_refused(), [1]);
-        let again = active.decide([(2, create("t"))], end);
+        let again = active.decide([(2, create("t"))], end).clone();
         assert!(!again.records.is_empty(), "it was never created");
         active.decide([(3, create("uu"))], end.plus(again.records.len() as i64));
         assert_eq!(active.on_leadership_lost(), [2, 3]);
