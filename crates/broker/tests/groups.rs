@@ -92,10 +92,8 @@ fn start_with(directory: &Path, adjust: impl FnOnce(&mut BrokerConfig)) -> Node 
     let mut config = BrokerConfig::embedded(directory.to_path_buf(), 0);
     adjust(&mut config);
     let settings = Settings {
-        default_partitions: 1,
-        default_replication_factor: 1,
-        delete_topics: true,
         statics: config.statics.clone(),
+        ..Settings::default()
     };
     let image = image();
     let (controller, ..) = controller(image.clone(), settings, Nowhere);

@@ -97,10 +97,8 @@ fn start_with(
     config.storage.flush_max_delay = Duration::from_millis(5);
     adjust(&mut config);
     let settings = Settings {
-        default_partitions: 1,
-        default_replication_factor: 1,
-        delete_topics: true,
         statics: config.statics.clone(),
+        ..Settings::default()
     };
     let (controller, ..) = controller(image.clone(), settings, Nowhere);
     let broker = Broker::new(

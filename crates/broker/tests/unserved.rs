@@ -56,10 +56,8 @@ fn broker(records: &[MetadataRecord]) -> (tempfile::TempDir, Arc<Broker>) {
     let directory = tempfile::tempdir().unwrap();
     let config = BrokerConfig::embedded(directory.path().to_path_buf(), 0);
     let settings = Settings {
-        default_partitions: 1,
-        default_replication_factor: 1,
-        delete_topics: true,
         statics: config.statics.clone(),
+        ..Settings::default()
     };
     let mut delta = MetadataDelta::new(MetadataImage::default());
     for record in records {

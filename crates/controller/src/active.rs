@@ -153,32 +153,17 @@ mod tests {
     use crate::request::{
         ControllerReply, ControllerRequest, CreateTopics, RegisterBroker, UnfenceBroker,
     };
-    use ottla_metadata::effective::StaticConfigs;
     use ottla_metadata::{BrokerRegistration, MetadataImage};
     use ottla_protocol::ids::{NodeId, Offset, Uuid};
 
     fn active() -> Active<u32> {
-        let settings = Settings {
-            default_partitions: 1,
-            default_replication_factor: 1,
-            delete_topics: true,
-            statics: StaticConfigs::default(),
-        };
-        Active::new(MetadataImage::default(), settings)
+        Active::new(MetadataImage::default(), Settings::default())
     }
 
     fn register() -> ControllerRequest {
         RegisterBroker(BrokerRegistration {
             id: NodeId(1),
-            epoch: -1,
-            incarnation: Uuid::from_parts(1, 1),
-            endpoints: Vec::new(),
-            features: Vec::new(),
-            rack: None,
-            fenced: false,
-            in_controlled_shutdown: false,
-            directories: Vec::new(),
-            cordoned_directories: None,
+            ..BrokerRegistration::default()
         })
         .into()
     }

@@ -204,7 +204,6 @@ fn partitions_of(
 mod tests {
     use super::unfence;
     use crate::{Settings, View};
-    use ottla_metadata::effective::StaticConfigs;
     use ottla_metadata::{MetadataDelta, MetadataImage};
     use ottla_protocol::ids::{NodeId, PartitionIndex, Uuid};
     use ottla_protocol::messages::metadata::{
@@ -238,12 +237,7 @@ mod tests {
         for record in &first {
             delta.replay(record);
         }
-        let settings = Settings {
-            default_partitions: 1,
-            default_replication_factor: 1,
-            delete_topics: true,
-            statics: StaticConfigs::default(),
-        };
+        let settings = Settings::default();
         let image = delta.image().clone();
         let view = View {
             image: &image,

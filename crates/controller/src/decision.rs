@@ -17,6 +17,18 @@ pub struct Settings {
     pub statics: StaticConfigs,
 }
 
+impl Default for Settings {
+    /// Kafka's defaults.
+    fn default() -> Self {
+        Self {
+            default_partitions: 1,
+            default_replication_factor: 1,
+            delete_topics: true,
+            statics: StaticConfigs::default(),
+        }
+    }
+}
+
 /// What an operation may look at.
 #[derive(Debug, Clone, Copy)]
 pub struct View<'a> {

@@ -36,7 +36,7 @@ pub struct FeatureRange {
 }
 
 /// A broker's registration.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct BrokerRegistration {
     /// The broker's id.
     pub id: NodeId,

@@ -4,7 +4,6 @@ use super::{Quorum, QuorumEvent, Unavailable, controller};
 use ottla_controller::Settings;
 use ottla_controller::create_topics::NewTopic;
 use ottla_controller::request::{CreateTopics, RegisterBroker, UnfenceBroker};
-use ottla_metadata::effective::StaticConfigs;
 use ottla_metadata::{BrokerRegistration, MetadataImage};
 use ottla_protocol::ids::{NodeId, Offset, Uuid};
 use ottla_protocol::messages::metadata::MetadataRecord;
@@ -35,27 +34,10 @@ impl Quorum for Batches {
     }
 }
 
-fn settings() -> Settings {
-    Settings {
-        default_partitions: 1,
-        default_replication_factor: 1,
-        delete_topics: true,
-        statics: StaticConfigs::default(),
-    }
-}
-
 fn register() -> RegisterBroker {
     RegisterBroker(BrokerRegistration {
         id: NodeId(1),
-        epoch: -1,
-        incarnation: Uuid::from_parts(1, 1),
-        endpoints: Vec::new(),
-        features: Vec::new(),
-        rack: None,
-        fenced: false,
-        in_controlled_shutdown: false,
-        directories: Vec::new(),
-        cordoned_directories: None,
+        ..BrokerRegistration::default()
     })
 }
 
@@ -89,8 +71,11 @@ fn spawn<T: Send + 'static>(
 #[tokio::test]
 async fn waiting_requests_share_a_batch_and_see_each_other() {
     let batches = Batches::default();
-    let (controller, owner, follower) =
-        controller(MetadataImage::default(), settings(), batches.clone());
+    let (controller, owner, follower) = controller(
+        MetadataImage::default(),
+        Settings::default(),
+        batches.clone(),
+    );
     let asked = async {
         tokio::join!(
             controller.ask(register()),
@@ -114,7 +99,8 @@ async fn waiting_requests_share_a_batch_and_see_each_other() {
 #[tokio::test]
 async fn a_decision_that_was_not_committed_is_neither_answered_nor_seen() {
     let failing = Batches(Arc::default(), true);
-    let (controller, owner, follower) = controller(MetadataImage::default(), settings(), failing);
+    let (controller, owner, follower) =
+        controller(MetadataImage::default(), Settings::default(), failing);
     let runs = spawn(move || owner.run());
     let follows = spawn(move || follower.run(|_, _| {}));
     assert_eq!(controller.ask(register()).await, Err(Unavailable));
@@ -126,8 +112,11 @@ async fn a_decision_that_was_not_committed_is_neither_answered_nor_seen() {
 #[tokio::test]
 async fn a_directory_that_holds_up_the_follower_holds_up_no_commit() {
     let batches = Batches::default();
-    let (controller, owner, follower) =
-        controller(MetadataImage::default(), settings(), batches.clone());
+    let (controller, owner, follower) = controller(
+        MetadataImage::default(),
+        Settings::default(),
+        batches.clone(),
+    );
     let (answers, disk) = channel::<()>();
     drop(spawn(move || owner.run()));
     drop(spawn(move || follower.run(move |_, _| _ = disk.recv())));

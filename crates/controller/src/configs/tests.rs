@@ -2,7 +2,6 @@
 
 use super::{Change, replace, set};
 use crate::{Refusal, Settings, View};
-use ottla_metadata::effective::StaticConfigs;
 use ottla_metadata::{ConfigResource, MetadataDelta, MetadataImage, ottla_configs};
 use ottla_protocol::messages::metadata::{FeatureLevelRecord, MetadataRecord};
 use std::collections::BTreeMap;
@@ -12,15 +11,6 @@ const REMOVED: &str = "message.format.version";
 /// What Kafka serves.
 const UNSERVED: &str = "cordoned.log.dirs";
 
-fn settings() -> Settings {
-    Settings {
-        default_partitions: 1,
-        default_replication_factor: 1,
-        delete_topics: true,
-        statics: StaticConfigs::default(),
-    }
-}
-
 /// The records that one change comes to.
 fn changed(
     image: &MetadataImage,
@@ -28,7 +18,7 @@ fn changed(
     name: &str,
     change: Change,
 ) -> Result<Vec<MetadataRecord>, Refusal> {
-    let settings = &settings();
+    let settings = &Settings::default();
     set(
         View { image, settings },
         owner,
@@ -67,7 +57,7 @@ fn a_config_that_is_not_known_or_not_served_can_only_be_taken_back() {
 fn check_that_it_can_only_be_taken_back(owner: &ConfigResource, name: &str) {
     let old = ottla_configs::record(owner, name.to_owned(), Some("3.0".to_owned()));
     let image = after(MetadataImage::default(), &[old.into()]);
-    let settings = &settings();
+    let settings = &Settings::default();
     let view = View {
         image: &image,
         settings,
@@ -139,7 +129,7 @@ fn a_value_that_a_broker_would_not_obey_is_an_invalid_request() {
 
 #[test]
 fn a_bound_that_the_file_broke_keeps_nobody_from_other_changes() {
-    let mut settings = settings();
+    let mut settings = Settings::default();
     let file = [
         ("log.local.retention.ms", "999999999999"),
         ("log.cleaner.dedupe.buffer.size", "1048576"),

@@ -2,7 +2,6 @@
 
 use super::{Local, Update, UpgradeType, decide};
 use crate::{Refusal, Settings, View};
-use ottla_metadata::effective::StaticConfigs;
 use ottla_metadata::{ConfigResource, FeatureRange, MetadataDelta, MetadataImage, ottla_configs};
 use ottla_protocol::ids::NodeId;
 use ottla_protocol::messages::metadata::FeatureLevelRecord;
@@ -19,15 +18,6 @@ fn cluster() -> MetadataDelta {
         delta.replay(&record.into());
     }
     delta
-}
-
-fn settings() -> Settings {
-    Settings {
-        default_partitions: 1,
-        default_replication_factor: 1,
-        delete_topics: true,
-        statics: StaticConfigs::default(),
-    }
 }
 
 /// Decides these updates of a cluster; the image after them.
@@ -55,7 +45,7 @@ fn updated(
     let image = delta.image().clone();
     let view = View {
         image: &image,
-        settings: &settings(),
+        settings: &Settings::default(),
     };
     let decision = decide(view, local, updates, validate_only);
     for record in &decision.records {
