@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod images;
+mod nowhere;
 
 use std::fs::OpenOptions;
 use std::os::unix::fs::FileExt as _;
@@ -15,7 +16,7 @@ use ottla_broker::Broker;
 use ottla_broker::clock::Clock;
 use ottla_broker::config::BrokerConfig;
 use ottla_broker::context::{Connection, RequestContext};
-use ottla_broker::controller::{Quorum, QuorumEvent, controller};
+use ottla_broker::controller::controller;
 use ottla_broker::handlers::{
     delete_groups, describe_groups, find_coordinator, heartbeat, join_group, leave_group,
     list_groups, offset_commit, offset_delete, offset_fetch, sync_group,
@@ -26,8 +27,8 @@ use ottla_controller::Settings;
 use ottla_coordinator::partition_for;
 use ottla_log::{Batch, Origin, PartitionLog};
 use ottla_metadata::{MetadataDelta, MetadataImage};
-use ottla_protocol::ids::{Offset, PartitionIndex, Uuid};
-use ottla_protocol::messages::metadata::{MetadataRecord, RegisterBrokerRecord};
+use ottla_protocol::ids::{PartitionIndex, Uuid};
+use ottla_protocol::messages::metadata::RegisterBrokerRecord;
 use ottla_protocol::messages::{
     ApiKey, DeleteGroupsRequestData, DescribeGroupsRequestData, ErrorCode,
     FindCoordinatorRequestData, HeartbeatRequestData, JoinGroupRequestData, JoinGroupResponseData,
@@ -40,24 +41,7 @@ use ottla_protocol::records::{BatchBuilder, BatchOptions, split_batches};
 use ottla_protocol::time::MonotonicTime;
 
 use images::add_topic;
-
-struct Nowhere;
-
-impl Quorum for Nowhere {
-    type Error = std::convert::Infallible;
-
-    fn next_offset(&self) -> Offset {
-        Offset(0)
-    }
-
-    fn propose(
-        &mut self,
-        _: &[MetadataRecord],
-        _: &MetadataImage,
-    ) -> Result<Vec<QuorumEvent>, Self::Error> {
-        Ok(Vec::new())
-    }
-}
+use nowhere::Nowhere;
 
 const T: u64 = 7;
 const OFFSETS: u64 = 8;

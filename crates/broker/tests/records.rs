@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod images;
+mod nowhere;
 
 use std::path::Path;
 use std::sync::{Arc, OnceLock};
@@ -13,7 +14,7 @@ use ottla_broker::Broker;
 use ottla_broker::clock::Clock;
 use ottla_broker::config::BrokerConfig;
 use ottla_broker::context::{Connection, RequestContext};
-use ottla_broker::controller::{Quorum, QuorumEvent, controller};
+use ottla_broker::controller::controller;
 use ottla_broker::handlers::{
     ProduceReply, delete_records, fetch, list_offsets, offset_for_leader_epoch, produce,
 };
@@ -25,7 +26,7 @@ use ottla_log::files::{FileError, Operation};
 use ottla_log::{Batch, Origin};
 use ottla_metadata::{Changes, ConfigResource, MetadataDelta, MetadataImage};
 use ottla_protocol::ids::{Offset, PartitionIndex, Uuid};
-use ottla_protocol::messages::metadata::{MetadataRecord, RegisterBrokerRecord, RemoveTopicRecord};
+use ottla_protocol::messages::metadata::{RegisterBrokerRecord, RemoveTopicRecord};
 use ottla_protocol::messages::produce_response::PartitionProduceResponse;
 use ottla_protocol::messages::{
     ApiKey, DeleteRecordsRequestData, EndTxnMarkerData, ErrorCode, FetchRequestData,
@@ -38,24 +39,7 @@ use ottla_protocol::records::{BatchBuilder, BatchOptions, BatchView, Compression
 use ottla_protocol::time::MonotonicTime;
 
 use images::add_topic;
-
-struct Nowhere;
-
-impl Quorum for Nowhere {
-    type Error = std::convert::Infallible;
-
-    fn next_offset(&self) -> Offset {
-        Offset(0)
-    }
-
-    fn propose(
-        &mut self,
-        _: &[MetadataRecord],
-        _: &MetadataImage,
-    ) -> Result<Vec<QuorumEvent>, Self::Error> {
-        Ok(Vec::new())
-    }
-}
+use nowhere::Nowhere;
 
 fn topic_id() -> Uuid {
     Uuid::from_parts(7, 7)

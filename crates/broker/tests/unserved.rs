@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod nowhere;
 mod support;
 
 use std::sync::Arc;
@@ -9,14 +10,13 @@ use std::sync::Arc;
 use ottla_broker::Broker;
 use ottla_broker::clock::Clock;
 use ottla_broker::config::BrokerConfig;
-use ottla_broker::controller::{Quorum, QuorumEvent, controller};
+use ottla_broker::controller::controller;
 use ottla_broker::handlers::{
     consumer_group_describe, consumer_group_heartbeat, describe_client_quotas,
     describe_user_scram_credentials, init_producer_id, list_transactions, sasl_handshake,
 };
 use ottla_controller::Settings;
 use ottla_metadata::{MetadataDelta, MetadataImage};
-use ottla_protocol::ids::Offset;
 use ottla_protocol::messages::metadata::{
     ClientQuotaRecord, MetadataRecord, UserScramCredentialRecord, client_quota_record,
 };
@@ -27,25 +27,8 @@ use ottla_protocol::messages::{
     describe_client_quotas_request, describe_user_scram_credentials_request,
 };
 
+use nowhere::Nowhere;
 use support::context;
-
-struct Nowhere;
-
-impl Quorum for Nowhere {
-    type Error = std::convert::Infallible;
-
-    fn next_offset(&self) -> Offset {
-        Offset(0)
-    }
-
-    fn propose(
-        &mut self,
-        _: &[MetadataRecord],
-        _: &MetadataImage,
-    ) -> Result<Vec<QuorumEvent>, Self::Error> {
-        Ok(Vec::new())
-    }
-}
 
 fn text(text: &'static str) -> KafkaString {
     KafkaString::from_static(text)
