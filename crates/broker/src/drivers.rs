@@ -3,4 +3,5 @@
 
 pub mod cold_reads;
 pub mod monitor;
+pub mod stopping;
 pub mod worker;

@@ -18,8 +18,8 @@ use tokio::sync::watch;
 use crate::broker::Broker;
 use crate::config::HostPort;
 use crate::disk_work::{NotLooked, look};
+use crate::drivers::stopping::stopped;
 use crate::metrics;
-use crate::network::acceptor::stopped;
 use crate::replicas::{CompactionReport, Partition, Replicas};
 
 /// The content type of the OpenMetrics text format.

@@ -10,7 +10,7 @@ use ottla_metadata::MetadataImage;
 use tokio::sync::watch;
 
 use crate::broker::Broker;
-use crate::network::acceptor::stopped;
+use crate::drivers::stopping::stopped;
 use crate::replicas::Found;
 
 /// Replicas that are told at a time, as Kafka bounds a request about them.

@@ -9,6 +9,7 @@ use tokio::sync::watch;
 use tokio::time::MissedTickBehavior;
 
 use super::GroupCoordinators;
+use crate::drivers::stopping::stopped;
 
 /// Runs until the broker stops.
 pub async fn follow(
@@ -41,11 +42,6 @@ pub async fn follow(
         }
     }
     coordinators.stop();
-}
-
-async fn stopped(stopping: &mut watch::Receiver<bool>) {
-    // A sender that is gone has stopped too.
-    let _ = stopping.wait_for(|stopping| *stopping).await;
 }
 
 async fn on_change(coordinators: &GroupCoordinators, known: &MetadataImage, image: &MetadataImage) {

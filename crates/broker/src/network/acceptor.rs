@@ -22,6 +22,7 @@ use super::connection::{Closed, ConnectionSettings, Session};
 use super::limits::{Admission, ConnectionLimits};
 use crate::broker::Broker;
 use crate::context::Connection;
+use crate::drivers::stopping::stopped;
 
 /// How long accepting rests after the system refused a descriptor.
 const ACCEPT_BACKOFF: Duration = Duration::from_millis(100);
@@ -177,11 +178,6 @@ impl Listener {
             settings.clone(),
         ))
     }
-}
-
-/// Completes when shutdown has been asked for, or its owner is gone.
-pub(crate) async fn stopped(shutdown: &mut watch::Receiver<bool>) {
-    let _ = shutdown.wait_for(|stopping| *stopping).await;
 }
 
 /// Sleeps until `time`; for ever without one.

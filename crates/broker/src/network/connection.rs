@@ -17,7 +17,6 @@ use tokio::net::TcpStream;
 use tokio::sync::watch;
 use tokio::time::Sleep;
 
-use super::acceptor::stopped;
 use super::closed_log::Fault;
 use super::inbox::{BadFrame, FrameLimits, Front, Inbox, LENGTH, READ_AHEAD};
 use super::limits::{RequestMemory, Reservation};
@@ -25,6 +24,7 @@ use super::outbox::Outbox;
 use super::replies::{Answered, Replies, Waiting};
 use crate::broker::Broker;
 use crate::context::{Connection, RequestContext};
+use crate::drivers::stopping::stopped;
 use crate::handlers::{self, Refused};
 use crate::reply::Part;
 
