@@ -198,8 +198,7 @@ impl Replicas {
                 answers: vec![Arc::clone(&answer)],
                 is_late: false,
             };
-            self.applier
-                .send(self.directories.number_of(&directory), job);
+            self.applier.send(self.node.number_of(&directory), job);
             sent.push((directory, answer));
         }
         let waited = sent

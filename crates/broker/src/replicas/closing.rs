@@ -4,7 +4,6 @@
 //! Each directory is closed by itself: one that is stalled or has failed holds up no other.
 
 use std::collections::BTreeSet;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::mpsc::{self, RecvTimeoutError};
 
 use ottla_log::checkpoint::PartitionOffsets;
@@ -17,6 +16,7 @@ use super::directories::Working;
 use super::logs::{LogsError, StepError, in_parallel};
 use super::partition::Tasks;
 use crate::disk_work::LOOK;
+use crate::drivers::worker::caught;
 
 /// Logs closed by one sync.
 const CLOSED_TOGETHER: usize = 1000;
@@ -32,8 +32,8 @@ pub(super) fn close_all(replicas: &Replicas, broker_epoch: i64) -> Result<(), Lo
         for number in 0..replicas.directories.all().len() {
             let say_closed = say_closed.clone();
             let close = move || {
-                let close = AssertUnwindSafe(|| close(replicas, number, broker_epoch));
-                let closed = catch_unwind(close).unwrap_or(Err(StepError::Panicked));
+                let closed = caught(|| close(replicas, number, broker_epoch));
+                let closed = closed.unwrap_or(Err(StepError::Panicked));
                 say_closed
                     .send((number, closed))
                     .expect("the receiver lives until all threads have ended");

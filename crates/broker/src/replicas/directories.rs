@@ -99,15 +99,6 @@ impl Directories {
         &self.all
     }
 
-    /// The place of one of them among all.
-    pub(super) fn number_of(&self, directory: &Arc<Directory>) -> usize {
-        let place = self
-            .all
-            .iter()
-            .position(|known| Arc::ptr_eq(known, directory));
-        place.expect("a partition lies in a log directory of its broker")
-    }
-
     /// Logs which of them are stalled, and which answer again.
     pub(super) fn log_stalls(&self, now: MonotonicTime) {
         self.all

@@ -105,7 +105,7 @@ impl<F: Files, H: Host> Node<F, H> {
     }
 
     /// The place of a directory among all.
-    fn number_of(&self, directory: &Arc<Directory<F, H>>) -> usize {
+    pub fn number_of(&self, directory: &Arc<Directory<F, H>>) -> usize {
         let mut directories = self.directories.iter();
         let place = directories.position(|known| Arc::ptr_eq(known, directory));
         place.expect("a partition is in a log directory of its node")
