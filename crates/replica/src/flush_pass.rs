@@ -116,7 +116,7 @@ impl<F: Files, H: Host> FlushPass<F, H> {
         }
         for (partition, flush) in self.partitions.iter().zip(&self.flushes) {
             if ran.is_ok() {
-                self.settle(partition, Some(flush), (&mut durable, now))?;
+                self.settle(partition, Some(flush), &mut durable, now)?;
             } else {
                 partition.abandon_flush(flush);
                 let end = flush.end().offset;
@@ -130,7 +130,7 @@ impl<F: Files, H: Host> FlushPass<F, H> {
             Err(error) => return Err(error),
         }
         for partition in &self.clean {
-            self.settle(partition, None, (&mut durable, now))?;
+            self.settle(partition, None, &mut durable, now)?;
         }
         self.directory.flushes().commit.end_pass(&durable);
         Ok(())
@@ -142,7 +142,8 @@ impl<F: Files, H: Host> FlushPass<F, H> {
         &self,
         partition: &Arc<Partition<F, H>>,
         flush: Option<&Flush<F>>,
-        (durable, now): (&mut Vec<(LogId, Offset)>, MonotonicTime),
+        durable: &mut Vec<(LogId, Offset)>,
+        now: MonotonicTime,
     ) -> Result<(), StorageError> {
         match partition.complete_flush(flush, now) {
             Ok(()) => durable.extend(partition.flushed()),

@@ -44,7 +44,8 @@ impl Workers {
     /// Starts the thread `KIND-NUMBER`. An earlier one of this number must be ending: it is joined.
     pub fn start(
         &self,
-        (kind, number): (&str, usize),
+        kind: &str,
+        number: usize,
         work: impl FnOnce() + Send + 'static,
     ) -> io::Result<()> {
         let worker = Worker::start(&format!("{kind}-{number}"), work)?;
@@ -96,7 +97,7 @@ mod tests {
         let (say, said) = mpsc::channel();
         let workers = Workers::default();
         workers
-            .start(("panics", 0), || panic!("a broken invariant"))
+            .start("panics", 0, || panic!("a broken invariant"))
             .unwrap();
         for number in [1, 2] {
             let say = say.clone();
@@ -104,7 +105,7 @@ mod tests {
                 say.send(std::thread::current().name().map(str::to_owned))
                     .unwrap();
             };
-            workers.start(("works", number), work).unwrap();
+            workers.start("works", number, work).unwrap();
         }
         drop(say);
         workers.join(1);

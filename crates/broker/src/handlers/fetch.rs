@@ -270,7 +270,7 @@ async fn wait_for_enough(targets: &[Target], limits: &Limits) -> Plans {
             return plans;
         }
         drop(plans);
-        flush_if_enough(targets, limits, &look, (&reader, waits));
+        flush_if_enough(targets, limits, &look, &reader, waits);
         tokio::select! {
             biased;
             () = reader.consumer().notified() => {}
@@ -293,7 +293,8 @@ fn flush_if_enough(
     targets: &[Target],
     limits: &Limits,
     look: &Look,
-    (reader, waits): (&Reader, Waits),
+    reader: &Reader,
+    waits: Waits,
 ) {
     if reader.gets(look.bytes + look.unflushed) || waits == Waits::ForFlush {
         for partition in targets.iter().flat_map(|target| &target.found) {
@@ -643,7 +644,7 @@ mod tests {
         let look = Look::at(&plan_all(&targets, &limits));
         assert_eq!((look.bytes, look.unflushed), (size as u64, 0));
         append(&partition);
-        flush_if_enough(&targets, &limits, &look, (&reader, limits.waits()));
+        flush_if_enough(&targets, &limits, &look, &reader, limits.waits());
         reaches(&partition, Offset(2)).await;
     }
 

@@ -91,7 +91,7 @@ impl Applier {
             let of_thread = Arc::clone(&queue);
             let (replicas, directory) = (Arc::downgrade(replicas), Arc::clone(directory));
             let work = move || run(&replicas, &directory, &of_thread);
-            self.threads.start(("apply", number), work)?;
+            self.threads.start("apply", number, work)?;
             self.lock().push(queue);
         }
         Ok(())

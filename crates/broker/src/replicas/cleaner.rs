@@ -142,7 +142,7 @@ impl Cleaner {
         while let Some(number) = self.next_missing(now) {
             let (shared, replicas) = (Arc::clone(&self.shared), Arc::downgrade(replicas));
             let work = move || Cleaning { shared: &shared }.work(number, &replicas);
-            if let Err(error) = self.threads.start(("cleaner", number), work) {
+            if let Err(error) = self.threads.start("cleaner", number, work) {
                 self.shared.lock().workers.remove(&number);
                 return Err(error);
             }

@@ -49,7 +49,7 @@ pub(super) fn start(
     directory: Arc<Directory>,
     clock: Clock,
 ) -> io::Result<()> {
-    threads.start(("flush", number), move || run(&directory, clock))
+    threads.start("flush", number, move || run(&directory, clock))
 }
 
 fn run(directory: &Arc<Directory>, clock: Clock) {

@@ -74,7 +74,7 @@ impl Housekeeping {
             let (wakes, directory) = (Arc::clone(&self.wakes), Arc::clone(directory));
             let replicas = Arc::downgrade(replicas);
             let work = move || run(&replicas, &directory, &wakes, rounds);
-            self.threads.start(("keep", number), work)?;
+            self.threads.start("keep", number, work)?;
         }
         Ok(())
     }
@@ -142,7 +142,7 @@ impl Rounds {
             Ok::<_, FileError>(())
         });
         let partitions = replicas.all_in(directory);
-        flush(&partitions, (now, work), |partition| {
+        flush(&partitions, now, work, |partition| {
             partition.settings().flush_interval < self.intervals.recovery_points
         });
         if now >= self.high_watermarks {
@@ -162,9 +162,9 @@ impl Rounds {
         if now >= self.recovery_points {
             self.recovery_points = now.after(self.intervals.recovery_points);
             // Under `page-cache` nothing else syncs the logs, and a start after a crash would read them whole.
-            flush(&partitions, (now, work), |_| true);
+            flush(&partitions, now, work, |_| true);
             step("move the recovery points", || {
-                move_recovery_points(replicas, (directory, &partitions), work)
+                move_recovery_points(replicas, directory, &partitions, work)
             });
             step("write the log start offsets", || {
                 checkpoints::write_log_starts(directory, || replicas.all_in(directory))
@@ -177,7 +177,7 @@ impl Rounds {
         }
         if now >= self.retention {
             self.retention = now.after(self.intervals.retention);
-            apply_retention(replicas, (directory, &partitions), work);
+            apply_retention(replicas, directory, &partitions, work);
         }
     }
 }
@@ -194,7 +194,8 @@ fn step<E: std::fmt::Display>(what: &str, work: impl FnOnce() -> Result<(), E>) 
 /// Asks for a flush of those of `partitions` that `asks` is true for.
 fn flush(
     partitions: &[Arc<Partition>],
-    (now, work): (MonotonicTime, &Working<'_>),
+    now: MonotonicTime,
+    work: &Working<'_>,
     asks: impl Fn(&Partition) -> bool,
 ) {
     for partition in partitions {
@@ -211,7 +212,8 @@ fn flush(
 /// Syncs indexes up to the flushed offset and writes the recovery points, so that a start after a crash reads less.
 fn move_recovery_points(
     replicas: &Replicas,
-    (directory, partitions): (&Arc<Directory>, &[Arc<Partition>]),
+    directory: &Arc<Directory>,
+    partitions: &[Arc<Partition>],
     work: &Working<'_>,
 ) -> Result<(), FileError> {
     let is_behind = |log: &mut PartitionLog<Disk>| log.recovery_point() < log.flushed_offset();
@@ -250,7 +252,8 @@ fn checkpoint_together(partitions: &[&Arc<Partition>], work: &Working<'_>) {
 
 fn apply_retention(
     replicas: &Replicas,
-    (directory, partitions): (&Arc<Directory>, &[Arc<Partition>]),
+    directory: &Arc<Directory>,
+    partitions: &[Arc<Partition>],
     work: &Working<'_>,
 ) {
     for partition in partitions {

@@ -137,7 +137,7 @@ impl<F: Files, H: Host> Node<F, H> {
                 workers.disk_answered();
             }
         }
-        errors.extend(self.make_missing(job, &mut settings, (workers, now)));
+        errors.extend(self.make_missing(job, &mut settings, workers, now));
         workers.disk_answered();
         let roles = job.partitions.iter().filter_map(|(id, index)| {
             let state = job.image.topics.get(id)?.partitions.get(index)?;
@@ -160,7 +160,8 @@ impl<F: Files, H: Host> Node<F, H> {
         &self,
         job: &Job<F, H>,
         settings: &mut Settings<'_, F, H>,
-        (workers, now): (&impl Workers, Now),
+        workers: &impl Workers,
+        now: Now,
     ) -> Vec<LogsError> {
         let missing: Vec<PartitionId> = {
             let topics = self.read();
@@ -177,7 +178,7 @@ impl<F: Files, H: Host> Node<F, H> {
                 settings: settings.of_topic(*id, &topic.name),
             })
         });
-        let (made, mut errors) = create(&job.directory, new.collect(), (workers, now));
+        let (made, mut errors) = create(&job.directory, new.collect(), workers, now);
         for partition in made {
             if !self.write().insert(&partition) {
                 // Its topic has been deleted meanwhile.
@@ -213,7 +214,8 @@ type Made<F, H> = (Vec<Arc<Partition<F, H>>>, Vec<LogsError>);
 fn create<F: Files, H: Host>(
     directory: &Arc<Directory<F, H>>,
     new: Vec<WhoseLog>,
-    (workers, now): (&impl Workers, Now),
+    workers: &impl Workers,
+    now: Now,
 ) -> Made<F, H> {
     let names = new.iter().map(|of| (of.topic.to_string(), of.index.0));
     if let Err(error) = checkpoints::forget(directory, &names.collect()) {

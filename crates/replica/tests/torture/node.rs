@@ -386,11 +386,12 @@ impl Node {
     pub(super) fn clean(
         &mut self,
         number: usize,
-        (keys, now): (usize, i64),
+        keys: usize,
+        now: i64,
     ) -> Result<Cleaned, CompactionError> {
         let mut pace = |_| ControlFlow::Continue(());
         let Some(mut cleaning) = self.cleaning.take() else {
-            return self.begin_cleaning(number, (keys, Timestamp(now)));
+            return self.begin_cleaning(number, keys, Timestamp(now));
         };
         let partition = self.partition(cleaning.number);
         let partition = partition.ok_or(CompactionError::Changed)?;
@@ -404,7 +405,8 @@ impl Node {
     fn begin_cleaning(
         &mut self,
         number: usize,
-        (keys, now): (usize, Timestamp),
+        keys: usize,
+        now: Timestamp,
     ) -> Result<Cleaned, CompactionError> {
         let Some(partition) = self.partition(number) else {
             return Ok(Cleaned::Nothing);

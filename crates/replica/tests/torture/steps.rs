@@ -115,7 +115,7 @@ impl World {
     fn clean(&mut self, node: &mut Node) {
         let number = 2 + self.random.index(2);
         let keys = 3 + self.random.index(15);
-        match node.clean(number, (keys, self.now)) {
+        match node.clean(number, keys, self.now) {
             Ok(Cleaned::Nothing) => {}
             Ok(Cleaned::Went) => self.trace.note("cleaner goes on"),
             Ok(Cleaned::Began(number, upper)) => {
