@@ -64,6 +64,9 @@ pub trait File: fmt::Debug + Send + Sync + 'static {
     /// Whether reading these bytes is unlikely to wait for the disk. An estimate from samples; where the system does
     /// not tell, the answer is yes.
     fn is_cached(&self, position: u64, length: u64) -> bool;
+    /// As [`File::read_at`], unless it would wait for the disk: then nothing, and what is in `buffer` means nothing. Where
+    /// the system does not tell, it waits.
+    fn read_cached_at(&self, buffer: &mut [u8], position: u64) -> Result<Option<usize>, FileError>;
     /// Starts reading these bytes, and no others, into the system's memory. Only advice.
     fn prefetch(&self, position: u64, length: u64);
 }

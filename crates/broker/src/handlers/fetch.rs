@@ -15,7 +15,6 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use ottla_log::files::File as _;
 use ottla_log::files::disk::Disk;
 use ottla_log::{Bound, FirstBatch, ReadPlan, StorageError};
 use ottla_protocol::ids::{LeaderEpoch, Offset, PartitionIndex};
@@ -429,13 +428,18 @@ async fn records(
     if is_large || broker.read_buffers.are_spent() {
         return Ok(Part::from((plan, held)));
     }
-    let cold_file = plan
-        .file()
-        .filter(|file| !file.is_cached(plan.position, plan.length as u64));
-    if cold_file.is_some() {
-        let mut loading = broker.cold_reads.load(&plan, plan.position, plan.length);
-        loading.wait().await?;
+    let mut is_cold = false;
+    let cached = broker.read_buffers.read(plan.length, |buffer| {
+        let read = plan.read_cached_into(buffer)?;
+        is_cold = read.is_none();
+        Ok::<_, StorageError>(read.unwrap_or(0))
+    })?;
+    if !is_cold {
+        return Ok(Part::from(cached));
     }
+    drop(cached);
+    let mut loading = broker.cold_reads.load(&plan, plan.position, plan.length);
+    loading.wait().await?;
     let read = |buffer: &mut [u8]| plan.read_into(buffer);
     broker.read_buffers.read(plan.length, read).map(Part::from)
 }

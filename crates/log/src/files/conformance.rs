@@ -46,6 +46,15 @@ fn what_is_dropped_is_cold_until_it_is_read<F: Files>(files: &F, root: &Path) {
     assert!(!file.is_cached((1 << 20) - 100, 101), "its last byte");
     assert!(file.is_cached(0, 1 << 20));
     assert!(file.is_cached(1 << 20, 0));
+    let mut buffer = vec![0; 1000];
+    let read = file.read_cached_at(&mut buffer, (1 << 20) - 100).unwrap();
+    assert_eq!(read, None, "only its front is cached");
+    let read = file.read_cached_at(&mut buffer, (1 << 20) - 1000).unwrap();
+    assert_eq!((read, &buffer), (Some(1000), &vec![1; 1000]));
+    let read = file
+        .read_cached_at(&mut buffer, LENGTH as u64 - 10)
+        .unwrap();
+    assert_eq!(read, Some(10), "the file ends");
 
     file.prefetch(1 << 20, 1 << 20);
     let mut buffer = vec![0; 1 << 20];

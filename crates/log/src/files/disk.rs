@@ -221,6 +221,20 @@ impl File for DiskFile {
         samples.all(|sample| self.has_in_memory(sample))
     }
 
+    fn read_cached_at(&self, buffer: &mut [u8], position: u64) -> Result<Option<usize>, FileError> {
+        let mut filled = 0;
+        while let Some(rest) = buffer.get_mut(filled..).filter(|rest| !rest.is_empty()) {
+            match self.read_without_waiting(rest, position + filled as u64) {
+                Ok(0) => break,
+                Ok(read) => filled += read,
+                Err(Errno::AGAIN) => return Ok(None),
+                // The system does not tell, or the read fails: reading in the ordinary way does.
+                Err(_) => return self.read_at(buffer, position).map(Some),
+            }
+        }
+        Ok(Some(filled))
+    }
+
     fn prefetch(&self, position: u64, length: u64) {
         // Without this advice a sequential reader makes the kernel read ahead as far as the device is set to, 8 MiB on
         // some, and syncs wait behind that.
@@ -238,16 +252,19 @@ impl DiskFile {
     /// Whether the byte at `position` can be read at once. Also true where the kernel or the file system cannot tell,
     /// and where the read would fail: the read itself reports that.
     fn has_in_memory(&self, position: u64) -> bool {
-        let mut byte = [0];
-        let mut slices = [IoSliceMut::new(&mut byte)];
-        let read = retry_on_intr(|| {
+        let read = self.read_without_waiting(&mut [0], position);
+        !matches!(read, Err(Errno::AGAIN))
+    }
+
+    fn read_without_waiting(&self, buffer: &mut [u8], position: u64) -> Result<usize, Errno> {
+        let mut slices = [IoSliceMut::new(buffer)];
+        retry_on_intr(|| {
             rustix::io::preadv2(
                 &self.descriptor,
                 &mut slices,
                 position,
                 ReadWriteFlags::NOWAIT,
             )
-        });
-        !matches!(read, Err(Errno::AGAIN))
+        })
     }
 }

@@ -333,6 +333,14 @@ impl File for SimulatedFile {
         self.lock().is_cached(self.inode, position, length)
     }
 
+    fn read_cached_at(&self, buffer: &mut [u8], position: u64) -> Result<Option<usize>, FileError> {
+        if self.is_cached(position, buffer.len() as u64) {
+            self.read_at(buffer, position).map(Some)
+        } else {
+            Ok(None)
+        }
+    }
+
     fn prefetch(&self, position: u64, length: u64) {
         self.lock().cache(self.inode, position, length);
     }

@@ -124,10 +124,25 @@ impl<F: Files> ReadPlan<F> {
         let Some(file) = &self.file else { return Ok(0) };
         let wanted = buffer.get_mut(..self.length).unwrap_or_default();
         let read = self.directory.judge(file.read_at(wanted, self.position))?;
-        let batches = split_batches(wanted.get(..read).unwrap_or_default());
-        let whole = batches.map_while(Result::ok).map(|batch| batch.size());
-        Ok(whole.sum())
+        Ok(whole_batches(wanted.get(..read).unwrap_or_default()))
     }
+
+    /// As [`Self::read_into`], unless it would wait for the disk: then nothing.
+    pub fn read_cached_into(&self, buffer: &mut [u8]) -> Result<Option<usize>, StorageError> {
+        let Some(file) = &self.file else {
+            return Ok(Some(0));
+        };
+        let wanted = buffer.get_mut(..self.length).unwrap_or_default();
+        let read = file.read_cached_at(wanted, self.position);
+        let read = self.directory.judge(read)?;
+        Ok(read.map(|read| whole_batches(wanted.get(..read).unwrap_or_default())))
+    }
+}
+
+/// The bytes of the whole batches that `bytes` begins with.
+fn whole_batches(bytes: &[u8]) -> usize {
+    let batches = split_batches(bytes).map_while(Result::ok);
+    batches.map(|batch| batch.size()).sum()
 }
 
 /// A question about time.
