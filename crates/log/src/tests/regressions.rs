@@ -513,3 +513,23 @@ fn a_producer_whose_newest_batch_is_lost_is_known_by_the_one_before() {
         }
     }
 }
+
+/// A flush that was under way when a truncation failed half-way ended in a panic.
+#[test]
+fn a_flush_that_ends_after_a_failed_truncation_is_only_an_error() {
+    let files = new_disk();
+    let mut log = new_log(&files, small_segments());
+    for _ in 0..40 {
+        append(&mut log, &plain(3, NOW.0));
+    }
+    log.flush().unwrap();
+    log.set_high_watermark(log.log_end_offset()).unwrap();
+    append(&mut log, &plain(3, NOW.0));
+    let flush = log.begin_flush().unwrap().unwrap();
+    flush.run().unwrap();
+    files.fail_nth(Operation::Read, 1, ErrorKind::Other);
+    let truncated = log.truncate_to(Offset(4), NOW);
+    assert!(matches!(truncated, Err(StorageError::Offline { .. })));
+    log.complete_flush(&flush);
+    assert!(try_append(&mut log, &plain(1, NOW.0)).is_err());
+}
