@@ -381,8 +381,9 @@ impl<F: Files> Segment<F> {
     }
 
     /// Cuts the index of aborted transactions behind those that ended below `offset`. Damage stays, to be seen, where it
-    /// was one of these, with records that can be read in a log that starts at `log_start`. An index without entries is removed: a checkpoint syncs the names and the indexes that have
-    /// entries, so one that was cut to nothing could come back (assumption 5 of `docs/formats.md`).
+    /// was one of these, with records that can be read in a log that starts at `log_start`. An index without entries is
+    /// removed: a checkpoint syncs the names and the indexes that have entries, so one that was cut to nothing could come
+    /// back (assumption 5 of `docs/formats.md`).
     pub(crate) fn truncate_aborted(
         &mut self,
         place: &Place<F>,

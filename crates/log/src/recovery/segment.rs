@@ -85,6 +85,10 @@ impl<F: Files> Recovering<F> {
         };
         let scanned = directory.judge(scan.run(walk, recovery_point))?;
         segment.size = scanned.position;
+        if scanned.end < recovery_point {
+            // A truncation was cut short: its batches went, and what it aborted has come back.
+            directory.judge(segment.truncate_aborted(place, scanned.end, log_start))?;
+        }
         directory.judge(segment.close(place))?;
         if let Some(cut) = &scanned.cut
             && directory.judge(is_legacy(cut, &*file))?

@@ -533,3 +533,23 @@ fn a_flush_that_ends_after_a_failed_truncation_is_only_an_error() {
     log.complete_flush(&flush);
     assert!(try_append(&mut log, &plain(1, NOW.0)).is_err());
 }
+
+/// Readers of committed records were refused: the index named an abort behind the end of the log.
+#[test]
+fn an_abort_that_a_truncation_cut_short_left_behind_is_forgotten() {
+    let files = new_disk();
+    let mut log = new_log(&files, LogConfig::default());
+    let size = append(&mut log, &plain(1, NOW.0)).bytes;
+    append(&mut log, &transactional(7, 0, 2));
+    append(&mut log, &marker(7, 0));
+    log.flush().unwrap();
+    drop(log);
+    let path = format!("{SEGMENT}.log");
+    let batches = files.open(Path::new(&path), Open::Write).unwrap();
+    batches.truncate(size).unwrap();
+    drop(batches);
+    let (log, _) = open_as(&files, LogConfig::default(), unclean(Offset(4)));
+    let end = log.log_end_offset();
+    assert_eq!(end, Offset(1));
+    assert_eq!(log.aborted_transactions(Offset(0), end).unwrap(), []);
+}
