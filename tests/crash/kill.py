@@ -22,6 +22,7 @@ def main():
     create_topics(broker.address)
     load = Load(broker.address, seed)
     load.start()
+    load.wait_until_served()
     for number in range(int(rounds)):
         time.sleep(rng.uniform(0.1, 0.7))  # how long this round's load runs
         broker.kill()

@@ -72,6 +72,7 @@ class Load:
         self.ledger = Ledger()
         self.stopping = threading.Event()
         self.abandoned = False
+        self.served = [threading.Event() for _ in range(producers)]
         works = [(self.produce, number) for number in range(producers)]
         works += [(self.tail,), (self.commit,), (self.administer,), (self.take_producer_ids,)]
         self.threads = [
@@ -81,6 +82,15 @@ class Load:
     def start(self):
         for thread in self.threads:
             thread.start()
+
+    def wait_until_served(self):
+        """Waits until each producer had a first record acknowledged.
+
+        librdkafka asks for a producer id every half second. A broker that lives for a shorter time may never be asked.
+        """
+        for number, served in enumerate(self.served):
+            if not served.wait(60):
+                self.ledger.failures.append(f"producer {number}: nothing was acknowledged in 60 s")
 
     def stop(self):
         """Waits until everything in flight has been answered."""
@@ -124,6 +134,7 @@ class Load:
             if error is None:
                 place = (message.topic(), message.partition(), message.offset())
                 self.ledger.acked.append((*place, message.value()))
+                self.served[number].set()
             elif not self.stopping.is_set():
                 self.ledger.failures.append(f"producer {number}: {error}")
 
