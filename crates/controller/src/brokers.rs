@@ -1,17 +1,14 @@
 //! Brokers come, become usable, and go: registration, unfencing, fencing.
 
-use ottla_metadata::partition::{NO_LEADER_CHANGE, NO_RECOVERY_CHANGE};
 use ottla_metadata::{BrokerRegistration, MetadataImage, Partition};
 use ottla_protocol::ids::{NodeId, PartitionIndex, Uuid};
 use ottla_protocol::messages::metadata::register_broker_record::{BrokerEndpoint, BrokerFeature};
 use ottla_protocol::messages::metadata::{
-    BrokerRegistrationChangeRecord, MetadataRecord, PartitionChangeRecord, RegisterBrokerRecord,
+    BrokerRegistrationChangeRecord, MetadataRecord, RegisterBrokerRecord,
 };
 
+use crate::partition_change::{Claim, PartitionChange};
 use crate::{Decision, Refusal, View};
-
-/// `LeaderRecoveryState.RECOVERING`.
-const RECOVERING: i8 = 1;
 
 /// Decides BrokerRegistration. `epoch` is the offset that the first record of the proposal will have: larger
 /// than every earlier epoch. A broker that is registered already is registered anew, fenced, and leads nothing
@@ -93,95 +90,43 @@ pub fn unfence(view: View<'_>, id: NodeId, epoch: i64) -> Decision<Result<(), Re
         ..BrokerRegistrationChangeRecord::default()
     };
     let mut records = vec![MetadataRecord::from(change)];
-    let without_leader =
-        partitions_of(view.image, id).filter(|(_, _, partition)| partition.leader.is_none());
-    // What lies in a directory that is away stays without a leader until that is back.
-    let without_leader = without_leader.filter(|(_, _, partition)| broker.is_online(partition));
-    records.extend(
-        without_leader
-            .filter_map(|(topic, index, partition)| lead_again(topic, index, partition, id)),
-    );
+    let may_lead = |partition: &Partition| {
+        let has_no_leader = partition.leader.is_none();
+        // A partition in a directory that is offline stays without a leader until that is back.
+        has_no_leader && broker.is_online(partition) && Claim::of(partition, id) != Claim::None
+    };
+    let led = partitions_of(view.image, id).filter(|(_, _, partition)| may_lead(partition));
+    records.extend(led.filter_map(|(topic, index, partition)| {
+        let change = PartitionChange::new(topic, index, partition);
+        change.elect(id).record()
+    }));
     Decision {
         records,
         reply: Ok(()),
     }
 }
 
-/// The record by which a broker leads a partition that has no leader, if it has every acknowledged record: it is in
-/// sync, or it is an eligible leader replica (KIP-966), as a partition is left by a clean shutdown of Kafka. Where
-/// only the last known leader is left, as after an unclean shutdown, it leads with the partition recovering.
-fn lead_again(
-    topic: Uuid,
-    index: PartitionIndex,
-    partition: &Partition,
-    id: NodeId,
-) -> Option<MetadataRecord> {
-    if partition.isr.contains(&id) {
-        return Some(leader_change(topic, index, id.0));
-    }
-    let is_eligible = partition.eligible_leaders.contains(&id);
-    let is_last_known = partition.isr.is_empty()
-        && partition.eligible_leaders.is_empty()
-        && partition.last_known_eligible_leaders == [id];
-    if !is_eligible && !is_last_known {
-        return None;
-    }
-    let others = partition
-        .eligible_leaders
-        .iter()
-        .filter(|other| **other != id);
-    let record = PartitionChangeRecord {
-        topic_id: topic,
-        partition_id: index.0,
-        leader: id.0,
-        isr: Some(vec![id.0]),
-        eligible_leader_replicas: Some(others.map(|other| other.0).collect()),
-        last_known_elr: Some(Vec::new()),
-        leader_recovery_state: if is_eligible {
-            NO_RECOVERY_CHANGE
-        } else {
-            RECOVERING
-        },
-        ..PartitionChangeRecord::default()
-    };
-    Some(record.into())
-}
-
-/// The records by which a broker gives up what it leads. The last in-sync replica stays in the ISR: it alone
-/// has every acknowledged record, and leads again when it comes back.
+/// The records by which a broker gives up what it leads. Each partition goes to the next in-sync replica on an active
+/// broker. Where there is none it has no leader, and this broker stays in the ISR: it alone has every acknowledged record.
 fn lose_leaderships(image: &MetadataImage, id: NodeId) -> Vec<MetadataRecord> {
     if image.brokers.get(&id).is_none_or(|broker| broker.fenced) {
         return Vec::new();
     }
     partitions_of(image, id)
         .filter(|(_, _, partition)| partition.leader == Some(id))
-        .map(|(topic, index, partition)| {
-            let active = |other: &&NodeId| {
-                **other != id
-                    && image
-                        .brokers
-                        .get(*other)
-                        .is_some_and(|broker| broker.is_active())
-            };
-            let next = partition
-                .replicas
-                .iter()
-                .filter(|node| partition.isr.contains(node))
-                .find(active);
-            leader_change(topic, index, next.map_or(-1, |node| node.0))
+        .filter_map(|(topic, index, partition)| {
+            let change = PartitionChange::new(topic, index, partition);
+            let mut others = partition.replicas.iter().filter(|other| **other != id);
+            let next = others.find(|other| {
+                Claim::of(partition, **other) == Claim::InSync && image.is_active(**other)
+            });
+            match next {
+                Some(next) => change.elect(*next),
+                None => change.without_leader(),
+            }
+            .record()
         })
         .collect()
-}
-
-fn leader_change(topic: Uuid, index: PartitionIndex, leader: i32) -> MetadataRecord {
-    debug_assert_ne!(leader, NO_LEADER_CHANGE, "a change of leader names one");
-    PartitionChangeRecord {
-        topic_id: topic,
-        partition_id: index.0,
-        leader,
-        ..PartitionChangeRecord::default()
-    }
-    .into()
 }
 
 fn partitions_of(

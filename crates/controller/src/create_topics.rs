@@ -279,13 +279,8 @@ pub(crate) fn new_partition(
     index: PartitionIndex,
     replicas: &[NodeId],
 ) -> Result<Partition, Refusal> {
-    let active = |id: &&NodeId| {
-        image
-            .brokers
-            .get(*id)
-            .is_some_and(|broker| broker.is_active())
-    };
-    let isr: Vec<NodeId> = replicas.iter().filter(active).copied().collect();
+    let replicas_in_sync = replicas.iter().filter(|id| image.is_active(**id));
+    let isr: Vec<NodeId> = replicas_in_sync.copied().collect();
     let Some(leader) = isr.first().copied() else {
         return Err(Refusal::InvalidAssignment(format!(
             "all brokers specified in the manual partition assignment for partition {index} are fenced or in \

@@ -2,8 +2,9 @@
 
 use ottla_metadata::MetadataImage;
 use ottla_protocol::ids::{NodeId, PartitionIndex, Uuid};
-use ottla_protocol::messages::metadata::{MetadataRecord, PartitionChangeRecord};
+use ottla_protocol::messages::metadata::MetadataRecord;
 
+use crate::partition_change::PartitionChange;
 use crate::{Decision, View};
 
 /// A partition, by its topic's id, and the directory that holds the broker's replica of it.
@@ -30,26 +31,6 @@ fn assign(
     directory: Uuid,
 ) -> Option<MetadataRecord> {
     let partition = image.partition(topic, index)?;
-    let place = partition
-        .replicas
-        .iter()
-        .position(|replica| *replica == broker)?;
-    let mut directories = partition.directories.clone();
-    // Topics of Kafka before 3.7 have no directories at all.
-    directories.resize(
-        partition.replicas.len(),
-        ottla_metadata::partition::UNASSIGNED,
-    );
-    let known = directories.get_mut(place)?;
-    if *known == directory {
-        return None;
-    }
-    *known = directory;
-    let change = PartitionChangeRecord {
-        topic_id: topic,
-        partition_id: index.0,
-        directories: Some(directories),
-        ..PartitionChangeRecord::default()
-    };
-    Some(change.into())
+    let change = PartitionChange::new(topic, index, partition);
+    change.directory(broker, directory).record()
 }

@@ -2,8 +2,9 @@
 
 use ottla_metadata::{MetadataImage, Partition};
 use ottla_protocol::ids::{NodeId, PartitionIndex};
-use ottla_protocol::messages::metadata::PartitionChangeRecord;
+use ottla_protocol::messages::metadata::MetadataRecord;
 
+use crate::partition_change::{Claim, PartitionChange};
 use crate::{Decision, Refusal, View};
 
 /// What kind of election is asked for.
@@ -11,7 +12,8 @@ use crate::{Decision, Refusal, View};
 pub enum Election {
     /// The first replica, if it is in sync.
     Preferred,
-    /// Any live replica, in sync or not, where there is no leader. Acknowledged records may be lost.
+    /// Any replica on an active broker, where there is no leader: one that has every acknowledged record if there is
+    /// any, else one that may lack some.
     Unclean,
 }
 
@@ -37,7 +39,7 @@ pub fn decide(view: View<'_>, election: Election, partitions: Option<&[Named]>) 
         if partitions.is_none() && result == Err(Refusal::ElectionNotNeeded) {
             continue;
         }
-        let result = result.map(|record| records.push(record.into()));
+        let result = result.map(|record| records.extend(record));
         reply.push(((topic.clone(), *index), result));
     }
     Decision { records, reply }
@@ -63,33 +65,15 @@ fn elect(
     election: Election,
     topic: &str,
     index: PartitionIndex,
-) -> Result<PartitionChangeRecord, Refusal> {
+) -> Result<Option<MetadataRecord>, Refusal> {
     let topic = image.topic(topic).ok_or(Refusal::UnknownTopic)?;
     let partition = topic.partitions.get(&index).ok_or(Refusal::UnknownTopic)?;
-    let mut record = PartitionChangeRecord {
-        topic_id: topic.id,
-        partition_id: index.0,
-        ..PartitionChangeRecord::default()
+    let leader = match election {
+        Election::Preferred => preferred(image, partition)?,
+        Election::Unclean => best(image, partition)?,
     };
-    match election {
-        Election::Preferred => record.leader = preferred(image, partition)?.0,
-        Election::Unclean => {
-            let (leader, clean) = any(image, partition)?;
-            record.leader = leader.0;
-            if !clean {
-                record.isr = Some(vec![leader.0]);
-                record.leader_recovery_state = 1;
-            }
-        }
-    }
-    Ok(record)
-}
-
-fn is_active(image: &MetadataImage, id: NodeId) -> bool {
-    image
-        .brokers
-        .get(&id)
-        .is_some_and(|broker| broker.is_active())
+    let change = PartitionChange::new(topic.id, index, partition);
+    Ok(change.elect(leader).record())
 }
 
 fn preferred(image: &MetadataImage, partition: &Partition) -> Result<NodeId, Refusal> {
@@ -101,27 +85,76 @@ fn preferred(image: &MetadataImage, partition: &Partition) -> Result<NodeId, Ref
     if partition.leader == Some(first) {
         return Err(Refusal::ElectionNotNeeded);
     }
-    if !partition.isr.contains(&first) || !is_active(image, first) {
+    if !Claim::of(partition, first).is_clean() || !image.is_active(first) {
         return Err(Refusal::PreferredLeaderNotAvailable);
     }
     Ok(first)
 }
 
-/// A live replica, and whether electing it is clean.
-fn any(image: &MetadataImage, partition: &Partition) -> Result<(NodeId, bool), Refusal> {
+/// Of the replicas on active brokers the first with the best claim.
+fn best(image: &MetadataImage, partition: &Partition) -> Result<NodeId, Refusal> {
     if partition.leader.is_some() {
         return Err(Refusal::ElectionNotNeeded);
     }
-    let live = || {
-        partition
-            .replicas
-            .iter()
-            .copied()
-            .filter(|id| is_active(image, *id))
-    };
-    let in_sync = live().find(|id| partition.isr.contains(id));
-    in_sync
-        .map(|id| (id, true))
-        .or_else(|| live().next().map(|id| (id, false)))
+    let replicas = partition.replicas.iter().copied();
+    let active = replicas.filter(|id| image.is_active(*id));
+    active
+        .min_by_key(|id| Claim::of(partition, *id))
         .ok_or(Refusal::EligibleLeadersNotAvailable)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Election, elect};
+    use ottla_metadata::{MetadataDelta, MetadataImage};
+    use ottla_protocol::ids::{NodeId, PartitionIndex, Uuid};
+    use ottla_protocol::messages::metadata::{
+        MetadataRecord, PartitionRecord, RegisterBrokerRecord, TopicRecord,
+    };
+
+    /// A partition of brokers 1 and 2, both alive, without a leader; broker 2 is an eligible leader replica.
+    fn image() -> (MetadataImage, Uuid) {
+        let topic_id = Uuid::from_parts(7, 7);
+        let broker = |broker_id| RegisterBrokerRecord {
+            broker_id,
+            fenced: false,
+            ..RegisterBrokerRecord::default()
+        };
+        let topic = TopicRecord {
+            name: "t".into(),
+            topic_id,
+            ..TopicRecord::default()
+        };
+        let partition = PartitionRecord {
+            topic_id,
+            partition_id: 0,
+            replicas: vec![1, 2],
+            leader: -1,
+            eligible_leader_replicas: Some(vec![2]),
+            ..PartitionRecord::default()
+        };
+        let records: [MetadataRecord; 4] = [
+            broker(1).into(),
+            broker(2).into(),
+            topic.into(),
+            partition.into(),
+        ];
+        let mut delta = MetadataDelta::new(MetadataImage::default());
+        for record in &records {
+            delta.replay(record);
+        }
+        (delta.finish().0, topic_id)
+    }
+
+    #[test]
+    fn an_unclean_election_prefers_a_replica_that_loses_nothing() {
+        let (image, topic) = image();
+        let index = PartitionIndex(0);
+        let record = elect(&image, Election::Unclean, "t", index).unwrap();
+        let mut delta = MetadataDelta::new(image);
+        delta.replay(&record.expect("a leader is elected"));
+        let partition = delta.image().partition(topic, index).unwrap();
+        assert_eq!(partition.leader, Some(NodeId(2)));
+        assert!(!partition.recovering);
+    }
 }

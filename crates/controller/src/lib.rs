@@ -18,6 +18,7 @@ pub mod delete_topics;
 pub mod directories;
 pub mod elections;
 pub mod features;
+mod partition_change;
 pub mod placement;
 pub mod producer_ids;
 pub mod reassignments;

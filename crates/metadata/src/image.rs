@@ -71,6 +71,12 @@ impl MetadataImage {
         level.is_some_and(|level| *level > 0)
     }
 
+    /// Whether a broker is registered, not fenced, and not shutting down: it may lead partitions.
+    pub fn is_active(&self, broker: NodeId) -> bool {
+        let broker = self.brokers.get(&broker);
+        broker.is_some_and(|broker| broker.is_active())
+    }
+
     /// The topic of this name.
     pub fn topic(&self, name: &str) -> Option<&Arc<Topic>> {
         self.topics.get(self.topic_ids.get(name)?)

@@ -10,10 +10,16 @@ const RESERVED_DIRECTORIES: u64 = 100;
 /// `DirectoryId.LOST`.
 const LOST: Uuid = Uuid::from_parts(0, 2);
 
+/// The `leader` of a record of a partition without one.
+pub const NO_LEADER: i32 = -1;
 /// `PartitionChangeRecord.leader` when the leader does not change.
-pub const NO_LEADER_CHANGE: i32 = -2;
+const NO_LEADER_CHANGE: i32 = -2;
+/// The `leader_recovery_state` of a partition with a leader that was elected cleanly, or has recovered.
+const RECOVERED: i8 = 0;
+/// The `leader_recovery_state` of a partition whose leader was elected uncleanly, and has not yet recovered.
+pub const RECOVERING: i8 = 1;
 /// `PartitionChangeRecord.leader_recovery_state` when it does not change.
-pub const NO_RECOVERY_CHANGE: i8 = -1;
+const NO_RECOVERY_CHANGE: i8 = -1;
 
 /// A partition's replicas, its leader and its epochs.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -90,7 +96,7 @@ impl Partition {
             },
             recovering: match change.leader_recovery_state {
                 NO_RECOVERY_CHANGE => self.recovering,
-                state => state == 1,
+                state => state == RECOVERING,
             },
             leader_epoch: LeaderEpoch(self.leader_epoch.0 + i32::from(elects)),
             partition_epoch: self.partition_epoch + 1,
@@ -112,8 +118,12 @@ impl Partition {
             isr: numbers(&self.isr),
             removing_replicas: numbers(&self.removing),
             adding_replicas: numbers(&self.adding),
-            leader: self.leader.map_or(-1, |node| node.0),
-            leader_recovery_state: i8::from(self.recovering),
+            leader: self.leader.map_or(NO_LEADER, |node| node.0),
+            leader_recovery_state: if self.recovering {
+                RECOVERING
+            } else {
+                RECOVERED
+            },
             leader_epoch: self.leader_epoch.0,
             partition_epoch: self.partition_epoch,
             directories: self.directories.clone(),
@@ -133,7 +143,7 @@ impl From<&PartitionRecord> for Partition {
             removing: nodes(&record.removing_replicas),
             adding: nodes(&record.adding_replicas),
             leader: leader(record.leader),
-            recovering: record.leader_recovery_state == 1,
+            recovering: record.leader_recovery_state == RECOVERING,
             leader_epoch: LeaderEpoch(record.leader_epoch),
             partition_epoch: record.partition_epoch,
             eligible_leaders: nodes(
