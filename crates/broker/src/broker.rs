@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use ottla_log::files::disk::Disk;
-use ottla_protocol::messages::KafkaString;
+use ottla_protocol::messages::{ApiKey, KafkaString};
 use ottla_quorum::QuorumStatus;
 use tokio::sync::watch;
 
@@ -41,6 +41,8 @@ pub struct Broker {
     pub controller: Controller,
     /// Who leads the metadata quorum, and how far its log has come; set at start.
     pub quorum: OnceLock<watch::Receiver<QuorumStatus>>,
+    /// The APIs that are served, as the table of handlers lists them.
+    pub served: &'static [ApiKey],
     /// What `/metrics` shows.
     pub metrics: Metrics,
     /// The partitions of this node.
@@ -77,6 +79,7 @@ impl Broker {
         clock: Clock,
         cluster_id: KafkaString,
         controller: Controller,
+        served: &'static [ApiKey],
     ) -> Arc<Self> {
         let descriptors = Shares::of_process(config.storage.max_open_files);
         let directories = Directories::new(&config.storage, descriptors.log_files, clock);
@@ -96,7 +99,8 @@ impl Broker {
             cluster_id,
             controller,
             quorum: OnceLock::new(),
-            metrics: Metrics::default(),
+            served,
+            metrics: Metrics::new(served),
             replicas,
             ready: AtomicBool::new(false),
             closed_log: ClosedLog::default(),

@@ -68,6 +68,8 @@ use crate::context::RequestContext;
 use crate::metrics::errors;
 use crate::reply::{Part, Reply};
 
+use produce::ProduceReply;
+
 /// A handler's work, still going on or done.
 pub type Answering = Pin<Box<dyn Future<Output = Result<Reply, Refused>> + Send>>;
 
@@ -88,22 +90,19 @@ pub enum Refused {
     NotServed,
 }
 
-/// The answer of one Produce request.
-pub enum ProduceReply {
-    /// The client asked for none (acks=0).
-    None,
-    /// The client asked for none, and its records were not all appended, for this reason.
-    Close(String),
-    /// Known at once.
-    Ready(messages::ProduceResponseData),
-    /// Known when its records are on stable storage and replicated, or its time is up.
-    Later(Pin<Box<dyn Future<Output = messages::ProduceResponseData> + Send>>),
-}
-
 macro_rules! serve_apis {
-    ($($api:ident => $how:ident $module:ident::handle($request:ident),)*) => {
+    ($($api:ident => $place:ident $how:ident $module:ident::handle($request:ident),)*) => {
         /// Every API that is served; Produce and Fetch have paths of their own.
         pub const SERVED: &[ApiKey] = &[ApiKey::Produce, ApiKey::Fetch, $(ApiKey::$api),*];
+
+        /// Whether its handler asks partitions itself, on the thread of its connection, and may wait for their disk.
+        fn looks_at_logs(api: ApiKey) -> bool {
+            match api {
+                ApiKey::Fetch => true,
+                $(ApiKey::$api => serve_apis!(@$place),)*
+                _ => false,
+            }
+        }
 
         async fn answer(broker: Arc<Broker>, context: RequestContext, body: Bytes) -> Result<Reply, Refused> {
             let mut body = body;
@@ -124,53 +123,55 @@ macro_rules! serve_apis {
     };
     (@ready $response:expr) => { $response };
     (@waits $response:expr) => { $response.await };
+    (@memory) => { false };
+    (@logs) => { true };
 }
 
-// `ready`: the handler is a plain function; `waits`: it is async.
+// `logs`: the handler asks partitions itself; `memory`: it does not. `ready`: it is a plain function; `waits`: it is async.
 serve_apis! {
-    ListOffsets => waits list_offsets::handle(ListOffsetsRequestData),
-    OffsetForLeaderEpoch => waits offset_for_leader_epoch::handle(OffsetForLeaderEpochRequestData),
-    DeleteRecords => waits delete_records::handle(DeleteRecordsRequestData),
-    InitProducerId => waits init_producer_id::handle(InitProducerIdRequestData),
-    DescribeProducers => ready describe_producers::handle(DescribeProducersRequestData),
-    ApiVersions => ready api_versions::handle(ApiVersionsRequestData),
-    AlterConfigs => waits alter_configs::handle(AlterConfigsRequestData),
-    CreatePartitions => waits create_partitions::handle(CreatePartitionsRequestData),
-    CreateTopics => waits create_topics::handle(CreateTopicsRequestData),
-    DeleteTopics => waits delete_topics::handle(DeleteTopicsRequestData),
-    DescribeCluster => ready describe_cluster::handle(DescribeClusterRequestData),
-    DescribeConfigs => ready describe_configs::handle(DescribeConfigsRequestData),
-    DescribeTopicPartitions => ready describe_topic_partitions::handle(DescribeTopicPartitionsRequestData),
-    IncrementalAlterConfigs => waits incremental_alter_configs::handle(IncrementalAlterConfigsRequestData),
-    ListConfigResources => ready list_config_resources::handle(ListConfigResourcesRequestData),
-    Metadata => waits metadata::handle(MetadataRequestData),
-    AlterPartitionReassignments => waits alter_partition_reassignments::handle(AlterPartitionReassignmentsRequestData),
-    AlterReplicaLogDirs => ready alter_replica_log_dirs::handle(AlterReplicaLogDirsRequestData),
-    CreateAcls => ready create_acls::handle(CreateAclsRequestData),
-    DeleteAcls => ready delete_acls::handle(DeleteAclsRequestData),
-    DescribeAcls => ready describe_acls::handle(DescribeAclsRequestData),
-    DescribeLogDirs => ready describe_log_dirs::handle(DescribeLogDirsRequestData),
-    DescribeQuorum => ready describe_quorum::handle(DescribeQuorumRequestData),
-    ElectLeaders => waits elect_leaders::handle(ElectLeadersRequestData),
-    UpdateFeatures => waits update_features::handle(UpdateFeaturesRequestData),
-    ListPartitionReassignments => ready list_partition_reassignments::handle(ListPartitionReassignmentsRequestData),
-    FindCoordinator => waits find_coordinator::handle(FindCoordinatorRequestData),
-    JoinGroup => waits join_group::handle(JoinGroupRequestData),
-    SyncGroup => waits sync_group::handle(SyncGroupRequestData),
-    Heartbeat => waits heartbeat::handle(HeartbeatRequestData),
-    LeaveGroup => waits leave_group::handle(LeaveGroupRequestData),
-    OffsetCommit => waits offset_commit::handle(OffsetCommitRequestData),
-    OffsetFetch => waits offset_fetch::handle(OffsetFetchRequestData),
-    OffsetDelete => waits offset_delete::handle(OffsetDeleteRequestData),
-    DescribeGroups => waits describe_groups::handle(DescribeGroupsRequestData),
-    ListGroups => waits list_groups::handle(ListGroupsRequestData),
-    DeleteGroups => waits delete_groups::handle(DeleteGroupsRequestData),
-    ConsumerGroupHeartbeat => ready consumer_group_heartbeat::handle(ConsumerGroupHeartbeatRequestData),
-    ConsumerGroupDescribe => ready consumer_group_describe::handle(ConsumerGroupDescribeRequestData),
-    DescribeClientQuotas => ready describe_client_quotas::handle(DescribeClientQuotasRequestData),
-    DescribeUserScramCredentials => ready describe_user_scram_credentials::handle(DescribeUserScramCredentialsRequestData),
-    ListTransactions => ready list_transactions::handle(ListTransactionsRequestData),
-    SaslHandshake => ready sasl_handshake::handle(SaslHandshakeRequestData),
+    ListOffsets => logs waits list_offsets::handle(ListOffsetsRequestData),
+    OffsetForLeaderEpoch => logs waits offset_for_leader_epoch::handle(OffsetForLeaderEpochRequestData),
+    DeleteRecords => logs waits delete_records::handle(DeleteRecordsRequestData),
+    InitProducerId => memory waits init_producer_id::handle(InitProducerIdRequestData),
+    DescribeProducers => logs ready describe_producers::handle(DescribeProducersRequestData),
+    ApiVersions => memory ready api_versions::handle(ApiVersionsRequestData),
+    AlterConfigs => memory waits alter_configs::handle(AlterConfigsRequestData),
+    CreatePartitions => memory waits create_partitions::handle(CreatePartitionsRequestData),
+    CreateTopics => memory waits create_topics::handle(CreateTopicsRequestData),
+    DeleteTopics => memory waits delete_topics::handle(DeleteTopicsRequestData),
+    DescribeCluster => memory ready describe_cluster::handle(DescribeClusterRequestData),
+    DescribeConfigs => memory ready describe_configs::handle(DescribeConfigsRequestData),
+    DescribeTopicPartitions => memory ready describe_topic_partitions::handle(DescribeTopicPartitionsRequestData),
+    IncrementalAlterConfigs => memory waits incremental_alter_configs::handle(IncrementalAlterConfigsRequestData),
+    ListConfigResources => memory ready list_config_resources::handle(ListConfigResourcesRequestData),
+    Metadata => memory waits metadata::handle(MetadataRequestData),
+    AlterPartitionReassignments => memory waits alter_partition_reassignments::handle(AlterPartitionReassignmentsRequestData),
+    AlterReplicaLogDirs => memory ready alter_replica_log_dirs::handle(AlterReplicaLogDirsRequestData),
+    CreateAcls => memory ready create_acls::handle(CreateAclsRequestData),
+    DeleteAcls => memory ready delete_acls::handle(DeleteAclsRequestData),
+    DescribeAcls => memory ready describe_acls::handle(DescribeAclsRequestData),
+    DescribeLogDirs => logs ready describe_log_dirs::handle(DescribeLogDirsRequestData),
+    DescribeQuorum => memory ready describe_quorum::handle(DescribeQuorumRequestData),
+    ElectLeaders => memory waits elect_leaders::handle(ElectLeadersRequestData),
+    UpdateFeatures => memory waits update_features::handle(UpdateFeaturesRequestData),
+    ListPartitionReassignments => memory ready list_partition_reassignments::handle(ListPartitionReassignmentsRequestData),
+    FindCoordinator => memory waits find_coordinator::handle(FindCoordinatorRequestData),
+    JoinGroup => memory waits join_group::handle(JoinGroupRequestData),
+    SyncGroup => memory waits sync_group::handle(SyncGroupRequestData),
+    Heartbeat => memory waits heartbeat::handle(HeartbeatRequestData),
+    LeaveGroup => memory waits leave_group::handle(LeaveGroupRequestData),
+    OffsetCommit => memory waits offset_commit::handle(OffsetCommitRequestData),
+    OffsetFetch => memory waits offset_fetch::handle(OffsetFetchRequestData),
+    OffsetDelete => memory waits offset_delete::handle(OffsetDeleteRequestData),
+    DescribeGroups => memory waits describe_groups::handle(DescribeGroupsRequestData),
+    ListGroups => memory waits list_groups::handle(ListGroupsRequestData),
+    DeleteGroups => memory waits delete_groups::handle(DeleteGroupsRequestData),
+    ConsumerGroupHeartbeat => memory ready consumer_group_heartbeat::handle(ConsumerGroupHeartbeatRequestData),
+    ConsumerGroupDescribe => memory ready consumer_group_describe::handle(ConsumerGroupDescribeRequestData),
+    DescribeClientQuotas => memory ready describe_client_quotas::handle(DescribeClientQuotasRequestData),
+    DescribeUserScramCredentials => memory ready describe_user_scram_credentials::handle(DescribeUserScramCredentialsRequestData),
+    ListTransactions => memory ready list_transactions::handle(ListTransactionsRequestData),
+    SaslHandshake => memory ready sasl_handshake::handle(SaslHandshakeRequestData),
 }
 
 /// Announced, and answered by `UNSUPPORTED_VERSION` alone, as by a Kafka whose features switch them off: a client that
@@ -190,19 +191,6 @@ pub fn start(broker: Arc<Broker>, context: RequestContext, body: Bytes) -> Answe
         let answer = answer(broker, context, body);
         replicas.disk_work().run_async(answer).await
     })
-}
-
-/// Whether its handler asks partitions itself, on the thread of its connection.
-fn looks_at_logs(api: ApiKey) -> bool {
-    matches!(
-        api,
-        ApiKey::Fetch
-            | ApiKey::ListOffsets
-            | ApiKey::OffsetForLeaderEpoch
-            | ApiKey::DeleteRecords
-            | ApiKey::DescribeProducers
-            | ApiKey::DescribeLogDirs
-    )
 }
 
 /// Starts all Produce requests in `requests`, in their order; their records are appended when this returns.

@@ -19,8 +19,6 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::Registry;
 
-use crate::handlers::SERVED;
-
 pub use registrar::{Description, descriptions};
 pub use scrape::Observed;
 
@@ -69,14 +67,13 @@ pub struct Metrics {
     registry: Registry,
 }
 
-impl Default for Metrics {
-    fn default() -> Self {
-        Self::with(Series::Used)
-    }
-}
-
 impl Metrics {
-    fn with(series: Series) -> Self {
+    /// Metrics of a process that serves these APIs, all at zero.
+    pub fn new(served: &[ApiKey]) -> Self {
+        Self::with(served, Series::Used)
+    }
+
+    fn with(served: &[ApiKey], series: Series) -> Self {
         let mut registrar = Registrar::new(series);
         let metrics = Connections::register(&mut registrar);
         let errors = Family::default();
@@ -90,7 +87,7 @@ impl Metrics {
             connections_accepted: metrics.accepted,
             connections_refused: metrics.refused,
             protocol_violations: metrics.violations,
-            apis: apis(&mut registrar),
+            apis: apis(served, &mut registrar),
             errors,
             registry: registrar.into_registry(),
         }
@@ -160,7 +157,7 @@ impl Connections {
 }
 
 /// Registers the metrics of every served API, so that a scrape shows zeros before the first request.
-fn apis(registrar: &mut Registrar) -> HashMap<i16, ApiMetrics> {
+fn apis(served: &[ApiKey], registrar: &mut Registrar) -> HashMap<i16, ApiMetrics> {
     let requests = Family::<Api, Counter>::default();
     let bytes_in = Family::<Api, Counter>::default();
     let bytes_out = Family::<Api, Counter>::default();
@@ -188,7 +185,7 @@ fn apis(registrar: &mut Registrar) -> HashMap<i16, ApiMetrics> {
         "From a request's last byte to its answer, by API",
         &seconds,
     );
-    SERVED
+    served
         .iter()
         .map(|api| {
             let name = Api {

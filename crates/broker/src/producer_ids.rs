@@ -3,35 +3,40 @@
 //! No id is handed out twice: a block is this broker's alone, and what is left of it at a stop is never used.
 
 use ottla_controller::request::AllocateProducerIds;
-use ottla_protocol::ids::ProducerId;
+use ottla_protocol::ids::{NodeId, ProducerId};
 use ottla_protocol::messages::ErrorCode;
 use tokio::sync::Mutex;
 
-use crate::broker::Broker;
+use crate::controller::Controller;
 
 /// The block in use.
 #[derive(Debug, Default)]
 pub struct ProducerIds {
-    /// An async lock: whoever needs a new block asks for it while the others wait for the same one.
+    /// An async lock: one caller asks for a new block while the others wait for the same one.
     block: Mutex<std::ops::Range<i64>>,
 }
 
 impl ProducerIds {
     /// The next id. Where the controller cannot give a block, clients are told to try again.
-    pub async fn next(&self, broker: &Broker) -> Result<ProducerId, ErrorCode> {
+    pub async fn next(
+        &self,
+        controller: &Controller,
+        node: NodeId,
+    ) -> Result<ProducerId, ErrorCode> {
         let mut block = self.block.lock().await;
         if block.is_empty() {
-            *block = allocate(broker).await?;
+            *block = allocate(controller, node).await?;
         }
         let id = block.next().expect("a new block is not empty");
         Ok(ProducerId(id))
     }
 }
 
-async fn allocate(broker: &Broker) -> Result<std::ops::Range<i64>, ErrorCode> {
-    let node = broker.config.node_id;
-    let registered = broker
-        .controller
+async fn allocate(
+    controller: &Controller,
+    node: NodeId,
+) -> Result<std::ops::Range<i64>, ErrorCode> {
+    let registered = controller
         .image()
         .brokers
         .get(&node)
@@ -41,7 +46,7 @@ async fn allocate(broker: &Broker) -> Result<std::ops::Range<i64>, ErrorCode> {
         broker: node,
         epoch,
     };
-    match broker.controller.ask(asked).await {
+    match controller.ask(asked).await {
         Ok(Ok(given)) => Ok(given.first.0..given.first.0 + i64::from(given.size)),
         Ok(Err(refusal)) => {
             tracing::warn!(%refusal, "the controller gave no producer ids");

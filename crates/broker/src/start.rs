@@ -21,6 +21,7 @@ use crate::controller::{self, ControllerLoop, Follower};
 use crate::coordinators;
 use crate::directory_lock::DirectoryLock;
 use crate::disk_work::{LOOK, Watch, blocking};
+use crate::handlers;
 use crate::http;
 use crate::live_state::LiveState;
 use crate::located;
@@ -123,7 +124,7 @@ pub async fn start(config: BrokerConfig, clock: Clock) -> Result<Running, StartE
     let (controller, owner, follower) =
         controller::controller(quorum.image, controller_settings(&config), quorum.log);
     let cluster_id = KafkaString::from(quorum.cluster_id);
-    let broker = Broker::new(config, clock, cluster_id, controller);
+    let broker = Broker::new(config, clock, cluster_id, controller, handlers::SERVED);
     broker
         .quorum
         .set(quorum.status)

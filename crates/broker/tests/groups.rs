@@ -18,7 +18,7 @@ use ottla_broker::config::BrokerConfig;
 use ottla_broker::context::{Connection, RequestContext};
 use ottla_broker::controller::controller;
 use ottla_broker::handlers::{
-    delete_groups, describe_groups, find_coordinator, heartbeat, join_group, leave_group,
+    SERVED, delete_groups, describe_groups, find_coordinator, heartbeat, join_group, leave_group,
     list_groups, offset_commit, offset_delete, offset_fetch, sync_group,
 };
 use ottla_broker::replicas::partition::{Append, RequiredAcks};
@@ -82,7 +82,7 @@ fn start_with(directory: &Path, adjust: impl FnOnce(&mut BrokerConfig)) -> Node 
     let image = image();
     let (controller, ..) = controller(image.clone(), settings, Nowhere);
     let name = KafkaString::from_static("cluster");
-    let broker = Broker::new(config, Clock::start(), name, controller);
+    let broker = Broker::new(config, Clock::start(), name, controller, SERVED);
     broker.replicas.load(&image, Intervals::default()).unwrap();
     broker.groups.reconcile(&image);
     let local = "127.0.0.1:9092".parse().unwrap();

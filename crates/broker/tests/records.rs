@@ -15,8 +15,9 @@ use ottla_broker::clock::Clock;
 use ottla_broker::config::BrokerConfig;
 use ottla_broker::context::{Connection, RequestContext};
 use ottla_broker::controller::controller;
+use ottla_broker::handlers::produce::{self, ProduceReply};
 use ottla_broker::handlers::{
-    ProduceReply, delete_records, fetch, list_offsets, offset_for_leader_epoch, produce,
+    SERVED, delete_records, fetch, list_offsets, offset_for_leader_epoch,
 };
 use ottla_broker::replicas::partition::{Append, Partition, RequiredAcks, replicated};
 use ottla_broker::replicas::{Found, Intervals};
@@ -90,6 +91,7 @@ fn start_with(
         Clock::start(),
         "cluster".to_owned().into(),
         controller,
+        SERVED,
     );
     let intervals = Intervals {
         producers: broker.config.records.producer_id_expiration_check_interval,

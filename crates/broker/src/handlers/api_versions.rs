@@ -17,7 +17,6 @@ use ottla_protocol::messages::{
     ApiKey, ApiVersionsRequestData, ApiVersionsResponseData, ErrorCode,
 };
 
-use super::SERVED;
 use crate::broker::Broker;
 use crate::context::{ClientSoftware, RequestContext};
 use crate::registration;
@@ -55,7 +54,7 @@ pub fn handle(
         return ApiVersionsResponseData::default().with_error_code(error.code());
     }
     let response = ApiVersionsResponseData::default()
-        .with_api_keys(SERVED.iter().map(|api| announced(*api)).collect());
+        .with_api_keys(broker.served.iter().map(|api| announced(*api)).collect());
     if context.version < SHOWS_FEATURES {
         return response;
     }

@@ -23,7 +23,7 @@ pub async fn handle(
             .with_producer_id(-1)
             .with_producer_epoch(-1)
     };
-    // Half of an identity is none.
+    // Id and epoch are both given or both -1.
     if (request.producer_id == -1) != (request.producer_epoch == -1) {
         return refused(ErrorCode::InvalidRequest);
     }
@@ -35,7 +35,8 @@ pub async fn handle(
         }
         None => {}
     }
-    match broker.producer_ids.next(broker).await {
+    let (controller, node) = (&broker.controller, broker.config.node_id);
+    match broker.producer_ids.next(controller, node).await {
         Ok(id) => InitProducerIdResponseData::default()
             .with_producer_id(id.0)
             .with_producer_epoch(0),

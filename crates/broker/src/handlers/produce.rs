@@ -9,6 +9,7 @@
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, HashMap};
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -26,7 +27,6 @@ use ottla_protocol::records::{
 use ottla_protocol::time::{Now, Timestamp};
 use tokio::sync::oneshot;
 
-use super::ProduceReply;
 use crate::broker::Broker;
 use crate::context::RequestContext;
 use crate::internal_topics::is_internal;
@@ -41,6 +41,18 @@ const FIRST_WITH_TOPIC_IDS: i16 = 13;
 
 thread_local! {
     static DECOMPRESSOR: RefCell<Decompressor> = RefCell::default();
+}
+
+/// The answer of one Produce request.
+pub enum ProduceReply {
+    /// The client asked for none (acks=0).
+    None,
+    /// The client asked for none, and its records were not all appended, for this reason.
+    Close(String),
+    /// Known at once.
+    Ready(ProduceResponseData),
+    /// Known when its records are on stable storage and replicated, or its time is up.
+    Later(Pin<Box<dyn Future<Output = ProduceResponseData> + Send>>),
 }
 
 /// What became of one partition's records.

@@ -104,7 +104,7 @@ impl<L> Labels for L where
 
 /// Every metric, by name.
 pub fn descriptions() -> Result<Vec<Description>, fmt::Error> {
-    let metrics = Metrics::with(Series::Sample);
+    let metrics = Metrics::with(&[], Series::Sample);
     let text = text(&metrics, &Observed::default(), Series::Sample)?;
     let mut found: Vec<Description> = Vec::new();
     for line in text.lines() {

@@ -329,7 +329,7 @@ mod tests {
 
     #[test]
     fn what_is_counted_and_what_is_observed_stand_in_one_text() {
-        let metrics = Metrics::default();
+        let metrics = Metrics::new(&[ApiKey::ApiVersions]);
         metrics.api(ApiKey::ApiVersions).unwrap().requests.inc();
         metrics.error(ApiKey::Produce, ErrorCode::CorruptMessage.code());
         metrics.error(ApiKey::Produce, 0);
