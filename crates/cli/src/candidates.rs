@@ -1,7 +1,7 @@
-//! What a shell offers to complete: the topics and groups of the cluster, and the keys of configs.
+//! Shell completion of values: the topics and groups of the cluster, and the keys of configs.
 //!
-//! Options are told apart by what their values are called in `--help`: TOPIC, GROUP, KEY. A cluster that does not answer
-//! at once offers nothing; a person is waiting.
+//! The value name of an option in `--help` (TOPIC, GROUP, KEY) decides what is offered for it. The
+//! cluster has one second to answer; after that nothing is offered, because a person is waiting.
 
 use std::ffi::OsStr;
 use std::sync::Arc;
@@ -14,7 +14,7 @@ use ottla_metadata::config_keys;
 
 use crate::connect::{Connect, block_on};
 
-/// The command with what its options offer.
+/// Attaches the completers to the options of a command and of its subcommands.
 pub fn offered(command: Command) -> Command {
     let name = command.get_name().to_owned();
     let command = command.mut_args(move |argument| offer(argument, &name));
@@ -31,7 +31,7 @@ fn offer(argument: Arg, command: &str) -> Arg {
     let named = argument.get_value_names().unwrap_or_default().first();
     let named = named.map_or_else(String::new, ToString::to_string);
     let id = argument.get_id().as_str().to_owned();
-    // A topic that is to be created has no name yet, and headers have no keys that we know.
+    // Nothing can be offered for the name of a new topic, nor for the keys of headers.
     let is_new = command == "create" || id == "headers";
     match named.as_str() {
         "KEY=VALUE" | "KEY" if id == "configs" || id == "deleted_configs" => {
@@ -72,7 +72,7 @@ fn broker_keys(current: &OsStr) -> Vec<CompletionCandidate> {
     keys(ResourceKind::Broker, current)
 }
 
-/// The keys of what the words before name: a topic, a group, or brokers.
+/// Config keys of the resource that the command line names so far: a topic, a group, or brokers.
 fn keys_of_target(current: &OsStr) -> Vec<CompletionCandidate> {
     let words: Vec<_> = words();
     let has = |names: [&str; 2]| words.iter().any(|word| names.contains(&word.as_str()));
@@ -86,7 +86,7 @@ fn keys_of_target(current: &OsStr) -> Vec<CompletionCandidate> {
     keys(kind, current)
 }
 
-/// Keys, with the `=` behind them where a value follows.
+/// Config keys, followed by `=` where the command expects a value.
 fn keys(kind: ResourceKind, current: &OsStr) -> Vec<CompletionCandidate> {
     let takes_value = !words()
         .iter()
@@ -105,20 +105,20 @@ fn candidates(names: Vec<String>, current: &OsStr) -> Vec<CompletionCandidate> {
     fitting.map(CompletionCandidate::new).collect()
 }
 
-/// The words of the command line that is being completed, behind the `--` of the shell's script.
+/// The command line that is being completed. The shell's script passes it after `--`.
 fn words() -> Vec<String> {
     let words = std::env::args().skip_while(|word| word != "--");
     words.skip(1).collect()
 }
 
-/// How the command line is to reach its cluster.
+/// The connection options of the command line that is being completed.
 #[derive(Debug, Parser)]
 struct Reach {
     #[command(flatten)]
     connect: Connect,
 }
 
-/// Asks the cluster that the command line names; nothing when it does not answer.
+/// Asks the cluster that the command line names; returns an empty list when it does not answer.
 fn from_cluster<F>(ask: impl FnOnce(Arc<Cluster>) -> F) -> Vec<String>
 where
     F: Future<Output = anyhow::Result<Vec<String>>>,
@@ -134,7 +134,8 @@ where
     answer.unwrap_or_default()
 }
 
-/// The brokers that the words name. Bash makes three words of `host:port`, and of `--option=value`.
+/// The value of `-b` in the words. Bash splits `host:port` and `--option=value` into three words
+/// each.
 fn bootstrap(words: &[String]) -> Option<String> {
     let is_option = |word: &String| word == "-b" || word.starts_with("--bootstrap-server");
     let at = words.iter().position(is_option)?;

@@ -1,4 +1,4 @@
-//! How the commands reach a cluster, and what to do next when one fails.
+//! Connects commands to a cluster, and knows the next step for the client's errors.
 
 use std::fmt;
 use std::future::Future;
@@ -13,13 +13,13 @@ const DEFAULT_BOOTSTRAP: &str = "127.0.0.1:9092";
 const VARIABLE: &str = "OTTLA_BOOTSTRAP_SERVERS";
 /// Java's `socket.connection.setup.timeout.ms`.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
-/// A command that runs on sees new partitions after this long.
+/// A long-running command sees new partitions at the latest after this time.
 const METADATA_MAX_AGE: Duration = Duration::from_secs(5);
 
-/// Which cluster, and how patiently.
+/// The options for the connection.
 #[derive(Debug, clap::Args)]
 pub struct Connect {
-    /// A broker of the cluster, or several separated by commas.
+    /// One or several brokers of the cluster, separated by commas.
     #[arg(
         short = 'b',
         long = "bootstrap-server",
@@ -31,7 +31,7 @@ pub struct Connect {
     )]
     bootstrap: Vec<String>,
 
-    /// How long a broker may take to answer, and how long errors that pass are waited out.
+    /// How long to wait for an answer, and how long to retry after errors that may pass.
     #[arg(
         long,
         value_name = "SECONDS",
@@ -43,12 +43,11 @@ pub struct Connect {
 }
 
 impl Connect {
-    /// How long errors that pass are waited out.
     pub fn patience(&self) -> Duration {
         Duration::from_secs(self.timeout)
     }
 
-    /// Enters the cluster.
+    /// Connects to the cluster.
     pub async fn cluster(&self) -> Result<Arc<Cluster>> {
         let addresses = addresses(&self.bootstrap, std::env::var(VARIABLE).ok().as_deref())?;
         let patience = self.patience();
@@ -63,7 +62,7 @@ impl Connect {
     }
 }
 
-/// Runs a command's work to its end.
+/// Runs a future on a runtime of one thread.
 pub fn block_on<T>(work: impl Future<Output = Result<T>>) -> Result<T> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -72,7 +71,7 @@ pub fn block_on<T>(work: impl Future<Output = Result<T>>) -> Result<T> {
     runtime.block_on(work)
 }
 
-/// The addresses that were given, by the variable or otherwise, without spaces around them and without empty ones.
+/// Parses the addresses of the option or the variable: trims them and drops empty ones.
 fn addresses(given: &[String], variable: Option<&str>) -> Result<Vec<String>> {
     let named = given.iter().map(|address| address.trim());
     let named: Vec<_> = named
@@ -82,7 +81,7 @@ fn addresses(given: &[String], variable: Option<&str>) -> Result<Vec<String>> {
     if !named.is_empty() {
         return Ok(named);
     }
-    // A variable that is set and empty says no more than one that is not set.
+    // An empty variable counts as not set.
     if variable == Some(&given.join(",")) {
         return Ok(vec![DEFAULT_BOOTSTRAP.to_owned()]);
     }
@@ -98,10 +97,10 @@ fn with_port(address: &str) -> String {
     }
 }
 
-/// A request of this size may be above a limit that somebody has set.
+/// A request larger than this may exceed the broker's `socket.request.max.bytes`.
 const LARGE_REQUEST: usize = 512 * 1024;
 
-/// An error with a next step that only the command knows.
+/// An error whose next step only the command knows.
 #[derive(Debug)]
 struct Advised {
     error: String,
@@ -114,13 +113,13 @@ impl fmt::Display for Advised {
     }
 }
 
-/// The error, with this next step instead of the one that is known for its code.
+/// Gives the error this next step, instead of the usual one for its code.
 pub fn advised(error: Error, step: String) -> Error {
     let text = error.to_string();
     error.context(Advised { error: text, step })
 }
 
-/// What the user can do about an error, where that is known.
+/// The next step for an error, where one is known.
 pub fn next_step(error: &Error) -> Option<String> {
     if let Some(advised) = error.downcast_ref::<Advised>() {
         return Some(advised.step.clone());
@@ -130,7 +129,7 @@ pub fn next_step(error: &Error) -> Option<String> {
         .find_map(|cause| cause.downcast_ref::<ClientError>())?;
     let step = match error {
         ClientError::Connect { address, .. } => format!(
-            "start a broker there (`ottla serve` starts one on 127.0.0.1:9092), or name the one you mean \
+            "start a broker there (`ottla serve` starts one on 127.0.0.1:9092), or name another one \
              instead of {address}: --bootstrap-server HOST:PORT"
         ),
         ClientError::Resolve { .. } => {
@@ -139,10 +138,10 @@ pub fn next_step(error: &Error) -> Option<String> {
                 .to_owned()
         }
         ClientError::TimedOut { .. } => {
-            "see in the broker's log whether it is overloaded or still starting; --timeout SECONDS waits longer".to_owned()
+            "look in the broker's log whether it is overloaded or still starting; --timeout SECONDS waits longer".to_owned()
         }
         ClientError::Disconnected { bytes, .. } if *bytes > LARGE_REQUEST => format!(
-            "the request had {bytes} bytes: compare with the broker's `socket.request.max.bytes`, and see in its \
+            "the request had {bytes} bytes: compare it with the broker's `socket.request.max.bytes`, and look in its \
              log why it closed the connection; a smaller --batch-size makes smaller requests"
         ),
         ClientError::Disconnected { .. } | ClientError::FrameTooLarge { .. } => {
@@ -170,32 +169,32 @@ pub fn next_step(error: &Error) -> Option<String> {
 fn step_for(code: ErrorCode) -> Option<&'static str> {
     Some(match code {
         ErrorCode::UnknownTopicOrPartition => {
-            "`ottla topic list` shows the topics there are, `ottla topic create NAME` makes one"
+            "`ottla topic list` shows the existing topics, `ottla topic create NAME` creates one"
         }
         ErrorCode::TopicAlreadyExists => {
-            "`ottla topic describe NAME` shows it; --if-not-exists makes this no error"
+            "`ottla topic describe NAME` shows it; with --if-not-exists this is not an error"
         }
-        ErrorCode::GroupIdNotFound => "`ottla group list` shows the groups there are",
+        ErrorCode::GroupIdNotFound => "`ottla group list` shows the existing groups",
         ErrorCode::NonEmptyGroup => {
             "stop its members first; `ottla group describe GROUP` shows who they are"
         }
         ErrorCode::UnknownMemberId => {
-            "the group has members, who commit for themselves: stop them first; \
+            "the group has members, which commit offsets themselves: stop them first; \
              `ottla group describe GROUP` shows who they are"
         }
         ErrorCode::GroupSubscribedToTopic => "stop the members that read the topic first",
         ErrorCode::InvalidReplicationFactor => {
-            "there are not that many brokers; give a smaller --replication-factor"
+            "the cluster has fewer brokers than that; give a smaller --replication-factor"
         }
         ErrorCode::MessageTooLarge | ErrorCode::RecordListTooLarge => {
             "raise the topic's `max.message.bytes` (`ottla config set --topic NAME max.message.bytes=BYTES`), or leave \
-             the record out"
+             out the record"
         }
         ErrorCode::InvalidConfig => {
             "`ottla config describe --topic NAME --all --docs` shows the names, values and meanings"
         }
         ErrorCode::InvalidPartitions => {
-            "partitions can be added, not taken away; `ottla topic describe NAME` shows those there are"
+            "partitions can be added but not removed; `ottla topic describe NAME` shows the existing ones"
         }
         ErrorCode::InvalidRecord => {
             "a compacted topic takes only records with a key: --key or --key-separator"
@@ -204,10 +203,10 @@ fn step_for(code: ErrorCode) -> Option<&'static str> {
             "a topic's name has at most 249 letters, digits, `.`, `_` and `-`"
         }
         ErrorCode::LeaderNotAvailable => {
-            "`ottla cluster` shows what is wrong; the partition has a leader again when a broker that holds it, and \
-             the log directory where it lies, are there"
+            "`ottla cluster` shows what is wrong; the partition gets a leader when a broker with a replica \
+             runs and the replica's log directory is online"
         }
-        ErrorCode::OffsetOutOfRange => "`ottla topic describe NAME` shows which offsets there are",
+        ErrorCode::OffsetOutOfRange => "`ottla topic describe NAME` shows the existing offsets",
         ErrorCode::CoordinatorNotAvailable => {
             "the cluster cannot create or load __consumer_offsets; on a single broker \
              `offsets.topic.replication.factor` must be 1"
@@ -268,7 +267,7 @@ mod tests {
     fn an_empty_variable_means_the_default() {
         let given = [String::new()];
         assert_eq!(addresses(&given, Some("")).unwrap(), ["127.0.0.1:9092"]);
-        // It does not answer for an option that is empty.
+        // An empty option is an error, whatever the variable says.
         assert!(addresses(&given, Some("kafka:1")).is_err());
     }
 }

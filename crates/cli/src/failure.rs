@@ -1,4 +1,4 @@
-//! How an error reaches the user: as lines with the next step, or as one JSON object under `--output json`.
+//! Prints an error: as lines with the next step, or as one JSON object under `--output json`.
 
 use std::error::Error;
 use std::fmt;
@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use crate::connect;
 use crate::output::{Output, write_to_stderr};
 
-/// An error whose next step depends on how far its command came.
+/// An error whose next step depends on how far the command got.
 #[derive(Debug)]
 pub struct Advised {
     /// What went wrong.
@@ -50,7 +50,8 @@ pub fn report(error: &anyhow::Error, output: Output) {
     }
 }
 
-/// The error as programs read it: what failed, its cause, Kafka's code where a broker refused, and the next step.
+/// The error as JSON: what failed, its cause, Kafka's error code if a broker refused, and the next
+/// step.
 pub fn to_json(error: &anyhow::Error) -> Value {
     let code = error
         .chain()
@@ -75,7 +76,7 @@ pub fn to_json(error: &anyhow::Error) -> Value {
     })
 }
 
-/// A command line that cannot be parsed, as [`to_json`] shows other errors.
+/// The same for a command line that cannot be parsed.
 pub fn usage_to_json(error: &clap::Error) -> Value {
     let text = error.render().to_string();
     let mut paragraphs = text.split("\n\n").map(str::trim);
@@ -103,7 +104,7 @@ pub fn usage_to_json(error: &clap::Error) -> Value {
     })
 }
 
-/// The error and its causes, without a cause that the message before already holds.
+/// The error and its causes. A cause whose text the message before it contains is left out.
 fn chain(error: &anyhow::Error) -> String {
     let mut text = String::new();
     for cause in error.chain().map(ToString::to_string) {

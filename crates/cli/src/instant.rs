@@ -1,6 +1,6 @@
 //! Times as people write them: `2026-11-24`, `2026-11-24T10:30:00Z`, `15m` (ago), or milliseconds since 1970.
 //!
-//! A time without a zone is UTC, so that a command means the same on every machine.
+//! A time without a zone is UTC, so that a command means the same on each machine.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -20,7 +20,7 @@ pub fn now_ms() -> i64 {
     })
 }
 
-/// The milliseconds since 1970 that `text` means.
+/// Parses a time into milliseconds since 1970.
 pub fn parse(text: &str, now_ms: i64) -> Result<i64> {
     let parsed = parse_number(text)
         .or_else(|| parse_ago(text, now_ms))
@@ -28,12 +28,12 @@ pub fn parse(text: &str, now_ms: i64) -> Result<i64> {
     match parsed {
         Some(at) => Ok(at),
         None => bail!(
-            "{text:?} is no time; write 2026-11-24, 2026-11-24T10:30:00Z, 15m (s, m, h, d ago), or milliseconds since 1970"
+            "{text:?} is not a time; write 2026-11-24, 2026-11-24T10:30:00Z, 15m (s, m, h, d ago), or milliseconds since 1970"
         ),
     }
 }
 
-/// `2026-11-24T10:30:00.000Z`; `-` for none.
+/// `2026-11-24T10:30:00.000Z`; `-` for Kafka's -1, no time.
 pub fn format(at_ms: i64) -> String {
     if at_ms < 0 {
         return "-".to_owned();
@@ -45,7 +45,8 @@ pub fn format(at_ms: i64) -> String {
     format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{ms:03}Z")
 }
 
-/// Thirteen digits are milliseconds; fewer would be a date in 1970 that nobody means.
+/// Thirteen digits are milliseconds. Fewer are refused: they would be a date near 1970, surely a
+/// mistake.
 fn parse_number(text: &str) -> Option<i64> {
     (text.len() >= 12).then(|| text.parse().ok()).flatten()
 }

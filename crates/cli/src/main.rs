@@ -1,8 +1,8 @@
-//! The executable `ottla`: parses the command line and hands over to one file per command.
+//! The executable `ottla`: parses the command line and calls the command, which has its own file.
 //!
-//! Results go to stdout, messages to stderr. An error ends with exit status 1 and says what to do next; a
-//! reader that closes the pipe (`ottla consume … | head`) is no error. Under `--output json` each line of stderr is a
-//! JSON object: a message or an error.
+//! Results go to stdout, messages to stderr. An error ends with exit status 1 and the next step. A
+//! reader that closes the pipe (`ottla consume … | head`) is not an error. Under `--output json`
+//! each line of stderr is a JSON object: a message or an error.
 
 mod candidates;
 mod commands;
@@ -34,7 +34,7 @@ use output::Output;
 #[derive(Debug, Parser)]
 #[command(name = "ottla", version, max_term_width = 110, after_help = EXAMPLES)]
 struct Arguments {
-    /// How results are printed to stdout: for people or for programs.
+    /// The format of results on stdout: text for people, JSON for programs.
     #[arg(long, global = true, value_enum, default_value_t = Output::Text)]
     output: Output,
 
@@ -50,11 +50,11 @@ Examples:
   ottla consume orders --from beginning --exit
   ottla group describe billing
   ottla cluster                                   brokers, disks, and what is wrong
-  ottla COMMAND --help                            more of them
+  ottla COMMAND --help                            more examples
 
 Every command but `serve` and `log` takes the cluster as -b HOST:PORT; all but `why` work against any Kafka.";
 
-/// The exit status of a command line that cannot be parsed, as clap's own.
+/// The exit status for a command line that cannot be parsed, the same as clap's.
 const USAGE: u8 = 2;
 
 #[derive(Debug, Subcommand)]
@@ -73,9 +73,9 @@ enum Command {
     Group(group::Args),
     /// Show and change the configs of topics, brokers and groups.
     Config(config::Args),
-    /// Look into log files, without a broker.
+    /// Print, check and repair log files, without a broker.
     Log(log::Args),
-    /// Ask an Ottla broker for its reasons.
+    /// Ask Ottla brokers why a topic was or was not compacted.
     Why(why::Args),
     /// Print a completion script for a shell.
     Completions(completions::Args),
@@ -85,7 +85,8 @@ enum Command {
 }
 
 fn main() -> ExitCode {
-    // A shell that completes a word runs the program with a variable set; it then answers and ends here.
+    // A shell that completes a word sets a variable; the program then prints the candidates and
+    // exits here.
     CompleteEnv::with_factory(|| candidates::offered(Arguments::command()))
         .var(completions::VARIABLE)
         .complete();
@@ -109,7 +110,7 @@ fn main() -> ExitCode {
     }
 }
 
-/// Whether the words, which clap could not parse, hold `--output json`.
+/// Whether a command line that clap could not parse asks for `--output json`.
 fn asks_for_json(words: impl Iterator<Item = String>) -> bool {
     let words: Vec<_> = words.take_while(|word| word != "--").collect();
     let is_joined = words.iter().any(|word| word == "--output=json");

@@ -1,4 +1,4 @@
-//! The offsets that a partition has, and where an offset outside of them is moved to.
+//! The range of a partition's offsets, and the nearest offset in it.
 
 use std::cmp::Ordering;
 
@@ -14,13 +14,13 @@ pub struct OffsetRange {
 }
 
 impl OffsetRange {
-    /// The offset itself, or the nearest that is in the range.
+    /// The offset, or the nearest one in the range.
     pub fn nearest(self, offset: i64) -> i64 {
-        // Records that were deleted between two questions make the start larger than the end was.
+        // When records are deleted between the two requests, the start can be larger than the end.
         offset.clamp(self.start, self.end.max(self.start))
     }
 
-    /// Why an offset is moved; nothing where it is in the range.
+    /// Why an offset is replaced by the nearest; `None` when it is in the range.
     pub fn why_moved(self, partition: &TopicPartition, offset: i64) -> Option<String> {
         let nearest = self.nearest(offset);
         match nearest.cmp(&offset) {

@@ -1,4 +1,5 @@
-//! What came of a command over several names: every name is tried, and one that fails makes the command fail.
+//! The outcomes of a command with several names: each name is tried, and one failure makes the
+//! command fail.
 
 use anyhow::{Error, Result, bail};
 use serde_json::{Map, Value};
@@ -7,18 +8,17 @@ use crate::failure;
 use crate::output::{Output, print_json, print_line};
 use crate::patterns::Chosen;
 
-/// What came of each name so far.
 #[derive(Debug)]
 pub struct Outcomes {
     output: Output,
-    /// How many names were given.
+    /// The number of names given.
     given: usize,
     done: Vec<Value>,
     failed: Vec<(String, Error)>,
 }
 
 impl Outcomes {
-    /// Nothing has been done yet for any of `given` names.
+    /// No outcomes yet, for `given` names.
     pub fn new(output: Output, given: usize) -> Self {
         Self {
             output,
@@ -28,8 +28,8 @@ impl Outcomes {
         }
     }
 
-    /// Nothing has been done yet for what was chosen, but that each pattern that fits nothing has failed; `what` is
-    /// `topic` or `group`.
+    /// For the chosen names; each pattern without a match has failed already. `what` is `topic` or
+    /// `group`.
     pub fn of(output: Output, chosen: &Chosen, what: &str) -> Self {
         let mut outcomes = Self::new(output, chosen.len());
         for pattern in &chosen.unmatched {
@@ -38,7 +38,7 @@ impl Outcomes {
         outcomes
     }
 
-    /// As [`new`](Self::new), but that some have failed already, which `given` counts too.
+    /// As [`new`](Self::new), with failures so far. `given` counts them too.
     pub fn with_failures(output: Output, given: usize, failures: Vec<(String, Error)>) -> Self {
         let mut outcomes = Self::new(output, given);
         for (name, error) in failures {
@@ -47,7 +47,7 @@ impl Outcomes {
         outcomes
     }
 
-    /// One succeeded: `line` says so to people, `document` to programs.
+    /// One name succeeded: `line` is printed in text, `document` in JSON.
     pub fn done(&mut self, line: &str, document: Value) -> Result<()> {
         self.done.push(document);
         match self.output {
@@ -56,23 +56,23 @@ impl Outcomes {
         }
     }
 
-    /// One succeeded, of which people have been told.
+    /// One name succeeded, and its text is already printed.
     pub fn shown(&mut self, document: Value) {
         self.done.push(document);
     }
 
-    /// One failed.
+    /// One name failed.
     pub fn failed(&mut self, name: &str, error: impl Into<Error>) {
         let error = error.into();
-        // The only name's error is the command's error, which main prints.
+        // With a single name its error is the command's error, which main prints.
         if self.given > 1 && self.output == Output::Text {
             failure::report(&error, Output::Text);
         }
         self.failed.push((name.to_owned(), error));
     }
 
-    /// Prints the JSON document, in which `done` names those that succeeded; fails with `what` if any name failed
-    /// (`topics were not deleted`).
+    /// Prints the JSON document, with the successes under the key `done`. Fails with the message
+    /// `what` (`topics were not deleted`) if a name failed.
     pub fn finish(mut self, done: &str, what: &str) -> Result<()> {
         if self.output == Output::Json {
             let failed = self.failed.iter().map(|(name, error)| {
@@ -91,7 +91,8 @@ impl Outcomes {
         self.end(what)
     }
 
-    /// As [`finish`](Self::finish), but the JSON document is the list of those that succeeded; errors go to stderr.
+    /// As [`finish`](Self::finish), but the JSON document is the list of successes; errors go to
+    /// stderr.
     pub fn finish_list(mut self, what: &str) -> Result<()> {
         if self.output == Output::Json {
             print_json(&Value::Array(std::mem::take(&mut self.done)))?;

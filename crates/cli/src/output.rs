@@ -1,4 +1,4 @@
-//! What goes to stdout: aligned tables for people, JSON for programs.
+//! Prints to stdout: aligned tables for people, JSON for programs. Messages go to stderr.
 
 use std::io::{self, BufWriter, StdoutLock, Write as _};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -18,7 +18,7 @@ pub enum Output {
     Json,
 }
 
-/// Stdout, buffered: whoever streams flushes it.
+/// Stdout with a buffer; a caller that streams must flush it.
 pub fn stdout() -> BufWriter<StdoutLock<'static>> {
     BufWriter::with_capacity(64 * 1024, io::stdout().lock())
 }
@@ -38,15 +38,15 @@ pub fn print_line(line: &str) -> Result<()> {
     Ok(out.flush()?)
 }
 
-/// Whether messages are JSON objects. Set once, before a command begins.
+/// Whether messages are JSON objects; set once, before the command runs.
 static MESSAGES_ARE_JSON: AtomicBool = AtomicBool::new(false);
 
-/// How [`message`] writes from now on.
+/// Sets the format of [`message`].
 pub fn write_messages_as(output: Output) {
     MESSAGES_ARE_JSON.store(output == Output::Json, Ordering::Relaxed);
 }
 
-/// Says something to the person at the terminal; it is no part of the result.
+/// Writes a message to stderr; it is not part of the result.
 pub fn message(text: &str) {
     if MESSAGES_ARE_JSON.load(Ordering::Relaxed) {
         write_to_stderr(&json!({ "message": text }).to_string());
@@ -55,9 +55,9 @@ pub fn message(text: &str) {
     }
 }
 
-/// Writes a line to stderr as it is.
+/// Writes a line to stderr in every format.
 pub fn write_to_stderr(line: &str) {
-    // Nothing is lost with a message that has no reader.
+    // A message that nobody can read is not an error.
     let _ = writeln!(io::stderr(), "{line}");
 }
 
@@ -75,7 +75,6 @@ impl Table {
         }
     }
 
-    /// Adds a row.
     pub fn row(&mut self, cells: impl IntoIterator<Item = String>) {
         self.rows.push(cells.into_iter().collect());
     }

@@ -1,4 +1,4 @@
-//! Partitions as people name them: `TOPIC`, `TOPIC:0,3`, and patterns of topics.
+//! Resolves the partitions that a user names: `TOPIC`, `TOPIC:0,3`, and patterns of topics.
 
 use std::collections::BTreeSet;
 use std::fmt::Display;
@@ -8,12 +8,12 @@ use ottla_client::{ClientError, Cluster, TopicMetadata, TopicPartition};
 
 use crate::patterns::{self, Chosen};
 
-/// What names of partitions stand for.
+/// The outcome of [`find`].
 #[derive(Debug, Default)]
 pub struct Found {
     /// The partitions that exist.
     pub partitions: BTreeSet<TopicPartition>,
-    /// The names that stand for nothing, and why.
+    /// The names without a partition, and why.
     pub failures: Vec<(String, Error)>,
 }
 
@@ -26,8 +26,8 @@ pub async fn named(cluster: &Cluster, given: &[String]) -> Result<BTreeSet<Topic
     Err(found.failures.remove(0).1)
 }
 
-/// The partitions that `TOPIC` and `TOPIC:0,3` name. Every name is tried; only a cluster that does not answer is an
-/// error.
+/// The same, but each name is tried, and the missing ones are in the result. Only a cluster that
+/// does not answer is an error.
 pub async fn find(cluster: &Cluster, given: &[String]) -> Result<Found> {
     let mut found = Found::default();
     for text in given {
@@ -58,7 +58,7 @@ async fn of_name(cluster: &Cluster, text: &str) -> Result<Vec<TopicPartition>> {
     Ok(partitions)
 }
 
-/// Why a partition that was named cannot be used, and what to do.
+/// The error for a partition that does not exist, with the next step.
 pub fn missing(topic: &TopicMetadata, wanted: impl Display) -> Error {
     let name = &topic.name;
     let there_are = match topic.partitions.len() {
@@ -70,7 +70,7 @@ pub fn missing(topic: &TopicMetadata, wanted: impl Display) -> Error {
     )
 }
 
-/// The topic and its partitions in `TOPIC:0,3`.
+/// Splits `TOPIC:0,3` into the topic and the indexes.
 pub fn split(text: &str) -> (&str, Option<&str>) {
     match text.split_once(':') {
         Some((name, indexes)) => (name, Some(indexes)),
@@ -78,7 +78,7 @@ pub fn split(text: &str) -> (&str, Option<&str>) {
     }
 }
 
-/// The partitions of a topic that `0,3` names, or all; each must exist.
+/// The partitions of a topic that `0,3` names, or all of them. Each must exist.
 pub async fn of_topic(
     cluster: &Cluster,
     name: &str,

@@ -1,31 +1,32 @@
-//! Names given by patterns: `orders-*` is all topics (or groups) whose names begin with `orders-`.
+//! Patterns for names: `orders-*` matches all topics (or groups) whose names begin with `orders-`.
 //!
-//! `*` is any letters, `?` is one letter, `[ab]` is one of these. None of them may stand in a topic's name, so a pattern
-//! is no name. A pattern must begin with `__` to stand for Kafka's own topics, which nobody should meet by accident.
+//! `*` is any text, `?` is one letter, `[ab]` is one of these letters. A topic's name cannot
+//! contain these characters, so a pattern is never a name. Only a pattern that begins with `__`
+//! matches Kafka's own topics, so that nobody selects them by accident.
 
 use std::collections::{BTreeSet, HashSet};
 
 use anyhow::{Error, Result, anyhow};
 use ottla_client::Cluster;
 
-/// What names and patterns stand for.
+/// The names that a list of names and patterns selects.
 #[derive(Debug, Default)]
 pub struct Chosen {
     /// The names, each once, in the order given.
     pub names: Vec<String>,
-    /// The patterns that no name fits.
+    /// The patterns without a match.
     pub unmatched: Vec<String>,
 }
 
 impl Chosen {
-    /// How many names and patterns there are to answer for.
+    /// The number of names and of patterns without a match.
     pub fn len(&self) -> usize {
         self.names.len() + self.unmatched.len()
     }
 
-    /// Why a pattern stands for nothing.
+    /// The error for a pattern without a match.
     pub fn unmatched_error(what: &str, pattern: &str) -> Error {
-        anyhow!("no {what} fits {pattern:?}; `ottla {what} list` shows the {what}s there are")
+        anyhow!("no {what} matches {pattern:?}; `ottla {what} list` shows the existing {what}s")
     }
 
     fn among(given: &[String], existing: &BTreeSet<String>) -> Self {
@@ -52,7 +53,7 @@ impl Chosen {
     }
 }
 
-/// The topics that names and patterns stand for; a name is taken as it is, whether it exists or not.
+/// The topics of the names and patterns. A name is kept even if no such topic exists.
 pub async fn topics(cluster: &Cluster, given: &[String]) -> Result<Chosen> {
     if !given.iter().any(|text| is_pattern(text)) {
         return Ok(Chosen::among(given, &BTreeSet::new()));
@@ -64,7 +65,7 @@ pub async fn topics(cluster: &Cluster, given: &[String]) -> Result<Chosen> {
     ))
 }
 
-/// The groups that names and patterns stand for.
+/// The groups of the names and patterns. A name is kept even if no such group exists.
 pub async fn groups(cluster: &Cluster, given: &[String]) -> Result<Chosen> {
     if !given.iter().any(|text| is_pattern(text)) {
         return Ok(Chosen::among(given, &BTreeSet::new()));
@@ -81,7 +82,7 @@ pub fn is_pattern(text: &str) -> bool {
     text.contains(['*', '?', '['])
 }
 
-/// Whether the pattern stands for the name.
+/// Whether the pattern matches the name.
 pub fn fits(pattern: &str, name: &str) -> bool {
     if name.starts_with("__") && !pattern.starts_with("__") {
         return false;
@@ -89,7 +90,7 @@ pub fn fits(pattern: &str, name: &str) -> bool {
     fits_letters(&parts(pattern), &name.chars().collect::<Vec<_>>())
 }
 
-/// What one place of a pattern stands for.
+/// One element of a pattern.
 enum Part {
     Letter(char),
     AnyLetter,
@@ -108,7 +109,7 @@ impl Part {
     }
 }
 
-/// The places of a pattern; a bracket that is not closed is a letter.
+/// Parses a pattern into its elements; a bracket that is not closed is a letter.
 fn parts(pattern: &str) -> Vec<Part> {
     let mut parts = Vec::new();
     let mut rest = pattern;
@@ -127,7 +128,7 @@ fn parts(pattern: &str) -> Vec<Part> {
     parts
 }
 
-/// Goes back to the last `*` only, so that no pattern takes longer than its length times the name's.
+/// Backtracks to the last `*` only, so the time is at most the pattern's length times the name's.
 fn fits_letters(pattern: &[Part], name: &[char]) -> bool {
     let (mut at, mut letter) = (0, 0);
     let mut last_star: Option<(usize, usize)> = None;

@@ -26,8 +26,8 @@ const SIZES: [(&str, u64); 9] = [
     ("TB", 1_000_000_000_000),
 ];
 
-/// The value that a broker understands for a config whose name says its unit, and a message when it is another than was
-/// given. Values without a unit stay as they are: the broker judges them.
+/// Converts a value with a unit to the unit in the key's name, and prints the converted value as a
+/// message. A value without a unit is passed on unchanged; the broker validates it.
 pub fn resolve(key: &str, value: &str) -> Result<String> {
     let (units, what) = match key.rsplit('.').next() {
         Some("ms") => (&DURATIONS[..], "milliseconds"),
@@ -40,18 +40,18 @@ pub fn resolve(key: &str, value: &str) -> Result<String> {
     let Some((_, factor)) = units.iter().find(|(name, _)| *name == unit) else {
         let names: Vec<_> = units.iter().map(|(name, _)| *name).collect();
         bail!(
-            "{key} counts in {what}: {value:?} has no unit of it; write one of {}, or no unit",
+            "{key} is in {what}: {value:?} has another unit; write one of {}, or no unit",
             names.join(", ")
         );
     };
     let Some(resolved) = multiply(number, *factor) else {
-        bail!("{value:?} is no whole number of {what} that {key} could hold");
+        bail!("{value:?} is not a whole number of {what} in the range of {key}");
     };
     message(&format!("{key}: {value} is {resolved} {what}"));
     Ok(resolved.to_string())
 }
 
-/// The number and the unit behind it, when there is one.
+/// Splits a number from its unit; `None` without a unit.
 fn split(value: &str) -> Option<(&str, &str)> {
     let end = value.find(|letter: char| !letter.is_ascii_digit() && letter != '.')?;
     let (number, unit) = value.split_at(end);
@@ -61,7 +61,7 @@ fn split(value: &str) -> Option<(&str, &str)> {
         .then_some((number, unit))
 }
 
-/// A decimal number times a factor, when that is a whole number.
+/// A decimal number times a factor; `None` unless the product is a whole number in range.
 fn multiply(number: &str, factor: u64) -> Option<i64> {
     let (whole, fraction) = number.split_once('.').unwrap_or((number, ""));
     let scale = 10_u64.checked_pow(u32::try_from(fraction.len()).ok()?)?;
@@ -76,7 +76,7 @@ fn multiply(number: &str, factor: u64) -> Option<i64> {
     i64::try_from(whole.checked_add(part / scale)?).ok()
 }
 
-/// A size for people: `1.5 GiB`, in the largest unit of which there is one.
+/// A size as text: `1.5 GiB`, in the largest unit that is not larger than the size.
 pub fn format_size(bytes: u64) -> String {
     let units = &SIZES[..5];
     let fits = |(_, factor): &&(&str, u64)| bytes >= *factor;

@@ -1,12 +1,12 @@
-//! The signals that end a command: SIGINT (Ctrl-C), SIGTERM and SIGHUP. None of them ends the process by itself once
-//! they are watched, so that a command can leave its group and say what it did.
+//! The signals that end a command: SIGINT (Ctrl-C), SIGTERM and SIGHUP. Once watched, they do not
+//! end the process by themselves, so that a command can leave its group and print what it did.
 
 use std::future::Future;
 
 use anyhow::{Context as _, Result};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-/// Watches for the signals.
+/// The watched signals.
 #[derive(Debug)]
 pub struct Stop {
     interrupt: Signal,
@@ -15,7 +15,7 @@ pub struct Stop {
 }
 
 impl Stop {
-    /// From now on the signals arrive here.
+    /// Starts to watch the signals.
     pub fn watch() -> Result<Self> {
         Ok(Self {
             interrupt: signal(SignalKind::interrupt()).context("cannot watch for Ctrl-C")?,
@@ -33,7 +33,7 @@ impl Stop {
         }
     }
 
-    /// What `work` gives, or nothing when a signal comes before.
+    /// The result of `work`, or `None` when a signal comes first.
     pub async fn unless<T>(&mut self, work: impl Future<Output = Result<T>>) -> Result<Option<T>> {
         tokio::select! {
             done = work => done.map(Some),

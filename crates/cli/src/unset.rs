@@ -1,4 +1,5 @@
-//! What there is to delete of configs: a broker takes the deletion of any key, whether it was set, known, or neither.
+//! Finds deletions of configs that would delete nothing. A broker accepts the deletion of any key,
+//! even of one that is not set or does not exist.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -8,8 +9,9 @@ use ottla_client::admin::{ConfigChange, Documentation, Resource};
 use ottla_metadata::config_keys;
 use ottla_protocol::messages::describe_configs_response::DescribeConfigsResourceResult;
 
-/// Takes those deletions out of the changes that would delete nothing, and names them. A key that the resource cannot
-/// have is an error. Where the broker does not show the configs, all changes are left to its judgement.
+/// Removes deletions of keys that are not set from the changes, and returns these keys. A key that
+/// does not exist for the resource is an error. When the broker does not describe the configs, all
+/// changes are passed on.
 pub async fn take_out(
     cluster: &Cluster,
     resource: &Resource,
@@ -27,7 +29,8 @@ pub async fn take_out(
     };
     let mut known: BTreeSet<String> = names(&described);
     if *resource == Resource::BrokerDefaults {
-        // Only what is set is shown of these; a broker shows all that could be.
+        // DescribeConfigs of the defaults returns only keys that are set; a broker's own returns
+        // all keys.
         let metadata = cluster.metadata();
         let Some(node) = metadata.nodes.keys().next() else {
             return Ok(Vec::new());
@@ -62,7 +65,8 @@ fn names(configs: &[DescribeConfigsResourceResult]) -> BTreeSet<String> {
         .collect()
 }
 
-/// Whether it was set for the resource itself; what stands above it in Kafka's order shows among the synonyms.
+/// Whether the config was set for the resource itself. If a source with a higher priority overrides
+/// it, the resource's own value is among the synonyms.
 fn is_set(config: &DescribeConfigsResourceResult, resource: &Resource) -> bool {
     let own = match resource {
         Resource::Topic(_) => 1,
@@ -82,7 +86,7 @@ fn unknown(key: &str, known: &BTreeSet<String>) -> String {
     }
 }
 
-/// The note to somebody who deleted a config that was not set.
+/// The message for a deletion of a config that was not set.
 pub fn note(key: &str) -> String {
     format!("note: {key} was not set")
 }

@@ -1,4 +1,4 @@
-//! Bash completes topics, groups and keys, from a broker in this process.
+//! Bash completes topics, groups and keys, which a broker in this process provides.
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -8,7 +8,7 @@ use std::process::Command;
 use ottla_broker::clock::Clock;
 use ottla_broker::config::BrokerConfig;
 
-/// What bash offers for the last of the words.
+/// The candidates of bash for the last word.
 fn offered(words: &[&str], bootstrap: &str) -> Vec<String> {
     let program = Path::new(env!("CARGO_BIN_EXE_ottla"));
     let directory = program.parent().unwrap().display();

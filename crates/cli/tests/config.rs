@@ -1,4 +1,4 @@
-//! `ottla config set` says of each config that was taken what comes of it, if that is not what was asked for.
+//! `ottla config set` prints a note for each config that has no effect, or none before a restart.
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -7,7 +7,7 @@ use std::process::Command;
 use ottla_broker::clock::Clock;
 use ottla_broker::config::BrokerConfig;
 
-/// What a command printed, messages after results.
+/// Runs a command; returns its results followed by its messages.
 fn ottla(arguments: &[&str]) -> String {
     let output = Command::new(env!("CARGO_BIN_EXE_ottla"))
         .args(arguments)
@@ -49,13 +49,13 @@ async fn what_a_config_does_not_do_is_said_at_every_level() {
         let said = set(&[owner, &[idle]].concat());
         let (key, _) = idle.split_once('=').unwrap();
         let expected = format!(
-            "changed {label}: {key}\nnote: {key}: taken, but without effect in this release\n"
+            "changed {label}: {key}\nnote: {key}: accepted, but without effect in this release\n"
         );
         assert_eq!(said, expected, "{owner:?}");
     }
     let later = set(&["--brokers", "num.recovery.threads.per.data.dir=3"]);
     assert!(
-        later.contains("it holds from the broker's next start on"),
+        later.contains("takes effect when the broker starts next"),
         "{later}"
     );
     let at_once = set(&["--topic", "t", "retention.ms=5"]);

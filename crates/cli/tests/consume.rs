@@ -1,4 +1,5 @@
-//! `ottla consume` as a process: brokers that go away, partitions that come, and every way in which it ends.
+//! `ottla consume` as a process: broker restarts, added partitions, and each way in which the
+//! command can end.
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -36,7 +37,10 @@ async fn a_restart_of_the_broker_is_waited_out() {
         let (status, said) = consumer.end();
         assert!(status.success(), "{said}");
         assert_eq!(said.matches("going on after").count(), 1, "{said}");
-        assert!(!said.contains("waiting: "), "it is said once: {said}");
+        assert!(
+            !said.contains("waiting: "),
+            "the message appears once: {said}"
+        );
     }
     assert_eq!(session.group("g"), (0, 2));
 }
@@ -66,7 +70,7 @@ async fn a_signal_while_the_group_waits_for_others_leaves_it_at_once() {
     let arguments = ["consume", "t", "--from", "beginning", "--group", "g"];
     let mut first = session.spawn(&arguments);
     assert_eq!(first.line(), "record");
-    // A member that does not answer holds up the join of the next, far longer than this test may take.
+    // A stopped member delays the join of the next one for far longer than this test may take.
     first.signal(Signal::STOP);
     let second = session.spawn(&arguments);
     until("the second member", || session.group("g").0 == 2);
@@ -90,7 +94,7 @@ async fn a_reader_that_closes_the_pipe_ends_it_although_no_record_comes() {
     consumer.close_stdout();
     let (status, said) = consumer.end();
     assert!(status.success(), "{said}");
-    // Both were written before the reader went.
+    // Both records were written before the reader closed the pipe.
     assert_eq!(session.group("g"), (0, 2));
 }
 
@@ -130,7 +134,7 @@ async fn partitions_that_are_added_are_read_from_their_beginning() {
     let arguments = ["consume", "t"];
     let grouped = ["consume", "t", "--group", "g"];
     let mut consumers = [session.spawn(&arguments), session.spawn(&grouped)];
-    // Both begin at the end: what they print first shows that they have begun.
+    // Both start at the end of the topic. Their first output shows that they have started.
     for consumer in &mut consumers {
         let mut began = false;
         std::thread::scope(|scope| {
@@ -206,7 +210,7 @@ async fn records_that_are_deleted_before_they_are_read_are_told() {
     session.start_broker().await;
     delete_records(&session, 2).await;
     let mut consumer = session.spawn(&["consume", "t", "--group", "g"]);
-    assert_eq!(consumer.line(), "3", "nothing that is there is skipped");
+    assert_eq!(consumer.line(), "3", "no existing record is skipped");
     consumer.signal(Signal::TERM);
     let (_, said) = consumer.end();
     assert!(said.contains("t-0: records 1 to 1 were deleted"), "{said}");
@@ -314,7 +318,7 @@ async fn a_pattern_stands_for_the_topics_that_there_are() {
         assert_eq!(printed, ["a-1", "a-2"]);
     }
     for (name, said) in [
-        ("z*", "no topic fits \"z*\"; `ottla topic list` shows"),
+        ("z*", "no topic matches \"z*\"; `ottla topic list` shows"),
         ("bad name", "next: a topic's name has at most 249 letters"),
     ] {
         let output = session.run(&["consume", name, "--exit"], "");
@@ -351,7 +355,7 @@ async fn a_partition_that_is_missing_is_told_with_what_to_do() {
             assert!(text.contains(&said), "{arguments:?}: {text}");
         }
     }
-    // A topic that would not have the partition is not created.
+    // The topic is not created, because it would not have this partition.
     let output = session.run(&["produce", "new", "--partition", "7"], "line\n");
     assert_eq!(output.status.code(), Some(1));
     let text = String::from_utf8(output.stderr).unwrap();

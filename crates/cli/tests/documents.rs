@@ -1,5 +1,5 @@
-//! Documents that derive from the code: the table of APIs in README.md, docs/config.md, docs/cli.md, and the metrics in
-//! docs/running.md and in the dashboard for Grafana.
+//! The documents that are generated from the code: the table of APIs in README.md, docs/config.md,
+//! docs/cli.md, and the metrics in docs/running.md and in the Grafana dashboard.
 //!
 //! A document that differs from the code fails its test; `OTTLA_WRITE_DOCUMENTS=1` writes it instead.
 
@@ -25,7 +25,7 @@ fn workspace() -> &'static Path {
     ancestors.nth(2).unwrap()
 }
 
-/// Fails when the file differs from `expected`, or makes it so.
+/// Fails when the file differs from `expected`; with `OTTLA_WRITE_DOCUMENTS` it writes the file.
 fn compare(file: &PathBuf, expected: &str) {
     let written = std::fs::read_to_string(file).unwrap_or_default();
     if written == expected {
@@ -33,7 +33,7 @@ fn compare(file: &PathBuf, expected: &str) {
     }
     assert!(
         std::env::var_os("OTTLA_WRITE_DOCUMENTS").is_some(),
-        "{} is not what the code says; write it with \
+        "{} differs from the code; write it with \
          OTTLA_WRITE_DOCUMENTS=1 cargo test -p ottla-cli --test documents",
         file.display()
     );
@@ -54,7 +54,7 @@ fn running_lists_the_metrics_that_are_registered() {
     compare_part("docs/running.md", marks, &metrics_table());
 }
 
-/// Compares what stands between two lines of a document.
+/// Compares the text between two lines of a document.
 fn compare_part(document: &str, [begin, end]: [&str; 2], part: &str) {
     let file = workspace().join(document);
     let text = std::fs::read_to_string(&file).unwrap();
@@ -63,7 +63,7 @@ fn compare_part(document: &str, [begin, end]: [&str; 2], part: &str) {
     compare(&file, &format!("{before}{begin}{part}{end}{after}"));
 }
 
-/// A table in docs/running.md whose first column quotes what the broker says.
+/// The table in docs/running.md whose first column quotes log messages of the broker.
 const MESSAGES: &str = "| message | why, and what to do |\n|---|---|\n";
 
 #[test]
@@ -80,12 +80,12 @@ fn troubleshooting_quotes_messages_that_exist() {
     for row in rows {
         let quoted = row.split('`').nth(1).unwrap();
         for part in quoted.split('…').map(str::trim) {
-            assert!(sources.contains(part), "nothing says: {part}");
+            assert!(sources.contains(part), "no source has the message: {part}");
         }
     }
 }
 
-/// Adds the code below a directory, with strings that go over several lines in one.
+/// Adds the sources below a directory, with multi-line strings joined into one line.
 fn read_sources(directory: &Path, sources: &mut String) {
     for entry in std::fs::read_dir(directory).unwrap() {
         let path = entry.unwrap().path();
@@ -131,7 +131,7 @@ fn the_dashboard_asks_for_metrics_and_labels_that_exist() {
             continue;
         }
         let targets = panel["targets"].as_array().unwrap();
-        assert!(!targets.is_empty(), "{} asks for nothing", panel["title"]);
+        assert!(!targets.is_empty(), "{} has no query", panel["title"]);
         asked.extend(
             targets
                 .iter()
@@ -158,19 +158,20 @@ fn a_query_for_what_does_not_exist_is_found() {
     assert!(check("sum(up)").is_err());
 }
 
-/// Every metric of the query exists, and every label that it selects or sums by is one of some metric in it.
+/// Checks that each metric of the query exists, and that each of its labels is a label of one of
+/// these metrics.
 fn check_query(query: &str, known: &[Description]) -> Result<(), String> {
     let mut labels = vec!["job".to_owned(), "instance".to_owned(), "le".to_owned()];
     let mut metrics = 0;
     let is_part = |character: char| character.is_ascii_alphanumeric() || character == '_';
-    // What stands in quotes are values.
+    // Text in quotes is a label's value.
     let without_values: String = query.split('"').step_by(2).collect();
     let words = without_values.split(|character| !is_part(character));
     for word in words.filter(|word| word.starts_with("kafka_") || word.starts_with("ottla_")) {
         let metric = known
             .iter()
             .find(|metric| scraped_names(metric).any(|name| name == word))
-            .ok_or_else(|| format!("{word} is no metric"))?;
+            .ok_or_else(|| format!("{word} is not a metric"))?;
         labels.extend(metric.labels.iter().cloned());
         metrics += 1;
     }
@@ -183,12 +184,12 @@ fn check_query(query: &str, known: &[Description]) -> Result<(), String> {
             Some(name).filter(|name| !name.is_empty())
         }) {
             if !labels.iter().any(|known| known == label) {
-                return Err(format!("{label} is no label of its metrics"));
+                return Err(format!("{label} is not a label of its metrics"));
             }
         }
     }
     if metrics == 0 {
-        return Err("it asks for no metric".to_owned());
+        return Err("it queries no metric".to_owned());
     }
     Ok(())
 }
@@ -223,8 +224,8 @@ fn api_table() -> String {
         writeln!(table, "| {} |", row.join(" | ")).unwrap();
     }
     table.push_str(
-        "\n\\* Not served: every request is answered by `UNSUPPORTED_VERSION`, as by a Kafka at group.version 0, so that \
-         clients\nwith `group.protocol=consumer` fail at once, where they would wait for ever otherwise.\n",
+        "\n\\* Not served: each request is answered with `UNSUPPORTED_VERSION`, as by a Kafka at group.version 0. Clients with\n\
+         `group.protocol=consumer` then fail at once; without these APIs they would wait for ever.\n",
     );
     table
 }
@@ -232,13 +233,13 @@ fn api_table() -> String {
 const CONFIG_INTRODUCTION: &str = "\
 # Configuration
 
-Kafka's names, types and bounds. Written from the table that reads `server.properties`, checks topic configs and
-answers DescribeConfigs (`OTTLA_WRITE_DOCUMENTS=1 cargo test -p ottla-cli --test documents`).
+Names, types and bounds are Kafka's. This page is generated from the table that parses `server.properties`, validates topic
+configs and answers DescribeConfigs (`OTTLA_WRITE_DOCUMENTS=1 cargo test -p ottla-cli --test documents`).
 
-Without a configuration file the broker is a single node on 127.0.0.1:9092 with its data in `./ottla-data`. The
-replication factors and minimum in-sync replicas of its own topics are then 1, because with Kafka's defaults a single
-broker could never create them, and `group.initial.rebalance.delay.ms` is 0, because there is nobody to wait for. With a
-file, the defaults below hold.
+Without a configuration file the broker is a single node on 127.0.0.1:9092 with its data in `./ottla-data`. Two
+defaults differ then. The replication factor and the minimum of in-sync replicas of the internal topics are 1, because a single
+broker could never create them with Kafka's defaults. `group.initial.rebalance.delay.ms` is 0, because a group on a laptop has no
+other members to wait for. With a file, the defaults below hold.
 ";
 
 #[test]
@@ -262,10 +263,11 @@ fn config_page_lists_the_keys_that_are_known() {
         };
         list(
             &mut page,
-            "Taken, but without effect yet, which is said to whoever sets it, and in the log",
+            "Accepted, but without effect yet; the log and `ottla config set` say so",
             &with(Effect::NotYet),
         );
-        let refused = "Not served yet: a value other than the default refuses the start";
+        let refused =
+            "Not supported yet: the broker refuses to start with a value other than the default";
         list(&mut page, refused, &with(Effect::Refused));
     }
     compare(&workspace().join("docs/config.md"), &page);

@@ -1,4 +1,5 @@
-//! Under `--output json` each error is one JSON object on stderr, whoever found it.
+//! Under `--output json` each error is one JSON object on stderr, from the parser of the command
+//! line or from a command.
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 

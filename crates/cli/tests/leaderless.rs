@@ -1,4 +1,4 @@
-//! Partitions without a leader hold up nothing but themselves: a broker that was started without one of its log
+//! Partitions without a leader do not block others: a broker is started without one of its log
 //! directories.
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
@@ -10,8 +10,8 @@ use std::process::Output;
 
 use session::Session;
 
-/// A broker with four partitions of topic `t` in two log directories, started with one of them only. In each partition
-/// are two records, of which group `g` has read the first.
+/// A broker with four partitions of topic `t` in two log directories, started with only one of the
+/// two. Each partition has two records; group `g` has committed the first.
 struct Scene {
     session: Session,
     led: Vec<i32>,
@@ -47,7 +47,7 @@ impl Scene {
             }
         }
         session.stop_broker().await;
-        // The one with the groups stays.
+        // The directory with the groups stays.
         let has_groups = |name: &str| !session.partitions_in(name, "__consumer_offsets").is_empty();
         let [kept, gone] = if has_groups("a") {
             ["a", "b"]

@@ -1,5 +1,5 @@
-//! A broker with few file descriptors: thousands of segments, more clients than it has room for, and then none left at
-//! all. What it acknowledged is read back each time.
+//! A broker with few file descriptors: thousands of segments, then more clients than it has room
+//! for, then no free descriptor at all. All acknowledged records are read back each time.
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -20,7 +20,7 @@ use ottla_protocol::records::{BatchBuilder, BatchOptions, BatchView};
 use rustix::process::{Pid, Resource, Rlimit, Signal, kill_process, prlimit};
 
 const DESCRIPTORS: usize = 256;
-/// As `broker/descriptors.rs` shares them out: a quarter, an eighth, a half.
+/// The shares of `broker/descriptors.rs`: a quarter, an eighth, a half.
 const LOG_FILES: usize = 64;
 const HELD_FILES: usize = 32;
 const CONNECTIONS: usize = 128;
@@ -31,7 +31,7 @@ const NONE: [i16; 0] = [];
 /// A broker in a process of its own; killed when dropped.
 struct Broker {
     process: Child,
-    /// Read no further than the line that says where it listens: what is said later fits into the pipe.
+    /// Read up to the line with the address only; later lines fit into the pipe's buffer.
     said: BufReader<ChildStderr>,
     address: String,
 }
@@ -65,19 +65,19 @@ impl Broker {
 
     fn open_files(&self) -> Vec<String> {
         let entries = std::fs::read_dir(format!("/proc/{}/fd", self.process.id())).unwrap();
-        // One that was closed meanwhile leads nowhere.
+        // A descriptor that was just closed has no target.
         let targets = entries.filter_map(|entry| std::fs::read_link(entry.unwrap().path()).ok());
         targets.map(|path| path.display().to_string()).collect()
     }
 
-    /// Maps of files: the program, its libraries, and nothing else.
+    /// The memory maps of files; only the program and its libraries are expected.
     fn file_maps(&self) -> Vec<String> {
         let maps = std::fs::read_to_string(format!("/proc/{}/maps", self.process.id())).unwrap();
         let paths = maps.lines().filter_map(|line| line.split_once(" /"));
         paths.map(|(_, path)| path.to_owned()).collect()
     }
 
-    /// Sets how many files it may have open from now on.
+    /// Sets the process's limit of open files.
     fn limit_descriptors(&self, count: usize) {
         let limit = Rlimit {
             current: Some(count as u64),
@@ -90,7 +90,7 @@ impl Broker {
         Pid::from_raw(i32::try_from(self.process.id()).unwrap()).unwrap()
     }
 
-    /// Ends it as an operator does; yields what it said.
+    /// Stops it with SIGTERM; returns its log.
     fn stop(mut self) -> String {
         kill_process(self.pid(), Signal::TERM).unwrap();
         let mut said = String::new();
@@ -102,7 +102,7 @@ impl Broker {
 
 impl Drop for Broker {
     fn drop(&mut self) {
-        // One that has ended already cannot be killed, which is as well.
+        // The kill fails when the process has ended already.
         let _ = self.process.kill();
         let _ = self.process.wait();
     }
@@ -130,7 +130,7 @@ async fn connect(address: &str) -> Connection {
         .unwrap()
 }
 
-/// Appends a batch of one record to each partition; yields the error codes of those that were refused.
+/// Appends a batch of one record to each partition; returns the error codes of the refusals.
 async fn produce(connection: &Connection) -> Vec<i16> {
     let partition_data = (0..PARTITIONS).map(|index| {
         let mut batch = BatchBuilder::new(BatchOptions::default());
@@ -208,7 +208,7 @@ async fn read(connection: &Connection, offset: i64) {
     }
 }
 
-/// A connection that an ApiVersions request was answered on; `None` when it is not within a while.
+/// A connection on which ApiVersions was answered; `None` after a timeout.
 fn client(address: &str) -> Option<TcpStream> {
     let mut stream = TcpStream::connect(address).unwrap();
     let patience = Duration::from_millis(500);
@@ -282,7 +282,7 @@ async fn a_broker_without_a_descriptor_left_comes_back_when_there_are_some() {
     create_topic(&broker.address).await;
     let connection = connect(&broker.address).await;
     assert_eq!(produce(&connection).await, NONE);
-    // Not one file more, and all log files are to be closed first.
+    // No further file can be opened before the log files are closed.
     broker.limit_descriptors(3);
     let refused = produce(&connection).await;
     assert_eq!(refused.len(), 20, "every append begins a segment");

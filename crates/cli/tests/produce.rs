@@ -1,4 +1,5 @@
-//! `ottla produce` as a process: however it ends, it says what was written and from which line to go on.
+//! `ottla produce` as a process: however it ends, it prints how many lines are written and from
+//! which line to go on.
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -50,7 +51,7 @@ async fn a_bad_line_ends_it_behind_the_lines_before() {
         "{text}"
     );
     assert_eq!(records(&session, "t").len(), 4999);
-    // What it says works.
+    // The suggested next step works.
     lines[4999] = "5000:mended".to_owned();
     session.file("lines.txt", &lines.join("\n"));
     let output = session.run(&[&arguments[..], &["--from-line", "5000"]].concat(), "");
@@ -65,7 +66,7 @@ async fn a_signal_writes_what_was_read() {
     for signal in [Signal::INT, Signal::TERM, Signal::HUP] {
         let mut producer = session.spawn(&["produce", "t"]);
         producer.writes("record\n");
-        // When the input pauses, what was read is sent.
+        // When the input pauses, the lines read so far are sent.
         until("record", || last(&session).as_deref() == Some("record"));
         producer.writes("last\n");
         until("last", || last(&session).as_deref() == Some("last"));
@@ -132,7 +133,7 @@ async fn the_record_that_is_too_large_is_named_by_its_line() {
         "--config",
         config,
     ]);
-    // Far more than one batch may hold, in records of which each is small enough, but one.
+    // Far more than one batch can hold; only one of the records is too large.
     let mut lines = vec!["x".repeat(1000); 300];
     lines[200] = "y".repeat(20_000);
     let output = session.run(&["produce", "t"], &lines.join("\n"));
@@ -241,7 +242,7 @@ async fn an_input_that_ends_before_its_first_line_is_an_error() {
         text.ends_with("error: the input has only 1 line, and --from-line is 5\n"),
         "{text}"
     );
-    // Who leaves out the last line is at the end.
+    // A start after the last line reads nothing.
     let output = session.run(&["produce", "t", "--from-line", "2"], "one\n");
     assert!(output.status.success(), "{output:?}");
 }

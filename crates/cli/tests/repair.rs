@@ -1,4 +1,5 @@
-//! A damaged log from a consumer's error to a sound directory: refused, skipped, said, listed, repaired, read again.
+//! The way of an operator with a damaged log: a consumer's error, skipping the damage, verify, the
+//! steps of repair, the repair, and reading again.
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -63,7 +64,7 @@ fn consume(bootstrap: &str, from: &str) -> Output {
     ottla(&["consume", "t", "-b", bootstrap, "--from", from, "--exit"])
 }
 
-/// Where the batch with record `number` begins: each record is a batch.
+/// The position of the batch with record `number`; each record is a batch.
 fn position_of(log: &Path, number: usize) -> u64 {
     let dump = ottla(&["log", "dump", "--output", "json", log.to_str().unwrap()]);
     let dump = stdout(&dump);
@@ -78,7 +79,7 @@ fn overwrite(path: &PathBuf, position: u64, bytes: &[u8]) {
     file.write_all_at(bytes, position).unwrap();
 }
 
-/// A topic of one partition with a record a batch.
+/// Fills a topic of one partition, each record in its own batch.
 fn fill(bootstrap: &str) {
     stdout(&ottla(&[
         "topic",
@@ -172,7 +173,7 @@ async fn a_directory_is_known_from_inside_and_by_a_link() {
     let (to_data, to_partition) = (directory.path().join("d"), directory.path().join("p"));
     symlink(&data, &to_data).unwrap();
     symlink(&partition, &to_partition).unwrap();
-    // One whose directory lies elsewhere.
+    // A partition whose directory is a link to another place.
     let elsewhere = directory.path().join("elsewhere-0");
     std::fs::create_dir(&elsewhere).unwrap();
     std::fs::copy(
@@ -201,7 +202,7 @@ async fn a_directory_is_known_from_inside_and_by_a_link() {
     }
     running.shut_down().await;
 
-    // The last record is lost: only the recovery point knows of it.
+    // The last record is lost; only the recovery point shows that it existed.
     let log = partition.join("00000000000000000000.log");
     let end = position_of(&log, RECORDS - 1);
     let file = OpenOptions::new().write(true).open(&log).unwrap();
@@ -246,7 +247,7 @@ async fn a_trimmed_log_is_not_called_damaged() {
         assert!(!verified.contains("damage"), "{place}: {verified}");
         assert_eq!(stdout(&ottla(&["log", "repair", place])), "", "{place}");
     }
-    // What is lost before the log start is noticed where the log start is known.
+    // Records lost just above the log start are noticed if the log start is known.
     let epochs = directory.path().join("t-0/leader-epoch-checkpoint");
     std::fs::write(epochs, "0\n1\n0 3\n").unwrap();
     for place in [data, &inside] {
@@ -266,7 +267,7 @@ async fn a_dump_says_what_is_damaged_and_goes_on() {
     let log = directory.path().join("t-0/00000000000000000000.log");
     let hurt = [3, 9, RECORDS - 1];
     let positions = hurt.map(|number| position_of(&log, number));
-    // A batch without an end, one whose checksum is wrong, and the last one torn.
+    // Three damages: a batch with a wrong length, a batch with a wrong checksum, a torn last batch.
     overwrite(&log, positions[0] + 8, &[0x7F; 4]);
     overwrite(&log, positions[1] + 17, &[0xFF; 4]);
     let file = OpenOptions::new().write(true).open(&log).unwrap();

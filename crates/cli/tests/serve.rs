@@ -1,4 +1,4 @@
-//! `ottla serve` as a process: what an operator reads on stderr from the start to the stop.
+//! `ottla serve` as a process: the lines on stderr from the start to the stop.
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -11,14 +11,14 @@ use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process};
 
-/// How long a line is waited for, on a machine with much else to do.
+/// How long to wait for a line on a busy machine.
 const PATIENCE: Duration = Duration::from_mins(1);
 
 /// A broker in a process of its own; killed when dropped.
 struct Broker {
     process: Child,
     lines: Receiver<String>,
-    /// What has been read so far.
+    /// The output read so far.
     read: String,
     address: String,
 }
@@ -84,17 +84,17 @@ impl Broker {
         assert!(done.status.success(), "{done:?}");
     }
 
-    /// Sends `bytes` on a connection of its own, and returns what comes back until it is closed.
+    /// Sends `bytes` on a new connection, and returns the answer up to the close.
     fn send(&self, bytes: &[u8]) -> Vec<u8> {
         let mut stream = TcpStream::connect(&self.address).unwrap();
         stream.write_all(bytes).unwrap();
         let mut answer = Vec::new();
-        // A reset is a close, too.
+        // A reset counts as a close.
         let _ = stream.read_to_end(&mut answer);
         answer
     }
 
-    /// Sends the signal, and waits until the process has ended and everything it wrote has been read.
+    /// Sends the signal, and waits until the process has ended and its output is read.
     fn stop(mut self, signal: Signal) -> (bool, String) {
         let id = i32::try_from(self.process.id()).unwrap();
         kill_process(Pid::from_raw(id).unwrap(), signal).unwrap();
@@ -146,7 +146,7 @@ fn a_hangup_is_a_clean_shutdown() {
     broker.line("topic created");
     let (is_success, _) = broker.stop(Signal::HUP);
     assert!(is_success);
-    // Kafka's mark of a clean stop, which the next start looks for.
+    // Kafka's marker of a clean stop, which the next start checks.
     assert!(data.path().join(".kafka_cleanshutdown").exists());
 }
 

@@ -1,4 +1,5 @@
-//! `ottla serve` as a service manager starts it: configured by its environment, watched over a socket, ended by a signal.
+//! `ottla serve` under a service manager: configured by environment variables, watched through a
+//! socket, stopped by a signal.
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -10,7 +11,7 @@ use rustix::process::{Pid, Signal, kill_process};
 
 const PATIENCE: Duration = Duration::from_mins(2);
 
-/// Killed when dropped: a test that fails leaves nothing behind.
+/// Killed when dropped, so that a failing test leaves no process.
 struct Broker(Child);
 
 impl Drop for Broker {
@@ -32,7 +33,7 @@ fn systemd_is_told_of_the_start_and_of_the_stop() {
     let directory = tempfile::tempdir().unwrap();
     let notify = directory.path().join("notify");
     let socket = UnixDatagram::bind(&notify).unwrap();
-    // A broker that does not start sends nothing; nothing else is measured.
+    // Only a broker that does not start makes this time out.
     socket.set_read_timeout(Some(PATIENCE)).unwrap();
     let data = directory.path().join("data");
     let process = Command::new(env!("CARGO_BIN_EXE_ottla"))
@@ -62,7 +63,7 @@ fn the_environment_is_read_only_when_asked() {
         let ended = Command::new(env!("CARGO_BIN_EXE_ottla"))
             .arg("serve")
             .args(arguments)
-            // Refused in any case, so that no broker starts.
+            // Always refused, so that no broker starts.
             .args(["--override", "node.id=-5"])
             .env("KAFKA_NUM_PARTITION", "3")
             .output()

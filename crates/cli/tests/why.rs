@@ -65,7 +65,7 @@ async fn says_in_one_line_why_a_partition_was_not_compacted() {
     let of_cluster = |of: &str| ottla(&["why", "compaction", of, "-b", &kafka]);
     assert_eq!(line(&of_cluster("kept")), kept);
     assert_eq!(line(&of_cluster("kept-1")).lines().count(), 1);
-    // Partitions are named as in the other commands too.
+    // `TOPIC:INDEX` works as in the other commands.
     name_partitions(&of_cluster, &kept);
     assert_eq!(line(&why("kept:1")), line(&of_cluster("kept-1")));
     assert_eq!(line(&why("kept:1,0")), kept);
@@ -131,7 +131,7 @@ async fn a_partition_without_a_leader_is_told_beside_the_others() {
         &kafka,
     ]));
     running.shut_down().await;
-    // The partitions of a directory that is gone have no leader.
+    // The partitions of the missing directory have no leader.
     let running = ottla_broker::start(config_of(&[&first]), Clock::start())
         .await
         .unwrap();
@@ -150,7 +150,7 @@ async fn a_partition_without_a_leader_is_told_beside_the_others() {
     assert_eq!(leaderless.len(), 2, "{answer}");
     let one = leaderless[0].split_once(": ").unwrap().0;
     assert_eq!(line(&why(one)).trim_end(), leaderless[0]);
-    // Nor does it keep the others from being trimmed.
+    // The other partitions can still be trimmed.
     let trimmed = ottla(&["topic", "trim", "spread", "--to-latest", "-b", &kafka]);
     let done = String::from_utf8(trimmed.stdout).unwrap();
     assert_eq!(done.lines().count(), 2, "{done}");

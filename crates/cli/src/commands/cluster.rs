@@ -1,6 +1,7 @@
 //! `ottla cluster`: the brokers, their disks and versions, the metadata quorum, and what is wrong.
 //!
-//! Everything comes from public APIs. What one broker does not tell is left out and said; the rest is shown.
+//! All of it comes from public APIs. When one broker does not answer, its part is missing, a
+//! message says so, and the rest is shown.
 
 mod health;
 mod show;
@@ -20,7 +21,6 @@ Examples:
   ottla cluster                                     brokers, disks, and what is wrong
   ottla cluster --output json | jq .problems        for a check: empty when all is well";
 
-/// What `ottla cluster` takes.
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub struct Args {
@@ -28,21 +28,20 @@ pub struct Args {
     connect: Connect,
 }
 
-/// The cluster as seen now.
+/// One snapshot of the cluster.
 struct View {
     metadata: Arc<ClusterMetadata>,
     brokers: Vec<Broker>,
     features: BTreeMap<i32, Vec<Feature>>,
     log_dirs: BTreeMap<i32, Vec<LogDir>>,
-    /// Nothing where the cluster does not tell.
+    /// `None` when the cluster does not answer DescribeQuorum.
     quorum: Option<Quorum>,
     /// What is wrong, the worst first.
     problems: Vec<String>,
-    /// Whether all partitions have a leader and all their replicas in sync.
+    /// True when each partition has a leader and all its replicas are in sync.
     are_partitions_well: bool,
 }
 
-/// Shows the cluster.
 pub fn run(args: &Args, output: Output) -> Result<()> {
     block_on(async {
         let cluster = args.connect.cluster().await?;

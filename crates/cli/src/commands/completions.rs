@@ -1,6 +1,6 @@
-//! `ottla completions`: a script that lets a shell ask `ottla` how a word may go on.
+//! `ottla completions`: prints the script with which a shell completes words of `ottla`.
 //!
-//! The script runs `ottla` for each completion, so that topics, groups and keys are those of the moment.
+//! The script runs `ottla` for each completion, so the topics, groups and keys are always current.
 
 use std::io::Write as _;
 
@@ -16,13 +16,13 @@ Examples:
   ottla completions zsh  > ~/.zfunc/_ottla          (with ~/.zfunc in $fpath)
   ottla completions fish > ~/.config/fish/completions/ottla.fish
 
-Topics and groups are asked of the cluster that -b or OTTLA_BOOTSTRAP_SERVERS names. After an upgrade of ottla the script
-is to be written again.";
+Topics and groups come from the cluster that -b or OTTLA_BOOTSTRAP_SERVERS names. Write the script again after each
+upgrade of ottla.";
 
-/// The variable by which the script tells `ottla` that it is to complete, and for which shell.
+/// The script sets this variable to the name of its shell, so that `ottla` completes instead of
+/// running a command.
 pub const VARIABLE: &str = "OTTLA_COMPLETE";
 
-/// What `ottla completions` takes.
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub struct Args {
@@ -31,7 +31,6 @@ pub struct Args {
     shell: Shell,
 }
 
-/// A shell.
 #[derive(Debug, Clone, Copy, ValueEnum)]
 enum Shell {
     Bash,
@@ -53,11 +52,10 @@ impl Shell {
     }
 }
 
-/// Prints the script.
 pub fn run(args: &Args) -> Result<()> {
     let shells = Shells::builtins();
     let shell = shells.completer(args.shell.name());
-    let shell = shell.context("this shell cannot be completed for")?;
+    let shell = shell.context("there is no completion script for this shell")?;
     let mut script = Vec::new();
     shell.write_registration(VARIABLE, "ottla", "ottla", "ottla", &mut script)?;
     let mut out = stdout();

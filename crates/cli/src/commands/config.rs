@@ -27,7 +27,6 @@ Examples:
   ottla config delete --topic orders retention.ms
   ottla config set --brokers log.retention.ms=7d";
 
-/// What `ottla config` takes.
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub struct Args {
@@ -62,7 +61,7 @@ struct Target {
     groups: Vec<String>,
 }
 
-/// What has the configs, and the patterns that stand for nothing.
+/// The resources that the options name, and the patterns that match nothing.
 struct Resources {
     found: Vec<Resource>,
     outcomes: Outcomes,
@@ -109,7 +108,7 @@ struct Describe {
     target: Target,
     /// Only configs whose names contain this.
     filter: Option<String>,
-    /// Show those too that were not set.
+    /// Show also the configs that were not set.
     #[arg(short, long)]
     all: bool,
     /// Show what each config means.
@@ -126,10 +125,10 @@ struct Set {
     /// Add to lists (`cleanup.policy`) instead of replacing them.
     #[arg(long, conflicts_with = "subtract")]
     append: bool,
-    /// Take out of lists instead of replacing them.
+    /// Remove from lists (`cleanup.policy`) instead of replacing them.
     #[arg(long)]
     subtract: bool,
-    /// Only check whether the configs could be set.
+    /// Only check whether the broker would accept the configs.
     #[arg(long)]
     dry_run: bool,
     /// The configs to set; a time or a size may have a unit: 7d, 12h, 64MiB, 1GB.
@@ -143,7 +142,7 @@ struct Delete {
     connect: Connect,
     #[command(flatten)]
     target: Target,
-    /// Only check whether the configs could be deleted.
+    /// Only check whether the broker would accept the deletion.
     #[arg(long)]
     dry_run: bool,
     /// The configs to delete.
@@ -151,7 +150,6 @@ struct Delete {
     keys: Vec<String>,
 }
 
-/// Carries out the subcommand.
 pub fn run(args: &Args, output: Output) -> Result<()> {
     block_on(async {
         match &args.action {
@@ -238,7 +236,7 @@ async fn describe(args: &Describe, output: Output) -> Result<()> {
     outcomes.finish_list("resources could not be described")
 }
 
-/// Whether somebody set it, in contrast to a default.
+/// Whether the value was set by somebody and is not a default.
 fn was_set(config: &DescribeConfigsResourceResult) -> bool {
     config.config_source != 5
 }
@@ -285,7 +283,7 @@ fn to_json(label: &str, config: &DescribeConfigsResourceResult) -> Value {
     })
 }
 
-/// What is changed, for each of the resources.
+/// The changes, the same for each resource.
 struct Change {
     configs: BTreeMap<String, ConfigChange>,
     is_dry_run: bool,
@@ -329,8 +327,8 @@ impl Change {
         })
     }
 
-    /// What comes of the values, by key. It is asked after they were set: a broker that cannot say it has set them all
-    /// the same.
+    /// What the broker says about the new values, by key. It is requested after the change, and a
+    /// failure is ignored, because the values are set already.
     async fn notes(
         &self,
         cluster: &Cluster,
@@ -352,7 +350,7 @@ impl Change {
     }
 }
 
-/// The refusal with its next step, which depends on what has the configs.
+/// Adds the next step to a refusal. The step depends on the kind of resource.
 fn explained(
     error: ClientError,
     resource: &Resource,
@@ -382,7 +380,8 @@ fn explained(
     advised(error.into(), step)
 }
 
-/// The key that sets the same as one in hours or minutes, which brokers take at their start only.
+/// The key in milliseconds for a key in hours or minutes. Brokers read the latter only when they
+/// start.
 fn in_milliseconds(key: &str) -> Option<&'static str> {
     match key {
         "log.retention.hours" | "log.retention.minutes" => Some("log.retention.ms"),
@@ -392,13 +391,13 @@ fn in_milliseconds(key: &str) -> Option<&'static str> {
     }
 }
 
-/// What came of a change for one resource.
+/// The outcome for one resource.
 struct Made {
     label: String,
     is_dry_run: bool,
-    /// What was changed.
+    /// The keys that were changed.
     keys: Vec<String>,
-    /// What was to be deleted and was not set.
+    /// The keys that were given to delete but were not set.
     unset: Vec<String>,
     notes: BTreeMap<String, &'static str>,
 }
@@ -426,16 +425,16 @@ impl Made {
     }
 }
 
-/// What a broker of Ottla says of configs that were taken and do nothing, or nothing before its next start.
+/// An Ottla broker marks configs that have no effect, or none before its next start.
 fn notes<'a>(
     configs: impl Iterator<Item = &'a DescribeConfigsResourceResult>,
 ) -> Vec<(String, &'static str)> {
     let note = |config: &DescribeConfigsResourceResult| {
         let text = config.documentation.as_ref()?.as_str();
         let note = if text == WITHOUT_EFFECT {
-            "taken, but without effect in this release"
+            "accepted, but without effect in this release"
         } else if text.ends_with(FROM_NEXT_START) {
-            "it holds from the broker's next start on"
+            "takes effect when the broker starts next"
         } else {
             return None;
         };

@@ -1,8 +1,10 @@
-//! `ottla consume`: records of topics, to stdout.
+//! `ottla consume`: prints the records of topics to stdout.
 //!
-//! Without a group every partition is read from where `--from` says; with one, from where the group stands. A broker
-//! that goes away is waited for, and so is the leader of a partition, and partitions that are added are read from their beginning. Only what was written
-//! to stdout counts as read for the group, which is left with that committed however the command ends.
+//! Without a group, each partition is read from where `--from` says; with a group, from the
+//! committed offset. The command waits for a broker that is down and for a partition without a
+//! leader. Partitions that are added later are read from their beginning. The group's offsets cover
+//! only records that were written to stdout. However the command ends, it commits these offsets and
+//! leaves the group.
 
 mod ends;
 mod format;
@@ -36,11 +38,11 @@ use crate::partitions;
 use crate::patterns::{self, Chosen};
 use crate::stop::Stop;
 
-/// The bytes that are written at once.
+/// The size of one write to stdout.
 const CHUNK_BYTES: usize = 64 * 1024;
-/// How long a write that is under way may take when a signal comes.
+/// How long a write that has begun may still take after a signal.
 const LAST_WRITE: Duration = Duration::from_secs(1);
-/// After this long the user is told what an end waits for.
+/// When leaving the group takes longer, the user is told what the command waits for.
 const QUIET_END: Duration = Duration::from_secs(1);
 const SESSION_TIMEOUT: Duration = Duration::from_secs(45);
 const COMMIT_EVERY: Duration = Duration::from_secs(5);
@@ -57,7 +59,6 @@ Examples:
   ottla consume orders -f '%p:%o %k=%s\\n'          each record by a format of your own
   ottla consume orders --from beginning --exit --output json | jq .value";
 
-/// What `ottla consume` takes.
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 #[expect(
@@ -67,17 +68,19 @@ Examples:
 pub struct Args {
     #[command(flatten)]
     connect: Connect,
-    /// The topics, or patterns of them ('orders-*'), which stand for the topics that exist at the start.
+    /// The topics, or patterns ('orders-*'). A pattern stands for the topics that exist when the
+    /// command starts.
     #[arg(required_unless_present = "named_topics")]
     topics: Vec<String>,
-    /// A topic, as above; may be given several times.
+    /// A topic or a pattern, as above; may be given several times.
     #[arg(short = 't', long = "topic", value_name = "TOPIC")]
     named_topics: Vec<String>,
     /// Read as a member of this group, and commit what was read.
     #[arg(short, long)]
     group: Option<String>,
-    /// Where to begin: `beginning`, `end`, an offset, `-N` (the last N of each partition), or a time; with a group,
-    /// only where it has committed nothing [default: end]. Partitions added later are read from their beginning.
+    /// Where to begin: `beginning`, `end`, an offset, `-N` (the last N records of each partition),
+    /// or a time [default: end]. With a group it holds only where the group has committed nothing.
+    /// Partitions added later are read from their beginning.
     #[arg(long, value_name = "WHERE", allow_hyphen_values = true)]
     from: Option<From>,
     /// The same as --from beginning.
@@ -86,11 +89,11 @@ pub struct Args {
     /// Read only this partition; may be given several times.
     #[arg(short, long = "partition", conflicts_with = "group")]
     partitions: Vec<i32>,
-    /// Stop after so many records.
+    /// Stop after this many records.
     #[arg(short = 'n', long, value_name = "N")]
     max: Option<usize>,
-    /// Stop at the end of what there was at the start, instead of waiting for more; then a broker that goes away is
-    /// waited for no longer than --timeout.
+    /// Stop at the end that the partitions had at the start, instead of waiting for more records. A
+    /// broker that is down is then waited for no longer than --timeout.
     #[arg(short, long)]
     exit: bool,
     #[arg(short, long, value_name = "FORMAT", help = format::HELP, conflicts_with_all = ["keys", "headers", "timestamps", "offsets", "separator"])]
@@ -98,7 +101,8 @@ pub struct Args {
     /// Print keys.
     #[arg(short, long)]
     keys: bool,
-    /// Print headers as KEY=VALUE,KEY=VALUE, with a backslash before `,`, `=`, a backslash and the separator in them.
+    /// Print headers as KEY=VALUE,KEY=VALUE. A backslash escapes `,`, `=`, the separator and the
+    /// backslash itself.
     #[arg(long)]
     headers: bool,
     /// Print timestamps.
@@ -107,13 +111,13 @@ pub struct Args {
     /// Print partitions and offsets.
     #[arg(long)]
     offsets: bool,
-    /// What is printed between the parts of a record.
+    /// The text between the parts of a record.
     #[arg(long, value_name = "TEXT", default_value = "\\t", value_parser = parse_escapes)]
     separator: String,
-    /// What is printed for a record without a key or value.
+    /// The text for a missing key or value.
     #[arg(long, value_name = "TEXT", default_value = "null")]
     null: String,
-    /// Which records of transactions are read.
+    /// Which records of transactions to read.
     #[arg(long, value_enum, default_value_t = IsolationArg::ReadCommitted)]
     isolation: IsolationArg,
 }
@@ -125,7 +129,7 @@ enum IsolationArg {
     ReadUncommitted,
 }
 
-/// Consumes until the end that was asked for, a signal, or the end of whoever reads stdout.
+/// Consumes until the requested end, a signal, or until the reader of stdout closes it.
 pub fn run(args: &Args, output: Output) -> Result<()> {
     if args.format.is_some() && output == Output::Json {
         bail!("--format prints text; leave it out, or --output json");
@@ -188,7 +192,7 @@ impl Args {
     }
 }
 
-/// Enters the cluster, and finds where to begin and where to end.
+/// Connects, and finds where to begin and where to end.
 async fn start(args: &Args) -> Result<(Reader, Option<Ends>)> {
     let cluster = args.connect.cluster().await?;
     let topics = args.topics(&cluster).await?;
@@ -270,12 +274,12 @@ fn as_member(
 /// One run of the command.
 struct Run {
     reader: Reader,
-    /// Where to stop; nothing without `--exit`.
+    /// Where to stop; `None` without `--exit`.
     ends: Option<Ends>,
     stop: Stop,
     writer: Writer,
     style: Style,
-    /// How many records may still be printed.
+    /// How many records may still be printed; `None` without `--max`.
     left: Option<usize>,
     is_stopped: bool,
 }
@@ -293,7 +297,7 @@ impl Run {
         }
     }
 
-    /// Reads until the maximum, the end, a signal, or the end of whoever reads the output.
+    /// Reads until the maximum, the end, a signal, or until the reader of stdout closes it.
     async fn read(&mut self) -> Result<()> {
         while self.left != Some(0) && !self.is_stopped {
             if let Some(ends) = &mut self.ends {
@@ -329,7 +333,8 @@ impl Run {
         Ok(())
     }
 
-    /// Prints what arrived; what cannot be, or may not be, counts as not read.
+    /// Prints the records that arrived. Those that are not printed, because the write failed or the
+    /// maximum is reached, count as not read.
     async fn print(&mut self, arrived: &[FetchedRecords]) -> Result<()> {
         let mut result = Ok(());
         for records in arrived {
@@ -372,7 +377,8 @@ impl Run {
         Ok(())
     }
 
-    /// Writes the chunk; false when a signal came and it could not be written then. Nothing is begun after a signal.
+    /// Writes the chunk. Returns false when a signal came before the write was done; no write
+    /// begins after a signal.
     async fn write(&mut self, chunk: Vec<u8>) -> Result<bool> {
         if self.is_stopped {
             return Ok(false);
@@ -392,7 +398,7 @@ impl Run {
         }
     }
 
-    /// Commits and leaves. A second signal ends that too.
+    /// Commits and leaves the group. A second signal interrupts this.
     async fn close(mut self, args: &Args) -> Result<()> {
         let Some(group) = &args.group else {
             return Ok(());
@@ -407,7 +413,7 @@ impl Run {
                 tokio::select! {
                     closed = closing => closed,
                     signal = self.stop.wait() => bail!(
-                        "ended by {signal}: group {group} takes this member for alive for up to {} s, and what was \
+                        "ended by {signal}: group {group} counts this member as alive for up to {} s, and what was \
                          printed since the last commit will be read again",
                         SESSION_TIMEOUT.as_secs()
                     ),

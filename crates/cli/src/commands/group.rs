@@ -28,7 +28,6 @@ Examples:
   ottla group delete-offsets billing --topic orders
   ottla group delete billing";
 
-/// What `ottla group` takes.
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub struct Args {
@@ -38,19 +37,19 @@ pub struct Args {
 
 #[derive(Debug, Subcommand)]
 enum Action {
-    /// List the groups, and how far each is behind.
+    /// List the groups and their lag.
     List(list::Args),
-    /// Show what groups have read, how far they are behind, and their members.
+    /// Show the committed offsets of groups, their lag, and their members.
     Describe(describe::Args),
     /// Delete groups that have no members, with all their offsets.
     Delete(delete::Args),
-    /// Delete what a group has committed for topics that it no longer reads.
+    /// Delete committed offsets of topics that the group no longer reads.
     DeleteOffsets(delete_offsets::Args),
-    /// Move a group without members to other offsets: a dry run unless --execute is given.
+    /// Set the offsets of a group without members. It only shows the change unless --execute is
+    /// given.
     ResetOffsets(reset::Args),
 }
 
-/// Carries out the subcommand.
 pub fn run(args: &Args, output: Output) -> Result<()> {
     block_on(async {
         match &args.action {
@@ -63,13 +62,13 @@ pub fn run(args: &Args, output: Output) -> Result<()> {
     })
 }
 
-/// Partitions by whether they can be asked where they end. Those that were deleted are in neither set.
+/// Partitions with and without a leader. Deleted partitions are in neither set.
 struct Standing {
     led: BTreeSet<TopicPartition>,
     leaderless: BTreeSet<TopicPartition>,
 }
 
-/// How these partitions stand now.
+/// Looks up which of these partitions have a leader now.
 async fn standing(cluster: &Cluster, partitions: &BTreeSet<TopicPartition>) -> Result<Standing> {
     let topics: BTreeSet<_> = partitions.iter().map(|of| of.topic.clone()).collect();
     cluster
@@ -82,12 +81,12 @@ async fn standing(cluster: &Cluster, partitions: &BTreeSet<TopicPartition>) -> R
     Ok(Standing { led, leaderless })
 }
 
-/// How far a group is behind, over all partitions for which it has committed.
+/// The lag of a group, summed over all partitions with a committed offset.
 #[derive(Debug, Default, Clone, Copy)]
 struct TotalLag {
-    /// Over the partitions whose end is known; nothing where there are none.
+    /// The sum over partitions whose end is known; `None` when there are none.
     known: Option<i64>,
-    /// Partitions that are left out, because nobody leads them.
+    /// The number of partitions left out because they have no leader.
     leaderless: usize,
 }
 
@@ -99,7 +98,7 @@ impl TotalLag {
         self.leaderless += usize::from(is_leaderless);
     }
 
-    /// For people: a lag that leaves something out is a lower bound.
+    /// As text. When partitions are left out, the lag is shown as a lower bound.
     fn shown(self) -> String {
         match self.known {
             None => "-".to_owned(),
@@ -108,7 +107,7 @@ impl TotalLag {
         }
     }
 
-    /// Tells what the lag of a group leaves out.
+    /// Prints a message when the lag leaves partitions out.
     fn explain(self, group: &str) {
         if self.leaderless > 0 {
             let s = if self.leaderless == 1 { "" } else { "s" };
@@ -120,7 +119,7 @@ impl TotalLag {
     }
 }
 
-/// How many records lie between what is committed and the end.
+/// The lag of one partition: the offsets between the committed one and the end.
 fn lag(committed: i64, end: i64) -> i64 {
     (end - committed).max(0)
 }

@@ -1,4 +1,4 @@
-//! `ottla log`: looks into log files, with the code that the broker reads them with.
+//! `ottla log`: prints, checks and repairs log files, with the broker's own code.
 
 mod batches;
 mod dump;
@@ -21,9 +21,8 @@ Examples:
   ottla log dump --records ottla-data/__consumer_offsets-7               what groups have committed
   ottla log dump --records ottla-data/__cluster_metadata-0               topics, brokers, configs
   ottla log verify ottla-data                                            everything in a log directory
-  ottla log repair ottla-data                                            what would make it sound; --execute does it";
+  ottla log repair ottla-data                                            what would repair it; --execute does it";
 
-/// What `ottla log` takes.
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub struct Args {
@@ -35,13 +34,14 @@ pub struct Args {
 enum Action {
     /// Print segments, indexes and snapshots.
     Dump(dump::Args),
-    /// Check log directories that no broker uses: checksums, offsets, epochs, indexes. Nothing is changed.
+    /// Check log directories that no broker uses: checksums, offsets, epochs, indexes. It changes
+    /// nothing.
     Verify(verify::Args),
-    /// Make log directories that no broker uses sound: lists what would be done, and does it with --execute.
+    /// Repair log directories that no broker uses. It only lists the steps unless --execute is
+    /// given.
     Repair(repair::Args),
 }
 
-/// Carries out the subcommand.
 pub fn run(args: &Args, output: Output) -> Result<()> {
     match &args.action {
         Action::Dump(args) => dump::run(args, output),

@@ -1,10 +1,11 @@
-//! `ottla produce`: lines or JSON documents from a file or stdin become records.
+//! `ottla produce`: makes records of the lines or JSON documents of a file or of stdin.
 //!
-//! A reader thread hands lines over through a bounded queue, so that a slow broker slows the reading. When the
-//! input pauses, what was read is sent at once: `tail -f log | ottla produce logs` does not wait for a full batch.
+//! A reader thread passes lines through a bounded queue, so that a slow broker slows the reading.
+//! When the input pauses, the lines read so far are sent at once: `tail -f log | ottla produce
+//! logs` does not wait for a full batch.
 //!
-//! However it ends (a bad line, a signal, a broker that is gone), the lines before the end are written as far as
-//! they can be, and the last words say how many are and from which line to go on.
+//! However it ends (a bad line, a signal, a lost broker), it first writes the lines before that
+//! point as far as it can. The last message says how many are written and from which line to go on.
 
 mod ending;
 mod input;
@@ -38,9 +39,9 @@ use crate::instant;
 use crate::output::{Output, message, print_json};
 use crate::stop::Stop;
 
-/// What is read waits at most so long for more.
+/// A batch that is not full is sent after this time.
 const LINGER: Duration = Duration::from_millis(20);
-/// How often waiting looks whether there is something to say.
+/// While waiting, the progress line is updated this often.
 const LOOK_EVERY: Duration = Duration::from_millis(250);
 
 const EXAMPLES: &str = "\
@@ -54,31 +55,30 @@ Examples:
   ottla consume orders --from beginning --exit --output json | ottla produce copy --input json
                                                          keys, values, headers and times survive";
 
-/// What `ottla produce` takes.
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub struct Args {
     #[command(flatten)]
     connect: Connect,
-    /// The topic; created if the broker's auto.create.topics.enable allows it.
+    /// The topic. It is created if the broker's auto.create.topics.enable allows that.
     #[arg(required_unless_present = "named_topic")]
     topic: Option<String>,
     /// The file to read [default: stdin].
     file: Option<PathBuf>,
-    /// The topic; then the first argument is the file.
+    /// The topic. The only argument is then the file.
     #[arg(short = 't', long = "topic", value_name = "TOPIC")]
     named_topic: Option<String>,
-    /// Leave out the lines before this one.
+    /// Skip the lines before this one.
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..))]
     from_line: u64,
     /// How the input is read.
     #[arg(long, value_enum, default_value_t = Format::Lines)]
     input: Format,
-    /// What separates the headers from the rest of a line: they come first, as KEY=VALUE,KEY=VALUE, the way
-    /// `ottla consume --headers` prints them.
+    /// What separates the headers from the rest of a line. The headers come first, as
+    /// KEY=VALUE,KEY=VALUE, as `ottla consume --headers` prints them.
     #[arg(long, value_name = "TEXT", value_parser = parse_escapes)]
     header_separator: Option<String>,
-    /// What separates the key from the value in a line; a line without it is an error.
+    /// What separates the key from the value in a line. A line without it is an error.
     #[arg(short = 'K', long, value_name = "TEXT", value_parser = parse_escapes)]
     key_separator: Option<String>,
     /// The key of all records.
@@ -87,7 +87,8 @@ pub struct Args {
     /// A header of all records; may be given several times.
     #[arg(short = 'H', long = "header", value_name = "KEY=VALUE", value_parser = parse_setting)]
     headers: Vec<(String, String)>,
-    /// A value, of a record or header, that stands for none (a tombstone on a compacted topic).
+    /// A value with this text, of a record or header, becomes null (a tombstone on a compacted
+    /// topic).
     #[arg(long, value_name = "TEXT")]
     null_value: Option<String>,
     /// The partition of all records [default: by murmur2 of the key, as Java's producer].
@@ -96,13 +97,13 @@ pub struct Args {
     /// How batches are compressed.
     #[arg(short = 'z', long, value_enum, default_value_t = Codec::None)]
     compression: Codec,
-    /// Whose acknowledgement to wait for.
+    /// Which replicas must acknowledge a record.
     #[arg(long, value_enum, default_value_t = AcksArg::All)]
     acks: AcksArg,
     /// The size at which a batch is sent.
     #[arg(long, value_name = "BYTES", default_value_t = 512 * 1024, value_parser = clap::value_parser!(u32).range(1..=1_000_000_000))]
     batch_size: u32,
-    /// Do not let the broker recognise repeated batches.
+    /// Turn the idempotent producer off: a retried batch may then be written twice.
     #[arg(long)]
     no_idempotence: bool,
 }
@@ -128,7 +129,6 @@ enum AcksArg {
     All,
 }
 
-/// Produces the input.
 pub fn run(args: &Args, output: Output) -> Result<()> {
     block_on(produce(args, output))
 }
@@ -210,12 +210,12 @@ struct Run {
     partitions: BTreeMap<i32, usize>,
     progress: Progress,
     ending: Ending,
-    /// The line of which no record could be made.
+    /// The number of the line that could not be parsed.
     bad_line: Option<u64>,
     is_acknowledged: bool,
 }
 
-/// The input ends before the line from which it is to be read.
+/// The input has fewer lines than `--from-line` skips.
 #[derive(Debug)]
 struct TooShort {
     lines: u64,
@@ -249,7 +249,7 @@ impl Run {
         self.end(read, target, output)
     }
 
-    /// Hands line after line to the producer, until the input, a signal or a failure ends it.
+    /// Passes the lines to the producer, until the input ends, a signal comes, or a line fails.
     async fn send_all(
         &mut self,
         mut lines: mpsc::Receiver<Lines>,
@@ -306,7 +306,7 @@ impl Run {
         self.ending.signal().is_some() || self.ledger.failure().is_some()
     }
 
-    /// What is said when the end takes long, and what is at work then.
+    /// The message for a slow end, and the parts that the caller needs while it waits.
     fn parts(&mut self) -> (impl FnMut(), &mut Producer, &mut Ending) {
         let Self {
             producer,
@@ -318,7 +318,7 @@ impl Run {
         let tell = || {
             progress.clear();
             message(&match ledger.open() {
-                0 => "waiting for the broker to take what was sent; a second signal gives up"
+                0 => "waiting for the broker to receive what was sent; a second signal gives up"
                     .to_owned(),
                 1 => "waiting for 1 record to be acknowledged; a second signal gives up".to_owned(),
                 open => format!(
@@ -329,23 +329,23 @@ impl Run {
         (tell, producer, ending)
     }
 
-    /// Waits for what becomes of everything that was sent.
+    /// Waits for the outcome of all records sent so far.
     async fn settle(&mut self) {
         self.producer.seal_all();
         while self.producer.has_unsettled() && !self.ending.is_given_up() {
             self.step().await;
         }
-        // With acks=0 a broker that takes no more would be noticed by nobody, and a connection that it closes in a long
-        // pause would look like a loss.
+        // With acks=0 no answer tells that the broker stopped reading, and a connection that it
+        // closes in a long pause would look like a loss.
         let (tell, producer, ending) = self.parts();
         let _ = ending.unless_given_up(tell, producer.flush()).await;
         self.say();
     }
 
-    /// Waits for what becomes of one request, or a little.
+    /// Waits for the outcome of one request, or for [`LOOK_EVERY`].
     async fn step(&mut self) {
         let (tell, producer, ending) = self.parts();
-        // What is cut short is looked at again, unless it is given up.
+        // After the timeout the same step goes on later, unless a second signal gave it up.
         let step = time::timeout(LOOK_EVERY, producer.step());
         let _ = ending.unless_given_up(tell, step).await;
         self.take_outcomes();
@@ -371,7 +371,7 @@ impl Run {
         }
     }
 
-    /// Says what was done, and fails when that is not all.
+    /// Prints what was written; fails when that is not all of the input.
     fn end(self, read: Result<()>, target: &Target, output: Output) -> Result<()> {
         let balance = self.ledger.balance();
         let rate = self.progress.rate(self.ledger.written_bytes());
@@ -418,7 +418,7 @@ impl Run {
         Err(Advised { error, next }.into())
     }
 
-    /// Why it is not all of the input.
+    /// Why not all of the input was written.
     fn why(self, read: Result<()>) -> Error {
         let signal = self.ending.signal().unwrap_or("a signal");
         let is_given_up = self.ending.is_given_up();
@@ -436,10 +436,10 @@ impl Run {
     }
 }
 
-/// `\t`, `\n`, `\0` and `\\` as in other tools; a separator may not be empty.
+/// Replaces `\t`, `\n`, `\0` and `\\`. A separator must not be empty.
 pub fn parse_escapes(text: &str) -> Result<String, String> {
     if text.is_empty() {
-        return Err("a separator has at least one character".to_owned());
+        return Err("a separator needs at least one character".to_owned());
     }
     let mut parsed = String::new();
     let mut letters = text.chars();

@@ -1,4 +1,4 @@
-//! `ottla reference`: docs/cli.md, from the tree of commands that `--help` is made of.
+//! `ottla reference`: prints docs/cli.md, from the same command tree as `--help`.
 
 use std::fmt::Write as _;
 use std::io::Write as _;
@@ -11,26 +11,25 @@ use crate::output::stdout;
 const INTRODUCTION: &str = "\
 # The command line
 
-Written from the commands themselves (`OTTLA_WRITE_DOCUMENTS=1 cargo test -p ottla-cli --test documents`); `--help` behind
-any of them shows the same.
+Generated from the commands (`OTTLA_WRITE_DOCUMENTS=1 cargo test -p ottla-cli --test documents`); `--help` shows the same for
+each command.
 
 Results go to stdout, messages and errors to stderr. Every command takes `--output json`: results are then JSON, and so is
 each line of stderr, a message (`{\"message\"}`) or an error (`{\"error\", \"cause\", \"code\", \"next\"}`, with Kafka's error code
 where a broker refused and the next step where one is known). The exit status is 0 for success, 1 for an error, 2 for a
-command line that cannot be understood. A command over several names does all it can, says for each what came of it,
-and fails if one failed. In JSON a command that changes something prints the names that failed beside those that did not
-(`{\"deleted\", \"failed\"}`); one that shows something prints the list of what there is, and the errors to stderr.
+command line that cannot be understood. A command with several names tries each of them, prints the outcome of each,
+and fails if one failed. In JSON, a command that changes something prints the names that succeeded and those that failed
+(`{\"deleted\", \"failed\"}`). A command that shows something prints the list of what it found, and writes errors to stderr.
 
 The commands that talk to a cluster take `-b`, `--bootstrap-server HOST:PORT` (several separated by commas; by default
 `OTTLA_BOOTSTRAP_SERVERS` of the environment, or 127.0.0.1:9092) and `--timeout SECONDS` (30), and work against any
 Kafka.
 
-Where several topics or groups are taken, a pattern in quotes stands for all that fit: `*` is any letters, `?` one letter,
-`[ab]` one of these. Where a config counts in milliseconds or bytes, a value may have a unit: `7d`, `1.5h`, `64MiB`, `1GB`.
+Where several topics or groups may be given, a pattern in quotes stands for all that match it: `*` is any text, `?` one letter,
+`[ab]` one of these letters. The value of a config in milliseconds or bytes may have a unit: `7d`, `1.5h`, `64MiB`, `1GB`.
 Times are `2026-11-24`, `2026-11-24T10:30:00Z`, `15m` (s, m, h, d ago), or milliseconds since 1970.
 ";
 
-/// Prints the page.
 pub fn run(mut command: Command) -> Result<()> {
     command.build();
     let mut page = INTRODUCTION.to_owned();
@@ -47,7 +46,7 @@ fn visible(command: &Command) -> impl Iterator<Item = &Command> {
     below.filter(|below| !below.is_hide_set() && below.get_name() != "help")
 }
 
-/// A command, and those below it.
+/// Adds a command and its subcommands to the page.
 fn describe(page: &mut String, command: &Command, depth: usize) {
     let name = command.get_bin_name().unwrap_or_else(|| command.get_name());
     let _ = write!(page, "\n{} {name}\n", "#".repeat(depth));
@@ -75,7 +74,7 @@ fn describe(page: &mut String, command: &Command, depth: usize) {
     }
 }
 
-/// Whether the option belongs to this command, and not to all of them.
+/// Whether the option belongs to this command; false for those that all commands have.
 fn is_own(argument: &Arg) -> bool {
     let is_shared = argument.get_help_heading() == Some("Connection") || argument.is_global_set();
     let id = argument.get_id().as_str();

@@ -1,6 +1,7 @@
-//! `ottla serve`: a broker, from the command line to the last closed file.
+//! `ottla serve`: starts a broker, and stops it in order when a signal comes.
 //!
-//! Owns what belongs to the process and not to the broker: its logs, its signals, its descriptors, its threads.
+//! Owns what belongs to the process: log output, signals, the limit of descriptors, threads. The
+//! rest is in the crate `broker`.
 
 mod service;
 
@@ -22,36 +23,38 @@ use tracing_subscriber::EnvFilter;
 
 use crate::output::{Output, write_to_stderr};
 
-/// What `ottla serve` takes.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// Kafka's server.properties; without one, a single node on 127.0.0.1:9092 with its data in ./ottla-data.
+    /// Kafka's server.properties. Without it, the broker is a single node on 127.0.0.1:9092 with
+    /// its data in ./ottla-data.
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
 
-    /// Take keys from the environment too, over the file's, by the names that Apache Kafka's container image gives them:
-    /// KAFKA_ADVERTISED_LISTENERS is advertised.listeners.
+    /// Read keys from the environment too, by the names of Apache Kafka's container image:
+    /// KAFKA_ADVERTISED_LISTENERS is advertised.listeners. They override the file.
     #[arg(long)]
     environment: bool,
 
-    /// One configuration key, over the file's and the environment's; may be repeated.
+    /// One configuration key, which overrides the file and the environment; may be given several
+    /// times.
     #[arg(long = "override", value_name = "KEY=VALUE")]
     overrides: Vec<String>,
 
-    /// How logs, and the line that says that the broker is ready, are written to stderr: by default `text`, under
-    /// `--output json` as `json`.
+    /// The format of the log, and of the line that says the broker is ready, on stderr [default:
+    /// that of --output].
     #[arg(long, value_enum)]
     log_format: Option<LogFormat>,
 
-    /// What is logged: error, warn, info, debug or trace, also by module: `info,ottla_broker::network=debug`.
+    /// The log level: error, warn, info, debug or trace. A level may be set for a module:
+    /// `info,ottla_broker::network=debug`.
     #[arg(long, value_name = "FILTER", env = EnvFilter::DEFAULT_ENV, default_value = "info", value_parser = LogFilter::parse)]
     log_level: LogFilter,
 }
 
-/// The exit status when a second signal did not let the stop come to its end.
+/// The exit status when a second signal interrupts the stop.
 const ENDED_AT_ONCE: i32 = 1;
 
-/// A valid expression for [`EnvFilter`], which itself cannot be cloned as clap wants it.
+/// A valid expression for [`EnvFilter`]. The filter itself cannot be cloned, which clap requires.
 #[derive(Debug, Clone)]
 struct LogFilter(String);
 
@@ -64,7 +67,7 @@ impl LogFilter {
     }
 }
 
-/// How a log line looks.
+/// The format of log lines.
 #[derive(Debug, Clone, Copy, ValueEnum)]
 enum LogFormat {
     /// For people.
@@ -73,7 +76,7 @@ enum LogFormat {
     Json,
 }
 
-/// Runs the broker until it is told to stop.
+/// Runs the broker until a signal stops it.
 pub fn run(args: &Args, output: Output) -> Result<()> {
     let clock = Clock::start();
     let format = args.log_format.unwrap_or(match output {
@@ -109,15 +112,15 @@ pub fn run(args: &Args, output: Output) -> Result<()> {
     })
 }
 
-/// Ends the process whatever its threads wait for, a disk that stands still perhaps.
+/// Ends the process without waiting for its threads, which may be blocked on a stalled disk.
 fn end_at_once() -> ! {
     tracing::error!(
-        "a second signal ends the process at once; the next start recovers what is not closed"
+        "a second signal ends the process at once; the next start recovers the logs that were not closed"
     );
     std::process::exit(ENDED_AT_ONCE)
 }
 
-/// Reads the configuration and says what the operator should know of it.
+/// Reads the configuration, and logs what the operator should know about it.
 fn configuration(args: &Args) -> Result<BrokerConfig> {
     let environment = if args.environment {
         variables()
@@ -143,8 +146,8 @@ fn configuration(args: &Args) -> Result<BrokerConfig> {
     Ok(loaded.config)
 }
 
-/// The process's environment. A name or value that is not UTF-8 cannot be a key's, and is refused with its key if it
-/// claims to be.
+/// The process's environment. A name or value that is not UTF-8 is passed on with replacement
+/// characters, so that the check of the keys refuses it by name.
 fn variables() -> Vec<config::Variable> {
     let lossy = |text: OsString| text.to_string_lossy().into_owned();
     std::env::vars_os()
@@ -152,7 +155,7 @@ fn variables() -> Vec<config::Variable> {
         .collect()
 }
 
-/// What ends the process in good order.
+/// The signals that stop the broker in order.
 struct Signals {
     interrupt: Signal,
     terminate: Signal,
@@ -170,19 +173,21 @@ impl Signals {
 }
 
 async fn start(config: BrokerConfig, clock: Clock) -> Result<(Running, Signals)> {
-    // Before the ready line: whoever reads it may send a signal at once.
+    // Before the ready line, because its reader may send a signal at once.
     let signals = Signals {
         interrupt: signal(SignalKind::interrupt()).context("cannot watch for Ctrl-C")?,
         terminate: signal(SignalKind::terminate()).context("cannot watch for SIGTERM")?,
-        // A terminal that is closed; the default would end the process as kill -9 does.
+        // Sent when a terminal is closed. By default it would end the process without an orderly
+        // stop.
         hangup: signal(SignalKind::hangup()).context("cannot watch for SIGHUP")?,
     };
     let running = ottla_broker::start(config, clock).await?;
     Ok((running, signals))
 }
 
-/// Kafka wants a configured directory to be formatted by hand; a directory that should have held data is empty when its
-/// disk is not mounted, or its name misspelt.
+/// Warns when configured log directories were empty and have been formatted. Kafka requires
+/// formatting by hand; an empty directory may mean that a disk is not mounted or a name is
+/// misspelt.
 fn warn_of_formatting(running: &Running) {
     let directories = running.broker.replicas.directories().all().iter();
     let directories: Vec<_> = directories.map(|directory| directory.log.path()).collect();
@@ -190,11 +195,11 @@ fn warn_of_formatting(running: &Running) {
         ?directories,
         cluster_id = running.broker.cluster_id.as_str(),
         "the log directories were empty and have been formatted for a new cluster; if there should have been data, stop \
-         the broker, look at log.dirs and at what is mounted, and remove what was made"
+         the broker, check log.dirs and the mounts, and remove the new directories"
     );
 }
 
-/// One line for the operator: which program serves which data, and where it can be reached.
+/// Logs one line: version, data directories, listeners.
 fn log_start(running: &Running) {
     let broker = &running.broker;
     let directories: Vec<PathBuf> = broker
@@ -225,7 +230,7 @@ fn log_start(running: &Running) {
     );
 }
 
-/// Says what an address beyond loopback means, and what clients behind a port mapping need.
+/// Warns about a listener that is not on loopback, and about missing `advertised.listeners`.
 fn warn_of_exposure(running: &Running) {
     let configured = &running.broker.config.network.listeners;
     for ((name, address), listener) in running.addresses.iter().zip(configured) {
@@ -234,7 +239,7 @@ fn warn_of_exposure(running: &Running) {
         }
         tracing::warn!(
             listener = %format!("{name}://{address}"),
-            "this listener is plaintext and without authentication: whoever reaches it can read and change everything; \
+            "this listener is plaintext and without authentication: every client that reaches it can read and change everything; \
              bind it to loopback or to a private network"
         );
         if listener.advertised.is_none() {
@@ -247,7 +252,7 @@ fn warn_of_exposure(running: &Running) {
     }
 }
 
-/// The path from the root on, without links where they can be followed.
+/// The absolute path, with links resolved where possible.
 fn absolute(path: &Path) -> PathBuf {
     std::fs::canonicalize(path)
         .or_else(|_| std::path::absolute(path))
@@ -280,14 +285,14 @@ fn dialable(address: SocketAddr) -> SocketAddr {
     dial
 }
 
-/// The filter of the logs, and how another takes its place while the broker runs.
+/// The log filter, and the handle that replaces it while the broker runs.
 struct Logs {
     first: String,
     replace: Box<dyn Fn(EnvFilter) -> Result<(), String> + Send + Sync>,
 }
 
 impl Logs {
-    /// Lets the levels be changed by those who administer the broker.
+    /// Lets IncrementalAlterConfigs change the levels.
     fn give_to(self, running: &Running) {
         let replace = self.replace;
         running

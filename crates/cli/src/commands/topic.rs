@@ -29,7 +29,6 @@ Examples:
   ottla topic trim orders --to-datetime 7d         deletes the records that are older
   ottla topic delete orders 'test-*'";
 
-/// What `ottla topic` takes.
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub struct Args {
@@ -43,7 +42,7 @@ enum Action {
     Create(create::Args),
     /// List the topics.
     List(list::Args),
-    /// Show topics: where their partitions are, which offsets they hold, which configs were set.
+    /// Show topics: the replicas and offsets of their partitions, and the configs that were set.
     Describe(describe::Args),
     /// Give topics more partitions, or change their configs.
     Alter(alter::Args),
@@ -53,7 +52,6 @@ enum Action {
     Delete(delete::Args),
 }
 
-/// Carries out the subcommand.
 pub fn run(args: &Args, output: Output) -> Result<()> {
     block_on(async {
         match &args.action {
@@ -75,7 +73,8 @@ pub fn parse_setting(text: &str) -> Result<(String, String), String> {
     }
 }
 
-/// The configs with their durations and sizes in the unit of the key. One that is given twice has no right value.
+/// The configs, with durations and sizes converted to the unit of the key. A key that is given
+/// twice is an error.
 pub fn resolved(settings: &[(String, String)]) -> Result<BTreeMap<String, String>> {
     let mut keys = BTreeSet::new();
     if let Some((key, _)) = settings.iter().find(|(key, _)| !keys.insert(key)) {
@@ -87,7 +86,6 @@ pub fn resolved(settings: &[(String, String)]) -> Result<BTreeMap<String, String
     resolved.collect()
 }
 
-/// Whether a command that may be a dry run changes anything.
 pub fn validation(is_dry_run: bool) -> Validation {
     if is_dry_run {
         Validation::Only

@@ -1,7 +1,8 @@
-//! `ottla why`: asks brokers for their reasons, at the HTTP listeners where their metrics are (Ottla only).
+//! `ottla why`: asks Ottla brokers why they did something, over the HTTP listener that also serves
+//! their metrics.
 //!
-//! Which brokers lead the partitions, and where those listen, comes from the cluster: each tells its
-//! `ottla.http.listen` as a config.
+//! The cluster's metadata names the leaders of the partitions. Each leader's config
+//! `ottla.http.listen` has the address.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{Read as _, Write as _};
@@ -24,12 +25,11 @@ Examples:
   ottla why compaction orders:3                 for one partition
   ottla why compaction orders -b kafka:9092     of that cluster
   ottla why compaction orders --http 10.0.0.7:9464
-                                                of one broker, wherever it tells that it listens";
+                                                of one broker, at this address";
 
-/// No answer is larger.
+/// An answer larger than this is refused.
 const MAX_ANSWER: u64 = 256 << 20;
 
-/// What `ottla why` takes.
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub struct Args {
@@ -39,7 +39,8 @@ pub struct Args {
 
 #[derive(Debug, Subcommand)]
 enum Question {
-    /// Why a topic was or was not compacted: what is dirty, when it is due, what cannot be read.
+    /// Why a topic was or was not compacted: how much is dirty, when it is due, which batches
+    /// cannot be read.
     Compaction(Compaction),
 }
 
@@ -47,18 +48,17 @@ enum Question {
 struct Compaction {
     #[command(flatten)]
     connect: Connect,
-    /// Ask the broker with this HTTP listener, instead of those that lead the partitions.
+    /// Ask the broker at this HTTP listener, instead of the leaders of the partitions.
     #[arg(long, value_name = "HOST:PORT")]
     http: Option<String>,
-    /// The topic, or some of its partitions; TOPIC-PARTITION, as the answers name it, is taken too.
+    /// The topic, or some of its partitions. TOPIC-PARTITION, the form of the answers, works too.
     #[arg(value_name = "TOPIC[:PARTITION,…]")]
     of: String,
 }
 
-/// The key by which a broker tells where its HTTP listener is.
+/// The config with the address of a broker's HTTP listener.
 const LISTEN: &str = "ottla.http.listen";
 
-/// Carries out the subcommand.
 pub fn run(args: &Args, output: Output) -> Result<()> {
     let Question::Compaction(args) = &args.question;
     let mut answers = if let Some(http) = &args.http {
@@ -78,11 +78,11 @@ pub fn run(args: &Args, output: Output) -> Result<()> {
     }
 }
 
-/// A topic's partitions, by the HTTP listeners of the brokers that lead them.
+/// A topic's partitions, grouped by the HTTP listener of their leader.
 struct Asked {
     topic: String,
     listeners: BTreeMap<String, BTreeSet<i32>>,
-    /// Those of which no broker can say anything.
+    /// Partitions without a leader, which no broker can answer for.
     leaderless: Vec<i32>,
 }
 
@@ -138,15 +138,15 @@ impl Asked {
         }));
         if answers.is_empty() {
             bail!(
-                "the brokers that lead topic {topic} say nothing of it: it has just moved or was deleted; \
-                 `ottla topic describe {topic}` says where its partitions are"
+                "the brokers that lead topic {topic} do not know it: it has just moved or was deleted; \
+                 `ottla topic describe {topic}` shows where its partitions are"
             );
         }
         Ok(answers)
     }
 }
 
-/// What one broker says of the partitions that it holds.
+/// The answers of one broker.
 fn of_broker(http: &str, of: &str) -> Result<Vec<Value>> {
     let mut answers = Vec::new();
     match partitions::split(of) {
@@ -159,7 +159,7 @@ fn of_broker(http: &str, of: &str) -> Result<Vec<Value>> {
     }
     if answers.is_empty() {
         bail!(
-            "the broker at {http} holds no topic or partition {of}; `ottla topic describe` says where its partitions \
+            "the broker at {http} holds no topic or partition {of}; `ottla topic describe` shows where its partitions \
              are"
         );
     }
@@ -183,23 +183,26 @@ async fn listener(cluster: &Cluster, id: i32) -> Result<String> {
         .await?;
     let mut configs = configs.iter();
     let Some(found) = configs.find(|config| config.name.as_str() == LISTEN) else {
-        bail!("broker {id} is not Ottla's (it has no {LISTEN}): only Ottla tells its reasons");
+        bail!(
+            "broker {id} is not an Ottla broker (it has no config {LISTEN}), so it cannot be asked"
+        );
     };
     let listen = found.value.as_ref().map_or("", |value| value.as_str());
     let metadata = cluster.metadata();
     let node = metadata
         .nodes
         .get(&id)
-        .context("a leader that is no broker")?;
+        .context("the leader is not among the brokers")?;
     reachable(listen, node)
 }
 
-/// Where a listener can be reached from here: one on all addresses, by the name of its broker.
+/// The address under which this host reaches a listener. A listener on all addresses is reached by
+/// its broker's host name.
 fn reachable(listen: &str, node: &Node) -> Result<String> {
     let id = node.id;
     let Some((host, port)) = listen.rsplit_once(':').filter(|(_, port)| *port != "0") else {
         bail!(
-            "broker {id} tells no address of an HTTP listener ({LISTEN}={listen}); --http names it"
+            "broker {id} does not publish the address of its HTTP listener ({LISTEN}={listen}); give it with --http"
         );
     };
     let address = |host: &str| host.trim_matches(['[', ']']).parse::<IpAddr>().ok();
@@ -213,13 +216,13 @@ fn reachable(listen: &str, node: &Node) -> Result<String> {
         Some(host) if host.is_unspecified() => Ok(own.address()),
         Some(host) if host.is_loopback() && !is_here(&node.host) => bail!(
             "the HTTP listener of broker {id} takes connections from its own host only ({LISTEN}={listen}); run the \
-             command there, or --http names another way to it"
+             command there, or give another address with --http"
         ),
         _ => Ok(listen.to_owned()),
     }
 }
 
-/// Whether a broker's name says that it runs on this host.
+/// Whether a broker's host name is a loopback address.
 fn is_here(host: &str) -> bool {
     host == "localhost"
         || host
@@ -233,7 +236,7 @@ fn lines(answer: &Value) -> Vec<&str> {
     partitions.iter().filter_map(why).collect()
 }
 
-/// The broker's answers for `orders` or `orders-3`; nothing when it holds no such topic or partition.
+/// Asks a broker about `orders` or `orders-3`; `None` when it has no such topic or partition.
 fn ask(http: &str, of: &str) -> Result<Option<Vec<Value>>> {
     let answer = request(http, of)?;
     match partition_of(of) {
@@ -245,23 +248,24 @@ fn ask(http: &str, of: &str) -> Result<Option<Vec<Value>>> {
 }
 
 fn request(http: &str, of: &str) -> Result<Option<Vec<Value>>> {
-    let answer = get(http, &format!("/why/compaction/{of}"))
-        .with_context(|| format!("no answer from {http}; --http names the broker's {LISTEN}"))?;
+    let answer = get(http, &format!("/why/compaction/{of}")).with_context(|| {
+        format!("no answer from {http}; give the broker's {LISTEN} with --http")
+    })?;
     let (head, body) = answer.split_once("\r\n\r\n").with_context(|| {
-        format!("{http} does not answer in HTTP; --http names the broker's {LISTEN}")
+        format!("{http} does not answer in HTTP; give the broker's {LISTEN} with --http")
     })?;
     match head.split(' ').nth(1) {
         Some("200") => Ok(Some(serde_json::from_str(body)?)),
         Some("404") => Ok(None),
         _ => bail!(
-            "{http} answers {}: {}; --http names the broker's {LISTEN}",
+            "{http} answers {}: {}; give the broker's {LISTEN} with --http",
             head.lines().next().unwrap_or_default(),
             body.trim_end().trim_end_matches('.')
         ),
     }
 }
 
-/// A connection to the first of the host's addresses that takes one.
+/// Connects to the first of the host's addresses that accepts.
 fn connect(http: &str, patience: Duration) -> Result<TcpStream> {
     let mut refused = None;
     for address in http.to_socket_addrs()? {
@@ -277,7 +281,7 @@ fn get(http: &str, path: &str) -> Result<String> {
     const PATIENCE: Duration = Duration::from_secs(30);
     let mut stream = connect(http, PATIENCE)?;
     stream.set_read_timeout(Some(PATIENCE))?;
-    // HTTP/1.0: the answer comes in one piece and ends with the connection.
+    // HTTP/1.0: the answer is not chunked and ends with the connection.
     write!(stream, "GET {path} HTTP/1.0\r\nHost: {http}\r\n\r\n")?;
     let mut answer = String::new();
     stream.take(MAX_ANSWER).read_to_string(&mut answer)?;
@@ -319,8 +323,8 @@ mod tests {
     fn a_listener_that_cannot_be_reached_is_told() {
         for (listen, reason) in [
             ("127.0.0.1:9464", "its own host only"),
-            ("127.0.0.1:0", "--http names it"),
-            ("", "--http names it"),
+            ("127.0.0.1:0", "with --http"),
+            ("", "with --http"),
         ] {
             let error = reachable(listen, &node("kafka-7")).unwrap_err().to_string();
             assert!(error.contains(reason), "{error}");

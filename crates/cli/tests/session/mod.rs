@@ -1,4 +1,5 @@
-//! A broker in this process, which can be stopped and started again on its port, and commands of `ottla` beside it.
+//! A broker in this process that can be stopped and started again on its port, and `ottla` commands
+//! that use it.
 
 #![allow(
     dead_code,
@@ -17,7 +18,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 use tempfile::TempDir;
 
-/// The broker, and where it lives.
+/// The broker and its directory.
 pub struct Session {
     directory: TempDir,
     port: u16,
@@ -35,7 +36,7 @@ impl Session {
         session
     }
 
-    /// A session whose broker does not run yet.
+    /// A session whose broker is not started yet.
     pub fn new() -> Self {
         Self {
             directory: tempfile::tempdir().unwrap(),
@@ -46,7 +47,7 @@ impl Session {
         }
     }
 
-    /// The partitions of `topic` that lie in a log directory.
+    /// The partitions of `topic` in a log directory.
     pub fn partitions_in(&self, log_directory: &str, topic: &str) -> Vec<i32> {
         let entries = std::fs::read_dir(self.directory.path().join(log_directory)).unwrap();
         let names = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap());
@@ -94,7 +95,7 @@ impl Session {
         command
     }
 
-    /// Runs a command to its end, whatever that is.
+    /// Runs a command to its end, which may be a failure.
     pub fn run(&self, arguments: &[&str], input: &str) -> Output {
         let mut child = self
             .command(arguments)
@@ -103,12 +104,12 @@ impl Session {
             .stderr(Stdio::piped())
             .spawn()
             .unwrap();
-        // A command that fails early reads nothing.
+        // A command that fails early does not read its input.
         let _ = child.stdin.take().unwrap().write_all(input.as_bytes());
         child.wait_with_output().unwrap()
     }
 
-    /// Runs a command that must succeed, and gives what it prints.
+    /// Runs a command that must succeed, and returns its stdout.
     pub fn ottla(&self, arguments: &[&str]) -> String {
         let output = self.run(arguments, "");
         assert!(output.status.success(), "{arguments:?}: {output:?}");
@@ -130,7 +131,7 @@ impl Session {
         ]);
     }
 
-    /// A file of these lines, for a command to read.
+    /// Writes an input file for a command.
     #[expect(clippy::disallowed_methods, reason = "the file of a test")]
     pub fn file(&self, name: &str, text: &str) {
         std::fs::write(self.directory.path().join(name), text).unwrap();
@@ -153,7 +154,7 @@ impl Session {
         thread::Builder::new()
             .spawn(move || {
                 if over.recv_timeout(LONGEST) == Err(RecvTimeoutError::Timeout) {
-                    // One that has just ended cannot be killed, which is as well.
+                    // The kill fails when the process has just ended.
                     let _ = kill_process(id, Signal::KILL);
                 }
             })
@@ -177,13 +178,14 @@ impl Session {
     }
 }
 
-/// After this long a command that still runs is killed, so that a test fails instead of waiting for ever.
+/// A command that runs longer than this is killed, so that the test fails instead of waiting for
+/// ever.
 const LONGEST: Duration = Duration::from_mins(2);
 
-/// A command that runs; killed when dropped.
+/// A running command; killed when dropped.
 pub struct Running {
     child: Child,
-    /// Its end tells the watch over the command that it is not needed any more.
+    /// Dropping it ends the thread that would kill the command.
     _watched: mpsc::Sender<()>,
     stdout: Option<BufReader<ChildStdout>>,
     stderr: BufReader<ChildStderr>,
@@ -198,7 +200,7 @@ impl Running {
         line.trim_end().to_owned()
     }
 
-    /// Reads its messages up to one that holds `part`.
+    /// Reads its messages up to one that contains `part`.
     pub fn says(&mut self, part: &str) -> String {
         loop {
             let mut line = String::new();
@@ -224,7 +226,7 @@ impl Running {
         kill_process(process_id(&self.child), signal).unwrap();
     }
 
-    /// Waits for its end: how it ended, and what it said since the last look.
+    /// Waits for its end; returns the status and the messages since the last read.
     pub fn end(mut self) -> (ExitStatus, String) {
         let mut said = String::new();
         self.stderr.read_to_string(&mut said).unwrap();
@@ -236,15 +238,15 @@ fn process_id(child: &Child) -> Pid {
     Pid::from_raw(i32::try_from(child.id()).unwrap()).unwrap()
 }
 
-/// Looks until it is so.
+/// Repeats the check until it holds.
 pub fn until(what: &str, mut is_so: impl FnMut() -> bool) {
-    // Each look runs a command, which takes its time.
+    // Each check runs a command, which takes long enough for a pause.
     assert!((0..1000).any(|_| is_so()), "{what} does not come");
 }
 
 impl Drop for Running {
     fn drop(&mut self) {
-        // One that has ended already cannot be killed, which is as well.
+        // The kill fails when the process has ended already.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }

@@ -1,4 +1,4 @@
-//! What is wrong with a cluster, in sentences.
+//! Finds what is wrong with a cluster, and says it in sentences.
 
 use std::collections::BTreeMap;
 
@@ -8,9 +8,9 @@ use ottla_client::{Cluster, PartitionMetadata, TopicPartition, code_name};
 
 use super::View;
 
-/// Partitions that a sentence names at most.
+/// A sentence names at most this many partitions.
 const NAMED: usize = 5;
-/// A disk with less than this share free is nearly full.
+/// A disk counts as nearly full when less than this percentage of it is free.
 const NEARLY_FULL: u64 = 20;
 
 /// Problems of partitions, the worst first.
@@ -55,7 +55,8 @@ fn lacks_replicas(partition: &PartitionMetadata) -> bool {
     partition.isr.len() < partition.replicas.len()
 }
 
-/// Partitions to which `acks=all` cannot be written. Only topics that lack replicas are asked for their configs.
+/// Partitions that refuse `acks=all`, because fewer replicas than `min.insync.replicas` are in
+/// sync. The config is requested only for topics that lack in-sync replicas.
 async fn below_minimum(view: &View, cluster: &Cluster) -> Result<Option<String>> {
     let mut minimums = BTreeMap::<String, usize>::new();
     let mut below = Vec::new();

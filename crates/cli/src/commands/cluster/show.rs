@@ -1,4 +1,4 @@
-//! A cluster as tables and as JSON.
+//! Prints a cluster as tables or as JSON.
 
 use std::collections::BTreeMap;
 
@@ -13,7 +13,7 @@ use crate::output::{Table, print_line};
 use crate::quantity::format_size;
 
 impl View {
-    /// Prints everything for people.
+    /// Prints the tables.
     pub fn print(&self) -> Result<()> {
         print_line(&format!(
             "cluster {}  brokers {}  topics {}  partitions {}",
@@ -121,7 +121,7 @@ impl View {
         table.print()
     }
 
-    /// Everything for programs.
+    /// The JSON document.
     pub fn to_json(&self) -> Value {
         let brokers = self.brokers.iter().map(|broker| {
             let id = broker.node.id;
@@ -177,7 +177,7 @@ impl View {
         }))
     }
 
-    /// How many metadata records a replica is behind what is committed.
+    /// How many committed metadata records the replica has not got yet.
     fn metadata_lag(&self, replica: &QuorumReplica) -> Option<i64> {
         let quorum = self.quorum.as_ref()?;
         Some((quorum.high_watermark - replica.log_end_offset?).max(0))
@@ -188,7 +188,7 @@ impl View {
         topics.map(|topic| topic.partitions.len()).sum()
     }
 
-    /// How many replicas a broker has, and how many of them lead.
+    /// The number of replicas on a broker, and how many of them are leaders.
     fn held_by(&self, node: i32) -> (usize, usize) {
         let topics = self.metadata.topics.values();
         let partitions: Vec<_> = topics.flat_map(|topic| topic.partitions.values()).collect();
@@ -197,14 +197,15 @@ impl View {
         (replicas.count(), leads.count())
     }
 
-    /// No API tells the software of a broker; the newest `metadata.version` that it supports tells its release.
+    /// The newest `metadata.version` that a broker supports. It stands for the broker's release,
+    /// because no API returns the release itself.
     fn newest_version(&self, node: i32) -> Option<i16> {
         let mut features = self.features.get(&node)?.iter();
         let feature = features.find(|feature| feature.name == FEATURE)?;
         Some(feature.highest)
     }
 
-    /// The features that all brokers support, as far as all do.
+    /// The range of levels that all brokers support, for each feature.
     fn shared_features(&self) -> BTreeMap<&str, Feature> {
         let mut shared = BTreeMap::<&str, Feature>::new();
         for feature in self.features.values().flatten() {

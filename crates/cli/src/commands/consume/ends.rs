@@ -1,4 +1,4 @@
-//! Where `--exit` stops: the ends as they were at the start. Nothing is ever reached without it.
+//! Where `--exit` stops: the end that each partition had at the start.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -13,12 +13,13 @@ pub struct Ends {
     cluster: Arc<Cluster>,
     isolation: Isolation,
     open: BTreeMap<TopicPartition, i64>,
-    /// Partitions whose end is not known yet, because nobody leads them.
+    /// Partitions without a leader, whose end is not known yet.
     leaderless: BTreeSet<TopicPartition>,
 }
 
 impl Ends {
-    /// The ends of these partitions now, and of those in `leaderless` as soon as they have a leader.
+    /// Asks for the ends of these partitions now. Those in `leaderless` are asked once they have a
+    /// leader.
     pub async fn new(
         cluster: &Arc<Cluster>,
         partitions: &BTreeSet<TopicPartition>,
@@ -49,7 +50,7 @@ impl Ends {
         Ok(())
     }
 
-    /// Asks for the ends of partitions that have got a leader.
+    /// Asks for the ends of partitions that have a leader by now.
     pub async fn look_up(&mut self) -> Result<()> {
         let metadata = self.cluster.metadata();
         let is_led = |of: &&TopicPartition| metadata.leader(of).is_some();
@@ -57,7 +58,7 @@ impl Ends {
         self.add(led).await
     }
 
-    /// Whether each partition that is read is read up to its end.
+    /// Whether all partitions have been read up to their ends.
     pub fn are_reached(&self, reader: &Reader) -> bool {
         let Some(positions) = reader.positions() else {
             return false;

@@ -1,4 +1,4 @@
-//! A format of records by tokens, as kcat's `-f`: `%t %p %o %k %s`.
+//! The format of `--format`, with the tokens of kcat's `-f`: `%t %p %o %k %s`.
 
 use std::io::Write;
 use std::str::FromStr;
@@ -9,7 +9,7 @@ use ottla_client::{ConsumedRecord, TopicPartition};
 use super::print::headers_text;
 use crate::instant;
 
-/// What stands in `--help` of the format.
+/// The text of `--help`.
 pub const HELP: &str = "\
 Print each record by this format instead: %t topic, %p partition, %o offset, %k key, %s value, %h headers, \
 %T time in milliseconds, %D time as text, %K %S length of key and value (-1 for none), %R length of the value as a \
@@ -65,10 +65,14 @@ impl FromStr for Format {
                         Some('D') => Part::Time,
                         Some(other) => {
                             return Err(format!(
-                                "%{other} is no token; tokens are %t %p %o %k %K %s %S %R %h %T %D and %%"
+                                "%{other} is not a token; tokens are %t %p %o %k %K %s %S %R %h %T %D and %%"
                             ));
                         }
-                        None => return Err("it ends in a single %; write %% for one".to_owned()),
+                        None => {
+                            return Err(
+                                "it ends in a single %; write %% for a percent sign".to_owned()
+                            );
+                        }
                     };
                     if !literal.is_empty() {
                         parts.push(Part::Bytes(std::mem::take(&mut literal)));
@@ -106,7 +110,7 @@ fn escaped(letters: &mut std::str::Chars<'_>) -> Result<u8, String> {
 }
 
 impl Format {
-    /// Prints a record; `null` stands for no key and no value.
+    /// Prints a record, with `null` in place of a missing key or value.
     pub fn print(
         &self,
         out: &mut impl Write,

@@ -11,33 +11,30 @@ use super::format::Format;
 use crate::instant;
 use crate::output::{Output, bytes_to_json};
 
-/// What is printed of a record.
+/// Which parts of a record are printed, and how.
 #[derive(Debug)]
 #[expect(
     clippy::struct_excessive_bools,
     reason = "each is a flag of the command line"
 )]
 pub struct Style {
-    /// Text or JSON; JSON holds everything.
+    /// Text or JSON. JSON has all parts, whatever the other fields say.
     pub output: Output,
-    /// Print keys.
     pub keys: bool,
-    /// Print headers.
     pub headers: bool,
-    /// Print timestamps.
     pub timestamps: bool,
     /// Print topic, partition and offset.
     pub offsets: bool,
-    /// What stands between the parts.
+    /// The text between the parts.
     pub separator: String,
-    /// What stands for no key and no value.
+    /// The text for a missing key or value.
     pub null: String,
-    /// How records are printed instead, as text.
+    /// `--format`, which replaces the fields above.
     pub format: Option<Format>,
 }
 
 impl Style {
-    /// Prints one record and its line end; with a format, exactly what that says.
+    /// Prints one record and a line end. A format adds no line end.
     pub fn print(
         &self,
         out: &mut impl Write,
@@ -80,8 +77,8 @@ impl Style {
     }
 }
 
-/// `key=value,key=value`, with a backslash before what would be taken for a separator when it is read again: `behind`
-/// is what stands behind the headers.
+/// `key=value,key=value`, with a backslash before each separator in keys and values, so that `ottla
+/// produce` can parse it. `behind` is the separator that follows the headers.
 pub fn headers_text(record: &ConsumedRecord, null: &str, behind: &str) -> Vec<u8> {
     let mut text = Vec::new();
     let begins = behind.as_bytes().first().copied();

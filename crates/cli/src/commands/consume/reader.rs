@@ -1,4 +1,4 @@
-//! Whom records are read from: assigned partitions, or those that a group gives.
+//! The source of records: all partitions of the command line, or those that a group assigns.
 
 use std::collections::BTreeMap;
 use std::future;
@@ -7,17 +7,16 @@ use ottla_client::{
     FetchedRecords, Fetcher, GroupConsumer, Notice, Position, Result, TopicPartition,
 };
 
-/// A source of records.
 #[derive(Debug)]
 pub enum Reader {
-    /// Every partition, or those that the command line names.
+    /// Reads all partitions of the topics, or those that the command line names.
     Assigned(Box<Fetcher>),
-    /// What the group assigns.
+    /// Reads the partitions that the group assigns.
     Member(Box<GroupConsumer>),
 }
 
 impl Reader {
-    /// The next records that arrive, perhaps none. What the last poll returned counts as read.
+    /// Waits for the next records; may return none. The records of the previous poll count as read.
     pub async fn poll(&mut self) -> Result<Vec<FetchedRecords>> {
         match self {
             Self::Assigned(fetcher) => fetcher.poll().await,
@@ -25,7 +24,7 @@ impl Reader {
         }
     }
 
-    /// Keeps the membership for as long as it is waited for.
+    /// Sends heartbeats while the caller awaits this.
     pub async fn keep_alive(&mut self) {
         match self {
             Self::Assigned(_) => future::pending().await,
@@ -33,7 +32,7 @@ impl Reader {
         }
     }
 
-    /// Counts a partition as read only up to `offset`.
+    /// Moves the position of a partition back to `offset`.
     pub fn rewind(&mut self, partition: &TopicPartition, offset: i64) {
         match self {
             Self::Assigned(fetcher) => fetcher.rewind(partition, offset),
@@ -41,7 +40,7 @@ impl Reader {
         }
     }
 
-    /// The next offset of each partition; nothing while a group has not assigned them.
+    /// The next offset of each partition; `None` until the group has assigned partitions.
     pub fn positions(&self) -> Option<BTreeMap<TopicPartition, Position>> {
         match self {
             Self::Assigned(fetcher) => Some(fetcher.positions()),
@@ -49,7 +48,7 @@ impl Reader {
         }
     }
 
-    /// Whether the partition is read here, whether its next offset is known or not.
+    /// Whether this reader reads the partition, even if its next offset is not known yet.
     pub fn reads(&self, partition: &TopicPartition) -> bool {
         match self {
             Self::Assigned(fetcher) => fetcher.reads(partition),
@@ -57,7 +56,7 @@ impl Reader {
         }
     }
 
-    /// What the user may want to know, since the last time.
+    /// Takes the notices for the user that arose since the last call.
     pub fn take_notices(&mut self) -> Vec<Notice> {
         match self {
             Self::Assigned(fetcher) => fetcher.take_notices(),
@@ -65,7 +64,7 @@ impl Reader {
         }
     }
 
-    /// Commits what was read, and leaves the group.
+    /// Commits the positions and leaves the group.
     pub async fn close(self) -> Result<()> {
         match self {
             Self::Assigned(_) => Ok(()),

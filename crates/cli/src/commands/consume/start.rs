@@ -10,7 +10,7 @@ use crate::instant;
 use crate::offset_range::OffsetRange;
 use crate::output::message;
 
-/// What `--from` says.
+/// A value of `--from`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum From {
     /// The first record there is.
@@ -19,9 +19,9 @@ pub enum From {
     End,
     /// This offset.
     Offset(i64),
-    /// So many records before the end.
+    /// This many records before the end.
     Last(i64),
-    /// The first record at or after this time.
+    /// The first record at or after this time, in milliseconds since 1970.
     Time(i64),
 }
 
@@ -51,7 +51,7 @@ impl FromStr for From {
 }
 
 impl From {
-    /// The same for a partition that cannot be asked yet.
+    /// The same for a partition whose leader cannot be asked yet.
     pub fn later(self) -> StartAt {
         match self {
             Self::Beginning => StartAt::Found(OffsetSpec::Earliest),
@@ -63,8 +63,8 @@ impl From {
     }
 }
 
-/// The offset of each partition to begin with, always within the partition. The user is told where that is not the
-/// offset that was asked for.
+/// The first offset to read in each partition, always within the partition. A message tells the
+/// user when it differs from the requested offset.
 pub async fn positions(
     cluster: &Cluster,
     partitions: &BTreeSet<TopicPartition>,
@@ -86,7 +86,7 @@ pub async fn positions(
             From::End => end,
             From::Offset(offset) => offset,
             From::Last(count) => end.saturating_sub(count),
-            // -1: no record is that late.
+            // -1: all records are older.
             From::Time(_) => match at_time[partition].offset {
                 -1 => end,
                 offset => offset,

@@ -1,4 +1,4 @@
-//! Writes to stdout from a thread of its own, so that a reader that does not read holds up neither heartbeats nor
+//! Writes to stdout from its own thread, so that a blocked pipe delays neither heartbeats nor
 //! signals.
 
 use std::io::{self, Write as _};
@@ -10,19 +10,19 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use tokio::sync::oneshot;
 use tokio::time;
 
-/// How often an idle consumer looks whether anybody still reads its output.
+/// How often an idle consumer checks whether stdout is still open at the other end.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
 
 type Written = oneshot::Sender<io::Result<()>>;
 
-/// Stdout.
+/// A handle to the thread that writes to stdout.
 #[derive(Debug)]
 pub struct Writer {
     chunks: mpsc::Sender<(Vec<u8>, Written)>,
 }
 
 impl Writer {
-    /// Starts the thread. It ends with the process.
+    /// Starts the thread, which runs until the process ends.
     pub fn start() -> Result<Self> {
         let (chunks, received) = mpsc::channel::<(Vec<u8>, Written)>();
         std::thread::Builder::new()
@@ -39,7 +39,7 @@ impl Writer {
         Ok(Self { chunks })
     }
 
-    /// Writes the whole chunk. It is in the hands of the system when this returns.
+    /// Writes the whole chunk; returns when the operating system has it.
     pub async fn write(&self, chunk: Vec<u8>) -> io::Result<()> {
         let gone = || io::Error::other("the thread that writes has ended");
         let (written, answer) = oneshot::channel();
@@ -47,7 +47,7 @@ impl Writer {
         answer.await.map_err(|_| gone())?
     }
 
-    /// Waits until nobody can read any more what is written: the other end of a pipe or socket is closed.
+    /// Waits until the other end of the pipe or socket is closed.
     pub async fn closed(&self) {
         while !is_closed() {
             time::sleep(LOOK_EVERY).await;

@@ -9,7 +9,6 @@ use crate::outcomes::Outcomes;
 use crate::output::Output;
 use crate::patterns;
 
-/// What `ottla group delete` takes.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     #[command(flatten)]
@@ -17,12 +16,11 @@ pub struct Args {
     /// The groups, or patterns of them ('test-*').
     #[arg(required = true, value_name = "GROUP")]
     groups: Vec<String>,
-    /// Only say what would be deleted, or why it would be refused.
+    /// Only show what would be deleted, or why it would be refused.
     #[arg(long)]
     dry_run: bool,
 }
 
-/// Deletes the groups.
 pub async fn run(args: &Args, output: Output) -> Result<()> {
     let cluster = args.connect.cluster().await?;
     let chosen = patterns::groups(&cluster, &args.groups).await?;
@@ -49,7 +47,7 @@ pub async fn run(args: &Args, output: Output) -> Result<()> {
     outcomes.finish(done, what)
 }
 
-/// DeleteGroups cannot be asked for a dry run.
+/// Checks by other requests what DeleteGroups would do: it has no dry run.
 async fn preview(cluster: &Cluster, group: &str) -> Result<String> {
     let found = cluster.describe_group(group).await?;
     if !found.members.is_empty() {

@@ -1,4 +1,4 @@
-//! `ottla group delete-offsets`: forgets what a group has committed.
+//! `ottla group delete-offsets`: deletes committed offsets of a group.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -12,7 +12,6 @@ use crate::output::Output;
 use crate::partitions::{self, Found, split};
 use crate::patterns::{Chosen, fits, is_pattern};
 
-/// What `ottla group delete-offsets` takes.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     #[command(flatten)]
@@ -28,12 +27,11 @@ pub struct Args {
         required = true
     )]
     topics: Vec<String>,
-    /// Only say what would be deleted, or why it would be refused.
+    /// Only show what would be deleted, or why it would be refused.
     #[arg(long)]
     dry_run: bool,
 }
 
-/// Deletes the offsets.
 pub async fn run(args: &Args, output: Output) -> Result<()> {
     let cluster = args.connect.cluster().await?;
     let group = &args.group;
@@ -99,8 +97,8 @@ fn in_use_error(group: &str, topic: &str) -> Error {
     )
 }
 
-/// The partitions that are named. A topic alone is those of its partitions for which the group has committed: it may
-/// have been deleted since.
+/// The partitions that the options name. A topic without indexes stands for its partitions with a
+/// committed offset, because the topic itself may have been deleted.
 async fn chosen(
     cluster: &Cluster,
     topics: &[String],

@@ -15,7 +15,6 @@ use crate::outcomes::Outcomes;
 use crate::output::{Output, Table, message, print_line};
 use crate::patterns;
 
-/// What `ottla group describe` takes.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     #[command(flatten)]
@@ -32,12 +31,12 @@ struct Description {
     lag: TotalLag,
 }
 
-/// A partition that the group reads or has read.
+/// A partition that is assigned to a member or has a committed offset.
 struct Row {
     partition: TopicPartition,
     committed: Option<i64>,
     end: Option<i64>,
-    /// The place of its reader among the members.
+    /// The index of the member that reads it, in the list of members.
     member: Option<usize>,
 }
 
@@ -47,7 +46,6 @@ impl Row {
     }
 }
 
-/// Shows the groups.
 pub async fn run(args: &Args, output: Output) -> Result<()> {
     let cluster = args.connect.cluster().await?;
     let chosen = patterns::groups(&cluster, &args.groups).await?;

@@ -11,17 +11,15 @@ use super::{TotalLag, lag, standing};
 use crate::connect::Connect;
 use crate::output::{Output, Table, message, print_json};
 
-/// What `ottla group list` takes.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     #[command(flatten)]
     connect: Connect,
 }
 
-/// What a group has committed.
+/// Committed offsets.
 type Committed = BTreeMap<TopicPartition, i64>;
 
-/// Lists the groups.
 pub async fn run(args: &Args, output: Output) -> Result<()> {
     let cluster = args.connect.cluster().await?;
     let groups = cluster.list_groups().await?;
@@ -52,7 +50,7 @@ pub async fn run(args: &Args, output: Output) -> Result<()> {
     table.print()
 }
 
-/// How far each group is behind, over all partitions for which it has committed; a group without any has no lag.
+/// The lag of each group. A group without committed offsets has none.
 async fn lags(cluster: &Cluster, groups: &[ListedGroup]) -> Result<BTreeMap<String, TotalLag>> {
     let mut committed = BTreeMap::<&str, Committed>::new();
     for group in groups {
@@ -61,7 +59,7 @@ async fn lags(cluster: &Cluster, groups: &[ListedGroup]) -> Result<BTreeMap<Stri
                 let offsets = offsets.into_iter().map(|(of, at)| (of, at.offset));
                 committed.insert(&group.group, offsets.collect());
             }
-            // One group that cannot be asked does not hide the others.
+            // An error for one group must not hide the others.
             Err(error) => message(&format!(
                 "the lag of group {} is not known: {error}",
                 group.group

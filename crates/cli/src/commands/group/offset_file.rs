@@ -1,7 +1,7 @@
 //! Offsets in a file: CSV as `kafka-consumer-groups --reset-offsets --export` writes it and `--from-file` reads it.
 //!
-//! A line is `topic,partition,offset`, or `group,topic,partition,offset` where the file is about several groups; Kafka's
-//! tool quotes a name that is not plain.
+//! A line is `topic,partition,offset`, or `group,topic,partition,offset` in a file for several
+//! groups. Kafka's tool puts quotes around names with special characters.
 
 use std::collections::BTreeMap;
 
@@ -43,7 +43,7 @@ pub fn parse(text: &str, group: &str) -> Result<BTreeMap<TopicPartition, i64>> {
         let offset = offset.parse().ok().with_context(are_numbers)?;
         let key = TopicPartition::new(topic, partition);
         if offsets.insert(key.clone(), offset).is_some() {
-            bail!("line {} of the file: {key} stands in it twice", number + 1);
+            bail!("line {} of the file: {key} appears twice", number + 1);
         }
     }
     if offsets.is_empty() {
@@ -52,7 +52,7 @@ pub fn parse(text: &str, group: &str) -> Result<BTreeMap<TopicPartition, i64>> {
     Ok(offsets)
 }
 
-/// Whether a line names the columns: spreadsheets write such a first line, Kafka's tool does not.
+/// Whether the line names the columns. Spreadsheets write such a first line; Kafka's tool does not.
 fn is_header(fields: &[&str]) -> bool {
     matches!(
         fields,
@@ -62,11 +62,11 @@ fn is_header(fields: &[&str]) -> bool {
 
 /// One line of the file.
 pub fn line(partition: &TopicPartition, offset: i64) -> String {
-    // A topic's name holds nothing that CSV would quote.
+    // A topic's name has no characters that CSV would quote.
     format!("{},{},{offset}", partition.topic, partition.partition)
 }
 
-/// The fields of a line; `"a ""b"""` is `a "b"`. Nothing when a quote is not closed.
+/// The fields of a line; `"a ""b"""` is `a "b"`. `None` when a quote is not closed.
 fn fields(line: &str) -> Option<Vec<String>> {
     let mut fields = vec![String::new()];
     let mut letters = line.trim_end().chars().peekable();

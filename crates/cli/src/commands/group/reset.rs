@@ -1,8 +1,8 @@
-//! `ottla group reset-offsets`: moves a group that has no members.
+//! `ottla group reset-offsets`: sets the committed offsets of a group without members.
 //!
-//! Like Kafka's own tool it only shows what would change until `--execute` is given. A new offset is always
-//! within the partition: what lies outside is moved to the nearest end, and the user is told. Offsets may come from a
-//! file, and go to one.
+//! Like Kafka's own tool it only shows the change unless `--execute` is given. A new offset is
+//! always within the partition: one outside is replaced by the nearest end, with a message. Offsets
+//! can be exported to a file and read from one.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -18,7 +18,6 @@ use crate::offset_range::OffsetRange;
 use crate::output::{Output, Table, message, print_json, print_line};
 use crate::partitions;
 
-/// What `ottla group reset-offsets` takes.
 #[derive(Debug, clap::Args)]
 #[expect(clippy::struct_excessive_bools, reason = "each is a flag of its own")]
 pub struct Args {
@@ -40,13 +39,13 @@ pub struct Args {
     all_topics: bool,
     #[command(flatten)]
     target: Target,
-    /// Change the offsets, instead of showing what would change.
+    /// Make the change, instead of only showing it.
     #[arg(long)]
     execute: bool,
-    /// Only show what would change, and what would refuse it; so it is without --execute.
+    /// Only show the change, or why it would be refused. This is the default.
     #[arg(long, conflicts_with = "execute")]
     dry_run: bool,
-    /// Print the new offsets as CSV, which --from-file and kafka-consumer-groups read.
+    /// Print the new offsets as CSV, for --from-file or kafka-consumer-groups.
     #[arg(long)]
     export: bool,
 }
@@ -54,10 +53,10 @@ pub struct Args {
 #[derive(Debug, clap::Args)]
 #[group(required = true, multiple = false)]
 struct Target {
-    /// To the first record there is.
+    /// To the first record.
     #[arg(long)]
     to_earliest: bool,
-    /// To the end: only records to come are read.
+    /// To the end: the group reads only records that are written later.
     #[arg(long)]
     to_latest: bool,
     /// To this offset.
@@ -66,14 +65,14 @@ struct Target {
     /// To the first record at or after this time (2026-11-24T10:30:00Z, or 15m for fifteen minutes ago).
     #[arg(long, value_name = "TIME")]
     to_datetime: Option<String>,
-    /// By so many records, backwards when negative.
+    /// Forward by this many records; backward if negative.
     #[arg(long, value_name = "N", allow_negative_numbers = true)]
     shift_by: Option<i64>,
-    /// To what is committed now, within the partition.
+    /// To the committed offset, moved into the partition if it is outside.
     #[arg(long)]
     to_current: bool,
-    /// To the offsets in a CSV file (topic,partition,offset), as --export and kafka-consumer-groups write it; `-` is
-    /// stdin.
+    /// To the offsets of a CSV file (topic,partition,offset) that --export or kafka-consumer-groups
+    /// wrote; `-` is stdin.
     #[arg(long, value_name = "FILE", conflicts_with = "topics")]
     from_file: Option<PathBuf>,
 }
@@ -85,7 +84,6 @@ struct Change {
     new: i64,
 }
 
-/// Shows or makes the change.
 pub async fn run(args: &Args, output: Output) -> Result<()> {
     let cluster = args.connect.cluster().await?;
     let changes = plan(args, &cluster).await?;
@@ -110,7 +108,7 @@ pub async fn run(args: &Args, output: Output) -> Result<()> {
     Ok(())
 }
 
-/// Offsets that an active member would overwrite at its next commit are not worth writing.
+/// Refuses a group with active members: their next commit would overwrite the new offsets.
 async fn refuse_active(cluster: &Cluster, group: &str) -> Result<()> {
     match cluster.describe_group(group).await {
         Ok(found) if found.members.is_empty() => Ok(()),
@@ -118,7 +116,7 @@ async fn refuse_active(cluster: &Cluster, group: &str) -> Result<()> {
             "group {group} has {} active members; stop them first (`ottla group describe {group}` shows who they are)",
             found.members.len()
         ),
-        // A group that does not exist is created by its first commit.
+        // The commit creates a group that does not exist.
         Err(error) if error.code() == Some(ErrorCode::GroupIdNotFound) => Ok(()),
         Err(error) => Err(error.into()),
     }
@@ -186,8 +184,8 @@ async fn plan(args: &Args, cluster: &Cluster) -> Result<Vec<Change>> {
     Ok(changes)
 }
 
-/// Nobody can say where a partition without a leader begins and ends. As in Kafka's own tool, the group is then not
-/// moved at all.
+/// The range of a partition without a leader is unknown. As in Kafka's own tool, the command then
+/// changes nothing at all.
 async fn refuse_leaderless(cluster: &Cluster, partitions: &BTreeSet<TopicPartition>) -> Result<()> {
     let standing = super::standing(cluster, partitions).await?;
     if standing.leaderless.is_empty() {
@@ -229,7 +227,7 @@ impl Target {
         } else if let Some(offset) = at_time.filter(|offset| *offset >= 0) {
             Ok(offset)
         } else {
-            // The latest was asked for, or no record is as late as the time.
+            // Either `--to-latest`, or all records are older than the time.
             Ok(range.end)
         }
     }
@@ -244,7 +242,7 @@ fn read(path: &Path) -> Result<String> {
     text.with_context(|| format!("cannot read {}", path.display()))
 }
 
-/// Fails for the first partition that is not there: an offset for it would be committed for nobody.
+/// Fails for the first partition that does not exist.
 async fn exist(cluster: &Cluster, partitions: impl Iterator<Item = &TopicPartition>) -> Result<()> {
     for partition in partitions {
         let topic = cluster.topic(&partition.topic).await?;

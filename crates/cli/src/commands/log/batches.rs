@@ -1,4 +1,4 @@
-//! The batches of a segment, and their records.
+//! Prints the batches of a segment, and their records.
 
 use std::io::{BufWriter, StdoutLock, Write};
 use std::path::Path;
@@ -15,21 +15,19 @@ use super::words::{Family, Words};
 use crate::instant;
 use crate::output::{Output, bytes_to_json, message, stdout};
 
-/// The most bytes one compressed batch may unpack to.
+/// A compressed batch may decompress to at most this many bytes.
 const MAX_UNPACKED_BYTES: usize = 1 << 30;
 
-/// How a segment is printed.
 #[derive(Debug, Clone, Copy)]
 pub struct Style {
-    /// Whether the records are printed too.
+    /// Print the records too.
     pub with_records: bool,
-    /// Which of Kafka's own topics the records are of.
+    /// Decode the records as those of this internal topic.
     pub family: Option<Family>,
-    /// For people or for programs.
     pub output: Output,
 }
 
-/// Prints what is in one segment.
+/// Prints one segment.
 pub struct Printer<'a> {
     path: &'a Path,
     style: Style,
@@ -37,14 +35,14 @@ pub struct Printer<'a> {
     decompressor: Decompressor,
 }
 
-/// A record as it is printed.
+/// A record, ready to print.
 struct Shown {
     line: String,
     document: Value,
 }
 
 impl<'a> Printer<'a> {
-    /// Prints the segment's name.
+    /// Begins with the segment's name.
     pub fn new(path: &'a Path, style: Style) -> Result<Self> {
         let mut out = stdout();
         if style.output == Output::Text {
@@ -58,7 +56,6 @@ impl<'a> Printer<'a> {
         })
     }
 
-    /// Prints a batch.
     pub fn batch(&mut self, position: u64, batch: &BatchView<'_>) -> Result<()> {
         let family = self.style.family;
         let records = self
@@ -76,12 +73,13 @@ impl<'a> Printer<'a> {
         Ok(())
     }
 
-    /// Sends what was printed on its way.
+    /// Flushes stdout.
     pub fn flush(&mut self) -> Result<()> {
         Ok(self.out.flush()?)
     }
 
-    /// Prints the batches that can still be told apart in what is damaged, and says what it is.
+    /// Prints the batches that can still be recognised in a damaged range, and a message about the
+    /// damage.
     pub fn damage(&mut self, file: &DiskFile, damage: &Damage) -> Result<()> {
         let mut scan = Scan::new(file, damage.position, damage.end());
         let mut bytes = Vec::new();
@@ -112,7 +110,7 @@ impl<'a> Printer<'a> {
     }
 }
 
-/// The records, or why they cannot be read.
+/// Decodes the records of a batch.
 fn records(
     batch: &BatchView<'_>,
     family: Option<Family>,
@@ -154,7 +152,7 @@ fn show(record: &Record<'_>, is_control: bool, family: Option<Family>) -> Shown 
             words.fill(&mut document, is_control);
             format!("{} {words}", record.offset)
         }
-        // What cannot be told in words is shown as it is.
+        // A record that cannot be decoded is printed as bytes.
         Err(error) => {
             document["error"] = json!(error);
             document.to_string()

@@ -1,4 +1,4 @@
-//! `ottla log dump`: what lies in segments, indexes and snapshots.
+//! `ottla log dump`: prints segments, indexes and snapshots.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -21,34 +21,34 @@ use super::verify::META_PROPERTIES;
 use super::words::Family;
 use crate::output::{Output, message, print_line};
 
-/// What `ottla log dump` takes.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// Segments (`.log`), indexes (`.index`, `.timeindex`, `.txnindex`), snapshots of producers (`.snapshot`) or of the
-    /// metadata (`.checkpoint`), text files beside them (`leader-epoch-checkpoint`, `meta.properties`), or directories of
-    /// partitions, whose segments are printed.
+    /// Segments (`.log`), indexes (`.index`, `.timeindex`, `.txnindex`), snapshots of producers
+    /// (`.snapshot`) or of the metadata (`.checkpoint`), text files (`leader-epoch-checkpoint`,
+    /// `meta.properties`), or a partition's directory, which stands for its segments.
     #[arg(required = true, value_name = "PATH")]
     paths: Vec<PathBuf>,
-    /// Print the records too; those of Kafka's own topics in words.
+    /// Print the records too. Records of Kafka's own topics are decoded.
     #[arg(long)]
     records: bool,
-    /// What the records are, where the directory's name does not say so; prints them as --records does.
+    /// Decode the records as those of this topic, whatever the directory's name is. Implies
+    /// --records.
     #[arg(long, value_enum, value_name = "TOPIC")]
     decode: Option<Decode>,
 }
 
-/// Whose records they are.
+/// Which topic the records belong to.
 #[derive(Debug, Clone, Copy, ValueEnum)]
 enum Decode {
-    /// Bytes, whatever the directory's name says.
+    /// None of Kafka's own: print bytes.
     Nothing,
-    /// Of `__cluster_metadata`.
+    /// `__cluster_metadata`.
     ClusterMetadata,
-    /// Of `__consumer_offsets`.
+    /// `__consumer_offsets`.
     ConsumerOffsets,
-    /// Of `__transaction_state`.
+    /// `__transaction_state`.
     TransactionState,
-    /// Of `__share_group_state`.
+    /// `__share_group_state`.
     ShareGroupState,
 }
 
@@ -64,7 +64,6 @@ impl Decode {
     }
 }
 
-/// Prints the files.
 pub fn run(args: &Args, output: Output) -> Result<()> {
     let mut damaged = 0;
     for path in &args.paths {
@@ -100,7 +99,7 @@ fn style(args: &Args, file: &Path, output: Output) -> Style {
     }
 }
 
-/// The files of a log directory and of a partition that are text.
+/// The text files in log directories and partition directories.
 const TEXTS: [&str; 9] = [
     META_PROPERTIES,
     "quorum-state",
@@ -113,12 +112,12 @@ const TEXTS: [&str; 9] = [
     checkpoint::CLEAN_SHUTDOWN,
 ];
 
-/// Prints a file of text as it is; false when it is none.
+/// Prints a text file; returns false when its bytes are not text.
 fn print_text(path: &Path, output: Output) -> Result<bool> {
     let shown = path.display();
     let content = std::fs::read(path).with_context(|| format!("cannot read {shown}"))?;
     let Ok(text) = String::from_utf8(content) else {
-        message(&format!("{shown}: it holds bytes that are no text"));
+        message(&format!("{shown}: it holds bytes that are not text"));
         return Ok(false);
     };
     match output {
@@ -134,7 +133,7 @@ fn print_text(path: &Path, output: Output) -> Result<bool> {
     Ok(true)
 }
 
-/// The files that a path names, in order: of a directory, its segments.
+/// The files that a path stands for, in order. A directory stands for its segments.
 fn files(path: &Path) -> Result<Vec<PathBuf>> {
     if !path.is_dir() {
         return Ok(vec![path.to_owned()]);
@@ -146,15 +145,15 @@ fn files(path: &Path) -> Result<Vec<PathBuf>> {
     let segments: Vec<_> = paths.filter(is_log).collect();
     if segments.is_empty() {
         bail!(
-            "{} holds no .log file; name the directory of a partition",
+            "{} has no .log file; name the directory of a partition",
             path.display()
         );
     }
     Ok(segments)
 }
 
-/// Prints a segment and says what is damaged in it, which must not reach into the next of `bases`; false when there is
-/// any.
+/// Prints a segment and its damage; returns false when there is damage. Offsets at or above the
+/// next of `bases` count as damage.
 fn dump_segment(path: &Path, bases: &BTreeSet<Offset>, style: Style) -> Result<bool> {
     let file = Disk.open(path, Open::Read)?;
     let length = file.length()?;
@@ -183,15 +182,15 @@ fn dump_segment(path: &Path, bases: &BTreeSet<Offset>, style: Style) -> Result<b
     Ok(is_sound)
 }
 
-/// The base offset that a segment's name says.
+/// The base offset in a segment's name.
 fn base_of(path: &Path) -> Option<Offset> {
     let name = path.file_name()?.to_str()?;
     let (kind, base) = FileKind::of_name(name)?;
     (kind == FileKind::Log).then_some(base)
 }
 
-/// The first offset of a file that is not named as a segment is. Its first batch may be damaged, but not all that it
-/// holds: it would be anything.
+/// The first offset of a file whose name is not a segment's. The first batch may be damaged, but a
+/// file without any sound batch is refused, because it may be any kind of file.
 fn first_offset(path: &Path, file: &DiskFile, length: u64) -> Result<Offset> {
     match Scan::new(file, 0, length).next_header() {
         Ok(Some(located)) => return Ok(located.header.base_offset()),
@@ -211,7 +210,7 @@ fn first_offset(path: &Path, file: &DiskFile, length: u64) -> Result<Offset> {
     )
 }
 
-/// The base offsets of the segments in a directory, or beside a segment.
+/// The base offsets of all segments in a directory, or in the directory of a segment.
 fn bases_at(path: &Path) -> Result<BTreeSet<Offset>> {
     let directory = match path.parent() {
         _ if path.is_dir() => path,

@@ -1,4 +1,4 @@
-//! The files beside a segment: its indexes, and the snapshot of its producers.
+//! Prints the files that belong to a segment: its indexes and its producer snapshot.
 
 use std::io::Write as _;
 use std::path::Path;
@@ -15,10 +15,10 @@ use serde_json::{Value, json};
 use crate::instant;
 use crate::output::{Output, message, stdout};
 
-/// One entry: a line for people, an object for programs.
+/// One entry: the line for text output and the object for JSON.
 type Entry = (String, Value);
 
-/// Prints the file, whose name says that it belongs to the segment at `base`; false when it is damaged.
+/// Prints the file of the segment at `base`; returns false when it is damaged.
 pub fn print(path: &Path, kind: FileKind, base: Offset, output: Output) -> Result<bool> {
     let content = std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
     let (entries, rest) = match kind {
@@ -56,9 +56,9 @@ pub fn print(path: &Path, kind: FileKind, base: Offset, output: Output) -> Resul
     let is_preallocated = rest.iter().all(|byte| *byte == 0);
     if !rest.is_empty() {
         let what = if is_preallocated {
-            "zeros, kept free for entries to come"
+            "zeros, preallocated for later entries"
         } else {
-            "bytes that are no entry"
+            "bytes that are not an entry"
         };
         message(&format!("{}: {} {what}", path.display(), rest.len()));
     }

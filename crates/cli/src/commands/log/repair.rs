@@ -1,7 +1,8 @@
-//! `ottla log repair`: lists exactly what it would do to make log directories sound, and with `--execute` does that and
-//! nothing else.
+//! `ottla log repair`: lists the steps that repair log directories. With `--execute` it does
+//! exactly these.
 //!
-//! It works where no broker does: the directory's lock is taken first. Nothing is destroyed, see `ottla_log::repair`.
+//! It takes the directory's lock first, so no broker runs meanwhile. It destroys nothing, see
+//! `ottla_log::repair`.
 
 use std::path::{Path, PathBuf};
 
@@ -19,38 +20,37 @@ use super::verify::{Examined, examine, find, is_log_directory, log_directory_of,
 use crate::instant;
 use crate::output::{Output, message, print_json, print_line};
 
-/// The controllers' log: what is missing there is had from the other controllers, or from a backup.
+/// The metadata log is not repaired: its missing records come from the other controllers or from a
+/// backup.
 const METADATA_TOPIC: &str = "__cluster_metadata";
-/// Its topic id, which no other topic has.
+/// The fixed topic id of the metadata log.
 const METADATA_TOPIC_ID: Uuid = Uuid::from_parts(0, 1);
 
-/// What `ottla log repair` takes.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// Log directories, or directories of single partitions. No broker may use them meanwhile.
+    /// Log directories, or directories of single partitions. No broker may be using them.
     #[arg(required = true)]
     directories: Vec<PathBuf>,
-    /// Do it, instead of listing what would be done.
+    /// Do the steps, instead of only listing them.
     #[arg(long)]
     execute: bool,
 }
 
-/// What is to be done in one directory.
+/// The steps for one directory.
 struct Planned {
     path: PathBuf,
     steps: Vec<Step>,
-    /// What nothing can be done about.
+    /// Findings that cannot be repaired.
     left: Vec<Finding>,
 }
 
-/// Lists what would be done, and does it.
 pub fn run(args: &Args, output: Output) -> Result<()> {
     let mut locks = Vec::new();
     let mut all = Vec::new();
     for directory in &args.directories {
         let found = find(directory)?;
         refuse_unnamed(&found)?;
-        // A broker may know it by its link.
+        // A broker may use the directory through a symbolic link.
         for path in [&std::path::absolute(directory)?, &found] {
             if let Some(directory) = log_directory_of(path)? {
                 locks.push(DirectoryLock::take(directory)?);
@@ -75,7 +75,7 @@ pub fn run(args: &Args, output: Output) -> Result<()> {
             "{steps} steps; nothing was changed, --execute does them"
         ));
     } else {
-        message("there is nothing to repair");
+        message("nothing needs repair");
     }
     let left: usize = all.iter().map(|planned| planned.left.len()).sum();
     if left > 0 {
@@ -86,22 +86,22 @@ pub fn run(args: &Args, output: Output) -> Result<()> {
     Ok(())
 }
 
-/// A directory whose name does not tell its partition may be anything, the controllers' log too.
+/// Refuses a directory whose name is not a partition's: it may be anything, even the metadata log.
 fn refuse_unnamed(directory: &Path) -> Result<()> {
     let name = directory.file_name().unwrap_or_default().to_string_lossy();
     if is_log_directory(directory)? || partition_of(&name).is_some() {
         return Ok(());
     }
     bail!(
-        "{} is not named <topic>-<partition>, so nobody can tell what it holds; give it the name that it had, then repair it",
+        "{} is not named <topic>-<partition>, so its topic and partition are unknown; give it the name that it had, then repair it",
         directory.display()
     )
 }
 
-/// Whether this is the controllers' log, or a copy of it under another name.
+/// Whether this is the metadata log, or a copy of it under another name.
 fn is_metadata(examined: &Examined) -> bool {
     let topic = examined.partition.as_ref().map(|(topic, _)| topic.as_str());
-    // What is not readable is a finding.
+    // An unreadable id is a finding of its own.
     let id = checkpoint::read_topic_id(&Disk, &examined.path).ok();
     topic == Some(METADATA_TOPIC) || id.flatten() == Some(METADATA_TOPIC_ID)
 }

@@ -1,5 +1,5 @@
-//! `ottla log verify`: checks whole log directories, offline, with the broker's own code, and changes nothing.
-//! What it looks at and how is [`examine`]'s, which `ottla log repair` goes by too.
+//! `ottla log verify`: checks whole log directories, offline, with the broker's own code. It
+//! changes nothing. [`examine`] does the checks; `ottla log repair` uses it too.
 
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
@@ -15,18 +15,17 @@ use serde_json::{Value, json};
 
 use crate::output::{Output, message, print_json, print_line};
 
-/// What lies in a log directory that is one.
+/// The file that each log directory has.
 pub const META_PROPERTIES: &str = "meta.properties";
 
-/// What `ottla log verify` takes.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// Log directories, or directories of single partitions. No broker may use them meanwhile.
+    /// Log directories, or directories of single partitions. No broker may be using them.
     #[arg(required = true)]
     directories: Vec<PathBuf>,
 }
 
-/// What was looked at in all.
+/// The totals of a run.
 #[derive(Debug, Default)]
 struct Total {
     partitions: u64,
@@ -37,7 +36,6 @@ struct Total {
     notes: usize,
 }
 
-/// Carries out the subcommand.
 pub fn run(args: &Args, output: Output) -> Result<()> {
     let mut total = Total::default();
     for directory in &args.directories {
@@ -59,30 +57,31 @@ pub fn run(args: &Args, output: Output) -> Result<()> {
     ));
     if total.damaged > 0 {
         bail!(
-            "{} places are damaged; a start recovers what is behind its recovery points, `ottla log repair` says what can be done about the rest",
+            "{} places are damaged; the next start recovers what lies above the recovery points, `ottla log repair` shows what can be done about the rest",
             total.damaged
         );
     }
     Ok(())
 }
 
-/// What was found in one directory.
+/// The findings of one directory.
 pub struct Examined {
-    /// The directory.
     pub path: PathBuf,
-    /// The partition whose directory it is, empty where its name does not tell; none for a log directory itself.
+    /// The partition of this directory, with an empty topic where the directory's name is not a
+    /// partition's. `None` for a log directory itself.
     pub partition: Option<(String, i32)>,
-    /// What was found.
     pub verified: Verified,
 }
 
-/// Where a directory really lies, which says which partition it is, and which lock a broker holds.
+/// The directory's real path, without links. Its name is the partition's, and a broker's lock is
+/// there.
 pub fn find(directory: &Path) -> Result<PathBuf> {
     let found = directory.canonicalize();
     found.with_context(|| format!("cannot find {}", directory.display()))
 }
 
-/// Looks at all of a log directory, or at one partition's directory, as [`find`] found it. The lock is the caller's business.
+/// Checks all of a log directory, or one partition's directory, given as [`find`] returned it. The
+/// caller holds the lock.
 pub fn examine(directory: &Path) -> Result<Vec<Examined>> {
     if is_log_directory(directory)? {
         return log_directory(directory);
@@ -116,7 +115,7 @@ pub fn examine(directory: &Path) -> Result<Vec<Examined>> {
     }])
 }
 
-/// Whether `directory` is a log directory, and not a partition's.
+/// Whether this is a log directory; false for a partition's directory.
 pub fn is_log_directory(directory: &Path) -> Result<bool> {
     Ok(Disk.status(&directory.join(META_PROPERTIES))?.is_some())
 }
@@ -125,7 +124,7 @@ fn log_directory(directory: &Path) -> Result<Vec<Examined>> {
     let is_clean = checkpoint::was_clean_shutdown(&Disk, directory)?;
     if !is_clean {
         message(&format!(
-            "{} was not closed properly: a torn end of a log is no surprise, the next start recovers it",
+            "{} was not closed properly: a log may end in a torn batch, which the next start cuts off",
             directory.display()
         ));
     }
@@ -151,14 +150,14 @@ fn log_directory(directory: &Path) -> Result<Vec<Examined>> {
             partition: Some(name),
         });
     }
-    // After a crash it may still name what was deleted a moment before.
+    // After a crash the checkpoint may still name a partition that was just deleted.
     let missing = recovery_points.into_iter().filter(|_| is_clean);
     own.findings
         .extend(missing.map(|((topic, index), point)| Finding {
             severity: Severity::Damage,
             path: directory.join(format!("{topic}-{index}")),
             position: None,
-            what: format!("there is no log, but it was on stable storage up to {point}"),
+            what: format!("the log is missing, but it was on stable storage up to {point}"),
             remedy: None,
         }));
     examined.push(Examined {
@@ -169,14 +168,14 @@ fn log_directory(directory: &Path) -> Result<Vec<Examined>> {
     Ok(examined)
 }
 
-/// The checkpoints that a start goes by, but for the recovery points.
+/// The checkpoints that a start reads, without the recovery points.
 const CHECKPOINTS: [&str; 3] = [
     checkpoint::HIGH_WATERMARKS,
     checkpoint::LOG_START_OFFSETS,
     checkpoint::CLEANER_OFFSETS,
 ];
 
-/// The recovery points, and what is wrong with their file.
+/// The recovery points, and the findings about their file.
 fn recovery_points(directory: &Path) -> Result<(PartitionOffsets, Verified)> {
     let mut own = Verified::default();
     let points = read_checkpoint(directory, checkpoint::RECOVERY_POINTS)?;
@@ -187,14 +186,16 @@ fn recovery_points(directory: &Path) -> Result<(PartitionOffsets, Verified)> {
     Ok((points, own))
 }
 
-/// The log start offsets of a log directory's partitions, as far as they can be known.
+/// The log start offsets of a log directory's partitions.
 struct LogStarts {
-    /// Only those that are not the first segment's base offset; none where the file cannot be trusted.
+    /// As the file has them: only those that differ from the first segment's base offset. `None`
+    /// where the file is not reliable.
     written: Option<PartitionOffsets>,
 }
 
 impl LogStarts {
-    /// After a crash the file may lag behind the partitions' own files, which DeleteRecords changes first.
+    /// The file is not reliable after a crash: DeleteRecords changes the partitions' own files
+    /// before it.
     fn read(directory: &Path) -> Result<Self> {
         let is_clean = checkpoint::was_clean_shutdown(&Disk, directory)?;
         let written = read_checkpoint(directory, checkpoint::LOG_START_OFFSETS)?.ok();
@@ -209,7 +210,7 @@ impl LogStarts {
     }
 }
 
-/// A checkpoint, or that it cannot be understood.
+/// A checkpoint, or the finding that it cannot be parsed.
 fn read_checkpoint(directory: &Path, name: &str) -> Result<Result<PartitionOffsets, Finding>> {
     match checkpoint::read_offsets(&Disk, directory, name) {
         Err(error) if error.is_malformed() => Ok(Err(Finding {
@@ -223,7 +224,8 @@ fn read_checkpoint(directory: &Path, name: &str) -> Result<Result<PartitionOffse
     }
 }
 
-/// The log directory that `directory` is, or is in; none for a partition that was copied somewhere.
+/// The log directory that this is, or that contains this partition; `None` for a partition copied
+/// elsewhere.
 pub fn log_directory_of(directory: &Path) -> Result<Option<&Path>> {
     if is_log_directory(directory)? {
         return Ok(Some(directory));
@@ -234,8 +236,8 @@ pub fn log_directory_of(directory: &Path) -> Result<Option<&Path>> {
     Ok(is_log_directory(parent)?.then_some(parent))
 }
 
-/// A lock, so that no broker starts meanwhile; none where nothing can be written, nor by a broker. One partition may be
-/// checked beside a broker.
+/// Takes the lock, so that no broker starts meanwhile. `None` where this process may not write the
+/// lock file, and for a single partition, which may be checked while a broker runs.
 fn lock(directory: &Path) -> Result<Option<DirectoryLock>> {
     if !is_log_directory(directory)? {
         return Ok(None);
@@ -254,7 +256,8 @@ fn lock(directory: &Path) -> Result<Option<DirectoryLock>> {
     }
 }
 
-/// A partition's directory by its name: topic and index. One that waits to be removed is none.
+/// Topic and index from the name of a partition's directory; `None` for one that waits for its
+/// removal.
 pub fn partition_of(name: &str) -> Option<(&str, i32)> {
     let (topic, index) = name.rsplit_once('-')?;
     Some((topic, index.parse().ok()?))

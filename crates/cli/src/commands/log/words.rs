@@ -1,4 +1,4 @@
-//! The records of Kafka's own topics in words: the names of types and fields are those of Kafka's schemas.
+//! Decodes the records of Kafka's own topics. Types and fields have the names of Kafka's schemas.
 
 use std::fmt;
 use std::path::Path;
@@ -29,7 +29,7 @@ pub enum Family {
 }
 
 impl Family {
-    /// The topic whose records a file holds, by the name of its directory; a `.checkpoint` is a metadata snapshot.
+    /// The topic of a file, by the name of its directory; a `.checkpoint` is a metadata snapshot.
     pub fn of_file(file: &Path) -> Option<Self> {
         if file
             .extension()
@@ -49,7 +49,7 @@ impl Family {
         }
     }
 
-    /// A record in words, or why it has none.
+    /// Decodes a record, or says why it cannot.
     pub fn words(self, key: Option<&[u8]>, value: Option<&[u8]>) -> Result<Words, String> {
         let bytes = |bytes: Option<&[u8]>| bytes.map(Bytes::copy_from_slice);
         let (key, value) = (bytes(key), bytes(value));
@@ -101,17 +101,17 @@ fn metadata(value: Bytes) -> Result<Words, String> {
     })
 }
 
-/// A record in words: `OffsetCommit v4 group=billing topic=orders partition=0: offset=42 …`.
+/// A decoded record: `OffsetCommit v4 group=billing topic=orders partition=0: offset=42 …`.
 pub struct Words {
     name: &'static str,
     version: Option<i16>,
     key: Option<Shown>,
-    /// Nothing for a tombstone.
+    /// `None` for a tombstone.
     value: Option<Shown>,
 }
 
 impl Words {
-    /// A control record in words, or why it has none.
+    /// Decodes a control record, or says why it cannot.
     pub fn of_control(key: Option<&[u8]>, value: Option<&[u8]>) -> Result<Self, String> {
         let record = ControlRecord::decode(key, value).map_err(|error| error.to_string())?;
         let (name, fields) = control(&record);
@@ -123,7 +123,8 @@ impl Words {
         })
     }
 
-    /// Puts the words in place of the bytes; a control record's stand under `control`.
+    /// Replaces the bytes in the JSON document by the decoded fields; a control record's are under
+    /// `control`.
     pub fn fill(&self, document: &mut Value, is_control: bool) {
         let value = self.value.as_ref().map_or(Value::Null, to_json);
         if is_control {
@@ -190,7 +191,7 @@ fn write_value(f: &mut fmt::Formatter<'_>, value: &Shown) -> fmt::Result {
             write!(f, "]")
         }
         Shown::Bytes(bytes) => write!(f, "base64:{}", STANDARD.encode(bytes)),
-        // A text that could be taken for something else stands in quotes.
+        // Quotes around a text that could be mistaken for other syntax.
         Shown::Text(text) if is_plain(text) => write!(f, "{text}"),
         Shown::Null | Shown::Bool(_) | Shown::Integer(_) | Shown::Float(_) | Shown::Text(_) => {
             write!(f, "{}", to_json(value))
@@ -220,7 +221,7 @@ fn to_json(shown: &Shown) -> Value {
     }
 }
 
-/// The name of a control record, which Kafka's tools print in capitals, and its fields.
+/// The name of a control record, in capitals as in Kafka's tools, and its fields.
 fn control(record: &ControlRecord) -> (&'static str, Vec<(&'static str, Shown)>) {
     let number = |number: i64| Shown::Integer(number);
     match record {

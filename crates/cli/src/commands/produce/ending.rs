@@ -1,4 +1,5 @@
-//! How signals end the writing: after the first, what was read is still written; the second gives that up.
+//! How signals end the command. After the first, the lines read so far are still written. The
+//! second gives that up.
 
 use std::future::Future;
 use std::pin::pin;
@@ -8,10 +9,10 @@ use tokio::time::{self, Instant};
 
 use crate::stop::Stop;
 
-/// After this long the user is told what the end waits for.
+/// After this time the user is told what the command waits for.
 const QUIET_END: Duration = Duration::from_secs(1);
 
-/// The signals that came so far.
+/// The signals that have arrived.
 #[derive(Debug)]
 pub struct Ending {
     stop: Stop,
@@ -21,7 +22,6 @@ pub struct Ending {
 }
 
 impl Ending {
-    /// None came so far.
     pub fn new(stop: Stop) -> Self {
         Self {
             stop,
@@ -31,12 +31,12 @@ impl Ending {
         }
     }
 
-    /// The signal that ended the reading.
+    /// The first signal, which ended the reading.
     pub fn signal(&self) -> Option<&'static str> {
         self.first.map(|(signal, _)| signal)
     }
 
-    /// Whether a second one ended the writing.
+    /// Whether a second signal ended the writing.
     pub fn is_given_up(&self) -> bool {
         self.is_given_up
     }
@@ -51,8 +51,8 @@ impl Ending {
         }
     }
 
-    /// What `work` gives, or nothing when it is given up. If it goes on for long after the first signal, `tell` is
-    /// called, once in all.
+    /// The result of `work`, or `None` after a second signal. `tell` is called once in all, when
+    /// the work goes on for [`QUIET_END`] after the first signal.
     pub async fn unless_given_up<T>(
         &mut self,
         mut tell: impl FnMut(),

@@ -1,4 +1,4 @@
-//! From lines of input to records.
+//! Reads lines of input and parses them into records.
 
 use std::fs::File;
 use std::io::{self, BufRead as _, BufReader, Read};
@@ -13,17 +13,18 @@ use tokio::sync::mpsc;
 
 use crate::output::bytes_from_json;
 
-/// Chunks of lines that wait to be sent before reading stops.
+/// The queue between the reader and the producer holds this many chunks; the reader waits when it
+/// is full.
 const QUEUE_CHUNKS: usize = 16;
-/// The bytes of lines that travel together.
+/// The size of a chunk of lines.
 const CHUNK_BYTES: usize = 64 * 1024;
 
 type Source = BufReader<Box<dyn Read + Send>>;
 
-/// Lines that were read together, without their line ends.
+/// A chunk of lines, without their line ends.
 pub type Lines = io::Result<Vec<Vec<u8>>>;
 
-/// How the input is read.
+/// The format of the input.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Format {
     /// A record is a line.
@@ -32,14 +33,12 @@ pub enum Format {
     Json,
 }
 
-/// What the command line says about all records.
+/// The options that hold for all records.
 #[derive(Debug)]
 pub struct Parsing {
-    /// How lines are read.
     pub format: Format,
-    /// Where records go.
     pub topic: String,
-    /// The partition, where the key shall not decide it.
+    /// The partition, instead of the one that the key selects.
     pub partition: Option<i32>,
     /// The key of all records.
     pub key: Option<Bytes>,
@@ -47,13 +46,12 @@ pub struct Parsing {
     pub header_separator: Option<Bytes>,
     /// What separates key and value in a line.
     pub key_separator: Option<Bytes>,
-    /// The value that stands for none.
+    /// The text that becomes a null value.
     pub null_value: Option<Bytes>,
     /// The headers of all records.
     pub headers: Vec<(Bytes, Bytes)>,
 }
 
-/// Makes records of lines.
 #[derive(Debug)]
 pub struct LineParser {
     parsing: Parsing,
@@ -62,7 +60,7 @@ pub struct LineParser {
 }
 
 impl LineParser {
-    /// A parser; the first line that it gets has this number.
+    /// A parser whose first line has this number.
     pub fn new(parsing: Parsing, first_line: u64) -> Self {
         let headers = parsing.headers.iter().map(|(key, value)| RecordHeader {
             key: key.clone(),
@@ -75,12 +73,12 @@ impl LineParser {
         }
     }
 
-    /// The number of the line that was parsed last.
+    /// The number of the last line that was parsed.
     pub fn line(&self) -> u64 {
         self.line_number
     }
 
-    /// The record of the next line.
+    /// Parses the next line.
     pub fn parse(&mut self, line: Vec<u8>, now_ms: i64) -> Result<ProducerRecord> {
         self.line_number += 1;
         let record = match self.parsing.format {
@@ -122,7 +120,8 @@ impl LineParser {
         (!is_null).then_some(value)
     }
 
-    /// `KEY=VALUE,KEY=VALUE`, as `ottla consume --headers` prints them; a backslash takes a special letter as it is.
+    /// Parses `KEY=VALUE,KEY=VALUE`, as `ottla consume --headers` prints it. A backslash escapes a
+    /// special character.
     fn parse_headers(&self, text: &[u8]) -> Result<Vec<RecordHeader>> {
         let mut headers = Vec::new();
         let mut key = None;
@@ -209,7 +208,8 @@ impl LineParser {
     }
 }
 
-/// The document is one line, and which of the input is said already.
+/// Takes serde's line number out of the message: the document is one line, and the context names
+/// its line of the input.
 fn not_json(error: &serde_json::Error) -> Error {
     let text = error.to_string();
     let column = error.column();
@@ -218,7 +218,7 @@ fn not_json(error: &serde_json::Error) -> Error {
     anyhow!("it is not JSON: {what} (column {column})")
 }
 
-/// The first separator that stands behind no backslash.
+/// The first separator that no backslash escapes.
 fn find_unescaped(line: &[u8], separator: &[u8]) -> Option<usize> {
     let mut at = 0;
     while at < line.len() {
@@ -235,7 +235,7 @@ fn find(line: &[u8], separator: &[u8]) -> Option<usize> {
         .position(|window| window == separator)
 }
 
-/// Lines of a file or of stdin, in chunks, without their line ends.
+/// Starts the thread that reads a file or stdin; the chunks arrive on the channel.
 pub fn read(file: Option<&Path>) -> Result<mpsc::Receiver<Lines>> {
     let (lines, received) = mpsc::channel(QUEUE_CHUNKS);
     let source: Box<dyn Read + Send> = match file {
@@ -250,7 +250,7 @@ pub fn read(file: Option<&Path>) -> Result<mpsc::Receiver<Lines>> {
     Ok(received)
 }
 
-/// The name and size of a file; nothing for what has none, as a pipe.
+/// The name and size of a file; `None` for a pipe or a device.
 pub fn size(path: &Path) -> Option<(String, u64)> {
     let metadata = std::fs::metadata(path)
         .ok()
@@ -278,7 +278,7 @@ fn send_lines(mut source: Source, lines: &mpsc::Sender<Lines>) {
     }
 }
 
-/// Reads lines while they are at hand, so that a chunk never waits for input that has not come.
+/// Reads the lines that are available, so that a chunk never waits for later input.
 fn read_chunk(source: &mut Source) -> Lines {
     let mut chunk = Vec::new();
     let mut bytes = 0;

@@ -1,14 +1,14 @@
-//! Which lines of the input are written, which are not, and from which to go on.
+//! Records which lines of the input are written and which are not, and so from which line to go on.
 
 use std::collections::VecDeque;
 use std::fmt::Write as _;
 
 use ottla_client::{BatchOutcome, ClientError, ErrorCode};
 
-/// The lines from the first that is not known to be written on, in order.
+/// The state of the lines in order, from the first one that is not known to be written.
 #[derive(Debug)]
 pub struct Ledger {
-    /// The number of the input's line that became the first record.
+    /// The number of the line that became the first record.
     first_line: u64,
     /// The ticket of the first entry.
     base: u64,
@@ -21,11 +21,9 @@ pub struct Ledger {
 /// A line that could not be written.
 #[derive(Debug)]
 pub struct Failure {
-    /// Its number.
     pub line: u64,
-    /// Why.
     pub error: ClientError,
-    /// Whether it may be written all the same.
+    /// Whether it may be written in spite of the error.
     is_in_doubt: bool,
 }
 
@@ -37,17 +35,17 @@ struct Entry {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum State {
-    /// Nothing is known of it yet.
+    /// Not sent, or not answered yet.
     Open,
-    /// It is acknowledged.
+    /// Acknowledged.
     Written,
-    /// It is not in the log.
+    /// Not in the log.
     Missing,
-    /// It may be in the log: it was sent, and no answer came.
+    /// Sent, but no answer came: it may be in the log.
     Unknown,
 }
 
-/// What stands in the ledger at the end.
+/// The summary at the end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Balance {
     /// The first line of the input that was read.
@@ -56,14 +54,14 @@ pub struct Balance {
     pub next_line: u64,
     /// Records written.
     pub written: u64,
-    /// Of these, lines from `next_line` on.
+    /// How many of these are lines from `next_line` on.
     pub written_beyond: u64,
-    /// Lines that may be written, nobody knows.
+    /// Lines that may or may not be written.
     pub unknown: u64,
 }
 
 impl Ledger {
-    /// An empty ledger; the first record will be made of this line.
+    /// An empty ledger; the first record comes from line `first_line`.
     pub fn new(first_line: u64) -> Self {
         Self {
             first_line,
@@ -75,7 +73,7 @@ impl Ledger {
         }
     }
 
-    /// Notes that the next line was handed to the producer.
+    /// Adds the next line, which was passed to the producer.
     pub fn add(&mut self, bytes: usize) {
         self.entries.push_back(Entry {
             bytes: bytes as u64,
@@ -83,7 +81,7 @@ impl Ledger {
         });
     }
 
-    /// Notes what became of a batch.
+    /// Adds the outcome of a batch.
     pub fn settle(&mut self, outcome: BatchOutcome) {
         let first = outcome.tickets.first().map(|ticket| ticket.0);
         let is_in_doubt = outcome.is_in_doubt;
@@ -133,12 +131,12 @@ impl Ledger {
         self.failure.as_ref()
     }
 
-    /// The same, for good.
+    /// As [`failure`](Self::failure), by value.
     pub fn into_failure(self) -> Option<Failure> {
         self.failure
     }
 
-    /// Lines of which nothing is known yet.
+    /// The number of lines without an outcome yet.
     pub fn open(&self) -> usize {
         let is_open = |entry: &&Entry| entry.state == State::Open;
         self.entries.iter().filter(is_open).count()
@@ -154,7 +152,6 @@ impl Ledger {
         self.written_bytes
     }
 
-    /// Where everything stands.
     pub fn balance(&self) -> Balance {
         let count = |of: &[State]| {
             let entries = self.entries.iter();
@@ -171,7 +168,7 @@ impl Ledger {
 }
 
 impl Failure {
-    /// What is said of the line.
+    /// The error message for the line.
     pub fn what(&self) -> String {
         let line = self.line;
         if self.is_in_doubt {
@@ -181,7 +178,7 @@ impl Failure {
         }
     }
 
-    /// The line, where it is at fault itself.
+    /// The line's number, if the line itself is the cause.
     pub fn bad_line(&self) -> Option<u64> {
         let is_too_large = matches!(
             self.error.code(),
@@ -192,7 +189,7 @@ impl Failure {
 }
 
 impl Balance {
-    /// Which lines were written, in words; empty when none was.
+    /// The written lines as text; empty when there are none.
     pub fn lines(&self) -> String {
         let first = self.first_line;
         let last = self.next_line - 1;
@@ -211,7 +208,8 @@ impl Balance {
         }
     }
 
-    /// How to go on, after `mended` is done; past `bad_line`, if there is one.
+    /// The next step: first `mended`, then how to go on, and how to skip `bad_line` if there is
+    /// one.
     pub fn next_step(&self, mended: Option<String>, bad_line: Option<u64>, topic: &str) -> String {
         let line = self.next_line;
         let mut text = mended.map_or_else(String::new, |mended| format!("{mended}; then "));
@@ -332,7 +330,7 @@ mod tests {
     #[test]
     fn a_line_in_doubt_is_neither_written_nor_not() {
         let mut ledger = ledger(2);
-        // The last attempt met nobody; one before it had no answer.
+        // The last attempt found no broker; an earlier one got no answer.
         let error = ClientError::UnknownNode(1);
         ledger.settle(BatchOutcome {
             is_in_doubt: true,

@@ -1,4 +1,4 @@
-//! How far the writing is, in one line that is written over: on a terminal only.
+//! The progress line, which is overwritten in place. It is shown on a terminal only.
 
 use std::io::{self, IsTerminal as _, Write as _};
 use std::time::Duration;
@@ -6,22 +6,21 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 const EVERY: Duration = Duration::from_millis(500);
-/// Back to the first column, and the rest of the line away.
+/// Returns to the first column and erases the line.
 const CLEAR: &str = "\r\x1b[K";
 
-/// The line.
 #[derive(Debug)]
 pub struct Progress {
     is_shown: bool,
     is_on_screen: bool,
     started: Instant,
     last: Instant,
-    /// The file, and how large it is.
+    /// The file's name and size.
     file: Option<(String, u64)>,
 }
 
 impl Progress {
-    /// Shows nothing where `is_wanted` is false, or where stderr is no terminal.
+    /// Shows nothing if `is_wanted` is false or stderr is not a terminal.
     pub fn new(file: Option<(String, u64)>, is_wanted: bool) -> Self {
         Self {
             is_shown: is_wanted && io::stderr().is_terminal(),
@@ -32,7 +31,8 @@ impl Progress {
         }
     }
 
-    /// Shows so many records, made of so many bytes of input, from time to time.
+    /// Updates the line with these counts of records and of bytes of input, if the last update is
+    /// old enough.
     pub fn show(&mut self, records: u64, bytes: u64) {
         if !self.is_shown || self.last.elapsed() < EVERY {
             return;
@@ -40,11 +40,11 @@ impl Progress {
         self.last = Instant::now();
         self.is_on_screen = true;
         let text = self.text(records, bytes);
-        // Nothing is lost with a line that nobody sees.
+        // A failed write of the progress line is not an error.
         let _ = write!(io::stderr(), "{CLEAR}{text}");
     }
 
-    /// Takes the line away, before something else is said.
+    /// Erases the line, before another message is printed.
     pub fn clear(&mut self) {
         if std::mem::take(&mut self.is_on_screen) {
             let _ = write!(io::stderr(), "{CLEAR}");
@@ -61,7 +61,7 @@ impl Progress {
         format!("{records} records written{share}, {}", self.rate(bytes))
     }
 
-    /// How many bytes, and how fast.
+    /// Bytes and bytes per second, as text.
     pub fn rate(&self, bytes: u64) -> String {
         let megabytes = bytes as f64 / 1e6;
         let seconds = self.started.elapsed().as_secs_f64();

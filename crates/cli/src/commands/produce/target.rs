@@ -1,4 +1,5 @@
-//! Where records go and where lines come from, and whether the topic can be written to, before the first line is read.
+//! The topic and the input file of a command line. The topic is checked before the first line is
+//! read.
 
 use std::path::PathBuf;
 
@@ -12,17 +13,15 @@ use crate::partitions;
 const AUTO_CREATE: &str = "auto.create.topics.enable";
 const NUM_PARTITIONS: &str = "num.partitions";
 
-/// The topic and the file of a command line.
 #[derive(Debug)]
 pub struct Target {
-    /// Where records go.
     pub topic: String,
-    /// Where lines come from; nothing for stdin.
+    /// The input file; `None` for stdin.
     pub file: Option<PathBuf>,
 }
 
 impl Target {
-    /// Sorts out `TOPIC [FILE]` and `--topic TOPIC [FILE]`.
+    /// From `TOPIC [FILE]` or `--topic TOPIC [FILE]`.
     pub fn of(args: &Args) -> Result<Self> {
         let (topic, file) = match (&args.named_topic, &args.topic, &args.file) {
             (Some(named), first, None) => (named.clone(), first.as_ref().map(PathBuf::from)),
@@ -34,7 +33,7 @@ impl Target {
     }
 }
 
-/// That the topic is there, or is created now, and has the partition.
+/// Checks that the topic exists or can be created, and that it has the partition.
 pub async fn check(cluster: &Cluster, topic: &str, partition: Option<i32>) -> Result<()> {
     let found = find(cluster, topic, partition).await?;
     match partition {
@@ -51,7 +50,7 @@ async fn find(cluster: &Cluster, topic: &str, partition: Option<i32>) -> Result<
     if !is_missing {
         return Ok(cluster.topic_or_create(topic).await?);
     }
-    // Whether a broker creates a topic is seen only by waiting for it; its config says it at once.
+    // A broker's config says at once whether it creates topics; without it, only a timeout would.
     let creation = Creation::of(cluster).await;
     if !creation.is_allowed {
         return Err(ClientError::Refused {
@@ -72,11 +71,11 @@ async fn find(cluster: &Cluster, topic: &str, partition: Option<i32>) -> Result<
     Ok(cluster.topic_or_create(topic).await?)
 }
 
-/// What the brokers do at the first use of a topic.
+/// What the brokers do when a topic is used first.
 struct Creation {
-    /// Whether they create it; a broker that does not tell may.
+    /// Whether they create it; true when the broker does not answer.
     is_allowed: bool,
-    /// With how many partitions, where a broker tells.
+    /// With how many partitions; `None` when the broker does not answer.
     partitions: Option<i32>,
 }
 

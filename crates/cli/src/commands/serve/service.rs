@@ -1,6 +1,7 @@
-//! Tells the service manager that started the process how far it is: systemd's `Type=notify`.
+//! Notifies the service manager of the process's state: systemd's `Type=notify`.
 //!
-//! The protocol is one datagram of text to the socket that `NOTIFY_SOCKET` names. Without that variable nothing is sent.
+//! The protocol is one text datagram to the socket in `NOTIFY_SOCKET`. Without that variable
+//! nothing is sent.
 
 use std::ffi::OsStr;
 use std::io;
@@ -8,9 +9,9 @@ use std::os::linux::net::SocketAddrExt as _;
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
 
-/// Clients are served.
+/// The broker serves clients.
 pub const READY: &str = "READY=1";
-/// The broker closes its files.
+/// The broker is stopping.
 pub const STOPPING: &str = "STOPPING=1";
 
 const SOCKET: &str = "NOTIFY_SOCKET";
@@ -31,7 +32,7 @@ pub fn say(state: &str) {
     }
 }
 
-/// A name that begins with `@` is in Linux's abstract namespace, where a zero byte stands for it.
+/// A name that begins with `@` is in Linux's abstract namespace; a zero byte replaces the `@`.
 fn send(socket: &OsStr, state: &str) -> io::Result<()> {
     let address = match socket.as_bytes() {
         [b'@', name @ ..] => SocketAddr::from_abstract_name(name)?,

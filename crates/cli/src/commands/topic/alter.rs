@@ -14,7 +14,6 @@ use crate::output::{Output, message};
 use crate::patterns;
 use crate::unset;
 
-/// What `ottla topic alter` takes.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     #[command(flatten)]
@@ -22,21 +21,22 @@ pub struct Args {
     /// The topics, or patterns of them ('orders-*').
     #[arg(required = true, value_name = "TOPIC")]
     names: Vec<String>,
-    /// How many partitions each shall have in all; keys move to other partitions from then on.
+    /// The new number of partitions of each topic. From then on, keys may go to other partitions
+    /// than before.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(i32).range(1..))]
     partitions: Option<i32>,
-    /// A config to set, with a unit if you like (retention.ms=7d); may be given several times.
+    /// A config to set; a time or a size may have a unit (retention.ms=7d). May be given several
+    /// times.
     #[arg(short, long = "config", value_name = "KEY=VALUE", value_parser = parse_setting)]
     configs: Vec<(String, String)>,
     /// A config to set back to its default; may be given several times.
     #[arg(long = "delete-config", value_name = "KEY")]
     deleted_configs: Vec<String>,
-    /// Only check whether the topics could be altered.
+    /// Only check whether the broker would accept the changes.
     #[arg(long)]
     dry_run: bool,
 }
 
-/// Alters the topics.
 pub async fn run(args: &Args, output: Output) -> Result<()> {
     let changes = changes(args)?;
     let cluster = args.connect.cluster().await?;
@@ -70,10 +70,10 @@ pub async fn run(args: &Args, output: Output) -> Result<()> {
     outcomes.finish(done, what)
 }
 
-/// The configs of a topic that were changed, or would be.
+/// The configs of a topic that were changed, or would be changed.
 struct Altered {
     keys: Vec<String>,
-    /// Those that were to be deleted and were not set.
+    /// The keys that were given to delete but were not set.
     unset: Vec<String>,
 }
 
@@ -106,7 +106,7 @@ fn changes(args: &Args) -> Result<BTreeMap<String, ConfigChange>> {
     Ok(changes)
 }
 
-/// Both changes are checked before one is made, so that what is refused leaves nothing half done.
+/// Validates both changes before it makes one, so that a refusal leaves the topic unchanged.
 async fn alter(
     args: &Args,
     cluster: &Cluster,

@@ -12,7 +12,6 @@ use crate::connect::{Connect, advised};
 use crate::outcomes::Outcomes;
 use crate::output::{Output, message};
 
-/// What `ottla topic create` takes.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     #[command(flatten)]
@@ -20,29 +19,28 @@ pub struct Args {
     /// The topics' names: letters, digits, `.`, `_` and `-`.
     #[arg(required = true, value_name = "NAME")]
     names: Vec<String>,
-    /// How many partitions each has [default: the broker's num.partitions].
+    /// The number of partitions of each topic [default: the broker's num.partitions].
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(i32).range(1..))]
     partitions: Option<i32>,
-    /// How many copies of each partition [default: the broker's default.replication.factor].
+    /// The number of replicas of each partition [default: the broker's default.replication.factor].
     #[arg(short, long, value_name = "N", value_parser = clap::value_parser!(i16).range(1..))]
     replication_factor: Option<i16>,
-    /// A config of the topics, with a unit if you like (retention.ms=7d, segment.bytes=64MiB); may be given several
-    /// times.
+    /// A config of the topics; a time or a size may have a unit (retention.ms=7d,
+    /// segment.bytes=64MiB). May be given several times.
     #[arg(short, long = "config", value_name = "KEY=VALUE", value_parser = parse_setting)]
     configs: Vec<(String, String)>,
-    /// It is no error when a topic exists.
+    /// Do not fail when a topic exists.
     #[arg(long)]
     if_not_exists: bool,
-    /// Only check whether the topics could be created.
+    /// Only check whether the broker would create the topics.
     #[arg(long)]
     dry_run: bool,
 }
 
-/// The topic itself, which is not there, cannot be described.
+/// The next step names any topic, because the new one does not exist yet.
 const CONFIGS: &str = "`ottla config describe --topic TOPIC --all --docs` shows the names and meanings, by any topic \
      that exists";
 
-/// Creates the topics.
 pub async fn run(args: &Args, output: Output) -> Result<()> {
     let configs = resolved(&args.configs)?;
     let cluster = args.connect.cluster().await?;
@@ -59,7 +57,7 @@ pub async fn run(args: &Args, output: Output) -> Result<()> {
             Err(error)
                 if args.if_not_exists && error.code() == Some(ErrorCode::TopicAlreadyExists) =>
             {
-                message(&format!("topic {name} exists already"));
+                message(&format!("topic {name} already exists"));
             }
             Err(error) if error.code() == Some(ErrorCode::InvalidConfig) => {
                 outcomes.failed(name, advised(error.into(), CONFIGS.to_owned()));
@@ -77,7 +75,7 @@ pub async fn run(args: &Args, output: Output) -> Result<()> {
                 );
                 let document = json!({
                     "name": name,
-                    // Only a topic that exists has an id.
+                    // A dry run creates no topic, so there is no id.
                     "id": (!args.dry_run).then(|| created.id.to_string()),
                     "partitions": partitions,
                     "replication_factor": copies,

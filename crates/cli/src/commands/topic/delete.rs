@@ -1,7 +1,7 @@
 //! `ottla topic delete`.
 //!
-//! Kafka's own topics, and topics that live members of groups read, are deleted only with a flag: the first takes all
-//! committed offsets with it, the second leaves consumers without what they read.
+//! Internal topics, and topics that live members of groups read, are deleted only with a flag.
+//! Deleting the former loses all committed offsets; deleting the latter breaks running consumers.
 
 use anyhow::{Result, bail};
 use ottla_client::admin::{Documentation, Resource};
@@ -16,7 +16,6 @@ use crate::output::{Output, message};
 use crate::patterns;
 use crate::quantity::format_size;
 
-/// What `ottla topic delete` takes.
 #[derive(Debug, clap::Args)]
 #[expect(clippy::struct_excessive_bools, reason = "each is a flag of its own")]
 pub struct Args {
@@ -25,27 +24,26 @@ pub struct Args {
     /// The topics, or patterns of them ('test-*').
     #[arg(required = true, value_name = "TOPIC")]
     names: Vec<String>,
-    /// It is no error when a topic does not exist.
+    /// Do not fail when a topic does not exist.
     #[arg(long)]
     if_exists: bool,
     /// Delete Kafka's own topics too (`__consumer_offsets` holds the offsets of all groups).
     #[arg(long)]
     internal: bool,
-    /// Delete topics too that live members of groups read.
+    /// Delete also topics that live members of groups read.
     #[arg(long)]
     in_use: bool,
-    /// Only say what would be deleted, or why it would be refused.
+    /// Only show what would be deleted, or why it would be refused.
     #[arg(long)]
     dry_run: bool,
 }
 
-/// Deletes the topics.
 pub async fn run(args: &Args, output: Output) -> Result<()> {
     let cluster = args.connect.cluster().await?;
     let mut chosen = patterns::topics(&cluster, &args.names).await?;
     if args.if_exists {
         for pattern in chosen.unmatched.drain(..) {
-            message(&format!("no topic fits {pattern:?}"));
+            message(&format!("no topic matches {pattern:?}"));
         }
     }
     let readers = if args.in_use {
@@ -104,7 +102,7 @@ fn is_missing(error: &anyhow::Error) -> bool {
     code == Some(ErrorCode::UnknownTopicOrPartition)
 }
 
-/// The topic, when nothing forbids to delete it.
+/// Returns the topic if it may be deleted.
 async fn allowed(
     args: &Args,
     cluster: &Cluster,
@@ -113,19 +111,20 @@ async fn allowed(
 ) -> Result<TopicMetadata> {
     let topic = cluster.topic(name).await?;
     if topic.is_internal && !args.internal {
-        bail!("topic {name} is one of Kafka's own; --internal deletes it all the same");
+        bail!("topic {name} is one of Kafka's own; --internal deletes it anyway");
     }
     let reading = readers.of(name);
     if !reading.is_empty() {
         bail!(
-            "topic {name} is read by live members of {}; stop them first, or delete it all the same with --in-use",
+            "topic {name} is read by live members of {}; stop them first, or delete it anyway with --in-use",
             reading.join(", ")
         );
     }
     Ok(topic)
 }
 
-/// DeleteTopics cannot be asked for a dry run; this is the one refusal that is not about a single topic.
+/// DeleteTopics has no dry run. `delete.topic.enable=false` is the one refusal that is not about a
+/// single topic.
 async fn refuse_if_switched_off(cluster: &Cluster) -> Result<()> {
     const KEY: &str = "delete.topic.enable";
     let metadata = cluster.metadata();

@@ -17,7 +17,6 @@ use crate::output::{Output, Table, join, print_line};
 use crate::patterns;
 use crate::quantity::format_size;
 
-/// What `ottla topic describe` takes.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     #[command(flatten)]
@@ -32,7 +31,7 @@ struct Description<'a> {
     topic: TopicMetadata,
     earliest: BTreeMap<TopicPartition, PartitionOffset>,
     latest: BTreeMap<TopicPartition, PartitionOffset>,
-    /// What was set for this topic, in contrast to the broker's defaults.
+    /// The configs that were set for this topic, without the broker's defaults.
     configs: BTreeMap<String, String>,
     sizes: &'a Sizes,
 }
@@ -40,7 +39,6 @@ struct Description<'a> {
 /// `config_source` of a config that was set for the topic itself.
 const DYNAMIC_TOPIC_CONFIG: i8 = 1;
 
-/// Shows the topics.
 pub async fn run(args: &Args, output: Output) -> Result<()> {
     let cluster = args.connect.cluster().await?;
     let chosen = patterns::topics(&cluster, &args.names).await?;
@@ -99,7 +97,7 @@ impl Description<'_> {
         (of(&self.earliest), of(&self.latest))
     }
 
-    /// What the leader holds; another replica where there is no leader.
+    /// The size of the leader's log, or of another replica when there is no leader.
     fn size(&self, index: i32, partition: &PartitionMetadata) -> Option<u64> {
         let key = TopicPartition::new(&self.topic.name, index);
         let mut nodes = partition.leader.iter().chain(&partition.replicas);

@@ -9,7 +9,6 @@ use crate::connect::Connect;
 use crate::output::{Output, Table, print_json};
 use crate::quantity::format_size;
 
-/// What `ottla topic list` takes.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     #[command(flatten)]
@@ -19,7 +18,7 @@ pub struct Args {
     internal: bool,
 }
 
-/// Lists the topics, with what they take on disk in all replicas together.
+/// Lists the topics. The size is the sum over all replicas.
 pub async fn run(args: &Args, output: Output) -> Result<()> {
     let cluster = args.connect.cluster().await?;
     let metadata = cluster.refresh_all().await?;

@@ -1,4 +1,4 @@
-//! Which groups with live members read which topics.
+//! Finds which groups with live members read a topic.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -8,14 +8,14 @@ use ottla_client::{Cluster, ErrorCode};
 
 use crate::output::message;
 
-/// Groups that have members, by the topics that they read.
+/// Groups with members, by the topics that they read.
 #[derive(Debug, Default)]
 pub struct Readers {
     groups: BTreeMap<String, BTreeMap<String, usize>>,
 }
 
 impl Readers {
-    /// Looks at all groups of the cluster.
+    /// Describes all groups of the cluster.
     pub async fn of_all(cluster: &Cluster) -> Result<Self> {
         let mut readers = Self::default();
         for listed in cluster.list_groups().await? {
@@ -25,7 +25,7 @@ impl Readers {
             match cluster.describe_group(&listed.group).await {
                 Ok(group) if group.members.is_empty() => {}
                 Ok(group) => readers.add(cluster, &group).await?,
-                // It was deleted meanwhile, or its type has a way of its own to be described.
+                // The group was just deleted, or DescribeGroups does not serve its type.
                 Err(error) if error.code() == Some(ErrorCode::GroupIdNotFound) => {
                     if !matches!(
                         listed.group_type.to_lowercase().as_str(),
@@ -62,7 +62,8 @@ impl Readers {
             })
             .collect();
         if topics.is_empty() {
-            // While a classic group rebalances, brokers do not tell what its members subscribe to.
+            // While a classic group rebalances, DescribeGroups does not return the subscriptions of
+            // its members.
             let committed = cluster.committed(&group.group, None).await?;
             topics = committed.into_keys().map(|of| of.topic).collect();
         }

@@ -1,4 +1,4 @@
-//! How many bytes topics take on the disks of the brokers.
+//! The sizes of topics on the brokers' disks.
 
 use std::collections::BTreeMap;
 
@@ -6,14 +6,14 @@ use ottla_client::{Cluster, TopicPartition};
 
 use crate::output::message;
 
-/// The bytes of every replica that a broker has told.
+/// The size of each replica, from the brokers that answered.
 #[derive(Debug, Default)]
 pub struct Sizes {
     replicas: BTreeMap<(TopicPartition, i32), u64>,
 }
 
 impl Sizes {
-    /// Asks all brokers; one that does not tell is no error, but is said.
+    /// Asks all brokers. One that does not answer is not an error; a message names it.
     pub async fn of_all(cluster: &Cluster) -> Self {
         let mut sizes = Self::default();
         for node in cluster.metadata().nodes.keys() {
@@ -31,7 +31,7 @@ impl Sizes {
         sizes
     }
 
-    /// The bytes of all replicas of a topic; nothing when no broker told of any.
+    /// The bytes of all replicas of a topic; `None` when no broker reported one.
     pub fn of_topic(&self, topic: &str) -> Option<u64> {
         let of_topic = self.replicas.iter();
         let of_topic = of_topic.filter(|((partition, _), _)| partition.topic == topic);
@@ -43,7 +43,7 @@ impl Sizes {
         self.replicas.get(&(partition.clone(), node)).copied()
     }
 
-    /// The bytes of each topic, of all its replicas.
+    /// The bytes of all replicas of each topic.
     pub fn by_topic(&self) -> BTreeMap<&str, u64> {
         let mut topics = BTreeMap::new();
         for ((partition, _), size) in &self.replicas {

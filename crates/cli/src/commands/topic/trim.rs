@@ -15,7 +15,6 @@ use crate::outcomes::Outcomes;
 use crate::output::Output;
 use crate::partitions::{self, Found};
 
-/// What `ottla topic trim` takes.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     #[command(flatten)]
@@ -28,7 +27,7 @@ pub struct Args {
     /// Trim Kafka's own topics too.
     #[arg(long)]
     internal: bool,
-    /// Only say what would be deleted, or why it would be refused.
+    /// Only show what would be deleted, or why it would be refused.
     #[arg(long)]
     dry_run: bool,
 }
@@ -39,31 +38,31 @@ struct Target {
     /// Delete the records below this offset.
     #[arg(long = "to-offset", value_name = "OFFSET")]
     offset: Option<i64>,
-    /// Delete the records before the first at or after this time (2026-11-24T10:30:00Z, or 7d for seven days ago).
+    /// Delete the records before the first one at or after this time (2026-11-24T10:30:00Z, or 7d
+    /// for seven days ago).
     #[arg(long = "to-datetime", value_name = "TIME")]
     time: Option<String>,
-    /// Delete all records there are now.
+    /// Delete all records that exist now.
     #[arg(long = "to-latest")]
     end: bool,
 }
 
 type Offsets = BTreeMap<TopicPartition, PartitionOffset>;
 
-/// Where a partition begins and ends, and where it is to begin.
+/// The offset range of a partition, and its new start.
 struct Plan {
     start: i64,
     end: i64,
     target: i64,
 }
 
-/// What was done, or would be, to a partition.
+/// Whether a partition was trimmed or would be, for the messages.
 #[derive(Clone, Copy)]
 enum Verb {
     Trimmed,
     WouldTrim,
 }
 
-/// Trims the partitions.
 pub async fn run(args: &Args, output: Output) -> Result<()> {
     let cluster = args.connect.cluster().await?;
     let Found {
@@ -139,7 +138,8 @@ impl Plan {
     }
 }
 
-/// Those of the partitions that may be trimmed and have a leader. What forbids to trim a topic is said once.
+/// The partitions that may be trimmed and have a leader. A refusal that concerns a whole topic is
+/// reported once.
 async fn allowed(
     args: &Args,
     cluster: &Cluster,
@@ -170,7 +170,8 @@ async fn allowed(
     Ok(by_leader)
 }
 
-/// Where each partition is to begin. A leader that does not answer keeps nobody from trimming what others lead.
+/// The new start of each partition. When one leader does not answer, the partitions of the others
+/// are still trimmed.
 async fn plans(
     args: &Args,
     cluster: &Cluster,
@@ -205,7 +206,7 @@ async fn plans_of(
     };
     let plan = |partition: &TopicPartition| {
         let end = latest[partition].offset;
-        // Where no record is as late as the time, all records are older.
+        // No record is at or after the time: all records are older.
         let by_time = at_time.get(partition).map(|at| at.offset);
         let by_time = by_time.filter(|offset| *offset >= 0);
         Plan {
@@ -220,8 +221,8 @@ async fn plans_of(
         .collect())
 }
 
-/// DeleteRecords cannot be asked for a dry run: what it would refuse is refused here, with what to do instead. The
-/// policy comes first: no flag changes what it forbids.
+/// DeleteRecords has no dry run, so its refusals are checked here, with the next step. The cleanup
+/// policy is checked first, because no flag overrides it.
 async fn check(args: &Args, cluster: &Cluster, topic: &TopicMetadata) -> Result<()> {
     let name = &topic.name;
     let configs = cluster
@@ -237,7 +238,7 @@ async fn check(args: &Args, cluster: &Cluster, topic: &TopicMetadata) -> Result<
         );
     }
     if topic.is_internal && !args.internal {
-        bail!("topic {name} is one of Kafka's own; --internal trims it all the same");
+        bail!("topic {name} is one of Kafka's own; --internal trims it anyway");
     }
     Ok(())
 }
