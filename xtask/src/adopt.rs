@@ -1,8 +1,9 @@
 //! `cargo xtask adopt`: a data directory goes from Apache Kafka to Ottla, back to Kafka, and to Ottla again.
 //!
-//! One journey for each release of Kafka, and one for each way in which a directory comes to Ottla without a Kafka that
-//! ran on it; two at a time. Each broker must show a stock client what the one before it showed, and takes more in for
-//! the next, and no Kafka that follows Ottla may log an error. The last line counts the checks.
+//! There is one journey for each release of Kafka, and one for each kind of directory on which no
+//! Kafka ran before Ottla. Two journeys run at a time. Each broker must show a stock client the
+//! same data as the broker before it, and receives more data for the next. A Kafka that runs after
+//! Ottla must not log an error. The last line counts the checks.
 
 mod complaints;
 mod driver;
@@ -19,8 +20,8 @@ use crate::time::now;
 use crate::toolbox::maven::{KAFKA_VERSION, PREVIOUS_VERSION};
 use journey::{Ending, Origin, Release, Voters};
 
-/// The directories. Of each minor release of Kafka the last patch is taken that is served, or the one that Ottla is held
-/// against.
+/// The directories. Each minor release of Kafka is represented by its last patch release, or by the
+/// release that Ottla is compared with.
 const RELEASES: &[Release] = &[
     Release {
         minor: "4.0",
@@ -95,7 +96,8 @@ const RELEASES: &[Release] = &[
         origin: Origin::Ottla,
     },
 ];
-/// Those of the gate: the oldest and the newest, and each way to Ottla without a Kafka before it.
+/// The journeys of the gate: the oldest and the newest release, and each directory on which no
+/// Kafka ran before.
 const OF_GATE: &[&str] = &[
     "4.0",
     "4.4",
@@ -108,8 +110,9 @@ const OF_GATE: &[&str] = &[
 /// Options of `cargo xtask adopt`.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// Only this directory: a release of Kafka (4.0 to 4.4) that fills it, or 4.4-static, 4.3-unstarted, 4.4-unstarted,
-    /// 4.3-mended, 4.4-mended, 4.3-from-ottla, 4.4-from-ottla [default: all]; may be repeated.
+    /// Only this directory: a release of Kafka (4.0 to 4.4) that fills it, or 4.4-static,
+    /// 4.3-unstarted, 4.4-unstarted, 4.3-mended, 4.4-mended, 4.3-from-ottla, 4.4-from-ottla
+    /// [default: all]; may be given several times.
     #[arg(long = "version", value_name = "DIRECTORY")]
     versions: Vec<String>,
 
@@ -123,7 +126,7 @@ pub struct Args {
 }
 
 impl Args {
-    /// As the gate runs it.
+    /// The options of the gate.
     pub fn of_gate() -> Self {
         Self {
             versions: OF_GATE.iter().map(|minor| (*minor).to_owned()).collect(),
@@ -133,7 +136,7 @@ impl Args {
     }
 }
 
-/// Runs the command; says what was shown.
+/// Runs the command; returns a summary.
 pub fn run(args: &Args) -> Result<String> {
     let is_chosen = |release: &&Release| {
         args.versions.is_empty() || args.versions.iter().any(|minor| minor == release.minor)

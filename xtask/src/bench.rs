@@ -1,7 +1,8 @@
 //! `cargo xtask bench`: Apache Kafka, Ottla and Tansu in turn on this machine, driven by the same generators.
 //!
-//! Every run starts a broker on an empty directory; the brokers alternate, so that a noisy machine is noisy for all. A
-//! figure is the median of the runs with its spread; nothing is asserted about it. `bench/session.rs` is one run.
+//! Each run starts a broker on an empty directory. The brokers alternate, so that noise of the
+//! machine hits all of them. A figure is the median of the runs with its spread; no limit is
+//! checked. `bench/session.rs` is one run.
 
 mod java;
 mod librdkafka;
@@ -22,12 +23,12 @@ use crate::measured::say;
 use session::{Amount, Plan, Session};
 use table::Figures;
 
-/// Where the figures stand.
+/// The document with the figures.
 const PAGE: Page = Page {
     path: "docs/benchmarks.md",
     mark: "<!-- Everything below is written by `cargo xtask bench --write`. -->",
 };
-/// A generator that takes longer than so many seconds hangs.
+/// A generator that runs longer than this is stopped.
 const GENERATOR_SECONDS: &str = "300";
 
 /// Options of `cargo xtask bench`.
@@ -37,15 +38,17 @@ pub struct Args {
     #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..))]
     runs: u32,
 
-    /// How much a throughput load writes and reads again, in MB before compression; a quarter of it on stable storage.
+    /// How much a throughput load writes and reads, in MB before compression; a quarter of it with
+    /// stable storage.
     #[arg(long, default_value_t = 300, value_parser = clap::value_parser!(u32).range(1..))]
     megabytes: u32,
 
-    /// How long a latency load counts.
+    /// For how long a latency load is measured.
     #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..))]
     seconds: u32,
 
-    /// Every combination of the settings, which takes hours, instead of a choice that has every value of each.
+    /// Run all combinations of the settings, which takes hours, instead of a selection with each
+    /// value of each setting.
     #[arg(long)]
     all: bool,
 

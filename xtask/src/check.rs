@@ -1,6 +1,7 @@
 //! `cargo xtask check`: the whole gate, the same here and in CI.
 //!
-//! Every step runs, whatever failed before it. Each is named and timed; the last lines say what passed and count it.
+//! All steps run, even after a failure. Each is named and timed; the last lines count what passed
+//! and what failed.
 
 use std::io::{BufRead, BufReader, Write as _};
 use std::process::{Command, Stdio};
@@ -23,7 +24,7 @@ pub struct Args {
 
 type Step = fn() -> Result<String>;
 
-/// Quick ones first: what they find needs no long wait.
+/// The quick steps come first, so that their failures show early.
 const STEPS: &[(&str, Step)] = &[
     ("rustfmt", rustfmt),
     ("tidy", tidy::run),
@@ -111,7 +112,7 @@ fn timed(name: &'static str, step: Step) -> Outcome {
 }
 
 fn say(text: &str) {
-    // Whoever closed the pipe has read enough.
+    // A closed pipe is not an error.
     let _ = writeln!(std::io::stdout(), "{text}");
 }
 
@@ -149,7 +150,8 @@ fn codec() -> Result<String> {
     codec_test::run(&codec_test::Args::default())
 }
 
-/// Runs another command of this program; the last line of what it prints counts its checks.
+/// Runs another command of this program; returns the last line of its output, which counts its
+/// checks.
 fn own(name: &str) -> Result<String> {
     let mut child = Command::new(std::env::current_exe()?)
         .arg(name)
@@ -169,7 +171,7 @@ fn own(name: &str) -> Result<String> {
     Ok(last)
 }
 
-/// Runs all tests, and adds up what their harnesses say.
+/// Runs all tests, and adds up the counts of their harnesses.
 fn tests() -> Result<String> {
     let mut child = command(&["test", "--workspace", "--locked", "--no-fail-fast"], &[])
         .stdout(Stdio::piped())

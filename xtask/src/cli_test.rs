@@ -1,7 +1,7 @@
 //! `cargo xtask cli-test`: the commands of `ottla` against Ottla and against Apache Kafka, with the same expectations.
 //!
-//! Scenarios in `tests/cli/scenarios` are commands and what they print. Beside them, `ottla produce` must put
-//! each of 10,000 keys where Kafka's Java producer puts it.
+//! The scenarios in `tests/cli/scenarios` are commands and their expected output. In addition,
+//! `ottla produce` must send each of 10,000 keys to the same partition as Kafka's Java producer.
 
 mod partitioner;
 mod scenario;
@@ -25,11 +25,12 @@ pub struct Args {
     #[arg(long, value_enum)]
     broker: Option<Kind>,
 
-    /// A broker that runs already, instead of one started here; `log dump` is then left out.
+    /// Use this running broker, instead of starting one; the scenarios of `log dump` are then left
+    /// out.
     #[arg(long, value_name = "HOST:PORT", conflicts_with = "broker")]
     bootstrap: Option<String>,
 
-    /// Write what the commands print into the scenarios as what is expected.
+    /// Write the actual output of the commands into the scenarios as the expected one.
     #[arg(long)]
     bless: bool,
 
@@ -37,12 +38,12 @@ pub struct Args {
     scenarios: Vec<String>,
 }
 
-/// Where the commands run: which `ottla`, which broker, which files.
+/// The environment of the commands: programs, broker, files.
 pub struct Stage {
     /// The directory of the program `ottla`.
     programs: PathBuf,
     bootstrap: String,
-    /// The broker's log directory, where it is known.
+    /// The broker's log directory, if it is known.
     data: Option<PathBuf>,
     /// The working directory of the commands.
     scratch: PathBuf,
@@ -106,7 +107,7 @@ pub fn run(args: &Args) -> Result<String> {
     Ok(total.to_string())
 }
 
-/// How many checks there were.
+/// The number of checks.
 #[derive(Debug, Clone, Copy, Default)]
 struct Count {
     passed: usize,
@@ -130,7 +131,7 @@ impl fmt::Display for Count {
     }
 }
 
-/// Runs everything against one broker.
+/// Runs all scenarios against one broker.
 fn perform(args: &Args, broker: &str, stage: &Stage) -> Result<Count> {
     let mut out = io::stdout().lock();
     let mut count = Count::default();
@@ -180,7 +181,7 @@ fn scenarios(args: &Args) -> Result<Vec<PathBuf>> {
     Ok(found)
 }
 
-/// Builds `ottla` beside xtask, in the same target directory, and says where that is.
+/// Builds `ottla` in the target directory of xtask, and returns that directory.
 fn build() -> Result<PathBuf> {
     let built = Command::new(env!("CARGO"))
         .args(["build", "--quiet", "--package", "ottla-cli"])

@@ -1,8 +1,8 @@
 //! `cargo xtask codec-test`: the codec against Apache Kafka's own classes.
 //!
-//! `tests/codec/KafkaEncodings.java` prints every message and record in every version, variously filled, as Kafka
-//! encodes it. Each must decode to its last byte and encode to the same bytes again, and Kafka's table of APIs
-//! must be ours.
+//! `tests/codec/KafkaEncodings.java` prints each message and record in each version with several
+//! fillings, as Kafka encodes it. Our codec must decode each to the last byte and encode it to the
+//! same bytes. Kafka's table of APIs must equal ours.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
@@ -21,9 +21,9 @@ use ottla_protocol::messages::{self, by_api};
 use crate::toolbox::{self, maven};
 
 const PROGRAM: &str = "tests/codec/KafkaEncodings.java";
-/// What `crates/protocol/tests/allocation.rs` damages.
+/// The encodings that `crates/protocol/tests/allocation.rs` damages.
 const FIXTURE: &str = "crates/protocol/tests/fixtures/messages.tsv";
-/// The filling that the fixture takes, at the highest version of each message.
+/// The filling that the fixture has, at the highest version of each message.
 const FIXTURE_FILLING: &str = "random-1";
 /// Differences that are printed in full.
 const SHOWN: usize = 20;
@@ -49,7 +49,7 @@ pub struct Args {
     write_fixture: bool,
 }
 
-/// Runs the command; what was compared, in words.
+/// Runs the command; returns a summary.
 pub fn run(args: &Args) -> Result<String> {
     let cases = kafka_encodings()?;
     let fixture = fixture(&cases)?;
@@ -133,7 +133,7 @@ fn fixture(cases: &str) -> Result<String> {
     Ok(out)
 }
 
-/// What Kafka's classes print, a line a case.
+/// The output of Kafka's classes: one line for each case.
 pub fn kafka_encodings() -> Result<String> {
     let jars = maven::kafka_jars()?;
     let output = Command::new("java")
@@ -174,7 +174,7 @@ impl<'a> Case<'a> {
                 .with_context(|| format!("line is too short: {line:.80}"))
         };
         let (kind, name, version) = (next()?, next()?, next()?);
-        // The line of an API names it where others have a version.
+        // A line of kind `api` has the API's name in the place of the version.
         let version = if kind == "api" { 0 } else { version.parse()? };
         Ok(Self {
             kind,

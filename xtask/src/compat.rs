@@ -1,8 +1,9 @@
-//! `cargo xtask compat`: clients nobody here wrote, against a real broker.
+//! `cargo xtask compat`: clients of other projects against a real broker.
 //!
-//! Sets up every client from the package registries, starts one broker, runs the clients against it two at a time,
-//! each with topics and groups of its own, stops the broker, and lets Kafka's own tool read what is on its disk.
-//! A client that cannot be had is a failure, never a skip; the last line counts what ran.
+//! It installs the clients from the package registries and starts one broker. The clients run two
+//! at a time, each with its own topics and groups. Then it stops the broker, and Kafka's own tool
+//! reads the data directory. A client that cannot be installed is a failure, never a skip. The last
+//! line counts the checks.
 
 pub mod broker;
 pub mod clients;
@@ -34,7 +35,7 @@ pub struct Args {
     verbose: bool,
 }
 
-/// Two cores: more at once would only measure waiting.
+/// The number of clients at a time, for a machine with two cores.
 const AT_ONCE: usize = 2;
 
 /// Runs the command.
@@ -94,13 +95,14 @@ fn finish(args: &Args, broker: Broker, report: &mut Report) -> Result<()> {
     Ok(())
 }
 
-/// A client that was set up, and how to start it.
+/// An installed client, and the command that starts it.
 struct Ready {
     client: Client,
     command: std::process::Command,
 }
 
-/// Runs a client, again where it is known to hang by itself and has.
+/// Runs a client. A client that is known to hang without the broker's fault is run again after a
+/// hang.
 fn attempt(ready: Ready, bootstrap: &str, directory: &Path) -> Outcome {
     let Ready { client, command } = ready;
     let mut outcome = program::run(command, &[bootstrap, client.name], directory);
@@ -111,7 +113,7 @@ fn attempt(ready: Ready, bootstrap: &str, directory: &Path) -> Outcome {
         let Ok(command) = (client.prepare)() else {
             break;
         };
-        // Said, so that a client which needs it every time is seen.
+        // Printed, so that a client that always needs it is noticed.
         let _ = writeln!(io::stderr(), "{}: attempt {number}", client.name);
         let prefix = format!("{}-{number}", client.name);
         outcome = program::run(command, &[bootstrap, &prefix], directory);
@@ -135,7 +137,7 @@ fn set_up(chosen: Vec<Client>) -> Result<(Vec<Ready>, Vec<Missing>)> {
     Ok((ready, missing))
 }
 
-/// Does the work of every item, `AT_ONCE` at a time, in order of their start.
+/// Processes all items, `AT_ONCE` at a time, in the given order.
 pub fn in_parallel<T: Send, R: Send>(
     items: Vec<T>,
     work: impl Fn(T) -> R + Sync,
@@ -160,7 +162,7 @@ pub fn in_parallel<T: Send, R: Send>(
     Ok(done.into_inner().expect("no worker panics here"))
 }
 
-/// What passed and what failed, told as it is added.
+/// Counts what passed and failed, and prints each result when it is added.
 struct Report {
     verbose: bool,
     passed: usize,
@@ -183,7 +185,7 @@ impl Report {
         self.passed += passed.len();
         self.failed += failed.len();
         let mut out = io::stdout().lock();
-        // Whoever closed the pipe has read enough.
+        // A closed pipe is not an error.
         let _ = writeln!(
             out,
             "{name}: {} passed, {} failed ({:.1} s)",

@@ -1,8 +1,8 @@
-//! `cargo xtask crash`, `power-cut`, `full-disk` and `stalled-disk`: a broker dies under load, or its disk fills up or
-//! stands still, and what it acknowledged must be there.
+//! `cargo xtask crash`, `power-cut`, `full-disk` and `stalled-disk`: a broker is killed under load,
+//! or its disk loses power, fills up or stalls. All that it acknowledged must still be there.
 //!
-//! The load and the check are `tests/crash/`, over stock clients. Both print their seed; the same seed sends the
-//! same requests, though threads and kills fall where they may.
+//! The load and the check are in `tests/crash/` and use stock clients. They print their seed. The
+//! same seed sends the same requests; the timing of threads and kills still differs.
 
 use std::io::{self, Write as _};
 use std::process::{Command, ExitStatus};
@@ -12,7 +12,7 @@ use anyhow::{Context, Result, bail};
 
 use crate::toolbox::{self, ottla, python};
 
-/// What the scripts end with where no image can be mounted.
+/// The exit status of the scripts when no image can be mounted.
 const CANNOT_MOUNT: i32 = 77;
 
 /// Options of each command.
@@ -22,13 +22,13 @@ pub struct Args {
     #[arg(long)]
     rounds: Option<u32>,
 
-    /// Repeats a run's choices.
+    /// The seed of an earlier run.
     #[arg(long)]
     seed: Option<u64>,
 }
 
 impl Args {
-    /// As the gate runs them.
+    /// The options of the gate.
     pub const fn usual() -> Self {
         Self {
             rounds: None,
@@ -37,7 +37,7 @@ impl Args {
     }
 }
 
-/// Kills the broker with -9 at random moments under load; says what was shown.
+/// Kills the broker with -9 at random moments under load; returns a summary.
 pub fn crash(args: &Args) -> Result<String> {
     let rounds = args.rounds.unwrap_or(50);
     let status = run("kill.py", rounds, args)?;
@@ -47,31 +47,31 @@ pub fn crash(args: &Args) -> Result<String> {
     Ok(format!("{rounds} kills, nothing acknowledged was lost"))
 }
 
-/// Cuts the power of a disk image under load; says what was shown.
+/// Cuts the power of a disk image under load; returns a summary.
 pub fn power_cut(args: &Args) -> Result<String> {
-    let failure = "what was acknowledged did not survive the cut, or the test cannot see it";
+    let failure = "acknowledged records did not survive the cut, or the test could not check them";
     on_image(("power_cut.py", 10), args, failure, |rounds| {
         format!("{rounds} cuts, nothing acknowledged was lost")
     })
 }
 
-/// Fills a disk image up, starts on it, frees space; says what was shown.
+/// Fills a disk image, starts on it, frees space; returns a summary.
 pub fn full_disk(args: &Args) -> Result<String> {
-    let failure = "a full disk is not survived as it must be";
+    let failure = "the broker did not survive a full disk as it must";
     on_image(("full_disk.py", 1), args, failure, |rounds| {
         format!("the disk was filled {rounds} times, nothing acknowledged was lost")
     })
 }
 
-/// Freezes one of two log directories under load; says what was shown.
+/// Freezes one of two log directories under load; returns a summary.
 pub fn stalled_disk(args: &Args) -> Result<String> {
-    let failure = "a disk that stands still holds up others, or loses records";
+    let failure = "a stalled disk delayed other disks, or lost records";
     on_image(("stalled_disk.py", 1), args, failure, |rounds| {
-        format!("a disk stood still {rounds} times, and only what needs it waited")
+        format!("a disk stalled {rounds} times, and only requests that need it waited")
     })
 }
 
-/// Runs a script that needs an image of a disk, in so many rounds unless `args` say how many.
+/// Runs a script that needs a disk image, for `args.rounds` rounds or by default `rounds`.
 fn on_image(
     (script, usual): (&str, u32),
     args: &Args,
@@ -115,10 +115,7 @@ fn run(script: &str, rounds: u32, args: &Args) -> Result<ExitStatus> {
     Ok(status)
 }
 
-#[expect(
-    clippy::disallowed_methods,
-    reason = "a seed nobody chose; it is printed"
-)]
+#[expect(clippy::disallowed_methods, reason = "a random seed, which is printed")]
 fn fresh_seed() -> u64 {
     let since = SystemTime::now()
         .duration_since(UNIX_EPOCH)

@@ -1,5 +1,6 @@
-//! `cargo xtask damage`: bits rot in a data directory; clients that nobody here wrote are refused what is damaged and
-//! read on behind it; `ottla log repair` makes the directory sound, for Ottla and for Apache Kafka.
+//! `cargo xtask damage`: damages a data directory. Clients of other projects must get an error for
+//! the damaged batches and read the batches after them. `ottla log repair` must repair the
+//! directory for Ottla and for Apache Kafka.
 
 use std::fs::{self, OpenOptions};
 use std::os::unix::fs::FileExt as _;
@@ -17,7 +18,7 @@ use crate::toolbox::maven::KAFKA_VERSION;
 use crate::toolbox::{self, java, ottla};
 
 const TOPIC: &str = "rotten";
-/// What is done to which batch: its offset, where in it, and with which bytes.
+/// The damages: the batch's offset, the position in the batch, and the new bytes.
 const INJURIES: &[(i64, u64, &[u8])] = &[
     (0, 8, &[0x7F, 0xFF, 0xFF, 0xFF]),
     (57, 8, &[0xFF; 4]),
@@ -27,7 +28,7 @@ const INJURIES: &[(i64, u64, &[u8])] = &[
     (199, 16, &[9]),
 ];
 
-/// Runs the command; says what was shown.
+/// Runs the command; returns a summary.
 pub fn run() -> Result<String> {
     let run = Run::prepare()?;
     let mut claims = Vec::new();
@@ -83,7 +84,7 @@ fn claim(name: &str, holds: bool) -> Claim {
     }
 }
 
-/// One data directory and its way.
+/// One data directory in all its stages.
 struct Run {
     directory: PathBuf,
     port: u16,
@@ -101,7 +102,7 @@ impl Run {
             port,
             &directory.join("data"),
         )?;
-        // What is wrong in the records of a batch only the scrub finds.
+        // Only the scrubber finds damage inside the records of a batch.
         let text =
             text + "\nottla.scrub.interval.ms=100\nottla.scrub.max.bytes.per.second=1000000000\n";
         fs::write(directory.join("server.properties"), text)?;

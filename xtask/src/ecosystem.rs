@@ -1,8 +1,9 @@
-//! `cargo xtask ecosystem`: what users put on a broker, each in its newest release, moves records whose number and
-//! content are checked.
+//! `cargo xtask ecosystem`: tools that users run on a broker, each in its newest release, move
+//! records. The number and the values of the records are checked.
 //!
-//! Each tool has a broker of its own, from the properties file of the real clients, and one file here. The programs that
-//! they need lie in `tests/ecosystem`. Outside the gate: it fetches gigabytes, and takes minutes.
+//! Each tool has its own broker, with the properties file of `cargo xtask compat`, and one file
+//! here. The programs that they need are in `tests/ecosystem`. It is not in the gate, because it
+//! downloads gigabytes and takes minutes.
 
 mod clickhouse;
 mod confluent_kafka;
@@ -33,17 +34,17 @@ pub struct Args {
     tools: Vec<String>,
 }
 
-/// Where a tool runs.
+/// The environment of a tool.
 pub struct Place<'a> {
     /// Which broker, for a tool that needs a second one.
     pub kind: Kind,
     /// The broker's address.
     pub bootstrap: &'a str,
-    /// Where files and logs of this run lie.
+    /// The directory for files and logs of this run.
     pub directory: &'a Path,
 }
 
-/// A tool: its name, and what runs it and says what was checked.
+/// A tool: its name, and the function that runs it and returns a summary.
 type Tool = (&'static str, fn(&Place<'_>) -> Result<String>);
 
 const TOOLS: &[Tool] = &[
@@ -90,7 +91,7 @@ pub fn run(args: &Args) -> Result<()> {
     Ok(())
 }
 
-/// Runs a tool; what a failed run left is kept.
+/// Runs a tool; keeps the files of a failed run.
 fn on_a_broker(kind: Kind, tool: fn(&Place<'_>) -> Result<String>) -> Result<String> {
     let broker = Broker::start(kind)?;
     let checked = tool(&Place {

@@ -1,7 +1,8 @@
 //! `cargo xtask fuzz`: a short coverage-guided run of every fuzz target, on the stable compiler.
 //!
-//! The targets in `fuzz/` are built with the compiler's own coverage and no sanitizer, as `cargo fuzz run -s none`
-//! builds them, so that nothing beyond cargo is needed. A crash fails the command and leaves the input behind.
+//! The targets in `fuzz/` are built with the compiler's own coverage and without a sanitizer, as
+//! `cargo fuzz run -s none` does, so cargo is enough. A crash fails the command and keeps the
+//! input.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -16,7 +17,7 @@ const COVERAGE: &str = "-Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-l
      -Cllvm-args=-sanitizer-coverage-inline-8bit-counters -Cllvm-args=-sanitizer-coverage-pc-table \
      -Cllvm-args=-sanitizer-coverage-trace-compares --cfg fuzzing";
 
-/// What `cargo xtask fuzz` takes.
+/// Options of `cargo xtask fuzz`.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// How long each target runs.
@@ -25,13 +26,14 @@ pub struct Args {
 }
 
 impl Args {
-    /// What the gate runs: enough to see that a target still works and finds nothing near at hand.
+    /// The options of the gate: long enough to see that each target works and finds nothing
+    /// quickly.
     pub fn of_gate() -> Self {
         Self { seconds: 10 }
     }
 }
 
-/// Builds and runs every target; says how many ran.
+/// Builds and runs all targets; returns a summary.
 pub fn run(args: &Args) -> Result<String> {
     let tree = toolbox::workspace();
     let built = tree.join("target/fuzz");

@@ -1,4 +1,4 @@
-//! Every dependency's licence lets us ship one binary under any terms.
+//! Checks the licences of all dependencies: each must let us ship one binary under any terms.
 
 use std::process::Command;
 
@@ -7,7 +7,7 @@ use serde::Deserialize;
 
 use crate::toolbox;
 
-/// Licences that ask for no more than their text and a notice.
+/// Licences that require only their text and a notice.
 const ALLOWED: &[&str] = &[
     "MIT",
     "MIT-0",
@@ -25,9 +25,9 @@ const ALLOWED: &[&str] = &[
     "Unicode-3.0",
     "Unicode-DFS-2016",
 ];
-/// Crates under another licence, and why that is no burden.
+/// Crates under another licence, with the reason why that is acceptable.
 const EXCEPTIONS: &[(&str, &str)] = &[
-    // The Mozilla licence covers the files of the crate itself, which stay as published.
+    // The Mozilla licence covers only the crate's own files, which we do not change.
     ("imbl", "MPL-2.0+"),
     ("imbl-sized-chunks", "MPL-2.0+"),
     ("bitmaps", "MPL-2.0+"),
@@ -46,7 +46,7 @@ struct Package {
     source: Option<String>,
 }
 
-/// Checks all dependencies; what passed, in words.
+/// Checks all dependencies; returns a summary.
 pub fn run() -> Result<String> {
     let output = Command::new(env!("CARGO"))
         .args(["metadata", "--format-version", "1", "--locked"])

@@ -1,7 +1,7 @@
 //! `cargo xtask limits`: tiny segments until it breaks, and 10,000 partitions on one node, Ottla beside Apache Kafka.
 //!
-//! Nothing is asserted but that Ottla serves where it must: it prints what it measured, and `--write` puts it into
-//! docs/limits.md. Every broker starts on an empty directory, with its own defaults.
+//! It checks only that Ottla serves where it must. It prints the measurements, and `--write` writes
+//! them to docs/limits.md. Each broker starts on an empty directory with its own defaults.
 
 mod compaction;
 mod connections;
@@ -22,13 +22,13 @@ use crate::measured::contender::{self, Contender};
 use crate::measured::page::Page;
 use crate::measured::proc;
 
-/// Where the figures stand.
+/// The document with the figures.
 const PAGE: Page = Page {
     path: "docs/limits.md",
     mark: "<!-- Everything below is written by `cargo xtask limits --write`. -->",
 };
 
-/// What is taken to its limit.
+/// What is brought to its limit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, clap::ValueEnum)]
 pub enum Subject {
     /// A segment for each batch, 1,024 file descriptors.
@@ -44,7 +44,7 @@ pub enum Subject {
 /// Options of `cargo xtask limits`.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// What to take to its limit; by default everything.
+    /// What to bring to its limit [default: all].
     #[arg(value_enum, default_values_t = [Subject::TinySegments, Subject::Inodes, Subject::Partitions, Subject::Compaction])]
     subjects: Vec<Subject>,
 
@@ -52,11 +52,11 @@ pub struct Args {
     #[arg(long, value_enum, value_delimiter = ',', default_values_t = [Contender::Kafka, Contender::Ottla])]
     brokers: Vec<Contender>,
 
-    /// How many segments there are to be, in 1,000 partitions.
+    /// The number of segments to create, in 1,000 partitions.
     #[arg(long, default_value_t = 400_000, value_parser = clap::value_parser!(u32).range(1000..))]
     segments: u32,
 
-    /// Write the tables into docs/limits.md too; what is not measured again stays there.
+    /// Write the tables to docs/limits.md too; tables that are not measured again stay.
     #[arg(long)]
     write: bool,
 }
@@ -84,7 +84,8 @@ pub fn run(args: &Args) -> Result<()> {
         let tables = sheet::merged(&PAGE.measured()?, sheets);
         PAGE.write(&format!("Measured with {machine}.\n\n{tables}"))?;
     }
-    // Millions of files: a file system that discards what it frees takes longer to remove them than to write them.
+    // Millions of files are removed at the end: a file system that discards freed blocks needs
+    // longer to remove them than to write them.
     for directory in left {
         fs::remove_dir_all(directory)?;
     }

@@ -1,4 +1,4 @@
-//! `cargo xtask`: everything that builds on the code without being part of it. One file per subcommand.
+//! `cargo xtask`: the commands for development, tests and measurements. One file per subcommand.
 
 mod adopt;
 mod bench;
@@ -37,7 +37,7 @@ struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Take directories of Apache Kafka over, and give them back.
+    /// Move data directories from Apache Kafka to Ottla and back.
     Adopt(adopt::Args),
     /// Measure Ottla beside Apache Kafka on this machine.
     Bench(bench::Args),
@@ -47,31 +47,36 @@ enum Command {
     CliTest(cli_test::Args),
     /// Compare the codec with Apache Kafka's own classes.
     CodecTest(codec_test::Args),
-    /// Run the clients that others wrote against a real broker.
+    /// Run clients of other projects against a real broker.
     Compat(compat::Args),
     /// Kill a broker with -9 under load; everything acknowledged must be there.
     Crash(crash::Args),
-    /// Let bits rot in a data directory: clients are refused what is damaged, and a repair makes it sound.
+    /// Damage a data directory: clients must get errors for the damaged batches only, and a repair
+    /// must work.
     Damage,
-    /// Let what users put on a broker move records: Kafka Connect, Streams, MirrorMaker, Spark.
+    /// Move records with tools that users run on a broker: Kafka Connect, Streams, Flink,
+    /// MirrorMaker, Spark.
     Ecosystem(ecosystem::Args),
-    /// Fuzz the parsers of the network and of the disk, a little.
+    /// Fuzz the parsers of network and disk for a short time.
     Fuzz(fuzz::Args),
     /// Write the record types of `ottla-protocol` from the schemas in Kafka's jars.
     Generate(generate::Args),
-    /// Fill a disk image up: produce is refused, the rest goes on, and space brings everything back.
+    /// Fill a disk image: produce must be refused, the rest must work, and free space must restore
+    /// everything.
     FullDisk(crash::Args),
-    /// Tiny segments until it breaks, and 10,000 partitions: Ottla beside Apache Kafka.
+    /// Measure limits beside Apache Kafka: tiny segments until it breaks, inodes, 10,000
+    /// partitions, compaction.
     Limits(limits::Args),
-    /// Build what users install, the Debian package and the image's last stage, and run it.
+    /// Build what users install (the Debian package, the image's last stage), and run it.
     Package,
     /// Cut the power of a disk image under load; everything acknowledged must be there.
     PowerCut(crash::Args),
-    /// Restart the broker of a producer and consumers of ottla again and again, and add partitions.
+    /// Restart a broker under a producer and consumers of ottla again and again, and add
+    /// partitions.
     Soak(soak::Args),
-    /// Freeze a disk image under load: only what needs it may wait.
+    /// Freeze a disk image under load: only requests that need it may wait.
     StalledDisk(crash::Args),
-    /// Send every kind of request to Ottla and to Apache Kafka, and compare how it ends.
+    /// Send all kinds of requests to Ottla and to Apache Kafka, and compare the outcomes.
     Sweep(sweep::Args),
     /// Run the test suites of other clients against a real broker.
     Suites(suites::Args),
@@ -111,7 +116,7 @@ fn main() -> Result<()> {
 #[expect(
     clippy::unnecessary_wraps,
     clippy::print_stdout,
-    reason = "the last word of a command, in the place of its result"
+    reason = "it takes the place of a command's result"
 )]
 fn print(result: &str) -> Result<()> {
     println!("{result}");

@@ -1,5 +1,5 @@
-//! What `bench` and `limits` share: brokers that are started to be measured, what the system says of them, and the page
-//! on which the figures stand.
+//! Shared by `bench` and `limits`: brokers under measurement, the figures that the system has about
+//! them, and the page with the figures.
 
 pub mod broker;
 pub mod contender;
@@ -11,12 +11,12 @@ use std::process::{Command, Output};
 
 use anyhow::{Context, Result, ensure};
 
-/// Tells whoever waits how far it is.
+/// Prints a line of progress.
 pub fn say(text: &str) -> Result<()> {
     Ok(writeln!(io::stderr(), "{text}")?)
 }
 
-/// What a command prints, which must succeed.
+/// Runs a command that must succeed; returns its stdout.
 pub fn output(command: &mut Command) -> Result<String> {
     let program = command.get_program().display().to_string();
     let output = command
@@ -31,7 +31,7 @@ pub fn output(command: &mut Command) -> Result<String> {
     Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }
 
-/// All that a command said, results first.
+/// The stdout and then the stderr of a command.
 pub fn words(output: &Output) -> String {
     let part = |bytes| String::from_utf8_lossy(bytes).into_owned();
     part(&output.stdout) + &part(&output.stderr)

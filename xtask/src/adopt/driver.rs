@@ -1,6 +1,7 @@
-//! The client of a journey: one JVM that lives through all of it and remembers what it has seen.
+//! The client of a journey: one JVM that runs during the whole journey and remembers the data that
+//! it has seen.
 //!
-//! It takes a command a line and answers with claims, and `done` after each command.
+//! It reads one command per line. It answers with claims, then `done`.
 
 use std::fs::File;
 use std::io::Write as _;
@@ -41,7 +42,7 @@ impl Driver {
         })
     }
 
-    /// Has the client do `command`; its claims are named after `stage`.
+    /// Sends `command` to the client; the names of its claims begin with `stage`.
     pub fn tell(&mut self, stage: &str, command: &str, claims: &mut Vec<Claim>) -> Result<()> {
         writeln!(self.commands, "{command}")?;
         let mut of_command = Vec::new();
@@ -53,7 +54,7 @@ impl Driver {
 
 impl Drop for Driver {
     fn drop(&mut self) {
-        // One that has ended already cannot be killed, which is as well.
+        // The kill fails when the process has ended already.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }

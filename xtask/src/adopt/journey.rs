@@ -1,7 +1,9 @@
-//! One directory's way: Kafka fills it, Ottla refuses it while something lives in it, takes it over once nothing does,
-//! Kafka takes it back, and Ottla gets it again.
+//! The journey of one directory. Kafka fills it. Ottla refuses it while it has live groups or
+//! transactions, and takes it over afterwards. Then Kafka takes it back, and Ottla takes it over
+//! again.
 //!
-//! The ports and the configuration are the same all the way, so that a client which stays finds each broker.
+//! The ports and the configuration stay the same, so that a client that keeps running finds each
+//! broker.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -20,24 +22,25 @@ use crate::toolbox::{self, java};
 /// A directory, and the release of Kafka that it meets.
 #[derive(Debug, Clone, Copy)]
 pub struct Release {
-    /// What it is asked for by.
+    /// Its name on the command line.
     pub minor: &'static str,
     /// The Kafka that is fetched.
     pub version: &'static str,
     /// Whether the directory has share groups enabled.
     pub has_share_groups: bool,
-    /// How it comes to Ottla.
+    /// What happened to the directory before Ottla.
     pub origin: Origin,
 }
 
-/// How a directory comes to Ottla.
+/// What happened to a directory before Ottla.
 #[derive(Debug, Clone, Copy)]
 pub enum Origin {
     /// Kafka formats and fills it.
     Filled(Voters),
     /// Kafka of [`KAFKA_VERSION`] formats it for this release and never starts on it.
     Unstarted(&'static str, Voters),
-    /// Kafka formatted it, and an earlier release of Ottla served on without writing the cluster's first records.
+    /// Kafka formatted it, and an earlier release of Ottla ran on it without writing the cluster's
+    /// first records.
     WithoutFirstRecords,
     /// Ottla formats it: none of the newer features is finalised.
     Ottla,
@@ -61,27 +64,27 @@ impl Origin {
     }
 }
 
-/// How each broker's stay ends.
+/// How each broker is stopped.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Ending {
-    /// As an operator ends it.
+    /// By SIGTERM.
     Stopped,
-    /// By kill -9: the next broker recovers what it left.
+    /// By SIGKILL; the next broker must recover.
     Killed,
 }
 
-/// A cluster id that is the same every time.
+/// A fixed cluster id.
 const CLUSTER: &str = "b3R0bGEtYWRvcHQtMDAwMQ";
 
-/// What Kafka alone is told: Ottla refuses an authorizer, and must keep what one has written.
+/// Configuration for Kafka only: Ottla refuses an authorizer, and must keep the ACLs that it wrote.
 const AUTHORIZER: &str = "authorizer.class.name=org.apache.kafka.metadata.authorizer.StandardAuthorizer\n\
                           super.users=User:ANONYMOUS\n";
 
-/// From Kafka to Ottla and back, and to Ottla again; every check is a claim.
+/// From Kafka to Ottla and back, and to Ottla again. Each check is a claim.
 pub fn from_kafka(release: &Release, ending: Ending) -> Result<Vec<Claim>> {
     let mut journey = Journey::set_out(release, ending)?;
     journey.format(release.version, None)?;
-    // Kafka is stopped and started by itself then: what its clients make of that is no matter of Ottla's.
+    // Only Kafka runs here, so its clients' errors do not concern Ottla.
     journey.stay("1-kafka", Kind::Kafka, &["fill", "live"])?;
     journey.refuse(release);
     journey.stay("2-kafka", Kind::Kafka, &["release", "steady", "remember"])?;
@@ -134,7 +137,7 @@ struct Journey {
     driver: Driver,
     /// The epoch of the metadata log after the last stay.
     epoch: i64,
-    /// Whether Ottla has had the directory.
+    /// Whether Ottla has run on the directory.
     met_ottla: bool,
     claims: Vec<Claim>,
 }
@@ -169,7 +172,8 @@ impl Journey {
         })
     }
 
-    /// Has `kafka-storage` of this release of Kafka format the directory, for another release if one is named.
+    /// Formats the directory with `kafka-storage` of this release, at the level of another release
+    /// if one is given.
     fn format(&mut self, version: &str, level: Option<&str>) -> Result<()> {
         let mut command = java::kafka_of(version)?;
         command.args(["kafka.tools.StorageTool", "format", "--cluster-id", CLUSTER]);
@@ -244,7 +248,7 @@ impl Journey {
             }
         }
         if self.met_ottla || kind == Kind::Ottla {
-            // What Kafka says of its own doings, before Ottla had the directory, is no matter.
+            // Errors that Kafka logs before Ottla ran on the directory do not count.
             let complaints = complaints(&self.log(stage))?;
             self.claim(stage, "log_holds_no_error", complaints);
         }
@@ -257,7 +261,7 @@ impl Journey {
         Ok(())
     }
 
-    /// The next broker must start from what the last one has put together.
+    /// The next broker must start from the snapshot of the last one.
     fn expect_snapshot(&mut self, stage: &str) -> Result<()> {
         let newest = newest_snapshot(&self.metadata())?;
         let old = (newest != Some(self.epoch)).then(|| {
@@ -270,7 +274,8 @@ impl Journey {
         Ok(())
     }
 
-    /// Ottla must not start on what the client has open, and must name it.
+    /// Ottla must refuse to start while the client has groups or transactions open, and must name
+    /// them.
     fn refuse(&mut self, release: &Release) {
         let stage = "1-refused";
         let Err(refused) = self.start(stage, Kind::Ottla) else {
@@ -296,7 +301,7 @@ impl Journey {
         }
     }
 
-    /// Removes what the journey left, unless something failed.
+    /// Removes the files of the journey, unless a check failed.
     fn end(self) -> Result<Vec<Claim>> {
         let Self {
             directory,
@@ -312,7 +317,7 @@ impl Journey {
     }
 }
 
-/// Copies a directory and what is in it.
+/// Copies a directory with its contents.
 fn copy(from: &Path, to: &Path) -> Result<()> {
     fs::create_dir_all(to)?;
     for entry in fs::read_dir(from)? {

@@ -8,7 +8,7 @@ use anyhow::{Context, Result, ensure};
 use super::load::Load;
 use crate::toolbox::maven;
 
-/// Writes a load; yields the records a second.
+/// Writes a load; returns records per second.
 pub fn produce(load: &Load, bootstrap: &str, topic: &str, records: u64) -> Result<f64> {
     let mut tool = tool("ProducerPerformance")?;
     tool.args(["--topic", topic, "--num-records", &records.to_string()]);
@@ -21,7 +21,7 @@ pub fn produce(load: &Load, bootstrap: &str, topic: &str, records: u64) -> Resul
     // Room for full batches of every partition, and time for them to fill.
     tool.args(["linger.ms=5", "buffer.memory=67108864"]);
     tool.arg("max.request.size=1048576");
-    // With acks 1 there is no idempotence; with all, Kafka's default has it.
+    // acks=1 allows no idempotence; acks=all has it by Kafka's default.
     tool.arg(format!("enable.idempotence={}", load.acks == "all"));
     let text = crate::measured::output(&mut tool)?;
     let (sent, rate) = parse_produced(&text)
@@ -33,7 +33,7 @@ pub fn produce(load: &Load, bootstrap: &str, topic: &str, records: u64) -> Resul
     Ok(rate)
 }
 
-/// Reads a load from the beginning; yields the records a second while fetching.
+/// Reads a load from the beginning; returns records per second of fetching.
 pub fn consume(bootstrap: &str, topic: &str, records: u64) -> Result<f64> {
     let mut tool = tool("ConsumerPerformance")?;
     tool.args(["--topic", topic, "--num-records", &records.to_string()]);
@@ -66,8 +66,9 @@ fn parse_produced(text: &str) -> Option<(u64, f64)> {
     Some((sent.parse().ok()?, rate.parse().ok()?))
 }
 
-/// The one line: start, end, MB in all, MB/s, records in all, records/s, rebalance ms, fetch ms, MB/s while
-/// fetching, records/s while fetching. Joining the group is not what is measured here: the last rate counts.
+/// The one line: start, end, MB in all, MB/s, records in all, records/s, rebalance ms, fetch ms,
+/// MB/s while fetching, records/s while fetching. The last rate counts, because it leaves out the
+/// time to join the group.
 fn parse_consumed(text: &str) -> Option<(u64, f64)> {
     let line = text.lines().rfind(|line| line.matches(", ").count() == 9)?;
     let fields: Vec<_> = line.split(", ").collect();

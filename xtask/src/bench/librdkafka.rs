@@ -10,18 +10,18 @@ use anyhow::{Context, Result, ensure};
 use super::load::Load;
 use crate::toolbox::rdkafka_performance;
 
-/// As much as one argument of a command holds, and more than what LZ4 looks back on, so that no record repeats
-/// another that it sees.
+/// The limit of one command argument. It is larger than LZ4's window, so that no record repeats
+/// another one in the window.
 const EVENTS_BYTES: usize = 120_000;
 
-/// Writes a load; yields the records a second, the acknowledgement of the last included.
+/// Writes a load; returns records per second up to the last acknowledgement.
 pub fn produce(load: &Load, bootstrap: &str, topic: &str, records: u64) -> Result<f64> {
     let mut tool = tool(bootstrap, topic, records)?;
     tool.args(["-P", "-s", &load.record_bytes.to_string()]);
     tool.args(["-m", &events(EVENTS_BYTES)]);
     tool.args(["-a", load.acks, "-z", load.compression]);
     tool.args(["-X", &format!("batch.size={}", load.batch_bytes)]);
-    // What the Java producer does: five requests in flight, idempotent when all replicas acknowledge.
+    // The settings of the Java producer: five requests in flight, idempotence with acks=all.
     tool.args(["-X", "max.in.flight=5", "-X", "linger.ms=5"]);
     tool.arg("-X");
     tool.arg(format!("enable.idempotence={}", load.acks == "all"));
@@ -29,7 +29,7 @@ pub fn produce(load: &Load, bootstrap: &str, topic: &str, records: u64) -> Resul
     tool.args(["-X", "batch.num.messages=1000000"]);
     tool.args(["-X", "queue.buffering.max.messages=1000000"]);
     tool.args(["-X", "queue.buffering.max.kbytes=131072"]);
-    // Its exit status counts events left in its queue as records that were not delivered; its words do not.
+    // Its exit status counts queued events as undelivered records, so only its output is used.
     let text = crate::measured::words(&tool.output()?);
     let (delivered, rate) = parse_produced(&text)
         .with_context(|| format!("cannot read what the producer says:\n{text}"))?;
@@ -40,7 +40,7 @@ pub fn produce(load: &Load, bootstrap: &str, topic: &str, records: u64) -> Resul
     Ok(rate)
 }
 
-/// Reads a load from the beginning; yields the records a second since the first came.
+/// Reads a load from the beginning; returns records per second since the first record.
 pub fn consume(load: &Load, bootstrap: &str, topic: &str, records: u64) -> Result<f64> {
     let mut tool = tool(bootstrap, topic, records)?;
     tool.args(["-C", "-o", "beginning"]);

@@ -4,7 +4,7 @@ use anyhow::Result;
 
 use super::{java, librdkafka};
 
-/// Who makes a load.
+/// The program that makes a load.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Generator {
     /// `rdkafka_performance`: cheap enough to leave two cores to the broker.
@@ -24,7 +24,7 @@ pub struct Load {
     pub partitions: u32,
 }
 
-/// What a load is compared with, and which loads differ from it in one setting.
+/// The base load. Most other loads differ from it in one setting.
 const BASE: Load = Load {
     generator: Generator::Librdkafka,
     record_bytes: 1024,
@@ -36,7 +36,8 @@ const BASE: Load = Load {
 const SMALL_BATCHES: u32 = 16 * 1024;
 const LARGE_BATCHES: u32 = 1_000_000;
 
-/// A base, what differs from it one at a time, and mixtures: every value of every setting in several company.
+/// The base, loads that differ from it in one setting, and mixtures, in which each value of each
+/// setting appears with several others.
 pub fn chosen() -> Vec<Load> {
     let base = BASE;
     let small = Load {
@@ -94,7 +95,7 @@ pub fn chosen() -> Vec<Load> {
     loads
 }
 
-/// Every combination.
+/// All combinations.
 pub fn all() -> Vec<Load> {
     let mut loads = Vec::new();
     for record_bytes in [1024, 100] {
@@ -117,7 +118,7 @@ pub fn all() -> Vec<Load> {
     loads
 }
 
-/// What of `loads` says something about stable storage: with `acks=1` nobody waits for it.
+/// The loads that wait for stable storage: with `acks=1` no producer does.
 pub fn durable(loads: &[Load]) -> Vec<Load> {
     let waits = |load: &&Load| load.acks == "all" && load.generator == Generator::Librdkafka;
     loads.iter().filter(waits).copied().collect()
@@ -158,12 +159,12 @@ impl Load {
         name
     }
 
-    /// How many records make so many MB.
+    /// The number of records in this many MB.
     pub fn records(&self, megabytes: u32) -> u64 {
         (u64::from(megabytes) * 1_000_000).div_ceil(u64::from(self.record_bytes))
     }
 
-    /// Writes it; yields the records a second.
+    /// Writes it; returns records per second.
     pub fn produce(&self, bootstrap: &str, topic: &str, records: u64) -> Result<f64> {
         match self.generator {
             Generator::Librdkafka => librdkafka::produce(self, bootstrap, topic, records),
@@ -171,7 +172,7 @@ impl Load {
         }
     }
 
-    /// Reads it from the beginning; yields the records a second.
+    /// Reads it from the beginning; returns records per second.
     pub fn consume(&self, bootstrap: &str, topic: &str, records: u64) -> Result<f64> {
         match self.generator {
             Generator::Librdkafka => librdkafka::consume(self, bootstrap, topic, records),

@@ -8,7 +8,7 @@ use crate::measured::contender::program;
 /// Seconds of a latency load before it counts.
 pub const LATENCY_WARM_UP: u32 = 3;
 
-/// Records of 1 KiB at a fixed rate, each as soon as it is due, and a consumer that waits for them.
+/// Records of 1 KiB at a fixed rate, each sent when it is due, and a consumer that waits for them.
 #[derive(Debug, Clone, Copy)]
 pub struct Latency {
     pub acks: &'static str,
@@ -18,7 +18,8 @@ pub struct Latency {
 }
 
 impl Latency {
-    /// Many producers' worth of records: those that are due together share requests and syncs.
+    /// As many records as many producers send: records that are due together share requests and
+    /// syncs.
     pub fn busy(acks: &'static str) -> Self {
         Self {
             acks,
@@ -27,7 +28,7 @@ impl Latency {
         }
     }
 
-    /// One record at a time, while all is idle: nobody else's record brings what it waits for.
+    /// One record at a time on an idle broker: no other record triggers the sync that it waits for.
     pub fn alone(acks: &'static str) -> Self {
         Self {
             acks,
@@ -36,7 +37,7 @@ impl Latency {
         }
     }
 
-    /// What it is chosen by.
+    /// Its name on the command line.
     pub fn name(&self) -> String {
         let name = if self.partitions == 1 {
             "end to end"
@@ -68,7 +69,7 @@ pub struct Frames {
     records: u32,
     in_flight: u32,
     pub connections: u32,
-    /// How much of it is sent, in percent of the megabytes of a load: small frames take long.
+    /// The share of the load's megabytes that is sent, in percent, because small frames take long.
     pub percent: u32,
 }
 
@@ -141,7 +142,7 @@ pub struct Sent {
     pub gigabytes: f64,
 }
 
-/// Sends so many megabytes of frames.
+/// Sends this many megabytes of frames.
 pub fn frames(frames: &Frames, bootstrap: &str, topic: &str, megabytes: u32) -> Result<Sent> {
     let mut load = program("ottla-load");
     load.args(["frames", "--bootstrap", bootstrap, "--topic", topic]);

@@ -1,7 +1,8 @@
-//! One run of one broker: start, warm-up, every load of the plan, and what each cost.
+//! One run of one broker: start, warm-up, each load of the plan, and its cost.
 //!
-//! A load has a topic of its own, which is deleted after it. What earlier loads left in the page cache is written out
-//! before the next is measured. A load that Ottla or Kafka cannot do ends the command; others leave a gap.
+//! Each load has its own topic, which is deleted afterwards. Dirty pages of earlier loads are
+//! written out before the next measurement. A load that fails on Ottla or Kafka ends the command;
+//! on other brokers it leaves a gap.
 
 use std::collections::BTreeSet;
 
@@ -14,10 +15,10 @@ use crate::measured::broker::Running;
 use crate::measured::contender::{Contender, Durability, Setup, program};
 use crate::measured::{output, proc, say};
 
-/// What is written and read before anything counts, by each of two loads: a JVM compiles what it runs often, and
-/// nobody measures a broker in its first seconds.
+/// The amount that each of two loads writes and reads before the measurement, so that a JVM has
+/// compiled its hot code.
 const WARM_UP_MEGABYTES: u32 = 500;
-/// By what a load is smaller where every batch waits for the disk.
+/// Loads are smaller by this factor where each batch waits for the disk.
 const DURABLE_DIVISOR: u32 = 4;
 
 /// How much of a load is measured.
@@ -40,7 +41,7 @@ pub struct Plan {
 }
 
 impl Plan {
-    /// Of everything that says something about this durability, what is chosen by name.
+    /// The loads that apply to this durability, filtered by name.
     pub fn new(
         durability: Durability,
         amount: Amount,
@@ -95,7 +96,7 @@ impl Plan {
         self.loads.is_empty() && self.latency.is_empty() && self.frames.is_empty()
     }
 
-    /// What can be chosen.
+    /// The names of all loads.
     pub fn names() -> Vec<String> {
         let all = [
             Durability::PageCache,
@@ -287,7 +288,7 @@ impl Session<'_> {
             .add(section, (table, name), self.contender, value);
     }
 
-    /// A name is used once: brokers delete in the background.
+    /// A name is used only once, because brokers delete topics in the background.
     fn create_topic(&mut self, purpose: &str, partitions: u32) -> Result<String> {
         self.topics += 1;
         let topic = format!("{purpose}-{}", self.topics);
@@ -296,7 +297,7 @@ impl Session<'_> {
         create.args(["--partitions", &partitions.to_string()]);
         create.args(["--bootstrap-server", self.running.bootstrap()]);
         output(&mut create)?;
-        // Kafka answers before it serves the topic.
+        // Kafka answers CreateTopics before it serves the topic.
         let mut describe = program("ottla");
         describe.args(["topic", "describe", &topic]);
         describe.args(["--bootstrap-server", self.running.bootstrap()]);

@@ -1,16 +1,17 @@
-//! What was measured, as tables in Markdown: medians, their spread, and the ratio to the column that is compared with.
+//! The measurements as tables in Markdown: medians, their spread, and the ratio to the column of
+//! reference.
 
 use std::collections::BTreeMap;
 use std::fmt::{self, Write as _};
 
 use crate::measured::contender::{Contender, Durability};
 
-/// What is compared with what.
+/// The sections of the page, each with its own comparison.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Section {
-    /// Brokers among each other.
+    /// Brokers with each other.
     Brokers(Durability),
-    /// Brokers with the least that a server can do.
+    /// Brokers with a loop that does the least a server can do.
     BareLoop,
 }
 
@@ -20,7 +21,8 @@ pub struct Figures {
     rows: Vec<Row>,
 }
 
-/// A row, by its section, the caption of its table and its name, in the order in which they first came.
+/// A row: its section, the caption of its table and its name. Rows keep the order in which they
+/// were first added.
 #[derive(Debug)]
 struct Row {
     section: Section,
@@ -30,7 +32,7 @@ struct Row {
 }
 
 impl Figures {
-    /// Adds what one run measured.
+    /// Adds the value of one run.
     pub fn add(
         &mut self,
         section: Section,
@@ -87,7 +89,7 @@ impl Section {
         }
     }
 
-    /// With whom the others are compared.
+    /// The column of reference.
     fn base(self) -> Contender {
         match self {
             Self::Brokers(_) => Contender::Kafka,
@@ -123,7 +125,7 @@ fn render_section(text: &mut String, section: Section, rows: &[&Row]) {
     }
 }
 
-/// Who stands in the tables of a section, the one that the others are compared with first, when it was measured.
+/// The columns of a section; the column of reference comes first, if it was measured.
 struct Columns {
     base: Option<Contender>,
     contenders: Vec<Contender>,
@@ -166,7 +168,7 @@ fn render_row(text: &mut String, row: &Row, columns: &Columns) {
     text.push('\n');
 }
 
-/// A median and the ends of what it is the median of.
+/// A median with the smallest and the largest value.
 #[derive(Debug, Clone, Copy, PartialEq)]
 struct Summary {
     median: f64,

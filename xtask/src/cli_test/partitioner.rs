@@ -55,7 +55,7 @@ pub fn run(stage: &Stage) -> Result<()> {
     Ok(fs::remove_file(placed)?)
 }
 
-/// Each record's value is the partition in which the Java producer put its key.
+/// The value of each record is the partition that the Java producer chose for its key.
 fn compare(consumed: &std::path::Path) -> Result<()> {
     let mut count = 0;
     for line in BufReader::new(File::open(consumed)?).lines() {

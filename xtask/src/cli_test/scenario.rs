@@ -1,8 +1,8 @@
 //! A scenario: commands, and what each must print.
 //!
-//! `$ ` begins a command for `sh`. Below it stand its stdout, its stderr with `! ` before each line, and `exit N`
-//! where it does not succeed; a blank line or the next command ends them. `#` begins a comment. What differs from
-//! run to run is replaced: times, ids, addresses, rates.
+//! `$ ` begins a command for `sh`. The lines below are its stdout, its stderr with `! ` before each
+//! line, and `exit N` if it fails. They end at a blank line or the next command. `#` begins a
+//! comment. Times, ids, addresses and rates, which differ from run to run, are replaced.
 
 use std::fmt::Write as _;
 use std::fs;
@@ -12,14 +12,14 @@ use anyhow::Result;
 
 use super::Stage;
 
-/// The seconds after which a command hangs; `timeout` then ends it with status 124.
+/// A command that runs for this many seconds hangs; `timeout` then ends it with status 124.
 const LONGEST: &str = "60";
 
-/// What became of a scenario.
+/// The outcome of a scenario.
 pub struct Outcome {
     /// Commands that did as expected.
     pub passed: usize,
-    /// What the others did.
+    /// What the other commands printed.
     pub failures: Vec<String>,
 }
 
@@ -32,7 +32,7 @@ struct Step {
     expected: Vec<String>,
 }
 
-/// Runs the scenario; with `bless`, what is printed becomes what is expected.
+/// Runs the scenario; with `bless`, the actual output becomes the expected one.
 pub fn run(path: &Path, stage: &Stage, bless: bool) -> Result<Outcome> {
     let mut steps = parse(&fs::read_to_string(path)?);
     let mut outcome = Outcome {
@@ -123,7 +123,8 @@ fn difference(command: &str, expected: &[String], printed: &[String]) -> String 
     text
 }
 
-/// The line with what differs from run to run replaced, and runs of spaces as one (columns follow such widths).
+/// The line with the variable parts replaced, and with runs of spaces as two spaces, because column
+/// widths depend on these parts.
 fn normalized(line: &str) -> String {
     let mut text = String::new();
     let mut word = String::new();
@@ -141,7 +142,7 @@ fn normalized(line: &str) -> String {
     cut_words(&mask_rate(&text)).to_owned()
 }
 
-/// A broker's own words behind an error code are its own affair.
+/// Removes the broker's message after an error code: it differs between brokers.
 fn cut_words(text: &str) -> &str {
     if !text.starts_with("error: ") {
         return text;

@@ -1,7 +1,7 @@
-//! The broker under test: Ottla, or Apache Kafka, which shows what the suite itself is worth.
+//! The broker under test: Ottla, or Apache Kafka to check the suite itself.
 //!
-//! Both are started from `tests/compat/server.properties`, each run in a directory of its own below `target/compat`,
-//! and are ended by their process id.
+//! Both use `tests/compat/server.properties`. Each run has its own directory below `target/compat`.
+//! Brokers are stopped by their process id.
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
@@ -16,19 +16,19 @@ use crate::port;
 use crate::time::pause;
 use crate::toolbox::{self, java, ottla};
 
-/// The time between two looks at a process.
+/// The time between two checks of a process.
 const BETWEEN_LOOKS: Duration = Duration::from_millis(100);
 
 /// Which broker.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub enum Kind {
-    /// This repository's.
+    /// The broker of this checkout.
     Ottla,
-    /// Apache Kafka, of the release that Ottla is measured against.
+    /// Apache Kafka, in the release that Ottla is compared with.
     Kafka,
 }
 
-/// A broker that answers. It is killed when dropped.
+/// A running broker, killed when dropped.
 pub struct Broker {
     kind: Kind,
     child: Child,
@@ -43,7 +43,7 @@ impl Broker {
         Self::start_with(kind, "")
     }
 
-    /// The same, with these properties besides, or instead where it has the same keys.
+    /// The same with additional properties, which replace those with the same keys.
     pub fn start_with(kind: Kind, additions: &str) -> Result<Self> {
         let port = port::free()?;
         let run = format!("target/compat/{kind:?}-{}-{port}", std::process::id());
@@ -88,7 +88,7 @@ impl Broker {
         format!("127.0.0.1:{}", self.port)
     }
 
-    /// Where the logs and the data of this run lie.
+    /// The directory with the logs and the data of this run.
     pub fn directory(&self) -> &Path {
         &self.directory
     }
@@ -110,7 +110,7 @@ impl Broker {
         )
     }
 
-    /// Ends the broker as an operator does, and waits for it.
+    /// Stops the broker by SIGTERM, and waits for its end.
     pub fn stop(mut self) -> Result<Stopped> {
         let pid = i32::try_from(self.child.id())
             .ok()
@@ -138,13 +138,13 @@ impl Broker {
 
 impl Drop for Broker {
     fn drop(&mut self) {
-        // One that has ended already cannot be killed, which is as well.
+        // The kill fails when the process has ended already.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
 }
 
-/// A broker that was told to end, and what it left.
+/// A stopped broker, and its files.
 pub struct Stopped {
     kind: Kind,
     status: Option<ExitStatus>,
@@ -152,7 +152,7 @@ pub struct Stopped {
 }
 
 impl Stopped {
-    /// That it ended by itself and said that all is well.
+    /// The claim that it stopped in order.
     pub fn claim(&self) -> Claim {
         let name = "stops_cleanly";
         let Some(status) = self.status else {
@@ -178,13 +178,13 @@ impl Stopped {
         &self.directory
     }
 
-    /// Removes everything that the run left.
+    /// Removes all files of the run.
     pub fn remove(self) -> Result<()> {
         Ok(fs::remove_dir_all(self.directory)?)
     }
 }
 
-/// A configuration with its places filled in: the ports and the data directory.
+/// A configuration with the ports and the data directory filled in.
 pub fn filled(template: &str, port: u16, data: &Path) -> Result<String> {
     Ok(template
         .replace("{broker.port}", &port.to_string())
@@ -192,7 +192,7 @@ pub fn filled(template: &str, port: u16, data: &Path) -> Result<String> {
         .replace("{data}", &data.display().to_string()))
 }
 
-/// The lines of `template` whose keys `additions` does not set, and then those.
+/// The lines of `template` whose keys `additions` does not set, then `additions`.
 fn merged(template: &str, additions: &str) -> String {
     let key = |line: &str| line.split_once('=').map(|(key, _)| key.to_owned());
     let replaced: Vec<String> = additions.lines().filter_map(key).collect();
@@ -206,14 +206,14 @@ fn merged(template: &str, additions: &str) -> String {
     merged + additions
 }
 
-/// The broker of this checkout, built as xtask itself was: in the same target directory.
+/// The command of this checkout's broker, built in the target directory of xtask.
 pub fn serve(config: &Path) -> Result<Command> {
     let mut command = Command::new(ottla::binary()?);
     command.arg("serve").arg("--config").arg(config);
     Ok(command)
 }
 
-/// What runs a broker of this kind on a directory that is formatted, if it is Kafka.
+/// The command of a broker of this kind. For Kafka it formats the directory first.
 pub fn command(kind: Kind, config: &Path) -> Result<Command> {
     match kind {
         Kind::Ottla => serve(config),
@@ -232,7 +232,7 @@ fn format(config: &Path) -> Result<()> {
             "format",
             "--cluster-id",
             "b3R0bGEtY29tcGF0LTAwMQ",
-            // The level that Ottla formats at, so that features look alike on both.
+            // The level at which Ottla formats, so that both have the same features.
             "--release-version",
             "4.3",
             "--config",

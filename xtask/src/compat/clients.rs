@@ -1,4 +1,4 @@
-//! Which clients there are, where each comes from, and how it is started.
+//! The list of clients: how each is installed and started.
 
 use std::process::Command;
 
@@ -13,18 +13,18 @@ pub struct Client {
     pub name: &'static str,
     /// Fetches and builds what is missing.
     pub prepare: fn() -> Result<Command>,
-    /// How often it may be tried, each time with topics and groups of its own.
+    /// The number of attempts, each with new topics and groups.
     pub attempts: usize,
 }
 
-/// The network thread of kafka-python 3.0.12 falls silent now and then, on Apache Kafka too (5 of 24 runs of three at
-/// once): no heartbeat, nothing read, until the check's time is up.
+/// The network thread of kafka-python 3.0.12 hangs now and then, on Apache Kafka too (5 of 24 runs
+/// of three at once). It then sends no heartbeat and reads nothing until the check times out.
 const ATTEMPTS_OF_KAFKA_PYTHON: usize = 3;
 
-/// What reads the data directory once the broker has stopped.
+/// The program that reads the data directory after the broker has stopped.
 pub const DUMP: &str = "kafka-dump-log";
 
-/// Every client; those that take longest to set up first.
+/// All clients; those that take longest to install come first.
 pub fn all() -> Vec<Client> {
     let client = |name, prepare| Client {
         name,
@@ -69,7 +69,7 @@ pub fn dump() -> Result<Command> {
     java_main(java::tools(KAFKA_VERSION), "DumpChecks")
 }
 
-/// Reads what is damaged, and what was repaired.
+/// Reads a damaged directory, and a repaired one.
 pub fn damage() -> Result<Command> {
     python_program("damage_client.py")
 }
@@ -82,7 +82,7 @@ fn java_main(jvm: Result<Command>, main: &str) -> Result<Command> {
 
 fn python_program(file: &str) -> Result<Command> {
     let mut command = Command::new(python::interpreter()?);
-    // The checks lie in the checkout, which compiled files do not belong in.
+    // Keeps compiled files out of the checkout.
     command
         .arg("-B")
         .arg(toolbox::workspace().join("tests/compat/python").join(file));

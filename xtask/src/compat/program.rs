@@ -1,7 +1,7 @@
 //! Runs one client program and reads the claims that it prints.
 //!
-//! A program prints `ok NAME` or `not ok NAME: reason` for each check and `done` at its end; what else it prints is
-//! kept in its log. One that ends without `done`, or hangs, has failed.
+//! A program prints `ok NAME` or `not ok NAME: reason` for each check, and `done` at its end. Other
+//! lines go to its log. A program that ends without `done`, or hangs, has failed.
 
 use std::fs::File;
 use std::io::{BufRead as _, BufReader, Write as _};
@@ -14,7 +14,7 @@ use anyhow::{Context, Result};
 
 use crate::time::now;
 
-/// The longest that a program may go without finishing a check.
+/// A program that finishes no check for this long hangs.
 const SILENCE: Duration = Duration::from_mins(2);
 
 /// One check, and why it failed if it did.
@@ -38,7 +38,7 @@ impl Claim {
         }
     }
 
-    /// The same, named after the stage that it was made in.
+    /// The same, with the stage in front of its name.
     pub fn of_stage(self, stage: &str) -> Self {
         Self {
             name: format!("{stage}/{}", self.name),
@@ -46,7 +46,7 @@ impl Claim {
         }
     }
 
-    /// The claim in a line of output, if it is one.
+    /// Parses a line of output; `None` if it is not a claim.
     pub fn parse(line: &str) -> Option<Self> {
         if let Some(name) = line.strip_prefix("ok ") {
             return Some(Self::passed(name));
@@ -62,7 +62,7 @@ pub struct Outcome {
     pub took: Duration,
 }
 
-/// Runs `command` with these arguments to its end; what it writes goes to a log in `directory`.
+/// Runs `command` with these arguments to its end; its output goes to a log in `directory`.
 pub fn run(command: Command, arguments: &[&str], directory: &Path) -> Outcome {
     let start = now();
     let mut claims = Vec::new();
@@ -125,21 +125,21 @@ pub fn read(lines: &Receiver<String>, mut log: &File, claims: &mut Vec<Claim>) -
     }
 }
 
-/// The lines of a program as they come: a thread reads them, because a read has no deadline.
+/// A channel with the lines of a program. A thread reads them, because a read has no deadline.
 pub fn lines(output: ChildStdout) -> Result<Receiver<String>> {
     let (sender, receiver) = mpsc::channel();
     std::thread::Builder::new()
         .name("compat-output".to_owned())
         .spawn(move || {
             for line in BufReader::new(output).lines().map_while(Result::ok) {
-                // Nobody waits for more once the program is done.
+                // The receiver is gone once the program is done.
                 let _ = sender.send(line);
             }
         })?;
     Ok(receiver)
 }
 
-/// A program that is done, or has hung, has nothing more to tell.
+/// Kills a program that is done or hangs.
 fn end(child: &mut Child) -> Result<()> {
     child.kill()?;
     child.wait()?;

@@ -1,4 +1,5 @@
-//! Kafka Connect: a file becomes a topic and a file again, by a standalone worker and by a distributed one.
+//! Kafka Connect: copies a file to a topic and the topic to a file, with a standalone worker and
+//! with a distributed one.
 
 use std::fmt::Write as _;
 use std::fs;
@@ -15,7 +16,7 @@ use crate::toolbox::java;
 const TOPIC: &str = "connected";
 const RECORDS: usize = 10_000;
 
-/// Both ways of running it take the connectors' settings in their own form.
+/// The settings that both kinds of worker share.
 const WORKER: &[(&str, &str)] = &[
     (
         "key.converter",
@@ -61,7 +62,7 @@ pub fn standalone(place: &Place<'_>) -> Result<String> {
     checked(place, &files)
 }
 
-/// `connect-distributed`, whose connectors come by its REST interface and whose state lies in topics.
+/// `connect-distributed`: the connectors are created over REST, and its state is in topics.
 pub fn distributed(place: &Place<'_>) -> Result<String> {
     let files = Files::make(place.directory)?;
     let rest = format!("http://127.0.0.1:{}", port::free()?);
@@ -100,7 +101,7 @@ pub fn distributed(place: &Place<'_>) -> Result<String> {
     checked(place, &files)
 }
 
-/// Where records come from and go to.
+/// The files that the source reads and the sink writes.
 struct Files {
     source: PathBuf,
     sink: PathBuf,

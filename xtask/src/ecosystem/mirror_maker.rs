@@ -43,7 +43,7 @@ pub fn run(place: &Place<'_>) -> Result<String> {
     let mut running = Process::start(command, &place.directory.join("mirror-maker.log"))?;
     let there = target.bootstrap();
     running.until("the last mirrored record", || {
-        // Before the topic is there, it cannot be counted.
+        // The count fails until the topic exists.
         let ends = records::ends(&there, COPY).unwrap_or_default();
         Ok(ends.iter().sum::<usize>() >= RECORDS)
     })?;

@@ -1,4 +1,4 @@
-//! A process beside the broker, and waiting for what it does.
+//! A process beside the broker, and the waits for its effects.
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
@@ -9,9 +9,9 @@ use anyhow::{Context, Result, bail};
 
 use crate::time::{now, pause};
 
-/// The time between two looks.
+/// The time between two checks.
 const BETWEEN_LOOKS: Duration = Duration::from_millis(250);
-/// How long anything may take.
+/// The timeout of each wait.
 const PATIENCE: Duration = Duration::from_mins(4);
 /// The end of a log that a failure shows, in bytes.
 const SHOWN: usize = 1500;
@@ -65,7 +65,7 @@ impl Process {
 
 impl Drop for Process {
     fn drop(&mut self) {
-        // One that has ended already cannot be killed, which is as well.
+        // The kill fails when the process has ended already.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }

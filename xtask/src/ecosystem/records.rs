@@ -15,7 +15,7 @@ pub fn values(count: usize) -> Vec<String> {
         .collect()
 }
 
-/// Creates a topic with so many partitions.
+/// Creates a topic with this many partitions.
 pub fn create(bootstrap: &str, topic: &str, partitions: usize) -> Result<()> {
     call(&["create", bootstrap, topic, &partitions.to_string()]).map(drop)
 }
@@ -43,7 +43,7 @@ pub fn commit(bootstrap: &str, topic: &str, group: &str) -> Result<()> {
     call(&["commit", bootstrap, topic, group]).map(drop)
 }
 
-/// What a group has committed for each partition of a topic, 0 where it has not.
+/// The committed offset of a group in each partition of a topic; 0 where there is none.
 pub fn committed(bootstrap: &str, topic: &str, group: &str) -> Result<Vec<usize>> {
     numbers(&call(&["committed", bootstrap, topic, group])?)
 }
@@ -52,7 +52,7 @@ fn numbers(lines: &str) -> Result<Vec<usize>> {
     lines.lines().map(|line| Ok(line.parse()?)).collect()
 }
 
-/// That the lines are those values, each once, in any order.
+/// Checks that the lines are those values, each once, in any order.
 pub fn check(what: &str, mut found: Vec<String>, expected: &[String]) -> Result<()> {
     found.sort();
     let first = found

@@ -1,7 +1,9 @@
-//! One compacted topic under the cleaner of each broker: how long it takes, what it costs, what is left.
+//! Compacts one topic with the cleaner of each broker: the time, the CPU, and the size that is
+//! left.
 //!
-//! The topic is written with a dirty ratio that never makes it due; then the ratio is lowered. Both cleaners look for
-//! work ten times a second, so that the time is that of the work. It is done when the directory has stopped shrinking.
+//! The topic is written with a dirty ratio that never makes it due; then the ratio is lowered. Both
+//! cleaners check for work ten times a second, so the time is that of the compaction. It counts as
+//! done when the directory stops shrinking.
 
 use std::fmt::Write as _;
 use std::io::Write as _;
@@ -28,10 +30,10 @@ const CONFIGS: [&str; 4] = [
     "min.cleanable.dirty.ratio=1.0",
     "file.delete.delay.ms=0",
 ];
-/// How long an operator would wait.
+/// The timeout, in seconds.
 const PATIENCE: &str = "300";
 const LOOK: Duration = Duration::from_millis(100);
-/// Looks without a change after which it is over.
+/// The compaction is over after this many checks without a change of size.
 const STILL: u32 = 20;
 const MAX_LOOKS: u32 = 3000;
 
@@ -104,7 +106,7 @@ fn fill(running: &Running) -> Result<()> {
     let mut input = child.stdin.take().context("no input")?;
     let mut lines = String::new();
     for number in 0..RECORDS {
-        // A step without a common factor with the number of keys comes to each of them.
+        // The step has no common factor with the number of keys, so each key comes up.
         let key = number * 7_919 % KEYS;
         let _ = writeln!(lines, "key-{key:08}:{number:0VALUE_BYTES$}");
         if lines.len() > 1 << 16 {

@@ -1,10 +1,10 @@
-//! Many connections that stay open, each of which was answered once.
+//! Opens many connections that stay open; each got one answer.
 
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
 use std::time::Duration;
 
-/// A client that is not answered after this waits for others to go.
+/// A client without an answer after this time waits for others to close.
 const PATIENCE: Duration = Duration::from_secs(1);
 /// Length 14: Metadata (3), version 1, correlation id 7, no client id, no topics.
 const METADATA: [u8; 18] = [0, 0, 0, 14, 0, 3, 0, 1, 0, 0, 0, 7, 0xff, 0xff, 0, 0, 0, 0];

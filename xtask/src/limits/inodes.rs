@@ -1,6 +1,7 @@
-//! A small file system whose inodes end before its bytes: what is refused, what goes on, and what it takes to come back.
+//! A small file system that runs out of inodes before bytes: what is refused, what still works, and
+//! what restores service.
 //!
-//! It needs a loop mount, as root; where there is none, nothing is measured and the table says so.
+//! It needs a loop mount, as root. Without one nothing is measured, and the table says so.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -21,11 +22,11 @@ use crate::toolbox;
 
 const INODES: u32 = 20_000;
 const PARTITIONS: u32 = 100;
-/// More than there are inodes for.
+/// More rounds than the inodes allow.
 const ROUNDS: u32 = 1000;
-/// Deleted files go after a second instead of a minute.
+/// Deleted files are removed after a second instead of a minute.
 const CONFIGS: [&str; 2] = ["internal.segment.bytes=150", "file.delete.delay.ms=1000"];
-/// How often, and for how long, produce is tried once there are inodes again.
+/// The pause between attempts to produce once inodes are free again.
 const PAUSE: Duration = Duration::from_millis(500);
 const TRIES: u32 = 60;
 
@@ -137,7 +138,7 @@ impl Image {
 
 impl Drop for Image {
     fn drop(&mut self) {
-        // What was not mounted cannot be unmounted, which is as well.
+        // The unmount fails when nothing was mounted.
         let _ = Command::new("umount").arg("--lazy").arg(self.at()).output();
         let _ = fs::remove_dir_all(&self.directory);
     }

@@ -10,12 +10,13 @@ use crate::measured::contender::program;
 use crate::measured::output;
 use crate::time::now;
 
-/// How long a broker may take for what it is asked, in seconds.
+/// The timeout of a request, in seconds.
 const PATIENCE: &str = "300";
-/// The same where it is asked again and again.
+/// The timeout of a request that is repeated.
 const SHORT_PATIENCE: &str = "10";
 
-/// The most partitions that are asked for at once: Kafka takes no request that makes more than 10,000 records.
+/// The number of partitions per request: Kafka refuses a request that makes more than 10,000
+/// metadata records.
 const AT_ONCE: u32 = 5000;
 
 /// A topic that is written to in rounds: a batch of one record for each partition.
@@ -23,21 +24,21 @@ const AT_ONCE: u32 = 5000;
 pub struct Topic {
     pub name: String,
     pub partitions: u32,
-    /// Rounds that have been written.
+    /// The number of rounds written.
     pub rounds: u32,
 }
 
-/// What writing came to.
+/// The outcome of writing.
 #[derive(Debug)]
 pub struct Written {
     pub records: u64,
     pub seconds: f64,
-    /// Why no more was taken.
+    /// Why the broker refused more.
     pub refused: Option<String>,
 }
 
 impl Topic {
-    /// Creates it, and waits until it is served; yields the seconds.
+    /// Creates it, and waits until it is served; returns the seconds.
     pub fn create(
         running: &mut Running,
         (name, partitions): (&str, u32),
@@ -56,7 +57,7 @@ impl Topic {
             let more = ["topic", "alter", name, "--partitions", &there.to_string()];
             output(&mut ottla(running, PATIENCE, &more))?;
         }
-        // Kafka answers before it serves the topic.
+        // Kafka answers CreateTopics before it serves the topic.
         let describe = ["topic", "describe", name, "--output", "json"];
         let mut describe = ottla(running, SHORT_PATIENCE, &describe);
         let is_led = |topic: &str| !topic.contains("\"leader\": null");
@@ -79,7 +80,7 @@ impl Topic {
         .map(drop)
     }
 
-    /// Writes rounds until they are all there or the broker refuses.
+    /// Writes rounds until all are written or the broker refuses.
     pub fn write(&mut self, running: &Running, rounds: u32) -> Result<Written> {
         let mut command = self.load("spread", running, (self.rounds, rounds));
         let report: Value = serde_json::from_str(&output(&mut command)?)?;
@@ -89,13 +90,14 @@ impl Topic {
             seconds: number("seconds")?,
             refused: report["refused"].as_str().map(str::to_owned),
         };
-        // What all partitions have; where the last round was refused, some have more.
+        // The rounds that all partitions have; after a refusal some partitions have one more.
         let whole = report["rounds"].as_u64().context("no rounds")?;
         self.rounds += u32::try_from(whole)?;
         Ok(written)
     }
 
-    /// Reads records of every partition, from the oldest to the newest; yields how many, and the seconds.
+    /// Reads records of each partition, from the oldest to the newest; returns their number and the
+    /// seconds.
     pub fn read(&self, running: &Running, each: u32) -> Result<(u64, f64)> {
         let mut command = self.load("read-back", running, (0, self.rounds));
         command.args(["--each", &each.min(self.rounds).to_string()]);
@@ -106,7 +108,7 @@ impl Topic {
 
     fn load(&self, verb: &str, running: &Running, (from, rounds): (u32, u32)) -> Command {
         let mut command = program("ottla-load");
-        // An error is told without the places in our code that it came through.
+        // Errors are printed without a backtrace.
         command.env("RUST_LIB_BACKTRACE", "0");
         command.args([verb, "--bootstrap", running.bootstrap()]);
         command.args(["--topic", &self.name]);
@@ -121,7 +123,7 @@ impl Topic {
     }
 }
 
-/// A command of `ottla` against the broker, which may take so many seconds.
+/// A command of `ottla` against the broker, with this timeout in seconds.
 pub fn ottla(running: &Running, patience: &str, arguments: &[&str]) -> Command {
     let mut command = program("ottla");
     command.args(arguments);

@@ -1,4 +1,5 @@
-//! 10,000 partitions on one node, as ten topics and as one: created, written to, read, stopped and started.
+//! 10,000 partitions on one node, as ten topics and as one: creates, writes and reads them, stops
+//! and starts the broker.
 
 use std::path::PathBuf;
 

@@ -1,5 +1,5 @@
-//! Figures as a table: a row for each figure, a column for each broker, in the order in which they came. Columns of brokers
-//! that are not measured again are read from the page and stay.
+//! Figures as a table: one row per figure, one column per broker, in the order in which they were
+//! added. Columns of brokers that are not measured again are read from the page and stay.
 
 use std::fmt::Write as _;
 
@@ -18,7 +18,7 @@ struct Cell {
     value: String,
 }
 
-/// What is to be said of a column, below the table.
+/// A note about a column, below the table.
 #[derive(Debug)]
 struct Note {
     column: String,
@@ -42,7 +42,7 @@ impl Sheet {
         });
     }
 
-    /// What a broker said where it ended.
+    /// Adds a note, such as the error at which a broker stopped.
     pub fn note(&mut self, column: &str, text: &str) {
         self.notes.push(Note {
             column: column.to_owned(),
@@ -55,7 +55,7 @@ impl Sheet {
         in_order(self.cells.iter().map(|cell| &cell.column))
     }
 
-    /// The same with those columns of `text`, an older one as it was rendered, that are not measured anew.
+    /// Adds the columns of `text`, an older rendering, that are not measured again.
     pub fn after(self, text: &str) -> Self {
         let mut merged = Self::read(&self.title, text);
         let columns = self.columns();
@@ -127,7 +127,7 @@ fn in_order<'a>(names: impl Iterator<Item = &'a String>) -> Vec<String> {
     known
 }
 
-/// The measured part of a page, `page`, with `sheets` in the place of older ones.
+/// The measured part of a page, with `sheets` in the place of their older versions.
 pub fn merged(page: &str, sheets: Vec<Sheet>) -> String {
     let mut sections: Vec<(String, String)> = Vec::new();
     for section in page.split("## ").skip(1) {

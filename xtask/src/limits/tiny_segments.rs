@@ -1,7 +1,8 @@
-//! A segment for each batch in 1,000 partitions, as many as are asked for or as the broker takes.
+//! One segment per batch in 1,000 partitions, up to the requested number or until the broker
+//! refuses.
 //!
-//! Ottla runs with 1,024 file descriptors, Apache Kafka with those and with 20,000. What a broker does at its end is
-//! part of the result: a refusal with its reason, or a process that is gone.
+//! Ottla runs with 1,024 file descriptors, Apache Kafka with 1,024 and with 20,000. The behaviour
+//! at the limit is part of the result: a refusal with its reason, or a crashed process.
 
 use std::path::{Path, PathBuf};
 
@@ -19,11 +20,11 @@ use crate::time::now;
 const PARTITIONS: u32 = 1000;
 /// Room for one batch of one record, not for two.
 const SEGMENT: &str = "internal.segment.bytes=150";
-/// Rounds that follow the last checkpoint when the broker is killed.
+/// The number of rounds after the last checkpoint when the broker is killed.
 const UNCLEAN_ROUNDS: u32 = 5;
-/// Records read back of each partition.
+/// The number of records read from each partition.
 const EACH: u32 = 8;
-/// Clients that stay connected beside the load.
+/// The number of clients that stay connected during the load.
 const CLIENTS: usize = 500;
 
 /// Measures each broker.
@@ -54,7 +55,7 @@ pub fn run(brokers: &[Contender], segments: u32, left: &mut Vec<PathBuf>) -> Res
     Ok(sheet)
 }
 
-/// Says whether the broker took everything.
+/// Returns whether the broker accepted everything.
 fn measure(trial: &mut Trial<'_>, segments: u32) -> Result<bool> {
     let created = Topic::create(&mut trial.running, ("tiny", PARTITIONS), &[SEGMENT]);
     let Ok((mut topic, seconds)) = created else {
@@ -93,7 +94,7 @@ fn read(trial: &mut Trial<'_>, row: &str, topic: &Topic) -> Result<()> {
     Ok(())
 }
 
-/// Log files and clients beside each other: both must be served.
+/// Log files and clients compete for descriptors: both must be served.
 fn with_clients(trial: &mut Trial<'_>, topic: &mut Topic) -> Result<()> {
     let clients = connections::open(trial.running.bootstrap(), CLIENTS);
     trial.set(
@@ -119,7 +120,7 @@ fn restart(trial: &mut Trial<'_>, topic: &mut Topic) -> Result<()> {
     read(trial, "reading again after that, s", topic)
 }
 
-/// The last limit that is reached: who connects then waits until others have gone, and the log says why.
+/// The last limit: a further client waits until others have closed, and the log says why.
 fn more_clients_than_descriptors(trial: &mut Trial<'_>) -> Result<()> {
     let clients = connections::open(trial.running.bootstrap(), 20_000);
     trial.set("clients served at most", clients.len().to_string());
@@ -134,7 +135,7 @@ fn more_clients_than_descriptors(trial: &mut Trial<'_>) -> Result<()> {
         .wait_until(|| connections::are_served(&address))
 }
 
-/// What became of a broker that took no more.
+/// Notes the state of a broker after it refused.
 fn tell_end(trial: &mut Trial<'_>) -> Result<()> {
     let alive = trial.running.is_alive()?;
     trial.set("alive after that", yes_or_no(alive));

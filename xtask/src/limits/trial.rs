@@ -1,4 +1,4 @@
-//! One broker under measurement, and the column of a sheet that its figures go into.
+//! One broker under measurement, and the column of its figures.
 
 use std::path::PathBuf;
 
@@ -33,7 +33,7 @@ impl<'a> Trial<'a> {
         self.sheet.set((row, &self.column), value);
     }
 
-    /// What is to be said of it below the table.
+    /// Adds a note below the table.
     pub fn note(&mut self, text: &str) {
         self.sheet.note(&self.column, text);
     }
@@ -42,33 +42,33 @@ impl<'a> Trial<'a> {
         self.running.directory().join("data")
     }
 
-    /// What lies on its disk.
+    /// What it has on disk.
     pub fn on_disk(&self) -> Result<OnDisk> {
         OnDisk::below(&self.data())
     }
 
-    /// What it takes of the machine, into the rows that begin with `when`.
+    /// Measures its use of the machine into the rows that begin with `when`.
     pub fn usage(&mut self, when: &str) -> Result<Usage> {
         let usage = Usage::of(&self.running, &self.data())?;
         usage.note(self.sheet, when, &self.column);
         Ok(usage)
     }
 
-    /// What it takes of the processor when nobody asks for anything.
+    /// Measures its CPU use without requests.
     pub fn idle(&mut self) -> Result<()> {
         let idle = idle_cpu_percent(&self.running)?;
         self.set("processor when idle, % of a core", format!("{idle:.2}"));
         Ok(())
     }
 
-    /// Writes rounds, all of which it must take; yields the seconds.
+    /// Writes rounds, which it must all accept; returns the seconds.
     pub fn write(&mut self, topic: &mut Topic, rounds: u32) -> Result<f64> {
         let written = topic.write(&self.running, rounds)?;
         ensure!(written.refused.is_none(), "{:?}", written.refused);
         Ok(written.seconds)
     }
 
-    /// Starts it once more, and says how long that took.
+    /// Starts it again, and adds the time.
     pub fn start(&mut self, row: &str) -> Result<()> {
         self.running.start_again()?;
         let seconds = self.running.started_after.as_secs_f64();
@@ -77,7 +77,6 @@ impl<'a> Trial<'a> {
     }
 }
 
-/// How a table says whether something is so.
 pub fn yes_or_no(is_so: bool) -> &'static str {
     if is_so { "yes" } else { "no" }
 }

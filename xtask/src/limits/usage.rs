@@ -1,4 +1,4 @@
-//! What a broker takes of the machine at one moment: memory maps, open files, memory, disk.
+//! What a broker uses at one moment: memory maps, open files, memory, disk.
 
 use std::fs;
 use std::os::unix::fs::MetadataExt as _;
@@ -14,14 +14,14 @@ use crate::time::{now, pause};
 /// How long an idle broker is watched.
 const IDLE: Duration = Duration::from_secs(30);
 
-/// A broker at one moment.
+/// The use at one moment.
 #[derive(Debug, Clone, Copy)]
 pub struct Usage {
     /// Maps of files of its data.
     pub data_maps: usize,
     /// Maps of any files: the program, its libraries, its data.
     pub file_maps: usize,
-    /// All maps: also stacks and heaps, of which an allocator makes more with more threads.
+    /// All maps, with stacks and heaps, whose number grows with the threads.
     pub maps: usize,
     /// Open file descriptors.
     pub open_files: f64,
@@ -30,7 +30,7 @@ pub struct Usage {
 }
 
 impl Usage {
-    /// That of a broker whose data lies below `data`.
+    /// Measures a broker whose data is below `data`.
     pub fn of(running: &Running, data: &Path) -> Result<Self> {
         let process = running.process();
         let maps = fs::read_to_string(format!("/proc/{}/maps", process.0))?;
@@ -59,7 +59,7 @@ impl Usage {
     }
 }
 
-/// Processor time of a broker that has nothing to do, in % of a core.
+/// The CPU time of an idle broker, in % of a core.
 pub fn idle_cpu_percent(running: &Running) -> Result<f64> {
     let before = running.process().cpu_seconds()?;
     let start = now();
@@ -68,12 +68,12 @@ pub fn idle_cpu_percent(running: &Running) -> Result<f64> {
     Ok(used / start.elapsed().as_secs_f64() * 100.0)
 }
 
-/// What lies below a directory.
+/// The files below a directory.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct OnDisk {
     pub segments: u64,
     pub files: u64,
-    /// Blocks that are really taken, not what files seem to hold.
+    /// The allocated blocks, not the length of the files.
     pub bytes: u64,
 }
 

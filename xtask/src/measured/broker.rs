@@ -1,4 +1,4 @@
-//! A broker under measurement: started on an empty directory, ended as its operators end it.
+//! A broker under measurement: started on an empty directory, stopped by a signal.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -14,10 +14,10 @@ use crate::port;
 use crate::time::{now, pause};
 use crate::toolbox;
 
-/// The longest that a start or a stop may take.
+/// The timeout of a start or a stop.
 const PATIENCE: Duration = Duration::from_mins(5);
 
-/// A broker that answers. It is killed when dropped.
+/// A running broker, killed when dropped.
 pub struct Running {
     command: Command,
     child: Child,
@@ -61,7 +61,7 @@ impl Running {
         Ok(running)
     }
 
-    /// Starts a broker that has ended once more, on what it left.
+    /// Starts a stopped broker again on its data.
     pub fn start_again(&mut self) -> Result<()> {
         let start = now();
         self.child = spawn(&mut self.command)?;
@@ -75,7 +75,7 @@ impl Running {
         Ok(())
     }
 
-    /// Waits, while the process lives, until something is so.
+    /// Waits until the check holds; fails when the process ends.
     pub fn wait_until(&mut self, mut is_so: impl FnMut() -> bool) -> Result<()> {
         let start = now();
         while !is_so() {
@@ -100,23 +100,23 @@ impl Running {
         &self.bootstrap
     }
 
-    /// Where its configuration, its log and its data lie.
+    /// The directory with its configuration, its log and its data.
     pub fn directory(&self) -> &Path {
         &self.directory
     }
 
-    /// What it has said so far.
+    /// Its log so far.
     pub fn said(&self) -> Result<String> {
         let said = fs::read(self.directory.join("broker.log"))?;
         Ok(String::from_utf8_lossy(&said).into_owned())
     }
 
-    /// What `/proc` knows of it.
+    /// Its process in `/proc`.
     pub fn process(&self) -> Process {
         Process(self.child.id())
     }
 
-    /// Ends the broker by a signal; yields how long that took.
+    /// Stops the broker by a signal; returns the time that took.
     pub fn end(&mut self, signal: Signal) -> Result<Duration> {
         let id = i32::try_from(self.child.id())?;
         let pid = Pid::from_raw(id).context("a child has a process id")?;
@@ -133,7 +133,8 @@ impl Running {
         Ok(start.elapsed())
     }
 
-    /// Ends the broker, and yields where what it wrote lies now: under another name, so that another can be started.
+    /// Stops the broker and renames its directory, so that another broker can start; returns the
+    /// new path.
     pub fn leave(mut self) -> Result<PathBuf> {
         self.end(Signal::TERM)?;
         let left = self.directory.with_extension(self.port.to_string());
@@ -141,7 +142,7 @@ impl Running {
         Ok(left)
     }
 
-    /// Ends the broker and removes what it wrote.
+    /// Stops the broker and removes its directory.
     pub fn stop(mut self) -> Result<()> {
         self.end(Signal::TERM)?;
         Ok(fs::remove_dir_all(&self.directory)?)
@@ -150,7 +151,7 @@ impl Running {
 
 impl Drop for Running {
     fn drop(&mut self) {
-        // One that has ended already cannot be killed, which is as well.
+        // The kill fails when the process has ended already.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }

@@ -1,4 +1,4 @@
-//! Who is measured, and how each is started.
+//! The brokers that are measured, and how each is started.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -10,24 +10,25 @@ use crate::toolbox::{self, maven, tansu};
 /// A broker; the order is that of the columns.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, clap::ValueEnum)]
 pub enum Contender {
-    /// Apache Kafka, of the release that Ottla is measured against.
+    /// Apache Kafka, in the release that the figures are compared with.
     Kafka,
-    /// This repository's.
+    /// The broker of this checkout.
     Ottla,
     /// Another broker in Rust, which keeps everything in memory.
     Tansu,
-    /// No broker: the least that a server can do with a produce request, for the same frames.
+    /// Not a broker: a loop that does the least that a server can do with a produce request.
     BareLoop,
 }
 
 /// When a record is acknowledged.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub enum Durability {
-    /// When it is in the page cache, as Kafka does by default.
+    /// When it is in the page cache, Kafka's default.
     PageCache,
     /// When it is on stable storage.
     Fsync,
-    /// As the broker comes: Kafka in the page cache, Ottla on stable storage, where the producer waits for all replicas.
+    /// The broker's default: Kafka acknowledges from the page cache, Ottla acknowledges acks=all
+    /// from stable storage.
     Default,
 }
 
@@ -35,16 +36,16 @@ pub enum Durability {
 #[derive(Debug, Clone)]
 pub struct Setup {
     pub contender: Contender,
-    /// When it acknowledges; by its own default where nothing is said.
+    /// When it acknowledges; `None` is the broker's default.
     pub durability: Option<Durability>,
-    /// Where its data lies; by default beside its configuration.
+    /// The directory of its data; by default beside its configuration.
     pub data: Option<PathBuf>,
-    /// How many files it may have open; by default as many as this program.
+    /// Its limit of open files; by default that of this program.
     pub descriptors: Option<u32>,
 }
 
 impl Setup {
-    /// A broker that acknowledges so.
+    /// A broker with this durability.
     pub fn new(contender: Contender, durability: Durability) -> Self {
         Self {
             durability: Some(durability),
@@ -62,7 +63,7 @@ impl Setup {
         }
     }
 
-    /// What starts it on this directory, which is empty but for what is written here.
+    /// Writes its configuration to this empty directory, and returns the command that starts it.
     pub fn command(&self, directory: &Path, ports: Ports) -> Result<Command> {
         let beside = directory.join("data");
         let data = self.data.as_deref().unwrap_or(&beside);
@@ -85,7 +86,7 @@ impl Setup {
     }
 }
 
-/// The same command with a limit of open files that it cannot raise.
+/// The same command with a hard limit of open files.
 fn limited(command: &Command, descriptors: u32) -> Command {
     let mut limited = Command::new("sh");
     let script = format!("ulimit -n {descriptors} && exec \"$0\" \"$@\"");
@@ -112,7 +113,7 @@ impl Contender {
         }
     }
 
-    /// Whether it can acknowledge so.
+    /// Whether it has this durability.
     pub fn offers(self, durability: Durability) -> bool {
         match self {
             Self::Kafka | Self::Ottla => true,
@@ -120,7 +121,7 @@ impl Contender {
         }
     }
 
-    /// The keys that say when it acknowledges.
+    /// The configuration keys for this durability.
     fn keys(self, durability: Durability) -> &'static str {
         match (self, durability) {
             (Self::Ottla, Durability::PageCache) => "ottla.ack.durability=page-cache\n",
@@ -131,7 +132,7 @@ impl Contender {
     }
 }
 
-/// Builds Ottla as it is released, and the generator of our own.
+/// Builds the release build of Ottla and of our generator.
 pub fn build() -> Result<()> {
     let built = Command::new(env!("CARGO"))
         .args(["build", "--quiet", "--release"])
@@ -144,7 +145,7 @@ pub fn build() -> Result<()> {
     Ok(())
 }
 
-/// A program of this workspace as [`build`] left it.
+/// A program of this workspace that [`build`] built.
 pub fn program(name: &str) -> Command {
     Command::new(toolbox::workspace().join("target/release").join(name))
 }

@@ -1,4 +1,5 @@
-//! A document with figures: what is written by hand stands above a mark, what was measured below it.
+//! A document with figures: the text above a mark is written by hand, the figures below it are
+//! generated.
 
 use std::fs;
 use std::process::Command;
@@ -8,17 +9,16 @@ use anyhow::{Context, Result};
 use super::proc;
 use crate::toolbox;
 
-/// Where figures stand.
+/// A document with figures.
 #[derive(Debug, Clone, Copy)]
 pub struct Page {
     /// The document, from the root of the checkout.
     pub path: &'static str,
-    /// The line below which everything is measured.
+    /// The line below which the text is generated.
     pub mark: &'static str,
 }
 
 impl Page {
-    /// The date.
     pub fn today() -> Result<String> {
         let date = super::output(Command::new("date").args(["--utc", "+%Y-%m-%d"]))?;
         Ok(date.trim().to_owned())
@@ -36,14 +36,14 @@ impl Page {
         ))
     }
 
-    /// Replaces what was measured before.
+    /// Replaces the older figures.
     pub fn write(&self, measured: &str) -> Result<()> {
         let path = toolbox::workspace().join(self.path);
         let page = fs::read_to_string(&path)?;
         Ok(fs::write(&path, self.replaced(&page, measured)?)?)
     }
 
-    /// What was measured before.
+    /// The older figures.
     pub fn measured(&self) -> Result<String> {
         let page = fs::read_to_string(toolbox::workspace().join(self.path))?;
         let (_, measured) = self.split(&page)?;

@@ -1,4 +1,4 @@
-//! What Linux says in `/proc` of a process and of the machine.
+//! Figures from `/proc` about a process and about the machine.
 
 use std::fs;
 
@@ -12,21 +12,21 @@ const TICKS_PER_SECOND: f64 = 100.0;
 pub struct Process(pub u32);
 
 impl Process {
-    /// The processor time that all its threads, those that have ended too, have used.
+    /// The CPU time of all its threads, also of those that have ended.
     pub fn cpu_seconds(self) -> Result<f64> {
         let stat = self.read("stat")?;
-        // The name in parentheses may hold spaces; the fields are counted behind it.
+        // The name in parentheses may contain spaces, so the fields are counted after it.
         let fields = stat.rsplit_once(") ").context("no process name in stat")?.1;
         // Fields 14 and 15 of proc(5): user and system time.
         seconds(fields.split(' ').skip(11).take(2))
     }
 
-    /// What lies in memory now.
+    /// The resident memory now.
     pub fn resident_mib(self) -> Result<f64> {
         self.status_mib("VmRSS:")
     }
 
-    /// The most that has lain in memory.
+    /// The largest resident memory so far.
     pub fn peak_resident_mib(self) -> Result<f64> {
         self.status_mib("VmHWM:")
     }
@@ -56,12 +56,13 @@ impl Process {
     }
 }
 
-/// The processor time that everything on the machine has used: users, kernel and interrupts.
+/// The CPU time of the whole machine: users, kernel and interrupts.
 pub fn machine_cpu_seconds() -> Result<f64> {
     busy_seconds(&fs::read_to_string("/proc/stat")?)
 }
 
-/// The first line of `/proc/stat`: user, nice, system, idle, iowait, irq, softirq, and what is not ours.
+/// Parses the first line of `/proc/stat`: user, nice, system, idle, iowait, irq, softirq; the rest
+/// is time of other machines.
 fn busy_seconds(stat: &str) -> Result<f64> {
     let line = stat
         .lines()
@@ -80,7 +81,7 @@ fn seconds<'a>(ticks: impl Iterator<Item = &'a str>) -> Result<f64> {
     Ok(sum as f64 / TICKS_PER_SECOND)
 }
 
-/// Processor, memory and kernel of this machine, as a reader of figures wants to know them.
+/// Processor, memory and kernel of this machine, for readers of the figures.
 pub fn machine() -> Result<String> {
     let processors = fs::read_to_string("/proc/cpuinfo")?;
     let model = processors

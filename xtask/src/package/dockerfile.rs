@@ -1,6 +1,6 @@
-//! The Dockerfile as its parts, as far as ours uses the language: two stages, of which the first builds.
+//! Parses the Dockerfile, as far as ours uses the language: two stages, of which the first builds.
 //!
-//! What is not understood is an error, so that nothing of the file can be passed over.
+//! Anything else is an error, so that no part of the file is ignored.
 
 use std::fs;
 use std::path::Path;
@@ -17,30 +17,30 @@ pub struct Image {
     pub build: Vec<String>,
     /// The commands of the last stage.
     pub commands: Vec<String>,
-    /// What the last stage copies.
+    /// The files that the last stage copies.
     pub copies: Vec<Copied>,
-    /// Names and values.
+    /// Environment variables: names and values.
     pub environment: Vec<(String, String)>,
     /// `uid:gid`.
     pub user: String,
-    /// Where data outlives the container.
+    /// The directories that outlive the container.
     pub volumes: Vec<String>,
-    /// The ports that it serves.
+    /// The ports of `EXPOSE`.
     pub ports: Vec<String>,
-    /// The command that asks whether it is well.
+    /// The command of `HEALTHCHECK`.
     pub health: Vec<String>,
     /// What the container runs.
     pub entry_point: Vec<String>,
-    /// What ends it.
+    /// The signal that stops the container.
     pub stop_signal: String,
 }
 
 /// A file that is copied into the image.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Copied {
-    /// From the stage that builds; otherwise from the checkout.
+    /// True for a file of the first stage, false for one of the checkout.
     pub from_build: bool,
-    /// Its path there.
+    /// Its path before the copy.
     pub source: String,
     /// Its path in the image.
     pub target: String,
@@ -53,7 +53,7 @@ impl Image {
         Self::parse(&text).with_context(|| format!("cannot read {}", path.display()))
     }
 
-    /// Understands one.
+    /// Parses the text of a Dockerfile.
     pub fn parse(text: &str) -> Result<Self> {
         let mut image = Self::default();
         for instruction in instructions(text) {
@@ -92,12 +92,12 @@ impl Image {
                 self.health = serde_json::from_str(command)?;
             }
             "ENTRYPOINT" => self.entry_point = serde_json::from_str(rest)?,
-            _ => bail!("{word} is not understood; teach it to xtask/src/package/dockerfile.rs"),
+            _ => bail!("{word} is not supported; add it to xtask/src/package/dockerfile.rs"),
         }
         Ok(())
     }
 
-    /// All that the room needs to carry out the last stage.
+    /// The input of the program that runs the last stage in a room.
     pub fn as_json(&self, executable: &Path) -> Result<Value> {
         let (user, group) = self
             .user
@@ -186,7 +186,8 @@ mod tests {
         assert!(Image::parse("FROM a\nFROM b\nENTRYPOINT ottla serve\n").is_err());
     }
 
-    /// What hadolint does not know of this project; the rest is done by `cargo xtask package`.
+    /// Checks that are specific to this project, which hadolint cannot make; `cargo xtask package`
+    /// makes the rest.
     #[test]
     fn our_image_is_as_its_users_need_it() {
         let root = toolbox::workspace();

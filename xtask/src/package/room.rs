@@ -1,6 +1,7 @@
-//! A copy of this machine's root, with processes and a network of its own, in which a Python program runs.
+//! A copy of this machine's root file system with its own processes and network, in which a Python
+//! program runs.
 //!
-//! The copy is an overlay: what the program changes goes to a file system in memory and ends with it.
+//! The copy is an overlay: changes go to a file system in memory and vanish when the program ends.
 
 use std::fs;
 use std::path::PathBuf;
@@ -12,10 +13,10 @@ use serde_json::Value;
 use crate::compat::program::{self, Claim};
 use crate::toolbox::{self, python};
 
-/// Where the programs lie.
+/// The directory of the programs.
 const PROGRAMS: &str = "tests/packaging";
 
-/// A directory for what the rooms are told and say.
+/// A directory for the input and output of the rooms.
 #[derive(Debug)]
 pub struct Room {
     directory: PathBuf,
@@ -23,7 +24,7 @@ pub struct Room {
 }
 
 impl Room {
-    /// Prepares one. Only root may make a root.
+    /// Creates the directory; fails unless the process is root.
     pub fn new() -> Result<Self> {
         if !rustix::process::geteuid().is_root() {
             bail!("cargo xtask package makes file systems and networks; run it as root");
@@ -37,7 +38,7 @@ impl Room {
         })
     }
 
-    /// Runs a program in a new room. It reads what it is told as JSON, and prints claims.
+    /// Runs a program in a new room. It reads its input as JSON, and prints claims.
     pub fn run(&self, name: &str, told: &Value) -> Result<Vec<Claim>> {
         let file = self.directory.join(format!("{name}.json"));
         fs::write(&file, told.to_string())?;
@@ -56,7 +57,7 @@ impl Room {
         Ok(claims.map(|claim| claim.of_stage(name)).collect())
     }
 
-    /// Removes what was said; only where nothing failed.
+    /// Removes the directory; called only when nothing failed.
     pub fn remove(self) -> Result<()> {
         fs::remove_dir_all(self.directory)?;
         Ok(())
