@@ -21,7 +21,6 @@ mod leader_epochs;
 mod open_files;
 mod partition_log;
 mod place;
-pub mod planted;
 mod position;
 pub mod producer_state;
 mod recovery;
@@ -40,6 +39,7 @@ pub use damage::Damage;
 pub use directory::{LogDirectory, StorageError};
 pub use leader_epochs::{EpochEnd, LeaderEpochs};
 pub use open_files::OpenFiles;
+pub use ottla_protocol::planted;
 pub use partition_log::{
     AppendError, Appended, Bound, FirstBatch, Flush, LeaderAppend, OffsetAtTime, PartitionLog,
     ReadError, ReadPlan, ReadRequest, Removed, TimeQuery, TimeQueryError, TrimError, run_together,

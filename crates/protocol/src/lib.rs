@@ -9,5 +9,6 @@ pub mod error_code;
 pub mod frame;
 pub mod ids;
 pub mod messages;
+pub mod planted;
 pub mod records;
 pub mod time;

@@ -1,8 +1,8 @@
-//! Bugs that a test plants to see that the torture (`crates/replica/tests/torture`) catches them: a net that catches
-//! nothing proves nothing.
+//! Mistakes that a test plants in the code, to see that the tests that run from seeds catch them.
 //!
-//! Only code compiled with the feature `planted` can plant one, and only on its own thread. The tests of this crate and of
-//! those above it switch the feature on; everywhere else [`is_planted`] is a constant `false` and costs nothing.
+//! This is the lowest crate, so that all that decide can name a [`Bug`] where it would be made. Only code compiled with the
+//! feature `planted` can plant one, and only on its own thread. Tests switch the feature on; everywhere else [`is_planted`]
+//! is a constant `false` and costs nothing. The torture is `crates/replica/tests/torture`, the simulation `crates/sim`.
 
 /// A mistake, in the place where it would be made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
