@@ -7,8 +7,6 @@
 mod follow;
 pub(crate) mod load;
 mod owner;
-pub(crate) mod records;
-mod writer;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, PoisonError, RwLock};

@@ -11,9 +11,9 @@ use ottla_coordinator::transaction::OpenTransactions;
 use ottla_metadata::MetadataImage;
 use ottla_protocol::ids::PartitionIndex;
 use ottla_protocol::messages::coordinator::transaction::TransactionRecord;
+use ottla_replica::own_records::{self, LoadError};
 
 use crate::coordinators::load;
-use crate::coordinators::records::{self, LoadError};
 use crate::internal_topics::{CONSUMER_OFFSETS, TRANSACTION_STATE};
 use crate::replicas::{Found, Partition, Replicas};
 use ottla_protocol::time::MonotonicTime;
@@ -101,7 +101,7 @@ fn add_transactions(
     now: MonotonicTime,
     open: &mut OpenTransactions,
 ) -> Result<(), LoadError> {
-    let passed_over = records::for_each(partition, now, |header, record| {
+    let passed_over = own_records::for_each(partition, now, |header, record| {
         if header.is_control() {
             return true;
         }

@@ -6,6 +6,7 @@
 //! the replicated part.
 
 pub mod action;
+pub mod batch;
 pub mod config;
 pub mod group;
 pub mod partition;
@@ -19,6 +20,6 @@ pub mod transaction;
 pub use action::{Action, Decision, Event, IfRefused, KeepAlive};
 pub use config::Config;
 pub use partition::partition_for;
-pub use runtime::{Effect, Runtime, Unavailable};
+pub use runtime::{Effect, Outgoing, Runtime, Unavailable, Writer, Written};
 pub use shard::Shard;
 pub use ticket::Ticket;

@@ -2,12 +2,13 @@
 //! that wait for an event. Synchronous and pure: what to append and what to answer leave as [`Effect`]s.
 //!
 //! The driver's contract:
-//! - Perform the effects of a call in order. [`Effect::Append`] comes last; give its records back to
+//! - Perform the effects of a call in order, as [`Runtime::perform`] does. [`Effect::Append`] comes last; give its records back to
 //!   [`Runtime::on_appended`], or call [`Runtime::on_append_refused`], before any other call but
 //!   [`Runtime::on_committed`].
 //! - Call [`Runtime::on_tick`] at [`Runtime::next_deadline`].
 //! - After [`Runtime::on_append_lost`], replay the partition into a new shard and hand it to [`Runtime::on_loaded`].
 
+mod perform;
 mod uncommitted;
 
 use std::collections::{BTreeSet, VecDeque};
@@ -18,6 +19,7 @@ use ottla_protocol::messages::ErrorCode;
 use ottla_protocol::messages::coordinator::group::GroupRecord;
 use ottla_protocol::time::{MonotonicTime, Now};
 
+pub use self::perform::{Outgoing, Writer, Written};
 use self::uncommitted::Uncommitted;
 use crate::action::{Event, IfRefused};
 use crate::config::Config;

@@ -17,6 +17,7 @@ pub mod flush_pass;
 mod host;
 pub mod logs;
 pub mod node;
+pub mod own_records;
 pub mod partition;
 mod reader;
 mod refusals;

@@ -1,14 +1,19 @@
-//! Reads a partition of a coordinator's topic from its first record to its last, whoever leads it. Blocks on the disk.
+//! Records that the node itself keeps in a partition, as coordinators do: read from the first to the last, whoever leads,
+//! and appended as leader. Blocks on the disk.
 //!
 //! A record that cannot be read is passed over and counted: one bad record must not take the rest with it.
 
-use ottla_log::{Bound, FirstBatch, ReadError, ReadRequest, StorageError};
-use ottla_protocol::ids::Offset;
-use ottla_protocol::records::{BatchHeader, BatchView, Decompressor, Record, split_batches};
+use std::sync::Arc;
 
-use crate::replicas::Partition;
-use crate::replicas::partition::Unavailable;
-use ottla_protocol::time::MonotonicTime;
+use ottla_log::files::Files;
+use ottla_log::{Batch, Bound, FirstBatch, Origin, ReadError, ReadRequest, StorageError};
+use ottla_protocol::ids::Offset;
+use ottla_protocol::messages::ErrorCode;
+use ottla_protocol::records::{BatchHeader, BatchView, Decompressor, Record, split_batches};
+use ottla_protocol::time::{MonotonicTime, Now};
+
+use crate::partition::{Append, RequiredAcks};
+use crate::{Host, Partition, Unavailable};
 
 /// `offsets.load.buffer.size` of Kafka: bytes read at once.
 const READ_BYTES: usize = 5 * 1024 * 1024;
@@ -30,8 +35,8 @@ pub enum LoadError {
 }
 
 /// Hands every record of `partition` to `take`, which says whether it understood; returns how many were passed over.
-pub fn for_each(
-    partition: &Partition,
+pub fn for_each<F: Files, H: Host>(
+    partition: &Partition<F, H>,
     now: MonotonicTime,
     mut take: impl FnMut(&BatchHeader, &Record<'_>) -> bool,
 ) -> Result<u64, LoadError> {
@@ -55,7 +60,11 @@ pub fn for_each(
 }
 
 /// A piece of the log: whole batches, the first of them with `offset` or behind it.
-fn read(partition: &Partition, offset: Offset, now: MonotonicTime) -> Result<Vec<u8>, LoadError> {
+fn read<F: Files, H: Host>(
+    partition: &Partition<F, H>,
+    offset: Offset,
+    now: MonotonicTime,
+) -> Result<Vec<u8>, LoadError> {
     let request = ReadRequest {
         offset,
         max_bytes: READ_BYTES,
@@ -89,4 +98,42 @@ fn replay(
         passed_over += u64::from(!is_taken);
     }
     passed_over
+}
+
+/// Appends one batch, all or none, and asks for a flush; returns the offset of its first record, or the error code of the
+/// refusal, which is logged.
+pub fn append<F: Files, H: Host>(
+    partition: &Arc<Partition<F, H>>,
+    batch: &[u8],
+    now: Now,
+) -> Result<Offset, ErrorCode> {
+    let limit = partition.settings().rules.max_message_bytes;
+    if batch.len() > limit {
+        tracing::error!(
+            bytes = batch.len(),
+            limit,
+            topic = &*partition.topic,
+            "a group's record is too large; raise max.message.bytes of the topic"
+        );
+        return Err(ErrorCode::MessageTooLarge);
+    }
+    let view = BatchView::first(batch).expect("a batch that was built can be read");
+    let batches = [Batch::from(view)];
+    let append = Append {
+        batches: &batches,
+        acks: RequiredAcks::All,
+    };
+    let outcome = partition.append(&[append], Origin::Coordinator, now).pop();
+    outcome
+        .expect("an outcome for each request")
+        .map(|appended| appended.first_offset)
+        .map_err(|refused| {
+            tracing::warn!(
+                topic = &*partition.topic,
+                partition = partition.index.0,
+                error = %refused,
+                "a group coordinator cannot write"
+            );
+            refused.code()
+        })
 }

@@ -8,13 +8,17 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ottla_coordinator::group::requests::{GroupReply, GroupRequest, Notice};
-use ottla_coordinator::{Config, Effect, Event, Runtime, Shard, Ticket, Unavailable};
+use ottla_coordinator::{
+    Config, Effect, Event, Outgoing, Runtime, Shard, Ticket, Unavailable, Writer, Written, batch,
+};
 use ottla_protocol::ids::Offset;
 use ottla_protocol::messages::coordinator::group::GroupRecord;
 use ottla_protocol::records::Compression;
+use ottla_protocol::time::Now;
+use ottla_replica::own_records;
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 
-use super::{Phase, load, writer};
+use super::{Phase, load};
 use crate::clock::Clock;
 use crate::disk_work::DiskWork;
 use crate::replicas::Partition;
@@ -199,45 +203,56 @@ impl Owner {
         self.perform(effects);
     }
 
-    /// Performs effects in order, and those that an append leads to.
     fn perform(&mut self, effects: Vec<Effect>) {
-        let mut effects = VecDeque::from(effects);
-        while let Some(effect) = effects.pop_front() {
-            match effect {
-                Effect::Append(records) => effects.extend(self.append(records)),
-                Effect::Reply(ticket, reply) => {
+        let mut writing = Writing {
+            log: &self.log,
+            in_flight: &mut self.in_flight,
+        };
+        for outgoing in self.runtime.perform(effects, &mut writing) {
+            match outgoing {
+                Outgoing::Reply(ticket, reply) => {
                     if let Some(answer) = self.answers.remove(&ticket) {
                         // The connection of the client may be gone.
                         drop(answer.send(reply));
                     }
                 }
-                Effect::Report(event) => report(&event),
+                Outgoing::Report(event) => report(&event),
             }
         }
     }
+}
 
-    fn append(&mut self, records: Vec<GroupRecord>) -> Vec<Effect> {
+/// Writes to the partition, and keeps what is in flight.
+struct Writing<'a> {
+    log: &'a Log,
+    in_flight: &'a mut VecDeque<InFlight>,
+}
+
+impl Writer for Writing<'_> {
+    fn now(&self) -> Now {
+        self.log.clock.now()
+    }
+
+    fn append(&mut self, records: &[GroupRecord]) -> Result<Written, Unavailable> {
         let count = i64::try_from(records.len()).expect("a batch has fewer records than 2^63");
-        let log = &self.log;
-        let appended = log.disk_work.run(|| {
+        let log = self.log;
+        let (first, end, committed) = log.disk_work.run(|| {
             let now = log.clock.now();
-            let first = writer::append(&log.partition, log.compression, &records, now)?;
+            let batch = batch::encode(log.compression, records, now.wall)?;
+            let first = own_records::append(&log.partition, &batch, now);
+            let first = first.map_err(Unavailable::of_append)?;
             let end = first.plus(count);
             Ok((first, end, replicated(&log.partition, end)))
-        });
-        let now = self.log.clock.now();
-        let (first, end, committed) = match appended {
-            Ok(appended) => appended,
-            Err(refused) => return self.runtime.on_append_refused(refused, now),
-        };
-        let mut effects = Vec::new();
+        })?;
+        let is_committed = committed.is_none();
         if let Some(committed) = committed {
             self.in_flight.push_back(InFlight { end, committed });
-        } else {
-            effects = self.runtime.on_committed(end);
         }
-        effects.extend(self.runtime.on_appended(records, first, now));
-        effects
+        Ok(Written {
+            first,
+            end,
+            is_committed,
+        })
     }
 }
 

@@ -1,0 +1,82 @@
+//! Performs what a [`Runtime`] asks for: appends are written through a [`Writer`], the rest leaves to the driver.
+
+use std::collections::VecDeque;
+
+use ottla_protocol::ids::Offset;
+use ottla_protocol::messages::ErrorCode;
+use ottla_protocol::messages::coordinator::group::GroupRecord;
+use ottla_protocol::time::Now;
+
+use super::{Effect, Runtime, Unavailable};
+use crate::action::Event;
+use crate::group::requests::GroupReply;
+use crate::ticket::Ticket;
+
+/// Writes to the partition of a coordinator.
+pub trait Writer {
+    /// The time.
+    fn now(&self) -> Now;
+    /// Appends `records` as one batch, all or none. What is not committed at once is told to
+    /// [`Runtime::on_committed`] later, or is lost ([`Runtime::on_append_lost`]).
+    fn append(&mut self, records: &[GroupRecord]) -> Result<Written, Unavailable>;
+}
+
+/// Records that were appended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Written {
+    /// The offset of the first.
+    pub first: Offset,
+    /// The offset behind the last.
+    pub end: Offset,
+    /// Whether they are committed already.
+    pub is_committed: bool,
+}
+
+/// What is left for the driver.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Outgoing {
+    /// Answer the request of this ticket.
+    Reply(Ticket, Result<GroupReply, Unavailable>),
+    /// Log this for the operator.
+    Report(Event),
+}
+
+impl Unavailable {
+    /// What requests are answered when an append is refused with this code.
+    pub const fn of_append(code: ErrorCode) -> Self {
+        match code {
+            ErrorCode::NotLeaderOrFollower | ErrorCode::KafkaStorageError => Self::NotCoordinator,
+            ErrorCode::RecordListTooLarge | ErrorCode::MessageTooLarge => Self::TooLarge,
+            _ => Self::NotAvailable,
+        }
+    }
+}
+
+impl Runtime {
+    /// Performs effects in order, and those that an append leads to.
+    pub fn perform(&mut self, effects: Vec<Effect>, writer: &mut impl Writer) -> Vec<Outgoing> {
+        let mut effects = VecDeque::from(effects);
+        let mut outgoing = Vec::new();
+        while let Some(effect) = effects.pop_front() {
+            match effect {
+                Effect::Append(records) => effects.extend(self.append_to(writer, records)),
+                Effect::Reply(ticket, reply) => outgoing.push(Outgoing::Reply(ticket, reply)),
+                Effect::Report(event) => outgoing.push(Outgoing::Report(event)),
+            }
+        }
+        outgoing
+    }
+
+    fn append_to(&mut self, writer: &mut impl Writer, records: Vec<GroupRecord>) -> Vec<Effect> {
+        let written = match writer.append(&records) {
+            Ok(written) => written,
+            Err(refused) => return self.on_append_refused(refused, writer.now()),
+        };
+        let mut effects = Vec::new();
+        if written.is_committed {
+            effects = self.on_committed(written.end);
+        }
+        effects.extend(self.on_appended(records, written.first, writer.now()));
+        effects
+    }
+}
