@@ -8,10 +8,10 @@
 use std::sync::{Arc, mpsc as channel};
 
 use ottla_controller::active::Published;
-use ottla_controller::{Active, ControllerReply, ControllerRequest, Operation, Settings};
+use ottla_controller::{
+    Active, ControllerReply, ControllerRequest, Operation, Quorum, Settings, Turn,
+};
 use ottla_metadata::{Changes, MetadataImage};
-use ottla_protocol::ids::Offset;
-use ottla_protocol::messages::metadata::MetadataRecord;
 use tokio::sync::{mpsc, oneshot, watch};
 
 /// Requests that may wait for the controller; beyond it callers wait to be queued.
@@ -21,34 +21,6 @@ const MAX_WAITING: usize = 1024;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("the controller is not available")]
 pub struct Unavailable;
-
-/// What becomes of proposals.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum QuorumEvent {
-    /// All records before this offset are committed.
-    Committed(Offset),
-    /// Another controller leads.
-    LeadershipLost,
-}
-
-/// The log of the metadata, as its leader writes it.
-pub trait Quorum: Send + 'static {
-    /// Why records were not proposed.
-    type Error: std::fmt::Display;
-    /// Whether nothing can be proposed any more; otherwise these records alone were not.
-    fn is_final(_error: &Self::Error) -> bool {
-        true
-    }
-    /// The offset that the next record will have.
-    fn next_offset(&self) -> Offset;
-    /// Proposes `records` as one batch; `image` is what they lead to, for a snapshot should one be due. Returns what became
-    /// of this and earlier proposals since the last call.
-    fn propose(
-        &mut self,
-        records: &[MetadataRecord],
-        image: &MetadataImage,
-    ) -> Result<Vec<QuorumEvent>, Self::Error>;
-}
 
 /// How a caller is told.
 type Caller = oneshot::Sender<ControllerReply>;
@@ -128,38 +100,23 @@ impl<Q: Quorum> ControllerLoop<Q> {
     pub fn run(mut self) -> Result<(), Q::Error> {
         while let Some(first) = self.requests.blocking_recv() {
             let waiting = std::iter::from_fn(|| self.requests.try_recv().ok());
-            let next = self.quorum.next_offset();
-            let proposal = self
-                .active
-                .decide(std::iter::once(first).chain(waiting), next);
-            let events = if proposal.records.is_empty() {
-                vec![QuorumEvent::Committed(next)]
-            } else {
-                match self.quorum.propose(&proposal.records, &proposal.image) {
-                    Ok(events) => events,
-                    Err(error) if Q::is_final(&error) => return Err(error),
-                    Err(error) => {
-                        // The callers are told that the controller is not available, and ask again.
-                        tracing::error!(%error, "metadata was not changed");
-                        drop(self.active.on_refused());
-                        continue;
+            let requests = std::iter::once(first).chain(waiting);
+            match self.active.turn(requests, &mut self.quorum) {
+                Turn::Committed(committed) => {
+                    for published in committed {
+                        // A follower that has ended has published its last image; the callers are told by the closed
+                        // channel.
+                        let _ = self.committed.send(published);
                     }
                 }
-            };
-            for event in events {
-                match event {
-                    QuorumEvent::Committed(offset) => self.on_committed(offset),
-                    QuorumEvent::LeadershipLost => drop(self.active.on_leadership_lost()),
+                Turn::Refused(error) => {
+                    // The callers are told that the controller is not available, and ask again.
+                    tracing::error!(%error, "metadata was not changed");
                 }
+                Turn::Ended(error) => return Err(error),
             }
         }
         Ok(())
-    }
-
-    fn on_committed(&mut self, offset: Offset) {
-        let published = self.active.on_committed(offset);
-        // A follower that has ended has published its last image; the callers are told by the closed channel.
-        let _ = self.committed.send(published);
     }
 }
 

@@ -8,8 +8,8 @@ mod directories;
 
 use std::path::{Path, PathBuf};
 use std::sync::mpsc;
-use std::time::Duration;
 
+use ottla_controller::QuorumEvent;
 use ottla_log::files::FileError;
 use ottla_log::files::disk::Disk;
 use ottla_metadata::{Loader, MetadataImage};
@@ -18,18 +18,17 @@ use ottla_protocol::messages::metadata::MetadataRecord;
 use ottla_protocol::time::Timestamp;
 use ottla_quorum::{
     CheckpointError, Inspected, Location, METADATA_DIRECTORY, MetaPropertiesError, MetadataLog,
-    OpenError, ProposeError, QuorumStatus, Settings, UnsupportedVersion, Voter, VoterEndpoint,
-    WriteError, WrittenSnapshot,
+    OpenError, ProposeError, QuorumStatus, Settings, SnapshotSchedule, UnsupportedVersion, Voter,
+    VoterEndpoint, WriteError, WrittenSnapshot, activate,
 };
 use tokio::sync::watch;
 
-use self::activation::{FirstRecords, activate, mend_late_beginning};
+use self::activation::{FirstRecords, mend_late_beginning};
 use self::directories::{
     Identified, Taken, Usable, check_complete, cluster, identified, prepare, usable,
 };
 use crate::clock::Clock;
 use crate::config::BrokerConfig;
-use crate::controller::QuorumEvent;
 use crate::directory_lock::{DirectoryLock, NotLocked};
 use crate::random::random_id;
 
@@ -206,8 +205,7 @@ pub fn open(config: &BrokerConfig, clock: Clock) -> Result<Quorum, QuorumError> 
         log: CommittedLog {
             log,
             clock,
-            snapshot_interval: config.metadata.snapshot_interval,
-            last_snapshot: now,
+            snapshots: SnapshotSchedule::new(config.metadata.snapshot_interval, now),
             writing: None,
             status: publish,
         },
@@ -299,7 +297,8 @@ fn lead(
         );
     }
     let (mut log, mut loader) = (opened.log, opened.loader);
-    activate(&mut log, &mut loader, found.first, now)?;
+    let first = found.first.map(FirstRecords::into_batch);
+    activate(&mut log, &mut loader, first, now)?;
     if begins_late {
         mend_late_beginning(&mut log, &loader, now)?;
     }
@@ -350,8 +349,7 @@ fn unreserved_id() -> Uuid {
 pub struct CommittedLog {
     log: MetadataLog<Disk>,
     clock: Clock,
-    snapshot_interval: Option<Duration>,
-    last_snapshot: Timestamp,
+    snapshots: SnapshotSchedule,
     writing: Option<mpsc::Receiver<Result<WrittenSnapshot, WriteError>>>,
     status: watch::Sender<QuorumStatus>,
 }
@@ -368,16 +366,7 @@ impl CommittedLog {
             }
             self.writing = None;
         }
-        let age = Duration::from_millis(now.0.saturating_sub(self.last_snapshot.0).max(0) as u64);
-        let is_old = self
-            .snapshot_interval
-            .is_some_and(|interval| age >= interval);
-        if !self.log.is_snapshot_due() && !is_old {
-            return Ok(());
-        }
-        self.last_snapshot = now;
-        let loader = Loader::new(image.clone());
-        let Some(job) = self.log.begin_snapshot(&loader, now)? else {
+        let Some(job) = self.snapshots.begin_if_due(&mut self.log, image, now)? else {
             return Ok(());
         };
         let (done, writing) = mpsc::channel();
@@ -392,7 +381,7 @@ impl CommittedLog {
     }
 }
 
-impl crate::controller::Quorum for CommittedLog {
+impl ottla_controller::Quorum for CommittedLog {
     type Error = QuorumError;
 
     /// A full disk may have room again later.

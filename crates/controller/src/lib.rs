@@ -21,6 +21,7 @@ pub mod features;
 mod partition_change;
 pub mod placement;
 pub mod producer_ids;
+pub mod quorum;
 pub mod reassignments;
 pub mod refusal;
 pub mod request;
@@ -28,5 +29,6 @@ pub mod topic_names;
 
 pub use active::Active;
 pub use decision::{Decision, Settings, View};
+pub use quorum::{Quorum, QuorumEvent, Turn};
 pub use refusal::Refusal;
 pub use request::{ControllerReply, ControllerRequest, Operation};

@@ -6,6 +6,7 @@
 
 #![deny(clippy::indexing_slicing)]
 
+mod activation;
 mod batches;
 mod checkpoint;
 mod directory;
@@ -14,8 +15,10 @@ mod meta_properties;
 mod metadata_log;
 mod quorum_state;
 mod segment;
+mod snapshot_schedule;
 mod voter;
 
+pub use activation::{FirstBatch, activate, settle_configs};
 pub use batches::{BadBatch, DecodeError};
 pub use checkpoint::{CheckpointError, SnapshotId, WriteError};
 pub use directory::{
@@ -28,4 +31,5 @@ pub use metadata_log::{
     SnapshotJob, UnsupportedVersion, WrittenSnapshot, check_version,
 };
 pub use quorum_state::QuorumStateError;
+pub use snapshot_schedule::SnapshotSchedule;
 pub use voter::{Voter, VoterEndpoint};

@@ -1,6 +1,7 @@
 //! The controller and its follower, over a log that only counts.
 
-use super::{Quorum, QuorumEvent, Unavailable, controller};
+use super::{Quorum, Unavailable, controller};
+use ottla_controller::QuorumEvent;
 use ottla_controller::Settings;
 use ottla_controller::create_topics::NewTopic;
 use ottla_controller::request::{CreateTopics, RegisterBroker, UnfenceBroker};

@@ -9,8 +9,9 @@ use crate::replicas::Partition;
 /// Replays the whole partition into a new shard. What cannot be read is passed over and logged.
 pub fn read(partition: &Partition, config: Config, now: MonotonicTime) -> Result<Shard, LoadError> {
     let mut shard = Shard::new(config);
-    let replay = |header: &_, record: &_| shard.replay(header, record);
-    let passed_over = own_records::for_each(partition, now, replay)?;
+    let passed_over = own_records::for_each(partition, now, |header, record| {
+        shard.replay(header, record)
+    })?;
     if passed_over > 0 {
         tracing::warn!(
             topic = &*partition.topic,

@@ -1,14 +1,13 @@
-//! What a leader of the metadata log writes before anything else: the first records of a new cluster, and what an earlier
-//! leader left undone.
+//! The first records of a new cluster, and a snapshot that an earlier release should have written.
 
 use ottla_controller::bootstrap;
 use ottla_log::files::disk::Disk;
 use ottla_metadata::{
-    ConfigResource, Loader, MetadataImage, MetadataVersion, ResourceKind, ottla_configs, versions,
+    ConfigResource, Loader, MetadataImage, MetadataVersion, ResourceKind, versions,
 };
-use ottla_protocol::messages::metadata::{AbortTransactionRecord, MetadataRecord};
+use ottla_protocol::messages::metadata::MetadataRecord;
 use ottla_protocol::time::Timestamp;
-use ottla_quorum::{Inspected, MetadataLog, ProposeError, check_version, read_bootstrap};
+use ottla_quorum::{FirstBatch, Inspected, MetadataLog, check_version, read_bootstrap};
 
 use super::QuorumError;
 use crate::config::BrokerConfig;
@@ -54,6 +53,14 @@ impl FirstRecords {
             version: first.image().metadata_version(),
         }))
     }
+
+    /// As the first leader writes them.
+    pub(super) fn into_batch(self) -> FirstBatch {
+        FirstBatch {
+            records: bootstrap::activation(self.records, self.version),
+            version: self.version,
+        }
+    }
 }
 
 /// Whether nothing in `image` has replaced what one of the first records says.
@@ -79,27 +86,6 @@ fn holds(image: &MetadataImage, record: &MetadataRecord) -> bool {
     }
 }
 
-/// Writes the first records of a cluster, aborts a transaction that the last leader did not end, and settles configs.
-pub(super) fn activate(
-    log: &mut MetadataLog<Disk>,
-    loader: &mut Loader,
-    first: Option<FirstRecords>,
-    now: Timestamp,
-) -> Result<(), QuorumError> {
-    if loader.in_transaction() {
-        let abort = [AbortTransactionRecord::default().into()];
-        log.propose(&abort, loader.image().metadata_version(), now)?;
-        loader.load(&abort);
-    }
-    let Some(first) = first else {
-        return settle_configs(log, loader, now);
-    };
-    let records = bootstrap::activation(first.records, first.version);
-    log.propose(&records, first.version, now)?;
-    loader.load(&records);
-    Ok(())
-}
-
 /// Writes a snapshot for a log that an earlier release of Ottla went on with before its first records were in it.
 ///
 /// Kafka replays a long log in several steps, and none may end before the `metadata.version`: it begins at a snapshot.
@@ -118,33 +104,4 @@ pub(super) fn mend_late_beginning(
         );
     }
     Ok(())
-}
-
-/// Ottla's settings of topics are brought in order, as a leader that does not know them may have left them.
-pub(super) fn settle_configs(
-    log: &mut MetadataLog<Disk>,
-    loader: &mut Loader,
-    now: Timestamp,
-) -> Result<(), QuorumError> {
-    let records = ottla_configs::settle(loader.image());
-    let records: Vec<MetadataRecord> = records.into_iter().map(MetadataRecord::from).collect();
-    if records.is_empty() {
-        return Ok(());
-    }
-    tracing::info!(
-        records = records.len(),
-        "moving settings of topics, or removing those of topics that are gone"
-    );
-    match log.propose(&records, loader.image().metadata_version(), now) {
-        Ok(_) => {
-            loader.load(&records);
-            Ok(())
-        }
-        // They are as good where they are until a start that finds room, or a level with transactions.
-        Err(error @ (ProposeError::Full(_) | ProposeError::TooLarge)) => {
-            tracing::warn!(%error, "they are left as they are");
-            Ok(())
-        }
-        Err(error) => Err(error.into()),
-    }
 }

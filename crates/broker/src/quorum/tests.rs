@@ -1,6 +1,5 @@
 //! Opening and formatting log directories, one start after another.
 
-use super::activation::settle_configs;
 use super::{Disk, Location, MetadataLog, OpenError, Quorum, QuorumError, Settings, open, voter};
 use crate::clock::Clock;
 use crate::config::BrokerConfig;
@@ -11,7 +10,7 @@ use ottla_protocol::messages::metadata::{
     BeginTransactionRecord, FeatureLevelRecord, MetadataRecord, PartitionRecord,
     RegisterBrokerRecord, TopicRecord,
 };
-use ottla_quorum::Format;
+use ottla_quorum::{Format, settle_configs};
 use std::path::Path;
 
 fn start(root: &Path, directories: &[&str]) -> Result<Quorum, QuorumError> {

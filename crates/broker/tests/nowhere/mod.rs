@@ -1,6 +1,6 @@
 //! A quorum of tests that change no metadata.
 
-use ottla_broker::controller::{Quorum, QuorumEvent};
+use ottla_controller::{Quorum, QuorumEvent};
 use ottla_metadata::MetadataImage;
 use ottla_protocol::ids::Offset;
 use ottla_protocol::messages::metadata::MetadataRecord;
