@@ -6,6 +6,7 @@ use ottla_metadata::{ConfigResource, ResourceKind};
 use ottla_protocol::ids::{NodeId, Uuid};
 use ottla_protocol::messages::metadata::MetadataRecord;
 
+use crate::config_refusal::ConfigRefusal;
 use crate::configs::{self, Change};
 use crate::{Decision, Refusal, View};
 
@@ -25,9 +26,7 @@ pub fn decide_incremental(
         |resource, topic, changes| {
             let mut names = BTreeSet::new();
             if let Some((twice, _)) = changes.iter().find(|(name, _)| !names.insert(name)) {
-                return Err(Refusal::InvalidRequest(format!(
-                    "error due to duplicate config keys: {twice}"
-                )));
+                return Err(ConfigRefusal::NamedTwice(twice.clone()));
             }
             configs::set(view, resource, topic, changes)
         },
@@ -49,7 +48,7 @@ fn each<T>(
     view: View<'_>,
     resources: &[(ConfigResource, T)],
     validate_only: bool,
-    change: impl Fn(&ConfigResource, Option<Uuid>, &T) -> Result<Vec<MetadataRecord>, Refusal>,
+    change: impl Fn(&ConfigResource, Option<Uuid>, &T) -> Result<Vec<MetadataRecord>, ConfigRefusal>,
 ) -> Decision<Reply> {
     let mut records = Vec::new();
     let mut reply = Reply::new();
@@ -60,11 +59,9 @@ fn each<T>(
             .count()
             > 1;
         let result = if twice {
-            Err(Refusal::InvalidRequest(
-                "each resource must appear at most once".to_owned(),
-            ))
+            Err(Refusal::ResourceNamedTwice)
         } else {
-            owner(view, resource).and_then(|topic| change(resource, topic, wanted))
+            owner(view, resource).and_then(|topic| Ok(change(resource, topic, wanted)?))
         };
         reply.push((
             resource.clone(),
@@ -91,22 +88,15 @@ fn owner(view: View<'_>, resource: &ConfigResource) -> Result<Option<Uuid>, Refu
         ResourceKind::Broker => {
             let known = resource.name.parse().map(NodeId);
             let known = known.is_ok_and(|id| view.image.brokers.contains_key(&id));
-            known.then_some(None).ok_or_else(|| {
-                Refusal::InvalidRequest(format!(
-                    "'{}' is not the id of a broker here",
-                    resource.name
-                ))
-            })
+            known
+                .then_some(None)
+                .ok_or_else(|| Refusal::NotABroker(resource.name.clone()))
         }
-        ResourceKind::Group if resource.name.is_empty() => Err(Refusal::InvalidRequest(
-            "default group resources are not allowed".to_owned(),
-        )),
-        ResourceKind::ClientMetrics if resource.name.is_empty() => Err(Refusal::InvalidRequest(
-            "the name of a subscription to client metrics must not be empty".to_owned(),
-        )),
+        ResourceKind::Group if resource.name.is_empty() => Err(Refusal::DefaultGroup),
+        ResourceKind::ClientMetrics if resource.name.is_empty() => {
+            Err(Refusal::UnnamedClientMetrics)
+        }
         ResourceKind::Group | ResourceKind::ClientMetrics => Ok(None),
-        ResourceKind::BrokerLogger => Err(Refusal::InvalidRequest(
-            "the levels of loggers are no configs of the cluster".to_owned(),
-        )),
+        ResourceKind::BrokerLogger => Err(Refusal::LoggerLevels),
     }
 }

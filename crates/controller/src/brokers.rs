@@ -67,9 +67,10 @@ fn unsupported_feature(image: &MetadataImage, broker: &BrokerRegistration) -> Op
         .features
         .iter()
         .find(|(name, level)| !supports(name, **level))?;
-    Some(Refusal::UnsupportedFeature(format!(
-        "unable to register because the broker does not support finalized version {level} of {name}"
-    )))
+    Some(Refusal::UnsupportedFeature {
+        name: name.clone(),
+        level: *level,
+    })
 }
 
 /// Decides the end of fencing: the broker has caught up, and may lead again what has no leader.

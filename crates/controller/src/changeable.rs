@@ -8,7 +8,7 @@
 use ottla_metadata::config_keys::{self, ConfigKey, Update, WhenChanged};
 use ottla_metadata::{ConfigResource, ResourceKind};
 
-use crate::Refusal;
+use crate::config_refusal::ConfigRefusal;
 
 /// How the names of configs of one listener begin.
 const LISTENER_PREFIX: &str = "listener.name.";
@@ -20,36 +20,34 @@ const OF_A_LISTENER_OF_ALL: &[&str] = &[
 ];
 
 /// Refuses configs of brokers that cannot be set there, all of one kind together.
-pub fn check(resource: &ConfigResource, names: &[&str]) -> Result<(), Refusal> {
+pub fn check(resource: &ConfigResource, names: &[&str]) -> Result<(), ConfigRefusal> {
     if resource.kind != ResourceKind::Broker {
         return Ok(());
     }
-    let updated = |update: Update| {
-        let has = |name: &&str| key(name).is_some_and(|key| key.update == update);
-        names.iter().copied().filter(has).collect::<Vec<_>>()
+    let refuse_those = |refused: &dyn Fn(&str) -> bool,
+                        refusal: fn(Vec<String>) -> ConfigRefusal| {
+        let refused = names.iter().filter(|name| refused(name));
+        let refused: Vec<String> = refused.map(|name| (*name).to_owned()).collect();
+        if refused.is_empty() {
+            Ok(())
+        } else {
+            Err(refusal(refused))
+        }
     };
-    // Tools and tests know these by Kafka's words.
-    refuse_all(
-        "Cannot update these configs dynamically",
-        &updated(Update::ReadOnly),
-    )?;
-    refuse_all(
-        "These security configs can be dynamically updated only per-listener using the listener prefix",
-        &updated(Update::PerListener),
+    let has = |name: &str, update| key(name).is_some_and(|key| key.update == update);
+    refuse_those(&|name| has(name, Update::ReadOnly), ConfigRefusal::ReadOnly)?;
+    refuse_those(
+        &|name| has(name, Update::PerListener),
+        ConfigRefusal::PerListener,
     )?;
     if resource.name.is_empty() {
-        let of_one = names.iter().copied();
-        let of_one = of_one.filter(|name| is_of_one_broker(name));
-        refuse_all(
-            "Cannot update these configs at default cluster level, broker id must be specified",
-            &of_one.collect::<Vec<_>>(),
-        )?;
+        refuse_those(&is_of_one_broker, ConfigRefusal::PerBroker)?;
     }
     Ok(())
 }
 
 /// The key of this name, if a value of it is served.
-pub fn served(kind: ResourceKind, name: &str) -> Result<&'static ConfigKey, Refusal> {
+pub fn served(kind: ResourceKind, name: &str) -> Result<&'static ConfigKey, ConfigRefusal> {
     let Some(key) = config_keys::find(kind, name) else {
         return Err(unknown(kind, name));
     };
@@ -57,10 +55,8 @@ pub fn served(kind: ResourceKind, name: &str) -> Result<&'static ConfigKey, Refu
         return Ok(key);
     }
     Err(match key.effect {
-        config_keys::Effect::Works => Refusal::InvalidRequest(format!(
-            "cannot update {name} while the broker runs: set it in the broker's file and restart"
-        )),
-        _ => Refusal::InvalidConfig(format!("{name} is not served in this release")),
+        config_keys::Effect::Works => ConfigRefusal::NotWhileRunning(key.name),
+        _ => ConfigRefusal::NotServed(key.name),
     })
 }
 
@@ -76,49 +72,33 @@ fn is_of_one_broker(name: &str) -> bool {
     }
 }
 
-fn refuse_all(why: &str, names: &[&str]) -> Result<(), Refusal> {
-    if names.is_empty() {
-        return Ok(());
-    }
-    Err(Refusal::InvalidRequest(format!(
-        "{why}: [{}]",
-        names.join(", ")
-    )))
-}
-
-fn unknown(kind: ResourceKind, name: &str) -> Refusal {
-    if kind == ResourceKind::ClientMetrics {
-        return Refusal::InvalidRequest(format!("unknown client metrics configuration: {name}"));
-    }
+fn unknown(kind: ResourceKind, name: &str) -> ConfigRefusal {
+    let name = name.to_owned();
     if kind == ResourceKind::Broker && name.starts_with(LISTENER_PREFIX) {
-        return Refusal::InvalidConfig(format!(
-            "{name} is not served in this release: listeners have no configs of their own"
-        ));
+        return ConfigRefusal::OfListener(name);
     }
-    let what = match kind {
-        ResourceKind::Topic => "topic",
-        ResourceKind::Group => "group",
-        ResourceKind::Broker | ResourceKind::BrokerLogger | ResourceKind::ClientMetrics => "broker",
-    };
-    let hint = config_keys::nearest(kind, name).map(|near| format!("; did you mean {near}?"));
-    Refusal::InvalidConfig(format!(
-        "unknown {what} config name: {name}{}",
-        hint.unwrap_or_default()
-    ))
+    let nearest = config_keys::nearest(kind, &name);
+    ConfigRefusal::Unknown {
+        kind,
+        name,
+        nearest,
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::{check, served};
-    use crate::Refusal;
     use ottla_metadata::config_keys::{ConfigKey, Update, WhenChanged, all};
     use ottla_metadata::{ConfigResource, ResourceKind};
+    use ottla_protocol::messages::error_code::ErrorCode;
 
     fn refusal(resource: &ConfigResource, names: &[&str]) -> Option<String> {
         match check(resource, names) {
             Ok(()) => None,
-            Err(Refusal::InvalidRequest(why)) => Some(why),
-            Err(other) => panic!("{other}"),
+            Err(refusal) => {
+                assert_eq!(refusal.code(), ErrorCode::InvalidRequest, "{refusal}");
+                Some(refusal.to_string())
+            }
         }
     }
 

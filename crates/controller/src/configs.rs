@@ -7,8 +7,8 @@ use ottla_metadata::{ConfigResource, MetadataImage, ResourceKind, effective, ott
 use ottla_protocol::ids::Uuid;
 use ottla_protocol::messages::metadata::{ClearElrRecord, MetadataRecord};
 
-use crate::refusal::MAX_CONFIG_VALUE_BYTES;
-use crate::{Refusal, View, changeable};
+use crate::config_refusal::{ConfigRefusal, MAX_CONFIG_VALUE_BYTES};
+use crate::{View, changeable};
 
 /// The config whose value decides who is an eligible leader replica: where there are any, all brokers must agree on it.
 pub(crate) const MIN_IN_SYNC: &str = "min.insync.replicas";
@@ -34,7 +34,7 @@ pub fn set(
     resource: &ConfigResource,
     topic: Option<Uuid>,
     changes: &[(String, Change)],
-) -> Result<Vec<MetadataRecord>, Refusal> {
+) -> Result<Vec<MetadataRecord>, ConfigRefusal> {
     let taken_back = |change: &Change| *change == Change::Delete;
     let set = changes.iter().filter(|(_, change)| !taken_back(change));
     let set: Vec<&str> = set.map(|(name, _)| name.as_str()).collect();
@@ -75,7 +75,7 @@ pub fn replace(
     resource: &ConfigResource,
     topic: Option<Uuid>,
     values: &BTreeMap<String, String>,
-) -> Result<Vec<MetadataRecord>, Refusal> {
+) -> Result<Vec<MetadataRecord>, ConfigRefusal> {
     let gone = current(view.image, resource)
         .into_keys()
         .filter(|name| !values.contains_key(name));
@@ -104,21 +104,18 @@ fn check_min_in_sync(
     image: &MetadataImage,
     resource: &ConfigResource,
     changes: &[(String, Change)],
-) -> Result<(), Refusal> {
+) -> Result<(), ConfigRefusal> {
     let change = changes.iter().find(|(name, _)| name == MIN_IN_SYNC);
     let (ResourceKind::Broker, Some((_, change)), true) =
         (resource.kind, change, image.has_eligible_leader_replicas())
     else {
         return Ok(());
     };
-    let why = match (resource.name.as_str(), change) {
-        ("", Change::Delete) => "Cluster-level min.insync.replicas cannot be removed",
-        ("", _) => return Ok(()),
-        _ => "Broker-level min.insync.replicas cannot be altered",
-    };
-    Err(Refusal::InvalidConfig(format!(
-        "{why} while ELR is enabled."
-    )))
+    match (resource.name.as_str(), change) {
+        ("", Change::Delete) => Err(ConfigRefusal::MinInSyncOfCluster),
+        ("", _) => Ok(()),
+        _ => Err(ConfigRefusal::MinInSyncOfBroker),
+    }
 }
 
 /// With another number of in-sync replicas that are enough, nobody knows any more who is an eligible leader.
@@ -153,13 +150,10 @@ fn result(
     key: &ConfigKey,
     change: &Change,
     current: Option<&String>,
-) -> Result<Option<String>, Refusal> {
+) -> Result<Option<String>, ConfigRefusal> {
     let listed = || {
         if key.value_type != ValueType::List {
-            return Err(Refusal::InvalidConfig(format!(
-                "can't append to or subtract from key {} because its type is not LIST",
-                key.name
-            )));
+            return Err(ConfigRefusal::NotAList(key.name));
         }
         let text = current
             .map(String::as_str)
@@ -195,10 +189,7 @@ fn result(
         }
     };
     if value.len() > MAX_CONFIG_VALUE_BYTES {
-        return Err(Refusal::InvalidConfig(format!(
-            "the configuration value cannot be added because it exceeds the maximum value size of \
-             {MAX_CONFIG_VALUE_BYTES} bytes"
-        )));
+        return Err(ConfigRefusal::TooLong);
     }
     key.check(&value).map_err(|invalid| {
         let is_number = value.trim().parse::<i32>().is_ok();
@@ -206,9 +197,9 @@ fn result(
             kind == ResourceKind::Broker || (kind == ResourceKind::ClientMetrics && is_number);
         // Kafka's codes: a broker looks at its own configs before the controller does.
         if is_of_request {
-            Refusal::InvalidRequest(invalid.to_string())
+            ConfigRefusal::InvalidForBroker(invalid)
         } else {
-            Refusal::InvalidConfig(invalid.to_string())
+            ConfigRefusal::Invalid(invalid)
         }
     })?;
     Ok(Some(value))
@@ -219,7 +210,7 @@ fn check_together(
     view: View<'_>,
     resource: &ConfigResource,
     (after, set): (&BTreeMap<String, String>, &[&str]),
-) -> Result<(), Refusal> {
+) -> Result<(), ConfigRefusal> {
     let own = |name: &str| after.get(name).cloned();
     let checked = match resource.kind {
         ResourceKind::Topic => together::of_topic(&own),
@@ -235,7 +226,7 @@ fn check_together(
         }
         _ => Ok(()),
     };
-    checked.map_err(Refusal::InvalidConfig)
+    checked.map_err(ConfigRefusal::Bound)
 }
 
 /// Refuses what breaks a bound between configs of brokers. One that the file or a stored value has broken before keeps
@@ -244,7 +235,7 @@ fn check_of_broker(
     view: View<'_>,
     resource: &ConfigResource,
     (after, set): (&BTreeMap<String, String>, &[&str]),
-) -> Result<(), Refusal> {
+) -> Result<(), ConfigRefusal> {
     let mut image = view.image.clone();
     let configs = after.iter().map(|(k, v)| (k.clone(), v.clone()));
     image.configs.insert(resource.clone(), configs.collect());
@@ -258,7 +249,7 @@ fn check_of_broker(
         is_set || before.iter().all(|known| known.keys != broken.keys)
     };
     match broken.into_iter().find(is_caused) {
-        Some(broken) => Err(Refusal::InvalidRequest(broken.why)),
+        Some(broken) => Err(ConfigRefusal::BoundOfBroker(broken)),
         None => Ok(()),
     }
 }

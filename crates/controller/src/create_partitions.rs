@@ -6,8 +6,9 @@ use ottla_metadata::Topic;
 use ottla_protocol::ids::PartitionIndex;
 use ottla_protocol::messages::metadata::MetadataRecord;
 
-use crate::create_topics::{MAX_PARTITIONS_PER_REQUEST, check_assignment, new_partition};
+use crate::assignments::{InvalidAssignment, check_replicas, new_partition};
 use crate::placement::{self, Replicas};
+use crate::refusal::MAX_PARTITIONS_PER_REQUEST;
 use crate::{Decision, Refusal, View};
 
 /// A topic to be given more partitions.
@@ -36,7 +37,7 @@ pub fn decide(view: View<'_>, growths: &[Growth], validate_only: bool) -> Decisi
     for growth in growths {
         let result = match times.remove(growth.topic.as_str()) {
             Some(1) => grow(view, growth),
-            Some(_) => Err(Refusal::InvalidRequest("duplicate topic name".to_owned())),
+            Some(_) => Err(Refusal::DuplicateTopicName),
             // The name has been answered.
             None => continue,
         };
@@ -65,14 +66,16 @@ fn grow(view: View<'_>, growth: &Growth) -> Result<Vec<MetadataRecord>, Refusal>
         .map_or(0, |partition| partition.replicas.len());
     let assignments = match &growth.assignments {
         Some(chosen) if chosen.len() != additional => {
-            return Err(Refusal::InvalidAssignment(format!(
-                "attempted to add {additional} additional partition(s), but only {} assignment(s) were specified",
-                chosen.len()
-            )));
+            let assigned = chosen.len();
+            return Err(InvalidAssignment::WrongCount {
+                additional,
+                assigned,
+            }
+            .into());
         }
         Some(chosen) => {
             for replicas in chosen {
-                check_assignment(view.image, replicas, Some(replication_factor))?;
+                check_replicas(view.image, replicas, Some(replication_factor))?;
             }
             chosen.clone()
         }
@@ -102,20 +105,17 @@ fn additional(topic: &Topic, growth: &Growth) -> Result<usize, Refusal> {
     let has = topic.partitions.len();
     let count = usize::try_from(growth.count).unwrap_or(0);
     if count == has {
-        return Err(Refusal::InvalidPartitions(format!(
-            "topic already has {has} partition(s)"
-        )));
+        return Err(Refusal::SamePartitions { has });
     }
     if count < has {
-        return Err(Refusal::InvalidPartitions(format!(
-            "the topic {} currently has {has} partition(s); {} would not be an increase",
-            growth.topic, growth.count
-        )));
+        return Err(Refusal::FewerPartitions {
+            topic: growth.topic.clone(),
+            has,
+            wanted: growth.count,
+        });
     }
     if count - has > MAX_PARTITIONS_PER_REQUEST {
-        return Err(Refusal::InvalidPartitions(format!(
-            "at most {MAX_PARTITIONS_PER_REQUEST} partitions can be added by one request"
-        )));
+        return Err(Refusal::TooManyAddedPartitions);
     }
     Ok(count - has)
 }

@@ -1,18 +1,18 @@
 //! CreateTopics.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use ottla_metadata::effective::{self, EffectiveConfig};
-use ottla_metadata::{ConfigResource, MetadataImage, Partition};
-use ottla_protocol::ids::{LeaderEpoch, NodeId, PartitionIndex, Uuid};
+use ottla_metadata::{ConfigResource, MetadataImage};
+use ottla_protocol::ids::{PartitionIndex, Uuid};
 use ottla_protocol::messages::metadata::{MetadataRecord, TopicRecord};
 
+use crate::config_refusal::ConfigRefusal;
 use crate::configs::{self, Change};
-use crate::placement::{self, Replicas};
-use crate::{Decision, Refusal, View, topic_names};
-
-/// The most partitions that one request may create: they must fit one proposal.
-pub const MAX_PARTITIONS_PER_REQUEST: usize = 10_000;
+use crate::placement::{self, InvalidReplicationFactor, Replicas};
+use crate::refusal::MAX_PARTITIONS_PER_REQUEST;
+use crate::topic_names::InvalidTopicName;
+use crate::{Decision, Refusal, View, assignments, topic_names};
 
 /// One topic to create.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -60,10 +60,7 @@ pub fn decide(view: View<'_>, topics: &[NewTopic], validate_only: bool) -> Decis
     for topic in topics {
         let result = match times.remove(topic.name.as_str()) {
             Some(1) => create(view, topic, left),
-            Some(_) => Err(Refusal::InvalidRequest(format!(
-                "duplicate topic name '{}'",
-                topic.name
-            ))),
+            Some(_) => Err(Refusal::DuplicateTopic(topic.name.clone())),
             // The name has been answered.
             None => continue,
         };
@@ -86,17 +83,14 @@ fn create(
     partitions_left: usize,
 ) -> Result<(CreatedTopic, Vec<MetadataRecord>), Refusal> {
     if topic.name == topic_names::CLUSTER_METADATA {
-        return Err(Refusal::InvalidRequest(format!(
-            "creation of internal topic {} is prohibited",
-            topic.name
-        )));
+        return Err(Refusal::InternalTopic(topic.name.clone()));
     }
     topic_names::check(&topic.name)?;
     check_is_new(view.image, &topic.name)?;
     let changes = config_changes(topic)?;
     let resource = ConfigResource::topic(topic.name.clone());
     let config_records = configs::set(view, &resource, Some(topic.id), &changes)?;
-    let assignments = assignments(view, topic, partitions_left)?;
+    let assignments = replicas(view, topic, partitions_left)?;
 
     let mut records = vec![
         TopicRecord {
@@ -108,7 +102,7 @@ fn create(
     ];
     records.extend(config_records);
     for (index, replicas) in (0..).zip(&assignments) {
-        let partition = new_partition(view.image, PartitionIndex(index), replicas)?;
+        let partition = assignments::new_partition(view.image, PartitionIndex(index), replicas)?;
         records.push(partition.to_record(topic.id, PartitionIndex(index)).into());
     }
     let own: BTreeMap<String, String> = topic
@@ -137,25 +131,19 @@ fn check_is_new(image: &MetadataImage, name: &str) -> Result<(), Refusal> {
         .keys()
         .find(|existing| topic_names::collide(existing, name))
     {
-        Some(existing) => Err(Refusal::InvalidTopicName(format!(
-            "topic '{name}' collides with existing topic: {existing}"
-        ))),
+        Some(existing) => {
+            let (name, existing) = (name.to_owned(), existing.clone());
+            Err(InvalidTopicName::Collides { name, existing }.into())
+        }
         None => Ok(()),
     }
 }
 
-fn config_changes(topic: &NewTopic) -> Result<Vec<(String, Change)>, Refusal> {
-    let null: Vec<&str> = topic
-        .configs
-        .iter()
-        .filter(|(_, value)| value.is_none())
-        .map(|(name, _)| name.as_str())
-        .collect();
+fn config_changes(topic: &NewTopic) -> Result<Vec<(String, Change)>, ConfigRefusal> {
+    let null = topic.configs.iter().filter(|(_, value)| value.is_none());
+    let null: Vec<String> = null.map(|(name, _)| name.clone()).collect();
     if !null.is_empty() {
-        return Err(Refusal::InvalidConfig(format!(
-            "null value not supported for topic configs: {}",
-            null.join(",")
-        )));
+        return Err(ConfigRefusal::Null(null));
     }
     let set = |(name, value): &(String, Option<String>)| {
         (name.clone(), Change::Set(value.clone().unwrap_or_default()))
@@ -163,141 +151,39 @@ fn config_changes(topic: &NewTopic) -> Result<Vec<(String, Change)>, Refusal> {
     Ok(topic.configs.iter().map(set).collect())
 }
 
-fn assignments(
+/// The replicas of each partition.
+fn replicas(
     view: View<'_>,
     topic: &NewTopic,
     partitions_left: usize,
 ) -> Result<Vec<Replicas>, Refusal> {
     if !topic.assignments.is_empty() {
-        return manual_assignments(view.image, topic);
+        if topic.replication_factor != -1 {
+            return Err(Refusal::AssignmentAndReplicationFactor);
+        }
+        if topic.partitions != -1 {
+            return Err(Refusal::AssignmentAndPartitions);
+        }
+        return Ok(assignments::check(view.image, &topic.assignments)?);
     }
     if topic.replication_factor < -1 || topic.replication_factor == 0 {
-        return Err(Refusal::InvalidReplicationFactor(
-            "replication factor must be larger than 0, or -1 to use the default value".to_owned(),
-        ));
+        return Err(InvalidReplicationFactor::NotPositive.into());
     }
     if topic.partitions < -1 || topic.partitions == 0 {
-        return Err(Refusal::InvalidPartitions(
-            "number of partitions was set to an invalid non-positive value".to_owned(),
-        ));
+        return Err(Refusal::PartitionsNotPositive);
     }
     let or_default = |value: i32, default: i32| if value == -1 { default } else { value };
     let partitions = or_default(topic.partitions, view.settings.default_partitions);
     let partitions = usize::try_from(partitions).unwrap_or(0);
     if partitions > partitions_left {
-        return Err(Refusal::Policy(format!(
-            "excessively large number of partitions per request: at most {MAX_PARTITIONS_PER_REQUEST} can be created"
-        )));
+        return Err(Refusal::TooManyPartitions);
     }
     let replication_factor = if topic.replication_factor == -1 {
         view.settings.default_replication_factor
     } else {
         topic.replication_factor
     };
-    placement::place(
-        view.image,
-        partitions,
-        replication_factor,
-        view.image.topics.len(),
-    )
-}
-
-fn manual_assignments(image: &MetadataImage, topic: &NewTopic) -> Result<Vec<Replicas>, Refusal> {
-    let unless_default = |what: &str| {
-        Refusal::InvalidRequest(format!(
-            "a manual partition assignment was specified, but {what} was not set to -1"
-        ))
-    };
-    if topic.replication_factor != -1 {
-        return Err(unless_default("replication factor"));
-    }
-    if topic.partitions != -1 {
-        return Err(unless_default("numPartitions"));
-    }
-    let mut by_partition = BTreeMap::new();
-    let mut replication_factor = None;
-    for (index, replicas) in &topic.assignments {
-        check_assignment(image, replicas, replication_factor)?;
-        replication_factor = Some(replicas.len());
-        if by_partition.insert(*index, replicas.clone()).is_some() {
-            return Err(Refusal::InvalidAssignment(format!(
-                "found multiple manual partition assignments for partition {index}"
-            )));
-        }
-    }
-    let consecutive = by_partition
-        .keys()
-        .copied()
-        .eq((0..).take(by_partition.len()).map(PartitionIndex));
-    if !consecutive {
-        return Err(Refusal::InvalidAssignment(
-            "partitions should be a consecutive 0-based integer sequence".to_owned(),
-        ));
-    }
-    Ok(by_partition.into_values().collect())
-}
-
-/// Refuses an assignment made by hand that cannot be: empty, twice the same broker, an unknown one, or another
-/// number of replicas than the topic has.
-pub(crate) fn check_assignment(
-    image: &MetadataImage,
-    replicas: &[NodeId],
-    replication_factor: Option<usize>,
-) -> Result<(), Refusal> {
-    let refuse = |why: String| {
-        Err(Refusal::InvalidAssignment(format!(
-            "the manual partition assignment {why}"
-        )))
-    };
-    if replicas.is_empty() {
-        return refuse("includes an empty replica list".to_owned());
-    }
-    let mut seen = BTreeSet::new();
-    for broker in replicas {
-        if !image.brokers.contains_key(broker) {
-            return refuse(format!(
-                "includes broker {broker}, but no such broker is registered"
-            ));
-        }
-        if !seen.insert(broker) {
-            return refuse(format!("includes the broker {broker} more than once"));
-        }
-    }
-    match replication_factor {
-        Some(expected) if expected != replicas.len() => refuse(format!(
-            "includes a partition with {} replica(s), but this is not consistent with previous partitions, which \
-             have {expected} replica(s)",
-            replicas.len()
-        )),
-        _ => Ok(()),
-    }
-}
-
-/// A partition on these replicas, led by the first of them that may lead.
-pub(crate) fn new_partition(
-    image: &MetadataImage,
-    index: PartitionIndex,
-    replicas: &[NodeId],
-) -> Result<Partition, Refusal> {
-    let replicas_in_sync = replicas.iter().filter(|id| image.is_active(**id));
-    let isr: Vec<NodeId> = replicas_in_sync.copied().collect();
-    let Some(leader) = isr.first().copied() else {
-        return Err(Refusal::InvalidAssignment(format!(
-            "all brokers specified in the manual partition assignment for partition {index} are fenced or in \
-             controlled shutdown"
-        )));
-    };
-    Ok(Partition {
-        replicas: replicas.to_vec(),
-        directories: placement::directories(image, replicas),
-        isr,
-        removing: Vec::new(),
-        adding: Vec::new(),
-        leader: Some(leader),
-        recovering: false,
-        leader_epoch: LeaderEpoch(0),
-        partition_epoch: 0,
-        eligible_leaders: Vec::new(),
-        last_known_eligible_leaders: Vec::new(),
-    })
+    let start = view.image.topics.len();
+    let placed = placement::place(view.image, partitions, replication_factor, start);
+    Ok(placed?)
 }

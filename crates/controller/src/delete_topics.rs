@@ -43,7 +43,7 @@ pub fn decide(view: View<'_>, topics: &[TopicReference]) -> Decision<Reply> {
     let mut seen = BTreeSet::new();
     for reference in topics.iter().filter(|reference| seen.insert(*reference)) {
         if times.get(reference) > Some(&1) {
-            reply.push((reference.into(), Err(twice("by the same name or id"))));
+            reply.push((reference.into(), Err(Refusal::TopicNamedTwice)));
             continue;
         }
         let topic = match find(view, reference) {
@@ -63,7 +63,7 @@ pub fn decide(view: View<'_>, topics: &[TopicReference]) -> Decision<Reply> {
         };
         match (reference, other) {
             (TopicReference::Name(_), Some(_)) => {
-                reply.push((named, Err(twice("by its name and by its id"))));
+                reply.push((named, Err(Refusal::TopicNamedByNameAndId)));
             }
             // It is answered by its name.
             (TopicReference::Id(_), Some(1)) => {}
@@ -89,10 +89,6 @@ impl From<&TopicReference> for Named {
             },
         }
     }
-}
-
-fn twice(how: &str) -> Refusal {
-    Refusal::InvalidRequest(format!("the request names a topic twice, {how}"))
 }
 
 fn find<'a>(view: View<'a>, reference: &TopicReference) -> Result<&'a Topic, Refusal> {

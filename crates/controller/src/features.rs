@@ -3,6 +3,8 @@
 //! All updates of a request are made or none. A level is taken only when this controller and every registered broker
 //! support it. `metadata.version` goes down only over versions that changed no record, as in Kafka.
 
+mod invalid_update;
+
 use std::cmp::Ordering;
 
 use ottla_metadata::{
@@ -10,6 +12,8 @@ use ottla_metadata::{
 };
 use ottla_protocol::ids::NodeId;
 use ottla_protocol::messages::metadata::{FeatureLevelRecord, MetadataRecord};
+
+pub use invalid_update::{InvalidUpdate, Reason, Supports};
 
 use crate::configs::MIN_IN_SYNC;
 use crate::{Decision, Refusal, View, bootstrap};
@@ -69,8 +73,13 @@ pub fn decide(
     for update in updates {
         let checked = check(view.image, local, update)
             .and_then(|()| check_dependency(view.image, updates, update));
-        if let Err(why) = checked {
-            return Decision::reply(Err(Refusal::InvalidUpdateVersion(why)));
+        if let Err(reason) = checked {
+            let invalid = InvalidUpdate {
+                feature: update.feature.clone(),
+                level: update.level,
+                reason,
+            };
+            return Decision::reply(Err(invalid.into()));
         }
         if update.feature == versions::KRAFT {
             // It stands in the quorum's records, and does not change here.
@@ -116,7 +125,7 @@ fn check_dependency(
     image: &MetadataImage,
     updates: &[Update],
     update: &Update,
-) -> Result<(), String> {
+) -> Result<(), Reason> {
     if update.feature != versions::ELIGIBLE_LEADER_REPLICAS || update.level == 0 {
         return Ok(());
     }
@@ -129,37 +138,30 @@ fn check_dependency(
     if metadata.has_eligible_leader_replicas() {
         return Ok(());
     }
-    let Update { feature, level, .. } = update;
-    Err(format!(
-        "Invalid update version {level} for feature {feature}. {feature} could not be set to {level} because it \
-         depends on metadata.version level {}",
-        MetadataVersion::ELIGIBLE_LEADER_REPLICAS.0
-    ))
+    Err(Reason::NeedsMetadataVersion {
+        feature: update.feature.clone(),
+        level: update.level,
+    })
 }
 
-fn check(image: &MetadataImage, local: Local<'_>, update: &Update) -> Result<(), String> {
+fn check(image: &MetadataImage, local: Local<'_>, update: &Update) -> Result<(), Reason> {
     let Update {
         feature,
         level,
         upgrade_type,
     } = update;
-    let refuse = |why: &str| {
-        Err(format!(
-            "Invalid update version {level} for feature {feature}. {why}"
-        ))
-    };
     if *upgrade_type == UpgradeType::Unknown {
-        return refuse("The controller does not support the given upgrade type.");
+        return Err(Reason::UnknownUpgradeType);
     }
     if *level < 0 {
-        return refuse("A feature version cannot be less than 0.");
+        return Err(Reason::Negative);
     }
-    let controller = ("Local controller", local.node, local.supported);
-    let brokers = image.brokers.values();
-    let brokers = brokers.map(|broker| ("Broker", broker.id, broker.features.as_slice()));
-    for (what, id, ranges) in std::iter::once(controller).chain(brokers) {
-        if let Some(why) = unsupported(ranges, feature, *level) {
-            return refuse(&format!("{what} {id} {why}"));
+    if let Some(supports) = Supports::other_than(local.supported, feature, *level) {
+        return Err(Reason::UnsupportedByController(local.node, supports));
+    }
+    for broker in image.brokers.values() {
+        if let Some(supports) = Supports::other_than(&broker.features, feature, *level) {
+            return Err(Reason::UnsupportedByBroker(broker.id, supports));
         }
     }
     let current = if feature == versions::KRAFT {
@@ -169,13 +171,10 @@ fn check(image: &MetadataImage, local: Local<'_>, update: &Update) -> Result<(),
     };
     let is_upgrade = *upgrade_type == UpgradeType::Upgrade;
     if *level < current && is_upgrade {
-        return refuse(
-            "Can't downgrade the version of this feature without setting the upgrade type to either safe or unsafe \
-             downgrade.",
-        );
+        return Err(Reason::LowerByUpgrade);
     }
     if *level > current && !is_upgrade {
-        return refuse("Can't downgrade to a newer version.");
+        return Err(Reason::HigherByDowngrade);
     }
     if feature == versions::FEATURE {
         return check_metadata_version((current, *level), *upgrade_type);
@@ -183,46 +182,27 @@ fn check(image: &MetadataImage, local: Local<'_>, update: &Update) -> Result<(),
     if feature == versions::KRAFT {
         return match level.cmp(&current) {
             Ordering::Equal => Ok(()),
-            Ordering::Less => refuse("Can't downgrade the version of this feature."),
-            Ordering::Greater => {
-                refuse("Moving the voters into the metadata log is not served in this release.")
-            }
+            Ordering::Less => Err(Reason::Lower),
+            Ordering::Greater => Err(Reason::VotersNotMoved),
         };
     }
     if KNOWN.contains(&feature.as_str()) {
         Ok(())
     } else {
-        refuse(&format!("Feature {feature} not found."))
+        Err(Reason::UnknownFeature(feature.clone()))
     }
 }
 
-fn unsupported(ranges: &[FeatureRange], feature: &str, level: i16) -> Option<String> {
-    let range = ranges.iter().find(|range| range.name == feature);
-    let (minimum, maximum) = range.map_or((0, 0), |range| (range.minimum, range.maximum));
-    if (minimum..=maximum).contains(&level) {
-        None
-    } else if maximum == 0 {
-        Some("does not support this feature.".to_owned())
-    } else if minimum == maximum {
-        Some(format!("only supports versions {minimum}"))
-    } else {
-        Some(format!("only supports versions {minimum}-{maximum}"))
-    }
-}
-
-fn check_metadata_version((from, to): (i16, i16), upgrade_type: UpgradeType) -> Result<(), String> {
+fn check_metadata_version((from, to): (i16, i16), upgrade_type: UpgradeType) -> Result<(), Reason> {
     let changes = |level| MetadataVersion(level).changes_records();
     if to >= from || !(to + 1..=from).any(changes) {
         return Ok(());
     }
-    let why = if upgrade_type == UpgradeType::UnsafeDowngrade {
-        "Unsafe metadata downgrade is not supported in this version."
+    Err(if upgrade_type == UpgradeType::UnsafeDowngrade {
+        Reason::UnsafeMetadataDowngrade { from, to }
     } else {
-        "Refusing to perform the requested downgrade because it might delete metadata information."
-    };
-    Err(format!(
-        "Unsupported metadata.version downgrade from {from} to {to}. {why}"
-    ))
+        Reason::MetadataDowngrade { from, to }
+    })
 }
 
 #[cfg(test)]

@@ -7,9 +7,11 @@
 
 pub mod active;
 pub mod alter_configs;
+pub mod assignments;
 pub mod bootstrap;
 pub mod brokers;
 mod changeable;
+pub mod config_refusal;
 pub mod configs;
 pub mod create_partitions;
 pub mod create_topics;

@@ -10,10 +10,25 @@ use ottla_metadata::partition::UNASSIGNED;
 use ottla_metadata::{BrokerRegistration, MetadataImage};
 use ottla_protocol::ids::{NodeId, Uuid};
 
-use crate::Refusal;
-
 /// The replicas of one partition, the preferred leader first.
 pub type Replicas = Vec<NodeId>;
+
+/// Why a topic cannot have so many replicas.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum InvalidReplicationFactor {
+    #[error("replication factor must be larger than 0, or -1 to use the default value")]
+    NotPositive,
+    #[error(
+        "unable to replicate the partition {wanted} time(s): the target replication factor of {wanted} cannot be \
+         reached because only {registered} broker(s) are registered"
+    )]
+    TooFewBrokers { wanted: usize, registered: usize },
+    #[error(
+        "unable to replicate the partition {wanted} time(s): all brokers are currently fenced or in controlled \
+         shutdown"
+    )]
+    NoActiveBroker { wanted: usize },
+}
 
 /// Chooses replicas for `partitions` partitions. `start` rotates the choice; it decides nothing else.
 pub fn place(
@@ -21,21 +36,15 @@ pub fn place(
     partitions: usize,
     replication_factor: i16,
     start: usize,
-) -> Result<Vec<Replicas>, Refusal> {
-    let brokers = image.brokers.len();
+) -> Result<Vec<Replicas>, InvalidReplicationFactor> {
+    let registered = image.brokers.len();
     let wanted = usize::try_from(replication_factor).unwrap_or(0);
-    if wanted > brokers {
-        return Err(Refusal::InvalidReplicationFactor(format!(
-            "unable to replicate the partition {wanted} time(s): the target replication factor of {wanted} cannot be \
-             reached because only {brokers} broker(s) are registered"
-        )));
+    if wanted > registered {
+        return Err(InvalidReplicationFactor::TooFewBrokers { wanted, registered });
     }
     let active = in_turn(image, BrokerRegistration::is_active);
     if active.is_empty() {
-        return Err(Refusal::InvalidReplicationFactor(format!(
-            "unable to replicate the partition {wanted} time(s): all brokers are currently fenced or in controlled \
-             shutdown"
-        )));
+        return Err(InvalidReplicationFactor::NoActiveBroker { wanted });
     }
     let rest = in_turn(image, |broker| !broker.is_active());
     let one = |partition: usize| {

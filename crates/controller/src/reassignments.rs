@@ -6,7 +6,7 @@
 use ottla_metadata::MetadataImage;
 use ottla_protocol::ids::{NodeId, PartitionIndex};
 
-use crate::create_topics::check_assignment;
+use crate::assignments::{InvalidAssignment, check_replicas};
 use crate::{Decision, Refusal, View};
 
 /// A partition, and the replicas it is to have; none to cancel a reassignment.
@@ -38,11 +38,9 @@ fn reassign(
     let Some(replicas) = replicas else {
         return Err(Refusal::NoReassignmentInProgress);
     };
-    check_assignment(image, replicas, None)?;
+    check_replicas(image, replicas, None)?;
     if replicas != partition.replicas {
-        return Err(Refusal::InvalidAssignment(
-            "moving replicas between brokers is not served in this release".to_owned(),
-        ));
+        return Err(InvalidAssignment::MoveNotServed.into());
     }
     Ok(())
 }

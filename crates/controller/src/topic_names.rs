@@ -1,36 +1,46 @@
 //! Which names a topic may have (`org.apache.kafka.common.internals.Topic` defines the same set).
 
-use crate::Refusal;
-
 /// The longest name: with `-` and the partition's number it must be a directory's.
 const MAX_LENGTH: usize = 249;
 
 /// The metadata log: it looks like a topic in tools, and has a topic's name, but no request creates it.
 pub const CLUSTER_METADATA: &str = "__cluster_metadata";
 
+/// Why a topic cannot have a name.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum InvalidTopicName {
+    #[error("topic name is invalid: the empty string is not allowed")]
+    Empty,
+    /// The names of this and of the parent directory.
+    #[error("topic name is invalid: '.' or '..' is not allowed")]
+    Dots,
+    #[error(
+        "topic name is invalid: the length of '{0}' is longer than the maximum of {MAX_LENGTH}"
+    )]
+    TooLong(String),
+    #[error(
+        "topic name is invalid: '{0}' contains one or more characters other than ASCII alphanumerics, '.', '_' and '-'"
+    )]
+    Characters(String),
+    /// The two would be one metric.
+    #[error("topic '{name}' collides with existing topic: {existing}")]
+    Collides { name: String, existing: String },
+}
+
 /// Refuses a name that no topic may have.
-pub fn check(name: &str) -> Result<(), Refusal> {
-    let refuse = |why: &str| {
-        Err(Refusal::InvalidTopicName(format!(
-            "topic name is invalid: {why}"
-        )))
-    };
+pub fn check(name: &str) -> Result<(), InvalidTopicName> {
     if name.is_empty() {
-        return refuse("the empty string is not allowed");
+        return Err(InvalidTopicName::Empty);
     }
     if name == "." || name == ".." {
-        return refuse("'.' or '..' is not allowed");
+        return Err(InvalidTopicName::Dots);
     }
     if name.len() > MAX_LENGTH {
-        return refuse(&format!(
-            "the length of '{name}' is longer than the maximum of {MAX_LENGTH}"
-        ));
+        return Err(InvalidTopicName::TooLong(name.to_owned()));
     }
     let allowed = |letter: u8| letter.is_ascii_alphanumeric() || b"._-".contains(&letter);
     if !name.bytes().all(allowed) {
-        return refuse(&format!(
-            "'{name}' contains one or more characters other than ASCII alphanumerics, '.', '_' and '-'"
-        ));
+        return Err(InvalidTopicName::Characters(name.to_owned()));
     }
     Ok(())
 }

@@ -2,7 +2,7 @@
 //!
 //! - 1: where each value comes from, and its synonyms. 3: types and documentation.
 
-use ottla_controller::topic_names;
+use ottla_controller::{Refusal, topic_names};
 use ottla_metadata::config_keys::Update;
 use ottla_metadata::effective::{self, EffectiveConfig};
 use ottla_metadata::{MetadataImage, ResourceKind};
@@ -123,7 +123,8 @@ fn of_topic(
     image: &MetadataImage,
     name: &str,
 ) -> Result<Vec<EffectiveConfig>, Refused> {
-    topic_names::check(name).map_err(|refusal| (refusal.code(), Some(refusal.to_string())))?;
+    let refused = |refusal: Refusal| (refusal.code(), Some(refusal.to_string()));
+    topic_names::check(name).map_err(|invalid| refused(invalid.into()))?;
     if image.topic(name).is_none() {
         return Err((ErrorCode::UnknownTopicOrPartition, None));
     }

@@ -53,7 +53,7 @@ fn updated(
     }
     match decision.reply {
         Ok(()) => Ok(delta.finish().0),
-        Err(Refusal::InvalidUpdateVersion(why)) => Err(why),
+        Err(Refusal::InvalidUpdate(invalid)) => Err(invalid.to_string()),
         Err(other) => panic!("{other}"),
     }
 }

@@ -9,12 +9,20 @@ use crate::ResourceKind;
 pub type Worth<'a> = &'a dyn Fn(&str) -> Option<String>;
 
 /// A bound that does not hold.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{why}")]
 pub struct Broken {
     /// The configs that it stands between.
     pub keys: Vec<String>,
     /// What is wrong.
     pub why: String,
+}
+
+impl Broken {
+    fn new<K: Into<String>>(keys: impl IntoIterator<Item = K>, why: String) -> Self {
+        let keys = keys.into_iter().map(Into::into).collect();
+        Self { keys, why }
+    }
 }
 
 /// The smallest share of the cleaner's memory that one of its threads must have more than.
@@ -117,7 +125,7 @@ fn number(worth: Worth<'_>, key: &str) -> Option<i64> {
 }
 
 /// Checks the configs of a group against those of its broker.
-pub fn of_group(group: Worth<'_>, broker: Worth<'_>) -> Result<(), String> {
+pub fn of_group(group: Worth<'_>, broker: Worth<'_>) -> Result<(), Broken> {
     for range in RANGES {
         let Some(value) = number(group, range.key) else {
             continue;
@@ -131,29 +139,34 @@ pub fn of_group(group: Worth<'_>, broker: Worth<'_>) -> Result<(), String> {
             (number(group, &session), number(group, &heartbeat))
             && timeout <= interval
         {
-            return Err(format!(
-                "{session} ({timeout}) must be greater than {heartbeat} ({interval})"
-            ));
+            let why =
+                format!("{session} ({timeout}) must be greater than {heartbeat} ({interval})");
+            return Err(Broken::new([session, heartbeat], why));
         }
     }
     let dead_letters = "errors.deadletterqueue.topic.name";
     if group(dead_letters).is_some_and(|topic| topic.starts_with("__")) {
-        return Err(format!("{dead_letters} must not start with __"));
+        let why = format!("{dead_letters} must not start with __");
+        return Err(Broken::new([dead_letters], why));
     }
     Ok(())
 }
 
-fn within(key: &str, value: i64, range: &Range, broker: Worth<'_>) -> Result<(), String> {
+fn within(key: &str, value: i64, range: &Range, broker: Worth<'_>) -> Result<(), Broken> {
+    let refuse = |why| {
+        let bounds = range.smallest.into_iter().chain([range.largest, key]);
+        Err(Broken::new(bounds, why))
+    };
     if let Some(smallest) = range.smallest
         && let Some(bound) = number(broker, smallest)
         && value < bound
     {
-        return Err(format!(
+        return refuse(format!(
             "{key} must be greater than or equal to {smallest} ({bound}), not {value}"
         ));
     }
     match number(broker, range.largest) {
-        Some(bound) if value > bound => Err(format!(
+        Some(bound) if value > bound => refuse(format!(
             "{key} must be less than or equal to {} ({bound}), not {value}",
             range.largest
         )),
@@ -168,32 +181,25 @@ pub fn of_start(broker: Worth<'_>) -> Vec<Broken> {
         let key = format!("group.{}", range.key);
         if range.key.ends_with(".assignment.interval.ms")
             && let Some(value) = number(broker, &key)
-            && let Err(why) = within(&key, value, range, broker)
+            && let Err(broken) = within(&key, value, range, broker)
         {
-            let bounds = range.smallest.into_iter().chain([range.largest]);
-            let keys = bounds.map(str::to_owned).chain([key]).collect();
-            faults.push(Broken { keys, why });
+            faults.push(broken);
         }
     }
     let (of_all, of_some) = ("max.connections.per.ip", "max.connections.per.ip.overrides");
     if number(broker, of_all) == Some(0) && broker(of_some).is_none_or(|text| text.is_empty()) {
-        faults.push(Broken {
-            keys: vec![of_all.to_owned(), of_some.to_owned()],
-            why: format!("{of_all} can be 0 only if {of_some} names who may connect"),
-        });
+        let why = format!("{of_all} can be 0 only if {of_some} names who may connect");
+        faults.push(Broken::new([of_all, of_some], why));
     }
     let (threads, buffer) = ("log.cleaner.threads", "log.cleaner.dedupe.buffer.size");
     if let (Some(count), Some(bytes)) = (number(broker, threads), number(broker, buffer))
         && count > 0
         && bytes / count <= DEDUPE_BYTES_PER_THREAD
     {
-        faults.push(Broken {
-            keys: vec![buffer.to_owned(), threads.to_owned()],
-            why: format!(
-                "{buffer} must be more than {DEDUPE_BYTES_PER_THREAD} for each of {threads}, and it is {bytes} for \
-                 {count}"
-            ),
-        });
+        let why = format!(
+            "{buffer} must be more than {DEDUPE_BYTES_PER_THREAD} for each of {threads}, and it is {bytes} for {count}"
+        );
+        faults.push(Broken::new([buffer, threads], why));
     }
     faults
 }
@@ -216,8 +222,7 @@ pub fn of_broker(broker: Worth<'_>) -> Vec<Broken> {
             && (kept == -1 || kept > limit)
         {
             let why = format!("{local} ({kept}) must not be more than {all} ({limit})");
-            let keys = vec![local, all];
-            faults.push(Broken { keys, why });
+            faults.push(Broken::new([local, all], why));
         }
     }
     faults
@@ -231,22 +236,19 @@ fn default_of_topics(broker: Worth<'_>, key: &str) -> Option<i64> {
 }
 
 /// Checks the configs of a topic.
-pub fn of_topic(topic: Worth<'_>) -> Result<(), String> {
-    if let (Some(min), Some(max)) = (
-        number(topic, "min.compaction.lag.ms"),
-        number(topic, "max.compaction.lag.ms"),
-    ) && min > max
+pub fn of_topic(topic: Worth<'_>) -> Result<(), Broken> {
+    let (shortest, longest) = ("min.compaction.lag.ms", "max.compaction.lag.ms");
+    if let (Some(min), Some(max)) = (number(topic, shortest), number(topic, longest))
+        && min > max
     {
-        return Err(format!(
-            "conflict topic config setting min.compaction.lag.ms ({min}) > max.compaction.lag.ms ({max})"
-        ));
+        let why = format!("conflict topic config setting {shortest} ({min}) > {longest} ({max})");
+        return Err(Broken::new([shortest, longest], why));
     }
-    if topic("remote.storage.enable").is_some_and(|value| value.eq_ignore_ascii_case("true")) {
-        return Err(
-            "Tiered Storage functionality is disabled in the broker. Topic cannot be configured with remote log \
-             storage."
-                .to_owned(),
-        );
+    let remote = "remote.storage.enable";
+    if topic(remote).is_some_and(|value| value.eq_ignore_ascii_case("true")) {
+        let why = "Tiered Storage functionality is disabled in the broker. Topic cannot be configured with remote log \
+                   storage.";
+        return Err(Broken::new([remote], why.to_owned()));
     }
     Ok(())
 }
@@ -295,12 +297,14 @@ mod tests {
             assert!(
                 check(range.key, largest + 1)
                     .unwrap_err()
+                    .why
                     .contains(range.largest)
             );
             if let Some(smallest) = range.smallest {
                 let bound = number(smallest);
                 assert_eq!(check(range.key, bound), Ok(()), "{}", range.key);
-                assert!(check(range.key, bound - 1).unwrap_err().contains(smallest));
+                let refused = check(range.key, bound - 1).unwrap_err();
+                assert!(refused.why.contains(smallest), "{refused}");
             }
         }
         let letters =
@@ -317,7 +321,8 @@ mod tests {
             "consumer.heartbeat.interval.ms",
             45_000,
         );
-        assert!(of_group(&group, &lax).unwrap_err().contains("greater than"));
+        let refused = of_group(&group, &lax).unwrap_err();
+        assert!(refused.why.contains("greater than"), "{refused}");
     }
 
     #[test]
