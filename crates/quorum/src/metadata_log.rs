@@ -31,6 +31,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::io::IoSlice;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 pub use recovery::{Inspected, Location};
 pub use refusals::{OpenError, UnsupportedVersion, check_version};
@@ -75,9 +76,20 @@ pub enum ProposeError {
     /// The disk is full. Nothing was written, and a later proposal may succeed.
     #[error("the disk of the metadata log is full: {0}")]
     Full(FileError),
-    /// The disk failed, now or before: whether the last proposal is there is known at the next start.
+    /// The log failed, with this proposal or an earlier one. The next start finds out how much of it is on the disk.
     #[error("the metadata log has failed and takes nothing until the next start: {0}")]
-    Failed(String),
+    Failed(Failure),
+}
+
+/// Why a metadata log takes nothing more.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum Failure {
+    /// A write or a sync failed.
+    #[error(transparent)]
+    Disk(Arc<FileError>),
+    /// The disk filled up after the first batch of a metadata transaction. Its end must come before anything else.
+    #[error("the disk filled up in a metadata transaction: {0}")]
+    HalfATransaction(Arc<FileError>),
 }
 
 /// What `DescribeQuorum` tells.
@@ -131,7 +143,7 @@ pub struct MetadataLog<F: Files> {
     last_append: Timestamp,
     snapshots: BTreeMap<SnapshotId, u64>,
     bytes_since_snapshot: u64,
-    failed: Option<String>,
+    failed: Option<Failure>,
 }
 
 impl<F: Files> fmt::Debug for MetadataLog<F> {
@@ -243,14 +255,12 @@ impl<F: Files> MetadataLog<F> {
             return Err(ProposeError::TooLarge);
         }
         for (written, (bytes, count)) in built.into_iter().enumerate() {
-            let appended = self.append(&bytes, count, now);
-            if let Err(error) = &appended
-                && written > 0
-            {
-                // A transaction without its end must not be followed by anything of this leader.
-                self.failed.get_or_insert_with(|| error.to_string());
+            match self.append(&bytes, count, now) {
+                Err(ProposeError::Full(error)) if written > 0 => {
+                    return Err(self.fail(Failure::HalfATransaction(Arc::new(error))));
+                }
+                appended => appended?,
             }
-            appended?;
         }
         Ok(self.end)
     }
@@ -300,15 +310,17 @@ impl<F: Files> MetadataLog<F> {
 
     fn append(&mut self, batch: &[u8], records: i32, now: Timestamp) -> Result<(), ProposeError> {
         self.make_room(batch.len() as u64)
-            .map_err(|error| self.fail(&error))?;
+            .map_err(|error| self.fail_by(error))?;
         let before = self.active_size;
         if let Err(error) = self.active.write_at(&[IoSlice::new(batch)], before) {
             if error.is_full() && self.active.truncate(before).is_ok() {
                 return Err(ProposeError::Full(error));
             }
-            return Err(self.fail(&error));
+            return Err(self.fail_by(error));
         }
-        self.active.sync_data().map_err(|error| self.fail(&error))?;
+        self.active
+            .sync_data()
+            .map_err(|error| self.fail_by(error))?;
         self.active_size += batch.len() as u64;
         self.bytes_since_snapshot += batch.len() as u64;
         self.end = self.end.plus(i64::from(records));
@@ -316,10 +328,13 @@ impl<F: Files> MetadataLog<F> {
         Ok(())
     }
 
-    fn fail(&mut self, error: &FileError) -> ProposeError {
-        let text = error.to_string();
-        self.failed = Some(text.clone());
-        ProposeError::Failed(text)
+    fn fail_by(&mut self, error: FileError) -> ProposeError {
+        self.fail(Failure::Disk(Arc::new(error)))
+    }
+
+    fn fail(&mut self, failure: Failure) -> ProposeError {
+        self.failed = Some(failure.clone());
+        ProposeError::Failed(failure)
     }
 
     /// Rolls the segment when a batch would make it too large, and keeps disk reserved ahead.

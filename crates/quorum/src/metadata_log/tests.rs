@@ -1,6 +1,6 @@
 //! Tests of the metadata log over simulated files: restarts, power cuts at every change, damage, full disks.
 
-use super::{Location, MetadataLog, OpenError, Opened, ProposeError, Settings};
+use super::{Failure, Location, MetadataLog, OpenError, Opened, ProposeError, Settings};
 use crate::checkpoint::SnapshotId;
 use crate::directory::{self, DirectoryState, Format, METADATA_DIRECTORY};
 use crate::voter::{Voter, VoterEndpoint};
@@ -381,6 +381,32 @@ fn a_full_disk_refuses_and_recovers() {
     node.create(3).unwrap();
     let opened = open(&files, Settings::default()).unwrap();
     assert_eq!(topics(opened.loader.image()), [1, 3]);
+}
+
+#[test]
+fn a_disk_that_fills_up_in_a_transaction_fails_the_log() {
+    let records: Vec<_> = (0..1000).map(topic).collect();
+    let mut outcomes = Vec::new();
+    for space in (0..100_000).step_by(4096) {
+        let files = formatted();
+        let mut node = Node::start(&files, small()).unwrap();
+        files.limit_space(Some(space));
+        match node.log.propose(&records, VERSION, NOW) {
+            Ok(_) => outcomes.push("taken"),
+            Err(ProposeError::Full(_)) => outcomes.push("full"),
+            Err(ProposeError::Failed(Failure::HalfATransaction(_))) => {
+                outcomes.push("failed");
+                files.limit_space(None);
+                assert!(matches!(node.create(5), Err(ProposeError::Failed(_))));
+                let opened = open(&files, small()).unwrap();
+                assert!(topics(opened.loader.image()).is_empty());
+                assert!(opened.loader.in_transaction(), "it is for the leader to abort it");
+            }
+            Err(other) => panic!("{other}"),
+        }
+    }
+    outcomes.dedup();
+    assert_eq!(outcomes, ["full", "failed", "taken"]);
 }
 
 #[test]
