@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::BufMut as _;
-use double::{Asked, Double, Step, all_versions, answer, metadata, versions};
+use double::{Asked, Double, Step, Topic, all_versions, answer, metadata, versions};
 use ottla_client::{ClientError, Cluster, Connection, Options};
 use ottla_protocol::api_key::ApiKey;
 use ottla_protocol::messages::MetadataRequestData;
@@ -38,7 +38,7 @@ async fn connected(
 
 #[tokio::test]
 async fn many_calls_share_a_connection_and_each_gets_its_answer() {
-    let (_double, connection) = connected(|asked| metadata(asked, "t", true)).await;
+    let (_double, connection) = connected(|asked| metadata(asked, Topic::default())).await;
     let connection = Arc::new(connection);
     let mut calls = JoinSet::new();
     for _ in 0..100 {
@@ -52,7 +52,7 @@ async fn many_calls_share_a_connection_and_each_gets_its_answer() {
 
 #[tokio::test]
 async fn an_answer_to_another_request_ends_the_connection() {
-    let (_double, connection) = connected(|asked| match metadata(asked, "t", true) {
+    let (_double, connection) = connected(|asked| match metadata(asked, Topic::default()) {
         Step::Answer(body) => Step::AnswerToAnother(body),
         step => step,
     })
@@ -151,7 +151,7 @@ async fn a_port_that_nobody_listens_on_is_named() {
 async fn tasks_that_ask_for_a_broker_together_get_one_connection() {
     let double = Double::start(|asked| match asked.api {
         ApiKey::ApiVersions => all_versions(asked),
-        _ => metadata(asked, "t", true),
+        _ => metadata(asked, Topic::default()),
     })
     .await;
     let bootstrap = [double.address.to_string()];

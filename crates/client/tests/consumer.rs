@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use bytes::{BufMut as _, Bytes, BytesMut};
-use double::{Asked, Double, Step, all_versions, answer, metadata};
+use double::{Asked, Double, Step, Topic, all_versions, answer, metadata};
 use ottla_client::{
     Cluster, ErrorCode, FetchOptions, GroupConsumer, GroupConsumerOptions, GroupOptions, Options,
     OutOfRange,
@@ -53,7 +53,7 @@ fn joins(asked: &Asked) -> Step {
     let version = asked.version;
     match asked.api {
         ApiKey::ApiVersions => all_versions(asked),
-        ApiKey::Metadata => metadata(asked, "t", true),
+        ApiKey::Metadata => metadata(asked, Topic::default()),
         ApiKey::FindCoordinator => {
             let response = FindCoordinatorResponseData {
                 coordinators: vec![Coordinator {

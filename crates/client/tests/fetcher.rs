@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytes::Bytes;
-use double::{Asked, Double, Step, all_versions, answer};
+use double::{Asked, Double, Step, Topic, all_versions, answer, metadata};
 use ottla_client::{
     Cluster, ErrorCode, FetchOptions, FetchedRecords, Fetcher, Notice, OffsetSpec, Options,
     OutOfRange, StartAt, TopicPartition,
@@ -25,52 +25,36 @@ use ottla_protocol::messages::offset_for_leader_epoch_response::{
 };
 use ottla_protocol::messages::{
     FetchRequestData, FetchResponseData, KafkaString, KafkaUuid, ListOffsetsRequestData,
-    ListOffsetsResponseData, MetadataResponseBroker, MetadataResponseData,
-    MetadataResponsePartition, MetadataResponseTopic, OffsetForLeaderEpochResponseData,
+    ListOffsetsResponseData, OffsetForLeaderEpochResponseData,
 };
 use ottla_protocol::records::{BatchBuilder, BatchOptions};
-
-/// The topic `t` as the double has it now.
-#[derive(Clone, Copy)]
-struct Topic {
-    id: u8,
-    partitions: i32,
-    leader_epoch: i32,
-}
 
 fn uuid(id: u8) -> KafkaUuid {
     KafkaUuid::from_parts(u64::from(id), 1)
 }
 
-fn metadata(asked: &Asked, topic: Topic) -> Step {
-    metadata_led_to(asked, topic, topic.partitions)
+/// One partition that the double leads.
+fn topic() -> Topic {
+    Topic {
+        id: uuid(1),
+        partitions: 1,
+        led: i32::MAX,
+        leader_epoch: 0,
+    }
 }
 
-/// The same, where partitions from `led` on have no leader.
-fn metadata_led_to(asked: &Asked, topic: Topic, led: i32) -> Step {
-    let partition = |partition_index| MetadataResponsePartition {
-        partition_index,
-        leader_id: if partition_index < led { 1 } else { -1 },
-        leader_epoch: topic.leader_epoch,
-        ..MetadataResponsePartition::default()
-    };
-    let response = MetadataResponseData {
-        brokers: vec![MetadataResponseBroker {
-            node_id: 1,
-            host: KafkaString::from(asked.address.ip().to_string()),
-            port: i32::from(asked.address.port()),
-            ..MetadataResponseBroker::default()
-        }],
-        controller_id: 1,
-        topics: vec![MetadataResponseTopic {
-            name: Some(KafkaString::from_static("t")),
-            topic_id: uuid(topic.id),
-            partitions: (0..topic.partitions).map(partition).collect(),
-            ..MetadataResponseTopic::default()
-        }],
-        ..MetadataResponseData::default()
-    };
-    answer(|out| response.write(out, asked.version).unwrap())
+/// A broker with the topic as `topic` tells; `other` answers what asks for neither versions, metadata nor offsets.
+async fn broker(
+    topic: impl Fn() -> Topic + Send + Sync + 'static,
+    other: impl Fn(&Asked) -> Step + Send + Sync + 'static,
+) -> Double {
+    Double::start(move |asked| match asked.api {
+        ApiKey::ApiVersions => all_versions(asked),
+        ApiKey::Metadata => metadata(asked, topic()),
+        ApiKey::ListOffsets => offsets(asked),
+        _ => other(asked),
+    })
+    .await
 }
 
 /// A batch of `count` records from `base_offset` on, appended in this leader epoch.
@@ -171,16 +155,12 @@ async fn a_log_cut_off_by_a_new_leader_is_read_on_where_it_ends() {
     // Two records of epoch 3 were read, then a leader of epoch 4 has only the first of them.
     let epoch = Arc::new(Mutex::new(3));
     let now = Arc::clone(&epoch);
-    let double = Double::start(move |asked| match asked.api {
-        ApiKey::ApiVersions => all_versions(asked),
-        ApiKey::Metadata => metadata(
-            asked,
-            Topic {
-                id: 1,
-                partitions: 1,
-                leader_epoch: *now.lock().unwrap(),
-            },
-        ),
+    let led = Arc::clone(&epoch);
+    let led = move || Topic {
+        leader_epoch: *led.lock().unwrap(),
+        ..topic()
+    };
+    let double = broker(led, move |asked| match asked.api {
         ApiKey::OffsetForLeaderEpoch => {
             let response = OffsetForLeaderEpochResponseData {
                 topics: vec![OffsetForLeaderTopicResult {
@@ -220,22 +200,10 @@ async fn a_log_cut_off_by_a_new_leader_is_read_on_where_it_ends() {
 
 /// A broker whose log holds the offsets 5 to 8 and nothing else.
 async fn broker_of_a_short_log() -> Double {
-    Double::start(|asked| match asked.api {
-        ApiKey::ApiVersions => all_versions(asked),
-        ApiKey::Metadata => metadata(
-            asked,
-            Topic {
-                id: 1,
-                partitions: 1,
-                leader_epoch: 0,
-            },
-        ),
-        ApiKey::ListOffsets => offsets(asked),
-        _ => match fetch_of(asked).1[0].1 {
-            5 => fetched(asked, records(batch(5, 4, 0))),
-            9 => fetched(asked, records(batch(9, 1, 0))),
-            _ => fetched(asked, refused(ErrorCode::OffsetOutOfRange)),
-        },
+    broker(topic, |asked| match fetch_of(asked).1[0].1 {
+        5 => fetched(asked, records(batch(5, 4, 0))),
+        9 => fetched(asked, records(batch(9, 1, 0))),
+        _ => fetched(asked, refused(ErrorCode::OffsetOutOfRange)),
     })
     .await
 }
@@ -283,30 +251,15 @@ async fn what_lies_behind_the_log_is_read_as_the_policy_says() {
 async fn a_topic_with_another_id_is_read_from_its_beginning_and_never_in_its_middle() {
     let metadata_calls = Arc::new(AtomicUsize::new(0));
     let calls = Arc::clone(&metadata_calls);
-    let double = Double::start(move |asked| match asked.api {
-        ApiKey::ApiVersions => all_versions(asked),
-        ApiKey::Metadata => {
-            // The first two answers are those of the start.
-            let id = if calls.fetch_add(1, Ordering::Relaxed) < 2 {
-                1
-            } else {
-                2
-            };
-            metadata(
-                asked,
-                Topic {
-                    id,
-                    partitions: 1,
-                    leader_epoch: 0,
-                },
-            )
-        }
-        ApiKey::ListOffsets => offsets(asked),
-        _ => match fetch_of(asked) {
-            (id, of) if id == uuid(2) && of[0].1 == 5 => fetched(asked, records(batch(5, 1, 0))),
-            (id, _) if id == uuid(1) => fetched(asked, refused(ErrorCode::UnknownTopicId)),
-            other => panic!("a fetch in the middle of the new topic: {other:?}"),
-        },
+    // The first two answers are those of the start.
+    let recreated = move || Topic {
+        id: uuid(1 + u8::from(calls.fetch_add(1, Ordering::Relaxed) >= 2)),
+        ..topic()
+    };
+    let double = broker(recreated, |asked| match fetch_of(asked) {
+        (id, of) if id == uuid(2) && of[0].1 == 5 => fetched(asked, records(batch(5, 1, 0))),
+        (id, _) if id == uuid(1) => fetched(asked, refused(ErrorCode::UnknownTopicId)),
+        other => panic!("a fetch in the middle of the new topic: {other:?}"),
     })
     .await;
     let mut fetcher = fetcher(&double, 7, FetchOptions::default()).await;
@@ -323,29 +276,21 @@ async fn a_topic_with_another_id_is_read_from_its_beginning_and_never_in_its_mid
 async fn partitions_that_are_added_to_a_watched_topic_are_read_from_their_beginning() {
     let partitions = Arc::new(Mutex::new(1));
     let now = Arc::clone(&partitions);
-    let double = Double::start(move |asked| match asked.api {
-        ApiKey::ApiVersions => all_versions(asked),
-        ApiKey::Metadata => metadata(
-            asked,
-            Topic {
-                id: 1,
-                partitions: *now.lock().unwrap(),
-                leader_epoch: 0,
-            },
-        ),
-        ApiKey::ListOffsets => offsets(asked),
-        _ => {
-            let asked_for = fetch_of(asked).1;
-            match asked_for.iter().find(|(partition, ..)| *partition == 1) {
-                Some((partition_index, 5, _)) => fetched(
-                    asked,
-                    PartitionData {
-                        partition_index: *partition_index,
-                        ..records(batch(5, 1, 0))
-                    },
-                ),
-                _ => fetched(asked, records(Bytes::new())),
-            }
+    let grown = move || Topic {
+        partitions: *now.lock().unwrap(),
+        ..topic()
+    };
+    let double = broker(grown, |asked| {
+        let asked_for = fetch_of(asked).1;
+        match asked_for.iter().find(|(partition, ..)| *partition == 1) {
+            Some((partition_index, 5, _)) => fetched(
+                asked,
+                PartitionData {
+                    partition_index: *partition_index,
+                    ..records(batch(5, 1, 0))
+                },
+            ),
+            _ => fetched(asked, records(Bytes::new())),
         }
     })
     .await;
@@ -364,19 +309,7 @@ async fn partitions_that_are_added_to_a_watched_topic_are_read_from_their_beginn
 
 #[tokio::test]
 async fn a_leader_that_hangs_up_is_waited_for_until_patience_ends() {
-    let double = Double::start(|asked| match asked.api {
-        ApiKey::ApiVersions => all_versions(asked),
-        ApiKey::Metadata => metadata(
-            asked,
-            Topic {
-                id: 1,
-                partitions: 1,
-                leader_epoch: 0,
-            },
-        ),
-        _ => Step::Close,
-    })
-    .await;
+    let double = broker(topic, |_| Step::Close).await;
     let options = FetchOptions {
         patience: Some(Duration::from_millis(300)),
         ..FetchOptions::default()
@@ -398,32 +331,24 @@ async fn a_leader_that_hangs_up_is_waited_for_until_patience_ends() {
 /// Partition 0 has records from 5 to 9 and a leader, partition 1 the same, and a leader once `led` is 2.
 async fn broker_without_a_leader(led: &Arc<AtomicUsize>) -> Double {
     let led = Arc::clone(led);
-    Double::start(move |asked| match asked.api {
-        ApiKey::ApiVersions => all_versions(asked),
-        ApiKey::Metadata => {
-            let topic = Topic {
-                id: 1,
-                partitions: 2,
-                leader_epoch: 0,
-            };
-            let led = i32::try_from(led.load(Ordering::Relaxed)).unwrap();
-            metadata_led_to(asked, topic, led)
-        }
-        ApiKey::ListOffsets => offsets(asked),
-        _ => {
-            // A partition at its end would have the leader wait.
-            let (_, partitions) = fetch_of(asked);
-            let open = partitions.iter().find(|(_, offset, _)| *offset < 9);
-            match open {
-                Some((partition_index, offset, _)) => fetched(
-                    asked,
-                    PartitionData {
-                        partition_index: *partition_index,
-                        ..records(batch(*offset, 9 - offset, 0))
-                    },
-                ),
-                None => fetched(asked, records(Bytes::new())),
-            }
+    let led = move || Topic {
+        partitions: 2,
+        led: i32::try_from(led.load(Ordering::Relaxed)).unwrap(),
+        ..topic()
+    };
+    broker(led, |asked| {
+        // A partition at its end would have the leader wait.
+        let (_, partitions) = fetch_of(asked);
+        let open = partitions.iter().find(|(_, offset, _)| *offset < 9);
+        match open {
+            Some((partition_index, offset, _)) => fetched(
+                asked,
+                PartitionData {
+                    partition_index: *partition_index,
+                    ..records(batch(*offset, 9 - offset, 0))
+                },
+            ),
+            None => fetched(asked, records(Bytes::new())),
         }
     })
     .await

@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytes::Bytes;
-use double::{Asked, Double, Step, all_versions, answer, metadata};
+use double::{Asked, Double, Step, Topic, all_versions, answer, metadata};
 use ottla_client::{
     Acks, Cluster, ErrorCode, Notice, Options, Producer, ProducerOptions, ProducerRecord,
 };
@@ -24,7 +24,7 @@ use ottla_protocol::records::BatchView;
 async fn broker(produce: impl Fn(&Asked) -> Step + Send + Sync + 'static) -> Double {
     Double::start(move |asked| match asked.api {
         ApiKey::ApiVersions => all_versions(asked),
-        ApiKey::Metadata => metadata(asked, "t", true),
+        ApiKey::Metadata => metadata(asked, Topic::default()),
         ApiKey::InitProducerId => {
             let response = InitProducerIdResponseData {
                 producer_id: 7,
@@ -247,7 +247,7 @@ async fn a_batch_without_an_answer_stays_in_doubt_when_the_broker_goes() {
     // The first Produce may be in the log; from then on the broker hangs up on whoever comes.
     let double = Double::start(move |asked| match asked.api {
         ApiKey::ApiVersions if counted.load(Ordering::Relaxed) == 0 => all_versions(asked),
-        ApiKey::Metadata => metadata(asked, "t", true),
+        ApiKey::Metadata => metadata(asked, Topic::default()),
         ApiKey::Produce => {
             counted.fetch_add(1, Ordering::Relaxed);
             Step::Close

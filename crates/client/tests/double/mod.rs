@@ -13,7 +13,7 @@ use bytes::{Buf as _, BufMut as _, Bytes, BytesMut};
 use ottla_protocol::api_key::{self, ApiKey};
 use ottla_protocol::messages::api_versions_response::ApiVersion;
 use ottla_protocol::messages::{
-    ApiVersionsResponseData, KafkaString, MetadataResponseBroker, MetadataResponseData,
+    ApiVersionsResponseData, KafkaString, KafkaUuid, MetadataResponseBroker, MetadataResponseData,
     MetadataResponsePartition, MetadataResponseTopic, RequestHeaderData,
 };
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -137,13 +137,39 @@ pub fn versions(asked: &Asked, api_keys: Vec<ApiVersion>) -> Step {
     answer(|out| response.write(out, asked.version).unwrap())
 }
 
-/// The answer to `Metadata`: the double is broker 1 and leads both partitions of `topic`, if it says so.
-pub fn metadata(asked: &Asked, topic: &str, has_leader: bool) -> Step {
-    let partition = |partition_index| MetadataResponsePartition {
-        partition_index,
-        leader_id: if has_leader { 1 } else { -1 },
-        error_code: if has_leader { 0 } else { 5 },
-        ..MetadataResponsePartition::default()
+/// The topic `t`, which the double has as broker 1.
+#[derive(Clone, Copy)]
+pub struct Topic {
+    pub id: KafkaUuid,
+    pub partitions: i32,
+    /// The partitions below this one are led by the double, the others by nobody.
+    pub led: i32,
+    pub leader_epoch: i32,
+}
+
+impl Default for Topic {
+    /// Two partitions, and what brokers leave out that know neither ids nor epochs.
+    fn default() -> Self {
+        Self {
+            id: KafkaUuid::ZERO,
+            partitions: 2,
+            led: i32::MAX,
+            leader_epoch: -1,
+        }
+    }
+}
+
+/// The answer to `Metadata`.
+pub fn metadata(asked: &Asked, topic: Topic) -> Step {
+    let partition = |partition_index| {
+        let has_leader = partition_index < topic.led;
+        MetadataResponsePartition {
+            partition_index,
+            leader_id: if has_leader { 1 } else { -1 },
+            leader_epoch: topic.leader_epoch,
+            error_code: if has_leader { 0 } else { 5 },
+            ..MetadataResponsePartition::default()
+        }
     };
     let response = MetadataResponseData {
         brokers: vec![MetadataResponseBroker {
@@ -154,8 +180,9 @@ pub fn metadata(asked: &Asked, topic: &str, has_leader: bool) -> Step {
         }],
         controller_id: 1,
         topics: vec![MetadataResponseTopic {
-            name: Some(KafkaString::from(topic.to_owned())),
-            partitions: vec![partition(0), partition(1)],
+            name: Some(KafkaString::from_static("t")),
+            topic_id: topic.id,
+            partitions: (0..topic.partitions).map(partition).collect(),
             ..MetadataResponseTopic::default()
         }],
         ..MetadataResponseData::default()
