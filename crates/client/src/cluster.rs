@@ -133,7 +133,7 @@ impl Cluster {
             let passes = code == ErrorCode::LeaderNotAvailable
                 || (create && code == ErrorCode::UnknownTopicOrPartition);
             if !passes || !backoff.wait().await {
-                return Err(refused(format!("topic {name}"), code));
+                return Err(ClientError::refused(format!("topic {name}"), code));
             }
         }
     }
@@ -145,14 +145,14 @@ impl Cluster {
         loop {
             let Some(found) = topic.partitions.get(&partition.partition) else {
                 let code = ErrorCode::UnknownTopicOrPartition;
-                return Err(refused(format!("partition {partition}"), code));
+                return Err(ClientError::refused(format!("partition {partition}"), code));
             };
             if let Some(leader) = found.leader {
                 return Ok(leader);
             }
             if !backoff.wait().await {
                 let code = ErrorCode::LeaderNotAvailable;
-                return Err(refused(format!("partition {partition}"), code));
+                return Err(ClientError::refused(format!("partition {partition}"), code));
             }
             self.forget(&partition.topic);
             topic = self.topic(&partition.topic).await?;
@@ -213,7 +213,12 @@ impl Cluster {
                     return Ok(found.node_id);
                 }
                 _ if code.is_retriable() && backoff.wait().await => {}
-                _ => return Err(refused(format!("coordinator of group {group}"), code)),
+                _ => {
+                    return Err(ClientError::refused(
+                        format!("coordinator of group {group}"),
+                        code,
+                    ));
+                }
             }
         }
     }
@@ -341,12 +346,4 @@ impl State {
 enum Creation {
     Never,
     AsTheBrokerAllows,
-}
-
-fn refused(what: String, code: ErrorCode) -> ClientError {
-    ClientError::Refused {
-        what,
-        code,
-        message: None,
-    }
 }

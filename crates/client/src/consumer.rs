@@ -376,11 +376,8 @@ impl GroupConsumer {
             OutOfRange::Latest => OffsetSpec::Latest,
             OutOfRange::Fail if old.is_empty() => return Ok(starts),
             OutOfRange::Fail => {
-                return Err(ClientError::Refused {
-                    what: "the group has no offset committed and none to start from".to_owned(),
-                    code: ErrorCode::OffsetNotAvailable,
-                    message: None,
-                });
+                let what = "the group has no offset committed and none to start from";
+                return Err(ClientError::refused(what, ErrorCode::OffsetNotAvailable));
             }
         };
         starts.extend(self.offsets(&old, spec).await?);

@@ -173,6 +173,15 @@ impl ClientError {
         })
     }
 
+    /// A refusal with this code, in no words of a broker's.
+    pub(crate) fn refused(what: impl Into<String>, code: ErrorCode) -> Self {
+        Self::Refused {
+            what: what.into(),
+            code,
+            message: None,
+        }
+    }
+
     /// Whether the same call may succeed a little later, perhaps at another broker.
     pub fn is_retriable(&self) -> bool {
         match self {

@@ -8,12 +8,13 @@
 //! noticed, never read on in its middle. Metadata is asked for anew at least every `metadata_max_age`.
 
 mod lookup;
+mod options;
+mod reading;
 mod request;
 mod topics;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::time::Duration;
 
 use bytes::Bytes;
 use ottla_protocol::messages::KafkaUuid;
@@ -24,95 +25,14 @@ use tokio::time::{self, Instant};
 
 pub use self::lookup::StartAt;
 use self::lookup::{LookedUp, Lookup};
+pub use self::options::{FetchOptions, Isolation, OutOfRange, Position};
+use self::reading::Reading;
 pub(crate) use self::topics::Known;
 use crate::backoff::pause_after;
 use crate::error::{ErrorCode, is_retriable};
 use crate::fetched::read_batches;
 use crate::notice::{Notice, Outages, Source};
 use crate::{ClientError, Cluster, FetchedRecords, Result, TopicPartition};
-
-/// Which records of transactions are read.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Isolation {
-    /// All records.
-    #[default]
-    ReadUncommitted,
-    /// Only those of committed transactions.
-    ReadCommitted,
-}
-
-impl Isolation {
-    pub(crate) fn level(self) -> i8 {
-        match self {
-            Self::ReadUncommitted => 0,
-            Self::ReadCommitted => 1,
-        }
-    }
-}
-
-/// What to do when a position is not (or no longer) in the log.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum OutOfRange {
-    /// Go on at the first record.
-    #[default]
-    Earliest,
-    /// Go on at the end; before the first record, at the first record, so that none is skipped that is there.
-    Latest,
-    /// Fail.
-    Fail,
-}
-
-/// How a fetcher fetches.
-#[derive(Debug, Clone, Copy)]
-pub struct FetchOptions {
-    /// How long a broker may wait for `min_bytes`.
-    pub max_wait: Duration,
-    /// What a broker waits for.
-    pub min_bytes: i32,
-    /// The most one answer holds.
-    pub max_bytes: i32,
-    /// The most one answer holds of a partition.
-    pub partition_max_bytes: i32,
-    /// Which records of transactions are read.
-    pub isolation: Isolation,
-    /// What to do when a position is not in the log.
-    pub out_of_range: OutOfRange,
-    /// How long brokers that cannot be reached are waited for; nothing for ever.
-    pub patience: Option<Duration>,
-}
-
-impl Default for FetchOptions {
-    fn default() -> Self {
-        Self {
-            max_wait: Duration::from_millis(500),
-            min_bytes: 1,
-            max_bytes: 50 * 1024 * 1024,
-            partition_max_bytes: 1024 * 1024,
-            isolation: Isolation::default(),
-            out_of_range: OutOfRange::default(),
-            patience: None,
-        }
-    }
-}
-
-/// The next offset to read, and the leader epoch of the record before it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Position {
-    /// The offset.
-    pub offset: i64,
-    /// The epoch, -1 when unknown.
-    pub leader_epoch: i32,
-}
-
-impl Position {
-    /// The position at `offset`, whose leader epoch is not known.
-    pub fn at(offset: i64) -> Self {
-        Self {
-            offset,
-            leader_epoch: -1,
-        }
-    }
-}
 
 /// Reads the partitions that it is assigned.
 #[derive(Debug)]
@@ -129,20 +49,6 @@ pub struct Fetcher {
     in_flight: JoinSet<Done>,
     decompressor: Decompressor,
     outages: Outages,
-}
-
-/// How far a partition is read.
-#[derive(Debug, Clone)]
-struct Reading {
-    /// Where the next fetch begins; nothing until it is looked up.
-    position: Option<Position>,
-    /// What must be known before the next fetch.
-    lookup: Option<Lookup>,
-    is_looked_up: bool,
-    /// The leader epoch under which the position was last seen to be in the log.
-    checked_epoch: i32,
-    failures: u32,
-    wait_until: Option<Instant>,
 }
 
 #[derive(Debug, Default)]
@@ -177,37 +83,6 @@ enum Done {
     Fetched(Fetch, Result<FetchResponseData>),
     Refreshed(Result<BTreeMap<String, ErrorCode>>),
     LookedUp(TopicPartition, Result<LookedUp>),
-}
-
-impl Reading {
-    fn at(position: Position) -> Self {
-        Self {
-            position: Some(position),
-            lookup: None,
-            is_looked_up: false,
-            checked_epoch: -1,
-            failures: 0,
-            wait_until: None,
-        }
-    }
-
-    fn unknown(lookup: Lookup) -> Self {
-        Self {
-            position: None,
-            lookup: Some(lookup),
-            ..Self::at(Position::at(0))
-        }
-    }
-
-    fn failed(&mut self) {
-        self.failures += 1;
-        self.wait_until = Some(Instant::now() + pause_after(self.failures));
-    }
-
-    fn works(&mut self) {
-        self.failures = 0;
-        self.wait_until = None;
-    }
 }
 
 impl Fetcher {

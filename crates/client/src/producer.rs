@@ -5,136 +5,33 @@
 //! too large is split, until it is the record that is too large. The caller must take the outcomes from time to
 //! time: they are kept until then.
 
+mod batch;
+mod options;
 mod request;
 mod split;
 mod unconfirmed;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
-use std::time::Duration;
 
 use bytes::Bytes;
 use ottla_protocol::messages::InitProducerIdRequestData;
-use ottla_protocol::records::{
-    BatchBuilder, BatchOptions, Compression, CompressionLevel, Decompressor, Header,
-    increment_sequence,
-};
+use ottla_protocol::records::{BatchBuilder, Decompressor, Header, increment_sequence};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
+use self::batch::{Identity, Lane, Open, Sealed, Sent, batch_options};
+pub use self::options::{Acks, BatchOutcome, ProducerOptions, ProducerRecord, Ticket};
 use self::request::{hold_back, send_batches, split_by_size};
 use self::unconfirmed::Unconfirmed;
 use crate::backoff::Backoff;
 use crate::error::ErrorCode;
 use crate::notice::{Notice, Outages, Source};
 use crate::partitioner::{Sticky, partition_for_key};
-use crate::{ClientError, Cluster, Connection, RecordHeader, Result, TopicPartition};
+use crate::{ClientError, Cluster, Result, TopicPartition};
 
 /// The Java producer's default `batch.size`: after so many bytes records without key change their partition.
 const STICKY_BYTES: usize = 16 * 1024;
-
-/// What the broker must have done before it acknowledges.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Acks {
-    /// Nothing: there is no answer.
-    Zero,
-    /// The leader has the batch.
-    Leader,
-    /// All in-sync replicas have it, as durable as the topic asks.
-    #[default]
-    All,
-}
-
-impl Acks {
-    fn wire(self) -> i16 {
-        match self {
-            Self::Zero => 0,
-            Self::Leader => 1,
-            Self::All => -1,
-        }
-    }
-}
-
-/// How a producer produces.
-#[derive(Debug, Clone, Copy)]
-pub struct ProducerOptions {
-    /// What an acknowledgement means.
-    pub acks: Acks,
-    /// How batches are compressed.
-    pub compression: Compression,
-    /// How hard; nothing for the codec's default.
-    pub level: Option<CompressionLevel>,
-    /// The size at which a batch is sent.
-    pub batch_bytes: usize,
-    /// The bytes of batches that may wait before `send` does.
-    pub buffer_bytes: usize,
-    /// Whether the broker drops repeated batches.
-    pub idempotent: bool,
-    /// How long a batch is tried again on errors that pass.
-    pub delivery_timeout: Duration,
-    /// Whether nothing more is sent after a record that cannot be written, so that what was read from there on can
-    /// be sent again.
-    pub halts: bool,
-}
-
-impl Default for ProducerOptions {
-    fn default() -> Self {
-        Self {
-            acks: Acks::All,
-            compression: Compression::None,
-            level: None,
-            batch_bytes: 512 * 1024,
-            buffer_bytes: 32 * 1024 * 1024,
-            idempotent: true,
-            delivery_timeout: Duration::from_mins(2),
-            halts: false,
-        }
-    }
-}
-
-/// A record to be sent.
-#[derive(Debug, Clone, Default)]
-pub struct ProducerRecord {
-    /// Where to.
-    pub topic: String,
-    /// The partition, where the key shall not decide it.
-    pub partition: Option<i32>,
-    /// Its key.
-    pub key: Option<Bytes>,
-    /// Its value.
-    pub value: Option<Bytes>,
-    /// Its headers.
-    pub headers: Vec<RecordHeader>,
-    /// Its time in milliseconds since 1970.
-    pub timestamp: i64,
-}
-
-impl ProducerRecord {
-    fn size(&self) -> usize {
-        let length = |bytes: &Option<Bytes>| bytes.as_ref().map_or(0, Bytes::len);
-        let headers = self.headers.iter();
-        let headers: usize = headers.map(|h| h.key.len() + length(&h.value) + 10).sum();
-        length(&self.key) + length(&self.value) + headers + 25
-    }
-}
-
-/// The place of a record in the order of `send`, by which its outcome is recognised.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Ticket(pub u64);
-
-/// What became of a batch.
-#[derive(Debug)]
-pub struct BatchOutcome {
-    /// Where it went.
-    pub partition: TopicPartition,
-    /// Its records, in order.
-    pub tickets: Vec<Ticket>,
-    /// The offset of its first record (-1 when the broker does not say it), or why it is not there.
-    pub result: Result<i64>,
-    /// Whether it may be there although `result` is an error: an attempt ended without an answer, or with one that
-    /// leaves it open.
-    pub is_in_doubt: bool,
-}
 
 /// Sends records.
 #[derive(Debug)]
@@ -154,47 +51,6 @@ pub struct Producer {
     unconfirmed: Unconfirmed,
     outages: Outages,
     decompressor: Decompressor,
-}
-
-/// The producer id that the broker gave.
-#[derive(Debug, Clone, Copy)]
-struct Identity {
-    producer_id: i64,
-    producer_epoch: i16,
-}
-
-/// The batches of a partition: one that fills, those that wait, and whether one is on its way.
-#[derive(Debug, Default)]
-struct Lane {
-    open: Option<Open>,
-    sealed: VecDeque<Sealed>,
-    is_in_flight: bool,
-    next_sequence: i32,
-}
-
-#[derive(Debug)]
-struct Open {
-    builder: BatchBuilder,
-    tickets: Vec<Ticket>,
-}
-
-#[derive(Debug)]
-struct Sealed {
-    bytes: Bytes,
-    tickets: Vec<Ticket>,
-    deadline: Instant,
-    /// Whether an attempt may have put it into the log, although no answer says so.
-    is_in_doubt: bool,
-}
-
-/// A batch that came back from its request.
-#[derive(Debug)]
-struct Sent {
-    partition: TopicPartition,
-    batch: Sealed,
-    result: Result<i64>,
-    /// On what it went out, if nobody acknowledges it.
-    unacknowledged_on: Option<Arc<Connection>>,
 }
 
 impl Producer {
@@ -527,7 +383,7 @@ async fn find_leader(cluster: &Cluster, partition: &TopicPartition) -> Result<i3
                 Some(_) => ErrorCode::LeaderNotAvailable,
                 None => ErrorCode::UnknownTopicOrPartition,
             };
-            Err(refused(format!("partition {partition}"), code))
+            Err(ClientError::refused(format!("partition {partition}"), code))
         }
     }
 }
@@ -550,36 +406,5 @@ async fn identify(cluster: &Cluster) -> Result<Identity> {
             Err(error) if error.is_retriable() && backoff.wait().await => {}
             Err(error) => return Err(error),
         }
-    }
-}
-
-fn batch_options(
-    options: &ProducerOptions,
-    identity: Option<Identity>,
-    next_sequence: i32,
-) -> BatchOptions {
-    let plain = BatchOptions {
-        compression: options.compression,
-        level: options
-            .level
-            .unwrap_or_else(|| options.compression.default_level()),
-        ..BatchOptions::default()
-    };
-    match identity {
-        None => plain,
-        Some(identity) => BatchOptions {
-            producer_id: identity.producer_id,
-            producer_epoch: identity.producer_epoch,
-            base_sequence: next_sequence,
-            ..plain
-        },
-    }
-}
-
-fn refused(what: String, code: ErrorCode) -> ClientError {
-    ClientError::Refused {
-        what,
-        code,
-        message: None,
     }
 }

@@ -8,7 +8,10 @@ use ottla_protocol::messages::offset_for_leader_epoch_request::{
 };
 use ottla_protocol::messages::{KafkaString, OffsetForLeaderEpochRequestData};
 
-use super::{Done, Fetcher, OutOfRange, Position, Reading};
+use super::options::{OutOfRange, Position};
+use super::reading::Reading;
+use super::{Done, Fetcher};
+use crate::error::ErrorCode;
 use crate::notice::{Notice, Source};
 use crate::{ClientError, Cluster, Isolation, OffsetSpec, Result, TopicPartition};
 
@@ -165,10 +168,11 @@ async fn offset(
     let asked = BTreeSet::from([partition.clone()]);
     let found = cluster.list_offsets(&asked, spec, isolation).await?;
     let at = found.get(partition).map(|at| at.offset);
-    at.ok_or(ClientError::Refused {
-        what: format!("offsets of {partition}"),
-        code: crate::ErrorCode::UnknownTopicOrPartition,
-        message: None,
+    at.ok_or_else(|| {
+        ClientError::refused(
+            format!("offsets of {partition}"),
+            ErrorCode::UnknownTopicOrPartition,
+        )
     })
 }
 

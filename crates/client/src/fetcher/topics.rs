@@ -7,7 +7,8 @@ use ottla_protocol::messages::KafkaUuid;
 use tokio::time::Instant;
 
 use super::lookup::{Lookup, StartAt};
-use super::{Done, Fetcher, Reading};
+use super::reading::Reading;
+use super::{Done, Fetcher};
 use crate::backoff::pause_after;
 use crate::error::{ErrorCode, is_retriable};
 use crate::notice::{Notice, Source};
@@ -118,11 +119,8 @@ impl Fetcher {
             if found.is_none_or(|found| found.leader.is_some()) {
                 continue;
             }
-            let error = ClientError::Refused {
-                what: format!("{partition} has no leader"),
-                code: ErrorCode::LeaderNotAvailable,
-                message: None,
-            };
+            let what = format!("{partition} has no leader");
+            let error = ClientError::refused(what, ErrorCode::LeaderNotAvailable);
             self.outages
                 .failed(Source::Partition(partition.clone()), error)?;
         }

@@ -10,7 +10,8 @@ use ottla_protocol::messages::produce_request::{
 };
 use tokio::time;
 
-use super::{Acks, Sealed, Sent, refused};
+use super::batch::{Sealed, Sent};
+use super::options::Acks;
 use crate::error::ErrorCode;
 use crate::{ClientError, Cluster, Connection, Result, TopicPartition};
 
@@ -53,7 +54,7 @@ pub(super) async fn send_batches(
         .map(|(partition, mut batch)| {
             let answer = answers.remove(&partition).unwrap_or_else(|| {
                 let what = format!("produce to {partition}");
-                Err(refused(what, ErrorCode::UnknownServerError)).into()
+                Err(ClientError::refused(what, ErrorCode::UnknownServerError)).into()
             });
             batch.is_in_doubt |= answer.is_in_doubt;
             Sent {
@@ -110,7 +111,9 @@ impl Exchanged {
         let mut first = Some(error);
         let each = |(partition, _): &(TopicPartition, Sealed)| {
             let what = format!("produce to {partition}");
-            let error = first.take().unwrap_or_else(|| refused(what, code));
+            let error = first
+                .take()
+                .unwrap_or_else(|| ClientError::refused(what, code));
             let answer = Answer {
                 result: Err(error),
                 is_in_doubt,

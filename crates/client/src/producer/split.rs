@@ -5,7 +5,8 @@ use ottla_protocol::records::{
     BatchBuilder, BatchOptions, BatchView, Decompressor, Record, increment_sequence,
 };
 
-use super::{ProducerOptions, Sealed};
+use super::batch::Sealed;
+use super::options::ProducerOptions;
 
 /// The most bytes a batch of ours may unpack to.
 const MAX_UNPACKED_BYTES: usize = 1 << 30;

@@ -400,7 +400,10 @@ fn a_disk_that_fills_up_in_a_transaction_fails_the_log() {
                 assert!(matches!(node.create(5), Err(ProposeError::Failed(_))));
                 let opened = open(&files, small()).unwrap();
                 assert!(topics(opened.loader.image()).is_empty());
-                assert!(opened.loader.in_transaction(), "it is for the leader to abort it");
+                assert!(
+                    opened.loader.in_transaction(),
+                    "it is for the leader to abort it"
+                );
             }
             Err(other) => panic!("{other}"),
         }
