@@ -3,14 +3,14 @@
 mod basics;
 mod bit_rot;
 mod compaction;
-mod compaction_crashes;
-mod compaction_kafka;
 mod damage;
 pub(crate) mod fixture;
 mod model;
+mod open_files;
 mod random;
 mod recovery;
 mod regressions;
 mod repair;
+mod syncs;
 mod trim;
 mod verify;

@@ -24,10 +24,6 @@ pub const LONG_TESTS: &[&str] = &[
     "crates/broker/src/handlers/fetch.rs",
     "crates/broker/tests/groups.rs",
     "crates/broker/tests/records.rs",
-    "crates/log/src/tests/basics.rs",
-    "crates/log/src/tests/compaction.rs",
-    "crates/log/src/tests/damage.rs",
-    "crates/log/src/tests/recovery.rs",
 ];
 
 /// Turns what a rule found into problems, but for the exceptions.

@@ -1,7 +1,8 @@
 //! Compaction of random logs with the power cut after every change: no newest record is lost, none comes back.
 
-use super::compaction::{Seen, Written, compacted, keyed, newest, put, settle, try_pass, visible};
-use super::fixture::*;
+use super::super::fixture::*;
+use super::super::random::Random;
+use super::{Seen, Written, compacted, keyed, newest, put, settle, try_pass, visible};
 use crate::compaction::BYTES_PER_KEY;
 use crate::files::simulated::Simulated;
 use crate::files::{Files, Open};
@@ -11,19 +12,6 @@ use ottla_protocol::ids::Offset;
 use ottla_protocol::records::{BatchOptions, Compression};
 use std::collections::BTreeMap;
 use std::path::Path;
-
-/// `SplitMix64`: the same seed gives the same workload.
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, bound: u64) -> u64 {
-        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let mut mixed = self.0;
-        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        (mixed ^ (mixed >> 31)) % bound
-    }
-}
 
 /// What is appended, and what consumers of committed records will see of it.
 struct Workload {
@@ -37,7 +25,7 @@ struct Workload {
 impl Workload {
     fn new(files: &Simulated, seed: u64) -> Self {
         Self {
-            random: Random(seed),
+            random: Random::new(seed),
             log: new_log(files, config()),
             committed: Vec::new(),
             sequences: BTreeMap::new(),
@@ -49,8 +37,14 @@ impl Workload {
         for number in 0..batches {
             match self.random.below(10) {
                 0..5 => self.batch(-1, number),
-                5..7 => self.batch(1 + self.random.0.cast_signed().rem_euclid(2), number),
-                7..9 => self.batch(10 + self.random.0.cast_signed().rem_euclid(3), number),
+                5..7 => {
+                    let producer = 1 + self.random.signed(2);
+                    self.batch(producer, number);
+                }
+                7..9 => {
+                    let producer = 10 + self.random.signed(3);
+                    self.batch(producer, number);
+                }
                 _ => self.end_one(),
             }
             if self.random.below(12) == 0 {

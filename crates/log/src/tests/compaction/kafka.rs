@@ -1,7 +1,7 @@
 //! What compaction makes of a partition that Kafka wrote, beside what Kafka's own cleaner made of it.
 
-use super::compaction::{records_of, try_pass};
-use super::fixture::*;
+use super::super::fixture::*;
+use super::{records_of, try_pass};
 use crate::files::simulated::Simulated;
 use crate::files::{File, Files, Open, read_whole};
 use crate::{Left, LogConfig};
@@ -12,7 +12,7 @@ use std::io::IoSlice;
 use std::path::Path;
 use std::time::Duration;
 
-const FIXTURE: &str = include_str!("../../tests/fixtures/compaction.txt");
+const FIXTURE: &str = include_str!("../../../tests/fixtures/compaction.txt");
 const PARTITION: &str = "/data/topic-0";
 
 fn bytes(hexadecimal: &str) -> Vec<u8> {
@@ -32,7 +32,7 @@ fn files_of(word: &str) -> Vec<(String, Vec<u8>)> {
 }
 
 /// What must be alike in a batch: all but its length and checksum, since no two compressors write the same.
-fn content(batch: &BatchView<'_>) -> (BatchHeader, Vec<super::compaction::Seen>) {
+fn content(batch: &BatchView<'_>) -> (BatchHeader, Vec<super::Seen>) {
     let header = BatchHeader {
         length: 0,
         crc: 0,
