@@ -342,7 +342,7 @@ impl<F: Files> Compaction<F> {
         match self.directory.files().sync_directory(&self.path) {
             Err(error) if error.is_not_found() => Err(CompactionError::Changed),
             // For want of a descriptor the pass ends here: names are kept in order, and the next flush syncs them.
-            synced => Ok(self.directory.judge_sync(synced)?),
+            synced => Ok(self.directory.judge(synced)?),
         }
     }
 

@@ -5,7 +5,7 @@
 //! `docs/formats.md`). A full disk, a lack of file descriptors, and damaged bytes leave the directory online.
 
 use crate::damage::Damage;
-use crate::files::{FileError, Files, Open, Operation};
+use crate::files::{FileError, Files, Open};
 use crate::open_files::OpenFiles;
 use ottla_protocol::ids::Offset;
 use std::path::{Path, PathBuf};
@@ -124,8 +124,13 @@ impl<F: Files> LogDirectory<F> {
         outcome.map_err(|error| self.failed(error))
     }
 
-    /// Judges a failure: see [`LogDirectory::judge`].
+    /// Judges a failure: see [`LogDirectory::judge`]. A failed sync always takes the directory offline, even with the
+    /// error of a full disk: the kernel may have dropped what was to be synced. A sync that could not open its directory
+    /// has not begun; its operation is `Open`, and it is judged by its cause.
     pub fn failed(&self, error: FileError) -> StorageError {
+        if error.operation.is_sync() {
+            return self.take_offline(error);
+        }
         let directory = self.path.clone();
         if error.is_full() {
             return StorageError::Full {
@@ -141,18 +146,9 @@ impl<F: Files> LogDirectory<F> {
         self.take_offline(error)
     }
 
-    /// Judges the outcome of a sync. A failed sync is always a failed disk, a full one included: nobody knows what the disk
-    /// has kept. Only a sync that could not begin, because its directory could not be opened, is judged by its cause.
-    pub(crate) fn judge_sync(&self, outcome: Result<(), FileError>) -> Result<(), StorageError> {
-        outcome.map_err(|error| match error.operation {
-            Operation::Open => self.failed(error),
-            _ => self.take_offline(error),
-        })
-    }
-
     /// Makes everything on the file system of the directory durable.
     pub(crate) fn sync_file_system(&self) -> Result<(), StorageError> {
-        self.judge_sync(self.files.sync_file_system(&self.path))
+        self.judge(self.files.sync_file_system(&self.path))
     }
 
     /// Takes the directory offline, unless it is already: for an error after which it must not be used, be the disk only

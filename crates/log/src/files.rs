@@ -153,6 +153,16 @@ pub enum Operation {
     SyncFileSystem,
 }
 
+impl Operation {
+    /// Whether it makes something durable. After a failure nobody knows what is on stable storage.
+    pub fn is_sync(self) -> bool {
+        matches!(
+            self,
+            Self::Sync | Self::SyncDirectory | Self::SyncFileSystem
+        )
+    }
+}
+
 impl fmt::Display for Operation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {

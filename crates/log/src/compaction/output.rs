@@ -107,9 +107,8 @@ impl<F: Files> Output<F> {
         closed.map_err(|error| CompactionError::of(directory, error))?;
         for kind in self.kinds() {
             let file = place.open(kind, self.segment.base);
-            let file = file.map_err(|error| CompactionError::of(directory, error))?;
-            file.sync_data()
-                .map_err(|error| CompactionError::Storage(directory.take_offline(error)))?;
+            let synced = file.and_then(|file| file.sync_data());
+            synced.map_err(|error| CompactionError::of(directory, error))?;
         }
         self.forget();
         let names = directory.files().sync_directory(&place.path);

@@ -91,12 +91,12 @@ impl<F: Files> Flush<F> {
                 Err(_) if is_planted(Bug::FailedSyncRetried) => file.sync_data(),
                 outcome => outcome,
             };
-            self.directory.judge_sync(synced)?;
+            self.directory.judge(synced)?;
         }
         if self.has_new_names {
             let files = self.directory.files();
             let synced = unless_gone(files.sync_directory(&self.path));
-            self.directory.judge_sync(synced)?;
+            self.directory.judge(synced)?;
         }
         Ok(())
     }

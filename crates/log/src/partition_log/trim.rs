@@ -202,7 +202,7 @@ impl<F: Files> PartitionLog<F> {
         if has_removed {
             // A segment that came back by a crash must not follow one that was cut: assumption 7.
             let directory = self.directory();
-            directory.judge_sync(directory.files().sync_directory(self.path()))?;
+            directory.judge(directory.files().sync_directory(self.path()))?;
         }
         self.truncate_active(offset, now)?;
         let end = self.segments.end();

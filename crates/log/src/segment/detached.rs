@@ -41,14 +41,14 @@ impl NewIndexes {
         } else {
             for (aside, _) in &self.files {
                 let file = directory.judge(directory.open_anew(aside, Open::Write))?;
-                directory.judge_sync(file.sync_data())?;
+                directory.judge(file.sync_data())?;
             }
         }
         for (aside, path) in &self.files {
             directory.forget(path);
             directory.judge(files.rename(aside, path))?;
         }
-        directory.judge_sync(files.sync_directory(&place.path))
+        directory.judge(files.sync_directory(&place.path))
     }
 }
 

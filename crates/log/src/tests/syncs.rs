@@ -5,7 +5,7 @@ use super::open_files::{directory_with_open_files, small_log_in};
 use crate::checkpoint::{read_leader_epochs, read_topic_id};
 use crate::files::simulated::Simulated;
 use crate::files::{Files, Open, Operation};
-use crate::{Left, LogConfig, LogDirectory, OpenLog, PartitionLog};
+use crate::{Left, LogConfig, LogDirectory, OpenLog, PartitionLog, StorageError};
 use ottla_protocol::ids::{LeaderEpoch, Offset, Uuid};
 use std::io::ErrorKind;
 use std::path::Path;
@@ -42,6 +42,59 @@ fn a_failed_sync_is_never_tried_again() {
         (files.count(Operation::Sync), log.flushed_offset()),
         (syncs, Offset(0))
     );
+}
+
+/// Flushes, a checkpoint, a roll, truncations of a segment, of several and of all, and the close.
+fn sync_in_every_way(mut log: PartitionLog<Simulated>) -> Result<(), StorageError> {
+    for _ in 0..6 {
+        append(&mut log, &transactional(1, 0, 1));
+        append(&mut log, &marker(1, 0));
+        log.flush()?;
+    }
+    if let Some(checkpoint) = log.begin_checkpoint()? {
+        checkpoint.run()?;
+        log.complete_checkpoint(&checkpoint);
+    }
+    log.truncate_to(Offset(11), NOW)?;
+    // So many segments that one sync of the file system is cheaper.
+    for _ in 0..80 {
+        append(&mut log, &plain(2, NOW.0));
+    }
+    log.flush()?;
+    log.truncate_to(Offset(15), NOW)?;
+    append(&mut log, &plain(2, NOW.0));
+    log.truncate_fully(Offset(100), NOW)?;
+    append(&mut log, &plain(2, NOW.0));
+    log.close()?;
+    Ok(())
+}
+
+/// Its error does not say what the disk has kept: a full disk may have dropped what was to be synced.
+#[test]
+fn a_failed_sync_takes_the_directory_offline_even_where_the_disk_is_only_full() {
+    for (operation, at_least) in [
+        (Operation::Sync, 10),
+        (Operation::SyncDirectory, 5),
+        (Operation::SyncFileSystem, 1),
+    ] {
+        let mut nth = 0;
+        loop {
+            nth += 1;
+            let files = new_disk();
+            let log = new_log(&files, small_segments());
+            let directory = directory_of(&log);
+            let before = files.count(operation);
+            files.fail_nth(operation, nth, ErrorKind::StorageFull);
+            let outcome = sync_in_every_way(log);
+            if files.count(operation) - before < nth {
+                break;
+            }
+            assert!(outcome.is_err(), "{operation} {nth}");
+            let failure = directory.failure().expect("a directory that is offline");
+            assert_eq!(failure.operation, operation);
+        }
+        assert!(nth > at_least, "{nth} of {operation}");
+    }
 }
 
 #[test]

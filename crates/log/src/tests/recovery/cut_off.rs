@@ -56,6 +56,37 @@ fn a_damaged_byte_ends_the_log_there_and_what_follows_is_kept_aside() {
 }
 
 #[test]
+fn bytes_beyond_the_limit_are_dropped_and_the_file_says_how_many_it_has() {
+    let files = new_disk();
+    let config = LogConfig {
+        cut_off_bytes: 100,
+        ..LogConfig::default()
+    };
+    let mut log = new_log(&files, config.clone());
+    for _ in 0..3 {
+        append(&mut log, &plain(2, NOW.0));
+    }
+    let mut whole = read_all(&log, Offset(0));
+    assert!(whole.len() > 200);
+    let files = files.process_killed();
+    let file = files.open(&log_path(0), Open::Write).unwrap();
+    whole[30] ^= 0x41;
+    file.write_at(&[IoSlice::new(&whole)], 0).unwrap();
+    let (log, recovery) = open_as(&files, config, Left::default());
+    assert_eq!(log.size(), 0);
+    let cut = recovery.cut_off.unwrap();
+    assert_eq!(cut.bytes, whole.len() as u64);
+    let aside = read_whole(&files, &cut.kept_in.unwrap(), 1 << 20)
+        .unwrap()
+        .unwrap();
+    let (head, kept) = aside.split_at(aside.len() - 100);
+    assert_eq!(kept, &whole[..100], "the first bytes that were cut off");
+    let head = String::from_utf8(head.to_vec()).unwrap();
+    let says = format!("bytes: {}\nbytes-kept: 100\n", whole.len());
+    assert!(head.contains(&says) && head.ends_with("\n\n"), "{head}");
+}
+
+#[test]
 fn a_full_disk_does_not_keep_a_log_from_opening() {
     let files = new_disk();
     let mut log = new_log(&files, LogConfig::default());
