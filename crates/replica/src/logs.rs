@@ -10,7 +10,7 @@ pub mod names;
 mod open;
 
 pub use choose::Chooser;
-pub use close::{Closing, Taken, close_together, finish, take_all};
+pub(crate) use close::close;
 pub use delete::{delete, remove_directory};
 pub use open::{
     Existing, Found, Held, NewLog, Opened, WhoseLog, find, keep_one_of_each, sync_and_hold,

@@ -30,7 +30,7 @@ use crate::directory::distinct;
 use crate::logs::names::directory_name;
 use crate::logs::{self, Existing, LogsError, Opened, WhoseLog, sync_and_hold};
 use crate::partition::Role;
-use crate::{Directory, Host, Partition, TopicSettings, checkpoints};
+use crate::{Directory, Host, Partition, TopicSettings, Workers, checkpoints};
 
 /// All topics of the cluster, and the partitions of one node.
 #[derive(Debug)]
@@ -170,6 +170,17 @@ impl<F: Files, H: Host> Node<F, H> {
             self.lower_recovery_points(directory);
         }
         Ok(())
+    }
+
+    /// Flushes and closes the logs of one directory and marks it as closed by the broker with `broker_epoch`, so that the next
+    /// start reads nothing. Nobody else may work in the directory any more. A second call does nothing. Blocks on the disk.
+    pub fn close_directory(
+        &self,
+        directory: &Arc<Directory<F, H>>,
+        workers: &impl Workers,
+        broker_epoch: i64,
+    ) -> Result<(), LogsError> {
+        logs::close(directory, || self.all_in(directory), workers, broker_epoch)
     }
 
     /// Has no recovery point in the checkpoint be beyond the end of its log. What is appended must not lie before it:

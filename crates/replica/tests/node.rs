@@ -2,12 +2,14 @@
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+use std::io::ErrorKind;
 use std::sync::Arc;
 use std::time::Duration;
 
 use ottla_log::LogDirectory;
-use ottla_log::files::Files as _;
+use ottla_log::checkpoint::{RECOVERY_POINTS, read_offsets, was_clean_shutdown};
 use ottla_log::files::simulated::Simulated;
+use ottla_log::files::{Files as _, Operation};
 use ottla_metadata::effective::StaticConfigs;
 use ottla_metadata::{Changes, ConfigResource, MetadataImage, Partition, Topic};
 use ottla_protocol::ids::{LeaderEpoch, NodeId, PartitionIndex, Uuid};
@@ -270,4 +272,54 @@ fn two_jobs_that_are_added_up_are_done_as_the_later_metadata_has_it() {
         .map(|partition| partition.settings().flush_messages)
         .collect();
     assert_eq!(flush_messages, [7, 7]);
+}
+
+#[test]
+fn a_directory_that_was_closed_is_marked_and_is_closed_once() {
+    let disk = Simulated::new();
+    let node = node(&disk, &["/one"]);
+    make(&node, &image(&[ANYWHERE]));
+    let directory = &node.directories()[0];
+    node.close_directory(directory, &InOrder, 7).unwrap();
+    let path = "/one".as_ref();
+    assert!(was_clean_shutdown(&disk, path).unwrap());
+    let points = read_offsets(&disk, path, RECOVERY_POINTS).unwrap();
+    assert_eq!(points.len(), 1);
+    let changes = disk.changes();
+    node.close_directory(directory, &InOrder, 7).unwrap();
+    assert_eq!(disk.changes(), changes);
+}
+
+/// The mark would have the next start read nothing, and find what was lost.
+#[test]
+fn a_directory_that_could_not_be_closed_is_not_marked() {
+    let mut failures = 0;
+    for operation in [Operation::Sync, Operation::SyncDirectory, Operation::Write] {
+        for nth in 1..=3 {
+            let disk = Simulated::new();
+            let node = node(&disk, &["/one"]);
+            make(&node, &image(&[ANYWHERE]));
+            disk.fail_nth(operation, nth, ErrorKind::Other);
+            let directory = &node.directories()[0];
+            let is_closed = node.close_directory(directory, &InOrder, 7).is_ok();
+            let is_marked = was_clean_shutdown(&disk, "/one".as_ref()).unwrap();
+            // The last sync of all is that of the mark's own name.
+            assert!(is_closed || !is_marked || operation == Operation::SyncDirectory);
+            failures += u32::from(!is_closed);
+        }
+    }
+    assert!(failures >= 7, "{failures}");
+}
+
+#[test]
+fn a_deletion_that_cannot_be_synced_takes_the_directory_offline() {
+    let disk = Simulated::new();
+    let node = node(&disk, &["/one"]);
+    let metadata = image(&[ANYWHERE]);
+    make(&node, &metadata);
+    disk.fail_nth(Operation::SyncDirectory, 1, ErrorKind::StorageFull);
+    for job in node.plan(&MetadataImage::default(), &deletion(), NOW.monotonic) {
+        assert_eq!(node.perform(&job, &InOrder, NOW).len(), 1);
+    }
+    assert!(node.directories()[0].log.failure().is_some());
 }

@@ -14,7 +14,7 @@ use ottla_replica::node;
 use ottla_replica::stalls::Task;
 
 use super::directories::Working;
-use super::logs::{StepError, Threads};
+use super::logs::{MAKING_THREADS, StepError, Threads};
 use super::partition::Tasks;
 use super::{Directory, Replicas};
 use crate::disk_work::LOOK;
@@ -219,7 +219,10 @@ fn run(replicas: &Weak<Replicas>, directory: &Arc<Directory>, queue: &Queue) {
             return;
         };
         let working = Working::begin(directory, Task::Metadata, replicas.clock);
-        let threads = Threads(&working);
+        let threads = Threads {
+            working: &working,
+            count: MAKING_THREADS,
+        };
         let errors = replicas
             .node
             .perform(&job.work, &threads, replicas.clock.now());

@@ -6,22 +6,13 @@
 use std::collections::BTreeSet;
 use std::sync::mpsc::{self, RecvTimeoutError};
 
-use ottla_log::checkpoint::PartitionOffsets;
-use ottla_log::files::disk::Disk;
-use ottla_replica::logs::{close_together, finish, take_all};
 use ottla_replica::stalls::Task;
 
 use super::Replicas;
 use super::directories::Working;
-use super::logs::{LogsError, StepError, in_parallel};
-use super::partition::Tasks;
+use super::logs::{LogsError, StepError, Threads};
 use crate::disk_work::LOOK;
 use crate::drivers::worker::caught;
-
-/// Logs closed by one sync.
-const CLOSED_TOGETHER: usize = 1000;
-
-type Closing = ottla_replica::logs::Closing<Disk, Tasks>;
 
 /// Closes all directories at the same time. The first failure counts.
 pub(super) fn close_all(replicas: &Replicas, broker_epoch: i64) -> Result<(), LogsError> {
@@ -102,30 +93,12 @@ fn close(replicas: &Replicas, number: usize, broker_epoch: i64) -> Result<(), St
     work.goes_on();
     replicas.directories.stop_flusher(number);
     work.goes_on();
-    let partitions = || replicas.all_in(directory);
-    let Some((logs, written)) = take_all(directory, partitions, || work.goes_on()) else {
-        return Ok(());
+    let threads = Threads {
+        working: &work,
+        // Nothing to close where nothing was loaded.
+        count: replicas.directories.recovery_threads(|| 1),
     };
-    let points = close_logs(replicas, logs, &work)?;
-    written?;
-    Ok(finish(directory, &points, broker_epoch)?)
-}
-
-/// Closes logs of one directory; returns their recovery points.
-fn close_logs(
-    replicas: &Replicas,
-    logs: Vec<Closing>,
-    work: &Working<'_>,
-) -> Result<PartitionOffsets, StepError> {
-    let mut logs = logs.into_iter().peekable();
-    let mut groups = Vec::new();
-    while logs.peek().is_some() {
-        groups.push(logs.by_ref().take(CLOSED_TOGETHER).collect());
-    }
-    // Nothing to close where nothing was loaded.
-    let threads = replicas.directories.recovery_threads(|| 1);
-    let points = in_parallel(vec![groups], threads, |logs| {
-        close_together(logs, || work.goes_on())
-    })?;
-    Ok(points.into_iter().flatten().collect())
+    replicas
+        .node
+        .close_directory(directory, &threads, broker_epoch)
 }

@@ -14,7 +14,7 @@ use super::directories::Working;
 use super::recovery_progress::RecoveryProgress;
 
 /// Logs made at a time: what takes long is waiting for the disk.
-const MAKING_THREADS: usize = 8;
+pub(super) const MAKING_THREADS: usize = 8;
 
 /// Why the logs of this node cannot be opened or closed.
 #[derive(Debug, thiserror::Error)]
@@ -48,25 +48,29 @@ pub(super) fn open_existing(replicas: &Replicas, image: &MetadataImage) -> Resul
 }
 
 /// Threads that work in a log directory, for as long as one job takes.
-pub(super) struct Threads<'a>(pub(super) &'a Working<'a>);
+pub(super) struct Threads<'a> {
+    pub(super) working: &'a Working<'a>,
+    /// How many may run at a time.
+    pub(super) count: usize,
+}
 
 impl Workers for Threads<'_> {
     fn each<T: Send, R: Send>(&self, tasks: Vec<T>, work: impl Fn(T) -> R + Sync) -> Vec<R> {
         let work = |task| Ok::<_, Infallible>(work(task));
-        match in_parallel(vec![tasks], MAKING_THREADS, work) {
+        match in_parallel(vec![tasks], self.count, work) {
             Ok(done) => done,
             Err(never) => match never {},
         }
     }
 
     fn disk_answered(&self) {
-        self.0.goes_on();
+        self.working.goes_on();
     }
 }
 
 /// Does `work` on `threads` threads for each queue: the waits for the disk of many logs overlap, and their syncs share
 /// commits of the file system. The first failure counts; what is under way then is still finished.
-pub(super) fn in_parallel<T: Send, R: Send, E: Send>(
+fn in_parallel<T: Send, R: Send, E: Send>(
     queues: Vec<Vec<T>>,
     threads: usize,
     work: impl Fn(T) -> Result<R, E> + Sync,

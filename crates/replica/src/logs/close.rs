@@ -7,21 +7,50 @@ use ottla_log::files::{FileError, Files};
 use ottla_log::{PartitionLog, StorageError, run_together};
 use ottla_protocol::ids::Offset;
 
+use super::LogsError;
 use crate::checkpoints::{self, Partitions};
-use crate::{Directory, Host, Partition};
+use crate::{Directory, Host, Partition, Workers};
+
+/// Logs closed by one sync.
+const CLOSED_TOGETHER: usize = 1000;
 
 /// A log that was taken out of its partition.
-pub type Closing<F, H> = (Arc<Partition<F, H>>, PartitionLog<F>);
+type Closing<F, H> = (Arc<Partition<F, H>>, PartitionLog<F>);
 
 /// The logs of a directory, and whether their offsets were written down.
-pub type Taken<F, H> = (Vec<Closing<F, H>>, Result<(), FileError>);
+type Taken<F, H> = (Vec<Closing<F, H>>, Result<(), FileError>);
 
-/// Takes the logs of a directory out and writes their high watermarks and starts down; from then on nobody else writes its
-/// checkpoint files. Nothing when that was done before. `taken` is called after each log.
-pub fn take_all<F: Files, H: Host>(
+/// Closes the logs of a directory and marks it as closed; does nothing when that was done before. After a failure the mark is
+/// missing, and the next start recovers the directory.
+pub fn close<F: Files, H: Host>(
     directory: &Directory<F, H>,
     partitions: impl FnOnce() -> Partitions<F, H>,
-    taken: impl Fn(),
+    workers: &impl Workers,
+    broker_epoch: i64,
+) -> Result<(), LogsError> {
+    let Some((logs, written)) = take_all(directory, partitions, workers) else {
+        return Ok(());
+    };
+    let mut logs = logs.into_iter().peekable();
+    let mut groups = Vec::new();
+    while logs.peek().is_some() {
+        groups.push(logs.by_ref().take(CLOSED_TOGETHER).collect());
+    }
+    let points = workers.each(groups, |logs| close_together(logs, workers));
+    let points = points
+        .into_iter()
+        .collect::<Result<Vec<PartitionOffsets>, StorageError>>()?;
+    written?;
+    let points = points.into_iter().flatten().collect();
+    Ok(finish(directory, &points, broker_epoch)?)
+}
+
+/// Takes the logs out of their partitions and writes their high watermarks and log start offsets. From then on nobody else
+/// writes the checkpoint files of the directory. Returns nothing when that was done before.
+fn take_all<F: Files, H: Host>(
+    directory: &Directory<F, H>,
+    partitions: impl FnOnce() -> Partitions<F, H>,
+    workers: &impl Workers,
 ) -> Option<Taken<F, H>> {
     let mut files = directory.checkpoint_files()?;
     files.are_closed = true;
@@ -37,18 +66,17 @@ pub fn take_all<F: Files, H: Host>(
             log_starts.insert(key, log.log_start_offset());
         }
         logs.push((partition, log));
-        taken();
+        workers.disk_answered();
     }
     let written = checkpoints::write(directory, checkpoint::HIGH_WATERMARKS, &high_watermarks)
         .and_then(|()| checkpoints::write(directory, checkpoint::LOG_START_OFFSETS, &log_starts));
     Some((logs, written))
 }
 
-/// Closes logs of one directory with as few syncs as they allow; returns their recovery points. `closed` is called when
-/// the disk has answered.
-pub fn close_together<F: Files, H: Host>(
+/// Closes logs of one directory with as few syncs as they allow; returns their recovery points.
+fn close_together<F: Files, H: Host>(
     logs: Vec<Closing<F, H>>,
-    closed: impl Fn(),
+    workers: &impl Workers,
 ) -> Result<PartitionOffsets, StorageError> {
     let mut flushes = Vec::with_capacity(logs.len());
     let mut points = PartitionOffsets::new();
@@ -64,15 +92,15 @@ pub fn close_together<F: Files, H: Host>(
         let flush = log.begin_close_among(count)?;
         points.insert(checkpoints::key(&partition), flush.end().offset);
         flushes.push(flush);
-        closed();
+        workers.disk_answered();
     }
     run_together(&flushes)?;
-    closed();
+    workers.disk_answered();
     Ok(points)
 }
 
-/// Writes down that a directory was closed: the recovery points of its logs, and the mark of a clean shutdown.
-pub fn finish<F: Files, H: Host>(
+/// Writes the recovery points of the logs, and the mark of a clean shutdown.
+fn finish<F: Files, H: Host>(
     directory: &Directory<F, H>,
     recovery_points: &PartitionOffsets,
     broker_epoch: i64,

@@ -5,6 +5,7 @@ use std::sync::{Arc, PoisonError};
 
 use ottla_log::files::{FileError, Files};
 
+use super::LogsError;
 use super::names::{DELETE_SUFFIX, aside_name, directory_name};
 use crate::{Host, Partition};
 
@@ -12,7 +13,7 @@ use crate::{Host, Partition};
 /// already. Blocks on the disk, and on a pass of the cleaner.
 pub fn delete<F: Files, H: Host>(
     partition: &Partition<F, H>,
-) -> Result<Option<PathBuf>, FileError> {
+) -> Result<Option<PathBuf>, LogsError> {
     let Some(log) = partition.take_log() else {
         return Ok(None);
     };
@@ -33,7 +34,7 @@ pub fn delete<F: Files, H: Host>(
         .join(aside_name(&name, partition.topic_id, DELETE_SUFFIX));
     let files = directory.files();
     files.rename(&path, &renamed)?;
-    files.sync_directory(directory.path())?;
+    directory.judge(files.sync_directory(directory.path()))?;
     Ok(Some(renamed))
 }
 

@@ -7,6 +7,7 @@ use ottla_log::checkpoint;
 use ottla_log::files::{FileError, Files};
 use ottla_protocol::ids::{PartitionIndex, Uuid};
 
+use super::LogsError;
 use crate::{Directory, Host};
 
 /// The directory of the metadata log, which is not a partition like the others.
@@ -65,7 +66,7 @@ pub fn topic_id_of<F: Files, H: Host>(
 pub fn set_aside<F: Files, H: Host>(
     directory: &Directory<F, H>,
     name: &str,
-) -> Result<(), FileError> {
+) -> Result<(), LogsError> {
     let (files, path) = (directory.log.files(), directory.log.path());
     let id = checkpoint::read_topic_id(files, &path.join(name))?.unwrap_or(Uuid::ZERO);
     let renamed = aside_name(name, id, STRAY_SUFFIX);
@@ -75,7 +76,7 @@ pub fn set_aside<F: Files, H: Host>(
         "set aside a log that the metadata does not know; remove it when nobody needs it"
     );
     files.rename(&path.join(name), &path.join(renamed))?;
-    files.sync_directory(path)?;
+    directory.log.judge(files.sync_directory(path))?;
     Ok(())
 }
 

@@ -441,20 +441,12 @@ impl Node {
         let mut closed = Vec::new();
         let mut outcome = Ok(());
         for (number, disk) in std::mem::take(&mut self.disks).iter().enumerate() {
-            match self.close_directory(&disk.directory) {
+            match self.replicas.close_directory(&disk.directory, &InOrder, 1) {
                 Ok(()) => closed.push(number),
-                Err(error) => outcome = outcome.and(Err(error)),
+                Err(error) => outcome = outcome.and(Err(error.into())),
             }
         }
         (closed, outcome)
-    }
-
-    fn close_directory(&self, directory: &Arc<Directory>) -> Result<(), Failed> {
-        let taken = logs::take_all(directory, || self.replicas.all_in(directory), || {});
-        let (logs, written) = taken.expect("a directory is closed once");
-        let points = logs::close_together(logs, || {})?;
-        written?;
-        Ok(logs::finish(directory, &points, 1)?)
     }
 
     pub(super) fn has_failed(&self, directory: usize) -> bool {
