@@ -36,7 +36,6 @@ pub struct GroupConsumerOptions {
     pub commit_every: Option<Duration>,
 }
 
-/// A consumer in a group.
 #[derive(Debug)]
 pub struct GroupConsumer {
     cluster: Arc<Cluster>,

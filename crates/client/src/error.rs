@@ -14,18 +14,14 @@ pub enum ClientError {
     /// The name has no address, or it is not `host:port`.
     #[error("cannot find the address of {address}")]
     Resolve {
-        /// As it was given.
         address: String,
-        /// Why.
         #[source]
         source: io::Error,
     },
     /// Nobody accepted the connection.
     #[error("cannot connect to {address}")]
     Connect {
-        /// Where to.
         address: String,
-        /// Why.
         #[source]
         source: io::Error,
     },
@@ -62,7 +58,6 @@ pub enum ClientError {
     Encode {
         /// The API that was called.
         api: ApiKey,
-        /// Why.
         #[source]
         source: ProtocolError,
     },
@@ -73,7 +68,6 @@ pub enum ClientError {
         address: String,
         /// The API that was called.
         api: ApiKey,
-        /// Why.
         #[source]
         source: ProtocolError,
     },
@@ -88,13 +82,10 @@ pub enum ClientError {
     /// The records in a fetch are damaged.
     #[error("{topic}-{partition} at offset {offset}: {what}")]
     CorruptRecords {
-        /// The topic.
         topic: String,
-        /// The partition.
         partition: i32,
         /// From where it was fetched.
         offset: i64,
-        /// What is wrong.
         what: String,
     },
     /// A record that was not sent, because one before it could not be written.
@@ -108,7 +99,6 @@ pub enum ClientError {
     Refused {
         /// What was asked, in words.
         what: String,
-        /// Kafka's error code.
         code: ErrorCode,
         /// The broker's own words.
         message: Option<String>,

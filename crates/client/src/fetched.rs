@@ -17,33 +17,26 @@ const MAX_UNPACKED_BYTES: usize = 1 << 30;
 /// A record as read from a partition.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ConsumedRecord {
-    /// Its offset.
     pub offset: i64,
     /// Its timestamp in milliseconds since 1970, -1 for none.
     pub timestamp: i64,
     /// Who set the timestamp.
     pub timestamp_type: TimestampType,
-    /// Its key.
     pub key: Option<Bytes>,
-    /// Its value.
     pub value: Option<Bytes>,
     /// Its headers, in order.
     pub headers: Vec<RecordHeader>,
 }
 
-/// A header of a record.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RecordHeader {
-    /// Its key.
     pub key: Bytes,
-    /// Its value.
     pub value: Option<Bytes>,
 }
 
 /// What one fetch brought from one partition.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FetchedRecords {
-    /// The partition.
     pub partition: TopicPartition,
     /// Where the fetch began.
     pub position: i64,
@@ -58,7 +51,6 @@ pub struct FetchedRecords {
 /// What the batches of a fetch hold.
 #[derive(Debug, Default)]
 pub(crate) struct ReadBatches {
-    /// Their records.
     pub records: Vec<ConsumedRecord>,
     /// Where the next fetch begins.
     pub next_offset: i64,

@@ -37,7 +37,6 @@ const JOIN_MARGIN: Duration = Duration::from_secs(5);
 /// How a member behaves.
 #[derive(Debug, Clone)]
 pub struct GroupOptions {
-    /// The group.
     pub group: String,
     /// The topics that the member reads.
     pub topics: Vec<String>,
@@ -58,7 +57,6 @@ pub enum Heartbeat {
     Rejoin,
 }
 
-/// A member of a group.
 #[derive(Debug)]
 pub struct GroupMember {
     cluster: Arc<Cluster>,

@@ -7,7 +7,6 @@ use ottla_protocol::messages::{KafkaUuid, MetadataResponseData, MetadataResponse
 
 use crate::error::ErrorCode;
 
-/// A partition of a topic.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct TopicPartition {
     /// The topic's name.
@@ -56,12 +55,9 @@ impl Node {
     }
 }
 
-/// A topic.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TopicMetadata {
-    /// Its name.
     pub name: String,
-    /// Its id.
     pub id: KafkaUuid,
     /// Whether it is one of Kafka's own (`__consumer_offsets`).
     pub is_internal: bool,
@@ -69,7 +65,6 @@ pub struct TopicMetadata {
     pub partitions: BTreeMap<i32, PartitionMetadata>,
 }
 
-/// A partition.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PartitionMetadata {
     /// The leader, if it has one.
@@ -87,7 +82,6 @@ pub struct PartitionMetadata {
 /// The cluster as last seen.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct ClusterMetadata {
-    /// The cluster's id.
     pub cluster_id: Option<String>,
     /// The broker that takes admin requests.
     pub controller: Option<i32>,

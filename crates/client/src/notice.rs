@@ -32,25 +32,13 @@ pub enum Notice {
         after: Duration,
     },
     /// A topic has partitions that it did not have before; they are read from their beginning.
-    PartitionsAdded {
-        /// The topic.
-        topic: String,
-        /// How many.
-        count: usize,
-    },
+    PartitionsAdded { topic: String, count: usize },
     /// A topic does not exist any more; it is waited for.
-    TopicGone {
-        /// The topic.
-        topic: String,
-    },
+    TopicGone { topic: String },
     /// A topic was deleted and created again; it is read from its beginning.
-    TopicRecreated {
-        /// The topic.
-        topic: String,
-    },
+    TopicRecreated { topic: String },
     /// The broker deleted records before they were read.
     RecordsDeleted {
-        /// The partition.
         partition: TopicPartition,
         /// The offset that would have been read next.
         from: i64,
@@ -64,7 +52,6 @@ pub enum Notice {
     },
     /// The log was cut off behind records that were read.
     Truncated {
-        /// The partition.
         partition: TopicPartition,
         /// The offset that would have been read next.
         from: i64,
@@ -171,7 +158,6 @@ impl Outages {
         }
     }
 
-    /// A source works.
     pub fn works(&mut self, source: &Source) {
         self.failing.remove(source);
         self.end();

@@ -7,7 +7,6 @@ use ottla_protocol::messages::{self, ApiKey, ProtocolError};
 
 /// A request and its response.
 pub trait Request: Send + Sync {
-    /// The API.
     const KEY: ApiKey;
     /// The oldest version this client speaks.
     const OLDEST: i16;

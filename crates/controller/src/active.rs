@@ -22,7 +22,6 @@ const MAX_RECORDS_PER_PROPOSAL: usize = 10_000;
 /// Records to be committed as one batch; there may be none, where requests change nothing.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Proposal {
-    /// The records.
     pub records: Vec<MetadataRecord>,
     /// What they lead to, for a snapshot should one be due.
     pub image: MetadataImage,

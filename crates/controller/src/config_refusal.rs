@@ -79,7 +79,6 @@ pub enum ConfigRefusal {
 }
 
 impl ConfigRefusal {
-    /// Kafka's error code.
     pub const fn code(&self) -> ErrorCode {
         match self {
             Self::Unknown {

@@ -17,7 +17,6 @@ use crate::{Decision, Refusal, View, assignments, topic_names};
 /// One topic to create.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NewTopic {
-    /// Its name.
     pub name: String,
     /// How many partitions; -1 for the default.
     pub partitions: i32,
@@ -34,13 +33,10 @@ pub struct NewTopic {
 /// A topic that was created, or would have been.
 #[derive(Debug, Clone, PartialEq)]
 pub struct CreatedTopic {
-    /// Its id.
     pub id: Uuid,
-    /// Its partitions.
     pub partitions: usize,
     /// Its replicas.
     pub replication_factor: usize,
-    /// Its configs.
     pub configs: Vec<EffectiveConfig>,
 }
 

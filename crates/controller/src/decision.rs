@@ -18,7 +18,6 @@ pub struct Settings {
 }
 
 impl Default for Settings {
-    /// Kafka's defaults.
     fn default() -> Self {
         Self {
             default_partitions: 1,

@@ -23,9 +23,7 @@ pub enum TopicReference {
 /// How a reply names a topic: by what its caller may know of it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Named {
-    /// Its name.
     pub name: Option<String>,
-    /// Its id.
     pub id: Option<Uuid>,
 }
 

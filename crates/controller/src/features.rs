@@ -54,9 +54,7 @@ pub struct Update {
 /// The controller that decides.
 #[derive(Debug, Clone, Copy)]
 pub struct Local<'a> {
-    /// Its node.
     pub node: NodeId,
-    /// What it supports.
     pub supported: &'a [FeatureRange],
     /// The level of `kraft.version` by the quorum's records.
     pub kraft_version: i16,

@@ -11,9 +11,7 @@ pub const BLOCK_SIZE: i32 = 1000;
 /// A block of producer ids, for one broker to hand out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Block {
-    /// The first id.
     pub first: ProducerId,
-    /// How many.
     pub size: i32,
 }
 

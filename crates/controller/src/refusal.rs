@@ -115,7 +115,6 @@ pub enum Refusal {
 }
 
 impl Refusal {
-    /// Kafka's error code.
     pub const fn code(&self) -> ErrorCode {
         match self {
             Self::TopicExists(_) => ErrorCode::TopicAlreadyExists,

@@ -85,29 +85,18 @@ operations! {
     RegisterBroker -> Result<i64, Refusal>;
     /// BrokerHeartbeat of a broker that wants to be unfenced.
     UnfenceBroker -> Result<(), Refusal>;
-    /// CreateTopics.
     CreateTopics -> create_topics::Reply;
-    /// DeleteTopics.
     DeleteTopics -> delete_topics::Reply;
-    /// CreatePartitions.
     CreatePartitions -> create_partitions::Reply;
-    /// AlterConfigs.
     AlterConfigs -> alter_configs::Reply;
-    /// IncrementalAlterConfigs.
     IncrementalAlterConfigs -> alter_configs::Reply;
-    /// ElectLeaders.
     ElectLeaders -> elections::Reply;
-    /// AlterPartitionReassignments.
     AlterPartitionReassignments -> reassignments::Reply;
-    /// UpdateFeatures.
     UpdateFeatures -> Result<(), Refusal>;
-    /// AssignReplicasToDirs.
     AssignReplicasToDirs -> ();
-    /// AllocateProducerIds.
     AllocateProducerIds -> Result<producer_ids::Block, Refusal>;
 }
 
-/// Registers a broker.
 #[derive(Debug, Clone, PartialEq)]
 pub struct RegisterBroker(pub BrokerRegistration);
 
@@ -120,7 +109,6 @@ impl RegisterBroker {
 /// Ends the fencing of a broker.
 #[derive(Debug, Clone, PartialEq)]
 pub struct UnfenceBroker {
-    /// The broker.
     pub broker: NodeId,
     /// The epoch of its registration.
     pub epoch: i64,
@@ -135,7 +123,6 @@ impl UnfenceBroker {
 /// Creates topics, each by itself.
 #[derive(Debug, Clone, PartialEq)]
 pub struct CreateTopics {
-    /// The topics.
     pub topics: Vec<NewTopic>,
     /// Whether nothing is to be created.
     pub validate_only: bool,
@@ -202,7 +189,6 @@ impl IncrementalAlterConfigs {
     }
 }
 
-/// Elects leaders.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ElectLeaders {
     /// Which leader is wanted.
@@ -256,7 +242,6 @@ impl UpdateFeatures {
 /// Records in which log directories the replicas of a broker lie.
 #[derive(Debug, Clone, PartialEq)]
 pub struct AssignReplicasToDirs {
-    /// The broker.
     pub broker: NodeId,
     /// Where its replicas lie.
     pub located: Vec<Located>,
@@ -271,7 +256,6 @@ impl AssignReplicasToDirs {
 /// Gives a block of producer ids to a broker.
 #[derive(Debug, Clone, PartialEq)]
 pub struct AllocateProducerIds {
-    /// The broker.
     pub broker: NodeId,
     /// The epoch of its registration.
     pub epoch: i64,

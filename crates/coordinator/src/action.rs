@@ -60,9 +60,7 @@ impl<R> Decision<R> {
 /// A member sent a request that counts as a heartbeat: its session restarts.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct KeepAlive {
-    /// The group.
     pub group: String,
-    /// The member.
     pub member: String,
 }
 
@@ -71,16 +69,13 @@ pub struct KeepAlive {
 pub enum Event {
     /// A rebalance begins.
     RebalanceStarted {
-        /// The group.
         group: String,
         /// Its generation so far.
         generation: i32,
-        /// Why, in words.
         reason: String,
     },
     /// The members of a new generation are known.
     GenerationStarted {
-        /// The group.
         group: String,
         /// The new generation.
         generation: i32,
@@ -89,16 +84,11 @@ pub enum Event {
     },
     /// Members were dropped because they were not heard of in time.
     MembersExpired {
-        /// The group.
         group: String,
         /// Their ids.
         members: Vec<String>,
-        /// What they missed.
         missed: &'static str,
     },
     /// Nobody rejoined in time; the rebalance goes on waiting.
-    NobodyJoined {
-        /// The group.
-        group: String,
-    },
+    NobodyJoined { group: String },
 }

@@ -50,7 +50,6 @@ pub enum Unavailable {
 }
 
 impl Unavailable {
-    /// Kafka's code.
     pub const fn code(self) -> ErrorCode {
         match self {
             Self::Loading => ErrorCode::CoordinatorLoadInProgress,

@@ -57,7 +57,6 @@ impl State {
         &self.offsets
     }
 
-    /// What is stored of a group.
     pub fn group(&self, group_id: &str) -> Option<&Stored> {
         self.groups.get(group_id)
     }

@@ -10,7 +10,6 @@ use ottla_protocol::time::MonotonicTime;
 /// What a deadline is about. Ordered by group first, so that a group's deadlines stand together.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Key {
-    /// The group.
     pub group: String,
     /// Which of its deadlines.
     pub kind: Kind,

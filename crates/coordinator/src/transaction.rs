@@ -9,7 +9,6 @@ use ottla_protocol::messages::coordinator::transaction::TransactionRecord;
 /// A transaction that is neither committed nor aborted to its end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct OpenTransaction {
-    /// Its producer.
     pub producer_id: ProducerId,
     /// Kafka's name of its state.
     pub state: &'static str,

@@ -51,7 +51,6 @@ pub struct Stated {
     pub name: &'static str,
     /// The value there, in the unit of that name.
     pub value: String,
-    /// Where.
     pub source: ConfigSource,
 }
 
@@ -68,7 +67,6 @@ impl Stated {
 /// A config's value, and everything that was stated for it, the strongest first.
 #[derive(Debug, Clone, PartialEq)]
 pub struct EffectiveConfig {
-    /// The key.
     pub key: &'static ConfigKey,
     /// The value that counts, in the key's own unit.
     pub value: Option<String>,
@@ -81,7 +79,6 @@ pub struct EffectiveConfig {
 /// What decides configs besides the image: this node and what its file says.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct StaticConfigs {
-    /// This node.
     pub node: NodeId,
     /// The keys set in the file or on the command line, and the embedded defaults where there is no file.
     pub values: BTreeMap<String, String>,

@@ -49,11 +49,8 @@ pub struct MetadataImage {
 /// A topic and its partitions.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Topic {
-    /// Its name.
     pub name: String,
-    /// Its id.
     pub id: Uuid,
-    /// Its partitions.
     pub partitions: OrdMap<PartitionIndex, Partition>,
 }
 

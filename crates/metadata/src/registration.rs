@@ -18,7 +18,6 @@ pub struct Endpoint {
     pub listener: String,
     /// The host name or address.
     pub host: String,
-    /// The port.
     pub port: u16,
     /// Kafka's number of the security protocol; 0 is PLAINTEXT.
     pub security_protocol: i16,
@@ -35,7 +34,6 @@ pub struct FeatureRange {
     pub maximum: i16,
 }
 
-/// A broker's registration.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct BrokerRegistration {
     /// The broker's id.

@@ -45,7 +45,6 @@ impl ResourceKind {
 /// The owner of a set of configs.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ConfigResource {
-    /// Its kind.
     pub kind: ResourceKind,
     /// Its name; empty for the default of all brokers.
     pub name: String,

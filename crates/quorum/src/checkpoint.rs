@@ -37,7 +37,6 @@ impl SnapshotId {
         epoch: LeaderEpoch(0),
     };
 
-    /// The name of its file.
     pub fn file_name(self) -> String {
         format!("{:020}-{:010}{SUFFIX}", self.end_offset.0, self.epoch.0)
     }
@@ -71,9 +70,7 @@ pub enum CheckpointError {
     Damaged {
         /// The file.
         path: PathBuf,
-        /// Where.
         position: u64,
-        /// How.
         source: BadBatch,
     },
     /// The footer is missing.
@@ -87,7 +84,6 @@ pub enum CheckpointError {
     Record {
         /// The file.
         path: PathBuf,
-        /// Why.
         source: DecodeError,
     },
 }

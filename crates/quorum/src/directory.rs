@@ -66,9 +66,7 @@ pub fn directory_state<F: Files>(
 /// How to format the log directories of one node.
 #[derive(Debug, Clone)]
 pub struct Format<'a> {
-    /// The cluster.
     pub cluster_id: &'a str,
-    /// The node.
     pub node_id: NodeId,
     /// The log directories and their new ids.
     pub directories: &'a [(&'a Path, Uuid)],

@@ -18,7 +18,6 @@ const SIZE_LIMIT: u64 = 64 * 1024;
 pub struct MetaProperties {
     /// The cluster, 22 characters of base64url unless somebody chose it.
     pub cluster_id: String,
-    /// The node.
     pub node_id: NodeId,
     /// The directory; absent in directories of Kafka before 3.7.
     pub directory_id: Option<Uuid>,
@@ -37,7 +36,6 @@ pub enum MetaPropertiesError {
     Missing {
         /// The file.
         path: PathBuf,
-        /// The key.
         key: &'static str,
     },
     /// A value cannot be right.
@@ -45,7 +43,6 @@ pub enum MetaPropertiesError {
     Invalid {
         /// The file.
         path: PathBuf,
-        /// The key.
         key: &'static str,
         /// What stands there.
         value: String,

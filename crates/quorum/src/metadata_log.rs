@@ -95,15 +95,12 @@ pub enum Failure {
 /// What `DescribeQuorum` tells.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct QuorumStatus {
-    /// The leader.
     pub leader: NodeId,
-    /// Its epoch.
     pub epoch: LeaderEpoch,
     /// Everything before it has committed.
     pub high_watermark: Offset,
     /// The oldest offset in the log.
     pub log_start: Offset,
-    /// The voters.
     pub voters: Vec<Voter>,
     /// The level of `kraft.version`.
     pub kraft_version: i16,

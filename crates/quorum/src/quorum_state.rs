@@ -23,7 +23,6 @@ pub enum QuorumStateError {
     Malformed {
         /// The file.
         path: PathBuf,
-        /// What is wrong.
         problem: String,
     },
 }

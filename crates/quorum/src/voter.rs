@@ -26,7 +26,6 @@ pub struct VoterEndpoint {
     pub listener: String,
     /// The host name or address.
     pub host: String,
-    /// The port.
     pub port: u16,
 }
 

@@ -14,7 +14,6 @@ const METADATA_TOPIC: &str = "__cluster_metadata";
 /// A broker of the cluster, fenced or not.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Broker {
-    /// Where it is.
     pub node: Node,
     /// Whether the controller keeps clients away from it, because it has not caught up or does not answer.
     pub is_fenced: bool,
@@ -36,9 +35,7 @@ pub struct Feature {
 /// The quorum of controllers that keeps the metadata.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Quorum {
-    /// The leader.
     pub leader: i32,
-    /// Its epoch.
     pub leader_epoch: i32,
     /// The end of what is committed.
     pub high_watermark: i64,

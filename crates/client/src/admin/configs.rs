@@ -17,13 +17,10 @@ use crate::{ClientError, Cluster, Result};
 /// Something that has configs.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Resource {
-    /// A topic.
     Topic(String),
-    /// A broker.
     Broker(i32),
     /// What all brokers of the cluster share.
     BrokerDefaults,
-    /// A group.
     Group(String),
 }
 
@@ -58,7 +55,6 @@ impl Resource {
 /// A change of one config.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ConfigChange {
-    /// Set it.
     Set(String),
     /// Back to its default.
     Delete,
@@ -82,9 +78,7 @@ impl ConfigChange {
 /// Whether configs come with what they mean.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Documentation {
-    /// With.
     Included,
-    /// Without.
     Omitted,
 }
 

@@ -34,13 +34,11 @@ pub struct ListedGroup {
 pub struct Group {
     /// Its name.
     pub group: String,
-    /// Its state.
     pub state: String,
     /// How partitions are assigned.
     pub assignor: String,
     /// The broker that coordinates it.
     pub coordinator: i32,
-    /// Its members.
     pub members: Vec<Member>,
 }
 

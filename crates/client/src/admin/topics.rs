@@ -17,7 +17,6 @@ use crate::{ClientError, Cluster, Result};
 /// A topic to be created.
 #[derive(Debug, Clone, Default)]
 pub struct NewTopic {
-    /// Its name.
     pub name: String,
     /// How many partitions; nothing for the broker's default.
     pub partitions: Option<i32>,
@@ -25,14 +24,12 @@ pub struct NewTopic {
     pub replication_factor: Option<i16>,
     /// The replicas of each partition, in place of the two counts.
     pub assignment: BTreeMap<i32, Vec<i32>>,
-    /// Its configs.
     pub configs: BTreeMap<String, String>,
 }
 
 /// What the broker made of a [`NewTopic`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CreatedTopic {
-    /// Its id.
     pub id: KafkaUuid,
     /// How many partitions it has.
     pub partitions: i32,

@@ -29,7 +29,6 @@ pub enum OutOfRange {
     Earliest,
     /// Go on at the end; before the first record, at the first record, so that none is skipped that is there.
     Latest,
-    /// Fail.
     Fail,
 }
 
@@ -69,7 +68,6 @@ impl Default for FetchOptions {
 /// The next offset to read, and the leader epoch of the record before it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Position {
-    /// The offset.
     pub offset: i64,
     /// The epoch, -1 when unknown.
     pub leader_epoch: i32,

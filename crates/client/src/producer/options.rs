@@ -69,15 +69,11 @@ impl Default for ProducerOptions {
 /// A record to be sent.
 #[derive(Debug, Clone, Default)]
 pub struct ProducerRecord {
-    /// Where to.
     pub topic: String,
     /// The partition, where the key shall not decide it.
     pub partition: Option<i32>,
-    /// Its key.
     pub key: Option<Bytes>,
-    /// Its value.
     pub value: Option<Bytes>,
-    /// Its headers.
     pub headers: Vec<RecordHeader>,
     /// Its time in milliseconds since 1970.
     pub timestamp: i64,

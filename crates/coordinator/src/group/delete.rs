@@ -10,7 +10,6 @@ use crate::shard::Shard;
 /// A request to delete one group.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DeleteGroupRequest {
-    /// The group.
     pub group_id: String,
 }
 
@@ -26,7 +25,6 @@ pub enum DeleteError {
 }
 
 impl DeleteError {
-    /// Kafka's code.
     pub const fn code(self) -> ErrorCode {
         match self {
             Self::NotFound => ErrorCode::GroupIdNotFound,

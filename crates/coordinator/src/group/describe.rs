@@ -8,7 +8,6 @@ use crate::shard::Shard;
 /// A request to describe one classic group.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DescribeGroupRequest {
-    /// The group.
     pub group_id: String,
 }
 
@@ -21,14 +20,12 @@ pub struct DescribedGroup {
     pub protocol_type: String,
     /// Its protocol, empty for none.
     pub protocol: String,
-    /// Its members.
     pub members: Vec<DescribedMember>,
 }
 
 /// A member as tools see it.
 #[derive(Debug, Clone, PartialEq)]
 pub struct DescribedMember {
-    /// Its id.
     pub id: String,
     /// Its static identity.
     pub instance_id: Option<String>,

@@ -11,7 +11,6 @@ use ottla_protocol::messages::coordinator::group::GroupRecord;
 /// The protocol of a group.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Kind {
-    /// Classic.
     Classic,
     /// KIP-848.
     Consumer,
@@ -66,7 +65,6 @@ const fn is_of_group(record: &GroupRecord) -> bool {
 
 /// A record of such a group, taken apart.
 pub struct ForeignRecord {
-    /// The group.
     pub group_id: String,
     kind: Kind,
     key: Bytes,

@@ -24,7 +24,6 @@ impl Filter {
 /// A line in the list of groups.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ListedGroup {
-    /// Its id.
     pub id: String,
     /// Its protocol type, empty for none.
     pub protocol_type: String,

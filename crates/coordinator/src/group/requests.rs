@@ -97,7 +97,6 @@ pub trait Call: Into<GroupRequest> {
 
 /// A request to the shard that owns one group.
 pub trait GroupCall: Call {
-    /// The group.
     fn group_id(&self) -> &str;
 }
 

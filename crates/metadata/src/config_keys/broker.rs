@@ -5,7 +5,6 @@
 
 use super::{Bounds, ConfigKey, Importance, Update, ValueType};
 
-/// Broker configs.
 pub const BROKER: &[ConfigKey] = &[
     ConfigKey::new("add.partitions.to.txn.retry.backoff.max.ms", ValueType::Int, Some("100")).bounded(Bounds::AtLeast(0)).important(Importance::High),
     ConfigKey::new("add.partitions.to.txn.retry.backoff.ms", ValueType::Int, Some("20")).bounded(Bounds::AtLeast(1)).important(Importance::High),

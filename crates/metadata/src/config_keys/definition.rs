@@ -13,7 +13,6 @@ pub const FROM_NEXT_START: &str = "A change counts from the next start on.";
 pub enum ValueType {
     /// `true` or `false`.
     Boolean,
-    /// Text.
     Text,
     /// A 32-bit number.
     Int,
@@ -158,7 +157,6 @@ impl Unit {
 pub struct Synonym {
     /// The broker config.
     pub name: &'static str,
-    /// Its unit.
     pub unit: Unit,
 }
 
@@ -173,7 +171,6 @@ impl Synonym {
 pub struct ConfigKey {
     /// Kafka's name, or `ottla.…`.
     pub name: &'static str,
-    /// The type of its value.
     pub value_type: ValueType,
     /// Kafka's default where it has one; `None` where it must be set, or is derived from another key.
     pub default: Option<&'static str>,
@@ -193,7 +190,6 @@ pub struct ConfigKey {
     change_of_what_works: WhenChanged,
     /// What setting it does.
     pub effect: Effect,
-    /// What it does, for users.
     pub documentation: &'static str,
 }
 

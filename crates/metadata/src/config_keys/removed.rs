@@ -3,7 +3,6 @@
 /// A key that is gone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Removed {
-    /// Its name.
     pub name: &'static str,
     /// What to do instead.
     pub instead: &'static str,

@@ -14,7 +14,6 @@ pub type Worth<'a> = &'a dyn Fn(&str) -> Option<String>;
 pub struct Broken {
     /// The configs that it stands between.
     pub keys: Vec<String>,
-    /// What is wrong.
     pub why: String,
 }
 

@@ -11,7 +11,6 @@ use super::{Bounds, ConfigKey, ValueType};
 pub struct InvalidValue {
     /// The key.
     pub name: &'static str,
-    /// The value.
     pub value: String,
     /// What would be valid.
     pub reason: String,

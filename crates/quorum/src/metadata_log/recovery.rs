@@ -36,7 +36,6 @@ const PARTITION_METADATA_CONTENT: &[u8] = b"version: 0\ntopic_id: AAAAAAAAAAAAAA
 pub struct Location<'a> {
     /// Its directory (`__cluster_metadata-0`), made if it does not exist.
     pub directory: &'a Path,
-    /// The cluster.
     pub cluster_id: &'a str,
 }
 

@@ -36,9 +36,7 @@ pub enum OpenError {
     Damaged {
         /// The file.
         path: PathBuf,
-        /// Where.
         position: u64,
-        /// How.
         problem: String,
     },
     /// A snapshot cannot be understood.
@@ -53,7 +51,6 @@ pub enum OpenError {
         path: PathBuf,
         /// The batch's offset.
         offset: Offset,
-        /// Why.
         source: DecodeError,
     },
     /// The voters in the log are not this node alone.
@@ -62,11 +59,8 @@ pub enum OpenError {
          {directory_id}): quorums of several nodes are not served in this release"
     )]
     OtherVoters {
-        /// Who they are.
         voters: String,
-        /// This node.
         node_id: i32,
-        /// This directory.
         directory_id: String,
     },
     /// `kraft.version` says that the voters are in the log, and they are not.

@@ -95,12 +95,10 @@ impl Group {
         }
     }
 
-    /// Its state.
     pub const fn state(&self) -> State {
         self.state
     }
 
-    /// Its generation.
     pub const fn generation(&self) -> i32 {
         self.generation
     }
@@ -281,7 +279,7 @@ impl Group {
     pub(super) fn start_generation(&mut self, at: Timestamp) {
         self.generation = self.generation.wrapping_add(1);
         self.protocol = (!self.members.is_empty()).then(|| self.elect_protocol());
-        self.subscribed_topics = subscription::of(self);
+        self.subscribed_topics = self.read_subscriptions();
         let next = if self.members.is_empty() {
             State::Empty
         } else {
@@ -289,6 +287,22 @@ impl Group {
         };
         self.enter(next, at);
         self.pending_syncs.clear();
+    }
+
+    /// The topics that the members subscribe to in the current generation; `None` if that cannot be told.
+    pub(super) fn read_subscriptions(&self) -> Option<BTreeSet<String>> {
+        if !self.is_of_consumers() {
+            return None;
+        }
+        let mut topics = BTreeSet::new();
+        if self.members.is_empty() {
+            return Some(topics);
+        }
+        let protocol = self.protocol.as_deref()?;
+        for member in self.members.values() {
+            topics.extend(subscription::topics(member.metadata(protocol))?);
+        }
+        Some(topics)
     }
 
     /// The longest rebalance timeout of the members.

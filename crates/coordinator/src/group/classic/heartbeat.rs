@@ -9,7 +9,6 @@ use super::turn::Turn;
 /// A sign of life.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HeartbeatRequest {
-    /// The group.
     pub group_id: String,
     /// Who lives.
     pub member_id: String,
@@ -35,7 +34,6 @@ pub enum HeartbeatError {
 }
 
 impl HeartbeatError {
-    /// Kafka's code.
     pub const fn code(self) -> ErrorCode {
         match self {
             Self::InvalidGroupId => ErrorCode::InvalidGroupId,

@@ -10,7 +10,6 @@ use crate::timers::Kind;
 /// Who should go.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LeaveRequest {
-    /// The group.
     pub group_id: String,
     /// The members, in the order of the reply.
     pub members: Vec<Leaving>,
@@ -62,7 +61,6 @@ pub enum LeaveError {
 }
 
 impl LeaveError {
-    /// Kafka's code.
     pub const fn code(self) -> ErrorCode {
         match self {
             Self::UnknownMember => ErrorCode::UnknownMemberId,

@@ -11,16 +11,13 @@ use crate::config::Config;
 /// A protocol (for consumers: an assignor) that a member supports.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Protocol {
-    /// Its name.
     pub name: String,
     /// What the member says to the leader under this protocol.
     pub metadata: Bytes,
 }
 
-/// A request to join.
 #[derive(Debug, Clone, PartialEq)]
 pub struct JoinRequest {
-    /// The group.
     pub group_id: String,
     /// Who asks; empty for a newcomer.
     pub member_id: String,
@@ -93,7 +90,6 @@ impl JoinReply {
 pub struct Joined {
     /// Its number.
     pub generation: i32,
-    /// The protocol type.
     pub protocol_type: Option<String>,
     /// The elected protocol.
     pub protocol: Option<String>,
@@ -108,7 +104,6 @@ pub struct Joined {
 /// A member, as the leader sees it.
 #[derive(Debug, Clone, PartialEq)]
 pub struct JoinedMember {
-    /// Its id.
     pub id: String,
     /// Its static identity.
     pub instance_id: Option<String>,
@@ -131,14 +126,12 @@ pub enum JoinError {
     FencedInstance,
     /// Not the protocols of this group.
     InconsistentProtocol,
-    /// The group is full.
     GroupFull,
     /// The same member has asked again elsewhere.
     Superseded,
 }
 
 impl JoinError {
-    /// Kafka's code.
     pub const fn code(self) -> ErrorCode {
         match self {
             Self::InvalidGroupId => ErrorCode::InvalidGroupId,
@@ -165,7 +158,6 @@ impl From<IdentityError> for JoinError {
 /// A request for an assignment.
 #[derive(Debug, Clone, PartialEq)]
 pub struct SyncRequest {
-    /// The group.
     pub group_id: String,
     /// Who asks.
     pub member_id: String,
@@ -189,7 +181,6 @@ pub type SyncReply = Result<Synced, SyncError>;
 pub struct Synced {
     /// The protocol type of the group.
     pub protocol_type: Option<String>,
-    /// Its protocol.
     pub protocol: Option<String>,
     /// The member's share, as the leader encoded it.
     pub assignment: Bytes,
@@ -213,7 +204,6 @@ pub enum SyncError {
 }
 
 impl SyncError {
-    /// Kafka's code.
     pub const fn code(self) -> ErrorCode {
         match self {
             Self::InvalidGroupId => ErrorCode::InvalidGroupId,

@@ -12,7 +12,6 @@ use ottla_protocol::time::Timestamp;
 use super::group::{Group, State};
 use super::member::Member;
 use super::messages::Protocol;
-use super::subscription;
 
 /// The record of `group` as it is.
 pub fn of(group: &Group) -> GroupRecord {
@@ -97,7 +96,7 @@ pub fn read(group_id: &str, value: &GroupMetadataValue) -> Group {
         group.leader = group.members.keys().next().cloned();
     }
     group.protocol_type = Some(value.protocol_type.clone()).filter(|kind| !kind.is_empty());
-    group.subscribed_topics = subscription::of(&group);
+    group.subscribed_topics = group.read_subscriptions();
     group
 }
 

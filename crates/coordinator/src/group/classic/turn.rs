@@ -14,7 +14,6 @@ use crate::timers::{Key, Kind, Timers};
 pub struct Turn<'a> {
     /// The settings.
     pub config: &'a Config,
-    /// The group.
     pub group: &'a mut Group,
     /// The deadlines of the shard.
     pub timers: &'a mut Timers,

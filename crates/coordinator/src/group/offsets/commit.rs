@@ -6,8 +6,8 @@ use ottla_protocol::ids::Uuid;
 use ottla_protocol::messages::ErrorCode;
 use ottla_protocol::time::Now;
 
+use super::committed::Committed;
 use super::record;
-use super::store::Committed;
 use crate::action::{Decision, KeepAlive};
 use crate::group::classic::{Group, State};
 use crate::shard::Shard;
@@ -15,7 +15,6 @@ use crate::shard::Shard;
 /// Offsets to commit.
 #[derive(Debug, Clone, PartialEq)]
 pub struct CommitRequest {
-    /// The group.
     pub group_id: String,
     /// Who commits; empty for a consumer that is no member.
     pub member_id: String,
@@ -34,18 +33,13 @@ pub struct CommitRequest {
 /// A topic with offsets to commit.
 #[derive(Debug, Clone, PartialEq)]
 pub struct CommitTopic {
-    /// Its name.
     pub name: String,
-    /// Its id.
     pub id: Uuid,
-    /// The offsets.
     pub partitions: Vec<OffsetToCommit>,
 }
 
-/// An offset to commit.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct OffsetToCommit {
-    /// The partition.
     pub partition: i32,
     /// The next offset to read.
     pub offset: i64,
@@ -61,9 +55,7 @@ pub type CommitReply = Result<Vec<CommittedTopic>, CommitError>;
 /// A topic of the answer, as in the request.
 #[derive(Debug, Clone, PartialEq)]
 pub struct CommittedTopic {
-    /// Its name.
     pub name: String,
-    /// Its id.
     pub id: Uuid,
     /// The partitions, as in the request.
     pub partitions: Vec<CommittedPartition>,
@@ -72,7 +64,6 @@ pub struct CommittedTopic {
 /// A partition of the answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct CommittedPartition {
-    /// The partition.
     pub partition: i32,
     /// What became of it.
     pub outcome: CommitOutcome,
@@ -81,14 +72,12 @@ pub struct CommittedPartition {
 /// What became of an offset.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum CommitOutcome {
-    /// Committed.
     Committed,
     /// Its text is longer than the broker allows.
     MetadataTooLarge,
 }
 
 impl CommitOutcome {
-    /// Kafka's code.
     pub const fn code(self) -> ErrorCode {
         match self {
             Self::Committed => ErrorCode::None,
@@ -113,7 +102,6 @@ pub enum CommitError {
 }
 
 impl CommitError {
-    /// Kafka's code.
     pub const fn code(self) -> ErrorCode {
         match self {
             Self::GroupNotFound => ErrorCode::GroupIdNotFound,

@@ -12,7 +12,6 @@ use crate::shard::Shard;
 /// Offsets to forget.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct OffsetDeleteRequest {
-    /// The group.
     pub group_id: String,
     /// Topics and partitions.
     pub topics: Vec<(String, Vec<i32>)>,
@@ -31,7 +30,6 @@ pub enum PartitionDelete {
 }
 
 impl PartitionDelete {
-    /// Kafka's code.
     pub const fn code(self) -> ErrorCode {
         match self {
             Self::Deleted => ErrorCode::None,
@@ -52,7 +50,6 @@ pub enum OffsetDeleteError {
 }
 
 impl OffsetDeleteError {
-    /// Kafka's code.
     pub const fn code(self) -> ErrorCode {
         match self {
             Self::InvalidGroupId => ErrorCode::InvalidGroupId,

@@ -6,8 +6,8 @@
 use ottla_protocol::messages::coordinator::group::GroupRecord;
 use ottla_protocol::time::Now;
 
+use super::committed::Committed;
 use super::record;
-use super::store::Committed;
 use crate::group::classic::{Group, State};
 use crate::group::foreign::Kind;
 use crate::shard::Shard;

@@ -2,13 +2,11 @@
 
 use ottla_protocol::ids::Uuid;
 
-use super::store::Committed;
+use super::committed::Committed;
 use crate::shard::Shard;
 
-/// Offsets to fetch.
 #[derive(Debug, Clone, PartialEq)]
 pub struct OffsetFetchRequest {
-    /// The group.
     pub group_id: String,
     /// Which; `None` for all that the group has.
     pub topics: Option<Vec<TopicToFetch>>,
@@ -19,18 +17,15 @@ pub struct OffsetFetchRequest {
 /// A topic to fetch offsets of.
 #[derive(Debug, Clone, PartialEq)]
 pub struct TopicToFetch {
-    /// Its name.
     pub name: String,
     /// Its id, zero if the client did not say.
     pub id: Uuid,
-    /// The partitions.
     pub partitions: Vec<i32>,
 }
 
 /// A topic of the answer.
 #[derive(Debug, Clone, PartialEq)]
 pub struct FetchedTopic {
-    /// Its name.
     pub name: String,
     /// Its id, as in the request.
     pub id: Uuid,
@@ -41,9 +36,7 @@ pub struct FetchedTopic {
 /// What is committed for a partition.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Fetched {
-    /// Nothing.
     Nothing,
-    /// This.
     Offset(Committed),
     /// An open transaction may replace it (`UNSTABLE_OFFSET_COMMIT`).
     Unstable,

@@ -9,11 +9,9 @@ pub struct ListOffsetsRequest;
 /// A committed offset.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StoredOffset {
-    /// The group.
     pub group_id: String,
     /// The name of the topic.
     pub topic: String,
-    /// The partition.
     pub partition: i32,
     /// The next offset to read.
     pub offset: i64,

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::store::{Committed, Place};
+use super::committed::{Committed, Place};
 
 type Owned = (String, String, i32);
 

@@ -4,7 +4,7 @@ use ottla_protocol::messages::coordinator::group::{
     GroupRecord, LegacyOffsetCommitValue, OffsetCommitKey, OffsetCommitValue,
 };
 
-use super::store::{Committed, Place};
+use super::committed::{Committed, Place};
 
 /// The version that carries an expiry, and the last one that does.
 const VERSION_WITH_EXPIRY: i16 = 1;

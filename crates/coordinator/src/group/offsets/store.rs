@@ -5,27 +5,9 @@ use std::collections::BTreeMap;
 use ottla_protocol::ids::Uuid;
 use ottla_protocol::messages::coordinator::group::GroupRecord;
 
+use super::committed::{Committed, Place};
 use super::pending::Pending;
 use super::record;
-
-/// A committed offset.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Committed {
-    /// The next offset to read.
-    pub offset: i64,
-    /// The leader epoch of the last record read, if known.
-    pub leader_epoch: Option<i32>,
-    /// The client's own text.
-    pub metadata: String,
-    /// When it was committed, on the wall clock.
-    pub commit_timestamp: i64,
-    /// When it expires, if the client said so (old clients).
-    pub expire_timestamp: Option<i64>,
-    /// The id of the topic, zero in old records.
-    pub topic_id: Uuid,
-    /// The offset of the record that says this.
-    pub record_offset: i64,
-}
 
 /// How a transaction ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -46,9 +28,6 @@ pub struct Offsets {
     groups: BTreeMap<String, ByTopic>,
     pending: Pending,
 }
-
-/// A partition, as a group's offset is stored for it.
-pub type Place<'a> = (&'a str, &'a str, i32);
 
 impl Offsets {
     /// The offsets of a group.

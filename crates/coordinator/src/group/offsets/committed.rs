@@ -1,0 +1,25 @@
+//! One committed offset, and the key under which it is stored.
+
+use ottla_protocol::ids::Uuid;
+
+/// A partition, as a group's offset is stored for it.
+pub type Place<'a> = (&'a str, &'a str, i32);
+
+/// A committed offset.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Committed {
+    /// The next offset to read.
+    pub offset: i64,
+    /// The leader epoch of the last record read, if known.
+    pub leader_epoch: Option<i32>,
+    /// The client's own text.
+    pub metadata: String,
+    /// When it was committed, on the wall clock.
+    pub commit_timestamp: i64,
+    /// When it expires, if the client said so (old clients).
+    pub expire_timestamp: Option<i64>,
+    /// The id of the topic, zero in old records.
+    pub topic_id: Uuid,
+    /// The offset of the record that says this.
+    pub record_offset: i64,
+}
