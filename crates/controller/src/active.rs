@@ -1,11 +1,11 @@
 //! The active controller: decides requests, and holds their replies until the records are committed.
 //!
-//! Synchronous, without a log of its own. The owner proposes what [`Active::decide`] gives it, and tells what becomes of it:
-//! [`Active::on_committed`], [`Active::on_refused`], [`Active::on_leadership_lost`]. Invariants:
+//! Synchronous, without a log of its own. The owner proposes the records that [`Active::decide`] returns, and reports the
+//! outcome: [`Active::on_committed`], [`Active::on_refused`] or [`Active::on_leadership_lost`]. Invariants:
 //!
-//! - a decision sees everything proposed before it, and nobody else sees anything that is not committed;
-//! - a reply leaves when the records of its request, and all before them, are committed;
-//! - what is refused, or lost with the leadership, is forgotten with all that was decided on it, and never answered.
+//! - A decision sees all proposals before it. Nobody else sees what is not committed.
+//! - A reply leaves when the records of its request, and all records before them, are committed.
+//! - A proposal that is refused, or lost with the leadership, is dropped, and its replies never leave.
 
 use std::collections::VecDeque;
 
@@ -23,25 +23,25 @@ const MAX_RECORDS_PER_PROPOSAL: usize = 10_000;
 #[derive(Debug, Clone, PartialEq)]
 pub struct Proposal {
     pub records: Vec<MetadataRecord>,
-    /// What they lead to, for a snapshot should one be due.
+    /// The image after these records, for a snapshot if one is due.
     pub image: MetadataImage,
 }
 
-/// What a commit leads to.
+/// The outcome of a commit.
 #[derive(Debug)]
 pub struct Published<T> {
-    /// The committed metadata, and what has changed in it; nothing where no records were committed.
+    /// The committed image and its changes; `None` if no records were committed.
     pub metadata: Option<(MetadataImage, Changes)>,
     /// The replies that may leave once the image is published, in the order of their requests.
     pub replies: Vec<(T, ControllerReply)>,
 }
 
-/// The active controller. `T` is how a request's caller is reached.
+/// The active controller. `T` identifies the caller of a request.
 #[derive(Debug)]
 pub struct Active<T> {
     settings: Settings,
     committed: Loader,
-    /// On its way to be committed, the oldest first.
+    /// Proposals that are not committed yet, the oldest first.
     proposed: VecDeque<Proposed<T>>,
 }
 
@@ -68,8 +68,8 @@ impl<T> Active<T> {
         self.committed.image()
     }
 
-    /// Decides requests, each against what those before it propose, as many as fit one proposal. `next` is the offset that
-    /// its first record will have.
+    /// Decides requests, each on top of the proposals before it. Stops when the proposal is full; the other requests stay in
+    /// the iterator. `next` is the offset of the proposal's first record.
     pub fn decide(
         &mut self,
         requests: impl IntoIterator<Item = (T, ControllerRequest)>,
@@ -124,14 +124,14 @@ impl<T> Active<T> {
         }
     }
 
-    /// The newest proposal was not taken, and never will be. Returns its callers.
+    /// The quorum has refused the newest proposal for good. Returns its callers.
     pub fn on_refused(&mut self) -> Vec<T> {
         let refused = self.proposed.pop_back();
         let replies = refused.into_iter().flat_map(|proposed| proposed.replies);
         replies.map(|(caller, _)| caller).collect()
     }
 
-    /// Another controller leads: what becomes of the proposals is not known here. Returns all callers that wait.
+    /// Another controller leads, and decides whether the open proposals are committed. Returns all callers that wait.
     pub fn on_leadership_lost(&mut self) -> Vec<T> {
         let lost = self.proposed.drain(..);
         lost.flat_map(|proposed| proposed.replies)

@@ -13,7 +13,7 @@ use crate::{Decision, Refusal, View};
 /// The reply for each resource, in the order of the request.
 pub type Reply = Vec<(ConfigResource, Result<(), Refusal>)>;
 
-/// Decides IncrementalAlterConfigs: these changes to each resource's configs.
+/// Decides IncrementalAlterConfigs: changes some configs of each resource.
 pub fn decide_incremental(
     view: View<'_>,
     resources: &[(ConfigResource, Vec<(String, Change)>)],
@@ -33,7 +33,7 @@ pub fn decide_incremental(
     )
 }
 
-/// Decides AlterConfigs: each resource's configs become exactly these.
+/// Decides AlterConfigs: replaces all configs of each resource.
 pub fn decide_replacing(
     view: View<'_>,
     resources: &[(ConfigResource, BTreeMap<String, String>)],
@@ -74,7 +74,7 @@ fn each<T>(
     Decision { records, reply }
 }
 
-/// Refuses a resource that does not exist; a topic's id where it is one.
+/// Refuses a resource that does not exist. Returns the id of a topic, `None` for other resources.
 fn owner(view: View<'_>, resource: &ConfigResource) -> Result<Option<Uuid>, Refusal> {
     match resource.kind {
         ResourceKind::Topic => view

@@ -1,8 +1,7 @@
 //! The first records of a new cluster.
 //!
-//! What `kafka-storage format --standalone` puts into `bootstrap.checkpoint`, and what the first leader writes
-//! from it: the feature levels, and the config that eligible leader replicas need, inside a metadata transaction where
-//! the version allows one.
+//! `kafka-storage format --standalone` puts feature levels into `bootstrap.checkpoint`. The first leader writes them to
+//! the log, with the config that eligible leader replicas need, in a metadata transaction if the version has them.
 
 use ottla_metadata::effective::StaticConfigs;
 use ottla_metadata::{ConfigResource, MetadataImage, MetadataVersion, ottla_configs, versions};
@@ -12,7 +11,7 @@ use ottla_protocol::messages::metadata::{
 
 use crate::configs::MIN_IN_SYNC;
 
-/// Features besides `metadata.version` that a new cluster starts with, and their levels: what works here.
+/// The features besides `metadata.version` that a new cluster starts with, and their levels.
 pub const FEATURES: &[(&str, i16)] = &[(versions::ELIGIBLE_LEADER_REPLICAS, 1)];
 
 /// The records of `bootstrap.checkpoint`.
@@ -36,7 +35,7 @@ pub fn checkpoint(version: MetadataVersion) -> Vec<MetadataRecord> {
 
 /// The cluster's `min.insync.replicas`, which eligible leader replicas need: the first leader writes it, as Kafka's does.
 ///
-/// None where the feature is off, or the cluster has a value.
+/// `None` if the feature is off, or the cluster has a value.
 pub fn min_insync_replicas(
     image: &MetadataImage,
     statics: &StaticConfigs,
@@ -45,7 +44,7 @@ pub fn min_insync_replicas(
     is_needed.then(|| in_sync_of_cluster(image, statics))?
 }
 
-/// The same for a cluster that is about to have the feature: the value of the file, unless the cluster has one.
+/// The same without regard to the feature, for the request that switches it on. The value is that of the file.
 pub(crate) fn in_sync_of_cluster(
     image: &MetadataImage,
     statics: &StaticConfigs,

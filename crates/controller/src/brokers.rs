@@ -1,4 +1,4 @@
-//! Brokers come, become usable, and go: registration, unfencing, fencing.
+//! Registers and unfences brokers, and moves the leaderships that this affects.
 
 use ottla_metadata::{BrokerRegistration, MetadataImage, Partition};
 use ottla_protocol::ids::{NodeId, PartitionIndex, Uuid};
@@ -10,9 +10,9 @@ use ottla_protocol::messages::metadata::{
 use crate::partition_change::{Claim, PartitionChange};
 use crate::{Decision, Refusal, View};
 
-/// Decides BrokerRegistration. `epoch` is the offset that the first record of the proposal will have: larger
-/// than every earlier epoch. A broker that is registered already is registered anew, fenced, and leads nothing
-/// until it is unfenced.
+/// Decides BrokerRegistration. `epoch` is the offset of the proposal's first record, and so larger than every earlier
+/// epoch. A broker that is registered already is registered again. It is fenced and leads no partition until it is
+/// unfenced.
 pub fn register(
     view: View<'_>,
     broker: &BrokerRegistration,
@@ -35,7 +35,7 @@ pub fn register(
         max_supported_version: feature.maximum,
         ..BrokerFeature::default()
     });
-    // The registration comes last in its batch: its own leaderships were given up by the old incarnation.
+    // The changes of leader come first: they belong to the old registration.
     records.push(
         RegisterBrokerRecord {
             broker_id: broker.id.0,
@@ -73,7 +73,8 @@ fn unsupported_feature(image: &MetadataImage, broker: &BrokerRegistration) -> Op
     })
 }
 
-/// Decides the end of fencing: the broker has caught up, and may lead again what has no leader.
+/// Decides that a broker is unfenced, because it has caught up. It becomes the leader of its partitions that have none,
+/// where its [`Claim`] allows that.
 pub fn unfence(view: View<'_>, id: NodeId, epoch: i64) -> Decision<Result<(), Refusal>> {
     let Some(broker) = view.image.brokers.get(&id) else {
         return Decision::reply(Err(Refusal::UnknownBroker(id.0)));

@@ -1,19 +1,18 @@
-//! Whether a config may be changed at this place at all, while the broker runs.
+//! Whether a config of a resource may be set while the broker runs.
 //!
-//! What the table of keys says of Kafka's rule ([`Update`]) and of ours ([`WhenChanged`]) becomes a refusal here. Any
-//! config may be taken back, whatever its key: Kafka, or an older release, may have stored it. The exceptions stand in
-//! `configs`: `min.insync.replicas` while eligible leaders depend on it, and a config without which a bound that held
-//! would be broken.
+//! The table of keys holds Kafka's rule ([`Update`]) and ours ([`WhenChanged`]); here they become refusals. Every config
+//! may be deleted, because Kafka, or an older release, may have stored it. `configs` has the two exceptions:
+//! `min.insync.replicas` while eligible leaders depend on it, and a config whose deletion breaks a bound that held.
 
 use ottla_metadata::config_keys::{self, ConfigKey, Update, WhenChanged};
 use ottla_metadata::{ConfigResource, ResourceKind};
 
 use crate::config_refusal::ConfigRefusal;
 
-/// How the names of configs of one listener begin.
+/// The prefix of configs of one listener.
 const LISTENER_PREFIX: &str = "listener.name.";
-/// What may be set for one listener of all brokers.
-const OF_A_LISTENER_OF_ALL: &[&str] = &[
+/// Configs of a listener that may be set for all brokers together.
+const LISTENER_CONFIGS_OF_ALL_BROKERS: &[&str] = &[
     "max.connection.creation.rate",
     "max.connections",
     "num.network.threads",
@@ -46,7 +45,7 @@ pub fn check(resource: &ConfigResource, names: &[&str]) -> Result<(), ConfigRefu
     Ok(())
 }
 
-/// The key of this name, if a value of it is served.
+/// The key of this name. Refuses a key that cannot be set.
 pub fn served(kind: ResourceKind, name: &str) -> Result<&'static ConfigKey, ConfigRefusal> {
     let Some(key) = config_keys::find(kind, name) else {
         return Err(unknown(kind, name));
@@ -67,7 +66,7 @@ fn key(name: &str) -> Option<&'static ConfigKey> {
 fn is_of_one_broker(name: &str) -> bool {
     let of_listener = name.strip_prefix(LISTENER_PREFIX);
     match of_listener.and_then(|rest| rest.split_once('.')) {
-        Some((_listener, base)) => !OF_A_LISTENER_OF_ALL.contains(&base),
+        Some((_listener, base)) => !LISTENER_CONFIGS_OF_ALL_BROKERS.contains(&base),
         None => key(name).is_some_and(|key| key.update == Update::PerBroker),
     }
 }
@@ -124,7 +123,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_listener_has_for_itself_is_of_one_broker_but_for_its_connections() {
+    fn configs_of_a_listener_belong_to_one_broker_except_its_connection_limits() {
         let cluster = ConfigResource::cluster();
         let store = "listener.name.plaintext.ssl.keystore.type";
         assert!(
@@ -141,7 +140,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_change_does_not_move_is_refused_unless_it_is_said() {
+    fn only_keys_marked_as_refused_are_refused() {
         let refused = |key: &&ConfigKey| served(ResourceKind::Broker, key.name).is_err();
         let names: Vec<_> = all(ResourceKind::Broker).filter(refused).collect();
         assert!(names.iter().any(|key| key.name == "listeners"));

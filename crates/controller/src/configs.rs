@@ -1,4 +1,4 @@
-//! Changes to the dynamic configs of one resource: what they come to, and whether they may be.
+//! Validates changes to the dynamic configs of one resource, and turns them into records.
 
 use std::collections::BTreeMap;
 
@@ -10,7 +10,7 @@ use ottla_protocol::messages::metadata::{ClearElrRecord, MetadataRecord};
 use crate::config_refusal::{ConfigRefusal, MAX_CONFIG_VALUE_BYTES};
 use crate::{View, changeable};
 
-/// The config whose value decides who is an eligible leader replica: where there are any, all brokers must agree on it.
+/// The config that decides when a replica becomes an eligible leader (KIP-966): then all brokers must have one value.
 pub(crate) const MIN_IN_SYNC: &str = "min.insync.replicas";
 
 /// A change to one config.
@@ -18,7 +18,7 @@ pub(crate) const MIN_IN_SYNC: &str = "min.insync.replicas";
 pub enum Change {
     /// To this value.
     Set(String),
-    /// Back to its default.
+    /// Back to the default.
     Delete,
     /// These items added to a list.
     Append(String),
@@ -28,23 +28,23 @@ pub enum Change {
 
 /// The records that make `changes` to the configs of `resource`, which exists or is just being created.
 ///
-/// `topic` is the topic's id, where the resource is one: Ottla's own settings stand under it.
+/// `topic` is the id of the topic, if the resource is one: Ottla's own settings are stored under it.
 pub fn set(
     view: View<'_>,
     resource: &ConfigResource,
     topic: Option<Uuid>,
     changes: &[(String, Change)],
 ) -> Result<Vec<MetadataRecord>, ConfigRefusal> {
-    let taken_back = |change: &Change| *change == Change::Delete;
-    let set = changes.iter().filter(|(_, change)| !taken_back(change));
+    let is_deletion = |change: &Change| *change == Change::Delete;
+    let set = changes.iter().filter(|(_, change)| !is_deletion(change));
     let set: Vec<&str> = set.map(|(name, _)| name.as_str()).collect();
     changeable::check(resource, &set)?;
     check_min_in_sync(view.image, resource, changes)?;
     let current = current(view.image, resource);
     let mut after = current.clone();
     for (name, change) in changes {
-        // What is not known or not served can always be taken back: Kafka has set it, or an older one.
-        let value = if taken_back(change) {
+        // An unknown or unserved config can always be deleted: Kafka, or an older release, has set it.
+        let value = if is_deletion(change) {
             None
         } else {
             let key = changeable::served(resource.kind, name)?;
@@ -58,9 +58,9 @@ pub fn set(
     check_together(view, resource, (&after, &set))?;
     let touched = changes.iter().map(|(name, _)| name);
     let differing = touched.filter(|name| {
-        // A broker is told again even if nothing differs: it may have to reload what a value names.
-        let is_told_again = resource.kind == ResourceKind::Broker && after.contains_key(*name);
-        is_told_again || current.get(*name) != after.get(*name)
+        // A broker's config is recorded even if its value stays: the broker may have to reload the file it names.
+        let is_recorded_again = resource.kind == ResourceKind::Broker && after.contains_key(*name);
+        is_recorded_again || current.get(*name) != after.get(*name)
     });
     let mut records: Vec<MetadataRecord> = differing
         .map(|name| record(resource, topic, name, after.get(name).cloned()))
@@ -99,7 +99,7 @@ fn current(image: &MetadataImage, resource: &ConfigResource) -> BTreeMap<String,
         .collect()
 }
 
-/// While partitions have eligible leader replicas, all brokers must agree on how many in-sync replicas are enough.
+/// While partitions have eligible leader replicas, all brokers must have one `min.insync.replicas`.
 fn check_min_in_sync(
     image: &MetadataImage,
     resource: &ConfigResource,
@@ -118,7 +118,7 @@ fn check_min_in_sync(
     }
 }
 
-/// With another number of in-sync replicas that are enough, nobody knows any more who is an eligible leader.
+/// A new `min.insync.replicas` changes which replicas are eligible leaders, so those that are known are cleared.
 fn clear_eligible_leaders(
     image: &MetadataImage,
     records: &[MetadataRecord],
@@ -180,7 +180,7 @@ fn result(
         Change::Subtract(items) => {
             let mut list = listed()?;
             for item in items.split(',').map(str::trim) {
-                // Of one that stands there twice, one is taken.
+                // Of an item that is listed twice one is removed.
                 if let Some(at) = list.iter().position(|known| *known == item) {
                     list.remove(at);
                 }
@@ -195,7 +195,7 @@ fn result(
         let is_number = value.trim().parse::<i32>().is_ok();
         let is_of_request =
             kind == ResourceKind::Broker || (kind == ResourceKind::ClientMetrics && is_number);
-        // Kafka's codes: a broker looks at its own configs before the controller does.
+        // Kafka's brokers check these before they ask the controller, and answer another code.
         if is_of_request {
             ConfigRefusal::InvalidForBroker(invalid)
         } else {
@@ -205,7 +205,7 @@ fn result(
     Ok(Some(value))
 }
 
-/// Bounds that hold between configs, of which `set` are given a value.
+/// Checks the bounds between configs. `set` are the configs that the request gives a value.
 fn check_together(
     view: View<'_>,
     resource: &ConfigResource,
@@ -229,8 +229,8 @@ fn check_together(
     checked.map_err(ConfigRefusal::Bound)
 }
 
-/// Refuses what breaks a bound between configs of brokers. One that the file or a stored value has broken before keeps
-/// nobody from changing other configs, nor from taking some of its own back.
+/// Refuses a change that breaks a bound between configs of brokers. A bound that the file or a stored value has broken
+/// before does not stop changes of other configs, nor deletions of its own.
 fn check_of_broker(
     view: View<'_>,
     resource: &ConfigResource,
@@ -254,7 +254,7 @@ fn check_of_broker(
     }
 }
 
-/// What a config of the broker is worth.
+/// The effective value of a broker config.
 fn of_broker(view: View<'_>, image: &MetadataImage, name: &str) -> Option<String> {
     let key = config_keys::find(ResourceKind::Broker, name)?;
     effective::broker_key(image, &view.settings.statics, key).value

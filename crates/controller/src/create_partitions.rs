@@ -11,22 +11,22 @@ use crate::placement::{self, Replicas};
 use crate::refusal::MAX_PARTITIONS_PER_REQUEST;
 use crate::{Decision, Refusal, View};
 
-/// A topic to be given more partitions.
+/// A topic that gets more partitions.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Growth {
     /// The topic's name.
     pub topic: String,
-    /// How many partitions it is to have in all.
+    /// The number of all partitions that it will have.
     pub count: i32,
-    /// The replicas of each new partition, if chosen by hand.
+    /// The replicas of each new partition, if the request assigns them.
     pub assignments: Option<Vec<Replicas>>,
 }
 
 /// The reply for each name, in the order in which the request names them first.
 pub type Reply = Vec<(String, Result<(), Refusal>)>;
 
-/// Decides a CreatePartitions request; each topic grows or is refused by itself. A topic that stands in the request
-/// more than once does not grow, and is answered once.
+/// Decides CreatePartitions; each topic grows or is refused by itself. A topic that the request has more than once does
+/// not grow, and gets one error.
 pub fn decide(view: View<'_>, growths: &[Growth], validate_only: bool) -> Decision<Reply> {
     let mut records = Vec::new();
     let mut reply = Vec::new();
@@ -38,7 +38,7 @@ pub fn decide(view: View<'_>, growths: &[Growth], validate_only: bool) -> Decisi
         let result = match times.remove(growth.topic.as_str()) {
             Some(1) => grow(view, growth),
             Some(_) => Err(Refusal::DuplicateTopicName),
-            // The name has been answered.
+            // The first of the same name was answered.
             None => continue,
         };
         reply.push((

@@ -18,15 +18,15 @@ use crate::{Decision, Refusal, View, assignments, topic_names};
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NewTopic {
     pub name: String,
-    /// How many partitions; -1 for the default.
+    /// The number of partitions, -1 for the default.
     pub partitions: i32,
-    /// How many replicas; -1 for the default.
+    /// The number of replicas, -1 for the default.
     pub replication_factor: i16,
-    /// Replicas by partition, if chosen by hand; then both numbers must be -1.
+    /// Replicas by partition, if the request assigns them; then both numbers must be -1.
     pub assignments: Vec<(PartitionIndex, Replicas)>,
-    /// Its configs; a null value is refused.
+    /// `None` as a value is refused.
     pub configs: Vec<(String, Option<String>)>,
-    /// Its id, should it be created: random, chosen by the caller.
+    /// The id that it gets: random, made by the caller.
     pub id: Uuid,
 }
 
@@ -43,8 +43,8 @@ pub struct CreatedTopic {
 /// The reply for each name, in the order in which the request names them first.
 pub type Reply = Vec<(String, Result<CreatedTopic, Refusal>)>;
 
-/// Decides a CreateTopics request; each topic is created or refused by itself. A name that stands in the request
-/// more than once is not created, and is answered once.
+/// Decides CreateTopics; each topic is created or refused by itself. A name that the request has more than once is not
+/// created, and gets one error.
 pub fn decide(view: View<'_>, topics: &[NewTopic], validate_only: bool) -> Decision<Reply> {
     let mut records = Vec::new();
     let mut reply = Vec::new();
@@ -57,7 +57,7 @@ pub fn decide(view: View<'_>, topics: &[NewTopic], validate_only: bool) -> Decis
         let result = match times.remove(topic.name.as_str()) {
             Some(1) => create(view, topic, left),
             Some(_) => Err(Refusal::DuplicateTopic(topic.name.clone())),
-            // The name has been answered.
+            // The first of the same name was answered.
             None => continue,
         };
         let result = result.map(|(created, its_records)| {

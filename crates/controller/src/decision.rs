@@ -1,10 +1,10 @@
-//! What operations see, and what they give back.
+//! What an operation reads ([`View`]) and returns ([`Decision`]).
 
 use ottla_metadata::MetadataImage;
 use ottla_metadata::effective::StaticConfigs;
 use ottla_protocol::messages::metadata::MetadataRecord;
 
-/// The settings of the controller that decide.
+/// The settings that decisions depend on.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Settings {
     /// `num.partitions`.
@@ -13,7 +13,7 @@ pub struct Settings {
     pub default_replication_factor: i16,
     /// `delete.topic.enable`.
     pub delete_topics: bool,
-    /// What the file says, for the defaults of topic configs.
+    /// The broker configs of the file, which give the defaults of topic configs.
     pub statics: StaticConfigs,
 }
 
@@ -28,7 +28,7 @@ impl Default for Settings {
     }
 }
 
-/// What an operation may look at.
+/// What an operation may read.
 #[derive(Debug, Clone, Copy)]
 pub struct View<'a> {
     /// The cluster, with everything that is proposed but not yet committed.
@@ -37,7 +37,7 @@ pub struct View<'a> {
     pub settings: &'a Settings,
 }
 
-/// What an operation comes to.
+/// The outcome of an operation.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Decision<Reply> {
     /// The records that make the change, to be committed together; none when nothing changes.

@@ -1,7 +1,6 @@
 //! DeleteTopics.
 //!
-//! As with Kafka a topic that is named twice in the same way, or by its name and by its id, is not deleted, and is answered
-//! once for that.
+//! As in Kafka, a topic that a request names twice, by the same name or id or by both, is not deleted and gets one error.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -20,7 +19,7 @@ pub enum TopicReference {
     Id(Uuid),
 }
 
-/// How a reply names a topic: by what its caller may know of it.
+/// How a reply names a topic: both fields for a topic that was found, else what the request named.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Named {
     pub name: Option<String>,
@@ -63,7 +62,7 @@ pub fn decide(view: View<'_>, topics: &[TopicReference]) -> Decision<Reply> {
             (TopicReference::Name(_), Some(_)) => {
                 reply.push((named, Err(Refusal::TopicNamedByNameAndId)));
             }
-            // It is answered by its name.
+            // The reference by name answers for both.
             (TopicReference::Id(_), Some(1)) => {}
             _ => {
                 records.extend(remove(view, topic));
@@ -104,7 +103,8 @@ fn find<'a>(view: View<'a>, reference: &TopicReference) -> Result<&'a Topic, Ref
     .map(AsRef::as_ref)
 }
 
-/// The topic's own configs go with it on replay; Ottla's settings of it stand elsewhere and are taken back here.
+/// RemoveTopic deletes the topic's configs on replay. Ottla's own settings of the topic are stored as configs of the
+/// cluster, so each needs a record that deletes it.
 fn remove(view: View<'_>, topic: &Topic) -> Vec<MetadataRecord> {
     let cluster = ConfigResource::cluster();
     let mut records: Vec<MetadataRecord> = ottla_configs::of_topic(view.image, topic.id)

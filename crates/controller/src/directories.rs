@@ -1,4 +1,4 @@
-//! A broker says in which of its log directories its replicas lie (KIP-858).
+//! AssignReplicasToDirs (KIP-858): records in which of a broker's log directories its replicas are.
 
 use ottla_metadata::MetadataImage;
 use ottla_protocol::ids::{NodeId, PartitionIndex, Uuid};
@@ -10,8 +10,8 @@ use crate::{Decision, View};
 /// A partition, by its topic's id, and the directory that holds the broker's replica of it.
 pub type Located = ((Uuid, PartitionIndex), Uuid);
 
-/// Decides what AssignReplicasToDirs does. What is recorded so already, or gone since, changes nothing, nor does what
-/// the cluster's metadata version has no field for.
+/// Decides AssignReplicasToDirs. A replica that is recorded so already, or that no longer exists, needs no record. No
+/// directory is recorded where the cluster's metadata version has no field for it.
 pub fn decide(view: View<'_>, broker: NodeId, located: &[Located]) -> Decision<()> {
     let can_record = view.image.metadata_version().has_directory_assignment();
     let records = located

@@ -1,4 +1,4 @@
-//! ElectLeaders: the preferred leader, or any leader where there is none.
+//! ElectLeaders: elects the preferred leader, or any leader for a partition that has none.
 
 use ottla_metadata::{MetadataImage, Partition};
 use ottla_protocol::ids::{NodeId, PartitionIndex};
@@ -7,7 +7,7 @@ use ottla_protocol::messages::metadata::MetadataRecord;
 use crate::partition_change::{Claim, PartitionChange};
 use crate::{Decision, Refusal, View};
 
-/// What kind of election is asked for.
+/// The kind of election.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Election {
     /// The first replica, if it is in sync.
@@ -23,7 +23,7 @@ pub type Named = (String, PartitionIndex);
 /// The reply for each partition.
 pub type Reply = Vec<(Named, Result<(), Refusal>)>;
 
-/// Decides ElectLeaders; no list means every partition that needs an election.
+/// Decides ElectLeaders. Without a list it elects for every partition that needs it.
 pub fn decide(view: View<'_>, election: Election, partitions: Option<&[Named]>) -> Decision<Reply> {
     let all: Vec<Named>;
     let asked = if let Some(list) = partitions {

@@ -1,4 +1,4 @@
-//! UpdateFeatures: the levels of features that the cluster has settled on.
+//! UpdateFeatures: changes the finalised levels of features.
 //!
 //! All updates of a request are made or none. A level is taken only when this controller and every registered broker
 //! support it. `metadata.version` goes down only over versions that changed no record, as in Kafka.
@@ -18,7 +18,7 @@ pub use invalid_update::{InvalidUpdate, Reason, Supports};
 use crate::configs::MIN_IN_SYNC;
 use crate::{Decision, Refusal, View, bootstrap};
 
-/// The features that Kafka 4.3 knows beside `metadata.version`; what is not among them cannot even be set to 0.
+/// The features that Kafka 4.3 knows besides `metadata.version`. Others cannot even be set to 0.
 const KNOWN: &[&str] = &[
     versions::ELIGIBLE_LEADER_REPLICAS,
     "group.version",
@@ -27,20 +27,20 @@ const KNOWN: &[&str] = &[
     "transaction.version",
 ];
 
-/// What kind of change the caller allows.
+/// The direction of change that the caller allows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum UpgradeType {
     /// To a higher level, or the same.
     Upgrade,
-    /// To a lower level, if nothing is lost by it.
+    /// To a lower level, if no metadata is lost by it.
     SafeDowngrade,
-    /// To a lower level, whatever is lost by it.
+    /// To a lower level, even if metadata is lost by it.
     UnsafeDowngrade,
-    /// A kind that does not exist.
+    /// A number that the protocol does not define.
     Unknown,
 }
 
-/// A feature and the level that it is to have.
+/// A feature and its new level.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Update {
     /// Its name.
@@ -80,7 +80,7 @@ pub fn decide(
             return Decision::reply(Err(invalid.into()));
         }
         if update.feature == versions::KRAFT {
-            // It stands in the quorum's records, and does not change here.
+            // It is in the quorum's own records, and only the level that it has is accepted.
             continue;
         }
         if update.feature == versions::ELIGIBLE_LEADER_REPLICAS && update.level > 0 {
@@ -102,8 +102,8 @@ pub fn decide(
     }
 }
 
-/// The records by which all brokers hold the same number of in-sync replicas for enough: eligible leader replicas
-/// depend on it. One that the cluster has set is kept.
+/// The records after which all brokers have one `min.insync.replicas`, which eligible leader replicas need: the cluster's
+/// value, or that of the file if the cluster has none. Values of single brokers are deleted.
 fn agree_on_in_sync_replicas(view: View<'_>) -> Vec<MetadataRecord> {
     let of_cluster = bootstrap::in_sync_of_cluster(view.image, &view.settings.statics);
     let mut records: Vec<MetadataRecord> = of_cluster.into_iter().collect();
@@ -112,13 +112,13 @@ fn agree_on_in_sync_replicas(view: View<'_>) -> Vec<MetadataRecord> {
             && !resource.name.is_empty()
             && configs.contains_key(MIN_IN_SYNC)
     });
-    let taken_back = of_brokers
+    let deletions = of_brokers
         .map(|(resource, _)| ottla_configs::record(resource, MIN_IN_SYNC.to_owned(), None).into());
-    records.extend(taken_back);
+    records.extend(deletions);
     records
 }
 
-/// Refuses a level that needs a higher `metadata.version` than the one there will be.
+/// Refuses a level that needs a higher `metadata.version` than the cluster will have after this request.
 fn check_dependency(
     image: &MetadataImage,
     updates: &[Update],

@@ -1,9 +1,9 @@
 //! Decides metadata changes: topics, placement, configs, brokers, elections. Pure.
 //!
-//! Every operation is a function from a [`View`] and a request to a [`Decision`]: the records that make the
-//! change and the reply to give once they are committed. [`ControllerRequest`] lists the requests; [`Active`] decides
-//! several of them on one proposal, each against what those before it propose, and holds the replies until they are
-//! committed. Nothing is appended here: the owner does that, and tells what became of it.
+//! Every operation is a function from a [`View`] and a request to a [`Decision`]: the records that make the change, and
+//! the reply that leaves once they are committed. [`ControllerRequest`] lists the requests. [`Active`] decides them, several
+//! in one proposal, each on top of the proposals before it, and holds the replies. It appends nothing: its owner does, and
+//! reports the outcome.
 
 pub mod active;
 pub mod alter_configs;

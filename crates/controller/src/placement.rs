@@ -1,8 +1,8 @@
-//! Where replicas go: over racks, unfenced brokers first, each broker's turn as a leader.
+//! Chooses the brokers of new replicas.
 //!
-//! As Kafka's striped placement: racks take turns, within a rack its brokers take turns, and each further
-//! partition starts one broker further on, so that leaders and replicas spread evenly. Fenced brokers are used
-//! only when too few others are left, and never lead.
+//! As in Kafka's striped placement, racks take turns, and so do the brokers of a rack. Each partition starts one broker
+//! after the one before it, so that leaders and replicas spread evenly. Fenced brokers, and those that shut down, get
+//! replicas only when too few others are left, and never lead.
 
 use std::collections::BTreeMap;
 
@@ -30,7 +30,7 @@ pub enum InvalidReplicationFactor {
     NoActiveBroker { wanted: usize },
 }
 
-/// Chooses replicas for `partitions` partitions. `start` rotates the choice; it decides nothing else.
+/// Chooses replicas for `partitions` partitions. `start` is the broker, by its place in turn, that leads the first.
 pub fn place(
     image: &MetadataImage,
     partitions: usize,
@@ -55,7 +55,7 @@ pub fn place(
     Ok((0..partitions).map(one).collect())
 }
 
-/// The chosen brokers, racks in turn.
+/// The brokers that `chosen` accepts, racks in turn.
 fn in_turn(image: &MetadataImage, chosen: impl Fn(&BrokerRegistration) -> bool) -> Vec<NodeId> {
     let mut racks: BTreeMap<Option<&str>, Vec<NodeId>> = BTreeMap::new();
     for broker in image.brokers.values().filter(|broker| chosen(broker)) {
@@ -74,7 +74,7 @@ fn in_turn(image: &MetadataImage, chosen: impl Fn(&BrokerRegistration) -> bool) 
         .collect()
 }
 
-/// The directories that new `replicas` are recorded with: none before metadata versions had a field for them.
+/// The directories that new `replicas` are recorded with; none if the metadata version has no field for them.
 pub fn directories(image: &MetadataImage, replicas: &[NodeId]) -> Vec<Uuid> {
     if !image.metadata_version().has_directory_assignment() {
         return Vec::new();
@@ -82,7 +82,7 @@ pub fn directories(image: &MetadataImage, replicas: &[NodeId]) -> Vec<Uuid> {
     replicas.iter().map(|id| directory(image, *id)).collect()
 }
 
-/// The directory that a new replica on `broker` is recorded with: its only one, or "not assigned yet".
+/// The directory that a new replica on `broker` is recorded with: the only one that it has, else [`UNASSIGNED`].
 fn directory(image: &MetadataImage, broker: NodeId) -> Uuid {
     match image
         .brokers
@@ -90,7 +90,7 @@ fn directory(image: &MetadataImage, broker: NodeId) -> Uuid {
         .map(|broker| broker.directories.as_slice())
     {
         Some([only]) => *only,
-        // The broker will say which it chose (`directories`).
+        // The broker will report its choice (`directories`).
         _ => UNASSIGNED,
     }
 }

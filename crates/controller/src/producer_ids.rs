@@ -5,7 +5,7 @@ use ottla_protocol::messages::metadata::ProducerIdsRecord;
 
 use crate::{Decision, Refusal, View};
 
-/// How many ids a block holds, as in Kafka.
+/// The number of ids in a block, as in Kafka.
 pub const BLOCK_SIZE: i32 = 1000;
 
 /// A block of producer ids, for one broker to hand out.

@@ -1,7 +1,7 @@
-//! AlterPartitionReassignments and ListPartitionReassignments, as far as one node can answer them.
+//! AlterPartitionReassignments, as far as one node can serve it.
 //!
-//! On one node a partition is where it must be: assigning it there is done at once, and anything else is
-//! refused as a cluster would refuse an unknown broker.
+//! All replicas are on this node. A reassignment to the replicas that a partition has succeeds and changes nothing; every
+//! other one is refused.
 
 use ottla_metadata::MetadataImage;
 use ottla_protocol::ids::{NodeId, PartitionIndex};
@@ -9,7 +9,7 @@ use ottla_protocol::ids::{NodeId, PartitionIndex};
 use crate::assignments::{InvalidAssignment, check_replicas};
 use crate::{Decision, Refusal, View};
 
-/// A partition, and the replicas it is to have; none to cancel a reassignment.
+/// A partition and its new replicas; `None` cancels a reassignment.
 pub type Wanted = ((String, PartitionIndex), Option<Vec<NodeId>>);
 
 /// The reply for each partition.

@@ -1,6 +1,7 @@
-//! What the controller is asked: a closed list, so that requests can be logged, sent and replayed.
+//! The requests to the active controller, as a closed list: they can be logged, sent and replayed.
 //!
-//! Each request has its reply, see [`Operation`]. A broker hands requests over by a call today; a cluster sends them.
+//! [`Operation`] ties each request to the type of its reply. Today a broker passes requests by a call; in a cluster it
+//! sends them.
 
 use std::collections::BTreeMap;
 
@@ -19,12 +20,11 @@ use crate::{
     delete_topics, directories, features, producer_ids, reassignments,
 };
 
-/// A request with a reply of a type of its own.
+/// A request, with the type of its reply.
 pub trait Operation: Into<ControllerRequest> {
-    /// What it is answered.
     type Reply: Send + 'static;
 
-    /// The reply out of what the controller has answered.
+    /// Takes the reply out of the controller's enum.
     ///
     /// # Panics
     /// If it is the reply to another request.
@@ -124,7 +124,7 @@ impl UnfenceBroker {
 #[derive(Debug, Clone, PartialEq)]
 pub struct CreateTopics {
     pub topics: Vec<NewTopic>,
-    /// Whether nothing is to be created.
+    /// Whether the topics are only checked.
     pub validate_only: bool,
 }
 
@@ -147,9 +147,9 @@ impl DeleteTopics {
 /// Adds partitions to topics, each by itself.
 #[derive(Debug, Clone, PartialEq)]
 pub struct CreatePartitions {
-    /// The topics, and how many partitions they are to have.
+    /// The topics, with their new numbers of partitions.
     pub growths: Vec<Growth>,
-    /// Whether nothing is to be changed.
+    /// Whether the change is only checked.
     pub validate_only: bool,
 }
 
@@ -162,9 +162,9 @@ impl CreatePartitions {
 /// Replaces all configs of resources, each by itself.
 #[derive(Debug, Clone, PartialEq)]
 pub struct AlterConfigs {
-    /// The resources, and all configs that they are to have.
+    /// The resources, each with all configs that it will have.
     pub resources: Vec<(ConfigResource, BTreeMap<String, String>)>,
-    /// Whether nothing is to be changed.
+    /// Whether the change is only checked.
     pub validate_only: bool,
 }
 
@@ -179,7 +179,7 @@ impl AlterConfigs {
 pub struct IncrementalAlterConfigs {
     /// The resources, and the changes of each.
     pub resources: Vec<(ConfigResource, Vec<(String, Change)>)>,
-    /// Whether nothing is to be changed.
+    /// Whether the change is only checked.
     pub validate_only: bool,
 }
 
@@ -191,9 +191,9 @@ impl IncrementalAlterConfigs {
 
 #[derive(Debug, Clone, PartialEq)]
 pub struct ElectLeaders {
-    /// Which leader is wanted.
+    /// The kind of election.
     pub election: Election,
-    /// The partitions; none stands for all that need an election.
+    /// The partitions; `None` means all that need an election.
     pub partitions: Option<Vec<elections::Named>>,
 }
 
@@ -218,13 +218,13 @@ impl AlterPartitionReassignments {
 pub struct UpdateFeatures {
     /// The controller's node.
     pub node: NodeId,
-    /// What its release supports.
+    /// The features that its release supports.
     pub supported: Vec<FeatureRange>,
-    /// The level of `kraft.version`, which is not in the metadata.
+    /// The level of `kraft.version`, which is in the quorum's records and not in the metadata.
     pub kraft_version: i16,
     /// The changes.
     pub updates: Vec<Update>,
-    /// Whether nothing is to be changed.
+    /// Whether the change is only checked.
     pub validate_only: bool,
 }
 
@@ -239,11 +239,11 @@ impl UpdateFeatures {
     }
 }
 
-/// Records in which log directories the replicas of a broker lie.
+/// Records the log directories of a broker's replicas.
 #[derive(Debug, Clone, PartialEq)]
 pub struct AssignReplicasToDirs {
     pub broker: NodeId,
-    /// Where its replicas lie.
+    /// The directory of each of its replicas.
     pub located: Vec<Located>,
 }
 

@@ -1,9 +1,9 @@
 //! Which names a topic may have (`org.apache.kafka.common.internals.Topic` defines the same set).
 
-/// The longest name: with `-` and the partition's number it must be a directory's.
+/// With `-` and the partition's number after it, the name must still fit a directory's name.
 const MAX_LENGTH: usize = 249;
 
-/// The metadata log: it looks like a topic in tools, and has a topic's name, but no request creates it.
+/// The metadata log. It has the name of a topic, and tools show it as one, but no request creates it.
 pub const CLUSTER_METADATA: &str = "__cluster_metadata";
 
 /// Why a topic cannot have a name.
@@ -45,7 +45,7 @@ pub fn check(name: &str) -> Result<(), InvalidTopicName> {
     Ok(())
 }
 
-/// Whether two names would be the same metric: `.` and `_` are one there.
+/// Whether two names would be one name of a metric, where `.` becomes `_`.
 pub fn collide(a: &str, b: &str) -> bool {
     let unified = |letter: u8| if letter == b'.' { b'_' } else { letter };
     a.len() == b.len() && a.bytes().map(unified).eq(b.bytes().map(unified))

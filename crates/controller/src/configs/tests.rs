@@ -169,7 +169,7 @@ fn a_bound_that_the_file_broke_keeps_nobody_from_other_changes() {
 }
 
 #[test]
-fn taking_back_must_not_break_a_bound() {
+fn a_deletion_must_not_break_a_bound() {
     let cluster = ConfigResource::cluster();
     let overrides = "max.connections.per.ip.overrides";
     let stored = [("max.connections.per.ip", "0"), (overrides, "127.0.0.1:1")];
@@ -225,7 +225,7 @@ fn with_eligible_leaders_all_brokers_agree_on_the_in_sync_replicas() {
 }
 
 #[test]
-fn of_an_item_that_stands_there_twice_one_is_taken() {
+fn of_an_item_that_is_listed_twice_one_is_removed() {
     let owner = ConfigResource::topic("t");
     let twice = ottla_configs::record(
         &owner,

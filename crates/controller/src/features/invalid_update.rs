@@ -83,7 +83,7 @@ pub enum Supports {
 }
 
 impl Supports {
-    /// What is said of `level`, if it is not among `ranges`.
+    /// The levels of `feature` in `ranges`; `None` if `level` is one of them.
     pub(super) fn other_than(ranges: &[FeatureRange], feature: &str, level: i16) -> Option<Self> {
         let range = ranges.iter().find(|range| range.name == feature);
         let (minimum, maximum) = range.map_or((0, 0), |range| (range.minimum, range.maximum));
