@@ -15,7 +15,7 @@ use crate::action::{Action, IfRefused, KeepAlive};
 use crate::config::Config;
 use crate::group::classic::{
     Group, HeartbeatError, HeartbeatRequest, JoinError, JoinReply, JoinRequest, LeaveError,
-    LeaveReply, LeaveRequest, SyncError, SyncRequest, Turn, record,
+    LeaveReply, LeaveRequest, SyncError, SyncRequest, Transition, record,
 };
 use crate::group::foreign::Kind as GroupKind;
 use crate::group::offsets::TransactionResult;
@@ -123,13 +123,13 @@ impl Shard {
                 self.timers.cancel_group(group_id);
             }
             IfRefused::Rebalance => {
-                if let Some(mut turn) = self.turn(group_id, now, &mut actions) {
-                    turn.assign_anew();
+                if let Some(mut transition) = self.transition(group_id, now, &mut actions) {
+                    transition.assign_anew();
                 }
             }
             IfRefused::Restore(before) => {
-                if let Some(mut turn) = self.turn(group_id, now, &mut actions) {
-                    turn.restore_static_member(*before);
+                if let Some(mut transition) = self.transition(group_id, now, &mut actions) {
+                    transition.restore_static_member(*before);
                 }
             }
         }
@@ -139,8 +139,8 @@ impl Shard {
     /// Restarts the session of a member.
     pub fn keep_alive(&mut self, keep_alive: &KeepAlive, now: Now) {
         let mut actions = Vec::new();
-        if let Some(mut turn) = self.turn(&keep_alive.group, now, &mut actions) {
-            turn.keep_alive(&keep_alive.member);
+        if let Some(mut transition) = self.transition(&keep_alive.group, now, &mut actions) {
+            transition.keep_alive(&keep_alive.member);
         }
     }
 
@@ -156,8 +156,8 @@ impl Shard {
             return vec![Action::ReplyJoin(ticket, JoinReply::refused(id, error))];
         }
         let mut actions = Vec::new();
-        if let Some(mut turn) = self.turn(&request.group_id, now, &mut actions) {
-            turn.on_join(ticket, request);
+        if let Some(mut transition) = self.transition(&request.group_id, now, &mut actions) {
+            transition.on_join(ticket, request);
         }
         let is_recorded = actions
             .iter()
@@ -203,8 +203,8 @@ impl Shard {
             return vec![Action::ReplySync(ticket, Err(SyncError::InvalidGroupId))];
         }
         let mut actions = Vec::new();
-        match self.turn(&request.group_id, now, &mut actions) {
-            Some(mut turn) => turn.on_sync(ticket, request),
+        match self.transition(&request.group_id, now, &mut actions) {
+            Some(mut transition) => transition.on_sync(ticket, request),
             None => actions.push(Action::ReplySync(ticket, Err(SyncError::UnknownMember))),
         }
         actions
@@ -220,22 +220,24 @@ impl Shard {
             return Err(HeartbeatError::InvalidGroupId);
         }
         let mut actions = Vec::new();
-        let turn = self.turn(&request.group_id, now, &mut actions);
-        turn.ok_or(HeartbeatError::UnknownMember)?
+        let transition = self.transition(&request.group_id, now, &mut actions);
+        transition
+            .ok_or(HeartbeatError::UnknownMember)?
             .on_heartbeat(request)
     }
 
     /// Handles a `LeaveGroup`.
     pub fn on_leave(&mut self, request: &LeaveRequest, now: Now) -> (LeaveReply, Vec<Action>) {
         let mut actions = Vec::new();
-        let reply = if let Some(mut turn) = self.turn(&request.group_id, now, &mut actions) {
-            turn.on_leave(request)
-        } else {
-            let members = request.members.iter();
-            members
-                .map(|m| m.answer(Err(LeaveError::UnknownMember)))
-                .collect()
-        };
+        let reply =
+            if let Some(mut transition) = self.transition(&request.group_id, now, &mut actions) {
+                transition.on_leave(request)
+            } else {
+                let members = request.members.iter();
+                members
+                    .map(|m| m.answer(Err(LeaveError::UnknownMember)))
+                    .collect()
+            };
         (reply, actions)
     }
 
@@ -243,24 +245,24 @@ impl Shard {
     pub fn on_deadline(&mut self, now: Now) -> Vec<Action> {
         let mut actions = Vec::new();
         if let Some(key) = self.timers.pop_due(now.monotonic)
-            && let Some(mut turn) = self.turn(&key.group, now, &mut actions)
+            && let Some(mut transition) = self.transition(&key.group, now, &mut actions)
         {
             match &key.kind {
-                Kind::Join => turn.on_join_deadline(),
-                Kind::Sync => turn.on_sync_deadline(),
-                Kind::Session(member) => turn.on_session_deadline(member),
+                Kind::Join => transition.on_join_deadline(),
+                Kind::Sync => transition.on_sync_deadline(),
+                Kind::Session(member) => transition.on_session_deadline(member),
             }
         }
         actions
     }
 
-    fn turn<'a>(
+    fn transition<'a>(
         &'a mut self,
         group_id: &str,
         now: Now,
         actions: &'a mut Vec<Action>,
-    ) -> Option<Turn<'a>> {
-        Some(Turn {
+    ) -> Option<Transition<'a>> {
+        Some(Transition {
             config: &self.config,
             group: self.groups.get_mut(group_id)?,
             timers: &mut self.timers,
@@ -281,8 +283,8 @@ impl Shard {
 
     /// Starts the sessions of a restored group's members.
     fn welcome(&mut self, group_id: &str, now: Now, actions: &mut Vec<Action>) {
-        if let Some(mut turn) = self.turn(group_id, now, actions) {
-            turn.on_restored();
+        if let Some(mut transition) = self.transition(group_id, now, actions) {
+            transition.on_restored();
         }
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! A [`Group`] is soft state: what a restart may forget. The part that lasts is the `GroupMetadata` record that
 //! is written when a generation is stable or empty; [`record`] translates between the two.
-//! Transitions run on a `Turn`, which holds one group together with the shard's timers.
+//! Transitions run on a `Transition`, which holds one group together with the shard's timers.
 
 mod describe;
 mod group;
@@ -16,7 +16,7 @@ pub mod record;
 mod static_member;
 mod subscription;
 mod sync;
-mod turn;
+mod transition;
 
 pub use group::{Group, State};
 pub use heartbeat::{HeartbeatError, HeartbeatRequest};
@@ -26,7 +26,7 @@ pub use messages::{
     IdentityError, JoinError, JoinReply, JoinRequest, Joined, JoinedMember, Protocol, SyncError,
     SyncReply, SyncRequest, Synced,
 };
-pub(crate) use turn::Turn;
+pub(crate) use transition::Transition;
 
 /// The protocol type of groups of Kafka consumers.
 pub const CONSUMER_PROTOCOL: &str = "consumer";

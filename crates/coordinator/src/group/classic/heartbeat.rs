@@ -4,7 +4,7 @@ use ottla_protocol::messages::ErrorCode;
 
 use super::group::State;
 use super::messages::IdentityError;
-use super::turn::Turn;
+use super::transition::Transition;
 
 /// A sign of life.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -54,7 +54,7 @@ impl From<IdentityError> for HeartbeatError {
     }
 }
 
-impl Turn<'_> {
+impl Transition<'_> {
     /// Handles a Heartbeat.
     pub fn on_heartbeat(&mut self, request: &HeartbeatRequest) -> Result<(), HeartbeatError> {
         let instance_id = request.instance_id.as_deref();

@@ -8,12 +8,12 @@ use bytes::Bytes;
 use super::group::State;
 use super::member::Member;
 use super::messages::{JoinError, JoinReply, JoinRequest, Joined, JoinedMember};
-use super::turn::Turn;
+use super::transition::Transition;
 use crate::action::Action;
 use crate::ticket::Ticket;
 use crate::timers::Kind;
 
-impl Turn<'_> {
+impl Transition<'_> {
     /// Handles a `JoinGroup`; the group exists by now.
     pub fn on_join(&mut self, ticket: Ticket, request: &JoinRequest) {
         if !self.has_room_for(&request.member_id) {

@@ -4,7 +4,7 @@ use ottla_protocol::messages::ErrorCode;
 
 use super::group::State;
 use super::messages::IdentityError;
-use super::turn::Turn;
+use super::transition::Transition;
 use crate::timers::Kind;
 
 /// Who should go.
@@ -78,7 +78,7 @@ impl From<IdentityError> for LeaveError {
     }
 }
 
-impl Turn<'_> {
+impl Transition<'_> {
     /// Handles a `LeaveGroup`.
     pub fn on_leave(&mut self, request: &LeaveRequest) -> LeaveReply {
         let mut reply = LeaveReply::new();

@@ -3,12 +3,12 @@
 use super::group::{InitialDelay, State};
 use super::messages::{JoinError, SyncError};
 use super::record;
-use super::turn::Turn;
+use super::transition::Transition;
 use crate::action::{Action, Event, IfRefused};
 use crate::timers::Kind;
 use bytes::Bytes;
 
-impl Turn<'_> {
+impl Transition<'_> {
     /// Starts a rebalance, or, if one is on, ends its join phase when everybody is there.
     pub(super) fn rebalance_or_complete_join(&mut self, reason: &str) {
         if self.group.state == State::PreparingRebalance {
@@ -83,8 +83,8 @@ impl Turn<'_> {
         self.cancel_timer(Kind::Join);
         self.group.initial_delay = None;
         self.group.new_member_added = false;
-        self.drop_members("JoinGroup", |turn, id| {
-            let member = turn.group.members.get(id);
+        self.drop_members("JoinGroup", |transition, id| {
+            let member = transition.group.members.get(id);
             member.is_some_and(|m| m.awaiting_join.is_none() && m.instance_id.is_none())
         });
         if !self.group.elect_joined_leader() && !self.group.members.is_empty() {
@@ -138,8 +138,8 @@ impl Turn<'_> {
     pub fn on_sync_deadline(&mut self) {
         let syncing = matches!(self.group.state, State::CompletingRebalance | State::Stable);
         if syncing && !self.group.pending_syncs.is_empty() {
-            self.drop_members("SyncGroup", |turn, id| {
-                turn.group.pending_syncs.contains(id)
+            self.drop_members("SyncGroup", |transition, id| {
+                transition.group.pending_syncs.contains(id)
             });
             self.prepare_rebalance("members did not ask for their assignment in time");
         }

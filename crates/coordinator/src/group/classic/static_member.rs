@@ -7,12 +7,12 @@ use super::group::State;
 use super::member::{Member, StaticMemberBefore};
 use super::messages::{JoinError, JoinRequest, SyncError};
 use super::record;
-use super::turn::Turn;
+use super::transition::Transition;
 use crate::action::{Action, IfRefused};
 use crate::ticket::Ticket;
 use crate::timers::Kind;
 
-impl Turn<'_> {
+impl Transition<'_> {
     /// Replaces the member of a static identity: `ids` are its old and its new id.
     pub(super) fn replace_static_member(
         &mut self,

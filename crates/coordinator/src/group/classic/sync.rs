@@ -7,12 +7,12 @@ use bytes::Bytes;
 use super::group::State;
 use super::messages::{SyncError, SyncRequest};
 use super::record;
-use super::turn::Turn;
+use super::transition::Transition;
 use crate::action::{Action, IfRefused};
 use crate::ticket::Ticket;
 use crate::timers::Kind;
 
-impl Turn<'_> {
+impl Transition<'_> {
     /// Handles a `SyncGroup`.
     pub fn on_sync(&mut self, ticket: Ticket, request: &SyncRequest) {
         if let Err(error) = self.check_sync(request) {

@@ -11,7 +11,7 @@ use crate::config::Config;
 use crate::timers::{Key, Kind, Timers};
 
 /// A group about to change.
-pub struct Turn<'a> {
+pub struct Transition<'a> {
     /// The settings.
     pub config: &'a Config,
     pub group: &'a mut Group,
@@ -23,7 +23,7 @@ pub struct Turn<'a> {
     pub now: Now,
 }
 
-impl Turn<'_> {
+impl Transition<'_> {
     pub(super) fn report(&mut self, event: Event) {
         self.actions.push(Action::Report(event));
     }
