@@ -1,14 +1,14 @@
-//! What a shard asks of its owner.
+//! What a shard asks its owner to do.
 //!
-//! The owner appends the records of a list of actions first, applies them, and lets the replies of that list
-//! (and every later one) out once those records are committed: nobody is told what a lost append could take back.
+//! The owner first appends and applies the records of a list of actions. The replies of that list, and all later ones,
+//! leave once those records are committed, so that a lost append takes nothing back that a client was told.
 
 use ottla_protocol::messages::coordinator::group::GroupRecord;
 
 use crate::group::classic::{JoinReply, StaticMemberBefore, SyncReply};
 use crate::ticket::Ticket;
 
-/// What should happen because of an event.
+/// One consequence of an event.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Action {
     /// Append these records of one group to the partition and apply them. If the partition refuses them (they are too
@@ -18,29 +18,30 @@ pub enum Action {
     ReplyJoin(Ticket, JoinReply),
     /// Answer a waiting `SyncGroup`.
     ReplySync(Ticket, SyncReply),
-    /// Tell whoever reads the broker's log.
+    /// Log this for the operator.
     Report(Event),
 }
 
-/// What becomes of a group whose record is refused: the replies that depend on it are refused, but nobody loses an id.
+/// What to do with a group whose record is refused. The replies that depend on the record are refused too, and no member
+/// loses its id.
 #[derive(Debug, Clone, PartialEq)]
 pub enum IfRefused {
-    /// It stays as it is: it is empty, so nobody can be harmed by an older record.
+    /// Keep it: it is empty, so an older record in the log harms no member.
     Stand,
-    /// It was made for this request, and goes.
+    /// Remove it: it was made for this request.
     Drop,
-    /// Its members keep their ids and join again, because nobody has an assignment.
+    /// Start a rebalance, because no member has an assignment.
     Rebalance,
-    /// A static member that came back under a new id is again who it was.
+    /// Give a static member, which came back under a new id, its old id again.
     Restore(Box<StaticMemberBefore>),
 }
 
-/// What a request for offsets comes to.
+/// The outcome of a request about offsets.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Decision<R> {
-    /// To be appended and applied.
+    /// The records to append and apply.
     pub records: Vec<GroupRecord>,
-    /// To be sent when the records are committed.
+    /// The reply, which leaves when the records are committed.
     pub reply: R,
     /// For [`crate::Shard::keep_alive`], once the records are appended.
     pub keep_alive: Option<KeepAlive>,
@@ -82,13 +83,14 @@ pub enum Event {
         /// How many members it has; 0 when the group is now empty.
         members: usize,
     },
-    /// Members were dropped because they were not heard of in time.
+    /// Members were removed because a request of theirs did not come in time.
     MembersExpired {
         group: String,
         /// Their ids.
         members: Vec<String>,
+        /// The API of that request.
         missed: &'static str,
     },
-    /// Nobody rejoined in time; the rebalance goes on waiting.
+    /// No member rejoined in time; the join phase goes on.
     NobodyJoined { group: String },
 }

@@ -1,4 +1,4 @@
-//! What a coordinator is told: the broker's `group.*` and `offset*` settings that its decisions need.
+//! The broker's `group.*` and `offset*` settings that a coordinator's decisions depend on.
 
 use std::time::Duration;
 
@@ -14,7 +14,7 @@ pub struct Config {
     pub max_session_timeout: Duration,
     /// `group.max.size`: the most members of one group, at least 1.
     pub max_size: usize,
-    /// How long a new member may wait in its first `JoinGroup` before it is taken for gone (Kafka: five minutes,
+    /// How long a new member may wait in its first `JoinGroup` before it is removed (Kafka: five minutes,
     /// not configurable).
     pub new_member_join_timeout: Duration,
     /// `offset.metadata.max.bytes`: the longest text beside a committed offset, in UTF-16 code units.

@@ -1,9 +1,8 @@
 //! Consumer groups and committed offsets as state machines over the records of one `__consumer_offsets`
 //! partition. Pure: time, fresh ids and configuration are arguments; deadlines leave as data.
 //!
-//! [`shard::Shard`] is the whole of one partition. Its replicated part ([`state::State`]) is changed by `apply`
-//! only; its soft part (who waits for what, which session ends when) dies with the owner and is rebuilt from
-//! the replicated part.
+//! [`shard::Shard`] is the whole of one partition. Only `apply` changes its replicated part ([`state::State`]). Its soft
+//! part (waiting requests, deadlines of sessions) is lost with the owner, and rebuilt from the replicated part.
 
 pub mod action;
 pub mod batch;

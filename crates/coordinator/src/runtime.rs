@@ -29,7 +29,7 @@ use crate::shard::Shard;
 use crate::state::Position;
 use crate::ticket::Ticket;
 
-/// Records of one append, where they need not be appended together.
+/// The number of records in one append, if they need not be appended together.
 const RECORDS_PER_APPEND: usize = 1000;
 
 /// Why a coordinator does not answer a request.
@@ -71,7 +71,7 @@ pub enum Effect {
     Report(Event),
 }
 
-/// What is left of an input while an append is in flight. The last one of the stack runs first.
+/// Work that is left while an append is in flight. It is a stack: the last entry runs first.
 #[derive(Debug)]
 enum Unfinished {
     /// Steps of one group; `outcome` is the first refusal among their appends.
@@ -81,7 +81,7 @@ enum Unfinished {
     },
     /// Records that need not be appended together. After a refusal the rest waits for the next notice.
     Pieces(VecDeque<Vec<GroupRecord>>),
-    /// The shard's deadlines that have passed, one after another, and then the replies held too long.
+    /// The deadlines of the shard that have passed, one after another, and then the replies that were held too long.
     Due,
 }
 
@@ -231,8 +231,8 @@ impl Runtime {
             .collect()
     }
 
-    /// An append that was not committed yet is gone from the log: the shard is thrown away, and whoever waits is
-    /// answered. The driver loads the partition anew.
+    /// An append that was not committed is gone from the log. The shard is dropped, and every waiting request is answered.
+    /// The driver loads the partition again.
     pub fn on_append_lost(&mut self) -> Vec<Effect> {
         self.shard = Shard::new(self.shard.config().clone());
         self.is_loaded = false;
@@ -258,7 +258,7 @@ impl Runtime {
         self.run(now)
     }
 
-    /// Runs what is left to do, up to the next append.
+    /// Runs the work that is left, up to the next append.
     fn run(&mut self, now: Now) -> Vec<Effect> {
         assert!(
             self.appending.is_none(),

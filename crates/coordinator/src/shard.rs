@@ -1,9 +1,9 @@
 //! One coordinator partition: its replicated state, the soft state of its classic groups, and their deadlines.
 //!
-//! Two families of methods. `decide_…` and the reads take `&self`. `on_…` changes soft state and returns actions.
-//! In both cases the owner appends the records, hands each to [`Shard::apply`] with its offset, and lets replies
-//! out when they are committed. After [`Shard::on_loaded`], each group that is not of a newer protocol has soft
-//! state, and only then are requests to be handed in.
+//! There are two families of methods. `decide_…` and the reads take `&self`. `on_…` changes soft state and returns actions.
+//! In both cases the owner appends the records, calls [`Shard::apply`] for each with its offset, and sends the replies
+//! when the records are committed. Requests may come only after [`Shard::on_loaded`], which gives soft state to each
+//! group that is not of a newer protocol.
 
 use std::collections::BTreeMap;
 
@@ -34,7 +34,7 @@ pub struct Shard {
 }
 
 impl Shard {
-    /// A shard that knows nothing yet.
+    /// A shard without groups, which is not loaded yet.
     pub fn new(config: Config) -> Self {
         Self {
             config,
@@ -60,7 +60,7 @@ impl Shard {
         self.groups.get(group_id)
     }
 
-    /// All of those.
+    /// All groups of which [`Self::classic`] knows.
     pub fn classics(&self) -> impl Iterator<Item = (&str, &Group)> {
         self.groups.iter().map(|(id, group)| (id.as_str(), group))
     }
@@ -70,7 +70,7 @@ impl Shard {
         self.timers.next()
     }
 
-    /// Takes over a record of the log, read or just appended.
+    /// Applies a record of the log, read or just appended.
     pub fn apply(&mut self, position: Position, record: GroupRecord) {
         let touched = match &record {
             GroupRecord::GroupMetadata(key, value) => Some((key.group.clone(), value.is_none())),
@@ -88,25 +88,25 @@ impl Shard {
         }
     }
 
-    /// Takes over the marker that ends a transaction.
+    /// Applies the marker that ends a transaction.
     pub fn apply_marker(&mut self, producer_id: ProducerId, result: TransactionResult) {
         self.state.apply_marker(producer_id, result);
     }
 
-    /// The log has been read to its end: every member has a whole session from now.
+    /// The log has been read to its end. The session of every member starts now.
     pub fn on_loaded(&mut self, now: Now) -> Vec<Action> {
         self.is_loaded = true;
         let ids: Vec<String> = self.state.group_ids().map(str::to_owned).collect();
         let mut actions = Vec::new();
         for id in ids {
             self.restore(&id);
-            self.welcome(&id, now, &mut actions);
+            self.start_sessions(&id, now, &mut actions);
         }
         actions
     }
 
-    /// An append of `group_id`'s record was refused although the partition is well (it was too large). The replies of
-    /// the actions that follow it are refused by the owner, and so are those that are returned here.
+    /// The record of `group_id` was refused although the partition is well: it was too large. The owner refuses the replies
+    /// of the actions after it, and those returned here.
     pub fn on_append_refused(
         &mut self,
         group_id: &str,
@@ -171,7 +171,7 @@ impl Shard {
         actions
     }
 
-    /// Makes a group for a newcomer; one of a newer protocol that is empty gives way.
+    /// Makes a group for a newcomer. An empty group of a newer protocol is deleted for it.
     fn make_group(
         &mut self,
         request: &JoinRequest,
@@ -282,7 +282,7 @@ impl Shard {
     }
 
     /// Starts the sessions of a restored group's members.
-    fn welcome(&mut self, group_id: &str, now: Now, actions: &mut Vec<Action>) {
+    fn start_sessions(&mut self, group_id: &str, now: Now, actions: &mut Vec<Action>) {
         if let Some(mut transition) = self.transition(group_id, now, actions) {
             transition.on_restored();
         }

@@ -1,4 +1,4 @@
-//! The replicated state of a shard: what its records say, and nothing else.
+//! The replicated state of a shard: only what its records say.
 //!
 //! [`State::apply`] is the only mutator, the same on leader, follower and replay; it cannot fail and reads
 //! neither time nor configuration. It sees records in the order of the log, committed or not: an owner that
@@ -14,7 +14,7 @@ use ottla_protocol::messages::coordinator::group::{
 use crate::group::foreign::{Foreign, ForeignRecord};
 use crate::group::offsets::{Committed, Offsets, TransactionResult, record};
 
-/// Where a record stands.
+/// The place of a record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Position {
     /// Its offset in the partition.
@@ -87,7 +87,7 @@ impl State {
         })
     }
 
-    /// Takes over a record.
+    /// Applies a record.
     pub fn apply(&mut self, position: Position, record: GroupRecord) {
         if let Some(foreign) = ForeignRecord::of(&record) {
             return self.apply_foreign(foreign);
@@ -113,12 +113,12 @@ impl State {
             GroupRecord::GroupMetadata(key, None) => {
                 self.groups.remove(&key.group);
             }
-            // Every other type is of a newer protocol, and taken above.
+            // The other types belong to newer protocols, which are handled above.
             _ => {}
         }
     }
 
-    /// Takes over the end of a transaction.
+    /// Applies the marker that ends a transaction.
     pub fn apply_marker(&mut self, producer_id: ProducerId, result: TransactionResult) {
         self.offsets.end_transaction(producer_id.0, result);
     }

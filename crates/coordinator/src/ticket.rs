@@ -1,5 +1,5 @@
-//! Names a request until it is answered.
+//! Identifies a request until it is answered.
 
-/// The name of a request; given out by the driver.
+/// The number of a request, given by the driver.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Ticket(pub u64);

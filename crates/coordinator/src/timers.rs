@@ -7,22 +7,21 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use ottla_protocol::time::MonotonicTime;
 
-/// What a deadline is about. Ordered by group first, so that a group's deadlines stand together.
+/// Identifies a deadline. Ordered by group first, so that the deadlines of a group are adjacent.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Key {
     pub group: String,
-    /// Which of its deadlines.
     pub kind: Kind,
 }
 
 /// The deadlines that a group can have.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Kind {
-    /// The join phase ends with whoever has joined.
+    /// The join phase ends with the members that have joined.
     Join,
-    /// Members that have not asked for their assignment are dropped.
+    /// Members that have not sent `SyncGroup` are removed.
     Sync,
-    /// This member has not been heard of.
+    /// The session of this member ends.
     Session(String),
 }
 

@@ -1,12 +1,12 @@
-//! What `__transaction_state` says of transactional ids, as far as it must be known without a transaction coordinator:
-//! which of them are in the middle of a transaction.
+//! Finds the transactional ids with an open transaction in `__transaction_state`. A release without a transaction
+//! coordinator needs no more of that topic.
 
 use std::collections::BTreeMap;
 
 use ottla_protocol::ids::ProducerId;
 use ottla_protocol::messages::coordinator::transaction::TransactionRecord;
 
-/// A transaction that is neither committed nor aborted to its end.
+/// A transaction whose markers are not all written yet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct OpenTransaction {
     pub producer_id: ProducerId,
@@ -21,7 +21,7 @@ pub struct OpenTransactions {
 }
 
 impl OpenTransactions {
-    /// Takes over a record: the last one of a transactional id counts.
+    /// Applies a record: the last one of a transactional id counts.
     pub fn apply(&mut self, record: &TransactionRecord) {
         let TransactionRecord::TransactionLog(key, value) = record;
         let open = value.as_ref().and_then(|value| {
@@ -49,7 +49,7 @@ impl OpenTransactions {
     }
 }
 
-/// The name of a state in which partitions still wait for a marker; a number that nobody knows is such a one.
+/// The name of a state in which partitions still wait for a marker. An unknown number counts as such a state.
 const fn open_state(status: i8) -> Option<&'static str> {
     match status {
         // Empty, CompleteCommit, CompleteAbort, Dead.

@@ -1,8 +1,8 @@
 //! The classic group protocol: join, sync, heartbeat, leave.
 //!
-//! A [`Group`] is soft state: what a restart may forget. The part that lasts is the `GroupMetadata` record that
-//! is written when a generation is stable or empty; [`record`] translates between the two.
-//! Transitions run on a `Transition`, which holds one group together with the shard's timers.
+//! A [`Group`] is soft state, which a restart loses. Its durable part is the `GroupMetadata` record, which is written when
+//! a generation becomes stable or empty; [`record`] translates between the two. What an event does to a group is a method
+//! of `Transition`, which borrows the group together with the shard's timers.
 
 mod describe;
 mod group;

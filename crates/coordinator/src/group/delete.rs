@@ -1,4 +1,4 @@
-//! `DeleteGroups`: an empty group goes with all its offsets.
+//! `DeleteGroups`: deletes an empty group with all its offsets.
 
 use ottla_protocol::messages::ErrorCode;
 use ottla_protocol::messages::coordinator::group::GroupRecord;
@@ -20,7 +20,7 @@ pub enum DeleteError {
     NotFound,
     /// It has members.
     NotEmpty,
-    /// It is a share group, and what the share coordinator keeps for it cannot be deleted in this release.
+    /// It is a share group, and this release cannot delete its state at the share coordinator.
     HasShareState,
 }
 
@@ -35,7 +35,7 @@ impl DeleteError {
 }
 
 impl Shard {
-    /// Decides whether a group goes.
+    /// Decides `DeleteGroups` for one group.
     pub fn decide_delete_group(&self, group_id: &str) -> Decision<Result<(), DeleteError>> {
         if let Err(error) = self.check_empty(group_id) {
             Decision::reply(Err(error))

@@ -33,9 +33,8 @@ pub struct DescribedMember {
     pub client_id: String,
     /// The address it joined from.
     pub client_host: String,
-    /// What it says under the group's protocol.
+    /// Its metadata for the group's protocol.
     pub metadata: Bytes,
-    /// Its share.
     pub assignment: Bytes,
 }
 

@@ -1,7 +1,7 @@
 //! Groups of the newer protocols (consumer, share, streams) found in the log.
 //!
-//! They are not served yet. Their records are kept by key, so that such a group is listed, protects its offsets
-//! while it has members, and can be deleted or turned into a classic group once it is empty.
+//! This release does not serve them. It keeps their records by key, so that such a group is listed, its offsets are kept
+//! while it has members, and it can be deleted, or become a classic group, once it is empty.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -49,11 +49,11 @@ pub struct Foreign {
     pub kind: Kind,
     /// For each key that has a value in the log, the record that deletes it.
     tombstones: BTreeMap<Bytes, GroupRecord>,
-    /// Those of the keys that stand for a member.
+    /// The keys among them that belong to a member.
     members: BTreeSet<Bytes>,
 }
 
-/// Whether it is the record without which there is no group.
+/// Whether it is the group's own record, without which the group does not exist.
 const fn is_of_group(record: &GroupRecord) -> bool {
     matches!(
         record,
@@ -63,7 +63,7 @@ const fn is_of_group(record: &GroupRecord) -> bool {
     )
 }
 
-/// A record of such a group, taken apart.
+/// The parts of a record of such a group.
 pub struct ForeignRecord {
     pub group_id: String,
     kind: Kind,
@@ -88,27 +88,27 @@ impl Foreign {
         self.members.is_empty()
     }
 
-    /// Whether nothing in the log speaks of it any more.
+    /// Whether the log has no record of it any more.
     pub fn is_gone(&self) -> bool {
         self.tombstones.is_empty()
     }
 
-    /// Whether the share coordinator keeps something for it, which must go first, or it fences a group that is later
-    /// given the same id.
+    /// Whether the share coordinator keeps state for it. That must be deleted first, or it fences a later group with the
+    /// same id.
     pub fn has_share_state(&self) -> bool {
         self.tombstones
             .values()
             .any(|record| matches!(record, GroupRecord::ShareGroupStatePartitionMetadata(..)))
     }
 
-    /// Its state, as far as it shows in records.
+    /// Its state, as far as records show it.
     pub fn state_name(&self) -> &'static str {
         if self.is_empty() { "Empty" } else { "Stable" }
     }
 
-    /// The records that delete it, in an order that Kafka can replay: it refuses to load a partition in which a
-    /// group goes before what hangs on it. Types of records that hang on others have higher numbers; the group's
-    /// own record comes last.
+    /// The records that delete it, in an order that Kafka can replay: it does not load a partition in which a group is
+    /// deleted before its members and assignments. Keys begin with the record's type, and dependent types have higher
+    /// numbers. So the keys go in descending order, and the group's own record last.
     pub fn tombstones(&self) -> impl Iterator<Item = GroupRecord> {
         let (group, rest): (Vec<_>, Vec<_>) = self
             .tombstones
@@ -118,7 +118,7 @@ impl Foreign {
         rest.into_iter().chain(group).cloned()
     }
 
-    /// Takes note of a record.
+    /// Applies a record.
     pub fn apply(&mut self, record: ForeignRecord) {
         if record.is_tombstone {
             self.tombstones.remove(&record.key);
@@ -151,7 +151,7 @@ macro_rules! foreign_records {
 }
 
 impl ForeignRecord {
-    /// Takes a record of a newer protocol apart; `None` for the others.
+    /// The parts of a record of a newer protocol; `None` for other records.
     pub fn of(record: &GroupRecord) -> Option<Self> {
         let (group_id, kind, is_member, is_tombstone, tombstone) = foreign_records! { record;
             ConsumerGroupMetadata: Consumer, false;

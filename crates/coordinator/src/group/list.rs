@@ -3,7 +3,7 @@
 use crate::group::foreign::Kind;
 use crate::shard::Shard;
 
-/// Which groups to list; an empty filter lets all through. Letter case does not count.
+/// Which groups to list. An empty list accepts all; letter case does not matter.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Filter {
     /// Names of states.
@@ -13,7 +13,7 @@ pub struct Filter {
 }
 
 impl Filter {
-    fn lets_through(&self, group: &ListedGroup) -> bool {
+    fn accepts(&self, group: &ListedGroup) -> bool {
         let names = |filter: &[String], name: &str| {
             filter.is_empty() || filter.iter().any(|f| f.trim().eq_ignore_ascii_case(name))
         };
@@ -21,7 +21,7 @@ impl Filter {
     }
 }
 
-/// A line in the list of groups.
+/// A group in the answer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ListedGroup {
     pub id: String,
@@ -34,7 +34,7 @@ pub struct ListedGroup {
 }
 
 impl Shard {
-    /// Lists the groups that `filter` lets through.
+    /// Lists the groups that `filter` accepts.
     pub fn list(&self, filter: &Filter) -> Vec<ListedGroup> {
         let classic = self.classics().map(|(id, group)| ListedGroup {
             id: id.to_owned(),
@@ -49,6 +49,6 @@ impl Shard {
             kind: group.kind,
         });
         let groups = classic.chain(foreign);
-        groups.filter(|group| filter.lets_through(group)).collect()
+        groups.filter(|group| filter.accepts(group)).collect()
     }
 }

@@ -1,5 +1,5 @@
-//! What a request or a notice leads to, step by step: the only place where [`GroupRequest`] meets the methods of
-//! [`Shard`] that decide.
+//! Turns a request or a notice into steps. Only here is a [`GroupRequest`] matched with the method of [`Shard`] that
+//! decides it.
 
 use ottla_protocol::messages::coordinator::group::GroupRecord;
 use ottla_protocol::time::Now;
@@ -9,8 +9,8 @@ use crate::action::{Action, Decision, Event, IfRefused, KeepAlive};
 use crate::shard::Shard;
 use crate::ticket::Ticket;
 
-/// One step of what a request, a deadline, or a load leads to. Steps run in order. Once an append of the same list is
-/// refused, replies carry the refusal and sessions are left alone; later appends still run.
+/// One step that a request, a deadline, or a load causes. Steps run in order. Once an append of the list is refused, its
+/// replies carry the refusal, and no session is restarted; later appends still run.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Step {
     /// Append the records of one group as one batch and apply them.
@@ -37,7 +37,7 @@ impl From<Action> for Step {
 impl<R> Decision<R> {
     fn into_steps(self, ticket: Ticket, reply: impl FnOnce(R) -> GroupReply) -> Vec<Step> {
         let append = (!self.records.is_empty())
-            // A refused decision has changed nothing that must be undone.
+            // A decision changes no soft state, so a refusal has nothing to undo.
             .then_some(Step::Append(self.records, IfRefused::Stand));
         let keep_alive = self.keep_alive.map(Step::KeepAlive);
         let reply = Step::Reply(ticket, reply(self.reply));
@@ -88,7 +88,7 @@ impl Shard {
         vec![Step::Reply(ticket, reply)]
     }
 
-    /// The records that a notice leads to. They need not be appended together.
+    /// The records that a notice causes. They need not be appended together.
     pub fn decide_notice(&self, notice: &Notice, now: Now) -> Vec<GroupRecord> {
         match notice {
             Notice::ExpiryDue => self.decide_expiry(now),

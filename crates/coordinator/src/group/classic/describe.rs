@@ -4,7 +4,7 @@ use super::group::{Group, State};
 use crate::group::describe::{DescribedGroup, DescribedMember};
 
 impl Group {
-    /// The group and its members; what members say is shown only while it counts, in a stable group.
+    /// The group and its members. Their metadata is shown only in a stable group, where it is current.
     pub fn describe(&self) -> DescribedGroup {
         let protocol = self
             .protocol

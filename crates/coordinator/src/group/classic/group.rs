@@ -1,8 +1,10 @@
 //! The soft state of a classic group, and the small steps that keep it consistent.
 //!
-//! Invariants: every static member's id is a member's; `supported` counts, for each protocol name, the members
-//! that support it, and some name is supported by all; `awaiting_joins` counts members with a waiting `JoinGroup`;
-//! pending joins are no members yet; the leader, if any, is a member.
+//! Invariants:
+//! - Every id in `static_members` is a member's. The leader, if there is one, is a member.
+//! - Pending joins are no members yet.
+//! - `supported` has for each protocol name the number of members that support it. All members support some name.
+//! - `awaiting_joins` is the number of members with a waiting `JoinGroup`.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -14,16 +16,16 @@ use super::{CONSUMER_PROTOCOL, subscription};
 use crate::action::Action;
 use crate::ticket::Ticket;
 
-/// Where a group is in its protocol.
+/// The state of a classic group.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum State {
-    /// No members; committed offsets may be there.
+    /// It has no members, but may have committed offsets.
     Empty,
     /// Waiting for members to (re)join.
     PreparingRebalance,
     /// Waiting for the leader's assignment.
     CompletingRebalance,
-    /// Everybody has an assignment.
+    /// Every member has an assignment.
     Stable,
 }
 
@@ -39,12 +41,12 @@ impl State {
     }
 }
 
-/// How the wait of an initial rebalance goes on.
+/// The delay of an initial rebalance, which is prolonged while members join.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct InitialDelay {
-    /// The wait that is running.
+    /// The part of it that runs now.
     pub delay: std::time::Duration,
-    /// What may still be waited after it, if members keep coming.
+    /// How much longer it may last after that.
     pub remaining: std::time::Duration,
 }
 
@@ -123,12 +125,12 @@ impl Group {
         self.protocol_type.as_deref() == Some(CONSUMER_PROTOCOL)
     }
 
-    /// The topics its members subscribe to, if the coordinator can tell.
+    /// The topics its members subscribe to, if the coordinator can read that.
     pub const fn subscribed_topics(&self) -> Option<&BTreeSet<String>> {
         self.subscribed_topics.as_ref()
     }
 
-    /// Whether somebody subscribes to `topic`; a group of consumers whose subscriptions cannot be read might.
+    /// Whether a member may subscribe to `topic`: true also for consumers whose subscriptions cannot be read.
     pub fn is_subscribed_to(&self, topic: &str) -> bool {
         match &self.subscribed_topics {
             Some(topics) => topics.contains(topic),
@@ -136,7 +138,7 @@ impl Group {
         }
     }
 
-    /// Checks who a request claims to come from.
+    /// Checks the identity in a request.
     pub fn check_identity(
         &self,
         member_id: &str,
@@ -192,7 +194,7 @@ impl Group {
         self.pending_syncs.remove(member_id);
     }
 
-    /// Changes a member in a way that what is counted about it may change.
+    /// Changes a member, and keeps `supported` and `awaiting_joins` right.
     pub(super) fn update<R>(
         &mut self,
         member_id: &str,
@@ -222,7 +224,7 @@ impl Group {
         self.members.len() == self.awaiting_joins && self.pending_joins.is_empty()
     }
 
-    /// Whether somebody with these protocols can be a member beside those who are.
+    /// Whether all members support one of these protocols, so that a client with them can be a member.
     pub(super) fn supports(&self, protocol_type: &str, protocols: &[Protocol]) -> bool {
         if self.state == State::Empty {
             return !protocol_type.is_empty() && !protocols.is_empty();
@@ -253,7 +255,7 @@ impl Group {
             .unwrap_or_default()
     }
 
-    /// Makes a member that has joined lead, if the leader has not; false if nobody has.
+    /// If the leader has not joined, makes a member leader that has. False if no member has joined.
     pub(super) fn elect_joined_leader(&mut self) -> bool {
         let Some(leader) = &self.leader else {
             return false;
@@ -289,7 +291,7 @@ impl Group {
         self.pending_syncs.clear();
     }
 
-    /// The topics that the members subscribe to in the current generation; `None` if that cannot be told.
+    /// The topics that the members subscribe to in the current generation; `None` if that cannot be read.
     pub(super) fn read_subscriptions(&self) -> Option<BTreeSet<String>> {
         if !self.is_of_consumers() {
             return None;
@@ -311,7 +313,7 @@ impl Group {
         timeouts.max().unwrap_or_default()
     }
 
-    /// Answers everybody who waits: join again.
+    /// Answers every waiting request, so that the member joins again.
     pub(crate) fn abandon(self) -> Vec<Action> {
         let mut actions = Vec::new();
         for (id, member) in self.members {

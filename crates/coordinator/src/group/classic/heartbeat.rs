@@ -1,4 +1,4 @@
-//! Heartbeat: a member is alive, and learns whether it must rejoin.
+//! `Heartbeat`: restarts the session of a member, and tells it whether it must rejoin.
 
 use ottla_protocol::messages::ErrorCode;
 
@@ -6,30 +6,29 @@ use super::group::State;
 use super::messages::IdentityError;
 use super::transition::Transition;
 
-/// A sign of life.
+/// A `Heartbeat`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HeartbeatRequest {
     pub group_id: String,
-    /// Who lives.
     pub member_id: String,
     /// Its static identity.
     pub instance_id: Option<String>,
-    /// The generation it knows.
+    /// The generation that the member knows.
     pub generation: i32,
 }
 
-/// Why a sign of life does not count, or what the member must do.
+/// Why a heartbeat is refused, or that the member must rejoin.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum HeartbeatError {
-    /// A group has a name.
+    /// The group id is empty.
     InvalidGroupId,
-    /// Nobody has this id, or there is no such group.
+    /// No member has this id, or there is no such group.
     UnknownMember,
     /// Another instance has taken over the static identity.
     FencedInstance,
     /// Not the current generation.
     IllegalGeneration,
-    /// It counts; but rejoin.
+    /// The heartbeat counts, and the member must rejoin.
     RebalanceInProgress,
 }
 

@@ -1,7 +1,7 @@
-//! `JoinGroup`: a member enters the group or comes back to it.
+//! `JoinGroup`: a member joins or rejoins the group.
 //!
-//! A dynamic member that can (version 4 and later) is first handed an id and told to come back with it
-//! (KIP-394), so that a client that gives up leaves no ghost behind.
+//! A new dynamic member is first given an id and told to send it in a second `JoinGroup` (KIP-394, version 4 and later),
+//! so that a client that gives up leaves no member behind.
 
 use bytes::Bytes;
 
@@ -14,7 +14,7 @@ use crate::ticket::Ticket;
 use crate::timers::Kind;
 
 impl Transition<'_> {
-    /// Handles a `JoinGroup`; the group exists by now.
+    /// Handles a `JoinGroup`.
     pub fn on_join(&mut self, ticket: Ticket, request: &JoinRequest) {
         if !self.has_room_for(&request.member_id) {
             self.refuse_join(&request.member_id, JoinError::Superseded, "");
@@ -39,7 +39,8 @@ impl Transition<'_> {
         self.actions.push(Action::ReplyJoin(ticket, reply));
     }
 
-    /// While members gather, those who wait are counted: so a group whose limit was lowered drops who comes last.
+    /// During the join phase only members that have joined count. So a group that is over a lowered limit loses the
+    /// members that rejoin last.
     fn has_room_for(&self, member_id: &str) -> bool {
         let member = self.group.members.get(member_id);
         match self.group.state {
@@ -89,11 +90,11 @@ impl Transition<'_> {
             self.group.members.get(id).map(|m| &m.protocols) == Some(&request.protocols);
         match self.group.state {
             State::CompletingRebalance if unchanged => {
-                // Most likely the first reply was lost.
+                // Probably the first reply was lost.
                 let reply = self.joined(id);
                 self.answer(ticket, reply);
             }
-            // A leader rejoins to have partitions assigned anew; a follower with nothing new need not.
+            // A leader rejoins to assign partitions again. A follower without a change needs no rebalance.
             State::Stable if unchanged && !self.group.is_leader(id) => {
                 let reply = self.joined(id);
                 self.answer(ticket, reply);
@@ -109,7 +110,7 @@ impl Transition<'_> {
         }
     }
 
-    /// Takes over what a member says anew about itself; a `JoinGroup` that still waits is superseded.
+    /// Takes over the protocols and timeouts of a member. A `JoinGroup` of it that still waits is refused.
     pub(super) fn update_member(&mut self, ticket: Ticket, request: &JoinRequest, id: &str) {
         let superseded = self.group.update(id, |member| {
             member.protocols.clone_from(&request.protocols);
@@ -140,7 +141,7 @@ impl Transition<'_> {
             awaiting_sync: None,
         };
         self.group.add(member, &request.protocol_type);
-        // A client that gives up while it waits cannot be seen to; without this deadline each retry of it would
+        // The coordinator does not notice that a waiting client has gone. Without this deadline each retry of a client would
         // leave a member behind.
         let timeout = self.config.new_member_join_timeout;
         self.set_timer(Kind::Session(id.to_owned()), timeout);
@@ -148,7 +149,7 @@ impl Transition<'_> {
         self.rebalance_or_complete_join(&why);
     }
 
-    /// The generation as `member_id` sees it.
+    /// The reply that tells `member_id` the generation.
     pub(super) fn joined(&self, member_id: &str) -> JoinReply {
         let members = if self.group.is_leader(member_id) {
             self.group.joined_members()

@@ -1,4 +1,4 @@
-//! `LeaveGroup`: members go, or are sent away by an operator under their static identity.
+//! `LeaveGroup`: removes members. An operator may remove static members by their `group.instance.id`.
 
 use ottla_protocol::messages::ErrorCode;
 
@@ -7,7 +7,7 @@ use super::messages::IdentityError;
 use super::transition::Transition;
 use crate::timers::Kind;
 
-/// Who should go.
+/// A `LeaveGroup`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LeaveRequest {
     pub group_id: String,
@@ -15,10 +15,10 @@ pub struct LeaveRequest {
     pub members: Vec<Leaving>,
 }
 
-/// One who should go.
+/// A member to remove.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Leaving {
-    /// Its id; empty if only the static identity is known.
+    /// Empty if only the static identity is known.
     pub member_id: String,
     /// Its static identity.
     pub instance_id: Option<String>,
@@ -26,22 +26,21 @@ pub struct Leaving {
     pub reason: Option<String>,
 }
 
-/// What became of each.
+/// The outcome for each member.
 pub type LeaveReply = Vec<Left>;
 
-/// What became of one.
+/// The outcome for one member.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Left {
     /// Its id, as in the request.
     pub member_id: String,
     /// Its static identity, as in the request.
     pub instance_id: Option<String>,
-    /// Whether it is gone.
     pub outcome: Result<(), LeaveError>,
 }
 
 impl Leaving {
-    /// The reply about this one.
+    /// The outcome for this member, as the reply has it.
     pub fn answer(&self, outcome: Result<(), LeaveError>) -> Left {
         Left {
             member_id: self.member_id.clone(),
@@ -51,10 +50,10 @@ impl Leaving {
     }
 }
 
-/// Why somebody does not go.
+/// Why a member is not removed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LeaveError {
-    /// Nobody has this id, or there is no such group.
+    /// No member has this id, or there is no such group.
     UnknownMember,
     /// Another instance has taken over the static identity.
     FencedInstance,

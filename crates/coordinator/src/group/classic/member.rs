@@ -19,23 +19,23 @@ pub struct Member {
     pub client_id: String,
     /// The address it joined from.
     pub client_host: String,
-    /// How long it may take to rejoin.
+    /// How long a rebalance waits for it to rejoin.
     pub rebalance_timeout: Duration,
-    /// How long it may be silent.
+    /// How long it stays a member without a heartbeat.
     pub session_timeout: Duration,
-    /// What it supports, in its order of preference.
+    /// The protocols it supports, in its order of preference.
     pub protocols: Vec<Protocol>,
-    /// Its share, as the leader encoded it.
+    /// As the leader encoded it.
     pub assignment: Bytes,
-    /// Whether it has yet to receive its first `JoinGroup` reply: until then its silence counts although it waits.
+    /// Whether its first `JoinGroup` is not answered yet. Until then its session may end although it waits.
     pub is_new: bool,
-    /// The `JoinGroup` of it that waits.
+    /// Its waiting `JoinGroup`.
     pub awaiting_join: Option<Ticket>,
-    /// The `SyncGroup` of it that waits.
+    /// Its waiting `SyncGroup`.
     pub awaiting_sync: Option<Ticket>,
 }
 
-/// A static member before it came back under another id, for the case that this cannot be recorded.
+/// A static member before it came back under a new id, kept for the case that the record of the new id is refused.
 #[derive(Debug, Clone, PartialEq)]
 pub struct StaticMemberBefore {
     pub(super) member: Member,
@@ -45,7 +45,7 @@ pub struct StaticMemberBefore {
 }
 
 impl Member {
-    /// What the member said under `protocol`, nothing if it does not support it.
+    /// The member's metadata for `protocol`, empty if it does not support it.
     pub fn metadata(&self, protocol: &str) -> Bytes {
         self.protocols
             .iter()
@@ -54,14 +54,14 @@ impl Member {
             .unwrap_or_default()
     }
 
-    /// The candidate it likes best.
+    /// The candidate that it prefers.
     pub fn vote<'a>(&self, candidates: &BTreeSet<&'a str>) -> Option<&'a str> {
         self.protocols
             .iter()
             .find_map(|protocol| candidates.get(protocol.name.as_str()).copied())
     }
 
-    /// Whether its silence is excused: it waits for the coordinator.
+    /// Whether it waits for the coordinator, so that its session does not end.
     pub fn is_waiting(&self) -> bool {
         !self.is_new && (self.awaiting_join.is_some() || self.awaiting_sync.is_some())
     }

@@ -1,4 +1,4 @@
-//! The requests to join and to sync, and their replies: plain data that names nothing else of a group.
+//! `JoinGroup` and `SyncGroup`, and their replies. Plain data, on which the other files of the classic group build.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -12,14 +12,14 @@ use crate::config::Config;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Protocol {
     pub name: String,
-    /// What the member says to the leader under this protocol.
+    /// What the member tells the leader: for consumers, its subscription.
     pub metadata: Bytes,
 }
 
 #[derive(Debug, Clone, PartialEq)]
 pub struct JoinRequest {
     pub group_id: String,
-    /// Who asks; empty for a newcomer.
+    /// Empty for a newcomer.
     pub member_id: String,
     /// `group.instance.id` of a static member.
     pub instance_id: Option<String>,
@@ -27,11 +27,11 @@ pub struct JoinRequest {
     pub client_id: String,
     /// The address the request came from, as Java prints it (`/127.0.0.1`).
     pub client_host: String,
-    /// How long the member may be silent.
+    /// How long it stays a member without a heartbeat.
     pub session_timeout: Duration,
-    /// How long it may take to rejoin.
+    /// How long a rebalance waits for it to rejoin.
     pub rebalance_timeout: Duration,
-    /// The class of its protocols.
+    /// What its protocols are for: `consumer`, `connect`, …
     pub protocol_type: String,
     /// Its protocols, best first.
     pub protocols: Vec<Protocol>,
@@ -46,7 +46,7 @@ pub struct JoinRequest {
 }
 
 impl JoinRequest {
-    /// What can be refused without knowing the group.
+    /// The checks that need no group.
     pub fn check(&self, config: &Config) -> Result<(), JoinError> {
         if self.group_id.is_empty() {
             return Err(JoinError::InvalidGroupId);
@@ -69,9 +69,9 @@ impl JoinRequest {
 /// The answer to a request to join.
 #[derive(Debug, Clone, PartialEq)]
 pub struct JoinReply {
-    /// The id to go on with.
+    /// The id that the member must use from now on.
     pub member_id: String,
-    /// The new generation, or why not.
+    /// The new generation, or why the member has not joined.
     pub outcome: Result<Joined, JoinError>,
 }
 
@@ -88,14 +88,13 @@ impl JoinReply {
 /// A generation, as one of its members sees it.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Joined {
-    /// Its number.
     pub generation: i32,
     pub protocol_type: Option<String>,
     /// The elected protocol.
     pub protocol: Option<String>,
     /// The leader's id.
     pub leader: Option<String>,
-    /// Whether the leader, who is asked, must keep the assignment that is in force.
+    /// Whether the leader, to which this reply goes, must keep the current assignment.
     pub skip_assignment: bool,
     /// All members, for the leader only.
     pub members: Vec<JoinedMember>,
@@ -107,27 +106,27 @@ pub struct JoinedMember {
     pub id: String,
     /// Its static identity.
     pub instance_id: Option<String>,
-    /// What it said under the elected protocol.
+    /// Its metadata for the elected protocol.
     pub metadata: Bytes,
 }
 
 /// Why a request to join is refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum JoinError {
-    /// A group has a name.
+    /// The group id is empty.
     InvalidGroupId,
     /// The session timeout is outside the bounds of the broker.
     InvalidSessionTimeout,
-    /// Come back with the id in the reply.
+    /// The member must join again with the id in the reply.
     MemberIdRequired,
-    /// Nobody has this id.
+    /// No member has this id.
     UnknownMember,
     /// Another instance has taken over the static identity.
     FencedInstance,
-    /// Not the protocols of this group.
+    /// Not all members support one of these protocols.
     InconsistentProtocol,
     GroupFull,
-    /// The same member has asked again elsewhere.
+    /// The member has sent another `JoinGroup` since.
     Superseded,
 }
 
@@ -159,15 +158,14 @@ impl From<IdentityError> for JoinError {
 #[derive(Debug, Clone, PartialEq)]
 pub struct SyncRequest {
     pub group_id: String,
-    /// Who asks.
     pub member_id: String,
     /// Its static identity.
     pub instance_id: Option<String>,
-    /// The generation it knows.
+    /// The generation that the member knows.
     pub generation: i32,
-    /// The protocol type it knows, if it says (version 5 and later).
+    /// The protocol type that the member knows, if it sends one (version 5 and later).
     pub protocol_type: Option<String>,
-    /// The protocol it knows, if it says (version 5 and later).
+    /// The protocol that the member knows, if it sends one (version 5 and later).
     pub protocol: Option<String>,
     /// From the leader: the assignment of each member.
     pub assignments: BTreeMap<String, Bytes>,
@@ -182,16 +180,16 @@ pub struct Synced {
     /// The protocol type of the group.
     pub protocol_type: Option<String>,
     pub protocol: Option<String>,
-    /// The member's share, as the leader encoded it.
+    /// The member's assignment, as the leader encoded it.
     pub assignment: Bytes,
 }
 
 /// Why there is no assignment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SyncError {
-    /// A group has a name.
+    /// The group id is empty.
     InvalidGroupId,
-    /// Nobody has this id, or there is no such group.
+    /// No member has this id, or there is no such group.
     UnknownMember,
     /// Another instance has taken over the static identity.
     FencedInstance,
@@ -228,7 +226,7 @@ impl From<IdentityError> for SyncError {
 /// What is wrong with the identity in a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum IdentityError {
-    /// Nobody here has this id.
+    /// No member has this id.
     UnknownMember,
     /// Another member has taken over this static identity.
     Fenced,

@@ -9,7 +9,7 @@ use crate::timers::Kind;
 use bytes::Bytes;
 
 impl Transition<'_> {
-    /// Starts a rebalance, or, if one is on, ends its join phase when everybody is there.
+    /// Starts a rebalance. If one is running, ends its join phase once all members have joined.
     pub(super) fn rebalance_or_complete_join(&mut self, reason: &str) {
         if self.group.state == State::PreparingRebalance {
             self.complete_join_if_ready();
@@ -18,7 +18,7 @@ impl Transition<'_> {
         }
     }
 
-    /// Ends the join phase when everybody is there; an initial rebalance waits out its delay in any case.
+    /// Ends the join phase once all members have joined. An initial rebalance always waits until its delay is over.
     pub(super) fn complete_join_if_ready(&mut self) {
         let is_initial = self.group.previous == State::Empty;
         let gathering = self.group.state == State::PreparingRebalance && !is_initial;
@@ -55,7 +55,7 @@ impl Transition<'_> {
         }
     }
 
-    /// A wait of nothing ends here and now, without a turn of the clock in between.
+    /// Waits for more members to join. A delay of zero ends the join phase at once, without a timer.
     fn wait_for_more(&mut self, wait: InitialDelay) {
         if wait.delay.is_zero() {
             return self.complete_join();
@@ -78,7 +78,7 @@ impl Transition<'_> {
         }
     }
 
-    /// Ends the join phase: who has not rejoined is dropped, unless it is a static member within its session.
+    /// Ends the join phase. Members that have not rejoined are removed, except static members within their session.
     pub(super) fn complete_join(&mut self) {
         self.cancel_timer(Kind::Join);
         self.group.initial_delay = None;
@@ -122,8 +122,8 @@ impl Transition<'_> {
         self.set_timer(Kind::Sync, timeout);
     }
 
-    /// The group has just been read from the log. If its limit was lowered, a rebalance sheds the rest, and gives
-    /// members the chance to commit before.
+    /// The group has just been read from the log. If it is over a lowered limit, a rebalance removes the members beyond it,
+    /// after they could commit their offsets.
     pub fn on_restored(&mut self) {
         let ids: Vec<String> = self.group.members.keys().cloned().collect();
         for id in &ids {
@@ -134,7 +134,7 @@ impl Transition<'_> {
         }
     }
 
-    /// Members that have not asked for their assignment in time are dropped.
+    /// Removes the members that have not sent `SyncGroup` in time.
     pub fn on_sync_deadline(&mut self) {
         let syncing = matches!(self.group.state, State::CompletingRebalance | State::Stable);
         if syncing && !self.group.pending_syncs.is_empty() {
@@ -145,11 +145,11 @@ impl Transition<'_> {
         }
     }
 
-    /// A member, or a newcomer that was told to come back, has not been heard of.
+    /// The session of a member has ended, or the wait for a newcomer's second `JoinGroup`.
     pub fn on_session_deadline(&mut self, member_id: &str) {
         if self.group.pending_joins.contains(member_id) {
             self.group.remove(member_id);
-            return self.complete_join_if_everybody_left_joined();
+            return self.complete_join_if_all_joined();
         }
         let member = self.group.members.get(member_id);
         if member.is_none_or(super::Member::is_waiting) {
@@ -164,7 +164,7 @@ impl Transition<'_> {
         self.after_removal(&format!("the session of member {member_id} has expired"));
     }
 
-    /// Removes a member; a `JoinGroup` of it that waits is answered so that the client, if there, starts over.
+    /// Removes a member. Its waiting `JoinGroup` is answered so that a client that is still there joins as a new member.
     pub(super) fn remove_member(&mut self, member_id: &str) {
         self.cancel_timer(Kind::Session(member_id.to_owned()));
         self.refuse_join(member_id, JoinError::UnknownMember, "");
@@ -175,13 +175,13 @@ impl Transition<'_> {
     fn after_removal(&mut self, reason: &str) {
         match self.group.state {
             State::Stable | State::CompletingRebalance => self.prepare_rebalance(reason),
-            State::PreparingRebalance => self.complete_join_if_everybody_left_joined(),
+            State::PreparingRebalance => self.complete_join_if_all_joined(),
             State::Empty => {}
         }
     }
 
     /// Unlike [`Self::complete_join_if_ready`] this ends an initial rebalance too, as Kafka does.
-    fn complete_join_if_everybody_left_joined(&mut self) {
+    fn complete_join_if_all_joined(&mut self) {
         if self.group.state == State::PreparingRebalance && self.group.have_all_joined() {
             self.complete_join();
         }

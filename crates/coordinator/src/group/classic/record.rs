@@ -13,7 +13,7 @@ use super::group::{Group, State};
 use super::member::Member;
 use super::messages::Protocol;
 
-/// The record of `group` as it is.
+/// The record of `group`, with its members.
 pub fn of(group: &Group) -> GroupRecord {
     let members = group
         .members
@@ -33,7 +33,7 @@ pub fn of(group: &Group) -> GroupRecord {
     )
 }
 
-/// The record of a group that has just been made, whatever has happened to it since.
+/// The record of a group at its creation, without the members that may have joined since.
 pub fn of_new(group: &Group) -> GroupRecord {
     record(
         &group.id,

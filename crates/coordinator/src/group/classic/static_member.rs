@@ -1,7 +1,7 @@
 //! A static member comes back under a new member id (KIP-345).
 //!
-//! The old id is fenced at once. In a stable group whose protocol stays the same nobody else notices: the new
-//! member takes over the assignment, and the change is recorded.
+//! The old id is fenced at once. In a stable group whose protocol stays the same there is no rebalance: the new id takes
+//! over the assignment, and the change is recorded.
 
 use super::group::State;
 use super::member::{Member, StaticMemberBefore};
@@ -42,14 +42,14 @@ impl Transition<'_> {
                 let if_refused = IfRefused::Restore(Box::new(before));
                 self.actions
                     .push(Action::Append(vec![record::of(self.group)], if_refused));
-                self.welcome_back(request, id, old_leader);
+                self.reply_without_rebalance(request, id, old_leader);
             }
             State::Stable => {
                 self.rebalance_or_complete_join(&format!(
                     "static member {id} changes the protocol"
                 ));
             }
-            // The old id may already be with the leader, whose assignment would miss the new one.
+            // The leader may already know the old id, and would assign nothing to the new one.
             State::CompletingRebalance => {
                 self.prepare_rebalance(&format!("static member {id} replaces {old_id}"));
             }
@@ -70,7 +70,7 @@ impl Transition<'_> {
         }
     }
 
-    /// The new id of a static member could not be recorded: the old one is the member again.
+    /// The record with the new id of a static member was refused: the old id is the member again.
     pub fn restore_static_member(&mut self, before: StaticMemberBefore) {
         let protocol_type = self.group.protocol_type.clone().unwrap_or_default();
         let old_id = before.member.id.clone();
@@ -83,7 +83,12 @@ impl Transition<'_> {
 
     /// The reply to a static member that came back without a rebalance. A client that cannot skip the
     /// assignment must not learn that it leads, or it would assign anew.
-    fn welcome_back(&mut self, request: &JoinRequest, id: &str, old_leader: Option<String>) {
+    fn reply_without_rebalance(
+        &mut self,
+        request: &JoinRequest,
+        id: &str,
+        old_leader: Option<String>,
+    ) {
         let mut reply = self.joined(id);
         if let Ok(joined) = &mut reply.outcome {
             if request.can_skip_assignment {

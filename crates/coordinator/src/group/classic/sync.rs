@@ -1,4 +1,4 @@
-//! `SyncGroup`: the leader hands in the assignments, everybody is handed theirs.
+//! `SyncGroup`: the leader sends the assignments, and each member gets its own.
 
 use std::collections::BTreeMap;
 
@@ -68,8 +68,8 @@ impl Transition<'_> {
         }
     }
 
-    /// Takes the leader's assignments; who is not among them gets an empty one. The group is stable at once: if
-    /// the record is lost, so are the replies behind it and all this; if it is refused, see [`Self::assign_anew`].
+    /// Takes the leader's assignments; a member without one gets an empty one. The group is stable at once. If the record
+    /// is lost, this state and the replies are lost with it; if it is refused, see [`Self::assign_anew`].
     fn assign(&mut self, assignments: &BTreeMap<String, Bytes>) {
         for member in self.group.members.values_mut() {
             member.assignment = assignments.get(&member.id).cloned().unwrap_or_default();
@@ -81,8 +81,8 @@ impl Transition<'_> {
         self.group.enter(State::Stable, self.now.wall);
     }
 
-    /// The record with the assignments was refused, and so was every `SyncGroup`: no assignment counts, and all join
-    /// again under the ids that they have.
+    /// The record with the assignments was refused, and so was every `SyncGroup`: the assignments are dropped, and all
+    /// members join again with the ids that they have.
     pub fn assign_anew(&mut self) {
         for member in self.group.members.values_mut() {
             member.assignment = Bytes::new();

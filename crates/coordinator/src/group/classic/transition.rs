@@ -1,4 +1,4 @@
-//! One event's turn at a group: the group, the shard's timers, and the actions that come of it.
+//! Borrows one group and the shard's timers while an event changes them, and collects the actions.
 
 use std::time::Duration;
 
@@ -10,14 +10,14 @@ use crate::action::{Action, Event};
 use crate::config::Config;
 use crate::timers::{Key, Kind, Timers};
 
-/// A group about to change.
+/// A group that an event changes.
 pub struct Transition<'a> {
     /// The settings.
     pub config: &'a Config,
     pub group: &'a mut Group,
     /// The deadlines of the shard.
     pub timers: &'a mut Timers,
-    /// What has come of it so far.
+    /// The actions so far.
     pub actions: &'a mut Vec<Action>,
     /// The time of the event.
     pub now: Now,
@@ -45,7 +45,7 @@ impl Transition<'_> {
         }
     }
 
-    /// Starts the session of a member anew.
+    /// Restarts the session of a member.
     pub fn keep_alive(&mut self, member_id: &str) {
         if let Some(member) = self.group.members.get(member_id) {
             let timeout = member.session_timeout;
@@ -74,7 +74,7 @@ impl Transition<'_> {
         true
     }
 
-    /// Answers every waiting `SyncGroup`: with the assignments, or with an error. Whoever is answered is alive.
+    /// Answers every waiting `SyncGroup`, with the assignment or with `error`, and restarts the sessions of those members.
     pub(super) fn reply_syncs(&mut self, error: Option<SyncError>) {
         let ids: Vec<String> = self.group.members.keys().cloned().collect();
         for id in ids {

@@ -1,4 +1,4 @@
-//! OffsetCommit: by a member of the current generation, or by anybody while the group is empty.
+//! `OffsetCommit`: from a member of the current generation, or from any client while the group is empty.
 
 use std::time::Duration;
 
@@ -16,17 +16,17 @@ use crate::shard::Shard;
 #[derive(Debug, Clone, PartialEq)]
 pub struct CommitRequest {
     pub group_id: String,
-    /// Who commits; empty for a consumer that is no member.
+    /// Empty for a consumer that is no member.
     pub member_id: String,
     /// Its static identity.
     pub instance_id: Option<String>,
-    /// The generation it knows; negative for a consumer that is no member.
+    /// The generation that the member knows; negative for a consumer that is no member.
     pub generation: i32,
     /// How long to keep the offsets, if the client says (versions 2 to 4).
     pub retention: Option<Duration>,
-    /// Whether the client knows of groups that are not there (version 9 and later).
+    /// Whether the client understands `GROUP_ID_NOT_FOUND` (version 9 and later).
     pub knows_missing_groups: bool,
-    /// The topics, which exist.
+    /// The topics. The caller has checked that they exist.
     pub topics: Vec<CommitTopic>,
 }
 
@@ -49,7 +49,7 @@ pub struct OffsetToCommit {
     pub metadata: Option<String>,
 }
 
-/// The answer: what became of each offset, or why of none.
+/// The outcome for each offset, or why none is committed.
 pub type CommitReply = Result<Vec<CommittedTopic>, CommitError>;
 
 /// A topic of the answer, as in the request.
@@ -65,15 +65,14 @@ pub struct CommittedTopic {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct CommittedPartition {
     pub partition: i32,
-    /// What became of it.
     pub outcome: CommitOutcome,
 }
 
-/// What became of an offset.
+/// The outcome for one offset.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum CommitOutcome {
     Committed,
-    /// Its text is longer than the broker allows.
+    /// Its metadata is longer than the broker allows.
     MetadataTooLarge,
 }
 
@@ -91,13 +90,13 @@ impl CommitOutcome {
 pub enum CommitError {
     /// There is no such group.
     GroupNotFound,
-    /// Nobody has this id, or the group has members and this is none.
+    /// No member has this id, or the group has members and the client names none.
     UnknownMember,
     /// Another instance has taken over the static identity.
     FencedInstance,
     /// Not the current generation.
     IllegalGeneration,
-    /// The member has yet to get its assignment.
+    /// The member has no assignment yet.
     RebalanceInProgress,
 }
 
@@ -161,7 +160,7 @@ impl Shard {
 
     fn outcome_of(&self, offset: &OffsetToCommit) -> CommitOutcome {
         let text = offset.metadata.as_deref().unwrap_or_default();
-        // UTF-16 units are at most as many as bytes: the long way only where it matters.
+        // There are at most as many UTF-16 units as bytes, so most texts need no count.
         let limit = self.config().offset_metadata_max;
         if text.len() > limit && text.encode_utf16().count() > limit {
             CommitOutcome::MetadataTooLarge

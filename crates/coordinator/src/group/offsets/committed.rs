@@ -12,14 +12,14 @@ pub struct Committed {
     pub offset: i64,
     /// The leader epoch of the last record read, if known.
     pub leader_epoch: Option<i32>,
-    /// The client's own text.
+    /// A text of the client's.
     pub metadata: String,
     /// When it was committed, on the wall clock.
     pub commit_timestamp: i64,
-    /// When it expires, if the client said so (old clients).
+    /// When it expires, if an old client asked for that.
     pub expire_timestamp: Option<i64>,
-    /// The id of the topic, zero in old records.
+    /// Zero in old records.
     pub topic_id: Uuid,
-    /// The offset of the record that says this.
+    /// The offset of the record that commits it.
     pub record_offset: i64,
 }

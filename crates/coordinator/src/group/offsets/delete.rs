@@ -1,4 +1,4 @@
-//! `OffsetDelete`: forgets offsets of topics that nobody in the group subscribes to; and what goes with a topic.
+//! `OffsetDelete`: deletes offsets of topics to which no member subscribes. Deletes the offsets of a deleted topic, too.
 
 use ottla_protocol::ids::Uuid;
 use ottla_protocol::messages::ErrorCode;
@@ -9,7 +9,7 @@ use crate::action::Decision;
 use crate::group::classic::State;
 use crate::shard::Shard;
 
-/// Offsets to forget.
+/// An `OffsetDelete`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct OffsetDeleteRequest {
     pub group_id: String,
@@ -17,13 +17,13 @@ pub struct OffsetDeleteRequest {
     pub topics: Vec<(String, Vec<i32>)>,
 }
 
-/// The answer: what became of each partition, or why of none.
+/// The outcome for each partition, or why no offset is deleted.
 pub type OffsetDeleteReply = Result<Vec<(String, Vec<(i32, PartitionDelete)>)>, OffsetDeleteError>;
 
-/// What became of an offset.
+/// The outcome for one offset.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PartitionDelete {
-    /// It is gone.
+    /// It is deleted, or there was none.
     Deleted,
     /// A member subscribes to the topic.
     Subscribed,
@@ -41,7 +41,7 @@ impl PartitionDelete {
 /// Why no offset is deleted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum OffsetDeleteError {
-    /// A group has a name.
+    /// The group id is empty.
     InvalidGroupId,
     /// There is no such group.
     GroupNotFound,
@@ -60,7 +60,7 @@ impl OffsetDeleteError {
 }
 
 impl Shard {
-    /// Decides which offsets are forgotten.
+    /// Decides which offsets are deleted.
     pub fn decide_offset_delete(
         &self,
         request: &OffsetDeleteRequest,
@@ -71,10 +71,10 @@ impl Shard {
         let mut records = Vec::new();
         let mut reply = Vec::with_capacity(request.topics.len());
         for (topic, partitions) in &request.topics {
-            let outcome = if self.is_spoken_for(&request.group_id, topic) {
+            let outcome = if self.may_be_subscribed(&request.group_id, topic) {
                 PartitionDelete::Subscribed
             } else {
-                records.extend(self.forget(&request.group_id, topic, partitions));
+                records.extend(self.tombstones_for(&request.group_id, topic, partitions));
                 PartitionDelete::Deleted
             };
             let outcomes = partitions.iter().map(|partition| (*partition, outcome));
@@ -87,7 +87,7 @@ impl Shard {
         }
     }
 
-    fn forget(&self, group_id: &str, topic: &str, partitions: &[i32]) -> Vec<GroupRecord> {
+    fn tombstones_for(&self, group_id: &str, topic: &str, partitions: &[i32]) -> Vec<GroupRecord> {
         let offsets = self.state().offsets();
         let places = partitions
             .iter()
@@ -111,7 +111,7 @@ impl Shard {
     }
 
     /// Whether a member may subscribe to the topic. What members of a newer protocol subscribe to is not known.
-    fn is_spoken_for(&self, group_id: &str, topic: &str) -> bool {
+    fn may_be_subscribed(&self, group_id: &str, topic: &str) -> bool {
         match self.state().foreign(group_id) {
             Some(foreign) => !foreign.is_empty(),
             None => self
@@ -120,7 +120,7 @@ impl Shard {
         }
     }
 
-    /// The records that forget every offset of a deleted topic.
+    /// The records that delete every offset of a deleted topic.
     pub fn decide_topic_deleted(&self, name: &str, id: Uuid) -> Vec<GroupRecord> {
         let places = self.state().offsets().places_of_topic(name, id);
         let places = places.iter();

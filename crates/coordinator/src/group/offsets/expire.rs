@@ -1,7 +1,7 @@
-//! Expiry: offsets that nobody has used for `offsets.retention.minutes` go, and groups left with nothing.
+//! Expiry: deletes offsets that were not used for `offsets.retention.minutes`, and groups that are left without any.
 //!
-//! What counts as use depends on the group: an empty group's offsets age together, from when it became empty;
-//! those of a simple group and of topics that a stable group has left age from their commit; all others do not.
+//! From when an offset ages depends on the group. The offsets of an empty group age from when it became empty. Those of a
+//! simple group, and of topics to which a stable group no longer subscribes, age from their commit. Others do not age.
 
 use ottla_protocol::messages::coordinator::group::GroupRecord;
 use ottla_protocol::time::Now;
@@ -20,7 +20,7 @@ enum Aging {
 }
 
 impl Shard {
-    /// The records that end what has expired. They need not be appended together.
+    /// The records that delete expired offsets, and groups left without any. They need not be appended together.
     pub fn decide_expiry(&self, now: Now) -> Vec<GroupRecord> {
         let mut records = Vec::new();
         for group_id in self.state().group_ids() {

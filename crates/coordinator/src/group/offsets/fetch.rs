@@ -1,4 +1,4 @@
-//! `OffsetFetch`: what a group has committed, for some partitions or for all.
+//! `OffsetFetch`: the offsets that a group has committed, for some partitions or for all.
 
 use ottla_protocol::ids::Uuid;
 
@@ -8,9 +8,9 @@ use crate::shard::Shard;
 #[derive(Debug, Clone, PartialEq)]
 pub struct OffsetFetchRequest {
     pub group_id: String,
-    /// Which; `None` for all that the group has.
+    /// `None` for all topics for which the group has offsets.
     pub topics: Option<Vec<TopicToFetch>>,
-    /// Whether an offset that an open transaction may replace is held back.
+    /// Whether an offset that an open transaction may replace is answered as unstable.
     pub require_stable: bool,
 }
 
@@ -33,7 +33,7 @@ pub struct FetchedTopic {
     pub partitions: Vec<(i32, Fetched)>,
 }
 
-/// What is committed for a partition.
+/// The answer for one partition.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Fetched {
     Nothing,
@@ -43,7 +43,7 @@ pub enum Fetched {
 }
 
 impl Shard {
-    /// The offsets a group has committed. A group that is not there has committed nothing.
+    /// The offsets that a group has committed. A group that does not exist has none.
     pub fn fetch_offsets(&self, request: &OffsetFetchRequest) -> Vec<FetchedTopic> {
         match &request.topics {
             Some(topics) => {
@@ -105,7 +105,7 @@ impl Shard {
     }
 }
 
-/// A topic may have been deleted and made again under its name.
+/// A topic may have been deleted and created again with the same name.
 fn is_of_another_topic(committed: &Committed, id: Uuid) -> bool {
     committed.topic_id != Uuid::ZERO && id != Uuid::ZERO && committed.topic_id != id
 }

@@ -1,4 +1,4 @@
-//! Offsets that open transactions would commit, until their markers come.
+//! Offsets of open transactions, kept until the marker commits or drops them.
 
 use std::collections::BTreeMap;
 
@@ -6,7 +6,7 @@ use super::committed::{Committed, Place};
 
 type Owned = (String, String, i32);
 
-/// By place first, then by the producer whose transaction is open.
+/// Ordered by place, then by the producer whose transaction is open.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Pending {
     places: BTreeMap<Owned, BTreeMap<i64, Committed>>,
@@ -55,7 +55,7 @@ impl Pending {
         })
     }
 
-    /// Takes everything that a producer's transaction holds.
+    /// Removes and returns the offsets of a producer's transaction.
     pub fn take(&mut self, producer_id: i64) -> Vec<(Owned, Committed)> {
         let mut taken = Vec::new();
         self.places.retain(|place, producers| {

@@ -6,7 +6,7 @@ use ottla_protocol::messages::coordinator::group::{
 
 use super::committed::{Committed, Place};
 
-/// The version that carries an expiry, and the last one that does.
+/// The only written version that has an expiry. It has no leader epoch and no topic id.
 const VERSION_WITH_EXPIRY: i16 = 1;
 /// The version of every other value.
 const VERSION: i16 = 4;
@@ -33,7 +33,6 @@ pub fn of(place: Place<'_>, committed: &Committed) -> GroupRecord {
         commit_timestamp: committed.commit_timestamp,
         ..OffsetCommitValue::default()
     };
-    // The version with an expiry has no place for the other two.
     if let Some(expires) = committed.expire_timestamp {
         value.expire_timestamp = expires;
     } else {
@@ -71,7 +70,7 @@ pub fn read(value: OffsetCommitValue, record_offset: i64) -> Committed {
     }
 }
 
-/// The same for the oldest format.
+/// The same for a record of the oldest type.
 pub fn read_legacy(value: LegacyOffsetCommitValue, record_offset: i64) -> Committed {
     let current = OffsetCommitValue {
         offset: value.offset,

@@ -1,4 +1,4 @@
-//! Which offset each group has committed for each partition, and what open transactions would commit.
+//! The offset that each group has committed for each partition, and those that open transactions would commit.
 
 use std::collections::BTreeMap;
 
@@ -12,9 +12,9 @@ use super::record;
 /// How a transaction ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum TransactionResult {
-    /// What it wrote counts.
+    /// Its offsets are committed.
     Commit,
-    /// It does not.
+    /// Its offsets are dropped.
     Abort,
 }
 
@@ -35,7 +35,7 @@ impl Offsets {
         self.groups.get(group_id)
     }
 
-    /// Every group with offsets.
+    /// Every group with committed offsets.
     pub fn groups(&self) -> impl Iterator<Item = (&str, &ByTopic)> {
         self.groups.iter().map(|(id, topics)| (id.as_str(), topics))
     }
@@ -61,7 +61,7 @@ impl Offsets {
         self.groups.contains_key(group_id) || self.has_pending(group_id)
     }
 
-    /// The records that delete every offset of a group, one a partition.
+    /// The records that delete every offset of a group, one for each partition.
     pub fn tombstones(&self, group_id: &str) -> Vec<GroupRecord> {
         let committed = self.groups.get(group_id).into_iter().flatten();
         let mut records: Vec<GroupRecord> = committed
@@ -76,8 +76,8 @@ impl Offsets {
         records
     }
 
-    /// Every place, committed or pending, that holds an offset of the topic, or of an older topic of its name
-    /// whose id is not known.
+    /// The groups and partitions with an offset, committed or pending, of the topic. An offset without a topic id counts
+    /// for every topic of its name.
     pub fn places_of_topic(&self, name: &str, id: Uuid) -> Vec<(String, i32)> {
         let concerns =
             |committed: &Committed| committed.topic_id == Uuid::ZERO || committed.topic_id == id;
@@ -106,7 +106,7 @@ impl Offsets {
         self.pending.put(producer_id, place, committed);
     }
 
-    /// Forgets an offset, and with it what open transactions would have put there.
+    /// Removes an offset, and those that open transactions would commit in its place.
     pub(crate) fn remove(&mut self, place: Place<'_>) {
         let (group, topic, partition) = place;
         self.pending.remove(place);
@@ -124,8 +124,8 @@ impl Offsets {
         }
     }
 
-    /// Ends a transaction. A plain commit that was written after the transaction's stays: the order of records
-    /// counts, not that of the markers, or compaction would change the outcome.
+    /// Ends a transaction. A plain commit that was written after the transaction's stays: the order of the records counts.
+    /// If the order of markers counted, compaction would change the outcome.
     pub(crate) fn end_transaction(&mut self, producer_id: i64, result: TransactionResult) {
         let ended = self.pending.take(producer_id);
         if result == TransactionResult::Abort {
