@@ -1,5 +1,6 @@
 //! Registers and unfences brokers, and moves the leaderships that this affects.
 
+use ottla_metadata::registration::UNFENCE;
 use ottla_metadata::{BrokerRegistration, MetadataImage, Partition};
 use ottla_protocol::ids::{NodeId, PartitionIndex, Uuid};
 use ottla_protocol::messages::metadata::register_broker_record::{BrokerEndpoint, BrokerFeature};
@@ -88,7 +89,7 @@ pub fn unfence(view: View<'_>, id: NodeId, epoch: i64) -> Decision<Result<(), Re
     let change = BrokerRegistrationChangeRecord {
         broker_id: id.0,
         broker_epoch: epoch,
-        fenced: -1,
+        fenced: UNFENCE,
         ..BrokerRegistrationChangeRecord::default()
     };
     let mut records = vec![MetadataRecord::from(change)];

@@ -1,7 +1,7 @@
-//! Every config key that Ottla knows, once: name, type, default, bounds, where it may be changed, what it does.
+//! The tables of all config keys: name, type, default, bounds, where each may be changed, and what it does.
 //!
-//! `server.properties`, the validation of topic configs, DescribeConfigs and `docs/config.md` all derive from
-//! these tables. A key whose effect is [`Effect::NotYet`] is taken and said to have none.
+//! `server.properties`, the validation of topic configs, DescribeConfigs and `docs/config.md` all use these tables. A key
+//! whose effect is [`Effect::NotYet`] is accepted, and the log says that it has no effect.
 
 mod broker;
 mod client_metrics;
@@ -27,7 +27,7 @@ use std::sync::LazyLock;
 
 use crate::ResourceKind;
 
-/// The keys of each kind by name: every change of a config looks many up, for every topic.
+/// The keys of each kind by name. A change of a broker config looks up many keys for every topic, so this must be fast.
 static BY_NAME: LazyLock<BTreeMap<ResourceKind, BTreeMap<&str, &ConfigKey>>> =
     LazyLock::new(|| {
         let kinds = [
@@ -40,7 +40,7 @@ static BY_NAME: LazyLock<BTreeMap<ResourceKind, BTreeMap<&str, &ConfigKey>>> =
         kinds.into_iter().map(|kind| (kind, keys(kind))).collect()
     });
 
-/// The broker configs that say the same thing in other units, by each of their names; the strongest first.
+/// The broker configs that are one setting in different units, by each of their names, the strongest first.
 static FAMILIES: LazyLock<BTreeMap<&str, Vec<&str>>> = LazyLock::new(|| {
     let mut families = BTreeMap::new();
     for key in all(ResourceKind::Topic) {
@@ -56,13 +56,13 @@ pub fn find(kind: ResourceKind, name: &str) -> Option<&'static ConfigKey> {
     BY_NAME.get(&kind)?.get(name).copied()
 }
 
-/// The broker configs that say the same thing as this one, itself among them, the strongest first.
+/// This broker config and those that are the same setting in other units, the strongest first.
 pub fn family(key: &'static ConfigKey) -> Vec<&'static str> {
     let family = FAMILIES.get(key.name).cloned();
     family.unwrap_or_else(|| vec![key.name])
 }
 
-/// All keys that a resource may carry; Kafka's own first.
+/// All keys that a resource may have, Kafka's first.
 pub fn all(kind: ResourceKind) -> impl Iterator<Item = &'static ConfigKey> {
     let tables: &[&[ConfigKey]] = match kind {
         ResourceKind::Topic => &[topic::TOPIC, ottla::TOPIC],
@@ -79,12 +79,12 @@ pub fn all(kind: ResourceKind) -> impl Iterator<Item = &'static ConfigKey> {
     tables.iter().copied().flatten()
 }
 
-/// The known key nearest to a misspelt name, if one is near enough to be what was meant.
+/// The known key that is most similar to a misspelt name, if one is similar enough.
 pub fn nearest(kind: ResourceKind, name: &str) -> Option<&'static str> {
     nearest_of(all(kind).map(|key| key.name), name)
 }
 
-/// The nearest of these names to a misspelt one, if one is near enough to be what was meant.
+/// The name that is most similar to a misspelt one, if one is similar enough.
 pub fn nearest_of<'a>(names: impl Iterator<Item = &'a str>, misspelt: &str) -> Option<&'a str> {
     let tolerated = (misspelt.len() / 6).clamp(1, 4);
     names
@@ -94,7 +94,7 @@ pub fn nearest_of<'a>(names: impl Iterator<Item = &'a str>, misspelt: &str) -> O
         .map(|(_, nearest)| nearest)
 }
 
-/// The edits (insert, delete, replace, swap of neighbours) that make one name the other.
+/// The number of edits (insert, delete, replace, swap of neighbours) that turn one name into the other.
 fn edit_distance(a: &str, b: &str) -> usize {
     let (a, b): (Vec<char>, Vec<char>) = (a.chars().collect(), b.chars().collect());
     let mut rows = vec![vec![0; b.len() + 1]; a.len() + 1];
@@ -137,7 +137,7 @@ mod tests {
     }
 
     #[test]
-    fn the_text_of_a_key_says_what_comes_of_a_change() {
+    fn the_text_of_a_key_says_when_a_change_takes_effect() {
         for key in KINDS.into_iter().flat_map(all) {
             let is_idle = key.documentation == WITHOUT_EFFECT;
             let waits = key.documentation.ends_with(FROM_NEXT_START);
@@ -148,7 +148,7 @@ mod tests {
     }
 
     #[test]
-    fn every_name_stands_once() {
+    fn every_name_is_unique() {
         for kind in KINDS {
             let names: Vec<_> = all(kind).map(|key| key.name).collect();
             assert_eq!(names.iter().collect::<BTreeSet<_>>().len(), names.len());

@@ -1,4 +1,4 @@
-//! What a stretch of the metadata log changes, and the image after it.
+//! Replays records into an image, and collects what they changed.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -10,6 +10,7 @@ use ottla_protocol::messages::metadata::{
 };
 
 use crate::image::{MetadataImage, QuotaEntity, Topic};
+use crate::registration::{FENCE, UNFENCE};
 use crate::{BrokerRegistration, ConfigResource, ControllerRegistration, Partition, ResourceKind};
 
 /// What changed, by name; the new values are in the image.
@@ -17,18 +18,18 @@ use crate::{BrokerRegistration, ConfigResource, ControllerRegistration, Partitio
 pub struct Changes {
     /// Partitions that are new or differ.
     pub partitions: BTreeSet<(Uuid, PartitionIndex)>,
-    /// Topics that are gone, with the names they had.
+    /// Deleted topics, with their names.
     pub deleted_topics: BTreeMap<Uuid, String>,
     /// Owners whose dynamic configs differ.
     pub configs: BTreeSet<ConfigResource>,
-    /// Brokers that are new, gone or differ.
+    /// Brokers that are new, unregistered or differ.
     pub brokers: BTreeSet<NodeId>,
     /// Whether a feature level differs.
     pub features: bool,
 }
 
 impl Changes {
-    /// Takes over what a later stretch changed.
+    /// Adds what later records changed.
     pub fn extend(&mut self, later: Self) {
         self.partitions.extend(later.partitions);
         self.deleted_topics.extend(later.deleted_topics);
@@ -38,7 +39,7 @@ impl Changes {
     }
 }
 
-/// An image under change: records go in, the next image and what changed come out.
+/// An image that records change, and the changes so far.
 #[derive(Debug, Clone)]
 pub struct MetadataDelta {
     image: MetadataImage,
@@ -46,7 +47,7 @@ pub struct MetadataDelta {
 }
 
 impl MetadataDelta {
-    /// No change yet to `image`.
+    /// Starts from `image`, without changes.
     pub fn new(image: MetadataImage) -> Self {
         Self {
             image,
@@ -54,7 +55,7 @@ impl MetadataDelta {
         }
     }
 
-    /// The image as it stands after the records so far.
+    /// The image after the records so far.
     pub const fn image(&self) -> &MetadataImage {
         &self.image
     }
@@ -64,10 +65,10 @@ impl MetadataDelta {
         (self.image, self.changes)
     }
 
-    /// Takes over one record. Records of metadata transactions are the loader's business and change nothing.
+    /// Applies one record. The records that begin and end metadata transactions change nothing: the loader handles them.
     ///
-    /// A record about something that does not exist changes nothing: the log has been replayed by others
-    /// before, and one that cannot be right must not stop this broker from following.
+    /// A record about something that does not exist changes nothing either. The record is committed, and a broker that
+    /// stopped at it could not follow the log any more.
     pub fn replay(&mut self, record: &MetadataRecord) {
         let image = &mut self.image;
         match record {
@@ -81,8 +82,8 @@ impl MetadataDelta {
                 self.changes.brokers.insert(NodeId(broker.broker_id));
             }
             MetadataRecord::BrokerRegistrationChange(change) => self.change_broker(change),
-            MetadataRecord::FenceBroker(fence) => self.fence(fence.id, 1),
-            MetadataRecord::UnfenceBroker(unfence) => self.fence(unfence.id, -1),
+            MetadataRecord::FenceBroker(fence) => self.fence(fence.id, FENCE),
+            MetadataRecord::UnfenceBroker(unfence) => self.fence(unfence.id, UNFENCE),
             MetadataRecord::RegisterController(controller) => {
                 let registration = ControllerRegistration::from(controller);
                 image

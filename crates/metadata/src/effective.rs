@@ -1,7 +1,7 @@
-//! What a config is worth where it counts: dynamic over static over default, with all that stood behind it.
+//! The effective value of a config: the strongest of the values that were set for it, or its default.
 //!
-//! The order is Kafka's: the topic's own value, then this broker's dynamic value, the dynamic default of all
-//! brokers, the file, and the built-in default; for each of the topic config's synonyms in turn.
+//! The order is Kafka's: the topic's own value, then this broker's dynamic value, the dynamic default of all brokers, the
+//! file, and the built-in default. A topic config takes the broker values of its synonyms.
 
 use std::collections::BTreeMap;
 
@@ -21,7 +21,7 @@ pub enum ConfigSource {
     DynamicDefaultBroker,
     /// In the file, or on the command line.
     StaticBroker,
-    /// Nobody set it.
+    /// It is not set.
     Default,
     /// Set on the group.
     Group,
@@ -44,12 +44,12 @@ impl ConfigSource {
     }
 }
 
-/// One place where a value for a config stands.
+/// One value that a config has in one place. DescribeConfigs calls these the synonyms.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Stated {
-    /// The name it stands under there.
+    /// The config's name in that place.
     pub name: &'static str,
-    /// The value there, in the unit of that name.
+    /// The value, in the unit of `name`.
     pub value: String,
     pub source: ConfigSource,
 }
@@ -64,28 +64,27 @@ impl Stated {
     }
 }
 
-/// A config's value, and everything that was stated for it, the strongest first.
+/// The effective value of a config, and all its values.
 #[derive(Debug, Clone, PartialEq)]
 pub struct EffectiveConfig {
     pub key: &'static ConfigKey,
-    /// The value that counts, in the key's own unit.
+    /// The effective value, in the unit of `key`.
     pub value: Option<String>,
-    /// Where it comes from.
     pub source: ConfigSource,
-    /// All that was stated, the strongest first, ending with the default where there is one.
+    /// All values, the strongest first; the default comes last, if there is one.
     pub stated: Vec<Stated>,
 }
 
-/// What decides configs besides the image: this node and what its file says.
+/// The inputs of effective values besides the image: this node, and its file.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct StaticConfigs {
     pub node: NodeId,
-    /// The keys set in the file or on the command line, and the embedded defaults where there is no file.
+    /// The values of the file and the command line; without a file, the embedded ones.
     pub values: BTreeMap<String, String>,
 }
 
 impl StaticConfigs {
-    /// What the file says of a key. `broker.id` is an older name of `node.id`: who sets one sets both.
+    /// The value of a key. `broker.id` is an older name of `node.id`: each gives the value of the other.
     pub fn get(&self, name: &str) -> Option<&str> {
         let other = match name {
             "broker.id" => "node.id",
@@ -97,13 +96,13 @@ impl StaticConfigs {
     }
 }
 
-/// The configs of a topic, whether it exists or not (then those it would be created with).
+/// The configs of a topic. If it does not exist, those that it would be created with.
 pub fn topic(image: &MetadataImage, statics: &StaticConfigs, name: &str) -> Vec<EffectiveConfig> {
     let own = topic_overrides(image, name);
     topic_with(image, statics, &own)
 }
 
-/// The configs of a topic with these of its own.
+/// The configs of a topic that has set `own`.
 pub fn topic_with(
     image: &MetadataImage,
     statics: &StaticConfigs,
@@ -115,7 +114,7 @@ pub fn topic_with(
         .collect()
 }
 
-/// What a topic sets itself, Ottla's own settings among it.
+/// The configs that are set on a topic, Ottla's own settings included.
 pub fn topic_overrides(image: &MetadataImage, name: &str) -> BTreeMap<String, String> {
     let mut own: BTreeMap<String, String> = image
         .configs
@@ -143,7 +142,7 @@ fn topic_key(
     )
 }
 
-/// A config that is set itself, or takes its value from its synonyms among the brokers' configs.
+/// A config with a value of its own, or else with that of its synonyms among the broker configs.
 fn inherited(
     (image, statics): (&MetadataImage, &StaticConfigs),
     key: &'static ConfigKey,
@@ -152,28 +151,28 @@ fn inherited(
     let names: Vec<&'static str> = key.synonyms.iter().map(|synonym| synonym.name).collect();
     let mut stated = stated(image, statics, &names);
     let is_set = |found: &&Stated| found.source != ConfigSource::Default;
-    let worth = stated.iter().find(is_set).and_then(|found| {
+    let effective = stated.iter().find(is_set).and_then(|found| {
         let synonym = key.synonyms.iter().find(|known| known.name == found.name)?;
         Some((synonym.unit.convert(&found.value), found.source))
     });
-    // Where nobody set anything, Kafka begins with the default of the strongest synonym, even if that has none.
+    // If no synonym is set, Kafka begins with the default of the strongest one, even if that has none.
     let of_others = |found: &Stated| {
         found.source == ConfigSource::Default && Some(&found.name) != names.first()
     };
     let skipped = stated.iter().take_while(|found| of_others(found)).count();
     stated.drain(..skipped);
-    let worth = match own {
+    let effective = match own {
         Some((value, source)) => {
             let value = value.clone();
             stated.insert(0, Stated::new(key.name, value.clone(), source));
             Some((value, source))
         }
-        None => worth,
+        None => effective,
     };
-    finish(key, worth, stated)
+    finish(key, effective, stated)
 }
 
-/// The configs of a broker; internal keys, and those that Kafka knows as dynamic ones alone, only where they are set.
+/// The configs of a broker. Internal keys, and those that Kafka has only as dynamic configs, are shown only if set.
 pub fn broker(image: &MetadataImage, statics: &StaticConfigs) -> Vec<EffectiveConfig> {
     config_keys::all(ResourceKind::Broker)
         .map(|key| broker_key(image, statics, key))
@@ -190,16 +189,16 @@ pub fn broker_key(
     statics: &StaticConfigs,
     key: &'static ConfigKey,
 ) -> EffectiveConfig {
-    // Of what states the same thing in other units, Kafka shows what is weaker than the key itself.
+    // Of the same config in other units, Kafka shows the values that are weaker than the key's own.
     let mut stated = stated(image, statics, &config_keys::family(key));
     let stronger = stated.iter().take_while(|found| found.name != key.name);
     stated.drain(..stronger.count());
-    let worth = stated.iter().find(|found| found.name == key.name);
-    let worth = worth.map(|found| (found.value.clone(), found.source));
-    finish(key, worth, stated)
+    let effective = stated.iter().find(|found| found.name == key.name);
+    let effective = effective.map(|found| (found.value.clone(), found.source));
+    finish(key, effective, stated)
 }
 
-/// The configs of a group, whether it exists or not; internal keys only where they are set.
+/// The configs of a group, whether it exists or not. Internal keys are shown only if set.
 pub fn group(image: &MetadataImage, statics: &StaticConfigs, name: &str) -> Vec<EffectiveConfig> {
     let own = image.configs.get(&ConfigResource::group(name));
     let own = own.into_iter().flatten();
@@ -207,7 +206,7 @@ pub fn group(image: &MetadataImage, statics: &StaticConfigs, name: &str) -> Vec<
     group_with(image, statics, &own.collect())
 }
 
-/// The configs of a group with these of its own.
+/// The configs of a group that has set `own`.
 pub fn group_with(
     image: &MetadataImage,
     statics: &StaticConfigs,
@@ -236,16 +235,16 @@ pub fn client_metrics(image: &MetadataImage, name: &str) -> Vec<EffectiveConfig>
     let keys = config_keys::all(ResourceKind::ClientMetrics);
     keys.map(|key| {
         let own = image.config(&resource, key.name).map(str::to_owned);
-        let worth = own.map(|value| (value, ConfigSource::ClientMetrics));
-        let stated = worth.iter();
+        let effective = own.map(|value| (value, ConfigSource::ClientMetrics));
+        let stated = effective.iter();
         let stated = stated.map(|(value, source)| Stated::new(key.name, value.clone(), *source));
         let stated = stated.collect();
-        finish(key, worth, stated)
+        finish(key, effective, stated)
     })
     .collect()
 }
 
-/// The dynamic configs that all brokers take as their default, and nothing else.
+/// The dynamic configs that are the default of all brokers.
 pub fn cluster(image: &MetadataImage) -> Vec<EffectiveConfig> {
     config_keys::all(ResourceKind::Broker)
         .filter_map(|key| {
@@ -257,7 +256,8 @@ pub fn cluster(image: &MetadataImage) -> Vec<EffectiveConfig> {
         .collect()
 }
 
-/// What was set under these names: on this broker while it ran, on all, in the file; and what they are by default.
+/// The values of the broker configs with these names, the strongest first: dynamic ones of this broker, dynamic ones of
+/// all brokers, those of the file, and defaults.
 fn stated(image: &MetadataImage, statics: &StaticConfigs, names: &[&'static str]) -> Vec<Stated> {
     let (broker, cluster) = (
         ConfigResource::broker(statics.node.0),
@@ -287,8 +287,8 @@ fn stated(image: &MetadataImage, statics: &StaticConfigs, names: &[&'static str]
     all
 }
 
-/// What is stored for a broker or for all, unless it does not count: Kafka, or an older release, may have stored what
-/// can only be set in the file, or only for one broker.
+/// The stored value of a broker or of all brokers, unless it has no effect: Kafka, or an older release, may have stored a
+/// config that is read only from the file, or only for one broker.
 fn dynamic<'a>(
     image: &'a MetadataImage,
     resource: &ConfigResource,
@@ -305,10 +305,10 @@ fn dynamic<'a>(
 
 fn finish(
     key: &'static ConfigKey,
-    worth: Option<(String, ConfigSource)>,
+    effective: Option<(String, ConfigSource)>,
     stated: Vec<Stated>,
 ) -> EffectiveConfig {
-    let (value, source) = match worth {
+    let (value, source) = match effective {
         Some((value, source)) => (Some(value), source),
         None => (key.default.map(str::to_owned), ConfigSource::Default),
     };

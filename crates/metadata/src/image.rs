@@ -55,7 +55,7 @@ pub struct Topic {
 }
 
 impl MetadataImage {
-    /// The level of `metadata.version`, the lowest while no record has said so.
+    /// The level of `metadata.version`; the lowest, if the log has no record of it.
     pub fn metadata_version(&self) -> MetadataVersion {
         self.features
             .get(versions::FEATURE)

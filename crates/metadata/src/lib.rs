@@ -1,7 +1,7 @@
 //! Cluster metadata: records, image, delta, snapshot. Pure.
 //!
-//! The metadata log's records are replayed into an immutable [`MetadataImage`]; a [`MetadataDelta`] says what a
-//! stretch of records changed, and brokers act on that. Owns no file and no connection.
+//! The records of the metadata log are replayed into an immutable [`MetadataImage`]. A [`MetadataDelta`] also collects what
+//! some records changed, and brokers act on those [`Changes`]. This crate has no file and no connection.
 
 pub mod config_keys;
 pub mod delta;

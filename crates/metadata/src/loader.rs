@@ -1,13 +1,13 @@
-//! Feeds committed records into images, and holds metadata transactions back (KIP-868).
+//! Replays committed records, and publishes a metadata transaction (KIP-868) only when it has ended.
 //!
-//! What stands between `BeginTransactionRecord` and `EndTransactionRecord` is published as one change, or not
-//! at all; a transaction may begin in the middle of a batch.
+//! The records between `BeginTransactionRecord` and `EndTransactionRecord` are published as one change, or not at all. A
+//! transaction may begin in the middle of a batch.
 
 use ottla_protocol::messages::metadata::MetadataRecord;
 
 use crate::{Changes, MetadataDelta, MetadataImage};
 
-/// The published image, and the transaction that is open behind it.
+/// The published image, and the open transaction on top of it.
 #[derive(Debug, Default)]
 pub struct Loader {
     published: MetadataImage,
@@ -23,7 +23,7 @@ impl Loader {
         }
     }
 
-    /// The image of everything published.
+    /// The published image.
     pub const fn image(&self) -> &MetadataImage {
         &self.published
     }
@@ -33,7 +33,7 @@ impl Loader {
         self.transaction.is_some()
     }
 
-    /// Takes over committed records and publishes what may be published; the image is in [`Self::image`].
+    /// Applies committed records, and returns what they changed in [`Self::image`]. Records of an open transaction wait.
     pub fn load<'a>(&mut self, records: impl IntoIterator<Item = &'a MetadataRecord>) -> Changes {
         let mut changes = Changes::default();
         let mut open = MetadataDelta::new(self.published.clone());

@@ -1,32 +1,32 @@
-//! Ottla's own per-topic settings, and where they stand.
+//! Ottla's own settings of topics, and how they are stored.
 //!
-//! Kafka 4.3 drops topic configs that it does not know when it replays, so that a snapshot by Kafka would forget
-//! them. They stand as configs of the default broker resource instead, named by the topic's id, and are shown
-//! and set as topic configs.
+//! Kafka 4.3 drops unknown topic configs on replay, so a snapshot by Kafka would lose these settings. They are stored as
+//! configs of the default broker resource instead, with the topic's id in their names. Users see and set them as topic
+//! configs.
 
 use ottla_protocol::ids::Uuid;
 use ottla_protocol::messages::metadata::ConfigRecord;
 
 use crate::{ConfigResource, MetadataImage};
 
-/// How Ottla's own keys begin.
+/// The prefix of Ottla's own keys.
 pub const PREFIX: &str = "ottla.";
-/// How the stored names begin.
+/// The prefix of the stored names.
 const STORED_PREFIX: &str = "ottla.topic.";
 
-/// The stored name of topic setting `key` (`ottla.…`) of the topic with this id.
+/// The name under which setting `key` (`ottla.…`) of a topic is stored.
 pub fn stored_name(topic: Uuid, key: &str) -> String {
     let rest = key.strip_prefix(PREFIX).unwrap_or(key);
     format!("{STORED_PREFIX}{topic}.{rest}")
 }
 
-/// Whether this is the name of a topic's setting among the configs of the default broker resource.
+/// Whether a config of the default broker resource stores a setting of a topic.
 pub fn is_stored(name: &str) -> bool {
     name.starts_with(STORED_PREFIX)
 }
 
-/// The records that put every setting where it belongs, after others have written: one that stands as a topic config is
-/// moved, and those of a topic that is gone are removed, because Kafka does not remove them along with it.
+/// The records that bring the settings in order after another broker led the log. A setting that is stored as a topic
+/// config is moved. Those of deleted topics are removed, because Kafka does not remove them with the topic.
 pub fn settle(image: &MetadataImage) -> Vec<ConfigRecord> {
     let mut records = Vec::new();
     for topic in image.topics.values() {
@@ -58,14 +58,14 @@ fn topic_of(name: &str) -> Option<Uuid> {
     setting_of(name).map(|(topic, _)| topic)
 }
 
-/// The topic whose setting is stored under this name, and the key as a user knows it (`ottla.…`).
+/// The topic whose setting is stored under this name, and the key that users know (`ottla.…`).
 pub fn setting_of(name: &str) -> Option<(Uuid, String)> {
     let (id, rest) = name.strip_prefix(STORED_PREFIX)?.split_once('.')?;
     let topic = Uuid::from_base64(id).ok()?;
     Some((topic, format!("{PREFIX}{rest}")))
 }
 
-/// The record by which `resource` has `value` under `name`, or no longer has one.
+/// The record that sets a config of `resource`, or deletes it if `value` is `None`.
 pub fn record(resource: &ConfigResource, name: String, value: Option<String>) -> ConfigRecord {
     ConfigRecord {
         resource_type: resource.kind.code(),
@@ -76,7 +76,7 @@ pub fn record(resource: &ConfigResource, name: String, value: Option<String>) ->
     }
 }
 
-/// The Ottla settings of a topic: key as a user knows it (`ottla.…`) and value.
+/// The settings of a topic: the keys that users know (`ottla.…`), and the values.
 pub fn of_topic(image: &MetadataImage, topic: Uuid) -> Vec<(String, String)> {
     let prefix = stored_name(topic, "");
     let Some(configs) = image.configs.get(&ConfigResource::cluster()) else {

@@ -3,9 +3,9 @@
 use ottla_protocol::ids::{LeaderEpoch, NodeId, PartitionIndex, Uuid};
 use ottla_protocol::messages::metadata::{PartitionChangeRecord, PartitionRecord};
 
-/// The directory of a replica whose broker has not said where it is (`DirectoryId.UNASSIGNED`).
+/// The directory of a replica whose broker has not reported one (`DirectoryId.UNASSIGNED`).
 pub const UNASSIGNED: Uuid = Uuid::from_parts(0, 1);
-/// Ids below this name no directory but a state: being moved (0), unassigned (1), lost (2).
+/// Ids below this stand for a state and not for a directory: migrating (0), unassigned (1), lost (2).
 const RESERVED_DIRECTORIES: u64 = 100;
 /// `DirectoryId.LOST`.
 const LOST: Uuid = Uuid::from_parts(0, 2);
@@ -30,7 +30,7 @@ pub struct Partition {
     pub directories: Vec<Uuid>,
     /// The in-sync replicas.
     pub isr: Vec<NodeId>,
-    /// Replicas that a reassignment takes away.
+    /// Replicas that a reassignment removes.
     pub removing: Vec<NodeId>,
     /// Replicas that a reassignment adds.
     pub adding: Vec<NodeId>,
@@ -61,7 +61,7 @@ fn leader(id: i32) -> Option<NodeId> {
 }
 
 impl Partition {
-    /// The directory that holds the replica of `node`; none while that is not known.
+    /// The directory that holds the replica of `node`, if that is known.
     pub fn directory_of(&self, node: NodeId) -> Option<Uuid> {
         let place = self.replicas.iter().position(|replica| *replica == node)?;
         let directory = *self.directories.get(place)?;
@@ -73,7 +73,7 @@ impl Partition {
         (!is_reserved || directory == LOST).then_some(directory)
     }
 
-    /// This partition with what a change record names taken over.
+    /// This partition with the fields that a change record names.
     #[must_use]
     pub fn merge(&self, change: &PartitionChangeRecord) -> Self {
         let list = |new: &Option<Vec<i32>>, old: &Vec<NodeId>| {
@@ -108,7 +108,7 @@ impl Partition {
         }
     }
 
-    /// The record that makes this partition from nothing.
+    /// The record that creates this partition.
     pub fn to_record(&self, topic: Uuid, index: PartitionIndex) -> PartitionRecord {
         let eligible = |nodes: &[NodeId]| (!nodes.is_empty()).then(|| numbers(nodes));
         PartitionRecord {

@@ -11,7 +11,7 @@ use ottla_protocol::messages::metadata::{
 
 use crate::Partition;
 
-/// Where a node listens.
+/// An address at which a node listens.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Endpoint {
     /// The listener's name.
@@ -22,6 +22,11 @@ pub struct Endpoint {
     /// Kafka's number of the security protocol; 0 is PLAINTEXT.
     pub security_protocol: i16,
 }
+
+/// `BrokerRegistrationChangeRecord.fenced` of a broker that is fenced. 0 means no change.
+pub const FENCE: i8 = 1;
+/// `BrokerRegistrationChangeRecord.fenced` of a broker that is unfenced.
+pub const UNFENCE: i8 = -1;
 
 /// The levels of a feature that a node supports, inclusive.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -42,15 +47,13 @@ pub struct BrokerRegistration {
     pub epoch: i64,
     /// New at every start of the broker's process.
     pub incarnation: Uuid,
-    /// Where it listens.
     pub endpoints: Vec<Endpoint>,
-    /// What it supports.
     pub features: Vec<FeatureRange>,
     /// `broker.rack`.
     pub rack: Option<String>,
-    /// Whether it is fenced: registered, but not to be led or placed on.
+    /// A fenced broker leads no partition and gets no new replicas.
     pub fenced: bool,
-    /// Whether it is handing its leaderships over before it stops.
+    /// Whether it gives up its leaderships before it stops.
     pub in_controlled_shutdown: bool,
     /// The ids of its online log directories.
     pub directories: Vec<Uuid>,
@@ -71,18 +74,18 @@ impl BrokerRegistration {
         !self.fenced && !self.in_controlled_shutdown
     }
 
-    /// Whether the replica that it has of `partition` lies in a directory that is online, as far as is known.
+    /// Whether its replica of `partition` is in an online directory, as far as is known.
     pub fn is_online(&self, partition: &Partition) -> bool {
         let directory = partition.directory_of(self.id);
         self.directories.is_empty()
             || directory.is_none_or(|directory| self.directories.contains(&directory))
     }
 
-    /// Takes over what a change record names; -1 and 1 are Kafka's "off" and "on", 0 "as it was".
+    /// Takes over the fields that a change record names.
     pub(crate) fn merge(&mut self, change: &BrokerRegistrationChangeRecord) {
         match change.fenced {
-            -1 => self.fenced = false,
-            1 => self.fenced = true,
+            UNFENCE => self.fenced = false,
+            FENCE => self.fenced = true,
             _ => {}
         }
         if change.in_controlled_shutdown == 1 {
@@ -178,9 +181,7 @@ pub struct ControllerRegistration {
     pub id: NodeId,
     /// New at every start of the controller's process.
     pub incarnation: Uuid,
-    /// Where it listens.
     pub endpoints: Vec<Endpoint>,
-    /// What it supports.
     pub features: Vec<FeatureRange>,
 }
 

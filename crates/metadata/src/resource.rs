@@ -1,8 +1,8 @@
-//! What a config, dynamic or not, belongs to.
+//! The resources that configs belong to.
 
 use std::fmt;
 
-/// The kind of resource that carries configs; the numbers are the wire's.
+/// The kind of a resource with configs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum ResourceKind {
     /// A topic, by name.
@@ -18,7 +18,7 @@ pub enum ResourceKind {
 }
 
 impl ResourceKind {
-    /// The wire's number.
+    /// The number in the protocol.
     pub const fn code(self) -> i8 {
         match self {
             Self::Topic => 2,
@@ -29,7 +29,7 @@ impl ResourceKind {
         }
     }
 
-    /// The kind of the wire's number.
+    /// The kind with this number in the protocol.
     pub const fn from_code(code: i8) -> Option<Self> {
         match code {
             2 => Some(Self::Topic),
@@ -46,7 +46,7 @@ impl ResourceKind {
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ConfigResource {
     pub kind: ResourceKind,
-    /// Its name; empty for the default of all brokers.
+    /// Empty for the default of all brokers.
     pub name: String,
 }
 
@@ -84,7 +84,7 @@ impl ConfigResource {
     }
 }
 
-/// As messages name it: `topic orders`, `broker 1`, `all brokers`.
+/// As log messages show it: `topic orders`, `broker 1`, `all brokers`.
 impl fmt::Display for ConfigResource {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         let name = &self.name;

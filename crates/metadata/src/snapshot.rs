@@ -1,7 +1,7 @@
-//! An image as records: what a snapshot holds.
+//! An image as records, for a snapshot.
 //!
-//! Replaying these records into an empty image gives the same image. `metadata.version` comes first, because it
-//! decides how what follows is written.
+//! Replayed into an empty image, these records give the same image. `metadata.version` comes first, because it decides the
+//! versions of the other records.
 
 use ottla_protocol::messages::metadata::client_quota_record::EntityData;
 use ottla_protocol::messages::metadata::{
@@ -12,7 +12,7 @@ use ottla_protocol::messages::metadata::{
 use crate::image::MetadataImage;
 use crate::versions;
 
-/// The records that make `image` from nothing, in order.
+/// The records that give `image` when they are replayed into an empty one.
 pub fn records(image: &MetadataImage) -> Vec<MetadataRecord> {
     let mut out = Vec::new();
     features(image, &mut out);
@@ -138,7 +138,7 @@ mod tests {
     fn replayed(records: &[MetadataRecord]) -> MetadataImage {
         let mut delta = MetadataDelta::new(MetadataImage::default());
         for record in records {
-            // Through the bytes, so that what a version cannot carry would be missed.
+            // Through bytes, so that the test notices a field that the record version lacks.
             let version = delta.image().metadata_version().record_version(record);
             let bytes = record.encode(version).unwrap();
             delta.replay(&MetadataRecord::decode(bytes).unwrap());

@@ -1,14 +1,14 @@
-//! `metadata.version`: which record versions a cluster at that level writes.
+//! `metadata.version`: the record versions that a cluster at that level writes.
 //!
-//! The levels and what each brought are Kafka's (`MetadataVersion`, `kraft.md` section 2.5).
+//! The levels, and what each adds, are Kafka's (`MetadataVersion`).
 
 use ottla_protocol::messages::metadata::MetadataRecord;
 
-/// The name of the feature that fixes the record versions.
+/// The feature that decides the record versions.
 pub const FEATURE: &str = "metadata.version";
-/// The name of the feature that says where the voters stand; its level stands in the quorum's own records.
+/// The feature that decides where the voters are stored. Its level is in the quorum's own records.
 pub const KRAFT: &str = "kraft.version";
-/// The name of the feature by which partitions have eligible leader replicas (KIP-966).
+/// The feature that gives partitions eligible leader replicas (KIP-966).
 pub const ELIGIBLE_LEADER_REPLICAS: &str = "eligible.leader.replicas.version";
 
 /// A level of `metadata.version`.
@@ -20,20 +20,20 @@ impl MetadataVersion {
     pub const MINIMUM: Self = Self(7);
     /// 4.4-IV2, the highest level that is read and served.
     pub const LATEST: Self = Self(33);
-    /// 4.4-IV0, the highest level that a cluster may be raised to: the next ones promise hosts of ACLs that are networks,
-    /// and `UnregisterController`, which are not served.
+    /// 4.4-IV0, the highest level to which a cluster may be raised. The next ones promise ACLs for whole networks, and
+    /// `UnregisterController`, which this release does not serve.
     pub const OFFERED: Self = Self(31);
-    /// 4.3-IV0, what a new directory is formatted with: no level above it brings a new directory anything.
+    /// 4.3-IV0, the level of a new directory. The levels above it add nothing that a new directory uses.
     pub const OF_NEW_CLUSTERS: Self = Self(30);
 
     const MIGRATION: Self = Self(8);
     const METADATA_TRANSACTIONS: Self = Self(13);
     const DIRECTORY_ASSIGNMENT: Self = Self(17);
-    /// 4.0-IV1, from which on partitions may carry eligible leader replicas.
+    /// 4.0-IV1, the first level at which partitions may have eligible leader replicas.
     pub const ELIGIBLE_LEADER_REPLICAS: Self = Self(23);
     const CORDONED_LOG_DIRECTORIES: Self = Self(30);
 
-    /// Kafka's name of the version: the release that brought it, and which of that release's it is.
+    /// Kafka's name of the version: the release, and the number within it.
     pub fn name(self) -> Option<&'static str> {
         let names = [
             "3.3-IV3", "3.4-IV0", "3.5-IV0", "3.5-IV1", "3.5-IV2", "3.6-IV0", "3.6-IV1", "3.6-IV2",
@@ -45,22 +45,22 @@ impl MetadataVersion {
         names.get(usize::try_from(place).ok()?).copied()
     }
 
-    /// Whether this version brought records, or versions of records, that the one before it does not know.
+    /// Whether this version adds records, or versions of records, to those of the version before it.
     pub fn changes_records(self) -> bool {
         matches!(self.0, 7 | 8 | 11 | 13 | 14 | 15 | 17 | 23 | 30 | 32 | 33)
     }
 
-    /// Whether the bootstrap records stand in a metadata transaction (KIP-868).
+    /// Whether the log may have metadata transactions (KIP-868).
     pub fn has_transactions(self) -> bool {
         self >= Self::METADATA_TRANSACTIONS
     }
 
-    /// Whether partitions carry the directory of each replica (KIP-858).
+    /// Whether partitions have the directory of each replica (KIP-858).
     pub fn has_directory_assignment(self) -> bool {
         self >= Self::DIRECTORY_ASSIGNMENT
     }
 
-    /// Whether partitions may carry eligible leader replicas (KIP-966).
+    /// Whether partitions may have eligible leader replicas (KIP-966).
     pub fn has_eligible_leader_replicas(self) -> bool {
         self >= Self::ELIGIBLE_LEADER_REPLICAS
     }

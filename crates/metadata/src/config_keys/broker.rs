@@ -1,7 +1,6 @@
-//! The broker configs of Apache Kafka 4.4 that a node of Ottla looks at, or will.
+//! The broker configs of Apache Kafka 4.4, except those for security and for parts that are not built yet.
 //!
-//! Names, types, defaults and bounds are Kafka's. Security, remote storage and the newer group protocols stand
-//! in files of their own.
+//! Names, types, defaults and bounds are Kafka's.
 
 use super::{Bounds, ConfigKey, Importance, Update, ValueType};
 

@@ -1,5 +1,5 @@
-//! The configs of a subscription to client metrics (KIP-714). They are kept, and no metrics are taken: as by a Kafka
-//! without a plugin that takes them.
+//! The configs of a subscription to client metrics (KIP-714). They are stored, but no metrics are collected, as in a Kafka
+//! without a plugin for that.
 
 use super::{Bounds, ConfigKey, ValueType};
 

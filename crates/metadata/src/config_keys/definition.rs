@@ -1,14 +1,14 @@
-//! What is said of a config key.
+//! The definition of a config key.
 
 use super::value::{self, InvalidValue};
 
-/// The text of a key that is taken and does nothing; `ottla config set` knows such a key by it.
+/// The documentation of a key that is accepted and has no effect. `ottla config set` recognises such a key by it.
 pub const WITHOUT_EFFECT: &str = "Understood, but without effect in this release.";
 
-/// How the text of a key ends whose change holds from the next start on.
+/// The end of the documentation of a key whose change takes effect at the next start.
 pub const FROM_NEXT_START: &str = "A change counts from the next start on.";
 
-/// The type of a config's value; the wire's numbers are those of DescribeConfigs (KIP-226).
+/// The type of a config's value (KIP-226).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ValueType {
     /// `true` or `false`.
@@ -47,43 +47,43 @@ impl ValueType {
     }
 }
 
-/// Which values a config takes, besides its type.
+/// The values that a config accepts, besides its type.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Bounds {
     /// Any value of the type.
     Any,
-    /// No smaller number.
+    /// This number or a larger one.
     AtLeast(i64),
-    /// No number outside, both ends allowed.
+    /// From the first number to the second, both included.
     Between(i64, i64),
-    /// One number apart, or none outside the rest.
+    /// The first number, or one from the second to the third, both included.
     Or(i64, i64, i64),
     /// A fraction from 0 to this.
     Ratio(f64),
-    /// One of these; of a list, each item.
+    /// One of these texts; in a list, each item.
     OneOf(&'static [&'static str]),
-    /// One of these, however it is capitalised; listed in lower case.
+    /// One of these texts, in upper or lower case; given here in lower case.
     OneOfAnyCase(&'static [&'static str]),
-    /// Anything but the empty text.
+    /// Every text that is not empty.
     NonEmpty,
     /// Numbers of connections by address, see [`connections_by_address`](super::connections_by_address).
     ConnectionsByAddress,
-    /// Where a group begins to read: `earliest`, `latest`, or `by_duration:` and an ISO 8601 duration.
+    /// The offset at which a group starts to read: `earliest`, `latest`, or `by_duration:` and an ISO 8601 duration.
     OffsetReset,
     /// Replicas as `partition:broker`, or `*` for all.
     Replicas,
-    /// What a client must be to give its metrics, as `property=pattern`.
+    /// The clients that send metrics, as `property=pattern`.
     ClientMatch,
 }
 
-/// How much a config matters to most users; Kafka's words.
+/// How important a config is to most users, in Kafka's three levels.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Importance {
-    /// Look at it before going live.
+    /// To be checked before production.
     High,
-    /// Look at it when tuning.
+    /// To be checked when tuning.
     Medium,
-    /// Leave it alone.
+    /// Seldom to be changed.
     Low,
 }
 
@@ -100,34 +100,35 @@ pub enum Update {
     ClusterWide,
 }
 
-/// What setting a key does.
+/// The effect of setting a key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Effect {
-    /// What its text says.
+    /// The effect in its documentation.
     Works,
-    /// Nothing yet: it only tunes. It is taken, and said so once.
+    /// None yet: the key only tunes. It is accepted, and logged once.
     NotYet,
-    /// It asks for safety or shape that is not built yet: a value other than the default refuses the start.
+    /// It asks for security, or for a kind of cluster, that is not built yet: with any value but the default, the broker
+    /// does not start.
     Refused,
 }
 
-/// What comes of a change while the broker runs, of a key that may be changed then.
+/// When a change takes effect that is made while the broker runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum WhenChanged {
-    /// It holds at once.
+    /// At once.
     AtOnce,
-    /// It holds from the next start on.
+    /// At the next start.
     NextStart,
-    /// Nothing; who sets it is told.
+    /// Never; a warning is logged.
     NoEffect,
-    /// It is not taken: the file says it, before a start.
+    /// The change is refused: only the file can set it.
     Refused,
 }
 
-/// How a synonym's value becomes the config's.
+/// How the value of a synonym is converted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Unit {
-    /// As it is.
+    /// No conversion.
     Same,
     /// Hours become milliseconds.
     Hours,
@@ -144,7 +145,7 @@ impl Unit {
             Self::Minutes => 60_000,
         };
         match value.trim().parse::<i64>() {
-            // A negative number means "for ever" whatever its unit.
+            // A negative number means "for ever" in every unit.
             Ok(number) if number < 0 => "-1".to_owned(),
             Ok(number) => number.saturating_mul(factor).to_string(),
             Err(_) => value.to_owned(),
@@ -172,23 +173,19 @@ pub struct ConfigKey {
     /// Kafka's name, or `ottla.…`.
     pub name: &'static str,
     pub value_type: ValueType,
-    /// Kafka's default where it has one; `None` where it must be set, or is derived from another key.
+    /// Kafka's default. `None` if the key must be set, or is derived from another key.
     pub default: Option<&'static str>,
-    /// Which values it takes.
     pub bounds: Bounds,
-    /// How much it matters.
     pub importance: Importance,
-    /// Where it may be changed.
     pub update: Update,
     /// The broker configs that give the config of a topic or a group its default, the strongest first.
     pub synonyms: &'static [Synonym],
-    /// Whether it is for tests and not shown.
+    /// Whether it is for tests, and shown only if set.
     pub internal: bool,
-    /// Whether it is shown only where it is set: Kafka knows it as a dynamic config alone.
+    /// Whether it is shown only if set, because Kafka has it only as a dynamic config.
     pub only_where_set: bool,
-    /// What comes of a change where setting it works at all; [`Self::when_changed`] is what holds.
-    change_of_what_works: WhenChanged,
-    /// What setting it does.
+    /// When a change takes effect, if the key has an effect. Use [`Self::when_changed`].
+    change_if_it_works: WhenChanged,
     pub effect: Effect,
     pub documentation: &'static str,
 }
@@ -209,7 +206,7 @@ impl ConfigKey {
             synonyms: &[],
             internal: false,
             only_where_set: false,
-            change_of_what_works: WhenChanged::AtOnce,
+            change_if_it_works: WhenChanged::AtOnce,
             effect: Effect::NotYet,
             documentation: WITHOUT_EFFECT,
         }
@@ -246,12 +243,12 @@ impl ConfigKey {
     }
 
     pub(super) const fn at_next_start(mut self) -> Self {
-        self.change_of_what_works = WhenChanged::NextStart;
+        self.change_if_it_works = WhenChanged::NextStart;
         self
     }
 
     pub(super) const fn only_by_file(mut self) -> Self {
-        self.change_of_what_works = WhenChanged::Refused;
+        self.change_if_it_works = WhenChanged::Refused;
         self
     }
 
@@ -267,10 +264,10 @@ impl ConfigKey {
         self
     }
 
-    /// What comes of a change while the broker runs, where [`Self::update`] allows one.
+    /// When a change takes effect that is made while the broker runs, if [`Self::update`] allows one.
     pub const fn when_changed(&self) -> WhenChanged {
         match self.effect {
-            Effect::Works => self.change_of_what_works,
+            Effect::Works => self.change_if_it_works,
             Effect::NotYet => WhenChanged::NoEffect,
             Effect::Refused => WhenChanged::Refused,
         }
@@ -281,7 +278,7 @@ impl ConfigKey {
         self.value_type == ValueType::Password
     }
 
-    /// Whether `value` has the key's type and lies within its bounds.
+    /// Refuses a value that does not fit the key's type and bounds.
     pub fn check(&self, value: &str) -> Result<(), InvalidValue> {
         value::check(self, value)
     }

@@ -1,4 +1,4 @@
-//! Kafka's broker configs for what comes later: transactions, the newer group protocols, remote storage.
+//! Kafka's broker configs for parts that are not built yet: transactions, the newer group protocols, remote storage.
 
 use super::{Bounds, ConfigKey, Importance, Update, ValueType};
 

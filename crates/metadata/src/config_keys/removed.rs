@@ -1,6 +1,6 @@
-//! Keys that Kafka once had and 4.x has not, and what to do instead.
+//! Keys that Kafka had before 4.0, and what to do instead of setting them.
 
-/// A key that is gone.
+/// A key that no longer exists.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Removed {
     pub name: &'static str,
@@ -99,7 +99,7 @@ const REMOVED: &[Removed] = &[
     },
 ];
 
-/// What to do instead of setting `name`, if it is a key that is gone.
+/// What to do instead of setting `name`, if it is a removed key.
 pub fn removed(name: &str) -> Option<Removed> {
     if name.starts_with("zookeeper.") || name.starts_with("password.encoder.") {
         return Some(Removed {

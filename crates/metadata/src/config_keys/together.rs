@@ -1,18 +1,18 @@
-//! Bounds that hold between configs of one resource. Each check gets what every config is worth.
+//! Bounds between configs of one resource. Each check gets a function that gives the effective value of a config.
 //!
-//! Kafka starts with a fault in its log, or not at all, on stored values that break them.
+//! On stored values that break them, Kafka logs a fault at its start, or does not start.
 
 use super::find;
 use crate::ResourceKind;
 
-/// What a config is worth, by its name.
-pub type Worth<'a> = &'a dyn Fn(&str) -> Option<String>;
+/// Gives the effective value of a config by its name.
+pub type ValueOf<'a> = &'a dyn Fn(&str) -> Option<String>;
 
 /// A bound that does not hold.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{why}")]
 pub struct Broken {
-    /// The configs that it stands between.
+    /// The configs that it is about.
     pub keys: Vec<String>,
     pub why: String,
 }
@@ -24,7 +24,7 @@ impl Broken {
     }
 }
 
-/// The smallest share of the cleaner's memory that one of its threads must have more than.
+/// Each thread of the cleaner must have more than this share of the cleaner's memory.
 const DEDUPE_BYTES_PER_THREAD: i64 = 1_048_576;
 
 /// A group config, and the broker configs that bound it.
@@ -116,15 +116,15 @@ const RANGES: &[Range] = &[
     ),
 ];
 
-/// The kinds of groups with a session and heartbeats of their own.
+/// The kinds of groups that have a session and heartbeats in their configs.
 const GROUP_KINDS: &[&str] = &["consumer", "share", "streams"];
 
-fn number(worth: Worth<'_>, key: &str) -> Option<i64> {
-    worth(key)?.trim().parse().ok()
+fn number(value_of: ValueOf<'_>, key: &str) -> Option<i64> {
+    value_of(key)?.trim().parse().ok()
 }
 
 /// Checks the configs of a group against those of its broker.
-pub fn of_group(group: Worth<'_>, broker: Worth<'_>) -> Result<(), Broken> {
+pub fn of_group(group: ValueOf<'_>, broker: ValueOf<'_>) -> Result<(), Broken> {
     for range in RANGES {
         let Some(value) = number(group, range.key) else {
             continue;
@@ -151,7 +151,7 @@ pub fn of_group(group: Worth<'_>, broker: Worth<'_>) -> Result<(), Broken> {
     Ok(())
 }
 
-fn within(key: &str, value: i64, range: &Range, broker: Worth<'_>) -> Result<(), Broken> {
+fn within(key: &str, value: i64, range: &Range, broker: ValueOf<'_>) -> Result<(), Broken> {
     let refuse = |why| {
         let bounds = range.smallest.into_iter().chain([range.largest, key]);
         Err(Broken::new(bounds, why))
@@ -173,8 +173,8 @@ fn within(key: &str, value: i64, range: &Range, broker: Worth<'_>) -> Result<(),
     }
 }
 
-/// The bounds without which Kafka does not start, as far as they stand between configs that may change while it runs.
-pub fn of_start(broker: Worth<'_>) -> Vec<Broken> {
+/// The broken bounds with which Kafka does not start, among configs that may change while it runs.
+pub fn of_start(broker: ValueOf<'_>) -> Vec<Broken> {
     let mut faults = Vec::new();
     for range in RANGES {
         let key = format!("group.{}", range.key);
@@ -203,16 +203,16 @@ pub fn of_start(broker: Worth<'_>) -> Vec<Broken> {
     faults
 }
 
-/// The bounds that a change to a broker's configs must not break: those of the start, and some that Kafka looks at when
-/// something changes.
-pub fn of_broker(broker: Worth<'_>) -> Vec<Broken> {
+/// The broken bounds among those that a change to a broker's configs must keep: those of the start, and some that Kafka
+/// checks only when a config changes.
+pub fn of_broker(broker: ValueOf<'_>) -> Vec<Broken> {
     let mut faults = of_start(broker);
     for unit in ["ms", "bytes"] {
         let (local, all) = (
             format!("log.local.retention.{unit}"),
             format!("log.retention.{unit}"),
         );
-        // -2 stands for the retention of the whole log.
+        // -2 means the same as the retention of the whole log.
         if let (Some(kept), Some(limit)) = (
             number(broker, &local),
             default_of_topics(broker, &format!("retention.{unit}")),
@@ -227,15 +227,15 @@ pub fn of_broker(broker: Worth<'_>) -> Vec<Broken> {
     faults
 }
 
-/// What a topic's config is worth where the topic does not set it, in the topic config's unit.
-fn default_of_topics(broker: Worth<'_>, key: &str) -> Option<i64> {
+/// The default that the broker configs give a topic config, in the unit of the topic config.
+fn default_of_topics(broker: ValueOf<'_>, key: &str) -> Option<i64> {
     let mut synonyms = find(ResourceKind::Topic, key)?.synonyms.iter();
     let value = synonyms.find_map(|known| Some(known.unit.convert(&broker(known.name)?)))?;
     value.trim().parse().ok()
 }
 
 /// Checks the configs of a topic.
-pub fn of_topic(topic: Worth<'_>) -> Result<(), Broken> {
+pub fn of_topic(topic: ValueOf<'_>) -> Result<(), Broken> {
     let (shortest, longest) = ("min.compaction.lag.ms", "max.compaction.lag.ms");
     if let (Some(min), Some(max)) = (number(topic, shortest), number(topic, longest))
         && min > max
@@ -361,7 +361,7 @@ mod tests {
                     _ if name == key => Some(value.to_owned()),
                     _ => default(ResourceKind::Broker, name),
                 };
-                // Kafka starts all the same, and looks at it when a config changes.
+                // Kafka starts with it, and checks it when a config changes.
                 assert_eq!(of_start(&broker), []);
                 of_broker(&broker).len()
             };

@@ -1,11 +1,11 @@
-//! Whether a text is a value of a config key.
+//! Checks a text against the type and bounds of a config key.
 
 use core::net::{IpAddr, Ipv4Addr};
 use std::collections::BTreeMap;
 
 use super::{Bounds, ConfigKey, ValueType};
 
-/// Why a value is refused; displayed as Kafka's tools show it, behind the key's name.
+/// Why a value is refused. The text is similar to Kafka's, with the key's name.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("invalid value {value} for configuration {name}: {reason}")]
 pub struct InvalidValue {
@@ -135,7 +135,7 @@ fn replicas(value: &str) -> Result<(), String> {
     Err("must be *, or replicas as partition:broker, separated by commas".to_owned())
 }
 
-/// Whether this is a condition on a client. Its pattern is a regular expression, of which only the brackets are read.
+/// Checks a condition on clients. The pattern is a regular expression, of which only the brackets are checked.
 fn client_match(item: &str) -> Result<(), String> {
     const PROPERTIES: &[&str] = &[
         "client_instance_id",
@@ -156,7 +156,7 @@ fn client_match(item: &str) -> Result<(), String> {
         .ok_or_else(|| format!("illegal client matching pattern {item}: it is property=pattern"))
 }
 
-/// Whether every bracket of a regular expression is closed.
+/// Whether every bracket of a regular expression has its pair.
 fn has_pairs(pattern: &str) -> bool {
     let (mut groups, mut in_class) = (0_u32, false);
     let mut characters = pattern.chars();
@@ -176,8 +176,8 @@ fn has_pairs(pattern: &str) -> bool {
     groups == 0 && !in_class
 }
 
-/// The value of `max.connections.per.ip.overrides`: `address:count`, separated by commas. Names are not resolved, but
-/// for `localhost`.
+/// The value of `max.connections.per.ip.overrides`: `address:count`, separated by commas. The only name that is accepted is
+/// `localhost`.
 pub fn connections_by_address(text: &str) -> Result<BTreeMap<IpAddr, usize>, String> {
     let mut counts = BTreeMap::new();
     for item in items(text) {
