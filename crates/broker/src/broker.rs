@@ -10,21 +10,21 @@ use ottla_protocol::messages::{ApiKey, KafkaString};
 use ottla_quorum::QuorumStatus;
 use tokio::sync::watch;
 
-use crate::clock::Clock;
+use crate::cluster::producer_ids::ProducerIds;
 use crate::config::BrokerConfig;
-use crate::controller::Controller;
 use crate::coordinators::GroupCoordinators;
-use crate::descriptors::Shares;
 use crate::drivers::cold_reads::ColdReads;
+use crate::drivers::controller::Controller;
 use crate::fetch_sessions::FetchSessions;
-use crate::held_files::HeldFiles;
-use crate::log_levels::LogLevels;
 use crate::metrics::Metrics;
 use crate::network::allowed::AllowedConnections;
 use crate::network::closed_log::ClosedLog;
 use crate::network::limits::ConnectionLimits;
-use crate::producer_ids::ProducerIds;
-use crate::read_buffers::ReadBuffers;
+use crate::process::clock::Clock;
+use crate::process::descriptors::Shares;
+use crate::process::held_files::HeldFiles;
+use crate::process::log_levels::LogLevels;
+use crate::process::read_buffers::ReadBuffers;
 use crate::refused_transactions::RefusedTransactions;
 use crate::replicas::{Directories, Replicas};
 

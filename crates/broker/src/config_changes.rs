@@ -7,7 +7,7 @@ use ottla_metadata::config_keys::{self, Update, WhenChanged};
 use ottla_metadata::{ConfigResource, MetadataImage, ResourceKind};
 use ottla_protocol::messages::{ErrorCode, KafkaString};
 
-use crate::controller::Controller;
+use crate::drivers::controller::Controller;
 
 /// How it went with one resource.
 #[derive(Debug)]

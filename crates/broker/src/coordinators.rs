@@ -20,9 +20,9 @@ use ottla_protocol::records::Compression;
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 
 use self::owner::{Log, Message, Owner};
-use crate::clock::Clock;
 use crate::config::BrokerConfig;
 use crate::internal_topics::CONSUMER_OFFSETS;
+use crate::process::clock::Clock;
 use crate::replicas::{Found, Partition, Replicas};
 
 pub use self::follow::follow;

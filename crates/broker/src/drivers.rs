@@ -2,6 +2,8 @@
 //! it is started, woken, stopped and joined.
 
 pub mod cold_reads;
+pub mod controller;
+pub mod disk_work;
 pub mod monitor;
 pub mod stopping;
 pub mod worker;

@@ -17,7 +17,7 @@ use tokio::sync::watch;
 
 use crate::broker::Broker;
 use crate::config::HostPort;
-use crate::disk_work::{NotLooked, look};
+use crate::drivers::disk_work::{NotLooked, look};
 use crate::drivers::stopping::stopped;
 use crate::metrics;
 use crate::replicas::{CompactionReport, Partition, Replicas};

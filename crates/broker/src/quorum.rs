@@ -27,10 +27,10 @@ use self::activation::{FirstRecords, mend_late_beginning};
 use self::directories::{
     Identified, Taken, Usable, check_complete, cluster, identified, prepare, usable,
 };
-use crate::clock::Clock;
 use crate::config::BrokerConfig;
-use crate::directory_lock::{DirectoryLock, NotLocked};
-use crate::random::random_id;
+use crate::process::clock::Clock;
+use crate::process::random::random_id;
+use crate::start::lock::{DirectoryLock, NotLocked};
 
 /// Why the directories of this node cannot be used.
 #[derive(Debug, thiserror::Error)]

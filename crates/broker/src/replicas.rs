@@ -36,8 +36,8 @@ pub use self::logs::LogsError;
 pub use self::partition::Partition;
 use self::partition::Tasks;
 pub use self::scrubber::{ScrubReport, ScrubSettings};
-use crate::clock::Clock;
-use crate::disk_work::DiskWork;
+use crate::drivers::disk_work::DiskWork;
+use crate::process::clock::Clock;
 use ottla_replica::{Node, checkpoints};
 pub use ottla_replica::{topic_settings as settings, traffic};
 

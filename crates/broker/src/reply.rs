@@ -7,7 +7,7 @@ use bytes::Bytes;
 use ottla_log::ReadPlan;
 use ottla_log::files::disk::Disk;
 
-use crate::held_files::HeldFile;
+use crate::process::held_files::HeldFile;
 
 /// An encoded response with its frame length and header, in parts that are sent one after the other.
 #[derive(Debug, Default)]

@@ -1,5 +1,9 @@
 //! Start-up and shutdown: the order in which the parts of a broker come and go.
 
+pub mod lock;
+pub mod spare;
+pub mod unserved_state;
+
 use std::io;
 use std::net::SocketAddr;
 use std::sync::{Arc, mpsc};
@@ -14,26 +18,26 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use crate::broker::Broker;
-use crate::clock::Clock;
+use crate::cluster::assign_directories;
+use crate::cluster::metadata_events;
+use crate::cluster::registration::{self, NotRegistered};
 use crate::config::{BrokerConfig, HostPort, ListenerConfig};
 use crate::config_changes;
-use crate::controller::{self, ControllerLoop, Follower};
 use crate::coordinators;
-use crate::directory_lock::DirectoryLock;
-use crate::disk_work::{LOOK, Watch, blocking};
+use crate::drivers::controller::{self, ControllerLoop, Follower};
+use crate::drivers::disk_work::{LOOK, Watch, blocking};
 use crate::handlers;
 use crate::http;
-use crate::live_state::LiveState;
-use crate::located;
-use crate::metadata_events;
 use crate::network::Listener;
 use crate::network::allowed::AllowedConnections;
 use crate::network::connection::ConnectionSettings;
 use crate::network::inbox::FrameLimits;
 use crate::network::limits::RequestMemory;
+use crate::process::clock::Clock;
 use crate::quorum::{self, CommittedLog, QuorumError};
-use crate::registration::{self, NotRegistered};
 use crate::replicas::{self, Intervals, LogsError};
+use crate::start::lock::DirectoryLock;
+use crate::start::unserved_state::LiveState;
 
 /// How long a stop waits for the answers to what was asked, where a log directory stands still.
 const GRACE: Duration = Duration::from_secs(5);
@@ -97,7 +101,7 @@ pub struct Running {
     epoch: i64,
     shutdown: watch::Sender<bool>,
     tasks: JoinSet<()>,
-    /// Ends the thread that watches [`DiskWork`](crate::disk_work::DiskWork).
+    /// Ends the thread that watches [`DiskWork`](crate::drivers::disk_work::DiskWork).
     _watching: mpsc::Sender<()>,
     /// Held until everything is closed.
     _locks: Vec<DirectoryLock>,
@@ -337,7 +341,7 @@ impl Running {
         let groups = Arc::clone(&self.broker.groups);
         groups.reconcile(&self.broker.controller.image());
         let images = self.broker.controller.follow();
-        self.tasks.spawn(located::follow(
+        self.tasks.spawn(assign_directories::follow(
             Arc::clone(&self.broker),
             images.clone(),
             stopping.clone(),

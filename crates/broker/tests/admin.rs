@@ -7,7 +7,6 @@ mod support;
 use std::path::Path;
 
 use ottla_broker::Running;
-use ottla_broker::clock::Clock;
 use ottla_broker::config::BrokerConfig;
 use ottla_broker::handlers::{
     alter_partition_reassignments, api_versions, create_acls, create_topics, describe_acls,
@@ -15,6 +14,7 @@ use ottla_broker::handlers::{
     describe_topic_partitions, elect_leaders, list_partition_reassignments, metadata,
     update_features,
 };
+use ottla_broker::process::clock::Clock;
 use ottla_protocol::messages::{
     AlterPartitionReassignmentsRequestData, ApiKey, ApiVersionsRequestData, CreateAclsRequestData,
     CreateTopicsRequestData, DescribeAclsRequestData, DescribeConfigsRequestData,

@@ -10,11 +10,11 @@ use std::path::Path;
 use std::sync::{Arc, OnceLock};
 
 use ottla_broker::Running;
-use ottla_broker::clock::Clock;
 use ottla_broker::config::BrokerConfig;
 use ottla_broker::handlers::{
     create_topics, describe_configs, incremental_alter_configs, list_config_resources,
 };
+use ottla_broker::process::clock::Clock;
 use ottla_broker::replicas::{Found, settings};
 use ottla_metadata::ResourceKind;
 use ottla_metadata::config_keys::{

@@ -9,8 +9,8 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use ottla_broker::clock::Clock;
 use ottla_broker::config::BrokerConfig;
+use ottla_broker::process::clock::Clock;
 use ottla_broker::replicas::partition::{Append, RequiredAcks, replicated};
 use ottla_broker::replicas::{
     CompactionReport, Directories, Found, Intervals, Partition, Replicas,

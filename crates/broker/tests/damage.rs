@@ -11,8 +11,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use ottla_broker::clock::Clock;
 use ottla_broker::config::BrokerConfig;
+use ottla_broker::process::clock::Clock;
 use ottla_broker::replicas::partition::{Append, ReadAt, Refused, RequiredAcks, replicated};
 use ottla_broker::replicas::{Directories, Found, Intervals, Partition, Replicas};
 use ottla_log::checkpoint;

@@ -13,14 +13,14 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use ottla_broker::Broker;
-use ottla_broker::clock::Clock;
 use ottla_broker::config::BrokerConfig;
 use ottla_broker::context::{Connection, RequestContext};
-use ottla_broker::controller::controller;
+use ottla_broker::drivers::controller::controller;
 use ottla_broker::handlers::{
     SERVED, delete_groups, describe_groups, find_coordinator, heartbeat, join_group, leave_group,
     list_groups, offset_commit, offset_delete, offset_fetch, sync_group,
 };
+use ottla_broker::process::clock::Clock;
 use ottla_broker::replicas::partition::{Append, RequiredAcks};
 use ottla_broker::replicas::{Found, Intervals};
 use ottla_controller::Settings;

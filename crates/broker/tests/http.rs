@@ -5,8 +5,8 @@
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 
-use ottla_broker::clock::Clock;
 use ottla_broker::config::{BrokerConfig, HostPort};
+use ottla_broker::process::clock::Clock;
 use ottla_broker::{Running, StartError};
 use ottla_log::files::{FileError, Operation};
 

@@ -5,8 +5,8 @@
 use std::path::Path;
 
 use bytes::Bytes;
-use ottla_broker::clock::Clock;
 use ottla_broker::config::BrokerConfig;
+use ottla_broker::process::clock::Clock;
 use ottla_broker::replicas::Found;
 use ottla_broker::replicas::partition::{Append, RequiredAcks};
 use ottla_broker::{Running, StartError};

@@ -8,8 +8,8 @@ use std::sync::{Arc, mpsc};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use ottla_broker::clock::Clock;
 use ottla_broker::config::BrokerConfig;
+use ottla_broker::process::clock::Clock;
 use ottla_broker::replicas::partition::{Append, RequiredAcks};
 use ottla_broker::replicas::{CompactionReport, Found, Partition};
 use ottla_broker::{Running, StartError};

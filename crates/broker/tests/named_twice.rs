@@ -7,12 +7,12 @@ mod support;
 use std::path::Path;
 
 use ottla_broker::Running;
-use ottla_broker::clock::Clock;
 use ottla_broker::config::BrokerConfig;
 use ottla_broker::handlers::{
     alter_replica_log_dirs, create_partitions, create_topics, delete_records, list_offsets,
     metadata,
 };
+use ottla_broker::process::clock::Clock;
 use ottla_protocol::ids::Uuid;
 use ottla_protocol::messages::{
     AlterReplicaLogDirsRequestData, ApiKey, CreatePartitionsRequestData, CreateTopicsRequestData,

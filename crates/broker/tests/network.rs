@@ -13,8 +13,8 @@ use std::time::Duration;
 
 use bytes::{BufMut, Bytes, BytesMut};
 use ottla_broker::Running;
-use ottla_broker::clock::Clock;
 use ottla_broker::config::BrokerConfig;
+use ottla_broker::process::clock::Clock;
 use ottla_log::files::disk::Disk;
 use ottla_log::files::{File as _, Files as _, Open};
 use ottla_protocol::messages::fetch_request::{FetchPartition, FetchTopic};

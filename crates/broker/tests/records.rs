@@ -11,14 +11,14 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use ottla_broker::Broker;
-use ottla_broker::clock::Clock;
 use ottla_broker::config::BrokerConfig;
 use ottla_broker::context::{Connection, RequestContext};
-use ottla_broker::controller::controller;
+use ottla_broker::drivers::controller::controller;
 use ottla_broker::handlers::produce::{self, ProduceReply};
 use ottla_broker::handlers::{
     SERVED, delete_records, fetch, list_offsets, offset_for_leader_epoch,
 };
+use ottla_broker::process::clock::Clock;
 use ottla_broker::replicas::partition::{Append, Partition, RequiredAcks, replicated};
 use ottla_broker::replicas::{Found, Intervals};
 use ottla_broker::reply::Part;

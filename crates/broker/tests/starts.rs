@@ -12,8 +12,8 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
-use ottla_broker::clock::Clock;
 use ottla_broker::config::BrokerConfig;
+use ottla_broker::process::clock::Clock;
 use ottla_broker::{Running, StartError};
 use ottla_controller::create_topics::NewTopic;
 use ottla_controller::request::CreateTopics;

@@ -18,9 +18,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use bytes::{BufMut, Bytes, BytesMut};
-use ottla_broker::clock::Clock;
 use ottla_broker::config::BrokerConfig;
 use ottla_broker::handlers::SERVED;
+use ottla_broker::process::clock::Clock;
 use ottla_protocol::api_key;
 use ottla_protocol::messages::by_api::{self, Message};
 use ottla_protocol::messages::{

@@ -8,13 +8,13 @@ mod support;
 use std::sync::Arc;
 
 use ottla_broker::Broker;
-use ottla_broker::clock::Clock;
 use ottla_broker::config::BrokerConfig;
-use ottla_broker::controller::controller;
+use ottla_broker::drivers::controller::controller;
 use ottla_broker::handlers::{
     SERVED, consumer_group_describe, consumer_group_heartbeat, describe_client_quotas,
     describe_user_scram_credentials, init_producer_id, list_transactions, sasl_handshake,
 };
+use ottla_broker::process::clock::Clock;
 use ottla_controller::Settings;
 use ottla_metadata::{MetadataDelta, MetadataImage};
 use ottla_protocol::messages::metadata::{

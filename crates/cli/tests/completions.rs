@@ -5,8 +5,8 @@
 use std::path::Path;
 use std::process::Command;
 
-use ottla_broker::clock::Clock;
 use ottla_broker::config::BrokerConfig;
+use ottla_broker::process::clock::Clock;
 
 /// The candidates of bash for the last word.
 fn offered(words: &[&str], bootstrap: &str) -> Vec<String> {

@@ -4,8 +4,8 @@
 
 use std::process::Command;
 
-use ottla_broker::clock::Clock;
 use ottla_broker::config::BrokerConfig;
+use ottla_broker::process::clock::Clock;
 
 /// Runs a command; returns its results followed by its messages.
 fn ottla(arguments: &[&str]) -> String {

@@ -10,8 +10,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
 use ottla_broker::Running;
-use ottla_broker::clock::Clock;
 use ottla_broker::config::BrokerConfig;
+use ottla_broker::process::clock::Clock;
 
 const RECORDS: usize = 30;
 

@@ -5,8 +5,8 @@
 use std::path::Path;
 use std::process::{Command, Output};
 
-use ottla_broker::clock::Clock;
 use ottla_broker::config::{BrokerConfig, HostPort};
+use ottla_broker::process::clock::Clock;
 
 fn ottla(arguments: &[&str]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_ottla"))

@@ -19,8 +19,8 @@ use ottla_replica::own_records;
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 
 use super::{Phase, load};
-use crate::clock::Clock;
-use crate::disk_work::DiskWork;
+use crate::drivers::disk_work::DiskWork;
+use crate::process::clock::Clock;
 use crate::replicas::Partition;
 use crate::replicas::partition::{self, replicated};
 

@@ -17,7 +17,7 @@ use ottla_log::files::{File, FileError, Files};
 use ottla_log::{LogDirectory, ReadPlan, StorageError};
 use tokio::sync::Semaphore;
 
-use crate::disk_work::blocking;
+use crate::drivers::disk_work::blocking;
 
 /// Reads of one log directory that run at the same time, each on a thread.
 const TURNS: usize = 2;

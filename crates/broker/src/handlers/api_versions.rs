@@ -18,8 +18,8 @@ use ottla_protocol::messages::{
 };
 
 use crate::broker::Broker;
+use crate::cluster::registration;
 use crate::context::{ClientSoftware, RequestContext};
-use crate::registration;
 
 /// The first version in which the client names its software.
 const NAMES_SOFTWARE: i16 = 3;

@@ -19,7 +19,7 @@ use ottla_protocol::messages::{
 use crate::broker::Broker;
 use crate::config_changes;
 use crate::context::RequestContext;
-use crate::random::random_id;
+use crate::process::random::random_id;
 
 /// Creates topics, each by itself.
 pub async fn handle(

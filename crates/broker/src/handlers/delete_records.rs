@@ -20,10 +20,10 @@ use ottla_protocol::messages::delete_records_response::{
 use ottla_protocol::messages::{DeleteRecordsRequestData, DeleteRecordsResponseData, ErrorCode};
 
 use crate::broker::Broker;
-use crate::clock::Clock;
 use crate::context::RequestContext;
-use crate::disk_work::blocking;
+use crate::drivers::disk_work::blocking;
 use crate::internal_topics::is_internal;
+use crate::process::clock::Clock;
 use crate::replicas::ends::{self, Unreached};
 use crate::replicas::partition::{Partition, Unavailable};
 use crate::replicas::{Directory, distinct};

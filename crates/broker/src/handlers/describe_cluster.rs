@@ -7,10 +7,10 @@ use ottla_protocol::messages::{
     DescribeClusterRequestData, DescribeClusterResponseData, ErrorCode,
 };
 
+use crate::access::operations;
 use crate::broker::Broker;
+use crate::cluster::endpoints;
 use crate::context::RequestContext;
-use crate::endpoints;
-use crate::operations;
 
 /// The endpoint type of brokers (KIP-919).
 const BROKERS: i8 = 1;

@@ -11,9 +11,9 @@ use ottla_protocol::messages::{
     DescribeGroupsRequestData, DescribeGroupsResponseData, ErrorCode, KafkaString,
 };
 
+use crate::access::operations;
 use crate::broker::Broker;
 use crate::context::RequestContext;
-use crate::operations;
 
 /// From this version on a missing group is an error.
 const FIRST_WITH_MISSING_GROUPS: i16 = 6;

@@ -15,10 +15,10 @@ use ottla_protocol::messages::{
 };
 
 use super::metadata::{numbers, offline};
+use crate::access::operations;
 use crate::broker::Broker;
 use crate::context::RequestContext;
 use crate::internal_topics::is_internal;
-use crate::operations;
 
 /// Describes topics from the cursor on.
 pub fn handle(

@@ -24,12 +24,12 @@ use ottla_protocol::messages::fetch_response::{
 use ottla_protocol::messages::{ErrorCode, FetchRequestData, FetchResponseData};
 
 use crate::broker::Broker;
-use crate::clock::Clock;
 use crate::context::RequestContext;
 use crate::fetch_sessions::{
     Answered, FetchContext, FetchKey, FetchNews, FetchTopicKey, FetchWish, SessionRequest,
 };
-use crate::held_files::{HeldFile, HeldFiles};
+use crate::process::clock::Clock;
+use crate::process::held_files::{HeldFile, HeldFiles};
 use crate::replicas::ends;
 use crate::replicas::partition::{Partition, Planned, ReadAt, Reader, Unavailable, reader};
 use crate::reply::Part;
@@ -534,10 +534,10 @@ mod tests {
     use ottla_protocol::records::{BatchBuilder, BatchOptions, split_batches};
 
     use super::{Limits, Look, Target, flush_if_enough, plan_all, plan_enough, reader};
-    use crate::clock::Clock;
     use crate::config::BrokerConfig;
     use crate::fetch_sessions::{FetchKey, FetchTopicKey, FetchWish};
-    use crate::held_files::HeldFiles;
+    use crate::process::clock::Clock;
+    use crate::process::held_files::HeldFiles;
     use crate::replicas::partition::{Append, Partition, RequiredAcks};
     use crate::replicas::{Directories, Found, Intervals, Replicas};
 

@@ -12,12 +12,12 @@ use ottla_protocol::messages::{
 };
 
 use crate::broker::Broker;
+use crate::cluster::auto_create;
+use crate::cluster::endpoints::{self, Node};
 use crate::context::RequestContext;
 use crate::coordinators::GroupCoordinators;
-use crate::endpoints::{self, Node};
 use crate::internal_topics::CONSUMER_OFFSETS;
 use crate::refused_transactions;
-use crate::topics;
 
 /// From this version on several keys are asked for at once.
 const FIRST_WITH_MANY_KEYS: i16 = 4;
@@ -111,7 +111,7 @@ async fn find_group(
     let mut image = broker.controller.image();
     if image.topic(CONSUMER_OFFSETS).is_none() {
         // If that fails, the client is told to come back, and the next one tries again.
-        let _ = topics::create_missing(broker, vec![CONSUMER_OFFSETS.to_owned()]).await;
+        let _ = auto_create::create_missing(broker, vec![CONSUMER_OFFSETS.to_owned()]).await;
         image = broker.controller.image();
         broker.groups.reconcile(&image);
     }

@@ -14,7 +14,7 @@ use ottla_protocol::messages::{
 use crate::broker::Broker;
 use crate::config_changes::{self, Outcome};
 use crate::context::RequestContext;
-use crate::log_levels::NotChanged;
+use crate::process::log_levels::NotChanged;
 
 /// Changes configs, each resource by itself.
 pub async fn handle(

@@ -15,7 +15,7 @@ use ottla_protocol::messages::{
 
 use crate::broker::Broker;
 use crate::context::RequestContext;
-use crate::random::random_id;
+use crate::process::random::random_id;
 
 /// Joins, once everybody has.
 pub async fn handle(

@@ -18,12 +18,12 @@ use ottla_protocol::messages::{
     ErrorCode, KafkaString, KafkaUuid, MetadataRequestData, MetadataResponseData,
 };
 
+use crate::access::operations;
 use crate::broker::Broker;
+use crate::cluster::auto_create;
+use crate::cluster::endpoints;
 use crate::context::RequestContext;
-use crate::endpoints;
 use crate::internal_topics::is_internal;
-use crate::operations;
-use crate::topics;
 
 /// Names brokers and topics; creates topics that are asked for and do not exist, where that is allowed.
 pub async fn handle(
@@ -132,10 +132,10 @@ async fn by_name(
     let mut image = broker.controller.image();
     let mut refused = Vec::new();
     if may_create && broker.config.topics.auto_create {
-        let missing = topics::missing(&image, names.iter().map(KafkaString::as_str));
+        let missing = auto_create::missing(&image, names.iter().map(KafkaString::as_str));
         if !missing.is_empty() {
             // Without a controller the topics are unknown still, and the client asks again.
-            refused = topics::create_missing(broker, missing)
+            refused = auto_create::create_missing(broker, missing)
                 .await
                 .unwrap_or_default();
             image = broker.controller.image();

@@ -9,8 +9,8 @@ use ottla_protocol::messages::update_features_response::UpdatableFeatureResult;
 use ottla_protocol::messages::{ErrorCode, UpdateFeaturesRequestData, UpdateFeaturesResponseData};
 
 use crate::broker::Broker;
+use crate::cluster::registration;
 use crate::context::RequestContext;
-use crate::registration;
 
 /// The last version with a result for each feature.
 const LAST_WITH_RESULTS: i16 = 1;

@@ -8,7 +8,7 @@ use ottla_protocol::ids::PartitionIndex;
 
 use super::Observed;
 use crate::broker::Broker;
-use crate::disk_work::{NotLooked, look};
+use crate::drivers::disk_work::{NotLooked, look};
 use crate::replicas::traffic::Counted;
 use crate::replicas::{Found, Replicas};
 

@@ -13,8 +13,8 @@ use ottla_quorum::{DirectoryState, Format, MetaProperties, MetaPropertiesError};
 
 use super::{QuorumError, has_static_voters, unreserved_id, voter};
 use crate::config::{BrokerConfig, StorageConfig};
-use crate::directory_lock::{DirectoryLock, NotLocked};
-use crate::disk_spare;
+use crate::start::lock::{DirectoryLock, NotLocked};
+use crate::start::spare;
 
 /// A directory, and its `meta.properties` if it is formatted.
 pub(super) type Found = (PathBuf, Option<MetaProperties>);
@@ -193,7 +193,7 @@ pub(super) fn prepare(
 ) -> Result<(), QuorumError> {
     let version = MetadataVersion::OF_NEW_CLUSTERS;
     for ((path, meta), (_, id)) in states.iter().zip(ids) {
-        disk_spare::make_room(path)?;
+        spare::make_room(path)?;
         if let Some(meta) = meta {
             if meta.directory_id.is_none() {
                 // A directory of Kafka before 3.7 has no id yet; Kafka gives it one as well.

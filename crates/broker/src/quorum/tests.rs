@@ -1,8 +1,8 @@
 //! Opening and formatting log directories, one start after another.
 
 use super::{Disk, Location, MetadataLog, OpenError, Quorum, QuorumError, Settings, open, voter};
-use crate::clock::Clock;
 use crate::config::BrokerConfig;
+use crate::process::clock::Clock;
 use ottla_log::files::{Files, Open};
 use ottla_metadata::{ConfigResource, MetadataImage, MetadataVersion, ottla_configs};
 use ottla_protocol::ids::{NodeId, Uuid};

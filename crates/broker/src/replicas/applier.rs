@@ -17,7 +17,7 @@ use super::directories::Working;
 use super::logs::{MAKING_THREADS, StepError, Threads};
 use super::partition::Tasks;
 use super::{Directory, Replicas};
-use crate::disk_work::LOOK;
+use crate::drivers::disk_work::LOOK;
 use crate::drivers::monitor::Monitor;
 use crate::drivers::worker::Workers;
 

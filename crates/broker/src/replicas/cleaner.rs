@@ -30,7 +30,7 @@ use crate::drivers::worker::{Panicked, Workers, caught};
 use ottla_replica::{CompactionPass, checkpoints};
 
 use super::{Directory, Replicas, distinct};
-use crate::clock::Clock;
+use crate::process::clock::Clock;
 
 /// Bytes after which a worker checks whether it must rest or stop.
 const PACE_BYTES: u64 = 256 << 10;

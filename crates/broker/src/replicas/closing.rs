@@ -11,7 +11,7 @@ use ottla_replica::stalls::Task;
 use super::Replicas;
 use super::directories::Working;
 use super::logs::{LogsError, StepError, Threads};
-use crate::disk_work::LOOK;
+use crate::drivers::disk_work::LOOK;
 use crate::drivers::worker::caught;
 
 /// Closes all directories at the same time. The first failure counts.

@@ -11,9 +11,9 @@ use ottla_replica::stalls::{STALLED_AFTER, StallChange, Task};
 
 use super::flusher::{self, Flusher};
 use super::partition::Tasks;
-use crate::clock::Clock;
 use crate::config::StorageConfig;
 use crate::drivers::worker::Workers;
+use crate::process::clock::Clock;
 
 /// One of `log.dirs`.
 pub type Directory = ottla_replica::Directory<Disk, Tasks>;

@@ -12,7 +12,7 @@ use ottla_protocol::ids::Offset;
 use tokio::time::{Sleep, sleep};
 
 use super::partition::{Partition, Reader, Unavailable, reader};
-use crate::clock::Clock;
+use crate::process::clock::Clock;
 
 /// A flush gets at least this long, also where the client gives no time. Such a client wants what is there, and the
 /// records of an answered produce are there.

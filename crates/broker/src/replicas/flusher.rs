@@ -14,9 +14,9 @@ use ottla_protocol::time::MonotonicTime;
 use super::Directory;
 use super::directories::Working;
 use super::partition::Tasks;
-use crate::clock::Clock;
 use crate::drivers::monitor::Monitor;
 use crate::drivers::worker::{Workers, caught};
+use crate::process::clock::Clock;
 
 type Pass = ottla_replica::FlushPass<ottla_log::files::disk::Disk, Tasks>;
 

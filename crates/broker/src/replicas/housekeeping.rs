@@ -20,9 +20,9 @@ use ottla_replica::stalls::Task;
 use super::directories::Working;
 use super::partition::Partition;
 use super::{Directory, Replicas};
-use crate::disk_spare;
 use crate::drivers::monitor::Monitor;
 use crate::drivers::worker::{Workers, caught};
+use crate::start::spare;
 
 /// How often each job is done.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -136,9 +136,7 @@ impl Rounds {
         let now = replicas.clock.monotonic();
         step("look at the free space", || {
             directory.reserve.look();
-            directory
-                .reserve
-                .keep_spare(disk_spare::BYTES, disk_spare::keep);
+            directory.reserve.keep_spare(spare::BYTES, spare::keep);
             Ok::<_, FileError>(())
         });
         let partitions = replicas.all_in(directory);

@@ -14,9 +14,9 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 use clap::ValueEnum;
 use ottla_broker::Running;
-use ottla_broker::clock::Clock;
 use ottla_broker::config::{self, BrokerConfig};
-use ottla_broker::disk_work;
+use ottla_broker::drivers::disk_work;
+use ottla_broker::process::clock::Clock;
 use serde_json::json;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing_subscriber::EnvFilter;
@@ -84,7 +84,7 @@ pub fn run(args: &Args, output: Output) -> Result<()> {
         Output::Json => LogFormat::Json,
     });
     let logs = log_to_stderr(args, format);
-    ottla_broker::descriptors::raise_limit();
+    ottla_broker::process::descriptors::raise_limit();
     let config = configuration(args)?;
     let cores = std::thread::available_parallelism().map_or(1, NonZero::get);
     let runtime = tokio::runtime::Builder::new_multi_thread()

@@ -7,7 +7,7 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Result, bail};
-use ottla_broker::directory_lock::DirectoryLock;
+use ottla_broker::start::lock::DirectoryLock;
 use ottla_log::checkpoint;
 use ottla_log::files::disk::Disk;
 use ottla_log::repair::{Step, carry_out, plan};

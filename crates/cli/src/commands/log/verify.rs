@@ -5,7 +5,7 @@ use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, bail};
-use ottla_broker::directory_lock::{DirectoryLock, NotLocked};
+use ottla_broker::start::lock::{DirectoryLock, NotLocked};
 use ottla_log::checkpoint::{self, PartitionOffsets};
 use ottla_log::files::Files as _;
 use ottla_log::files::disk::Disk;

@@ -7,9 +7,9 @@ use ottla_metadata::MetadataImage;
 use ottla_protocol::messages::ErrorCode;
 
 use crate::broker::Broker;
-use crate::controller::Unavailable;
+use crate::drivers::controller::Unavailable;
 use crate::internal_topics::{CONSUMER_OFFSETS, is_internal};
-use crate::random::random_id;
+use crate::process::random::random_id;
 
 /// Creates those of `names` that do not exist; those that could not be created come back with the reason.
 ///

@@ -8,8 +8,8 @@ use ottla_metadata::{
 use ottla_protocol::ids::Uuid;
 
 use crate::config::BrokerConfig;
-use crate::controller::{Controller, Unavailable};
-use crate::random::random_id;
+use crate::drivers::controller::{Controller, Unavailable};
+use crate::process::random::random_id;
 
 /// Why a broker is not part of its cluster.
 #[derive(Debug, thiserror::Error)]

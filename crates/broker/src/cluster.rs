@@ -1,0 +1,9 @@
+//! This broker as a member of its cluster: it registers, tells the controller where its replicas lie, takes producer ids
+//! and topics from it, tells clients where the brokers are, and logs what the metadata changes.
+
+pub mod assign_directories;
+pub mod auto_create;
+pub mod endpoints;
+pub mod metadata_events;
+pub mod producer_ids;
+pub mod registration;
