@@ -4,18 +4,10 @@
 //! closing logs, retention and checkpoints block on the disk: they run on threads of their own, never on the runtime's
 //! workers.
 
-mod applier;
-mod cleaner;
-mod closing;
 pub mod damage;
-mod directories;
+pub(crate) mod directories;
 pub mod ends;
-pub mod flusher;
-mod housekeeping;
-mod logs;
 pub mod partition;
-mod recovery_progress;
-mod scrubber;
 
 use std::sync::Arc;
 
@@ -27,16 +19,18 @@ use ottla_protocol::ids::{PartitionIndex, Uuid};
 use ottla_protocol::time::MonotonicTime;
 use tokio::sync::watch;
 
-pub use self::applier::log_failures;
-pub use self::cleaner::CleanerSettings;
-pub use self::cleaner::report::CompactionReport;
 pub use self::directories::{Directories, Directory, distinct};
-pub use self::housekeeping::Intervals;
-pub use self::logs::LogsError;
 pub use self::partition::Partition;
 use self::partition::Tasks;
-pub use self::scrubber::{ScrubReport, ScrubSettings};
+pub use crate::drivers::applier::log_failures;
+use crate::drivers::cleaner;
+pub use crate::drivers::cleaner::CleanerSettings;
+pub use crate::drivers::cleaner::report::CompactionReport;
 use crate::drivers::disk_work::DiskWork;
+pub use crate::drivers::housekeeper::Intervals;
+pub use crate::drivers::opening::LogsError;
+pub use crate::drivers::scrubber::{ScrubReport, ScrubSettings};
+use crate::drivers::{applier, closing, housekeeper, opening, scrubber};
 use crate::process::clock::Clock;
 use ottla_replica::{Node, checkpoints};
 pub use ottla_replica::{topic_settings as settings, traffic};
@@ -47,14 +41,14 @@ pub type Found = ottla_replica::node::Found<Disk, Tasks>;
 /// All partitions of this node.
 #[derive(Debug)]
 pub struct Replicas {
-    node: Node<Disk, Tasks>,
-    clock: Clock,
-    directories: Directories,
+    pub(crate) node: Node<Disk, Tasks>,
+    pub(crate) clock: Clock,
+    pub(crate) directories: Directories,
     disk_work: Arc<DiskWork>,
-    applier: applier::Applier,
+    pub(crate) applier: applier::Applier,
     /// How often a directory has done what it was not waited for.
-    late: watch::Sender<u64>,
-    housekeeping: housekeeping::Housekeeping,
+    pub(crate) late: watch::Sender<u64>,
+    pub(crate) housekeeping: housekeeper::Housekeeping,
     cleaner: cleaner::Cleaner,
     scrubber: scrubber::Scrubber,
 }
@@ -69,7 +63,7 @@ impl Replicas {
             disk_work: DiskWork::of_runtime(),
             applier: applier::Applier::default(),
             late: watch::Sender::new(0),
-            housekeeping: housekeeping::Housekeeping::default(),
+            housekeeping: housekeeper::Housekeeping::default(),
             cleaner: cleaner::Cleaner::default(),
             scrubber: scrubber::Scrubber::default(),
         })
@@ -126,7 +120,7 @@ impl Replicas {
             .start_flushers()
             .map_err(LogsError::Thread)?;
         self.applier.start(self).map_err(LogsError::Thread)?;
-        logs::open_existing(self, image)?;
+        opening::open_existing(self, image)?;
         let mut errors = self.apply(image, &self.node.everything_in(image));
         if let Some(first) = errors.pop() {
             log_failures(&errors);
@@ -199,7 +193,7 @@ impl Replicas {
         self.cleaner.settings()
     }
 
-    fn configure_scrub(self: &Arc<Self>, image: &MetadataImage) {
+    pub(crate) fn configure_scrub(self: &Arc<Self>, image: &MetadataImage) {
         let settings = ScrubSettings::resolve(image, self.node.statics());
         if let Err(error) = self.scrubber.configure(self, settings) {
             tracing::error!(%error, "cannot start the scrub; it is tried again when its configs change");
@@ -207,7 +201,7 @@ impl Replicas {
     }
 
     /// Records are served without the cleaner too: a worker that cannot be started is logged.
-    fn configure_cleaner(self: &Arc<Self>, image: &MetadataImage) {
+    pub(crate) fn configure_cleaner(self: &Arc<Self>, image: &MetadataImage) {
         let settings = CleanerSettings::resolve(image, self.node.statics());
         if let Err(error) = self.cleaner.configure(self, settings) {
             tracing::error!(%error, "cannot start a worker of the cleaner; it is tried again when a config changes");

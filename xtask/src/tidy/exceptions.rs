@@ -13,8 +13,8 @@ pub const PARAMETERS: &[&str] = &[
 pub const SPAWNS: &[&str] = &[
     "crates/broker/src/coordinators.rs",
     "crates/broker/src/quorum.rs",
-    "crates/broker/src/replicas/closing.rs",
-    "crates/broker/src/replicas/logs.rs",
+    "crates/broker/src/drivers/closing.rs",
+    "crates/broker/src/drivers/opening.rs",
 ];
 
 /// Files of tests that are too long.

@@ -9,9 +9,9 @@ use ottla_protocol::time::MonotonicTime;
 pub use ottla_replica::directory::distinct;
 use ottla_replica::stalls::{STALLED_AFTER, StallChange, Task};
 
-use super::flusher::{self, Flusher};
 use super::partition::Tasks;
 use crate::config::StorageConfig;
+use crate::drivers::flusher::{self, Flusher};
 use crate::drivers::worker::Workers;
 use crate::process::clock::Clock;
 
@@ -20,7 +20,7 @@ pub type Directory = ottla_replica::Directory<Disk, Tasks>;
 
 /// A task that runs in a directory until this is dropped.
 #[derive(Debug)]
-pub(super) struct Working<'a> {
+pub(crate) struct Working<'a> {
     directory: &'a Directory,
     task: Task,
     clock: Clock,
@@ -28,7 +28,7 @@ pub(super) struct Working<'a> {
 
 impl<'a> Working<'a> {
     /// Marks that a task begins.
-    pub(super) fn begin(directory: &'a Directory, task: Task, clock: Clock) -> Self {
+    pub(crate) fn begin(directory: &'a Directory, task: Task, clock: Clock) -> Self {
         let working = Self {
             directory,
             task,
@@ -39,7 +39,7 @@ impl<'a> Working<'a> {
     }
 
     /// Marks that the disk has answered.
-    pub(super) fn goes_on(&self) {
+    pub(crate) fn goes_on(&self) {
         self.directory
             .stalls
             .mark(self.task, self.clock.monotonic());
@@ -100,18 +100,18 @@ impl Directories {
     }
 
     /// Logs which of them are stalled, and which answer again.
-    pub(super) fn log_stalls(&self, now: MonotonicTime) {
+    pub(crate) fn log_stalls(&self, now: MonotonicTime) {
         self.all
             .iter()
             .for_each(|directory| log_stall(directory, now));
     }
 
     /// How many logs of each of them are opened, or closed, at a time: what the configuration said when they were loaded.
-    pub(super) fn recovery_threads(&self, configured: impl FnOnce() -> usize) -> usize {
+    pub(crate) fn recovery_threads(&self, configured: impl FnOnce() -> usize) -> usize {
         *self.recovery_threads.get_or_init(configured)
     }
 
-    pub(super) fn start_flushers(&self) -> io::Result<()> {
+    pub(crate) fn start_flushers(&self) -> io::Result<()> {
         for (number, directory) in self.all.iter().enumerate() {
             flusher::start(&self.flushers, number, Arc::clone(directory), self.clock)?;
         }
@@ -119,7 +119,7 @@ impl Directories {
     }
 
     /// Has everything flushed in the directory of this number and waits for its thread.
-    pub(super) fn stop_flusher(&self, number: usize) {
+    pub(crate) fn stop_flusher(&self, number: usize) {
         self.all[number].flusher.stop();
         self.flushers.join(number);
     }

@@ -12,7 +12,7 @@ pub use ottla_replica::{PartitionId, Refused, Unavailable, Unreadable};
 use tokio::sync::{Notify, oneshot};
 
 use super::Replicas;
-use super::flusher::Flusher;
+use crate::drivers::flusher::Flusher;
 
 /// A partition of this node.
 pub type Partition = ottla_replica::Partition<Disk, Tasks>;

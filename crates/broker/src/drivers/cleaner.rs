@@ -24,13 +24,13 @@ use ottla_protocol::time::{MonotonicTime, Timestamp};
 use self::report::CompactionReport;
 pub use self::settings::CleanerSettings;
 use self::throttle::Throttle;
-use super::partition::{Partition, PartitionId};
-use crate::drivers::monitor::Monitor;
-use crate::drivers::worker::{Panicked, Workers, caught};
+use super::monitor::Monitor;
+use super::worker::{Panicked, Workers, caught};
+use crate::replicas::partition::{Partition, PartitionId};
 use ottla_replica::{CompactionPass, checkpoints};
 
-use super::{Directory, Replicas, distinct};
 use crate::process::clock::Clock;
+use crate::replicas::{Directory, Replicas, distinct};
 
 /// Bytes after which a worker checks whether it must rest or stop.
 const PACE_BYTES: u64 = 256 << 10;
@@ -41,7 +41,7 @@ const LONGEST_WAIT: Duration = Duration::from_mins(10);
 
 /// The workers and what they share.
 #[derive(Debug)]
-pub(super) struct Cleaner {
+pub(crate) struct Cleaner {
     shared: Arc<Shared>,
     threads: Workers,
 }
@@ -99,7 +99,7 @@ impl Default for Cleaner {
 
 impl Cleaner {
     /// Applies `settings`: starts the workers that are missing. Workers beyond their number end by themselves.
-    pub(super) fn configure(
+    pub(crate) fn configure(
         &self,
         replicas: &Arc<Replicas>,
         settings: CleanerSettings,
@@ -125,12 +125,12 @@ impl Cleaner {
     }
 
     /// The settings that are applied now.
-    pub(super) fn settings(&self) -> Option<CleanerSettings> {
+    pub(crate) fn settings(&self) -> Option<CleanerSettings> {
         self.shared.lock().settings
     }
 
     /// Starts workers in the place of those that wait for a stalled directory.
-    pub(super) fn relieve(&self, replicas: &Arc<Replicas>) {
+    pub(crate) fn relieve(&self, replicas: &Arc<Replicas>) {
         let is_held_up = self.shared.lock().held_up(replicas.clock.monotonic()) > 0;
         if is_held_up && let Err(error) = self.start_missing(replicas) {
             tracing::debug!(%error, "cannot start a worker of the cleaner; it is tried again soon");
@@ -163,17 +163,17 @@ impl Cleaner {
     }
 
     /// Asks the workers to end, in the middle of a pass too.
-    pub(super) fn stop(&self) {
+    pub(crate) fn stop(&self) {
         self.shared.stop();
     }
 
     /// Waits for the workers.
-    pub(super) fn join(&self) {
+    pub(crate) fn join(&self) {
         self.threads.join_all();
     }
 
     /// What is known of `partition`; nothing when it is gone.
-    pub(super) fn report(
+    pub(crate) fn report(
         &self,
         replicas: &Replicas,
         partition: &Partition,

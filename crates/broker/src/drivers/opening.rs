@@ -9,9 +9,9 @@ use ottla_replica::Workers;
 pub use ottla_replica::logs::LogsError as StepError;
 use ottla_replica::topic_settings::recovery_threads;
 
-use super::Replicas;
-use super::directories::Working;
 use super::recovery_progress::RecoveryProgress;
+use crate::replicas::Replicas;
+use crate::replicas::directories::Working;
 
 /// Logs made at a time: what takes long is waiting for the disk.
 pub(super) const MAKING_THREADS: usize = 8;
@@ -28,7 +28,7 @@ pub enum LogsError {
 }
 
 /// Opens all logs that are on disk and known to `image`; the rest is set aside.
-pub(super) fn open_existing(replicas: &Replicas, image: &MetadataImage) -> Result<(), StepError> {
+pub(crate) fn open_existing(replicas: &Replicas, image: &MetadataImage) -> Result<(), StepError> {
     let clock = &replicas.clock;
     let queues = replicas.node.find_logs(image, clock.monotonic())?;
     let logs = queues.iter().map(Vec::len).sum();

@@ -13,17 +13,17 @@ use ottla_metadata::{Changes, MetadataImage};
 use ottla_replica::node;
 use ottla_replica::stalls::Task;
 
-use super::directories::Working;
-use super::logs::{MAKING_THREADS, StepError, Threads};
-use super::partition::Tasks;
-use super::{Directory, Replicas};
-use crate::drivers::disk_work::LOOK;
-use crate::drivers::monitor::Monitor;
-use crate::drivers::worker::Workers;
+use super::disk_work::LOOK;
+use super::monitor::Monitor;
+use super::opening::{MAKING_THREADS, StepError, Threads};
+use super::worker::Workers;
+use crate::replicas::directories::Working;
+use crate::replicas::partition::Tasks;
+use crate::replicas::{Directory, Replicas};
 
 /// The threads, one for each log directory.
 #[derive(Debug, Default)]
-pub(super) struct Applier {
+pub(crate) struct Applier {
     /// One for each directory, by number.
     queues: Mutex<Vec<Arc<Queue>>>,
     threads: Workers,
@@ -85,7 +85,7 @@ enum Outcome {
 }
 
 impl Applier {
-    pub(super) fn start(&self, replicas: &Arc<Replicas>) -> io::Result<()> {
+    pub(crate) fn start(&self, replicas: &Arc<Replicas>) -> io::Result<()> {
         for (number, directory) in replicas.directories.all().iter().enumerate() {
             let queue = Arc::new(Queue::default());
             let of_thread = Arc::clone(&queue);
@@ -98,7 +98,7 @@ impl Applier {
     }
 
     /// Ends the thread of the directory of this number, once it has done what is queued.
-    pub(super) fn stop(&self, number: usize) {
+    pub(crate) fn stop(&self, number: usize) {
         if let Some(queue) = self.lock().get(number) {
             queue.job.stop();
         }
@@ -245,7 +245,7 @@ pub fn log_failures(errors: &[StepError]) {
 #[cfg(test)]
 mod tests {
     use super::{Answer, Changes, Directory, Job, MetadataImage, Outcome, Queue, StepError};
-    use crate::replicas::flusher::Flusher;
+    use crate::drivers::flusher::Flusher;
     use ottla_log::LogDirectory;
     use ottla_log::files::disk::Disk;
     use ottla_metadata::ConfigResource;

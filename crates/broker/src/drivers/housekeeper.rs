@@ -17,11 +17,11 @@ use ottla_replica::checkpoints;
 use ottla_replica::logs::remove_directory;
 use ottla_replica::stalls::Task;
 
-use super::directories::Working;
-use super::partition::Partition;
-use super::{Directory, Replicas};
-use crate::drivers::monitor::Monitor;
-use crate::drivers::worker::{Workers, caught};
+use super::monitor::Monitor;
+use super::worker::{Workers, caught};
+use crate::replicas::directories::Working;
+use crate::replicas::partition::Partition;
+use crate::replicas::{Directory, Replicas};
 use crate::start::spare;
 
 /// How often each job is done.
@@ -54,13 +54,13 @@ impl Default for Intervals {
 
 /// The threads, one for each log directory.
 #[derive(Debug, Default)]
-pub(super) struct Housekeeping {
+pub(crate) struct Housekeeping {
     wakes: Arc<Monitor<()>>,
     threads: Workers,
 }
 
 impl Housekeeping {
-    pub(super) fn start(&self, replicas: &Arc<Replicas>, intervals: Intervals) -> io::Result<()> {
+    pub(crate) fn start(&self, replicas: &Arc<Replicas>, intervals: Intervals) -> io::Result<()> {
         let now = replicas.clock.monotonic();
         for (number, directory) in replicas.directories.all().iter().enumerate() {
             let rounds = Rounds {
@@ -80,12 +80,12 @@ impl Housekeeping {
     }
 
     /// Asks the threads to end.
-    pub(super) fn stop(&self) {
+    pub(crate) fn stop(&self) {
         self.wakes.stop();
     }
 
     /// Waits for the thread of the directory of this number.
-    pub(super) fn join(&self, number: usize) {
+    pub(crate) fn join(&self, number: usize) {
         self.threads.join(number);
     }
 }

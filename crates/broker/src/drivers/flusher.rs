@@ -11,12 +11,12 @@ use ottla_log::StorageError;
 use ottla_log::files::{FileError, Operation};
 use ottla_protocol::time::MonotonicTime;
 
-use super::Directory;
-use super::directories::Working;
-use super::partition::Tasks;
-use crate::drivers::monitor::Monitor;
-use crate::drivers::worker::{Workers, caught};
+use super::monitor::Monitor;
+use super::worker::{Workers, caught};
 use crate::process::clock::Clock;
+use crate::replicas::Directory;
+use crate::replicas::directories::Working;
+use crate::replicas::partition::Tasks;
 
 type Pass = ottla_replica::FlushPass<ottla_log::files::disk::Disk, Tasks>;
 
@@ -32,7 +32,7 @@ const LAST_PASSES: u32 = 100;
 
 impl Flusher {
     /// Has the thread look when the next pass is due.
-    pub(super) fn wake(&self) {
+    pub(crate) fn wake(&self) {
         self.is_woken.change(|is_woken| *is_woken = true);
     }
 
@@ -43,7 +43,7 @@ impl Flusher {
 }
 
 /// Starts the flusher's thread of `directory`. It ends after [`Flusher::stop`], when the queue is empty.
-pub(super) fn start(
+pub(crate) fn start(
     threads: &Workers,
     number: usize,
     directory: Arc<Directory>,

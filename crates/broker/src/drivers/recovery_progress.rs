@@ -12,7 +12,7 @@ const INTERVAL: Duration = Duration::from_secs(5);
 
 /// What the threads that open logs report to.
 #[derive(Debug)]
-pub(super) struct RecoveryProgress {
+pub(crate) struct RecoveryProgress {
     logs: usize,
     began: MonotonicTime,
     state: Mutex<State>,
@@ -29,7 +29,7 @@ struct State {
 
 /// How much of one log is done.
 #[derive(Debug)]
-pub(super) struct OfLog<'a> {
+pub(crate) struct OfLog<'a> {
     all: &'a RecoveryProgress,
     done: u64,
     part: f64,
@@ -46,7 +46,7 @@ struct Report {
 
 impl RecoveryProgress {
     /// Nothing of `logs` logs is done.
-    pub(super) fn new(logs: usize, now: MonotonicTime) -> Self {
+    pub(crate) fn new(logs: usize, now: MonotonicTime) -> Self {
         let state = State {
             opened: 0,
             bytes: 0,
@@ -61,7 +61,7 @@ impl RecoveryProgress {
     }
 
     /// A log is about to be opened.
-    pub(super) fn begin_log(&self) -> OfLog<'_> {
+    pub(crate) fn begin_log(&self) -> OfLog<'_> {
         OfLog {
             all: self,
             done: 0,
@@ -102,7 +102,7 @@ impl RecoveryProgress {
 
 impl OfLog<'_> {
     /// Recovery has read up to here.
-    pub(super) fn on_read(&mut self, progress: ottla_log::Progress, now: MonotonicTime) {
+    pub(crate) fn on_read(&mut self, progress: ottla_log::Progress, now: MonotonicTime) {
         let part = progress.done as f64 / progress.total.max(1) as f64;
         let (bytes, more) = (progress.done - self.done, part - self.part);
         (self.done, self.part) = (progress.done, part);
@@ -116,7 +116,7 @@ impl OfLog<'_> {
     }
 
     /// The log is open.
-    pub(super) fn on_opened(self, now: MonotonicTime) {
+    pub(crate) fn on_opened(self, now: MonotonicTime) {
         let count = |state: &mut State| {
             state.opened += 1;
             state.parts -= self.part;

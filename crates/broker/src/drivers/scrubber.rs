@@ -17,11 +17,11 @@ use ottla_protocol::ids::Offset;
 use ottla_protocol::time::{MonotonicTime, Timestamp};
 
 pub use self::settings::ScrubSettings;
-use super::Replicas;
-use super::damage::repair;
-use super::partition::Partition;
-use crate::drivers::monitor::Monitor;
-use crate::drivers::worker::{Panicked, Worker, caught};
+use super::monitor::Monitor;
+use super::worker::{Panicked, Worker, caught};
+use crate::replicas::Replicas;
+use crate::replicas::damage::repair;
+use crate::replicas::partition::Partition;
 
 /// The first round begins this long after a start, at the earliest.
 const INITIAL_DELAY: Duration = Duration::from_mins(10);
@@ -30,7 +30,7 @@ const LONGEST_REST: Duration = Duration::from_millis(100);
 
 /// The thread and what it shares with the rest of the broker.
 #[derive(Debug, Default)]
-pub(super) struct Scrubber {
+pub(crate) struct Scrubber {
     shared: Arc<Shared>,
     thread: Mutex<Option<Worker>>,
 }
@@ -78,7 +78,7 @@ enum Ended {
 
 impl Scrubber {
     /// Applies `settings`, and starts the thread unless they turn the scrub off.
-    pub(super) fn configure(
+    pub(crate) fn configure(
         &self,
         replicas: &Arc<Replicas>,
         settings: ScrubSettings,
@@ -110,17 +110,17 @@ impl Scrubber {
     }
 
     /// The settings that are applied now.
-    pub(super) fn settings(&self) -> Option<ScrubSettings> {
+    pub(crate) fn settings(&self) -> Option<ScrubSettings> {
         self.shared.lock().settings
     }
 
     /// Asks the thread to end, in the middle of a round too.
-    pub(super) fn stop(&self) {
+    pub(crate) fn stop(&self) {
         self.shared.stop();
     }
 
     /// Waits for the thread, which was asked to end.
-    pub(super) fn join(&self) {
+    pub(crate) fn join(&self) {
         let mut thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(thread) = thread.take() {
             thread.join();
@@ -128,7 +128,7 @@ impl Scrubber {
     }
 
     /// What was done since the start.
-    pub(super) fn report(&self) -> ScrubReport {
+    pub(crate) fn report(&self) -> ScrubReport {
         self.shared.lock().report
     }
 }

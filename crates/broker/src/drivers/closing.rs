@@ -8,14 +8,14 @@ use std::sync::mpsc::{self, RecvTimeoutError};
 
 use ottla_replica::stalls::Task;
 
-use super::Replicas;
-use super::directories::Working;
-use super::logs::{LogsError, StepError, Threads};
-use crate::drivers::disk_work::LOOK;
-use crate::drivers::worker::caught;
+use super::disk_work::LOOK;
+use super::opening::{LogsError, StepError, Threads};
+use super::worker::caught;
+use crate::replicas::Replicas;
+use crate::replicas::directories::Working;
 
 /// Closes all directories at the same time. The first failure counts.
-pub(super) fn close_all(replicas: &Replicas, broker_epoch: i64) -> Result<(), LogsError> {
+pub(crate) fn close_all(replicas: &Replicas, broker_epoch: i64) -> Result<(), LogsError> {
     let (say_closed, closed) = mpsc::channel();
     std::thread::scope(|scope| {
         let mut open = BTreeSet::new();
