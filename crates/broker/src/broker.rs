@@ -13,6 +13,7 @@ use tokio::sync::watch;
 use crate::cluster::producer_ids::ProducerIds;
 use crate::config::BrokerConfig;
 use crate::coordinators::GroupCoordinators;
+use crate::drivers::Drivers;
 use crate::drivers::cold_reads::ColdReads;
 use crate::drivers::controller::Controller;
 use crate::fetch_sessions::FetchSessions;
@@ -26,7 +27,7 @@ use crate::process::held_files::HeldFiles;
 use crate::process::log_levels::LogLevels;
 use crate::process::read_buffers::ReadBuffers;
 use crate::refused_transactions::RefusedTransactions;
-use crate::replicas::{Directories, Replicas};
+use crate::replicas::Replicas;
 
 /// One running broker. Handlers get it by reference; tasks hold it in an `Arc`.
 #[derive(Debug)]
@@ -47,6 +48,8 @@ pub struct Broker {
     pub metrics: Metrics,
     /// The partitions of this node.
     pub replicas: Arc<Replicas>,
+    /// The threads that work on them.
+    pub drivers: Arc<Drivers>,
     /// What clients fetch.
     pub fetch_sessions: FetchSessions,
     ready: AtomicBool,
@@ -82,8 +85,7 @@ impl Broker {
         served: &'static [ApiKey],
     ) -> Arc<Self> {
         let descriptors = Shares::of_process(config.storage.max_open_files);
-        let directories = Directories::new(&config.storage, descriptors.log_files, clock);
-        let replicas = Replicas::new(config.statics.clone(), clock, directories);
+        let replicas = Replicas::new(&config, descriptors.log_files, clock);
         let allowed = AllowedConnections::resolve(&controller.image(), &config.statics);
         Arc::new(Self {
             connections: ConnectionLimits::new(allowed, descriptors.connections),
@@ -101,6 +103,7 @@ impl Broker {
             quorum: OnceLock::new(),
             served,
             metrics: Metrics::new(served),
+            drivers: Drivers::new(Arc::clone(&replicas)),
             replicas,
             ready: AtomicBool::new(false),
             closed_log: ClosedLog::default(),

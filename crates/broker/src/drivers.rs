@@ -1,17 +1,179 @@
-//! The threads of the process, and how the rest of it reaches them. What a thread decides lies in pure code; here is how
-//! it is started, woken, stopped and joined.
+//! The threads of the process, and how the rest of it reaches them.
+//!
+//! What a thread decides lies in pure code; here is how it is started, woken, stopped and joined. [`Drivers`] has those
+//! that work on the partitions of this node. Opening and closing logs, retention and checkpoints block on the disk: they
+//! run on these threads, never on those of the runtime.
 
 pub mod applier;
 pub mod cleaner;
-pub mod closing;
+mod closing;
 pub mod cold_reads;
 pub mod controller;
 pub mod disk_work;
-pub mod flusher;
+mod flusher;
 pub mod housekeeper;
 pub mod monitor;
 pub mod opening;
 mod recovery_progress;
 pub mod scrubber;
 pub mod stopping;
-pub mod worker;
+pub mod threads;
+mod working;
+
+use std::sync::{Arc, OnceLock};
+
+use ottla_metadata::{Changes, MetadataImage};
+use ottla_replica::topic_settings::recovery_threads;
+
+use self::applier::{Applier, log_failures};
+use self::cleaner::report::CompactionReport;
+use self::cleaner::{Cleaner, CleanerSettings};
+use self::housekeeper::{Housekeeper, Intervals};
+use self::opening::{LogsError, StepError};
+use self::scrubber::{ScrubReport, ScrubSettings, Scrubber};
+use self::threads::Threads;
+use crate::replicas::{Partition, Replicas};
+
+/// The threads that work on the partitions of this node.
+#[derive(Debug)]
+pub struct Drivers {
+    replicas: Arc<Replicas>,
+    flushers: Threads,
+    applier: Applier,
+    housekeeper: Housekeeper,
+    cleaner: Cleaner,
+    scrubber: Scrubber,
+    /// How many logs of a directory are opened, or closed, at a time; set when they are opened.
+    recovery_threads: OnceLock<usize>,
+}
+
+impl Drivers {
+    /// No thread runs before [`Drivers::load`].
+    pub fn new(replicas: Arc<Replicas>) -> Arc<Self> {
+        Arc::new(Self {
+            replicas,
+            flushers: Threads::default(),
+            applier: Applier::default(),
+            housekeeper: Housekeeper::default(),
+            cleaner: Cleaner::default(),
+            scrubber: Scrubber::default(),
+            recovery_threads: OnceLock::new(),
+        })
+    }
+
+    /// Opens the logs that the directories hold and the metadata knows, makes those that are missing, sets aside those that
+    /// the metadata does not know, and starts the threads. Blocks on the disk.
+    pub fn load(&self, image: &MetadataImage, intervals: Intervals) -> Result<(), LogsError> {
+        let replicas = &self.replicas;
+        flusher::start(&self.flushers, replicas).map_err(LogsError::Thread)?;
+        self.applier.start(replicas).map_err(LogsError::Thread)?;
+        let statics = replicas.node().statics();
+        let threads = *self
+            .recovery_threads
+            .get_or_init(|| recovery_threads(image, statics));
+        opening::open_existing(replicas, image, threads)?;
+        let mut errors = self.apply(image, &replicas.node().everything_in(image));
+        if let Some(first) = errors.pop() {
+            log_failures(&errors);
+            return Err(first.into());
+        }
+        self.housekeeper
+            .start(replicas, intervals)
+            .map_err(LogsError::Thread)?;
+        self.configure(image);
+        Ok(())
+    }
+
+    /// Applies what a stretch of metadata changed, and returns what of it failed. Blocks on the disks, except on stalled
+    /// ones: see [`Replicas::follow_late`].
+    pub fn apply(&self, image: &MetadataImage, changes: &Changes) -> Vec<StepError> {
+        let errors = self.applier.apply(&self.replicas, image, changes);
+        if !changes.configs.is_empty() {
+            self.configure(image);
+        }
+        errors
+    }
+
+    /// Logs which directories are stalled, and which answer again, and starts workers of the cleaner in the place of those
+    /// that wait there.
+    pub fn watch_directories(&self) {
+        let now = self.replicas.now();
+        for directory in self.replicas.directories() {
+            working::log_stall(directory, now);
+        }
+        self.cleaner.relieve(&self.replicas);
+    }
+
+    /// Flushes and closes every log, so that the next start reads nothing, and each directory by itself. Blocks on the
+    /// disks.
+    pub fn close(&self, broker_epoch: i64) -> Result<(), LogsError> {
+        self.cleaner.stop();
+        self.scrubber.stop();
+        self.housekeeper.stop();
+        let end_threads = |number: usize, directory_answers: &dyn Fn()| {
+            self.applier.stop(number);
+            directory_answers();
+            self.housekeeper.join(number);
+            directory_answers();
+            self.replicas.directories()[number].flusher.stop();
+            self.flushers.join(number);
+            directory_answers();
+        };
+        let closing = closing::Closing {
+            replicas: &self.replicas,
+            end_threads: &end_threads,
+            // Nothing to close where nothing was opened.
+            threads: *self.recovery_threads.get_or_init(|| 1),
+            broker_epoch,
+        };
+        let closed = closing.close_all();
+        self.cleaner.join();
+        self.scrubber.join();
+        closed
+    }
+
+    /// What is known of the compaction of each partition that `asks` is true for; one whose disk has failed is left
+    /// out.
+    pub fn compaction(&self, asks: impl Fn(&Partition) -> bool) -> Vec<CompactionReport> {
+        let now = self.replicas.clock().now().wall;
+        let mut reports: Vec<_> = self
+            .replicas
+            .all()
+            .iter()
+            .filter(|partition| asks(partition))
+            .filter_map(|partition| self.cleaner.report(&self.replicas, partition, now)?.ok())
+            .collect();
+        reports.sort_by(|one, other| {
+            (&one.topic, one.partition).cmp(&(&other.topic, other.partition))
+        });
+        reports
+    }
+
+    /// What the scrub has done since the start.
+    pub fn scrub(&self) -> ScrubReport {
+        self.scrubber.report()
+    }
+
+    /// The settings of the scrub; nothing before the logs are open.
+    pub fn scrub_settings(&self) -> Option<ScrubSettings> {
+        self.scrubber.settings()
+    }
+
+    /// The settings of the cleaner; nothing before the logs are open.
+    pub fn cleaner_settings(&self) -> Option<CleanerSettings> {
+        self.cleaner.settings()
+    }
+
+    /// Records are served without the cleaner and the scrub too: a thread that cannot be started is logged.
+    fn configure(&self, image: &MetadataImage) {
+        let statics = self.replicas.node().statics();
+        let settings = CleanerSettings::resolve(image, statics);
+        if let Err(error) = self.cleaner.configure(&self.replicas, settings) {
+            tracing::error!(%error, "cannot start a worker of the cleaner; it is tried again when a config changes");
+        }
+        let settings = ScrubSettings::resolve(image, statics);
+        if let Err(error) = self.scrubber.configure(&self.replicas, settings) {
+            tracing::error!(%error, "cannot start the scrub; it is tried again when its configs change");
+        }
+    }
+}

@@ -17,10 +17,11 @@ use tokio::sync::watch;
 
 use crate::broker::Broker;
 use crate::config::HostPort;
+use crate::drivers::cleaner::report::CompactionReport;
 use crate::drivers::disk_work::{NotLooked, look};
 use crate::drivers::stopping::stopped;
 use crate::metrics;
-use crate::replicas::{CompactionReport, Partition, Replicas};
+use crate::replicas::Partition;
 
 /// The content type of the OpenMetrics text format.
 const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -84,7 +85,7 @@ async fn ready(State(broker): State<Arc<Broker>>) -> (StatusCode, String) {
     if !broker.is_ready() {
         return (StatusCode::SERVICE_UNAVAILABLE, "not ready\n".to_owned());
     }
-    let looked = look(move || degraded(&broker.replicas, broker.clock.monotonic())).await;
+    let looked = look(move || degraded(&broker)).await;
     (StatusCode::OK, ready_with(looked))
 }
 
@@ -94,9 +95,11 @@ fn ready_with(looked: Result<String, NotLooked>) -> String {
 }
 
 /// A line for each thing that is wrong.
-fn degraded(replicas: &Replicas, now: MonotonicTime) -> String {
+fn degraded(broker: &Broker) -> String {
+    let (replicas, drivers) = (&broker.replicas, &broker.drivers);
+    let now = broker.clock.monotonic();
     let mut lines = String::new();
-    let reports = replicas.compaction(|partition| partition.settings().log.compact);
+    let reports = drivers.compaction(|partition| partition.settings().log.compact);
     let degraded = reports.iter().filter(|report| report.is_degraded());
     for report in degraded.take(MAX_DEGRADED) {
         let _ = writeln!(lines, "degraded: compaction of {report}");
@@ -104,7 +107,7 @@ fn degraded(replicas: &Replicas, now: MonotonicTime) -> String {
     for report in replicas.damage().iter().take(MAX_DEGRADED) {
         let _ = writeln!(lines, "degraded: log of {report}");
     }
-    for directory in replicas.directories().all() {
+    for directory in replicas.directories() {
         let path = directory.log.path().display();
         if let Some(cause) = directory.log.failure() {
             let _ = writeln!(lines, "degraded: log directory {path} is offline: {cause}");
@@ -138,8 +141,8 @@ async fn why_partition(
 }
 
 async fn why(broker: &Arc<Broker>, asks: impl Fn(&Partition) -> bool + Send + 'static) -> Response {
-    let replicas = Arc::clone(&broker.replicas);
-    let reports = match look(move || replicas.compaction(asks)).await {
+    let drivers = Arc::clone(&broker.drivers);
+    let reports = match look(move || drivers.compaction(asks)).await {
         Ok(reports) => reports,
         Err(not_looked) => return not_looked.into_response(),
     };

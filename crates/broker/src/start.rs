@@ -24,8 +24,11 @@ use crate::cluster::registration::{self, NotRegistered};
 use crate::config::{BrokerConfig, HostPort, ListenerConfig};
 use crate::config_changes;
 use crate::coordinators;
+use crate::drivers::applier::log_failures;
 use crate::drivers::controller::{self, ControllerLoop, Follower};
 use crate::drivers::disk_work::{LOOK, Watch, blocking};
+use crate::drivers::housekeeper::Intervals;
+use crate::drivers::opening::LogsError;
 use crate::handlers;
 use crate::http;
 use crate::network::Listener;
@@ -35,7 +38,6 @@ use crate::network::inbox::FrameLimits;
 use crate::network::limits::RequestMemory;
 use crate::process::clock::Clock;
 use crate::quorum::{self, CommittedLog, QuorumError};
-use crate::replicas::{self, Intervals, LogsError};
 use crate::start::lock::DirectoryLock;
 use crate::start::unserved_state::LiveState;
 
@@ -164,12 +166,12 @@ pub async fn start(config: BrokerConfig, clock: Clock) -> Result<Running, StartE
 /// Starts the thread that keeps the runtime going while disks hold it up, and says so; it ends with what is returned.
 fn watch_disks(broker: &Broker) -> io::Result<mpsc::Sender<()>> {
     let (watching, watched) = mpsc::channel();
-    let replicas = Arc::clone(&broker.replicas);
-    let mut works = Watch::new(replicas.disk_work());
+    let drivers = Arc::clone(&broker.drivers);
+    let mut works = Watch::new(broker.replicas.disk_work());
     let watch = move || {
         while watched.recv_timeout(LOOK) == Err(mpsc::RecvTimeoutError::Timeout) {
             works.look();
-            replicas.watch_directories();
+            drivers.watch_directories();
         }
     };
     std::thread::Builder::new()
@@ -180,7 +182,7 @@ fn watch_disks(broker: &Broker) -> io::Result<mpsc::Sender<()>> {
 
 /// Opens the partitions that the metadata knows.
 async fn load_partitions(broker: &Arc<Broker>, directories: &[Uuid]) -> Result<(), LogsError> {
-    for (directory, id) in broker.replicas.directories().all().iter().zip(directories) {
+    for (directory, id) in broker.replicas.directories().iter().zip(directories) {
         let known = directory.id.get_or_init(|| *id);
         assert_eq!(known, id, "a log directory has one id");
     }
@@ -192,14 +194,15 @@ async fn load_partitions(broker: &Arc<Broker>, directories: &[Uuid]) -> Result<(
         high_watermarks: storage.high_watermark_interval,
         initial_delay: storage.initial_task_delay,
     };
-    let replicas = Arc::clone(&broker.replicas);
+    let drivers = Arc::clone(&broker.drivers);
     let image = broker.controller.image();
-    blocking(move || replicas.load(&image, intervals)).await
+    blocking(move || drivers.load(&image, intervals)).await
 }
 
 /// Refuses what would be broken by serving it. Everything is closed again, as the last broker left it.
 async fn refuse_live_state(broker: &Arc<Broker>) -> Result<(), StartError> {
     let replicas = Arc::clone(&broker.replicas);
+    let drivers = Arc::clone(&broker.drivers);
     let image = broker.controller.image();
     let epoch = image
         .brokers
@@ -208,7 +211,7 @@ async fn refuse_live_state(broker: &Arc<Broker>) -> Result<(), StartError> {
     let found = blocking(move || {
         let found = LiveState::find(&image, &replicas);
         if !found.is_empty()
-            && let Err(error) = replicas.close(epoch)
+            && let Err(error) = drivers.close(epoch)
         {
             tracing::error!(%error, "cannot close the logs; the next start recovers them");
         }
@@ -246,7 +249,7 @@ fn run_controller(
 
 /// Starts the thread that takes over what the controller commits. It ends with the controller's.
 fn follow_controller(broker: &Arc<Broker>, follower: Follower) -> Result<(), StartError> {
-    let replicas = Arc::clone(&broker.replicas);
+    let drivers = Arc::clone(&broker.drivers);
     let connections = Arc::clone(&broker.connections);
     let statics = broker.config.statics.clone();
     let mut last = broker.controller.image();
@@ -256,7 +259,7 @@ fn follow_controller(broker: &Arc<Broker>, follower: Follower) -> Result<(), Sta
                 event.log();
             }
             last = Arc::clone(image);
-            replicas::log_failures(&replicas.apply(image, changes));
+            log_failures(&drivers.apply(image, changes));
             if changes.configs.iter().any(AllowedConnections::depend_on) {
                 connections.allow(AllowedConnections::resolve(image, &statics));
             }
@@ -320,9 +323,9 @@ impl Running {
                 tracing::error!("requests that wait for a log directory that does not answer are not waited for");
             }
         }
-        let replicas = Arc::clone(&self.broker.replicas);
+        let drivers = Arc::clone(&self.broker.drivers);
         let epoch = self.epoch;
-        if let Err(error) = blocking(move || replicas.close(epoch)).await {
+        if let Err(error) = blocking(move || drivers.close(epoch)).await {
             tracing::error!(%error, "cannot close the logs; the next start recovers them");
         }
     }
@@ -375,7 +378,7 @@ impl Running {
 /// Completes once a log directory stands still, but not before those who need none have had their answer.
 async fn standstill(broker: &Broker) {
     tokio::time::sleep(GRACE).await;
-    let directories = broker.replicas.directories().all();
+    let directories = broker.replicas.directories();
     let is_still = || {
         let now = broker.clock.monotonic();
         directories

@@ -86,7 +86,7 @@ async fn log_directories_show_what_lies_in_them_and_what_failed() {
     assert_eq!((found.error_code, found.topics.len()), (0, 1));
     assert_eq!(found.topics[0].partitions.len(), 2);
     assert!(found.total_bytes >= found.usable_bytes && found.usable_bytes > 0);
-    let disk = &running.broker.replicas.directories().all()[0].log;
+    let disk = &running.broker.replicas.directories()[0].log;
     disk.failed(ottla_log::files::FileError::new(
         ottla_log::files::Operation::Write,
         directory.path(),

@@ -104,8 +104,8 @@ fn live(running: &Running) -> String {
     format!(
         "{:?} {:?} {:?} {allowed:?} {}",
         partition.settings(),
-        broker.replicas.cleaner_settings(),
-        broker.replicas.scrub_settings(),
+        broker.drivers.cleaner_settings(),
+        broker.drivers.scrub_settings(),
         settings::recovery_threads(&image, &broker.config.statics),
     )
 }

@@ -10,11 +10,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ottla_broker::config::BrokerConfig;
+use ottla_broker::drivers::Drivers;
+use ottla_broker::drivers::cleaner::report::CompactionReport;
+use ottla_broker::drivers::housekeeper::Intervals;
 use ottla_broker::process::clock::Clock;
 use ottla_broker::replicas::partition::{Append, RequiredAcks, replicated};
-use ottla_broker::replicas::{
-    CompactionReport, Directories, Found, Intervals, Partition, Replicas,
-};
+use ottla_broker::replicas::{Found, Partition, Replicas};
 use ottla_log::checkpoint::{CLEANER_OFFSETS, read_offsets};
 use ottla_log::files::Files as _;
 use ottla_log::files::disk::Disk;
@@ -53,13 +54,13 @@ fn image(partitions: i32, cleaner: &[(&str, &str)]) -> MetadataImage {
     image
 }
 
-fn start(directory: &Path, image: &MetadataImage) -> Arc<Replicas> {
+fn start(directory: &Path, image: &MetadataImage) -> (Arc<Replicas>, Arc<Drivers>) {
     let config = BrokerConfig::embedded(directory.to_path_buf(), 0);
     let clock = Clock::start();
-    let directories = Directories::new(&config.storage, 100, clock);
-    let replicas = Replicas::new(config.statics, clock, directories);
-    replicas.load(image, Intervals::default()).unwrap();
-    replicas
+    let replicas = Replicas::new(&config, 100, clock);
+    let drivers = Drivers::new(Arc::clone(&replicas));
+    drivers.load(image, Intervals::default()).unwrap();
+    (replicas, drivers)
 }
 
 fn partition(replicas: &Replicas, index: i32) -> Arc<Partition> {
@@ -95,19 +96,19 @@ async fn fill(replicas: &Replicas, index: i32, records: i64) {
     }
 }
 
-fn report(replicas: &Replicas, index: i32) -> CompactionReport {
-    let mut reports = replicas.compaction(|partition| partition.index.0 == index);
+fn report(drivers: &Drivers, index: i32) -> CompactionReport {
+    let mut reports = drivers.compaction(|partition| partition.index.0 == index);
     reports.pop().unwrap()
 }
 
 /// Waits until a partition's report is as wanted.
-async fn until(replicas: &Replicas, index: i32, is_so: impl Fn(&CompactionReport) -> bool) {
+async fn until(drivers: &Drivers, index: i32, is_so: impl Fn(&CompactionReport) -> bool) {
     let waited = tokio::time::timeout(Duration::from_mins(1), async {
-        while !is_so(&report(replicas, index)) {
+        while !is_so(&report(drivers, index)) {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     });
-    assert!(waited.await.is_ok(), "{}", report(replicas, index));
+    assert!(waited.await.is_ok(), "{}", report(drivers, index));
 }
 
 fn keys_and_values(replicas: &Replicas, index: i32) -> Vec<(String, String)> {
@@ -148,7 +149,7 @@ const AT_ONCE: [(&str, &str); 1] = [("log.cleaner.backoff.ms", "10")];
 #[tokio::test(flavor = "multi_thread")]
 async fn a_poisoned_partition_is_said_and_compacted_around_and_the_others_are_compacted_too() {
     let directory = tempfile::tempdir().unwrap();
-    let replicas = start(directory.path(), &image(2, &[("log.cleaner.threads", "0")]));
+    let (replicas, drivers) = start(directory.path(), &image(2, &[("log.cleaner.threads", "0")]));
     fill(&replicas, 0, 100).await;
     fill(&replicas, 1, 100).await;
     let (_, values): (Vec<_>, Vec<_>) = keys_and_values(&replicas, 0).into_iter().unzip();
@@ -165,9 +166,9 @@ async fn a_poisoned_partition_is_said_and_compacted_around_and_the_others_are_co
         configs: [ConfigResource::cluster()].into(),
         ..ottla_metadata::Changes::default()
     };
-    assert_eq!(replicas.apply(&with_workers, &changes).len(), 0);
+    assert_eq!(drivers.apply(&with_workers, &changes).len(), 0);
     for index in [0, 1] {
-        until(&replicas, index, |report| {
+        until(&drivers, index, |report| {
             report.history.compacted_at.is_some()
         })
         .await;
@@ -184,7 +185,7 @@ async fn a_poisoned_partition_is_said_and_compacted_around_and_the_others_are_co
         );
         assert!(left.len() < 50, "{}", left.len());
     }
-    let (poisoned, sound) = (report(&replicas, 0), report(&replicas, 1));
+    let (poisoned, sound) = (report(&drivers, 0), report(&drivers, 1));
     assert_eq!(poisoned.quarantine.len(), 1);
     assert_eq!(poisoned.quarantine[0].first_offset, Offset(1));
     assert!(poisoned.is_degraded() && !sound.is_degraded());
@@ -193,20 +194,20 @@ async fn a_poisoned_partition_is_said_and_compacted_around_and_the_others_are_co
     assert!(end > Offset(50));
     assert_eq!(known.get(&(TOPIC.to_owned(), 1)), Some(&end));
     // A start goes on from there, and still knows what is in quarantine.
-    replicas.close(1).unwrap();
-    let replicas = start(
+    drivers.close(1).unwrap();
+    let (_, drivers) = start(
         directory.path(),
         &image(2, &[("log.cleaner.enable", "false")]),
     );
-    assert_eq!(report(&replicas, 1).plan.first_dirty, end);
-    assert_eq!(report(&replicas, 0).quarantine, poisoned.quarantine);
-    replicas.close(2).unwrap();
+    assert_eq!(report(&drivers, 1).plan.first_dirty, end);
+    assert_eq!(report(&drivers, 0).quarantine, poisoned.quarantine);
+    drivers.close(2).unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_partition_that_fails_is_tried_again_and_stops_no_other() {
     let directory = tempfile::tempdir().unwrap();
-    let replicas = start(directory.path(), &image(2, &[("log.cleaner.threads", "0")]));
+    let (replicas, drivers) = start(directory.path(), &image(2, &[("log.cleaner.threads", "0")]));
     // The first is the dirtiest: its turn comes first.
     fill(&replicas, 0, 100).await;
     fill(&replicas, 1, 50).await;
@@ -217,14 +218,14 @@ async fn a_partition_that_fails_is_tried_again_and_stops_no_other() {
         configs: [ConfigResource::cluster()].into(),
         ..ottla_metadata::Changes::default()
     };
-    assert_eq!(replicas.apply(&image(2, &AT_ONCE), &changes).len(), 0);
-    until(&replicas, 1, |report| report.history.compacted_at.is_some()).await;
-    until(&replicas, 0, |report| report.history.failure.is_some()).await;
-    assert!(report(&replicas, 0).is_degraded());
+    assert_eq!(drivers.apply(&image(2, &AT_ONCE), &changes).len(), 0);
+    until(&drivers, 1, |report| report.history.compacted_at.is_some()).await;
+    until(&drivers, 0, |report| report.history.failure.is_some()).await;
+    assert!(report(&drivers, 0).is_degraded());
     Disk.rename(&aside, &log).unwrap();
-    until(&replicas, 0, |report| report.history.compacted_at.is_some()).await;
-    assert!(!report(&replicas, 0).is_degraded());
-    replicas.close(1).unwrap();
+    until(&drivers, 0, |report| report.history.compacted_at.is_some()).await;
+    assert!(!report(&drivers, 0).is_degraded());
+    drivers.close(1).unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -234,7 +235,7 @@ async fn a_topic_can_be_deleted_and_the_broker_closed_while_the_cleaner_waits_fo
         // At a byte per second a pass would take hours.
         let slow = [AT_ONCE[0], ("log.cleaner.io.max.bytes.per.second", "1")];
         let without = image(1, &[("log.cleaner.threads", "0")]);
-        let replicas = start(directory.path(), &without);
+        let (replicas, drivers) = start(directory.path(), &without);
         let wide = partition(&replicas, 0);
         let mut config = wide.with_log(|log| log.config().clone()).unwrap();
         config.segment_bytes = 1 << 20;
@@ -261,8 +262,8 @@ async fn a_topic_can_be_deleted_and_the_broker_closed_while_the_cleaner_waits_fo
             configs: [ConfigResource::cluster()].into(),
             ..ottla_metadata::Changes::default()
         };
-        assert_eq!(replicas.apply(&image, &changes).len(), 0);
-        until(&replicas, 0, |report| report.plan.is_due()).await;
+        assert_eq!(drivers.apply(&image, &changes).len(), 0);
+        until(&drivers, 0, |report| report.plan.is_due()).await;
         if deletes {
             let mut delta = MetadataDelta::new(image);
             let record = RemoveTopicRecord {
@@ -271,9 +272,9 @@ async fn a_topic_can_be_deleted_and_the_broker_closed_while_the_cleaner_waits_fo
             };
             delta.replay(&record.into());
             let (image, changes) = delta.finish();
-            assert_eq!(replicas.apply(&image, &changes).len(), 0);
+            assert_eq!(drivers.apply(&image, &changes).len(), 0);
             assert!(!directory.path().join("t-0").exists());
         }
-        replicas.close(1).unwrap();
+        drivers.close(1).unwrap();
     }
 }

@@ -12,9 +12,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ottla_broker::config::BrokerConfig;
+use ottla_broker::drivers::Drivers;
+use ottla_broker::drivers::housekeeper::Intervals;
 use ottla_broker::process::clock::Clock;
 use ottla_broker::replicas::partition::{Append, ReadAt, Refused, RequiredAcks, replicated};
-use ottla_broker::replicas::{Directories, Found, Intervals, Partition, Replicas};
+use ottla_broker::replicas::{Found, Partition, Replicas};
 use ottla_log::checkpoint;
 use ottla_log::files::disk::Disk;
 use ottla_log::files::{Files as _, replace_durably};
@@ -41,18 +43,17 @@ fn image(broker: &[(&str, &str)]) -> MetadataImage {
     image
 }
 
-fn start(directory: &Path) -> Arc<Replicas> {
+fn start(directory: &Path) -> (Arc<Replicas>, Arc<Drivers>) {
     start_with(directory, &[])
 }
 
-fn start_with(directory: &Path, broker: &[(&str, &str)]) -> Arc<Replicas> {
+fn start_with(directory: &Path, broker: &[(&str, &str)]) -> (Arc<Replicas>, Arc<Drivers>) {
     let config = BrokerConfig::embedded(directory.to_path_buf(), 0);
     let clock = Clock::start();
-    let descriptors = 100;
-    let directories = Directories::new(&config.storage, descriptors, clock);
-    let replicas = Replicas::new(config.statics, clock, directories);
-    replicas.load(&image(broker), Intervals::default()).unwrap();
-    replicas
+    let replicas = Replicas::new(&config, 100, clock);
+    let drivers = Drivers::new(Arc::clone(&replicas));
+    drivers.load(&image(broker), Intervals::default()).unwrap();
+    (replicas, drivers)
 }
 
 fn partition(replicas: &Replicas) -> Arc<Partition> {
@@ -142,9 +143,9 @@ fn batches(path: &Path) -> Vec<(i64, u64)> {
 /// A stopped broker's directory: cleanly, or as after a crash a moment later.
 async fn stopped(is_clean: bool) -> tempfile::TempDir {
     let directory = tempfile::tempdir().unwrap();
-    let replicas = start(directory.path());
+    let (replicas, drivers) = start(directory.path());
     fill(&replicas, 0, RECORDS).await;
-    replicas.close(1).unwrap();
+    drivers.close(1).unwrap();
     if !is_clean {
         checkpoint::remove_clean_shutdown(&Disk, directory.path()).unwrap();
     }
@@ -175,7 +176,7 @@ async fn a_damaged_batch_is_refused_and_the_rest_served_wherever_it_is() {
             let what = format!("offset {offset}, clean: {is_clean}");
             let injury: &[u8] = if place % 2 == 0 { &[0xFF; 4] } else { &[0x7F] };
             overwrite(&path, position + 8, injury);
-            let replicas = start(directory.path());
+            let (replicas, drivers) = start(directory.path());
             for wanted in 0..RECORDS {
                 let expected = if wanted == offset {
                     Err(ErrorCode::CorruptMessage)
@@ -197,7 +198,7 @@ async fn a_damaged_batch_is_refused_and_the_rest_served_wherever_it_is() {
             });
             assert_eq!(trimmed.unwrap().unwrap(), Offset(offset + 1), "{what}");
             assert!(replicas.damage().is_empty(), "what was deleted, {what}");
-            replicas.close(2).unwrap();
+            drivers.close(2).unwrap();
         }
     }
 }
@@ -219,11 +220,11 @@ async fn files_beside_the_log_that_are_nonsense_or_gone_keep_nothing_from_being_
             let directory = stopped(is_clean).await;
             let path = directory.path().join(name);
             replace_durably(&Disk, &path, content).unwrap();
-            let replicas = start(directory.path());
+            let (replicas, drivers) = start(directory.path());
             for wanted in 0..RECORDS {
                 assert_eq!(fetch(&replicas, wanted), Ok(wanted), "{name}");
             }
-            replicas.close(2).unwrap();
+            drivers.close(2).unwrap();
         }
     }
 }
@@ -241,12 +242,12 @@ async fn a_topic_is_made_beside_checkpoints_that_are_nonsense() {
             let directory = tempfile::tempdir().unwrap();
             let path = directory.path().join(name);
             replace_durably(&Disk, &path, content).unwrap();
-            let replicas = start(directory.path());
+            let (replicas, drivers) = start(directory.path());
             let offsets = checkpoint::read_offsets(&Disk, directory.path(), name);
             assert!(offsets.unwrap().is_empty(), "{name}");
             fill(&replicas, 0, 2).await;
             assert_eq!(fetch(&replicas, 0), Ok(0), "{name}");
-            replicas.close(1).unwrap();
+            drivers.close(1).unwrap();
         }
     }
 }
@@ -256,7 +257,7 @@ async fn a_damaged_index_of_aborted_transactions_is_refused_and_shown() {
     let directory = stopped(true).await;
     let index = segments(directory.path())[0].with_extension("txnindex");
     replace_durably(&Disk, &index, &[0x7F; 34]).unwrap();
-    let replicas = start(directory.path());
+    let (replicas, drivers) = start(directory.path());
     assert!(replicas.damage().is_empty(), "nobody has looked");
     assert_eq!(fetch(&replicas, 0), Ok(0));
     let committed = fetch_up_to(&replicas, 0, Bound::LastStableOffset);
@@ -268,7 +269,7 @@ async fn a_damaged_index_of_aborted_transactions_is_refused_and_shown() {
         "{}",
         known[0]
     );
-    replicas.close(2).unwrap();
+    drivers.close(2).unwrap();
 }
 
 /// Waits until something is so.
@@ -287,23 +288,23 @@ async fn the_scrub_finds_what_no_reader_notices_and_has_it_refused() {
     let (path, offset, position) = places(directory.path()).swap_remove(4);
     // In the records, which readers leave to their checksums.
     overwrite(&path, position + 65, &[0xA5]);
-    let replicas = start_with(directory.path(), &[("ottla.scrub.interval.ms", "10")]);
+    let (replicas, drivers) = start_with(directory.path(), &[("ottla.scrub.interval.ms", "10")]);
     until("nothing was found", || !replicas.damage().is_empty()).await;
     assert_eq!(fetch(&replicas, offset), Err(ErrorCode::CorruptMessage));
     for wanted in (0..RECORDS).filter(|wanted| *wanted != offset) {
         assert_eq!(fetch(&replicas, wanted), Ok(wanted));
     }
     let closed = u64::try_from(segments(directory.path()).len()).unwrap() - 1;
-    until("no more rounds", || replicas.scrub().rounds > closed + 1).await;
+    until("no more rounds", || drivers.scrub().rounds > closed + 1).await;
     assert_eq!(replicas.damage()[0].places.len(), 1);
-    let report = replicas.scrub();
+    let report = drivers.scrub();
     let read = report.rounds * closed..=(report.rounds + 1) * closed;
     assert!(
         read.contains(&report.segments),
         "the active one is left alone: {report:?}"
     );
     assert_eq!(report.failures, 0);
-    replicas.close(2).unwrap();
+    drivers.close(2).unwrap();
 }
 
 #[tokio::test]
@@ -311,23 +312,23 @@ async fn a_scrub_that_rests_ends_with_the_broker_or_its_config() {
     let directory = stopped(true).await;
     let slow = ("ottla.scrub.max.bytes.per.second", "1024");
     let configs = [("ottla.scrub.interval.ms", "1"), slow];
-    let replicas = start_with(directory.path(), &configs);
-    until("nothing is read", || replicas.scrub().bytes > 0).await;
+    let (_, drivers) = start_with(directory.path(), &configs);
+    until("nothing is read", || drivers.scrub().bytes > 0).await;
     let began = Clock::start();
-    replicas.close(2).unwrap();
+    drivers.close(2).unwrap();
     assert!(began.monotonic().0 < Duration::from_secs(5));
-    assert_eq!(replicas.scrub().rounds, 0);
+    assert_eq!(drivers.scrub().rounds, 0);
 }
 
 #[tokio::test]
 async fn the_scrub_says_that_a_segment_is_gone() {
     let directory = stopped(true).await;
-    let replicas = start_with(directory.path(), &[("ottla.scrub.interval.ms", "10")]);
-    until("no round", || replicas.scrub().rounds > 0).await;
-    assert_eq!(replicas.scrub().failures, 0);
+    let (replicas, drivers) = start_with(directory.path(), &[("ottla.scrub.interval.ms", "10")]);
+    until("no round", || drivers.scrub().rounds > 0).await;
+    assert_eq!(drivers.scrub().failures, 0);
     Disk.remove(&segments(directory.path())[1]).unwrap();
-    until("nothing is said", || replicas.scrub().failures > 0).await;
-    drop(replicas);
+    until("nothing is said", || drivers.scrub().failures > 0).await;
+    drop((replicas, drivers));
 }
 
 #[tokio::test]
@@ -335,23 +336,23 @@ async fn a_round_of_the_scrub_that_is_turned_off_does_not_count() {
     let directory = stopped(true).await;
     let slow = ("ottla.scrub.max.bytes.per.second", "1");
     let configs = [("ottla.scrub.interval.ms", "1"), slow];
-    let replicas = start_with(directory.path(), &configs);
-    until("nothing is read", || replicas.scrub().bytes > 0).await;
+    let (_, drivers) = start_with(directory.path(), &configs);
+    until("nothing is read", || drivers.scrub().bytes > 0).await;
     let configure = |interval| {
         let image = image(&[("ottla.scrub.interval.ms", interval)]);
         let changes = Changes {
             configs: [ConfigResource::cluster()].into(),
             ..Changes::default()
         };
-        assert!(replicas.apply(&image, &changes).is_empty());
+        assert!(drivers.apply(&image, &changes).is_empty());
     };
     configure("0");
     configure("1");
-    until("no round", || replicas.scrub().rounds > 0).await;
+    until("no round", || drivers.scrub().rounds > 0).await;
     let closed = segments(directory.path()).len() - 1;
-    let read = usize::try_from(replicas.scrub().segments).unwrap();
+    let read = usize::try_from(drivers.scrub().segments).unwrap();
     assert!(read >= closed, "{read} of {closed}");
-    replicas.close(2).unwrap();
+    drivers.close(2).unwrap();
 }
 
 #[tokio::test]
@@ -361,13 +362,13 @@ async fn a_log_that_ends_before_its_recovery_point_gets_a_new_one_at_once() {
     let (offset, position) = batches(&path)[1];
     let file = OpenOptions::new().write(true).open(&path).unwrap();
     file.set_len(position).unwrap();
-    let replicas = start(directory.path());
+    let (replicas, drivers) = start(directory.path());
     let name = checkpoint::RECOVERY_POINTS;
     let points = checkpoint::read_offsets(&Disk, directory.path(), name).unwrap();
     assert_eq!(points[&("t".to_owned(), 0)], Offset(offset));
     fill(&replicas, offset, offset + 1).await;
     assert_eq!(fetch(&replicas, offset), Ok(offset));
-    replicas.close(2).unwrap();
+    drivers.close(2).unwrap();
 }
 
 #[tokio::test]
@@ -381,16 +382,16 @@ async fn a_log_that_ends_before_a_recovery_point_that_stays_is_not_appended_to()
     let name = format!("{}.tmp", checkpoint::RECOVERY_POINTS);
     let in_the_way = directory.path().join(name);
     fs::create_dir(&in_the_way).unwrap();
-    let replicas = start(directory.path());
+    let (replicas, drivers) = start(directory.path());
     let end = partition(&replicas).with_log(|log| log.log_end_offset());
     assert_eq!(end, Some(Offset(offset)));
     let refused = append(&partition(&replicas), 0).unwrap_err().to_string();
     assert!(refused.contains("is offline: cannot open"), "{refused}");
     assert!(refused.contains(checkpoint::RECOVERY_POINTS), "{refused}");
-    drop(replicas);
+    drop((replicas, drivers));
     fs::remove_dir(&in_the_way).unwrap();
-    let replicas = start(directory.path());
+    let (replicas, drivers) = start(directory.path());
     fill(&replicas, offset, offset + 1).await;
     assert_eq!(fetch(&replicas, offset), Ok(offset));
-    replicas.close(2).unwrap();
+    drivers.close(2).unwrap();
 }

@@ -16,13 +16,14 @@ use ottla_broker::Broker;
 use ottla_broker::config::BrokerConfig;
 use ottla_broker::context::{Connection, RequestContext};
 use ottla_broker::drivers::controller::controller;
+use ottla_broker::drivers::housekeeper::Intervals;
 use ottla_broker::handlers::{
     SERVED, delete_groups, describe_groups, find_coordinator, heartbeat, join_group, leave_group,
     list_groups, offset_commit, offset_delete, offset_fetch, sync_group,
 };
 use ottla_broker::process::clock::Clock;
+use ottla_broker::replicas::Found;
 use ottla_broker::replicas::partition::{Append, RequiredAcks};
-use ottla_broker::replicas::{Found, Intervals};
 use ottla_controller::Settings;
 use ottla_coordinator::partition_for;
 use ottla_log::{Batch, Origin, PartitionLog};
@@ -83,7 +84,7 @@ fn start_with(directory: &Path, adjust: impl FnOnce(&mut BrokerConfig)) -> Node 
     let (controller, ..) = controller(image.clone(), settings, Nowhere);
     let name = KafkaString::from_static("cluster");
     let broker = Broker::new(config, Clock::start(), name, controller, SERVED);
-    broker.replicas.load(&image, Intervals::default()).unwrap();
+    broker.drivers.load(&image, Intervals::default()).unwrap();
     broker.groups.reconcile(&image);
     let local = "127.0.0.1:9092".parse().unwrap();
     let connection = Connection {
@@ -516,7 +517,7 @@ async fn damage_that_a_coordinator_meets_is_known() {
         node.commit("simple", offset, None).await;
     }
     node.broker.groups.stop();
-    node.broker.replicas.close(1).unwrap();
+    node.broker.drivers.close(1).unwrap();
     let index = partition_for("simple", 3);
     let log = format!("__consumer_offsets-{index}/00000000000000000000.log");
     let file = OpenOptions::new()
@@ -554,7 +555,7 @@ async fn an_offset_that_has_rotted_is_passed_over() {
         node.commit(&group, 1, None).await;
     }
     node.broker.groups.stop();
-    node.broker.replicas.close(1).unwrap();
+    node.broker.drivers.close(1).unwrap();
     let partition = directory.path().join(format!("__consumer_offsets-{index}"));
     let mut changed = 0;
     for entry in std::fs::read_dir(partition).unwrap() {

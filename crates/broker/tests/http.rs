@@ -63,7 +63,7 @@ async fn a_log_directory_that_has_failed_is_shown() {
     let offline = |value| format!("state=\"offline\"}} {value}\n");
     assert!(get(address, "/metrics").contains(&offline(0)));
     assert!(!get(address, "/ready").contains("degraded"));
-    let directory = &running.broker.replicas.directories().all()[0].log;
+    let directory = &running.broker.replicas.directories()[0].log;
     let cause = std::io::Error::other("no such luck");
     directory.take_offline(FileError::new(Operation::Sync, directory.path(), cause));
     assert!(get(address, "/metrics").contains(&offline(1)));

@@ -11,7 +11,7 @@ use std::time::Duration;
 use ottla_broker::config::BrokerConfig;
 use ottla_broker::process::clock::Clock;
 use ottla_broker::replicas::partition::{Append, RequiredAcks};
-use ottla_broker::replicas::{CompactionReport, Found, Partition};
+use ottla_broker::replicas::{Found, Partition};
 use ottla_broker::{Running, StartError};
 use ottla_controller::configs::Change;
 use ottla_controller::create_topics::NewTopic;
@@ -238,7 +238,7 @@ async fn metadata_is_changed_while_one_of_two_directories_stands_still() {
     create(&running, "t", 2).await;
     when(&running, is_located).await;
     let replicas = &running.broker.replicas;
-    let in_b = replicas.all_in(&replicas.directories().all()[1]);
+    let in_b = replicas.all_in(&replicas.directories()[1]);
     let (goes_on, held_up) = hold_up(&in_b[0]);
 
     let limit = Duration::from_mins(1);
@@ -253,7 +253,7 @@ async fn metadata_is_changed_while_one_of_two_directories_stands_still() {
     assert!(reply[0].1.is_ok());
     assert!(!root.path().join("a/u-0").exists());
     let retention = |partition: &Partition| partition.settings().log.retention;
-    let in_a = &replicas.all_in(&replicas.directories().all()[0])[0];
+    let in_a = &replicas.all_in(&replicas.directories()[0])[0];
     assert_eq!(retention(in_a), Some(Duration::from_millis(12345)));
     assert_ne!(retention(&in_b[0]), retention(in_a));
 
@@ -284,7 +284,7 @@ async fn a_stop_closes_what_answers_while_one_directory_stands_still() {
     let running = start(root.path(), &["a", "b"]).await;
     create(&running, "t", 2).await;
     let replicas = &running.broker.replicas;
-    let in_b = replicas.all_in(&replicas.directories().all()[1]);
+    let in_b = replicas.all_in(&replicas.directories()[1]);
     let (goes_on, held_up) = hold_up(&in_b[0]);
     let stop = tokio::spawn(running.shut_down());
     appears(root.path().join("a/.kafka_cleanshutdown")).await;
@@ -302,7 +302,7 @@ async fn a_partition_that_cannot_be_changed_keeps_no_other_from_it() {
     for topic in ["t", "u"] {
         create(&running, topic, 1).await;
     }
-    let replicas = &running.broker.replicas;
+    let drivers = &running.broker.drivers;
     let image = running.broker.controller.image();
     let mut without = (*image).clone();
     let mut changes = Changes::default();
@@ -318,7 +318,7 @@ async fn a_partition_that_cannot_be_changed_keeps_no_other_from_it() {
         let (taken, left) = (root.path().join(taken), root.path().join(left));
         let away = root.path().join("away");
         Disk.rename(&taken, &away).unwrap();
-        assert_eq!(replicas.apply(&without, &changes).len(), 1);
+        assert_eq!(drivers.apply(&without, &changes).len(), 1);
         assert!(!left.exists());
         Disk.rename(&away, &taken).unwrap();
         let made = Changes {
@@ -328,7 +328,7 @@ async fn a_partition_that_cannot_be_changed_keeps_no_other_from_it() {
             ]),
             ..Changes::default()
         };
-        assert_eq!(replicas.apply(&image, &made).len(), 0);
+        assert_eq!(drivers.apply(&image, &made).len(), 0);
         assert!(left.exists());
     }
     running.shut_down().await;
@@ -346,7 +346,7 @@ async fn the_cleaner_takes_no_partition_for_one_of_another_directory() {
     ] {
         set_config(&running, "t", key, value).await;
     }
-    let replicas = &running.broker.replicas;
+    let (replicas, drivers) = (&running.broker.replicas, &running.broker.drivers);
     let Found::Here(partition) = replicas.by_name("t", PartitionIndex(0)) else {
         panic!("it is here");
     };
@@ -354,9 +354,10 @@ async fn the_cleaner_takes_no_partition_for_one_of_another_directory() {
         append(&partition, timestamp);
     }
     let compacted_at = || {
-        let reports = replicas.compaction(|partition| &*partition.topic == "t");
-        let reports = reports.iter().map(CompactionReport::to_json);
-        let compacted = reports.map(|report| !report["compacted_at_ms"].is_null());
+        let reports = drivers.compaction(|partition| &*partition.topic == "t");
+        let compacted = reports
+            .iter()
+            .map(|report| report.history.compacted_at.is_some());
         compacted.collect::<Vec<_>>()
     };
     let compacted = async {

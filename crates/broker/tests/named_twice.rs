@@ -164,7 +164,7 @@ async fn the_last_of_namesakes_counts_where_kafka_keeps_one() {
         assert_eq!(deleted.topics[0].partitions[0].error_code, code);
     }
 
-    let here = running.broker.replicas.directories().all()[0].log.path();
+    let here = running.broker.replicas.directories()[0].log.path();
     let here = here.to_str().unwrap().to_owned();
     let move_to = |path: &str| {
         let topic = alter_replica_log_dirs_request::AlterReplicaLogDirTopic::default()

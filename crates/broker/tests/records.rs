@@ -14,13 +14,14 @@ use ottla_broker::Broker;
 use ottla_broker::config::BrokerConfig;
 use ottla_broker::context::{Connection, RequestContext};
 use ottla_broker::drivers::controller::controller;
+use ottla_broker::drivers::housekeeper::Intervals;
 use ottla_broker::handlers::produce::{self, ProduceReply};
 use ottla_broker::handlers::{
     SERVED, delete_records, fetch, list_offsets, offset_for_leader_epoch,
 };
 use ottla_broker::process::clock::Clock;
+use ottla_broker::replicas::Found;
 use ottla_broker::replicas::partition::{Append, Partition, RequiredAcks, replicated};
-use ottla_broker::replicas::{Found, Intervals};
 use ottla_broker::reply::Part;
 use ottla_controller::Settings;
 use ottla_log::files::{FileError, Operation};
@@ -97,7 +98,7 @@ fn start_with(
         producers: broker.config.records.producer_id_expiration_check_interval,
         ..Intervals::default()
     };
-    broker.replicas.load(&image, intervals).unwrap();
+    broker.drivers.load(&image, intervals).unwrap();
     let local = "127.0.0.1:9092".parse().unwrap();
     let connection = Connection {
         id: 1,
@@ -169,7 +170,7 @@ impl Node {
             .into(),
         );
         let (gone, changes) = delta.finish();
-        assert_eq!(self.broker.replicas.apply(&gone, &changes).len(), 0);
+        assert_eq!(self.broker.drivers.apply(&gone, &changes).len(), 0);
     }
 
     fn create_topic(&self) {
@@ -178,7 +179,7 @@ impl Node {
             partitions: partitions.collect(),
             ..Changes::default()
         };
-        let errors = self.broker.replicas.apply(&image(0, &[]), &changes);
+        let errors = self.broker.drivers.apply(&image(0, &[]), &changes);
         assert_eq!(errors.len(), 0);
     }
 
@@ -318,7 +319,7 @@ async fn what_is_acknowledged_is_read_and_survives_a_restart() {
         .collect();
     assert_eq!(epochs, [3, 3]);
 
-    node.broker.replicas.close(5).unwrap();
+    node.broker.drivers.close(5).unwrap();
     let late = node.produce(-1, batch(&["late"])).await;
     assert_eq!(error(&late), ErrorCode::NotLeaderOrFollower);
     let node = start(directory.path(), image(4, &[]));
@@ -336,7 +337,7 @@ async fn what_is_acknowledged_is_read_and_survives_a_restart() {
 fn whoever_would_wait_for_a_failed_disk_is_told_at_once() {
     let directory = tempfile::tempdir().unwrap();
     let node = start(directory.path(), image(0, &[]));
-    let disk = &node.broker.replicas.directories().all()[0].log;
+    let disk = &node.broker.replicas.directories()[0].log;
     disk.failed(FileError::new(
         Operation::Sync,
         directory.path(),
@@ -779,8 +780,8 @@ async fn a_delete_records_that_outlives_the_stop_leaves_the_log_starts_as_they_w
     }
     assert_eq!(node.delete_records(2).await, (ErrorCode::None, 2));
     let replicas = &node.broker.replicas;
-    replicas.close(1).unwrap();
-    let directory = &replicas.directories().all()[0];
+    node.broker.drivers.close(1).unwrap();
+    let directory = &replicas.directories()[0];
     replicas.write_log_starts(directory).unwrap();
     let node = start(root.path(), image(1, &[]));
     assert_eq!(node.list(-2).await, (ErrorCode::None, 2, -1));
@@ -947,7 +948,7 @@ async fn a_repeated_batch_is_answered_with_the_time_that_is_stored() {
         }
         let forgotten = node.produce(-1, numbered(0)).await;
         assert_eq!(error(&forgotten), ErrorCode::OutOfOrderSequenceNumber);
-        node.broker.replicas.close(1).unwrap();
+        node.broker.drivers.close(1).unwrap();
         node = start(directory.path(), image(epoch, &configs));
     }
     let fetched = node.fetch(fetch_from(0, &[0], PLENTY), 11).await;
@@ -1006,7 +1007,7 @@ async fn idle_producers_are_forgotten_as_often_and_as_soon_as_the_settings_say()
             configs: [cluster].into(),
             ..Changes::default()
         };
-        assert_eq!(node.broker.replicas.apply(&image, &changes).len(), 0);
+        assert_eq!(node.broker.drivers.apply(&image, &changes).len(), 0);
     };
     let Found::Here(partition) = node.broker.replicas.by_name("t", PartitionIndex(0)) else {
         panic!("the partition is here");
@@ -1142,7 +1143,7 @@ async fn a_record_larger_than_max_decompressed_message_bytes_is_refused_where_it
     assert_eq!(node.list(1_700_000_000_005).await.0, ErrorCode::None);
     let later = batch_of(BatchOptions::default(), 1_700_000_000_010, &["x"]);
     node.produce(-1, later).await;
-    node.broker.replicas.close(1).unwrap();
+    node.broker.drivers.close(1).unwrap();
     let node = start(directory.path(), image(1, &[limit]));
     let first = (ErrorCode::None, 0, 1_700_000_000_000);
     assert_eq!(node.list(1).await, first, "the search ends before it");
@@ -1350,7 +1351,7 @@ async fn a_disk_that_does_not_answer_holds_nobody_up_for_long() {
     let directory = tempfile::tempdir().unwrap();
     let node = start_unhurried(directory.path());
     // Without its thread nothing is flushed any more; what comes before it has ended still is.
-    node.broker.replicas.directories().all()[0].flusher.stop();
+    node.broker.replicas.directories()[0].flusher.stop();
     let mut end = 0;
     loop {
         node.append(1, 0, "x");
@@ -1384,7 +1385,7 @@ async fn a_failed_disk_is_told_to_whoever_asks_for_the_end() {
     let directory = tempfile::tempdir().unwrap();
     let node = start_unhurried(directory.path());
     node.append(1, 0, "x");
-    let disk = &node.broker.replicas.directories().all()[0].log;
+    let disk = &node.broker.replicas.directories()[0].log;
     disk.failed(FileError::new(
         Operation::Sync,
         directory.path(),
@@ -1532,7 +1533,7 @@ async fn an_answer_that_came_too_late_says_where_the_records_are() {
     let directory = tempfile::tempdir().unwrap();
     let node = start_unhurried(directory.path());
     node.append(1, 0, "x");
-    node.broker.replicas.directories().all()[0].flusher.stop();
+    node.broker.replicas.directories()[0].flusher.stop();
     loop {
         let mut request = request(-1, 0, batch(&["y"]));
         request.timeout_ms = 1;

@@ -15,18 +15,18 @@ use ottla_replica::stalls::Task;
 
 use super::disk_work::LOOK;
 use super::monitor::Monitor;
-use super::opening::{MAKING_THREADS, StepError, Threads};
-use super::worker::Workers;
-use crate::replicas::directories::Working;
+use super::opening::{DirectoryWorkers, MAKING_THREADS, StepError};
+use super::threads::Threads;
+use super::working::Working;
 use crate::replicas::partition::Tasks;
 use crate::replicas::{Directory, Replicas};
 
 /// The threads, one for each log directory.
 #[derive(Debug, Default)]
-pub(crate) struct Applier {
+pub(super) struct Applier {
     /// One for each directory, by number.
     queues: Mutex<Vec<Arc<Queue>>>,
-    threads: Workers,
+    threads: Threads,
 }
 
 /// The job that waits for one directory.
@@ -85,8 +85,8 @@ enum Outcome {
 }
 
 impl Applier {
-    pub(crate) fn start(&self, replicas: &Arc<Replicas>) -> io::Result<()> {
-        for (number, directory) in replicas.directories.all().iter().enumerate() {
+    pub(super) fn start(&self, replicas: &Arc<Replicas>) -> io::Result<()> {
+        for (number, directory) in replicas.directories().iter().enumerate() {
             let queue = Arc::new(Queue::default());
             let of_thread = Arc::clone(&queue);
             let (replicas, directory) = (Arc::downgrade(replicas), Arc::clone(directory));
@@ -98,11 +98,37 @@ impl Applier {
     }
 
     /// Ends the thread of the directory of this number, once it has done what is queued.
-    pub(crate) fn stop(&self, number: usize) {
+    pub(super) fn stop(&self, number: usize) {
         if let Some(queue) = self.lock().get(number) {
             queue.job.stop();
         }
         self.threads.join(number);
+    }
+
+    /// Applies what a stretch of metadata changed, and returns what of it failed. Blocks on the disks, except on stalled
+    /// ones.
+    pub(super) fn apply(
+        &self,
+        replicas: &Replicas,
+        image: &MetadataImage,
+        changes: &Changes,
+    ) -> Vec<StepError> {
+        let mut sent = Vec::new();
+        for work in replicas.node().plan(image, changes, replicas.now()) {
+            let directory = Arc::clone(work.directory());
+            let answer = Arc::<Answer>::default();
+            let job = Job {
+                work,
+                answers: vec![Arc::clone(&answer)],
+                is_late: false,
+            };
+            self.send(replicas.node().number_of(&directory), job);
+            sent.push((directory, answer));
+        }
+        let waited = sent
+            .iter()
+            .flat_map(|(directory, answer)| answer.wait(replicas, directory));
+        waited.collect()
     }
 
     fn lock(&self) -> MutexGuard<'_, Vec<Arc<Queue>>> {
@@ -174,7 +200,7 @@ impl Answer {
             if let Outcome::Ended(errors) = &mut *outcome {
                 return std::mem::take(errors);
             }
-            if directory.stalls.is_stalled(replicas.clock.monotonic()) {
+            if directory.stalls.is_stalled(replicas.clock().monotonic()) {
                 *outcome = Outcome::Late;
                 let directory = directory.log.path().display();
                 tracing::error!(%directory, "a change of metadata is not waited for in a log directory that does not answer");
@@ -185,52 +211,24 @@ impl Answer {
     }
 }
 
-impl Replicas {
-    /// Applies what a stretch of metadata changed, and returns what of it failed. Blocks on the disks, except on stalled
-    /// ones.
-    pub fn apply(self: &Arc<Self>, image: &MetadataImage, changes: &Changes) -> Vec<StepError> {
-        let mut sent = Vec::new();
-        for work in self.node.plan(image, changes, self.clock.monotonic()) {
-            let directory = Arc::clone(work.directory());
-            let answer = Arc::<Answer>::default();
-            let job = Job {
-                work,
-                answers: vec![Arc::clone(&answer)],
-                is_late: false,
-            };
-            self.applier.send(self.node.number_of(&directory), job);
-            sent.push((directory, answer));
-        }
-        let waited = sent
-            .iter()
-            .flat_map(|(directory, answer)| answer.wait(self, directory));
-        let errors = waited.collect();
-        if !changes.configs.is_empty() {
-            self.configure_cleaner(image);
-            self.configure_scrub(image);
-        }
-        errors
-    }
-}
-
 fn run(replicas: &Weak<Replicas>, directory: &Arc<Directory>, queue: &Queue) {
     while let Some(job) = queue.next() {
         let Some(replicas) = replicas.upgrade() else {
             return;
         };
-        let working = Working::begin(directory, Task::Metadata, replicas.clock);
-        let threads = Threads {
+        let working = Working::begin(directory, Task::Metadata, replicas.clock());
+        let workers = DirectoryWorkers {
             working: &working,
-            count: MAKING_THREADS,
+            threads: MAKING_THREADS,
         };
         let errors = replicas
-            .node
-            .perform(&job.work, &threads, replicas.clock.now());
+            .node()
+            .perform(&job.work, &workers, replicas.clock().now());
         drop(working);
         let (untold, was_late) = job.end(errors);
         log_failures(&untold);
         if was_late {
-            replicas.late.send_modify(|times| *times += 1);
+            replicas.tell_late();
         }
     }
 }
@@ -244,8 +242,9 @@ pub fn log_failures(errors: &[StepError]) {
 
 #[cfg(test)]
 mod tests {
-    use super::{Answer, Changes, Directory, Job, MetadataImage, Outcome, Queue, StepError};
-    use crate::drivers::flusher::Flusher;
+    use super::{
+        Answer, Changes, Directory, Job, MetadataImage, Monitor, Outcome, Queue, StepError,
+    };
     use ottla_log::LogDirectory;
     use ottla_log::files::disk::Disk;
     use ottla_metadata::ConfigResource;
@@ -257,7 +256,7 @@ mod tests {
 
     fn job(answer: &Arc<Answer>) -> Job {
         let log = LogDirectory::new(Disk, "not-used");
-        let directory = Directory::new(log, Some(0), Duration::ZERO, Flusher::default());
+        let directory = Directory::new(log, Some(0), Duration::ZERO, Monitor::default());
         let node = Node::new(StaticConfigs::default(), vec![directory]);
         let changes = Changes {
             configs: [ConfigResource::topic("t")].into(),

@@ -25,7 +25,7 @@ use self::report::CompactionReport;
 pub use self::settings::CleanerSettings;
 use self::throttle::Throttle;
 use super::monitor::Monitor;
-use super::worker::{Panicked, Workers, caught};
+use super::threads::{Panicked, Threads, caught};
 use crate::replicas::partition::{Partition, PartitionId};
 use ottla_replica::{CompactionPass, checkpoints};
 
@@ -41,9 +41,9 @@ const LONGEST_WAIT: Duration = Duration::from_mins(10);
 
 /// The workers and what they share.
 #[derive(Debug)]
-pub(crate) struct Cleaner {
+pub(super) struct Cleaner {
     shared: Arc<Shared>,
-    threads: Workers,
+    threads: Threads,
 }
 
 type Shared = Monitor<State>;
@@ -92,19 +92,19 @@ impl Default for Cleaner {
         };
         Self {
             shared: Arc::new(Monitor::new(state)),
-            threads: Workers::default(),
+            threads: Threads::default(),
         }
     }
 }
 
 impl Cleaner {
-    /// Applies `settings`: starts the workers that are missing. Workers beyond their number end by themselves.
-    pub(crate) fn configure(
+    /// Applies `settings`: starts the workers that are missing. Threads beyond their number end by themselves.
+    pub(super) fn configure(
         &self,
         replicas: &Arc<Replicas>,
         settings: CleanerSettings,
     ) -> io::Result<()> {
-        let now = replicas.clock.monotonic();
+        let now = replicas.clock().monotonic();
         let is_new = self.shared.change(|state| {
             let is_new = state.settings != Some(settings) && !self.shared.is_stopping();
             if is_new {
@@ -125,20 +125,20 @@ impl Cleaner {
     }
 
     /// The settings that are applied now.
-    pub(crate) fn settings(&self) -> Option<CleanerSettings> {
+    pub(super) fn settings(&self) -> Option<CleanerSettings> {
         self.shared.lock().settings
     }
 
     /// Starts workers in the place of those that wait for a stalled directory.
-    pub(crate) fn relieve(&self, replicas: &Arc<Replicas>) {
-        let is_held_up = self.shared.lock().held_up(replicas.clock.monotonic()) > 0;
+    pub(super) fn relieve(&self, replicas: &Arc<Replicas>) {
+        let is_held_up = self.shared.lock().held_up(replicas.clock().monotonic()) > 0;
         if is_held_up && let Err(error) = self.start_missing(replicas) {
             tracing::debug!(%error, "cannot start a worker of the cleaner; it is tried again soon");
         }
     }
 
     fn start_missing(&self, replicas: &Arc<Replicas>) -> io::Result<()> {
-        let now = replicas.clock.monotonic();
+        let now = replicas.clock().monotonic();
         while let Some(number) = self.next_missing(now) {
             let (shared, replicas) = (Arc::clone(&self.shared), Arc::downgrade(replicas));
             let work = move || Cleaning { shared: &shared }.work(number, &replicas);
@@ -163,17 +163,17 @@ impl Cleaner {
     }
 
     /// Asks the workers to end, in the middle of a pass too.
-    pub(crate) fn stop(&self) {
+    pub(super) fn stop(&self) {
         self.shared.stop();
     }
 
     /// Waits for the workers.
-    pub(crate) fn join(&self) {
+    pub(super) fn join(&self) {
         self.threads.join_all();
     }
 
     /// What is known of `partition`; nothing when it is gone.
-    pub(crate) fn report(
+    pub(super) fn report(
         &self,
         replicas: &Replicas,
         partition: &Partition,
@@ -227,12 +227,12 @@ struct Cleaning<'a> {
 impl Cleaning<'_> {
     fn work(self, number: usize, replicas: &Weak<Replicas>) {
         while let Some(replicas) = replicas.upgrade() {
-            let Some(settings) = self.settings_of(number, replicas.clock.monotonic()) else {
+            let Some(settings) = self.settings_of(number, replicas.clock().monotonic()) else {
                 return;
             };
             let did_work = self.compact_dirtiest(number, &replicas, &settings);
             self.shared.lock().at.remove(&number);
-            let clock = replicas.clock;
+            let clock = replicas.clock();
             drop(replicas);
             if !did_work {
                 self.rest(settings.backoff, clock);
@@ -296,7 +296,7 @@ impl Cleaning<'_> {
 
     /// The partitions whose logs are due, with their plans.
     fn due(self, number: usize, replicas: &Replicas) -> Vec<(Arc<Partition>, Plan)> {
-        let now = replicas.clock.now();
+        let now = replicas.clock().now();
         let all = replicas.all();
         let mut candidates = all.clone();
         {
@@ -343,7 +343,7 @@ impl Cleaning<'_> {
             }
             self.goes_to(number, partition.directory());
             // Under `page-cache` nothing else flushes soon. The next look finds the log flushed.
-            partition.flush_if_dirty(replicas.clock.monotonic());
+            partition.flush_if_dirty(replicas.clock().monotonic());
             let outcome = guarded(|| {
                 partition.checkpoint().map_err(CompactionError::from)?;
                 Ok(())
@@ -386,7 +386,7 @@ impl Cleaning<'_> {
             }
             self.hold_up(replicas, partition, std::mem::take(&mut waiting))
         };
-        let now = replicas.clock.now().wall;
+        let now = replicas.clock().now().wall;
         let outcome = run_pass(partition, settings, now, &mut pace)?;
         checkpoints::write_compacted(partition.directory(), || {
             replicas.all_in(partition.directory())
@@ -396,7 +396,7 @@ impl Cleaning<'_> {
 
     /// Rests for the bytes read and written; breaks when the cleaner stops or the partition is gone.
     fn hold_up(self, replicas: &Replicas, partition: &Partition, bytes: u64) -> ControlFlow<()> {
-        let now = replicas.clock.monotonic();
+        let now = replicas.clock().monotonic();
         let (rested_at, rate) = {
             let mut state = self.shared.lock();
             (now.after(state.throttle.spend(bytes, now)), state.settings)
@@ -409,7 +409,7 @@ impl Cleaning<'_> {
             if self.shared.is_stopping() {
                 return ControlFlow::Break(());
             }
-            let left = rested_at.remaining(replicas.clock.monotonic());
+            let left = rested_at.remaining(replicas.clock().monotonic());
             // A new rate cancels the rest that the old one asked for.
             if left.is_zero() || state.settings != rate {
                 return ControlFlow::Continue(());
@@ -428,7 +428,7 @@ impl Cleaning<'_> {
 
     /// Records how a pass ended, and logs it.
     fn note(self, replicas: &Replicas, partition: &Partition, outcome: Result<Outcome, Trouble>) {
-        let now = replicas.clock.now();
+        let now = replicas.clock().now();
         let mut state = self.shared.lock();
         let settings = state.settings;
         let history = state.histories.entry(partition.id()).or_default();

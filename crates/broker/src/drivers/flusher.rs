@@ -1,61 +1,44 @@
 //! The thread of a log directory that runs its passes of group commit.
 //!
 //! Which partitions a pass takes, when it is due, and whom it answers is decided by `ottla_replica`; this waits, runs the
-//! pass, and logs its failure.
+//! pass, and logs its failure. It is woken through the directory's `flusher`, a [`Monitor`](super::monitor::Monitor) of
+//! whether a pass may be due earlier than the thread knows, and ends once that is stopped and the queue is empty.
 
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
 use ottla_log::StorageError;
+use ottla_log::files::disk::Disk;
 use ottla_log::files::{FileError, Operation};
 use ottla_protocol::time::MonotonicTime;
+use ottla_replica::stalls::Task;
 
-use super::monitor::Monitor;
-use super::worker::{Workers, caught};
+use super::threads::{Threads, caught};
+use super::working::Working;
 use crate::process::clock::Clock;
-use crate::replicas::Directory;
-use crate::replicas::directories::Working;
 use crate::replicas::partition::Tasks;
+use crate::replicas::{Directory, Replicas};
 
-type Pass = ottla_replica::FlushPass<ottla_log::files::disk::Disk, Tasks>;
+type Pass = ottla_replica::FlushPass<Disk, Tasks>;
 
-/// What wakes the flusher's thread.
-#[derive(Debug, Default)]
-pub struct Flusher {
-    /// A pass may be due earlier than the thread knows.
-    is_woken: Monitor<bool>,
-}
-
-/// Passes that a stop may use to flush what is queued. Closing the logs flushes the rest, and logs it.
+/// Passes that a shutdown may use to flush what is queued. Closing the logs flushes the rest, and logs it.
 const LAST_PASSES: u32 = 100;
 
-impl Flusher {
-    /// Has the thread look when the next pass is due.
-    pub(crate) fn wake(&self) {
-        self.is_woken.change(|is_woken| *is_woken = true);
+/// Starts the flusher's thread of each log directory.
+pub(super) fn start(threads: &Threads, replicas: &Replicas) -> io::Result<()> {
+    let clock = replicas.clock();
+    for (number, directory) in replicas.directories().iter().enumerate() {
+        let directory = Arc::clone(directory);
+        threads.start("flush", number, move || run(&directory, clock))?;
     }
-
-    /// Asks the thread to flush what is queued and to end.
-    pub fn stop(&self) {
-        self.is_woken.stop();
-    }
-}
-
-/// Starts the flusher's thread of `directory`. It ends after [`Flusher::stop`], when the queue is empty.
-pub(crate) fn start(
-    threads: &Workers,
-    number: usize,
-    directory: Arc<Directory>,
-    clock: Clock,
-) -> io::Result<()> {
-    threads.start("flush", number, move || run(&directory, clock))
+    Ok(())
 }
 
 fn run(directory: &Arc<Directory>, clock: Clock) {
     let mut last_passes = 0;
     while let Some(mut pass) = next_pass(directory, clock, &mut last_passes) {
-        let working = Working::begin(directory, ottla_replica::stalls::Task::Flush, clock);
+        let working = Working::begin(directory, Task::Flush, clock);
         let flushed = caught(|| {
             pass.sync();
             pass.end(clock.monotonic())
@@ -79,7 +62,7 @@ fn panicked(directory: &Directory, pass: &Pass) -> StorageError {
 
 /// Waits for the pass that is due next; nothing when the thread is to end.
 fn next_pass(directory: &Arc<Directory>, clock: Clock, last_passes: &mut u32) -> Option<Pass> {
-    let is_woken = &directory.flusher.is_woken;
+    let is_woken = &directory.flusher;
     loop {
         *is_woken.lock() = false;
         let is_stopping = is_woken.is_stopping();

@@ -18,8 +18,8 @@ use ottla_replica::logs::remove_directory;
 use ottla_replica::stalls::Task;
 
 use super::monitor::Monitor;
-use super::worker::{Workers, caught};
-use crate::replicas::directories::Working;
+use super::threads::{Threads, caught};
+use super::working::Working;
 use crate::replicas::partition::Partition;
 use crate::replicas::{Directory, Replicas};
 use crate::start::spare;
@@ -54,15 +54,15 @@ impl Default for Intervals {
 
 /// The threads, one for each log directory.
 #[derive(Debug, Default)]
-pub(crate) struct Housekeeping {
+pub(super) struct Housekeeper {
     wakes: Arc<Monitor<()>>,
-    threads: Workers,
+    threads: Threads,
 }
 
-impl Housekeeping {
-    pub(crate) fn start(&self, replicas: &Arc<Replicas>, intervals: Intervals) -> io::Result<()> {
-        let now = replicas.clock.monotonic();
-        for (number, directory) in replicas.directories.all().iter().enumerate() {
+impl Housekeeper {
+    pub(super) fn start(&self, replicas: &Arc<Replicas>, intervals: Intervals) -> io::Result<()> {
+        let now = replicas.clock().monotonic();
+        for (number, directory) in replicas.directories().iter().enumerate() {
             let rounds = Rounds {
                 retention: now.after(intervals.initial_delay),
                 producers: now.after(intervals.producers),
@@ -80,12 +80,12 @@ impl Housekeeping {
     }
 
     /// Asks the threads to end.
-    pub(crate) fn stop(&self) {
+    pub(super) fn stop(&self) {
         self.wakes.stop();
     }
 
     /// Waits for the thread of the directory of this number.
-    pub(crate) fn join(&self, number: usize) {
+    pub(super) fn join(&self, number: usize) {
         self.threads.join(number);
     }
 }
@@ -125,7 +125,7 @@ fn run(
         let Some(replicas) = replicas.upgrade() else {
             return;
         };
-        let work = Working::begin(directory, Task::Housekeeping, replicas.clock);
+        let work = Working::begin(directory, Task::Housekeeping, replicas.clock());
         rounds.work(&replicas, directory, &work);
         remove_due(&replicas, directory, &work);
     }
@@ -133,7 +133,7 @@ fn run(
 
 impl Rounds {
     fn work(&mut self, replicas: &Replicas, directory: &Arc<Directory>, work: &Working<'_>) {
-        let now = replicas.clock.monotonic();
+        let now = replicas.clock().monotonic();
         step("look at the free space", || {
             directory.reserve.look();
             directory.reserve.keep_spare(spare::BYTES, spare::keep);
@@ -257,7 +257,7 @@ fn apply_retention(
     for partition in partitions {
         let (topic, index) = (&*partition.topic, partition.index.0);
         step(&format!("apply retention to {topic}-{index}"), || {
-            retain(partition, replicas.clock.now().wall)
+            retain(partition, replicas.clock().now().wall)
         });
         work.goes_on();
     }
@@ -267,7 +267,7 @@ fn apply_retention(
 }
 
 fn expire_producers(replicas: &Replicas, partitions: &[Arc<Partition>], work: &Working<'_>) {
-    let now = replicas.clock.now().wall;
+    let now = replicas.clock().now().wall;
     for partition in partitions {
         step("forget idle producers", || {
             partition.with_log(|log| log.expire_producers(now));
@@ -301,8 +301,8 @@ fn retain(partition: &Partition, now: Timestamp) -> Result<(), StorageError> {
 fn remove_due(replicas: &Replicas, directory: &Directory, work: &Working<'_>) {
     let is_short = directory.reserve.is_short();
     let due = replicas
-        .node
-        .take_removals(directory, replicas.clock.monotonic());
+        .node()
+        .take_removals(directory, replicas.clock().monotonic());
     for path in due {
         step("remove a deleted partition", || {
             remove_directory(directory.log.files(), &path, || work.goes_on())

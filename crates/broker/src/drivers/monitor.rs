@@ -65,7 +65,7 @@ impl<T> Monitor<T> {
 #[cfg(test)]
 mod tests {
     use super::Monitor;
-    use crate::drivers::worker::Worker;
+    use crate::drivers::threads::Thread;
     use std::sync::{Arc, mpsc};
     use std::time::Duration;
 
@@ -74,7 +74,7 @@ mod tests {
         let monitor = Arc::new(Monitor::new(0));
         let (tell, changes) = mpsc::channel();
         let of_thread = Arc::clone(&monitor);
-        let worker = Worker::start("waits", move || {
+        let worker = Thread::start("waits", move || {
             let mut last = 0;
             let mut value = of_thread.lock();
             while !of_thread.is_stopping() {
@@ -107,7 +107,7 @@ mod tests {
         let monitor = Arc::new(Monitor::new(1));
         let of_thread = Arc::clone(&monitor);
         let work = move || of_thread.change(|value| assert_ne!(*value, 1, "a broken invariant"));
-        Worker::start("panics", work).unwrap().join();
+        Thread::start("panics", work).unwrap().join();
         assert_eq!(*monitor.lock(), 1);
     }
 }

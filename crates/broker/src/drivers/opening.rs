@@ -7,11 +7,10 @@ use std::sync::{Mutex, PoisonError};
 use ottla_metadata::MetadataImage;
 use ottla_replica::Workers;
 pub use ottla_replica::logs::LogsError as StepError;
-use ottla_replica::topic_settings::recovery_threads;
 
 use super::recovery_progress::RecoveryProgress;
+use super::working::Working;
 use crate::replicas::Replicas;
-use crate::replicas::directories::Working;
 
 /// Logs made at a time: what takes long is waiting for the disk.
 pub(super) const MAKING_THREADS: usize = 8;
@@ -27,15 +26,16 @@ pub enum LogsError {
     Thread(io::Error),
 }
 
-/// Opens all logs that are on disk and known to `image`; the rest is set aside.
-pub(crate) fn open_existing(replicas: &Replicas, image: &MetadataImage) -> Result<(), StepError> {
-    let clock = &replicas.clock;
-    let queues = replicas.node.find_logs(image, clock.monotonic())?;
+/// Opens all logs that are on disk and known to `image`, `threads` of each directory at a time; the rest is set aside.
+pub(super) fn open_existing(
+    replicas: &Replicas,
+    image: &MetadataImage,
+    threads: usize,
+) -> Result<(), StepError> {
+    let clock = replicas.clock();
+    let queues = replicas.node().find_logs(image, clock.monotonic())?;
     let logs = queues.iter().map(Vec::len).sum();
     let progress = RecoveryProgress::new(logs, clock.monotonic());
-    let threads = replicas
-        .directories
-        .recovery_threads(|| recovery_threads(image, replicas.node.statics()));
     let opened = in_parallel(queues, threads, |existing| {
         let mut of_log = progress.begin_log();
         let opened = existing.open(clock.now().wall, &mut |read| {
@@ -44,20 +44,20 @@ pub(crate) fn open_existing(replicas: &Replicas, image: &MetadataImage) -> Resul
         of_log.on_opened(clock.monotonic());
         Ok::<_, StepError>(opened)
     })?;
-    replicas.node.hold(opened)
+    replicas.node().hold(opened)
 }
 
 /// Threads that work in a log directory, for as long as one job takes.
-pub(super) struct Threads<'a> {
+pub(super) struct DirectoryWorkers<'a> {
     pub(super) working: &'a Working<'a>,
     /// How many may run at a time.
-    pub(super) count: usize,
+    pub(super) threads: usize,
 }
 
-impl Workers for Threads<'_> {
+impl Workers for DirectoryWorkers<'_> {
     fn each<T: Send, R: Send>(&self, tasks: Vec<T>, work: impl Fn(T) -> R + Sync) -> Vec<R> {
         let work = |task| Ok::<_, Infallible>(work(task));
-        match in_parallel(vec![tasks], self.count, work) {
+        match in_parallel(vec![tasks], self.threads, work) {
             Ok(done) => done,
             Err(never) => match never {},
         }

@@ -18,7 +18,7 @@ use ottla_protocol::time::{MonotonicTime, Timestamp};
 
 pub use self::settings::ScrubSettings;
 use super::monitor::Monitor;
-use super::worker::{Panicked, Worker, caught};
+use super::threads::{Panicked, Thread, caught};
 use crate::replicas::Replicas;
 use crate::replicas::damage::repair;
 use crate::replicas::partition::Partition;
@@ -30,9 +30,9 @@ const LONGEST_REST: Duration = Duration::from_millis(100);
 
 /// The thread and what it shares with the rest of the broker.
 #[derive(Debug, Default)]
-pub(crate) struct Scrubber {
+pub(super) struct Scrubber {
     shared: Arc<Shared>,
-    thread: Mutex<Option<Worker>>,
+    thread: Mutex<Option<Thread>>,
 }
 
 type Shared = Monitor<State>;
@@ -78,7 +78,7 @@ enum Ended {
 
 impl Scrubber {
     /// Applies `settings`, and starts the thread unless they turn the scrub off.
-    pub(crate) fn configure(
+    pub(super) fn configure(
         &self,
         replicas: &Arc<Replicas>,
         settings: ScrubSettings,
@@ -98,7 +98,7 @@ impl Scrubber {
             return Ok(());
         }
         let (shared, replicas) = (Arc::clone(&self.shared), Arc::downgrade(replicas));
-        match Worker::start("scrub", move || run(&shared, &replicas)) {
+        match Thread::start("scrub", move || run(&shared, &replicas)) {
             Ok(started) => *thread = Some(started),
             Err(error) => {
                 // The next change of a config tries again.
@@ -110,17 +110,17 @@ impl Scrubber {
     }
 
     /// The settings that are applied now.
-    pub(crate) fn settings(&self) -> Option<ScrubSettings> {
+    pub(super) fn settings(&self) -> Option<ScrubSettings> {
         self.shared.lock().settings
     }
 
     /// Asks the thread to end, in the middle of a round too.
-    pub(crate) fn stop(&self) {
+    pub(super) fn stop(&self) {
         self.shared.stop();
     }
 
     /// Waits for the thread, which was asked to end.
-    pub(crate) fn join(&self) {
+    pub(super) fn join(&self) {
         let mut thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(thread) = thread.take() {
             thread.join();
@@ -128,7 +128,7 @@ impl Scrubber {
     }
 
     /// What was done since the start.
-    pub(crate) fn report(&self) -> ScrubReport {
+    pub(super) fn report(&self) -> ScrubReport {
         self.shared.lock().report
     }
 }
@@ -145,7 +145,7 @@ struct Scrub<'a> {
 
 impl Scrub<'_> {
     fn work(self, replicas: &Weak<Replicas>) {
-        let Some(clock) = replicas.upgrade().map(|replicas| replicas.clock) else {
+        let Some(clock) = replicas.upgrade().map(|replicas| replicas.clock()) else {
             return;
         };
         let mut began = clock.monotonic();
@@ -194,7 +194,7 @@ impl Scrub<'_> {
     fn round(self, replicas: &Replicas) -> ControlFlow<()> {
         let mut all = replicas.all();
         all.sort_by(|one, other| (&one.topic, one.index).cmp(&(&other.topic, other.index)));
-        let seconds = replicas.clock.now().wall.0.unsigned_abs() / 1000;
+        let seconds = replicas.clock().now().wall.0.unsigned_abs() / 1000;
         let first = usize::try_from(seconds).unwrap_or(0).checked_rem(all.len());
         all.rotate_left(first.unwrap_or(0));
         for partition in all {
@@ -256,7 +256,7 @@ impl Scrub<'_> {
 
     /// Rests for the bytes read; breaks when the scrub stops, is turned off, or the partition is gone.
     fn hold_up(self, replicas: &Replicas, partition: &Partition, bytes: u64) -> ControlFlow<Ended> {
-        let began = replicas.clock.monotonic();
+        let began = replicas.clock().monotonic();
         let mut state = self.shared.lock();
         state.report.bytes += bytes;
         let mut is_gone = false;
@@ -269,7 +269,7 @@ impl Scrub<'_> {
                 return ControlFlow::Break(Ended::Partition);
             }
             let rested = began.after(settings.cost(bytes));
-            let left = rested.remaining(replicas.clock.monotonic());
+            let left = rested.remaining(replicas.clock().monotonic());
             if left.is_zero() {
                 return ControlFlow::Continue(());
             }

@@ -50,7 +50,7 @@ pub fn handle(
 
 fn place(broker: &Broker, path: &str, topic: &str, index: i32) -> ErrorCode {
     let wanted = shown(Path::new(path));
-    let directories = broker.replicas.directories().all();
+    let directories = broker.replicas.directories();
     let exists = directories
         .iter()
         .any(|directory| shown(directory.log.path()) == wanted);

@@ -38,7 +38,7 @@ pub fn handle(
         pairs.collect()
     });
     let mut by_directory = sizes(broker, wanted.as_ref());
-    let directories = broker.replicas.directories().all().iter();
+    let directories = broker.replicas.directories().iter();
     let results = directories.map(|directory| {
         let path = directory.log.path();
         describe(directory, by_directory.remove(path).unwrap_or_default())

@@ -535,14 +535,16 @@ mod tests {
 
     use super::{Limits, Look, Target, flush_if_enough, plan_all, plan_enough, reader};
     use crate::config::BrokerConfig;
+    use crate::drivers::Drivers;
+    use crate::drivers::housekeeper::Intervals;
     use crate::fetch_sessions::{FetchKey, FetchTopicKey, FetchWish};
     use crate::process::clock::Clock;
     use crate::process::held_files::HeldFiles;
     use crate::replicas::partition::{Append, Partition, RequiredAcks};
-    use crate::replicas::{Directories, Found, Intervals, Replicas};
+    use crate::replicas::{Found, Replicas};
 
     /// The only partition of a topic, which nothing flushes unless it is asked to.
-    fn partition(directory: &Path) -> (Arc<Replicas>, Arc<Partition>) {
+    fn partition(directory: &Path) -> (Arc<Drivers>, Arc<Partition>) {
         let mut config = BrokerConfig::embedded(directory.to_path_buf(), 0);
         config.storage.flush_max_delay = Duration::from_hours(1000);
         let mut delta = MetadataDelta::new(MetadataImage::default());
@@ -564,12 +566,12 @@ mod tests {
         };
         delta.replay(&record.into());
         let clock = Clock::start();
-        let directories = Directories::new(&config.storage, 10, clock);
-        let replicas = Replicas::new(config.statics, clock, directories);
+        let replicas = Replicas::new(&config, 10, clock);
+        let drivers = Drivers::new(Arc::clone(&replicas));
         let image = delta.finish().0;
-        replicas.load(&image, Intervals::default()).unwrap();
+        drivers.load(&image, Intervals::default()).unwrap();
         match replicas.by_name("t", PartitionIndex(0)) {
-            Found::Here(partition) => (replicas, partition),
+            Found::Here(partition) => (drivers, partition),
             found => panic!("{found:?}: the partition is here"),
         }
     }

@@ -21,7 +21,7 @@ pub async fn observe(broker: &Arc<Broker>) -> Result<Observed, NotLooked> {
         let observed = Observed::default();
         observed.ready(broker.is_ready());
         let now = broker.clock.monotonic();
-        for directory in broker.replicas.directories().all() {
+        for directory in broker.replicas.directories() {
             let states = [
                 ("offline", directory.log.failure().is_some()),
                 ("stalled", directory.stalls.is_stalled(now)),
@@ -29,14 +29,15 @@ pub async fn observe(broker: &Arc<Broker>) -> Result<Observed, NotLooked> {
             ];
             observed.directory(directory.log.path(), states);
         }
-        observe_logs(&broker.replicas, &observed);
+        observe_logs(&broker, &observed);
         observe_lags(&broker.replicas, committed, &observed);
         observed
     });
     looked.await
 }
 
-fn observe_logs(replicas: &Replicas, observed: &Observed) {
+fn observe_logs(broker: &Broker, observed: &Observed) {
+    let (replicas, drivers) = (&broker.replicas, &broker.drivers);
     let mut topics: BTreeMap<_, Counted> = BTreeMap::new();
     for partition in replicas.all() {
         let looked = replicas.try_with_log(&partition, |log| {
@@ -55,10 +56,10 @@ fn observe_logs(replicas: &Replicas, observed: &Observed) {
     for (topic, counted) in topics {
         observed.traffic(&topic, counted);
     }
-    for report in replicas.compaction(|partition| partition.settings().log.compact) {
+    for report in drivers.compaction(|partition| partition.settings().log.compact) {
         observed.compaction(&report);
     }
-    observed.scrub(&replicas.scrub());
+    observed.scrub(&drivers.scrub());
     for report in replicas.damage() {
         observed.damage(&report.topic, report.partition, report.count());
     }

@@ -13,8 +13,9 @@ use prometheus_client::registry::Registry;
 
 use super::Metrics;
 use super::registrar::{Registrar, Series};
+use crate::drivers::cleaner::report::CompactionReport;
+use crate::drivers::scrubber::ScrubReport;
 use crate::replicas::traffic::Counted;
-use crate::replicas::{CompactionReport, ScrubReport};
 
 /// One topic's label.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Hash, EncodeLabelSet)]

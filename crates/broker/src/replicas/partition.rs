@@ -12,7 +12,7 @@ pub use ottla_replica::{PartitionId, Refused, Unavailable, Unreadable};
 use tokio::sync::{Notify, oneshot};
 
 use super::Replicas;
-use crate::drivers::flusher::Flusher;
+use crate::drivers::monitor::Monitor;
 
 /// A partition of this node.
 pub type Partition = ottla_replica::Partition<Disk, Tasks>;
@@ -21,14 +21,14 @@ pub type Planned = partition::Planned<Disk>;
 /// A task that waits for records.
 pub type Reader = ottla_replica::Reader<Notify>;
 
-/// Tasks wait for a message or a notification, the flusher's thread on a condition variable.
+/// Tasks wait for a message or a notification, the flusher's thread on a [`Monitor`] of whether it was woken.
 #[derive(Debug)]
 pub struct Tasks;
 
 impl Host for Tasks {
     type Producer = oneshot::Sender<Result<(), Unavailable>>;
     type Consumer = Notify;
-    type Flusher = Flusher;
+    type Flusher = Monitor<bool>;
 
     fn answer(producer: Self::Producer, outcome: Result<(), Unavailable>) {
         // A task that timed out or went away does not listen.
@@ -39,8 +39,8 @@ impl Host for Tasks {
         consumer.notify_one();
     }
 
-    fn pass_is_due(flusher: &Flusher) {
-        flusher.wake();
+    fn pass_is_due(flusher: &Monitor<bool>) {
+        flusher.change(|is_woken| *is_woken = true);
     }
 }
 

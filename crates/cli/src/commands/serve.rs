@@ -189,7 +189,7 @@ async fn start(config: BrokerConfig, clock: Clock) -> Result<(Running, Signals)>
 /// formatting by hand; an empty directory may mean that a disk is not mounted or a name is
 /// misspelt.
 fn warn_of_formatting(running: &Running) {
-    let directories = running.broker.replicas.directories().all().iter();
+    let directories = running.broker.replicas.directories().iter();
     let directories: Vec<_> = directories.map(|directory| directory.log.path()).collect();
     tracing::warn!(
         ?directories,
@@ -205,7 +205,6 @@ fn log_start(running: &Running) {
     let directories: Vec<PathBuf> = broker
         .replicas
         .directories()
-        .all()
         .iter()
         .map(|directory| absolute(directory.log.path()))
         .collect();

@@ -10,11 +10,11 @@ use std::thread::{Builder, JoinHandle};
 
 /// A thread that is joined in the end.
 #[derive(Debug)]
-pub struct Worker {
+pub struct Thread {
     thread: JoinHandle<()>,
 }
 
-impl Worker {
+impl Thread {
     /// Starts a thread of this name.
     pub fn start(name: &str, work: impl FnOnce() + Send + 'static) -> io::Result<Self> {
         let thread = Builder::new().name(name.to_owned()).spawn(work)?;
@@ -32,12 +32,12 @@ impl Worker {
 
 /// Threads of one kind, by number.
 #[derive(Debug, Default)]
-pub struct Workers {
-    threads: Mutex<BTreeMap<usize, Worker>>,
+pub struct Threads {
+    threads: Mutex<BTreeMap<usize, Thread>>,
 }
 
-impl Workers {
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<usize, Worker>> {
+impl Threads {
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<usize, Thread>> {
         self.threads.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -48,7 +48,7 @@ impl Workers {
         number: usize,
         work: impl FnOnce() + Send + 'static,
     ) -> io::Result<()> {
-        let worker = Worker::start(&format!("{kind}-{number}"), work)?;
+        let worker = Thread::start(&format!("{kind}-{number}"), work)?;
         let earlier = self.lock().insert(number, worker);
         if let Some(earlier) = earlier {
             earlier.join();
@@ -67,7 +67,7 @@ impl Workers {
     /// Waits for all of them.
     pub fn join_all(&self) {
         let workers = std::mem::take(&mut *self.lock());
-        workers.into_values().for_each(Worker::join);
+        workers.into_values().for_each(Thread::join);
     }
 }
 
@@ -89,13 +89,13 @@ pub fn caught<T>(work: impl FnOnce() -> T) -> Result<T, Panicked> {
 
 #[cfg(test)]
 mod tests {
-    use super::{Panicked, Workers, caught};
+    use super::{Panicked, Threads, caught};
     use std::sync::mpsc;
 
     #[test]
     fn a_panic_in_one_thread_does_not_keep_the_others_from_being_joined() {
         let (say, said) = mpsc::channel();
-        let workers = Workers::default();
+        let workers = Threads::default();
         workers
             .start("panics", 0, || panic!("a broken invariant"))
             .unwrap();
