@@ -10,12 +10,12 @@ use ottla_protocol::messages::{ApiKey, KafkaString};
 use ottla_quorum::QuorumStatus;
 use tokio::sync::watch;
 
+use crate::cluster::channel::Controller;
 use crate::cluster::producer_ids::ProducerIds;
 use crate::config::BrokerConfig;
 use crate::coordinators::GroupCoordinators;
 use crate::drivers::Drivers;
 use crate::drivers::cold_reads::ColdReads;
-use crate::drivers::controller::Controller;
 use crate::fetch_sessions::FetchSessions;
 use crate::metrics::Metrics;
 use crate::network::allowed::AllowedConnections;

@@ -3,7 +3,9 @@
 
 pub mod assign_directories;
 pub mod auto_create;
+pub mod channel;
 pub mod endpoints;
 pub mod metadata_events;
+pub mod metadata_follower;
 pub mod producer_ids;
 pub mod registration;

@@ -7,7 +7,7 @@ use ottla_metadata::config_keys::{self, Update, WhenChanged};
 use ottla_metadata::{ConfigResource, MetadataImage, ResourceKind};
 use ottla_protocol::messages::{ErrorCode, KafkaString};
 
-use crate::drivers::controller::Controller;
+use crate::cluster::channel::Controller;
 
 /// How it went with one resource.
 #[derive(Debug)]

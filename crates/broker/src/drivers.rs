@@ -8,6 +8,7 @@ pub mod applier;
 pub mod cleaner;
 mod closing;
 pub mod cold_reads;
+pub mod committed_log;
 pub mod controller;
 pub mod disk_work;
 mod flusher;

@@ -15,11 +15,10 @@ pub mod internal_topics;
 pub mod metrics;
 pub mod network;
 pub mod process;
-pub mod quorum;
 pub mod refused_transactions;
 pub mod replicas;
 pub mod reply;
 pub mod start;
 
 pub use broker::Broker;
-pub use start::{Running, StartError, start};
+pub use start::{DirectoryError, Running, StartError, start};

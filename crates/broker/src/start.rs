@@ -1,10 +1,16 @@
 //! Start-up and shutdown: the order in which the parts of a broker come and go.
 
+mod directories;
+mod first_records;
+mod listen;
 pub mod lock;
+mod metadata_log;
+mod refusals;
 pub mod spare;
-pub mod unserved_state;
+mod threads;
+mod unserved_state;
+mod voter;
 
-use std::io;
 use std::net::SocketAddr;
 use std::sync::{Arc, mpsc};
 use std::time::Duration;
@@ -13,80 +19,34 @@ use ottla_controller::Settings;
 use ottla_metadata::Endpoint;
 use ottla_protocol::ids::Uuid;
 use ottla_protocol::messages::KafkaString;
-use tokio::net::{TcpListener, lookup_host};
+use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
+use self::listen::{bind, bind_http, telling_http};
+use self::lock::DirectoryLock;
+pub use self::refusals::{DirectoryError, StartError};
+use self::threads::{follow_controller, run_controller, watch_disks};
+use self::unserved_state::UnservedState;
 use crate::broker::Broker;
-use crate::cluster::assign_directories;
-use crate::cluster::metadata_events;
-use crate::cluster::registration::{self, NotRegistered};
-use crate::config::{BrokerConfig, HostPort, ListenerConfig};
+use crate::cluster::{assign_directories, registration};
+use crate::config::{BrokerConfig, HostPort};
 use crate::config_changes;
 use crate::coordinators;
-use crate::drivers::applier::log_failures;
-use crate::drivers::controller::{self, ControllerLoop, Follower};
-use crate::drivers::disk_work::{LOOK, Watch, blocking};
+use crate::drivers::controller;
+use crate::drivers::disk_work::{LOOK, blocking};
 use crate::drivers::housekeeper::Intervals;
 use crate::drivers::opening::LogsError;
 use crate::handlers;
 use crate::http;
 use crate::network::Listener;
-use crate::network::allowed::AllowedConnections;
 use crate::network::connection::ConnectionSettings;
 use crate::network::inbox::FrameLimits;
 use crate::network::limits::RequestMemory;
 use crate::process::clock::Clock;
-use crate::quorum::{self, CommittedLog, QuorumError};
-use crate::start::lock::DirectoryLock;
-use crate::start::unserved_state::LiveState;
 
-/// How long a stop waits for the answers to what was asked, where a log directory stands still.
+/// How long a shutdown waits for the answers to requests before it looks whether a log directory is stalled.
 const GRACE: Duration = Duration::from_secs(5);
-
-/// Why a broker did not start.
-#[derive(Debug, thiserror::Error)]
-pub enum StartError {
-    /// The address of the HTTP listener cannot be bound.
-    #[error(
-        "cannot listen on {host}:{port} (key ottla.http.listen; another port, or nothing for none): {source}"
-    )]
-    Http {
-        /// Its host.
-        host: String,
-        /// Its port.
-        port: u16,
-        /// What the system said.
-        source: io::Error,
-    },
-    /// A listener's address cannot be bound.
-    #[error("cannot listen on {host}:{port} (key listeners, listener {name}): {source}")]
-    Listen {
-        /// The listener.
-        name: String,
-        /// Its host.
-        host: String,
-        /// Its port.
-        port: u16,
-        /// What the system said.
-        source: io::Error,
-    },
-    /// The directories or the metadata log cannot be used.
-    #[error(transparent)]
-    Quorum(#[from] QuorumError),
-    /// The logs cannot be opened.
-    #[error(transparent)]
-    Logs(#[from] LogsError),
-    /// A thread cannot be started.
-    #[error("cannot start a thread: {0}")]
-    Thread(io::Error),
-    /// They hold what only Kafka can go on with.
-    #[error("{0}")]
-    Live(LiveState),
-    /// The controller did not take the broker.
-    #[error(transparent)]
-    Register(#[from] NotRegistered),
-}
 
 /// A running broker.
 #[derive(Debug)]
@@ -120,20 +80,20 @@ pub async fn start(config: BrokerConfig, clock: Clock) -> Result<Running, StartE
         Some(address) => Some(bind_http(address, &config).await?),
         None => None,
     };
-    let (config, quorum) = blocking(move || {
-        let quorum = quorum::open(&config, clock);
-        (config, quorum)
+    let (config, opened) = blocking(move || {
+        let opened = metadata_log::open(&config, clock);
+        (config, opened)
     })
     .await;
-    let quorum = quorum?;
-    let config = telling_http(config.without_directories(quorum.offline), http.as_ref());
+    let opened = opened?;
+    let config = telling_http(config.without_directories(opened.offline), http.as_ref());
     let (controller, owner, follower) =
-        controller::controller(quorum.image, controller_settings(&config), quorum.log);
-    let cluster_id = KafkaString::from(quorum.cluster_id);
+        controller::controller(opened.image, controller_settings(&config), opened.log);
+    let cluster_id = KafkaString::from(opened.cluster_id);
     let broker = Broker::new(config, clock, cluster_id, controller, handlers::SERVED);
     broker
         .quorum
-        .set(quorum.status)
+        .set(opened.status)
         .expect("a broker has one metadata log");
     let (shutdown, stopping) = watch::channel(false);
     let mut running = Running {
@@ -143,41 +103,24 @@ pub async fn start(config: BrokerConfig, clock: Clock) -> Result<Running, StartE
             .collect(),
         broker: Arc::clone(&broker),
         http_address: None,
-        is_new: quorum.is_new,
+        is_new: opened.is_new,
         epoch: -1,
         shutdown,
         tasks: JoinSet::new(),
         _watching: watch_disks(&broker).map_err(StartError::Thread)?,
-        _locks: quorum.locks,
+        _locks: opened.locks,
     };
     running.serve_http(http, &stopping);
-    load_partitions(&broker, &quorum.directories).await?;
-    refuse_live_state(&broker).await?;
+    load_partitions(&broker, &opened.directories).await?;
+    refuse_unserved_state(&broker).await?;
     config_changes::say_stored(&broker.controller.image());
-    run_controller(&broker, owner)?;
-    follow_controller(&broker, follower)?;
-    running.epoch = join_cluster(&broker, &listeners, quorum.directories).await?;
+    run_controller(&broker, owner).map_err(StartError::Thread)?;
+    follow_controller(&broker, follower).map_err(StartError::Thread)?;
+    running.epoch = join_cluster(&broker, &listeners, opened.directories).await?;
     running.follow_metadata(&stopping);
     running.accept(listeners, &stopping);
     broker.set_ready(true);
     Ok(running)
-}
-
-/// Starts the thread that keeps the runtime going while disks hold it up, and says so; it ends with what is returned.
-fn watch_disks(broker: &Broker) -> io::Result<mpsc::Sender<()>> {
-    let (watching, watched) = mpsc::channel();
-    let drivers = Arc::clone(&broker.drivers);
-    let mut works = Watch::new(broker.replicas.disk_work());
-    let watch = move || {
-        while watched.recv_timeout(LOOK) == Err(mpsc::RecvTimeoutError::Timeout) {
-            works.look();
-            drivers.watch_directories();
-        }
-    };
-    std::thread::Builder::new()
-        .name("disk-watch".to_owned())
-        .spawn(watch)?;
-    Ok(watching)
 }
 
 /// Opens the partitions that the metadata knows.
@@ -200,7 +143,7 @@ async fn load_partitions(broker: &Arc<Broker>, directories: &[Uuid]) -> Result<(
 }
 
 /// Refuses what would be broken by serving it. Everything is closed again, as the last broker left it.
-async fn refuse_live_state(broker: &Arc<Broker>) -> Result<(), StartError> {
+async fn refuse_unserved_state(broker: &Arc<Broker>) -> Result<(), StartError> {
     let replicas = Arc::clone(&broker.replicas);
     let drivers = Arc::clone(&broker.drivers);
     let image = broker.controller.image();
@@ -209,7 +152,7 @@ async fn refuse_live_state(broker: &Arc<Broker>) -> Result<(), StartError> {
         .get(&broker.config.node_id)
         .map_or(-1, |last| last.epoch);
     let found = blocking(move || {
-        let found = LiveState::find(&image, &replicas);
+        let found = UnservedState::find(&image, &replicas);
         if !found.is_empty()
             && let Err(error) = drivers.close(epoch)
         {
@@ -221,55 +164,8 @@ async fn refuse_live_state(broker: &Arc<Broker>) -> Result<(), StartError> {
     if found.is_empty() {
         Ok(())
     } else {
-        Err(StartError::Live(found))
+        Err(StartError::Unserved(found))
     }
-}
-
-/// Starts the controller's thread. It ends when the last handle to it is gone.
-fn run_controller(
-    broker: &Arc<Broker>,
-    owner: ControllerLoop<CommittedLog>,
-) -> Result<(), StartError> {
-    let of_broker = Arc::downgrade(broker);
-    let run = move || {
-        let ended = owner.run();
-        if let Err(error) = ended {
-            tracing::error!(%error, "the controller has ended: metadata cannot be changed until the next start");
-            if let Some(broker) = of_broker.upgrade() {
-                broker.set_ready(false);
-            }
-        }
-    };
-    std::thread::Builder::new()
-        .name("controller".to_owned())
-        .spawn(run)
-        .map_err(StartError::Thread)?;
-    Ok(())
-}
-
-/// Starts the thread that takes over what the controller commits. It ends with the controller's.
-fn follow_controller(broker: &Arc<Broker>, follower: Follower) -> Result<(), StartError> {
-    let drivers = Arc::clone(&broker.drivers);
-    let connections = Arc::clone(&broker.connections);
-    let statics = broker.config.statics.clone();
-    let mut last = broker.controller.image();
-    let follow = move || {
-        follower.run(|image, changes| {
-            for event in metadata_events::events(&last, image, changes) {
-                event.log();
-            }
-            last = Arc::clone(image);
-            log_failures(&drivers.apply(image, changes));
-            if changes.configs.iter().any(AllowedConnections::depend_on) {
-                connections.allow(AllowedConnections::resolve(image, &statics));
-            }
-        });
-    };
-    std::thread::Builder::new()
-        .name("metadata".to_owned())
-        .spawn(follow)
-        .map_err(StartError::Thread)?;
-    Ok(())
 }
 
 fn controller_settings(config: &BrokerConfig) -> Settings {
@@ -319,7 +215,7 @@ impl Running {
         self.shutdown.send_replace(true);
         tokio::select! {
             () = async { while self.tasks.join_next().await.is_some() {} } => {}
-            () = standstill(&self.broker) => {
+            () = stalled(&self.broker) => {
                 tracing::error!("requests that wait for a log directory that does not answer are not waited for");
             }
         }
@@ -376,7 +272,7 @@ impl Running {
 }
 
 /// Completes once a log directory stands still, but not before those who need none have had their answer.
-async fn standstill(broker: &Broker) {
+async fn stalled(broker: &Broker) {
     tokio::time::sleep(GRACE).await;
     let directories = broker.replicas.directories();
     let is_still = || {
@@ -388,65 +284,4 @@ async fn standstill(broker: &Broker) {
     while !is_still() {
         tokio::time::sleep(LOOK).await;
     }
-}
-
-/// A busy port that nobody configured is no reason not to serve: another is taken, and logged.
-async fn bind_http(address: &HostPort, config: &BrokerConfig) -> Result<TcpListener, StartError> {
-    let is_configured = config.statics.values.contains_key(http::LISTEN_KEY);
-    let bound = match http::bind(address).await {
-        Err(error) if error.kind() == io::ErrorKind::AddrInUse && !is_configured => {
-            let free = HostPort {
-                port: 0,
-                ..address.clone()
-            };
-            let bound = http::bind(&free).await;
-            if let Ok(Ok(listening)) = bound.as_ref().map(TcpListener::local_addr) {
-                tracing::warn!(
-                    busy = address.port,
-                    listening = %listening,
-                    "the usual port of /metrics and /ready is taken: another was chosen; set ottla.http.listen to keep one"
-                );
-            }
-            bound
-        }
-        bound => bound,
-    };
-    bound.map_err(|source| StartError::Http {
-        host: address.host.clone(),
-        port: address.port,
-        source,
-    })
-}
-
-/// DescribeConfigs tells the address that was bound: its port may be another than the configured one, and `ottla why`
-/// looks for the listener there.
-fn telling_http(mut config: BrokerConfig, listener: Option<&TcpListener>) -> BrokerConfig {
-    let bound = listener.and_then(|listener| listener.local_addr().ok());
-    if let (Some(configured), Some(bound)) = (&config.http, bound)
-        && configured.port != bound.port()
-    {
-        let values = &mut config.statics.values;
-        values.insert("ottla.http.listen".to_owned(), bound.to_string());
-    }
-    config
-}
-
-async fn bind(config: &ListenerConfig, backlog: i32) -> Result<Listener, StartError> {
-    let failed = |source| StartError::Listen {
-        name: config.name.clone(),
-        host: config.bind.host.clone(),
-        port: config.bind.port,
-        source,
-    };
-    let host = if config.bind.host.is_empty() {
-        "::"
-    } else {
-        &config.bind.host
-    };
-    let address = lookup_host((host, config.bind.port))
-        .await
-        .map_err(failed)?
-        .next()
-        .ok_or_else(|| failed(io::Error::other("the host has no address")))?;
-    Listener::bind(&config.name, address, backlog).map_err(failed)
 }

@@ -12,7 +12,6 @@ pub const PARAMETERS: &[&str] = &[
 /// Files of the broker that start threads or tasks elsewhere than the map says.
 pub const SPAWNS: &[&str] = &[
     "crates/broker/src/coordinators.rs",
-    "crates/broker/src/quorum.rs",
     "crates/broker/src/drivers/closing.rs",
     "crates/broker/src/drivers/opening.rs",
 ];

@@ -7,7 +7,7 @@ use ottla_metadata::MetadataImage;
 use ottla_protocol::messages::ErrorCode;
 
 use crate::broker::Broker;
-use crate::drivers::controller::Unavailable;
+use crate::cluster::channel::NoController;
 use crate::internal_topics::{CONSUMER_OFFSETS, is_internal};
 use crate::process::random::random_id;
 
@@ -17,7 +17,7 @@ use crate::process::random::random_id;
 pub async fn create_missing(
     broker: &Broker,
     names: Vec<String>,
-) -> Result<Vec<(String, ErrorCode)>, Unavailable> {
+) -> Result<Vec<(String, ErrorCode)>, NoController> {
     let mut new = Vec::new();
     let mut refused = Vec::new();
     for name in names {

@@ -7,7 +7,7 @@ use ottla_protocol::ids::{NodeId, ProducerId};
 use ottla_protocol::messages::ErrorCode;
 use tokio::sync::Mutex;
 
-use crate::drivers::controller::Controller;
+use crate::cluster::channel::Controller;
 
 /// The block in use.
 #[derive(Debug, Default)]

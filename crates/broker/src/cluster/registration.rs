@@ -7,8 +7,8 @@ use ottla_metadata::{
 };
 use ottla_protocol::ids::Uuid;
 
+use crate::cluster::channel::{Controller, NoController};
 use crate::config::BrokerConfig;
-use crate::drivers::controller::{Controller, Unavailable};
 use crate::process::random::random_id;
 
 /// Why a broker is not part of its cluster.
@@ -19,7 +19,7 @@ pub enum NotRegistered {
     Refused(#[from] Refusal),
     /// There is no controller.
     #[error(transparent)]
-    Unavailable(#[from] Unavailable),
+    NoController(#[from] NoController),
 }
 
 /// What this release can read and write, by feature. A feature that is not named is supported at level 0 only.

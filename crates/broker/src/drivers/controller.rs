@@ -1,58 +1,18 @@
-//! The controller's thread, how requests reach it, and the thread that follows what it commits.
+//! The two threads of the controller.
 //!
-//! What is decided, and when a reply may leave, is `ottla_controller`'s business. Two threads drive it: the controller's
-//! hands requests over and proposes records; it touches no log directory of the partitions. The follower's takes over what
-//! is committed (it makes and removes partitions, which waits for disks), publishes the image, and releases the replies that
-//! depend on it, in order. So a slow directory holds up replies, and neither decisions nor commits.
+//! What is decided, and when a reply may leave, is `ottla_controller`'s business. The controller's thread hands requests
+//! over and proposes records; it touches no log directory of the partitions. The follower's thread applies what is committed
+//! (it makes and removes partitions, which waits for disks), publishes the image, and then sends the replies that depend on
+//! it, in order. So a slow directory delays replies, and neither decisions nor commits.
 
 use std::sync::{Arc, mpsc as channel};
 
 use ottla_controller::active::Published;
-use ottla_controller::{
-    Active, ControllerReply, ControllerRequest, Operation, Quorum, Settings, Turn,
-};
+use ottla_controller::{Active, Quorum, Settings, Turn};
 use ottla_metadata::{Changes, MetadataImage};
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{mpsc, watch};
 
-/// Requests that may wait for the controller; beyond it callers wait to be queued.
-const MAX_WAITING: usize = 1024;
-
-/// The controller cannot commit: its disk failed, or it is shutting down.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("the controller is not available")]
-pub struct Unavailable;
-
-/// How a caller is told.
-type Caller = oneshot::Sender<ControllerReply>;
-type Request = (Caller, ControllerRequest);
-
-/// How the rest of the broker reaches the controller.
-#[derive(Debug, Clone)]
-pub struct Controller {
-    requests: mpsc::Sender<Request>,
-    image: watch::Receiver<Arc<MetadataImage>>,
-}
-
-impl Controller {
-    /// The latest committed metadata.
-    pub fn image(&self) -> Arc<MetadataImage> {
-        Arc::clone(&self.image.borrow())
-    }
-
-    /// Follows the committed metadata.
-    pub fn follow(&self) -> watch::Receiver<Arc<MetadataImage>> {
-        self.image.clone()
-    }
-
-    /// Has the controller decide, and returns its reply once the records are committed and published.
-    pub async fn ask<O: Operation>(&self, operation: O) -> Result<O::Reply, Unavailable> {
-        let (caller, reply) = oneshot::channel();
-        let request = (caller, operation.into());
-        self.requests.send(request).await.map_err(|_| Unavailable)?;
-        let reply = reply.await.map_err(|_| Unavailable)?;
-        Ok(O::reply(reply))
-    }
-}
+use crate::cluster::channel::{Caller, Controller, Request};
 
 /// The controller's own side: what its thread owns.
 pub struct ControllerLoop<Q> {
@@ -74,14 +34,10 @@ pub fn controller<Q: Quorum>(
     settings: Settings,
     quorum: Q,
 ) -> (Controller, ControllerLoop<Q>, Follower) {
-    let (sender, requests) = mpsc::channel(MAX_WAITING);
     let (publish, follow) = watch::channel(Arc::new(image.clone()));
     // At most as many wait as there are callers, each of whom waits for a reply.
     let (committed, to_follow) = channel::channel();
-    let handle = Controller {
-        requests: sender,
-        image: follow,
-    };
+    let (handle, requests) = Controller::new(follow);
     let owner = ControllerLoop {
         requests,
         active: Active::new(image, settings),

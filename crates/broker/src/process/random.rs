@@ -10,3 +10,15 @@ use ottla_protocol::ids::Uuid;
 pub fn random_id() -> Uuid {
     Uuid::random().expect("the system's random generator works")
 }
+
+/// A random id that is none of Kafka's reserved ones and does not look like an option of a command.
+pub fn unreserved_id() -> Uuid {
+    loop {
+        let id = random_id();
+        let text = id.to_string();
+        // The first hundred are reserved; they begin with zeros.
+        if !text.starts_with('-') && !text.starts_with("AAAAAAAAAA") {
+            return id;
+        }
+    }
+}

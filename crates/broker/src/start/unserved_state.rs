@@ -25,13 +25,13 @@ const NAMED: usize = 10;
 
 /// What lives. Each entry says in words what it is.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct LiveState {
+pub struct UnservedState {
     groups: Vec<String>,
     transactions: Vec<String>,
     partitions: Vec<String>,
 }
 
-impl LiveState {
+impl UnservedState {
     /// Looks through the partitions of this node. One that cannot be read is said, and cannot be served either.
     pub fn find(image: &MetadataImage, replicas: &Replicas) -> Self {
         let mut found = Self::default();
@@ -150,7 +150,7 @@ fn of_topic(
     here.collect()
 }
 
-impl fmt::Display for LiveState {
+impl fmt::Display for UnservedState {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
@@ -197,11 +197,11 @@ fn list(f: &mut fmt::Formatter<'_>, what: &str, entries: &[String]) -> fmt::Resu
 
 #[cfg(test)]
 mod tests {
-    use super::LiveState;
+    use super::UnservedState;
 
     #[test]
     fn the_refusal_names_what_lives_and_what_to_do_about_it() {
-        let live = LiveState {
+        let live = UnservedState {
             groups: (0..12)
                 .map(|number| format!("share group g{number}"))
                 .collect(),
@@ -214,6 +214,6 @@ mod tests {
         ));
         assert!(said.contains("let their sessions expire, let these transactions end"));
         assert!(!said.contains("hangs"), "{said}");
-        assert!(!live.is_empty() && LiveState::default().is_empty());
+        assert!(!live.is_empty() && UnservedState::default().is_empty());
     }
 }

@@ -1,6 +1,7 @@
 //! The controller and its follower, over a log that only counts.
 
-use super::{Quorum, Unavailable, controller};
+use super::{Quorum, controller};
+use crate::cluster::channel::NoController;
 use ottla_controller::QuorumEvent;
 use ottla_controller::Settings;
 use ottla_controller::create_topics::NewTopic;
@@ -104,7 +105,7 @@ async fn a_decision_that_was_not_committed_is_neither_answered_nor_seen() {
         controller(MetadataImage::default(), Settings::default(), failing);
     let runs = spawn(move || owner.run());
     let follows = spawn(move || follower.run(|_, _| {}));
-    assert_eq!(controller.ask(register()).await, Err(Unavailable));
+    assert_eq!(controller.ask(register()).await, Err(NoController));
     assert!(controller.image().brokers.is_empty());
     assert_eq!(runs.join().unwrap(), Err("disk failed"));
     follows.join().unwrap();

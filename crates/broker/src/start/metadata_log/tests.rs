@@ -1,6 +1,6 @@
 //! Opening and formatting log directories, one start after another.
 
-use super::{Disk, Location, MetadataLog, OpenError, Quorum, QuorumError, Settings, open, voter};
+use super::{DirectoryError, Disk, Location, MetadataLog, OpenedLog, Settings, open, voter};
 use crate::config::BrokerConfig;
 use crate::process::clock::Clock;
 use ottla_log::files::{Files, Open};
@@ -10,10 +10,10 @@ use ottla_protocol::messages::metadata::{
     BeginTransactionRecord, FeatureLevelRecord, MetadataRecord, PartitionRecord,
     RegisterBrokerRecord, TopicRecord,
 };
-use ottla_quorum::{Format, settle_configs};
+use ottla_quorum::{Format, OpenError, settle_configs};
 use std::path::Path;
 
-fn start(root: &Path, directories: &[&str]) -> Result<Quorum, QuorumError> {
+fn start(root: &Path, directories: &[&str]) -> Result<OpenedLog, DirectoryError> {
     open(&config(root, directories), Clock::start())
 }
 
@@ -49,7 +49,7 @@ fn stored(image: &MetadataImage) -> usize {
 fn settings_of_topics_that_kafka_has_deleted_are_gone_after_a_start() {
     let root = tempfile::tempdir().unwrap();
     let mut first = start(root.path(), &["a"]).unwrap();
-    create_topic(&mut first.log.log, &first.directories, Vec::new());
+    create_topic(first.log.log(), &first.directories, Vec::new());
     let [here, gone] = [Uuid::from_parts(7, 7), Uuid::from_parts(8, 8)];
     let cluster = ConfigResource::cluster();
     let settings = [here, gone].map(|id| {
@@ -57,7 +57,7 @@ fn settings_of_topics_that_kafka_has_deleted_are_gone_after_a_start() {
         ottla_configs::record(&cluster, name, Some("page-cache".to_owned())).into()
     });
     let now = Clock::start().now().wall;
-    let log = &mut first.log.log;
+    let log = first.log.log();
     log.propose(&settings, MetadataVersion::LATEST, now)
         .unwrap();
     drop(first);
@@ -76,14 +76,14 @@ fn metadata_of_a_later_release_is_refused_and_left_as_it_is() {
     // A start that went on would end the transaction.
     let records = [version(level), BeginTransactionRecord::default().into()];
     let now = Clock::start().now().wall;
-    let log = &mut first.log.log;
+    let log = first.log.log();
     log.propose(&records, MetadataVersion::LATEST, now).unwrap();
     drop(first);
     let path = root.path().join("a/__cluster_metadata-0");
     let files = || ["00000000000000000000.log", "quorum-state"].map(|name| read(&path.join(name)));
     let before = files();
     let refused = start(root.path(), &["a"]).unwrap_err();
-    let QuorumError::Open(OpenError::MetadataVersion(refused)) = refused else {
+    let DirectoryError::Open(OpenError::MetadataVersion(refused)) = refused else {
         panic!("{refused}");
     };
     assert_eq!(refused.level, level);
@@ -110,7 +110,7 @@ fn first_records_of_a_later_release_are_not_written_into_the_log() {
     ottla_quorum::format(&Disk, &format).unwrap();
     for _ in 0..2 {
         let refused = start(root.path(), &["a"]).unwrap_err();
-        let QuorumError::MetadataVersion(refused) = refused else {
+        let DirectoryError::MetadataVersion(refused) = refused else {
             panic!("{refused}");
         };
         assert_eq!(refused.level, level);
@@ -168,13 +168,16 @@ fn a_directory_with_other_files_or_of_another_node_is_refused() {
     Disk.create_directory(&root.path().join("a/photos"))
         .unwrap();
     let refused = start(root.path(), &["a"]).unwrap_err();
-    assert!(matches!(refused, QuorumError::Foreign { .. }), "{refused}");
+    assert!(
+        matches!(refused, DirectoryError::Foreign { .. }),
+        "{refused}"
+    );
     drop(start(root.path(), &["b"]).unwrap());
     let mut other = config(root.path(), &["b"]);
     other.node_id = NodeId(9);
     let refused = open(&other, Clock::start()).unwrap_err();
     assert!(
-        matches!(refused, QuorumError::OtherNode { .. }),
+        matches!(refused, DirectoryError::OtherNode { .. }),
         "{refused}"
     );
 }
@@ -185,7 +188,7 @@ fn a_metadata_directory_that_is_suddenly_empty_is_not_formatted_again() {
     drop(start(root.path(), &["a", "b"]).unwrap());
     let refused = start(root.path(), &["c", "b"]).unwrap_err();
     assert!(
-        matches!(refused, QuorumError::NoMetadata { .. }),
+        matches!(refused, DirectoryError::NoMetadata { .. }),
         "{refused}"
     );
 }
@@ -194,11 +197,14 @@ fn a_metadata_directory_that_is_suddenly_empty_is_not_formatted_again() {
 fn partitions_that_may_be_in_a_directory_that_is_away_refuse_the_start() {
     let root = tempfile::tempdir().unwrap();
     let mut first = start(root.path(), &["a", "b"]).unwrap();
-    create_topic(&mut first.log.log, &first.directories, Vec::new());
+    create_topic(first.log.log(), &first.directories, Vec::new());
     drop(first);
     let refused = start(root.path(), &["a"]).unwrap_err();
     assert!(
-        matches!(refused, QuorumError::DirectoryMissing { partitions: 1, .. }),
+        matches!(
+            refused,
+            DirectoryError::DirectoryMissing { partitions: 1, .. }
+        ),
         "{refused}"
     );
     Disk.create_directory(&root.path().join("a/t-0")).unwrap();
@@ -210,14 +216,14 @@ fn an_empty_directory_does_not_take_the_place_of_one_that_is_away() {
     let root = tempfile::tempdir().unwrap();
     let mut first = start(root.path(), &["a", "b"]).unwrap();
     let in_b = vec![first.directories[1]];
-    create_topic(&mut first.log.log, &first.directories, in_b);
+    create_topic(first.log.log(), &first.directories, in_b);
     drop(first);
     for _ in 0..2 {
         let refused = start(root.path(), &["a", "c"]).unwrap_err();
         assert!(
             matches!(
                 refused,
-                QuorumError::DirectoryReplaced { partitions: 1, .. }
+                DirectoryError::DirectoryReplaced { partitions: 1, .. }
             ),
             "{refused}"
         );

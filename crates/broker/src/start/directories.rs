@@ -11,10 +11,12 @@ use ottla_protocol::ids::Uuid;
 use ottla_protocol::time::Timestamp;
 use ottla_quorum::{DirectoryState, Format, MetaProperties, MetaPropertiesError};
 
-use super::{QuorumError, has_static_voters, unreserved_id, voter};
+use super::lock::{DirectoryLock, NotLocked};
+use super::refusals::DirectoryError;
+use super::spare;
+use super::voter::{has_static_voters, voter};
 use crate::config::{BrokerConfig, StorageConfig};
-use crate::start::lock::{DirectoryLock, NotLocked};
-use crate::start::spare;
+use crate::process::random::unreserved_id;
 
 /// A directory, and its `meta.properties` if it is formatted.
 pub(super) type Found = (PathBuf, Option<MetaProperties>);
@@ -57,7 +59,7 @@ impl Taken {
 }
 
 /// Locks what can be used. As in Kafka a log directory whose disk fails is left out; the metadata log's must not fail.
-pub(super) fn usable(storage: &StorageConfig, taken: &mut Taken) -> Result<Usable, QuorumError> {
+pub(super) fn usable(storage: &StorageConfig, taken: &mut Taken) -> Result<Usable, DirectoryError> {
     let mut usable = Usable::default();
     let mut last = None;
     for path in paths(storage) {
@@ -78,19 +80,19 @@ pub(super) fn usable(storage: &StorageConfig, taken: &mut Taken) -> Result<Usabl
                 .iter()
                 .all(|path| usable.offline.contains(path)) =>
         {
-            Err(QuorumError::AllOffline(Box::new(error)))
+            Err(DirectoryError::AllOffline(Box::new(error)))
         }
         _ => Ok(usable),
     }
 }
 
-fn lock(path: &Path, taken: &mut Taken) -> Result<Option<MetaProperties>, QuorumError> {
+fn lock(path: &Path, taken: &mut Taken) -> Result<Option<MetaProperties>, DirectoryError> {
     make(path, &mut taken.made)?;
     taken.locks.push(DirectoryLock::take(path)?);
     state(path)
 }
 
-impl QuorumError {
+impl DirectoryError {
     /// Whether the disk failed, and not whoever configured it.
     fn is_of_the_disk(&self) -> bool {
         matches!(
@@ -127,11 +129,11 @@ fn make(path: &Path, made: &mut Vec<PathBuf>) -> Result<(), FileError> {
     Ok(())
 }
 
-fn state(path: &Path) -> Result<Option<MetaProperties>, QuorumError> {
+fn state(path: &Path) -> Result<Option<MetaProperties>, DirectoryError> {
     match ottla_quorum::directory_state(&Disk, path)? {
         DirectoryState::New => Ok(None),
         DirectoryState::Formatted(meta) => Ok(Some(meta)),
-        DirectoryState::Foreign(file) => Err(QuorumError::Foreign {
+        DirectoryState::Foreign(file) => Err(DirectoryError::Foreign {
             directory: path.to_owned(),
             file,
         }),
@@ -142,7 +144,7 @@ fn state(path: &Path) -> Result<Option<MetaProperties>, QuorumError> {
 pub(super) fn cluster(
     config: &BrokerConfig,
     states: &[Found],
-) -> Result<Option<String>, QuorumError> {
+) -> Result<Option<String>, DirectoryError> {
     let metadata = &config.storage.metadata_log_dir;
     let ours = states
         .iter()
@@ -151,21 +153,21 @@ pub(super) fn cluster(
     for (directory, meta) in states {
         let Some(meta) = meta else { continue };
         if meta.node_id != config.node_id {
-            return Err(QuorumError::OtherNode {
+            return Err(DirectoryError::OtherNode {
                 directory: directory.clone(),
                 theirs: meta.node_id.0,
                 ours: config.node_id.0,
             });
         }
         let Some(ours) = ours else {
-            return Err(QuorumError::NoMetadata {
+            return Err(DirectoryError::NoMetadata {
                 metadata: metadata.clone(),
                 other: directory.clone(),
                 cluster: meta.cluster_id.clone(),
             });
         };
         if meta.cluster_id != ours.cluster_id {
-            return Err(QuorumError::OtherCluster {
+            return Err(DirectoryError::OtherCluster {
                 directory: directory.clone(),
                 theirs: meta.cluster_id.clone(),
                 ours: ours.cluster_id.clone(),
@@ -190,7 +192,7 @@ pub(super) fn prepare(
     cluster_id: &str,
     (states, ids): (&[Found], &[Identified]),
     now: Timestamp,
-) -> Result<(), QuorumError> {
+) -> Result<(), DirectoryError> {
     let version = MetadataVersion::OF_NEW_CLUSTERS;
     for ((path, meta), (_, id)) in states.iter().zip(ids) {
         spare::make_room(path)?;
@@ -228,7 +230,7 @@ pub(super) fn check_complete(
     config: &BrokerConfig,
     image: &MetadataImage,
     (states, ids): (&[Found], &[Identified]),
-) -> Result<(), QuorumError> {
+) -> Result<(), DirectoryError> {
     let formatted = || {
         let all = states.iter().zip(ids);
         all.filter(|((_, meta), _)| meta.is_some())
@@ -262,11 +264,11 @@ pub(super) fn check_complete(
     }
     let added = states.iter().find(|(_, meta)| meta.is_none());
     match added {
-        _ if unknown > 0 => Err(QuorumError::DirectoryMissing {
+        _ if unknown > 0 => Err(DirectoryError::DirectoryMissing {
             missing,
             partitions: unknown,
         }),
-        Some((empty, _)) if offline > 0 => Err(QuorumError::DirectoryReplaced {
+        Some((empty, _)) if offline > 0 => Err(DirectoryError::DirectoryReplaced {
             missing,
             empty: empty.clone(),
             partitions: offline,

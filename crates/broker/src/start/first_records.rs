@@ -9,7 +9,7 @@ use ottla_protocol::messages::metadata::MetadataRecord;
 use ottla_protocol::time::Timestamp;
 use ottla_quorum::{FirstBatch, Inspected, MetadataLog, check_version, read_bootstrap};
 
-use super::QuorumError;
+use super::refusals::DirectoryError;
 use crate::config::BrokerConfig;
 
 /// The first records of a cluster, which its log does not hold yet.
@@ -26,7 +26,7 @@ impl FirstRecords {
     pub(super) fn of(
         config: &BrokerConfig,
         inspected: &Inspected<Disk>,
-    ) -> Result<Option<Self>, QuorumError> {
+    ) -> Result<Option<Self>, DirectoryError> {
         let image = inspected.image();
         if image.features.contains_key(versions::FEATURE) {
             return Ok(None);
@@ -94,7 +94,7 @@ pub(super) fn mend_late_beginning(
     log: &mut MetadataLog<Disk>,
     loader: &Loader,
     now: Timestamp,
-) -> Result<(), QuorumError> {
+) -> Result<(), DirectoryError> {
     if let Some(job) = log.begin_snapshot(loader, now)? {
         let written = job.write()?;
         log.adopt_snapshot(written)?;

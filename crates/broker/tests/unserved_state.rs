@@ -163,7 +163,7 @@ async fn members_and_open_transactions_refuse_the_start_and_are_named() {
     running.shut_down().await;
     for _ in 0..2 {
         let refused = start(root.path()).await.unwrap_err();
-        assert!(matches!(refused, StartError::Live(_)), "{refused}");
+        assert!(matches!(refused, StartError::Unserved(_)), "{refused}");
         let said = refused.to_string();
         assert!(said.contains("members: streams group counts;"), "{said}");
         assert!(

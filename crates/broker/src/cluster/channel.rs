@@ -1,0 +1,59 @@
+//! How the rest of the broker reaches the controller: an operation goes in, its reply comes back once it is committed.
+//!
+//! Requests are values ([`ControllerRequest`]), so that one day they cross a wire to a controller on another node.
+
+use std::sync::Arc;
+
+use ottla_controller::{ControllerReply, ControllerRequest, Operation};
+use ottla_metadata::MetadataImage;
+use tokio::sync::{mpsc, oneshot, watch};
+
+/// Requests that may wait for the controller; beyond it callers wait to be queued.
+const MAX_WAITING: usize = 1024;
+
+/// No controller commits: its disk failed, or it is shutting down.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the controller is not available")]
+pub struct NoController;
+
+/// Where the reply to a request goes.
+pub type Caller = oneshot::Sender<ControllerReply>;
+/// What the controller's thread receives.
+pub type Request = (Caller, ControllerRequest);
+
+/// The broker's end of the channel, with the metadata that the controller has committed.
+#[derive(Debug, Clone)]
+pub struct Controller {
+    requests: mpsc::Sender<Request>,
+    image: watch::Receiver<Arc<MetadataImage>>,
+}
+
+impl Controller {
+    /// The broker's end, and the end of the controller's thread. The committed metadata comes through `image`.
+    pub fn new(image: watch::Receiver<Arc<MetadataImage>>) -> (Self, mpsc::Receiver<Request>) {
+        let (requests, received) = mpsc::channel(MAX_WAITING);
+        (Self { requests, image }, received)
+    }
+
+    /// The latest committed metadata.
+    pub fn image(&self) -> Arc<MetadataImage> {
+        Arc::clone(&self.image.borrow())
+    }
+
+    /// Follows the committed metadata.
+    pub fn follow(&self) -> watch::Receiver<Arc<MetadataImage>> {
+        self.image.clone()
+    }
+
+    /// Has the controller decide, and returns its reply once the records are committed and published.
+    pub async fn ask<O: Operation>(&self, operation: O) -> Result<O::Reply, NoController> {
+        let (caller, reply) = oneshot::channel();
+        let request = (caller, operation.into());
+        self.requests
+            .send(request)
+            .await
+            .map_err(|_| NoController)?;
+        let reply = reply.await.map_err(|_| NoController)?;
+        Ok(O::reply(reply))
+    }
+}

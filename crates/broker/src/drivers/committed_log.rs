@@ -1,0 +1,127 @@
+//! The metadata log as the controller's thread writes it, and the snapshots of it.
+//!
+//! A quorum of one commits what is on its own disk. A snapshot is written by a thread of its own; the log takes it over at
+//! the first proposal after that.
+
+use std::sync::mpsc;
+use std::time::Duration;
+
+use ottla_controller::{Quorum, QuorumEvent};
+use ottla_log::files::FileError;
+use ottla_log::files::disk::Disk;
+use ottla_metadata::MetadataImage;
+use ottla_protocol::ids::Offset;
+use ottla_protocol::messages::metadata::MetadataRecord;
+use ottla_protocol::time::Timestamp;
+use ottla_quorum::{
+    MetadataLog, ProposeError, QuorumStatus, SnapshotSchedule, WriteError, WrittenSnapshot,
+};
+use tokio::sync::watch;
+
+use super::threads::Thread;
+use crate::process::clock::Clock;
+
+/// Why metadata could not be committed.
+#[derive(Debug, thiserror::Error)]
+pub enum NotCommitted {
+    /// The log did not take the records.
+    #[error(transparent)]
+    Propose(#[from] ProposeError),
+    /// The disk failed when a snapshot was begun or taken over.
+    #[error(transparent)]
+    File(#[from] FileError),
+}
+
+/// The metadata log as the controller's thread writes it.
+#[derive(Debug)]
+pub struct CommittedLog {
+    log: MetadataLog<Disk>,
+    clock: Clock,
+    snapshots: SnapshotSchedule,
+    writing: Option<mpsc::Receiver<Result<WrittenSnapshot, WriteError>>>,
+    status: watch::Sender<QuorumStatus>,
+}
+
+impl CommittedLog {
+    /// Goes on with a log that this node leads; returns as well who leads it, and how far it has come.
+    pub fn new(
+        log: MetadataLog<Disk>,
+        clock: Clock,
+        snapshot_interval: Option<Duration>,
+    ) -> (Self, watch::Receiver<QuorumStatus>) {
+        let (status, published) = watch::channel(log.status());
+        let committed = Self {
+            log,
+            clock,
+            snapshots: SnapshotSchedule::new(snapshot_interval, clock.now().wall),
+            writing: None,
+            status,
+        };
+        (committed, published)
+    }
+
+    /// The log itself, for tests that write what another leader would.
+    #[cfg(test)]
+    pub fn log(&mut self) -> &mut MetadataLog<Disk> {
+        &mut self.log
+    }
+
+    /// Begins a snapshot when one is due, on a thread of its own, and takes over the one that is done.
+    fn snapshot(&mut self, image: &MetadataImage, now: Timestamp) -> Result<(), FileError> {
+        if let Some(writing) = &self.writing {
+            match writing.try_recv() {
+                Ok(Ok(written)) => self.log.adopt_snapshot(written)?,
+                Ok(Err(error)) => tracing::warn!(%error, "cannot write a snapshot of the metadata"),
+                Err(mpsc::TryRecvError::Empty) => return Ok(()),
+                Err(mpsc::TryRecvError::Disconnected) => {}
+            }
+            self.writing = None;
+        }
+        let Some(job) = self.snapshots.begin_if_due(&mut self.log, image, now)? else {
+            return Ok(());
+        };
+        let (done, writing) = mpsc::channel();
+        let write = move || {
+            // The log has ended where nobody receives it.
+            let _ = done.send(job.write());
+        };
+        match Thread::start("metadata-snapshot", write) {
+            Ok(_) => self.writing = Some(writing),
+            Err(error) => {
+                tracing::warn!(%error, "cannot start a thread for a snapshot of the metadata");
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Quorum for CommittedLog {
+    type Error = NotCommitted;
+
+    /// A full disk may have room again later, and the next records may be smaller.
+    fn is_final(error: &NotCommitted) -> bool {
+        !matches!(
+            error,
+            NotCommitted::Propose(
+                ProposeError::Full(_) | ProposeError::TooLarge | ProposeError::Record(_)
+            )
+        )
+    }
+
+    fn next_offset(&self) -> Offset {
+        self.log.end_offset()
+    }
+
+    /// A quorum of one commits what is on its own disk.
+    fn propose(
+        &mut self,
+        records: &[MetadataRecord],
+        image: &MetadataImage,
+    ) -> Result<Vec<QuorumEvent>, NotCommitted> {
+        let now = self.clock.now().wall;
+        self.log.propose(records, image.metadata_version(), now)?;
+        self.status.send_replace(self.log.status());
+        self.snapshot(image, now)?;
+        Ok(vec![QuorumEvent::Committed(self.log.end_offset())])
+    }
+}

@@ -1,0 +1,77 @@
+//! Binds the ports of a start: the listeners of clients, and the one of `/metrics` and `/ready`.
+
+use std::io;
+
+use tokio::net::{TcpListener, lookup_host};
+
+use super::refusals::StartError;
+use crate::config::{BrokerConfig, HostPort, ListenerConfig};
+use crate::http;
+use crate::network::Listener;
+
+/// A busy port that nobody configured is no reason not to serve: another is taken, and logged.
+pub(super) async fn bind_http(
+    address: &HostPort,
+    config: &BrokerConfig,
+) -> Result<TcpListener, StartError> {
+    let is_configured = config.statics.values.contains_key(http::LISTEN_KEY);
+    let bound = match http::bind(address).await {
+        Err(error) if error.kind() == io::ErrorKind::AddrInUse && !is_configured => {
+            let free = HostPort {
+                port: 0,
+                ..address.clone()
+            };
+            let bound = http::bind(&free).await;
+            if let Ok(Ok(listening)) = bound.as_ref().map(TcpListener::local_addr) {
+                tracing::warn!(
+                    busy = address.port,
+                    listening = %listening,
+                    "the usual port of /metrics and /ready is taken: another was chosen; set ottla.http.listen to keep one"
+                );
+            }
+            bound
+        }
+        bound => bound,
+    };
+    bound.map_err(|source| StartError::Http {
+        host: address.host.clone(),
+        port: address.port,
+        source,
+    })
+}
+
+/// DescribeConfigs tells the address that was bound: its port may be another than the configured one, and `ottla why`
+/// looks for the listener there.
+pub(super) fn telling_http(
+    mut config: BrokerConfig,
+    listener: Option<&TcpListener>,
+) -> BrokerConfig {
+    let bound = listener.and_then(|listener| listener.local_addr().ok());
+    if let (Some(configured), Some(bound)) = (&config.http, bound)
+        && configured.port != bound.port()
+    {
+        let values = &mut config.statics.values;
+        values.insert("ottla.http.listen".to_owned(), bound.to_string());
+    }
+    config
+}
+
+pub(super) async fn bind(config: &ListenerConfig, backlog: i32) -> Result<Listener, StartError> {
+    let failed = |source| StartError::Listen {
+        name: config.name.clone(),
+        host: config.bind.host.clone(),
+        port: config.bind.port,
+        source,
+    };
+    let host = if config.bind.host.is_empty() {
+        "::"
+    } else {
+        &config.bind.host
+    };
+    let address = lookup_host((host, config.bind.port))
+        .await
+        .map_err(failed)?
+        .next()
+        .ok_or_else(|| failed(io::Error::other("the host has no address")))?;
+    Listener::bind(&config.name, address, backlog).map_err(failed)
+}

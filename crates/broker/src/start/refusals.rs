@@ -1,0 +1,164 @@
+//! Why a start is refused. Each message names the configuration key to look at, or the next step.
+
+use std::io;
+use std::path::PathBuf;
+
+use ottla_log::files::FileError;
+use ottla_protocol::ids::Uuid;
+use ottla_quorum::{
+    CheckpointError, MetaPropertiesError, OpenError, ProposeError, UnsupportedVersion, WriteError,
+};
+
+use super::lock::NotLocked;
+use super::unserved_state::UnservedState;
+use crate::cluster::registration::NotRegistered;
+use crate::drivers::opening::LogsError;
+
+/// Why a broker did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The address of the HTTP listener cannot be bound.
+    #[error(
+        "cannot listen on {host}:{port} (key ottla.http.listen; another port, or nothing for none): {source}"
+    )]
+    Http {
+        /// Its host.
+        host: String,
+        /// Its port.
+        port: u16,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// A listener's address cannot be bound.
+    #[error("cannot listen on {host}:{port} (key listeners, listener {name}): {source}")]
+    Listen {
+        /// The listener.
+        name: String,
+        /// Its host.
+        host: String,
+        /// Its port.
+        port: u16,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// The directories or the metadata log cannot be used.
+    #[error(transparent)]
+    Directories(#[from] DirectoryError),
+    /// The logs cannot be opened.
+    #[error(transparent)]
+    Logs(#[from] LogsError),
+    /// A thread cannot be started.
+    #[error("cannot start a thread: {0}")]
+    Thread(io::Error),
+    /// They hold what only Kafka can go on with.
+    #[error("{0}")]
+    Unserved(UnservedState),
+    /// The controller did not take the broker.
+    #[error(transparent)]
+    Register(#[from] NotRegistered),
+}
+
+/// Why the directories of this node cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum DirectoryError {
+    /// Another process uses one, or it cannot be written.
+    #[error(transparent)]
+    Lock(#[from] NotLocked),
+    /// The disk failed.
+    #[error(transparent)]
+    File(#[from] FileError),
+    /// `meta.properties` cannot be read.
+    #[error(transparent)]
+    MetaProperties(#[from] MetaPropertiesError),
+    /// A new directory cannot be formatted.
+    #[error(transparent)]
+    Format(#[from] WriteError),
+    /// The first records of the cluster cannot be read.
+    #[error(transparent)]
+    Bootstrap(#[from] CheckpointError),
+    /// The metadata log cannot be opened.
+    #[error(transparent)]
+    Open(#[from] OpenError),
+    /// The first records of the cluster cannot be written.
+    #[error(transparent)]
+    Propose(#[from] ProposeError),
+    /// It holds files of something else.
+    #[error(
+        "{directory} holds {file} and no meta.properties: it is not a log directory; choose an empty one (key \
+         log.dirs)"
+    )]
+    Foreign {
+        /// The directory.
+        directory: PathBuf,
+        /// One of its files.
+        file: String,
+    },
+    /// It belongs to another node.
+    #[error(
+        "{directory} belongs to node {theirs}, not to node {ours}; set node.id={theirs} or choose another directory"
+    )]
+    OtherNode {
+        /// The directory.
+        directory: PathBuf,
+        /// Whose it is.
+        theirs: i32,
+        /// `node.id`.
+        ours: i32,
+    },
+    /// Two directories are of different clusters.
+    #[error(
+        "{directory} belongs to cluster {theirs}, the metadata log to cluster {ours}; remove one of them from log.dirs"
+    )]
+    OtherCluster {
+        /// The directory.
+        directory: PathBuf,
+        /// Its cluster.
+        theirs: String,
+        /// The metadata log's.
+        ours: String,
+    },
+    /// The first records of the cluster are of a level that this release does not know.
+    #[error(transparent)]
+    MetadataVersion(#[from] UnsupportedVersion),
+    /// A directory of this broker is not there, and partitions with it that would be made anew.
+    #[error(
+        "{partitions} partitions are in none of log.dirs, and the log directory with directory.id {missing} is not \
+         there: is its disk mounted? A start without it would make them anew, empty"
+    )]
+    DirectoryMissing {
+        /// The id of the one that is missing.
+        missing: Uuid,
+        /// How many partitions are nowhere else.
+        partitions: usize,
+    },
+    /// A directory of this broker is not there, and an empty one is.
+    #[error(
+        "{empty} is empty, and the log directory with directory.id {missing} is not there, with {partitions} \
+         partitions: is its disk mounted? If it is gone for good, take {empty} out of log.dirs for one start; those \
+         partitions then stay without a leader until their topics are deleted"
+    )]
+    DirectoryReplaced {
+        /// The id of the one that is missing.
+        missing: Uuid,
+        /// The one that would be formatted.
+        empty: PathBuf,
+        /// How many partitions are nowhere else.
+        partitions: usize,
+    },
+    /// None of `log.dirs` can be used.
+    #[error("none of log.dirs can be used; the last failed with: {0}")]
+    AllOffline(Box<DirectoryError>),
+    /// The directory of the metadata log is new although others are not.
+    #[error(
+        "{metadata} has no metadata log, but {other} belongs to cluster {cluster}: is its disk mounted? set \
+         metadata.log.dir to where the metadata log is"
+    )]
+    NoMetadata {
+        /// Where the metadata log should be.
+        metadata: PathBuf,
+        /// A directory that is formatted.
+        other: PathBuf,
+        /// Its cluster.
+        cluster: String,
+    },
+}

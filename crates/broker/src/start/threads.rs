@@ -1,0 +1,54 @@
+//! The threads of the process that a start begins: the watch over disks, and the two of the controller.
+
+use std::io;
+use std::sync::{Arc, mpsc};
+
+use crate::broker::Broker;
+use crate::cluster::metadata_follower::MetadataFollower;
+use crate::drivers::committed_log::CommittedLog;
+use crate::drivers::controller::{ControllerLoop, Follower};
+use crate::drivers::disk_work::{LOOK, Watch};
+use crate::drivers::threads::Thread;
+
+/// Starts the thread that keeps the runtime going while disks block its threads, and that logs stalled directories. It
+/// ends when what is returned is dropped.
+pub(super) fn watch_disks(broker: &Broker) -> io::Result<mpsc::Sender<()>> {
+    let (watching, watched) = mpsc::channel();
+    let drivers = Arc::clone(&broker.drivers);
+    let mut works = Watch::new(broker.replicas.disk_work());
+    let watch = move || {
+        while watched.recv_timeout(LOOK) == Err(mpsc::RecvTimeoutError::Timeout) {
+            works.look();
+            drivers.watch_directories();
+        }
+    };
+    Thread::start("disk-watch", watch)?;
+    Ok(watching)
+}
+
+/// Starts the controller's thread. It ends when the last handle to it is gone.
+pub(super) fn run_controller(
+    broker: &Arc<Broker>,
+    owner: ControllerLoop<CommittedLog>,
+) -> io::Result<()> {
+    let of_broker = Arc::downgrade(broker);
+    let run = move || {
+        let ended = owner.run();
+        if let Err(error) = ended {
+            tracing::error!(%error, "the controller has ended: metadata cannot be changed until the next start");
+            if let Some(broker) = of_broker.upgrade() {
+                broker.set_ready(false);
+            }
+        }
+    };
+    Thread::start("controller", run)?;
+    Ok(())
+}
+
+/// Starts the thread that applies what the controller commits. It ends with the controller's.
+pub(super) fn follow_controller(broker: &Broker, follower: Follower) -> io::Result<()> {
+    let mut metadata = MetadataFollower::new(broker);
+    let follow = move || follower.run(|image, changes| metadata.apply(image, changes));
+    Thread::start("metadata", follow)?;
+    Ok(())
+}
