@@ -24,14 +24,17 @@ mod working;
 use std::sync::{Arc, OnceLock};
 
 use ottla_metadata::{Changes, MetadataImage};
+use ottla_replica::cleaner::report::CompactionReport;
+use ottla_replica::cleaner::settings::CleanerSettings;
+use ottla_replica::housekeeping::Intervals;
+use ottla_replica::scrub::{ScrubReport, ScrubSettings};
 use ottla_replica::topic_settings::recovery_threads;
 
 use self::applier::{Applier, log_failures};
-use self::cleaner::report::CompactionReport;
-use self::cleaner::{Cleaner, CleanerSettings};
-use self::housekeeper::{Housekeeper, Intervals};
+use self::cleaner::Cleaner;
+use self::housekeeper::Housekeeper;
 use self::opening::{LogsError, StepError};
-use self::scrubber::{ScrubReport, ScrubSettings, Scrubber};
+use self::scrubber::Scrubber;
 use self::threads::Threads;
 use crate::replicas::{Partition, Replicas};
 

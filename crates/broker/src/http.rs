@@ -11,13 +11,13 @@ use axum::extract::{Path, State};
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
-use ottla_protocol::time::MonotonicTime;
+use ottla_log::compaction::{Quarantined, Verdict};
+use ottla_replica::cleaner::report::CompactionReport;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 
 use crate::broker::Broker;
 use crate::config::HostPort;
-use crate::drivers::cleaner::report::CompactionReport;
 use crate::drivers::disk_work::{NotLooked, look};
 use crate::drivers::stopping::stopped;
 use crate::metrics;
@@ -149,9 +149,42 @@ async fn why(broker: &Arc<Broker>, asks: impl Fn(&Partition) -> bool + Send + 's
     if reports.is_empty() {
         return (StatusCode::NOT_FOUND, "no such partition here\n").into_response();
     }
-    let reports: Vec<_> = reports.iter().map(CompactionReport::to_json).collect();
+    let reports: Vec<_> = reports.iter().map(to_json).collect();
     let body = serde_json::Value::Array(reports).to_string();
     ([(header::CONTENT_TYPE, "application/json")], body).into_response()
+}
+
+/// A report for programs.
+fn to_json(report: &CompactionReport) -> serde_json::Value {
+    let plan = &report.plan;
+    let next_due = match plan.verdict {
+        Verdict::NotDue { next_due, .. } => next_due.map(|due| due.0),
+        Verdict::Due(_) => Some(report.now.0),
+    };
+    let failure = report.history.failure.as_ref();
+    let quarantined = |entry: &Quarantined| {
+        serde_json::json!({
+            "first_offset": entry.first_offset.0,
+            "last_offset": entry.last_offset.0,
+            "bytes": entry.bytes,
+            "reason": entry.reason,
+        })
+    };
+    serde_json::json!({
+        "topic": report.topic,
+        "partition": report.partition,
+        "why": report.to_string(),
+        "is_due": plan.is_due(),
+        "is_degraded": report.is_degraded(),
+        "first_dirty_offset": plan.first_dirty.0,
+        "first_uncleanable_offset": plan.first_uncleanable.0,
+        "clean_bytes": plan.clean_bytes,
+        "cleanable_bytes": plan.cleanable_bytes,
+        "next_due_ms": next_due,
+        "compacted_at_ms": report.history.compacted_at.map(|at| at.0),
+        "failure": failure.map(|failure| failure.reason.as_str()),
+        "quarantine": report.quarantine.iter().map(quarantined).collect::<Vec<_>>(),
+    })
 }
 
 #[cfg(test)]

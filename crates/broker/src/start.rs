@@ -6,7 +6,6 @@ mod listen;
 pub mod lock;
 mod metadata_log;
 mod refusals;
-pub mod spare;
 mod threads;
 mod unserved_state;
 mod voter;
@@ -35,7 +34,6 @@ use crate::config_changes;
 use crate::coordinators;
 use crate::drivers::controller;
 use crate::drivers::disk_work::{LOOK, blocking};
-use crate::drivers::housekeeper::Intervals;
 use crate::drivers::opening::LogsError;
 use crate::handlers;
 use crate::http;
@@ -44,6 +42,7 @@ use crate::network::connection::ConnectionSettings;
 use crate::network::inbox::FrameLimits;
 use crate::network::limits::RequestMemory;
 use crate::process::clock::Clock;
+use ottla_replica::housekeeping::Intervals;
 
 /// How long a shutdown waits for the answers to requests before it looks whether a log directory is stalled.
 const GRACE: Duration = Duration::from_secs(5);

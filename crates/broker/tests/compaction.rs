@@ -11,8 +11,6 @@ use std::time::Duration;
 
 use ottla_broker::config::BrokerConfig;
 use ottla_broker::drivers::Drivers;
-use ottla_broker::drivers::cleaner::report::CompactionReport;
-use ottla_broker::drivers::housekeeper::Intervals;
 use ottla_broker::process::clock::Clock;
 use ottla_broker::replicas::partition::{Append, RequiredAcks, replicated};
 use ottla_broker::replicas::{Found, Partition, Replicas};
@@ -24,6 +22,8 @@ use ottla_metadata::{ConfigResource, MetadataDelta, MetadataImage};
 use ottla_protocol::ids::{Offset, PartitionIndex, Uuid};
 use ottla_protocol::messages::metadata::RemoveTopicRecord;
 use ottla_protocol::records::{BatchBuilder, BatchOptions, BatchView, Decompressor, split_batches};
+use ottla_replica::cleaner::report::CompactionReport;
+use ottla_replica::housekeeping::Intervals;
 
 use images::add_topic;
 

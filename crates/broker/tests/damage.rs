@@ -13,7 +13,6 @@ use std::time::Duration;
 
 use ottla_broker::config::BrokerConfig;
 use ottla_broker::drivers::Drivers;
-use ottla_broker::drivers::housekeeper::Intervals;
 use ottla_broker::process::clock::Clock;
 use ottla_broker::replicas::partition::{Append, ReadAt, Refused, RequiredAcks, replicated};
 use ottla_broker::replicas::{Found, Partition, Replicas};
@@ -25,6 +24,7 @@ use ottla_metadata::{Changes, ConfigResource, MetadataDelta, MetadataImage};
 use ottla_protocol::ids::{Offset, PartitionIndex, Uuid};
 use ottla_protocol::messages::ErrorCode;
 use ottla_protocol::records::{BatchBuilder, BatchOptions, BatchView, split_batches};
+use ottla_replica::housekeeping::Intervals;
 
 use images::add_topic;
 

@@ -16,7 +16,6 @@ use ottla_broker::Broker;
 use ottla_broker::config::BrokerConfig;
 use ottla_broker::context::{Connection, RequestContext};
 use ottla_broker::drivers::controller::controller;
-use ottla_broker::drivers::housekeeper::Intervals;
 use ottla_broker::handlers::{
     SERVED, delete_groups, describe_groups, find_coordinator, heartbeat, join_group, leave_group,
     list_groups, offset_commit, offset_delete, offset_fetch, sync_group,
@@ -40,6 +39,7 @@ use ottla_protocol::messages::{
 };
 use ottla_protocol::records::{BatchBuilder, BatchOptions, split_batches};
 use ottla_protocol::time::MonotonicTime;
+use ottla_replica::housekeeping::Intervals;
 
 use images::add_topic;
 use nowhere::Nowhere;

@@ -14,7 +14,6 @@ use ottla_broker::Broker;
 use ottla_broker::config::BrokerConfig;
 use ottla_broker::context::{Connection, RequestContext};
 use ottla_broker::drivers::controller::controller;
-use ottla_broker::drivers::housekeeper::Intervals;
 use ottla_broker::handlers::produce::{self, ProduceReply};
 use ottla_broker::handlers::{
     SERVED, delete_records, fetch, list_offsets, offset_for_leader_epoch,
@@ -39,6 +38,7 @@ use ottla_protocol::messages::{
 use ottla_protocol::records::control::ControlRecord;
 use ottla_protocol::records::{BatchBuilder, BatchOptions, BatchView, Compression, split_batches};
 use ottla_protocol::time::MonotonicTime;
+use ottla_replica::housekeeping::Intervals;
 
 use images::add_topic;
 use nowhere::Nowhere;

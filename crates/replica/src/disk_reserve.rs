@@ -9,9 +9,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 
 use ottla_log::LogDirectory;
-use ottla_log::files::{FileError, Files, Inodes, Space};
+use ottla_log::files::{Files, Inodes, Space};
 
 use crate::refusals::Refused;
+use crate::spare;
 
 /// Upper bound of the default reserve; on small file systems it is 1/[`SHARE`] of all bytes.
 const LARGEST_DEFAULT: u64 = 1 << 30;
@@ -136,23 +137,21 @@ impl<F: Files> DiskReserve<F> {
         }
     }
 
-    /// Calls `keep` once, as soon as there is space for `bytes` bytes beyond the reserve: it takes them, so that the next
-    /// start finds some space whatever happens until then.
-    pub fn keep_spare(
-        &self,
-        bytes: u64,
-        keep: impl FnOnce(&std::path::Path) -> Result<(), FileError>,
-    ) {
+    /// Makes the [`spare`] file once, as soon as there is space for it beyond the reserve, so that the next start finds some
+    /// space whatever happens until then.
+    pub fn keep_spare(&self) {
         if self.has_spare.load(Ordering::Relaxed) {
             return;
         }
-        let space = self.directory.files().space(self.path());
-        let is_enough = space
-            .is_ok_and(|space| space.free >= reserve(space, self.configured).saturating_add(bytes));
+        let files = self.directory.files();
+        let space = files.space(self.path());
+        let is_enough = space.is_ok_and(|space| {
+            space.free >= reserve(space, self.configured).saturating_add(spare::BYTES)
+        });
         if !is_enough || self.has_spare.swap(true, Ordering::Relaxed) {
             return;
         }
-        if let Err(error) = keep(self.path()) {
+        if let Err(error) = spare::keep(files, self.path()) {
             self.has_spare.store(false, Ordering::Relaxed);
             tracing::warn!(%error, "cannot keep space for a start on a full disk");
         }

@@ -9,24 +9,27 @@
 
 pub mod acks;
 pub mod checkpoints;
-pub mod compaction_pass;
+pub mod cleaner;
 pub mod damage;
 pub mod directory;
 pub mod disk_reserve;
 pub mod flush_pass;
 mod host;
+pub mod housekeeping;
 pub mod logs;
 pub mod node;
 pub mod own_records;
 pub mod partition;
 mod reader;
 mod refusals;
+pub mod scrub;
+pub mod spare;
 pub mod stalls;
 pub mod topic_settings;
 pub mod traffic;
 mod workers;
 
-pub use compaction_pass::CompactionPass;
+pub use cleaner::pass::CompactionPass;
 pub use directory::Directory;
 pub use flush_pass::FlushPass;
 pub use host::Host;

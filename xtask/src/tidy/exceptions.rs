@@ -10,11 +10,7 @@ pub const PARAMETERS: &[&str] = &[
 ];
 
 /// Files of the broker that start threads or tasks elsewhere than the map says.
-pub const SPAWNS: &[&str] = &[
-    "crates/broker/src/coordinators.rs",
-    "crates/broker/src/drivers/closing.rs",
-    "crates/broker/src/drivers/opening.rs",
-];
+pub const SPAWNS: &[&str] = &["crates/broker/src/coordinators.rs"];
 
 /// Files of tests that are too long.
 pub const LONG_TESTS: &[&str] = &[

@@ -5,10 +5,6 @@
 //! delays the next try; the worker goes on with other partitions. While a worker waits for a stalled directory, another one
 //! runs in its place.
 
-pub mod report;
-mod settings;
-mod throttle;
-
 use std::collections::{BTreeMap, BTreeSet};
 use std::hash::RandomState;
 use std::io;
@@ -20,24 +16,22 @@ use ottla_log::StorageError;
 use ottla_log::compaction::{CompactionError, OffsetMap, Outcome, Pace, Plan};
 use ottla_log::files::FileError;
 use ottla_protocol::time::{MonotonicTime, Timestamp};
+use ottla_replica::cleaner::report::CompactionReport;
+use ottla_replica::cleaner::schedule::Schedule;
+use ottla_replica::cleaner::settings::CleanerSettings;
+use ottla_replica::cleaner::throttle::Throttle;
+use ottla_replica::{CompactionPass, PartitionId, checkpoints};
 
-use self::report::CompactionReport;
-pub use self::settings::CleanerSettings;
-use self::throttle::Throttle;
 use super::monitor::Monitor;
 use super::threads::{Panicked, Threads, caught};
-use crate::replicas::partition::{Partition, PartitionId};
-use ottla_replica::{CompactionPass, checkpoints};
 
 use crate::process::clock::Clock;
-use crate::replicas::{Directory, Replicas, distinct};
+use crate::replicas::{Directory, Partition, Replicas, distinct};
 
 /// Bytes after which a worker checks whether it must rest or stop.
 const PACE_BYTES: u64 = 256 << 10;
 /// A resting worker checks this often whether its partition is gone.
 const LONGEST_REST: Duration = Duration::from_millis(100);
-/// Upper bound of the time until a failing partition is tried again.
-const LONGEST_WAIT: Duration = Duration::from_mins(10);
 
 /// The workers and what they share.
 #[derive(Debug)]
@@ -56,28 +50,7 @@ struct State {
     /// The directory that each of them works in.
     at: BTreeMap<usize, Arc<Directory>>,
     throttle: Throttle,
-    /// The partitions with a pass under way.
-    busy: BTreeSet<PartitionId>,
-    histories: BTreeMap<PartitionId, History>,
-}
-
-/// The outcome of a partition's passes since the start.
-#[derive(Debug, Clone, Default)]
-pub struct History {
-    /// When the last pass ended well.
-    pub compacted_at: Option<Timestamp>,
-    /// Why passes since then failed.
-    pub failure: Option<Failure>,
-}
-
-/// Why a pass failed.
-#[derive(Debug, Clone)]
-pub struct Failure {
-    /// What went wrong.
-    pub reason: String,
-    /// How often in a row.
-    pub times: u32,
-    retry_at: MonotonicTime,
+    schedule: Schedule,
 }
 
 impl Default for Cleaner {
@@ -87,8 +60,7 @@ impl Default for Cleaner {
             workers: BTreeSet::new(),
             at: BTreeMap::new(),
             throttle: Throttle::new(f64::MAX),
-            busy: BTreeSet::new(),
-            histories: BTreeMap::new(),
+            schedule: Schedule::default(),
         };
         Self {
             shared: Arc::new(Monitor::new(state)),
@@ -98,7 +70,7 @@ impl Default for Cleaner {
 }
 
 impl Cleaner {
-    /// Applies `settings`: starts the workers that are missing. Threads beyond their number end by themselves.
+    /// Applies `settings`: starts the workers that are missing. Workers beyond their number end by themselves.
     pub(super) fn configure(
         &self,
         replicas: &Arc<Replicas>,
@@ -181,8 +153,7 @@ impl Cleaner {
     ) -> Option<Result<CompactionReport, StorageError>> {
         let (history, settings) = {
             let state = self.shared.lock();
-            let history = state.histories.get(&partition.id());
-            (history.cloned().unwrap_or_default(), state.settings)
+            (state.schedule.history(partition.id()), state.settings)
         };
         let looked = replicas.try_with_log(partition, |log| {
             let plan = log.plan_compaction(now)?;
@@ -273,23 +244,19 @@ impl Cleaning<'_> {
         replicas: &Replicas,
         settings: &CleanerSettings,
     ) -> bool {
-        let mut due = self.due(number, replicas);
-        due.sort_by(|(_, one), (_, other)| other.dirty_ratio().total_cmp(&one.dirty_ratio()));
+        let due = self.due(number, replicas);
         let taken = {
             let mut state = self.shared.lock();
-            let free = due
-                .into_iter()
-                .find(|(partition, _)| !state.busy.contains(&partition.id()));
-            free.inspect(|(partition, _)| {
-                state.busy.insert(partition.id());
+            let taken = state.schedule.begin_dirtiest(due);
+            taken.inspect(|partition| {
                 state.at.insert(number, Arc::clone(partition.directory()));
             })
         };
-        let Some((partition, _)) = taken else {
+        let Some(partition) = taken else {
             return false;
         };
         let outcome = guarded(|| self.compact(replicas, &partition, settings));
-        self.shared.lock().busy.remove(&partition.id());
+        self.shared.lock().schedule.end(partition.id());
         self.note(replicas, &partition, outcome);
         true
     }
@@ -302,13 +269,8 @@ impl Cleaning<'_> {
         {
             let mut state = self.shared.lock();
             let alive: BTreeSet<PartitionId> = all.iter().map(|partition| partition.id()).collect();
-            state.histories.retain(|id, _| alive.contains(id));
-            candidates.retain(|partition| {
-                let history = state.histories.get(&partition.id());
-                let failure = history.and_then(|history| history.failure.as_ref());
-                let must_wait = failure.is_some_and(|failure| failure.retry_at > now.monotonic);
-                !state.busy.contains(&partition.id()) && !must_wait
-            });
+            state.schedule.forget_others(&alive);
+            candidates.retain(|partition| state.schedule.may_begin(partition.id(), now.monotonic));
         }
         // A failed disk is logged once by the thread that writes; here it would be logged for each partition.
         candidates.retain(|partition| {
@@ -319,7 +281,7 @@ impl Cleaning<'_> {
         for partition in candidates {
             match guarded(|| plan(replicas, &partition, now.wall)) {
                 Ok(Some(plan)) if plan.is_due() => due.push((partition, plan)),
-                Ok(_) => self.note_nothing_due(&partition),
+                Ok(_) => self.shared.lock().schedule.on_nothing_due(partition.id()),
                 Err(error) => self.note(replicas, &partition, Err(error)),
             }
         }
@@ -418,51 +380,47 @@ impl Cleaning<'_> {
         }
     }
 
-    /// Forgets a failure of a log that is no longer due.
-    fn note_nothing_due(self, partition: &Partition) {
-        let mut state = self.shared.lock();
-        if let Some(history) = state.histories.get_mut(&partition.id()) {
-            history.failure = None;
-        }
-    }
-
     /// Records how a pass ended, and logs it.
     fn note(self, replicas: &Replicas, partition: &Partition, outcome: Result<Outcome, Trouble>) {
         let now = replicas.clock().now();
         let mut state = self.shared.lock();
-        let settings = state.settings;
-        let history = state.histories.entry(partition.id()).or_default();
-        match outcome {
+        let backoff = state
+            .settings
+            .map_or(Duration::ZERO, |settings| settings.backoff);
+        let trouble = match outcome {
             Ok(outcome) => {
-                history.compacted_at = Some(now.wall);
-                history.failure = None;
+                state.schedule.on_compacted(partition.id(), now.wall);
                 drop(state);
-                log_outcome(partition, &outcome);
+                return log_outcome(partition, &outcome);
             }
-            Err(Trouble::Error(CompactionError::Stopped | CompactionError::NotDue)) => {}
-            Err(trouble) => {
-                let times = history.failure.as_ref().map_or(0, |failure| failure.times) + 1;
-                let backoff = settings.map_or(Duration::ZERO, |settings| settings.backoff);
-                let backoff = backoff.max(Duration::from_secs(1));
-                let wait = backoff.saturating_mul(1 << times.min(16)).min(LONGEST_WAIT);
-                let reason = trouble.to_string();
-                // Once may be retention that was faster; a file that is missing for good fails again.
-                let is_overtaken =
-                    times == 1 && matches!(trouble, Trouble::Error(CompactionError::Changed));
-                let topic = &*partition.topic;
-                let index = partition.index.0;
-                history.failure = Some(Failure {
-                    reason: reason.clone(),
-                    times,
-                    retry_at: now.monotonic.after(wait),
-                });
-                drop(state);
-                if is_overtaken {
-                    tracing::info!(topic, partition = index, retry_in = ?wait, reason, "a pass over a log begins anew");
-                    return;
-                }
-                tracing::error!(topic, partition = index, times, retry_in = ?wait, reason, "cannot compact a log; it is tried again");
-            }
+            Err(Trouble::Error(CompactionError::Stopped | CompactionError::NotDue)) => return,
+            Err(trouble) => trouble,
+        };
+        let reason = trouble.to_string();
+        let (times, retry_in) =
+            state
+                .schedule
+                .on_failed(partition.id(), reason.clone(), backoff, now.monotonic);
+        drop(state);
+        let (topic, partition) = (&*partition.topic, partition.index.0);
+        // Once may be retention that was faster; a file that is missing for good fails again.
+        if times == 1 && matches!(trouble, Trouble::Error(CompactionError::Changed)) {
+            tracing::info!(
+                topic,
+                partition,
+                ?retry_in,
+                reason,
+                "a pass over a log begins anew"
+            );
+        } else {
+            tracing::error!(
+                topic,
+                partition,
+                times,
+                ?retry_in,
+                reason,
+                "cannot compact a log; it is tried again"
+            );
         }
     }
 }

@@ -14,7 +14,6 @@ use super::threads::caught;
 use super::working::Working;
 use crate::replicas::Replicas;
 
-
 /// How the directories of a node are closed.
 pub(super) struct Closing<'a> {
     pub(super) replicas: &'a Replicas,

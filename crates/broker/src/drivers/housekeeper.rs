@@ -5,7 +5,6 @@
 
 use std::io;
 use std::sync::{Arc, Weak};
-use std::time::Duration;
 
 use ottla_log::checkpoint::PartitionOffsets;
 use ottla_log::files::FileError;
@@ -14,6 +13,7 @@ use ottla_log::{PartitionLog, Removed, StorageError, run_together};
 use ottla_protocol::time::{MonotonicTime, Timestamp};
 
 use ottla_replica::checkpoints;
+use ottla_replica::housekeeping::{Intervals, Job, Schedule};
 use ottla_replica::logs::remove_directory;
 use ottla_replica::stalls::Task;
 
@@ -22,35 +22,6 @@ use super::threads::{Threads, caught};
 use super::working::Working;
 use crate::replicas::partition::Partition;
 use crate::replicas::{Directory, Replicas};
-use crate::start::spare;
-
-/// How often each job is done.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Intervals {
-    /// `log.retention.check.interval.ms`.
-    pub retention: Duration,
-    /// `producer.id.expiration.check.interval.ms`.
-    pub producers: Duration,
-    /// `log.flush.offset.checkpoint.interval.ms`.
-    pub recovery_points: Duration,
-    /// `replica.high.watermark.checkpoint.interval.ms`.
-    pub high_watermarks: Duration,
-    /// `log.initial.task.delay.ms`: how long after a start retention begins.
-    pub initial_delay: Duration,
-}
-
-impl Default for Intervals {
-    /// Kafka's defaults.
-    fn default() -> Self {
-        Self {
-            retention: Duration::from_mins(5),
-            producers: Duration::from_mins(10),
-            recovery_points: Duration::from_mins(1),
-            high_watermarks: Duration::from_secs(5),
-            initial_delay: Duration::from_secs(30),
-        }
-    }
-}
 
 /// The threads, one for each log directory.
 #[derive(Debug, Default)]
@@ -63,17 +34,13 @@ impl Housekeeper {
     pub(super) fn start(&self, replicas: &Arc<Replicas>, intervals: Intervals) -> io::Result<()> {
         let now = replicas.clock().monotonic();
         for (number, directory) in replicas.directories().iter().enumerate() {
-            let rounds = Rounds {
-                retention: now.after(intervals.initial_delay),
-                producers: now.after(intervals.producers),
-                recovery_points: now.after(intervals.recovery_points),
-                high_watermarks: now.after(intervals.high_watermarks),
+            let jobs = Jobs {
+                schedule: Schedule::new(intervals, now),
                 written: None,
-                intervals,
             };
             let (wakes, directory) = (Arc::clone(&self.wakes), Arc::clone(directory));
             let replicas = Arc::downgrade(replicas);
-            let work = move || run(&replicas, &directory, &wakes, rounds);
+            let work = move || run(&replicas, &directory, &wakes, jobs);
             self.threads.start("keep", number, work)?;
         }
         Ok(())
@@ -90,29 +57,15 @@ impl Housekeeper {
     }
 }
 
-/// When each job is due next.
-struct Rounds {
-    intervals: Intervals,
-    retention: MonotonicTime,
-    producers: MonotonicTime,
-    recovery_points: MonotonicTime,
-    high_watermarks: MonotonicTime,
+/// What the thread of a directory does, and when.
+struct Jobs {
+    schedule: Schedule,
     /// The high watermarks as they were last written.
     written: Option<PartitionOffsets>,
 }
 
-fn run(
-    replicas: &Weak<Replicas>,
-    directory: &Arc<Directory>,
-    wakes: &Monitor<()>,
-    mut rounds: Rounds,
-) {
-    let Intervals {
-        high_watermarks,
-        producers,
-        ..
-    } = rounds.intervals;
-    let wait = Duration::from_secs(1).min(high_watermarks).min(producers);
+fn run(replicas: &Weak<Replicas>, directory: &Arc<Directory>, wakes: &Monitor<()>, mut jobs: Jobs) {
+    let wait = jobs.schedule.longest_wait();
     loop {
         let guard = wakes.lock();
         if wakes.is_stopping() {
@@ -126,58 +79,59 @@ fn run(
             return;
         };
         let work = Working::begin(directory, Task::Housekeeping, replicas.clock());
-        rounds.work(&replicas, directory, &work);
+        jobs.work(&replicas, directory, &work);
         remove_due(&replicas, directory, &work);
     }
 }
 
-impl Rounds {
+impl Jobs {
     fn work(&mut self, replicas: &Replicas, directory: &Arc<Directory>, work: &Working<'_>) {
-        let now = replicas.clock().monotonic();
+        let now = replicas.now();
         step("look at the free space", || {
             directory.reserve.look();
-            directory.reserve.keep_spare(spare::BYTES, spare::keep);
+            directory.reserve.keep_spare();
             Ok::<_, FileError>(())
         });
         let partitions = replicas.all_in(directory);
         flush(&partitions, now, work, |partition| {
-            partition.settings().flush_interval < self.intervals.recovery_points
+            self.schedule.flushes_between(&partition.settings())
         });
-        if now >= self.high_watermarks {
-            self.high_watermarks = now.after(self.intervals.high_watermarks);
-            step("write the high watermarks", || {
-                let last = self.written.as_ref();
-                let written = checkpoints::write_high_watermarks(
-                    directory,
-                    || replicas.all_in(directory),
-                    last,
-                )?;
-                self.written = Some(written);
-                Ok::<_, FileError>(())
-            });
+        for job in self.schedule.take_due(now) {
+            match job {
+                Job::WriteHighWatermarks => self.write_high_watermarks(replicas, directory),
+                Job::MoveRecoveryPoints => {
+                    // Under `page-cache` nothing else syncs the logs, and a start after a crash would read them whole.
+                    flush(&partitions, now, work, |_| true);
+                    step("move the recovery points", || {
+                        move_recovery_points(replicas, directory, &partitions, work)
+                    });
+                    write_log_starts(replicas, directory);
+                }
+                Job::ExpireProducers => expire_producers(replicas, &partitions, work),
+                Job::ApplyRetention => {
+                    apply_retention(replicas, &partitions, work);
+                    write_log_starts(replicas, directory);
+                }
+            }
             work.goes_on();
-        }
-        if now >= self.recovery_points {
-            self.recovery_points = now.after(self.intervals.recovery_points);
-            // Under `page-cache` nothing else syncs the logs, and a start after a crash would read them whole.
-            flush(&partitions, now, work, |_| true);
-            step("move the recovery points", || {
-                move_recovery_points(replicas, directory, &partitions, work)
-            });
-            step("write the log start offsets", || {
-                checkpoints::write_log_starts(directory, || replicas.all_in(directory))
-            });
-            work.goes_on();
-        }
-        if now >= self.producers {
-            self.producers = now.after(self.intervals.producers);
-            expire_producers(replicas, &partitions, work);
-        }
-        if now >= self.retention {
-            self.retention = now.after(self.intervals.retention);
-            apply_retention(replicas, directory, &partitions, work);
         }
     }
+
+    fn write_high_watermarks(&mut self, replicas: &Replicas, directory: &Arc<Directory>) {
+        step("write the high watermarks", || {
+            let here = || replicas.all_in(directory);
+            let last = self.written.as_ref();
+            let written = checkpoints::write_high_watermarks(directory, here, last)?;
+            self.written = Some(written);
+            Ok::<_, FileError>(())
+        });
+    }
+}
+
+fn write_log_starts(replicas: &Replicas, directory: &Arc<Directory>) {
+    step("write the log start offsets", || {
+        replicas.write_log_starts(directory)
+    });
 }
 
 /// Does one step and logs its failure. A panic in it does not end the thread: the other steps are done all the same.
@@ -248,12 +202,7 @@ fn checkpoint_together(partitions: &[&Arc<Partition>], work: &Working<'_>) {
     step("move recovery points", || ran);
 }
 
-fn apply_retention(
-    replicas: &Replicas,
-    directory: &Arc<Directory>,
-    partitions: &[Arc<Partition>],
-    work: &Working<'_>,
-) {
+fn apply_retention(replicas: &Replicas, partitions: &[Arc<Partition>], work: &Working<'_>) {
     for partition in partitions {
         let (topic, index) = (&*partition.topic, partition.index.0);
         step(&format!("apply retention to {topic}-{index}"), || {
@@ -261,9 +210,6 @@ fn apply_retention(
         });
         work.goes_on();
     }
-    step("write the log start offsets", || {
-        checkpoints::write_log_starts(directory, || replicas.all_in(directory))
-    });
 }
 
 fn expire_producers(replicas: &Replicas, partitions: &[Arc<Partition>], work: &Working<'_>) {

@@ -4,8 +4,6 @@
 //! one partition is logged and counted, and the round goes on with the next partition. Progress is lost in a restart.
 //! Each round begins at another partition, so that a broker that restarts often still reads all of them in the end.
 
-mod settings;
-
 use std::io;
 use std::ops::ControlFlow;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
@@ -14,9 +12,9 @@ use std::time::Duration;
 use ottla_log::damage::Damage;
 use ottla_log::files::FileError;
 use ottla_protocol::ids::Offset;
-use ottla_protocol::time::{MonotonicTime, Timestamp};
+use ottla_protocol::time::MonotonicTime;
+use ottla_replica::scrub::{ScrubReport, ScrubSettings};
 
-pub use self::settings::ScrubSettings;
 use super::monitor::Monitor;
 use super::threads::{Panicked, Thread, caught};
 use crate::replicas::Replicas;
@@ -41,21 +39,6 @@ type Shared = Monitor<State>;
 struct State {
     settings: Option<ScrubSettings>,
     report: ScrubReport,
-}
-
-/// What the scrub has done since the start.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct ScrubReport {
-    /// The bytes read.
-    pub bytes: u64,
-    /// The segments read to their end.
-    pub segments: u64,
-    /// The rounds over all partitions.
-    pub rounds: u64,
-    /// The segments that could not be read.
-    pub failures: u64,
-    /// When the last round ended.
-    pub ended_at: Option<Timestamp>,
 }
 
 /// Why a partition could not be scrubbed.

@@ -536,12 +536,12 @@ mod tests {
     use super::{Limits, Look, Target, flush_if_enough, plan_all, plan_enough, reader};
     use crate::config::BrokerConfig;
     use crate::drivers::Drivers;
-    use crate::drivers::housekeeper::Intervals;
     use crate::fetch_sessions::{FetchKey, FetchTopicKey, FetchWish};
     use crate::process::clock::Clock;
     use crate::process::held_files::HeldFiles;
     use crate::replicas::partition::{Append, Partition, RequiredAcks};
     use crate::replicas::{Found, Replicas};
+    use ottla_replica::housekeeping::Intervals;
 
     /// The only partition of a topic, which nothing flushes unless it is asked to.
     fn partition(directory: &Path) -> (Arc<Drivers>, Arc<Partition>) {

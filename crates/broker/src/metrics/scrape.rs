@@ -13,9 +13,9 @@ use prometheus_client::registry::Registry;
 
 use super::Metrics;
 use super::registrar::{Registrar, Series};
-use crate::drivers::cleaner::report::CompactionReport;
-use crate::drivers::scrubber::ScrubReport;
 use crate::replicas::traffic::Counted;
+use ottla_replica::cleaner::report::CompactionReport;
+use ottla_replica::scrub::ScrubReport;
 
 /// One topic's label.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Hash, EncodeLabelSet)]

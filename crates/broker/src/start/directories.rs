@@ -10,10 +10,10 @@ use ottla_metadata::{MetadataImage, MetadataVersion};
 use ottla_protocol::ids::Uuid;
 use ottla_protocol::time::Timestamp;
 use ottla_quorum::{DirectoryState, Format, MetaProperties, MetaPropertiesError};
+use ottla_replica::spare;
 
 use super::lock::{DirectoryLock, NotLocked};
 use super::refusals::DirectoryError;
-use super::spare;
 use super::voter::{has_static_voters, voter};
 use crate::config::{BrokerConfig, StorageConfig};
 use crate::process::random::unreserved_id;
@@ -195,7 +195,7 @@ pub(super) fn prepare(
 ) -> Result<(), DirectoryError> {
     let version = MetadataVersion::OF_NEW_CLUSTERS;
     for ((path, meta), (_, id)) in states.iter().zip(ids) {
-        spare::make_room(path)?;
+        spare::make_room(&Disk, path)?;
         if let Some(meta) = meta {
             if meta.directory_id.is_none() {
                 // A directory of Kafka before 3.7 has no id yet; Kafka gives it one as well.

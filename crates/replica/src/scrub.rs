@@ -1,13 +1,14 @@
-//! The scrub's configs, resolved. All may change while it runs.
+//! The scrub: its settings, and the report of what it has done. All configs may change while it runs.
 
 use std::time::Duration;
 
 use ottla_metadata::MetadataImage;
 use ottla_metadata::effective::{self, StaticConfigs};
+use ottla_protocol::time::Timestamp;
 
-use ottla_replica::topic_settings::Configs;
+use crate::topic_settings::Configs;
 
-/// What the scrub obeys.
+/// The settings of the scrub.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ScrubSettings {
     /// `ottla.scrub.interval.ms`: from the beginning of one round to that of the next; zero for never.
@@ -29,16 +30,31 @@ impl ScrubSettings {
     }
 
     /// Whether nothing is to be read.
-    pub(super) fn is_off(&self) -> bool {
+    pub fn is_off(&self) -> bool {
         self.interval.is_zero()
     }
 
-    /// How long reading so many bytes must take at least.
-    pub(super) fn cost(&self, bytes: u64) -> Duration {
+    /// How long reading `bytes` must take at least.
+    pub fn cost(&self, bytes: u64) -> Duration {
         #[expect(clippy::cast_precision_loss, reason = "a rate")]
         let seconds = bytes as f64 / self.bytes_per_second as f64;
         Duration::try_from_secs_f64(seconds).unwrap_or(Duration::MAX)
     }
+}
+
+/// What the scrub has done since the start.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct ScrubReport {
+    /// The bytes read.
+    pub bytes: u64,
+    /// The segments read to their end.
+    pub segments: u64,
+    /// The rounds over all partitions.
+    pub rounds: u64,
+    /// The segments that could not be read.
+    pub failures: u64,
+    /// When the last round ended.
+    pub ended_at: Option<Timestamp>,
 }
 
 #[cfg(test)]

@@ -6,7 +6,7 @@ use std::time::Duration;
 use ottla_log::compaction::{Obstacle, Plan, Quarantined, Reason, Verdict};
 use ottla_protocol::time::Timestamp;
 
-use super::History;
+use super::schedule::History;
 
 /// What is known of a partition and compaction.
 #[derive(Debug, Clone)]
@@ -45,39 +45,6 @@ impl CompactionReport {
                 ..
             }
         )
-    }
-
-    /// The same for programs.
-    pub fn to_json(&self) -> serde_json::Value {
-        let plan = &self.plan;
-        let next_due = match plan.verdict {
-            Verdict::NotDue { next_due, .. } => next_due.map(|due| due.0),
-            Verdict::Due(_) => Some(self.now.0),
-        };
-        let failure = self.history.failure.as_ref();
-        let quarantined = |entry: &Quarantined| {
-            serde_json::json!({
-                "first_offset": entry.first_offset.0,
-                "last_offset": entry.last_offset.0,
-                "bytes": entry.bytes,
-                "reason": entry.reason,
-            })
-        };
-        serde_json::json!({
-            "topic": self.topic,
-            "partition": self.partition,
-            "why": self.to_string(),
-            "is_due": plan.is_due(),
-            "is_degraded": self.is_degraded(),
-            "first_dirty_offset": plan.first_dirty.0,
-            "first_uncleanable_offset": plan.first_uncleanable.0,
-            "clean_bytes": plan.clean_bytes,
-            "cleanable_bytes": plan.cleanable_bytes,
-            "next_due_ms": next_due,
-            "compacted_at_ms": self.history.compacted_at.map(|at| at.0),
-            "failure": failure.map(|failure| failure.reason.as_str()),
-            "quarantine": self.quarantine.iter().map(quarantined).collect::<Vec<_>>(),
-        })
     }
 
     fn verdict(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -194,7 +161,7 @@ impl fmt::Display for Span {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{Failure, History};
+    use super::super::schedule::{Failure, History};
     use super::CompactionReport;
     use ottla_log::compaction::{Obstacle, Plan, Quarantined, Reason, Verdict};
     use ottla_protocol::ids::Offset;

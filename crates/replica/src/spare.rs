@@ -1,13 +1,12 @@
 //! A file of each log directory that does nothing but hold space, for a start on a full disk.
 //!
 //! A start must write a little before anything else works: a leader epoch, checkpoints. Where there is no room, the
-//! spare file is removed and makes some. It is made again once there is space beyond `ottla.disk.reserve`. Kafka does not
-//! mind the file.
+//! spare file is removed and makes some. It is made again once there is space beyond `ottla.disk.reserve`. Kafka
+//! ignores the file.
 
 use std::path::Path;
 
-use ottla_log::files::disk::Disk;
-use ottla_log::files::{File as _, FileError, Files as _, Open};
+use ottla_log::files::{File as _, FileError, Files, Open};
 
 /// The file's name in a log directory.
 const NAME: &str = "ottla.spare";
@@ -15,31 +14,31 @@ const NAME: &str = "ottla.spare";
 pub const BYTES: u64 = 4 << 20;
 
 /// Makes room in a log directory that has less left than the file holds, for a start.
-pub fn make_room(directory: &Path) -> Result<(), FileError> {
-    let free = Disk.space(directory)?.free;
-    make_room_on(directory, free)
+pub fn make_room<F: Files>(files: &F, directory: &Path) -> Result<(), FileError> {
+    let free = files.space(directory)?.free;
+    make_room_on(files, directory, free)
 }
 
-fn make_room_on(directory: &Path, free: u64) -> Result<(), FileError> {
+fn make_room_on<F: Files>(files: &F, directory: &Path, free: u64) -> Result<(), FileError> {
     let path = directory.join(NAME);
-    if free >= BYTES || Disk.status(&path)?.is_none() {
+    if free >= BYTES || files.status(&path)?.is_none() {
         return Ok(());
     }
     tracing::warn!(
         log_dir = %directory.display(),
         "the disk is full: starting with the space that was kept for it; records of clients are refused"
     );
-    Disk.remove(&path)
+    files.remove(&path)
 }
 
 /// Takes space for the next start. The caller has seen that there is enough.
-pub fn keep(directory: &Path) -> Result<(), FileError> {
+pub fn keep<F: Files>(files: &F, directory: &Path) -> Result<(), FileError> {
     let path = directory.join(NAME);
-    let file = Disk.open(&path, Open::Create)?;
+    let file = files.open(&path, Open::Create)?;
     let taken = file.reserve(0, BYTES);
     if taken.is_err() {
         // An empty file holds nothing.
-        Disk.remove(&path)?;
+        files.remove(&path)?;
     }
     taken
 }
@@ -47,16 +46,17 @@ pub fn keep(directory: &Path) -> Result<(), FileError> {
 #[cfg(test)]
 mod tests {
     use super::{BYTES, NAME, keep, make_room_on};
+    use ottla_log::files::disk::Disk;
 
     #[test]
     fn space_is_kept_until_the_disk_is_full() {
         let directory = tempfile::tempdir().unwrap();
-        make_room_on(directory.path(), 0).unwrap();
-        keep(directory.path()).unwrap();
+        make_room_on(&Disk, directory.path(), 0).unwrap();
+        keep(&Disk, directory.path()).unwrap();
         let file = directory.path().join(NAME);
-        make_room_on(directory.path(), BYTES).unwrap();
+        make_room_on(&Disk, directory.path(), BYTES).unwrap();
         assert!(file.exists());
-        make_room_on(directory.path(), BYTES - 1).unwrap();
+        make_room_on(&Disk, directory.path(), BYTES - 1).unwrap();
         assert!(!file.exists());
     }
 }

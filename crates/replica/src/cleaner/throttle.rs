@@ -1,4 +1,4 @@
-//! `log.cleaner.io.max.bytes.per.second`: how long the cleaner must rest for what it has read and written. Pure.
+//! `log.cleaner.io.max.bytes.per.second`: how long the cleaner must rest for what it has read and written.
 
 use std::time::Duration;
 
@@ -6,14 +6,14 @@ use ottla_protocol::time::MonotonicTime;
 
 /// Bytes of all workers, spread over time.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub(super) struct Throttle {
+pub struct Throttle {
     bytes_per_second: f64,
     /// When all bytes spent so far are paid for.
     paid_at: MonotonicTime,
 }
 
 impl Throttle {
-    pub(super) fn new(bytes_per_second: f64) -> Self {
+    pub fn new(bytes_per_second: f64) -> Self {
         Self {
             bytes_per_second,
             paid_at: MonotonicTime(Duration::ZERO),
@@ -21,13 +21,13 @@ impl Throttle {
     }
 
     /// Changes the rate for what is spent from now on; what is not paid for yet is forgiven.
-    pub(super) fn set_rate(&mut self, bytes_per_second: f64, now: MonotonicTime) {
+    pub fn set_rate(&mut self, bytes_per_second: f64, now: MonotonicTime) {
         self.bytes_per_second = bytes_per_second;
         self.paid_at = self.paid_at.min(now);
     }
 
-    /// Takes note of `bytes`; returns how long to rest.
-    pub(super) fn spend(&mut self, bytes: u64, now: MonotonicTime) -> Duration {
+    /// Counts `bytes` that were read or written; returns how long to rest.
+    pub fn spend(&mut self, bytes: u64, now: MonotonicTime) -> Duration {
         #[expect(clippy::cast_precision_loss, reason = "a rate")]
         let seconds = bytes as f64 / self.bytes_per_second.max(1.0);
         let cost = Duration::try_from_secs_f64(seconds).unwrap_or(Duration::ZERO);

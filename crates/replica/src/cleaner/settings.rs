@@ -6,13 +6,13 @@ use ottla_log::compaction::MapLimits;
 use ottla_metadata::MetadataImage;
 use ottla_metadata::effective::{self, StaticConfigs};
 
-use ottla_replica::topic_settings::Configs;
+use crate::topic_settings::Configs;
 
 /// Bounds of the keys, for values that Apache Kafka has accepted and written down.
 const MOST_THREADS: usize = 64;
 const MOST_BUFFER_BYTES: usize = 16 << 30;
 
-/// What the cleaner obeys.
+/// The settings of the cleaner.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct CleanerSettings {
     /// `log.cleaner.threads`; 0 when `log.cleaner.enable` is false.
@@ -49,7 +49,7 @@ impl CleanerSettings {
     }
 
     /// What one worker's map may take.
-    pub(super) fn map_limits(&self) -> MapLimits {
+    pub fn map_limits(&self) -> MapLimits {
         MapLimits {
             bytes: self.buffer_bytes / self.threads.max(1),
             load_factor: self.load_factor,
