@@ -1,9 +1,10 @@
-//! `cargo xtask soak`: a producer and consumers of `ottla` run on while their broker is killed and restarted, and
-//! while partitions are added.
+//! `cargo xtask soak`: a producer and consumers of `ottla` keep running while their broker is
+//! killed and restarted and partitions are added.
 //!
-//! The producer writes numbered records. One consumer without a group runs from the start to the end: it must print
-//! every record once. Members of a group come and go, each ended another way: every record must be printed by one of
-//! them, no member may skip an offset, and after each end the group must be empty, with what was printed committed.
+//! The producer writes numbered records. One consumer without a group runs all the time and must
+//! print each record once. Members of a group come and go, and each is stopped in another way.
+//! Together they must print each record, and no member may skip an offset. When the members have
+//! ended, the group must be empty and have committed exactly what they printed.
 
 mod broker;
 mod checks;
@@ -26,7 +27,7 @@ use crate::toolbox::{self, ottla};
 pub const TOPIC: &str = "soak";
 const GROUP: &str = "soakers";
 const PARTITIONS: usize = 3;
-/// Restarts after which a partition is added.
+/// A partition is added each time after this many restarts.
 const RESTARTS_PER_PARTITION: u32 = 3;
 const RECORDS_PER_SECOND: u32 = 400;
 
@@ -52,7 +53,7 @@ impl Args {
     }
 }
 
-/// Runs the command; says what was shown.
+/// Runs the command; returns a summary.
 pub fn run(args: &Args) -> Result<String> {
     let directory = toolbox::workspace().join(format!("target/soak-{}", std::process::id()));
     fs::create_dir_all(&directory)?;
@@ -79,7 +80,7 @@ struct Soak<'a> {
     partitions: usize,
     members: Vec<Consumer>,
     ended: Vec<Consumer>,
-    /// How often the group was seen to be empty after its members had ended.
+    /// How often the group was found empty after its members had ended.
     empty: u32,
 }
 
@@ -103,12 +104,12 @@ impl<'a> Soak<'a> {
         let partitions = self.partitions.to_string();
         self.ottla(&["topic", "create", TOPIC, "--partitions", &partitions])?;
         let alone = self.consumer("alone", &["--from", "beginning"])?;
-        // Its start is where it began: what is written from now on must all be printed.
+        // It begins at the end of the topic, so it must print all records from now on.
         let latest = self.consumer("latest", &[])?;
         latest.wait_until_it_reads(&self.program, &self.broker.address())?;
         let messages = self.directory.join("producer.err");
         let feed = Feed::start(&self.program, &self.broker.address(), messages)?;
-        // A command whose broker is away when it begins ends at once, and should.
+        // A command fails at once if its broker is down at its start, and that is intended.
         checks::wait_for(1, &[&alone.output])?;
         let rounds = (self.args.minutes * 60.0 / self.args.every).ceil().max(2.0);
         #[expect(
@@ -138,7 +139,7 @@ impl<'a> Soak<'a> {
         self.verdict(written)
     }
 
-    /// One restart, and what goes on around it.
+    /// One restart, with the changes before and after it.
     fn round(&mut self, round: u32, rounds: u32) -> Result<()> {
         let begun = now();
         let end = if round.is_multiple_of(2) {
@@ -178,7 +179,7 @@ impl<'a> Soak<'a> {
         Ok(())
     }
 
-    /// Ends all members, each another way, and looks at the group that they leave.
+    /// Stops all members, each in another way, and checks the group afterwards.
     fn end_members(&mut self, round: u32) -> Result<()> {
         let ways = children::Way::ALL.iter().cycle().skip(round as usize);
         for (member, way) in std::mem::take(&mut self.members).into_iter().zip(ways) {
@@ -214,7 +215,7 @@ impl<'a> Soak<'a> {
                 alone.push(&consumer.output);
             }
         }
-        // Each printed everything alone.
+        // Each of these printed everything without the others.
         for output in &alone {
             let printed = Printed::read(&[output])?;
             printed.check_complete(written)?;
@@ -251,6 +252,6 @@ impl<'a> Soak<'a> {
 
     #[expect(clippy::unused_self, reason = "it reads like the other steps")]
     fn say(&self, text: &str) -> Result<()> {
-        writeln!(io::stderr(), "soak: {text}").context("nobody reads")
+        writeln!(io::stderr(), "soak: {text}").context("cannot write to stderr")
     }
 }

@@ -1,9 +1,10 @@
-//! `cargo xtask suites`: the test suites of other people's clients, against a real broker.
+//! `cargo xtask suites`: the test suites of other projects' clients against a real broker.
 //!
-//! Each suite runs on a fresh broker, from the properties file that the real clients use too, and what it needs besides
-//! (`tests/compat/suites/NAME.properties`). What Apache Kafka passes is the target: `tests/compat/suites.tsv` says, one
-//! line a test, what each broker does with it and why. The command fails on a new failure, on a pass that the file still
-//! calls a failure, and on a failure for which it has no reason.
+//! Each suite runs on a fresh broker, with the properties file of `cargo xtask compat` and the
+//! suite's own (`tests/compat/suites/NAME.properties`). The target is to pass what Apache Kafka
+//! passes. `tests/compat/suites.tsv` has one line per test: its outcome on each broker and the
+//! reason. The command fails on a new failure, on a pass that the file lists as a failure, and on a
+//! failure without a reason.
 
 mod cargo_tests;
 mod expected;
@@ -36,24 +37,24 @@ pub struct Args {
     /// Run only the suites whose names begin with one of these.
     suites: Vec<String>,
 
-    /// Write what happened into the file of expectations, instead of comparing.
+    /// Write the outcomes into the file of expectations, instead of comparing.
     #[arg(long)]
     bless: bool,
 }
 
-/// What became of one test.
+/// The outcome of one test.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Outcome {
     Passed,
     Failed {
-        /// File and line of the first check that failed, where the suite tells.
+        /// File and line of the first failed check, if the suite prints them.
         place: String,
     },
     Skipped,
 }
 
 impl Outcome {
-    /// A failure somewhere.
+    /// A failure at an unknown place.
     fn failed() -> Self {
         Self::Failed {
             place: String::new(),
@@ -61,10 +62,11 @@ impl Outcome {
     }
 }
 
-/// Every test of a suite, by its name there.
+/// The outcomes of a suite, by test name.
 type Outcomes = BTreeMap<String, Outcome>;
 
-/// A suite: its name, and what runs it against the broker at this address, with its log in this directory.
+/// A suite: its name, and the function that runs it against the broker at this address, with logs
+/// in this directory.
 type Suite = (&'static str, fn(&str, &Path) -> Result<Outcomes>);
 
 const SUITES: &[Suite] = &[
@@ -87,12 +89,12 @@ pub fn run(args: &Args) -> Result<()> {
         let outcomes = run_suite(name, *suite, args.broker)?;
         totals.add(&outcomes);
         if args.bless {
-            // Read anew: the suites take long, and its reasons are written by hand meanwhile.
+            // Read again, because its reasons may have been edited while the suite ran.
             expected = Expected::read()?;
             expected.record(name, args.broker, &outcomes);
             expected.write()?;
         }
-        // After a blessing: the places that no reason names.
+        // With `--bless`, only missing reasons are left.
         surprises.extend(expected.surprises(name, args.broker, &outcomes));
     }
     surprises.extend(expected.unexplained());
@@ -115,7 +117,7 @@ pub fn run(args: &Args) -> Result<()> {
     Ok(())
 }
 
-/// Runs one suite on a broker of its own.
+/// Runs one suite on a fresh broker.
 fn run_suite(
     name: &str,
     suite: fn(&str, &Path) -> Result<Outcomes>,
@@ -152,7 +154,7 @@ fn is_chosen(args: &Args, name: &str) -> bool {
             .any(|part| name.starts_with(part.as_str()))
 }
 
-/// How many tests ended how.
+/// The counts of outcomes.
 #[derive(Default)]
 struct Totals {
     passed: usize,

@@ -1,9 +1,10 @@
-//! `cargo xtask sweep`: every advertised API in every version, with valid, cut, lengthened and random bodies, and
-//! frames that are none.
+//! `cargo xtask sweep`: sends each advertised API in each version, with valid, cut, lengthened and
+//! random bodies, and invalid frames.
 //!
-//! Each case goes to Ottla and to Apache Kafka and must end alike: closed, waiting, or answered with the same error
-//! codes. `tests/sweep/expected.tsv` lists the differences with their reasons; a new one fails, and so does a line
-//! that nothing needs any more. Whatever is sent, Ottla serves on and its log holds no panic.
+//! Each case goes to Ottla and to Apache Kafka, and the outcome must be the same: closed, waiting,
+//! or answered with the same error codes. `tests/sweep/expected.tsv` lists the differences with
+//! their reasons. A new difference fails, and so does a line that is not needed any more. Ottla
+//! must still serve afterwards, without a panic in its log.
 
 mod cases;
 mod outcome;
@@ -25,12 +26,12 @@ const SHOWN: usize = 40;
 /// Options of `cargo xtask sweep`.
 #[derive(Debug, Default, clap::Args)]
 pub struct Args {
-    /// Print every difference as a line for the list of expected ones.
+    /// Print each difference as a line for `tests/sweep/expected.tsv`.
     #[arg(long)]
     list: bool,
 }
 
-/// Runs the command; what was sent, in words.
+/// Runs the command; returns a summary.
 pub fn run(args: &Args) -> Result<String> {
     let encodings = codec_test::kafka_encodings()?;
     let (ottla, kafka) = (Broker::start(Kind::Ottla)?, Broker::start(Kind::Kafka)?);
@@ -66,7 +67,7 @@ pub fn run(args: &Args) -> Result<String> {
     ))
 }
 
-/// Where the two brokers part.
+/// A case with different outcomes.
 #[derive(Debug)]
 struct Difference {
     api: String,
@@ -86,7 +87,8 @@ impl fmt::Display for Difference {
     }
 }
 
-/// A line of the list: API, case, and how each broker ends it; `*` stands for anything, at the end of a field too.
+/// A line of the list: API, case, and the outcome on each broker. `*` matches anything, also at the
+/// end of a field.
 #[derive(Debug)]
 struct Expected {
     line: String,

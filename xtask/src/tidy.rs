@@ -1,6 +1,7 @@
 //! `cargo xtask tidy`: the rules of the tree that no compiler checks. Also a normal test of this crate.
 //!
-//! One file a rule. A rule returns what it found as sentences, each naming the place and what to do.
+//! Each rule has its own file. A rule returns its problems as sentences, each with the place and
+//! the remedy.
 
 mod clippy_files;
 mod exceptions;
@@ -39,7 +40,7 @@ const RULES: &[(&str, Rule)] = &[
     ("every manifest names the licence", licence::check),
 ];
 
-/// Runs the command; what passed, in words.
+/// Runs the command; returns a summary.
 pub fn run() -> Result<String> {
     let tree = Tree::read()?;
     let mut problems = Vec::new();

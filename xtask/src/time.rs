@@ -1,8 +1,9 @@
-//! The clock of the commands here: how long something took, and a rest where a process outside says nothing.
+//! The clock of these commands: it measures durations, and pauses between checks of other
+//! processes.
 
 use std::time::{Duration, Instant};
 
-/// Now, to see later how long it took.
+/// The current time, to measure a duration.
 #[expect(
     clippy::disallowed_methods,
     reason = "people want to know how long something took"
@@ -11,7 +12,7 @@ pub fn now() -> Instant {
     Instant::now()
 }
 
-/// Rests before looking again.
+/// Pauses before the next check.
 #[expect(
     clippy::disallowed_methods,
     reason = "a process outside does not say when it starts to serve or ends"

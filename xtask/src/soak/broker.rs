@@ -80,7 +80,8 @@ impl Broker {
         bail!("the broker does not serve after a minute")
     }
 
-    /// That a group whose members have ended has none, and has committed exactly what they printed.
+    /// Checks that a group has no members after they have ended, and that it has committed exactly
+    /// what they printed.
     pub fn check_left_group(&self, group: &str, printed: &Printed, program: &Path) -> Result<()> {
         let arguments = ["group", "describe", group, "--output", "json"];
         let described = ottla(program, &self.address(), &arguments)?;
@@ -108,7 +109,7 @@ impl Broker {
 
 impl Drop for Broker {
     fn drop(&mut self) {
-        // One that has ended already cannot be killed, which is as well.
+        // The kill fails when the process has ended already.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }

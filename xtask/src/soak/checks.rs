@@ -1,4 +1,4 @@
-//! What consumers printed, and whether that is all of it.
+//! Reads the output of consumers, and checks that it is complete.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -9,21 +9,21 @@ use anyhow::{Context as _, Result, bail};
 
 use crate::time::{now, pause};
 
-/// Consumers that lag behind may take this long.
+/// How long consumers may need to catch up.
 const PATIENCE: Duration = Duration::from_secs(90);
 
 /// The lines `PARTITION OFFSET NUMBER` of one or more consumers.
 #[derive(Debug, Default)]
 pub struct Printed {
-    /// By partition, the offsets of each consumer in the order in which they were printed.
+    /// The offsets that each consumer printed, in order, by partition.
     offsets: BTreeMap<i64, Vec<Vec<i64>>>,
     numbers: BTreeSet<u64>,
-    /// Lines whose record was printed before.
+    /// The number of lines whose record was printed before.
     pub repeated: usize,
 }
 
 impl Printed {
-    /// Reads whole lines; one that is being written ends without a line end and is left out.
+    /// Reads complete lines; a line without a line end is still being written and is left out.
     pub fn read(outputs: &[impl AsRef<Path>]) -> Result<Self> {
         let mut printed = Self::default();
         for output in outputs {
@@ -49,7 +49,7 @@ impl Printed {
         Ok(printed)
     }
 
-    /// That all records from 0 on were printed.
+    /// Checks that all records from 0 on were printed.
     pub fn check_complete(&self, written: u64) -> Result<()> {
         let missing: Vec<_> = (0..written)
             .filter(|number| !self.numbers.contains(number))
@@ -64,7 +64,7 @@ impl Printed {
         )
     }
 
-    /// That every consumer printed one offset after the other, none left out and none again.
+    /// Checks that each consumer printed consecutive offsets, without gaps and repetitions.
     pub fn check_no_gap(&self) -> Result<()> {
         for (partition, consumers) in &self.offsets {
             for offsets in consumers {
@@ -77,7 +77,8 @@ impl Printed {
         Ok(())
     }
 
-    /// That all consumers together left out no offset; a partition goes from one to another, and back.
+    /// Checks that all consumers together left out no offset. A partition may move between
+    /// consumers.
     pub fn check_no_gap_together(&self) -> Result<()> {
         for (partition, consumers) in &self.offsets {
             let offsets: BTreeSet<_> = consumers.iter().flatten().copied().collect();
@@ -91,13 +92,13 @@ impl Printed {
         Ok(())
     }
 
-    /// One behind the largest offset of a partition.
+    /// The offset after the largest one of a partition.
     pub fn next_offset(&self, partition: i64) -> i64 {
         let consumers = self.offsets.get(&partition).into_iter().flatten();
         consumers.flatten().max().map_or(0, |last| last + 1)
     }
 
-    /// The partitions of which something was printed.
+    /// The partitions with printed records.
     pub fn partitions(&self) -> impl Iterator<Item = i64> {
         self.offsets.keys().copied()
     }

@@ -1,4 +1,4 @@
-//! The programs beside the broker: consumers, whose output goes to files, and the producer, which is fed lines.
+//! The programs beside the broker: consumers that print to files, and a producer that reads lines.
 
 use std::fs::{self, File};
 use std::io::Write as _;
@@ -15,13 +15,13 @@ use rustix::process::{Pid, Signal, kill_process};
 use super::{RECORDS_PER_SECOND, TOPIC};
 use crate::time::{now, pause};
 
-/// What a consumer prints of each record.
+/// The format of a printed record.
 const FORMAT: &str = "%p %o %s\\n";
 const BETWEEN_LINES: Duration = Duration::from_millis(50);
-/// Records that only show that a consumer reads have numbers from here on.
+/// Probe records, which show that a consumer reads, have numbers from here on.
 const FIRST_PROBE: u64 = 1 << 40;
 const PROBES: u64 = 500;
-/// A member ends soon, also while the broker starts.
+/// The timeout for the end of a member; it also holds while the broker starts.
 const LONGEST_END: Duration = Duration::from_mins(1);
 
 /// How a consumer ends.
@@ -74,7 +74,7 @@ impl Consumer {
         name.to_string_lossy().starts_with("member")
     }
 
-    /// Writes records until this consumer, which begins at the end, prints one: then it has begun.
+    /// Writes probe records until this consumer, which begins at the end, prints one.
     pub fn wait_until_it_reads(&self, program: &Path, address: &str) -> Result<()> {
         for probe in FIRST_PROBE..FIRST_PROBE + PROBES {
             produce(program, address, &format!("{probe}\n"))?;
@@ -85,7 +85,7 @@ impl Consumer {
         bail!("{} reads nothing", self.output.display())
     }
 
-    /// Ends it, and waits until it has.
+    /// Stops it, and waits for its end.
     pub fn end(mut self, way: Way) -> Result<Self> {
         signal(&self.child, way.signal())?;
         let begun = now();
@@ -107,7 +107,7 @@ impl Consumer {
 
 impl Drop for Consumer {
     fn drop(&mut self) {
-        // One that has ended already cannot be killed, which is as well.
+        // The kill fails when the process has ended already.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
@@ -155,7 +155,7 @@ impl Feed {
         })
     }
 
-    /// Ends the input; the number of records that were written, which must be that of the lines.
+    /// Ends the input; returns the number of records written, which must equal the number of lines.
     pub fn finish(mut self) -> Result<u64> {
         self.is_over.store(true, Ordering::Relaxed);
         let lines = self.lines.join().expect("writing lines does not panic");
@@ -170,7 +170,7 @@ impl Feed {
     }
 }
 
-/// Runs a command to its end, and gives what it prints.
+/// Runs a command to its end; returns its stdout.
 pub fn ottla(program: &Path, address: &str, arguments: &[&str]) -> Result<String> {
     let output = Command::new(program)
         .args(arguments)

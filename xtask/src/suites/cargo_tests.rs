@@ -10,7 +10,7 @@ use super::{Outcome, Outcomes};
 use crate::toolbox::maven::KAFKA_VERSION;
 use crate::toolbox::{self, crates};
 
-/// The longest that all tests of a crate may take, with building them.
+/// The timeout for building and running all tests of a crate.
 const PATIENCE: &str = "30m";
 
 /// The tests of the crate `rdkafka`.
@@ -29,7 +29,7 @@ pub fn rskafka(bootstrap: &str, log: &Path) -> Result<Outcomes> {
     update(&crates::source(name, version)?, "rsasl", "2.3.1")?;
     let mut tests = cargo_test(name, version)?;
     tests
-        // Those with the Java client share one JVM, which they do not survive at the same time.
+        // The tests with the Java client share one JVM and crash when they run at the same time.
         .arg("--test-threads=1")
         .env("TEST_JAVA_INTEROPT", "1")
         .env("TEST_INTEGRATION", "1")
@@ -38,7 +38,7 @@ pub fn rskafka(bootstrap: &str, log: &Path) -> Result<Outcomes> {
     finish(tests, &log.join("rskafka.log"))
 }
 
-/// Moves a dependency that the crate's lock file pins and today's compiler refuses.
+/// Updates a dependency whose pinned version today's compiler refuses.
 fn update(source: &Path, dependency: &str, version: &str) -> Result<()> {
     let status = Command::new(env!("CARGO"))
         .args(["update", "--quiet", "--package", dependency, "--precise"])
@@ -52,7 +52,7 @@ fn update(source: &Path, dependency: &str, version: &str) -> Result<()> {
     Ok(())
 }
 
-/// Sources may pin a toolchain that nobody here has.
+/// The toolchain in use: the sources may pin one that is not installed.
 fn toolchain() -> String {
     std::env::var("RUSTUP_TOOLCHAIN").unwrap_or_else(|_| "stable".to_owned())
 }
@@ -69,15 +69,16 @@ fn cargo_test(name: &str, version: &str) -> Result<Command> {
     Ok(command)
 }
 
-/// Runs the tests with both outputs in one log: cargo names the programs on the one, they their tests on the other.
+/// Runs the tests with stdout and stderr in one log: cargo names the programs on stderr, the
+/// programs name their tests on stdout.
 fn finish(mut tests: Command, log: &Path) -> Result<Outcomes> {
     let file = OpenOptions::new().create(true).append(true).open(log)?;
     tests.stdout(file.try_clone()?).stderr(file).status()?;
     Ok(parse(&String::from_utf8_lossy(&fs::read(log)?)))
 }
 
-/// Lines like `Running tests/file.rs (path)`, and below them `test module::name ... ok`. What a test prints may come
-/// between its name and the word on it, which then has a line of its own.
+/// Parses lines like `Running tests/file.rs (path)` and `test module::name ... ok`. Output of a
+/// test may come between its name and its outcome, which is then on its own line.
 fn parse(output: &str) -> Outcomes {
     let mut outcomes = Outcomes::new();
     let (mut program, mut name) = ("", String::new());

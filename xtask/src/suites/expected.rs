@@ -1,8 +1,9 @@
-//! The file of expectations: one line a test, with tabs between suite, test, Kafka's outcome, Ottla's, and why.
+//! The file of expectations: one line per test, with tabs between suite, test, Kafka's outcome,
+//! Ottla's outcome, and the reason.
 //!
-//! A test that does not pass on both brokers needs a reason; one that ends differently from run to run is `either`, with
-//! the reason for that. Where a suite tells the place of its first failed check, Ottla's reason must name it: a test that
-//! stops earlier than it did hides something new.
+//! A test that does not pass on both brokers needs a reason. A test whose outcome differs from run
+//! to run is `either`, also with a reason. If a suite prints the place of the first failed check,
+//! Ottla's reason must name it: a test that fails earlier than before hides a new problem.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -17,19 +18,19 @@ use crate::toolbox;
 
 const HEADER: &str = "suite\ttest\tkafka\tottla\twhy\n";
 
-/// What both brokers are known to do.
+/// The known outcomes of both brokers.
 #[derive(Debug, Default)]
 pub struct Expected {
     lines: BTreeMap<(String, String), Line>,
 }
 
-/// How a test is known to end on one broker.
+/// The known outcome of a test on one broker.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Ending {
     Passes,
     Fails,
     Skips,
-    /// Not always alike, for a reason that is not the broker's.
+    /// Differs from run to run, and the broker is not the cause.
     Either,
 }
 
@@ -55,7 +56,7 @@ impl Line {
         }
     }
 
-    /// That it passes wherever it ran.
+    /// Whether it passes on each broker where it ran.
     fn passes(&self) -> bool {
         [self.kafka, self.ottla]
             .iter()
@@ -108,7 +109,7 @@ impl Expected {
         text
     }
 
-    /// Takes what happened for what is expected; reasons stay, and so does what may end either way.
+    /// Makes the outcomes the expected ones; keeps reasons and `either`.
     pub fn record(&mut self, suite: &str, broker: Kind, outcomes: &Outcomes) {
         for ((of, test), line) in &mut self.lines {
             if of == suite && !outcomes.contains_key(test) {
@@ -131,7 +132,7 @@ impl Expected {
             .retain(|_, line| line.kafka.is_some() || line.ottla.is_some());
     }
 
-    /// What did not end as expected, or did not run at all.
+    /// The tests with unexpected outcomes, and those that did not run.
     pub fn surprises(&self, suite: &str, broker: Kind, outcomes: &Outcomes) -> Vec<String> {
         let mut found = Vec::new();
         for (test, outcome) in outcomes {
@@ -148,7 +149,7 @@ impl Expected {
         found
     }
 
-    /// The tests that do not pass on one of the brokers, and for which the file has no reason.
+    /// The tests that do not pass on one of the brokers and have no reason.
     pub fn unexplained(&self) -> Vec<String> {
         self.lines
             .iter()

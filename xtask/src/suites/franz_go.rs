@@ -9,11 +9,12 @@ use anyhow::Result;
 use super::{Outcomes, go_tests};
 use crate::toolbox::go;
 
-/// Fewer records than the half million that the tests send unless told.
+/// The number of records; the tests' default is half a million.
 const RECORDS: &str = "20000";
 
-/// How the tests ask whether to test the groups of KIP-848: by a version that Ottla announces and refuses. Those that wait
-/// for such a group would keep others from running, so that no broker is asked.
+/// The condition by which the tests decide to test the groups of KIP-848. Ottla announces this
+/// version and refuses it, and tests that wait for such a group would block others. The copy makes
+/// the condition false on both brokers.
 const CONSUMER_PROTOCOL: &str = "versions.LookupMaxKeyVersion(68); ok && v >= 1 ";
 const NEVER: &str = "versions.LookupMaxKeyVersion(68); ok && v >= 100 ";
 

@@ -1,4 +1,4 @@
-//! What `go test -json` tells of each test.
+//! Runs `go test -json` and parses its output.
 
 use std::fs;
 use std::path::Path;
@@ -18,14 +18,14 @@ pub fn run(go_test: &mut Command, log: &Path, name: &str) -> Result<Outcomes> {
     Ok(parse(&String::from_utf8_lossy(&output.stdout)))
 }
 
-/// A copy of a module that may be altered.
+/// Copies a module, so that it can be changed.
 pub fn copy(module: &Path, to: &Path) -> Result<()> {
     let copied = Command::new("cp").arg("-R").arg(module).arg(to).status()?;
     ensure!(copied.success(), "cannot copy {}", module.display());
     Ok(())
 }
 
-/// Alters every Go file in a directory, but in none below it.
+/// Changes all Go files of a directory, without its subdirectories.
 pub fn alter(directory: &Path, altered: impl Fn(&str) -> String) -> Result<()> {
     for entry in fs::read_dir(directory)? {
         let path = entry?.path();
@@ -37,7 +37,7 @@ pub fn alter(directory: &Path, altered: impl Fn(&str) -> String) -> Result<()> {
     Ok(())
 }
 
-/// One JSON object a line; subtests count with their parents.
+/// Parses one JSON object per line; subtests count with their parents.
 fn parse(output: &str) -> Outcomes {
     let mut outcomes = Outcomes::new();
     for line in output.lines() {
@@ -52,11 +52,11 @@ fn parse(output: &str) -> Outcomes {
             line.starts_with(&format!("--- {word}: {test} "))
         };
         let outcome = match event["Action"].as_str() {
-            // A test that never ends has started: the last word on it is this one.
+            // A test that never ends has only this event, so it counts as failed.
             Some("run" | "fail") => Outcome::failed(),
             Some("pass") => Outcome::Passed,
             Some("skip") => Outcome::Skipped,
-            // The event for it waits until something else is said, which may be never.
+            // The `pass` event may come late or never, so the output line counts.
             Some("output") if says("PASS") => Outcome::Passed,
             Some("output") if says("SKIP") => Outcome::Skipped,
             _ => continue,

@@ -1,7 +1,8 @@
 //! kafka-go's tests, of the module's root.
 //!
-//! They dial `localhost:9092` and compare what the broker says of itself with it, so they run in a copy that names the
-//! port of the broker at hand, which advertises itself as `localhost` (`kafka-go.properties`).
+//! They connect to `localhost:9092` and compare the broker's advertised address with it. So they
+//! run in a copy with the port of the broker under test, which advertises `localhost`
+//! (`kafka-go.properties`).
 
 use std::fs;
 use std::path::Path;
@@ -13,11 +14,11 @@ use super::{Outcomes, go_tests};
 use crate::toolbox::go;
 use crate::toolbox::maven::KAFKA_VERSION;
 
-/// The port that the tests dial, and that the client adds where none is given.
+/// The port in the tests, which is also the client's default port.
 const PORT: &str = "9092";
 
-/// Tests that ask a consumer group of their own making for its offsets, which has no dialer: they panic on any broker, and
-/// every test behind them is lost.
+/// Tests that create a consumer group without a dialer and ask it for offsets. They panic on any
+/// broker, and no later test runs.
 const PANIC: &str = "-skip=^TestReaderConsumerGroup$/\
     ^(verify_offset_committed|verify_offset_committed_when_using_interval_committer|consumer_group_commits_on_close)$";
 
@@ -29,7 +30,7 @@ pub fn run(bootstrap: &str, log: &Path) -> Result<Outcomes> {
     let source = log.join("kafka-go");
     go_tests::copy(&go::kafka_go()?, &source)?;
     go_tests::alter(&source, |text| text.replace(PORT, port))?;
-    // The module's own `go.mod` is not as this Go wants it.
+    // This version of Go refuses the module's own `go.mod`.
     let mut go_test = Command::new("go");
     go_test
         .args([
@@ -37,14 +38,14 @@ pub fn run(bootstrap: &str, log: &Path) -> Result<Outcomes> {
             "-mod=mod",
             "-json",
             "-count=1",
-            // Members of groups wait for each other across tests that run side by side.
+            // Group members of parallel tests wait for each other.
             "-parallel=20",
             "-run=^Test",
             PANIC,
             "-timeout=480s",
             ".",
         ])
-        // Tests of Go's own package `nettest`, over pipes.
+        // Skips the tests of Go's own package `nettest`.
         .env("KAFKA_SKIP_NETTEST", "1")
         .env("KAFKA_VERSION", KAFKA_VERSION)
         .current_dir(&source);

@@ -1,7 +1,8 @@
 //! kafka-python's `test/integration`, from its source package.
 //!
-//! The package leaves out two files of its test directory; they are supplied here. Tests that start brokers of their
-//! own with SASL or TLS are not run: those are not served yet, by either broker's configuration here.
+//! The package lacks two files of its test directory; they are supplied here. Tests that start
+//! their own brokers with SASL or TLS are not run, because neither broker is configured for them
+//! here.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -40,7 +41,7 @@ pub fn run(bootstrap: &str, log: &Path) -> Result<Outcomes> {
             "-p",
             "no:cacheprovider",
         ])
-        // One test waits for ever on Kafka too: it must not take the rest with it.
+        // One test hangs on Kafka too; the timeout lets the others run.
         .args(["-o", "addopts=", "--timeout=60", "--timeout-method=signal"])
         .args([
             "test/integration/test_admin_integration.py",
@@ -81,7 +82,7 @@ fn source() -> Result<PathBuf> {
     let source = python::source("kafka-python", "kafka_python")?;
     fs::write(source.join("test/__init__.py"), "")?;
     fs::write(source.join("test/service.py"), SERVICE)?;
-    // Looked for even when the broker is someone else's.
+    // The tests look for this directory even with an external broker.
     fs::create_dir_all(source.join(format!("servers/{KAFKA_VERSION}/kafka-bin")))?;
     Ok(source)
 }

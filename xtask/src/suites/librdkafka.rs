@@ -1,9 +1,9 @@
-//! librdkafka's C suite, as the crate `rdkafka-sys` ships it, one process a test.
+//! librdkafka's C suite, as the crate `rdkafka-sys` ships it, with one process per test.
 //!
-//! Its tests that need no broker are left out, by its own flag: they would run against its mock broker. A test ends at
-//! its first failed check; the runner says where. Tests that share a number cannot be
-//! chosen one by one: they run in turn in one process. The test of the admin requests ends early where ACLs do not work:
-//! its parts run in processes of their own too.
+//! Tests that need no broker are left out by the suite's own flag: they would use its mock broker.
+//! A test ends at its first failed check, and the runner prints the place. Tests with the same
+//! number cannot be selected separately, so they run in one process. The test of the admin requests
+//! ends early without ACLs, so its parts also run in separate processes.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -18,28 +18,29 @@ use super::{Outcome, Outcomes};
 use crate::toolbox::librdkafka;
 use crate::toolbox::maven::KAFKA_VERSION;
 
-/// The longest that one process may take, in seconds: its tests have limits of their own, below this.
+/// The timeout of one process, in seconds; the tests have their own, shorter limits.
 const PATIENCE: &str = "1500";
 
-/// The test that takes by far the longest, ten minutes and more: it starts first.
+/// The longest test takes more than ten minutes, so it starts first.
 const LONGEST: &str = "0113";
 
-/// How many processes run at the same time: they mostly wait, and by itself their runner takes five tests at once.
+/// The number of processes at a time. They mostly wait; the suite's own runner runs five tests at a
+/// time.
 const AT_ONCE: usize = 3;
 
-/// The file that a test process is configured by.
+/// The configuration file of a test process.
 const CONFIGURATION: &str = "test.conf";
 
-/// The test that is run by its parts too, and its source.
+/// The test whose parts also run separately; also the name of its source file.
 const PARTED: &str = "0081_admin";
 const PARTED_SOURCE: &str = "0081-admin.c";
 
-/// The tests for a broker that creates topics when they are first named.
+/// The tests for a broker with auto-creation of topics.
 pub fn default(bootstrap: &str, log: &Path) -> Result<Outcomes> {
     run("default", bootstrap, log)
 }
 
-/// The tests for a broker that does not.
+/// The tests for a broker without it.
 pub fn without_auto_create(bootstrap: &str, log: &Path) -> Result<Outcomes> {
     run("noautocreate", bootstrap, log)
 }
@@ -77,12 +78,12 @@ fn run_number(runner: &Runner<'_>, number: &str) -> Result<Outcomes> {
     Ok(outcomes)
 }
 
-/// Each part of the test that is run by its parts too, as a test of its own.
+/// Runs each part of [`PARTED`] as a test.
 fn parts(runner: &Runner<'_>, number: &str) -> Result<Outcomes> {
     let mut outcomes = Outcomes::new();
     let source = fs::read_to_string(runner.tests.join(PARTED_SOURCE))?;
     for part in part_names(&source) {
-        // The colon ends the name: others may begin alike.
+        // The colon ends the name, because other names may begin with the same text.
         let output = runner.run(number, Some(&format!("{part}:")))?;
         if !output.text.contains(&format!("[ {part}:")) {
             continue;
@@ -94,7 +95,7 @@ fn parts(runner: &Runner<'_>, number: &str) -> Result<Outcomes> {
     Ok(outcomes)
 }
 
-/// How a process of the suite is started.
+/// Starts processes of the suite.
 struct Runner<'a> {
     scenario: &'a str,
     bootstrap: &'a str,
@@ -107,7 +108,7 @@ impl<'a> Runner<'a> {
     fn new(scenario: &'a str, bootstrap: &'a str, log: &'a Path) -> Result<Self> {
         fs::write(
             log.join(CONFIGURATION),
-            // Twice its patience with each step, for machines that are busy.
+            // Doubles the suite's timeouts, for busy machines.
             format!(
                 "metadata.broker.list={bootstrap}\ntest.topic.random=true\ntest.timeout.multiplier=2\n"
             ),
@@ -121,7 +122,7 @@ impl<'a> Runner<'a> {
         })
     }
 
-    /// Runs the tests of a number to their end, or one part of them.
+    /// Runs the tests with this number, or one part of them.
     fn run(&self, number: &str, part: Option<&str>) -> Result<Output> {
         let mut command = Command::new("timeout");
         command
@@ -159,7 +160,7 @@ impl<'a> Runner<'a> {
     }
 }
 
-/// What a process said, and whether it was content.
+/// The output of a process, and whether it succeeded.
 struct Output {
     text: String,
     succeeded: bool,
@@ -171,7 +172,7 @@ impl Output {
     }
 }
 
-/// The numbers of all tests that a broker is needed for, from the table in the runner's source.
+/// The numbers of all tests that need a broker, from the table in the runner's source.
 fn numbers(source: &str) -> BTreeSet<String> {
     source
         .lines()
@@ -184,7 +185,7 @@ fn numbers(source: &str) -> BTreeSet<String> {
         .collect()
 }
 
-/// The functions of a test that may be parts of it.
+/// The functions of a test that may be its parts.
 fn part_names(source: &str) -> BTreeSet<&str> {
     let called = source
         .match_indices("do_test_")
@@ -196,7 +197,7 @@ fn part_names(source: &str) -> BTreeSet<&str> {
         .collect()
 }
 
-/// A test that has started and of which nothing more is heard has failed.
+/// A test without an outcome after its start has failed.
 fn parse(output: &str, succeeded: bool) -> Outcomes {
     let mut outcomes = Outcomes::new();
     for line in output.lines() {
@@ -222,7 +223,7 @@ fn parse(output: &str, succeeded: bool) -> Outcomes {
         ) else {
             continue;
         };
-        // The subtest stands in brackets.
+        // Removes the name of the subtest in brackets.
         let test = test.split(' ').next().unwrap_or(test);
         if let Some(Outcome::Failed { place: known }) = outcomes.get_mut(test)
             && known.is_empty()
@@ -232,7 +233,7 @@ fn parse(output: &str, succeeded: bool) -> Outcomes {
             at.clone_into(known);
         }
     }
-    // What the process checks after its tests, such as threads left behind, is theirs.
+    // Checks after the tests, such as for remaining threads, belong to the tests.
     let all_passed = !outcomes
         .values()
         .any(|outcome| matches!(outcome, Outcome::Failed { .. }));

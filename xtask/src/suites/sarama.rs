@@ -1,8 +1,8 @@
 //! Sarama's functional tests.
 //!
-//! They want five brokers behind toxiproxy, which cuts connections between. Here all five proxies lead to the one broker,
-//! which advertises the first (`sarama.properties`). They run in a copy that names the ports of these proxies and asks
-//! for one replica where it asked for three.
+//! They expect five brokers behind toxiproxy, which cuts connections. Here all five proxies lead to
+//! one broker, which advertises the first proxy (`sarama.properties`). They run in a copy with the
+//! ports of these proxies and with one replica instead of three.
 
 use std::fs::{self, File};
 use std::net::TcpStream;
@@ -19,9 +19,9 @@ use crate::toolbox::maven::KAFKA_VERSION;
 
 /// How the tests compute the port of each proxy.
 const PORTS: &str = "29090+i";
-/// Where the properties file says which port the broker advertises.
+/// The line of the properties file with the advertised port.
 const ADVERTISED: &str = "advertised.listeners=PLAINTEXT://127.0.0.1:";
-/// Looks at a proxy that starts, and the time between two.
+/// The number of checks of a starting proxy, and the time between two.
 const LOOKS: usize = 600;
 const BETWEEN_LOOKS: std::time::Duration = std::time::Duration::from_millis(50);
 
@@ -37,7 +37,7 @@ pub fn run(bootstrap: &str, log: &Path) -> Result<Outcomes> {
     let listed: Vec<String> = ports.iter().map(ToString::to_string).collect();
     let chosen = format!("[]int{{0, {}}}[i]", listed.join(", "));
     go_tests::alter(&source, |text| {
-        // The columns of the literals are Go's own.
+        // The spaces are those of gofmt.
         let text = text.replace("ReplicationFactor: 3,", "ReplicationFactor: 1,");
         text.replace(PORTS, &chosen)
     })?;
@@ -61,7 +61,7 @@ pub fn run(bootstrap: &str, log: &Path) -> Result<Outcomes> {
     outcomes
 }
 
-/// The names of the tests that need a broker: those in files whose names begin so.
+/// The names of the tests that need a broker: those in files `functional_*`.
 fn functional(source: &Path) -> Result<Vec<String>> {
     let mut names = Vec::new();
     for entry in fs::read_dir(source)? {
@@ -99,7 +99,7 @@ struct Toxiproxy {
 }
 
 impl Toxiproxy {
-    /// Starts it with a way to the broker from each of these ports.
+    /// Starts it with a proxy to the broker on each of these ports.
     fn start(broker: &str, ports: &[u16], log: &Path) -> Result<Self> {
         let proxies = (1..).zip(ports).map(|(number, port)| {
             serde_json::json!({
@@ -121,7 +121,7 @@ impl Toxiproxy {
             .stderr(output)
             .spawn()?;
         let proxy = Self { child, port };
-        // The proxies lead to the broker, the other port is for the tests to command them.
+        // The tests control the proxies over the extra port.
         let is_up = || {
             let commanded = TcpStream::connect(("127.0.0.1", port)).is_ok();
             commanded && ports.iter().all(|port| port::serves(*port))
@@ -139,7 +139,7 @@ impl Toxiproxy {
 
 impl Drop for Toxiproxy {
     fn drop(&mut self) {
-        // One that has ended already cannot be killed, which is as well.
+        // The kill fails when the process has ended already.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }

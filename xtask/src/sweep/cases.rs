@@ -1,4 +1,4 @@
-//! What is sent: Kafka's own encodings whole, cut and lengthened, noise, and frames that are none.
+//! The cases: Kafka's own encodings whole, cut and lengthened, random bytes, and invalid frames.
 
 use anyhow::Result;
 use bytes::{BufMut, Bytes, BytesMut};
@@ -8,26 +8,26 @@ use ottla_protocol::messages::{self, KafkaString};
 
 use crate::codec_test::Case as Encoding;
 
-/// Fillings of Kafka's encodings that are sent.
+/// The fillings of Kafka's encodings that are sent.
 const FILLINGS: &[&str] = &["defaults", "random-1", "tags"];
-/// Bytes of noise.
+/// The number of random bytes.
 const NOISE: usize = 64;
 
-/// One frame, on a connection of its own.
+/// One frame, sent on its own connection.
 #[derive(Debug)]
 pub struct Case {
-    /// The API; none for what is no request.
+    /// The API; `None` for an invalid frame.
     pub api: Option<ApiKey>,
     /// Its version.
     pub version: i16,
-    /// What is sent of it.
+    /// The name of the case.
     pub name: String,
     /// The frame with its length.
     pub frame: Bytes,
 }
 
 impl Case {
-    /// For reports.
+    /// The API's name for reports.
     pub fn api_name(&self) -> String {
         self.api
             .map_or_else(|| "-".to_owned(), |api| format!("{api:?}"))
@@ -66,7 +66,8 @@ pub fn all(encodings: &str, served: &[ApiKey]) -> Result<Vec<Case>> {
     Ok(cases)
 }
 
-/// What a fresh broker answers with "not yet" at first: where a group's coordinator is, and the first producer id.
+/// Requests that a fresh broker may first answer with a retriable error: the group coordinator, and
+/// the first producer id.
 pub fn warm_up() -> Result<Vec<Case>> {
     let mut find = BytesMut::new();
     messages::FindCoordinatorRequestData::default().write(&mut find, 0)?;
@@ -156,7 +157,7 @@ fn versions_outside(api: ApiKey, cases: &mut Vec<Case>) {
     }
 }
 
-/// Bytes that are no request of any API.
+/// Frames that are not a request of any API.
 fn broken_frames() -> Vec<Case> {
     let frames: [(&str, &[u8]); 9] = [
         ("a negative length", &[0xff, 0xff, 0xff, 0xff, 0, 18, 0, 0]),
@@ -192,7 +193,7 @@ fn broken_frames() -> Vec<Case> {
         .collect()
 }
 
-/// The same bytes in every run.
+/// Random bytes, the same in each run.
 fn noise(seed: u32) -> Vec<u8> {
     let mut state = seed | 1;
     (0..NOISE)

@@ -1,4 +1,4 @@
-//! How a broker ends a case: closes, answers, or does not.
+//! The outcome of a case: the broker closes, answers, or does neither.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -16,13 +16,13 @@ use ottla_protocol::messages::{
 
 use super::cases::Case;
 
-/// How long an answer may take; who waits longer waits for something.
+/// How long an answer may take; after that the case counts as waiting.
 const PATIENCE: Duration = Duration::from_millis(1500);
-/// How often a fresh broker may say "not yet".
+/// How often a fresh broker may answer with a retriable error.
 const WARM_UP_TRIES: usize = 2000;
-/// The correlation id of what is sent behind a case.
+/// The correlation id of the request that follows a case.
 const PROBE: i32 = 8;
-/// The largest answer that is read.
+/// The size limit of an answer.
 const LARGEST_ANSWER: usize = 64 * 1024 * 1024;
 
 /// How a case ended.
@@ -30,7 +30,7 @@ const LARGEST_ANSWER: usize = 64 * 1024 * 1024;
 pub enum Outcome {
     /// The broker closed the connection.
     Closed,
-    /// The request is taken and gets no answer.
+    /// The request is accepted and gets no answer.
     NoAnswer,
     /// Nothing came in time.
     Waits,
@@ -81,7 +81,7 @@ pub fn warm_up(address: &str, cases: &[Case]) -> Result<()> {
     Ok(())
 }
 
-/// How each case ends, one after the other.
+/// Sends the cases one after the other; returns their outcomes.
 pub fn of_all(address: &str, cases: &[Case]) -> Result<Vec<Outcome>> {
     cases
         .iter()
@@ -97,7 +97,7 @@ fn of(address: &str, case: &Case) -> Result<Outcome> {
     let mut both = BytesMut::from(&case.frame[..]);
     write_probe(&mut both)?;
     let stream = connect(address)?;
-    // Who closes before all is sent has decided early.
+    // A failed write means that the broker has closed already.
     if (&stream).write_all(&both).is_err() {
         return Ok(Outcome::Closed);
     }
@@ -109,7 +109,7 @@ fn of(address: &str, case: &Case) -> Result<Outcome> {
     })
 }
 
-/// Asks for the versions behind a case: if their answer comes first, the case gets none.
+/// Adds an ApiVersions request after the case: if its answer comes first, the case gets no answer.
 fn write_probe(out: &mut BytesMut) -> Result<()> {
     let head = RequestHead {
         api: ApiKey::ApiVersions,
@@ -158,7 +158,7 @@ fn receive(mut stream: &TcpStream) -> Result<Received> {
 fn answered(case: &Case, mut answer: Bytes) -> Outcome {
     let api = case.api.unwrap_or(ApiKey::ApiVersions);
     let known = api_key::versions(api);
-    // `ApiVersions` from the future is answered in version 0.
+    // An unknown version of ApiVersions is answered in version 0.
     let version = if known.contains(&case.version) {
         case.version
     } else {

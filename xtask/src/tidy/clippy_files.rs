@@ -38,7 +38,7 @@ fn files(root: &Path) -> Vec<PathBuf> {
         .collect()
 }
 
-/// The lines that set a number or a switch.
+/// The lines that set a limit or a switch.
 fn limits(file: &Path) -> Vec<String> {
     let text = fs::read_to_string(file).unwrap_or_default();
     text.lines()

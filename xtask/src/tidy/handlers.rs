@@ -33,7 +33,7 @@ pub fn check(tree: &Tree) -> Vec<String> {
         .iter()
         .filter_map(|source| source.path.strip_prefix(HANDLERS))
     {
-        // Below a directory lie the parts of the handler of its name.
+        // A directory has the parts of the handler with its name.
         let stem = file
             .split('/')
             .next()
@@ -48,7 +48,7 @@ pub fn check(tree: &Tree) -> Vec<String> {
     problems
 }
 
-/// The APIs in the table, and those before it that have paths of their own.
+/// The APIs in the table, and those of `SERVED` that are handled elsewhere.
 fn served(text: &str) -> BTreeSet<String> {
     let list = text.lines().find(|line| line.contains("const SERVED"));
     let own_paths = list.unwrap_or_default().split("ApiKey::").skip(1);

@@ -6,7 +6,7 @@ use std::path::Path;
 use super::source::Tree;
 use crate::toolbox;
 
-/// From the bottom up. `sim`, `xtask` and tests stand outside.
+/// The layers from the bottom up. `sim`, `xtask` and tests are outside of them.
 const LAYERS: &[&[&str]] = &[
     &["protocol"],
     &["metadata"],
@@ -17,7 +17,7 @@ const LAYERS: &[&[&str]] = &[
 ];
 const OUTSIDE: &[&str] = &["sim"];
 
-/// Crates that only one of ours may name.
+/// Dependencies that only one of our crates may use.
 const OWNED: &[(&str, &str)] = &[("kacrab-protocol", "protocol"), ("raft", "quorum")];
 
 pub fn check(_: &Tree) -> Vec<String> {

@@ -1,11 +1,11 @@
-//! The licence of this project stands in its file, and its name in every manifest.
+//! The file LICENSE has the licence text, and each manifest names the licence.
 
 use super::source::Tree;
 use crate::toolbox;
 
 /// The licence, as manifests name it.
 const LICENCE: &str = "Apache-2.0";
-/// What the first lines of its text hold.
+/// The first lines of its text.
 const TITLE: [&str; 2] = ["Apache License", "Version 2.0, January 2004"];
 
 pub fn check(tree: &Tree) -> Vec<String> {
@@ -36,7 +36,7 @@ fn names_licence(manifest: &str) -> bool {
     let named = [
         "license.workspace = true".to_owned(),
         format!("license = \"{LICENCE}\""),
-        // As package.json has it.
+        // The form of package.json.
         format!("\"license\": \"{LICENCE}\","),
     ];
     manifest

@@ -21,7 +21,7 @@ pub fn check(tree: &Tree) -> Vec<String> {
     problems
 }
 
-/// What stands in the round brackets of `[…](…)`.
+/// The targets in `[…](…)`.
 fn targets(text: &str) -> impl Iterator<Item = &str> {
     text.split("](").skip(1).filter_map(|rest| {
         let (target, _) = rest.split_once(')')?;

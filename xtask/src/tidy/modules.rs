@@ -4,7 +4,7 @@ use super::source::{Source, Tree};
 
 const HEADER_LINES: usize = 10;
 const UNFINISHED: &[&str] = &["TODO", "FIXME"];
-/// How a line of a file without logic may begin.
+/// The allowed beginnings of lines in a file without logic.
 const DECLARATIONS: &[&str] = &[
     "//",
     "mod ",
@@ -74,7 +74,7 @@ fn declarations(source: &Source, problems: &mut Vec<String>) {
     }
 }
 
-/// Brackets opened less brackets closed.
+/// Opening brackets minus closing brackets.
 fn balance(line: &str) -> i32 {
     line.chars()
         .map(|letter| match letter {

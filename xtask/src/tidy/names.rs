@@ -1,11 +1,11 @@
-//! Names without meaning of their own are not given to files or items.
+//! Files and items have no meaningless names.
 
 use super::source::{Source, Tree};
 
 const BANNED: &[&str] = &[
     "manager", "helper", "helpers", "util", "utils", "common", "misc", "types", "impl", "info",
 ];
-/// What a name follows where it is given.
+/// The keywords before a new name.
 const GIVES_NAMES: &[&str] = &[
     "fn",
     "struct",

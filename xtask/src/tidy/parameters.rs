@@ -1,4 +1,5 @@
-//! Functions take at most five parameters, those packed into tuples counted one by one: a tuple is not a name.
+//! Functions take at most five parameters. The members of a tuple count separately, because a tuple
+//! names nothing.
 
 use super::exceptions::{self, PARAMETERS};
 use super::source::{Source, Tree};
@@ -43,14 +44,14 @@ fn functions(source: &Source) -> Vec<(String, usize)> {
     functions
 }
 
-/// What stands between the parentheses of a function, whose generics may come first.
+/// The text between the parentheses of a function; generics may come first.
 fn parameters(after_name: &str) -> Option<&str> {
     let mut angles = 0_usize;
     let mut before = ' ';
     for (at, letter) in after_name.char_indices() {
         match letter {
             '<' => angles += 1,
-            // The arrow of a closure's type closes nothing.
+            // The `>` of an arrow is not a bracket.
             '>' if before != '-' => angles = angles.saturating_sub(1),
             '(' if angles == 0 => return balanced(&after_name[at..]),
             '{' | ';' if angles == 0 => return None,
@@ -77,7 +78,7 @@ fn balanced(text: &str) -> Option<&str> {
     None
 }
 
-/// The number of parameters; a pattern in parentheses counts by its members.
+/// The number of parameters; each member of a tuple pattern counts.
 fn count(parameters: &str) -> usize {
     let each = split(parameters);
     each.map(|parameter| {
@@ -90,7 +91,7 @@ fn count(parameters: &str) -> usize {
     .sum()
 }
 
-/// The parts between commas that stand in no bracket; empty ones are left out.
+/// Splits at commas outside of brackets; drops empty parts.
 fn split(list: &str) -> impl Iterator<Item = &str> {
     let mut depth = 0_i32;
     let mut before = ' ';

@@ -1,11 +1,11 @@
-//! Programs and headers from Debian's packages, installed into the system as its administrator would.
+//! Programs and headers from Debian packages, installed into the system.
 
 use std::path::Path;
 use std::process::Command;
 
 use anyhow::{Context, Result};
 
-/// Makes sure that `program` can be run, from the Debian package of that name.
+/// Installs `program` from the Debian package of that name, if it is missing.
 pub fn program(program: &str) -> Result<Command> {
     if !is_installed(program) {
         install(program).with_context(|| {
@@ -15,7 +15,7 @@ pub fn program(program: &str) -> Result<Command> {
     Ok(Command::new(program))
 }
 
-/// Makes sure that the C headers at `path` are there, from this Debian package.
+/// Installs the C headers at `path` from this Debian package, if they are missing.
 pub fn headers(package: &str, path: &str) -> Result<()> {
     if !Path::new(path).exists() {
         install(package)

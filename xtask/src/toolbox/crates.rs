@@ -1,4 +1,5 @@
-//! The sources of published crates, with their tests, and the programs of others, by cargo.
+//! Fetches sources of published crates with their tests, and installs published programs, with
+//! cargo.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -6,7 +7,7 @@ use std::process::Command;
 
 use anyhow::{Context, Result};
 
-/// A copy of the crate's source, as published, that may be built in.
+/// A copy of the crate's published source, in which it can be built.
 pub fn source(name: &str, version: &str) -> Result<PathBuf> {
     let directory = super::once(&format!("{name}-source"), version, |directory| {
         let fetched = fetch(name, version, directory)?;
@@ -16,7 +17,7 @@ pub fn source(name: &str, version: &str) -> Result<PathBuf> {
                 .arg(&fetched)
                 .arg(directory.join("crate")),
         )?;
-        // Its neighbours here are a workspace that it is no part of.
+        // Makes it its own workspace, because the checkout around it is one.
         let manifest = directory.join("crate/Cargo.toml");
         let text = fs::read_to_string(&manifest)?;
         if !text.contains("[workspace") {
@@ -27,7 +28,7 @@ pub fn source(name: &str, version: &str) -> Result<PathBuf> {
     Ok(directory.join("crate"))
 }
 
-/// The program of a published crate, built as its own lock file says.
+/// Builds the program of a published crate with the crate's own lock file.
 pub fn program(name: &str, version: &str) -> Result<PathBuf> {
     let directory = super::once(name, version, |directory| {
         super::run(
@@ -40,7 +41,7 @@ pub fn program(name: &str, version: &str) -> Result<PathBuf> {
     Ok(directory.join("bin").join(name))
 }
 
-/// Lets cargo fetch the crate as a dependency, and says where it put the source.
+/// Fetches the crate as a dependency; returns the path of its source.
 fn fetch(name: &str, version: &str, directory: &Path) -> Result<PathBuf> {
     fs::create_dir_all(directory.join("src"))?;
     fs::write(directory.join("src/lib.rs"), "")?;

@@ -1,4 +1,5 @@
-//! What is built with Go: the program on franz-go, as its `go.sum` pins it; the sources of clients; a proxy.
+//! Everything in Go: the program with franz-go, as its `go.sum` pins it; the sources of clients; a
+//! proxy.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -13,7 +14,7 @@ const SARAMA: &str = "github.com/IBM/sarama@v1.61.1";
 /// The proxy that Sarama's tests put before a broker.
 const TOXIPROXY: &str = "github.com/Shopify/toxiproxy/v2/cmd/server@v2.5.0";
 
-/// Builds `tests/compat/go`; Go's own cache makes the second time short.
+/// Builds `tests/compat/go`; Go's cache makes later builds fast.
 pub fn program() -> Result<PathBuf> {
     let program = super::directory("go").join("compat");
     super::run(
@@ -70,7 +71,7 @@ fn source(tool: &str, wanted: &str, pinned_by: Option<&Path>, module: &str) -> R
         let found: serde_json::Value =
             serde_json::from_slice(&output.stdout).context("go mod download failed")?;
         let cached = found["Dir"].as_str().context("go names no directory")?;
-        // The cache is read-only, and go does not test in it.
+        // The module cache is read-only, so tests cannot run in it.
         super::run(
             Command::new("cp")
                 .args(["-R", "--no-preserve=mode", cached])

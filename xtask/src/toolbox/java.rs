@@ -1,4 +1,5 @@
-//! The Java programs of `tests/compat/java`, `tests/adopt` and `tests/ecosystem`, compiled against one release of the jars each.
+//! Compiles the Java programs of `tests/compat/java`, `tests/adopt` and `tests/ecosystem`, each
+//! against one release of the jars.
 
 use std::ffi::OsStr;
 use std::fs;
@@ -9,12 +10,12 @@ use anyhow::Result;
 
 use super::maven::{self, KAFKA_VERSION};
 
-/// The newest Flink that a release of its connector for Kafka is made for.
+/// The newest Flink for which its Kafka connector has a release.
 const FLINK_VERSION: &str = "2.2.1";
 /// That release of the connector.
 const FLINK_CONNECTOR_VERSION: &str = "5.0.0-2.2";
 
-/// The release of the Java client before 4, which many still run.
+/// The last release of the Java client before 4, which is still widely used.
 pub const OLD_CLIENT_VERSION: &str = "3.9.2";
 
 /// A JVM that runs a `main` of `tests/compat/java/client` on this release of the client.
@@ -57,10 +58,10 @@ pub fn kafka() -> Result<Command> {
     Ok(jvm(&[&maven::kafka_jars()?.join("*")]))
 }
 
-/// The same of another release, which says its warnings and errors.
+/// The same of another release, with a logger for warnings and errors.
 pub fn kafka_of(version: &str) -> Result<Command> {
     let jars = maven::kafka_jars_of(version)?;
-    // Kafka's jars come without anything that writes its log.
+    // Kafka's jars have no logging backend.
     let artifact = ("org.slf4j", "slf4j-simple", "1.7.36");
     let logger = maven::jars("slf4j-simple-1.7.36", &[artifact])?;
     let mut command = jvm(&[&jars.join("*"), &logger.join("*")]);
@@ -77,7 +78,7 @@ pub fn ecosystem() -> Result<Command> {
         "kafka-streams",
     ]
     .map(|artifact| ("org.apache.kafka", artifact, KAFKA_VERSION));
-    // What Kafka's jars log by.
+    // The logging backend for Kafka's jars.
     let logger = ("org.slf4j", "slf4j-simple", "1.7.36");
     let all: Vec<_> = artifacts.into_iter().chain([logger]).collect();
     let jars = maven::jars(&format!("kafka-ecosystem-{KAFKA_VERSION}"), &all)?;
@@ -92,14 +93,14 @@ pub fn flink() -> Result<Command> {
     let artifacts = [
         ("org.apache.flink", "flink-streaming-java", FLINK_VERSION),
         ("org.apache.flink", "flink-clients", FLINK_VERSION),
-        // The connector needs it, but does not bring it.
+        // A dependency that the connector does not declare.
         ("org.apache.flink", "flink-connector-base", FLINK_VERSION),
         (
             "org.apache.flink",
             "flink-connector-kafka",
             FLINK_CONNECTOR_VERSION,
         ),
-        // What Flink's jars log by.
+        // The logging backend for Flink's jars.
         ("org.slf4j", "slf4j-simple", "1.7.36"),
     ];
     let name = format!("flink-{FLINK_VERSION}-kafka-{FLINK_CONNECTOR_VERSION}");
@@ -117,7 +118,7 @@ fn jvm(classpath: &[&Path]) -> Command {
         .collect::<Vec<_>>()
         .join(OsStr::new(":"));
     let mut command = Command::new("java");
-    // A short life: the second compiler would cost more than it gives.
+    // For a short-lived JVM the second compiler costs more than it saves.
     command
         .args(["-XX:TieredStopAtLevel=1", "-Xmx512m", "-cp"])
         .arg(joined);
@@ -142,7 +143,7 @@ fn compile(tool: &str, parts: &[&str], jars: &Path) -> Result<PathBuf> {
     })
 }
 
-/// The Java files below `tests` that `parts` name, or hold where they are directories.
+/// The Java files below `tests`: those in `parts`, and all files of directories in `parts`.
 fn sources(parts: &[&str]) -> Result<Vec<PathBuf>> {
     let root = super::workspace().join("tests");
     let mut found = Vec::new();

@@ -1,4 +1,4 @@
-//! librdkafka with its C test suite, built from what the crate `rdkafka-sys` ships.
+//! Builds librdkafka with its C test suite from the sources in the crate `rdkafka-sys`.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
@@ -9,24 +9,25 @@ use anyhow::Result;
 
 use super::{apt, crates, maven};
 
-/// The version of `rdkafka-sys`, which names librdkafka's behind the plus sign.
+/// The version of `rdkafka-sys`; librdkafka's version is after the plus sign.
 pub const CRATE_VERSION: &str = "4.10.0+2.12.1";
 
-/// What the library compresses with, and what the tests read its statistics with: Debian's package, a file of it.
+/// Libraries for compression, and for the statistics that the tests read: the Debian package, and
+/// one of its files.
 const HEADERS: &[(&str, &str)] = &[
     ("libzstd-dev", "/usr/include/zstd.h"),
     ("rapidjson-dev", "/usr/include/rapidjson/schema.h"),
 ];
 
-/// The shell scripts of an Apache Kafka that the tests call, by the class of each.
+/// Kafka's shell scripts that the tests call, with their classes.
 const SCRIPTS: &[(&str, &str)] = &[
     ("kafka-acls.sh", "org.apache.kafka.tools.AclCommand"),
     ("kafka-configs.sh", "kafka.admin.ConfigCommand"),
     ("kafka-topics.sh", "org.apache.kafka.tools.TopicCommand"),
 ];
 
-/// What each does with its arguments first. A test asks for segments that Kafka 4 no longer makes; what Kafka's own tests
-/// use instead does the same.
+/// Each script first changes its arguments: a test wants segments smaller than Kafka 4 allows, so
+/// the key of Kafka's own tests is used instead.
 const ARGUMENTS: &str = r#"for argument; do
   shift
   case "$argument" in
@@ -47,7 +48,7 @@ pub fn tests() -> Result<PathBuf> {
             for (package, path) in HEADERS {
                 apt::headers(package, path)?;
             }
-            // Kerberos and OIDC by HTTP are left out with the libraries that they need.
+            // Built without Kerberos and OIDC over HTTP, and so without their libraries.
             super::run(
                 Command::new("./configure")
                     .args(["--no-cache", "--disable-gssapi", "--disable-curl"])
@@ -71,7 +72,7 @@ pub fn tests() -> Result<PathBuf> {
     Ok(source.join("tests"))
 }
 
-/// A directory that stands for an installed Apache Kafka: its `bin` holds the scripts that the tests call.
+/// A directory like an installed Apache Kafka, whose `bin` has the scripts that the tests call.
 pub fn kafka() -> Result<PathBuf> {
     let jars = maven::kafka_jars()?;
     super::once(

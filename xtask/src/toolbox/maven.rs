@@ -7,14 +7,14 @@ use std::process::Command;
 
 use anyhow::{Context, Result, bail};
 
-/// The release of Apache Kafka that Ottla is held against.
+/// The release of Apache Kafka that Ottla is compared with.
 pub const KAFKA_VERSION: &str = "4.4.0";
-/// The one that the benchmarks and the limits were measured beside.
+/// The release in the benchmarks and the limits.
 pub const MEASURED_VERSION: &str = "4.3.1";
-/// The one before, whose clients and directories are in wide use.
+/// The previous release, whose clients and directories are widely used.
 pub const PREVIOUS_VERSION: &str = "4.3.1";
 
-/// The directory with the jars of a whole Apache Kafka: broker, tools and clients.
+/// The directory with all jars of Apache Kafka: broker, tools and clients.
 pub fn kafka_jars() -> Result<PathBuf> {
     kafka_jars_of(KAFKA_VERSION)
 }

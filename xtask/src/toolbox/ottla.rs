@@ -5,7 +5,7 @@ use std::process::Command;
 
 use anyhow::{Result, bail};
 
-/// Builds the executable `ottla` as this program was built, and returns its path.
+/// Builds the executable `ottla` in the profile of this program; returns its path.
 pub fn binary() -> Result<PathBuf> {
     let built = Command::new(env!("CARGO"))
         .args(["build", "--quiet", "--package", "ottla-cli"])

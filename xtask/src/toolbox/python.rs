@@ -6,7 +6,7 @@ use std::process::Command;
 
 use anyhow::{Context, Result};
 
-/// The interpreter of an environment with everything in `tests/compat/requirements.txt`.
+/// The interpreter of an environment with the packages of `tests/compat/requirements.txt`.
 pub fn interpreter() -> Result<PathBuf> {
     let requirements = super::workspace().join("tests/compat/requirements.txt");
     let wanted = fs::read_to_string(&requirements)?;
@@ -25,7 +25,7 @@ pub fn interpreter() -> Result<PathBuf> {
     Ok(directory.join("bin/python"))
 }
 
-/// The interpreter of an environment of its own, with this one package, pinned.
+/// The interpreter of a separate environment with this one pinned package.
 pub fn with(name: &str, package: &str) -> Result<PathBuf> {
     let directory = super::once(&format!("python-{name}"), package, |directory| {
         super::run(
@@ -38,7 +38,7 @@ pub fn with(name: &str, package: &str) -> Result<PathBuf> {
     Ok(directory.join("bin/python"))
 }
 
-/// The same interpreter, with what the Python suites are run by.
+/// The same interpreter, with the packages that run the Python suites.
 pub fn interpreter_with_tests() -> Result<PathBuf> {
     let interpreter = interpreter()?;
     let requirements = super::workspace().join("tests/compat/requirements-suites.txt");
@@ -52,7 +52,7 @@ pub fn interpreter_with_tests() -> Result<PathBuf> {
     Ok(interpreter)
 }
 
-/// A program that a Python package of this version carries, in an environment of its own.
+/// A program from a Python package of this version, in a separate environment.
 pub fn tool(package: &str, version: &str, program: &str) -> Result<PathBuf> {
     let wanted = format!("{package}=={version}");
     let directory = super::once(package, &wanted, |directory| {
@@ -70,7 +70,8 @@ pub fn tool(package: &str, version: &str, program: &str) -> Result<PathBuf> {
     Ok(directory.join("bin").join(program))
 }
 
-/// The source package of what `requirements.txt` pins, unpacked; `file` is its name in the name of the archive.
+/// The unpacked source package of a package that `requirements.txt` pins; `file` is its name in the
+/// archive's name.
 pub fn source(package: &str, file: &str) -> Result<PathBuf> {
     let requirements =
         fs::read_to_string(super::workspace().join("tests/compat/requirements.txt"))?;

@@ -1,7 +1,8 @@
 //! librdkafka's own generator, `rdkafka_performance`, from the sources in the crate `rdkafka-sys`.
 //!
-//! One line of it is changed: a record is a slice of the pattern (`-m`) at a place of its own where the pattern is
-//! longer than the record. As published all records of a run are the same bytes, and a batch of them compresses to nothing.
+//! One line of it is changed: if the pattern (`-m`) is longer than a record, each record is a
+//! different slice of the pattern. In the published program all records of a run have the same
+//! bytes, so a batch compresses to almost nothing.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -13,7 +14,7 @@ use super::crates;
 use super::librdkafka::CRATE_VERSION;
 
 const SAME_BYTES: &str = "pbuf = sbuf;";
-/// The step is prime, so that the places spread over the whole pattern.
+/// The step is prime, so that the slices spread over the whole pattern.
 const BYTES_OF_ITS_OWN: &str = "pbuf = plen > (size_t)msgsize \
     ? msgpattern + (cnt.tx * 1021) % (plen - (size_t)msgsize) : sbuf;";
 
@@ -37,7 +38,7 @@ fn change(source: &Path) -> Result<()> {
     let text = fs::read_to_string(source)?;
     ensure!(
         text.matches(SAME_BYTES).count() == 1,
-        "{} is not the source that is known here",
+        "{} is not the expected source",
         source.display()
     );
     Ok(fs::write(
@@ -54,7 +55,7 @@ fn build(librdkafka: &Path) -> Result<()> {
             .args(without.map(|part| format!("--disable-{part}")))
             .current_dir(librdkafka),
     )?;
-    // The source may hold what its test suite was built from, with other parts.
+    // The source may contain build output of the test suite, with other options.
     let steps = [
         ["-C", "src", "clean"],
         ["-C", "src", "librdkafka.a"],

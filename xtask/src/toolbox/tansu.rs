@@ -1,4 +1,4 @@
-//! Tansu, another broker in Rust, whose executable a Python package carries.
+//! Tansu, another broker in Rust, from a Python package that contains its executable.
 
 use std::path::PathBuf;
 use std::process::Command;
