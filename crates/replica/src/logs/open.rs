@@ -1,7 +1,7 @@
 //! Opening the logs that a start finds, and making those of new partitions.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use ottla_log::files::Files;
@@ -158,7 +158,7 @@ impl<F: Files, H: Host> Existing<F, H> {
             );
         }
         if !self.left.is_clean {
-            tracing::info!(
+            tracing::debug!(
                 partition = name,
                 bytes_read = recovery.bytes_read,
                 "recovered a log"
@@ -231,6 +231,25 @@ impl<F: Files, H: Host> Opened<F, H> {
     }
 }
 
+/// Logs how much a start after a crash recovered in a directory: one line, because a node may have
+/// thousands of logs.
+fn log_recovered<F: Files, H: Host>(directory: &Path, opened: &[(Existing<F, H>, Recovery)]) {
+    let recovered = opened
+        .iter()
+        .filter(|(existing, _)| !existing.left.is_clean);
+    let (logs, bytes_read) = recovered.fold((0_usize, 0), |(logs, bytes), (_, recovery)| {
+        (logs + 1, bytes + recovery.bytes_read)
+    });
+    if logs > 0 {
+        tracing::info!(
+            directory = %directory.display(),
+            logs,
+            bytes_read,
+            "recovered the logs of a directory that was not closed properly"
+        );
+    }
+}
+
 /// The partitions over the logs that could be opened, and why others could not.
 pub type Held<F, H> = (Vec<Arc<Partition<F, H>>>, Result<(), LogsError>);
 
@@ -247,11 +266,12 @@ pub fn sync_and_hold<F: Files, H: Host>(opened: Vec<Opened<F, H>>) -> Held<F, H>
     }
     let mut partitions = Vec::new();
     let mut outcome = Ok(());
-    for (existing, mut logs) in by_directory.into_values() {
+    for (path, (existing, mut logs)) in by_directory {
         if let Err(error) = sync_recovered(&mut logs) {
             outcome = outcome.and(Err(error.into()));
             continue;
         }
+        log_recovered(&path, &existing);
         for ((existing, recovery), log) in existing.into_iter().zip(logs) {
             let directory = &existing.directory;
             let partition = Partition::new(existing.of, log, directory);
