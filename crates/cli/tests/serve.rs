@@ -139,13 +139,48 @@ fn the_start_says_what_serves_which_data_and_where() {
 }
 
 #[test]
+fn a_port_in_use_is_named_with_the_next_step() {
+    let data = tempfile::tempdir().unwrap();
+    let broker = Broker::start(&data.path().join("first"), &[]);
+    let second = Command::new(env!("CARGO_BIN_EXE_ottla"))
+        .args(["serve", "--override"])
+        .arg(format!("listeners=PLAINTEXT://{}", broker.address))
+        .arg("--override")
+        .arg(format!("log.dirs={}", data.path().join("second").display()))
+        .args(["--override", "ottla.http.listen=127.0.0.1:0"])
+        .output()
+        .unwrap();
+    assert!(!second.status.success());
+    let text = String::from_utf8(second.stderr).unwrap();
+    assert!(
+        text.contains("error: cannot listen on 127.0.0.1:"),
+        "{text}"
+    );
+    assert!(
+        text.contains("next: stop the process that uses the port"),
+        "{text}"
+    );
+    assert!(text.contains("--override listeners="), "{text}");
+}
+
+#[test]
+fn the_ready_line_names_the_program_as_it_was_started() {
+    let data = tempfile::tempdir().unwrap();
+    let broker = Broker::start(data.path(), &[]);
+    let next = format!("next: {} produce", env!("CARGO_BIN_EXE_ottla"));
+    assert!(broker.read.contains(&next), "{}", broker.read);
+}
+
+#[test]
 fn a_hangup_is_a_clean_shutdown() {
     let data = tempfile::tempdir().unwrap();
     let mut broker = Broker::start(data.path(), &[]);
     broker.ottla(&["topic", "create", "kept"]);
     broker.line("topic created");
-    let (is_success, _) = broker.stop(Signal::HUP);
+    let (is_success, text) = broker.stop(Signal::HUP);
     assert!(is_success);
+    assert!(text.contains("signal=\"SIGHUP\""), "{text}");
+    assert!(text.lines().last().unwrap().ends_with("stopped"), "{text}");
     // Kafka's marker of a clean stop, which the next start checks.
     assert!(data.path().join(".kafka_cleanshutdown").exists());
 }

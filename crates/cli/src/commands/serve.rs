@@ -13,15 +13,16 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use clap::ValueEnum;
-use ottla_broker::Running;
 use ottla_broker::config::{self, BrokerConfig};
 use ottla_broker::drivers::disk_work;
 use ottla_broker::process::clock::Clock;
+use ottla_broker::{Running, StartError};
 use serde_json::json;
-use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing_subscriber::EnvFilter;
 
+use crate::failure::Advised;
 use crate::output::{Output, write_to_stderr};
+use crate::stop::Stop;
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
@@ -94,7 +95,7 @@ pub fn run(args: &Args, output: Output) -> Result<()> {
         .build()
         .context("cannot start threads")?;
     runtime.block_on(async {
-        let (running, mut signals) = start(config, clock).await?;
+        let (running, mut stop) = start(config, clock).await?;
         logs.give_to(&running);
         if args.config.is_some() && running.is_new {
             warn_of_formatting(&running);
@@ -103,12 +104,14 @@ pub fn run(args: &Args, output: Output) -> Result<()> {
         warn_of_exposure(&running);
         announce(&running, format);
         service::say(service::READY);
-        signals.wait().await;
+        let signal = stop.wait().await;
+        tracing::info!(signal, "stopping; a second signal ends the process at once");
         service::say(service::STOPPING);
         tokio::select! {
-            () = running.shut_down() => Ok(()),
-            () = signals.wait() => end_at_once(),
+            () = running.shut_down() => tracing::info!("stopped"),
+            _ = stop.wait() => end_at_once(),
         }
+        Ok(())
     })
 }
 
@@ -155,34 +158,30 @@ fn variables() -> Vec<config::Variable> {
         .collect()
 }
 
-/// The signals that stop the broker in order.
-struct Signals {
-    interrupt: Signal,
-    terminate: Signal,
-    hangup: Signal,
-}
-
-impl Signals {
-    async fn wait(&mut self) {
-        tokio::select! {
-            _ = self.interrupt.recv() => {}
-            _ = self.terminate.recv() => {}
-            _ = self.hangup.recv() => {}
-        }
-    }
-}
-
-async fn start(config: BrokerConfig, clock: Clock) -> Result<(Running, Signals)> {
+async fn start(config: BrokerConfig, clock: Clock) -> Result<(Running, Stop)> {
     // Before the ready line, because its reader may send a signal at once.
-    let signals = Signals {
-        interrupt: signal(SignalKind::interrupt()).context("cannot watch for Ctrl-C")?,
-        terminate: signal(SignalKind::terminate()).context("cannot watch for SIGTERM")?,
-        // Sent when a terminal is closed. By default it would end the process without an orderly
-        // stop.
-        hangup: signal(SignalKind::hangup()).context("cannot watch for SIGHUP")?,
+    let stop = Stop::watch()?;
+    let running = ottla_broker::start(config, clock).await;
+    Ok((running.map_err(with_next_step)?, stop))
+}
+
+/// Adds the next step to the error of a port that is in use.
+fn with_next_step(error: StartError) -> anyhow::Error {
+    let is_in_use = |source: &io::Error| source.kind() == io::ErrorKind::AddrInUse;
+    let key = match &error {
+        StartError::Listen { source, .. } if is_in_use(source) => {
+            "listeners=PLAINTEXT://127.0.0.1:PORT"
+        }
+        StartError::Http { source, .. } if is_in_use(source) => "ottla.http.listen=127.0.0.1:PORT",
+        _ => return error.into(),
     };
-    let running = ottla_broker::start(config, clock).await?;
-    Ok((running, signals))
+    Advised {
+        error: error.into(),
+        next: format!(
+            "stop the process that uses the port, or choose another port, for example --override {key}"
+        ),
+    }
+    .into()
 }
 
 /// Warns when configured log directories were empty and have been formatted. Kafka requires
@@ -258,14 +257,18 @@ fn absolute(path: &Path) -> PathBuf {
         .unwrap_or_else(|_| path.to_owned())
 }
 
-/// The ready line: where to connect, and what to type next.
+/// The ready line: where to connect, and what to type next. The program is named as it was started,
+/// so that the command works even if `ottla` is not in the path.
 fn announce(running: &Running, format: LogFormat) {
     let Some((_, address)) = running.addresses.first() else {
         return;
     };
     let dial = dialable(*address);
-    let line =
-        format!("ottla is ready on {dial}; next: ottla produce --bootstrap-server {dial} TOPIC");
+    let program = std::env::args().next();
+    let program = program.as_deref().unwrap_or("ottla");
+    let line = format!(
+        "ottla is ready on {dial}; next: {program} produce --bootstrap-server {dial} TOPIC"
+    );
     match format {
         LogFormat::Text => write_to_stderr(&line),
         LogFormat::Json => {
