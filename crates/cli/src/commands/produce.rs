@@ -393,14 +393,17 @@ impl Run {
             } else {
                 "sent"
             };
-            let plural = if partitions == 1 { "" } else { "s" };
+            let plural = |count: u64| if count == 1 { "" } else { "s" };
             let lines = match balance.lines() {
                 lines if is_complete || lines.is_empty() => String::new(),
                 lines => format!(": {lines}"),
             };
             message(&format!(
-                "{verb} {} records to {partitions} partition{plural} of {} ({rate}){lines}",
-                balance.written, target.topic
+                "{verb} {} record{} to {partitions} partition{} of {} ({rate}){lines}",
+                balance.written,
+                plural(balance.written),
+                plural(partitions as u64),
+                target.topic
             ));
         }
         if is_complete {

@@ -61,8 +61,11 @@ impl Progress {
         format!("{records} records written{share}, {}", self.rate(bytes))
     }
 
-    /// Bytes and bytes per second, as text.
+    /// Bytes and bytes per second, as text; of little input only the bytes.
     pub fn rate(&self, bytes: u64) -> String {
+        if bytes < 100_000 {
+            return format!("{bytes} B");
+        }
         let megabytes = bytes as f64 / 1e6;
         let seconds = self.started.elapsed().as_secs_f64();
         format!(
@@ -86,5 +89,6 @@ mod tests {
         );
         let text = Progress::new(None, true).text(5, 500_000);
         assert!(text.starts_with("5 records written, 0.5 MB, "), "{text}");
+        assert_eq!(progress.rate(14), "14 B");
     }
 }
