@@ -1,7 +1,7 @@
-//! Record batches as the log sees them: a head that says what it needs, and a body that it never looks into.
+//! Record batches as the log sees them: it reads and changes the header, and does not look into the records.
 //!
-//! The layout is `protocol::records`'. This adds what a log must be sure of before it trusts a head from disk: that
-//! the length is possible, that offsets do not go backwards, that the checksum is the content's.
+//! The layout is in `protocol::records`. This file adds the checks that a batch from disk must pass: its length is
+//! possible, its offsets do not go back, and its checksum is right.
 
 use ottla_protocol::ids::Offset;
 use ottla_protocol::records::control::ControlRecord;
@@ -10,12 +10,11 @@ use ottla_protocol::records::{
 };
 use ottla_protocol::time::Timestamp;
 
-/// A batch that may be appended: its head, of which the log sets base offset and leader epoch, and what follows.
+/// A batch that may be appended. The log sets the base offset and the leader epoch in its header.
 #[derive(Debug, Clone, Copy)]
 pub struct Batch<'a> {
-    /// The head.
     pub header: BatchHeader,
-    /// All bytes after the head.
+    /// All bytes after the header.
     pub body: &'a [u8],
 }
 
@@ -47,49 +46,42 @@ impl Batch<'_> {
 /// Why bytes are not a batch that the log may hold.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum BatchError {
-    /// They are no batch, or not all of one.
+    /// They are not a batch, or not a whole one.
     #[error(transparent)]
     Framing(#[from] records::BatchError),
-    /// Offsets that no log can have.
+    /// The offsets are negative or overflow.
     #[error(
         "a batch cannot have the base offset {base_offset} and the last offset delta {last_offset_delta}"
     )]
     Offsets {
-        /// The first offset.
         base_offset: i64,
-        /// The last offset less the first.
         last_offset_delta: i32,
     },
-    /// The offsets of the batch before are not lower.
+    /// The batch begins at a lower offset than where the batch before it ends.
     #[error("offset {base_offset} follows where {expected} or later must")]
     OutOfOrder {
-        /// The first offset.
         base_offset: i64,
-        /// The offset after the batch before.
+        /// The offset after the last record of the batch before.
         expected: i64,
     },
     /// The checksum is not the content's.
     #[error("the stored checksum is {stored:08x}, the content's {computed:08x}")]
-    Checksum {
-        /// What the head says.
-        stored: u32,
-        /// What the bytes give.
-        computed: u32,
-    },
+    Checksum { stored: u32, computed: u32 },
 }
 
 impl BatchError {
-    /// Whether this is a batch of Kafka 0.10 or older, which is sound but not understood.
+    /// Whether this is a batch in the format of Kafka 0.10 or older, which this release does not read.
     pub fn is_legacy(&self) -> bool {
         matches!(self, Self::Framing(records::BatchError::LegacyMagic(_)))
     }
 }
 
-/// A batch's head and size, from the first 61 bytes or more; what follows them need not be there.
+/// The header and the size of the batch at the start of `bytes`, which must hold its first 61 bytes; the rest may be
+/// missing.
 pub(crate) fn parse_header(bytes: &[u8]) -> Result<(BatchHeader, usize), BatchError> {
     let available = bytes.len();
     let Some(head) = bytes.first_chunk() else {
-        // Too short for a head, but perhaps long enough to tell what it is.
+        // Too short for a header, but perhaps long enough to tell the format.
         let found = BatchView::first(bytes).err();
         let cut = records::BatchError::Incomplete {
             available,
@@ -118,7 +110,7 @@ pub(crate) fn parse_header(bytes: &[u8]) -> Result<(BatchHeader, usize), BatchEr
     Ok((header, size))
 }
 
-/// The batch at the start of `bytes`, its checksum compared.
+/// The batch at the start of `bytes`, with its checksum verified.
 pub(crate) fn parse_checked(bytes: &[u8]) -> Result<BatchView<'_>, BatchError> {
     parse_header(bytes)?;
     let batch = BatchView::first(bytes)?;
@@ -140,7 +132,7 @@ pub(crate) fn subtract_sequence(sequence: i32, count: i32) -> i32 {
     i32::try_from(wrapped).unwrap_or(i32::MAX)
 }
 
-/// How a transaction ended, as its marker says.
+/// The end of a transaction, from its marker.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct EndMarker {
     pub(crate) is_abort: bool,
@@ -174,13 +166,13 @@ pub(crate) const MAX_DECOMPRESSED: usize = 1 << 30;
 )]
 pub struct RecordTooLarge {
     pub offset: Offset,
-    /// Its bytes without its length field.
     pub size: usize,
     pub limit: usize,
 }
 
-/// The first record of a batch with a timestamp of at least `timestamp` and an offset of at least `from`. Of a batch
-/// that cannot be read, its first offset. In a compressed one a record of more than `limit` bytes ends the search.
+/// The first record of a batch with a timestamp of at least `timestamp` and an offset of at least `from`. For a batch
+/// that cannot be decompressed, it is the batch's first offset. In a compressed batch, a record of more than `limit`
+/// bytes ends the search with an error.
 pub(crate) fn first_record_at(
     batch: &BatchView<'_>,
     timestamp: Timestamp,

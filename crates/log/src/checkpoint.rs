@@ -1,4 +1,5 @@
-//! Kafka's small text files: who is where, as of the last time it was written down. Replaced at once and durably.
+//! Kafka's small text files: offsets of each partition, leader epochs, topic ids. Each is replaced atomically and
+//! durably.
 //!
 //! | file | where | lines after `0` and the number of entries |
 //! |---|---|---|
@@ -30,10 +31,10 @@ pub const CLEANER_OFFSETS: &str = "cleaner-offset-checkpoint";
 pub const LEADER_EPOCHS: &str = "leader-epoch-checkpoint";
 /// The topic id of a partition.
 pub const PARTITION_METADATA: &str = "partition.metadata";
-/// Present in a log directory that was closed properly.
+/// The mark of a clean shutdown: the file is present in a log directory that was closed.
 pub const CLEAN_SHUTDOWN: &str = ".kafka_cleanshutdown";
 
-/// No checkpoint is larger than this: a line a partition.
+/// Upper bound of a checkpoint's size; it has one line for each partition.
 const MAX_BYTES: u64 = 256 << 20;
 
 /// An offset for each partition, by topic name and partition index.
@@ -99,7 +100,7 @@ pub fn write_leader_epochs<F: Files>(
     replace_durably(files, &directory.join(LEADER_EPOCHS), text.as_bytes())
 }
 
-/// Writes the leader epochs beside the file, unsynced: see [`rename_leader_epochs`].
+/// Writes the leader epochs into a temporary file, unsynced. [`rename_leader_epochs`] puts it in place.
 pub(crate) fn write_leader_epochs_aside<F: Files>(
     files: &F,
     directory: &Path,
@@ -109,7 +110,7 @@ pub(crate) fn write_leader_epochs_aside<F: Files>(
     write_aside(files, &directory.join(LEADER_EPOCHS), text.as_bytes()).map(drop)
 }
 
-/// Lets leader epochs that were written beside the file, and synced since, take its place; the name is not synced.
+/// Renames the temporary file, which the caller has synced, to the checkpoint. The name is not synced.
 pub(crate) fn rename_leader_epochs<F: Files>(files: &F, directory: &Path) -> Result<(), FileError> {
     let path = directory.join(LEADER_EPOCHS);
     files.rename(&aside(&path), &path)
@@ -150,7 +151,7 @@ pub fn write_topic_id<F: Files>(files: &F, directory: &Path, id: Uuid) -> Result
     replace_durably(files, &path, topic_id_text(id).as_bytes())
 }
 
-/// Writes the topic id beside the file, unsynced: see [`rename_topic_id`].
+/// Writes the topic id into a temporary file, unsynced. [`rename_topic_id`] puts it in place.
 pub(crate) fn write_topic_id_aside<F: Files>(
     files: &F,
     directory: &Path,
@@ -160,7 +161,7 @@ pub(crate) fn write_topic_id_aside<F: Files>(
     write_aside(files, &path, topic_id_text(id).as_bytes()).map(drop)
 }
 
-/// Lets a topic id that was written beside the file, and synced since, take its place; the name is not synced.
+/// Renames the temporary file, which the caller has synced, to `partition.metadata`. The name is not synced.
 pub(crate) fn rename_topic_id<F: Files>(files: &F, directory: &Path) -> Result<(), FileError> {
     let path = directory.join(PARTITION_METADATA);
     files.rename(&aside(&path), &path)
@@ -170,12 +171,12 @@ fn topic_id_text(id: Uuid) -> String {
     format!("version: 0\ntopic_id: {id}")
 }
 
-/// Whether the log directory at `directory` was closed properly.
+/// Whether the log directory at `directory` has the mark of a clean shutdown.
 pub fn was_clean_shutdown<F: Files>(files: &F, directory: &Path) -> Result<bool, FileError> {
     Ok(files.status(&directory.join(CLEAN_SHUTDOWN))?.is_some())
 }
 
-/// Says that the log directory at `directory` is closed properly, by the broker with this epoch.
+/// Marks the log directory at `directory` as closed by the broker with this epoch.
 pub fn write_clean_shutdown<F: Files>(
     files: &F,
     directory: &Path,
@@ -185,7 +186,8 @@ pub fn write_clean_shutdown<F: Files>(
     replace_durably(files, &directory.join(CLEAN_SHUTDOWN), text.as_bytes())
 }
 
-/// Says that the log directory at `directory` is in use: a crash from now on must be recovered from.
+/// Removes the mark of a clean shutdown: the log directory at `directory` is in use, and a crash from now on needs
+/// recovery.
 pub fn remove_clean_shutdown<F: Files>(files: &F, directory: &Path) -> Result<(), FileError> {
     match files.remove(&directory.join(CLEAN_SHUTDOWN)) {
         Err(error) if error.is_not_found() => Ok(()),
@@ -210,7 +212,7 @@ fn read_entries<F: Files, T>(
 ) -> Result<Vec<T>, FileError> {
     let text = read_text(files, path)?.unwrap_or_default();
     let mut lines = text.lines();
-    // Kafka makes the file empty before it first writes it.
+    // Kafka creates the file empty before its first write.
     let (Some(version), Some(count)) = (lines.next(), lines.next()) else {
         return Ok(Vec::new());
     };

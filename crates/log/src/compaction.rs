@@ -1,9 +1,10 @@
-//! Compaction: of each key the newest record stays, older ones go, offsets never change.
+//! Compaction: the newest record of each key stays, older ones are removed, offsets never change.
 //!
 //! [`plan()`] says whether a log is due. A pass is a [`Compaction`]: begun under the log's lock, it walks the dirty part
 //! for the newest offset of each key ([`Compaction::index`]), then writes segments anew ([`Compaction::rewrite_next`]),
-//! each of which replaces its sources under the lock (`PartitionLog::replace_segments`). Where keys outgrow the map
-//! the pass ends there, and the next goes on. Nothing here waits: `pace` is told of every byte and may hold it up.
+//! each of which replaces its sources under the lock (`PartitionLog::replace_segments`). When the map is full the pass
+//! ends at that offset, and the next pass continues. Nothing here waits: the caller's `pace` hears of every byte, and
+//! may wait or end the pass.
 
 mod filter;
 mod offset_map;
@@ -40,19 +41,17 @@ use std::ops::{ControlFlow, Range};
 use std::path::PathBuf;
 use std::sync::Arc;
 
-/// Told of every byte that is read or written, before the next; may wait, and may end the pass.
+/// Called with the number of bytes that were read or written. It may wait, to limit the rate, and may end the pass.
 pub type Pace<'a> = &'a mut dyn FnMut(u64) -> ControlFlow<()>;
 
-/// What a worker uses again from pass to pass.
+/// Buffers that a worker reuses from pass to pass.
 #[derive(Debug)]
 pub struct Tools {
-    /// The map of keys.
     pub map: OffsetMap,
     decompressor: Decompressor,
 }
 
 impl Tools {
-    /// Tools around `map`.
     pub fn new(map: OffsetMap) -> Self {
         Self {
             map,
@@ -61,16 +60,16 @@ impl Tools {
     }
 }
 
-/// Why a pass ended early. What it had replaced by then stays replaced.
+/// Why a pass ended early. Segments that it has replaced by then stay replaced.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum CompactionError {
-    /// The caller wanted it to.
+    /// `pace` ended it.
     #[error("compaction was stopped")]
     Stopped,
-    /// The log was cut, or its segments removed, in the meantime.
+    /// The log was truncated, or its segments removed, in the meantime.
     #[error("the log changed while it was compacted")]
     Changed,
-    /// It was due when it was planned, and is not any more.
+    /// The log was due when the pass was planned, and is not any more.
     #[error("the log is not due for compaction any more")]
     NotDue,
     #[error(transparent)]
@@ -78,7 +77,7 @@ pub enum CompactionError {
 }
 
 impl CompactionError {
-    /// A file that is gone was removed with its segment, or its partition.
+    /// A missing file means that its segment or its partition was removed.
     fn of<F: Files>(directory: &LogDirectory<F>, error: FileError) -> Self {
         if error.is_not_found() {
             Self::Changed
@@ -96,14 +95,14 @@ pub struct Compaction<F: Files> {
     config: LogConfig,
     /// All segments that may be cleaned.
     sources: Vec<SegmentFacts>,
-    /// The number of those that are dealt with.
+    /// The number of `sources` that the pass has dealt with.
     done: usize,
     first_dirty: Offset,
     /// Where in its segment the dirty part begins.
     first_dirty_position: u64,
-    /// Where the last source ends.
+    /// The end offset of the last source.
     upper: Offset,
-    /// The offset up to which the map knows all keys.
+    /// The map holds all keys below this offset.
     mapped_to: Offset,
     now: Timestamp,
     cuts: u64,
@@ -113,7 +112,7 @@ pub struct Compaction<F: Files> {
     damaged: BTreeSet<Offset>,
     quarantine: Vec<Quarantined>,
     stats: Stats,
-    /// It has written down that segments are being replaced.
+    /// Whether the file `compaction-replacement` is on disk.
     has_replacement: bool,
 }
 
@@ -126,7 +125,7 @@ pub struct Stats {
     pub bytes_written: u64,
     /// Records in the segments that were written anew.
     pub records_read: u64,
-    /// Records that stayed of them.
+    /// How many of them were kept.
     pub records_kept: u64,
     /// Segments that were replaced.
     pub segments_before: u64,
@@ -141,16 +140,15 @@ pub struct Stats {
 pub struct Outcome {
     /// The offset up to which the log is now compacted.
     pub end: Offset,
-    /// Whether that is all that could be cleaned; otherwise the keys were too many for one pass.
+    /// Whether that is all that may be cleaned. Otherwise the map was too small for the keys.
     pub is_whole: bool,
-    /// What could not be read.
+    /// The batches that could not be read.
     pub quarantine: Vec<Quarantined>,
-    /// What was done.
     pub stats: Stats,
     pub(crate) cuts: u64,
 }
 
-/// What a pass takes from its log when it begins, under the log's lock.
+/// What a pass copies from its log when it begins, under the log's lock.
 #[derive(Debug)]
 pub(crate) struct Beginning<F: Files> {
     pub(crate) directory: Arc<LogDirectory<F>>,
@@ -167,20 +165,20 @@ pub(crate) struct Beginning<F: Files> {
     pub(crate) cuts: u64,
 }
 
-/// What the keys of a pass are put into, with what is known of transactions on the way.
+/// The map that is being filled, and the transactions met on the way.
 struct Indexing<'a> {
     tools: &'a mut Tools,
     transactions: &'a mut Transactions,
     pace: Pace<'a>,
 }
 
-/// How far the keys of a segment are in the map.
+/// How many keys of a segment are in the map.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Indexed {
     All,
-    /// From this offset on they did not fit.
+    /// The map is full: keys from this offset on did not fit.
     Full(Offset),
-    /// The walk ended at damage, or did not begin where a batch does.
+    /// The walk met damage, or its start position was not the start of a batch.
     Astray,
 }
 
@@ -210,7 +208,7 @@ impl<F: Files> Compaction<F> {
         }
     }
 
-    /// Fills the map with the newest offset of each key in the dirty part, as far as it has room.
+    /// Fills the map with the newest offset of each key in the dirty part, until the part ends or the map is full.
     pub fn index(&mut self, tools: &mut Tools, pace: Pace<'_>) -> Result<(), CompactionError> {
         self.remove_leftovers()?;
         let expected = u64::try_from(self.upper.0 - self.first_dirty.0).unwrap_or(0);
@@ -251,12 +249,12 @@ impl<F: Files> Compaction<F> {
         let offsets = source.base..end;
         let mut indexed = self.index_from(start..source.size, offsets.clone(), indexing)?;
         if start > 0 && matches!(indexed, Indexed::Astray) {
-            // Segments are written anew from their start, so all that they hold must be known.
+            // A segment is rewritten from its start, so all its keys must be in the map.
             indexed = self.index_from(0..source.size, offsets, indexing)?;
         }
         Ok(match indexed {
             Indexed::Full(offset) => Some(offset),
-            // The keys behind damage are not known, so nothing goes on their account.
+            // Keys after the damage are not in the map, so no record is removed because of them.
             Indexed::All | Indexed::Astray => None,
         })
     }
@@ -268,7 +266,7 @@ impl<F: Files> Compaction<F> {
         indexing: &mut Indexing<'_>,
     ) -> Result<Indexed, CompactionError> {
         let file = self.open(offsets.start)?;
-        // Until a batch was met that begins where the index says, its position is not to be trusted.
+        // The position from the index is trusted only once a batch was found there.
         let mut is_named_rightly = positions.start == 0;
         let mut walk = Walk::new(&file, positions, offsets);
         loop {
@@ -306,7 +304,7 @@ impl<F: Files> Compaction<F> {
         }
     }
 
-    /// The source of this number, and the offset at which it ends.
+    /// Source number `number`, and its end offset.
     fn source(&self, number: usize) -> (SegmentFacts, Offset) {
         let source = self.sources.get(number).expect("a source of this pass");
         let end = self.sources.get(number + 1);
@@ -323,7 +321,7 @@ impl<F: Files> Compaction<F> {
         CompactionError::of(&self.directory, error)
     }
 
-    /// Removes what a pass that failed left: next to a complete segment it would make a start drop that one.
+    /// Removes `.cleaned` files of a failed pass. Next to a complete segment they would make a start drop that segment.
     fn remove_leftovers(&self) -> Result<(), CompactionError> {
         let files = self.directory.files();
         let entries = files.list(&self.path).map_err(|error| self.disk(error))?;
@@ -337,17 +335,18 @@ impl<F: Files> Compaction<F> {
         Ok(())
     }
 
-    /// Makes the names of replaced segments durable. Belongs outside of the log's lock.
+    /// Makes the names of replaced segments durable. Call it without the log's lock.
     pub fn sync_names(&self) -> Result<(), CompactionError> {
         match self.directory.files().sync_directory(&self.path) {
             Err(error) if error.is_not_found() => Err(CompactionError::Changed),
-            // For want of a descriptor the pass ends here: names are kept in order, and the next flush syncs them.
+            // Without a file descriptor the pass ends here. Names become durable in order (assumption 8), and the next
+            // flush syncs them.
             synced => Ok(self.directory.judge(synced)?),
         }
     }
 
-    /// Ends a pass whose segments are all rewritten, and writes down what it could not read. An earlier pass may have
-    /// replaced segments and found no descriptor to sync their names with: nothing counts as compacted before.
+    /// Ends a pass after its last segment, and writes the quarantine. It syncs the names first: an earlier pass may
+    /// have replaced segments and found no file descriptor for that, and nothing counts as compacted before.
     pub fn finish(mut self) -> Result<Outcome, CompactionError> {
         self.sync_names()?;
         let written = write_quarantine(self.directory.files(), &self.path, &self.quarantine);
@@ -373,18 +372,19 @@ impl<F: Files> Compaction<F> {
     }
 }
 
-/// However a pass ends, nothing is being replaced any more, but where it failed half-way and only a start goes on.
+/// However a pass ends, `compaction-replacement` goes. It stays only where the directory is offline, for the next
+/// start.
 impl<F: Files> Drop for Compaction<F> {
     fn drop(&mut self) {
         if self.directory.failure().is_none() {
-            // What cannot be removed goes with the next start.
+            // The next start removes what cannot be removed now.
             let _ = self.forget_replacement();
         }
     }
 }
 
-/// Puts the keys of a batch into the map, from `first_dirty` on; returns the offset of the first that did not fit. A
-/// batch that cannot be read to its end must not make older records of its keys go.
+/// Puts the keys of a batch from `first_dirty` on into the map; returns the offset of the first that did not fit. A
+/// batch with a record that cannot be read is left out: it must not remove older records of its keys.
 fn index_batch(batch: &BatchView<'_>, first_dirty: Offset, tools: &mut Tools) -> Option<Offset> {
     let Tools { map, decompressor } = tools;
     let records = checked_records(batch, decompressor).ok()?;

@@ -1,8 +1,8 @@
-//! What a partition's log obeys: the topic's configuration, resolved, without anything unset.
+//! The settings of one partition's log: the topic's configuration, resolved, so that no field is unset.
 
 use std::time::Duration;
 
-/// The settings of one log; each field names the topic config that it comes from.
+/// The settings of one log. Each field names the topic config that it comes from.
 #[derive(Debug, Clone, PartialEq)]
 pub struct LogConfig {
     /// `segment.bytes`: a segment is rolled before it grows beyond this.
@@ -17,13 +17,13 @@ pub struct LogConfig {
     pub index_interval_bytes: u32,
     /// `retention.ms`: how long records are kept; `None` for ever.
     pub retention: Option<Duration>,
-    /// `retention.bytes`: how many bytes are kept; `None` for any number.
+    /// `retention.bytes`: how many bytes are kept; `None` for no limit.
     pub retention_bytes: Option<u64>,
     /// Whether `cleanup.policy` has `delete`.
     pub delete: bool,
     /// Whether `cleanup.policy` has `compact`.
     pub compact: bool,
-    /// `min.cleanable.dirty.ratio`: a log is compacted when more than this part of it is not compacted yet.
+    /// `min.cleanable.dirty.ratio`: a log is compacted when more than this share of its bytes is dirty.
     pub min_cleanable_dirty_ratio: f64,
     /// `min.compaction.lag.ms`: a record is left alone until it is this old.
     pub min_compaction_lag: Duration,
@@ -35,7 +35,8 @@ pub struct LogConfig {
     pub producer_id_expiration: Duration,
     /// `max.decompressed.message.bytes`: a search by time stops at a larger record of a compressed batch.
     pub max_record_bytes: usize,
-    /// The bytes of one cut-off that are kept aside by recovery; what is beyond is dropped, and the file says so.
+    /// Upper bound of the bytes that recovery keeps of one cut-off. Bytes beyond it are dropped, and the file says how
+    /// many it has.
     pub cut_off_bytes: u64,
 }
 

@@ -1,9 +1,10 @@
-//! Damage in a segment: where it begins and ends, which offsets it takes, and where batches can be read again.
+//! Finds damage in a segment: where it begins and ends, which offsets cannot be read, and where the next sound batch
+//! is.
 //!
-//! [`Salvage`] walks a segment with checksums. What is not a sound batch in its order is passed over up to the next
-//! sound one: where the damaged batch's own length leads, or byte by byte. `Survey` reads heads only, which is cheap,
-//! and goes on as a salvage where heads stop making sense. Nothing here changes a file. Why there can be damage at all:
-//! assumption 10 of `docs/formats.md`.
+//! [`Salvage`] walks a segment and verifies checksums. Bytes that are not a sound batch in order are damage. The walk
+//! continues at the next sound batch, which it finds by the damaged batch's length or byte by byte. `Survey` reads
+//! headers only, which is cheap, and continues as a `Salvage` at the first header that is not plausible. Nothing here
+//! changes a file. Damage exists because synced bytes may go bad: assumption 10 of `docs/formats.md`.
 
 use crate::batch::{BatchError, parse_checked, parse_header};
 use crate::files::{File, FileError};
@@ -13,32 +14,32 @@ use ottla_protocol::records::{BATCH_OVERHEAD, BatchHeader, MAGIC};
 use std::fmt;
 use std::ops::Range;
 
-/// No offset is known that batches stay below.
+/// No upper bound of the offsets is known.
 pub const UNBOUNDED: Offset = Offset(i64::MAX);
-/// Bytes that are searched for a batch at a time.
+/// Bytes of one read while searching for a batch.
 const SEARCH_BYTES: usize = 1 << 20;
-/// Where a batch's head says which format it is.
+/// The position of the format's version (magic) in a batch.
 const MAGIC_AT: usize = 16;
 
-/// Bytes of a segment that hold no batch which can be trusted.
+/// Bytes of a segment that are not sound batches.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Damage {
     /// The base offset of the segment.
     pub segment: Offset,
-    /// Where in its `.log` file the damage begins.
+    /// The position in its `.log` file.
     pub position: u64,
-    /// Its bytes.
+    /// How many bytes are damaged.
     pub bytes: u64,
-    /// The lowest offset that can have been there.
+    /// The lowest offset that the damaged bytes can have held.
     pub first_offset: Offset,
-    /// The next offset that can be read; the same as the first when none is missing.
+    /// The next offset that can be read. It equals `first_offset` if no offset is lost.
     pub next_offset: Offset,
-    /// What is wrong where it begins.
+    /// What is wrong with the first damaged batch.
     pub cause: BatchError,
 }
 
 impl Damage {
-    /// Where it ends in the file.
+    /// The position after its last byte.
     pub const fn end(&self) -> u64 {
         self.position + self.bytes
     }
@@ -48,7 +49,7 @@ impl Damage {
         self.first_offset <= offset && offset < self.next_offset
     }
 
-    /// The same, known to take no offset from `end` on.
+    /// The same damage, cut so that it takes no offset from `end` on.
     pub(crate) fn ending_at(self, end: Offset) -> Self {
         let next_offset = self.next_offset.min(end).max(self.first_offset);
         Self {
@@ -74,41 +75,39 @@ impl fmt::Display for Damage {
     }
 }
 
-/// What a walk comes upon.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Met {
     Batch(Located),
-    /// What is passed over.
     Damage(Damage),
 }
 
-/// What is found instead of a sound batch.
+/// Bytes that are not a sound batch.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Unsound {
     pub(crate) position: u64,
     pub(crate) cause: BatchError,
-    /// Where the batch would end by its own length, if it has one.
+    /// The position where the batch ends by its own length, if that length is possible.
     claimed_end: Option<u64>,
 }
 
-/// A walk over the batches of one file, checksums compared, that passes over damage.
+/// A walk over the batches of one file that verifies checksums and passes over damage.
 #[derive(Debug)]
 pub struct Salvage<'a, H> {
     file: &'a H,
     segment: Offset,
     scan: Scan<'a, H>,
     end: u64,
-    /// What the next batch may begin with.
+    /// The lowest base offset that the next batch may have.
     next: Offset,
-    /// What no batch may reach.
+    /// All offsets are below this.
     bound: Offset,
-    /// What no batch may leap over.
+    /// No gap spans this offset: while the walk is before it, no batch may begin after it.
     milestone: Offset,
 }
 
 impl<'a, H: File> Salvage<'a, H> {
-    /// Walks the bytes at `positions`, at whose start a batch begins, of the segment with the base offset `segment`. The
-    /// batches have offsets in `offsets`.
+    /// Walks the bytes at `positions` of the segment with base offset `segment`. A batch begins at the first of them,
+    /// and the batches have offsets in `offsets`.
     pub fn new(
         file: &'a H,
         segment: Offset,
@@ -126,17 +125,17 @@ impl<'a, H: File> Salvage<'a, H> {
         }
     }
 
-    /// The same, for a segment in which batches follow each other up to `milestone`, or a batch begins there.
+    /// The same walk, for a segment in which no gap spans `milestone`.
     pub(crate) fn by_way_of(self, milestone: Offset) -> Self {
         Self { milestone, ..self }
     }
 
-    /// Where the walk stands.
+    /// The position of the walk.
     pub fn position(&self) -> u64 {
         self.scan.position()
     }
 
-    /// The bytes of the batch that was met last.
+    /// The bytes of the last batch.
     pub fn bytes_of(&self, met: &Located) -> &[u8] {
         self.scan.bytes_of(met)
     }
@@ -150,7 +149,7 @@ impl<'a, H: File> Salvage<'a, H> {
         }
     }
 
-    /// The next batch, or what is there instead, at which the walk then still stands.
+    /// The next batch, or what is there instead; in that case the walk does not move.
     pub(crate) fn step(&mut self) -> Result<Option<Result<Located, Unsound>>, FileError> {
         let position = self.scan.position();
         let (located, checked) = match self.scan.next_framed() {
@@ -181,12 +180,12 @@ impl<'a, H: File> Salvage<'a, H> {
         Ok(Some(Ok(located)))
     }
 
-    /// Goes on behind what is unsound.
+    /// Moves the walk to the next sound batch after `unsound`.
     pub(crate) fn pass_over(&mut self, unsound: Unsound) -> Result<Damage, FileError> {
         let position = unsound.position;
         let mut resumed = self.resume_after(&unsound)?;
         if resumed.is_none() && self.milestone != UNBOUNDED {
-            // Nothing sound is left up to the milestone. What is sound behind it must not be taken for damage too.
+            // There is no sound batch before the milestone. Sound batches after it must not count as damage.
             self.milestone = UNBOUNDED;
             resumed = self.resume_after(&unsound)?;
         }
@@ -203,7 +202,7 @@ impl<'a, H: File> Salvage<'a, H> {
         })
     }
 
-    /// The part of `damage` that lies before `offset`, where the heads of its batches lead there; else all of it.
+    /// The part of `damage` before `offset`, if the headers of its batches lead exactly there; otherwise all of it.
     pub(crate) fn up_to(&self, damage: Damage, offset: Offset) -> Result<Damage, FileError> {
         let mut heads = Scan::new(self.file, damage.position, damage.end());
         let mut next = damage.first_offset;
@@ -225,8 +224,8 @@ impl<'a, H: File> Salvage<'a, H> {
         Ok(Damage { bytes, ..damage })
     }
 
-    /// What is wrong with the offsets of a batch whose checksum, which does not cover the first of them, is right. One
-    /// that leaves a gap which the batch behind it fills says the wrong offset.
+    /// What is wrong with the base offset of a batch whose checksum is right; the checksum does not cover that field.
+    /// After a gap, a base offset is wrong if the next batch begins before this one would end.
     fn wrong_order(&self, located: &Located) -> Result<Option<BatchError>, FileError> {
         let header = &located.header;
         let out_of_order = BatchError::OutOfOrder {
@@ -236,7 +235,7 @@ impl<'a, H: File> Salvage<'a, H> {
         if !self.may_be_next(header) {
             return Ok(Some(out_of_order));
         }
-        // What is behind a milestone tells nothing of what is before it.
+        // The batch after a milestone says nothing about the one before it.
         if header.base_offset() == self.next || header.next_offset() == self.milestone {
             return Ok(None);
         }
@@ -261,7 +260,6 @@ impl<'a, H: File> Salvage<'a, H> {
             && !leaps
     }
 
-    /// The next sound batch, if there is any.
     fn resume_after(&self, unsound: &Unsound) -> Result<Option<Located>, FileError> {
         if let Some(end) = unsound.claimed_end {
             if end == self.end {
@@ -286,7 +284,7 @@ impl<'a, H: File> Salvage<'a, H> {
         Ok(None)
     }
 
-    /// The first sound batch that begins in `window`, which lies at `at`.
+    /// The first sound batch that begins in `window`, whose position in the file is `at`.
     fn search(&self, window: &[u8], at: u64) -> Result<Option<Located>, FileError> {
         let magics = window.iter().enumerate().skip(MAGIC_AT);
         let magics = magics.filter(|(_, byte)| i8::from_be_bytes([**byte]) == MAGIC);
@@ -317,14 +315,14 @@ impl<'a, H: File> Salvage<'a, H> {
     }
 }
 
-/// A walk over the batches of one file by their heads, that passes over damage as far as heads show it. A batch is
-/// believed when the next head follows it: its length or its last offset may be what is wrong.
+/// A walk over the headers of one file that passes over damage, as far as headers show it. A batch counts once the next
+/// header follows it, because its length or its last offset may be wrong.
 #[derive(Debug)]
 pub(crate) struct Survey<'a, H> {
-    /// Where the walk stands; it does the walking once heads have stopped making sense.
+    /// Holds the position of the walk, and does the walk after the first header that is not plausible.
     salvage: Salvage<'a, H>,
     has_met_damage: bool,
-    /// The head that was read last, and what it might have begun with.
+    /// The last header, and the lowest base offset that it could have had.
     read: Option<(Located, Offset)>,
 }
 

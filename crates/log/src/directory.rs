@@ -1,8 +1,8 @@
-//! A log directory: the one place where files are obtained, and where a failing disk is noticed.
+//! A log directory: opens files, and decides what an error of the disk means.
 //!
-//! The files of segments come from the bounded [`OpenFiles`]. The first failed write, sync or read takes the
-//! directory offline: from then on every call answers with that failure, and nothing is repeated (assumptions 2 and 11 of
-//! `docs/formats.md`). A full disk, a lack of file descriptors, and damaged bytes leave the directory online.
+//! Files of segments come from the bounded [`OpenFiles`]. The first failed write, sync or read takes the directory
+//! offline: every later call returns that failure, and nothing is retried (assumptions 2 and 11 of `docs/formats.md`).
+//! A full disk, a lack of file descriptors, and damaged bytes leave the directory online.
 
 use crate::damage::Damage;
 use crate::files::{FileError, Files, Open};
@@ -20,7 +20,7 @@ pub struct LogDirectory<F: Files> {
     open: Arc<OpenFiles<F::File>>,
 }
 
-/// What the disk cannot do.
+/// Why something cannot be read from or written to a log directory.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum StorageError {
     /// The log directory has failed; it stays offline until the broker is started again.
@@ -30,20 +30,20 @@ pub enum StorageError {
         /// Its first failure.
         cause: Arc<FileError>,
     },
-    /// The disk is full; what it holds is sound.
+    /// The disk is full. Existing data is sound.
     #[error("log directory {} is full: {cause}", directory.display())]
     Full {
         directory: PathBuf,
         /// The write that did not fit.
         cause: Arc<FileError>,
     },
-    /// The process has no file descriptors left; what the disk holds is sound.
+    /// The process has no file descriptors left. Existing data is sound.
     #[error("too many open files: {cause}")]
     TooManyOpenFiles {
         /// The open that failed.
         cause: Arc<FileError>,
     },
-    /// Bytes of one segment are damaged; all others can be used.
+    /// Bytes of one segment are damaged. The rest of the log can be used.
     #[error(
         "{}: {damage}; consumers can seek past it, `ottla log repair {}` takes it out while the broker is stopped",
         path.display(),
@@ -52,10 +52,9 @@ pub enum StorageError {
     Damaged {
         /// The segment's `.log` file.
         path: PathBuf,
-        /// Where and what.
         damage: Damage,
     },
-    /// Which transactions were aborted is not known for sure, so nobody can be told which records are committed.
+    /// The index of aborted transactions of one segment is damaged, so it is unknown which records are committed.
     #[error(
         "{}: the index of aborted transactions is damaged; `ottla log repair {}` makes it anew while the broker is stopped",
         path.display(),
@@ -69,7 +68,7 @@ pub enum StorageError {
     },
 }
 
-/// What only saves a later start work may be missing while the disk is full.
+/// Ignores a full disk: for files that only save work at the next start.
 pub(crate) fn unless_full(outcome: Result<(), StorageError>) -> Result<(), StorageError> {
     match outcome {
         Err(StorageError::Full { .. }) => Ok(()),
@@ -77,7 +76,7 @@ pub(crate) fn unless_full(outcome: Result<(), StorageError>) -> Result<(), Stora
     }
 }
 
-/// The log directory in whose partition `segment` lies.
+/// The log directory of a segment's file.
 fn log_directory_of(segment: &Path) -> &Path {
     segment.ancestors().nth(2).unwrap_or(segment)
 }
@@ -88,7 +87,8 @@ impl<F: Files> LogDirectory<F> {
         Self::sharing(files, path, Arc::default())
     }
 
-    /// The directory at `path`, which must exist; `open` bounds its open files together with those of others.
+    /// The directory at `path`, which must exist. `open` is the bound of open files that it shares with other
+    /// directories.
     pub fn sharing(files: F, path: impl Into<PathBuf>, open: Arc<OpenFiles<F::File>>) -> Arc<Self> {
         Arc::new(Self {
             files,
@@ -112,14 +112,14 @@ impl<F: Files> LogDirectory<F> {
         self.failure.get().cloned()
     }
 
-    /// Refuses to go on once the directory is offline.
+    /// An error once the directory is offline.
     pub fn ensure_online(&self) -> Result<(), StorageError> {
         self.failure
             .get()
             .map_or(Ok(()), |cause| Err(self.offline(cause)))
     }
 
-    /// Judges the outcome of something done to its files: a real failure takes the directory offline.
+    /// Turns a [`FileError`] into a [`StorageError`]. A failure of the disk takes the directory offline.
     pub fn judge<T>(&self, outcome: Result<T, FileError>) -> Result<T, StorageError> {
         outcome.map_err(|error| self.failed(error))
     }
@@ -146,19 +146,19 @@ impl<F: Files> LogDirectory<F> {
         self.take_offline(error)
     }
 
-    /// Makes everything on the file system of the directory durable.
+    /// Syncs the whole file system of the directory.
     pub(crate) fn sync_file_system(&self) -> Result<(), StorageError> {
         self.judge(self.files.sync_file_system(&self.path))
     }
 
-    /// Takes the directory offline, unless it is already: for an error after which it must not be used, be the disk only
-    /// full.
+    /// Takes the directory offline, unless it is already. For an error that leaves its files in an unknown state, even
+    /// if the disk is only full.
     pub fn take_offline(&self, error: FileError) -> StorageError {
         let cause = self.failure.get_or_init(|| Arc::new(error));
         self.offline(cause)
     }
 
-    /// Takes the directory offline for an error that leaves its files half-way, be the disk only full.
+    /// As [`LogDirectory::take_offline`], for an error that was judged already.
     pub(crate) fn give_up(&self, error: StorageError) -> StorageError {
         match error {
             StorageError::Full { cause, .. } | StorageError::TooManyOpenFiles { cause } => {
@@ -175,7 +175,7 @@ impl<F: Files> LogDirectory<F> {
         }
     }
 
-    /// The file at `path`, open for reading and writing, from those that are open or from disk.
+    /// The file at `path`, from the open files, or opened now.
     pub fn open(&self, path: &Path, how: Open) -> Result<Arc<F::File>, FileError> {
         if let Some(file) = self.open.get(path) {
             return Ok(file);
@@ -183,14 +183,15 @@ impl<F: Files> LogDirectory<F> {
         self.open_and_keep(path, how)
     }
 
-    /// The file at `path` from disk, whatever was open under this name.
+    /// Opens the file at `path`, and replaces what was open under this name.
     pub(crate) fn open_and_keep(&self, path: &Path, how: Open) -> Result<Arc<F::File>, FileError> {
         let file = Arc::new(self.open_anew(path, how)?);
         self.open.insert(path.to_path_buf(), Arc::clone(&file));
         Ok(file)
     }
 
-    /// The file at `path`, for an owner who keeps it. Closes others when there are too many.
+    /// Opens the file at `path` for an owner who keeps it, outside of the open files. If descriptors are lacking, it
+    /// closes the open files and tries once more.
     pub fn open_anew(&self, path: &Path, how: Open) -> Result<F::File, FileError> {
         match self.files.open(path, how) {
             Err(error) if error.is_lack_of_descriptors() => {
@@ -201,7 +202,7 @@ impl<F: Files> LogDirectory<F> {
         }
     }
 
-    /// Forgets the open files of `path` and, when it is a directory, of all below it: it is removed or renamed.
+    /// Drops the open files of `path` and, for a directory, of all files in it. Call it before a removal or a rename.
     pub fn forget(&self, path: &Path) {
         self.open.remove(path);
     }

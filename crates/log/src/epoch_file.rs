@@ -1,9 +1,11 @@
-//! A partition's `leader-epoch-checkpoint` on disk, and the order of those that write it.
+//! A partition's `leader-epoch-checkpoint` on disk, and the order of its writers.
 //!
-//! It is written when a checkpoint moves the recovery point, when the log is truncated and when it is closed, not when an
-//! epoch begins: recovery learns the epochs beyond the recovery point from the batches, and cuts what lies outside of the
-//! log. Invariants: it holds every epoch that begins below a recovery point that was written down; what a truncation has
-//! written is never replaced by what was decided before it.
+//! The file is written when a checkpoint moves the recovery point, when the log is truncated, and when it is closed. It
+//! is not written when an epoch begins: recovery finds the epochs after the recovery point in the batches, and drops
+//! epochs that begin after the end of the log. Invariants:
+//!
+//! - The file has every epoch that begins below a recovery point on disk.
+//! - A write that was decided before a truncation never replaces the file that the truncation wrote.
 
 use crate::checkpoint::{rename_leader_epochs, write_leader_epochs, write_leader_epochs_aside};
 use crate::files::{FileError, Files};
@@ -15,7 +17,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 /// The file of one partition.
 #[derive(Debug)]
 pub(crate) struct EpochFile {
-    /// Locked while the file is written, which a checkpoint does outside of the partition's lock.
+    /// Locked while the file is written. A checkpoint writes it without the partition's lock.
     written: Mutex<Written>,
 }
 
@@ -50,8 +52,8 @@ impl EpochFile {
         self.written.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// What must be written for the file to hold those of `epochs` in which something was appended: a log that was only
-    /// opened and closed costs nothing.
+    /// The write that brings the file up to date with `epochs`. Epochs without an append are left out, so a log that
+    /// was only opened and closed needs no write.
     pub(crate) fn catch_up(
         self: &Arc<Self>,
         epochs: &LeaderEpochs,
@@ -85,15 +87,15 @@ impl EpochFile {
 }
 
 impl EpochFile {
-    /// Nothing is written any more: the partition is deleted, and its directory's name may soon be another's.
+    /// Stops all writes: the partition is deleted, and a new one may soon have its directory's name.
     pub(crate) fn retire(&self) {
         self.lock().truncations += 1;
     }
 }
 
 impl EpochWrite {
-    /// Writes the epochs beside the file, unless the log was truncated since. Many are written, synced and renamed
-    /// together.
+    /// Writes the epochs into a temporary file, unless the log was truncated since. The files of many logs are written,
+    /// synced and renamed together.
     pub(crate) fn write_aside<F: Files>(
         &self,
         files: &F,
@@ -106,7 +108,7 @@ impl EpochWrite {
         Ok(())
     }
 
-    /// Lets what was written beside the file, and synced since, take its place, unless the log was truncated since.
+    /// Renames the temporary file, which the caller has synced, unless the log was truncated since.
     pub(crate) fn rename<F: Files>(&self, files: &F, partition: &Path) -> Result<(), FileError> {
         let mut written = self.file.lock();
         if written.truncations == self.truncations {

@@ -1,8 +1,8 @@
 //! The disk as this crate sees it: positioned reads and writes, syncs, and names in directories.
 //!
-//! Two implementations: [`disk::Disk`] and [`simulated::Simulated`], which loses what was not synced. Both pass
-//! the same conformance suite. A write is durable after `sync_data` of its file, and a name (created, renamed,
-//! removed) only after `sync_directory` of its directory: code that needs both asks for both.
+//! There are two implementations, [`disk::Disk`] and [`simulated::Simulated`], which loses what was not synced. Both
+//! pass the same conformance suite. A write is durable after `sync_data` of its file. A name (created, renamed,
+//! removed) is durable after `sync_directory` of its directory.
 
 pub mod disk;
 pub mod simulated;
@@ -17,7 +17,7 @@ use std::io::{self, IoSlice};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
-/// A file system, or its double.
+/// A file system, real or simulated.
 pub trait Files: Clone + fmt::Debug + Send + Sync + 'static {
     /// An open file of this file system.
     type File: File;
@@ -26,29 +26,29 @@ pub trait Files: Clone + fmt::Debug + Send + Sync + 'static {
     fn open(&self, path: &Path, how: Open) -> Result<Self::File, FileError>;
     /// Makes the directory at `path` unless it exists; its parent must exist.
     fn create_directory(&self, path: &Path) -> Result<(), FileError>;
-    /// What the directory at `path` holds, sorted by name.
+    /// The entries of the directory at `path`, sorted by name.
     fn list(&self, path: &Path) -> Result<Vec<Entry>, FileError>;
     /// Length and age of the file at `path`, or `None` when there is none.
     fn status(&self, path: &Path) -> Result<Option<Status>, FileError>;
-    /// Moves `from` to `to` at once, replacing what was there. Durable after `sync_directory` of both parents.
+    /// Renames `from` to `to` atomically, replacing a file there. Durable after `sync_directory` of both parents.
     fn rename(&self, from: &Path, to: &Path) -> Result<(), FileError>;
-    /// Removes the file at `path`; open handles go on working.
+    /// Removes the file at `path`. Open handles stay usable.
     fn remove(&self, path: &Path) -> Result<(), FileError>;
     /// Removes the empty directory at `path`.
     fn remove_directory(&self, path: &Path) -> Result<(), FileError>;
     /// Makes the names in the directory at `path` durable.
     fn sync_directory(&self, path: &Path) -> Result<(), FileError>;
-    /// Makes all data and names of the file system that holds `path` durable, in one pass.
+    /// Makes all data and names of the file system that holds `path` durable.
     fn sync_file_system(&self, path: &Path) -> Result<(), FileError>;
-    /// How large the file system that holds `path` is, and what is left of it.
+    /// The size and the free space of the file system that holds `path`.
     fn space(&self, path: &Path) -> Result<Space, FileError>;
 }
 
-/// An open file. Positioned, so that any number of threads may share it.
+/// An open file. Reads and writes name their position, so any number of threads may share it.
 pub trait File: fmt::Debug + Send + Sync + 'static {
     /// Fills `buffer` from `position`; returns fewer bytes only where the file ends.
     fn read_at(&self, buffer: &mut [u8], position: u64) -> Result<usize, FileError>;
-    /// Writes all of `slices` one after the other from `position`. On an error any part may have been written.
+    /// Writes all of `slices` one after the other from `position` on. After an error, any part may have been written.
     fn write_at(&self, slices: &[IoSlice<'_>], position: u64) -> Result<(), FileError>;
     /// Makes the content and the length durable. After an error the content is unknown: never call it again.
     fn sync_data(&self) -> Result<(), FileError>;
@@ -59,15 +59,15 @@ pub trait File: fmt::Debug + Send + Sync + 'static {
     /// Reserves space for `length` bytes from `position` and keeps the file's length. Where the file system
     /// cannot, it does nothing.
     fn reserve(&self, position: u64, length: u64) -> Result<(), FileError>;
-    /// Lets the system forget what it keeps in memory of these bytes: nobody reads them soon. Only advice.
+    /// Advises the system to drop these bytes from the page cache, because they will not be read soon.
     fn forget_cached(&self, position: u64, length: u64);
-    /// Whether reading these bytes is unlikely to wait for the disk. An estimate from samples; where the system does
-    /// not tell, the answer is yes.
+    /// Whether reading these bytes is unlikely to wait for the disk. An estimate from samples; true if the system
+    /// cannot tell.
     fn is_cached(&self, position: u64, length: u64) -> bool;
-    /// As [`File::read_at`], unless it would wait for the disk: then nothing, and what is in `buffer` means nothing. Where
-    /// the system does not tell, it waits.
+    /// As [`File::read_at`], but returns `None` where it would wait for the disk; `buffer` is then undefined. It waits
+    /// if the system cannot tell.
     fn read_cached_at(&self, buffer: &mut [u8], position: u64) -> Result<Option<usize>, FileError>;
-    /// Starts reading these bytes, and no others, into the system's memory. Only advice.
+    /// Advises the system to read these bytes, and no others, into the page cache.
     fn prefetch(&self, position: u64, length: u64);
 }
 
@@ -93,7 +93,7 @@ pub struct Entry {
     pub is_directory: bool,
 }
 
-/// What is known of a file without opening it.
+/// Properties of a file that can be read without opening it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Status {
     /// Its length in bytes.
@@ -102,27 +102,27 @@ pub struct Status {
     pub modified_ms: i64,
 }
 
-/// What a file system holds, in bytes.
+/// The space of a file system, in bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Space {
     /// In all.
     pub total: u64,
-    /// What may still be written.
+    /// Bytes that may still be written.
     pub free: u64,
-    /// How many files it holds, where it has room for a fixed number.
+    /// Its inodes, if their number is fixed.
     pub inodes: Option<Inodes>,
 }
 
-/// How many files a file system holds.
+/// The number of files that a file system can hold.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Inodes {
     /// In all.
     pub total: u64,
-    /// What may still be made.
+    /// Files that may still be created.
     pub free: u64,
 }
 
-/// What was being done when the disk failed.
+/// The operation during which the disk failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Operation {
     /// Opening or making a file.
@@ -154,7 +154,7 @@ pub enum Operation {
 }
 
 impl Operation {
-    /// Whether it makes something durable. After a failure nobody knows what is on stable storage.
+    /// Whether it makes something durable. After a failed sync it is unknown what is on stable storage.
     pub fn is_sync(self) -> bool {
         matches!(
             self,
@@ -183,20 +183,16 @@ impl fmt::Display for Operation {
     }
 }
 
-/// A failure of the disk: what was done, where, and what the system said.
+/// A failed operation on a file or directory.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot {operation} {path}: {source}")]
 pub struct FileError {
-    /// What was being done.
     pub operation: Operation,
-    /// The file or directory it was done to.
     pub path: PathBuf,
-    /// What the system said.
     pub source: io::Error,
 }
 
 impl FileError {
-    /// An error of `operation` on `path`.
     pub fn new(operation: Operation, path: &Path, source: impl Into<io::Error>) -> Self {
         Self {
             operation,
@@ -205,12 +201,12 @@ impl FileError {
         }
     }
 
-    /// Whether there is no such file.
     pub fn is_not_found(&self) -> bool {
         self.source.kind() == io::ErrorKind::NotFound
     }
 
-    /// Whether the disk, or a quota on it, is full: the one write error after which the disk may still be sound.
+    /// Whether the disk, or a quota on it, is full. This is the one error of a write after which the disk is still
+    /// sound.
     pub fn is_full(&self) -> bool {
         matches!(
             self.source.kind(),
@@ -218,7 +214,7 @@ impl FileError {
         )
     }
 
-    /// Whether the file was read, and holds something else than belongs there.
+    /// Whether the file could be read, and its content is not in the expected format.
     pub fn is_malformed(&self) -> bool {
         self.source.kind() == io::ErrorKind::InvalidData
     }
@@ -232,7 +228,7 @@ impl FileError {
     }
 }
 
-/// Reads the whole file at `path`, or `None` when there is none; refuses one longer than `limit`.
+/// The content of the file at `path`; `None` if there is none. A file longer than `limit` is an error.
 pub fn read_whole<F: Files>(
     files: &F,
     path: &Path,
@@ -257,7 +253,7 @@ pub fn read_whole<F: Files>(
     Ok(Some(content))
 }
 
-/// Bytes that [`copy`] copies at a time.
+/// Bytes of one step of [`copy`].
 const COPY_BYTES: usize = 1 << 20;
 
 /// Copies the bytes at `positions` of `source`, as far as there are any, to `target` from `at` on.
@@ -283,7 +279,7 @@ pub(crate) fn copy<H: File>(
     Ok(())
 }
 
-/// Replaces the file at `path` by `content` at once and durably: a crash leaves the old or the new, never a mix.
+/// Replaces the file at `path` by `content`, atomically and durably: a crash leaves the old or the new content.
 pub fn replace_durably<F: Files>(files: &F, path: &Path, content: &[u8]) -> Result<(), FileError> {
     write_aside(files, path, content)?.sync_data()?;
     files.rename(&aside(path), path)?;
@@ -293,7 +289,7 @@ pub fn replace_durably<F: Files>(files: &F, path: &Path, content: &[u8]) -> Resu
     files.sync_directory(path.parent().unwrap_or(Path::new(".")))
 }
 
-/// Writes `content` into the file that is to take the place of `path`, unsynced.
+/// Writes `content` into the temporary file of `path`, unsynced.
 pub(crate) fn write_aside<F: Files>(
     files: &F,
     path: &Path,
@@ -304,7 +300,7 @@ pub(crate) fn write_aside<F: Files>(
     Ok(file)
 }
 
-/// Where what is to take the place of `path` is written.
+/// The temporary file that will be renamed to `path`.
 pub(crate) fn aside(path: &Path) -> PathBuf {
     let mut temporary = path.as_os_str().to_os_string();
     temporary.push(".tmp");

@@ -1,7 +1,9 @@
-//! Every byte this crate persists, once: file names, index entries, producer snapshots. Kafka 4.3's own layouts.
+//! The layouts of all files that this crate writes: file names, index entries, producer snapshots. They are Kafka
+//! 4.3's.
 //!
-//! All numbers are big-endian and signed. The record batch itself is `protocol::records`'. The text files are in [`crate::checkpoint`]. `docs/formats.md` explains which
-//! file holds what and when it is made durable; the tables are on the items below.
+//! All numbers are big-endian and signed. The record batch itself is `protocol::records`'. The text files are in
+//! [`crate::checkpoint`]. `docs/formats.md` explains which file holds what and when it is made durable; the tables are
+//! on the items below.
 
 use crate::producer_state::{BatchMetadata, ProducerEntry};
 use ottla_protocol::ids::{Offset, ProducerEpoch, ProducerId};
@@ -9,7 +11,8 @@ use ottla_protocol::time::Timestamp;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-/// What a file of a segment holds; its name is the segment's base offset in 20 digits and this suffix.
+/// The kinds of files of a segment. A file's name is the segment's base offset in 20 digits, and the suffix of its
+/// kind.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum FileKind {
     /// Record batches, one after the other.
@@ -20,12 +23,12 @@ pub enum FileKind {
     TimeIndex,
     /// [`AbortedTransaction`]s, by rising last offset. Made with the first one.
     TransactionIndex,
-    /// The producers' state just before the offset that names it: see [`encode_producer_snapshot`].
+    /// The state of producers before the offset in its name: see [`encode_producer_snapshot`].
     ProducerSnapshot,
 }
 
 impl FileKind {
-    /// All of them, the log first.
+    /// All kinds, the log first.
     pub const ALL: [Self; 5] = [
         Self::Log,
         Self::OffsetIndex,
@@ -34,7 +37,6 @@ impl FileKind {
         Self::ProducerSnapshot,
     ];
 
-    /// What the file's name ends in.
     pub const fn suffix(self) -> &'static str {
         match self {
             Self::Log => ".log",
@@ -50,12 +52,12 @@ impl FileKind {
         self.path_with(directory, offset, "")
     }
 
-    /// The path of this kind of file for `offset` in `directory`, with `suffix` behind its name.
+    /// The path of this kind of file for `offset` in `directory`, with `suffix` appended.
     pub(crate) fn path_with(self, directory: &Path, offset: Offset, suffix: &str) -> PathBuf {
         directory.join(format!("{:020}{}{suffix}", offset.0, self.suffix()))
     }
 
-    /// The kind and the offset that a file name stands for.
+    /// The kind and the offset of a file, from its name.
     pub fn of_name(name: &str) -> Option<(Self, Offset)> {
         let (digits, _) = name.split_at_checked(20)?;
         let suffix = name.get(20..)?;
@@ -71,22 +73,22 @@ impl FileKind {
 pub const DELETED_SUFFIX: &str = ".deleted";
 /// The suffix of a segment that compaction is still writing.
 pub const CLEANED_SUFFIX: &str = ".cleaned";
-/// The suffix of a compacted segment that is to take its predecessors' place.
+/// The suffix of a compacted segment that is complete and is replacing its sources.
 pub const SWAP_SUFFIX: &str = ".swap";
-/// The suffix of what recovery cut off a log, kept for a human; Kafka ignores such files.
+/// The suffix of bytes that recovery or a repair removed from a log and kept. Kafka ignores such files.
 pub const CUT_OFF_SUFFIX: &str = ".cutoff";
 
 /// A fixed-size entry of an index file.
 pub(crate) trait IndexEntry: Copy {
-    /// Its size in bytes.
+    /// Bytes of an entry.
     const SIZE: usize;
-    /// Its bytes, appended to `to`.
+    /// Appends the entry's bytes to `to`.
     fn encode(&self, to: &mut Vec<u8>);
     /// The entry in exactly [`IndexEntry::SIZE`] bytes.
     fn decode(bytes: &[u8]) -> Option<Self>;
 }
 
-/// An entry of `.index`: where the batch with this last offset begins.
+/// An entry of `.index`: the position of the batch with this last offset.
 ///
 /// | at | size | field |
 /// |---|---|---|
@@ -117,7 +119,7 @@ impl IndexEntry for OffsetEntry {
     }
 }
 
-/// An entry of `.timeindex`: the largest timestamp up to here, and the last offset of the batch that carries it.
+/// An entry of `.timeindex`: the largest timestamp of the segment so far, and the last offset of the batch that has it.
 ///
 /// | at | size | field |
 /// |---|---|---|
@@ -127,7 +129,7 @@ impl IndexEntry for OffsetEntry {
 pub struct TimeEntry {
     /// The largest timestamp of the segment so far.
     pub timestamp: i64,
-    /// The last offset of the batch that carries it, less the segment's base offset.
+    /// The last offset of the batch that has it, less the segment's base offset.
     pub relative_offset: i32,
 }
 
@@ -148,7 +150,7 @@ impl IndexEntry for TimeEntry {
     }
 }
 
-/// An entry of `.txnindex`: a transaction that was aborted, in the segment that holds its marker.
+/// An entry of `.txnindex`: an aborted transaction, in the segment of its marker.
 ///
 /// | at | size | field |
 /// |---|---|---|
@@ -159,11 +161,8 @@ impl IndexEntry for TimeEntry {
 /// | 26 | 8 | last stable offset when the marker was written |
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct AbortedTransaction {
-    /// Whose transaction it was.
     pub producer_id: ProducerId,
-    /// The first offset it wrote.
     pub first_offset: Offset,
-    /// The offset of its marker.
     pub last_offset: Offset,
     /// The last stable offset when the marker was written.
     pub last_stable_offset: Offset,
@@ -192,13 +191,13 @@ impl IndexEntry for AbortedTransaction {
     }
 }
 
-/// Index entries as they stand in a file, and how many bytes behind them hold none: a torn entry, or the zeros to which
-/// Kafka extends the index of an active segment.
+/// The entries of an index file, and the number of bytes after them: a torn entry, or the zeros by which Kafka
+/// preallocates the index of an active segment.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Entries<E> {
     /// The entries, in order.
     pub entries: Vec<E>,
-    /// The bytes behind them.
+    /// The number of bytes after them.
     pub rest: usize,
 }
 
@@ -278,7 +277,7 @@ pub fn encode_producer_snapshot(producers: &BTreeMap<ProducerId, ProducerEntry>)
     content
 }
 
-/// The producers in a `.snapshot` file, or `None` when it is torn or of another version.
+/// The producers of a `.snapshot` file; `None` if the file is torn or of another version.
 pub fn decode_producer_snapshot(content: &[u8]) -> Option<BTreeMap<ProducerId, ProducerEntry>> {
     let mut fields = Fields(content);
     let (version, crc) = (fields.i16()?, fields.i32()?);
@@ -311,7 +310,7 @@ fn crc32c(bytes: &[u8]) -> u32 {
     crc_fast::crc32_iscsi(bytes)
 }
 
-/// Bytes read off from the front, number by number; `None` where they end too early.
+/// Reads numbers from the front of a slice; `None` where it ends too early.
 #[derive(Debug, Clone, Copy)]
 struct Fields<'a>(&'a [u8]);
 

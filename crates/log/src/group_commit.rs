@@ -1,8 +1,8 @@
-//! Group commit: which logs of a directory are dirty, when the next flush is due, and whether one runs.
+//! Group commit of one log directory: which logs are dirty, when the next pass is due, and whether one runs.
 //!
-//! A state machine without threads and without files, one for each log directory. An append marks its log dirty
-//! ([`GroupCommit::flush_now`], [`GroupCommit::flush_later`]); a driver begins the pass that is due, flushes its logs, and
-//! ends it with how far they are durable. One pass serves all that wait. Invariants:
+//! A state machine without threads and files. An append marks its log dirty ([`GroupCommit::flush_now`],
+//! [`GroupCommit::flush_later`]). A driver begins the pass that is due, flushes its logs, and ends it with their
+//! flushed offsets. One pass serves all producers that wait. Invariants:
 //!
 //! - one pass runs at a time;
 //! - a log that is marked while a pass runs is taken by another pass: the mark may come too late for the one that runs;
@@ -23,9 +23,9 @@ pub struct LogId(pub u64);
 pub struct GroupCommit {
     max_delay: Duration,
     logs: BTreeMap<LogId, LogState>,
-    /// The logs that the next pass takes.
+    /// The logs of the next pass.
     dirty: BTreeSet<LogId>,
-    /// When the next pass must begin; none while nothing is dirty.
+    /// When the next pass must begin; `None` while no log is dirty.
     due: Option<MonotonicTime>,
     is_running: bool,
     has_failed: bool,
@@ -38,7 +38,8 @@ struct LogState {
 }
 
 impl GroupCommit {
-    /// Nothing is dirty. A log that nobody waits for is flushed at the latest `max_delay` after an append.
+    /// A directory without dirty logs. A log without a waiting producer is flushed at most `max_delay` after its
+    /// append.
     pub fn new(max_delay: Duration) -> Self {
         Self {
             max_delay,
@@ -50,30 +51,30 @@ impl GroupCommit {
         }
     }
 
-    /// Adds a log that is durable up to `flushed`.
+    /// Adds a log that is flushed up to `flushed`.
     pub fn add(&mut self, log: LogId, flushed: Offset) {
         let end = flushed;
         self.logs.insert(log, LogState { end, flushed });
     }
 
-    /// Removes a log.
     pub fn remove(&mut self, log: LogId) {
         self.dirty.remove(&log);
         self.logs.remove(&log);
     }
 
-    /// The log ends at `end`, and somebody waits for it to be durable: a pass is due now. Returns whether it is dirty.
+    /// The log ends at `end`, and a producer or reader waits for the flush: a pass is due now. Returns whether the log
+    /// is dirty.
     pub fn flush_now(&mut self, log: LogId, end: Offset, now: MonotonicTime) -> bool {
         self.mark_dirty(log, end, now)
     }
 
-    /// The log ends at `end`: it joins the next pass, or begins one after the longest delay. Returns whether it is dirty.
+    /// The log ends at `end`, and nobody waits: it joins the next pass, which is due after `max_delay` at the latest.
+    /// Returns whether the log is dirty.
     pub fn flush_later(&mut self, log: LogId, end: Offset, now: MonotonicTime) -> bool {
         let latest = now.after(self.max_delay);
         self.mark_dirty(log, end, latest)
     }
 
-    /// A log that was removed is never dirty.
     fn mark_dirty(&mut self, log: LogId, end: Offset, latest: MonotonicTime) -> bool {
         let Some(state) = self.logs.get_mut(&log) else {
             return false;
@@ -87,7 +88,7 @@ impl GroupCommit {
         is_dirty
     }
 
-    /// The logs that the next pass is to flush: all that are dirty, once one is due. None while a pass runs.
+    /// Begins a pass, if one is due and none runs; returns its logs, which are all dirty ones.
     #[must_use = "a pass that was begun must be ended"]
     pub fn begin_pass(&mut self, now: MonotonicTime) -> Option<BTreeSet<LogId>> {
         let is_due = self.due.is_some_and(|due| due <= now);
@@ -100,13 +101,13 @@ impl GroupCommit {
         self.is_running.then_some(logs)
     }
 
-    /// When the next pass is to begin; none while one runs or all is clean.
+    /// When the next pass is due; `None` while one runs or no log is dirty.
     pub fn next_due(&self) -> Option<MonotonicTime> {
         self.due.filter(|_| !self.is_running && !self.has_failed)
     }
 
-    /// The pass is over: the logs are durable up to these offsets. A log that was truncated may be durable up to less than
-    /// before.
+    /// The pass has ended, and the logs are flushed up to these offsets. The offset of a truncated log may be lower
+    /// than before.
     pub fn end_pass(&mut self, flushed: &[(LogId, Offset)]) {
         self.is_running = false;
         for (log, offset) in flushed {
@@ -116,7 +117,7 @@ impl GroupCommit {
         }
     }
 
-    /// The pass failed, so the directory is offline.
+    /// The pass has failed, and the directory is offline.
     pub fn fail(&mut self) {
         self.is_running = false;
         self.has_failed = true;

@@ -1,43 +1,43 @@
-//! An index file: fixed-size entries in rising order, read by positioned reads, the newest kept in memory.
+//! An index file: entries of fixed size in rising order. They are read by positioned reads; the newest are in memory.
 //!
-//! New entries wait in memory and are written many at a time; a crash loses them, and recovery makes them anew from
-//! the batches. A closed segment keeps only the number of its entries. Invariant: the file holds the first `written`
-//! of `count` entries, and `recent` holds all from its start on, so at least the unwritten. A detached index has no file:
-//! all of it is in memory, until a file that holds all of it has its name.
+//! New entries stay in memory and are written many at a time. A crash loses them, and recovery makes them again from
+//! the batches. A closed segment keeps only the number of its entries in memory. A *detached* index has no file: all
+//! its entries are in memory until a complete file is in place. Invariant: the file has the first `written` of `count`
+//! entries, and `recent` has all from its `start` on, so at least those that are not written.
 
 use crate::files::{File, FileError};
 use crate::format::IndexEntry;
 use std::io::IoSlice;
 use std::sync::Arc;
 
-/// Where the file is obtained when an answer is not in memory.
+/// Opens the file, for entries that are not in memory.
 pub(crate) type Source<'a, H> = &'a dyn Fn() -> Result<Arc<H>, FileError>;
 
-/// Entries that may wait before they are written.
+/// Entries that are written together.
 const MAX_UNWRITTEN: u32 = 64;
-/// Entries of an active segment that stay in memory for readers at the tail.
+/// Entries of an active segment that stay in memory, for readers near its end.
 const MAX_RECENT: usize = 256;
-/// When a search has come down to so many entries, it reads them at once.
+/// A binary search reads its range with one read once it has this many entries left.
 const READ_AT_ONCE: u32 = 256;
 
 #[derive(Debug, Clone)]
 pub(crate) struct IndexFile<E> {
     written: u32,
-    /// The newest entries; boxed, because there are two indexes for each segment and most are closed.
+    /// The newest entries. Boxed, because every segment has two indexes and most segments are closed.
     recent: Option<Box<Recent<E>>>,
 }
 
 #[derive(Debug, Clone)]
 struct Recent<E> {
-    /// The number of the first.
+    /// The number of the first of `entries`.
     start: u32,
     entries: Vec<E>,
-    /// Whether these are all entries, and the file of that name, if there is one, is none of theirs.
+    /// Whether the index is detached: `entries` is complete, and a file of its name is not used.
     is_detached: bool,
 }
 
 impl<E: IndexEntry> IndexFile<E> {
-    /// An index of which `bytes` are on file; a torn last entry does not count.
+    /// An index whose file has `bytes` bytes. A torn last entry does not count.
     pub(crate) fn of_length(bytes: u64) -> Self {
         let written = u32::try_from(bytes / E::SIZE as u64).unwrap_or(u32::MAX);
         Self {
@@ -65,7 +65,7 @@ impl<E: IndexEntry> IndexFile<E> {
             .is_some_and(|recent| recent.is_detached)
     }
 
-    /// The file now holds all entries of a detached index.
+    /// Ends the detached state: the file has all entries now.
     pub(crate) fn attach(&mut self) {
         self.written = self.count();
         if let Some(recent) = &mut self.recent {
@@ -73,7 +73,7 @@ impl<E: IndexEntry> IndexFile<E> {
         }
     }
 
-    /// Keeps nothing in memory of what is on file.
+    /// Drops the entries that are in the file from memory.
     pub(crate) fn release(&mut self) {
         if self.is_written() && !self.is_detached() {
             self.recent = None;
@@ -120,7 +120,7 @@ impl<E: IndexEntry> IndexFile<E> {
         self.count() == self.written
     }
 
-    /// The bytes that it takes beside itself.
+    /// The bytes that it has allocated.
     #[cfg(test)]
     pub(crate) fn memory(&self) -> usize {
         let recent = self.recent.as_ref();
@@ -129,7 +129,7 @@ impl<E: IndexEntry> IndexFile<E> {
         })
     }
 
-    /// All entries of an index of which nothing is on file, as they are to be there.
+    /// The content of the file for a detached index.
     pub(crate) fn encoded(&self) -> Vec<u8> {
         let mut bytes = Vec::new();
         self.recent()
@@ -138,7 +138,7 @@ impl<E: IndexEntry> IndexFile<E> {
         bytes
     }
 
-    /// Writes the waiting entries, unless the index is detached.
+    /// Writes the entries that are not in the file yet, unless the index is detached.
     pub(crate) fn write<H: File>(&mut self, source: Source<'_, H>) -> Result<(), FileError> {
         if self.is_detached() {
             return Ok(());
@@ -166,7 +166,8 @@ impl<E: IndexEntry> IndexFile<E> {
         Ok(())
     }
 
-    /// Writes the waiting entries and keeps nothing in memory, unless the index is detached: the segment is closed.
+    /// For a segment that is closed: writes the entries that are not in the file and drops all from memory, unless the
+    /// index is detached.
     pub(crate) fn write_and_release<H: File>(
         &mut self,
         source: Source<'_, H>,
@@ -176,7 +177,6 @@ impl<E: IndexEntry> IndexFile<E> {
         Ok(())
     }
 
-    /// The entry number `index`.
     pub(crate) fn entry<H: File>(
         &self,
         index: u32,
@@ -197,7 +197,7 @@ impl<E: IndexEntry> IndexFile<E> {
         }
     }
 
-    /// The number of entries for which `holds` is true; it must hold for the first so many and for no other.
+    /// The number of entries for which `holds` is true. It must be true for a prefix of the entries.
     pub(crate) fn partition_point<H: File>(
         &self,
         source: Source<'_, H>,
@@ -226,7 +226,7 @@ impl<E: IndexEntry> IndexFile<E> {
         Ok(low + u32::try_from(entries.partition_point(holds)).unwrap_or(u32::MAX))
     }
 
-    /// The last entry for which `holds` is true; it must hold for the first entries and for no other.
+    /// The last entry for which `holds` is true. It must be true for a prefix of the entries.
     pub(crate) fn last_where<H: File>(
         &self,
         source: Source<'_, H>,
@@ -238,7 +238,7 @@ impl<E: IndexEntry> IndexFile<E> {
         }
     }
 
-    /// Keeps the first `count` entries and cuts the file to them. A detached index has none.
+    /// Keeps the first `count` entries and truncates the file, if the index has one.
     pub(crate) fn truncate<H: File>(
         &mut self,
         count: u32,
@@ -258,7 +258,7 @@ impl<E: IndexEntry> IndexFile<E> {
     }
 }
 
-/// `count` entries from number `from`, fewer where the file ends.
+/// `count` entries from number `from` on; fewer if the file ends.
 pub(crate) fn read_entries<E: IndexEntry, H: File>(
     file: &H,
     from: u32,

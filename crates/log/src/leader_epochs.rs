@@ -1,7 +1,8 @@
-//! Which leader epoch began at which offset, so that clients and followers can tell where logs parted.
+//! The leader epochs of a partition and the start offset of each. Clients and followers use them to find where two logs
+//! diverge.
 //!
-//! Pure; the partition log writes the checkpoint whenever this changes. Invariant: epochs and their start offsets
-//! both rise.
+//! Pure; `epoch_file.rs` says when the checkpoint is written. Invariant: epochs and their start offsets both
+//! rise.
 
 use ottla_protocol::ids::{LeaderEpoch, Offset};
 use std::collections::BTreeMap;
@@ -12,7 +13,6 @@ pub struct LeaderEpochs {
     starts: BTreeMap<LeaderEpoch, Offset>,
 }
 
-/// An epoch and the offset after its last record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct EpochEnd {
     pub epoch: LeaderEpoch,
@@ -30,7 +30,7 @@ impl LeaderEpochs {
         epochs
     }
 
-    /// The epochs and where each begins, oldest first.
+    /// The epochs and their start offsets, oldest first.
     pub fn entries(&self) -> impl Iterator<Item = (LeaderEpoch, Offset)> {
         self.starts.iter().map(|(epoch, start)| (*epoch, *start))
     }
@@ -39,7 +39,7 @@ impl LeaderEpochs {
         self.starts.last_key_value().map(|(epoch, _)| *epoch)
     }
 
-    /// Takes note that `epoch` appends from `start` on; says whether that is news.
+    /// Records that `epoch` appends from `start` on; returns whether anything has changed.
     pub fn assign(&mut self, epoch: LeaderEpoch, start: Offset) -> bool {
         let is_known = self
             .starts
@@ -54,22 +54,24 @@ impl LeaderEpochs {
         true
     }
 
-    /// Takes note of a batch that is in the log: like [`LeaderEpochs::assign`], but never goes back.
+    /// Records the epoch of a batch that is in the log. Like [`LeaderEpochs::assign`], but ignores an epoch or an
+    /// offset lower than the latest.
     pub fn observe(&mut self, epoch: LeaderEpoch, start: Offset) {
         if self.latest().is_none_or(|latest| epoch > latest) {
             self.assign(epoch, start);
         }
     }
 
-    /// Forgets what begins at `end` or later: the log was cut there. Says whether that changed anything.
+    /// Drops the epochs that begin at `end` or later, where the log was truncated; returns whether anything has
+    /// changed.
     pub fn truncate_from_end(&mut self, end: Offset) -> bool {
         let before = self.starts.len();
         self.starts.retain(|_, start| *start < end);
         self.starts.len() != before
     }
 
-    /// Forgets what ends before `log_start`; the epoch of `log_start` now begins there. Says whether that changed
-    /// anything.
+    /// Drops the epochs that end before `log_start`; the epoch of `log_start` now begins there. Returns whether
+    /// anything has changed.
     pub fn truncate_from_start(&mut self, log_start: Offset) -> bool {
         let Some(current) = self.epoch_of(log_start) else {
             return false;
@@ -83,12 +85,11 @@ impl LeaderEpochs {
         !is_unchanged
     }
 
-    /// Forgets everything.
     pub fn clear(&mut self) {
         self.starts.clear();
     }
 
-    /// The epoch that appended the record at `offset`.
+    /// The epoch of the record at `offset`.
     pub fn epoch_of(&self, offset: Offset) -> Option<LeaderEpoch> {
         self.starts
             .iter()
@@ -97,7 +98,7 @@ impl LeaderEpochs {
             .map(|(epoch, _)| *epoch)
     }
 
-    /// The end of `epoch`, or of the epoch before it when nothing was appended in it; `None` when that is not known.
+    /// The end of `epoch`, or, if it has no records, of the epoch before it; `None` if neither is known.
     pub fn end_of(&self, epoch: LeaderEpoch, log_end: Offset) -> Option<EpochEnd> {
         if self.latest()? == epoch {
             return Some(EpochEnd {

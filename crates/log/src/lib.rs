@@ -1,8 +1,7 @@
-//! One partition on disk: segments, indexes, recovery, retention, compaction. Files only; knows no async.
+//! One partition on disk: segments, indexes, recovery, retention, compaction. Only files; no async.
 //!
-//! Start reading at [`PartitionLog`]; what it needs of a disk is [`files::Files`]; what lies on disk is in
-//! `docs/formats.md`. Errors of the disk are [`StorageError`]: the first real failure takes the whole
-//! [`LogDirectory`] offline.
+//! Start reading at [`PartitionLog`]. [`files::Files`] is the disk that it needs, and `docs/formats.md` describes the
+//! files. Errors of the disk are [`StorageError`]: the first failure takes the whole [`LogDirectory`] offline.
 
 #![deny(clippy::indexing_slicing)]
 

@@ -1,22 +1,22 @@
-//! The open files of segments: a bounded number, however many segments and partitions there are.
+//! The cache of open files: a bounded number for all segments of all partitions.
 //!
-//! Active segments count like closed ones. A file that has not been used for long is closed, and opened again when it is
-//! needed, which takes two microseconds. Its unsynced writes stay in the kernel; an error in writing them back is
-//! reported as assumption 12 of `docs/formats.md` says. A file that is being read, written or synced stays open beyond
+//! Active and closed segments count alike. The file that was not used for longest is closed, and opened again when it
+//! is needed, which takes two microseconds. Its unsynced writes stay in the kernel; assumption 12 of `docs/formats.md`
+//! says how an error in writing them back is reported. A file that is being read, written or synced stays open beyond
 //! the bound until that has ended.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-/// How many files stay open unless told otherwise.
+/// The default bound.
 const DEFAULT_LIMIT: usize = 1000;
 
-/// The files last used; the one unused for longest is closed first.
+/// A cache of open files. The least recently used one is closed first.
 #[derive(Debug)]
 pub struct OpenFiles<H> {
     limit: usize,
-    // Shared by all partitions, whose locks are their own; held for a lookup only.
+    // Shared by all partitions. Held for a lookup only.
     state: Mutex<State<H>>,
 }
 
@@ -34,7 +34,7 @@ impl<H> Default for OpenFiles<H> {
 }
 
 impl<H> OpenFiles<H> {
-    /// At most `limit` files stay open, at least one.
+    /// A cache of at most `limit` files, at least one.
     pub fn new(limit: usize) -> Self {
         let state = State {
             clock: 0,
@@ -47,12 +47,10 @@ impl<H> OpenFiles<H> {
         }
     }
 
-    /// How many are open.
     pub fn len(&self) -> usize {
         self.lock().files.len()
     }
 
-    /// Whether none is open.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
@@ -62,7 +60,7 @@ impl<H> OpenFiles<H> {
     }
 
     pub(crate) fn insert(&self, path: PathBuf, file: Arc<H>) {
-        // Closed when the lock is released.
+        // Dropped, and so closed, after the lock is released.
         let _closed = self.lock().insert(path, file, self.limit);
     }
 
@@ -93,7 +91,7 @@ impl<H> State<H> {
         Some(Arc::clone(file))
     }
 
-    /// Returns what no longer fits.
+    /// Adds a file; returns those that are over the limit.
     fn insert(&mut self, path: PathBuf, file: Arc<H>, limit: usize) -> Vec<Arc<H>> {
         let mut closed = Vec::new();
         self.clock += 1;

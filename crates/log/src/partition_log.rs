@@ -1,8 +1,8 @@
-//! The log of one partition: what is appended, read, flushed, truncated and removed, over its segments.
+//! The log of one partition: append, read, flush, truncate and retention, over its segments.
 //!
-//! Synchronous, and owned by one lock, which is held for work in memory and in the page cache only. Bytes are read by the
-//! plan that [`PartitionLog::read`] gives, and synced by the [`Flush`] that [`PartitionLog::begin_flush`] gives, both
-//! outside of the lock.
+//! Synchronous. Its owner protects it by one lock, which is held only for work in memory and in the page cache. Two
+//! things run without the lock: the [`ReadPlan`] of [`PartitionLog::read`] reads bytes, and the [`Flush`] of
+//! [`PartitionLog::begin_flush`] syncs.
 
 mod append;
 mod compact;
@@ -60,7 +60,7 @@ pub struct PartitionLog<F: Files> {
     segments: Segments<F>,
     log_start: Offset,
     high_watermark: LogPosition,
-    /// The start of the earliest transaction that holds the last stable offset back.
+    /// The start of the earliest transaction that is open, or whose marker is not below the high watermark.
     first_unstable: Option<LogPosition>,
     flush: Progress,
     producers: ProducerState,
@@ -71,30 +71,30 @@ pub struct PartitionLog<F: Files> {
     compaction: Compacted,
 }
 
-/// A log as recovery has found it, or made it.
+/// The parts of a log that recovery has opened or created.
 #[derive(Debug)]
 pub(crate) struct Recovered<F: Files> {
     pub(crate) config: LogConfig,
     /// At least one.
     pub(crate) segments: Segments<F>,
     pub(crate) log_start: Offset,
-    /// `None` for the end of the log.
+    /// `None` stands for the end of the log.
     pub(crate) high_watermark: Option<Offset>,
     pub(crate) producers: ProducerState,
     pub(crate) leader_epochs: LeaderEpochs,
     pub(crate) epoch_file: Arc<EpochFile>,
     pub(crate) compaction: Compacted,
-    /// The offset below which indexes and snapshots were on stable storage when the log was opened.
+    /// The offset below which batches, indexes and snapshots are on stable storage.
     pub(crate) recovery_point: Offset,
-    /// The recovery point that the checkpoint names.
+    /// The recovery point in the checkpoint file.
     pub(crate) recovery_point_on_disk: Offset,
-    /// The offset from which what recovery has done must be synced; `None` where it has done nothing.
+    /// The offset from which recovery's changes must be synced; `None` if it has changed nothing.
     pub(crate) unsynced_from: Option<Offset>,
     pub(crate) creation: Creation,
 }
 
 impl<F: Files> PartitionLog<F> {
-    /// The log that recovery has made ready. [`sync_recovered`] must follow before it is used.
+    /// The log that recovery has opened. [`sync_recovered`] must be called before it is used.
     pub(crate) fn from_recovered(recovered: Recovered<F>) -> Result<Self, StorageError> {
         let end = recovered.segments.end();
         let mut flush = Progress::at(end, recovered.recovery_point);
@@ -123,14 +123,13 @@ impl<F: Files> PartitionLog<F> {
         &self.place().path
     }
 
-    /// Ends the log of a partition that is deleted. A checkpoint that is under way writes nothing into its directory from
-    /// now on: the directory's name may soon be another partition's.
+    /// Ends the log of a deleted partition. A running checkpoint writes nothing into its directory from now on, because
+    /// a new partition may soon have that name.
     pub fn retire(self) {
         self.epoch_file.retire();
         self.place().directory.forget(self.path());
     }
 
-    /// The log directory that the partition lies in.
     pub fn directory(&self) -> &Arc<LogDirectory<F>> {
         self.segments.directory()
     }
@@ -157,17 +156,15 @@ impl<F: Files> PartitionLog<F> {
         self.config = config;
     }
 
-    /// The offset of the first record that may be read.
     pub fn log_start_offset(&self) -> Offset {
         self.log_start
     }
 
-    /// The offset that the next record will have.
     pub fn log_end_offset(&self) -> Offset {
         self.segments.end()
     }
 
-    /// The end of the log, and where that is.
+    /// The end of the log and its position.
     pub fn log_end(&self) -> LogPosition {
         self.segments.end_position()
     }
@@ -177,7 +174,7 @@ impl<F: Files> PartitionLog<F> {
         self.high_watermark.offset
     }
 
-    /// The offset below which every transaction is decided.
+    /// The offset below which every transaction is committed or aborted.
     pub fn last_stable_offset(&self) -> Offset {
         self.last_stable().offset
     }
@@ -189,14 +186,14 @@ impl<F: Files> PartitionLog<F> {
         }
     }
 
-    /// Moves the high watermark; never beyond the end of the log or before its start.
+    /// Moves the high watermark to `offset`, limited to the start and the end of the log.
     pub fn set_high_watermark(&mut self, offset: Offset) -> Result<(), StorageError> {
         let offset = offset.clamp(self.log_start, self.segments.end());
         let position = self.segments.position_of(offset)?;
         self.move_high_watermark(position)
     }
 
-    /// Moves the high watermark to the end of a flush, whose place is known and need not be looked up.
+    /// As [`PartitionLog::set_high_watermark`], for the end of a flush, whose position is known.
     pub fn set_high_watermark_to(&mut self, flushed: LogPosition) -> Result<(), StorageError> {
         let is_in_log = (self.log_start..=self.segments.end()).contains(&flushed.offset)
             && self.segments.contains(flushed.segment);
@@ -214,7 +211,7 @@ impl<F: Files> PartitionLog<F> {
         Ok(())
     }
 
-    /// The bytes from the high watermark to the end.
+    /// The bytes between the high watermark and the end of the log.
     pub fn bytes_beyond_high_watermark(&self) -> u64 {
         let from = self.high_watermark;
         if from.offset == self.segments.end() {
@@ -233,12 +230,11 @@ impl<F: Files> PartitionLog<F> {
         self.segments.len()
     }
 
-    /// Whether a segment begins at `base`.
     pub fn has_segment(&self, base: Offset) -> bool {
         self.segments.contains(base)
     }
 
-    /// The offset that the offsets of the segment at `base` stay below.
+    /// The offset below which all offsets of the segment at `base` are.
     pub fn bound_of(&self, base: Offset) -> Offset {
         self.segments.bound_of(base)
     }
@@ -252,12 +248,12 @@ impl<F: Files> PartitionLog<F> {
         self.segments.aborted_transactions(from, to)
     }
 
-    /// The damage that is known, in the order of offsets.
+    /// The known damage, in the order of offsets.
     pub fn known_damage(&self) -> impl Iterator<Item = &Damage> {
         self.segments.damage().iter()
     }
 
-    /// Remembers damage that was met.
+    /// Records damage, if its segment is still there.
     pub fn note_damage(&mut self, damage: Damage) {
         self.segments.note_damage(damage);
     }
@@ -269,22 +265,21 @@ impl<F: Files> PartitionLog<F> {
         }
     }
 
-    /// The state of the producers that the log remembers.
     pub fn producers(&self) -> &ProducerState {
         &self.producers
     }
 
-    /// The newest leader epoch that has appended, or was announced.
+    /// The newest leader epoch: of the last append, or of [`PartitionLog::begin_epoch`].
     pub fn latest_epoch(&self) -> Option<LeaderEpoch> {
         self.leader_epochs.latest()
     }
 
-    /// The leader epochs and where each begins.
+    /// The leader epochs and their start offsets.
     pub fn leader_epochs(&self) -> &LeaderEpochs {
         &self.leader_epochs
     }
 
-    /// The end of `epoch`, or of the one before it when nothing was appended in it.
+    /// The end of `epoch`, or, if it has no records, of the epoch before it.
     pub fn end_of_epoch(&self, epoch: LeaderEpoch) -> Option<EpochEnd> {
         self.leader_epochs.end_of(epoch, self.segments.end())
     }
@@ -294,7 +289,7 @@ impl<F: Files> PartitionLog<F> {
         self.leader_epochs.assign(epoch, self.segments.end());
     }
 
-    /// Forgets producers that have been idle for the configured time.
+    /// Drops producers that were idle for `producer.id.expiration.ms`.
     pub fn expire_producers(&mut self, now: ottla_protocol::time::Timestamp) {
         self.producers
             .expire(now, self.config.producer_id_expiration);

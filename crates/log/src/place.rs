@@ -1,4 +1,4 @@
-//! Where the files of a partition are, and how they are opened.
+//! The directory of a partition's files, and the suffix of their names.
 
 use crate::directory::LogDirectory;
 use crate::files::{FileError, Files, Open};
@@ -7,17 +7,17 @@ use ottla_protocol::ids::Offset;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-/// Where a partition's files are.
+/// The directory of a partition and the suffix of its segments' files.
 #[derive(Debug)]
 pub(crate) struct Place<F: Files> {
     pub(crate) directory: Arc<LogDirectory<F>>,
     pub(crate) path: PathBuf,
-    /// What follows the names of the segments' files: nothing, but while compaction writes them.
+    /// The suffix of the segments' files: empty, except while compaction writes them.
     pub(crate) suffix: &'static str,
 }
 
 impl<F: Files> Place<F> {
-    /// Where a segment of the partition at `path` is written that is to take the place of others.
+    /// The place of segments that compaction is writing, in the partition at `path`.
     pub(crate) fn cleaned(directory: Arc<LogDirectory<F>>, path: PathBuf) -> Self {
         Self {
             directory,

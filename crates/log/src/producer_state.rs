@@ -1,10 +1,12 @@
-//! What a partition remembers of idempotent and transactional producers, as Kafka does: the last five batches of
-//! each (to know a duplicate), the next sequence, the epoch, the open transaction.
+//! The state of idempotent and transactional producers in one partition, as in Kafka: for each producer its last five
+//! batches (to detect duplicates), its last sequence, its epoch and its open transaction.
 //!
-//! Pure: appends are first staged ([`ProducerState::stage`]), which checks them and changes nothing, and after the
-//! write applied ([`ProducerState::apply`]), so that a failed write leaves no trace. Invariants: an open transaction
-//! of a producer is in `ongoing` under its first offset; one ended at or above the high watermark is in
-//! `unreplicated`, and holds the last stable offset back until the high watermark has passed its marker.
+//! Pure. An append is first staged ([`ProducerState::stage`]), which checks it and changes nothing, and applied after
+//! the write ([`ProducerState::apply`]), so a failed write changes nothing. Invariants:
+//!
+//! - An open transaction is in `ongoing`, under its first offset.
+//! - A transaction whose marker is not below the high watermark is in `unreplicated`, and holds the last stable offset
+//!   back until the high watermark has passed the marker.
 
 mod append;
 
@@ -18,7 +20,7 @@ use ottla_protocol::time::Timestamp;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-/// The batches remembered of each producer: as many as it may have in flight.
+/// Batches remembered of each producer: as many as it may have in flight.
 const BATCHES: usize = 5;
 
 /// The producers of one partition.
@@ -30,7 +32,7 @@ pub struct ProducerState {
     end: Offset,
 }
 
-/// What is remembered of one producer.
+/// The state of one producer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ProducerEntry {
     /// The epoch of its last batch or marker.
@@ -39,13 +41,13 @@ pub struct ProducerEntry {
     pub coordinator_epoch: i32,
     /// The largest timestamp of its last batch.
     pub last_timestamp: Timestamp,
-    /// Where its open transaction began.
+    /// The first offset of its open transaction.
     pub transaction_first_offset: Option<Offset>,
     batches: [BatchMetadata; BATCHES],
     count: usize,
 }
 
-/// One batch, as remembered.
+/// A remembered batch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct BatchMetadata {
     /// The sequence number of its last record.
@@ -61,7 +63,7 @@ pub struct BatchMetadata {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct OpenTransaction {
     producer_id: ProducerId,
-    /// Where its first batch lies, when that is known without a search.
+    /// The position of its first batch, if it is known without a search.
     first: FirstBatch,
 }
 
@@ -71,25 +73,23 @@ struct EndedTransaction {
     first: FirstBatch,
 }
 
-/// The first batch of a transaction: its offset, and its place when it was appended by this process.
+/// The first offset of a transaction, and its position if this process appended it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct FirstBatch {
     /// Its first offset.
     pub offset: Offset,
-    /// Its place in the log.
     pub position: Option<LogPosition>,
 }
 
-/// A transaction that a marker has ended.
+/// A transaction that was ended by a marker.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct CompletedTransaction {
-    /// Whose it was.
     pub producer_id: ProducerId,
     /// Its first offset.
     pub first_offset: Offset,
     /// The marker's offset.
     pub last_offset: Offset,
-    /// Whether it was aborted, not committed.
+    /// Whether it was aborted; otherwise it was committed.
     pub is_aborted: bool,
 }
 
@@ -106,7 +106,7 @@ impl BatchMetadata {
 }
 
 impl ProducerEntry {
-    /// A producer of whom nothing is known but its epoch.
+    /// A producer without batches.
     pub fn new(epoch: ProducerEpoch) -> Self {
         Self {
             epoch,
@@ -133,7 +133,7 @@ impl ProducerEntry {
         self.last_batch().map_or(-1, |batch| batch.last_sequence)
     }
 
-    /// Remembers a batch, forgetting the oldest of five.
+    /// Adds a batch, and drops the oldest if there are more than five.
     pub fn push(&mut self, batch: BatchMetadata) {
         if self.count == BATCHES {
             self.batches.rotate_left(1);
@@ -146,7 +146,7 @@ impl ProducerEntry {
         self.last_timestamp = batch.timestamp;
     }
 
-    /// Changes the epoch; a new epoch forgets the batches of the old.
+    /// Changes the epoch. The batches of an older epoch are dropped.
     fn set_epoch(&mut self, epoch: ProducerEpoch) {
         if self.epoch != epoch {
             self.count = 0;
@@ -162,7 +162,7 @@ impl ProducerEntry {
 }
 
 impl ProducerState {
-    /// Nobody yet, at `end`.
+    /// A state without producers, of a log that ends at `end`.
     pub fn empty(end: Offset) -> Self {
         Self {
             end,
@@ -200,23 +200,22 @@ impl ProducerState {
         &self.producers
     }
 
-    /// The offset up to which the log has been taken into account.
+    /// The state covers the log below this offset.
     pub fn end(&self) -> Offset {
         self.end
     }
 
-    /// Records that the log has been taken into account up to `end`.
+    /// Records that the state covers the log up to `end`.
     pub fn advance_to(&mut self, end: Offset) {
         self.end = end;
     }
 
-    /// Begins to check batches that are to be appended.
+    /// Begins to check batches before they are appended.
     pub fn stage(&self) -> Staged<'_> {
         Staged::new(self, None)
     }
 
-    /// The offset of the earliest record that is of an open transaction, or of one whose end the high watermark
-    /// has not passed.
+    /// The start of the earliest transaction that is open, or whose marker the high watermark has not passed.
     pub fn first_unstable(&self) -> Option<FirstBatch> {
         let ongoing = self
             .ongoing
@@ -238,26 +237,26 @@ impl ProducerState {
         }
     }
 
-    /// Forgets ended transactions whose markers lie below `high_watermark`.
+    /// Drops ended transactions whose markers are below `high_watermark`.
     pub fn on_high_watermark(&mut self, high_watermark: Offset) {
         self.unreplicated
             .retain(|_, transaction| transaction.last_offset >= high_watermark);
     }
 
-    /// The log now starts at `log_start`.
+    /// The log start offset has moved to `log_start`.
     pub fn on_log_start(&mut self, log_start: Offset) {
         self.on_high_watermark(log_start);
         self.end = self.end.max(log_start);
     }
 
-    /// Forgets producers that were idle for `expiration` and have no open transaction.
+    /// Drops producers that were idle for `expiration` and have no open transaction.
     pub fn expire(&mut self, now: Timestamp, expiration: Duration) {
         self.producers
             .retain(|_, entry| !entry.is_expired(now, expiration));
     }
 
-    /// The last stable offset as it is when `completed` ends: the start of the earliest transaction of another
-    /// producer, or the offset after the marker.
+    /// The last stable offset right after `completed` has ended: the start of the earliest other transaction, or the
+    /// offset after the marker.
     fn last_stable_offset(&self, completed: &CompletedTransaction) -> Offset {
         let another = self
             .ongoing

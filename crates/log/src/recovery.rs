@@ -1,10 +1,11 @@
-//! Opens a log: after a clean stop from names and lengths, after a crash by reading from the recovery point on.
+//! Opens a log. After a clean shutdown it needs only names and lengths; after a crash it reads from the recovery point
+//! on.
 //!
-//! From the recovery point on any write may be torn or missing (assumptions 3 and 4 of `docs/formats.md`), so every batch
-//! is read and its checksum compared. The log ends before the first that is not whole and sound, and what is cut off there
-//! moves aside ([`cut_off`]). Indexes, producers' state and leader epochs are made anew from what was read, and all is
-//! synced before the log is used: an open log is durable up to its end. Before the recovery point only the batches since
-//! the last index entry are read, and nothing is cut off: damage there stays, keeps its offsets, and is known.
+//! From the recovery point on, any write may be torn or missing (assumptions 3 and 4 of `docs/formats.md`). So every
+//! batch is read and its checksum verified, and the log ends before the first bad one; the bytes after it are kept
+//! aside ([`cut_off`]). Indexes, producer state and leader epochs are rebuilt from these batches, and everything is
+//! synced: an open log is durable up to its end. Before the recovery point only the batches since the last index entry
+//! are read. Nothing is cut off there: damage stays in the log, keeps its offsets and is recorded.
 
 pub(crate) mod cut_off;
 mod directory;
@@ -36,7 +37,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-/// Which log to open, and how it was left.
+/// A log to open, and the state in which it was left.
 #[derive(Debug)]
 pub struct OpenLog<F: Files> {
     /// The log directory it lies in.
@@ -44,24 +45,23 @@ pub struct OpenLog<F: Files> {
     /// The name of its own directory: `topic-partition`.
     pub name: String,
     pub config: LogConfig,
-    /// The topic's id, which is written down when it is not yet, and must agree when it is.
+    /// The topic's id. It is written to `partition.metadata` if that is missing, and must match it otherwise.
     pub topic_id: Option<Uuid>,
-    /// How it was left.
     pub left: Left,
 }
 
-/// How a log was left, as the checkpoints of its log directory say.
+/// The state in which a log was left, from the checkpoints of its log directory.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Left {
-    /// Whether the log directory was closed properly.
+    /// Whether the log directory has the mark of a clean shutdown.
     pub is_clean: bool,
-    /// The offset below which everything is on stable storage.
+    /// The recovery point.
     pub recovery_point: Offset,
-    /// The offset of the first record that may be read, when it is not the first there is.
+    /// The log start offset, if it is above the first segment's base.
     pub log_start: Offset,
-    /// The high watermark; `None` for the end of the log.
+    /// The high watermark; `None` stands for the end of the log.
     pub high_watermark: Option<Offset>,
-    /// The offset below which it is compacted; `None` when it never was.
+    /// The offset below which it is compacted; `None` if it never was.
     pub compacted_to: Option<Offset>,
 }
 
@@ -73,48 +73,46 @@ pub enum OpenError {
     TopicId {
         /// The partition's directory.
         path: PathBuf,
-        /// The id it should have.
         expected: Uuid,
-        /// The id it has.
         found: Uuid,
     },
-    /// The log holds records of a format that Kafka last wrote in 0.10.
+    /// The log has records in the format of Kafka 0.10 or older.
     #[error("{} has records of a format older than Kafka 0.11 at position {position}: rewrite the topic with Kafka first", path.display())]
     Legacy {
-        /// The segment.
+        /// The segment's file.
         path: PathBuf,
-        /// Where in it.
+        /// The position of the first such record.
         position: u64,
     },
     #[error(transparent)]
     Storage(#[from] StorageError),
 }
 
-/// How far recovery is, for showing.
+/// The progress of recovery, for display.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Progress {
-    /// The bytes read.
+    /// Bytes read.
     pub done: u64,
-    /// The bytes that are to be read.
+    /// Bytes to read in all.
     pub total: u64,
 }
 
-/// What opening a log has done to it.
+/// What opening has done to a log.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Recovery {
-    /// The bytes of batches that were read and compared.
+    /// Bytes of the batches that were read and verified.
     pub bytes_read: u64,
-    /// What was cut off its end.
+    /// The bytes that were cut off its end.
     pub cut_off: Option<CutOff>,
-    /// The segments whose missing indexes were made anew.
+    /// Segments whose indexes were rebuilt.
     pub indexes_rebuilt: usize,
-    /// Whether the leader epochs were missing or unreadable, and learnt from the batches.
+    /// Whether the leader epoch checkpoint was missing or unreadable, and was rebuilt from the batches.
     pub epochs_rebuilt: bool,
-    /// The damage that was met below the recovery point.
+    /// Damage below the recovery point.
     pub damage: Vec<Damage>,
 }
 
-/// A log while it is being opened: what was found of it, and what recovery has made of that so far.
+/// A log that is being opened.
 struct Recovering<F: Files> {
     segments: Segments<F>,
     config: LogConfig,
@@ -124,7 +122,7 @@ struct Recovering<F: Files> {
 }
 
 impl<F: Files> PartitionLog<F> {
-    /// Opens the log, makes it if there is none, and recovers it if it was not closed properly.
+    /// Opens the log. It creates a missing log, and recovers one without a clean shutdown.
     pub fn open(
         open: OpenLog<F>,
         now: Timestamp,
@@ -135,8 +133,8 @@ impl<F: Files> PartitionLog<F> {
         Ok((log, recovery))
     }
 
-    /// As [`PartitionLog::open`], but what recovery did is not durable: [`sync_recovered`] must follow before the log is
-    /// used.
+    /// As [`PartitionLog::open`], but recovery's changes are not synced: [`sync_recovered`] must be called before the
+    /// log is used.
     pub fn open_unsynced(
         open: OpenLog<F>,
         now: Timestamp,
@@ -171,7 +169,7 @@ impl<F: Files> PartitionLog<F> {
         };
         let mut recovery = Recovery::default();
         log.load_segments(found.segments, &open.left, &mut recovery)?;
-        // A clean end that turns out to be damaged is recovered like any other.
+        // The log was closed, but its end is damaged: recover it.
         let left = Left {
             is_clean: open.left.is_clean && log.activate_sound(&open.left)?,
             ..open.left
@@ -214,9 +212,9 @@ impl<F: Files> Recovering<F> {
         Ok(())
     }
 
-    /// Whether the offset index of a segment has no entry, though there are batches enough below the recovery point. A start
-    /// found no space for its entries. Written in place they could be torn by a power cut, and the next start would trust
-    /// what is left of them.
+    /// Whether a segment has enough batches below the recovery point for an index entry, but its offset index has none.
+    /// An earlier start had no space to write its rebuilt entries. They must not be written in place, because a power
+    /// cut could tear them and the next start would trust the rest.
     fn has_lost_index(&self, segment: &Segment<F>, left: &Left) -> bool {
         let interval = u64::from(self.config.index_interval_bytes);
         !left.is_clean
@@ -225,8 +223,8 @@ impl<F: Files> Recovering<F> {
             && segment.offset_index.count() == 0
     }
 
-    /// Opens the last segment for appending; returns whether all since its last index entry makes sense, and ends where the
-    /// log did.
+    /// Opens the last segment for appending; returns whether the batches after its last index entry are sound and end
+    /// where the log ended.
     fn activate_sound(&mut self, left: &Left) -> Result<bool, OpenError> {
         self.activate_last()?;
         let Some(last) = self.segments.iter().next_back() else {
@@ -244,7 +242,7 @@ impl<F: Files> Recovering<F> {
         Ok(self.segments.activate_last(self.now, max_jitter)?)
     }
 
-    /// Reads all from the recovery point on and ends the log before the first batch that is not sound.
+    /// Reads the batches from the recovery point on and ends the log before the first bad one.
     fn recover(
         &mut self,
         left: &Left,
@@ -258,7 +256,8 @@ impl<F: Files> Recovering<F> {
         let open = self.segments.bases().filter(|base| *base >= first);
         let open: Vec<Offset> = open.collect();
         let mut shown = Progress { done: 0, total };
-        // Without a recovery point, how far the log was compacted tells of stable storage too.
+        // The recovery point may be lost. What was compacted was on stable storage too, so gaps before that offset are
+        // compaction's.
         let gaps_to = recovery_point.max(self.compaction.to.unwrap_or(Offset(0)));
         let mut ends_in_damage = false;
         let mut later = open.iter();
@@ -277,7 +276,7 @@ impl<F: Files> Recovering<F> {
                 self.segments.note_damage(damage);
             }
             if let Some(cut) = scanned.cut {
-                // An append that was refused may have left bytes behind the last batch of a segment.
+                // A refused append may have left bytes after the last batch of a segment.
                 let goes_on = later.as_slice().first() == Some(&scanned.end);
                 let lost = if goes_on { &[] } else { later.as_slice() };
                 recovery.cut_off = Some(self.cut_off(*base, &cut, lost)?);
@@ -286,15 +285,15 @@ impl<F: Files> Recovering<F> {
                 }
             }
         }
-        // A segment that ends in damage is not appended to: the log goes on in a new one, whose name is the next offset.
+        // A segment that ends in damage takes no appends: the log continues in a new segment at the next offset.
         if ends_in_damage {
             return Ok(());
         }
-        // The last segment may lie wholly before the recovery point, or may have been cut.
+        // The last segment was not scanned if it ends before the recovery point, or it was cut.
         self.activate_last()
     }
 
-    /// Brings everything in line with the end of the log.
+    /// Removes indexes, snapshots and epochs beyond the end of the log, and loads the producer state.
     fn settle(
         mut self,
         left: &Left,
@@ -344,7 +343,7 @@ impl<F: Files> Recovering<F> {
         Ok(log)
     }
 
-    /// Empties the log, which goes on at `offset`.
+    /// Empties the log, which continues at `offset`.
     fn restart_at(&mut self, offset: Offset, epoch_file: &EpochFile) -> Result<(), StorageError> {
         self.segments
             .restart_at(offset, self.now, self.config.segment_jitter)?;
@@ -357,7 +356,7 @@ impl<F: Files> Recovering<F> {
     }
 }
 
-/// The topic's id where it is not written down; it must agree where it is.
+/// The topic's id if `partition.metadata` is missing; an error if it has another id.
 fn missing_topic_id<F: Files>(
     place: &Place<F>,
     topic_id: Option<Uuid>,

@@ -1,10 +1,9 @@
-//! Repairs a partition's directory, offline: `ottla log repair`. [`plan`] says exactly what would be done, [`carry_out`]
-//! does that and nothing else.
+//! Repairs a partition's directory offline, for `ottla log repair`. [`plan`] lists the steps, and [`carry_out`] does
+//! them and nothing else.
 //!
-//! Nothing is destroyed: damaged bytes, and files that are made anew, move aside under `.cutoff` names, durably, before
-//! anything replaces them; all else is copied as it stands. A segment is rewritten beside the old and put in its place as
-//! compaction does it, so that a crash at any instant leaves the old or the new. Offsets are never given out twice: an
-//! empty batch, as compaction leaves them, stands where records were and keeps their offsets.
+//! No byte is destroyed: damaged bytes and replaced files are first kept under `.cutoff` names, durably. Everything
+//! else is copied as it is. A segment is rewritten and replaced as compaction does it, so a crash leaves the old or the
+//! new one. Offsets are never used twice: an empty batch takes the place of lost records and keeps their offsets.
 
 mod rewrite;
 mod stand_in;
@@ -25,40 +24,40 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-/// An index or checkpoint that is replaced is no larger.
+/// Upper bound of an index or checkpoint that is replaced.
 const MAX_COPIED: u64 = 1 << 30;
 
-/// One thing that a repair does.
+/// One step of a repair.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Step {
-    /// Rewrites a segment without its damaged bytes, and makes its offset and time index anew.
+    /// Rewrites a segment without its damaged bytes, and rebuilds its offset and time index.
     Rewrite {
         /// The base offset of the segment.
         segment: Offset,
-        /// What goes, in order.
+        /// The bytes to remove, in order.
         damage: Vec<Damage>,
     },
-    /// Makes the offset and time index of a segment anew.
+    /// Rebuilds the offset and time index of a segment.
     Reindex(Offset),
-    /// Makes the index of aborted transactions of a segment anew.
+    /// Rebuilds the index of aborted transactions of a segment.
     ReindexTransactions(Offset),
-    /// Moves a file aside.
+    /// Renames a file to `.cutoff`.
     SetAside(PathBuf),
-    /// Writes the leader epochs anew.
+    /// Rewrites the leader epoch checkpoint.
     WriteEpochs(LeaderEpochs),
-    /// Appends an empty batch.
+    /// Appends an empty batch, to keep offsets at the end of the log.
     KeepEnd {
         /// The first offset that is lost.
         from: Offset,
-        /// The offset behind the last.
+        /// The offset after the last.
         to: Offset,
     },
 }
 
-/// Why a repair ended early. What it had done by then stays done, and it can be begun again.
+/// Why a repair ended early. Its finished steps stay done, and it can be started again.
 #[derive(Debug, thiserror::Error)]
 pub enum RepairError {
-    /// A compaction waits to be ended.
+    /// An interrupted compaction is not finished yet.
     #[error(
         "{} holds a segment that compaction was replacing: start the broker once, which ends that, then repair",
         .0.display()
@@ -71,7 +70,7 @@ pub enum RepairError {
     Rewrite(#[from] CompactionError),
 }
 
-/// What is to be done about what was found in a partition.
+/// The steps that repair what [`crate::verify`] found in a partition.
 pub fn plan(verified: &Verified) -> Vec<Step> {
     let mut rewrites: BTreeMap<Offset, Vec<Damage>> = BTreeMap::new();
     let mut transactions = Vec::new();
@@ -97,8 +96,8 @@ pub fn plan(verified: &Verified) -> Vec<Step> {
             }
         }
     }
-    // A segment that is rewritten gets its offset and time index with that. Its index of aborted transactions is copied,
-    // so it must be sound by then.
+    // Rewriting a segment rebuilds its offset and time index. It copies the index of aborted transactions, which must
+    // be repaired before.
     others.retain(|step| !matches!(step, Step::Reindex(segment) if rewrites.contains_key(segment)));
     let rewrites = rewrites.into_iter();
     let rewrites = rewrites.map(|(segment, damage)| Step::Rewrite { segment, damage });
@@ -109,7 +108,7 @@ pub fn plan(verified: &Verified) -> Vec<Step> {
         .collect()
 }
 
-/// Does what `steps` say in the partition at `path`, with nobody else at work in it.
+/// Does `steps` in the partition at `path`. Nobody else may use it.
 pub fn carry_out<F: Files>(
     files: &F,
     path: &Path,
@@ -176,7 +175,7 @@ impl<F: Files> Repair<F> {
         Ok(self.directory.judge(outcome)?)
     }
 
-    /// Moves a file aside, if it is there: whoever misses it finds out its content.
+    /// Renames a file to `.cutoff`, if it exists. The next start rebuilds its content.
     fn set_aside(&self, path: &Path) -> Result<(), RepairError> {
         self.directory.forget(path);
         let files = self.directory.files();
@@ -186,7 +185,7 @@ impl<F: Files> Repair<F> {
         }
     }
 
-    /// Keeps the content of a file, if it is there, that is about to be replaced at once.
+    /// Copies a file to `.cutoff`, if it exists, before it is replaced.
     fn keep_copy(&self, path: &Path) -> Result<(), RepairError> {
         let files = self.directory.files();
         match self.judge(read_whole(files, path, MAX_COPIED))? {
@@ -195,16 +194,16 @@ impl<F: Files> Repair<F> {
         }
     }
 
-    /// The name under which a file is kept.
+    /// The `.cutoff` name of a file.
     fn aside(&self, path: &Path) -> PathBuf {
         let name = path.file_name().unwrap_or_default().to_string_lossy();
         let offset = FileKind::of_name(&name).map_or(Offset(0), |(_, offset)| offset);
-        // In one word: the second part of the name is the time.
+        // Letters only: `-` separates the parts of a `.cutoff` name.
         let what: String = name.chars().filter(char::is_ascii_alphabetic).collect();
         path.with_file_name(self.name_aside(offset, &what))
     }
 
-    /// The name of something that a repair takes away: of the offset where it begins, and what it is.
+    /// The `.cutoff` name for what a repair removes: its first offset, the time, and what it is.
     fn name_aside(&self, offset: Offset, what: &str) -> String {
         format!("{:020}-{}-{what}{CUT_OFF_SUFFIX}", offset.0, self.now.0)
     }

@@ -1,23 +1,23 @@
-//! Space kept ready in front of a segment that fills fast: writing into it costs half as much.
+//! Reserves disk space after the end of a segment that fills fast: a write into reserved space takes half the time.
 //!
-//! Only a segment that has just filled a step in seconds gets one, and never more than a small share of what the disk
-//! has free; the file's length stays what was written. What is left over goes back when the segment is closed or
-//! stands idle. Pure: says what to reserve, and the segment does it.
+//! A segment that has filled [`STEP`] bytes in seconds gets a reservation, at most a small share of the free space. The
+//! file's length does not change. The rest is released when the segment is closed or idle. Pure: the segment does what
+//! this returns.
 
 use ottla_protocol::time::Timestamp;
 
-/// The bytes after which a segment's speed is judged.
+/// Bytes after which the speed of a segment is measured.
 const STEP: u64 = 4 << 20;
-/// The bytes that are reserved at a time.
+/// Bytes reserved at a time.
 const AHEAD: u64 = 16 << 20;
-/// A step that took no longer than this was fast.
+/// A segment that fills a step within this time is fast.
 const FAST_MS: i64 = 10_000;
-/// A reservation that nobody has written into for so long goes back.
+/// A reservation is released after this time without a step.
 const IDLE_MS: i64 = 60_000;
-/// A reservation may take this part of the free space.
+/// A reservation takes at most 1/SHARE of the free space.
 const SHARE: u64 = 64;
 
-/// What one segment has reserved.
+/// The reservation of one segment.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Reservation {
     reserved_to: u64,
@@ -26,7 +26,7 @@ pub(crate) struct Reservation {
 }
 
 impl Reservation {
-    /// Nothing is reserved for a segment of `size`.
+    /// No reservation, for a segment of `size` bytes.
     pub(crate) fn none(size: u64, now: Timestamp) -> Self {
         Self {
             reserved_to: 0,
@@ -35,12 +35,13 @@ impl Reservation {
         }
     }
 
-    /// Whether an append at `size` ends a step, so that it is time to ask for [`Reservation::advance`].
+    /// Whether a step ends at `size`, so that [`Reservation::advance`] must be called.
     pub(crate) fn is_due(&self, size: u64) -> bool {
         size >= self.step_end
     }
 
-    /// The bytes to reserve from `size` on, in a segment that grows to `limit` at most, on a disk with `free` bytes.
+    /// The number of bytes to reserve from `size` on, if any. The segment grows to at most `limit`, and the disk has
+    /// `free` bytes.
     pub(crate) fn advance(
         &mut self,
         size: u64,
@@ -60,12 +61,12 @@ impl Reservation {
         Some(ahead)
     }
 
-    /// Whether more is reserved than the `size` that was written.
+    /// Whether space after `size` is reserved.
     pub(crate) fn has_surplus(&self, size: u64) -> bool {
         self.reserved_to > size
     }
 
-    /// The same, when nobody has filled a step for a while.
+    /// Whether space after `size` is reserved, and no step was filled for [`IDLE_MS`].
     pub(crate) fn has_idle_surplus(&self, size: u64, now: Timestamp) -> bool {
         self.has_surplus(size) && now.0.saturating_sub(self.step_began.0) > IDLE_MS
     }

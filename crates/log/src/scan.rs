@@ -1,14 +1,13 @@
-//! Walking a segment's batches from a position on: heads only, or whole batches with their checksums.
+//! Walks the batches of a segment from a position on: headers only, or whole batches with their checksums.
 //!
-//! Used wherever batches are looked at one by one: finding an offset, recovery, `ottla log dump`. Memory is bounded
-//! by the largest batch.
+//! For finding an offset, for recovery, for `ottla log dump`. Memory is bounded by the largest batch.
 
 use crate::batch::{BatchError, parse_checked, parse_header};
 use crate::files::{File, FileError};
 use ottla_protocol::ids::Offset;
 use ottla_protocol::records::{BATCH_OVERHEAD, BatchError as Framing, BatchHeader, BatchView};
 
-/// Bytes read at a time when whole batches are walked.
+/// Bytes of one read when whole batches are walked.
 const READ_AHEAD: usize = 1 << 20;
 
 /// A walk over the batches of one file.
@@ -21,14 +20,13 @@ pub struct Scan<'a, H> {
     buffer_start: u64,
 }
 
-/// A batch's head and where the batch begins.
+/// The header, position and size of a batch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Located {
-    /// The head.
     pub header: BatchHeader,
-    /// Where the batch begins in the file.
+    /// The position of the batch in the file.
     pub position: u64,
-    /// The whole batch in bytes.
+    /// The size of the whole batch in bytes.
     pub size: usize,
 }
 
@@ -39,16 +37,16 @@ impl Located {
     }
 }
 
-/// Why a walk cannot go on.
+/// Why a walk cannot continue.
 #[derive(Debug, thiserror::Error)]
 pub enum ScanError {
     /// The disk failed.
     #[error(transparent)]
     Disk(#[from] FileError),
-    /// What lies at this position is not a whole, sound batch.
+    /// The bytes at this position are not a whole, sound batch.
     #[error("no batch at position {position}: {cause}")]
     Invalid {
-        /// Where the batch should have begun.
+        /// The position where a batch should begin.
         position: u64,
         /// What is wrong.
         cause: BatchError,
@@ -56,7 +54,7 @@ pub enum ScanError {
 }
 
 impl ScanError {
-    /// A batch at `position` begins with the offset `found` where `expected` or a later one belongs.
+    /// The error for a batch at `position` with base offset `found` where `expected` or a later one must be.
     pub(crate) fn out_of_order(position: u64, found: Offset, expected: Offset) -> Self {
         let cause = BatchError::OutOfOrder {
             base_offset: found.0,
@@ -83,19 +81,19 @@ impl<'a, H: File> Scan<'a, H> {
         self.position
     }
 
-    /// Goes on from `position`, where a batch begins.
+    /// Continues at `position`, where a batch begins.
     pub(crate) fn go_to(&mut self, position: u64) {
         self.position = position;
     }
 
-    /// The bytes of the batch that [`Scan::next_batch`] or [`Scan::next_framed`] gave last.
+    /// The bytes of the batch that [`Scan::next_batch`] or [`Scan::next_framed`] returned last.
     pub(crate) fn bytes_of(&self, last: &Located) -> &[u8] {
         self.loaded(last.position)
             .get(..last.size)
             .unwrap_or_default()
     }
 
-    /// The next batch's head; its records are not looked at.
+    /// The header of the next batch; its records are not read.
     pub fn next_header(&mut self) -> Result<Option<Located>, ScanError> {
         let position = self.position;
         if position >= self.end {
@@ -113,7 +111,7 @@ impl<'a, H: File> Scan<'a, H> {
         .map(Some)
     }
 
-    /// The next batch, whole, its checksum compared.
+    /// The next whole batch, with its checksum verified.
     pub fn next_batch(&mut self) -> Result<Option<(Located, BatchView<'_>)>, ScanError> {
         let position = self.position;
         let Some((located, _)) = self.next_framed()? else {
@@ -128,7 +126,7 @@ impl<'a, H: File> Scan<'a, H> {
         Ok(Some((located, batch)))
     }
 
-    /// The next batch's head and all its bytes; its checksum is not compared.
+    /// The next whole batch, without its checksum verified.
     pub(crate) fn next_framed(&mut self) -> Result<Option<(Located, &[u8])>, ScanError> {
         let position = self.position;
         if position >= self.end {
@@ -178,7 +176,7 @@ impl<'a, H: File> Scan<'a, H> {
         self.buffer.get(skip..).unwrap_or_default()
     }
 
-    /// Makes sure that `count` bytes from `position` are in the buffer, as far as the file has them.
+    /// Loads `count` bytes from `position` into the buffer; fewer if the file ends.
     fn load(&mut self, position: u64, count: usize) -> Result<(), FileError> {
         let buffered_to = self.buffer_start + self.buffer.len() as u64;
         if position >= self.buffer_start && position + count as u64 <= buffered_to {

@@ -1,8 +1,8 @@
-//! Reads a closed segment from its first byte to its last, to find damage before a consumer needs what is there.
+//! Reads a closed segment as a whole, to find damage before a consumer meets it.
 //!
-//! What to read is taken under the log's lock, read outside of it, and recorded under it if the segment is still the same.
-//! The file is opened for this alone, and what was read of it does not stay in the page cache. Active segments are not
-//! read. A failed read does not take the log directory offline, because no request has missed anything yet; the caller
+//! The segment is chosen under the log's lock, read without it, and the damage is recorded under it if the segment is
+//! still the same. The file is opened for the scrub alone, and its bytes do not stay in the page cache. Active segments
+//! are not read. A failed read does not take the log directory offline, because no request needed the bytes; the caller
 //! logs it.
 
 use crate::damage::{Damage, Met, Salvage};
@@ -13,21 +13,21 @@ use std::ops::ControlFlow;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-/// Bytes after which the pace is asked, and the cache rid of them.
+/// Bytes after which `pace` is called and the page cache is told to drop them.
 const STEP_BYTES: u64 = 1 << 20;
 
-/// A closed segment that is to be read.
+/// A closed segment to read.
 #[derive(Debug)]
 pub struct SegmentScrub<F: Files> {
     pub(crate) directory: Arc<LogDirectory<F>>,
     pub(crate) path: PathBuf,
     pub(crate) base: Offset,
     pub(crate) size: u64,
-    /// The offsets of the segment are below this.
+    /// All offsets of the segment are below this.
     pub(crate) bound: Offset,
 }
 
-/// Asked now and then with the bytes read since; says whether to go on.
+/// Called with the bytes read since its last call; returns whether to continue.
 pub type Pace<'a> = &'a mut dyn FnMut(u64) -> ControlFlow<()>;
 
 impl<F: Files> SegmentScrub<F> {
@@ -36,7 +36,7 @@ impl<F: Files> SegmentScrub<F> {
         self.base
     }
 
-    /// Reads it; returns the damage in it, or nothing where the pace ended it.
+    /// Reads the segment; returns its damage, or `None` if `pace` ended the read.
     pub fn run(&self, pace: Pace<'_>) -> Result<Option<Vec<Damage>>, FileError> {
         let file = self.directory.open_anew(&self.path, Open::Read)?;
         let mut walk = Salvage::new(&file, self.base, 0..self.size, self.base..self.bound);

@@ -1,9 +1,10 @@
-//! One segment of a log: a run of batches from its base offset on, its indexes, and when it is time for the next.
+//! One segment of a log: its batches from the base offset on, its indexes, and the decision when to roll.
 //!
-//! A closed segment keeps a small constant in memory (a test says how much); its files are opened when they are read.
-//! The active one keeps the newest index entries in memory and its `.log` at hand, as long as that is among the open files.
-//! Invariants: `size` is the length of the whole batches in the `.log` file; index entries name a batch by its last
-//! offset, so that looking up an offset never overshoots.
+//! A closed segment takes a small constant in memory (a test says how much), and its files are opened when they are
+//! read. The active segment also keeps its newest index entries, and its `.log` file while that is open. Invariants:
+//!
+//! - `size` is the length of the whole batches in the `.log` file.
+//! - An index entry has the last offset of its batch, so a lookup never lands after the offset.
 
 mod detached;
 mod find;
@@ -43,7 +44,7 @@ pub(crate) struct Segment<F: Files> {
     active: Option<Box<Active<F>>>,
 }
 
-/// What only the segment that is appended to needs.
+/// The state of the active segment.
 #[derive(Debug)]
 struct Active<F: Files> {
     file: Weak<F::File>,
@@ -55,7 +56,7 @@ struct Active<F: Files> {
     reservation: Reservation,
 }
 
-/// The index files that a segment has.
+/// Which index files of a segment exist.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct PresentIndexes {
     pub(crate) offset: bool,
@@ -74,7 +75,7 @@ impl PresentIndexes {
     }
 }
 
-/// What is about to be appended, as far as rolling goes.
+/// The facts of an append that decide whether to roll.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Incoming {
     pub(crate) bytes: u64,
@@ -83,7 +84,7 @@ pub(crate) struct Incoming {
 }
 
 impl<F: Files> Segment<F> {
-    /// Makes the files of a new segment, which is to be appended to.
+    /// Creates the files of a new active segment.
     pub(crate) fn create(
         place: &Place<F>,
         base: Offset,
@@ -123,8 +124,8 @@ impl<F: Files> Segment<F> {
         }
     }
 
-    /// The segment at `base` as its files stand, closed. There may be hundreds of thousands: only those of its `indexes`
-    /// that are there are asked for.
+    /// Loads the segment at `base`, closed, from the lengths of its files. There may be hundreds of thousands of
+    /// segments, so only existing `indexes` are looked up.
     pub(crate) fn load(
         place: &Place<F>,
         base: Offset,
@@ -141,7 +142,7 @@ impl<F: Files> Segment<F> {
         let time_index = length(FileKind::TimeIndex, indexes.time)?;
         segment.time_index = IndexFile::of_length(time_index);
         let aborted = length(FileKind::TransactionIndex, indexes.transaction)?;
-        // A part of an entry counts: it was one.
+        // A torn entry counts as an entry, so that it is found to be damaged.
         let aborted = aborted.div_ceil(AbortedTransaction::SIZE as u64);
         segment.aborted = u32::try_from(aborted).unwrap_or(u32::MAX);
         Ok(segment)
@@ -155,7 +156,7 @@ impl<F: Files> Segment<F> {
         jitter: Duration,
     ) -> Result<(), FileError> {
         let file = place.open(FileKind::Log, self.base)?;
-        // Where the first batch is damaged, the segment's age counts from now.
+        // If the first batch is damaged, the age of the segment counts from now.
         let first = match Scan::new(&*file, 0, self.size).next_header() {
             Err(ScanError::Disk(error)) => return Err(error),
             Err(ScanError::Invalid { .. }) => None,
@@ -204,7 +205,7 @@ impl<F: Files> Segment<F> {
         at_hand.map_or_else(|| place.open(FileKind::Log, self.base), Ok)
     }
 
-    /// The `.log` file, which is at hand from now on if the segment is active.
+    /// The `.log` file; an active segment remembers it.
     fn take_in_hand(&mut self, place: &Place<F>) -> Result<Arc<F::File>, FileError> {
         let file = self.file(place)?;
         if let Some(active) = self
@@ -217,7 +218,7 @@ impl<F: Files> Segment<F> {
         Ok(file)
     }
 
-    /// Keeps space ready for what will be appended, if the segment fills fast. Nothing depends on it.
+    /// Reserves space for later appends, if the segment fills fast. Nothing depends on it.
     pub(crate) fn reserve(&mut self, place: &Place<F>, limit: u64, now: Timestamp) {
         let size = self.size;
         let Some(active) = self
@@ -231,12 +232,12 @@ impl<F: Files> Segment<F> {
         let free = space.map_or(0, |space| space.free);
         if let Some(ahead) = active.reservation.advance(size, limit, free, now) {
             let file = self.file(place);
-            // A disk that cannot reserve can still write, or will say that it cannot.
+            // A failed reservation is ignored: a later write works, or reports the error.
             let _ = file.and_then(|file| file.reserve(size, ahead));
         }
     }
 
-    /// Gives reserved space back that nobody writes into.
+    /// Releases the reserved space of an idle segment.
     pub(crate) fn give_back_idle(
         &mut self,
         place: &Place<F>,
@@ -254,7 +255,7 @@ impl<F: Files> Segment<F> {
         Ok(())
     }
 
-    /// Writes `slices`, which are the batches of `located` one after the other, and makes their index entries.
+    /// Writes `slices`, the bytes of the batches `located`, and adds their index entries.
     pub(crate) fn append(
         &mut self,
         place: &Place<F>,
@@ -273,7 +274,7 @@ impl<F: Files> Segment<F> {
         Ok(())
     }
 
-    /// Takes a batch that is in the file into account: size, largest timestamp, index entries.
+    /// Updates size, largest timestamp and index entries for a batch that is in the file.
     pub(crate) fn note(&mut self, batch: &Located, interval: u64) {
         let header = &batch.header;
         let mut largest = self.known_largest().unwrap_or_else(|| self.nothing());
@@ -327,13 +328,13 @@ impl<F: Files> Segment<F> {
             .write(&|| place.open(FileKind::TimeIndex, self.base))
     }
 
-    /// Ends a scan whose index entries are to stay in memory.
+    /// Ends a scan, and keeps its index entries in memory.
     pub(crate) fn end_scan(&mut self) {
         self.index_time();
         self.active = None;
     }
 
-    /// Ends appending: the largest timestamp gets its entry, and only a constant stays in memory.
+    /// Closes the active segment: adds the entry of the largest timestamp, and drops its state from memory.
     pub(crate) fn close(&mut self, place: &Place<F>) -> Result<(), FileError> {
         self.index_time();
         let source = || place.open(FileKind::OffsetIndex, self.base);
@@ -363,8 +364,7 @@ impl<F: Files> Segment<F> {
         Ok(())
     }
 
-    /// The aborted transactions whose markers are in the segment, which ends at `bound`, entry by entry; none where an
-    /// entry is damaged.
+    /// The aborted transactions whose markers are in the segment, which ends at `bound`. A damaged entry is `None`.
     pub(crate) fn aborted_transactions(
         &self,
         place: &Place<F>,
@@ -380,10 +380,11 @@ impl<F: Files> Segment<F> {
         Ok(transaction_index::entries(&bytes, &(self.base..bound)))
     }
 
-    /// Cuts the index of aborted transactions behind those that ended below `offset`. Damage stays, to be seen, where it
-    /// was one of these, with records that can be read in a log that starts at `log_start`. An index without entries is
-    /// removed: a checkpoint syncs the names and the indexes that have entries, so one that was cut to nothing could come
-    /// back (assumption 5 of `docs/formats.md`).
+    /// Truncates the index of aborted transactions after those that ended below `offset`.
+    ///
+    /// A damaged entry stays, so that it is reported, if it was one of these and has records after `log_start`. An
+    /// index without entries is removed. Only names and indexes with entries are synced, so entries of an emptied file
+    /// could come back (assumption 5 of `docs/formats.md`).
     pub(crate) fn truncate_aborted(
         &mut self,
         place: &Place<F>,
@@ -414,8 +415,8 @@ impl<F: Files> Segment<F> {
             .truncate(length)
     }
 
-    /// Whether a transaction was aborted at these offsets, as the batches say. One whose records all lie before `log_start`
-    /// does not count: a start that reads from there makes no entry for it. Its marker alone may lie behind.
+    /// Whether the batches have an abort marker at these offsets. A transaction whose records are all before
+    /// `log_start` does not count, because a start that reads from there adds no entry for it.
     fn has_abort(
         &self,
         place: &Place<F>,
@@ -426,7 +427,7 @@ impl<F: Files> Segment<F> {
         let (start, next) = self.start_before(place, from)?;
         let file = self.file(place)?;
         let mut walk = Salvage::new(&*file, self.base, start..self.size, next..UNBOUNDED);
-        // Records before the segment, and in damage, may be of any producer.
+        // Records before the segment, and damaged ones, may belong to any producer.
         let mut is_any_open = log_start < self.base;
         let mut open = BTreeSet::new();
         while let Some(met) = walk.advance()? {
@@ -455,7 +456,7 @@ impl<F: Files> Segment<F> {
         Ok(false)
     }
 
-    /// Whether `incoming` belongs into a new segment.
+    /// Whether `incoming` must go into a new segment.
     pub(crate) fn should_roll(
         &self,
         config: &LogConfig,
@@ -478,16 +479,16 @@ impl<F: Files> Segment<F> {
         self.size + incoming.bytes > config.segment_bytes || is_old || is_index_full || overflows
     }
 
-    /// Where the batch of the last index entry begins.
+    /// The position of the batch of the last index entry.
     fn indexed_to(&self, place: &Place<F>) -> Result<u64, FileError> {
         let source = || place.open(FileKind::OffsetIndex, self.base);
         let last = self.offset_index.last(&source)?;
         Ok(last.map_or(0, |entry| u64::try_from(entry.position).unwrap_or(0)))
     }
 
-    /// Cuts off everything from `position`, where the batch with `offset` begins. The segment must be activated anew. The
-    /// batches are cut first, durably (assumption 5 of `docs/formats.md`): batches that came back after a crash without
-    /// their index of aborted transactions would show what was aborted.
+    /// Truncates the segment at `position`, where the batch with `offset` begins. The caller must activate it again.
+    /// The `.log` file is truncated and synced first (assumption 5 of `docs/formats.md`): if batches came back after a
+    /// crash without their index of aborted transactions, readers would see aborted records.
     pub(crate) fn truncate(
         &mut self,
         place: &Place<F>,
@@ -516,8 +517,8 @@ impl<F: Files> Segment<F> {
         Ok(())
     }
 
-    /// Stands at `position`, where the batch of the last index entry begins, so that the batches from there on can be
-    /// noted one by one. The segment must be closed, and activated when it is the last.
+    /// Begins a scan at `position`, the batch of the last index entry: the caller calls [`Segment::note`] for each
+    /// batch from there on. Afterwards it closes the segment, and activates it if it is the last one.
     pub(crate) fn begin_scan(
         &mut self,
         place: &Place<F>,
@@ -544,8 +545,8 @@ impl<F: Files> Segment<F> {
     }
 }
 
-/// Index entries that do not fit on the disk, or whose file cannot be opened now, wait in memory: a checkpoint tries
-/// again. The batches that they name are written, so whoever appended them must not be told otherwise.
+/// Ignores a lack of space or of file descriptors for index entries: they stay in memory, and a checkpoint tries again.
+/// Their batches are written, so the append has succeeded.
 fn unless_lacking(written: Result<(), FileError>) -> Result<(), FileError> {
     match written {
         Err(error) if error.is_full() || error.is_lack_of_descriptors() => Ok(()),
@@ -567,7 +568,7 @@ mod tests {
 
     #[test]
     fn a_closed_segment_keeps_72_bytes_in_memory_and_no_more_beside_them() {
-        // As docs/limits.md says. A broker may have millions of them.
+        // docs/limits.md has this number. A broker may have millions of segments.
         assert_eq!(size_of::<Segment<Disk>>(), 72);
         let directory = tempfile::tempdir().unwrap();
         let place = Place {

@@ -1,7 +1,7 @@
-//! The segments of one log, and the files that lie beside them: indexes of aborted transactions and producer snapshots.
+//! The segments of one log, with their indexes of aborted transactions and the producer snapshots.
 //!
-//! [`crate::PartitionLog`] and recovery stand above. This knows offsets and files. It knows neither the high watermark
-//! nor what is on stable storage.
+//! [`crate::PartitionLog`] and recovery use it. It knows offsets and files, but neither the high watermark nor what is
+//! on stable storage.
 
 mod aborted;
 mod known_damage;
@@ -26,9 +26,9 @@ use std::time::Duration;
 ///
 /// Invariants:
 ///
-/// - The key of a segment is its base offset. Only an empty segment begins behind `end`.
+/// - The key of a segment is its base offset. Only an empty segment begins after `end`.
 /// - The segment with the highest base offset is the active one. Only recovery sees a log without segments.
-/// - What `aborted`, `snapshots` and `damage` hold of a segment goes with it.
+/// - Entries of a segment in `aborted`, `snapshots` and `damage` are removed with it.
 #[derive(Debug)]
 pub(crate) struct Segments<F: Files> {
     place: Place<F>,
@@ -41,9 +41,8 @@ pub(crate) struct Segments<F: Files> {
     damage: KnownDamage,
 }
 
-/// Access.
 impl<F: Files> Segments<F> {
-    /// No segments yet, in a partition that holds these producer snapshots.
+    /// No segments yet, in a partition with these producer snapshots.
     pub(crate) fn none(place: Place<F>, snapshots: BTreeSet<Offset>) -> Self {
         Self {
             place,
@@ -83,7 +82,7 @@ impl<F: Files> Segments<F> {
         self.by_base.get(&base)
     }
 
-    /// The segment at `base`, to be changed, and where its files are.
+    /// The segment at `base`, and the place of its files.
     pub(crate) fn get_mut(&mut self, base: Offset) -> Option<(&mut Segment<F>, &Place<F>)> {
         let segment = self.by_base.get_mut(&base)?;
         Some((segment, &self.place))
@@ -123,14 +122,13 @@ impl<F: Files> Segments<F> {
         holding.map_or(offset, |(base, _)| *base)
     }
 
-    /// The base offset of the segment that holds what comes before `offset`. Where that ends with its segment, the segment
-    /// may have been closed since.
+    /// The base offset of the segment with the record before `offset`, which may have been closed since.
     pub(crate) fn base_before(&self, offset: Offset) -> Offset {
         let before = self.by_base.range(..offset).next_back();
         before.map_or(offset, |(base, _)| *base)
     }
 
-    /// The offset that the offsets of the segment at `base` stay below: the base of the next segment, or the end of the
+    /// The offset below which all offsets of the segment at `base` are: the base of the next segment, or the end of the
     /// log.
     pub(crate) fn bound_of(&self, base: Offset) -> Offset {
         self.next_base(base.plus(1)).unwrap_or(self.end)
@@ -141,7 +139,7 @@ impl<F: Files> Segments<F> {
         last.expect("a log always has an active segment").1
     }
 
-    /// The segment with the highest base offset, to be changed, and where its files are.
+    /// The segment with the highest base offset, and the place of its files.
     pub(crate) fn last_mut(&mut self) -> Option<(&mut Segment<F>, &Place<F>)> {
         let segment = self.by_base.last_entry()?.into_mut();
         Some((segment, &self.place))
@@ -161,12 +159,13 @@ impl<F: Files> Segments<F> {
         Ok(largest.timestamp)
     }
 
-    /// The end of the log, and where that is.
+    /// The end of the log and its position.
     pub(crate) fn end_position(&self) -> LogPosition {
         self.active().end_position(self.end)
     }
 
-    /// Where `offset` lies: the start of the first batch that ends at it or later, or of the damage that may hold it.
+    /// The position of `offset`: the start of the first batch whose last offset is `offset` or higher, or of damage
+    /// that may hold it.
     pub(crate) fn position_of(&self, offset: Offset) -> Result<LogPosition, StorageError> {
         if offset >= self.end {
             return Ok(self.end_position());
@@ -188,9 +187,9 @@ impl<F: Files> Segments<F> {
     }
 }
 
-/// Making and removing segments.
+/// Creating and removing segments.
 impl<F: Files> Segments<F> {
-    /// Takes on the segments that recovery found, each with its base offset.
+    /// Adds the segments that recovery found.
     pub(crate) fn load(&mut self, segments: Vec<Segment<F>>) {
         let with_aborted = segments.iter().filter(|segment| segment.aborted > 0);
         self.aborted.add(with_aborted.map(|segment| segment.base));
@@ -198,7 +197,7 @@ impl<F: Files> Segments<F> {
         self.by_base = by_base.collect();
     }
 
-    /// Takes on a segment whose files lie in their places.
+    /// Adds a segment whose files have their final names.
     pub(crate) fn insert(&mut self, segment: Segment<F>) {
         if segment.aborted > 0 {
             self.aborted.add([segment.base]);
@@ -206,7 +205,7 @@ impl<F: Files> Segments<F> {
         self.by_base.insert(segment.base, segment);
     }
 
-    /// Makes the files of the segment at `base`. Their names are not synced.
+    /// Creates the files of the segment at `base`. Their names are not synced.
     pub(crate) fn create(
         &self,
         base: Offset,
@@ -218,7 +217,7 @@ impl<F: Files> Segments<F> {
         self.place.directory.judge(created)
     }
 
-    /// Closes the active segment, and appends to `segment` from now on.
+    /// Closes the active segment, and makes `segment` the active one.
     pub(crate) fn push(&mut self, segment: Segment<F>) -> Result<(), StorageError> {
         let (active, place) = self.active_mut();
         let closed = active.close(place);
@@ -242,7 +241,7 @@ impl<F: Files> Segments<F> {
         place.directory.judge(activated)
     }
 
-    /// A map that grows at its end alone keeps its nodes half empty. Built anew they are full.
+    /// Rebuilds the map: its nodes are half empty if it has only grown at its end.
     fn pack(&mut self) {
         let count = self.by_base.len();
         if count.is_multiple_of(count.next_power_of_two() / 4) {
@@ -250,7 +249,7 @@ impl<F: Files> Segments<F> {
         }
     }
 
-    /// Removes everything and makes an empty segment at `offset`.
+    /// Removes all segments and creates an empty one at `offset`.
     pub(crate) fn restart_at(
         &mut self,
         offset: Offset,
@@ -267,9 +266,9 @@ impl<F: Files> Segments<F> {
         Ok(())
     }
 
-    /// Removes the segment at `base`, and all files with that name. The batches go first: a segment without its batches is
-    /// removed by the next start, but batches that came back after a crash without their index of aborted transactions
-    /// would show what was aborted.
+    /// Removes the segment at `base` and all its files. The `.log` file is removed first. After a crash in between, the
+    /// next start removes the rest; if batches came back without their index of aborted transactions, readers would see
+    /// aborted records.
     pub(crate) fn remove(&mut self, base: Offset) -> Result<(), StorageError> {
         self.by_base.remove(&base);
         self.aborted.forget(base);
@@ -294,7 +293,7 @@ impl<F: Files> Segments<F> {
 
 /// Indexes and snapshots.
 impl<F: Files> Segments<F> {
-    /// Writes the index entries that are in memory only, of the segments from `base` on.
+    /// Writes the index entries that are only in memory, of the segments from `base` on.
     pub(crate) fn write_indexes_since(&mut self, base: Offset) -> Result<(), StorageError> {
         let Self { by_base, place, .. } = self;
         let mut segments = by_base.range_mut(base..);
@@ -304,7 +303,8 @@ impl<F: Files> Segments<F> {
         self.write_waiting_aborted()
     }
 
-    /// Makes files of detached indexes. That syncs, and only a start on a full disk, or with indexes that lied, leaves any.
+    /// Writes detached indexes to files, which syncs. They exist only after a start on a full disk or with wrong
+    /// indexes.
     fn write_detached_indexes_since(&mut self, base: Offset) -> Result<(), StorageError> {
         let Self { by_base, place, .. } = self;
         for segment in by_base.range_mut(base..).map(|(_, segment)| segment) {
@@ -320,7 +320,7 @@ impl<F: Files> Segments<F> {
         Ok(())
     }
 
-    /// The files of the segments from `base` on that recovery would have to make anew. Detached indexes have none.
+    /// The files of the segments from `base` on that recovery would have to rebuild. Detached indexes have no file.
     pub(crate) fn index_files_since(&self, base: Offset) -> Vec<(FileKind, Offset)> {
         let mut files = Vec::new();
         for segment in self.from(base) {
@@ -347,11 +347,11 @@ impl<F: Files> Segments<F> {
             .collect()
     }
 
-    /// Writes the batches from `offset` on once more, of the segments from `base` on, so that the sync which follows has
-    /// something to sync.
+    /// Writes the batches from `offset` on, in the segments from `base` on, once more, so that the next sync writes
+    /// them to disk.
     ///
-    /// After a failed sync the kernel takes what it could not write for written: assumption 2 of `docs/formats.md`. Only a
-    /// new write reaches the disk.
+    /// After a failed sync the kernel counts what it could not write as written: assumption 2 of `docs/formats.md`.
+    /// Only a new write reaches the disk.
     pub(crate) fn rewrite_tail(&self, base: Offset, offset: Offset) -> Result<(), StorageError> {
         let directory = &self.place.directory;
         for segment in self.from(base) {
@@ -394,26 +394,26 @@ impl<F: Files> Segments<F> {
         &self.damage
     }
 
-    /// Remembers damage that was met, if its segment is still there.
+    /// Records damage, if its segment is still there.
     pub(crate) fn note_damage(&mut self, damage: Damage) {
         if self.contains(damage.segment) {
             self.damage.note(damage);
         }
     }
 
-    /// Forgets the damage of the segment at `base`.
+    /// Drops the damage of the segment at `base`.
     pub(crate) fn forget_damage(&mut self, base: Offset) {
         self.damage.forget(base);
     }
 
-    /// Drops what is known of damage and aborted transactions behind the end of a log that was cut.
+    /// Drops damage and aborted transactions after the end of a truncated log.
     pub(crate) fn forget_beyond_end(&mut self) {
         self.damage.cut_to(self.end);
         self.cut_aborted();
     }
 }
 
-/// A duration below `limit` that stays the same for one segment and differs between segments.
+/// A duration below `limit` that is always the same for one segment and differs between segments.
 fn jitter(limit: Duration, place: &Path, base: Offset) -> Duration {
     let limit = u64::try_from(limit.as_millis()).unwrap_or(u64::MAX);
     let mut hash = 0xCBF2_9CE4_8422_2325u64;

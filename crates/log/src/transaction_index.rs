@@ -1,12 +1,12 @@
-//! Which entries of an index of aborted transactions make sense. They have no checksum, and what is believed wrongly
-//! hides records that are committed, or shows some that are not.
+//! Decides which entries of an index of aborted transactions are sound. They have no checksum, and a wrong entry would
+//! hide committed records or show aborted ones.
 
 use crate::format::{AbortedTransaction, IndexEntry};
 use ottla_protocol::ids::Offset;
 use std::ops::Range;
 
-/// The entries of the index of a segment with offsets in `offsets`; `None` for an entry that is damaged or cut short. A
-/// transaction has a record before its marker, markers rise, and none is behind what was stable then.
+/// The entries of the index of a segment with offsets in `offsets`; `None` for an entry that is damaged or torn. In a
+/// sound entry the first offset is below the marker's, markers rise, and the last stable offset is plausible.
 pub(crate) fn entries(bytes: &[u8], offsets: &Range<Offset>) -> Vec<Option<AbortedTransaction>> {
     let mut before = offsets.start.plus(-1);
     let mut judge = |entry: &AbortedTransaction| {
@@ -32,19 +32,19 @@ pub(crate) fn entries(bytes: &[u8], offsets: &Range<Offset>) -> Vec<Option<Abort
         .collect()
 }
 
-/// What of an index is about offsets below `end`.
+/// The part of an index with transactions that ended below an offset.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Below {
-    /// So many entries, damaged ones between them included.
+    /// The number of its entries, with damaged ones between them.
     pub(crate) entries: usize,
-    /// The damaged entries behind these, which a crash may have torn.
+    /// The number of damaged entries right after these, which a crash may have torn.
     pub(crate) damaged: usize,
-    /// The last marker that they name.
+    /// The offset of the last marker in `entries`.
     pub(crate) marker: Option<Offset>,
 }
 
 impl Below {
-    /// Entries are written as markers are: from the first that names a later marker on, all are later.
+    /// The entries have the order of their markers: after the first with a later marker, all are later.
     pub(crate) fn of(entries: &[Option<AbortedTransaction>], end: Offset) -> Self {
         let is_later = |entry: &Option<AbortedTransaction>| {
             entry.is_some_and(|entry| entry.last_offset >= end)
@@ -91,7 +91,7 @@ mod tests {
         torn.extend([0; 34]);
         torn.extend([0; 5]);
         assert_eq!(of(&torn)[3..], [None, None], "zeros, and a part");
-        // Each field of the second entry, but for its producer.
+        // Each field of the second entry except its producer.
         for (at, byte) in [
             (34, 1),
             (44, 0x80),

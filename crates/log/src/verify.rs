@@ -1,7 +1,7 @@
-//! Checks what lies in a partition's directory, offline and without changing anything: `ottla log verify`.
+//! Checks the files of a partition, offline and without changes, for `ottla log verify`.
 //!
-//! Batches against their checksums, their offsets and leader epochs against each other, indexes and the leader epoch
-//! checkpoint against the batches. What merely waits to be removed, or was set aside by recovery, is noted. Memory is
+//! It verifies the checksums, offsets and leader epochs of batches, and compares indexes and the leader epoch
+//! checkpoint with the batches. Files that wait to be removed, or that recovery has kept aside, are notes. Memory is
 //! bounded by the largest batch and the largest index.
 
 mod aside;
@@ -21,56 +21,54 @@ use crate::scan::Located;
 use ottla_protocol::ids::{LeaderEpoch, Offset};
 use std::ops::Range;
 
-/// A snapshot of producers is at most this large.
+/// Upper bound of the size of a producer snapshot.
 const MAX_SNAPSHOT_BYTES: u64 = 1 << 30;
 
-/// How bad a finding is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Severity {
     /// For information.
     Note,
-    /// Something is not as it was written.
+    /// Bytes are not as they were written.
     Damage,
 }
 
-/// Something worth saying about a file.
+/// A finding about one file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Finding {
-    /// How bad it is.
     pub severity: Severity,
     /// The file or directory.
     pub path: PathBuf,
-    /// Where in the file.
+    /// The position in the file.
     pub position: Option<u64>,
-    /// What was found, and what follows from it.
+    /// A sentence for the user: what was found, and its consequence.
     pub what: String,
-    /// What `ottla log repair` does about it; nothing where it can do nothing, or nothing is to be done.
+    /// What `ottla log repair` would do; `None` if it can or need do nothing.
     pub remedy: Option<Remedy>,
 }
 
-/// What can be done about damage, offline. See [`crate::repair`].
+/// What a repair can do about a finding. See [`crate::repair`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Remedy {
-    /// Take the damaged bytes out of their segment.
+    /// Remove the damaged bytes from their segment.
     CutOut(Damage),
-    /// Make the offset and time index of this segment anew.
+    /// Rebuild the offset and time index of this segment.
     Reindex(Offset),
-    /// Make the index of aborted transactions of this segment anew.
+    /// Rebuild the index of aborted transactions of this segment.
     ReindexTransactions(Offset),
-    /// Move the file aside: its content is found again from others.
+    /// Rename the file to `.cutoff`: its content is rebuilt from other files.
     SetAside,
-    /// Write the leader epochs down that the batches say.
+    /// Rewrite the leader epoch checkpoint from the batches.
     WriteEpochs,
-    /// Make the log end where it ended, after offsets that are lost.
+    /// Append an empty batch, so that the log ends where it ended before damage.
     KeepEnd {
-        /// Where it ends now.
+        /// The end of the log now.
         from: Offset,
-        /// Where it ended.
+        /// The end of the log before.
         to: Offset,
     },
 }
 
-/// What was looked at, and what was found.
+/// The outcome of a verification.
 #[derive(Debug, Default)]
 pub struct Verified {
     /// Segments that were read.
@@ -79,25 +77,26 @@ pub struct Verified {
     pub batches: u64,
     /// Bytes of `.log` files that were read.
     pub bytes: u64,
-    /// In the order of the files.
+    /// The findings, in the order of the files.
     pub findings: Vec<Finding>,
-    /// The offset after the last batch, sound or damaged, where there is any.
+    /// The offset after the last batch, sound or damaged; `None` without batches.
     pub log_end: Option<Offset>,
-    /// The leader epochs that the batches say.
+    /// The leader epochs of the batches.
     pub epochs: LeaderEpochs,
 }
 
-/// What the checkpoints of the log directory say of a partition, as far as they are known.
+/// The offsets of a partition in the checkpoints of its log directory, as far as they are known.
 #[derive(Debug, Default, Clone, Copy)]
 pub struct Checkpointed {
-    /// Up to here its records were on stable storage.
+    /// The recovery point: records below it were on stable storage.
     pub recovery_point: Option<Offset>,
-    /// Records before this offset are deleted, even where their segment still holds them. It may lie before the first
-    /// segment.
+    /// The log start offset. Records before it are deleted, even if their segment is still there. It may be before the
+    /// first segment.
     pub log_start: Option<Offset>,
 }
 
-/// Checks the partition in `directory` against its own files, and against what its log directory says of it.
+/// Checks the files of the partition in `directory` against each other, and against the checkpoints of its log
+/// directory.
 pub fn verify_partition<F: Files>(
     files: &F,
     directory: &Path,
@@ -152,7 +151,7 @@ struct Check<'a, F> {
     files: &'a F,
     directory: &'a Path,
     verified: Verified,
-    /// The offset that the next batch has at least.
+    /// The lowest base offset that the next batch may have.
     next: Option<Offset>,
     /// The leader epochs of the batches, rising.
     epochs: Vec<EpochSpan>,
@@ -219,7 +218,7 @@ impl<F: Files> Check<'_, F> {
                     indexes.pass(&located, &mut self.verified.findings);
                 }
                 Met::Damage(damage) => {
-                    // Where nothing follows, only what was on stable storage is known to have been there.
+                    // If no batch follows, only offsets that were on stable storage are known to have existed.
                     let end = durable_to.unwrap_or_default().max(damage.first_offset);
                     let damage = match damage.next_offset {
                         UNBOUNDED => damage.ending_at(end),
@@ -275,7 +274,7 @@ impl<F: Files> Check<'_, F> {
         Ok(())
     }
 
-    /// What was on stable storage once must still be there.
+    /// Checks that the log does not end before its recovery point.
     fn end(&mut self, durable_to: Option<Offset>) {
         let Some(durable_to) = durable_to else { return };
         let end = self.next.unwrap_or_default();
@@ -293,7 +292,8 @@ impl<F: Files> Check<'_, F> {
         }
     }
 
-    /// What the batches say must be in the checkpoint. It may know older epochs, and earlier starts.
+    /// Checks that the checkpoint has the epochs of the batches. It may also have older epochs, and earlier start
+    /// offsets.
     fn leader_epochs(&mut self, log_start: Option<Offset>) {
         let path = self.directory.join(checkpoint::LEADER_EPOCHS);
         let known = match checkpoint::read_leader_epochs(self.files, self.directory) {
@@ -346,9 +346,9 @@ impl<F: Files> Check<'_, F> {
     }
 }
 
-/// Where DeleteRecords or retention cut off the beginning of the epochs, like Kafka does: the log start offset is then
-/// said to be the start of its epoch, and older epochs are forgotten, although their batches stay until their segment
-/// is removed. An unknown log start offset can be any.
+/// The start offset of the first epoch in the checkpoint, if the log start offset may have cut the epochs there. As in
+/// Kafka, DeleteRecords and retention let the epoch of the log start offset begin there and drop older epochs, although
+/// their batches stay until the segment is removed.
 fn cut_at(epochs: &LeaderEpochs, log_start: Option<Offset>) -> Option<Offset> {
     let (_, start) = epochs.entries().next()?;
     log_start

@@ -1,10 +1,10 @@
-//! Mistakes that a test plants in the code, to see that the tests that run from seeds catch them.
+//! Bugs that a test plants to prove that the tests that run from seeds would catch them.
 //!
-//! This is the lowest crate, so that all that decide can name a [`Bug`] where it would be made. Only code compiled with the
-//! feature `planted` can plant one, and only on its own thread. Tests switch the feature on; everywhere else [`is_planted`]
-//! is a constant `false` and costs nothing. The torture is `crates/replica/tests/torture`, the simulation `crates/sim`.
+//! This is the lowest crate, so every crate above can name a [`Bug`] where it would be made. Only code compiled with the
+//! feature `planted` can plant a bug, and only on its own thread. Tests enable the feature. Without it [`is_planted`] is
+//! a constant `false` and costs nothing. The torture is in `crates/replica/tests/torture`, the simulation in `crates/sim`.
 
-/// A mistake, in the place where it would be made.
+/// A bug, named by its effect.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Bug {
     /// A producer is answered before its records are synced.
@@ -13,21 +13,20 @@ pub enum Bug {
     RenameWithoutDirectorySync,
     /// A flush leaves out the names of new segments.
     NewNamesNotSynced,
-    /// A failed sync is tried again, and believed.
+    /// A failed sync is retried, and the second outcome is believed.
     FailedSyncRetried,
-    /// Recovery believes every index entry, whatever the log says.
+    /// Recovery trusts every index entry, even if it contradicts the batches.
     IndexTrustedOverLog,
-    /// Recovery cuts one sound batch too many off a torn log.
+    /// Recovery removes one sound batch too many from a torn log.
     RecoveryCutsOneBatchMore,
-    /// Truncation leaves the last of the batches that must go.
+    /// A truncation leaves the first batch that it must remove.
     TruncationOneBatchShort,
-    /// Recovery does not sync what it has read.
     RecoveredNotSynced,
-    /// The recovery point runs ahead of what is flushed.
+    /// The recovery point passes the flushed offset.
     RecoveryPointAheadOfData,
-    /// Compaction lets tombstones go at once.
+    /// Compaction removes tombstones at once.
     TombstoneDroppedEarly,
-    /// A new partition finds the checkpoints of the one that had its name.
+    /// A new partition inherits the checkpoints of a deleted one with its name.
     StaleCheckpointsKept,
 }
 
@@ -54,7 +53,7 @@ mod planting {
         PLANTED.get() == Some(bug)
     }
 
-    /// Runs `work` on this thread with `bug` in the code.
+    /// Runs `work` on this thread with `bug` planted.
     pub fn planting<T>(bug: Option<Bug>, work: impl FnOnce() -> T) -> T {
         struct Dug;
         impl Drop for Dug {

@@ -1,8 +1,8 @@
-//! What compaction leaves of one batch, by Kafka's rules: pure.
+//! Decides which records of one batch stay, by Kafka's rules. Pure.
 //!
-//! A batch keeps its base offset, its last offset, its producer and its sequences whatever goes; its records keep
-//! their offsets, and are compressed again as they were. A tombstone or an empty transaction's marker is stamped with
-//! the time at which it may go, its delete horizon, when compaction first meets it, and goes in a later pass.
+//! A batch keeps its base offset, its last offset, its producer and its sequences whatever goes; its records keep their
+//! offsets, and are compressed again as they were. A tombstone or an empty transaction's marker is stamped with the
+//! time at which it may go, its delete horizon, when compaction first meets it, and goes in a later pass.
 
 use super::offset_map::OffsetMap;
 use crate::batch::MAX_DECOMPRESSED;
@@ -22,27 +22,27 @@ pub(super) struct Rules<'a> {
     /// The offset up to which the map knows all keys.
     pub(super) mapped_to: Offset,
     pub(super) now: Timestamp,
-    /// The delete horizon that is set in this pass.
+    /// The delete horizon that this pass sets.
     pub(super) horizon: Timestamp,
     pub(super) last_records: &'a BTreeMap<ProducerId, LastRecord>,
-    /// Tombstones may go: all before can be read, and so nothing that they delete is left there.
+    /// Whether tombstones may be removed: everything before them could be read, so no record that they delete is left.
     pub(super) may_drop_tombstones: bool,
 }
 
-/// The last record of an active producer that no power cut can take back.
+/// The last durable record of an active producer. A start must find it to know the producer's sequence.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum LastRecord {
-    /// The last offset of its last batch of data.
+    /// The offset of its last durable record of data.
     Data(Offset),
-    /// Only a marker is known, of this epoch.
+    /// Only a marker is known, with this producer epoch.
     Marker(ProducerEpoch),
-    /// All that is remembered of it may go with a power cut. What was before it lies at this offset, which a pass has
-    /// met last, or behind.
+    /// All remembered batches may be lost by a power cut. The last durable one is at this offset, the last that the
+    /// pass has met, or after it.
     AtOrBehind(Offset),
 }
 
 impl LastRecord {
-    /// That of a producer in a log that is durable up to `flushed` and ends at `end`.
+    /// The last durable record of a producer in a log that is flushed up to `flushed` and ends at `end`.
     pub(crate) fn of(entry: &ProducerEntry, flushed: Offset, end: Offset) -> Self {
         let durable = |batch: &&BatchMetadata| batch.last_offset < flushed;
         match entry.batches().iter().rev().find(durable) {
@@ -52,7 +52,7 @@ impl LastRecord {
         }
     }
 
-    /// A pass has met a batch of its data that ends at `offset`.
+    /// The pass has met a batch of data of this producer that ends at `offset`.
     pub(super) fn on_met(&mut self, offset: Offset) {
         if let Self::AtOrBehind(last) = self {
             *last = offset.max(*last);
@@ -60,27 +60,25 @@ impl LastRecord {
     }
 }
 
-/// What is known of a batch beside its bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Standing {
-    /// It is of an aborted transaction, or marks one of which nothing is left.
+    /// The batch belongs to an aborted transaction, or is the marker of one without batches.
     pub(super) is_spent: bool,
-    /// It must stay, if without records: the offsets that it ends at must not be forgotten.
+    /// The batch must stay, without records if need be: it keeps the end offset of the log.
     pub(super) ends_pass: bool,
 }
 
-/// What stays of a batch.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Remains {
-    /// All of it, byte for byte.
+    /// All of the batch, byte for byte.
     Whole,
-    /// This instead, with so many records.
+    /// New bytes, and the number of records in them.
     Rewritten(Vec<u8>, i32),
     Nothing,
 }
 
 impl Rules<'_> {
-    /// What stays of `batch`; an error when its records cannot be read.
+    /// What stays of `batch`; an error if its records cannot be read.
     pub(super) fn apply(
         &self,
         batch: &BatchView<'_>,
@@ -132,7 +130,7 @@ impl Rules<'_> {
         is_newest && (record.value.is_some() || !drops_tombstones)
     }
 
-    /// Whether the batch carries the last sequence, or in want of one the last epoch, of a producer.
+    /// Whether the batch has the last sequence of a producer, or, if no sequence is known, its last epoch.
     fn is_last_of_producer(&self, header: &BatchHeader) -> bool {
         let last = self.last_records.get(&ProducerId(header.producer_id));
         last.is_some_and(|last| match last {
@@ -172,7 +170,7 @@ fn options(header: &BatchHeader, horizon: Option<Timestamp>) -> BatchOptions {
     }
 }
 
-/// The records of a batch, all of which can be read and lie within its offsets, in order.
+/// The records of a batch; an error unless all can be read and their offsets rise within the batch's.
 pub(super) fn checked_records<'s>(
     batch: &BatchView<'s>,
     decompressor: &'s mut Decompressor,

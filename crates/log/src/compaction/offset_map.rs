@@ -1,18 +1,17 @@
-//! The newest offset of each key in a stretch of a log, in memory of a fixed size.
+//! A hash table with the newest offset of each key in a part of a log, in memory of a fixed size.
 //!
-//! Keys are known by 128 bits of two keyed hashes, so that nobody can choose keys that collide. When the table is as
-//! full as it may be, it takes no further key: the stretch ends there, and the rest waits for the next pass.
+//! A key is stored as 128 bits of two keyed hashes, so that nobody can choose keys that collide. When the table has
+//! reached its load factor it takes no new key: the pass ends at that record, and the next pass continues there.
 
 use ottla_protocol::ids::Offset;
 use std::hash::{BuildHasher, RandomState};
 
-/// One key: its two hashes, and its newest offset plus one; 0 where the slot is free.
+/// Two hashes of a key, and its newest offset plus one; 0 in a free slot.
 type Slot = [u64; 3];
 
 /// The bytes that a key takes.
 pub const BYTES_PER_KEY: usize = size_of::<Slot>();
 
-/// How large a map may become.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct MapLimits {
     /// `log.cleaner.dedupe.buffer.size`, divided among the workers: its memory.
@@ -21,7 +20,6 @@ pub struct MapLimits {
     pub load_factor: f64,
 }
 
-/// The newest offset of each key from where a pass began up to where it ends.
 #[derive(Debug)]
 pub struct OffsetMap {
     hashers: [RandomState; 2],
@@ -31,12 +29,12 @@ pub struct OffsetMap {
     max_keys: usize,
 }
 
-/// The map holds as many keys as it may.
+/// The map has reached its load factor.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Full;
 
 impl OffsetMap {
-    /// An empty map that takes no memory yet; `hashers` are to be random, each in its own way.
+    /// An empty map, which takes no memory yet. The two `hashers` must have different random keys.
     pub fn new(limits: MapLimits, hashers: [RandomState; 2]) -> Self {
         Self {
             hashers,
@@ -47,20 +45,20 @@ impl OffsetMap {
         }
     }
 
-    /// Forgets all keys and makes room for `expected` keys, or as many as the memory allows; for one at least.
+    /// Removes all keys and makes room for `expected` keys, limited by the memory, for at least one.
     pub fn clear(&mut self, expected: u64) {
         let most = (self.limits.bytes / BYTES_PER_KEY).max(2);
         let load_factor = self.limits.load_factor.clamp(0.01, 0.99);
         let wanted = scaled(expected, 1.0 / load_factor).saturating_add(2);
         let slots = wanted.min(most);
-        // Freed first, so that the old and the new are never there together.
+        // The old table is freed first, so that two are never in memory.
         self.slots = Vec::new();
         self.slots = vec![[0; 3]; slots];
         self.keys = 0;
         self.max_keys = scaled(slots as u64, load_factor).clamp(1, slots - 1);
     }
 
-    /// Takes note that `key` was written at `offset`, the highest so far.
+    /// Records that `key` was written at `offset`, which is the highest offset so far.
     pub fn put(&mut self, key: &[u8], offset: Offset) -> Result<(), Full> {
         let hash = self.hash(key);
         let (place, is_free) = self.place(hash);
@@ -75,7 +73,6 @@ impl OffsetMap {
         Ok(())
     }
 
-    /// The newest offset of `key`, if it has one.
     pub fn get(&self, key: &[u8]) -> Option<Offset> {
         let (place, _) = self.place(self.hash(key));
         let [_, _, stored] = self.slots.get(place)?;
@@ -87,7 +84,6 @@ impl OffsetMap {
         self.keys
     }
 
-    /// The bytes that its slots take.
     pub fn bytes(&self) -> usize {
         self.slots.len() * BYTES_PER_KEY
     }
@@ -97,7 +93,7 @@ impl OffsetMap {
         [first.hash_one(key), second.hash_one(key)]
     }
 
-    /// The slot that holds the key with this hash, or the free one that would.
+    /// The slot of the key with this hash, or the free slot for it, and which of the two it is.
     fn place(&self, hash: [u64; 2]) -> (usize, bool) {
         let count = self.slots.len().max(1);
         let [start, check] = hash;

@@ -1,4 +1,5 @@
-//! The segment that compaction writes: beside its sources, under the suffix `.cleaned`, durable before it is named.
+//! The segment that compaction writes: beside its sources, under the suffix `.cleaned`, and synced before it is
+//! renamed.
 
 use super::CompactionError;
 use crate::files::{File, Files};
@@ -12,7 +13,7 @@ use ottla_protocol::time::Timestamp;
 use std::io::IoSlice;
 use std::time::Duration;
 
-/// Bytes that are written at a time.
+/// Bytes of one write.
 const WRITE_BYTES: usize = 1 << 20;
 
 #[derive(Debug)]
@@ -48,12 +49,11 @@ impl<F: Files> Output<F> {
         self.segment.base
     }
 
-    /// Where the next batch will lie.
+    /// The position of the next batch.
     pub(crate) fn position(&self) -> u64 {
         self.position
     }
 
-    /// Adds a batch.
     pub(crate) fn push(
         &mut self,
         header: BatchHeader,
@@ -73,7 +73,6 @@ impl<F: Files> Output<F> {
         Ok(())
     }
 
-    /// Adds an entry to its transaction index.
     pub(crate) fn push_aborted(
         &mut self,
         entry: &AbortedTransaction,
@@ -96,13 +95,14 @@ impl<F: Files> Output<F> {
         Ok(())
     }
 
-    /// Makes all of it durable, still under its suffix.
+    /// Syncs all its files, still under the suffix.
     pub(crate) fn finish(&mut self) -> Result<(), CompactionError> {
         self.write()?;
         let place = &self.place;
         let directory = &place.directory;
         let closed = self.segment.close(place);
-        // Closing leaves entries waiting when the disk is full; a compacted segment is complete or not at all.
+        // On a full disk, closing keeps index entries in memory. A compacted segment needs all of them on disk, so
+        // write them again.
         let closed = closed.and_then(|()| self.segment.write_indexes(place));
         closed.map_err(|error| CompactionError::of(directory, error))?;
         for kind in self.kinds() {
@@ -115,7 +115,6 @@ impl<F: Files> Output<F> {
         names.map_err(|error| CompactionError::of(directory, error))
     }
 
-    /// Its files.
     pub(crate) fn kinds(&self) -> Vec<FileKind> {
         let mut kinds = vec![FileKind::Log, FileKind::OffsetIndex, FileKind::TimeIndex];
         if self.segment.aborted > 0 {
@@ -124,13 +123,12 @@ impl<F: Files> Output<F> {
         kinds
     }
 
-    /// The segment, which lies under its suffix.
     pub(crate) fn into_segment(self) -> Segment<F> {
         self.segment
     }
 
-    /// Removes what was written. Where that fails the pass must end: a start would take what is left for a sign that
-    /// later replacements are incomplete. It goes with the next pass, or the next start.
+    /// Removes its files. If that fails the pass must end: a start would take the remaining files for an incomplete
+    /// replacement. The next pass, or the next start, removes them.
     pub(crate) fn discard(self) -> Result<(), CompactionError> {
         self.forget();
         let directory = &self.place.directory;

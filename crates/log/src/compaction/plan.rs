@@ -1,16 +1,17 @@
-//! Whether a log is due for compaction, from where to where, and if not, why not and when: pure, by Kafka's rules.
+//! Decides whether a log is due for compaction, and which part of it; if it is not due, why and until when. Pure; the
+//! rules are Kafka's.
 //!
-//! A log is clean up to an offset and dirty from there on. What may be cleaned ends before the active segment, before
-//! the first segment with an undecided transaction or an unreplicated record, before the first that holds a record
-//! younger than `min.compaction.lag.ms`, and, a rule of ours, at the recovery point that is on disk: a gap behind it
-//! would look like lost batches to the next recovery.
+//! A log is clean up to an offset and dirty from there on. The part that may be cleaned ends before the first of these
+//! segments: the active one, one with an open transaction or an unreplicated record, one with a record younger than
+//! `min.compaction.lag.ms`. It also ends at the recovery point on disk, which is a rule of Ottla: recovery would take a
+//! gap behind that point for lost batches.
 
 use crate::config::LogConfig;
 use ottla_protocol::ids::Offset;
 use ottla_protocol::time::Timestamp;
 use std::time::Duration;
 
-/// What is known of a closed segment.
+/// A closed segment, as the plan needs it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SegmentFacts {
     pub base: Offset,
@@ -20,13 +21,13 @@ pub struct SegmentFacts {
     pub index_bytes: u64,
     /// The bytes of its time index.
     pub time_index_bytes: u64,
-    /// The largest timestamp of its first batch; -1 for none, or where nobody asks.
+    /// The largest timestamp of its first batch; -1 for none, or if no setting needs it.
     pub first_timestamp: Timestamp,
-    /// The largest timestamp of all; -1 for none, or where nobody asks.
+    /// The largest timestamp of the segment; -1 for none, or if no setting needs it.
     pub largest_timestamp: Timestamp,
 }
 
-/// What is known of a log.
+/// A log, as the plan needs it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LogFacts {
     /// The offset of the first record that may be read.
@@ -45,7 +46,6 @@ pub struct LogFacts {
     pub closed: Vec<SegmentFacts>,
 }
 
-/// What compaction would do to a log now.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Plan {
     /// Where the dirty part begins.
@@ -58,20 +58,16 @@ pub struct Plan {
     pub cleanable_bytes: u64,
     /// How long the oldest dirty record has waited beyond `max.compaction.lag.ms`.
     pub overdue: Duration,
-    /// Whether it is due.
     pub verdict: Verdict,
 }
 
 /// Whether a log is due for compaction.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Verdict {
-    /// It is.
     Due(Reason),
-    /// It is not.
     NotDue {
-        /// Why.
         why: Obstacle,
-        /// When it will be, if nothing is appended; `None` when time alone changes nothing.
+        /// When the log becomes due if nothing is appended; `None` if time alone changes nothing.
         next_due: Option<Timestamp>,
     },
 }
@@ -114,13 +110,11 @@ impl Plan {
         ratio
     }
 
-    /// Whether it is due.
     pub fn is_due(&self) -> bool {
         matches!(self.verdict, Verdict::Due(_))
     }
 }
 
-/// Decides about the log with these facts.
 pub fn plan(log: &LogFacts, config: &LogConfig, now: Timestamp) -> Plan {
     let first_dirty = first_dirty(log);
     let dirty_from = log
@@ -182,17 +176,16 @@ fn verdict(plan: &Plan, config: &LogConfig, limit: Limit, lag_ends: Option<Times
     }
 }
 
-/// What ends the cleanable part.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Limit {
     Active,
     LastStable,
     RecoveryPoint,
-    /// A segment is too young until then.
+    /// A segment is younger than `min.compaction.lag.ms` until this time.
     Lag(Timestamp),
 }
 
-/// A checkpoint that does not lie in the log says nothing: all of it is dirty then.
+/// The start of the dirty part. A cleaner checkpoint outside of the log is ignored, and all of the log is dirty.
 fn first_dirty(log: &LogFacts) -> Offset {
     log.compacted_to
         .filter(|offset| (log.log_start..=log.log_end).contains(offset))
@@ -226,7 +219,7 @@ fn first_uncleanable(
     lowest.expect("there is always an active segment")
 }
 
-/// The base offset of the segment that holds `offset`: segments are cleaned whole.
+/// The base offset of the segment that holds `offset`, because only whole segments are cleaned.
 fn aligned(log: &LogFacts, offset: Offset) -> Offset {
     if offset >= log.active {
         return log.active;
@@ -238,7 +231,7 @@ fn aligned(log: &LogFacts, offset: Offset) -> Offset {
     base.map_or(offset, |segment| segment.base)
 }
 
-/// When the oldest dirty record is as old as `max.compaction.lag.ms`.
+/// When the oldest dirty record becomes as old as `max.compaction.lag.ms`.
 fn end_of_lag(dirty: &[SegmentFacts], config: &LogConfig) -> Option<Timestamp> {
     let lag = millis(config.max_compaction_lag?);
     let known = dirty
@@ -254,8 +247,8 @@ fn millis(duration: Duration) -> i64 {
     i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)
 }
 
-/// How many of `segments`, from the first on, become one: as many as fit into one segment and its indexes. `end` is
-/// the base offset of the segment after the last.
+/// How many of the first `segments` are merged into one: as many as fit into one segment and its indexes. `end` is the
+/// base offset of the segment after the last.
 pub(super) fn group(segments: &[SegmentFacts], end: Offset, config: &LogConfig) -> usize {
     let Some(first) = segments.first() else {
         return 0;

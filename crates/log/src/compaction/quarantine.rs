@@ -1,4 +1,4 @@
-//! Batches that compaction could not read: kept as they are, written down in a plain file of the partition.
+//! The list of batches that compaction could not read, in a text file of the partition. The batches stay as they are.
 //!
 //! | line | of `compaction-quarantine` |
 //! |---|---|
@@ -6,7 +6,7 @@
 //! | 2 | number of entries |
 //! | then | `first-offset last-offset segment position bytes reason…`; the reason is the rest of the line |
 //!
-//! Each pass writes the list anew; without entries there is no file. Kafka ignores it.
+//! Each pass rewrites the list, and removes the file if there are no entries. Kafka ignores it.
 
 use crate::files::{FileError, Files, read_whole, replace_durably};
 use ottla_protocol::ids::Offset;
@@ -16,30 +16,27 @@ use std::path::Path;
 /// The file in a partition's directory.
 pub const QUARANTINE: &str = "compaction-quarantine";
 
-/// No list is longer than this.
 const MAX_BYTES: u64 = 16 << 20;
-/// What one pass writes down at most; all beyond is kept too, but only counted.
+/// Upper bound of the entries of one pass. Batches beyond it stay in the log too, but are only counted.
 pub(super) const MAX_ENTRIES: usize = 10_000;
 
 /// A batch, or the rest of a segment, that compaction could not read.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Quarantined {
-    /// Its first offset, as far as that can be told.
+    /// Its first offset, as far as it is known.
     pub first_offset: Offset,
-    /// Its last offset, as far as that can be told.
+    /// Its last offset, as far as it is known.
     pub last_offset: Offset,
     /// The base offset of the segment that holds it.
     pub segment: Offset,
-    /// Where in the segment's `.log` file it begins.
+    /// Its position in the segment's `.log` file.
     pub position: u64,
-    /// Its size.
     pub bytes: u64,
-    /// What is wrong with it.
     pub reason: String,
 }
 
-/// The list of the partition at `directory`; a file that cannot be understood counts as none: the next pass writes it
-/// anew.
+/// The list of the partition at `directory`. A file that cannot be parsed counts as an empty list; the next pass
+/// rewrites it.
 pub fn read_quarantine<F: Files>(
     files: &F,
     directory: &Path,
@@ -53,7 +50,7 @@ pub fn read_quarantine<F: Files>(
     Ok(text.lines().skip(2).map_while(parse).collect())
 }
 
-/// Writes down the list of the partition at `directory`, durably.
+/// Writes the list of the partition at `directory`, durably.
 pub(super) fn write_quarantine<F: Files>(
     files: &F,
     directory: &Path,

@@ -1,10 +1,12 @@
-//! Puts a compacted segment in the place of those it was made from, so that a crash leaves the old or the new.
+//! Replaces segments by the compacted segment that was made from them. A crash leaves the old segments or the new one.
 //!
-//! First a file says which segments are replaced. The rest is names alone, under the log's lock: the files of the new
-//! segment change from `.cleaned` to `.swap`, from which on a start would complete the replacement; the old files are
-//! removed; `.swap` is dropped, the `.log` first. `recovery/directory.rs` completes or undoes each state in between. The
-//! names are synced afterwards, so the order of renames and removals must survive a crash: assumption 8 of
-//! `docs/formats.md`.
+//! 1. `compaction-replacement` names the segments that are replaced. This file alone is synced.
+//! 2. The new files are renamed from `.cleaned` to `.swap`. From here on a start completes the replacement.
+//! 3. The old files are removed.
+//! 4. `.swap` is dropped from the names of the new files, from the `.log` first.
+//!
+//! All this is under the log's lock. `recovery/directory.rs` completes or undoes every state in between. Names are synced
+//! afterwards, so the renames and removals must become durable in this order: assumption 8 of `docs/formats.md`.
 
 use super::Quarantined;
 use crate::directory::StorageError;
@@ -16,14 +18,13 @@ use ottla_protocol::ids::Offset;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
-/// The file that says which segments are being replaced: a line `0`, the version, and a line with the first one's base
-/// offset and the base offset of the segment after the last. It stays until the pass has ended.
+/// The file that names the segments being replaced: a line `0`, the version, and a line with the base offset of the
+/// first one and of the segment after the last. It stays until the pass has ended.
 pub(crate) const REPLACEMENT: &str = "compaction-replacement";
 
-/// No such file is longer.
 const MAX_BYTES: u64 = 1000;
 
-/// Writes to disk, durably, that the segments with base offsets in `bases` are to be replaced.
+/// Writes, durably, that the segments with base offsets in `bases` are being replaced.
 pub(crate) fn write_replacement<F: Files>(
     files: &F,
     directory: &Path,
@@ -39,7 +40,7 @@ pub(crate) fn read_replacement<F: Files>(
     directory: &Path,
 ) -> Result<Option<Range<Offset>>, FileError> {
     let content = match read_whole(files, &directory.join(REPLACEMENT), MAX_BYTES) {
-        // A file that Ottla did not write.
+        // Ottla did not write this file.
         Err(error) if error.is_malformed() => None,
         outcome => outcome?,
     };
@@ -52,7 +53,6 @@ pub(crate) fn read_replacement<F: Files>(
     Ok(range)
 }
 
-/// How far a log is compacted, and which batches compaction could not read.
 #[derive(Debug, Default)]
 pub(crate) struct Compacted {
     /// The offset before which it is compacted; `None` when it never was.
@@ -67,7 +67,7 @@ impl Compacted {
     }
 }
 
-/// A compacted segment that is durable and waits to take its sources' place.
+/// A compacted segment that is synced and has not replaced its sources yet.
 #[derive(Debug)]
 #[must_use = "a compacted segment is to replace its sources"]
 pub struct Rewritten<F: Files> {
@@ -79,7 +79,7 @@ pub struct Rewritten<F: Files> {
 }
 
 impl<F: Files> Rewritten<F> {
-    /// Whether the segments that it was made from are unchanged in a log that was truncated `cuts` times.
+    /// Whether its sources are unchanged, in a log that was truncated `cuts` times so far.
     pub(crate) fn is_current(&self, segments: &Segments<F>, cuts: u64) -> bool {
         let active = segments.active().base;
         let is_held = |(base, size): &(Offset, u64)| {
@@ -89,26 +89,25 @@ impl<F: Files> Rewritten<F> {
         self.cuts == cuts && self.sources.iter().all(is_held)
     }
 
-    /// Whether the segment at `base` is one that it was made from.
+    /// Whether the segment at `base` is one of its sources.
     pub(crate) fn replaces(&self, base: Offset) -> bool {
         self.sources().any(|source| source == base)
     }
 
-    /// The base offsets of the segments that it was made from.
     pub(crate) fn sources(&self) -> impl Iterator<Item = Offset> {
         self.sources.iter().map(|(source, _)| *source)
     }
 
-    /// Removes its files, where its sources have changed.
+    /// Removes its files, because its sources have changed.
     pub(crate) fn discard(&self, segments: &Segments<F>) {
         for kind in &self.kinds {
             let path = self.path(segments, *kind, CLEANED_SUFFIX);
-            // What cannot be removed goes with the next pass, or the next start.
+            // The next pass, or the next start, removes what cannot be removed now.
             let _ = segments.directory().files().remove(&path);
         }
     }
 
-    /// Puts it in the place of its sources. The names are not synced.
+    /// Replaces its sources. The names are not synced.
     pub(crate) fn replace_in(self, segments: &mut Segments<F>) -> Result<(), StorageError> {
         self.rename_all(segments, CLEANED_SUFFIX, SWAP_SUFFIX)?;
         for source in self.sources() {

@@ -1,8 +1,8 @@
-//! Writing segments anew: several sources that fit become one, with what stays of each batch.
+//! Rewrites segments: several sources that fit are merged into one, with the records that stay.
 //!
-//! The last batch before the end of what may be cleaned stays, if without records: the offsets that the log ends with
-//! must not be forgotten. A source that cannot be walked to its end is left as it is, and ends a group; a batch that
-//! cannot be read is copied as it is.
+//! The last batch before the end of the cleanable part always stays, without records if need be: a start must find the
+//! offset at which the log ends. A source that cannot be walked to its end is left as it is, and ends its group. A
+//! batch that cannot be read is copied as it is.
 
 use super::filter::{Remains, Rules, Standing};
 use super::output::Output;
@@ -21,14 +21,13 @@ use ottla_protocol::records::{BatchHeader, BatchView};
 use ottla_protocol::time::Timestamp;
 use std::sync::Arc;
 
-/// Segments that become one.
+/// Source segments that are merged into one.
 struct Group {
     sources: Vec<SegmentFacts>,
-    /// Where the last of them ends.
+    /// The end offset of the last of them.
     end: Offset,
 }
 
-/// What the caller lends to a pass.
 struct Worker<'a> {
     tools: &'a mut Tools,
     pace: Pace<'a>,
@@ -37,7 +36,7 @@ struct Worker<'a> {
 /// Why a group was not written.
 enum Failure {
     Pass(CompactionError),
-    /// The source of this number in the group cannot be walked to its end.
+    /// Source number `.0` of the group cannot be walked to its end.
     Damaged(Quarantined),
 }
 
@@ -48,7 +47,7 @@ impl From<CompactionError> for Failure {
 }
 
 impl<F: Files> Compaction<F> {
-    /// Writes the next segment that compaction changes, durably; `None` when there is none any more.
+    /// Writes the next compacted segment and syncs it; `None` after the last.
     pub fn rewrite_next(
         &mut self,
         tools: &mut Tools,
@@ -78,7 +77,6 @@ impl<F: Files> Compaction<F> {
         Ok(None)
     }
 
-    /// The next segments that become one.
     fn next_group(&mut self) -> Option<Group> {
         loop {
             let rest = self.sources.get(self.done..).unwrap_or_default();
@@ -101,7 +99,7 @@ impl<F: Files> Compaction<F> {
         }
     }
 
-    /// Writes `group` as one segment; `None` when it would be what is there already.
+    /// Writes `group` as one segment; `None` if that would change nothing.
     fn rewrite(
         &mut self,
         group: &Group,
@@ -265,7 +263,7 @@ impl<F: Files> Compaction<F> {
                 reason: batch.reason,
             });
         }
-        // What it says of time may be as wrong as the rest, and must not be indexed.
+        // The timestamp of a damaged batch may be wrong too, and must not be indexed.
         header.max_timestamp = Timestamp::NONE.0;
         writing.output.push(header, batch.bytes)?;
         let entries = self.transactions.take_ended_in(&header);
@@ -274,7 +272,7 @@ impl<F: Files> Compaction<F> {
             .try_for_each(|entry| writing.output.push_aborted(entry))
     }
 
-    /// When tombstones that are met in this pass for the first time may go.
+    /// The delete horizon of tombstones that this pass is the first to meet.
     fn horizon(&self) -> Timestamp {
         let retention = i64::try_from(self.config.delete_retention.as_millis()).unwrap_or(i64::MAX);
         let retention = if is_planted(Bug::TombstoneDroppedEarly) {

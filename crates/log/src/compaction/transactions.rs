@@ -1,9 +1,9 @@
-//! What compaction must know of transactions while it walks a log: which batches are of aborted ones, and which
-//! markers still have something to mark.
+//! What compaction knows of transactions while it walks a log: which batches belong to aborted ones, and which markers
+//! are still needed.
 //!
-//! An aborted transaction is known by its entry in a transaction index, from its first offset to its marker's. A
-//! marker may go when no batch of its transaction was met, not even an empty one. Once something could not be read,
-//! no marker may go: what it marks may lie there.
+//! An aborted transaction has an entry in a transaction index, with its first offset and the offset of its marker. A
+//! marker may be removed when no batch of its transaction was met, not even an empty one. After a batch that could not
+//! be read no marker is removed, because that batch may belong to its transaction.
 
 use crate::batch::{Batch, end_marker};
 use crate::format::AbortedTransaction;
@@ -13,21 +13,20 @@ use std::collections::{BTreeMap, BTreeSet};
 
 #[derive(Debug, Clone, Default)]
 pub(super) struct Transactions {
-    /// By producer and the offset of the marker.
+    /// The aborted transactions, by producer and offset of the marker.
     aborted: BTreeMap<(ProducerId, Offset), AbortedTransaction>,
     /// The aborted transactions of which a batch was met.
     met: BTreeSet<(ProducerId, Offset)>,
-    /// The producers of which a batch was met that is not aborted, and no marker since.
+    /// The producers with a batch that is not aborted, and no marker after it so far.
     open: BTreeSet<ProducerId>,
     keeps_markers: bool,
 }
 
-/// What to do with a control batch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct MarkerFate {
-    /// Whether nothing is left of its transaction.
+    /// Whether no batch of its transaction is left, so that the marker may be removed.
     pub(super) may_go: bool,
-    /// The index entry that stays with it.
+    /// The index entry that is kept with it.
     pub(super) entry: Option<AbortedTransaction>,
 }
 
@@ -42,18 +41,17 @@ impl Transactions {
         }
     }
 
-    /// Something cannot be read: from here on all markers stay.
+    /// Something could not be read: all markers from here on stay.
     pub(super) fn on_unreadable(&mut self) {
         self.keeps_markers = true;
     }
 
-    /// Whether something before could not be read.
     pub(super) fn has_met_unreadable(&self) -> bool {
         self.keeps_markers
     }
 
-    /// The entries of transactions whose markers lie within the batch with this head, which cannot be read: they stay
-    /// with it.
+    /// The entries of transactions whose markers lie in this batch, which cannot be read. The batch stays, so its
+    /// entries do.
     pub(super) fn take_ended_in(&mut self, header: &BatchHeader) -> Vec<AbortedTransaction> {
         let within = header.base_offset()..=header.last_offset();
         let is_within = |(_, offset): &(ProducerId, Offset)| within.contains(offset);
@@ -63,7 +61,7 @@ impl Transactions {
         ended
     }
 
-    /// Takes note of a batch of data; says whether it is of an aborted transaction.
+    /// Records a batch of data; returns whether it belongs to an aborted transaction.
     pub(super) fn on_data(&mut self, header: &BatchHeader) -> bool {
         if !header.is_transactional() {
             return false;
@@ -84,14 +82,14 @@ impl Transactions {
         false
     }
 
-    /// Takes note of a control batch.
+    /// Records a control batch.
     pub(super) fn on_control(&mut self, batch: &Batch<'_>) -> MarkerFate {
         let stays = MarkerFate {
             may_go: false,
             entry: None,
         };
         if batch.header.record_count == 0 {
-            // Its marker is gone already.
+            // The transaction has no marker any more.
             return MarkerFate {
                 may_go: true,
                 entry: None,

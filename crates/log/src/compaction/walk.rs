@@ -1,7 +1,7 @@
-//! Walking a segment that is to be compacted: batches that can be read, and those that cannot, one after the other.
+//! Walks the batches of a segment that is compacted, both those that can be read and those that cannot.
 //!
-//! A batch whose head is plausible but whose checksum is wrong is passed over by its length. Where not even the head
-//! makes sense, nobody knows where the next batch begins: the walk ends there with [`WalkError::Damaged`].
+//! A batch with a plausible header and a wrong checksum is passed over by its length. Where the header is not
+//! plausible, the position of the next batch is unknown, and the walk ends with [`WalkError::Damaged`].
 
 use crate::batch::parse_checked;
 use crate::files::{File, FileError};
@@ -10,40 +10,34 @@ use ottla_protocol::ids::Offset;
 use ottla_protocol::records::{BatchHeader, BatchView};
 use std::ops::Range;
 
-/// A walk over the batches of one segment.
 #[derive(Debug)]
 pub(super) struct Walk<'a, H> {
     scan: Scan<'a, H>,
-    /// What the next batch may begin with.
+    /// The lowest base offset that the next batch may have.
     next: Offset,
-    /// What no batch may reach.
+    /// All offsets must be below this.
     end: Offset,
 }
 
-/// What a walk comes upon.
 #[derive(Debug)]
 pub(super) enum Met<'a> {
-    /// A whole batch with the right checksum.
     Batch(Located, BatchView<'a>),
     Unreadable(Unreadable<'a>),
 }
 
-/// A batch that cannot be read.
 #[derive(Debug)]
 pub(super) struct Unreadable<'a> {
     pub(super) header: BatchHeader,
     pub(super) bytes: &'a [u8],
-    /// What is wrong with it.
     pub(super) reason: String,
 }
 
-/// Why a walk cannot go on.
 #[derive(Debug)]
 pub(super) enum WalkError {
     Disk(FileError),
-    /// No batch can be made out from this position on.
+    /// The bytes from this position on have no plausible header.
     Damaged {
-        /// The lowest offset that can lie there.
+        /// The lowest offset that a batch there can have.
         from: Offset,
         position: u64,
         reason: String,

@@ -1,4 +1,4 @@
-//! What every `Files` must do, run by the disk and by its double; and what only the double can show.
+//! Tests that every implementation of `Files` must pass, and tests of the simulated disk alone.
 
 use super::disk::Disk;
 use super::simulated::Simulated;
@@ -21,7 +21,7 @@ fn the_disk_conforms() {
     suite(&Disk, directory.path());
 }
 
-/// The page cache is the file system there: nothing in it can be dropped.
+/// Whether the directory is on a file system in memory, whose page cache cannot be dropped.
 fn is_in_memory(directory: &Path) -> bool {
     const TMPFS_MAGIC: i64 = 0x0102_1994;
     let status = rustix::fs::statfs(directory).unwrap();
@@ -31,7 +31,7 @@ fn is_in_memory(directory: &Path) -> bool {
 fn what_is_dropped_is_cold_until_it_is_read<F: Files>(files: &F, root: &Path) {
     const LENGTH: usize = 4 << 20;
     let file = files.open(&root.join("cold"), Open::Create).unwrap();
-    // One large write would lie in one large folio, which Linux drops as a whole or not at all.
+    // One large write would be one large folio, which Linux drops only as a whole.
     let piece = vec![1; 64 << 10];
     for position in (0..LENGTH).step_by(piece.len()) {
         file.write_at(&[IoSlice::new(&piece)], position as u64)

@@ -1,4 +1,4 @@
-//! The real file system, by way of `rustix`: one system call a method, retried only when a signal interrupts it.
+//! The real file system, through `rustix`. Each method is one system call, retried only after an interrupt by a signal.
 
 use super::{Entry, File, FileError, Files, Inodes, Open, Operation, Space, Status};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -8,20 +8,18 @@ use std::io::{self, IoSlice, IoSliceMut};
 use std::num::NonZeroU64;
 use std::path::{Path, PathBuf};
 
-/// Slices that one `pwritev` takes on Linux.
+/// Upper bound of the slices of one `pwritev` on Linux.
 const MAX_SLICES: usize = 1024;
 
-/// Distance of the bytes that are sampled to learn whether a stretch is in the page cache. The kernel reads and reclaims
-/// in larger runs, as a rule; a sample costs 0.4 us, sending this much from the page cache 50 us.
+/// Distance in bytes between the samples that tell whether a range is in the page cache. The kernel usually reads and
+/// reclaims larger runs. A sample takes 0.4 us; sending this many bytes from the page cache takes 50 us.
 const SAMPLE_STEP: usize = 256 << 10;
-/// Bytes that one call asks the kernel to read ahead, which bounds the size of a request to the disk.
+/// Bytes of one call that asks the kernel to read ahead. It bounds the size of one request to the disk.
 const PREFETCH_STEP: u64 = 512 << 10;
 
-/// The file system of this machine.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Disk;
 
-/// An open file of this machine.
 #[derive(Debug)]
 pub struct DiskFile {
     descriptor: OwnedFd,
@@ -125,7 +123,7 @@ impl Files for Disk {
         Ok(Space {
             total: blocks.f_blocks.saturating_mul(blocks.f_frsize),
             free: blocks.f_bavail.saturating_mul(blocks.f_frsize),
-            // Zero where inodes are made as they are needed.
+            // Zero on a file system that allocates inodes as it needs them.
             inodes: (blocks.f_files > 0).then_some(Inodes {
                 total: blocks.f_files,
                 free: blocks.f_favail,
@@ -208,7 +206,7 @@ impl File for DiskFile {
 
     fn forget_cached(&self, position: u64, length: u64) {
         let length = NonZeroU64::new(length);
-        // Where the system does not take the advice, it keeps the bytes.
+        // If the system ignores the advice, it keeps the bytes.
         let _ = rustix::fs::fadvise(&self.descriptor, position, length, Advice::DontNeed);
     }
 
@@ -228,7 +226,7 @@ impl File for DiskFile {
                 Ok(0) => break,
                 Ok(read) => filled += read,
                 Err(Errno::AGAIN) => return Ok(None),
-                // The system does not tell, or the read fails: reading in the ordinary way does.
+                // The system cannot tell, or the read failed: an ordinary read works, or reports the error.
                 Err(_) => return self.read_at(buffer, position).map(Some),
             }
         }
@@ -236,8 +234,8 @@ impl File for DiskFile {
     }
 
     fn prefetch(&self, position: u64, length: u64) {
-        // Without this advice a sequential reader makes the kernel read ahead as far as the device is set to, 8 MiB on
-        // some, and syncs wait behind that.
+        // Without this advice the kernel reads ahead for a sequential reader as far as the device is configured, 8 MiB
+        // on some. Syncs would wait for that.
         let _ = rustix::fs::fadvise(&self.descriptor, 0, None, Advice::Random);
         let end = position.saturating_add(length);
         let mut from = position;
@@ -249,8 +247,8 @@ impl File for DiskFile {
 }
 
 impl DiskFile {
-    /// Whether the byte at `position` can be read at once. Also true where the kernel or the file system cannot tell,
-    /// and where the read would fail: the read itself reports that.
+    /// Whether the byte at `position` is in the page cache. Also true if the kernel or the file system cannot tell, and
+    /// if the read fails: a later read reports that error.
     fn has_in_memory(&self, position: u64) -> bool {
         let read = self.read_without_waiting(&mut [0], position);
         !matches!(read, Err(Errno::AGAIN))

@@ -1,11 +1,13 @@
-//! A file system in memory that remembers what was synced: the disk of the tests and of the simulation.
+//! A file system in memory that knows what was synced: the disk of tests and of the simulation.
 //!
-//! [`Simulated::power_cut`] gives the disk as it may look after the power went: all that was synced, and of the
-//! rest an arbitrary part, whole, torn or as zeros, in any order between files and directories; only the names of one
-//! directory keep their order, as in a journal. The same seed gives the same disk. Faults are injected with
-//! [`Simulated::fail_nth`], [`Simulated::limit_space`] (a full disk), [`Simulated::limit_handles`] (no descriptors) and
-//! [`Simulated::cut_power_after`]. After a failed sync of a file its unsynced writes count as clean and are lost, as on
-//! Linux: code that syncs again gets no error and no data. Names wait for another sync: a journal that fails stops all.
+//! [`Simulated::power_cut`] returns the disk as it may be after a power cut: all that was synced, and an arbitrary part
+//! of the rest, whole, torn or as zeros, in any order between files and directories. Only the names of one directory
+//! keep their order, as in a journal. The same seed gives the same disk.
+//!
+//! Faults are injected with [`Simulated::fail_nth`], [`Simulated::limit_space`] (a full disk),
+//! [`Simulated::limit_handles`] (no descriptors) and [`Simulated::cut_power_after`]. After a failed sync of a file its
+//! unsynced writes count as clean and are lost, as on Linux: a second sync reports no error and saves nothing. Names
+//! stay unsynced after a failed sync of their directory.
 
 mod state;
 
@@ -37,7 +39,7 @@ impl Simulated {
         Self::default()
     }
 
-    /// The disk after a power cut: what was synced, and an arbitrary part, chosen by `seed`, of what was not.
+    /// The disk after a power cut: what was synced, and a part, chosen by `seed`, of what was not.
     #[must_use]
     pub fn power_cut(&self, seed: u64) -> Self {
         Self {
@@ -45,7 +47,7 @@ impl Simulated {
         }
     }
 
-    /// The disk after the process alone was killed: everything written is there.
+    /// The disk after the process was killed: everything written is there (assumption 13 of `docs/formats.md`).
     #[must_use]
     pub fn process_killed(&self) -> Self {
         Self {
@@ -53,7 +55,7 @@ impl Simulated {
         }
     }
 
-    /// Lets the `nth` `operation` from now, counted from 1, fail with `kind`, once.
+    /// Makes the `nth` `operation` from now on, counted from 1, fail once with `kind`.
     pub fn fail_nth(&self, operation: Operation, nth: u64, kind: io::ErrorKind) {
         self.lock().faults.push(state::Fault {
             operation,
@@ -62,52 +64,53 @@ impl Simulated {
         });
     }
 
-    /// Lets the files together grow to `bytes` at most; the write beyond is cut short and fails. `None` lifts it.
+    /// Limits all files together to `bytes`. The write that exceeds it is cut short and fails. `None` removes the
+    /// limit.
     pub fn limit_space(&self, bytes: Option<u64>) {
         self.lock().space = bytes;
     }
 
-    /// Lets `count` files be open at once; opening more fails for want of descriptors. `None` lifts it.
+    /// Limits the number of open files. Opening one more fails with `EMFILE`. `None` removes the limit.
     pub fn limit_handles(&self, count: Option<usize>) {
         self.lock().handles = count;
     }
 
-    /// Lets `count` more changes succeed; then the power is off and every call fails.
+    /// Cuts the power after `count` more changes: from then on every call fails.
     pub fn cut_power_after(&self, count: u64) {
         self.lock().changes_until_cut = Some(count);
     }
 
-    /// Takes back all faults and limits that have not come to pass.
+    /// Removes all limits, and all faults that have not happened yet.
     pub fn heal(&self) {
         self.lock().heal();
     }
 
-    /// Whether [`Simulated::cut_power_after`] has come to its end.
+    /// Whether the power is off: see [`Simulated::cut_power_after`].
     pub fn is_power_off(&self) -> bool {
         self.lock().changes_until_cut == Some(0)
     }
 
-    /// The changes (writes, syncs, renames, …) made so far.
+    /// The number of changes (writes, syncs, renames, …) so far.
     pub fn changes(&self) -> u64 {
         self.lock().changes
     }
 
-    /// The files now open.
+    /// The number of open files.
     pub fn open_handles(&self) -> usize {
         self.lock().open_handles
     }
 
-    /// The `operation`s made so far.
+    /// How often `operation` was called so far.
     pub fn count(&self, operation: Operation) -> u64 {
         self.lock().counts.get(&operation).copied().unwrap_or(0)
     }
 
-    /// Empties the page cache: what every file holds now is read from the platter the next time.
+    /// Empties the page cache: all content is cold until it is read again.
     pub fn forget_all_cached(&self) {
         self.lock().forget_all_cached();
     }
 
-    /// Sets the clock that stamps files.
+    /// Sets the clock for the modification times of files.
     pub fn set_clock(&self, now_ms: i64) {
         self.lock().now_ms = now_ms;
     }
@@ -116,7 +119,7 @@ impl Simulated {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Directories are opened to be listed and synced, if only for a moment.
+    /// Listing or syncing a directory opens it for a moment.
     fn need_handle(state: &State, operation: Operation, path: &Path) -> Result<(), FileError> {
         if state.has_free_handle() {
             Ok(())

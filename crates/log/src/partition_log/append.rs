@@ -1,9 +1,8 @@
-//! Appending: offsets are assigned (leader) or given (follower), and all requests of one call are one write.
+//! Appends batches: a leader assigns their offsets, a follower takes them over. All requests of one call are one write.
 //!
 //! The caller has validated the batches: each is whole, its checksum is right, its inner offsets are 0, 1, 2, ….
-//! Nothing changes in memory before the write has succeeded. When the disk is full the file is cut back to where it
-//! ended, and the append is refused; any other failure takes the log directory offline (assumption 11 of
-//! `docs/formats.md`).
+//! Nothing changes in memory before the write has succeeded. On a full disk the file is truncated to its old length and
+//! the append is refused. Any other failure takes the log directory offline (assumption 11 of `docs/formats.md`).
 
 use super::PartitionLog;
 use crate::batch::{Batch, BatchError, parse_checked};
@@ -21,57 +20,55 @@ use std::io::IoSlice;
 /// How a leader appends.
 #[derive(Debug, Clone, Copy)]
 pub struct LeaderAppend {
-    /// Who wrote the batches.
+    /// Who wrote the batches; it decides which checks apply.
     pub origin: Origin,
-    /// The leader's epoch, which goes into every batch.
+    /// The leader's epoch, which is written into every batch.
     pub leader_epoch: LeaderEpoch,
     /// The time, for rolling segments by age.
     pub now: Timestamp,
 }
 
-/// What an append came to.
+/// The outcome of an append.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Appended {
     /// The offset of the first record.
     pub first_offset: Offset,
     /// The offset of the last record. The append is durable when the log is flushed beyond it.
     pub last_offset: Offset,
-    /// The timestamp of the batch that these repeat: they are there already, nothing was written.
+    /// For a duplicate: the timestamp of the batch in the log. Nothing was written.
     pub duplicate_of: Option<Timestamp>,
-    /// The bytes written.
     pub bytes: u64,
 }
 
 /// Why batches were not appended.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum AppendError {
-    /// The producer's state forbids it.
+    /// The sequence, epoch or transaction of the producer does not allow it.
     #[error(transparent)]
     Producer(#[from] ProducerError),
-    /// They are larger than a segment may be.
+    /// They are larger than a segment.
     #[error("{bytes} bytes at once do not fit into a segment of {limit}")]
     LargerThanSegment {
-        /// Their size.
+        /// Their size in bytes.
         bytes: u64,
-        /// The configured size of a segment.
+        /// `segment.bytes`.
         limit: u64,
     },
-    /// What the leader sent does not continue this log.
+    /// The leader's batches begin before the end of this log.
     #[error("offset {offset} was appended where {expected} or later must follow")]
     UnexpectedOffset {
-        /// The offset of the first batch that does not fit.
+        /// The base offset of the first wrong batch.
         offset: Offset,
         /// The end of the log.
         expected: Offset,
     },
-    /// They are not whole, sound batches.
     #[error("not a record batch: {0}")]
     Invalid(#[from] BatchError),
     #[error(transparent)]
     Storage(#[from] StorageError),
 }
 
-/// Batches that are checked and wait for the write.
+/// Batches that passed the checks and are not written yet.
 struct Pending<'a> {
     heads: Vec<[u8; BATCH_OVERHEAD]>,
     bodies: Vec<&'a [u8]>,
@@ -112,8 +109,8 @@ impl<'a> Pending<'a> {
 type Batches<'a> = Vec<Batch<'a>>;
 
 impl<F: Files> PartitionLog<F> {
-    /// Appends each of `requests`, one or more batches, at the end of the log, with offsets of the log's own,
-    /// all in one write as far as they fit into one segment. Each is appended whole or not at all.
+    /// Appends `requests`, each of one or more batches, and assigns their offsets. As far as they fit into one segment
+    /// they are one write. Each request is appended whole or not at all.
     pub fn append_as_leader(
         &mut self,
         requests: &[&[Batch<'_>]],
@@ -151,8 +148,8 @@ impl<F: Files> PartitionLog<F> {
         outcome.expect("an outcome for each request")
     }
 
-    /// Appends whole batches with the offsets that their leader gave them. Batches of a later epoch than
-    /// `leader_epoch` are left out, with all that follow: that leader must be asked first.
+    /// Appends batches with the offsets that their leader assigned. It stops at the first batch of a later epoch than
+    /// `leader_epoch`: the follower must first ask that epoch's leader where the logs diverge.
     pub fn append_as_follower(
         &mut self,
         bytes: &[u8],
@@ -238,7 +235,7 @@ impl<F: Files> PartitionLog<F> {
     ) -> Result<(), StorageError> {
         let next = pending.next;
         let written = self.write(std::mem::replace(pending, Pending::at(next)), now);
-        // What could not be written leaves no gap.
+        // Offsets of batches that were not written are assigned again.
         written.inspect_err(|_| *pending = Pending::at(self.segments.end()))?;
         let first = batches
             .first()
@@ -246,7 +243,7 @@ impl<F: Files> PartitionLog<F> {
         self.roll_at(first.max(self.segments.end()), now)
     }
 
-    /// Checks the producers' state and puts the batches behind those that already wait.
+    /// Checks the batches against the state of their producers, and adds them to `pending`.
     fn stage<'a>(
         &self,
         batches: Batches<'a>,
@@ -326,7 +323,7 @@ impl<F: Files> PartitionLog<F> {
         let base = self.active().base;
         self.segments.keep_aborted(base, &aborted)?;
         match self.update_first_unstable() {
-            // The records are there. An older transaction goes on holding the last stable offset back for now.
+            // The records are written. The last stable offset stays at an older transaction for now.
             Err(StorageError::TooManyOpenFiles { .. }) => Ok(()),
             outcome => outcome,
         }
@@ -360,7 +357,7 @@ fn incoming(batches: &Batches<'_>) -> Incoming {
     }
 }
 
-/// What was to be written from `end` on is not there after all, nor is what repeats it.
+/// Sets the outcome of all requests from `end` on to `error`: they were not written. That includes duplicates of them.
 fn fail_unwritten(
     outcomes: &mut [Result<Appended, AppendError>],
     end: Offset,

@@ -1,5 +1,5 @@
-//! What compaction asks of a log, under the log's lock: whether it is due, what a pass begins with, and a segment put in the
-//! place of its sources. The pass itself is [`Compaction`].
+//! The steps of compaction that need the log's lock: deciding whether it is due, beginning a pass, replacing segments.
+//! The pass itself is [`Compaction`].
 
 use super::PartitionLog;
 use crate::compaction::plan::{LogFacts, SegmentFacts};
@@ -21,19 +21,18 @@ impl<F: Files> PartitionLog<F> {
         self.compaction.to
     }
 
-    /// What compaction could not read when it last ran.
+    /// The batches that the last pass could not read.
     pub fn quarantine(&self) -> &[Quarantined] {
         &self.compaction.quarantine
     }
 
-    /// Decides whether the log is due for compaction.
     pub fn plan_compaction(&mut self, now: Timestamp) -> Result<Plan, StorageError> {
         self.directory().ensure_online()?;
         let facts = self.compaction_facts()?;
         Ok(plan(&facts, &self.config, now))
     }
 
-    /// Whether a closed segment lies behind the recovery point that is on disk: compaction must wait for it.
+    /// Whether a closed segment ends after the recovery point on disk, so that compaction must wait for a checkpoint.
     pub fn compaction_needs_checkpoint(&self) -> bool {
         self.config.compact && self.flush.recovery_point_on_disk < self.active().base
     }
@@ -62,8 +61,8 @@ impl<F: Files> PartitionLog<F> {
         })
     }
 
-    /// What the plan must know of the segment at `base`. Its times are looked up only where it is dirty and a setting asks
-    /// for them.
+    /// The facts of the segment at `base` for the plan. Its timestamps are read only if the segment is dirty and a
+    /// setting needs them.
     fn segment_facts(
         &mut self,
         base: Offset,
@@ -102,8 +101,8 @@ impl<F: Files> PartitionLog<F> {
         Ok(facts)
     }
 
-    /// Begins a pass, if the log is due now: retention, a truncation or another pass may have gone over it since it was
-    /// planned.
+    /// Begins a pass, if the log is still due: retention, a truncation or another pass may have changed it since the
+    /// plan.
     pub fn begin_compaction(&mut self, now: Timestamp) -> Result<Compaction<F>, CompactionError> {
         self.directory().ensure_online()?;
         let facts = self.compaction_facts()?;
@@ -137,8 +136,8 @@ impl<F: Files> PartitionLog<F> {
         Ok(Compaction::begin(beginning, now))
     }
 
-    /// Puts `rewritten` in the place of its sources, unless these have changed. The directory is to be synced next,
-    /// outside of the lock: [`Compaction::sync_names`].
+    /// Replaces the sources of `rewritten` by it, unless they have changed. The caller then calls
+    /// [`Compaction::sync_names`] without the lock.
     pub fn replace_segments(&mut self, rewritten: Rewritten<F>) -> Result<(), CompactionError> {
         self.directory().ensure_online()?;
         if !rewritten.is_current(&self.segments, self.flush.cuts) {
@@ -164,7 +163,7 @@ impl<F: Files> PartitionLog<F> {
         Ok(())
     }
 
-    /// Records that a pass has ended.
+    /// Records the outcome of a pass.
     pub fn complete_compaction(&mut self, outcome: &Outcome) {
         if outcome.cuts == self.flush.cuts {
             self.compaction.to = Some(outcome.end);
@@ -173,7 +172,7 @@ impl<F: Files> PartitionLog<F> {
     }
 }
 
-/// A missing file is found by the pass, like damage, and is the trouble of this log alone.
+/// Ignores a missing file: the pass will meet it and treat it like damage of this log.
 fn absent<T>(error: FileError) -> Result<Option<T>, FileError> {
     if error.is_not_found() {
         Ok(None)

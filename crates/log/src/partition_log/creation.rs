@@ -1,7 +1,9 @@
-//! What makes a new log known on disk: the name of its directory, and `partition.metadata` with its topic's id.
+//! The last writes that make a new log exist on disk: the name of its directory, and `partition.metadata` with its
+//! topic's id.
 //!
-//! Both become durable after all else (assumptions 6 and 7 of `docs/formats.md`), so a start that finds the file finds the
-//! whole log. Kafka sets a directory without it aside. The files of many new logs are written, synced and renamed together.
+//! Both become durable after everything else (assumptions 6 and 7 of `docs/formats.md`), so a start that finds the file
+//! finds the whole log. Kafka renames a directory without this file to `-stray`. The files of many new logs are
+//! written, synced and renamed together.
 
 use crate::checkpoint::{rename_topic_id, write_topic_id, write_topic_id_aside};
 use crate::directory::{LogDirectory, StorageError};
@@ -9,17 +11,16 @@ use crate::files::Files;
 use ottla_protocol::ids::Uuid;
 use std::path::Path;
 
-/// What is missing of a log on disk.
+/// What of a new log is not on disk yet.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Creation {
-    /// The topic's id, where it is not written down.
+    /// The topic's id, if `partition.metadata` is missing.
     pub(crate) topic_id: Option<Uuid>,
-    /// Whether its directory is new in the log directory.
+    /// Whether the name of its directory is not synced.
     pub(crate) is_new: bool,
 }
 
 impl Creation {
-    /// Whether anything is missing on disk.
     pub(crate) fn is_due(self) -> bool {
         self.is_new || self.topic_id.is_some()
     }
@@ -35,13 +36,13 @@ impl Creation {
             directory.judge(write_topic_id(files, path, id))?;
         }
         if self.is_due() {
-            // A directory that was made just before a crash may be there by name only.
+            // After a crash a start may have found a directory whose name was never synced.
             directory.judge(files.sync_directory(directory.path()))?;
         }
         Ok(())
     }
 
-    /// Writes the topic's id beside its place; returns whether there is a file to rename.
+    /// Writes the topic's id into a temporary file; returns whether there is a file to rename.
     pub(super) fn write_aside<F: Files>(
         self,
         directory: &LogDirectory<F>,
@@ -53,7 +54,7 @@ impl Creation {
         Ok(self.topic_id.is_some())
     }
 
-    /// Renames the file that was written beside its place, and synced since, into it. The name is not synced.
+    /// Renames the temporary file, which the caller has synced. The name is not synced.
     pub(super) fn rename<F: Files>(
         self,
         directory: &LogDirectory<F>,

@@ -1,9 +1,10 @@
-//! One flush of a log: what is to be synced, taken under the partition's lock and synced outside of it.
+//! One flush of a log: the list of what to sync. It is made under the partition's lock and run without it.
 //!
-//! There are two depths. A flush syncs batches and the names of new files, so that acknowledged records survive. A
-//! checkpoint also syncs indexes and snapshots, and so moves the recovery point. See `super::progress`.
+//! There are two kinds. A flush syncs batches and the names of new files, so that acknowledged records survive. A
+//! checkpoint also syncs indexes and snapshots, and so moves the recovery point. See `progress.rs`.
 //!
-//! It leans on assumptions 1, 2, 6 and 7 of `docs/formats.md`: a failed sync is final, and names are synced apart.
+//! It relies on assumptions 1, 2, 6 and 7 of `docs/formats.md`: a failed sync is final, and names are synced
+//! separately.
 
 use super::creation::Creation;
 use crate::directory::{LogDirectory, StorageError};
@@ -15,21 +16,19 @@ use ottla_protocol::ids::Offset;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-/// From this number of dirty files on, one sync of the file system was faster when measured. It also needs none of them
-/// open, which would take descriptors that others need.
+/// From this number of dirty files on, one sync of the file system is faster (measured). It also needs no open file,
+/// and so no descriptors.
 const MANY: usize = 8;
 
-/// How far a sync reaches.
+/// What one flush syncs.
 #[derive(Debug)]
 pub(super) enum Extent<H> {
-    /// To these files.
     Files(Vec<Arc<H>>),
-    /// To everything on the file system.
     FileSystem,
 }
 
 impl<H> Extent<H> {
-    /// The extent for `count` files of each of `logs` logs; `open` opens those of one.
+    /// The extent for `logs` logs with `count` files each; `open` opens the files of one log.
     pub(super) fn of(
         count: usize,
         logs: usize,
@@ -50,7 +49,7 @@ impl<H> Extent<H> {
     }
 }
 
-/// What is to be synced to make a log durable up to its end. Belongs outside of the partition's lock.
+/// What to sync to make a log durable up to `end`. Run it without the partition's lock.
 #[derive(Debug)]
 #[must_use = "what was taken to be synced must be synced"]
 pub struct Flush<F: Files> {
@@ -60,21 +59,21 @@ pub struct Flush<F: Files> {
     /// The segments that the flush covers.
     pub(super) segments: Vec<Offset>,
     pub(super) has_new_names: bool,
-    /// The leader epochs, where their file must have them before the recovery point passes them.
+    /// The leader epochs to write before the recovery point passes them; `None` if their file is up to date.
     pub(super) epochs: Option<EpochWrite>,
-    /// What is to be written once all else is durable.
+    /// What to write after everything else is durable.
     pub(super) creation: Creation,
     pub(super) end: LogPosition,
     pub(super) cuts: u64,
 }
 
 impl<F: Files> Flush<F> {
-    /// The log is durable up to here once the flush has run.
+    /// The log is durable up to here after the flush has run.
     pub fn end(&self) -> LogPosition {
         self.end
     }
 
-    /// Syncs. A failed sync takes the log directory offline and is never repeated.
+    /// Runs the flush. A failed sync takes the log directory offline and is never retried.
     pub fn run(&self) -> Result<(), StorageError> {
         self.directory.ensure_online()?;
         match &self.extent {
@@ -101,7 +100,7 @@ impl<F: Files> Flush<F> {
         Ok(())
     }
 
-    /// Writes the small files beside their places, unsynced; returns whether any is to be renamed.
+    /// Writes the small files as temporary files, unsynced; returns whether there is one to rename.
     fn write_aside(&self) -> Result<bool, StorageError> {
         let is_created = self.creation.write_aside(&self.directory, &self.path)?;
         let Some(epochs) = &self.epochs else {
@@ -111,7 +110,7 @@ impl<F: Files> Flush<F> {
         self.directory.judge(written).map(|()| true)
     }
 
-    /// Gives the small files, which are synced now, their names. The names are not synced.
+    /// Renames the temporary files, which the caller has synced. The names are not synced.
     fn rename(&self) -> Result<(), StorageError> {
         if let Some(epochs) = &self.epochs {
             let renamed = unless_gone(epochs.rename(self.directory.files(), &self.path));
@@ -129,7 +128,8 @@ impl<F: Files> Flush<F> {
     }
 }
 
-/// A partition that was deleted meanwhile has moved to another name, and its own name need not be durable any more.
+/// Ignores a missing file: a partition that was deleted meanwhile has been renamed, and its old name need not be
+/// durable.
 fn unless_gone(outcome: Result<(), FileError>) -> Result<(), FileError> {
     match outcome {
         Err(error) if error.is_not_found() => Ok(()),
@@ -137,7 +137,7 @@ fn unless_gone(outcome: Result<(), FileError>) -> Result<(), FileError> {
     }
 }
 
-/// Runs many flushes of one log directory: one by one, or by one sync of the whole file system when that is faster.
+/// Runs the flushes of many logs of one directory: one by one, or with one sync of the file system if that is faster.
 pub fn run_together<F: Files>(flushes: &[Flush<F>]) -> Result<(), StorageError> {
     let files: usize = flushes
         .iter()
@@ -150,7 +150,7 @@ pub fn run_together<F: Files>(flushes: &[Flush<F>]) -> Result<(), StorageError> 
             let aside = flushes_left.try_fold(false, |have, flush| {
                 Ok::<_, StorageError>(flush.write_aside()? || have)
             });
-            // Batches are synced even where a small file could not be written.
+            // Batches are synced even if a small file could not be written.
             first.directory.sync_file_system()?;
             if aside? {
                 flushes.iter().try_for_each(Flush::rename)?;

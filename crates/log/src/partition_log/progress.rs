@@ -1,7 +1,7 @@
-//! How far a log is durable, and the flushes and checkpoints that move that.
+//! How far a log is durable, and the flushes and checkpoints that advance it.
 //!
-//! What is to be synced is taken under the lock (`begin_…`), synced outside of it ([`Flush::run`]), and recorded under it
-//! (`complete_…`). At most one flush and one checkpoint of a log are under way at a time.
+//! Each has three steps: `begin_…` under the lock lists what to sync, [`Flush::run`] syncs without the lock,
+//! `complete_…` under the lock records it. At most one flush and one checkpoint of a log run at a time.
 
 use super::PartitionLog;
 use super::creation::Creation;
@@ -17,26 +17,26 @@ use ottla_protocol::ids::Offset;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-/// How far a log has come in becoming durable.
+/// How far a log is durable.
 ///
 /// Invariants: `recovery_point_on_disk` <= `recovery_point` <= `flushed` <= the end of the log.
 #[derive(Debug)]
 pub(super) struct Progress {
     pub(super) flushed: Offset,
     recovery_point: Offset,
-    /// The recovery point that a start after a crash would find in the checkpoint.
+    /// The recovery point in the checkpoint file, from which a start after a crash reads.
     pub(super) recovery_point_on_disk: Offset,
     /// Closed segments whose batches are not all synced.
     pub(super) unsynced: BTreeSet<Offset>,
-    /// The offset from which on what recovery has made of the log is not synced yet.
+    /// The offset from which recovery has changed the log and not synced it yet.
     pub(super) recovered_from: Option<Offset>,
-    /// What is to make a new log known on disk, once that is synced.
+    /// What to write for a new log after its first sync.
     pub(super) creation: Creation,
-    /// Whether files were made since the directory was last synced.
+    /// Whether files were created or removed since the directory was last synced.
     pub(super) has_new_names: bool,
     is_flushing: bool,
     is_checkpointing: bool,
-    /// How often the log was truncated. A flush that began before does not cover what was appended since.
+    /// How often the log was truncated. A flush that began before a truncation says nothing about later appends.
     pub(super) cuts: u64,
 }
 
@@ -56,7 +56,7 @@ impl Progress {
         }
     }
 
-    /// The log now ends at `end`, durably.
+    /// The log was truncated to `end`, durably.
     pub(super) fn cut_to(&mut self, end: Offset) {
         self.flushed = self.flushed.min(end);
         self.recovery_point = self.recovery_point.min(end);
@@ -64,7 +64,7 @@ impl Progress {
         self.cuts += 1;
     }
 
-    /// The log is empty and begins at `offset`.
+    /// The log was emptied and begins at `offset`.
     pub(super) fn restart_at(&mut self, offset: Offset) {
         self.flushed = offset;
         self.recovery_point = offset;
@@ -98,23 +98,22 @@ impl<F: Files> PartitionLog<F> {
         self.flush.flushed
     }
 
-    /// The offset from which a start after a crash reads: what `recovery-point-offset-checkpoint` is to say.
+    /// The recovery point for the checkpoint file: a start after a crash reads from here.
     pub fn recovery_point(&self) -> Offset {
         self.flush.recovery_point
     }
 
-    /// Records that the checkpoint file now names `recovery_point`, durably.
+    /// Records that the checkpoint file has `recovery_point` now, durably.
     pub fn recovery_point_written(&mut self, recovery_point: Offset) {
         self.flush.recovery_point_on_disk = recovery_point.min(self.flush.recovery_point);
     }
 
-    /// What must be synced to make the log durable up to its present end; `None` when it is, or while a flush is
-    /// under way.
+    /// Begins a flush up to the end of the log; `None` if there is nothing to flush, or while another flush runs.
     pub fn begin_flush(&mut self) -> Result<Option<Flush<F>>, StorageError> {
         self.begin_flush_among(1)
     }
 
-    /// As [`PartitionLog::begin_flush`], for as many as `logs` logs that [`run_together`] is to sync.
+    /// As [`PartitionLog::begin_flush`], for one of `logs` logs that [`run_together`] syncs.
     pub fn begin_flush_among(&mut self, logs: usize) -> Result<Option<Flush<F>>, StorageError> {
         if self.flush.is_flushing || self.flush.flushed == self.segments.end() {
             return Ok(None);
@@ -130,7 +129,8 @@ impl<F: Files> PartitionLog<F> {
             dirty.iter().map(|dirty| dirty.file(self.place())).collect()
         });
         let extent = self.directory().judge(extent)?;
-        // Only once all are open: where descriptors are lacking, the next flush must find them again.
+        // Cleared only after all files are open: if descriptors are lacking, the next flush must find the segments
+        // again.
         self.flush.unsynced.clear();
         self.flush.is_flushing = true;
         let has_new_names =
@@ -170,14 +170,14 @@ impl<F: Files> PartitionLog<F> {
         self.assert_invariants();
     }
 
-    /// Records that a flush could not run because the process lacks descriptors. The next flush covers what it did.
+    /// Records that a flush could not run for lack of descriptors. The next flush covers the same segments.
     pub fn abandon_flush(&mut self, flush: &Flush<F>) {
         self.flush.is_flushing = false;
         self.flush.has_new_names |= flush.has_new_names;
         self.flush.unsynced.extend(&flush.segments);
     }
 
-    /// Flushes at once: for closing, and where nobody shares the log.
+    /// Begins, runs and completes a flush: for closing, and if nobody else uses the log.
     pub fn flush(&mut self) -> Result<(), StorageError> {
         if let Some(flush) = self.begin_flush()? {
             flush.run().inspect_err(|_| self.abandon_flush(&flush))?;
@@ -186,12 +186,12 @@ impl<F: Files> PartitionLog<F> {
         Ok(())
     }
 
-    /// What must be synced to move the recovery point up to what is flushed; `None` when it is there already.
+    /// Begins a checkpoint, which moves the recovery point to the flushed offset; `None` if it is there already.
     pub fn begin_checkpoint(&mut self) -> Result<Option<Flush<F>>, StorageError> {
         self.begin_checkpoint_among(1)
     }
 
-    /// As [`PartitionLog::begin_checkpoint`], for as many as `logs` logs that [`run_together`] is to sync.
+    /// As [`PartitionLog::begin_checkpoint`], for one of `logs` logs that [`run_together`] syncs.
     pub fn begin_checkpoint_among(
         &mut self,
         logs: usize,
@@ -224,8 +224,7 @@ impl<F: Files> PartitionLog<F> {
         })))
     }
 
-    /// What must be synced to make durable what recovery has done to one of `logs` logs, as a checkpoint; `None` when
-    /// there is nothing.
+    /// Begins a checkpoint of what recovery has changed, for one of `logs` logs; `None` if it has changed nothing.
     pub(crate) fn begin_sync_of_recovered(
         &mut self,
         logs: usize,
@@ -239,7 +238,7 @@ impl<F: Files> PartitionLog<F> {
             .take_snapshot_within_segment()
             .and_then(|()| self.segments.write_indexes_since(since));
         let has_room = written.is_ok();
-        // On a full disk the batches become durable, and the recovery point stays where it is.
+        // On a full disk only the batches become durable, and the recovery point stays.
         unless_full(written)?;
         let mut files = self.segments.index_files_since(since);
         let segments = self.segments.from(since);
@@ -253,8 +252,8 @@ impl<F: Files> PartitionLog<F> {
             end.offset = self.flush.recovery_point;
             epochs = None;
         }
-        // A segment that was made just before the crash may be there by name only until its directory is synced, and no
-        // later flush knows of it.
+        // The name of a segment that was created just before the crash may not be durable, and no later flush knows of
+        // it.
         let mut flush = self.flush_of(Scope {
             extent,
             has_new_names: true,
@@ -270,7 +269,7 @@ impl<F: Files> PartitionLog<F> {
             .catch_up(&self.leader_epochs, self.segments.end())
     }
 
-    /// Records that a checkpoint has run; returns the recovery point.
+    /// Records that a checkpoint has run; returns the new recovery point.
     pub fn complete_checkpoint(&mut self, checkpoint: &Flush<F>) -> Offset {
         self.flush.is_checkpointing = false;
         if checkpoint.cuts == self.flush.cuts {
@@ -281,38 +280,38 @@ impl<F: Files> PartitionLog<F> {
         self.flush.recovery_point
     }
 
-    /// Records that a checkpoint has failed; another may begin, if the directory is still online.
+    /// Records that a checkpoint has failed. Another may begin if the directory is still online.
     pub fn abandon_checkpoint(&mut self) {
         self.flush.is_checkpointing = false;
     }
 
-    /// Makes everything durable, indexes and producers' state included, so that the next start reads nothing; returns
-    /// the recovery point to write down.
+    /// Makes everything durable, with indexes and producer snapshot, so that the next start reads nothing; returns the
+    /// recovery point for the checkpoint file.
     pub fn close(self) -> Result<Offset, StorageError> {
         let flush = self.begin_close()?;
         flush.run()?;
         Ok(flush.end.offset)
     }
 
-    /// Ends the log: it is closed, and its end the recovery point to write down, once what this returns has run.
+    /// Begins to close the log. It is closed after the returned flush has run; its end is then the recovery point.
     pub fn begin_close(self) -> Result<Flush<F>, StorageError> {
         self.begin_close_among(1)
     }
 
-    /// As [`PartitionLog::begin_close`], for as many as `logs` logs that [`run_together`] is to sync.
+    /// As [`PartitionLog::begin_close`], for one of `logs` logs that [`run_together`] syncs.
     pub fn begin_close_among(mut self, logs: usize) -> Result<Flush<F>, StorageError> {
         self.directory().ensure_online()?;
         let (active, place) = self.segments.active_mut();
         let closed = active.close(place);
         place.directory.judge(closed)?;
         self.take_snapshot()?;
-        // Even where the recovery point is not behind, the last index entries have only just been written.
+        // Even if the recovery point is at the end, the last index entries were only just written.
         let since = self
             .segments
             .base_before(self.flush.recovery_point.min(self.active().base));
         self.segments.write_indexes_since(since)?;
         let mut files = self.segments.index_files_since(since);
-        // A flush that is under way may end later than this, so what it covers is synced here too.
+        // A flush that runs now may end later than the close, so the close syncs its segments too.
         let unflushed = self.segments.base_before(self.flush.flushed);
         let unflushed = self.segments.from(unflushed);
         files.extend(unflushed.map(|segment| (FileKind::Log, segment.base)));
@@ -328,11 +327,12 @@ impl<F: Files> PartitionLog<F> {
     }
 }
 
-/// Makes durable what recovery did to logs of one directory, with as few syncs as that takes.
+/// Syncs what recovery has changed in the logs of one directory, with few syncs.
 pub fn sync_recovered<F: Files>(logs: &mut [PartitionLog<F>]) -> Result<(), StorageError> {
     let is_recovered = |log: &&PartitionLog<F>| log.flush.recovered_from.is_some();
     let count = logs.iter().filter(is_recovered).count();
-    // What is not written on a full disk only saves a later start work, unless it makes a log known at all.
+    // On a full disk these writes may be skipped, because they only save work at the next start; not so for a new log,
+    // which does not exist without them.
     let must_succeed = logs.iter().any(|log| log.flush.creation.is_due());
     let mut recovered = Vec::with_capacity(count);
     let mut flushes = Vec::with_capacity(count);

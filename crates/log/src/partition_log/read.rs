@@ -1,8 +1,8 @@
-//! Reading: what to read is decided under the lock, from memory and a few positioned reads; the bytes are read by
-//! the plan outside of it, or sent by the kernel.
+//! Reads batches. Under the lock it decides what to read, from memory and a few positioned reads. The resulting
+//! [`ReadPlan`] is read without the lock, or sent by the kernel.
 //!
-//! A plan begins at a batch and ends at the bound or after `max_bytes`, so it may cut the last batch short, as
-//! Kafka's does; clients skip such an end, and [`ReadPlan::read`] leaves it out.
+//! A plan begins at a batch and ends at the bound or after `max_bytes`. So it may end within a batch, as in Kafka:
+//! clients ignore such an end, and [`ReadPlan::read`] leaves it out.
 
 use super::PartitionLog;
 use crate::batch::{RecordTooLarge, first_record_at};
@@ -23,77 +23,72 @@ use std::sync::Arc;
 pub struct ReadRequest {
     /// The offset of the first record wanted.
     pub offset: Offset,
-    /// The bytes that are enough.
+    /// Upper bound of the bytes to read.
     pub max_bytes: usize,
-    /// Whether the first batch may be larger than that.
     pub first_batch: FirstBatch,
-    /// Where reading ends.
+    /// The offset at which the read ends.
     pub bound: Bound,
 }
 
-/// Whether the first batch may exceed the limit of bytes.
+/// Whether the first batch may be larger than `max_bytes`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum FirstBatch {
-    /// It is read whatever its size, so that a reader always gets on.
+    /// It is read whatever its size, so that a reader always makes progress.
     MayExceed,
-    /// Nothing is read when it does not fit.
+    /// Nothing is read if it is larger.
     MustFit,
 }
 
-/// The offset that a reader may not reach.
+/// The offset below which a reader reads.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Bound {
-    /// The end of the log: followers.
+    /// The end of the log, for followers.
     LogEnd,
-    /// What is replicated: consumers that read uncommitted.
+    /// The high watermark, for consumers with `isolation.level=read_uncommitted`.
     HighWatermark,
-    /// What is decided: consumers that read committed.
+    /// The last stable offset, for consumers with `isolation.level=read_committed`.
     LastStableOffset,
 }
 
-/// Why a question about time has no answer.
+/// Why a search by time has no answer.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum TimeQueryError {
-    /// The search met a record that is larger than the topic allows.
+    /// The search met a record that is larger than `max.decompressed.message.bytes`.
     #[error(transparent)]
     RecordTooLarge(#[from] RecordTooLarge),
     #[error(transparent)]
     Storage(#[from] StorageError),
 }
 
-/// Why nothing can be read.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum ReadError {
-    /// The offset is not in the log.
     #[error("offset {offset} is outside of the log, which is from {log_start} to {log_end}")]
     OutOfRange {
         offset: Offset,
-        /// The first offset there is.
         log_start: Offset,
-        /// The offset after the last.
         log_end: Offset,
     },
     #[error(transparent)]
     Storage(#[from] StorageError),
 }
 
-/// Bytes to be read: a file, a position and a length.
+/// The bytes to read: a file, a position and a length.
 #[derive(Debug)]
 pub struct ReadPlan<F: Files> {
     directory: Arc<LogDirectory<F>>,
     file: Option<Arc<F::File>>,
-    /// Where in the file the first batch begins.
+    /// The position of the first batch in the file.
     pub position: u64,
-    /// The bytes; 0 when there is nothing to read.
+    /// The number of bytes; 0 if there is nothing to read.
     pub length: usize,
-    /// The size of the first batch; larger than `length` when it did not fit.
+    /// The size of the first batch; larger than `length` if it did not fit.
     pub first_batch_size: usize,
-    /// The aborted transactions that a reader of committed records must know, when reading to the last stable offset.
+    /// The aborted transactions in these bytes, for a read to the last stable offset.
     pub aborted: Option<Vec<AbortedTransaction>>,
 }
 
 impl<F: Files> ReadPlan<F> {
-    /// The file, for sending it without reading it; `None` when there is nothing to read.
+    /// The file, to be sent by the kernel; `None` if there is nothing to read.
     pub fn file(&self) -> Option<&Arc<F::File>> {
         self.file.as_ref()
     }
@@ -103,14 +98,14 @@ impl<F: Files> ReadPlan<F> {
         &self.directory
     }
 
-    /// Judges a failure to send the file without reading it, as one to read it: see [`LogDirectory::judge`].
+    /// Judges an error of sending the file as an error of reading it: see [`LogDirectory::judge`].
     pub fn failed(&self, source: std::io::Error) -> StorageError {
         let path = self.directory.path();
         let error = FileError::new(Operation::Read, path, source);
         self.directory.failed(error)
     }
 
-    /// Appends the bytes to `buffer`, whole batches only; returns how many.
+    /// Reads the bytes to the end of `buffer`, whole batches only; returns how many.
     pub fn read(&self, buffer: &mut Vec<u8>) -> Result<usize, StorageError> {
         let start = buffer.len();
         buffer.resize(start + self.length, 0);
@@ -119,7 +114,7 @@ impl<F: Files> ReadPlan<F> {
         Ok(whole)
     }
 
-    /// Fills the front of `buffer`, which has room for `length` bytes, with whole batches; returns how many bytes.
+    /// Reads whole batches into the front of `buffer`, which has room for `length` bytes; returns the number of bytes.
     pub fn read_into(&self, buffer: &mut [u8]) -> Result<usize, StorageError> {
         let Some(file) = &self.file else { return Ok(0) };
         let wanted = buffer.get_mut(..self.length).unwrap_or_default();
@@ -127,7 +122,7 @@ impl<F: Files> ReadPlan<F> {
         Ok(whole_batches(wanted.get(..read).unwrap_or_default()))
     }
 
-    /// As [`Self::read_into`], unless it would wait for the disk: then nothing.
+    /// As [`Self::read_into`], but returns `None` where it would wait for the disk.
     pub fn read_cached_into(&self, buffer: &mut [u8]) -> Result<Option<usize>, StorageError> {
         let Some(file) = &self.file else {
             return Ok(Some(0));
@@ -139,18 +134,17 @@ impl<F: Files> ReadPlan<F> {
     }
 }
 
-/// The bytes of the whole batches that `bytes` begins with.
+/// The length of the whole batches at the start of `bytes`.
 fn whole_batches(bytes: &[u8]) -> usize {
     let batches = split_batches(bytes).map_while(Result::ok);
     batches.map(|batch| batch.size()).sum()
 }
 
-/// A question about time.
+/// A query by time, of ListOffsets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum TimeQuery {
-    /// The first record that may be read.
     Earliest,
-    /// The end, as far as a bound lets the asker see.
+    /// The end of the log, as far as the bound allows.
     Latest(Bound),
     /// The record with the largest timestamp.
     MaxTimestamp,
@@ -158,27 +152,25 @@ pub enum TimeQuery {
     At(Timestamp),
 }
 
-/// The answer to a question about time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct OffsetAtTime {
     pub offset: Offset,
-    /// The record's timestamp; -1 for earliest and latest.
+    /// The record's timestamp; -1 for `Earliest` and `Latest`.
     pub timestamp: Timestamp,
     /// The epoch of the leader that appended it.
     pub leader_epoch: Option<LeaderEpoch>,
 }
 
-/// Whether a search by time passes over damage.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Passing {
-    /// The record looked for may be in it.
+    /// It stops at damage, which may hold the record.
     Never,
-    /// A record is known to be somewhere; the damage is the answer if it is found nowhere else.
+    /// It continues after damage, because a record is known to exist. The first damage is the answer if no record is
+    /// found.
     Remembered,
 }
 
 impl<F: Files> PartitionLog<F> {
-    /// The bound as an offset.
     pub fn bound(&self, bound: Bound) -> Offset {
         self.bound_position(bound).offset
     }
@@ -191,7 +183,6 @@ impl<F: Files> PartitionLog<F> {
         }
     }
 
-    /// Decides what to read.
     pub fn read(&self, request: &ReadRequest) -> Result<ReadPlan<F>, ReadError> {
         let ReadRequest { offset, bound, .. } = *request;
         self.directory().ensure_online()?;
@@ -250,7 +241,7 @@ impl<F: Files> PartitionLog<F> {
         Ok(plan)
     }
 
-    /// The batch that holds `offset`; not one that only says so, and is known to be damaged.
+    /// The batch that holds `offset`, or the damage there: a batch that is known to be damaged does not count.
     fn find_in(&self, segment: &Segment<F>, offset: Offset) -> Result<Sought, FileError> {
         let bound = self.segments.bound_of(segment.base);
         match segment.find(self.place(), offset, bound)? {
@@ -301,7 +292,7 @@ impl<F: Files> PartitionLog<F> {
         Ok(())
     }
 
-    /// Answers a question about time; `None` when there is no such record.
+    /// Answers a query by time; `None` if there is no such record.
     pub fn offset_at(&mut self, query: TimeQuery) -> Result<Option<OffsetAtTime>, TimeQueryError> {
         self.directory().ensure_online()?;
         let timestamp = Timestamp::NONE;
@@ -348,10 +339,11 @@ impl<F: Files> PartitionLog<F> {
         self.first_in(base, timestamp, Passing::Remembered)
     }
 
-    /// The first record with this timestamp or a later one, from the segment at `base` on.
+    /// The first record with this timestamp or a later one, in the segments from `base` on.
     ///
-    /// Damage that the time index cannot rule out may hold it. An answer behind it could be later than right, so that
-    /// records would be passed over and nobody told: the answer is the first offset of the damage, where a reader is told.
+    /// Damage may hold that record, unless the time index rules it out. An answer after the damage could be too late,
+    /// and the reader would miss records without notice. So the answer is the first offset of the damage, and a read
+    /// there reports the damage.
     fn first_in(
         &mut self,
         base: Offset,
@@ -374,7 +366,7 @@ impl<F: Files> PartitionLog<F> {
         Ok(passed)
     }
 
-    /// The same in one segment, and the damage that was passed over.
+    /// The same in one segment; also returns the damage that was passed over.
     fn first_in_segment(
         &self,
         base: Offset,
@@ -387,7 +379,7 @@ impl<F: Files> PartitionLog<F> {
         let bound = self.segments.bound_of(base);
         let mut passed = None;
         let mut from = self.log_start;
-        // Compaction may have taken the record whose timestamp a batch still names.
+        // Compaction may have removed the record with the timestamp that the batch's header still has.
         loop {
             let found = segment.find_time(self.place(), timestamp, from..bound);
             match self.directory().judge(found)? {

@@ -1,4 +1,4 @@
-//! Ending the active segment and beginning the next, with the producer snapshot that belongs to each.
+//! Closes the active segment and opens the next one, with a producer snapshot at its start.
 
 use super::PartitionLog;
 use crate::directory::StorageError;
@@ -8,7 +8,7 @@ use ottla_protocol::ids::Offset;
 use ottla_protocol::time::Timestamp;
 use std::io::IoSlice;
 
-/// The bytes of batches after which a checkpoint takes a producer snapshot within a segment.
+/// Bytes of batches after which a checkpoint takes a producer snapshot within a segment.
 const SNAPSHOT_INTERVAL: u64 = 16 << 20;
 
 impl<F: Files> PartitionLog<F> {
@@ -20,7 +20,7 @@ impl<F: Files> PartitionLog<F> {
         self.roll_at(self.segments.end(), now)
     }
 
-    /// As [`PartitionLog::roll`], with the next segment at `base`, which may lie behind the end of the log.
+    /// As [`PartitionLog::roll`], with the next segment at `base`, which may be after the end of the log.
     pub(super) fn roll_at(&mut self, base: Offset, now: Timestamp) -> Result<(), StorageError> {
         self.directory().ensure_online()?;
         if self.active().base == base {
@@ -39,8 +39,9 @@ impl<F: Files> PartitionLog<F> {
         self.take_snapshot()
     }
 
-    /// Takes a producer snapshot when much was appended since the last one, so that a start after a crash need not replay
-    /// the whole segment. Two of these are kept: the newest lies beyond the recovery point, where it is not trusted yet.
+    /// Takes a producer snapshot after [`SNAPSHOT_INTERVAL`] bytes, so that a start after a crash need not replay the
+    /// whole segment. Two of them are kept, because the newest lies after the recovery point, where it is not trusted
+    /// yet.
     pub(super) fn take_snapshot_within_segment(&mut self) -> Result<(), StorageError> {
         let active = self.active();
         let (segment, size) = self.last_snapshot;
@@ -52,7 +53,7 @@ impl<F: Files> PartitionLog<F> {
         self.segments.remove_surplus_snapshots()
     }
 
-    /// Writes a producer snapshot, not synced: a checkpoint syncs it, and a torn snapshot is known by its CRC.
+    /// Writes a producer snapshot, unsynced. A checkpoint syncs it, and a torn snapshot is detected by its CRC.
     pub(super) fn take_snapshot(&mut self) -> Result<(), StorageError> {
         let offset = self.producers.end();
         let newest = self.segments.snapshots().last();
@@ -67,7 +68,7 @@ impl<F: Files> PartitionLog<F> {
             .open_anew(&path, Open::Replace)
             .and_then(|file| file.write_at(&[IoSlice::new(&content)], 0));
         match written {
-            // A snapshot only saves a later start work.
+            // A snapshot only saves work at the next start.
             Err(error) if error.is_full() => return Ok(()),
             outcome => directory.judge(outcome)?,
         }

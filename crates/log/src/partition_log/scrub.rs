@@ -1,4 +1,4 @@
-//! What the scrub asks of a log, under the log's lock: the next segment to read, and the damage it found kept.
+//! The steps of the scrub that need the log's lock: choosing the next segment, and recording the damage found.
 
 use super::PartitionLog;
 use crate::damage::Damage;
@@ -22,12 +22,13 @@ impl<F: Files> PartitionLog<F> {
         })
     }
 
-    /// Whether a segment whose file was not found should still be there. Retention and compaction remove others.
+    /// Whether the file of a segment is missing although the log has the segment. Retention and compaction remove files
+    /// too.
     pub fn misses(&self, scrub: &SegmentScrub<F>) -> Result<bool, FileError> {
         if !self.holds(scrub) {
             return Ok(false);
         }
-        // Compaction may have put another file in its place since.
+        // Compaction may have created another file of this name since.
         let status = self.directory().files().status(&scrub.path)?;
         Ok(status.is_none())
     }
@@ -37,7 +38,8 @@ impl<F: Files> PartitionLog<F> {
         held.is_some_and(|segment| segment.size == scrub.size)
     }
 
-    /// Records the damage found in a segment, if the segment is still there; returns what was not known.
+    /// Records the damage found in a segment, if the segment is still there; returns the damage that was not known
+    /// before.
     pub fn complete_scrub(&mut self, scrub: &SegmentScrub<F>, found: Vec<Damage>) -> Vec<Damage> {
         if !self.holds(scrub) {
             return Vec::new();

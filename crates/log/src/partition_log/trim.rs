@@ -1,7 +1,7 @@
-//! Making a log shorter: from its end by a truncation, from its start by DeleteRecords and retention.
+//! Shortens a log: at its end by a truncation, at its start by DeleteRecords and retention.
 //!
-//! Files are removed at once; a read that is under way holds them open (assumption 9 of `docs/formats.md`). The log start
-//! offset moves first, so that a crash in between leaves segments too many, never a gap.
+//! Files are removed at once; a running read holds them open (assumption 9 of `docs/formats.md`). The log start offset
+//! moves first, so a crash in between leaves too many segments, never a gap.
 
 use super::PartitionLog;
 use crate::damage::UNBOUNDED;
@@ -18,7 +18,7 @@ use ottla_protocol::time::Timestamp;
 /// Why records cannot be deleted.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum TrimError {
-    /// Only what consumers may read can be deleted.
+    /// Only records below the high watermark can be deleted.
     #[error("records before {offset} cannot be deleted: the high watermark is {high_watermark}")]
     BeyondHighWatermark {
         offset: Offset,
@@ -28,16 +28,15 @@ pub enum TrimError {
     Storage(#[from] StorageError),
 }
 
-/// What retention has removed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Removed {
     pub segments: usize,
-    /// Their bytes.
+    /// The bytes of these segments.
     pub bytes: u64,
 }
 
 impl<F: Files> PartitionLog<F> {
-    /// Deletes the records before `offset`, or all that consumers may read for `None`; returns the log start offset.
+    /// Deletes the records before `offset`; `None` stands for the high watermark. Returns the new log start offset.
     pub fn delete_records(
         &mut self,
         offset: Option<Offset>,
@@ -57,7 +56,7 @@ impl<F: Files> PartitionLog<F> {
         Ok(self.log_start)
     }
 
-    /// Moves the log start offset up; the segments before it go with the next retention.
+    /// Raises the log start offset. The next retention removes the segments before it.
     pub fn advance_log_start(&mut self, offset: Offset) -> Result<(), StorageError> {
         if offset <= self.log_start {
             return Ok(());
@@ -76,7 +75,7 @@ impl<F: Files> PartitionLog<F> {
         self.remove_first(unneeded.count(), now)
     }
 
-    /// Removes what the configured retention no longer keeps. Only whole segments below the high watermark go.
+    /// Removes the segments that the configured retention no longer keeps: only whole ones, below the high watermark.
     pub fn apply_retention(&mut self, now: Timestamp) -> Result<Removed, StorageError> {
         self.directory().ensure_online()?;
         let mut removed = self.remove_before_log_start(now)?;
@@ -92,7 +91,7 @@ impl<F: Files> PartitionLog<F> {
         Ok(removed)
     }
 
-    /// How many segments from the start are below the high watermark and not the empty last one.
+    /// How many segments at the start are below the high watermark; an empty active segment does not count.
     fn removable(&self) -> usize {
         let ends = self.segments.bases().skip(1).chain([self.segments.end()]);
         let below = ends
@@ -143,8 +142,8 @@ impl<F: Files> PartitionLog<F> {
         Ok(removable)
     }
 
-    /// The time from which the age of the segment at `base` counts: its largest timestamp, or in want of one the time of its
-    /// last write.
+    /// The time from which the age of the segment at `base` counts: its largest timestamp, or, if it has none, the time
+    /// of the last write to its file.
     fn age_from(&mut self, base: Offset, now: Timestamp) -> Result<Timestamp, StorageError> {
         let largest = self.segments.largest_timestamp(base)?;
         if largest.0 >= 0 {
@@ -182,9 +181,11 @@ impl<F: Files> PartitionLog<F> {
         self.segments.remove(base)
     }
 
-    /// Cuts off the records from `offset` on; says whether there were any. The checkpoints of recovery points and of log
-    /// starts must not stay beyond the new end, nor beyond the end of a log that a start finds shorter: what is torn
-    /// before a recovery point is taken for damage, and stays; a log that ends before its start begins anew there.
+    /// Removes the records from `offset` on; returns whether there were any.
+    ///
+    /// The caller must then write the checkpoints of recovery points and log start offsets, which must not be after the
+    /// new end. A start takes torn bytes before a recovery point for damage and keeps them, and it empties a log that
+    /// ends before its log start offset.
     pub fn truncate_to(&mut self, offset: Offset, now: Timestamp) -> Result<bool, StorageError> {
         self.directory().ensure_online()?;
         if offset >= self.segments.end() {
@@ -200,7 +201,7 @@ impl<F: Files> PartitionLog<F> {
             has_removed = true;
         }
         if has_removed {
-            // A segment that came back by a crash must not follow one that was cut: assumption 7.
+            // After a crash, a removed segment must not come back behind a truncated one: assumption 7.
             let directory = self.directory();
             directory.judge(directory.files().sync_directory(self.path()))?;
         }
@@ -214,7 +215,7 @@ impl<F: Files> PartitionLog<F> {
         self.rebuild_producers(now)?;
         let high_watermark = self.high_watermark.offset.min(end);
         self.set_high_watermark(high_watermark)?;
-        // A shorter log is only safe to extend when the cut is durable: assumption 5.
+        // The truncation must be durable before the next append: assumption 5.
         self.sync_all()?;
         Ok(true)
     }
@@ -222,7 +223,7 @@ impl<F: Files> PartitionLog<F> {
     fn truncate_active(&mut self, offset: Offset, now: Timestamp) -> Result<(), StorageError> {
         let (end, log_start) = (self.segments.end(), self.log_start);
         let (segment, place) = self.segments.active_mut();
-        // A batch that holds the offset goes as a whole, and so does damage.
+        // A batch that holds the offset is removed as a whole, and so is damage.
         let short = i64::from(is_planted(Bug::TruncationOneBatchShort));
         let found = segment.find(place, offset.plus(short), end);
         let cut = match place.directory.judge(found)? {
@@ -235,7 +236,7 @@ impl<F: Files> PartitionLog<F> {
             place.directory.judge(truncated)?;
         }
         let ended = place.directory.judge(segment.end(place))?;
-        // Damage that stays keeps its offsets, and a segment that ends in damage is not appended to.
+        // Damage that stays keeps its offsets, and a segment that ends in damage takes no appends.
         let damaged = ended.damage.last();
         let damaged = damaged.map(|damage| damage.ending_at(offset).next_offset);
         let end = ended.next.max(damaged.unwrap_or(ended.next));
@@ -251,7 +252,7 @@ impl<F: Files> PartitionLog<F> {
         Ok(())
     }
 
-    /// Removes everything; the next record will have `offset`.
+    /// Removes all records; the next record will have `offset`.
     pub fn truncate_fully(&mut self, offset: Offset, now: Timestamp) -> Result<(), StorageError> {
         self.restart_at(offset, now)?;
         self.sync_all()

@@ -1,7 +1,7 @@
-//! Checks batches against the producers' state before they are written, and applies them afterwards.
+//! Checks batches against the state of their producers before the write, and applies them after it.
 //!
-//! The order of the checks and what each refuses are Kafka's (`ProducerAppendInfo`). Transaction verification
-//! (KIP-890) comes with the transaction coordinator.
+//! The checks and their order are Kafka's (`ProducerAppendInfo`). Transaction verification (KIP-890) is missing until
+//! there is a transaction coordinator.
 
 use super::{
     BatchMetadata, CompletedTransaction, EndedTransaction, FirstBatch, OpenTransaction,
@@ -15,61 +15,52 @@ use ottla_protocol::records::BatchHeader;
 use ottla_protocol::time::Timestamp;
 use std::collections::BTreeMap;
 
-/// Who appends: it decides what is checked.
+/// Who appends. It decides which checks apply.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Origin {
-    /// A producer, whose epochs and sequences are checked and duplicates found.
+    /// A producer: epochs, sequences and duplicates are checked.
     Client,
-    /// A coordinator of this broker, whose epochs are checked.
+    /// A coordinator of this broker: epochs are checked.
     Coordinator,
-    /// The leader, which has checked already.
+    /// The leader: it has done all checks already.
     Replication,
 }
 
 /// Why a producer may not append.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum ProducerError {
-    /// Batches before this one are missing.
+    /// The sequence does not follow the last one.
     #[error("producer {producer} sent sequence {sequence} where the last one was {last}")]
     OutOfOrderSequence {
-        /// Who sent it.
         producer: ProducerId,
-        /// The first sequence it sent.
+        /// The first sequence of the batch.
         sequence: i32,
-        /// The last sequence known; -1 for none.
+        /// The last sequence in the log; -1 for none.
         last: i32,
     },
-    /// A newer instance of the producer has taken over.
+    /// The epoch is older than the producer's current one.
     #[error("producer {producer} has epoch {epoch}, a newer one with epoch {current} took over")]
     InvalidEpoch {
-        /// Who sent it.
         producer: ProducerId,
-        /// The epoch it sent.
+        /// The epoch of the batch.
         epoch: ProducerEpoch,
-        /// The epoch known.
         current: ProducerEpoch,
     },
-    /// A batch outside of its producer's open transaction.
+    /// The batch is not transactional, and its producer has an open transaction.
     #[error("producer {producer} has an open transaction and sent a batch outside of it")]
-    InvalidTransactionState {
-        /// Who sent it.
-        producer: ProducerId,
-    },
-    /// A newer coordinator has taken over.
+    InvalidTransactionState { producer: ProducerId },
+    /// The marker is from an older coordinator epoch.
     #[error(
         "the marker for producer {producer} is of coordinator epoch {epoch}, the current one is {current}"
     )]
     CoordinatorFenced {
-        /// Whose transaction was to end.
         producer: ProducerId,
-        /// The coordinator epoch it carries.
         epoch: i32,
-        /// The coordinator epoch known.
         current: i32,
     },
 }
 
-/// Batches that passed the checks and are about to be written.
+/// Batches that have passed the checks and are not written yet.
 #[derive(Debug)]
 pub struct Staged<'a> {
     state: &'a ProducerState,
@@ -77,7 +68,7 @@ pub struct Staged<'a> {
     changes: Changes,
 }
 
-/// What the staged batches change; outlives the borrow of the state, for [`ProducerState::apply`].
+/// The changes of staged batches, for [`ProducerState::apply`] after the write.
 #[derive(Debug, Default)]
 pub struct Changes {
     entries: BTreeMap<ProducerId, ProducerEntry>,
@@ -91,7 +82,7 @@ enum TransactionChange {
 }
 
 impl<'a> Staged<'a> {
-    /// Checks batches against `state`, and against `earlier` batches, which are staged but not yet applied.
+    /// Checks batches against `state` and against `earlier` changes, which are staged but not applied yet.
     pub(super) fn new(state: &'a ProducerState, earlier: Option<&'a Changes>) -> Self {
         Self {
             state,
@@ -109,7 +100,8 @@ impl<'a> Staged<'a> {
         known.or_else(|| self.state.producers.get(&producer))
     }
 
-    /// The entry that a batch with this head changes. An older epoch than the entry's is refused, except from a leader.
+    /// The entry that a batch with this header changes. An older epoch than the entry's is refused, except from a
+    /// leader.
     fn entry_for(
         &self,
         header: &BatchHeader,
@@ -129,7 +121,7 @@ impl<'a> Staged<'a> {
         Ok(entry)
     }
 
-    /// The remembered batch that this one repeats: same producer, epoch and sequences.
+    /// The remembered batch with the same producer, epoch and sequences: `header` is a duplicate of it.
     pub fn duplicate(&self, header: &BatchHeader) -> Option<BatchMetadata> {
         let entry = self.entry(ProducerId(header.producer_id))?;
         let (first, last) = (header.base_sequence, header.last_sequence());
@@ -143,7 +135,7 @@ impl<'a> Staged<'a> {
             .copied()
     }
 
-    /// Checks a batch with a producer id, whose header holds the offsets it will have, and stages it.
+    /// Checks and stages a batch with a producer id. Its header must have its final offsets.
     pub fn add(
         &mut self,
         batch: &Batch<'_>,
@@ -156,7 +148,7 @@ impl<'a> Staged<'a> {
         }
         match end_marker(batch) {
             Some(marker) => self.add_marker(header, marker, origin),
-            // Compaction leaves control batches empty once nothing of their transaction is left.
+            // Compaction leaves a control batch without records once its transaction has no other batch.
             None => Ok(()),
         }
     }
@@ -230,18 +222,17 @@ impl<'a> Staged<'a> {
         Ok(())
     }
 
-    /// What is to be applied once the batches are written.
+    /// The changes, to be applied after the write.
     pub fn finish(self) -> Changes {
         self.changes
     }
 }
 
-/// The batches of a producer follow each other without a gap.
+/// Checks that the batches of a producer follow each other without a gap.
 ///
-/// An unknown producer may begin with any sequence, because its records and its entry may have been deleted or have
-/// expired. A log that never held a record has forgotten no producer: there a first sequence other than 0 means that an
-/// earlier batch of the producer was refused or is late, and accepting this one would lock that one out for ever
-/// (KAFKA-15591).
+/// An unknown producer may begin with any sequence, because its records may have been deleted and its entry may have
+/// expired. In a log that never had a record, no producer can have expired. There a first sequence other than 0 means
+/// that an earlier batch was refused or is late, and accepting this one would refuse that one for ever (KAFKA-15591).
 fn check_sequence(header: &BatchHeader, entry: &ProducerEntry) -> Result<(), ProducerError> {
     let never_held_a_record = header.base_offset().0 == 0;
     let may_be_forgotten = entry.epoch.0 == -1 && !never_held_a_record;
@@ -263,12 +254,11 @@ fn check_sequence(header: &BatchHeader, entry: &ProducerEntry) -> Result<(), Pro
 }
 
 impl Changes {
-    /// Whether nothing was staged.
     pub fn is_empty(&self) -> bool {
         self.entries.is_empty()
     }
 
-    /// Adds what a later append changes.
+    /// Adds the changes of a later append.
     pub fn merge(&mut self, later: Self) {
         self.entries.extend(later.entries);
         self.transactions.extend(later.transactions);
@@ -276,12 +266,12 @@ impl Changes {
 }
 
 impl ProducerState {
-    /// Begins to check batches that follow `earlier` ones, which are staged but not yet applied.
+    /// Begins to check batches after `earlier` ones, which are staged but not applied yet.
     pub(crate) fn stage_after<'a>(&'a self, earlier: &'a Changes) -> Staged<'a> {
         Staged::new(self, Some(earlier))
     }
 
-    /// Applies what was staged and is now written; returns the transactions that were aborted by it.
+    /// Applies staged changes after the write; returns the transactions that they aborted.
     pub fn apply(&mut self, changes: Changes, end: Offset) -> Vec<AbortedTransaction> {
         self.producers.extend(changes.entries);
         let mut aborted = Vec::new();

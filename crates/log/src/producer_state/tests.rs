@@ -8,7 +8,7 @@ use ottla_protocol::records::BatchView;
 use ottla_protocol::time::Timestamp;
 use std::time::Duration;
 
-/// Checks and takes in a batch at the end, as the log does.
+/// Stages and applies a batch at the end of the log, as the log does.
 fn append(state: &mut ProducerState, bytes: &[u8], origin: Origin) -> Result<usize, ProducerError> {
     let mut batch = Batch::from(BatchView::first(bytes).unwrap());
     batch.header.base_offset = state.end().0;
@@ -88,7 +88,7 @@ fn a_log_that_never_held_a_record_has_forgotten_no_producer() {
     assert_eq!(in_transaction, Err(late));
     client(&mut state, 0, 0, 5).unwrap();
     client(&mut state, 0, 5, 1).unwrap();
-    // Its records may be gone by now, and with them what was known of it.
+    // Its records and its entry may be gone by now.
     state.expire(Timestamp(i64::MAX), Duration::ZERO);
     client(&mut state, 0, 9, 1).unwrap();
     assert!(

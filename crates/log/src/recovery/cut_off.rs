@@ -1,8 +1,9 @@
-//! What recovery cuts off the end of a log moves aside, for a human to look at: nothing is destroyed unseen.
+//! Keeps the bytes that recovery cuts off the end of a log, so that a human can look at them.
 //!
-//! A `.cutoff` file in the partition's directory, which Kafka ignores: lines that say what, where and why, an empty
-//! line, and the bytes as they stood. Segments after the cut keep their bytes under a `.cutoff` name. Bounded: so many
-//! bytes of one segment, so many files of earlier cuts. On a full disk nothing can be kept, and the report says so.
+//! The bytes go into a `.cutoff` file in the partition's directory, which Kafka ignores. It begins with lines that say
+//! what was cut, where and why, and an empty line; then come the bytes. Segments after the cut are renamed to
+//! `.cutoff`. Two bounds apply: `cut_off_bytes` of one segment, and [`MAX_FILES`] files of earlier cuts. On a full disk
+//! nothing is kept, and [`CutOff::kept_in`] is `None`.
 
 use super::Recovering;
 use super::segment::Cut;
@@ -14,32 +15,32 @@ use ottla_protocol::ids::Offset;
 use std::io::IoSlice;
 use std::path::PathBuf;
 
-/// The files of earlier cuts kept in one partition; the oldest goes first.
+/// Upper bound of the files of earlier cuts in one partition. The oldest is removed first.
 const MAX_FILES: usize = 8;
 
-/// What the name of a whole segment ends with, before the suffix.
+/// The end of the name of a renamed segment, before the suffix.
 const WHOLE: &str = "-whole";
 
-/// What was cut off a log.
+/// Bytes that were cut off a log.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CutOff {
-    /// The offset at which the log now ends.
+    /// The new end of the log.
     pub end: Offset,
-    /// The segment it was cut in, and where.
+    /// The base offset of the segment that was cut.
     pub segment: Offset,
     /// The position of the cut.
     pub position: u64,
     /// The bytes cut off that segment.
     pub bytes: u64,
-    /// The whole segments after it that were taken off too.
+    /// The number of segments after it, which were removed from the log too.
     pub segments: usize,
-    /// What was wrong with the first batch cut off.
+    /// What is wrong with the first batch that was cut off.
     pub reason: String,
-    /// The sound batches found behind it: 0 after an ordinary torn write.
+    /// Sound batches in the bytes cut off. There are none after an ordinary torn write.
     pub sound_batches: usize,
     /// The offset of the first of them.
     pub first_sound_offset: Option<Offset>,
-    /// The file that now holds the bytes; none when they were all zero, or the disk full.
+    /// The file with the bytes; `None` if they were all zero, or if the disk was full.
     pub kept_in: Option<PathBuf>,
 }
 
@@ -112,8 +113,8 @@ impl<F: Files> Recovering<F> {
         self.segments.remove(base)
     }
 
-    /// Removes the oldest cut-offs beyond the limit; those of this cut do not count, nor does what a repair moved
-    /// aside. Names begin with the offset and then the time; by time is by age.
+    /// Removes the oldest `.cutoff` files over the limit. Files of this start and of repairs do not count. The second
+    /// part of a name is the time of its start.
     fn bound_cut_offs(&self) -> Result<(), StorageError> {
         let directory = self.segments.directory();
         let entries = directory.judge(directory.files().list(&self.place().path))?;
@@ -135,13 +136,13 @@ impl<F: Files> Recovering<F> {
     }
 }
 
-/// Whether this is a whole segment that recovery moved aside.
+/// Whether this is a segment that recovery renamed.
 pub(crate) fn is_whole_segment(name: &str) -> bool {
     let stem = name.strip_suffix(CUT_OFF_SUFFIX);
     stem.is_some_and(|stem| stem.ends_with(WHOLE))
 }
 
-/// Whether recovery moved this aside: what a repair did has a third part of its own.
+/// Whether this `.cutoff` file is recovery's: the name of a repair's file has a third part.
 fn is_of_recovery(name: &str) -> bool {
     let stem = name.strip_suffix(CUT_OFF_SUFFIX);
     is_whole_segment(name) || stem.is_some_and(|stem| stem.split('-').nth(2).is_none())
@@ -170,7 +171,7 @@ impl CutOff {
     }
 }
 
-/// The sound batches anywhere in `bytes`, and the offset of the first.
+/// The number of sound batches anywhere in `bytes`, and the offset of the first.
 fn sound_batches(bytes: &[u8]) -> (usize, Option<Offset>) {
     const MAGIC_AT: usize = 16;
     let mut rest = bytes;

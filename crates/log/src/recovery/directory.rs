@@ -1,5 +1,5 @@
-//! Prepares a partition's directory for the opening of its log: makes it if it is missing, and removes what an
-//! interrupted deletion or compaction left.
+//! Prepares a partition's directory before its log is opened: creates it if it is missing, and cleans up after an
+//! interrupted deletion or compaction.
 
 use crate::compaction::{REPLACEMENT, read_replacement};
 use crate::damage::{Met, Survey, UNBOUNDED};
@@ -11,19 +11,18 @@ use crate::segment::PresentIndexes;
 use ottla_protocol::ids::Offset;
 use std::collections::{BTreeMap, BTreeSet};
 
-/// A snapshot of the metadata log that waits to be removed, by the owner of that log.
+/// A deleted snapshot of the metadata log. The owner of that log removes it.
 const DELETED_METADATA_SNAPSHOT: &str = ".checkpoint.deleted";
 
-/// The files of a log, by offset.
 #[derive(Debug, Default)]
 pub(super) struct Found {
-    /// The segments, with the indexes that each has.
+    /// The segments, and which indexes each has.
     pub(super) segments: BTreeMap<Offset, PresentIndexes>,
     pub(super) snapshots: BTreeSet<Offset>,
 }
 
 impl<F: Files> Place<F> {
-    /// The names of the files that are there; makes the directory, which is not synced, when it is missing.
+    /// The names of the files. If the directory is missing it is created, unsynced, and the result is `None`.
     pub(super) fn names_or_make(&self) -> Result<Option<Vec<String>>, StorageError> {
         let files = self.directory.files();
         let listed = files.list(&self.path).map(Some).or_else(absent);
@@ -34,11 +33,10 @@ impl<F: Files> Place<F> {
         Ok(entries.map(names_of))
     }
 
-    /// Removes what an interrupted deletion or compaction left of the files `names`, and indexes without a segment;
-    /// returns the rest.
+    /// Removes files of an interrupted deletion or compaction, and indexes without a segment; returns the rest.
     pub(super) fn tidy(&self, names: Vec<String>) -> Result<Found, StorageError> {
         let mut names = names;
-        // A directory may hold a hundred thousand names, which are listed once if nothing was interrupted.
+        // A directory may have a hundred thousand names. They are listed a second time only after an interruption.
         if names.iter().any(|name| is_of_compaction(name)) {
             self.finish_compaction(&names)?;
             names = self.names()?;
@@ -81,8 +79,8 @@ impl<F: Files> Place<F> {
             .judge(self.directory.files().remove(&self.path.join(name)))
     }
 
-    /// Ends a compaction that a crash cut short, as Kafka does: what was still being written goes; what was complete
-    /// takes the place of the segments that it was made from, and those go first.
+    /// Finishes a compaction that a crash interrupted, as Kafka does. Files still being written are removed. A complete
+    /// segment replaces its sources, which are removed first.
     fn finish_compaction(&self, names: &[String]) -> Result<(), StorageError> {
         let files = self.directory.files();
         let replacement = self.directory.judge(read_replacement(files, &self.path))?;
@@ -97,7 +95,7 @@ impl<F: Files> Place<F> {
             let log = Some((FileKind::Log, base));
             names.iter().any(|name| FileKind::of_name(name) == log)
         };
-        // Ours is renamed file by file, and only then do its sources go, this one first.
+        // Ottla renames the files of the new segment one by one, and only then removes its sources, this one first.
         let is_incomplete = |base: Offset| match &replacement {
             Some(bases) if bases.start == base => cleaned.contains(&base) && is_present(base),
             _ => cleaned.first().is_some_and(|first| base >= *first),
@@ -106,7 +104,7 @@ impl<F: Files> Place<F> {
         for name in names {
             let swap = name.strip_suffix(SWAP_SUFFIX).and_then(FileKind::of_name);
             match swap {
-                // A segment was being split, or renamed file by file, and not all of it was complete.
+                // The segment was being split or renamed, and not all its files were complete.
                 Some((_, base)) if is_incomplete(base) => {
                     self.remove(name)?;
                 }
@@ -114,7 +112,7 @@ impl<F: Files> Place<F> {
                 None => {}
             }
         }
-        // After the incomplete, so that a crash in between does not make it look complete.
+        // Removed after the incomplete `.swap` files: a crash in between must not make them look complete.
         for name in names.iter().filter(|name| name.ends_with(CLEANED_SUFFIX)) {
             self.remove(name)?;
         }
@@ -124,7 +122,7 @@ impl<F: Files> Place<F> {
         let mut to = from;
         for (_, base, name) in swaps.iter().filter(|(kind, ..)| *kind == FileKind::Log) {
             to = to.max(self.end_of(name, *base)?);
-            // Kafka does not write it down; ours may reach further than the last batch that was kept.
+            // Kafka has no such file. In ours, the range may end after the last batch that was kept.
             if let Some(bases) = &replacement
                 && bases.start == *base
             {

@@ -1,4 +1,4 @@
-//! The leader epochs of a log whose checkpoint is missing or cannot be understood: the batches say them all.
+//! Rebuilds the leader epochs from the batches if the checkpoint is missing or cannot be parsed.
 
 use super::{Left, Recovering};
 use crate::checkpoint::read_leader_epochs;
@@ -9,7 +9,7 @@ use crate::leader_epochs::LeaderEpochs;
 use ottla_protocol::ids::{LeaderEpoch, Offset};
 use std::path::Path;
 
-/// The epochs of the checkpoint; none when there is no file, or none that can be understood.
+/// The epochs of the checkpoint; empty if there is no file or it cannot be parsed.
 pub(super) fn read<F: Files>(files: &F, partition: &Path) -> Result<LeaderEpochs, FileError> {
     match read_leader_epochs(files, partition) {
         Err(error) if error.is_malformed() => Ok(LeaderEpochs::default()),
@@ -18,8 +18,8 @@ pub(super) fn read<F: Files>(files: &F, partition: &Path) -> Result<LeaderEpochs
 }
 
 impl<F: Files> Recovering<F> {
-    /// Learns the epochs from the batches that recovery has not read, where the checkpoint said nothing; says whether there
-    /// were any.
+    /// If the checkpoint had no epochs, rebuilds them from all batches that recovery has not read; returns whether
+    /// there were any.
     pub(super) fn learn_all_epochs(&mut self, left: &Left) -> Result<bool, StorageError> {
         let Some(first) = self.segments.first_base() else {
             return Ok(false);
@@ -46,7 +46,7 @@ impl<F: Files> Recovering<F> {
         Ok(found)
     }
 
-    /// Learns the epochs of one segment; says whether its batches have any: Kafka 0.10 and before wrote none.
+    /// Reads the epochs of one segment; returns false if its batches have none, as those of old Kafka versions.
     fn learn_epochs(
         &self,
         base: Offset,

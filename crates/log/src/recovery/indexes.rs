@@ -1,7 +1,7 @@
-//! Makes missing index files anew from the batches, when a log is opened.
+//! Rebuilds missing index files from the batches when a log is opened.
 //!
-//! Where space or descriptors are lacking the entries stay in memory, no file is made, and a checkpoint or the next start
-//! tries again: `segment/detached.rs` says how they become files.
+//! Without space or file descriptors, the entries stay in memory and no file is written. A checkpoint or the next start
+//! tries again: see `segment/detached.rs`.
 
 use super::{OpenError, Recovering};
 use crate::damage::{Met, Survey, UNBOUNDED};
@@ -11,7 +11,7 @@ use crate::format::FileKind;
 use crate::segment::{NewIndexes, Segment};
 
 impl<F: Files> Recovering<F> {
-    /// Makes the offset and time index of a segment anew; what is damaged is passed over.
+    /// Rebuilds the offset and time index of a segment, without damaged batches.
     pub(super) fn rebuild_indexes(
         &self,
         segment: &mut Segment<F>,
@@ -34,7 +34,7 @@ impl<F: Files> Recovering<F> {
         segment.size = size;
         match segment.write_aside(place, rebuilt) {
             Ok(()) => segment.attach_indexes(),
-            // Both go: one alone would be believed.
+            // Both are removed, because a start would trust one alone.
             Err(error) if error.is_full() || error.is_lack_of_descriptors() => {
                 self.remove_indexes(segment)?;
             }

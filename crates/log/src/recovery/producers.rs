@@ -1,4 +1,4 @@
-//! The producers' state when a log is opened or cut: from the newest sound snapshot, and the batches since.
+//! Loads the producer state when a log is opened or truncated: from the newest sound snapshot and the batches after it.
 
 use crate::batch::Batch;
 use crate::damage::{Met, Survey};
@@ -15,10 +15,10 @@ use ottla_protocol::time::Timestamp;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// A snapshot holds 46 bytes a producer; more than this is no snapshot.
+/// Upper bound of a snapshot's size; it has 46 bytes for each producer.
 const MAX_SNAPSHOT_BYTES: u64 = 1 << 30;
 
-/// Drops the snapshots that are of no use: outside of the log, or neither of a segment nor among the newest.
+/// Removes snapshots outside of the log, and those that neither begin a segment nor are among the newest.
 pub(super) fn drop_snapshots<F: Files>(
     segments: &mut Segments<F>,
     log_start: Offset,
@@ -32,19 +32,19 @@ pub(super) fn drop_snapshots<F: Files>(
     segments.remove_surplus_snapshots()
 }
 
-/// How the producers' state is loaded.
+/// Where the producer state is loaded from.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct LoadProducers {
     pub(crate) log_start: Offset,
-    /// Snapshots behind this are not trusted, and aborted transactions that ended behind it are indexed again.
+    /// Snapshots after this offset are not trusted. Transactions aborted after it are added to the index again.
     pub(crate) recovery_point: Offset,
-    /// Producers that have been idle for this long are forgotten.
+    /// Producers that were idle for this long are dropped.
     pub(crate) expiration: Duration,
     pub(crate) now: Timestamp,
 }
 
 impl LoadProducers {
-    /// Loads the state at the end of `segments` into `producers`: from the newest sound snapshot, and the batches since.
+    /// Loads the state at the end of `segments` into `producers`.
     pub(crate) fn load<F: Files>(
         &self,
         segments: &mut Segments<F>,
@@ -109,7 +109,7 @@ impl LoadProducers {
     }
 }
 
-/// The bytes of a control batch; nothing for a batch of data, of which the header is enough.
+/// The bytes of a control batch; empty for a batch of data, whose header is enough.
 fn control_batch<H: File>(located: &Located, file: &H) -> Result<Vec<u8>, FileError> {
     let mut bytes = Vec::new();
     if located.header.is_control() {
@@ -119,7 +119,7 @@ fn control_batch<H: File>(located: &Located, file: &H) -> Result<Vec<u8>, FileEr
     Ok(bytes)
 }
 
-/// Takes a batch of the segment at `base` into account; returns the transactions that it aborted.
+/// Applies a batch of the segment at `base`; returns the transactions that it aborted.
 fn replay(
     producers: &mut ProducerState,
     base: Offset,
@@ -141,7 +141,7 @@ fn replay(
     let added = staged.add(&Batch { header, body }, Some(position), Origin::Replication);
     let changes = staged.finish();
     if added.is_err() {
-        // What the leader once accepted stands; only the transaction state cannot be followed further.
+        // The leader accepted this batch, so it stays in the log. Only its effect on transactions is unknown.
         return Vec::new();
     }
     producers.apply(changes, header.next_offset())

@@ -1,4 +1,5 @@
-//! Recovering one segment: which of its index entries to trust, what its batches say, and where it must end.
+//! Recovers one segment: decides which index entries to trust, reads the batches after them, and decides where the
+//! segment ends.
 
 use super::{Left, OpenError, Recovering};
 use crate::batch::BatchError;
@@ -14,22 +15,20 @@ use crate::segment::Segment;
 use ottla_protocol::ids::{LeaderEpoch, Offset};
 use std::sync::Arc;
 
-/// What was found in a segment.
 #[derive(Debug)]
 pub(super) struct Scanned {
-    /// The offset after its last sound batch, or after damage that stays.
+    /// The offset after the last sound batch, or after damage that stays.
     pub(super) end: Offset,
-    /// The position of that end.
+    /// The position of `end`.
     position: u64,
     /// Damage below the recovery point, which stays.
     pub(super) damage: Vec<Damage>,
-    /// Whether such damage is the last there is.
+    /// Whether the segment ends in damage that stays.
     pub(super) ends_in_damage: bool,
-    /// Where and why it must be cut off, if it must.
+    /// Where and why the segment must be cut, if it must.
     pub(super) cut: Option<Cut>,
 }
 
-/// A place to cut a segment, and the reason.
 #[derive(Debug)]
 pub(super) struct Cut {
     pub(super) position: u64,
@@ -37,9 +36,8 @@ pub(super) struct Cut {
 }
 
 impl Scanned {
-    /// A segment that ends before the next one begins has lost its last batches, when they were not on stable storage
-    /// yet; what follows the gap must not be read as if nothing were missing. Gaps before `gaps_to`
-    /// are compaction's.
+    /// Cuts the segment at its end if the next one begins later: its last batches were not on stable storage and are
+    /// lost, and the log must end at the gap. Gaps before `gaps_to` are compaction's.
     pub(super) fn compare_with_next(&mut self, next: Offset, gaps_to: Offset) {
         if self.cut.is_none() && self.end < next && self.end >= gaps_to {
             self.cut = Some(Cut {
@@ -54,7 +52,8 @@ impl Scanned {
 }
 
 impl<F: Files> Recovering<F> {
-    /// Reads a segment from the recovery point on, and makes its indexes anew from there. `read` is told of the bytes.
+    /// Reads a segment from the recovery point on and rebuilds its indexes from there. `read` is called with the bytes
+    /// read.
     pub(super) fn recover_segment(
         &mut self,
         base: Offset,
@@ -75,7 +74,7 @@ impl<F: Files> Recovering<F> {
         directory.judge(segment.begin_scan(place, start, self.now))?;
         let file = directory.judge(segment.file(place))?;
         let walk = Salvage::new(&*file, base, start..size, base..bound);
-        // Compaction, which leaves gaps, leaves none that the recovery point is in.
+        // Only compaction leaves gaps, and no gap of compaction spans the recovery point.
         let walk = walk.by_way_of(recovery_point);
         let scan = SegmentScan {
             segment,
@@ -86,7 +85,8 @@ impl<F: Files> Recovering<F> {
         let scanned = directory.judge(scan.run(walk, recovery_point))?;
         segment.size = scanned.position;
         if scanned.end < recovery_point {
-            // A truncation was cut short: its batches went, and what it aborted has come back.
+            // A truncation was interrupted: the batches are gone, and the index entries of aborted transactions have
+            // come back.
             directory.judge(segment.truncate_aborted(place, scanned.end, log_start))?;
         }
         directory.judge(segment.close(place))?;
@@ -103,7 +103,7 @@ impl<F: Files> Recovering<F> {
     }
 }
 
-/// What the batches of a segment are noted in.
+/// What a scan of a segment updates.
 struct SegmentScan<'a, F: Files, R> {
     segment: &'a mut Segment<F>,
     index_interval: u64,
@@ -112,9 +112,9 @@ struct SegmentScan<'a, F: Files, R> {
 }
 
 impl<F: Files, R: FnMut(u64)> SegmentScan<'_, F, R> {
-    /// Notes the batches of a walk, up to the first that is unsound: from the recovery point on the log ends there. Damage
-    /// below the recovery point stays. Damage on both sides of it ends the log at the recovery point; of its bytes those go
-    /// that are known to lie beyond.
+    /// Reads the batches of a walk. At the recovery point or after it, the log ends before the first bad batch. Damage
+    /// below the recovery point stays. Damage that spans the recovery point ends the log there; its bytes known to be
+    /// after that point are cut off.
     fn run(
         mut self,
         mut walk: Salvage<'_, F::File>,
@@ -183,8 +183,8 @@ impl<F: Files, R: FnMut(u64)> SegmentScan<'_, F, R> {
     }
 }
 
-/// Whether a message of Kafka 0.10 or older lies at the cut, whole and with the right checksum. Zeros and torn
-/// bytes, which may look like the head of one, are not.
+/// Whether there is a message of Kafka 0.10 or older at the cut, whole and with the right checksum. Zeros and torn
+/// bytes can look like the header of one.
 fn is_legacy<H: File>(Cut { position, cause }: &Cut, file: &H) -> Result<bool, FileError> {
     const MAX_BYTES: usize = 64 << 20;
     if !cause.is_legacy() {
@@ -204,8 +204,8 @@ fn is_legacy<H: File>(Cut { position, cause }: &Cut, file: &H) -> Result<bool, F
 }
 
 impl<F: Files> Segment<F> {
-    /// Keeps the index entries that are sound and name what lies before `recovery_point`; returns the position of the
-    /// last batch they name, from which to read on.
+    /// Keeps the index entries that are sound and below `recovery_point`; returns the position of the last batch that
+    /// they name, from which the scan starts.
     fn trust_indexes(
         &mut self,
         place: &Place<F>,
@@ -214,14 +214,14 @@ impl<F: Files> Segment<F> {
     ) -> Result<u64, FileError> {
         let limit = recovery_point.0.saturating_sub(self.base.0);
         let position = self.trust_below(place, limit)?;
-        // The aborted transactions are as durable as the recovery point says, and only those that ended later are found
-        // again.
+        // Entries of aborted transactions below the recovery point are durable. Later ones are found again in the
+        // batches.
         self.truncate_aborted(place, recovery_point, log_start)?;
         Ok(position)
     }
 
-    /// As [`Segment::trust_indexes`], for the offset and time index and the relative offsets below `limit`. Where no entry
-    /// of the offset index turns out right, neither index is believed, and both are detached.
+    /// As [`Segment::trust_indexes`], for the offset and time index, and relative offsets below `limit`. If no entry of
+    /// the offset index is right, neither index is trusted, and both are detached.
     fn trust_below(&mut self, place: &Place<F>, limit: i64) -> Result<u64, FileError> {
         if self.has_detached_indexes() {
             self.detach_indexes();

@@ -1,4 +1,4 @@
-//! Writing what a repair writes: segments without their damage, their indexes, and the end of a log.
+//! The steps of a repair that write: segments without damage, indexes, the end of a log.
 
 use super::stand_in::{Before, empty_batch};
 use super::{MAX_COPIED, Repair, RepairError};
@@ -19,7 +19,7 @@ use std::io::IoSlice;
 use std::ops::Range;
 use std::sync::Arc;
 
-/// The files of a segment but for the producers' state, which is not the segment's alone; the batches go last.
+/// The files of a segment, without the producer snapshot. The `.log` is last.
 const REPLACED: [FileKind; 4] = [
     FileKind::OffsetIndex,
     FileKind::TimeIndex,
@@ -27,7 +27,7 @@ const REPLACED: [FileKind; 4] = [
     FileKind::Log,
 ];
 
-/// The indexes that are made from the batches.
+/// The indexes that are rebuilt from the batches.
 const MADE_ANEW: [FileKind; 2] = [FileKind::OffsetIndex, FileKind::TimeIndex];
 
 impl<F: Files> Repair<F> {
@@ -42,7 +42,7 @@ impl<F: Files> Repair<F> {
         Ok(bases)
     }
 
-    /// Where the segment after the one at `base` begins.
+    /// The base offset of the segment after the one at `base`.
     fn bound_of(&self, base: Offset) -> Result<Offset, RepairError> {
         let bases = self.bases()?;
         let next = bases.into_iter().find(|other| *other > base);
@@ -62,7 +62,7 @@ impl<F: Files> Repair<F> {
         self.judge(Segment::load(&self.place, base, indexes))
     }
 
-    /// Hands what is in a segment, batches with their bytes and damage, to `take`.
+    /// Calls `take` with each batch, its bytes, and each damage of a segment.
     pub(super) fn walk(
         &self,
         base: Offset,
@@ -84,11 +84,11 @@ impl<F: Files> Repair<F> {
     pub(super) fn rewrite(&self, base: Offset, damage: &[Damage]) -> Result<(), RepairError> {
         let (aborted, is_all) = self.aborted_transactions(base..self.bound_of(base)?)?;
         if !is_all {
-            // The plan makes that index anew first.
+            // The plan rebuilds that index first.
             return Err(CompactionError::Changed.into());
         }
         damage.iter().try_for_each(|damage| self.keep(damage))?;
-        // Their entries for what is damaged cannot be made again; those of aborted transactions are copied.
+        // These indexes are rebuilt without the damaged batches; entries of aborted transactions are copied.
         for kind in MADE_ANEW {
             self.keep_copy(&self.place.path_of(kind, base))?;
         }
@@ -125,7 +125,6 @@ impl<F: Files> Repair<F> {
         self.put_in_place(&output, end)
     }
 
-    /// Copies the sound batches of `source` up to `position`.
     fn copy_up_to(
         &self,
         position: u64,
@@ -137,7 +136,7 @@ impl<F: Files> Repair<F> {
         let mut walk = Salvage::new(&*file, source.base, copied.to..position, offsets);
         while let Some(met) = self.judge(walk.advance())? {
             let Met::Batch(located) = met else {
-                // Not what the plan was made from.
+                // The segment has changed since the plan.
                 return Err(CompactionError::Changed.into());
             };
             copied.before = Before {
@@ -152,7 +151,7 @@ impl<F: Files> Repair<F> {
         Ok(())
     }
 
-    /// Keeps the damaged bytes in a file of their own, durably but for its name.
+    /// Copies the damaged bytes to a `.cutoff` file and syncs it, without its name.
     fn keep(&self, damage: &Damage) -> Result<(), RepairError> {
         let name = self.name_aside(damage.first_offset, &damage.position.to_string());
         let head = format!(
@@ -177,8 +176,8 @@ impl<F: Files> Repair<F> {
         self.judge(kept)
     }
 
-    /// Lets a finished segment take its source's place, by names alone: see `compaction/replace.rs`. A start after a
-    /// crash in between takes back or completes it.
+    /// Replaces a segment by its finished copy, by renames alone: see `compaction/replace.rs`. A start after a crash in
+    /// between undoes or completes that.
     fn put_in_place(&self, output: &Output<F>, end: Offset) -> Result<(), RepairError> {
         let (files, path) = (self.directory.files(), &self.place.path);
         let base = output.base();
@@ -202,8 +201,8 @@ impl<F: Files> Repair<F> {
         self.judge(removed.and_then(|()| files.sync_directory(path)))
     }
 
-    /// Makes the offset and time index of a segment anew, each at once: a crash leaves the old or the new, which the
-    /// next repair finds.
+    /// Rebuilds the offset and time index of a segment, each atomically. A crash may leave one old and one new, which
+    /// the next repair finds.
     pub(super) fn reindex(&self, base: Offset) -> Result<(), RepairError> {
         let mut segment =
             self.judge(Segment::load(&self.place, base, PresentIndexes::default()))?;
@@ -225,8 +224,8 @@ impl<F: Files> Repair<F> {
         Ok(())
     }
 
-    /// What can be read of a segment's index of aborted transactions, and whether that is all of it. Behind an entry
-    /// that is none lie others that are.
+    /// The sound entries of a segment's index of aborted transactions, and whether all are sound. There may be sound
+    /// entries after a damaged one.
     fn aborted_transactions(
         &self,
         offsets: Range<Offset>,
@@ -241,12 +240,12 @@ impl<F: Files> Repair<F> {
         Ok((entries.into_iter().flatten().collect(), is_all))
     }
 
-    /// Makes the index of aborted transactions from what is sound of it and what the batches say. Only the index knows
-    /// of a transaction whose marker is damaged.
+    /// Rebuilds the index of aborted transactions from its sound entries and from the batches. Only the index knows a
+    /// transaction whose marker is damaged.
     pub(super) fn reindex_transactions(&self, base: Offset) -> Result<(), RepairError> {
         let (replayed, end) = self.replay(base)?;
         let (known, _) = self.aborted_transactions(base..end)?;
-        // What it says is believed before what follows from batches of which some may be damaged.
+        // Entries of the index win over those from the batches, some of which may be damaged.
         let all = replayed.into_iter().chain(known);
         let entries: BTreeMap<_, _> = all.map(|entry| (entry.last_offset, entry)).collect();
         let mut bytes = Vec::new();
@@ -259,8 +258,8 @@ impl<F: Files> Repair<F> {
         self.judge(replace_durably(self.directory.files(), &path, &bytes))
     }
 
-    /// The aborted transactions whose markers are in the segment at `segment`, as all batches up to it say, and the
-    /// offset where that segment's batches, or its damage, end.
+    /// The aborted transactions whose markers are in `segment`, replayed from all batches up to it; and the end offset
+    /// of that segment, after batches or damage.
     fn replay(&self, segment: Offset) -> Result<(Vec<AbortedTransaction>, Offset), RepairError> {
         let mut state = ProducerState::default();
         let mut aborted = Vec::new();
@@ -297,7 +296,6 @@ impl<F: Files> Repair<F> {
         Ok((aborted, end))
     }
 
-    /// Appends an empty batch to the last segment.
     pub(super) fn keep_end(&self, from: Offset, to: Offset) -> Result<(), RepairError> {
         let Some(base) = self.bases()?.pop() else {
             return Ok(());
@@ -313,7 +311,7 @@ impl<F: Files> Repair<F> {
         self.judge(written.and_then(|()| file.sync_data()))
     }
 
-    /// The leader epoch in which a segment begins.
+    /// The leader epoch at the start of a segment.
     fn epoch_before(&self, base: Offset) -> Result<i32, RepairError> {
         let bases = self.bases()?.into_iter();
         let before = bases.take_while(|before| *before < base).last();
@@ -338,13 +336,13 @@ impl<F: Files> Repair<F> {
     }
 }
 
-/// A segment without its damage, as far as it is written.
+/// A copy of a segment without its damage, while it is written.
 struct SegmentCopy<F: Files> {
     output: Output<F>,
-    /// The position in the source up to which it is copied.
+    /// The source is copied up to this position.
     to: u64,
-    /// The offset behind the last batch.
+    /// The offset after the last batch.
     end: Offset,
-    /// The leader epoch and timestamp of the last batch.
+    /// Facts of the last batch, for empty batches that follow.
     before: Before,
 }

@@ -1,7 +1,8 @@
-//! What stands for offsets whose batch is gone: an empty batch, and the markers that are known to have been among them.
+//! Stand-ins for lost batches: empty batches that keep their offsets, and the abort markers that are known to have been
+//! there.
 //!
-//! A consumer that is told of an aborted transaction passes over all that its producer wrote, up to the marker. Without
-//! it what the producer committed next would stay hidden.
+//! A consumer that reads committed records skips an aborted transaction up to its marker. Without the marker it would
+//! also skip what the producer committed next.
 
 use super::{Repair, RepairError};
 use crate::damage::{Damage, Met};
@@ -14,10 +15,10 @@ use ottla_protocol::records::control::ControlRecord;
 use ottla_protocol::records::{BATCH_OVERHEAD, BatchBuilder, BatchHeader, BatchOptions};
 use std::ops::Range;
 
-/// A batch that takes the place of others.
+/// A batch in place of a lost one.
 pub(super) type StandIn = (BatchHeader, Vec<u8>);
 
-/// What the batches before the gap say of those in it.
+/// Facts of the batches before the gap.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Before {
     pub(super) leader_epoch: i32,
@@ -26,7 +27,8 @@ pub(super) struct Before {
 }
 
 impl<F: Files> Repair<F> {
-    /// The batches for the offsets of `damage`, in order; `aborted` are the transactions whose markers are in its segment.
+    /// The stand-ins for the offsets of `damage`, in order. `aborted` are the transactions whose markers are in its
+    /// segment.
     pub(super) fn stand_ins(
         &self,
         damage: &Damage,
@@ -48,7 +50,7 @@ impl<F: Files> Repair<F> {
         Ok(batches)
     }
 
-    /// The epoch in which a producer wrote last before the damage.
+    /// The epoch of a producer's last batch before the damage.
     fn epoch_of(&self, producer: ProducerId, damage: &Damage) -> Result<i16, RepairError> {
         let mut epoch = 0;
         let bases = self.bases()?.into_iter();
@@ -66,7 +68,7 @@ impl<F: Files> Repair<F> {
     }
 }
 
-/// A batch without records that stands for `offsets`; `None` for no offset.
+/// A batch without records that keeps `offsets`; `None` if the range is empty.
 pub(super) fn empty_batch(offsets: Range<Offset>, leader_epoch: i32) -> Option<StandIn> {
     if offsets.is_empty() {
         return None;
@@ -81,7 +83,7 @@ pub(super) fn empty_batch(offsets: Range<Offset>, leader_epoch: i32) -> Option<S
     with_head(builder.build()?)
 }
 
-/// The marker that ended an aborted transaction. Which coordinator wrote it is not known.
+/// The marker of an aborted transaction. Its coordinator epoch is not known.
 fn abort_marker(
     entry: &AbortedTransaction,
     producer_epoch: i16,

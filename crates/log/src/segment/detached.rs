@@ -1,9 +1,9 @@
-//! Indexes that were made anew from the batches, and how they become files.
+//! Detached indexes: rebuilt from the batches, and in memory until both files are complete.
 //!
-//! Below the recovery point no start reads the batches again: an index that is there is believed, and one index is believed
-//! on account of the other. So new ones must be there whole or not at all. Both are written aside, synced, and renamed
-//! (assumption 6 of `docs/formats.md`). Until then they are detached: all entries stay in memory, those of batches that are
-//! appended meanwhile included, and nothing is written into a file of their name.
+//! A start trusts an index below the recovery point without reading the batches, and it trusts one index because the
+//! other is there. So rebuilt indexes must be on disk completely, or not at all. Both are written to temporary files,
+//! synced, and renamed (assumption 6 of `docs/formats.md`). Until then all entries stay in memory, also those of new
+//! appends, and nothing is written into a file of their name.
 
 use super::Segment;
 use crate::directory::StorageError;
@@ -14,22 +14,22 @@ use crate::place::Place;
 use std::io::IoSlice;
 use std::path::PathBuf;
 
-/// With more files than this, one sync of the file system is faster than one of each.
+/// With more files than this, one sync of the file system is faster than a sync of each.
 const MANY: usize = 8;
 
-/// The order in which new indexes take their places, and so become durable (assumption 8). The offset index is last: a
-/// start that finds the old one judges it as before, whatever lies beside it.
+/// The order of the renames, in which the names become durable (assumption 8). The offset index is last: a start that
+/// still finds the old one judges it as before.
 const KINDS: [FileKind; 2] = [FileKind::TimeIndex, FileKind::OffsetIndex];
 
-/// The indexes of one partition that lie beside their places.
+/// Rebuilt indexes of one partition, in temporary files.
 #[derive(Debug, Default)]
 pub(crate) struct NewIndexes {
-    /// Where each is, and its place.
+    /// The temporary path and the final path of each.
     files: Vec<(PathBuf, PathBuf)>,
 }
 
 impl NewIndexes {
-    /// Puts them in their places, durably.
+    /// Syncs and renames them, durably.
     pub(crate) fn put_in_place<F: Files>(self, place: &Place<F>) -> Result<(), StorageError> {
         if self.files.is_empty() {
             return Ok(());
@@ -53,7 +53,7 @@ impl NewIndexes {
 }
 
 impl<F: Files> Segment<F> {
-    /// Empties both indexes, which are to be made anew and have no files from now on.
+    /// Empties both indexes and detaches them, to be rebuilt.
     pub(crate) fn detach_indexes(&mut self) {
         self.offset_index = IndexFile::detached();
         self.time_index = IndexFile::detached();
@@ -63,7 +63,7 @@ impl<F: Files> Segment<F> {
         self.offset_index.is_detached()
     }
 
-    /// The files in `new` are those of the indexes, which are detached no more.
+    /// Ends the detached state: the renamed files have all entries.
     pub(crate) fn attach_indexes(&mut self) {
         self.offset_index.attach();
         self.time_index.attach();
@@ -73,7 +73,7 @@ impl<F: Files> Segment<F> {
         }
     }
 
-    /// Writes the detached indexes aside and adds them to `new`. Nothing is left of them where that fails.
+    /// Writes the detached indexes to temporary files and adds them to `new`. After an error the files are removed.
     pub(crate) fn write_aside(
         &self,
         place: &Place<F>,

@@ -1,8 +1,8 @@
-//! Finding batches in a segment: by offset, by time, the last one.
+//! Finds batches in a segment: by offset, by timestamp, the last one.
 //!
-//! Heads are read from the nearest index entry on; checksums are not compared, for that is the reader's business. Where
-//! an entry lies or a head makes no sense, batches are compared one by one: the index is a hint, never the truth, and
-//! what is found before or behind damage is found all the same.
+//! Headers are read from the nearest index entry on. Checksums are not verified, because the reader does that. If an
+//! index entry is wrong or a header is not plausible, the segment is walked with checksums instead. So the index is
+//! only a hint, and batches before and after damage are found.
 
 use super::Segment;
 use super::largest_timestamp::TimestampOffset;
@@ -15,17 +15,17 @@ use ottla_protocol::ids::Offset;
 use ottla_protocol::time::Timestamp;
 use std::ops::Range;
 
-/// What is found where something is looked for.
+/// The outcome of a search in a segment.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Sought {
     Batch(Located),
-    /// Damage that may hold it.
+    /// Damage, which may hold the batch.
     Damage(Damage),
-    /// It is not in this segment.
+    /// The batch is not in this segment.
     Beyond,
 }
 
-/// The end of a segment's batches, and the damage met on the way from its last index entry.
+/// The end of a segment's batches, and the damage between its last index entry and there.
 #[derive(Debug)]
 pub(crate) struct End {
     pub(crate) next: Offset,
@@ -33,7 +33,7 @@ pub(crate) struct End {
 }
 
 impl<F: Files> Segment<F> {
-    /// The first batch whose last offset is `offset` or higher; all offsets of the segment are below `bound`.
+    /// The first batch whose last offset is `offset` or higher. All offsets of the segment are below `bound`.
     pub(crate) fn find(
         &self,
         place: &Place<F>,
@@ -59,7 +59,7 @@ impl<F: Files> Segment<F> {
         let start = entry.map_or(0, |entry| u64::try_from(entry.position).unwrap_or(0));
         let file = self.file(place)?;
         let mut scan = Scan::new(&*file, start, self.size);
-        // An index entry names a batch by its last offset.
+        // An index entry has the last offset of its batch.
         let named = entry.map(|entry| self.base.plus(i64::from(entry.relative_offset)));
         let mut highest = named.unwrap_or(UNBOUNDED);
         let mut next = self.base;
@@ -74,7 +74,8 @@ impl<F: Files> Segment<F> {
             if header.last_offset() < offset {
                 continue;
             }
-            // Compaction leaves gaps; so does a wrong offset, which no checksum covers. A last offset may be wrong too.
+            // A gap may be compaction's, or the sign of a wrong base offset, which the checksum does not cover. The
+            // last offset may be wrong too.
             if !is_plain
                 && let Some(behind) = scan.next_header()?
                 && behind.header.base_offset() < next
@@ -84,13 +85,13 @@ impl<F: Files> Segment<F> {
             return Ok(Some(located));
         }
         if start > 0 && next == self.base {
-            // An index entry names a batch.
+            // There must be a batch at the position of an index entry.
             return Err(ScanError::out_of_order(start, self.base, offset));
         }
         Ok(None)
     }
 
-    /// The same, passing over all that is damaged.
+    /// The same search with checksums, passing over damage.
     pub(crate) fn find_by_checksums(
         &self,
         place: &Place<F>,
@@ -114,7 +115,7 @@ impl<F: Files> Segment<F> {
         Ok(Sought::Beyond)
     }
 
-    /// A position where a batch begins that is not behind the one with `offset`, as the index says.
+    /// The position, from the index, of a batch at or before the one with `offset`.
     pub(crate) fn position_before(
         &self,
         place: &Place<F>,
@@ -135,7 +136,7 @@ impl<F: Files> Segment<F> {
             .last_where(&source, |entry| i64::from(entry.relative_offset) <= target)
     }
 
-    /// The same, and the lowest offset that a batch there may begin with; entries that lie are passed over.
+    /// The same, and the lowest base offset that the batch there may have. Wrong index entries are passed over.
     pub(crate) fn start_before(
         &self,
         place: &Place<F>,
@@ -169,7 +170,7 @@ impl<F: Files> Segment<F> {
         Ok((0, self.base))
     }
 
-    /// The offset behind the last batch, and the damage since the last index entry.
+    /// The end of the last batch, and the damage after the last index entry.
     pub(crate) fn end(&self, place: &Place<F>) -> Result<End, FileError> {
         let (start, next) = self.start_before(place, UNBOUNDED)?;
         let file = self.file(place)?;
@@ -187,7 +188,7 @@ impl<F: Files> Segment<F> {
         Ok(end)
     }
 
-    /// The first batch with a timestamp of `timestamp` or later that ends in `offsets`, or the damage before it.
+    /// The first batch with a timestamp of `timestamp` or later whose last offset is in `offsets`, or damage before it.
     pub(crate) fn find_time(
         &self,
         place: &Place<F>,
@@ -204,7 +205,7 @@ impl<F: Files> Segment<F> {
             .last_where(&source, |entry| entry.timestamp <= timestamp.0)?;
         let after = entry.map_or(self.base, |entry| self.absolute(entry).offset);
         let (start, next) = self.start_before(place, after.max(from))?;
-        // Nothing up to the entry is as late, unless it is itself.
+        // All batches up to the entry are earlier, except perhaps the entry's own.
         let is_earlier = entry.is_some_and(|entry| entry.timestamp < timestamp.0);
         let possible = if is_earlier { after.plus(1) } else { after }.max(from);
         let file = self.file(place)?;
@@ -217,7 +218,7 @@ impl<F: Files> Segment<F> {
                 {
                     return Ok(Sought::Batch(located));
                 }
-                // Where the time index says that nothing before an offset is as late, no damage before it is either.
+                // The time index says that nothing before this offset is late enough, so damage there is not either.
                 Met::Damage(damage)
                     if damage.first_offset < damage.next_offset
                         && damage.next_offset > possible =>

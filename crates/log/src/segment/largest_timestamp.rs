@@ -1,5 +1,5 @@
-//! The largest timestamp of a segment and where it is: known while the segment is appended to, found when it is wanted
-//! of one that was loaded.
+//! The largest timestamp of a segment and its offset. It is known for the active segment, and searched on demand for a
+//! loaded one.
 
 use super::Segment;
 use crate::damage::{Met, Survey, UNBOUNDED};
@@ -18,12 +18,12 @@ pub(crate) struct TimestampOffset {
     pub(crate) offset: Offset,
 }
 
-/// What a segment knows of its largest timestamp, in as few bytes as will do: there are as many as segments.
+/// A segment's largest timestamp, if it is known. Small, because every segment has one.
 #[derive(Debug, Clone, Copy)]
 #[repr(Rust, packed(4))]
 pub(super) struct Largest {
     timestamp: Timestamp,
-    /// Its offset behind the base of the segment, plus one; nothing while nobody has looked.
+    /// Its offset relative to the segment's base, plus one; `None` while it is unknown.
     behind_base: Option<NonZeroU32>,
 }
 
@@ -48,12 +48,12 @@ impl<F: Files> Segment<F> {
         let behind_base = behind_base.ok().and_then(|behind| behind.checked_add(1));
         self.largest = Largest {
             timestamp: largest.timestamp,
-            // What does not fit, in a damaged segment, is looked for each time.
+            // An offset that does not fit, in a damaged segment, is searched each time.
             behind_base: behind_base.and_then(NonZeroU32::new),
         };
     }
 
-    /// The largest timestamp and its batch; the timestamp is -1 in a segment without any. Damage has none.
+    /// The largest timestamp and the last offset of its batch; -1 if there is none. Damaged batches do not count.
     pub(crate) fn largest(&mut self, place: &Place<F>) -> Result<TimestampOffset, FileError> {
         if let Some(largest) = self.known_largest() {
             return Ok(largest);
@@ -68,7 +68,7 @@ impl<F: Files> Segment<F> {
             .time_index
             .last(&|| place.open(FileKind::TimeIndex, self.base))?;
         let mut largest = last.map_or_else(|| self.nothing(), |entry| self.absolute(entry));
-        // Every entry of the offset index brought the time index up to date.
+        // Each entry of the offset index was written together with the time index.
         let (start, next) = self.start_before(place, UNBOUNDED)?;
         let file = self.file(place)?;
         let mut survey = Survey::new(&*file, self.base, start..self.size, next..UNBOUNDED);
@@ -86,8 +86,8 @@ impl<F: Files> Segment<F> {
     }
 }
 
-/// The largest timestamp of a batch's records. Of one that compaction has left without records, whose header still names
-/// the one it had, none: Kafka's tools look for the record.
+/// The largest timestamp of a batch's records. None for a batch that compaction left without records: its header still
+/// has the old timestamp, but no record has it.
 pub(super) fn largest_timestamp(header: &BatchHeader) -> Timestamp {
     if header.record_count == 0 {
         Timestamp::NONE

@@ -1,5 +1,5 @@
-//! The aborted transactions of a log, which readers of committed records must know. Each is on file, in the index of the
-//! segment that holds its marker, or waits here while the disk is full or the process lacks file descriptors.
+//! The aborted transactions of a log, for readers of committed records. Each is in the index file of the segment with
+//! its marker, or waits in memory while the disk is full or file descriptors are lacking.
 
 use super::Segments;
 use crate::directory::StorageError;
@@ -8,15 +8,15 @@ use crate::format::{AbortedTransaction, FileKind};
 use ottla_protocol::ids::Offset;
 use std::collections::{BTreeMap, BTreeSet};
 
-/// Which segments have aborted transactions, and which entries are not on file yet.
+/// Which segments have aborted transactions, and which entries are not in a file yet.
 ///
 /// Invariants:
 ///
-/// - An entry that waits ended later than every entry of its segment that is on file.
-/// - The recovery point never passes an entry that waits, so the next start finds it in the batches again.
+/// - A waiting entry ended later than every entry in the file of its segment.
+/// - The recovery point never passes a waiting entry, so the next start finds it in the batches again.
 #[derive(Debug, Default)]
 pub(super) struct AbortedIndex {
-    /// The segments that hold aborted transactions, on file or waiting.
+    /// The segments with aborted transactions, in the file or waiting.
     segments: BTreeSet<Offset>,
     /// The entries that could not be written yet, by segment.
     waiting: BTreeMap<Offset, Vec<AbortedTransaction>>,
@@ -39,8 +39,8 @@ impl<F: Files> Segments<F> {
         self.aborted.segments.range(base..).next().is_some()
     }
 
-    /// Adds the transactions whose markers are in the segment at `base`. Entries that cannot be written yet wait: the
-    /// markers are in the log already.
+    /// Adds transactions whose markers are in the segment at `base`. Entries that cannot be written now wait; their
+    /// markers are already in the log.
     pub(crate) fn keep_aborted(
         &mut self,
         base: Offset,
@@ -58,7 +58,7 @@ impl<F: Files> Segments<F> {
         }
     }
 
-    /// Writes all entries that wait.
+    /// Writes all waiting entries.
     pub(super) fn write_waiting_aborted(&mut self) -> Result<(), StorageError> {
         let Self {
             by_base,
@@ -80,7 +80,7 @@ impl<F: Files> Segments<F> {
         Ok(())
     }
 
-    /// Drops the entries behind the end of the log, which was cut in its active segment.
+    /// Drops the entries after the end of the log, which was truncated in its active segment.
     pub(super) fn cut_aborted(&mut self) {
         let (base, end) = (self.active().base, self.end);
         let waiting = &mut self.aborted.waiting;
@@ -92,7 +92,7 @@ impl<F: Files> Segments<F> {
         self.forget_empty_aborted(base);
     }
 
-    /// Forgets that the segment at `base` has aborted transactions, where it has none any more.
+    /// Removes the segment at `base` from those with aborted transactions, if it has none any more.
     pub(crate) fn forget_empty_aborted(&mut self, base: Offset) {
         let on_file = self.get(base).map_or(0, |segment| segment.aborted);
         if on_file == 0 && !self.aborted.waiting.contains_key(&base) {
@@ -113,7 +113,8 @@ impl<F: Files> Segments<F> {
             };
             let entries = segment.aborted_transactions(&self.place, self.bound_of(*base));
             let entries = self.place.directory.judge(entries)?;
-            // A reader that is not told of an aborted transaction takes its records for committed.
+            // A reader that does not know of an aborted transaction takes its records for committed, so one damaged
+            // entry is an error.
             let entries: Option<Vec<_>> = entries.into_iter().collect();
             let mut entries = entries.ok_or_else(|| StorageError::DamagedTransactionIndex {
                 path: self.place.path_of(FileKind::TransactionIndex, *base),

@@ -1,13 +1,13 @@
-//! The damage that is known of a log: found by recovery, by readers and by the scrub. Known damage is refused without a
-//! second look, and no read runs into it.
+//! The known damage of a log, found by recovery, readers and the scrub. A read of known damage is refused at once, and
+//! other reads end before it.
 //!
-//! It is kept in memory only, and at most `MAX_PLACES` of it. Damage beyond that is still refused where a read meets it.
+//! It is only in memory, at most `MAX_PLACES` ranges of one log. Other damage is found again when a read meets it.
 
 use crate::damage::Damage;
 use ottla_protocol::ids::Offset;
 use std::collections::BTreeMap;
 
-/// The most places of one log that are remembered.
+/// Upper bound of the ranges of one log.
 const MAX_PLACES: usize = 1000;
 
 /// Damage by segment and position.
@@ -24,17 +24,17 @@ impl KnownDamage {
         }
     }
 
-    /// All of it, by rising offset.
+    /// All ranges, by rising offset.
     pub(crate) fn iter(&self) -> impl Iterator<Item = &Damage> {
         self.places.values()
     }
 
-    /// What keeps `offset` from being read.
+    /// The damage that covers `offset`.
     pub(crate) fn covering(&self, offset: Offset) -> Option<&Damage> {
         self.places.values().find(|damage| damage.covers(offset))
     }
 
-    /// Whether what lies at `position` of the segment is damaged.
+    /// Whether the byte at `position` of the segment is damaged.
     pub(crate) fn is_at(&self, segment: Offset, position: u64) -> bool {
         self.places.contains_key(&(segment, position))
     }
@@ -45,19 +45,19 @@ impl KnownDamage {
         places.next().is_some_and(|((base, _), _)| *base == segment)
     }
 
-    /// Where a read of the segment from `position` must end.
+    /// The position of the first damage after `position`, at which a read must end.
     pub(crate) fn position_behind(&self, segment: Offset, position: u64) -> Option<u64> {
         let mut behind = self.places.range((segment, position + 1)..);
         let (place, _) = behind.next()?;
         (place.0 == segment).then_some(place.1)
     }
 
-    /// The segment is gone or has changed.
+    /// Drops the damage of a segment that was removed or has changed.
     pub(super) fn forget(&mut self, segment: Offset) {
         self.places.retain(|(base, _), _| *base != segment);
     }
 
-    /// The log now ends at `end`.
+    /// Drops the damage after `end`, where the log was truncated.
     pub(super) fn cut_to(&mut self, end: Offset) {
         self.places.retain(|_, damage| damage.first_offset < end);
     }

@@ -1,18 +1,17 @@
-//! What was set aside earlier, as its file tells: recovery and `ottla log repair` begin what they took out of a log with
-//! lines of text.
+//! Describes `.cutoff` files. Recovery and `ottla log repair` begin them with lines of text.
 
 use crate::files::{File, FileError, Files, Open};
 use crate::format::CUT_OFF_SUFFIX;
 use crate::recovery::cut_off::is_whole_segment;
 use std::path::Path;
 
-/// The lines are no longer than this.
+/// Upper bound of these lines in bytes.
 const MAX_HEAD: usize = 4096;
 
-/// What the file at `path` says of itself.
+/// A description of the file at `path`.
 pub(super) fn describe<F: Files>(files: &F, path: &Path) -> Result<String, FileError> {
     let name = path.file_name().unwrap_or_default().to_string_lossy();
-    // That has no such lines.
+    // A renamed segment has no such lines.
     if is_whole_segment(&name) {
         return Ok(
             "recovery set this whole segment aside, behind where the log was cut".to_owned(),
@@ -31,7 +30,7 @@ pub(super) fn describe<F: Files>(files: &F, path: &Path) -> Result<String, FileE
     }
 }
 
-/// Whether it is a file that `ottla log repair` replaced: its name ends in what it was.
+/// Whether this is a file that `ottla log repair` replaced: its name ends with the kind of file.
 fn is_replaced(name: &str) -> bool {
     let what = name.strip_suffix(CUT_OFF_SUFFIX);
     let what = what.and_then(|stem| stem.splitn(3, '-').nth(2));

@@ -1,6 +1,6 @@
-//! The indexes of a segment against its batches, entry by entry as the batches go by.
+//! Compares the indexes of a segment with its batches, entry by entry while the batches are walked.
 //!
-//! Behind damage nobody knows what the largest timestamp is; what is said of it there is believed.
+//! After damage the largest timestamp is unknown, and entries of the time index there are accepted.
 
 use super::{Finding, Remedy, Severity};
 use crate::damage::Damage;
@@ -11,10 +11,10 @@ use crate::transaction_index;
 use ottla_protocol::ids::Offset;
 use std::path::{Path, PathBuf};
 
-/// An index is at most this large; a larger file is none.
+/// Upper bound of the size of an index; a larger file is not one.
 const MAX_INDEX_BYTES: u64 = 1 << 30;
 
-/// The entries of an index file, passed one by one as the batches go by.
+/// The entries of an index file, with the next one to compare.
 struct Entries<E> {
     segment: Offset,
     path: PathBuf,
@@ -78,7 +78,7 @@ impl Indexes {
         })
     }
 
-    /// Passes over the entries of what is damaged.
+    /// Skips the entries of damaged batches.
     pub(super) fn skip(&mut self, damage: &Damage) {
         let end = i64::try_from(damage.end()).unwrap_or(i64::MAX);
         let begin = i64::try_from(damage.position).unwrap_or(i64::MAX);
@@ -91,7 +91,7 @@ impl Indexes {
         while self.times.next_if(is_before).is_some() {}
     }
 
-    /// Compares the entries that belong to this batch, or to no batch between it and the one before.
+    /// Compares the entries up to this batch that were not compared yet.
     pub(super) fn pass(&mut self, located: &Located, findings: &mut Vec<Finding>) {
         let header = &located.header;
         let at = i64::try_from(located.position).unwrap_or(i64::MAX);
@@ -133,7 +133,7 @@ impl Indexes {
         }
     }
 
-    /// What is left names nothing that is there. Zeros are what a crash of Apache Kafka leaves.
+    /// Reports the remaining entries, which have no batch. Zeros at the end are left by a crash of Apache Kafka.
     pub(super) fn end(&mut self, findings: &mut Vec<Finding>) {
         let is_zero = |entry: &OffsetEntry| entry.relative_offset == 0 && entry.position == 0;
         if let Some(entry) = self.offsets.next_if(|entry| !is_zero(entry)) {
@@ -153,7 +153,7 @@ impl Indexes {
     }
 }
 
-/// What is wrong with the index of aborted transactions of the segment whose offsets are in `offsets`.
+/// The findings about the index of aborted transactions of a segment with offsets in `offsets`.
 pub(super) fn transaction_index<F: Files>(
     files: &F,
     directory: &Path,

@@ -1,5 +1,5 @@
-//! What a simulated disk holds: for each file and directory its content as programs see it, its content on the
-//! platter, and the changes in between that no sync has carried over yet.
+//! The state of a simulated disk. Each file and directory has its content as programs see it (`seen`), its content on
+//! stable storage (`durable`), and the changes in between that were not synced yet (`pending`).
 
 mod page_cache;
 
@@ -19,7 +19,7 @@ pub(super) struct State {
     pub(super) space: Option<u64>,
     pub(super) handles: Option<usize>,
     pub(super) changes_until_cut: Option<u64>,
-    /// It went with an earlier call: from here on nothing is done even in part.
+    /// The power went off in an earlier call. From here on no call does anything, not even in part.
     pub(super) power_is_off: bool,
     pub(super) changes: u64,
     pub(super) counts: BTreeMap<Operation, u64>,
@@ -58,7 +58,7 @@ pub(super) enum FileChange {
     Truncate { length: u64 },
 }
 
-/// What a name stands for from now on; `None` when it is gone.
+/// A name's new inode; `None` if the name is removed.
 #[derive(Debug, Clone)]
 pub(super) struct NameChange {
     name: String,
@@ -104,7 +104,7 @@ impl Default for State {
 }
 
 impl State {
-    /// Counts an operation and says whether it is to fail.
+    /// Counts an operation; returns the error if it is to fail.
     pub(super) fn before(
         &mut self,
         operation: Operation,
@@ -248,7 +248,7 @@ impl State {
         count
     }
 
-    /// Writes `bytes`, or only their first half when `torn`; what does not fit on the disk is cut off.
+    /// Writes `bytes`, or only the first half of them if `torn`. Bytes beyond the limit of space are not written.
     pub(super) fn write(
         &mut self,
         inode: u64,
@@ -291,7 +291,7 @@ impl State {
         }
     }
 
-    /// Ends the wait of a node's changes: they reach the platter, or are forgotten when the sync of a file failed.
+    /// Ends the pending changes of a node: they become durable, or are dropped if the sync of a file failed.
     pub(super) fn settle(&mut self, inode: u64, reaches_platter: bool) {
         if let Some(node) = self.nodes.get_mut(&inode) {
             settle(node, reaches_platter);
@@ -418,7 +418,7 @@ fn settle(node: &mut Node, reaches_platter: bool) {
     }
 }
 
-/// How a power cut treats the unsynced changes of one file.
+/// What a power cut does to the unsynced changes of one file.
 #[derive(Clone, Copy)]
 enum Fate {
     All,
@@ -429,7 +429,7 @@ enum Fate {
     Zeros,
 }
 
-/// Leaves of a node what a power cut leaves of it.
+/// Applies a power cut to one node.
 fn lose(node: &mut Node, random: &mut Random) {
     match node {
         Node::Directory {

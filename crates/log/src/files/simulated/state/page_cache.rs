@@ -1,4 +1,5 @@
-//! Which pages of a simulated disk are not in the page cache. Everything written or read is in it until it is dropped.
+//! The pages of a simulated disk that are not in the page cache. Everything written or read is in the cache until it is
+//! dropped.
 //!
 //! Only [`File::is_cached`](crate::files::File::is_cached) depends on it: reading a cold page takes no time here.
 
@@ -7,7 +8,7 @@ use std::collections::BTreeSet;
 
 const PAGE_BYTES: u64 = 4096;
 
-/// Pages that are only on the platter, by inode and number.
+/// Pages that are not in the page cache, by inode and page number.
 pub(super) type ColdPages = BTreeSet<(u64, u64)>;
 
 impl State {
