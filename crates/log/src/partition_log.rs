@@ -41,19 +41,29 @@ use ottla_protocol::ids::{LeaderEpoch, Offset, ProducerId};
 use std::path::Path;
 use std::sync::Arc;
 
-/// The log of one partition.
+/// The log of one partition. A sample:
 ///
-/// Invariants, of which the cheap ones are asserted after each change. A failure may leave a log half-way between two
-/// states; it takes the directory offline, and nothing is read or appended any more:
+/// | offsets | segment | what happened | offsets of the log |
+/// |---|---|---|---|
+/// | 0 to 3 | 0, closed | deleted by DeleteRecords; the segment is still there | log start offset 4 |
+/// | 4 to 9 | 0, closed | compacted: some offsets have no record any more | recovery point on disk 10 |
+/// | 10 to 14 | 10, closed | synced with indexes and producer snapshot | recovery point 15 |
+/// | 15 | 15, active | synced | last stable offset 16 |
+/// | 16 to 17 | 15, active | synced; a transaction began at 16 and is open | flushed 18, high watermark 18 |
+/// | 18 to 19 | 15, active | appended, not synced | log end offset 20 |
 ///
-/// - There is always a last segment, the active one. Only the active segment is appended to.
-/// - Log start offset <= high watermark <= log end offset, and the last stable offset is at most the high watermark.
-/// - Offsets rise through the log. They have gaps only where compaction, damage or a repair left them.
-/// - Everything below `flushed` is on stable storage; below the recovery point, so are the indexes and snapshots.
-///   Recovery point on disk <= recovery point <= flushed <= log end offset.
-/// - The producers' state takes every batch below the log end offset into account, and none that a failed write lost.
-/// - The high watermark names a segment that is in the log, unless all below it is removed.
-/// - Segments below the recovery point on disk alone are compacted, so recovery never meets a gap of compaction.
+/// Invariants. Those marked * are asserted whenever the high watermark moves, a flush or checkpoint ends, or segments are
+/// replaced. An error may leave a log between two states; it takes the directory offline, and the log is not used any more.
+///
+/// - The last segment is the active one, and no other takes appends.
+/// - Offsets rise. Gaps are left only by compaction, damage and repairs.
+/// - * log start offset <= last stable offset <= high watermark <= log end offset.
+/// - * recovery point on disk <= recovery point <= flushed <= log end offset. Below `flushed` batches are on stable storage;
+///   below the recovery point, indexes and snapshots are too.
+/// - * The position of the high watermark is in a segment of the log, unless all records below it are removed.
+/// - * The producer state covers the log up to its end, and no batch of a failed write.
+/// - * The log is compacted at most up to its end. Compaction stays below the recovery point on disk, so recovery never meets
+///   a gap that compaction left.
 #[derive(Debug)]
 pub struct PartitionLog<F: Files> {
     config: LogConfig,
@@ -338,17 +348,30 @@ impl<F: Files> PartitionLog<F> {
             return;
         }
         let end = self.segments.end();
-        let high_watermark = self.high_watermark;
+        let (last_stable, high_watermark) = (self.last_stable().offset, self.high_watermark);
         assert!(
-            self.log_start <= high_watermark.offset && high_watermark.offset <= end,
-            "log start {} <= high watermark {} <= log end {end}",
+            self.log_start <= last_stable
+                && last_stable <= high_watermark.offset
+                && high_watermark.offset <= end,
+            "log start {} <= last stable {last_stable} <= high watermark {} <= log end {end}",
             self.log_start,
             high_watermark.offset
         );
+        let segment = self.segments.get(high_watermark.segment);
         assert!(
-            self.segments.contains(high_watermark.segment)
-                || high_watermark.offset == self.log_start,
-            "the high watermark lies in a segment of the log, or where its removed part ends"
+            segment.map_or(high_watermark.offset == self.log_start, |segment| {
+                high_watermark.position <= segment.size
+            }),
+            "the high watermark is in a segment of the log, or where its removed part ends"
+        );
+        assert_eq!(
+            self.producers.end(),
+            end,
+            "the producer state covers the log up to its end"
+        );
+        assert!(
+            self.compaction.to.is_none_or(|to| to <= end),
+            "the log is compacted at most up to its end"
         );
         self.flush.assert_invariants(end);
     }

@@ -312,6 +312,7 @@ impl<F: Files> Recovering<F> {
             self.restart_at(log_start, &epoch_file)?;
         }
         let end = self.segments.end();
+        self.compaction.cut_to(end);
         self.leader_epochs.truncate_from_end(end);
         self.leader_epochs.truncate_from_start(log_start);
         producers::drop_snapshots(&mut self.segments, log_start)?;

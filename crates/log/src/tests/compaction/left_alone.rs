@@ -149,3 +149,22 @@ fn a_compacted_log_is_not_taken_for_a_broken_one_when_the_recovery_point_is_lost
     assert_eq!(recovery.cut_off, None);
     assert_eq!((visible(&log), log.segment_count()), (after, segments));
 }
+
+/// A truncation that was cut short by a crash leaves such a checkpoint. What is appended later must count as dirty.
+#[test]
+fn a_log_that_ends_before_its_cleaner_checkpoint_is_compacted_to_its_end_only() {
+    let files = new_disk();
+    let mut log = new_log(&files, compacted());
+    put(&mut log, &[("a", Some("1")), ("b", Some("2"))]);
+    log.close().unwrap();
+    for is_clean in [true, false] {
+        let left = Left {
+            is_clean,
+            recovery_point: Offset(2),
+            compacted_to: Some(Offset(9)),
+            ..Left::default()
+        };
+        let (log, _) = open_as(&files.process_killed(), compacted(), left);
+        assert_eq!(log.compacted_to(), Some(Offset(2)));
+    }
+}
