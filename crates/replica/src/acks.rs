@@ -1,11 +1,11 @@
-//! Producers that wait for an acknowledgement, by the offset that the high watermark must reach.
+//! The producers that wait for an acknowledgement, by the offset that the high watermark must reach.
 
 use std::collections::BTreeMap;
 
 use ottla_log::planted::{Bug, is_planted};
 use ottla_protocol::ids::Offset;
 
-/// The producers that wait at one partition. Those of one offset are answered in the order of their arrival.
+/// The waiting producers of one partition. Producers of the same offset are answered in the order of their arrival.
 #[derive(Debug)]
 pub struct Acks<P> {
     waiting: BTreeMap<(Offset, u64), P>,
@@ -22,25 +22,25 @@ impl<P> Default for Acks<P> {
 }
 
 impl<P> Acks<P> {
-    /// Whether records before `offset` may be acknowledged while the high watermark is here.
+    /// Whether records before `offset` may be acknowledged with this high watermark.
     pub fn may_acknowledge(offset: Offset, high_watermark: Offset) -> bool {
         high_watermark >= offset || is_planted(Bug::AnswerBeforeSync)
     }
 
-    /// Has `producer` wait until the high watermark has reached `offset`.
+    /// Adds `producer`, which waits until the high watermark reaches `offset`.
     pub fn wait(&mut self, offset: Offset, producer: P) {
         self.waiting.insert((offset, self.arrivals), producer);
         self.arrivals += 1;
     }
 
-    /// Takes out those that may be answered now that the high watermark is here, in the order of their offsets.
+    /// Removes and returns the producers that `high_watermark` has reached, in the order of their offsets.
     pub fn reached(&mut self, high_watermark: Offset) -> Vec<P> {
         let beyond = self.waiting.split_off(&(high_watermark.plus(1), 0));
         let reached = std::mem::replace(&mut self.waiting, beyond);
         reached.into_values().collect()
     }
 
-    /// Takes out all: the partition cannot acknowledge anything any more.
+    /// Removes and returns all producers: the partition cannot acknowledge anything any more.
     pub fn take_all(&mut self) -> Vec<P> {
         std::mem::take(&mut self.waiting).into_values().collect()
     }

@@ -1,8 +1,8 @@
-//! The checkpoint files of a log directory, put together from its logs.
+//! Writes the checkpoint files of a log directory.
 //!
-//! Each directory is written by itself: one that is slow or has failed holds up no other. A directory that has failed, or
-//! is closed, is left as it is: its logs were written down as they were, and are served no more. The partitions are asked for
-//! while the files are locked: of two writers the later one has the newer list.
+//! Each directory is written by itself, so a slow or failed one does not delay others. A failed or closed directory is
+//! not written: its logs are not served any more, and its files stay as they are. The partitions are listed while the
+//! files are locked, so the later of two writers has the newer list.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -15,10 +15,10 @@ use ottla_protocol::ids::Offset;
 
 use crate::{Directory, Host, Partition};
 
-/// The partitions that lie in a directory.
+/// The partitions of a directory.
 pub type Partitions<F, H> = Vec<Arc<Partition<F, H>>>;
 
-/// Writes the high watermarks, unless they are as `written`; returns them.
+/// Writes the high watermarks, unless they equal `written`; returns them.
 pub fn write_high_watermarks<F: Files, H: Host>(
     directory: &Directory<F, H>,
     partitions: impl FnOnce() -> Partitions<F, H>,
@@ -34,7 +34,7 @@ pub fn write_high_watermarks<F: Files, H: Host>(
     Ok(offsets)
 }
 
-/// Writes where each log starts.
+/// Writes the log start offsets.
 pub fn write_log_starts<F: Files, H: Host>(
     directory: &Directory<F, H>,
     partitions: impl FnOnce() -> Partitions<F, H>,
@@ -47,7 +47,7 @@ pub fn write_log_starts<F: Files, H: Host>(
     )
 }
 
-/// Writes how far logs are compacted.
+/// Writes the offsets up to which logs are compacted.
 pub fn write_compacted<F: Files, H: Host>(
     directory: &Directory<F, H>,
     partitions: impl FnOnce() -> Partitions<F, H>,
@@ -70,7 +70,7 @@ fn write_all<F: Files, H: Host>(
     write(directory, name, &offsets)
 }
 
-/// Writes the recovery points down as they are, and lets the logs know.
+/// Writes the recovery points, and tells each log that its own is on disk.
 pub fn write_recovery_points<F: Files, H: Host>(
     directory: &Directory<F, H>,
     partitions: impl FnOnce() -> Partitions<F, H>,
@@ -89,8 +89,8 @@ pub fn write_recovery_points<F: Files, H: Host>(
     Ok(())
 }
 
-/// Takes what earlier partitions of these names left out of the checkpoints: a start after a crash would believe that
-/// the new ones begin, are durable or are compacted as far.
+/// Removes the entries of deleted partitions with these names. Otherwise a start after a crash would use their log
+/// start offset, recovery point or cleaner offset for the new partitions.
 pub fn forget<F: Files, H: Host>(
     directory: &Directory<F, H>,
     names: &BTreeSet<(String, i32)>,
@@ -112,7 +112,7 @@ pub fn forget<F: Files, H: Host>(
         checkpoint::CLEANER_OFFSETS,
     ] {
         let read = match checkpoint::read_offsets(files, path, name) {
-            // The start went on without it, and said so.
+            // The start has ignored this file, and logged that.
             Err(error) if error.is_malformed() => None,
             read => Some(read?),
         };
@@ -135,12 +135,12 @@ fn offsets<F: Files, H: Host>(
     offsets.collect()
 }
 
-/// What a checkpoint calls a partition.
+/// The key of a partition in a checkpoint.
 pub fn key<F: Files, H: Host>(partition: &Partition<F, H>) -> (String, i32) {
     (partition.topic.to_string(), partition.index.0)
 }
 
-/// Writes one of the files. The caller holds [`Directory::checkpoint_files`].
+/// Writes one file. The caller holds [`Directory::checkpoint_files`].
 pub(crate) fn write<F: Files, H: Host>(
     directory: &Directory<F, H>,
     name: &str,

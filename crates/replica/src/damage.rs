@@ -1,7 +1,7 @@
-//! Damage in a partition's log, as its readers and the scrub come upon it: remembered by the log, said with the next
-//! step, shown by `/ready` and the metrics.
+//! Reports damage in a partition's log: logs it with the next step for the operator, and counts it for `/ready` and the
+//! metrics.
 //!
-//! A reader that does not give up asks again and again: a partition says the same damage once a minute at most.
+//! A reader may retry for ever, so a partition logs the same damage at most once a minute.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -18,44 +18,42 @@ use ottla_protocol::time::MonotonicTime;
 use crate::Host;
 use crate::partition::Partition;
 
-/// The time between two lines about one place.
+/// The time between two log lines about one damaged range.
 const INTERVAL: Duration = Duration::from_mins(1);
-/// Places whose last line is remembered; when there are more, all are said again.
+/// Upper bound of the ranges whose last log line is remembered. With more ranges, the list is cleared.
 const MAX_SAID: usize = 100;
 
-/// What a partition remembers of its damage outside of its log's lock.
+/// What a partition knows of its damage without the lock of its log.
 #[derive(Debug, Default)]
 pub struct DamageNotes {
-    /// The places that the log knows.
+    /// The number of damaged ranges that the log knows.
     places: AtomicUsize,
-    /// The segment whose index of aborted transactions is damaged, and what was said of it.
+    /// The segment whose index of aborted transactions is damaged, and the error.
     index: Mutex<Option<(Offset, String)>>,
-    /// When each place was last said, by the first offset that it takes; what is beside the log, by none.
+    /// When each damaged range was last logged, by its first offset; a transaction index, by [`Offset::NONE`].
     said: Mutex<BTreeMap<Offset, MonotonicTime>>,
 }
 
-/// The damage that is known of a partition.
+/// The known damage of a partition.
 #[derive(Debug, Clone)]
 pub struct DamageReport {
-    /// The topic.
     pub topic: String,
-    /// The partition.
     pub partition: i32,
-    /// The places, in the order of offsets.
+    /// The damaged ranges, in the order of offsets.
     pub places: Vec<Damage>,
-    /// The damage of an index of aborted transactions, if any was met; never none where there are no places.
+    /// The error of a damaged index of aborted transactions. It is `Some` if there are no damaged ranges.
     pub index: Option<String>,
 }
 
 impl DamageReport {
-    /// How many places are damaged.
+    /// The number of damaged ranges and indexes.
     pub fn count(&self) -> usize {
         self.places.len() + usize::from(self.index.is_some())
     }
 }
 
 impl DamageNotes {
-    /// Takes over how many places `log` knows.
+    /// Takes over the number of damaged ranges from `log`.
     pub(crate) fn count<F: Files>(&self, log: &PartitionLog<F>) {
         let places = log.known_damage().count();
         self.places.store(places, Ordering::Relaxed);
@@ -65,7 +63,7 @@ impl DamageNotes {
         self.index.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Whether damage is to be said again.
+    /// Whether this damage must be logged again; if so, records `now`.
     fn is_due(&self, first_offset: Offset, now: MonotonicTime) -> bool {
         let mut said = self.said.lock().unwrap_or_else(PoisonError::into_inner);
         let last = said.get(&first_offset);
@@ -81,8 +79,8 @@ impl DamageNotes {
 }
 
 impl<F: Files, H: Host> Partition<F, H> {
-    /// Remembers the damage that `error` is about, if it is about any, and says it now and then. `log` is still locked
-    /// since it was met: compaction may put another segment in the place of this one.
+    /// Records and logs the damage in `error`, if it is about damage. The caller has held the lock of `log` since the
+    /// read, because compaction may replace the segment.
     pub(crate) fn on_unreadable(
         &self,
         log: &mut PartitionLog<F>,
@@ -125,18 +123,18 @@ impl<F: Files, H: Host> Partition<F, H> {
         );
     }
 
-    /// Counts the damage that its log, locked, knows.
+    /// Updates the count of damage from `log`, the partition's log.
     pub fn count_damage(&self, log: &PartitionLog<F>) {
         self.damage.count(log);
     }
 
-    /// Whether damage is known. Of thousands of partitions the lock is not to be taken each time.
+    /// Whether damage is known. Does not take the lock, because it is called for thousands of partitions.
     pub fn is_damaged(&self) -> bool {
         self.damage.index().is_some() || self.damage.places.load(Ordering::Relaxed) > 0
     }
 
-    /// What is known of its damage, if any is left: what was deleted degrades nothing, though its bytes stay with their
-    /// segment. `log` is its log, locked.
+    /// The known damage of `log`, the partition's log; `None` if there is none. Damage below the log start offset does
+    /// not count, though its bytes are still in the segment.
     pub fn damage_report(&self, log: &PartitionLog<F>) -> Option<DamageReport> {
         self.damage.count(log);
         let mut index = self.damage.index().clone();
@@ -152,7 +150,7 @@ impl<F: Files, H: Host> Partition<F, H> {
         (report.count() > 0).then_some(report)
     }
 
-    /// Logs what an opened log turned out to hold.
+    /// Logs the damage that was found when a log was opened.
     pub fn log_damage_found(&self, damage: &[Damage], directory: &LogDirectory<F>) {
         self.with_log(|log| self.damage.count(log));
         let Some(first) = damage.first() else { return };
@@ -166,7 +164,7 @@ impl<F: Files, H: Host> Partition<F, H> {
     }
 }
 
-/// The command that takes damage out.
+/// The command that repairs damage.
 pub fn repair(directory: &std::path::Path) -> String {
     format!("ottla log repair {}", directory.display())
 }

@@ -1,4 +1,4 @@
-//! A log directory of a node: its files, its group commit, the reserve of its disk, and whether the disk answers.
+//! A log directory of a node: its files, its group commit, the reserve of its disk, and whether it is stalled.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
@@ -21,15 +21,13 @@ use crate::stalls::Stalls;
 pub struct Directory<F: Files, H: Host> {
     /// Its id, once `meta.properties` has been read or written.
     pub id: OnceLock<Uuid>,
-    /// Its files.
     pub log: Arc<LogDirectory<F>>,
-    /// What is kept free in it.
     pub reserve: DiskReserve<F>,
-    /// Whether its disk answers.
     pub stalls: Stalls,
     /// How the driver of its flushes is woken.
     pub flusher: H::Flusher,
-    /// Held while a checkpoint file is put together and written: of two at once the older might win.
+    /// Locked while a checkpoint file is collected and written: of two concurrent writers the one with older offsets
+    /// could win.
     checkpoints: Mutex<CheckpointFiles>,
     flushes: Mutex<Flushes<F, H>>,
 }
@@ -37,29 +35,29 @@ pub struct Directory<F: Files, H: Host> {
 /// The checkpoint files of a directory.
 #[derive(Debug, Default)]
 pub struct CheckpointFiles {
-    /// Whether they were written for the last time.
+    /// Whether the directory is closed, so that nobody may write them any more.
     pub are_closed: bool,
 }
 
 #[derive(Debug)]
 pub(crate) struct Flushes<F: Files, H: Host> {
     pub(crate) commit: GroupCommit,
-    /// The partitions that the next pass may take along.
+    /// The partitions that the next pass flushes.
     pub(crate) dirty: BTreeMap<LogId, Arc<Partition<F, H>>>,
     enrolled: u64,
 }
 
-/// When appended records are to be on stable storage.
+/// When appended records must be flushed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Urgency {
-    /// Somebody waits for it: by a pass that is due now.
+    /// A producer or reader waits: by a pass that is due now.
     Now,
-    /// By the next pass, at the latest after `ottla.flush.max.delay.ms`.
+    /// Nobody waits: by the next pass, which is due after `ottla.flush.max.delay.ms` at the latest.
     Later,
 }
 
 impl<F: Files, H: Host> Directory<F, H> {
-    /// A directory whose partitions are flushed at the latest `max_delay` after an append.
+    /// A directory whose partitions are flushed at most `max_delay` after an append.
     pub fn new(
         log: Arc<LogDirectory<F>>,
         disk_reserve: Option<u64>,
@@ -81,12 +79,12 @@ impl<F: Files, H: Host> Directory<F, H> {
         })
     }
 
-    /// Whether it has not failed, and its disk answers.
+    /// Whether it is online and not stalled.
     pub fn answers(&self, now: MonotonicTime) -> bool {
         self.log.failure().is_none() && !self.stalls.is_stalled(now)
     }
 
-    /// The right to write the checkpoint files; none once the directory is closed.
+    /// The lock of the checkpoint files; `None` once the directory is closed.
     pub fn checkpoint_files(&self) -> Option<MutexGuard<'_, CheckpointFiles>> {
         let files = self.checkpoints.lock();
         let files = files.unwrap_or_else(PoisonError::into_inner);
@@ -94,11 +92,11 @@ impl<F: Files, H: Host> Directory<F, H> {
     }
 
     pub(crate) fn flushes(&self) -> MutexGuard<'_, Flushes<F, H>> {
-        // Held for noting and taking only.
+        // Held only to add and remove entries.
         self.flushes.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Adds a log that is durable up to `flushed`.
+    /// Adds a log that is flushed up to `flushed`.
     pub(crate) fn enrol(&self, flushed: Offset) -> LogId {
         let mut queue = self.flushes();
         queue.enrolled += 1;
@@ -114,7 +112,7 @@ impl<F: Files, H: Host> Directory<F, H> {
         queue.dirty.remove(&id);
     }
 
-    /// A log was truncated, and is durable up to `flushed`.
+    /// A log was truncated, and is flushed up to `flushed`.
     pub(crate) fn renew(&self, id: LogId, flushed: Offset) {
         let mut queue = self.flushes();
         queue.dirty.remove(&id);
@@ -122,7 +120,7 @@ impl<F: Files, H: Host> Directory<F, H> {
         queue.commit.add(id, flushed);
     }
 
-    /// Has a pass flush `partition`, which ends at `end`.
+    /// Adds `partition`, whose log ends at `end`, to the next pass.
     pub(crate) fn ask_for_flush(
         &self,
         partition: &Arc<Partition<F, H>>,
@@ -137,7 +135,7 @@ impl<F: Files, H: Host> Directory<F, H> {
             Urgency::Now => queue.commit.flush_now(id, end, now),
             Urgency::Later => queue.commit.flush_later(id, end, now),
         };
-        // A partition that is gone must not be held here: nothing would take it out again.
+        // A partition that was removed is not dirty, and must not be added: nothing would remove it again.
         if is_dirty {
             let dirty = queue.dirty.entry(id);
             dirty.or_insert_with(|| Arc::clone(partition));
@@ -149,7 +147,7 @@ impl<F: Files, H: Host> Directory<F, H> {
         }
     }
 
-    /// Nothing will be flushed any more: those that wait in `pass`, and in any partition that was to be flushed, are told.
+    /// The directory has failed: answers all who wait, in the partitions of `pass` and in all dirty ones.
     pub(crate) fn fail(&self, pass: &[Arc<Partition<F, H>>], error: &StorageError) {
         let later = {
             let mut queue = self.flushes();
@@ -163,7 +161,7 @@ impl<F: Files, H: Host> Directory<F, H> {
     }
 }
 
-/// The same directories, each once.
+/// The directories without duplicates.
 pub fn distinct<'a, F: Files, H: Host>(
     directories: impl Iterator<Item = &'a Arc<Directory<F, H>>>,
 ) -> Vec<Arc<Directory<F, H>>> {

@@ -1,9 +1,9 @@
-//! What is kept free on the file system of a log directory: `ottla.disk.reserve`, and some of its inodes.
+//! The reserve of a log directory's file system: `ottla.disk.reserve` bytes, and some inodes.
 //!
-//! Below it clients' records are refused, with the reason, until there is space again. All else goes on: fetches,
-//! committed offsets, metadata, retention, deletion; the reserve is their space. The file system is looked at every
-//! second, and again whenever an eighth of the reserve may have been written since; where inodes are becoming few, at
-//! each append, which may make four files.
+//! With less free space than that, clients' records are refused, with the reason. Fetches, committed offsets, metadata,
+//! retention and deletion continue, and may use the reserve. The free space is checked every second, and after appends
+//! of an eighth of the reserve. When inodes are few it is checked at each append, because an append may create four
+//! files.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
@@ -19,18 +19,18 @@ const LARGEST_DEFAULT: u64 = 1 << 30;
 const SHARE: u64 = 20;
 /// Upper bound of the inode reserve; on small file systems it is 1/[`SHARE`] of all inodes.
 const MOST_INODES: u64 = 10_000;
-/// At or below this many times the inode reserve, the file system is looked at after each append.
+/// With at most this many times the inode reserve free, the file system is checked after each append.
 const FEW: u64 = 10;
-/// A look is a system call: however small the reserve, not every append pays for one.
+/// Lower bound of the bytes between two checks, because a check is a system call.
 const LEAST_BETWEEN_LOOKS: u64 = 1 << 20;
 
 /// The reserve of one log directory.
 #[derive(Debug)]
 pub struct DiskReserve<F: Files> {
     directory: Arc<LogDirectory<F>>,
-    /// `ottla.disk.reserve`, where it is set.
+    /// `ottla.disk.reserve`, if it is set.
     configured: Option<u64>,
-    /// Bytes that may be appended before the next look; wraps below zero once that is due.
+    /// Bytes that may be appended before the next check. It wraps below zero when a check is due.
     until_look: AtomicU64,
     /// [`ENOUGH`], [`FEW_BYTES`] or [`FEW_INODES`].
     state: AtomicU8,
@@ -41,7 +41,7 @@ const ENOUGH: u8 = 0;
 const FEW_BYTES: u8 = 1;
 const FEW_INODES: u8 = 2;
 
-/// Less than is to be kept free.
+/// What there is less of than the reserve.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Shortage {
     Bytes { free: u64, reserve: u64 },
@@ -65,7 +65,7 @@ impl<F: Files> DiskReserve<F> {
         self.state.load(Ordering::Relaxed) != ENOUGH
     }
 
-    /// Why clients' records are refused, if they are.
+    /// The error for clients' records; `None` if they are accepted.
     pub fn refusal(&self) -> Option<Refused> {
         let path = || self.path().to_path_buf();
         match self.state.load(Ordering::Relaxed) {
@@ -88,10 +88,10 @@ impl<F: Files> DiskReserve<F> {
         }
     }
 
-    /// Looks at the file system, and says when it begins and ends to be short.
+    /// Checks the file system, and logs when the shortage begins and ends.
     pub fn look(&self) {
         let Ok(space) = self.directory.files().space(self.path()) else {
-            // A failed disk is noticed by those who write.
+            // A failed disk is noticed by the next write.
             return;
         };
         let reserve = reserve(space, self.configured);
@@ -137,8 +137,8 @@ impl<F: Files> DiskReserve<F> {
         }
     }
 
-    /// Makes the [`spare`] file once, as soon as there is space for it beyond the reserve, so that the next start finds some
-    /// space whatever happens until then.
+    /// Makes the [`spare`] file once, as soon as there is space for it beyond the reserve: the next start, which may find
+    /// the disk full, uses its space.
     pub fn keep_spare(&self) {
         if self.has_spare.load(Ordering::Relaxed) {
             return;
@@ -158,7 +158,6 @@ impl<F: Files> DiskReserve<F> {
     }
 }
 
-/// The bytes to keep free.
 fn reserve(space: Space, configured: Option<u64>) -> u64 {
     configured.unwrap_or_else(|| LARGEST_DEFAULT.min(space.total / SHARE))
 }
@@ -168,7 +167,7 @@ fn shortage(space: Space, reserve: u64) -> Option<Shortage> {
     if free < reserve {
         return Some(Shortage::Bytes { free, reserve });
     }
-    // No reserve of bytes means no reserve of inodes.
+    // If no bytes are reserved, no inodes are.
     let Inodes { free, total } = inodes.filter(|_| reserve > 0)?;
     let reserve = reserve_of_inodes(total);
     (free < reserve).then_some(Shortage::Inodes { free, reserve })

@@ -1,9 +1,11 @@
-//! One pass of a log directory's group commit: one sync, or a few, for all partitions that wait for one.
+//! One pass of a log directory's group commit: few syncs for all partitions that wait for one.
 //!
-//! [`Directory::begin_pass`] takes what is to be synced under each partition's lock, [`FlushPass::sync`] syncs it without any
-//! lock, and [`FlushPass::end`] moves the high watermarks, which answers those that waited. Invariants: a directory has
-//! one pass at a time; nobody is answered before the sync of a flush that was taken after their append; a failed sync is
-//! never tried again, and fails all that wait in the directory.
+//! [`Directory::begin_pass`] begins a flush of each dirty log under its partition's lock. [`FlushPass::sync`] syncs
+//! them without a lock. [`FlushPass::end`] moves the high watermarks, which answers waiting producers. Invariants:
+//!
+//! - A directory has one pass at a time.
+//! - A producer is answered only after the sync of a flush that began after its append.
+//! - A failed sync is never retried. It fails all producers and readers that wait in the directory.
 
 use std::sync::Arc;
 
@@ -17,34 +19,34 @@ use crate::Host;
 use crate::directory::{Directory, Urgency};
 use crate::partition::Partition;
 
-/// A pass that has begun.
+/// A running pass.
 #[derive(Debug)]
 #[must_use = "a pass that has begun must be ended"]
 pub struct FlushPass<F: Files, H: Host> {
     directory: Arc<Directory<F, H>>,
-    /// Those with something to sync, in the order of `flushes`.
+    /// The partitions with something to sync, in the order of `flushes`.
     partitions: Vec<Arc<Partition<F, H>>>,
     flushes: Vec<Flush<F>>,
-    /// Those that have nothing to sync.
+    /// The partitions with nothing to sync.
     clean: Vec<Arc<Partition<F, H>>>,
-    /// Those whose flush could not be taken for want of a file descriptor or space.
+    /// The partitions whose flush could not begin for lack of file descriptors or space.
     postponed: Vec<Arc<Partition<F, H>>>,
-    /// How the syncs went, or why there are none.
+    /// The outcome of the syncs, or the error that prevented them; `None` before.
     ran: Option<Result<(), StorageError>>,
 }
 
 impl<F: Files, H: Host> Directory<F, H> {
-    /// When the next pass is to begin; none while one runs or nothing is dirty.
+    /// When the next pass is due; `None` while one runs or no log is dirty.
     pub fn next_pass(&self) -> Option<MonotonicTime> {
         self.flushes().commit.next_due()
     }
 
-    /// Begins a pass over all that is dirty, if one is due.
+    /// Begins a pass over all dirty logs, if one is due.
     pub fn begin_pass(self: &Arc<Self>, now: MonotonicTime) -> Option<FlushPass<F, H>> {
         let due: Vec<_> = {
             let mut flushes = self.flushes();
             let logs = flushes.commit.begin_pass(now)?;
-            // An append from here on begins another pass: it may come too late for this one.
+            // An append from here on asks for another pass: it may come too late for this one.
             logs.iter()
                 .filter_map(|log| flushes.dirty.remove(log))
                 .collect()
@@ -82,15 +84,15 @@ impl<F: Files, H: Host> FlushPass<F, H> {
         self.ran.is_some()
     }
 
-    /// Syncs what was taken. Blocks on the disk.
+    /// Runs the flushes. Blocks on the disk.
     pub fn sync(&mut self) {
         if self.ran.is_none() {
             self.ran = Some(run_together(&self.flushes));
         }
     }
 
-    /// Moves the high watermarks of what is flushed. An error has taken the directory offline: all that wait in it have
-    /// been told.
+    /// Moves the high watermarks to what is flushed. On an error the directory is offline, and all who wait in it were
+    /// answered.
     pub fn end(&mut self, now: MonotonicTime) -> Result<(), StorageError> {
         self.sync();
         let ended = self.settle_all(now);
@@ -100,7 +102,7 @@ impl<F: Files, H: Host> FlushPass<F, H> {
         ended
     }
 
-    /// Ends a pass whose directory has failed: all that wait in it are told.
+    /// Ends a pass after its directory has failed: answers all who wait in it.
     pub fn fail(&self, error: &StorageError) {
         let parts = [&self.partitions, &self.clean, &self.postponed];
         let all: Vec<_> = parts.into_iter().flatten().cloned().collect();
@@ -125,7 +127,7 @@ impl<F: Files, H: Host> FlushPass<F, H> {
             }
         }
         match ran {
-            // A lack of file descriptors passes.
+            // A lack of file descriptors is temporary: the next pass tries again.
             Err(StorageError::TooManyOpenFiles { .. }) | Ok(()) => {}
             Err(error) => return Err(error),
         }
@@ -136,8 +138,8 @@ impl<F: Files, H: Host> FlushPass<F, H> {
         Ok(())
     }
 
-    /// Moves the high watermark of a partition that is flushed. Where that needs a file that cannot be opened now, the
-    /// next pass tries again: the other partitions and the directory are unaffected.
+    /// Moves the high watermark of a flushed partition. If that needs a file that cannot be opened now, the next pass
+    /// tries again, and other partitions are not affected.
     fn settle(
         &self,
         partition: &Arc<Partition<F, H>>,

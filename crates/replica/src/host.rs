@@ -1,29 +1,29 @@
-//! How the partitions of a node reach those that wait for them.
+//! The interface by which the partitions of a node answer and wake those who wait.
 
 use std::fmt::Debug;
 
 use crate::refusals::Unavailable;
 
-/// What drives the partitions of a node: the broker, or a simulation.
+/// The driver of a node's partitions: the broker, or a simulation.
 ///
 /// A partition calls these functions after it has released its lock. They must not call back into a partition.
 pub trait Host: Debug + Send + Sync + 'static {
     /// A producer that waits for an acknowledgement.
     type Producer: Debug + Send;
-    /// How a consumer that waits for records is woken.
+    /// The handle that wakes a consumer waiting for records.
     type Consumer: Debug + Send + Sync;
-    /// How the driver of a log directory's flushes is woken.
+    /// The handle that wakes the driver of a log directory's flushes.
     type Flusher: Debug + Send + Sync;
 
-    /// Tells a producer that its records are replicated, or why they will not be.
+    /// Answers a producer: its records are replicated, or why they are not.
     fn answer(producer: Self::Producer, outcome: Result<(), Unavailable>);
-    /// Wakes a consumer: a partition that it watches has changed.
+    /// Wakes a consumer, because a partition that it watches has changed.
     fn wake(consumer: &Self::Consumer);
-    /// Wakes the driver of flushes: a pass is due earlier than it knew.
+    /// Wakes the driver of flushes, because a pass is due earlier than it knew.
     fn pass_is_due(flusher: &Self::Flusher);
 }
 
-/// A host of tests in which nobody waits.
+/// A host for tests in which nobody waits.
 #[cfg(test)]
 #[derive(Debug)]
 pub(crate) struct Nobody;

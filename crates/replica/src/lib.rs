@@ -1,9 +1,9 @@
-//! The partitions of one node: appends, acknowledgements, reads, flushes. Synchronous, over any [`Files`].
+//! The partitions of one node: append, acknowledge, read, flush. Synchronous, over any [`Files`].
 //!
-//! [`Partition`] is a partition's log behind a short lock, with its role and those that wait for it; [`Directory`] is a
-//! log directory with its group commit; [`FlushPass`] is one pass of it. Here, once, is decided what is acknowledged and
-//! when. Threads, clocks and timers are the driver's (the broker's, or a simulation's): time comes in as an argument, and
-//! those that wait are reached through a [`Host`].
+//! A [`Partition`] is a log behind a short lock, with its role, and the producers and consumers that wait for it. A
+//! [`Directory`] is a log directory with its group commit, and a [`FlushPass`] is one pass of it. This crate alone
+//! decides what is acknowledged and when. Threads, clocks and timers belong to the driver, which is the broker or a
+//! simulation: time is an argument, and waiting producers and consumers are reached through a [`Host`].
 //!
 //! [`Files`]: ottla_log::files::Files
 

@@ -1,6 +1,7 @@
-//! Logs on disk: opened at a start, made and deleted as topics come and go, closed at a stop.
+//! Logs on disk: opened at a start, created and deleted with their topics, closed at a stop.
 //!
-//! These are the steps of one log or one directory. A driver puts them together: on threads, or one after the other.
+//! Each function is a step for one log or one directory. [`Node`](crate::Node) and its driver combine them, on threads
+//! or one after the other.
 
 mod choose;
 mod close;
@@ -21,24 +22,17 @@ use std::path::PathBuf;
 use ottla_log::files::FileError;
 use ottla_log::{OpenError, StorageError};
 
-/// Why logs cannot be opened, made, deleted or closed.
+/// Why a log cannot be opened, created, deleted or closed.
 #[derive(Debug, thiserror::Error)]
 pub enum LogsError {
     /// A log cannot be opened.
     #[error("cannot open the log of {name}: {source}")]
-    Open {
-        /// The partition's directory.
-        name: String,
-        /// Why.
-        source: OpenError,
-    },
-    /// The disk cannot.
+    Open { name: String, source: OpenError },
     #[error(transparent)]
     Storage(#[from] StorageError),
-    /// The disk cannot.
     #[error(transparent)]
     File(#[from] FileError),
-    /// Two logs have the id of the same topic.
+    /// Two log directories have a log of the same partition, both with its topic's id.
     #[error(
         "{name} lies in {} and in {}, both with its topic's id: see by `ottla log verify` which is to be served, and \
          move the other away",
@@ -46,14 +40,11 @@ pub enum LogsError {
         other.display()
     )]
     Twice {
-        /// The partition's directory.
         name: String,
-        /// A log directory that has it.
         one: PathBuf,
-        /// Another.
         other: PathBuf,
     },
-    /// An invariant is broken.
+    /// A task panicked: an invariant is broken.
     #[error("a task in a log directory panicked")]
     Panicked,
 }

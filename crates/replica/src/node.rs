@@ -1,12 +1,13 @@
-//! The partitions of one node: found by topic, and opened, made and deleted as the metadata says.
+//! The partitions of one node: looks them up by topic, and opens, creates and deletes them as the metadata says.
 //!
-//! A start finds its logs ([`Node::find_logs`]), opens them and hands them over ([`Node::hold`]); what the metadata knows
-//! besides is made by a change of everything ([`Node::everything_in`]). A change of metadata is planned without any disk
-//! ([`Node::plan`]): one [`Job`] for each log directory, done by [`Node::perform`]. Invariants:
+//! A start finds the logs on disk ([`Node::find_logs`]), opens them, and hands them over ([`Node::hold`]). It then
+//! applies a change with all partitions ([`Node::everything_in`]), which creates the missing ones. A change of metadata
+//! is planned without the disk ([`Node::plan`]) as one [`Job`] for each log directory, which [`Node::perform`] does.
+//! Invariants:
 //!
-//! - a partition is served from one log, in one directory, which is known from the moment it is chosen;
+//! - a partition has one log, in one directory, which is known from the moment it is chosen;
 //! - a directory does one job at a time, in the order in which they were planned;
-//! - what fails concerns one partition: the others go on.
+//! - a failure affects one partition: the others continue.
 
 mod job;
 mod removals;
@@ -42,7 +43,7 @@ pub struct Node<F: Files, H: Host> {
 }
 
 impl<F: Files, H: Host> Node<F, H> {
-    /// A node without partitions: the metadata says which. The log directories must exist.
+    /// A node without partitions. The log directories must exist.
     pub fn new(statics: StaticConfigs, directories: Vec<Arc<Directory<F, H>>>) -> Self {
         Self {
             statics,
@@ -53,7 +54,7 @@ impl<F: Files, H: Host> Node<F, H> {
     }
 
     fn read(&self) -> RwLockReadGuard<'_, Topics<F, H>> {
-        // Held for lookups and insertions only.
+        // Held only for lookups and insertions.
         self.topics.read().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -61,12 +62,10 @@ impl<F: Files, H: Host> Node<F, H> {
         self.topics.write().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Its log directories.
     pub fn directories(&self) -> &[Arc<Directory<F, H>>] {
         &self.directories
     }
 
-    /// Its configuration.
     pub fn statics(&self) -> &StaticConfigs {
         &self.statics
     }
@@ -81,7 +80,6 @@ impl<F: Files, H: Host> Node<F, H> {
         self.read().by_name(topic, index)
     }
 
-    /// The name of a topic.
     pub fn topic_name(&self, topic: Uuid) -> Option<Arc<str>> {
         self.read().name(topic)
     }
@@ -105,8 +103,8 @@ impl<F: Files, H: Host> Node<F, H> {
         Arc::new(TopicSettings::resolve(image, &self.statics, topic))
     }
 
-    /// Finds the logs that a start is to open, those of each directory by themselves, and learns all topics. Directories of
-    /// partitions that the metadata does not know are set aside. Blocks on the disks.
+    /// Finds the logs that a start must open, grouped by directory, and takes over all topics from `image`. Directories
+    /// of partitions that are not in it are renamed to `-stray`. Blocks on the disks.
     pub fn find_logs(
         &self,
         image: &MetadataImage,
@@ -130,7 +128,7 @@ impl<F: Files, H: Host> Node<F, H> {
         Ok(existing)
     }
 
-    /// Finds the partition that a directory is of by its name.
+    /// A function that returns the partition of a directory's name.
     fn known_logs<'a>(
         &'a self,
         image: &'a MetadataImage,
@@ -154,7 +152,7 @@ impl<F: Files, H: Host> Node<F, H> {
         }
     }
 
-    /// Makes the logs that a start has opened durable, and lets their partitions be found. Blocks on the disks.
+    /// Syncs the logs that a start has opened, and adds their partitions. Blocks on the disks.
     pub fn hold(&self, opened: Vec<Opened<F, H>>) -> Result<(), LogsError> {
         let shorter = opened.iter().filter(|opened| opened.is_shorter());
         let with_shorter = distinct(shorter.map(Opened::directory));
@@ -183,8 +181,9 @@ impl<F: Files, H: Host> Node<F, H> {
         logs::close(directory, || self.all_in(directory), workers, broker_epoch)
     }
 
-    /// Has no recovery point in the checkpoint be beyond the end of its log. What is appended must not lie before it:
-    /// torn, it would be taken for damage, and stay. A directory where that cannot be written takes no more.
+    /// Writes the recovery points of a directory, because one of them is after the end of its log. Appends must not lie
+    /// before a recovery point: a start would take a torn batch there for damage and keep it. If the write fails, the
+    /// directory is taken offline.
     fn lower_recovery_points(&self, directory: &Arc<Directory<F, H>>) {
         if let Err(error) = checkpoints::write_recovery_points(directory, || self.all_in(directory))
         {
@@ -193,7 +192,7 @@ impl<F: Files, H: Host> Node<F, H> {
         }
     }
 
-    /// The change that makes all partitions that belong here, and gives each its role.
+    /// The change that creates all partitions of this node in `image`, and sets the role of each.
     pub fn everything_in(&self, image: &MetadataImage) -> Changes {
         let partitions = image.topics.iter().flat_map(|(id, topic)| {
             let here = topic.partitions.iter();
@@ -206,7 +205,7 @@ impl<F: Files, H: Host> Node<F, H> {
         }
     }
 
-    /// What `partition` is to this node; nothing when it has no replica here.
+    /// This node's role in `partition`; `None` if it has no replica.
     fn role(&self, partition: &ottla_metadata::Partition) -> Option<Role> {
         let node = self.statics.node;
         partition.replicas.contains(&node).then(|| Role {

@@ -1,12 +1,13 @@
-//! One partition on this node: its log behind a short lock, its role, and those that wait for it.
+//! One partition on this node: its log behind a short lock, its role, and the producers and consumers that wait.
 //!
-//! The lock is held for memory and page cache work, never across a sync. Those that wait are answered and woken after it is
-//! released. A partition that is gone stays gone: if its topic comes back, the node makes another one. Invariants:
+//! The lock is held for work in memory and in the page cache, never during a sync. Producers are answered and consumers
+//! woken after it is released. A partition whose log was taken out stays without one: if its topic is created again,
+//! the node makes a new partition. Invariants:
 //!
-//! - the high watermark moves as `ottla_replication` says; of the node's own log it counts, under `fsync`, what is flushed,
-//!   and under `page-cache` the whole;
-//! - a producer is answered when the high watermark has reached the end of its records, once;
-//! - a partition whose directory has failed answers all that wait, and takes no others.
+//! - the high watermark moves as `ottla_replication` decides; of this node's log, only flushed records count under
+//!   `fsync`, and all records under `page-cache`;
+//! - a producer is answered once, when the high watermark has reached the end of its records;
+//! - after its directory has failed, a partition answers all who wait, and lets nobody wait any more.
 
 mod state;
 
@@ -45,16 +46,14 @@ pub struct Partition<F: Files, H: Host> {
     pub topic_id: Uuid,
     /// The partition's index.
     pub index: PartitionIndex,
-    /// What has gone in and out.
     pub traffic: Traffic,
-    /// What is damaged in its log.
     pub(crate) damage: DamageNotes,
-    /// A lock of its own: reading the settings does not wait for the disk.
+    /// Has a lock of its own, so that reading the settings never waits for the disk.
     settings: Mutex<Arc<TopicSettings>>,
     state: Mutex<State<F, H>>,
-    /// Held by the cleaner during a pass: the files stay while it is.
+    /// Held by the cleaner during a pass; a deletion or close waits for it.
     pub cleaning: Mutex<()>,
-    /// The number of its log in the group commit of its directory.
+    /// The id of its log in the group commit of its directory.
     flush_id: LogId,
     directory: Arc<Directory<F, H>>,
 }
@@ -62,22 +61,22 @@ pub struct Partition<F: Files, H: Host> {
 /// Which replicas must have records before their producer is answered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RequiredAcks {
-    /// All that are in sync, `min.insync.replicas` at least (acks=all). A flush is asked for at once.
+    /// All replicas in the ISR, at least `min.insync.replicas` (acks=all). A flush is due at once.
     All,
     /// The leader alone (acks=1 and 0).
     Leader,
 }
 
-/// What one request appends.
+/// The batches of one request.
 #[derive(Debug, Clone, Copy)]
 pub struct Append<'a> {
-    /// One batch or more, checked.
+    /// One or more batches, validated.
     pub batches: &'a [Batch<'a>],
     /// What its producer waits for.
     pub acks: RequiredAcks,
 }
 
-/// A partition's offsets, read together.
+/// A partition's offsets, read under one lock.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Offsets {
     /// The first offset that may be read.
@@ -90,31 +89,30 @@ pub struct Offsets {
     pub log_end: Offset,
 }
 
-/// A read, decided but not done.
+/// A planned read.
 #[derive(Debug)]
 pub struct Planned<F: Files> {
     /// The bytes to read.
     pub plan: ReadPlan<F>,
     /// The partition's offsets.
     pub offsets: Offsets,
-    /// Where the reader's log and this one diverge, if they do.
+    /// The leader epoch and offset where a follower's log diverges from this one, if it does.
     pub diverging: Option<(LeaderEpoch, Offset)>,
-    /// The bytes that the reader could have besides, once they are on stable storage; zero while the disk is stalled.
+    /// Bytes that the reader could also read after a flush; zero while the directory is stalled.
     pub unflushed: u64,
 }
 
-/// What a reader asks.
+/// A read request.
 #[derive(Debug, Clone, Copy)]
 pub struct ReadAt {
-    /// The first offset.
     pub offset: Offset,
-    /// The bytes that are enough.
+    /// Upper bound of the bytes.
     pub max_bytes: usize,
-    /// Whether one batch may be more.
+    /// Whether the first batch may be larger than that.
     pub first_batch: FirstBatch,
-    /// How far it may see.
+    /// The offset up to which the reader may read.
     pub bound: Bound,
-    /// The leader epoch that the reader knows.
+    /// The leader epoch that the reader knows (KIP-320).
     pub current_epoch: Option<LeaderEpoch>,
     /// The epoch of the last record that it has.
     pub last_fetched_epoch: Option<LeaderEpoch>,
@@ -143,11 +141,10 @@ impl<F: Files, H: Host> Partition<F, H> {
     }
 
     fn lock(&self) -> MutexGuard<'_, State<F, H>> {
-        // A panic under the lock is a broken invariant of the log; the others go on with what is in memory.
+        // After a panic under the lock the state is still used: the broken invariant concerns one request.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Its settings as of now.
     pub fn settings(&self) -> Arc<TopicSettings> {
         let settings = self.settings.lock();
         Arc::clone(&settings.unwrap_or_else(PoisonError::into_inner))
@@ -172,9 +169,10 @@ impl<F: Files, H: Host> Partition<F, H> {
         self.lock().role.clone()
     }
 
-    /// Appends what `requests` hold, in order and in one write where it fits. The outcomes are in their order.
+    /// Appends `requests` in order, in one write as far as they fit; returns their outcomes in the same order.
     ///
-    /// With [`RequiredAcks::All`] a flush is asked for; [`Partition::replicated`] then tells when they may be acknowledged.
+    /// With [`RequiredAcks::All`] a flush is due at once; the caller then calls [`Partition::replicated`] before it
+    /// acknowledges them.
     pub fn append(
         self: &Arc<Self>,
         requests: &[Append<'_>],
@@ -210,15 +208,15 @@ impl<F: Files, H: Host> Partition<F, H> {
         outcomes
     }
 
-    /// Whether all records before `offset` are replicated and, where that is asked for, on stable storage. If not, the
-    /// producer that `waits` makes is answered when they are.
+    /// Whether the high watermark has reached `offset`, so that records before it may be acknowledged. If not, the
+    /// producer made by `waits` is answered when it has.
     pub fn replicated(&self, offset: Offset, waits: impl FnOnce() -> H::Producer) -> bool {
         let mut state = self.lock();
         let high_watermark = state.log.as_ref().map(PartitionLog::high_watermark);
         if high_watermark.is_some_and(|at| Acks::<H::Producer>::may_acknowledge(offset, at)) {
             return true;
         }
-        // Once the directory is offline nothing is flushed: those that waited then have been told already.
+        // Nothing is flushed in an offline directory, and its waiting producers were already answered: do not add one.
         let online = state.log.as_ref().map_or(Err(Unavailable::Gone), |log| {
             log.directory().ensure_online().map_err(Unavailable::from)
         });
@@ -232,7 +230,7 @@ impl<F: Files, H: Host> Partition<F, H> {
         false
     }
 
-    /// Decides what to read.
+    /// Plans a read.
     pub fn plan(&self, read: &ReadAt, now: MonotonicTime) -> Result<Planned<F>, Unreadable> {
         let mut state = self.lock();
         let planned = state.plan(read);
@@ -251,7 +249,7 @@ impl<F: Files, H: Host> Partition<F, H> {
         })
     }
 
-    /// The same for this node itself, whoever leads; nothing once the partition is gone.
+    /// As [`Partition::plan`], for this node's own use and any role; `None` once the partition is gone.
     pub fn plan_own(
         &self,
         request: &ReadRequest,
@@ -266,17 +264,17 @@ impl<F: Files, H: Host> Partition<F, H> {
         })
     }
 
-    /// Has `reader` woken at the next change.
+    /// Wakes `reader` at the next change.
     pub fn watch(&self, reader: &Arc<Reader<H::Consumer>>) {
         self.lock().add_reader(reader);
     }
 
-    /// Asks for the flush without which not all of its records can be read.
+    /// Asks for a flush, if records above the high watermark could be read after it.
     pub fn make_readable(self: &Arc<Self>, now: MonotonicTime) {
         self.flush_if(|log| log.high_watermark() < log.log_end_offset(), now);
     }
 
-    /// Whether all before `offset` can be read; if not, `reader` is woken at the next change.
+    /// Whether the high watermark has reached `offset`; if not, `reader` is woken at the next change.
     pub fn is_readable_to(
         &self,
         offset: Offset,
@@ -299,7 +297,7 @@ impl<F: Files, H: Host> Partition<F, H> {
         state.log.as_ref().map(offsets_of).ok_or(Unavailable::Gone)
     }
 
-    /// Runs `ask` on the log of a leader whose epoch is the caller's.
+    /// Runs `ask` on the log, if this node leads and the caller knows its leader epoch.
     pub fn with_leader_log<T>(
         &self,
         current_epoch: Option<LeaderEpoch>,
@@ -310,12 +308,12 @@ impl<F: Files, H: Host> Partition<F, H> {
         state.log.as_mut().map(ask).ok_or(Unavailable::Gone)
     }
 
-    /// Runs `ask` on the log, whoever leads; nothing once the partition is gone.
+    /// Runs `ask` on the log, in any role; `None` once the partition is gone.
     pub fn with_log<T>(&self, ask: impl FnOnce(&mut PartitionLog<F>) -> T) -> Option<T> {
         self.lock().log.as_mut().map(ask)
     }
 
-    /// The same, but does not wait for another thread that has the lock.
+    /// As [`Partition::with_log`], but does not wait for the lock.
     pub fn try_with_log<T>(
         &self,
         ask: impl FnOnce(&mut PartitionLog<F>) -> T,
@@ -327,8 +325,8 @@ impl<F: Files, H: Host> Partition<F, H> {
         }
     }
 
-    /// Appends batches that another leader has given their offsets, as its bytes are; they are flushed with the next pass.
-    /// Nothing once the partition is gone. The caller follows a leader of `leader_epoch`.
+    /// Appends batches of a leader with `leader_epoch`, with the offsets that it has assigned. They are flushed by the
+    /// next pass. Returns `None` once the partition is gone.
     pub fn append_as_follower(
         self: &Arc<Self>,
         bytes: &[u8],
@@ -344,8 +342,8 @@ impl<F: Files, H: Host> Partition<F, H> {
         Some(outcome)
     }
 
-    /// Removes the records from `offset` on, as a follower whose leader has others. Producers that wait are told that this
-    /// node leads no more. Returns whether anything was removed; nothing once the partition is gone.
+    /// Removes the records from `offset` on, where the leader's log diverges. Waiting producers are answered
+    /// NOT_LEADER. Returns whether anything was removed; `None` once the partition is gone.
     pub fn truncate_to(
         &self,
         offset: Offset,
@@ -360,20 +358,20 @@ impl<F: Files, H: Host> Partition<F, H> {
         truncated
     }
 
-    /// Syncs the log's indexes up to what is flushed, and moves its recovery point, so that a start after a crash reads less.
-    /// Blocks on the disk.
+    /// Syncs the log's indexes up to the flushed offset and moves its recovery point, so that a start after a crash
+    /// reads less. Blocks on the disk.
     pub fn checkpoint(&self) -> Result<(), StorageError> {
         let begun = self.with_log(PartitionLog::begin_checkpoint);
         let Some(checkpoint) = begun.transpose()?.flatten() else {
             return Ok(());
         };
-        // Outside of the lock.
+        // Without the lock.
         let ran = checkpoint.run();
         self.end_checkpoint(&checkpoint, &ran);
         ran
     }
 
-    /// Ends a checkpoint of its log that ran like this.
+    /// Records the outcome of a checkpoint.
     pub fn end_checkpoint(&self, checkpoint: &Flush<F>, ran: &Result<(), StorageError>) {
         self.with_log(|log| match ran {
             Ok(()) => _ = log.complete_checkpoint(checkpoint),
@@ -381,13 +379,13 @@ impl<F: Files, H: Host> Partition<F, H> {
         });
     }
 
-    /// Changes its settings.
     pub fn set_settings(&self, settings: Arc<TopicSettings>) {
         self.with_log(|log| log.set_config(settings.log.clone()));
         *self.settings.lock().unwrap_or_else(PoisonError::into_inner) = settings;
     }
 
-    /// Changes its role. A leader begins its epoch in the log; what is flushed is then replicated. Blocks on the disk.
+    /// Changes its role. A new leader begins its epoch in the log, and the high watermark moves as far as the new role
+    /// allows. Blocks on the disk.
     pub fn set_role(&self, role: Role, now: MonotonicTime) -> Result<(), StorageError> {
         let settings = self.settings();
         let woken = self.lock().set_role(role, &settings, now)?;
@@ -395,13 +393,13 @@ impl<F: Files, H: Host> Partition<F, H> {
         Ok(())
     }
 
-    /// Takes what is to be synced together with `logs` logs in all.
+    /// Begins a flush that is one of `logs` flushes synced together.
     pub(crate) fn begin_flush(&self, logs: usize) -> Result<Option<Flush<F>>, StorageError> {
         let begun = self.with_log(|log| log.begin_flush_among(logs));
         begun.unwrap_or(Ok(None))
     }
 
-    /// `flush` has run, or there was nothing to flush: moves the high watermark.
+    /// Records that `flush` has run, or that there was nothing to flush, and moves the high watermark.
     pub(crate) fn complete_flush(
         &self,
         flush: Option<&Flush<F>>,
@@ -416,12 +414,12 @@ impl<F: Files, H: Host> Partition<F, H> {
         Ok(())
     }
 
-    /// `flush` could not run; another must.
+    /// Records that `flush` could not run, so that another covers the same records.
     pub(crate) fn abandon_flush(&self, flush: &Flush<F>) {
         self.with_log(|log| log.abandon_flush(flush));
     }
 
-    /// Asks for a flush if records wait for one.
+    /// Asks for a flush if there are unflushed records.
     pub fn flush_if_dirty(self: &Arc<Self>, now: MonotonicTime) {
         self.flush_if(|log| log.flushed_offset() < log.log_end_offset(), now);
     }
@@ -441,13 +439,13 @@ impl<F: Files, H: Host> Partition<F, H> {
         }
     }
 
-    /// Answers all that wait with `reason`: the disk has failed, or the partition goes.
+    /// Answers all who wait with `reason`.
     pub(crate) fn fail_waiting(&self, reason: &Unavailable) {
         let woken = self.lock().take_waiting();
         woken.refuse(reason);
     }
 
-    /// Takes the log out: from now on the partition is gone.
+    /// Takes the log out. From now on the partition is gone, and all who wait are answered.
     pub fn take_log(&self) -> Option<PartitionLog<F>> {
         let log = self.lock().log.take();
         self.directory.leave(self.flush_id);
@@ -455,7 +453,7 @@ impl<F: Files, H: Host> Partition<F, H> {
         log
     }
 
-    /// How far the log is on stable storage; nothing once the partition is gone.
+    /// The flushed offset of the log; `None` once the partition is gone.
     pub(crate) fn flushed(&self) -> Option<(LogId, Offset)> {
         let state = self.lock();
         let log = state.log.as_ref();

@@ -1,13 +1,13 @@
-//! A consumer that waits at the end of partitions, and how many bytes it lacks.
+//! A consumer that waits at the end of partitions, and the number of bytes that it still needs.
 //!
-//! Each append subtracts its bytes. So it learns whether the consumer could be answered if the bytes were on stable
-//! storage: then they are flushed for it. A byte may be counted twice while the consumer looks at its partitions, but
-//! none is missed: a flush may come early, never too late.
+//! Each append subtracts its bytes. When none are needed any more, the append asks for a flush, after which the
+//! consumer can be answered. A byte may be counted twice while the consumer reads its partitions, but none is missed: a
+//! flush may come early, never too late.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 
-/// A consumer that waits for records, in one partition or more. `C` is how it is woken.
+/// A consumer that waits for records in one or more partitions. `C` is the handle that wakes it.
 #[derive(Debug)]
 pub struct Reader<C> {
     consumer: C,
@@ -15,7 +15,7 @@ pub struct Reader<C> {
 }
 
 impl<C> Reader<C> {
-    /// A reader that is woken by changes, and for which no append is flushed.
+    /// A reader that is woken by changes, and for which no append asks for a flush.
     pub fn new(consumer: C) -> Arc<Self> {
         Arc::new(Self {
             consumer,
@@ -23,18 +23,17 @@ impl<C> Reader<C> {
         })
     }
 
-    /// How it is woken.
     pub fn consumer(&self) -> &C {
         &self.consumer
     }
 
-    /// Sets how many bytes it lacks. To be called before it looks at its partitions.
+    /// Sets the number of bytes that it needs. Call this before it reads its partitions.
     pub fn lacks(&self, bytes: usize) {
         let bytes = i64::try_from(bytes).unwrap_or(i64::MAX);
         self.lacking.store(bytes, Ordering::SeqCst);
     }
 
-    /// Subtracts bytes that are there, or will be once they are flushed. Returns whether it lacks no more.
+    /// Subtracts bytes that were appended; returns whether it needs no more.
     pub fn gets(&self, bytes: u64) -> bool {
         let bytes = i64::try_from(bytes).unwrap_or(i64::MAX);
         self.lacking.fetch_sub(bytes, Ordering::SeqCst) <= bytes

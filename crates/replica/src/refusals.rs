@@ -1,4 +1,4 @@
-//! Why a partition does not do what it is asked, and the error code that says so to a client.
+//! Errors of a partition's operations, and their error codes for clients.
 
 use std::path::PathBuf;
 
@@ -6,7 +6,7 @@ use ottla_log::{AppendError, ProducerError, StorageError};
 use ottla_protocol::ids::LeaderEpoch;
 use ottla_protocol::messages::ErrorCode;
 
-/// Why a partition cannot serve at all, or not this caller.
+/// Why a partition cannot serve, or not this caller.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum Unavailable {
     /// The partition was deleted or is closed.
@@ -17,23 +17,15 @@ pub enum Unavailable {
     NotLeader,
     /// The caller knows an older leader epoch.
     #[error("the leader epoch is {current}, the request's is older")]
-    FencedEpoch {
-        /// The epoch here.
-        current: LeaderEpoch,
-    },
+    FencedEpoch { current: LeaderEpoch },
     /// The caller knows a newer leader epoch.
     #[error("the leader epoch is {current}, the request's is newer")]
-    UnknownEpoch {
-        /// The epoch here.
-        current: LeaderEpoch,
-    },
-    /// The disk cannot.
+    UnknownEpoch { current: LeaderEpoch },
     #[error(transparent)]
     Storage(#[from] StorageError),
 }
 
 impl Unavailable {
-    /// The error code for clients.
     pub fn code(&self) -> ErrorCode {
         match self {
             Self::Gone | Self::NotLeader => ErrorCode::NotLeaderOrFollower,
@@ -44,7 +36,8 @@ impl Unavailable {
     }
 }
 
-/// A full disk, unlike a failed one, lets producers try again: another code would set off refreshes of metadata.
+/// The code of a full disk lets producers retry. KAFKA_STORAGE_ERROR, for a failed disk, would make them refresh their
+/// metadata.
 fn storage_code(error: &StorageError) -> ErrorCode {
     match error {
         StorageError::Offline { .. } => ErrorCode::KafkaStorageError,
@@ -66,9 +59,9 @@ pub enum Refused {
     /// Fewer replicas are in sync than `min.insync.replicas` asks for.
     #[error("{in_sync} replicas are in sync, min.insync.replicas asks for {needed}")]
     TooFewInSync {
-        /// Now in sync.
+        /// The size of the ISR.
         in_sync: usize,
-        /// Asked for.
+        /// The effective `min.insync.replicas`.
         needed: usize,
     },
     /// The log directory has less space left than it keeps in reserve.
@@ -83,13 +76,11 @@ pub enum Refused {
         .0.display()
     )]
     InodeReserve(PathBuf),
-    /// The log does not take them.
     #[error(transparent)]
     Log(#[from] AppendError),
 }
 
 impl Refused {
-    /// The error code for producers.
     pub fn code(&self) -> ErrorCode {
         match self {
             Self::Unavailable(unavailable) => unavailable.code(),
@@ -122,7 +113,6 @@ pub enum Unreadable {
 }
 
 impl Unreadable {
-    /// The error code for consumers.
     pub fn code(&self) -> ErrorCode {
         match self {
             Self::Unavailable(unavailable) => unavailable.code(),

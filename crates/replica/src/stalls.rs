@@ -1,7 +1,7 @@
-//! Whether the disk of a log directory answers.
+//! Detects a log directory whose disk does not answer.
 //!
-//! A driver marks when a task of it begins, each time the disk has answered, and when the task has ended. A directory is
-//! *stalled* while a task in it has had no answer from the disk for [`STALLED_AFTER`].
+//! A driver marks when a task of it begins, each time the disk has answered, and when the task has ended. A directory
+//! is *stalled* while a task in it has had no answer from the disk for [`STALLED_AFTER`].
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
@@ -28,7 +28,7 @@ pub enum Task {
 
 const TASKS: usize = 4;
 
-/// What changed since the last [`Stalls::change`].
+/// A change since the last [`Stalls::change`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum StallChange {
     /// The directory is stalled.
@@ -37,7 +37,7 @@ pub enum StallChange {
     Ended,
 }
 
-/// The marks of one log directory.
+/// The running tasks of one log directory.
 #[derive(Debug)]
 pub struct Stalls {
     /// When the disk last answered each [`Task`], in milliseconds; [`NO_TASK`] while none runs.
@@ -55,7 +55,7 @@ impl Default for Stalls {
 }
 
 impl Stalls {
-    /// A task begins, or the disk has answered it.
+    /// A task has begun, or the disk has answered it.
     pub fn mark(&self, task: Task, now: MonotonicTime) {
         self.answered_at[task as usize].store(millis(now), Ordering::Relaxed);
     }
@@ -65,7 +65,7 @@ impl Stalls {
         self.answered_at[task as usize].store(NO_TASK, Ordering::Relaxed);
     }
 
-    /// Whether a task has had no answer for long.
+    /// Whether a task has had no answer for [`STALLED_AFTER`].
     pub fn is_stalled(&self, now: MonotonicTime) -> bool {
         self.answered_at.iter().any(|at| {
             let waited = millis(now).saturating_sub(at.load(Ordering::Relaxed));
@@ -73,7 +73,7 @@ impl Stalls {
         })
     }
 
-    /// Whether a stall began or ended since this was last asked.
+    /// Whether a stall has begun or ended since the last call.
     pub fn change(&self, now: MonotonicTime) -> Option<StallChange> {
         let is_stalled = self.is_stalled(now);
         let was_stalled = self.was_stalled.swap(is_stalled, Ordering::Relaxed);

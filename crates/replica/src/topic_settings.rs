@@ -1,7 +1,7 @@
 //! A topic's configs, resolved into the settings of its partitions.
 //!
-//! Where a value comes from is `metadata::effective`'s business. Values were checked against the table of config
-//! keys before they were stored; one that does not parse all the same counts as Kafka's default.
+//! `metadata::effective` decides where a value comes from. Values were checked against the table of config keys before
+//! they were stored. A value that still does not parse counts as Kafka's default.
 
 use std::collections::BTreeMap;
 use std::str::FromStr;
@@ -14,42 +14,41 @@ use ottla_protocol::records::{
     Compression, CompressionLevel, KeyRule, ProduceRules, TargetCompression, TimestampType,
 };
 
-/// Bounds produced records and searches by time.
+/// Upper bound of a decompressed record, for produce and for searches by time.
 const MAX_RECORD_BYTES: &str = "max.decompressed.message.bytes";
 
 /// When an acknowledged record may be lost.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Durability {
-    /// By no power cut: it is on stable storage first.
+    /// Never by a power cut: it is acknowledged after it is on stable storage.
     Fsync,
-    /// By a power cut of all replicas: Kafka's own behaviour.
+    /// By a power cut of all replicas, as in Kafka.
     PageCache,
 }
 
-/// What the partitions of one topic obey.
+/// The settings of a topic's partitions.
 #[derive(Debug, Clone, PartialEq)]
 pub struct TopicSettings {
-    /// What the log obeys.
     pub log: LogConfig,
-    /// What produced batches must keep to.
+    /// The rules for produced batches.
     pub rules: ProduceRules,
     /// `ottla.ack.durability`.
     pub durability: Durability,
-    /// `flush.messages`: so many unflushed records make a flush.
+    /// `flush.messages`: a flush is due after this many unflushed records.
     pub flush_messages: i64,
-    /// `flush.ms`: an unflushed record waits no longer than this.
+    /// `flush.ms`: a record is flushed at most this long after its append.
     pub flush_interval: Duration,
     /// `min.insync.replicas`.
     pub min_insync_replicas: usize,
-    /// `file.delete.delay.ms`: the files of a deleted partition stay for so long.
+    /// `file.delete.delay.ms`: the files of a deleted partition are removed after this time.
     pub delete_delay: Duration,
 }
 
-/// The configs of one topic, by name, with the value that counts.
+/// The effective configs of one topic, by name.
 pub struct Configs(BTreeMap<&'static str, String>);
 
 impl Configs {
-    /// The values that count.
+    /// The configs by name, from the effective values.
     pub fn of(effective: Vec<EffectiveConfig>) -> Self {
         let values = effective.into_iter();
         Self(
@@ -59,17 +58,17 @@ impl Configs {
         )
     }
 
-    /// A value, empty where there is none.
+    /// A value; empty if there is none.
     pub fn text(&self, name: &str) -> &str {
         self.0.get(name).map_or("", String::as_str)
     }
 
-    /// A number, or `default` where the value is none.
+    /// A number, or `default` if the value does not parse.
     pub fn number<N: FromStr>(&self, name: &str, default: N) -> N {
         self.text(name).trim().parse().unwrap_or(default)
     }
 
-    /// A duration given in milliseconds, or `default` where the value is none.
+    /// A duration in milliseconds, or `default` if the value does not parse.
     pub fn duration(&self, name: &str, default: Duration) -> Duration {
         let value = self.text(name).trim().parse::<i64>();
         value.map_or(default, |value| {
@@ -77,7 +76,7 @@ impl Configs {
         })
     }
 
-    /// A number where a negative one means "no limit".
+    /// A number, or `None` if it is negative, which means "no limit".
     fn limit(&self, name: &str) -> Option<u64> {
         u64::try_from(self.number::<i64>(name, -1)).ok()
     }
@@ -92,7 +91,7 @@ impl Default for TopicSettings {
 }
 
 impl TopicSettings {
-    /// The settings of the topic `name` as of now.
+    /// The settings of the topic `name` in `image`.
     pub fn resolve(image: &MetadataImage, statics: &StaticConfigs, name: &str) -> Self {
         let configs = Configs::of(effective::topic(image, statics, name));
         let broker = Configs::of(effective::broker(image, statics));
@@ -106,7 +105,8 @@ impl TopicSettings {
         let expiration = "producer.id.expiration.ms";
         let defaults = LogConfig::default();
         let log = log_config(&configs, &defaults);
-        // A record can be compacted once its segment is closed.
+        // A record can be compacted only after its segment is closed, so `max.compaction.lag.ms` bounds the age of the
+        // active segment.
         let max_age = log.max_compaction_lag.filter(|_| compact);
         Self {
             log: LogConfig {
@@ -143,7 +143,7 @@ pub fn recovery_threads(image: &MetadataImage, statics: &StaticConfigs) -> usize
 
 fn log_config(configs: &Configs, defaults: &LogConfig) -> LogConfig {
     let ratio = configs.number("min.cleanable.dirty.ratio", 0.5);
-    // Kafka's default of the largest number stands for none.
+    // Kafka's default, the largest number, means "no limit".
     let max_lag = configs.limit("max.compaction.lag.ms");
     let max_lag = max_lag.filter(|lag| *lag < i64::MAX.unsigned_abs());
     LogConfig {
@@ -151,7 +151,7 @@ fn log_config(configs: &Configs, defaults: &LogConfig) -> LogConfig {
         min_compaction_lag: configs.duration("min.compaction.lag.ms", Duration::ZERO),
         max_compaction_lag: max_lag.map(Duration::from_millis),
         delete_retention: configs.duration("delete.retention.ms", defaults.delete_retention),
-        // Kafka's tests, and ours, want smaller segments than `segment.bytes` allows.
+        // Kafka's tests, and ours, need smaller segments than `segment.bytes` allows.
         segment_bytes: configs.number(
             "internal.segment.bytes",
             configs.number("segment.bytes", defaults.segment_bytes),

@@ -1,4 +1,4 @@
-//! What has gone into and out of a partition since this broker opened it, for `/metrics`.
+//! Counters of a partition's traffic since this broker opened it, for `/metrics`.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -11,7 +11,7 @@ pub struct Traffic {
     refused: AtomicU64,
 }
 
-/// The counters, read.
+/// The values of the counters.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Counted {
     /// Bytes of record batches appended by producers.

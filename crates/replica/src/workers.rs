@@ -1,11 +1,11 @@
-//! How a driver does many tasks that wait for the disk: the broker on threads, a simulation in order.
+//! How a driver runs many tasks that wait for the disk: the broker on threads, a simulation one after the other.
 
-/// Runs the tasks of one job, and hears when the disk has answered.
+/// Runs the tasks of one job, and is told when the disk has answered.
 pub trait Workers: Sync {
     /// Runs `work` on each of `tasks`. The results may be in any order.
     fn each<T: Send, R: Send>(&self, tasks: Vec<T>, work: impl Fn(T) -> R + Sync) -> Vec<R>;
 
-    /// The disk has answered: its directory is not stalled.
+    /// The disk has answered, so its directory is not stalled.
     fn disk_answered(&self);
 }
 

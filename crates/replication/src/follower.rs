@@ -12,28 +12,28 @@ pub struct EpochEnd {
     pub end: Offset,
 }
 
-/// A leader's answer to a fetch from `offset` by a reader whose last record has `epoch`: where the logs diverge, if they do.
-/// `of_epoch` is the end of that epoch in the leader's log.
+/// The leader's check of a fetch from `offset` by a reader whose last record has `epoch`: where the logs diverge, if
+/// they do. `of_epoch` is the end of that epoch in the leader's log.
 pub fn divergence(of_epoch: EpochEnd, epoch: LeaderEpoch, offset: Offset) -> Option<EpochEnd> {
     let diverges = of_epoch.epoch < epoch || of_epoch.end < offset;
     diverges.then_some(of_epoch)
 }
 
-/// What a follower does about a divergence that its leader has told.
+/// What a follower does about a divergence that its leader reports.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Truncation {
-    /// Its log ends here afterwards.
+    /// The new end of its log.
     pub to: Offset,
-    /// Records below the high watermark that go: a reader may have seen them. From here to the high watermark they are lost,
-    /// unless the leader has the same.
+    /// If records below the high watermark are removed, the first of their offsets. Consumers may have read them, and
+    /// they are lost unless the leader has the same.
     pub below_high_watermark: Option<Offset>,
 }
 
-/// The truncation of a follower. `own` is the end of the leader's diverging epoch in its own log, `None` where it has no record
-/// of that epoch or an earlier one.
+/// The truncation of a follower. `own` is the end of the diverging epoch in the follower's log; `None` if it has no
+/// record of that epoch or an earlier one.
 ///
-/// Where the follower has no record of the diverging epoch itself, its records of later epochs go, and the next fetch finds
-/// out about the earlier ones.
+/// If the follower has no record of the diverging epoch itself, only its records of later epochs are removed. The next
+/// fetch finds out about the earlier ones.
 pub fn truncation(
     diverging: EpochEnd,
     own: Option<EpochEnd>,

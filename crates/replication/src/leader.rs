@@ -1,5 +1,4 @@
-//! A partition's leader: the progress of its followers, its in-sync replicas, and the high watermark that follows from
-//! them.
+//! A partition's leader: the progress of its followers, changes of its ISR, and its high watermark.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -9,66 +8,64 @@ use ottla_protocol::time::MonotonicTime;
 
 use crate::Role;
 
-/// How far a replica's log goes.
+/// The progress of one replica.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Progress {
     /// The end of the log.
     pub end: Offset,
-    /// How far the records count: to the end, or where an acknowledgement waits for stable storage, as far as the replica
-    /// is known to have flushed.
+    /// How far its records count for the high watermark: to the end, or, under `fsync`, as far as the replica is known
+    /// to have flushed.
     pub counted: Offset,
 }
 
 impl Progress {
-    /// A replica that counts up to the end of its log: under `page-cache`, or a follower that does not tell what it has
-    /// flushed, as Apache Kafka's.
+    /// The progress of a replica that counts to the end of its log: under `page-cache`, or a follower that does not
+    /// report its flushes, as Apache Kafka's do not.
     pub fn to_end(end: Offset) -> Self {
         Self { end, counted: end }
     }
 }
 
-/// The leader's own log.
+/// What the leader must know of its own log and settings.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct LeaderLog {
-    /// How far it goes.
     pub progress: Progress,
     /// `min.insync.replicas`.
     pub min_insync_replicas: usize,
 }
 
-/// Where a leader begins.
+/// The offsets at which a leader begins its epoch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct EpochStart {
-    /// The end of its log, and so the first offset of its epoch.
+    /// The end of its log, which is the first offset of its epoch.
     pub offset: Offset,
-    /// The high watermark.
     pub high_watermark: Offset,
 }
 
-/// A change of the ISR, to be proposed to the controller (AlterPartition).
+/// A change of the ISR to propose to the controller (AlterPartition).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct IsrChange {
     /// The new ISR, in the order of the replicas.
     pub isr: Vec<NodeId>,
-    /// The state that it is decided on.
+    /// The partition epoch on which the change is based.
     pub partition_epoch: i32,
 }
 
-/// How the controller answered a proposal.
+/// The controller's answer to a proposal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Answer {
-    /// It is committed. What it led to arrives as a [`Role`].
+    /// It is committed. The new state arrives as a [`Role`].
     Committed,
-    /// It is refused, and nothing has changed; another may be proposed.
+    /// It is refused. Another change may be proposed.
     Refused,
-    /// Nobody knows what became of it: it stays pending until the metadata or another answer says.
+    /// The outcome is unknown. The change stays pending until the metadata, or another answer, tells.
     Unknown,
 }
 
 #[derive(Debug, Clone, Copy)]
 struct Follower {
     progress: Option<Progress>,
-    /// When it last had all that the leader had.
+    /// When it last had all records of the leader.
     caught_up_at: Option<MonotonicTime>,
     fetched_at: Option<MonotonicTime>,
     /// The end of the leader's log at its last fetch.
@@ -78,9 +75,10 @@ struct Follower {
 /// The state of a leader, for one leader epoch. Invariants:
 ///
 /// - the high watermark never goes back;
-/// - it is at most what each member of the maximal ISR counts (the ISR, and those that are about to join it);
+/// - it is at most the counted offset of each member of the maximal ISR (the ISR, and followers that are about to join
+///   it);
 /// - it does not move while the ISR is smaller than the effective min ISR;
-/// - at most one change of the ISR is on its way to the controller.
+/// - at most one change of the ISR is pending at the controller.
 #[derive(Debug, Clone)]
 pub struct Leader {
     role: Role,
@@ -93,7 +91,7 @@ pub struct Leader {
 }
 
 impl Leader {
-    /// A node that becomes leader. The members of the ISR count as caught up: they get the whole of `max_lag` to fetch.
+    /// A new leader. The members of the ISR count as caught up now, so each has `max_lag` to fetch.
     pub fn new(role: Role, start: EpochStart, max_lag: Duration, now: MonotonicTime) -> Self {
         let mut leader = Self {
             role,
@@ -125,22 +123,20 @@ impl Leader {
         }
     }
 
-    /// What the metadata says.
     pub fn role(&self) -> &Role {
         &self.role
     }
 
-    /// The offset below which records are replicated.
     pub fn high_watermark(&self) -> Offset {
         self.high_watermark
     }
 
-    /// The change of the ISR that is on its way.
+    /// The pending change of the ISR.
     pub fn pending(&self) -> Option<&IsrChange> {
         self.pending.as_ref()
     }
 
-    /// The metadata has changed the partition, under the same leader epoch: a change of the ISR or of the replicas.
+    /// The metadata has a new ISR or new replicas, under the same leader epoch.
     pub fn on_role(&mut self, role: Role, now: MonotonicTime) {
         assert_eq!(
             role.leader_epoch, self.role.leader_epoch,
@@ -156,7 +152,7 @@ impl Leader {
         self.make_followers(now);
     }
 
-    /// The controller has answered the change that was on its way.
+    /// The controller has answered the pending change.
     pub fn on_answer(&mut self, answer: Answer) {
         match answer {
             Answer::Refused => self.pending = None,
@@ -164,7 +160,7 @@ impl Leader {
         }
     }
 
-    /// A follower fetches from the end of its log. Returns a change of the ISR to propose, where it has caught up.
+    /// A follower fetches from the end of its log. If it has caught up, returns a change of the ISR with it.
     pub fn on_fetch(
         &mut self,
         follower: NodeId,
@@ -177,7 +173,7 @@ impl Leader {
         if progress.end >= leader_end {
             state.caught_up_at = state.caught_up_at.max(Some(now));
         } else if progress.end >= state.leader_end_at_fetch {
-            // It has all that there was at its fetch before this one.
+            // It has all records that the leader had at its previous fetch.
             state.caught_up_at = state.caught_up_at.max(state.fetched_at);
         }
         state.progress = Some(progress);
@@ -190,8 +186,8 @@ impl Leader {
         joins.then(|| self.propose(|isr| _ = isr.insert(follower)))
     }
 
-    /// Looks for members of the ISR that have not caught up for longer than the maximal lag. Returns a change of the ISR to
-    /// propose, without them.
+    /// If members of the ISR have not caught up for longer than the maximal lag, returns a change of the ISR without
+    /// them.
     pub fn on_tick(&mut self, log: LeaderLog, now: MonotonicTime) -> Option<IsrChange> {
         if self.pending.is_some() {
             return None;
@@ -229,13 +225,12 @@ impl Leader {
         change
     }
 
-    /// Whether acks=all is refused: fewer replicas are in sync than it needs.
+    /// Whether acks=all must be refused, because the ISR is smaller than the effective min ISR.
     pub fn has_too_few_in_sync(&self, min_insync_replicas: usize) -> bool {
         self.role.isr.len() < self.role.effective_min_isr(min_insync_replicas)
     }
 
-    /// How far the high watermark may go, if that is further than it is. The owner moves it in the log, and then calls
-    /// [`Leader::advanced`].
+    /// The new high watermark, if it may advance. The owner moves it in the log and then calls [`Leader::advanced`].
     pub fn next_high_watermark(&self, log: LeaderLog, now: MonotonicTime) -> Option<Offset> {
         if self.has_too_few_in_sync(log.min_insync_replicas) {
             return None;
@@ -252,7 +247,7 @@ impl Leader {
         (target > self.high_watermark).then_some(target)
     }
 
-    /// The high watermark is here now.
+    /// The owner has moved the high watermark.
     pub fn advanced(&mut self, high_watermark: Offset) {
         assert!(
             high_watermark >= self.high_watermark,
@@ -261,8 +256,8 @@ impl Leader {
         self.high_watermark = high_watermark;
     }
 
-    /// Whether the high watermark waits for a follower: it is in the ISR or in the one that is on its way, or has caught up
-    /// in time, so that it will join.
+    /// Whether the high watermark waits for a follower: it is in the ISR or in the pending one, or it has caught up
+    /// recently and will join.
     fn is_waited_for(&self, id: NodeId, follower: &Follower, now: MonotonicTime) -> bool {
         let joins = |change: &IsrChange| change.isr.contains(&id);
         self.role.isr.contains(&id)

@@ -1,8 +1,9 @@
-//! Leader and follower of one partition: in-sync replicas, high watermark, leader epochs. Pure: no files, no clock.
+//! Leader and follower of one partition: ISR, high watermark, leader epochs. Pure: no files, no clock.
 //!
-//! [`Leader`] follows the progress of each replica and says where the high watermark may be; [`follower`] says where two
-//! logs diverge. The rules are Kafka's (`Partition.scala`, `Replica.scala`, KIP-101, KIP-497, KIP-966 of 4.3.1); durability
-//! by flush is ours: a replica counts as far as it is known to be on stable storage, where that is asked for.
+//! A [`Leader`] tracks the progress of each replica and decides how far the high watermark may go. [`follower`] decides
+//! where two logs diverge. The rules are Kafka's (`Partition.scala`, `Replica.scala`, KIP-101, KIP-497, KIP-966 of
+//! 4.3.1). Durability by flush is Ottla's: under `ottla.ack.durability=fsync` a replica counts as far as it is known to
+//! be on stable storage.
 
 pub mod follower;
 mod leader;

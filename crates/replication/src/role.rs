@@ -1,26 +1,24 @@
-//! What the metadata says of a partition and this node.
+//! The state of a partition in the metadata, as seen by one node.
 
 use ottla_protocol::ids::{LeaderEpoch, NodeId};
 
-/// A partition's state, as a node sees it that has a replica of it.
+/// A partition's state in the metadata, for a node with a replica of it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Role {
-    /// This node.
     pub node: NodeId,
     /// The leader, if there is one.
     pub leader: Option<NodeId>,
-    /// The epoch of the leader.
     pub leader_epoch: LeaderEpoch,
-    /// Counts the changes of the partition's state.
+    /// Rises with each change of the partition's state.
     pub partition_epoch: i32,
-    /// The nodes that have a replica, the preferred leader first.
+    /// The nodes with a replica, the preferred leader first.
     pub replicas: Vec<NodeId>,
-    /// Those of them that are in sync.
+    /// The in-sync replicas.
     pub isr: Vec<NodeId>,
 }
 
 impl Role {
-    /// The role of a node that knows nothing of the partition yet.
+    /// The role before the metadata is known.
     pub fn unknown() -> Self {
         Self {
             node: NodeId::default(),
@@ -37,7 +35,8 @@ impl Role {
         self.leader == Some(self.node)
     }
 
-    /// The replicas that must be in sync for acks=all: `min.insync.replicas`, or all where there are fewer.
+    /// The number of replicas that must be in sync for acks=all: `min.insync.replicas`, or the number of replicas if
+    /// that is lower.
     pub fn effective_min_isr(&self, min_insync_replicas: usize) -> usize {
         min_insync_replicas.min(self.replicas.len())
     }

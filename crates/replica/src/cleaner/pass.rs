@@ -1,4 +1,4 @@
-//! One pass of compaction over one partition: the steps that need its lock, and those that must not hold it, in turn.
+//! One pass of compaction over one partition: runs each step with or without the partition's lock, as it needs.
 
 use ottla_log::PartitionLog;
 use ottla_log::compaction::{
@@ -9,8 +9,8 @@ use ottla_protocol::time::Timestamp;
 
 use crate::{Host, Partition};
 
-/// A pass that has begun. The driver holds the partition's `cleaning` lock until it is over: a deletion waits for it before
-/// the files go.
+/// A running pass. The driver holds the partition's `cleaning` lock until its end; a deletion waits for that before it
+/// removes files.
 #[derive(Debug)]
 pub struct CompactionPass<F: Files> {
     compaction: Option<Compaction<F>>,
@@ -19,7 +19,7 @@ pub struct CompactionPass<F: Files> {
 }
 
 impl<F: Files> CompactionPass<F> {
-    /// Begins a pass over `partition`, if it is still due, and maps its newest keys into `map`.
+    /// Begins a pass over `partition`, if it is still due, and fills `map` with the newest offset of each key.
     pub fn begin<H: Host>(
         partition: &Partition<F, H>,
         map: OffsetMap,
@@ -36,7 +36,8 @@ impl<F: Files> CompactionPass<F> {
         })
     }
 
-    /// Does the next step: writes a segment anew, or puts it in the place of its sources. The outcome comes after the last.
+    /// Does the next step: writes a compacted segment, or replaces its sources by it. After the last step it returns
+    /// the outcome.
     pub fn step<H: Host>(
         &mut self,
         partition: &Partition<F, H>,

@@ -1,4 +1,4 @@
-//! Choosing a log directory for a new partition.
+//! Chooses the log directory of a new partition.
 
 use std::sync::Arc;
 
@@ -7,17 +7,18 @@ use ottla_protocol::time::MonotonicTime;
 
 use crate::{Directory, Host};
 
-/// Chooses the directory that the metadata names, else the one with the fewest partitions of those that answer.
+/// Chooses the directory that the metadata names. Without one, it chooses among the directories that are online and not
+/// stalled the one with the fewest partitions.
 #[derive(Debug)]
 pub struct Chooser<'a, F: Files, H: Host> {
     directories: &'a [Arc<Directory<F, H>>],
     counts: Vec<usize>,
-    /// Those that answer; all, when none does.
+    /// The directories that are online and not stalled; all, if there is none.
     usable: Vec<usize>,
 }
 
 impl<'a, F: Files, H: Host> Chooser<'a, F, H> {
-    /// Counts the directories of the partitions that there are.
+    /// Counts the partitions of each directory.
     pub fn new<'b>(
         directories: &'a [Arc<Directory<F, H>>],
         in_use: impl Iterator<Item = &'b Arc<Directory<F, H>>>,
@@ -44,7 +45,7 @@ impl<'a, F: Files, H: Host> Chooser<'a, F, H> {
         }
     }
 
-    /// The place of the chosen directory among all.
+    /// The number of the chosen directory.
     pub fn choose(&mut self, state: &ottla_metadata::Partition) -> usize {
         let named = self.directories.iter().position(|directory| {
             let id = directory.id.get();

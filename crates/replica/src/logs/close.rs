@@ -1,4 +1,4 @@
-//! Closing the logs of a directory, so that the next start reads nothing.
+//! Closes the logs of a directory, so that the next start reads nothing.
 
 use std::sync::{Arc, PoisonError};
 
@@ -17,7 +17,7 @@ const CLOSED_TOGETHER: usize = 1000;
 /// A log that was taken out of its partition.
 type Closing<F, H> = (Arc<Partition<F, H>>, PartitionLog<F>);
 
-/// The logs of a directory, and whether their offsets were written down.
+/// The logs of a directory, and whether their checkpoints were written.
 type Taken<F, H> = (Vec<Closing<F, H>>, Result<(), FileError>);
 
 /// Closes the logs of a directory and marks it as closed; does nothing when that was done before. After a failure the mark is
@@ -82,7 +82,7 @@ fn close_together<F: Files, H: Host>(
     let mut points = PartitionOffsets::new();
     let count = logs.len();
     for (partition, log) in logs {
-        // A pass of the cleaner finds the log gone soon.
+        // Waits for a pass of the cleaner, which soon finds that the log is gone.
         drop(
             partition
                 .cleaning

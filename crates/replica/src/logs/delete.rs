@@ -1,4 +1,4 @@
-//! Deleting the log of a partition.
+//! Deletes the log of a partition.
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError};
@@ -9,8 +9,8 @@ use super::LogsError;
 use super::names::{DELETE_SUFFIX, aside_name, directory_name};
 use crate::{Host, Partition};
 
-/// Renames the directory of a deleted partition, and returns its new path, to be removed later. Nothing when it is gone
-/// already. Blocks on the disk, and on a pass of the cleaner.
+/// Renames the directory of a deleted partition; returns its new path, which is removed later, or `None` if the log is
+/// gone already. Blocks on the disk, and on a pass of the cleaner.
 pub fn delete<F: Files, H: Host>(
     partition: &Partition<F, H>,
 ) -> Result<Option<PathBuf>, LogsError> {
@@ -20,7 +20,7 @@ pub fn delete<F: Files, H: Host>(
     let path = log.path().to_path_buf();
     let directory = Arc::clone(log.directory());
     log.retire();
-    // A pass of the cleaner finds the log gone soon, and must not write into the directory of the next of its name.
+    // Waits for a pass of the cleaner, which must not write into the directory of a new partition with this name.
     drop(
         partition
             .cleaning
@@ -38,7 +38,7 @@ pub fn delete<F: Files, H: Host>(
     Ok(Some(renamed))
 }
 
-/// Removes a partition's directory with all that is in it; `removed` is called after each file: a large one takes its time.
+/// Removes a partition's directory and its files. `removed` is called after each file, because a large one takes long.
 pub fn remove_directory<F: Files>(
     files: &F,
     path: &Path,

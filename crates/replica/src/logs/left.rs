@@ -1,5 +1,5 @@
-//! How the logs of a log directory were left, by its checkpoint files. They only save a start from looking: a file that
-//! cannot be parsed is logged, and counts as missing, as with Kafka.
+//! Reads the checkpoint files of a log directory at a start. A file that cannot be parsed is logged and counts as
+//! missing, as in Kafka: the checkpoints only save work.
 
 use ottla_log::Left;
 use ottla_log::checkpoint::{self, PartitionOffsets};
@@ -8,7 +8,7 @@ use ottla_protocol::ids::PartitionIndex;
 
 use crate::{Directory, Host};
 
-/// How the logs of one directory were left.
+/// The checkpoints of one directory.
 pub(super) struct LeftOf {
     is_clean: bool,
     recovery_points: PartitionOffsets,

@@ -1,7 +1,8 @@
-//! The names of directories in a log directory, and whose they are.
+//! The names of partitions' directories.
 //!
-//! A directory of a partition that the metadata does not know is renamed to end in `-stray`, never destroyed: it may be another
-//! cluster's. The directory of a deleted partition is renamed to end in `-delete` at once, and removed later.
+//! The directory of a partition that is not in the metadata is renamed to end in `-stray`, and not removed, because it
+//! may belong to another cluster. The directory of a deleted partition is renamed to end in `-delete`, and removed
+//! later.
 
 use ottla_log::checkpoint;
 use ottla_log::files::{FileError, Files};
@@ -10,13 +11,13 @@ use ottla_protocol::ids::{PartitionIndex, Uuid};
 use super::LogsError;
 use crate::{Directory, Host};
 
-/// The directory of the metadata log, which is not a partition like the others.
+/// The directory of the metadata log, which is not a partition of a topic.
 const METADATA_LOG: &str = "__cluster_metadata-0";
-/// The end of the name of a directory that is to be removed.
+/// The suffix of a directory that will be removed.
 pub const DELETE_SUFFIX: &str = "-delete";
-/// The end of the name of a directory that is set aside.
+/// The suffix of a directory that is not in the metadata.
 const STRAY_SUFFIX: &str = "-stray";
-/// The longest name of a directory.
+/// The longest name of a directory in bytes.
 const MAX_NAME: usize = 255;
 
 /// The name of a partition's directory.
@@ -24,8 +25,8 @@ pub fn directory_name(topic: &str, index: PartitionIndex) -> String {
     format!("{topic}-{index}")
 }
 
-/// A name that says what became of a partition's directory. The topic is cut where it would be too long, as Kafka does;
-/// the partition stays, without which Kafka does not start.
+/// The name of a partition's directory with `suffix`. As in Kafka, a topic that makes it too long is cut. The partition
+/// number stays, because Kafka does not start without it.
 pub fn aside_name(name: &str, id: Uuid, suffix: &str) -> String {
     let (topic, index) = name.rsplit_once('-').unwrap_or((name, "0"));
     let id = id.to_string().replace('-', "");
@@ -34,7 +35,7 @@ pub fn aside_name(name: &str, id: Uuid, suffix: &str) -> String {
     format!("{}{end}", topic.get(..kept).unwrap_or(topic))
 }
 
-/// Whether this is the name that the directory of a deleted partition has got.
+/// Whether this is the name of a deleted partition's directory.
 pub fn is_deleted_partition(name: &str) -> bool {
     let parts = name
         .strip_suffix(DELETE_SUFFIX)
@@ -50,7 +51,7 @@ pub fn is_partition(name: &str) -> bool {
     is_numbered && name != METADATA_LOG
 }
 
-/// The id of the topic that the directory `name` belongs to; nothing where there is none, or it was not made to its end.
+/// The topic id of the directory `name`; `None` if the directory does not exist, or was not created completely.
 pub fn topic_id_of<F: Files, H: Host>(
     directory: &Directory<F, H>,
     name: &str,
@@ -62,7 +63,7 @@ pub fn topic_id_of<F: Files, H: Host>(
     }
 }
 
-/// Renames the directory of a partition that nobody knows.
+/// Renames the directory of a partition that is not in the metadata.
 pub fn set_aside<F: Files, H: Host>(
     directory: &Directory<F, H>,
     name: &str,

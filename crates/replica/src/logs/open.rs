@@ -1,4 +1,4 @@
-//! Opening the logs that a start finds, and making those of new partitions.
+//! Opens the logs that a start finds, and creates those of new partitions.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -14,16 +14,12 @@ use super::left::LeftOf;
 use super::names::{directory_name, is_deleted_partition, is_partition, set_aside, topic_id_of};
 use crate::{Directory, Host, Partition, PartitionId, TopicSettings};
 
-/// The partition that a log is of.
+/// The partition of a log.
 #[derive(Debug, Clone)]
 pub struct WhoseLog {
-    /// The topic's name.
     pub topic: Arc<str>,
-    /// The topic's id.
     pub topic_id: Uuid,
-    /// The partition's index.
     pub index: PartitionIndex,
-    /// The topic's settings.
     pub settings: Arc<TopicSettings>,
 }
 
@@ -33,28 +29,27 @@ impl WhoseLog {
     }
 }
 
-/// A log that is on disk and known to the metadata, or is to be made.
+/// A log on disk whose partition is in the metadata.
 #[derive(Debug)]
 pub struct Existing<F: Files, H: Host> {
     directory: Arc<Directory<F, H>>,
     name: String,
-    /// Whether it has its topic's id, which is written last when it is made.
+    /// Whether it has `partition.metadata`, which is written last when a log is created.
     has_id: bool,
     of: WhoseLog,
     left: Left,
 }
 
-/// What a start finds in a log directory.
 #[derive(Debug)]
 pub struct Found<F: Files, H: Host> {
-    /// The logs that the metadata knows.
+    /// The logs of partitions in the metadata.
     pub existing: Vec<Existing<F, H>>,
-    /// The directories of deleted partitions: the last stop came before they were removed.
+    /// The directories of deleted partitions that were not removed before the last stop.
     pub deleted: Vec<PathBuf>,
 }
 
-/// Looks for the logs of a directory; `wanted` gives the partition that a directory name belongs to, if the metadata knows
-/// one. Logs of others are set aside.
+/// Finds the logs of a directory. `wanted` returns the partition of a directory name, if it is in the metadata. Other
+/// directories are renamed to `-stray`.
 pub fn find<F: Files, H: Host>(
     directory: &Arc<Directory<F, H>>,
     mut wanted: impl FnMut(&str) -> Option<WhoseLog>,
@@ -87,8 +82,8 @@ pub fn find<F: Files, H: Host>(
     Ok(found)
 }
 
-/// Leaves one log of each partition. What a crash left behind while a log was made in another directory holds no record, and
-/// has no topic id yet: it is set aside.
+/// Keeps one log of each partition. A second log without a topic id has no records: a crash interrupted its creation,
+/// and the partition was then created in another directory. It is renamed to `-stray`.
 pub fn keep_one_of_each<F: Files, H: Host>(
     of_directories: &mut [Vec<Existing<F, H>>],
 ) -> Result<(), LogsError> {
@@ -122,7 +117,7 @@ pub fn keep_one_of_each<F: Files, H: Host>(
     Ok(())
 }
 
-/// A log that is open, but not durable yet, and what opening has done to it.
+/// An open log that is not synced yet, and what opening has done to it.
 #[derive(Debug)]
 pub struct Opened<F: Files, H: Host> {
     existing: Existing<F, H>,
@@ -131,7 +126,7 @@ pub struct Opened<F: Files, H: Host> {
 }
 
 impl<F: Files, H: Host> Existing<F, H> {
-    /// Opens the log, without making durable what recovery has done. Blocks on the disk.
+    /// Opens the log without syncing recovery's changes. Blocks on the disk.
     pub fn open(
         self,
         now: Timestamp,
@@ -178,17 +173,16 @@ impl<F: Files, H: Host> Existing<F, H> {
     }
 }
 
-/// A partition whose log is to be made.
+/// A new partition, whose log will be created.
 #[derive(Debug)]
 pub struct NewLog<'a, F: Files, H: Host> {
-    /// Where it is to be made.
+    /// The log directory for it.
     pub directory: &'a Arc<Directory<F, H>>,
-    /// The partition.
     pub of: WhoseLog,
 }
 
 impl<F: Files, H: Host> NewLog<'_, F, H> {
-    /// Makes the log, not durable yet. A log of an earlier topic of this name is set aside. Blocks on the disk.
+    /// Creates the log, unsynced. A log of an earlier topic with this name is renamed to `-stray`. Blocks on the disk.
     pub fn create(self, now: Timestamp) -> Result<Opened<F, H>, LogsError> {
         let existing = Existing {
             directory: Arc::clone(self.directory),
@@ -209,13 +203,12 @@ impl<F: Files, H: Host> NewLog<'_, F, H> {
 }
 
 impl<F: Files, H: Host> Opened<F, H> {
-    /// The directory that the log lies in.
     pub fn directory(&self) -> &Arc<Directory<F, H>> {
         &self.existing.directory
     }
 
-    /// Whether the log ends before its recovery point, which is logged: what was on stable storage is gone, or a truncation
-    /// was cut short.
+    /// Whether the log ends before its recovery point, which is then logged: bytes on stable storage were lost, or a
+    /// truncation was interrupted.
     pub fn is_shorter(&self) -> bool {
         let (end, was) = (self.log.log_end_offset(), self.existing.left.recovery_point);
         if end < was {
@@ -250,11 +243,11 @@ fn log_recovered<F: Files, H: Host>(directory: &Path, opened: &[(Existing<F, H>,
     }
 }
 
-/// The partitions over the logs that could be opened, and why others could not.
+/// The partitions of the logs that could be opened, and the first error of the others.
 pub type Held<F, H> = (Vec<Arc<Partition<F, H>>>, Result<(), LogsError>);
 
-/// Makes logs durable, together with the others of their directory, and lets them be used. The first failure counts, and
-/// holds up no other directory.
+/// Syncs the logs, those of one directory together, and makes partitions of them. Returns the first error; a failed
+/// directory does not affect others.
 pub fn sync_and_hold<F: Files, H: Host>(opened: Vec<Opened<F, H>>) -> Held<F, H> {
     type OfDirectory<F, H> = (Vec<(Existing<F, H>, Recovery)>, Vec<PartitionLog<F>>);
     let mut by_directory: BTreeMap<PathBuf, OfDirectory<F, H>> = BTreeMap::new();

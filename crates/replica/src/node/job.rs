@@ -1,4 +1,4 @@
-//! What a change of metadata has to do in one log directory: planned without the disk, then done.
+//! The work of a metadata change in one log directory: planned without the disk, then done.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -14,7 +14,7 @@ use crate::logs::{self, Chooser, LogsError, NewLog, WhoseLog, sync_and_hold};
 use crate::workers::Workers;
 use crate::{Directory, Host, Partition, PartitionId, TopicSettings, checkpoints};
 
-/// What one log directory has to do.
+/// The work for one log directory.
 #[derive(Debug)]
 #[must_use = "a job that is planned must be done"]
 pub struct Job<F: Files, H: Host> {
@@ -22,7 +22,7 @@ pub struct Job<F: Files, H: Host> {
     image: MetadataImage,
     deleted: Vec<Arc<Partition<F, H>>>,
     has_configs: bool,
-    /// Partitions that are in the directory, or are to be made there.
+    /// The changed partitions that are in the directory, or will be created there.
     partitions: BTreeSet<PartitionId>,
 }
 
@@ -41,12 +41,11 @@ impl<F: Files, H: Host> Job<F, H> {
         self.deleted.is_empty() && self.partitions.is_empty() && !self.has_configs
     }
 
-    /// The directory that has to do it.
     pub fn directory(&self) -> &Arc<Directory<F, H>> {
         &self.directory
     }
 
-    /// Adds what a later change has to do in the same directory: both are done as the later metadata has it.
+    /// Adds the work of a later change in the same directory. Both are done with the later metadata.
     pub fn add(&mut self, later: Self) {
         self.image = later.image;
         self.deleted.extend(later.deleted);
@@ -56,8 +55,8 @@ impl<F: Files, H: Host> Job<F, H> {
 }
 
 impl<F: Files, H: Host> Node<F, H> {
-    /// Takes over what a stretch of metadata changed, as far as no disk is needed: deleted topics are found no more, new
-    /// partitions get a directory. Returns what each directory has to do; jobs of one directory are done in their order.
+    /// Applies `changes` as far as no disk is needed: removes deleted topics from the lookup, and chooses directories
+    /// for new partitions. Returns the job of each directory. The jobs of one directory must be done in order.
     pub fn plan(
         &self,
         image: &MetadataImage,
@@ -90,7 +89,7 @@ impl<F: Files, H: Host> Node<F, H> {
             }
             let number = match topics.directory_of((*id, *index)) {
                 Some(directory) => self.number_of(directory),
-                // Its log is in a directory that is missing: another, empty one must not be made.
+                // Its log is in a missing log directory: an empty one must not be created elsewhere.
                 None if self.lacks(state.directory_of(self.statics.node)) => continue,
                 None => {
                     let number = chooser.choose(state);
@@ -104,21 +103,21 @@ impl<F: Files, H: Host> Node<F, H> {
         jobs
     }
 
-    /// The place of a directory among all.
+    /// The number of a directory.
     pub fn number_of(&self, directory: &Arc<Directory<F, H>>) -> usize {
         let mut directories = self.directories.iter();
         let place = directories.position(|known| Arc::ptr_eq(known, directory));
         place.expect("a partition is in a log directory of its node")
     }
 
-    /// Whether `directory` is known and none of this node's.
+    /// Whether `directory` is the id of a directory that this node does not have.
     fn lacks(&self, directory: Option<Uuid>) -> bool {
         let mut ids = self.directories.iter().map(|known| known.id.get());
         let have_ids = ids.clone().all(|id| id.is_some());
         have_ids && directory.is_some_and(|id| !ids.any(|known| known == Some(&id)))
     }
 
-    /// Does a job, and returns what of it failed. Blocks on the disk.
+    /// Does a job; returns its failures. Blocks on the disk.
     pub fn perform(&self, job: &Job<F, H>, workers: &impl Workers, now: Now) -> Vec<LogsError> {
         let done = guarded(|| Ok(self.perform_all(job, workers, now)));
         done.unwrap_or_else(|panicked| vec![panicked])
@@ -155,7 +154,7 @@ impl<F: Files, H: Host> Node<F, H> {
         errors
     }
 
-    /// Makes those of the partitions that are not there yet.
+    /// Creates the partitions of a job that do not exist yet.
     fn make_missing(
         &self,
         job: &Job<F, H>,
@@ -181,7 +180,7 @@ impl<F: Files, H: Host> Node<F, H> {
         let (made, mut errors) = create(&job.directory, new.collect(), workers, now);
         for partition in made {
             if !self.write().insert(&partition) {
-                // Its topic has been deleted meanwhile.
+                // Its topic was deleted meanwhile.
                 errors.extend(self.delete(&partition, now.monotonic).err());
             }
         }
@@ -192,7 +191,7 @@ impl<F: Files, H: Host> Node<F, H> {
         errors
     }
 
-    /// Renames the directory of a deleted partition, to be removed after its delay.
+    /// Renames the directory of a deleted partition, and schedules its removal.
     fn delete(&self, partition: &Partition<F, H>, now: MonotonicTime) -> Result<(), LogsError> {
         let delay = partition.settings().delete_delay;
         if let Some(renamed) = logs::delete(partition)? {
@@ -202,15 +201,15 @@ impl<F: Files, H: Host> Node<F, H> {
     }
 }
 
-/// Runs `work`, which concerns one partition; a panic is its failure alone.
+/// Runs `work` for one partition, and turns a panic into an error.
 fn guarded<R>(work: impl FnOnce() -> Result<R, LogsError>) -> Result<R, LogsError> {
     catch_unwind(AssertUnwindSafe(work)).unwrap_or(Err(LogsError::Panicked))
 }
 
-/// The partitions that could be made, and why others could not.
+/// The partitions that were created, and the errors of the others.
 type Made<F, H> = (Vec<Arc<Partition<F, H>>>, Vec<LogsError>);
 
-/// Makes the logs of new partitions in one directory, durable all together.
+/// Creates the logs of new partitions in one directory, and syncs them together.
 fn create<F: Files, H: Host>(
     directory: &Arc<Directory<F, H>>,
     new: Vec<WhoseLog>,
@@ -238,7 +237,7 @@ fn create<F: Files, H: Host>(
     (partitions, errors)
 }
 
-/// The settings of topics, each resolved once.
+/// The settings of topics; each topic's are resolved once.
 struct Settings<'a, F: Files, H: Host> {
     node: &'a Node<F, H>,
     image: &'a MetadataImage,

@@ -13,7 +13,7 @@ use crate::{Directory, Host};
 pub(super) struct Removals(Mutex<Vec<(MonotonicTime, PathBuf)>>);
 
 impl Removals {
-    /// `path` is to be removed, but not before `at`.
+    /// Schedules the removal of `path`, not before `at`.
     pub(super) fn add(&self, at: MonotonicTime, path: PathBuf) {
         let mut waiting = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         waiting.push((at, path));
@@ -27,8 +27,8 @@ impl Removals {
 }
 
 impl<F: Files, H: Host> Node<F, H> {
-    /// Takes the directories of deleted partitions that are to be removed from `directory` now: all of them while its disk
-    /// is short of space. The delay is for those who want to look at the files; no request needs them.
+    /// Removes and returns the paths in `directory` that are due. While its disk is short of space all are due: the
+    /// delay only lets an operator look at the files.
     pub fn take_removals(&self, directory: &Directory<F, H>, now: MonotonicTime) -> Vec<PathBuf> {
         let is_short = directory.reserve.is_short();
         self.removals

@@ -1,4 +1,4 @@
-//! The topics of the cluster, and which of their partitions are on this node.
+//! The topics of the cluster, and the partitions of this node.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -15,7 +15,7 @@ use crate::{Directory, Host, Partition, PartitionId};
 pub enum Found<F: Files, H: Host> {
     /// On this node.
     Here(Arc<Partition<F, H>>),
-    /// On other nodes only, or not made here yet.
+    /// On other nodes only, or not created here yet.
     Elsewhere,
     /// No topic has this name.
     UnknownTopic,
@@ -50,7 +50,7 @@ struct Topic<F: Files, H: Host> {
     /// The number of its partitions, wherever they are.
     partitions: usize,
     here: BTreeMap<PartitionIndex, Arc<Partition<F, H>>>,
-    /// The directories of those that are not made yet.
+    /// The directories of partitions that are being created.
     being_made: BTreeMap<PartitionIndex, Arc<Directory<F, H>>>,
 }
 
@@ -85,7 +85,7 @@ impl<F: Files, H: Host> Topics<F, H> {
         self.by_id.values().flat_map(|topic| topic.here.values())
     }
 
-    /// The directory of each partition that is here or being made.
+    /// The directory of each partition that is here or being created.
     pub(super) fn directories_in_use(&self) -> impl Iterator<Item = &Arc<Directory<F, H>>> {
         self.by_id.values().flat_map(|topic| {
             let here = topic.here.values().map(|partition| partition.directory());
@@ -93,7 +93,7 @@ impl<F: Files, H: Host> Topics<F, H> {
         })
     }
 
-    /// Where a partition's log is, or is being made.
+    /// The directory in which a partition's log is, or is being created.
     pub(super) fn directory_of(
         &self,
         (topic, index): PartitionId,
@@ -104,7 +104,7 @@ impl<F: Files, H: Host> Topics<F, H> {
         here.or_else(|| topic.being_made.get(&index))
     }
 
-    /// Whether a partition is being made in `directory`.
+    /// Whether a partition is being created in `directory`.
     pub(super) fn is_being_made_in(
         &self,
         (topic, index): PartitionId,
@@ -115,7 +115,7 @@ impl<F: Files, H: Host> Topics<F, H> {
         chosen.is_some_and(|chosen| Arc::ptr_eq(chosen, directory))
     }
 
-    /// Learns the topics of `image`, and how many partitions each has.
+    /// Takes over the topics of `image` and their numbers of partitions.
     pub(super) fn learn(&mut self, image: &MetadataImage) {
         for (id, topic) in &image.topics {
             let name: Arc<str> = Arc::from(topic.name.as_str());
@@ -130,7 +130,7 @@ impl<F: Files, H: Host> Topics<F, H> {
         }
     }
 
-    /// Forgets a topic; returns its partitions, which are still on disk.
+    /// Removes a topic; returns its partitions, which are still on disk.
     pub(super) fn forget(&mut self, id: Uuid) -> Vec<Arc<Partition<F, H>>> {
         let Some(topic) = self.by_id.remove(&id) else {
             return Vec::new();
@@ -141,7 +141,7 @@ impl<F: Files, H: Host> Topics<F, H> {
         topic.here.into_values().collect()
     }
 
-    /// Lets a partition be found; false when its topic is gone.
+    /// Adds a partition; returns false if its topic is gone.
     pub(super) fn insert(&mut self, partition: &Arc<Partition<F, H>>) -> bool {
         let Some(topic) = self.by_id.get_mut(&partition.topic_id) else {
             return false;
@@ -151,14 +151,15 @@ impl<F: Files, H: Host> Topics<F, H> {
         true
     }
 
-    /// A partition is to be made in `directory`.
+    /// Records that a partition will be created in `directory`.
     pub(super) fn choose(&mut self, (topic, index): PartitionId, directory: &Arc<Directory<F, H>>) {
         if let Some(topic) = self.by_id.get_mut(&topic) {
             topic.being_made.insert(index, Arc::clone(directory));
         }
     }
 
-    /// A partition could not be made: the next attempt may choose another directory.
+    /// Drops the choice of [`Topics::choose`]: the partition could not be created, and the next attempt may choose
+    /// another directory.
     pub(super) fn unchoose(&mut self, (topic, index): PartitionId) {
         if let Some(topic) = self.by_id.get_mut(&topic) {
             topic.being_made.remove(&index);

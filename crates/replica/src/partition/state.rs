@@ -1,6 +1,6 @@
-//! What stands behind a partition's lock: its log, its role, and those that wait for it.
+//! The state behind a partition's lock: its log, its role, and who waits.
 //!
-//! Each method that lets somebody go on returns them as [`Woken`]; [`Partition`](super::Partition) answers and wakes them
+//! Methods return producers to answer and consumers to wake as [`Woken`]. [`Partition`](super::Partition) does that
 //! after it has released the lock.
 
 use std::sync::{Arc, Weak};
@@ -28,18 +28,17 @@ const REPLICA_LAG_TIME_MAX: Duration = Duration::from_secs(30);
 
 #[derive(Debug)]
 pub(super) struct State<F: Files, H: Host> {
-    /// Nothing once the partition is gone.
+    /// `None` once the partition is gone.
     pub(super) log: Option<PartitionLog<F>>,
     pub(super) role: Role,
-    /// While this node leads.
+    /// `Some` while this node leads.
     leader: Option<Leader>,
-    /// Producers that wait for the high watermark.
     pub(super) acks: Acks<H::Producer>,
-    /// Consumers that wait for anything new.
+    /// Consumers that wait for a change.
     readers: Vec<Weak<Reader<H::Consumer>>>,
 }
 
-/// Those to be answered or woken once the lock is released.
+/// Producers to answer and consumers to wake after the lock is released.
 #[derive(Debug)]
 #[must_use = "someone waits"]
 pub(super) struct Woken<H: Host> {
@@ -55,12 +54,12 @@ impl<H: Host> Woken<H> {
         }
     }
 
-    /// Answers the producers well, and wakes the consumers.
+    /// Acknowledges the producers, and wakes the consumers.
     pub(super) fn wake(self) {
         self.end(&Ok(()));
     }
 
-    /// Answers the producers with `reason`, and wakes the consumers: they ask again, and are told.
+    /// Answers the producers with `reason`, and wakes the consumers, which read again and get the error.
     pub(super) fn refuse(self, reason: &Unavailable) {
         self.end(&Err(reason.clone()));
     }
@@ -76,7 +75,7 @@ impl<H: Host> Woken<H> {
 }
 
 impl<F: Files, H: Host> State<F, H> {
-    /// An open log that this node does not lead yet.
+    /// The state of an open log, without a role.
     pub(super) fn new(log: PartitionLog<F>) -> Self {
         Self {
             log: Some(log),
@@ -111,7 +110,7 @@ impl<F: Files, H: Host> State<F, H> {
         self.advance_high_watermark(settings, now)
     }
 
-    /// Takes out all that wait.
+    /// Removes and returns all who wait.
     pub(super) fn take_waiting(&mut self) -> Woken<H> {
         Woken {
             producers: self.acks.take_all(),
@@ -136,7 +135,8 @@ impl<F: Files, H: Host> State<F, H> {
         }
     }
 
-    /// Appends what `requests` hold. Those that need all in-sync replicas are refused while these are too few.
+    /// Appends `requests`. Those with [`RequiredAcks::All`] are refused while the ISR is smaller than
+    /// `min.insync.replicas`.
     pub(super) fn append(
         &mut self,
         requests: &[Append<'_>],
@@ -179,7 +179,7 @@ impl<F: Files, H: Host> State<F, H> {
         outcomes.collect()
     }
 
-    /// Who is to be woken after an append of `bytes` bytes, and how soon a flush is needed up to which offset.
+    /// After an append of `bytes` bytes: who is answered and woken, and the flush that is needed.
     pub(super) fn after_append(
         &mut self,
         bytes: u64,
@@ -217,8 +217,8 @@ impl<F: Files, H: Host> State<F, H> {
         }
     }
 
-    /// Whether a reader that waits here has enough with `bytes` bytes more. Readers that have gone are removed: they must
-    /// not cost a flush for each append.
+    /// Whether a waiting reader has enough with these `bytes`. Readers that have given up are removed, because they
+    /// would cost a flush at each append.
     fn reader_is_satisfied_by(&mut self, bytes: u64) -> bool {
         let mut is_satisfied = false;
         self.readers.retain(|reader| {
@@ -229,7 +229,7 @@ impl<F: Files, H: Host> State<F, H> {
         is_satisfied
     }
 
-    /// Where the high watermark may go now, if this node leads and that is further than it is.
+    /// The new high watermark, if this node leads and it may advance.
     fn next_high_watermark(&self, settings: &TopicSettings, now: MonotonicTime) -> Option<Offset> {
         let (log, leader) = (self.log.as_ref()?, self.leader.as_ref()?);
         let (end, flushed) = (log.log_end_offset(), log.flushed_offset());
@@ -243,7 +243,7 @@ impl<F: Files, H: Host> State<F, H> {
         leader.next_high_watermark(own, now)
     }
 
-    /// Moves the high watermark to where it may be.
+    /// Advances the high watermark as far as it may go.
     pub(super) fn advance_high_watermark(
         &mut self,
         settings: &TopicSettings,
@@ -257,7 +257,7 @@ impl<F: Files, H: Host> State<F, H> {
         Ok(self.reached(next))
     }
 
-    /// The same after a flush, whose end is mostly the place where the high watermark belongs.
+    /// The same after a flush, whose end is usually the new high watermark, with a known position.
     pub(super) fn advance_to_flushed(
         &mut self,
         flush: &Flush<F>,
@@ -277,7 +277,7 @@ impl<F: Files, H: Host> State<F, H> {
         }
     }
 
-    /// The high watermark is at `offset`: those that waited for it.
+    /// Removes and returns who waited for the high watermark `offset`.
     fn reached(&mut self, offset: Offset) -> Woken<H> {
         if let Some(leader) = &mut self.leader {
             leader.advanced(offset);
@@ -303,7 +303,7 @@ impl<F: Files, H: Host> State<F, H> {
             .transpose()?
             .flatten();
         let request = match diverging {
-            // Nothing is read, but the answer has the offsets.
+            // Nothing is read after a divergence, but the answer has the offsets.
             Some(_) => ReadRequest {
                 offset: log.log_end_offset(),
                 ..request
@@ -328,8 +328,8 @@ impl<F: Files, H: Host> State<F, H> {
         }
     }
 
-    /// Adds a reader, unless it watches already: one that another partition woke comes back here too. Readers that gave
-    /// up leave their entry behind; these are removed when the list doubles.
+    /// Adds a reader, unless it is there already: a reader that another partition woke returns to all its partitions.
+    /// Entries of readers that have given up are removed when the list doubles.
     pub(super) fn add_reader(&mut self, reader: &Arc<Reader<H::Consumer>>) {
         let reader = Arc::downgrade(reader);
         if self.readers.iter().any(|known| known.ptr_eq(&reader)) {
@@ -351,7 +351,7 @@ pub(super) fn offsets_of<F: Files>(log: &PartitionLog<F>) -> Offsets {
     }
 }
 
-/// Where the log of a reader that has records up to `offset`, the last of them of `epoch`, diverges from this one.
+/// Where the log of a reader diverges from this one. Its log ends at `offset`, and its last record has `epoch`.
 fn divergence<F: Files>(
     log: &PartitionLog<F>,
     epoch: LeaderEpoch,
