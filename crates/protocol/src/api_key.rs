@@ -1,7 +1,7 @@
-//! Kafka's APIs: their numbers, the versions that Apache Kafka 4.4 serves, and the header versions that follow.
+//! Kafka's APIs: their numbers, the versions that Apache Kafka 4.4 serves, and the header version of each.
 //!
-//! The one definition of versions. What a broker announces is [`announced`] for each API that it has a handler
-//! for. `cargo xtask codec-test` compares this table with Kafka's own.
+//! Versions are defined here and nowhere else. A broker announces [`announced`] for each API that it has a handler for.
+//! `cargo xtask codec-test` compares this table with Kafka's own.
 
 use std::ops::RangeInclusive;
 
@@ -44,15 +44,15 @@ pub fn announced(api: ApiKey) -> RangeInclusive<i16> {
 
 /// The version of the header in front of a request.
 ///
-/// Defined for versions that do not exist too: an `ApiVersions` request from the future has to be readable so far
-/// that it can be answered.
+/// Defined also for versions that do not exist, because an `ApiVersions` request of a later version must be answered.
 pub fn request_header_version(api: ApiKey, version: i16) -> i16 {
     if is_flexible(api, version) { 2 } else { 1 }
 }
 
 /// The version of the header in front of a response.
 ///
-/// `ApiVersions` answers carry the oldest: their reader does not know yet what the broker speaks (KIP-511).
+/// `ApiVersions` responses have the oldest version, because the client does not know the broker's versions yet
+/// (KIP-511).
 pub fn response_header_version(api: ApiKey, version: i16) -> i16 {
     i16::from(api != ApiKey::ApiVersions && is_flexible(api, version))
 }

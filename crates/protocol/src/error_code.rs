@@ -1,5 +1,6 @@
 //! Kafka's error codes.
 //!
-//! Each operation's error enum maps itself to one of these in one exhaustive `code()`; handlers pick none ad hoc.
+//! The error enum of each operation maps to these codes in one exhaustive `code()`. Handlers do not choose codes
+//! themselves.
 
 pub use kacrab_protocol::generated::ErrorCode;

@@ -10,10 +10,10 @@ use crate::messages::{KafkaString, ProtocolError, RequestHeaderData, ResponseHea
 
 /// Bytes of the length in front of a frame.
 pub const LENGTH_BYTES: usize = size_of::<i32>();
-/// Room for most answers; larger ones grow.
+/// Initial capacity of a response. It is enough for most.
 const FIRST_PIECE_BYTES: usize = 256;
 
-/// Why a length is not the length of a frame.
+/// Why a frame's length is refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum BadLength {
     /// Below zero.
@@ -21,32 +21,26 @@ pub enum BadLength {
     Negative(i32),
     /// Above the limit.
     #[error("a frame of {length} bytes is larger than the limit of {limit}")]
-    TooLarge {
-        /// What the frame announces.
-        length: usize,
-        /// What is allowed.
-        limit: usize,
-    },
+    TooLarge { length: usize, limit: usize },
 }
 
-/// Why a frame's header names no request that can be answered.
+/// Why a request's header is refused.
 #[derive(Debug, thiserror::Error)]
 pub enum BadHeader {
     /// The frame ends before API key and version.
     #[error("a frame of {0} bytes is too short for a request header")]
     TooShort(usize),
-    /// Nobody has defined an API of this number.
+    /// There is no API of this number.
     #[error("unknown API key {0}")]
     UnknownApi(i16),
-    /// The API exists, this version of it does not, or not any more.
+    /// The API does not have this version, or not any more.
     #[error("{api:?} has no version {version}")]
     UnknownVersion {
         /// The API.
         api: ApiKey,
-        /// The version that was asked for.
         version: i16,
     },
-    /// The header is not what its version says.
+    /// The header cannot be decoded.
     #[error("the request header cannot be decoded: {0}")]
     Malformed(#[from] ProtocolError),
 }
@@ -71,16 +65,16 @@ pub struct RequestHead {
     pub api: ApiKey,
     /// The version of request and response.
     pub version: i16,
-    /// Comes back in the response.
+    /// The response has the same.
     pub correlation_id: i32,
-    /// How the client names itself.
+    /// The client's name for itself.
     pub client_id: Option<KafkaString>,
 }
 
 impl RequestHead {
-    /// Takes the header from the front of a frame; what remains is the body.
+    /// Reads the header from the front of a frame; the rest is the body.
     ///
-    /// A version that does not exist passes for `ApiVersions` alone, see [`Self::is_unknown_version`].
+    /// Only `ApiVersions` is accepted in a version that does not exist: see [`Self::is_unknown_version`].
     pub fn read(frame: &mut Bytes) -> Result<Self, BadHeader> {
         let mut peek = &frame[..];
         let (Ok(key), Ok(version)) = (peek.try_get_i16(), peek.try_get_i16()) else {
@@ -101,14 +95,14 @@ impl RequestHead {
         })
     }
 
-    /// Whether this is an `ApiVersions` request in a version that does not exist: it is answered in version 0 with
-    /// `UNSUPPORTED_VERSION`, whatever its body holds.
+    /// Whether this is an `ApiVersions` request in a version that does not exist. It is answered in version 0 with
+    /// `UNSUPPORTED_VERSION`, and its body is ignored.
     pub fn is_unknown_version(&self) -> bool {
         !api_key::versions(self.api).contains(&self.version)
     }
 }
 
-/// Appends a request frame: length, header, and what `body` writes; nothing, if that fails.
+/// Appends a request frame: length, header, and what `body` writes. If `body` fails, nothing is appended.
 pub fn write_request(
     out: &mut BytesMut,
     head: &RequestHead,
@@ -132,8 +126,8 @@ pub fn write_request(
     written
 }
 
-/// The front of the frame that answers a request of `api` in `version`: length, header and what `body` appends. `body`
-/// says how many bytes follow that, and may hand them over beside.
+/// The start of a response frame: length, header, and what `body` appends. `body` returns how many more bytes of the
+/// frame follow, which the caller sends itself.
 pub fn response<T>(
     (api, version): (ApiKey, i16),
     correlation_id: i32,
@@ -151,7 +145,7 @@ pub fn response<T>(
     Ok((out.freeze(), rest))
 }
 
-/// Writes the length of the frame that begins at `start` of `out` and goes on for `beyond` bytes behind it.
+/// Writes the length of the frame that begins at `start` of `out` and has `beyond` more bytes after it.
 fn fill_length(out: &mut BytesMut, start: usize, beyond: usize) {
     let length = out.len() - start - LENGTH_BYTES + beyond;
     let length = i32::try_from(length).expect("a frame is below 2 GiB");

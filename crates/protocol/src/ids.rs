@@ -1,7 +1,6 @@
-//! Numbers that must not be swapped for one another.
+//! Newtypes for numbers that must not be mixed up.
 //!
-//! They wrap the integers of the wire one to one; wire types hold the bare integer, everything inward of a
-//! handler holds these.
+//! Each wraps the integer of the wire. Wire types have the plain integer; all code behind the handlers has these types.
 
 use std::fmt;
 
@@ -26,11 +25,11 @@ macro_rules! number {
 }
 
 number! {
-    /// The position of a record in its partition, from 0; -1 where Kafka says "none".
+    /// The position of a record in its partition, from 0; -1 means "none".
     Offset(i64)
 }
 number! {
-    /// The epoch of a partition's leader, or of the metadata quorum's; -1 where Kafka says "none".
+    /// The epoch of a partition's leader, or of the metadata quorum's; -1 means "none".
     LeaderEpoch(i32)
 }
 number! {
@@ -54,7 +53,7 @@ impl Offset {
     /// Kafka's "no offset".
     pub const NONE: Self = Self(-1);
 
-    /// The offset `count` records further.
+    /// The offset `count` higher.
     #[must_use]
     pub const fn plus(self, count: i64) -> Self {
         Self(self.0 + count)

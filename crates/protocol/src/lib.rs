@@ -1,4 +1,4 @@
-//! Kafka's wire: messages, frames, record batches, error codes. Pure: bytes in, bytes out.
+//! Kafka's wire formats: messages, frames, record batches, error codes. Pure: bytes in, bytes out.
 //!
 //! The request and response codec is the crate `kacrab-protocol`, and only this crate names it.
 

@@ -1,11 +1,11 @@
-//! Time as an argument: pure code is handed a [`Now`] and hands back deadlines.
+//! Time as an argument: pure code gets a [`Now`] and returns deadlines.
 //!
-//! Two clocks, never mixed: the wall clock stamps records and may jump; deadlines are on the monotonic clock,
-//! so that a clock that jumps expires nobody.
+//! There are two clocks, which are never mixed. The wall clock stamps records, and may jump. Deadlines are on the
+//! monotonic clock, so a jump of the wall clock expires nothing.
 
 use std::time::Duration;
 
-/// Milliseconds since the Unix epoch on the wall clock; -1 where Kafka says "no timestamp".
+/// Milliseconds since the Unix epoch on the wall clock; -1 means "no timestamp".
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct Timestamp(pub i64);
 
@@ -19,24 +19,24 @@ impl Timestamp {
 pub struct MonotonicTime(pub Duration);
 
 impl MonotonicTime {
-    /// This point moved on by `delay`, saturating.
+    /// The point `delay` later, saturating.
     #[must_use]
     pub const fn after(self, delay: Duration) -> Self {
         Self(self.0.saturating_add(delay))
     }
 
-    /// The time left until `self`, nothing when it has passed.
+    /// The time left until `self`; zero if it has passed.
     #[must_use]
     pub const fn remaining(self, now: Self) -> Duration {
         self.0.saturating_sub(now.0)
     }
 }
 
-/// Both clocks, read together.
+/// Both clocks, read at the same moment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Now {
     /// For deadlines.
     pub monotonic: MonotonicTime,
-    /// For what is written into records.
+    /// For timestamps in records.
     pub wall: Timestamp,
 }

@@ -1,7 +1,7 @@
 //! A view over the bytes of one batch.
 //!
-//! The bytes are exactly one batch of magic 2 with a whole header; that its CRC fits and its records parse is
-//! checked only by `is_crc_valid` and by walking the records.
+//! The bytes are exactly one batch of magic 2 with a whole header. Only `is_crc_valid` checks the CRC, and only a walk
+//! over the records parses them.
 
 use super::compression::{Compression, DecompressError, Decompressor};
 use super::header::{BATCH_OVERHEAD, BatchHeader, CRC_COVERS_FROM};
@@ -28,7 +28,7 @@ impl<'a> BatchView<'a> {
         &self.header
     }
 
-    /// The whole batch, header and all.
+    /// The whole batch, with its header.
     pub fn bytes(&self) -> &'a [u8] {
         self.bytes
     }
@@ -43,7 +43,7 @@ impl<'a> BatchView<'a> {
         self.bytes.get(BATCH_OVERHEAD..).unwrap_or_default()
     }
 
-    /// Whether the stored CRC is that of the bytes.
+    /// Whether the stored CRC is right.
     pub fn is_crc_valid(&self) -> bool {
         self.compute_crc() == self.header.crc
     }
@@ -53,7 +53,7 @@ impl<'a> BatchView<'a> {
         crc_fast::crc32_iscsi(self.bytes.get(CRC_COVERS_FROM..).unwrap_or_default())
     }
 
-    /// The records, decompressed into `decompressor` where they are compressed (`limit` bounds its output).
+    /// The records. Compressed ones are decompressed into `decompressor`, to at most `limit` bytes.
     pub fn records<'s>(
         &self,
         decompressor: &'s mut Decompressor,
@@ -70,7 +70,7 @@ impl<'a> BatchView<'a> {
         Ok(Records::new(&self.header, bytes))
     }
 
-    /// The records of a batch that is not compressed; nothing for one that is.
+    /// The records of an uncompressed batch; `None` for a compressed one.
     pub fn plain_records(&self) -> Option<Records<'a>> {
         (self.header.compression() == Some(Compression::None))
             .then(|| Records::new(&self.header, self.body()))

@@ -1,4 +1,4 @@
-//! Building batches: the broker's own (offsets, groups, metadata, markers), a client's, and recompressed ones.
+//! Builds batches: the broker's own (offsets, groups, metadata, markers), a client's, and recompressed ones.
 
 use super::compression::{Compression, CompressionLevel};
 use super::control::ControlRecord;
@@ -6,18 +6,18 @@ use super::header::{self, BATCH_OVERHEAD, BatchHeader, HEADER_UP_TO_LENGTH, MAGI
 use super::record::{Header, Record};
 use super::varint;
 
-/// What a batch is, apart from its records. The default is a plain batch of `CreateTime` at offset 0.
+/// The properties of a batch. The default is an uncompressed batch with `CreateTime` at offset 0.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct BatchOptions {
     /// The offset of the batch; records get consecutive ones from here unless they come with their own.
     pub base_offset: i64,
-    /// The epoch of the leader that appends it, -1 when that is not known yet.
+    /// The epoch of the leader that appends it; -1 if it is not known yet.
     pub partition_leader_epoch: i32,
-    /// How the records are compressed.
+    /// The compression of the records.
     pub compression: Compression,
-    /// How hard.
+    /// The level of that compression.
     pub level: CompressionLevel,
-    /// `LogAppendTime` with the time of the append, or nothing for `CreateTime`.
+    /// The time of the append for `LogAppendTime`; `None` for `CreateTime`.
     pub log_append_time: Option<i64>,
     /// The idempotent producer, -1 for none.
     pub producer_id: i64,
@@ -29,7 +29,7 @@ pub struct BatchOptions {
     pub is_transactional: bool,
     /// Whether the records are control records.
     pub is_control: bool,
-    /// The time at which tombstones and markers in the batch may go, set by compaction.
+    /// The time from which compaction may remove tombstones and markers in the batch; set by compaction.
     pub delete_horizon_ms: Option<i64>,
 }
 
@@ -55,7 +55,7 @@ impl Default for BatchOptions {
 #[derive(Debug)]
 pub struct BatchBuilder {
     options: BatchOptions,
-    /// 61 bytes for the header, then the records, not compressed.
+    /// 61 bytes for the header, then the uncompressed records.
     bytes: Vec<u8>,
     headers: Vec<u8>,
     record_count: i32,
@@ -80,7 +80,7 @@ impl BatchBuilder {
         }
     }
 
-    /// A control batch with one record, as markers and the quorum's records are written.
+    /// A control batch with one record, for markers and the quorum's records.
     pub fn control(options: BatchOptions, timestamp: i64, record: &ControlRecord) -> Vec<u8> {
         let mut builder = Self::new(BatchOptions {
             is_control: true,
@@ -133,12 +133,12 @@ impl BatchBuilder {
         self.append_at(record.offset, record.timestamp, &Content::of(record));
     }
 
-    /// Makes the batch end at `offset` although its last record is before (compaction keeps offset ranges).
+    /// Lets the batch end at `offset`, after its last record: compaction keeps the range of offsets.
     pub fn end_at(&mut self, offset: i64) {
         self.last_offset = Some(offset);
     }
 
-    /// The records appended so far.
+    /// The number of records so far.
     pub fn record_count(&self) -> i32 {
         self.record_count
     }
@@ -153,7 +153,7 @@ impl BatchBuilder {
         self.options.log_append_time.unwrap_or(self.max_timestamp)
     }
 
-    /// The batch; nothing when it would have neither records nor an offset range to keep.
+    /// The batch; `None` if it would have neither records nor a range of offsets to keep.
     pub fn build(mut self) -> Option<Vec<u8>> {
         if self.record_count == 0 && self.last_offset.is_none() {
             return None;

@@ -1,7 +1,7 @@
-//! The five compressions of record batches, with bounded output.
+//! The five compression types of record batches, with bounded output.
 //!
-//! What Kafka's Java classes read, this reads; what this writes, they read. The output of a decompression never
-//! grows past the caller's limit, whatever the input claims.
+//! It reads everything that Kafka's Java classes read, and they read everything that it writes. The output of a
+//! decompression never exceeds the caller's limit, whatever the input claims.
 
 use super::{lz4, snappy};
 use flate2::bufread::GzDecoder;
@@ -9,15 +9,14 @@ use std::io::{Read, Write};
 use thiserror::Error;
 use zstd::stream::raw::Operation;
 
-/// Buffers larger than this are given back after use.
+/// Buffers larger than this are freed after use.
 const KEPT_BUFFER_BYTES: usize = 4 << 20;
-/// The least that the output grows by when the size is not known ahead.
+/// Lower bound of the growth of an output of unknown size.
 const GROWTH_BYTES: usize = 64 << 10;
 
-/// How the records of a batch are compressed.
+/// The compression type of a batch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub enum Compression {
-    /// Not at all.
     #[default]
     None,
     /// RFC 1952.
@@ -30,15 +29,15 @@ pub enum Compression {
     Zstd,
 }
 
-/// A compression level as `compression.<type>.level` gives it.
+/// The value of `compression.<type>.level`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct CompressionLevel(pub i32);
 
 impl Compression {
-    /// All, by id.
+    /// All types, by id.
     pub const ALL: [Self; 5] = [Self::None, Self::Gzip, Self::Snappy, Self::Lz4, Self::Zstd];
 
-    /// The number in the attributes of a batch.
+    /// The id in the attributes of a batch.
     pub fn id(self) -> u8 {
         match self {
             Self::None => 0,
@@ -67,7 +66,7 @@ impl Compression {
         }
     }
 
-    /// The level that Kafka uses when none is set. LZ4 here has one level only and takes any for it.
+    /// Kafka's default level. LZ4 has only one level here, and ignores the value.
     pub fn default_level(self) -> CompressionLevel {
         match self {
             Self::None | Self::Snappy => CompressionLevel(0),
@@ -77,7 +76,7 @@ impl Compression {
         }
     }
 
-    /// Appends `input`, compressed, to `out`. A level out of the type's range is moved into it.
+    /// Compresses `input` and appends it to `out`. A level out of range is clamped.
     pub fn compress(self, level: CompressionLevel, input: &[u8], out: &mut Vec<u8>) {
         match self {
             Self::None => out.extend_from_slice(input),
@@ -112,7 +111,7 @@ fn compress_zstd(level: CompressionLevel, input: &[u8], out: &mut Vec<u8>) {
 /// Why the records of a batch could not be decompressed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 pub enum DecompressError {
-    /// The attributes name none of the five.
+    /// The attributes have an unknown compression id.
     #[error("no compression has the id {0}")]
     UnknownCompression(u8),
     /// The records are larger than the caller allows.
@@ -121,17 +120,16 @@ pub enum DecompressError {
         /// The caller's limit.
         limit: usize,
     },
-    /// The bytes are not what the attributes say.
+    /// The bytes are not of the compression type in the attributes.
     #[error("the {} stream is corrupt: {what}", .compression.name())]
     Corrupt {
-        /// What they should be.
         compression: Compression,
-        /// Where it stopped.
+        /// The part that is wrong.
         what: &'static str,
     },
 }
 
-/// Decompresses into a buffer of its own that is used again: one for each thread that validates batches.
+/// Decompresses into its own buffer, which it reuses. Each thread that validates batches has one.
 #[derive(Default)]
 pub struct Decompressor {
     buffer: Vec<u8>,
@@ -147,7 +145,7 @@ impl std::fmt::Debug for Decompressor {
 }
 
 impl Decompressor {
-    /// The bytes that `input` holds, at most `limit`.
+    /// Decompresses `input` to at most `limit` bytes.
     pub fn decompress(
         &mut self,
         compression: Compression,
@@ -182,13 +180,13 @@ impl Decompressor {
 /// Why a decompression stopped early.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Stop {
-    /// The limit is reached and there is more.
+    /// The limit is reached, and there is more input.
     Full,
     /// The input is not a stream of its kind.
     Corrupt(&'static str),
 }
 
-/// Bounded output: `buffer` stays initialised between uses, so that nothing is zeroed twice.
+/// Bounded output. `buffer` stays initialised between uses, so that no byte is zeroed twice.
 pub(super) struct Output<'a> {
     buffer: &'a mut Vec<u8>,
     length: usize,
@@ -196,7 +194,7 @@ pub(super) struct Output<'a> {
 }
 
 impl Output<'_> {
-    /// Free space of `wanted` bytes, or of what the limit leaves; nothing left is [`Stop::Full`].
+    /// Free space of `wanted` bytes, or of less up to the limit. [`Stop::Full`] if there is none.
     pub(super) fn space(&mut self, wanted: usize) -> Result<&mut [u8], Stop> {
         let wanted = wanted.min(self.limit.saturating_sub(self.length));
         if wanted == 0 {
@@ -209,7 +207,7 @@ impl Output<'_> {
         self.buffer.get_mut(self.length..end).ok_or(Stop::Full)
     }
 
-    /// Counts `written` bytes of the last space as output.
+    /// Adds `written` bytes of the last space to the output.
     pub(super) fn advance(&mut self, written: usize) {
         self.length += written;
     }
@@ -228,7 +226,7 @@ impl Output<'_> {
         Ok(())
     }
 
-    /// What to grow by when the stream does not tell: as much again as there is.
+    /// The growth of an output of unknown size: it doubles.
     fn growth(&self) -> usize {
         let unused = self.buffer.len() - self.length;
         if unused > 0 {
@@ -258,7 +256,7 @@ fn decompress_gzip(mut input: &[u8], output: &mut Output<'_>) -> Result<(), Stop
                 }
             }
         }
-        // Java's reader goes on with a further member and ignores anything else.
+        // Java's reader continues with another gzip member and ignores other bytes.
         input = decoder.into_inner();
         if !input.starts_with(&[0x1f, 0x8b]) {
             return Ok(());

@@ -1,6 +1,6 @@
 //! Control records: the keys and values of markers that consumers never see.
 //!
-//! A key is `version` and `type`, two bytes each; a higher version than ours is read as ours, as Kafka does.
+//! A key is `version` and `type`, two bytes each. As in Kafka, a higher version is read as the known one.
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use kacrab_protocol::generated::{
@@ -9,7 +9,7 @@ use kacrab_protocol::generated::{
 };
 use thiserror::Error;
 
-/// What a control record says.
+/// The type of a control record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum ControlType {
     /// The transaction of this producer is aborted.
@@ -26,12 +26,12 @@ pub enum ControlType {
     KRaftVersion,
     /// The voters of the metadata quorum.
     KRaftVoters,
-    /// Something newer than this program.
+    /// A type that this release does not know.
     Unknown(i16),
 }
 
 impl ControlType {
-    /// The number in the key.
+    /// The type's number in the key.
     pub fn id(self) -> i16 {
         match self {
             Self::Abort => 0,
@@ -76,7 +76,7 @@ impl ControlType {
     }
 }
 
-/// A control record that cannot be read.
+/// Why a control record cannot be decoded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 pub enum ControlError {
     /// The key is not a control key.
@@ -90,9 +90,9 @@ pub enum ControlError {
 /// A control record, decoded.
 #[derive(Debug, Clone, PartialEq)]
 pub enum ControlRecord {
-    /// End of a transaction without its records.
+    /// The marker of an aborted transaction.
     Abort(EndTxnMarkerData),
-    /// End of a transaction with its records.
+    /// The marker of a committed transaction.
     Commit(EndTxnMarkerData),
     /// See [`ControlType::LeaderChange`].
     LeaderChange(LeaderChangeMessageData),
@@ -104,12 +104,12 @@ pub enum ControlRecord {
     KRaftVersion(KRaftVersionRecordData),
     /// See [`ControlType::KRaftVoters`].
     KRaftVoters(VotersRecordData),
-    /// A type newer than this program, to be passed over.
+    /// A type that this release does not know; it is skipped.
     Unknown(i16),
 }
 
 impl ControlRecord {
-    /// The type, as the key has it.
+    /// Its type.
     pub fn control_type(&self) -> ControlType {
         match self {
             Self::Abort(_) => ControlType::Abort,
@@ -177,7 +177,7 @@ impl ControlRecord {
     }
 }
 
-/// The markers carry their version in front of the value, the quorum's records as their first field.
+/// Markers have their version in front of the value; the quorum's records have it as their first field.
 fn read_marker(value: &mut Bytes) -> Option<EndTxnMarkerData> {
     let version = value.try_get_i16().ok()?;
     if version < 0 {

@@ -1,4 +1,4 @@
-//! The 61 bytes in front of every record batch, decoded once.
+//! The header of a record batch: its first 61 bytes.
 //!
 //! | bytes | field | bytes | field |
 //! |---|---|---|---|
@@ -13,17 +13,17 @@ use super::compression::Compression;
 use crate::ids::Offset;
 use bytes::{Buf, BufMut};
 
-/// The only record format that Kafka 4 writes or accepts from a producer.
+/// The record format's version: the only one that Kafka 4 writes or accepts from a producer.
 pub const MAGIC: i8 = 2;
 /// The bytes of a batch before its records.
 pub const BATCH_OVERHEAD: usize = 61;
 /// The bytes that tell a batch's size: base offset and length.
 pub const HEADER_UP_TO_LENGTH: usize = 12;
-/// What the length field says in a batch without records.
+/// The length field of a batch without records.
 const LENGTH_WITHOUT_RECORDS: i32 = 49;
 /// The bytes that tell a batch's size and format.
 pub const HEADER_UP_TO_MAGIC: usize = 17;
-/// Where the bytes begin that the CRC covers.
+/// The position of the first byte that the CRC covers.
 pub(super) const CRC_COVERS_FROM: usize = 21;
 
 const COMPRESSION_MASK: i16 = 0x07;
@@ -31,27 +31,27 @@ const LOG_APPEND_TIME_FLAG: i16 = 0x08;
 const TRANSACTIONAL_FLAG: i16 = 0x10;
 const CONTROL_FLAG: i16 = 0x20;
 const DELETE_HORIZON_FLAG: i16 = 0x40;
-/// Kafka keeps these when it rewrites the attributes of a batch, and drops the rest.
+/// The attribute bits that Kafka keeps when it rewrites a batch. It drops the others.
 const KNOWN_FLAGS: i16 = 0x7f;
 
 /// Who set the timestamps of a batch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum TimestampType {
-    /// The producer, record by record.
+    /// The producer, for each record.
     #[default]
     CreateTime,
-    /// The broker: the batch's largest timestamp holds for all its records.
+    /// The broker: all records have the batch's largest timestamp.
     LogAppendTime,
 }
 
-/// The header of a batch, field by field, as it stands in the bytes: nothing is checked but what decoding needs.
+/// The fields of a batch's header, as in the bytes. Nothing is validated.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct BatchHeader {
     /// The offset of the first record, also after compaction has removed that record.
     pub base_offset: i64,
     /// The bytes that follow the length field.
     pub length: i32,
-    /// The epoch of the leader that appended the batch, -1 before.
+    /// The epoch of the leader that appended the batch; -1 before that.
     pub partition_leader_epoch: i32,
     /// The record format, 2.
     pub magic: i8,
@@ -61,7 +61,7 @@ pub struct BatchHeader {
     pub attributes: i16,
     /// The last offset of the batch, relative to `base_offset`.
     pub last_offset_delta: i32,
-    /// What the records' timestamp deltas count from; the delete horizon where that flag is set.
+    /// The base of the records' timestamp deltas; the delete horizon if that flag is set.
     pub base_timestamp: i64,
     /// The largest timestamp of the records, or the time of the append.
     pub max_timestamp: i64,
@@ -71,12 +71,11 @@ pub struct BatchHeader {
     pub producer_epoch: i16,
     /// The sequence number of the first record, -1 for none.
     pub base_sequence: i32,
-    /// How many records the batch claims to hold.
+    /// The number of records, according to the header.
     pub record_count: i32,
 }
 
 impl BatchHeader {
-    /// Reads the fields.
     pub fn decode(bytes: &[u8; BATCH_OVERHEAD]) -> Self {
         let mut bytes = bytes.as_slice();
         Self {
@@ -96,7 +95,7 @@ impl BatchHeader {
         }
     }
 
-    /// The same 61 bytes again.
+    /// The 61 bytes of the header.
     pub fn encode(&self) -> [u8; BATCH_OVERHEAD] {
         let mut encoded = [0; BATCH_OVERHEAD];
         let mut out = encoded.as_mut_slice();
@@ -116,7 +115,7 @@ impl BatchHeader {
         encoded
     }
 
-    /// The size of the whole batch that the length field claims; nothing where it is too small for a header.
+    /// The size of the whole batch, from the length field; `None` if that is too small for a header.
     pub fn size(&self) -> Option<usize> {
         let size = usize::try_from(self.length)
             .ok()?
@@ -142,12 +141,12 @@ impl BatchHeader {
         Offset(self.last_offset().0.wrapping_add(1))
     }
 
-    /// The compression of the records, nothing for an id that no Kafka knows.
+    /// The compression of the records; `None` for an unknown id.
     pub fn compression(&self) -> Option<Compression> {
         Compression::from_id((self.attributes & COMPRESSION_MASK) as u8)
     }
 
-    /// The compression bits as they stand.
+    /// The compression bits of the attributes.
     pub fn compression_id(&self) -> u8 {
         (self.attributes & COMPRESSION_MASK) as u8
     }
@@ -161,7 +160,7 @@ impl BatchHeader {
         }
     }
 
-    /// Whether the batch belongs to a transaction (markers too).
+    /// Whether the batch belongs to a transaction; also true for its marker.
     pub fn is_transactional(&self) -> bool {
         self.attributes & TRANSACTIONAL_FLAG != 0
     }
@@ -171,12 +170,13 @@ impl BatchHeader {
         self.attributes & CONTROL_FLAG != 0
     }
 
-    /// Whether the batch carries a producer id.
+    /// Whether the batch has a producer id.
     pub fn has_producer_id(&self) -> bool {
         self.producer_id > -1
     }
 
-    /// When a tombstone or marker in the batch may go, set by the first compaction that sees it.
+    /// The time from which compaction may remove tombstones and markers in the batch. The first compaction that meets
+    /// them sets it.
     pub fn delete_horizon_ms(&self) -> Option<i64> {
         (self.attributes & DELETE_HORIZON_FLAG != 0).then_some(self.base_timestamp)
     }
@@ -189,7 +189,8 @@ impl BatchHeader {
         increment_sequence(self.base_sequence, self.last_offset_delta)
     }
 
-    /// Sets type and largest timestamp, and the CRC where that changed anything; `body` is the batch from byte 61.
+    /// Sets the timestamp type and the largest timestamp, and updates the CRC if they have changed. `body` is the batch
+    /// from byte 61 on.
     pub fn set_timestamps(
         &mut self,
         timestamp_type: TimestampType,
@@ -208,8 +209,7 @@ impl BatchHeader {
         self.crc = self.compute_crc(body);
     }
 
-    /// The header of this batch once compaction has removed all its records: it still says whose it was, and which
-    /// offsets and sequences it covered.
+    /// The header of this batch without records, as compaction leaves it: producer, offsets and sequences stay.
     #[must_use]
     pub fn emptied(&self) -> Self {
         let kept_flags = LOG_APPEND_TIME_FLAG | TRANSACTIONAL_FLAG | CONTROL_FLAG;
@@ -224,7 +224,7 @@ impl BatchHeader {
         header
     }
 
-    /// The CRC that belongs to this header before `body`.
+    /// The CRC of this header followed by `body`.
     pub fn compute_crc(&self, body: &[u8]) -> u32 {
         let encoded = self.encode();
         let (_, covered) = encoded.split_at(CRC_COVERS_FROM);
@@ -235,7 +235,7 @@ impl BatchHeader {
     }
 }
 
-/// The attribute bits of a batch that the broker or a client builds.
+/// The attribute bits of a compression and a timestamp type.
 pub(super) fn attributes(compression: Compression, timestamp_type: TimestampType) -> i16 {
     let flag = match timestamp_type {
         TimestampType::CreateTime => 0,
@@ -264,7 +264,7 @@ pub(super) fn with_flags(
     attributes
 }
 
-/// The sequence number `increment` records further; after `i32::MAX` comes 0.
+/// The sequence number `increment` higher; 0 follows `i32::MAX`.
 pub fn increment_sequence(sequence: i32, increment: i32) -> i32 {
     if sequence > i32::MAX.wrapping_sub(increment) {
         increment

@@ -1,5 +1,5 @@
-//! LZ4 frames, exactly those that Kafka's Java classes read: independent blocks, checksums of header and blocks
-//! verified, content size and content checksum passed over.
+//! LZ4 frames, exactly those that Kafka's Java classes read: with independent blocks. Checksums of header and blocks
+//! are verified; content size and content checksum are skipped.
 //!
 //! | bytes | field |
 //! |---|---|
@@ -18,7 +18,7 @@ use lz4_flex::block::{
 use twox_hash::XxHash32;
 
 const MAGIC: [u8; 4] = 0x184D_2204_u32.to_le_bytes();
-/// Version 1, independent blocks, nothing else: what Kafka's writer sets.
+/// Version 1 with independent blocks, as Kafka writes.
 const FLAGS: u8 = 0x60;
 const LARGEST_BLOCK_64_KIB: u8 = 4 << 4;
 const BLOCK_BYTES: usize = 64 << 10;
@@ -130,7 +130,7 @@ fn read_header(input: &[u8]) -> Result<(Frame, &[u8]), Stop> {
 }
 
 fn decompress_block(block: &[u8], largest: usize, output: &mut Output<'_>) -> Result<(), Stop> {
-    // A block cannot hold more than 255 bytes for each of its own.
+    // A block decompresses to at most 255 bytes for each of its own.
     let wanted = largest.min(block.len().saturating_mul(255).saturating_add(64));
     let space = output.space(wanted)?;
     let is_bounded_by_limit = space.len() < wanted;

@@ -1,7 +1,7 @@
 //! Record batches (magic 2): a checked view over bytes, lazy records, compression, building, produce validation.
 //!
-//! Bytes come from the network or from disk: nothing here panics on any of them, and nothing allocates more than
-//! the limit its caller names.
+//! The bytes come from the network or from disk. No input makes this code panic, or allocate more than the caller's
+//! limit.
 
 #![deny(clippy::indexing_slicing)]
 

@@ -1,12 +1,11 @@
 //! Records, read one by one from the (decompressed) bytes of a batch.
 //!
-//! A record is checked whole when it is yielded, headers included, so its headers can then be read without errors.
+//! A record is validated completely before it is yielded, with its headers, which can then be read without errors.
 
 use super::header::{BatchHeader, TimestampType};
 use super::varint;
 use thiserror::Error;
 
-/// What is wrong with the records of a batch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 pub enum RecordError {
     /// The header claims a negative number of records.
@@ -15,18 +14,18 @@ pub enum RecordError {
     /// The bytes end inside a record.
     #[error("record {index} is cut short")]
     Truncated {
-        /// Its place in the batch, from 0.
+        /// Its index in the batch, from 0.
         index: i32,
     },
     /// A length or count inside a record is impossible.
     #[error("record {index} is malformed: {what}")]
     Malformed {
-        /// Its place in the batch, from 0.
+        /// Its index in the batch, from 0.
         index: i32,
-        /// Which field.
+        /// The field.
         what: &'static str,
     },
-    /// Bytes are left after the last record that the header counts.
+    /// There are bytes after the last record.
     #[error("{0} bytes are left after the last record of the batch")]
     Trailing(usize),
 }
@@ -34,21 +33,21 @@ pub enum RecordError {
 /// One record.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Record<'a> {
-    /// Its absolute offset (for a batch from a producer, relative to 0).
+    /// Its absolute offset; relative to 0 in a batch from a producer.
     pub offset: i64,
-    /// Its timestamp; for a batch with `LogAppendTime` that of the batch.
+    /// Its timestamp; that of the batch for `LogAppendTime`.
     pub timestamp: i64,
-    /// Unused by Kafka so far.
+    /// Not used by Kafka.
     pub attributes: u8,
     /// The key, if it has one.
     pub key: Option<&'a [u8]>,
-    /// The value; none is a tombstone on a compacted topic.
+    /// The value; `None` is a tombstone in a compacted topic.
     pub value: Option<&'a [u8]>,
     /// The headers.
     pub headers: Headers<'a>,
-    /// The bytes it takes in the batch, with its length field.
+    /// Its size in the batch, with its length field.
     pub size: usize,
-    /// The same without its length field.
+    /// Its size without its length field.
     pub length: usize,
 }
 
@@ -101,7 +100,7 @@ impl<'a> Iterator for Headers<'a> {
 
 impl ExactSizeIterator for Headers<'_> {}
 
-/// The records of a batch, lazily: yields as many as the header counts, or one error, after which it is over.
+/// A lazy iterator over the records of a batch. It yields as many as the header says, or ends after one error.
 #[derive(Debug, Clone)]
 pub struct Records<'a> {
     rest: &'a [u8],
@@ -113,7 +112,7 @@ pub struct Records<'a> {
 }
 
 impl<'a> Records<'a> {
-    /// The records of the batch with `header` in `bytes`, which are decompressed.
+    /// The records of the batch with `header`, in its decompressed `bytes`.
     pub fn new(header: &BatchHeader, bytes: &'a [u8]) -> Self {
         let log_append_time = match header.timestamp_type() {
             TimestampType::CreateTime => None,
@@ -204,7 +203,8 @@ impl<'a> Iterator for Records<'a> {
     }
 }
 
-/// Bytes behind a varint length: the outer `None` is malformed, the inner is a null (any negative length, as Kafka).
+/// Bytes with a varint length: the outer `None` is malformed, the inner `None` is null, which is any negative length as
+/// in Kafka.
 #[expect(
     clippy::option_option,
     reason = "malformed and null are two things, private to this file"

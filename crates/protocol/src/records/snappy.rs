@@ -6,7 +6,7 @@
 //! | 8..12, 12..16 | version and oldest compatible version, 1 |
 //! | 16.. | chunks: length (4 bytes), that many bytes of one snappy block |
 //!
-//! A stream that does not begin so is one bare snappy block.
+//! A stream without this start is one bare snappy block.
 
 use super::compression::{Output, Stop};
 
@@ -43,7 +43,7 @@ pub(super) fn decompress(input: &[u8], output: &mut Output<'_>) -> Result<(), St
         return Err(Stop::Corrupt("version"));
     }
     while let Some((length, chunks)) = rest.split_first_chunk::<4>() {
-        // Concatenated streams: a header may stand where a chunk could.
+        // Streams may be concatenated: a header may follow a chunk.
         if rest.starts_with(&MAGIC) {
             rest = rest
                 .get(HEADER_BYTES..)
@@ -73,7 +73,7 @@ fn decompress_block(block: &[u8], output: &mut Output<'_>) -> Result<(), Stop> {
             Ok(())
         };
     }
-    // A block cannot hold more than 64 bytes for each three of its own: a larger claim is no reason to allocate.
+    // A block decompresses to at most 64 bytes for each three of its own, so a larger claim is wrong.
     if length / 64 > block.len() {
         return Err(Stop::Corrupt("block length"));
     }

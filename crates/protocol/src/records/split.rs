@@ -1,21 +1,21 @@
-//! Cutting a stretch of bytes into batches, stopping where it stops being batches, and saying why.
+//! Splits bytes into batches; ends with an error at the first bytes that are not a batch.
 
 use super::batch::BatchView;
 use super::header::{BATCH_OVERHEAD, BatchHeader, HEADER_UP_TO_LENGTH, HEADER_UP_TO_MAGIC, MAGIC};
 use thiserror::Error;
 
-/// The smallest length field that any record format can carry: below it, the bytes are no batch at all.
+/// The smallest length field of any record format. Bytes with a smaller one are not a batch.
 const SMALLEST_LENGTH: i32 = 14;
 
-/// Why no batch begins at a place.
+/// Why bytes do not begin with a batch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 pub enum BatchError {
-    /// The bytes end inside the batch: what a fetch with a size limit or a torn write leaves.
+    /// The bytes end inside the batch, as after a fetch with a size limit or a torn write.
     #[error("the bytes end after {available} of a batch of {needed}")]
     Incomplete {
-        /// What is there.
+        /// The number of bytes there are.
         available: usize,
-        /// What the batch needs, as far as the bytes tell.
+        /// The number of bytes that the batch needs, as far as it is known.
         needed: usize,
     },
     /// The length field is impossible.
@@ -37,7 +37,7 @@ pub fn split_batches(bytes: &[u8]) -> SplitBatches<'_> {
     }
 }
 
-/// Yields batches until the bytes end, or one error, after which it is over.
+/// Yields batches until the bytes end, or ends after one error.
 #[derive(Debug, Clone)]
 pub struct SplitBatches<'a> {
     rest: &'a [u8],
@@ -45,12 +45,12 @@ pub struct SplitBatches<'a> {
 }
 
 impl<'a> SplitBatches<'a> {
-    /// The bytes that the batches yielded so far took: where the next one begins.
+    /// The position after the batches yielded so far.
     pub fn position(&self) -> usize {
         self.position
     }
 
-    /// What the batches yielded so far left.
+    /// The bytes after the batches yielded so far.
     pub fn rest(&self) -> &'a [u8] {
         self.rest
     }
@@ -75,7 +75,7 @@ impl<'a> Iterator for SplitBatches<'a> {
     }
 }
 
-/// The size of the batch at the front of `bytes`, from its first 17 bytes alone.
+/// The size of the batch at the front of `bytes`, from its first 17 bytes.
 pub(super) fn size_of_first(bytes: &[u8]) -> Result<usize, BatchError> {
     let incomplete = |needed| BatchError::Incomplete {
         available: bytes.len(),

@@ -1,8 +1,8 @@
-//! What a broker checks of a produced batch before it is appended: one pass over the bytes, no copy unless Kafka
-//! rebuilds too.
+//! Validates a produced batch before it is appended: in one pass over its bytes, without a copy unless Kafka rebuilds
+//! the batch too.
 //!
-//! The order of the checks is Kafka's (`ProduceRequest`, `UnifiedLog`, `LogValidator` of 4.3), since the first that
-//! fails decides the error code. Offsets and leader epoch are not assigned here: the log does it under its lock.
+//! The order of the checks is Kafka's (`ProduceRequest`, `UnifiedLog`, `LogValidator` of 4.3), because the first
+//! failure decides the error code. The log assigns offsets and leader epoch later, under its lock.
 
 use super::batch::BatchView;
 use super::builder::{BatchBuilder, BatchOptions};
@@ -17,26 +17,25 @@ use thiserror::Error;
 /// The first Produce version whose clients may use Zstandard.
 const FIRST_VERSION_WITH_ZSTD: i16 = 7;
 
-/// What a topic's `compression.type` asks for.
+/// A topic's `compression.type`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum TargetCompression {
-    /// `producer`: as it comes.
+    /// `producer`: the batch keeps its own.
     Producer,
     /// A fixed one (`uncompressed` is [`Compression::None`]).
     Fixed(Compression, CompressionLevel),
 }
 
-/// Whether a record may come without a key.
+/// Whether a record may have no key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum KeyRule {
-    /// Yes.
     #[default]
     Optional,
-    /// No: compaction keeps the last record of each key.
+    /// Every record needs a key, because compaction keeps the last record of each key.
     Required,
 }
 
-/// What the topic and the broker ask of a batch.
+/// The settings of topic and broker for a batch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ProduceRules {
     /// `compression.type` and its level.
@@ -51,29 +50,29 @@ pub struct ProduceRules {
     pub timestamp_after_max_ms: i64,
     /// `max.message.bytes`.
     pub max_message_bytes: usize,
-    /// The most that a batch may hold once decompressed.
+    /// Upper bound of a decompressed batch in bytes.
     pub max_decompressed_bytes: usize,
-    /// `max.decompressed.message.bytes`: the most that one record may take in a batch that is or will be compressed.
+    /// `max.decompressed.message.bytes`: upper bound of one record in a batch that is or will be compressed.
     pub max_record_bytes: usize,
 }
 
 /// A batch that may be appended.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ValidBatch<'a> {
-    /// The header to write, with the timestamps and CRC that belong there; base offset and leader epoch are the log's.
+    /// The header to write, with its final timestamps and CRC. The log sets base offset and leader epoch.
     pub header: BatchHeader,
-    /// What follows it.
+    /// The bytes after the header.
     pub body: ValidBody<'a>,
-    /// The time of the append where the topic stamps it, for the answer.
+    /// The time of the append, for the response, if the topic has `LogAppendTime`.
     pub log_append_time: Option<Timestamp>,
-    /// How many records came without a key.
+    /// The number of records without a key.
     pub null_keys: u32,
 }
 
 /// The records of a valid batch.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ValidBody<'a> {
-    /// As received: byte 61 onwards of the batch.
+    /// As received: the batch from byte 61 on.
     Received(&'a [u8]),
     /// Recompressed, or with corrected offsets.
     Rebuilt(Vec<u8>),
@@ -89,22 +88,21 @@ impl ValidBody<'_> {
     }
 }
 
-/// A record that spoils its batch.
+/// An invalid record.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RecordRejection {
-    /// Its place in the batch, from 0.
+    /// Its index in the batch, from 0.
     pub index: i32,
-    /// What is wrong with it.
     pub message: String,
 }
 
 /// Why a batch is refused.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum RejectedBatch {
-    /// The partition's records hold no batch.
+    /// The request has no batch for the partition.
     #[error("a produce request must carry a record batch for each partition")]
     Nothing,
-    /// The partition's records hold more than one batch.
+    /// The request has more than one batch for the partition.
     #[error("a produce request may carry only one record batch for each partition")]
     SeveralBatches,
     /// The format of Kafka 0.10 or older.
@@ -113,23 +111,18 @@ pub enum RejectedBatch {
     /// Zstandard from a client that is too old for it.
     #[error("produce requests below version 7 may not use zstd, this one has version {0}")]
     ZstdTooEarly(i16),
-    /// The bytes are no batch.
+    /// The bytes are not a batch.
     #[error("the record batch is corrupt: {0}")]
     NoBatch(BatchError),
     /// The checksum is wrong.
     #[error(
         "the record batch is corrupt: its checksum is {stored:#010x}, its bytes give {computed:#010x}"
     )]
-    Checksum {
-        /// In the header.
-        stored: u32,
-        /// Of the bytes.
-        computed: u32,
-    },
+    Checksum { stored: u32, computed: u32 },
     /// The batch is larger than the topic allows, as it came or recompressed.
     #[error("the record batch has {size} bytes, max.message.bytes allows {limit}")]
     TooLarge {
-        /// Of the whole batch.
+        /// The size of the whole batch.
         size: usize,
         /// `max.message.bytes`.
         limit: usize,
@@ -137,9 +130,9 @@ pub enum RejectedBatch {
     /// A record is larger than the topic allows.
     #[error("record {index} has {size} bytes, max.decompressed.message.bytes allows {limit}")]
     RecordTooLarge {
-        /// Its place in the batch, from 0.
+        /// Its index in the batch, from 0.
         index: i32,
-        /// Of the record, without its length field.
+        /// The size of the record, without its length field.
         size: usize,
         /// `max.decompressed.message.bytes`.
         limit: usize,
@@ -147,7 +140,7 @@ pub enum RejectedBatch {
     /// The records do not decompress.
     #[error(transparent)]
     Decompression(#[from] DecompressError),
-    /// Header and records do not agree, or the header says what a client may not say.
+    /// The header does not match the records, or has values that a client may not set.
     #[error("{0}")]
     Header(&'static str),
     /// A record cannot be read.
@@ -162,7 +155,7 @@ pub enum RejectedBatch {
 }
 
 impl RejectedBatch {
-    /// The error code that Kafka gives a producer for it.
+    /// Kafka's error code for it.
     pub fn code(&self) -> ErrorCode {
         match self {
             Self::Nothing
@@ -175,7 +168,7 @@ impl RejectedBatch {
             Self::Timestamps(_) => ErrorCode::InvalidTimestamp,
             Self::ZstdTooEarly(_) => ErrorCode::UnsupportedCompressionType,
             Self::NoBatch(_) | Self::Checksum { .. } => ErrorCode::CorruptMessage,
-            // A producer that is told so splits the batch.
+            // A producer that gets this code splits the batch.
             Self::TooLarge { .. } | Self::Decompression(DecompressError::TooLarge { .. }) => {
                 ErrorCode::MessageTooLarge
             }
@@ -186,7 +179,7 @@ impl RejectedBatch {
     }
 }
 
-/// The one batch that a produce request of `version` may carry for a partition.
+/// The only batch of a partition in a produce request of `version`.
 pub fn first_batch(records: &[u8], version: i16) -> Result<BatchView<'_>, RejectedBatch> {
     let mut batches = split_batches(records);
     let batch = match batches.next() {
@@ -200,14 +193,14 @@ pub fn first_batch(records: &[u8], version: i16) -> Result<BatchView<'_>, Reject
         return Err(RejectedBatch::ZstdTooEarly(version));
     }
     match batches.next() {
-        // A cut batch at the end is dropped, as Kafka does.
+        // As in Kafka, an incomplete batch at the end is dropped.
         None | Some(Err(BatchError::Incomplete { .. })) => Ok(batch),
         Some(Ok(_) | Err(BatchError::LegacyMagic(_))) => Err(RejectedBatch::SeveralBatches),
         Some(Err(error)) => Err(RejectedBatch::NoBatch(error)),
     }
 }
 
-/// Checks `batch` against `rules`; `now` stamps it where the topic asks for that.
+/// Validates `batch`. `now` is its timestamp if the topic has `LogAppendTime`.
 pub fn validate<'a>(
     batch: &BatchView<'a>,
     rules: &ProduceRules,
@@ -220,7 +213,7 @@ pub fn validate<'a>(
         TargetCompression::Producer => source,
         TargetCompression::Fixed(compression, _) => compression,
     };
-    // Kafka trusts the inner offsets of a batch that is neither compressed nor to be compressed, and the size of its
+    // If neither the batch nor the topic is compressed, Kafka does not check the inner offsets and the sizes of
     // records.
     let is_plain = source == Compression::None && target == Compression::None;
     let max_record_bytes = if is_plain {
@@ -255,7 +248,7 @@ pub fn validate<'a>(
     })
 }
 
-/// What can be told from the header and the checksum.
+/// The checks of the header and the checksum.
 fn check_batch(batch: &BatchView<'_>, rules: &ProduceRules) -> Result<Compression, RejectedBatch> {
     let header = batch.header();
     if header.base_offset != 0 {

@@ -1,6 +1,6 @@
 //! Zigzag varints as records use them: at most 5 bytes for 32 bits, 10 for 64.
 //!
-//! Reading never goes past the slice; an over-long or truncated number is `None`.
+//! A read never goes past the slice. A number that is too long or truncated is `None`.
 
 /// Reads an unsigned varint of at most `MAX` bytes from the front of `bytes`.
 fn read_unsigned<const MAX: usize>(bytes: &mut &[u8]) -> Option<u64> {
@@ -21,7 +21,7 @@ fn read_unsigned<const MAX: usize>(bytes: &mut &[u8]) -> Option<u64> {
     reason = "Kafka drops the bits beyond the 32nd of a fifth byte"
 )]
 pub fn read_i32(bytes: &mut &[u8]) -> Option<i32> {
-    // One byte is by far the most frequent: deltas, null lengths, header counts.
+    // One byte is by far the most frequent length: deltas, null lengths, header counts.
     if let Some((&first, rest)) = bytes.split_first()
         && first & 0x80 == 0
     {
