@@ -10,7 +10,7 @@ use anyhow::Result;
 
 use super::load::{self, Load};
 use super::own::{self, FRAMES, Frames, Latency};
-use super::table::{Figures, Section};
+use super::table::{Figures, RowName, Section};
 use crate::measured::broker::Running;
 use crate::measured::contender::{Contender, Durability, Setup, program};
 use crate::measured::{output, proc, say};
@@ -258,9 +258,12 @@ impl Session<'_> {
         let sent = own::frames(frames, self.running.bootstrap(), &topic, megabytes)?;
         let after = self.cpu()?;
         let mut add = |table: &str, value| {
-            let row = (table, frames.name);
-            self.figures
-                .add(Section::BareLoop, row, self.contender, value);
+            let row = RowName {
+                section: Section::BareLoop,
+                table,
+                name: frames.name,
+            };
+            self.figures.add(row, self.contender, value);
         };
         add("Produce, MB/s", sent.gigabytes * 1e3 / sent.seconds);
         let cpu = (after.broker - before.broker) / sent.gigabytes;
@@ -283,9 +286,12 @@ impl Session<'_> {
     }
 
     fn add(&mut self, table: &str, name: &str, value: f64) {
-        let section = Section::Brokers(self.plan.durability);
-        self.figures
-            .add(section, (table, name), self.contender, value);
+        let row = RowName {
+            section: Section::Brokers(self.plan.durability),
+            table,
+            name,
+        };
+        self.figures.add(row, self.contender, value);
     }
 
     /// A name is used only once, because brokers delete topics in the background.

@@ -21,8 +21,18 @@ pub struct Figures {
     rows: Vec<Row>,
 }
 
-/// A row: its section, the caption of its table and its name. Rows keep the order in which they
-/// were first added.
+/// What identifies a row: its section, the caption of its table, and its name.
+#[derive(Debug, Clone, Copy)]
+pub struct RowName<'a> {
+    /// The section of the page.
+    pub section: Section,
+    /// The caption of the table.
+    pub table: &'a str,
+    /// The first cell of the row.
+    pub name: &'a str,
+}
+
+/// A row. Rows keep the order in which they were first added.
 #[derive(Debug)]
 struct Row {
     section: Section,
@@ -33,13 +43,12 @@ struct Row {
 
 impl Figures {
     /// Adds the value of one run.
-    pub fn add(
-        &mut self,
-        section: Section,
-        (table, name): (&str, &str),
-        contender: Contender,
-        value: f64,
-    ) {
+    pub fn add(&mut self, row: RowName<'_>, contender: Contender, value: f64) {
+        let RowName {
+            section,
+            table,
+            name,
+        } = row;
         let is_it = |row: &Row| row.section == section && row.table == table && row.name == name;
         let at = self.rows.iter().position(is_it);
         let at = at.unwrap_or_else(|| {
@@ -203,7 +212,15 @@ impl fmt::Display for Summary {
 
 #[cfg(test)]
 mod tests {
-    use super::{Contender, Durability, Figures, Section, Summary};
+    use super::{Contender, Durability, Figures, RowName, Section, Summary};
+
+    fn cpu(section: Section, name: &str) -> RowName<'_> {
+        RowName {
+            section,
+            table: "CPU",
+            name,
+        }
+    }
 
     #[test]
     fn the_median_of_an_even_number_lies_between() {
@@ -217,10 +234,10 @@ mod tests {
         let mut figures = Figures::default();
         let section = Section::Brokers(Durability::PageCache);
         for (kafka, ottla) in [(100.0, 50.0), (200.0, 60.0), (300.0, 40.0)] {
-            figures.add(section, ("CPU", "a"), Contender::Ottla, ottla);
-            figures.add(section, ("CPU", "a"), Contender::Kafka, kafka);
+            figures.add(cpu(section, "a"), Contender::Ottla, ottla);
+            figures.add(cpu(section, "a"), Contender::Kafka, kafka);
         }
-        figures.add(section, ("CPU", "b"), Contender::Tansu, 1.5);
+        figures.add(cpu(section, "b"), Contender::Tansu, 1.5);
         let text = figures.render();
         let columns =
             "| CPU | Apache Kafka 4.3.1 | Ottla | ratio | Tansu 0.6.0, in memory | ratio |";
@@ -234,8 +251,8 @@ mod tests {
     #[test]
     fn the_bare_loop_is_what_brokers_are_compared_with() {
         let mut figures = Figures::default();
-        figures.add(Section::BareLoop, ("CPU", "a"), Contender::Ottla, 3.0);
-        figures.add(Section::BareLoop, ("CPU", "a"), Contender::BareLoop, 2.0);
+        figures.add(cpu(Section::BareLoop, "a"), Contender::Ottla, 3.0);
+        figures.add(cpu(Section::BareLoop, "a"), Contender::BareLoop, 2.0);
         let text = figures.render();
         assert!(
             text.contains("| CPU | bare loop | Ottla | ratio |"),

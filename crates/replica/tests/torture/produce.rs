@@ -16,6 +16,14 @@ use std::sync::Arc;
 /// The keys of a compacted partition.
 const KEYS: u64 = 12;
 
+/// Requests that are appended together.
+struct Requests {
+    origin: Origin,
+    acks: RequiredAcks,
+    /// The batches of each.
+    batches: Vec<Vec<Written>>,
+}
+
 impl World {
     pub(super) fn append(&mut self, node: &mut Node, number: usize) {
         let Some(partition) = node.partition(number) else {
@@ -35,8 +43,8 @@ impl World {
         match self.random.below(12) {
             0 => self.send_again(&partition, number),
             1 | 2 => self.replicate(&partition, number),
-            3 | 4 => self.end_transaction(&partition, (number, acks)),
-            _ => self.produce(&partition, (number, acks)),
+            3 | 4 => self.end_transaction(&partition, number, acks),
+            _ => self.produce(&partition, number, acks),
         }
         if acks == RequiredAcks::All && end_of(&partition) != end {
             self.wait(node, (number, partition.topic_id, end_of(&partition)));
@@ -44,12 +52,17 @@ impl World {
     }
 
     /// A few requests at once, the first by a producer with an id.
-    fn produce(&mut self, partition: &Arc<Partition>, (number, acks): (usize, RequiredAcks)) {
-        let mut requests = vec![self.by_producer(number)];
-        while requests.len() < 3 && self.random.one_in(3) {
-            requests.push(vec![self.data(number, BatchOptions::default())]);
+    fn produce(&mut self, partition: &Arc<Partition>, number: usize, acks: RequiredAcks) {
+        let mut batches = vec![self.by_producer(number)];
+        while batches.len() < 3 && self.random.one_in(3) {
+            batches.push(vec![self.data(number, BatchOptions::default())]);
         }
-        self.append_all(partition, (number, acks), (Origin::Client, requests));
+        let requests = Requests {
+            origin: Origin::Client,
+            acks,
+            batches,
+        };
+        self.append_all(partition, number, &requests);
     }
 
     fn data(&mut self, number: usize, options: BatchOptions) -> Written {
@@ -77,11 +90,7 @@ impl World {
         request
     }
 
-    fn end_transaction(
-        &mut self,
-        partition: &Arc<Partition>,
-        (number, acks): (usize, RequiredAcks),
-    ) {
+    fn end_transaction(&mut self, partition: &Arc<Partition>, number: usize, acks: RequiredAcks) {
         let producers = &self.models[number].producers;
         let open = producers
             .iter()
@@ -95,27 +104,28 @@ impl World {
             Kind::Abort
         };
         let marker = batches::marker(id, epoch, kind, self.now);
-        let requests = vec![vec![marker]];
-        self.append_all(partition, (number, acks), (Origin::Coordinator, requests));
+        let requests = Requests {
+            origin: Origin::Coordinator,
+            acks,
+            batches: vec![vec![marker]],
+        };
+        self.append_all(partition, number, &requests);
     }
 
-    /// Appends `requests` in one call, and takes note of what became of each.
-    fn append_all(
-        &mut self,
-        partition: &Arc<Partition>,
-        (number, acks): (usize, RequiredAcks),
-        (origin, requests): (Origin, Vec<Vec<Written>>),
-    ) {
+    /// Appends `requests` in one call, and records the outcome of each in the model.
+    fn append_all(&mut self, partition: &Arc<Partition>, number: usize, requests: &Requests) {
         let leader_epoch = self.models[number].leader_epoch;
         let batches: Vec<Vec<Batch<'_>>> = requests
+            .batches
             .iter()
             .map(|request| request.iter().map(as_batch).collect())
             .collect();
+        let acks = requests.acks;
         let appends = batches.iter().map(|batches| Append { batches, acks });
         let appends: Vec<Append<'_>> = appends.collect();
         let mut next = self.models[number].end();
-        let outcomes = partition.append(&appends, origin, self.now());
-        for (request, outcome) in requests.iter().zip(outcomes) {
+        let outcomes = partition.append(&appends, requests.origin, self.now());
+        for (request, outcome) in requests.batches.iter().zip(outcomes) {
             // A request that was refused before anything was written takes no offsets; others may have been in the write.
             if outcome.is_ok() {
                 next = self.models[number].end();
@@ -129,7 +139,7 @@ impl World {
         }
     }
 
-    /// Takes note of what became of batches that were to be appended at their offsets.
+    /// Records the outcome of an append of `placed` in the model.
     fn appended(
         &mut self,
         number: usize,
