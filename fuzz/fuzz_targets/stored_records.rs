@@ -6,7 +6,7 @@
 
 use bytes::Bytes;
 use libfuzzer_sys::fuzz_target;
-use ottla_log::format::{decode_producer_snapshot, encode_producer_snapshot};
+use ottla_log::producer_snapshot;
 use ottla_protocol::messages::coordinator::group::GroupRecord;
 use ottla_protocol::messages::coordinator::share::ShareRecord;
 use ottla_protocol::messages::coordinator::transaction::TransactionRecord;
@@ -35,8 +35,8 @@ fuzz_target!(|input: &[u8]| {
         3 => drop(ShareRecord::decode(key_bytes, Some(value_bytes))),
         4 => drop(ControlRecord::decode(Some(key), Some(value))),
         _ => {
-            if let Some(producers) = decode_producer_snapshot(content) {
-                let again = decode_producer_snapshot(&encode_producer_snapshot(&producers));
+            if let Some(producers) = producer_snapshot::decode(content) {
+                let again = producer_snapshot::decode(&producer_snapshot::encode(&producers));
                 assert_eq!(again, Some(producers), "a snapshot comes back as it was");
             }
         }

@@ -6,6 +6,7 @@
 //! ends at that offset, and the next pass continues. Nothing here waits: the caller's `pace` hears of every byte, and
 //! may wait or end the pass.
 
+mod error;
 mod filter;
 mod offset_map;
 mod output;
@@ -16,6 +17,7 @@ mod rewrite;
 mod transactions;
 mod walk;
 
+pub use self::error::CompactionError;
 pub(crate) use self::filter::LastRecord;
 pub use self::offset_map::{BYTES_PER_KEY, Full, MapLimits, OffsetMap};
 pub(crate) use self::output::Output;
@@ -30,7 +32,7 @@ use self::quarantine::write_quarantine;
 use self::transactions::Transactions;
 use self::walk::{Met, Walk, WalkError};
 use crate::config::LogConfig;
-use crate::directory::{LogDirectory, StorageError};
+use crate::directory::LogDirectory;
 use crate::files::{FileError, Files, Open};
 use crate::format::{AbortedTransaction, CLEANED_SUFFIX, FileKind};
 use ottla_protocol::ids::{Offset, ProducerId};
@@ -56,33 +58,6 @@ impl Tools {
         Self {
             map,
             decompressor: Decompressor::default(),
-        }
-    }
-}
-
-/// Why a pass ended early. Segments that it has replaced by then stay replaced.
-#[derive(Debug, Clone, thiserror::Error)]
-pub enum CompactionError {
-    /// `pace` ended it.
-    #[error("compaction was stopped")]
-    Stopped,
-    /// The log was truncated, or its segments removed, in the meantime.
-    #[error("the log changed while it was compacted")]
-    Changed,
-    /// The log was due when the pass was planned, and is not any more.
-    #[error("the log is not due for compaction any more")]
-    NotDue,
-    #[error(transparent)]
-    Storage(#[from] StorageError),
-}
-
-impl CompactionError {
-    /// A missing file means that its segment or its partition was removed.
-    fn of<F: Files>(directory: &LogDirectory<F>, error: FileError) -> Self {
-        if error.is_not_found() {
-            Self::Changed
-        } else {
-            Self::Storage(directory.failed(error))
         }
     }
 }

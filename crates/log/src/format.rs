@@ -1,14 +1,10 @@
-//! The layouts of all files that this crate writes: file names, index entries, producer snapshots. They are Kafka
-//! 4.3's.
+//! The names of a segment's files, and the layouts of its indexes. They are Kafka 4.3's.
 //!
 //! All numbers are big-endian and signed. The record batch itself is `protocol::records`'. The text files are in
-//! [`crate::checkpoint`]. `docs/formats.md` explains which file holds what and when it is made durable; the tables are
+//! [`crate::checkpoint`], producer snapshots in [`crate::producer_snapshot`]. `docs/formats.md` explains which file holds what and when it is made durable; the tables are
 //! on the items below.
 
-use crate::producer_state::{BatchMetadata, ProducerEntry};
-use ottla_protocol::ids::{Offset, ProducerEpoch, ProducerId};
-use ottla_protocol::time::Timestamp;
-use std::collections::BTreeMap;
+use ottla_protocol::ids::{Offset, ProducerId};
 use std::path::{Path, PathBuf};
 
 /// The kinds of files of a segment. A file's name is the segment's base offset in 20 digits, and the suffix of its
@@ -23,7 +19,7 @@ pub enum FileKind {
     TimeIndex,
     /// [`AbortedTransaction`]s, by rising last offset. Made with the first one.
     TransactionIndex,
-    /// The state of producers before the offset in its name: see [`encode_producer_snapshot`].
+    /// The state of producers before the offset in its name: see [`crate::producer_snapshot`].
     ProducerSnapshot,
 }
 
@@ -228,91 +224,9 @@ pub fn aborted_transactions(content: &[u8]) -> Entries<AbortedTransaction> {
     read_entries(content, |_: &AbortedTransaction| false)
 }
 
-const SNAPSHOT_VERSION: i16 = 1;
-const SNAPSHOT_HEAD: usize = 6;
-
-/// The content of a `.snapshot` file.
-///
-/// | at | size | field |
-/// |---|---|---|
-/// | 0 | 2 | version, 1 |
-/// | 2 | 4 | CRC-32C of all that follows |
-/// | 6 | 4 | number of producers; for each: |
-/// | 0 | 8 | producer id |
-/// | 8 | 2 | producer epoch |
-/// | 10 | 4 | last sequence, -1 for none |
-/// | 14 | 8 | last offset, -1 for none |
-/// | 22 | 4 | last offset less first offset of the last batch |
-/// | 26 | 8 | largest timestamp of the last batch |
-/// | 34 | 4 | epoch of the last transaction coordinator, -1 for none |
-/// | 38 | 8 | first offset of the open transaction, -1 for none |
-pub fn encode_producer_snapshot(producers: &BTreeMap<ProducerId, ProducerEntry>) -> Vec<u8> {
-    let mut body = Vec::with_capacity(4 + producers.len() * 46);
-    body.extend(
-        i32::try_from(producers.len())
-            .unwrap_or(i32::MAX)
-            .to_be_bytes(),
-    );
-    for (id, producer) in producers {
-        let last = producer.last_batch();
-        body.extend(id.0.to_be_bytes());
-        body.extend(producer.epoch.0.to_be_bytes());
-        body.extend(last.map_or(-1, |batch| batch.last_sequence).to_be_bytes());
-        body.extend(last.map_or(-1, |batch| batch.last_offset.0).to_be_bytes());
-        body.extend(last.map_or(0, |batch| batch.offset_delta).to_be_bytes());
-        body.extend(producer.last_timestamp.0.to_be_bytes());
-        body.extend(producer.coordinator_epoch.to_be_bytes());
-        body.extend(
-            producer
-                .transaction_first_offset
-                .unwrap_or(Offset::NONE)
-                .0
-                .to_be_bytes(),
-        );
-    }
-    let mut content = Vec::with_capacity(SNAPSHOT_HEAD + body.len());
-    content.extend(SNAPSHOT_VERSION.to_be_bytes());
-    content.extend(crc32c(&body).to_be_bytes());
-    content.extend(body);
-    content
-}
-
-/// The producers of a `.snapshot` file; `None` if the file is torn or of another version.
-pub fn decode_producer_snapshot(content: &[u8]) -> Option<BTreeMap<ProducerId, ProducerEntry>> {
-    let mut fields = Fields(content);
-    let (version, crc) = (fields.i16()?, fields.i32()?);
-    if version != SNAPSHOT_VERSION || crc.cast_unsigned() != crc32c(fields.0) {
-        return None;
-    }
-    let count = fields.i32()?;
-    (0..count).map(|_| decode_producer(&mut fields)).collect()
-}
-
-fn decode_producer(fields: &mut Fields<'_>) -> Option<(ProducerId, ProducerEntry)> {
-    let id = ProducerId(fields.i64()?);
-    let mut producer = ProducerEntry::new(ProducerEpoch(fields.i16()?));
-    let (last_sequence, last_offset, offset_delta) = (fields.i32()?, fields.i64()?, fields.i32()?);
-    producer.last_timestamp = Timestamp(fields.i64()?);
-    producer.coordinator_epoch = fields.i32()?;
-    producer.transaction_first_offset = Some(Offset(fields.i64()?)).filter(|offset| offset.0 >= 0);
-    if last_offset >= 0 {
-        producer.push(BatchMetadata {
-            last_sequence,
-            last_offset: Offset(last_offset),
-            offset_delta,
-            timestamp: producer.last_timestamp,
-        });
-    }
-    Some((id, producer))
-}
-
-fn crc32c(bytes: &[u8]) -> u32 {
-    crc_fast::crc32_iscsi(bytes)
-}
-
 /// Reads numbers from the front of a slice; `None` where it ends too early.
 #[derive(Debug, Clone, Copy)]
-struct Fields<'a>(&'a [u8]);
+pub(crate) struct Fields<'a>(pub(crate) &'a [u8]);
 
 impl Fields<'_> {
     fn array<const N: usize>(&mut self) -> Option<[u8; N]> {
@@ -321,15 +235,15 @@ impl Fields<'_> {
         Some(*taken)
     }
 
-    fn i16(&mut self) -> Option<i16> {
+    pub(crate) fn i16(&mut self) -> Option<i16> {
         self.array().map(i16::from_be_bytes)
     }
 
-    fn i32(&mut self) -> Option<i32> {
+    pub(crate) fn i32(&mut self) -> Option<i32> {
         self.array().map(i32::from_be_bytes)
     }
 
-    fn i64(&mut self) -> Option<i64> {
+    pub(crate) fn i64(&mut self) -> Option<i64> {
         self.array().map(i64::from_be_bytes)
     }
 }

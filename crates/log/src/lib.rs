@@ -21,6 +21,7 @@ mod open_files;
 mod partition_log;
 mod place;
 mod position;
+pub mod producer_snapshot;
 pub mod producer_state;
 mod recovery;
 pub mod repair;

@@ -5,68 +5,25 @@
 //! bounded by the largest batch and the largest index.
 
 mod aside;
+mod finding;
 mod indexes;
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
+pub use self::finding::{Finding, Remedy, Severity};
 use self::indexes::Indexes;
 use crate::checkpoint;
-use crate::damage::{Damage, Met, Salvage, UNBOUNDED};
+use crate::damage::{Met, Salvage, UNBOUNDED};
 use crate::files::{File, FileError, Files, Open, read_whole};
-use crate::format::{
-    CLEANED_SUFFIX, CUT_OFF_SUFFIX, DELETED_SUFFIX, FileKind, SWAP_SUFFIX, decode_producer_snapshot,
-};
+use crate::format::{CLEANED_SUFFIX, CUT_OFF_SUFFIX, DELETED_SUFFIX, FileKind, SWAP_SUFFIX};
 use crate::leader_epochs::LeaderEpochs;
+use crate::producer_snapshot;
 use crate::scan::Located;
 use ottla_protocol::ids::{LeaderEpoch, Offset};
 use std::ops::Range;
 
 /// Upper bound of the size of a producer snapshot.
 const MAX_SNAPSHOT_BYTES: u64 = 1 << 30;
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Severity {
-    /// For information.
-    Note,
-    /// Bytes are not as they were written.
-    Damage,
-}
-
-/// A finding about one file.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Finding {
-    pub severity: Severity,
-    /// The file or directory.
-    pub path: PathBuf,
-    /// The position in the file.
-    pub position: Option<u64>,
-    /// A sentence for the user: what was found, and its consequence.
-    pub what: String,
-    /// What `ottla log repair` would do; `None` if it can or need do nothing.
-    pub remedy: Option<Remedy>,
-}
-
-/// What a repair can do about a finding. See [`crate::repair`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Remedy {
-    /// Remove the damaged bytes from their segment.
-    CutOut(Damage),
-    /// Rebuild the offset and time index of this segment.
-    Reindex(Offset),
-    /// Rebuild the index of aborted transactions of this segment.
-    ReindexTransactions(Offset),
-    /// Rename the file to `.cutoff`: its content is rebuilt from other files.
-    SetAside,
-    /// Rewrite the leader epoch checkpoint from the batches.
-    WriteEpochs,
-    /// Append an empty batch, so that the log ends where it ended before damage.
-    KeepEnd {
-        /// The end of the log now.
-        from: Offset,
-        /// The end of the log before.
-        to: Offset,
-    },
-}
 
 /// The outcome of a verification.
 #[derive(Debug, Default)]
@@ -266,7 +223,7 @@ impl<F: Files> Check<'_, F> {
     fn snapshot(&mut self, offset: Offset) -> Result<(), FileError> {
         let path = FileKind::ProducerSnapshot.path(self.directory, offset);
         let content = read_whole(self.files, &path, MAX_SNAPSHOT_BYTES)?.unwrap_or_default();
-        if decode_producer_snapshot(&content).is_none() {
+        if producer_snapshot::decode(&content).is_none() {
             let what = "this is no snapshot of producers: they are followed from an earlier one";
             let remedy = Some(Remedy::SetAside);
             self.find(Severity::Damage, &path, what.to_owned(), remedy);

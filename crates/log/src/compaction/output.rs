@@ -1,7 +1,7 @@
 //! The segment that compaction writes: beside its sources, under the suffix `.cleaned`, and synced before it is
 //! renamed.
 
-use super::CompactionError;
+use super::error::CompactionError;
 use crate::files::{File, Files};
 use crate::format::{AbortedTransaction, FileKind};
 use crate::place::Place;

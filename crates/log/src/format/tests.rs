@@ -1,13 +1,7 @@
 //! Layouts: names, round trips, and bytes as Kafka writes them.
 
-use super::{
-    AbortedTransaction, FileKind, IndexEntry, OffsetEntry, TimeEntry, decode_producer_snapshot,
-    encode_producer_snapshot,
-};
-use crate::producer_state::{BatchMetadata, ProducerEntry};
-use ottla_protocol::ids::{Offset, ProducerEpoch, ProducerId};
-use ottla_protocol::time::Timestamp;
-use std::collections::BTreeMap;
+use super::{AbortedTransaction, FileKind, IndexEntry, OffsetEntry, TimeEntry};
+use ottla_protocol::ids::{Offset, ProducerId};
 use std::path::Path;
 
 fn encoded<E: IndexEntry>(entry: E) -> Vec<u8> {
@@ -63,33 +57,6 @@ fn index_entries_are_big_endian() {
         None,
         "another version"
     );
-}
-
-#[test]
-fn a_snapshot_comes_back_and_a_torn_one_does_not() {
-    let mut entry = ProducerEntry::new(ProducerEpoch(3));
-    let batch = BatchMetadata {
-        last_sequence: 9,
-        last_offset: Offset(20),
-        offset_delta: 4,
-        timestamp: Timestamp(77),
-    };
-    entry.push(batch);
-    entry.coordinator_epoch = 5;
-    entry.transaction_first_offset = Some(Offset(16));
-    let idle = ProducerEntry::new(ProducerEpoch(0));
-    let producers = BTreeMap::from([(ProducerId(1), entry), (ProducerId(2), idle)]);
-    let bytes = encode_producer_snapshot(&producers);
-    assert_eq!(bytes.len(), 10 + 2 * 46);
-    assert_eq!(decode_producer_snapshot(&bytes), Some(producers));
-    for length in 0..bytes.len() {
-        assert_eq!(decode_producer_snapshot(&bytes[..length]), None);
-    }
-    for index in 0..bytes.len() {
-        let mut damaged = bytes.clone();
-        damaged[index] ^= 1;
-        assert_eq!(decode_producer_snapshot(&damaged), None);
-    }
 }
 
 #[test]

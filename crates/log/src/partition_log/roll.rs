@@ -3,7 +3,8 @@
 use super::PartitionLog;
 use crate::directory::StorageError;
 use crate::files::{File, Files, Open};
-use crate::format::{FileKind, encode_producer_snapshot};
+use crate::format::FileKind;
+use crate::producer_snapshot;
 use ottla_protocol::ids::Offset;
 use ottla_protocol::time::Timestamp;
 use std::io::IoSlice;
@@ -60,7 +61,7 @@ impl<F: Files> PartitionLog<F> {
         if newest.is_some_and(|newest| *newest >= offset) || offset == Offset(0) {
             return Ok(());
         }
-        let content = encode_producer_snapshot(self.producers.producers());
+        let content = producer_snapshot::encode(self.producers.producers());
         let path = self.place().path_of(FileKind::ProducerSnapshot, offset);
         let directory = self.directory();
         directory.forget(&path);

@@ -4,8 +4,9 @@ use crate::batch::Batch;
 use crate::damage::{Met, Survey};
 use crate::directory::StorageError;
 use crate::files::{File, FileError, Files, read_whole};
-use crate::format::{AbortedTransaction, FileKind, decode_producer_snapshot};
+use crate::format::{AbortedTransaction, FileKind};
 use crate::position::LogPosition;
+use crate::producer_snapshot;
 use crate::producer_state::{Origin, ProducerState};
 use crate::scan::Located;
 use crate::segments::Segments;
@@ -98,7 +99,7 @@ impl LoadProducers {
             let directory = segments.directory();
             let content = read_whole(directory.files(), &path, MAX_SNAPSHOT_BYTES);
             let content = directory.judge(content)?.unwrap_or_default();
-            if let Some(producers) = decode_producer_snapshot(&content) {
+            if let Some(producers) = producer_snapshot::decode(&content) {
                 let mut state = ProducerState::from_snapshot(producers, offset);
                 state.expire(self.now, self.expiration);
                 return Ok(state);

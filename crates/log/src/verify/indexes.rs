@@ -2,7 +2,7 @@
 //!
 //! After damage the largest timestamp is unknown, and entries of the time index there are accepted.
 
-use super::{Finding, Remedy, Severity};
+use super::finding::{Finding, Remedy, Severity};
 use crate::damage::Damage;
 use crate::files::{FileError, Files, read_whole};
 use crate::format::{AbortedTransaction, FileKind, IndexEntry, OffsetEntry, TimeEntry};

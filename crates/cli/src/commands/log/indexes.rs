@@ -6,8 +6,9 @@ use std::path::Path;
 use anyhow::{Context as _, Result, bail};
 use ottla_log::format::{
     AbortedTransaction, Entries, FileKind, OffsetEntry, TimeEntry, aborted_transactions,
-    decode_producer_snapshot, offset_entries, time_entries,
+    offset_entries, time_entries,
 };
+use ottla_log::producer_snapshot;
 use ottla_log::producer_state::ProducerEntry;
 use ottla_protocol::ids::{Offset, ProducerId};
 use serde_json::{Value, json};
@@ -26,7 +27,7 @@ pub fn print(path: &Path, kind: FileKind, base: Offset, output: Output) -> Resul
         FileKind::TimeIndex => shown(time_entries(&content), |entry| time(entry, base)),
         FileKind::TransactionIndex => shown(aborted_transactions(&content), aborted),
         FileKind::ProducerSnapshot => {
-            let Some(producers) = decode_producer_snapshot(&content) else {
+            let Some(producers) = producer_snapshot::decode(&content) else {
                 let shown = path.display();
                 message(&format!(
                     "{shown}: the checksum or the version of the snapshot is wrong"
