@@ -309,7 +309,12 @@ impl<'a> Case<'a> {
 macro_rules! data {
     ($($kafka:literal: $ours:ident;)*) => {
         /// Decodes and encodes one of the messages that belong to no API.
-        fn recode_data(name: &str, version: i16, from: &mut Bytes, to: &mut BytesMut) -> Result<()> {
+        fn recode_data(
+            name: &str,
+            version: i16,
+            from: &mut Bytes,
+            to: &mut BytesMut,
+        ) -> Result<()> {
             match name {
                 $($kafka => messages::$ours::read(from, version)?.write(to, version)?,)*
                 _ => bail!("we have no {name}"),

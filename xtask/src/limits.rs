@@ -45,11 +45,24 @@ pub enum Subject {
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// What to bring to its limit [default: all].
-    #[arg(value_enum, default_values_t = [Subject::TinySegments, Subject::Inodes, Subject::Partitions, Subject::Compaction])]
+    #[arg(
+        value_enum,
+        default_values_t = [
+            Subject::TinySegments,
+            Subject::Inodes,
+            Subject::Partitions,
+            Subject::Compaction,
+        ]
+    )]
     subjects: Vec<Subject>,
 
     /// Only these brokers.
-    #[arg(long, value_enum, value_delimiter = ',', default_values_t = [Contender::Kafka, Contender::Ottla])]
+    #[arg(
+        long,
+        value_enum,
+        value_delimiter = ',',
+        default_values_t = [Contender::Kafka, Contender::Ottla]
+    )]
     brokers: Vec<Contender>,
 
     /// The number of segments to create, in 1,000 partitions.

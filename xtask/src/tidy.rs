@@ -3,11 +3,13 @@
 //! Each rule has its own file. A rule returns its problems as sentences, each with the place and
 //! the remedy.
 
+mod assumptions;
 mod clippy_files;
 mod exceptions;
 mod handlers;
 mod layers;
 mod licence;
+mod lines;
 mod links;
 mod modules;
 mod names;
@@ -28,6 +30,7 @@ const RULES: &[(&str, Rule)] = &[
     ("pure crates stay pure", purity::check),
     ("files and modules", modules::check),
     ("files stay small", size::check),
+    ("lines are wrapped", lines::check),
     ("functions take few parameters", parameters::check),
     ("threads are started where the map says", spawns::check),
     ("names say something", names::check),
@@ -37,6 +40,10 @@ const RULES: &[(&str, Rule)] = &[
     ),
     ("handlers and their table agree", handlers::check),
     ("links in documents lead somewhere", links::check),
+    (
+        "assumptions about the disk are named by code",
+        assumptions::check,
+    ),
     ("every manifest names the licence", licence::check),
 ];
 

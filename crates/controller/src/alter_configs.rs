@@ -44,11 +44,14 @@ pub fn decide_replacing(
     })
 }
 
+/// The records that change one resource.
+type Changed = Result<Vec<MetadataRecord>, ConfigRefusal>;
+
 fn each<T>(
     view: View<'_>,
     resources: &[(ConfigResource, T)],
     validate_only: bool,
-    change: impl Fn(&ConfigResource, Option<Uuid>, &T) -> Result<Vec<MetadataRecord>, ConfigRefusal>,
+    change: impl Fn(&ConfigResource, Option<Uuid>, &T) -> Changed,
 ) -> Decision<Reply> {
     let mut records = Vec::new();
     let mut reply = Reply::new();

@@ -2,8 +2,8 @@
 //! that wait for an event. Synchronous and pure: what to append and what to answer leave as [`Effect`]s.
 //!
 //! The driver's contract:
-//! - Perform the effects of a call in order, as [`Runtime::perform`] does. [`Effect::Append`] comes last; give its records back to
-//!   [`Runtime::on_appended`], or call [`Runtime::on_append_refused`], before any other call but
+//! - Perform the effects of a call in order, as [`Runtime::perform`] does. [`Effect::Append`] comes last; give its
+//!   records back to [`Runtime::on_appended`], or call [`Runtime::on_append_refused`], before any other call but
 //!   [`Runtime::on_committed`].
 //! - Call [`Runtime::on_tick`] at [`Runtime::next_deadline`].
 //! - After [`Runtime::on_append_lost`], replay the partition into a new shard and hand it to [`Runtime::on_loaded`].

@@ -205,8 +205,8 @@ impl Stage {
     }
 }
 
-/// `join g [member]`, `sync g member`, `heartbeat g member`, `commit g topic offset [partitions]`, `fetch g topic` or `list`. A new
-/// member is named after its ticket: `c-3`.
+/// `join g [member]`, `sync g member`, `heartbeat g member`, `commit g topic offset [partitions]`, `fetch g topic` or
+/// `list`. A new member is named after its ticket: `c-3`.
 fn parse(words: &[&str], ticket: u64) -> GroupRequest {
     let word = |at: usize| words.get(at).copied().unwrap_or_default().to_owned();
     let group_id = word(1);

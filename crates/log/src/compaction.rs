@@ -1,10 +1,10 @@
 //! Compaction: the newest record of each key stays, older ones are removed, offsets never change.
 //!
-//! [`plan()`] says whether a log is due. A pass is a [`Compaction`]: begun under the log's lock, it walks the dirty part
-//! for the newest offset of each key ([`Compaction::index`]), then writes segments anew ([`Compaction::rewrite_next`]),
-//! each of which replaces its sources under the lock (`PartitionLog::replace_segments`). When the map is full the pass
-//! ends at that offset, and the next pass continues. Nothing here waits: the caller's `pace` hears of every byte, and
-//! may wait or end the pass.
+//! [`plan()`] says whether a log is due. A pass is a [`Compaction`]: begun under the log's lock, it walks the dirty
+//! part for the newest offset of each key ([`Compaction::index`]), then writes segments anew
+//! ([`Compaction::rewrite_next`]), each of which replaces its sources under the lock
+//! (`PartitionLog::replace_segments`). When the map is full the pass ends at that offset, and the next pass continues.
+//! Nothing here waits: the caller's `pace` hears of every byte, and may wait or end the pass.
 
 mod error;
 mod filter;

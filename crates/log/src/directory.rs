@@ -125,8 +125,8 @@ impl<F: Files> LogDirectory<F> {
     }
 
     /// Judges a failure: see [`LogDirectory::judge`]. A failed sync always takes the directory offline, even with the
-    /// error of a full disk: the kernel may have dropped what was to be synced. A sync that could not open its directory
-    /// has not begun; its operation is `Open`, and it is judged by its cause.
+    /// error of a full disk: the kernel may have dropped what was to be synced. A sync that could not open its
+    /// directory has not begun; its operation is `Open`, and it is judged by its cause.
     pub fn failed(&self, error: FileError) -> StorageError {
         if error.operation.is_sync() {
             return self.take_offline(error);

@@ -1,8 +1,8 @@
 //! The names of a segment's files, and the layouts of its indexes. They are Kafka 4.3's.
 //!
 //! All numbers are big-endian and signed. The record batch itself is `protocol::records`'. The text files are in
-//! [`crate::checkpoint`], producer snapshots in [`crate::producer_snapshot`]. `docs/formats.md` explains which file holds what and when it is made durable; the tables are
-//! on the items below.
+//! [`crate::checkpoint`], producer snapshots in [`crate::producer_snapshot`]. `docs/formats.md` explains which file
+//! holds what and when it is made durable; the tables are on the items below.
 
 use ottla_protocol::ids::{Offset, ProducerId};
 use std::path::{Path, PathBuf};

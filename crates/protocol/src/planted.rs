@@ -1,8 +1,9 @@
 //! Bugs that a test plants to prove that the tests that run from seeds would catch them.
 //!
-//! This is the lowest crate, so every crate above can name a [`Bug`] where it would be made. Only code compiled with the
-//! feature `planted` can plant a bug, and only on its own thread. Tests enable the feature. Without it [`is_planted`] is
-//! a constant `false` and costs nothing. The torture is in `crates/replica/tests/torture`, the simulation in `crates/sim`.
+//! This is the lowest crate, so every crate above can name a [`Bug`] where it would be made. Only code compiled with
+//! the feature `planted` can plant a bug, and only on its own thread. Tests enable the feature. Without it
+//! [`is_planted`] is a constant `false` and costs nothing. The torture is in `crates/replica/tests/torture`, the
+//! simulation in `crates/sim`.
 
 /// A bug, named by its effect.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -325,8 +325,15 @@ fn any_rules() -> ProduceRules {
 
 proptest! {
     #[test]
-    fn a_batch_round_trips(records_in in any_records(), compression in prop::sample::select(Compression::ALL.to_vec())) {
-        let options = BatchOptions { compression, level: compression.default_level(), ..BatchOptions::default() };
+    fn a_batch_round_trips(
+        records_in in any_records(),
+        compression in prop::sample::select(Compression::ALL.to_vec()),
+    ) {
+        let options = BatchOptions {
+            compression,
+            level: compression.default_level(),
+            ..BatchOptions::default()
+        };
         let bytes = build(options, &records_in);
         prop_assert!(BatchView::first(&bytes).unwrap().is_crc_valid());
         prop_assert_eq!(records(&bytes), records_in);
@@ -340,8 +347,8 @@ proptest! {
     ) {
         let bytes = build(BatchOptions::default(), &records_in);
         let at = cut.index(bytes.len());
-        let is_incomplete = matches!(BatchView::first(&bytes[..at]), Err(BatchError::Incomplete { .. }));
-        prop_assert!(is_incomplete);
+        let first = BatchView::first(&bytes[..at]);
+        prop_assert!(matches!(first, Err(BatchError::Incomplete { .. })));
         let mut damaged = bytes.clone();
         damaged[at] ^= 1 << bit;
         match BatchView::first(&damaged) {
@@ -352,8 +359,12 @@ proptest! {
     }
 
     #[test]
-    fn batches_split_up_to_a_partial_one(all in prop::collection::vec(any_records(), 1..5), cut in any::<prop::sample::Index>()) {
-        let batches: Vec<_> = all.iter().map(|records| build(BatchOptions::default(), records)).collect();
+    fn batches_split_up_to_a_partial_one(
+        all in prop::collection::vec(any_records(), 1..5),
+        cut in any::<prop::sample::Index>(),
+    ) {
+        let built = all.iter().map(|records| build(BatchOptions::default(), records));
+        let batches: Vec<_> = built.collect();
         let bytes = batches.concat();
         let end = cut.index(bytes.len());
         let mut split = split_batches(&bytes[..end]);

@@ -170,8 +170,9 @@ impl<F: Files, H: Host> Node<F, H> {
         Ok(())
     }
 
-    /// Flushes and closes the logs of one directory and marks it as closed by the broker with `broker_epoch`, so that the next
-    /// start reads nothing. Nobody else may work in the directory any more. A second call does nothing. Blocks on the disk.
+    /// Flushes and closes the logs of one directory and marks it as closed by the broker with `broker_epoch`, so that
+    /// the next start reads nothing. Nobody else may work in the directory any more. A second call does nothing. Blocks
+    /// on the disk.
     pub fn close_directory(
         &self,
         directory: &Arc<Directory<F, H>>,

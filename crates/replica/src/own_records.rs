@@ -1,5 +1,5 @@
-//! Records that the node itself keeps in a partition, as coordinators do: read from the first to the last, whoever leads,
-//! and appended as leader. Blocks on the disk.
+//! Records that the node itself keeps in a partition, as coordinators do: read from the first to the last, whoever
+//! leads, and appended as leader. Blocks on the disk.
 //!
 //! A record that cannot be read is passed over and counted: one bad record must not take the rest with it.
 
@@ -100,8 +100,8 @@ fn replay(
     passed_over
 }
 
-/// Appends one batch, all or none, and asks for a flush; returns the offset of its first record, or the error code of the
-/// refusal, which is logged.
+/// Appends one batch, all or none, and asks for a flush; returns the offset of its first record, or the error code of
+/// the refusal, which is logged.
 pub fn append<F: Files, H: Host>(
     partition: &Arc<Partition<F, H>>,
     batch: &[u8],

@@ -119,8 +119,8 @@ fn append(partition: &Arc<Partition>, acks: RequiredAcks, now: Now) -> Option<Of
     Some(appended.last_offset.plus(1))
 }
 
-/// Appends to two partitions with producers that wait, a pass now and then, until the power goes; returns how far each was
-/// acknowledged.
+/// Appends to two partitions with producers that wait, a pass now and then, until the power goes; returns how far each
+/// was acknowledged.
 fn workload(disk: &Simulated) -> [Offset; 2] {
     let (sender, answers): (_, Receiver<WaitsFor>) = mpsc::channel();
     let directory = directory(disk, 3);

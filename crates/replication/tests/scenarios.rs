@@ -1,5 +1,5 @@
-//! Runs the stories in `tests/scenarios/`: the leader of a partition, its followers and the controller, and where the high
-//! watermark is.
+//! Runs the stories in `tests/scenarios/`: the leader of a partition, its followers and the controller, and where the
+//! high watermark is.
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 

@@ -16,6 +16,15 @@ pub const LONG_TESTS: &[&str] = &[
     "crates/broker/tests/records.rs",
 ];
 
+/// Files with longer lines: tables whose rows are calls or macro arguments.
+pub const LONG_LINES: &[&str] = &[
+    "crates/broker/src/handlers.rs",
+    "crates/metadata/src/config_keys/broker.rs",
+    "crates/metadata/src/config_keys/later.rs",
+    "crates/metadata/src/config_keys/topic.rs",
+    "crates/protocol/src/messages/by_api.rs",
+];
+
 /// Turns what a rule found into problems, but for the exceptions.
 pub fn judge(
     exceptions: &[&str],

@@ -1,4 +1,5 @@
-//! Every file starts with a short header (rows of a table do not count); `lib.rs` and `mod.rs` hold no logic; every TODO names its issue.
+//! Every file starts with a short header (rows of a table do not count); `lib.rs` and `mod.rs` hold no logic; every
+//! TODO names its issue.
 
 use super::source::{Source, Tree};
 

@@ -39,3 +39,40 @@ pub fn check(tree: &Tree) -> Vec<String> {
     ));
     problems
 }
+
+#[cfg(test)]
+mod tests {
+    use super::{INLINE_TESTS, LINES, check};
+    use crate::tidy::source::{Source, Tree};
+
+    /// The problems of one file, without those of exceptions that are not needed.
+    fn problems(path: &str, text: String) -> Vec<String> {
+        let path = path.to_owned();
+        let sources = vec![Source { path, text }];
+        let tree = Tree {
+            sources,
+            documents: Vec::new(),
+            manifests: Vec::new(),
+        };
+        let mut problems = check(&tree);
+        problems.retain(|problem| problem.contains("x.rs"));
+        problems
+    }
+
+    #[test]
+    fn long_files_and_long_tests_are_found() {
+        let code = "let a = 1;\n";
+        let inline = |lines: usize| {
+            let tests = code.repeat(lines - 2);
+            format!("{code}#[cfg(test)]\nmod tests {{\n{tests}")
+        };
+        let at = "crates/log/src/x.rs";
+        assert_eq!(problems(at, code.repeat(LINES)).len(), 0);
+        assert_eq!(problems(at, code.repeat(LINES + 1)).len(), 1);
+        assert_eq!(problems(at, inline(INLINE_TESTS)).len(), 0);
+        assert_eq!(problems(at, inline(INLINE_TESTS + 1)).len(), 1);
+        let at = "crates/log/src/tests/x.rs";
+        assert_eq!(problems(at, code.repeat(LINES)).len(), 0);
+        assert_eq!(problems(at, code.repeat(LINES + 1)).len(), 1);
+    }
+}

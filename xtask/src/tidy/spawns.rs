@@ -25,3 +25,39 @@ pub fn check(tree: &Tree) -> Vec<String> {
         format!("{place} starts a thread or a task; that belongs into drivers/, network/ or start/")
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::{STARTS, check};
+    use crate::tidy::source::{Source, Tree};
+
+    fn problems(path: &str, text: &str) -> usize {
+        let source = Source {
+            path: path.to_owned(),
+            text: text.to_owned(),
+        };
+        let tree = Tree {
+            sources: vec![source],
+            documents: Vec::new(),
+            manifests: Vec::new(),
+        };
+        let found = check(&tree);
+        found.iter().filter(|it| it.starts_with(path)).count()
+    }
+
+    #[test]
+    fn a_spawn_outside_of_its_places_is_found() {
+        for start in STARTS {
+            assert_eq!(
+                problems("crates/broker/src/access/x.rs", start),
+                1,
+                "{start}"
+            );
+            assert_eq!(
+                problems("crates/broker/src/drivers/x.rs", start),
+                0,
+                "{start}"
+            );
+        }
+    }
+}

@@ -2,7 +2,8 @@
 //!
 //! - 2: flexible. 3: a message for each group, which is null as in Kafka without a plugin for streams groups.
 //!
-//! A share group that Kafka left is not deleted (`UNSUPPORTED_VERSION`) while its state is kept: nobody here can delete that.
+//! A share group that Kafka left is not deleted (`UNSUPPORTED_VERSION`) while its state is kept: nobody here can delete
+//! that.
 
 use std::collections::BTreeSet;
 

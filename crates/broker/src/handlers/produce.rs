@@ -394,7 +394,10 @@ async fn wait(
     for ((topic, partition), mut replicated) in waiting {
         let outcome = tokio::select! {
             biased;
-            outcome = &mut replicated => outcome.unwrap_or(Err(Unavailable::Gone)).map_err(|error| error.code()),
+            outcome = &mut replicated => {
+                let outcome = outcome.unwrap_or(Err(Unavailable::Gone));
+                outcome.map_err(|error| error.code())
+            }
             () = &mut timer => Err(ErrorCode::RequestTimedOut),
         };
         if let Err(code) = outcome {

@@ -96,12 +96,14 @@ impl Listener {
                 () = stopped(&mut shutdown) => break,
                 Some(_) = connections.join_next(), if !connections.is_empty() => {}
                 () = sleep_until(resting), if resting.is_some() => resting = None,
-                accepted = self.accept(&mut waiting, &broker, &limits), if resting.is_none() => match accepted {
+                accepted = self.accept(&mut waiting, &broker, &limits),
+                    if resting.is_none() => match accepted {
                     Accepted::Connection(stream, peer, admission) => {
                         is_exhausted = false;
                         if let Some(session) = self.open(&broker, stream, peer, &settings) {
                             let broker = Arc::clone(&broker);
-                            connections.spawn(serve(broker, session, peer, admission, shutdown.clone()));
+                            let shutdown = shutdown.clone();
+                            connections.spawn(serve(broker, session, peer, admission, shutdown));
                         }
                     }
                     Accepted::Nothing => {}

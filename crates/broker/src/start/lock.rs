@@ -1,4 +1,4 @@
-//! One process per log directory: the file `.lock`, which Kafka locks in the same way.
+//! One process per log directory (assumption 14 of `docs/formats.md`): the file `.lock`, which Kafka locks in the same way.
 
 use std::fs::{File, OpenOptions};
 use std::io;

@@ -96,7 +96,13 @@ pub struct Args {
     /// broker that is down is then waited for no longer than --timeout.
     #[arg(short, long)]
     exit: bool,
-    #[arg(short, long, value_name = "FORMAT", help = format::HELP, conflicts_with_all = ["keys", "headers", "timestamps", "offsets", "separator"])]
+    #[arg(
+        short,
+        long,
+        value_name = "FORMAT",
+        help = format::HELP,
+        conflicts_with_all = ["keys", "headers", "timestamps", "offsets", "separator"]
+    )]
     format: Option<Format>,
     /// Print keys.
     #[arg(short, long)]

@@ -69,7 +69,12 @@ pub struct Args {
     #[arg(short = 't', long = "topic", value_name = "TOPIC")]
     named_topic: Option<String>,
     /// Skip the lines before this one.
-    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..))]
+    #[arg(
+        long,
+        value_name = "N",
+        default_value_t = 1,
+        value_parser = clap::value_parser!(u64).range(1..)
+    )]
     from_line: u64,
     /// How the input is read.
     #[arg(long, value_enum, default_value_t = Format::Lines)]

@@ -48,7 +48,13 @@ pub struct Args {
 
     /// The log level: error, warn, info, debug or trace. A level may be set for a module:
     /// `info,ottla_broker::network=debug`.
-    #[arg(long, value_name = "FILTER", env = EnvFilter::DEFAULT_ENV, default_value = "info", value_parser = LogFilter::parse)]
+    #[arg(
+        long,
+        value_name = "FILTER",
+        env = EnvFilter::DEFAULT_ENV,
+        default_value = "info",
+        value_parser = LogFilter::parse
+    )]
     log_level: LogFilter,
 }
 

@@ -119,8 +119,8 @@ impl<F: Files> Rewritten<F> {
         Ok(())
     }
 
-    /// Renames its files. A failure half-way, on a full disk too, takes the directory offline: it leaves files that only a
-    /// start can put in order.
+    /// Renames its files. A failure half-way, on a full disk too, takes the directory offline: it leaves files that
+    /// only a start can put in order.
     fn rename_all(&self, segments: &Segments<F>, from: &str, to: &str) -> Result<(), StorageError> {
         let directory = segments.directory();
         let renamed: Result<(), FileError> = self.kinds.iter().try_for_each(|kind| {

@@ -1,5 +1,5 @@
-//! Several batches damaged at once, on both sides of the recovery point, as seeds have it: what is sound is read, what is
-//! damaged is refused or fails its checksum, the log ends where it must, and what is appended then is read too.
+//! Several batches damaged at once, on both sides of the recovery point, as seeds have it: what is sound is read, what
+//! is damaged is refused or fails its checksum, the log ends where it must, and what is appended then is read too.
 
 use super::damage::{PARTITION, injuries, overwrite};
 use super::fixture::*;

@@ -1,5 +1,5 @@
-//! A damaged batch, wherever it is and whatever of it is damaged: the log opens, ends where it ended, loses no byte, and
-//! refuses the damaged batch's offsets and no others.
+//! A damaged batch, wherever it is and whatever of it is damaged: the log opens, ends where it ended, loses no byte,
+//! and refuses the damaged batch's offsets and no others.
 
 mod appending;
 

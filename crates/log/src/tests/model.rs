@@ -186,8 +186,12 @@ proptest! {
 
     #[test]
     fn a_log_is_the_list_of_its_batches(steps in prop::collection::vec(step(), 1..40)) {
-        let mut world =
-            World { files: new_disk(), config: small_segments(), log: None, model: Model::default() };
+        let mut world = World {
+            files: new_disk(),
+            config: small_segments(),
+            log: None,
+            model: Model::default(),
+        };
         world.open(false);
         for step in &steps {
             world.take(step);

@@ -343,7 +343,8 @@ fn assert_found_by_time(log: &mut Log, what: &str) {
     }
 }
 
-/// Entries that a full disk had kept in memory were written in their place later, and a power cut left one index of two.
+/// Entries that a full disk had kept in memory were written in their place later, and a power cut left one index of
+/// two.
 #[test]
 fn indexes_made_anew_on_a_full_disk_are_whole_after_a_power_cut() {
     let files = new_disk();
@@ -435,7 +436,8 @@ fn an_aborted_transaction_that_was_cut_off_does_not_come_back() {
     }
 }
 
-/// Its records were deleted, so a start makes no entry for it; its marker made a torn entry of a later one look like damage.
+/// Its records were deleted, so a start makes no entry for it; its marker made a torn entry of a later one look like
+/// damage.
 #[test]
 fn a_torn_aborted_transaction_is_no_damage_where_an_earlier_one_was_deleted() {
     for log_start in [Offset(2), Offset(4)] {

@@ -328,7 +328,8 @@ mod tests {
             let input = piece.repeat(repeats);
             let mut decompressor = Decompressor::default();
             let out = compressed(compression, &input);
-            prop_assert_eq!(decompressor.decompress(compression, &out, input.len()), Ok(input.as_slice()));
+            let again = decompressor.decompress(compression, &out, input.len());
+            prop_assert_eq!(again, Ok(input.as_slice()));
             if !input.is_empty() {
                 let limit = input.len() - 1;
                 let over = decompressor.decompress(compression, &out, limit).map(<[u8]>::to_vec);
@@ -337,8 +338,12 @@ mod tests {
         }
 
         #[test]
-        fn survives_any_bytes(compression in compressions(), input in prop::collection::vec(any::<u8>(), 0..300)) {
-            let _ = Decompressor::default().decompress(compression, &input, 1 << 20).map(<[u8]>::len);
+        fn survives_any_bytes(
+            compression in compressions(),
+            input in prop::collection::vec(any::<u8>(), 0..300),
+        ) {
+            let mut decompressor = Decompressor::default();
+            let _ = decompressor.decompress(compression, &input, 1 << 20);
         }
     }
 

@@ -20,8 +20,8 @@ type Closing<F, H> = (Arc<Partition<F, H>>, PartitionLog<F>);
 /// The logs of a directory, and whether their checkpoints were written.
 type Taken<F, H> = (Vec<Closing<F, H>>, Result<(), FileError>);
 
-/// Closes the logs of a directory and marks it as closed; does nothing when that was done before. After a failure the mark is
-/// missing, and the next start recovers the directory.
+/// Closes the logs of a directory and marks it as closed; does nothing when that was done before. After a failure the
+/// mark is missing, and the next start recovers the directory.
 pub fn close<F: Files, H: Host>(
     directory: &Directory<F, H>,
     partitions: impl FnOnce() -> Partitions<F, H>,
@@ -45,8 +45,8 @@ pub fn close<F: Files, H: Host>(
     Ok(finish(directory, &points, broker_epoch)?)
 }
 
-/// Takes the logs out of their partitions and writes their high watermarks and log start offsets. From then on nobody else
-/// writes the checkpoint files of the directory. Returns nothing when that was done before.
+/// Takes the logs out of their partitions and writes their high watermarks and log start offsets. From then on nobody
+/// else writes the checkpoint files of the directory. Returns nothing when that was done before.
 fn take_all<F: Files, H: Host>(
     directory: &Directory<F, H>,
     partitions: impl FnOnce() -> Partitions<F, H>,

@@ -1,6 +1,7 @@
-//! A torture of the partitions of a node from a seed: several of them in one or two log directories on one simulated disk,
-//! driven by the code that the broker's threads drive, until the process is killed, the power fails, an operation fails, space or descriptors run
-//! out, at any moment, a start included. After each start everything is compared with a model.
+//! A torture of the partitions of a node from a seed: several of them in one or two log directories on one simulated
+//! disk, driven by the code that the broker's threads drive, until the process is killed, the power fails, an operation
+//! fails, space or descriptors run out, at any moment, a start included. After each start everything is compared with a
+//! model.
 //!
 //! `cargo xtask torture` runs many seeds; `cargo test` a few hundred. A failure prints its seed and its last steps. The
 //! bugs of `ottla_log::planted` show that the net catches something.

@@ -1,6 +1,7 @@
 //! A broker's storage on the simulated disk: the log directories and partitions of `ottla_replica`, on one thread.
 //!
-//! It calls what the broker's threads call, in the same order, one step at a time. It decides nothing and checks nothing.
+//! It calls what the broker's threads call, in the same order, one step at a time. It decides nothing and checks
+//! nothing.
 
 use ottla_log::checkpoint::PartitionOffsets;
 use ottla_log::compaction::{BYTES_PER_KEY, CompactionError, MapLimits, OffsetMap};

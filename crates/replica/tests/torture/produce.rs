@@ -126,7 +126,8 @@ impl World {
         let mut next = self.models[number].end();
         let outcomes = partition.append(&appends, requests.origin, self.now());
         for (request, outcome) in requests.batches.iter().zip(outcomes) {
-            // A request that was refused before anything was written takes no offsets; others may have been in the write.
+            // A request that was refused before anything was written takes no offsets; others may have been in the
+            // write.
             if outcome.is_ok() {
                 next = self.models[number].end();
             }

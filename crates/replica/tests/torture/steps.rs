@@ -273,8 +273,8 @@ impl World {
         self.after_truncation(node);
     }
 
-    /// Before anything is appended the recovery point and the log start, which may have been beyond the cut, are written
-    /// down; a node that cannot do so goes.
+    /// Before anything is appended the recovery point and the log start, which may have been beyond the cut, are
+    /// written down; a node that cannot do so goes.
     fn after_truncation(&mut self, node: &mut Node) {
         self.hear_answers(node);
         let written = node

@@ -1,7 +1,8 @@
-//! One world: a disk, the partitions that the metadata knows, their models, and the node that serves them until it dies.
+//! One world: a disk, the partitions that the metadata knows, their models, and the node that serves them until it
+//! dies.
 //!
-//! Everything follows from the seed. A failure that nobody caused is a failure of the log, as is any difference from the
-//! models; both panic, and the trace says how it came to that.
+//! Everything follows from the seed. A failure that nobody caused is a failure of the log, as is any difference from
+//! the models; both panic, and the trace says how it came to that.
 
 use super::check::{self, At, Survives};
 use super::model::Model;
