@@ -113,7 +113,7 @@ impl<F: Files, H: Host> Directory<F, H> {
     }
 
     /// A log was truncated, and is flushed up to `flushed`.
-    pub(crate) fn renew(&self, id: LogId, flushed: Offset) {
+    pub(crate) fn truncated(&self, id: LogId, flushed: Offset) {
         let mut queue = self.flushes();
         queue.dirty.remove(&id);
         queue.commit.remove(id);

@@ -351,7 +351,8 @@ impl<F: Files, H: Host> Partition<F, H> {
     ) -> Option<Result<bool, StorageError>> {
         let truncated = self.with_log(|log| {
             let truncated = log.truncate_to(offset, now);
-            self.directory.renew(self.flush_id, log.flushed_offset());
+            self.directory
+                .truncated(self.flush_id, log.flushed_offset());
             truncated
         });
         self.fail_waiting(&Unavailable::NotLeader);
