@@ -52,19 +52,19 @@ use std::sync::Arc;
 /// | 16 to 17 | 15, active | synced; a transaction began at 16 and is open | flushed 18, high watermark 18 |
 /// | 18 to 19 | 15, active | appended, not synced | log end offset 20 |
 ///
-/// Invariants. Those marked * are asserted whenever the high watermark moves, a flush or checkpoint ends, or segments
-/// are replaced. An error may leave a log between two states; it takes the directory offline, and the log is not used
-/// any more.
+/// Invariants. All but the first two are asserted whenever the high watermark moves, a flush or checkpoint ends, or
+/// segments are replaced. An error may leave a log between two states; it takes the directory offline, and the log is
+/// not used any more.
 ///
 /// - The last segment is the active one, and no other takes appends.
-/// - Offsets rise. Gaps are left only by compaction, damage and repairs.
-/// - * log start offset <= last stable offset <= high watermark <= log end offset.
-/// - * recovery point on disk <= recovery point <= flushed <= log end offset. Below `flushed` batches are on stable
+/// - Offsets rise. Gaps are left only by compaction, damage and repairs. Compaction stays below the recovery point on
+///   disk, so recovery never meets a gap that it left.
+/// - log start offset <= last stable offset <= high watermark <= log end offset.
+/// - recovery point on disk <= recovery point <= flushed <= log end offset. Below `flushed` batches are on stable
 ///   storage; below the recovery point, indexes and snapshots are too.
-/// - * The position of the high watermark is in a segment of the log, unless all records below it are removed.
-/// - * The producer state covers the log up to its end, and no batch of a failed write.
-/// - * The log is compacted at most up to its end. Compaction stays below the recovery point on disk, so recovery never
-///   meets a gap that compaction left.
+/// - The position of the high watermark is in a segment of the log, unless all records below it are removed.
+/// - The producer state covers the log up to its end, and no batch of a failed write.
+/// - The log is compacted at most up to its end.
 #[derive(Debug)]
 pub struct PartitionLog<F: Files> {
     config: LogConfig,
