@@ -2,7 +2,7 @@
 //!
 //! The file is written when a checkpoint moves the recovery point, when the log is truncated, and when it is closed. It
 //! is not written when an epoch begins: recovery finds the epochs after the recovery point in the batches, and drops
-//! epochs that begin after the end of the log. Invariants:
+//! epochs that begin at the end of the log or after it. Invariants:
 //!
 //! - The file has every epoch that begins below a recovery point on disk.
 //! - A write that was decided before a truncation never replaces the file that the truncation wrote.
@@ -87,7 +87,8 @@ impl EpochFile {
 }
 
 impl EpochFile {
-    /// Stops all writes: the partition is deleted, and a new one may soon have its directory's name.
+    /// Lets no [`EpochWrite`] write any more: the partition is deleted, and a new one may soon have its directory's
+    /// name.
     pub(crate) fn retire(&self) {
         self.lock().truncations += 1;
     }

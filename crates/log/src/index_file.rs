@@ -145,10 +145,10 @@ impl<E: IndexEntry> IndexFile<E> {
         }
         if !self.is_written() {
             let mut bytes = Vec::new();
-            let waiting = (self.written - self.recent_start()) as usize;
+            let in_file = (self.written - self.recent_start()) as usize;
             self.recent()
                 .iter()
-                .skip(waiting)
+                .skip(in_file)
                 .for_each(|entry| entry.encode(&mut bytes));
             source()?.write_at(
                 &[IoSlice::new(&bytes)],

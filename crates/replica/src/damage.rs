@@ -21,7 +21,7 @@ use crate::partition::Partition;
 /// The time between two log lines about one damaged range.
 const INTERVAL: Duration = Duration::from_mins(1);
 /// Upper bound of the ranges whose last log line is remembered. With more ranges, the list is cleared.
-const MAX_SAID: usize = 100;
+const MAX_LOGGED: usize = 100;
 
 /// What a partition knows of its damage without the lock of its log.
 #[derive(Debug, Default)]
@@ -31,7 +31,7 @@ pub struct DamageNotes {
     /// The segment whose index of aborted transactions is damaged, and the error.
     index: Mutex<Option<(Offset, String)>>,
     /// When each damaged range was last logged, by its first offset; a transaction index, by [`Offset::NONE`].
-    said: Mutex<BTreeMap<Offset, MonotonicTime>>,
+    logged_at: Mutex<BTreeMap<Offset, MonotonicTime>>,
 }
 
 /// The known damage of a partition.
@@ -65,15 +65,18 @@ impl DamageNotes {
 
     /// Whether this damage must be logged again; if so, records `now`.
     fn is_due(&self, first_offset: Offset, now: MonotonicTime) -> bool {
-        let mut said = self.said.lock().unwrap_or_else(PoisonError::into_inner);
-        let last = said.get(&first_offset);
+        let mut logged_at = self
+            .logged_at
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        let last = logged_at.get(&first_offset);
         if last.is_some_and(|last| now < last.after(INTERVAL)) {
             return false;
         }
-        if said.len() >= MAX_SAID {
-            said.clear();
+        if logged_at.len() >= MAX_LOGGED {
+            logged_at.clear();
         }
-        said.insert(first_offset, now);
+        logged_at.insert(first_offset, now);
         true
     }
 }
@@ -186,7 +189,7 @@ impl fmt::Display for DamageReport {
 
 #[cfg(test)]
 mod tests {
-    use super::{DamageNotes, MAX_SAID};
+    use super::{DamageNotes, MAX_LOGGED};
     use ottla_protocol::ids::Offset;
     use ottla_protocol::time::MonotonicTime;
     use std::time::Duration;
@@ -203,6 +206,6 @@ mod tests {
         for number in 0..1000 {
             notes.is_due(Offset(10 + number), at(61));
         }
-        assert!(notes.said.lock().unwrap().len() <= MAX_SAID);
+        assert!(notes.logged_at.lock().unwrap().len() <= MAX_LOGGED);
     }
 }

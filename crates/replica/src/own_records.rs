@@ -1,7 +1,7 @@
-//! Records that the node itself keeps in a partition, as coordinators do: read from the first to the last, whoever
-//! leads, and appended as leader. Blocks on the disk.
+//! Records that this node itself keeps in a partition, as coordinators do. It reads them all, in any role, and appends
+//! as leader. Blocks on the disk.
 //!
-//! A record that cannot be read is passed over and counted: one bad record must not take the rest with it.
+//! A record that cannot be read is skipped and counted: one bad record must not make the others unreadable.
 
 use std::sync::Arc;
 
@@ -17,7 +17,7 @@ use crate::{Host, Partition, Unavailable};
 
 /// `offsets.load.buffer.size` of Kafka: bytes read at once.
 const READ_BYTES: usize = 5 * 1024 * 1024;
-/// The most that one batch of a coordinator may hold once decompressed.
+/// Upper bound of a decompressed batch of a coordinator.
 const MAX_DECOMPRESSED: usize = 256 * 1024 * 1024;
 
 /// Why a partition cannot be read.
@@ -26,15 +26,15 @@ pub enum LoadError {
     /// It cannot serve.
     #[error(transparent)]
     Unavailable(#[from] Unavailable),
-    /// It cannot be read where its offsets say that there are records.
+    /// A read within its offsets failed.
     #[error(transparent)]
     Unreadable(#[from] ReadError),
-    /// The disk cannot.
     #[error(transparent)]
     Storage(#[from] StorageError),
 }
 
-/// Hands every record of `partition` to `take`, which says whether it understood; returns how many were passed over.
+/// Calls `take` with every record of `partition`; `take` returns whether it could decode the record. Returns the number
+/// of skipped records.
 pub fn for_each<F: Files, H: Host>(
     partition: &Partition<F, H>,
     now: MonotonicTime,
@@ -52,14 +52,14 @@ pub fn for_each<F: Files, H: Host>(
             passed_over += replay(&batch, &mut decompressor, &mut take);
         }
         if next == start {
-            // Nothing there although the log goes on: what is left was compacted away.
+            // Compaction has removed the remaining records before the end of the log.
             break;
         }
     }
     Ok(passed_over)
 }
 
-/// A piece of the log: whole batches, the first of them with `offset` or behind it.
+/// The next whole batches from `offset` on.
 fn read<F: Files, H: Host>(
     partition: &Partition<F, H>,
     offset: Offset,
@@ -85,7 +85,7 @@ fn replay(
     take: &mut impl FnMut(&BatchHeader, &Record<'_>) -> bool,
 ) -> u64 {
     let header = *batch.header();
-    // What has rotted may still decode, as an offset that nobody has committed.
+    // A damaged batch may still decode, as an offset that was never committed.
     if !batch.is_crc_valid() {
         return 1;
     }
@@ -100,8 +100,8 @@ fn replay(
     passed_over
 }
 
-/// Appends one batch, all or none, and asks for a flush; returns the offset of its first record, or the error code of
-/// the refusal, which is logged.
+/// Appends one batch as a whole and asks for a flush; returns the offset of its first record. A refusal is logged, and
+/// its error code returned.
 pub fn append<F: Files, H: Host>(
     partition: &Arc<Partition<F, H>>,
     batch: &[u8],

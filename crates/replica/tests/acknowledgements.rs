@@ -75,7 +75,7 @@ fn new_disk() -> Simulated {
     disk
 }
 
-/// Makes partitions and leads them; fewer where the power goes.
+/// Creates partitions and leads them; fewer if the power is cut.
 fn partitions(directory: &Arc<Directory>, count: i32) -> Vec<Arc<Partition>> {
     let new = (0..count).map_while(|index| {
         let of = whose(index);
@@ -119,8 +119,8 @@ fn append(partition: &Arc<Partition>, acks: RequiredAcks, now: Now) -> Option<Of
     Some(appended.last_offset.plus(1))
 }
 
-/// Appends to two partitions with producers that wait, a pass now and then, until the power goes; returns how far each
-/// was acknowledged.
+/// Appends to two partitions with producers that wait, and runs passes, until the power is cut; returns the
+/// acknowledged offset of each.
 fn workload(disk: &Simulated) -> [Offset; 2] {
     let (sender, answers): (_, Receiver<WaitsFor>) = mpsc::channel();
     let directory = directory(disk, 3);
@@ -141,7 +141,7 @@ fn workload(disk: &Simulated) -> [Offset; 2] {
             && let Some(mut pass) = directory.begin_pass(now.monotonic)
         {
             pass.sync();
-            // The power may have gone.
+            // The power may be off.
             let _ = pass.end(now.monotonic);
         }
     }
@@ -156,7 +156,7 @@ fn workload(disk: &Simulated) -> [Offset; 2] {
     acknowledged
 }
 
-/// How many partitions have lost acknowledged records by a power cut after `changes` changes.
+/// The number of partitions that lost acknowledged records in a power cut after `changes` changes.
 fn lost(changes: u64, seed: u64) -> usize {
     let disk = new_disk();
     disk.cut_power_after(changes);
@@ -288,7 +288,7 @@ fn min_insync_replicas_concerns_only_those_that_ask_for_all_replicas() {
     );
 }
 
-/// A directory with one partition that is led, and the answers of its producers.
+/// A directory with one partition that this node leads, and the answers to its producers.
 struct One {
     disk: Simulated,
     directory: Arc<Directory>,
@@ -341,7 +341,7 @@ fn a_pass_that_lacks_a_file_descriptor_is_made_up_for_by_another() {
     one.produce();
     one.pass(0).unwrap();
     assert_eq!(one.answered(), [2]);
-    // A new segment has a name to be synced.
+    // The name of a new segment must be synced.
     one.partition
         .with_log(|log| log.roll(WALL))
         .unwrap()

@@ -1,4 +1,4 @@
-//! A node makes, finds, deletes and reopens its partitions as the metadata says.
+//! A node creates, finds, deletes and reopens its partitions as the metadata says.
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -290,7 +290,7 @@ fn a_directory_that_was_closed_is_marked_and_is_closed_once() {
     assert_eq!(disk.changes(), changes);
 }
 
-/// The mark would have the next start read nothing, and find what was lost.
+/// With the mark, the next start would read nothing and not notice lost records.
 #[test]
 fn a_directory_that_could_not_be_closed_is_not_marked() {
     let mut failures = 0;
@@ -303,7 +303,7 @@ fn a_directory_that_could_not_be_closed_is_not_marked() {
             let directory = &node.directories()[0];
             let is_closed = node.close_directory(directory, &InOrder, 7).is_ok();
             let is_marked = was_clean_shutdown(&disk, "/one".as_ref()).unwrap();
-            // The last sync of all is that of the mark's own name.
+            // The last sync of a close is that of the mark's own name.
             assert!(is_closed || !is_marked || operation == Operation::SyncDirectory);
             failures += u32::from(!is_closed);
         }

@@ -2,13 +2,12 @@
 
 use ottla_protocol::ids::{LeaderEpoch, Offset};
 
-/// The end of an epoch in a log: the largest epoch of the log that is not above the one that was asked for, and the
-/// offset behind its last record.
+/// The end of an epoch in a log: the largest epoch of the log that is not above the requested one, and the offset after
+/// its last record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct EpochEnd {
-    /// The epoch.
     pub epoch: LeaderEpoch,
-    /// The offset behind its last record.
+    /// The offset after its last record.
     pub end: Offset,
 }
 

@@ -18,7 +18,7 @@ const START: EpochStart = EpochStart {
 enum Step {
     Append(i64),
     Flush(i64),
-    /// A follower fetches after it has got, and flushed, so many more of the records that there are.
+    /// A follower fetches, after it has received and flushed this many more records.
     Fetch(i32, i64, i64),
     Wait(u64),
     Commit,
@@ -37,7 +37,7 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
-/// The leader's log, and those of the followers: their ends, and how far they are flushed.
+/// The logs of leader and followers: their ends and their flushed offsets.
 #[derive(Debug, Default)]
 struct World {
     end: i64,
@@ -89,7 +89,7 @@ impl World {
         }
     }
 
-    /// How far a replica's records are on stable storage.
+    /// The offset up to which a replica's records are on stable storage.
     fn flushed_by(&self, node: NodeId) -> i64 {
         if node == ME {
             return self.flushed;

@@ -101,7 +101,7 @@ impl Stage {
         self.show(None)
     }
 
-    /// The controller commits the change that is on its way, refuses it, or is silent.
+    /// The controller commits the pending change, refuses it, or does not answer.
     fn controller(&mut self, text: &str) -> String {
         let now = self.now;
         let pending = self.leader().pending().cloned();

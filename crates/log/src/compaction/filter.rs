@@ -1,8 +1,8 @@
 //! Decides which records of one batch stay, by Kafka's rules. Pure.
 //!
-//! A batch keeps its base offset, its last offset, its producer and its sequences whatever goes; its records keep their
-//! offsets, and are compressed again as they were. A tombstone or an empty transaction's marker is stamped with the
-//! time at which it may go, its delete horizon, when compaction first meets it, and goes in a later pass.
+//! A batch keeps its base offset, last offset, producer and sequences, whichever records are removed. Its records keep
+//! their offsets and are compressed as before. The first pass that meets a tombstone, or the marker of a transaction
+//! without batches, writes a delete horizon into its batch: the time from which a later pass may remove it.
 
 use super::offset_map::OffsetMap;
 use crate::batch::MAX_DECOMPRESSED;
@@ -15,11 +15,11 @@ use ottla_protocol::records::{
 use ottla_protocol::time::Timestamp;
 use std::collections::BTreeMap;
 
-/// What decides about a record.
+/// What the decision about a record depends on.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Rules<'a> {
     pub(super) map: &'a OffsetMap,
-    /// The offset up to which the map knows all keys.
+    /// The map holds all keys below this offset.
     pub(super) mapped_to: Offset,
     pub(super) now: Timestamp,
     /// The delete horizon that this pass sets.

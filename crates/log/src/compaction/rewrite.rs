@@ -36,7 +36,7 @@ struct Worker<'a> {
 /// Why a group was not written.
 enum Failure {
     Pass(CompactionError),
-    /// Source number `.0` of the group cannot be walked to its end.
+    /// A source of the group cannot be walked to its end; this is the part from the damage on.
     Damaged(Quarantined),
 }
 

@@ -95,7 +95,9 @@ impl<F: Files> Place<F> {
             let log = Some((FileKind::Log, base));
             names.iter().any(|name| FileKind::of_name(name) == log)
         };
-        // Ottla renames the files of the new segment one by one, and only then removes its sources, this one first.
+        // Ottla renames all files of the new segment before it removes the sources, from this one on. So while the old
+        // `.log` is here, a remaining `.cleaned` file means that the renames were interrupted. Otherwise Kafka's rule
+        // applies.
         let is_incomplete = |base: Offset| match &replacement {
             Some(bases) if bases.start == base => cleaned.contains(&base) && is_present(base),
             _ => cleaned.first().is_some_and(|first| base >= *first),

@@ -68,7 +68,7 @@ impl<F: Files> Segment<F> {
             .time_index
             .last(&|| place.open(FileKind::TimeIndex, self.base))?;
         let mut largest = last.map_or_else(|| self.nothing(), |entry| self.absolute(entry));
-        // Each entry of the offset index was written together with the time index.
+        // With each entry of the offset index, the time index got the largest timestamp up to that batch.
         let (start, next) = self.start_before(place, UNBOUNDED)?;
         let file = self.file(place)?;
         let mut survey = Survey::new(&*file, self.base, start..self.size, next..UNBOUNDED);

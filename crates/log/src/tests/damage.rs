@@ -1,5 +1,5 @@
-//! A damaged batch, wherever it is and whatever of it is damaged: the log opens, ends where it ended, loses no byte,
-//! and refuses the damaged batch's offsets and no others.
+//! One damaged batch, at any place and in any field: the log opens, keeps its end and all bytes, and refuses reads of
+//! the damaged batch's offsets and of no others.
 
 mod appending;
 
@@ -62,7 +62,7 @@ pub(super) fn overwrite(files: &Simulated, path: &Path, position: u64, bytes: &[
     file.write_at(&[IoSlice::new(bytes)], position).unwrap();
 }
 
-/// What can be done to a batch: where in it, and with which bytes.
+/// Ways to damage a batch: the position in it, and the bytes.
 pub(super) fn injuries(size: usize) -> Vec<(&'static str, usize, Vec<u8>)> {
     vec![
         ("a huge length", 8, vec![0x7F, 0xFF, 0xFF, 0xFF]),
@@ -190,7 +190,7 @@ fn one_damaged_batch_takes_its_own_offsets_and_nothing_else() {
                     let is_last = *base != batches[hurt].0;
                     assert!(is_last || plan.length == bytes.len(), "{what}");
                 }
-                // It goes on as if nothing were.
+                // Appends work as without damage.
                 let appended = append(&mut log, &idempotent_at(30));
                 assert_eq!(appended.first_offset, END, "{what}");
                 log.flush().unwrap();
@@ -266,7 +266,7 @@ fn what_is_damaged_from_the_recovery_point_on_is_cut_off_as_before() {
     }
 }
 
-/// By its head alone the log ended earlier, and the offsets behind were given out again.
+/// By its header alone the log ended earlier, and offsets were used again.
 #[test]
 fn a_last_batch_that_says_less_than_it_has_keeps_its_offsets() {
     for is_clean in [true, false] {
@@ -450,7 +450,7 @@ fn a_search_by_time_is_never_answered_later_than_right() {
     }
 }
 
-/// Consumers were sent back to records long read.
+/// Consumers were sent back to records that they had read long ago.
 #[test]
 fn a_search_by_time_passes_over_damage_that_the_time_index_rules_out() {
     let (files, batches) = written();

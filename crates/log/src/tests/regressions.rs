@@ -1,4 +1,4 @@
-//! What the torture found, each as short as it gets.
+//! Bugs that the torture found, each reduced to a short test.
 
 use super::compaction::{compacted, keyed, put, settle, tools, try_pass};
 use super::fixture::*;
@@ -22,7 +22,7 @@ fn unclean(recovery_point: Offset) -> Left {
     }
 }
 
-/// Lets so many more bytes be written.
+/// Leaves space for `bytes` more bytes.
 fn leave_space(files: &Simulated, bytes: u64) {
     const AMPLE: u64 = 1 << 40;
     files.limit_space(Some(AMPLE));
@@ -117,7 +117,7 @@ fn what_a_failed_sync_left_in_memory_is_written_again_by_the_next_start() {
     }
     files.fail_nth(Operation::Sync, 1, ErrorKind::Other);
     log.flush().unwrap_err();
-    // The process is started again; its disk still shows what it had not written.
+    // The process is started again, and still sees what was never written to the disk.
     let files = files.process_killed();
     let (log, _) = open_as(&files, LogConfig::default(), unclean(Offset(0)));
     assert_eq!(log.flushed_offset(), Offset(10));
@@ -183,7 +183,7 @@ fn a_power_cut_within_a_truncation_leaves_no_gap() {
         files.cut_power_after(cut);
         let _ = log.truncate_to(Offset(3), NOW);
         for seed in 0..5 {
-            // The recovery points are not written down yet.
+            // The recovery points are not in the checkpoint yet.
             let files = files.power_cut(cut * 10 + seed);
             let (log, _) = open_as(&files, small_segments(), unclean(end));
             let batches = summary(&read_all(&log, Offset(0)));
@@ -298,7 +298,7 @@ fn a_torn_batch_without_its_offset_says_nothing_of_the_batches_before_the_recove
         append(&mut log, &plain(1, NOW.0));
     }
     let point = checkpoint(&mut log);
-    // The sector with the offset, which no checksum covers, was not written: it says 0.
+    // The sector with the base offset, which no checksum covers, was not written: it is 0.
     let path = format!("{SEGMENT}.log");
     let file = files.open(path.as_ref(), Open::Write).unwrap();
     file.write_at(&[IoSlice::new(&plain(1, NOW.0))], log.size())
@@ -314,10 +314,10 @@ fn a_torn_batch_without_its_offset_says_nothing_of_the_batches_before_the_recove
     assert!(recovery.cut_off.is_some());
 }
 
-/// How many milliseconds behind [`NOW`] the record of each batch of [`new_log_of_steps`] is. The largest is within.
+/// Milliseconds from [`NOW`] to the record of each batch of [`new_log_of_steps`]. The largest is not the last.
 const STEPS: [i64; 6] = [0, 10, 50, 20, 30, 40];
 
-/// Makes a log of batches with these timestamps, each with its index entries; returns the recovery point behind them.
+/// Makes a log of batches with these timestamps, each with its index entries; returns the recovery point after them.
 fn new_log_of_steps(files: &Simulated) -> Offset {
     let mut log = new_log(files, all_indexed());
     for step in STEPS {
@@ -343,8 +343,8 @@ fn assert_found_by_time(log: &mut Log, what: &str) {
     }
 }
 
-/// Entries that a full disk had kept in memory were written in their place later, and a power cut left one index of
-/// two.
+/// Entries that stayed in memory on a full disk were later written into the index files, and a power cut left one of
+/// the two.
 #[test]
 fn indexes_made_anew_on_a_full_disk_are_whole_after_a_power_cut() {
     let files = new_disk();
@@ -377,7 +377,7 @@ fn indexes_made_anew_on_a_full_disk_are_whole_after_a_power_cut() {
     }
 }
 
-/// Both were emptied and written in their place, and a power cut left one of the two.
+/// Both indexes were emptied and written again in place, and a power cut left one of the two.
 #[test]
 fn indexes_made_anew_because_they_lied_are_whole_after_a_power_cut() {
     let files = new_disk();
@@ -401,7 +401,7 @@ fn indexes_made_anew_because_they_lied_are_whole_after_a_power_cut() {
     }
 }
 
-/// Cut to nothing, the index was synced by nobody: an entry came back, and hid records that were committed.
+/// An index that was truncated to zero was never synced: an entry came back, and hid committed records.
 #[test]
 fn an_aborted_transaction_that_was_cut_off_does_not_come_back() {
     let files = new_disk();
@@ -436,8 +436,8 @@ fn an_aborted_transaction_that_was_cut_off_does_not_come_back() {
     }
 }
 
-/// Its records were deleted, so a start makes no entry for it; its marker made a torn entry of a later one look like
-/// damage.
+/// The records of the earlier transaction were deleted, so a start makes no entry for it. Its marker made a torn entry
+/// of a later one look like damage.
 #[test]
 fn a_torn_aborted_transaction_is_no_damage_where_an_earlier_one_was_deleted() {
     for log_start in [Offset(2), Offset(4)] {
@@ -472,7 +472,8 @@ fn a_torn_aborted_transaction_is_no_damage_where_an_earlier_one_was_deleted() {
     }
 }
 
-/// Compaction dropped it, on account of a batch that a power cut took back: sent again, its records were there twice.
+/// Compaction removed the producer's last durable batch because of a newer one, which a power cut then lost. A retry
+/// was appended twice.
 #[test]
 fn a_producer_whose_newest_batch_is_lost_is_known_by_the_one_before() {
     let of_producer = |base_sequence| {
@@ -490,7 +491,7 @@ fn a_producer_whose_newest_batch_is_lost_is_known_by_the_one_before() {
         append(&mut log, &of_producer(0));
         put(&mut log, &[("a", Some("newer"))]);
         settle(&mut log).unwrap();
-        // More batches than are remembered leave nothing to know the durable one by.
+        // With more batches than are remembered, the durable one is not among them.
         for sequence in 1..=newer {
             append(&mut log, &of_producer(sequence));
         }
@@ -498,7 +499,7 @@ fn a_producer_whose_newest_batch_is_lost_is_known_by_the_one_before() {
         let left = unclean(log.recovery_point());
         for seed in 0..20 {
             let files = files.power_cut(seed);
-            // What a snapshot says would hide what the batches say.
+            // A snapshot would hide what the batches have.
             for entry in files.list(Path::new("/data/topic-0")).unwrap() {
                 if entry.name.ends_with(".snapshot") {
                     let path = Path::new("/data/topic-0").join(entry.name);
@@ -516,7 +517,7 @@ fn a_producer_whose_newest_batch_is_lost_is_known_by_the_one_before() {
     }
 }
 
-/// A flush that was under way when a truncation failed half-way ended in a panic.
+/// A flush that ran while a truncation failed half-way ended in a panic.
 #[test]
 fn a_flush_that_ends_after_a_failed_truncation_is_only_an_error() {
     let files = new_disk();
@@ -536,7 +537,7 @@ fn a_flush_that_ends_after_a_failed_truncation_is_only_an_error() {
     assert!(try_append(&mut log, &plain(1, NOW.0)).is_err());
 }
 
-/// Readers of committed records were refused: the index named an abort behind the end of the log.
+/// Readers of committed records were refused: the index had an abort after the end of the log.
 #[test]
 fn an_abort_that_a_truncation_cut_short_left_behind_is_forgotten() {
     let files = new_disk();

@@ -1,6 +1,6 @@
-//! The batches of a world: made from the seed, kept as the bytes that a log must give back.
+//! The batches of a world: made from the seed, and kept as the bytes that a log must return.
 //!
-//! Nothing here is shared with the log: offsets and epochs are put into the bytes at their places in the format.
+//! It shares no code with the log: it writes offsets and epochs into the bytes at their positions.
 
 use super::random::Random;
 use ottla_protocol::records::control::ControlRecord;
@@ -24,7 +24,7 @@ pub(super) enum Kind {
     Abort,
 }
 
-/// A batch that was appended, or was to be.
+/// A batch that was appended, or whose append failed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Written {
     pub(super) base: i64,
@@ -57,7 +57,7 @@ impl Written {
         }
     }
 
-    /// The batch as it stands in the log when a leader appends it at `base`.
+    /// The batch as it is in the log after a leader has appended it at `base`.
     pub(super) fn at(&self, base: i64, leader_epoch: i32) -> Self {
         let mut moved = self.clone();
         moved.bytes[..8].copy_from_slice(&base.to_be_bytes());
@@ -76,7 +76,7 @@ impl Written {
     }
 }
 
-/// Makes a batch of data with one to four records; with keys where `keys` says how many there are.
+/// Makes a batch of data with one to four records, with one of `keys` keys each if that is given.
 pub(super) fn data(
     random: &mut Random,
     options: BatchOptions,
@@ -140,7 +140,7 @@ pub(super) fn marker(producer: i64, epoch: i16, kind: Kind, now: i64) -> Written
     marker
 }
 
-/// The batches in what was read, each with its first and last offset. Their checksums must be right.
+/// The batches in bytes that were read, each with its first and last offset. Their checksums must be right.
 pub(super) fn cut(bytes: &[u8]) -> Vec<(i64, i64, BatchView<'_>)> {
     let mut batches = Vec::new();
     for batch in split_batches(bytes) {

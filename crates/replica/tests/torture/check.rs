@@ -1,4 +1,4 @@
-//! A log beside its model: after a start everything is compared, in between a few reads.
+//! Compares a log with its model: everything after a start, a few reads in between.
 
 use super::batches::{Kept, Written, cut, data, records_of};
 use super::model::Model;
@@ -13,26 +13,26 @@ use ottla_protocol::records::{BatchOptions, BatchView, split_batches};
 use ottla_protocol::time::Timestamp;
 use std::collections::{BTreeMap, BTreeSet};
 
-/// What must be there after a start.
+/// What must have survived until a start.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Survives {
-    /// All that was appended: the process alone was gone.
+    /// All appended records: only the process was killed.
     Everything,
-    /// What was acknowledged: the power was gone.
+    /// All acknowledged records: the power was cut.
     Acknowledged,
 }
 
-/// When a world looks at a log.
+/// The time and the settings at a comparison.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct At {
     pub(super) now: i64,
     pub(super) delete_retention: i64,
 }
 
-/// Compares a log that was just opened with its model, which then goes on from what is there.
+/// Compares a log after a start with its model, and then sets the model to what the log has.
 pub(super) fn after_start(model: &mut Model, log: &mut Log, survives: Survives, at: At) {
     let (start, end) = (log.log_start_offset().0, log.log_end_offset().0);
-    // A log that was truncated to before its start, which is not written down yet, is empty.
+    // A log that was truncated to before its log start offset, which is not in the checkpoint yet, is empty.
     let highest = if start == end {
         model.highest_start.max(model.start)
     } else {
@@ -76,7 +76,7 @@ pub(super) fn after_start(model: &mut Model, log: &mut Log, survives: Survives, 
     compare_views(model, log, at);
 }
 
-/// Compares what a log in use gives with its model.
+/// Compares a log in use with its model.
 pub(super) fn in_use(model: &Model, log: &mut Log, random: &mut Random) {
     let start = log.log_start_offset().0;
     let bytes = read(log, start, Bound::LogEnd).0;
@@ -103,7 +103,7 @@ fn known(model: &Model, base: i64, bytes: &[u8]) -> Written {
         .clone()
 }
 
-/// A batch that compaction may have written anew: its records are some of those it had.
+/// A batch that compaction may have rewritten: its records are some of those that it had.
 fn compare_compacted(model: &Model, (base, last): (i64, i64), bytes: &[u8], records: &[Kept]) {
     let is_it = |batch: &&Written| batch.base == base && batch.last == last;
     let original = model.batches.iter().find(is_it);
@@ -124,7 +124,7 @@ fn compare_compacted(model: &Model, (base, last): (i64, i64), bytes: &[u8], reco
     }
 }
 
-/// Where the log start has gone back, what was before it may be forgotten.
+/// If the log start offset went back, epochs before it may be missing.
 fn compare_epochs(model: &Model, log: &Log) {
     let (start, known_start) = (log.log_start_offset().0, model.highest_start);
     let epochs: Vec<(i32, i64)> = log
@@ -153,7 +153,7 @@ fn compare_producers(model: &Model, log: &mut Log, now: i64) {
     }
 }
 
-/// The last batch of a producer is known as a duplicate, and one that leaves a gap is refused.
+/// The last batch of a producer is found to be a duplicate, and a batch after a gap is refused.
 fn compare_producer(log: &mut Log, last: &Written, now: i64) {
     let id = last.producer;
     let again = try_append(log, &last.bytes, (Origin::Client, last.leader_epoch, now));
@@ -205,7 +205,7 @@ pub(super) fn try_append(
     log.append(&batches, append)
 }
 
-/// What consumers see: committed records, the newest of each key, and what a search by offset or time finds.
+/// Compares what consumers see: committed records, the newest of each key, searches by offset and by time.
 fn compare_views(model: &Model, log: &mut Log, at: At) {
     let end = log.log_end_offset();
     log.set_high_watermark(end).unwrap();
@@ -239,7 +239,7 @@ fn compare_views(model: &Model, log: &mut Log, at: At) {
     }
 }
 
-/// Of compacted keys the newest record is there, older ones may be, and what went does not come back.
+/// The newest record of each compacted key is there, older ones may be, and removed ones do not come back.
 fn compare_keys(model: &Model, seen: &[Kept], (start, stable): (i64, i64), at: At) {
     let committed = model.committed(start, stable);
     let known: BTreeMap<i64, &Kept> = committed
@@ -331,7 +331,7 @@ fn read(log: &Log, from: i64, bound: Bound) -> (Vec<u8>, Vec<Fetched>) {
     }
 }
 
-/// What one fetch gave.
+/// The outcome of one fetch.
 struct Fetched {
     bytes: std::ops::Range<usize>,
     aborted: Vec<(i64, i64)>,
@@ -366,7 +366,7 @@ fn committed(log: &Log, start: i64) -> Vec<Kept> {
     seen
 }
 
-/// A search by offset and one by time find what a scan of everything, `bytes`, finds.
+/// A search by offset and one by time find the same as a scan of all `bytes`.
 fn search(log: &mut Log, bytes: &[u8], random: &mut Random) {
     let (start, end) = (log.log_start_offset().0, log.log_end_offset().0);
     let batches = cut(bytes);
@@ -398,7 +398,7 @@ fn search(log: &mut Log, bytes: &[u8], random: &mut Random) {
     );
 }
 
-/// The base offset of the first batch that a read at `offset` gives.
+/// The base offset of the first batch of a read at `offset`.
 fn read_once(log: &Log, offset: i64) -> Option<i64> {
     let request = ReadRequest {
         offset: Offset(offset),

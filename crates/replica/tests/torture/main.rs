@@ -1,7 +1,7 @@
-//! A torture of the partitions of a node from a seed: several of them in one or two log directories on one simulated
-//! disk, driven by the code that the broker's threads drive, until the process is killed, the power fails, an operation
-//! fails, space or descriptors run out, at any moment, a start included. After each start everything is compared with a
-//! model.
+//! A torture of the partitions of a node, from a seed. Several partitions are in one or two log directories on one
+//! simulated disk, and run the code that the broker's threads run. At any moment, during a start too, the process is
+//! killed, the power is cut, an operation fails, or space or descriptors run out. After each start everything is
+//! compared with a model.
 //!
 //! `cargo xtask torture` runs many seeds; `cargo test` a few hundred. A failure prints its seed and its last steps. The
 //! bugs of `ottla_log::planted` show that the net catches something.
@@ -26,7 +26,7 @@ use self::world::World;
 use ottla_log::planted::{Bug, planting};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-/// How a world went.
+/// The outcome of a world.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Outcome {
     hash: u64,
@@ -54,7 +54,7 @@ fn run(seed: u64, bug: Option<Bug>) -> Outcome {
     }
 }
 
-/// Runs a seed that must hold.
+/// Runs a seed, which must not fail.
 fn must_hold(seed: u64) -> Outcome {
     let outcome = run(seed, None);
     if let Some((message, steps)) = &outcome.failure {
@@ -64,10 +64,10 @@ fn must_hold(seed: u64) -> Outcome {
     outcome
 }
 
-/// How many seeds may pass before a planted bug is caught.
+/// A planted bug must be caught within this number of seeds.
 const NET: u64 = 400;
 
-/// A bug in the code is caught by a seed, which without it holds.
+/// A planted bug is caught by a seed, which does not fail without it.
 fn must_catch(bug: Bug) {
     let caught = (0..NET).find(|seed| run(*seed, Some(bug)).failure.is_some());
     let seed = caught.unwrap_or_else(|| panic!("{bug:?} was not caught by {NET} seeds"));
@@ -81,7 +81,7 @@ fn a_hundred_seeds_hold() {
     assert!(crashes > 300, "{crashes}");
 }
 
-/// A start that found no space for an index, then one that did not end before the power went.
+/// One start found no space for an index, and the next was cut short by a power cut.
 #[test]
 fn a_torn_index_of_a_start_that_did_not_end_is_not_trusted() {
     must_hold(3872);
@@ -150,7 +150,7 @@ fn checkpoints_of_an_earlier_partition_are_caught() {
     must_catch(Bug::StaleCheckpointsKept);
 }
 
-/// The command `cargo xtask torture`: the seeds from one number up to another, every so many of them.
+/// The seeds of `cargo xtask torture`: from one number to another, with a step.
 #[test]
 #[ignore = "cargo xtask torture runs it"]
 fn seeds() {

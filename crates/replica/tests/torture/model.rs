@@ -1,4 +1,4 @@
-//! What a partition must hold, kept as lists and worked out by scans: it shares no code with the log.
+//! The model of a partition: lists, and scans over them. It shares no code with the log.
 //!
 //! Invariants: `batches` are in the order of their offsets, and are never forgotten at the front, because a log start
 //! that was not acknowledged may go back; all before `acknowledged` must survive everything.
@@ -17,19 +17,19 @@ pub(super) struct Producer {
 
 #[derive(Debug)]
 pub(super) struct Model {
-    /// What was appended, and answered well.
+    /// The appended batches.
     pub(super) batches: Vec<Written>,
-    /// What was refused because of the disk, which may hold it all the same after a crash.
+    /// Batches whose append failed because of the disk. They may be there after a crash.
     pub(super) refused: Vec<Written>,
     pub(super) acknowledged: i64,
-    /// The log start as the log last said it.
+    /// The log start offset, as last read from the log.
     pub(super) start: i64,
     pub(super) acknowledged_start: i64,
-    /// The furthest that the log start ever was.
+    /// The highest log start offset so far.
     pub(super) highest_start: i64,
-    /// Compaction has left one record of each key before this.
+    /// Before this offset compaction has left one record of each key.
     pub(super) compacted_to: i64,
-    /// Compaction may have written anew what is before this.
+    /// Compaction may have rewritten batches before this offset.
     pub(super) touched_to: i64,
     pub(super) producers: Vec<Producer>,
     pub(super) leader_epoch: i32,
@@ -88,7 +88,7 @@ impl Model {
         self.batches.push(written);
     }
 
-    /// The records from `offset` on are gone, with the batch that held it.
+    /// The records from `offset` on are removed, with the batch that holds it.
     pub(super) fn truncated(&mut self, offset: i64) {
         self.batches.retain(|batch| batch.last < offset);
         self.refused.clear();
@@ -96,7 +96,7 @@ impl Model {
         self.resume_producers();
     }
 
-    /// The records from `offset` on may be gone, or some of them.
+    /// The records from `offset` on may be removed, all or some.
     pub(super) fn truncation_failed(&mut self, offset: i64) {
         let gone: Vec<Written> = self
             .batches
@@ -108,7 +108,7 @@ impl Model {
         self.acknowledged_start = self.acknowledged_start.min(from);
     }
 
-    /// After a start: these are the batches, and all of them are durable.
+    /// Sets the model after a start: these are the batches, and all are durable.
     pub(super) fn restarted(&mut self, batches: Vec<Written>, start: i64, end: i64) {
         self.batches = batches;
         self.refused.clear();
@@ -118,7 +118,7 @@ impl Model {
         self.resume_producers();
     }
 
-    /// Producers go on from what is there of them; one of whom nothing is left but was is another from now on.
+    /// Sets the producers to their last batches in the log. A producer whose batches are all gone gets a new id.
     fn resume_producers(&mut self) {
         let mut producers = std::mem::take(&mut self.producers);
         for producer in &mut producers {
@@ -156,8 +156,8 @@ impl Model {
         open
     }
 
-    /// Between which offsets the last stable offset must lie in a log from `start` to its end. Where a transaction
-    /// began before the start, that depends on whether the log still remembers where.
+    /// The range of the last stable offset in a log from `start` to its end. For a transaction that began before
+    /// `start` it depends on whether the log still knows where.
     pub(super) fn last_stable(&self, start: i64) -> (i64, i64) {
         let end = self.end().max(start);
         let mut bounds = (end, end);
@@ -200,7 +200,7 @@ impl Model {
         records
     }
 
-    /// The leader epochs of a log that begins at `start`, and where each begins.
+    /// The leader epochs of a log from `start` on, and their start offsets.
     pub(super) fn leader_epochs(&self, start: i64) -> Vec<(i32, i64)> {
         let mut epochs: Vec<(i32, i64)> = Vec::new();
         for batch in self.batches.iter().filter(|batch| batch.last >= start) {

@@ -1,4 +1,4 @@
-//! A broker's storage on the simulated disk: the log directories and partitions of `ottla_replica`, on one thread.
+//! A node on the simulated disk: the log directories and partitions of `ottla_replica`, on one thread.
 //!
 //! It calls what the broker's threads call, in the same order, one step at a time. It decides nothing and checks
 //! nothing.
@@ -27,7 +27,7 @@ pub(super) type Log = PartitionLog<Simulated>;
 pub(super) type Partition = ottla_replica::Partition<Simulated, World>;
 type Directory = ottla_replica::Directory<Simulated, World>;
 
-/// Those that wait are answered by messages, and nobody sleeps.
+/// Answers producers by messages. Consumers and flushers do not wait.
 #[derive(Debug)]
 pub(super) struct World;
 
@@ -52,7 +52,7 @@ const NODE: NodeId = NodeId(1);
 /// A partition's number, its topic's id, and the offset that its records end at.
 pub(super) type WaitsFor = (usize, Uuid, i64);
 
-/// What a producer that waited is told.
+/// The answer to a waiting producer.
 type Answer = (WaitsFor, Result<(), Unavailable>);
 
 /// A producer that waits.
@@ -97,7 +97,7 @@ pub(super) struct Wanted {
     pub(super) topic: &'static str,
     /// The number of its log directory.
     pub(super) directory: usize,
-    /// None while it is deleted.
+    /// `None` while it is deleted.
     pub(super) id: Option<Uuid>,
     pub(super) config: Config,
     pub(super) leader_epoch: i32,
@@ -128,7 +128,6 @@ impl Wanted {
     }
 }
 
-/// What the metadata says.
 fn image(wanted: &[Wanted]) -> MetadataImage {
     let mut image = MetadataImage::default();
     for partition in wanted {
@@ -159,21 +158,21 @@ pub(super) struct Disk {
     pub(super) pass: Option<FlushPass<Simulated, World>>,
 }
 
-/// A pass of the cleaner over the partition of a number.
+/// A pass of the cleaner, and the number of its partition.
 #[derive(Debug)]
 pub(super) struct Cleaning {
     pub(super) number: usize,
     pass: CompactionPass<Simulated>,
 }
 
-/// What a step of the cleaner came to.
+/// The outcome of a step of the cleaner.
 #[derive(Debug)]
 pub(super) enum Cleaned {
     /// Nothing is due.
     Nothing,
-    /// A pass has begun over all before this offset.
+    /// A pass over a partition, up to this offset, has begun.
     Began(usize, i64),
-    /// A segment is written, or has replaced its sources.
+    /// A segment was written, or has replaced its sources.
     Went,
     /// A pass has ended: the partition is compacted up to here.
     Ended(usize, i64),
@@ -183,7 +182,7 @@ pub(super) enum Cleaned {
 pub(super) struct Node {
     pub(super) disks: Vec<Disk>,
     pub(super) open_files: Arc<OpenFiles<SimulatedFile>>,
-    /// A checkpoint of a partition's log that was begun.
+    /// A running checkpoint of a partition's log.
     pub(super) checkpoint: Option<(Arc<Partition>, Flush<Simulated>)>,
     pub(super) cleaning: Option<Cleaning>,
     replicas: ottla_replica::Node<Simulated, World>,
@@ -197,7 +196,7 @@ pub(super) fn paths(count: usize) -> Vec<PathBuf> {
 }
 
 impl Node {
-    /// A node that has opened nothing yet. It keeps nothing in reserve, so that its disk can be full.
+    /// A node without open logs. It has no disk reserve, so that its disk can be full.
     pub(super) fn new(disk: &Simulated, directories: usize, open_files: usize) -> Self {
         let open_files = Arc::new(OpenFiles::new(open_files));
         let paths = paths(directories).into_iter().enumerate();
@@ -227,7 +226,7 @@ impl Node {
         }
     }
 
-    /// Opens what is there and wanted, and sets the rest aside; the first half of a start.
+    /// The first half of a start: opens the logs that are `wanted`, and sets others aside.
     pub(super) fn open_existing(&mut self, wanted: &[Wanted], now: Now) -> Result<(), Failed> {
         let existing = self.replicas.find_logs(&image(wanted), now.monotonic)?;
         let mut opened = Vec::new();
@@ -235,20 +234,20 @@ impl Node {
             opened.push(existing.open(now.wall, &mut |_| {})?);
         }
         self.replicas.hold(opened)?;
-        // What a start has written may have failed.
+        // A write of the start may have failed.
         for disk in &self.disks {
             disk.directory.log.ensure_online()?;
         }
         Ok(())
     }
 
-    /// Makes what is missing, and takes over as leader of all.
+    /// The second half of a start: creates missing partitions, and becomes leader of all.
     pub(super) fn take_over(&mut self, wanted: &[Wanted], now: Now) -> Result<(), Failed> {
         let everything = self.replicas.everything_in(&image(wanted));
         self.apply(wanted, &everything, now)
     }
 
-    /// Makes a partition that is new, and leads it as the metadata has it.
+    /// Creates a new partition and becomes its leader.
     pub(super) fn lead(&mut self, topic: Uuid, wanted: &[Wanted], now: Now) -> Result<(), Failed> {
         let changes = Changes {
             partitions: [(topic, INDEX)].into(),
@@ -257,7 +256,7 @@ impl Node {
         self.apply(wanted, &changes, now)
     }
 
-    /// The configs of a partition have changed.
+    /// Applies changed configs of a partition.
     pub(super) fn configure(
         &mut self,
         number: usize,
@@ -271,7 +270,7 @@ impl Node {
         self.apply(wanted, &changes, now)
     }
 
-    /// Deletes the partition of a topic that is `wanted` no more; its files are removed later.
+    /// Deletes the partition of a topic that is not `wanted` any more. Its files are removed later.
     pub(super) fn delete(
         &mut self,
         (number, topic): (usize, Uuid),
@@ -334,7 +333,7 @@ impl Node {
         self.answers.1.try_iter().collect()
     }
 
-    /// Takes what is due in a directory, if anything is.
+    /// Begins a pass in a directory, if one is due.
     pub(super) fn begin_pass(&mut self, directory: usize, now: MonotonicTime) -> bool {
         let disk = &mut self.disks[directory];
         disk.pass = disk.directory.begin_pass(now);
@@ -415,7 +414,7 @@ impl Node {
         if partition.with_log(|log| log.compaction_needs_checkpoint()) == Some(true) {
             partition.checkpoint()?;
             match self.write_recovery_points() {
-                // It waits for them.
+                // Compaction needs the recovery points on disk.
                 Err(Failed::Storage(error)) => return Err(error.into()),
                 Err(_) => return Ok(Cleaned::Nothing),
                 Ok(()) => {}
@@ -437,7 +436,7 @@ impl Node {
         Ok(Cleaned::Began(number, plan.first_uncleanable.0))
     }
 
-    /// Closes everything; returns the numbers of the log directories that closed whole.
+    /// Closes all log directories; returns the numbers of those without a failure.
     pub(super) fn close(&mut self) -> (Vec<usize>, Result<(), Failed>) {
         let mut closed = Vec::new();
         let mut outcome = Ok(());
@@ -456,7 +455,7 @@ impl Node {
 }
 
 impl Drop for Node {
-    /// A partition that waits for a flush and its directory hold each other; the process that held both is gone.
+    /// Breaks the cycle of references between a dirty partition and its directory.
     fn drop(&mut self) {
         for partition in self.replicas.all() {
             drop(partition.take_log());

@@ -1,4 +1,4 @@
-//! Appending as producers, coordinators and leaders do: plain, idempotent, transactional, sent again, replicated.
+//! Appends of producers, coordinators and leaders: plain, idempotent, transactional, retried, replicated.
 
 use super::batches::{self, Kind, Written};
 use super::check;
@@ -51,7 +51,7 @@ impl World {
         }
     }
 
-    /// A few requests at once, the first by a producer with an id.
+    /// Appends one to three requests together, the first by a producer with an id.
     fn produce(&mut self, partition: &Arc<Partition>, number: usize, acks: RequiredAcks) {
         let mut batches = vec![self.by_producer(number)];
         while batches.len() < 3 && self.random.one_in(3) {
@@ -70,7 +70,7 @@ impl World {
         batches::data(&mut self.random, options, keys, self.now)
     }
 
-    /// One batch or two of the same producer.
+    /// One or two batches of the same producer.
     fn by_producer(&mut self, number: usize) -> Vec<Written> {
         if self.random.one_in(4) {
             return vec![self.data(number, BatchOptions::default())];
@@ -176,7 +176,7 @@ impl World {
         }
     }
 
-    /// A batch that its producer sends again, not having got the answer.
+    /// A producer retries its last batch, as after a lost answer.
     fn send_again(&mut self, partition: &Partition, number: usize) {
         let model = &self.models[number];
         let place = self.random.index(model.producers.len());
@@ -199,7 +199,7 @@ impl World {
         }
     }
 
-    /// Batches that another leader has given their offsets.
+    /// Appends batches whose offsets another leader has assigned.
     fn replicate(&mut self, partition: &Arc<Partition>, number: usize) {
         let leader_epoch = self.models[number].leader_epoch;
         let end = end_of(partition);

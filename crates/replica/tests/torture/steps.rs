@@ -1,4 +1,4 @@
-//! What a world does while its node lives: one step at a time, chosen by the seed.
+//! The steps of a world while its node runs, chosen by the seed.
 
 use super::check;
 use super::model::Model;
@@ -69,7 +69,7 @@ impl World {
         self.note_high_watermarks(node);
     }
 
-    /// Producers that were answered well hold their broker to it.
+    /// Records in the models which producers were acknowledged.
     pub(super) fn hear_answers(&mut self, node: &Node) {
         for ((number, topic, end), outcome) in node.answers() {
             self.trace
@@ -90,7 +90,7 @@ impl World {
         model.acknowledged = model.acknowledged.max(end);
     }
 
-    /// What consumers may read must never be taken back.
+    /// Records the high watermarks: what consumers may read must never be lost.
     fn note_high_watermarks(&mut self, node: &Node) {
         let online = |directory| !node.has_failed(directory);
         for (number, partition) in node.partitions() {
@@ -102,7 +102,7 @@ impl World {
         }
     }
 
-    /// Flushes all that is dirty, at an orderly end.
+    /// Flushes all dirty logs, before a clean stop.
     pub(super) fn flush_all(&mut self, node: &mut Node) {
         self.disk.limit_handles(None);
         for directory in 0..self.directories {
@@ -139,7 +139,7 @@ impl World {
         }
     }
 
-    /// Notes what was done; a failure must have a cause.
+    /// Records a step in the trace. A failure must have a cause.
     fn excuse(&mut self, what: &str, outcome: Result<(), Failed>) -> bool {
         match outcome {
             Ok(()) => self.trace.note(what),
@@ -152,7 +152,7 @@ impl World {
         true
     }
 
-    /// Begins a checkpoint of a partition, or ends the one that was begun.
+    /// Begins a checkpoint of a partition, or ends the running one.
     fn checkpoint(&mut self, node: &mut Node, number: usize) {
         let outcome = match node.checkpoint.take() {
             None => {
@@ -235,12 +235,13 @@ impl World {
         }
     }
 
-    /// As a follower does: what is not replicated goes; where nothing was compacted, sometimes more.
+    /// Truncates as a follower: the unreplicated records, and sometimes more, if nothing was compacted.
     fn truncate(&mut self, node: &mut Node, number: usize) {
         let Some(partition) = node.partition(number) else {
             return;
         };
-        // A truncation that fails for want of something stops half-way; a broker of one node never truncates.
+        // A truncation that runs out of space or descriptors stops half-way. A broker of one node never truncates, so
+        // this is not tested.
         if self.troubles.full || self.troubles.handles {
             return;
         }
@@ -273,8 +274,8 @@ impl World {
         self.after_truncation(node);
     }
 
-    /// Before anything is appended the recovery point and the log start, which may have been beyond the cut, are
-    /// written down; a node that cannot do so goes.
+    /// Writes recovery points and log start offsets before the next append, because they may be after the new end. If
+    /// that fails, the node ends.
     fn after_truncation(&mut self, node: &mut Node) {
         self.hear_answers(node);
         let written = node
@@ -290,7 +291,7 @@ impl World {
         }
     }
 
-    /// Compares a log with its model while it is in use, if nothing is to fail.
+    /// Compares a log in use with its model, unless a fault is pending.
     fn read(&mut self, node: &mut Node, number: usize) {
         let troubles = self.troubles;
         let is_quiet = !(troubles.fault || troubles.handles || self.is_power_doomed);

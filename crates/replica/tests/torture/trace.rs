@@ -1,5 +1,5 @@
-//! What a world did, step by step: hashed as a whole, so that two runs of a seed can be compared, the last steps kept
-//! for whoever reads of a failure.
+//! The steps of a world. All are hashed, so that two runs of a seed can be compared. The last ones are kept for the
+//! report of a failure.
 
 use std::collections::VecDeque;
 
@@ -39,7 +39,7 @@ impl Trace {
         self.last.push_back(format!("{:>4} {step}", self.steps));
     }
 
-    /// The same for the same steps.
+    /// The hash of all steps.
     pub(super) fn hash(&self) -> u64 {
         self.hash
     }

@@ -1,8 +1,8 @@
 //! One world: a disk, the partitions that the metadata knows, their models, and the node that serves them until it
 //! dies.
 //!
-//! Everything follows from the seed. A failure that nobody caused is a failure of the log, as is any difference from
-//! the models; both panic, and the trace says how it came to that.
+//! Everything follows from the seed. A failure without a fault, or a difference from a model, is a bug of the log: it
+//! panics, and the trace shows the steps before.
 
 use super::check::{self, At, Survives};
 use super::model::Model;
@@ -19,12 +19,12 @@ use std::io::ErrorKind;
 use std::path::Path;
 use std::time::Duration;
 
-/// When worlds begin.
+/// The time at the start of a world.
 const NOW: Timestamp = Timestamp(1_700_000_000_000);
 /// The steps of a world, crashes included.
 const STEPS: u64 = 160;
 
-/// What was done to the disk since the last start, which excuses failures.
+/// The faults since the last start, which may cause failures.
 #[derive(Debug, Default, Clone, Copy)]
 pub(super) struct Troubles {
     pub(super) fault: bool,
@@ -42,9 +42,9 @@ pub(super) struct World {
     /// Of each partition.
     pub(super) models: Vec<Model>,
     pub(super) troubles: Troubles,
-    /// The power is to fail soon.
+    /// A power cut is pending.
     pub(super) is_power_doomed: bool,
-    /// The node gives up.
+    /// The node must end.
     pub(super) must_end: bool,
     pub(super) directories: usize,
     open_files: usize,
@@ -54,7 +54,7 @@ pub(super) struct World {
     pub(super) leader_epoch: i32,
 }
 
-/// How the life of a node ends.
+/// How a node ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum End {
     Close,
@@ -79,7 +79,7 @@ impl World {
             must_end: false,
             directories,
             open_files: 3 + random.index(8),
-            // Tombstones go in some worlds, and in others must not.
+            // In some worlds tombstones are removed, in others they must stay.
             delete_retention: [10_000, 1_000_000][random.index(2)],
             incarnations: 0,
             leader_epoch: 0,
@@ -144,7 +144,7 @@ impl World {
         MonotonicTime(Duration::from_millis(since))
     }
 
-    /// Lives through the whole of it.
+    /// Runs all steps.
     pub(super) fn run(&mut self) {
         let mut survives = Survives::Everything;
         let mut steps = 0;
@@ -166,7 +166,7 @@ impl World {
         let _ = self.end(node, End::Close);
     }
 
-    /// Whether, and how, the node dies now.
+    /// Whether the node ends now, and how.
     fn ending(&mut self, node: &Node, steps: u64) -> Option<End> {
         if self.disk.is_power_off() {
             return Some(End::PowerCut);
@@ -186,7 +186,7 @@ impl World {
         })
     }
 
-    /// The node is gone; its disk is as it was left. Says what must have survived.
+    /// Ends the node and sets the disk to what is left; returns what must have survived.
     fn end(&mut self, mut node: Node, end: End) -> Survives {
         self.trace
             .note(&format!("end: {end:?}, {} changes", self.disk.changes()));
@@ -228,7 +228,7 @@ impl World {
         }
     }
 
-    /// A node that has started, which may take several attempts, and holds what it must.
+    /// Starts a node, in several attempts if need be, and compares it with the models.
     fn start(&mut self, survives: Survives) -> Node {
         let mut survives = survives;
         for attempt in 0.. {
@@ -297,7 +297,7 @@ impl World {
         self.trace.checks += 1;
     }
 
-    /// Something goes wrong during the start.
+    /// Injects a fault into the start.
     fn trouble_start(&mut self) {
         let count = self.random.below(60);
         match self.random.below(4) {
@@ -316,7 +316,7 @@ impl World {
             .note(&format!("trouble at the start: {:?}", self.troubles));
     }
 
-    /// One operation soon fails.
+    /// Injects a failure of one operation.
     pub(super) fn break_something(&mut self) {
         const OPERATIONS: [Operation; 12] = [
             Operation::Open,
@@ -339,7 +339,7 @@ impl World {
         self.trace.note(&format!("fail {operation} number {nth}"));
     }
 
-    /// Indexes, producer snapshots and leader epochs may be missing, snapshots damaged: a start makes them anew.
+    /// Removes indexes, snapshots and leader epochs, or damages snapshots: a start must rebuild them.
     fn lose_what_can_be_rebuilt(&mut self) {
         if !self.random.one_in(3) {
             return;
@@ -377,7 +377,7 @@ impl World {
             .unwrap();
     }
 
-    /// While nothing is under way only the cache holds files open.
+    /// Between steps only the cache of open files has files open.
     fn count_handles(&self, node: &Node) {
         let is_idle = node.checkpoint.is_none()
             && node.cleaning.is_none()
@@ -389,7 +389,7 @@ impl World {
         assert!(open <= self.open_files + 60, "{open} files are open");
     }
 
-    /// Panics at an error that nothing done to the disk excuses.
+    /// Panics at an error that no fault explains.
     pub(super) fn tolerate(&self, error: &StorageError) {
         let Troubles {
             fault,
@@ -397,7 +397,7 @@ impl World {
             handles,
         } = self.troubles;
         let is_excused = match error {
-            // Where a start cannot write recovery points that must be lower, the directory takes no more.
+            // A directory whose recovery points cannot be lowered at a start is taken offline.
             StorageError::Offline { cause, .. } if is_recovery_points(&cause.path) => {
                 fault || full || handles || self.disk.is_power_off()
             }
@@ -430,7 +430,7 @@ impl World {
         }
     }
 
-    /// On a full disk every log that is there must open; only one that was still being made may find no space.
+    /// On a full disk every existing log must open. Only a log that is being created may fail.
     fn tolerate_start(&self, error: &Failed) {
         self.tolerate_failure(error);
         if let Failed::Open(OpenError::Storage(StorageError::Full { cause, .. })) = error {

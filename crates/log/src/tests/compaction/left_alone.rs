@@ -116,7 +116,7 @@ fn retention_applies_to_a_log_that_is_compacted_and_deleted() {
     let removed = log.apply_retention(Timestamp(NOW.0 + 3_700_000)).unwrap();
     assert_eq!(removed.segments, segments - 1);
     assert_eq!(log.log_start_offset(), Offset(40));
-    // The checkpoint now lies before the log, which begins anew.
+    // The cleaner checkpoint is now before the log, which was emptied.
     assert!(matches!(
         log.plan_compaction(NOW).unwrap(),
         Plan {
@@ -150,7 +150,7 @@ fn a_compacted_log_is_not_taken_for_a_broken_one_when_the_recovery_point_is_lost
     assert_eq!((visible(&log), log.segment_count()), (after, segments));
 }
 
-/// A truncation that was cut short by a crash leaves such a checkpoint. What is appended later must count as dirty.
+/// A truncation that was interrupted by a crash leaves such a checkpoint. Later appends must count as dirty.
 #[test]
 fn a_log_that_ends_before_its_cleaner_checkpoint_is_compacted_to_its_end_only() {
     let files = new_disk();

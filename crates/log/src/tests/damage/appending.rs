@@ -1,4 +1,4 @@
-//! What is appended behind damage is read, whatever the damage says and however often the log is opened again.
+//! What is appended after damage can be read, whatever the damaged bytes are and however often the log is opened again.
 
 use super::super::fixture::*;
 use super::{PARTITION, idempotent_at, overwrite, request};
@@ -9,8 +9,8 @@ use ottla_protocol::ids::Offset;
 use ottla_protocol::records::split_batches;
 use std::path::Path;
 
-/// Damage on both sides of the recovery point once stayed in the file below what was appended next, which was then
-/// read from the damage, refused as part of it, or passed over.
+/// Damage that spanned the recovery point once stayed in the file before the next append. Later reads took the new
+/// batches for a part of the damage, or skipped them.
 #[test]
 fn what_is_appended_behind_damage_is_read_whatever_the_damage_says() {
     let recovery_point = Offset(63);
@@ -133,7 +133,7 @@ fn reads_what_was_appended(log: &Log, appends: i64, what: &str) {
             .collect();
         assert_eq!(summary(&bytes), expected, "at {offset}, {what}");
     }
-    // A reader that goes on behind each refusal ends, and meets nothing twice.
+    // A reader that continues after each refusal reaches the end, and reads nothing twice.
     let (mut offset, mut met) = (Offset(0), Vec::new());
     while offset < log.log_end_offset() {
         let mut bytes = Vec::new();

@@ -9,7 +9,7 @@ use ottla_protocol::ids::Offset;
 use std::io::IoSlice;
 use std::path::Path;
 
-/// Those behind a damaged entry were left out without a word, and records that were aborted looked committed.
+/// Entries after a damaged one were once left out without an error, and aborted records looked committed.
 #[test]
 fn readers_of_committed_records_are_refused_where_a_transaction_may_be_aborted() {
     let files = new_disk();
@@ -47,7 +47,7 @@ fn readers_of_committed_records_are_refused_where_a_transaction_may_be_aborted()
                 refused.to_string().contains("ottla log repair /data"),
                 "{refused}"
             );
-            // The damage stays where the log is cut behind it, and goes with what it is about.
+            // The damage stays if the log is truncated after it, and goes with its transaction.
             log.truncate_to(Offset(6), NOW).unwrap();
             let of_second = log.aborted_transactions(Offset(3), Offset(6));
             assert_eq!(of_second.is_err(), position < 68);
@@ -59,8 +59,8 @@ fn readers_of_committed_records_are_refused_where_a_transaction_may_be_aborted()
     }
 }
 
-/// What a power cut leaves behind the recovery point in the index of aborted transactions, torn and stale entries, must
-/// neither be believed nor be taken for damage.
+/// After the recovery point, a power cut may leave torn and stale entries in the index of aborted transactions. They
+/// must neither be trusted nor be reported as damage.
 #[test]
 fn a_power_cut_neither_invents_nor_forgets_an_aborted_transaction() {
     let files = new_disk();
