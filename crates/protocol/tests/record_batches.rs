@@ -348,7 +348,8 @@ proptest! {
         let bytes = build(BatchOptions::default(), &records_in);
         let at = cut.index(bytes.len());
         let first = BatchView::first(&bytes[..at]);
-        prop_assert!(matches!(first, Err(BatchError::Incomplete { .. })));
+        let is_incomplete = matches!(first, Err(BatchError::Incomplete { .. }));
+        prop_assert!(is_incomplete);
         let mut damaged = bytes.clone();
         damaged[at] ^= 1 << bit;
         match BatchView::first(&damaged) {
