@@ -74,7 +74,8 @@ impl Schedule {
         }
     }
 
-    /// How long the driver may wait before it looks again: deleted partitions and the free space are looked at once a second.
+    /// How long the driver may wait before it looks again: deleted partitions and the free space are looked at once a
+    /// second.
     pub fn longest_wait(&self) -> Duration {
         let Intervals {
             high_watermarks,

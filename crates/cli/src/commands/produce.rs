@@ -106,7 +106,12 @@ pub struct Args {
     #[arg(long, value_enum, default_value_t = AcksArg::All)]
     acks: AcksArg,
     /// The size at which a batch is sent.
-    #[arg(long, value_name = "BYTES", default_value_t = 512 * 1024, value_parser = clap::value_parser!(u32).range(1..=1_000_000_000))]
+    #[arg(
+        long,
+        value_name = "BYTES",
+        default_value_t = 512 * 1024,
+        value_parser = clap::value_parser!(u32).range(1..=1_000_000_000)
+    )]
     batch_size: u32,
     /// Turn the idempotent producer off: a retried batch may then be written twice.
     #[arg(long)]
