@@ -8,6 +8,7 @@
 
 mod recovery;
 mod refusals;
+mod replay;
 mod snapshots;
 #[cfg(test)]
 mod tests;
