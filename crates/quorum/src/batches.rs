@@ -1,4 +1,4 @@
-//! Batches of the metadata log: reading a file one by one, decoding them, and building them.
+//! Reads, decodes and builds batches of the metadata log.
 
 use bytes::Bytes;
 use ottla_log::files::{File, FileError};
@@ -13,17 +13,17 @@ use ottla_protocol::records::{
 };
 use ottla_protocol::time::Timestamp;
 
-/// What a compressed batch may grow to; Kafka compresses none of them.
+/// The most bytes that a compressed batch may unpack to. Kafka itself does not compress these batches.
 const DECOMPRESSED_LIMIT: usize = 64 * 1024 * 1024;
 const CHUNK: usize = 256 * 1024;
 
 /// Why a whole batch with the right CRC cannot be understood.
 #[derive(Debug, thiserror::Error)]
 pub enum DecodeError {
-    /// The records are compressed, and not readably.
+    /// The records cannot be decompressed.
     #[error(transparent)]
     Decompress(#[from] DecompressError),
-    /// The batch does not hold the records that it counts.
+    /// The batch does not hold as many records as its header says.
     #[error(transparent)]
     Batch(#[from] RecordError),
     /// A control record is malformed.
@@ -37,7 +37,7 @@ pub enum DecodeError {
     NoValue,
 }
 
-/// What a batch holds.
+/// The records of a batch.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum Content {
     Data(Vec<MetadataRecord>),
@@ -66,7 +66,7 @@ pub(crate) fn decode(batch: &BatchView<'_>) -> Result<Content, DecodeError> {
         .map(Content::Data)
 }
 
-/// Where a batch stands.
+/// The place and time of a batch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Place {
     pub(crate) offset: Offset,
@@ -100,7 +100,7 @@ pub(crate) fn control_batch(place: Place, records: &[ControlRecord]) -> Vec<u8> 
     builder.build().expect("a control batch has records")
 }
 
-/// Collects metadata records into one batch, at the versions that a level of `metadata.version` writes.
+/// Collects metadata records into one batch, in the record versions of a `metadata.version`.
 pub(crate) struct DataBatch {
     builder: BatchBuilder,
     timestamp: Timestamp,
@@ -133,29 +133,29 @@ impl DataBatch {
         self.builder.record_count()
     }
 
-    /// The batch, unless it has no record.
+    /// The batch; `None` if it has no records.
     pub(crate) fn build(self) -> Option<Vec<u8>> {
         self.builder.build()
     }
 }
 
-/// What stands at the reader's position.
+/// What the reader finds at its position.
 pub(crate) enum Next<'a> {
-    /// A whole batch whose CRC fits.
+    /// A whole batch with a valid CRC.
     Batch(BatchView<'a>),
-    /// The end of the file, exactly after a batch.
+    /// The end of the file.
     End,
-    /// Something else, from the reader's position on.
+    /// No valid batch.
     Bad(BadBatch),
 }
 
-/// Why no batch begins where one should.
+/// Why there is no valid batch at a position.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum BadBatch {
     /// No header, or a batch that the file does not hold whole.
     #[error(transparent)]
     Shape(#[from] BatchError),
-    /// The bytes are not those that were written.
+    /// The bytes are damaged.
     #[error("the CRC does not fit the bytes")]
     Crc,
 }
@@ -164,9 +164,9 @@ pub enum BadBatch {
 pub(crate) struct BatchReader<'a, F> {
     file: &'a F,
     length: u64,
-    /// Where the next batch begins in the file.
+    /// The position of the next batch in the file.
     position: u64,
-    /// Bytes of the file from `buffered_from` on.
+    /// The bytes of the file from `buffered_from` on.
     buffer: Vec<u8>,
     buffered_from: u64,
 }
@@ -182,22 +182,22 @@ impl<'a, F: File> BatchReader<'a, F> {
         })
     }
 
-    /// Where the next batch begins.
+    /// The position of the next batch in the file.
     pub(crate) fn position(&self) -> u64 {
         self.position
     }
 
-    /// The length the file had when reading began.
+    /// The length of the file when the reader was made.
     pub(crate) fn length(&self) -> u64 {
         self.length
     }
 
-    /// Passes over `count` bytes.
+    /// Skips `count` bytes.
     pub(crate) fn skip(&mut self, count: u64) {
         self.position += count;
     }
 
-    /// The batch at the position, which moves behind it only when it is whole and its CRC fits.
+    /// The batch at the position. The position moves behind it only if the batch is valid.
     pub(crate) fn next(&mut self) -> Result<Next<'_>, FileError> {
         if self.position >= self.length {
             return Ok(Next::End);
@@ -227,7 +227,7 @@ impl<'a, F: File> BatchReader<'a, F> {
         Ok(Next::Batch(batch))
     }
 
-    /// Makes `count` bytes from `from` on available, or as many as the file has.
+    /// Buffers `count` bytes from `from` on, or all that the file has.
     fn fill(&mut self, from: u64, count: usize) -> Result<(), FileError> {
         if self.buffered(from).len() >= count {
             return Ok(());

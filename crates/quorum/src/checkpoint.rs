@@ -1,8 +1,8 @@
-//! Snapshots: the state at one offset of the log, in a file of batches.
+//! Snapshots: the metadata at one offset of the log, in a file of batches.
 //!
-//! First a control batch (header, and the voters where they stand in the log), then the records of the image,
-//! last the footer: a file without it was not written whole. Offsets count from 0 in every file. A snapshot is
-//! named by the offset where it ends and the epoch of the last batch before that.
+//! A file begins with a control batch: the header, and the voters if they are in the log. The records of the image follow,
+//! and the footer, without which the file is not complete. Offsets start at 0 in every file. The name has the end offset of
+//! the snapshot, and the epoch of the last batch before it.
 
 use crate::batches::{self, BadBatch, BatchReader, Content, DataBatch, DecodeError, Next, Place};
 use crate::voter::QuorumControl;
@@ -17,21 +17,21 @@ use std::io::IoSlice;
 use std::path::{Path, PathBuf};
 
 const SUFFIX: &str = ".checkpoint";
-/// What a file is called until it is whole, as Kafka calls it.
+/// The suffix of a file that is not complete yet, as in Kafka.
 const UNFINISHED: &str = ".checkpoint.part";
 const BATCH_BYTES: usize = 1024 * 1024;
 
 /// The name of a snapshot.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct SnapshotId {
-    /// The first offset that it does not hold.
+    /// The first offset that it does not contain.
     pub end_offset: Offset,
-    /// The epoch of the batch before that.
+    /// The epoch of the batch before `end_offset`.
     pub epoch: LeaderEpoch,
 }
 
 impl SnapshotId {
-    /// What the first snapshot of a formatted directory is called.
+    /// The checkpoint that formatting makes.
     pub(crate) const BOOTSTRAP: Self = Self {
         end_offset: Offset(0),
         epoch: LeaderEpoch(0),
@@ -41,7 +41,7 @@ impl SnapshotId {
         format!("{:020}-{:010}{SUFFIX}", self.end_offset.0, self.epoch.0)
     }
 
-    /// The snapshot of this file name.
+    /// The snapshot with this file name; `None` for other names.
     pub fn parse(name: &str) -> Option<Self> {
         let (offset, epoch) = name.strip_suffix(SUFFIX)?.split_once('-')?;
         if offset.len() != 20 || epoch.len() != 10 {
@@ -54,7 +54,7 @@ impl SnapshotId {
     }
 }
 
-/// Whether a file of this name was left by a snapshot that was not finished, or by Kafka deleting one.
+/// Whether an unfinished snapshot, or Kafka when it deleted one, left a file of this name.
 pub(crate) fn is_leftover(name: &str) -> bool {
     name.ends_with(UNFINISHED) || name.ends_with(".checkpoint.deleted")
 }
@@ -65,7 +65,7 @@ pub enum CheckpointError {
     /// The disk failed.
     #[error(transparent)]
     File(#[from] FileError),
-    /// The bytes are not those that were written.
+    /// The bytes are damaged.
     #[error("{path} is damaged at position {position}: {source}")]
     Damaged {
         /// The file.
@@ -89,13 +89,13 @@ pub enum CheckpointError {
 }
 
 impl CheckpointError {
-    /// Whether another copy of the state may do where this one does not.
+    /// Whether the file is damaged, so that an older snapshot and the log can replace it.
     pub(crate) fn is_damage(&self) -> bool {
         matches!(self, Self::Damaged { .. } | Self::NoFooter { .. })
     }
 }
 
-/// What a snapshot holds beside records.
+/// A snapshot that was read.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub(crate) struct Restored {
     pub(crate) image: MetadataImage,
@@ -175,20 +175,19 @@ fn walk<F: Files>(
     Ok(reader.length())
 }
 
-/// What to write into a snapshot.
+/// The content of a snapshot.
 #[derive(Debug)]
 pub(crate) struct Contents<'a> {
     pub(crate) epoch: LeaderEpoch,
     /// The time of the last batch of the log that the snapshot covers.
     pub(crate) last_contained: Timestamp,
-    /// The time of writing.
     pub(crate) now: Timestamp,
     pub(crate) control: Vec<ControlRecord>,
     pub(crate) version: MetadataVersion,
     pub(crate) records: &'a [MetadataRecord],
 }
 
-/// Writes a snapshot at `path` durably; until it is whole it has another name. Returns its size.
+/// Writes a snapshot durably. It gets the name `path` when it is complete. Returns its size in bytes.
 pub(crate) fn write<F: Files>(
     files: &F,
     path: &Path,
@@ -215,7 +214,7 @@ pub enum WriteError {
     /// The disk failed.
     #[error(transparent)]
     File(#[from] FileError),
-    /// The image holds what its `metadata.version` cannot express.
+    /// The image holds something that its `metadata.version` cannot express.
     #[error("the image does not fit its metadata.version: {0}")]
     Record(#[from] RecordError),
 }

@@ -1,7 +1,7 @@
-//! Formatting new log directories, byte for byte what `kafka-storage format` makes of them.
+//! Formats new log directories. The result is byte for byte that of `kafka-storage format`.
 //!
-//! `meta.properties` is written last: a directory that has it is formatted whole, and one that a crash left
-//! without it is simply formatted again.
+//! `meta.properties` is written last. A directory that has it is completely formatted; one that a crash left without it is
+//! formatted again.
 
 use crate::checkpoint::{self, CheckpointError, Contents, SnapshotId, WriteError};
 use crate::meta_properties::{META_PROPERTIES, MetaProperties, MetaPropertiesError};
@@ -13,23 +13,23 @@ use ottla_protocol::messages::metadata::MetadataRecord;
 use ottla_protocol::time::Timestamp;
 use std::path::Path;
 
-/// The records that the first leader writes; one in every log directory, as Kafka has it.
+/// The file with the records that the first leader writes. As in Kafka, every log directory has one.
 pub const BOOTSTRAP_CHECKPOINT: &str = "bootstrap.checkpoint";
 /// The directory of the metadata log.
 pub const METADATA_DIRECTORY: &str = "__cluster_metadata-0";
 
-/// What a log directory is, before it is opened.
+/// The state of a log directory that is not opened yet.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum DirectoryState {
-    /// There is none, or it holds nothing but what an unfinished formatting left: it may be formatted.
+    /// It does not exist, or holds only files of an unfinished formatting: it may be formatted.
     New,
-    /// It belongs to this node.
+    /// It is formatted, with this identity.
     Formatted(MetaProperties),
-    /// It holds other files, the first of which is named: it must not be formatted.
+    /// It holds other files, of which this is the first: it must not be formatted.
     Foreign(String),
 }
 
-/// What the log directory at `path` is.
+/// The state of the log directory at `path`.
 pub fn directory_state<F: Files>(
     files: &F,
     path: &Path,
@@ -48,7 +48,7 @@ pub fn directory_state<F: Files>(
     };
     for entry in entries {
         let foreign = match entry.name.as_str() {
-            // What mkfs makes, and what whoever uses a directory locks.
+            // mkfs makes the one, and a broker locks the other.
             "lost+found" | ".lock" => false,
             METADATA_DIRECTORY => !files
                 .list(&path.join(METADATA_DIRECTORY))?
@@ -70,15 +70,14 @@ pub struct Format<'a> {
     pub node_id: NodeId,
     /// The log directories and their new ids.
     pub directories: &'a [(&'a Path, Uuid)],
-    /// The one of them that holds the metadata log.
+    /// The one of `directories` that holds the metadata log.
     pub metadata_directory: &'a Path,
-    /// This node as the only voter; none where `controller.quorum.voters` names the voters.
+    /// This node as the only voter; `None` if `controller.quorum.voters` names the voters.
     pub voter: Option<&'a Voter>,
-    /// What the first leader is to write.
+    /// The records that the first leader will write.
     pub bootstrap: &'a [MetadataRecord],
-    /// The `metadata.version` that is among it.
+    /// The `metadata.version` among them.
     pub version: MetadataVersion,
-    /// The time.
     pub now: Timestamp,
 }
 
@@ -144,7 +143,7 @@ fn sync_parent<F: Files>(files: &F, path: &Path) -> Result<(), FileError> {
     }
 }
 
-/// The records that the first leader is to write, from the metadata log's directory; none without the file.
+/// The records in `bootstrap.checkpoint`, which the first leader writes; `None` without the file.
 pub fn read_bootstrap<F: Files>(
     files: &F,
     metadata_directory: &Path,

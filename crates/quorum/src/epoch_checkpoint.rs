@@ -1,7 +1,7 @@
 //! `leader-epoch-checkpoint` of the metadata log: the first offset of every leader epoch, as Kafka keeps it.
 //!
-//! A text file: version 0, the number of entries, then `epoch offset` lines. It is derived from the log: one that
-//! cannot be read is made again from the batches.
+//! A text file: version 0, the number of entries, then `epoch offset` lines. It is derived from the log: if it cannot be
+//! read, its content comes from the batches.
 
 use ottla_log::files::{self, FileError, Files};
 use ottla_protocol::ids::{LeaderEpoch, Offset};
@@ -17,7 +17,7 @@ const SIZE_LIMIT: u64 = 16 * 1024 * 1024;
 pub(crate) struct EpochStarts(BTreeMap<LeaderEpoch, Offset>);
 
 impl EpochStarts {
-    /// What the file in `directory` says of offsets before `end`.
+    /// The entries of the file in `directory`, without those at `end` and above.
     pub(crate) fn read<F: Files>(
         files: &F,
         directory: &Path,
@@ -31,12 +31,12 @@ impl EpochStarts {
         Ok(Self(starts))
     }
 
-    /// Notes a batch of `epoch` at `offset`; only the first of an epoch counts.
+    /// Adds a batch of `epoch` at `offset`; only the first batch of an epoch counts.
     pub(crate) fn note(&mut self, epoch: LeaderEpoch, offset: Offset) {
         self.0.entry(epoch).or_insert(offset);
     }
 
-    /// Takes over what was read from batches where nothing is known yet.
+    /// Adds epochs that were read from batches; those that are known stay.
     pub(crate) fn merge(&mut self, read: &Self) {
         for (epoch, start) in &read.0 {
             self.note(*epoch, *start);

@@ -1,8 +1,7 @@
-//! Owns the replicated metadata log and tells its owner what has committed.
+//! The replicated metadata log, for a quorum of one voter so far: a proposal is committed once it is on stable storage.
 //!
-//! One voter so far: a proposal has committed once it is on stable storage. Files and formats are Kafka's
-//! (`__cluster_metadata-0`, `quorum-state`, `*.checkpoint`, `bootstrap.checkpoint`, `meta.properties`), so that
-//! either program starts on the other's directory.
+//! Files and formats are Kafka's (`__cluster_metadata-0`, `quorum-state`, `*.checkpoint`, `bootstrap.checkpoint`,
+//! `meta.properties`), so that either program starts on the other's directory.
 
 #![deny(clippy::indexing_slicing)]
 

@@ -1,6 +1,6 @@
-//! `meta.properties`: whose directory this is. One in every log directory, written once, when it is formatted.
+//! `meta.properties`: the cluster and node to which a log directory belongs. Written once, when it is formatted.
 //!
-//! A Java properties file: `key=value` lines, `#` and `!` comments, `\` before a character that stands for itself.
+//! A Java properties file: `key=value` lines, `#` and `!` comments, `\` before a character that is meant literally.
 
 use ottla_log::files::{self, FileError, Files};
 use ottla_protocol::ids::{NodeId, Uuid};
@@ -13,13 +13,13 @@ pub const META_PROPERTIES: &str = "meta.properties";
 
 const SIZE_LIMIT: u64 = 64 * 1024;
 
-/// Whose directory this is.
+/// The identity of a log directory.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MetaProperties {
-    /// The cluster, 22 characters of base64url unless somebody chose it.
+    /// 22 characters of base64url, unless the operator chose another text.
     pub cluster_id: String,
     pub node_id: NodeId,
-    /// The directory; absent in directories of Kafka before 3.7.
+    /// Absent in directories of Kafka before 3.7.
     pub directory_id: Option<Uuid>,
 }
 
@@ -38,21 +38,19 @@ pub enum MetaPropertiesError {
         path: PathBuf,
         key: &'static str,
     },
-    /// A value cannot be right.
+    /// A value is not valid.
     #[error("{path} says {key}={value}: {expected} is expected")]
     Invalid {
         /// The file.
         path: PathBuf,
         key: &'static str,
-        /// What stands there.
         value: String,
-        /// What should.
         expected: &'static str,
     },
 }
 
 impl MetaProperties {
-    /// Reads the file in `directory`, or nothing when there is none.
+    /// Reads the file in `directory`; `None` without a file.
     pub fn read<F: Files>(
         files: &F,
         directory: &Path,
@@ -174,7 +172,7 @@ mod tests {
     }
 
     #[test]
-    fn reads_what_it_writes_whatever_the_cluster_is_called() {
+    fn special_characters_in_the_cluster_id_survive() {
         let written = MetaProperties {
             cluster_id: "a=b:c\\#!".into(),
             node_id: NodeId(7),

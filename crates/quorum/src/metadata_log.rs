@@ -1,10 +1,12 @@
 //! The metadata log of a quorum of one: `__cluster_metadata-0`.
 //!
-//! - What [`MetadataLog::propose`] has returned an offset for is on stable storage; nothing else is.
-//! - Offsets are contiguous; every batch carries the epoch of the leader that wrote it, and epochs never regress:
-//!   each open takes one that no earlier open of this directory had.
-//! - A batch is written only after all before it are synced, so after a crash at most the last one is torn.
-//! - After a failed sync nothing more is written. Owned by one thread; knows no async.
+//! - When [`MetadataLog::propose`] returns an offset, everything before it is on stable storage.
+//! - Offsets are contiguous. Every batch has the epoch of the leader that wrote it. Epochs never regress: each open takes
+//!   one that no earlier open of this directory had.
+//! - A batch is written only after all batches before it are synced, so a crash can tear only the last one.
+//! - After a failed sync nothing more is written.
+//!
+//! One thread owns the log. Nothing here is async.
 
 mod recovery;
 mod refusals;
@@ -45,10 +47,9 @@ pub struct Settings {
     pub segment_bytes: u64,
     /// `metadata.log.max.record.bytes.between.snapshots`.
     pub snapshot_bytes: u64,
-    /// What one batch may hold; a follower refuses more.
+    /// The most bytes of one batch; a follower refuses larger ones.
     pub batch_bytes: usize,
-    /// How much disk is kept reserved for the log ahead of its end, so that a disk filled with data does not
-    /// stop metadata.
+    /// Bytes of disk that are reserved after the end of the log, so that a disk full of records does not stop metadata.
     pub reserved_bytes: u64,
 }
 
@@ -93,12 +94,12 @@ pub enum Failure {
     HalfATransaction(Arc<FileError>),
 }
 
-/// What `DescribeQuorum` tells.
+/// The state of the quorum, for `DescribeQuorum`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct QuorumStatus {
     pub leader: NodeId,
     pub epoch: LeaderEpoch,
-    /// Everything before it has committed.
+    /// All records before it are committed.
     pub high_watermark: Offset,
     /// The oldest offset in the log.
     pub log_start: Offset,
@@ -109,16 +110,16 @@ pub struct QuorumStatus {
     pub last_append: Timestamp,
 }
 
-/// A log just opened, and the state it holds.
+/// A log that was just opened, and its metadata.
 #[derive(Debug)]
 pub struct Opened<F: Files> {
     /// The log; this node leads it.
     pub log: MetadataLog<F>,
-    /// The image of everything in it.
+    /// The metadata after the whole log.
     pub loader: Loader,
-    /// The snapshot that was restored.
+    /// The snapshot from which the log was restored.
     pub restored: Option<SnapshotId>,
-    /// Bytes of an unfinished write that were cut off its end.
+    /// Bytes of an unfinished write that were cut off at its end.
     pub cut_bytes: u64,
 }
 
@@ -135,7 +136,7 @@ pub struct MetadataLog<F: Files> {
     segments: Vec<Offset>,
     active: F::File,
     active_size: u64,
-    /// How far disk is reserved in the active segment.
+    /// The position in the active segment up to which disk is reserved.
     reserved_to: u64,
     end: Offset,
     last_append: Timestamp,
@@ -161,12 +162,12 @@ impl<F: Files> MetadataLog<F> {
         self.epoch
     }
 
-    /// The offset of the next record. Everything before it has committed.
+    /// The offset of the next record. All records before it are committed.
     pub const fn end_offset(&self) -> Offset {
         self.end
     }
 
-    /// What `DescribeQuorum` tells.
+    /// The state of the quorum.
     pub fn status(&self) -> QuorumStatus {
         let voters = if self.control.kraft_version >= DYNAMIC_VOTERS {
             self.control.voters.clone()
@@ -189,9 +190,9 @@ impl<F: Files> MetadataLog<F> {
         self.control.kraft_version
     }
 
-    /// Commits `records` together; the end of the log afterwards is returned.
+    /// Commits `records` together, and returns the end of the log after them.
     ///
-    /// What does not fit one batch becomes a metadata transaction over several. No records are no proposal.
+    /// Records that do not fit one batch become a metadata transaction of several. Without records nothing is written.
     pub fn propose(
         &mut self,
         records: &[MetadataRecord],
@@ -271,7 +272,7 @@ impl<F: Files> MetadataLog<F> {
         }
     }
 
-    /// The first batch of an epoch: who leads, and the voters where they are not in the log as they are now.
+    /// Writes the first batch of an epoch: the leader, and the voters if the log has others or none.
     fn start_epoch(&mut self, now: Timestamp) -> Result<(), ProposeError> {
         let voters = if self.control.kraft_version >= DYNAMIC_VOTERS {
             self.control.voters.clone()
@@ -335,7 +336,7 @@ impl<F: Files> MetadataLog<F> {
         ProposeError::Failed(failure)
     }
 
-    /// Rolls the segment when a batch would make it too large, and keeps disk reserved ahead.
+    /// Rolls the segment if the batch would make it too large, and reserves disk after the end.
     fn make_room(&mut self, bytes: u64) -> Result<(), FileError> {
         if self.active_size > 0 && self.active_size + bytes > self.settings.segment_bytes {
             self.roll()?;
@@ -350,7 +351,7 @@ impl<F: Files> MetadataLog<F> {
                 Ok(()) => {
                     self.reserved_to = self.active_size + bytes + self.settings.reserved_bytes;
                 }
-                // The append itself may still fit: that is what the reserve is for.
+                // The batch may still fit into what is reserved already.
                 Err(error) if error.is_full() => {}
                 Err(error) => return Err(error),
             }
@@ -359,7 +360,7 @@ impl<F: Files> MetadataLog<F> {
     }
 
     fn roll(&mut self) -> Result<(), FileError> {
-        // What was reserved and not used goes back.
+        // Gives back disk that is reserved and not used.
         self.active.truncate(self.active_size)?;
         self.active = segment::create(&self.files, &self.directory, self.end)?;
         self.segments.push(self.end);

@@ -1,6 +1,6 @@
-//! `quorum-state`: the epoch this node has reached and whom it follows or voted for, in Kafka's JSON.
+//! `quorum-state`: the epoch of this node, and its leader or vote, in Kafka's JSON.
 //!
-//! It is replaced at once and durably before an epoch is used, so that epochs never regress.
+//! The file is replaced durably before an epoch is used, so that epochs never regress.
 
 use ottla_log::files::{self, FileError, Files};
 use ottla_protocol::ids::{LeaderEpoch, NodeId, Uuid};
@@ -27,17 +27,17 @@ pub enum QuorumStateError {
     },
 }
 
-/// The epoch this node leads.
+/// An epoch in which this node leads.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Leadership<'a> {
     pub(crate) leader: NodeId,
     pub(crate) epoch: LeaderEpoch,
     pub(crate) kraft_version: i16,
-    /// Written only where the voters do not stand in the log.
+    /// Written only if the voters are not in the log.
     pub(crate) cluster_id: &'a str,
 }
 
-/// The epoch that the file in `directory` has reached, or nothing when there is none.
+/// The epoch in the file in `directory`; `None` without a file.
 pub(crate) fn read_epoch<F: Files>(
     files: &F,
     directory: &Path,

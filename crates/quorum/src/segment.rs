@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 const SUFFIX: &str = ".log";
 
-/// The files that Kafka keeps beside a segment: derived from it, and removed with it.
+/// The suffixes of the files that Kafka derives from a segment.
 const COMPANIONS: [&str; 4] = [".index", ".timeindex", ".txnindex", ".snapshot"];
 
 /// The base offsets of the segments among these names, in order.
@@ -25,12 +25,12 @@ fn parse(name: &str) -> Option<Offset> {
     (digits.len() == 20).then(|| digits.parse().ok().map(Offset))?
 }
 
-/// Where the segment of this base offset lies.
+/// The path of the segment with this base offset.
 pub(crate) fn path(directory: &Path, base: Offset) -> PathBuf {
     directory.join(format!("{:020}{SUFFIX}", base.0))
 }
 
-/// Makes an empty segment, durable by name.
+/// Makes an empty segment, and syncs its name.
 pub(crate) fn create<F: Files>(
     files: &F,
     directory: &Path,
@@ -41,13 +41,13 @@ pub(crate) fn create<F: Files>(
     Ok(file)
 }
 
-/// Removes a segment and what is derived from it. The caller syncs the directory.
+/// Removes a segment and the files derived from it. The caller syncs the directory.
 pub(crate) fn remove<F: Files>(files: &F, directory: &Path, base: Offset) -> Result<(), FileError> {
     files.remove(&path(directory, base))?;
     remove_companions(files, directory, base)
 }
 
-/// Removes what is derived from a segment: this program keeps it not, and a stale index would mislead Kafka.
+/// Removes the files derived from a segment. Ottla does not keep them up to date, and a stale index would mislead Kafka.
 pub(crate) fn remove_companions<F: Files>(
     files: &F,
     directory: &Path,

@@ -1,25 +1,25 @@
-//! The voters of the metadata quorum as Kafka's control records name them.
+//! The voters of the metadata quorum, as Kafka's control records have them.
 
 use ottla_protocol::ids::{NodeId, Uuid};
 use ottla_protocol::messages::voters_record as wire;
 use ottla_protocol::messages::{KRaftVersionRecordData, VotersRecordData};
 use ottla_protocol::records::control::ControlRecord;
 
-/// The level of `kraft.version` at which voters stand in the log instead of in the configuration.
+/// From this level of `kraft.version` on, the voters are in the log instead of in the configuration.
 pub(crate) const DYNAMIC_VOTERS: i16 = 1;
 
-/// A voter: this node and the directory that holds its copy of the log.
+/// A voter: a node, and the directory that holds its copy of the log.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Voter {
     /// Its `node.id`.
     pub node_id: NodeId,
     /// The `directory.id` of its metadata log directory.
     pub directory_id: Uuid,
-    /// Where its controller listens; the first is the quorum's own listener.
+    /// The listeners of its controller; the first is that of the quorum.
     pub endpoints: Vec<VoterEndpoint>,
 }
 
-/// Where a voter listens.
+/// An address at which a voter listens.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct VoterEndpoint {
     /// The listener's name.
@@ -30,25 +30,25 @@ pub struct VoterEndpoint {
 }
 
 impl Voter {
-    /// Whether `other` is the same voter, wherever it listens now.
+    /// Whether `other` is the same voter; its endpoints may differ.
     pub fn is_same_voter(&self, other: &Self) -> bool {
         self.node_id == other.node_id && self.directory_id == other.directory_id
     }
 }
 
-/// What the control records of the log have said so far.
+/// The state that control records give.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct QuorumControl {
     /// The level of `kraft.version`.
     pub(crate) kraft_version: i16,
-    /// The voters, where they stand in the log.
+    /// The voters, if they are in the log.
     pub(crate) voters: Vec<Voter>,
-    /// Whether the voters stand in a record of the log itself and not only in the first snapshot.
+    /// Whether a record of the log names the voters, and not only the checkpoint of formatting.
     pub(crate) voters_in_log: bool,
 }
 
 impl QuorumControl {
-    /// Takes over what a control record says.
+    /// Applies a control record.
     pub(crate) fn replay(&mut self, record: &ControlRecord) {
         match record {
             ControlRecord::KRaftVersion(version) => self.kraft_version = version.k_raft_version,
@@ -59,7 +59,7 @@ impl QuorumControl {
         }
     }
 
-    /// The records that repeat this state: at the head of a snapshot, and when the voters change.
+    /// The records of this state, for the start of a snapshot and for a change of voters.
     pub(crate) fn to_records(&self) -> Vec<ControlRecord> {
         if self.kraft_version < DYNAMIC_VOTERS {
             return Vec::new();

@@ -1,13 +1,13 @@
-//! Opening the metadata log: the newest whole snapshot, the batches after it, a new epoch.
+//! Opens the metadata log: reads the newest complete snapshot and the batches after it, then begins a new epoch.
 //!
-//! - [`MetadataLog::inspect`] reads and writes nothing: every refusal comes from it, and leaves the directory as it was.
-//! - [`Inspected::lead`] then tidies up what a crash left, and begins an epoch.
+//! - [`MetadataLog::inspect`] only reads. Every refusal comes from it, and leaves the directory unchanged.
+//! - [`Inspected::lead`] then removes what a crash left, and begins an epoch.
 //!
-//! A torn batch at the very end is what a crash leaves of a proposal that nobody was told of: it is cut off. Damage
-//! anywhere else, or with whole batches behind it, is damage to what was committed, and refuses the open.
+//! A torn batch at the end of the log comes from a crash, and no caller was told of its proposal: it is cut off. Damage
+//! anywhere else is damage to committed batches, and the log is not opened.
 //!
-//! The checkpoint that formatting makes (offset 0, epoch 0) is no snapshot: Kafka 4.4 and later put the cluster's first
-//! records there, which count only once the first leader has written them into the log.
+//! The checkpoint that formatting makes (offset 0, epoch 0) is no snapshot. Kafka 4.4 and later put the cluster's first
+//! records there, which count only after the first leader has written them to the log.
 
 use super::refusals::{OpenError, check_version};
 use super::replay::{Snapshots, State, Torn, replay, restore};
@@ -29,15 +29,15 @@ const PARTITION_METADATA: &str = "partition.metadata";
 /// The metadata topic's id is fixed: the second of the reserved ones.
 const PARTITION_METADATA_CONTENT: &[u8] = b"version: 0\ntopic_id: AAAAAAAAAAAAAAAAAAAAAQ";
 
-/// Where a metadata log lies, and whose it is.
+/// A metadata log on disk, and its cluster.
 #[derive(Debug, Clone, Copy)]
 pub struct Location<'a> {
-    /// Its directory (`__cluster_metadata-0`), made if it does not exist.
+    /// The directory `__cluster_metadata-0`; `lead` makes it if it does not exist.
     pub directory: &'a Path,
     pub cluster_id: &'a str,
 }
 
-/// A metadata log that was read, and not changed.
+/// A metadata log that was read but not changed.
 #[derive(Debug)]
 pub struct Inspected<F> {
     files: F,
@@ -47,14 +47,14 @@ pub struct Inspected<F> {
     snapshots: Snapshots,
     restored: Option<SnapshotId>,
     segments: Vec<Offset>,
-    /// Half-made files.
+    /// Files that were never completed.
     leftovers: Vec<PathBuf>,
     stored_epoch: LeaderEpoch,
     state: State,
 }
 
 impl<F: Files> MetadataLog<F> {
-    /// Reads the log that `voter` is to lead. Nothing is written.
+    /// Reads the log that `voter` will lead. Writes nothing.
     pub fn inspect(
         files: F,
         Location {
@@ -87,7 +87,7 @@ impl<F: Files> MetadataLog<F> {
         })
     }
 
-    /// Opens the log and leads it in an epoch of its own.
+    /// Opens the log, and leads it in a new epoch.
     pub fn open(
         files: F,
         location: Location<'_>,
@@ -100,31 +100,31 @@ impl<F: Files> MetadataLog<F> {
 }
 
 impl<F: Files> Inspected<F> {
-    /// The image of everything in the log.
+    /// The image after the whole log.
     pub const fn image(&self) -> &MetadataImage {
         self.state.loader.image()
     }
 
-    /// Whether the log went on before it had a `metadata.version`, and no snapshot behind that place makes up for it.
+    /// Whether the log has records before its first `metadata.version`, and no later snapshot covers them.
     pub const fn begins_late(&self) -> bool {
         self.state.begins_late
     }
 
-    /// The cluster's first records, where formatting left them in its checkpoint, as Kafka 4.4 and later do.
+    /// The cluster's first records, if they are in the checkpoint of formatting, as in Kafka 4.4 and later.
     pub fn first_records(&self) -> Option<&[MetadataRecord]> {
         let formatted = self.state.formatted.as_ref()?;
         Some(&formatted.records)
     }
 
-    /// The image of the first records and the log on top of them, while the log itself names no `metadata.version`.
+    /// The image of the first records with the log on top of them, as long as the log itself has no `metadata.version`.
     ///
-    /// Earlier releases of Ottla took it for the cluster's image, and wrote on without the first records.
+    /// Earlier releases of Ottla used it as the cluster's image, and never wrote the first records to the log.
     pub fn image_over_first_records(&self) -> Option<&MetadataImage> {
         let formatted = self.state.formatted.as_ref()?;
         formatted.loader.as_ref().map(Loader::image)
     }
 
-    /// Leads the log in an epoch of its own.
+    /// Leads the log in a new epoch.
     pub fn lead(self, settings: Settings, now: Timestamp) -> Result<Opened<F>, OpenError> {
         let Self {
             files,
@@ -201,11 +201,10 @@ fn prepare<F: Files>(files: &F, directory: &Path) -> Result<(), FileError> {
 
 /// The files of a metadata log.
 struct Found {
-    /// With their sizes.
     snapshots: Snapshots,
-    /// Their base offsets, in order.
+    /// The base offsets, in order.
     segments: Vec<Offset>,
-    /// Half-made files.
+    /// Files that were never completed.
     leftovers: Vec<PathBuf>,
 }
 
@@ -232,7 +231,7 @@ fn find<F: Files>(files: &F, directory: &Path) -> Result<Found, FileError> {
     })
 }
 
-/// Leaves a segment to write to behind what was replayed.
+/// Makes sure that there is a segment to append to, after what was replayed.
 fn settle_segments<F: Files>(
     files: &F,
     directory: &Path,
@@ -241,11 +240,11 @@ fn settle_segments<F: Files>(
 ) -> Result<(), FileError> {
     match segments.last() {
         Some(last) if state.log_end >= state.next => {
-            // Kafka's indexes of the segment we write to would go stale; it makes them again.
+            // Kafka's indexes of the segment would become stale. Kafka rebuilds them.
             segment::remove_companions(files, directory, *last)
         }
         _ => {
-            // The snapshot is ahead of the log, as after Kafka fetched one: the log begins anew behind it.
+            // The snapshot is ahead of the log, as after Kafka has fetched one: the log starts again after it.
             for base in segments.drain(..) {
                 segment::remove(files, directory, base)?;
             }

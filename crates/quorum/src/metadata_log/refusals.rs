@@ -28,7 +28,7 @@ pub enum OpenError {
         /// What is wrong with the newest snapshot.
         problem: String,
     },
-    /// Committed batches are damaged or missing.
+    /// Committed batches are damaged, or missing.
     #[error(
         "{path} is damaged at position {position} ({problem}), with committed batches behind it; restore the \
          directory from a copy"

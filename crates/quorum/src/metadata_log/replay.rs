@@ -19,28 +19,28 @@ use std::path::{Path, PathBuf};
 /// The snapshots of a log, and their sizes in bytes.
 pub(super) type Snapshots = BTreeMap<SnapshotId, u64>;
 
-/// What has been read so far.
+/// The state after what has been read so far.
 #[derive(Debug, Default)]
 pub(super) struct State {
     pub(super) loader: Loader,
     pub(super) control: QuorumControl,
     pub(super) epoch_starts: EpochStarts,
-    /// The highest epoch seen anywhere.
+    /// The highest epoch of a batch or snapshot.
     pub(super) epoch: LeaderEpoch,
     /// The next offset to replay.
     pub(super) next: Offset,
-    /// Where the log ends, which may be before the snapshot.
+    /// The end of the log, which may be before that of the snapshot.
     pub(super) log_end: Offset,
     pub(super) last_append: Timestamp,
     pub(super) replayed_bytes: u64,
-    /// Whether records stand in front of the first `metadata.version`, in what is replayed.
+    /// Whether records come before the first `metadata.version`, in what is replayed.
     pub(super) begins_late: bool,
     pub(super) formatted: Option<Formatted>,
     pub(super) torn: Option<Torn>,
 }
 
 impl State {
-    /// Takes over data records of the log.
+    /// Applies data records of the log.
     fn load(&mut self, records: &[MetadataRecord]) {
         self.loader.load(records);
         let image = self.loader.image();
@@ -51,7 +51,7 @@ impl State {
     }
 }
 
-/// Whether there is metadata, and no `metadata.version` that says how to read it.
+/// Whether there is metadata but no `metadata.version`.
 fn lacks_level(image: &MetadataImage) -> bool {
     !image.features.contains_key(versions::FEATURE) && *image != MetadataImage::default()
 }
@@ -60,7 +60,7 @@ fn lacks_level(image: &MetadataImage) -> bool {
 #[derive(Debug)]
 pub(super) struct Formatted {
     pub(super) records: Vec<MetadataRecord>,
-    /// The log replayed on top of them, while the log itself names no `metadata.version`.
+    /// The log replayed on top of them, as long as the log itself has no `metadata.version`.
     pub(super) loader: Option<Loader>,
 }
 
@@ -73,7 +73,7 @@ pub(super) struct Torn {
     pub(super) problem: BadBatch,
 }
 
-/// Restores the newest snapshot that is whole. Damaged ones are passed over where the log makes up for them.
+/// Restores the newest complete snapshot. Damaged ones are skipped if an older one, or the start of the log, is there.
 pub(super) fn restore<F: Files>(
     files: &F,
     directory: &Path,
@@ -83,13 +83,13 @@ pub(super) fn restore<F: Files>(
     let mut snapshots = found.clone();
     let mut problem = "there is none".to_owned();
     let is_covered = |id: &SnapshotId| {
-        // Records before the log are in a snapshot, which the checkpoint of formatting is not.
+        // If the log starts above 0, its first records are in a snapshot. The checkpoint of formatting is none.
         *id != SnapshotId::BOOTSTRAP || segments.first().is_none_or(|first| first.0 == 0)
     };
     for id in found.keys().rev().filter(|id| is_covered(id)) {
         match checkpoint::restore(files, &directory.join(id.file_name())) {
             Ok(mut restored) => {
-                // The checkpoint of formatting stands for no log yet; every later one repeats what the log says.
+                // The checkpoint of formatting was made before there was a log. Later ones repeat the state of the log.
                 let is_snapshot = *id != SnapshotId::BOOTSTRAP;
                 restored.control.voters_in_log = is_snapshot && !restored.control.voters.is_empty();
                 let (image, formatted) = if is_snapshot {
@@ -130,7 +130,7 @@ pub(super) fn restore<F: Files>(
 }
 
 impl Formatted {
-    /// Takes over records of the log, until `image`, which is the log's own, has a level.
+    /// Applies records of the log, until `image`, the log's own, has a `metadata.version`.
     fn replay(&mut self, records: &[MetadataRecord], image: &MetadataImage) {
         if image.features.contains_key(versions::FEATURE) {
             self.loader = None;
@@ -139,14 +139,14 @@ impl Formatted {
         }
     }
 
-    /// None where formatting left only the voters there, as Kafka before 4.4 and Ottla do.
+    /// `None` if formatting left only the voters there, as in Kafka before 4.4 and in Ottla.
     fn of(records: Vec<MetadataRecord>, image: MetadataImage) -> Option<Self> {
         let loader = Some(Loader::new(image));
         (!records.is_empty()).then_some(Self { records, loader })
     }
 }
 
-/// Replays the batches behind the snapshot. A torn end is noted.
+/// Replays the batches after the snapshot. A torn batch at the end is kept in `state`.
 pub(super) fn replay<F: Files>(
     files: &F,
     directory: &Path,
@@ -173,7 +173,7 @@ pub(super) fn replay<F: Files>(
     Ok(())
 }
 
-/// Replays one segment from its first batch, which must be at `expected`; returns where it ends.
+/// Replays one segment, whose first batch must be at `expected`. Returns its end offset.
 fn replay_segment<F: Files>(
     files: &F,
     path: &Path,
@@ -252,7 +252,7 @@ fn replay_batch(
     Ok(end)
 }
 
-/// Voters in front of the snapshot are older than its own, but they show that they stand in the log.
+/// Voters in a batch before the snapshot are older than those of the snapshot, but show that the log has voters.
 fn replay_control(records: &[ControlRecord], is_in_snapshot: bool, state: &mut State) {
     for record in records {
         if matches!(record, ControlRecord::KRaftVoters(_)) {
@@ -264,7 +264,7 @@ fn replay_control(records: &[ControlRecord], is_in_snapshot: bool, state: &mut S
     }
 }
 
-/// Whether a whole batch of this log stands anywhere behind the reader's position.
+/// Whether there is a valid batch of this log anywhere after the reader's position.
 fn has_batch_behind<F: File>(
     reader: &mut BatchReader<'_, F>,
     end: Offset,

@@ -1,7 +1,7 @@
-//! Snapshots of the metadata log: when one is due, writing it, and removing what it makes superfluous.
+//! Snapshots of the metadata log: when one is due, how it is written, and what can be removed after it.
 //!
-//! The newest two stay, with the log since the older: should the newest turn out damaged, nothing is lost. The
-//! log rolls where a snapshot begins, so that whole files can go.
+//! The newest two snapshots are kept, and the log after the older one, so that nothing is lost if the newest is damaged.
+//! The log rolls at the end offset of a snapshot, so that whole segments can be removed.
 
 use super::MetadataLog;
 use crate::checkpoint::{self, Contents, SnapshotId, WriteError};
@@ -13,7 +13,7 @@ use ottla_protocol::records::control::ControlRecord;
 use ottla_protocol::time::Timestamp;
 use std::path::PathBuf;
 
-/// A snapshot to be written, on any thread, while the log goes on.
+/// A snapshot to write. It can be written on any thread, while the log takes proposals.
 #[derive(Debug)]
 pub struct SnapshotJob<F> {
     files: F,
@@ -33,7 +33,7 @@ pub struct WrittenSnapshot {
 }
 
 impl<F: Files> SnapshotJob<F> {
-    /// Writes the snapshot; what it returns goes to [`MetadataLog::adopt_snapshot`].
+    /// Writes the snapshot. The result is for [`MetadataLog::adopt_snapshot`].
     pub fn write(self) -> Result<WrittenSnapshot, WriteError> {
         let records = snapshot::records(&self.image);
         let contents = Contents {
@@ -51,16 +51,16 @@ impl<F: Files> SnapshotJob<F> {
 }
 
 impl<F: Files> MetadataLog<F> {
-    /// Whether so much has been written since the last snapshot that another is due. A large image waits for a
-    /// log of its own size, so that snapshots never cost more than the log.
+    /// Whether a snapshot is due by the bytes written since the last one. After a large snapshot as many bytes of log must
+    /// come first, so that snapshots never write more than the log does.
     pub fn is_snapshot_due(&self) -> bool {
         let newest = self.snapshots.last_key_value().map_or(0, |(_, size)| *size);
         self.bytes_since_snapshot >= self.settings.snapshot_bytes.max(newest)
     }
 
-    /// A snapshot of the state that `loader` has reached, which must be that of all this log.
+    /// Begins a snapshot of the image of `loader`, which must have replayed the whole log.
     ///
-    /// None while a metadata transaction is open, and none where the newest snapshot is of this state already.
+    /// `None` while a metadata transaction is open, and if there is a snapshot of this end already.
     pub fn begin_snapshot(
         &mut self,
         loader: &Loader,
@@ -88,7 +88,7 @@ impl<F: Files> MetadataLog<F> {
         }))
     }
 
-    /// Takes over a written snapshot and removes the snapshots and segments that it makes superfluous.
+    /// Adds a written snapshot, and removes the snapshots and segments that are no longer needed.
     pub fn adopt_snapshot(&mut self, written: WrittenSnapshot) -> Result<(), FileError> {
         self.snapshots.insert(written.id, written.size);
         let kept_from = self
@@ -103,7 +103,7 @@ impl<F: Files> MetadataLog<F> {
             .filter(|id| id.end_offset < kept_from)
             .copied()
             .collect();
-        // Segments go first, oldest first: a snapshot may outlive the log before it, never the reverse.
+        // Segments are removed first, the oldest first. A snapshot may outlive the log before it, but never the reverse.
         while let [first, second, ..] = *self.segments.as_slice()
             && second <= kept_from
         {

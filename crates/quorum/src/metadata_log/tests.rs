@@ -106,7 +106,7 @@ fn topics(image: &MetadataImage) -> Vec<u64> {
     image.topics.keys().map(number).collect()
 }
 
-/// A node that does what the broker does: proposes, applies, takes snapshots when they are due.
+/// A node that proposes, applies, and takes snapshots when they are due, as the broker does.
 struct Node {
     log: MetadataLog<Simulated>,
     loader: Loader,
@@ -182,7 +182,7 @@ fn the_first_epoch_is_above_the_one_that_kafka_left_in_its_quorum_state() {
 }
 
 #[test]
-fn the_first_epoch_is_above_the_last_of_the_log_and_of_the_snapshot_whatever_quorum_state_says() {
+fn the_first_epoch_is_above_those_of_log_and_snapshot_if_quorum_state_is_old_or_gone() {
     let files = formatted();
     let state = log_directory().join("quorum-state");
     open(&files, Settings::default()).unwrap();
@@ -218,7 +218,7 @@ fn the_first_epoch_puts_the_voters_into_the_log_and_later_ones_do_not() {
 }
 
 #[test]
-fn a_voter_that_moved_is_put_into_the_log_anew() {
+fn a_voter_with_new_endpoints_is_put_into_the_log_again() {
     let files = formatted();
     open(&files, Settings::default()).unwrap();
     let mut moved = voter();
@@ -290,7 +290,7 @@ fn snapshots_and_log_are_purged() {
 }
 
 #[test]
-fn a_damaged_newest_snapshot_is_made_up_for_by_the_log() {
+fn the_log_replaces_a_damaged_newest_snapshot() {
     let files = formatted();
     let mut node = Node::start(&files, Settings::default()).unwrap();
     for number in 0..10 {
@@ -427,8 +427,8 @@ fn after_a_failed_sync_nothing_more_is_taken() {
     assert!(!topics(opened.loader.image()).contains(&3));
 }
 
-/// The power goes after every possible change of a run of several starts: whatever was answered is there, what
-/// was not is there as a prefix, and no epoch is used twice.
+/// The power is cut after each change of a run of several starts. Every proposal that was answered is there, of the others
+/// a prefix, and no epoch is used twice.
 #[test]
 fn a_power_cut_at_any_change_loses_nothing_that_was_answered() {
     let mut cut_after = 0;
@@ -464,7 +464,7 @@ struct Known {
     epoch: LeaderEpoch,
 }
 
-/// What is known when the power goes; nothing where the run came to its end.
+/// What is known at the power cut; `None` if the run ended before it.
 fn run_until_the_power_goes(files: &Simulated) -> Option<Known> {
     let mut known = Known {
         answered: 0,
