@@ -26,9 +26,9 @@ impl Cluster {
 /// Whether a request is carried out or only checked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Validation {
-    /// Carried out.
+    /// It is carried out.
     AndExecution,
-    /// Only checked.
+    /// It is only checked.
     Only,
 }
 

@@ -7,7 +7,7 @@ use tokio::time::{self, Instant};
 const FIRST: Duration = Duration::from_millis(50);
 const LARGEST: Duration = Duration::from_secs(1);
 
-/// How long to wait after so many failures in a row.
+/// How long to wait after this number of failures in a row.
 pub fn pause_after(failures: u32) -> Duration {
     let doublings = failures.saturating_sub(1).min(10);
     (FIRST * (1 << doublings)).min(LARGEST)
@@ -21,7 +21,7 @@ pub struct Backoff {
 }
 
 impl Backoff {
-    /// Attempts for as long as `limit`.
+    /// Attempts until `limit` has passed.
     pub fn new(limit: Duration) -> Self {
         Self {
             next: FIRST,
@@ -29,7 +29,7 @@ impl Backoff {
         }
     }
 
-    /// Waits before the next attempt; false when the time is up.
+    /// Waits before the next attempt. False if the time is up.
     pub async fn wait(&mut self) -> bool {
         let until = Instant::now() + self.next;
         if until > self.deadline {

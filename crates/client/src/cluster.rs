@@ -1,7 +1,7 @@
-//! The brokers of one cluster: connections, metadata, and who leads or coordinates what.
+//! The brokers of one cluster: connections, metadata, leaders of partitions and coordinators of groups.
 //!
-//! Connections are opened on demand and replaced when they break. Metadata is refreshed when somebody asks for a
-//! topic that is not known or was learnt `metadata_max_age` ago, or says that what is known has proved wrong.
+//! Connections are opened on demand and replaced when they break. The metadata of a topic is requested when it is needed
+//! and not known, older than `metadata_max_age`, or forgotten because it was wrong ([`Cluster::forget`]).
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -27,9 +27,9 @@ pub struct Options {
     pub connect_timeout: Duration,
     /// How long a broker may take to answer.
     pub request_timeout: Duration,
-    /// How long a call is tried again on errors that pass.
+    /// How long a call is tried again after errors that pass.
     pub retry_for: Duration,
-    /// How long what is known of a topic holds before it is asked for anew (`metadata.max.age.ms`).
+    /// The age at which the metadata of a topic is requested again (`metadata.max.age.ms`).
     pub metadata_max_age: Duration,
 }
 
@@ -45,7 +45,7 @@ impl Default for Options {
     }
 }
 
-/// A cluster, entered by any of its brokers.
+/// A client of one cluster.
 #[derive(Debug)]
 pub struct Cluster {
     bootstrap: Vec<String>,
@@ -59,12 +59,12 @@ struct State {
     bootstrap: Option<Arc<Connection>>,
     nodes: HashMap<i32, Arc<Connection>>,
     metadata: Arc<ClusterMetadata>,
-    /// When each topic was last asked for.
+    /// When the metadata of each topic was last requested.
     asked: HashMap<String, Instant>,
 }
 
 impl Cluster {
-    /// Enters the cluster by the first of `bootstrap` (`host:port`) that answers, and learns its brokers.
+    /// Connects to the first address of `bootstrap` (`host:port`) that answers, and asks it for the brokers.
     pub async fn connect(bootstrap: &[String], options: Options) -> Result<Self> {
         let cluster = Self {
             bootstrap: bootstrap.to_vec(),
@@ -80,23 +80,23 @@ impl Cluster {
         &self.options
     }
 
-    /// The cluster as last seen.
+    /// The metadata as last received.
     pub fn metadata(&self) -> Arc<ClusterMetadata> {
         Arc::clone(&self.state().metadata)
     }
 
-    /// Asks for all topics.
+    /// Requests the metadata of all topics.
     pub async fn refresh_all(&self) -> Result<Arc<ClusterMetadata>> {
         self.request_metadata(None, false).await?;
         Ok(self.metadata())
     }
 
-    /// Asks anew for these topics; what is wrong with some of them is returned by name.
+    /// Requests the metadata of these topics. Returns the errors of single topics by name.
     pub async fn refresh(&self, topics: &[String]) -> Result<BTreeMap<String, ErrorCode>> {
         self.request_metadata(Some(topics), false).await
     }
 
-    /// The topic, which must exist; errors that pass are waited out.
+    /// The topic, which must exist. Tries again after errors that pass.
     pub async fn topic(&self, name: &str) -> Result<TopicMetadata> {
         self.topic_with(name, Creation::Never).await
     }
@@ -113,7 +113,7 @@ impl Cluster {
                 return Ok(topic.clone());
             }
             match self.request_metadata(Some(&names), false).await {
-                // What was known serves on while nobody can be asked.
+                // The old metadata is used while no broker can be reached.
                 Err(error) if error.is_retriable() => return Ok(topic.clone()),
                 answer => answer?,
             };
@@ -159,7 +159,7 @@ impl Cluster {
         }
     }
 
-    /// Forgets what is known of a topic, so that the next question goes to a broker.
+    /// Drops the metadata of a topic, so that it is requested when it is needed next.
     pub fn forget(&self, topic: &str) {
         let mut state = self.state();
         if state.metadata.topics.contains_key(topic) {
@@ -173,7 +173,7 @@ impl Cluster {
         connection.call(request).await
     }
 
-    /// Calls whichever broker is at hand; tries others and again while none can be reached.
+    /// Calls any broker. If the call fails with an error that passes, calls once more, perhaps another broker.
     pub async fn call_any<R: Request>(&self, request: &R) -> Result<R::Response> {
         let connection = self.any().await?;
         match connection.call(request).await {
@@ -193,7 +193,7 @@ impl Cluster {
         }
     }
 
-    /// The broker that coordinates a group; waits while the broker is still setting up its groups.
+    /// The coordinator of a group; waits while there is none yet.
     pub async fn coordinator(&self, group: &str) -> Result<i32> {
         let request = FindCoordinatorRequestData {
             key_type: 0,
@@ -232,8 +232,8 @@ impl Cluster {
         let node = known.ok_or(ClientError::UnknownNode(id))?;
         let opened = Connection::open(&node.address(), &self.options).await?;
         let mut state = self.state();
-        // Tasks that begin together each open a connection. One that replaced another would end it, and with it what
-        // is not written yet.
+        // Tasks that start together may each open a connection. The first is kept: to drop it would lose the requests that
+        // it has not written yet.
         if let Some(earlier) = state.open_node(id) {
             return Ok(earlier);
         }
@@ -247,7 +247,7 @@ impl Cluster {
         self.state().nodes.remove(&id);
     }
 
-    /// A connection to any broker: a known one, else one of the addresses given at the start.
+    /// A connection to any broker: an open one, else to a bootstrap address, else to a known broker.
     async fn any(&self) -> Result<Arc<Connection>> {
         {
             let state = self.state();
@@ -266,7 +266,7 @@ impl Cluster {
                     self.state().bootstrap = Some(Arc::clone(&connection));
                     return Ok(connection);
                 }
-                // The first address is the one the user knows.
+                // The error of the first address is kept, because the user knows that one.
                 Err(error) => last = last.or(Some(error)),
             }
         }

@@ -23,14 +23,15 @@ use tokio::task::JoinSet;
 use tokio::time;
 
 use crate::error::ErrorCode;
+use crate::request::api_versions;
 use crate::{ClientError, Options, Request, Result};
 
-/// Requests of one connection that may wait for their answers at once; more wait to be written.
+/// The most requests of one connection that wait for answers; further requests wait to be written.
 const PIPELINE_DEPTH: usize = 32;
-/// The largest answer that is read.
+/// The largest answer that is accepted.
 const MAX_RESPONSE_BYTES: i32 = 256 * 1024 * 1024;
 
-/// A connection to a broker, shared by everyone who calls it.
+/// A connection to a broker, which many tasks may use at the same time.
 #[derive(Debug)]
 pub struct Connection {
     address: String,
@@ -57,8 +58,8 @@ struct Waiting {
 }
 
 impl Connection {
-    /// Connects to `host:port` and asks which versions the broker offers. Each takes `connect_timeout` at most: what
-    /// accepts a connection and says nothing is no Kafka broker, or one that hangs.
+    /// Connects to `host:port` and asks for the versions that the broker offers. Each may take `connect_timeout`: a server
+    /// that accepts the connection and does not answer is no Kafka broker, or hangs.
     pub async fn open(address: &str, options: &Options) -> Result<Self> {
         let mut stream = connect(address, options.connect_timeout).await?;
         let client_id = KafkaString::from(options.client_id.clone());
@@ -89,7 +90,7 @@ impl Connection {
         })
     }
 
-    /// The broker's address as it was dialled.
+    /// The broker's address as it was given.
     pub fn address(&self) -> &str {
         &self.address
     }
@@ -99,7 +100,7 @@ impl Connection {
         self.is_broken.load(Ordering::Relaxed) || self.requests.is_closed()
     }
 
-    /// The version in which `R` is sent here.
+    /// The version in which `R` is sent on this connection.
     pub fn version<R: Request>(&self) -> Result<i16> {
         let unsupported = || ClientError::Unsupported {
             address: self.address.clone(),
@@ -121,7 +122,7 @@ impl Connection {
         self.call_within(request, self.timeout).await
     }
 
-    /// Calls the broker and waits at most `limit` for its answer; a call that is too slow breaks the connection.
+    /// Calls the broker and waits at most `limit` for its answer. After a timeout the connection is broken.
     pub async fn call_within<R: Request>(
         &self,
         request: &R,
@@ -209,7 +210,7 @@ async fn connect(address: &str, limit: Duration) -> Result<TcpStream> {
     Err(failed(last))
 }
 
-/// Asks for the broker's versions: in our newest, and once more in what a broker that refuses it offers.
+/// Asks for the broker's versions, in the newest version that we know, and again in an older one if the broker refuses.
 async fn negotiate(
     stream: &mut TcpStream,
     address: &str,
@@ -240,11 +241,7 @@ async fn ask_versions(
     client_id: &KafkaString,
     version: i16,
 ) -> Result<ApiVersionsResponseData> {
-    let request = ApiVersionsRequestData {
-        client_software_name: KafkaString::from_static("ottla"),
-        client_software_version: KafkaString::from_static(env!("CARGO_PKG_VERSION")),
-        ..ApiVersionsRequestData::default()
-    };
+    let request = api_versions();
     let frame = encode_frame(&request, version, 0, client_id)?;
     let bytes = frame.len();
     let disconnected = |_| ClientError::Disconnected {
@@ -260,7 +257,7 @@ async fn ask_versions(
             size: i64::from(size),
         },
     })?;
-    // A broker that does not know the version answers in version 0 with its error code first.
+    // A broker that does not know the version answers in version 0, which begins with the error code 35.
     let answered = if frame.get(4..6) == Some(&35_i16.to_be_bytes()) {
         0
     } else {
@@ -319,8 +316,8 @@ async fn write_requests<W: AsyncWrite + Unpin>(
     }
 }
 
-/// Hands each answer to the call that waits for it. Whatever ends it drops the waiting calls' channels, which
-/// tells them that the connection is gone.
+/// Gives each answer to the call that waits for it. When it ends, it drops the channels of the waiting calls, and they
+/// report [`ClientError::Disconnected`].
 async fn read_responses<R: AsyncRead + Unpin>(
     mut socket: R,
     mut waiting: mpsc::Receiver<Waiting>,
@@ -332,7 +329,7 @@ async fn read_responses<R: AsyncRead + Unpin>(
         if correlation_id != Some(next.correlation_id) {
             break;
         }
-        // The call may have given up; its answer is then dropped.
+        // The call may have timed out; its answer is dropped.
         let _ = next.reply.send(frame);
     }
     is_broken.store(true, Ordering::Relaxed);

@@ -1,11 +1,11 @@
 //! Reads topics as a member of a group: membership and fetching together.
 //!
-//! Records count as read when the next poll begins (or at `close`); only such offsets are committed, so a crash
-//! between may repeat records but never skips one. Heartbeats are sent while polling, and during
-//! [`GroupConsumer::keep_alive`]: a caller that does neither within the session timeout loses its partitions.
+//! Records count as read when the next poll begins, or at `close`. Only offsets of read records are committed, so a crash
+//! may repeat records but never skips one. Heartbeats are sent while polling and during [`GroupConsumer::keep_alive`]. A
+//! caller that does neither within the session timeout loses its partitions.
 //!
-//! A coordinator that cannot be reached is waited for as long as a leader is. A partition that was added after this
-//! consumer began is read from its beginning, whatever the policy says: nothing in it is older than the consumer.
+//! The consumer waits for a coordinator that cannot be reached as long as for a leader. A partition that was added after
+//! the consumer began is read from its beginning, whatever `out_of_range` says: all its records are newer than the consumer.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -22,7 +22,7 @@ use crate::{
     Heartbeat, OffsetSpec, OutOfRange, Position, Result, StartAt, TopicPartition,
 };
 
-/// How long leaving may take after committing has used up the time.
+/// How long leaving the group may take if the commit before it has used up the time.
 const LAST_ATTEMPT: Duration = Duration::from_secs(1);
 
 /// How a group consumer behaves.
@@ -30,9 +30,9 @@ const LAST_ATTEMPT: Duration = Duration::from_secs(1);
 pub struct GroupConsumerOptions {
     /// The group and its topics.
     pub group: GroupOptions,
-    /// How it fetches; `out_of_range` also says where a partition without a commit begins.
+    /// How it fetches. `out_of_range` also decides where a partition without a committed offset begins.
     pub fetch: FetchOptions,
-    /// How often offsets are committed; nothing for never.
+    /// How often offsets are committed; `None` means never.
     pub commit_every: Option<Duration>,
 }
 
@@ -46,7 +46,7 @@ pub struct GroupConsumer {
     heartbeats: Interval,
     next_commit: Instant,
     committed: BTreeMap<TopicPartition, Position>,
-    /// The topics as they were when this consumer began.
+    /// The topics when this consumer began.
     at_start: Option<BTreeMap<String, Known>>,
     /// Failed calls to the coordinator in a row.
     failures: u32,
@@ -78,7 +78,7 @@ impl GroupConsumer {
         self.fetcher.positions()
     }
 
-    /// Whether the partition is read here, whether its next offset is known or not.
+    /// Whether this consumer reads the partition, even if its next offset is not known yet.
     pub fn reads(&self, partition: &TopicPartition) -> bool {
         self.fetcher.reads(partition)
     }
@@ -88,26 +88,26 @@ impl GroupConsumer {
         self.is_joined
     }
 
-    /// Counts a partition as read only up to `offset`, when its caller did not use all that a poll returned.
+    /// Counts a partition as read only up to `offset`, for a caller that did not use all records of a poll.
     pub fn rewind(&mut self, partition: &TopicPartition, offset: i64) {
         self.fetcher.rewind(partition, offset);
     }
 
-    /// What the user may want to know, since the last time.
+    /// The notices for the user since the last call.
     pub fn take_notices(&mut self) -> Vec<Notice> {
         self.fetcher.take_notices()
     }
 
-    /// The next records that arrive, perhaps none. What the last poll returned counts as read.
+    /// The next records that arrive, perhaps none. The records of the last poll count as read.
     pub async fn poll(&mut self) -> Result<Vec<FetchedRecords>> {
         if !self.is_joined {
             return self.join().await.map(|()| Vec::new());
         }
         if self.options.commit_every.is_some() && Instant::now() >= self.next_commit {
-            self.commit_in_passing().await?;
+            self.commit_once().await?;
         }
         let may_commit = self.failures == 0 || Instant::now() >= self.next_commit;
-        if self.must_assign_anew() && may_commit && self.commit_in_passing().await? {
+        if self.must_assign_again() && may_commit && self.commit_once().await? {
             self.is_joined = false;
             return Ok(Vec::new());
         }
@@ -120,11 +120,11 @@ impl GroupConsumer {
         }
     }
 
-    /// Sends heartbeats for as long as it is waited for, while the caller is busy with what it was given.
+    /// Sends heartbeats until the future is dropped, while the caller works on its records.
     pub async fn keep_alive(&mut self) {
         loop {
             self.heartbeats.tick().await;
-            // A member that is out has none.
+            // A member that is not in the group sends none.
             if self.member.generation() >= 0
                 && matches!(self.member.heartbeat().await, Ok(Heartbeat::Rejoin))
             {
@@ -133,7 +133,7 @@ impl GroupConsumer {
         }
     }
 
-    /// Commits what is read.
+    /// Commits the offsets of read records.
     pub async fn commit(&mut self) -> Result<()> {
         let mut backoff = Backoff::new(self.cluster.options().retry_for);
         self.commit_within(&mut backoff).await
@@ -153,17 +153,17 @@ impl GroupConsumer {
         Ok(())
     }
 
-    /// Commits what is read (if it commits at all) and leaves the group. Both are tried, and errors that pass are
-    /// waited out, for `retry_for` in all.
+    /// Commits the offsets of read records, if `commit_every` is set, and leaves the group. Both are tried again after
+    /// errors that pass, for `retry_for` together.
     pub async fn close(mut self) -> Result<()> {
         let mut backoff = Backoff::new(self.cluster.options().retry_for);
         let committed = match self.options.commit_every {
-            Some(_) => self.commit_at_last(&mut backoff).await,
+            Some(_) => self.commit_before_leaving(&mut backoff).await,
             None => Ok(()),
         };
         let leaving = self.member.leave(&mut backoff);
         if committed.as_ref().is_err_and(ClientError::is_retriable) {
-            // The time is used up. A coordinator that works again is left quickly, and what failed is told already.
+            // The time is used up. Leaving is quick if the coordinator works again, and the error of the commit is returned.
             let _ = time::timeout(LAST_ATTEMPT, leaving).await;
         } else {
             leaving.await?;
@@ -181,13 +181,13 @@ impl GroupConsumer {
         positions
     }
 
-    /// Commits without waiting for a coordinator that cannot be reached. False when it must be tried again: who
-    /// joins before that has others read again what is not committed.
-    async fn commit_in_passing(&mut self) -> Result<bool> {
+    /// Commits once, without waiting for a coordinator that cannot be reached. False if the commit must be tried again. A
+    /// member that rejoins before that makes others read the uncommitted records again.
+    async fn commit_once(&mut self) -> Result<bool> {
         let Some(every) = self.options.commit_every else {
             return Ok(true);
         };
-        // The group has gone on without this member: its partitions may be read, and committed, by others.
+        // This member is out of the group. Others may read its partitions, and commit for them.
         if self.member.generation() < 0 {
             return Ok(true);
         }
@@ -211,10 +211,10 @@ impl GroupConsumer {
         }
     }
 
-    async fn commit_at_last(&mut self, backoff: &mut Backoff) -> Result<()> {
+    async fn commit_before_leaving(&mut self, backoff: &mut Backoff) -> Result<()> {
         loop {
             match self.commit_within(backoff).await {
-                // In this phase of a rebalance nobody may commit, but a member of the next generation may.
+                // No member may commit in this phase of a rebalance. A member of the next generation may.
                 Err(error) if error.code() == Some(ErrorCode::RebalanceInProgress) => {
                     let assigned: BTreeSet<_> =
                         self.member.join(backoff).await?.into_iter().collect();
@@ -235,8 +235,8 @@ impl GroupConsumer {
     async fn beat(&mut self) -> Result<()> {
         match self.member.heartbeat().await {
             Ok(Heartbeat::Stable) => self.coordinator_works(),
-            Ok(Heartbeat::Rejoin) if self.commit_in_passing().await? => self.is_joined = false,
-            // The next heartbeat is told the same.
+            Ok(Heartbeat::Rejoin) if self.commit_once().await? => self.is_joined = false,
+            // The next heartbeat gets the same answer.
             Ok(Heartbeat::Rejoin) => self.heartbeats.reset_after(pause_after(self.failures)),
             Err(error) => {
                 self.coordinator_failed(error)?;
@@ -259,9 +259,9 @@ impl GroupConsumer {
         self.fetcher.outages().failed(Source::Group, error)
     }
 
-    /// Whether this member assigned partitions of topics that have more of them by now, or other ones.
-    fn must_assign_anew(&self) -> bool {
-        // What the fetcher knew before is older than what was assigned by.
+    /// Whether the topics whose partitions this member assigned have another number of partitions now.
+    fn must_assign_again(&self) -> bool {
+        // The fetcher's metadata must be newer than that by which the partitions were assigned.
         if self.fetcher.refreshes() == self.refreshes_at_join {
             return false;
         }
@@ -272,7 +272,7 @@ impl GroupConsumer {
         })
     }
 
-    /// Joins the group, and finds where to begin. After an error that passes, the next poll tries again.
+    /// Joins the group, and finds the positions. After an error that passes, the next poll tries again.
     async fn join(&mut self) -> Result<()> {
         match self.try_join().await {
             Ok(()) => {
@@ -288,7 +288,7 @@ impl GroupConsumer {
         Ok(())
     }
 
-    async fn look_at_topics(&mut self) -> Result<()> {
+    async fn remember_topics(&mut self) -> Result<()> {
         if self.at_start.is_some() {
             return Ok(());
         }
@@ -305,7 +305,7 @@ impl GroupConsumer {
     }
 
     async fn try_join(&mut self) -> Result<()> {
-        self.look_at_topics().await?;
+        self.remember_topics().await?;
         let assigned: BTreeSet<_> = self.member.try_join().await?.into_iter().collect();
         let group = &self.options.group.group;
         let own = self.fetcher.positions();
@@ -317,7 +317,7 @@ impl GroupConsumer {
                     offset: offset.offset,
                     leader_epoch: offset.leader_epoch,
                 };
-                // Where nobody else has committed meanwhile, what this member read before is read.
+                // If nobody else has committed meanwhile, the records that this member has read stay read.
                 let is_ours =
                     self.committed.get(&partition).map(|at| at.offset) == Some(position.offset);
                 let read = own.get(&partition).filter(|_| is_ours);
@@ -353,7 +353,7 @@ impl GroupConsumer {
         Ok(())
     }
 
-    /// Whether a partition has no leader that could tell where it begins. It holds up no other partition.
+    /// Whether a partition has no leader to ask for its start. It must not delay the other partitions.
     fn must_wait(&self, partition: &TopicPartition) -> bool {
         let metadata = self.cluster.metadata();
         let found = metadata.partition(partition);
@@ -361,7 +361,7 @@ impl GroupConsumer {
         is_leaderless && self.options.fetch.out_of_range != OutOfRange::Fail
     }
 
-    /// Where partitions begin for which the group has no commit.
+    /// The first positions of partitions without a committed offset.
     async fn start_of(
         &self,
         fresh: BTreeSet<TopicPartition>,
@@ -402,7 +402,7 @@ impl GroupConsumer {
             .collect())
     }
 
-    /// Whether the partition was not there when this consumer began.
+    /// Whether the partition did not exist when this consumer began.
     fn is_new(&self, partition: &TopicPartition) -> bool {
         let at_start = self.at_start.as_ref();
         let Some(before) = at_start.and_then(|topics| topics.get(&partition.topic)) else {

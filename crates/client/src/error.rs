@@ -1,4 +1,4 @@
-//! What can go wrong in a call, as far as callers tell it apart.
+//! The errors of a call.
 
 use std::io;
 use std::time::Duration;
@@ -18,7 +18,7 @@ pub enum ClientError {
         #[source]
         source: io::Error,
     },
-    /// Nobody accepted the connection.
+    /// The connection was not accepted.
     #[error("cannot connect to {address}")]
     Connect {
         address: String,
@@ -45,7 +45,7 @@ pub enum ClientError {
         /// How long the call waited.
         after: Duration,
     },
-    /// No version of the API is spoken by both sides.
+    /// Client and broker have no version of the API in common.
     #[error("{address} does not offer {api:?} in a version that this client speaks")]
     Unsupported {
         /// The broker.
@@ -76,7 +76,7 @@ pub enum ClientError {
     FrameTooLarge {
         /// The broker.
         address: String,
-        /// What its length field said.
+        /// The value of its length field.
         size: i64,
     },
     /// The records in a fetch are damaged.
@@ -84,28 +84,28 @@ pub enum ClientError {
     CorruptRecords {
         topic: String,
         partition: i32,
-        /// From where it was fetched.
+        /// The offset of the fetch.
         offset: i64,
         what: String,
     },
-    /// A record that was not sent, because one before it could not be written.
+    /// The record was not sent, because a record before it could not be written.
     #[error("it was not sent, because a record before it could not be written")]
     NotSent,
-    /// A node id that no broker of the cluster has (any more).
+    /// No broker of the cluster has this node id.
     #[error("the cluster has no broker {0}")]
     UnknownNode(i32),
     /// A broker refused the request.
     #[error("{what}: {}", refusal(*code, message.as_deref()))]
     Refused {
-        /// What was asked, in words.
+        /// The request, in words.
         what: String,
         code: ErrorCode,
-        /// The broker's own words.
+        /// The broker's message.
         message: Option<String>,
     },
 }
 
-/// What the first four bytes of an answer are, where they are no length of one.
+/// What an answer is whose first four bytes cannot be its length.
 fn not_kafka(size: i64) -> String {
     let first = u32::try_from(size).unwrap_or_default().to_be_bytes();
     match &first {
@@ -135,8 +135,8 @@ pub fn code_name(code: ErrorCode) -> String {
     name
 }
 
-/// Whether Java's client tries again after this code: the codec crate leaves out some whose exceptions are
-/// retriable because they ask for new metadata.
+/// Whether Java's client tries again after this code. The codes that it retries because they ask for new metadata are
+/// added here.
 pub(crate) fn is_retriable(code: ErrorCode) -> bool {
     let asks_for_metadata = matches!(
         code,
@@ -163,7 +163,7 @@ impl ClientError {
         })
     }
 
-    /// A refusal with this code, in no words of a broker's.
+    /// A refusal without a message of the broker.
     pub(crate) fn refused(what: impl Into<String>, code: ErrorCode) -> Self {
         Self::Refused {
             what: what.into(),
@@ -172,7 +172,7 @@ impl ClientError {
         }
     }
 
-    /// Whether the same call may succeed a little later, perhaps at another broker.
+    /// Whether the same call may succeed later, perhaps at another broker.
     pub fn is_retriable(&self) -> bool {
         match self {
             Self::Refused { code, .. } => is_retriable(*code),
@@ -190,11 +190,11 @@ impl ClientError {
         }
     }
 
-    /// Whether the broker may have done what was asked of it, although the call failed.
+    /// Whether the broker may have carried out the request although the call failed.
     pub(crate) fn leaves_doubt(&self) -> bool {
         match self {
-            // A leader that loses its office while it waits for its followers answers that it is none, and a failed
-            // disk may have kept what it was given.
+            // A leader that was deposed while it waited for its followers answers that it is not the leader. A disk that
+            // failed may have kept the records.
             Self::Refused { code, .. } => matches!(
                 code,
                 ErrorCode::UnknownServerError

@@ -1,4 +1,4 @@
-//! From the bytes of a fetch to records, with aborted transactions left out where the reader asks for that.
+//! Decodes the records of a fetch. Leaves out those of aborted transactions if the reader asks for that.
 
 use std::collections::BTreeSet;
 
@@ -20,7 +20,7 @@ pub struct ConsumedRecord {
     pub offset: i64,
     /// Its timestamp in milliseconds since 1970, -1 for none.
     pub timestamp: i64,
-    /// Who set the timestamp.
+    /// Whether the client or the broker set the timestamp.
     pub timestamp_type: TimestampType,
     pub key: Option<Bytes>,
     pub value: Option<Bytes>,
@@ -34,31 +34,31 @@ pub struct RecordHeader {
     pub value: Option<Bytes>,
 }
 
-/// What one fetch brought from one partition.
+/// The records of one partition from one fetch.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FetchedRecords {
     pub partition: TopicPartition,
-    /// Where the fetch began.
+    /// The offset at which the fetch began.
     pub position: i64,
-    /// The records, perhaps none although `next_offset` moved (markers, aborted transactions, compaction).
+    /// There may be none although `next_offset` moved: because of markers, aborted transactions or compaction.
     pub records: Vec<ConsumedRecord>,
-    /// Where the next fetch begins.
+    /// The offset at which the next fetch begins.
     pub next_offset: i64,
     /// One past the last record that is replicated.
     pub high_watermark: i64,
 }
 
-/// What the batches of a fetch hold.
+/// The records of some batches.
 #[derive(Debug, Default)]
 pub(crate) struct ReadBatches {
     pub records: Vec<ConsumedRecord>,
-    /// Where the next fetch begins.
+    /// The offset at which the next fetch begins.
     pub next_offset: i64,
     /// The leader epoch of the last batch, -1 when there is none.
     pub leader_epoch: i32,
 }
 
-/// Reads the batches of a fetch from `position` on, or says what is wrong with them.
+/// Reads the batches of a fetch from `position` on. The error says in words what is wrong with them.
 pub(crate) fn read_batches(
     bytes: &[u8],
     position: i64,
@@ -72,7 +72,7 @@ pub(crate) fn read_batches(
     for batch in split_batches(bytes) {
         let batch = match batch {
             Ok(batch) => batch,
-            // A size limit may cut the last batch; the next fetch brings it whole.
+            // A size limit may cut the last batch. The next fetch gets it whole.
             Err(BatchError::Incomplete { .. }) if next > position || !records.is_empty() => break,
             Err(error) => return Err(error.to_string()),
         };
@@ -102,7 +102,7 @@ fn read_batch(
     let unpacked = batch.records(decompressor, MAX_UNPACKED_BYTES);
     for record in unpacked.map_err(|error| error.to_string())? {
         let record = record.map_err(|error| error.to_string())?;
-        // A batch is always sent whole, also when the reader starts in its middle.
+        // A broker sends whole batches, even if the position is in the middle of one.
         if record.offset >= position {
             records.push(owned(&record, timestamp_type));
         }
@@ -125,7 +125,7 @@ fn owned(record: &Record<'_>, timestamp_type: TimestampType) -> ConsumedRecord {
     }
 }
 
-/// The aborted transactions of a fetch, opened by their first offset and closed by their marker.
+/// The aborted transactions of a fetch. Each lasts from its first offset to its marker.
 struct Aborted<'a> {
     ahead: Vec<&'a AbortedTransaction>,
     open: BTreeSet<i64>,
@@ -141,7 +141,7 @@ impl<'a> Aborted<'a> {
         }
     }
 
-    /// Whether the reader must not see this batch: a marker, or part of an aborted transaction.
+    /// Whether the batch is a marker, or belongs to an aborted transaction, so that the reader must not see it.
     fn hides(&mut self, batch: &BatchView<'_>) -> bool {
         let header = batch.header();
         while let Some(next) = self

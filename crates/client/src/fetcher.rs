@@ -1,11 +1,11 @@
 //! Reads assigned partitions from their positions on, one fetch in flight to each leader.
 //!
-//! A slow leader does not hold up the others, and a leader that cannot be reached is waited for, for ever unless
-//! [`FetchOptions::patience`] says otherwise. Everything that waits for a broker is a task of its own; a dropped
-//! `poll` loses nothing, because positions move only when the records are handed out.
+//! A slow leader does not delay the others. The fetcher waits for a leader that cannot be reached, for ever unless
+//! [`FetchOptions::patience`] is set. Each call to a broker is a task of its own. Dropping the future of `poll` loses
+//! nothing, because positions move only when records are returned.
 //!
-//! A position belongs to one topic id: fetches name it, so that a topic that is deleted and created again is
-//! noticed, never read on in its middle. Metadata is asked for anew at least every `metadata_max_age`.
+//! A position belongs to one topic id, which fetches name. So the fetcher notices when a topic is deleted and created again,
+//! and never reads the new topic from the old position. Metadata is requested at least every `metadata_max_age`.
 
 mod lookup;
 mod options;
@@ -40,9 +40,9 @@ pub struct Fetcher {
     cluster: Arc<Cluster>,
     options: FetchOptions,
     partitions: BTreeMap<TopicPartition, Reading>,
-    /// The topics of which metadata is kept, and what was last known of them.
+    /// The topics whose metadata is kept up to date, as they were last seen.
     topics: BTreeMap<String, Option<Known>>,
-    /// The topics of which new partitions are read.
+    /// The topics whose new partitions are read.
     watched: BTreeSet<String>,
     leaders: BTreeMap<i32, Leader>,
     refresh: Refresh,
@@ -58,26 +58,26 @@ struct Leader {
     wait_until: Option<Instant>,
 }
 
-/// When metadata is asked for next.
+/// When metadata is requested next.
 #[derive(Debug)]
 struct Refresh {
     at: Instant,
     is_busy: bool,
     /// Refreshes in a row that failed, or after which a leader was still missing.
     failures: u32,
-    /// How often the metadata came.
+    /// The number of answers so far.
     count: u64,
 }
 
-/// A fetch under way: to whom, and from which offset of each partition. An answer for a position that has moved
-/// meanwhile is not taken.
+/// A fetch in flight: its leader, and the offset of each partition. If a position has moved since, the answer for it is
+/// dropped.
 #[derive(Debug)]
 struct Fetch {
     leader: i32,
     offsets: BTreeMap<TopicPartition, i64>,
 }
 
-/// What came back from a broker.
+/// A call to a broker that has ended.
 #[derive(Debug)]
 enum Done {
     Fetched(Fetch, Result<FetchResponseData>),
@@ -113,7 +113,7 @@ impl Fetcher {
         self.assign_positions(positions.into_iter().map(at));
     }
 
-    /// The same, where the leader epochs may be known.
+    /// The same, with positions whose leader epochs may be known.
     pub fn assign_positions(
         &mut self,
         positions: impl IntoIterator<Item = (TopicPartition, Position)>,
@@ -135,7 +135,7 @@ impl Fetcher {
         self.know(topic);
     }
 
-    /// Answers to fetches from other positions must not be taken for answers to ours.
+    /// Drops all calls in flight, because their answers belong to other positions.
     fn drop_in_flight(&mut self) {
         self.in_flight = JoinSet::new();
         self.leaders.clear();
@@ -150,7 +150,7 @@ impl Fetcher {
         self.partitions.remove(partition);
     }
 
-    /// Moves a partition that is read back to `offset`.
+    /// Moves the position of a partition back to `offset`.
     pub fn rewind(&mut self, partition: &TopicPartition, offset: i64) {
         let reading = self.partitions.get_mut(partition);
         let position = reading.and_then(|reading| reading.position.as_mut());
@@ -170,17 +170,17 @@ impl Fetcher {
         self.partitions.iter().filter_map(known).collect()
     }
 
-    /// What the user may want to know, since the last time.
+    /// The notices for the user since the last call.
     pub fn take_notices(&mut self) -> Vec<Notice> {
         self.outages.take()
     }
 
-    /// What fails and what works again, for those who call brokers beside this fetcher.
+    /// The outages, for an owner that makes calls of its own.
     pub(crate) fn outages(&mut self) -> &mut Outages {
         &mut self.outages
     }
 
-    /// The next records that arrive, perhaps none; waits for ever when nothing is assigned or watched.
+    /// The next records that arrive, perhaps none. Waits for ever if no partition is assigned and no topic watched.
     pub async fn poll(&mut self) -> Result<Vec<FetchedRecords>> {
         loop {
             self.start_work();
@@ -203,7 +203,7 @@ impl Fetcher {
         }
     }
 
-    /// When there is something to start although nothing arrives.
+    /// When there is a call to start, even if no answer arrives.
     fn next_wake(&self) -> Instant {
         let readings = self.partitions.values().map(|reading| reading.wait_until);
         let leaders = self.leaders.values().map(|leader| leader.wait_until);
@@ -214,7 +214,7 @@ impl Fetcher {
         next.unwrap_or(idle)
     }
 
-    /// Forgets the waits that are over; those that are left wake the next poll.
+    /// Removes the waits that are over. The others wake the next poll.
     fn end_waits(&mut self) {
         let now = Instant::now();
         let readings = self.partitions.values_mut();
@@ -225,7 +225,7 @@ impl Fetcher {
         }
     }
 
-    /// Starts what can be started: a refresh of metadata, look-ups, and a fetch to each leader that has none.
+    /// Starts the calls that can start: a refresh of metadata, look-ups, and a fetch to each leader that has none.
     fn start_work(&mut self) {
         self.end_waits();
         let metadata = self.cluster.metadata();
@@ -349,7 +349,7 @@ impl Fetcher {
         Ok(fetched)
     }
 
-    /// The name of a topic in an answer, which from version 13 on holds its id instead.
+    /// The name of a topic in an answer. From version 13 on an answer has the id instead.
     fn topic_name(&self, name: &str, id: KafkaUuid) -> Option<String> {
         if !name.is_empty() {
             return Some(name.to_owned());
@@ -372,7 +372,7 @@ impl Fetcher {
         };
         let code = ErrorCode::from(data.error_code);
         let what = || format!("fetch {partition} at offset {}", position.offset);
-        // Damage on the broker's disk does not pass, whatever Kafka says of the code in general.
+        // Kafka's clients retry this code, but damage on the broker's disk does not go away.
         if is_retriable(code) && code != ErrorCode::CorruptMessage {
             let refused = ClientError::check(data.error_code, None, what());
             self.wait_for(&partition, refused)?;

@@ -1,8 +1,8 @@
 //! A member of a consumer group, by the classic protocol: join, sync, heartbeat, leave, commit.
 //!
-//! The member speaks only when its owner calls it; the owner must send heartbeats within the session timeout
-//! and join again when one says so. Assignments are made by the range assignor, as Java's `RangeAssignor` makes
-//! them, so that members of other software may be in the same group.
+//! The member sends requests only when its owner calls it. The owner must send heartbeats within the session timeout, and
+//! join again when a heartbeat says so. The range assignor assigns exactly as Java's `RangeAssignor`, so that clients of
+//! other software may be members of the same group.
 
 mod assignment;
 
@@ -31,7 +31,7 @@ use crate::{ClientError, Cluster, Position, Request, Result, TopicPartition};
 
 const PROTOCOL_TYPE: &str = "consumer";
 const RANGE: &str = "range";
-/// What a join may take beyond the rebalance timeout.
+/// How much longer than the rebalance timeout a join may take.
 const JOIN_MARGIN: Duration = Duration::from_secs(5);
 
 /// How a member behaves.
@@ -40,20 +40,20 @@ pub struct GroupOptions {
     pub group: String,
     /// The topics that the member reads.
     pub topics: Vec<String>,
-    /// A name that outlives the process, for static membership.
+    /// `group.instance.id`, for static membership.
     pub instance_id: Option<String>,
-    /// After so long without a heartbeat the member is out.
+    /// The member is removed after this time without a heartbeat.
     pub session_timeout: Duration,
-    /// How long the others wait for the member when the group rebalances.
+    /// How long a rebalance waits for this member.
     pub rebalance_timeout: Duration,
 }
 
-/// What a heartbeat says.
+/// The answer to a heartbeat.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Heartbeat {
-    /// All as it was.
+    /// The member is in the current generation.
     Stable,
-    /// The group rebalances, or has lost this member: join again.
+    /// The group rebalances, or has removed this member. It must join again.
     Rejoin,
 }
 
@@ -64,13 +64,13 @@ pub struct GroupMember {
     coordinator: Option<i32>,
     member_id: String,
     generation: i32,
-    /// Whether a join or sync was dropped before its answer: its connection is held up until the group is ready.
-    is_held_up: bool,
-    /// The topics of the group and how many partitions each had, when this member was the one to assign them.
+    /// Whether a join or sync was dropped before its answer came. Its connection is blocked until the group is ready.
+    is_blocked: bool,
+    /// The topics of the group and their numbers of partitions, if this member assigned them.
     assigned_counts: BTreeMap<String, usize>,
 }
 
-/// What a join or sync means for the next step.
+/// Whether a join or sync is done, or the join must be sent again.
 enum Step<T> {
     Done(T),
     Again,
@@ -85,13 +85,13 @@ impl GroupMember {
             coordinator: None,
             member_id: String::new(),
             generation: -1,
-            is_held_up: false,
+            is_blocked: false,
             assigned_counts: BTreeMap::new(),
         }
     }
 
-    /// The topics of which this member assigned the partitions in this generation, with their counts; none unless it
-    /// leads the group. When a count changes, the group must assign anew.
+    /// The topics whose partitions this member assigned in this generation, with their numbers of partitions; none unless it
+    /// leads the group. When a number changes, the group must assign again.
     pub(crate) fn assigned_counts(&self) -> &BTreeMap<String, usize> {
         &self.assigned_counts
     }
@@ -101,12 +101,12 @@ impl GroupMember {
         &self.member_id
     }
 
-    /// The generation of the group in which this member is.
+    /// The generation of this member; negative while it is in none.
     pub fn generation(&self) -> i32 {
         self.generation
     }
 
-    /// Joins the group, waits for the others, and says which partitions this member reads.
+    /// Joins the group, waits for the other members, and returns the partitions of this member.
     pub(crate) async fn join(&mut self, backoff: &mut Backoff) -> Result<Vec<TopicPartition>> {
         loop {
             match self.try_join().await {
@@ -116,12 +116,12 @@ impl GroupMember {
         }
     }
 
-    /// The same, where the caller tries again after errors that pass.
+    /// The same without retries.
     pub(crate) async fn try_join(&mut self) -> Result<Vec<TopicPartition>> {
         self.free_connection();
-        self.is_held_up = true;
+        self.is_blocked = true;
         let answer = self.join_and_sync().await;
-        self.is_held_up = false;
+        self.is_blocked = false;
         if answer.is_err() {
             self.coordinator = None;
         }
@@ -139,10 +139,10 @@ impl GroupMember {
         }
     }
 
-    /// Brokers answer one request of a connection after the other: what is sent after a join that nobody waits for
-    /// any more would wait for the whole group.
+    /// Closes the connection if a dropped join or sync blocks it: a broker answers the requests of a connection one after
+    /// the other, so the next request would wait for the whole group.
     fn free_connection(&mut self) {
-        if std::mem::take(&mut self.is_held_up)
+        if std::mem::take(&mut self.is_blocked)
             && let Some(coordinator) = self.coordinator
         {
             self.cluster.disconnect(coordinator);
@@ -178,7 +178,7 @@ impl GroupMember {
         }
     }
 
-    /// Commits offsets as a member of the current generation; errors that pass are waited out, but for a rebalance.
+    /// Commits offsets as a member of the current generation. Tries again after errors that pass, except a rebalance.
     pub(crate) async fn commit(
         &mut self,
         offsets: &BTreeMap<TopicPartition, Position>,
@@ -195,7 +195,7 @@ impl GroupMember {
         }
     }
 
-    /// The same, once. Offsets of topics that do not exist any more are nobody's loss.
+    /// The same without retries. Topics that do not exist any more are no error.
     pub(crate) async fn try_commit(
         &mut self,
         offsets: &BTreeMap<TopicPartition, Position>,
@@ -227,8 +227,8 @@ impl GroupMember {
         Ok(())
     }
 
-    /// Leaves the group, so that the others need not wait for the session timeout; errors that pass are waited out.
-    /// A static member stays.
+    /// Leaves the group, so that the others need not wait for the session timeout. Tries again after errors that pass. A
+    /// static member stays.
     pub(crate) async fn leave(&mut self, backoff: &mut Backoff) -> Result<()> {
         if self.member_id.is_empty() || self.options.instance_id.is_some() {
             return Ok(());
@@ -248,7 +248,7 @@ impl GroupMember {
                 let members = response.members.iter().map(|member| member.error_code);
                 let code = members.chain([response.error_code]).find(|code| *code != 0);
                 match ErrorCode::from(code.unwrap_or(0)) {
-                    // Out already.
+                    // It is out already.
                     ErrorCode::UnknownMemberId => Ok(()),
                     code => ClientError::check(code.code(), None, "leave the group"),
                 }
@@ -268,7 +268,7 @@ impl GroupMember {
         }
     }
 
-    /// Calls the group's coordinator; after an error it is looked for anew.
+    /// Calls the group's coordinator. After an error the coordinator is looked up again.
     async fn call_coordinator<R: Request>(&mut self, request: &R) -> Result<R::Response> {
         let coordinator = self.coordinator().await?;
         let answer = self.cluster.call(coordinator, request).await;
@@ -352,7 +352,7 @@ impl GroupMember {
         }
     }
 
-    /// The leader's task: who reads what. Nothing for everyone else.
+    /// The assignments of all members if this member leads the group, else none.
     async fn assign(
         &mut self,
         joined: &JoinGroupResponseData,

@@ -1,4 +1,4 @@
-//! What the client knows of a cluster: an immutable snapshot, replaced whole topic by topic.
+//! The client's copy of the metadata: an immutable snapshot. An answer replaces each of its topics as a whole.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -45,7 +45,7 @@ pub struct Node {
 }
 
 impl Node {
-    /// What to dial.
+    /// `host:port`.
     pub fn address(&self) -> String {
         if self.host.contains(':') {
             format!("[{}]:{}", self.host, self.port)
@@ -73,13 +73,13 @@ pub struct PartitionMetadata {
     pub leader_epoch: i32,
     /// The brokers that hold it.
     pub replicas: Vec<i32>,
-    /// Those in sync.
+    /// The in-sync replicas.
     pub isr: Vec<i32>,
-    /// Those that are offline.
+    /// The offline replicas.
     pub offline: Vec<i32>,
 }
 
-/// The cluster as last seen.
+/// The metadata as last received.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct ClusterMetadata {
     pub cluster_id: Option<String>,
@@ -87,7 +87,7 @@ pub struct ClusterMetadata {
     pub controller: Option<i32>,
     /// The brokers by id.
     pub nodes: BTreeMap<i32, Node>,
-    /// The topics asked for so far, by name.
+    /// The topics that were requested so far, by name.
     pub topics: BTreeMap<String, TopicMetadata>,
 }
 
@@ -97,7 +97,7 @@ impl ClusterMetadata {
         self.partition(of)?.leader
     }
 
-    /// What is known of a partition.
+    /// A partition, if it is known.
     pub fn partition(&self, partition: &TopicPartition) -> Option<&PartitionMetadata> {
         self.topics
             .get(&partition.topic)?
@@ -105,7 +105,7 @@ impl ClusterMetadata {
             .get(&partition.partition)
     }
 
-    /// What a broker now says, over the topics known so far; topics in error are forgotten and returned.
+    /// The topics known so far, updated by an answer. Topics with an error are removed, and returned by name.
     pub(crate) fn updated(
         topics: BTreeMap<String, TopicMetadata>,
         response: &MetadataResponseData,

@@ -1,8 +1,8 @@
-//! What a consumer or producer tells its owner beside records and outcomes: that it waits, and what changed.
+//! What a consumer or producer tells the user besides records and outcomes: outages, and changes of topics.
 //!
-//! A short disturbance is not told: the first failure of a source is expected whenever a leader moves. With the
-//! second an outage begins, where nobody answers; where a broker answers that it is not ready (it loads a group, or
-//! elects a leader), some seconds later. An outage ends when every source that failed works again.
+//! A single failure of a source gives no notice: it is normal when a leader moves. An outage begins with the second failure
+//! in a row if no broker answers. If a broker answers that it is not ready, because it loads a group or has no leader, the
+//! outage begins some seconds later. It ends when every source that failed works again.
 
 use std::collections::BTreeMap;
 use std::error::Error as _;
@@ -13,27 +13,27 @@ use tokio::time::Instant;
 
 use crate::{ClientError, Result, TopicPartition};
 
-/// Failures of one source in a row with which an outage begins.
+/// The number of failures of one source in a row with which an outage begins.
 const OUTAGE_AFTER: u32 = 2;
-/// How long a broker may answer that it is not ready, before that is told.
+/// How long a broker may answer that it is not ready before that is an outage.
 const READY_AFTER: Duration = Duration::from_secs(5);
 
-/// Something the user may want to know.
+/// Something that the user may want to know.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Notice {
-    /// Nothing goes on for this reason; it is tried again.
+    /// An outage: calls fail for this reason, and are tried again.
     Waiting {
         /// The error and its causes.
         why: String,
     },
-    /// What was waited for works again.
+    /// The outage is over.
     Resumed {
-        /// How long it took.
+        /// How long it lasted.
         after: Duration,
     },
     /// A topic has partitions that it did not have before; they are read from their beginning.
     PartitionsAdded { topic: String, count: usize },
-    /// A topic does not exist any more; it is waited for.
+    /// A topic does not exist any more; the consumer waits for it.
     TopicGone { topic: String },
     /// A topic was deleted and created again; it is read from its beginning.
     TopicRecreated { topic: String },
@@ -45,12 +45,12 @@ pub enum Notice {
         /// The first offset that is still there, from which reading goes on.
         to: i64,
     },
-    /// Whether the last records arrived is not known: nobody acknowledges them, and the connection ended.
+    /// The last records may be lost: with acks=0 they are not acknowledged, and the connection ended.
     Unconfirmed {
         /// The error and its causes.
         why: String,
     },
-    /// The log was cut off behind records that were read.
+    /// The log now ends before records that were read.
     Truncated {
         partition: TopicPartition,
         /// The offset that would have been read next.
@@ -108,32 +108,32 @@ impl fmt::Display for Notice {
     }
 }
 
-/// Whose failures are counted together.
+/// The calls whose failures are counted together.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Source {
     /// Calls to the leader of partitions.
     Leader(i32),
-    /// What a leader answers for one partition.
+    /// The answers of a leader for one partition.
     Partition(TopicPartition),
     /// Calls to the group's coordinator.
     Group,
-    /// Questions for metadata.
+    /// Requests of metadata.
     Metadata,
 }
 
-/// The sources that fail now, and the notices that nobody has taken yet.
+/// The sources that fail now, and the notices that were not taken yet.
 #[derive(Debug, Default)]
 pub(crate) struct Outages {
     failing: BTreeMap<Source, u32>,
     since: Option<Instant>,
     is_told: bool,
     notices: Vec<Notice>,
-    /// How long everything may fail; nothing for ever.
+    /// How long an outage may last before its error is returned; `None` for ever.
     patience: Option<Duration>,
 }
 
 impl Outages {
-    /// Gives up with an error after `patience`.
+    /// Outages that end with an error after `patience`.
     pub fn new(patience: Option<Duration>) -> Self {
         Self {
             patience,
@@ -141,7 +141,7 @@ impl Outages {
         }
     }
 
-    /// A source failed for a reason that passes. The error comes back when it is no longer waited for.
+    /// A source failed with an error that passes. Returns the error once `patience` is over.
     pub fn failed(&mut self, source: Source, error: ClientError) -> Result<()> {
         let since = *self.since.get_or_insert_with(Instant::now);
         let failures = self.failing.entry(source).or_default();
@@ -163,7 +163,7 @@ impl Outages {
         self.end();
     }
 
-    /// A source is not waited for any more, though it does not work. An outage that ends so is not told to be over.
+    /// A source that still fails is no longer needed. An outage that ends in this way gives no [`Notice::Resumed`].
     pub fn gave_up(&mut self, source: &Source) {
         self.failing.remove(source);
         if self.failing.is_empty() {
@@ -172,7 +172,7 @@ impl Outages {
         }
     }
 
-    /// Forgets sources that are not asked any more.
+    /// Forgets the sources that are not used any more.
     pub fn retain(&mut self, is_asked: impl Fn(&Source) -> bool) {
         self.failing.retain(|source, _| is_asked(source));
         self.end();
@@ -183,7 +183,7 @@ impl Outages {
         self.notices.push(notice);
     }
 
-    /// The notices since the last time.
+    /// The notices since the last call.
     pub fn take(&mut self) -> Vec<Notice> {
         std::mem::take(&mut self.notices)
     }
@@ -226,7 +226,7 @@ mod tests {
     }
 
     #[test]
-    fn an_outage_is_told_once_and_its_end_once() {
+    fn an_outage_gives_one_notice_and_its_end_another() {
         let mut outages = Outages::new(None);
         for _ in 0..5 {
             failed(&mut outages, Source::Leader(1));
@@ -242,7 +242,7 @@ mod tests {
     }
 
     #[test]
-    fn a_single_failure_is_not_told() {
+    fn a_single_failure_gives_no_notice() {
         let mut outages = Outages::new(None);
         failed(&mut outages, Source::Metadata);
         outages.works(&Source::Metadata);
@@ -250,7 +250,7 @@ mod tests {
     }
 
     #[test]
-    fn a_source_that_is_not_asked_any_more_ends_no_later() {
+    fn a_source_that_is_not_used_any_more_prolongs_no_outage() {
         let mut outages = Outages::new(None);
         failed(&mut outages, Source::Leader(1));
         failed(&mut outages, Source::Leader(1));
@@ -259,14 +259,14 @@ mod tests {
     }
 
     #[test]
-    fn an_outage_of_what_was_given_up_is_not_told_to_be_over() {
+    fn an_outage_of_a_source_that_was_given_up_ends_without_a_notice() {
         let mut outages = Outages::new(None);
         for _ in 0..2 {
             failed(&mut outages, Source::Leader(1));
         }
         outages.gave_up(&Source::Leader(1));
         assert!(matches!(outages.take()[..], [Notice::Waiting { .. }]));
-        // The next outage is told anew.
+        // The next outage gives a notice again.
         for _ in 0..2 {
             failed(&mut outages, Source::Leader(2));
         }

@@ -1,4 +1,4 @@
-//! Offsets: where a partition begins and ends, where a time lies in it, and what a group has committed.
+//! Offsets: the start and end of partitions, offsets by time, and the offsets that a group has committed.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -15,10 +15,10 @@ use crate::backoff::Backoff;
 use crate::error::ErrorCode;
 use crate::{ClientError, Cluster, Isolation, Position, Result, TopicPartition};
 
-/// An offset asked for by what it means.
+/// An offset that a broker looks up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum OffsetSpec {
-    /// The first record that is still there.
+    /// The first record in the log.
     Earliest,
     /// One past the last record that may be read.
     Latest,
@@ -42,25 +42,25 @@ impl OffsetSpec {
 /// What a broker answers to an [`OffsetSpec`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PartitionOffset {
-    /// The offset; -1 when no record is that late.
+    /// -1 if no record is that late.
     pub offset: i64,
-    /// The timestamp of that record, -1 where none was asked for.
+    /// The timestamp of that record; -1 for `Earliest` and `Latest`.
     pub timestamp: i64,
 }
 
-/// What a group has committed for a partition.
+/// An offset that a group has committed for a partition.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CommittedOffset {
     /// The next offset to read.
     pub offset: i64,
     /// The leader epoch of the last record read, -1 when unknown.
     pub leader_epoch: i32,
-    /// What the consumer wrote beside it.
+    /// A text of the client's.
     pub metadata: String,
 }
 
 impl Cluster {
-    /// The offset that `spec` means in each of `partitions`; errors that pass are waited out.
+    /// The offset that `spec` means in each of `partitions`. Tries again after errors that pass.
     pub async fn list_offsets(
         &self,
         partitions: &BTreeSet<TopicPartition>,
@@ -73,7 +73,7 @@ impl Cluster {
         loop {
             let mut passing = None;
             let leaders = match self.by_leader(&open).await {
-                // What a broker refuses here is not there; one that cannot be reached may come back.
+                // A broker that refuses says that the partition does not exist. One that cannot be reached may come back.
                 Err(error) if error.is_retriable() && error.code().is_none() => {
                     passing = Some(error);
                     BTreeMap::new()
@@ -116,7 +116,7 @@ impl Cluster {
         Ok(leaders)
     }
 
-    /// What `group` has committed, for `partitions` or for all that it has; partitions without are left out.
+    /// The offsets that `group` has committed, for `partitions` or for all. Partitions without an offset are left out.
     pub async fn committed(
         &self,
         group: &str,
@@ -285,7 +285,7 @@ fn list_offsets_request(
     }
 }
 
-/// Takes what was answered; the first partition in error is the error.
+/// Collects the offsets of an answer. Returns the error of the first partition that has one.
 fn take_offsets(
     answer: Result<ottla_protocol::messages::ListOffsetsResponseData>,
     found: &mut BTreeMap<TopicPartition, PartitionOffset>,

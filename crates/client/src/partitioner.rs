@@ -1,7 +1,6 @@
-//! Which partition a record goes to, exactly as the Java producer decides for a record with a key.
+//! Chooses the partition of a record; for a record with a key exactly as the Java producer does.
 //!
-//! A record without a key goes to a partition that is kept for a while and then changed (KIP-480, KIP-794), so
-//! that batches fill.
+//! Records without a key go to one partition for some bytes, then to another (KIP-480, KIP-794), so that batches fill.
 
 use std::hash::{BuildHasher as _, RandomState};
 
@@ -71,7 +70,7 @@ impl Sticky {
     }
 
     fn another(&mut self, last: Option<i32>, count: i32) -> i32 {
-        // xorshift: which partition comes next need only be spread evenly.
+        // xorshift: the partitions only have to be spread evenly.
         self.random ^= self.random << 13;
         self.random ^= self.random >> 7;
         self.random ^= self.random << 17;

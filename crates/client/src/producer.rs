@@ -1,9 +1,8 @@
 //! Collects records into batches and sends them, one batch of a partition at a time.
 //!
-//! Order within a partition holds through retries because a partition never has two batches in flight. With
-//! `idempotent`, a retry whose first attempt did arrive is recognised by the broker. A batch that the broker finds
-//! too large is split, until it is the record that is too large. The caller must take the outcomes from time to
-//! time: they are kept until then.
+//! Retries keep the order within a partition, because a partition never has two batches in flight. With `idempotent` the
+//! broker recognises a retry whose first attempt did arrive. A batch that is too large for the broker is split, until a
+//! single record is too large. The caller must take the outcomes from time to time, because they are kept until then.
 
 mod batch;
 mod options;
@@ -30,7 +29,7 @@ use crate::notice::{Notice, Outages, Source};
 use crate::partitioner::{Sticky, partition_for_key};
 use crate::{ClientError, Cluster, Result, TopicPartition};
 
-/// The Java producer's default `batch.size`: after so many bytes records without key change their partition.
+/// Records without a key change their partition after this many bytes: the Java producer's default `batch.size`.
 const STICKY_BYTES: usize = 16 * 1024;
 
 /// Sends records.
@@ -41,7 +40,7 @@ pub struct Producer {
     identity: Option<Identity>,
     lanes: BTreeMap<TopicPartition, Lane>,
     sticky: BTreeMap<String, Sticky>,
-    /// How many partitions each topic had when that was last known.
+    /// The last known number of partitions of each topic.
     counts: BTreeMap<String, i32>,
     in_flight: JoinSet<Vec<Sent>>,
     buffered_bytes: usize,
@@ -79,7 +78,7 @@ impl Producer {
         })
     }
 
-    /// Takes a record; waits while too much is buffered. What becomes of it, its outcome says.
+    /// Takes a record; waits while too much is buffered. The result comes with [`Producer::take_outcomes`].
     pub async fn send(&mut self, record: &ProducerRecord) -> Result<Ticket> {
         while self.is_full() {
             self.step().await;
@@ -106,12 +105,12 @@ impl Producer {
         Ok(ticket)
     }
 
-    /// Whether so much is buffered that `send` waits.
+    /// Whether `send` would wait, because too much is buffered.
     pub fn is_full(&self) -> bool {
         self.buffered_bytes > self.options.buffer_bytes
     }
 
-    /// Sends everything taken so far and waits for what becomes of it.
+    /// Sends everything taken so far, and waits for the outcomes.
     pub async fn flush(&mut self) {
         self.seal_all();
         while self.has_unsettled() {
@@ -122,7 +121,7 @@ impl Producer {
         }
     }
 
-    /// Closes the batches that fill, so that they are sent too.
+    /// Closes all open batches, so that they are sent.
     pub fn seal_all(&mut self) {
         let partitions: Vec<_> = self.lanes.keys().cloned().collect();
         for partition in &partitions {
@@ -130,7 +129,7 @@ impl Producer {
         }
     }
 
-    /// Sends batches that are full, and waits for what becomes of one request. A dropped call loses nothing.
+    /// Sends closed batches, and waits for the answer to one request. Dropping the future loses nothing.
     pub async fn step(&mut self) {
         self.dispatch().await;
         if let Some(sent) = self.in_flight.join_next().await {
@@ -138,12 +137,12 @@ impl Producer {
         }
     }
 
-    /// What the user may want to know, since the last time.
+    /// The notices for the user since the last call.
     pub fn take_notices(&mut self) -> Vec<Notice> {
         self.outages.take()
     }
 
-    /// What became of batches since the last time, in the order in which it was known.
+    /// The outcomes of batches since the last call, in the order of the answers.
     pub fn take_outcomes(&mut self) -> Vec<BatchOutcome> {
         std::mem::take(&mut self.outcomes)
     }
@@ -170,7 +169,7 @@ impl Producer {
         Ok(TopicPartition::new(&record.topic, partition))
     }
 
-    /// How many partitions the topic has; what was known last, while nobody can be asked.
+    /// The number of partitions of a topic; the last known number while no broker can be reached.
     async fn partition_count(&mut self, topic: &str) -> Result<i32> {
         let mut backoff = Backoff::new(self.options.delivery_timeout);
         loop {
@@ -253,7 +252,7 @@ impl Producer {
             let leader = find_leader(&self.cluster, &partition).await;
             leaders.push((partition, leader));
         }
-        // Nothing waits from here on: a batch is never in this function alone.
+        // There is no await from here on, so no batch is lost when the future is dropped.
         for (partition, leader) in leaders {
             let lane = self.lanes.get_mut(&partition).expect("listed above");
             let batch = lane.sealed.pop_front().expect("listed as not empty");
@@ -333,7 +332,7 @@ impl Producer {
         }
     }
 
-    /// Sends nothing more; what may be in the log already is still waited for.
+    /// Stops sending. Batches that may be in the log already are still tried.
     fn halt(&mut self) {
         self.is_halted = true;
         for (partition, lane) in &mut self.lanes {

@@ -1,9 +1,9 @@
-//! The requests that this client sends, and the versions of them it speaks.
+//! The requests of this client, and the range of versions of each.
 //!
-//! Versions end where a newer one would only name topics by id, and begin where Kafka 3.0 serves them.
+//! The oldest version is one that Kafka 3.0 serves. The newest is the last before topics are named by id only.
 
 use bytes::{Bytes, BytesMut};
-use ottla_protocol::messages::{self, ApiKey, ProtocolError};
+use ottla_protocol::messages::{self, ApiKey, KafkaString, ProtocolError};
 
 /// A request and its response.
 pub trait Request: Send + Sync {
@@ -20,6 +20,15 @@ pub trait Request: Send + Sync {
 
     /// Reads the body of a response.
     fn decode(body: &mut Bytes, version: i16) -> Result<Self::Response, ProtocolError>;
+}
+
+/// The ApiVersions request, which names this client.
+pub(crate) fn api_versions() -> messages::ApiVersionsRequestData {
+    messages::ApiVersionsRequestData {
+        client_software_name: KafkaString::from_static("ottla"),
+        client_software_version: KafkaString::from_static(env!("CARGO_PKG_VERSION")),
+        ..messages::ApiVersionsRequestData::default()
+    }
 }
 
 macro_rules! requests {

@@ -3,10 +3,11 @@
 use ottla_protocol::messages::describe_quorum_request::{PartitionData, TopicData};
 use ottla_protocol::messages::describe_quorum_response::ReplicaState;
 use ottla_protocol::messages::{
-    ApiVersionsRequestData, DescribeClusterRequestData, DescribeQuorumRequestData, KafkaString,
+    DescribeClusterRequestData, DescribeQuorumRequestData, KafkaString,
 };
 
 use super::no_answer;
+use crate::request::api_versions;
 use crate::{ClientError, Cluster, Node, Result};
 
 const METADATA_TOPIC: &str = "__cluster_metadata";
@@ -15,7 +16,7 @@ const METADATA_TOPIC: &str = "__cluster_metadata";
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Broker {
     pub node: Node,
-    /// Whether the controller keeps clients away from it, because it has not caught up or does not answer.
+    /// Whether the controller has fenced it, because it has not caught up or does not send heartbeats.
     pub is_fenced: bool,
 }
 
@@ -28,7 +29,7 @@ pub struct Feature {
     pub lowest: i16,
     /// The highest level that the broker supports.
     pub highest: i16,
-    /// The level in force; 0 where none is finalized.
+    /// The finalized level of the cluster; 0 if there is none.
     pub finalized: i16,
 }
 
@@ -37,11 +38,10 @@ pub struct Feature {
 pub struct Quorum {
     pub leader: i32,
     pub leader_epoch: i32,
-    /// The end of what is committed.
+    /// All records before it are committed.
     pub high_watermark: i64,
-    /// Those that vote.
     pub voters: Vec<QuorumReplica>,
-    /// Those that only follow: brokers.
+    /// The replicas that do not vote: brokers.
     pub observers: Vec<QuorumReplica>,
 }
 
@@ -50,12 +50,12 @@ pub struct Quorum {
 pub struct QuorumReplica {
     /// The node that holds it.
     pub id: i32,
-    /// The end of its log, nothing when the leader does not know it.
+    /// The end of its log, if the leader knows it.
     pub log_end_offset: Option<i64>,
 }
 
 impl Cluster {
-    /// All brokers, those that are fenced included where the cluster shows them (Kafka 4.0 and later).
+    /// All brokers; from Kafka 4.0 on also those that are fenced.
     pub async fn describe_cluster(&self) -> Result<Vec<Broker>> {
         let request = DescribeClusterRequestData {
             endpoint_type: 1,
@@ -63,7 +63,7 @@ impl Cluster {
             ..DescribeClusterRequestData::default()
         };
         let response = match self.call_any(&request).await {
-            // Brokers before Kafka 4.0 cannot be asked for those that are fenced.
+            // Brokers before Kafka 4.0 cannot list fenced brokers.
             Err(ClientError::Encode { .. }) => {
                 let request = DescribeClusterRequestData {
                     endpoint_type: 1,
@@ -89,12 +89,7 @@ impl Cluster {
 
     /// The features of one broker, by name.
     pub async fn features(&self, node: i32) -> Result<Vec<Feature>> {
-        let request = ApiVersionsRequestData {
-            client_software_name: KafkaString::from("ottla".to_owned()),
-            client_software_version: KafkaString::from(env!("CARGO_PKG_VERSION").to_owned()),
-            ..ApiVersionsRequestData::default()
-        };
-        let response = self.call(node, &request).await?;
+        let response = self.call(node, &api_versions()).await?;
         ClientError::check(
             response.error_code,
             None,
@@ -118,7 +113,7 @@ impl Cluster {
         Ok(features)
     }
 
-    /// The metadata quorum, as its leader sees it.
+    /// The metadata quorum, from its leader.
     pub async fn quorum(&self) -> Result<Quorum> {
         let request = DescribeQuorumRequestData {
             topics: vec![TopicData {

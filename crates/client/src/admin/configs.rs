@@ -14,12 +14,12 @@ use ottla_protocol::messages::incremental_alter_configs_request::{
 use super::Validation;
 use crate::{ClientError, Cluster, Result};
 
-/// Something that has configs.
+/// A resource with configs.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Resource {
     Topic(String),
     Broker(i32),
-    /// What all brokers of the cluster share.
+    /// The defaults of all brokers.
     BrokerDefaults,
     Group(String),
 }
@@ -34,7 +34,7 @@ impl Resource {
         }
     }
 
-    /// The broker that must be asked, where it matters.
+    /// The broker that must be asked, if any other would not do.
     fn node(&self) -> Option<i32> {
         match self {
             Self::Broker(id) => Some(*id),
@@ -52,15 +52,15 @@ impl Resource {
     }
 }
 
-/// A change of one config.
+/// A change to one config.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ConfigChange {
     Set(String),
-    /// Back to its default.
+    /// Back to the default.
     Delete,
-    /// Add to a list.
+    /// Add items to a list.
     Append(String),
-    /// Take out of a list.
+    /// Remove items from a list.
     Subtract(String),
 }
 
@@ -75,7 +75,7 @@ impl ConfigChange {
     }
 }
 
-/// Whether configs come with what they mean.
+/// Whether configs come with their documentation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Documentation {
     Included,
@@ -83,7 +83,7 @@ pub enum Documentation {
 }
 
 impl Cluster {
-    /// The configs of something, with their sources and synonyms.
+    /// The configs of a resource, with their sources and synonyms.
     pub async fn describe_configs(
         &self,
         resource: &Resource,
@@ -114,7 +114,7 @@ impl Cluster {
         Ok(configs)
     }
 
-    /// Changes some configs of something and leaves the others, or only checks whether they could be changed.
+    /// Changes some configs of a resource, or only checks the changes.
     pub async fn alter_configs(
         &self,
         resource: &Resource,

@@ -19,7 +19,7 @@ use crate::{ClientError, Cluster, Result, TopicPartition};
 pub struct ListedGroup {
     /// Its name.
     pub group: String,
-    /// What its members speak: `consumer`, `connect`, …
+    /// The protocol type of its members: `consumer`, `connect`, …
     pub protocol_type: String,
     /// Its state: `Stable`, `Empty`, …
     pub state: String,
@@ -35,7 +35,6 @@ pub struct Group {
     /// Its name.
     pub group: String,
     pub state: String,
-    /// How partitions are assigned.
     pub assignor: String,
     /// The broker that coordinates it.
     pub coordinator: i32,
@@ -47,15 +46,12 @@ pub struct Group {
 pub struct Member {
     /// The id that the coordinator gave it.
     pub member_id: String,
-    /// Its own name, for a static member.
+    /// `group.instance.id` of a static member.
     pub instance_id: Option<String>,
     /// Its `client.id`.
     pub client_id: String,
-    /// Where it connects from.
     pub host: String,
-    /// The topics to which it has subscribed.
     pub topics: BTreeSet<String>,
-    /// What it reads.
     pub partitions: Vec<TopicPartition>,
 }
 
@@ -86,7 +82,7 @@ impl Cluster {
         Ok(groups)
     }
 
-    /// A group and its members, whether it speaks the classic or the newer protocol (KIP-848).
+    /// A group and its members, of the classic protocol or of the newer one (KIP-848).
     pub async fn describe_group(&self, group: &str) -> Result<Group> {
         let request = DescribeGroupsRequestData {
             groups: vec![KafkaString::from(group.to_owned())],
@@ -129,12 +125,12 @@ impl Cluster {
             .groups
             .first()
             .ok_or_else(|| no_answer(what.clone()))?;
-        // A broker that offers the newer protocol and has it switched off has no such group either.
+        // A broker on which the newer protocol is switched off has no such group either.
         let code = match ErrorCode::from(described.error_code) {
             ErrorCode::UnsupportedVersion => ErrorCode::GroupIdNotFound,
             code => code,
         };
-        // The broker's words name the protocol it looked for; the code says all there is.
+        // The broker's message names the protocol that it looked for, which would mislead.
         ClientError::check(code.code(), None, what)?;
         let members = described.members.iter().map(|member| {
             let topics = member.assignment.topic_partitions.iter();
@@ -188,7 +184,7 @@ fn classic_group(described: &DescribedGroup, coordinator: i32) -> Group {
         instance_id: member.group_instance_id.as_ref().map(ToString::to_string),
         client_id: member.client_id.to_string(),
         host: member.client_host.to_string(),
-        // Other protocol types (Connect) have subscriptions and assignments of their own.
+        // Other protocol types (Connect) have other subscriptions and assignments, which cannot be read here.
         topics: decode_subscription(&member.member_metadata)
             .unwrap_or_default()
             .into_iter()

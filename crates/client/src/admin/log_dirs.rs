@@ -1,4 +1,4 @@
-//! What lies in the log directories of the brokers (DescribeLogDirs).
+//! The log directories of the brokers, and their replicas (DescribeLogDirs).
 
 use std::collections::BTreeMap;
 
@@ -12,13 +12,13 @@ use crate::{ClientError, Cluster, Result, TopicPartition};
 pub struct LogDir {
     /// Its path on the broker.
     pub path: String,
-    /// Why it cannot be used, in Kafka's code; a directory in use has none.
+    /// Kafka's code of the reason, if it cannot be used.
     pub error: Option<crate::ErrorCode>,
-    /// The size of its file system; a broker before Kafka 3.3 does not say.
+    /// The size of its file system; brokers before Kafka 3.3 do not tell it.
     pub total_bytes: Option<u64>,
-    /// What is free on it.
+    /// The free bytes of its file system.
     pub usable_bytes: Option<u64>,
-    /// The bytes of each replica in it; a copy that is being moved into it counts too.
+    /// The bytes of each replica in it, including a copy that is being moved into it.
     pub replicas: BTreeMap<TopicPartition, u64>,
 }
 

@@ -11,7 +11,7 @@ use ottla_protocol::messages::{DeleteRecordsResponseData, KafkaString};
 use crate::{ClientError, Cluster, Result, TopicPartition};
 
 impl Cluster {
-    /// Deletes the records below these offsets; says for each partition where it begins now, or why nothing was
+    /// Deletes the records below these offsets. Returns for each partition its new first offset, or why nothing was
     /// deleted.
     pub async fn delete_records(
         &self,

@@ -18,22 +18,22 @@ use crate::{ClientError, Cluster, Result};
 #[derive(Debug, Clone, Default)]
 pub struct NewTopic {
     pub name: String,
-    /// How many partitions; nothing for the broker's default.
+    /// The number of partitions; `None` for the broker's default.
     pub partitions: Option<i32>,
-    /// How many replicas; nothing for the broker's default.
+    /// The number of replicas; `None` for the broker's default.
     pub replication_factor: Option<i16>,
-    /// The replicas of each partition, in place of the two counts.
+    /// The replicas of each partition, instead of the two numbers.
     pub assignment: BTreeMap<i32, Vec<i32>>,
     pub configs: BTreeMap<String, String>,
 }
 
-/// What the broker made of a [`NewTopic`].
+/// A topic as the broker created it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CreatedTopic {
     pub id: KafkaUuid,
     /// How many partitions it has.
     pub partitions: i32,
-    /// How many replicas each has.
+    /// The number of replicas of each partition.
     pub replication_factor: i16,
 }
 
@@ -118,7 +118,7 @@ impl Cluster {
         Ok(())
     }
 
-    /// Gives a topic more partitions, or only checks whether it could have them.
+    /// Raises the number of partitions of a topic to `count`, or only checks whether that is possible.
     pub async fn create_partitions(
         &self,
         topic: &str,

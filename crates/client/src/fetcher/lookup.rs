@@ -1,4 +1,4 @@
-//! What a fetcher asks before it can fetch: where a partition begins, and whether a position is still in the log.
+//! The look-ups before a fetch: the start of a partition, and whether a position is still in the log.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -15,25 +15,25 @@ use crate::error::ErrorCode;
 use crate::notice::{Notice, Source};
 use crate::{ClientError, Cluster, Isolation, OffsetSpec, Result, TopicPartition};
 
-/// Where reading a partition begins that cannot be asked now.
+/// Where reading a partition begins.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum StartAt {
     /// At this offset.
     Offset(i64),
-    /// At the offset that this means; at the end where no record is as late as a time.
+    /// At the offset that this means. If no record is as late as a timestamp, at the end.
     Found(OffsetSpec),
-    /// So many records before the end, or at the first that there is.
+    /// This number of records before the end, or at the first record.
     BeforeEnd(i64),
 }
 
-/// A question about a partition.
+/// A look-up for one partition.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Lookup {
     /// Where reading begins.
     Start(StartAt),
-    /// Where reading goes on, this offset being before or behind what the log holds.
+    /// Where reading goes on, because this offset is before the first record or after the end.
     OutOfRange(i64),
-    /// Whether a leader of this epoch still has what was read before the position.
+    /// Whether a leader of this epoch has the records that were read before the position.
     Epoch(Position, i32),
 }
 
@@ -41,7 +41,7 @@ pub(super) enum Lookup {
 #[derive(Debug)]
 pub(super) struct LookedUp {
     position: Position,
-    /// The leader epoch under which that holds, where it was asked for.
+    /// The leader epoch for which the position was checked, if it was.
     checked_epoch: Option<i32>,
     notice: Option<Notice>,
 }
@@ -57,7 +57,7 @@ impl LookedUp {
 }
 
 impl Lookup {
-    /// The look-up that a new leader makes necessary: it may not have what the one before it had (KIP-320).
+    /// The look-up that is needed after a change of leader (KIP-320): the new one may lack records of the old one.
     pub fn of_epoch(position: Option<Position>, checked: i32, current: i32) -> Option<Self> {
         let position = position.filter(|position| position.leader_epoch >= 0)?;
         (current > checked).then_some(Self::Epoch(position, current))
@@ -65,7 +65,7 @@ impl Lookup {
 }
 
 impl Fetcher {
-    /// Reads this partition too, from where `at` says as soon as it has a leader that can be asked.
+    /// Reads this partition too, from `at` on. The look-up waits until the partition has a leader.
     pub fn add(&mut self, partition: TopicPartition, at: StartAt) {
         self.know(&partition.topic);
         let reading = match at {
@@ -75,7 +75,7 @@ impl Fetcher {
         self.partitions.insert(partition, reading);
     }
 
-    /// Whether the partition is read here, whether its next offset is known or not.
+    /// Whether this fetcher reads the partition, even if its next offset is not known yet.
     pub fn reads(&self, partition: &TopicPartition) -> bool {
         self.partitions.contains_key(partition)
     }
@@ -112,7 +112,7 @@ impl Fetcher {
             Some(Lookup::Epoch(position, _)) => Some(position),
             Some(Lookup::Start(_) | Lookup::OutOfRange(_)) | None => reading.position,
         };
-        // A fetch that was under way has moved the position: the next look-up is made for that one.
+        // A fetch has moved the position meanwhile. The next look-up uses the new one.
         if asked != reading.position {
             reading.lookup = None;
             return Ok(());
@@ -151,7 +151,7 @@ async fn start(
             end.saturating_sub(count).max(first)
         }
         StartAt::Found(spec) => match of(spec).await? {
-            // No record is that late.
+            // No record is as late as the timestamp.
             -1 => of(OffsetSpec::Latest).await?,
             found => found,
         },
@@ -176,7 +176,8 @@ async fn offset(
     })
 }
 
-/// Before the log is its beginning, whatever the policy: what is left was not read yet. Behind it the policy says.
+/// Where to go on from `from`. Before the first record that is the first record, whatever the policy: none of the records
+/// was read yet. After the end the policy decides.
 async fn in_range(
     cluster: &Cluster,
     partition: &TopicPartition,
@@ -216,7 +217,7 @@ async fn in_range(
     })
 }
 
-/// A position, and the epoch of the leader that is asked about it.
+/// A position, and the epoch of the leader that checks it.
 struct Asked {
     position: Position,
     current: i32,
@@ -248,7 +249,7 @@ async fn end_of_epoch(
         notice: None,
     };
     let response = match cluster.call(leader, &request).await {
-        // A broker that cannot say it has not lost anything that it knows of.
+        // A broker without this API cannot tell, so the position is taken as valid.
         Err(ClientError::Unsupported { .. }) => return Ok(looked_up),
         answer => answer?,
     };

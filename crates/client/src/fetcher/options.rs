@@ -1,4 +1,4 @@
-//! How a fetcher fetches, and the positions that it is given.
+//! The options of a fetcher, and positions in partitions.
 
 use std::time::Duration;
 
@@ -21,13 +21,13 @@ impl Isolation {
     }
 }
 
-/// What to do when a position is not (or no longer) in the log.
+/// What to do if a position is not in the log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum OutOfRange {
     /// Go on at the first record.
     #[default]
     Earliest,
-    /// Go on at the end; before the first record, at the first record, so that none is skipped that is there.
+    /// Go on at the end. If the position is before the first record, go on there, so that no record is skipped.
     Latest,
     Fail,
 }
@@ -37,17 +37,15 @@ pub enum OutOfRange {
 pub struct FetchOptions {
     /// How long a broker may wait for `min_bytes`.
     pub max_wait: Duration,
-    /// What a broker waits for.
+    /// The bytes of records for which a broker waits.
     pub min_bytes: i32,
-    /// The most one answer holds.
+    /// The most bytes in one answer.
     pub max_bytes: i32,
-    /// The most one answer holds of a partition.
+    /// The most bytes of one partition in one answer.
     pub partition_max_bytes: i32,
-    /// Which records of transactions are read.
     pub isolation: Isolation,
-    /// What to do when a position is not in the log.
     pub out_of_range: OutOfRange,
-    /// How long brokers that cannot be reached are waited for; nothing for ever.
+    /// How long the fetcher waits for brokers that cannot be reached; `None` means for ever.
     pub patience: Option<Duration>,
 }
 

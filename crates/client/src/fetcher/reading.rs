@@ -9,12 +9,12 @@ use crate::backoff::pause_after;
 /// How far a partition is read.
 #[derive(Debug, Clone)]
 pub(super) struct Reading {
-    /// Where the next fetch begins; nothing until it is looked up.
+    /// The position of the next fetch; `None` until it is looked up.
     pub position: Option<Position>,
-    /// What must be known before the next fetch.
+    /// The look-up that must be done before the next fetch.
     pub lookup: Option<Lookup>,
     pub is_looked_up: bool,
-    /// The leader epoch under which the position was last seen to be in the log.
+    /// The leader epoch for which the position was last checked.
     pub checked_epoch: i32,
     pub failures: u32,
     pub wait_until: Option<Instant>,

@@ -1,4 +1,4 @@
-//! The Fetch request: by topic id where the broker and the topic have one, else by name.
+//! The Fetch request. It names topics by id if the broker supports that and all topics have ids, else by name.
 
 use std::collections::BTreeMap;
 

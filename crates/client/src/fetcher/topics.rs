@@ -1,4 +1,4 @@
-//! What a fetcher makes of new metadata: partitions that were added, topics that are gone or were created anew.
+//! Handles new metadata: added partitions, and topics that were deleted or created again.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -33,7 +33,7 @@ impl Known {
 }
 
 impl Fetcher {
-    /// Keeps the metadata of a topic, and takes what is known of it now for what its positions belong to.
+    /// Keeps the metadata of a topic up to date. Its positions belong to the topic as it is known now.
     pub(crate) fn know(&mut self, topic: &str) {
         let metadata = self.cluster.metadata();
         let known = metadata.topics.get(topic).map(Known::of);
@@ -46,12 +46,12 @@ impl Fetcher {
         self.topics.get(topic).copied().flatten()
     }
 
-    /// How often the metadata came.
+    /// The number of answers with metadata so far.
     pub(crate) fn refreshes(&self) -> u64 {
         self.refresh.count
     }
 
-    /// Asks for metadata soon: at once after it was good, later each time that it was not.
+    /// Requests metadata soon: at once, or after a pause that grows with the number of refreshes that did not help.
     pub(super) fn hurry_refresh(&mut self) {
         if self.refresh.is_busy {
             return;
@@ -70,7 +70,7 @@ impl Fetcher {
             return;
         }
         refresh.is_busy = true;
-        // Whoever is still not content when the answer is here asks again, each time a little later.
+        // If the answer does not help, the next refresh comes after a longer pause.
         refresh.failures += 1;
         let topics: Vec<_> = self.topics.keys().cloned().collect();
         let cluster = Arc::clone(&self.cluster);
@@ -111,7 +111,7 @@ impl Fetcher {
         Ok(())
     }
 
-    /// A partition without a leader fails like one whose leader does not answer for it.
+    /// Counts a failure for each partition that has no leader.
     fn miss_leaders(&mut self) -> Result<()> {
         let metadata = self.cluster.metadata();
         for partition in self.partitions.keys() {
@@ -130,13 +130,13 @@ impl Fetcher {
     fn is_every_leader_known(&self) -> bool {
         let metadata = self.cluster.metadata();
         let mut partitions = self.partitions.iter();
-        // What fails at its leader needs another refresh, and not at once.
+        // A partition that fails at its leader needs another refresh, but not at once.
         partitions.all(|(partition, reading)| {
             reading.failures == 0 && metadata.leader(partition).is_some()
         })
     }
 
-    /// A former leader is not waited for.
+    /// Ends the outages of former leaders, and of partitions that are not read any more.
     fn end_old_outages(&mut self) {
         let metadata = self.cluster.metadata();
         let partitions = &self.partitions;
@@ -155,7 +155,7 @@ impl Fetcher {
         let now = Known::of(topic);
         let before = self.topics.insert(name.to_owned(), Some(now)).flatten();
         let is_of_topic = |partition: &TopicPartition| partition.topic == name;
-        // A topic that was lost has no id here, but partitions that wait for it.
+        // A topic that was lost has no id here, but its partitions wait for it.
         let is_recreated = match before {
             Some(before) => before.id != now.id,
             None => self.partitions.keys().any(is_of_topic),

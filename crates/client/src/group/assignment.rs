@@ -13,7 +13,8 @@ use crate::{Result, TopicPartition};
 /// The version of subscriptions and assignments that every consumer reads.
 const CONSUMER_PROTOCOL_VERSION: i16 = 1;
 
-/// Topic by topic: the members that want it, in order, get consecutive partitions, the first ones one more.
+/// Assigns each topic to the members that subscribe to it. In order, each gets consecutive partitions; if they cannot be
+/// shared evenly, the first members get one more.
 pub fn range_assignment<M: Ord + Clone>(
     subscriptions: &BTreeMap<M, Vec<String>>,
     partition_counts: &BTreeMap<String, usize>,
@@ -82,7 +83,7 @@ pub(super) fn encode_assignment(partitions: &[TopicPartition]) -> Bytes {
     out.freeze()
 }
 
-/// The partitions of an encoded assignment; an empty one is that of a member without any.
+/// The partitions of an encoded assignment. Empty bytes are the assignment of a member without partitions.
 pub(crate) fn decode_assignment(bytes: &Bytes) -> Result<Vec<TopicPartition>, ProtocolError> {
     if bytes.is_empty() {
         return Ok(Vec::new());

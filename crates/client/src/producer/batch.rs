@@ -17,7 +17,7 @@ pub(super) struct Identity {
     pub producer_epoch: i16,
 }
 
-/// The batches of a partition: one that fills, those that wait, and whether one is on its way.
+/// The batches of a partition: the open one, and closed ones that wait. At most one more is in flight.
 #[derive(Debug, Default)]
 pub(super) struct Lane {
     pub open: Option<Open>,
@@ -37,7 +37,7 @@ pub(super) struct Sealed {
     pub bytes: Bytes,
     pub tickets: Vec<Ticket>,
     pub deadline: Instant,
-    /// Whether an attempt may have put it into the log, although no answer says so.
+    /// Whether an attempt without a clear answer may have written it to the log.
     pub is_in_doubt: bool,
 }
 
@@ -47,7 +47,7 @@ pub(super) struct Sent {
     pub partition: TopicPartition,
     pub batch: Sealed,
     pub result: Result<i64>,
-    /// On what it went out, if nobody acknowledges it.
+    /// The connection on which it was sent, if it is not acknowledged.
     pub unacknowledged_on: Option<Arc<Connection>>,
 }
 

@@ -10,7 +10,7 @@ use crate::{RecordHeader, Result, TopicPartition};
 /// What the broker must have done before it acknowledges.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Acks {
-    /// Nothing: there is no answer.
+    /// Nothing. The broker does not answer.
     Zero,
     /// The leader has the batch.
     Leader,
@@ -32,22 +32,20 @@ impl Acks {
 /// How a producer produces.
 #[derive(Debug, Clone, Copy)]
 pub struct ProducerOptions {
-    /// What an acknowledgement means.
     pub acks: Acks,
-    /// How batches are compressed.
     pub compression: Compression,
-    /// How hard; nothing for the codec's default.
+    /// The compression level; `None` for the codec's default.
     pub level: Option<CompressionLevel>,
     /// The size at which a batch is sent.
     pub batch_bytes: usize,
-    /// The bytes of batches that may wait before `send` does.
+    /// The bytes of closed batches above which `send` waits.
     pub buffer_bytes: usize,
-    /// Whether the broker drops repeated batches.
+    /// Whether the broker recognises and drops repeated batches.
     pub idempotent: bool,
-    /// How long a batch is tried again on errors that pass.
+    /// How long a batch is tried again after errors that pass.
     pub delivery_timeout: Duration,
-    /// Whether nothing more is sent after a record that cannot be written, so that what was read from there on can
-    /// be sent again.
+    /// Whether the producer stops at the first record that cannot be written, so that the caller can send it and all later
+    /// records again.
     pub halts: bool,
 }
 
@@ -70,12 +68,12 @@ impl Default for ProducerOptions {
 #[derive(Debug, Clone, Default)]
 pub struct ProducerRecord {
     pub topic: String,
-    /// The partition, where the key shall not decide it.
+    /// The partition, if the key should not decide it.
     pub partition: Option<i32>,
     pub key: Option<Bytes>,
     pub value: Option<Bytes>,
     pub headers: Vec<RecordHeader>,
-    /// Its time in milliseconds since 1970.
+    /// In milliseconds since 1970.
     pub timestamp: i64,
 }
 
@@ -88,20 +86,19 @@ impl ProducerRecord {
     }
 }
 
-/// The place of a record in the order of `send`, by which its outcome is recognised.
+/// The number of a record in the order of `send`. Outcomes refer to it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Ticket(pub u64);
 
-/// What became of a batch.
+/// The outcome of a batch.
 #[derive(Debug)]
 pub struct BatchOutcome {
-    /// Where it went.
     pub partition: TopicPartition,
     /// Its records, in order.
     pub tickets: Vec<Ticket>,
-    /// The offset of its first record (-1 when the broker does not say it), or why it is not there.
+    /// The offset of its first record, -1 if the broker did not tell it, or why it was not written.
     pub result: Result<i64>,
-    /// Whether it may be there although `result` is an error: an attempt ended without an answer, or with one that
-    /// leaves it open.
+    /// Whether it may be in the log although `result` is an error: an attempt ended without an answer, or with one that
+    /// does not tell.
     pub is_in_doubt: bool,
 }

@@ -1,4 +1,4 @@
-//! The Produce request: batches of many partitions to one leader, and what became of each.
+//! The Produce request: batches of many partitions to one leader, and the answer for each.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -17,7 +17,7 @@ use crate::{ClientError, Cluster, Connection, Result, TopicPartition};
 
 /// The most bytes of batches in one request.
 const MAX_REQUEST_BYTES: usize = 16 * 1024 * 1024;
-/// How long a batch waits after an error that passes.
+/// How long a batch waits before the next attempt.
 const PAUSE: Duration = Duration::from_millis(100);
 
 pub(super) fn split_by_size(
@@ -38,7 +38,7 @@ pub(super) fn split_by_size(
     requests
 }
 
-/// One request.
+/// Sends one request, and returns its batches with their results.
 pub(super) async fn send_batches(
     cluster: Arc<Cluster>,
     leader: i32,
@@ -68,7 +68,7 @@ pub(super) async fn send_batches(
     hold_back(sent).await
 }
 
-/// What failed for a reason that passes comes back a little later, so that trying again does not turn in circles.
+/// Delays batches that failed with an error that passes, so that retries do not run in a tight loop.
 pub(super) async fn hold_back(sent: Vec<Sent>) -> Vec<Sent> {
     let passes = |sent: &Sent| matches!(&sent.result, Err(error) if error.is_retriable());
     if sent.iter().any(passes) {
@@ -77,16 +77,16 @@ pub(super) async fn hold_back(sent: Vec<Sent>) -> Vec<Sent> {
     sent
 }
 
-/// What became of a request.
+/// The outcome of a request.
 struct Exchanged {
     answers: BTreeMap<TopicPartition, Answer>,
     unacknowledged_on: Option<Arc<Connection>>,
 }
 
-/// What became of one batch in it.
+/// The outcome of one batch in it.
 struct Answer {
     result: Result<i64>,
-    /// Whether an error leaves open if the batch is in the log.
+    /// Whether the batch may be in the log although `result` is an error.
     is_in_doubt: bool,
 }
 
@@ -101,7 +101,7 @@ impl From<Result<i64>> for Answer {
 }
 
 impl Exchanged {
-    /// Every batch failed with the request.
+    /// The request failed, and every batch with it.
     fn failed(error: ClientError, is_in_doubt: bool, batches: &[(TopicPartition, Sealed)]) -> Self {
         let code = if error.is_retriable() {
             ErrorCode::NetworkException
@@ -135,7 +135,7 @@ async fn request(
 ) -> Exchanged {
     let connection = match cluster.node(leader).await {
         Ok(connection) => connection,
-        // Nothing of it was sent.
+        // Nothing was sent.
         Err(error) => return Exchanged::failed(error, false, batches),
     };
     let request = produce_request(acks, cluster.options().request_timeout, batches);

@@ -1,4 +1,4 @@
-//! A batch that a broker finds too large, as two.
+//! Splits a batch that is too large for the broker.
 
 use bytes::Bytes;
 use ottla_protocol::records::{
@@ -8,10 +8,10 @@ use ottla_protocol::records::{
 use super::batch::Sealed;
 use super::options::ProducerOptions;
 
-/// The most bytes a batch of ours may unpack to.
+/// The most bytes that one of our batches may unpack to.
 const MAX_UNPACKED_BYTES: usize = 1 << 30;
 
-/// The records of a batch as two batches, with the sequence numbers that they have.
+/// The records of a batch as two batches. Each record keeps its sequence number.
 pub(super) fn in_halves(
     batch: &Sealed,
     options: &ProducerOptions,

@@ -1,13 +1,12 @@
-//! With acks=0: the connections on which records went out, and whether they have left this process.
+//! The connections on which records were sent with acks=0, until it is known that the records have left this process.
 //!
-//! A connection writes what it was given only while somebody holds it, so each is held until it is asked.
+//! A connection writes its queue only while it is referenced, so each is kept here until a later call on it is answered.
 
 use std::sync::Arc;
 
-use ottla_protocol::messages::{ApiVersionsRequestData, KafkaString};
-
 use crate::Connection;
 use crate::notice::{Notice, chain};
+use crate::request::api_versions;
 
 #[derive(Debug, Default)]
 pub(super) struct Unconfirmed {
@@ -15,7 +14,7 @@ pub(super) struct Unconfirmed {
 }
 
 impl Unconfirmed {
-    /// Records went out on this connection. The notice is of those that broke before they were asked.
+    /// Adds a connection on which records were sent. Returns a notice if one of the others has broken.
     pub fn add(&mut self, connection: Arc<Connection>) -> Option<Notice> {
         let is_known = |known: &Arc<Connection>| Arc::ptr_eq(known, &connection);
         if self.connections.iter().any(is_known) {
@@ -30,16 +29,12 @@ impl Unconfirmed {
         broken.map(|broken| Notice::Unconfirmed { why: why(broken) })
     }
 
-    /// Makes sure that everything has left this process: a call that is answered was behind it.
+    /// Makes sure that all records have left this process, by a call on each connection, which is answered after them.
     pub async fn confirm(&mut self) -> Vec<Notice> {
-        let request = ApiVersionsRequestData {
-            client_software_name: KafkaString::from_static("ottla"),
-            client_software_version: KafkaString::from_static(env!("CARGO_PKG_VERSION")),
-            ..ApiVersionsRequestData::default()
-        };
+        let request = api_versions();
         let mut notices = Vec::new();
         for connection in std::mem::take(&mut self.connections) {
-            // Another connection to the same broker would answer too, and say nothing of this one.
+            // Only an answer on this connection proves that its records were written.
             if let Err(error) = connection.call(&request).await {
                 let why = chain(&error);
                 notices.push(Notice::Unconfirmed { why });
