@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Versions: chdb 4.4.0 with chdb-core 26.9.0 (ClickHouse 26.9.2.1 in a Python process), November 2026.
 #
-# Guess: `CREATE TABLE … ENGINE = Kafka` either makes the table or raises; whoever catches the error may try again.
+# Guess: `CREATE TABLE … ENGINE = Kafka` either makes the table or raises; code that catches the error may try again.
 #
 # Behaviour: the statement raises a LOGICAL_ERROR, "Shutdown was called", and the table is there afterwards, so that trying
 # again raises another error, that it exists. No broker is involved: the address below is closed.

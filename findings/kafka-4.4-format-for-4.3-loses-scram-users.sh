@@ -7,8 +7,8 @@
 # Behaviour: 4.4.0 writes no bootstrap.checkpoint any more; the features and SCRAM users are records of the 0-0
 # checkpoint, which 4.3.1 does not read for bootstrapping. 4.3.1 starts, healthy, without the user and with every
 # feature but metadata.version and kraft.version at 0: no transactions v2, no new consumer groups. The one trace is a WARN
-# of the controller: "from bootstrap source 'the default bootstrap'". The users have to be made again, and on a
-# cluster whose brokers authenticate by SCRAM nobody can.
+# of the controller: "from bootstrap source 'the default bootstrap'". The users must be created again, and on a
+# cluster whose brokers authenticate by SCRAM this is impossible.
 #
 # Seen: below, by `expect`.
 set -euo pipefail

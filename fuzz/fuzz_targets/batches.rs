@@ -1,6 +1,7 @@
-//! What a producer sends, and what recovery finds in a segment: record batches, with any compression.
+//! Fuzzes record batches with any compression, as producers send them and as recovery finds them in a segment.
 //!
-//! Length, magic and CRC are made right first, for no fuzzer would guess them: what lies behind them is to be reached.
+//! Length, magic and CRC are corrected first, because no fuzzer guesses them, and the code behind these checks must be
+//! reached.
 
 #![no_main]
 
@@ -12,7 +13,7 @@ use ottla_protocol::records::{
 };
 use ottla_protocol::time::Timestamp;
 
-/// More would only find that decompression takes time.
+/// A larger limit would only find slow decompression.
 const MAX_DECOMPRESSED: usize = 1024 * 1024;
 
 fn rules(compression: TargetCompression) -> ProduceRules {
@@ -29,7 +30,7 @@ fn rules(compression: TargetCompression) -> ProduceRules {
 }
 
 fuzz_target!(|bytes: &[u8]| {
-    // As it came: nothing is guessed right.
+    // The input without corrections.
     for batch in split_batches(bytes).flatten() {
         let _ = batch.is_crc_valid();
     }

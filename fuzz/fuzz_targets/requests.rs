@@ -1,6 +1,6 @@
-//! What a connection hands to the codec: a frame with any header and any body.
+//! Fuzzes the codec of requests: a frame with any header and any body.
 //!
-//! A body that decodes must encode again, and what that gives must decode to the same request.
+//! A body that decodes must encode again, and the result must decode to the same request.
 
 #![no_main]
 
@@ -14,7 +14,7 @@ fuzz_target!(|frame: &[u8]| {
     let Ok(head) = RequestHead::read(&mut body) else {
         return;
     };
-    // An ApiVersions request in a version that does not exist is answered whatever its body holds.
+    // An ApiVersions request in an unknown version is answered without reading its body.
     if head.is_unknown_version() {
         return;
     }
@@ -24,11 +24,11 @@ fuzz_target!(|frame: &[u8]| {
     let mut encoded = BytesMut::new();
     request
         .write(&mut encoded, head.version)
-        .expect("what was decoded can be encoded");
+        .expect("a decoded request can be encoded");
     let mut encoded = encoded.freeze();
     let again = by_api::read_request(head.api, head.version, &mut encoded)
-        .expect("what was encoded can be decoded");
+        .expect("an encoded request can be decoded");
     assert!(encoded.is_empty(), "all of it is read");
-    // Not compared by value: a request may hold a NaN.
+    // Compared as text, because a request may contain a NaN.
     assert_eq!(format!("{request:?}"), format!("{again:?}"));
 });

@@ -1,6 +1,6 @@
-//! What is read back from the disk: metadata records, coordinator records, control records, producer snapshots.
+//! Fuzzes what is read from disk: metadata records, coordinator records, control records, producer snapshots.
 //!
-//! The first byte chooses; a record that decodes must encode again.
+//! The first byte selects the kind. A record that decodes must encode again.
 
 #![no_main]
 
@@ -17,7 +17,7 @@ fuzz_target!(|input: &[u8]| {
     let Some((choice, content)) = input.split_first() else {
         return;
     };
-    // The second byte parts key and value.
+    // The second byte is the length of the key.
     let (key, value) = match content.split_first() {
         Some((length, rest)) => rest.split_at(usize::from(*length).min(rest.len())),
         None => return,

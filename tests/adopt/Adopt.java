@@ -5,8 +5,8 @@ import java.util.Set;
 import org.apache.kafka.clients.admin.Admin;
 
 /**
- * The client of a journey between brokers that share one address. Argument: bootstrap. Takes a command a line, prints
- * a claim for each check and "done" after each command, and remembers what it has seen from one broker to the next.
+ * The client of a journey between brokers that share one address. Argument: bootstrap. It reads one command per line, prints
+ * a claim for each check and "done" after each command, and remembers the data from one broker to the next.
  */
 public final class Adopt {
     private final Wire wire;
@@ -55,7 +55,7 @@ public final class Adopt {
         }
     }
 
-    /** Another broker is there: what it finalised is as before, and it serves. */
+    /** After a change of brokers: the finalised features must be the same, and the broker must serve. */
     private void arrive(String broker, Claims claims) {
         kind = broker;
         claims.add("serves", () -> Claims.until("the topics", () -> {
@@ -65,6 +65,6 @@ public final class Adopt {
         }));
     }
 
-    /** The topics whose records change by compaction: what counts there is the last value of each key. */
+    /** The compacted topics: only the last value of each key must stay. */
     static final Set<String> COMPACTED = Set.of("compacted");
 }

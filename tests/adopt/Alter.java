@@ -12,7 +12,7 @@ import org.apache.kafka.clients.consumer.OffsetAndMetadata;
 import org.apache.kafka.clients.producer.KafkaProducer;
 import org.apache.kafka.common.TopicPartition;
 
-/** What Kafka does with the directory once it has it back. */
+/** What Kafka changes after it has the directory back. */
 final class Alter {
     private static final String CONFIGS = Tool.CONFIGS;
 
@@ -33,7 +33,7 @@ final class Alter {
         claims.add("kafka_fills_the_metadata_log", () -> Carry.grow(wire, "kafka"));
     }
 
-    /** What works without the features that Ottla does not finalise. */
+    /** Checks that work without the features that Ottla does not finalise. */
     void claimsOfNewcomer(Claims claims) {
         claims.add("kafka_configs_alters_topics_with_settings_of_ottla", this::topics);
         claims.add("kafka_begins_with_transactions", this::transactions);
@@ -55,7 +55,7 @@ final class Alter {
         }
     }
 
-    /** Ottla's settings stand in the same resource. */
+    /** Ottla's settings are configs of the same resource. */
     private void brokers() throws Exception {
         wire.tool(CONFIGS, "--describe", "--entity-type", "brokers", "--entity-default").expect("log.cleaner.threads=2");
         wire.tool(CONFIGS, "--alter", "--entity-type", "brokers", "--entity-default",
@@ -96,7 +96,7 @@ final class Alter {
         }
     }
 
-    /** What was acknowledged before Ottla is not delivered again; what Ottla took in is. */
+    /** Records that were acknowledged before Ottla are not delivered again; records that Ottla received are. */
     private void shareGroups() throws Exception {
         if (!Live.hasShareGroups(wire)) {
             return;
@@ -114,7 +114,7 @@ final class Alter {
         Claims.expect(values.stream().allMatch(key -> key.startsWith("ottla-key")), "others are among " + values);
     }
 
-    /** One of the topics is made again, and must not get what the other had. */
+    /** One of the topics is created again, and must not get the settings of the deleted one. */
     private void delete() throws Exception {
         try (Admin admin = Admin.create(wire.base())) {
             admin.deleteTopics(List.of("gone")).all().get();

@@ -1,7 +1,7 @@
 import java.util.Map;
 import java.util.Set;
 
-/** What Ottla must still know after Kafka had the directory. */
+/** What Ottla must find after Kafka ran on the directory. */
 final class Arrived {
     private final Wire wire;
 

@@ -3,7 +3,7 @@ import org.apache.kafka.clients.admin.Admin;
 import org.apache.kafka.clients.consumer.OffsetAndMetadata;
 import org.apache.kafka.common.TopicPartition;
 
-/** Fills a directory that Ottla has formatted, with all that Ottla serves. */
+/** Fills a directory that Ottla has formatted, with everything that Ottla serves. */
 final class Begin {
     private final Wire wire;
 

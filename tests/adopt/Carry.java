@@ -17,7 +17,7 @@ import org.apache.kafka.common.TopicPartition;
 import org.apache.kafka.common.config.ConfigResource;
 import org.apache.kafka.common.errors.UnsupportedVersionException;
 
-/** What Ottla takes in on a directory of Kafka's: records, topics, configs, offsets, compaction. */
+/** Changes through Ottla on a directory of Kafka: records, topics, configs, offsets, compaction. */
 final class Carry {
     /** Ottla's own setting of a topic. */
     static final String SETTING = "ottla.ack.durability";
@@ -97,7 +97,7 @@ final class Carry {
                 "--add-config", "retention.ms=800000000," + SETTING + "=page-cache").expect("Completed updating config");
     }
 
-    /** The topics that carry Ottla's setting, as Ottla shows them. */
+    /** The topics with Ottla's setting, as Ottla shows them. */
     static Set<String> carriers(Wire wire) throws Exception {
         Set<String> carriers = new TreeSet<>();
         try (Admin admin = Admin.create(wire.base())) {
@@ -117,7 +117,7 @@ final class Carry {
         return carriers;
     }
 
-    /** Every kind of config that is taken. The next Kafka starts on them. */
+    /** All kinds of configs that are accepted. The next Kafka starts with them. */
     void configs() throws Exception {
         NewTopic topic = new NewTopic("configured", 1, (short) 1).configs(Map.ofEntries(
                 Map.entry("cleanup.policy", "compact,delete"), Map.entry("compression.type", "zstd"),
@@ -149,7 +149,7 @@ final class Carry {
         }
     }
 
-    /** They are kept without effect, and Kafka has them again. */
+    /** Ottla keeps them without effect, and Kafka finds them again. */
     private static void clientMetrics(Admin admin) throws Exception {
         Wire.alter(admin, new ConfigResource(ConfigResource.Type.CLIENT_METRICS, "of-ottla"), Map.of(
                 "interval.ms", "30000", "metrics", "org.apache.kafka.consumer.", "match", "client_id=a.*"));
@@ -179,7 +179,7 @@ final class Carry {
             Claims.expectEqual(member.committed(Set.of(first)).get(first).offset(), 11L, "what was committed on Kafka");
             for (long offset = 12; offset < 17; offset++) {
                 member.commitSync(Map.of(first, new OffsetAndMetadata(offset, "on Ottla")));
-                // Each commit makes a segment of its own.
+                // Each commit begins a new segment.
                 long next = System.nanoTime() + 150_000_000L;
                 Claims.until("another segment", () -> {
                     member.poll(Duration.ofMillis(50));
@@ -190,7 +190,7 @@ final class Carry {
         Claims.until("compaction of the committed offsets", () -> wire.committedOnOttla() <= 2);
     }
 
-    /** Kafka must be able to load what is left of these. */
+    /** Kafka must be able to load the rest of these. */
     private void turn() throws Exception {
         TopicPartition first = new TopicPartition("plain", 0);
         try (KafkaConsumer<String, String> member = wire.consumer(Map.of("group.id", "turned"))) {
@@ -207,7 +207,7 @@ final class Carry {
         }
     }
 
-    /** What their coordinator keeps of them would stay, and fence a group of the same name on Kafka. */
+    /** Their state would otherwise stay, and fence a group with the same name on Kafka. */
     private void shareGroups() throws Exception {
         if (!Live.hasShareGroups(wire)) {
             return;
@@ -218,7 +218,7 @@ final class Carry {
         }
     }
 
-    /** Makes so many topics that a snapshot is due, after which the records before it are not read again. */
+    /** Creates enough topics to trigger a snapshot; earlier records are then not read again. */
     static void grow(Wire wire, String who) throws Exception {
         try (Admin admin = Admin.create(wire.base())) {
             for (int round = 0; round < 3; round++) {
@@ -228,12 +228,12 @@ final class Carry {
                 }
                 admin.createTopics(topics).all().get();
             }
-            // A broker of Kafka learns of them after the controller has answered.
+            // A Kafka broker gets them after the controller has answered.
             Claims.until("the topics", () -> admin.listTopics().names().get().contains(who + "-2-19"));
         }
     }
 
-    /** Writes duplicates of one new key, and waits until compaction has left one of those in closed segments. */
+    /** Writes duplicates of one new key, and waits until compaction has left one of them in the closed segments. */
     static void compact(Wire wire, String who, int step) throws Exception {
         try (KafkaProducer<String, String> producer = wire.producer(Map.of("compression.type", "lz4"))) {
             for (int more = 0; more < 6; more++) {

@@ -26,7 +26,7 @@ import org.apache.kafka.common.resource.PatternType;
 import org.apache.kafka.common.resource.ResourcePattern;
 import org.apache.kafka.common.resource.ResourceType;
 
-/** Fills the directory through Kafka: every kind of record that a log and the metadata may hold. */
+/** Fills the directory through Kafka with all kinds of records that a log and the metadata may have. */
 final class Fill {
     private final Wire wire;
 
@@ -98,7 +98,7 @@ final class Fill {
         }
     }
 
-    /** Duplicates, tombstones, a transaction that was aborted; then Kafka compacts it. */
+    /** Duplicates, tombstones, and an aborted transaction; then Kafka compacts the topic. */
     private void compacted() throws Exception {
         try (KafkaProducer<String, String> producer = wire.producer(Map.of("compression.type", "zstd"))) {
             for (int step = 0; step < 12; step++) {
@@ -160,7 +160,7 @@ final class Fill {
                         Map.of("share.auto.offset.reset", "earliest"));
             }
         }
-        // Each member that comes and goes raises the epoch, under which the share coordinator then keeps what it is told.
+        // Each member that joins and leaves raises the epoch under which the share coordinator stores its state.
         for (int round = 0; round < 3; round++) {
             try (KafkaShareConsumer<String, String> member = Live.shareConsumer(wire, "idle-share")) {
                 member.subscribe(List.of(round % 2 == 0 ? "stamped" : "recoded"));
@@ -204,13 +204,13 @@ final class Fill {
         }
     }
 
-    /** Whether hosts of ACLs may be networks: from metadata.version 32, 4.4-IV1, on. */
+    /** Whether hosts of ACLs may be networks: since metadata.version 32, 4.4-IV1. */
     private static boolean hasNetworks(Admin admin) throws Exception {
         var levels = admin.describeFeatures().featureMetadata().get().finalizedFeatures();
         return levels.get("metadata.version").maxVersionLevel() >= 32;
     }
 
-    /** Their topics too are in many segments, so that both brokers compact what both must keep. */
+    /** Their topics have many segments too, so that both brokers compact them. */
     private void coordinators() throws Exception {
         try (Admin admin = Admin.create(wire.base())) {
             for (String topic : admin.listTopics(new ListTopicsOptions().listInternal(true)).names().get()) {

@@ -13,7 +13,7 @@ import org.apache.kafka.clients.producer.KafkaProducer;
 import org.apache.kafka.common.GroupState;
 import org.apache.kafka.common.serialization.StringDeserializer;
 
-/** What lives while Kafka stops: members of groups, and a transaction that is open. */
+/** Live state while Kafka stops: members of groups, and an open transaction. */
 final class Live {
     private interface Step {
         void take() throws Exception;
@@ -101,7 +101,7 @@ final class Live {
         }
     }
 
-    /** Ends all of it, as the refusal tells an operator to. */
+    /** Ends all of it, as the error message of the refused start says. */
     void release(Claims claims) {
         claims.add("ends_the_transaction", () -> {
             producer.commitTransaction();

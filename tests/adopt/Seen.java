@@ -19,8 +19,8 @@ import org.apache.kafka.common.config.ConfigResource;
 import org.apache.kafka.common.quota.ClientQuotaFilter;
 
 /**
- * What a broker shows of everything that is in the directory, as text in named sections. The next broker must show the
- * same; a section that only Kafka serves waits for the next Kafka.
+ * Everything in the directory as a broker shows it, as text in named sections. The next broker must show the same; a
+ * section that only Kafka serves is compared on the next Kafka.
  */
 final class Seen {
     private final Wire wire;
@@ -31,7 +31,7 @@ final class Seen {
         this.wire = wire;
     }
 
-    /** The ids that topics had when they were last seen, those of deleted ones too. */
+    /** The last known ids of topics, with those of deleted topics. */
     String topicId(String name) {
         return topicIds.get(name);
     }
@@ -46,7 +46,7 @@ final class Seen {
 
     void compare(String kind, Claims claims) throws Exception {
         sections(kind).forEach((name, section) -> {
-            // The first Kafka on a directory of Ottla's shows more than anyone before it.
+            // The first Kafka on a directory of Ottla shows more than the brokers before it.
             String before = remembered.get(name);
             if (before != null) {
                 claims.add("same_" + name.replace(' ', '_'), () -> expectSame(before, section.call()));
@@ -127,7 +127,7 @@ final class Seen {
                         + " in sync").toList()).toList());
     }
 
-    /** What was set; Ottla's own settings of topics are looked at by themselves. */
+    /** The configs that were set, without Ottla's own topic settings, which have separate checks. */
     private static String dynamic(Admin admin, ConfigResource resource) throws Exception {
         Map<String, String> set = new TreeMap<>();
         for (ConfigEntry entry : admin.describeConfigs(List.of(resource)).all().get().get(resource).entries()) {

@@ -4,19 +4,19 @@ import java.util.Comparator;
 import java.util.List;
 import java.util.stream.Stream;
 
-/** The newest snapshot of the metadata, as Kafka's own tool reads it. */
+/** Checks the newest metadata snapshot with Kafka's own tool. */
 final class Snapshots {
     private Snapshots() {
     }
 
-    /** It must name Ottla's setting of a topic that Ottla created and of one that Kafka did. */
+    /** It must contain Ottla's setting of a topic that Ottla created and of one that Kafka created. */
     static void expectSettings(String directory, Seen seen) throws Exception {
         List<Path> snapshots;
         try (Stream<Path> files = Files.list(Path.of(directory))) {
             snapshots = files.filter(file -> file.toString().endsWith(".checkpoint"))
                     .sorted(Comparator.comparing(Path::getFileName).reversed()).toList();
         }
-        // The newest is by Kafka: its epoch is that of the last leader.
+        // The newest was written by Kafka: its epoch is that of the last leader.
         Path newest = snapshots.get(0);
         String state = Files.readString(Path.of(directory, "quorum-state"));
         String epoch = String.valueOf(Integer.parseInt(newest.toString().replaceAll(".*-0*(\\d+)\\.checkpoint", "$1")));
@@ -28,7 +28,7 @@ final class Snapshots {
         }
     }
 
-    /** The tool has moved in 4.3. */
+    /** Kafka 4.3 has the tool in another package. */
     private static String tool() {
         String here = "org.apache.kafka.tools.DumpLogSegments";
         try {

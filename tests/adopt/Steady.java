@@ -8,9 +8,9 @@ import org.apache.kafka.clients.producer.ProducerRecord;
 import org.apache.kafka.common.TopicPartition;
 
 /**
- * An idempotent producer, a consumer and a member of a classic group that live all the way: for them each broker is the
- * same one after a restart. Sequence numbers go on, leader epochs never go back, or they would wait for ever, and the
- * group knows its member without a rebalance.
+ * An idempotent producer, a consumer and a member of a classic group that keep running during the whole journey. For them
+ * each broker must look like the same one after a restart. Sequence numbers continue. Leader epochs never go back; otherwise
+ * the clients would wait for ever. The group knows its member without a rebalance.
  */
 final class Steady {
     static final String TOPIC = "steady";
@@ -28,7 +28,7 @@ final class Steady {
         this.wire = wire;
     }
 
-    /** Sends some more, and must read exactly what was sent so far, in order. */
+    /** Sends more records, and must read exactly the records sent so far, in order. */
     void step() throws Exception {
         if (producer == null) {
             producer = wire.producer(Map.of());

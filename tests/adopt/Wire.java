@@ -22,7 +22,7 @@ import org.apache.kafka.common.header.internals.RecordHeader;
 import org.apache.kafka.common.serialization.StringDeserializer;
 import org.apache.kafka.common.serialization.StringSerializer;
 
-/** Stock clients with the settings that all steps share. */
+/** Kafka's clients with the settings that all steps share. */
 final class Wire {
     /** An hour ago, so that neither retention nor the limit on early records applies. */
     static final long START = System.currentTimeMillis() / 1000 * 1000 - 3_600_000;

@@ -1,6 +1,6 @@
-// Prints every message and record of Apache Kafka, in every version, as Kafka's own classes encode it.
+// Prints each message and record of Apache Kafka in each version, as Kafka's own classes encode it.
 //
-// One line a case, fields separated by tabs: kind, name or number, version, filling, bytes in hex (for coordinator
+// One line per case, with fields separated by tabs: kind, name or number, version, filling, bytes in hex (for coordinator
 // records: the key's and the value's). Fillings: `defaults`; `nulls` (all that may be null is); `tags` (every field
 // filled, with unknown tagged fields added at every level); `random-N` (N seeds the values, lengths and nulls).
 // Lines of kind `api` give Kafka's own table of APIs. What must be filled follows from the schemas that Kafka's
@@ -150,7 +150,7 @@ public final class KafkaEncodings {
         return HEX.formatHex(bytes);
     }
 
-    /** How values are chosen. */
+    /** How to choose values. */
     private record Filling(String name, Random random) {
         boolean defaults() {
             return name.equals("defaults");
@@ -189,7 +189,7 @@ public final class KafkaEncodings {
     private static void set(Message message, Field field, Filling filling) throws ReflectiveOperationException {
         Method setter = setter(message.getClass(), field.name);
         Class<?> parameter = setter.getParameterTypes()[0];
-        // Kafka leaves records null by default even where null cannot be written.
+        // Kafka's default for records is null even in versions that cannot encode null.
         boolean required = BaseRecords.class.isAssignableFrom(parameter) && !field.type.isNullable();
         if (filling.defaults() && !required) return;
         Type generic = setter.getGenericParameterTypes()[0];

@@ -9,7 +9,7 @@ import time
 
 
 def free_port():
-    """A port that the system gives."""
+    """A free port, chosen by the system."""
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         return listener.getsockname()[1]
@@ -20,7 +20,7 @@ class Broker:
 
     SETTINGS = {
         "ottla.http.listen": "",
-        # Small enough that kills fall on snapshots, retention, compaction and deletes.
+        # Small values, so that kills hit snapshots, retention, compaction and deletions.
         "metadata.log.max.record.bytes.between.snapshots": "4000",
         "log.retention.check.interval.ms": "200",
         "log.cleaner.backoff.ms": "50",
@@ -42,7 +42,7 @@ class Broker:
         return f"127.0.0.1:{self.port}"
 
     def start(self):
-        """Returns once the broker says that it is ready."""
+        """Starts the broker; returns when it is ready."""
         listeners = f"PLAINTEXT://{self.address},CONTROLLER://127.0.0.1:{free_port()}"
         settings = {"listeners": listeners, "log.dirs": str(self.data), **self.settings}
         command = [self.binary, "serve"]
@@ -62,11 +62,11 @@ class Broker:
         return self.log.read_bytes()[self.began :].decode(errors="replace")
 
     def kill(self):
-        """Ends it as a crash does."""
+        """Kills it with SIGKILL."""
         os.kill(self.process.pid, signal.SIGKILL)
         self.process.wait()
 
     def stop(self):
-        """Ends it cleanly."""
+        """Stops it with SIGTERM."""
         os.kill(self.process.pid, signal.SIGTERM)
         return self.process.wait(timeout=60)

@@ -1,7 +1,7 @@
-"""A full disk: clients' records are refused with the reason, the rest goes on, and space brings everything back.
+"""A full disk: records of clients are refused with the reason, everything else works, and free space restores produce.
 
-The data lies on a small ext4 image. A producer fills it up to `ottla.disk.reserve`; then something else fills the rest, the
-broker is killed and starts on a disk without a free byte. When there is space again, so is produce, without a restart.
+The data is on a small ext4 image. A producer fills it up to `ottla.disk.reserve`. Then another file fills the rest, and the
+broker is killed and starts without a free byte. When there is space again, produce works again without a restart.
 
 usage and exit status: image.py
 """
@@ -21,8 +21,8 @@ PATIENCE = 30
 
 
 def fill(address, chance, topic=TOPIC):
-    """Produces until the broker refuses. Returns what was acknowledged, by offset, and the refusal."""
-    # Without retries the client shows what the broker said.
+    """Produces until the broker refuses. Returns the acknowledged records, by offset, and the refusal."""
+    # Without retries the client shows the broker's error.
     producer = Producer({"bootstrap.servers": address, "acks": "all", "retries": 0, "linger.ms": 5})
     acknowledged, refusals = {}, []
 
@@ -71,7 +71,7 @@ def create(address, name):
 
 
 def take_what_is_left(at):
-    """Another program's file takes the rest of the disk."""
+    """Fills the rest of the disk with another file."""
     path = at / "somebody-elses-file"
     with open(path, "wb", buffering=0) as file:
         for size in (1 << 20, 4096, 1):

@@ -1,7 +1,7 @@
-"""A file with an ext4 file system in it, which a test mounts: its disk, to fill, to freeze, or to lose.
+"""A file with an ext4 file system, which a test mounts as its disk, to fill it, freeze it, or cut its power.
 
-A program that runs in rounds is called with BROKER DIRECTORY ROUNDS SEED, and ends with 0 passed, 1 failed, or 77 this
-machine cannot do so with an image.
+A program that runs in rounds takes BROKER DIRECTORY ROUNDS SEED. Its exit status is 0 for passed, 1 for failed, or 77 if this
+machine cannot use such an image.
 """
 
 import contextlib
@@ -14,7 +14,7 @@ CANNOT_MOUNT = 77
 
 
 class Failed(Exception):
-    """What did not hold."""
+    """A check that failed."""
 
 
 def demand(holds, what):
@@ -43,7 +43,7 @@ def make_image(path):
 
 
 def demand_images(directory, attempt=lambda at: None):
-    """Ends the program where an image cannot be mounted, or `attempt` fails on it. What fails later is a fault."""
+    """Exits with 77 if an image cannot be mounted, or if `attempt` fails on it. Later failures are faults."""
     try:
         make_image(directory / "image")
         with mounted(directory / "image", directory / "disk") as at:
@@ -55,7 +55,7 @@ def demand_images(directory, attempt=lambda at: None):
 
 
 def in_rounds(round_of, summary, attempt=lambda at: None):
-    """Runs `round_of(binary, directory, at, chance)` on a new image each time, and says `summary(rounds, outcomes)`."""
+    """Runs `round_of(binary, directory, at, chance)` on a new image each time, and prints `summary(rounds, outcomes)`."""
     binary, directory, rounds, seed = sys.argv[1:]
     directory = pathlib.Path(directory)
     demand_images(directory, attempt)

@@ -1,4 +1,4 @@
-"""kill -9 at random moments under load: everything acknowledged is there, once and in order.
+"""kill -9 at random moments under load: all acknowledged records must be there, once and in order.
 
 usage: kill.py BROKER DIRECTORY ROUNDS SEED
 """

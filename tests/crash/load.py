@@ -1,7 +1,7 @@
-"""Load on a broker that may die at any moment, and a ledger of everything that it acknowledged.
+"""Load on a broker that may be killed at any moment, and a ledger of everything that it acknowledged.
 
-Only stock clients: librdkafka with idempotence for records, its consumer and admin client for the rest, and one
-hand-made request for producer ids, which no client shows.
+The clients are librdkafka's: its idempotent producer, its consumer and its admin client. Producer ids, which no client shows,
+are requested by a hand-made request.
 """
 
 import random
@@ -31,11 +31,11 @@ GROUP = "crash-group"
 
 
 def quiet(*_):
-    """Connections that break are what this is about."""
+    """Ignores broken connections, which this test causes."""
 
 
 def create_topics(address):
-    """The topics under load, with segments so small that kills fall on rolls."""
+    """The topics under load, with small segments, so that kills hit the rolling of segments."""
     small = {"internal.segment.bytes": str(SEGMENT_BYTES)}
     trimmed = {**small, "retention.bytes": str(3 * SEGMENT_BYTES)}
     compacted = {**small, "cleanup.policy": "compact", "min.cleanable.dirty.ratio": "0.1"}
@@ -50,7 +50,7 @@ def create_topics(address):
 
 
 class Ledger:
-    """What was acknowledged. Each list is written by one thread."""
+    """Everything that was acknowledged. Each list is written by one thread."""
 
     def __init__(self):
         self.acked = []  # (topic, partition, offset, value)
@@ -64,7 +64,7 @@ class Ledger:
 
 
 class Load:
-    """Threads that work until they are told to stop."""
+    """Threads that run until they must stop."""
 
     def __init__(self, address, seed, producers=3):
         self.address = address
@@ -86,7 +86,7 @@ class Load:
     def wait_until_served(self):
         """Waits until each producer had a first record acknowledged.
 
-        librdkafka asks for a producer id every half second. A broker that lives for a shorter time may never be asked.
+        librdkafka requests a producer id every half second. A broker that runs for a shorter time may never get the request.
         """
         for number, served in enumerate(self.served):
             if not served.wait(60):
@@ -101,7 +101,7 @@ class Load:
                 self.ledger.failures.append("a thread of the load does not end")
 
     def abandon(self):
-        """Ends without waiting for what the broker has not answered."""
+        """Ends without waiting for open requests."""
         self.abandoned = True
         self.stopping.set()
 
@@ -142,7 +142,7 @@ class Load:
         while not self.stopping.is_set() and not fatal:
             place = (rng.choice([KEPT, TRIMMED, COMPACTED]), rng.randrange(PARTITIONS))
             sequence[place] = sequence.get(place, 0) + 1
-            # Only a compacted topic needs it; it is the producer's own.
+            # Only a compacted topic needs a key; each producer has its own.
             key = f"{number}-{rng.randrange(KEYS)}"
             value = f"{number}:{sequence[place]}:{key}:".encode() + b"x" * rng.randrange(300)
             try:
@@ -233,7 +233,7 @@ class Load:
         self.ledger.created[name] = str(value)
 
     def delete(self, admin, name):
-        # Until it is acknowledged the topic may or may not be there.
+        # Until the acknowledgement the topic may or may not exist.
         del self.ledger.created[name]
         admin.delete_topics([name], request_timeout=2)[name].result(10)
         self.ledger.deleted.add(name)
@@ -255,7 +255,7 @@ class Load:
 
 
 class _Silent:
-    """A logger that drops everything: broken connections are what this is about."""
+    """A logger that drops everything, because this test breaks connections."""
 
     def __getattr__(self, _):
         return quiet

@@ -1,7 +1,7 @@
-"""Power cuts: the data lies on an ext4 image, and what had not reached the image is gone.
+"""Power cuts: the data is on an ext4 image, and whatever has not reached the image is lost.
 
-After kill -9 the image file is copied without unmounting and the broker starts on the copy. With `fsync` nothing
-acknowledged or read may be missing; with `page-cache` something must be, or the test could not see a missing sync.
+After kill -9 the image file is copied without unmounting it, and the broker starts on the copy. With `fsync` no acknowledged or
+read record may be missing. With `page-cache` some must be missing; otherwise the test could not find a missing sync.
 
 usage: power_cut.py BROKER DIRECTORY CUTS SEED
 exit status: 0 passed, 1 failed, 77 this machine cannot mount an image
@@ -33,7 +33,7 @@ def cut(binary, directory, seed, durability):
         load.start()
         time.sleep(random.Random(seed).uniform(0.4, 1.5))  # how long the load runs
         broker.kill()
-        # The copy is the disk as the cut left it: the kernel's memory is not in it.
+        # The copy is the disk after the cut: it does not contain the kernel's memory.
         run("cp", "--sparse=always", str(image), str(copy))
         load.abandon()
     with mounted(copy, directory / "after") as after:

@@ -1,8 +1,8 @@
-"""A disk that stands still: only what needs it waits, and nothing is lost.
+"""A stalled disk: only requests that need it wait, and nothing is lost.
 
-One of two log directories lies on an ext4 image, which is frozen under load: every write to it blocks. More clients than
-the broker has threads are held up by it. Metadata and its changes, groups, /live, and produce, fetch and compaction of the
-other directory go on.
+One of two log directories is on an ext4 image, which is frozen under load: each write to it blocks. More clients than the
+broker has threads wait for it. Metadata and its changes, groups, /live, and produce, fetch and compaction of the other
+directory must still work.
 
 usage and exit status: image.py
 """
@@ -40,7 +40,7 @@ def partitions_in(directory, topic=TOPIC):
 
 
 class Client:
-    """A producer with connections of its own and one record under way."""
+    """A producer with its own connections and one record in flight."""
 
     def __init__(self, address, partition, value):
         settings = {"bootstrap.servers": address, "acks": "all", "enable.idempotence": True, "message.timeout.ms": 2 * PATIENCE * 1000}
@@ -73,13 +73,13 @@ def read(address, partition):
 
 
 def join(address, name):
-    """A group with one member, which has its partitions: joined, synced, and heartbeating."""
+    """A group with one member that has joined, synced, has its partitions, and sends heartbeats."""
     settings = {"bootstrap.servers": address, "group.id": name, "session.timeout.ms": 6000, "heartbeat.interval.ms": 500}
     consumer = Consumer({**settings, "enable.auto.commit": False})
     consumer.subscribe([TOPIC])
     deadline = time.monotonic() + PATIENCE
     while not consumer.assignment():
-        demand(time.monotonic() < deadline, f"group {name} gets no assignment while another disk stands still")
+        demand(time.monotonic() < deadline, f"group {name} gets no assignment while another disk is stalled")
         consumer.poll(0.2)
     return consumer
 
@@ -90,7 +90,7 @@ def ask(http, path):
 
 
 def within(seconds, holds):
-    """Whether something holds within a while."""
+    """Whether a condition holds before a timeout."""
     deadline = time.monotonic() + seconds
     while not holds():
         if time.monotonic() > deadline:
@@ -100,12 +100,12 @@ def within(seconds, holds):
 
 
 def is_said(http, path):
-    """Whether /ready names the directory within a while."""
+    """Whether /ready names the directory before a timeout."""
     return within(PATIENCE, lambda: f"degraded: log directory {path} does not answer" in ask(http, "ready"))
 
 
 def why(http, partition):
-    """What the broker says of the compaction of a partition."""
+    """The broker's answer to `/why/compaction` for a partition."""
     (report,) = json.loads(ask(http, f"why/compaction/{COMPACTED}/{partition}"))
     return report
 
@@ -116,7 +116,7 @@ def compacted_at(http, partition):
 
 @contextlib.contextmanager
 def overwritten(address, partitions):
-    """A few keys are written to each of these partitions again and again."""
+    """Writes a few keys to each of these partitions again and again."""
     ended = threading.Event()
 
     def write(partition):
@@ -139,12 +139,12 @@ def overwritten(address, partitions):
 
 
 def others_are_served(broker, http, healthy, member):
-    demand(ask(http, "live") == "live\n", "/live does not answer while a disk stands still")
-    demand("kafka_log_log_size" in ask(http, "metrics"), "/metrics says nothing of logs while a disk stands still")
-    # A client of its own has nothing cached.
+    demand(ask(http, "live") == "live\n", "/live does not answer while a disk is stalled")
+    demand("kafka_log_log_size" in ask(http, "metrics"), "/metrics has no logs while a disk is stalled")
+    # A new client has nothing cached.
     admin = AdminClient({"bootstrap.servers": broker.address})
     topics = admin.list_topics(timeout=PATIENCE).topics
-    demand(len(topics[TOPIC].partitions) == PARTITIONS, "metadata is not whole while a disk stands still")
+    demand(len(topics[TOPIC].partitions) == PARTITIONS, "metadata is incomplete while a disk is stalled")
     for partition in healthy:
         client = Client(broker.address, partition, b"meanwhile")
         client.send()
@@ -159,7 +159,7 @@ def others_are_served(broker, http, healthy, member):
 
 
 def metadata_is_changed(broker, topic):
-    """A topic is made, its configs are changed, and those of one that lies on both disks; it stays."""
+    """Creates a topic, and changes its configs and those of a topic on both disks. The new topic stays."""
     admin = AdminClient({"bootstrap.servers": broker.address})
     admin.create_topics([NewTopic(topic, 2, 1)])[topic].result(PATIENCE)
     for name in (topic, TOPIC):
@@ -180,7 +180,7 @@ def topics_are_deleted(broker, topics):
 
 @contextlib.contextmanager
 def running(broker):
-    """Ends it, whatever happens."""
+    """Ends it in any case."""
     broker.start()
     try:
         yield broker
@@ -203,14 +203,14 @@ def round_of(binary, directory, at, _chance):
 def stall(broker, http, directories, at):
     first, second = directories
     admin = AdminClient({"bootstrap.servers": broker.address})
-    # The topic of offsets comes first, and lies in the first directory: groups need it.
+    # __consumer_offsets is created first, in the first directory, because groups need it.
     with contextlib.suppress(KafkaException):
         Consumer({"bootstrap.servers": broker.address, "group.id": "first"}).committed([TopicPartition("none", 0)], 5)
     admin.create_topics([NewTopic(TOPIC, PARTITIONS, 1)])[TOPIC].result(PATIENCE)
     healthy, stalled = partitions_in(first), partitions_in(second)
     demand(healthy and stalled, f"partitions lie in {healthy} and {stalled}")
-    demand((first / "__consumer_offsets-0").exists(), "the topic of offsets lies on the disk that is to stand still")
-    # What is written last is to be compacted soon after the disk has come to stand still.
+    demand((first / "__consumer_offsets-0").exists(), "__consumer_offsets is on the disk that will be stalled")
+    # The last records must become due for compaction soon after the disk has stalled.
     soon = {"cleanup.policy": "compact", "min.cleanable.dirty.ratio": "0", "segment.ms": "1000", "min.compaction.lag.ms": "3000"}
     admin.create_topics([NewTopic(COMPACTED, 4, 1, config=soon)])[COMPACTED].result(PATIENCE)
     cleaned = partitions_in(first, COMPACTED)
@@ -228,13 +228,13 @@ def stall(broker, http, directories, at):
                 demand(client.wait(0.1) is None, "a write to a frozen disk was acknowledged")
             metadata_is_changed(broker, "early")
             others_are_served(broker, http, healthy, member)
-            demand(is_said(http, second), "/ready does not name the directory that stands still")
+            demand(is_said(http, second), "/ready does not name the stalled directory")
             demand("has not answered" in broker.said(), "the log does not say it")
             before = compacted_at(http, cleaned[0])
             is_compacted = within(PATIENCE, lambda: compacted_at(http, cleaned[0]) > before)
             demand(is_compacted, f"compaction of another disk waits for this one: {why(http, cleaned[0])}")
             metadata_is_changed(broker, "late")
-            demand(partitions_in(first, "late") == [0, 1], "a new partition is made on the disk that stands still")
+            demand(partitions_in(first, "late") == [0, 1], "a new partition is created on the stalled disk")
             topics_are_deleted(broker, ["early", "late"])
             demand(not partitions_in(first, "late"), "the files of a deleted topic stay where they were")
             demand(all(client.wait(0) is None for client in clients), "a write to a frozen disk was acknowledged")
@@ -263,7 +263,8 @@ def stops_in_part(broker, directories, at, partition):
         demand(within(2 * PATIENCE, lambda: "do not answer, and are not closed" in broker.said()), "a stop does not say what it waits for")
         demand((first / ".kafka_cleanshutdown").exists(), "a stop does not close the directory that answers")
         broker.process.send_signal(signal.SIGTERM)
-        # The process is gone once its threads are, and they come back from a frozen file system only when it thaws.
+        # The process ends only when its threads end, and threads blocked on a frozen file system continue only after it
+        # thaws.
         demand(within(PATIENCE, lambda: "a second signal ends the process" in broker.said()), "a second signal is not heard")
     demand(broker.process.wait(timeout=PATIENCE) != 0, "a stop that was cut short counts as one")
     demand(not (second / ".kafka_cleanshutdown").exists(), "a directory that was not closed says that it was")

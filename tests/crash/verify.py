@@ -1,4 +1,4 @@
-"""Holds what a broker has after a crash against the ledger of what it acknowledged before."""
+"""Compares a broker's data after a crash with the ledger of what it acknowledged before."""
 
 import time
 
@@ -30,7 +30,7 @@ def read_all(address, topic, partition):
 
 
 def lost_and_wrong(address, ledger):
-    """(acknowledged or read records that are gone, everything else that is wrong)."""
+    """Returns (acknowledged or read records that are missing, all other faults)."""
     lost, wrong = [], []
     for topic in (KEPT, TRIMMED):
         for partition in range(PARTITIONS):
@@ -57,7 +57,7 @@ def lost_and_wrong(address, ledger):
 
 
 def keys_gone(partition, records, acked):
-    """Keys whose newest record is older than one that was acknowledged."""
+    """Finds keys whose newest record is older than an acknowledged one."""
     newest = {}
     for offset in sorted(records):
         _, sequence, key = records[offset].split(b":")[:3]
@@ -71,7 +71,7 @@ def keys_gone(partition, records, acked):
 
 
 def out_of_order(topic, partition, records):
-    """Each producer's records stand once and in the order it sent them."""
+    """Checks that each producer's records are there once and in the order of sending."""
     last, wrong = {}, []
     for offset in sorted(records):
         producer, sequence = records[offset].split(b":")[:2]
@@ -82,7 +82,7 @@ def out_of_order(topic, partition, records):
 
 
 def metadata_faults(address, ledger):
-    """Topics, configs, commits and producer ids that are not what was acknowledged."""
+    """Finds topics, configs, commits and producer ids that differ from what was acknowledged."""
     faults = []
     admin = AdminClient({"bootstrap.servers": address})
     topics = set(admin.list_topics(timeout=30).topics)

@@ -3,8 +3,8 @@
 Arguments: bootstrap, a directory for its data, how many records there are.
 
 The embedded ClickHouse has no threads that read a topic in the background (`background_message_broker_schedule_pool_size`
-is 0): to create a table of the Kafka engine ends with "Shutdown was called", although the table is there and works. So
-records are moved by queries, each of which takes what a group has not read yet and commits it.
+is 0). Creating a table of the Kafka engine fails with "Shutdown was called", although the table exists and works. So queries
+move the records: each query reads what the group has not read yet, and commits it.
 """
 
 import sys

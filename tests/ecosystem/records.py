@@ -39,17 +39,17 @@ def reader_of(group):
 
 
 def ends_of(reader):
-    """The end of each partition, in their order."""
+    """The end of each partition, in order."""
     partitions = sorted(reader.list_topics(TOPIC, SECONDS).topics[TOPIC].partitions)
     return [reader.get_watermark_offsets(TopicPartition(TOPIC, partition), SECONDS)[1] for partition in partitions]
 
 
 def read():
-    """Prints every value up to the ends that the partitions have now."""
+    """Prints all values up to the current ends of the partitions."""
     reader = reader_of("unused")
     ends = ends_of(reader)
     reader.assign([TopicPartition(TOPIC, partition, 0) for partition in range(len(ends))])
-    # What ends a transaction or is compacted has offsets, but is no record. An empty partition has no position: -1001.
+    # Markers and compacted records have offsets but are not delivered. An empty partition has no position: -1001.
     while any(max(place.offset, 0) < end for place, end in zip(places(reader, len(ends)), ends)):
         for message in reader.consume(1000, 1):
             if message.error():

@@ -1,4 +1,4 @@
-"""A broker that a packaging test started, and what a stock client says of it."""
+"""A broker that a packaging test started, and checks of it with a client."""
 
 import json
 import os
@@ -14,12 +14,12 @@ from confluent_kafka import Consumer, Producer
 from confluent_kafka.admin import AdminClient
 
 RECORDS = 100
-# Long enough for a machine that does other things too; nothing is measured.
+# Long enough for a busy machine; nothing is measured.
 PATIENCE = 60
 
 
 def told():
-    """What `cargo xtask package` says to this program."""
+    """The input from `cargo xtask package`."""
     return json.loads(pathlib.Path(sys.argv[1]).read_text())
 
 
@@ -28,7 +28,7 @@ def claim(name, is_so, reason=""):
 
 
 class Process:
-    """A process as its service manager starts it: of another user, told by NOTIFY_SOCKET where to say that it is ready."""
+    """A process as its service manager starts it: as another user, with NOTIFY_SOCKET for its notifications."""
 
     def __init__(self, command, environment, user, group, directory, before=None):
         self.path = f"/run/notify-{os.getpid()}"
@@ -48,7 +48,7 @@ class Process:
         )
 
     def said(self):
-        """The next message; what it is when none comes."""
+        """The next message; a text about the process when none comes."""
         try:
             return self.socket.recv(4096).decode()
         except TimeoutError:
@@ -61,13 +61,13 @@ class Process:
 
 
 def advertised(bootstrap):
-    """The addresses that clients are told."""
+    """The addresses that the broker advertises."""
     brokers = AdminClient({"bootstrap.servers": bootstrap}).list_topics(timeout=PATIENCE).brokers
     return sorted(f"{broker.host}:{broker.port}" for broker in brokers.values())
 
 
 def round_trip(bootstrap, topic):
-    """How many records come back of those that were produced."""
+    """Produces records; returns how many of them are read again."""
     failures = []
     producer = Producer({"bootstrap.servers": bootstrap, "acks": "all"})
     for number in range(RECORDS):
@@ -80,7 +80,7 @@ def round_trip(bootstrap, topic):
 
 
 def consumed(bootstrap, topic):
-    """How many distinct records a new group reads from the start, until as many as were produced have come."""
+    """How many distinct records a new group reads from the start, until all produced records have arrived."""
     consumer = Consumer(
         {
             "bootstrap.servers": bootstrap,
@@ -101,7 +101,7 @@ def consumed(bootstrap, topic):
 
 
 def forward(listen, target):
-    """Carries bytes from one port of this host to another, as `docker run --publish` does."""
+    """Forwards bytes from one port of this host to another, as `docker run --publish` does."""
     server = socket.create_server(("127.0.0.1", listen))
 
     def copy(source, sink):

@@ -1,4 +1,4 @@
-"""Carries out the last stage of the Dockerfile on a copy of this machine, and runs its entry point as written."""
+"""Runs the last stage of the Dockerfile on a copy of this machine, and then its entry point."""
 
 import os
 import pathlib
@@ -7,7 +7,7 @@ import subprocess
 
 from broker import Process, RECORDS, advertised, claim, forward, round_trip, told
 
-# Another port outside than inside: a client that is told the wrong address cannot come back.
+# The ports outside and inside differ, so that a client with the wrong advertised address fails.
 PUBLISHED = 19092
 
 image = told()

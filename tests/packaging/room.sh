@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Makes a room and runs a program in it: room.sh WORKSPACE PROGRAM...
-# Called by `cargo xtask package` in namespaces of its own, so that nothing of this outlives it.
+# Creates a room and runs a program in it: room.sh WORKSPACE PROGRAM... `cargo xtask package` calls it in new
+# namespaces, so that nothing of the room stays.
 set -euo pipefail
 workspace=$1
 shift

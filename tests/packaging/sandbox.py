@@ -1,6 +1,6 @@
-"""What the unit's sandbox forbids, imposed without systemd: its filter of system calls, and a root that is read-only.
+"""Applies the unit's sandbox without systemd: its filter of system calls, and a read-only root file system.
 
-A filter that forbids too much would end the service on its users' machines alone.
+A filter that forbids too much would otherwise fail only on users' machines.
 """
 
 import ctypes
@@ -28,7 +28,7 @@ def system_calls(name):
 
 
 def allowed(filters):
-    """What the values of SystemCallFilter= leave, in their order."""
+    """The system calls that the values of SystemCallFilter= allow, applied in order."""
     calls = system_calls("@default")
     for value in filters:
         for word in value.lstrip("~").split():
@@ -38,12 +38,12 @@ def allowed(filters):
 
 
 def imposer(calls):
-    """A function that imposes the filter on the process that calls it."""
+    """Returns a function that applies the filter to the process that calls it."""
     library = ctypes.CDLL("libseccomp.so.2", use_errno=True)
     library.seccomp_init.restype = ctypes.c_void_p
     library.seccomp_rule_add.argtypes = [ctypes.c_void_p, ctypes.c_uint32, ctypes.c_int, ctypes.c_uint]
     library.seccomp_load.argtypes = [ctypes.c_void_p]
-    # What this architecture does not have has a negative number.
+    # A system call that this architecture lacks has a negative number.
     numbers = [library.seccomp_syscall_resolve_name(call.encode()) for call in sorted(calls)]
 
     def impose():
@@ -58,11 +58,11 @@ def imposer(calls):
 
 
 def seal(writable):
-    """Makes the root read-only, but for one directory, as ProtectSystem=strict does."""
+    """Makes the root file system read-only, except one directory, as ProtectSystem=strict does."""
     subprocess.run(["mount", "--bind", writable, writable], check=True)
     subprocess.run(["mount", "-o", "remount,bind,ro", "/"], check=True)
 
 
 def unseal():
-    """Makes the root writable again, for the next version of the package."""
+    """Makes the root file system writable again, for the next version of the package."""
     subprocess.run(["mount", "-o", "remount,bind,rw", "/"], check=True)

@@ -12,7 +12,7 @@ import org.apache.kafka.common.serialization.ByteArraySerializer;
 
 /**
  * Produces keys of all lengths up to 64 bytes, of text and of arbitrary bytes, and prints for each a line of JSON
- * for `ottla produce --input json`: the key, and as value the partition in which the producer put it.
+ * for `ottla produce --input json`: the key, and as value the partition that the producer chose.
  */
 public final class PlaceKeys {
     public static void main(String[] arguments) throws Exception {

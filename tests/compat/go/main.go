@@ -82,7 +82,7 @@ func (c *compat) create(ctx context.Context, name string, partitions int32, conf
 	return err
 }
 
-// records is what every producing check sends: keys, a null key, a null value, headers, own timestamps.
+// records are sent by all producing checks: keys, a null key, a null value, headers, own timestamps.
 func (c *compat) records(name string, count int) []*kgo.Record {
 	var made []*kgo.Record
 	for i := range count {

@@ -31,7 +31,7 @@ const consumerOf = (group) =>
     maxWaitTimeInMs: 300,
   })
 
-/** What every producing check sends: keys, a null key, a null value, headers, own timestamps. */
+/** The records of all producing checks: keys, a null key, a null value, headers, own timestamps. */
 function records(count = 30) {
   return Array.from({ length: count }, (_, index) => ({
     partition: index % 3,
@@ -235,7 +235,7 @@ const checks = {
 
   async records_are_deleted_up_to_an_offset() {
     const topic = `${prefix}-codec-gzip`
-    // The admin client learns a topic's leaders here, and deletes no records without.
+    // The admin client finds a topic's leaders here; without it, it cannot delete records.
     await admin.fetchTopicOffsets(topic)
     await admin.deleteTopicRecords({ topic, partitions: [{ partition: 0, offset: '6' }] })
     const ends = await admin.fetchTopicOffsets(topic)

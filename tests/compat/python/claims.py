@@ -16,11 +16,11 @@ START = int(time.time()) * 1000 - 3_600_000
 """The first record's timestamp: an hour ago, so that neither retention nor the limit on early records applies."""
 
 DEADLINE_SECONDS = 40
-"""No single wait may be longer: a client that hangs is a failure with a name."""
+"""The timeout of each wait, so that a hanging client fails a named check."""
 
 
 def records(count=30):
-    """What every producing check sends: keys, a null key, a null value, headers, own timestamps."""
+    """The records of all producing checks: keys, a null key, a null value, headers, own timestamps."""
     made = []
     for index in range(count):
         made.append(
@@ -71,7 +71,7 @@ def error_name(error):
 
 
 def wait_until(holds, what, seconds=DEADLINE_SECONDS):
-    """Calls `holds`, which does the client's own waiting, until it is true."""
+    """Calls `holds`, in which the client waits, until it returns true."""
     end = time.monotonic() + seconds
     while not holds():
         expect(time.monotonic() < end, f"{what} did not happen in {seconds} s")
@@ -107,7 +107,7 @@ def run(module):
 
 
 def claim(function):
-    """Marks a function as a check of its own."""
+    """Marks a function as a check."""
     function.is_claim = True
     return function
 

@@ -335,7 +335,7 @@ def a_fetch_at_the_end_waits_for_the_next_record():
 
 
 @claim
-def what_is_answered_with_acks_1_is_there_for_whoever_asks():
+def records_acknowledged_with_acks_1_are_readable():
     topic = f"{PREFIX}-acks-1"
     create(topic, 1)
     partition = TopicPartition(topic, 0)

@@ -16,7 +16,7 @@ LEFT = [offset for offset in range(RECORDS) if offset not in HURT]
 
 
 def value(offset):
-    """A batch a record, several segments a partition."""
+    """One batch per record, several segments per partition."""
     return f"{offset} ".encode() * (20_000 // len(f"{offset} "))
 
 
@@ -38,14 +38,14 @@ def librdkafka_consumer():
             "group.id": f"{TOPIC}-unused",
             "enable.auto.commit": False,
             "check.crcs": True,
-            # So that all refusals are seen, and soon.
+            # So that each refusal arrives soon.
             "fetch.error.backoff.ms": 50,
         }
     )
 
 
 def read_on(poll, seek):
-    """Reads the partition from its beginning; where a record is refused, goes on behind it."""
+    """Reads the partition from its beginning; continues after each refused record."""
     got, refused, position = [], [], 0
     end = time.monotonic() + DEADLINE_SECONDS
     while position < RECORDS:

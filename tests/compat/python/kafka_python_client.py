@@ -200,7 +200,7 @@ def group_resumes_from_its_commit():
 
 
 class Member(threading.Thread):
-    """A group member that polls in a thread of its own, as an application does, until it is told to leave."""
+    """A group member that polls in its own thread, like an application, until it must leave."""
 
     def __init__(self, group, topic, **config):
         super().__init__(daemon=True)
@@ -290,7 +290,7 @@ def records_are_deleted_up_to_an_offset():
 
 
 @claim
-def what_is_answered_with_acks_1_is_there_for_whoever_asks():
+def records_acknowledged_with_acks_1_are_readable():
     topic = f"{PREFIX}-acks-1"
     create(topic, 1)
     partition = TopicPartition(topic, 0)

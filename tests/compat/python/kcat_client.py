@@ -1,4 +1,4 @@
-"""Debian's kcat, built on an old librdkafka, run as a person runs it."""
+"""Debian's kcat, which has an old librdkafka, run from the command line."""
 
 import json
 import subprocess

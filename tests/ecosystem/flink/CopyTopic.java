@@ -30,7 +30,7 @@ public final class CopyTopic {
         cluster.set(TaskManagerOptions.BIND_HOST, "127.0.0.1");
         cluster.set(RestOptions.BIND_ADDRESS, "127.0.0.1");
         cluster.set(CoreOptions.TMP_DIRS, arguments[4]);
-        // A failure must be seen, not hidden by a second try that writes the values again.
+        // No restarts: a second attempt would hide a failure and write the values again.
         cluster.set(RestartStrategyOptions.RESTART_STRATEGY, "none");
         KafkaSource<String> source = KafkaSource.<String>builder()
                 .setBootstrapServers(arguments[0])

@@ -1,8 +1,9 @@
 //! The bare loop: a thread for each connection reads a produce frame, checks the batch's CRC, writes the batch to the
-//! connection's own file and answers. A yardstick, not a broker: it believes the frame's lengths and keeps no state.
+//! connection's own file and answers. It is a lower bound for comparison, not a broker: it trusts the frame's lengths
+//! and keeps no state.
 //!
-//! It takes what `frames` sends (Produce 7, one partition) and answers any other request as a Metadata request, version 1,
-//! is answered by a broker without topics, which is how its starter sees that it serves.
+//! It accepts the frames of `frames` (Produce 7, one partition). It answers any other request like a Metadata request,
+//! version 1, to a broker without topics, so that its starter sees that it serves.
 
 use std::fs::File;
 use std::io::{self, Read as _, Write as _};
@@ -14,21 +15,21 @@ use std::thread;
 use anyhow::{Context, Result};
 use ottla_protocol::records::BatchView;
 
-/// The largest frame that is read.
+/// The size limit of a frame.
 const MAX_FRAME_BYTES: usize = 16 * 1024 * 1024;
 
 /// Options of `ottla-load bare`.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// Where to listen, as `host:port`.
+    /// The address to listen on, as `host:port`.
     #[arg(long)]
     listen: String,
-    /// Where the files go.
+    /// The directory of the files.
     #[arg(long)]
     directory: PathBuf,
 }
 
-/// Serves until it is ended.
+/// Serves until it is killed.
 pub fn run(args: &Args) -> Result<()> {
     std::fs::create_dir_all(&args.directory)?;
     let listener = TcpListener::bind(&args.listen)
@@ -37,7 +38,7 @@ pub fn run(args: &Args) -> Result<()> {
         let stream = stream?;
         let path = args.directory.join(format!("{index}.log"));
         let serve = move || {
-            // The client has gone; there is nobody to tell.
+            // The client has closed the connection; that is not an error.
             let _ = serve(stream, &path);
         };
         thread::Builder::new()
@@ -49,7 +50,7 @@ pub fn run(args: &Args) -> Result<()> {
 
 #[expect(
     clippy::disallowed_methods,
-    reason = "the cheapest way to write is what is measured"
+    reason = "it measures the cheapest way to write"
 )]
 fn serve(mut stream: TcpStream, path: &Path) -> io::Result<()> {
     stream.set_nodelay(true)?;
@@ -95,7 +96,8 @@ fn read_frame(stream: &mut TcpStream, frame: &mut Vec<u8>) -> io::Result<()> {
     stream.read_exact(frame)
 }
 
-/// One topic, its name with its length, and one partition, whatever its index: the client knows what it asked for.
+/// Answers one topic, given as its name with its length, and one partition. The index does not matter, because the
+/// client ignores it.
 fn answer_produce(answer: &mut Vec<u8>, topic: &[u8], base_offset: i64) {
     answer.extend_from_slice(&1_i32.to_be_bytes());
     answer.extend_from_slice(topic);
@@ -107,10 +109,10 @@ fn answer_produce(answer: &mut Vec<u8>, topic: &[u8], base_offset: i64) {
     answer.extend_from_slice(&[0; 4]);
 }
 
-/// What is needed of a request, borrowed from its frame.
+/// The used parts of a request, borrowed from its frame.
 struct Produce<'a> {
     correlation_id: &'a [u8],
-    /// The topic's name with its length, and the batch; nothing for another request.
+    /// The topic's name with its length, and the batch; `None` for another kind of request.
     batch: Option<(&'a [u8], &'a mut [u8])>,
 }
 

@@ -1,8 +1,8 @@
-//! The one clock of this program: nanoseconds since it started, for producer and consumer alike.
+//! The clock of this program, shared by producer and consumer: nanoseconds since the start.
 
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-/// Counts from its creation.
+/// A clock that starts at its creation.
 #[derive(Debug, Clone, Copy)]
 pub struct Clock {
     origin: Instant,
@@ -29,12 +29,12 @@ impl Clock {
         u64::try_from(self.origin.elapsed().as_nanos()).unwrap_or(u64::MAX)
     }
 
-    /// A moment of this clock as the timestamp of a record.
+    /// Converts a time of this clock to the timestamp of a record.
     pub fn timestamp_ms(self, nanoseconds: u64) -> i64 {
         self.origin_ms + (nanoseconds / 1_000_000) as i64
     }
 
-    /// Waits for a moment of this clock; not at all when it has passed.
+    /// Waits until a time of this clock; returns at once if it has passed.
     #[expect(
         clippy::disallowed_methods,
         reason = "a fixed rate is kept by the clock"

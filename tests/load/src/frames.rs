@@ -1,5 +1,5 @@
-//! One produce frame for each connection, encoded once and sent again and again: hardly any work here, so that two
-//! servers under the same frames differ by their own cost only.
+//! Sends one produce frame per connection, encoded once, again and again. The generator does hardly any work, so that
+//! two servers with the same frames differ only by their own cost.
 //!
 //! Closed loop: a connection keeps a number of requests in flight. Connection `n` writes to partition `n`.
 
@@ -20,14 +20,14 @@ use serde_json::{Value, json};
 
 use crate::clock::Clock;
 
-/// How often a partition that is not served yet is tried, and the nanoseconds in between: a topic that was just created
-/// is known a little later.
+/// How often a partition that is not served yet is tried, and the pause in nanoseconds: a broker knows a new topic a
+/// little later.
 const TRIES: u64 = 500;
 const PAUSE: u64 = 20_000_000;
 /// `UNKNOWN_TOPIC_OR_PARTITION` and `NOT_LEADER_OR_FOLLOWER`.
 const NOT_YET: [[u8; 2]; 2] = [[0, 3], [0, 6]];
 
-/// The last version whose answer has the same length for one partition whatever is in it.
+/// The last version whose answer for one partition has a fixed length.
 const VERSION: i16 = 7;
 
 /// Options of `ottla-load frames`.
@@ -41,7 +41,7 @@ pub struct Args {
     topic: String,
     #[arg(long, default_value_t = 1)]
     connections: u16,
-    /// Requests of a connection that may wait for their answers.
+    /// How many requests of a connection may be in flight.
     #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u64).range(1..))]
     in_flight: u64,
     #[arg(long, default_value_t = 1024)]
@@ -49,12 +49,12 @@ pub struct Args {
     /// Records in a frame.
     #[arg(long, default_value_t = 16)]
     records: u32,
-    /// What all connections send together, in MB of record values.
+    /// How much all connections send together, in MB of record values.
     #[arg(long, default_value_t = 500)]
     megabytes: u64,
 }
 
-/// Sends everything, and says how long it took.
+/// Sends everything; returns the time.
 pub fn run(args: &Args) -> Result<Value> {
     ensure!(
         args.connections > 0 && args.records > 0,
@@ -89,7 +89,7 @@ pub fn run(args: &Args) -> Result<Value> {
 struct Driver {
     stream: TcpStream,
     frame: Bytes,
-    /// The length of an answer with its length field, and where in it the error code stands.
+    /// The length of an answer with its length field, and the position of the error code.
     answer_bytes: usize,
     error_at: usize,
 }
@@ -111,7 +111,7 @@ impl Driver {
         Ok(driver)
     }
 
-    /// Sends the first frame, which does not count, until it is taken.
+    /// Sends the first frame, which is not measured, until it is accepted.
     fn wait_until_served(&mut self) -> io::Result<()> {
         let clock = Clock::start();
         let mut answer = vec![0; self.answer_bytes];

@@ -1,8 +1,8 @@
-//! Produce and end-to-end latency at a fixed rate, counted from the moment at which a record was meant to be sent.
+//! Produce and end-to-end latency at a fixed rate, measured from the time at which a record was due.
 //!
-//! Open loop: when the broker is slow, records are late but none is left out and none is moved. A thread of its own
-//! keeps the rate; whatever is due goes in one request when fewer than `IN_FLIGHT` are on their way, one batch for
-//! each partition, as a producer without linger does. A record carries its number and its intended time.
+//! Open loop: when the broker is slow, records are late, but none is skipped or rescheduled. A separate thread keeps
+//! the rate. When fewer than `IN_FLIGHT` requests are in flight, all due records go into one request, with one batch
+//! per partition, as from a producer without linger. A record contains its number and its due time.
 
 mod consumer;
 mod producer;
@@ -21,9 +21,9 @@ use tokio::time;
 use crate::clock::Clock;
 use crate::quantiles;
 
-/// How long after the last intended time everything must have arrived.
+/// All records must arrive within this time after the last due time.
 const PATIENCE: Duration = Duration::from_mins(1);
-/// Number and intended time.
+/// The size of a record's number and due time.
 const MARK_BYTES: usize = 16;
 /// The time between the start and the first record, in nanoseconds.
 const LEAD_IN: u64 = 500_000_000;
@@ -44,12 +44,12 @@ pub struct Args {
     rate: u64,
     #[arg(long, default_value_t = 10)]
     seconds: u64,
-    /// Seconds at the start that do not count.
+    /// Seconds at the start that are not measured.
     #[arg(long, default_value_t = 3)]
     warm_up: u64,
     #[arg(long, default_value_t = 1024)]
     record_bytes: usize,
-    /// 0, 1, or -1 for all. With 0 nobody learns when a record was taken: the time to its consumer alone counts.
+    /// 0, 1, or -1 for all. With 0 there is no acknowledgement, so only the time to the consumer is measured.
     #[arg(long, default_value_t = -1, allow_hyphen_values = true)]
     acks: i16,
 }
@@ -68,7 +68,7 @@ impl Args {
     }
 }
 
-/// What a record's value begins with.
+/// The beginning of a record's value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Mark {
     number: u64,
@@ -92,7 +92,7 @@ impl Mark {
     }
 }
 
-/// Runs the load, and says the quantiles.
+/// Runs the load; returns the quantiles.
 pub fn run(args: &Args) -> Result<Value> {
     let runtime = runtime::Builder::new_multi_thread()
         .worker_threads(2)
@@ -133,7 +133,7 @@ async fn connect(args: &Args) -> Result<Arc<Cluster>> {
     Ok(Arc::new(Cluster::connect(bootstrap, options).await?))
 }
 
-/// Hands out the records at their times; yields how late it was itself, which no broker is to blame for.
+/// Releases the records at their due times; returns how late the generator itself was.
 fn pace(
     args: &Args,
     clock: Clock,

@@ -1,7 +1,7 @@
-//! `ottla-load`: loads of `cargo xtask bench` and `limits` that other people's generators cannot make.
+//! `ottla-load`: the loads of `cargo xtask bench` and `limits` that generators of other projects cannot make.
 //!
-//! Latency from the intended send time, produce frames that are encoded once, so that the broker and not the
-//! generator is what costs, and many partitions at once. Each prints one line of JSON.
+//! Latency from the due time; produce frames that are encoded once, so that the generator costs little; and many
+//! partitions at once. Each load prints one line of JSON.
 
 mod bare;
 mod clock;
@@ -25,15 +25,15 @@ struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Produce and consume at a fixed rate, and say how long after its intended time each record was there.
+    /// Produce and consume at a fixed rate, and print the latencies from the due times.
     Latency(latency::Args),
     /// Send the same produce frame again and again over several connections.
     Frames(frames::Args),
-    /// Serve such frames with nothing but read, CRC, write and answer: what a broker cannot go below.
+    /// Serve such frames with nothing but read, CRC, write and answer: the lower bound of a broker's cost.
     Bare(bare::Args),
     /// Write one small batch to each of many partitions, round after round, until the broker refuses.
     Spread(spread::Args),
-    /// Read such batches back, from anywhere in the log.
+    /// Read such batches from all parts of the log.
     ReadBack(spread::ReadArgs),
 }
 

@@ -1,4 +1,4 @@
-//! Exact quantiles of what was measured: all of it is kept and sorted.
+//! Exact quantiles: all values are kept and sorted.
 
 use serde_json::{Value, json};
 

@@ -1,4 +1,4 @@
-//! The produce request of those who write their own batches.
+//! The produce request for loads that build their own batches.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use ottla_protocol::messages::produce_request::{
 };
 use ottla_protocol::records::BatchBuilder;
 
-/// Where batches go, and what is asked for them.
+/// The topic and the terms of a request.
 #[derive(Debug)]
 pub struct Terms<'a> {
     pub topic: &'a str,

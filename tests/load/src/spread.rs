@@ -1,8 +1,8 @@
-//! One small batch for each of many partitions in every request, and the same records read back from anywhere.
+//! Writes one small batch to each of many partitions per request, and reads the records from all parts of the log.
 //!
-//! A connection writes to partitions of its own and has one request under way, so that the offset of a record is the
-//! number of its round. Writing ends at the first refusal, which is reported and no error: a broker is filled until it
-//! refuses. A partition that nobody leads yet refuses nothing, and is asked again, as every client does.
+//! Each connection has its own partitions and one request in flight, so the offset of a record is the number of its
+//! round. Writing ends at the first refusal. The refusal is reported but is not an error, because the load fills a
+//! broker until it refuses. A partition without a leader is not a refusal; it is tried again, as all clients do.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -20,27 +20,27 @@ use tokio::task::JoinSet;
 use crate::clock::Clock;
 use crate::request::{Terms, produce};
 
-/// How long a broker may take for a request that makes thousands of files.
+/// The timeout of a request that creates thousands of files.
 const PATIENCE: std::time::Duration = std::time::Duration::from_mins(5);
 
 /// How long partitions may stay without a leader.
 const LEADERLESS: std::time::Duration = std::time::Duration::from_mins(2);
 
-/// Where and what: the same for writing and for reading.
+/// The options for both writing and reading.
 #[derive(Debug, Clone, clap::Args)]
 pub struct Args {
     /// The server, as `host:port`.
     #[arg(long)]
     bootstrap: String,
-    /// A topic with these partitions, which nobody else writes to.
+    /// A topic with this many partitions, without other writers.
     #[arg(long)]
     topic: String,
     #[arg(long)]
     partitions: i32,
-    /// Batches of one record for each partition; when reading, those that were written.
+    /// Batches of one record for each partition. For reading: those that were written.
     #[arg(long)]
     rounds: i64,
-    /// The round that comes first, when earlier ones have been written.
+    /// The first round, if earlier ones are written already.
     #[arg(long, default_value_t = 0)]
     from: i64,
     #[arg(long, default_value_t = 4)]
@@ -51,7 +51,7 @@ pub struct Args {
     record_bytes: usize,
 }
 
-/// Writes all rounds, or as many as the broker takes.
+/// Writes all rounds, or as many as the broker accepts.
 pub fn write(args: &Args) -> Result<Value> {
     let clock = Clock::start();
     let written = shares(args, clock, write_share)?;
@@ -69,7 +69,7 @@ pub fn write(args: &Args) -> Result<Value> {
 pub struct ReadArgs {
     #[command(flatten)]
     of: Args,
-    /// Records that are read of each partition, from the first to the last at equal distances.
+    /// The number of records to read from each partition, at equal distances from the first to the last.
     #[arg(long, default_value_t = 4)]
     each: i64,
 }
@@ -87,7 +87,7 @@ pub fn read(args: &ReadArgs) -> Result<Value> {
     }))
 }
 
-/// Does `work` on a connection for each share of the partitions.
+/// Runs `work` on one connection for each share of the partitions.
 fn shares<T: Send + 'static, W: Future<Output = Result<T>> + Send + 'static>(
     args: &Args,
     clock: Clock,
@@ -106,7 +106,7 @@ fn shares<T: Send + 'static, W: Future<Output = Result<T>> + Send + 'static>(
         };
         let cluster = Cluster::connect(std::slice::from_ref(&args.bootstrap), options.clone());
         let cluster = Arc::new(cluster.await?);
-        // Served at last: a topic that was just created is known a little later.
+        // Waits until the last partition has a leader: a broker knows a new topic a little later.
         let last = TopicPartition::new(&args.topic, args.partitions - 1);
         let leader = cluster.leader(&last).await?;
         let nodes = &cluster.metadata().nodes;
@@ -123,13 +123,13 @@ fn shares<T: Send + 'static, W: Future<Output = Result<T>> + Send + 'static>(
     })
 }
 
-/// What was written to one share of the partitions.
+/// The outcome for one share of the partitions.
 #[derive(Debug, Default)]
 struct Written {
     acknowledged: i64,
-    /// Rounds that every partition of the share has.
+    /// The rounds that all partitions of the share have.
     rounds: i64,
-    /// Why no more.
+    /// Why the broker refused more.
     refused: Option<String>,
 }
 
@@ -154,7 +154,7 @@ async fn write_share(
             };
             missing = written.count(round, &answer)?;
             if !missing.is_empty() && !may_be_led_yet(clock, asked_first).await {
-                written.refused = Some(format!("nobody leads partitions {missing:?}"));
+                written.refused = Some(format!("no leader for partitions {missing:?}"));
             }
         }
         if written.refused.is_some() {
@@ -166,7 +166,7 @@ async fn write_share(
 }
 
 impl Written {
-    /// Takes over what became of a round; yields the partitions that nobody leads yet.
+    /// Adds the outcome of a round; returns the partitions without a leader.
     fn count(&mut self, round: i64, answer: &ProduceResponseData) -> Result<Vec<i32>> {
         let mut not_led = Vec::new();
         let topics = answer.responses.iter();
@@ -192,7 +192,8 @@ impl Written {
     }
 }
 
-/// Whether a partition is to be asked again: a broker that has just started answers before it leads all of thousands.
+/// Whether a partition must be tried again: a broker that has just started answers before it leads thousands of
+/// partitions.
 fn is_not_led(code: i16) -> bool {
     matches!(
         ErrorCode::from(code),
@@ -200,7 +201,7 @@ fn is_not_led(code: i16) -> bool {
     )
 }
 
-/// Waits before a broker is asked again; says whether it may still come to lead all since `asked_first`.
+/// Waits before the next attempt; returns false when [`LEADERLESS`] has passed since `asked_first`.
 async fn may_be_led_yet(clock: Clock, asked_first: u64) -> bool {
     tokio::time::sleep(std::time::Duration::from_millis(50)).await;
     u128::from(clock.now() - asked_first) < LEADERLESS.as_nanos()
@@ -242,7 +243,7 @@ async fn read_share(
         let round = args.from + step * (args.rounds - 1) / (each - 1).max(1);
         let mut missing: BTreeSet<i32> = share.clone().collect();
         let asked_first = clock.now();
-        // A broker need not give all in one answer.
+        // A broker may split the records over several answers.
         while !missing.is_empty() {
             let fetched = connection.call(&fetch(&args, &missing, round)).await?;
             let (found, has_not_led) = check(&args, round, &fetched)?;
@@ -264,7 +265,7 @@ fn fetch(args: &Args, partitions: &BTreeSet<i32>, round: i64) -> FetchRequestDat
     let partitions = partitions.iter().map(|partition| FetchPartition {
         partition: *partition,
         fetch_offset: round,
-        // A batch, or little more: nobody asks for the rest.
+        // Enough for one batch.
         partition_max_bytes: 256,
         ..FetchPartition::default()
     });
@@ -281,8 +282,8 @@ fn fetch(args: &Args, partitions: &BTreeSet<i32>, round: i64) -> FetchRequestDat
     }
 }
 
-/// The partitions of which the answer has a record; it must be that of the round.
-/// Also whether there are any that nobody leads yet.
+/// The partitions with a record in the answer, which must be that of the round, and whether any partition has no leader
+/// yet.
 fn check(args: &Args, round: i64, fetched: &FetchResponseData) -> Result<(Vec<i32>, bool)> {
     let (mut found, mut has_not_led) = (Vec::new(), false);
     for partition in fetched.responses.iter().flat_map(|topic| &topic.partitions) {

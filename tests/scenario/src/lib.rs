@@ -1,17 +1,16 @@
-//! Plays the stories in a crate's `tests/scenarios`: commands, then what must come of them.
+//! Runs the scenarios in a crate's `tests/scenarios`: commands with their expected outcomes.
 //!
-//! A block is commands, `---`, what they lead to, and a blank line; lines with `#` are for the reader.
-//! `UPDATE_SCENARIOS=1` writes what happens into the files, to be read before it is committed.
+//! A block has commands, a line `---`, the expected outcome, and a blank line. Lines with `#` are comments.
+//! `UPDATE_SCENARIOS=1` writes the actual outcomes into the files; review them before the commit.
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 use std::fmt::Write as _;
 use std::path::Path;
 
-/// Plays every story of `directory` from a fresh stage; a stage runs one command line and says what came of it.
+/// Runs each scenario of `directory` on a fresh stage. A stage runs one command line and returns its outcome.
 ///
-/// # Panics
-/// If a story does not go as written, or there are fewer stories than `at_least`.
+/// # Panics If an outcome differs, or there are fewer scenarios than `at_least`.
 pub fn play_all<S: FnMut(&str) -> String>(
     directory: &Path,
     at_least: usize,

@@ -129,7 +129,7 @@ enum Codec {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum AcksArg {
-    /// Nobody's.
+    /// No replica's.
     #[value(name = "0")]
     Zero,
     /// The leader's.

@@ -32,7 +32,7 @@ import org.apache.kafka.common.errors.TopicExistsException;
 import org.apache.kafka.common.errors.UnknownTopicOrPartitionException;
 import org.apache.kafka.common.quota.ClientQuotaFilter;
 
-/** What the Java admin client asks of a broker that serves one node. */
+/** Checks with the Java admin client on a cluster of one node. */
 final class AdminChecks {
     private final Clients clients;
     private final Admin admin;
@@ -54,7 +54,7 @@ final class AdminChecks {
         claims.add("a_client_with_sasl_is_told_that_there_is_none", this::sasl);
     }
 
-    /** What needs the topics and groups that the client checks left behind. */
+    /** Checks that need the topics and groups of the client checks. */
     void addLast(Claims claims) {
         claims.add("admin_lists_offsets", this::offsets);
         claims.add("admin_describes_log_dirs_and_producers", this::disks);
@@ -175,7 +175,7 @@ final class AdminChecks {
         var named = admin.describeUserScramCredentials(List.of("nobody"));
         Claims.expectError(ResourceNotFoundException.class, () -> named.description("nobody").get());
         Claims.expectEqual(admin.describeClientQuotas(ClientQuotaFilter.all()).entities().get().size(), 0, "the quotas");
-        // Other checks may have made transactions, but none with such a producer id.
+        // Other checks may have started transactions, but none with this producer id.
         var options = new ListTransactionsOptions().filterProducerIds(Set.of(1L << 40));
         Claims.expectEqual(admin.listTransactions(options).all().get().size(), 0, "the number of transactions");
     }

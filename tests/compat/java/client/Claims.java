@@ -35,7 +35,7 @@ final class Claims {
         expect(wanted.equals(found), what + " is " + found + ", not " + wanted);
     }
 
-    /** Fails unless `check` fails, at the root, with this class of error. */
+    /** Fails unless `check` fails and its root cause has this class. */
     static void expectError(Class<? extends Throwable> wanted, Check check) throws Exception {
         try {
             check.run();

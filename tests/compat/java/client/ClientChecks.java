@@ -103,7 +103,7 @@ public final class ClientChecks {
             member.subscribe(List.of(clients.name("consumer-protocol")));
             Clients.take(member, 3);
         } catch (UnsupportedVersionException refused) {
-            // A broker may do without this protocol, and its clients must not wait for it.
+            // A broker may lack this protocol, but its clients must then fail at once.
         }
     }
 
@@ -135,7 +135,7 @@ public final class ClientChecks {
         Clients.expectSame(sent, clients.fromStart(clients.name("idempotent"), 300, committed));
     }
 
-    /** The client's release; before 4 it splits by `batch.size` only, so that a batch of that size is refused for ever. */
+    /** The client's release. Before 4 it splits only by `batch.size`, so a batch of that size is refused for ever. */
     private static int majorRelease() {
         Properties release = new Properties();
         try (InputStream file = ClientChecks.class.getResourceAsStream("/kafka/kafka-version.properties")) {
@@ -147,8 +147,8 @@ public final class ClientChecks {
     }
 
     /**
-     * A partition's first batch is too large, and is split; the next one, on its way already, must not take its place.
-     * Apache Kafka before 4.5 fails this: there the records of the first batch time out (KAFKA-15591).
+     * The first batch of a partition is too large and is split. The next batch, already in flight, must not be appended before it.
+     * Apache Kafka before 4.5 fails this check: the records of the first batch time out (KAFKA-15591).
      */
     private void refusedFirstBatch() throws Exception {
         int partitions = 20;
@@ -168,7 +168,7 @@ public final class ClientChecks {
         }
     }
 
-    /** The client partitions, by its metadata: a broker that names partitions wrongly shows here. */
+    /** The client chooses partitions from the metadata, so this check finds a broker with wrong partition indexes. */
     private void partitioner() throws Exception {
         create("keyed", 7, Map.of());
         List<ProducerRecord<byte[], byte[]>> keyed = IntStream.range(0, 100)
@@ -195,7 +195,7 @@ public final class ClientChecks {
                 () -> clients.produce(List.of(unkeyed), Map.of()));
     }
 
-    /** Ten segments, one a codec in turn; the last one is active and stays as it is. */
+    /** Ten segments, with the codecs in turn; the last one is active and is not compacted. */
     private void compaction() throws Exception {
         create("compaction", 1, Map.of("cleanup.policy", "compact", "min.cleanable.dirty.ratio", "0.01",
                 "segment.ms", "30000"));
@@ -222,7 +222,7 @@ public final class ClientChecks {
         Claims.expectEqual(left.get(0).offset(), 107L, "the offset of the tombstone");
     }
 
-    /** What a consumer finds in the topic's only partition. */
+    /** Reads the topic's only partition. */
     private List<ConsumerRecord<byte[], byte[]>> all(String topic) {
         List<ConsumerRecord<byte[], byte[]>> found = new ArrayList<>();
         try (KafkaConsumer<byte[], byte[]> reader = clients.consumer("reads-all", Map.of())) {

@@ -15,7 +15,7 @@ import org.apache.kafka.common.header.internals.RecordHeader;
 import org.apache.kafka.common.serialization.ByteArrayDeserializer;
 import org.apache.kafka.common.serialization.ByteArraySerializer;
 
-/** The producers and consumers that the checks are made of, and what they send. */
+/** The producers and consumers of the checks, and their records. */
 final class Clients {
     /** An hour ago, so that neither retention nor the limit on early records applies. */
     static final long START = System.currentTimeMillis() / 1000 * 1000 - 3_600_000;
@@ -66,7 +66,7 @@ final class Clients {
         return new KafkaProducer<>(properties, new ByteArraySerializer(), new ByteArraySerializer());
     }
 
-    /** Produces every record, and returns what the broker answered to each. */
+    /** Produces all records; returns the broker's answers. */
     List<RecordMetadata> produce(List<ProducerRecord<byte[], byte[]>> records, Map<String, ?> settings) throws Exception {
         List<RecordMetadata> answers = new ArrayList<>();
         try (KafkaProducer<byte[], byte[]> producer = producer(settings)) {
@@ -129,7 +129,7 @@ final class Clients {
         return Objects.isNull(bytes) ? "null" : new String(bytes, StandardCharsets.UTF_8);
     }
 
-    /** A group member that polls in a thread of its own, as an application does, until it is told to leave. */
+    /** A group member that polls in its own thread, like an application, until it must leave. */
     final class Member {
         private final KafkaConsumer<byte[], byte[]> reader;
         private final Thread thread = new Thread(this::poll);

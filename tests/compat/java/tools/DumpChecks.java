@@ -11,8 +11,8 @@ import java.util.stream.Stream;
 /**
  * kafka-dump-log over the data directory of a broker that was shut down. Argument: the directory.
  *
- * <p>A topic named PREFIX-codec-CODEC must hold batches of that codec and no other, so that a client which silently
- * sends another is seen. In one named PREFIX-compaction offsets are missing, and the tool says so.
+ * <p>A topic named PREFIX-codec-CODEC must have batches of that codec only, so that a client which silently uses another
+ * codec is found. In a topic named PREFIX-compaction offsets are missing, and the tool reports that.
  */
 public final class DumpChecks {
     private static final Pattern CODEC = Pattern.compile("-codec-([a-z0-9]+)-\\d+$");
@@ -59,7 +59,7 @@ public final class DumpChecks {
         }
     }
 
-    /** Dumps the files in one call, and fails on whatever Kafka's tool complains of. */
+    /** Dumps the files in one call, and fails on each complaint of Kafka's tool. */
     private String dump(List<Path> files, String... options) throws Exception {
         Claims.expect(!files.isEmpty(), "no such file in " + data);
         List<String> arguments = new ArrayList<>(List.of(options));
@@ -127,7 +127,7 @@ public final class DumpChecks {
     }
 
     private void metadataSnapshots() throws Exception {
-        // Kafka's tool takes leader-epoch-checkpoint and the like for no snapshot: those have no dot.
+        // Kafka's tool does not take leader-epoch-checkpoint for a snapshot, because the name has no dot.
         String output = dump(files(".checkpoint", file -> true), "--cluster-metadata-decoder", "--deep-iteration");
         for (String record : List.of("SnapshotHeader", "SnapshotFooter", "FEATURE_LEVEL_RECORD")) {
             Claims.expect(output.contains(record), "no " + record + " in any snapshot");
@@ -147,7 +147,7 @@ public final class DumpChecks {
         }
     }
 
-    /** What each client left in its compacted topic: a tombstone that is stamped, and no index that complains. */
+    /** The compacted topic of each client: the tombstone has a delete horizon, and the indexes are correct. */
     private void compacted() throws Exception {
         Predicate<Path> wanted = file -> partition(file).contains("-compaction-");
         String output = dump(files(".log", wanted), "--deep-iteration");

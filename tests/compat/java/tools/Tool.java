@@ -10,8 +10,8 @@ import java.util.ArrayList;
 import java.util.List;
 
 /**
- * Runs one of Kafka's command-line tools inside this JVM, by the class that its script starts, and catches what it
- * prints and the status it exits with: a JVM for each would cost more than everything else in the suite.
+ * Runs one of Kafka's command-line tools in this JVM, by the class that its script starts, and catches its output and exit
+ * status. A JVM for each tool would cost more than all the rest of the suite.
  */
 final class Tool {
     /** What a tool printed to either stream, and its exit status. */
@@ -30,7 +30,7 @@ final class Tool {
         }
     }
 
-    /** Ends a tool where it would end its process. */
+    /** Thrown to end a tool where it would exit. */
     private static final class Exited extends Error {
         private Exited() {
             super(null, null, false, false);
@@ -55,7 +55,7 @@ final class Tool {
             throw new Exited();
         });
         instead("setShutdownHookAdder", "ShutdownHookAdder", (proxy, method, arguments) -> {
-            // A producer is flushed by its hook; a consumer's waits for the end of the loop that is running.
+            // The hook of a producer flushes it; the hook of a consumer waits for the end of its loop.
             if (((String) arguments[0]).startsWith("producer")) {
                 AT_EXIT.add((Runnable) arguments[1]);
             }
@@ -63,19 +63,19 @@ final class Tool {
         });
     }
 
-    /** The first of these classes that this release has. */
+    /** The first of these classes that exists in this release. */
     private static Class<?> first(String... names) {
         for (String name : names) {
             try {
                 return Class.forName(name);
             } catch (ClassNotFoundException missing) {
-                // Another release has it.
+                // The class exists in another release.
             }
         }
         throw new IllegalStateException("no class of " + List.of(names));
     }
 
-    /** Has Kafka's `Exit` do something else. Its package depends on the release. */
+    /** Replaces the procedures of Kafka's `Exit`, whose package depends on the release. */
     private static void instead(String setter, String kind, InvocationHandler handler) {
         Class<?> exit = first("org.apache.kafka.common.utils.internals.Exit", "org.apache.kafka.common.utils.Exit");
         try {

@@ -28,7 +28,7 @@ public final class ToolChecks {
         ToolChecks checks = new ToolChecks(arguments[0], arguments[1]);
         Claims claims = new Claims();
         if (Tool.IS_4_4) {
-            // It makes a topic of a fixed name, which only one release at a time can.
+            // It creates a topic with a fixed name, so only one release at a time can run it.
             claims.add("client_compatibility_test", checks::clientCompatibility);
         }
         claims.add("kafka_broker_api_versions", checks::apiVersions);
@@ -61,7 +61,7 @@ public final class ToolChecks {
         return Tool.run(main, all.toArray(String[]::new));
     }
 
-    /** It creates a topic of a fixed name, so it passes once on a broker: it wants a fresh one. */
+    /** It creates a topic with a fixed name, so it passes only once on each broker. */
     private void clientCompatibility() throws Exception {
         tool(TOOLS + "ClientCompatibilityTest",
                 "--topic", topic + "-compatibility",
@@ -87,7 +87,7 @@ public final class ToolChecks {
     private void topics() throws Exception {
         tool(TOPICS, "--create", "--topic", topic, "--partitions", "3", "--replication-factor", "1",
                 "--config", "retention.ms=3600000").expect("Created topic " + topic);
-        // A broker of Kafka learns of it after the controller has answered.
+        // A Kafka broker gets it after the controller has answered.
         Claims.until("the topic", () -> tool(TOPICS, "--list").output().contains(topic));
         tool(TOPICS, "--describe", "--topic", topic)
                 .expect("PartitionCount: 3", "ReplicationFactor: 1", "retention.ms=3600000", "Partition: 2", "Isr: 1");
@@ -117,7 +117,7 @@ public final class ToolChecks {
         tool(GROUPS, "--describe", "--group", group).expect("has no active members", "CURRENT-OFFSET", topic);
         tool(GROUPS, "--describe", "--group", group, "--state").expect("Empty");
         tool(GROUPS, "--describe", "--group", group, "--members").expect("has no active members");
-        // Fails as a whole where another client has just deleted a group of its own.
+        // The whole call fails when another client has just deleted a group.
         Claims.until("the group among all", () ->
                 tool(GROUPS, "--describe", "--all-groups").output().contains(group + " "));
         tool(GROUPS, "--delete-offsets", "--group", group, "--topic", topic + ":0").expect("Successful");
@@ -242,7 +242,7 @@ public final class ToolChecks {
     private void verifiable() throws Exception {
         String name = topic + "-verifiable";
         tool(TOPICS, "--create", "--topic", name, "--partitions", "1").expect();
-        // It tells what was acknowledged only as its process ends, so the consumer is the proof.
+        // It prints the acknowledgements only when its process ends, so the consumer is the proof.
         tool(TOOLS + "VerifiableProducer", "--topic", name, "--max-messages", "50", "--acks", "-1")
                 .expect("startup_complete");
         tool(TOOLS + "VerifiableConsumer", "--topic", name, "--group-id", group + "-verifiable", "--max-messages", "50",

@@ -32,7 +32,7 @@ pub async fn topics(compat: &Compat) -> Outcome {
     expect(partitions == Some(5), format!("{partitions:?} partitions"))
 }
 
-/// A broker learns of an altered config from the controller: the answer may come first.
+/// A broker gets an altered config from the controller, which may be after the answer.
 async fn until_altered(compat: &Compat, topic: &str) -> Outcome {
     let resource = ResourceSpecifier::Topic(topic);
     let end = Instant::now() + DEADLINE;

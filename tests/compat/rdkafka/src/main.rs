@@ -16,7 +16,7 @@ pub type Outcome<T = ()> = Result<T, Box<dyn Error>>;
 
 pub const DEADLINE: Duration = Duration::from_secs(40);
 
-/// The broker under test, and the prefix of every name that this program makes there.
+/// The broker under test, and the prefix of all names that this program creates there.
 pub struct Compat {
     bootstrap: String,
     prefix: String,

@@ -1,4 +1,4 @@
-//! What is produced and consumed.
+//! Checks of producing and consuming.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -46,7 +46,7 @@ pub fn records(count: i32) -> Vec<Sent> {
         .collect()
 }
 
-/// Produces every record, and returns the offset that each was given.
+/// Produces all records; returns their offsets.
 pub async fn produce(
     compat: &Compat,
     of: &str,

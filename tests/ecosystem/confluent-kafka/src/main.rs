@@ -1,6 +1,6 @@
-//! Confluent's client in Rust: its admin client makes a topic, its producer fills it, its consumer reads the partitions
-//! that it assigns itself. As a member of a group it either gets them or is refused at once, because it knows the
-//! consumer group protocol alone. Arguments: bootstrap, topic, how many records.
+//! Confluent's client in Rust: its admin client creates a topic, its producer fills it, its consumer reads the
+//! partitions that it assigns itself. As a group member it either gets partitions or is refused at once, because it
+//! speaks only the new consumer group protocol. Arguments: bootstrap, topic, number of records.
 
 use std::collections::{HashMap, HashSet};
 use std::error::Error;
@@ -85,7 +85,7 @@ async fn produce(bootstrap: &str, topic: &str, count: usize) -> Outcome<()> {
 
 fn consumer(bootstrap: &str, more: &[(&str, &str)]) -> Outcome<KafkaConsumer<String, String>> {
     let mut settings = settings(bootstrap, more);
-    // The only protocol that it knows; without it, not even a consumer without a group can be made.
+    // The only protocol that it supports; without this setting even a consumer without a group cannot be created.
     settings.insert("group.protocol".to_owned(), "consumer".to_owned());
     let config = ConsumerConfig::new(&settings)?;
     Ok(KafkaConsumer::new(
@@ -120,7 +120,7 @@ async fn member(bootstrap: &str, topic: &str, count: usize) -> Outcome<String> {
     )?;
     reader.subscribe_with_topics(vec![topic.to_owned()]).await?;
     let outcome = read(&mut reader, count).await;
-    // A member that was refused has nothing to leave.
+    // A refused member has no group to leave.
     let _ = reader.close().await;
     match outcome {
         Ok(values) => Ok(values.len().to_string()),

@@ -1,4 +1,4 @@
-//! Reads every record once, from all partitions, and notes when it was seen.
+//! Reads each record once, from all partitions, and stores when it arrived.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -9,7 +9,7 @@ use ottla_client::{Cluster, FetchOptions, Fetcher, TopicPartition};
 use super::{Args, Mark};
 use crate::clock::Clock;
 
-/// Reads until all records have come; yields nanoseconds after the intended times.
+/// Reads until all records have arrived; returns the latencies in nanoseconds.
 pub async fn read(cluster: Arc<Cluster>, args: Args, clock: Clock) -> Result<Vec<u64>> {
     let partitions = i32::try_from(args.partitions)?;
     let start = (0..partitions).map(|index| (TopicPartition::new(&args.topic, index), 0));
@@ -23,7 +23,7 @@ pub async fn read(cluster: Arc<Cluster>, args: Args, clock: Clock) -> Result<Vec
         let now = clock.now();
         for record in arrived.iter().flat_map(|fetched| &fetched.records) {
             let mark = record.value.as_deref().and_then(Mark::read);
-            let mark = mark.context("a record of somebody else is in the topic")?;
+            let mark = mark.context("the topic has a record of another producer")?;
             let seen = seen.get_mut(usize::try_from(mark.number)?);
             match seen {
                 Some(seen) if !*seen => *seen = true,

@@ -1,4 +1,4 @@
-//! Sends what is due, a few requests at a time, and notes when it was acknowledged.
+//! Sends due records, a few requests at a time, and stores when they were acknowledged.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -14,7 +14,7 @@ use super::{Args, Mark};
 use crate::clock::Clock;
 use crate::request::{Terms, produce};
 
-/// Requests that may wait for their answers, as in the Java producer.
+/// How many requests may be in flight, as in the Java producer.
 const IN_FLIGHT: usize = 5;
 /// How long a request may take.
 const PATIENCE: std::time::Duration = std::time::Duration::from_secs(30);
@@ -40,14 +40,13 @@ impl Producer {
         })
     }
 
-    /// Sends until the sender of `due` has gone and everything is acknowledged; yields nanoseconds after the
-    /// intended times, or nothing where no answer was asked for. The connection stays: what it has not written yet would
-    /// go with it.
+    /// Sends until `due` is closed and everything is acknowledged; returns the latencies in nanoseconds, or an empty
+    /// list with acks=0. The connection stays open, because closing it would drop what is not written yet.
     pub async fn send_all(&mut self, mut due: mpsc::UnboundedReceiver<Mark>) -> Result<Vec<u64>> {
         let mut latencies = Vec::new();
         while let Some(first) = due.recv().await {
             let place = Arc::clone(&self.places).acquire_owned().await?;
-            // What became due while there was no place goes along.
+            // Adds the records that became due while too many requests were in flight.
             let mut marks = vec![first];
             while let Ok(next) = due.try_recv() {
                 marks.push(next);
