@@ -4,13 +4,13 @@
 
 use std::io::ErrorKind;
 use std::sync::Arc;
-use std::sync::mpsc::{self, Receiver, Sender};
+use std::sync::mpsc::{self, Receiver, Sender, TryRecvError};
 use std::time::Duration;
 
 use ottla_log::files::simulated::Simulated;
 use ottla_log::files::{Files as _, Operation};
 use ottla_log::planted::{Bug, planting};
-use ottla_log::{Batch, LogConfig, LogDirectory, Origin, StorageError};
+use ottla_log::{Batch, LogConfig, LogDirectory, OpenFiles, Origin, StorageError};
 use ottla_protocol::ids::{LeaderEpoch, NodeId, Offset, PartitionIndex, Uuid};
 use ottla_protocol::records::{BatchBuilder, BatchOptions, BatchView};
 use ottla_protocol::time::{MonotonicTime, Now, Timestamp};
@@ -299,9 +299,22 @@ struct One {
 
 impl One {
     fn new() -> Self {
-        let (sender, answers) = mpsc::channel();
         let disk = new_disk();
         let directory = directory(&disk, 1000);
+        Self::on(disk, directory)
+    }
+
+    /// At most one file of a segment stays open.
+    fn with_one_open_file() -> Self {
+        let disk = new_disk();
+        let open = Arc::new(OpenFiles::new(1));
+        let log = LogDirectory::sharing(disk.clone(), ROOT, open);
+        let directory = Directory::new(log, Some(0), Duration::from_secs(1), ());
+        Self::on(disk, directory)
+    }
+
+    fn on(disk: Simulated, directory: Arc<Directory>) -> Self {
+        let (sender, answers) = mpsc::channel();
         let partition = partitions(&directory, 1).remove(0);
         Self {
             disk,
@@ -358,6 +371,24 @@ fn a_pass_that_lacks_a_file_descriptor_is_made_up_for_by_another() {
 }
 
 #[test]
+fn a_partition_whose_flush_could_not_begin_is_flushed_by_the_next_pass() {
+    let one = One::with_one_open_file();
+    one.produce();
+    one.partition
+        .with_log(|log| log.roll(WALL))
+        .unwrap()
+        .unwrap();
+    one.produce();
+    // The flush must open the closed segment.
+    one.disk.limit_handles(Some(0));
+    one.pass(0).unwrap();
+    assert_eq!(one.answered(), [0; 0]);
+    one.disk.limit_handles(None);
+    one.pass(1000).unwrap();
+    assert_eq!(one.answered(), [2, 4]);
+}
+
+#[test]
 fn after_a_failed_sync_nobody_is_answered_and_nothing_is_flushed() {
     let one = One::new();
     one.produce();
@@ -371,7 +402,12 @@ fn after_a_failed_sync_nobody_is_answered_and_nothing_is_flushed() {
         !one.partition
             .replicated(Offset(2), || ((0, Offset(2)), sender))
     );
-    assert!(refused.recv().is_err(), "it is told at once, and not well");
+    let told = refused.try_recv();
+    assert_eq!(
+        told,
+        Err(TryRecvError::Disconnected),
+        "refused, not left to wait"
+    );
 }
 
 #[test]
@@ -405,6 +441,20 @@ fn what_is_appended_to_a_truncated_log_is_flushed() {
     one.pass(1001).unwrap();
     let flushed = one.partition.with_log(|log| log.flushed_offset());
     assert_eq!(flushed, Some(Offset(6)));
+}
+
+/// Other records take the offsets that the producer waits for.
+#[test]
+fn the_producer_of_truncated_records_is_never_acknowledged() {
+    let one = One::new();
+    one.produce();
+    one.partition.truncate_to(Offset(0), WALL).unwrap().unwrap();
+    let end = append(&one.partition, RequiredAcks::Leader, at(1)).unwrap();
+    assert_eq!(end, Offset(2));
+    one.pass(1001).unwrap();
+    let offsets = one.partition.offsets().unwrap();
+    assert_eq!(offsets.high_watermark, Offset(2));
+    assert_eq!(one.answered(), [0; 0]);
 }
 
 #[test]

@@ -7,12 +7,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ottla_log::LogDirectory;
-use ottla_log::checkpoint::{RECOVERY_POINTS, read_offsets, was_clean_shutdown};
+use ottla_log::checkpoint::{
+    PartitionOffsets, RECOVERY_POINTS, read_offsets, was_clean_shutdown, write_offsets,
+};
 use ottla_log::files::simulated::Simulated;
 use ottla_log::files::{Files as _, Operation};
 use ottla_metadata::effective::StaticConfigs;
 use ottla_metadata::{Changes, ConfigResource, MetadataImage, Partition, Topic};
-use ottla_protocol::ids::{LeaderEpoch, NodeId, PartitionIndex, Uuid};
+use ottla_protocol::ids::{LeaderEpoch, NodeId, Offset, PartitionIndex, Uuid};
 use ottla_protocol::time::{MonotonicTime, Now, Timestamp};
 use ottla_replica::node::Found;
 use ottla_replica::stalls::{STALLED_AFTER, Task};
@@ -129,6 +131,21 @@ fn names(disk: &Simulated, path: &str) -> Vec<String> {
     names
 }
 
+/// The first half of a start.
+fn open_existing(node: &Node, metadata: &MetadataImage) {
+    let existing = node.find_logs(metadata, NOW.monotonic).unwrap();
+    assert_eq!(
+        place(node, 0),
+        None,
+        "its topic is known, its log is not open"
+    );
+    let opened = existing
+        .into_iter()
+        .flatten()
+        .map(|existing| existing.open(NOW.wall, &mut |_| {}).unwrap());
+    node.hold(opened.collect()).unwrap();
+}
+
 #[test]
 fn a_partition_is_made_led_and_found_again_by_the_next_start() {
     let disk = Simulated::new();
@@ -139,17 +156,7 @@ fn a_partition_is_made_led_and_found_again_by_the_next_start() {
         assert!(node.all()[0].role().is_leader());
     }
     let node = node(&disk, &["/one"]);
-    let existing = node.find_logs(&metadata, NOW.monotonic).unwrap();
-    assert_eq!(
-        place(&node, 0),
-        None,
-        "its topic is known, its log is not open"
-    );
-    let opened = existing
-        .into_iter()
-        .flatten()
-        .map(|existing| existing.open(NOW.wall, &mut |_| {}).unwrap());
-    node.hold(opened.collect()).unwrap();
+    open_existing(&node, &metadata);
     assert_eq!(place(&node, 0).as_deref(), Some("/one"));
     assert!(
         !node.all()[0].role().is_leader(),
@@ -322,4 +329,19 @@ fn a_deletion_that_cannot_be_synced_takes_the_directory_offline() {
         assert_eq!(node.perform(&job, &InOrder, NOW).len(), 1);
     }
     assert!(node.directories()[0].log.failure().is_some());
+}
+
+/// What is appended below a recovery point counts as damage where it is torn, and stays.
+#[test]
+fn a_start_lowers_a_recovery_point_beyond_the_end_of_its_log() {
+    let disk = Simulated::new();
+    let metadata = image(&[ANYWHERE]);
+    make(&node(&disk, &["/one"]), &metadata);
+    let path = "/one".as_ref();
+    let point = |offset| PartitionOffsets::from([(("t".to_owned(), 0), Offset(offset))]);
+    write_offsets(&disk, path, RECOVERY_POINTS, &point(9)).unwrap();
+    let node = node(&disk, &["/one"]);
+    open_existing(&node, &metadata);
+    let points = read_offsets(&disk, path, RECOVERY_POINTS).unwrap();
+    assert_eq!(points, point(0));
 }

@@ -69,20 +69,14 @@ impl Stage {
                 self.show(change)
             }
             "controller" => self.controller(text),
+            "metadata" => self.metadata(&values),
             other => panic!("what is {other}?"),
         }
     }
 
     fn lead(&mut self, values: &BTreeMap<&str, &str>) -> String {
         let number = |name: &str| values.get(name).map(|value| value.parse::<i32>().unwrap());
-        let nodes = |name: &str| {
-            let list = values
-                .get(name)
-                .into_iter()
-                .flat_map(|list| list.split(','));
-            list.map(|id| NodeId(id.parse().unwrap()))
-                .collect::<Vec<_>>()
-        };
+        let nodes = |name: &str| nodes(values, name);
         self.min_isr = usize::try_from(number("min").unwrap_or(1)).unwrap();
         let role = Role {
             node: NodeId(1),
@@ -98,6 +92,18 @@ impl Stage {
             high_watermark: before.map_or(Offset(0), Leader::high_watermark),
         };
         self.leader = Some(Leader::new(role, start, MAX_LAG, self.now));
+        self.show(None)
+    }
+
+    /// The metadata has an ISR with this partition epoch.
+    fn metadata(&mut self, values: &BTreeMap<&str, &str>) -> String {
+        let role = Role {
+            partition_epoch: values["epoch"].parse().unwrap(),
+            isr: nodes(values, "isr"),
+            ..self.leader().role().clone()
+        };
+        let now = self.now;
+        self.leader().on_role(role, now);
         self.show(None)
     }
 
@@ -154,4 +160,13 @@ impl Stage {
         }
         shown + "\n"
     }
+}
+
+/// A list of nodes, as in `isr=1,2`.
+fn nodes(values: &BTreeMap<&str, &str>, name: &str) -> Vec<NodeId> {
+    let list = values
+        .get(name)
+        .into_iter()
+        .flat_map(|list| list.split(','));
+    list.map(|id| NodeId(id.parse().unwrap())).collect()
 }
