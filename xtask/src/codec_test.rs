@@ -28,13 +28,8 @@ const FIXTURE_FILLING: &str = "random-1";
 /// Differences that are printed in full.
 const SHOWN: usize = 20;
 
-/// APIs, and the first of their versions, that Kafka 4.4 has and the codec crate lacks. None is served.
+/// APIs, and the first of their versions, that Kafka 4.4 has and `cargo xtask generate` leaves out. None is served.
 const LACKING: &[(i16, i16)] = &[
-    // TxnOffsetCommit with topic ids.
-    (28, 6),
-    // StreamsGroupHeartbeat and StreamsGroupDescribe with the description of the topology.
-    (88, 1),
-    (89, 1),
     // StreamsGroupTopologyDescriptionUpdate.
     (93, 0),
     // UnregisterController.

@@ -1,9 +1,12 @@
-//! `cargo xtask generate`: writes the record types of `ottla-protocol` from the schemas in Kafka's jars.
+//! `cargo xtask generate`: writes the messages of `ottla-protocol` from the schemas in Kafka's jars.
 //!
 //! Only names, types and versions are taken from the schemas. The output is committed, so that a build needs
 //! nothing but Rust; `--check` fails when it differs from what the schemas give.
 
+mod api;
 mod family;
+mod flavour;
+mod names;
 mod render;
 mod schema;
 
@@ -16,8 +19,9 @@ use std::process::{Command, Stdio};
 use anyhow::{Context, Result, bail};
 
 use crate::toolbox::{self, maven};
-use family::Family;
-pub use render::snake;
+use flavour::Flavour;
+pub use names::snake;
+use schema::Schema;
 
 /// Options of `cargo xtask generate`.
 #[derive(Debug, clap::Args)]
@@ -30,14 +34,13 @@ pub struct Args {
 /// Runs the command.
 pub fn run(args: &Args) -> Result<()> {
     let jars = maven::kafka_jars()?;
+    let root = toolbox::workspace().join("crates/protocol/src/messages");
     let mut stale = Vec::new();
-    for family in family::ALL {
-        let files = generate(family, &jars)?;
-        let root = toolbox::workspace().join("crates/protocol/src/messages");
+    for (directory, files) in generated(&jars)? {
         if args.check {
             stale.extend(differing(&root, &files));
         } else {
-            write(&root, family, &files)?;
+            write(&root, directory, &files)?;
         }
     }
     if !stale.is_empty() {
@@ -46,24 +49,53 @@ pub fn run(args: &Args) -> Result<()> {
     Ok(())
 }
 
-/// The files of one family: path below `messages/` to formatted text.
-fn generate(family: &Family, jars: &Path) -> Result<BTreeMap<PathBuf, String>> {
+/// Path below `messages/` to formatted text.
+type Files = BTreeMap<PathBuf, String>;
+
+/// The files, by the directory that holds all of them but the index.
+fn generated(jars: &Path) -> Result<Vec<(&'static str, Files)>> {
+    let mut bodies = schemas(jars, &[api::JAR])?;
+    bodies.retain(api::is_wanted);
+    let index = api::index(&bodies);
+    let mut all = vec![files(api::DIRECTORY, (&bodies, Flavour::Body), &index)?];
+    for family in family::ALL {
+        let records = schemas(jars, family.jars)?;
+        let index = family::index(family, &records);
+        all.push(files(
+            family.directory,
+            (&records, Flavour::Record),
+            &index,
+        )?);
+    }
+    Ok(all)
+}
+
+/// What the jars of `artifacts` hold, in the order of its numbers.
+fn schemas(jars: &Path, artifacts: &[&str]) -> Result<Vec<Schema>> {
     let mut schemas = Vec::new();
-    for artifact in family.jars {
+    for artifact in artifacts {
         let jar = jars.join(format!("{artifact}-{}.jar", maven::KAFKA_VERSION));
         for text in schema_texts(&jar)? {
             schemas.push(schema::parse(&text)?);
         }
     }
     schemas.sort_by(|a, b| (a.api_key, &a.name).cmp(&(b.api_key, &b.name)));
+    Ok(schemas)
+}
+
+/// A file for each schema, and the index.
+fn files(
+    directory: &'static str,
+    (schemas, flavour): (&[Schema], Flavour),
+    index: &str,
+) -> Result<(&'static str, Files)> {
     let mut files = BTreeMap::new();
-    for schema in &schemas {
-        let path = Path::new(family.directory).join(format!("{}.rs", snake(&schema.name)));
-        files.insert(path, format(&render::record(schema))?);
+    for schema in schemas {
+        let path = Path::new(directory).join(format!("{}.rs", snake(&schema.name)));
+        files.insert(path, format(&render::file(schema, flavour))?);
     }
-    let index = PathBuf::from(format!("{}.rs", family.directory));
-    files.insert(index, format(&family::index(family, &schemas))?);
-    Ok(files)
+    files.insert(PathBuf::from(format!("{directory}.rs")), format(index)?);
+    Ok((directory, files))
 }
 
 /// The texts of all schema files in a jar.
@@ -111,8 +143,8 @@ fn format(source: &str) -> Result<String> {
     Ok(String::from_utf8(output.stdout)?)
 }
 
-fn write(root: &Path, family: &Family, files: &BTreeMap<PathBuf, String>) -> Result<()> {
-    let directory = root.join(family.directory);
+fn write(root: &Path, directory: &str, files: &Files) -> Result<()> {
+    let directory = root.join(directory);
     if directory.exists() {
         fs::remove_dir_all(&directory)?;
     }
@@ -123,7 +155,7 @@ fn write(root: &Path, family: &Family, files: &BTreeMap<PathBuf, String>) -> Res
     Ok(())
 }
 
-fn differing(root: &Path, files: &BTreeMap<PathBuf, String>) -> Vec<PathBuf> {
+fn differing(root: &Path, files: &Files) -> Vec<PathBuf> {
     let mut stale = Vec::new();
     for (path, text) in files {
         let committed = fs::read_to_string(root.join(path)).unwrap_or_default();

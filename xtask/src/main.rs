@@ -59,7 +59,7 @@ enum Command {
     Ecosystem(ecosystem::Args),
     /// Fuzz the parsers of network and disk for a short time.
     Fuzz(fuzz::Args),
-    /// Write the record types of `ottla-protocol` from the schemas in Kafka's jars.
+    /// Write the messages of `ottla-protocol` from the schemas in Kafka's jars.
     Generate(generate::Args),
     /// Fill a disk image: produce must be refused, the rest must work, and free space must restore
     /// everything.

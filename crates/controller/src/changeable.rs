@@ -89,7 +89,7 @@ mod tests {
     use super::{check, served};
     use ottla_metadata::config_keys::{ConfigKey, Update, WhenChanged, all};
     use ottla_metadata::{ConfigResource, ResourceKind};
-    use ottla_protocol::messages::error_code::ErrorCode;
+    use ottla_protocol::error_code::ErrorCode;
 
     fn refusal(resource: &ConfigResource, names: &[&str]) -> Option<String> {
         match check(resource, names) {

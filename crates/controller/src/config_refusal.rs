@@ -3,7 +3,7 @@
 use ottla_metadata::ResourceKind;
 use ottla_metadata::config_keys::InvalidValue;
 use ottla_metadata::config_keys::together::Broken;
-use ottla_protocol::messages::error_code::ErrorCode;
+use ottla_protocol::error_code::ErrorCode;
 
 /// The most bytes of a config's value; the wire's records cannot carry more.
 pub const MAX_CONFIG_VALUE_BYTES: usize = i16::MAX as usize;

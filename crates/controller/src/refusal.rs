@@ -1,7 +1,7 @@
 //! Why an operation on one resource is refused, as the caller is told.
 
+use ottla_protocol::error_code::ErrorCode;
 use ottla_protocol::ids::Uuid;
-use ottla_protocol::messages::error_code::ErrorCode;
 
 use crate::assignments::InvalidAssignment;
 use crate::config_refusal::ConfigRefusal;

@@ -5,29 +5,46 @@
 
 use std::ops::RangeInclusive;
 
-use crate::messages::newer;
-use kacrab_protocol::generated::client_api_info;
+use crate::messages::api::each_api;
 
-pub use kacrab_protocol::generated::ApiKey;
+macro_rules! keys {
+    ($(
+        $api:ident = $number:literal: $from:literal to $to:literal,
+        flexible from $flexible:literal, $request:ident, $response:ident;
+    )*) => {
+        /// An API of Kafka, by its number.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+        #[repr(i16)]
+        pub enum ApiKey {
+            $(
+                #[doc = concat!("Number ", $number, ".")]
+                $api = $number,
+            )*
+        }
 
-/// The highest stable version of `InitProducerId`; the schema of 6 exists, marked unstable.
-const INIT_PRODUCER_ID_STABLE: i16 = 5;
+        /// The API of this number, if there is one.
+        pub const fn from_number(number: i16) -> Option<ApiKey> {
+            match number {
+                $($number => Some(ApiKey::$api),)*
+                _ => None,
+            }
+        }
 
-/// The API of this number, if there is one.
-pub fn from_number(number: i16) -> Option<ApiKey> {
-    ApiKey::from_i16(number)
+        /// The lowest and the highest version that can be served, and the first flexible one.
+        const fn known(api: ApiKey) -> (i16, i16, i16) {
+            match api {
+                $(ApiKey::$api => ($from, $to, $flexible),)*
+            }
+        }
+    };
 }
+
+each_api!(keys);
 
 /// The versions of `api` that can be decoded and served.
 pub fn versions(api: ApiKey) -> RangeInclusive<i16> {
-    let known = client_api_info(api);
-    let highest = match api {
-        ApiKey::InitProducerId => INIT_PRODUCER_ID_STABLE,
-        ApiKey::ApiVersions => newer::API_VERSIONS_LATEST,
-        ApiKey::DeleteGroups => newer::DELETE_GROUPS_LATEST,
-        _ => known.max_version,
-    };
-    known.min_version..=highest
+    let (lowest, highest, _) = known(api);
+    lowest..=highest
 }
 
 /// The versions that `ApiVersions` names for `api`.
@@ -58,7 +75,8 @@ pub fn response_header_version(api: ApiKey, version: i16) -> i16 {
 }
 
 fn is_flexible(api: ApiKey, version: i16) -> bool {
-    version >= client_api_info(api).flexible_versions_start
+    let (_, _, flexible) = known(api);
+    version >= flexible
 }
 
 #[cfg(test)]

@@ -70,5 +70,4 @@ impl ProducerId {
     pub const NONE: Self = Self(-1);
 }
 
-/// A topic's or directory's 16-byte id, written as base64url in text (Kafka's `Uuid`).
-pub type Uuid = kacrab_protocol::KafkaUuid;
+pub use crate::uuid::Uuid;

@@ -1,6 +1,4 @@
 //! Kafka's wire formats: messages, frames, record batches, error codes. Pure: bytes in, bytes out.
-//!
-//! The request and response codec is the crate `kacrab-protocol`, and only this crate names it.
 
 #![warn(clippy::indexing_slicing)]
 
@@ -12,3 +10,4 @@ pub mod messages;
 pub mod planted;
 pub mod records;
 pub mod time;
+mod uuid;

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
-use super::render::{each, snake};
+use super::names::{each, snake};
 use super::schema::Schema;
 
 /// Records that stand in one log and are told apart by their number.
@@ -66,7 +66,9 @@ pub fn index(family: &Family, schemas: &[Schema]) -> String {
     for schema in schemas {
         let _ = writeln!(out, "pub use {}::{};", snake(&schema.name), schema.name);
     }
-    out.push_str("\nuse crate::messages::field::{At, Field as _, Shown};");
+    out.push_str(
+        "\nuse crate::messages::field::At;\nuse crate::messages::shown::{Show as _, Shown};",
+    );
     let buffers = if family.keyed {
         "Bytes"
     } else {

@@ -11,7 +11,7 @@ pub struct Versions {
     pub to: Option<i16>,
 }
 
-/// One record type.
+/// One message: a record, a request, a response or data of its own.
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Schema {
@@ -21,7 +21,11 @@ pub struct Schema {
     pub kind: String,
     pub name: String,
     valid_versions: String,
-    flexible_versions: String,
+    flexible_versions: Option<String>,
+    /// Whether the highest version is still being made: it can be read and written, but is not served.
+    #[serde(default)]
+    latest_version_unstable: bool,
+    #[serde(default)]
     pub fields: Vec<Field>,
     #[serde(default)]
     pub common_structs: Vec<Struct>,
@@ -44,6 +48,7 @@ pub struct Field {
     versions: Option<String>,
     nullable_versions: Option<String>,
     tagged_versions: Option<String>,
+    flexible_versions: Option<String>,
     pub tag: Option<u32>,
     default: Option<Value>,
     #[serde(default)]
@@ -61,9 +66,41 @@ impl Schema {
         })
     }
 
-    /// The first flexible version, if any.
-    pub fn flexible_from(&self) -> Option<i16> {
-        parse_versions(&self.flexible_versions).map(|versions| versions.from)
+    /// Whether there is a version left.
+    pub fn exists(&self) -> bool {
+        parse_versions(&self.valid_versions).is_some()
+    }
+
+    /// The highest version.
+    pub fn highest(&self) -> i16 {
+        let valid = self.valid();
+        valid.to.unwrap_or(valid.from)
+    }
+
+    /// The highest version that is served.
+    pub fn highest_stable(&self) -> i16 {
+        self.highest() - i16::from(self.latest_version_unstable)
+    }
+
+    /// The first flexible version; the highest number where there is none.
+    pub fn flexible_from(&self) -> i16 {
+        let flexible = self.flexible_versions.as_deref().and_then(parse_versions);
+        flexible.map_or(i16::MAX, |versions| versions.from)
+    }
+}
+
+impl Versions {
+    /// The versions of both.
+    pub fn and(self, other: Self) -> Self {
+        Self {
+            from: self.from.max(other.from),
+            to: self.to.into_iter().chain(other.to).min(),
+        }
+    }
+
+    /// Whether there is no version.
+    pub fn is_empty(self) -> bool {
+        self.to.is_some_and(|to| to < self.from)
     }
 }
 
@@ -77,10 +114,17 @@ impl Field {
 
     /// Whether the field may be null in some version.
     pub fn nullable(&self) -> bool {
-        self.nullable_versions
-            .as_deref()
-            .and_then(parse_versions)
-            .is_some()
+        self.nullable_versions().is_some()
+    }
+
+    /// The versions in which the field may be null.
+    pub fn nullable_versions(&self) -> Option<Versions> {
+        self.nullable_versions.as_deref().and_then(parse_versions)
+    }
+
+    /// Whether the field stands in flexible versions as in others.
+    pub fn inflexible(&self) -> bool {
+        self.flexible_versions.as_deref() == Some("none")
     }
 
     /// Whether the field is tagged (in all the versions that carry it, as in every record of Kafka).

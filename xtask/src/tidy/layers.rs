@@ -18,7 +18,7 @@ const LAYERS: &[&[&str]] = &[
 const OUTSIDE: &[&str] = &["sim"];
 
 /// Dependencies that only one of our crates may use.
-const OWNED: &[(&str, &str)] = &[("kacrab-protocol", "protocol"), ("raft", "quorum")];
+const OWNED: &[(&str, &str)] = &[("raft", "quorum")];
 
 pub fn check(_: &Tree) -> Vec<String> {
     let crates = toolbox::workspace().join("crates");
@@ -94,7 +94,7 @@ mod tests {
         assert_eq!(problems("broker", "ottla-log"), 0);
         assert_eq!(problems("log", "ottla-coordinator"), 1);
         assert_eq!(problems("protocol", "ottla-metadata"), 1);
-        assert_eq!(problems("broker", "kacrab-protocol"), 1);
+        assert_eq!(problems("broker", "raft"), 1);
         assert_eq!(problems("nowhere", "bytes"), 1);
     }
 }

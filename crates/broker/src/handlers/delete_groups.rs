@@ -8,7 +8,7 @@
 use std::collections::BTreeSet;
 
 use ottla_coordinator::group::delete::DeleteGroupRequest;
-use ottla_protocol::messages::newer::DeletableGroupResult;
+use ottla_protocol::messages::delete_groups_response::DeletableGroupResult;
 use ottla_protocol::messages::{DeleteGroupsRequestData, DeleteGroupsResponseData, ErrorCode};
 
 use crate::broker::Broker;

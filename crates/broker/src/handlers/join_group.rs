@@ -59,7 +59,7 @@ fn domain(context: &RequestContext, request: JoinGroupRequestData) -> JoinReques
         reason: owned(request.reason.as_ref()),
         member_id_required: context.version >= 4,
         can_skip_assignment: context.version >= 9,
-        fresh_id: random_id().inner().to_string(),
+        fresh_id: random_id().hyphenated(),
     }
 }
 

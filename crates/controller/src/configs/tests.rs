@@ -4,7 +4,7 @@ use super::{Change, replace, set};
 use crate::config_refusal::ConfigRefusal;
 use crate::{Settings, View};
 use ottla_metadata::{ConfigResource, MetadataDelta, MetadataImage, ottla_configs};
-use ottla_protocol::messages::error_code::ErrorCode;
+use ottla_protocol::error_code::ErrorCode;
 use ottla_protocol::messages::metadata::{FeatureLevelRecord, MetadataRecord};
 use std::collections::BTreeMap;
 

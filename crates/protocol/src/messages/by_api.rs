@@ -1,14 +1,14 @@
 //! Requests and responses whose type is known at run time only, by API and version.
 //!
-//! One line an API. For what treats all APIs alike: the codec's test, sweeps and fuzzing.
+//! For what treats all APIs alike: the codec's test, sweeps and fuzzing. Inlined, so that only those compile it.
 
 use std::fmt::Debug;
 
 use bytes::{Bytes, BytesMut};
-use kacrab_protocol::ProtocolError;
 
 use crate::api_key::ApiKey;
-use crate::messages;
+use crate::messages::api::each_api;
+use crate::messages::{self, ProtocolError};
 
 /// A decoded request or response.
 pub trait Message: Debug + Send {
@@ -17,7 +17,10 @@ pub trait Message: Debug + Send {
 }
 
 macro_rules! apis {
-    ($($api:ident: $request:ident, $response:ident;)*) => {
+    ($(
+        $api:ident = $number:literal: $from:literal to $to:literal,
+        flexible from $flexible:literal, $request:ident, $response:ident;
+    )*) => {
         $(
             impl Message for messages::$request {
                 fn write(&self, out: &mut BytesMut, version: i16) -> Result<(), ProtocolError> {
@@ -35,6 +38,7 @@ macro_rules! apis {
         pub const APIS: &[ApiKey] = &[$(ApiKey::$api),*];
 
         /// Reads the body of a request from the front of `body`.
+        #[inline]
         pub fn read_request(
             api: ApiKey,
             version: i16,
@@ -46,6 +50,7 @@ macro_rules! apis {
         }
 
         /// Reads the body of a response from the front of `body`.
+        #[inline]
         pub fn read_response(
             api: ApiKey,
             version: i16,
@@ -58,94 +63,4 @@ macro_rules! apis {
     };
 }
 
-apis! {
-    Produce: ProduceRequestData, ProduceResponseData;
-    Fetch: FetchRequestData, FetchResponseData;
-    ListOffsets: ListOffsetsRequestData, ListOffsetsResponseData;
-    Metadata: MetadataRequestData, MetadataResponseData;
-    OffsetCommit: OffsetCommitRequestData, OffsetCommitResponseData;
-    OffsetFetch: OffsetFetchRequestData, OffsetFetchResponseData;
-    FindCoordinator: FindCoordinatorRequestData, FindCoordinatorResponseData;
-    JoinGroup: JoinGroupRequestData, JoinGroupResponseData;
-    Heartbeat: HeartbeatRequestData, HeartbeatResponseData;
-    LeaveGroup: LeaveGroupRequestData, LeaveGroupResponseData;
-    SyncGroup: SyncGroupRequestData, SyncGroupResponseData;
-    DescribeGroups: DescribeGroupsRequestData, DescribeGroupsResponseData;
-    ListGroups: ListGroupsRequestData, ListGroupsResponseData;
-    SaslHandshake: SaslHandshakeRequestData, SaslHandshakeResponseData;
-    ApiVersions: ApiVersionsRequestData, ApiVersionsResponseData;
-    CreateTopics: CreateTopicsRequestData, CreateTopicsResponseData;
-    DeleteTopics: DeleteTopicsRequestData, DeleteTopicsResponseData;
-    DeleteRecords: DeleteRecordsRequestData, DeleteRecordsResponseData;
-    InitProducerId: InitProducerIdRequestData, InitProducerIdResponseData;
-    OffsetForLeaderEpoch: OffsetForLeaderEpochRequestData, OffsetForLeaderEpochResponseData;
-    AddPartitionsToTxn: AddPartitionsToTxnRequestData, AddPartitionsToTxnResponseData;
-    AddOffsetsToTxn: AddOffsetsToTxnRequestData, AddOffsetsToTxnResponseData;
-    EndTxn: EndTxnRequestData, EndTxnResponseData;
-    WriteTxnMarkers: WriteTxnMarkersRequestData, WriteTxnMarkersResponseData;
-    TxnOffsetCommit: TxnOffsetCommitRequestData, TxnOffsetCommitResponseData;
-    DescribeAcls: DescribeAclsRequestData, DescribeAclsResponseData;
-    CreateAcls: CreateAclsRequestData, CreateAclsResponseData;
-    DeleteAcls: DeleteAclsRequestData, DeleteAclsResponseData;
-    DescribeConfigs: DescribeConfigsRequestData, DescribeConfigsResponseData;
-    AlterConfigs: AlterConfigsRequestData, AlterConfigsResponseData;
-    AlterReplicaLogDirs: AlterReplicaLogDirsRequestData, AlterReplicaLogDirsResponseData;
-    DescribeLogDirs: DescribeLogDirsRequestData, DescribeLogDirsResponseData;
-    SaslAuthenticate: SaslAuthenticateRequestData, SaslAuthenticateResponseData;
-    CreatePartitions: CreatePartitionsRequestData, CreatePartitionsResponseData;
-    CreateDelegationToken: CreateDelegationTokenRequestData, CreateDelegationTokenResponseData;
-    RenewDelegationToken: RenewDelegationTokenRequestData, RenewDelegationTokenResponseData;
-    ExpireDelegationToken: ExpireDelegationTokenRequestData, ExpireDelegationTokenResponseData;
-    DescribeDelegationToken: DescribeDelegationTokenRequestData, DescribeDelegationTokenResponseData;
-    DeleteGroups: DeleteGroupsRequestData, DeleteGroupsResponseData;
-    ElectLeaders: ElectLeadersRequestData, ElectLeadersResponseData;
-    IncrementalAlterConfigs: IncrementalAlterConfigsRequestData, IncrementalAlterConfigsResponseData;
-    AlterPartitionReassignments: AlterPartitionReassignmentsRequestData, AlterPartitionReassignmentsResponseData;
-    ListPartitionReassignments: ListPartitionReassignmentsRequestData, ListPartitionReassignmentsResponseData;
-    OffsetDelete: OffsetDeleteRequestData, OffsetDeleteResponseData;
-    DescribeClientQuotas: DescribeClientQuotasRequestData, DescribeClientQuotasResponseData;
-    AlterClientQuotas: AlterClientQuotasRequestData, AlterClientQuotasResponseData;
-    DescribeUserScramCredentials: DescribeUserScramCredentialsRequestData, DescribeUserScramCredentialsResponseData;
-    AlterUserScramCredentials: AlterUserScramCredentialsRequestData, AlterUserScramCredentialsResponseData;
-    Vote: VoteRequestData, VoteResponseData;
-    BeginQuorumEpoch: BeginQuorumEpochRequestData, BeginQuorumEpochResponseData;
-    EndQuorumEpoch: EndQuorumEpochRequestData, EndQuorumEpochResponseData;
-    DescribeQuorum: DescribeQuorumRequestData, DescribeQuorumResponseData;
-    AlterPartition: AlterPartitionRequestData, AlterPartitionResponseData;
-    UpdateFeatures: UpdateFeaturesRequestData, UpdateFeaturesResponseData;
-    Envelope: EnvelopeRequestData, EnvelopeResponseData;
-    FetchSnapshot: FetchSnapshotRequestData, FetchSnapshotResponseData;
-    DescribeCluster: DescribeClusterRequestData, DescribeClusterResponseData;
-    DescribeProducers: DescribeProducersRequestData, DescribeProducersResponseData;
-    BrokerRegistration: BrokerRegistrationRequestData, BrokerRegistrationResponseData;
-    BrokerHeartbeat: BrokerHeartbeatRequestData, BrokerHeartbeatResponseData;
-    UnregisterBroker: UnregisterBrokerRequestData, UnregisterBrokerResponseData;
-    DescribeTransactions: DescribeTransactionsRequestData, DescribeTransactionsResponseData;
-    ListTransactions: ListTransactionsRequestData, ListTransactionsResponseData;
-    AllocateProducerIds: AllocateProducerIdsRequestData, AllocateProducerIdsResponseData;
-    ConsumerGroupHeartbeat: ConsumerGroupHeartbeatRequestData, ConsumerGroupHeartbeatResponseData;
-    ConsumerGroupDescribe: ConsumerGroupDescribeRequestData, ConsumerGroupDescribeResponseData;
-    ControllerRegistration: ControllerRegistrationRequestData, ControllerRegistrationResponseData;
-    GetTelemetrySubscriptions: GetTelemetrySubscriptionsRequestData, GetTelemetrySubscriptionsResponseData;
-    PushTelemetry: PushTelemetryRequestData, PushTelemetryResponseData;
-    AssignReplicasToDirs: AssignReplicasToDirsRequestData, AssignReplicasToDirsResponseData;
-    ListConfigResources: ListConfigResourcesRequestData, ListConfigResourcesResponseData;
-    DescribeTopicPartitions: DescribeTopicPartitionsRequestData, DescribeTopicPartitionsResponseData;
-    ShareGroupHeartbeat: ShareGroupHeartbeatRequestData, ShareGroupHeartbeatResponseData;
-    ShareGroupDescribe: ShareGroupDescribeRequestData, ShareGroupDescribeResponseData;
-    ShareFetch: ShareFetchRequestData, ShareFetchResponseData;
-    ShareAcknowledge: ShareAcknowledgeRequestData, ShareAcknowledgeResponseData;
-    AddRaftVoter: AddRaftVoterRequestData, AddRaftVoterResponseData;
-    RemoveRaftVoter: RemoveRaftVoterRequestData, RemoveRaftVoterResponseData;
-    UpdateRaftVoter: UpdateRaftVoterRequestData, UpdateRaftVoterResponseData;
-    InitializeShareGroupState: InitializeShareGroupStateRequestData, InitializeShareGroupStateResponseData;
-    ReadShareGroupState: ReadShareGroupStateRequestData, ReadShareGroupStateResponseData;
-    WriteShareGroupState: WriteShareGroupStateRequestData, WriteShareGroupStateResponseData;
-    DeleteShareGroupState: DeleteShareGroupStateRequestData, DeleteShareGroupStateResponseData;
-    ReadShareGroupStateSummary: ReadShareGroupStateSummaryRequestData, ReadShareGroupStateSummaryResponseData;
-    StreamsGroupHeartbeat: StreamsGroupHeartbeatRequestData, StreamsGroupHeartbeatResponseData;
-    StreamsGroupDescribe: StreamsGroupDescribeRequestData, StreamsGroupDescribeResponseData;
-    DescribeShareGroupOffsets: DescribeShareGroupOffsetsRequestData, DescribeShareGroupOffsetsResponseData;
-    AlterShareGroupOffsets: AlterShareGroupOffsetsRequestData, AlterShareGroupOffsetsResponseData;
-    DeleteShareGroupOffsets: DeleteShareGroupOffsetsRequestData, DeleteShareGroupOffsetsResponseData;
-}
+each_api!(apis);

@@ -1,349 +1,302 @@
-//! How one field of a generated record stands on the wire.
+//! How one field of a generated message stands on the wire.
 //!
-//! Generated code names fields, versions and defaults; everything about bytes is here, once, over the
-//! primitives of the codec crate. `flexible` chooses the compact encodings of KIP-482.
+//! Generated code names fields, versions and defaults; everything about bytes is in [`Reader`] and [`Writer`], and which
+//! type stands how is here, once. [`At::flexible`] chooses the compact encodings of KIP-482.
 
-use bytes::{Buf, BufMut, Bytes, BytesMut};
-use kacrab_protocol as wire;
-pub use kacrab_protocol::{
-    KafkaUuid, RawTaggedField, UnsupportedFieldVersion, UnsupportedVersion, read_tagged_fields,
-    write_tagged_fields,
-};
-use wire::KafkaString;
-use wire::error::Result;
+use bytes::{Bytes, BytesMut};
 
-/// The version that a record is being read or written at, and whether that version is flexible.
+pub use super::error::{ProtocolError, Result};
+pub use super::reader::Reader;
+pub use super::string::KafkaString;
+pub use super::tagged::RawTaggedField;
+pub use super::writer::Writer;
+pub use crate::uuid::Uuid as KafkaUuid;
+
+/// The version that a message is being read or written at, and whether that version is flexible.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct At {
-    /// The record's version.
+    /// The message's version.
     pub version: i16,
     /// Whether lengths are varints and tagged fields follow.
     pub flexible: bool,
 }
 
-/// What a record holds, by the names of its schema: for those who show records and do not act on them.
-#[derive(Debug, Clone, PartialEq)]
-pub enum Shown {
-    /// A nullable field without a value.
-    Null,
-    /// A truth.
-    Bool(bool),
-    /// A number without a fraction.
-    Integer(i64),
-    /// A number with one.
-    Float(f64),
-    /// A string or an id.
-    Text(String),
-    /// Bytes.
-    Bytes(Bytes),
-    /// An array.
-    List(Vec<Self>),
-    /// A struct: its fields in the order of the schema.
-    Fields(Vec<(&'static str, Self)>),
+/// A type that stands in a message as one field, or as one element of an array.
+pub trait Field {
+    /// Takes the field from the front of what `from` reads.
+    fn read_from(&mut self, from: &mut Reader<'_>);
+    /// Appends the field to what `to` writes.
+    fn write_to(&self, to: &mut Writer<'_>);
 }
 
-/// A type that stands in a record as one field, or as one element of an array.
-pub trait Field: Sized {
-    /// Takes the field from the front of `buf`.
-    fn read(buf: &mut Bytes, at: At) -> Result<Self>;
-    /// Appends the field to `buf`.
-    fn write(&self, buf: &mut BytesMut, at: At) -> Result<()>;
-    /// The field as `at` carries it.
-    fn show(&self, at: At) -> Shown;
+/// Reads a whole body from the front of `buf`; its strings and bytes stay slices of it.
+pub fn read_body<T: Field + Default>(buf: &mut Bytes, at: At) -> Result<T> {
+    read(Reader::new(buf, at))
 }
 
-macro_rules! primitive {
-    ($($ty:ty: $read:ident, $write:ident, $shown:ident;)*) => {$(
+/// The same for a record, which outlives the batch it came in and must not keep it alive: its bytes are copied.
+pub fn read_record<T: Field + Default>(buf: &mut Bytes, at: At) -> Result<T> {
+    read(Reader::copying(buf, at))
+}
+
+fn read<T: Field + Default>(mut from: Reader<'_>) -> Result<T> {
+    let mut body = T::default();
+    body.read_from(&mut from);
+    from.finish()?;
+    Ok(body)
+}
+
+/// Appends a whole body to `buf`.
+pub fn write_body(body: &impl Field, buf: &mut BytesMut, at: At, api_key: i16) -> Result<()> {
+    let mut to = Writer::new(buf, at, api_key);
+    body.write_to(&mut to);
+    to.finish()
+}
+
+/// The encoding of `version`, which must be one of `versions` and is flexible from `flexible` on.
+pub fn at(
+    api_key: i16,
+    version: i16,
+    versions: std::ops::RangeInclusive<i16>,
+    flexible: i16,
+) -> Result<At> {
+    if !versions.contains(&version) {
+        return Err(ProtocolError::UnsupportedVersion { api_key, version });
+    }
+    Ok(At {
+        version,
+        flexible: version >= flexible,
+    })
+}
+
+macro_rules! number {
+    ($($ty:ty),*) => {$(
         impl Field for $ty {
-            fn read(buf: &mut Bytes, _: At) -> Result<Self> {
-                Ok(wire::$read(buf)?)
+            fn read_from(&mut self, from: &mut Reader<'_>) {
+                *self = Self::from_be_bytes(from.fixed());
             }
-            fn write(&self, buf: &mut BytesMut, _: At) -> Result<()> {
-                wire::$write(buf, *self);
-                Ok(())
-            }
-            fn show(&self, _: At) -> Shown {
-                Shown::$shown((*self).into())
+            fn write_to(&self, to: &mut Writer<'_>) {
+                to.fixed(self.to_be_bytes());
             }
         }
     )*};
 }
 
-primitive! {
-    bool: read_bool, write_bool, Bool;
-    i8: read_i8, write_i8, Integer;
-    i16: read_i16, write_i16, Integer;
-    u16: read_u16, write_u16, Integer;
-    i32: read_i32, write_i32, Integer;
-    i64: read_i64, write_i64, Integer;
-    f64: read_f64, write_f64, Float;
+number!(i8, i16, u16, i32, i64, f64);
+
+impl Field for bool {
+    fn read_from(&mut self, from: &mut Reader<'_>) {
+        *self = from.fixed() != [0];
+    }
+    fn write_to(&self, to: &mut Writer<'_>) {
+        to.fixed([u8::from(*self)]);
+    }
 }
 
 impl Field for KafkaUuid {
-    fn read(buf: &mut Bytes, _: At) -> Result<Self> {
-        wire::read_uuid(buf)
+    fn read_from(&mut self, from: &mut Reader<'_>) {
+        *self = Self::from_bytes(from.fixed());
     }
-    fn write(&self, buf: &mut BytesMut, _: At) -> Result<()> {
-        wire::write_uuid(buf, self);
-        Ok(())
-    }
-    fn show(&self, _: At) -> Shown {
-        Shown::Text(self.to_string())
-    }
-}
-
-/// The string's bytes are copied: a record outlives the batch it came in, and must not keep it alive.
-impl Field for String {
-    fn read(buf: &mut Bytes, at: At) -> Result<Self> {
-        let text = if at.flexible {
-            wire::read_compact_string(buf)?
-        } else {
-            wire::read_string(buf)?
-        };
-        Ok(text.as_str().to_owned())
-    }
-    fn write(&self, buf: &mut BytesMut, at: At) -> Result<()> {
-        let text = KafkaString::from(self.clone());
-        if at.flexible {
-            wire::write_compact_string(buf, &text)?;
-        } else {
-            wire::write_string(buf, &text)?;
-        }
-        Ok(())
-    }
-    fn show(&self, _: At) -> Shown {
-        Shown::Text(self.clone())
+    fn write_to(&self, to: &mut Writer<'_>) {
+        to.fixed(self.to_bytes());
     }
 }
 
 /// Shares the bytes of the message that it came in.
 impl Field for KafkaString {
-    fn read(buf: &mut Bytes, at: At) -> Result<Self> {
-        let text = if at.flexible {
-            wire::read_compact_string(buf)?
-        } else {
-            wire::read_string(buf)?
-        };
-        Ok(text)
+    fn read_from(&mut self, from: &mut Reader<'_>) {
+        let text = from.text();
+        *self = from.required(text);
     }
-    fn write(&self, buf: &mut BytesMut, at: At) -> Result<()> {
-        if at.flexible {
-            wire::write_compact_string(buf, self)?;
-        } else {
-            wire::write_string(buf, self)?;
-        }
-        Ok(())
-    }
-    fn show(&self, _: At) -> Shown {
-        Shown::Text(self.to_string())
+    fn write_to(&self, to: &mut Writer<'_>) {
+        to.text(Some(self.as_bytes()));
     }
 }
 
 impl Field for Option<KafkaString> {
-    fn read(buf: &mut Bytes, at: At) -> Result<Self> {
-        let text = if at.flexible {
-            wire::read_compact_nullable_string(buf)?
-        } else {
-            wire::read_nullable_string(buf)?
-        };
-        Ok(text)
+    fn read_from(&mut self, from: &mut Reader<'_>) {
+        *self = from.text();
     }
-    fn write(&self, buf: &mut BytesMut, at: At) -> Result<()> {
-        if at.flexible {
-            wire::write_compact_nullable_string(buf, self.as_ref())?;
-        } else {
-            wire::write_nullable_string(buf, self.as_ref())?;
-        }
-        Ok(())
+    fn write_to(&self, to: &mut Writer<'_>) {
+        to.text(self.as_ref().map(KafkaString::as_bytes));
     }
-    fn show(&self, at: At) -> Shown {
-        self.as_ref().map_or(Shown::Null, |text| text.show(at))
+}
+
+/// The string's bytes are copied.
+impl Field for String {
+    fn read_from(&mut self, from: &mut Reader<'_>) {
+        let text = from.text();
+        from.required(text).as_str().clone_into(self);
+    }
+    fn write_to(&self, to: &mut Writer<'_>) {
+        to.text(Some(self.as_bytes()));
     }
 }
 
 impl Field for Option<String> {
-    fn read(buf: &mut Bytes, at: At) -> Result<Self> {
-        let text = if at.flexible {
-            wire::read_compact_nullable_string(buf)?
-        } else {
-            wire::read_nullable_string(buf)?
-        };
-        Ok(text.map(|text| text.as_str().to_owned()))
+    fn read_from(&mut self, from: &mut Reader<'_>) {
+        *self = from.text().map(|text| text.as_str().to_owned());
     }
-    fn write(&self, buf: &mut BytesMut, at: At) -> Result<()> {
-        let text = self.clone().map(KafkaString::from);
-        if at.flexible {
-            wire::write_compact_nullable_string(buf, text.as_ref())?;
-        } else {
-            wire::write_nullable_string(buf, text.as_ref())?;
-        }
-        Ok(())
-    }
-    fn show(&self, _: At) -> Shown {
-        self.clone().map_or(Shown::Null, Shown::Text)
+    fn write_to(&self, to: &mut Writer<'_>) {
+        to.text(self.as_ref().map(String::as_bytes));
     }
 }
 
 impl Field for Bytes {
-    fn read(buf: &mut Bytes, at: At) -> Result<Self> {
-        let bytes = if at.flexible {
-            wire::read_compact_bytes(buf)?
-        } else {
-            wire::read_bytes(buf)?
-        };
-        Ok(Self::copy_from_slice(&bytes))
+    fn read_from(&mut self, from: &mut Reader<'_>) {
+        let bytes = from.bytes();
+        *self = from.required(bytes);
     }
-    fn write(&self, buf: &mut BytesMut, at: At) -> Result<()> {
-        if at.flexible {
-            wire::write_compact_bytes(buf, self)?;
-        } else {
-            wire::write_bytes(buf, self)?;
-        }
-        Ok(())
-    }
-    fn show(&self, _: At) -> Shown {
-        Shown::Bytes(self.clone())
+    fn write_to(&self, to: &mut Writer<'_>) {
+        to.bytes(Some(self));
     }
 }
 
 impl Field for Option<Bytes> {
-    fn read(buf: &mut Bytes, at: At) -> Result<Self> {
-        let bytes = if at.flexible {
-            wire::read_compact_nullable_bytes(buf)?
-        } else {
-            wire::read_nullable_bytes(buf)?
-        };
-        Ok(bytes.map(|bytes| Bytes::copy_from_slice(&bytes)))
+    fn read_from(&mut self, from: &mut Reader<'_>) {
+        *self = from.bytes();
     }
-    fn write(&self, buf: &mut BytesMut, at: At) -> Result<()> {
-        let bytes = self.as_deref();
-        if at.flexible {
-            wire::write_compact_nullable_bytes(buf, bytes)?;
-        } else {
-            wire::write_nullable_bytes(buf, bytes)?;
-        }
-        Ok(())
-    }
-    fn show(&self, _: At) -> Shown {
-        self.clone().map_or(Shown::Null, Shown::Bytes)
+    fn write_to(&self, to: &mut Writer<'_>) {
+        to.bytes(self.as_deref());
     }
 }
 
-impl<T: Field> Field for Vec<T> {
-    fn read(buf: &mut Bytes, at: At) -> Result<Self> {
-        // A null array where the schema allows none reads as an empty one, as a length below it does.
-        Ok(Option::<Self>::read(buf, at)?.unwrap_or_default())
+/// A null array where the schema allows none reads as an empty one, as a length below it does.
+impl<T: Field + Default> Field for Vec<T> {
+    fn read_from(&mut self, from: &mut Reader<'_>) {
+        *self = from.array().unwrap_or_default();
     }
-    fn write(&self, buf: &mut BytesMut, at: At) -> Result<()> {
-        write_length(buf, i32::try_from(self.len()).unwrap_or(i32::MAX), at);
-        self.iter().try_for_each(|item| item.write(buf, at))
-    }
-    fn show(&self, at: At) -> Shown {
-        Shown::List(self.iter().map(|item| item.show(at)).collect())
+    fn write_to(&self, to: &mut Writer<'_>) {
+        to.array(Some(self));
     }
 }
 
-impl<T: Field> Field for Option<Vec<T>> {
-    fn read(buf: &mut Bytes, at: At) -> Result<Self> {
-        let length = if at.flexible {
-            wire::read_compact_array_length(buf)?
-        } else {
-            wire::read_array_length(buf)?
-        };
-        if length < 0 {
-            return Ok(None);
-        }
-        let mut items = Vec::with_capacity(wire::array_read_capacity(length, buf.remaining()));
-        for _ in 0..length {
-            items.push(T::read(buf, at)?);
-        }
-        Ok(Some(items))
+impl<T: Field + Default> Field for Option<Vec<T>> {
+    fn read_from(&mut self, from: &mut Reader<'_>) {
+        *self = from.array();
     }
-    fn write(&self, buf: &mut BytesMut, at: At) -> Result<()> {
-        match self {
-            None => {
-                write_length(buf, -1, at);
-                Ok(())
+    fn write_to(&self, to: &mut Writer<'_>) {
+        to.array(self.as_deref());
+    }
+}
+
+/// As the struct in it stands.
+impl<T: Field> Field for Box<T> {
+    fn read_from(&mut self, from: &mut Reader<'_>) {
+        (**self).read_from(from);
+    }
+    fn write_to(&self, to: &mut Writer<'_>) {
+        (**self).write_to(to);
+    }
+}
+
+/// `read` and `write` of a request, a response or another whole body, and what its generated code says of its versions.
+macro_rules! body {
+    ($name:ident, any version, flexible from $flexible:literal) => {
+        impl $name {
+            /// Reads the body at `version` from the front of `buf`.
+            pub fn read(
+                buf: &mut bytes::Bytes,
+                version: i16,
+            ) -> $crate::messages::field::Result<Self> {
+                let flexible = version >= $flexible;
+                let at = $crate::messages::field::At { version, flexible };
+                $crate::messages::field::read_body(buf, at)
             }
-            Some(items) => items.write(buf, at),
+
+            /// Appends the body at `version` to `buf`.
+            pub fn write(
+                &self,
+                buf: &mut bytes::BytesMut,
+                version: i16,
+            ) -> $crate::messages::field::Result<()> {
+                let flexible = version >= $flexible;
+                let at = $crate::messages::field::At { version, flexible };
+                $crate::messages::field::write_body(self, buf, at, -1)
+            }
         }
-    }
-    fn show(&self, at: At) -> Shown {
-        show_nullable(self.as_ref(), at)
-    }
-}
+    };
+    (
+        $name:ident, api $api_key:literal,
+        versions $from:literal to $to:literal, flexible from $flexible:literal
+    ) => {
+        impl $name {
+            /// Reads the body at `version` from the front of `buf`.
+            pub fn read(
+                buf: &mut bytes::Bytes,
+                version: i16,
+            ) -> $crate::messages::field::Result<Self> {
+                use $crate::messages::field;
+                field::read_body(buf, field::at($api_key, version, $from..=$to, $flexible)?)
+            }
 
-fn write_length(buf: &mut BytesMut, length: i32, at: At) {
-    if at.flexible {
-        wire::write_compact_array_length(buf, length);
-    } else {
-        wire::write_array_length(buf, length);
-    }
-}
-
-/// A field that may be null.
-pub fn show_nullable<T: Field>(value: Option<&T>, at: At) -> Shown {
-    value.map_or(Shown::Null, |value| value.show(at))
-}
-
-/// A struct that may be null: one byte, negative for null, before the struct itself.
-pub fn read_nullable_struct<T: Field>(buf: &mut Bytes, at: At) -> Result<Option<T>> {
-    if wire::read_i8(buf)? < 0 {
-        return Ok(None);
-    }
-    T::read(buf, at).map(Some)
-}
-
-/// The counterpart of [`read_nullable_struct`].
-pub fn write_nullable_struct<T: Field>(
-    value: Option<&T>,
-    buf: &mut BytesMut,
-    at: At,
-) -> Result<()> {
-    match value {
-        None => {
-            buf.put_i8(-1);
-            Ok(())
+            /// Appends the body at `version` to `buf`.
+            pub fn write(
+                &self,
+                buf: &mut bytes::BytesMut,
+                version: i16,
+            ) -> $crate::messages::field::Result<()> {
+                use $crate::messages::field;
+                let at = field::at($api_key, version, $from..=$to, $flexible)?;
+                field::write_body(self, buf, at, $api_key)
+            }
         }
-        Some(value) => {
-            buf.put_i8(1);
-            value.write(buf, at)
+    };
+}
+pub(crate) use body;
+
+/// `decode` and `encode` of a record, and what its generated code says of its versions.
+macro_rules! record {
+    (
+        $name:ident, type $api_key:literal,
+        versions $from:literal to $to:literal, flexible from $flexible:literal
+    ) => {
+        impl $name {
+            /// The number that names this record type.
+            pub const API_KEY: i16 = $api_key;
+            /// The lowest version.
+            pub const MIN_VERSION: i16 = $from;
+            /// The highest version.
+            pub const MAX_VERSION: i16 = $to;
+
+            /// Reads the body of a record of `version` from the front of `buf`.
+            pub fn decode(
+                buf: &mut bytes::Bytes,
+                version: i16,
+            ) -> $crate::messages::field::Result<Self> {
+                use $crate::messages::field;
+                field::read_record(buf, field::at($api_key, version, $from..=$to, $flexible)?)
+            }
+
+            /// Appends the body of a record of `version` to `buf`.
+            pub fn encode(
+                &self,
+                buf: &mut bytes::BytesMut,
+                version: i16,
+            ) -> $crate::messages::field::Result<()> {
+                use $crate::messages::field;
+                let at = field::at($api_key, version, $from..=$to, $flexible)?;
+                field::write_body(self, buf, at, $api_key)
+            }
         }
-    }
+    };
 }
+pub(crate) use record;
 
-/// A tagged struct that may be null: a varint, zero for null, before the struct itself.
-///
-/// Unlike [`read_nullable_struct`], where a byte below zero says null.
-pub fn read_nullable_tagged_struct<T: Field>(buf: &mut Bytes, at: At) -> Result<Option<T>> {
-    if wire::primitives::read_unsigned_varint(buf)? == 0 {
-        return Ok(None);
-    }
-    T::read(buf, at).map(Some)
+/// `with_field(value)` for the fields of a struct.
+macro_rules! setters {
+    ($name:ident { $($with:ident $field:ident: $ty:ty,)* }) => {
+        impl $name {
+            $(
+                #[doc = concat!("With this `", stringify!($field), "`.")]
+                #[must_use]
+                #[inline]
+                pub fn $with(mut self, value: $ty) -> Self {
+                    self.$field = value;
+                    self
+                }
+            )*
+        }
+    };
 }
-
-/// The counterpart of [`read_nullable_tagged_struct`].
-pub fn write_nullable_tagged_struct<T: Field>(
-    value: Option<&T>,
-    buf: &mut BytesMut,
-    at: At,
-) -> Result<()> {
-    wire::primitives::write_unsigned_varint(buf, u32::from(value.is_some()));
-    value.map_or(Ok(()), |value| value.write(buf, at))
-}
-
-/// Reads the content of a tagged field, which must be one `T` and nothing else.
-pub fn read_tagged<T>(data: &Bytes, read: impl FnOnce(&mut Bytes) -> Result<T>) -> Result<T> {
-    let mut data = data.clone();
-    read(&mut data)
-}
-
-/// Encodes the content of tagged field `tag`.
-pub fn tagged(tag: u32, write: impl FnOnce(&mut BytesMut) -> Result<()>) -> Result<RawTaggedField> {
-    let mut data = BytesMut::new();
-    write(&mut data)?;
-    Ok(RawTaggedField {
-        tag,
-        data: data.freeze(),
-    })
-}
+pub(crate) use setters;

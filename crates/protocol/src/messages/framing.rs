@@ -5,11 +5,19 @@
 //! type) and in front of the value (the schema version). Trailing bytes are an error in both.
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
-use kacrab_protocol::ProtocolError;
-use kacrab_protocol::primitives::{read_unsigned_varint, write_unsigned_varint};
+
+use super::error::ProtocolError;
+use super::field::At;
+use super::reader::Reader;
+use super::writer::Writer;
 
 /// The only frame version of metadata records.
 const METADATA_FRAME_VERSION: u32 = 1;
+/// How a frame itself is encoded.
+const FRAME: At = At {
+    version: 0,
+    flexible: true,
+};
 
 /// Why a record could not be decoded or encoded.
 #[derive(Debug, thiserror::Error)]
@@ -33,12 +41,12 @@ pub enum RecordError {
 
 /// Reads the prefix of a metadata record: (api key, version).
 pub fn read_metadata_prefix(buf: &mut Bytes) -> Result<(i16, i16), RecordError> {
-    let frame = read_unsigned_varint(buf).map_err(ProtocolError::from)?;
+    let frame = read_varint(buf)?;
     if frame != METADATA_FRAME_VERSION {
         return Err(RecordError::UnknownFrame(frame));
     }
-    let api_key = read_unsigned_varint(buf).map_err(ProtocolError::from)?;
-    let version = read_unsigned_varint(buf).map_err(ProtocolError::from)?;
+    let api_key = read_varint(buf)?;
+    let version = read_varint(buf)?;
     let out_of_range = |number: u32| RecordError::UnknownType(number.cast_signed());
     Ok((
         i16::try_from(api_key).map_err(|_| out_of_range(api_key))?,
@@ -46,11 +54,19 @@ pub fn read_metadata_prefix(buf: &mut Bytes) -> Result<(i16, i16), RecordError> 
     ))
 }
 
+fn read_varint(buf: &mut Bytes) -> Result<u32, ProtocolError> {
+    let mut from = Reader::new(buf, FRAME);
+    let value = from.varint();
+    from.finish()?;
+    Ok(value)
+}
+
 /// Appends the prefix of a metadata record.
 pub fn write_metadata_prefix(buf: &mut BytesMut, api_key: i16, version: i16) {
-    write_unsigned_varint(buf, METADATA_FRAME_VERSION);
-    write_unsigned_varint(buf, u32::from(api_key.cast_unsigned()));
-    write_unsigned_varint(buf, u32::from(version.cast_unsigned()));
+    let mut to = Writer::new(buf, FRAME, api_key);
+    to.varint(METADATA_FRAME_VERSION);
+    to.varint(u32::from(api_key.cast_unsigned()));
+    to.varint(u32::from(version.cast_unsigned()));
 }
 
 /// Reads the `int16` in front of a coordinator record's key or value.

@@ -57,7 +57,8 @@ pub use unregister_controller_record::UnregisterControllerRecord;
 pub use user_scram_credential_record::UserScramCredentialRecord;
 pub use zk_migration_state_record::ZkMigrationStateRecord;
 
-use crate::messages::field::{At, Field as _, Shown};
+use crate::messages::field::At;
+use crate::messages::shown::{Show as _, Shown};
 use bytes::{Bytes, BytesMut};
 
 use crate::messages::framing::{self, RecordError};

@@ -3,11 +3,12 @@
 //! A key is `version` and `type`, two bytes each. As in Kafka, a higher version is read as the known one.
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
-use kacrab_protocol::generated::{
+use thiserror::Error;
+
+use crate::messages::{
     EndTxnMarkerData, KRaftVersionRecordData, LeaderChangeMessageData, SnapshotFooterRecordData,
     SnapshotHeaderRecordData, VotersRecordData,
 };
-use thiserror::Error;
 
 /// The type of a control record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -196,9 +197,7 @@ fn peek_version(value: &[u8]) -> Option<i16> {
 #[cfg(test)]
 mod tests {
     use super::{ControlRecord, ControlType};
-    use kacrab_protocol::generated::{
-        EndTxnMarkerData, KRaftVersionRecordData, LeaderChangeMessageData,
-    };
+    use crate::messages::{EndTxnMarkerData, KRaftVersionRecordData, LeaderChangeMessageData};
 
     #[test]
     fn round_trips() {

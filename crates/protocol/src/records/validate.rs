@@ -10,7 +10,7 @@ use super::compression::{Compression, CompressionLevel, DecompressError, Decompr
 use super::header::{BatchHeader, TimestampType};
 use super::record::{Record, RecordError, Records};
 use super::split::{BatchError, split_batches};
-use crate::messages::ErrorCode;
+use crate::error_code::ErrorCode;
 use crate::time::Timestamp;
 use thiserror::Error;
 

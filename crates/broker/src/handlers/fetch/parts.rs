@@ -1,10 +1,12 @@
 //! A Fetch response in parts, so that records go to the socket without another copy.
 //!
-//! The codec crate writes every field; where it would copy records, the part before them ends, the records become
+//! The codec writes every field; where it would copy records, the part before them ends, the records become
 //! a part of their own, and the next begins. The test compares the parts with the codec's whole, version by version.
 
 use bytes::{BufMut, Bytes, BytesMut};
+use ottla_protocol::api_key::ApiKey;
 use ottla_protocol::messages::fetch_response::{FetchableTopicResponse, PartitionData};
+use ottla_protocol::messages::field::{At, Field, write_body};
 use ottla_protocol::messages::{FetchResponseData, ProtocolError};
 
 use crate::reply::Part;
@@ -64,7 +66,7 @@ fn write_topic(
 ) -> Result<(), ProtocolError> {
     let mut topic = topic;
     let partitions = std::mem::take(&mut topic.partitions);
-    topic.write(&mut parts.current, version)?;
+    write_field(&topic, &mut parts.current, version)?;
     parts.drop_empty_array(version);
     parts.count(partitions.len(), version);
     for partition in partitions {
@@ -83,7 +85,7 @@ fn write_partition(
     (parts, version): (&mut Parts, i16),
 ) -> Result<(), ProtocolError> {
     let partition = partition.with_records(Some(Bytes::new()));
-    partition.write(&mut parts.current, version)?;
+    write_field(&partition, &mut parts.current, version)?;
     if records.is_empty() {
         return Ok(());
     }
@@ -95,6 +97,15 @@ fn write_partition(
         parts.current.put_u8(0);
     }
     Ok(())
+}
+
+/// Appends one struct of the response.
+fn write_field(field: &impl Field, out: &mut BytesMut, version: i16) -> Result<(), ProtocolError> {
+    let at = At {
+        version,
+        flexible: version >= FIRST_FLEXIBLE,
+    };
+    write_body(field, out, at, ApiKey::Fetch as i16)
 }
 
 struct Parts {

@@ -9,9 +9,9 @@ use bytes::Bytes;
 use ottla_protocol::messages::coordinator::group::GroupRecord;
 use ottla_protocol::messages::coordinator::share::ShareRecord;
 use ottla_protocol::messages::coordinator::transaction::TransactionRecord;
-use ottla_protocol::messages::field::Shown;
 use ottla_protocol::messages::framing;
 use ottla_protocol::messages::metadata::MetadataRecord;
+use ottla_protocol::messages::shown::Shown;
 use ottla_protocol::records::control::ControlRecord;
 use serde_json::{Value, json};
 

@@ -91,7 +91,8 @@ pub use streams_group_target_assignment_metadata_value::StreamsGroupTargetAssign
 pub use streams_group_topology_key::StreamsGroupTopologyKey;
 pub use streams_group_topology_value::StreamsGroupTopologyValue;
 
-use crate::messages::field::{At, Field as _, Shown};
+use crate::messages::field::At;
+use crate::messages::shown::{Show as _, Shown};
 use bytes::Bytes;
 
 use crate::messages::framing::{self, RecordError};

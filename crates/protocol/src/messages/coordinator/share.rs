@@ -11,7 +11,8 @@ pub use share_snapshot_value::ShareSnapshotValue;
 pub use share_update_key::ShareUpdateKey;
 pub use share_update_value::ShareUpdateValue;
 
-use crate::messages::field::{At, Field as _, Shown};
+use crate::messages::field::At;
+use crate::messages::shown::{Show as _, Shown};
 use bytes::Bytes;
 
 use crate::messages::framing::{self, RecordError};

@@ -7,7 +7,8 @@ pub mod transaction_log_value;
 pub use transaction_log_key::TransactionLogKey;
 pub use transaction_log_value::TransactionLogValue;
 
-use crate::messages::field::{At, Field as _, Shown};
+use crate::messages::field::At;
+use crate::messages::shown::{Show as _, Shown};
 use bytes::Bytes;
 
 use crate::messages::framing::{self, RecordError};
