@@ -10,7 +10,7 @@ use crate::{Decision, Refusal, View};
 /// The kind of election.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Election {
-    /// The first replica, if it is in sync.
+    /// The first replica, if it has every acknowledged record.
     Preferred,
     /// Any replica on an active broker, where there is no leader: one that has every acknowledged record if there is
     /// any, else one that may lack some.

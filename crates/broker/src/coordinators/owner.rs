@@ -20,7 +20,7 @@ use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 
 use super::{Phase, load};
 use crate::drivers::disk_work::DiskWork;
-use crate::process::clock::Clock;
+use crate::process::clock::{Clock, sleep_until};
 use crate::replicas::Partition;
 use crate::replicas::partition::{self, replicated};
 
@@ -264,13 +264,6 @@ async fn oldest_committed(in_flight: &mut VecDeque<InFlight>) -> Option<Offset> 
     let outcome = (&mut oldest.committed).await;
     let oldest = in_flight.pop_front()?;
     matches!(outcome, Ok(Ok(()))).then_some(oldest.end)
-}
-
-async fn sleep_until(instant: Option<tokio::time::Instant>) {
-    match instant {
-        Some(instant) => tokio::time::sleep_until(instant).await,
-        None => std::future::pending().await,
-    }
 }
 
 fn report(event: &Event) {

@@ -23,6 +23,7 @@ use super::limits::{Admission, ConnectionLimits};
 use crate::broker::Broker;
 use crate::context::Connection;
 use crate::drivers::stopping::stopped;
+use crate::process::clock::sleep_until;
 
 /// How long accepting rests after the system refused a descriptor.
 const ACCEPT_BACKOFF: Duration = Duration::from_millis(100);
@@ -179,14 +180,6 @@ impl Listener {
             stream,
             settings.clone(),
         ))
-    }
-}
-
-/// Sleeps until `time`; for ever without one.
-async fn sleep_until(time: Option<Instant>) {
-    match time {
-        Some(time) => tokio::time::sleep_until(time).await,
-        None => std::future::pending().await,
     }
 }
 

@@ -50,3 +50,11 @@ impl Clock {
         tokio::time::Instant::from_std(self.started + time.0.min(FAR))
     }
 }
+
+/// Sleeps until `instant`; for ever without one.
+pub async fn sleep_until(instant: Option<tokio::time::Instant>) {
+    match instant {
+        Some(instant) => tokio::time::sleep_until(instant).await,
+        None => std::future::pending().await,
+    }
+}

@@ -55,6 +55,7 @@ pub struct InitialDelay {
 pub struct Group {
     pub(super) id: String,
     pub(super) state: State,
+    /// The state before `state`.
     pub(super) previous: State,
     /// When `state` was entered; unknown for groups from old records.
     pub(super) state_since: Option<Timestamp>,
@@ -63,12 +64,17 @@ pub struct Group {
     pub(super) generation: i32,
     pub(super) leader: Option<String>,
     pub(super) members: BTreeMap<String, Member>,
+    /// Member ids by `group.instance.id`.
     pub(super) static_members: BTreeMap<String, String>,
+    /// Ids given to newcomers that have not joined with them yet (KIP-394).
     pub(super) pending_joins: BTreeSet<String>,
+    /// Members that have not sent `SyncGroup` in this generation.
     pub(super) pending_syncs: BTreeSet<String>,
     pub(super) subscribed_topics: Option<BTreeSet<String>>,
+    /// Whether a member has joined in the running part of the initial delay, so that it is prolonged.
     pub(super) new_member_added: bool,
     pub(super) initial_delay: Option<InitialDelay>,
+    /// The number of members by the names of the protocols that they support.
     supported: BTreeMap<String, usize>,
     awaiting_joins: usize,
 }

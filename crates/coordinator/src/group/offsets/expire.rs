@@ -1,7 +1,8 @@
 //! Expiry: deletes offsets that were not used for `offsets.retention.minutes`, and groups that are left without any.
 //!
 //! From when an offset ages depends on the group. The offsets of an empty group age from when it became empty. Those of a
-//! simple group, and of topics to which a stable group no longer subscribes, age from their commit. Others do not age.
+//! simple group, of an empty group of a newer protocol, and of topics to which a stable group no longer subscribes, age from
+//! their commit. Others do not age.
 
 use ottla_protocol::messages::coordinator::group::GroupRecord;
 use ottla_protocol::time::Now;
