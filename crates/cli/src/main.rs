@@ -15,6 +15,7 @@ mod output;
 mod partitions;
 mod patterns;
 mod quantity;
+mod settings;
 mod stop;
 mod unset;
 

@@ -10,11 +10,11 @@ use ottla_metadata::config_keys::{FROM_NEXT_START, WITHOUT_EFFECT};
 use ottla_protocol::messages::describe_configs_response::DescribeConfigsResourceResult;
 use serde_json::{Value, json};
 
-use super::topic::{parse_setting, resolved, validation};
 use crate::connect::{Connect, advised, block_on};
 use crate::outcomes::Outcomes;
 use crate::output::{Output, Table, message};
 use crate::patterns;
+use crate::settings::{parse_setting, resolved, validation};
 use crate::unset;
 
 const EXAMPLES: &str = "\

@@ -8,6 +8,7 @@
 
 mod ends;
 mod format;
+mod headers;
 mod print;
 mod reader;
 mod start;

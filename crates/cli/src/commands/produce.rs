@@ -32,11 +32,11 @@ use self::input::{Format, LineParser, Lines, Parsing};
 use self::ledger::{Failure, Ledger};
 use self::progress::Progress;
 use self::target::Target;
-use super::topic::parse_setting;
 use crate::connect::{Connect, block_on, next_step};
 use crate::failure::Advised;
 use crate::instant;
 use crate::output::{Output, message, print_json};
+use crate::settings::parse_setting;
 use crate::stop::Stop;
 
 /// A batch that is not full is sent after this time.

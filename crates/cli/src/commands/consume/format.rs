@@ -6,7 +6,7 @@ use std::str::FromStr;
 use anyhow::Result;
 use ottla_client::{ConsumedRecord, TopicPartition};
 
-use super::print::headers_text;
+use super::headers::headers_text;
 use crate::instant;
 
 /// The text of `--help`.

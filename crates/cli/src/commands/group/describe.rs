@@ -9,7 +9,7 @@ use ottla_client::{
 };
 use serde_json::{Value, json};
 
-use super::{Standing, TotalLag, lag, standing};
+use super::lag::{Standing, TotalLag, lag, standing};
 use crate::connect::Connect;
 use crate::outcomes::Outcomes;
 use crate::output::{Output, Table, message, print_line};

@@ -7,7 +7,7 @@ use ottla_client::admin::ListedGroup;
 use ottla_client::{Cluster, Isolation, OffsetSpec, TopicPartition};
 use serde_json::json;
 
-use super::{TotalLag, lag, standing};
+use super::lag::{TotalLag, lag, standing};
 use crate::connect::Connect;
 use crate::output::{Output, Table, message, print_json};
 

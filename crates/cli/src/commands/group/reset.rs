@@ -187,7 +187,7 @@ async fn plan(args: &Args, cluster: &Cluster) -> Result<Vec<Change>> {
 /// The range of a partition without a leader is unknown. As in Kafka's own tool, the command then
 /// changes nothing at all.
 async fn refuse_leaderless(cluster: &Cluster, partitions: &BTreeSet<TopicPartition>) -> Result<()> {
-    let standing = super::standing(cluster, partitions).await?;
+    let standing = super::lag::standing(cluster, partitions).await?;
     if standing.leaderless.is_empty() {
         return Ok(());
     }

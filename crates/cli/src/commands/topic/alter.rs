@@ -7,11 +7,11 @@ use ottla_client::Cluster;
 use ottla_client::admin::{ConfigChange, Resource};
 use serde_json::json;
 
-use super::{parse_setting, resolved, validation};
 use crate::connect::Connect;
 use crate::outcomes::Outcomes;
 use crate::output::{Output, message};
 use crate::patterns;
+use crate::settings::{parse_setting, resolved, validation};
 use crate::unset;
 
 #[derive(Debug, clap::Args)]

@@ -7,10 +7,10 @@ use ottla_client::ErrorCode;
 use ottla_client::admin::NewTopic;
 use serde_json::json;
 
-use super::{parse_setting, resolved, validation};
 use crate::connect::{Connect, advised};
 use crate::outcomes::Outcomes;
 use crate::output::{Output, message};
+use crate::settings::{parse_setting, resolved, validation};
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
