@@ -101,7 +101,7 @@ async fn a_batch_that_is_tried_again_stays_before_the_next() {
     let appended = Arc::new(Mutex::new(Vec::new()));
     let log = Arc::clone(&appended);
     let double = broker(move |asked| {
-        // Refused as by a former leader, then hung up on: both times the batch comes again.
+        // The first answer is that of a former leader, then the connection is closed: the batch is sent again both times.
         match attempts.fetch_add(1, Ordering::Relaxed) {
             0 => produced(asked, ErrorCode::NotLeaderOrFollower.code()),
             1 => Step::Close,
@@ -181,7 +181,7 @@ async fn a_partition_that_is_not_there_ends_with_an_outcome() {
     assert!(!producer.has_unsettled());
 }
 
-/// Options under which nobody acknowledges and every record is a batch.
+/// Options with acks=0, and one batch for each record.
 fn unacknowledged() -> ProducerOptions {
     ProducerOptions {
         acks: Acks::Zero,
@@ -244,7 +244,7 @@ async fn with_acks_0_a_connection_that_broke_is_told_although_another_works() {
 async fn a_batch_without_an_answer_stays_in_doubt_when_the_broker_goes() {
     let connections = Arc::new(AtomicUsize::new(0));
     let counted = Arc::clone(&connections);
-    // The first Produce may be in the log; from then on the broker hangs up on whoever comes.
+    // The first Produce may be in the log; from then on the broker closes every connection.
     let double = Double::start(move |asked| match asked.api {
         ApiKey::ApiVersions if counted.load(Ordering::Relaxed) == 0 => all_versions(asked),
         ApiKey::Metadata => metadata(asked, Topic::default()),
@@ -280,7 +280,7 @@ async fn a_batch_that_is_refused_or_was_never_sent_is_in_no_doubt() {
         ..ProducerOptions::default()
     };
     let mut producer = producer(&double, options).await;
-    // The second has no such partition to go to.
+    // The partition of the second record does not exist.
     for partition in [0, 9] {
         producer.send(&record(partition, "value")).await.unwrap();
     }

@@ -1,6 +1,6 @@
-//! The log of the metadata as the active controller sees it, and one turn of both.
+//! The interface between the active controller and the quorum, and one turn of the two.
 //!
-//! Raft replaces what is behind [`Quorum`]: a quorum of one commits what it is asked to, others tell later.
+//! A quorum of one commits a proposal at once. Raft, which will replace it behind [`Quorum`], reports commits later.
 
 use ottla_metadata::MetadataImage;
 use ottla_protocol::ids::Offset;
@@ -9,7 +9,7 @@ use ottla_protocol::messages::metadata::MetadataRecord;
 use crate::active::{Active, Published};
 use crate::request::ControllerRequest;
 
-/// What becomes of proposals.
+/// The fate of proposals.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum QuorumEvent {
     /// All records before this offset are committed.
@@ -20,16 +20,16 @@ pub enum QuorumEvent {
 
 /// The log of the metadata, as its leader writes it.
 pub trait Quorum {
-    /// Why records were not proposed.
+    /// Why a proposal was not taken.
     type Error: std::fmt::Display;
-    /// Whether nothing can be proposed any more; otherwise these records alone were not.
+    /// Whether nothing can be proposed any more. If not, only this proposal was refused.
     fn is_final(_error: &Self::Error) -> bool {
         true
     }
     /// The offset that the next record will have.
     fn next_offset(&self) -> Offset;
-    /// Proposes `records` as one batch; `image` is what they lead to, for a snapshot should one be due. Returns what became
-    /// of this and earlier proposals since the last call.
+    /// Proposes `records` as one batch. `image` is the image after them, for a snapshot if one is due. Returns the events
+    /// since the last call.
     fn propose(
         &mut self,
         records: &[MetadataRecord],
@@ -37,19 +37,19 @@ pub trait Quorum {
     ) -> Result<Vec<QuorumEvent>, Self::Error>;
 }
 
-/// What a turn came to.
+/// The outcome of a turn.
 #[derive(Debug)]
 pub enum Turn<T, E> {
-    /// What is committed now, in order. Callers that are named nowhere wait on, or are not to be answered.
+    /// The commits, in order. Callers that are not among them still wait, or get no answer because leadership was lost.
     Committed(Vec<Published<T>>),
-    /// The proposal alone was not taken: its callers are not answered, and may ask again.
+    /// Only this proposal was refused. Its callers get no answer, and may ask again.
     Refused(E),
     /// Nothing can be proposed any more.
     Ended(E),
 }
 
 impl<T> Active<T> {
-    /// Decides requests, as many as fit one proposal, and proposes what they lead to.
+    /// Decides requests, as many as fit one proposal, and proposes their records.
     pub fn turn<Q: Quorum>(
         &mut self,
         requests: impl IntoIterator<Item = (T, ControllerRequest)>,

@@ -1,4 +1,4 @@
-//! Why an operation on one resource is refused, as the caller is told.
+//! Why an operation on one resource is refused: Kafka's error codes, and the messages for the caller.
 
 use ottla_protocol::error_code::ErrorCode;
 use ottla_protocol::ids::Uuid;

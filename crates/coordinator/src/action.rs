@@ -11,8 +11,8 @@ use crate::ticket::Ticket;
 /// One consequence of an event.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Action {
-    /// Append these records of one group to the partition and apply them. If the partition refuses them (they are too
-    /// large), [`crate::Shard::on_append_refused`] is to be told what then becomes of the group.
+    /// Append these records of one group to the partition and apply them. If the partition refuses them, because they are
+    /// too large, call [`crate::Shard::on_append_refused`].
     Append(Vec<GroupRecord>, IfRefused),
     /// Answer a waiting `JoinGroup`.
     ReplyJoin(Ticket, JoinReply),

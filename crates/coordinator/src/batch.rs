@@ -1,4 +1,4 @@
-//! Records of a coordinator as bytes: put into a batch, and taken over from the records of a log.
+//! Encodes the records of a coordinator as a batch, and applies the records of a log to a shard.
 
 use ottla_protocol::ids::{Offset, ProducerId};
 use ottla_protocol::messages::coordinator::group::GroupRecord;
@@ -12,7 +12,7 @@ use crate::runtime::Unavailable;
 use crate::shard::Shard;
 use crate::state::Position;
 
-/// One batch of these records; there is at least one.
+/// One batch of these records, of which there must be at least one.
 pub fn encode(
     compression: Compression,
     records: &[GroupRecord],
@@ -33,7 +33,7 @@ pub fn encode(
 }
 
 impl Shard {
-    /// Takes over a record of the partition, while it is loaded. Returns whether it was understood.
+    /// Applies a record of the partition while the shard is loaded. False if the record cannot be read.
     pub fn replay(&mut self, header: &BatchHeader, record: &Record<'_>) -> bool {
         if header.is_control() {
             self.replay_marker(header, record)

@@ -1,5 +1,4 @@
-//! Every version of the records that Kafka has ever written for groups and offsets is read; what is not known does
-//! no harm.
+//! A shard reads every version of the records that Kafka has written for groups and offsets. Unknown records do no harm.
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 

@@ -1,4 +1,4 @@
-//! Runs the stories in `tests/scenarios/`: commands, then the records, replies and events that come of them.
+//! Runs the stories in `tests/scenarios/`: commands, then the records, replies and events that follow.
 //!
 //! Fresh ids count up from 1, so the first member of client `c` is `c-1`; requests are numbered by `#`.
 

@@ -1,5 +1,5 @@
-//! What a leader of the metadata log writes before anything else: the first records of a new cluster, and what an earlier
-//! leader left undone.
+//! The first records that a leader writes to the metadata log: those of a new cluster, and those that finish what an
+//! earlier leader left.
 
 use ottla_log::files::Files;
 use ottla_metadata::{Loader, MetadataVersion, ottla_configs};
@@ -11,14 +11,14 @@ use crate::metadata_log::{MetadataLog, ProposeError};
 /// The first records of a cluster, as its first leader writes them.
 #[derive(Debug)]
 pub struct FirstBatch {
-    /// The records, inside a metadata transaction where the version allows one.
+    /// In a metadata transaction, if the version has them.
     pub records: Vec<MetadataRecord>,
     /// The `metadata.version` among them.
     pub version: MetadataVersion,
 }
 
-/// Aborts a transaction that the last leader did not end, and writes the first records of a cluster, where its log does
-/// not hold them; otherwise settles configs.
+/// Aborts a transaction that the last leader did not end. Then writes `first`, the first records of a cluster whose log has
+/// none, or else settles configs.
 pub fn activate<F: Files>(
     log: &mut MetadataLog<F>,
     loader: &mut Loader,
@@ -38,8 +38,7 @@ pub fn activate<F: Files>(
     Ok(())
 }
 
-/// Moves Ottla's settings of topics to where they belong, and removes those of topics that are gone: a leader that does
-/// not know them may have left them.
+/// Brings Ottla's settings of topics in order, after a leader that does not know them: see [`ottla_configs::settle`].
 pub fn settle_configs<F: Files>(
     log: &mut MetadataLog<F>,
     loader: &mut Loader,
@@ -59,7 +58,7 @@ pub fn settle_configs<F: Files>(
             loader.load(&records);
             Ok(())
         }
-        // They are as good where they are until a start that finds room, or a level with transactions.
+        // They can stay until a start with enough disk, or a `metadata.version` with transactions.
         Err(error @ (ProposeError::Full(_) | ProposeError::TooLarge)) => {
             tracing::warn!(%error, "they are left as they are");
             Ok(())

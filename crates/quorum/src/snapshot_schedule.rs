@@ -8,7 +8,7 @@ use ottla_protocol::time::Timestamp;
 
 use crate::metadata_log::{MetadataLog, SnapshotJob};
 
-/// When snapshots of one log are due. One is written at a time: whoever writes it asks again when it is done.
+/// When snapshots of one log are due. The caller writes one at a time, and asks again when it is done.
 #[derive(Debug)]
 pub struct SnapshotSchedule {
     interval: Option<Duration>,
@@ -16,7 +16,7 @@ pub struct SnapshotSchedule {
 }
 
 impl SnapshotSchedule {
-    /// A schedule by age too, if there is an `interval`; the age of the newest snapshot counts from `now`.
+    /// A schedule by bytes, and by age if there is an `interval`. The age counts from `now`.
     pub const fn new(interval: Option<Duration>, now: Timestamp) -> Self {
         Self {
             interval,
@@ -24,7 +24,7 @@ impl SnapshotSchedule {
         }
     }
 
-    /// Begins a snapshot of `image`, which is what the whole log leads to, if one is due.
+    /// Begins a snapshot if one is due. `image` is the image after the whole log.
     pub fn begin_if_due<F: Files>(
         &mut self,
         log: &mut MetadataLog<F>,

@@ -142,7 +142,7 @@ pub fn versions(asked: &Asked, api_keys: Vec<ApiVersion>) -> Step {
 pub struct Topic {
     pub id: KafkaUuid,
     pub partitions: i32,
-    /// The partitions below this one are led by the double, the others by nobody.
+    /// The double leads the partitions below this one. The others have no leader.
     pub led: i32,
     pub leader_epoch: i32,
 }

@@ -1,4 +1,4 @@
-//! Performs what a [`Runtime`] asks for: appends are written through a [`Writer`], the rest leaves to the driver.
+//! Performs the effects of a [`Runtime`]: writes appends through a [`Writer`], and leaves the rest to the driver.
 
 use std::collections::VecDeque;
 
@@ -16,23 +16,23 @@ use crate::ticket::Ticket;
 pub trait Writer {
     /// The time.
     fn now(&self) -> Now;
-    /// Appends `records` as one batch, all or none. What is not committed at once is told to
-    /// [`Runtime::on_committed`] later, or is lost ([`Runtime::on_append_lost`]).
+    /// Appends `records` as one batch, all or none. If they are not committed at once, the driver calls
+    /// [`Runtime::on_committed`] later, or [`Runtime::on_append_lost`].
     fn append(&mut self, records: &[GroupRecord]) -> Result<Written, Unavailable>;
 }
 
 /// Records that were appended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Written {
-    /// The offset of the first.
+    /// The offset of the first record.
     pub first: Offset,
-    /// The offset behind the last.
+    /// The offset after the last record.
     pub end: Offset,
     /// Whether they are committed already.
     pub is_committed: bool,
 }
 
-/// What is left for the driver.
+/// Work for the driver.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Outgoing {
     /// Answer the request of this ticket.
@@ -42,7 +42,7 @@ pub enum Outgoing {
 }
 
 impl Unavailable {
-    /// What requests are answered when an append is refused with this code.
+    /// The answer to requests when an append is refused with this code.
     pub const fn of_append(code: ErrorCode) -> Self {
         match code {
             ErrorCode::NotLeaderOrFollower | ErrorCode::KafkaStorageError => Self::NotCoordinator,
@@ -53,7 +53,7 @@ impl Unavailable {
 }
 
 impl Runtime {
-    /// Performs effects in order, and those that an append leads to.
+    /// Performs effects in order, and those that follow from an append.
     pub fn perform(&mut self, effects: Vec<Effect>, writer: &mut impl Writer) -> Vec<Outgoing> {
         let mut effects = VecDeque::from(effects);
         let mut outgoing = Vec::new();

@@ -82,7 +82,7 @@ impl Transition<'_> {
     }
 
     /// The reply to a static member that came back without a rebalance. A client that cannot skip the
-    /// assignment must not learn that it leads, or it would assign anew.
+    /// assignment must not learn that it leads, or it would assign again.
     fn reply_without_rebalance(
         &mut self,
         request: &JoinRequest,
