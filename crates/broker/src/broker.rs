@@ -56,7 +56,7 @@ pub struct Broker {
     /// What fetched records are read into.
     pub read_buffers: Arc<ReadBuffers>,
     /// Brings in records that are not in the page cache.
-    pub cold_reads: ColdReads<Disk>,
+    pub cold_reads: Arc<ColdReads<Disk>>,
     /// The log files that answers hold open.
     pub held_files: Arc<HeldFiles>,
     /// What the process may have open.
@@ -92,7 +92,7 @@ impl Broker {
             log_levels: LogLevels::default(),
             groups: GroupCoordinators::new(&config, clock, Arc::clone(&replicas)),
             read_buffers: ReadBuffers::new(config.records.fetch_buffered_max_bytes),
-            cold_reads: ColdReads::default(),
+            cold_reads: Arc::new(ColdReads::default()),
             held_files: HeldFiles::new(descriptors.held_files),
             descriptors,
             fetch_sessions: FetchSessions::new(config.records.fetch_sessions),

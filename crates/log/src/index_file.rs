@@ -7,11 +7,12 @@
 
 use crate::files::{File, FileError};
 use crate::format::IndexEntry;
+use crate::look::Reading;
 use std::io::IoSlice;
 use std::sync::Arc;
 
 /// Opens the file, for entries that are not in memory.
-pub(crate) type Source<'a, H> = &'a dyn Fn() -> Result<Arc<H>, FileError>;
+pub(crate) type Source<'a, R> = &'a dyn Fn() -> Result<R, FileError>;
 
 /// Entries that are written together.
 const MAX_UNWRITTEN: u32 = 64;
@@ -139,7 +140,7 @@ impl<E: IndexEntry> IndexFile<E> {
     }
 
     /// Writes the entries that are not in the file yet, unless the index is detached.
-    pub(crate) fn write<H: File>(&mut self, source: Source<'_, H>) -> Result<(), FileError> {
+    pub(crate) fn write<H: File>(&mut self, source: Source<'_, Arc<H>>) -> Result<(), FileError> {
         if self.is_detached() {
             return Ok(());
         }
@@ -170,27 +171,25 @@ impl<E: IndexEntry> IndexFile<E> {
     /// index is detached.
     pub(crate) fn write_and_release<H: File>(
         &mut self,
-        source: Source<'_, H>,
+        source: Source<'_, Arc<H>>,
     ) -> Result<(), FileError> {
         self.write(source)?;
         self.release();
         Ok(())
     }
 
-    pub(crate) fn entry<H: File>(
+    pub(crate) fn entry<R: Reading>(
         &self,
         index: u32,
-        source: Source<'_, H>,
+        source: Source<'_, R>,
     ) -> Result<Option<E>, FileError> {
         if let Some(recent) = index.checked_sub(self.recent_start()) {
             return Ok(self.recent().get(recent as usize).copied());
         }
-        let mut bytes = vec![0; E::SIZE];
-        source()?.read_at(&mut bytes, u64::from(index) * E::SIZE as u64)?;
-        Ok(E::decode(&bytes))
+        entry_in(&source()?, index)
     }
 
-    pub(crate) fn last<H: File>(&self, source: Source<'_, H>) -> Result<Option<E>, FileError> {
+    pub(crate) fn last<R: Reading>(&self, source: Source<'_, R>) -> Result<Option<E>, FileError> {
         match self.count().checked_sub(1) {
             Some(index) => self.entry(index, source),
             None => Ok(None),
@@ -198,9 +197,9 @@ impl<E: IndexEntry> IndexFile<E> {
     }
 
     /// The number of entries for which `holds` is true. It must be true for a prefix of the entries.
-    pub(crate) fn partition_point<H: File>(
+    pub(crate) fn partition_point<R: Reading>(
         &self,
-        source: Source<'_, H>,
+        source: Source<'_, R>,
         holds: impl Fn(&E) -> bool,
     ) -> Result<u32, FileError> {
         let (recent, recent_start) = (self.recent(), self.recent_start());
@@ -209,27 +208,23 @@ impl<E: IndexEntry> IndexFile<E> {
             return Ok(recent_start + u32::try_from(recent).unwrap_or(u32::MAX));
         }
         let file = source()?;
-        let again = || Ok(Arc::clone(&file));
         let (mut low, mut high) = (0, recent_start);
         while high - low > READ_AT_ONCE {
             let middle = low + (high - low) / 2;
-            if self
-                .entry(middle, &again)?
-                .is_some_and(|entry| holds(&entry))
-            {
+            if entry_in(&file, middle)?.is_some_and(|entry| holds(&entry)) {
                 low = middle + 1;
             } else {
                 high = middle;
             }
         }
-        let entries = read_entries::<E, H>(&file, low, high - low)?;
+        let entries = read_entries::<E, R>(&file, low, high - low)?;
         Ok(low + u32::try_from(entries.partition_point(holds)).unwrap_or(u32::MAX))
     }
 
     /// The last entry for which `holds` is true. It must be true for a prefix of the entries.
-    pub(crate) fn last_where<H: File>(
+    pub(crate) fn last_where<R: Reading>(
         &self,
-        source: Source<'_, H>,
+        source: Source<'_, R>,
         holds: impl Fn(&E) -> bool,
     ) -> Result<Option<E>, FileError> {
         match self.partition_point(source, holds)?.checked_sub(1) {
@@ -242,7 +237,7 @@ impl<E: IndexEntry> IndexFile<E> {
     pub(crate) fn truncate<H: File>(
         &mut self,
         count: u32,
-        source: Source<'_, H>,
+        source: Source<'_, Arc<H>>,
     ) -> Result<(), FileError> {
         match &mut self.recent {
             Some(recent) if count >= recent.start => {
@@ -258,14 +253,21 @@ impl<E: IndexEntry> IndexFile<E> {
     }
 }
 
+/// The entry number `index`, which is on file.
+fn entry_in<E: IndexEntry, R: Reading>(file: &R, index: u32) -> Result<Option<E>, FileError> {
+    let mut bytes = vec![0; E::SIZE];
+    file.bytes_at(&mut bytes, u64::from(index) * E::SIZE as u64)?;
+    Ok(E::decode(&bytes))
+}
+
 /// `count` entries from number `from` on; fewer if the file ends.
-pub(crate) fn read_entries<E: IndexEntry, H: File>(
-    file: &H,
+pub(crate) fn read_entries<E: IndexEntry, R: Reading>(
+    file: &R,
     from: u32,
     count: u32,
 ) -> Result<Vec<E>, FileError> {
     let mut bytes = vec![0; count as usize * E::SIZE];
-    let read = file.read_at(&mut bytes, u64::from(from) * E::SIZE as u64)?;
+    let read = file.bytes_at(&mut bytes, u64::from(from) * E::SIZE as u64)?;
     bytes.truncate(read);
     Ok(bytes.chunks_exact(E::SIZE).map_while(E::decode).collect())
 }

@@ -17,6 +17,7 @@ pub mod format;
 pub mod group_commit;
 mod index_file;
 mod leader_epochs;
+mod look;
 mod open_files;
 mod partition_log;
 mod place;
@@ -38,6 +39,7 @@ pub use config::LogConfig;
 pub use damage::Damage;
 pub use directory::{LogDirectory, StorageError};
 pub use leader_epochs::{EpochEnd, LeaderEpochs};
+pub use look::Missing;
 pub use open_files::OpenFiles;
 pub use ottla_protocol::planted;
 pub use partition_log::{

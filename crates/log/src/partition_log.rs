@@ -32,6 +32,7 @@ use crate::epoch_file::EpochFile;
 use crate::files::Files;
 use crate::format::{AbortedTransaction, FileKind};
 use crate::leader_epochs::{EpochEnd, LeaderEpochs};
+use crate::look::Look;
 use crate::place::Place;
 use crate::position::LogPosition;
 use crate::producer_state::ProducerState;
@@ -256,7 +257,10 @@ impl<F: Files> PartitionLog<F> {
         from: Offset,
         to: Offset,
     ) -> Result<Vec<AbortedTransaction>, StorageError> {
-        self.segments.aborted_transactions(from, to)
+        let aborted = self
+            .segments
+            .aborted_transactions(&Look::Waiting, from..to)?;
+        Ok(aborted.unwrap_or_default())
     }
 
     /// The known damage, in the order of offsets.

@@ -3,7 +3,8 @@
 //! For finding an offset, for recovery, for `ottla log dump`. Memory is bounded by the largest batch.
 
 use crate::batch::{BatchError, parse_checked, parse_header};
-use crate::files::{File, FileError};
+use crate::files::FileError;
+use crate::look::Reading;
 use ottla_protocol::ids::Offset;
 use ottla_protocol::records::{BATCH_OVERHEAD, BatchError as Framing, BatchHeader, BatchView};
 
@@ -64,7 +65,7 @@ impl ScanError {
     }
 }
 
-impl<'a, H: File> Scan<'a, H> {
+impl<'a, H: Reading> Scan<'a, H> {
     /// Walks `file` from `position`, where a batch begins, to `end`.
     pub fn new(file: &'a H, position: u64, end: u64) -> Self {
         Self {
@@ -100,7 +101,7 @@ impl<'a, H: File> Scan<'a, H> {
             return Ok(None);
         }
         let mut bytes = [0; BATCH_OVERHEAD];
-        let read = self.file.read_at(&mut bytes, position)?;
+        let read = self.file.bytes_at(&mut bytes, position)?;
         let header = parse_header(bytes.get(..read).unwrap_or_default());
         let (header, size) = header.map_err(|cause| ScanError::Invalid { position, cause })?;
         self.step(Located {
@@ -185,7 +186,7 @@ impl<'a, H: File> Scan<'a, H> {
         let left = usize::try_from(self.end - position).unwrap_or(usize::MAX);
         self.buffer.resize(count.max(READ_AHEAD).min(left), 0);
         self.buffer_start = position;
-        let read = self.file.read_at(&mut self.buffer, position)?;
+        let read = self.file.bytes_at(&mut self.buffer, position)?;
         self.buffer.truncate(read);
         Ok(())
     }

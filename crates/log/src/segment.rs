@@ -19,6 +19,7 @@ use crate::damage::{Met, Salvage, UNBOUNDED};
 use crate::files::{File, FileError, Files, Open};
 use crate::format::{AbortedTransaction, FileKind, IndexEntry, OffsetEntry, TimeEntry};
 use crate::index_file::IndexFile;
+use crate::look::{Look, Reading as _};
 use crate::place::Place;
 use crate::position::LogPosition;
 use crate::reservation::Reservation;
@@ -368,14 +369,15 @@ impl<F: Files> Segment<F> {
     pub(crate) fn aborted_transactions(
         &self,
         place: &Place<F>,
+        look: &Look<F::File>,
         bound: Offset,
     ) -> Result<Vec<Option<AbortedTransaction>>, FileError> {
         if self.aborted == 0 {
             return Ok(Vec::new());
         }
-        let file = place.open(FileKind::TransactionIndex, self.base)?;
+        let file = look.at(place.open(FileKind::TransactionIndex, self.base)?);
         let mut bytes = vec![0; self.aborted as usize * AbortedTransaction::SIZE];
-        let read = file.read_at(&mut bytes, 0)?;
+        let read = file.bytes_at(&mut bytes, 0)?;
         bytes.truncate(read);
         Ok(transaction_index::entries(&bytes, &(self.base..bound)))
     }
@@ -391,7 +393,10 @@ impl<F: Files> Segment<F> {
         offset: Offset,
         log_start: Offset,
     ) -> Result<(), FileError> {
-        let below = Below::of(&self.aborted_transactions(place, UNBOUNDED)?, offset);
+        let below = Below::of(
+            &self.aborted_transactions(place, &Look::Waiting, UNBOUNDED)?,
+            offset,
+        );
         let mut kept = below.entries;
         if below.damaged > 0 {
             let from = below.marker.map_or(self.base, |marker| marker.plus(1));

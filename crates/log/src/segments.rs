@@ -12,6 +12,7 @@ use crate::damage::Damage;
 use crate::directory::{LogDirectory, StorageError, unless_full};
 use crate::files::{FileError, Files, copy};
 use crate::format::FileKind;
+use crate::look::Look;
 use crate::place::Place;
 use crate::position::LogPosition;
 use crate::segment::{NewIndexes, Segment, Sought};
@@ -171,7 +172,12 @@ impl<F: Files> Segments<F> {
             return Ok(self.end_position());
         }
         for segment in self.from(self.base_of(offset)) {
-            let found = segment.find(&self.place, offset, self.bound_of(segment.base));
+            let found = segment.find(
+                &self.place,
+                &Look::Waiting,
+                offset,
+                self.bound_of(segment.base),
+            );
             let position = match self.place.directory.judge(found)? {
                 Sought::Batch(located) => located.position,
                 Sought::Damage(damage) => damage.position,

@@ -2,6 +2,7 @@
 
 mod basics;
 mod bit_rot;
+mod cold;
 mod compaction;
 mod damage;
 pub(crate) mod fixture;

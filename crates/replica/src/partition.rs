@@ -34,6 +34,9 @@ use crate::refusals::{Refused, Unavailable, Unreadable};
 use crate::topic_settings::TopicSettings;
 use crate::traffic::Traffic;
 
+/// How a read is planned: [`PartitionLog::read`] or [`PartitionLog::read_cached`].
+type Decide<F> = fn(&PartitionLog<F>, &ReadRequest) -> Result<ReadPlan<F>, ReadError>;
+
 /// What identifies a partition: its topic's id, and its index.
 pub type PartitionId = (Uuid, PartitionIndex);
 
@@ -230,10 +233,24 @@ impl<F: Files, H: Host> Partition<F, H> {
         false
     }
 
-    /// Plans a read.
+    /// Plans a read. It may wait for the disk.
     pub fn plan(&self, read: &ReadAt, now: MonotonicTime) -> Result<Planned<F>, Unreadable> {
+        self.plan_by(PartitionLog::read, read, now)
+    }
+
+    /// The same without waiting for the disk; the plan names what it misses.
+    pub fn plan_cached(&self, read: &ReadAt, now: MonotonicTime) -> Result<Planned<F>, Unreadable> {
+        self.plan_by(PartitionLog::read_cached, read, now)
+    }
+
+    fn plan_by(
+        &self,
+        decide: Decide<F>,
+        read: &ReadAt,
+        now: MonotonicTime,
+    ) -> Result<Planned<F>, Unreadable> {
         let mut state = self.lock();
-        let planned = state.plan(read);
+        let planned = state.plan(decide, read);
         if let Err(Unreadable::Unavailable(Unavailable::Storage(error))) = &planned
             && let Some(log) = &mut state.log
         {

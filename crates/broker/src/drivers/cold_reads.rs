@@ -14,7 +14,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use ottla_log::files::{File, FileError, Files};
-use ottla_log::{LogDirectory, ReadPlan, StorageError};
+use ottla_log::{LogDirectory, Missing, ReadPlan, StorageError};
 use tokio::sync::Semaphore;
 
 use crate::drivers::disk_work::blocking;
@@ -42,14 +42,6 @@ pub struct ColdReads<F: Files> {
 struct DirectoryReads<F: Files> {
     turns: Arc<Semaphore>,
     kept: Mutex<Kept<F::File>>,
-}
-
-/// What one turn brings in.
-#[derive(Debug)]
-struct Piece<H> {
-    file: Arc<H>,
-    position: u64,
-    length: usize,
 }
 
 /// Stretches that were brought into the page cache and not dropped yet, oldest first.
@@ -97,9 +89,9 @@ impl<F: Files> ColdReads<F> {
     pub fn load(&self, plan: &ReadPlan<F>, position: u64, length: usize) -> Loading {
         match plan.file() {
             None => Loading(Box::pin(std::future::ready(Ok(())))),
-            Some(file) => self.queue(
-                Arc::clone(plan.directory()),
-                Piece {
+            Some(file) => self.load_missing(
+                plan.directory(),
+                Missing {
                     file: Arc::clone(file),
                     position,
                     length,
@@ -108,12 +100,17 @@ impl<F: Files> ColdReads<F> {
         }
     }
 
+    /// The same with what a plan lacks of files in `log`, indexes among them.
+    pub fn load_missing(&self, log: &Arc<LogDirectory<F>>, missing: Missing<F::File>) -> Loading {
+        self.queue(Arc::clone(log), missing)
+    }
+
     /// How many pieces have been loaded.
     pub fn loaded(&self) -> u64 {
         self.loaded.load(Ordering::Relaxed)
     }
 
-    fn queue(&self, log: Arc<LogDirectory<F>>, piece: Piece<F::File>) -> Loading {
+    fn queue(&self, log: Arc<LogDirectory<F>>, piece: Missing<F::File>) -> Loading {
         let reads = self.of(log.path());
         let loaded = Arc::clone(&self.loaded);
         Loading(Box::pin(async move {
@@ -157,8 +154,8 @@ impl<F: Files> Default for DirectoryReads<F> {
 }
 
 impl<F: Files> DirectoryReads<F> {
-    fn bring_in(&self, piece: &Piece<F::File>) -> Result<(), FileError> {
-        let Piece {
+    fn bring_in(&self, piece: &Missing<F::File>) -> Result<(), FileError> {
+        let Missing {
             file,
             position,
             length,
@@ -221,9 +218,9 @@ mod tests {
 
     use ottla_log::files::simulated::{Simulated, SimulatedFile};
     use ottla_log::files::{File, Files, Open, Operation};
-    use ottla_log::{LogDirectory, StorageError};
+    use ottla_log::{LogDirectory, Missing, StorageError};
 
-    use super::{AHEAD, ColdReads, KEPT_BYTES, Loading, PIECE, Piece, TURNS};
+    use super::{AHEAD, ColdReads, KEPT_BYTES, Loading, PIECE, TURNS};
 
     const FILE_BYTES: usize = 8 << 20;
 
@@ -240,8 +237,8 @@ mod tests {
         (disk, log, file)
     }
 
-    fn piece(file: &Arc<SimulatedFile>) -> Piece<SimulatedFile> {
-        Piece {
+    fn piece(file: &Arc<SimulatedFile>) -> Missing<SimulatedFile> {
+        Missing {
             file: Arc::clone(file),
             position: 1000,
             length: PIECE,

@@ -22,16 +22,20 @@ use ottla_protocol::messages::fetch_response::{
     AbortedTransaction, EpochEndOffset, FetchableTopicResponse, PartitionData,
 };
 use ottla_protocol::messages::{ErrorCode, FetchRequestData, FetchResponseData};
+use ottla_protocol::time::MonotonicTime;
 
 use crate::broker::Broker;
 use crate::context::RequestContext;
+use crate::drivers::cold_reads::ColdReads;
 use crate::fetch_sessions::{
     Answered, FetchContext, FetchKey, FetchNews, FetchTopicKey, FetchWish, SessionRequest,
 };
 use crate::process::clock::Clock;
 use crate::process::held_files::{HeldFile, HeldFiles};
 use crate::replicas::ends;
-use crate::replicas::partition::{Partition, Planned, ReadAt, Reader, Unavailable, reader};
+use crate::replicas::partition::{
+    Partition, Planned, ReadAt, Reader, Unavailable, Unreadable, reader,
+};
 use crate::reply::Part;
 
 /// From this version on topics are named by id.
@@ -40,6 +44,9 @@ const FIRST_WITH_TOPIC_IDS: i16 = 13;
 const LAST_WITHOUT_STORAGE_ERROR: i16 = 5;
 /// Records of fewer bytes are read, more are sent from their file by the kernel.
 const SMALLEST_SENT_FROM_FILE: usize = 64 << 10;
+/// How often what is missing is loaded before a plan waits for the disk after all: a search in an index takes a few
+/// pages, and memory may be so short that they are gone again.
+const MOST_LOADS: usize = 8;
 /// The replica id of a consumer.
 const CONSUMER: i32 = -1;
 /// The replica id of a tool that reads like a follower.
@@ -140,6 +147,7 @@ struct Limits {
     bound: Bound,
     is_from_follower: bool,
     held_files: Arc<HeldFiles>,
+    cold_reads: Arc<ColdReads<Disk>>,
     clock: Clock,
 }
 
@@ -160,6 +168,7 @@ impl Limits {
             bound,
             is_from_follower: replica != CONSUMER && replica != DEBUGGING_CONSUMER,
             held_files: Arc::clone(&broker.held_files),
+            cold_reads: Arc::clone(&broker.cold_reads),
             clock: broker.clock,
         }
     }
@@ -208,6 +217,7 @@ impl Target {
         limits: &Limits,
         left: usize,
         first_batch: FirstBatch,
+        decide: Decide,
     ) -> Result<Planned, ErrorCode> {
         let partition = self.found.as_ref().map_err(|code| *code)?;
         if limits.is_from_follower {
@@ -223,11 +233,13 @@ impl Target {
             current_epoch: epoch(self.wish.current_leader_epoch),
             last_fetched_epoch: epoch(self.wish.last_fetched_epoch),
         };
-        partition
-            .plan(&read, limits.clock.monotonic())
-            .map_err(|error| error.code())
+        let planned = decide(partition, &read, limits.clock.monotonic());
+        planned.map_err(|error| error.code())
     }
 }
+
+/// How a read is planned: [`Partition::plan`] or [`Partition::plan_cached`].
+type Decide = fn(&Partition, &ReadAt, MonotonicTime) -> Result<Planned, Unreadable>;
 
 /// A read that is planned, and the file that it holds open, if it reads anything.
 type Plan = (Planned, Option<HeldFile>);
@@ -238,7 +250,7 @@ type Plans = Vec<Result<Plan, ErrorCode>>;
 /// Records that are appended but not on stable storage yet count for when there is enough: they are flushed for whoever
 /// would be answered with them, and an answer is not empty for want of a flush.
 async fn plan_enough(targets: &mut [Target], limits: &Limits) -> Plans {
-    let plans = plan_all(targets, limits);
+    let plans = plan_all(targets, limits).await;
     if Look::at(&plans).suffices(limits, limits.waits()) {
         flush_tails(targets, &plans, limits);
         return plans;
@@ -262,7 +274,7 @@ async fn wait_for_enough(targets: &[Target], limits: &Limits) -> Plans {
         for partition in targets.iter().flat_map(|target| &target.found) {
             partition.watch(&reader);
         }
-        let plans = plan_all(targets, limits);
+        let plans = plan_all(targets, limits).await;
         let look = Look::at(&plans);
         if look.suffices(limits, waits) {
             flush_tails(targets, &plans, limits);
@@ -275,7 +287,7 @@ async fn wait_for_enough(targets: &[Target], limits: &Limits) -> Plans {
             () = reader.consumer().notified() => {}
             () = &mut timer => {
                 if waits == Waits::ForFlush {
-                    return plan_all(targets, limits);
+                    return plan_all(targets, limits).await;
                 }
                 waits = Waits::ForFlush;
                 let late = timer.deadline() + ends::LEAST_PATIENCE;
@@ -308,13 +320,38 @@ fn flush_tails(targets: &[Target], plans: &Plans, limits: &Limits) {
         if let (Ok(partition), Ok((planned, _))) = (&target.found, plan)
             && planned.unflushed > 0
             && planned.plan.first_batch_size == 0
+            && planned.plan.missing.is_none()
         {
             partition.make_readable(limits.clock.monotonic());
         }
     }
 }
 
-fn plan_all(targets: &[Target], limits: &Limits) -> Plans {
+/// Plans all. Indexes and heads that are not in the page cache are loaded first, on threads of [`ColdReads`]: neither a
+/// thread of the runtime nor a partition's lock waits for the disk.
+async fn plan_all(targets: &[Target], limits: &Limits) -> Plans {
+    for _ in 0..MOST_LOADS {
+        let plans = plan_by(Partition::plan_cached, targets, limits);
+        let missing = plans.iter().flatten().filter_map(|(planned, _)| {
+            let missing = planned.plan.missing.as_ref()?;
+            Some((Arc::clone(planned.plan.directory()), missing.clone()))
+        });
+        let missing: Vec<_> = missing.collect();
+        if missing.is_empty() {
+            return plans;
+        }
+        // Who waits holds no files.
+        drop(plans);
+        for (directory, missing) in missing {
+            let mut loading = limits.cold_reads.load_missing(&directory, missing);
+            // A failure has taken the directory offline, which the next plan reports.
+            let _ = loading.wait().await;
+        }
+    }
+    plan_by(Partition::plan, targets, limits)
+}
+
+fn plan_by(decide: Decide, targets: &[Target], limits: &Limits) -> Plans {
     let mut left = limits.max_bytes;
     let mut first_batch = FirstBatch::MayExceed;
     let mut plans = Vec::with_capacity(targets.len());
@@ -322,8 +359,12 @@ fn plan_all(targets: &[Target], limits: &Limits) -> Plans {
         if first_batch == FirstBatch::MustFit && limits.held_files.are_spent() {
             left = 0;
         }
-        let plan = target.plan(limits, left, first_batch);
-        plans.push(plan.map(|planned| {
+        let plan = target.plan(limits, left, first_batch, decide);
+        plans.push(plan.map(|mut planned| {
+            if first_batch == FirstBatch::MustFit && left == 0 {
+                // It gives nothing to this answer, so nothing is loaded for it.
+                planned.plan.missing = None;
+            }
             let held = (planned.plan.length > 0).then(|| limits.held_files.hold());
             if held.is_some() {
                 first_batch = FirstBatch::MustFit;
@@ -536,6 +577,7 @@ mod tests {
     use super::{Limits, Look, Target, flush_if_enough, plan_all, plan_enough, reader};
     use crate::config::BrokerConfig;
     use crate::drivers::Drivers;
+    use crate::drivers::cold_reads::ColdReads;
     use crate::fetch_sessions::{FetchKey, FetchTopicKey, FetchWish};
     use crate::process::clock::Clock;
     use crate::process::held_files::HeldFiles;
@@ -632,6 +674,7 @@ mod tests {
             bound: Bound::HighWatermark,
             is_from_follower: false,
             held_files: HeldFiles::new(1),
+            cold_reads: Arc::new(ColdReads::default()),
             clock: Clock::start(),
         }
     }
@@ -647,7 +690,7 @@ mod tests {
         let reader = reader();
         reader.lacks(limits.min_bytes);
         partition.watch(&reader);
-        let look = Look::at(&plan_all(&targets, &limits));
+        let look = Look::at(&plan_all(&targets, &limits).await);
         assert_eq!((look.bytes, look.unflushed), (size as u64, 0));
         append(&partition);
         flush_if_enough(&targets, &limits, &look, &reader, limits.waits());
@@ -663,7 +706,7 @@ mod tests {
         let (mut targets, limits) = ([target(&partition)], limits(2 * size));
         let held_files = Arc::clone(&limits.held_files);
 
-        let plans = plan_all(&targets, &limits);
+        let plans = plan_all(&targets, &limits).await;
         assert!(held_files.are_spent(), "a plan holds the only file");
         drop(plans);
         let mut reading = pin!(plan_enough(&mut targets, &limits));

@@ -129,7 +129,7 @@ impl<F: Files> PartitionLog<F> {
             closed: facts.closed,
             plan,
             first_dirty_position,
-            aborted: self.segments.aborted_transactions(from, to)?,
+            aborted: self.aborted_transactions(from, to)?,
             last_records: self.producers.producers().iter().map(last_record).collect(),
             cuts: self.flush.cuts,
         };

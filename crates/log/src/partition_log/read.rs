@@ -9,6 +9,7 @@ use crate::batch::{RecordTooLarge, first_record_at};
 use crate::directory::{LogDirectory, StorageError};
 use crate::files::{File, FileError, Files, Operation};
 use crate::format::{AbortedTransaction, FileKind};
+use crate::look::{Look, Missing};
 use crate::position::LogPosition;
 use crate::scan::Located;
 use crate::segment::{Segment, Sought};
@@ -85,6 +86,8 @@ pub struct ReadPlan<F: Files> {
     pub first_batch_size: usize,
     /// The aborted transactions in these bytes, for a read to the last stable offset.
     pub aborted: Option<Vec<AbortedTransaction>>,
+    /// What must be in the page cache before anything can be planned, see [`PartitionLog::read_cached`].
+    pub missing: Option<Missing<F::File>>,
 }
 
 impl<F: Files> ReadPlan<F> {
@@ -184,6 +187,28 @@ impl<F: Files> PartitionLog<F> {
     }
 
     pub fn read(&self, request: &ReadRequest) -> Result<ReadPlan<F>, ReadError> {
+        let planned = self.plan(request, &Look::Waiting)?;
+        Ok(planned.expect("a look that waits for the disk misses nothing"))
+    }
+
+    /// As [`Self::read`], without waiting for the disk: where indexes and heads are not in the page cache, nothing is
+    /// planned, and the plan names what is missing.
+    pub fn read_cached(&self, request: &ReadRequest) -> Result<ReadPlan<F>, ReadError> {
+        let look = Look::cached();
+        if let Some(plan) = self.plan(request, &look)? {
+            return Ok(plan);
+        }
+        let mut plan = self.nothing_to_read(request.bound);
+        plan.missing = look.into_missing();
+        Ok(plan)
+    }
+
+    /// The plan; nothing where the look has missed something.
+    fn plan(
+        &self,
+        request: &ReadRequest,
+        look: &Look<F::File>,
+    ) -> Result<Option<ReadPlan<F>>, ReadError> {
         let ReadRequest { offset, bound, .. } = *request;
         self.directory().ensure_online()?;
         if offset < self.log_start || offset > self.segments.end() {
@@ -197,7 +222,7 @@ impl<F: Files> PartitionLog<F> {
         let end = self.bound_position(bound);
         let mut plan = self.nothing_to_read(bound);
         if offset >= end.offset {
-            return Ok(plan);
+            return Ok(Some(plan));
         }
         if let Some(damage) = self.segments.damage().covering(offset) {
             return Err(self.damaged(*damage).into());
@@ -205,11 +230,12 @@ impl<F: Files> PartitionLog<F> {
         let first = self.segments.base_of(offset);
         let segments = self.segments.from(first);
         for segment in segments.take_while(|segment| segment.base <= end.segment) {
-            let found = self.find_in(segment, offset);
-            let found = match self.directory().judge(found)? {
-                Sought::Batch(located) => located,
-                Sought::Damage(damage) => return Err(self.damaged(damage).into()),
-                Sought::Beyond => continue,
+            let found = self.find_in(segment, look, offset);
+            let found = match look.judge(self.directory(), found)? {
+                Some(Sought::Batch(located)) => located,
+                Some(Sought::Damage(damage)) => return Err(self.damaged(damage).into()),
+                Some(Sought::Beyond) => continue,
+                None => return Ok(None),
             };
             let limit = if segment.base == end.segment {
                 end.position
@@ -234,17 +260,25 @@ impl<F: Files> PartitionLog<F> {
             if plan.length > 0 {
                 plan.position = found.position;
                 plan.file = Some(self.directory().judge(segment.file(self.place()))?);
-                self.add_aborted(&mut plan, segment, offset..end.offset)?;
             }
-            return Ok(plan);
+            if plan.length > 0 && plan.aborted.is_some() {
+                plan.aborted = self.aborted_of(&plan, look, segment, offset..end.offset)?;
+                return Ok(plan.aborted.is_some().then_some(plan));
+            }
+            return Ok(Some(plan));
         }
-        Ok(plan)
+        Ok(Some(plan))
     }
 
     /// The batch that holds `offset`, or the damage there: a batch that is known to be damaged does not count.
-    fn find_in(&self, segment: &Segment<F>, offset: Offset) -> Result<Sought, FileError> {
+    fn find_in(
+        &self,
+        segment: &Segment<F>,
+        look: &Look<F::File>,
+        offset: Offset,
+    ) -> Result<Sought, FileError> {
         let bound = self.segments.bound_of(segment.base);
-        match segment.find(self.place(), offset, bound)? {
+        match segment.find(self.place(), look, offset, bound)? {
             Sought::Batch(located)
                 if self.segments.damage().is_at(segment.base, located.position) =>
             {
@@ -264,32 +298,39 @@ impl<F: Files> PartitionLog<F> {
             length: 0,
             first_batch_size: 0,
             aborted,
+            missing: None,
         }
     }
 
-    fn add_aborted(
+    /// The aborted transactions that a reader of the planned bytes must know; nothing where the look has missed something.
+    fn aborted_of(
         &self,
-        plan: &mut ReadPlan<F>,
+        plan: &ReadPlan<F>,
+        look: &Look<F::File>,
         segment: &Segment<F>,
         offsets: Range<Offset>,
-    ) -> Result<(), StorageError> {
-        if plan.aborted.is_none() || !self.segments.has_aborted_since(segment.base) {
-            return Ok(());
+    ) -> Result<Option<Vec<AbortedTransaction>>, StorageError> {
+        if !self.segments.has_aborted_since(segment.base) {
+            return Ok(Some(Vec::new()));
         }
         let after = plan.position + plan.length as u64;
-        let source = || self.place().open(FileKind::OffsetIndex, segment.base);
+        let source = || {
+            let file = self.place().open(FileKind::OffsetIndex, segment.base)?;
+            Ok(look.at(file))
+        };
         let index = &segment.offset_index;
         let before =
             index.partition_point(&source, |entry| i64::from(entry.position) < after as i64);
         let next = before.and_then(|count| index.entry(count, &source));
-        let within = self.directory().judge(next)?;
+        let Some(within) = look.judge(self.directory(), next)? else {
+            return Ok(None);
+        };
         let of_next_segment = || self.segments.next_base(segment.base.plus(1));
         let upper = within
             .map(|entry| segment.base.plus(i64::from(entry.relative_offset)))
             .or_else(of_next_segment);
-        plan.aborted =
-            Some(self.aborted_transactions(offsets.start, upper.unwrap_or(offsets.end))?);
-        Ok(())
+        let offsets = offsets.start..upper.unwrap_or(offsets.end);
+        self.segments.aborted_transactions(look, offsets)
     }
 
     /// Answers a query by time; `None` if there is no such record.

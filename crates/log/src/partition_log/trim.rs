@@ -8,6 +8,7 @@ use crate::damage::UNBOUNDED;
 use crate::directory::StorageError;
 use crate::files::{File, Files};
 use crate::format::FileKind;
+use crate::look::Look;
 use crate::planted::{Bug, is_planted};
 use crate::producer_state::ProducerState;
 use crate::recovery::LoadProducers;
@@ -225,7 +226,7 @@ impl<F: Files> PartitionLog<F> {
         let (segment, place) = self.segments.active_mut();
         // A batch that holds the offset is removed as a whole, and so is damage.
         let short = i64::from(is_planted(Bug::TruncationOneBatchShort));
-        let found = segment.find(place, offset.plus(short), end);
+        let found = segment.find(place, &Look::Waiting, offset.plus(short), end);
         let cut = match place.directory.judge(found)? {
             Sought::Batch(located) => Some((located.header.base_offset(), located.position)),
             Sought::Damage(damage) => Some((damage.first_offset, damage.position)),

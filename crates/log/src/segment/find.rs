@@ -9,6 +9,7 @@ use super::largest_timestamp::TimestampOffset;
 use crate::damage::{Damage, Met, Salvage, Survey, UNBOUNDED};
 use crate::files::{FileError, Files};
 use crate::format::{FileKind, OffsetEntry, TimeEntry};
+use crate::look::Look;
 use crate::place::Place;
 use crate::scan::{Located, Scan, ScanError};
 use ottla_protocol::ids::Offset;
@@ -33,14 +34,16 @@ pub(crate) struct End {
 }
 
 impl<F: Files> Segment<F> {
-    /// The first batch whose last offset is `offset` or higher. All offsets of the segment are below `bound`.
+    /// The first batch whose last offset is `offset` or higher; all offsets of the segment are below `bound`. A look that
+    /// does not wait for the disk waits all the same where a head or the index is damaged.
     pub(crate) fn find(
         &self,
         place: &Place<F>,
+        look: &Look<F::File>,
         offset: Offset,
         bound: Offset,
     ) -> Result<Sought, FileError> {
-        match self.find_by_heads(place, offset) {
+        match self.find_by_heads(place, look, offset) {
             Ok(Some(located)) if located.header.last_offset() < bound => Ok(Sought::Batch(located)),
             Ok(None) => Ok(Sought::Beyond),
             Err(ScanError::Disk(error)) => Err(error),
@@ -53,12 +56,13 @@ impl<F: Files> Segment<F> {
     fn find_by_heads(
         &self,
         place: &Place<F>,
+        look: &Look<F::File>,
         offset: Offset,
     ) -> Result<Option<Located>, ScanError> {
-        let entry = self.entry_before(place, offset)?;
+        let entry = self.entry_before(place, look, offset)?;
         let start = entry.map_or(0, |entry| u64::try_from(entry.position).unwrap_or(0));
-        let file = self.file(place)?;
-        let mut scan = Scan::new(&*file, start, self.size);
+        let file = look.at(self.file(place)?);
+        let mut scan = Scan::new(&file, start, self.size);
         // An index entry has the last offset of its batch.
         let named = entry.map(|entry| self.base.plus(i64::from(entry.relative_offset)));
         let mut highest = named.unwrap_or(UNBOUNDED);
@@ -121,16 +125,17 @@ impl<F: Files> Segment<F> {
         place: &Place<F>,
         offset: Offset,
     ) -> Result<u64, FileError> {
-        let entry = self.entry_before(place, offset)?;
+        let entry = self.entry_before(place, &Look::Waiting, offset)?;
         Ok(entry.map_or(0, |entry| u64::try_from(entry.position).unwrap_or(0)))
     }
 
     fn entry_before(
         &self,
         place: &Place<F>,
+        look: &Look<F::File>,
         offset: Offset,
     ) -> Result<Option<OffsetEntry>, FileError> {
-        let source = || place.open(FileKind::OffsetIndex, self.base);
+        let source = || Ok(look.at(place.open(FileKind::OffsetIndex, self.base)?));
         let target = offset.0.saturating_sub(self.base.0);
         self.offset_index
             .last_where(&source, |entry| i64::from(entry.relative_offset) <= target)

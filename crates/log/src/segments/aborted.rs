@@ -5,8 +5,10 @@ use super::Segments;
 use crate::directory::StorageError;
 use crate::files::Files;
 use crate::format::{AbortedTransaction, FileKind};
+use crate::look::Look;
 use ottla_protocol::ids::Offset;
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
 
 /// Which segments have aborted transactions, and which entries are not in a file yet.
 ///
@@ -100,19 +102,25 @@ impl<F: Files> Segments<F> {
         }
     }
 
-    /// The aborted transactions with records from `from` on and before `to`.
+    /// The aborted transactions with records in `offsets`; nothing where the look has missed something.
     pub(crate) fn aborted_transactions(
         &self,
-        from: Offset,
-        to: Offset,
-    ) -> Result<Vec<AbortedTransaction>, StorageError> {
+        look: &Look<F::File>,
+        offsets: Range<Offset>,
+    ) -> Result<Option<Vec<AbortedTransaction>>, StorageError> {
+        let Range {
+            start: from,
+            end: to,
+        } = offsets;
         let mut aborted = Vec::new();
         for base in self.aborted.segments.range(self.base_of(from)..) {
             let Some(segment) = self.get(*base) else {
                 continue;
             };
-            let entries = segment.aborted_transactions(&self.place, self.bound_of(*base));
-            let entries = self.place.directory.judge(entries)?;
+            let entries = segment.aborted_transactions(&self.place, look, self.bound_of(*base));
+            let Some(entries) = look.judge(&self.place.directory, entries)? else {
+                return Ok(None);
+            };
             // A reader that does not know of an aborted transaction takes its records for committed, so one damaged
             // entry is an error.
             let entries: Option<Vec<_>> = entries.into_iter().collect();
@@ -128,6 +136,6 @@ impl<F: Files> Segments<F> {
                 break;
             }
         }
-        Ok(aborted)
+        Ok(Some(aborted))
     }
 }

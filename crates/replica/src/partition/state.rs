@@ -15,7 +15,7 @@ use ottla_protocol::ids::{LeaderEpoch, Offset};
 use ottla_protocol::time::{MonotonicTime, Timestamp};
 use ottla_replication::{EpochStart, Leader, LeaderLog, Progress, Role, follower};
 
-use super::{Append, Offsets, Planned, ReadAt, RequiredAcks};
+use super::{Append, Decide, Offsets, Planned, ReadAt, RequiredAcks};
 use crate::Host;
 use crate::acks::Acks;
 use crate::directory::Urgency;
@@ -288,7 +288,11 @@ impl<F: Files, H: Host> State<F, H> {
         }
     }
 
-    pub(super) fn plan(&mut self, read: &ReadAt) -> Result<Planned<F>, Unreadable> {
+    pub(super) fn plan(
+        &mut self,
+        decide: Decide<F>,
+        read: &ReadAt,
+    ) -> Result<Planned<F>, Unreadable> {
         self.check_leader(read.current_epoch)?;
         let log = self.log.as_ref().ok_or(Unavailable::Gone)?;
         let request = ReadRequest {
@@ -316,7 +320,7 @@ impl<F: Files, H: Host> State<F, H> {
         } else {
             log.bytes_beyond_high_watermark()
         };
-        match log.read(&request) {
+        match decide(log, &request) {
             Ok(plan) => Ok(Planned {
                 plan,
                 offsets: offsets_of(log),
