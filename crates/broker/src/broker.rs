@@ -86,13 +86,18 @@ impl Broker {
     ) -> Arc<Self> {
         let descriptors = Shares::of_process(config.storage.max_open_files);
         let replicas = Replicas::new(&config, descriptors.log_files, clock);
+        let syncs = replicas.directories().iter().map(|directory| {
+            let path = directory.log.path().to_path_buf();
+            (path, Arc::clone(&directory.flusher.syncs))
+        });
+        let cold_reads = Arc::new(ColdReads::new(syncs));
         let allowed = AllowedConnections::resolve(&controller.image(), &config.statics);
         Arc::new(Self {
             connections: ConnectionLimits::new(allowed, descriptors.connections),
             log_levels: LogLevels::default(),
             groups: GroupCoordinators::new(&config, clock, Arc::clone(&replicas)),
             read_buffers: ReadBuffers::new(config.records.fetch_buffered_max_bytes),
-            cold_reads: Arc::new(ColdReads::default()),
+            cold_reads,
             held_files: HeldFiles::new(descriptors.held_files),
             descriptors,
             fetch_sessions: FetchSessions::new(config.records.fetch_sessions),

@@ -18,6 +18,7 @@ pub mod opening;
 mod recovery_progress;
 pub mod scrubber;
 pub mod stopping;
+pub mod syncs;
 pub mod threads;
 mod working;
 

@@ -23,7 +23,6 @@ pub use self::partition::Partition;
 use self::partition::Tasks;
 use crate::config::BrokerConfig;
 use crate::drivers::disk_work::DiskWork;
-use crate::drivers::monitor::Monitor;
 use crate::process::clock::Clock;
 
 /// Where a partition is.
@@ -49,7 +48,12 @@ impl Replicas {
         let directories = storage.log_dirs.iter().map(|path| {
             let log = LogDirectory::sharing(Disk, path, Arc::clone(&open_files));
             let delay = storage.flush_max_delay;
-            Directory::new(log, storage.disk_reserve, delay, Monitor::default())
+            Directory::new(
+                log,
+                storage.disk_reserve,
+                delay,
+                partition::FlusherThread::default(),
+            )
         });
         Arc::new(Self {
             node: Node::new(config.statics.clone(), directories.collect()),

@@ -242,9 +242,9 @@ pub fn log_failures(errors: &[StepError]) {
 
 #[cfg(test)]
 mod tests {
-    use super::{
-        Answer, Changes, Directory, Job, MetadataImage, Monitor, Outcome, Queue, StepError,
-    };
+    use crate::replicas::partition::FlusherThread;
+
+    use super::{Answer, Changes, Directory, Job, MetadataImage, Outcome, Queue, StepError};
     use ottla_log::LogDirectory;
     use ottla_log::files::disk::Disk;
     use ottla_metadata::ConfigResource;
@@ -256,7 +256,7 @@ mod tests {
 
     fn job(answer: &Arc<Answer>) -> Job {
         let log = LogDirectory::new(Disk, "not-used");
-        let directory = Directory::new(log, Some(0), Duration::ZERO, Monitor::default());
+        let directory = Directory::new(log, Some(0), Duration::ZERO, FlusherThread::default());
         let node = Node::new(StaticConfigs::default(), vec![directory]);
         let changes = Changes {
             configs: [ConfigResource::topic("t")].into(),

@@ -1,39 +1,44 @@
 //! Brings records that are not in the page cache into it, on threads that may wait for the disk, so that no thread of
 //! the runtime does.
 //!
-//! Every log directory has its own `TURNS`: a disk that stalls holds up its own readers only. A reader that finds no
-//! turn free waits in the order of arrival and holds no thread. A reader that goes away gives its place up, or leaves
-//! one `PIECE` and its read-ahead behind. Pieces are small enough that syncs and appends get in between.
+//! Each log directory has `TURNS` of its own: a disk that stalls holds up its own readers only. A reader that finds no
+//! turn free waits in the order of arrival and holds no thread. Each thread has one `STEP` on its way to the disk, and lets
+//! a sync go first: syncs and appends wait for a few steps at most. A reader that goes on where an earlier one ended is
+//! read ahead of, while its piece is sent. A reader that goes away gives its place up, or leaves one step behind.
 //! What was brought in is dropped again after `KEPT_BYTES` more, so that cold reads do not push out what is hot.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use ottla_log::files::{File, FileError, Files};
 use ottla_log::{LogDirectory, Missing, ReadPlan, StorageError};
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, oneshot};
 
-use crate::drivers::disk_work::blocking;
+use super::syncs::Syncs;
 
 /// Reads of one log directory that run at the same time, each on a thread.
 const TURNS: usize = 2;
-/// The most that a reader gets in one turn.
-pub const PIECE: usize = 1 << 20;
-/// What is read ahead behind a piece: the next fetch of a sequential reader finds it.
+/// The most that a reader waits for in one turn, and that is sent without another look at the page cache. The kernel may
+/// not give the core to another thread meanwhile: 256 KiB take it a tenth of a millisecond.
+pub const PIECE: usize = 256 << 10;
+/// What is read ahead of a sequential reader.
 const AHEAD: u64 = 3 << 20;
-/// Bytes of one call to the disk.
-const STEP: usize = 256 << 10;
+/// What one thread asks the disk for at a time. Twice this is what a sync may find before it.
+const STEP: u64 = 256 << 10;
+/// The page cache holds whole pages.
+const PAGE: u64 = 4096;
 /// What stays in the page cache of each directory's cold reads: readers close to each other share it.
 const KEPT_BYTES: u64 = 64 << 20;
 
 /// The cold reads of all log directories.
 #[derive(Debug)]
 pub struct ColdReads<F: Files> {
-    directories: Mutex<BTreeMap<PathBuf, Arc<DirectoryReads<F>>>>,
+    directories: BTreeMap<PathBuf, Arc<DirectoryReads<F>>>,
     loaded: Arc<AtomicU64>,
 }
 
@@ -41,6 +46,8 @@ pub struct ColdReads<F: Files> {
 #[derive(Debug)]
 struct DirectoryReads<F: Files> {
     turns: Arc<Semaphore>,
+    /// The syncs of the directory, which go first.
+    syncs: Arc<Syncs>,
     kept: Mutex<Kept<F::File>>,
 }
 
@@ -75,16 +82,18 @@ impl Loading {
     }
 }
 
-impl<F: Files> Default for ColdReads<F> {
-    fn default() -> Self {
+impl<F: Files> ColdReads<F> {
+    /// Those of these log directories, with the syncs of each.
+    pub fn new(directories: impl IntoIterator<Item = (PathBuf, Arc<Syncs>)>) -> Self {
+        let directories = directories.into_iter();
         Self {
-            directories: Mutex::default(),
+            directories: directories
+                .map(|(path, syncs)| (path, Arc::new(DirectoryReads::new(syncs))))
+                .collect(),
             loaded: Arc::default(),
         }
     }
-}
 
-impl<F: Files> ColdReads<F> {
     /// Brings `length` bytes of the file of `plan`, from `position` on, into the page cache when their turn comes.
     pub fn load(&self, plan: &ReadPlan<F>, position: u64, length: usize) -> Loading {
         match plan.file() {
@@ -100,9 +109,14 @@ impl<F: Files> ColdReads<F> {
         }
     }
 
-    /// The same with what a plan lacks of files in `log`, indexes among them.
+    /// The same with what a search lacks of a file in `log`, and what lies around it: the search goes on near by.
     pub fn load_missing(&self, log: &Arc<LogDirectory<F>>, missing: Missing<F::File>) -> Loading {
-        self.queue(Arc::clone(log), missing)
+        let around = Missing {
+            position: missing.position - missing.position % PIECE as u64,
+            length: PIECE,
+            file: missing.file,
+        };
+        self.queue(Arc::clone(log), around)
     }
 
     /// How many pieces have been loaded.
@@ -110,83 +124,125 @@ impl<F: Files> ColdReads<F> {
         self.loaded.load(Ordering::Relaxed)
     }
 
-    fn queue(&self, log: Arc<LogDirectory<F>>, piece: Missing<F::File>) -> Loading {
+    fn queue(&self, log: Arc<LogDirectory<F>>, wanted: Missing<F::File>) -> Loading {
         let reads = self.of(log.path());
         let loaded = Arc::clone(&self.loaded);
         Loading(Box::pin(async move {
             let turn = Arc::clone(&reads.turns).acquire_owned().await;
             let turn = turn.expect("the semaphore is never closed");
-            blocking(move || {
-                let _turn = turn;
-                // The disk may have failed while this reader waited for its turn.
-                log.ensure_online()?;
-                log.judge(reads.bring_in(&piece))?;
-                loaded.fetch_add(1, Ordering::Relaxed);
-                Ok(())
-            })
-            .await
+            let (tell, told) = oneshot::channel();
+            let thread = tokio::task::spawn_blocking(move || {
+                // The turn is given back after the file.
+                let (_turn, wanted) = (turn, wanted);
+                reads.take_turn(&log, &wanted, tell);
+            });
+            match told.await {
+                Ok(outcome) => {
+                    loaded.fetch_add(1, Ordering::Relaxed);
+                    outcome
+                }
+                Err(_) => match thread.await {
+                    Ok(()) => unreachable!("a turn tells its outcome"),
+                    Err(panicked) => std::panic::resume_unwind(panicked.into_panic()),
+                },
+            }
         }))
     }
 
     fn of(&self, directory: &Path) -> Arc<DirectoryReads<F>> {
-        // Held for the lookup only.
-        let directories = self.directories.lock();
-        let mut directories = directories.unwrap_or_else(PoisonError::into_inner);
-        if let Some(reads) = directories.get(directory) {
-            return Arc::clone(reads);
-        }
-        let reads = Arc::new(DirectoryReads::default());
-        directories.insert(directory.to_path_buf(), Arc::clone(&reads));
-        reads
+        let reads = self.directories.get(directory);
+        Arc::clone(reads.expect("a log lies in one of the node's log directories"))
     }
 }
 
-impl<F: Files> Default for DirectoryReads<F> {
-    fn default() -> Self {
+/// How a reader learns that its piece is there.
+type Tell = oneshot::Sender<Result<(), StorageError>>;
+
+impl<F: Files> DirectoryReads<F> {
+    fn new(syncs: Arc<Syncs>) -> Self {
         Self {
             turns: Arc::new(Semaphore::new(TURNS)),
+            syncs,
             kept: Mutex::new(Kept {
                 stretches: VecDeque::new(),
                 bytes: 0,
             }),
         }
     }
-}
 
-impl<F: Files> DirectoryReads<F> {
-    fn bring_in(&self, piece: &Missing<F::File>) -> Result<(), FileError> {
-        let Missing {
-            file,
-            position,
-            length,
-        } = piece;
-        let (position, length) = (*position, *length);
-        let end = position + length as u64;
-        // A cached byte there is the tail or another reader's; neither is to be dropped.
-        let ahead = if file.is_cached(end, 1) { 0 } else { AHEAD };
-        let total = length as u64 + ahead;
-        file.prefetch(position, total);
-        let mut buffer = vec![0; STEP.min(length)];
-        let mut at = position;
-        while at < end {
-            let left = usize::try_from(end - at).unwrap_or(STEP);
-            let step = buffer.get_mut(..left.min(STEP)).unwrap_or_default();
-            let read = file.read_at(step, at)?;
-            if read == 0 {
-                break;
-            }
-            at += read as u64;
+    /// Brings in what is wanted, tells its reader, and goes on ahead of it.
+    fn take_turn(&self, log: &LogDirectory<F>, wanted: &Missing<F::File>, tell: Tell) {
+        if tell.is_closed() {
+            return;
         }
-        self.keep(file, position, total);
-        Ok(())
+        let goes_on = self.was_read_before(&wanted.file, wanted.position);
+        let end = wanted.position + wanted.length as u64;
+        // The disk may have failed while this reader waited for its turn.
+        let outcome = log.ensure_online().and_then(|()| {
+            let mut at = wanted.position;
+            while at < end {
+                at = log.judge(self.step(&wanted.file, at..end))?;
+            }
+            Ok(())
+        });
+        let is_there = outcome.is_ok();
+        if tell.send(outcome).is_ok() && is_there && goes_on {
+            self.read_ahead(&wanted.file, end);
+        }
+    }
+
+    /// Goes on from `position` as far as nothing is in the page cache: a cached byte there is the tail or another reader's.
+    /// Failures are left to the reader, who comes to the same place.
+    fn read_ahead(&self, file: &Arc<F::File>, position: u64) {
+        let length = file.length().unwrap_or(position);
+        let end = length.min(position + AHEAD);
+        // The page that `position` lies in came with the piece.
+        let mut at = position.next_multiple_of(PAGE);
+        while at < end && !file.is_cached(at, 1) {
+            at = self.step(file, at..end).unwrap_or(end);
+        }
+    }
+
+    /// Brings the first step of `stretch` in; returns where the next begins.
+    fn step(&self, file: &Arc<F::File>, stretch: Range<u64>) -> Result<u64, FileError> {
+        let Range { start, end } = stretch;
+        let end = end.min(start + STEP);
+        let length = end - start;
+        if file.is_cached(start, length) {
+            return Ok(end);
+        }
+        self.syncs.let_through();
+        file.prefetch(start, length);
+        // The step comes in one transfer as a rule: its last byte comes last.
+        file.read_at(&mut [0], end - 1)?;
+        if !file.is_cached(start, length) {
+            let mut buffer = vec![0; usize::try_from(length).unwrap_or(PIECE)];
+            file.read_at(&mut buffer, start)?;
+        }
+        self.keep(file, start, length);
+        Ok(end)
+    }
+
+    /// Whether a stretch that was brought in ends at `position` or a little behind it: a batch may have been cut.
+    fn was_read_before(&self, file: &Arc<F::File>, position: u64) -> bool {
+        let kept = self.lock_kept();
+        let mut stretches = kept.stretches.iter();
+        stretches.any(|stretch| {
+            (stretch.position..=stretch.position + stretch.length).contains(&position)
+                && std::ptr::eq(stretch.file.as_ptr(), Arc::as_ptr(file))
+        })
+    }
+
+    fn lock_kept(&self) -> MutexGuard<'_, Kept<F::File>> {
+        // Held for a change in memory only.
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Drops the oldest stretches beyond [`KEPT_BYTES`].
     fn keep(&self, file: &Arc<F::File>, position: u64, length: u64) {
         let mut surplus = Vec::new();
         {
-            let kept = self.kept.lock();
-            let mut kept = kept.unwrap_or_else(PoisonError::into_inner);
+            let mut kept = self.lock_kept();
             kept.bytes += length;
             kept.stretches.push_back(Stretch {
                 file: Arc::downgrade(file),
@@ -209,106 +265,4 @@ impl<F: Files> DirectoryReads<F> {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::future::poll_fn;
-    use std::io::{ErrorKind, IoSlice};
-    use std::path::Path;
-    use std::sync::Arc;
-    use std::task::Poll;
-
-    use ottla_log::files::simulated::{Simulated, SimulatedFile};
-    use ottla_log::files::{File, Files, Open, Operation};
-    use ottla_log::{LogDirectory, Missing, StorageError};
-
-    use super::{AHEAD, ColdReads, KEPT_BYTES, Loading, PIECE, TURNS};
-
-    const FILE_BYTES: usize = 8 << 20;
-
-    /// A disk with a log directory, and a file in it of which nothing is in the page cache.
-    fn cold(path: &str) -> (Simulated, Arc<LogDirectory<Simulated>>, Arc<SimulatedFile>) {
-        let disk = Simulated::new();
-        disk.create_directory(Path::new(path)).unwrap();
-        let file = Path::new(path).join("0.log");
-        let file = Arc::new(disk.open(&file, Open::Create).unwrap());
-        file.write_at(&[IoSlice::new(&vec![1; FILE_BYTES])], 0)
-            .unwrap();
-        disk.forget_all_cached();
-        let log = LogDirectory::new(disk.clone(), path);
-        (disk, log, file)
-    }
-
-    fn piece(file: &Arc<SimulatedFile>) -> Missing<SimulatedFile> {
-        Missing {
-            file: Arc::clone(file),
-            position: 1000,
-            length: PIECE,
-        }
-    }
-
-    async fn waits(loading: &mut Loading) -> bool {
-        let poll = |context: &mut std::task::Context<'_>| {
-            Poll::Ready(loading.0.as_mut().poll(context).is_pending())
-        };
-        poll_fn(poll).await
-    }
-
-    #[tokio::test]
-    async fn a_cold_piece_and_what_is_read_next_are_brought_in() {
-        let (_disk, log, file) = cold("/a");
-        let reads = ColdReads::default();
-        reads.queue(log, piece(&file)).wait().await.unwrap();
-        assert!(file.is_cached(1000, PIECE as u64 + AHEAD));
-        assert!(!file.is_cached(0, FILE_BYTES as u64));
-        assert_eq!(reads.loaded(), 1);
-    }
-
-    #[tokio::test]
-    async fn a_reader_waits_for_its_turn_and_others_pass_it_when_it_goes_away() {
-        let (_disk, log, file) = cold("/a");
-        let reads = ColdReads::default();
-        let turns = Arc::clone(&reads.of(log.path()).turns);
-        let all = u32::try_from(TURNS).unwrap();
-        let taken = turns.acquire_many_owned(all).await.unwrap();
-
-        let mut first = reads.queue(Arc::clone(&log), piece(&file));
-        let mut second = reads.queue(Arc::clone(&log), piece(&file));
-        assert!(waits(&mut first).await && waits(&mut second).await);
-        let (_other_disk, other_log, other_file) = cold("/b");
-        let mut elsewhere = reads.queue(other_log, piece(&other_file));
-        elsewhere.wait().await.unwrap();
-        assert!(!file.is_cached(1000, 1), "no turn was free");
-
-        drop(first);
-        drop(taken);
-        second.wait().await.unwrap();
-        drop(second);
-        assert!(file.is_cached(1000, PIECE as u64));
-        assert_eq!(Arc::strong_count(&file), 1, "nobody holds the file");
-    }
-
-    #[tokio::test]
-    async fn a_read_that_fails_takes_the_directory_offline_for_those_who_wait() {
-        let (disk, log, file) = cold("/a");
-        let reads = ColdReads::default();
-        disk.fail_nth(Operation::Read, 1, ErrorKind::Other);
-        for _ in 0..2 {
-            let failed = reads.queue(Arc::clone(&log), piece(&file)).wait().await;
-            assert!(matches!(failed, Err(StorageError::Offline { .. })));
-        }
-        assert!(log.failure().is_some());
-        assert_eq!(disk.count(Operation::Read), 1, "nothing is read again");
-    }
-
-    #[test]
-    fn what_was_brought_in_is_dropped_when_enough_came_after_it() {
-        let (_disk, log, file) = cold("/a");
-        let reads = ColdReads::<Simulated>::default().of(log.path());
-        file.prefetch(0, FILE_BYTES as u64);
-        reads.keep(&file, 0, 4096);
-        reads.keep(&file, 4096, KEPT_BYTES - 4096);
-        assert!(file.is_cached(0, FILE_BYTES as u64));
-        reads.keep(&file, 1 << 20, 1);
-        assert!(!file.is_cached(0, 4096));
-        assert!(file.is_cached(4096, 4096));
-    }
-}
+mod tests;

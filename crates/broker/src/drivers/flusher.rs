@@ -40,7 +40,7 @@ fn run(directory: &Arc<Directory>, clock: Clock) {
     while let Some(mut pass) = next_pass(directory, clock, &mut last_passes) {
         let working = Working::begin(directory, Task::Flush, clock);
         let flushed = caught(|| {
-            pass.sync();
+            directory.flusher.syncs.run(|| pass.sync());
             pass.end(clock.monotonic())
         });
         let flushed = flushed.unwrap_or_else(|_| Err(panicked(directory, &pass)));
@@ -62,7 +62,7 @@ fn panicked(directory: &Directory, pass: &Pass) -> StorageError {
 
 /// Waits for the pass that is due next; nothing when the thread is to end.
 fn next_pass(directory: &Arc<Directory>, clock: Clock, last_passes: &mut u32) -> Option<Pass> {
-    let is_woken = &directory.flusher;
+    let is_woken = &directory.flusher.is_woken;
     loop {
         *is_woken.lock() = false;
         let is_stopping = is_woken.is_stopping();

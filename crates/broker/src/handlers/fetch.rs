@@ -674,7 +674,7 @@ mod tests {
             bound: Bound::HighWatermark,
             is_from_follower: false,
             held_files: HeldFiles::new(1),
-            cold_reads: Arc::new(ColdReads::default()),
+            cold_reads: Arc::new(ColdReads::new([])),
             clock: Clock::start(),
         }
     }

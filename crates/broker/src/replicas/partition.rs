@@ -13,6 +13,7 @@ use tokio::sync::{Notify, oneshot};
 
 use super::Replicas;
 use crate::drivers::monitor::Monitor;
+use crate::drivers::syncs::Syncs;
 
 /// A partition of this node.
 pub type Partition = ottla_replica::Partition<Disk, Tasks>;
@@ -21,6 +22,22 @@ pub type Planned = partition::Planned<Disk>;
 /// A task that waits for records.
 pub type Reader = ottla_replica::Reader<Notify>;
 
+/// What the rest of the process shares with the flusher's thread of a log directory.
+#[derive(Debug, Default)]
+pub struct FlusherThread {
+    /// Whether it was woken: a pass may be due earlier than it knows.
+    pub is_woken: Monitor<bool>,
+    /// Its syncs, which cold reads let go first.
+    pub syncs: Arc<Syncs>,
+}
+
+impl FlusherThread {
+    /// Asks the thread to flush what is queued and to end.
+    pub fn stop(&self) {
+        self.is_woken.stop();
+    }
+}
+
 /// Tasks wait for a message or a notification, the flusher's thread on a [`Monitor`] of whether it was woken.
 #[derive(Debug)]
 pub struct Tasks;
@@ -28,7 +45,7 @@ pub struct Tasks;
 impl Host for Tasks {
     type Producer = oneshot::Sender<Result<(), Unavailable>>;
     type Consumer = Notify;
-    type Flusher = Monitor<bool>;
+    type Flusher = FlusherThread;
 
     fn answer(producer: Self::Producer, outcome: Result<(), Unavailable>) {
         // A task that timed out or went away does not listen.
@@ -39,8 +56,8 @@ impl Host for Tasks {
         consumer.notify_one();
     }
 
-    fn pass_is_due(flusher: &Monitor<bool>) {
-        flusher.change(|is_woken| *is_woken = true);
+    fn pass_is_due(flusher: &FlusherThread) {
+        flusher.is_woken.change(|is_woken| *is_woken = true);
     }
 }
 
