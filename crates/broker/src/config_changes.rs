@@ -9,7 +9,7 @@ use ottla_protocol::messages::{ErrorCode, KafkaString};
 
 use crate::cluster::channel::Controller;
 
-/// How it went with one resource.
+/// The outcome for one resource.
 #[derive(Debug)]
 pub struct Outcome {
     /// The wire's number of the resource's type.
@@ -22,24 +22,31 @@ pub struct Outcome {
     pub message: Option<KafkaString>,
 }
 
-/// What one resource is to become, or why the request about it makes no sense.
-pub type Wanted<T> = Result<(ConfigResource, T), (i8, KafkaString, String)>;
+/// The changes that a request has for one resource.
+#[derive(Debug)]
+pub struct Wanted<T> {
+    /// The wire's number of the resource's type.
+    pub kind: i8,
+    pub name: KafkaString,
+    /// The changes, or why the request makes no sense.
+    pub changes: Result<T, String>,
+}
 
-/// Has the controller decide what makes sense, and answers for every resource.
-///
-/// `set` names the configs to which a value is given; those that do nothing are said once they are stored.
-pub async fn change<T, O: Operation<Reply = alter_configs::Reply>>(
-    controller: &Controller,
-    wanted: Vec<Wanted<T>>,
-    set: impl Fn(&T) -> Vec<String>,
-    ask: impl FnOnce(Vec<(ConfigResource, T)>) -> O,
-) -> Vec<Outcome> {
-    let mut outcomes = Vec::new();
-    let mut resources = Vec::new();
-    for one in wanted {
-        match one {
-            Ok(resource) => resources.push(resource),
-            Err((kind, name, why)) => outcomes.push(Outcome {
+impl<T> Wanted<T> {
+    fn resource(self) -> Result<(ConfigResource, T), Outcome> {
+        let Self {
+            kind,
+            name,
+            changes,
+        } = self;
+        let known = ResourceKind::from_code(kind);
+        let known = known.ok_or_else(|| format!("unknown resource type {kind}"));
+        match known.and_then(|kind| Ok((kind, changes?))) {
+            Ok((kind, changes)) => {
+                let name = name.as_str().to_owned();
+                Ok((ConfigResource { kind, name }, changes))
+            }
+            Err(why) => Err(Outcome {
                 kind,
                 name,
                 code: ErrorCode::InvalidRequest.code(),
@@ -47,9 +54,28 @@ pub async fn change<T, O: Operation<Reply = alter_configs::Reply>>(
             }),
         }
     }
+}
+
+/// Lets the controller decide the changes that make sense, and gives the outcome for every resource.
+///
+/// `set` names the configs that get a value. Those without effect are logged once they are stored.
+pub async fn change<T, O: Operation<Reply = alter_configs::Reply>>(
+    controller: &Controller,
+    wanted: impl Iterator<Item = Wanted<T>>,
+    set: impl Fn(&T) -> Vec<String>,
+    ask: impl FnOnce(Vec<(ConfigResource, T)>) -> O,
+) -> Vec<Outcome> {
+    let mut outcomes = Vec::new();
+    let mut resources = Vec::new();
+    for one in wanted {
+        match one.resource() {
+            Ok(resource) => resources.push(resource),
+            Err(refused) => outcomes.push(refused),
+        }
+    }
     let asked: Vec<(ConfigResource, Vec<String>)> = resources
         .iter()
-        .map(|(resource, wanted)| (resource.clone(), set(wanted)))
+        .map(|(resource, changes)| (resource.clone(), set(changes)))
         .collect();
     let decided = controller.ask(ask(resources)).await;
     let of = |resource: ConfigResource, code: ErrorCode, message: Option<String>| Outcome {

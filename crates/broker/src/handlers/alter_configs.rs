@@ -5,13 +5,12 @@
 use std::collections::BTreeMap;
 
 use ottla_controller::request::AlterConfigs;
-use ottla_metadata::{ConfigResource, ResourceKind};
-use ottla_protocol::messages::alter_configs_request::AlterConfigsResource;
+use ottla_protocol::messages::alter_configs_request::AlterableConfig;
 use ottla_protocol::messages::alter_configs_response::AlterConfigsResourceResponse;
 use ottla_protocol::messages::{AlterConfigsRequestData, AlterConfigsResponseData};
 
 use crate::broker::Broker;
-use crate::config_changes::{self, Outcome};
+use crate::config_changes::{self, Outcome, Wanted};
 use crate::context::RequestContext;
 
 /// Replaces configs, each resource by itself.
@@ -21,14 +20,12 @@ pub async fn handle(
     request: AlterConfigsRequestData,
 ) -> AlterConfigsResponseData {
     let validate_only = request.validate_only;
-    let wanted = request
-        .resources
-        .into_iter()
-        .map(|resource| {
-            let (kind, name) = (resource.resource_type, resource.resource_name.clone());
-            values(resource).map_err(|why| (kind, name, why))
-        })
-        .collect();
+    let resources = request.resources.into_iter();
+    let wanted = resources.map(|resource| Wanted {
+        kind: resource.resource_type,
+        name: resource.resource_name,
+        changes: values(resource.configs),
+    });
     let set = |values: &BTreeMap<String, String>| {
         if validate_only {
             Vec::new()
@@ -53,13 +50,9 @@ fn response(outcome: Outcome) -> AlterConfigsResourceResponse {
         .with_error_message(outcome.message)
 }
 
-fn values(
-    resource: AlterConfigsResource,
-) -> Result<(ConfigResource, BTreeMap<String, String>), String> {
-    let kind = ResourceKind::from_code(resource.resource_type)
-        .ok_or_else(|| format!("unknown resource type {}", resource.resource_type))?;
+fn values(configs: Vec<AlterableConfig>) -> Result<BTreeMap<String, String>, String> {
     let mut values = BTreeMap::new();
-    for config in resource.configs {
+    for config in configs {
         let name = config.name.as_str().to_owned();
         let Some(value) = config.value else {
             return Err(format!("null value not supported for: {name}"));
@@ -71,6 +64,5 @@ fn values(
             return Err(format!("error due to duplicate config keys: {name}"));
         }
     }
-    let name = resource.resource_name.as_str().to_owned();
-    Ok((ConfigResource { kind, name }, values))
+    Ok(values)
 }

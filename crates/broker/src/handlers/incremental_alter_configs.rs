@@ -2,7 +2,7 @@
 
 use ottla_controller::configs::Change;
 use ottla_controller::request::IncrementalAlterConfigs;
-use ottla_metadata::{ConfigResource, ResourceKind};
+use ottla_metadata::ResourceKind;
 use ottla_protocol::messages::incremental_alter_configs_request::{
     AlterConfigsResource, AlterableConfig,
 };
@@ -12,7 +12,7 @@ use ottla_protocol::messages::{
 };
 
 use crate::broker::Broker;
-use crate::config_changes::{self, Outcome};
+use crate::config_changes::{self, Outcome, Wanted};
 use crate::context::RequestContext;
 use crate::process::log_levels::NotChanged;
 
@@ -32,13 +32,11 @@ pub async fn handle(
         .into_iter()
         .map(|resource| log_levels(broker, resource, validate_only))
         .collect();
-    let wanted = configs
-        .into_iter()
-        .map(|resource| {
-            let (kind, name) = (resource.resource_type, resource.resource_name.clone());
-            changes(resource).map_err(|why| (kind, name, why))
-        })
-        .collect();
+    let wanted = configs.into_iter().map(|resource| Wanted {
+        kind: resource.resource_type,
+        name: resource.resource_name,
+        changes: resource.configs.into_iter().map(change).collect(),
+    });
     let set = |changes: &Vec<(String, Change)>| {
         let set = changes
             .iter()
@@ -128,16 +126,6 @@ fn response(outcome: Outcome) -> AlterConfigsResourceResponse {
         .with_resource_name(outcome.name)
         .with_error_code(outcome.code)
         .with_error_message(outcome.message)
-}
-
-fn changes(
-    resource: AlterConfigsResource,
-) -> Result<(ConfigResource, Vec<(String, Change)>), String> {
-    let kind = ResourceKind::from_code(resource.resource_type)
-        .ok_or_else(|| format!("unknown resource type {}", resource.resource_type))?;
-    let changes: Result<_, String> = resource.configs.into_iter().map(change).collect();
-    let name = resource.resource_name.as_str().to_owned();
-    Ok((ConfigResource { kind, name }, changes?))
 }
 
 fn change(config: AlterableConfig) -> Result<(String, Change), String> {
