@@ -278,6 +278,14 @@ impl GroupMember {
         answer
     }
 
+    /// Calls the group's coordinator, which may answer only at the end of a rebalance.
+    async fn call_for_a_rebalance<R: Request>(&mut self, request: &R) -> Result<R::Response> {
+        let coordinator = self.coordinator().await?;
+        let connection = self.cluster.node(coordinator).await?;
+        let limit = self.options.rebalance_timeout + JOIN_MARGIN;
+        connection.call_within(request, limit).await
+    }
+
     async fn request_join(&mut self) -> Result<Step<JoinGroupResponseData>> {
         let request = JoinGroupRequestData {
             group_id: self.group_id(),
@@ -293,10 +301,7 @@ impl GroupMember {
             }],
             ..JoinGroupRequestData::default()
         };
-        let coordinator = self.coordinator().await?;
-        let connection = self.cluster.node(coordinator).await?;
-        let limit = self.options.rebalance_timeout + JOIN_MARGIN;
-        let response = connection.call_within(&request, limit).await?;
+        let response = self.call_for_a_rebalance(&request).await?;
         let code = ErrorCode::from(response.error_code);
         match code {
             ErrorCode::None => {
@@ -331,10 +336,7 @@ impl GroupMember {
             assignments,
             ..SyncGroupRequestData::default()
         };
-        let coordinator = self.coordinator().await?;
-        let connection = self.cluster.node(coordinator).await?;
-        let limit = self.options.rebalance_timeout + JOIN_MARGIN;
-        let response = connection.call_within(&request, limit).await?;
+        let response = self.call_for_a_rebalance(&request).await?;
         let code = ErrorCode::from(response.error_code);
         match code {
             ErrorCode::None => {

@@ -4,12 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::Result;
 use ottla_client::admin::{Group, Member};
-use ottla_client::{
-    Cluster, CommittedOffset, Isolation, OffsetSpec, PartitionOffset, TopicPartition,
-};
+use ottla_client::{Cluster, CommittedOffset, PartitionOffset, TopicPartition};
 use serde_json::{Value, json};
 
-use super::lag::{Standing, TotalLag, lag, standing};
+use super::lag::{TotalLag, ends, lag};
 use crate::connect::Connect;
 use crate::outcomes::Outcomes;
 use crate::output::{Output, Table, message, print_line};
@@ -69,26 +67,19 @@ async fn look_at(cluster: &Cluster, name: &str) -> Result<Description> {
     let committed = cluster.committed(name, None).await?;
     let assigned = group.members.iter().flat_map(|member| &member.partitions);
     let partitions: BTreeSet<_> = assigned.chain(committed.keys()).cloned().collect();
-    let standing = standing(cluster, &partitions).await?;
-    let ends = cluster
-        .list_offsets(
-            &standing.led,
-            OffsetSpec::Latest,
-            Isolation::ReadUncommitted,
-        )
-        .await?;
+    let ends = ends(cluster, &partitions).await?;
     let rows = partitions
         .into_iter()
-        .map(|partition| row(&group, partition, &committed, &ends));
+        .map(|partition| row(&group, partition, &committed, &ends.of));
     let rows: Vec<_> = rows.collect();
-    let lag = total_lag(&rows, &standing);
+    let lag = total_lag(&rows, &ends.leaderless);
     Ok(Description { group, rows, lag })
 }
 
-fn total_lag(rows: &[Row], standing: &Standing) -> TotalLag {
+fn total_lag(rows: &[Row], leaderless: &BTreeSet<TopicPartition>) -> TotalLag {
     let mut total = TotalLag::default();
     for row in rows {
-        let is_leaderless = standing.leaderless.contains(&row.partition);
+        let is_leaderless = leaderless.contains(&row.partition);
         total.add(row.lag(), is_leaderless && row.committed.is_some());
     }
     total

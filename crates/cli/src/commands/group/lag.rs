@@ -1,9 +1,9 @@
 //! The lag of groups, and the partitions that it leaves out because they have no leader.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::Result;
-use ottla_client::{Cluster, TopicPartition};
+use ottla_client::{Cluster, Isolation, OffsetSpec, PartitionOffset, TopicPartition};
 
 use crate::output::message;
 
@@ -27,6 +27,22 @@ pub(super) async fn standing(
     let existing = partitions.iter().filter(exists).cloned();
     let (led, leaderless) = existing.partition(|of| metadata.leader(of).is_some());
     Ok(Standing { led, leaderless })
+}
+
+/// The ends of partitions.
+pub(super) struct Ends {
+    pub(super) of: BTreeMap<TopicPartition, PartitionOffset>,
+    /// Partitions whose end is not known, because they have no leader.
+    pub(super) leaderless: BTreeSet<TopicPartition>,
+}
+
+/// Looks up where these partitions end now.
+pub(super) async fn ends(cluster: &Cluster, partitions: &BTreeSet<TopicPartition>) -> Result<Ends> {
+    let Standing { led, leaderless } = standing(cluster, partitions).await?;
+    let isolation = Isolation::ReadUncommitted;
+    let of = cluster.list_offsets(&led, OffsetSpec::Latest, isolation);
+    let of = of.await?;
+    Ok(Ends { of, leaderless })
 }
 
 /// The lag of a group, summed over all partitions with a committed offset.

@@ -4,10 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::Result;
 use ottla_client::admin::ListedGroup;
-use ottla_client::{Cluster, Isolation, OffsetSpec, TopicPartition};
+use ottla_client::{Cluster, TopicPartition};
 use serde_json::json;
 
-use super::lag::{TotalLag, lag, standing};
+use super::lag::{TotalLag, ends, lag};
 use crate::connect::Connect;
 use crate::output::{Output, Table, message, print_json};
 
@@ -71,20 +71,13 @@ async fn lags(cluster: &Cluster, groups: &[ListedGroup]) -> Result<BTreeMap<Stri
         .flat_map(Committed::keys)
         .cloned()
         .collect();
-    let standing = standing(cluster, &partitions).await?;
-    let ends = cluster
-        .list_offsets(
-            &standing.led,
-            OffsetSpec::Latest,
-            Isolation::ReadUncommitted,
-        )
-        .await?;
+    let ends = ends(cluster, &partitions).await?;
     let total = |offsets: &Committed| {
         let mut total = TotalLag::default();
         for (of, at) in offsets {
-            let end = ends.get(of).map(|end| end.offset);
+            let end = ends.of.get(of).map(|end| end.offset);
             let behind = end.map(|end| lag(*at, end));
-            total.add(behind, standing.leaderless.contains(of));
+            total.add(behind, ends.leaderless.contains(of));
         }
         total
     };
