@@ -152,7 +152,16 @@ impl Stage {
         }
     }
 
-    fn finish<R>(&mut self, decision: &Decision<R>, reply: impl Fn(&R) -> String) -> String {
+    /// Decides on the image so far, replays the records, and shows them and the reply.
+    fn decide<R>(
+        &mut self,
+        operation: impl FnOnce(View<'_>) -> Decision<R>,
+        reply: impl Fn(&R) -> String,
+    ) -> String {
+        let decision = operation(View {
+            image: &self.image,
+            settings: &self.settings,
+        });
         let mut delta = MetadataDelta::new(self.image.clone());
         let mut out = String::new();
         for record in &decision.records {
@@ -185,23 +194,17 @@ impl Stage {
             ),
             cordoned_directories: None,
         };
-        let image = self.image.clone();
-        let view = View {
-            image: &image,
-            settings: &self.settings,
-        };
-        let registered = brokers::register(view, &broker, epoch);
-        let mut out = self.finish(&registered, |reply| show::outcome("register", reply));
+        let mut out = self.decide(
+            |view| brokers::register(view, &broker, epoch),
+            |reply| show::outcome("register", reply),
+        );
         if line.plain().any(|word| word == "fenced") {
             return out;
         }
-        let image = self.image.clone();
-        let view = View {
-            image: &image,
-            settings: &self.settings,
-        };
-        let unfenced = brokers::unfence(view, id, epoch);
-        out += &self.finish(&unfenced, |reply| show::outcome("unfence", reply));
+        out += &self.decide(
+            |view| brokers::unfence(view, id, epoch),
+            |reply| show::outcome("unfence", reply),
+        );
         out
     }
 
@@ -225,13 +228,10 @@ impl Stage {
                 }
             })
             .collect();
-        let image = self.image.clone();
-        let view = View {
-            image: &image,
-            settings: &self.settings,
-        };
-        let decision = create_topics::decide(view, &topics, validate_only);
-        self.finish(&decision, show::created)
+        self.decide(
+            |view| create_topics::decide(view, &topics, validate_only),
+            show::created,
+        )
     }
 
     fn grow(&mut self, line: &Line<'_>) -> String {
@@ -242,15 +242,10 @@ impl Stage {
             assignments: assignments.map(|text| text.split(';').map(nodes).collect()),
         };
         let growths: Vec<Growth> = line.plain().map(growth).collect();
-        let image = self.image.clone();
-        let view = View {
-            image: &image,
-            settings: &self.settings,
-        };
-        let decision = create_partitions::decide(view, &growths, false);
-        self.finish(&decision, |reply| {
-            show::outcomes(reply.iter().map(|(name, result)| (name.clone(), result)))
-        })
+        self.decide(
+            |view| create_partitions::decide(view, &growths, false),
+            |reply| show::outcomes(reply.iter().map(|(name, result)| (name.clone(), result))),
+        )
     }
 
     fn delete(&mut self, line: &Line<'_>) -> String {
@@ -259,19 +254,16 @@ impl Stage {
             None => TopicReference::Name(word.to_owned()),
         };
         let topics: Vec<TopicReference> = line.plain().map(reference).collect();
-        let image = self.image.clone();
-        let view = View {
-            image: &image,
-            settings: &self.settings,
-        };
-        let decision = delete_topics::decide(view, &topics);
-        self.finish(&decision, |reply| {
-            show::outcomes(
-                reply
-                    .iter()
-                    .map(|(topic, result)| (show::topic(topic), result)),
-            )
-        })
+        self.decide(
+            |view| delete_topics::decide(view, &topics),
+            |reply| {
+                show::outcomes(
+                    reply
+                        .iter()
+                        .map(|(topic, result)| (show::topic(topic), result)),
+                )
+            },
+        )
     }
 
     fn resource(line: &Line<'_>) -> ConfigResource {
@@ -304,20 +296,18 @@ impl Stage {
                     .map(|key| (key.to_owned(), Change::Delete)),
             );
         }
-        let image = self.image.clone();
-        let view = View {
-            image: &image,
-            settings: &self.settings,
-        };
-        let decision =
-            alter_configs::decide_incremental(view, &[(Self::resource(line), changes)], false);
-        self.finish(&decision, |reply| {
-            show::outcomes(
-                reply
-                    .iter()
-                    .map(|(resource, result)| (resource.name.clone(), result)),
-            )
-        })
+        self.decide(
+            |view| {
+                alter_configs::decide_incremental(view, &[(Self::resource(line), changes)], false)
+            },
+            |reply| {
+                show::outcomes(
+                    reply
+                        .iter()
+                        .map(|(resource, result)| (resource.name.clone(), result)),
+                )
+            },
+        )
     }
 
     fn replace(&mut self, line: &Line<'_>) -> String {
@@ -325,20 +315,16 @@ impl Stage {
             .configs()
             .map(|(key, value)| (key.to_owned(), value.to_owned()))
             .collect();
-        let image = self.image.clone();
-        let view = View {
-            image: &image,
-            settings: &self.settings,
-        };
-        let decision =
-            alter_configs::decide_replacing(view, &[(Self::resource(line), values)], false);
-        self.finish(&decision, |reply| {
-            show::outcomes(
-                reply
-                    .iter()
-                    .map(|(resource, result)| (resource.name.clone(), result)),
-            )
-        })
+        self.decide(
+            |view| alter_configs::decide_replacing(view, &[(Self::resource(line), values)], false),
+            |reply| {
+                show::outcomes(
+                    reply
+                        .iter()
+                        .map(|(resource, result)| (resource.name.clone(), result)),
+                )
+            },
+        )
     }
 
     fn elect(&mut self, line: &Line<'_>) -> String {
@@ -355,19 +341,16 @@ impl Stage {
             })
             .collect();
         let asked = (!named.is_empty()).then_some(named.as_slice());
-        let image = self.image.clone();
-        let view = View {
-            image: &image,
-            settings: &self.settings,
-        };
-        let decision = elections::decide(view, kind, asked);
-        self.finish(&decision, |reply| {
-            show::outcomes(
-                reply
-                    .iter()
-                    .map(|((topic, index), result)| (format!("{topic}-{index}"), result)),
-            )
-        })
+        self.decide(
+            |view| elections::decide(view, kind, asked),
+            |reply| {
+                show::outcomes(
+                    reply
+                        .iter()
+                        .map(|((topic, index), result)| (format!("{topic}-{index}"), result)),
+                )
+            },
+        )
     }
 
     fn reassign(&mut self, line: &Line<'_>) -> String {
@@ -376,19 +359,16 @@ impl Stage {
             (topic.to_owned(), PartitionIndex(index.parse().unwrap())),
             line.value("to").map(nodes),
         );
-        let image = self.image.clone();
-        let view = View {
-            image: &image,
-            settings: &self.settings,
-        };
-        let decision = reassignments::decide(view, &[wanted]);
-        self.finish(&decision, |reply| {
-            show::outcomes(
-                reply
-                    .iter()
-                    .map(|((topic, index), result)| (format!("{topic}-{index}"), result)),
-            )
-        })
+        self.decide(
+            |view| reassignments::decide(view, &[wanted]),
+            |reply| {
+                show::outcomes(
+                    reply
+                        .iter()
+                        .map(|((topic, index), result)| (format!("{topic}-{index}"), result)),
+                )
+            },
+        )
     }
 
     fn locate(&mut self, line: &Line<'_>) -> String {
@@ -401,23 +381,17 @@ impl Stage {
             ((topic, index), directory(line.value("in").unwrap()))
         });
         let located: Vec<_> = located.collect();
-        let image = self.image.clone();
-        let view = View {
-            image: &image,
-            settings: &self.settings,
-        };
-        let decision = directories::decide(view, id, &located);
-        self.finish(&decision, |()| String::new())
+        self.decide(
+            |view| directories::decide(view, id, &located),
+            |()| String::new(),
+        )
     }
 
     fn producer_ids(&mut self, line: &Line<'_>) -> String {
         let id = NodeId(line.first().parse().unwrap());
-        let image = self.image.clone();
-        let view = View {
-            image: &image,
-            settings: &self.settings,
-        };
-        let decision = producer_ids::decide(view, id, line.number("epoch", 100 + i64::from(id.0)));
-        self.finish(&decision, |reply| show::outcome("block", reply))
+        self.decide(
+            |view| producer_ids::decide(view, id, line.number("epoch", 100 + i64::from(id.0))),
+            |reply| show::outcome("block", reply),
+        )
     }
 }

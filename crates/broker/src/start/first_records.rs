@@ -36,7 +36,7 @@ impl FirstRecords {
             None => read_bootstrap(&Disk, &config.storage.metadata_log_dir)?
                 .unwrap_or_else(|| bootstrap::checkpoint(MetadataVersion::OF_NEW_CLUSTERS)),
         };
-        if inspected.begins_late()
+        if inspected.begins_without_version()
             && let Some(served) = inspected.image_over_first_records()
         {
             records.retain(|record| holds(served, record));

@@ -172,7 +172,7 @@ fn lead(
         snapshot_bytes: config.metadata.snapshot_bytes,
         ..Settings::default()
     };
-    let begins_late = found.inspected.begins_late();
+    let begins_without_version = found.inspected.begins_without_version();
     let opened = found.inspected.lead(settings, now)?;
     if opened.cut_bytes > 0 {
         tracing::info!(
@@ -183,7 +183,7 @@ fn lead(
     let (mut log, mut loader) = (opened.log, opened.loader);
     let first = found.first.map(FirstRecords::into_batch);
     activate(&mut log, &mut loader, first, now)?;
-    if begins_late {
+    if begins_without_version {
         mend_late_beginning(&mut log, &loader, now)?;
     }
     Ok((log, loader))

@@ -30,16 +30,16 @@ const DEDUPE_BYTES_PER_THREAD: i64 = 1_048_576;
 /// A group config, and the broker configs that bound it.
 struct Range {
     key: &'static str,
-    smallest: Option<&'static str>,
-    largest: &'static str,
+    minimum: Option<&'static str>,
+    maximum: &'static str,
 }
 
-const fn range(key: &'static str, smallest: &'static str, largest: &'static str) -> Range {
-    let smallest = Some(smallest);
+const fn range(key: &'static str, minimum: &'static str, maximum: &'static str) -> Range {
+    let minimum = Some(minimum);
     Range {
         key,
-        smallest,
-        largest,
+        minimum,
+        maximum,
     }
 }
 
@@ -101,13 +101,13 @@ const RANGES: &[Range] = &[
     ),
     Range {
         key: "streams.num.standby.replicas",
-        smallest: None,
-        largest: "group.streams.max.standby.replicas",
+        minimum: None,
+        maximum: "group.streams.max.standby.replicas",
     },
     Range {
         key: "streams.num.warmup.replicas",
-        smallest: None,
-        largest: "group.streams.max.warmup.replicas",
+        minimum: None,
+        maximum: "group.streams.max.warmup.replicas",
     },
     range(
         "streams.assignment.interval.ms",
@@ -153,21 +153,21 @@ pub fn of_group(group: ValueOf<'_>, broker: ValueOf<'_>) -> Result<(), Broken> {
 
 fn within(key: &str, value: i64, range: &Range, broker: ValueOf<'_>) -> Result<(), Broken> {
     let refuse = |why| {
-        let bounds = range.smallest.into_iter().chain([range.largest, key]);
+        let bounds = range.minimum.into_iter().chain([range.maximum, key]);
         Err(Broken::new(bounds, why))
     };
-    if let Some(smallest) = range.smallest
-        && let Some(bound) = number(broker, smallest)
+    if let Some(minimum) = range.minimum
+        && let Some(bound) = number(broker, minimum)
         && value < bound
     {
         return refuse(format!(
-            "{key} must be greater than or equal to {smallest} ({bound}), not {value}"
+            "{key} must be greater than or equal to {minimum} ({bound}), not {value}"
         ));
     }
-    match number(broker, range.largest) {
+    match number(broker, range.maximum) {
         Some(bound) if value > bound => refuse(format!(
             "{key} must be less than or equal to {} ({bound}), not {value}",
-            range.largest
+            range.maximum
         )),
         _ => Ok(()),
     }
@@ -281,8 +281,8 @@ mod tests {
                 "{}",
                 range.key
             );
-            broker(range.largest);
-            range.smallest.map(broker);
+            broker(range.maximum);
+            range.minimum.map(broker);
         }
     }
 
@@ -292,18 +292,18 @@ mod tests {
         let check = |key, value| of_group(&with(ResourceKind::Group, key, value), &broker);
         for range in RANGES {
             let number = |name| broker(name).unwrap().parse::<i64>().unwrap();
-            let largest = number(range.largest);
+            let maximum = number(range.maximum);
             assert!(
-                check(range.key, largest + 1)
+                check(range.key, maximum + 1)
                     .unwrap_err()
                     .why
-                    .contains(range.largest)
+                    .contains(range.maximum)
             );
-            if let Some(smallest) = range.smallest {
-                let bound = number(smallest);
+            if let Some(minimum) = range.minimum {
+                let bound = number(minimum);
                 assert_eq!(check(range.key, bound), Ok(()), "{}", range.key);
                 let refused = check(range.key, bound - 1).unwrap_err();
-                assert!(refused.why.contains(smallest), "{refused}");
+                assert!(refused.why.contains(minimum), "{refused}");
             }
         }
         let letters =

@@ -106,8 +106,8 @@ impl<F: Files> Inspected<F> {
     }
 
     /// Whether the log has records before its first `metadata.version`, and no later snapshot covers them.
-    pub const fn begins_late(&self) -> bool {
-        self.state.begins_late
+    pub const fn begins_without_version(&self) -> bool {
+        self.state.begins_without_version
     }
 
     /// The cluster's first records, if they are in the checkpoint of formatting, as in Kafka 4.4 and later.

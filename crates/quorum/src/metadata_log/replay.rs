@@ -34,7 +34,7 @@ pub(super) struct State {
     pub(super) last_append: Timestamp,
     pub(super) replayed_bytes: u64,
     /// Whether records come before the first `metadata.version`, in what is replayed.
-    pub(super) begins_late: bool,
+    pub(super) begins_without_version: bool,
     pub(super) formatted: Option<Formatted>,
     pub(super) torn: Option<Torn>,
 }
@@ -44,7 +44,7 @@ impl State {
     fn load(&mut self, records: &[MetadataRecord]) {
         self.loader.load(records);
         let image = self.loader.image();
-        self.begins_late = self.begins_late || lacks_level(image);
+        self.begins_without_version = self.begins_without_version || lacks_level(image);
         if let Some(formatted) = &mut self.formatted {
             formatted.replay(records, image);
         }
@@ -102,7 +102,7 @@ pub(super) fn restore<F: Files>(
                     )
                 };
                 let state = State {
-                    begins_late: lacks_level(&image),
+                    begins_without_version: lacks_level(&image),
                     loader: Loader::new(image),
                     formatted,
                     control: restored.control,
