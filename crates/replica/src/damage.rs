@@ -99,7 +99,7 @@ impl<F: Files, H: Host> Partition<F, H> {
                     tracing::error!(
                         topic,
                         partition,
-                        "readers of committed records wait: {error}"
+                        "consumers of committed records cannot read on: {error}"
                     );
                 }
                 return;
@@ -122,7 +122,7 @@ impl<F: Files, H: Host> Partition<F, H> {
             file = %path.display(),
             skip,
             repair = repair(path.ancestors().nth(2).unwrap_or(path)),
-            "a client or a coordinator asked for what is damaged: {damage}"
+            "a client or a coordinator asked for damaged records: {damage}"
         );
     }
 

@@ -153,7 +153,7 @@ impl<F: Files> DiskReserve<F> {
         }
         if let Err(error) = spare::keep(files, self.path()) {
             self.has_spare.store(false, Ordering::Relaxed);
-            tracing::warn!(%error, "cannot keep space for a start on a full disk");
+            tracing::warn!(%error, "cannot reserve space for a start on a full disk");
         }
     }
 }

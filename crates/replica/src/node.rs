@@ -189,7 +189,7 @@ impl<F: Files, H: Host> Node<F, H> {
         if let Err(error) = checkpoints::write_recovery_points(directory, || self.all_in(directory))
         {
             let error = directory.log.take_offline(error);
-            tracing::error!(%error, "the recovery point of a log that became shorter cannot be written; start the broker again when it can");
+            tracing::error!(%error, "cannot write the recovery point of a log that became shorter; its log directory is offline until the broker is started again");
         }
     }
 

@@ -48,7 +48,7 @@ fn read_checkpoint<F: Files, H: Host>(
     let (files, path) = (directory.log.files(), directory.log.path());
     match checkpoint::read_offsets(files, path, name) {
         Err(error) if error.is_malformed() => {
-            tracing::error!(%error, "a checkpoint cannot be understood; the start goes on without it");
+            tracing::error!(%error, "cannot parse a checkpoint file; the start ignores it");
             Ok(PartitionOffsets::new())
         }
         read => read,

@@ -74,7 +74,7 @@ pub fn set_aside<F: Files, H: Host>(
     tracing::warn!(
         partition = name,
         renamed,
-        "set aside a log that the metadata does not know; remove it when nobody needs it"
+        "set aside a log that is not in the metadata; remove it when it is not needed"
     );
     files.rename(&path.join(name), &path.join(renamed))?;
     directory.log.judge(files.sync_directory(path))?;

@@ -216,8 +216,8 @@ impl<F: Files, H: Host> Opened<F, H> {
                 partition = self.existing.name,
                 end = end.0,
                 recovery_point = was.0,
-                "a log ends before its recovery point: the records between are lost, and their offsets are given out again; \
-                 where that must not be, stop the broker and restore the partition from a copy"
+                "a log ends before its recovery point: the records between are lost, and their offsets will be used again; \
+                 if that must not happen, stop the broker and restore the partition from a copy"
             );
         }
         end < was
