@@ -1,7 +1,7 @@
-//! The cleaner: which log is compacted next, how fast, and how its passes went.
+//! The cleaner: which log is compacted next, how fast, and the outcomes of passes.
 //!
-//! `ottla_log::compaction` decides whether one log is due, and does the work on its files. Here logs are compared, and a
-//! [`CompactionPass`](pass::CompactionPass) goes over one of them. The threads are the driver's.
+//! `ottla_log::compaction` decides whether one log is due, and works on its files. This module compares logs, and runs
+//! a [`CompactionPass`](pass::CompactionPass) over one of them. The threads are the driver's.
 
 pub mod pass;
 pub mod report;

@@ -1,4 +1,4 @@
-//! When the regular jobs of a log directory are due.
+//! The schedule of a log directory's regular jobs.
 
 use std::time::Duration;
 
@@ -41,7 +41,7 @@ pub enum Job {
     WriteHighWatermarks,
     /// Flush all logs, move their recovery points, and write these and the log start offsets.
     MoveRecoveryPoints,
-    /// Forget producers that have been idle for `producer.id.expiration.ms`.
+    /// Drop producers that were idle for `producer.id.expiration.ms`.
     ExpireProducers,
     /// Delete segments by `retention.ms` and `retention.bytes`.
     ApplyRetention,
@@ -51,12 +51,13 @@ pub enum Job {
 #[derive(Debug)]
 pub struct Schedule {
     intervals: Intervals,
-    /// In the order in which jobs that are due together are done.
+    /// Jobs that are due together are done in this order.
     jobs: [(Job, Duration, MonotonicTime); 4],
 }
 
 impl Schedule {
-    /// At a start: each job is due after its interval, but for retention, which is due after `initial_delay`.
+    /// The schedule at a start: each job is due after its interval, except retention, which is due after
+    /// `initial_delay`.
     pub fn new(intervals: Intervals, now: MonotonicTime) -> Self {
         let after = |job, interval: Duration| (job, interval, now.after(interval));
         Self {
@@ -74,8 +75,7 @@ impl Schedule {
         }
     }
 
-    /// How long the driver may wait before it looks again: deleted partitions and the free space are looked at once a
-    /// second.
+    /// Upper bound of the driver's wait. Deleted partitions and the free space are checked once a second.
     pub fn longest_wait(&self) -> Duration {
         let Intervals {
             high_watermarks,
@@ -85,7 +85,7 @@ impl Schedule {
         Duration::from_secs(1).min(high_watermarks).min(producers)
     }
 
-    /// The jobs that are due, in the order in which they are to be done. Each is due again after its interval.
+    /// The jobs that are due, in the order to do them. Each is due again after its interval.
     pub fn take_due(&mut self, now: MonotonicTime) -> Vec<Job> {
         let due = self.jobs.iter_mut().filter(|(_, _, due)| *due <= now);
         due.map(|(job, interval, due)| {
@@ -95,7 +95,8 @@ impl Schedule {
         .collect()
     }
 
-    /// Whether a topic asks for flushes more often than the recovery points are moved, which flushes all topics.
+    /// Whether a topic needs flushes of its own: its `flush.ms` is shorter than the interval of recovery points, which
+    /// flushes all topics.
     pub fn flushes_between(&self, settings: &TopicSettings) -> bool {
         settings.flush_interval < self.intervals.recovery_points
     }

@@ -11,14 +11,14 @@ use crate::topic_settings::Configs;
 /// The settings of the scrub.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ScrubSettings {
-    /// `ottla.scrub.interval.ms`: from the beginning of one round to that of the next; zero for never.
+    /// `ottla.scrub.interval.ms`: from the start of one round to the start of the next; zero for never.
     pub interval: Duration,
     /// `ottla.scrub.max.bytes.per.second`.
     pub bytes_per_second: u64,
 }
 
 impl ScrubSettings {
-    /// The settings as of now.
+    /// The settings in `image`.
     pub fn resolve(image: &MetadataImage, statics: &StaticConfigs) -> Self {
         let configs = Configs::of(effective::broker(image, statics));
         Self {
@@ -29,12 +29,12 @@ impl ScrubSettings {
         }
     }
 
-    /// Whether nothing is to be read.
+    /// Whether the scrub is disabled.
     pub fn is_off(&self) -> bool {
         self.interval.is_zero()
     }
 
-    /// How long reading `bytes` must take at least.
+    /// The least time that reading `bytes` may take.
     pub fn cost(&self, bytes: u64) -> Duration {
         #[expect(clippy::cast_precision_loss, reason = "a rate")]
         let seconds = bytes as f64 / self.bytes_per_second as f64;
@@ -42,7 +42,7 @@ impl ScrubSettings {
     }
 }
 
-/// What the scrub has done since the start.
+/// The totals of the scrub since the start.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct ScrubReport {
     /// The bytes read.

@@ -1,8 +1,7 @@
-//! A file of each log directory that does nothing but hold space, for a start on a full disk.
+//! The spare file of a log directory: it holds space for a start on a full disk.
 //!
-//! A start must write a little before anything else works: a leader epoch, checkpoints. Where there is no room, the
-//! spare file is removed and makes some. It is made again once there is space beyond `ottla.disk.reserve`. Kafka
-//! ignores the file.
+//! A start must write a little before anything else works: a leader epoch, checkpoints. On a full disk it removes the
+//! spare file first. The file is created again once there is space beyond `ottla.disk.reserve`. Kafka ignores it.
 
 use std::path::Path;
 
@@ -10,10 +9,10 @@ use ottla_log::files::{File as _, FileError, Files, Open};
 
 /// The file's name in a log directory.
 const NAME: &str = "ottla.spare";
-/// What the file holds, in bytes.
+/// The size of the file in bytes.
 pub const BYTES: u64 = 4 << 20;
 
-/// Makes room in a log directory that has less left than the file holds, for a start.
+/// At a start: removes the file if less than its size is free.
 pub fn make_room<F: Files>(files: &F, directory: &Path) -> Result<(), FileError> {
     let free = files.space(directory)?.free;
     make_room_on(files, directory, free)
@@ -31,13 +30,13 @@ fn make_room_on<F: Files>(files: &F, directory: &Path, free: u64) -> Result<(), 
     files.remove(&path)
 }
 
-/// Takes space for the next start. The caller has seen that there is enough.
+/// Creates the file. The caller has checked that there is enough space.
 pub fn keep<F: Files>(files: &F, directory: &Path) -> Result<(), FileError> {
     let path = directory.join(NAME);
     let file = files.open(&path, Open::Create)?;
     let taken = file.reserve(0, BYTES);
     if taken.is_err() {
-        // An empty file holds nothing.
+        // An empty file holds no space.
         files.remove(&path)?;
     }
     taken

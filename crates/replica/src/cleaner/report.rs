@@ -1,4 +1,4 @@
-//! Why a partition was or was not compacted, in one line: `ottla why compaction`, the metrics and `/ready` say it.
+//! Why a partition was or was not compacted, in one line, for `ottla why compaction`, the metrics and `/ready`.
 
 use std::fmt;
 use std::time::Duration;
@@ -8,7 +8,7 @@ use ottla_protocol::time::Timestamp;
 
 use super::schedule::History;
 
-/// What is known of a partition and compaction.
+/// The state of compaction for one partition.
 #[derive(Debug, Clone)]
 pub struct CompactionReport {
     /// The topic.
@@ -17,15 +17,15 @@ pub struct CompactionReport {
     pub partition: i32,
     /// What compaction would do now.
     pub plan: Plan,
-    /// What it did since the start.
+    /// Its passes since the start.
     pub history: History,
-    /// What it could not read.
+    /// The batches that the last pass could not read.
     pub quarantine: Vec<Quarantined>,
-    /// Whether the cleaner runs at all.
+    /// Whether the cleaner is enabled.
     pub is_enabled: bool,
-    /// How long the cleaner may take to notice that a log is due.
+    /// A log that is due for less than this is not late: the cleaner needs time to notice.
     pub grace: Duration,
-    /// When this was put together.
+    /// The time of this report.
     pub now: Timestamp,
 }
 
@@ -102,7 +102,7 @@ impl fmt::Display for CompactionReport {
         write!(f, "{}-{}: ", self.topic, self.partition)?;
         self.verdict(f)?;
         if !self.is_compacted() {
-            // What would be dirty is nothing that anybody waits for.
+            // The dirty part does not matter for a topic that is not compacted.
             return self.quarantined(f);
         }
         write!(
@@ -144,7 +144,7 @@ impl fmt::Display for CompactionReport {
     }
 }
 
-/// A stretch of time, as coarse as it may be said.
+/// A duration, rounded for display.
 struct Span(Duration);
 
 impl fmt::Display for Span {

@@ -1,4 +1,4 @@
-//! Which log is compacted next, and when one whose pass has failed is tried again.
+//! Decides which log is compacted next, and when a log is tried again after a failed pass.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -10,12 +10,12 @@ use ottla_protocol::time::{MonotonicTime, Timestamp};
 
 use crate::{Host, Partition, PartitionId};
 
-/// Upper bound of the time until a failing partition is tried again.
+/// Upper bound of the wait after a failed pass.
 const LONGEST_WAIT: Duration = Duration::from_mins(10);
-/// Lower bound of the time that the wait doubles from.
+/// Lower bound of the first wait, which doubles with each failure.
 const SHORTEST_WAIT: Duration = Duration::from_secs(1);
 
-/// The passes under way, and the outcome of those that have ended. Invariants:
+/// The running passes, and the outcomes of those that have ended. Invariants:
 ///
 /// - a partition has at most one pass at a time;
 /// - after each failure in a row, the next try waits twice as long, up to ten minutes.
@@ -28,9 +28,9 @@ pub struct Schedule {
 /// The outcome of a partition's passes since the start.
 #[derive(Debug, Clone, Default)]
 pub struct History {
-    /// When the last pass ended well.
+    /// The end of the last successful pass.
     pub compacted_at: Option<Timestamp>,
-    /// Why passes since then failed.
+    /// The failure since then, if any.
     pub failure: Option<Failure>,
 }
 
@@ -44,17 +44,17 @@ pub struct Failure {
 }
 
 impl Schedule {
-    /// The history of a partition; empty where no pass has ended.
+    /// The history of a partition; empty if no pass has ended.
     pub fn history(&self, id: PartitionId) -> History {
         self.histories.get(&id).cloned().unwrap_or_default()
     }
 
-    /// Forgets partitions that are not among `alive`.
+    /// Drops partitions that are not among `alive`.
     pub fn forget_others(&mut self, alive: &BTreeSet<PartitionId>) {
         self.histories.retain(|id, _| alive.contains(id));
     }
 
-    /// Whether a pass may begin now: none is under way, and none has failed a short time ago.
+    /// Whether a pass may begin now: none runs, and the wait after the last failure is over.
     pub fn may_begin(&self, id: PartitionId, now: MonotonicTime) -> bool {
         let failure = self
             .histories
@@ -63,7 +63,7 @@ impl Schedule {
         !self.busy.contains(&id) && failure.is_none_or(|failure| failure.retry_at <= now)
     }
 
-    /// Begins a pass over the dirtiest of `due` that has none under way.
+    /// Begins a pass over the dirtiest of `due` that has none running.
     pub fn begin_dirtiest<F: Files, H: Host>(
         &mut self,
         due: Vec<(Arc<Partition<F, H>>, Plan)>,
@@ -76,19 +76,19 @@ impl Schedule {
         Some(dirtiest)
     }
 
-    /// The pass over a partition has ended, whatever came of it.
+    /// The pass over a partition has ended, with any outcome.
     pub fn end(&mut self, id: PartitionId) {
         self.busy.remove(&id);
     }
 
-    /// A pass ended well.
+    /// A pass was successful.
     pub fn on_compacted(&mut self, id: PartitionId, now: Timestamp) {
         let history = self.histories.entry(id).or_default();
         history.compacted_at = Some(now);
         history.failure = None;
     }
 
-    /// A log is not due any more: a failure of it is no longer of interest.
+    /// A log is not due any more: drops its failure.
     pub fn on_nothing_due(&mut self, id: PartitionId) {
         if let Some(history) = self.histories.get_mut(&id) {
             history.failure = None;

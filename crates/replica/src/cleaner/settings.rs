@@ -8,7 +8,7 @@ use ottla_metadata::effective::{self, StaticConfigs};
 
 use crate::topic_settings::Configs;
 
-/// Bounds of the keys, for values that Apache Kafka has accepted and written down.
+/// Bounds for values that Apache Kafka may have accepted and stored.
 const MOST_THREADS: usize = 64;
 const MOST_BUFFER_BYTES: usize = 16 << 30;
 
@@ -17,8 +17,8 @@ const MOST_BUFFER_BYTES: usize = 16 << 30;
 pub struct CleanerSettings {
     /// `log.cleaner.threads`; 0 when `log.cleaner.enable` is false.
     pub threads: usize,
-    /// `log.cleaner.dedupe.buffer.size`, of all `threads` together; a worker in the place of one that a disk
-    /// holds up takes a share more.
+    /// `log.cleaner.dedupe.buffer.size`, of all `threads` together. A worker that replaces one stuck on a disk takes
+    /// another share.
     pub buffer_bytes: usize,
     /// `log.cleaner.io.buffer.load.factor`.
     pub load_factor: f64,
@@ -29,7 +29,7 @@ pub struct CleanerSettings {
 }
 
 impl CleanerSettings {
-    /// The settings as of now.
+    /// The settings in `image`.
     pub fn resolve(image: &MetadataImage, statics: &StaticConfigs) -> Self {
         let configs = Configs::of(effective::broker(image, statics));
         let is_enabled = configs.text("log.cleaner.enable") != "false";
@@ -48,7 +48,7 @@ impl CleanerSettings {
         }
     }
 
-    /// What one worker's map may take.
+    /// The limits of one worker's map.
     pub fn map_limits(&self) -> MapLimits {
         MapLimits {
             bytes: self.buffer_bytes / self.threads.max(1),

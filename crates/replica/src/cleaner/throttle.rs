@@ -4,11 +4,11 @@ use std::time::Duration;
 
 use ottla_protocol::time::MonotonicTime;
 
-/// Bytes of all workers, spread over time.
+/// The rate limit for the bytes of all workers together.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Throttle {
     bytes_per_second: f64,
-    /// When all bytes spent so far are paid for.
+    /// When the bytes so far are within the rate.
     paid_at: MonotonicTime,
 }
 
@@ -20,7 +20,7 @@ impl Throttle {
         }
     }
 
-    /// Changes the rate for what is spent from now on; what is not paid for yet is forgiven.
+    /// Changes the rate from now on. Bytes so far do not delay any more.
     pub fn set_rate(&mut self, bytes_per_second: f64, now: MonotonicTime) {
         self.bytes_per_second = bytes_per_second;
         self.paid_at = self.paid_at.min(now);
@@ -31,7 +31,7 @@ impl Throttle {
         #[expect(clippy::cast_precision_loss, reason = "a rate")]
         let seconds = bytes as f64 / self.bytes_per_second.max(1.0);
         let cost = Duration::try_from_secs_f64(seconds).unwrap_or(Duration::ZERO);
-        // Time in which nothing was spent is not saved up.
+        // Unused time is not saved for later.
         self.paid_at = self.paid_at.max(now).after(cost);
         self.paid_at.remaining(now)
     }
