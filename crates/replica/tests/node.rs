@@ -6,17 +6,20 @@ use std::io::ErrorKind;
 use std::sync::Arc;
 use std::time::Duration;
 
-use ottla_log::LogDirectory;
 use ottla_log::checkpoint::{
-    PartitionOffsets, RECOVERY_POINTS, read_offsets, was_clean_shutdown, write_offsets,
+    PartitionOffsets, RECOVERY_POINTS, read_leader_epochs, read_offsets, was_clean_shutdown,
+    write_offsets,
 };
 use ottla_log::files::simulated::Simulated;
 use ottla_log::files::{Files as _, Operation};
+use ottla_log::{Batch, LogDirectory, Origin};
 use ottla_metadata::effective::StaticConfigs;
 use ottla_metadata::{Changes, ConfigResource, MetadataImage, Partition, Topic};
 use ottla_protocol::ids::{LeaderEpoch, NodeId, Offset, PartitionIndex, Uuid};
+use ottla_protocol::records::{BatchBuilder, BatchOptions, BatchView};
 use ottla_protocol::time::{MonotonicTime, Now, Timestamp};
 use ottla_replica::node::Found;
+use ottla_replica::partition::{Append, RequiredAcks};
 use ottla_replica::stalls::{STALLED_AFTER, Task};
 use ottla_replica::{Directory, Host, InOrder, Unavailable, Workers};
 
@@ -64,6 +67,10 @@ fn node(disk: &Simulated, paths: &[&str]) -> Node {
 
 /// Topic `t` with partitions that this node leads; `directories` are their log directories.
 fn image(directories: &[Uuid]) -> MetadataImage {
+    image_of(TOPIC, directories)
+}
+
+fn image_of(id: Uuid, directories: &[Uuid]) -> MetadataImage {
     let partitions = (0..).zip(directories).map(|(index, directory)| {
         let partition = Partition {
             replicas: vec![NODE],
@@ -82,12 +89,12 @@ fn image(directories: &[Uuid]) -> MetadataImage {
     });
     let topic = Topic {
         name: "t".to_owned(),
-        id: TOPIC,
+        id,
         partitions: partitions.collect(),
     };
     let mut image = MetadataImage::default();
-    image.topic_ids.insert("t".to_owned(), TOPIC);
-    image.topics.insert(TOPIC, Arc::new(topic));
+    image.topic_ids.insert("t".to_owned(), id);
+    image.topics.insert(id, Arc::new(topic));
     image
 }
 
@@ -344,4 +351,31 @@ fn a_start_lowers_a_recovery_point_beyond_the_end_of_its_log() {
     open_existing(&node, &metadata);
     let points = read_offsets(&disk, path, RECOVERY_POINTS).unwrap();
     assert_eq!(points, point(0));
+}
+
+/// The new partition would have leader epochs in which nobody appended to it.
+#[test]
+fn a_checkpoint_of_a_deleted_partition_writes_nothing_into_a_new_one_of_its_name() {
+    let disk = Simulated::new();
+    let node = node(&disk, &["/one"]);
+    make(&node, &image(&[ANYWHERE]));
+    let mut builder = BatchBuilder::new(BatchOptions::default());
+    builder.append(NOW.wall.0, None, Some(b"value"), &[]);
+    let bytes = builder.build().unwrap();
+    let append = Append {
+        batches: &[Batch::from(BatchView::first(&bytes).unwrap())],
+        acks: RequiredAcks::Leader,
+    };
+    let deleted = node.all().remove(0);
+    let appended = deleted.append(&[append], Origin::Client, NOW).remove(0);
+    assert!(appended.is_ok(), "{appended:?}");
+    let checkpoint = deleted.with_log(|log| {
+        log.flush().unwrap();
+        log.begin_checkpoint().unwrap().unwrap()
+    });
+    apply(&node, &MetadataImage::default(), &deletion(), NOW);
+    make(&node, &image_of(Uuid::from_parts(9, 2), &[ANYWHERE]));
+    let _ = checkpoint.unwrap().run();
+    let epochs = read_leader_epochs(&disk, "/one/t-0".as_ref()).unwrap();
+    assert_eq!(epochs.entries().count(), 0);
 }
