@@ -9,9 +9,8 @@ pub mod partition;
 
 use std::sync::Arc;
 
-use ottla_log::files::FileError;
 use ottla_log::files::disk::Disk;
-use ottla_log::{LogDirectory, OpenFiles};
+use ottla_log::{LogDirectory, OpenFiles, StorageError};
 use ottla_protocol::ids::{PartitionIndex, Uuid};
 use ottla_protocol::time::MonotonicTime;
 pub use ottla_replica::directory::distinct;
@@ -124,7 +123,7 @@ impl Replicas {
     }
 
     /// Writes down where each log of `directory` starts, so that deleted records stay deleted. Blocks on the disk.
-    pub fn write_log_starts(&self, directory: &Arc<Directory>) -> Result<(), FileError> {
+    pub fn write_log_starts(&self, directory: &Arc<Directory>) -> Result<(), StorageError> {
         checkpoints::write_log_starts(directory, || self.all_in(directory))
     }
 }

@@ -159,7 +159,7 @@ impl<F: Files> LogDirectory<F> {
     }
 
     /// As [`LogDirectory::take_offline`], for an error that was judged already.
-    pub(crate) fn give_up(&self, error: StorageError) -> StorageError {
+    pub fn give_up(&self, error: StorageError) -> StorageError {
         match error {
             StorageError::Full { cause, .. } | StorageError::TooManyOpenFiles { cause } => {
                 self.offline(self.failure.get_or_init(|| cause))

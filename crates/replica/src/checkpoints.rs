@@ -1,16 +1,17 @@
 //! Writes the checkpoint files of a log directory.
 //!
 //! Each directory is written by itself, so a slow or failed one does not delay others. A failed or closed directory is
-//! not written: its logs are not served any more, and its files stay as they are. The partitions are listed while the
-//! files are locked, so the later of two writers has the newer list.
+//! not written: its logs are not served any more, and its files stay as they are. A write that fails takes its directory
+//! offline, unless the disk is only full. The partitions are listed while the files are locked, so the later of two
+//! writers has the newer list.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use ottla_log::PartitionLog;
 use ottla_log::checkpoint::{self, PartitionOffsets};
-use ottla_log::files::{FileError, Files};
+use ottla_log::files::Files;
 use ottla_log::planted::{Bug, is_planted};
+use ottla_log::{PartitionLog, StorageError};
 use ottla_protocol::ids::Offset;
 
 use crate::{Directory, Host, Partition};
@@ -23,7 +24,7 @@ pub fn write_high_watermarks<F: Files, H: Host>(
     directory: &Directory<F, H>,
     partitions: impl FnOnce() -> Partitions<F, H>,
     written: Option<&PartitionOffsets>,
-) -> Result<PartitionOffsets, FileError> {
+) -> Result<PartitionOffsets, StorageError> {
     let Some(_writing) = directory.checkpoint_files() else {
         return Ok(PartitionOffsets::new());
     };
@@ -38,7 +39,7 @@ pub fn write_high_watermarks<F: Files, H: Host>(
 pub fn write_log_starts<F: Files, H: Host>(
     directory: &Directory<F, H>,
     partitions: impl FnOnce() -> Partitions<F, H>,
-) -> Result<(), FileError> {
+) -> Result<(), StorageError> {
     write_all(
         directory,
         partitions,
@@ -51,7 +52,7 @@ pub fn write_log_starts<F: Files, H: Host>(
 pub fn write_compacted<F: Files, H: Host>(
     directory: &Directory<F, H>,
     partitions: impl FnOnce() -> Partitions<F, H>,
-) -> Result<(), FileError> {
+) -> Result<(), StorageError> {
     write_all(directory, partitions, checkpoint::CLEANER_OFFSETS, |log| {
         log.compacted_to()
     })
@@ -62,7 +63,7 @@ fn write_all<F: Files, H: Host>(
     partitions: impl FnOnce() -> Partitions<F, H>,
     name: &str,
     offset: impl Fn(&mut PartitionLog<F>) -> Option<Offset>,
-) -> Result<(), FileError> {
+) -> Result<(), StorageError> {
     let Some(_writing) = directory.checkpoint_files() else {
         return Ok(());
     };
@@ -74,7 +75,7 @@ fn write_all<F: Files, H: Host>(
 pub fn write_recovery_points<F: Files, H: Host>(
     directory: &Directory<F, H>,
     partitions: impl FnOnce() -> Partitions<F, H>,
-) -> Result<(), FileError> {
+) -> Result<(), StorageError> {
     let Some(_writing) = directory.checkpoint_files() else {
         return Ok(());
     };
@@ -94,7 +95,7 @@ pub fn write_recovery_points<F: Files, H: Host>(
 pub fn forget<F: Files, H: Host>(
     directory: &Directory<F, H>,
     names: &BTreeSet<(String, i32)>,
-) -> Result<(), FileError> {
+) -> Result<(), StorageError> {
     if is_planted(Bug::StaleCheckpointsKept)
         || names.is_empty()
         || directory.log.failure().is_some()
@@ -114,12 +115,12 @@ pub fn forget<F: Files, H: Host>(
         let read = match checkpoint::read_offsets(files, path, name) {
             // The start has ignored this file, and logged that.
             Err(error) if error.is_malformed() => None,
-            read => Some(read?),
+            read => Some(directory.log.judge(read)?),
         };
         let mut offsets = read.clone().unwrap_or_default();
         offsets.retain(|partition, _| !names.contains(partition));
         if read.as_ref() != Some(&offsets) {
-            checkpoint::write_offsets(files, path, name, &offsets)?;
+            write(directory, name, &offsets)?;
         }
     }
     Ok(())
@@ -145,10 +146,12 @@ pub(crate) fn write<F: Files, H: Host>(
     directory: &Directory<F, H>,
     name: &str,
     offsets: &PartitionOffsets,
-) -> Result<(), FileError> {
+) -> Result<(), StorageError> {
     if directory.log.failure().is_some() {
         return Ok(());
     }
     let (files, path) = (directory.log.files(), directory.log.path());
-    checkpoint::write_offsets(files, path, name, offsets)
+    directory
+        .log
+        .judge(checkpoint::write_offsets(files, path, name, offsets))
 }

@@ -188,7 +188,7 @@ impl<F: Files, H: Host> Node<F, H> {
     fn lower_recovery_points(&self, directory: &Arc<Directory<F, H>>) {
         if let Err(error) = checkpoints::write_recovery_points(directory, || self.all_in(directory))
         {
-            let error = directory.log.take_offline(error);
+            let error = directory.log.give_up(error);
             tracing::error!(%error, "cannot write the recovery point of a log that became shorter; its log directory is offline until the broker is started again");
         }
     }

@@ -18,6 +18,7 @@ use ottla_metadata::{Changes, ConfigResource, MetadataImage, Partition, Topic};
 use ottla_protocol::ids::{LeaderEpoch, NodeId, Offset, PartitionIndex, Uuid};
 use ottla_protocol::records::{BatchBuilder, BatchOptions, BatchView};
 use ottla_protocol::time::{MonotonicTime, Now, Timestamp};
+use ottla_replica::checkpoints::write_recovery_points;
 use ottla_replica::node::Found;
 use ottla_replica::partition::{Append, RequiredAcks};
 use ottla_replica::stalls::{STALLED_AFTER, Task};
@@ -323,6 +324,20 @@ fn a_directory_that_could_not_be_closed_is_not_marked() {
         }
     }
     assert!(failures >= 7, "{failures}");
+}
+
+#[test]
+fn a_checkpoint_that_cannot_be_written_takes_the_directory_offline_unless_the_disk_is_full() {
+    for (kind, is_offline) in [(ErrorKind::Other, true), (ErrorKind::StorageFull, false)] {
+        let disk = Simulated::new();
+        let node = node(&disk, &["/one"]);
+        make(&node, &image(&[ANYWHERE]));
+        let directory = &node.directories()[0];
+        disk.fail_nth(Operation::Write, 1, kind);
+        let here = || node.all_in(directory);
+        write_recovery_points(directory, here).unwrap_err();
+        assert_eq!(directory.log.failure().is_some(), is_offline, "{kind}");
+    }
 }
 
 #[test]

@@ -14,7 +14,6 @@ use std::time::Duration;
 
 use ottla_log::StorageError;
 use ottla_log::compaction::{CompactionError, OffsetMap, Outcome, Pace, Plan};
-use ottla_log::files::FileError;
 use ottla_protocol::time::{MonotonicTime, Timestamp};
 use ottla_replica::cleaner::report::CompactionReport;
 use ottla_replica::cleaner::schedule::Schedule;
@@ -431,7 +430,7 @@ enum Trouble {
     #[error(transparent)]
     Error(#[from] CompactionError),
     #[error(transparent)]
-    Checkpoint(#[from] FileError),
+    Checkpoint(#[from] StorageError),
     #[error("compaction {0}")]
     Panic(#[from] Panicked),
 }

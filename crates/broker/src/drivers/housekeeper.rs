@@ -7,7 +7,6 @@ use std::io;
 use std::sync::{Arc, Weak};
 
 use ottla_log::checkpoint::PartitionOffsets;
-use ottla_log::files::FileError;
 use ottla_log::files::disk::Disk;
 use ottla_log::{PartitionLog, Removed, StorageError, run_together};
 use ottla_protocol::time::{MonotonicTime, Timestamp};
@@ -90,7 +89,7 @@ impl Jobs {
         step("look at the free space", || {
             directory.reserve.look();
             directory.reserve.keep_spare();
-            Ok::<_, FileError>(())
+            Ok::<_, StorageError>(())
         });
         let partitions = replicas.all_in(directory);
         flush(&partitions, now, work, |partition| {
@@ -123,7 +122,7 @@ impl Jobs {
             let last = self.written.as_ref();
             let written = checkpoints::write_high_watermarks(directory, here, last)?;
             self.written = Some(written);
-            Ok::<_, FileError>(())
+            Ok::<_, StorageError>(())
         });
     }
 }
@@ -155,7 +154,7 @@ fn flush(
             if asks(partition) {
                 partition.flush_if_dirty(now);
             }
-            Ok::<_, FileError>(())
+            Ok::<_, StorageError>(())
         });
         work.goes_on();
     }
@@ -167,7 +166,7 @@ fn move_recovery_points(
     directory: &Arc<Directory>,
     partitions: &[Arc<Partition>],
     work: &Working<'_>,
-) -> Result<(), FileError> {
+) -> Result<(), StorageError> {
     let is_behind = |log: &mut PartitionLog<Disk>| log.recovery_point() < log.flushed_offset();
     let behind = partitions.iter();
     let behind = behind.filter(|partition| partition.with_log(is_behind) == Some(true));

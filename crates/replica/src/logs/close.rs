@@ -3,7 +3,7 @@
 use std::sync::{Arc, PoisonError};
 
 use ottla_log::checkpoint::{self, PartitionOffsets};
-use ottla_log::files::{FileError, Files};
+use ottla_log::files::Files;
 use ottla_log::{PartitionLog, StorageError, run_together};
 use ottla_protocol::ids::Offset;
 
@@ -18,7 +18,7 @@ const CLOSED_TOGETHER: usize = 1000;
 type Closing<F, H> = (Arc<Partition<F, H>>, PartitionLog<F>);
 
 /// The logs of a directory, and whether their checkpoints were written.
-type Taken<F, H> = (Vec<Closing<F, H>>, Result<(), FileError>);
+type Taken<F, H> = (Vec<Closing<F, H>>, Result<(), StorageError>);
 
 /// Closes the logs of a directory and marks it as closed; does nothing when that was done before. After a failure the
 /// mark is missing, and the next start recovers the directory.
@@ -104,8 +104,16 @@ fn finish<F: Files, H: Host>(
     directory: &Directory<F, H>,
     recovery_points: &PartitionOffsets,
     broker_epoch: i64,
-) -> Result<(), FileError> {
-    let (files, path) = (directory.log.files(), directory.log.path());
-    checkpoint::write_offsets(files, path, checkpoint::RECOVERY_POINTS, recovery_points)?;
-    checkpoint::write_clean_shutdown(files, path, broker_epoch)
+) -> Result<(), StorageError> {
+    let log = &directory.log;
+    log.ensure_online()?;
+    let (files, path) = (log.files(), log.path());
+    let points = checkpoint::RECOVERY_POINTS;
+    log.judge(checkpoint::write_offsets(
+        files,
+        path,
+        points,
+        recovery_points,
+    ))?;
+    log.judge(checkpoint::write_clean_shutdown(files, path, broker_epoch))
 }

@@ -354,7 +354,7 @@ impl Node {
     /// Writes a checkpoint file of every log directory; the first failure counts.
     fn write_all<T>(
         &self,
-        write: impl Fn(&Arc<Directory>, Vec<Arc<Partition>>) -> Result<T, FileError>,
+        write: impl Fn(&Arc<Directory>, Vec<Arc<Partition>>) -> Result<T, StorageError>,
     ) -> Result<(), Failed> {
         let mut outcome = Ok(());
         for Disk { directory, .. } in &self.disks {
