@@ -62,6 +62,14 @@ impl<F: Files> PartitionLog<F> {
         if offset <= self.log_start {
             return Ok(());
         }
+        // The last stable offset must not stay below the log start offset. Its new position is looked up first: where the
+        // file cannot be opened now, nothing has changed.
+        if self
+            .first_unstable
+            .is_some_and(|first| first.offset < offset)
+        {
+            self.first_unstable = Some(self.segments.position_of(offset)?);
+        }
         self.log_start = offset;
         self.leader_epochs.truncate_from_start(offset);
         self.producers.on_log_start(offset);

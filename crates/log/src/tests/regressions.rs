@@ -2,6 +2,7 @@
 
 use super::compaction::{compacted, keyed, put, settle, tools, try_pass};
 use super::fixture::*;
+use super::open_files::{directory_with_open_files, small_log_in};
 use crate::compaction::CompactionError;
 use crate::files::simulated::Simulated;
 use crate::files::{File, Files, Open, Operation};
@@ -555,4 +556,27 @@ fn an_abort_that_a_truncation_cut_short_left_behind_is_forgotten() {
     let end = log.log_end_offset();
     assert_eq!(end, Offset(1));
     assert_eq!(log.aborted_transactions(Offset(0), end).unwrap(), []);
+}
+
+/// The log start offset moved, and the last stable offset stayed at the transaction before it: readers of committed
+/// records waited at the log start for nothing.
+#[test]
+fn records_of_an_open_transaction_are_not_deleted_where_their_segment_cannot_be_opened() {
+    let files = new_disk();
+    let directory = directory_with_open_files(&files, 1);
+    let mut log = small_log_in(&directory, "topic-0");
+    append(&mut log, &transactional(1, 0, 2));
+    for _ in 0..30 {
+        append(&mut log, &plain(1, NOW.0));
+    }
+    log.flush().unwrap();
+    log.set_high_watermark(Offset(32)).unwrap();
+    assert_eq!(log.last_stable_offset(), Offset(0));
+    files.limit_handles(Some(0));
+    log.delete_records(Some(Offset(9)), NOW).unwrap_err();
+    assert_eq!(log.log_start_offset(), Offset(0));
+    files.limit_handles(None);
+    log.delete_records(Some(Offset(9)), NOW).unwrap();
+    assert_eq!(log.log_start_offset(), Offset(9));
+    assert_eq!(log.last_stable_offset(), Offset(9));
 }
