@@ -8,7 +8,7 @@ pub const BROKER: &[ConfigKey] = &[
     ConfigKey::new("add.partitions.to.txn.retry.backoff.max.ms", ValueType::Int, Some("100")).bounded(Bounds::AtLeast(0)).important(Importance::High),
     ConfigKey::new("add.partitions.to.txn.retry.backoff.ms", ValueType::Int, Some("20")).bounded(Bounds::AtLeast(1)).important(Importance::High),
     ConfigKey::new("advertised.listeners", ValueType::List, None).important(Importance::High)
-        .works("Addresses that clients are told. Unset, a broker names itself by the local address of the client's connection, which is wrong only behind a port mapping or a proxy: set it there."),
+        .works("Addresses that the broker gives to clients. By default it is the local address of the client's connection, which is wrong only behind a port mapping or a proxy: set it there."),
     ConfigKey::new("alter.config.policy.class.name", ValueType::Class, None).important(Importance::Low).refused(),
     ConfigKey::new("alter.log.dirs.replication.quota.window.num", ValueType::Int, Some("11")).bounded(Bounds::AtLeast(1)).important(Importance::Low),
     ConfigKey::new("alter.log.dirs.replication.quota.window.size.seconds", ValueType::Int, Some("1")).bounded(Bounds::AtLeast(1)).important(Importance::Low),
@@ -25,13 +25,13 @@ pub const BROKER: &[ConfigKey] = &[
     ConfigKey::new("broker.session.timeout.ms", ValueType::Int, Some("9000")),
     ConfigKey::new("client.quota.callback.class", ValueType::Class, None).important(Importance::Low).refused(),
     ConfigKey::new("compression.gzip.level", ValueType::Int, Some("-1")).bounded(Bounds::Or(-1, 1, 9)).updated(Update::ClusterWide)
-        .works("Level at which the broker compresses with gzip when it has to; -1 leaves it to the library."),
+        .works("Level for batches that the broker compresses itself with gzip; -1 is the library's default."),
     ConfigKey::new("compression.lz4.level", ValueType::Int, Some("9")).bounded(Bounds::Between(1, 17)).updated(Update::ClusterWide)
-        .works("Level at which the broker compresses with lz4 when it has to."),
+        .works("Level for batches that the broker compresses itself with lz4."),
     ConfigKey::new("compression.type", ValueType::Text, Some("producer")).bounded(Bounds::OneOf(&["uncompressed", "zstd", "lz4", "snappy", "gzip", "producer"])).important(Importance::High).updated(Update::ClusterWide)
         .works("Default of the topic config `compression.type`."),
     ConfigKey::new("compression.zstd.level", ValueType::Int, Some("3")).bounded(Bounds::Between(-131_072, 22)).updated(Update::ClusterWide)
-        .works("Level at which the broker compresses with zstd when it has to."),
+        .works("Level for batches that the broker compresses itself with zstd."),
     ConfigKey::new("config.providers", ValueType::List, Some("")).important(Importance::Low).updated(Update::ClusterWide).refused(),
     ConfigKey::new("connection.failed.authentication.delay.ms", ValueType::Int, Some("100")).bounded(Bounds::AtLeast(0)).important(Importance::Low),
     ConfigKey::new("connections.max.idle.ms", ValueType::Long, Some("600000"))
@@ -115,7 +115,7 @@ pub const BROKER: &[ConfigKey] = &[
         .works("How full the cleaner's table of keys may become. Fuller holds more keys in the same memory and is slower."),
     ConfigKey::new("log.cleaner.io.buffer.size", ValueType::Int, Some("524288")).bounded(Bounds::AtLeast(0)).updated(Update::ClusterWide),
     ConfigKey::new("log.cleaner.io.max.bytes.per.second", ValueType::Double, Some("1.7976931348623157E308")).updated(Update::ClusterWide)
-        .works("What the cleaner reads and writes a second, all threads together, at most."),
+        .works("How many bytes all cleaner threads together may read and write per second."),
     ConfigKey::new("log.cleaner.max.compaction.lag.ms", ValueType::Long, Some("9223372036854775807")).bounded(Bounds::AtLeast(1)).updated(Update::ClusterWide)
         .works("Default of the topic config `max.compaction.lag.ms`."),
     ConfigKey::new("log.cleaner.min.cleanable.ratio", ValueType::Double, Some("0.5")).bounded(Bounds::Ratio(1.0)).updated(Update::ClusterWide)
@@ -179,7 +179,7 @@ pub const BROKER: &[ConfigKey] = &[
         .works("Default of the topic config `file.delete.delay.ms`."),
     ConfigKey::new("max.connection.creation.rate", ValueType::Int, Some("2147483647")).bounded(Bounds::AtLeast(0)).updated(Update::ClusterWide),
     ConfigKey::new("max.connections", ValueType::Int, Some("2147483647")).bounded(Bounds::AtLeast(0)).updated(Update::ClusterWide)
-        .works("Connections in all, over all listeners; a further one waits to be accepted until one has closed. A change closes none."),
+        .works("Connections over all listeners. Another one waits to be accepted until one has closed. A change closes none."),
     ConfigKey::new("max.connections.per.ip", ValueType::Int, Some("2147483647")).bounded(Bounds::AtLeast(0)).updated(Update::ClusterWide)
         .works("Connections from one address; a further one is closed. A change holds for connections that come after it."),
     ConfigKey::new("max.connections.per.ip.overrides", ValueType::Text, Some("")).bounded(Bounds::ConnectionsByAddress).updated(Update::ClusterWide)
@@ -187,7 +187,7 @@ pub const BROKER: &[ConfigKey] = &[
     ConfigKey::new("max.decompressed.message.bytes", ValueType::Int, Some("2147483639")).bounded(Bounds::Between(1, 2_147_483_639)).updated(Update::ClusterWide)
         .works("Default of the topic config `max.decompressed.message.bytes`."),
     ConfigKey::new("max.incremental.fetch.session.cache.slots", ValueType::Int, Some("1000")).bounded(Bounds::AtLeast(0))
-        .works("Fetch sessions that are kept (KIP-227); beyond it the oldest idle one makes room."),
+        .works("Largest number of fetch sessions (KIP-227); beyond it a new session replaces the oldest idle one."),
     ConfigKey::new("max.request.partition.size.limit", ValueType::Int, Some("2000")).bounded(Bounds::AtLeast(1))
         .works("Largest number of partitions in one answer of DescribeTopicPartitions."),
     ConfigKey::new("message.max.bytes", ValueType::Int, Some("1048588")).bounded(Bounds::AtLeast(0)).important(Importance::High).updated(Update::ClusterWide)
@@ -256,7 +256,7 @@ pub const BROKER: &[ConfigKey] = &[
     ConfigKey::new("replica.fetch.response.max.bytes", ValueType::Int, Some("10485760")).bounded(Bounds::AtLeast(0)),
     ConfigKey::new("replica.fetch.wait.max.ms", ValueType::Int, Some("500")).important(Importance::High),
     ConfigKey::new("replica.high.watermark.checkpoint.interval.ms", ValueType::Long, Some("5000")).important(Importance::High)
-        .works("How often high watermarks are written down."),
+        .works("How often high watermarks are written to disk."),
     ConfigKey::new("replica.lag.time.max.ms", ValueType::Long, Some("30000")).important(Importance::High),
     ConfigKey::new("replica.selector.class", ValueType::Text, None).refused(),
     ConfigKey::new("replica.socket.receive.buffer.bytes", ValueType::Int, Some("65536")).important(Importance::High),

@@ -4,7 +4,7 @@ use super::{Bounds, ConfigKey, Importance, Synonym, Unit, Update, ValueType};
 
 const DURABILITY: Bounds = Bounds::OneOf(&["fsync", "page-cache"]);
 const DURABILITY_TEXT: &str = "When `acks=all` is answered: `fsync` once the batch is on stable storage (group commit), \
-     `page-cache` as Kafka does, once it is in the kernel's memory. Under `fsync` nobody reads what a power cut can take back.";
+     `page-cache` as Kafka does, once it is in the kernel's memory. Under `fsync` consumers never see records that a power cut can remove.";
 
 /// Topic configs of Ottla's own.
 pub const TOPIC: &[ConfigKey] =
@@ -25,7 +25,7 @@ pub const BROKER: &[ConfigKey] = &[
         .works(DURABILITY_TEXT),
     ConfigKey::new("ottla.flush.max.delay.ms", ValueType::Long, Some("100"))
         .bounded(Bounds::Between(0, 60_000))
-        .works("Longest time that a record produced with acks 0 or 1 waits for stable storage, and so for its consumers, when nobody asks for a flush sooner."),
+        .works("Longest time until a record with acks 0 or 1 is on stable storage, and so visible to consumers, when no client triggers a flush sooner."),
     ConfigKey::new("ottla.disk.reserve", ValueType::Long, None)
         .bounded(Bounds::AtLeast(0))
         .works("Bytes kept free on the file system of each log directory. Below it records of clients are refused with NOT_ENOUGH_REPLICAS and the reason, while fetches, committed offsets, metadata, retention and deletion go on; when there is space again, records are accepted again. By default 5 % of the file system, 1 GiB at most."),
@@ -36,7 +36,7 @@ pub const BROKER: &[ConfigKey] = &[
     ConfigKey::new("ottla.scrub.max.bytes.per.second", ValueType::Long, Some("10485760"))
         .bounded(Bounds::AtLeast(1024))
         .updated(Update::ClusterWide)
-        .works("The most that the scrub reads. Where this is too little for `ottla.scrub.interval.ms`, a round takes longer."),
+        .works("How many bytes the scrub may read per second. If this is too little for `ottla.scrub.interval.ms`, a round takes longer."),
     ConfigKey::new("ottla.max.open.files", ValueType::Int, None)
         .bounded(Bounds::AtLeast(8))
         .works("Largest number of log files that stay open, however many segments and partitions there are; further ones are opened when they are needed. By default a quarter of what the process may have open, which is raised to the hard limit at the start; more is not taken. An eighth is for what answers hold open, the rest for connections."),

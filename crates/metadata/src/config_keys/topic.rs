@@ -9,32 +9,32 @@ pub const TOPIC: &[ConfigKey] = &[
     ConfigKey::new("cleanup.policy", ValueType::List, Some("delete")).bounded(Bounds::OneOf(&["compact", "delete"])).synonyms(&[Synonym::new("log.cleanup.policy", Unit::Same)])
         .works("What happens to old segments: `delete` drops them by `retention.*`, `compact` keeps the latest record of each key; both may be named. A compacted topic refuses records without a key."),
     ConfigKey::new("compression.gzip.level", ValueType::Int, Some("-1")).bounded(Bounds::Or(-1, 1, 9)).synonyms(&[Synonym::new("compression.gzip.level", Unit::Same)])
-        .works("Level at which the broker compresses with gzip when it has to; -1 leaves it to the library."),
+        .works("Level for batches that the broker compresses itself with gzip; -1 is the library's default."),
     ConfigKey::new("compression.lz4.level", ValueType::Int, Some("9")).bounded(Bounds::Between(1, 17)).synonyms(&[Synonym::new("compression.lz4.level", Unit::Same)])
-        .works("Level at which the broker compresses with lz4 when it has to."),
+        .works("Level for batches that the broker compresses itself with lz4."),
     ConfigKey::new("compression.type", ValueType::Text, Some("producer")).bounded(Bounds::OneOf(&["uncompressed", "zstd", "lz4", "snappy", "gzip", "producer"])).synonyms(&[Synonym::new("compression.type", Unit::Same)])
         .works("Codec in which batches are stored. `producer` keeps what the producer chose and costs nothing; anything else makes the broker rebuild batches that came in another codec."),
     ConfigKey::new("compression.zstd.level", ValueType::Int, Some("3")).bounded(Bounds::Between(-131_072, 22)).synonyms(&[Synonym::new("compression.zstd.level", Unit::Same)])
-        .works("Level at which the broker compresses with zstd when it has to."),
+        .works("Level for batches that the broker compresses itself with zstd."),
     ConfigKey::new("delete.retention.ms", ValueType::Long, Some("86400000")).bounded(Bounds::AtLeast(0)).synonyms(&[Synonym::new("log.cleaner.delete.retention.ms", Unit::Same)])
         .works("How long a tombstone stays in a compacted topic after it was first cleaned, so that slow consumers still see the deletion."),
     ConfigKey::new("errors.deadletterqueue.group.enable", ValueType::Boolean, Some("false")),
     ConfigKey::new("file.delete.delay.ms", ValueType::Long, Some("60000")).bounded(Bounds::AtLeast(0)).synonyms(&[Synonym::new("log.segment.delete.delay.ms", Unit::Same)])
-        .works("How long the files of a deleted partition stay, renamed, before they are removed; below `ottla.disk.reserve` they go at once. Those of a deleted segment go at once: whoever still reads them holds them open."),
+        .works("How long the files of a deleted partition stay, renamed, before they are removed; below `ottla.disk.reserve` they are removed at once. The files of a deleted segment are removed at once; open reads of them still work."),
     ConfigKey::new("flush.messages", ValueType::Long, Some("9223372036854775807")).bounded(Bounds::AtLeast(1)).synonyms(&[Synonym::new("log.flush.interval.messages", Unit::Same)])
         .works("Flush the log to stable storage after this many records. `acks=all` under `ottla.ack.durability=fsync` does not wait for it: it asks for its own flush."),
     ConfigKey::new("flush.ms", ValueType::Long, Some("9223372036854775807")).bounded(Bounds::AtLeast(0)).synonyms(&[Synonym::new("log.flush.interval.ms", Unit::Same), Synonym::new("log.flush.scheduler.interval.ms", Unit::Same)])
         .works("Flush the log to stable storage when its oldest unflushed record is this old."),
     ConfigKey::new("follower.replication.throttled.replicas", ValueType::List, Some("")).bounded(Bounds::Replicas),
     ConfigKey::new("index.interval.bytes", ValueType::Int, Some("4096")).bounded(Bounds::AtLeast(0)).synonyms(&[Synonym::new("log.index.interval.bytes", Unit::Same)])
-        .works("An index entry is written for every this many bytes of log. Smaller makes fetches start closer to their record and the index larger."),
+        .works("An index entry is written after each this many bytes of log. A smaller value lets fetches start closer to their record, and makes the index larger."),
     ConfigKey::new("internal.segment.bytes", ValueType::Int, None).internal()
         .works("Segment size without the lower bound of `segment.bytes`, for tests."),
     ConfigKey::new("leader.replication.throttled.replicas", ValueType::List, Some("")).bounded(Bounds::Replicas),
     ConfigKey::new("local.retention.bytes", ValueType::Long, Some("-2")).bounded(Bounds::AtLeast(-2)).synonyms(&[Synonym::new("log.local.retention.bytes", Unit::Same)]),
     ConfigKey::new("local.retention.ms", ValueType::Long, Some("-2")).bounded(Bounds::AtLeast(-2)).synonyms(&[Synonym::new("log.local.retention.ms", Unit::Same)]),
     ConfigKey::new("max.compaction.lag.ms", ValueType::Long, Some("9223372036854775807")).bounded(Bounds::AtLeast(1)).synonyms(&[Synonym::new("log.cleaner.max.compaction.lag.ms", Unit::Same)])
-        .works("A record is compacted when it is this old, however little of the log is dirty. A compacted topic's segments are closed at this age, so that they can be."),
+        .works("A record is compacted when it is this old, however little of the log is dirty. Segments of a compacted topic are closed at this age, because only closed segments are compacted."),
     ConfigKey::new("max.decompressed.message.bytes", ValueType::Int, Some("2147483639")).bounded(Bounds::Between(1, 2_147_483_639)).synonyms(&[Synonym::new("max.decompressed.message.bytes", Unit::Same)])
         .works("Largest record, uncompressed and in bytes, in a batch that comes compressed or that the broker compresses. A larger one is refused with its batch, and a search by time that meets one fails."),
     ConfigKey::new("max.message.bytes", ValueType::Int, Some("1048588")).bounded(Bounds::AtLeast(0)).synonyms(&[Synonym::new("message.max.bytes", Unit::Same)])
