@@ -19,7 +19,6 @@ mod settings;
 mod stop;
 mod unset;
 
-use std::io;
 use std::process::ExitCode;
 
 use anyhow::Result;
@@ -103,7 +102,7 @@ fn main() -> ExitCode {
     output::write_messages_as(output);
     match run(arguments) {
         Ok(()) => ExitCode::SUCCESS,
-        Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
+        Err(error) if output::is_reader_gone(&error) => ExitCode::SUCCESS,
         Err(error) => {
             failure::report(&error, output);
             ExitCode::FAILURE
@@ -133,13 +132,6 @@ fn run(arguments: Arguments) -> Result<()> {
         Command::Completions(args) => completions::run(&args),
         Command::Reference => reference::run(Arguments::command()),
     }
-}
-
-fn is_broken_pipe(error: &anyhow::Error) -> bool {
-    error
-        .chain()
-        .filter_map(|cause| cause.downcast_ref::<io::Error>())
-        .any(|cause| cause.kind() == io::ErrorKind::BrokenPipe)
 }
 
 #[cfg(test)]

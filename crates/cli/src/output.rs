@@ -1,6 +1,10 @@
 //! Prints to stdout: aligned tables for people, JSON for programs. Messages go to stderr.
+//!
+//! All that is written to stdout goes through [`Stdout`], so that a reader that has closed it can be told from a broken
+//! connection.
 
-use std::io::{self, BufWriter, StdoutLock, Write as _};
+use std::fmt;
+use std::io::{self, BufWriter, ErrorKind, StdoutLock, Write};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::Result;
@@ -18,15 +22,65 @@ pub enum Output {
     Json,
 }
 
+/// Stdout, locked. A write after its reader has closed it fails with [`ReaderGone`].
+#[derive(Debug)]
+pub struct Stdout(StdoutLock<'static>);
+
+/// The reader of stdout has closed it, as `head` does. The command ends with success and without a message.
+#[derive(Debug)]
+struct ReaderGone;
+
+impl fmt::Display for ReaderGone {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the reader of stdout has closed it")
+    }
+}
+
+impl std::error::Error for ReaderGone {}
+
+impl Stdout {
+    pub fn lock() -> Self {
+        Self(io::stdout().lock())
+    }
+}
+
+impl Write for Stdout {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.write(bytes).map_err(name_reader)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.0.flush().map_err(name_reader)
+    }
+}
+
+fn name_reader(error: io::Error) -> io::Error {
+    match error.kind() {
+        ErrorKind::BrokenPipe => io::Error::new(ErrorKind::BrokenPipe, ReaderGone),
+        _ => error,
+    }
+}
+
+/// Whether a command failed only because nobody reads its output any more. A connection to a broker breaks with
+/// `BrokenPipe` too, and that is a failure.
+pub fn is_reader_gone(error: &anyhow::Error) -> bool {
+    let causes = error
+        .chain()
+        .filter_map(|cause| cause.downcast_ref::<io::Error>());
+    causes
+        .filter_map(io::Error::get_ref)
+        .any(<dyn std::error::Error + Send + Sync>::is::<ReaderGone>)
+}
+
 /// Stdout with a buffer; a caller that streams must flush it.
-pub fn stdout() -> BufWriter<StdoutLock<'static>> {
-    BufWriter::with_capacity(64 * 1024, io::stdout().lock())
+pub fn stdout() -> BufWriter<Stdout> {
+    BufWriter::with_capacity(64 * 1024, Stdout::lock())
 }
 
 /// Prints one JSON document.
 pub fn print_json(document: &Value) -> Result<()> {
     let mut out = stdout();
-    serde_json::to_writer_pretty(&mut out, document)?;
+    serde_json::to_writer_pretty(&mut out, document).map_err(io::Error::from)?;
     out.write_all(b"\n")?;
     Ok(out.flush()?)
 }
@@ -140,8 +194,23 @@ pub fn join(numbers: &[i32]) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::{Table, bytes_from_json, bytes_to_json};
+    use std::io::{self, ErrorKind};
+
+    use anyhow::Context as _;
     use serde_json::json;
+
+    use super::{Table, bytes_from_json, bytes_to_json, is_reader_gone, name_reader};
+
+    #[test]
+    fn a_broken_connection_is_no_reader_that_has_gone() {
+        let broken = || io::Error::from(ErrorKind::BrokenPipe);
+        let of_stdout = Err::<(), _>(name_reader(broken())).context("printing");
+        assert!(is_reader_gone(&of_stdout.unwrap_err()));
+        let of_a_socket = Err::<(), _>(broken()).context("asking a broker");
+        assert!(!is_reader_gone(&of_a_socket.unwrap_err()));
+        let other = name_reader(io::Error::from(ErrorKind::StorageFull));
+        assert!(!is_reader_gone(&other.into()));
+    }
 
     #[test]
     fn columns_line_up_and_lines_do_not_end_in_spaces() {

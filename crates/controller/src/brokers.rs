@@ -75,7 +75,7 @@ fn unsupported_feature(image: &MetadataImage, broker: &BrokerRegistration) -> Op
 }
 
 /// Decides that a broker is unfenced, because it has caught up. It becomes the leader of its partitions that have none,
-/// where its [`Claim`] allows that.
+/// where its `Claim` allows that.
 pub fn unfence(view: View<'_>, id: NodeId, epoch: i64) -> Decision<Result<(), Refusal>> {
     let Some(broker) = view.image.brokers.get(&id) else {
         return Decision::reply(Err(Refusal::UnknownBroker(id.0)));

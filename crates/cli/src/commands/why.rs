@@ -282,7 +282,9 @@ fn get(http: &str, path: &str) -> Result<String> {
     let mut stream = connect(http, PATIENCE)?;
     stream.set_read_timeout(Some(PATIENCE))?;
     // HTTP/1.0: the answer is not chunked and ends with the connection.
-    write!(stream, "GET {path} HTTP/1.0\r\nHost: {http}\r\n\r\n")?;
+    let request = format!("GET {path} HTTP/1.0\r\nHost: {http}\r\n\r\n");
+    // In one write: a port that is not for HTTP answers the first bytes, and closes the connection.
+    stream.write_all(request.as_bytes())?;
     let mut answer = String::new();
     stream.take(MAX_ANSWER).read_to_string(&mut answer)?;
     Ok(answer)

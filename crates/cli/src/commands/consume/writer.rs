@@ -10,6 +10,8 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use tokio::sync::oneshot;
 use tokio::time;
 
+use crate::output::Stdout;
+
 /// How often an idle consumer checks whether stdout is still open at the other end.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
 
@@ -29,7 +31,7 @@ impl Writer {
             .name("stdout".to_owned())
             .spawn(move || {
                 for (chunk, written) in received {
-                    let mut out = io::stdout().lock();
+                    let mut out = Stdout::lock();
                     let result = out.write_all(&chunk).and_then(|()| out.flush());
                     // The consumer may have ended meanwhile.
                     let _ = written.send(result);

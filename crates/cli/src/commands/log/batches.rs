@@ -1,6 +1,6 @@
 //! Prints the batches of a segment, and their records.
 
-use std::io::{BufWriter, StdoutLock, Write};
+use std::io::{self, BufWriter, Write};
 use std::path::Path;
 
 use anyhow::Result;
@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 
 use super::words::{Family, Words};
 use crate::instant;
-use crate::output::{Output, bytes_to_json, message, stdout};
+use crate::output::{Output, Stdout, bytes_to_json, message, stdout};
 
 /// A compressed batch may decompress to at most this many bytes.
 const MAX_UNPACKED_BYTES: usize = 1 << 30;
@@ -31,7 +31,7 @@ pub struct Style {
 pub struct Printer<'a> {
     path: &'a Path,
     style: Style,
-    out: BufWriter<StdoutLock<'static>>,
+    out: BufWriter<Stdout>,
     decompressor: Decompressor,
 }
 
@@ -65,7 +65,7 @@ impl<'a> Printer<'a> {
         match self.style.output {
             Output::Json => {
                 let document = to_json(self.path, position, batch, records);
-                serde_json::to_writer(&mut self.out, &document)?;
+                serde_json::to_writer(&mut self.out, &document).map_err(io::Error::from)?;
                 self.out.write_all(b"\n")?;
             }
             Output::Text => print(&mut self.out, position, batch, records)?,
