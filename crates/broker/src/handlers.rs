@@ -66,9 +66,32 @@ use ottla_protocol::{api_key, api_key::ApiKey, frame};
 use crate::broker::Broker;
 use crate::context::RequestContext;
 use crate::metrics::errors;
+use crate::network::limits::Reservation;
 use crate::reply::{Part, Reply};
 
 use produce::ProduceReply;
+
+/// A request whose header has been read.
+pub struct Request {
+    pub context: RequestContext,
+    pub body: Bytes,
+    /// The memory that it was counted with, if it is large.
+    pub reservation: Option<Reservation>,
+}
+
+/// A Produce request that has been decoded; its records stay slices of the read buffer.
+pub struct Produce {
+    request: produce::Request,
+    reservation: Option<Reservation>,
+}
+
+/// A request that was started.
+pub struct Waiting {
+    pub context: RequestContext,
+    pub answering: Answering,
+    /// Given back when the answer is there.
+    pub reservation: Option<Reservation>,
+}
 
 /// A handler's work, still going on or done.
 pub type Answering = Pin<Box<dyn Future<Output = Result<Reply, Refused>> + Send>>;
@@ -182,39 +205,52 @@ pub const REFUSED: &[ApiKey] = &[
 ];
 
 /// Starts the handler of any API but Produce. Nothing has run before the future is polled.
-pub fn start(broker: Arc<Broker>, context: RequestContext, body: Bytes) -> Answering {
-    if !looks_at_logs(context.api) {
-        return Box::pin(answer(broker, context, body));
+pub fn start(broker: &Arc<Broker>, request: Request) -> Waiting {
+    let Request {
+        context,
+        body,
+        reservation,
+    } = request;
+    let answer = answer(Arc::clone(broker), context.clone(), body);
+    let answering: Answering = if looks_at_logs(context.api) {
+        let replicas = Arc::clone(&broker.replicas);
+        Box::pin(async move { replicas.disk_work().run_async(answer).await })
+    } else {
+        Box::pin(answer)
+    };
+    Waiting {
+        context,
+        answering,
+        reservation,
     }
-    let replicas = Arc::clone(&broker.replicas);
-    Box::pin(async move {
-        let answer = answer(broker, context, body);
-        replicas.disk_work().run_async(answer).await
-    })
+}
+
+impl Produce {
+    /// Decodes the body of a Produce request.
+    pub fn decode(request: Request) -> Result<Self, Refused> {
+        let mut bytes = request.body;
+        let version = request.context.version;
+        let body = ProduceRequestData::read(&mut bytes, version).map_err(Refused::Body)?;
+        Ok(Self {
+            request: produce::Request::new(request.context, body),
+            reservation: request.reservation,
+        })
+    }
 }
 
 /// Starts all Produce requests in `requests`, in their order; their records are appended when this returns.
-pub fn start_produce(
-    broker: &Arc<Broker>,
-    requests: Vec<(RequestContext, ProduceRequestData)>,
-) -> Vec<Answering> {
-    let contexts: Vec<RequestContext> = requests
-        .iter()
-        .map(|(context, _)| context.clone())
-        .collect();
-    let replies = produce::start(broker, requests);
-    assert_eq!(
-        contexts.len(),
-        replies.len(),
-        "every produce request has one reply"
-    );
-    contexts
-        .into_iter()
-        .zip(replies)
-        .map(|(context, reply)| -> Answering {
-            Box::pin(produce_reply(Arc::clone(broker), context, reply))
-        })
-        .collect()
+pub fn start_produces(broker: &Arc<Broker>, requests: Vec<Produce>) -> Vec<Waiting> {
+    produce::start(broker, requests.iter().map(|produce| &produce.request));
+    let started = requests.into_iter().map(|produce| {
+        let context = produce.request.context().clone();
+        let reply = produce.request.reply();
+        Waiting {
+            answering: Box::pin(produce_reply(Arc::clone(broker), context.clone(), reply)),
+            context,
+            reservation: produce.reservation,
+        }
+    });
+    started.collect()
 }
 
 async fn produce_reply(
@@ -248,15 +284,6 @@ async fn fetch_reply(
     encode_parts(context, context.version, |out, version| {
         fetch::parts::write(response, records, (out, version))
     })
-}
-
-/// Decodes a Produce body; its records stay slices of the read buffer.
-pub fn decode_produce(
-    context: &RequestContext,
-    body: Bytes,
-) -> Result<ProduceRequestData, Refused> {
-    let mut body = body;
-    ProduceRequestData::read(&mut body, context.version).map_err(Refused::Body)
 }
 
 /// `ApiVersions` in a version nobody knows is answered in version 0, which any client can read.

@@ -129,11 +129,11 @@ impl Node {
 
     fn start_produce(&self, requests: Vec<ProduceRequestData>) -> Vec<ProduceReply> {
         let context = self.context(ApiKey::Produce, 9);
-        produce::start(
+        let requests = requests.into_iter();
+        answers(
             &self.broker,
             requests
-                .into_iter()
-                .map(|request| (context.clone(), request))
+                .map(|body| produce::Request::new(context.clone(), body))
                 .collect(),
         )
     }
@@ -224,6 +224,12 @@ impl Node {
             answer.timestamp,
         )
     }
+}
+
+/// Starts the requests together.
+fn answers(broker: &Broker, requests: Vec<produce::Request>) -> Vec<ProduceReply> {
+    produce::start(broker, requests.iter());
+    requests.into_iter().map(produce::Request::reply).collect()
 }
 
 async fn settled(reply: ProduceReply) -> PartitionProduceResponse {
@@ -732,7 +738,7 @@ async fn answers_can_be_encoded_in_every_version() {
         body.topic_data[0].topic_id = topic_id();
         body.topic_data
             .extend(request(1, 0, vec![1, 2, 3]).topic_data);
-        let reply = produce::start(&node.broker, vec![(context, body)])
+        let reply = answers(&node.broker, vec![produce::Request::new(context, body)])
             .pop()
             .unwrap();
         let ProduceReply::Ready(response) = reply else {
@@ -1483,7 +1489,10 @@ async fn a_partition_that_a_request_names_twice_has_one_answer_and_its_last_batc
         let context = node.context(ApiKey::Produce, version);
         let ask = async |topics| {
             let request = request_of(by_id, topics);
-            let mut replies = produce::start(&node.broker, vec![(context.clone(), request)]);
+            let mut replies = answers(
+                &node.broker,
+                vec![produce::Request::new(context.clone(), request)],
+            );
             let response = match replies.pop().unwrap() {
                 ProduceReply::Ready(response) => response,
                 ProduceReply::Later(response) => response.await,

@@ -43,6 +43,14 @@ thread_local! {
     static DECOMPRESSOR: RefCell<Decompressor> = RefCell::default();
 }
 
+/// One Produce request, and what becomes of it.
+pub struct Request {
+    context: RequestContext,
+    body: ProduceRequestData,
+    /// Filled while the records are checked and appended, which borrows them from `body`.
+    outcomes: RefCell<Outcomes>,
+}
+
 /// The answer of one Produce request.
 pub enum ProduceReply {
     /// The client asked for none (acks=0).
@@ -55,22 +63,29 @@ pub enum ProduceReply {
     Later(Pin<Box<dyn Future<Output = ProduceResponseData> + Send>>),
 }
 
-/// What became of one partition's records.
-struct Outcome {
-    /// The place of its topic in the response.
-    topic: usize,
-    index: i32,
-    result: Result<Written, Failure>,
-    /// Whether the result stands, whatever is appended.
-    is_refused: bool,
-}
-
 /// What became of one request's records.
 #[derive(Default)]
 struct Outcomes {
     /// For each topic of the response, where the request first names it.
     topics: Vec<usize>,
     partitions: Vec<Outcome>,
+}
+
+/// What became of one partition's records.
+struct Outcome {
+    /// The place of its topic in the response.
+    topic: usize,
+    index: i32,
+    fate: Fate,
+}
+
+enum Fate {
+    /// The records are not appended yet.
+    Queued,
+    /// They are, or the partition refused them. The next batch that the request has for the partition may still change it.
+    Ended(Result<Written, Failure>),
+    /// The request names no partition or no batch here, whatever else it has for the partition.
+    Refused(Failure),
 }
 
 struct Written {
@@ -89,9 +104,9 @@ struct Failure {
 
 /// A checked batch on its way into a partition.
 struct Entry<'a> {
-    request: usize,
+    request: &'a Request,
+    /// Which of the request's outcomes is this batch's.
     outcome: usize,
-    acks: RequiredAcks,
     batch: ValidBatch<'a>,
 }
 
@@ -101,31 +116,17 @@ struct Group<'a> {
     entries: Vec<Entry<'a>>,
 }
 
-/// Appends the records of all `requests` and returns one reply for each, in their order.
-pub fn start(
-    broker: &Arc<Broker>,
-    requests: Vec<(RequestContext, ProduceRequestData)>,
-) -> Vec<ProduceReply> {
+/// Appends the records of all `requests`, in their order. Each can be answered then, see [`Request::reply`].
+pub fn start<'a>(broker: &Broker, requests: impl Iterator<Item = &'a Request>) {
     let now = broker.clock.now();
-    let mut outcomes: Vec<Outcomes> = Vec::with_capacity(requests.len());
     let mut groups = Groups::default();
-    for (request, (context, body)) in requests.iter().enumerate() {
-        outcomes.push(check_request(
-            broker,
-            (request, context, body),
-            now,
-            &mut groups,
-        ));
+    for request in requests {
+        request.check(broker, now, &mut groups);
     }
     let groups = groups.in_order.iter();
     for group in groups.filter(|group| !group.entries.is_empty()) {
-        append(group, now, &mut outcomes);
+        append(group, now);
     }
-    requests
-        .into_iter()
-        .zip(outcomes)
-        .map(|((_, body), outcomes)| reply(body, outcomes))
-        .collect()
 }
 
 #[derive(Default)]
@@ -150,87 +151,168 @@ impl<'a> Groups<'a> {
     }
 
     /// Takes back what `request` has added for a partition.
-    fn withdraw(&mut self, partition: &Arc<Partition>, request: usize) {
+    fn withdraw(&mut self, partition: &Arc<Partition>, request: &Request) {
         let place = self.by_partition.get(&Arc::as_ptr(partition));
         if let Some(group) = place.and_then(|place| self.in_order.get_mut(*place)) {
-            group.entries.pop_if(|entry| entry.request == request);
+            group
+                .entries
+                .pop_if(|entry| std::ptr::eq(entry.request, request));
         }
     }
 }
 
-/// Finds and checks what one request holds; what may be appended goes into `groups`, what may not is an outcome.
-///
-/// A request that names a partition more than once ends as on Kafka, which keeps what is to be appended by partition: the
-/// last batch counts, the others are not appended, and there is one answer. Bytes that are no batch are answered with
-/// their error. The batch before them is appended all the same.
-fn check_request<'a>(
-    broker: &Broker,
-    (request, context, body): (usize, &RequestContext, &'a ProduceRequestData),
-    now: Now,
-    groups: &mut Groups<'a>,
-) -> Outcomes {
-    let mut places = Places::default();
-    let mut outcomes = Outcomes::default();
-    let acks = if body.acks == -1 {
-        RequiredAcks::All
-    } else {
-        RequiredAcks::Leader
-    };
-    for (topic, topic_data) in body.topic_data.iter().enumerate() {
-        for data in &topic_data.partition_data {
-            let (outcome, is_again) = places.of((topic, topic_data), data.index, &mut outcomes);
-            let found = find(broker, context, topic_data, data.index).and_then(|partition| {
-                let records = data.records.as_ref().map_or(&[][..], Bytes::as_ref);
-                Ok((first_batch(records, context.version)?, partition))
+impl Request {
+    /// A request whose records stay slices of the read buffer.
+    pub fn new(context: RequestContext, body: ProduceRequestData) -> Self {
+        Self {
+            context,
+            body,
+            outcomes: RefCell::default(),
+        }
+    }
+
+    /// Its envelope.
+    pub fn context(&self) -> &RequestContext {
+        &self.context
+    }
+
+    /// Finds and checks what the request holds. What may be appended goes into `groups`; what may not has its outcome.
+    ///
+    /// A request that names a partition more than once ends as on Kafka, which keeps what is to be appended by partition: the
+    /// last batch counts, the others are not appended, and there is one answer. Bytes that are no batch are answered with
+    /// their error. The batch before them is appended all the same.
+    fn check<'a>(&'a self, broker: &Broker, now: Now, groups: &mut Groups<'a>) {
+        let mut named = Named::default();
+        for (number, topic) in self.body.topic_data.iter().enumerate() {
+            for data in &topic.partition_data {
+                let (outcome, is_again) = named.outcome_of((number, topic), data.index);
+                let found = find(broker, &self.context, topic, data.index).and_then(|partition| {
+                    let records = data.records.as_ref().map_or(&[][..], Bytes::as_ref);
+                    Ok((first_batch(records, self.context.version)?, partition))
+                });
+                let (batch, partition) = match found {
+                    Ok(found) => found,
+                    Err(failure) => {
+                        named.outcomes.partitions[outcome].fate = Fate::Refused(failure);
+                        continue;
+                    }
+                };
+                if is_again {
+                    groups.withdraw(&partition, self);
+                }
+                match self.check_batch(&partition, &batch, now) {
+                    Ok(batch) => {
+                        let entry = Entry {
+                            request: self,
+                            outcome,
+                            batch,
+                        };
+                        groups.add(&partition, entry);
+                    }
+                    Err(failure) => named.outcomes.partitions[outcome].end(Err(failure)),
+                }
+            }
+        }
+        self.outcomes.replace(named.outcomes);
+    }
+
+    /// The batch to append: as received, unless a header field or the records had to change.
+    fn check_batch<'a>(
+        &self,
+        partition: &Partition,
+        batch: &BatchView<'a>,
+        now: Now,
+    ) -> Result<ValidBatch<'a>, Failure> {
+        // What Kafka looks at once it knows that the topic exists and the records are one batch: first the acks.
+        if !matches!(self.body.acks, -1..=1) {
+            return Err(Failure::of(ErrorCode::InvalidRequiredAcks));
+        }
+        if is_internal(&partition.topic) && self.context.client_id() != ADMIN_CLIENT {
+            return Err(Failure::of(ErrorCode::InvalidTopicException));
+        }
+        if batch.header().is_transactional() {
+            if self.body.transactional_id.is_none() {
+                return Err(Failure::of(ErrorCode::TransactionalIdAuthorizationFailed));
+            }
+            return Err(Failure {
+                message: Some("the partition was not added to the transaction".to_owned()),
+                ..Failure::of(ErrorCode::InvalidTxnState)
             });
-            let (batch, partition) = match found {
-                Ok(found) => found,
-                Err(failure) => {
-                    outcomes.partitions[outcome].refuse(failure);
-                    continue;
-                }
-            };
-            if is_again {
-                groups.withdraw(&partition, request);
-            }
-            let checked = check_request_for(&partition, context, body)
-                .and_then(|()| check_batch(body, &partition, &batch, now));
-            match checked {
-                Ok(batch) => {
-                    let entry = Entry {
-                        request,
-                        outcome,
-                        acks,
-                        batch,
-                    };
-                    groups.add(&partition, entry);
-                }
-                Err(failure) => outcomes.partitions[outcome].end(Err(failure)),
-            }
+        }
+        let settings = partition.settings();
+        DECOMPRESSOR.with_borrow_mut(|decompressor| {
+            validate(batch, &settings.rules, now.wall, decompressor)
+                .map_err(|rejected| Failure::from(rejected).by(partition))
+        })
+    }
+
+    fn required_acks(&self) -> RequiredAcks {
+        if self.body.acks == -1 {
+            RequiredAcks::All
+        } else {
+            RequiredAcks::Leader
         }
     }
-    outcomes
+
+    /// The answer of a request that was [started](start).
+    pub fn reply(self) -> ProduceReply {
+        let Outcomes { topics, partitions } = self.outcomes.into_inner();
+        let acks = self.body.acks;
+        if acks == 0 {
+            let mut outcomes = partitions.into_iter();
+            let failure = outcomes.find_map(|outcome| outcome.result().err());
+            return failure.map_or(ProduceReply::None, |failure| {
+                ProduceReply::Close(failure.reason())
+            });
+        }
+        let timeout = Duration::from_millis(self.body.timeout_ms.max(0).cast_unsigned().into());
+        let mut response = Response::new(self.body, &topics);
+        let mut waiting = Vec::new();
+        for outcome in partitions {
+            let (topic, index) = (outcome.topic, outcome.index);
+            let result = outcome.result();
+            let replicated = match &result {
+                Ok(written) if acks == -1 => {
+                    replicated(&written.partition, written.appended.last_offset.plus(1))
+                }
+                _ => None,
+            };
+            let partition = response.add(topic, index, result);
+            if let Some(replicated) = replicated {
+                waiting.push(Waiting {
+                    topic,
+                    partition,
+                    replicated,
+                });
+            }
+        }
+        if waiting.is_empty() {
+            return ProduceReply::Ready(response.data);
+        }
+        ProduceReply::Later(Box::pin(wait(response.data, waiting, timeout)))
+    }
 }
 
-/// Where the outcomes of a request's partitions are.
+/// The outcomes of a request while it is checked, and where those of each partition are.
 #[derive(Default)]
-struct Places<'a> {
+struct Named<'a> {
     topics: BTreeMap<(&'a str, Uuid), usize>,
     partitions: BTreeMap<(usize, i32), usize>,
+    outcomes: Outcomes,
 }
 
-impl<'a> Places<'a> {
-    /// The outcome of a partition, and whether the request has named it before.
-    fn of(
+impl<'a> Named<'a> {
+    /// The outcome of a partition of the topic with this number in the request, and whether the request has named the
+    /// partition before.
+    fn outcome_of(
         &mut self,
-        (topic, data): (usize, &'a TopicProduceData),
+        (number, topic): (usize, &'a TopicProduceData),
         index: i32,
-        outcomes: &mut Outcomes,
     ) -> (usize, bool) {
-        let Outcomes { topics, partitions } = outcomes;
-        let known = self.topics.entry((data.name.as_str(), data.topic_id));
+        let Outcomes { topics, partitions } = &mut self.outcomes;
+        let known = self.topics.entry((topic.name.as_str(), topic.topic_id));
         let topic = *known.or_insert_with(|| {
-            topics.push(topic);
+            topics.push(number);
             topics.len() - 1
         });
         let known = partitions.len();
@@ -239,9 +321,7 @@ impl<'a> Places<'a> {
             partitions.push(Outcome {
                 topic,
                 index,
-                // Stands until the append gives the offsets.
-                result: Err(Failure::of(ErrorCode::UnknownServerError)),
-                is_refused: false,
+                fate: Fate::Queued,
             });
         }
         (place, place < known)
@@ -249,31 +329,19 @@ impl<'a> Places<'a> {
 }
 
 impl Outcome {
-    fn refuse(&mut self, failure: Failure) {
-        self.result = Err(failure);
-        self.is_refused = true;
-    }
-
     fn end(&mut self, result: Result<Written, Failure>) {
-        if !self.is_refused {
-            self.result = result;
+        if !matches!(self.fate, Fate::Refused(_)) {
+            self.fate = Fate::Ended(result);
         }
     }
-}
 
-/// What Kafka looks at once it knows that the topic exists and the records are one batch: first the acks.
-fn check_request_for(
-    partition: &Partition,
-    context: &RequestContext,
-    body: &ProduceRequestData,
-) -> Result<(), Failure> {
-    if !matches!(body.acks, -1..=1) {
-        return Err(Failure::of(ErrorCode::InvalidRequiredAcks));
+    fn result(self) -> Result<Written, Failure> {
+        match self.fate {
+            Fate::Ended(result) => result,
+            Fate::Refused(failure) => Err(failure),
+            Fate::Queued => unreachable!("what is queued has been appended or refused"),
+        }
     }
-    if is_internal(&partition.topic) && context.client_id() != ADMIN_CLIENT {
-        return Err(Failure::of(ErrorCode::InvalidTopicException));
-    }
-    Ok(())
 }
 
 fn find(
@@ -291,30 +359,7 @@ fn find(
     found.or_code().map_err(Failure::of)
 }
 
-/// The batch to append: as received, unless a header field or the records had to change.
-fn check_batch<'a>(
-    body: &ProduceRequestData,
-    partition: &Partition,
-    batch: &BatchView<'a>,
-    now: Now,
-) -> Result<ValidBatch<'a>, Failure> {
-    if batch.header().is_transactional() {
-        if body.transactional_id.is_none() {
-            return Err(Failure::of(ErrorCode::TransactionalIdAuthorizationFailed));
-        }
-        return Err(Failure {
-            message: Some("the partition was not added to the transaction".to_owned()),
-            ..Failure::of(ErrorCode::InvalidTxnState)
-        });
-    }
-    let settings = partition.settings();
-    DECOMPRESSOR.with_borrow_mut(|decompressor| {
-        validate(batch, &settings.rules, now.wall, decompressor)
-            .map_err(|rejected| Failure::from(rejected).by(partition))
-    })
-}
-
-fn append(group: &Group<'_>, now: Now, outcomes: &mut [Outcomes]) {
+fn append(group: &Group<'_>, now: Now) {
     let batches: Vec<[Batch<'_>; 1]> = group
         .entries
         .iter()
@@ -323,7 +368,7 @@ fn append(group: &Group<'_>, now: Now, outcomes: &mut [Outcomes]) {
     let pairs = group.entries.iter().zip(&batches);
     let appends = pairs.map(|(entry, batches)| Append {
         batches,
-        acks: entry.acks,
+        acks: entry.request.required_acks(),
     });
     let appends: Vec<Append<'_>> = appends.collect();
     let results = group.partition.append(&appends, Origin::Client, now);
@@ -341,46 +386,18 @@ fn append(group: &Group<'_>, now: Now, outcomes: &mut [Outcomes]) {
             partition: Arc::clone(&group.partition),
         });
         let written = written.map_err(|refused| Failure::from(&refused).by(&group.partition));
-        outcomes[entry.request].partitions[entry.outcome].end(written);
+        entry.request.outcomes.borrow_mut().partitions[entry.outcome].end(written);
     }
 }
 
-fn reply(body: ProduceRequestData, outcomes: Outcomes) -> ProduceReply {
-    let Outcomes {
-        topics,
-        partitions: outcomes,
-    } = outcomes;
-    let acks = body.acks;
-    let timeout = Duration::from_millis(body.timeout_ms.max(0).cast_unsigned().into());
-    if acks == 0 {
-        let mut failures = outcomes
-            .iter()
-            .filter_map(|outcome| outcome.result.as_ref().err());
-        return failures.next().map_or(ProduceReply::None, |failure| {
-            ProduceReply::Close(failure.reason())
-        });
-    }
-    let mut response = Response::new(body, &topics);
-    let mut waiting = Vec::new();
-    for outcome in outcomes {
-        let replicated = match &outcome.result {
-            Ok(written) if acks == -1 => {
-                replicated(&written.partition, written.appended.last_offset.plus(1))
-            }
-            _ => None,
-        };
-        let place = response.add(outcome);
-        if let Some(replicated) = replicated {
-            waiting.push((place, replicated));
-        }
-    }
-    if waiting.is_empty() {
-        return ProduceReply::Ready(response.data);
-    }
-    ProduceReply::Later(Box::pin(wait(response.data, waiting, timeout)))
+/// A partition of the response whose records are not replicated yet.
+struct Waiting {
+    /// The place of its topic in the response.
+    topic: usize,
+    /// Its place in the topic.
+    partition: usize,
+    replicated: oneshot::Receiver<Result<(), Unavailable>>,
 }
-
-type Waiting = ((usize, usize), oneshot::Receiver<Result<(), Unavailable>>);
 
 /// Waits until all that was appended is replicated, or `timeout` has passed: what is not by then has timed out. It is in
 /// the log nevertheless: the offsets stay in the answer, as in Kafka's.
@@ -391,7 +408,12 @@ async fn wait(
 ) -> ProduceResponseData {
     let mut response = response;
     let mut timer = std::pin::pin!(tokio::time::sleep(timeout));
-    for ((topic, partition), mut replicated) in waiting {
+    for Waiting {
+        topic,
+        partition,
+        mut replicated,
+    } in waiting
+    {
         let outcome = tokio::select! {
             biased;
             outcome = &mut replicated => {
@@ -426,10 +448,10 @@ impl Response {
         }
     }
 
-    /// Adds what became of one partition; returns where it stands.
-    fn add(&mut self, outcome: Outcome) -> (usize, usize) {
-        let answer = PartitionProduceResponse::default().with_index(outcome.index);
-        let answer = match outcome.result {
+    /// Adds what became of one partition; returns its place in its topic.
+    fn add(&mut self, topic: usize, index: i32, result: Result<Written, Failure>) -> usize {
+        let answer = PartitionProduceResponse::default().with_index(index);
+        let answer = match result {
             Ok(written) => {
                 let log_start = written
                     .partition
@@ -450,9 +472,9 @@ impl Response {
                     .with_error_message(message)
             }
         };
-        let partitions = &mut self.data.responses[outcome.topic].partition_responses;
+        let partitions = &mut self.data.responses[topic].partition_responses;
         partitions.push(answer);
-        (outcome.topic, partitions.len() - 1)
+        partitions.len() - 1
     }
 }
 

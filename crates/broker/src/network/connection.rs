@@ -21,11 +21,11 @@ use super::closed_log::Fault;
 use super::inbox::{BadFrame, FrameLimits, Front, Inbox, LENGTH, READ_AHEAD};
 use super::limits::{RequestMemory, Reservation};
 use super::outbox::Outbox;
-use super::replies::{Answered, Replies, Waiting};
+use super::replies::{Answered, Replies};
 use crate::broker::Broker;
 use crate::context::{Connection, RequestContext};
 use crate::drivers::stopping::stopped;
-use crate::handlers::{self, Refused};
+use crate::handlers::{self, Produce, Refused, Request};
 use crate::reply::Part;
 
 /// Answers of one connection that may wait at once; more requests stay in the socket.
@@ -110,13 +110,6 @@ enum Receiving {
     Open,
     /// What has arrived is answered, then the connection ends for this reason.
     Ending(Closed),
-}
-
-/// A request whose header has been read.
-struct Request {
-    context: RequestContext,
-    body: Bytes,
-    reservation: Option<Reservation>,
 }
 
 /// A connection's whole state, owned by its task.
@@ -235,57 +228,28 @@ impl Session {
                 break;
             }
             if request.context.api == ApiKey::Produce {
-                produces.push(request);
+                match Produce::decode(request) {
+                    Ok(produce) => produces.push(produce),
+                    Err(refused) => {
+                        self.end(refused.into());
+                        break;
+                    }
+                }
                 continue;
             }
             if !produces.is_empty() {
                 self.held = Some(request);
                 break;
             }
-            let answering = handlers::start(
-                Arc::clone(&self.broker),
-                request.context.clone(),
-                request.body,
-            );
-            self.replies.push(Waiting {
-                context: request.context,
-                answering,
-                reservation: request.reservation,
-            });
+            self.replies.push(handlers::start(&self.broker, request));
             return;
         }
-        self.start_produces(produces);
-    }
-
-    fn start_produces(&mut self, requests: Vec<Request>) {
-        if requests.is_empty() {
-            return;
-        }
-        let mut decoded = Vec::with_capacity(requests.len());
-        let mut reservations = Vec::with_capacity(requests.len());
-        for request in requests {
-            match handlers::decode_produce(&request.context, request.body) {
-                Ok(body) => {
-                    decoded.push((request.context, body));
-                    reservations.push(request.reservation);
-                }
-                Err(refused) => {
-                    self.end(refused.into());
-                    break;
-                }
+        if !produces.is_empty() {
+            let disk_work = self.broker.replicas.disk_work();
+            let started = disk_work.run(|| handlers::start_produces(&self.broker, produces));
+            for waiting in started {
+                self.replies.push(waiting);
             }
-        }
-        let contexts: Vec<_> = decoded.iter().map(|(context, _)| context.clone()).collect();
-        let disk_work = self.broker.replicas.disk_work();
-        let answers = disk_work.run(|| handlers::start_produce(&self.broker, decoded));
-        for ((context, answering), reservation) in
-            contexts.into_iter().zip(answers).zip(reservations)
-        {
-            self.replies.push(Waiting {
-                context,
-                answering,
-                reservation,
-            });
         }
     }
 

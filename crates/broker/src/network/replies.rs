@@ -9,20 +9,9 @@ use std::task::{Context, Poll};
 
 use ottla_protocol::messages::ApiKey;
 
-use super::limits::Reservation;
 use crate::context::RequestContext;
-use crate::handlers::{Answering, Refused};
+use crate::handlers::{Refused, Waiting};
 use crate::reply::Reply;
-
-/// One request's answer on its way.
-pub struct Waiting {
-    /// Whose answer it is.
-    pub context: RequestContext,
-    /// The handler.
-    pub answering: Answering,
-    /// The memory its request was counted with, if it was.
-    pub reservation: Option<Reservation>,
-}
 
 /// A finished answer.
 pub struct Answered {
