@@ -9,12 +9,7 @@ pub const PARAMETERS: &[&str] = &[];
 pub const SPAWNS: &[&str] = &["crates/broker/src/coordinators.rs"];
 
 /// Files of tests that are too long.
-pub const LONG_TESTS: &[&str] = &[
-    "crates/broker/src/fetch_sessions.rs",
-    "crates/broker/src/handlers/fetch.rs",
-    "crates/broker/tests/groups.rs",
-    "crates/broker/tests/records.rs",
-];
+pub const LONG_TESTS: &[&str] = &[];
 
 /// Files with longer lines: tables whose rows are calls or macro arguments.
 pub const LONG_LINES: &[&str] = &[

@@ -1,0 +1,155 @@
+//! What a fetch plans to read, and which flush it asks for.
+
+use std::future::poll_fn;
+use std::path::Path;
+use std::pin::pin;
+use std::sync::Arc;
+use std::task::Poll;
+use std::time::Duration;
+
+use ottla_log::{Batch, Bound, Origin};
+use ottla_metadata::{MetadataDelta, MetadataImage};
+use ottla_protocol::ids::{Offset, PartitionIndex, Uuid};
+use ottla_protocol::messages::metadata::{PartitionRecord, TopicRecord};
+use ottla_protocol::records::{BatchBuilder, BatchOptions, split_batches};
+
+use super::{Limits, Look, Target, flush_if_enough, plan_all, plan_enough, reader};
+use crate::config::BrokerConfig;
+use crate::drivers::Drivers;
+use crate::drivers::cold_reads::ColdReads;
+use crate::fetch_sessions::{FetchKey, FetchTopicKey, FetchWish};
+use crate::process::clock::Clock;
+use crate::process::held_files::HeldFiles;
+use crate::replicas::partition::{Append, Partition, RequiredAcks};
+use crate::replicas::{Found, Replicas};
+use ottla_replica::housekeeping::Intervals;
+
+/// The only partition of a topic, which nothing flushes unless it is asked to.
+fn partition(directory: &Path) -> (Arc<Drivers>, Arc<Partition>) {
+    let mut config = BrokerConfig::embedded(directory.to_path_buf(), 0);
+    config.storage.flush_max_delay = Duration::from_hours(1000);
+    let mut delta = MetadataDelta::new(MetadataImage::default());
+    let topic_id = Uuid::from_parts(7, 7);
+    let topic = TopicRecord {
+        name: "t".into(),
+        topic_id,
+        ..TopicRecord::default()
+    };
+    delta.replay(&topic.into());
+    let record = PartitionRecord {
+        partition_id: 0,
+        leader_epoch: 0,
+        topic_id,
+        replicas: vec![1],
+        isr: vec![1],
+        leader: 1,
+        ..PartitionRecord::default()
+    };
+    delta.replay(&record.into());
+    let clock = Clock::start();
+    let replicas = Replicas::new(&config, 10, clock);
+    let drivers = Drivers::new(Arc::clone(&replicas));
+    let image = delta.finish().0;
+    drivers.load(&image, Intervals::default()).unwrap();
+    match replicas.by_name("t", PartitionIndex(0)) {
+        Found::Here(partition) => (drivers, partition),
+        found => panic!("{found:?}: the partition is here"),
+    }
+}
+
+/// Appends a record that nobody needs on stable storage; its bytes.
+fn append(partition: &Arc<Partition>) -> usize {
+    let mut builder = BatchBuilder::new(BatchOptions::default());
+    builder.append(0, None, Some(b"x"), &[]);
+    let bytes = builder.build().unwrap();
+    let batch = Batch::from(split_batches(&bytes).next().unwrap().unwrap());
+    let append = Append {
+        batches: &[batch],
+        acks: RequiredAcks::Leader,
+    };
+    let outcomes = partition.append(&[append], Origin::Client, Clock::start().now());
+    outcomes[0].as_ref().unwrap();
+    bytes.len()
+}
+
+/// Has all records flushed, for whoever reads.
+async fn flush(partition: &Arc<Partition>, end: Offset) {
+    partition.make_readable(Clock::start().monotonic());
+    reaches(partition, end).await;
+}
+
+async fn reaches(partition: &Arc<Partition>, end: Offset) {
+    let reader = reader();
+    let reached = async {
+        while !partition.is_readable_to(end, &reader).unwrap() {
+            reader.consumer().notified().await;
+        }
+    };
+    let reached = tokio::time::timeout(Duration::from_mins(1), reached).await;
+    reached.expect("nobody has asked for the flush");
+}
+
+fn target(partition: &Arc<Partition>) -> Target {
+    let key = FetchKey {
+        topic: FetchTopicKey::Name("t".to_owned().into()),
+        partition: 0,
+    };
+    let wish = FetchWish {
+        offset: 0,
+        max_bytes: i32::MAX,
+        current_leader_epoch: -1,
+        last_fetched_epoch: -1,
+        log_start_offset: -1,
+    };
+    let found = Ok(Arc::clone(partition));
+    Target { key, wish, found }
+}
+
+fn limits(min_bytes: usize) -> Limits {
+    Limits {
+        max_bytes: usize::MAX,
+        min_bytes,
+        max_wait: Duration::from_hours(1),
+        bound: Bound::HighWatermark,
+        is_from_follower: false,
+        held_files: HeldFiles::new(1),
+        cold_reads: Arc::new(ColdReads::new([])),
+        clock: Clock::start(),
+    }
+}
+
+#[tokio::test]
+async fn what_is_appended_behind_the_look_of_a_reader_is_flushed_for_it() {
+    let directory = tempfile::tempdir().unwrap();
+    let (_replicas, partition) = partition(directory.path());
+    let size = append(&partition);
+    flush(&partition, Offset(1)).await;
+    let (targets, limits) = ([target(&partition)], limits(2 * size));
+
+    let reader = reader();
+    reader.lacks(limits.min_bytes);
+    partition.watch(&reader);
+    let look = Look::at(&plan_all(&targets, &limits).await);
+    assert_eq!((look.bytes, look.unflushed), (size as u64, 0));
+    append(&partition);
+    flush_if_enough(&targets, &limits, &look, &reader, limits.waits());
+    reaches(&partition, Offset(2)).await;
+}
+
+#[tokio::test]
+async fn a_reader_that_waits_holds_no_file() {
+    let directory = tempfile::tempdir().unwrap();
+    let (_replicas, partition) = partition(directory.path());
+    let size = append(&partition);
+    flush(&partition, Offset(1)).await;
+    let (mut targets, limits) = ([target(&partition)], limits(2 * size));
+    let held_files = Arc::clone(&limits.held_files);
+
+    let plans = plan_all(&targets, &limits).await;
+    assert!(held_files.are_spent(), "a plan holds the only file");
+    drop(plans);
+    let mut reading = pin!(plan_enough(&mut targets, &limits));
+    let is_waiting = poll_fn(|context| Poll::Ready(reading.as_mut().poll(context).is_pending()));
+    assert!(is_waiting.await);
+    assert!(!held_files.are_spent());
+}
