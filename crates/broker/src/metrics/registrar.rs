@@ -8,7 +8,9 @@ use std::hash::Hash;
 
 use prometheus_client::encoding::{EncodeLabelSet, EncodeMetric};
 use prometheus_client::metrics::TypedMetric;
+use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::{Family, MetricConstructor};
+use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::{Metric, Registry, Unit};
 
 use super::{Metrics, Observed, text};
@@ -88,6 +90,34 @@ impl Registrar {
         if self.series == Series::Sample {
             drop(family.get_or_create(&L::default()));
         }
+    }
+}
+
+/// A metric that can be registered, with or without labels.
+pub trait Observable {
+    /// Registers it under a name.
+    fn register(&self, registrar: &mut Registrar, name: &str, help: &str);
+}
+
+impl Observable for Gauge {
+    fn register(&self, registrar: &mut Registrar, name: &str, help: &str) {
+        registrar.single(name, help, self.clone());
+    }
+}
+
+impl Observable for Counter {
+    fn register(&self, registrar: &mut Registrar, name: &str, help: &str) {
+        registrar.single(name, help, self.clone());
+    }
+}
+
+impl<L, M> Observable for Family<L, M>
+where
+    L: Labels,
+    M: EncodeMetric + TypedMetric + Debug + Default + Send + Sync + 'static,
+{
+    fn register(&self, registrar: &mut Registrar, name: &str, help: &str) {
+        registrar.family(name, help, self);
     }
 }
 

@@ -12,7 +12,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 
 use super::Metrics;
-use super::registrar::{Registrar, Series};
+use super::registrar::{Observable as _, Registrar, Series};
 use crate::replicas::traffic::Counted;
 use ottla_replica::cleaner::report::CompactionReport;
 use ottla_replica::scrub::ScrubReport;
@@ -45,110 +45,65 @@ struct DirectoryState {
     state: &'static str,
 }
 
-/// What is looked up at a scrape instead of being counted.
-#[derive(Debug, Default)]
-pub struct Observed {
-    sizes: Family<Partition, Gauge>,
-    start_offsets: Family<Partition, Gauge>,
-    end_offsets: Family<Partition, Gauge>,
-    lags: Family<GroupPartition, Gauge>,
-    bytes_in: Family<Topic, Counter>,
-    records_in: Family<Topic, Counter>,
-    bytes_out: Family<Topic, Counter>,
-    refused: Family<Topic, Counter>,
-    compaction: Compaction,
-    damaged: Family<Partition, Gauge>,
-    directories: Family<DirectoryState, Gauge>,
-    scrub: Scrub,
-    ready: Gauge,
+/// Defines [`Observed`]: of each metric its type, its name and its help, in the order of the text.
+macro_rules! observed {
+    ($($metric:ident: $type:ty = $name:literal, $help:literal;)*) => {
+        /// What is looked up at a scrape instead of being counted.
+        #[derive(Debug, Default)]
+        pub struct Observed {
+            $($metric: $type,)*
+        }
+
+        impl Observed {
+            fn registry(&self, series: Series) -> Registry {
+                let mut registrar = Registrar::new(series);
+                $(self.$metric.register(&mut registrar, $name, $help);)*
+                registrar.into_registry()
+            }
+        }
+    };
 }
 
-/// What the scrub has done.
-#[derive(Debug, Default)]
-struct Scrub {
-    bytes: Counter,
-    segments: Counter,
-    rounds: Counter,
-    failures: Counter,
-    ended_at: Gauge,
-}
-
-impl Scrub {
-    fn register(&self, registrar: &mut Registrar) {
-        let mut add = |name: &str, help: &str, counter: &Counter| {
-            registrar.single(name, help, counter.clone());
-        };
-        add("ottla_scrub_bytes", "Bytes read by the scrub", &self.bytes);
-        add(
-            "ottla_scrub_segments",
-            "Segments read by the scrub",
-            &self.segments,
-        );
-        add(
-            "ottla_scrub_rounds",
-            "Rounds of the scrub over all partitions",
-            &self.rounds,
-        );
-        add(
-            "ottla_scrub_failures",
-            "Segments that the scrub could not read",
-            &self.failures,
-        );
-        registrar.single(
-            "ottla_scrub_last_round_timestamp_seconds",
-            "When the last round of the scrub ended, since the Unix epoch; 0 for none since the start",
-            self.ended_at.clone(),
-        );
-    }
-}
-
-/// What is known of compaction, by partition.
-#[derive(Debug, Default)]
-struct Compaction {
-    clean_bytes: Family<Partition, Gauge>,
-    cleanable_bytes: Family<Partition, Gauge>,
-    overdue_seconds: Family<Partition, Gauge>,
-    quarantined: Family<Partition, Gauge>,
-    failures: Family<Partition, Gauge>,
-    compacted_at: Family<Partition, Gauge>,
-}
-
-impl Compaction {
-    fn register(&self, registrar: &mut Registrar) {
-        let mut add = |name: &str, help: &str, family: &Family<Partition, Gauge>| {
-            registrar.family(name, help, family);
-        };
-        add(
-            "ottla_compaction_clean_bytes",
-            "Bytes of segments that are compacted",
-            &self.clean_bytes,
-        );
-        add(
-            "ottla_compaction_cleanable_bytes",
-            "Bytes of segments that are dirty and may be compacted",
-            &self.cleanable_bytes,
-        );
-        add(
-            "ottla_compaction_overdue_seconds",
-            "How much longer than max.compaction.lag.ms the oldest dirty record has waited",
-            &self.overdue_seconds,
-        );
-        add(
-            "ottla_compaction_quarantined_batches",
-            "Batches that compaction cannot read",
-            &self.quarantined,
-        );
-        add(
-            "ottla_compaction_failures",
-            "Passes that failed since the last one that did not",
-            &self.failures,
-        );
-        add(
-            "ottla_compaction_last_timestamp_seconds",
-            "When the last pass ended, since the Unix epoch; 0 for none since the start",
-            &self.compacted_at,
-        );
-    }
+observed! {
+    sizes: Family<Partition, Gauge> = "kafka_log_log_size", "Bytes of a log";
+    start_offsets: Family<Partition, Gauge> = "kafka_log_log_logstartoffset", "First offset of a log";
+    end_offsets: Family<Partition, Gauge> = "kafka_log_log_logendoffset", "Offset behind the last record of a log";
+    lags: Family<GroupPartition, Gauge> = "kafka_consumergroup_lag", "Records that a group has not committed yet";
+    bytes_in: Family<Topic, Counter> =
+        "kafka_server_brokertopicmetrics_bytesin", "Bytes of record batches appended by producers";
+    records_in: Family<Topic, Counter> =
+        "kafka_server_brokertopicmetrics_messagesin", "Records appended by producers";
+    bytes_out: Family<Topic, Counter> =
+        "kafka_server_brokertopicmetrics_bytesout", "Bytes of record batches fetched";
+    refused: Family<Topic, Counter> =
+        "kafka_server_brokertopicmetrics_failedproducerequests", "Record batches refused";
+    clean_bytes: Family<Partition, Gauge> =
+        "ottla_compaction_clean_bytes", "Bytes of segments that are compacted";
+    cleanable_bytes: Family<Partition, Gauge> =
+        "ottla_compaction_cleanable_bytes", "Bytes of segments that are dirty and may be compacted";
+    overdue_seconds: Family<Partition, Gauge> =
+        "ottla_compaction_overdue_seconds",
+        "How much longer than max.compaction.lag.ms the oldest dirty record has waited";
+    quarantined: Family<Partition, Gauge> =
+        "ottla_compaction_quarantined_batches", "Batches that compaction cannot read";
+    compaction_failures: Family<Partition, Gauge> =
+        "ottla_compaction_failures", "Passes that failed since the last one that did not";
+    compacted_at: Family<Partition, Gauge> =
+        "ottla_compaction_last_timestamp_seconds",
+        "When the last pass ended, since the Unix epoch; 0 for none since the start";
+    scrub_bytes: Counter = "ottla_scrub_bytes", "Bytes read by the scrub";
+    scrub_segments: Counter = "ottla_scrub_segments", "Segments read by the scrub";
+    scrub_rounds: Counter = "ottla_scrub_rounds", "Rounds of the scrub over all partitions";
+    scrub_failures: Counter = "ottla_scrub_failures", "Segments that the scrub could not read";
+    scrub_ended_at: Gauge =
+        "ottla_scrub_last_round_timestamp_seconds",
+        "When the last round of the scrub ended, since the Unix epoch; 0 for none since the start";
+    damaged: Family<Partition, Gauge> =
+        "ottla_log_damaged_ranges", "Places of a log that are damaged, as far as known; only logs that have any";
+    directories: Family<DirectoryState, Gauge> =
+        "ottla_log_directory_state",
+        "1 where a log directory is offline, does not answer (stalled), or is below ottla.disk.reserve (short)";
+    ready: Gauge = "ottla_ready", "1 while clients are served";
 }
 
 impl Observed {
@@ -202,12 +157,12 @@ impl Observed {
         let (plan, history) = (&report.plan, &report.history);
         let seconds = history.compacted_at.map_or(0, |at| at.0 / 1000);
         let failures = history.failure.as_ref().map_or(0, |failure| failure.times);
-        set(&self.compaction.clean_bytes, plan.clean_bytes);
-        set(&self.compaction.cleanable_bytes, plan.cleanable_bytes);
-        set(&self.compaction.overdue_seconds, plan.overdue.as_secs());
-        set(&self.compaction.quarantined, report.quarantine.len() as u64);
-        set(&self.compaction.failures, u64::from(failures));
-        set(&self.compaction.compacted_at, seconds.unsigned_abs());
+        set(&self.clean_bytes, plan.clean_bytes);
+        set(&self.cleanable_bytes, plan.cleanable_bytes);
+        set(&self.overdue_seconds, plan.overdue.as_secs());
+        set(&self.quarantined, report.quarantine.len() as u64);
+        set(&self.compaction_failures, u64::from(failures));
+        set(&self.compacted_at, seconds.unsigned_abs());
     }
 
     /// The damaged places that are known of a partition's log.
@@ -234,82 +189,17 @@ impl Observed {
 
     /// What the scrub has done.
     pub fn scrub(&self, report: &ScrubReport) {
-        self.scrub.bytes.inc_by(report.bytes);
-        self.scrub.segments.inc_by(report.segments);
-        self.scrub.rounds.inc_by(report.rounds);
-        self.scrub.failures.inc_by(report.failures);
+        self.scrub_bytes.inc_by(report.bytes);
+        self.scrub_segments.inc_by(report.segments);
+        self.scrub_rounds.inc_by(report.rounds);
+        self.scrub_failures.inc_by(report.failures);
         let ended_at = report.ended_at.map_or(0, |at| at.0 / 1000);
-        self.scrub.ended_at.set(ended_at);
+        self.scrub_ended_at.set(ended_at);
     }
 
     /// Whether clients are served.
     pub fn ready(&self, ready: bool) {
         self.ready.set(i64::from(ready));
-    }
-
-    fn registry(&self, series: Series) -> Registry {
-        let mut registrar = Registrar::new(series);
-        registrar.family("kafka_log_log_size", "Bytes of a log", &self.sizes);
-        registrar.family(
-            "kafka_log_log_logstartoffset",
-            "First offset of a log",
-            &self.start_offsets,
-        );
-        registrar.family(
-            "kafka_log_log_logendoffset",
-            "Offset behind the last record of a log",
-            &self.end_offsets,
-        );
-        registrar.family(
-            "kafka_consumergroup_lag",
-            "Records that a group has not committed yet",
-            &self.lags,
-        );
-        self.register_traffic(&mut registrar);
-        self.compaction.register(&mut registrar);
-        self.scrub.register(&mut registrar);
-        registrar.family(
-            "ottla_log_damaged_ranges",
-            "Places of a log that are damaged, as far as known; only logs that have any",
-            &self.damaged,
-        );
-        registrar.family(
-            "ottla_log_directory_state",
-            "1 where a log directory is offline, does not answer (stalled), or is below ottla.disk.reserve (short)",
-            &self.directories,
-        );
-        registrar.single(
-            "ottla_ready",
-            "1 while clients are served",
-            self.ready.clone(),
-        );
-        registrar.into_registry()
-    }
-
-    fn register_traffic(&self, registrar: &mut Registrar) {
-        let mut add = |name: &str, help: &str, family: &Family<Topic, Counter>| {
-            registrar.family(name, help, family);
-        };
-        add(
-            "kafka_server_brokertopicmetrics_bytesin",
-            "Bytes of record batches appended by producers",
-            &self.bytes_in,
-        );
-        add(
-            "kafka_server_brokertopicmetrics_messagesin",
-            "Records appended by producers",
-            &self.records_in,
-        );
-        add(
-            "kafka_server_brokertopicmetrics_bytesout",
-            "Bytes of record batches fetched",
-            &self.bytes_out,
-        );
-        add(
-            "kafka_server_brokertopicmetrics_failedproducerequests",
-            "Record batches refused",
-            &self.refused,
-        );
     }
 }
 
