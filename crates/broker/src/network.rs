@@ -1,7 +1,7 @@
 //! Sockets: listeners, connections, and the limits that bound both.
 //!
-//! One task a connection owns its socket, its read buffer and its unsent replies. Nothing is allocated for bytes
-//! that have not been promised by a checked frame length, and every count here has a named limit.
+//! One task owns each connection: its socket, its read buffer and its unsent replies. Memory for a frame is allocated only
+//! after its length has been checked. Every count here has a named limit.
 
 pub mod acceptor;
 pub mod allowed;

@@ -1,9 +1,8 @@
 //! Listeners: bind, accept, and hand each connection to a task of its own.
 //!
-//! A connection is accepted first, and then waits until it may be served: a listener to which nobody connects takes nothing
-//! from the others. The next ones wait in the backlog.
-//!
-//! Accepting survives everything that passes: a full descriptor table, a client that left before it was accepted.
+//! A connection is accepted first and then waits for a slot, so that a listener without clients holds no slot. Further
+//! connections wait in the backlog. Accepting goes on after every passing failure: a full table of descriptors, a client that
+//! left before it was accepted.
 
 use std::io;
 use std::net::SocketAddr;
@@ -25,16 +24,16 @@ use crate::context::Connection;
 use crate::drivers::stopping::stopped;
 use crate::process::clock::sleep_until;
 
-/// How long accepting rests after the system refused a descriptor.
+/// How long a listener waits after the system refused it a descriptor.
 const ACCEPT_BACKOFF: Duration = Duration::from_millis(100);
 
 static NEXT_CONNECTION: AtomicU64 = AtomicU64::new(0);
 
-/// What came of one attempt to accept.
+/// The outcome of one attempt to accept.
 enum Accepted {
     /// A connection that may be served.
     Connection(TcpStream, SocketAddr, Admission),
-    /// A client that left again, or was turned away.
+    /// The client left again, or was refused.
     Nothing,
     /// The system has no room for another connection.
     Exhausted(io::Error),
@@ -68,17 +67,16 @@ impl Listener {
         })
     }
 
-    /// The listener's name.
     pub fn name(&self) -> &str {
         &self.name
     }
 
-    /// Where it listens, with the port that the system chose if it was asked to.
+    /// The bound address, with the port that the system chose where the configuration says 0.
     pub fn address(&self) -> io::Result<SocketAddr> {
         self.socket.local_addr()
     }
 
-    /// Serves connections until `shutdown`, then waits for them to finish what they were asked.
+    /// Serves connections until `shutdown`, then waits until they have answered their requests.
     pub async fn run(
         self,
         broker: Arc<Broker>,
@@ -87,7 +85,7 @@ impl Listener {
         mut shutdown: watch::Receiver<bool>,
     ) {
         let mut connections = JoinSet::new();
-        // Kept here and not in `accept`, which is dropped whenever a connection ends first.
+        // Kept here and not in `accept`: that future is dropped whenever a connection ends first.
         let mut waiting = None;
         let mut resting: Option<Instant> = None;
         let mut is_exhausted = false;
@@ -109,7 +107,7 @@ impl Listener {
                     }
                     Accepted::Nothing => {}
                     Accepted::Exhausted(error) => {
-                        // Once an episode: a full table fails ten times a second.
+                        // Logged once until a connection is accepted: a full table fails ten times a second.
                         if !is_exhausted {
                             tracing::warn!(listener = %self.name, %error, "cannot accept connections; trying again");
                         }
@@ -124,7 +122,7 @@ impl Listener {
         while connections.join_next().await.is_some() {}
     }
 
-    /// Accepts a connection, unless one is `waiting` already, and waits until it may be served.
+    /// Accepts a connection, unless one is `waiting` already, and waits for its slot.
     async fn accept(
         &self,
         waiting: &mut Option<(TcpStream, SocketAddr)>,
@@ -164,7 +162,7 @@ impl Listener {
         peer: SocketAddr,
         settings: &ConnectionSettings,
     ) -> Option<Session> {
-        // Either fails only when the client has gone again.
+        // Both fail only where the client has gone again.
         stream.set_nodelay(true).ok()?;
         let local = stream.local_addr().ok()?;
         let connection = Arc::new(Connection {
@@ -212,14 +210,14 @@ async fn serve(
     drop(admission);
 }
 
-/// Whether a line about a connection from `peer` is due, and how many like it were left out before.
+/// The number of lines that were left out before, if a line about `peer` and `fault` is due.
 fn admit_line(broker: &Broker, peer: SocketAddr, fault: Fault) -> Option<u64> {
     broker
         .closed_log
         .admit(peer.ip(), fault, broker.clock.monotonic())
 }
 
-/// Failures of accept that concern the connection it would have returned, not the listener.
+/// Whether accept failed because of the connection that it would have returned, and not because of the listener.
 fn is_about_one_client(error: &io::Error) -> bool {
     matches!(
         error.kind(),

@@ -1,4 +1,4 @@
-//! How many connections the configs allow, resolved. They may change while the broker runs.
+//! How many connections the configs allow. They may change while the broker runs.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -8,7 +8,7 @@ use ottla_metadata::config_keys::{connections_by_address, find};
 use ottla_metadata::effective::{self, StaticConfigs};
 use ottla_metadata::{ConfigResource, ResourceKind};
 
-/// How many connections may be open.
+/// Upper bounds of open connections.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AllowedConnections {
     /// `max.connections`: in all.
@@ -20,7 +20,7 @@ pub struct AllowedConnections {
 }
 
 impl AllowedConnections {
-    /// What is allowed as of now. A stored value that does not parse sets no bound, and is said.
+    /// The bounds as of now. A stored value that does not parse is logged, and sets no bound.
     pub fn resolve(image: &MetadataImage, statics: &StaticConfigs) -> Self {
         let (allowed, unreadable) = Self::read(image, statics);
         for (key, value) in unreadable {
@@ -33,7 +33,7 @@ impl AllowedConnections {
         allowed
     }
 
-    /// What is allowed, and the configs with the values that do not parse.
+    /// The bounds, and the configs whose values do not parse.
     fn read(image: &MetadataImage, statics: &StaticConfigs) -> (Self, Vec<(&'static str, String)>) {
         let mut unreadable = Vec::new();
         let value = |name: &str| {
@@ -62,12 +62,12 @@ impl AllowedConnections {
         (allowed, unreadable)
     }
 
-    /// Whether these may change when the configs of `resource` do.
+    /// Whether a change of the configs of `resource` may change the bounds.
     pub fn depend_on(resource: &ConfigResource) -> bool {
         resource.kind == ResourceKind::Broker
     }
 
-    /// How many may come from this address.
+    /// The bound of one address.
     pub fn per(&self, address: IpAddr) -> usize {
         let own = self.overrides.get(&address);
         own.copied().unwrap_or(self.per_address)

@@ -1,8 +1,7 @@
-//! Which connections that the broker closes are logged: each fault of an address once a minute.
+//! Decides which closed connections are logged: each fault of an address at most once a minute.
 //!
-//! A client that is set up wrongly connects again and again; a line for each attempt would fill the log. The number
-//! of attempts that were not logged stands in the next line. Memory is bounded: beyond a number of addresses the metrics
-//! alone count.
+//! A client with a wrong configuration connects again and again; a line for each attempt would fill the log. The next line
+//! says how many attempts were not logged. Memory is bounded: faults of further addresses are counted by the metrics only.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -16,7 +15,7 @@ const QUIET: Duration = Duration::from_mins(1);
 /// Upper bound of the pairs of address and fault in memory.
 const MAX_KNOWN: usize = 1000;
 
-/// Why the broker closed a connection: the classes of its log lines.
+/// Why the broker closed a connection, as far as log lines tell reasons apart.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Fault {
     /// A TLS handshake on a plaintext listener.
@@ -27,11 +26,11 @@ pub enum Fault {
     Size,
     /// A header that names no served API.
     Header,
-    /// A body that is not what its header says.
+    /// A body that cannot be decoded as its header says.
     Body,
     /// A refused Produce with acks=0.
     Unanswered,
-    /// An answer that could not be encoded, by a fault of the broker.
+    /// An answer that could not be encoded: a bug of the broker.
     Response,
     /// A request that did not arrive in time.
     Slow,
@@ -40,7 +39,7 @@ pub enum Fault {
 }
 
 impl Fault {
-    /// Whether the client's bytes are to blame.
+    /// Whether the client sent bytes that are not a request this broker serves.
     pub fn is_protocol_violation(self) -> bool {
         match self {
             Self::Tls | Self::Http | Self::Size | Self::Header | Self::Body => true,

@@ -1,8 +1,8 @@
 //! One client connection: reads frames, starts their handlers in order, sends answers in order.
 //!
-//! A Produce may start while earlier Produces of the connection wait; anything else starts when all earlier
-//! answers are out. All Produces that have arrived start together, and all answers that are ready leave in one
-//! write. Bytes that are not Kafka's protocol end the connection after the answers before them.
+//! A Produce may start while earlier Produces of the connection wait. Any other request starts when all earlier answers
+//! are sent. All Produces that have arrived start together, and all answers that are ready leave in one write. Bytes that
+//! are not Kafka's protocol end the connection once the earlier requests are answered.
 
 use std::io;
 use std::pin::Pin;
@@ -28,23 +28,23 @@ use crate::drivers::stopping::stopped;
 use crate::handlers::{self, Produce, Refused, Request};
 use crate::reply::Part;
 
-/// Answers of one connection that may wait at once; more requests stay in the socket.
+/// Upper bound of the answers of one connection that wait; further requests stay in the socket.
 const MAX_WAITING: usize = 256;
 /// Unsent bytes above which no further request starts.
 const MAX_UNSENT: usize = 1024 * 1024;
 /// An idle connection gives its read buffer back after this long.
 const SHRINK_AFTER: Duration = Duration::from_secs(1);
 
-/// What every connection of a broker is bounded by.
+/// The bounds of every connection.
 #[derive(Debug, Clone)]
 pub struct ConnectionSettings {
     /// Frame sizes.
     pub frames: FrameLimits,
     /// `connections.max.idle.ms`.
     pub max_idle: Duration,
-    /// How long a large request may take to arrive once its memory is reserved.
+    /// `ottla.request.receive.timeout.ms`: how long a large request may take to arrive once its memory is reserved.
     pub receive_timeout: Duration,
-    /// The bound over all connections.
+    /// Bounds the requests in flight of all connections together.
     pub memory: Arc<RequestMemory>,
 }
 
@@ -81,7 +81,7 @@ pub enum Closed {
 }
 
 impl Closed {
-    /// What went wrong, as log lines and metrics tell it apart; none where a connection ends as it should.
+    /// The fault that log lines and metrics name; none where a connection ends as it should.
     pub fn fault(&self) -> Option<Fault> {
         match self {
             Self::ByClient | Self::Idle | Self::Shutdown | Self::Socket(_) => None,
@@ -104,11 +104,11 @@ impl Closed {
     }
 }
 
-/// Whether more requests come.
+/// Whether the socket is still read.
 enum Receiving {
     /// The socket is read.
     Open,
-    /// What has arrived is answered, then the connection ends for this reason.
+    /// Requests that have arrived are answered, then the connection ends for this reason.
     Ending(Closed),
 }
 
@@ -119,11 +119,11 @@ pub struct Session {
     settings: ConnectionSettings,
     stream: TcpStream,
     inbox: Inbox,
-    /// A request that may not start yet.
+    /// The next request, which may not start yet.
     held: Option<Request>,
     /// Memory of the large frame that is being received, and when that began.
     arriving: Option<(Reservation, MonotonicTime)>,
-    /// Bytes that must be reserved before the frame at the front is read further.
+    /// The size of a large frame whose memory must be reserved before more of it is read.
     unreserved: Option<usize>,
     replies: Replies,
     outbox: Outbox,
@@ -132,7 +132,7 @@ pub struct Session {
 }
 
 impl Session {
-    /// A connection that has just been accepted.
+    /// Serves a connection that has just been accepted.
     pub fn new(
         broker: Arc<Broker>,
         connection: Arc<Connection>,
@@ -160,7 +160,7 @@ impl Session {
         Arc::clone(&self.connection)
     }
 
-    /// Serves the connection until it ends, and says why it did.
+    /// Serves the connection until it ends; returns the reason.
     pub async fn run(mut self, mut shutdown: watch::Receiver<bool>) -> Closed {
         let first_check = self.broker.clock.instant(self.next_check());
         let mut timer = Box::pin(tokio::time::sleep_until(first_check));
@@ -204,7 +204,7 @@ impl Session {
         Ok(())
     }
 
-    /// Starts what may start and collects what is answered, until neither gives anything.
+    /// Starts requests and collects ready answers, until there are no more of either.
     async fn answer_what_is_ready(&mut self) -> Result<(), Closed> {
         loop {
             self.start_requests();
@@ -288,7 +288,7 @@ impl Session {
         }))
     }
 
-    /// Reads the header off `frame`; what remains is the body.
+    /// Takes the header off `frame`; the body remains.
     fn read_header(&mut self, frame: &mut Bytes) -> Result<RequestContext, Closed> {
         let size = frame.len() + LENGTH;
         let head = RequestHead::read(frame)?;
@@ -314,7 +314,7 @@ impl Session {
                 self.outbox.push(reply.parts);
                 Ok(())
             }
-            // Everything before it is out already or never will be; nothing may start after it.
+            // Earlier answers are sent as far as the socket takes them; no later request may start.
             Err(refused) => {
                 self.send()?;
                 Err(refused.into())
@@ -352,7 +352,8 @@ impl Session {
         Ok(())
     }
 
-    /// Whether the socket is read now. While requests wait it is read ahead a little, to see the client leave.
+    /// Whether the socket is read now. While requests wait it is read ahead by a bounded number of bytes, so that a client that
+    /// leaves is noticed.
     fn reads(&self) -> bool {
         matches!(self.receiving, Receiving::Open)
             && self.unreserved.is_none()
@@ -381,13 +382,13 @@ impl Session {
         self.arriving = Some((reservation, self.broker.clock.monotonic()));
     }
 
-    /// Reads no more; the first reason stays.
+    /// Stops reading. The first reason is kept.
     fn end(&mut self, reason: Closed) {
         if matches!(reason, Closed::ByClient | Closed::Shutdown) {
             self.replies.abandon_long_waits();
         }
         if reason.is_protocol_violation() {
-            // It came after the bytes that are to blame.
+            // It came after the bytes that broke the protocol.
             self.held = None;
         }
         if matches!(self.receiving, Receiving::Open) {
@@ -406,7 +407,7 @@ impl Session {
         }
     }
 
-    /// When there may be something to do for [`Session::check_time`].
+    /// When [`Session::check_time`] may have something to do.
     fn next_check(&self) -> MonotonicTime {
         let mut next = self.last_active.after(self.settings.max_idle);
         if let Some((_, since)) = &self.arriving {

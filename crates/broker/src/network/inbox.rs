@@ -1,21 +1,22 @@
 //! The read side of a connection: a buffer that yields complete frames.
 //!
-//! A frame's length is checked the moment its four bytes are there, against `socket.request.max.bytes`, and against
-//! the lower limit for requests without record data as soon as its API is there too. Frames leave as slices of the
-//! buffer: record bytes are not copied on their way to the log. An idle connection holds no buffer.
+//! A frame's length is checked against `socket.request.max.bytes` when its four bytes have arrived, and against the lower
+//! limit of requests without records when its API key has arrived. Frames leave as slices of the buffer, so that records are
+//! not copied on their way to the log. An idle connection holds no buffer.
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use ottla_protocol::messages::ApiKey;
 
-/// The most that is read ahead of the frame being received; what a connection may hold without reserving.
+/// Upper bound of the bytes that are read ahead of the frame that is being received. A connection needs no reservation for
+/// them.
 pub const READ_AHEAD: usize = 128 * 1024;
 /// The first read of a connection, enough for any small request.
 const FIRST_READ: usize = 4 * 1024;
-/// The bytes that say how long a frame is.
+/// Bytes of a frame's length field.
 pub const LENGTH: usize = size_of::<i32>();
 const API_KEY: usize = size_of::<i16>();
 
-/// What a frame may weigh.
+/// Upper bounds of the size of a frame.
 #[derive(Debug, Clone, Copy)]
 pub struct FrameLimits {
     /// Any frame (`socket.request.max.bytes`).
@@ -30,7 +31,7 @@ pub enum BadFrame {
     /// The length is negative.
     #[error("the frame length {0} is negative")]
     Negative(i32),
-    /// The frame is larger than any may be.
+    /// The frame is larger than `socket.request.max.bytes`.
     #[error("a frame of {size} bytes is larger than socket.request.max.bytes, {limit}")]
     TooLarge {
         /// The announced length.
@@ -38,7 +39,7 @@ pub enum BadFrame {
         /// What is allowed.
         limit: usize,
     },
-    /// A frame without record data is larger than such may be.
+    /// A frame of another API than Produce is larger than `ottla.request.max.bytes`.
     #[error(
         "a frame of {size} bytes for API {api} is larger than ottla.request.max.bytes, {limit}"
     )]
@@ -61,7 +62,7 @@ pub enum BadFrame {
 }
 
 impl BadFrame {
-    /// Names the protocol that a connection begins with, where its first bytes give it away.
+    /// Recognises TLS and HTTP by the first bytes of a connection.
     fn of_other_protocol(first: [u8; LENGTH]) -> Option<Self> {
         match &first {
             // A TLS record: handshake, major version 3 (RFC 8446, section 5.1).
@@ -72,7 +73,7 @@ impl BadFrame {
         }
     }
 
-    /// What tells the client why the connection is closed, in the protocol that it speaks.
+    /// The answer that tells the client, in its own protocol, why the connection is closed.
     pub fn farewell(&self) -> &'static [u8] {
         match self {
             // An alert record: fatal, handshake_failure (RFC 8446, section 6).
@@ -86,12 +87,12 @@ impl BadFrame {
     }
 }
 
-/// What is at the front of the buffer.
+/// The frame at the front of the buffer.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Front {
     /// A complete frame, without its length.
     Frame(Bytes),
-    /// Part of a frame, or nothing: this many bytes of the frame in all, once that is known.
+    /// Not all of it has arrived. The size of the whole frame, once that is known.
     Incomplete(Option<usize>),
 }
 
@@ -116,7 +117,7 @@ impl Inbox {
         }
     }
 
-    /// Takes the next complete frame, or says how large it will be.
+    /// Takes the next frame if it is complete.
     pub fn take_frame(&mut self) -> Result<Front, BadFrame> {
         let Some(size) = self.announced()? else {
             return Ok(Front::Incomplete(None));
@@ -140,29 +141,29 @@ impl Inbox {
         (&mut self.bytes).limit(wanted)
     }
 
-    /// Learns from a read of `count` bytes how much to read ahead.
+    /// Doubles the read ahead after a read that filled it.
     pub fn note_read(&mut self, count: usize) {
         if count >= self.read_size {
             self.read_size = (self.read_size * 2).min(READ_AHEAD);
         }
     }
 
-    /// Whether more is held than a connection may read ahead while its requests wait.
+    /// Whether the buffer holds as much as a connection may read ahead while its requests wait.
     pub fn is_ahead(&self) -> bool {
         self.bytes.len() >= READ_AHEAD
     }
 
-    /// Whether bytes of an unfinished frame are held.
+    /// Whether the buffer holds no bytes.
     pub fn is_empty(&self) -> bool {
         self.bytes.is_empty()
     }
 
-    /// Whether there is a buffer that an idle connection should not hold.
+    /// Whether the buffer is empty and still has memory, which an idle connection gives back.
     pub fn holds_memory(&self) -> bool {
         self.bytes.is_empty() && self.bytes.capacity() > 0
     }
 
-    /// Gives the buffer back, if nothing is in it.
+    /// Frees the buffer if it is empty.
     pub fn shrink(&mut self) {
         if self.bytes.is_empty() {
             self.bytes = BytesMut::new();

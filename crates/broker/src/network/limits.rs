@@ -1,6 +1,6 @@
-//! What bounds the network: connections in all and by address, and memory for requests in flight.
+//! The bounds of the network: connections in all and by address, and memory for requests in flight.
 //!
-//! Both hand out guards that give back on drop, so that no path can forget to.
+//! Both hand out guards that give back what they took when they are dropped.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -11,39 +11,38 @@ use tokio::sync::Notify;
 
 use super::allowed::AllowedConnections;
 
-/// Counts open connections, and says whether there may be another.
+/// Counts open connections, and decides whether there may be another.
 ///
-/// What is allowed may change at any time. Connections that are open stay, also where there are more than are allowed
-/// now.
+/// The bounds may change at any time. Open connections stay open, also where they are more than the new bound.
 #[derive(Debug)]
 pub struct ConnectionLimits {
-    /// As many as the process has file descriptors for.
+    /// Upper bound by the file descriptors of the process.
     descriptors: usize,
     // A short lock on a path that also makes a system call; an owner task would cost two hops per connection.
     state: Mutex<State>,
-    /// Told when another connection may have become possible.
+    /// Notified when there may be room for another connection.
     freed: Notify,
 }
 
 #[derive(Debug)]
 struct State {
     allowed: AllowedConnections,
-    /// Slots that are taken by connections.
+    /// Slots that connections hold.
     taken: usize,
-    /// Whether it has been logged that all are taken, and nearly all still are.
-    is_said: bool,
+    /// Whether it was logged that all slots are taken; reset once a tenth of them is free.
+    is_logged: bool,
     open: HashMap<IpAddr, usize>,
 }
 
 impl ConnectionLimits {
-    /// As many connections as are allowed, and as there are file descriptors for.
+    /// Bounded by `allowed`, and by the number of file descriptors.
     pub fn new(allowed: AllowedConnections, descriptors: usize) -> Arc<Self> {
         Arc::new(Self {
             descriptors,
             state: Mutex::new(State {
                 allowed,
                 taken: 0,
-                is_said: false,
+                is_logged: false,
                 open: HashMap::new(),
             }),
             freed: Notify::new(),
@@ -54,18 +53,18 @@ impl ConnectionLimits {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// What is allowed now.
+    /// The bounds of now.
     pub fn allowed(&self) -> AllowedConnections {
         self.state().allowed.clone()
     }
 
-    /// Allows this from now on.
+    /// Sets the bounds from now on.
     pub fn allow(&self, allowed: AllowedConnections) {
         self.state().allowed = allowed;
         self.freed.notify_waiters();
     }
 
-    /// Waits until another connection may be served. That all are taken is said once, until one is free again.
+    /// Waits for a slot. That all slots are taken is logged once.
     pub async fn slot(self: &Arc<Self>) -> Slot {
         loop {
             let freed = self.freed.notified();
@@ -85,11 +84,11 @@ impl ConnectionLimits {
         let limit = configured.min(self.descriptors);
         if state.taken < limit {
             state.taken += 1;
-            // At the limit each slot that is freed goes to one that waits: that is no news.
-            state.is_said &= limit - state.taken <= limit / 10;
+            // At the limit each freed slot goes to a connection that waits; that is no reason to log again.
+            state.is_logged &= limit - state.taken <= limit / 10;
             return Some(Slot(Arc::clone(self)));
         }
-        if !std::mem::replace(&mut state.is_said, true) {
+        if !std::mem::replace(&mut state.is_logged, true) {
             if self.descriptors < configured {
                 tracing::warn!(
                     connections = self.descriptors,
@@ -106,7 +105,7 @@ impl ConnectionLimits {
         None
     }
 
-    /// Counts a connection from `address` in the place of `slot`, or says that the address has enough.
+    /// Counts a connection from `address` that holds `slot`; nothing where the address has as many as it may.
     pub fn admit(self: &Arc<Self>, address: IpAddr, slot: Slot) -> Option<Admission> {
         let address = address.to_canonical();
         let mut state = self.state();
@@ -153,8 +152,8 @@ impl Drop for Admission {
 
 /// Bounds the bytes of requests that are being received or answered, over all connections.
 ///
-/// A reservation succeeds while anything is left, so the bound may be passed by one request and a request larger
-/// than the whole bound still gets through (Kafka's rule for `queued.max.request.bytes`).
+/// A reservation succeeds while anything is left. So one request may exceed the bound, and a request larger than the whole
+/// bound is still served, which is Kafka's rule for `queued.max.request.bytes`.
 #[derive(Debug)]
 pub struct RequestMemory {
     available: AtomicI64,
@@ -296,7 +295,7 @@ mod tests {
     #[test]
     fn that_all_are_taken_is_logged_once_until_there_is_room_again() {
         let limits = ConnectionLimits::new(allowed(2, 2, []), DESCRIPTORS);
-        let is_logged = || limits.state().is_said;
+        let is_logged = || limits.state().is_logged;
         let first = limits.try_slot();
         let second = limits.try_slot();
         assert!(first.is_some() && second.is_some() && !is_logged());

@@ -1,7 +1,7 @@
-//! Answers that are still being worked on, in the order of their requests.
+//! The answers of one connection that are not ready yet, in the order of their requests.
 //!
-//! Invariants: replies leave in the order in which their requests came; a Produce may be added while only Produces
-//! wait; anything else is added to an empty queue only.
+//! Invariants: replies leave in the order of their requests; a Produce may start while only Produces wait; any other request
+//! starts only when nothing waits.
 
 use std::collections::VecDeque;
 use std::future::poll_fn;
@@ -69,7 +69,7 @@ impl Replies {
         .await
     }
 
-    /// Drops what waits for others and can no longer be delivered: the client has gone.
+    /// Drops requests that may wait long, as the client has gone and takes no answer.
     pub fn abandon_long_waits(&mut self) {
         self.waiting.retain(|waiting| {
             !matches!(
