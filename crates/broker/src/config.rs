@@ -1,8 +1,8 @@
-//! What the operator configured, resolved: every field has its value, nothing is optional that must be there.
+//! The configuration of a broker, resolved: every field has its value.
 //!
-//! Values come from Kafka's `server.properties`, from the environment, from the command line, and from the table of keys
-//! in `metadata::config_keys`, the command line being the strongest. Configs that may change
-//! while the broker runs are merged with these by `metadata::effective`.
+//! Values come from the command line, else from the environment, else from Kafka's `server.properties`, else from the table
+//! of keys in `metadata::config_keys`. Configs that may change while the broker runs are merged with these by
+//! `metadata::effective`.
 
 mod environment;
 pub mod listeners;
@@ -26,10 +26,10 @@ use listeners::Listeners;
 use read::{Notes, Settings};
 use values::Values;
 
-/// Bytes of requests in flight where `queued.max.request.bytes` sets no bound: Kafka has none then, we always do.
+/// Bound of the bytes of requests in flight where `queued.max.request.bytes` sets none. Kafka has no bound then.
 const REQUESTS_IN_FLIGHT: u64 = 256 * 1024 * 1024;
 
-/// What applies without a configuration file: one node on loopback that needs nobody else.
+/// The values without a configuration file: one node on loopback that needs no other node.
 const SINGLE_NODE: &[(&str, &str)] = &[
     ("process.roles", "broker,controller"),
     ("node.id", "1"),
@@ -49,7 +49,7 @@ const SINGLE_NODE: &[(&str, &str)] = &[
     ("group.initial.rebalance.delay.ms", "0"),
 ];
 
-/// Everything one broker is told.
+/// The configuration of one broker.
 #[derive(Debug, Clone)]
 pub struct BrokerConfig {
     /// `node.id`.
@@ -60,7 +60,7 @@ pub struct BrokerConfig {
     pub network: NetworkConfig,
     /// Directories and files.
     pub storage: StorageConfig,
-    /// Topics that are created.
+    /// Defaults of new topics.
     pub topics: TopicsConfig,
     /// Produce and fetch.
     pub records: RecordsConfig,
@@ -97,12 +97,12 @@ pub struct NetworkConfig {
     pub backlog: i32,
 }
 
-/// Directories, and what is done to the files in them.
+/// Log directories and their regular jobs.
 #[derive(Debug, Clone)]
 pub struct StorageConfig {
     /// `log.dirs`.
     pub log_dirs: Vec<PathBuf>,
-    /// Those of them that could not be used at the start; they are not in `log_dirs` any more.
+    /// The directories that the start could not use. They are not in `log_dirs`.
     pub offline_log_dirs: Vec<PathBuf>,
     /// `metadata.log.dir`, by default the first of `log.dirs`.
     pub metadata_log_dir: PathBuf,
@@ -122,7 +122,7 @@ pub struct StorageConfig {
     pub max_open_files: Option<usize>,
 }
 
-/// Topics that are created without saying how.
+/// Defaults of new topics, where the request does not set them.
 #[derive(Debug, Clone)]
 pub struct TopicsConfig {
     /// `auto.create.topics.enable`.
@@ -190,33 +190,32 @@ pub struct MetadataConfig {
     pub snapshot_interval: Option<Duration>,
 }
 
-/// A configuration that can be started, and what is to be said about it.
+/// A valid configuration, and what to log about it.
 #[derive(Debug)]
 pub struct Loaded {
     /// The configuration.
     pub config: BrokerConfig,
-    /// What the operator should know, one line each.
+    /// Lines for the operator.
     pub warnings: Vec<String>,
 }
 
 /// A properties file that was read.
 #[derive(Debug, Clone, Copy)]
 pub struct File<'a> {
-    /// How it was named.
+    /// Its path, as it was given.
     pub name: &'a str,
-    /// What it holds.
     pub text: &'a str,
 }
 
 /// An environment variable: its name and its value.
 pub type Variable = (String, String);
 
-/// Reads a configuration: `file`, or the values of a single node without one, and `overrides` over it.
+/// Reads a configuration: `file`, or the values of a single node where there is none, with `overrides` over it.
 pub fn load(file: Option<File<'_>>, overrides: &[String]) -> Result<Loaded, Problems> {
     load_with_environment(file, &[], overrides)
 }
 
-/// The same, with the keys that `environment` sets over the file and under `overrides`.
+/// Reads a configuration as [`load`] does; keys that `environment` sets override the file, and `overrides` override both.
 pub fn load_with_environment(
     file: Option<File<'_>>,
     environment: &[Variable],
@@ -249,7 +248,7 @@ pub fn load_with_environment(
 }
 
 impl BrokerConfig {
-    /// One node without a configuration file: data in `directory`, loopback only.
+    /// One node without a configuration file: its data is in `directory`, and it listens on loopback only.
     pub fn embedded(directory: PathBuf, port: u16) -> Self {
         let overrides = [format!("listeners=PLAINTEXT://127.0.0.1:{port}")];
         let mut config = load(None, &overrides)
@@ -263,7 +262,7 @@ impl BrokerConfig {
 }
 
 impl BrokerConfig {
-    /// The same without the log directories that cannot be used.
+    /// The same configuration without the log directories that cannot be used.
     #[must_use]
     pub fn without_directories(mut self, offline: Vec<PathBuf>) -> Self {
         self.storage.log_dirs.retain(|path| !offline.contains(path));

@@ -1,9 +1,10 @@
-//! Incremental fetch sessions (KIP-227): the broker remembers what a client fetches, so that only changes travel.
+//! Incremental fetch sessions (KIP-227): the broker remembers what a client fetches, so that requests and answers carry only
+//! changes.
 //!
-//! A session's partitions keep their order; one that returned records moves to the end, so that none starves. A
-//! session's epoch moves on with each request, before the answer is known: a second request in the same epoch is
-//! refused. Sessions are few (`max.incremental.fetch.session.cache.slots`) and none is promised: a client without
-//! one sends everything each time.
+//! The partitions of a session keep their order; one that returned records moves to the end, so that no partition starves.
+//! The epoch of a session rises with each request, before the answer is known; a second request of the same epoch is refused.
+//! There are at most `max.incremental.fetch.session.cache.slots` sessions. A client without one names all its partitions in
+//! each request.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -13,7 +14,7 @@ use ottla_protocol::messages::{ErrorCode, KafkaString};
 use ottla_protocol::time::MonotonicTime;
 use std::time::Duration;
 
-/// A session that was not used for this long gives way to a new one, whatever its size.
+/// A session that was not used for this long may be evicted for a new one of any size.
 const MAX_IDLE: Duration = Duration::from_mins(2);
 /// The epoch of a request that wants a new session.
 const INITIAL_EPOCH: i32 = 0;
@@ -34,18 +35,16 @@ pub struct FetchKey {
 /// A topic as requests name it.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum FetchTopicKey {
-    /// Its id.
     Id(Uuid),
-    /// Its name.
     Name(KafkaString),
 }
 
-/// What a client asks of a partition.
+/// What a client asks for in a partition.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct FetchWish {
     /// The first offset wanted.
     pub offset: i64,
-    /// The most bytes wanted.
+    /// Upper bound of the bytes wanted.
     pub max_bytes: i32,
     /// The leader epoch that the client knows, -1 for none.
     pub current_leader_epoch: i32,
@@ -55,7 +54,7 @@ pub struct FetchWish {
     pub log_start_offset: i64,
 }
 
-/// What the answer says of a partition, as far as a session cares.
+/// The parts of a partition's answer by which a session decides whether the client must be told.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct FetchNews {
     /// The bytes of its records.
@@ -64,9 +63,9 @@ pub struct FetchNews {
     pub high_watermark: i64,
     /// Its log start offset.
     pub log_start_offset: i64,
-    /// Whether there is anything that must be said whatever was said before: an error, a divergence.
+    /// Whether it is in the answer even if nothing has changed: a divergence.
     pub must_be_told: bool,
-    /// Whether that is an error.
+    /// Whether the answer is an error.
     pub is_error: bool,
 }
 
@@ -79,7 +78,7 @@ pub struct SessionRequest {
     pub session_epoch: i32,
     /// Whether topics are named by id.
     pub uses_topic_ids: bool,
-    /// Whether a follower asks, whose sessions are kept before others.
+    /// Whether a follower asks. Its session is evicted after those of consumers.
     pub is_from_follower: bool,
     /// New or changed partitions.
     pub wishes: Vec<(FetchKey, FetchWish)>,
@@ -87,28 +86,27 @@ pub struct SessionRequest {
     pub forgotten: Vec<FetchKey>,
 }
 
-/// What a request turned out to be.
+/// How a request relates to sessions.
 #[derive(Debug)]
 pub enum FetchContext {
-    /// No session, before or after.
+    /// It has no session and gets none.
     Sessionless,
-    /// Everything is asked for and answered; a session may come of it.
+    /// It names all its partitions and all are answered; a session may be created.
     Full {
         /// See [`SessionRequest`].
         uses_topic_ids: bool,
         /// See [`SessionRequest`].
         is_from_follower: bool,
     },
-    /// A session goes on; the answer may leave out what did not change.
+    /// It continues a session; the answer may leave out partitions that did not change.
     Incremental {
-        /// The session.
         session: Arc<Mutex<Session>>,
-        /// The epoch that it must still be in when the answer is ready.
+        /// The epoch that the session must still have when the answer is ready.
         epoch: i32,
     },
 }
 
-/// How an answer ends.
+/// The session part of an answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Finished {
     /// The error of the whole answer.
@@ -146,13 +144,13 @@ pub struct FetchSessions {
     sessions: Mutex<HashMap<i32, Arc<Mutex<Session>>>>,
 }
 
-// Both locks are held for bookkeeping only; a poisoned one is as good, since nothing in between can fail half-way.
+// Both locks are held for bookkeeping only. A poisoned one is used on: no change under them can stop half-way.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl FetchSessions {
-    /// Room for `slots` sessions.
+    /// No sessions; there may be `slots`.
     pub fn new(slots: usize) -> Self {
         Self {
             slots,
@@ -160,17 +158,15 @@ impl FetchSessions {
         }
     }
 
-    /// How many sessions there are.
     pub fn len(&self) -> usize {
         lock(&self.sessions).len()
     }
 
-    /// Whether there is no session.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// What `request` is, and all that it asks for, in the order in which it is to be read.
+    /// Returns how `request` relates to sessions, and all partitions that it asks for, in the order in which to read them.
     pub fn begin(
         &self,
         request: SessionRequest,
@@ -229,7 +225,7 @@ impl FetchSessions {
         Ok((FetchContext::Incremental { session, epoch }, wishes))
     }
 
-    /// Settles the answer: keeps of `answered` what the client must be told, and remembers it.
+    /// Removes from `answered` what the client knows already, and remembers the rest in the session.
     pub fn finish<P>(
         &self,
         context: FetchContext,
@@ -280,7 +276,7 @@ impl FetchSessions {
         }
     }
 
-    /// Adds `session` with what was `answered`, if there is room; its id, or 0.
+    /// Adds `session` with the partitions in `answered`, if there is room. Returns its id, or 0.
     fn create<P>(&self, mut session: Session, answered: &[Answered<P>]) -> i32 {
         let mut sessions = lock(&self.sessions);
         if sessions.len() >= self.slots && !make_room(&mut sessions, &session, answered.len()) {
@@ -303,16 +299,12 @@ impl FetchSessions {
     }
 }
 
-/// A partition's answer, on its way through its session; `P` is whatever the caller answers with.
+/// A partition with its answer; `P` is the caller's type of answers.
 #[derive(Debug)]
 pub struct Answered<P> {
-    /// The partition.
     pub key: FetchKey,
-    /// What was asked of it.
     pub wish: FetchWish,
-    /// What a session cares about in the answer.
     pub news: FetchNews,
-    /// The answer.
     pub answer: P,
 }
 
@@ -354,7 +346,7 @@ impl Session {
             .collect()
     }
 
-    /// Whether the client does not know `news` yet; from here on it does.
+    /// Whether the client must be told `news`; the session remembers that it was.
     fn must_tell(&mut self, key: &FetchKey, news: &FetchNews) -> bool {
         let Some(place) = self.places.get(key).copied() else {
             return false;
@@ -368,7 +360,7 @@ impl Session {
             || news.is_error
             || cached.high_watermark != news.high_watermark
             || cached.log_start_offset != news.log_start_offset;
-        // After an error the client does not know the high watermark, even if it comes back unchanged.
+        // After an error the client is told the high watermark again, even if it has not changed.
         cached.high_watermark = if news.is_error {
             -1
         } else {
@@ -382,8 +374,8 @@ impl Session {
     }
 }
 
-/// Removes one session in favour of `new`: the one idle for longest, else a smaller one of an equal or lower rank
-/// that had its time.
+/// Evicts one session for `new`: the one that was idle for longest, if that was long enough. Otherwise the smallest that has
+/// existed for long enough, if it is not larger than `new`; sessions of consumers go before those of followers.
 fn make_room(sessions: &mut HashMap<i32, Arc<Mutex<Session>>>, new: &Session, size: usize) -> bool {
     let now = new.created;
     let oldest = sessions
@@ -415,7 +407,8 @@ fn make_room(sessions: &mut HashMap<i32, Arc<Mutex<Session>>>, new: &Session, si
     }
 }
 
-/// A random positive id, so that a client of another broker or an earlier process does not hit a session by chance.
+/// A random positive id, so that a client that continues a session of another broker or of an earlier process does not hit
+/// one of this broker's by chance.
 fn unused_id(sessions: &HashMap<i32, Arc<Mutex<Session>>>) -> i32 {
     use std::hash::BuildHasher;
     loop {
@@ -435,7 +428,7 @@ fn next_epoch(epoch: i32) -> i32 {
     }
 }
 
-/// Each partition once: the last wish counts, at the place of the first, as Kafka's map has it.
+/// Each partition once, as in Kafka's map: at the place where it is named first, with the last wish.
 fn unique(wishes: Vec<(FetchKey, FetchWish)>) -> Vec<(FetchKey, FetchWish)> {
     let mut places: HashMap<FetchKey, usize> = HashMap::with_capacity(wishes.len());
     let mut kept: Vec<(FetchKey, FetchWish)> = Vec::with_capacity(wishes.len());

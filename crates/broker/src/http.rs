@@ -1,6 +1,6 @@
-//! The HTTP listener for those who watch the broker: `/metrics`, `/live`, `/ready`, `/why/compaction/TOPIC[/PARTITION]`.
+//! The HTTP listener for monitoring: `/metrics`, `/live`, `/ready` and `/why/compaction/TOPIC[/PARTITION]`.
 //!
-//! It has a port of its own, on loopback unless it is told otherwise, and says nothing that is secret.
+//! It has a port of its own, by default on loopback, and its answers hold no secrets.
 
 use std::fmt::Write as _;
 use std::io;
@@ -72,15 +72,16 @@ async fn metrics(State(broker): State<Arc<Broker>>) -> Response {
     }
 }
 
-/// The process answers.
+/// Answers whenever the process does.
 async fn live() -> &'static str {
     "live\n"
 }
 
-/// The lines of `/ready` that say what is wrong with compaction, at most.
+/// Upper bound of the lines of `/ready` about one kind of problem.
 const MAX_DEGRADED: usize = 20;
 
-/// Clients are served. What is degraded stands in the body alone: a healthy leader is not taken out of service.
+/// Whether clients are served. Problems are listed in the body and do not change the status: a load balancer must not take a
+/// broker out of service that still leads partitions.
 async fn ready(State(broker): State<Arc<Broker>>) -> (StatusCode, String) {
     if !broker.is_ready() {
         return (StatusCode::SERVICE_UNAVAILABLE, "not ready\n".to_owned());
@@ -94,7 +95,7 @@ fn ready_with(looked: Result<String, NotLooked>) -> String {
     format!("ready\n{degraded}")
 }
 
-/// A line for each thing that is wrong.
+/// A line for each problem.
 fn degraded(broker: &Broker) -> String {
     let (replicas, drivers) = (&broker.replicas, &broker.drivers);
     let now = broker.clock.monotonic();
@@ -125,12 +126,12 @@ fn degraded(broker: &Broker) -> String {
     lines
 }
 
-/// Why a topic's partitions were or were not compacted, as JSON.
+/// Why each partition of a topic was or was not compacted, as JSON.
 async fn why_topic(State(broker): State<Arc<Broker>>, Path(topic): Path<String>) -> Response {
     why(&broker, move |partition| *partition.topic == *topic).await
 }
 
-/// Why a partition was or was not compacted, as JSON.
+/// Why one partition was or was not compacted, as JSON.
 async fn why_partition(
     State(broker): State<Arc<Broker>>,
     Path((topic, index)): Path<(String, i32)>,

@@ -1,13 +1,13 @@
 //! Configuration keys in environment variables, named as Apache Kafka's container image names them.
 //!
-//! `KAFKA_ADVERTISED_LISTENERS` is `advertised.listeners`. Variables of the same prefix that are no keys are left out:
-//! those for Kafka's JVM and its logs, and those that Kubernetes sets for a service of the name `kafka`.
+//! `KAFKA_ADVERTISED_LISTENERS` sets `advertised.listeners`. Some variables of the same prefix are no keys: those for Kafka's
+//! JVM and its logs, and those that Kubernetes sets for a service with the name `kafka`.
 
 use super::Variable;
 
 const PREFIX: &str = "KAFKA_";
 
-/// What Kafka's image and scripts read themselves, and never take for a key.
+/// Variables that Kafka's image and scripts read themselves and never turn into a key.
 const OF_KAFKAS_SCRIPTS: &[&str] = &[
     "KAFKA_CLUSTER_ID",
     "KAFKA_DEBUG",
@@ -27,7 +27,7 @@ const OF_KAFKAS_SCRIPTS: &[&str] = &[
     "KAFKA_VERSION",
 ];
 
-/// Where Kubernetes tells pods about a service.
+/// Prefixes of the variables by which Kubernetes tells pods about a service.
 const OF_KUBERNETES: &[&str] = &["KAFKA_SERVICE_", "KAFKA_PORT_"];
 
 /// The key that a variable sets, if it sets one.

@@ -1,8 +1,8 @@
-//! Everything that is wrong with a configuration, said at once.
+//! Everything that is wrong with a configuration, reported together.
 
 use std::fmt;
 
-/// What keeps a configuration from being used.
+/// Why a configuration cannot be used.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Problems {
     found: Vec<Problem>,
@@ -11,21 +11,20 @@ pub struct Problems {
 /// One thing that is wrong.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Problem {
-    /// The key.
     pub key: String,
     /// Where it was set, if it was.
     pub place: Option<String>,
-    /// What is wrong and what to do.
+    /// What is wrong, and the next step.
     pub text: String,
 }
 
 impl Problems {
-    /// Notes what is wrong with a key.
+    /// Adds a problem of a key.
     pub fn add(&mut self, key: &str, text: String) {
         self.add_at(key, None, text);
     }
 
-    /// Notes what is wrong with a key, and where it was set.
+    /// Adds a problem of a key that was set at `place`.
     pub fn add_at(&mut self, key: &str, place: Option<String>, text: String) {
         self.found.push(Problem {
             key: key.to_owned(),
@@ -34,7 +33,7 @@ impl Problems {
         });
     }
 
-    /// Notes that a key asks for what is not built, which must not be ignored silently.
+    /// Adds that a key asks for a feature that does not exist yet. Ignoring it silently would be worse.
     pub fn refuse(&mut self, key: &str, why: &str) {
         self.add(
             key,
@@ -42,7 +41,7 @@ impl Problems {
         );
     }
 
-    /// The value, unless something was wrong.
+    /// The value, unless there are problems.
     pub fn or<T>(self, value: T) -> Result<T, Self> {
         if self.found.is_empty() {
             Ok(value)
@@ -51,7 +50,6 @@ impl Problems {
         }
     }
 
-    /// All of them.
     pub fn found(&self) -> &[Problem] {
         &self.found
     }

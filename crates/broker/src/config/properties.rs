@@ -1,7 +1,7 @@
-//! Java's properties format: what `server.properties` is written in.
+//! Java's properties format, in which `server.properties` is written.
 //!
-//! Comments start with `#` or `!`; a key ends at `=`, `:` or white space; a backslash at the end of a line joins it
-//! to the next, and elsewhere it escapes one character (`\t`, `\n`, `\r`, `\f`, `\uXXXX`, or the character itself).
+//! A comment starts with `#` or `!`. A key ends at `=`, `:` or white space. A backslash at the end of a line joins the line
+//! to the next one; elsewhere it escapes one character (`\t`, `\n`, `\r`, `\f`, `\uXXXX`, or the character itself).
 
 /// One entry of a file.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -29,7 +29,7 @@ pub fn parse(text: &str) -> Vec<Entry> {
         .collect()
 }
 
-/// Lines with their continuations joined, without blank ones and comments.
+/// The lines with their continuations joined, without blank lines and comments.
 fn logical_lines(text: &str) -> Vec<(usize, String)> {
     let mut logical: Vec<(usize, String)> = Vec::new();
     let mut continues = false;
@@ -54,7 +54,7 @@ fn logical_lines(text: &str) -> Vec<(usize, String)> {
     logical
 }
 
-/// Counts `\r\n` as one end of line.
+/// The number of the line that a piece is on; `\r\n` is one end of line.
 fn line_number(text: &str, piece: usize) -> usize {
     let before = text.split_inclusive(['\n', '\r']).take(piece);
     let pieces: Vec<&str> = before.collect();
@@ -103,7 +103,7 @@ fn unescape(text: &str) -> String {
     plain
 }
 
-/// The character of the next four digits; the replacement character where they are none.
+/// The character of the next four hexadecimal digits; the replacement character where they are no character.
 fn unicode(characters: &mut std::str::Chars<'_>) -> char {
     let digits: String = characters.by_ref().take(4).collect();
     u32::from_str_radix(&digits, 16)

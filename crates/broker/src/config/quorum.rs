@@ -1,4 +1,4 @@
-//! Which node this is among its controllers. Only a quorum of this node alone is served yet; anything else is refused.
+//! Checks the keys of the metadata quorum. Only a quorum of this node alone is served yet; any other is refused.
 
 use ottla_protocol::ids::NodeId;
 

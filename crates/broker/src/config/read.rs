@@ -1,4 +1,4 @@
-//! From files, environments and command lines to checked values: every key is looked up, every problem is kept.
+//! Checks the values of a file, the environment and the command line against the table of keys; collects every problem.
 
 use std::collections::BTreeMap;
 
@@ -10,17 +10,17 @@ use super::problems::Problems;
 use super::properties;
 use super::values::Values;
 
-/// The place of values that nobody wrote, of which nothing is said.
+/// The place of built-in values, about which nothing is logged.
 const BASE: &str = "no configuration file";
 
-/// What a file, the environment and a command line said, before any of it is believed.
+/// The values of a file, the environment and a command line, not checked yet: by key, with the place that set it.
 #[derive(Debug, Default)]
 pub struct Settings {
     entries: BTreeMap<String, (String, String)>,
 }
 
 impl Settings {
-    /// Takes a properties file; of a key that stands there twice, the last value counts, as in Kafka.
+    /// Adds a properties file. Where it names a key twice, the last value counts, as in Kafka.
     pub fn add_file(&mut self, name: &str, text: &str) {
         for entry in properties::parse(text) {
             let place = format!("{name}, line {}", entry.line);
@@ -28,7 +28,7 @@ impl Settings {
         }
     }
 
-    /// Takes values that apply unless something else is set.
+    /// Adds values of keys that are not set.
     pub fn add_base(&mut self, base: &[(&str, &str)]) {
         for (key, value) in base {
             let value = ((*value).to_owned(), BASE.to_owned());
@@ -36,7 +36,7 @@ impl Settings {
         }
     }
 
-    /// Adds `listener` to `listeners`, where those were set without it.
+    /// Adds `listener` to `listeners`, where those are set and do not name it.
     pub fn add_listener(&mut self, name: &str, listener: &str) {
         if let Some((listeners, _)) = self.entries.get_mut("listeners")
             && !listeners.to_uppercase().contains(&format!("{name}://"))
@@ -46,13 +46,13 @@ impl Settings {
         }
     }
 
-    /// Takes the value of an environment variable, which beats the file.
+    /// Adds the value of an environment variable, which overrides the file.
     pub fn add_variable(&mut self, key: String, (name, value): &Variable) {
         let place = format!("environment variable {name}");
         self.entries.insert(key, (value.trim().to_owned(), place));
     }
 
-    /// Takes one `key=value` of the command line, which beats the file and the environment.
+    /// Adds one `key=value` of the command line, which overrides the file and the environment.
     pub fn add_override(&mut self, text: &str, problems: &mut Problems) {
         match text.split_once('=') {
             Some((key, value)) => {
@@ -64,12 +64,12 @@ impl Settings {
     }
 }
 
-/// What is said once at start about keys that were taken without effect.
+/// Keys that were accepted and have no effect; they are logged once at the start.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Notes {
-    /// Kafka's keys that only tune and have no effect here yet.
+    /// Kafka's keys that only tune something, and have no effect here yet.
     pub without_effect: Vec<String>,
-    /// Keys near to nothing known; a plugin's, perhaps.
+    /// Unknown keys that resemble no known one; they may be a plugin's.
     pub unknown: Vec<String>,
 }
 
@@ -91,7 +91,7 @@ pub fn check(settings: Settings, problems: &mut Problems) -> (Values, Notes) {
     (Values::new(values), notes)
 }
 
-/// Why a setting is not taken; notes what is taken without effect.
+/// Why a setting is refused; adds to `notes` what is accepted without effect.
 fn refusal(name: &str, value: &str, notes: &mut Notes) -> Option<String> {
     let base = listener_key(name).unwrap_or(name);
     let Some(key) = find(ResourceKind::Broker, base) else {
@@ -111,7 +111,7 @@ fn refusal(name: &str, value: &str, notes: &mut Notes) -> Option<String> {
             notes.without_effect.push(name.to_owned());
             None
         }
-        // One listener's own value is not kept apart yet, so it must not seem to be.
+        // The value of one listener does not apply to it alone yet, so it must not seem to.
         Effect::Works if base != name => {
             notes.without_effect.push(name.to_owned());
             None
@@ -137,7 +137,7 @@ fn unknown(name: &str, base: &str, notes: &mut Notes) -> Option<String> {
     None
 }
 
-/// The key in `listener.name.<listener>.<key>`; SASL mechanisms stand in front of the key too.
+/// The key in `listener.name.<listener>.<key>`, or in `listener.name.<listener>.<mechanism>.<key>`.
 fn listener_key(name: &str) -> Option<&str> {
     let (_listener, key) = name.strip_prefix("listener.name.")?.split_once('.')?;
     if find(ResourceKind::Broker, key).is_none()

@@ -1,4 +1,4 @@
-//! Configured values by key, each already checked, with Kafka's defaults behind them.
+//! Values of configuration keys that have been checked already, with Kafka's defaults for keys that are not set.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -13,12 +13,12 @@ pub struct Values {
 }
 
 impl Values {
-    /// These values, where set, over the defaults.
+    /// The values that are set; the others have their defaults.
     pub fn new(set: BTreeMap<String, String>) -> Self {
         Self { set }
     }
 
-    /// What was set.
+    /// The values that were set.
     pub fn into_set(self) -> BTreeMap<String, String> {
         self.set
     }
@@ -28,7 +28,7 @@ impl Values {
         self.set.get(key).map(String::as_str)
     }
 
-    /// The value of `key`, or its default; empty where it has none.
+    /// The value of `key`, or its default; empty where it has neither.
     pub fn text(&self, key: &str) -> String {
         let default = || find(ResourceKind::Broker, key).and_then(|key| key.default);
         self.set(key)
@@ -38,7 +38,7 @@ impl Values {
             .to_owned()
     }
 
-    /// The items of a list.
+    /// The items of a comma-separated list.
     pub fn list(&self, key: &str) -> Vec<String> {
         self.text(key)
             .split(',')
@@ -58,12 +58,12 @@ impl Values {
         T::try_from(self.number(key).max(0)).unwrap_or(T::LARGEST)
     }
 
-    /// Milliseconds; a negative number means for ever.
+    /// A number of milliseconds; a negative one is [`Duration::MAX`].
     pub fn duration(&self, key: &str) -> Duration {
         u64::try_from(self.number(key)).map_or(Duration::MAX, Duration::from_millis)
     }
 
-    /// A truth value.
+    /// Whether the value is `true`.
     pub fn flag(&self, key: &str) -> bool {
         self.text(key).eq_ignore_ascii_case("true")
     }
@@ -71,7 +71,6 @@ impl Values {
 
 /// An integer type with a largest value.
 pub trait Bounded {
-    /// That value.
     const LARGEST: Self;
 }
 

@@ -1,6 +1,6 @@
 //! `AlterConfigs` (key 33), versions 0 to 2; they differ in encoding only.
 //!
-//! The legacy call: what is not named goes back to its default.
+//! The older API: configs that are not named go back to their defaults.
 
 use std::collections::BTreeMap;
 

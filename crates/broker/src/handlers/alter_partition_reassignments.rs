@@ -1,6 +1,6 @@
 //! `AlterPartitionReassignments` (key 45), versions 0 and 1.
 //!
-//! - 1: whether the number of replicas may change. One node has nowhere to move a replica to.
+//! - 1: whether the number of replicas may change. With one node no replica can be moved.
 
 use ottla_controller::reassignments::{self, Wanted};
 use ottla_controller::request::AlterPartitionReassignments;
@@ -46,7 +46,7 @@ fn wanted(topic: ReassignableTopic) -> Vec<Wanted> {
         .collect()
 }
 
-/// Partition results, those of one topic that follow each other together.
+/// The results by topic; adjacent results of one topic share an entry.
 fn responses(reply: reassignments::Reply) -> Vec<ReassignableTopicResponse> {
     let mut responses: Vec<ReassignableTopicResponse> = Vec::new();
     for ((topic, index), outcome) in reply {

@@ -1,7 +1,7 @@
 //! `AlterReplicaLogDirs` (key 34), versions 1 and 2; they differ in encoding only.
 //!
-//! A replica stays where it is: asked to go there, it is there already. Moving one between the directories of a
-//! node is refused as against the policy of this release.
+//! This release does not move replicas between the directories of a node: a request for the directory where the replica is
+//! already succeeds, any other is refused with a policy violation.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -19,13 +19,13 @@ use crate::broker::Broker;
 use crate::context::RequestContext;
 use crate::replicas::Found;
 
-/// Answers for each replica whether it is in the directory asked for.
+/// Answers for each replica whether it is in the requested directory.
 pub fn handle(
     broker: &Broker,
     _context: &RequestContext,
     request: AlterReplicaLogDirsRequestData,
 ) -> AlterReplicaLogDirsResponseData {
-    // Of a replica that is named more than once, the last directory counts.
+    // Where a replica is named more than once, the last directory counts.
     let mut wanted: BTreeMap<String, BTreeMap<i32, KafkaString>> = BTreeMap::new();
     for directory in request.dirs {
         for topic in directory.topics {

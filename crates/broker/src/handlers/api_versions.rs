@@ -5,8 +5,8 @@
 //! - 4: features whose lowest level is 0 appear too.
 //! - 5: the client names the cluster and the node that it expects, both or neither (KIP-1242).
 //!
-//! A version above 5 is answered in version 0 with `UNSUPPORTED_VERSION` and the range of this API alone, from
-//! which the client picks again.
+//! A version above 5 is answered in version 0 with `UNSUPPORTED_VERSION` and the range of this API alone, from which the
+//! client chooses another version.
 
 use ottla_metadata::{MetadataImage, versions};
 use ottla_protocol::api_key;
@@ -31,7 +31,7 @@ const SHOWS_FEATURES: i16 = 3;
 /// The first version that shows features whose lowest level is 0 (KAFKA-17011).
 const SHOWS_MINIMUM_ZERO: i16 = 4;
 
-/// Announces what the table of handlers serves.
+/// Announces the APIs in the table of handlers.
 pub fn handle(
     broker: &Broker,
     context: &RequestContext,
@@ -44,7 +44,7 @@ pub fn handle(
             return ApiVersionsResponseData::default()
                 .with_error_code(ErrorCode::InvalidRequest.code());
         }
-        // The first name stays: a connection is one client.
+        // The first name counts: a connection belongs to one client.
         let _ = context.connection.software.set(ClientSoftware {
             name: name.to_owned(),
             version: version.to_owned(),
@@ -61,11 +61,11 @@ pub fn handle(
     with_features(broker, context.version, response)
 }
 
-/// Whether this is the broker that the client expects. The connection goes on either way.
+/// Whether this is the broker that the client expects. The connection stays open either way.
 fn check_expected(broker: &Broker, request: &ApiVersionsRequestData) -> Result<(), ErrorCode> {
     match (&request.cluster_id, request.node_id) {
         (None, NO_NODE) => Ok(()),
-        // Half of an expectation is a mistake of the client.
+        // Cluster and node must both be given, or neither.
         (None, _) | (Some(_), NO_NODE) => Err(ErrorCode::InvalidRequest),
         (Some(cluster), node)
             if *cluster == broker.cluster_id && node == broker.config.node_id.0 =>
@@ -76,7 +76,7 @@ fn check_expected(broker: &Broker, request: &ApiVersionsRequestData) -> Result<(
     }
 }
 
-/// Adds what this broker supports, and the levels that the cluster has settled on.
+/// Adds the features that this broker supports, and the finalized levels of the cluster.
 fn with_features(
     broker: &Broker,
     version: i16,
@@ -107,7 +107,7 @@ fn with_features(
         .with_finalized_features_epoch(epoch)
 }
 
-/// The levels that the cluster has settled on; `kraft.version` stands in the quorum's own records.
+/// The finalized levels; that of `kraft.version` is not in the image but in the quorum's own records.
 fn finalized(image: &MetadataImage, kraft: i16) -> impl Iterator<Item = (&str, i16)> {
     let kraft = (kraft > 0).then_some((versions::KRAFT, kraft));
     let features = image.features.iter();
@@ -116,7 +116,7 @@ fn finalized(image: &MetadataImage, kraft: i16) -> impl Iterator<Item = (&str, i
         .chain(kraft)
 }
 
-/// What a client gets that asked in a version which does not exist.
+/// The answer to a version that does not exist.
 pub fn unsupported_version() -> ApiVersionsResponseData {
     ApiVersionsResponseData::default()
         .with_error_code(ErrorCode::UnsupportedVersion.code())
@@ -131,7 +131,7 @@ fn announced(api: ApiKey) -> ApiVersion {
         .with_max_version(*versions.end())
 }
 
-/// Letters and digits, with dots and dashes inside: Kafka's rule for what may become a metric's label.
+/// Whether Kafka accepts a name of software: letters and digits, with dots and dashes inside.
 fn is_software_name(name: &str) -> bool {
     let edge = |byte: &u8| byte.is_ascii_alphanumeric();
     let inner = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-');

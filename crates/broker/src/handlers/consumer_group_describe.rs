@@ -1,7 +1,7 @@
 //! `ConsumerGroupDescribe` (key 69), versions 0 and 1 (KIP-848).
 //!
-//! Announced and refused, as `ConsumerGroupHeartbeat` is: clients that describe a group of unknown type ask here first,
-//! and then as for a classic group.
+//! It is announced and refused, like `ConsumerGroupHeartbeat`. Clients that describe a group of unknown type try this API
+//! first, and the one for classic groups then.
 
 use ottla_protocol::messages::consumer_group_describe_response::DescribedGroup;
 use ottla_protocol::messages::{

@@ -1,7 +1,7 @@
 //! `ConsumerGroupHeartbeat` (key 68), versions 0 and 1 (KIP-848).
 //!
-//! The consumer group protocol is not served, and this API is announced all the same, as a Kafka at group.version 0
-//! does: a client with `group.protocol=consumer` then fails at once, where it would wait for ever otherwise.
+//! The consumer group protocol is not served. The API is announced nevertheless, as by a Kafka at group.version 0: a client
+//! with `group.protocol=consumer` then fails at once; without the API it would wait for ever.
 
 use ottla_protocol::messages::{
     ConsumerGroupHeartbeatRequestData, ConsumerGroupHeartbeatResponseData, ErrorCode,

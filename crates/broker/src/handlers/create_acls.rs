@@ -1,4 +1,4 @@
-//! `CreateAcls` (key 30), versions 1 to 3. Answered as Kafka answers it without an authorizer.
+//! `CreateAcls` (key 30), versions 1 to 3. The answer is that of a Kafka without an authorizer.
 
 use ottla_protocol::messages::create_acls_response::AclCreationResult;
 use ottla_protocol::messages::{CreateAclsRequestData, CreateAclsResponseData, ErrorCode};

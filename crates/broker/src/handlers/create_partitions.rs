@@ -11,7 +11,7 @@ use ottla_protocol::messages::{
 use crate::broker::Broker;
 use crate::context::RequestContext;
 
-/// Gives topics more partitions, each topic by itself.
+/// Adds partitions to topics; an error concerns one topic.
 pub async fn handle(
     broker: &Broker,
     _context: &RequestContext,

@@ -21,7 +21,7 @@ use crate::config_changes;
 use crate::context::RequestContext;
 use crate::process::random::random_id;
 
-/// Creates topics, each by itself.
+/// Creates topics; an error concerns one topic.
 pub async fn handle(
     broker: &Broker,
     _context: &RequestContext,
@@ -89,7 +89,7 @@ fn answer(name: KafkaString, result: Result<CreatedTopic, Refusal>) -> Creatable
                 .with_error_message(Some(refusal.to_string().into()));
         }
     };
-    // Clients look up what they know in this list, and some fail on a name of which they know nothing.
+    // Clients look up the configs of this list among those that they know, and some fail on an unknown name.
     let of_kafka = |config: &&EffectiveConfig| !config.key.name.starts_with(ottla_configs::PREFIX);
     let configs = created.configs.iter().filter(of_kafka).map(|config| {
         CreatableTopicConfigs::default()

@@ -1,4 +1,4 @@
-//! `DeleteAcls` (key 31), versions 1 to 3. Answered as Kafka answers it without an authorizer.
+//! `DeleteAcls` (key 31), versions 1 to 3. The answer is that of a Kafka without an authorizer.
 
 use ottla_protocol::messages::delete_acls_response::DeleteAclsFilterResult;
 use ottla_protocol::messages::{DeleteAclsRequestData, DeleteAclsResponseData, ErrorCode};

@@ -2,8 +2,7 @@
 //!
 //! - 2: flexible. 3: a message for each group, which is null as in Kafka without a plugin for streams groups.
 //!
-//! A share group that Kafka left is not deleted (`UNSUPPORTED_VERSION`) while its state is kept: nobody here can delete
-//! that.
+//! A share group that Kafka left is not deleted (`UNSUPPORTED_VERSION`), as this release cannot delete its state.
 
 use std::collections::BTreeSet;
 
@@ -14,7 +13,7 @@ use ottla_protocol::messages::{DeleteGroupsRequestData, DeleteGroupsResponseData
 use crate::broker::Broker;
 use crate::context::RequestContext;
 
-/// Deletes empty groups, each by itself; one that is named twice is deleted once.
+/// Deletes empty groups; an error concerns one group. A group that is named twice is deleted once.
 pub async fn handle(
     broker: &Broker,
     _context: &RequestContext,

@@ -2,8 +2,8 @@
 //!
 //! - 2: flexible.
 //!
-//! Only what can be read is deleted: records that are not on stable storage yet are flushed first. The new log start
-//! offsets are written down before the answer: what was deleted does not come back by a crash.
+//! Only readable records are deleted: records that are not on stable storage yet are flushed first. The new log start
+//! offsets are written before the answer, so that deleted records do not come back after a crash.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -31,7 +31,7 @@ use crate::replicas::{Directory, distinct};
 /// An offset that means "up to the high watermark".
 const TO_HIGH_WATERMARK: i64 = -1;
 
-/// A partition whose records may be deleted, before an offset or all of them, as far as it can be read.
+/// A partition whose records may be deleted: before an offset, or as far as it can be read.
 type Wanted = Result<(Arc<Partition>, Option<Offset>), ErrorCode>;
 
 /// Moves the log start offset of each partition.
@@ -49,14 +49,14 @@ pub async fn handle(
     let timeout = Duration::from_millis(request.timeout_ms.max(0).cast_unsigned().into());
     let wanted = reach(wanted, timeout.max(ends::LEAST_PATIENCE), broker.clock).await;
     let broker = Arc::clone(broker);
-    // Files are removed and written: that takes its time.
+    // Removing and writing files takes long.
     blocking(move || delete_all(&broker, request, wanted)).await
 }
 
-/// Waits until what is to be deleted can be read.
+/// Waits until the records to delete can be read.
 async fn reach(wanted: Vec<Wanted>, limit: Duration, clock: Clock) -> Vec<Wanted> {
     let awaited = wanted.iter().flatten().map(|(partition, offset)| {
-        // Beyond the end there is nothing to wait for; a partition that is gone says so itself.
+        // Beyond the end there is nothing to wait for. A partition that is gone is answered later, by its own error.
         let end = partition.offsets().map_or(Offset(0), |all| all.log_end);
         let until = offset.unwrap_or(end);
         let until = if until > end { Offset(0) } else { until };
@@ -75,7 +75,7 @@ async fn reach(wanted: Vec<Wanted>, limit: Duration, clock: Clock) -> Vec<Wanted
     wanted.collect()
 }
 
-/// The log start offset of a partition, not yet written down.
+/// The new log start offset of a partition, not written yet.
 type Deleted = Result<(Offset, Arc<Partition>), ErrorCode>;
 
 fn delete_all(
@@ -107,7 +107,7 @@ fn delete_all(
     DeleteRecordsResponseData::default().with_topics(topics.collect())
 }
 
-/// Each partition once: of one that is named more often, the last offset counts.
+/// Each partition once; where it is named more often, the last offset counts.
 fn as_named_last(topics: Vec<DeleteRecordsTopic>) -> Vec<DeleteRecordsTopic> {
     let mut wanted: BTreeMap<String, BTreeMap<i32, DeleteRecordsPartition>> = BTreeMap::new();
     for topic in topics {
@@ -123,7 +123,7 @@ fn as_named_last(topics: Vec<DeleteRecordsTopic>) -> Vec<DeleteRecordsTopic> {
     topics.collect()
 }
 
-/// Writes the log start offsets down; returns the log directories where that failed.
+/// Writes the log start offsets; returns the log directories where that failed.
 fn write_log_starts<'a>(
     broker: &Broker,
     deleted: impl Iterator<Item = &'a (Offset, Arc<Partition>)>,
@@ -168,7 +168,7 @@ fn find(broker: &Broker, topic: &str, wanted: &DeleteRecordsPartition) -> Wanted
         return Err(ErrorCode::InvalidTopicException);
     }
     let settings = partition.settings();
-    // A topic without any policy keeps all for ever: it may be trimmed by hand.
+    // A topic without any policy keeps its records for ever; deleting them by hand is allowed.
     if settings.log.compact && !settings.log.delete {
         return Err(ErrorCode::PolicyViolation);
     }

@@ -13,7 +13,7 @@ use ottla_protocol::messages::{
 use crate::broker::Broker;
 use crate::context::RequestContext;
 
-/// Deletes topics, each by itself.
+/// Deletes topics; an error concerns one topic.
 pub async fn handle(
     broker: &Broker,
     context: &RequestContext,
@@ -50,7 +50,7 @@ pub async fn handle(
     DeleteTopicsResponseData::default().with_responses(responses)
 }
 
-/// A topic is named by exactly one of name and id.
+/// The topic, which must be named by either its name or its id.
 fn reference(topic: &DeleteTopicState) -> Option<TopicReference> {
     match (&topic.name, topic.topic_id) {
         (Some(name), KafkaUuid::ZERO) => Some(TopicReference::Name(name.as_str().to_owned())),

@@ -1,4 +1,4 @@
-//! `DescribeAcls` (key 29), versions 1 to 3. Answered as Kafka answers it without an authorizer.
+//! `DescribeAcls` (key 29), versions 1 to 3. The answer is that of a Kafka without an authorizer.
 
 use ottla_protocol::messages::{DescribeAclsRequestData, DescribeAclsResponseData, ErrorCode};
 

@@ -1,6 +1,6 @@
 //! `DescribeClientQuotas` (key 48), versions 0 and 1; they differ in encoding only.
 //!
-//! Quotas are not served, and none can be set. A directory that Kafka wrote may hold some, which are shown.
+//! Quotas are not enforced, and none can be set. Metadata that Kafka wrote may hold some, which are shown.
 
 use std::collections::BTreeMap;
 
@@ -22,7 +22,7 @@ const EXACT: i8 = 0;
 const DEFAULT: i8 = 1;
 const SPECIFIED: i8 = 2;
 
-/// What one type of an entity must be.
+/// What the name of an entity must be.
 enum Wanted {
     /// This name, or the default entity.
     Named(Option<String>),
@@ -112,7 +112,7 @@ fn invalid(why: String) -> Refused {
     }
 }
 
-/// Whether an entity has all that the filter names; if that is strict, nothing besides.
+/// Whether an entity has all types that the filter names; with a strict filter, no other.
 fn matches(entity: &QuotaEntity, filter: &Filter, strict: bool) -> bool {
     if strict && entity.len() != filter.len() {
         return false;

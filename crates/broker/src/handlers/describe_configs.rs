@@ -17,20 +17,20 @@ use ottla_protocol::messages::{
 use crate::broker::Broker;
 use crate::context::RequestContext;
 
-/// The source of a logger's level; it is no config of the cluster.
+/// The config source of a logger's level.
 const OF_A_LOGGER: i8 = 6;
 
 /// Why a resource's configs are not shown.
 type Refused = (ErrorCode, Option<String>);
 
-/// What the caller wants of each config.
+/// What the client asks for about each config.
 #[derive(Clone, Copy)]
 struct Detail {
     synonyms: bool,
     documentation: bool,
 }
 
-/// Describes the configs of each resource by itself.
+/// Describes the configs of each resource; an error concerns one resource.
 pub fn handle(
     broker: &Broker,
     _context: &RequestContext,
@@ -55,7 +55,7 @@ pub fn handle(
     DescribeConfigsResponseData::default().with_results(results.collect())
 }
 
-/// A type that does not exist refuses the whole request.
+/// An unknown resource type refuses the whole request.
 fn of_unknown_type(resource: DescribeConfigsResource) -> DescribeConfigsResult {
     let why = KafkaString::from_static("a resource type of this request does not exist");
     DescribeConfigsResult::default()
@@ -89,7 +89,7 @@ fn describe(
         .with_resource_type(resource.resource_type)
         .with_resource_name(resource.resource_name);
     match entries {
-        // Kafka's message is empty, not null, where nothing went wrong.
+        // Without an error Kafka's message is empty, not null.
         Ok(entries) => result
             .with_configs(entries)
             .with_error_message(Some(KafkaString::default())),
@@ -143,7 +143,7 @@ fn of_broker(
     Ok(effective::broker(image, &broker.config.statics))
 }
 
-/// The process's loggers, each with its level.
+/// The loggers of the process, each with its level.
 fn loggers(broker: &Broker, name: &str) -> Result<Vec<DescribeConfigsResourceResult>, Refused> {
     if name.is_empty() {
         let why = "broker id must not be empty".to_owned();
@@ -160,7 +160,7 @@ fn loggers(broker: &Broker, name: &str) -> Result<Vec<DescribeConfigsResourceRes
     Ok(levels.map(entry).collect())
 }
 
-/// Refuses a broker that is not this one: its configs are known to itself alone.
+/// Refuses another broker: only that broker knows its configs.
 fn check_is_this(broker: &Broker, name: &str, besides: &str) -> Result<(), Refused> {
     let node = broker.config.node_id;
     let why = match name.parse::<i32>() {

@@ -1,7 +1,7 @@
 //! `DescribeGroups` (key 15), versions 0 to 6.
 //!
 //! - 3: authorized operations. 4: static members. 5: flexible.
-//! - 6: a group that is not there is an error with a message; before, it is described as dead.
+//! - 6: a group that does not exist is an error with a message; before, it is described as dead.
 
 use ottla_coordinator::group::describe::{
     self, DescribeError, DescribeGroupRequest, DescribedMember,

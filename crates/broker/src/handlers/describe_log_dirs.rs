@@ -23,7 +23,7 @@ const UNKNOWN: i64 = -1;
 /// The partitions in one directory: by topic, index and size.
 type Sizes = BTreeMap<String, BTreeMap<i32, i64>>;
 
-/// Tells what lies in each log directory.
+/// Lists the replicas in each log directory.
 pub fn handle(
     broker: &Broker,
     _context: &RequestContext,
@@ -97,13 +97,13 @@ fn failed(path: &Path) -> DescribeLogDirsResult {
         .with_usable_bytes(UNKNOWN)
 }
 
-/// The path of a log directory as clients are told it: absolute, as Kafka's.
+/// The path of a log directory as clients see it: absolute, as Kafka's.
 pub fn shown(path: &Path) -> KafkaString {
     let absolute = std::path::absolute(path).unwrap_or_else(|_| path.to_path_buf());
     absolute.display().to_string().into()
 }
 
-/// All and free bytes of the volume that a path lies on.
+/// Total and free bytes of the volume of a path.
 fn volume(path: &Path) -> Option<(i64, i64)> {
     let space = rustix::fs::statvfs(path).ok()?;
     let bytes = |blocks: u64| i64::try_from(blocks.saturating_mul(space.f_frsize)).ok();

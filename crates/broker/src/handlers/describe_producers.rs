@@ -1,6 +1,6 @@
 //! `DescribeProducers` (key 61), version 0.
 //!
-//! Who has written to a partition lately, with sequence numbers and open transactions.
+//! The active producers of a partition, with their sequence numbers and open transactions.
 
 use ottla_controller::topic_names;
 use ottla_protocol::ids::PartitionIndex;

@@ -1,6 +1,6 @@
 //! `DescribeQuorum` (key 55), versions 0 to 2.
 //!
-//! - 1: when each replica was last in touch. 2: error messages, directory ids, and where the voters listen.
+//! - 1: when each replica last fetched and caught up. 2: error messages, directory ids, and the endpoints of voters.
 
 use ottla_controller::topic_names::CLUSTER_METADATA;
 use ottla_protocol::messages::describe_quorum_request;
@@ -13,7 +13,7 @@ use ottla_quorum::{QuorumStatus, Voter};
 use crate::broker::Broker;
 use crate::context::RequestContext;
 
-/// Tells who leads the metadata quorum and how far each voter is.
+/// Describes the leader of the metadata quorum and the log end offset of each voter.
 pub fn handle(
     broker: &Broker,
     _context: &RequestContext,
@@ -41,7 +41,7 @@ pub fn handle(
         .with_nodes(status.voters.iter().map(node).collect())
 }
 
-/// There is one partition to ask for.
+/// Whether the request asks for the partition of the metadata log, the only one.
 fn is_metadata_partition(request: &DescribeQuorumRequestData) -> bool {
     let [topic] = request.topics.as_slice() else {
         return false;
@@ -67,7 +67,7 @@ fn unknown(request: DescribeQuorumRequestData) -> DescribeQuorumResponseData {
     DescribeQuorumResponseData::default().with_topics(request.topics.into_iter().map(of).collect())
 }
 
-/// The leader is in touch with itself now.
+/// The leader itself has fetched and caught up now.
 fn state(voter: &Voter, status: &QuorumStatus, now: i64) -> ReplicaState {
     ReplicaState::default()
         .with_replica_id(voter.node_id.0)

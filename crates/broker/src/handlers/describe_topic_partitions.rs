@@ -1,7 +1,7 @@
 //! `DescribeTopicPartitions` (key 75), version 0 (KIP-966).
 //!
-//! Topics come in the order of their names, a bounded number of partitions at a time; the cursor says where
-//! the next answer begins.
+//! Topics are ordered by name. An answer has a bounded number of partitions, and its cursor tells where the next answer
+//! begins.
 
 use std::collections::BTreeSet;
 
@@ -97,7 +97,7 @@ fn unknown(name: &str) -> DescribeTopicPartitionsResponseTopic {
         .with_topic_authorized_operations(operations::ON_TOPIC)
 }
 
-/// At most `limit` partitions of a topic from `from` on, and the first that did not fit.
+/// At most `limit` partitions of a topic from `from` on, and the first partition that did not fit.
 fn describe(
     image: &MetadataImage,
     topic: &Topic,

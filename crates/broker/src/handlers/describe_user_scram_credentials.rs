@@ -1,6 +1,6 @@
 //! `DescribeUserScramCredentials` (key 50), version 0.
 //!
-//! SCRAM is not served, and no credential can be set. A directory that Kafka wrote may hold some, which are shown.
+//! SCRAM is not served, and no credential can be set. Metadata that Kafka wrote may hold some, which are shown.
 
 use std::collections::BTreeMap;
 

@@ -48,7 +48,7 @@ fn named(topic: TopicPartitions) -> Vec<Named> {
         .collect()
 }
 
-/// Partition results, those of one topic that follow each other together.
+/// The results by topic; adjacent results of one topic share an entry.
 fn results(reply: elections::Reply) -> Vec<ReplicaElectionResult> {
     let mut results: Vec<ReplicaElectionResult> = Vec::new();
     for ((topic, index), outcome) in reply {

@@ -4,10 +4,10 @@
 //! - 12: flexible; the epoch of the last record. 13: topics by id. 15: replica state. 16: node endpoints.
 //! - 17: replica directories. 18: the reader's high watermark.
 //!
-//! What to read is planned first, without reading it, until there is enough or time is up; then the bytes are read,
-//! outside of every lock. Partitions are read in the request's order; the first that holds anything gives at least
-//! one whole batch, whatever the limits. When answers hold as many log files open as they may, the others give nothing,
-//! as when there are bytes enough.
+//! Reads are planned first, without reading, until there are enough bytes or the time is up. Then the bytes are read, outside
+//! of every lock. Partitions are read in the order of the request. The first one with records returns at least one whole
+//! batch, whatever the limits. When answers hold as many log files open as they may, further partitions return nothing, as
+//! when the byte limit is reached.
 
 pub mod parts;
 
@@ -42,18 +42,18 @@ use crate::reply::Part;
 const FIRST_WITH_TOPIC_IDS: i16 = 13;
 /// Up to this version clients do not know `KAFKA_STORAGE_ERROR`.
 const LAST_WITHOUT_STORAGE_ERROR: i16 = 5;
-/// Records of fewer bytes are read, more are sent from their file by the kernel.
+/// Fewer bytes of records are read into memory; more are sent from their file by the kernel.
 const SMALLEST_SENT_FROM_FILE: usize = 64 << 10;
 /// How often what is missing is loaded before a plan waits for the disk after all: a search in an index takes a few
 /// pages, and memory may be so short that they are gone again.
 const MOST_LOADS: usize = 8;
 /// The replica id of a consumer.
 const CONSUMER: i32 = -1;
-/// The replica id of a tool that reads like a follower.
+/// The replica id of a tool that reads as a follower does.
 const DEBUGGING_CONSUMER: i32 = -2;
 
-/// Answers with what there is, as soon as there is enough of it; the records stand beside the response, in the order
-/// of its partitions.
+/// Answers as soon as there are enough records, or the time is up. The records are returned beside the response, in the
+/// order of its partitions.
 pub async fn handle(
     broker: &Broker,
     context: &RequestContext,
@@ -139,7 +139,7 @@ fn replica_id(request: &FetchRequestData, version: i16) -> i32 {
     }
 }
 
-/// What bounds one request.
+/// The bounds of one request.
 struct Limits {
     max_bytes: usize,
     min_bytes: usize,
@@ -185,9 +185,9 @@ impl Limits {
 /// What a request waits for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Waits {
-    /// Until there are bytes enough.
+    /// Until there are enough bytes.
     ForBytes,
-    /// Its time is up, or it wants what is there: only until that is flushed, if there is nothing else.
+    /// Its time is up, or it asks for what there is: only until that is flushed, if nothing else can be read.
     ForFlush,
 }
 
@@ -221,7 +221,7 @@ impl Target {
     ) -> Result<Planned, ErrorCode> {
         let partition = self.found.as_ref().map_err(|code| *code)?;
         if limits.is_from_follower {
-            // Nobody replicates from this node yet: whoever asks is not among the replicas.
+            // No broker replicates from this one yet, so the follower that asks is not a replica.
             return Err(ErrorCode::NotLeaderOrFollower);
         }
         let epoch = |epoch: i32| (epoch >= 0).then_some(LeaderEpoch(epoch));
@@ -241,21 +241,21 @@ impl Target {
 /// How a read is planned: [`Partition::plan`] or [`Partition::plan_cached`].
 type Decide = fn(&Partition, &ReadAt, MonotonicTime) -> Result<Planned, Unreadable>;
 
-/// A read that is planned, and the file that it holds open, if it reads anything.
+/// A planned read, and the file that it holds open, if it reads anything.
 type Plan = (Planned, Option<HeldFile>);
 type Plans = Vec<Result<Plan, ErrorCode>>;
 
 /// Plans until there are enough bytes, an error or a divergence, or the time is up.
 ///
-/// Records that are appended but not on stable storage yet count for when there is enough: they are flushed for whoever
-/// would be answered with them, and an answer is not empty for want of a flush.
+/// Records that are appended and not flushed yet count as well: they are flushed for the reader that would be answered with
+/// them, so that no answer is empty only because a flush is missing.
 async fn plan_enough(targets: &mut [Target], limits: &Limits) -> Plans {
     let plans = plan_all(targets, limits).await;
     if Look::at(&plans).suffices(limits, limits.waits()) {
         flush_tails(targets, &plans, limits);
         return plans;
     }
-    // Who waits holds no files.
+    // A reader that waits holds no files.
     drop(plans);
     wait_for_enough(targets, limits).await
 }
@@ -270,7 +270,7 @@ async fn wait_for_enough(targets: &[Target], limits: &Limits) -> Plans {
     let reader = reader();
     loop {
         reader.lacks(limits.min_bytes);
-        // Watched before planning: what comes in between is not missed.
+        // The reader watches before it plans, so that it misses no append in between.
         for partition in targets.iter().flat_map(|target| &target.found) {
             partition.watch(&reader);
         }
@@ -297,9 +297,9 @@ async fn wait_for_enough(targets: &[Target], limits: &Limits) -> Plans {
     }
 }
 
-/// Has flushed what the reader waits for, if that is enough with what it has seen.
+/// Asks for a flush of the records that the reader waits for, if they are enough together with those that it may read.
 ///
-/// What is enough may have been appended after the look, which then says nothing of it: each partition looks again.
+/// Enough records may have been appended since the reader looked; so each partition is looked at again.
 fn flush_if_enough(
     targets: &[Target],
     limits: &Limits,
@@ -314,7 +314,7 @@ fn flush_if_enough(
     }
 }
 
-/// A partition whose records only lack a flush gives nothing to this answer. It is flushed for the next one.
+/// A partition whose records are not flushed adds nothing to this answer. It is flushed for the next one.
 fn flush_tails(targets: &[Target], plans: &Plans, limits: &Limits) {
     for (target, plan) in targets.iter().zip(plans) {
         if let (Ok(partition), Ok((planned, _))) = (&target.found, plan)
@@ -376,13 +376,13 @@ fn plan_by(decide: Decide, targets: &[Target], limits: &Limits) -> Plans {
     plans
 }
 
-/// What there is for an answer.
+/// The bytes that there are for an answer.
 #[derive(Debug, Default)]
 struct Look {
     bytes: u64,
-    /// What there would be besides after a flush.
+    /// Further bytes that could be read after a flush.
     unflushed: u64,
-    /// Whether it is answered whatever there is: something is wrong, or nothing to wait for.
+    /// Whether to answer at once, however few bytes there are: after an error, or where there is nothing to wait for.
     is_due: bool,
 }
 
@@ -397,7 +397,8 @@ impl Look {
                     look.bytes += planned.plan.length as u64;
                     look.unflushed += planned.unflushed;
                 }
-                // As in Kafka the others are waited for: a client that does not know yet would ask without a pause.
+                // As in Kafka the answer waits for the other partitions: a client that does not handle the error yet would
+                // ask again without a pause.
                 Err(ErrorCode::UnknownTopicId | ErrorCode::UnknownTopicOrPartition) => continue,
                 Err(_) => look.is_due = true,
             }
@@ -419,7 +420,7 @@ impl Look {
 /// A partition's answer and its records.
 type Answer = (PartitionData, Part);
 
-/// Reads what was planned, or leaves it to be sent from its file.
+/// Reads the planned records, or leaves them to be sent from their file.
 async fn answer(
     broker: &Broker,
     target: Target,
@@ -454,9 +455,9 @@ async fn answer(
     }
 }
 
-/// Few bytes are cheaper to read and send with the rest of the answer; many stay where they are, and so do few while
-/// the answers of all connections together hold as much memory as they may. Many are read too while answers hold many
-/// files open, unless memory is what lacks.
+/// Whether records are read into memory. Few bytes are cheaper to read and to send with the rest of the answer, unless the
+/// answers of all connections hold as much memory as they may. Many bytes stay in their file, unless answers hold many files
+/// open and there is memory.
 async fn records(
     broker: &Broker,
     plan: ReadPlan<Disk>,
@@ -523,7 +524,7 @@ fn failed(index: i32, code: ErrorCode, version: i16) -> PartitionData {
         .with_log_start_offset(-1)
 }
 
-/// Partitions of one topic that follow each other share an entry, as Kafka groups them.
+/// Adjacent partitions of one topic share an entry, as in Kafka.
 fn respond(
     broker: &Broker,
     session: FetchContext,

@@ -2,8 +2,8 @@
 //!
 //! - 1: the type of the key. 3: flexible. 4: several keys. 5: new error codes. 6: share coordinators.
 //!
-//! The first client that looks for its group's coordinator makes `__consumer_offsets`. Transactions and share
-//! groups are not served: whoever looks for their coordinator is told so by an error that clients do not retry.
+//! The first request for the coordinator of a group creates `__consumer_offsets`. Transactions and share groups are not
+//! served: the answer is an error that clients do not retry.
 
 use ottla_metadata::MetadataImage;
 use ottla_protocol::messages::find_coordinator_response::Coordinator;
@@ -31,7 +31,7 @@ struct Refused {
     message: Option<&'static str>,
 }
 
-/// Names the broker that leads the partition of each key.
+/// Returns the broker that leads the partition of each key.
 pub async fn handle(
     broker: &Broker,
     context: &RequestContext,
@@ -110,7 +110,7 @@ async fn find_group(
 ) -> Result<Node, Refused> {
     let mut image = broker.controller.image();
     if image.topic(CONSUMER_OFFSETS).is_none() {
-        // If that fails, the client is told to come back, and the next one tries again.
+        // If that fails, the client is told to try again, and the next request creates the topic.
         let _ = auto_create::create_missing(broker, vec![CONSUMER_OFFSETS.to_owned()]).await;
         image = broker.controller.image();
         broker.groups.reconcile(&image);

@@ -10,7 +10,7 @@ use crate::broker::Broker;
 use crate::context::RequestContext;
 use crate::coordinators::Unavailable;
 
-/// Keeps a member's session alive. While the coordinator loads, nobody's session runs.
+/// Keeps a member's session alive. While the coordinator loads, no session expires.
 pub async fn handle(
     broker: &Broker,
     _context: &RequestContext,

@@ -16,7 +16,7 @@ use crate::config_changes::{self, Outcome, Wanted};
 use crate::context::RequestContext;
 use crate::process::log_levels::NotChanged;
 
-/// Changes configs, each resource by itself.
+/// Changes configs; an error concerns one resource.
 pub async fn handle(
     broker: &Broker,
     _context: &RequestContext,
@@ -56,7 +56,7 @@ pub async fn handle(
     IncrementalAlterConfigsResponseData::default().with_responses(responses)
 }
 
-/// Changes the levels of loggers, all of them or none. They are this process's and not stored.
+/// Changes the levels of loggers, all of them or none. The levels belong to this process and are not stored.
 fn log_levels(
     broker: &Broker,
     resource: AlterConfigsResource,
@@ -108,7 +108,7 @@ fn change_levels(
     })
 }
 
-/// The level that each logger is to have, none for the one that it had at the start.
+/// The wanted level of each logger; none for the level that it had at the start.
 fn levels(configs: Vec<AlterableConfig>) -> Result<Vec<(String, Option<String>)>, String> {
     let level = |config| match change(config)? {
         (logger, Change::Set(level)) => Ok((logger, Some(level))),

@@ -2,8 +2,8 @@
 //!
 //! - 2: flexible. 3: the producer's id and epoch. 4: `PRODUCER_FENCED`. 5: a second version of transactions.
 //!
-//! Without a transactional id every request gets a new producer id, whatever it says of an old one, as in Kafka.
-//! Transactions have no coordinator yet: a transactional id is refused with an error that clients do not retry.
+//! As in Kafka, every request without a transactional id gets a new producer id, also if it names an old one. Transactions
+//! have no coordinator yet: a transactional id is refused with an error that clients do not retry.
 
 use ottla_protocol::messages::{ErrorCode, InitProducerIdRequestData, InitProducerIdResponseData};
 
@@ -11,7 +11,7 @@ use crate::broker::Broker;
 use crate::context::RequestContext;
 use crate::refused_transactions;
 
-/// Hands out a producer id.
+/// Allocates a producer id.
 pub async fn handle(
     broker: &Broker,
     context: &RequestContext,

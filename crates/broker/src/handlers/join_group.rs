@@ -1,6 +1,6 @@
 //! `JoinGroup` (key 11), versions 0 to 9.
 //!
-//! - 1: rebalance timeout. 4: a dynamic newcomer must come back with the id it is given (KIP-394).
+//! - 1: rebalance timeout. 4: a new dynamic member must join again with the id that it is given (KIP-394).
 //! - 5: static members (KIP-345). 6: flexible. 7: the answer names the protocol type. 8: the reason.
 //! - 9: a static leader may be told to keep the assignment.
 
@@ -17,7 +17,7 @@ use crate::broker::Broker;
 use crate::context::RequestContext;
 use crate::process::random::random_id;
 
-/// Joins, once everybody has.
+/// Joins a group; the answer comes when the rebalance has collected its members.
 pub async fn handle(
     broker: &Broker,
     context: &RequestContext,
@@ -35,7 +35,7 @@ pub async fn handle(
 }
 
 fn domain(context: &RequestContext, request: JoinGroupRequestData) -> JoinRequest {
-    // Version 0 has no rebalance timeout; the session timeout was both.
+    // Version 0 has no rebalance timeout; the session timeout serves as both.
     let rebalance_timeout_ms = if context.version == 0 {
         request.session_timeout_ms
     } else {
@@ -43,7 +43,7 @@ fn domain(context: &RequestContext, request: JoinGroupRequestData) -> JoinReques
     };
     let protocols = request.protocols.into_iter().map(|protocol| Protocol {
         name: protocol.name.as_str().to_owned(),
-        // A copy: the request's buffer must not live as long as the member.
+        // Copied, so that the member does not keep the request's buffer alive.
         metadata: bytes::Bytes::copy_from_slice(&protocol.metadata),
     });
     JoinRequest {
@@ -63,7 +63,7 @@ fn domain(context: &RequestContext, request: JoinGroupRequestData) -> JoinReques
     }
 }
 
-/// A nullable string of the wire as the domain has it.
+/// A nullable string of the wire as an owned string.
 pub fn owned(text: Option<&KafkaString>) -> Option<String> {
     text.map(|text| text.as_str().to_owned())
 }
@@ -72,7 +72,7 @@ fn millis(millis: i32) -> Duration {
     Duration::from_millis(u64::try_from(millis).unwrap_or(0))
 }
 
-/// An address as Java prints one that was not looked up by name: tools show it, and records keep it.
+/// An address in Java's format for one without a host name. Tools show it, and the group's records hold it.
 fn java_address(address: IpAddr) -> String {
     match address.to_canonical() {
         IpAddr::V4(address) => format!("/{address}"),

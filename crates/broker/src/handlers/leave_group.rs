@@ -1,6 +1,6 @@
 //! `LeaveGroup` (key 13), versions 0 to 5.
 //!
-//! - 3: several members, also by their static identity. 4: flexible. 5: the reason.
+//! - 3: several members, also by group instance id. 4: flexible. 5: the reason.
 
 use ottla_coordinator::group::classic::{LeaveRequest, Leaving, Left};
 use ottla_protocol::messages::leave_group_request::MemberIdentity;

@@ -1,6 +1,6 @@
 //! `ListConfigResources` (key 74), versions 0 and 1.
 //!
-//! - 0: the client metrics subscriptions (KIP-714). 1: resources of the kinds asked for, none meaning all.
+//! - 0: the client metrics subscriptions (KIP-714). 1: resources of the requested types; none requested means all types.
 
 use std::collections::BTreeSet;
 
@@ -13,7 +13,7 @@ use ottla_protocol::messages::{
 use crate::broker::Broker;
 use crate::context::RequestContext;
 
-/// Lists what carries configs.
+/// Lists the resources that have configs.
 pub fn handle(
     broker: &Broker,
     context: &RequestContext,

@@ -10,7 +10,7 @@ use ottla_protocol::messages::{
 use crate::broker::Broker;
 use crate::context::RequestContext;
 
-/// Lists the groups of all coordinators here; an error if one of them cannot tell yet.
+/// Lists the groups of all coordinators of this broker; an error if one of them is still loading.
 pub async fn handle(
     broker: &Broker,
     context: &RequestContext,

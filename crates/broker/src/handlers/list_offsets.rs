@@ -1,11 +1,11 @@
 //! `ListOffsets` (key 2), versions 1 to 11.
 //!
-//! - 1: one offset a timestamp. 2: isolation level. 4: leader epochs. 6: flexible.
+//! - 1: one offset for each timestamp. 2: isolation level. 4: leader epochs. 6: flexible.
 //! - 7: -3, the largest timestamp. 8: -4, the earliest on local disk. 9: -5, the latest tiered.
 //! - 10: timeout. 11: -6, the earliest that waits to be tiered. There is no tiered storage: -5 and -6 find nothing.
 //!
-//! What is found may not be on stable storage yet, and so not readable, although its producer has its answer (acks=1):
-//! the answer waits for the flush. Logs are looked at twice: for how far they must be readable, and for the answer.
+//! A record that is found may not be readable yet: its producer was answered (acks=1), and it is not flushed. The answer
+//! then waits for the flush. So each log is asked twice: how far it must be readable, and for the answer.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -35,7 +35,7 @@ const EARLIEST_LOCAL: i64 = -4;
 const LATEST_TIERED: i64 = -5;
 const EARLIEST_PENDING_UPLOAD: i64 = -6;
 
-/// What a partition was asked, and what was found.
+/// What was asked of a partition, and the outcome.
 struct Asked {
     partition: Arc<Partition>,
     epoch: Option<LeaderEpoch>,
@@ -149,14 +149,14 @@ fn ask(
 }
 
 impl Asked {
-    /// What is found, now that the log is readable so far.
+    /// The answer, once the log is readable as far as needed.
     fn answer(self, bound: Bound) -> Result<Option<OffsetAtTime>, ErrorCode> {
         let found = self.partition.with_leader_log(self.epoch, |log| {
             let Some(query) = self.query else {
                 return Ok(None);
             };
             if matches!(query, TimeQuery::At(_) | TimeQuery::MaxTimestamp) {
-                // A search may hit what the asker may not see yet.
+                // A search may find a record that the client may not read yet.
                 let limit = log.bound(bound);
                 return Ok(self.found.filter(|found| found.offset < limit));
             }
@@ -174,7 +174,7 @@ fn not_found(error: TimeQueryError) -> ErrorCode {
     }
 }
 
-/// Clients ask again.
+/// The client asks again.
 fn code(unreached: &Unreached, version: i16) -> ErrorCode {
     match unreached {
         Unreached::Unavailable(unavailable) => unavailable.code(),
@@ -185,7 +185,7 @@ fn code(unreached: &Unreached, version: i16) -> ErrorCode {
     }
 }
 
-/// What the timestamp asks for; nothing for what is never found here.
+/// What the timestamp asks for; nothing for tiered storage, where nothing is ever found.
 fn query(timestamp: i64, version: i16, bound: Bound) -> Result<Option<TimeQuery>, ErrorCode> {
     let since = |first: i16, query: Option<TimeQuery>| {
         if version >= first {

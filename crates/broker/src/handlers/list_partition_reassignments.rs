@@ -13,7 +13,7 @@ use super::metadata::numbers;
 use crate::broker::Broker;
 use crate::context::RequestContext;
 
-/// Lists the partitions that are being moved, among those asked for or among all.
+/// Lists partitions that are being reassigned: among those requested, or all.
 pub fn handle(
     broker: &Broker,
     _context: &RequestContext,

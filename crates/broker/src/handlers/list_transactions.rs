@@ -2,7 +2,7 @@
 //!
 //! - 1: filtered by duration. 2: filtered by a pattern of transactional ids.
 //!
-//! Transactions are not served, so that there are none to list. The filters are checked as Kafka checks them.
+//! Transactions are not served, so the list is empty. The filters are checked as in Kafka.
 
 use std::collections::BTreeSet;
 
@@ -25,7 +25,7 @@ const STATES: [&str; 8] = [
     "PrepareEpochFence",
 ];
 
-/// Lists nothing, and the states of the filter that do not exist.
+/// Returns an empty list, and the unknown states of the filter.
 pub fn handle(
     _broker: &Broker,
     _context: &RequestContext,

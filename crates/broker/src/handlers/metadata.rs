@@ -25,7 +25,7 @@ use crate::cluster::endpoints;
 use crate::context::RequestContext;
 use crate::internal_topics::is_internal;
 
-/// Names brokers and topics; creates topics that are asked for and do not exist, where that is allowed.
+/// Lists brokers and topics. Creates topics that the client asks for and that do not exist, where that is allowed.
 pub async fn handle(
     broker: &Broker,
     context: &RequestContext,
@@ -44,7 +44,7 @@ pub async fn handle(
         let image = broker.controller.image();
         answers.extend(image.topics.values().map(|topic| described(&image, topic)));
     } else if asked.iter().any(|topic| topic.topic_id != KafkaUuid::ZERO) {
-        // One id is enough for names not to count.
+        // As in Kafka, one id in the request makes all topics of it named by id.
         let ids = asked.iter().map(|topic| topic.topic_id);
         let ids = once(ids.filter(|id| *id != KafkaUuid::ZERO));
         let image = broker.controller.image();
@@ -75,7 +75,7 @@ pub async fn handle(
         })
 }
 
-/// Versions 10 and 11 carry a field for the id, but no broker answers by it.
+/// Versions 10 and 11 have a field for the id, and no broker finds topics by it.
 fn cannot_ask_by_id(version: i16) -> bool {
     matches!(version, 10 | 11)
 }
@@ -84,7 +84,7 @@ fn is_by_id(topic: &MetadataRequestTopic) -> bool {
     topic.name.is_none() || topic.topic_id != KafkaUuid::ZERO
 }
 
-/// A topic that is asked for twice is answered once, and made once.
+/// A topic that is named twice is answered once, and created once.
 fn once<Key: Eq + Hash + Clone>(asked: impl Iterator<Item = Key>) -> Vec<Key> {
     let mut seen = HashSet::new();
     asked.filter(|key| seen.insert(key.clone())).collect()
@@ -134,7 +134,7 @@ async fn by_name(
     if may_create && broker.config.topics.auto_create {
         let missing = auto_create::missing(&image, names.iter().map(KafkaString::as_str));
         if !missing.is_empty() {
-            // Without a controller the topics are unknown still, and the client asks again.
+            // Without a controller the topics stay unknown, and the client asks again.
             refused = auto_create::create_missing(broker, missing)
                 .await
                 .unwrap_or_default();
@@ -193,12 +193,12 @@ fn described_partition(
         .with_offline_replicas(offline(image, partition))
 }
 
-/// The ids as the wire has them.
+/// Node ids as the wire encodes them.
 pub fn numbers(nodes: &[NodeId]) -> Vec<i32> {
     nodes.iter().map(|node| node.0).collect()
 }
 
-/// The replicas of a partition whose broker, or whose log directory, is away.
+/// The replicas of a partition whose broker is fenced, or whose log directory is offline.
 pub fn offline(image: &MetadataImage, partition: &Partition) -> Vec<i32> {
     let away = |node: &&NodeId| {
         let broker = image.brokers.get(*node);

@@ -24,7 +24,7 @@ use crate::context::RequestContext;
 
 /// From this version on topics are named by id.
 const FIRST_WITH_TOPIC_IDS: i16 = 10;
-/// From this version on clients know of groups that are not there.
+/// From this version on clients know `GROUP_ID_NOT_FOUND`.
 const FIRST_WITH_MISSING_GROUPS: i16 = 9;
 
 /// Commits the offsets of partitions that exist.
@@ -84,7 +84,7 @@ fn places(topics: &[CommitTopic]) -> Vec<Place> {
     places.collect()
 }
 
-/// The part of a topic that exists; the rest is answered.
+/// The partitions of a topic that exist. The others are answered here.
 fn existing(
     image: &MetadataImage,
     topic: OffsetCommitRequestTopic,
@@ -129,7 +129,7 @@ fn offset(partition: &OffsetCommitRequestPartition) -> OffsetToCommit {
     }
 }
 
-/// The answer as it grows; a topic stands in it once.
+/// The answer under construction; each topic is in it once.
 struct Answer {
     by_id: bool,
     topics: Vec<(Key, Vec<OffsetCommitResponsePartition>)>,

@@ -13,7 +13,7 @@ use ottla_protocol::messages::{
 use crate::broker::Broker;
 use crate::context::RequestContext;
 
-/// Forgets offsets of partitions that exist and that nobody in the group subscribes to.
+/// Deletes offsets of partitions that exist and that no member of the group subscribes to.
 pub async fn handle(
     broker: &Broker,
     _context: &RequestContext,
@@ -45,7 +45,7 @@ fn refused(code: ErrorCode) -> OffsetDeleteResponseData {
     OffsetDeleteResponseData::default().with_error_code(code.code())
 }
 
-/// The partitions that exist; the others are answered.
+/// The partitions that exist. The others are answered here.
 fn existing(
     image: &MetadataImage,
     request: OffsetDeleteRequestData,
@@ -71,7 +71,7 @@ fn existing(
     topics
 }
 
-/// The answer as it grows; a topic stands in it once.
+/// The answer under construction; each topic is in it once.
 #[derive(Default)]
 struct Answer(Vec<(String, Vec<OffsetDeleteResponsePartition>)>);
 

@@ -1,7 +1,7 @@
 //! `OffsetFetch` (key 9), versions 1 to 10.
 //!
 //! - 2: null asks for every offset of the group; an error for the whole answer. 5: leader epochs. 6: flexible.
-//! - 7: offsets that an open transaction may replace are held back if asked. 8: several groups.
+//! - 7: a client may ask for an error where an open transaction has pending offsets. 8: several groups.
 //! - 9: member epochs. 10: topics by id.
 
 use ottla_coordinator::group::offsets::{Fetched, FetchedTopic, OffsetFetchRequest, TopicToFetch};
@@ -20,14 +20,14 @@ use ottla_protocol::messages::{
 use crate::broker::Broker;
 use crate::context::RequestContext;
 
-/// From this version on an error stands for a whole answer, or group.
+/// From this version on there is an error for a whole answer, or for a group.
 const FIRST_WITH_ERROR: i16 = 2;
 /// From this version on several groups are asked for at once.
 const FIRST_WITH_MANY_GROUPS: i16 = 8;
 /// From this version on topics are named by id.
 const FIRST_WITH_TOPIC_IDS: i16 = 10;
 
-/// Answers with what groups have committed.
+/// Answers with the committed offsets of groups.
 pub async fn handle(
     broker: &Broker,
     context: &RequestContext,
@@ -45,7 +45,7 @@ pub async fn handle(
     single(answer, context.version)
 }
 
-/// Older versions ask for one group, in fields of their own.
+/// Versions before 8 ask for one group, in other fields.
 fn groups(request: OffsetFetchRequestData, version: i16) -> Vec<OffsetFetchRequestGroup> {
     if version >= FIRST_WITH_MANY_GROUPS {
         return request.groups;
@@ -100,7 +100,7 @@ async fn fetch(
     }
 }
 
-/// The topics with their names; those whose id nobody knows are answered.
+/// The topics by name. Topics with an unknown id are answered here.
 fn named(
     image: &MetadataImage,
     topics: Vec<OffsetFetchRequestTopics>,
@@ -148,7 +148,7 @@ fn failed(index: i32, code: ErrorCode) -> OffsetFetchResponsePartitions {
         .with_error_code(code.code())
 }
 
-/// A topic of the answer; left out if it is to be named by its id and has none any more.
+/// A topic of the answer; left out where the version names topics by id and the topic was deleted.
 fn wire(
     image: &MetadataImage,
     topic: FetchedTopic,
@@ -184,7 +184,7 @@ fn partition(index: i32, fetched: Fetched) -> OffsetFetchResponsePartitions {
     }
 }
 
-/// The oldest version has no place for an error but at each partition.
+/// Version 1 has room for an error at each partition only.
 fn refused(
     answer: OffsetFetchResponseGroup,
     topics: Vec<TopicToFetch>,

@@ -1,9 +1,9 @@
 //! `OffsetForLeaderEpoch` (key 23), versions 2 to 4.
 //!
-//! - 2: the asker's current leader epoch. 3: replica id. 4: flexible.
+//! - 2: the reader's current leader epoch. 3: replica id. 4: flexible.
 //!
-//! Says where a leader epoch ends, so that a reader notices that its log was cut off. An end that is not on stable
-//! storage yet could itself be cut off: it is flushed first.
+//! Returns where a leader epoch ends, by which a reader notices that the log was truncated. The end is flushed before the
+//! answer, as a crash could truncate it otherwise.
 
 use std::sync::Arc;
 
@@ -22,7 +22,7 @@ use crate::context::RequestContext;
 use crate::replicas::Partition;
 use crate::replicas::ends::{self, Unreached};
 
-/// The end of an epoch, if anything is known of it.
+/// The end offset of an epoch, if the log knows the epoch.
 type Looked = Result<(Arc<Partition>, Option<EpochEnd>), ErrorCode>;
 
 /// Finds the end of an epoch for each partition.

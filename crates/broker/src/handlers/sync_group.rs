@@ -1,6 +1,6 @@
 //! `SyncGroup` (key 14), versions 0 to 5.
 //!
-//! - 3: static members. 4: flexible. 5: the request and the answer name protocol type and protocol.
+//! - 3: static members. 4: flexible. 5: request and answer name protocol type and protocol.
 
 use ottla_coordinator::group::classic::{SyncRequest, Synced};
 use ottla_protocol::messages::{
@@ -11,7 +11,7 @@ use super::join_group::owned;
 use crate::broker::Broker;
 use crate::context::RequestContext;
 
-/// From this version on protocol type and protocol must be named.
+/// From this version on the request must name protocol type and protocol.
 const FIRST_WITH_PROTOCOL: i16 = 5;
 
 /// Answers with the member's assignment, once the leader has made it.

@@ -1,6 +1,6 @@
 //! `UpdateFeatures` (key 57), versions 0 to 2.
 //!
-//! - 1: the kind of change, and checking only. 2: no results by feature, which all end alike.
+//! - 1: the kind of change; validation only. 2: one result for all features, as all succeed or fail together.
 
 use ottla_controller::features::{Update, UpgradeType};
 use ottla_controller::request::UpdateFeatures;

@@ -1,10 +1,10 @@
-//! The one place that reads the clocks: everything inward is handed a `Now`.
+//! The only place that reads the clocks of the system. All other code gets the time as a `Now`.
 
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use ottla_protocol::time::{MonotonicTime, Now, Timestamp};
 
-/// Both clocks of this process; monotonic time counts from when this was made.
+/// The wall clock and the monotonic clock of this process. Monotonic time counts from [`Clock::start`].
 #[derive(Debug, Clone, Copy)]
 pub struct Clock {
     started: Instant,
@@ -45,7 +45,7 @@ impl Clock {
 
     /// The instant at which the monotonic clock will show `time`, for timers of the runtime.
     pub fn instant(&self, time: MonotonicTime) -> tokio::time::Instant {
-        // "For ever" lies beyond what an instant can say.
+        // A time that means "never" does not fit into an instant.
         const FAR: Duration = Duration::from_hours(24 * 365 * 30);
         tokio::time::Instant::from_std(self.started + time.0.min(FAR))
     }

@@ -1,31 +1,31 @@
-//! The process's open files: their limit is raised as far as the system allows, once, at start, and shared out.
+//! The limit of open files of the process: it is raised once, at the start, as far as the system allows, and divided.
 //!
-//! Log files, the files that answers hold open, and connections have a share each, so that none of them starves another;
-//! what is left is for listeners, checkpoints, the cleaner and the metadata log. Invariant: the shares together are less
-//! than the limit, unless that is too small for a broker at all.
+//! Log files, the files that answers hold open, and connections have a share each, so that none of them takes the
+//! descriptors of another. The rest is for listeners, checkpoints, the cleaner and the metadata log. Invariant: the shares
+//! together are less than the limit, unless the limit is too small for any broker.
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-/// Where the system allows more, so many open log files are enough: opening one again costs microseconds.
+/// Upper bound of the log files that stay open. More would gain little: opening one again costs microseconds.
 const MOST_LOG_FILES: usize = 100_000;
-/// As many files as answers may hold open where the limit is no concern.
+/// Upper bound of the files that answers hold open.
 const MOST_HELD_FILES: usize = 10_000;
-/// What everything else needs, at least and at most.
+/// Bounds of the descriptors for everything else.
 const OTHERS: std::ops::RangeInclusive<usize> = 32..=1024;
 
-/// How many descriptors are for what.
+/// How the descriptors are divided.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Shares {
-    /// Log files that stay open: `ottla.max.open.files`, or a quarter.
+    /// For log files that stay open: `ottla.max.open.files`, or a quarter of the limit.
     pub log_files: usize,
-    /// Log files that answers hold open until they are read or sent: an eighth.
+    /// For log files that answers hold open until they are read or sent: an eighth.
     pub held_files: usize,
-    /// Connections of clients: what is left, half at least.
+    /// For connections of clients: the rest, at least half.
     pub connections: usize,
 }
 
 impl Shares {
-    /// The shares of this process, where `log_files` may be configured.
+    /// The shares of this process; `log_files` is `ottla.max.open.files`, where it is set.
     pub fn of_process(log_files: Option<usize>) -> Self {
         let limit = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
         Self::of(usize::try_from(limit).unwrap_or(usize::MAX), log_files)

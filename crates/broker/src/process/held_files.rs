@@ -1,27 +1,27 @@
-//! The log files that answers hold open: bounded over all connections, so that readers that are slow or ask for many
-//! partitions at once leave descriptors to others.
+//! Counts the log files that answers hold open, over all connections, so that slow readers and readers of many partitions
+//! leave descriptors to others.
 //!
-//! A [`HeldFile`] counts one from when a read is planned until its bytes are in memory or sent. The bound may be passed
-//! by one file for each thread that plans.
+//! A [`HeldFile`] counts one file from the time a read is planned until its bytes are in memory or sent. Each thread that
+//! plans may exceed the bound by one file.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-/// Counts the files that are held.
+/// The number of files that answers hold open.
 #[derive(Debug)]
 pub struct HeldFiles {
     limit: usize,
     held: AtomicUsize,
 }
 
-/// One file that is held, until this is dropped.
+/// One file that an answer holds open, until this is dropped.
 #[derive(Debug)]
 pub struct HeldFile {
     of: Arc<HeldFiles>,
 }
 
 impl HeldFiles {
-    /// At most `limit` files are held.
+    /// Answers may hold `limit` files open.
     pub fn new(limit: usize) -> Arc<Self> {
         Arc::new(Self {
             limit,
@@ -29,7 +29,7 @@ impl HeldFiles {
         })
     }
 
-    /// Counts another.
+    /// Counts one more file.
     pub fn hold(self: &Arc<Self>) -> HeldFile {
         self.held.fetch_add(1, Ordering::Relaxed);
         HeldFile {
@@ -37,13 +37,13 @@ impl HeldFiles {
         }
     }
 
-    /// Whether no more should be held: what can wait for the next answer waits.
+    /// Whether the limit is reached: partitions that can wait for the next answer must wait.
     pub fn are_spent(&self) -> bool {
         self.held.load(Ordering::Relaxed) >= self.limit
     }
 
-    /// Whether so many are held that what can be read at once should not wait in its file until it is sent: slow readers
-    /// get half, the other half is for those who read now.
+    /// Whether more than half are held: records are then read into memory at once, instead of staying in their file until they
+    /// are sent. So slow readers hold at most half of the files.
     pub fn are_scarce(&self) -> bool {
         self.held.load(Ordering::Relaxed) > self.limit / 2
     }

@@ -1,10 +1,10 @@
-//! Randomness of the process: pure code takes it as an argument.
+//! The only source of randomness of the process. Pure code gets random values as arguments.
 
 use ottla_protocol::ids::Uuid;
 use rustix::io::Errno;
 use rustix::rand::{GetRandomFlags, getrandom};
 
-/// A random id, for a topic, a directory, an incarnation of the broker or a member.
+/// A random id for a topic, an incarnation of the broker or a group member.
 ///
 /// Its text does not begin with a hyphen, as in Kafka: tools would take it for an option.
 pub fn random_id() -> Uuid {

@@ -1,7 +1,7 @@
 //! A Fetch response in parts, so that records go to the socket without another copy.
 //!
-//! The codec writes every field; where it would copy records, the part before them ends, the records become
-//! a part of their own, and the next begins. The test compares the parts with the codec's whole, version by version.
+//! The codec encodes every field. Where it would copy records, a part ends, the records become a part of their own, and
+//! the next part begins. A test compares the parts with the codec's own encoding in each version.
 
 use bytes::{BufMut, Bytes, BytesMut};
 use ottla_protocol::api_key::ApiKey;
@@ -16,9 +16,8 @@ const FIRST_FLEXIBLE: i16 = 12;
 /// Throttle time, error code and session id, in front of the topics of a flexible version.
 const FIXED_BYTES: usize = 4 + 2 + 4;
 
-/// Appends `response` to `out` (frame length and header), which becomes the first part, still to be changed, and
-/// returns the others. `records` belong to the partitions of the response, in their order; what the response itself
-/// says of records is left out.
+/// Appends the first part of `response` to `out`, which holds the frame length and the header, and returns the other parts.
+/// `records` are those of the partitions, in their order; the records in the response itself are ignored.
 pub fn write(
     response: FetchResponseData,
     records: Vec<Part>,
@@ -89,7 +88,7 @@ fn write_partition(
     if records.is_empty() {
         return Ok(());
     }
-    // Tagged fields tell of errors and divergence, which come without records: the empty records end the bytes.
+    // Tagged fields carry errors and divergence, which have no records: the empty records are the end of the bytes.
     parts.drop_empty_array(version);
     parts.length(records.len(), version);
     parts.push(records);
