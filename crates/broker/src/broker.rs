@@ -32,51 +32,44 @@ use crate::replicas::Replicas;
 /// One running broker. Handlers get it by reference; tasks hold it in an `Arc`.
 #[derive(Debug)]
 pub struct Broker {
-    /// What the operator configured, resolved.
     pub config: BrokerConfig,
-    /// The process's clocks.
     pub clock: Clock,
     /// `cluster.id`.
     pub cluster_id: KafkaString,
-    /// Where metadata is changed, and the committed metadata itself.
+    /// Changes metadata, and has the committed metadata.
     pub controller: Controller,
-    /// Who leads the metadata quorum, and how far its log has come; set at start.
+    /// The leader of the metadata quorum and the offsets of its log; set at the start.
     pub quorum: OnceLock<watch::Receiver<QuorumStatus>>,
     /// The APIs that are served, as the table of handlers lists them.
     pub served: &'static [ApiKey],
-    /// What `/metrics` shows.
     pub metrics: Metrics,
     /// The partitions of this node.
     pub replicas: Arc<Replicas>,
     /// The threads that work on them.
     pub drivers: Arc<Drivers>,
-    /// What clients fetch.
     pub fetch_sessions: FetchSessions,
     ready: AtomicBool,
-    /// What fetched records are read into.
+    /// The buffers into which records are read.
     pub read_buffers: Arc<ReadBuffers>,
-    /// Brings in records that are not in the page cache.
+    /// Loads records that are not in the page cache.
     pub cold_reads: Arc<ColdReads<Disk>>,
     /// The log files that answers hold open.
     pub held_files: Arc<HeldFiles>,
-    /// What the process may have open.
+    /// How the file descriptors of the process are divided.
     pub descriptors: Shares,
     /// Which closed connections have been logged.
     pub closed_log: ClosedLog,
-    /// The ids of idempotent producers.
     pub producer_ids: ProducerIds,
     /// The clients that asked for transactions.
     pub refused_transactions: RefusedTransactions,
-    /// Groups and their offsets.
     pub groups: Arc<GroupCoordinators>,
-    /// The open connections, and how many there may be.
+    /// Counts and bounds the open connections.
     pub connections: Arc<ConnectionLimits>,
-    /// The levels of the process's loggers.
     pub log_levels: LogLevels,
 }
 
 impl Broker {
-    /// Puts the shared state together; nothing runs yet.
+    /// The shared state of a broker; nothing runs yet.
     pub fn new(
         config: BrokerConfig,
         clock: Clock,
@@ -122,7 +115,7 @@ impl Broker {
         self.ready.load(Ordering::Acquire)
     }
 
-    /// Says that clients are served from now on, or no longer.
+    /// Sets whether clients are served.
     pub fn set_ready(&self, ready: bool) {
         self.ready.store(ready, Ordering::Release);
     }

@@ -1,4 +1,4 @@
-//! What both AlterConfigs calls share: each resource is changed or refused by itself, and every one is answered.
+//! The shared part of AlterConfigs and IncrementalAlterConfigs: each resource is changed or refused by itself, and answered.
 
 use std::collections::BTreeSet;
 
@@ -14,9 +14,7 @@ use crate::cluster::channel::Controller;
 pub struct Outcome {
     /// The wire's number of the resource's type.
     pub kind: i8,
-    /// The resource's name.
     pub name: KafkaString,
-    /// Kafka's error code.
     pub code: i16,
     /// Why it was refused.
     pub message: Option<KafkaString>,
@@ -103,7 +101,7 @@ pub async fn change<T, O: Operation<Reply = alter_configs::Reply>>(
     outcomes
 }
 
-/// Says, by name, which of the configs that were set on a resource do nothing, or nothing before the next start.
+/// Logs which of the configs that were set on a resource have no effect, or none before the next start.
 pub fn say_what_was_set<'a>(resource: &ConfigResource, names: impl Iterator<Item = &'a str>) {
     let (mut without_effect, mut from_next_start) = (Vec::new(), Vec::new());
     for name in names {
@@ -119,11 +117,11 @@ pub fn say_what_was_set<'a>(resource: &ConfigResource, names: impl Iterator<Item
     }
     if !from_next_start.is_empty() {
         let configs = from_next_start.join(", ");
-        tracing::warn!(of = %resource, %configs, "configs were set that hold from the next start on");
+        tracing::warn!(of = %resource, %configs, "configs were set that take effect at the next start");
     }
 }
 
-/// Says at a start which stored configs do nothing: an earlier start, or Apache Kafka, has taken them.
+/// Logs at a start which stored configs have no effect. Apache Kafka or an earlier release has accepted them.
 pub fn say_stored(image: &MetadataImage) {
     let idle = stored_without_effect(image);
     if !idle.is_empty() {

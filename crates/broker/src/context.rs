@@ -1,4 +1,4 @@
-//! What a handler knows about the request beside its body: who sent it, over which connection, in which version.
+//! The envelope of a request: who sent it, over which connection, in which version.
 
 use std::net::SocketAddr;
 use std::sync::{Arc, OnceLock};
@@ -9,46 +9,40 @@ use ottla_protocol::time::MonotonicTime;
 /// The principal of a connection that did not authenticate, as Kafka names it.
 pub const ANONYMOUS: &str = "User:ANONYMOUS";
 
-/// One client connection, as its requests see it.
+/// A client connection, as far as handlers need it.
 #[derive(Debug)]
 pub struct Connection {
-    /// A number no other connection of this process has.
+    /// Unique in this process.
     pub id: u64,
     /// The name of the listener that accepted it (`PLAINTEXT`, …).
     pub listener: Arc<str>,
-    /// The address that the client dialled, as this host sees it.
+    /// The local address of the connection, to which the client has connected.
     pub local: SocketAddr,
-    /// The client's address.
     pub peer: SocketAddr,
-    /// What the client said it is; set by its first `ApiVersions` request of version 3 or later.
+    /// Set by the client's first `ApiVersions` request of version 3 or later.
     pub software: OnceLock<ClientSoftware>,
 }
 
-/// A client's own name for its library.
+/// The name and version of a client library.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ClientSoftware {
     /// `apache-kafka-java`, `librdkafka`, …
     pub name: String,
-    /// The library's version.
     pub version: String,
 }
 
 /// One request's envelope.
 #[derive(Debug, Clone)]
 pub struct RequestContext {
-    /// The connection it came over.
     pub connection: Arc<Connection>,
-    /// Which API it calls.
     pub api: ApiKey,
-    /// The version its body is in; one of those that `ApiVersions` announces.
+    /// The version of the body; one of those that `ApiVersions` announces.
     pub version: i16,
-    /// Returned in the answer.
     pub correlation_id: i32,
-    /// The client's name for itself, if it gave one.
     pub client_id: Option<KafkaString>,
     /// When its last byte had arrived.
     pub received: MonotonicTime,
-    /// Its bytes, with the frame's length.
+    /// Bytes of the frame, with its length field.
     pub size: usize,
 }
 
@@ -58,7 +52,7 @@ impl RequestContext {
         self.client_id.as_ref().map_or("", KafkaString::as_str)
     }
 
-    /// Who is asking; everyone is anonymous until there is authentication.
+    /// The principal of the client: anonymous, as there is no authentication yet.
     pub fn principal(&self) -> &'static str {
         ANONYMOUS
     }

@@ -1,9 +1,9 @@
-//! The table of served APIs: one line an API, from its key to the handler in the file of its name.
+//! The table of served APIs: one line for each API, with the handler in the file of its name.
 //!
-//! `ApiVersions` announces exactly what stands here. Requests are decoded and responses encoded in this file and
-//! nowhere else. A handler may be dropped at any `await` when its client goes away, so what must happen whole
-//! happens in the task that owns it. Produce has a path of its own, [`produce`]: all requests of it that have
-//! already arrived on a connection start together, and later ones may start while earlier ones wait.
+//! `ApiVersions` announces exactly the APIs of this table. Requests are decoded and responses are encoded only here. A handler
+//! may be dropped at any `await` when its client goes away; work that must not stop half-way runs in the task or thread that
+//! owns the state. Produce has a path of its own, [`produce`]: all Produce requests that have arrived on a connection start
+//! together, and later ones may start while earlier ones wait.
 
 #![expect(
     clippy::needless_pass_by_value,
@@ -93,19 +93,19 @@ pub struct Waiting {
     pub reservation: Option<Reservation>,
 }
 
-/// A handler's work, still going on or done.
+/// A running handler.
 pub type Answering = Pin<Box<dyn Future<Output = Result<Reply, Refused>> + Send>>;
 
-/// Why a request gets no answer and its connection is closed, as Kafka closes it.
+/// Why a request is not answered and its connection is closed, as by Kafka.
 #[derive(Debug, thiserror::Error)]
 pub enum Refused {
-    /// The body is not what its API and version say.
+    /// The body cannot be decoded.
     #[error("the request body cannot be decoded: {0}")]
     Body(ProtocolError),
-    /// A handler made a response that its version cannot carry.
+    /// The response cannot be encoded in the version of the request.
     #[error("the response cannot be encoded: {0}")]
     Response(ProtocolError),
-    /// A Produce that asked for no answer failed: closing the connection is how its client learns of it.
+    /// A Produce that asked for no answer failed; its client learns that from the closed connection.
     #[error("a produce with acks=0 was refused: {0}")]
     UnansweredProduce(String),
     /// The API is not in the table.
@@ -197,8 +197,8 @@ serve_apis! {
     SaslHandshake => memory ready sasl_handshake::handle(SaslHandshakeRequestData),
 }
 
-/// Announced, and answered by `UNSUPPORTED_VERSION` alone, as by a Kafka whose features switch them off: a client that
-/// needs one of them fails at once, where it would wait for ever if the API were not announced.
+/// APIs that are announced and always answered with `UNSUPPORTED_VERSION`, as by a Kafka that has switched them off by a feature.
+/// A client that needs one fails at once; without the announcement it would wait for ever.
 pub const REFUSED: &[ApiKey] = &[
     ApiKey::ConsumerGroupHeartbeat,
     ApiKey::ConsumerGroupDescribe,
@@ -286,7 +286,7 @@ async fn fetch_reply(
     })
 }
 
-/// `ApiVersions` in a version nobody knows is answered in version 0, which any client can read.
+/// An unknown version of `ApiVersions` is answered in version 0, which any client can read.
 fn refuse_version(context: &RequestContext) -> Result<Reply, Refused> {
     if context.api != ApiKey::ApiVersions {
         return Err(Refused::NotServed);

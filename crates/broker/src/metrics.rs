@@ -1,7 +1,7 @@
-//! Counters of the whole process, as `/metrics` shows them, under the names that Kafka's exporters give them.
+//! The metrics of the process, under the names that Kafka's exporters use.
 //!
-//! What is counted on the hot path is looked up once and kept: updating it takes no lock that a scrape holds for
-//! long. What the broker knows anyhow (log sizes, group lag) is asked for at the scrape.
+//! Counters of the hot path are looked up once and kept, so that updating one takes no lock that a scrape holds for long.
+//! Values that the broker has anyway (log sizes, group lag) are looked up at the scrape.
 
 pub mod errors;
 pub mod observe;
@@ -38,7 +38,7 @@ struct ApiError {
     error: String,
 }
 
-/// What is counted of one API.
+/// The metrics of one API.
 #[derive(Debug, Clone)]
 pub struct ApiMetrics {
     /// Requests answered.
@@ -58,7 +58,7 @@ pub struct Metrics {
     pub connections: Gauge,
     /// Connections accepted.
     pub connections_accepted: Counter,
-    /// Connections turned away by a limit.
+    /// Connections refused by a limit.
     pub connections_refused: Counter,
     /// Connections closed because their bytes were not Kafka's protocol.
     pub protocol_violations: Counter,
@@ -93,7 +93,7 @@ impl Metrics {
         }
     }
 
-    /// Everything as text: what was counted, and what was observed now.
+    /// All metrics as text: the counters, and the values of `observed`.
     pub fn text(&self, observed: &Observed) -> Result<String, fmt::Error> {
         text(self, observed, Series::Used)
     }
@@ -103,7 +103,7 @@ impl Metrics {
         self.apis.get(&(api as i16))
     }
 
-    /// Counts one error in an answer of `api`; 0 is none.
+    /// Counts one error in an answer of `api`; code 0 is no error.
     pub fn error(&self, api: ApiKey, code: i16) {
         if code == 0 {
             return;

@@ -1,7 +1,7 @@
-//! What the operator is told of clients that ask for transactions, which are not served.
+//! Logs clients that ask for transactions, which are not served.
 //!
-//! A client that is refused may come back for ever, so each one is logged once, by its client id and software. The
-//! number of clients that are remembered is bounded; beyond it nothing is logged.
+//! A refused client may try again for ever, so each one is logged once, by its client id and software. The number of clients
+//! in memory is bounded; further ones are not logged.
 
 use std::collections::BTreeSet;
 use std::sync::{Mutex, PoisonError};
@@ -12,13 +12,13 @@ use crate::context::RequestContext;
 
 /// The error that answers a transactional id.
 ///
-/// All clients fail at once on it. librdkafka retries every other but `TRANSACTIONAL_ID_AUTHORIZATION_FAILED`, of
-/// which Java clients hide our message.
+/// All clients fail at once on it. librdkafka retries all other errors except `TRANSACTIONAL_ID_AUTHORIZATION_FAILED`, for
+/// which Java clients do not show our message.
 pub const CODE: ErrorCode = ErrorCode::ClusterAuthorizationFailed;
-/// What a client shows, where it shows messages.
+/// The error message, for clients that show it.
 pub const MESSAGE: &str = "transactions are not served by this release; unset transactional.id, or in Kafka Streams \
                            processing.guarantee=exactly_once_v2";
-/// Clients that are remembered.
+/// Upper bound of the clients in memory.
 const CLIENTS: usize = 100;
 
 /// The clients that were logged.

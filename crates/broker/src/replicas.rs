@@ -112,12 +112,12 @@ impl Replicas {
         self.node.directories()
     }
 
-    /// Tells when a directory has finished a change of metadata that was not waited for, because it was stalled.
+    /// Tells when a directory has finished a change of metadata for which nobody waited, as the directory was stalled.
     pub fn follow_late(&self) -> watch::Receiver<u64> {
         self.late.subscribe()
     }
 
-    /// Tells those that follow: a directory has finished a change late.
+    /// Notifies the followers of [`Replicas::follow_late`].
     pub(crate) fn tell_late(&self) {
         self.late.send_modify(|times| *times += 1);
     }

@@ -1,7 +1,7 @@
-//! What an answer is made of: bytes in memory, and stretches of log files that the kernel sends.
+//! The parts of an answer: bytes in memory, and ranges of log files that the kernel sends.
 //!
-//! A stretch holds its file open, so that a segment may be deleted meanwhile; its bytes are behind the high watermark
-//! and do not change any more.
+//! A range holds its file open, so that the segment may be deleted meanwhile. Its bytes are below the high watermark and do
+//! not change any more.
 
 use bytes::Bytes;
 use ottla_log::ReadPlan;
@@ -25,7 +25,7 @@ pub enum Part {
     Stored(Stored),
 }
 
-/// A stretch of a log file, or what is left to send of it.
+/// A range of a log file, or what is left to send of it.
 #[derive(Debug)]
 pub struct Stored {
     /// Where the records lie: a plan that has something to read.

@@ -52,9 +52,9 @@ const GRACE: Duration = Duration::from_secs(5);
 pub struct Running {
     /// Its shared state.
     pub broker: Arc<Broker>,
-    /// Where each listener listens, by name.
+    /// The bound address of each listener, by name.
     pub addresses: Vec<(String, SocketAddr)>,
-    /// Where `/metrics` is, if anywhere.
+    /// The address of `/metrics`, if it is served.
     pub http_address: Option<SocketAddr>,
     /// Whether the log directories were new, and have been formatted.
     pub is_new: bool,
@@ -141,7 +141,7 @@ async fn load_partitions(broker: &Arc<Broker>, directories: &[Uuid]) -> Result<(
     blocking(move || drivers.load(&image, intervals)).await
 }
 
-/// Refuses what would be broken by serving it. Everything is closed again, as the last broker left it.
+/// Refuses a start with state that this release would break. Everything is closed again, as the last broker left it.
 async fn refuse_unserved_state(broker: &Arc<Broker>) -> Result<(), StartError> {
     let replicas = Arc::clone(&broker.replicas);
     let drivers = Arc::clone(&broker.drivers);
@@ -208,14 +208,14 @@ async fn join_cluster(
 }
 
 impl Running {
-    /// Stops accepting, answers what was asked, and closes everything; a log directory that stands still is the last.
+    /// Stops accepting, answers the requests that have arrived, and closes everything. Stalled log directories are closed last.
     pub async fn shut_down(mut self) {
         self.broker.set_ready(false);
         self.shutdown.send_replace(true);
         tokio::select! {
             () = async { while self.tasks.join_next().await.is_some() {} } => {}
             () = stalled(&self.broker) => {
-                tracing::error!("requests that wait for a log directory that does not answer are not waited for");
+                tracing::error!("stopping without waiting for requests blocked on a stalled log directory");
             }
         }
         let drivers = Arc::clone(&self.broker.drivers);
@@ -233,8 +233,8 @@ impl Running {
             .spawn(http::serve(listener, broker, stopping.clone()));
     }
 
-    /// Coordinators come and go with the metadata; those that are known already start loading now. Where replicas lie
-    /// is told to the controller.
+    /// Starts the tasks that follow the metadata: one starts and ends coordinators, one tells the controller the directories of
+    /// replicas.
     fn follow_metadata(&mut self, stopping: &watch::Receiver<bool>) {
         let groups = Arc::clone(&self.broker.groups);
         groups.reconcile(&self.broker.controller.image());
@@ -270,17 +270,17 @@ impl Running {
     }
 }
 
-/// Completes once a log directory stands still, but not before those who need none have had their answer.
+/// Completes once a log directory is stalled, and not before [`GRACE`], in which other requests get their answers.
 async fn stalled(broker: &Broker) {
     tokio::time::sleep(GRACE).await;
     let directories = broker.replicas.directories();
-    let is_still = || {
+    let is_stalled = || {
         let now = broker.clock.monotonic();
         directories
             .iter()
             .any(|directory| directory.stalls.is_stalled(now))
     };
-    while !is_still() {
+    while !is_stalled() {
         tokio::time::sleep(LOOK).await;
     }
 }

@@ -1,5 +1,6 @@
-//! Tells the controller in which log directory each replica of this broker lies (KIP-858): with several of them only
-//! the broker knows. It follows the metadata, so that what is new, and what was moved while the broker was down, is told.
+//! Tells the controller in which log directory each replica of this broker is (KIP-858), as only the broker knows.
+//!
+//! It follows the metadata, so that it reports new replicas, and those that were moved while the broker was down.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,10 +14,10 @@ use crate::broker::Broker;
 use crate::drivers::stopping::stopped;
 use crate::replicas::Found;
 
-/// Replicas that are told at a time, as Kafka bounds a request about them.
+/// Replicas in one request, which is Kafka's bound.
 const AT_ONCE: usize = 2_250;
 
-/// The rest before telling again what was refused.
+/// The time until a refused request is sent again.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
 
 /// Runs until the broker stops.
@@ -37,14 +38,14 @@ pub async fn follow(
         tokio::select! {
             changed = images.changed() => if changed.is_err() { return },
             Ok(()) = late.changed() => known = Arc::new(MetadataImage::default()),
-            // What was refused, by a full disk perhaps, is told again.
+            // A refused request, perhaps by a full disk, is sent again.
             () = tokio::time::sleep(RETRY_AFTER), if !is_told => {}
             () = stopped(&mut stopping) => return,
         }
     }
 }
 
-/// Whether the controller took it all.
+/// Reports the replicas; returns whether the controller accepted all of them.
 async fn tell(broker: &Arc<Broker>, located: &[Located]) -> bool {
     for some in located.chunks(AT_ONCE) {
         let told = AssignReplicasToDirs {
@@ -58,7 +59,7 @@ async fn tell(broker: &Arc<Broker>, located: &[Located]) -> bool {
     true
 }
 
-/// The replicas of topics that have changed since `known` and lie elsewhere than `image` says.
+/// The replicas whose directory is not the one in `image`, of topics that have changed since `known`.
 fn news(broker: &Broker, known: &MetadataImage, image: &MetadataImage) -> Vec<Located> {
     let is_news = |id, topic| {
         let before = known.topics.get(id);

@@ -1,4 +1,4 @@
-//! Creates topics that nobody asked for by CreateTopics: on first use, and internal ones.
+//! Creates topics without a CreateTopics request: on first use, and internal ones.
 
 use ottla_controller::create_topics::NewTopic;
 use ottla_controller::request::CreateTopics;
@@ -11,9 +11,9 @@ use crate::cluster::channel::NoController;
 use crate::internal_topics::{CONSUMER_OFFSETS, is_internal};
 use crate::process::random::random_id;
 
-/// Creates those of `names` that do not exist; those that could not be created come back with the reason.
+/// Creates those of `names` that do not exist. Returns those that could not be created, with their errors.
 ///
-/// The transaction and share state topics are not made before their coordinators are served.
+/// The topics of transactions and of share groups are not created, as their coordinators are not served yet.
 pub async fn create_missing(
     broker: &Broker,
     names: Vec<String>,
@@ -21,7 +21,7 @@ pub async fn create_missing(
     let mut new = Vec::new();
     let mut refused = Vec::new();
     for name in names {
-        // Kafka asks its controller, which refuses it, and the client hears only that there is no such topic.
+        // In Kafka the controller refuses this name, and the client learns only that the topic does not exist.
         if name == topic_names::CLUSTER_METADATA {
             continue;
         }
@@ -40,7 +40,7 @@ pub async fn create_missing(
     let reply = broker.controller.ask(asked).await?;
     for (name, result) in reply {
         match result.map_err(|refusal| refusal.code()) {
-            // Another request was faster.
+            // Another request has created it meanwhile.
             Ok(_) | Err(ErrorCode::TopicAlreadyExists) => {}
             Err(code) => refused.push((name, code)),
         }
@@ -69,7 +69,7 @@ fn new_topic(broker: &Broker, name: &str) -> Option<NewTopic> {
     })
 }
 
-/// `__consumer_offsets` as `offsets.topic.*` says.
+/// Partitions, replication factor and configs of `__consumer_offsets`, from `offsets.topic.*`.
 fn offsets_topic(broker: &Broker) -> (i32, i16, Vec<(String, Option<String>)>) {
     let groups = &broker.config.groups;
     let config = |name: &str, value: &str| (name.to_owned(), Some(value.to_owned()));
@@ -85,7 +85,7 @@ fn offsets_topic(broker: &Broker) -> (i32, i16, Vec<(String, Option<String>)>) {
     )
 }
 
-/// The names among `wanted` that are no topics.
+/// The names in `wanted` of topics that do not exist.
 pub fn missing<'a>(image: &MetadataImage, wanted: impl Iterator<Item = &'a str>) -> Vec<String> {
     wanted
         .filter(|name| !image.topic_ids.contains_key(*name))

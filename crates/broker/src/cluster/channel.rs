@@ -1,6 +1,6 @@
-//! How the rest of the broker reaches the controller: an operation goes in, its reply comes back once it is committed.
+//! The channel to the controller: a caller sends an operation, and gets the reply once the operation is committed.
 //!
-//! Requests are values ([`ControllerRequest`]), so that one day they cross a wire to a controller on another node.
+//! Requests are values ([`ControllerRequest`]), so that they can be sent to a controller on another node later.
 
 use std::sync::Arc;
 
@@ -8,7 +8,7 @@ use ottla_controller::{ControllerReply, ControllerRequest, Operation};
 use ottla_metadata::MetadataImage;
 use tokio::sync::{mpsc, oneshot, watch};
 
-/// Requests that may wait for the controller; beyond it callers wait to be queued.
+/// Upper bound of the queued requests; beyond it callers wait.
 const MAX_WAITING: usize = 1024;
 
 /// No controller commits: its disk failed, or it is shutting down.
@@ -45,7 +45,7 @@ impl Controller {
         self.image.clone()
     }
 
-    /// Has the controller decide, and returns its reply once the records are committed and published.
+    /// Sends an operation to the controller. Returns the reply once its records are committed and published.
     pub async fn ask<O: Operation>(&self, operation: O) -> Result<O::Reply, NoController> {
         let (caller, reply) = oneshot::channel();
         let request = (caller, operation.into());

@@ -1,9 +1,7 @@
-//! Where a client reaches each broker: the one answer behind Metadata, FindCoordinator, DescribeCluster and
-//! NodeEndpoints.
+//! Where a client reaches each broker, for Metadata, FindCoordinator, DescribeCluster and NodeEndpoints.
 //!
-//! A broker names itself by `advertised.listeners`, or without it by the local address of the client's own
-//! connection, which the client has just reached; other brokers go by their registered endpoint on the same
-//! listener.
+//! This broker is reached at its address in `advertised.listeners`, or without that at the local address of the client's own
+//! connection. Other brokers are reached at their registered endpoint of the same listener.
 
 use ottla_metadata::{BrokerRegistration, MetadataImage};
 use ottla_protocol::ids::NodeId;
@@ -13,18 +11,13 @@ use crate::broker::Broker;
 use crate::config::HostPort;
 use crate::context::RequestContext;
 
-/// A broker, as the client of one connection reaches it.
+/// A broker, with the address at which the client of a connection reaches it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Node {
-    /// Its id.
     pub id: NodeId,
-    /// The host name or address.
     pub host: KafkaString,
-    /// The port.
     pub port: i32,
-    /// Its rack.
     pub rack: Option<KafkaString>,
-    /// Whether it is fenced.
     pub fenced: bool,
 }
 
@@ -51,7 +44,7 @@ pub fn this_node(broker: &Broker, context: &RequestContext) -> Node {
     }
 }
 
-/// The registered brokers that listen where the client of this connection can reach them.
+/// The registered brokers with an endpoint on the listener of this connection.
 pub fn nodes(broker: &Broker, image: &MetadataImage, context: &RequestContext) -> Vec<Node> {
     let one = |registration: &BrokerRegistration| {
         if registration.id == broker.config.node_id {

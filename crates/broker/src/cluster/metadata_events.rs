@@ -86,7 +86,7 @@ impl Event {
     }
 }
 
-/// What led from one image to the other, as far as an operator wants to read it.
+/// The events that led from one image to the other, as far as they are logged.
 pub fn events(before: &MetadataImage, now: &MetadataImage, changes: &Changes) -> Vec<Event> {
     let mut events: Vec<Event> = changes
         .deleted_topics
@@ -136,7 +136,7 @@ fn created(image: &MetadataImage, topic: &Topic) -> Event {
     }
 }
 
-/// The configs of `resource` that differ; none where a topic came or went.
+/// The configs of `resource` that differ; none where the topic was created or deleted.
 fn configs(before: &MetadataImage, now: &MetadataImage, resource: &ConfigResource) -> Vec<Event> {
     let is_topic = resource.kind == ResourceKind::Topic;
     let topic_in = |image: &MetadataImage| image.topic_ids.get(&resource.name).copied();
@@ -163,7 +163,7 @@ fn configs(before: &MetadataImage, now: &MetadataImage, resource: &ConfigResourc
         .collect()
 }
 
-/// A changed config under the name that users know it by. Ottla's settings of a topic stand among the cluster's configs.
+/// A changed config under the name that users know. Ottla's settings of topics are stored among the cluster's configs.
 fn changed(
     (before, now): (&MetadataImage, &MetadataImage),
     resource: &ConfigResource,
@@ -171,7 +171,7 @@ fn changed(
 ) -> Option<Event> {
     let (resource, kind, key) = match ottla_configs::setting_of(key) {
         Some((id, key)) if resource == &ConfigResource::cluster() => {
-            // The settings of a new topic stand in its own line; those of a topic that is gone went with it.
+            // The line of a new topic has its settings; those of a deleted topic are not logged.
             before.topics.get(&id)?;
             let name = &now.topics.get(&id)?.name;
             (format!("topic {name}"), ResourceKind::Topic, key)

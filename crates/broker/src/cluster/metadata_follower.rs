@@ -1,5 +1,4 @@
-//! What this broker does with metadata that was committed: partitions are made and removed, limits change, and what
-//! changed is logged.
+//! Applies committed metadata to this broker: creates and removes partitions, changes limits, and logs the changes.
 
 use std::sync::Arc;
 

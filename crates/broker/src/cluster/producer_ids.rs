@@ -1,6 +1,6 @@
-//! Producer ids for idempotent producers, handed out from blocks that the controller gives to this broker.
+//! Allocates ids for idempotent producers, from blocks that the controller gives to this broker.
 //!
-//! No id is handed out twice: a block is this broker's alone, and what is left of it at a stop is never used.
+//! No id is given twice: a block belongs to this broker alone, and the rest of a block is not used after a stop.
 
 use ottla_controller::request::AllocateProducerIds;
 use ottla_protocol::ids::{NodeId, ProducerId};
@@ -9,7 +9,7 @@ use tokio::sync::Mutex;
 
 use crate::cluster::channel::Controller;
 
-/// The block in use.
+/// The block of ids in use.
 #[derive(Debug, Default)]
 pub struct ProducerIds {
     /// An async lock: one caller asks for a new block while the others wait for the same one.

@@ -1,4 +1,4 @@
-//! This broker's place in the cluster: it registers at every start, and is unfenced once it can serve.
+//! Registers this broker at every start, and unfences it once it can serve.
 
 use ottla_controller::Refusal;
 use ottla_controller::request::{RegisterBroker, UnfenceBroker};
@@ -22,9 +22,9 @@ pub enum NotRegistered {
     NoController(#[from] NoController),
 }
 
-/// What this release can read and write, by feature. A feature that is not named is supported at level 0 only.
+/// The supported levels of each feature. A feature that is not named is supported at level 0 only.
 ///
-/// A directory of Kafka's keeps a `metadata.version` above those that a cluster may be raised to.
+/// Metadata that Kafka wrote may have a higher `metadata.version` than an upgrade may set here; it is supported as well.
 pub fn supported_features(image: &MetadataImage) -> Vec<FeatureRange> {
     let highest = image.metadata_version().max(MetadataVersion::OFFERED);
     let ranges = [
@@ -40,8 +40,8 @@ pub fn supported_features(image: &MetadataImage) -> Vec<FeatureRange> {
     ranges.collect()
 }
 
-/// What the broker claims when it registers: what it supports, and what a directory taken over from Kafka has
-/// finalised already. One node has nobody who could disagree about such a level.
+/// The features in a registration: the supported ones, and those that Kafka has finalized in metadata that was taken over. With
+/// one node no other broker can disagree about such a level.
 fn claimed_features(image: &MetadataImage) -> Vec<FeatureRange> {
     let mut claimed = supported_features(image);
     let adopted = image.features.iter().map(|(name, level)| FeatureRange {

@@ -6,7 +6,7 @@ use ottla_replica::own_records::{self, LoadError};
 
 use crate::replicas::Partition;
 
-/// Replays the whole partition into a new shard. What cannot be read is passed over and logged.
+/// Replays the whole partition into a new shard. Records that cannot be read are skipped and logged.
 pub fn read(partition: &Partition, config: Config, now: MonotonicTime) -> Result<Shard, LoadError> {
     let mut shard = Shard::new(config);
     let passed_over = own_records::for_each(partition, now, |header, record| {
@@ -17,7 +17,7 @@ pub fn read(partition: &Partition, config: Config, now: MonotonicTime) -> Result
             topic = &*partition.topic,
             partition = partition.index.0,
             records = passed_over,
-            "records of a group coordinator cannot be read, and were passed over"
+            "skipped records of a group coordinator that cannot be read"
         );
     }
     Ok(shard)

@@ -1,8 +1,8 @@
 //! Applies changes of metadata in each log directory, by a thread of its own: a stalled directory holds up no other.
 //!
 //! The controller's thread plans what each directory has to do, without a disk, and waits for the directories that answer.
-//! A stalled directory is not waited for: what it has to do is put together, and is done when its disk answers again, as the
-//! newest metadata has it; [`Replicas::follow_late`] tells then. After a crash the next start redoes what a stalled
+//! The caller does not wait for a stalled directory: its jobs are merged, and are done when its disk answers again, according to
+//! the newest metadata. [`Replicas::follow_late`] tells then. After a crash the next start redoes what a stalled
 //! directory missed. Deletions are not recorded, so those logs become `-stray`.
 
 use std::io;
@@ -39,7 +39,7 @@ struct Queue {
 #[derive(Debug)]
 struct Job {
     work: node::Job<Disk, Tasks>,
-    /// As far as is known, of callers that still wait.
+    /// Where callers wait for the outcome; some may have given up.
     answers: Vec<Arc<Answer>>,
     /// Whether a caller has stopped waiting.
     is_late: bool,
@@ -203,7 +203,7 @@ impl Answer {
             if directory.stalls.is_stalled(replicas.clock().monotonic()) {
                 *outcome = Outcome::Late;
                 let directory = directory.log.path().display();
-                tracing::error!(%directory, "a change of metadata is not waited for in a log directory that does not answer");
+                tracing::error!(%directory, "a change of metadata does not wait for a stalled log directory");
                 return Vec::new();
             }
             outcome = self.outcome.wait(outcome, Some(LOOK));
@@ -233,7 +233,7 @@ fn run(replicas: &Weak<Replicas>, directory: &Arc<Directory>, queue: &Queue) {
     }
 }
 
-/// Logs what of the metadata could not be applied.
+/// Logs the changes of metadata that could not be applied.
 pub fn log_failures(errors: &[StepError]) {
     for error in errors {
         tracing::error!(%error, "cannot apply what the metadata says of a partition");

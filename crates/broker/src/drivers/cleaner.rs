@@ -1,9 +1,8 @@
-//! The cleaner: workers that compact the logs of compacted topics, the dirtiest first.
+//! The threads of the cleaner: they compact the logs of compacted topics, the dirtiest first.
 //!
-//! `ottla_log::compaction` decides when a log is due and does the pass; here the log is chosen and the reads and writes
-//! are slowed down. A partition has one pass at a time. An error or a panic ends the pass of its partition, is logged, and
-//! delays the next try; the worker goes on with other partitions. While a worker waits for a stalled directory, another one
-//! runs in its place.
+//! `ottla_log::compaction` decides whether a log is due and does the work; `ottla_replica::cleaner` decides which log is next
+//! and how fast. A worker runs the passes and rests between their reads and writes. An error or a panic ends the pass of one
+//! partition, is logged, and delays the next try. While a worker waits for a stalled directory, another one replaces it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::hash::RandomState;
@@ -46,7 +45,7 @@ struct State {
     settings: Option<CleanerSettings>,
     /// The numbers of the workers that run.
     workers: BTreeSet<usize>,
-    /// The directory that each of them works in.
+    /// The directory in which each of them works.
     at: BTreeMap<usize, Arc<Directory>>,
     throttle: Throttle,
     schedule: Schedule,
@@ -69,7 +68,7 @@ impl Default for Cleaner {
 }
 
 impl Cleaner {
-    /// Applies `settings`: starts the workers that are missing. Workers beyond their number end by themselves.
+    /// Applies `settings`: starts missing workers. Surplus workers end by themselves.
     pub(super) fn configure(
         &self,
         replicas: &Arc<Replicas>,
@@ -143,7 +142,7 @@ impl Cleaner {
         self.threads.join_all();
     }
 
-    /// What is known of `partition`; nothing when it is gone.
+    /// What is known about the compaction of `partition`; nothing when it is gone.
     pub(super) fn report(
         &self,
         replicas: &Replicas,

@@ -14,7 +14,7 @@ use tokio::sync::{mpsc, watch};
 
 use crate::cluster::channel::{Caller, Controller, Request};
 
-/// The controller's own side: what its thread owns.
+/// The state that the controller's thread owns.
 pub struct ControllerLoop<Q> {
     requests: mpsc::Receiver<Request>,
     active: Active<Caller>,
@@ -22,13 +22,13 @@ pub struct ControllerLoop<Q> {
     committed: channel::Sender<Published<Caller>>,
 }
 
-/// What the follower's thread owns.
+/// The state that the follower's thread owns.
 pub struct Follower {
     committed: channel::Receiver<Published<Caller>>,
     publish: watch::Sender<Arc<MetadataImage>>,
 }
 
-/// A controller that starts from committed metadata: how it is reached, and what its two threads own.
+/// A controller that starts from committed metadata: its handle, and the state of its two threads.
 pub fn controller<Q: Quorum>(
     image: MetadataImage,
     settings: Settings,
@@ -77,7 +77,7 @@ impl<Q: Quorum> ControllerLoop<Q> {
 }
 
 impl Follower {
-    /// Takes over what is committed until the controller has ended.
+    /// Applies what is committed until the controller has ended.
     ///
     /// `apply` is called with each new image before it is published and before any reply that depends on it: a topic whose
     /// creation was answered has its partitions. It may wait for disks.

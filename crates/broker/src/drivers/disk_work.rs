@@ -1,13 +1,11 @@
-//! Work on the runtime's threads that may wait for a disk: a write that blocks, a read that is not cached, a
-//! partition's lock that somebody holds who waits.
+//! Work on the runtime's threads that may block on a disk: a write, a read that is not cached, a partition's lock whose
+//! holder waits for the disk.
 //!
-//! Such work runs where it is called, without a hop, as long as another thread of the runtime is free of it. The
-//! last one is never taken: its other tasks move to a thread of their own first. So whatever a disk does, heartbeats,
-//! reads of metadata and what lies on other disks is served. Threads are made only for what is held up, one for each such
-//! connection. A thread that takes an event off the sockets and is then held up wakes nobody to wait for the next
-//! event: a [`Watch`] does, once a work has not ended for a while. Of the tasks that wait for such a thread, the one that it
-//! woke last, in the poll that is held up, stays with it: no other thread takes from that slot of tokio's, and to clear it
-//! would need one more task for each work, and so the wake of another thread.
+//! Such work runs where it is called, as long as another thread of the runtime is free. The last free thread is never used:
+//! the work then moves to a thread of its own (`block_in_place`). So heartbeats, reads of metadata and requests for other
+//! disks are served whatever one disk does. A thread that takes an event off the sockets and then blocks wakes no other
+//! thread to wait for the next event; a [`Watch`] does, once the work has not ended for a while. One task may still wait for a
+//! blocked thread: the one that the thread woke last, which tokio lets no other thread take.
 
 use std::future::poll_fn;
 use std::pin::pin;
@@ -19,18 +17,18 @@ use std::time::Duration;
 use tokio::runtime::{Handle, RuntimeFlavor};
 use tokio::task::block_in_place;
 
-/// The most threads that are made for work that is held up. Beyond it, tasks wait for a thread.
+/// Upper bound of the threads for blocked work. Beyond it, tasks wait for a thread.
 pub const MAX_HELD_UP: usize = 4096;
 
-/// The time between two looks of a [`Watch`].
+/// The interval of a [`Watch`].
 pub const LOOK: Duration = Duration::from_millis(100);
 
-/// Threads of the runtime for so many cores: as many as are kept busy, and the one that is never taken.
+/// Threads of the runtime: one for each core, and the one that never blocks.
 pub const fn runtime_threads(cores: usize) -> usize {
     cores.saturating_add(1)
 }
 
-/// Runs what is known to take its time on a thread of its own, and waits for it.
+/// Runs work that takes long on a thread of its own, and waits for it.
 pub async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
     match tokio::task::spawn_blocking(work).await {
         Ok(done) => done,
@@ -38,12 +36,12 @@ pub async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'stat
     }
 }
 
-/// What was asked for could not be looked up, which is not to look as if all were well.
+/// Looking something up panicked. The caller must report that, and not an empty result.
 #[derive(Debug, thiserror::Error)]
 #[error("looking at the broker panicked; see its log, and report it")]
 pub struct NotLooked;
 
-/// Looks at logs as [`blocking`] does, for somebody who must learn of a panic.
+/// Runs work as [`blocking`] does; a panic is returned as an error.
 pub async fn look<T: Send + 'static>(
     work: impl FnOnce() -> T + Send + 'static,
 ) -> Result<T, NotLooked> {
@@ -51,15 +49,15 @@ pub async fn look<T: Send + 'static>(
     looked.map_err(|_| NotLooked)
 }
 
-/// What may wait for a disk on this runtime.
+/// Counts the threads of a runtime that run work which may block on a disk.
 #[derive(Debug)]
 pub struct DiskWork {
-    /// One for each thread but the last. It counts what begins and what ends there: odd while it is taken.
+    /// One for each thread but the last. It counts beginnings and ends of work, so it is odd while work runs there.
     places: Vec<AtomicU64>,
     moves: bool,
 }
 
-/// A place that is taken.
+/// A place where work runs, until this is dropped.
 struct Taken<'a>(&'a AtomicU64);
 
 impl Drop for Taken<'_> {
@@ -82,7 +80,7 @@ impl DiskWork {
         })
     }
 
-    /// Does work that may wait for a disk.
+    /// Runs work that may block on a disk.
     pub fn run<T>(&self, work: impl FnOnce() -> T) -> T {
         match self.take() {
             Some(_taken) => work(),
@@ -91,7 +89,7 @@ impl DiskWork {
         }
     }
 
-    /// Runs a future that may wait for a disk whenever it is polled.
+    /// Runs a future that may block on a disk in any poll.
     pub async fn run_async<F: Future>(&self, future: F) -> F::Output {
         let mut future = pin!(future);
         let poll = |context: &mut Context<'_>| -> Poll<F::Output> {
@@ -116,7 +114,7 @@ impl DiskWork {
     }
 }
 
-/// Looks after the works of a runtime.
+/// Notices work that has blocked a thread of the runtime for a while.
 #[derive(Debug)]
 pub struct Watch {
     disk_work: Arc<DiskWork>,
@@ -134,8 +132,8 @@ impl Watch {
         }
     }
 
-    /// Wakes a thread of the runtime if a work goes on since the last look: it then waits for the sockets and timers
-    /// instead of the one that is held up.
+    /// Wakes a thread of the runtime if work that ran at the last look still runs. The thread then waits for sockets and timers
+    /// in the place of the blocked one.
     pub fn look(&mut self) {
         let counts = self.disk_work.counts();
         let mut works = counts.iter().zip(&self.before);
@@ -165,7 +163,7 @@ mod tests {
         (runtime, disk_work)
     }
 
-    /// Each request is held up by the disk as soon as its socket gives it to a thread; another is answered.
+    /// Each request blocks on the disk as soon as its socket gives it to a thread; another is answered.
     #[test]
     fn whoever_needs_no_disk_is_answered_while_more_are_held_up_than_there_are_threads() {
         let (runtime, disk_work) = runtime(3);

@@ -1,7 +1,7 @@
 //! The thread of a log directory that runs its passes of group commit.
 //!
-//! Which partitions a pass takes, when it is due, and whom it answers is decided by `ottla_replica`; this waits, runs the
-//! pass, and logs its failure. It is woken through the directory's `flusher`, a [`Monitor`](super::monitor::Monitor) of
+//! `ottla_replica` decides which partitions a pass flushes, when it is due, and which producers it answers. The thread waits,
+//! runs the pass, and logs a failure. It is woken through the directory's `flusher`, a [`Monitor`](super::monitor::Monitor) of
 //! whether a pass may be due earlier than the thread knows, and ends once that is stopped and the queue is empty.
 
 use std::io;
@@ -51,7 +51,7 @@ fn run(directory: &Arc<Directory>, clock: Clock) {
     }
 }
 
-/// How far the pass got is unknown: the directory goes offline.
+/// It is unknown how far the pass got, so the directory goes offline.
 fn panicked(directory: &Directory, pass: &Pass) -> StorageError {
     let panicked = io::Error::other("a flush panicked; see above, and report it");
     let error = FileError::new(Operation::Sync, directory.log.path(), panicked);
@@ -67,7 +67,7 @@ fn next_pass(directory: &Arc<Directory>, clock: Clock, last_passes: &mut u32) ->
         *is_woken.lock() = false;
         let is_stopping = is_woken.is_stopping();
         let now = if is_stopping {
-            // What is left is flushed now.
+            // What is queued is flushed now.
             *last_passes += 1;
             MonotonicTime(Duration::MAX)
         } else {

@@ -1,7 +1,8 @@
-//! Work that comes back at intervals: checkpoints, retention, removing deleted partitions.
+//! The thread of a log directory for its regular jobs: checkpoints, retention, removing deleted partitions.
 //!
-//! Each log directory has a thread for it, so that a slow disk delays its own housekeeping only. A step that fails or
-//! panics is logged, and the next is done. A failed disk is taken offline by the threads that write to it, not here.
+//! `ottla_replica::housekeeping` decides when each is due. Each directory has its own thread, so that a slow disk delays only
+//! its own jobs. A step that fails or panics is logged, and the next one is done. The threads that write to a failed disk take
+//! its directory offline; this one does not.
 
 use std::io;
 use std::sync::{Arc, Weak};

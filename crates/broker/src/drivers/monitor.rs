@@ -1,5 +1,4 @@
-//! A value behind a short lock, which a thread waits on: it wakes when the value changes, when it must stop, or when its
-//! time has come.
+//! A value behind a short lock that a thread waits on. It wakes when the value changes, when it must stop, or after a time.
 //!
 //! A thread looks at the value and waits under the same lock, so no change is missed between the two. The lock is held for
 //! reading and writing the value only, never across a wait for a disk. A thread that panics while holding it leaves the

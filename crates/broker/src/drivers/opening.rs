@@ -1,4 +1,4 @@
-//! The threads that open, make and close logs, several at a time: the steps of `ottla_replica::logs` wait for the disk.
+//! The threads that open, create and close logs, several at a time, as the steps of `ottla_replica::logs` block on the disk.
 
 use std::convert::Infallible;
 use std::io;
@@ -12,7 +12,7 @@ use super::recovery_progress::RecoveryProgress;
 use super::working::Working;
 use crate::replicas::Replicas;
 
-/// Logs made at a time: what takes long is waiting for the disk.
+/// Logs that are created at the same time: most of the time goes into waiting for the disk.
 pub(super) const MAKING_THREADS: usize = 8;
 
 /// Why the logs of this node cannot be opened or closed.
@@ -26,7 +26,8 @@ pub enum LogsError {
     Thread(io::Error),
 }
 
-/// Opens all logs that are on disk and known to `image`, `threads` of each directory at a time; the rest is set aside.
+/// Opens all logs that are on disk and in `image`, `threads` of each directory at a time. Logs that are not in `image` are set
+/// aside.
 pub(super) fn open_existing(
     replicas: &Replicas,
     image: &MetadataImage,

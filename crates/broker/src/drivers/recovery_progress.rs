@@ -1,16 +1,16 @@
-//! How far opening the logs of a start has come: said on the log now and then, and not at all while it is quick.
+//! How far a start has come with opening its logs: logged every few seconds, and not at all while it is quick.
 
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use ottla_protocol::time::MonotonicTime;
 
-/// A start that takes no longer than this says nothing.
+/// A start that takes no longer than this logs nothing.
 const FIRST: Duration = Duration::from_secs(2);
 /// The time between two lines.
 const INTERVAL: Duration = Duration::from_secs(5);
 
-/// What the threads that open logs report to.
+/// Collects the progress of the threads that open logs.
 #[derive(Debug)]
 pub(crate) struct RecoveryProgress {
     logs: usize,
@@ -22,12 +22,12 @@ pub(crate) struct RecoveryProgress {
 struct State {
     opened: usize,
     bytes: u64,
-    /// The parts that are done of the logs under way.
+    /// The sum of the parts that are done of logs under way.
     parts: f64,
     next: MonotonicTime,
 }
 
-/// How much of one log is done.
+/// The progress of one log.
 #[derive(Debug)]
 pub(crate) struct OfLog<'a> {
     all: &'a RecoveryProgress,
@@ -35,12 +35,12 @@ pub(crate) struct OfLog<'a> {
     part: f64,
 }
 
-/// What there is to say.
+/// A line of the log.
 #[derive(Debug, PartialEq, Eq)]
 struct Report {
     opened: usize,
     bytes: u64,
-    /// Roughly: as if what is left went as fast as what is done. Not known before anything is done.
+    /// An estimate from the speed so far; unknown before anything is done.
     left: Option<Duration>,
 }
 

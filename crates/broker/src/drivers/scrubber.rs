@@ -1,7 +1,7 @@
 //! The scrub: one thread that reads all closed segments in rounds, slowly, and logs what is damaged.
 //!
-//! `ottla_log::scrub` reads a segment; here the segment is chosen and the reads are slowed down. An error or a panic in
-//! one partition is logged and counted, and the round goes on with the next partition. Progress is lost in a restart.
+//! `ottla_log::scrub` reads a segment; the thread chooses the segment and rests between reads. An error or a panic in one
+//! partition is logged and counted, and the round goes on with the next partition. A restart loses the progress of a round.
 //! Each round begins at another partition, so that a broker that restarts often still reads all of them in the end.
 
 use std::io;
@@ -50,7 +50,7 @@ enum Trouble {
     Panic(#[from] Panicked),
 }
 
-/// What the scrub ends before all of it was read.
+/// What the scrub stopped reading before the end.
 #[derive(Debug, Clone, Copy)]
 enum Ended {
     /// The scrub stops or is turned off.
@@ -268,7 +268,7 @@ impl Scrub<'_> {
             topic = &*partition.topic,
             partition = partition.index.0,
             error = %trouble,
-            "the scrub cannot read a segment: the disk may be failing, check it and have a copy of what it holds"
+            "the scrub cannot read a segment: the disk may be failing; check it, and copy its data elsewhere"
         );
     }
 }

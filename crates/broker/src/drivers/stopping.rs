@@ -1,4 +1,4 @@
-//! How a task learns that the broker stops.
+//! How a task learns that the broker is stopping.
 
 use tokio::sync::watch;
 

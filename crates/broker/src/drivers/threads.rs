@@ -1,6 +1,6 @@
-//! The threads of the process: named, joined, and a panic in one is logged.
+//! Named threads that are joined in the end. A panic in one is logged.
 //!
-//! A thread whose work is in pieces runs each through [`caught`], so that a panic ends one piece and not the thread.
+//! A thread runs each piece of its work through [`caught`], so that a panic ends that piece and not the thread.
 
 use std::collections::BTreeMap;
 use std::io;

@@ -1,4 +1,4 @@
-//! What a thread does in a log directory, so that a disk that does not answer is noticed.
+//! Marks which task a thread runs in a log directory, so that a stalled directory is noticed and logged.
 
 use ottla_protocol::time::MonotonicTime;
 use ottla_replica::stalls::{STALLED_AFTER, StallChange, Task};
@@ -15,7 +15,7 @@ pub(super) struct Working<'a> {
 }
 
 impl<'a> Working<'a> {
-    /// Marks that a task begins.
+    /// The task begins.
     pub(super) fn begin(directory: &'a Directory, task: Task, clock: Clock) -> Self {
         let working = Self {
             directory,
@@ -26,7 +26,7 @@ impl<'a> Working<'a> {
         working
     }
 
-    /// Marks that the disk has answered.
+    /// The disk has answered; the task goes on.
     pub(super) fn goes_on(&self) {
         self.directory
             .stalls
@@ -40,7 +40,7 @@ impl Drop for Working<'_> {
     }
 }
 
-/// Logs that a directory is stalled, and that it answers again, once each.
+/// Logs, once each, that a directory is stalled and that it answers again.
 pub(super) fn log_stall(directory: &Directory, now: MonotonicTime) {
     let path = directory.log.path().display();
     match directory.stalls.change(now) {

@@ -1,4 +1,4 @@
-//! Which errors an answer carries, for the count by API and code.
+//! Finds the errors in an answer, which are counted by API and code.
 
 use std::any::Any;
 
@@ -12,7 +12,7 @@ use ottla_protocol::messages::{
 
 use super::Metrics;
 
-/// Counts the errors of an answer to `api`; of an API that is not listed here, none.
+/// Counts the errors in an answer. APIs that are not listed in this file are not counted.
 pub fn count(metrics: &Metrics, api: ApiKey, response: &dyn Any) {
     each(response, &mut |code| metrics.error(api, code));
 }

@@ -1,4 +1,4 @@
-//! What a scrape asks the broker for: logs, traffic by topic, and how far groups are behind.
+//! Looks up at a scrape: logs, traffic by topic, and the lag of groups.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -12,7 +12,7 @@ use crate::drivers::disk_work::{NotLooked, look};
 use crate::replicas::traffic::Counted;
 use crate::replicas::{Found, Replicas};
 
-/// Looks everything up. A coordinator that is still loading shows no lag yet; a partition that its disk holds up is left
+/// Looks everything up. A coordinator that is still loading shows no lag yet. A partition whose disk does not answer is left
 /// out.
 pub async fn observe(broker: &Arc<Broker>) -> Result<Observed, NotLooked> {
     let committed = committed(broker).await;

@@ -1,7 +1,7 @@
-//! Where metrics are registered, and what the documents say about them.
+//! Registers metrics, and lists them for the documents.
 //!
-//! A family that nobody has used yet is not in the text of `/metrics`. For the documents each family gets one series with
-//! empty labels, so that the list of metrics derives from their registration and cannot miss one.
+//! A family without series is not in the text of `/metrics`. For the documents each family gets one series with empty labels,
+//! so that the list of metrics is made from their registration and is complete.
 
 use std::fmt::{self, Debug};
 use std::hash::Hash;
@@ -15,7 +15,7 @@ use prometheus_client::registry::{Metric, Registry, Unit};
 
 use super::{Metrics, Observed, text};
 
-/// Takes the registrations of one registry.
+/// Collects the metrics of one registry.
 #[derive(Debug)]
 pub struct Registrar {
     registry: Registry,
@@ -25,9 +25,9 @@ pub struct Registrar {
 /// Which series a family shows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Series {
-    /// Those that were counted or observed.
+    /// Those with a value.
     Used,
-    /// One with empty labels besides, for the documents.
+    /// One more with empty labels, for the documents.
     Sample,
 }
 
@@ -45,7 +45,6 @@ pub struct Description {
 }
 
 impl Registrar {
-    /// For one registry.
     pub fn new(series: Series) -> Self {
         Self {
             registry: Registry::default(),
@@ -53,12 +52,12 @@ impl Registrar {
         }
     }
 
-    /// Takes a metric without labels.
+    /// Registers a metric without labels.
     pub fn single(&mut self, name: &str, help: &str, metric: impl Metric) {
         self.registry.register(name, help, metric);
     }
 
-    /// Takes a family of metrics.
+    /// Registers a family of metrics.
     pub fn family<L, M, C>(&mut self, name: &str, help: &str, family: &Family<L, M, C>)
     where
         L: Labels,
@@ -69,7 +68,7 @@ impl Registrar {
         self.registry.register(name, help, family.clone());
     }
 
-    /// Takes a family of metrics in seconds.
+    /// Registers a family of metrics in seconds.
     pub fn family_in_seconds<L, M, C>(&mut self, name: &str, help: &str, family: &Family<L, M, C>)
     where
         L: Labels,
@@ -81,7 +80,7 @@ impl Registrar {
             .register_with_unit(name, help, Unit::Seconds, family.clone());
     }
 
-    /// What was registered.
+    /// The registry with all metrics.
     pub fn into_registry(self) -> Registry {
         self.registry
     }

@@ -1,4 +1,4 @@
-//! The text of `/metrics`: what was counted, and what the broker is asked for at the moment.
+//! The text of `/metrics`, and the metrics that are looked up at a scrape.
 
 use std::fmt;
 use std::ops::Range;
@@ -38,7 +38,7 @@ struct GroupPartition {
     partition: i32,
 }
 
-/// A log directory, and what may be wrong with it.
+/// A log directory and a state that it may be in.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct DirectoryState {
     directory: String,
@@ -48,7 +48,7 @@ struct DirectoryState {
 /// Defines [`Observed`]: of each metric its type, its name and its help, in the order of the text.
 macro_rules! observed {
     ($($metric:ident: $type:ty = $name:literal, $help:literal;)*) => {
-        /// What is looked up at a scrape instead of being counted.
+        /// Metrics that are looked up at a scrape instead of being counted.
         #[derive(Debug, Default)]
         pub struct Observed {
             $($metric: $type,)*
@@ -107,7 +107,7 @@ observed! {
 }
 
 impl Observed {
-    /// A partition's log: its bytes, and its offsets from the first to behind the last.
+    /// The bytes of a partition's log, and its start and end offset.
     pub fn log(&self, topic: &str, partition: i32, bytes: u64, offsets: Range<i64>) {
         let label = Partition {
             topic: topic.to_owned(),
@@ -130,7 +130,7 @@ impl Observed {
         self.lags.get_or_create(&label).set(lag);
     }
 
-    /// What has gone into and out of a topic.
+    /// The traffic of a topic.
     pub fn traffic(&self, topic: &str, counted: Counted) {
         let label = Topic {
             topic: topic.to_owned(),
@@ -144,7 +144,7 @@ impl Observed {
         add(&self.refused, counted.refused);
     }
 
-    /// What is known of a partition's compaction.
+    /// The compaction of a partition.
     pub fn compaction(&self, report: &CompactionReport) {
         let label = Partition {
             topic: report.topic.clone(),
@@ -165,7 +165,7 @@ impl Observed {
         set(&self.compacted_at, seconds.unsigned_abs());
     }
 
-    /// The damaged places that are known of a partition's log.
+    /// The number of known damaged places in a partition's log.
     pub fn damage(&self, topic: &str, partition: i32, places: usize) {
         let label = Partition {
             topic: topic.to_owned(),
@@ -175,7 +175,7 @@ impl Observed {
         self.damaged.get_or_create(&label).set(places);
     }
 
-    /// What is wrong with a log directory.
+    /// The states of a log directory.
     pub fn directory(&self, directory: &Path, states: [(&'static str, bool); 3]) {
         for (state, is_so) in states {
             let label = DirectoryState {
@@ -203,7 +203,7 @@ impl Observed {
     }
 }
 
-/// Everything, in the text format of OpenMetrics.
+/// All metrics in the text format of OpenMetrics.
 pub fn text(metrics: &Metrics, observed: &Observed, series: Series) -> Result<String, fmt::Error> {
     let mut text = String::new();
     encode_registry(&mut text, &metrics.registry)?;

@@ -1,13 +1,13 @@
-//! The levels of the process's loggers (KIP-412): shown, and changed while it runs.
+//! The levels of the process's loggers (KIP-412), which can be shown and changed while it runs.
 //!
-//! What is written where is decided by whoever started the process; it gives the filter that it began with, and a way to
-//! replace it. Without that, levels are shown and cannot be changed. Nothing is stored: a start begins anew.
+//! The executable sets up logging. It hands over the filter of the start, and a function that replaces the filter; without it,
+//! levels are shown and cannot be changed. Changes are not stored: the next start has the levels of its own filter.
 
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
-/// The logger whose level holds for all that have none of their own.
+/// The logger whose level applies to all loggers without a level of their own.
 pub const ROOT: &str = "root";
 /// The loggers of the process: its crates.
 const CRATES: &[&str] = &[
@@ -31,12 +31,12 @@ const LEVELS: &[(&str, &str)] = &[
     ("WARN", "warn"),
 ];
 
-/// The most loggers whose levels are changed at one time: each is a directive that every line of the log is held against.
+/// Upper bound of the loggers with a changed level: each is a directive that is compared with every line of the log.
 const MAX_CHANGED: usize = 100;
-/// The longest name of a logger.
+/// Upper bound of the length of a logger's name.
 const MAX_NAME: usize = 200;
 
-/// What is asked for: a level for each of these loggers, none for the one that it had at the start.
+/// Wanted levels by logger; none for the level at the start.
 pub type Wanted = [(String, Option<String>)];
 
 /// Why a level is not changed.
@@ -63,7 +63,7 @@ type Replace = Box<dyn Fn(&str) -> Result<(), String> + Send + Sync>;
 #[derive(Default)]
 pub struct LogLevels {
     control: OnceLock<Control>,
-    /// What was changed since the start, by logger, as Kafka's word.
+    /// Changed levels by logger, in Kafka's words.
     changed: Mutex<Changed>,
 }
 
@@ -89,7 +89,7 @@ impl LogLevels {
         first: String,
         replace: impl Fn(&str) -> Result<(), String> + Send + Sync + 'static,
     ) {
-        // Whoever started the process controls its logs, once.
+        // The executable calls this once.
         let _ = self.control.set(Control {
             first,
             replace: Box::new(replace),
@@ -140,7 +140,7 @@ impl LogLevels {
         Ok(())
     }
 
-    /// How the levels are changed, or that they cannot be.
+    /// The means to change levels, or a refusal where there is none.
     fn controlled(&self) -> Result<&Control, NotChanged> {
         self.control.get().ok_or_else(|| {
             let why = "the levels of the loggers cannot be changed in this process";
@@ -148,7 +148,7 @@ impl LogLevels {
         })
     }
 
-    /// What would be changed since the start, if these changes were made.
+    /// The changed levels after these changes.
     fn after(&self, changed: &Changed, wanted: &Wanted) -> Result<Changed, NotChanged> {
         let known = self.with(changed);
         let mut after = changed.clone();
@@ -175,13 +175,13 @@ impl LogLevels {
     }
 }
 
-/// Whether this is the name of a logger: one that a directive can stand for as it is.
+/// Whether this can be the name of a logger, and can be written into a directive without escapes.
 fn is_name(logger: &str) -> bool {
     let is_of_name = |letter: char| letter.is_ascii_alphanumeric() || "_:".contains(letter);
     (1..=MAX_NAME).contains(&logger.len()) && logger.chars().all(is_of_name)
 }
 
-/// Refuses a logger that is none of `known`, and stands in none of the process's crates.
+/// Refuses a logger that is not in `known` and not in a crate of the process.
 fn check_logger(known: &Changed, logger: &str) -> Result<(), NotChanged> {
     let of_crate = logger.split("::").next().unwrap_or(logger);
     if is_name(logger) && (CRATES.contains(&of_crate) || known.contains_key(logger)) {

@@ -1,22 +1,22 @@
-//! Buffers for records that were read and wait to be sent, used again: a fresh one of a megabyte costs as much in
-//! page faults and zeroing as reading into it.
+//! Reusable buffers for records that were read and wait to be sent. A new buffer of a megabyte costs as much, in page faults
+//! and zeroing, as reading into it.
 //!
-//! What is lent is bounded over all connections, and passed by no more than one read a thread; what is kept is bounded
-//! too. Small reads get a buffer of their own and are not kept.
+//! The bytes in use are bounded over all connections; each thread may exceed the bound by one read. The bytes that are kept
+//! for reuse are bounded too. Small reads get a new buffer, which is not kept.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
 
-/// Reads below this get a buffer of their own.
+/// Smaller reads get a new buffer.
 const SMALLEST: usize = 32 << 10;
-/// A buffer larger than this is not kept.
+/// Larger buffers are not kept.
 const LARGEST: usize = 4 << 20;
-/// The bytes that are kept for later reads.
+/// Upper bound of the bytes that are kept for later reads.
 const KEPT_BYTES: usize = 16 << 20;
 
-/// The buffers of one broker: those that are not in use, and how much the others hold.
+/// The unused buffers of a broker, and the number of bytes in those that are in use.
 #[derive(Debug)]
 pub struct ReadBuffers {
     limit: usize,
@@ -30,11 +30,11 @@ struct Unused {
     bytes: usize,
 }
 
-/// A buffer that goes back when the last piece of it has been sent.
+/// A buffer in use. It is given back when the last slice of it has been sent.
 struct Lent {
     buffer: Vec<u8>,
     used: usize,
-    /// What it counts for; less than the buffer may hold.
+    /// The bytes by which it counts; the buffer may be larger.
     size: usize,
     home: Arc<ReadBuffers>,
 }
@@ -53,7 +53,7 @@ impl Drop for Lent {
 }
 
 impl ReadBuffers {
-    /// No buffers yet; `limit` bytes may be lent at a time.
+    /// No buffers yet; `limit` bytes may be in use.
     pub fn new(limit: usize) -> Arc<Self> {
         Arc::new(Self {
             limit,
@@ -62,12 +62,12 @@ impl ReadBuffers {
         })
     }
 
-    /// Whether as much is lent as may be: who can do without a buffer should.
+    /// Whether the limit is reached: reads that can be avoided should be.
     pub fn are_spent(&self) -> bool {
         self.lent.load(Ordering::Relaxed) >= self.limit
     }
 
-    /// Has `read` fill a buffer of `size` bytes; what it returns says how many of them count.
+    /// Lets `read` fill a buffer of `size` bytes; it returns how many bytes it has filled.
     pub fn read<E>(
         self: &Arc<Self>,
         size: usize,

@@ -1,11 +1,11 @@
-//! The partitions of this node that are known to be damaged, for `/ready` and the metrics.
+//! Lists the partitions of this node with known damage, for `/ready` and the metrics.
 
 pub use ottla_replica::damage::{DamageReport, repair};
 
 use super::Replicas;
 
 impl Replicas {
-    /// What is known of damaged partitions. One whose disk holds up its lock is left out.
+    /// The damaged partitions. One whose lock cannot be had, because its disk does not answer, is left out.
     pub fn damage(&self) -> Vec<DamageReport> {
         let mut partitions = self.all();
         partitions.retain(|partition| partition.is_damaged());

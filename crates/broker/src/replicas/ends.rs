@@ -1,8 +1,8 @@
-//! Waiting until what was in logs when somebody asked can be read.
+//! Waits until logs can be read up to given offsets.
 //!
-//! Whoever asks where a log ends must be told of all that its producers have been told of. Records that are not on
-//! stable storage yet are flushed for it at once, those of all its partitions together. A disk that does not answer
-//! holds up an answer for a limited time.
+//! The answer to a request for the end of a log must cover every record whose producer was answered. Records that are not
+//! flushed yet are flushed at once, those of all partitions of the request together. A disk that does not answer delays the
+//! answer for a limited time.
 
 use std::pin::{Pin, pin};
 use std::sync::Arc;
@@ -14,13 +14,13 @@ use tokio::time::{Sleep, sleep};
 use super::partition::{Partition, Reader, Unavailable, reader};
 use crate::process::clock::Clock;
 
-/// A flush gets at least this long, also where the client gives no time. Such a client wants what is there, and the
-/// records of an answered produce are there.
+/// A flush has at least this long, also where the client's timeout is shorter: the records of an answered produce must be
+/// found.
 pub const LEAST_PATIENCE: Duration = Duration::from_secs(1);
-/// How much it has where the client gives no time. Clients wait longer for an answer, and ask again after this.
+/// The time of a flush for requests without a timeout. Clients wait longer than this, and ask again.
 pub const PATIENCE: Duration = Duration::from_secs(5);
 
-/// Why a log could not be read as far as it was asked.
+/// Why a log could not be read up to the offset.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum Unreached {
     /// The partition cannot serve.
@@ -31,7 +31,7 @@ pub enum Unreached {
     Late,
 }
 
-/// Waits until each of these partitions can be read up to an offset, for `limit` in all. The outcomes are in their order.
+/// Waits until each partition can be read up to its offset, for `limit` in all. Returns the outcomes in order.
 pub async fn reach(
     wanted: &[(Arc<Partition>, Offset)],
     limit: Duration,
@@ -51,7 +51,7 @@ pub async fn reach(
     outcomes
 }
 
-/// The flush is asked for already: one that ends with less is followed by another.
+/// The flush has been requested. One that ends before the offset is followed by another.
 async fn reach_one(
     (partition, offset): &(Arc<Partition>, Offset),
     reader: &Arc<Reader>,

@@ -1,4 +1,4 @@
-//! How tasks and threads of this process wait at a partition: the broker's [`Host`].
+//! How the tasks and threads of this process wait for a partition: the broker's implementation of [`Host`].
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,7 +17,7 @@ use crate::drivers::syncs::Syncs;
 
 /// A partition of this node.
 pub type Partition = ottla_replica::Partition<Disk, Tasks>;
-/// A read, decided but not done.
+/// A planned read.
 pub type Planned = partition::Planned<Disk>;
 /// A task that waits for records.
 pub type Reader = ottla_replica::Reader<Notify>;
@@ -66,8 +66,8 @@ pub fn reader() -> Arc<Reader> {
     Reader::new(Notify::new())
 }
 
-/// Completes when all records before `offset` are replicated and, where that is asked for, on stable storage.
-/// `None` when they are already.
+/// Completes when all records before `offset` are replicated and, under `fsync`, on stable storage. `None` when they are
+/// already.
 pub fn replicated(
     partition: &Partition,
     offset: Offset,
@@ -81,13 +81,13 @@ pub fn replicated(
     receiver
 }
 
-/// How often, and at which intervals, the lock of a partition is tried.
+/// How often the lock of a partition is tried, and the interval between tries.
 const TRIES: u32 = 50;
 const BETWEEN_TRIES: Duration = Duration::from_millis(1);
 
 impl Replicas {
-    /// Runs `ask` on a log, whoever leads; nothing once the partition is gone, or while its disk holds up the thread that
-    /// has the lock.
+    /// Runs `ask` on a log, also where another broker leads. Returns nothing once the partition is gone, or while the thread
+    /// with its lock waits for the disk.
     #[expect(
         clippy::disallowed_methods,
         reason = "a mutex cannot be waited for with a limit"

@@ -1,4 +1,4 @@
-//! The log directories of a start: which can be used, whose they are, which are new, and which are away.
+//! Checks the log directories at a start: which can be used, to which cluster they belong, which are new, which are missing.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -30,10 +30,10 @@ pub(super) struct Usable {
     pub(super) offline: Vec<PathBuf>,
 }
 
-/// What a start makes before it is known that it is not refused.
+/// What a start has created and locked before it may still be refused.
 #[derive(Default)]
 pub(super) struct Taken {
-    /// The directories that were not there, each before those in it.
+    /// Created directories, parents first.
     made: Vec<PathBuf>,
     locks: Vec<DirectoryLock>,
 }
@@ -44,7 +44,7 @@ impl Taken {
         self.locks
     }
 
-    /// Leaves the directories of a start that is refused as they were.
+    /// Undoes it for a start that is refused.
     pub(super) fn undo(self) {
         self.locks.into_iter().for_each(DirectoryLock::undo);
         for directory in self.made.iter().rev() {
@@ -58,7 +58,8 @@ impl Taken {
     }
 }
 
-/// Locks what can be used. As in Kafka a log directory whose disk fails is left out; the metadata log's must not fail.
+/// Locks the directories that can be used. As in Kafka, a log directory whose disk fails is left out, unless it has the metadata
+/// log.
 pub(super) fn usable(storage: &StorageConfig, taken: &mut Taken) -> Result<Usable, DirectoryError> {
     let mut usable = Usable::default();
     let mut last = None;
@@ -93,7 +94,7 @@ fn lock(path: &Path, taken: &mut Taken) -> Result<Option<MetaProperties>, Direct
 }
 
 impl DirectoryError {
-    /// Whether the disk failed, and not whoever configured it.
+    /// Whether the disk failed, as opposed to a wrong configuration.
     fn is_of_the_disk(&self) -> bool {
         matches!(
             self,
@@ -104,7 +105,7 @@ impl DirectoryError {
     }
 }
 
-/// `log.dirs`, and the directory of the metadata log if it is none of them.
+/// `log.dirs`, and `metadata.log.dir` if it is not one of them.
 fn paths(storage: &StorageConfig) -> Vec<PathBuf> {
     let mut paths = storage.log_dirs.clone();
     if !paths.contains(&storage.metadata_log_dir) {
@@ -113,7 +114,7 @@ fn paths(storage: &StorageConfig) -> Vec<PathBuf> {
     paths
 }
 
-/// Makes a directory and those above it, and adds to `made` what was not there.
+/// Creates a directory and its parents, and adds the created ones to `made`.
 fn make(path: &Path, made: &mut Vec<PathBuf>) -> Result<(), FileError> {
     let mut missing = Vec::new();
     for ancestor in path.ancestors() {
@@ -177,7 +178,7 @@ pub(super) fn cluster(
     Ok(ours.map(|meta| meta.cluster_id.clone()))
 }
 
-/// The id of each directory, a new one where it has none.
+/// The id of each directory: a new id where it has none.
 pub(super) fn identified(states: &[Found]) -> Vec<Identified> {
     let ids = states.iter().map(|(path, meta)| {
         let known = meta.as_ref().and_then(|meta| meta.directory_id);
@@ -186,7 +187,7 @@ pub(super) fn identified(states: &[Found]) -> Vec<Identified> {
     ids.collect()
 }
 
-/// Gives directories room for a start, formats those that are new, and tells the others their ids.
+/// Makes room in full directories, formats new ones, and writes the ids of those that have none.
 pub(super) fn prepare(
     config: &BrokerConfig,
     cluster_id: &str,
@@ -224,8 +225,8 @@ pub(super) fn prepare(
     Ok(())
 }
 
-/// Refuses a start that would make partitions anew whose directory is away, or that would take an empty directory for
-/// one that is away. Otherwise what lies in a directory that is away stays offline, as in Kafka.
+/// Refuses a start that would create partitions again although their directory is only missing, or that would format an empty
+/// directory in the place of a missing one. Otherwise the partitions of a missing directory stay offline, as in Kafka.
 pub(super) fn check_complete(
     config: &BrokerConfig,
     image: &MetadataImage,

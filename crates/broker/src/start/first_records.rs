@@ -21,8 +21,8 @@ pub(super) struct FirstRecords {
 }
 
 impl FirstRecords {
-    /// As in Kafka they are the data records of the checkpoint of formatting, else those of `bootstrap.checkpoint`, else
-    /// the default. None where the log holds them. A level that this release does not know is refused.
+    /// As in Kafka they come from the checkpoint that formatting wrote, else from `bootstrap.checkpoint`, else they are the default.
+    /// None where the log holds them already. A level that this release does not know is refused.
     pub(super) fn of(
         config: &BrokerConfig,
         inspected: &Inspected<Disk>,
@@ -54,7 +54,7 @@ impl FirstRecords {
         }))
     }
 
-    /// As the first leader writes them.
+    /// The batch that the first leader writes.
     pub(super) fn into_batch(self) -> FirstBatch {
         FirstBatch {
             records: bootstrap::activation(self.records, self.version),
@@ -63,7 +63,7 @@ impl FirstRecords {
     }
 }
 
-/// Whether nothing in `image` has replaced what one of the first records says.
+/// Whether `image` still has the value that one of the first records sets.
 fn holds(image: &MetadataImage, record: &MetadataRecord) -> bool {
     match record {
         MetadataRecord::FeatureLevel(level) => {
@@ -86,10 +86,10 @@ fn holds(image: &MetadataImage, record: &MetadataRecord) -> bool {
     }
 }
 
-/// Writes a snapshot for a log that an earlier release of Ottla went on with before its first records were in it.
+/// Writes a snapshot for a log that an earlier release of Ottla continued before the first records were in it.
 ///
-/// Kafka replays a long log in several steps, and none may end before the `metadata.version`: it begins at a snapshot.
-/// A start that wrote the records may have ended before the snapshot; then this one writes it.
+/// Kafka replays a long log in several steps, and the first step must contain the `metadata.version`. It does if the log
+/// begins with a snapshot. A start that wrote the records may have ended before the snapshot; then this one writes it.
 pub(super) fn mend_late_beginning(
     log: &mut MetadataLog<Disk>,
     loader: &Loader,
@@ -99,8 +99,8 @@ pub(super) fn mend_late_beginning(
         let written = job.write()?;
         log.adopt_snapshot(written)?;
         tracing::warn!(
-            "the metadata log went on before its cluster's first records, with which Apache Kafka does not start; a \
-             snapshot that begins with them was written now"
+            "an earlier release continued the metadata log before the cluster's first records were in it, and Apache Kafka would \
+             not start with that; a snapshot that begins with these records was written"
         );
     }
     Ok(())

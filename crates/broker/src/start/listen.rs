@@ -9,7 +9,7 @@ use crate::config::{BrokerConfig, HostPort, ListenerConfig};
 use crate::http;
 use crate::network::Listener;
 
-/// A busy port that nobody configured is no reason not to serve: another is taken, and logged.
+/// Binds the HTTP listener. Where its default port is busy, another is chosen and logged; a configured port must be free.
 pub(super) async fn bind_http(
     address: &HostPort,
     config: &BrokerConfig,
@@ -40,8 +40,8 @@ pub(super) async fn bind_http(
     })
 }
 
-/// DescribeConfigs tells the address that was bound: its port may be another than the configured one, and `ottla why`
-/// looks for the listener there.
+/// Sets `ottla.http.listen` to the bound address, whose port may differ from the configured one: DescribeConfigs shows it, and
+/// `ottla why` finds the listener by it.
 pub(super) fn telling_http(
     mut config: BrokerConfig,
     listener: Option<&TcpListener>,

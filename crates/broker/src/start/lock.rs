@@ -1,4 +1,5 @@
-//! One process per log directory (assumption 14 of `docs/formats.md`): the file `.lock`, which Kafka locks in the same way.
+//! The lock of a log directory, which only one process may hold (assumption 14 of `docs/formats.md`): the file `.lock`,
+//! which Kafka locks in the same way.
 
 use std::fs::{File, OpenOptions};
 use std::io;
@@ -49,7 +50,7 @@ impl DirectoryLock {
         loop {
             let (file, is_new) = open(&path).map_err(failed)?;
             match fcntl_lock(&file, FlockOperation::NonBlockingLockExclusive) {
-                // A refused start removes the file that it made: what is locked must still have the name.
+                // A refused start removes the file that it created; the locked file must still have the name.
                 Ok(()) if is_named(&file, &path).map_err(failed)? => {
                     return Ok(Self {
                         _file: file,
@@ -76,7 +77,7 @@ impl DirectoryLock {
     }
 }
 
-/// The lock's file, and whether it was made.
+/// The lock file, and whether it was created.
 fn open(path: &Path) -> io::Result<(File, bool)> {
     let mut options = OpenOptions::new();
     options.read(true).write(true);

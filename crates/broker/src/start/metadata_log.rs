@@ -1,8 +1,8 @@
 //! Opens the metadata log of this node: its directories are locked, formatted when they are new, and read; then this
 //! node leads the log.
 //!
-//! A start that is refused leaves every directory as it was: almost everything that can refuse it is looked at before
-//! anything is written.
+//! A refused start leaves every directory as it was: almost everything that can refuse it is checked before anything is
+//! written.
 
 use std::path::{Path, PathBuf};
 
@@ -27,7 +27,7 @@ use crate::drivers::committed_log::CommittedLog;
 use crate::process::clock::Clock;
 use crate::process::random::unreserved_id;
 
-/// The opened metadata log, and what it says.
+/// The opened metadata log and its content.
 #[derive(Debug)]
 pub(super) struct OpenedLog {
     /// `cluster.id`.
@@ -42,15 +42,13 @@ pub(super) struct OpenedLog {
     pub(super) image: MetadataImage,
     /// What the controller commits into.
     pub(super) log: CommittedLog,
-    /// Who leads, and how far.
+    /// The leader, and the offsets of the log.
     pub(super) status: watch::Receiver<QuorumStatus>,
-    /// To be kept as long as the directories are used.
+    /// Held as long as the directories are used.
     pub(super) locks: Vec<DirectoryLock>,
 }
 
-/// Opens the directories of this node. Blocks on the disk.
-///
-/// A start that is refused leaves every directory as it was: what can refuse it is looked at before anything is written.
+/// Opens the directories and the metadata log of this node. Blocks on the disk.
 pub(super) fn open(config: &BrokerConfig, clock: Clock) -> Result<OpenedLog, DirectoryError> {
     let now = clock.now().wall;
     let mut taken = Taken::default();
@@ -108,13 +106,13 @@ struct Accepted {
     found: Option<FoundLog>,
 }
 
-/// A metadata log as it was found, and what its first leader is to write.
+/// An inspected metadata log, and the records that its first leader must write.
 struct FoundLog {
     inspected: Inspected<Disk>,
     first: Option<FirstRecords>,
 }
 
-/// Looks at the directories, and refuses what cannot be served. Nothing is written but what is in `taken`.
+/// Checks the directories, and refuses what cannot be served. It writes only what is in `taken`.
 fn accept(config: &BrokerConfig, taken: &mut Taken) -> Result<Accepted, DirectoryError> {
     let usable = usable(&config.storage, taken)?;
     let cluster = cluster(config, &usable.states)?;
@@ -145,7 +143,7 @@ fn id_of(directories: &[Identified], path: &Path) -> Option<Uuid> {
     known.map(|(_, id)| *id)
 }
 
-/// Reads the metadata log, and what its first leader is to write.
+/// Reads the metadata log, and determines the records that its first leader must write.
 fn find_log(
     config: &BrokerConfig,
     cluster_id: &str,
@@ -177,7 +175,7 @@ fn lead(
     if opened.cut_bytes > 0 {
         tracing::info!(
             bytes = opened.cut_bytes,
-            "cut an unfinished write off the metadata log"
+            "truncated an unfinished write at the end of the metadata log"
         );
     }
     let (mut log, mut loader) = (opened.log, opened.loader);

@@ -1,8 +1,7 @@
-//! What a directory of Kafka's may not hold when this release takes it over: state that lives, and that only a
-//! coordinator which is not served yet can go on with.
+//! Refuses a Kafka directory with live state that this release cannot serve: members of newer groups, open transactions.
 //!
-//! Members of consumer, share and streams groups, and open transactions, refuse the start, by name. What is at rest
-//! (empty groups, ended transactions) is kept as it is. Blocks on the disk.
+//! The refusal names these members and transactions. Empty groups and ended transactions are kept as they are. Blocks on the
+//! disk.
 
 use std::fmt;
 
@@ -18,12 +17,12 @@ use crate::internal_topics::{CONSUMER_OFFSETS, TRANSACTION_STATE};
 use crate::replicas::{Found, Partition, Replicas};
 use ottla_protocol::time::MonotonicTime;
 
-/// The features without which Kafka lets nobody join a group of a newer protocol.
+/// The features without which Kafka has no members in groups of a newer protocol.
 const GROUP_FEATURES: &[&str] = &["group.version", "share.version", "streams.version"];
-/// The most of each kind that a message names.
+/// Upper bound of the names of each kind in a message.
 const NAMED: usize = 10;
 
-/// What lives. Each entry says in words what it is.
+/// The live state that cannot be served; each entry is text for the operator.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct UnservedState {
     groups: Vec<String>,
@@ -32,7 +31,7 @@ pub struct UnservedState {
 }
 
 impl UnservedState {
-    /// Looks through the partitions of this node. One that cannot be read is said, and cannot be served either.
+    /// Searches the partitions of this node. One that cannot be read is logged; it cannot be served either.
     pub fn find(image: &MetadataImage, replicas: &Replicas) -> Self {
         let mut found = Self::default();
         let has_groups = GROUP_FEATURES
@@ -42,13 +41,13 @@ impl UnservedState {
             for partition in of_topic(image, replicas, CONSUMER_OFFSETS) {
                 found
                     .add_groups(&partition, replicas.now())
-                    .unwrap_or_else(|error| say_unread(&partition, &error));
+                    .unwrap_or_else(|error| log_unread(&partition, &error));
             }
         }
         let mut open = OpenTransactions::default();
         for partition in of_topic(image, replicas, TRANSACTION_STATE) {
             add_transactions(&partition, replicas.now(), &mut open)
-                .unwrap_or_else(|error| say_unread(&partition, &error));
+                .unwrap_or_else(|error| log_unread(&partition, &error));
         }
         for (id, transaction) in open.iter() {
             let entry = format!("transactional id {id} ({})", transaction.state);
@@ -58,7 +57,7 @@ impl UnservedState {
         found
     }
 
-    /// Whether nothing lives.
+    /// Whether there is no such state.
     pub fn is_empty(&self) -> bool {
         self.groups.is_empty() && self.transactions.is_empty() && self.partitions.is_empty()
     }
@@ -74,7 +73,7 @@ impl UnservedState {
         Ok(())
     }
 
-    /// What no transactional id answers for: somebody lost it, and consumers of committed records wait there.
+    /// Adds open transactions in partitions that belong to no known transactional id. Consumers of committed records wait there.
     fn add_partitions(&mut self, replicas: &Replicas, open: &OpenTransactions) {
         for partition in replicas.all() {
             let producers = partition.with_log(|log| {
@@ -116,18 +115,18 @@ fn add_transactions(
         tracing::warn!(
             partition = partition.index.0,
             records = passed_over,
-            "records of {TRANSACTION_STATE} cannot be read, and were passed over"
+            "skipped records of {TRANSACTION_STATE} that cannot be read"
         );
     }
     Ok(())
 }
 
-fn say_unread(partition: &Partition, error: &LoadError) {
+fn log_unread(partition: &Partition, error: &LoadError) {
     tracing::error!(
         topic = &*partition.topic,
         partition = partition.index.0,
         %error,
-        "cannot see whether groups or transactions live in a partition"
+        "cannot read a partition to see whether it holds active groups or open transactions"
     );
 }
 

@@ -5,13 +5,13 @@ use ottla_quorum::{Voter, VoterEndpoint};
 
 use crate::config::BrokerConfig;
 
-/// Whether the configuration names the voters, and not the log (`kraft.version` 0).
+/// Whether the voters are named by the configuration (`kraft.version` 0), and not by the log.
 pub(super) fn has_static_voters(config: &BrokerConfig) -> bool {
     let voters = config.statics.values.get("controller.quorum.voters");
     voters.is_some_and(|voters| !voters.trim().is_empty())
 }
 
-/// This node as the quorum's only voter, found by its controller listeners.
+/// This node as the only voter, with its controller listeners as endpoints.
 pub(super) fn voter(config: &BrokerConfig, directory_id: Uuid) -> Voter {
     let endpoints = config.network.controller_listeners.iter().map(|listener| {
         let address = listener.advertised.as_ref().unwrap_or(&listener.bind);
