@@ -28,9 +28,9 @@ use crate::replicas::{Found, Partition, Replicas};
 pub use self::follow::follow;
 pub use ottla_coordinator::Unavailable;
 
-/// Messages that may wait for one coordinator; beyond it senders wait.
+/// Upper bound of the messages that wait for one coordinator; beyond it senders wait.
 const MAX_WAITING: usize = 1024;
-/// Partitions that are read at the same time.
+/// Upper bound of the partitions that are loaded at the same time.
 const LOADS_AT_ONCE: usize = 2;
 /// How long a request waits for a coordinator that is loading before it is answered with
 /// `COORDINATOR_LOAD_IN_PROGRESS`.
@@ -68,7 +68,7 @@ impl Handle {
 
 #[derive(Debug, Default)]
 struct Registry {
-    /// How many partitions the topic has; none while it does not exist.
+    /// The number of partitions of the topic; none while it does not exist.
     partitions: Option<i32>,
     handles: BTreeMap<i32, Handle>,
 }
@@ -88,7 +88,7 @@ pub struct GroupCoordinators {
 }
 
 impl GroupCoordinators {
-    /// No coordinators yet: the metadata says which.
+    /// No coordinators yet; [`GroupCoordinators::reconcile`] starts them.
     pub fn new(config: &BrokerConfig, clock: Clock, replicas: Arc<Replicas>) -> Arc<Self> {
         let groups = &config.groups;
         let compression = u8::try_from(groups.offsets_compression).ok();
@@ -114,7 +114,6 @@ impl GroupCoordinators {
         })
     }
 
-    /// The settings.
     pub const fn config(&self) -> &Config {
         &self.config
     }
@@ -139,7 +138,7 @@ impl GroupCoordinators {
         Ok(replies)
     }
 
-    /// Tells every coordinator of this broker. One that has just ended need not be told.
+    /// Sends a notice to every coordinator of this broker. One that has just ended does not need it.
     async fn notify_all(&self, notice: &Notice) {
         for handle in self.handles() {
             let _ = handle.messages.send(Message::Notice(notice.clone())).await;
@@ -187,7 +186,7 @@ impl GroupCoordinators {
         led.collect()
     }
 
-    /// The task of a partition: the one that is there if nothing has changed, or a new one.
+    /// The task of a partition: the existing one if nothing has changed, or a new one.
     fn lead(&self, partition: Arc<Partition>, epoch: i32, known: Option<Handle>) -> Handle {
         let topic = partition.topic_id;
         if let Some(known) = known.filter(|known| known.topic == topic && known.epoch == epoch) {

@@ -35,12 +35,12 @@ pub struct Replicas {
     node: Node<Disk, Tasks>,
     clock: Clock,
     disk_work: Arc<DiskWork>,
-    /// How often a directory has finished a change that nobody waited for any more.
+    /// How often a directory has finished a change for which no caller waited any more.
     late: watch::Sender<u64>,
 }
 
 impl Replicas {
-    /// No partitions yet: the metadata says which. The log directories must exist; `open_files` of their files stay open.
+    /// A node without partitions; the metadata adds them. The log directories must exist; `open_files` of their files stay open.
     pub fn new(config: &BrokerConfig, open_files: usize, clock: Clock) -> Arc<Self> {
         let open_files = Arc::new(OpenFiles::new(open_files));
         let storage = &config.storage;
@@ -112,7 +112,7 @@ impl Replicas {
         self.node.directories()
     }
 
-    /// Tells when a directory has finished a change of metadata for which nobody waited, as the directory was stalled.
+    /// Tells when a directory has finished a change of metadata for which no caller waited, as it was stalled.
     pub fn follow_late(&self) -> watch::Receiver<u64> {
         self.late.subscribe()
     }

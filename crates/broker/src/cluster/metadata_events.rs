@@ -1,7 +1,7 @@
-//! What an operator reads in the log about a change of metadata: topics created, deleted and grown, configs changed.
+//! Logs changes of metadata: topics created, deleted and extended, configs changed.
 //!
-//! One line for each, whoever asked for it. The configs of a new topic stand in its own line, those of a topic that is
-//! gone are not mentioned. Sensitive values, and values of keys that are not known, are never logged.
+//! Each change is one line, whichever client caused it. The line of a new topic has its configs; those of a deleted topic are
+//! not logged. Sensitive values, and values of unknown keys, are never logged.
 
 use ottla_metadata::config_keys::find;
 use ottla_metadata::{Changes, ConfigResource, MetadataImage, ResourceKind, Topic, ottla_configs};

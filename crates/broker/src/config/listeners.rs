@@ -1,4 +1,4 @@
-//! `listeners`, `advertised.listeners` and what belongs to them.
+//! `listeners`, `advertised.listeners` and the keys that belong to them.
 
 use std::collections::BTreeMap;
 
@@ -36,7 +36,7 @@ pub struct Listeners {
     pub inter_broker: String,
 }
 
-/// Reads everything that is said of listeners.
+/// Reads all keys about listeners.
 pub fn read(values: &Values, problems: &mut Problems) -> Listeners {
     let all = parse_all("listeners", values, problems);
     check_distinct(&all, problems);

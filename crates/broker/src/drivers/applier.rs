@@ -80,7 +80,7 @@ enum Outcome {
     #[default]
     Awaited,
     Ended(Vec<StepError>),
-    /// Nobody waits any more.
+    /// The caller has stopped waiting.
     Late,
 }
 
@@ -236,7 +236,7 @@ fn run(replicas: &Weak<Replicas>, directory: &Arc<Directory>, queue: &Queue) {
 /// Logs the changes of metadata that could not be applied.
 pub fn log_failures(errors: &[StepError]) {
     for error in errors {
-        tracing::error!(%error, "cannot apply what the metadata says of a partition");
+        tracing::error!(%error, "cannot apply a change of metadata to a partition");
     }
 }
 

@@ -82,7 +82,7 @@ impl CommittedLog {
         };
         let (done, writing) = mpsc::channel();
         let write = move || {
-            // The log has ended where nobody receives it.
+            // Without a receiver the log has ended, and needs no snapshot.
             let _ = done.send(job.write());
         };
         match Thread::start("metadata-snapshot", write) {

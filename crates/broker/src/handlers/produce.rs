@@ -4,8 +4,8 @@
 //! - 7: zstd. 8: errors of single records, and messages. 9: flexible.
 //! - 10: the current leader beside `NOT_LEADER_OR_FOLLOWER`. 13: topics by id.
 //!
-//! All requests that have arrived together are appended together: what they hold for one partition goes into it with
-//! one write. Batches are checked before the partition's lock is taken, and are not copied unless they must change.
+//! Requests that have arrived together are appended together: their batches for one partition are one write. Batches are
+//! checked before the partition's lock is taken, and are copied only where they must change.
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, HashMap};
@@ -488,7 +488,7 @@ impl Failure {
         }
     }
 
-    /// For the log, where the client is told nothing.
+    /// The reason for the log, where the client gets no answer.
     fn reason(&self) -> String {
         match &self.message {
             Some(message) => format!("{:?}: {message}", self.code),
@@ -496,7 +496,7 @@ impl Failure {
         }
     }
 
-    /// The same, said by `partition`: with its log start offset, but where Kafka's answer lacks it.
+    /// The failure with the log start offset of `partition`, unless Kafka's answer lacks it for this error.
     fn by(self, partition: &Partition) -> Self {
         let lacks_it = matches!(
             self.code,

@@ -34,7 +34,6 @@ pub enum NotLocked {
     File {
         /// The lock's file.
         path: PathBuf,
-        /// What the system said.
         source: io::Error,
     },
 }

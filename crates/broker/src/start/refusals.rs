@@ -22,23 +22,16 @@ pub enum StartError {
         "cannot listen on {host}:{port} (key ottla.http.listen; another port, or nothing for none): {source}"
     )]
     Http {
-        /// Its host.
         host: String,
-        /// Its port.
         port: u16,
-        /// What the system said.
         source: io::Error,
     },
     /// A listener's address cannot be bound.
     #[error("cannot listen on {host}:{port} (key listeners, listener {name}): {source}")]
     Listen {
-        /// The listener.
         name: String,
-        /// Its host.
         host: String,
-        /// Its port.
         port: u16,
-        /// What the system said.
         source: io::Error,
     },
     /// The directories or the metadata log cannot be used.
@@ -50,10 +43,10 @@ pub enum StartError {
     /// A thread cannot be started.
     #[error("cannot start a thread: {0}")]
     Thread(io::Error),
-    /// They hold what only Kafka can go on with.
+    /// They hold live state that only Apache Kafka can serve.
     #[error("{0}")]
     Unserved(UnservedState),
-    /// The controller did not take the broker.
+    /// The controller refused the registration.
     #[error(transparent)]
     Register(#[from] NotRegistered),
 }
@@ -88,7 +81,6 @@ pub enum DirectoryError {
          log.dirs)"
     )]
     Foreign {
-        /// The directory.
         directory: PathBuf,
         /// One of its files.
         file: String,
@@ -98,7 +90,6 @@ pub enum DirectoryError {
         "{directory} belongs to node {theirs}, not to node {ours}; set node.id={theirs} or choose another directory"
     )]
     OtherNode {
-        /// The directory.
         directory: PathBuf,
         /// Whose it is.
         theirs: i32,
@@ -110,7 +101,6 @@ pub enum DirectoryError {
         "{directory} belongs to cluster {theirs}, the metadata log to cluster {ours}; remove one of them from log.dirs"
     )]
     OtherCluster {
-        /// The directory.
         directory: PathBuf,
         /// Its cluster.
         theirs: String,
