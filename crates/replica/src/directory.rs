@@ -15,6 +15,7 @@ use crate::disk_reserve::DiskReserve;
 use crate::partition::Partition;
 use crate::refusals::Unavailable;
 use crate::stalls::Stalls;
+use crate::urgency::Urgency;
 
 /// One of `log.dirs`.
 #[derive(Debug)]
@@ -45,15 +46,6 @@ pub(crate) struct Flushes<F: Files, H: Host> {
     /// The partitions that the next pass flushes.
     pub(crate) dirty: BTreeMap<LogId, Arc<Partition<F, H>>>,
     enrolled: u64,
-}
-
-/// When appended records must be flushed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Urgency {
-    /// A producer or reader waits: by a pass that is due now.
-    Now,
-    /// Nobody waits: by the next pass, which is due after `ottla.flush.max.delay.ms` at the latest.
-    Later,
 }
 
 impl<F: Files, H: Host> Directory<F, H> {

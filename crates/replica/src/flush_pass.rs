@@ -16,8 +16,9 @@ use ottla_protocol::ids::Offset;
 use ottla_protocol::time::MonotonicTime;
 
 use crate::Host;
-use crate::directory::{Directory, Urgency};
+use crate::directory::Directory;
 use crate::partition::Partition;
+use crate::urgency::Urgency;
 
 /// A running pass.
 #[derive(Debug)]

@@ -27,6 +27,7 @@ pub mod spare;
 pub mod stalls;
 pub mod topic_settings;
 pub mod traffic;
+mod urgency;
 mod workers;
 
 pub use cleaner::pass::CompactionPass;

@@ -27,12 +27,13 @@ use self::state::{State, offsets_of};
 use crate::Host;
 use crate::acks::Acks;
 use crate::damage::DamageNotes;
-use crate::directory::{Directory, Urgency};
+use crate::directory::Directory;
 use crate::logs::WhoseLog;
 use crate::reader::Reader;
 use crate::refusals::{Refused, Unavailable, Unreadable};
 use crate::topic_settings::TopicSettings;
 use crate::traffic::Traffic;
+use crate::urgency::Urgency;
 
 /// How a read is planned: [`PartitionLog::read`] or [`PartitionLog::read_cached`].
 type Decide<F> = fn(&PartitionLog<F>, &ReadRequest) -> Result<ReadPlan<F>, ReadError>;

@@ -18,10 +18,10 @@ use ottla_replication::{EpochStart, Leader, LeaderLog, Progress, Role, follower}
 use super::{Append, Decide, Offsets, Planned, ReadAt, RequiredAcks};
 use crate::Host;
 use crate::acks::Acks;
-use crate::directory::Urgency;
 use crate::reader::Reader;
 use crate::refusals::{Refused, Unavailable, Unreadable};
 use crate::topic_settings::{Durability, TopicSettings};
+use crate::urgency::Urgency;
 
 /// How long a follower may lag before it leaves the ISR: Kafka's default of `replica.lag.time.max.ms`.
 const REPLICA_LAG_TIME_MAX: Duration = Duration::from_secs(30);
