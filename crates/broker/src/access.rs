@@ -1,3 +1,4 @@
-//! Who asks, and what they may do. Without an authorizer everybody may do everything.
+//! The principals of clients and the operations that they may do. Without an authorizer every operation is allowed.
 
 pub mod operations;
+pub mod principal;

@@ -6,8 +6,7 @@ use std::sync::{Arc, OnceLock};
 use ottla_protocol::messages::{ApiKey, KafkaString};
 use ottla_protocol::time::MonotonicTime;
 
-/// The principal of a connection that did not authenticate, as Kafka names it.
-pub const ANONYMOUS: &str = "User:ANONYMOUS";
+use crate::access::principal::ANONYMOUS;
 
 /// A client connection, as far as handlers need it.
 #[derive(Debug)]

@@ -1,5 +1,5 @@
-//! Every config that may be changed while the broker runs, from the one table: a change moves something that lives, or it
-//! is said that it does not, or it is refused.
+//! Every config that may be changed while the broker runs, from the table of keys: a change takes effect, or it is logged
+//! that it has none, or it is refused.
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 

@@ -70,7 +70,7 @@ fn partition(replicas: &Replicas, index: i32) -> Arc<Partition> {
     }
 }
 
-/// Appends so many records with 5 keys, in several segments.
+/// Appends `records` records with 5 keys, in several segments.
 async fn fill(replicas: &Replicas, index: i32, records: i64) {
     let partition = partition(replicas, index);
     for number in 0..records {

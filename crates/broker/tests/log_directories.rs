@@ -154,8 +154,8 @@ async fn a_replica_that_was_moved_while_the_broker_was_down_is_recorded_where_it
     running.shut_down().await;
 }
 
-/// Somebody who waits for the disk of `partition` and has its lock, as a write to a disk that stands still does, until
-/// what is returned is dropped.
+/// Starts a thread that holds the lock of `partition` and waits for its disk, as a write to a stalled disk does, until the
+/// sender is dropped.
 fn hold_up(partition: &Arc<Partition>) -> (mpsc::Sender<()>, JoinHandle<()>) {
     let (goes_on, disk) = mpsc::channel();
     let (say_held, held) = mpsc::channel();
@@ -209,7 +209,7 @@ async fn a_log_that_was_not_made_to_its_end_gives_way_to_the_one_with_the_record
     assert!(half_made.iter().all(|path| !path.exists()));
     running.shut_down().await;
 
-    // Where both say whose they are nobody can tell.
+    // Where both name an owner, neither can be believed.
     std::fs::create_dir(at("b", in_a)).unwrap();
     for entry in std::fs::read_dir(at("a", in_a)).unwrap() {
         let path = entry.unwrap().path();
@@ -312,7 +312,7 @@ async fn a_partition_that_cannot_be_changed_keeps_no_other_from_it() {
             .deleted_topics
             .insert(id_of(topic), topic.to_owned());
     }
-    // Somebody has taken the files of one away; which one comes first is not to matter.
+    // The files of one partition are removed; the order of the partitions must not matter.
     for (taken, left) in [("t", "u"), ("u", "t")] {
         let (taken, left) = (format!("a/{taken}-0"), format!("a/{left}-0"));
         let (taken, left) = (root.path().join(taken), root.path().join(left));

@@ -48,7 +48,7 @@ fn make_cold(running: &Running, topic: &str) {
     assert!(!file.is_cached(0, length));
 }
 
-/// As if the file said so.
+/// Sets a key as the configuration file would.
 fn set(config: &mut BrokerConfig, key: &str, value: &str) {
     config
         .statics

@@ -1,12 +1,12 @@
-//! Authorized operations as bit fields (KIP-430). Without an authorizer everybody may do everything.
+//! Authorized operations as bit fields (KIP-430). Without an authorizer every operation is allowed.
+//!
+//! Bit n is operation n of Kafka's `AclOperation`.
 
-/// What may be done to a topic: read, write, create, delete, alter, describe, and its configs described and
-/// altered; bit n is operation n of `AclOperation`.
+/// Operations on a topic: read, write, create, delete, alter, describe, describe configs, alter configs.
 pub const ON_TOPIC: i32 = 1 << 3 | 1 << 4 | 1 << 5 | 1 << 6 | 1 << 7 | 1 << 8 | 1 << 10 | 1 << 11;
-/// What may be done to the cluster: create, alter, describe, act for it, its configs described and altered, and
-/// writing idempotently.
+/// Operations on the cluster: create, alter, describe, cluster action, describe configs, alter configs, idempotent write.
 pub const ON_CLUSTER: i32 = 1 << 5 | 1 << 7 | 1 << 8 | 1 << 9 | 1 << 10 | 1 << 11 | 1 << 12;
-/// What may be done to a group: read, delete, describe, and its configs described and altered.
+/// Operations on a group: read, delete, describe, describe configs, alter configs.
 pub const ON_GROUP: i32 = 1 << 3 | 1 << 6 | 1 << 8 | 1 << 10 | 1 << 11;
-/// The caller did not ask.
+/// The client did not ask for the operations.
 pub const NOT_ASKED: i32 = i32::MIN;
