@@ -16,6 +16,7 @@ pub mod housekeeper;
 pub mod monitor;
 pub mod opening;
 mod recovery_progress;
+mod rest;
 pub mod scrubber;
 pub mod stopping;
 pub mod syncs;

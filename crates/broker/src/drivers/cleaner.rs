@@ -21,6 +21,7 @@ use ottla_replica::cleaner::throttle::Throttle;
 use ottla_replica::{CompactionPass, PartitionId, checkpoints};
 
 use super::monitor::Monitor;
+use super::rest::rest;
 use super::threads::{Panicked, Threads, caught};
 
 use crate::process::clock::Clock;
@@ -28,8 +29,6 @@ use crate::replicas::{Directory, Partition, Replicas, distinct};
 
 /// Bytes after which a worker checks whether it must rest or stop.
 const PACE_BYTES: u64 = 256 << 10;
-/// A resting worker checks this often whether its partition is gone.
-const LONGEST_REST: Duration = Duration::from_millis(100);
 
 /// The workers and what they share.
 #[derive(Debug)]
@@ -356,26 +355,26 @@ impl Cleaning<'_> {
 
     /// Rests for the bytes read and written; breaks when the cleaner stops or the partition is gone.
     fn hold_up(self, replicas: &Replicas, partition: &Partition, bytes: u64) -> ControlFlow<()> {
-        let now = replicas.clock().monotonic();
-        let (rested_at, rate) = {
+        let now = replicas.now();
+        let (rested_at, settings) = {
             let mut state = self.shared.lock();
             (now.after(state.throttle.spend(bytes, now)), state.settings)
         };
-        loop {
-            if partition.offsets().is_err() {
-                return ControlFlow::Break(());
-            }
-            let state = self.shared.lock();
-            if self.shared.is_stopping() {
-                return ControlFlow::Break(());
-            }
-            let left = rested_at.remaining(replicas.clock().monotonic());
-            // A new rate cancels the rest that the old one asked for.
-            if left.is_zero() || state.settings != rate {
-                return ControlFlow::Continue(());
-            }
-            drop(self.shared.wait(state, Some(left.min(LONGEST_REST))));
-        }
+        rest(
+            self.shared,
+            partition,
+            replicas.clock(),
+            |state, is_gone| {
+                if is_gone || self.shared.is_stopping() {
+                    ControlFlow::Break(())
+                } else if state.settings == settings {
+                    ControlFlow::Continue(rested_at)
+                } else {
+                    // A new rate cancels the rest that the old one asked for.
+                    ControlFlow::Continue(now)
+                }
+            },
+        )
     }
 
     /// Records how a pass ended, and logs it.

@@ -16,6 +16,7 @@ use ottla_protocol::time::MonotonicTime;
 use ottla_replica::scrub::{ScrubReport, ScrubSettings};
 
 use super::monitor::Monitor;
+use super::rest::rest;
 use super::threads::{Panicked, Thread, caught};
 use crate::replicas::Replicas;
 use crate::replicas::damage::repair;
@@ -23,8 +24,6 @@ use crate::replicas::partition::Partition;
 
 /// The first round begins this long after a start, at the earliest.
 const INITIAL_DELAY: Duration = Duration::from_mins(10);
-/// A resting thread checks this often whether its partition is gone.
-const LONGEST_REST: Duration = Duration::from_millis(100);
 
 /// The thread and what it shares with the rest of the broker.
 #[derive(Debug, Default)]
@@ -239,27 +238,21 @@ impl Scrub<'_> {
 
     /// Rests for the bytes read; breaks when the scrub stops, is turned off, or the partition is gone.
     fn hold_up(self, replicas: &Replicas, partition: &Partition, bytes: u64) -> ControlFlow<Ended> {
-        let began = replicas.clock().monotonic();
-        let mut state = self.shared.lock();
-        state.report.bytes += bytes;
-        let mut is_gone = false;
-        loop {
-            let settings = state.settings.filter(|settings| !settings.is_off());
-            let Some(settings) = settings.filter(|_| !self.shared.is_stopping()) else {
-                return ControlFlow::Break(Ended::Round);
-            };
-            if is_gone {
-                return ControlFlow::Break(Ended::Partition);
-            }
-            let rested = began.after(settings.cost(bytes));
-            let left = rested.remaining(replicas.clock().monotonic());
-            if left.is_zero() {
-                return ControlFlow::Continue(());
-            }
-            drop(self.shared.wait(state, Some(left.min(LONGEST_REST))));
-            is_gone = partition.offsets().is_err();
-            state = self.shared.lock();
-        }
+        let began = replicas.now();
+        self.shared.lock().report.bytes += bytes;
+        rest(
+            self.shared,
+            partition,
+            replicas.clock(),
+            |state, is_gone| {
+                let settings = state.settings.filter(|settings| !settings.is_off());
+                match settings.filter(|_| !self.shared.is_stopping()) {
+                    None => ControlFlow::Break(Ended::Round),
+                    Some(_) if is_gone => ControlFlow::Break(Ended::Partition),
+                    Some(settings) => ControlFlow::Continue(began.after(settings.cost(bytes))),
+                }
+            },
+        )
     }
 
     fn log_trouble(self, partition: &Partition, trouble: &Trouble) {
