@@ -1,6 +1,6 @@
 //! The group coordinators of this broker: one task for each partition of `__consumer_offsets` that it leads.
 //!
-//! [`GroupCoordinators`] finds the task that owns a group and sends it requests; `owner` is such a task.
+//! [`GroupCoordinators`] finds the task that owns a group, and sends requests to it; `owner` is such a task.
 //! [`GroupCoordinators::reconcile`] starts and ends tasks as leadership changes. A task that is still loading its
 //! partition delays only the requests that are sent to it.
 

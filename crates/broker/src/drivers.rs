@@ -1,8 +1,8 @@
 //! The threads of the process, and how the rest of it reaches them.
 //!
-//! What a thread decides lies in pure code; here is how it is started, woken, stopped and joined. [`Drivers`] has those
-//! that work on the partitions of this node. Opening and closing logs, retention and checkpoints block on the disk: they
-//! run on these threads, never on those of the runtime.
+//! The decisions of a thread are in pure code; here it is started, woken, stopped and joined. [`Drivers`] has the threads that
+//! work on the partitions of this node. Opening and closing logs, retention and checkpoints block on the disk, so they run on
+//! these threads and never on those of the runtime.
 
 pub mod applier;
 pub mod cleaner;
@@ -90,8 +90,8 @@ impl Drivers {
         Ok(())
     }
 
-    /// Applies what a stretch of metadata changed, and returns what of it failed. Blocks on the disks, except on stalled
-    /// ones: see [`Replicas::follow_late`].
+    /// Applies changes of metadata to the partitions, and returns the errors. Blocks on the disks, except on stalled ones: see
+    /// [`Replicas::follow_late`].
     pub fn apply(&self, image: &MetadataImage, changes: &Changes) -> Vec<StepError> {
         let errors = self.applier.apply(&self.replicas, image, changes);
         if !changes.configs.is_empty() {
@@ -138,8 +138,7 @@ impl Drivers {
         closed
     }
 
-    /// What is known of the compaction of each partition that `asks` is true for; one whose disk has failed is left
-    /// out.
+    /// The compaction of each partition for which `asks` is true. Partitions whose disk has failed are left out.
     pub fn compaction(&self, asks: impl Fn(&Partition) -> bool) -> Vec<CompactionReport> {
         let now = self.replicas.clock().now().wall;
         let mut reports: Vec<_> = self

@@ -1,7 +1,7 @@
 //! The task that drives the [`Runtime`] of one coordinator partition: it appends, waits for commits, and answers.
 //!
-//! Every decision is the runtime's. If an append is lost, the task reads the partition again, and requests that
-//! arrive meanwhile wait in the queue.
+//! The runtime makes every decision. If an append is lost, the task reads the partition again; requests that arrive meanwhile
+//! wait in the queue.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -27,7 +27,7 @@ use crate::replicas::partition::{self, replicated};
 /// Where the reply to a request goes. Dropped without a reply, it means [`Unavailable::NotCoordinator`].
 pub type Answer = oneshot::Sender<Result<GroupReply, Unavailable>>;
 
-/// Something for the owner to do.
+/// A message to the owner.
 #[derive(Debug)]
 pub enum Message {
     /// Handle a request and send the reply to [`Answer`].
@@ -39,7 +39,7 @@ pub enum Message {
 /// How long to wait before a partition that could not be read is read again.
 const RETRY: Duration = Duration::from_secs(1);
 
-/// Why serving ended.
+/// Why the owner stopped serving.
 enum Ended {
     /// Every sender of messages is gone.
     Unreachable,
@@ -47,7 +47,7 @@ enum Ended {
     Lost,
 }
 
-/// The partition of a coordinator and how it is written.
+/// The partition of a coordinator, and the means to write to it.
 pub struct Log {
     /// The partition, which this broker leads.
     pub partition: Arc<Partition>,
@@ -55,7 +55,6 @@ pub struct Log {
     pub disk_work: Arc<DiskWork>,
     /// `offsets.topic.compression.codec`.
     pub compression: Compression,
-    /// The clock.
     pub clock: Clock,
 }
 
@@ -222,7 +221,7 @@ impl Owner {
     }
 }
 
-/// Writes to the partition, and keeps what is in flight.
+/// Writes to the partition, and records the appends in flight.
 struct Writing<'a> {
     log: &'a Log,
     in_flight: &'a mut VecDeque<InFlight>,
@@ -256,7 +255,8 @@ impl Writer for Writing<'_> {
     }
 }
 
-/// Completes when the oldest append is committed, with its end, or lost, with nothing. Never, if none is in flight.
+/// Completes when the oldest append is committed, with its end offset, or lost, with `None`. It never completes while none is
+/// in flight.
 async fn oldest_committed(in_flight: &mut VecDeque<InFlight>) -> Option<Offset> {
     let Some(oldest) = in_flight.front_mut() else {
         return std::future::pending().await;

@@ -1,7 +1,7 @@
-//! The end of a log directory: its threads end, and its logs are flushed, closed and marked as closed, so that the next
-//! start reads nothing.
+//! Closes the log directories: their threads end, and their logs are flushed, closed and marked as closed, so that the next
+//! start need not read them.
 //!
-//! Each directory is closed by itself: one that is stalled or has failed holds up no other.
+//! Each directory is closed by a thread of its own: one that is stalled or has failed delays no other.
 
 use std::collections::BTreeSet;
 use std::sync::mpsc::{self, RecvTimeoutError};

@@ -1,7 +1,7 @@
 //! The write side of a connection: encoded replies, sent with as few system calls as they allow.
 //!
-//! What lies in memory goes by vectored writes, what lies in log files by `sendfile`, without a copy into this process.
-//! Before each piece of a file is sent, the page cache is asked for it; what is cold is loaded by [`ColdReads`] first.
+//! Parts in memory are sent by vectored writes, parts in log files by `sendfile`, without a copy into this process. Before each
+//! piece of a file is sent, it is looked up in the page cache; a piece that is not there is loaded by [`ColdReads`] first.
 
 use std::collections::VecDeque;
 use std::io::{self, IoSlice};
@@ -32,7 +32,7 @@ pub struct Outbox {
 }
 
 impl Outbox {
-    /// Adds a reply's parts behind what waits.
+    /// Adds the parts of a reply behind those that wait.
     pub fn push(&mut self, parts: Vec<Part>) {
         for part in parts {
             self.bytes += part.len();
@@ -45,7 +45,7 @@ impl Outbox {
         self.bytes == 0
     }
 
-    /// Whether some of it lies in log files.
+    /// Whether some parts are in log files.
     pub fn reads_files(&self) -> bool {
         let is_stored = |part: &Part| matches!(part, Part::Stored(_));
         self.parts.iter().any(is_stored)
@@ -75,7 +75,7 @@ impl Outbox {
         Ok(())
     }
 
-    /// Sends as much as the socket takes now and is in memory. Returns how much that was.
+    /// Sends what the socket takes now and what is in memory. Returns the number of bytes sent.
     pub fn write_to(
         &mut self,
         stream: &TcpStream,
@@ -108,15 +108,15 @@ impl Outbox {
         Ok(sent)
     }
 
-    /// The socket may take no more for long: what is in the page cache now may not be then.
+    /// The socket is full, perhaps for long: the page cache must be asked again before the next piece is sent.
     fn look_again(&mut self) {
         if let Some(Part::Stored(stored)) = self.parts.front_mut() {
             stored.cached = stored.sent;
         }
     }
 
-    /// Sends the parts in front that lie in memory. The kernel waits with what does not fill a packet when a file
-    /// follows.
+    /// Sends the parts in memory up to the first part in a file. If one follows, the kernel holds back bytes that do not fill a
+    /// packet.
     fn send_bytes(&self, stream: &TcpStream) -> io::Result<usize> {
         let mut slices = [IoSlice::new(&[]); PARTS];
         let mut used = 0;
@@ -177,7 +177,7 @@ impl Stored {
     }
 }
 
-/// No socket fails so: it is the disk.
+/// Logs that the disk failed; a socket does not fail in this way.
 fn read_failed(error: StorageError) -> io::Error {
     tracing::error!(%error, "cannot read records; the log directory is offline until the broker is started again");
     io::Error::other(error)
