@@ -1,8 +1,8 @@
 //! The threads of the process, and how the rest of it reaches them.
 //!
-//! The decisions of a thread are in pure code; here it is started, woken, stopped and joined. [`Drivers`] has the threads that
-//! work on the partitions of this node. Opening and closing logs, retention and checkpoints block on the disk, so they run on
-//! these threads and never on those of the runtime.
+//! The decisions of a thread are in pure code; here it is started, woken, stopped and joined. [`Drivers`] has the
+//! threads that work on the partitions of this node. Opening and closing logs, retention and checkpoints block on the
+//! disk, so they run on these threads and never on those of the runtime.
 
 pub mod applier;
 pub mod cleaner;
@@ -90,8 +90,8 @@ impl Drivers {
         Ok(())
     }
 
-    /// Applies changes of metadata to the partitions, and returns the errors. Blocks on the disks, except on stalled ones: see
-    /// [`Replicas::follow_late`].
+    /// Applies changes of metadata to the partitions, and returns the errors. Blocks on the disks, except on stalled
+    /// ones: see [`Replicas::follow_late`].
     pub fn apply(&self, image: &MetadataImage, changes: &Changes) -> Vec<StepError> {
         let errors = self.applier.apply(&self.replicas, image, changes);
         if !changes.configs.is_empty() {

@@ -1,10 +1,10 @@
 //! Incremental fetch sessions (KIP-227): the broker remembers what a client fetches, so that requests and answers carry only
 //! changes.
 //!
-//! The partitions of a session keep their order; one that returned records moves to the end, so that no partition starves.
-//! The epoch of a session rises with each request, before the answer is known; a second request of the same epoch is refused.
-//! There are at most `max.incremental.fetch.session.cache.slots` sessions. A client without one names all its partitions in
-//! each request.
+//! The partitions of a session keep their order; one that returned records moves to the end, so that no partition
+//! starves. The epoch of a session rises with each request, before the answer is known; a second request of the same
+//! epoch is refused. There are at most `max.incremental.fetch.session.cache.slots` sessions. A client without one
+//! names all its partitions in each request.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

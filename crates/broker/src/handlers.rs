@@ -1,9 +1,9 @@
 //! The table of served APIs: one line for each API, with the handler in the file of its name.
 //!
-//! `ApiVersions` announces exactly the APIs of this table. Requests are decoded and responses are encoded only here. A handler
-//! may be dropped at any `await` when its client goes away; work that must not stop half-way runs in the task or thread that
-//! owns the state. Produce has a path of its own, [`produce`]: all Produce requests that have arrived on a connection start
-//! together, and later ones may start while earlier ones wait.
+//! `ApiVersions` announces exactly the APIs of this table. Requests are decoded and responses are encoded only here.
+//! A handler may be dropped at any `await` when its client goes away; work that must not stop half-way runs in the
+//! task or thread that owns the state. Produce has a path of its own, [`produce`]: all Produce requests that have
+//! arrived on a connection start together, and later ones may start while earlier ones wait.
 
 #![expect(
     clippy::needless_pass_by_value,
@@ -197,8 +197,8 @@ serve_apis! {
     SaslHandshake => memory ready sasl_handshake::handle(SaslHandshakeRequestData),
 }
 
-/// APIs that are announced and always answered with `UNSUPPORTED_VERSION`, as by a Kafka that has switched them off by a feature.
-/// A client that needs one fails at once; without the announcement it would wait for ever.
+/// APIs that are announced and always answered with `UNSUPPORTED_VERSION`, as by a Kafka that has switched them off
+/// by a feature. A client that needs one fails at once; without the announcement it would wait for ever.
 pub const REFUSED: &[ApiKey] = &[
     ApiKey::ConsumerGroupHeartbeat,
     ApiKey::ConsumerGroupDescribe,

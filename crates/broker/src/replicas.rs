@@ -40,7 +40,8 @@ pub struct Replicas {
 }
 
 impl Replicas {
-    /// A node without partitions; the metadata adds them. The log directories must exist; `open_files` of their files stay open.
+    /// A node without partitions; the metadata adds them. The log directories must exist; `open_files` of their files
+    /// stay open.
     pub fn new(config: &BrokerConfig, open_files: usize, clock: Clock) -> Arc<Self> {
         let open_files = Arc::new(OpenFiles::new(open_files));
         let storage = &config.storage;

@@ -208,7 +208,8 @@ async fn join_cluster(
 }
 
 impl Running {
-    /// Stops accepting, answers the requests that have arrived, and closes everything. Stalled log directories are closed last.
+    /// Stops accepting, answers the requests that have arrived, and closes everything. Stalled log directories are
+    /// closed last.
     pub async fn shut_down(mut self) {
         self.broker.set_ready(false);
         self.shutdown.send_replace(true);
@@ -233,8 +234,8 @@ impl Running {
             .spawn(http::serve(listener, broker, stopping.clone()));
     }
 
-    /// Starts the tasks that follow the metadata: one starts and ends coordinators, one tells the controller the directories of
-    /// replicas.
+    /// Starts the tasks that follow the metadata: one starts and ends coordinators, one tells the controller the
+    /// directories of replicas.
     fn follow_metadata(&mut self, stopping: &watch::Receiver<bool>) {
         let groups = Arc::clone(&self.broker.groups);
         groups.reconcile(&self.broker.controller.image());

@@ -1,7 +1,7 @@
 //! Logs changes of metadata: topics created, deleted and extended, configs changed.
 //!
-//! Each change is one line, whichever client caused it. The line of a new topic has its configs; those of a deleted topic are
-//! not logged. Sensitive values, and values of unknown keys, are never logged.
+//! Each change is one line, whichever client caused it. The line of a new topic has its configs; those of a deleted
+//! topic are not logged. Sensitive values, and values of unknown keys, are never logged.
 
 use ottla_metadata::config_keys::find;
 use ottla_metadata::{Changes, ConfigResource, MetadataImage, ResourceKind, Topic, ottla_configs};

@@ -1,7 +1,7 @@
 //! The task that drives the [`Runtime`] of one coordinator partition: it appends, waits for commits, and answers.
 //!
-//! The runtime makes every decision. If an append is lost, the task reads the partition again; requests that arrive meanwhile
-//! wait in the queue.
+//! The runtime makes every decision. If an append is lost, the task reads the partition again; requests that arrive
+//! meanwhile wait in the queue.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -255,8 +255,8 @@ impl Writer for Writing<'_> {
     }
 }
 
-/// Completes when the oldest append is committed, with its end offset, or lost, with `None`. It never completes while none is
-/// in flight.
+/// Completes when the oldest append is committed, with its end offset, or lost, with `None`. It never completes while
+/// none is in flight.
 async fn oldest_committed(in_flight: &mut VecDeque<InFlight>) -> Option<Offset> {
     let Some(oldest) = in_flight.front_mut() else {
         return std::future::pending().await;

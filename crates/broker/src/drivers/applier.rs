@@ -1,9 +1,9 @@
 //! Applies changes of metadata in each log directory, by a thread of its own: a stalled directory holds up no other.
 //!
-//! The controller's thread plans what each directory has to do, without a disk, and waits for the directories that answer.
-//! The caller does not wait for a stalled directory: its jobs are merged, and are done when its disk answers again, according to
-//! the newest metadata. [`Replicas::follow_late`] tells then. After a crash the next start redoes what a stalled
-//! directory missed. Deletions are not recorded, so those logs become `-stray`.
+//! The controller's thread plans what each directory has to do, without a disk, and waits for the directories that
+//! answer. The caller does not wait for a stalled directory: its jobs are merged, and are done when its disk answers
+//! again, according to the newest metadata. [`Replicas::follow_late`] tells then. After a crash the next start redoes
+//! what a stalled directory missed. Deletions are not recorded, so those logs become `-stray`.
 
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};

@@ -1,8 +1,9 @@
 //! The threads of the cleaner: they compact the logs of compacted topics, the dirtiest first.
 //!
-//! `ottla_log::compaction` decides whether a log is due and does the work; `ottla_replica::cleaner` decides which log is next
-//! and how fast. A worker runs the passes and rests between their reads and writes. An error or a panic ends the pass of one
-//! partition, is logged, and delays the next try. While a worker waits for a stalled directory, another one replaces it.
+//! `ottla_log::compaction` decides whether a log is due and does the work; `ottla_replica::cleaner` decides which log
+//! is next and how fast. A worker runs the passes and rests between their reads and writes. An error or a panic ends
+//! the pass of one partition, is logged, and delays the next try. While a worker waits for a stalled directory,
+//! another one replaces it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::hash::RandomState;

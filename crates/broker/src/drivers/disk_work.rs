@@ -1,11 +1,12 @@
 //! Work on the runtime's threads that may block on a disk: a write, a read that is not cached, a partition's lock whose
 //! holder waits for the disk.
 //!
-//! Such work runs where it is called, as long as another thread of the runtime is free. The last free thread is never used:
-//! the work then moves to a thread of its own (`block_in_place`). So heartbeats, reads of metadata and requests for other
-//! disks are served whatever one disk does. A thread that takes an event off the sockets and then blocks wakes no other
-//! thread to wait for the next event; a [`Watch`] does, once the work has not ended for a while. One task may still wait for a
-//! blocked thread: the one that the thread woke last, which tokio lets no other thread take.
+//! Such work runs where it is called, as long as another thread of the runtime is free. The last free thread is never
+//! used: the work then moves to a thread of its own (`block_in_place`). So heartbeats, reads of metadata and requests
+//! for other disks are served whatever one disk does. A thread that takes an event off the sockets and then blocks
+//! wakes no other thread to wait for the next event; a [`Watch`] does, once the work has not ended for a while. One
+//! task may still wait for a blocked thread: the one that the thread woke last, which tokio lets no other thread
+//! take.
 
 use std::future::poll_fn;
 use std::pin::pin;
@@ -132,8 +133,8 @@ impl Watch {
         }
     }
 
-    /// Wakes a thread of the runtime if work that ran at the last look still runs. The thread then waits for sockets and timers
-    /// in the place of the blocked one.
+    /// Wakes a thread of the runtime if work that ran at the last look still runs. The thread then waits for sockets
+    /// and timers in the place of the blocked one.
     pub fn look(&mut self) {
         let counts = self.disk_work.counts();
         let mut works = counts.iter().zip(&self.before);

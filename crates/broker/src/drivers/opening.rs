@@ -26,8 +26,8 @@ pub enum LogsError {
     Thread(io::Error),
 }
 
-/// Opens all logs that are on disk and in `image`, `threads` of each directory at a time. Logs that are not in `image` are set
-/// aside.
+/// Opens all logs that are on disk and in `image`, `threads` of each directory at a time. Logs that are not in
+/// `image` are set aside.
 pub(super) fn open_existing(
     replicas: &Replicas,
     image: &MetadataImage,

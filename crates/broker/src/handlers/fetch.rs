@@ -4,10 +4,10 @@
 //! - 12: flexible; the epoch of the last record. 13: topics by id. 15: replica state. 16: node endpoints.
 //! - 17: replica directories. 18: the reader's high watermark.
 //!
-//! Reads are planned first, without reading, until there are enough bytes or the time is up. Then the bytes are read, outside
-//! of every lock. Partitions are read in the order of the request. The first one with records returns at least one whole
-//! batch, whatever the limits. When answers hold as many log files open as they may, further partitions return nothing, as
-//! when the byte limit is reached.
+//! Reads are planned first, without reading, until there are enough bytes or the time is up. Then the bytes are read,
+//! outside of every lock. Partitions are read in the order of the request. The first one with records returns at
+//! least one whole batch, whatever the limits. When answers hold as many log files open as they may, further
+//! partitions return nothing, as when the byte limit is reached.
 
 pub mod parts;
 

@@ -178,9 +178,9 @@ impl Request {
 
     /// Finds and checks what the request holds. What may be appended goes into `groups`; what may not has its outcome.
     ///
-    /// A request that names a partition more than once ends as on Kafka, which keeps what is to be appended by partition: the
-    /// last batch counts, the others are not appended, and there is one answer. Bytes that are no batch are answered with
-    /// their error. The batch before them is appended all the same.
+    /// A request that names a partition more than once ends as on Kafka, which keeps what is to be appended by
+    /// partition: the last batch counts, the others are not appended, and there is one answer. Bytes that are no
+    /// batch are answered with their error. The batch before them is appended all the same.
     fn check<'a>(&'a self, broker: &Broker, now: Now, groups: &mut Groups<'a>) {
         let mut named = Named::default();
         for (number, topic) in self.body.topic_data.iter().enumerate() {

@@ -1,7 +1,7 @@
 //! Registers metrics, and lists them for the documents.
 //!
-//! A family without series is not in the text of `/metrics`. For the documents each family gets one series with empty labels,
-//! so that the list of metrics is made from their registration and is complete.
+//! A family without series is not in the text of `/metrics`. For the documents each family gets one series with empty
+//! labels, so that the list of metrics is made from their registration and is complete.
 
 use std::fmt::{self, Debug};
 use std::hash::Hash;

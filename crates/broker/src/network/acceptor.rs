@@ -1,8 +1,8 @@
 //! Listeners: bind, accept, and hand each connection to a task of its own.
 //!
-//! A connection is accepted first and then waits for a slot, so that a listener without clients holds no slot. Further
-//! connections wait in the backlog. Accepting goes on after every passing failure: a full table of descriptors, a client that
-//! left before it was accepted.
+//! A connection is accepted first and then waits for a slot, so that a listener without clients holds no slot.
+//! Further connections wait in the backlog. Accepting goes on after every passing failure: a full table of
+//! descriptors, a client that left before it was accepted.
 
 use std::io;
 use std::net::SocketAddr;

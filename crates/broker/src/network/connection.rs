@@ -352,8 +352,8 @@ impl Session {
         Ok(())
     }
 
-    /// Whether the socket is read now. While requests wait it is read ahead by a bounded number of bytes, so that a client that
-    /// leaves is noticed.
+    /// Whether the socket is read now. While requests wait it is read ahead by a bounded number of bytes, so that a
+    /// client that leaves is noticed.
     fn reads(&self) -> bool {
         matches!(self.receiving, Receiving::Open)
             && self.unreserved.is_none()

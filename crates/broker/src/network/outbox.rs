@@ -1,7 +1,8 @@
 //! The write side of a connection: encoded replies, sent with as few system calls as they allow.
 //!
-//! Parts in memory are sent by vectored writes, parts in log files by `sendfile`, without a copy into this process. Before each
-//! piece of a file is sent, it is looked up in the page cache; a piece that is not there is loaded by [`ColdReads`] first.
+//! Parts in memory are sent by vectored writes, parts in log files by `sendfile`, without a copy into this process.
+//! Before each piece of a file is sent, it is looked up in the page cache; a piece that is not there is loaded by
+//! [`ColdReads`] first.
 
 use std::collections::VecDeque;
 use std::io::{self, IoSlice};
@@ -115,8 +116,8 @@ impl Outbox {
         }
     }
 
-    /// Sends the parts in memory up to the first part in a file. If one follows, the kernel holds back bytes that do not fill a
-    /// packet.
+    /// Sends the parts in memory up to the first part in a file. If one follows, the kernel holds back bytes that do
+    /// not fill a packet.
     fn send_bytes(&self, stream: &TcpStream) -> io::Result<usize> {
         let mut slices = [IoSlice::new(&[]); PARTS];
         let mut used = 0;

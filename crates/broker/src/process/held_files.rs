@@ -42,8 +42,8 @@ impl HeldFiles {
         self.held.load(Ordering::Relaxed) >= self.limit
     }
 
-    /// Whether more than half are held: records are then read into memory at once, instead of staying in their file until they
-    /// are sent. So slow readers hold at most half of the files.
+    /// Whether more than half are held: records are then read into memory at once, instead of staying in their file
+    /// until they are sent. So slow readers hold at most half of the files.
     pub fn are_scarce(&self) -> bool {
         self.held.load(Ordering::Relaxed) > self.limit / 2
     }

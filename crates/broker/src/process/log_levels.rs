@@ -1,7 +1,8 @@
 //! The levels of the process's loggers (KIP-412), which can be shown and changed while it runs.
 //!
-//! The executable sets up logging. It hands over the filter of the start, and a function that replaces the filter; without it,
-//! levels are shown and cannot be changed. Changes are not stored: the next start has the levels of its own filter.
+//! The executable sets up logging. It hands over the filter of the start, and a function that replaces the filter;
+//! without it, levels are shown and cannot be changed. Changes are not stored: the next start has the levels of its
+//! own filter.
 
 use std::collections::BTreeMap;
 use std::fmt;

@@ -58,8 +58,8 @@ impl Taken {
     }
 }
 
-/// Locks the directories that can be used. As in Kafka, a log directory whose disk fails is left out, unless it has the metadata
-/// log.
+/// Locks the directories that can be used. As in Kafka, a log directory whose disk fails is left out, unless it has
+/// the metadata log.
 pub(super) fn usable(storage: &StorageConfig, taken: &mut Taken) -> Result<Usable, DirectoryError> {
     let mut usable = Usable::default();
     let mut last = None;
@@ -225,8 +225,9 @@ pub(super) fn prepare(
     Ok(())
 }
 
-/// Refuses a start that would create partitions again although their directory is only missing, or that would format an empty
-/// directory in the place of a missing one. Otherwise the partitions of a missing directory stay offline, as in Kafka.
+/// Refuses a start that would create partitions again although their directory is only missing, or that would format
+/// an empty directory in the place of a missing one. Otherwise the partitions of a missing directory stay offline, as
+/// in Kafka.
 pub(super) fn check_complete(
     config: &BrokerConfig,
     image: &MetadataImage,

@@ -40,8 +40,8 @@ pub(super) async fn bind_http(
     })
 }
 
-/// Sets `ottla.http.listen` to the bound address, whose port may differ from the configured one: DescribeConfigs shows it, and
-/// `ottla why` finds the listener by it.
+/// Sets `ottla.http.listen` to the bound address, whose port may differ from the configured one: DescribeConfigs
+/// shows it, and `ottla why` finds the listener by it.
 pub(super) fn telling_http(
     mut config: BrokerConfig,
     listener: Option<&TcpListener>,

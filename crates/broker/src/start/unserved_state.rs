@@ -73,7 +73,8 @@ impl UnservedState {
         Ok(())
     }
 
-    /// Adds open transactions in partitions that belong to no known transactional id. Consumers of committed records wait there.
+    /// Adds open transactions in partitions that belong to no known transactional id. Consumers of committed records
+    /// wait there.
     fn add_partitions(&mut self, replicas: &Replicas, open: &OpenTransactions) {
         for partition in replicas.all() {
             let producers = partition.with_log(|log| {
