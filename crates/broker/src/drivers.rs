@@ -107,7 +107,7 @@ impl Drivers {
         for directory in self.replicas.directories() {
             working::log_stall(directory, now);
         }
-        self.cleaner.relieve(&self.replicas);
+        self.cleaner.replace_stalled(&self.replicas);
     }
 
     /// Flushes and closes every log, so that the next start reads nothing, and each directory by itself. Blocks on the

@@ -20,7 +20,7 @@ use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 
 use super::{Phase, load};
 use crate::drivers::disk_work::DiskWork;
-use crate::process::clock::{Clock, sleep_until};
+use crate::process::clock::Clock;
 use crate::replicas::Partition;
 use crate::replicas::partition::{self, replicated};
 
@@ -147,7 +147,7 @@ impl Owner {
             let due = self.runtime.on_tick(self.log.clock.now());
             self.perform(due);
             let deadline = self.runtime.next_deadline();
-            let wake = deadline.map(|deadline| self.log.clock.instant(deadline));
+            let clock = self.log.clock;
             tokio::select! {
                 biased;
                 committed = oldest_committed(&mut self.in_flight) => match committed {
@@ -158,7 +158,7 @@ impl Owner {
                     Some(message) => self.on_message(message),
                     None => return Ended::Unreachable,
                 },
-                () = sleep_until(wake) => {}
+                () = clock.sleep_until(deadline) => {}
             }
         }
     }

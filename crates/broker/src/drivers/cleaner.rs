@@ -100,9 +100,13 @@ impl Cleaner {
     }
 
     /// Starts workers in the place of those that wait for a stalled directory.
-    pub(super) fn relieve(&self, replicas: &Arc<Replicas>) {
-        let is_held_up = self.shared.lock().held_up(replicas.clock().monotonic()) > 0;
-        if is_held_up && let Err(error) = self.start_missing(replicas) {
+    pub(super) fn replace_stalled(&self, replicas: &Arc<Replicas>) {
+        let is_stalled = self
+            .shared
+            .lock()
+            .stalled_workers(replicas.clock().monotonic())
+            > 0;
+        if is_stalled && let Err(error) = self.start_missing(replicas) {
             tracing::debug!(%error, "cannot start a worker of the cleaner; it is tried again soon");
         }
     }
@@ -172,7 +176,7 @@ impl Cleaner {
 
 impl State {
     /// The number of workers that wait for a stalled directory.
-    fn held_up(&self, now: MonotonicTime) -> usize {
+    fn stalled_workers(&self, now: MonotonicTime) -> usize {
         let at = self.at.values();
         at.filter(|directory| directory.stalls.is_stalled(now))
             .count()
@@ -181,7 +185,7 @@ impl State {
     /// The number of workers that should run until the cleaner stops.
     fn wanted(&self, now: MonotonicTime) -> usize {
         match self.settings {
-            Some(settings) if settings.threads > 0 => settings.threads + self.held_up(now),
+            Some(settings) if settings.threads > 0 => settings.threads + self.stalled_workers(now),
             _ => 0,
         }
     }
@@ -301,7 +305,7 @@ impl Cleaning<'_> {
             {
                 return true;
             }
-            self.goes_to(number, partition.directory());
+            self.note_directory(number, partition.directory());
             // Under `page-cache` nothing else flushes soon. The next look finds the log flushed.
             partition.flush_if_dirty(replicas.clock().monotonic());
             let outcome = guarded(|| {
@@ -318,7 +322,7 @@ impl Cleaning<'_> {
             true
         });
         for directory in distinct(moved.iter().map(|partition| partition.directory())) {
-            self.goes_to(number, &directory);
+            self.note_directory(number, &directory);
             if let Err(error) =
                 checkpoints::write_recovery_points(&directory, || replicas.all_in(&directory))
             {
@@ -328,7 +332,7 @@ impl Cleaning<'_> {
     }
 
     /// Notes the directory that a worker is about to wait for.
-    fn goes_to(self, number: usize, directory: &Arc<Directory>) {
+    fn note_directory(self, number: usize, directory: &Arc<Directory>) {
         self.shared.lock().at.insert(number, Arc::clone(directory));
     }
 
@@ -337,14 +341,14 @@ impl Cleaning<'_> {
         replicas: &Replicas,
         partition: &Partition,
         settings: &CleanerSettings,
-    ) -> Result<Outcome, Trouble> {
+    ) -> Result<Outcome, NotCompacted> {
         let mut waiting = 0;
         let mut pace = |bytes| {
             waiting += bytes;
             if waiting < PACE_BYTES {
                 return ControlFlow::Continue(());
             }
-            self.hold_up(replicas, partition, std::mem::take(&mut waiting))
+            self.throttle(replicas, partition, std::mem::take(&mut waiting))
         };
         let now = replicas.clock().now().wall;
         let outcome = run_pass(partition, settings, now, &mut pace)?;
@@ -355,7 +359,7 @@ impl Cleaning<'_> {
     }
 
     /// Rests for the bytes read and written; breaks when the cleaner stops or the partition is gone.
-    fn hold_up(self, replicas: &Replicas, partition: &Partition, bytes: u64) -> ControlFlow<()> {
+    fn throttle(self, replicas: &Replicas, partition: &Partition, bytes: u64) -> ControlFlow<()> {
         let now = replicas.now();
         let (rested_at, settings) = {
             let mut state = self.shared.lock();
@@ -379,22 +383,27 @@ impl Cleaning<'_> {
     }
 
     /// Records how a pass ended, and logs it.
-    fn note(self, replicas: &Replicas, partition: &Partition, outcome: Result<Outcome, Trouble>) {
+    fn note(
+        self,
+        replicas: &Replicas,
+        partition: &Partition,
+        outcome: Result<Outcome, NotCompacted>,
+    ) {
         let now = replicas.clock().now();
         let mut state = self.shared.lock();
         let backoff = state
             .settings
             .map_or(Duration::ZERO, |settings| settings.backoff);
-        let trouble = match outcome {
+        let error = match outcome {
             Ok(outcome) => {
                 state.schedule.on_compacted(partition.id(), now.wall);
                 drop(state);
                 return log_outcome(partition, &outcome);
             }
-            Err(Trouble::Error(CompactionError::Stopped | CompactionError::NotDue)) => return,
-            Err(trouble) => trouble,
+            Err(NotCompacted::Error(CompactionError::Stopped | CompactionError::NotDue)) => return,
+            Err(error) => error,
         };
-        let reason = trouble.to_string();
+        let reason = error.to_string();
         let (times, retry_in) =
             state
                 .schedule
@@ -402,7 +411,7 @@ impl Cleaning<'_> {
         drop(state);
         let (topic, partition) = (&*partition.topic, partition.index.0);
         // Once may be retention that was faster; a file that is missing for good fails again.
-        if times == 1 && matches!(trouble, Trouble::Error(CompactionError::Changed)) {
+        if times == 1 && matches!(error, NotCompacted::Error(CompactionError::Changed)) {
             tracing::info!(
                 topic,
                 partition,
@@ -425,7 +434,7 @@ impl Cleaning<'_> {
 
 /// Why a partition could not be compacted.
 #[derive(Debug, thiserror::Error)]
-enum Trouble {
+enum NotCompacted {
     #[error(transparent)]
     Error(#[from] CompactionError),
     #[error(transparent)]
@@ -435,7 +444,7 @@ enum Trouble {
 }
 
 /// Runs `work`; a panic is an error of this partition alone.
-fn guarded<T>(work: impl FnOnce() -> Result<T, Trouble>) -> Result<T, Trouble> {
+fn guarded<T>(work: impl FnOnce() -> Result<T, NotCompacted>) -> Result<T, NotCompacted> {
     caught(work).unwrap_or_else(|panicked| Err(panicked.into()))
 }
 
@@ -466,7 +475,7 @@ fn plan(
     replicas: &Replicas,
     partition: &Partition,
     now: Timestamp,
-) -> Result<Option<Plan>, Trouble> {
+) -> Result<Option<Plan>, NotCompacted> {
     let plan = replicas.try_with_log(partition, |log| log.plan_compaction(now));
     Ok(plan.transpose().map_err(CompactionError::from)?)
 }
@@ -499,11 +508,11 @@ fn log_outcome(partition: &Partition, outcome: &Outcome) {
 
 #[cfg(test)]
 mod tests {
-    use super::{Trouble, guarded};
+    use super::{NotCompacted, guarded};
 
     #[test]
     fn a_panic_is_an_error_of_its_partition_alone() {
-        let outcome = guarded(|| -> Result<(), Trouble> {
+        let outcome = guarded(|| -> Result<(), NotCompacted> {
             let offset = std::hint::black_box(7);
             panic!("no batch at {offset}")
         });

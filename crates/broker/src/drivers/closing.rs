@@ -100,7 +100,7 @@ impl Closing<'_> {
     fn close(&self, number: usize) -> Result<(), StepError> {
         let directory = &self.replicas.directories()[number];
         let working = Working::begin(directory, Task::Close, self.replicas.clock());
-        (self.end_threads)(number, &|| working.goes_on());
+        (self.end_threads)(number, &|| working.disk_answered());
         let workers = DirectoryWorkers {
             working: &working,
             threads: self.threads,

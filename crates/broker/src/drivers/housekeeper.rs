@@ -113,7 +113,7 @@ impl Jobs {
                     write_log_starts(replicas, directory);
                 }
             }
-            work.goes_on();
+            work.disk_answered();
         }
     }
 
@@ -157,7 +157,7 @@ fn flush(
             }
             Ok::<_, StorageError>(())
         });
-        work.goes_on();
+        work.disk_answered();
     }
 }
 
@@ -188,11 +188,11 @@ fn checkpoint_together(partitions: &[&Arc<Partition>], work: &Working<'_>) {
             }
             Ok::<_, StorageError>(())
         });
-        work.goes_on();
+        work.disk_answered();
     }
     // Outside of the partitions' locks.
     let ran = run_together(&checkpoints);
-    work.goes_on();
+    work.disk_answered();
     for (partition, checkpoint) in begun.into_iter().zip(&checkpoints) {
         step("end a checkpoint", || {
             partition.end_checkpoint(checkpoint, &ran);
@@ -208,7 +208,7 @@ fn apply_retention(replicas: &Replicas, partitions: &[Arc<Partition>], work: &Wo
         step(&format!("apply retention to {topic}-{index}"), || {
             retain(partition, replicas.clock().now().wall)
         });
-        work.goes_on();
+        work.disk_answered();
     }
 }
 
@@ -219,7 +219,7 @@ fn expire_producers(replicas: &Replicas, partitions: &[Arc<Partition>], work: &W
             partition.with_log(|log| log.expire_producers(now));
             Ok::<_, StorageError>(())
         });
-        work.goes_on();
+        work.disk_answered();
     }
 }
 
@@ -251,7 +251,7 @@ fn remove_due(replicas: &Replicas, directory: &Directory, work: &Working<'_>) {
         .take_removals(directory, replicas.clock().monotonic());
     for path in due {
         step("remove a deleted partition", || {
-            remove_directory(directory.log.files(), &path, || work.goes_on())
+            remove_directory(directory.log.files(), &path, || work.disk_answered())
         });
         if is_short {
             directory.reserve.look();

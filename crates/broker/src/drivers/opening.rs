@@ -65,7 +65,7 @@ impl Workers for DirectoryWorkers<'_> {
     }
 
     fn disk_answered(&self) {
-        self.working.goes_on();
+        self.working.disk_answered();
     }
 }
 

@@ -42,7 +42,7 @@ struct State {
 
 /// Why a partition could not be scrubbed.
 #[derive(Debug, thiserror::Error)]
-enum Trouble {
+enum NotScrubbed {
     #[error(transparent)]
     File(#[from] FileError),
     #[error("the scrub {0}")]
@@ -184,14 +184,18 @@ impl Scrub<'_> {
             match scrubbed.unwrap_or_else(|panicked| Err(panicked.into())) {
                 Ok(ControlFlow::Break(())) => return ControlFlow::Break(()),
                 Ok(ControlFlow::Continue(())) => {}
-                Err(trouble) => self.log_trouble(&partition, &trouble),
+                Err(error) => self.log_failure(&partition, &error),
             }
         }
         ControlFlow::Continue(())
     }
 
     /// Reads the closed segments of one partition; breaks when the round must end.
-    fn scrub(self, replicas: &Replicas, partition: &Partition) -> Result<ControlFlow<()>, Trouble> {
+    fn scrub(
+        self,
+        replicas: &Replicas,
+        partition: &Partition,
+    ) -> Result<ControlFlow<()>, NotScrubbed> {
         let mut from = Offset(0);
         loop {
             let next = partition.with_log(|log| {
@@ -204,8 +208,8 @@ impl Scrub<'_> {
             from = scrub.base().plus(1);
             let mut ended = Ended::Round;
             let mut pace = |bytes| {
-                let held_up = self.hold_up(replicas, partition, bytes);
-                held_up.map_break(|what| ended = what)
+                let throttled = self.throttle(replicas, partition, bytes);
+                throttled.map_break(|what| ended = what)
             };
             match scrub.run(&mut pace) {
                 Ok(None) => {
@@ -228,16 +232,21 @@ impl Scrub<'_> {
                 Err(error) if error.is_not_found() => {
                     let is_missed = partition.with_log(|log| log.misses(&scrub));
                     if is_missed.transpose()? == Some(true) {
-                        self.log_trouble(partition, &error.into());
+                        self.log_failure(partition, &error.into());
                     }
                 }
-                Err(error) => self.log_trouble(partition, &error.into()),
+                Err(error) => self.log_failure(partition, &error.into()),
             }
         }
     }
 
     /// Rests for the bytes read; breaks when the scrub stops, is turned off, or the partition is gone.
-    fn hold_up(self, replicas: &Replicas, partition: &Partition, bytes: u64) -> ControlFlow<Ended> {
+    fn throttle(
+        self,
+        replicas: &Replicas,
+        partition: &Partition,
+        bytes: u64,
+    ) -> ControlFlow<Ended> {
         let began = replicas.now();
         self.shared.lock().report.bytes += bytes;
         rest(
@@ -255,12 +264,12 @@ impl Scrub<'_> {
         )
     }
 
-    fn log_trouble(self, partition: &Partition, trouble: &Trouble) {
+    fn log_failure(self, partition: &Partition, error: &NotScrubbed) {
         self.shared.lock().report.failures += 1;
         tracing::error!(
             topic = &*partition.topic,
             partition = partition.index.0,
-            error = %trouble,
+            error = %error,
             "the scrub cannot read a segment: the disk may be failing; check it, and copy its data elsewhere"
         );
     }

@@ -22,12 +22,12 @@ impl<'a> Working<'a> {
             task,
             clock,
         };
-        working.goes_on();
+        working.disk_answered();
         working
     }
 
     /// The disk has answered; the task goes on.
-    pub(super) fn goes_on(&self) {
+    pub(super) fn disk_answered(&self) {
         self.directory
             .stalls
             .mark(self.task, self.clock.monotonic());

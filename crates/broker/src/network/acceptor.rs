@@ -10,11 +10,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use ottla_protocol::time::MonotonicTime;
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
-use tokio::time::Instant;
 
 use super::closed_log::Fault;
 use super::connection::{Closed, ConnectionSettings, Session};
@@ -22,7 +22,6 @@ use super::limits::{Admission, ConnectionLimits};
 use crate::broker::Broker;
 use crate::context::Connection;
 use crate::drivers::stopping::stopped;
-use crate::process::clock::sleep_until;
 
 /// How long a listener waits after the system refused it a descriptor.
 const ACCEPT_BACKOFF: Duration = Duration::from_millis(100);
@@ -87,14 +86,14 @@ impl Listener {
         let mut connections = JoinSet::new();
         // Kept here and not in `accept`: that future is dropped whenever a connection ends first.
         let mut waiting = None;
-        let mut resting: Option<Instant> = None;
+        let mut resting: Option<MonotonicTime> = None;
         let mut is_exhausted = false;
         loop {
             tokio::select! {
                 biased;
                 () = stopped(&mut shutdown) => break,
                 Some(_) = connections.join_next(), if !connections.is_empty() => {}
-                () = sleep_until(resting), if resting.is_some() => resting = None,
+                () = broker.clock.sleep_until(resting), if resting.is_some() => resting = None,
                 accepted = self.accept(&mut waiting, &broker, &limits),
                     if resting.is_none() => match accepted {
                     Accepted::Connection(stream, peer, admission) => {
@@ -112,8 +111,7 @@ impl Listener {
                             tracing::warn!(listener = %self.name, %error, "cannot accept connections; trying again");
                         }
                         is_exhausted = true;
-                        let until = broker.clock.monotonic().after(ACCEPT_BACKOFF);
-                        resting = Some(broker.clock.instant(until));
+                        resting = Some(broker.clock.monotonic().after(ACCEPT_BACKOFF));
                     }
                 },
             }

@@ -43,18 +43,18 @@ impl Clock {
         MonotonicTime(self.started.elapsed())
     }
 
+    /// Completes when the monotonic clock shows `time`; without a time, never.
+    pub async fn sleep_until(&self, time: Option<MonotonicTime>) {
+        match time {
+            Some(time) => tokio::time::sleep_until(self.instant(time)).await,
+            None => std::future::pending().await,
+        }
+    }
+
     /// The instant at which the monotonic clock will show `time`, for timers of the runtime.
     pub fn instant(&self, time: MonotonicTime) -> tokio::time::Instant {
         // A time that means "never" does not fit into an instant.
         const FAR: Duration = Duration::from_hours(24 * 365 * 30);
         tokio::time::Instant::from_std(self.started + time.0.min(FAR))
-    }
-}
-
-/// Sleeps until `instant`; for ever without one.
-pub async fn sleep_until(instant: Option<tokio::time::Instant>) {
-    match instant {
-        Some(instant) => tokio::time::sleep_until(instant).await,
-        None => std::future::pending().await,
     }
 }
