@@ -1,9 +1,9 @@
-//! Applies changes of metadata in each log directory, by a thread of its own: a stalled directory holds up no other.
+//! Applies changes of metadata in each log directory, by a thread of its own: a stalled directory delays no other.
 //!
-//! The controller's thread plans what each directory has to do, without a disk, and waits for the directories that
-//! answer. The caller does not wait for a stalled directory: its jobs are merged, and are done when its disk answers
-//! again, according to the newest metadata. [`Replicas::follow_late`] tells then. After a crash the next start redoes
-//! what a stalled directory missed. Deletions are not recorded, so those logs become `-stray`.
+//! The thread that follows the metadata plans what each directory has to do, without a disk, and waits for the
+//! directories that answer. It does not wait for a stalled directory: its jobs are merged, and are done when its disk
+//! answers again, according to the newest metadata. [`Replicas::follow_late`] tells then. After a crash the next
+//! start redoes what a stalled directory missed. Deletions are not recorded, so those logs become `-stray`.
 
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
@@ -46,7 +46,7 @@ struct Job {
 }
 
 impl Job {
-    /// Adds what a later job of the directory has to do.
+    /// Merges a later job of the directory into this one.
     fn add(&mut self, later: Self) {
         self.work.add(later.work);
         let asked = self.answers.len();
@@ -56,7 +56,7 @@ impl Job {
         self.answers.extend(later.answers);
     }
 
-    /// Returns the errors that no caller was told, and whether a caller had stopped waiting.
+    /// Ends the job. Returns the errors that no caller has received, and whether a caller had stopped waiting.
     fn end(&self, errors: Vec<StepError>) -> (Vec<StepError>, bool) {
         let (mut errors, mut was_late) = (errors, self.is_late);
         for answer in &self.answers {
@@ -105,8 +105,7 @@ impl Applier {
         self.threads.join(number);
     }
 
-    /// Applies what a stretch of metadata changed, and returns what of it failed. Blocks on the disks, except on stalled
-    /// ones.
+    /// Applies changes of metadata, and returns the errors. Blocks on the disks, except on stalled ones.
     pub(super) fn apply(
         &self,
         replicas: &Replicas,
@@ -150,7 +149,7 @@ impl Applier {
 }
 
 impl Queue {
-    /// Returns the job once the queue is stopped.
+    /// Adds a job; returns it where the queue is stopped.
     fn add(&self, job: Job) -> Option<Job> {
         self.job.change(|waiting| {
             if self.job.is_stopping() {
@@ -164,7 +163,7 @@ impl Queue {
         })
     }
 
-    /// Waits for what is to be done; nothing once it is stopped and all is done.
+    /// Waits for a job; nothing once the queue is stopped and all jobs are done.
     fn next(&self) -> Option<Job> {
         let mut waiting = self.job.lock();
         loop {
@@ -182,7 +181,7 @@ impl Answer {
         self.outcome.lock()
     }
 
-    /// Returns the errors when the caller does not wait for them any more.
+    /// Tells the caller the errors; returns them if it does not wait any more.
     fn end(&self, errors: Vec<StepError>) -> Option<Vec<StepError>> {
         self.outcome.change(|outcome| {
             if matches!(outcome, Outcome::Late) {

@@ -455,9 +455,9 @@ async fn answer(
     }
 }
 
-/// Whether records are read into memory. Few bytes are cheaper to read and to send with the rest of the answer, unless the
-/// answers of all connections hold as much memory as they may. Many bytes stay in their file, unless answers hold many files
-/// open and there is memory.
+/// Reads planned records into memory, or leaves them in their file. Few bytes are cheaper to read and to send with
+/// the rest of the answer, unless the answers of all connections hold as much memory as they may. Many bytes stay in
+/// their file, unless answers hold many files open and there is memory.
 async fn records(
     broker: &Broker,
     plan: ReadPlan<Disk>,

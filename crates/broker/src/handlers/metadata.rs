@@ -44,7 +44,7 @@ pub async fn handle(
         let image = broker.controller.image();
         answers.extend(image.topics.values().map(|topic| described(&image, topic)));
     } else if asked.iter().any(|topic| topic.topic_id != KafkaUuid::ZERO) {
-        // As in Kafka, one id in the request makes all topics of it named by id.
+        // As in Kafka, if one topic is named by id, those named by name are ignored.
         let ids = asked.iter().map(|topic| topic.topic_id);
         let ids = once(ids.filter(|id| *id != KafkaUuid::ZERO));
         let image = broker.controller.image();
