@@ -21,6 +21,8 @@ const CRATES: &[&str] = &[
     "ottla_metadata",
     "ottla_protocol",
     "ottla_quorum",
+    "ottla_replica",
+    "ottla_replication",
 ];
 /// Kafka's levels, and the filter's word for each.
 const LEVELS: &[(&str, &str)] = &[
@@ -223,11 +225,24 @@ fn filter(first: &str, changed: &Changed) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::{LogLevels, MAX_CHANGED, NotChanged};
+    use super::{CRATES, LogLevels, MAX_CHANGED, NotChanged};
+    use std::path::Path;
     use std::sync::{Arc, Mutex};
 
     fn one(logger: &str, level: Option<&str>) -> [(String, Option<String>); 1] {
         [(logger.to_owned(), level.map(str::to_owned))]
+    }
+
+    #[test]
+    fn every_crate_of_the_executable_is_a_logger() {
+        let crates = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+        let directories = std::fs::read_dir(crates).unwrap();
+        let names = directories.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+        // The simulation drives these crates, and is not in the executable.
+        let names = names.filter(|name| name != "sim");
+        let mut loggers: Vec<String> = names.map(|name| format!("ottla_{name}")).collect();
+        loggers.sort();
+        assert_eq!(loggers, CRATES);
     }
 
     #[test]
