@@ -1,8 +1,8 @@
 //! The thread of a log directory for its regular jobs: checkpoints, retention, removing deleted partitions.
 //!
 //! `ottla_replica::housekeeping` decides when each is due. Each directory has its own thread, so that a slow disk
-//! delays only its own jobs. A step that fails or panics is logged, and the next one is done. The threads that write
-//! to a failed disk take its directory offline; this one does not.
+//! delays only its own jobs. A step that fails or panics is logged, and the next one is done. A failed write takes
+//! the directory offline, checkpoints included.
 
 use std::io;
 use std::sync::{Arc, Weak};
