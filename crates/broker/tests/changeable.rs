@@ -93,7 +93,7 @@ fn describe(
     describe_configs::handle(&running.broker, &context, request).results[0].clone()
 }
 
-/// Everything that obeys configs, as it is now.
+/// The current values of everything that configs change.
 fn live(running: &Running) -> String {
     let broker = &running.broker;
     let Found::Here(partition) = broker.replicas.by_name("t", PartitionIndex(0)) else {

@@ -13,7 +13,7 @@ use ottla_protocol::ids::{NodeId, Uuid};
 /// The replicas of one partition, the preferred leader first.
 pub type Replicas = Vec<NodeId>;
 
-/// Why a topic cannot have so many replicas.
+/// Why a topic cannot have this many replicas.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidReplicationFactor {
     #[error("replication factor must be larger than 0, or -1 to use the default value")]

@@ -105,7 +105,7 @@ impl<H: File> Reading for LookedAt<'_, H> {
             position,
             length: buffer.len(),
         });
-        // No failure of the disk: whoever sees it asks for what is missing.
+        // Not a failure of the disk: the caller loads the missing bytes.
         let not_cached = ErrorKind::WouldBlock;
         Err(FileError::new(Operation::Read, Path::new(""), not_cached))
     }

@@ -166,7 +166,7 @@ mod tests {
 
     /// Each request blocks on the disk as soon as its socket gives it to a thread; another is answered.
     #[test]
-    fn whoever_needs_no_disk_is_answered_while_more_are_held_up_than_there_are_threads() {
+    fn requests_without_disk_are_answered_while_more_wait_than_there_are_threads() {
         let (runtime, disk_work) = runtime(3);
         let held_up = Arc::new(Barrier::new(9));
         let (stop, stopped) = mpsc::channel::<()>();

@@ -340,7 +340,7 @@ async fn plan_all(targets: &[Target], limits: &Limits) -> Plans {
         if missing.is_empty() {
             return plans;
         }
-        // Who waits holds no files.
+        // A waiting request holds no files.
         drop(plans);
         for (directory, missing) in missing {
             let mut loading = limits.cold_reads.load_missing(&directory, missing);

@@ -90,7 +90,7 @@ async fn a_reader_that_is_answered_at_once_has_its_other_partitions_flushed() {
 }
 
 #[tokio::test]
-async fn whoever_asks_for_the_end_is_told_of_all_that_is_answered() {
+async fn a_request_for_the_end_sees_all_appended_records() {
     let directory = tempfile::tempdir().unwrap();
     let node = start_unhurried(directory.path());
     let ok = ErrorCode::None;
@@ -165,7 +165,7 @@ async fn a_disk_that_does_not_answer_holds_nobody_up_for_long() {
 }
 
 #[tokio::test]
-async fn a_failed_disk_is_told_to_whoever_asks_for_the_end() {
+async fn a_request_for_the_end_fails_with_the_disk() {
     let directory = tempfile::tempdir().unwrap();
     let node = start_unhurried(directory.path());
     node.append(1, 0, "x");

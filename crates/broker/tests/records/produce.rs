@@ -52,7 +52,7 @@ async fn what_is_acknowledged_is_read_and_survives_a_restart() {
 }
 
 #[test]
-fn whoever_would_wait_for_a_failed_disk_is_told_at_once() {
+fn a_wait_for_a_failed_disk_ends_at_once() {
     let directory = tempfile::tempdir().unwrap();
     let node = start(directory.path(), image(0, &[]));
     let disk = &node.broker.replicas.directories()[0].log;

@@ -56,7 +56,7 @@ fn sync_in_every_way(mut log: PartitionLog<Simulated>) -> Result<(), StorageErro
         log.complete_checkpoint(&checkpoint);
     }
     log.truncate_to(Offset(11), NOW)?;
-    // So many segments that one sync of the file system is cheaper.
+    // Enough segments to make one sync of the file system cheaper.
     for _ in 0..80 {
         append(&mut log, &plain(2, NOW.0));
     }

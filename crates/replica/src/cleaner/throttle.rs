@@ -44,7 +44,7 @@ mod tests {
     use std::time::Duration;
 
     #[test]
-    fn the_rate_holds_whoever_spends_and_idle_time_is_not_saved_up() {
+    fn the_rate_holds_for_all_workers_and_idle_time_is_not_saved_up() {
         let at = |seconds| MonotonicTime(Duration::from_secs(seconds));
         let mut throttle = Throttle::new(1000.0);
         assert_eq!(throttle.spend(500, at(100)), Duration::from_millis(500));

@@ -1,4 +1,4 @@
-//! The state behind a partition's lock: its log, its role, and who waits.
+//! The state behind a partition's lock: its log, its role, and the waiting producers and consumers.
 //!
 //! Methods return producers to answer and consumers to wake as [`Woken`]. [`Partition`](super::Partition) does that
 //! after it has released the lock.

@@ -72,7 +72,7 @@ fn append(partition: &Arc<Partition>) -> usize {
     bytes.len()
 }
 
-/// Has all records flushed, for whoever reads.
+/// Flushes all records, so that consumers see them.
 async fn flush(partition: &Arc<Partition>, end: Offset) {
     partition.make_readable(Clock::start().monotonic());
     reaches(partition, end).await;
