@@ -135,20 +135,6 @@ pub fn code_name(code: ErrorCode) -> String {
     name
 }
 
-/// Whether Java's client tries again after this code. The codes that it retries because they ask for new metadata are
-/// added here.
-pub(crate) fn is_retriable(code: ErrorCode) -> bool {
-    let asks_for_metadata = matches!(
-        code,
-        ErrorCode::KafkaStorageError
-            | ErrorCode::FencedLeaderEpoch
-            | ErrorCode::UnknownLeaderEpoch
-            | ErrorCode::ListenerNotFound
-            | ErrorCode::InconsistentTopicId
-    );
-    asks_for_metadata || code.is_retriable()
-}
-
 impl ClientError {
     /// A refusal, when `code` is an error.
     pub fn check(code: i16, message: Option<&str>, what: impl Into<String>) -> Result<(), Self> {
@@ -175,7 +161,7 @@ impl ClientError {
     /// Whether the same call may succeed later, perhaps at another broker.
     pub fn is_retriable(&self) -> bool {
         match self {
-            Self::Refused { code, .. } => is_retriable(*code),
+            Self::Refused { code, .. } => code.is_retriable(),
             Self::Connect { .. }
             | Self::Disconnected { .. }
             | Self::TimedOut { .. }

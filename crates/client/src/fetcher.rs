@@ -29,7 +29,7 @@ pub use self::options::{FetchOptions, Isolation, OutOfRange, Position};
 use self::reading::Reading;
 pub(crate) use self::topics::Known;
 use crate::backoff::pause_after;
-use crate::error::{ErrorCode, is_retriable};
+use crate::error::ErrorCode;
 use crate::fetched::read_batches;
 use crate::notice::{Notice, Outages, Source};
 use crate::{ClientError, Cluster, FetchedRecords, Result, TopicPartition};
@@ -373,7 +373,7 @@ impl Fetcher {
         let code = ErrorCode::from(data.error_code);
         let what = || format!("fetch {partition} at offset {}", position.offset);
         // Kafka's clients retry this code, but damage on the broker's disk does not go away.
-        if is_retriable(code) && code != ErrorCode::CorruptMessage {
+        if code.is_retriable() && code != ErrorCode::CorruptMessage {
             let refused = ClientError::check(data.error_code, None, what());
             self.wait_for(&partition, refused)?;
             return Ok(None);

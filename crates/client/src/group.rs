@@ -25,7 +25,7 @@ pub use self::assignment::range_assignment;
 pub(crate) use self::assignment::{decode_assignment, decode_subscription};
 use self::assignment::{encode_assignment, encode_subscription};
 use crate::backoff::Backoff;
-use crate::error::{ErrorCode, is_retriable};
+use crate::error::ErrorCode;
 use crate::offsets::commit_topics;
 use crate::{ClientError, Cluster, Position, Request, Result, TopicPartition};
 
@@ -170,7 +170,7 @@ impl GroupMember {
                 Ok(Heartbeat::Rejoin)
             }
             code => {
-                if is_retriable(code) {
+                if code.is_retriable() {
                     self.coordinator = None;
                 }
                 Err(self.refused("heartbeat", code))
@@ -218,7 +218,7 @@ impl GroupMember {
                 if !code.is_error() || code == ErrorCode::UnknownTopicOrPartition {
                     continue;
                 }
-                if is_retriable(code) && code != ErrorCode::RebalanceInProgress {
+                if code.is_retriable() && code != ErrorCode::RebalanceInProgress {
                     self.coordinator = None;
                 }
                 return Err(self.refused("commit", code));

@@ -183,7 +183,8 @@ impl ErrorCode {
         self != Self::None
     }
 
-    /// Whether the same request may succeed a little later, as it is.
+    /// Whether clients send the same request again after this code, as it may succeed later. Java's clients also do so for
+    /// the codes that ask for new metadata, such as [`Self::FencedLeaderEpoch`].
     pub const fn is_retriable(self) -> bool {
         matches!(
             self,
@@ -221,6 +222,11 @@ impl ErrorCode {
                 | Self::ShareSessionNotFound
                 | Self::InvalidShareSessionEpoch
                 | Self::RebootstrapRequired
+                | Self::KafkaStorageError
+                | Self::FencedLeaderEpoch
+                | Self::UnknownLeaderEpoch
+                | Self::ListenerNotFound
+                | Self::InconsistentTopicId
         )
     }
 }

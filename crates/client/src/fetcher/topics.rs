@@ -10,7 +10,7 @@ use super::lookup::{Lookup, StartAt};
 use super::reading::Reading;
 use super::{Done, Fetcher};
 use crate::backoff::pause_after;
-use crate::error::{ErrorCode, is_retriable};
+use crate::error::ErrorCode;
 use crate::notice::{Notice, Source};
 use crate::{ClientError, OffsetSpec, Result, TopicMetadata, TopicPartition};
 
@@ -99,7 +99,7 @@ impl Fetcher {
             match errors.get(name) {
                 None => self.take_topic(name),
                 Some(ErrorCode::UnknownTopicOrPartition) => self.lose_topic(name),
-                Some(code) if is_retriable(*code) => {}
+                Some(code) if code.is_retriable() => {}
                 Some(code) => ClientError::check(code.code(), None, format!("topic {name}"))?,
             }
         }
