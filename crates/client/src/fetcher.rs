@@ -23,10 +23,10 @@ use ottla_protocol::records::Decompressor;
 use tokio::task::JoinSet;
 use tokio::time::{self, Instant};
 
-pub use self::lookup::StartAt;
-use self::lookup::{LookedUp, Lookup};
+use self::lookup::LookedUp;
 pub use self::options::{FetchOptions, Isolation, OutOfRange, Position};
-use self::reading::Reading;
+pub use self::reading::StartAt;
+use self::reading::{Lookup, Reading};
 pub(crate) use self::topics::Known;
 use crate::backoff::pause_after;
 use crate::error::ErrorCode;

@@ -9,33 +9,11 @@ use ottla_protocol::messages::offset_for_leader_epoch_request::{
 use ottla_protocol::messages::{KafkaString, OffsetForLeaderEpochRequestData};
 
 use super::options::{OutOfRange, Position};
-use super::reading::Reading;
+use super::reading::{Lookup, Reading, StartAt};
 use super::{Done, Fetcher};
 use crate::error::ErrorCode;
 use crate::notice::{Notice, Source};
 use crate::{ClientError, Cluster, Isolation, OffsetSpec, Result, TopicPartition};
-
-/// Where reading a partition begins.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum StartAt {
-    /// At this offset.
-    Offset(i64),
-    /// At the offset that this means. If no record is as late as a timestamp, at the end.
-    Found(OffsetSpec),
-    /// This number of records before the end, or at the first record.
-    BeforeEnd(i64),
-}
-
-/// A look-up for one partition.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Lookup {
-    /// Where reading begins.
-    Start(StartAt),
-    /// Where reading goes on, because this offset is before the first record or after the end.
-    OutOfRange(i64),
-    /// Whether a leader of this epoch has the records that were read before the position.
-    Epoch(Position, i32),
-}
 
 /// The answer.
 #[derive(Debug)]
@@ -53,14 +31,6 @@ impl LookedUp {
             checked_epoch: None,
             notice: None,
         }
-    }
-}
-
-impl Lookup {
-    /// The look-up that is needed after a change of leader (KIP-320): the new one may lack records of the old one.
-    pub fn of_epoch(position: Option<Position>, checked: i32, current: i32) -> Option<Self> {
-        let position = position.filter(|position| position.leader_epoch >= 0)?;
-        (current > checked).then_some(Self::Epoch(position, current))
     }
 }
 

@@ -1,10 +1,40 @@
-//! How far one partition is read.
+//! How far one partition is read, and the look-up that it needs before the next fetch.
 
 use tokio::time::Instant;
 
-use super::lookup::Lookup;
 use super::options::Position;
+use crate::OffsetSpec;
 use crate::backoff::pause_after;
+
+/// Where reading a partition begins.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum StartAt {
+    /// At this offset.
+    Offset(i64),
+    /// At the offset that this means. If no record is as late as a timestamp, at the end.
+    Found(OffsetSpec),
+    /// This number of records before the end, or at the first record.
+    BeforeEnd(i64),
+}
+
+/// A look-up for one partition.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Lookup {
+    /// Where reading begins.
+    Start(StartAt),
+    /// Where reading goes on, because this offset is before the first record or after the end.
+    OutOfRange(i64),
+    /// Whether a leader of this epoch has the records that were read before the position.
+    Epoch(Position, i32),
+}
+
+impl Lookup {
+    /// The look-up that is needed after a change of leader (KIP-320): the new one may lack records of the old one.
+    pub fn of_epoch(position: Option<Position>, checked: i32, current: i32) -> Option<Self> {
+        let position = position.filter(|position| position.leader_epoch >= 0)?;
+        (current > checked).then_some(Self::Epoch(position, current))
+    }
+}
 
 /// How far a partition is read.
 #[derive(Debug, Clone)]

@@ -6,8 +6,7 @@ use std::sync::Arc;
 use ottla_protocol::messages::KafkaUuid;
 use tokio::time::Instant;
 
-use super::lookup::{Lookup, StartAt};
-use super::reading::Reading;
+use super::reading::{Lookup, Reading, StartAt};
 use super::{Done, Fetcher};
 use crate::backoff::pause_after;
 use crate::error::ErrorCode;
