@@ -6,6 +6,7 @@
 
 use crate::damage::Damage;
 use crate::files::{FileError, Files, Open};
+use crate::look::Look;
 use crate::open_files::OpenFiles;
 use ottla_protocol::ids::Offset;
 use std::path::{Path, PathBuf};
@@ -122,6 +123,18 @@ impl<F: Files> LogDirectory<F> {
     /// Turns a [`FileError`] into a [`StorageError`]. A failure of the disk takes the directory offline.
     pub fn judge<T>(&self, outcome: Result<T, FileError>) -> Result<T, StorageError> {
         outcome.map_err(|error| self.failed(error))
+    }
+
+    /// As [`LogDirectory::judge`], for what `look` has read; `None` if bytes were missing in the page cache.
+    pub(crate) fn judge_look<T>(
+        &self,
+        look: &Look<F::File>,
+        outcome: Result<T, FileError>,
+    ) -> Result<Option<T>, StorageError> {
+        match outcome {
+            Err(_) if look.has_missed() => Ok(None),
+            outcome => self.judge(outcome).map(Some),
+        }
     }
 
     /// Judges a failure: see [`LogDirectory::judge`]. A failed sync always takes the directory offline, even with the

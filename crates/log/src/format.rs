@@ -1,7 +1,7 @@
 //! The names of a segment's files, and the layouts of its indexes. They are Kafka 4.3's.
 //!
 //! All numbers are big-endian and signed. The record batch itself is `protocol::records`'. The text files are in
-//! [`crate::checkpoint`], producer snapshots in [`crate::producer_snapshot`]. `docs/formats.md` explains which file
+//! [`crate::checkpoint`], producer snapshots in `producer_snapshot.rs`. `docs/formats.md` explains which file
 //! holds what and when it is made durable; the tables are on the items below.
 
 use ottla_protocol::ids::{Offset, ProducerId};
@@ -19,7 +19,7 @@ pub enum FileKind {
     TimeIndex,
     /// [`AbortedTransaction`]s, by rising last offset. Made with the first one.
     TransactionIndex,
-    /// The state of producers before the offset in its name: see [`crate::producer_snapshot`].
+    /// The state of producers before the offset in its name: see `producer_snapshot.rs`.
     ProducerSnapshot,
 }
 

@@ -1,10 +1,9 @@
-//! How files are read while something is looked for: by waiting for the disk, or in the page cache only.
+//! Two ways to read files during a search: waiting for the disk, or only what is in the page cache.
 //!
-//! A look at the page cache ends at the first byte that is not there. It says what is [`Missing`], so that the caller can
-//! let go of its locks, have it loaded and look again. One look is for one caller; it is not shared.
+//! A look at the page cache ends at the first byte that is not there. It returns what is [`Missing`], so that the caller
+//! can release its locks, have the bytes loaded and look again. A look belongs to one caller.
 
-use crate::directory::{LogDirectory, StorageError};
-use crate::files::{File, FileError, Files, Operation};
+use crate::files::{File, FileError, Operation};
 use std::cell::RefCell;
 use std::io::ErrorKind;
 use std::path::Path;
@@ -28,7 +27,7 @@ impl<H: File> Reading for Arc<H> {
     }
 }
 
-/// What a look needs that is not in the page cache.
+/// The bytes that a look needs and that are not in the page cache.
 #[derive(Debug)]
 pub struct Missing<H> {
     pub file: Arc<H>,
@@ -45,16 +44,16 @@ impl<H> Clone for Missing<H> {
     }
 }
 
-/// A look at files.
+/// A way to read files.
 #[derive(Debug)]
 pub(crate) enum Look<H> {
     /// It waits for the disk.
     Waiting,
-    /// It reads what is in the page cache, and notes what is missing.
+    /// It reads what is in the page cache, and records what is missing.
     Cached(RefCell<Option<Missing<H>>>),
 }
 
-/// A file as a look reads it.
+/// A file that is read by a look.
 #[derive(Debug)]
 pub(crate) struct LookedAt<'a, H> {
     look: &'a Look<H>,
@@ -71,15 +70,11 @@ impl<H: File> Look<H> {
         LookedAt { look: self, file }
     }
 
-    /// Judges what was read, as [`LogDirectory::judge`] does; nothing where the look has missed something.
-    pub(crate) fn judge<F: Files<File = H>, T>(
-        &self,
-        directory: &LogDirectory<F>,
-        outcome: Result<T, FileError>,
-    ) -> Result<Option<T>, StorageError> {
-        match (outcome, self) {
-            (Err(_), Self::Cached(missing)) if missing.borrow().is_some() => Ok(None),
-            (outcome, _) => directory.judge(outcome).map(Some),
+    /// Whether the look has missed something, so that the error of a read is not the disk's.
+    pub(crate) fn has_missed(&self) -> bool {
+        match self {
+            Self::Waiting => false,
+            Self::Cached(missing) => missing.borrow().is_some(),
         }
     }
 

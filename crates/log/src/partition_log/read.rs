@@ -231,7 +231,7 @@ impl<F: Files> PartitionLog<F> {
         let segments = self.segments.from(first);
         for segment in segments.take_while(|segment| segment.base <= end.segment) {
             let found = self.find_in(segment, look, offset);
-            let found = match look.judge(self.directory(), found)? {
+            let found = match self.directory().judge_look(look, found)? {
                 Some(Sought::Batch(located)) => located,
                 Some(Sought::Damage(damage)) => return Err(self.damaged(damage).into()),
                 Some(Sought::Beyond) => continue,
@@ -322,7 +322,7 @@ impl<F: Files> PartitionLog<F> {
         let before =
             index.partition_point(&source, |entry| i64::from(entry.position) < after as i64);
         let next = before.and_then(|count| index.entry(count, &source));
-        let Some(within) = look.judge(self.directory(), next)? else {
+        let Some(within) = self.directory().judge_look(look, next)? else {
             return Ok(None);
         };
         let of_next_segment = || self.segments.next_base(segment.base.plus(1));

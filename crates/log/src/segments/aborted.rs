@@ -118,7 +118,7 @@ impl<F: Files> Segments<F> {
                 continue;
             };
             let entries = segment.aborted_transactions(&self.place, look, self.bound_of(*base));
-            let Some(entries) = look.judge(&self.place.directory, entries)? else {
+            let Some(entries) = self.place.directory.judge_look(look, entries)? else {
                 return Ok(None);
             };
             // A reader that does not know of an aborted transaction takes its records for committed, so one damaged

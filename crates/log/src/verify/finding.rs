@@ -26,7 +26,7 @@ pub struct Finding {
     pub remedy: Option<Remedy>,
 }
 
-/// What a repair can do about a finding. See [`crate::repair`].
+/// What a repair can do about a finding. See `repair.rs`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Remedy {
     /// Remove the damaged bytes from their segment.
