@@ -8,7 +8,6 @@ mod damage;
 pub(crate) mod fixture;
 mod model;
 mod open_files;
-mod random;
 mod recovery;
 mod regressions;
 mod repair;

@@ -9,8 +9,10 @@
 //! unsynced writes count as clean and are lost, as on Linux: a second sync reports no error and saves nothing. Names
 //! stay unsynced after a failed sync of their directory.
 
+mod random;
 mod state;
 
+pub use self::random::Random;
 use self::state::{Node, State};
 use super::{Entry, File, FileError, Files, Open, Operation, Space, Status};
 use rustix::io::Errno;

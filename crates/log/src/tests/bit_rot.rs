@@ -3,7 +3,7 @@
 
 use super::damage::{PARTITION, injuries, overwrite};
 use super::fixture::*;
-use super::random::Random;
+use crate::files::simulated::Random;
 use crate::files::simulated::Simulated;
 use crate::files::{File, Files, Open};
 use crate::format::FileKind;

@@ -2,7 +2,7 @@
 //!
 //! It shares no code with the log: it writes offsets and epochs into the bytes at their positions.
 
-use super::random::Random;
+use ottla_log::files::simulated::Random;
 use ottla_protocol::records::control::ControlRecord;
 use ottla_protocol::records::{
     BatchBuilder, BatchOptions, BatchView, Compression, Decompressor, Record, split_batches,

@@ -3,7 +3,7 @@
 use super::batches::{Kept, Written, cut, data, records_of};
 use super::model::Model;
 use super::node::Log;
-use super::random::Random;
+use ottla_log::files::simulated::Random;
 use ottla_log::{
     AppendError, Batch, Bound, FirstBatch, LeaderAppend, Origin, ProducerError, ReadRequest,
     TimeQuery,

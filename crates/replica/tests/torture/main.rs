@@ -17,7 +17,6 @@ mod check;
 mod model;
 mod node;
 mod produce;
-mod random;
 mod steps;
 mod trace;
 mod world;

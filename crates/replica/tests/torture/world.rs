@@ -7,9 +7,9 @@
 use super::check::{self, At, Survives};
 use super::model::Model;
 use super::node::{self, Config, Failed, Log, Node, Wanted};
-use super::random::Random;
 use super::trace::Trace;
 use ottla_log::checkpoint;
+use ottla_log::files::simulated::Random;
 use ottla_log::files::simulated::Simulated;
 use ottla_log::files::{File, FileError, Files, Open, Operation};
 use ottla_log::{OpenError, StorageError};

@@ -5,6 +5,7 @@ mod page_cache;
 
 use self::page_cache::ColdPages;
 use super::super::{Operation, Status};
+use super::Random;
 use std::collections::BTreeMap;
 use std::io;
 use std::path::{Component, Path};
@@ -335,7 +336,7 @@ impl State {
     }
 
     pub(super) fn after_power_cut(&self, seed: u64) -> Self {
-        let mut random = Random(seed);
+        let mut random = Random::new(seed);
         let mut after = self.clone();
         after.reset();
         for node in after.nodes.values_mut() {
@@ -437,7 +438,7 @@ fn lose(node: &mut Node, random: &mut Random) {
             durable,
             pending,
         } => {
-            let kept = random.below(pending.len() + 1);
+            let kept = random.index(pending.len() + 1);
             pending
                 .iter()
                 .take(kept)
@@ -451,10 +452,10 @@ fn lose(node: &mut Node, random: &mut Random) {
             pending,
             ..
         } => {
-            let fate = match random.below(5) {
+            let fate = match random.index(5) {
                 0 => Fate::All,
                 1 => Fate::None,
-                2 => Fate::First(random.below(pending.len() + 1)),
+                2 => Fate::First(random.index(pending.len() + 1)),
                 3 => Fate::Zeros,
                 _ => Fate::Scattered,
             };
@@ -476,7 +477,7 @@ fn keep(
         Fate::All => (true, false),
         Fate::None => (false, false),
         Fate::First(count) => (index < count, index == count),
-        Fate::Scattered => (random.below(2) == 0, random.below(3) == 0),
+        Fate::Scattered => (random.index(2) == 0, random.index(3) == 0),
         Fate::Zeros => return grow(durable, &change, random),
     };
     if !whole && !torn {
@@ -484,8 +485,8 @@ fn keep(
     }
     if let (FileChange::Write { position, bytes }, true) = (&mut change, torn) {
         // A torn write may lose its end, or its beginning when sectors are written out of order.
-        let cut = random.below(bytes.len() + 1);
-        if random.below(4) == 0 {
+        let cut = random.index(bytes.len() + 1);
+        if random.index(4) == 0 {
             *position += cut as u64;
             bytes.drain(..cut);
         } else {
@@ -498,22 +499,7 @@ fn keep(
 fn grow(durable: &mut Vec<u8>, change: &FileChange, random: &mut Random) {
     if let FileChange::Write { position, bytes } = change {
         let end = usize::try_from(*position).unwrap_or(0) + bytes.len();
-        let reached = durable.len() + random.below(end.saturating_sub(durable.len()) + 1);
+        let reached = durable.len() + random.index(end.saturating_sub(durable.len()) + 1);
         durable.resize(reached, 0);
-    }
-}
-
-/// `SplitMix64`: small, seeded, good enough to choose among outcomes.
-#[derive(Debug)]
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, bound: usize) -> usize {
-        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let mut mixed = self.0;
-        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        mixed ^= mixed >> 31;
-        usize::try_from(mixed % bound.max(1) as u64).unwrap_or(0)
     }
 }
