@@ -10,7 +10,7 @@
 //! records there, which count only after the first leader has written them to the log.
 
 use super::refusals::{OpenError, check_version};
-use super::replay::{Snapshots, State, Torn, replay, restore};
+use super::replay::{Snapshots, State, Stretch, Torn, replay, restore};
 use super::{MetadataLog, Opened, Settings};
 use crate::checkpoint::{self, SnapshotId};
 use crate::epoch_checkpoint::EpochStarts;
@@ -23,6 +23,7 @@ use ottla_protocol::ids::{LeaderEpoch, Offset};
 use ottla_protocol::messages::metadata::MetadataRecord;
 use ottla_protocol::time::Timestamp;
 use std::collections::BTreeMap;
+use std::io::IoSlice;
 use std::path::{Path, PathBuf};
 
 const PARTITION_METADATA: &str = "partition.metadata";
@@ -140,6 +141,9 @@ impl<F: Files> Inspected<F> {
         let cut_bytes = state.torn.as_ref().map_or(0, |torn| torn.bytes);
         if let Some(torn) = &state.torn {
             cut(&files, torn)?;
+        }
+        if let Some(last) = &state.last_batch {
+            write_again(&files, last)?;
         }
         settle_segments(&files, &directory, &mut segments, &state)?;
         let epoch = LeaderEpoch(state.epoch.max(self.stored_epoch).0 + 1);
@@ -263,6 +267,17 @@ fn cut<F: Files>(files: &F, torn: &Torn) -> Result<(), FileError> {
     );
     let file = files.open(&torn.path, Open::Write)?;
     file.truncate(torn.position)?;
+    file.sync_data()
+}
+
+/// Writes the last batch again, and syncs it. If its sync failed, the system may count it as written although it is not on
+/// disk (assumption 2 of `docs/formats.md`): what follows it would be synced, and it would not.
+fn write_again<F: Files>(files: &F, last: &Stretch) -> Result<(), FileError> {
+    let file = files.open(&last.path, Open::Write)?;
+    let mut batch = vec![0; last.length];
+    let read = file.read_at(&mut batch, last.position)?;
+    batch.truncate(read);
+    file.write_at(&[IoSlice::new(&batch)], last.position)?;
     file.sync_data()
 }
 

@@ -37,6 +37,8 @@ pub(super) struct State {
     pub(super) begins_without_version: bool,
     pub(super) formatted: Option<Formatted>,
     pub(super) torn: Option<Torn>,
+    /// The last batch: all before it were synced before it was written.
+    pub(super) last_batch: Option<Stretch>,
 }
 
 impl State {
@@ -62,6 +64,14 @@ pub(super) struct Formatted {
     pub(super) records: Vec<MetadataRecord>,
     /// The log replayed on top of them, as long as the log itself has no `metadata.version`.
     pub(super) loader: Option<Loader>,
+}
+
+/// The bytes of one batch.
+#[derive(Debug)]
+pub(super) struct Stretch {
+    pub(super) path: PathBuf,
+    pub(super) position: u64,
+    pub(super) length: usize,
 }
 
 /// An unfinished write at the end of the last segment.
@@ -191,6 +201,11 @@ fn replay_segment<F: Files>(
             Next::Bad(problem) => problem,
             Next::Batch(batch) if batch.header().base_offset == end.0 => {
                 end = replay_batch(&batch, path, state)?;
+                state.last_batch = Some(Stretch {
+                    path: path.to_path_buf(),
+                    position,
+                    length: batch.size(),
+                });
                 continue;
             }
             Next::Batch(batch) => {

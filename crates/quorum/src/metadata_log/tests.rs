@@ -429,6 +429,29 @@ fn after_a_failed_sync_nothing_more_is_taken() {
 
 /// The power is cut after each change of a run of several starts. Every proposal that was answered is there, of the others
 /// a prefix, and no epoch is used twice.
+/// The system counts what it could not sync as written, and shows it to the next process.
+#[test]
+fn a_batch_whose_sync_failed_is_on_disk_before_another_follows_it() {
+    for seed in 0..20 {
+        let files = formatted();
+        let mut log = open(&files, small()).unwrap().log;
+        log.propose(&[topic(1)], VERSION, NOW).unwrap();
+        files.fail_nth(Operation::Sync, 1, ErrorKind::Other);
+        log.propose(&[topic(2)], VERSION, NOW).unwrap_err();
+        drop(log);
+        let files = files.process_killed();
+        let opened = open(&files, small()).unwrap();
+        let seen = topics(opened.loader.image());
+        let mut log = opened.log;
+        log.propose(&[topic(3)], VERSION, NOW).unwrap();
+        drop(log);
+        let files = files.power_cut(seed);
+        let opened = open(&files, small()).unwrap();
+        assert_eq!(seen, [1, 2]);
+        assert_eq!(topics(opened.loader.image()), [1, 2, 3], "seed {seed}");
+    }
+}
+
 #[test]
 fn a_power_cut_at_any_change_loses_nothing_that_was_answered() {
     let mut cut_after = 0;
