@@ -235,10 +235,12 @@ impl Group {
         if self.state == State::Empty {
             return !protocol_type.is_empty() && !protocols.is_empty();
         }
-        self.protocol_type.as_deref() == Some(protocol_type)
-            && protocols
-                .iter()
-                .any(|protocol| self.supported.get(&protocol.name) == Some(&self.members.len()))
+        // Where no member is left, none objects.
+        let is_supported = |protocol: &Protocol| {
+            let supporters = self.supported.get(&protocol.name).copied();
+            supporters.unwrap_or(0) == self.members.len()
+        };
+        self.protocol_type.as_deref() == Some(protocol_type) && protocols.iter().any(is_supported)
     }
 
     /// The protocol with the most votes among those that all members support; among equals the first by name.
