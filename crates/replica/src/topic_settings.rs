@@ -8,8 +8,8 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use ottla_log::LogConfig;
-use ottla_metadata::MetadataImage;
 use ottla_metadata::effective::{self, EffectiveConfig, StaticConfigs};
+use ottla_metadata::{MetadataImage, ResourceKind, config_keys};
 use ottla_protocol::records::{
     Compression, CompressionLevel, KeyRule, ProduceRules, TargetCompression, TimestampType,
 };
@@ -44,6 +44,10 @@ pub struct TopicSettings {
     pub delete_delay: Duration,
 }
 
+/// Configs of the broker that topics depend on.
+const PRODUCER_EXPIRATION: &str = "producer.id.expiration.ms";
+const DECOMPRESSED: &str = "ottla.decompressed.max.bytes";
+
 /// The effective configs of one topic, by name.
 pub struct Configs(BTreeMap<&'static str, String>);
 
@@ -54,6 +58,17 @@ impl Configs {
         Self(
             values
                 .filter_map(|config| Some((config.key.name, config.value?)))
+                .collect(),
+        )
+    }
+
+    /// These configs of a broker. To work all of them out takes a hundred times as long.
+    fn of_broker(image: &MetadataImage, statics: &StaticConfigs, names: &[&str]) -> Self {
+        let keys = names
+            .iter()
+            .filter_map(|name| config_keys::find(ResourceKind::Broker, name));
+        Self::of(
+            keys.map(|key| effective::broker_key(image, statics, key))
                 .collect(),
         )
     }
@@ -94,7 +109,7 @@ impl TopicSettings {
     /// The settings of the topic `name` in `image`.
     pub fn resolve(image: &MetadataImage, statics: &StaticConfigs, name: &str) -> Self {
         let configs = Configs::of(effective::topic(image, statics, name));
-        let broker = Configs::of(effective::broker(image, statics));
+        let broker = Configs::of_broker(image, statics, &[PRODUCER_EXPIRATION, DECOMPRESSED]);
         let policy = configs.text("cleanup.policy");
         let has_policy = |name| policy.split(',').any(|policy| policy.trim() == name);
         let (compact, delete) = (has_policy("compact"), has_policy("delete"));
@@ -102,7 +117,6 @@ impl TopicSettings {
             "page-cache" => Durability::PageCache,
             _ => Durability::Fsync,
         };
-        let expiration = "producer.id.expiration.ms";
         let defaults = LogConfig::default();
         let log = log_config(&configs, &defaults);
         // A record can be compacted only after its segment is closed, so `max.compaction.lag.ms` bounds the age of the
@@ -114,7 +128,7 @@ impl TopicSettings {
                 delete,
                 segment_age: max_age.map_or(log.segment_age, |age| age.min(log.segment_age)),
                 producer_id_expiration: broker
-                    .duration(expiration, defaults.producer_id_expiration),
+                    .duration(PRODUCER_EXPIRATION, defaults.producer_id_expiration),
                 ..log
             },
             rules: ProduceRules {
@@ -123,7 +137,7 @@ impl TopicSettings {
                 } else {
                     KeyRule::Optional
                 },
-                max_decompressed_bytes: broker.number("ottla.decompressed.max.bytes", 256 << 20),
+                max_decompressed_bytes: broker.number(DECOMPRESSED, 256 << 20),
                 ..produce_rules(&configs)
             },
             durability,

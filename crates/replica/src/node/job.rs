@@ -5,7 +5,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use ottla_log::files::Files;
-use ottla_metadata::{Changes, MetadataImage};
+use ottla_metadata::{Changes, ConfigResource, MetadataImage, ResourceKind};
 use ottla_protocol::ids::Uuid;
 use ottla_protocol::time::{MonotonicTime, Now};
 
@@ -21,7 +21,8 @@ pub struct Job<F: Files, H: Host> {
     directory: Arc<Directory<F, H>>,
     image: MetadataImage,
     deleted: Vec<Arc<Partition<F, H>>>,
-    has_configs: bool,
+    /// The resources whose configs differ.
+    configs: BTreeSet<ConfigResource>,
     /// The changed partitions that are in the directory, or will be created there.
     partitions: BTreeSet<PartitionId>,
 }
@@ -32,24 +33,38 @@ impl<F: Files, H: Host> Job<F, H> {
             directory: Arc::clone(directory),
             image: image.clone(),
             deleted: Vec::new(),
-            has_configs: !changes.configs.is_empty(),
+            configs: changes.configs.clone(),
             partitions: BTreeSet::new(),
         }
     }
 
     fn is_empty(&self) -> bool {
-        self.deleted.is_empty() && self.partitions.is_empty() && !self.has_configs
+        self.deleted.is_empty() && self.partitions.is_empty() && self.configs.is_empty()
+    }
+
+    /// Whether the settings of a topic may differ: by configs of its own, or of brokers, which are its defaults.
+    fn configures(&self, topic: &str) -> bool {
+        self.configs.iter().any(|resource| match resource.kind {
+            ResourceKind::Topic => resource.name == topic,
+            ResourceKind::Broker => true,
+            _ => false,
+        })
     }
 
     pub fn directory(&self) -> &Arc<Directory<F, H>> {
         &self.directory
     }
 
+    /// The partitions that it deletes, which are found no more.
+    pub fn deleted(&self) -> &[Arc<Partition<F, H>>] {
+        &self.deleted
+    }
+
     /// Adds the work of a later change in the same directory. Both are done with the later metadata.
     pub fn add(&mut self, later: Self) {
         self.image = later.image;
         self.deleted.extend(later.deleted);
-        self.has_configs |= later.has_configs;
+        self.configs.extend(later.configs);
         self.partitions.extend(later.partitions);
     }
 }
@@ -130,8 +145,10 @@ impl<F: Files, H: Host> Node<F, H> {
             workers.disk_answered();
         }
         let mut settings = Settings::of(self, &job.image);
-        if job.has_configs {
-            for partition in self.all_in(&job.directory) {
+        if !job.configs.is_empty() {
+            let mut configured = self.all_in(&job.directory);
+            configured.retain(|partition| job.configures(&partition.topic));
+            for partition in configured {
                 partition.set_settings(settings.of_topic(partition.topic_id, &partition.topic));
                 workers.disk_answered();
             }
