@@ -16,6 +16,8 @@ mod limits;
 mod measured;
 mod package;
 mod port;
+mod seeds;
+mod sim;
 mod soak;
 mod suites;
 mod sweep;
@@ -71,6 +73,8 @@ enum Command {
     Package,
     /// Cut the power of a disk image under load; everything acknowledged must be there.
     PowerCut(crash::Args),
+    /// Simulate a node and its clients with a disk, clock and network that fail, from many seeds.
+    Sim(sim::Args),
     /// Restart a broker under a producer and consumers of ottla again and again, and add
     /// partitions.
     Soak(soak::Args),
@@ -101,6 +105,7 @@ fn main() -> Result<()> {
         Command::Limits(args) => limits::run(&args),
         Command::Package => print(&package::run()?),
         Command::PowerCut(args) => print(&crash::power_cut(&args)?),
+        Command::Sim(args) => print(&sim::run(&args)?),
         Command::Soak(args) => print(&soak::run(&args)?),
         Command::StalledDisk(args) => print(&crash::stalled_disk(&args)?),
         Command::Fuzz(args) => print(&fuzz::run(&args)?),

@@ -42,8 +42,8 @@ pub trait Quorum {
 pub enum Turn<T, E> {
     /// The commits, in order. Callers that are not among them still wait, or get no answer because leadership was lost.
     Committed(Vec<Published<T>>),
-    /// Only this proposal was refused. Its callers get no answer, and may ask again.
-    Refused(E),
+    /// Only this proposal was refused. Its callers may ask again.
+    Refused { error: E, callers: Vec<T> },
     /// Nothing can be proposed any more.
     Ended(E),
 }
@@ -64,8 +64,8 @@ impl<T> Active<T> {
                 Ok(events) => events,
                 Err(error) if Q::is_final(&error) => return Turn::Ended(error),
                 Err(error) => {
-                    drop(self.on_refused());
-                    return Turn::Refused(error);
+                    let callers = self.on_refused();
+                    return Turn::Refused { error, callers };
                 }
             }
         };

@@ -29,6 +29,12 @@ pub enum Bug {
     TombstoneDroppedEarly,
     /// A new partition inherits the checkpoints of a deleted one with its name.
     StaleCheckpointsKept,
+    /// A start forgets which batches of idempotent producers a log holds.
+    ProducersForgotten,
+    /// A group coordinator answers before what it appended is committed.
+    GroupAnsweredEarly,
+    /// The metadata log says that records are committed, and has not synced them.
+    MetadataNotSynced,
 }
 
 /// Whether `bug` is to be made here.

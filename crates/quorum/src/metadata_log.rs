@@ -28,6 +28,7 @@ use ottla_protocol::messages::metadata::{
     BeginTransactionRecord, EndTransactionRecord, MetadataRecord,
 };
 use ottla_protocol::messages::{LeaderChangeMessageData, RecordError};
+use ottla_protocol::planted::{Bug, is_planted};
 use ottla_protocol::records::control::ControlRecord;
 use ottla_protocol::time::Timestamp;
 use std::collections::BTreeMap;
@@ -317,9 +318,11 @@ impl<F: Files> MetadataLog<F> {
             }
             return Err(self.fail_by(error));
         }
-        self.active
-            .sync_data()
-            .map_err(|error| self.fail_by(error))?;
+        if !is_planted(Bug::MetadataNotSynced) {
+            self.active
+                .sync_data()
+                .map_err(|error| self.fail_by(error))?;
+        }
         self.active_size += batch.len() as u64;
         self.bytes_since_snapshot += batch.len() as u64;
         self.end = self.end.plus(i64::from(records));

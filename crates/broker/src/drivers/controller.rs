@@ -65,7 +65,7 @@ impl<Q: Quorum> ControllerLoop<Q> {
                         let _ = self.committed.send(published);
                     }
                 }
-                Turn::Refused(error) => {
+                Turn::Refused { error, .. } => {
                     // The callers are told that the controller is not available, and ask again.
                     tracing::error!(%error, "metadata was not changed");
                 }

@@ -9,6 +9,7 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use ottla_protocol::ids::Offset;
+use ottla_protocol::planted::{Bug, is_planted};
 use ottla_protocol::time::MonotonicTime;
 
 use super::Unavailable;
@@ -63,7 +64,7 @@ impl<R> Uncommitted<R> {
         outcome: Outcome<R>,
         now: MonotonicTime,
     ) -> Option<(Ticket, Outcome<R>)> {
-        if self.is_empty() {
+        if self.is_empty() || is_planted(Bug::GroupAnsweredEarly) {
             return Some((ticket, outcome));
         }
         self.held.push_back(Held {

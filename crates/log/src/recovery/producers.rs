@@ -5,6 +5,7 @@ use crate::damage::{Met, Survey};
 use crate::directory::StorageError;
 use crate::files::{File, FileError, Files, read_whole};
 use crate::format::{AbortedTransaction, FileKind};
+use crate::planted::{Bug, is_planted};
 use crate::position::LogPosition;
 use crate::producer_snapshot;
 use crate::producer_state::{Origin, ProducerState};
@@ -85,6 +86,9 @@ impl LoadProducers {
             }
         }
         producers.advance_to(segments.end());
+        if is_planted(Bug::ProducersForgotten) {
+            *producers = ProducerState::empty(segments.end());
+        }
         Ok(())
     }
 

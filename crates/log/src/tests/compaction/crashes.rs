@@ -1,9 +1,9 @@
 //! Compaction of random logs with the power cut after every change: no newest record is lost, none comes back.
 
 use super::super::fixture::*;
-use crate::files::simulated::Random;
 use super::{Seen, Written, compacted, keyed, newest, put, settle, try_pass, visible};
 use crate::compaction::BYTES_PER_KEY;
+use crate::files::simulated::Random;
 use crate::files::simulated::Simulated;
 use crate::files::{Files, Open};
 use crate::format::{CLEANED_SUFFIX, SWAP_SUFFIX};

@@ -1,0 +1,81 @@
+//! The clients of a world. Each has one request under way at a time, asks again when it hears nothing, and holds what it is
+//! answered against what it knows.
+
+mod admin;
+mod committer;
+mod consumer;
+mod producer;
+mod reader;
+mod session;
+
+pub use self::admin::Admin;
+pub use self::committer::Committer;
+pub use self::consumer::Consumer;
+pub use self::producer::Producer;
+pub use self::reader::Reader;
+use self::session::Session;
+use crate::messages::{ConnectionId, Reply, ReplyTo};
+use crate::model::Model;
+use crate::outside::Outside;
+
+/// What a client is to others.
+pub trait Client: std::fmt::Debug {
+    fn session(&mut self) -> &mut Session;
+    /// Does what is next: nothing is under way.
+    fn act(&mut self, model: &mut Model, outside: &mut Outside);
+    /// Its request was answered.
+    fn on_reply(&mut self, reply: Reply, model: &mut Model, outside: &mut Outside);
+    /// Nobody knows what became of its request. Long after this, whatever was under way has arrived or is lost.
+    fn on_lost(&mut self, model: &mut Model, outside: &mut Outside);
+}
+
+/// One of the clients.
+#[derive(Debug)]
+pub struct AnyClient(Box<dyn Client>);
+
+impl AnyClient {
+    pub fn new(client: impl Client + 'static) -> Self {
+        Self(Box::new(client))
+    }
+
+    /// Its time has come: a request has waited for too long, or there is something to do.
+    pub fn on_time(&mut self, model: &mut Model, outside: &mut Outside) {
+        let client = &mut self.0;
+        let session = client.session();
+        if session.has_waited_too_long(outside) {
+            session.give_up(outside);
+            client.on_lost(model, outside);
+        } else if session.may_act(outside) {
+            client.act(model, outside);
+        }
+        client.session().wake_again(outside);
+    }
+
+    pub fn on_reply(
+        &mut self,
+        to: ReplyTo,
+        reply: Reply,
+        model: &mut Model,
+        outside: &mut Outside,
+    ) {
+        let client = &mut self.0;
+        if client.session().takes(to) {
+            outside.counts.operations += 1;
+            client.on_reply(reply, model, outside);
+            client.session().wake_again(outside);
+        }
+    }
+
+    pub fn on_closed(
+        &mut self,
+        connection: ConnectionId,
+        model: &mut Model,
+        outside: &mut Outside,
+    ) {
+        let client = &mut self.0;
+        if client.session().closed(connection) {
+            client.on_lost(model, outside);
+            client.session().wake_again(outside);
+        }
+    }
+}

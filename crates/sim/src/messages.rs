@@ -1,0 +1,85 @@
+//! What clients and nodes send each other: values, where the broker has frames.
+
+use bytes::Bytes;
+use ottla_controller::{ControllerReply, ControllerRequest};
+use ottla_coordinator::Unavailable;
+use ottla_coordinator::group::requests::{GroupReply, GroupRequest};
+use ottla_protocol::ids::{NodeId, PartitionIndex, Uuid};
+use ottla_protocol::messages::ErrorCode;
+use ottla_replica::partition::RequiredAcks;
+use std::time::Duration;
+
+/// A client's number.
+pub type ClientId = usize;
+/// A partition, by its topic's id and its index.
+pub type Place = (Uuid, PartitionIndex);
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct ConnectionId(pub u64);
+
+/// The name of a request on its connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct RequestId(pub u64);
+
+/// Where the reply to a request goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct ReplyTo {
+    pub connection: ConnectionId,
+    pub request: RequestId,
+}
+
+/// A message under way.
+#[derive(Debug)]
+pub enum Delivery {
+    ToNode(NodeId, ReplyTo, Request),
+    ToClient(ClientId, ReplyTo, Reply),
+    /// The connection is closed, and the client is told.
+    Closed(ClientId, ConnectionId),
+}
+
+/// A batch for one partition.
+#[derive(Debug, Clone)]
+pub struct Produce {
+    pub place: Place,
+    pub batch: Bytes,
+    pub acks: RequiredAcks,
+}
+
+#[derive(Debug, Clone)]
+pub enum Request {
+    Produce(Produce),
+    Fetch {
+        place: Place,
+        offset: i64,
+        max_wait: Duration,
+    },
+    InitProducerId,
+    DeleteRecords {
+        place: Place,
+        before: i64,
+    },
+    Controller(ControllerRequest),
+    /// Whether a topic of this name is there.
+    Describe(String),
+    Group(GroupRequest),
+}
+
+#[derive(Debug)]
+pub enum Reply {
+    /// The offset of the batch.
+    Produced(Result<i64, ErrorCode>),
+    Fetched(Result<Fetched, ErrorCode>),
+    ProducerId(Result<i64, ErrorCode>),
+    /// The log start offset.
+    Deleted(Result<i64, ErrorCode>),
+    Controller(Result<ControllerReply, ErrorCode>),
+    Described(Option<Uuid>),
+    Group(Result<GroupReply, Unavailable>),
+}
+
+#[derive(Debug)]
+pub struct Fetched {
+    pub bytes: Vec<u8>,
+    pub log_start: i64,
+    pub high_watermark: i64,
+}
