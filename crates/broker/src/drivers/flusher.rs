@@ -2,8 +2,7 @@
 //!
 //! `ottla_replica` decides which partitions a pass flushes, when it is due, and which producers it answers. The
 //! thread waits, runs the pass, and logs a failure. It is woken through the directory's `flusher`, a
-//! [`Monitor`](super::monitor::Monitor) of whether a pass may be due earlier than the thread knows, and ends once
-//! that is stopped and the queue is empty.
+//! [`FlusherThread`](crate::replicas::partition::FlusherThread), and ends once that is stopped and the queue is empty.
 
 use std::io;
 use std::sync::Arc;

@@ -38,7 +38,7 @@ impl FlusherThread {
     }
 }
 
-/// Tasks wait for a message or a notification, the flusher's thread on a [`Monitor`] of whether it was woken.
+/// Tasks wait for a message or a notification, the flusher's thread on its [`FlusherThread`].
 #[derive(Debug)]
 pub struct Tasks;
 
