@@ -1,8 +1,10 @@
-//! What must hold after each start, compared with what clients know. Each check has its name in its message.
+//! The checks after each start: they compare the node with what the clients know. The message of a
+//! check has its name.
 //!
-//! The same facts as of the tests that kill a real broker, cut its power and fill its disk: acknowledged records are there
-//! once and in order, offsets have no gaps, deleted records stay deleted, newest records of keys are there, topics, configs,
-//! committed offsets, generations and producer ids are as clients were told.
+//! They check the same facts as the tests that kill a real broker, cut its power and fill its disk.
+//! Acknowledged records are there once and in order. Offsets have no gaps. Deleted records stay
+//! deleted. The newest record of each key is there. Topics, configs, committed offsets, generations
+//! and producer ids are as the clients were told.
 
 use std::collections::BTreeMap;
 

@@ -1,5 +1,5 @@
-//! The clients of a world. Each has one request under way at a time, asks again when it hears nothing, and holds what it is
-//! answered against what it knows.
+//! The clients of a world. Each has one request in flight at a time, repeats it after a timeout,
+//! and compares each answer with what it knows.
 
 mod admin;
 mod committer;

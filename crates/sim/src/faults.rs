@@ -1,4 +1,4 @@
-//! What goes wrong in a world, and when: chosen by the seed.
+//! The faults of a world and their times, chosen by the seed.
 
 use std::io::ErrorKind;
 use std::path::Path;

@@ -1,10 +1,11 @@
-//! A whole node, and clients of it, in one thread: over a simulated disk, clock and network, all from a seed.
+//! Simulates a whole node and its clients in one thread, with a simulated disk, clock and network,
+//! from a seed.
 //!
-//! [`World`] is the entry. A node drives the code of production: `replica`, `controller`, `quorum` and
-//! `coordinator` decide everything. What stands here is what the broker has threads, tasks and sockets for.
-//! Clients know only what they are answered, and hold the node to it after each start ([`checks`]). Nothing
-//! here reads a clock or takes chance from elsewhere than the seed, so that a seed gives the same events each
-//! time ([`trace`]). Nodes have addresses: a cluster will be more of them.
+//! [`World`] is the entry. A node drives the production code: `replica`, `controller`, `quorum` and
+//! `coordinator` make all decisions. This crate replaces the threads, tasks and sockets of the
+//! broker. Clients know only the answers that they got; after each start the node is compared with
+//! them ([`checks`]). The seed is the only source of time and chance, so a seed gives the same
+//! events each time ([`trace`]). Nodes have addresses, so that a cluster can have several.
 
 #![expect(
     missing_docs,

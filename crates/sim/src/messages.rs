@@ -1,4 +1,4 @@
-//! What clients and nodes send each other: values, where the broker has frames.
+//! The messages between clients and nodes, as values in place of the broker's frames.
 
 use bytes::Bytes;
 use ottla_controller::{ControllerReply, ControllerRequest};

@@ -1,5 +1,5 @@
-//! What clients know of a cluster: what they sent, what they were answered, and what they read. It shares no code with the
-//! product; a node is held to it ([`crate::checks`]).
+//! What clients know about a cluster: what they sent, the answers, and what they read. It shares no
+//! code with the product; [`crate::checks`] compares a node with it.
 
 use std::collections::{BTreeMap, BTreeSet};
 

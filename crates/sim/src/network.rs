@@ -1,6 +1,7 @@
-//! Connections between clients and nodes: messages of one direction keep their order and take their time; those of
-//! different connections overtake each other. A connection that is cut loses what is under way to the client. What is
-//! under way to the node may still arrive: the client cannot know whether its request was done.
+//! Connections between clients and nodes. Messages have delays. They keep their order within one
+//! direction of a connection, but not between connections. A cut connection loses the messages to
+//! the client. Messages to the node may still arrive, so the client cannot know whether its request
+//! was done.
 
 use std::collections::BTreeMap;
 use std::time::Duration;

@@ -1,7 +1,7 @@
-//! A node: its machine with the disk, and the process that runs on it, until it dies.
+//! A node: its machine with the disk, and the process that runs on it until it is killed.
 //!
-//! The process drives production code with events where the broker has threads and tasks. It decides nothing: each file
-//! here stands for a driver of the broker.
+//! The process drives the production code with events, in place of the broker's threads and tasks.
+//! It decides nothing. Each file here replaces one driver of the broker.
 
 mod controller;
 mod coordinators;

@@ -1,4 +1,4 @@
-//! What surrounds nodes and clients: time, chance, the network, and what is to happen next.
+//! The environment of nodes and clients: time, chance, the network, and the queue of events.
 
 use std::collections::BTreeSet;
 use std::time::Duration;

@@ -1,4 +1,5 @@
-//! What is to happen, in the order of time; of one time, in the order in which it was put in.
+//! The queue of events, ordered by time; events of the same time keep the order in which they were
+//! added.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;

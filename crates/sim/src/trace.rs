@@ -1,5 +1,5 @@
-//! What happened in a world: hashed as a whole, so that two runs of a seed can be compared. The last events are kept for the
-//! one who reads of a failure; all of them as text only where that is asked for.
+//! The events of a world, as one hash, so that two runs of a seed can be compared. The last events
+//! are kept for the message of a failure; all events are kept as text only on request.
 
 use std::collections::VecDeque;
 use std::fmt::Write as _;

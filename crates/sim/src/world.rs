@@ -1,4 +1,4 @@
-//! One world: a machine with its node, clients, and what goes wrong, until its time is over.
+//! One world: a machine with its node, clients and faults, for a span of simulated time.
 
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};

@@ -78,7 +78,7 @@ fn producers_that_a_start_forgets_are_caught() {
     must_catch(Bug::ProducersForgotten);
 }
 
-/// The command `cargo xtask sim`: the seeds from one number up to another, every so many of them.
+/// The command `cargo xtask sim`: the seeds of a range, with a step.
 #[test]
 #[ignore = "cargo xtask sim runs it"]
 fn seeds() {
