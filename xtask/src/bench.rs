@@ -4,6 +4,7 @@
 //! machine hits all of them. A figure is the median of the runs with its spread; no limit is
 //! checked. `bench/session.rs` is one run.
 
+mod cold;
 mod java;
 mod librdkafka;
 mod load;
@@ -46,6 +47,10 @@ pub struct Args {
     /// For how long a latency load is measured.
     #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..))]
     seconds: u32,
+
+    /// How much the load `cold reads` writes and reads from the disk, in MB.
+    #[arg(long, default_value_t = 4000, value_parser = clap::value_parser!(u32).range(1..))]
+    cold_megabytes: u32,
 
     /// Run all combinations of the settings, which takes hours, instead of a selection with each
     /// value of each setting.
@@ -125,6 +130,7 @@ fn plan(args: &Args, durability: Durability) -> Plan {
     let amount = Amount {
         megabytes: args.megabytes,
         seconds: args.seconds,
+        cold_megabytes: args.cold_megabytes,
     };
     Plan::new(durability, amount, &loads, is_chosen)
 }

@@ -8,6 +8,7 @@ mod consumer;
 mod producer;
 
 use std::sync::Arc;
+use std::thread;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
@@ -16,6 +17,7 @@ use ottla_client::{Cluster, Options};
 use serde_json::{Value, json};
 use tokio::runtime;
 use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
 use tokio::time;
 
 use crate::clock::Clock;
@@ -92,6 +94,33 @@ impl Mark {
     }
 }
 
+/// When a record was due, and how long after that something came about; in nanoseconds.
+#[derive(Debug, Clone, Copy)]
+pub struct Sample {
+    pub intended: u64,
+    pub took: u64,
+}
+
+impl Sample {
+    fn of(mark: Mark, now: u64) -> Self {
+        Self {
+            intended: mark.intended,
+            took: now.saturating_sub(mark.intended),
+        }
+    }
+}
+
+/// What a load measured of every record that counts.
+#[derive(Debug)]
+pub struct Measured {
+    /// Until the producer had its acknowledgement.
+    pub acknowledged: Vec<Sample>,
+    /// Until the consumer had it.
+    pub seen: Vec<Sample>,
+    /// Until the generator itself handed it out, which no broker is to blame for.
+    pub lateness: Vec<Sample>,
+}
+
 /// Runs the load; returns the quantiles.
 pub fn run(args: &Args) -> Result<Value> {
     let runtime = runtime::Builder::new_multi_thread()
@@ -99,32 +128,79 @@ pub fn run(args: &Args) -> Result<Value> {
         .enable_all()
         .build()?;
     let clock = Clock::start();
-    let (due, records) = mpsc::unbounded_channel();
-    let measured = runtime.block_on(async {
-        let consumer = consumer::read(connect(args).await?, args.clone(), clock);
-        let consumer = tokio::spawn(consumer);
-        let mut producer =
-            producer::Producer::new(connect(args).await?, args.clone(), clock).await?;
-        let pacer = pace(args, clock, due)?;
-        let limit = Duration::from_secs(args.seconds + args.warm_up) + PATIENCE;
-        let all = async {
-            let acknowledged = producer.send_all(records).await?;
-            anyhow::Ok((acknowledged, consumer.await??))
-        };
-        let measured = time::timeout(limit, all).await;
-        let measured = measured.context("records are missing after a minute")??;
-        let lateness = pacer.join().ok().context("the pacer panicked")?;
-        anyhow::Ok((measured, lateness))
-    });
-    let ((acknowledged, seen), lateness) = measured?;
+    let measured = runtime.block_on(async { Load::start(args, clock).await?.measured().await })?;
+    let times = |samples: Vec<Sample>| {
+        let times = samples.into_iter().map(|sample| sample.took);
+        quantiles::of(times.collect())
+    };
     Ok(json!({
-        "produce": quantiles::of(acknowledged),
-        "end_to_end": quantiles::of(seen),
-        "lateness_of_generator": quantiles::of(lateness),
+        "produce": times(measured.acknowledged),
+        "end_to_end": times(measured.seen),
+        "lateness_of_generator": times(measured.lateness),
     }))
 }
 
-async fn connect(args: &Args) -> Result<Arc<Cluster>> {
+/// A load under way.
+pub struct Load {
+    args: Args,
+    counts_from: u64,
+    producer: producer::Producer,
+    due: mpsc::UnboundedReceiver<Mark>,
+    consumer: JoinHandle<Result<Vec<Sample>>>,
+    pacer: thread::JoinHandle<Vec<Sample>>,
+}
+
+impl Load {
+    /// Connects a producer and a consumer; the first record is due soon.
+    pub async fn start(args: &Args, clock: Clock) -> Result<Self> {
+        let (hand_out, due) = mpsc::unbounded_channel();
+        let consumer = consumer::read(connect(args).await?, args.clone(), clock);
+        let consumer = tokio::spawn(consumer);
+        let producer = producer::Producer::new(connect(args).await?, args.clone(), clock).await?;
+        let start = clock.now() + LEAD_IN;
+        Ok(Self {
+            args: args.clone(),
+            counts_from: start + args.warm_up * 1_000_000_000,
+            producer,
+            due,
+            consumer,
+            pacer: pace(args, (clock, start), hand_out)?,
+        })
+    }
+
+    /// When the first record that counts is due.
+    pub fn counts_from(&self) -> u64 {
+        self.counts_from
+    }
+
+    /// Waits for all records.
+    pub async fn measured(self) -> Result<Measured> {
+        let Self {
+            args,
+            mut producer,
+            due,
+            consumer,
+            pacer,
+            ..
+        } = self;
+        let limit = Duration::from_secs(args.seconds + args.warm_up) + PATIENCE;
+        let all = async {
+            let acknowledged = producer.send_all(due).await?;
+            anyhow::Ok((acknowledged, consumer.await??))
+        };
+        let (acknowledged, seen) = time::timeout(limit, all)
+            .await
+            .context("records are missing after a minute")??;
+        Ok(Measured {
+            acknowledged,
+            seen,
+            lateness: pacer.join().ok().context("the pacer panicked")?,
+        })
+    }
+}
+
+/// One connection to each broker, as this program does it.
+pub async fn connect(args: &Args) -> Result<Arc<Cluster>> {
     let options = Options {
         client_id: "ottla-load".to_owned(),
         ..Options::default()
@@ -133,14 +209,13 @@ async fn connect(args: &Args) -> Result<Arc<Cluster>> {
     Ok(Arc::new(Cluster::connect(bootstrap, options).await?))
 }
 
-/// Releases the records at their due times; returns how late the generator itself was.
+/// Releases the records at their due times, the first at `start`; returns how late the generator itself was.
 fn pace(
     args: &Args,
-    clock: Clock,
+    (clock, start): (Clock, u64),
     due: mpsc::UnboundedSender<Mark>,
-) -> Result<std::thread::JoinHandle<Vec<u64>>> {
+) -> Result<thread::JoinHandle<Vec<Sample>>> {
     let args = args.clone();
-    let start = clock.now() + LEAD_IN;
     let pace = move || {
         let mut lateness = Vec::new();
         for number in 0..args.records() {
@@ -148,7 +223,7 @@ fn pace(
             clock.wait_until(intended);
             let mark = Mark { number, intended };
             if args.counts(mark) {
-                lateness.push(clock.now().saturating_sub(intended));
+                lateness.push(Sample::of(mark, clock.now()));
             }
             if due.send(mark).is_err() {
                 break;
@@ -156,7 +231,7 @@ fn pace(
         }
         lateness
     };
-    Ok(std::thread::Builder::new()
+    Ok(thread::Builder::new()
         .name("pacer".to_owned())
         .spawn(pace)?)
 }

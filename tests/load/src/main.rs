@@ -5,6 +5,7 @@
 
 mod bare;
 mod clock;
+mod cold;
 mod frames;
 mod latency;
 mod quantiles;
@@ -27,6 +28,8 @@ struct Arguments {
 enum Command {
     /// Produce and consume at a fixed rate, and print the latencies from the due times.
     Latency(latency::Args),
+    /// The same while other consumers read a topic that is not in the page cache.
+    Cold(cold::Args),
     /// Send the same produce frame again and again over several connections.
     Frames(frames::Args),
     /// Serve such frames with nothing but read, CRC, write and answer: the lower bound of a broker's cost.
@@ -40,6 +43,7 @@ enum Command {
 fn main() -> Result<()> {
     let report = match Arguments::parse().command {
         Command::Latency(args) => latency::run(&args)?,
+        Command::Cold(args) => cold::run(&args)?,
         Command::Frames(args) => frames::run(&args)?,
         Command::Bare(args) => return bare::run(&args),
         Command::Spread(args) => spread::write(&args)?,

@@ -1,5 +1,7 @@
 //! Loads by `ottla-load`, our own generator: latency from the intended send time, and frames encoded once.
 
+use std::process::Command;
+
 use anyhow::{Context, Result};
 use serde_json::Value;
 
@@ -56,6 +58,29 @@ impl Latency {
         format!("Latency at {rate} records/s of 1 KiB over {partitions} partition{plural}, ms")
     }
 
+    /// A few records, whose latency the disk and the other consumers decide.
+    pub fn beside_cold_reads() -> Self {
+        Self {
+            acks: "all",
+            rate: 200,
+            partitions: 1,
+        }
+    }
+
+    /// The arguments of `ottla-load` for it.
+    pub fn add_arguments(&self, load: &mut Command, (seconds, warm_up): (u32, u32)) {
+        let acks = self.acks;
+        load.args(["--acks", if acks == "all" { "-1" } else { acks }]);
+        for (option, number) in [
+            ("--partitions", self.partitions),
+            ("--rate", self.rate),
+            ("--seconds", seconds),
+            ("--warm-up", warm_up),
+        ] {
+            load.args([option, &number.to_string()]);
+        }
+    }
+
     pub fn partitions(&self) -> u32 {
         self.partitions
     }
@@ -66,8 +91,8 @@ impl Latency {
 pub struct Frames {
     pub name: &'static str,
     /// Records of 1 KiB in a frame.
-    records: u32,
-    in_flight: u32,
+    pub records: u32,
+    pub in_flight: u32,
     pub connections: u32,
     /// The share of the load's megabytes that is sent, in percent, because small frames take long.
     pub percent: u32,
@@ -107,29 +132,28 @@ pub fn latency(
     let acks = latency.acks;
     let mut load = program("ottla-load");
     load.args(["latency", "--bootstrap", bootstrap, "--topic", topic]);
-    load.args(["--acks", if acks == "all" { "-1" } else { acks }]);
-    for (option, number) in [
-        ("--partitions", latency.partitions),
-        ("--rate", latency.rate),
-        ("--seconds", seconds),
-        ("--warm-up", LATENCY_WARM_UP),
-    ] {
-        load.args([option, &number.to_string()]);
-    }
+    latency.add_arguments(&mut load, (seconds, LATENCY_WARM_UP));
     let report = report(&crate::measured::output(&mut load)?)?;
+    let figures = quantiles(&report)?.into_iter();
+    let named = |(name, value)| (format!("acks {acks}: {name}"), value);
+    Ok(figures.map(named).collect())
+}
+
+/// The quantiles of a report: a name and milliseconds. Nothing of what was not measured.
+pub fn quantiles(report: &Value) -> Result<Vec<(String, f64)>> {
     let mut figures = Vec::new();
     for (part, name) in [
         ("produce", "produce"),
         ("end_to_end", "end to end"),
         ("lateness_of_generator", "the generator itself"),
     ] {
-        if part == "produce" && acks == "0" {
-            continue;
-        }
         for (quantile, suffix) in [("p50_ms", "p50"), ("p99_ms", "p99"), ("p999_ms", "p99.9")] {
+            if report[part]["count"] == 0 {
+                continue;
+            }
             let value = report[part][quantile].as_f64();
             let value = value.with_context(|| format!("no {part} {quantile} in {report}"))?;
-            figures.push((format!("acks {acks}: {name}, {suffix}"), value));
+            figures.push((format!("{name}, {suffix}"), value));
         }
     }
     Ok(figures)
@@ -166,6 +190,6 @@ pub fn frames(frames: &Frames, bootstrap: &str, topic: &str, megabytes: u32) -> 
     })
 }
 
-fn report(text: &str) -> Result<Value> {
+pub fn report(text: &str) -> Result<Value> {
     serde_json::from_str(text).with_context(|| format!("cannot read what ottla-load says: {text}"))
 }

@@ -8,6 +8,7 @@ use std::collections::BTreeSet;
 
 use anyhow::Result;
 
+use super::cold;
 use super::load::{self, Load};
 use super::own::{self, FRAMES, Frames, Latency};
 use super::table::{Figures, RowName, Section};
@@ -28,6 +29,8 @@ pub struct Amount {
     pub megabytes: u32,
     /// Of a latency load.
     pub seconds: u32,
+    /// That consumers read from the disk.
+    pub cold_megabytes: u32,
 }
 
 /// The loads of a run.
@@ -38,6 +41,7 @@ pub struct Plan {
     loads: Vec<Load>,
     latency: Vec<Latency>,
     frames: Vec<Frames>,
+    has_cold_reads: bool,
 }
 
 impl Plan {
@@ -82,6 +86,7 @@ impl Plan {
                 .into_iter()
                 .filter(|frames| is_chosen(frames.name))
                 .collect(),
+            has_cold_reads: durability != Durability::Default && is_chosen(cold::NAME),
         }
     }
 
@@ -93,7 +98,10 @@ impl Plan {
     }
 
     pub fn is_empty(&self) -> bool {
-        self.loads.is_empty() && self.latency.is_empty() && self.frames.is_empty()
+        self.loads.is_empty()
+            && self.latency.is_empty()
+            && self.frames.is_empty()
+            && !self.has_cold_reads
     }
 
     /// The names of all loads.
@@ -109,6 +117,7 @@ impl Plan {
             names.extend(plan.loads.iter().map(Load::name));
             names.extend(plan.latency.iter().map(Latency::name));
             names.extend(plan.frames.iter().map(|frames| frames.name.to_owned()));
+            names.extend(plan.has_cold_reads.then(|| cold::NAME.to_owned()));
         }
         let mut seen = BTreeSet::new();
         names.retain(|name| seen.insert(name.clone()));
@@ -161,6 +170,10 @@ impl Session<'_> {
             session.attempt(&latency.name(), |session| session.latency(latency))?;
         }
         session.frames()?;
+        // Tansu keeps everything in memory.
+        if plan.has_cold_reads && contender != Contender::Tansu {
+            session.attempt(cold::NAME, Session::cold_reads)?;
+        }
         let process = session.running.process();
         let peak = process.peak_resident_mib()?;
         session.add_broker("resident memory at most, MiB", peak);
@@ -236,6 +249,41 @@ impl Session<'_> {
         let table = "Produce and consume at that rate, broker CPU in % of a core";
         self.add(table, &format!("acks {}", latency.acks), share * 100.0);
         self.delete_topic(&topic)
+    }
+
+    /// Measures the same latency alone and beside readers of cold records.
+    fn cold_reads(&mut self) -> Result<()> {
+        let bootstrap = self.running.bootstrap().to_owned();
+        let cold_topic = self.create_topic("cold", cold::READERS)?;
+        own::frames(
+            &cold::FRAMES,
+            &bootstrap,
+            &cold_topic,
+            self.plan.amount.cold_megabytes,
+        )?;
+        rustix::fs::sync();
+        let latency = Latency::beside_cold_reads();
+        let table = latency.caption();
+        let topic = self.create_topic("alone", latency.partitions())?;
+        let seconds = self.plan.amount.seconds;
+        for (name, value) in own::latency(&bootstrap, &topic, &latency, seconds)? {
+            self.add(&table, &format!("{name}, alone"), value);
+        }
+        self.delete_topic(&topic)?;
+        let topic = self.create_topic("beside", latency.partitions())?;
+        cold::evict(&self.running.directory().join("data"), &cold_topic)?;
+        let (figures, rate) = cold::beside(&bootstrap, (&topic, &cold_topic), &latency)?;
+        for (name, value) in figures {
+            let name = format!("acks all: {name}, beside cold readers");
+            self.add(&table, &name, value);
+        }
+        self.add(
+            "Consume from the disk meanwhile, MB/s",
+            "two consumers",
+            rate,
+        );
+        self.delete_topic(&topic)?;
+        self.delete_topic(&cold_topic)
     }
 
     fn frames(&mut self) -> Result<()> {

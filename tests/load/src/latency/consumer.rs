@@ -6,11 +6,11 @@ use std::sync::Arc;
 use anyhow::{Context, Result, bail};
 use ottla_client::{Cluster, FetchOptions, Fetcher, TopicPartition};
 
-use super::{Args, Mark};
+use super::{Args, Mark, Sample};
 use crate::clock::Clock;
 
-/// Reads until all records have arrived; returns the latencies in nanoseconds.
-pub async fn read(cluster: Arc<Cluster>, args: Args, clock: Clock) -> Result<Vec<u64>> {
+/// Reads until all records have arrived; returns the latencies.
+pub async fn read(cluster: Arc<Cluster>, args: Args, clock: Clock) -> Result<Vec<Sample>> {
     let partitions = i32::try_from(args.partitions)?;
     let start = (0..partitions).map(|index| (TopicPartition::new(&args.topic, index), 0));
     let mut fetcher = Fetcher::new(cluster, FetchOptions::default());
@@ -31,7 +31,7 @@ pub async fn read(cluster: Arc<Cluster>, args: Args, clock: Clock) -> Result<Vec
             }
             missing -= 1;
             if args.counts(mark) {
-                latencies.push(now.saturating_sub(mark.intended));
+                latencies.push(Sample::of(mark, now));
             }
         }
     }

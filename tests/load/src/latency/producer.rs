@@ -10,7 +10,7 @@ use ottla_protocol::records::{BatchBuilder, BatchOptions};
 use tokio::sync::{Semaphore, mpsc};
 use tokio::task::JoinSet;
 
-use super::{Args, Mark};
+use super::{Args, Mark, Sample};
 use crate::clock::Clock;
 use crate::request::{Terms, produce};
 
@@ -25,7 +25,7 @@ pub struct Producer {
     clock: Clock,
     connection: Arc<Connection>,
     places: Arc<Semaphore>,
-    requests: JoinSet<Result<Vec<u64>>>,
+    requests: JoinSet<Result<Vec<Sample>>>,
 }
 
 impl Producer {
@@ -40,9 +40,12 @@ impl Producer {
         })
     }
 
-    /// Sends until `due` is closed and everything is acknowledged; returns the latencies in nanoseconds, or an empty
-    /// list with acks=0. The connection stays open, because closing it would drop what is not written yet.
-    pub async fn send_all(&mut self, mut due: mpsc::UnboundedReceiver<Mark>) -> Result<Vec<u64>> {
+    /// Sends until `due` is closed and everything is acknowledged; returns the latencies, or an empty list with acks=0. The
+    /// connection stays open, because closing it would drop what is not written yet.
+    pub async fn send_all(
+        &mut self,
+        mut due: mpsc::UnboundedReceiver<Mark>,
+    ) -> Result<Vec<Sample>> {
         let mut latencies = Vec::new();
         while let Some(first) = due.recv().await {
             let place = Arc::clone(&self.places).acquire_owned().await?;
@@ -69,9 +72,7 @@ impl Producer {
                     "the broker refuses a batch: {answer:?}"
                 );
                 let counted = marks.into_iter().filter(|mark| args.counts(*mark));
-                Ok(counted
-                    .map(|mark| now.saturating_sub(mark.intended))
-                    .collect())
+                Ok(counted.map(|mark| Sample::of(mark, now)).collect())
             });
             while let Some(done) = self.requests.try_join_next() {
                 latencies.extend(done??);
