@@ -124,6 +124,15 @@ impl<F: Files> ColdReads<F> {
         self.loaded.load(Ordering::Relaxed)
     }
 
+    /// Holds all turns of a directory, as readers of a disk do that does not answer.
+    #[cfg(test)]
+    pub async fn take_all_turns(&self, directory: &Path) -> tokio::sync::OwnedSemaphorePermit {
+        let turns = Arc::clone(&self.of(directory).turns);
+        let all = u32::try_from(TURNS).expect("a few turns");
+        let taken = turns.acquire_many_owned(all).await;
+        taken.expect("the semaphore is never closed")
+    }
+
     fn queue(&self, log: Arc<LogDirectory<F>>, wanted: Missing<F::File>) -> Loading {
         let reads = self.of(log.path());
         let loaded = Arc::clone(&self.loaded);

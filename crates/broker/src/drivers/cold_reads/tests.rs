@@ -11,7 +11,7 @@ use ottla_log::files::simulated::{Simulated, SimulatedFile};
 use ottla_log::files::{File, Files, Open, Operation};
 use ottla_log::{LogDirectory, Missing, StorageError};
 
-use super::{AHEAD, ColdReads, KEPT_BYTES, Loading, PIECE, TURNS};
+use super::{AHEAD, ColdReads, KEPT_BYTES, Loading, PIECE};
 use crate::drivers::syncs::Syncs;
 
 type Log = Arc<LogDirectory<Simulated>>;
@@ -56,9 +56,7 @@ async fn waits(loading: &mut Loading) -> bool {
 
 /// Waits until no turn is taken: what is read ahead has been read.
 async fn settled(reads: &ColdReads<Simulated>, log: &Log) {
-    let turns = Arc::clone(&reads.of(log.path()).turns);
-    let all = u32::try_from(TURNS).unwrap();
-    drop(turns.acquire_many_owned(all).await.unwrap());
+    drop(reads.take_all_turns(log.path()).await);
 }
 
 #[tokio::test]
@@ -99,9 +97,7 @@ async fn a_reader_waits_for_its_turn_and_others_pass_it_when_it_goes_away() {
     let (_disk, log, file) = cold("/a");
     let (_other_disk, other_log, other_file) = cold("/b");
     let reads = reads_of([&log, &other_log]);
-    let turns = Arc::clone(&reads.of(log.path()).turns);
-    let all = u32::try_from(TURNS).unwrap();
-    let taken = turns.acquire_many_owned(all).await.unwrap();
+    let taken = reads.take_all_turns(log.path()).await;
 
     let mut first = reads.queue(Arc::clone(&log), piece(&file));
     let mut second = reads.queue(Arc::clone(&log), piece(&file));

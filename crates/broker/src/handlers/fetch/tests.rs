@@ -7,6 +7,8 @@ use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
+use ottla_log::files::disk::Disk;
+use ottla_log::files::{File as _, Files as _, Open};
 use ottla_log::{Batch, Bound, Origin};
 use ottla_metadata::{MetadataDelta, MetadataImage};
 use ottla_protocol::ids::{Offset, PartitionIndex, Uuid};
@@ -134,6 +136,33 @@ async fn what_is_appended_behind_the_look_of_a_reader_is_flushed_for_it() {
     append(&partition);
     flush_if_enough(&targets, &limits, &look, &reader, limits.waits());
     reaches(&partition, Offset(2)).await;
+}
+
+#[tokio::test]
+async fn a_reader_that_waits_for_the_disk_holds_neither_a_thread_nor_the_lock() {
+    let directory = tempfile::tempdir().unwrap();
+    let (_drivers, partition) = partition(directory.path());
+    let size = append(&partition);
+    flush(&partition, Offset(1)).await;
+    let segment = directory.path().join("t-0/00000000000000000000.log");
+    Disk.open(&segment, Open::Read)
+        .unwrap()
+        .forget_cached(0, 4096);
+
+    let path = partition.directory().log.path().to_path_buf();
+    let cold_reads = ColdReads::new([(path.clone(), Arc::default())]);
+    let (mut targets, mut limits) = ([target(&partition)], limits(size));
+    limits.cold_reads = Arc::new(cold_reads);
+    let turns = limits.cold_reads.take_all_turns(&path).await;
+    let mut reading = pin!(plan_enough(&mut targets, &limits));
+    let is_waiting = poll_fn(|context| Poll::Ready(reading.as_mut().poll(context).is_pending()));
+    assert!(is_waiting.await);
+    append(&partition);
+    drop(turns);
+    let plans = reading.await;
+    let (planned, _) = plans[0].as_ref().unwrap();
+    assert_eq!(planned.plan.length, size);
+    assert_eq!(limits.cold_reads.loaded(), 1);
 }
 
 #[tokio::test]
