@@ -43,6 +43,8 @@ pub(super) enum Node {
         durable: Vec<u8>,
         pending: Vec<FileChange>,
         modified_ms: i64,
+        /// Whether a failed sync of the file system has lost changes, which the next sync of the file reports.
+        has_unreported_error: bool,
     },
     Directory {
         seen: Names,
@@ -73,6 +75,7 @@ impl Node {
             durable: Vec::new(),
             pending: Vec::new(),
             modified_ms: 0,
+            has_unreported_error: false,
         }
     }
 
@@ -300,9 +303,43 @@ impl State {
     }
 
     pub(super) fn settle_all(&mut self, reaches_platter: bool) {
-        self.nodes
-            .values_mut()
-            .for_each(|node| settle(node, reaches_platter));
+        for node in self.nodes.values_mut() {
+            if let Node::File {
+                pending,
+                has_unreported_error,
+                ..
+            } = node
+            {
+                *has_unreported_error |= !reaches_platter && !pending.is_empty();
+            }
+            settle(node, reaches_platter);
+        }
+    }
+
+    /// Whether changes of a file were lost by a failed sync of the file system; reported once, as on Linux.
+    pub(super) fn report_error(&mut self, inode: u64) -> Result<(), io::ErrorKind> {
+        if let Some(Node::File {
+            has_unreported_error,
+            ..
+        }) = self.nodes.get_mut(&inode)
+            && std::mem::take(has_unreported_error)
+        {
+            return Err(io::ErrorKind::Other);
+        }
+        Ok(())
+    }
+
+    /// No process is left that could be told.
+    fn forget_errors(&mut self) {
+        for node in self.nodes.values_mut() {
+            if let Node::File {
+                has_unreported_error,
+                ..
+            } = node
+            {
+                *has_unreported_error = false;
+            }
+        }
     }
 
     pub(super) fn total_bytes(&self) -> u64 {
@@ -355,6 +392,7 @@ impl State {
 
     fn reset(&mut self) {
         self.heal();
+        self.forget_errors();
         self.open_handles = 0;
         self.counts.clear();
         self.changes = 0;
