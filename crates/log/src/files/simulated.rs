@@ -7,8 +7,7 @@
 //! Faults are injected with [`Simulated::fail_nth`], [`Simulated::limit_space`] (a full disk),
 //! [`Simulated::limit_handles`] (no descriptors) and [`Simulated::cut_power_after`]. After a failed sync of a file its
 //! unsynced writes count as clean and are lost, as on Linux: a second sync reports no error and saves nothing. Names
-//! stay unsynced after a failed sync of their directory. A failed sync of the file system is reported by the next sync
-//! of each file that has lost something by it (assumption 12 of `docs/formats.md`).
+//! stay unsynced after a failed sync of their directory.
 
 mod random;
 mod state;
@@ -304,6 +303,8 @@ impl File for SimulatedFile {
     fn sync_data(&self) -> Result<(), FileError> {
         let mut state = self.lock();
         let allowed = state.before(Operation::Sync, true);
+        // A failed sync of the file system is reported by the next sync of each file that has lost something by it
+        // (assumption 12 of `docs/formats.md`).
         let allowed = allowed.and(state.report_error(self.inode));
         state.settle(self.inode, allowed.is_ok());
         allowed.map_err(self.failed(Operation::Sync))
