@@ -26,8 +26,8 @@ pub use directory::{
 };
 pub use meta_properties::{META_PROPERTIES, MetaProperties, MetaPropertiesError};
 pub use metadata_log::{
-    Inspected, Location, MetadataLog, OpenError, Opened, ProposeError, QuorumStatus, Settings,
-    SnapshotJob, UnsupportedVersion, WrittenSnapshot, check_version,
+    Inspected, Location, MetadataLog, NotCommitted, OpenError, Opened, ProposeError, QuorumStatus,
+    Settings, SnapshotJob, UnsupportedVersion, WrittenSnapshot, check_version,
 };
 pub use quorum_state::QuorumStateError;
 pub use snapshot_schedule::SnapshotSchedule;

@@ -84,6 +84,27 @@ pub enum ProposeError {
     Failed(Failure),
 }
 
+/// Why records were not committed by a quorum of one.
+#[derive(Debug, thiserror::Error)]
+pub enum NotCommitted {
+    /// The log did not take the records.
+    #[error(transparent)]
+    Propose(#[from] ProposeError),
+    /// The disk failed when a snapshot was begun or taken over.
+    #[error(transparent)]
+    File(#[from] FileError),
+}
+
+impl NotCommitted {
+    /// Whether every later proposal fails too. A full disk may have room again, and the next records may be smaller.
+    pub fn is_final(&self) -> bool {
+        !matches!(
+            self,
+            Self::Propose(ProposeError::Full(_) | ProposeError::TooLarge | ProposeError::Record(_))
+        )
+    }
+}
+
 /// Why a metadata log takes nothing more.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum Failure {

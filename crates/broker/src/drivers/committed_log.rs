@@ -14,23 +14,12 @@ use ottla_protocol::ids::Offset;
 use ottla_protocol::messages::metadata::MetadataRecord;
 use ottla_protocol::time::Timestamp;
 use ottla_quorum::{
-    MetadataLog, ProposeError, QuorumStatus, SnapshotSchedule, WriteError, WrittenSnapshot,
+    MetadataLog, NotCommitted, QuorumStatus, SnapshotSchedule, WriteError, WrittenSnapshot,
 };
 use tokio::sync::watch;
 
 use super::threads::Thread;
 use crate::process::clock::Clock;
-
-/// Why metadata could not be committed.
-#[derive(Debug, thiserror::Error)]
-pub enum NotCommitted {
-    /// The log did not take the records.
-    #[error(transparent)]
-    Propose(#[from] ProposeError),
-    /// The disk failed when a snapshot was begun or taken over.
-    #[error(transparent)]
-    File(#[from] FileError),
-}
 
 /// The metadata log as the controller's thread writes it.
 #[derive(Debug)]
@@ -98,14 +87,8 @@ impl CommittedLog {
 impl Quorum for CommittedLog {
     type Error = NotCommitted;
 
-    /// A full disk may have room again later, and the next records may be smaller.
     fn is_final(error: &NotCommitted) -> bool {
-        !matches!(
-            error,
-            NotCommitted::Propose(
-                ProposeError::Full(_) | ProposeError::TooLarge | ProposeError::Record(_)
-            )
-        )
+        error.is_final()
     }
 
     fn next_offset(&self) -> Offset {

@@ -4,14 +4,15 @@ use std::collections::VecDeque;
 
 use ottla_controller::request::AllocateProducerIds;
 use ottla_controller::{Active, ControllerReply, ControllerRequest, Quorum, QuorumEvent, Turn};
-use ottla_log::files::FileError;
 use ottla_log::files::simulated::Simulated;
 use ottla_metadata::MetadataImage;
 use ottla_protocol::ids::Offset;
 use ottla_protocol::messages::ErrorCode;
 use ottla_protocol::messages::metadata::MetadataRecord;
 use ottla_protocol::time::Timestamp;
-use ottla_quorum::{MetadataLog, ProposeError, SnapshotJob, SnapshotSchedule, WriteError};
+use ottla_quorum::{
+    MetadataLog, NotCommitted, ProposeError, SnapshotJob, SnapshotSchedule, WriteError,
+};
 
 use super::{Failed, NodeEvent, Process};
 use crate::messages::{Reply, ReplyTo};
@@ -38,33 +39,11 @@ pub struct CommittedLog {
     pub now: Timestamp,
 }
 
-/// Why records are not in the metadata log.
-#[derive(Debug)]
-pub enum NotCommitted {
-    Propose(ProposeError),
-    File(FileError),
-}
-
-impl std::fmt::Display for NotCommitted {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Self::Propose(error) => error.fmt(f),
-            Self::File(error) => error.fmt(f),
-        }
-    }
-}
-
 impl Quorum for CommittedLog {
     type Error = NotCommitted;
 
-    /// A full disk may have room again later.
     fn is_final(error: &NotCommitted) -> bool {
-        !matches!(
-            error,
-            NotCommitted::Propose(
-                ProposeError::Full(_) | ProposeError::TooLarge | ProposeError::Record(_)
-            )
-        )
+        error.is_final()
     }
 
     fn next_offset(&self) -> Offset {
@@ -76,13 +55,12 @@ impl Quorum for CommittedLog {
         records: &[MetadataRecord],
         image: &MetadataImage,
     ) -> Result<Vec<QuorumEvent>, NotCommitted> {
-        let proposed = self
-            .log
-            .propose(records, image.metadata_version(), self.now);
-        proposed.map_err(NotCommitted::Propose)?;
+        let version = image.metadata_version();
+        self.log.propose(records, version, self.now)?;
         if self.writing.is_none() {
-            let job = self.snapshots.begin_if_due(&mut self.log, image, self.now);
-            self.writing = job.map_err(NotCommitted::File)?;
+            self.writing = self
+                .snapshots
+                .begin_if_due(&mut self.log, image, self.now)?;
         }
         Ok(vec![QuorumEvent::Committed(self.log.end_offset())])
     }
