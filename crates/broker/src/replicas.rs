@@ -127,4 +127,9 @@ impl Replicas {
     pub fn write_log_starts(&self, directory: &Arc<Directory>) -> Result<(), StorageError> {
         checkpoints::write_log_starts(directory, || self.all_in(directory))
     }
+
+    /// Writes the log start offsets of a directory for a caller that answers for them.
+    pub fn ensure_log_starts(&self, directory: &Arc<Directory>) -> Result<(), StorageError> {
+        checkpoints::ensure_log_starts(directory, || self.all_in(directory))
+    }
 }

@@ -48,6 +48,16 @@ pub fn write_log_starts<F: Files, H: Host>(
     )
 }
 
+/// Writes the log start offsets for a caller that answers for them. It is an error too that the directory has failed, where
+/// [`write_log_starts`] writes nothing.
+pub fn ensure_log_starts<F: Files, H: Host>(
+    directory: &Directory<F, H>,
+    partitions: impl FnOnce() -> Partitions<F, H>,
+) -> Result<(), StorageError> {
+    write_log_starts(directory, partitions)?;
+    directory.log.ensure_online()
+}
+
 /// Writes the offsets up to which logs are compacted.
 pub fn write_compacted<F: Files, H: Host>(
     directory: &Directory<F, H>,

@@ -18,7 +18,7 @@ use ottla_metadata::{Changes, ConfigResource, MetadataImage, Partition, Topic};
 use ottla_protocol::ids::{LeaderEpoch, NodeId, Offset, PartitionIndex, Uuid};
 use ottla_protocol::records::{BatchBuilder, BatchOptions, BatchView};
 use ottla_protocol::time::{MonotonicTime, Now, Timestamp};
-use ottla_replica::checkpoints::write_recovery_points;
+use ottla_replica::checkpoints::{ensure_log_starts, write_recovery_points};
 use ottla_replica::node::Found;
 use ottla_replica::partition::{Append, RequiredAcks};
 use ottla_replica::stalls::{STALLED_AFTER, Task};
@@ -338,6 +338,18 @@ fn a_checkpoint_that_cannot_be_written_takes_the_directory_offline_unless_the_di
         write_recovery_points(directory, here).unwrap_err();
         assert_eq!(directory.log.failure().is_some(), is_offline, "{kind}");
     }
+}
+
+#[test]
+fn log_starts_of_a_directory_that_has_failed_are_not_taken_for_written() {
+    let disk = Simulated::new();
+    let node = node(&disk, &["/one"]);
+    make(&node, &image(&[ANYWHERE]));
+    let directory = &node.directories()[0];
+    ensure_log_starts(directory, || node.all_in(directory)).unwrap();
+    disk.fail_nth(Operation::Write, 1, ErrorKind::Other);
+    write_recovery_points(directory, || node.all_in(directory)).unwrap_err();
+    ensure_log_starts(directory, || node.all_in(directory)).unwrap_err();
 }
 
 #[test]

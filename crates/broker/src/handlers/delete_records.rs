@@ -123,15 +123,14 @@ fn as_named_last(topics: Vec<DeleteRecordsTopic>) -> Vec<DeleteRecordsTopic> {
     topics.collect()
 }
 
-/// Writes the log start offsets; returns the log directories where they are not on disk. One that has failed meanwhile
-/// writes nothing, and reports no error of its own.
+/// Writes the log start offsets; returns the log directories where that failed.
 fn write_log_starts<'a>(
     broker: &Broker,
     deleted: impl Iterator<Item = &'a (Offset, Arc<Partition>)>,
 ) -> Vec<Arc<Directory>> {
     let mut directories = distinct(deleted.map(|(_, partition)| partition.directory()));
-    directories.retain(|directory| match broker.replicas.write_log_starts(directory) {
-        Ok(()) => directory.log.failure().is_some(),
+    directories.retain(|directory| match broker.replicas.ensure_log_starts(directory) {
+        Ok(()) => false,
         Err(error) => {
             tracing::error!(%error, "cannot write the log start offsets: deleted records may come back by a crash");
             true

@@ -210,14 +210,10 @@ impl Process {
             TrimError::BeyondHighWatermark { .. } => ErrorCode::OffsetOutOfRange,
         })?;
         let directory = partition.directory();
-        let written = checkpoints::write_log_starts(directory, || self.replicas.all_in(directory));
+        let written = checkpoints::ensure_log_starts(directory, || self.replicas.all_in(directory));
         outside.note("deleted records before", [i64::from(place.1.0), start.0, 0]);
         written.map_err(|_| ErrorCode::KafkaStorageError)?;
-        // A directory that has failed writes nothing down.
-        match directory.log.failure() {
-            Some(_) => Err(ErrorCode::KafkaStorageError),
-            None => Ok(start.0),
-        }
+        Ok(start.0)
     }
 }
 
