@@ -5,6 +5,7 @@
 
 pub mod config_keys;
 pub mod delta;
+mod difference;
 pub mod effective;
 pub mod image;
 pub mod loader;
