@@ -7,6 +7,7 @@ use ottla_log::files::{self, FileError, Files};
 use ottla_protocol::ids::{LeaderEpoch, Offset};
 use std::collections::BTreeMap;
 use std::fmt::Write;
+use std::ops::Bound;
 use std::path::Path;
 
 const FILE: &str = "leader-epoch-checkpoint";
@@ -34,6 +35,18 @@ impl EpochStarts {
     /// Adds a batch of `epoch` at `offset`; only the first batch of an epoch counts.
     pub(crate) fn note(&mut self, epoch: LeaderEpoch, offset: Offset) {
         self.0.entry(epoch).or_insert(offset);
+    }
+
+    /// The largest epoch that is not above `epoch`, and where it ends in a log that ends at `log_end`.
+    pub(crate) fn end_of(
+        &self,
+        epoch: LeaderEpoch,
+        log_end: Offset,
+    ) -> Option<(LeaderEpoch, Offset)> {
+        let (found, _) = self.0.range(..=epoch).next_back()?;
+        let later = (Bound::Excluded(*found), Bound::Unbounded);
+        let next = self.0.range(later).next();
+        Some((*found, next.map_or(log_end, |(_, start)| *start)))
     }
 
     /// Adds epochs that were read from batches; those that are known stay.

@@ -12,6 +12,7 @@ mod directory;
 mod epoch_checkpoint;
 mod meta_properties;
 mod metadata_log;
+mod observer;
 mod quorum_state;
 mod segment;
 mod snapshot_schedule;
@@ -26,9 +27,11 @@ pub use directory::{
 };
 pub use meta_properties::{META_PROPERTIES, MetaProperties, MetaPropertiesError};
 pub use metadata_log::{
-    Inspected, Location, MetadataLog, NotCommitted, OpenError, Opened, ProposeError, QuorumStatus,
-    Settings, SnapshotJob, UnsupportedVersion, WrittenSnapshot, check_version,
+    Fetched, FollowerEnd, Inspected, Location, LogView, MetadataLog, NotCommitted, OpenError,
+    Opened, ProposeError, QuorumStatus, Settings, SnapshotJob, SnapshotPiece, SnapshotUnreadable,
+    UnsupportedVersion, WrittenSnapshot, check_version,
 };
+pub use observer::{ObserveError, Observer, Wanted};
 pub use quorum_state::QuorumStateError;
 pub use snapshot_schedule::SnapshotSchedule;
 pub use voter::{Voter, VoterEndpoint};

@@ -13,7 +13,8 @@ mod refusals;
 mod replay;
 mod snapshots;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
+mod view;
 
 use crate::batches::{self, DataBatch, Place};
 use crate::checkpoint::SnapshotId;
@@ -40,6 +41,7 @@ use std::sync::Arc;
 pub use recovery::{Inspected, Location};
 pub use refusals::{OpenError, UnsupportedVersion, check_version};
 pub use snapshots::{SnapshotJob, WrittenSnapshot};
+pub use view::{Fetched, FollowerEnd, LogView, SnapshotPiece, SnapshotUnreadable};
 
 /// Sizes of the metadata log; the defaults are Kafka's.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -13,8 +13,8 @@ use ottla_protocol::time::Timestamp;
 use std::io::{ErrorKind, IoSlice};
 use std::path::{Path, PathBuf};
 
-const VERSION: MetadataVersion = MetadataVersion::LATEST;
-const NOW: Timestamp = Timestamp(1_795_488_512_562);
+pub(crate) const VERSION: MetadataVersion = MetadataVersion::LATEST;
+pub(crate) const NOW: Timestamp = Timestamp(1_795_488_512_562);
 
 fn data() -> &'static Path {
     Path::new("/data")
@@ -47,7 +47,7 @@ fn bootstrap() -> Vec<MetadataRecord> {
     ]
 }
 
-fn formatted() -> Simulated {
+pub(crate) fn formatted() -> Simulated {
     let files = Simulated::new();
     format_into(&files).unwrap();
     files
@@ -70,7 +70,7 @@ fn format_into(files: &Simulated) -> Result<(), crate::WriteError> {
     )
 }
 
-fn small() -> Settings {
+pub(crate) fn small() -> Settings {
     Settings {
         segment_bytes: 600,
         snapshot_bytes: 900,
@@ -79,7 +79,7 @@ fn small() -> Settings {
     }
 }
 
-fn open(files: &Simulated, settings: Settings) -> Result<Opened<Simulated>, OpenError> {
+pub(crate) fn open(files: &Simulated, settings: Settings) -> Result<Opened<Simulated>, OpenError> {
     MetadataLog::open(
         files.clone(),
         Location {
@@ -92,7 +92,7 @@ fn open(files: &Simulated, settings: Settings) -> Result<Opened<Simulated>, Open
     )
 }
 
-fn topic(number: u64) -> MetadataRecord {
+pub(crate) fn topic(number: u64) -> MetadataRecord {
     TopicRecord {
         name: format!("topic-{number}"),
         topic_id: Uuid::from_parts(9, number),
@@ -101,7 +101,7 @@ fn topic(number: u64) -> MetadataRecord {
     .into()
 }
 
-fn topics(image: &MetadataImage) -> Vec<u64> {
+pub(crate) fn topics(image: &MetadataImage) -> Vec<u64> {
     let number = |id: &Uuid| id.least_significant_bits();
     image.topics.keys().map(number).collect()
 }
