@@ -17,7 +17,7 @@ use ottla_protocol::time::MonotonicTime;
 
 use crate::messages::Place;
 use crate::model::{Model, PartitionModel, Presence, Purpose, Survives, TopicModel, number_in};
-use crate::node::{Found, Partition, Process};
+use crate::node::{Broker, Found, Partition};
 
 /// How a node ended before it was started again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -58,16 +58,16 @@ struct Held {
 /// Compares a node that has just started with what clients know; returns the comparisons, and the records that a power cut
 /// took under `page-cache`.
 pub fn after_start(
-    process: &Process,
+    broker: &Broker,
     model: &mut Model,
     last: Last<'_>,
     now: MonotonicTime,
 ) -> (u64, u64) {
-    let (mut checks, mut gone) = (metadata(&process.image, model), 0);
+    let (mut checks, mut gone) = (metadata(&broker.image, model), 0);
     let places: Vec<Place> = model.partitions.keys().copied().collect();
     for place in places {
         let (id, index) = place;
-        let partition = match process.replicas.by_id(id, index) {
+        let partition = match broker.replicas.by_id(id, index) {
             Found::Here(partition) => partition,
             other => {
                 // A deletion that was not answered yet may have been done.
@@ -85,8 +85,8 @@ pub fn after_start(
 }
 
 /// What groups have committed, in a coordinator that has just read its partition.
-pub fn groups(process: &Process, index: i32, model: &Model) -> u64 {
-    let Some((shard, count)) = process.coordinators.shard(index) else {
+pub fn groups(broker: &Broker, index: i32, model: &Model) -> u64 {
+    let Some((shard, count)) = broker.coordinators.shard(index) else {
         return 0;
     };
     let mut checks = 0;
@@ -94,7 +94,7 @@ pub fn groups(process: &Process, index: i32, model: &Model) -> u64 {
         if partition_for(group, count) != index {
             continue;
         }
-        let Some(topic) = process.image.topics.get(&place.0) else {
+        let Some(topic) = broker.image.topics.get(&place.0) else {
             continue;
         };
         let stored = shard.state().offsets().get((group, &topic.name, place.1.0));

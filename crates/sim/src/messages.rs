@@ -45,14 +45,18 @@ pub struct Produce {
     pub acks: RequiredAcks,
 }
 
+/// Asks for the records of one partition.
+#[derive(Debug, Clone, Copy)]
+pub struct Fetch {
+    pub place: Place,
+    pub offset: i64,
+    pub max_wait: Duration,
+}
+
 #[derive(Debug, Clone)]
 pub enum Request {
     Produce(Produce),
-    Fetch {
-        place: Place,
-        offset: i64,
-        max_wait: Duration,
-    },
+    Fetch(Fetch),
     InitProducerId,
     DeleteRecords {
         place: Place,

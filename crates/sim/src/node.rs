@@ -1,136 +1,115 @@
-//! A node: its machine with the disk, and the process that runs on it until it is killed.
+//! A process of a machine that is broker and controller at once, until it is killed.
 //!
-//! The process drives the production code with events, in place of the broker's threads and tasks.
-//! It decides nothing. Each file here replaces one driver of the broker.
+//! It drives the production code with events, in place of the broker's threads and tasks. It decides nothing. Each
+//! file here but `broker`, `event`, `failed` and `host` replaces one driver of the broker, and owns what that driver
+//! owns. [`Process`] hands what the broker asks to the controller, and what the controller commits to the broker.
 
+mod broker;
 mod controller;
 mod coordinators;
+mod data_requests;
 mod directories;
+pub mod event;
+mod failed;
 mod follower;
-mod handlers;
 mod host;
 mod housekeeping;
+mod producer_ids;
 mod start;
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use ottla_log::files::simulated::Simulated;
-use ottla_log::{LogDirectory, StorageError};
-use ottla_metadata::MetadataImage;
 use ottla_protocol::ids::NodeId;
-use ottla_protocol::time::Now;
-use ottla_replica::logs::LogsError;
 
-use self::controller::ControllerDriver;
-use self::coordinators::Coordinators;
-use self::directories::DirectoryDriver;
-use self::follower::Follower;
-use self::handlers::Waiting;
-use self::host::{Mail, Mailbox, Waiter};
-use self::housekeeping::Housekeeping;
+pub use self::broker::Broker;
+use self::controller::{Controller, Outcome};
+use self::event::{NodeEvent, ProcessId};
+pub use self::failed::Failed;
+pub use self::host::{Found, Partition};
 pub use self::start::format;
+use self::start::{StartFailed, directories, open_controller, open_replicas};
 use crate::faults::Troubles;
-use crate::outside::{Event, Outside};
-
-pub type Partition = ottla_replica::Partition<Simulated, host::SimulatedHost>;
-type Directory = ottla_replica::Directory<Simulated, host::SimulatedHost>;
-pub type Found = ottla_replica::node::Found<Simulated, host::SimulatedHost>;
-
-/// What a process has to do at its time.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum NodeEvent {
-    /// A pass of group commit may be due in the directory of this number.
-    BeginPass(usize),
-    SyncPass(usize),
-    EndPass(usize),
-    /// Requests wait for the controller.
-    Controller,
-    /// A snapshot of the metadata is to be written.
-    WriteSnapshot,
-    /// Something committed is to be taken over.
-    Follow,
-    /// A directory has a job.
-    Apply(usize),
-    /// The follower looks whether a directory that it waits for is stalled.
-    LookAtStalls,
-    Housekeeping(usize),
-    ExpireOffsets,
-    Cleaner,
-    /// A coordinator has a deadline.
-    Tick(i32),
-    /// A coordinator's partition is to be read.
-    Load(i32),
-    /// A fetch has waited for long enough.
-    FetchWaited(u64),
-}
+use crate::messages::{ReplyTo, Request};
+use crate::outside::Outside;
 
 /// A running process.
 #[derive(Debug)]
 pub struct Process {
-    pub id: NodeId,
-    /// Which of the processes of all nodes it is.
-    pub number: u64,
-    pub replicas: ottla_replica::Node<Simulated, host::SimulatedHost>,
-    /// The metadata as it is published.
-    pub image: MetadataImage,
-    /// The epoch of its registration.
-    epoch: i64,
+    pub id: ProcessId,
+    pub broker: Broker,
+    controller: Controller,
     /// Whether it cannot go on: its operator starts it again.
     has_failed: bool,
     disk: Simulated,
-    directories: Vec<DirectoryDriver>,
-    controller: ControllerDriver,
-    follower: Follower,
-    pub coordinators: Coordinators,
-    waiting: Waiting,
-    housekeeping: Housekeeping,
-    mailbox: Mailbox,
 }
 
 impl Process {
+    /// Starts a process on a disk. When this returns the node has its logs open, and joins its cluster.
+    pub fn start(
+        node: NodeId,
+        number: u64,
+        disk: &Simulated,
+        outside: &mut Outside,
+    ) -> Result<Self, StartFailed> {
+        let id = ProcessId { node, number };
+        let (controller, image) = open_controller(id, disk, outside)?;
+        let mailbox = host::Mailbox::default();
+        let directories = directories(disk, &mailbox);
+        let replicas = open_replicas(node, directories, &image, outside.now())?;
+        let mut process = Self {
+            id,
+            broker: Broker::new(id, replicas, image, mailbox),
+            controller,
+            has_failed: false,
+            disk: disk.clone(),
+        };
+        process.pass_on(outside);
+        Ok(process)
+    }
+
     pub fn on_event(&mut self, event: NodeEvent, outside: &mut Outside, troubles: Troubles) {
         let outcome = match event {
-            NodeEvent::BeginPass(number) => {
-                self.begin_pass(number, outside);
-                Ok(())
-            }
-            NodeEvent::SyncPass(number) => {
-                self.sync_pass(number, outside);
-                Ok(())
-            }
-            NodeEvent::EndPass(number) => self.end_pass(number, outside),
             NodeEvent::Controller => self.run_controller(outside),
-            NodeEvent::WriteSnapshot => self.write_snapshot(outside),
-            NodeEvent::Follow => {
-                self.follow(outside);
-                Ok(())
-            }
-            NodeEvent::Apply(number) => self.apply(number, outside),
-            NodeEvent::LookAtStalls => {
-                self.look_at_stalls(outside);
-                Ok(())
-            }
-            NodeEvent::Housekeeping(number) => self.keep_house(number, outside),
-            NodeEvent::ExpireOffsets => {
-                self.expire_offsets(outside);
-                Ok(())
-            }
-            NodeEvent::Cleaner => self.clean(outside),
-            NodeEvent::Tick(index) => {
-                self.tick(index, outside);
-                Ok(())
-            }
-            NodeEvent::Load(index) => self.load(index, outside),
-            NodeEvent::FetchWaited(fetch) => {
-                self.end_fetch(fetch, outside);
-                Ok(())
-            }
+            NodeEvent::WriteSnapshot => self.controller.write_snapshot(outside),
+            event => self.broker.on_event(event, outside),
         };
+        self.pass_on(outside);
         if let Err(failed) = outcome {
             self.failed(&failed, outside, troubles);
         }
         self.hear(outside);
+    }
+
+    pub fn on_request(&mut self, to: ReplyTo, request: Request, outside: &mut Outside) {
+        self.broker.on_request(to, request, outside);
+        self.pass_on(outside);
+        self.hear(outside);
+    }
+
+    fn run_controller(&mut self, outside: &mut Outside) -> Result<(), Failed> {
+        match self.controller.run(outside)? {
+            Outcome::Committed(committed) if committed.is_empty() => {}
+            Outcome::Committed(committed) => self.broker.on_committed(committed, outside),
+            Outcome::Refused(callers) => {
+                for caller in callers {
+                    self.broker.on_refused(caller, outside);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Asks the controller what the broker wants to know.
+    fn pass_on(&mut self, outside: &mut Outside) {
+        for (caller, request) in self.broker.take_asked() {
+            self.controller.ask(caller, request, outside);
+        }
+    }
+
+    fn hear(&mut self, outside: &mut Outside) {
+        self.broker.hear(outside);
+        self.pass_on(outside);
     }
 
     /// A failure must have a cause; one that takes a directory offline ends the process soon.
@@ -141,118 +120,18 @@ impl Process {
         self.has_failed |= failed.is_offline();
     }
 
-    /// Takes what those that waited are told.
-    pub fn hear(&mut self, outside: &mut Outside) {
-        loop {
-            let mail = self.mailbox.take();
-            if mail.is_empty() {
-                return;
-            }
-            for mail in mail {
-                match mail {
-                    Mail::PassIsDue(number) => self.look_for_pass(number, outside),
-                    Mail::Woken(fetch) => self.look_at_fetch(fetch, outside),
-                    Mail::Answered(Waiter::Producer(to, offset), outcome) => {
-                        handlers::acknowledge(to, offset, outcome, outside);
-                    }
-                    Mail::Answered(Waiter::Coordinator(append), outcome) => {
-                        self.on_append_answered(append, outcome.is_ok(), outside);
-                    }
-                }
-            }
-        }
-    }
-
-    fn later(&self, delay: Duration, event: NodeEvent, outside: &mut Outside) {
-        outside.after(delay, Event::Node(self.id, self.number, event));
-    }
-
     /// Lets a directory not answer for a while.
     pub fn stall(&mut self, directory: usize, until: Duration) {
-        let count = self.directories.len();
-        self.directories[directory % count].stalled_until = until;
+        self.broker.stall(directory, until);
     }
 
     /// Whether a directory or the metadata log has failed.
     pub fn is_crippled(&self) -> bool {
-        let mut directories = self.replicas.directories().iter();
-        self.has_failed || directories.any(|directory| directory.log.failure().is_some())
+        self.has_failed || self.broker.is_crippled()
     }
-}
 
-impl Drop for Process {
-    /// A partition that waits for a flush and its directory hold each other; the process that held both is gone.
-    fn drop(&mut self) {
-        let jobs = self.directories.iter().flat_map(|driver| &driver.job);
-        let deleted = jobs.flat_map(|job| job.deleted().iter().cloned());
-        for partition in self.replicas.all().into_iter().chain(deleted) {
-            drop(partition.take_log());
-        }
+    /// Ends in an orderly way.
+    pub fn stop(&mut self, outside: &mut Outside) -> Result<(), Failed> {
+        self.broker.stop(outside)
     }
-}
-
-/// Why something could not be done.
-#[derive(Debug)]
-pub enum Failed {
-    Storage(StorageError),
-    /// A file beside the logs.
-    File(ottla_log::files::FileError),
-    Logs(LogsError),
-    /// The metadata log.
-    Metadata(String),
-}
-
-impl Failed {
-    fn is_offline(&self) -> bool {
-        match self {
-            Self::Storage(error) | Self::Logs(LogsError::Storage(error)) => {
-                matches!(error, StorageError::Offline { .. })
-            }
-            Self::Metadata(_) => true,
-            Self::File(_) | Self::Logs(_) => false,
-        }
-    }
-}
-
-impl std::fmt::Display for Failed {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Self::Storage(error) => error.fmt(f),
-            Self::File(error) => error.fmt(f),
-            Self::Logs(error) => error.fmt(f),
-            Self::Metadata(error) => error.fmt(f),
-        }
-    }
-}
-
-impl From<StorageError> for Failed {
-    fn from(error: StorageError) -> Self {
-        Self::Storage(error)
-    }
-}
-
-impl From<ottla_log::files::FileError> for Failed {
-    fn from(error: ottla_log::files::FileError) -> Self {
-        Self::File(error)
-    }
-}
-
-impl From<LogsError> for Failed {
-    fn from(error: LogsError) -> Self {
-        Self::Logs(error)
-    }
-}
-
-/// A log directory of a disk, without open files yet.
-fn log_directory(
-    disk: &Simulated,
-    path: &std::path::Path,
-    open_files: &Arc<ottla_log::OpenFiles<ottla_log::files::simulated::SimulatedFile>>,
-) -> Arc<LogDirectory<Simulated>> {
-    LogDirectory::sharing(disk.clone(), path, Arc::clone(open_files))
-}
-
-/// The time as a process sees it.
-fn now(outside: &Outside) -> Now {
-    outside.now()
 }

@@ -10,7 +10,7 @@ use ottla_protocol::time::{MonotonicTime, Now, Timestamp};
 use crate::faults::Fault;
 use crate::messages::{ClientId, ConnectionId, Delivery, Reply, ReplyTo, Request};
 use crate::network::{Network, Way};
-use crate::node::NodeEvent;
+use crate::node::event::{NodeEvent, ProcessId};
 use crate::queue::Queue;
 use crate::trace::Trace;
 
@@ -21,8 +21,8 @@ const EPOCH: i64 = 1_700_000_000_000;
 #[derive(Debug)]
 pub enum Event {
     Deliver(Box<Delivery>),
-    /// For the process of this number; the event of one that is gone is dropped.
-    Node(NodeId, u64, NodeEvent),
+    /// For this process; the event of one that is gone is dropped.
+    Node(ProcessId, NodeEvent),
     /// A client's time has come.
     Client(ClientId),
     Fault(NodeId, Fault),
@@ -125,6 +125,11 @@ impl Outside {
 
     pub fn after(&mut self, delay: Duration, event: Event) {
         self.queue.put(self.time + delay, event);
+    }
+
+    /// A process has something to do after a delay.
+    pub fn later(&mut self, process: ProcessId, delay: Duration, event: NodeEvent) {
+        self.after(delay, Event::Node(process, event));
     }
 
     /// A duration between the two, in microseconds.

@@ -14,7 +14,8 @@ use crate::faults::{self, Deed, Fault, SPARE, Troubles};
 use crate::messages::Delivery;
 use crate::model::Model;
 use crate::network::Way;
-use crate::node::{self, NodeEvent, Process};
+use crate::node::event::{NodeEvent, ProcessId};
+use crate::node::{self, Broker, Process};
 use crate::outside::{Counts, Event, Outside};
 
 /// How long a world lives.
@@ -142,7 +143,7 @@ impl World {
             .next()
             .expect("clients always have something to do");
         match event {
-            Event::Node(id, number, event) => self.on_node_event(id, number, event),
+            Event::Node(process, event) => self.on_node_event(process, event),
             Event::Deliver(delivery) => self.deliver(*delivery),
             Event::Client(client) => {
                 self.clients[client].on_time(&mut self.model, &mut self.outside);
@@ -151,17 +152,20 @@ impl World {
         }
     }
 
-    fn on_node_event(&mut self, id: NodeId, number: u64, event: NodeEvent) {
-        let machine = self.machines.get_mut(&id).expect("an event of a machine");
+    fn on_node_event(&mut self, of: ProcessId, event: NodeEvent) {
+        let machine = self
+            .machines
+            .get_mut(&of.node)
+            .expect("an event of a machine");
         let process = machine.process.as_mut();
-        let Some(process) = process.filter(|process| process.number == number) else {
+        let Some(process) = process.filter(|process| process.id == of) else {
             return;
         };
         process.on_event(event, &mut self.outside, machine.troubles);
         if let NodeEvent::Load(index) = event {
-            self.outside.counts.checks += checks::groups(process, index, &self.model);
+            self.outside.counts.checks += checks::groups(&process.broker, index, &self.model);
         }
-        self.after_node(id);
+        self.after_node(of.node);
     }
 
     fn deliver(&mut self, delivery: Delivery) {
@@ -278,7 +282,7 @@ impl World {
         self.outside.note("ends", [end as i64, 0, 0]);
         self.outside.serving.remove(&id);
         if let Some(mut process) = machine.process.take() {
-            machine.before = before(&process);
+            machine.before = before(&process.broker);
             if end == End::Stop {
                 let stopped = process.stop(&mut self.outside);
                 let is_excused = machine.troubles.is_any() || machine.disk.is_power_off();
@@ -378,7 +382,7 @@ impl World {
             ended: machine.ended,
             before: &machine.before,
         };
-        let (checks, gone) = checks::after_start(&process, &mut self.model, last, now);
+        let (checks, gone) = checks::after_start(&process.broker, &mut self.model, last, now);
         self.outside.counts.checks += checks;
         self.outside.counts.lost_of_page_cache += gone;
         machine.process = Some(process);
@@ -391,9 +395,9 @@ impl World {
     }
 }
 
-/// Where the logs of a process are.
-fn before(process: &Process) -> Ends {
-    let all = process.replicas.all().into_iter();
+/// Where the logs of a broker are.
+fn before(broker: &Broker) -> Ends {
+    let all = broker.replicas.all().into_iter();
     let all = all.filter_map(|partition| {
         let offsets = partition.offsets().ok()?;
         let before = Before {

@@ -16,7 +16,7 @@ use ottla_protocol::messages::ErrorCode;
 use super::Client;
 use super::committer::{check_fetched, commit, fetch};
 use super::session::Session;
-use crate::messages::{ClientId, Place, Reply, Request};
+use crate::messages::{ClientId, Fetch, Place, Reply, Request};
 use crate::model::{Model, Purpose};
 use crate::outside::Outside;
 
@@ -181,11 +181,11 @@ impl Consumer {
             self.step = Step::Join;
             return (Asked::Step(Step::Join), Request::Group(self.join(outside)));
         };
-        let request = Request::Fetch {
+        let request = Request::Fetch(Fetch {
             place,
             offset,
             max_wait: Duration::from_millis(300),
-        };
+        });
         (Asked::Fetch(place), request)
     }
 

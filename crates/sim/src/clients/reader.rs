@@ -7,7 +7,7 @@ use ottla_protocol::messages::ErrorCode;
 
 use super::Client;
 use super::session::Session;
-use crate::messages::{ClientId, Fetched, Place, Reply, Request};
+use crate::messages::{ClientId, Fetch, Fetched, Place, Reply, Request};
 use crate::model::{Model, Purpose, Survives};
 use crate::outside::Outside;
 
@@ -56,11 +56,11 @@ impl Client for Reader {
         match self.follows {
             Some((place, offset)) => {
                 let max_wait = Duration::from_millis(500);
-                let request = Request::Fetch {
+                let request = Request::Fetch(Fetch {
                     place,
                     offset,
                     max_wait,
-                };
+                });
                 self.session.ask(request, outside);
             }
             None => self.session.rest(100_000, 200_000, outside),

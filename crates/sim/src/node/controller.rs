@@ -2,32 +2,21 @@
 
 use std::collections::VecDeque;
 
-use ottla_controller::request::AllocateProducerIds;
-use ottla_controller::{Active, ControllerReply, ControllerRequest, Quorum, QuorumEvent, Turn};
+use ottla_controller::active::Published;
+use ottla_controller::{Active, ControllerRequest, Quorum, QuorumEvent, Turn};
 use ottla_log::files::simulated::Simulated;
 use ottla_metadata::MetadataImage;
 use ottla_protocol::ids::Offset;
-use ottla_protocol::messages::ErrorCode;
 use ottla_protocol::messages::metadata::MetadataRecord;
 use ottla_protocol::time::Timestamp;
 use ottla_quorum::{
     MetadataLog, NotCommitted, ProposeError, SnapshotJob, SnapshotSchedule, WriteError,
 };
 
-use super::{Failed, NodeEvent, Process};
-use crate::messages::{Reply, ReplyTo};
+use super::event::{NodeEvent, ProcessId};
+use super::failed::Failed;
+use super::host::Caller;
 use crate::outside::Outside;
-
-/// Who is told a reply of the controller.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Caller {
-    Client(ReplyTo),
-    /// The node itself, which is registered.
-    Registration,
-    Unfencing,
-    /// Those that wait for a producer id.
-    ProducerIds,
-}
 
 /// The metadata log, as the controller writes it.
 #[derive(Debug)]
@@ -67,105 +56,74 @@ impl Quorum for CommittedLog {
 }
 
 #[derive(Debug)]
-pub struct ControllerDriver {
-    pub active: Active<Caller>,
-    pub log: CommittedLog,
-    pub has_ended: bool,
+pub struct Controller {
+    process: ProcessId,
+    active: Active<Caller>,
+    log: CommittedLog,
+    has_ended: bool,
     requests: VecDeque<(Caller, ControllerRequest)>,
-    ids: ProducerIds,
 }
 
-/// The block of producer ids in use, and the clients that wait for the next.
-#[derive(Debug, Default)]
-struct ProducerIds {
-    block: std::ops::Range<i64>,
-    waiting: Vec<ReplyTo>,
+/// The outcome of a turn.
+#[derive(Debug)]
+pub enum Outcome {
+    Committed(Vec<Published<Caller>>),
+    /// These may ask again.
+    Refused(Vec<Caller>),
 }
 
-impl ControllerDriver {
-    pub fn new(active: Active<Caller>, log: CommittedLog) -> Self {
+impl Controller {
+    pub fn new(process: ProcessId, active: Active<Caller>, log: CommittedLog) -> Self {
         Self {
+            process,
             active,
             log,
             has_ended: false,
             requests: VecDeque::new(),
-            ids: ProducerIds::default(),
         }
     }
-}
 
-impl Process {
-    /// Asks the controller; its reply comes once the records are committed and published.
-    pub(super) fn ask(
-        &mut self,
-        caller: Caller,
-        request: ControllerRequest,
-        outside: &mut Outside,
-    ) {
-        self.controller.requests.push_back((caller, request));
+    /// Takes a request; its reply comes once the records are committed and published.
+    pub fn ask(&mut self, caller: Caller, request: ControllerRequest, outside: &mut Outside) {
+        self.requests.push_back((caller, request));
         let delay = outside.between(10, 200);
-        self.later(delay, NodeEvent::Controller, outside);
+        outside.later(self.process, delay, NodeEvent::Controller);
     }
 
-    pub(super) fn run_controller(&mut self, outside: &mut Outside) -> Result<(), Failed> {
-        let controller = &mut self.controller;
-        if controller.has_ended || controller.requests.is_empty() {
-            return Ok(());
+    pub fn run(&mut self, outside: &mut Outside) -> Result<Outcome, Failed> {
+        if self.has_ended || self.requests.is_empty() {
+            return Ok(Outcome::Committed(Vec::new()));
         }
-        controller.log.now = outside.now().wall;
-        let requests = &mut controller.requests;
+        self.log.now = outside.now().wall;
+        let requests = &mut self.requests;
         let waiting = std::iter::from_fn(|| requests.pop_front());
-        let turn = controller.active.turn(waiting, &mut controller.log);
-        let is_left = !controller.requests.is_empty();
-        if is_left {
-            self.later(outside.between(10, 200), NodeEvent::Controller, outside);
+        let turn = self.active.turn(waiting, &mut self.log);
+        if !self.requests.is_empty() {
+            let delay = outside.between(10, 200);
+            outside.later(self.process, delay, NodeEvent::Controller);
         }
-        if self.controller.log.writing.is_some() {
+        if self.log.writing.is_some() {
             let delay = outside.between(1_000, 50_000);
-            self.later(delay, NodeEvent::WriteSnapshot, outside);
+            outside.later(self.process, delay, NodeEvent::WriteSnapshot);
         }
         match turn {
-            Turn::Committed(committed) => {
-                for published in committed {
-                    self.follower.committed.push_back(published);
-                }
-                let delay = outside.between(50, 5_000);
-                self.later(delay, NodeEvent::Follow, outside);
-                Ok(())
-            }
+            Turn::Committed(committed) => Ok(Outcome::Committed(committed)),
             Turn::Refused { error, callers } => {
-                for caller in callers {
-                    self.refuse(caller, outside);
-                }
                 outside.note("metadata was not changed", [0; 3]);
                 let is_full = matches!(error, NotCommitted::Propose(ProposeError::Full(_)));
                 assert!(is_full, "a proposal was refused: {error}");
-                Ok(())
+                Ok(Outcome::Refused(callers))
             }
             Turn::Ended(error) => {
-                self.controller.has_ended = true;
+                self.has_ended = true;
                 Err(Failed::Metadata(error.to_string()))
             }
         }
     }
 
-    fn refuse(&mut self, caller: Caller, outside: &mut Outside) {
-        let code = ErrorCode::NotController;
-        match caller {
-            Caller::Client(to) => outside.reply(to, Reply::Controller(Err(code))),
-            Caller::ProducerIds => {
-                for to in std::mem::take(&mut self.controller.ids.waiting) {
-                    outside.reply(to, Reply::ProducerId(Err(code)));
-                }
-            }
-            // The operator starts it again.
-            Caller::Registration | Caller::Unfencing => self.has_failed = true,
-        }
-    }
-
     /// Writes a snapshot that was due, and has the log begin with it.
-    pub(super) fn write_snapshot(&mut self, outside: &mut Outside) -> Result<(), Failed> {
-        let log = &mut self.controller.log;
+    pub fn write_snapshot(&mut self, outside: &mut Outside) -> Result<(), Failed> {
+        let log = &mut self.log;
         let Some(job) = log.writing.take() else {
             return Ok(());
         };
@@ -177,54 +135,5 @@ impl Process {
         }
         outside.note("snapshot", [log.log.end_offset().0, 0, 0]);
         Ok(())
-    }
-
-    /// A reply of the controller may leave.
-    pub(super) fn on_reply(
-        &mut self,
-        caller: Caller,
-        reply: ControllerReply,
-        outside: &mut Outside,
-    ) {
-        match (caller, reply) {
-            (Caller::Client(to), reply) => outside.reply(to, Reply::Controller(Ok(reply))),
-            (Caller::ProducerIds, ControllerReply::AllocateProducerIds(given)) => {
-                match given {
-                    Ok(given) => {
-                        let first = given.first.0;
-                        self.controller.ids.block = first..first + i64::from(given.size);
-                    }
-                    Err(refusal) => panic!("no producer ids: {refusal}"),
-                }
-                for to in std::mem::take(&mut self.controller.ids.waiting) {
-                    self.give_producer_id(to, outside);
-                }
-            }
-            (Caller::Registration, ControllerReply::RegisterBroker(registered)) => {
-                let epoch =
-                    registered.unwrap_or_else(|refusal| panic!("not registered: {refusal}"));
-                self.on_registered(epoch, outside);
-            }
-            (Caller::Unfencing, ControllerReply::UnfenceBroker(unfenced)) => {
-                unfenced.unwrap_or_else(|refusal| panic!("still fenced: {refusal}"));
-                self.on_unfenced(outside);
-            }
-            (caller, reply) => panic!("{caller:?} is told {reply:?}"),
-        }
-    }
-
-    /// Gives the next producer id of the block, or waits for another block.
-    pub(super) fn give_producer_id(&mut self, to: ReplyTo, outside: &mut Outside) {
-        if let Some(id) = self.controller.ids.block.next() {
-            return outside.reply(to, Reply::ProducerId(Ok(id)));
-        }
-        self.controller.ids.waiting.push(to);
-        if self.controller.ids.waiting.len() == 1 {
-            let asked = AllocateProducerIds {
-                broker: self.id,
-                epoch: self.epoch,
-            };
-            self.ask(Caller::ProducerIds, asked.into(), outside);
-        }
     }
 }

@@ -4,19 +4,21 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use ottla_coordinator::group::requests::{GroupRequest, Notice};
+use ottla_coordinator::group::requests::{GroupCall, GroupRequest, Notice};
 use ottla_coordinator::{
     Config, Effect, Outgoing, Runtime, Shard, Ticket, Unavailable, Writer, Written, batch,
     partition_for,
 };
+use ottla_metadata::MetadataImage;
 use ottla_protocol::ids::{PartitionIndex, Uuid};
 use ottla_protocol::messages::coordinator::group::GroupRecord;
 use ottla_protocol::records::Compression;
 use ottla_protocol::time::{MonotonicTime, Now};
 use ottla_replica::own_records;
 
-use super::host::{CoordinatorAppend, Mailbox, Waiter};
-use super::{Failed, Found, NodeEvent, Partition, Process};
+use super::event::{NodeEvent, ProcessId};
+use super::failed::Failed;
+use super::host::{CoordinatorAppend, Found, Mailbox, Partition, Replicas, Waiter};
 use crate::messages::{Reply, ReplyTo};
 use crate::outside::Outside;
 
@@ -26,9 +28,13 @@ const COMMIT_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long to wait before a partition that could not be read is read again.
 const RETRY: Duration = Duration::from_secs(1);
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Coordinators {
+    process: ProcessId,
+    mailbox: Mailbox,
     by_index: BTreeMap<i32, Coordinator>,
+    /// How many partitions `__consumer_offsets` has, on all nodes.
+    partitions: i32,
     tickets: u64,
     loads: u64,
 }
@@ -45,12 +51,22 @@ struct Coordinator {
 }
 
 impl Coordinators {
+    pub fn new(process: ProcessId, mailbox: Mailbox) -> Self {
+        Self {
+            process,
+            mailbox,
+            by_index: BTreeMap::new(),
+            partitions: 0,
+            tickets: 0,
+            loads: 0,
+        }
+    }
+
     /// The shard of this number if it is loaded, and how many there are.
     pub fn shard(&self, index: i32) -> Option<(&Shard, i32)> {
-        let count = i32::try_from(self.by_index.len()).ok()?;
         let coordinator = self.by_index.get(&index)?;
         let is_loaded = coordinator.runtime.is_loaded();
-        is_loaded.then(|| (coordinator.runtime.shard(), count))
+        is_loaded.then(|| (coordinator.runtime.shard(), self.partitions))
     }
 }
 
@@ -95,16 +111,17 @@ impl Writer for Writing<'_> {
     }
 }
 
-impl Process {
+impl Coordinators {
     /// Starts the coordinators of the partitions that this node leads, and ends the others.
-    pub(super) fn reconcile(&mut self, outside: &mut Outside) {
-        let topic = self.image.topic(CONSUMER_OFFSETS);
+    pub fn reconcile(&mut self, image: &MetadataImage, replicas: &Replicas, outside: &mut Outside) {
+        let topic = image.topic(CONSUMER_OFFSETS);
         let indexes: Vec<PartitionIndex> = topic
             .map(|topic| topic.partitions.keys().copied().collect())
             .unwrap_or_default();
-        let mut known = std::mem::take(&mut self.coordinators.by_index);
+        self.partitions = i32::try_from(indexes.len()).unwrap_or(0);
+        let mut known = std::mem::take(&mut self.by_index);
         for index in indexes {
-            let Found::Here(partition) = self.replicas.by_name(CONSUMER_OFFSETS, index) else {
+            let Found::Here(partition) = replicas.by_name(CONSUMER_OFFSETS, index) else {
                 continue;
             };
             let role = partition.role();
@@ -124,10 +141,10 @@ impl Process {
                 answers: BTreeMap::new(),
                 ticks_at: None,
             });
-            self.coordinators.by_index.insert(index.0, coordinator);
+            self.by_index.insert(index.0, coordinator);
             if is_new {
                 let delay = outside.between(100, 30_000);
-                self.later(delay, NodeEvent::Load(index.0), outside);
+                outside.later(self.process, delay, NodeEvent::Load(index.0));
             }
         }
         for to in known
@@ -138,9 +155,9 @@ impl Process {
         }
     }
 
-    pub(super) fn load(&mut self, index: i32, outside: &mut Outside) -> Result<(), Failed> {
+    pub fn load(&mut self, index: i32, outside: &mut Outside) -> Result<(), Failed> {
         let now = outside.now();
-        let Some(coordinator) = self.coordinators.by_index.get_mut(&index) else {
+        let Some(coordinator) = self.by_index.get_mut(&index) else {
             return Ok(());
         };
         if coordinator.runtime.is_loaded() {
@@ -155,12 +172,12 @@ impl Process {
             Ok(passed_over) => assert_eq!(passed_over, 0, "records of groups cannot be read"),
             Err(error) => {
                 outside.note("a coordinator is not loaded", [index.into(), 0, 0]);
-                self.later(RETRY, NodeEvent::Load(index), outside);
+                outside.later(self.process, RETRY, NodeEvent::Load(index));
                 return Err(Failed::Metadata(error.to_string()));
             }
         }
-        self.coordinators.loads += 1;
-        coordinator.loads = self.coordinators.loads;
+        self.loads += 1;
+        coordinator.loads = self.loads;
         let effects = coordinator.runtime.on_loaded(shard, now);
         outside.note("coordinator is loaded", [index.into(), 0, 0]);
         self.perform(index, effects, outside);
@@ -168,23 +185,15 @@ impl Process {
     }
 
     /// Hands a request to the coordinator of its group.
-    pub(super) fn on_group_request(
-        &mut self,
-        group: &str,
-        request: GroupRequest,
-        to: ReplyTo,
-        outside: &mut Outside,
-    ) {
-        let topic = self.image.topic(CONSUMER_OFFSETS);
-        let count = topic.map_or(0, |topic| topic.partitions.len());
-        let index = i32::try_from(count).ok().filter(|count| *count > 0);
-        let index = index.map(|count| partition_for(group, count));
-        let coordinator = index.and_then(|index| self.coordinators.by_index.get_mut(&index));
+    pub fn on_request(&mut self, request: GroupRequest, to: ReplyTo, outside: &mut Outside) {
+        let count = Some(self.partitions).filter(|count| *count > 0);
+        let index = count.map(|count| partition_for(group_of(&request), count));
+        let coordinator = index.and_then(|index| self.by_index.get_mut(&index));
         let Some(coordinator) = coordinator else {
             return outside.reply(to, Reply::Group(Err(Unavailable::NotCoordinator)));
         };
-        let ticket = Ticket(self.coordinators.tickets);
-        self.coordinators.tickets += 1;
+        let ticket = Ticket(self.tickets);
+        self.tickets += 1;
         coordinator.answers.insert(ticket, to);
         let index = coordinator.partition.index.0;
         let effects = coordinator
@@ -193,9 +202,9 @@ impl Process {
         self.perform(index, effects, outside);
     }
 
-    pub(super) fn tick(&mut self, index: i32, outside: &mut Outside) {
+    pub fn tick(&mut self, index: i32, outside: &mut Outside) {
         let now = outside.now();
-        let Some(coordinator) = self.coordinators.by_index.get_mut(&index) else {
+        let Some(coordinator) = self.by_index.get_mut(&index) else {
             return;
         };
         if coordinator.ticks_at.is_none_or(|at| at > now.monotonic) {
@@ -207,13 +216,13 @@ impl Process {
     }
 
     /// An append of a coordinator is committed, or lost: then its partition is read again.
-    pub(super) fn on_append_answered(
+    pub fn on_append_answered(
         &mut self,
         append: CoordinatorAppend,
         is_committed: bool,
         outside: &mut Outside,
     ) {
-        let coordinator = self.coordinators.by_index.get_mut(&append.index);
+        let coordinator = self.by_index.get_mut(&append.index);
         let Some(coordinator) = coordinator.filter(|coordinator| {
             coordinator.partition.topic_id == append.topic && coordinator.loads == append.loads
         }) else {
@@ -225,22 +234,22 @@ impl Process {
                 .on_committed(ottla_protocol::ids::Offset(append.end))
         } else {
             coordinator.loads = 0;
-            self.later(RETRY, NodeEvent::Load(append.index), outside);
-            let coordinator = self.coordinators.by_index.get_mut(&append.index);
+            outside.later(self.process, RETRY, NodeEvent::Load(append.index));
+            let coordinator = self.by_index.get_mut(&append.index);
             coordinator.map_or_else(Vec::new, |one| one.runtime.on_append_lost())
         };
         self.perform(append.index, effects, outside);
     }
 
-    pub(super) fn on_topic_deleted(&mut self, name: String, id: Uuid, outside: &mut Outside) {
+    pub fn on_topic_deleted(&mut self, name: String, id: Uuid, outside: &mut Outside) {
         let notice = Notice::TopicDeleted { name, id };
         self.notify(&notice, outside);
     }
 
-    pub(super) fn notify(&mut self, notice: &Notice, outside: &mut Outside) {
-        let indexes: Vec<i32> = self.coordinators.by_index.keys().copied().collect();
+    pub fn notify(&mut self, notice: &Notice, outside: &mut Outside) {
+        let indexes: Vec<i32> = self.by_index.keys().copied().collect();
         for index in indexes {
-            if let Some(coordinator) = self.coordinators.by_index.get_mut(&index) {
+            if let Some(coordinator) = self.by_index.get_mut(&index) {
                 let effects = coordinator.runtime.on_notice(notice, outside.now());
                 self.perform(index, effects, outside);
             }
@@ -248,7 +257,7 @@ impl Process {
     }
 
     fn perform(&mut self, index: i32, effects: Vec<Effect>, outside: &mut Outside) {
-        let Some(coordinator) = self.coordinators.by_index.get_mut(&index) else {
+        let Some(coordinator) = self.by_index.get_mut(&index) else {
             return;
         };
         let mut writing = Writing {
@@ -270,7 +279,22 @@ impl Process {
         {
             coordinator.ticks_at = Some(next);
             let delay = next.remaining(outside.now().monotonic);
-            self.later(delay, NodeEvent::Tick(index), outside);
+            outside.later(self.process, delay, NodeEvent::Tick(index));
         }
+    }
+}
+
+fn group_of(request: &GroupRequest) -> &str {
+    match request {
+        GroupRequest::Join(request) => request.group_id(),
+        GroupRequest::Sync(request) => request.group_id(),
+        GroupRequest::Heartbeat(request) => request.group_id(),
+        GroupRequest::Leave(request) => request.group_id(),
+        GroupRequest::CommitOffsets(request) => request.group_id(),
+        GroupRequest::FetchOffsets(request) => request.group_id(),
+        GroupRequest::DeleteOffsets(request) => request.group_id(),
+        GroupRequest::DeleteGroup(request) => request.group_id(),
+        GroupRequest::DescribeGroup(request) => request.group_id(),
+        GroupRequest::ListGroups(_) | GroupRequest::ListOffsets(_) => "",
     }
 }

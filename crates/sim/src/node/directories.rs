@@ -11,41 +11,70 @@ use ottla_protocol::time::MonotonicTime;
 use ottla_replica::stalls::Task;
 use ottla_replica::{FlushPass, InOrder, node};
 
-use super::host::SimulatedHost;
-use super::{Directory, Failed, NodeEvent, Process, now};
+use super::event::{NodeEvent, ProcessId};
+use super::failed::Failed;
+use super::host::{Directory, Replicas, SimulatedHost};
 use crate::outside::Outside;
 
 /// Passes that a stop may use to flush what is queued.
 const LAST_PASSES: usize = 100;
 
+/// The directories of a process, by number.
 #[derive(Debug)]
-pub struct DirectoryDriver {
-    pub directory: Arc<Directory>,
-    pub stalled_until: Duration,
+pub struct Directories {
+    process: ProcessId,
+    drivers: Vec<Driver>,
+}
+
+#[derive(Debug)]
+struct Driver {
+    directory: Arc<Directory>,
+    stalled_until: Duration,
     pass: Option<FlushPass<Simulated, SimulatedHost>>,
     /// When the driver of flushes looks next.
     looks_at: Option<Duration>,
     /// What is to be applied.
-    pub job: Option<node::Job<Simulated, SimulatedHost>>,
+    job: Option<node::Job<Simulated, SimulatedHost>>,
 }
 
-impl DirectoryDriver {
-    pub fn new(directory: Arc<Directory>) -> Self {
-        Self {
-            directory,
+impl Directories {
+    pub fn new(process: ProcessId, directories: &[Arc<Directory>]) -> Self {
+        let drivers = directories.iter().map(|directory| Driver {
+            directory: Arc::clone(directory),
             stalled_until: Duration::ZERO,
             pass: None,
             looks_at: None,
             job: None,
+        });
+        Self {
+            process,
+            drivers: drivers.collect(),
         }
     }
-}
 
-impl Process {
+    pub fn count(&self) -> usize {
+        self.drivers.len()
+    }
+
+    pub fn get(&self, number: usize) -> &Arc<Directory> {
+        &self.drivers[number].directory
+    }
+
+    /// Lets a directory not answer for a while.
+    pub fn stall(&mut self, number: usize, until: Duration) {
+        let count = self.drivers.len();
+        self.drivers[number % count].stalled_until = until;
+    }
+
+    /// What is to be applied and was not yet.
+    pub fn jobs(&self) -> impl Iterator<Item = &node::Job<Simulated, SimulatedHost>> {
+        self.drivers.iter().flat_map(|driver| &driver.job)
+    }
+
     /// Has the driver of flushes look when the next pass is due.
-    pub(super) fn look_for_pass(&mut self, number: usize, outside: &mut Outside) {
+    pub fn look_for_pass(&mut self, number: usize, outside: &mut Outside) {
         let time = outside.time();
-        let driver = &mut self.directories[number];
+        let driver = &mut self.drivers[number];
         let Some(MonotonicTime(due)) = driver.directory.next_pass() else {
             return;
         };
@@ -54,16 +83,13 @@ impl Process {
             return;
         }
         driver.looks_at = Some(at);
-        self.later(
-            at.saturating_sub(time),
-            NodeEvent::BeginPass(number),
-            outside,
-        );
+        let delay = at.saturating_sub(time);
+        outside.later(self.process, delay, NodeEvent::BeginPass(number));
     }
 
-    pub(super) fn begin_pass(&mut self, number: usize, outside: &mut Outside) {
-        let now = now(outside).monotonic;
-        let driver = &mut self.directories[number];
+    pub fn begin_pass(&mut self, number: usize, outside: &mut Outside) {
+        let now = outside.now().monotonic;
+        let driver = &mut self.drivers[number];
         if driver.looks_at.is_none_or(|looks| looks > now.0) {
             return;
         }
@@ -78,25 +104,25 @@ impl Process {
         driver.directory.stalls.mark(Task::Flush, now);
         outside.note("pass begins in", [number as i64, 0, 0]);
         let delay = outside.between(100, 6_000);
-        self.later(delay, NodeEvent::SyncPass(number), outside);
+        outside.later(self.process, delay, NodeEvent::SyncPass(number));
     }
 
-    pub(super) fn sync_pass(&mut self, number: usize, outside: &mut Outside) {
+    pub fn sync_pass(&mut self, number: usize, outside: &mut Outside) {
         if self.waits_for_disk(number, NodeEvent::SyncPass(number), outside) {
             return;
         }
-        if let Some(pass) = &mut self.directories[number].pass {
+        if let Some(pass) = &mut self.drivers[number].pass {
             pass.sync();
             let delay = outside.between(20, 1_000);
-            self.later(delay, NodeEvent::EndPass(number), outside);
+            outside.later(self.process, delay, NodeEvent::EndPass(number));
         }
     }
 
-    pub(super) fn end_pass(&mut self, number: usize, outside: &mut Outside) -> Result<(), Failed> {
-        let driver = &mut self.directories[number];
+    pub fn end_pass(&mut self, number: usize, outside: &mut Outside) -> Result<(), Failed> {
+        let driver = &mut self.drivers[number];
         driver.directory.stalls.end(Task::Flush);
         let ended = match driver.pass.take() {
-            Some(mut pass) => pass.end(now(outside).monotonic),
+            Some(mut pass) => pass.end(outside.now().monotonic),
             None => Ok(()),
         };
         self.look_for_pass(number, outside);
@@ -104,24 +130,20 @@ impl Process {
     }
 
     /// Whether a step waits for a disk that does not answer; it is tried again when it does.
-    pub(super) fn waits_for_disk(
-        &mut self,
-        number: usize,
-        step: NodeEvent,
-        outside: &mut Outside,
-    ) -> bool {
-        let until = self.directories[number].stalled_until;
+    pub fn waits_for_disk(&self, number: usize, step: NodeEvent, outside: &mut Outside) -> bool {
+        let until = self.drivers[number].stalled_until;
         let waits = until > outside.time();
         if waits {
-            self.later(until.saturating_sub(outside.time()), step, outside);
+            let delay = until.saturating_sub(outside.time());
+            outside.later(self.process, delay, step);
         }
         waits
     }
 
     /// Flushes all that is dirty in a directory, at a stop.
-    pub(super) fn flush_all(&mut self, number: usize) -> Result<(), Failed> {
+    pub fn flush_all(&mut self, number: usize) -> Result<(), Failed> {
         let end = MonotonicTime(Duration::MAX);
-        let driver = &mut self.directories[number];
+        let driver = &mut self.drivers[number];
         let mut passes = driver.pass.take().into_iter().collect::<Vec<_>>();
         for _ in 0..LAST_PASSES {
             passes.extend(driver.directory.begin_pass(end));
@@ -133,28 +155,39 @@ impl Process {
         Ok(())
     }
 
-    /// Does what waits for the directory.
-    pub(super) fn apply(&mut self, number: usize, outside: &mut Outside) -> Result<(), Failed> {
-        let now = now(outside);
-        let stalls = &self.directories[number].directory.stalls;
-        if self.directories[number].stalled_until > outside.time() {
-            stalls.mark(Task::Metadata, now.monotonic);
-            let _ = self.waits_for_disk(number, NodeEvent::Apply(number), outside);
-            return Ok(());
+    /// Has a directory do a job, together with what waits there.
+    pub fn give(
+        &mut self,
+        number: usize,
+        job: node::Job<Simulated, SimulatedHost>,
+        outside: &mut Outside,
+    ) {
+        match &mut self.drivers[number].job {
+            Some(earlier) => earlier.add(job),
+            none => *none = Some(job),
         }
-        let Some(job) = self.directories[number].job.take() else {
-            return Ok(());
-        };
-        let errors = self.replicas.perform(&job, &InOrder, now);
-        self.directories[number]
-            .directory
-            .stalls
-            .end(Task::Metadata);
+        let delay = outside.between(20, 4_000);
+        outside.later(self.process, delay, NodeEvent::Apply(number));
+    }
+
+    /// Does what waits for the directory; returns the failures, and nothing if there was nothing to do.
+    pub fn apply(
+        &mut self,
+        number: usize,
+        replicas: &Replicas,
+        outside: &mut Outside,
+    ) -> Option<Result<(), Failed>> {
+        let now = outside.now();
+        let stalls = &self.drivers[number].directory.stalls;
+        if self.waits_for_disk(number, NodeEvent::Apply(number), outside) {
+            stalls.mark(Task::Metadata, now.monotonic);
+            return None;
+        }
+        let job = self.drivers[number].job.take()?;
+        let errors = replicas.perform(&job, &InOrder, now);
+        self.drivers[number].directory.stalls.end(Task::Metadata);
         outside.note("applied in", [number as i64, errors.len() as i64, 0]);
-        self.on_applied(number, outside);
-        errors
-            .into_iter()
-            .next()
-            .map_or(Ok(()), |error| Err(error.into()))
+        let first = errors.into_iter().next();
+        Some(first.map_or(Ok(()), |error| Err(error.into())))
     }
 }

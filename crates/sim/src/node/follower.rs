@@ -2,119 +2,110 @@
 //! and the replies leave. A stalled directory is not waited for.
 
 use std::collections::{BTreeSet, VecDeque};
+use std::sync::Arc;
 
-use ottla_controller::ControllerReply;
 use ottla_controller::active::Published;
 use ottla_metadata::{Changes, MetadataImage};
 use ottla_replica::stalls::STALLED_AFTER;
 
-use super::controller::Caller;
-use super::{NodeEvent, Process, now};
+use super::directories::Directories;
+use super::event::{NodeEvent, ProcessId};
+use super::host::{Caller, Replicas};
 use crate::outside::Outside;
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Follower {
-    pub committed: VecDeque<Published<Caller>>,
+    process: ProcessId,
+    replicas: Arc<Replicas>,
+    committed: VecDeque<Published<Caller>>,
     current: Option<Current>,
 }
 
 /// What is being taken over.
 #[derive(Debug)]
 struct Current {
-    image: MetadataImage,
-    changes: Changes,
-    replies: Vec<(Caller, ControllerReply)>,
+    published: Published<Caller>,
     /// The directories that have not answered yet.
     open: BTreeSet<usize>,
 }
 
-impl Process {
-    pub(super) fn follow(&mut self, outside: &mut Outside) {
-        while self.follower.current.is_none()
-            && let Some(published) = self.follower.committed.pop_front()
-        {
-            match published.metadata {
-                Some((image, changes)) => {
-                    self.take_over(image, changes, published.replies, outside);
-                }
-                None => self.release(published.replies, outside),
-            }
+impl Follower {
+    pub fn new(process: ProcessId, replicas: Arc<Replicas>) -> Self {
+        Self {
+            process,
+            replicas,
+            committed: VecDeque::new(),
+            current: None,
         }
     }
 
-    fn take_over(
+    /// Something is committed, and will be taken over soon.
+    pub fn on_committed(&mut self, committed: Vec<Published<Caller>>, outside: &mut Outside) {
+        self.committed.extend(committed);
+        let delay = outside.between(50, 5_000);
+        outside.later(self.process, delay, NodeEvent::Follow);
+    }
+
+    /// Begins with the next commit unless one is being taken over; returns it if no directory has to be waited for.
+    pub fn next(
         &mut self,
-        image: MetadataImage,
-        changes: Changes,
-        replies: Vec<(Caller, ControllerReply)>,
+        directories: &mut Directories,
         outside: &mut Outside,
-    ) {
+    ) -> Option<Published<Caller>> {
+        if self.current.is_some() {
+            return None;
+        }
+        let published = self.committed.pop_front()?;
+        let open = match &published.metadata {
+            Some((image, changes)) => self.hand_out(image, changes, directories, outside),
+            None => BTreeSet::new(),
+        };
+        self.current = Some(Current { published, open });
+        self.take_applied()
+    }
+
+    /// Gives each directory its part of a change; returns their numbers.
+    fn hand_out(
+        &self,
+        image: &MetadataImage,
+        changes: &Changes,
+        directories: &mut Directories,
+        outside: &mut Outside,
+    ) -> BTreeSet<usize> {
         let mut open = BTreeSet::new();
-        for job in self.replicas.plan(&image, &changes, now(outside).monotonic) {
+        for job in self.replicas.plan(image, changes, outside.now().monotonic) {
             let number = self.replicas.number_of(job.directory());
-            match &mut self.directories[number].job {
-                Some(earlier) => earlier.add(job),
-                none => *none = Some(job),
-            }
+            directories.give(number, job, outside);
             open.insert(number);
-            let delay = outside.between(20, 4_000);
-            self.later(delay, NodeEvent::Apply(number), outside);
         }
         if !open.is_empty() {
-            self.later(STALLED_AFTER, NodeEvent::LookAtStalls, outside);
+            outside.later(self.process, STALLED_AFTER, NodeEvent::LookAtStalls);
         }
-        self.follower.current = Some(Current {
-            image,
-            changes,
-            replies,
-            open,
-        });
-        self.publish_if_applied(outside);
+        open
     }
 
-    /// A directory has done what it was to do.
-    pub(super) fn on_applied(&mut self, number: usize, outside: &mut Outside) {
-        let current = self.follower.current.as_mut();
-        let was_awaited = current.is_some_and(|current| current.open.remove(&number));
-        if !was_awaited {
-            // It was late: its partitions are there now.
-            self.reconcile(outside);
-        }
-        self.publish_if_applied(outside);
+    /// A directory has done what it was to do; returns whether that was awaited.
+    pub fn on_applied(&mut self, number: usize) -> bool {
+        let current = self.current.as_mut();
+        current.is_some_and(|current| current.open.remove(&number))
     }
 
-    pub(super) fn look_at_stalls(&mut self, outside: &mut Outside) {
+    /// Waits no longer for directories that are stalled.
+    pub fn look_at_stalls(&mut self, directories: &Directories, outside: &mut Outside) {
         let now = outside.now().monotonic;
-        let Some(current) = &mut self.follower.current else {
+        let Some(current) = &mut self.current else {
             return;
         };
-        let directories = &self.directories;
-        let is_stalled = |number: usize| directories[number].directory.stalls.is_stalled(now);
+        let is_stalled = |number: usize| directories.get(number).stalls.is_stalled(now);
         current.open.retain(|number| !is_stalled(*number));
         if !current.open.is_empty() {
-            self.later(STALLED_AFTER / 20, NodeEvent::LookAtStalls, outside);
+            outside.later(self.process, STALLED_AFTER / 20, NodeEvent::LookAtStalls);
         }
-        self.publish_if_applied(outside);
     }
 
-    fn publish_if_applied(&mut self, outside: &mut Outside) {
-        let current = &mut self.follower.current;
-        let Some(current) = current.take_if(|current| current.open.is_empty()) else {
-            return;
-        };
-        self.image = current.image;
-        outside.note("published", [self.image.topics.len() as i64, 0, 0]);
-        self.reconcile(outside);
-        for (id, name) in current.changes.deleted_topics {
-            self.on_topic_deleted(name, id, outside);
-        }
-        self.release(current.replies, outside);
-        self.follow(outside);
-    }
-
-    fn release(&mut self, replies: Vec<(Caller, ControllerReply)>, outside: &mut Outside) {
-        for (caller, reply) in replies {
-            self.on_reply(caller, reply, outside);
-        }
+    /// What every directory has applied, once: its image is published now, and its replies leave.
+    pub fn take_applied(&mut self) -> Option<Published<Caller>> {
+        let applied = self.current.take_if(|current| current.open.is_empty())?;
+        Some(applied.published)
     }
 }

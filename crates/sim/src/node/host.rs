@@ -2,13 +2,31 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
+use ottla_log::files::simulated::Simulated;
 use ottla_protocol::ids::Uuid;
 use ottla_replica::{Host, Unavailable};
 
 use crate::messages::ReplyTo;
 
+pub type Partition = ottla_replica::Partition<Simulated, SimulatedHost>;
+pub type Directory = ottla_replica::Directory<Simulated, SimulatedHost>;
+pub type Found = ottla_replica::node::Found<Simulated, SimulatedHost>;
+/// The partitions of a node.
+pub type Replicas = ottla_replica::Node<Simulated, SimulatedHost>;
+
 #[derive(Debug)]
 pub struct SimulatedHost;
+
+/// Who is told a reply of the controller.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Caller {
+    Client(ReplyTo),
+    /// The node itself, which is registered.
+    Registration,
+    Unfencing,
+    /// Those that wait for a producer id.
+    ProducerIds,
+}
 
 /// One that waits until records are acknowledged.
 #[derive(Debug)]

@@ -7,7 +7,6 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::Duration;
 
-use ottla_coordinator::group::requests::Notice;
 use ottla_log::PartitionLog;
 use ottla_log::checkpoint::PartitionOffsets;
 use ottla_log::compaction::{BYTES_PER_KEY, CompactionError, MapLimits, OffsetMap, Outcome};
@@ -18,7 +17,10 @@ use ottla_replica::logs::remove_directory;
 use ottla_replica::stalls::Task;
 use ottla_replica::{checkpoints, cleaner};
 
-use super::{Directory, Failed, NodeEvent, Partition, Process};
+use super::directories::Directories;
+use super::event::{NodeEvent, ProcessId};
+use super::failed::Failed;
+use super::host::{Directory, Partition, Replicas};
 use crate::outside::Outside;
 
 /// Shorter than those of a real node, so that a world sees all of it.
@@ -45,49 +47,56 @@ struct House {
     written: Option<PartitionOffsets>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Housekeeping {
+    process: ProcessId,
+    replicas: Arc<Replicas>,
     houses: Vec<House>,
     cleaner: cleaner::schedule::Schedule,
     pass: Option<(Arc<Partition>, cleaner::pass::CompactionPass<Simulated>)>,
 }
 
-impl Process {
-    pub(super) fn start_housekeeping(&mut self, outside: &mut Outside) {
+impl Housekeeping {
+    pub fn new(process: ProcessId, replicas: Arc<Replicas>) -> Self {
+        Self {
+            process,
+            replicas,
+            houses: Vec::new(),
+            cleaner: cleaner::schedule::Schedule::default(),
+            pass: None,
+        }
+    }
+
+    pub fn start(&mut self, outside: &mut Outside) {
         let now = outside.now().monotonic;
-        for number in 0..self.directories.len() {
+        for number in 0..self.replicas.directories().len() {
             let schedule = Schedule::new(INTERVALS, now);
             let wait = schedule.longest_wait();
             let written = None;
-            self.housekeeping.houses.push(House { schedule, written });
-            self.later(wait, NodeEvent::Housekeeping(number), outside);
+            self.houses.push(House { schedule, written });
+            outside.later(self.process, wait, NodeEvent::Housekeeping(number));
         }
-        self.later(BACKOFF, NodeEvent::Cleaner, outside);
-        self.later(EXPIRY, NodeEvent::ExpireOffsets, outside);
+        outside.later(self.process, BACKOFF, NodeEvent::Cleaner);
+        outside.later(self.process, EXPIRY, NodeEvent::ExpireOffsets);
     }
 
-    pub(super) fn expire_offsets(&mut self, outside: &mut Outside) {
-        self.notify(&Notice::ExpiryDue, outside);
-        self.later(EXPIRY, NodeEvent::ExpireOffsets, outside);
-    }
-
-    pub(super) fn keep_house(
+    pub fn keep_house(
         &mut self,
         number: usize,
+        directories: &Directories,
         outside: &mut Outside,
     ) -> Result<(), Failed> {
         let now = outside.now();
-        let directory = Arc::clone(&self.directories[number].directory);
-        if self.directories[number].stalled_until > outside.time() {
+        let directory = Arc::clone(directories.get(number));
+        if directories.waits_for_disk(number, NodeEvent::Housekeeping(number), outside) {
             directory.stalls.mark(Task::Housekeeping, now.monotonic);
-            self.waits_for_disk(number, NodeEvent::Housekeeping(number), outside);
             return Ok(());
         }
         directory.stalls.end(Task::Housekeeping);
-        let schedule = &mut self.housekeeping.houses[number].schedule;
+        let schedule = &mut self.houses[number].schedule;
         let wait = schedule.longest_wait();
         let due = schedule.take_due(now.monotonic);
-        self.later(wait, NodeEvent::Housekeeping(number), outside);
+        outside.later(self.process, wait, NodeEvent::Housekeeping(number));
         directory.reserve.look();
         let mut outcome = Ok(());
         for job in due {
@@ -116,7 +125,7 @@ impl Process {
         number: usize,
         directory: &Arc<Directory>,
     ) -> Result<(), Failed> {
-        let house = &mut self.housekeeping.houses[number];
+        let house = &mut self.houses[number];
         let here = || self.replicas.all_in(directory);
         let last = house.written.as_ref();
         let written = checkpoints::write_high_watermarks(directory, here, last)?;
@@ -157,14 +166,14 @@ impl Process {
     }
 
     /// The cleaner's next step.
-    pub(super) fn clean(&mut self, outside: &mut Outside) -> Result<(), Failed> {
-        let stepped = match self.housekeeping.pass.take() {
+    pub fn clean(&mut self, outside: &mut Outside) -> Result<(), Failed> {
+        let stepped = match self.pass.take() {
             Some((partition, pass)) => self.go_on_cleaning(partition, pass, outside),
             None => self.begin_cleaning(outside),
         };
-        let is_cleaning = self.housekeeping.pass.is_some();
+        let is_cleaning = self.pass.is_some();
         let delay = if is_cleaning { STEP } else { BACKOFF };
-        self.later(delay, NodeEvent::Cleaner, outside);
+        outside.later(self.process, delay, NodeEvent::Cleaner);
         match stepped {
             Err(CompactionError::Storage(error)) => Err(error.into()),
             Err(_) | Ok(()) => Ok(()),
@@ -179,7 +188,7 @@ impl Process {
     ) -> Result<(), CompactionError> {
         let mut pace = |_| ControlFlow::Continue(());
         match pass.step(&partition, &mut pace) {
-            Ok(None) => self.housekeeping.pass = Some((partition, pass)),
+            Ok(None) => self.pass = Some((partition, pass)),
             ended => return self.end_cleaning(&partition, ended, outside),
         }
         Ok(())
@@ -192,7 +201,7 @@ impl Process {
         outside: &mut Outside,
     ) -> Result<(), CompactionError> {
         let (id, now) = (partition.id(), outside.now());
-        let schedule = &mut self.housekeeping.cleaner;
+        let schedule = &mut self.cleaner;
         schedule.end(id);
         match ended {
             Ok(outcome) => {
@@ -216,14 +225,11 @@ impl Process {
         let now = outside.now();
         let all = self.replicas.all();
         let alive: BTreeSet<_> = all.iter().map(|partition| partition.id()).collect();
-        self.housekeeping.cleaner.forget_others(&alive);
+        self.cleaner.forget_others(&alive);
         let mut due = Vec::new();
         for partition in all {
             let is_compacted = partition.settings().log.compact;
-            let may_begin = self
-                .housekeeping
-                .cleaner
-                .may_begin(partition.id(), now.monotonic);
+            let may_begin = self.cleaner.may_begin(partition.id(), now.monotonic);
             if !is_compacted || !may_begin || !partition.directory().answers(now.monotonic) {
                 continue;
             }
@@ -238,10 +244,10 @@ impl Process {
             let plan = partition.with_log(|log| log.plan_compaction(now.wall));
             match plan.transpose()? {
                 Some(plan) if plan.is_due() => due.push((partition, plan)),
-                _ => self.housekeeping.cleaner.on_nothing_due(partition.id()),
+                _ => self.cleaner.on_nothing_due(partition.id()),
             }
         }
-        let Some(partition) = self.housekeeping.cleaner.begin_dirtiest(due) else {
+        let Some(partition) = self.cleaner.begin_dirtiest(due) else {
             return Ok(());
         };
         let limits = MapLimits {
@@ -252,14 +258,14 @@ impl Process {
         let map = OffsetMap::new(limits, [RandomState::new(), RandomState::new()]);
         let mut pace = |_| ControlFlow::Continue(());
         match cleaner::pass::CompactionPass::begin(&partition, map, now.wall, &mut pace) {
-            Ok(pass) => self.housekeeping.pass = Some((partition, pass)),
+            Ok(pass) => self.pass = Some((partition, pass)),
             Err(error) => return self.end_cleaning(&partition, Err(error), outside),
         }
         Ok(())
     }
 
     /// The cleaner ends, in the middle of a pass too.
-    pub(super) fn stop_cleaning(&mut self) {
-        self.housekeeping.pass = None;
+    pub fn stop_cleaning(&mut self) {
+        self.pass = None;
     }
 }

@@ -4,27 +4,24 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use ottla_controller::request::{RegisterBroker, UnfenceBroker};
 use ottla_controller::{Active, Settings, bootstrap};
-use ottla_log::OpenFiles;
 use ottla_log::files::simulated::Simulated;
+use ottla_log::{LogDirectory, OpenFiles};
 use ottla_metadata::effective::StaticConfigs;
 use ottla_metadata::{BrokerRegistration, FeatureRange, MetadataImage, MetadataVersion, versions};
 use ottla_protocol::ids::{NodeId, Uuid};
 use ottla_protocol::messages::metadata::MetadataRecord;
+use ottla_protocol::time::Now;
 use ottla_quorum::{
     FirstBatch, Format, Location, METADATA_DIRECTORY, MetadataLog, SnapshotSchedule, Voter,
     VoterEndpoint, activate, read_bootstrap,
 };
 use ottla_replica::InOrder;
 
-use super::controller::{Caller, CommittedLog, ControllerDriver};
-use super::coordinators::Coordinators;
-use super::directories::DirectoryDriver;
-use super::follower::Follower;
-use super::handlers::Waiting;
-use super::housekeeping::Housekeeping;
-use super::{Directory, Failed, Mailbox, Process, log_directory};
+use super::controller::{CommittedLog, Controller};
+use super::event::ProcessId;
+use super::failed::Failed;
+use super::host::{Directory, Mailbox, Replicas};
 use crate::outside::Outside;
 
 const CLUSTER: &str = "AAECAwQFBgcICQoLDA0ODw";
@@ -39,6 +36,12 @@ const FLUSH_DELAY: Duration = Duration::from_millis(200);
 /// Why a process did not start.
 #[derive(Debug)]
 pub struct StartFailed(pub String);
+
+impl From<Failed> for StartFailed {
+    fn from(error: Failed) -> Self {
+        Self(error.to_string())
+    }
+}
 
 fn failed(error: impl std::fmt::Display) -> StartFailed {
     StartFailed(error.to_string())
@@ -105,141 +108,84 @@ fn statics(node: NodeId) -> StaticConfigs {
     }
 }
 
-impl Process {
-    /// Starts a process on a disk. When this returns the node has its logs open, and joins its cluster.
-    pub fn start(
-        id: NodeId,
-        number: u64,
-        disk: &Simulated,
-        outside: &mut Outside,
-    ) -> Result<Self, StartFailed> {
-        let (log, image) = open_metadata(id, disk, outside)?;
-        let mailbox = Mailbox::default();
-        let open_files = Arc::new(OpenFiles::new(OPEN_FILES));
-        let directories: Vec<Arc<Directory>> = directory_ids()
-            .iter()
-            .enumerate()
-            .map(|(number, (path, id))| {
-                let log = log_directory(disk, path, &open_files);
-                let flusher = (mailbox.clone(), number);
-                let directory = Directory::new(log, Some(RESERVE), FLUSH_DELAY, flusher);
-                directory.id.get_or_init(|| *id);
-                directory.reserve.look();
-                directory
-            })
-            .collect();
-        let settings = Settings {
-            statics: statics(id),
-            ..Settings::default()
-        };
-        let drivers = directories.iter().map(Arc::clone).map(DirectoryDriver::new);
-        let mut process = Self {
-            id,
-            number,
-            directories: drivers.collect(),
-            replicas: ottla_replica::Node::new(statics(id), directories),
-            controller: ControllerDriver::new(Active::new(image.clone(), settings), log),
-            image,
-            epoch: -1,
-            has_failed: false,
-            disk: disk.clone(),
-            follower: Follower::default(),
-            coordinators: Coordinators::default(),
-            waiting: Waiting::default(),
-            housekeeping: Housekeeping::default(),
-            mailbox,
-        };
-        process.open_logs(outside).map_err(failed)?;
-        process.register(outside);
-        Ok(process)
-    }
+/// The log directories of a process, without partitions yet.
+pub fn directories(disk: &Simulated, mailbox: &Mailbox) -> Vec<Arc<Directory>> {
+    let open_files = Arc::new(OpenFiles::new(OPEN_FILES));
+    let directories = directory_ids().into_iter().enumerate();
+    let directories = directories.map(|(number, (path, id))| {
+        let log = LogDirectory::sharing(disk.clone(), path, Arc::clone(&open_files));
+        let flusher = (mailbox.clone(), number);
+        let directory = Directory::new(log, Some(RESERVE), FLUSH_DELAY, flusher);
+        directory.id.get_or_init(|| id);
+        directory.reserve.look();
+        directory
+    });
+    directories.collect()
+}
 
-    /// Opens the partitions that the metadata knows, and makes what is missing.
-    fn open_logs(&mut self, outside: &mut Outside) -> Result<(), Failed> {
-        let now = outside.now();
-        let existing = self.replicas.find_logs(&self.image, now.monotonic)?;
-        let mut opened = Vec::new();
-        for existing in existing.into_iter().flatten() {
-            opened.push(existing.open(now.wall, &mut |_| {})?);
+/// The partitions of a node that the metadata knows: those on disk are opened, and what is missing is made.
+pub fn open_replicas(
+    node: NodeId,
+    directories: Vec<Arc<Directory>>,
+    image: &MetadataImage,
+    now: Now,
+) -> Result<Replicas, Failed> {
+    let replicas = Replicas::new(statics(node), directories);
+    let existing = replicas.find_logs(image, now.monotonic)?;
+    let mut opened = Vec::new();
+    for existing in existing.into_iter().flatten() {
+        opened.push(existing.open(now.wall, &mut |_| {})?);
+    }
+    replicas.hold(opened)?;
+    let everything = replicas.everything_in(image);
+    for job in replicas.plan(image, &everything, now.monotonic) {
+        let errors = replicas.perform(&job, &InOrder, now);
+        if let Some(error) = errors.into_iter().next() {
+            return Err(error.into());
         }
-        self.replicas.hold(opened)?;
-        let everything = self.replicas.everything_in(&self.image);
-        for job in self.replicas.plan(&self.image, &everything, now.monotonic) {
-            let errors = self.replicas.perform(&job, &InOrder, now);
-            if let Some(error) = errors.into_iter().next() {
-                return Err(error.into());
-            }
-        }
-        Ok(())
     }
+    Ok(replicas)
+}
 
-    fn register(&mut self, outside: &mut Outside) {
-        let claimed = self
-            .image
-            .features
-            .iter()
-            .map(|(name, level)| FeatureRange {
-                name: name.clone(),
-                minimum: 0,
-                maximum: *level,
-            });
-        let features = claimed.filter(|range| range.name != versions::FEATURE);
-        let level = FeatureRange {
-            name: versions::FEATURE.to_owned(),
-            minimum: MetadataVersion::MINIMUM.0,
-            maximum: MetadataVersion::OFFERED.0,
-        };
-        let broker = BrokerRegistration {
-            id: self.id,
-            epoch: -1,
-            incarnation: Uuid::from_parts(6, self.number),
-            features: features.chain([level]).collect(),
-            fenced: true,
-            directories: directory_ids().iter().map(|(_, id)| *id).collect(),
-            ..BrokerRegistration::default()
-        };
-        self.ask(Caller::Registration, RegisterBroker(broker).into(), outside);
-    }
-
-    pub(super) fn on_registered(&mut self, epoch: i64, outside: &mut Outside) {
-        self.epoch = epoch;
-        let unfence = UnfenceBroker {
-            broker: self.id,
-            epoch,
-        };
-        self.ask(Caller::Unfencing, unfence.into(), outside);
-    }
-
-    /// The node is part of its cluster: clients are served.
-    pub(super) fn on_unfenced(&mut self, outside: &mut Outside) {
-        outside.note("serves as", [self.number.cast_signed(), self.epoch, 0]);
-        outside.serving.insert(self.id);
-        self.reconcile(outside);
-        self.start_housekeeping(outside);
-    }
-
-    /// Ends in an orderly way: what is appended is flushed, and each directory that closes whole is marked.
-    pub fn stop(&mut self, outside: &mut Outside) -> Result<(), Failed> {
-        self.stop_cleaning();
-        let mut outcome = Ok(());
-        for number in 0..self.directories.len() {
-            let closed = self.flush_all(number).and_then(|()| self.close(number));
-            outcome = outcome.and(closed);
-        }
-        self.hear(outside);
-        outcome
-    }
-
-    fn close(&mut self, number: usize) -> Result<(), Failed> {
-        let directory = &self.directories[number].directory;
-        let closed = self
-            .replicas
-            .close_directory(directory, &InOrder, self.epoch);
-        Ok(closed?)
+/// How a process registers its broker.
+pub fn registration(process: ProcessId, image: &MetadataImage) -> BrokerRegistration {
+    let claimed = image.features.iter().map(|(name, level)| FeatureRange {
+        name: name.clone(),
+        minimum: 0,
+        maximum: *level,
+    });
+    let features = claimed.filter(|range| range.name != versions::FEATURE);
+    let level = FeatureRange {
+        name: versions::FEATURE.to_owned(),
+        minimum: MetadataVersion::MINIMUM.0,
+        maximum: MetadataVersion::OFFERED.0,
+    };
+    BrokerRegistration {
+        id: process.node,
+        epoch: -1,
+        incarnation: Uuid::from_parts(6, process.number),
+        features: features.chain([level]).collect(),
+        fenced: true,
+        directories: directory_ids().iter().map(|(_, id)| *id).collect(),
+        ..BrokerRegistration::default()
     }
 }
 
-/// Opens the metadata log, leads it, and writes what its first leader has to.
+/// Opens the metadata log, leads it, and writes what its first leader has to. Returns the metadata as well.
+pub fn open_controller(
+    process: ProcessId,
+    disk: &Simulated,
+    outside: &Outside,
+) -> Result<(Controller, MetadataImage), StartFailed> {
+    let (log, image) = open_metadata(process.node, disk, outside)?;
+    let settings = Settings {
+        statics: statics(process.node),
+        ..Settings::default()
+    };
+    let active = Active::new(image.clone(), settings);
+    Ok((Controller::new(process, active, log), image))
+}
+
 fn open_metadata(
     node: NodeId,
     disk: &Simulated,

@@ -1,22 +1,18 @@
-//! What clients ask of a node, as the handlers of the broker pass it on to its partitions and coordinators.
+//! What clients ask of partitions, as the handlers of the broker pass it on: produce, fetch, delete records.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Duration;
 
-use ottla_controller::ControllerRequest;
-use ottla_coordinator::group::requests::{GroupCall, GroupRequest};
 use ottla_log::{Batch, Bound, FirstBatch, Origin, TrimError};
-use ottla_protocol::ids::{Offset, Uuid};
+use ottla_protocol::ids::Offset;
 use ottla_protocol::messages::ErrorCode;
 use ottla_protocol::records::{Decompressor, first_batch, validate};
 use ottla_replica::partition::{Append, ReadAt, RequiredAcks};
 use ottla_replica::{Reader, Unavailable, Unreadable, checkpoints};
 
-use super::controller::Caller;
-use super::host::{Mailbox, Waiter};
-use super::{NodeEvent, Partition, Process};
-use crate::messages::{Fetched, Place, Produce, Reply, ReplyTo, Request};
+use super::event::{NodeEvent, ProcessId};
+use super::host::{Mailbox, Partition, Replicas, Waiter};
+use crate::messages::{Fetch, Fetched, Place, Produce, Reply, ReplyTo};
 use crate::outside::Outside;
 
 /// Bytes that a fetch is content with.
@@ -24,85 +20,37 @@ const FETCH_BYTES: usize = 4096;
 /// The version of Produce that clients speak.
 const PRODUCE_VERSION: i16 = 13;
 
-/// Fetches that wait for records.
-#[derive(Debug, Default)]
-pub struct Waiting {
-    fetches: BTreeMap<u64, Fetch>,
+/// The requests of a process; fetches wait for records.
+#[derive(Debug)]
+pub struct DataRequests {
+    process: ProcessId,
+    replicas: Arc<Replicas>,
+    mailbox: Mailbox,
+    fetches: BTreeMap<u64, Waiting>,
     count: u64,
 }
 
 #[derive(Debug)]
-struct Fetch {
+struct Waiting {
     to: ReplyTo,
-    place: Place,
-    offset: i64,
+    fetch: Fetch,
     reader: Arc<Reader<(Mailbox, u64)>>,
 }
 
-impl Waiting {
-    /// Adds a fetch, and returns its number.
-    fn add(&mut self, to: ReplyTo, place: Place, offset: i64, mailbox: &Mailbox) -> u64 {
-        self.count += 1;
-        let reader = Reader::new((mailbox.clone(), self.count));
-        let fetch = Fetch {
-            to,
-            place,
-            offset,
-            reader,
-        };
-        self.fetches.insert(self.count, fetch);
-        self.count
-    }
-}
-
-impl Process {
-    pub fn on_request(&mut self, to: ReplyTo, request: Request, outside: &mut Outside) {
-        match request {
-            Request::Produce(request) => {
-                if let Some(reply) = self.produce(to, &request, outside) {
-                    outside.reply(to, Reply::Produced(reply));
-                }
-            }
-            Request::Fetch {
-                place,
-                offset,
-                max_wait,
-            } => {
-                let fetch = self.waiting.add(to, place, offset, &self.mailbox);
-                self.begin_fetch(fetch, max_wait, outside);
-            }
-            Request::InitProducerId => self.give_producer_id(to, outside),
-            Request::DeleteRecords { place, before } => {
-                let deleted = self.delete_records(place, before, outside);
-                outside.reply(to, Reply::Deleted(deleted));
-            }
-            Request::Controller(mut request) => {
-                if let ControllerRequest::CreateTopics(create) = &mut request {
-                    for topic in &mut create.topics {
-                        topic.id = Uuid::from_parts(outside.random.next(), outside.random.next());
-                    }
-                }
-                self.ask(Caller::Client(to), request, outside);
-            }
-            Request::Describe(name) => {
-                let found = self.image.topic(&name).map(|topic| topic.id);
-                outside.reply(to, Reply::Described(found));
-            }
-            Request::Group(request) => {
-                let group = group_of(&request).to_owned();
-                self.on_group_request(&group, request, to, outside);
-            }
+impl DataRequests {
+    pub fn new(process: ProcessId, replicas: Arc<Replicas>, mailbox: Mailbox) -> Self {
+        Self {
+            process,
+            replicas,
+            mailbox,
+            fetches: BTreeMap::new(),
+            count: 0,
         }
-        self.hear(outside);
-    }
-
-    fn find(&self, (topic, index): Place) -> Result<Arc<Partition>, ErrorCode> {
-        self.replicas.by_id(topic, index).or_code()
     }
 
     /// Appends a batch; nothing where the reply waits for an acknowledgement.
-    fn produce(
-        &mut self,
+    pub fn produce(
+        &self,
         to: ReplyTo,
         request: &Produce,
         outside: &mut Outside,
@@ -140,36 +88,36 @@ impl Process {
         partition.replicated(end, waits).then_some(Ok(first))
     }
 
-    fn begin_fetch(&mut self, fetch: u64, max_wait: Duration, outside: &mut Outside) {
-        self.look_at_fetch(fetch, outside);
-        if self.waiting.fetches.contains_key(&fetch) {
-            self.later(max_wait, NodeEvent::FetchWaited(fetch), outside);
+    /// Answers a fetch, or lets it wait for records.
+    pub fn fetch(&mut self, to: ReplyTo, fetch: Fetch, outside: &mut Outside) {
+        self.count += 1;
+        let number = self.count;
+        let reader = Reader::new((self.mailbox.clone(), number));
+        self.fetches.insert(number, Waiting { to, fetch, reader });
+        self.look_at_fetch(number, outside);
+        if self.fetches.contains_key(&number) {
+            outside.later(self.process, fetch.max_wait, NodeEvent::FetchWaited(number));
         }
     }
 
     /// Answers a fetch if there is something to read, or an error; otherwise it waits on.
-    pub(super) fn look_at_fetch(&mut self, fetch: u64, outside: &mut Outside) {
+    pub fn look_at_fetch(&mut self, fetch: u64, outside: &mut Outside) {
         if let Some(reply) = self.try_fetch(fetch, outside)
-            && let Some(Fetch { to, .. }) = self.waiting.fetches.remove(&fetch)
+            && let Some(Waiting { to, .. }) = self.fetches.remove(&fetch)
         {
             outside.reply(to, Reply::Fetched(reply));
         }
     }
 
     fn try_fetch(&self, fetch: u64, outside: &Outside) -> Option<Result<Fetched, ErrorCode>> {
-        let Fetch {
-            place,
-            offset,
-            reader,
-            ..
-        } = self.waiting.fetches.get(&fetch)?;
-        let partition = match self.find(*place) {
+        let Waiting { fetch, reader, .. } = self.fetches.get(&fetch)?;
+        let partition = match self.find(fetch.place) {
             Ok(partition) => partition,
             Err(code) => return Some(Err(code)),
         };
         reader.lacks(1);
         partition.watch(reader);
-        match read(&partition, *offset, outside) {
+        match read(&partition, fetch.offset, outside) {
             Ok((fetched, unflushed)) if fetched.bytes.is_empty() => {
                 if unflushed > 0 {
                     partition.make_readable(outside.now().monotonic);
@@ -181,21 +129,18 @@ impl Process {
         }
     }
 
-    pub(super) fn end_fetch(&mut self, fetch: u64, outside: &mut Outside) {
-        let Some(Fetch {
-            to, place, offset, ..
-        }) = self.waiting.fetches.remove(&fetch)
-        else {
+    pub fn end_fetch(&mut self, fetch: u64, outside: &mut Outside) {
+        let Some(Waiting { to, fetch, .. }) = self.fetches.remove(&fetch) else {
             return;
         };
-        let partition = self.find(place);
-        let reply = partition.and_then(|partition| read(&partition, offset, outside));
+        let partition = self.find(fetch.place);
+        let reply = partition.and_then(|partition| read(&partition, fetch.offset, outside));
         outside.reply(to, Reply::Fetched(reply.map(|(fetched, _)| fetched)));
     }
 
     /// The new log start is written down before the answer.
-    fn delete_records(
-        &mut self,
+    pub fn delete_records(
+        &self,
         place: Place,
         before: i64,
         outside: &mut Outside,
@@ -214,6 +159,10 @@ impl Process {
         outside.note("deleted records before", [i64::from(place.1.0), start.0, 0]);
         written.map_err(|_| ErrorCode::KafkaStorageError)?;
         Ok(start.0)
+    }
+
+    fn find(&self, (topic, index): Place) -> Result<Arc<Partition>, ErrorCode> {
+        self.replicas.by_id(topic, index).or_code()
     }
 }
 
@@ -254,19 +203,4 @@ fn read(
         high_watermark: planned.offsets.high_watermark.0,
     };
     Ok((fetched, planned.unflushed))
-}
-
-fn group_of(request: &GroupRequest) -> &str {
-    match request {
-        GroupRequest::Join(request) => request.group_id(),
-        GroupRequest::Sync(request) => request.group_id(),
-        GroupRequest::Heartbeat(request) => request.group_id(),
-        GroupRequest::Leave(request) => request.group_id(),
-        GroupRequest::CommitOffsets(request) => request.group_id(),
-        GroupRequest::FetchOffsets(request) => request.group_id(),
-        GroupRequest::DeleteOffsets(request) => request.group_id(),
-        GroupRequest::DeleteGroup(request) => request.group_id(),
-        GroupRequest::DescribeGroup(request) => request.group_id(),
-        GroupRequest::ListGroups(_) | GroupRequest::ListOffsets(_) => "",
-    }
 }
