@@ -7,12 +7,14 @@ use std::sync::{Arc, OnceLock};
 
 use ottla_log::files::disk::Disk;
 use ottla_protocol::messages::{ApiKey, KafkaString};
-use ottla_quorum::QuorumStatus;
+use ottla_quorum::{LogView, QuorumStatus};
 use tokio::sync::watch;
 
 use crate::cluster::channel::Controller;
+use crate::cluster::observers::Observers;
 use crate::cluster::producer_ids::ProducerIds;
 use crate::config::BrokerConfig;
+use crate::context::ListenerRole;
 use crate::coordinators::GroupCoordinators;
 use crate::drivers::Drivers;
 use crate::drivers::cold_reads::ColdReads;
@@ -40,8 +42,12 @@ pub struct Broker {
     pub controller: Controller,
     /// The leader of the metadata quorum and the offsets of its log; set at the start.
     pub quorum: OnceLock<watch::Receiver<QuorumStatus>>,
-    /// The APIs that are served, as the table of handlers lists them.
-    pub served: &'static [ApiKey],
+    /// What other nodes may read of the metadata log; set at the start of a controller.
+    pub metadata_log: OnceLock<watch::Receiver<LogView<Disk>>>,
+    /// The nodes that follow the metadata log of this controller.
+    pub observers: Observers,
+    /// The APIs that a listener serves, as the tables of handlers list them.
+    pub served: fn(ListenerRole) -> &'static [ApiKey],
     pub metrics: Metrics,
     /// The partitions of this node.
     pub replicas: Arc<Replicas>,
@@ -75,7 +81,7 @@ impl Broker {
         clock: Clock,
         cluster_id: KafkaString,
         controller: Controller,
-        served: &'static [ApiKey],
+        served: fn(ListenerRole) -> &'static [ApiKey],
     ) -> Arc<Self> {
         let descriptors = Shares::of_process(config.storage.max_open_files);
         let replicas = Replicas::new(&config, descriptors.log_files, clock);
@@ -99,8 +105,10 @@ impl Broker {
             cluster_id,
             controller,
             quorum: OnceLock::new(),
+            metadata_log: OnceLock::new(),
+            observers: Observers::default(),
             served,
-            metrics: Metrics::new(served),
+            metrics: Metrics::new(served(ListenerRole::Broker)),
             drivers: Drivers::new(Arc::clone(&replicas)),
             replicas,
             ready: AtomicBool::new(false),

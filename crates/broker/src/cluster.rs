@@ -7,5 +7,7 @@ pub mod channel;
 pub mod endpoints;
 pub mod metadata_events;
 pub mod metadata_follower;
+pub mod observers;
 pub mod producer_ids;
+pub mod quorum_leader;
 pub mod registration;

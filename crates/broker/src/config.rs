@@ -81,6 +81,8 @@ pub struct NetworkConfig {
     pub listeners: Vec<ListenerConfig>,
     /// The listeners of `controller.listener.names`.
     pub controller_listeners: Vec<ListenerConfig>,
+    /// Whether a controller's listener may take another port, if its own is busy: there is no configuration file.
+    pub may_move_controller: bool,
     /// `inter.broker.listener.name`.
     pub inter_broker_listener: String,
     /// `connections.max.idle.ms`.
@@ -242,7 +244,8 @@ pub fn load_with_environment(
     for broken in together::of_start(&|key| Some(values.text(key))) {
         problems.add(&broken.keys[0], broken.why);
     }
-    let config = resolve(values, &mut problems);
+    let mut config = resolve(values, &mut problems);
+    config.network.may_move_controller = file.is_none();
     let warnings = warnings(&notes, &config);
     problems.or(Loaded { config, warnings })
 }
@@ -347,6 +350,7 @@ fn network(values: &Values, listeners: Listeners) -> NetworkConfig {
     NetworkConfig {
         listeners: listeners.broker,
         controller_listeners: listeners.controller,
+        may_move_controller: false,
         inter_broker_listener: listeners.inter_broker,
         connections_max_idle: values.duration("connections.max.idle.ms"),
         max_request_bytes: values.count("socket.request.max.bytes"),

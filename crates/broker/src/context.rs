@@ -15,11 +15,22 @@ pub struct Connection {
     pub id: u64,
     /// The name of the listener that accepted it (`PLAINTEXT`, …).
     pub listener: Arc<str>,
+    pub role: ListenerRole,
     /// The local address of the connection, to which the client has connected.
     pub local: SocketAddr,
     pub peer: SocketAddr,
     /// Set by the client's first `ApiVersions` request of version 3 or later.
     pub software: OnceLock<ClientSoftware>,
+}
+
+/// Whom a listener serves; each role has a table of APIs of its own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ListenerRole {
+    /// Clients, and other brokers.
+    Broker,
+    /// Brokers that follow the metadata, and admin tools with `--bootstrap-controller`
+    /// (`controller.listener.names`).
+    Controller,
 }
 
 /// The name and version of a client library.

@@ -1,6 +1,7 @@
-//! The table of served APIs: one line for each API, with the handler in the file of its name.
+//! The table of the APIs that are served to clients: one line for each API, with the handler in the file of its name. The
+//! table of a controller's listener is [`controller`].
 //!
-//! `ApiVersions` announces exactly the APIs of this table. Requests are decoded and responses are encoded only here.
+//! `ApiVersions` announces exactly the APIs of the listener's table. Requests are decoded and responses are encoded only here.
 //! A handler may be dropped at any `await` when its client goes away; work that must not stop half-way runs in the
 //! task or thread that owns the state. Produce has a path of its own, [`produce`]: all Produce requests that have
 //! arrived on a connection start together, and later ones may start while earlier ones wait.
@@ -16,6 +17,7 @@ pub mod alter_replica_log_dirs;
 pub mod api_versions;
 pub mod consumer_group_describe;
 pub mod consumer_group_heartbeat;
+pub mod controller;
 pub mod create_acls;
 pub mod create_partitions;
 pub mod create_topics;
@@ -64,7 +66,7 @@ use ottla_protocol::messages::{self, ProduceRequestData, ProtocolError};
 use ottla_protocol::{api_key, api_key::ApiKey, frame};
 
 use crate::broker::Broker;
-use crate::context::RequestContext;
+use crate::context::{ListenerRole, RequestContext};
 use crate::metrics::errors;
 use crate::network::limits::Reservation;
 use crate::reply::{Part, Reply};
@@ -113,45 +115,8 @@ pub enum Refused {
     NotServed,
 }
 
-macro_rules! serve_apis {
-    ($($api:ident => $place:ident $how:ident $module:ident::handle($request:ident),)*) => {
-        /// Every API that is served; Produce and Fetch have paths of their own.
-        pub const SERVED: &[ApiKey] = &[ApiKey::Produce, ApiKey::Fetch, $(ApiKey::$api),*];
-
-        /// Whether its handler asks partitions itself, on the thread of its connection, and may wait for their disk.
-        fn looks_at_logs(api: ApiKey) -> bool {
-            match api {
-                ApiKey::Fetch => true,
-                $(ApiKey::$api => serve_apis!(@$place),)*
-                _ => false,
-            }
-        }
-
-        async fn answer(broker: Arc<Broker>, context: RequestContext, body: Bytes) -> Result<Reply, Refused> {
-            let mut body = body;
-            if served_versions(context.api).is_none_or(|served| !served.contains(&context.version)) {
-                return refuse_version(&context);
-            }
-            match context.api {
-                ApiKey::Fetch => fetch_reply(&broker, &context, body).await,
-                $(ApiKey::$api => {
-                    let request = messages::$request::read(&mut body, context.version).map_err(Refused::Body)?;
-                    let response = serve_apis!(@$how $module::handle(&broker, &context, request));
-                    errors::count(&broker.metrics, context.api, &response);
-                    encode(&context, context.version, |out, version| response.write(out, version))
-                })*
-                _ => Err(Refused::NotServed),
-            }
-        }
-    };
-    (@ready $response:expr) => { $response };
-    (@waits $response:expr) => { $response.await };
-    (@memory) => { false };
-    (@logs) => { true };
-}
-
-// `logs`: the handler asks partitions itself; `memory`: it does not. `ready`: it is a plain function; `waits`: it is async.
 serve_apis! {
+    own [Produce, Fetch];
     ListOffsets => logs waits list_offsets::handle(ListOffsetsRequestData),
     OffsetForLeaderEpoch => logs waits offset_for_leader_epoch::handle(OffsetForLeaderEpochRequestData),
     DeleteRecords => logs waits delete_records::handle(DeleteRecordsRequestData),
@@ -211,8 +176,13 @@ pub fn start(broker: &Arc<Broker>, request: Request) -> Waiting {
         body,
         reservation,
     } = request;
-    let answer = answer(Arc::clone(broker), context.clone(), body);
-    let answering: Answering = if looks_at_logs(context.api) {
+    let role = context.connection.role;
+    let looks_at_logs = match role {
+        ListenerRole::Broker => looks_at_logs(context.api),
+        ListenerRole::Controller => controller::looks_at_logs(context.api),
+    };
+    let answer = answer_by_role(Arc::clone(broker), context.clone(), body);
+    let answering: Answering = if looks_at_logs {
         let replicas = Arc::clone(&broker.replicas);
         Box::pin(async move { replicas.disk_work().run_async(answer).await })
     } else {
@@ -222,6 +192,22 @@ pub fn start(broker: &Arc<Broker>, request: Request) -> Waiting {
         context,
         answering,
         reservation,
+    }
+}
+
+async fn answer_by_role(
+    broker: Arc<Broker>,
+    context: RequestContext,
+    body: Bytes,
+) -> Result<Reply, Refused> {
+    let served = served_versions(context.connection.role, context.api);
+    if served.is_none_or(|served| !served.contains(&context.version)) {
+        return refuse_version(&context);
+    }
+    match (context.connection.role, context.api) {
+        (ListenerRole::Broker, ApiKey::Fetch) => fetch_reply(&broker, &context, body).await,
+        (ListenerRole::Broker, _) => answer(broker, context, body).await,
+        (ListenerRole::Controller, _) => controller::answer(broker, context, body).await,
     }
 }
 
@@ -324,7 +310,15 @@ fn encode_parts(
     Ok(Reply { parts })
 }
 
-/// The versions of `api` that are answered, if it is served at all.
-pub fn served_versions(api: ApiKey) -> Option<std::ops::RangeInclusive<i16>> {
-    SERVED.contains(&api).then(|| api_key::versions(api))
+/// The APIs of a listener with this role.
+pub fn served(role: ListenerRole) -> &'static [ApiKey] {
+    match role {
+        ListenerRole::Broker => SERVED,
+        ListenerRole::Controller => controller::SERVED,
+    }
+}
+
+/// The versions of `api` that a listener with this role answers, if it serves the API at all.
+pub fn served_versions(role: ListenerRole, api: ApiKey) -> Option<std::ops::RangeInclusive<i16>> {
+    served(role).contains(&api).then(|| api_key::versions(api))
 }

@@ -1,5 +1,8 @@
 //! The broker process: sockets, request handlers, tasks and wiring.
 
+#[macro_use]
+mod served_apis;
+
 pub mod access;
 pub mod broker;
 pub mod cluster;

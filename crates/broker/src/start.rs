@@ -22,7 +22,7 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
-use self::listen::{bind, bind_http, telling_http};
+use self::listen::{bind, bind_controllers, bind_http, telling_http};
 use self::lock::DirectoryLock;
 pub use self::refusals::{DirectoryError, StartError};
 use self::threads::{follow_controller, run_controller, watch_disks};
@@ -31,6 +31,7 @@ use crate::broker::Broker;
 use crate::cluster::{assign_directories, registration};
 use crate::config::{BrokerConfig, HostPort};
 use crate::config_changes;
+use crate::context::ListenerRole;
 use crate::coordinators;
 use crate::drivers::controller;
 use crate::drivers::disk_work::{LOOK, blocking};
@@ -54,6 +55,8 @@ pub struct Running {
     pub broker: Arc<Broker>,
     /// The bound address of each listener, by name.
     pub addresses: Vec<(String, SocketAddr)>,
+    /// The same of the controller's listeners.
+    pub controller_addresses: Vec<(String, SocketAddr)>,
     /// The address of `/metrics`, if it is served.
     pub http_address: Option<SocketAddr>,
     /// Whether the log directories were new, and have been formatted.
@@ -71,9 +74,11 @@ pub struct Running {
 /// Starts a broker. When this returns, clients are served.
 pub async fn start(config: BrokerConfig, clock: Clock) -> Result<Running, StartError> {
     // Ports come first: a second start on the same configuration must fail before it touches a directory.
+    let mut config = config;
+    let controllers = bind_controllers(&mut config.network).await?;
     let mut listeners = Vec::new();
     for listener in &config.network.listeners {
-        listeners.push(bind(listener, config.network.backlog).await?);
+        listeners.push(bind(listener, ListenerRole::Broker, config.network.backlog).await?);
     }
     let http = match &config.http {
         Some(address) => Some(bind_http(address, &config).await?),
@@ -86,20 +91,17 @@ pub async fn start(config: BrokerConfig, clock: Clock) -> Result<Running, StartE
     .await;
     let opened = opened?;
     let config = telling_http(config.without_directories(opened.offline), http.as_ref());
+    let (status, view) = (opened.log.follow_status(), opened.log.follow_view());
     let (controller, owner, follower) =
         controller::controller(opened.image, controller_settings(&config), opened.log);
     let cluster_id = KafkaString::from(opened.cluster_id);
-    let broker = Broker::new(config, clock, cluster_id, controller, handlers::SERVED);
-    broker
-        .quorum
-        .set(opened.status)
-        .expect("a broker has one metadata log");
+    let broker = Broker::new(config, clock, cluster_id, controller, handlers::served);
+    let is_first = broker.quorum.set(status).is_ok() && broker.metadata_log.set(view).is_ok();
+    assert!(is_first, "a broker has one metadata log");
     let (shutdown, stopping) = watch::channel(false);
     let mut running = Running {
-        addresses: listeners
-            .iter()
-            .filter_map(|listener| Some((listener.name().to_owned(), listener.address().ok()?)))
-            .collect(),
+        addresses: addresses(&listeners),
+        controller_addresses: addresses(&controllers),
         broker: Arc::clone(&broker),
         http_address: None,
         is_new: opened.is_new,
@@ -117,9 +119,17 @@ pub async fn start(config: BrokerConfig, clock: Clock) -> Result<Running, StartE
     follow_controller(&broker, follower).map_err(StartError::Thread)?;
     running.epoch = join_cluster(&broker, &listeners, opened.directories).await?;
     running.follow_metadata(&stopping);
+    listeners.extend(controllers);
     running.accept(listeners, &stopping);
     broker.set_ready(true);
     Ok(running)
+}
+
+fn addresses(listeners: &[Listener]) -> Vec<(String, SocketAddr)> {
+    let bound = listeners
+        .iter()
+        .filter_map(|listener| Some((listener.name().to_owned(), listener.address().ok()?)));
+    bound.collect()
 }
 
 /// Opens the partitions that the metadata knows.

@@ -11,8 +11,8 @@ use ottla_broker::Broker;
 use ottla_broker::config::BrokerConfig;
 use ottla_broker::drivers::controller::controller;
 use ottla_broker::handlers::{
-    SERVED, consumer_group_describe, consumer_group_heartbeat, describe_client_quotas,
-    describe_user_scram_credentials, init_producer_id, list_transactions, sasl_handshake,
+    consumer_group_describe, consumer_group_heartbeat, describe_client_quotas,
+    describe_user_scram_credentials, init_producer_id, list_transactions, sasl_handshake, served,
 };
 use ottla_broker::process::clock::Clock;
 use ottla_controller::Settings;
@@ -47,7 +47,7 @@ fn broker(records: &[MetadataRecord]) -> (tempfile::TempDir, Arc<Broker>) {
         delta.replay(record);
     }
     let (controller, ..) = controller(delta.finish().0, settings, Nowhere);
-    let broker = Broker::new(config, Clock::start(), text("cluster"), controller, SERVED);
+    let broker = Broker::new(config, Clock::start(), text("cluster"), controller, served);
     (directory, broker)
 }
 

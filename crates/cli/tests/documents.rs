@@ -10,6 +10,7 @@ use std::fs::OpenOptions;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
+use ottla_broker::context::ListenerRole;
 use ottla_broker::handlers::{REFUSED, SERVED, served_versions};
 use ottla_broker::metrics::{Description, descriptions};
 use ottla_metadata::ResourceKind;
@@ -210,7 +211,8 @@ fn api_table() -> String {
     let mut apis = SERVED.to_vec();
     apis.sort_by_key(|api| *api as i16);
     let cells = apis.iter().map(|api| {
-        let versions = served_versions(*api).expect("a served API has versions");
+        let versions =
+            served_versions(ListenerRole::Broker, *api).expect("a served API has versions");
         let (first, last) = (versions.start(), versions.end());
         let mark = if REFUSED.contains(api) { " \\*" } else { "" };
         format!("{api:?} ({}){mark} | {first} to {last}", *api as i16)

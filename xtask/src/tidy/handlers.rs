@@ -10,58 +10,78 @@ use ottla_protocol::messages::by_api;
 use super::source::{Source, Tree};
 use crate::generate::snake;
 
-const TABLE: &str = "crates/broker/src/handlers.rs";
-const HANDLERS: &str = "crates/broker/src/handlers/";
+/// The table of each role of a listener, and the directory of its handlers.
+const TABLES: [(&str, &str); 2] = [
+    (
+        "crates/broker/src/handlers.rs",
+        "crates/broker/src/handlers/",
+    ),
+    (
+        "crates/broker/src/handlers/controller.rs",
+        "crates/broker/src/handlers/controller/",
+    ),
+];
 
 pub fn check(tree: &Tree) -> Vec<String> {
-    let Some(table) = tree.sources.iter().find(|source| source.path == TABLE) else {
+    let tables = TABLES.iter();
+    tables
+        .flat_map(|(table, handlers)| check_table(tree, table, handlers))
+        .collect()
+}
+
+fn check_table(tree: &Tree, table: &str, handlers: &str) -> Vec<String> {
+    let Some(source) = tree.sources.iter().find(|source| source.path == table) else {
         return vec![format!(
-            "{TABLE} is gone; name the new table in xtask/src/tidy/handlers.rs"
+            "{table} is gone; name the new table in xtask/src/tidy/handlers.rs"
         )];
     };
-    let served = served(&table.text);
+    let served = served(&source.text);
     let mut problems = Vec::new();
     for api in &served {
-        let path = format!("{HANDLERS}{}.rs", snake(api));
-        match tree.sources.iter().find(|source| source.path == path) {
-            None => problems.push(format!("{api} is in the table, but {path} does not exist")),
+        // A handler may be shared by both tables: it is in the directory of the first.
+        let directories = TABLES.iter().rev().map(|(_, directory)| *directory);
+        let mut paths = directories
+            .filter(|directory| handlers.starts_with(directory))
+            .map(|directory| format!("{directory}{}.rs", snake(api)));
+        let found = paths.find_map(|path| tree.sources.iter().find(|source| source.path == path));
+        match found {
+            None => problems.push(format!(
+                "{api} is in {table}, but {handlers}{}.rs does not exist",
+                snake(api)
+            )),
             Some(source) => problems.extend(versions_problem(api, source)),
         }
     }
-    for file in tree
-        .sources
-        .iter()
-        .filter_map(|source| source.path.strip_prefix(HANDLERS))
-    {
+    let files = tree.sources.iter();
+    for file in files.filter_map(|source| source.path.strip_prefix(handlers)) {
         // A directory has the parts of the handler with its name.
-        let stem = file
-            .split('/')
-            .next()
-            .unwrap_or_default()
-            .trim_end_matches(".rs");
-        if !served.iter().any(|api| snake(api) == stem) {
+        let stem = file.split('/').next().unwrap_or_default();
+        let stem = stem.trim_end_matches(".rs");
+        let is_table = TABLES
+            .iter()
+            .any(|(_, directory)| *directory == format!("{handlers}{stem}/"));
+        if !is_table && !served.iter().any(|api| snake(api) == stem) {
             problems.push(format!(
-                "{HANDLERS}{file} belongs to no API in the table; serve it, or move it out of handlers/"
+                "{handlers}{file} belongs to no API in {table}; serve it, or move it out of there"
             ));
         }
     }
     problems
 }
 
-/// The APIs in the table, and those of `SERVED` that are handled elsewhere.
+/// The APIs in the table, and those with a path of their own.
 fn served(text: &str) -> BTreeSet<String> {
-    let list = text.lines().find(|line| line.contains("const SERVED"));
-    let own_paths = list.unwrap_or_default().split("ApiKey::").skip(1);
-    let table = text.lines().skip_while(|line| *line != "serve_apis! {");
-    let mut served: BTreeSet<String> = table
-        .take_while(|line| *line != "}")
-        .filter_map(|line| line.trim().split_once(" => "))
-        .map(|(api, _)| api.to_owned())
-        .collect();
-    served.extend(own_paths.filter_map(|name| {
-        let name: String = name.chars().take_while(char::is_ascii_alphabetic).collect();
-        (!name.is_empty()).then_some(name)
-    }));
+    let lines = text.lines().skip_while(|line| *line != "serve_apis! {");
+    let lines = lines.skip(1).take_while(|line| *line != "}");
+    let mut served = BTreeSet::new();
+    for line in lines.map(str::trim) {
+        if let Some((api, _)) = line.split_once(" => ") {
+            served.insert(api.to_owned());
+        } else if let Some(own) = line.strip_prefix("own [") {
+            let names = own.split([',', ']', ';']).map(str::trim);
+            served.extend(names.filter(|name| !name.is_empty()).map(str::to_owned));
+        }
+    }
     served
 }
 
@@ -89,7 +109,7 @@ fn versions_problem(api: &str, source: &Source) -> Option<String> {
 mod tests {
     #[test]
     fn the_table_is_found_in_its_macro() {
-        let text = "pub const SERVED: &[ApiKey] = &[ApiKey::Produce, $(ApiKey::$api),*];\nserve_apis! {\n    Fetch => waits fetch::handle(F),\n}\n";
+        let text = "serve_apis! {\n    own [Produce];\n    Fetch => waits fetch::handle(F),\n}\n";
         let served: Vec<String> = super::served(text).into_iter().collect();
         assert_eq!(served, ["Fetch", "Produce"]);
     }

@@ -14,7 +14,7 @@ use ottla_protocol::ids::Offset;
 use ottla_protocol::messages::metadata::MetadataRecord;
 use ottla_protocol::time::Timestamp;
 use ottla_quorum::{
-    MetadataLog, NotCommitted, QuorumStatus, SnapshotSchedule, WriteError, WrittenSnapshot,
+    LogView, MetadataLog, NotCommitted, QuorumStatus, SnapshotSchedule, WriteError, WrittenSnapshot,
 };
 use tokio::sync::watch;
 
@@ -29,24 +29,30 @@ pub struct CommittedLog {
     snapshots: SnapshotSchedule,
     writing: Option<mpsc::Receiver<Result<WrittenSnapshot, WriteError>>>,
     status: watch::Sender<QuorumStatus>,
+    view: watch::Sender<LogView<Disk>>,
 }
 
 impl CommittedLog {
-    /// Goes on with a log that this node leads; returns as well who leads it, and how far it has come.
-    pub fn new(
-        log: MetadataLog<Disk>,
-        clock: Clock,
-        snapshot_interval: Option<Duration>,
-    ) -> (Self, watch::Receiver<QuorumStatus>) {
-        let (status, published) = watch::channel(log.status());
-        let committed = Self {
-            log,
+    /// Goes on with a log that this node leads.
+    pub fn new(log: MetadataLog<Disk>, clock: Clock, snapshot_interval: Option<Duration>) -> Self {
+        Self {
             clock,
             snapshots: SnapshotSchedule::new(snapshot_interval, clock.now().wall),
             writing: None,
-            status,
-        };
-        (committed, published)
+            status: watch::Sender::new(log.status()),
+            view: watch::Sender::new(log.view()),
+            log,
+        }
+    }
+
+    /// Follows who leads the log, and how far it has come.
+    pub fn follow_status(&self) -> watch::Receiver<QuorumStatus> {
+        self.status.subscribe()
+    }
+
+    /// Follows what other nodes may read of the log.
+    pub fn follow_view(&self) -> watch::Receiver<LogView<Disk>> {
+        self.view.subscribe()
     }
 
     /// The log itself, for tests that write what another leader would.
@@ -105,6 +111,8 @@ impl Quorum for CommittedLog {
         self.log.propose(records, image.metadata_version(), now)?;
         self.status.send_replace(self.log.status());
         self.snapshot(image, now)?;
+        self.view
+            .send_modify(|view| *view = self.log.view_after(view));
         Ok(vec![QuorumEvent::Committed(self.log.end_offset())])
     }
 }

@@ -31,7 +31,7 @@ const SHOWS_FEATURES: i16 = 3;
 /// The first version that shows features whose lowest level is 0 (KAFKA-17011).
 const SHOWS_MINIMUM_ZERO: i16 = 4;
 
-/// Announces the APIs in the table of handlers.
+/// Announces the APIs in the listener's table of handlers.
 pub fn handle(
     broker: &Broker,
     context: &RequestContext,
@@ -53,8 +53,9 @@ pub fn handle(
     if let Err(error) = check_expected(broker, &request) {
         return ApiVersionsResponseData::default().with_error_code(error.code());
     }
+    let served = (broker.served)(context.connection.role);
     let response = ApiVersionsResponseData::default()
-        .with_api_keys(broker.served.iter().map(|api| announced(*api)).collect());
+        .with_api_keys(served.iter().map(|api| announced(*api)).collect());
     if context.version < SHOWS_FEATURES {
         return response;
     }

@@ -8,6 +8,7 @@ use ottla_protocol::messages::describe_quorum_response::{
     Listener, Node, PartitionData, ReplicaState, TopicData,
 };
 use ottla_protocol::messages::{DescribeQuorumRequestData, DescribeQuorumResponseData, ErrorCode};
+use ottla_protocol::time::Timestamp;
 use ottla_quorum::{QuorumStatus, Voter};
 
 use crate::broker::Broker;
@@ -28,7 +29,18 @@ pub fn handle(
     }
     let now = broker.clock.now().wall.0;
     let voters = status.voters.iter().map(|voter| state(voter, &status, now));
+    let observers = broker.observers.all(Timestamp(now));
+    let observers = observers.into_iter().map(|(id, progress)| {
+        let (node, directory) = id;
+        ReplicaState::default()
+            .with_replica_id(node.0)
+            .with_replica_directory_id(directory)
+            .with_log_end_offset(progress.end.0)
+            .with_last_fetch_timestamp(progress.fetched_at.0)
+            .with_last_caught_up_timestamp(progress.caught_up_at.map_or(-1, |at| at.0))
+    });
     let partition = PartitionData::default()
+        .with_observers(observers.collect())
         .with_leader_id(status.leader.0)
         .with_leader_epoch(status.epoch.0)
         .with_high_watermark(status.high_watermark.0)

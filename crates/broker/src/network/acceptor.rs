@@ -20,7 +20,7 @@ use super::closed_log::Fault;
 use super::connection::{Closed, ConnectionSettings, Session};
 use super::limits::{Admission, ConnectionLimits};
 use crate::broker::Broker;
-use crate::context::Connection;
+use crate::context::{Connection, ListenerRole};
 use crate::drivers::stopping::stopped;
 
 /// How long a listener waits after the system refused it a descriptor.
@@ -42,12 +42,18 @@ enum Accepted {
 #[derive(Debug)]
 pub struct Listener {
     name: Arc<str>,
+    role: ListenerRole,
     socket: TcpListener,
 }
 
 impl Listener {
     /// Binds `address`; clients may connect from here on and wait in the backlog.
-    pub fn bind(name: &str, address: SocketAddr, backlog: i32) -> io::Result<Self> {
+    pub fn bind(
+        name: &str,
+        role: ListenerRole,
+        address: SocketAddr,
+        backlog: i32,
+    ) -> io::Result<Self> {
         let socket = Socket::new(
             Domain::for_address(address),
             Type::STREAM,
@@ -62,6 +68,7 @@ impl Listener {
         socket.set_nonblocking(true)?;
         Ok(Self {
             name: name.into(),
+            role,
             socket: TcpListener::from_std(socket.into())?,
         })
     }
@@ -166,6 +173,7 @@ impl Listener {
         let connection = Arc::new(Connection {
             id: NEXT_CONNECTION.fetch_add(1, Ordering::Relaxed),
             listener: Arc::clone(&self.name),
+            role: self.role,
             local,
             peer,
             software: std::sync::OnceLock::new(),

@@ -292,7 +292,7 @@ impl Session {
     fn read_header(&mut self, frame: &mut Bytes) -> Result<RequestContext, Closed> {
         let size = frame.len() + LENGTH;
         let head = RequestHead::read(frame)?;
-        if handlers::served_versions(head.api).is_none() {
+        if handlers::served_versions(self.connection.role, head.api).is_none() {
             return Err(Closed::NotServed(head.api));
         }
         Ok(RequestContext {

@@ -5,7 +5,8 @@ use std::io;
 use tokio::net::{TcpListener, lookup_host};
 
 use super::refusals::StartError;
-use crate::config::{BrokerConfig, HostPort, ListenerConfig};
+use crate::config::{BrokerConfig, HostPort, ListenerConfig, NetworkConfig};
+use crate::context::ListenerRole;
 use crate::http;
 use crate::network::Listener;
 
@@ -56,7 +57,41 @@ pub(super) fn telling_http(
     config
 }
 
-pub(super) async fn bind(config: &ListenerConfig, backlog: i32) -> Result<Listener, StartError> {
+/// Binds the listeners of `controller.listener.names`, and notes their ports in `config`: other nodes learn them from the
+/// metadata log. Where the port of a node without a configuration file is busy, another is chosen.
+pub(super) async fn bind_controllers(
+    config: &mut NetworkConfig,
+) -> Result<Vec<Listener>, StartError> {
+    let mut bound = Vec::new();
+    for listener in &mut config.controller_listeners {
+        let first = bind(listener, ListenerRole::Controller, config.backlog).await;
+        let one = match first {
+            Err(StartError::Listen { source, .. })
+                if source.kind() == io::ErrorKind::AddrInUse && config.may_move_controller =>
+            {
+                let busy = std::mem::replace(&mut listener.bind.port, 0);
+                let one = bind(listener, ListenerRole::Controller, config.backlog).await?;
+                tracing::warn!(
+                    busy,
+                    "the usual port of the controller is taken: another was chosen; set listeners to keep one"
+                );
+                one
+            }
+            first => first?,
+        };
+        if let Ok(address) = one.address() {
+            listener.bind.port = address.port();
+        }
+        bound.push(one);
+    }
+    Ok(bound)
+}
+
+pub(super) async fn bind(
+    config: &ListenerConfig,
+    role: ListenerRole,
+    backlog: i32,
+) -> Result<Listener, StartError> {
     let failed = |source| StartError::Listen {
         name: config.name.clone(),
         host: config.bind.host.clone(),
@@ -73,5 +108,5 @@ pub(super) async fn bind(config: &ListenerConfig, backlog: i32) -> Result<Listen
         .map_err(failed)?
         .next()
         .ok_or_else(|| failed(io::Error::other("the host has no address")))?;
-    Listener::bind(&config.name, address, backlog).map_err(failed)
+    Listener::bind(&config.name, role, address, backlog).map_err(failed)
 }

@@ -10,10 +10,7 @@ use ottla_log::files::disk::Disk;
 use ottla_metadata::{Loader, MetadataImage};
 use ottla_protocol::ids::Uuid;
 use ottla_protocol::time::Timestamp;
-use ottla_quorum::{
-    Inspected, Location, METADATA_DIRECTORY, MetadataLog, QuorumStatus, Settings, activate,
-};
-use tokio::sync::watch;
+use ottla_quorum::{Inspected, Location, METADATA_DIRECTORY, MetadataLog, Settings, activate};
 
 use super::directories::{
     Identified, Taken, Usable, check_complete, cluster, identified, prepare, usable,
@@ -42,8 +39,6 @@ pub(super) struct OpenedLog {
     pub(super) image: MetadataImage,
     /// What the controller commits into.
     pub(super) log: CommittedLog,
-    /// The leader, and the offsets of the log.
-    pub(super) status: watch::Receiver<QuorumStatus>,
     /// Held as long as the directories are used.
     pub(super) locks: Vec<DirectoryLock>,
 }
@@ -78,7 +73,7 @@ pub(super) fn open(config: &BrokerConfig, clock: Clock) -> Result<OpenedLog, Dir
         None => find_log(config, &cluster_id, &directories)?,
     };
     let (log, loader) = lead(config, found, now)?;
-    let (log, status) = CommittedLog::new(log, clock, config.metadata.snapshot_interval);
+    let log = CommittedLog::new(log, clock, config.metadata.snapshot_interval);
     Ok(OpenedLog {
         cluster_id,
         directories: config
@@ -91,7 +86,6 @@ pub(super) fn open(config: &BrokerConfig, clock: Clock) -> Result<OpenedLog, Dir
         is_new,
         image: loader.image().clone(),
         log,
-        status,
         locks: taken.keep(),
     })
 }

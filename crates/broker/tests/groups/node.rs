@@ -7,10 +7,10 @@ use std::time::Duration;
 use bytes::Bytes;
 use ottla_broker::Broker;
 use ottla_broker::config::BrokerConfig;
-use ottla_broker::context::{Connection, RequestContext};
+use ottla_broker::context::{Connection, ListenerRole, RequestContext};
 use ottla_broker::drivers::controller::controller;
 use ottla_broker::handlers::{
-    SERVED, heartbeat, join_group, leave_group, list_groups, offset_commit, offset_fetch,
+    heartbeat, join_group, leave_group, list_groups, offset_commit, offset_fetch, served,
     sync_group,
 };
 use ottla_broker::process::clock::Clock;
@@ -70,13 +70,14 @@ pub fn start_with(directory: &Path, adjust: impl FnOnce(&mut BrokerConfig)) -> N
     let image = image();
     let (controller, ..) = controller(image.clone(), settings, Nowhere);
     let name = KafkaString::from_static("cluster");
-    let broker = Broker::new(config, Clock::start(), name, controller, SERVED);
+    let broker = Broker::new(config, Clock::start(), name, controller, served);
     broker.drivers.load(&image, Intervals::default()).unwrap();
     broker.groups.reconcile(&image);
     let local = "127.0.0.1:9092".parse().unwrap();
     let connection = Connection {
         id: 1,
         listener: Arc::from("PLAINTEXT"),
+        role: ListenerRole::Broker,
         local,
         peer: local,
         software: OnceLock::new(),

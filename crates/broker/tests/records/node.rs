@@ -7,11 +7,11 @@ use std::time::Duration;
 use bytes::Bytes;
 use ottla_broker::Broker;
 use ottla_broker::config::BrokerConfig;
-use ottla_broker::context::{Connection, RequestContext};
+use ottla_broker::context::{Connection, ListenerRole, RequestContext};
 use ottla_broker::drivers::controller::controller;
 use ottla_broker::handlers::produce::{self, ProduceReply};
 use ottla_broker::handlers::{
-    SERVED, delete_records, fetch, list_offsets, offset_for_leader_epoch,
+    delete_records, fetch, list_offsets, offset_for_leader_epoch, served,
 };
 use ottla_broker::process::clock::Clock;
 use ottla_broker::replicas::Found;
@@ -84,7 +84,7 @@ pub fn start_with(
         Clock::start(),
         "cluster".to_owned().into(),
         controller,
-        SERVED,
+        served,
     );
     let intervals = Intervals {
         producers: broker.config.records.producer_id_expiration_check_interval,
@@ -95,6 +95,7 @@ pub fn start_with(
     let connection = Connection {
         id: 1,
         listener: Arc::from("PLAINTEXT"),
+        role: ListenerRole::Broker,
         local,
         peer: local,
         software: OnceLock::new(),

@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, OnceLock};
 
-use ottla_broker::context::{Connection, RequestContext};
+use ottla_broker::context::{Connection, ListenerRole, RequestContext};
 use ottla_protocol::api_key;
 use ottla_protocol::messages::ApiKey;
 use ottla_protocol::time::MonotonicTime;
@@ -13,6 +13,7 @@ pub fn context(api: ApiKey) -> RequestContext {
     let connection = Connection {
         id: 1,
         listener: Arc::from("PLAINTEXT"),
+        role: ListenerRole::Broker,
         local,
         peer: local,
         software: OnceLock::new(),

@@ -2,6 +2,8 @@ import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.ArrayList;
 import java.util.List;
+import java.util.regex.Matcher;
+import java.util.regex.Pattern;
 
 /** Apache Kafka's own command-line tools against a broker. Arguments: bootstrap, prefix. */
 public final class ToolChecks {
@@ -210,8 +212,16 @@ public final class ToolChecks {
     }
 
     private void quorum() throws Exception {
-        tool(TOOLS + "MetadataQuorumCommand", "describe", "--status").expect("LeaderId:", "CurrentVoters:");
-        tool(TOOLS + "MetadataQuorumCommand", "describe", "--replication").expect("Leader");
+        String quorum = TOOLS + "MetadataQuorumCommand";
+        Tool.Result status = tool(quorum, "describe", "--status");
+        status.expect("LeaderId:", "CurrentVoters:");
+        tool(quorum, "describe", "--replication").expect("Leader");
+        Matcher endpoint = Pattern.compile("[A-Z]+://([^\"]+)").matcher(status.output());
+        Claims.expect(endpoint.find(), "no endpoint of the controller");
+        String controller = endpoint.group(1);
+        Tool.run(quorum, "--bootstrap-controller", controller, "describe", "--status").expect("LeaderId:");
+        Tool.run(quorum, "--bootstrap-controller", controller, "describe", "--replication").expect("Leader");
+        Tool.run(FEATURES, "--bootstrap-controller", controller, "describe").expect("Feature: metadata.version");
     }
 
     private void features() throws Exception {

@@ -36,7 +36,7 @@ fn the_second_start_finds_what_the_first_formatted() {
         second.image.metadata_version(),
         MetadataVersion::OF_NEW_CLUSTERS
     );
-    assert_eq!(second.status.borrow().epoch.0, 2);
+    assert_eq!(second.log.follow_status().borrow().epoch.0, 2);
 }
 
 /// How many settings of topics the metadata holds.

@@ -1,0 +1,64 @@
+//! `DescribeCluster` (key 60) on a controller's listener, versions 0 to 2: the controllers (KIP-919).
+
+use ottla_protocol::messages::describe_cluster_response::DescribeClusterBroker;
+use ottla_protocol::messages::{
+    DescribeClusterRequestData, DescribeClusterResponseData, ErrorCode,
+};
+
+use crate::access::operations;
+use crate::broker::Broker;
+use crate::cluster::quorum_leader::status;
+use crate::context::RequestContext;
+
+/// The endpoint type of brokers (KIP-919).
+const BROKERS: i8 = 1;
+/// The endpoint type of controllers (KIP-919).
+const CONTROLLERS: i8 = 2;
+
+/// Names the cluster and its controllers.
+pub fn handle(
+    broker: &Broker,
+    context: &RequestContext,
+    request: DescribeClusterRequestData,
+) -> DescribeClusterResponseData {
+    let response = DescribeClusterResponseData::default().with_endpoint_type(request.endpoint_type);
+    if request.endpoint_type != CONTROLLERS {
+        let (code, why) = if request.endpoint_type == BROKERS {
+            (
+                ErrorCode::MismatchedEndpointType,
+                "this is a controller's listener; ask a broker's, or set bootstrap.controllers",
+            )
+        } else {
+            (
+                ErrorCode::UnsupportedEndpointType,
+                "unsupported endpoint type",
+            )
+        };
+        return response
+            .with_error_code(code.code())
+            .with_error_message(Some(why.to_owned().into()));
+    }
+    let Some(quorum) = status(broker) else {
+        return response.with_error_code(ErrorCode::BrokerNotAvailable.code());
+    };
+    let listener = &context.connection.listener;
+    let controllers = quorum.voters.iter().filter_map(|voter| {
+        let endpoint = voter.endpoints.iter();
+        let endpoint = endpoint.clone().find(|one| *one.listener == **listener)?;
+        let controller = DescribeClusterBroker::default()
+            .with_broker_id(voter.node_id.0)
+            .with_host(endpoint.host.clone().into())
+            .with_port(endpoint.port.into());
+        Some(controller)
+    });
+    let asked = request.include_cluster_authorized_operations;
+    response
+        .with_cluster_id(broker.cluster_id.clone())
+        .with_controller_id(quorum.leader.0)
+        .with_brokers(controllers.collect())
+        .with_cluster_authorized_operations(if asked {
+            operations::ON_CLUSTER
+        } else {
+            operations::NOT_ASKED
+        })
+}
