@@ -7,6 +7,7 @@ pub mod channel;
 pub mod endpoints;
 pub mod metadata_events;
 pub mod metadata_follower;
+pub mod observe;
 pub mod observers;
 pub mod producer_ids;
 pub mod quorum_leader;

@@ -51,6 +51,7 @@ macro_rules! requests {
 }
 
 requests! {
+    FetchSnapshot 0..=1: FetchSnapshotRequestData => FetchSnapshotResponseData;
     Produce 7..=12: ProduceRequestData => ProduceResponseData;
     Fetch 11..=12: FetchRequestData => FetchResponseData;
     ListOffsets 6..=11: ListOffsetsRequestData => ListOffsetsResponseData;
