@@ -70,6 +70,11 @@ pub enum BatchError {
 }
 
 impl BatchError {
+    /// Whether bytes are missing at the end.
+    pub fn is_cut_off(&self) -> bool {
+        matches!(self, Self::Framing(records::BatchError::Incomplete { .. }))
+    }
+
     /// Whether this is a batch in the format of Kafka 0.10 or older, which this release does not read.
     pub fn is_legacy(&self) -> bool {
         matches!(self, Self::Framing(records::BatchError::LegacyMagic(_)))

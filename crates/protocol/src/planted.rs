@@ -35,6 +35,20 @@ pub enum Bug {
     GroupAnsweredEarly,
     /// The metadata log says that records are committed, and has not synced them.
     MetadataNotSynced,
+    /// The high watermark moves while the ISR is smaller than the effective min ISR.
+    HighWatermarkBelowMinIsr,
+    /// Under `fsync` a follower counts to the end of its log, not only as far as it has flushed.
+    UnflushedFollowerCounts,
+    /// A leader ignores a new ISR.
+    StaleIsrKept,
+    /// A leader serves followers of any leader epoch.
+    EpochCheckSkipped,
+    /// A follower takes an answer that it asked for in an earlier leader epoch.
+    EarlierAnswerTaken,
+    /// A follower appends batches of later leader epochs than the one in which it fetched.
+    LaterBatchesAppended,
+    /// A follower keeps the end of an epoch that the leader does not have.
+    DivergingEndKept,
 }
 
 /// Whether `bug` is to be made here.

@@ -148,7 +148,7 @@ impl<F: Files, H: Host> Directory<F, H> {
         };
         let reason = Unavailable::Storage(error.clone());
         for partition in pass.iter().chain(later.values()) {
-            partition.fail_waiting(&reason);
+            partition.fail_waiting(reason.clone());
         }
     }
 }

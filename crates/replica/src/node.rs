@@ -21,7 +21,7 @@ use ottla_log::files::Files;
 use ottla_metadata::effective::StaticConfigs;
 use ottla_metadata::{Changes, MetadataImage};
 use ottla_protocol::ids::{PartitionIndex, Uuid};
-use ottla_protocol::time::MonotonicTime;
+use ottla_protocol::time::{MonotonicTime, Now};
 
 pub use self::job::Job;
 use self::removals::Removals;
@@ -30,8 +30,8 @@ use self::topics::Topics;
 use crate::directory::distinct;
 use crate::logs::names::directory_name;
 use crate::logs::{self, Existing, LogsError, Opened, WhoseLog, sync_and_hold};
-use crate::partition::Role;
-use crate::{Directory, Host, Partition, TopicSettings, Workers, checkpoints};
+use crate::partition::{Next, NextFetch, Role};
+use crate::{Directory, Host, LiveBrokers, Partition, TopicSettings, Workers, checkpoints};
 
 /// All topics of the cluster, and the partitions of one node.
 #[derive(Debug)]
@@ -40,6 +40,7 @@ pub struct Node<F: Files, H: Host> {
     directories: Vec<Arc<Directory<F, H>>>,
     topics: RwLock<Topics<F, H>>,
     removals: Removals,
+    brokers: Arc<LiveBrokers>,
 }
 
 impl<F: Files, H: Host> Node<F, H> {
@@ -50,6 +51,7 @@ impl<F: Files, H: Host> Node<F, H> {
             directories,
             topics: RwLock::default(),
             removals: Removals::default(),
+            brokers: Arc::default(),
         }
     }
 
@@ -148,6 +150,7 @@ impl<F: Files, H: Host> Node<F, H> {
                 topic_id: topic.id,
                 index: *index,
                 settings: Arc::clone(settings),
+                brokers: Arc::clone(&self.brokers),
             })
         }
     }
@@ -193,6 +196,27 @@ impl<F: Files, H: Host> Node<F, H> {
         }
     }
 
+    /// What `partition` asks of its leader next; `None` if it does not follow, or waits after an error. After a truncation
+    /// this writes checkpoints, and blocks on the disk.
+    pub fn next_fetch(&self, partition: &Partition<F, H>, now: Now) -> Option<NextFetch> {
+        if let Next::Fetch(next) = partition.next_step(now)? {
+            return Some(next);
+        }
+        let directory = partition.directory();
+        let here = || self.all_in(directory);
+        let written = checkpoints::write_recovery_points(directory, here)
+            .and_then(|()| checkpoints::write_log_starts(directory, here));
+        if let Err(error) = written {
+            tracing::warn!(%error, "cannot write the checkpoints of a log that was truncated; its partition does not fetch until they are");
+            return None;
+        }
+        partition.checkpoints_written();
+        match partition.next_step(now)? {
+            Next::Fetch(next) => Some(next),
+            Next::WriteCheckpoints => None,
+        }
+    }
+
     /// The change that creates all partitions of this node in `image`, and sets the role of each.
     pub fn everything_in(&self, image: &MetadataImage) -> Changes {
         let partitions = image.topics.iter().flat_map(|(id, topic)| {
@@ -202,6 +226,7 @@ impl<F: Files, H: Host> Node<F, H> {
         });
         Changes {
             partitions: partitions.collect(),
+            brokers: image.brokers.keys().copied().collect(),
             ..Changes::default()
         }
     }

@@ -9,6 +9,8 @@
 //! - a producer is answered once, when the high watermark has reached the end of its records;
 //! - after its directory has failed, a partition answers all who wait, and lets nobody wait any more.
 
+mod following;
+mod leading;
 mod state;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
@@ -16,18 +18,21 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
 use ottla_log::files::Files;
 use ottla_log::group_commit::LogId;
 use ottla_log::{
-    AppendError, Appended, Batch, Bound, FirstBatch, Flush, Origin, PartitionLog, ReadError,
-    ReadPlan, ReadRequest, StorageError,
+    Appended, Batch, Bound, FirstBatch, Flush, Origin, PartitionLog, ReadError, ReadPlan,
+    ReadRequest, StorageError,
 };
 use ottla_protocol::ids::{LeaderEpoch, Offset, PartitionIndex, Uuid};
 use ottla_protocol::time::{MonotonicTime, Now, Timestamp};
 pub use ottla_replication::Role;
 
-use self::state::{State, offsets_of};
+pub(crate) use self::following::Next;
+pub use self::following::{Fetched, FollowFailure, Followed, LeaderAnswer, Loss, NextFetch};
+pub use self::leading::{FollowerPlan, FollowerRead};
+use self::state::{State, Surroundings, offsets_of};
 use crate::Host;
-use crate::acks::Acks;
 use crate::damage::DamageNotes;
 use crate::directory::Directory;
+use crate::live_brokers::LiveBrokers;
 use crate::logs::WhoseLog;
 use crate::reader::Reader;
 use crate::refusals::{Refused, Unavailable, Unreadable};
@@ -54,6 +59,7 @@ pub struct Partition<F: Files, H: Host> {
     pub(crate) damage: DamageNotes,
     /// Has a lock of its own, so that reading the settings never waits for the disk.
     settings: Mutex<Arc<TopicSettings>>,
+    brokers: Arc<LiveBrokers>,
     state: Mutex<State<F, H>>,
     /// Held by the cleaner during a pass; a deletion or close waits for it.
     pub cleaning: Mutex<()>,
@@ -137,6 +143,7 @@ impl<F: Files, H: Host> Partition<F, H> {
             traffic: Traffic::default(),
             damage: DamageNotes::default(),
             settings: Mutex::new(of.settings),
+            brokers: of.brokers,
             state: Mutex::new(State::new(log)),
             cleaning: Mutex::default(),
             flush_id,
@@ -152,6 +159,21 @@ impl<F: Files, H: Host> Partition<F, H> {
     pub fn settings(&self) -> Arc<TopicSettings> {
         let settings = self.settings.lock();
         Arc::clone(&settings.unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Runs `change` on the state, under its lock.
+    fn surrounded<T>(
+        &self,
+        now: MonotonicTime,
+        change: impl FnOnce(&mut State<F, H>, Surroundings<'_>) -> T,
+    ) -> T {
+        let (settings, brokers) = (self.settings(), self.brokers.get());
+        let around = Surroundings {
+            settings: &settings,
+            brokers: &brokers,
+            now,
+        };
+        change(&mut self.lock(), around)
     }
 
     /// What identifies it.
@@ -188,22 +210,20 @@ impl<F: Files, H: Host> Partition<F, H> {
         {
             return requests.iter().map(|_| Err(refused.clone())).collect();
         }
-        let settings = self.settings();
         let needs_all = |request: &Append<'_>| request.acks == RequiredAcks::All;
         let acks = if requests.iter().any(needs_all) {
             RequiredAcks::All
         } else {
             RequiredAcks::Leader
         };
-        let (outcomes, woken, flush) = {
-            let mut state = self.lock();
-            let outcomes = state.append(requests, origin, &settings, now.wall);
+        let (outcomes, woken, flush) = self.surrounded(now.monotonic, |state, around| {
+            let outcomes = state.append(requests, origin, around.settings, now.wall);
             let appended = outcomes.iter().flatten();
             let bytes = appended.map(|appended| appended.bytes).sum();
-            let (woken, flush) = state.after_append(bytes, acks, &settings, now.monotonic);
+            let (woken, flush) = state.after_append(bytes, acks, around);
             self.directory.reserve.appended(bytes);
             (outcomes, woken, flush)
-        };
+        });
         woken.wake();
         if let Some((urgency, end)) = flush {
             self.directory
@@ -213,19 +233,13 @@ impl<F: Files, H: Host> Partition<F, H> {
     }
 
     /// Whether the high watermark has reached `offset`, so that records before it may be acknowledged. If not, the
-    /// producer made by `waits` is answered when it has.
+    /// producer made by `waits` is answered when it has, or when it cannot any more.
     pub fn replicated(&self, offset: Offset, waits: impl FnOnce() -> H::Producer) -> bool {
+        let min_insync_replicas = self.settings().min_insync_replicas;
         let mut state = self.lock();
-        let high_watermark = state.log.as_ref().map(PartitionLog::high_watermark);
-        if high_watermark.is_some_and(|at| Acks::<H::Producer>::may_acknowledge(offset, at)) {
-            return true;
-        }
-        // Nothing is flushed in an offline directory, and its waiting producers were already answered: do not add one.
-        let online = state.log.as_ref().map_or(Err(Unavailable::Gone), |log| {
-            log.directory().ensure_online().map_err(Unavailable::from)
-        });
-        match online {
-            Ok(()) => state.acks.wait(offset, waits()),
+        match state.is_replicated(offset, min_insync_replicas) {
+            Ok(true) => return true,
+            Ok(false) => state.acks.wait(offset, waits()),
             Err(unavailable) => {
                 drop(state);
                 H::answer(waits(), Err(unavailable));
@@ -250,14 +264,10 @@ impl<F: Files, H: Host> Partition<F, H> {
         read: &ReadAt,
         now: MonotonicTime,
     ) -> Result<Planned<F>, Unreadable> {
-        let mut state = self.lock();
-        let planned = state.plan(decide, read);
-        if let Err(Unreadable::Unavailable(Unavailable::Storage(error))) = &planned
-            && let Some(log) = &mut state.log
-        {
-            self.on_unreadable(log, error, now);
+        let planned = self.lock().plan(decide, read);
+        if let Err(error) = &planned {
+            self.note_unreadable(error, now);
         }
-        drop(state);
         planned.map(|planned| match planned.unflushed {
             1.. if self.directory.stalls.is_stalled(now) => Planned {
                 unflushed: 0,
@@ -265,6 +275,13 @@ impl<F: Files, H: Host> Partition<F, H> {
             },
             _ => planned,
         })
+    }
+
+    /// Records the damage that a read has met.
+    fn note_unreadable(&self, error: &Unreadable, now: MonotonicTime) {
+        if let Unreadable::Unavailable(Unavailable::Storage(error)) = error {
+            self.with_log(|log| self.on_unreadable(log, error, now));
+        }
     }
 
     /// As [`Partition::plan`], for this node's own use and any role; `None` once the partition is gone.
@@ -343,23 +360,6 @@ impl<F: Files, H: Host> Partition<F, H> {
         }
     }
 
-    /// Appends batches of a leader with `leader_epoch`, with the offsets that it has assigned. They are flushed by the
-    /// next pass. Returns `None` once the partition is gone.
-    pub fn append_as_follower(
-        self: &Arc<Self>,
-        bytes: &[u8],
-        leader_epoch: LeaderEpoch,
-        now: Now,
-    ) -> Option<Result<Option<Appended>, AppendError>> {
-        let (outcome, end) = self.with_log(|log| {
-            let outcome = log.append_as_follower(bytes, leader_epoch, now.wall);
-            (outcome, log.log_end_offset())
-        })?;
-        self.directory
-            .ask_for_flush(self, end, Urgency::Later, now.monotonic);
-        Some(outcome)
-    }
-
     /// Removes the records from `offset` on, where the leader's log diverges. Waiting producers are answered
     /// NOT_LEADER. Returns whether anything was removed; `None` once the partition is gone.
     pub fn truncate_to(
@@ -373,7 +373,7 @@ impl<F: Files, H: Host> Partition<F, H> {
                 .truncated(self.flush_id, log.flushed_offset());
             truncated
         });
-        self.fail_waiting(&Unavailable::NotLeader);
+        self.fail_waiting(Unavailable::NotLeader);
         truncated
     }
 
@@ -406,8 +406,7 @@ impl<F: Files, H: Host> Partition<F, H> {
     /// Changes its role. A new leader begins its epoch in the log, and the high watermark moves as far as the new role
     /// allows. Blocks on the disk.
     pub fn set_role(&self, role: Role, now: MonotonicTime) -> Result<(), StorageError> {
-        let settings = self.settings();
-        let woken = self.lock().set_role(role, &settings, now)?;
+        let woken = self.surrounded(now, |state, around| state.set_role(role, around))?;
         woken.wake();
         Ok(())
     }
@@ -424,11 +423,10 @@ impl<F: Files, H: Host> Partition<F, H> {
         flush: Option<&Flush<F>>,
         now: MonotonicTime,
     ) -> Result<(), StorageError> {
-        let settings = self.settings();
-        let woken = match flush {
-            Some(flush) => self.lock().advance_to_flushed(flush, &settings, now)?,
-            None => self.lock().advance_high_watermark(&settings, now)?,
-        };
+        let woken = self.surrounded(now, |state, around| match flush {
+            Some(flush) => state.advance_to_flushed(flush, around),
+            None => state.advance_high_watermark(around),
+        })?;
         woken.wake();
         Ok(())
     }
@@ -459,16 +457,16 @@ impl<F: Files, H: Host> Partition<F, H> {
     }
 
     /// Answers all who wait with `reason`.
-    pub(crate) fn fail_waiting(&self, reason: &Unavailable) {
-        let woken = self.lock().take_waiting();
-        woken.refuse(reason);
+    pub(crate) fn fail_waiting(&self, reason: Unavailable) {
+        let woken = self.lock().take_waiting(reason);
+        woken.wake();
     }
 
     /// Takes the log out. From now on the partition is gone, and all who wait are answered.
     pub fn take_log(&self) -> Option<PartitionLog<F>> {
         let log = self.lock().log.take();
         self.directory.leave(self.flush_id);
-        self.fail_waiting(&Unavailable::Gone);
+        self.fail_waiting(Unavailable::Gone);
         log
     }
 

@@ -21,6 +21,17 @@ pub enum Unavailable {
     /// The caller knows a newer leader epoch.
     #[error("the leader epoch is {current}, the request's is newer")]
     UnknownEpoch { current: LeaderEpoch },
+    /// The node that fetches as a follower has no replica, as far as is known here.
+    #[error("the node that fetches has no replica of the partition")]
+    NotAReplica,
+    /// The fetch comes from an earlier start of a broker's process.
+    #[error("the broker that fetches has been started again since")]
+    StaleBroker,
+    /// The records are committed, and too few replicas are in sync since.
+    #[error(
+        "fewer replicas are in sync than min.insync.replicas asks for, since the records were appended"
+    )]
+    TooFewAfterAppend,
     #[error(transparent)]
     Storage(#[from] StorageError),
 }
@@ -28,9 +39,10 @@ pub enum Unavailable {
 impl Unavailable {
     pub fn code(&self) -> ErrorCode {
         match self {
-            Self::Gone | Self::NotLeader => ErrorCode::NotLeaderOrFollower,
+            Self::Gone | Self::NotLeader | Self::StaleBroker => ErrorCode::NotLeaderOrFollower,
             Self::FencedEpoch { .. } => ErrorCode::FencedLeaderEpoch,
-            Self::UnknownEpoch { .. } => ErrorCode::UnknownLeaderEpoch,
+            Self::UnknownEpoch { .. } | Self::NotAReplica => ErrorCode::UnknownLeaderEpoch,
+            Self::TooFewAfterAppend => ErrorCode::NotEnoughReplicasAfterAppend,
             Self::Storage(error) => storage_code(error),
         }
     }

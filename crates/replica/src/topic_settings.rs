@@ -40,6 +40,10 @@ pub struct TopicSettings {
     pub flush_interval: Duration,
     /// `min.insync.replicas`.
     pub min_insync_replicas: usize,
+    /// `replica.lag.time.max.ms`: how long a follower may lag before it leaves the ISR.
+    pub max_replica_lag: Duration,
+    /// `replica.fetch.backoff.ms`: the longest wait of a follower after an error of its leader.
+    pub fetch_backoff: Duration,
     /// `file.delete.delay.ms`: the files of a deleted partition are removed after this time.
     pub delete_delay: Duration,
 }
@@ -47,6 +51,8 @@ pub struct TopicSettings {
 /// Configs of the broker that topics depend on.
 const PRODUCER_EXPIRATION: &str = "producer.id.expiration.ms";
 const DECOMPRESSED: &str = "ottla.decompressed.max.bytes";
+const REPLICA_LAG: &str = "replica.lag.time.max.ms";
+const FETCH_BACKOFF: &str = "replica.fetch.backoff.ms";
 
 /// The effective configs of one topic, by name.
 pub struct Configs(BTreeMap<&'static str, String>);
@@ -109,7 +115,16 @@ impl TopicSettings {
     /// The settings of the topic `name` in `image`.
     pub fn resolve(image: &MetadataImage, statics: &StaticConfigs, name: &str) -> Self {
         let configs = Configs::of(effective::topic(image, statics, name));
-        let broker = Configs::of_broker(image, statics, &[PRODUCER_EXPIRATION, DECOMPRESSED]);
+        let broker = Configs::of_broker(
+            image,
+            statics,
+            &[
+                PRODUCER_EXPIRATION,
+                DECOMPRESSED,
+                REPLICA_LAG,
+                FETCH_BACKOFF,
+            ],
+        );
         let policy = configs.text("cleanup.policy");
         let has_policy = |name| policy.split(',').any(|policy| policy.trim() == name);
         let (compact, delete) = (has_policy("compact"), has_policy("delete"));
@@ -144,6 +159,8 @@ impl TopicSettings {
             flush_messages: configs.number("flush.messages", i64::MAX),
             flush_interval: configs.duration("flush.ms", Duration::MAX),
             min_insync_replicas: configs.number("min.insync.replicas", 1),
+            max_replica_lag: broker.duration(REPLICA_LAG, Duration::from_secs(30)),
+            fetch_backoff: broker.duration(FETCH_BACKOFF, Duration::from_secs(1)),
             delete_delay: configs.duration("file.delete.delay.ms", Duration::from_mins(1)),
         }
     }

@@ -60,6 +60,7 @@ fn whose(index: i32) -> WhoseLog {
             log,
             ..TopicSettings::default()
         }),
+        brokers: Arc::default(),
     }
 }
 

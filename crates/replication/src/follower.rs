@@ -1,6 +1,7 @@
 //! Where the logs of a leader and of a follower diverge, by leader epochs (KIP-101, KIP-595).
 
 use ottla_protocol::ids::{LeaderEpoch, Offset};
+use ottla_protocol::planted::{Bug, is_planted};
 
 /// The end of an epoch in a log: the largest epoch of the log that is not above the requested one, and the offset after
 /// its last record.
@@ -32,7 +33,7 @@ pub struct Truncation {
 /// record of that epoch or an earlier one.
 ///
 /// If the follower has no record of the diverging epoch itself, only its records of later epochs are removed. The next
-/// fetch finds out about the earlier ones.
+/// fetch finds out about the earlier ones. If it knows no such epoch at all, the leader's end of the epoch counts.
 pub fn truncation(
     diverging: EpochEnd,
     own: Option<EpochEnd>,
@@ -40,9 +41,10 @@ pub fn truncation(
     high_watermark: Offset,
 ) -> Truncation {
     let to = match own {
+        Some(own) if is_planted(Bug::DivergingEndKept) => own.end,
         Some(own) if own.epoch == diverging.epoch => own.end.min(diverging.end),
         Some(own) => own.end,
-        None => log_start,
+        None => diverging.end,
     };
     let to = to.max(log_start);
     Truncation {

@@ -4,9 +4,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use ottla_protocol::ids::{NodeId, Offset};
+use ottla_protocol::planted::{Bug, is_planted};
 use ottla_protocol::time::MonotonicTime;
 
-use crate::Role;
+use crate::brokers::Brokers;
+use crate::isr::{Answer, Committed, IsrChange, IsrMember};
+use crate::{FetchRefusal, Role};
 
 /// The progress of one replica.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -24,14 +27,25 @@ impl Progress {
     pub fn to_end(end: Offset) -> Self {
         Self { end, counted: end }
     }
+
+    /// The progress of a replica that counts as far as it has flushed.
+    pub fn flushed_to(flushed: Offset, end: Offset) -> Self {
+        let counted = flushed.min(end);
+        Self { end, counted }
+    }
 }
 
-/// What the leader must know of its own log and settings.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct LeaderLog {
+/// What a leader must know to decide, beside its own state.
+#[derive(Debug, Clone, Copy)]
+pub struct Situation<'a> {
+    /// The progress of its own log.
     pub progress: Progress,
     /// `min.insync.replicas`.
     pub min_insync_replicas: usize,
+    /// `replica.lag.time.max.ms`.
+    pub max_lag: Duration,
+    pub brokers: &'a Brokers,
+    pub now: MonotonicTime,
 }
 
 /// The offsets at which a leader begins its epoch.
@@ -42,24 +56,12 @@ pub struct EpochStart {
     pub high_watermark: Offset,
 }
 
-/// A change of the ISR to propose to the controller (AlterPartition).
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct IsrChange {
-    /// The new ISR, in the order of the replicas.
-    pub isr: Vec<NodeId>,
-    /// The partition epoch on which the change is based.
-    pub partition_epoch: i32,
-}
-
-/// The controller's answer to a proposal.
+/// A node that fetches as a follower.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Answer {
-    /// It is committed. The new state arrives as a [`Role`].
-    Committed,
-    /// It is refused. Another change may be proposed.
-    Refused,
-    /// The outcome is unknown. The change stays pending until the metadata, or another answer, tells.
-    Unknown,
+pub struct Replica {
+    pub node: NodeId,
+    /// The epoch of its registration; `None` before version 15 of Fetch.
+    pub broker_epoch: Option<i64>,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -70,6 +72,8 @@ struct Follower {
     fetched_at: Option<MonotonicTime>,
     /// The end of the leader's log at its last fetch.
     leader_end_at_fetch: Offset,
+    /// The epoch of its registration at its last fetch.
+    broker_epoch: Option<i64>,
 }
 
 /// The state of a leader, for one leader epoch. Invariants:
@@ -86,20 +90,17 @@ pub struct Leader {
     high_watermark: Offset,
     followers: BTreeMap<NodeId, Follower>,
     pending: Option<IsrChange>,
-    /// `replica.lag.time.max.ms`.
-    max_lag: Duration,
 }
 
 impl Leader {
-    /// A new leader. The members of the ISR count as caught up now, so each has `max_lag` to fetch.
-    pub fn new(role: Role, start: EpochStart, max_lag: Duration, now: MonotonicTime) -> Self {
+    /// A new leader. The members of the ISR count as caught up now, so each has the maximal lag to fetch.
+    pub fn new(role: Role, start: EpochStart, now: MonotonicTime) -> Self {
         let mut leader = Self {
             role,
             epoch_start: start.offset,
             high_watermark: start.high_watermark,
             followers: BTreeMap::new(),
             pending: None,
-            max_lag,
         };
         leader.make_followers(now);
         leader
@@ -119,6 +120,7 @@ impl Leader {
                 caught_up_at: isr.contains(id).then_some(now),
                 fetched_at: None,
                 leader_end_at_fetch: Offset(0),
+                broker_epoch: None,
             });
         }
     }
@@ -129,6 +131,12 @@ impl Leader {
 
     pub fn high_watermark(&self) -> Offset {
         self.high_watermark
+    }
+
+    /// The first offset of its epoch. Up to the time when the high watermark reaches it, records of earlier epochs may be
+    /// committed above the high watermark.
+    pub fn epoch_start(&self) -> Offset {
+        self.epoch_start
     }
 
     /// The pending change of the ISR.
@@ -148,77 +156,110 @@ impl Leader {
         if role.partition_epoch > self.role.partition_epoch {
             self.pending = None;
         }
+        let isr = std::mem::take(&mut self.role.isr);
         self.role = role;
+        if is_planted(Bug::StaleIsrKept) {
+            self.role.isr = isr;
+        }
         self.make_followers(now);
     }
 
-    /// The controller has answered the pending change.
-    pub fn on_answer(&mut self, answer: Answer) {
+    /// The controller has answered `change`. Nothing happens if it is not pending any more.
+    pub fn on_answer(&mut self, change: &IsrChange, answer: Answer, now: MonotonicTime) {
+        if self.pending.as_ref() != Some(change) {
+            return;
+        }
         match answer {
+            Answer::Committed(committed) => self.on_committed(committed, now),
             Answer::Refused => self.pending = None,
-            Answer::Committed | Answer::Unknown => {}
+            Answer::Overtaken | Answer::Unknown => {}
+        }
+    }
+
+    fn on_committed(&mut self, committed: Committed, now: MonotonicTime) {
+        let is_of_this_leader = committed.leader_epoch == self.role.leader_epoch;
+        if is_of_this_leader && committed.partition_epoch >= self.role.partition_epoch {
+            self.pending = None;
+            let role = Role {
+                isr: committed.isr,
+                partition_epoch: committed.partition_epoch,
+                ..self.role.clone()
+            };
+            self.on_role(role, now);
         }
     }
 
     /// A follower fetches from the end of its log. If it has caught up, returns a change of the ISR with it.
     pub fn on_fetch(
         &mut self,
-        follower: NodeId,
+        from: Replica,
         progress: Progress,
-        log: LeaderLog,
-        now: MonotonicTime,
-    ) -> Option<IsrChange> {
-        let state = self.followers.get_mut(&follower)?;
-        let leader_end = log.progress.end;
+        at: &Situation<'_>,
+    ) -> Result<Option<IsrChange>, FetchRefusal> {
+        if at.brokers.is_stale(from.node, from.broker_epoch) {
+            return Err(FetchRefusal::StaleBroker);
+        }
+        let state = self.followers.get_mut(&from.node);
+        let state = state.ok_or(FetchRefusal::NotAReplica)?;
+        let leader_end = at.progress.end;
         if progress.end >= leader_end {
-            state.caught_up_at = state.caught_up_at.max(Some(now));
+            state.caught_up_at = state.caught_up_at.max(Some(at.now));
         } else if progress.end >= state.leader_end_at_fetch {
             // It has all records that the leader had at its previous fetch.
             state.caught_up_at = state.caught_up_at.max(state.fetched_at);
         }
         state.progress = Some(progress);
-        state.fetched_at = Some(now);
-        state.leader_end_at_fetch = leader_end;
+        state.fetched_at = Some(at.now);
+        state.leader_end_at_fetch = leader_end.max(state.leader_end_at_fetch);
+        state.broker_epoch = from.broker_epoch;
         let joins = self.pending.is_none()
-            && !self.role.isr.contains(&follower)
-            && progress.counted >= self.high_watermark
-            && progress.end >= self.epoch_start;
-        joins.then(|| self.propose(|isr| _ = isr.insert(follower)))
+            && !self.role.isr.contains(&from.node)
+            && progress.counted >= self.high_watermark.max(self.epoch_start)
+            && at.brokers.may_join_isr(from.node, from.broker_epoch);
+        Ok(joins.then(|| self.propose(|isr| _ = isr.insert(from.node), at.brokers)))
     }
 
     /// If members of the ISR have not caught up for longer than the maximal lag, returns a change of the ISR without
     /// them.
-    pub fn on_tick(&mut self, log: LeaderLog, now: MonotonicTime) -> Option<IsrChange> {
+    pub fn on_tick(&mut self, at: &Situation<'_>) -> Option<IsrChange> {
         if self.pending.is_some() {
             return None;
         }
         let mut lagging = self.role.isr.clone();
-        lagging.retain(|id| self.is_lagging(*id, log.progress.end, now));
+        lagging.retain(|id| self.is_lagging(*id, at));
         if lagging.is_empty() {
             return None;
         }
-        Some(self.propose(|isr| isr.retain(|id| !lagging.contains(id))))
+        Some(self.propose(|isr| isr.retain(|id| !lagging.contains(id)), at.brokers))
     }
 
-    fn is_lagging(&self, id: NodeId, leader_end: Offset, now: MonotonicTime) -> bool {
+    fn is_lagging(&self, id: NodeId, at: &Situation<'_>) -> bool {
         let Some(follower) = self.followers.get(&id) else {
             return false;
         };
-        let is_behind = follower.progress.map(|progress| progress.end) != Some(leader_end);
-        is_behind && !self.is_recently_caught_up(follower, now)
+        let is_behind = follower.progress.map(|progress| progress.end) != Some(at.progress.end);
+        is_behind && !is_recently_caught_up(follower, at)
     }
 
-    fn is_recently_caught_up(&self, follower: &Follower, now: MonotonicTime) -> bool {
-        let at = follower.caught_up_at;
-        at.is_some_and(|at| now <= at.after(self.max_lag))
-    }
-
-    fn propose(&mut self, change: impl FnOnce(&mut BTreeSet<NodeId>)) -> IsrChange {
+    fn propose(
+        &mut self,
+        change: impl FnOnce(&mut BTreeSet<NodeId>),
+        brokers: &Brokers,
+    ) -> IsrChange {
         let mut isr: BTreeSet<NodeId> = self.role.isr.iter().copied().collect();
         change(&mut isr);
         let replicas = self.role.replicas.iter().copied();
+        let isr = replicas.filter(|id| isr.contains(id)).map(|node| {
+            let follower = self.followers.get(&node);
+            let broker_epoch = match follower {
+                Some(follower) => follower.broker_epoch,
+                None => brokers.alive_epoch(node),
+            };
+            IsrMember { node, broker_epoch }
+        });
         let change = IsrChange {
-            isr: replicas.filter(|id| isr.contains(id)).collect(),
+            isr: isr.collect(),
+            leader_epoch: self.role.leader_epoch,
             partition_epoch: self.role.partition_epoch,
         };
         self.pending = Some(change.clone());
@@ -230,17 +271,32 @@ impl Leader {
         self.role.isr.len() < self.role.effective_min_isr(min_insync_replicas)
     }
 
+    /// Whether records that are committed must be reported as written by too few replicas: the maximal ISR has become
+    /// smaller than the effective min ISR since their append.
+    pub fn has_too_few_after_append(&self, min_insync_replicas: usize) -> bool {
+        let isr = &self.role.isr;
+        let joining = self.pending.iter().flat_map(|change| &change.isr);
+        let joining = joining.filter(|member| !isr.contains(&member.node));
+        isr.len() + joining.count() < self.role.effective_min_isr(min_insync_replicas)
+    }
+
     /// The new high watermark, if it may advance. The owner moves it in the log and then calls [`Leader::advanced`].
-    pub fn next_high_watermark(&self, log: LeaderLog, now: MonotonicTime) -> Option<Offset> {
-        if self.has_too_few_in_sync(log.min_insync_replicas) {
+    pub fn next_high_watermark(&self, at: &Situation<'_>) -> Option<Offset> {
+        if self.has_too_few_in_sync(at.min_insync_replicas)
+            && !is_planted(Bug::HighWatermarkBelowMinIsr)
+        {
             return None;
         }
-        let mut target = log.progress.counted;
+        let mut target = at.progress.counted;
         for (id, follower) in &self.followers {
-            let counted = follower
-                .progress
-                .map_or(Offset(0), |progress| progress.counted);
-            if counted < target && self.is_waited_for(*id, follower, now) {
+            let counted = follower.progress.map_or(Offset(0), |progress| {
+                if is_planted(Bug::UnflushedFollowerCounts) {
+                    progress.end
+                } else {
+                    progress.counted
+                }
+            });
+            if counted < target && self.is_waited_for(*id, follower, at) {
                 target = counted;
             }
         }
@@ -257,11 +313,18 @@ impl Leader {
     }
 
     /// Whether the high watermark waits for a follower: it is in the ISR or in the pending one, or it has caught up
-    /// recently and will join.
-    fn is_waited_for(&self, id: NodeId, follower: &Follower, now: MonotonicTime) -> bool {
-        let joins = |change: &IsrChange| change.isr.contains(&id);
+    /// recently and may join.
+    fn is_waited_for(&self, id: NodeId, follower: &Follower, at: &Situation<'_>) -> bool {
+        let joins = |change: &IsrChange| change.contains(id);
         self.role.isr.contains(&id)
             || self.pending.as_ref().is_some_and(joins)
-            || (follower.progress.is_some() && self.is_recently_caught_up(follower, now))
+            || (follower.progress.is_some()
+                && is_recently_caught_up(follower, at)
+                && at.brokers.may_join_isr(id, follower.broker_epoch))
     }
+}
+
+fn is_recently_caught_up(follower: &Follower, at: &Situation<'_>) -> bool {
+    let caught_up_at = follower.caught_up_at;
+    caught_up_at.is_some_and(|caught_up_at| at.now <= caught_up_at.after(at.max_lag))
 }

@@ -24,7 +24,7 @@ impl Role {
             node: NodeId::default(),
             leader: None,
             leader_epoch: LeaderEpoch::NONE,
-            partition_epoch: 0,
+            partition_epoch: -1,
             replicas: Vec::new(),
             isr: Vec::new(),
         }

@@ -5,7 +5,9 @@ use std::time::Duration;
 
 use ottla_protocol::ids::{LeaderEpoch, NodeId, Offset};
 use ottla_protocol::time::MonotonicTime;
-use ottla_replication::{Answer, EpochStart, Leader, LeaderLog, Progress, Role};
+use ottla_replication::{
+    Answer, Broker, Brokers, Committed, EpochStart, Leader, Progress, Replica, Role, Situation,
+};
 use proptest::prelude::*;
 
 const ME: NodeId = NodeId(1);
@@ -47,17 +49,20 @@ struct World {
 }
 
 impl World {
-    fn log(&self) -> LeaderLog {
-        LeaderLog {
+    fn situation<'a>(&self, brokers: &'a Brokers) -> Situation<'a> {
+        Situation {
             progress: Progress {
                 end: Offset(self.end),
                 counted: Offset(self.flushed),
             },
             min_insync_replicas: 2,
+            max_lag: Duration::from_secs(30),
+            brokers,
+            now: self.now,
         }
     }
 
-    fn run(&mut self, step: &Step, leader: &mut Leader) {
+    fn run(&mut self, step: &Step, leader: &mut Leader, brokers: &Brokers) {
         match *step {
             Step::Append(count) => self.end += count,
             Step::Flush(count) => self.flushed = self.end.min(self.flushed + count),
@@ -69,23 +74,32 @@ impl World {
                     end: Offset(place.0),
                     counted: Offset(place.1),
                 };
-                let (log, now) = (self.log(), self.now);
-                leader.on_fetch(NodeId(node), progress, log, now);
+                let from = Replica {
+                    node: NodeId(node),
+                    broker_epoch: Some(7),
+                };
+                let fetched = leader.on_fetch(from, progress, &self.situation(brokers));
+                assert!(fetched.is_ok(), "{fetched:?}");
             }
             Step::Wait(seconds) => {
                 self.now = self.now.after(Duration::from_secs(seconds));
-                leader.on_tick(self.log(), self.now);
+                leader.on_tick(&self.situation(brokers));
             }
             Step::Commit => {
                 if let Some(change) = leader.pending().cloned() {
-                    let mut role = leader.role().clone();
-                    role.isr = change.isr;
-                    role.partition_epoch += 1;
-                    leader.on_answer(Answer::Committed);
-                    leader.on_role(role, self.now);
+                    let committed = Committed {
+                        leader_epoch: change.leader_epoch,
+                        partition_epoch: change.partition_epoch + 1,
+                        isr: change.isr.iter().map(|member| member.node).collect(),
+                    };
+                    leader.on_answer(&change, Answer::Committed(committed), self.now);
                 }
             }
-            Step::Refuse => leader.on_answer(Answer::Refused),
+            Step::Refuse => {
+                if let Some(change) = leader.pending().cloned() {
+                    leader.on_answer(&change, Answer::Refused, self.now);
+                }
+            }
         }
     }
 
@@ -115,12 +129,14 @@ proptest! {
             isr: nodes,
         };
         let mut world = World::default();
-        let mut leader = Leader::new(role, START, Duration::from_secs(30), world.now);
+        let alive = Broker { epoch: 7, is_fenced: false, is_shutting_down: false };
+        let brokers: Brokers = role.replicas.iter().map(|id| (*id, alive)).collect();
+        let mut leader = Leader::new(role, START, world.now);
         let mut before = Offset(0);
         for step in &steps {
-            world.run(step, &mut leader);
+            world.run(step, &mut leader, &brokers);
             let has_too_few = leader.has_too_few_in_sync(2);
-            let next = leader.next_high_watermark(world.log(), world.now);
+            let next = leader.next_high_watermark(&world.situation(&brokers));
             prop_assert!(next.is_none() || !has_too_few, "moves below the min ISR");
             if let Some(next) = next {
                 leader.advanced(next);

@@ -9,8 +9,12 @@ use std::path::Path;
 use std::time::Duration;
 
 use ottla_protocol::ids::{LeaderEpoch, NodeId, Offset};
+use ottla_protocol::messages::ErrorCode;
 use ottla_protocol::time::MonotonicTime;
-use ottla_replication::{Answer, EpochStart, IsrChange, Leader, LeaderLog, Progress, Role};
+use ottla_replication::{
+    Answer, Broker, Brokers, Committed, EpochStart, IsrChange, Leader, Progress, Replica, Role,
+    Situation,
+};
 
 /// `replica.lag.time.max.ms`.
 const MAX_LAG: Duration = Duration::from_secs(30);
@@ -18,20 +22,41 @@ const MAX_LAG: Duration = Duration::from_secs(30);
 #[test]
 fn scenarios_play_as_written() {
     let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/scenarios");
-    ottla_scenario::play_all(&directory, 6, || {
+    ottla_scenario::play_all(&directory, 11, || {
         let mut stage = Stage::default();
         move |line: &str| stage.run(line)
     });
 }
 
-/// Node 1 leads.
-#[derive(Default)]
+/// Node 1 leads. Nodes 1, 2 and 3 are registered with their ids as broker epochs.
 struct Stage {
     leader: Option<Leader>,
+    brokers: BTreeMap<NodeId, Broker>,
     end: i64,
     flushed: i64,
     min_isr: usize,
     now: MonotonicTime,
+}
+
+impl Default for Stage {
+    fn default() -> Self {
+        let brokers = (1..=3).map(|id| {
+            let broker = Broker {
+                epoch: id.into(),
+                is_fenced: false,
+                is_shutting_down: false,
+            };
+            (NodeId(id), broker)
+        });
+        Self {
+            leader: None,
+            brokers: brokers.collect(),
+            end: 0,
+            flushed: 0,
+            min_isr: 0,
+            now: MonotonicTime::default(),
+        }
+    }
 }
 
 impl Stage {
@@ -56,18 +81,22 @@ impl Stage {
                     end,
                     counted: number("flushed").map_or(end, Offset),
                 };
-                let (log, now) = (self.log(), self.now);
-                let node = NodeId(i32::try_from(number("by").unwrap()).unwrap());
-                let change = self.leader().on_fetch(node, progress, log, now);
-                self.show(change)
+                let from = Replica {
+                    node: NodeId(i32::try_from(number("by").unwrap()).unwrap()),
+                    broker_epoch: number("epoch"),
+                };
+                match self.deciding(|leader, at| leader.on_fetch(from, progress, at)) {
+                    Ok(change) => self.show(change),
+                    Err(refused) => format!("{refused}\n"),
+                }
             }
             "wait" => {
                 let seconds = u64::try_from(number("seconds").unwrap()).unwrap();
                 self.now = self.now.after(Duration::from_secs(seconds));
-                let (log, now) = (self.log(), self.now);
-                let change = self.leader().on_tick(log, now);
+                let change = self.deciding(Leader::on_tick);
                 self.show(change)
             }
+            "broker" => self.broker(text),
             "controller" => self.controller(text),
             "metadata" => self.metadata(&values),
             other => panic!("what is {other}?"),
@@ -91,7 +120,7 @@ impl Stage {
             offset: Offset(self.end),
             high_watermark: before.map_or(Offset(0), Leader::high_watermark),
         };
-        self.leader = Some(Leader::new(role, start, MAX_LAG, self.now));
+        self.leader = Some(Leader::new(role, start, self.now));
         self.show(None)
     }
 
@@ -107,22 +136,44 @@ impl Stage {
         self.show(None)
     }
 
+    /// `broker N …`: what becomes of node N.
+    fn broker(&mut self, text: &str) -> String {
+        let words: Vec<&str> = text.split(' ').collect();
+        let node = NodeId(words[1].parse().unwrap());
+        let broker = self.brokers.get_mut(&node).unwrap();
+        match words[2] {
+            "fenced" => broker.is_fenced = true,
+            "unfenced" => broker.is_fenced = false,
+            "shuts" => broker.is_shutting_down = true,
+            "restarted" => broker.epoch += 10,
+            other => panic!("what is {other}?"),
+        }
+        self.show(None)
+    }
+
     /// The controller commits the pending change, refuses it, or does not answer.
     fn controller(&mut self, text: &str) -> String {
         let now = self.now;
-        let pending = self.leader().pending().cloned();
-        match text {
-            "controller commits" => {
-                let mut role = self.leader().role().clone();
-                role.isr = pending.unwrap().isr;
-                role.partition_epoch += 1;
-                self.leader().on_answer(Answer::Committed);
-                self.leader().on_role(role, now);
+        let pending = self.leader().pending().cloned().unwrap();
+        let committed = Committed {
+            leader_epoch: pending.leader_epoch,
+            partition_epoch: pending.partition_epoch + 1,
+            isr: pending.isr.iter().map(|member| member.node).collect(),
+        };
+        let answer = match text {
+            "controller commits" => Answer::Committed(committed),
+            "controller refuses" => Answer::of_error(ErrorCode::IneligibleReplica),
+            "controller has newer metadata" => Answer::of_error(ErrorCode::InvalidUpdateVersion),
+            "controller is silent" => Answer::of_error(ErrorCode::RequestTimedOut),
+            "controller answers an earlier change" => {
+                let mut earlier = pending;
+                earlier.partition_epoch -= 1;
+                self.leader().on_answer(&earlier, Answer::Refused, now);
+                return self.show(None);
             }
-            "controller refuses" => self.leader().on_answer(Answer::Refused),
-            "controller is silent" => self.leader().on_answer(Answer::Unknown),
             other => panic!("what is {other}?"),
-        }
+        };
+        self.leader().on_answer(&pending, answer, now);
         self.show(None)
     }
 
@@ -130,19 +181,28 @@ impl Stage {
         self.leader.as_mut().unwrap()
     }
 
-    fn log(&self) -> LeaderLog {
-        LeaderLog {
+    fn deciding<T>(&mut self, decide: impl FnOnce(&mut Leader, &Situation<'_>) -> T) -> T {
+        let brokers: Brokers = self
+            .brokers
+            .iter()
+            .map(|(id, broker)| (*id, *broker))
+            .collect();
+        let at = Situation {
             progress: Progress {
                 end: Offset(self.end),
                 counted: Offset(self.flushed),
             },
             min_insync_replicas: self.min_isr,
-        }
+            max_lag: MAX_LAG,
+            brokers: &brokers,
+            now: self.now,
+        };
+        decide(self.leader.as_mut().unwrap(), &at)
     }
 
     fn show(&mut self, change: Option<IsrChange>) -> String {
-        let (log, now, min_isr) = (self.log(), self.now, self.min_isr);
-        if let Some(next) = self.leader().next_high_watermark(log, now) {
+        let min_isr = self.min_isr;
+        if let Some(next) = self.deciding(|leader, at| leader.next_high_watermark(at)) {
             self.leader().advanced(next);
         }
         let leader = self.leader();
@@ -156,7 +216,8 @@ impl Stage {
             shown += ", acks=all is refused";
         }
         if let Some(change) = change {
-            write!(shown, ", proposes isr {:?}", ids(&change.isr)).unwrap();
+            let members: Vec<_> = change.isr.iter().map(|member| member.node).collect();
+            write!(shown, ", proposes isr {:?}", ids(&members)).unwrap();
         }
         shown + "\n"
     }

@@ -8,6 +8,7 @@ use super::PartitionLog;
 use crate::batch::{Batch, BatchError, parse_checked};
 use crate::directory::StorageError;
 use crate::files::{File, FileError, Files};
+use crate::planted::{Bug, is_planted};
 use crate::position::LogPosition;
 use crate::producer_state::{Changes, Origin, ProducerError};
 use crate::scan::Located;
@@ -148,22 +149,52 @@ impl<F: Files> PartitionLog<F> {
         outcome.expect("an outcome for each request")
     }
 
-    /// Appends batches with the offsets that their leader assigned. It stops at the first batch of a later epoch than
-    /// `leader_epoch`: the follower must first ask that epoch's leader where the logs diverge.
+    /// Appends batches with the offsets that their leader assigned. A batch that is cut off at the end is left out. It
+    /// stops at the first batch of a later epoch than `leader_epoch`: the follower must first ask that epoch's leader
+    /// where the logs diverge. After an error a part of the batches may be appended.
     pub fn append_as_follower(
         &mut self,
         bytes: &[u8],
         leader_epoch: LeaderEpoch,
         now: Timestamp,
     ) -> Result<Option<Appended>, AppendError> {
+        let mut rest = self.check_as_follower(bytes, leader_epoch)?;
+        let mut whole: Option<Appended> = None;
+        while !rest.is_empty() {
+            let mut size = 0;
+            let fits = rest.iter().take_while(|batch| {
+                size += batch.size();
+                size <= self.config.segment_bytes
+            });
+            // One batch is written even if it is larger than a segment: the leader has it.
+            let next = rest.split_off(fits.count().max(1));
+            let written = self.write_as_follower(std::mem::replace(&mut rest, next), now)?;
+            whole = Some(Appended {
+                first_offset: whole.map_or(written.first_offset, |whole| whole.first_offset),
+                bytes: written.bytes + whole.map_or(0, |whole| whole.bytes),
+                ..written
+            });
+        }
+        Ok(whole)
+    }
+
+    fn check_as_follower<'a>(
+        &self,
+        bytes: &'a [u8],
+        leader_epoch: LeaderEpoch,
+    ) -> Result<Batches<'a>, AppendError> {
         let mut batches = Vec::new();
         let mut rest = bytes;
         let mut expected = self.segments.end();
         while !rest.is_empty() {
-            let batch = parse_checked(rest)?;
+            let batch = match parse_checked(rest) {
+                Err(error) if error.is_cut_off() => break,
+                parsed => parsed?,
+            };
             rest = rest.get(batch.size()..).unwrap_or_default();
             let header = batch.header();
-            if header.partition_leader_epoch > leader_epoch.0 {
+            let is_later = header.partition_leader_epoch > leader_epoch.0;
+            if is_later && !is_planted(Bug::LaterBatchesAppended) {
                 break;
             }
             let offset = header.base_offset();
@@ -173,17 +204,21 @@ impl<F: Files> PartitionLog<F> {
             expected = header.next_offset();
             batches.push(Batch::from(batch));
         }
-        if batches.is_empty() {
-            return Ok(None);
-        }
+        Ok(batches)
+    }
+
+    fn write_as_follower(
+        &mut self,
+        batches: Batches<'_>,
+        now: Timestamp,
+    ) -> Result<Appended, AppendError> {
         let mut pending = Pending::at(self.segments.end());
-        self.check_size(&batches)?;
         if self.must_write_before(&batches, 0, now) {
             self.write_and_roll(&mut pending, &batches, now)?;
         }
         let appended = self.stage(batches, &mut pending, Origin::Replication)?;
         self.write(pending, now)?;
-        Ok(Some(appended))
+        Ok(appended)
     }
 
     fn assign<'a>(

@@ -103,6 +103,11 @@ impl<F: Files> PartitionLog<F> {
         self.flush.recovery_point
     }
 
+    /// The recovery point in the checkpoint file.
+    pub fn recovery_point_on_disk(&self) -> Offset {
+        self.flush.recovery_point_on_disk
+    }
+
     /// Records that the checkpoint file has `recovery_point` now, durably.
     pub fn recovery_point_written(&mut self, recovery_point: Offset) {
         self.flush.recovery_point_on_disk = recovery_point.min(self.flush.recovery_point);

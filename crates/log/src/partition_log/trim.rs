@@ -198,6 +198,10 @@ impl<F: Files> PartitionLog<F> {
     pub fn truncate_to(&mut self, offset: Offset, now: Timestamp) -> Result<bool, StorageError> {
         self.directory().ensure_online()?;
         if offset >= self.segments.end() {
+            // An epoch that has begun and has no record may be one that the leader does not have.
+            if self.leader_epochs.truncate_from_end(offset) {
+                self.write_leader_epochs()?;
+            }
             return Ok(false);
         }
         if self.segments.first_base().is_some_and(|base| base > offset) {

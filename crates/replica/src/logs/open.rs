@@ -12,7 +12,7 @@ use ottla_protocol::time::Timestamp;
 use super::LogsError;
 use super::left::LeftOf;
 use super::names::{directory_name, is_deleted_partition, is_partition, set_aside, topic_id_of};
-use crate::{Directory, Host, Partition, PartitionId, TopicSettings};
+use crate::{Directory, Host, LiveBrokers, Partition, PartitionId, TopicSettings};
 
 /// The partition of a log.
 #[derive(Debug, Clone)]
@@ -21,6 +21,7 @@ pub struct WhoseLog {
     pub topic_id: Uuid,
     pub index: PartitionIndex,
     pub settings: Arc<TopicSettings>,
+    pub brokers: Arc<LiveBrokers>,
 }
 
 impl WhoseLog {

@@ -78,6 +78,9 @@ impl<F: Files, H: Host> Node<F, H> {
         changes: &Changes,
         now: MonotonicTime,
     ) -> Vec<Job<F, H>> {
+        if !changes.brokers.is_empty() {
+            self.brokers.set(image);
+        }
         let mut topics = self.write();
         let directories = self.directories.iter();
         let mut jobs: Vec<_> = directories
@@ -100,6 +103,11 @@ impl<F: Files, H: Host> Node<F, H> {
                 continue;
             };
             if self.role(state).is_none() {
+                // The replica was moved to other nodes.
+                if let Some(partition) = topics.remove((*id, *index)) {
+                    let number = self.number_of(partition.directory());
+                    jobs[number].deleted.push(partition);
+                }
                 continue;
             }
             let number = match topics.directory_of((*id, *index)) {
@@ -192,12 +200,13 @@ impl<F: Files, H: Host> Node<F, H> {
                 topic_id: *id,
                 index: *index,
                 settings: settings.of_topic(*id, &topic.name),
+                brokers: Arc::clone(&self.brokers),
             })
         });
         let (made, mut errors) = create(&job.directory, new.collect(), workers, now);
         for partition in made {
-            if !self.write().insert(&partition) {
-                // Its topic was deleted meanwhile.
+            if !self.write().insert_made(&partition) {
+                // Its topic was deleted meanwhile, or it was moved to other nodes.
                 errors.extend(self.delete(&partition, now.monotonic).err());
             }
         }

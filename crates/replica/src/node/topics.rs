@@ -141,6 +141,20 @@ impl<F: Files, H: Host> Topics<F, H> {
         topic.here.into_values().collect()
     }
 
+    /// Removes a partition that this node shall not have any more; returns it if it is on disk.
+    pub(super) fn remove(&mut self, (topic, index): PartitionId) -> Option<Arc<Partition<F, H>>> {
+        let topic = self.by_id.get_mut(&topic)?;
+        topic.being_made.remove(&index);
+        topic.here.remove(&index)
+    }
+
+    /// Adds a partition that was created; returns false if it is not wanted any more.
+    pub(super) fn insert_made(&mut self, partition: &Arc<Partition<F, H>>) -> bool {
+        let topic = self.by_id.get(&partition.topic_id);
+        topic.is_some_and(|topic| topic.being_made.contains_key(&partition.index))
+            && self.insert(partition)
+    }
+
     /// Adds a partition; returns false if its topic is gone.
     pub(super) fn insert(&mut self, partition: &Arc<Partition<F, H>>) -> bool {
         let Some(topic) = self.by_id.get_mut(&partition.topic_id) else {

@@ -213,7 +213,9 @@ impl World {
             .flat_map(|batch| batch.bytes.clone())
             .collect();
         let epoch = LeaderEpoch(leader_epoch);
-        let outcome = partition.append_as_follower(&bytes, epoch, self.now());
+        let now = self.now();
+        let outcome = partition.with_log(|log| log.append_as_follower(&bytes, epoch, now.wall));
+        partition.flush_if_dirty(now.monotonic);
         let outcome = outcome
             .expect("the log is here")
             .map(|appended| appended.expect("batches of this epoch"));

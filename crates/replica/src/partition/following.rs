@@ -1,0 +1,321 @@
+//! A partition that follows: what it fetches next, and what it does with the leader's answer. Invariants:
+//!
+//! - an answer counts only in the leader epoch in which it was asked for, and while the log has the end and the last epoch
+//!   for which it was asked: an answer that comes twice must not truncate what was fetched since;
+//! - batches of a later epoch are not appended: the leader of that epoch is asked first where the logs diverge;
+//! - records below the high watermark are removed only with a [`Loss`] that says so;
+//! - after a truncation nothing is appended before the checkpoints that lie beyond the new end are written.
+
+use std::sync::Arc;
+
+use ottla_log::files::Files;
+use ottla_log::{AppendError, PartitionLog, StorageError};
+use ottla_protocol::ids::{LeaderEpoch, NodeId, Offset};
+use ottla_protocol::messages::ErrorCode;
+use ottla_protocol::planted::{Bug, is_planted};
+use ottla_protocol::time::{Now, Timestamp};
+use ottla_replication::follower::{EpochEnd, truncation};
+use ottla_replication::{FollowerFetch, Following, LeaderOffsets, Reset, Step};
+
+use super::Partition;
+use super::state::{State, Surroundings, Woken};
+use crate::Host;
+use crate::topic_settings::Durability;
+use crate::urgency::Urgency;
+
+/// What a follower asks of its leader.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct NextFetch {
+    pub leader: NodeId,
+    pub fetch: FollowerFetch,
+    /// Whether to ask for the offsets of the leader's log (ListOffsets) instead of records.
+    pub wants_offsets: bool,
+}
+
+/// The next step of a follower.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Next {
+    Fetch(NextFetch),
+    /// To write the recovery points and log start offsets of its directory, then [`Partition::checkpoints_written`].
+    WriteCheckpoints,
+}
+
+/// Records of the leader, and its offsets.
+#[derive(Debug, Clone, Copy)]
+pub struct Fetched<'a> {
+    /// Batches. The last one may be cut off.
+    pub records: &'a [u8],
+    pub high_watermark: Offset,
+    pub log_start: Offset,
+}
+
+/// The leader's answer to a fetch.
+#[derive(Debug, Clone, Copy)]
+pub enum LeaderAnswer<'a> {
+    Records(Fetched<'a>),
+    /// The logs diverge. The leader has this epoch, up to this end.
+    Diverging(EpochEnd),
+    /// The offsets that were asked for.
+    Offsets(LeaderOffsets),
+    /// An error, or no answer at all.
+    Failed(ErrorCode),
+}
+
+/// Records below the high watermark that a follower has removed because its leader does not have them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Loss {
+    pub from: Offset,
+    /// The offset after the last one.
+    pub to: Offset,
+    pub leader: NodeId,
+    pub leader_epoch: LeaderEpoch,
+}
+
+/// What an answer has changed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[must_use = "a loss must be recorded"]
+pub struct Followed {
+    /// The bytes of the appended batches.
+    pub bytes: u64,
+    pub loss: Option<Loss>,
+}
+
+/// Why an answer could not be used.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum FollowFailure {
+    #[error("cannot append what the leader sent: {0}")]
+    Append(#[from] AppendError),
+    #[error(transparent)]
+    Storage(#[from] StorageError),
+}
+
+impl FollowFailure {
+    fn is_offline(&self) -> bool {
+        let (Self::Storage(error) | Self::Append(AppendError::Storage(error))) = self else {
+            return false;
+        };
+        matches!(error, StorageError::Offline { .. })
+    }
+}
+
+impl<F: Files, H: Host> Partition<F, H> {
+    /// The next step; `None` if this node does not follow, or waits after an error.
+    pub(crate) fn next_step(&self, now: Now) -> Option<Next> {
+        let state = self.lock();
+        let (following, log) = (state.following?, state.log.as_ref()?);
+        let step = following.next(now.monotonic)?;
+        if step == Step::Stop {
+            return None;
+        }
+        if step == Step::WriteCheckpoints {
+            return Some(Next::WriteCheckpoints);
+        }
+        Some(Next::Fetch(NextFetch {
+            leader: following.leader,
+            fetch: FollowerFetch {
+                leader_epoch: following.leader_epoch,
+                offset: log.log_end_offset(),
+                last_fetched_epoch: log.latest_epoch(),
+                log_start: log.log_start_offset(),
+                flushed: Some(log.flushed_offset()),
+            },
+            wants_offsets: step == Step::FindLeaderOffsets,
+        }))
+    }
+
+    /// The checkpoints of its directory are written after a truncation.
+    pub(crate) fn checkpoints_written(&self) {
+        if let Some(following) = &mut self.lock().following {
+            following.on_progress();
+        }
+    }
+
+    /// The leader has answered `fetch`, which [`Node::next_fetch`](crate::Node::next_fetch) has returned. Blocks on the
+    /// disk if the log must be truncated.
+    pub fn on_fetched(
+        self: &Arc<Self>,
+        fetch: &FollowerFetch,
+        answer: &LeaderAnswer<'_>,
+        now: Now,
+    ) -> Result<Followed, FollowFailure> {
+        let (outcome, woken, flush) = self.surrounded(now.monotonic, |state, around| {
+            let (outcome, woken) = state.on_fetched(fetch, answer, (around, now.wall));
+            if matches!(
+                answer,
+                LeaderAnswer::Diverging(_) | LeaderAnswer::Offsets(_)
+            ) && let Some(log) = &state.log
+            {
+                self.directory
+                    .truncated(self.flush_id, log.flushed_offset());
+            }
+            (outcome, woken, state.flush_as_follower(around))
+        });
+        woken.wake();
+        if let Some((urgency, end)) = flush {
+            self.directory
+                .ask_for_flush(self, end, urgency, now.monotonic);
+        }
+        if let Ok(Followed { bytes: 1.., .. }) = &outcome {
+            self.directory
+                .reserve
+                .appended(outcome.as_ref().map_or(0, |followed| followed.bytes));
+        }
+        outcome
+    }
+}
+
+/// The state's surroundings, and the time for segments.
+type At<'a> = (Surroundings<'a>, Timestamp);
+
+impl<F: Files, H: Host> State<F, H> {
+    fn on_fetched(
+        &mut self,
+        fetch: &FollowerFetch,
+        answer: &LeaderAnswer<'_>,
+        at: At<'_>,
+    ) -> (Result<Followed, FollowFailure>, Woken<H>) {
+        let (Some(following), Some(log)) = (&mut self.following, &mut self.log) else {
+            return (Ok(Followed::default()), Woken::nobody());
+        };
+        let is_of_this_epoch =
+            following.leader_epoch == fetch.leader_epoch || is_planted(Bug::EarlierAnswerTaken);
+        let is_of_this_end =
+            log.log_end_offset() == fetch.offset && log.latest_epoch() == fetch.last_fetched_epoch;
+        if !is_of_this_epoch || !is_of_this_end {
+            return (Ok(Followed::default()), Woken::nobody());
+        }
+        let high_watermark = log.high_watermark();
+        let (around, now) = at;
+        let taken = take(log, following, answer, (fetch, now));
+        if let Err(failure) = &taken {
+            if failure.is_offline() {
+                following.on_failure();
+            } else {
+                let code = ErrorCode::UnknownServerError;
+                following.on_error(code, around.now, around.settings.fetch_backoff);
+            }
+        }
+        if let LeaderAnswer::Failed(code) = answer {
+            following.on_error(*code, around.now, around.settings.fetch_backoff);
+        }
+        let moved = log.high_watermark();
+        let woken = if moved == high_watermark {
+            Woken::nobody()
+        } else {
+            self.reached(moved)
+        };
+        (taken, woken)
+    }
+
+    /// The flush that a follower needs. Under `fsync` its leader waits for it.
+    fn flush_as_follower(&self, around: Surroundings<'_>) -> Option<(Urgency, Offset)> {
+        let log = self.log.as_ref()?;
+        let end = log.log_end_offset();
+        let unflushed = end.0 - log.flushed_offset().0;
+        let needed = match around.settings.durability {
+            Durability::Fsync => 1,
+            Durability::PageCache => around.settings.flush_messages,
+        };
+        (unflushed >= needed).then_some((Urgency::Now, end))
+    }
+}
+
+/// Changes the log as the leader has answered.
+fn take<F: Files>(
+    log: &mut PartitionLog<F>,
+    following: &mut Following,
+    answer: &LeaderAnswer<'_>,
+    (fetch, now): (&FollowerFetch, Timestamp),
+) -> Result<Followed, FollowFailure> {
+    match answer {
+        LeaderAnswer::Records(fetched) => {
+            let bytes = append(log, fetched, fetch.leader_epoch, now)?;
+            follow_offsets(log, fetched)?;
+            following.on_progress();
+            Ok(Followed { bytes, loss: None })
+        }
+        LeaderAnswer::Diverging(diverging) => {
+            let own = log.end_of_epoch(diverging.epoch);
+            let own = own.map(|own| EpochEnd {
+                epoch: own.epoch,
+                end: own.end,
+            });
+            let (start, high_watermark) = (log.log_start_offset(), log.high_watermark());
+            let to = truncation(*diverging, own, start, high_watermark).to;
+            truncate(log, following, to, now)
+        }
+        LeaderAnswer::Offsets(leader) => match leader.reset(log.log_end_offset()) {
+            Reset::TruncateTo(end) => truncate(log, following, end, now),
+            Reset::RestartAt(start) => {
+                log.truncate_fully(start, now)?;
+                following.on_progress();
+                Ok(Followed::default())
+            }
+            Reset::Keep => {
+                following.on_progress();
+                Ok(Followed::default())
+            }
+        },
+        LeaderAnswer::Failed(_) => Ok(Followed::default()),
+    }
+}
+
+fn truncate<F: Files>(
+    log: &mut PartitionLog<F>,
+    following: &mut Following,
+    to: Offset,
+    now: Timestamp,
+) -> Result<Followed, FollowFailure> {
+    let (high_watermark, start) = (log.high_watermark(), log.log_start_offset());
+    let recovery_point = log.recovery_point_on_disk();
+    log.truncate_to(to, now)?;
+    let end = log.log_end_offset();
+    if end < recovery_point || end < start {
+        following.on_shortened();
+    } else {
+        following.on_progress();
+    }
+    let loss = (end < high_watermark).then_some(Loss {
+        from: end,
+        to: high_watermark,
+        leader: following.leader,
+        leader_epoch: following.leader_epoch,
+    });
+    Ok(Followed { bytes: 0, loss })
+}
+
+/// Appends batches of the leader; returns their bytes.
+fn append<F: Files>(
+    log: &mut PartitionLog<F>,
+    fetched: &Fetched<'_>,
+    leader_epoch: LeaderEpoch,
+    now: Timestamp,
+) -> Result<u64, FollowFailure> {
+    let appended = log.append_as_follower(fetched.records, leader_epoch, now);
+    let end = log.log_end_offset();
+    let appended = match appended {
+        // The leader's log begins inside of its first batch, and so does this empty log. It takes the whole batch.
+        Err(AppendError::UnexpectedOffset { offset, .. })
+            if end == log.log_start_offset() && offset < end =>
+        {
+            log.truncate_fully(offset, now)?;
+            log.append_as_follower(fetched.records, leader_epoch, now)
+        }
+        appended => appended,
+    };
+    Ok(appended?.map_or(0, |appended| appended.bytes))
+}
+
+/// Takes over the high watermark and the log start offset of the leader, as far as the log goes. The high watermark of
+/// a new leader may be lower than the one known here.
+fn follow_offsets<F: Files>(
+    log: &mut PartitionLog<F>,
+    fetched: &Fetched<'_>,
+) -> Result<(), StorageError> {
+    let range = log.log_start_offset()..=log.log_end_offset();
+    let high_watermark = fetched.high_watermark.clamp(*range.start(), *range.end());
+    if high_watermark != log.high_watermark() {
+        log.set_high_watermark(high_watermark)?;
+    }
+    log.advance_log_start(fetched.log_start.min(high_watermark))
+}

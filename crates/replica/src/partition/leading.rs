@@ -1,0 +1,179 @@
+//! A partition's leader and its followers: their fetches, changes of the ISR, and the answers of the controller.
+//!
+//! A fetch is checked and planned, then counted: the high watermark moves as far as the follower's progress lets it. A
+//! change of the ISR leaves as data. The driver sends it to the controller, and brings back the [`Answer`].
+
+use std::sync::Arc;
+
+use ottla_log::files::Files;
+use ottla_log::{FirstBatch, PartitionLog};
+use ottla_protocol::time::MonotonicTime;
+use ottla_replication::{
+    Answer, FetchRefusal, FollowerFetch, IsrChange, Leader, Progress, Replica,
+};
+
+use super::state::{State, Surroundings, Woken};
+use super::{Bound, Decide, Partition, Planned, ReadAt};
+use crate::Host;
+use crate::reader::Reader;
+use crate::refusals::{Unavailable, Unreadable};
+use crate::topic_settings::Durability;
+
+/// A follower's fetch, as its leader gets it.
+#[derive(Debug, Clone, Copy)]
+pub struct FollowerRead {
+    pub from: Replica,
+    pub fetch: FollowerFetch,
+    /// Whether the request has the leader epoch. Old versions do not.
+    pub has_leader_epoch: bool,
+    /// Upper bound of the bytes.
+    pub max_bytes: usize,
+    /// Whether the first batch may be larger than that.
+    pub first_batch: FirstBatch,
+}
+
+/// A planned read of a follower.
+#[derive(Debug)]
+pub struct FollowerPlan<F: Files> {
+    pub planned: Planned<F>,
+    /// The change of the ISR that the fetch has caused, to be sent to the controller.
+    pub isr_change: Option<IsrChange>,
+}
+
+impl<F: Files, H: Host> Partition<F, H> {
+    /// Plans a read of a follower up to the end of the log, and counts what it has. It may wait for the disk.
+    pub fn plan_for_follower(
+        &self,
+        read: &FollowerRead,
+        now: MonotonicTime,
+    ) -> Result<FollowerPlan<F>, Unreadable> {
+        self.plan_for_follower_by(PartitionLog::read, read, now)
+    }
+
+    /// The same without waiting for the disk; the plan names what it misses.
+    pub fn plan_cached_for_follower(
+        &self,
+        read: &FollowerRead,
+        now: MonotonicTime,
+    ) -> Result<FollowerPlan<F>, Unreadable> {
+        self.plan_for_follower_by(PartitionLog::read_cached, read, now)
+    }
+
+    fn plan_for_follower_by(
+        &self,
+        decide: Decide<F>,
+        read: &FollowerRead,
+        now: MonotonicTime,
+    ) -> Result<FollowerPlan<F>, Unreadable> {
+        let planned = self.surrounded(now, |state, around| {
+            state.plan_for_follower(decide, read, around)
+        });
+        let (planned, woken) = match planned {
+            Ok(planned) => planned,
+            Err(error) => {
+                self.note_unreadable(&error, now);
+                return Err(error);
+            }
+        };
+        woken.wake();
+        Ok(planned)
+    }
+
+    /// Wakes `follower` at the next append.
+    pub fn watch_end(&self, follower: &Arc<Reader<H::Consumer>>) {
+        self.lock().add_follower(follower);
+    }
+
+    /// A change of the ISR without the members that have not caught up for `replica.lag.time.max.ms`, if there are any.
+    /// It is to be called twice in that time.
+    pub fn shrink_isr(&self, now: MonotonicTime) -> Option<IsrChange> {
+        self.surrounded(now, |state, around| {
+            state.as_leader(around, Leader::on_tick)
+        })?
+    }
+
+    /// The controller has answered `change`. After [`Answer::Unknown`] the driver sends the change again, as long as
+    /// [`Partition::pending_isr_change`] has it.
+    pub fn isr_answered(&self, change: &IsrChange, answer: Answer, now: MonotonicTime) {
+        let woken = self.surrounded(now, |state, around| {
+            state.isr_answered(change, answer, around)
+        });
+        woken.wake();
+    }
+
+    /// The change of the ISR that the controller has not answered yet.
+    pub fn pending_isr_change(&self) -> Option<IsrChange> {
+        self.lock().leader.as_ref()?.pending().cloned()
+    }
+}
+
+impl<F: Files, H: Host> State<F, H> {
+    fn plan_for_follower(
+        &mut self,
+        decide: Decide<F>,
+        read: &FollowerRead,
+        around: Surroundings<'_>,
+    ) -> Result<(FollowerPlan<F>, Woken<H>), Unreadable> {
+        let current_epoch = read.has_leader_epoch.then_some(read.fetch.leader_epoch);
+        self.check_leader(current_epoch)?;
+        if !self.role.replicas.contains(&read.from.node) {
+            return Err(refused(FetchRefusal::NotAReplica, read).into());
+        }
+        let planned = self.plan(
+            decide,
+            &ReadAt {
+                offset: read.fetch.offset,
+                max_bytes: read.max_bytes,
+                first_batch: read.first_batch,
+                bound: Bound::LogEnd,
+                current_epoch,
+                last_fetched_epoch: read.fetch.last_fetched_epoch,
+            },
+        )?;
+        let mut plan = FollowerPlan {
+            planned,
+            isr_change: None,
+        };
+        if plan.planned.diverging.is_some() {
+            // It has records that this log does not have: its end says nothing.
+            return Ok((plan, Woken::nobody()));
+        }
+        let end = read.fetch.offset;
+        let progress = match (around.settings.durability, read.fetch.flushed) {
+            (Durability::Fsync, Some(flushed)) => Progress::flushed_to(flushed, end),
+            _ => Progress::to_end(end),
+        };
+        let counted = self.as_leader(around, |leader, at| {
+            leader.on_fetch(read.from, progress, at)
+        });
+        plan.isr_change = counted
+            .transpose()
+            .map_err(|refusal| refused(refusal, read))?
+            .flatten();
+        // If the high watermark cannot move for lack of file descriptors, the next fetch moves it.
+        let woken = self.advance_high_watermark(around);
+        Ok((plan, woken.unwrap_or_else(|_| Woken::nobody())))
+    }
+
+    fn isr_answered(
+        &mut self,
+        change: &IsrChange,
+        answer: Answer,
+        around: Surroundings<'_>,
+    ) -> Woken<H> {
+        if let Some(leader) = &mut self.leader {
+            leader.on_answer(change, answer, around.now);
+            self.role.clone_from(leader.role());
+        }
+        let woken = self.advance_high_watermark(around);
+        woken.unwrap_or_else(|_| Woken::nobody())
+    }
+}
+
+fn refused(refusal: FetchRefusal, read: &FollowerRead) -> Unavailable {
+    match refusal {
+        FetchRefusal::StaleBroker => Unavailable::StaleBroker,
+        FetchRefusal::NotAReplica if read.has_leader_epoch => Unavailable::NotAReplica,
+        FetchRefusal::NotAReplica => Unavailable::NotLeader,
+    }
+}
