@@ -43,7 +43,7 @@ pub fn standalone(place: &Place<'_>) -> Result<String> {
             ("listeners", &rest),
         ],
     );
-    let mut command = java::ecosystem()?;
+    let mut command = java::connect()?;
     command.arg("org.apache.kafka.connect.cli.ConnectStandalone");
     command.arg(written(place.directory, "worker.properties", &worker)?);
     for (name, settings) in files.connectors() {
@@ -74,7 +74,7 @@ pub fn distributed(place: &Place<'_>) -> Result<String> {
     ] {
         settings.extend([(topic, topic), (factor, "1")]);
     }
-    let mut command = java::ecosystem()?;
+    let mut command = java::connect()?;
     command.arg("org.apache.kafka.connect.cli.ConnectDistributed");
     let worker = properties(place, &settings);
     command.arg(written(place.directory, "worker.properties", &worker)?);

@@ -36,7 +36,7 @@ pub fn run(place: &Place<'_>) -> Result<String> {
         target.bootstrap()
     );
     fs::write(&settings, text)?;
-    let mut command = java::ecosystem()?;
+    let mut command = java::connect()?;
     command
         .arg("org.apache.kafka.connect.mirror.MirrorMaker")
         .arg(settings);

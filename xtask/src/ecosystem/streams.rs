@@ -19,7 +19,7 @@ pub fn run(place: &Place<'_>) -> Result<String> {
         let each = round * RECORDS / KEYS;
         // Without the local state, the second run reads the changelog.
         let state = place.directory.join(format!("state-{round}"));
-        let mut command = java::ecosystem()?;
+        let mut command = java::streams()?;
         command
             .args(["CountKeys", place.bootstrap, "counted", "counts"])
             .arg(state)

@@ -10,6 +10,11 @@ use anyhow::Result;
 
 use super::maven::{self, KAFKA_VERSION};
 
+/// The newest Kafka Connect whose file connectors and MirrorMaker are on Maven.
+const CONNECT_VERSION: &str = "4.3.1";
+/// The logging backend: the jars of Kafka and Flink have none.
+const LOGGER: (&str, &str, &str) = ("org.slf4j", "slf4j-simple", "1.7.36");
+
 /// The newest Flink for which its Kafka connector has a release.
 const FLINK_VERSION: &str = "2.2.1";
 /// That release of the connector.
@@ -61,31 +66,25 @@ pub fn kafka() -> Result<Command> {
 /// The same of another release, with a logger for warnings and errors.
 pub fn kafka_of(version: &str) -> Result<Command> {
     let jars = maven::kafka_jars_of(version)?;
-    // Kafka's jars have no logging backend.
-    let artifact = ("org.slf4j", "slf4j-simple", "1.7.36");
-    let logger = maven::jars("slf4j-simple-1.7.36", &[artifact])?;
-    let mut command = jvm(&[&jars.join("*"), &logger.join("*")]);
-    command.arg("-Dorg.slf4j.simpleLogger.defaultLogLevel=warn");
-    Ok(command)
+    let logger = maven::jars("slf4j-simple-1.7.36", &[LOGGER])?;
+    Ok(with_warnings(jvm(&[&jars.join("*"), &logger.join("*")])))
 }
 
-/// Kafka Connect, its file connectors, MirrorMaker and Kafka Streams, with the programs of `tests/ecosystem/java`.
-pub fn ecosystem() -> Result<Command> {
-    let artifacts = [
-        "connect-runtime",
-        "connect-file",
-        "connect-mirror",
-        "kafka-streams",
-    ]
-    .map(|artifact| ("org.apache.kafka", artifact, KAFKA_VERSION));
-    // The logging backend for Kafka's jars.
-    let logger = ("org.slf4j", "slf4j-simple", "1.7.36");
-    let all: Vec<_> = artifacts.into_iter().chain([logger]).collect();
-    let jars = maven::jars(&format!("kafka-ecosystem-{KAFKA_VERSION}"), &all)?;
-    let classes = compile("java-ecosystem", &["ecosystem/java"], &jars)?;
-    let mut command = jvm(&[&classes, &jars.join("*")]);
-    command.arg("-Dorg.slf4j.simpleLogger.defaultLogLevel=warn");
-    Ok(command)
+/// Kafka Connect, its file connectors and MirrorMaker.
+pub fn connect() -> Result<Command> {
+    let artifacts = ["connect-runtime", "connect-file", "connect-mirror"]
+        .map(|artifact| ("org.apache.kafka", artifact, CONNECT_VERSION));
+    let all: Vec<_> = artifacts.into_iter().chain([LOGGER]).collect();
+    let jars = maven::jars(&format!("kafka-connect-{CONNECT_VERSION}"), &all)?;
+    Ok(with_warnings(jvm(&[&jars.join("*")])))
+}
+
+/// Kafka Streams, with the programs of `tests/ecosystem/java`.
+pub fn streams() -> Result<Command> {
+    let artifacts = [("org.apache.kafka", "kafka-streams", KAFKA_VERSION), LOGGER];
+    let jars = maven::jars(&format!("kafka-streams-{KAFKA_VERSION}"), &artifacts)?;
+    let classes = compile("java-streams", &["ecosystem/java"], &jars)?;
+    Ok(with_warnings(jvm(&[&classes, &jars.join("*")])))
 }
 
 /// Apache Flink and its connector for Kafka, with the program of `tests/ecosystem/flink`.
@@ -100,15 +99,18 @@ pub fn flink() -> Result<Command> {
             "flink-connector-kafka",
             FLINK_CONNECTOR_VERSION,
         ),
-        // The logging backend for Flink's jars.
-        ("org.slf4j", "slf4j-simple", "1.7.36"),
+        LOGGER,
     ];
     let name = format!("flink-{FLINK_VERSION}-kafka-{FLINK_CONNECTOR_VERSION}");
     let jars = maven::jars(&name, &artifacts)?;
     let classes = compile(&format!("java-{name}"), &["ecosystem/flink"], &jars)?;
-    let mut command = jvm(&[&classes, &jars.join("*")]);
+    Ok(with_warnings(jvm(&[&classes, &jars.join("*")])))
+}
+
+/// Its log shows warnings and errors only.
+fn with_warnings(mut command: Command) -> Command {
     command.arg("-Dorg.slf4j.simpleLogger.defaultLogLevel=warn");
-    Ok(command)
+    command
 }
 
 fn jvm(classpath: &[&Path]) -> Command {
