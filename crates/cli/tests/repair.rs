@@ -258,6 +258,34 @@ async fn a_trimmed_log_is_not_called_damaged() {
     }
 }
 
+/// As after a kill of Kafka, whose cleaner went beyond the recovery point on disk.
+#[tokio::test(flavor = "multi_thread")]
+#[expect(clippy::disallowed_methods, reason = "the damage of a test")]
+async fn a_log_that_was_compacted_beyond_its_recovery_point_is_not_called_damaged() {
+    let directory = tempfile::tempdir().unwrap();
+    let running = start(directory.path()).await;
+    fill(&running.addresses[0].1.to_string());
+    running.shut_down().await;
+    let log = directory.path().join("t-0/00000000000000000000.log");
+    let kept = usize::try_from(position_of(&log, 10)).unwrap();
+    std::fs::write(&log, &std::fs::read(&log).unwrap()[kept..]).unwrap();
+    std::fs::remove_file(directory.path().join(".kafka_cleanshutdown")).unwrap();
+    for (name, offset) in [("recovery-point", 5), ("cleaner", RECORDS)] {
+        let path = directory.path().join(format!("{name}-offset-checkpoint"));
+        std::fs::write(path, format!("0\n1\nt 0 {offset}\n")).unwrap();
+    }
+    let data = directory.path().to_str().unwrap();
+    for place in [data, &format!("{data}/t-0")] {
+        let verified = stdout(&ottla(&["log", "verify", place]));
+        assert!(!verified.contains("damage"), "{place}: {verified}");
+    }
+    let running = start(directory.path()).await;
+    let values = stdout(&consume(&running.addresses[0].1.to_string(), "0"));
+    let expected: Vec<String> = (10..RECORDS).map(|number| format!("v{number}")).collect();
+    assert_eq!(values.lines().collect::<Vec<_>>(), expected);
+    running.shut_down().await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_dump_says_what_is_damaged_and_goes_on() {
     let directory = tempfile::tempdir().unwrap();

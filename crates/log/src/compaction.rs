@@ -43,6 +43,14 @@ use std::ops::{ControlFlow, Range};
 use std::path::PathBuf;
 use std::sync::Arc;
 
+/// The end of the gaps that compaction left in a log: all are before this offset, and none spans it.
+///
+/// Ottla compacts below the recovery point on disk only. Kafka goes beyond it, up to the offset in its cleaner
+/// checkpoint. Both compact what is on stable storage. A recovery point that is lost counts as 0.
+pub(crate) fn gaps_end(recovery_point: Offset, compacted_to: Option<Offset>) -> Offset {
+    recovery_point.max(compacted_to.unwrap_or_default())
+}
+
 /// Called with the number of bytes that were read or written. It may wait, to limit the rate, and may end the pass.
 pub type Pace<'a> = &'a mut dyn FnMut(u64) -> ControlFlow<()>;
 

@@ -18,7 +18,7 @@ pub use self::cut_off::CutOff;
 pub(crate) use self::producers::LoadProducers;
 
 use crate::checkpoint::read_topic_id;
-use crate::compaction::{Compacted, read_quarantine};
+use crate::compaction::{Compacted, gaps_end, read_quarantine};
 use crate::config::LogConfig;
 use crate::damage::{Damage, UNBOUNDED};
 use crate::directory::{LogDirectory, StorageError};
@@ -63,6 +63,13 @@ pub struct Left {
     pub high_watermark: Option<Offset>,
     /// The offset below which it is compacted; `None` if it never was.
     pub compacted_to: Option<Offset>,
+}
+
+impl Left {
+    /// The end of the gaps that compaction left: all are before this offset, and none spans it.
+    fn gaps_end(&self) -> Offset {
+        gaps_end(self.recovery_point, self.compacted_to)
+    }
 }
 
 /// Why a log cannot be opened.
@@ -256,9 +263,7 @@ impl<F: Files> Recovering<F> {
         let open = self.segments.bases().filter(|base| *base >= first);
         let open: Vec<Offset> = open.collect();
         let mut shown = Progress { done: 0, total };
-        // The recovery point may be lost. What was compacted was on stable storage too, so gaps before that offset are
-        // compaction's.
-        let gaps_to = recovery_point.max(self.compaction.to.unwrap_or(Offset(0)));
+        let gaps_end = left.gaps_end();
         let mut ends_in_damage = false;
         let mut later = open.iter();
         while let Some(base) = later.next() {
@@ -268,7 +273,7 @@ impl<F: Files> Recovering<F> {
                 progress(shown);
             })?;
             if let Some(next) = later.as_slice().first() {
-                scanned.compare_with_next(*next, gaps_to);
+                scanned.compare_with_next(*next, gaps_end);
             }
             self.segments.set_end(scanned.end);
             ends_in_damage = scanned.ends_in_damage;

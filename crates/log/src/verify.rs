@@ -13,6 +13,7 @@ use std::path::Path;
 pub use self::finding::{Finding, Remedy, Severity};
 use self::indexes::Indexes;
 use crate::checkpoint;
+use crate::compaction::gaps_end;
 use crate::damage::{Met, Salvage, UNBOUNDED};
 use crate::files::{File, FileError, Files, Open, read_whole};
 use crate::format::{CLEANED_SUFFIX, CUT_OFF_SUFFIX, DELETED_SUFFIX, FileKind, SWAP_SUFFIX};
@@ -50,6 +51,16 @@ pub struct Checkpointed {
     /// The log start offset. Records before it are deleted, even if their segment is still there. It may be before the
     /// first segment.
     pub log_start: Option<Offset>,
+    /// The offset below which it is compacted.
+    pub compacted_to: Option<Offset>,
+}
+
+impl Checkpointed {
+    /// The end of the gaps that compaction left, if it is known.
+    fn gaps_end(&self) -> Option<Offset> {
+        let recovery_point = self.recovery_point?;
+        Some(gaps_end(recovery_point, self.compacted_to))
+    }
 }
 
 /// Checks the files of the partition in `directory` against each other, and against the checkpoints of its log
@@ -80,7 +91,7 @@ pub fn verify_partition<F: Files>(
     bases.sort_unstable();
     let bounds = bases.iter().skip(1).copied().chain([UNBOUNDED]);
     for (base, bound) in bases.iter().copied().zip(bounds) {
-        check.segment(base..bound, durable_to)?;
+        check.segment(base..bound, &checkpointed)?;
     }
     for snapshot in snapshots {
         check.snapshot(snapshot)?;
@@ -153,7 +164,7 @@ impl<F: Files> Check<'_, F> {
     fn segment(
         &mut self,
         offsets: Range<Offset>,
-        durable_to: Option<Offset>,
+        checkpointed: &Checkpointed,
     ) -> Result<(), FileError> {
         let Range {
             start: base,
@@ -167,7 +178,7 @@ impl<F: Files> Check<'_, F> {
         self.verified.bytes += length;
         let mut indexes = Indexes::read(self.files, self.directory, base)?;
         let walk = Salvage::new(&file, base, 0..length, base..bound);
-        let mut walk = walk.by_way_of(durable_to.unwrap_or(UNBOUNDED));
+        let mut walk = walk.by_way_of(checkpointed.gaps_end().unwrap_or(UNBOUNDED));
         while let Some(met) = walk.advance()? {
             match met {
                 Met::Batch(located) => {
@@ -176,7 +187,8 @@ impl<F: Files> Check<'_, F> {
                 }
                 Met::Damage(damage) => {
                     // If no batch follows, only offsets that were on stable storage are known to have existed.
-                    let end = durable_to.unwrap_or_default().max(damage.first_offset);
+                    let durable_to = checkpointed.recovery_point.unwrap_or_default();
+                    let end = durable_to.max(damage.first_offset);
                     let damage = match damage.next_offset {
                         UNBOUNDED => damage.ending_at(end),
                         _ => damage,

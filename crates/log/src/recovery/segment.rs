@@ -37,9 +37,9 @@ pub(super) struct Cut {
 
 impl Scanned {
     /// Cuts the segment at its end if the next one begins later: its last batches were not on stable storage and are
-    /// lost, and the log must end at the gap. Gaps before `gaps_to` are compaction's.
-    pub(super) fn compare_with_next(&mut self, next: Offset, gaps_to: Offset) {
-        if self.cut.is_none() && self.end < next && self.end >= gaps_to {
+    /// lost, and the log must end at the gap. Gaps before `gaps_end` are compaction's.
+    pub(super) fn compare_with_next(&mut self, next: Offset, gaps_end: Offset) {
+        if self.cut.is_none() && self.end < next && self.end >= gaps_end {
             self.cut = Some(Cut {
                 position: self.position,
                 cause: BatchError::OutOfOrder {
@@ -74,8 +74,7 @@ impl<F: Files> Recovering<F> {
         directory.judge(segment.begin_scan(place, start, self.now))?;
         let file = directory.judge(segment.file(place))?;
         let walk = Salvage::new(&*file, base, start..size, base..bound);
-        // Only compaction leaves gaps, and no gap of compaction spans the recovery point.
-        let walk = walk.by_way_of(recovery_point);
+        let walk = walk.by_way_of(left.gaps_end());
         let scan = SegmentScan {
             segment,
             index_interval: u64::from(self.config.index_interval_bytes),

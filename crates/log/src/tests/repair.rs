@@ -19,6 +19,7 @@ fn durable_to(offset: Offset) -> Checkpointed {
     Checkpointed {
         recovery_point: Some(offset),
         log_start: Some(Offset(0)),
+        compacted_to: None,
     }
 }
 

@@ -32,6 +32,7 @@ fn written() -> Simulated {
 const UNTRIMMED: Checkpointed = Checkpointed {
     recovery_point: None,
     log_start: Some(Offset(0)),
+    compacted_to: None,
 };
 
 fn damage(files: &Simulated) -> Vec<(PathBuf, String)> {

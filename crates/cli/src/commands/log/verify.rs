@@ -10,7 +10,6 @@ use ottla_log::checkpoint::{self, PartitionOffsets};
 use ottla_log::files::Files as _;
 use ottla_log::files::disk::Disk;
 use ottla_log::verify::{Checkpointed, Finding, Remedy, Severity, Verified, verify_partition};
-use ottla_protocol::ids::Offset;
 use serde_json::{Value, json};
 
 use crate::output::{Output, message, print_json, print_line};
@@ -100,11 +99,7 @@ pub fn examine(directory: &Path) -> Result<Vec<Examined>> {
     let name = partition_of(&name).map(|(topic, index)| (topic.to_owned(), index));
     let checkpointed = match (directory.parent(), &name) {
         (Some(parent), Some(name)) if is_log_directory(parent)? => {
-            let (points, _) = recovery_points(parent)?;
-            Checkpointed {
-                recovery_point: points.get(name).copied(),
-                log_start: LogStarts::read(parent)?.of(name),
-            }
+            Checkpoints::read(parent)?.of(name)
         }
         _ => Checkpointed::default(),
     };
@@ -128,21 +123,19 @@ fn log_directory(directory: &Path) -> Result<Vec<Examined>> {
             directory.display()
         ));
     }
-    let (mut recovery_points, mut own) = recovery_points(directory)?;
-    let log_starts = LogStarts::read(directory)?;
-    for name in CHECKPOINTS {
-        own.findings.extend(read_checkpoint(directory, name)?.err());
-    }
+    let mut checkpoints = Checkpoints::read(directory)?;
+    let mut own = Verified {
+        findings: std::mem::take(&mut checkpoints.findings),
+        ..Verified::default()
+    };
     let mut examined = Vec::new();
     for entry in Disk.list(directory)? {
         let Some(name) = partition_of(&entry.name).filter(|_| entry.is_directory) else {
             continue;
         };
         let name = (name.0.to_owned(), name.1);
-        let checkpointed = Checkpointed {
-            recovery_point: recovery_points.remove(&name),
-            log_start: log_starts.of(&name),
-        };
+        let checkpointed = checkpoints.of(&name);
+        checkpoints.recovery_points.remove(&name);
         let path = directory.join(&entry.name);
         examined.push(Examined {
             verified: verify_partition(&Disk, &path, checkpointed)?,
@@ -151,7 +144,8 @@ fn log_directory(directory: &Path) -> Result<Vec<Examined>> {
         });
     }
     // After a crash the checkpoint may still name a partition that was just deleted.
-    let missing = recovery_points.into_iter().filter(|_| is_clean);
+    let missing = checkpoints.recovery_points.into_iter();
+    let missing = missing.filter(|_| is_clean);
     own.findings
         .extend(missing.map(|((topic, index), point)| Finding {
             severity: Severity::Damage,
@@ -168,45 +162,47 @@ fn log_directory(directory: &Path) -> Result<Vec<Examined>> {
     Ok(examined)
 }
 
-/// The checkpoints that a start reads, without the recovery points.
-const CHECKPOINTS: [&str; 3] = [
-    checkpoint::HIGH_WATERMARKS,
-    checkpoint::LOG_START_OFFSETS,
-    checkpoint::CLEANER_OFFSETS,
-];
-
-/// The recovery points, and the findings about their file.
-fn recovery_points(directory: &Path) -> Result<(PartitionOffsets, Verified)> {
-    let mut own = Verified::default();
-    let points = read_checkpoint(directory, checkpoint::RECOVERY_POINTS)?;
-    let points = points.unwrap_or_else(|finding| {
-        own.findings.push(finding);
-        PartitionOffsets::new()
-    });
-    Ok((points, own))
+/// The checkpoints of a log directory that a start reads.
+struct Checkpoints {
+    recovery_points: PartitionOffsets,
+    /// Only those that differ from the first segment's base offset. `None` where the file is not
+    /// reliable.
+    log_starts: Option<PartitionOffsets>,
+    compacted_to: PartitionOffsets,
+    /// The files that cannot be parsed, which count as missing.
+    findings: Vec<Finding>,
 }
 
-/// The log start offsets of a log directory's partitions.
-struct LogStarts {
-    /// As the file has them: only those that differ from the first segment's base offset. `None`
-    /// where the file is not reliable.
-    written: Option<PartitionOffsets>,
-}
-
-impl LogStarts {
-    /// The file is not reliable after a crash: DeleteRecords changes the partitions' own files
-    /// before it.
+impl Checkpoints {
+    /// The log start offsets are not reliable after a crash: DeleteRecords changes the partitions'
+    /// own files before that file.
     fn read(directory: &Path) -> Result<Self> {
         let is_clean = checkpoint::was_clean_shutdown(&Disk, directory)?;
-        let written = read_checkpoint(directory, checkpoint::LOG_START_OFFSETS)?.ok();
+        let mut findings = Vec::new();
+        let mut read = |name| -> Result<Option<PartitionOffsets>> {
+            let read = read_checkpoint(directory, name)?;
+            Ok(read.map_err(|finding| findings.push(finding)).ok())
+        };
+        let recovery_points = read(checkpoint::RECOVERY_POINTS)?.unwrap_or_default();
+        read(checkpoint::HIGH_WATERMARKS)?;
+        let log_starts = read(checkpoint::LOG_START_OFFSETS)?;
+        let compacted_to = read(checkpoint::CLEANER_OFFSETS)?.unwrap_or_default();
         Ok(Self {
-            written: written.filter(|_| is_clean),
+            recovery_points,
+            log_starts: log_starts.filter(|_| is_clean),
+            compacted_to,
+            findings,
         })
     }
 
-    fn of(&self, partition: &(String, i32)) -> Option<Offset> {
-        let written = self.written.as_ref()?;
-        Some(written.get(partition).copied().unwrap_or_default())
+    fn of(&self, partition: &(String, i32)) -> Checkpointed {
+        let log_starts = self.log_starts.as_ref();
+        let log_start = |starts: &PartitionOffsets| starts.get(partition).copied();
+        Checkpointed {
+            recovery_point: self.recovery_points.get(partition).copied(),
+            log_start: log_starts.map(|starts| log_start(starts).unwrap_or_default()),
+            compacted_to: self.compacted_to.get(partition).copied(),
+        }
     }
 }
 

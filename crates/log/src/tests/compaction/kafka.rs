@@ -1,9 +1,10 @@
 //! What compaction makes of a partition that Kafka wrote, beside what Kafka's own cleaner made of it.
 
 use super::super::fixture::*;
-use super::{records_of, try_pass};
+use super::{compacted, pass, put, records_of, settle, try_pass, visible};
 use crate::files::simulated::Simulated;
 use crate::files::{File, Files, Open, read_whole};
+use crate::verify::{Checkpointed, verify_partition};
 use crate::{Left, LogConfig};
 use ottla_protocol::ids::Offset;
 use ottla_protocol::records::{BatchHeader, BatchView, split_batches};
@@ -90,4 +91,41 @@ fn each_batch_is_what_kafkas_cleaner_leaves() {
     assert_eq!(found.len(), wanted.len());
     let (name, kafkas) = &expected[1];
     assert_eq!(&ours(name), kafkas, "the transaction index, byte for byte");
+}
+
+/// Kafka compacts what is on stable storage, also beyond the recovery point that its checkpoint has.
+#[test]
+fn a_gap_of_kafkas_cleaner_across_the_recovery_point_is_no_loss() {
+    let files = new_disk();
+    let mut log = new_log(&files, compacted());
+    for _ in 0..40 {
+        put(&mut log, &[("a", Some("a value of some length"))]);
+    }
+    settle(&mut log).unwrap();
+    pass(&mut log, NOW);
+    put(&mut log, &[("b", Some("after the compaction"))]);
+    let (end, compacted_to) = (log.log_end_offset(), log.compacted_to());
+    assert_eq!(compacted_to, Some(Offset(40)));
+    log.set_high_watermark(end).unwrap();
+    let before = visible(&log);
+    assert_eq!(before.len(), 2);
+    let killed = files.process_killed();
+    for recovery_point in (0..=end.0).map(Offset) {
+        let checkpointed = Checkpointed {
+            recovery_point: Some(recovery_point),
+            log_start: None,
+            compacted_to,
+        };
+        let verified = verify_partition(&killed, Path::new(PARTITION), checkpointed).unwrap();
+        assert_eq!(verified.findings, [], "recovery point {recovery_point}");
+        let left = Left {
+            recovery_point,
+            compacted_to,
+            ..Left::default()
+        };
+        let (log, recovery) = open_as(&killed.process_killed(), compacted(), left);
+        let lost = (recovery.cut_off, recovery.damage);
+        assert_eq!(lost, (None, vec![]), "recovery point {recovery_point}");
+        assert_eq!(visible(&log), before);
+    }
 }
