@@ -11,6 +11,7 @@ use ottla_quorum::{LogView, QuorumStatus};
 use tokio::sync::watch;
 
 use crate::cluster::channel::Controller;
+use crate::cluster::isr_changes::IsrChanges;
 use crate::cluster::observers::Observers;
 use crate::cluster::producer_ids::ProducerIds;
 use crate::config::BrokerConfig;
@@ -54,6 +55,8 @@ pub struct Broker {
     /// The threads that work on them.
     pub drivers: Arc<Drivers>,
     pub fetch_sessions: FetchSessions,
+    /// The changes of ISRs for the controller.
+    pub isr_changes: Arc<IsrChanges>,
     ready: AtomicBool,
     /// The buffers into which records are read.
     pub read_buffers: Arc<ReadBuffers>,
@@ -100,6 +103,7 @@ impl Broker {
             held_files: HeldFiles::new(descriptors.held_files),
             descriptors,
             fetch_sessions: FetchSessions::new(config.records.fetch_sessions),
+            isr_changes: Arc::default(),
             config,
             clock,
             cluster_id,

@@ -5,6 +5,8 @@ pub mod assign_directories;
 pub mod auto_create;
 pub mod channel;
 pub mod endpoints;
+pub mod flushed_offset;
+pub mod isr_changes;
 pub mod metadata_events;
 pub mod metadata_follower;
 pub mod observe;

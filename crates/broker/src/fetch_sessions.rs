@@ -9,7 +9,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use ottla_protocol::ids::Uuid;
+use ottla_protocol::ids::{Offset, Uuid};
 use ottla_protocol::messages::{ErrorCode, KafkaString};
 use ottla_protocol::time::MonotonicTime;
 use std::time::Duration;
@@ -52,6 +52,8 @@ pub struct FetchWish {
     pub last_fetched_epoch: i32,
     /// A follower's log start offset, -1 from a consumer.
     pub log_start_offset: i64,
+    /// How far a follower says that it has flushed.
+    pub flushed: Option<Offset>,
 }
 
 /// The parts of a partition's answer by which a session decides whether the client must be told.

@@ -26,6 +26,7 @@ fn wish(offset: i64) -> FetchWish {
         current_leader_epoch: -1,
         last_fetched_epoch: -1,
         log_start_offset: -1,
+        flushed: None,
     }
 }
 

@@ -17,14 +17,17 @@ use std::time::Duration;
 
 use ottla_log::files::disk::Disk;
 use ottla_log::{Bound, FirstBatch, ReadPlan, StorageError};
-use ottla_protocol::ids::{LeaderEpoch, Offset, PartitionIndex};
+use ottla_protocol::ids::{LeaderEpoch, NodeId, Offset, PartitionIndex};
 use ottla_protocol::messages::fetch_response::{
     AbortedTransaction, EpochEndOffset, FetchableTopicResponse, PartitionData,
 };
 use ottla_protocol::messages::{ErrorCode, FetchRequestData, FetchResponseData};
-use ottla_protocol::time::MonotonicTime;
+use ottla_replica::partition::FollowerRead;
+use ottla_replication::{FollowerFetch, Replica};
 
 use crate::broker::Broker;
+use crate::cluster::flushed_offset;
+use crate::cluster::isr_changes::IsrChanges;
 use crate::context::RequestContext;
 use crate::drivers::cold_reads::ColdReads;
 use crate::fetch_sessions::{
@@ -40,6 +43,8 @@ use crate::reply::Part;
 
 /// From this version on topics are named by id.
 const FIRST_WITH_TOPIC_IDS: i16 = 13;
+/// From this version on a follower tells its broker epoch.
+const FIRST_WITH_REPLICA_STATE: i16 = 15;
 /// Up to this version clients do not know `KAFKA_STORAGE_ERROR`.
 const LAST_WITHOUT_STORAGE_ERROR: i16 = 5;
 /// Fewer bytes of records are read into memory; more are sent from their file by the kernel.
@@ -49,8 +54,6 @@ const SMALLEST_SENT_FROM_FILE: usize = 64 << 10;
 const MOST_LOADS: usize = 8;
 /// The replica id of a consumer.
 const CONSUMER: i32 = -1;
-/// The replica id of a tool that reads as a follower does.
-const DEBUGGING_CONSUMER: i32 = -2;
 
 /// Answers as soon as there are enough records, or the time is up. The records are returned beside the response, in the
 /// order of its partitions.
@@ -104,6 +107,7 @@ fn session_request(request: &FetchRequestData, version: i16) -> SessionRequest {
                 current_leader_epoch: partition.current_leader_epoch,
                 last_fetched_epoch: partition.last_fetched_epoch,
                 log_start_offset: partition.log_start_offset,
+                flushed: flushed_offset::find(&partition.unknown_tagged_fields),
             };
             wishes.push((key, wish));
         }
@@ -132,11 +136,22 @@ fn session_request(request: &FetchRequestData, version: i16) -> SessionRequest {
 }
 
 fn replica_id(request: &FetchRequestData, version: i16) -> i32 {
-    if version >= 15 {
+    if version >= FIRST_WITH_REPLICA_STATE {
         request.replica_state.replica_id
     } else {
         request.replica_id
     }
+}
+
+/// The follower that asks, if its request comes from one.
+fn follower(request: &FetchRequestData, version: i16) -> Option<Replica> {
+    let node = replica_id(request, version);
+    let broker_epoch = request.replica_state.replica_epoch;
+    (node >= 0).then_some(Replica {
+        node: NodeId(node),
+        broker_epoch: (version >= FIRST_WITH_REPLICA_STATE && broker_epoch >= 0)
+            .then_some(broker_epoch),
+    })
 }
 
 /// The bounds of one request.
@@ -145,7 +160,8 @@ struct Limits {
     min_bytes: usize,
     max_wait: Duration,
     bound: Bound,
-    is_from_follower: bool,
+    follower: Option<Replica>,
+    isr_changes: Arc<IsrChanges>,
     held_files: Arc<HeldFiles>,
     cold_reads: Arc<ColdReads<Disk>>,
     clock: Clock,
@@ -166,7 +182,8 @@ impl Limits {
             min_bytes: bytes(request.min_bytes).min(max_bytes),
             max_wait: Duration::from_millis(request.max_wait_ms.max(0).cast_unsigned().into()),
             bound,
-            is_from_follower: replica != CONSUMER && replica != DEBUGGING_CONSUMER,
+            follower: follower(request, version),
+            isr_changes: Arc::clone(&broker.isr_changes),
             held_files: Arc::clone(&broker.held_files),
             cold_reads: Arc::clone(&broker.cold_reads),
             clock: broker.clock,
@@ -217,13 +234,9 @@ impl Target {
         limits: &Limits,
         left: usize,
         first_batch: FirstBatch,
-        decide: Decide,
+        pages: Pages,
     ) -> Result<Planned, ErrorCode> {
         let partition = self.found.as_ref().map_err(|code| *code)?;
-        if limits.is_from_follower {
-            // No broker replicates from this one yet, so the follower that asks is not a replica.
-            return Err(ErrorCode::NotLeaderOrFollower);
-        }
         let epoch = |epoch: i32| (epoch >= 0).then_some(LeaderEpoch(epoch));
         let read = ReadAt {
             offset: Offset(self.wish.offset),
@@ -233,13 +246,63 @@ impl Target {
             current_epoch: epoch(self.wish.current_leader_epoch),
             last_fetched_epoch: epoch(self.wish.last_fetched_epoch),
         };
-        let planned = decide(partition, &read, limits.clock.monotonic());
+        let now = limits.clock.monotonic();
+        let planned = match (limits.follower, pages) {
+            (Some(from), _) => self.plan_for_follower(partition, (from, read), limits, pages),
+            (None, Pages::Awaited) => partition.plan(&read, now),
+            (None, Pages::Cached) => partition.plan_cached(&read, now),
+        };
         planned.map_err(|error| error.code())
+    }
+
+    fn plan_for_follower(
+        &self,
+        partition: &Partition,
+        (from, read): (Replica, ReadAt),
+        limits: &Limits,
+        pages: Pages,
+    ) -> Result<Planned, Unreadable> {
+        let read = FollowerRead {
+            from,
+            fetch: FollowerFetch {
+                leader_epoch: read.current_epoch.unwrap_or(LeaderEpoch::NONE),
+                offset: read.offset,
+                last_fetched_epoch: read.last_fetched_epoch,
+                log_start: Offset(self.wish.log_start_offset),
+                flushed: self.wish.flushed,
+            },
+            has_leader_epoch: read.current_epoch.is_some(),
+            max_bytes: read.max_bytes,
+            first_batch: read.first_batch,
+        };
+        let now = limits.clock.monotonic();
+        let plan = match pages {
+            Pages::Awaited => partition.plan_for_follower(&read, now),
+            Pages::Cached => partition.plan_cached_for_follower(&read, now),
+        }?;
+        if let Some(change) = plan.isr_change {
+            limits.isr_changes.add(partition.id(), change);
+        }
+        Ok(plan.planned)
+    }
+
+    /// Wakes `reader` when there is more to read.
+    fn watch(&self, reader: &Arc<Reader>, limits: &Limits) {
+        match &self.found {
+            Ok(partition) if limits.follower.is_some() => partition.watch_end(reader),
+            Ok(partition) => partition.watch(reader),
+            Err(_) => {}
+        }
     }
 }
 
-/// How a read is planned: [`Partition::plan`] or [`Partition::plan_cached`].
-type Decide = fn(&Partition, &ReadAt, MonotonicTime) -> Result<Planned, Unreadable>;
+/// Whether a plan waits for pages that are not in the page cache.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Pages {
+    Awaited,
+    /// The plan names what it misses.
+    Cached,
+}
 
 /// A planned read, and the file that it holds open, if it reads anything.
 type Plan = (Planned, Option<HeldFile>);
@@ -271,8 +334,8 @@ async fn wait_for_enough(targets: &[Target], limits: &Limits) -> Plans {
     loop {
         reader.lacks(limits.min_bytes);
         // The reader watches before it plans, so that it misses no append in between.
-        for partition in targets.iter().flat_map(|target| &target.found) {
-            partition.watch(&reader);
+        for target in targets {
+            target.watch(&reader, limits);
         }
         let plans = plan_all(targets, limits).await;
         let look = Look::at(&plans);
@@ -331,7 +394,7 @@ fn flush_tails(targets: &[Target], plans: &Plans, limits: &Limits) {
 /// thread of the runtime nor a partition's lock waits for the disk.
 async fn plan_all(targets: &[Target], limits: &Limits) -> Plans {
     for _ in 0..MOST_LOADS {
-        let plans = plan_by(Partition::plan_cached, targets, limits);
+        let plans = plan_by(Pages::Cached, targets, limits);
         let missing = plans.iter().flatten().filter_map(|(planned, _)| {
             let missing = planned.plan.missing.as_ref()?;
             Some((Arc::clone(planned.plan.directory()), missing.clone()))
@@ -348,10 +411,10 @@ async fn plan_all(targets: &[Target], limits: &Limits) -> Plans {
             let _ = loading.wait().await;
         }
     }
-    plan_by(Partition::plan, targets, limits)
+    plan_by(Pages::Awaited, targets, limits)
 }
 
-fn plan_by(decide: Decide, targets: &[Target], limits: &Limits) -> Plans {
+fn plan_by(pages: Pages, targets: &[Target], limits: &Limits) -> Plans {
     let mut left = limits.max_bytes;
     let mut first_batch = FirstBatch::MayExceed;
     let mut plans = Vec::with_capacity(targets.len());
@@ -359,7 +422,7 @@ fn plan_by(decide: Decide, targets: &[Target], limits: &Limits) -> Plans {
         if first_batch == FirstBatch::MustFit && limits.held_files.are_spent() {
             left = 0;
         }
-        let plan = target.plan(limits, left, first_batch, decide);
+        let plan = target.plan(limits, left, first_batch, pages);
         plans.push(plan.map(|mut planned| {
             if first_batch == FirstBatch::MustFit && left == 0 {
                 // It gives nothing to this answer, so nothing is loaded for it.

@@ -11,7 +11,8 @@ use ottla_log::files::disk::Disk;
 use ottla_log::files::{File as _, Files as _, Open};
 use ottla_log::{Batch, Bound, Origin};
 use ottla_metadata::{MetadataDelta, MetadataImage};
-use ottla_protocol::ids::{Offset, PartitionIndex, Uuid};
+use ottla_protocol::ids::{NodeId, Offset, PartitionIndex, Uuid};
+use ottla_protocol::messages::ErrorCode;
 use ottla_protocol::messages::metadata::{PartitionRecord, TopicRecord};
 use ottla_protocol::records::{BatchBuilder, BatchOptions, split_batches};
 
@@ -25,9 +26,15 @@ use crate::process::held_files::HeldFiles;
 use crate::replicas::partition::{Append, Partition, RequiredAcks};
 use crate::replicas::{Found, Replicas};
 use ottla_replica::housekeeping::Intervals;
+use ottla_replication::Replica;
 
 /// The only partition of a topic, which nothing flushes unless it is asked to.
 fn partition(directory: &Path) -> (Arc<Drivers>, Arc<Partition>) {
+    partition_of(directory, vec![1])
+}
+
+/// The same with these replicas, all in sync; this node leads.
+fn partition_of(directory: &Path, replicas: Vec<i32>) -> (Arc<Drivers>, Arc<Partition>) {
     let mut config = BrokerConfig::embedded(directory.to_path_buf(), 0);
     config.storage.flush_max_delay = Duration::from_hours(1000);
     let mut delta = MetadataDelta::new(MetadataImage::default());
@@ -42,8 +49,8 @@ fn partition(directory: &Path) -> (Arc<Drivers>, Arc<Partition>) {
         partition_id: 0,
         leader_epoch: 0,
         topic_id,
-        replicas: vec![1],
-        isr: vec![1],
+        isr: replicas.clone(),
+        replicas,
         leader: 1,
         ..PartitionRecord::default()
     };
@@ -102,6 +109,7 @@ fn target(partition: &Arc<Partition>) -> Target {
         current_leader_epoch: -1,
         last_fetched_epoch: -1,
         log_start_offset: -1,
+        flushed: None,
     };
     let found = Ok(Arc::clone(partition));
     Target { key, wish, found }
@@ -113,11 +121,76 @@ fn limits(min_bytes: usize) -> Limits {
         min_bytes,
         max_wait: Duration::from_hours(1),
         bound: Bound::HighWatermark,
-        is_from_follower: false,
+        follower: None,
+        isr_changes: Arc::default(),
         held_files: HeldFiles::new(1),
         cold_reads: Arc::new(ColdReads::new([])),
         clock: Clock::start(),
     }
+}
+
+/// The fetch of node 2 from `offset`, up to which it has flushed its log.
+fn of_follower(partition: &Arc<Partition>, offset: i64) -> (Target, Limits) {
+    let mut target = target(partition);
+    target.wish.offset = offset;
+    target.wish.current_leader_epoch = 0;
+    target.wish.flushed = Some(Offset(offset));
+    let limits = Limits {
+        bound: Bound::LogEnd,
+        follower: Some(Replica {
+            node: NodeId(2),
+            broker_epoch: Some(5),
+        }),
+        ..limits(1)
+    };
+    (target, limits)
+}
+
+#[tokio::test]
+async fn a_follower_that_waits_gets_a_record_before_it_is_flushed() {
+    let directory = tempfile::tempdir().unwrap();
+    let (_drivers, partition) = partition_of(directory.path(), vec![1, 2]);
+    let (target, limits) = of_follower(&partition, 0);
+    let mut targets = [target];
+    let mut reading = pin!(plan_enough(&mut targets, &limits));
+    let is_waiting = poll_fn(|context| Poll::Ready(reading.as_mut().poll(context).is_pending()));
+    assert!(is_waiting.await);
+    let size = append(&partition);
+    let plans = tokio::time::timeout(Duration::from_mins(1), reading).await;
+    let plans = plans.expect("an append wakes it");
+    assert_eq!(plans[0].as_ref().unwrap().0.plan.length, size);
+}
+
+#[tokio::test]
+async fn the_high_watermark_waits_for_what_a_follower_has_flushed() {
+    let directory = tempfile::tempdir().unwrap();
+    let (_drivers, partition) = partition_of(directory.path(), vec![1, 2]);
+    append(&partition);
+    partition.make_readable(Clock::start().monotonic());
+    let high_watermark = || partition.offsets().unwrap().high_watermark;
+    let (mut target, limits) = of_follower(&partition, 1);
+    target.wish.flushed = Some(Offset(0));
+    plan_all(&[target], &limits).await;
+    let reader = reader();
+    while partition.with_log(|log| log.flushed_offset()) != Some(Offset(1)) {
+        tokio::task::yield_now().await;
+    }
+    assert!(!partition.is_readable_to(Offset(1), &reader).unwrap());
+    let (target, limits) = of_follower(&partition, 1);
+    plan_all(&[target], &limits).await;
+    assert_eq!(high_watermark(), Offset(1));
+}
+
+#[tokio::test]
+async fn a_node_without_a_replica_is_refused() {
+    let directory = tempfile::tempdir().unwrap();
+    let (_drivers, partition) = partition(directory.path());
+    let (target, limits) = of_follower(&partition, 0);
+    let plans = plan_all(&[target], &limits).await;
+    assert_eq!(
+        plans[0].as_ref().err(),
+        Some(&ErrorCode::UnknownLeaderEpoch)
+    );
 }
 
 #[tokio::test]
