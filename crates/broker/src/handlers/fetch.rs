@@ -10,6 +10,7 @@
 //! partitions return nothing, as when the byte limit is reached.
 
 pub mod parts;
+mod target;
 
 use std::pin::pin;
 use std::sync::Arc;
@@ -17,14 +18,14 @@ use std::time::Duration;
 
 use ottla_log::files::disk::Disk;
 use ottla_log::{Bound, FirstBatch, ReadPlan, StorageError};
-use ottla_protocol::ids::{LeaderEpoch, NodeId, Offset, PartitionIndex};
+use ottla_protocol::ids::NodeId;
 use ottla_protocol::messages::fetch_response::{
     AbortedTransaction, EpochEndOffset, FetchableTopicResponse, PartitionData,
 };
 use ottla_protocol::messages::{ErrorCode, FetchRequestData, FetchResponseData};
-use ottla_replica::partition::FollowerRead;
-use ottla_replication::{FollowerFetch, Replica};
+use ottla_replication::Replica;
 
+use self::target::{Pages, Target};
 use crate::broker::Broker;
 use crate::cluster::flushed_offset;
 use crate::cluster::isr_changes::IsrChanges;
@@ -36,9 +37,7 @@ use crate::fetch_sessions::{
 use crate::process::clock::Clock;
 use crate::process::held_files::{HeldFile, HeldFiles};
 use crate::replicas::ends;
-use crate::replicas::partition::{
-    Partition, Planned, ReadAt, Reader, Unavailable, Unreadable, reader,
-};
+use crate::replicas::partition::{Planned, Reader, Unavailable, reader};
 use crate::reply::Part;
 
 /// From this version on topics are named by id.
@@ -206,102 +205,6 @@ enum Waits {
     ForBytes,
     /// Its time is up, or it asks for what there is: only until that is flushed, if nothing else can be read.
     ForFlush,
-}
-
-/// One partition of the request.
-struct Target {
-    key: FetchKey,
-    wish: FetchWish,
-    found: Result<Arc<Partition>, ErrorCode>,
-}
-
-impl Target {
-    fn find(broker: &Broker, key: FetchKey, wish: FetchWish) -> Self {
-        let index = PartitionIndex(key.partition);
-        let found = match &key.topic {
-            FetchTopicKey::Id(id) => broker.replicas.by_id(*id, index),
-            FetchTopicKey::Name(name) => broker.replicas.by_name(name.as_str(), index),
-        };
-        Self {
-            key,
-            wish,
-            found: found.or_code(),
-        }
-    }
-
-    fn plan(
-        &self,
-        limits: &Limits,
-        left: usize,
-        first_batch: FirstBatch,
-        pages: Pages,
-    ) -> Result<Planned, ErrorCode> {
-        let partition = self.found.as_ref().map_err(|code| *code)?;
-        let epoch = |epoch: i32| (epoch >= 0).then_some(LeaderEpoch(epoch));
-        let read = ReadAt {
-            offset: Offset(self.wish.offset),
-            max_bytes: usize::try_from(self.wish.max_bytes).unwrap_or(0).min(left),
-            first_batch,
-            bound: limits.bound,
-            current_epoch: epoch(self.wish.current_leader_epoch),
-            last_fetched_epoch: epoch(self.wish.last_fetched_epoch),
-        };
-        let now = limits.clock.monotonic();
-        let planned = match (limits.follower, pages) {
-            (Some(from), _) => self.plan_for_follower(partition, (from, read), limits, pages),
-            (None, Pages::Awaited) => partition.plan(&read, now),
-            (None, Pages::Cached) => partition.plan_cached(&read, now),
-        };
-        planned.map_err(|error| error.code())
-    }
-
-    fn plan_for_follower(
-        &self,
-        partition: &Partition,
-        (from, read): (Replica, ReadAt),
-        limits: &Limits,
-        pages: Pages,
-    ) -> Result<Planned, Unreadable> {
-        let read = FollowerRead {
-            from,
-            fetch: FollowerFetch {
-                leader_epoch: read.current_epoch.unwrap_or(LeaderEpoch::NONE),
-                offset: read.offset,
-                last_fetched_epoch: read.last_fetched_epoch,
-                log_start: Offset(self.wish.log_start_offset),
-                flushed: self.wish.flushed,
-            },
-            has_leader_epoch: read.current_epoch.is_some(),
-            max_bytes: read.max_bytes,
-            first_batch: read.first_batch,
-        };
-        let now = limits.clock.monotonic();
-        let plan = match pages {
-            Pages::Awaited => partition.plan_for_follower(&read, now),
-            Pages::Cached => partition.plan_cached_for_follower(&read, now),
-        }?;
-        if let Some(change) = plan.isr_change {
-            limits.isr_changes.add(partition.id(), change);
-        }
-        Ok(plan.planned)
-    }
-
-    /// Wakes `reader` when there is more to read.
-    fn watch(&self, reader: &Arc<Reader>, limits: &Limits) {
-        match &self.found {
-            Ok(partition) if limits.follower.is_some() => partition.watch_end(reader),
-            Ok(partition) => partition.watch(reader),
-            Err(_) => {}
-        }
-    }
-}
-
-/// Whether a plan waits for pages that are not in the page cache.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Pages {
-    Awaited,
-    /// The plan names what it misses.
-    Cached,
 }
 
 /// A planned read, and the file that it holds open, if it reads anything.

@@ -1,0 +1,120 @@
+//! One partition of a Fetch request: where it is, and how its read is planned, for a consumer or a follower.
+
+use std::sync::Arc;
+
+use ottla_log::FirstBatch;
+use ottla_protocol::ids::{LeaderEpoch, Offset, PartitionIndex};
+use ottla_protocol::messages::ErrorCode;
+use ottla_replica::partition::FollowerRead;
+use ottla_replication::{FollowerFetch, Replica};
+
+use super::Limits;
+use crate::broker::Broker;
+use crate::fetch_sessions::{FetchKey, FetchTopicKey, FetchWish};
+use crate::replicas::partition::{Partition, Planned, ReadAt, Reader, Unreadable};
+
+/// One partition of the request.
+pub(super) struct Target {
+    pub(super) key: FetchKey,
+    pub(super) wish: FetchWish,
+    pub(super) found: Result<Arc<Partition>, ErrorCode>,
+}
+
+impl Target {
+    pub(super) fn find(broker: &Broker, key: FetchKey, wish: FetchWish) -> Self {
+        let index = PartitionIndex(key.partition);
+        let found = match &key.topic {
+            FetchTopicKey::Id(id) => broker.replicas.by_id(*id, index),
+            FetchTopicKey::Name(name) => broker.replicas.by_name(name.as_str(), index),
+        };
+        Self {
+            key,
+            wish,
+            found: found.or_code(),
+        }
+    }
+
+    pub(super) fn plan(
+        &self,
+        limits: &Limits,
+        left: usize,
+        first_batch: FirstBatch,
+        pages: Pages,
+    ) -> Result<Planned, ErrorCode> {
+        let partition = self.found.as_ref().map_err(|code| *code)?;
+        let read = self.read(limits, left, first_batch);
+        let now = limits.clock.monotonic();
+        let planned = match (limits.follower, pages) {
+            (Some(from), _) => {
+                let read = self.read_of_follower(from, &read);
+                plan_for_follower(partition, &read, limits, pages)
+            }
+            (None, Pages::Awaited) => partition.plan(&read, now),
+            (None, Pages::Cached) => partition.plan_cached(&read, now),
+        };
+        planned.map_err(|error| error.code())
+    }
+
+    fn read(&self, limits: &Limits, left: usize, first_batch: FirstBatch) -> ReadAt {
+        let epoch = |epoch: i32| (epoch >= 0).then_some(LeaderEpoch(epoch));
+        ReadAt {
+            offset: Offset(self.wish.offset),
+            max_bytes: usize::try_from(self.wish.max_bytes).unwrap_or(0).min(left),
+            first_batch,
+            bound: limits.bound,
+            current_epoch: epoch(self.wish.current_leader_epoch),
+            last_fetched_epoch: epoch(self.wish.last_fetched_epoch),
+        }
+    }
+
+    fn read_of_follower(&self, from: Replica, read: &ReadAt) -> FollowerRead {
+        FollowerRead {
+            from,
+            fetch: FollowerFetch {
+                leader_epoch: read.current_epoch.unwrap_or(LeaderEpoch::NONE),
+                offset: read.offset,
+                last_fetched_epoch: read.last_fetched_epoch,
+                log_start: Offset(self.wish.log_start_offset),
+                flushed: self.wish.flushed,
+            },
+            has_leader_epoch: read.current_epoch.is_some(),
+            max_bytes: read.max_bytes,
+            first_batch: read.first_batch,
+        }
+    }
+
+    /// Wakes `reader` when there is more to read.
+    pub(super) fn watch(&self, reader: &Arc<Reader>, limits: &Limits) {
+        match &self.found {
+            Ok(partition) if limits.follower.is_some() => partition.watch_end(reader),
+            Ok(partition) => partition.watch(reader),
+            Err(_) => {}
+        }
+    }
+}
+
+/// Whether a plan waits for pages that are not in the page cache.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Pages {
+    Awaited,
+    /// The plan names what it misses.
+    Cached,
+}
+
+/// Plans a read of a follower. A change of the ISR that it causes waits for its driver.
+fn plan_for_follower(
+    partition: &Partition,
+    read: &FollowerRead,
+    limits: &Limits,
+    pages: Pages,
+) -> Result<Planned, Unreadable> {
+    let now = limits.clock.monotonic();
+    let plan = match pages {
+        Pages::Awaited => partition.plan_for_follower(read, now),
+        Pages::Cached => partition.plan_cached_for_follower(read, now),
+    }?;
+    if let Some(change) = plan.isr_change {
+        limits.isr_changes.add(partition.id(), change);
+    }
+    Ok(plan.planned)
+}
