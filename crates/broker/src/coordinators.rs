@@ -32,8 +32,7 @@ pub use ottla_coordinator::Unavailable;
 const MAX_WAITING: usize = 1024;
 /// Upper bound of the partitions that are loaded at the same time.
 const LOADS_AT_ONCE: usize = 2;
-/// How long a request waits for a coordinator that is loading before it is answered with
-/// `COORDINATOR_LOAD_IN_PROGRESS`.
+/// How long a request waits for a coordinator that is loading. Then it is answered with `COORDINATOR_LOAD_IN_PROGRESS`.
 const PATIENCE: Duration = Duration::from_millis(100);
 
 /// Whether a coordinator can be asked.
@@ -68,7 +67,7 @@ impl Handle {
 
 #[derive(Debug, Default)]
 struct Registry {
-    /// The number of partitions of the topic; none while it does not exist.
+    /// The number of partitions of `__consumer_offsets`; `None` while it does not exist.
     partitions: Option<i32>,
     handles: BTreeMap<i32, Handle>,
 }
@@ -125,7 +124,8 @@ impl GroupCoordinators {
         ask(handle, request).await
     }
 
-    /// Asks every coordinator of this broker; those that have ended meanwhile are left out.
+    /// Asks every coordinator of this broker. Those that have ended meanwhile, or whose partition cannot be read, are left
+    /// out. One that is loading is an error.
     pub async fn ask_all<C: Call + Clone>(&self, request: C) -> Result<Vec<C::Reply>, Unavailable> {
         let mut replies = Vec::new();
         for handle in self.handles() {
@@ -136,6 +136,18 @@ impl GroupCoordinators {
             }
         }
         Ok(replies)
+    }
+
+    /// Asks the coordinators of this broker that can answer now. Those that are loading are left out too.
+    pub async fn ask_active<C: Call + Clone>(&self, request: C) -> Vec<C::Reply> {
+        let mut replies = Vec::new();
+        for handle in self.handles() {
+            let is_active = *handle.phase.borrow() == Phase::Active;
+            if is_active && let Ok(reply) = send(handle, request.clone()).await {
+                replies.push(reply);
+            }
+        }
+        replies
     }
 
     /// Sends a notice to every coordinator of this broker. One that has just ended does not need it.
@@ -210,7 +222,7 @@ impl GroupCoordinators {
         }
     }
 
-    /// Ends all coordinators; what is committed stays.
+    /// Ends all coordinators. Requests whose records wait for their commit are still answered.
     pub fn stop(&self) {
         let mut registry = self
             .registry
@@ -233,10 +245,15 @@ impl GroupCoordinators {
     }
 }
 
-/// Sends a request to a coordinator's task and waits for the reply. Once sent, the request is carried out whole, even
-/// if the client goes away. A dropped reply channel means that the coordinator has ended.
+/// Waits until a coordinator is loaded, but not for long, and sends it a request.
 async fn ask<C: Call>(handle: Handle, request: C) -> Result<C::Reply, Unavailable> {
     handle.ready().await?;
+    send(handle, request).await
+}
+
+/// Sends a request to a coordinator's task and waits for the reply. Once sent, the request is carried out whole, even
+/// if the client goes away. A dropped reply channel means that the coordinator has ended.
+async fn send<C: Call>(handle: Handle, request: C) -> Result<C::Reply, Unavailable> {
     let (answer, reply) = oneshot::channel();
     let message = Message::Request(Box::new(request.into()), answer);
     let sent = handle.messages.send(message).await;
@@ -246,3 +263,6 @@ async fn ask<C: Call>(handle: Handle, request: C) -> Result<C::Reply, Unavailabl
     let reply = reply.await.unwrap_or(Err(Unavailable::NotCoordinator))?;
     Ok(C::reply_from(reply).expect("a shard answers a request with the reply of the same name"))
 }
+
+#[cfg(test)]
+mod tests;

@@ -67,7 +67,7 @@ macro_rules! observed {
 observed! {
     sizes: Family<Partition, Gauge> = "kafka_log_log_size", "Bytes of a log";
     start_offsets: Family<Partition, Gauge> = "kafka_log_log_logstartoffset", "First offset of a log";
-    end_offsets: Family<Partition, Gauge> = "kafka_log_log_logendoffset", "Offset behind the last record of a log";
+    end_offsets: Family<Partition, Gauge> = "kafka_log_log_logendoffset", "Offset after the last record of a log";
     lags: Family<GroupPartition, Gauge> = "kafka_consumergroup_lag", "Records that a group has not committed yet";
     bytes_in: Family<Topic, Counter> =
         "kafka_server_brokertopicmetrics_bytesin", "Bytes of record batches appended by producers";
@@ -87,22 +87,22 @@ observed! {
     quarantined: Family<Partition, Gauge> =
         "ottla_compaction_quarantined_batches", "Batches that compaction cannot read";
     compaction_failures: Family<Partition, Gauge> =
-        "ottla_compaction_failures", "Passes that failed since the last one that did not";
+        "ottla_compaction_failures", "Failed passes since the last successful one";
     compacted_at: Family<Partition, Gauge> =
         "ottla_compaction_last_timestamp_seconds",
-        "When the last pass ended, since the Unix epoch; 0 for none since the start";
+        "When the last pass ended, since the Unix epoch; 0 if there was none since the start";
     scrub_bytes: Counter = "ottla_scrub_bytes", "Bytes read by the scrub";
     scrub_segments: Counter = "ottla_scrub_segments", "Segments read by the scrub";
     scrub_rounds: Counter = "ottla_scrub_rounds", "Rounds of the scrub over all partitions";
     scrub_failures: Counter = "ottla_scrub_failures", "Segments that the scrub could not read";
     scrub_ended_at: Gauge =
         "ottla_scrub_last_round_timestamp_seconds",
-        "When the last round of the scrub ended, since the Unix epoch; 0 for none since the start";
+        "When the last round of the scrub ended, since the Unix epoch; 0 if there was none since the start";
     damaged: Family<Partition, Gauge> =
-        "ottla_log_damaged_ranges", "Places of a log that are damaged, as far as known; only logs that have any";
+        "ottla_log_damaged_ranges", "Known damaged ranges of a log; a log without damage has no series";
     directories: Family<DirectoryState, Gauge> =
         "ottla_log_directory_state",
-        "1 where a log directory is offline, does not answer (stalled), or is below ottla.disk.reserve (short)";
+        "1 if a log directory is offline, does not answer (stalled), or is below ottla.disk.reserve (short)";
     ready: Gauge = "ottla_ready", "1 while clients are served";
 }
 
