@@ -8,11 +8,13 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use ottla_protocol::ids::{Offset, Uuid};
 use ottla_protocol::messages::{ErrorCode, KafkaString};
 use ottla_protocol::time::MonotonicTime;
-use std::time::Duration;
+
+use crate::process::random::random_number;
 
 /// A session that was not used for this long may be evicted for a new one of any size.
 const MAX_IDLE: Duration = Duration::from_mins(2);
@@ -65,7 +67,7 @@ pub struct FetchNews {
     pub high_watermark: i64,
     /// Its log start offset.
     pub log_start_offset: i64,
-    /// Whether it is in the answer even if nothing has changed: a divergence.
+    /// Whether it is in the answer even if nothing has changed: the answer reports a divergence.
     pub must_be_told: bool,
     /// Whether the answer is an error.
     pub is_error: bool,
@@ -146,7 +148,7 @@ pub struct FetchSessions {
     sessions: Mutex<HashMap<i32, Arc<Mutex<Session>>>>,
 }
 
-// Both locks are held for bookkeeping only. A poisoned one is used on: no change under them can stop half-way.
+// The locks are held for a few changes of maps. A poisoned one is used on: no change under them can stop half-way.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -412,10 +414,8 @@ fn make_room(sessions: &mut HashMap<i32, Arc<Mutex<Session>>>, new: &Session, si
 /// A random positive id, so that a client that continues a session of another broker or of an earlier process does not hit
 /// one of this broker's by chance.
 fn unused_id(sessions: &HashMap<i32, Arc<Mutex<Session>>>) -> i32 {
-    use std::hash::BuildHasher;
     loop {
-        let random = std::hash::RandomState::new().hash_one(sessions.len());
-        let id = i32::try_from(random >> 33).unwrap_or(0);
+        let id = random_number();
         if id != NO_SESSION && !sessions.contains_key(&id) {
             return id;
         }

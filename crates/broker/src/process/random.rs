@@ -6,7 +6,7 @@ use rustix::rand::{GetRandomFlags, getrandom};
 
 /// A random id for a topic, an incarnation of the broker or a group member.
 ///
-/// Its text does not begin with a hyphen, as in Kafka: tools would take it for an option.
+/// As in Kafka, its text does not begin with a hyphen, because tools would read it as an option.
 pub fn random_id() -> Uuid {
     loop {
         let id = Uuid::from_random(random_bytes());
@@ -16,16 +16,20 @@ pub fn random_id() -> Uuid {
     }
 }
 
-/// A random id that is none of Kafka's reserved ones and does not look like an option of a command.
+/// A [`random_id`] that is none of Kafka's reserved ids: the first hundred, whose text begins with zeros.
 pub fn unreserved_id() -> Uuid {
     loop {
         let id = random_id();
-        let text = id.to_string();
-        // The first hundred are reserved; they begin with zeros.
-        if !text.starts_with('-') && !text.starts_with("AAAAAAAAAA") {
+        if !id.to_string().starts_with("AAAAAAAAAA") {
             return id;
         }
     }
+}
+
+/// A random number, 0 included and negative ones not.
+pub fn random_number() -> i32 {
+    let [first, second, third, fourth, ..] = random_bytes();
+    i32::from_be_bytes([first, second, third, fourth]) & i32::MAX
 }
 
 fn random_bytes() -> [u8; 16] {
