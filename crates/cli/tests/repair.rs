@@ -3,6 +3,8 @@
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+use std::collections::BTreeSet;
+use std::ffi::OsString;
 use std::fs::OpenOptions;
 use std::io::Write as _;
 use std::os::unix::fs::{FileExt as _, symlink};
@@ -284,6 +286,29 @@ async fn a_log_that_was_compacted_beyond_its_recovery_point_is_not_called_damage
     let expected: Vec<String> = (10..RECORDS).map(|number| format!("v{number}")).collect();
     assert_eq!(values.lines().collect::<Vec<_>>(), expected);
     running.shut_down().await;
+}
+
+/// The names of the files in a directory.
+fn names(directory: &Path) -> BTreeSet<OsString> {
+    let entries = std::fs::read_dir(directory).unwrap();
+    entries.map(|entry| entry.unwrap().file_name()).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[expect(clippy::disallowed_methods, reason = "a copy without its lock file")]
+async fn a_check_and_a_listed_repair_leave_no_lock_file() {
+    let directory = tempfile::tempdir().unwrap();
+    start(directory.path()).await.shut_down().await;
+    std::fs::remove_file(directory.path().join(".lock")).unwrap();
+    let before = names(directory.path());
+    for command in ["verify", "repair"] {
+        stdout(&ottla(&[
+            "log",
+            command,
+            directory.path().to_str().unwrap(),
+        ]));
+        assert_eq!(names(directory.path()), before, "{command}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -12,7 +12,7 @@ use rustix::fs::{FlockOperation, fcntl_lock};
 
 const LOCK: &str = ".lock";
 
-/// A lock on a log directory, held until this is dropped or the process ends, however it ends.
+/// A lock on a log directory. It is held until this is dropped or the process ends, by a crash too.
 #[derive(Debug)]
 pub struct DirectoryLock {
     _file: File,
@@ -24,12 +24,10 @@ pub struct DirectoryLock {
 /// Why a log directory cannot be locked.
 #[derive(Debug, thiserror::Error)]
 pub enum NotLocked {
-    /// Another process has it.
     #[error(
         "{0} is in use by another process; stop it, or choose another directory (key log.dirs)"
     )]
     InUse(PathBuf),
-    /// The disk cannot.
     #[error("cannot lock {path} (key log.dirs): {source}")]
     File {
         /// The lock's file.
@@ -49,7 +47,8 @@ impl DirectoryLock {
         loop {
             let (file, is_new) = open(&path).map_err(failed)?;
             match fcntl_lock(&file, FlockOperation::NonBlockingLockExclusive) {
-                // A refused start removes the file that it created; the locked file must still have the name.
+                // A refused start of another process may have removed the file after it was opened here. The lock counts
+                // only if `path` still names the locked file.
                 Ok(()) if is_named(&file, &path).map_err(failed)? => {
                     return Ok(Self {
                         _file: file,
@@ -66,12 +65,13 @@ impl DirectoryLock {
         }
     }
 
-    /// Ends the lock of a start that was refused, and removes its file if this lock made it.
+    /// Releases the lock, and removes the lock file if this lock created it: for a start that was refused, and for a
+    /// command that must leave the directory as it was.
     pub fn undo(self) {
         if self.is_new
             && let Err(error) = Disk.remove(&self.path)
         {
-            tracing::warn!(%error, "cannot remove a lock's file");
+            tracing::warn!(%error, "cannot remove the lock file of a log directory");
         }
     }
 }
@@ -85,7 +85,7 @@ fn open(path: &Path) -> io::Result<(File, bool)> {
         opened => return Ok((opened?, false)),
     }
     match options.create_new(true).open(path) {
-        // Another process was faster.
+        // Another process has created it meanwhile.
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
             let file = OpenOptions::new().read(true).write(true).open(path)?;
             Ok((file, false))

@@ -23,8 +23,6 @@ use crate::output::{Output, message, print_json, print_line};
 /// The metadata log is not repaired: its missing records come from the other controllers or from a
 /// backup.
 const METADATA_TOPIC: &str = "__cluster_metadata";
-/// The fixed topic id of the metadata log.
-const METADATA_TOPIC_ID: Uuid = Uuid::from_parts(0, 1);
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
@@ -77,6 +75,7 @@ pub fn run(args: &Args, output: Output) -> Result<()> {
     } else {
         message("nothing needs repair");
     }
+    locks.into_iter().for_each(DirectoryLock::undo);
     let left: usize = all.iter().map(|planned| planned.left.len()).sum();
     if left > 0 {
         bail!(
@@ -103,7 +102,7 @@ fn is_metadata(examined: &Examined) -> bool {
     let topic = examined.partition.as_ref().map(|(topic, _)| topic.as_str());
     // An unreadable id is a finding of its own.
     let id = checkpoint::read_topic_id(&Disk, &examined.path).ok();
-    topic == Some(METADATA_TOPIC) || id.flatten() == Some(METADATA_TOPIC_ID)
+    topic == Some(METADATA_TOPIC) || id.flatten() == Some(Uuid::METADATA_TOPIC_ID)
 }
 
 impl Planned {

@@ -39,14 +39,18 @@ pub fn run(args: &Args, output: Output) -> Result<()> {
     let mut total = Total::default();
     for directory in &args.directories {
         let directory = find(directory)?;
-        let _lock = lock(&directory)?;
-        for examined in examine(&directory)? {
+        let lock = lock(&directory)?;
+        let examined = examine(&directory);
+        if let Some(lock) = lock {
+            lock.undo();
+        }
+        for examined in examined? {
             total.partitions += u64::from(examined.partition.is_some());
             total.segments += examined.verified.segments;
             total.batches += examined.verified.batches;
             total.bytes += examined.verified.bytes;
             for finding in &examined.verified.findings {
-                say(finding, output, &mut total)?;
+                print_finding(finding, output, &mut total)?;
             }
         }
     }
@@ -232,8 +236,8 @@ pub fn log_directory_of(directory: &Path) -> Result<Option<&Path>> {
     Ok(is_log_directory(parent)?.then_some(parent))
 }
 
-/// Takes the lock, so that no broker starts meanwhile. `None` where this process may not write the
-/// lock file, and for a single partition, which may be checked while a broker runs.
+/// Takes the lock, so that no broker starts meanwhile. `None` if this process may not write the lock
+/// file, and for a single partition, which may be checked while a broker runs.
 fn lock(directory: &Path) -> Result<Option<DirectoryLock>> {
     if !is_log_directory(directory)? {
         return Ok(None);
@@ -259,7 +263,7 @@ pub fn partition_of(name: &str) -> Option<(&str, i32)> {
     Some((topic, index.parse().ok()?))
 }
 
-fn say(finding: &Finding, output: Output, total: &mut Total) -> Result<()> {
+fn print_finding(finding: &Finding, output: Output, total: &mut Total) -> Result<()> {
     match finding.severity {
         Severity::Damage => total.damaged += 1,
         Severity::Note => total.notes += 1,
