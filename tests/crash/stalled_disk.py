@@ -101,7 +101,7 @@ def within(seconds, holds):
 
 def is_said(http, path):
     """Whether /ready names the directory before a timeout."""
-    return within(PATIENCE, lambda: f"degraded: log directory {path} does not answer" in ask(http, "ready"))
+    return within(PATIENCE, lambda: f"degraded: log directory {path} is stalled" in ask(http, "ready"))
 
 
 def why(http, partition):

@@ -26,7 +26,7 @@ use listeners::Listeners;
 use read::{Notes, Settings};
 use values::Values;
 
-/// Bound of the bytes of requests in flight where `queued.max.request.bytes` sets none. Kafka has no bound then.
+/// Bound of the bytes of requests in flight if `queued.max.request.bytes` sets none. Kafka has no bound then.
 const REQUESTS_IN_FLIGHT: u64 = 256 * 1024 * 1024;
 
 /// The values without a configuration file: one node on loopback that needs no other node.
@@ -68,9 +68,9 @@ pub struct BrokerConfig {
     pub groups: GroupsConfig,
     /// The metadata log.
     pub metadata: MetadataConfig,
-    /// `ottla.http.listen`; none when empty.
+    /// `ottla.http.listen`; `None` when empty.
     pub http: Option<HostPort>,
-    /// Every key that was set, as it was set: the static layer of DescribeConfigs and of topic defaults.
+    /// Every key that was set, with its value as text. DescribeConfigs shows these, and topics take defaults from them.
     pub statics: StaticConfigs,
 }
 
@@ -188,14 +188,13 @@ pub struct GroupsConfig {
 pub struct MetadataConfig {
     /// `metadata.log.max.record.bytes.between.snapshots`.
     pub snapshot_bytes: u64,
-    /// `metadata.log.max.snapshot.interval.ms`; none when 0.
+    /// `metadata.log.max.snapshot.interval.ms`; `None` when 0.
     pub snapshot_interval: Option<Duration>,
 }
 
 /// A valid configuration, and what to log about it.
 #[derive(Debug)]
 pub struct Loaded {
-    /// The configuration.
     pub config: BrokerConfig,
     /// Lines for the operator.
     pub warnings: Vec<String>,
@@ -419,13 +418,13 @@ fn warnings(notes: &Notes, config: &BrokerConfig) -> Vec<String> {
     let mut warnings = Vec::new();
     if !notes.without_effect.is_empty() {
         warnings.push(format!(
-            "taken, but without effect in this release: {}",
+            "accepted, but without effect in this release: {}",
             notes.without_effect.join(", ")
         ));
     }
     if !notes.unknown.is_empty() {
         warnings.push(format!(
-            "not known, perhaps a plugin's: {}",
+            "unknown, perhaps for a plugin of Kafka: {}",
             notes.unknown.join(", ")
         ));
     }
@@ -438,8 +437,8 @@ fn warnings(notes: &Notes, config: &BrokerConfig) -> Vec<String> {
     }
     if config.topics.replication_factor > 1 {
         warnings.push(format!(
-            "default.replication.factor is {}, but there is one node: topics cannot be created without saying how \
-             many replicas; set default.replication.factor=1",
+            "default.replication.factor is {}, but there is one node: a topic is created only if the request names \
+             one replica; set default.replication.factor=1",
             config.topics.replication_factor
         ));
     }

@@ -54,9 +54,9 @@ impl<T> Wanted<T> {
     }
 }
 
-/// Lets the controller decide the changes that make sense, and gives the outcome for every resource.
+/// Sends the changes that make sense to the controller, and returns the outcome for every resource.
 ///
-/// `set` names the configs that get a value. Those without effect are logged once they are stored.
+/// `set` names the configs that get a value. Once they are stored, those without effect are logged.
 pub async fn change<T, O: Operation<Reply = alter_configs::Reply>>(
     controller: &Controller,
     wanted: impl Iterator<Item = Wanted<T>>,
@@ -92,7 +92,7 @@ pub async fn change<T, O: Operation<Reply = alter_configs::Reply>>(
         reply.any(|(known, result)| known == resource && result.is_ok())
     };
     for (resource, names) in asked.iter().filter(|(resource, _)| was_taken(resource)) {
-        say_what_was_set(resource, names.iter().map(String::as_str));
+        warn_of_set(resource, names.iter().map(String::as_str));
     }
     outcomes.extend(reply.into_iter().map(|(resource, result)| match result {
         Ok(()) => of(resource, ErrorCode::None, None),
@@ -102,7 +102,7 @@ pub async fn change<T, O: Operation<Reply = alter_configs::Reply>>(
 }
 
 /// Logs which of the configs that were set on a resource have no effect, or none before the next start.
-pub fn say_what_was_set<'a>(resource: &ConfigResource, names: impl Iterator<Item = &'a str>) {
+pub fn warn_of_set<'a>(resource: &ConfigResource, names: impl Iterator<Item = &'a str>) {
     let (mut without_effect, mut from_next_start) = (Vec::new(), Vec::new());
     for name in names {
         match config_keys::find(resource.kind, name).map(config_keys::ConfigKey::when_changed) {
@@ -122,7 +122,7 @@ pub fn say_what_was_set<'a>(resource: &ConfigResource, names: impl Iterator<Item
 }
 
 /// Logs at a start which stored configs have no effect. Apache Kafka or an earlier release has accepted them.
-pub fn say_stored(image: &MetadataImage) {
+pub fn warn_of_stored(image: &MetadataImage) {
     let idle = stored_without_effect(image);
     if !idle.is_empty() {
         let configs = idle.into_iter().collect::<Vec<_>>().join(", ");

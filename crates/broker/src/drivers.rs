@@ -67,8 +67,8 @@ impl Drivers {
         })
     }
 
-    /// Opens the logs that the directories hold and the metadata knows, makes those that are missing, sets aside those that
-    /// the metadata does not know, and starts the threads. Blocks on the disk.
+    /// Opens the logs that the directories hold and the metadata knows, creates those that are missing, sets aside those
+    /// that the metadata does not know, and starts the threads. Blocks on the disk.
     pub fn load(&self, image: &MetadataImage, intervals: Intervals) -> Result<(), LogsError> {
         let replicas = &self.replicas;
         flusher::start(&self.flushers, replicas).map_err(LogsError::Thread)?;
@@ -91,7 +91,7 @@ impl Drivers {
     }
 
     /// Applies changes of metadata to the partitions, and returns the errors. Blocks on the disks, except on stalled
-    /// ones: see [`Replicas::follow_late`].
+    /// ones: see [`Replicas::follow_late_changes`].
     pub fn apply(&self, image: &MetadataImage, changes: &Changes) -> Vec<StepError> {
         let errors = self.applier.apply(&self.replicas, image, changes);
         if !changes.configs.is_empty() {

@@ -77,7 +77,7 @@ use produce::ProduceReply;
 pub struct Request {
     pub context: RequestContext,
     pub body: Bytes,
-    /// The memory that it was counted with, if it is large.
+    /// Its reservation of request memory, if it is large.
     pub reservation: Option<Reservation>,
 }
 
@@ -91,7 +91,7 @@ pub struct Produce {
 pub struct Waiting {
     pub context: RequestContext,
     pub answering: Answering,
-    /// Given back when the answer is there.
+    /// Dropped when the answer is ready.
     pub reservation: Option<Reservation>,
 }
 
@@ -101,13 +101,12 @@ pub type Answering = Pin<Box<dyn Future<Output = Result<Reply, Refused>> + Send>
 /// Why a request is not answered and its connection is closed, as by Kafka.
 #[derive(Debug, thiserror::Error)]
 pub enum Refused {
-    /// The body cannot be decoded.
     #[error("the request body cannot be decoded: {0}")]
     Body(ProtocolError),
     /// The response cannot be encoded in the version of the request.
     #[error("the response cannot be encoded: {0}")]
     Response(ProtocolError),
-    /// A Produce that asked for no answer failed; its client learns that from the closed connection.
+    /// A Produce with acks=0 has no answer, so its client learns of a failure from the closed connection.
     #[error("a produce with acks=0 was refused: {0}")]
     UnansweredProduce(String),
     /// The API is not in the table.
@@ -224,7 +223,7 @@ impl Produce {
     }
 }
 
-/// Starts all Produce requests in `requests`, in their order; their records are appended when this returns.
+/// Starts all Produce requests in `requests`, in their order. When this returns, their records are appended or refused.
 pub fn start_produces(broker: &Arc<Broker>, requests: Vec<Produce>) -> Vec<Waiting> {
     produce::start(broker, requests.iter().map(|produce| &produce.request));
     let started = requests.into_iter().map(|produce| {
@@ -256,7 +255,7 @@ async fn produce_reply(
     })
 }
 
-/// Records leave as parts of their own, so that they are not copied.
+/// The records are parts of the reply of their own, so that they are not copied.
 async fn fetch_reply(
     broker: &Broker,
     context: &RequestContext,

@@ -72,7 +72,7 @@ async fn metrics(State(broker): State<Arc<Broker>>) -> Response {
     }
 }
 
-/// Answers whenever the process does.
+/// Answers as long as the process does.
 async fn live() -> &'static str {
     "live\n"
 }
@@ -114,7 +114,10 @@ fn degraded(broker: &Broker) -> String {
             let _ = writeln!(lines, "degraded: log directory {path} is offline: {cause}");
         }
         if directory.stalls.is_stalled(now) {
-            let _ = writeln!(lines, "degraded: log directory {path} does not answer");
+            let _ = writeln!(
+                lines,
+                "degraded: log directory {path} is stalled: its disk does not answer"
+            );
         }
         if directory.reserve.is_short() {
             let _ = writeln!(

@@ -1,7 +1,7 @@
 //! The metrics of the process, under the names that Kafka's exporters use.
 //!
 //! Counters of the hot path are looked up once and kept, so that updating one takes no lock that a scrape holds for long.
-//! Values that the broker has anyway (log sizes, group lag) are looked up at the scrape.
+//! Values that the broker has anyway (log sizes, group lag) are read when `/metrics` is asked for: at a *scrape*.
 
 pub mod errors;
 pub mod observe;
@@ -58,7 +58,7 @@ pub struct Metrics {
     pub connections: Gauge,
     /// Connections accepted.
     pub connections_accepted: Counter,
-    /// Connections refused by a limit.
+    /// Connections refused because their address has as many as it may.
     pub connections_refused: Counter,
     /// Connections closed because their bytes were not Kafka's protocol.
     pub protocol_violations: Counter,
@@ -144,7 +144,7 @@ impl Connections {
         );
         registrar.single(
             "ottla_network_connections_refused",
-            "Connections turned away by max.connections.per.ip",
+            "Connections refused by max.connections.per.ip or its override",
             metrics.refused.clone(),
         );
         registrar.single(

@@ -1,7 +1,7 @@
 //! Logs clients that ask for transactions, which are not served.
 //!
-//! A refused client may try again for ever, so each one is logged once, by its client id and software. The number of clients
-//! in memory is bounded; further ones are not logged.
+//! A refused client may try again for ever, so each client id and software is logged once. The number of clients in memory
+//! is bounded; further ones are not logged.
 
 use std::collections::BTreeSet;
 use std::sync::{Mutex, PoisonError};
@@ -28,7 +28,7 @@ pub struct RefusedTransactions {
 }
 
 impl RefusedTransactions {
-    /// Logs that a client was refused, once for each.
+    /// Logs that a client was refused, unless it was logged before.
     pub fn log(&self, context: &RequestContext, transactional_id: &str) {
         let software = context.connection.software.get();
         let (name, version) = software.map_or(("unknown", "unknown"), |software| {

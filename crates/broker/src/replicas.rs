@@ -35,8 +35,8 @@ pub struct Replicas {
     node: Node<Disk, Tasks>,
     clock: Clock,
     disk_work: Arc<DiskWork>,
-    /// How often a directory has finished a change for which no caller waited any more.
-    late: watch::Sender<u64>,
+    /// The number of late changes, see [`Replicas::follow_late_changes`].
+    late_changes: watch::Sender<u64>,
 }
 
 impl Replicas {
@@ -59,7 +59,7 @@ impl Replicas {
             node: Node::new(config.statics.clone(), directories.collect()),
             clock,
             disk_work: DiskWork::of_runtime(),
-            late: watch::Sender::new(0),
+            late_changes: watch::Sender::new(0),
         })
     }
 
@@ -113,14 +113,14 @@ impl Replicas {
         self.node.directories()
     }
 
-    /// Tells when a directory has finished a change of metadata for which no caller waited, as it was stalled.
-    pub fn follow_late(&self) -> watch::Receiver<u64> {
-        self.late.subscribe()
+    /// Notifies of late changes: a stalled directory has finished a change of metadata after its caller stopped waiting.
+    pub fn follow_late_changes(&self) -> watch::Receiver<u64> {
+        self.late_changes.subscribe()
     }
 
-    /// Notifies the followers of [`Replicas::follow_late`].
-    pub(crate) fn tell_late(&self) {
-        self.late.send_modify(|times| *times += 1);
+    /// Notifies the followers of [`Replicas::follow_late_changes`].
+    pub(crate) fn notify_late_change(&self) {
+        self.late_changes.send_modify(|times| *times += 1);
     }
 
     /// Writes down where each log of `directory` starts, so that deleted records stay deleted. Blocks on the disk.

@@ -11,7 +11,7 @@ macro_rules! serve_apis {
         /// Every API that a listener of this role serves.
         pub const SERVED: &[ApiKey] = &[$(ApiKey::$own,)* $(ApiKey::$api),*];
 
-        /// Whether its handler asks logs itself, on the thread of its connection, and may wait for their disk.
+        /// Whether the handler of `api` reads logs on the thread of its connection, so that it may wait for a disk.
         pub(super) fn looks_at_logs(api: ApiKey) -> bool {
             match api {
                 $(ApiKey::$own => true,)*

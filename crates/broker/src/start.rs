@@ -1,4 +1,4 @@
-//! Start-up and shutdown: the order in which the parts of a broker come and go.
+//! Start-up and shutdown: the order in which the parts of a broker are started and stopped.
 
 mod directories;
 mod first_records;
@@ -45,7 +45,7 @@ use crate::network::limits::RequestMemory;
 use crate::process::clock::Clock;
 use ottla_replica::housekeeping::Intervals;
 
-/// How long a shutdown waits for the answers to requests before it looks whether a log directory is stalled.
+/// How long a shutdown waits for the answers to requests. After that it waits only while no log directory is stalled.
 const GRACE: Duration = Duration::from_secs(5);
 
 /// A running broker.
@@ -114,7 +114,7 @@ pub async fn start(config: BrokerConfig, clock: Clock) -> Result<Running, StartE
     running.serve_http(http, &stopping);
     load_partitions(&broker, &opened.directories).await?;
     refuse_unserved_state(&broker).await?;
-    config_changes::say_stored(&broker.controller.image());
+    config_changes::warn_of_stored(&broker.controller.image());
     run_controller(&broker, owner).map_err(StartError::Thread)?;
     follow_controller(&broker, follower).map_err(StartError::Thread)?;
     running.epoch = join_cluster(&broker, &listeners, opened.directories).await?;
@@ -151,7 +151,8 @@ async fn load_partitions(broker: &Arc<Broker>, directories: &[Uuid]) -> Result<(
     blocking(move || drivers.load(&image, intervals)).await
 }
 
-/// Refuses a start with state that this release would break. Everything is closed again, as the last broker left it.
+/// Refuses a start with state that this release would break. A refused start closes the logs with the epoch of the last
+/// registration, as the broker before it did, so that Kafka finds a clean shutdown.
 async fn refuse_unserved_state(broker: &Arc<Broker>) -> Result<(), StartError> {
     let replicas = Arc::clone(&broker.replicas);
     let drivers = Arc::clone(&broker.drivers);
@@ -218,8 +219,7 @@ async fn join_cluster(
 }
 
 impl Running {
-    /// Stops accepting, answers the requests that have arrived, and closes everything. Stalled log directories are
-    /// closed last.
+    /// Stops accepting, answers the requests that have arrived, and closes the logs.
     pub async fn shut_down(mut self) {
         self.broker.set_ready(false);
         self.shutdown.send_replace(true);
@@ -244,8 +244,8 @@ impl Running {
             .spawn(http::serve(listener, broker, stopping.clone()));
     }
 
-    /// Starts the tasks that follow the metadata: one starts and ends coordinators, one tells the controller the
-    /// directories of replicas.
+    /// Starts the tasks that follow the metadata: one starts and ends coordinators, one reports to the controller in
+    /// which directory each replica is.
     fn follow_metadata(&mut self, stopping: &watch::Receiver<bool>) {
         let groups = Arc::clone(&self.broker.groups);
         groups.reconcile(&self.broker.controller.image());
@@ -281,7 +281,7 @@ impl Running {
     }
 }
 
-/// Completes once a log directory is stalled, and not before [`GRACE`], in which other requests get their answers.
+/// Completes once a log directory is stalled, but not before [`GRACE`] has passed.
 async fn stalled(broker: &Broker) {
     tokio::time::sleep(GRACE).await;
     let directories = broker.replicas.directories();

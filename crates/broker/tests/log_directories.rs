@@ -257,7 +257,7 @@ async fn metadata_is_changed_while_one_of_two_directories_stands_still() {
     assert_eq!(retention(in_a), Some(Duration::from_millis(12345)));
     assert_ne!(retention(&in_b[0]), retention(in_a));
 
-    let mut late = replicas.follow_late();
+    let mut late = replicas.follow_late_changes();
     drop(goes_on);
     held_up.join().unwrap();
     late.changed().await.unwrap();

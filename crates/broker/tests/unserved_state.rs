@@ -1,4 +1,5 @@
-//! What lives in a directory that Kafka left refuses the start and is named; what is at rest is kept.
+//! A start on a directory of Kafka with live state that is not served is refused, and the error names that state. State at
+//! rest is kept.
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 

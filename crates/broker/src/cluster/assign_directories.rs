@@ -1,6 +1,6 @@
 //! Tells the controller in which log directory each replica of this broker is (KIP-858), as only the broker knows.
 //!
-//! It follows the metadata, so that it reports new replicas, and those that were moved while the broker was down.
+//! It follows the metadata to report new replicas, and replicas that were moved while the broker was down.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -26,7 +26,7 @@ pub async fn follow(
     mut images: watch::Receiver<Arc<MetadataImage>>,
     mut stopping: watch::Receiver<bool>,
 ) {
-    let mut late = broker.replicas.follow_late();
+    let mut late = broker.replicas.follow_late_changes();
     let mut known = Arc::new(MetadataImage::default());
     loop {
         let image = Arc::clone(&images.borrow_and_update());
@@ -38,7 +38,7 @@ pub async fn follow(
         tokio::select! {
             changed = images.changed() => if changed.is_err() { return },
             Ok(()) = late.changed() => known = Arc::new(MetadataImage::default()),
-            // A refused request, perhaps by a full disk, is sent again.
+            // A request may be refused, for example when the disk is full. It is sent again.
             () = tokio::time::sleep(RETRY_AFTER), if !is_told => {}
             () = stopped(&mut stopping) => return,
         }
@@ -59,7 +59,7 @@ async fn tell(broker: &Arc<Broker>, located: &[Located]) -> bool {
     true
 }
 
-/// The replicas whose directory is not the one in `image`, of topics that have changed since `known`.
+/// The replicas, of topics that have changed since `known`, whose directory differs from the one in `image`.
 fn news(broker: &Broker, known: &MetadataImage, image: &MetadataImage) -> Vec<Located> {
     let is_news = |id, topic| {
         let before = known.topics.get(id);

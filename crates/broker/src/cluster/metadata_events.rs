@@ -13,29 +13,20 @@ const MAX_VALUE: usize = 200;
 /// One change, as the log shows it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Event {
-    /// A topic is new.
     TopicCreated {
-        /// Its name.
         topic: String,
-        /// Its id.
         id: Uuid,
-        /// The number of its partitions.
         partitions: usize,
         /// The number of replicas of its first partition.
         replication_factor: usize,
         /// Its own configs: `key=value`.
         configs: Vec<String>,
     },
-    /// A topic is gone.
     TopicDeleted {
-        /// Its name.
         topic: String,
-        /// Its id.
         id: Uuid,
     },
-    /// A topic has more partitions.
     PartitionsAdded {
-        /// Its name.
         topic: String,
         /// How many there were.
         before: usize,
@@ -46,9 +37,8 @@ pub enum Event {
     ConfigChanged {
         /// `topic orders`, `broker 1`, `all brokers`, …
         resource: String,
-        /// The key.
         key: String,
-        /// The value; none where it was taken back.
+        /// The new value; `None` if the config was removed.
         value: Option<String>,
     },
 }
@@ -79,14 +69,14 @@ impl Event {
                 tracing::info!(
                     resource,
                     key,
-                    "config removed: what is set elsewhere, or the default, is in force"
+                    "config removed: the value of the next level, or the default, is in force"
                 );
             }
         }
     }
 }
 
-/// The events that led from one image to the other, as far as they are logged.
+/// The events to log for the step from one image to the next.
 pub fn events(before: &MetadataImage, now: &MetadataImage, changes: &Changes) -> Vec<Event> {
     let mut events: Vec<Event> = changes
         .deleted_topics
@@ -136,7 +126,7 @@ fn created(image: &MetadataImage, topic: &Topic) -> Event {
     }
 }
 
-/// The configs of `resource` that differ; none where the topic was created or deleted.
+/// The configs of `resource` that differ. None for a topic that was created or deleted.
 fn configs(before: &MetadataImage, now: &MetadataImage, resource: &ConfigResource) -> Vec<Event> {
     let is_topic = resource.kind == ResourceKind::Topic;
     let topic_in = |image: &MetadataImage| image.topic_ids.get(&resource.name).copied();

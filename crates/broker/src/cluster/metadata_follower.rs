@@ -23,7 +23,7 @@ pub struct MetadataFollower {
 }
 
 impl MetadataFollower {
-    /// The broker has applied its controller's image already.
+    /// Starts at the current image of the controller, which the broker has applied already.
     pub fn new(broker: &Broker) -> Self {
         Self {
             drivers: Arc::clone(&broker.drivers),

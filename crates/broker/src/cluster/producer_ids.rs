@@ -17,7 +17,7 @@ pub struct ProducerIds {
 }
 
 impl ProducerIds {
-    /// The next id. Where the controller cannot give a block, clients are told to try again.
+    /// The next id. If the controller cannot give a block, the error is one that clients retry.
     pub async fn next(
         &self,
         controller: &Controller,

@@ -40,8 +40,8 @@ pub fn supported_features(image: &MetadataImage) -> Vec<FeatureRange> {
     ranges.collect()
 }
 
-/// The features in a registration: the supported ones, and those that Kafka has finalized in metadata that was taken
-/// over. With one node no other broker can disagree about such a level.
+/// The features in a registration: the supported ones, and those that an earlier Kafka has finalized. With one node no
+/// other broker can disagree about such a level.
 fn claimed_features(image: &MetadataImage) -> Vec<FeatureRange> {
     let mut claimed = supported_features(image);
     let adopted = image.features.iter().map(|(name, level)| FeatureRange {

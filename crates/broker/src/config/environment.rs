@@ -1,7 +1,7 @@
 //! Configuration keys in environment variables, named as Apache Kafka's container image names them.
 //!
-//! `KAFKA_ADVERTISED_LISTENERS` sets `advertised.listeners`. Some variables of the same prefix are no keys: those for
-//! Kafka's JVM and its logs, and those that Kubernetes sets for a service with the name `kafka`.
+//! `KAFKA_ADVERTISED_LISTENERS` sets `advertised.listeners`. Some variables with the prefix set no key: those for Kafka's
+//! JVM and its logs, and those that Kubernetes sets for a service with the name `kafka`.
 
 use super::Variable;
 

@@ -21,7 +21,7 @@ pub struct ListenerConfig {
     pub name: String,
     /// Where to listen.
     pub bind: HostPort,
-    /// From `advertised.listeners`; without one, clients are told the address that they dialled.
+    /// From `advertised.listeners`. Without it, a client is told the local address of its own connection.
     pub advertised: Option<HostPort>,
 }
 
@@ -149,7 +149,7 @@ fn check_protocols<'a>(
                 &format!("{name} asks for {protocol}; only PLAINTEXT is served yet"),
             ),
             Some(protocol) => problems.add(KEY, format!("{protocol} is no security protocol")),
-            // Kafka takes a controller's listener for plaintext when nothing is mapped.
+            // Without a map, a controller's listener is plaintext, as in Kafka.
             None if mapped_by_default && controllers.iter().any(|known| known == name) => {}
             None => problems.add(KEY, format!("it does not name the listener {name}")),
         }
@@ -160,13 +160,13 @@ fn check_distinct(listeners: &[(String, HostPort)], problems: &mut Problems) {
     for (index, (name, address)) in listeners.iter().enumerate() {
         let earlier = &listeners[..index];
         if earlier.iter().any(|(known, _)| known == name) {
-            problems.add("listeners", format!("{name} stands there twice"));
+            problems.add("listeners", format!("it names {name} twice"));
         }
         let same = |(_, known): &&(String, HostPort)| *known == *address && address.port != 0;
         if earlier.iter().find(same).is_some() {
             problems.add(
                 "listeners",
-                format!("{name} has the port {} of another", address.port),
+                format!("{name} has the port {} of another listener", address.port),
             );
         }
     }

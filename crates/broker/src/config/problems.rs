@@ -33,7 +33,7 @@ impl Problems {
         });
     }
 
-    /// Adds that a key asks for a feature that does not exist yet. Ignoring it silently would be worse.
+    /// Adds a problem of a key that asks for a feature which does not exist yet. Such a key is never ignored silently.
     pub fn refuse(&mut self, key: &str, why: &str) {
         self.add(
             key,

@@ -10,7 +10,7 @@ use super::problems::Problems;
 use super::properties;
 use super::values::Values;
 
-/// The place of built-in values, about which nothing is logged.
+/// The place of built-in values. They are not checked, and nothing is logged about them.
 const BASE: &str = "no configuration file";
 
 /// The values of a file, the environment and a command line, not checked yet: by key, with the place that set it.
@@ -28,7 +28,7 @@ impl Settings {
         }
     }
 
-    /// Adds values of keys that are not set.
+    /// Adds built-in values for the keys that are not set.
     pub fn add_base(&mut self, base: &[(&str, &str)]) {
         for (key, value) in base {
             let value = ((*value).to_owned(), BASE.to_owned());
@@ -91,7 +91,7 @@ pub fn check(settings: Settings, problems: &mut Problems) -> (Values, Notes) {
     (Values::new(values), notes)
 }
 
-/// Why a setting is refused; adds to `notes` what is accepted without effect.
+/// Why a setting is refused, if it is. A setting that is accepted without effect is added to `notes`.
 fn refusal(name: &str, value: &str, notes: &mut Notes) -> Option<String> {
     let base = listener_key(name).unwrap_or(name);
     let Some(key) = find(ResourceKind::Broker, base) else {
@@ -111,7 +111,7 @@ fn refusal(name: &str, value: &str, notes: &mut Notes) -> Option<String> {
             notes.without_effect.push(name.to_owned());
             None
         }
-        // The value of one listener does not apply to it alone yet, so it must not seem to.
+        // A value for one listener has no effect yet.
         Effect::Works if base != name => {
             notes.without_effect.push(name.to_owned());
             None

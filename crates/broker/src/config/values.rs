@@ -53,7 +53,7 @@ impl Values {
         self.text(key).parse().unwrap_or_default()
     }
 
-    /// A number that is not negative, within the target's range.
+    /// A number: a negative one becomes 0, one above the range of `T` becomes the largest of `T`.
     pub fn count<T: TryFrom<i64> + Bounded>(&self, key: &str) -> T {
         T::try_from(self.number(key).max(0)).unwrap_or(T::LARGEST)
     }

@@ -21,7 +21,7 @@ pub async fn follow(
     expiry.set_missed_tick_behavior(MissedTickBehavior::Delay);
     // The first tick is at once, when nothing is loaded yet.
     expiry.tick().await;
-    let mut late = coordinators.replicas.follow_late();
+    let mut late = coordinators.replicas.follow_late_changes();
     let mut known = Arc::clone(&images.borrow_and_update());
     coordinators.reconcile(&known);
     loop {

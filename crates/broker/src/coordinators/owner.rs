@@ -47,7 +47,7 @@ enum Ended {
     Lost,
 }
 
-/// The partition of a coordinator, and the means to write to it.
+/// The partition of a coordinator, and what is needed to write to it.
 pub struct Log {
     /// The partition, which this broker leads.
     pub partition: Arc<Partition>,
@@ -163,7 +163,8 @@ impl Owner {
         }
     }
 
-    /// Sends the replies that only wait for a commit. Requests that wait for a rebalance lose their channel.
+    /// Waits for the commits in flight and sends their replies. Requests that wait for a rebalance get none: their
+    /// channels are dropped.
     async fn finish(&mut self) {
         while !self.in_flight.is_empty()
             && let Some(end) = oldest_committed(&mut self.in_flight).await

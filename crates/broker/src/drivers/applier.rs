@@ -2,8 +2,8 @@
 //!
 //! The thread that follows the metadata plans what each directory has to do, without a disk, and waits for the
 //! directories that answer. It does not wait for a stalled directory: its jobs are merged, and are done when its disk
-//! answers again, according to the newest metadata. [`Replicas::follow_late`] tells then. After a crash the next
-//! start redoes what a stalled directory missed. Deletions are not recorded, so those logs become `-stray`.
+//! answers again, according to the newest metadata. [`Replicas::follow_late_changes`] notifies of it. After a crash the
+//! next start redoes what a stalled directory missed. Deletions are not recorded, so those logs become `-stray`.
 
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
@@ -15,7 +15,7 @@ use ottla_replica::stalls::Task;
 
 use super::disk_work::LOOK;
 use super::monitor::Monitor;
-use super::opening::{DirectoryWorkers, MAKING_THREADS, StepError};
+use super::opening::{CREATING_THREADS, DirectoryWorkers, StepError};
 use super::threads::Threads;
 use super::working::Working;
 use crate::replicas::partition::Tasks;
@@ -202,7 +202,7 @@ impl Answer {
             if directory.stalls.is_stalled(replicas.clock().monotonic()) {
                 *outcome = Outcome::Late;
                 let directory = directory.log.path().display();
-                tracing::error!(%directory, "a change of metadata does not wait for a stalled log directory");
+                tracing::error!(%directory, "a change of metadata goes on without waiting for a stalled log directory");
                 return Vec::new();
             }
             outcome = self.outcome.wait(outcome, Some(LOOK));
@@ -218,7 +218,7 @@ fn run(replicas: &Weak<Replicas>, directory: &Arc<Directory>, queue: &Queue) {
         let working = Working::begin(directory, Task::Metadata, replicas.clock());
         let workers = DirectoryWorkers {
             working: &working,
-            threads: MAKING_THREADS,
+            threads: CREATING_THREADS,
         };
         let errors = replicas
             .node()
@@ -227,7 +227,7 @@ fn run(replicas: &Weak<Replicas>, directory: &Arc<Directory>, queue: &Queue) {
         let (untold, was_late) = job.end(errors);
         log_failures(&untold);
         if was_late {
-            replicas.tell_late();
+            replicas.notify_late_change();
         }
     }
 }

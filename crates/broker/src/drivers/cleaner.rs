@@ -182,7 +182,7 @@ impl State {
             .count()
     }
 
-    /// The number of workers that should run until the cleaner stops.
+    /// The number of workers that should run, unless the cleaner stops.
     fn wanted(&self, now: MonotonicTime) -> usize {
         match self.settings {
             Some(settings) if settings.threads > 0 => settings.threads + self.stalled_workers(now),
@@ -410,14 +410,14 @@ impl Cleaning<'_> {
                 .on_failed(partition.id(), reason.clone(), backoff, now.monotonic);
         drop(state);
         let (topic, partition) = (&*partition.topic, partition.index.0);
-        // Once may be retention that was faster; a file that is missing for good fails again.
+        // The first time, retention may have removed a file during the pass. A file that is missing for good fails again.
         if times == 1 && matches!(error, NotCompacted::Error(CompactionError::Changed)) {
             tracing::info!(
                 topic,
                 partition,
                 ?retry_in,
                 reason,
-                "a pass over a log begins anew"
+                "a pass over a log is repeated"
             );
         } else {
             tracing::error!(
@@ -455,7 +455,7 @@ fn run_pass(
     now: Timestamp,
     pace: Pace<'_>,
 ) -> Result<Outcome, CompactionError> {
-    // A deletion waits for this before the files go.
+    // A deletion waits for this lock before it removes the files.
     let _cleaning = partition
         .cleaning
         .lock()

@@ -1,7 +1,7 @@
 //! The metadata log as the controller's thread writes it, and the snapshots of it.
 //!
-//! A quorum of one commits what is on its own disk. A snapshot is written by a thread of its own; the log takes it over at
-//! the first proposal after that.
+//! A quorum of one commits what is on its own disk. A snapshot is written by a thread of its own; the first proposal after
+//! that adds it to the log.
 
 use std::sync::mpsc;
 use std::time::Duration;

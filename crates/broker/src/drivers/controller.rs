@@ -1,9 +1,9 @@
 //! The two threads of the controller.
 //!
-//! What is decided, and when a reply may leave, is `ottla_controller`'s business. The controller's thread hands requests
-//! over and proposes records; it touches no log directory of the partitions. The follower's thread applies what is committed
-//! (it makes and removes partitions, which waits for disks), publishes the image, and then sends the replies that depend on
-//! it, in order. So a slow directory delays replies, and neither decisions nor commits.
+//! `ottla_controller` makes all decisions, and decides when a reply may leave. The controller's thread passes requests to it
+//! and proposes its records; it touches no log directory of the partitions. The follower's thread applies committed records:
+//! it creates and removes partitions, which waits for disks. Then it publishes the image, and sends the replies that depend
+//! on it, in order. So a slow directory delays replies, but neither decisions nor commits.
 
 use std::sync::{Arc, mpsc as channel};
 

@@ -5,8 +5,8 @@
 //! used: the work then moves to a thread of its own (`block_in_place`). So heartbeats, reads of metadata and requests
 //! for other disks are served whatever one disk does. A thread that takes an event off the sockets and then blocks
 //! wakes no other thread to wait for the next event; a [`Watch`] does, once the work has not ended for a while. One
-//! task may still wait for a blocked thread: the one that the thread woke last, which tokio lets no other thread
-//! take.
+//! task may still wait for a blocked thread: the one that the thread woke last (tokio's LIFO slot), which no other
+//! thread may take.
 
 use std::future::poll_fn;
 use std::pin::pin;

@@ -13,7 +13,7 @@ use super::working::Working;
 use crate::replicas::Replicas;
 
 /// Logs that are created at the same time: most of the time goes into waiting for the disk.
-pub(super) const MAKING_THREADS: usize = 8;
+pub(super) const CREATING_THREADS: usize = 8;
 
 /// Why the logs of this node cannot be opened or closed.
 #[derive(Debug, thiserror::Error)]

@@ -1,8 +1,9 @@
 //! The scrub: one thread that reads all closed segments in rounds, slowly, and logs what is damaged.
 //!
-//! `ottla_log::scrub` reads a segment; the thread chooses the segment and rests between reads. An error or a panic in one
-//! partition is logged and counted, and the round goes on with the next partition. A restart loses the progress of a round.
-//! Each round begins at another partition, so that a broker that restarts often still reads all of them in the end.
+//! `ottla_log::scrub` reads a segment; the thread chooses the segment and rests between reads. A failure is logged and
+//! counted, and the round goes on: after an error with the next segment, after a panic with the next partition. A restart
+//! loses the progress of a round. Each round begins at another partition, so that a broker that restarts often still reads
+//! all of them in the end.
 
 use std::io;
 use std::ops::ControlFlow;
@@ -22,7 +23,7 @@ use crate::replicas::Replicas;
 use crate::replicas::damage::repair;
 use crate::replicas::partition::Partition;
 
-/// The first round begins this long after a start, at the earliest.
+/// The first round begins this long after a start, or after one interval if that is shorter.
 const INITIAL_DELAY: Duration = Duration::from_mins(10);
 
 /// The thread and what it shares with the rest of the broker.

@@ -1,7 +1,7 @@
 //! `AlterReplicaLogDirs` (key 34), versions 1 and 2; they differ in encoding only.
 //!
-//! This release does not move replicas between the directories of a node: a request for the directory where the replica is
-//! already succeeds, any other is refused with a policy violation.
+//! This release does not move replicas between the directories of a node. A request for the directory that holds the
+//! replica already succeeds; any other is refused with `POLICY_VIOLATION`.
 
 use std::collections::BTreeMap;
 use std::path::Path;

@@ -1,7 +1,7 @@
 //! `ConsumerGroupDescribe` (key 69), versions 0 and 1 (KIP-848).
 //!
-//! It is announced and refused, like `ConsumerGroupHeartbeat`. Clients that describe a group of unknown type try this API
-//! first, and the one for classic groups then.
+//! It is announced and refused, like `ConsumerGroupHeartbeat`. A client that does not know the type of a group tries this
+//! API first, and then the one for classic groups.
 
 use ottla_protocol::messages::consumer_group_describe_response::DescribedGroup;
 use ottla_protocol::messages::{

@@ -42,7 +42,7 @@ pub async fn handle(
             .into_iter()
             .map(|(name, result)| {
                 if let (Ok(created), false) = (&result, validate_only) {
-                    say_what_was_set(&name, created);
+                    warn_of_configs(&name, created);
                 }
                 answer(name.into(), result)
             })
@@ -52,11 +52,11 @@ pub async fn handle(
     CreateTopicsResponseData::default().with_topics(results)
 }
 
-fn say_what_was_set(name: &str, created: &CreatedTopic) {
+fn warn_of_configs(name: &str, created: &CreatedTopic) {
     let own = created.configs.iter();
     let own = own.filter(|config| config.source == ConfigSource::Topic);
     let names = own.map(|config| config.key.name);
-    config_changes::say_what_was_set(&ConfigResource::topic(name), names);
+    config_changes::warn_of_set(&ConfigResource::topic(name), names);
 }
 
 fn new_topic(topic: CreatableTopic) -> NewTopic {

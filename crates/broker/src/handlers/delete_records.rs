@@ -31,7 +31,7 @@ use crate::replicas::{Directory, distinct};
 /// An offset that means "up to the high watermark".
 const TO_HIGH_WATERMARK: i64 = -1;
 
-/// A partition whose records may be deleted: before an offset, or as far as it can be read.
+/// A partition whose records may be deleted, and up to which offset: `None` is the high watermark.
 type Wanted = Result<(Arc<Partition>, Option<Offset>), ErrorCode>;
 
 /// Moves the log start offset of each partition.
@@ -56,7 +56,7 @@ pub async fn handle(
 /// Waits until the records to delete can be read.
 async fn reach(wanted: Vec<Wanted>, limit: Duration, clock: Clock) -> Vec<Wanted> {
     let awaited = wanted.iter().flatten().map(|(partition, offset)| {
-        // Beyond the end there is nothing to wait for. A partition that is gone is answered later, by its own error.
+        // An offset beyond the end is refused later, without a wait. So is a partition that cannot serve.
         let end = partition.offsets().map_or(Offset(0), |all| all.log_end);
         let until = offset.unwrap_or(end);
         let until = if until > end { Offset(0) } else { until };
@@ -107,7 +107,7 @@ fn delete_all(
     DeleteRecordsResponseData::default().with_topics(topics.collect())
 }
 
-/// Each partition once; where it is named more often, the last offset counts.
+/// Each partition once. If the request names it more often, its last offset counts.
 fn as_named_last(topics: Vec<DeleteRecordsTopic>) -> Vec<DeleteRecordsTopic> {
     let mut wanted: BTreeMap<String, BTreeMap<i32, DeleteRecordsPartition>> = BTreeMap::new();
     for topic in topics {
@@ -132,7 +132,7 @@ fn write_log_starts<'a>(
     directories.retain(|directory| match broker.replicas.ensure_log_starts(directory) {
         Ok(()) => false,
         Err(error) => {
-            tracing::error!(%error, "cannot write the log start offsets: deleted records may come back by a crash");
+            tracing::error!(%error, "cannot write the log start offsets: deleted records may come back after a crash");
             true
         }
     });

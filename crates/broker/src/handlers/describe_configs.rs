@@ -55,7 +55,7 @@ pub fn handle(
     DescribeConfigsResponseData::default().with_results(results.collect())
 }
 
-/// An unknown resource type refuses the whole request.
+/// The answer for each resource of a request in which one has an unknown type. The whole request is refused.
 fn of_unknown_type(resource: DescribeConfigsResource) -> DescribeConfigsResult {
     let why = KafkaString::from_static("a resource type of this request does not exist");
     DescribeConfigsResult::default()

@@ -79,7 +79,7 @@ fn unknown(request: DescribeQuorumRequestData) -> DescribeQuorumResponseData {
     DescribeQuorumResponseData::default().with_topics(request.topics.into_iter().map(of).collect())
 }
 
-/// The state of a voter. The only voter is the leader, which has everything that it holds, now.
+/// The state of a voter. The only voter is the leader, so it has caught up `now`.
 fn state(voter: &Voter, status: &QuorumStatus, now: i64) -> ReplicaState {
     ReplicaState::default()
         .with_replica_id(voter.node_id.0)

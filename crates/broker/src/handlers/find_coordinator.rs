@@ -110,7 +110,7 @@ async fn find_group(
 ) -> Result<Node, Refused> {
     let mut image = broker.controller.image();
     if image.topic(CONSUMER_OFFSETS).is_none() {
-        // If that fails, the client is told to try again, and the next request creates the topic.
+        // If this fails, the answer is `COORDINATOR_NOT_AVAILABLE`: the client asks again, and that creates the topic.
         let _ = auto_create::create_missing(broker, vec![CONSUMER_OFFSETS.to_owned()]).await;
         image = broker.controller.image();
         broker.groups.reconcile(&image);

@@ -4,8 +4,8 @@
 //! - 7: -3, the largest timestamp. 8: -4, the earliest on local disk. 9: -5, the latest tiered.
 //! - 10: timeout. 11: -6, the earliest that waits to be tiered. There is no tiered storage: -5 and -6 find nothing.
 //!
-//! A record that is found may not be readable yet: its producer was answered (acks=1), and it is not flushed. The answer
-//! then waits for the flush. So each log is asked twice: how far it must be readable, and for the answer.
+//! A record that is found may not be readable yet: its producer was answered (acks=1), but it is not flushed. The answer
+//! then waits for the flush. So each log is asked twice: first how far it must be readable, then for the answer.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -35,7 +35,7 @@ const EARLIEST_LOCAL: i64 = -4;
 const LATEST_TIERED: i64 = -5;
 const EARLIEST_PENDING_UPLOAD: i64 = -6;
 
-/// What was asked of a partition, and the outcome.
+/// The question about one partition, and the result of the first search.
 struct Asked {
     partition: Arc<Partition>,
     epoch: Option<LeaderEpoch>,
@@ -174,7 +174,7 @@ fn not_found(error: TimeQueryError) -> ErrorCode {
     }
 }
 
-/// The client asks again.
+/// The error after a wait that failed. Clients retry each of them.
 fn code(unreached: &Unreached, version: i16) -> ErrorCode {
     match unreached {
         Unreached::Unavailable(unavailable) => unavailable.code(),
@@ -185,7 +185,7 @@ fn code(unreached: &Unreached, version: i16) -> ErrorCode {
     }
 }
 
-/// What the timestamp asks for; nothing for tiered storage, where nothing is ever found.
+/// The query that a timestamp stands for; `None` for tiered storage, where no offset is ever found.
 fn query(timestamp: i64, version: i16, bound: Bound) -> Result<Option<TimeQuery>, ErrorCode> {
     let since = |first: i16, query: Option<TimeQuery>| {
         if version >= first {

@@ -2,7 +2,7 @@
 //!
 //! - 0: an empty list means all topics. 1: null means all, empty means none; rack, controller, internal topics.
 //! - 4: whether topics may be created. 5: offline replicas. 7: leader epochs. 8: authorized operations.
-//! - 10: topic ids. 12: topics by id. 13: an error for the whole answer.
+//! - 10: topic ids. 11: no authorized operations of the cluster. 12: topics by id. 13: an error for the whole answer.
 
 use std::collections::HashSet;
 use std::hash::Hash;
@@ -75,7 +75,7 @@ pub async fn handle(
         })
 }
 
-/// Versions 10 and 11 have a field for the id, and no broker finds topics by it.
+/// Versions 10 and 11 have a field for the id, but Kafka does not find topics by it before version 12.
 fn cannot_ask_by_id(version: i16) -> bool {
     matches!(version, 10 | 11)
 }
@@ -84,7 +84,7 @@ fn is_by_id(topic: &MetadataRequestTopic) -> bool {
     topic.name.is_none() || topic.topic_id != KafkaUuid::ZERO
 }
 
-/// A topic that is named twice is answered once, and created once.
+/// Each key once, so that a topic that is named twice is answered and created once.
 fn once<Key: Eq + Hash + Clone>(asked: impl Iterator<Item = Key>) -> Vec<Key> {
     let mut seen = HashSet::new();
     asked.filter(|key| seen.insert(key.clone())).collect()

@@ -59,21 +59,21 @@ pub enum ProduceReply {
     Close(String),
     /// Known at once.
     Ready(ProduceResponseData),
-    /// Known when its records are on stable storage and replicated, or its time is up.
+    /// Known when its records are replicated, or its timeout has passed.
     Later(Pin<Box<dyn Future<Output = ProduceResponseData> + Send>>),
 }
 
-/// What became of one request's records.
+/// The outcome of each partition that a request names.
 #[derive(Default)]
 struct Outcomes {
-    /// For each topic of the response, where the request first names it.
+    /// For each topic of the response, its first position in the request.
     topics: Vec<usize>,
     partitions: Vec<Outcome>,
 }
 
-/// What became of one partition's records.
+/// The outcome of one partition.
 struct Outcome {
-    /// The place of its topic in the response.
+    /// The position of its topic in the response.
     topic: usize,
     index: i32,
     fate: Fate,
@@ -82,9 +82,9 @@ struct Outcome {
 enum Fate {
     /// The records are not appended yet.
     Queued,
-    /// They are, or the partition refused them. The next batch that the request has for the partition may still change it.
+    /// The records are appended or refused. A later batch of the request for the same partition replaces this.
     Ended(Result<Written, Failure>),
-    /// The request names no partition or no batch here, whatever else it has for the partition.
+    /// There is no such partition, or the bytes are no batch. Nothing else in the request replaces this.
     Refused(Failure),
 }
 
@@ -105,18 +105,18 @@ struct Failure {
 /// A checked batch on its way into a partition.
 struct Entry<'a> {
     request: &'a Request,
-    /// Which of the request's outcomes is this batch's.
+    /// The position of its outcome in [`Outcomes::partitions`].
     outcome: usize,
     batch: ValidBatch<'a>,
 }
 
-/// What goes into one partition, in the order of arrival.
+/// The batches for one partition, in the order of arrival.
 struct Group<'a> {
     partition: Arc<Partition>,
     entries: Vec<Entry<'a>>,
 }
 
-/// Appends the records of all `requests`, in their order. Each can be answered then, see [`Request::reply`].
+/// Appends the records of all `requests`, in their order. [`Request::reply`] then makes the answer to each.
 pub fn start<'a>(broker: &Broker, requests: impl Iterator<Item = &'a Request>) {
     let now = broker.clock.now();
     let mut groups = Groups::default();
@@ -150,7 +150,7 @@ impl<'a> Groups<'a> {
         self.in_order[place].entries.push(entry);
     }
 
-    /// Takes back what `request` has added for a partition.
+    /// Removes the batch that `request` has added for a partition, if it has.
     fn withdraw(&mut self, partition: &Arc<Partition>, request: &Request) {
         let place = self.by_partition.get(&Arc::as_ptr(partition));
         if let Some(group) = place.and_then(|place| self.in_order.get_mut(*place)) {
@@ -171,16 +171,14 @@ impl Request {
         }
     }
 
-    /// Its envelope.
     pub fn context(&self) -> &RequestContext {
         &self.context
     }
 
-    /// Finds and checks what the request holds. What may be appended goes into `groups`; what may not has its outcome.
+    /// Finds the partition of each batch and checks the batch. Sound batches go into `groups`; the others get their outcome.
     ///
-    /// A request that names a partition more than once ends as on Kafka, which keeps what is to be appended by
-    /// partition: the last batch counts, the others are not appended, and there is one answer. Bytes that are no
-    /// batch are answered with their error. The batch before them is appended all the same.
+    /// A request may name a partition more than once. As on Kafka, only its last batch is appended, and the partition has
+    /// one answer. Bytes that are no batch do not replace an earlier batch: it is appended, but the answer is their error.
     fn check<'a>(&'a self, broker: &Broker, now: Now, groups: &mut Groups<'a>) {
         let mut named = Named::default();
         for (number, topic) in self.body.topic_data.iter().enumerate() {
@@ -223,7 +221,7 @@ impl Request {
         batch: &BatchView<'a>,
         now: Now,
     ) -> Result<ValidBatch<'a>, Failure> {
-        // What Kafka looks at once it knows that the topic exists and the records are one batch: first the acks.
+        // Kafka makes these checks in this order, after it has found the topic and exactly one batch.
         if !matches!(self.body.acks, -1..=1) {
             return Err(Failure::of(ErrorCode::InvalidRequiredAcks));
         }
@@ -302,8 +300,8 @@ struct Named<'a> {
 }
 
 impl<'a> Named<'a> {
-    /// The outcome of a partition of the topic with this number in the request, and whether the request has named the
-    /// partition before.
+    /// The position of a partition's outcome, and whether the request has named the partition before. `number` is the
+    /// position of its topic in the request.
     fn outcome_of(
         &mut self,
         (number, topic): (usize, &'a TopicProduceData),
@@ -381,7 +379,8 @@ fn append(group: &Group<'_>, now: Now) {
         }
         let written = result.map(|appended| Written {
             appended,
-            // As in Kafka, whatever the topic's timestamp type: what is stored is the first batch's, not the repetition's.
+            // A repeated batch is not stored. As in Kafka, the answer has the append time of the stored one, whatever the
+            // topic's timestamp type.
             log_append_time: appended.duplicate_of.or(entry.batch.log_append_time),
             partition: Arc::clone(&group.partition),
         });
@@ -392,15 +391,15 @@ fn append(group: &Group<'_>, now: Now) {
 
 /// A partition of the response whose records are not replicated yet.
 struct Waiting {
-    /// The place of its topic in the response.
+    /// The position of its topic in the response.
     topic: usize,
-    /// Its place in the topic.
+    /// Its position in the topic.
     partition: usize,
     replicated: oneshot::Receiver<Result<(), Unavailable>>,
 }
 
-/// Waits until all that was appended is replicated, or `timeout` has passed: what is not by then has timed out. It is in
-/// the log nevertheless: the offsets stay in the answer, as in Kafka's.
+/// Waits until the appended records are replicated. Partitions that are not by `timeout` are answered with
+/// `REQUEST_TIMED_OUT`. Their records stay in the log, and their offsets in the answer, as in Kafka.
 async fn wait(
     response: ProduceResponseData,
     waiting: Vec<Waiting>,
@@ -448,7 +447,7 @@ impl Response {
         }
     }
 
-    /// Adds what became of one partition; returns its place in its topic.
+    /// Adds the answer for one partition; returns its position in the topic.
     fn add(&mut self, topic: usize, index: i32, result: Result<Written, Failure>) -> usize {
         let answer = PartitionProduceResponse::default().with_index(index);
         let answer = match result {
@@ -488,7 +487,7 @@ impl Failure {
         }
     }
 
-    /// The reason for the log, where the client gets no answer.
+    /// The text for the log, for a client that gets no answer.
     fn reason(&self) -> String {
         match &self.message {
             Some(message) => format!("{:?}: {message}", self.code),

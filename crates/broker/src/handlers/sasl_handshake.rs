@@ -1,6 +1,6 @@
 //! `SaslHandshake` (key 17), versions 0 and 1; they differ in what follows a handshake that succeeds.
 //!
-//! No listener has SASL. This answer tells a client that is configured for it; the connection stays open.
+//! No listener has SASL. A client that is configured for it learns so from this answer; the connection stays open.
 
 use ottla_protocol::messages::{ErrorCode, SaslHandshakeRequestData, SaslHandshakeResponseData};
 

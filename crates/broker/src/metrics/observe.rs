@@ -1,4 +1,4 @@
-//! Looks up at a scrape: logs, traffic by topic, and the lag of groups.
+//! Reads the values of a scrape: sizes and offsets of logs, traffic by topic, lag of groups, compaction, scrub and damage.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -12,8 +12,7 @@ use crate::drivers::disk_work::{NotLooked, look};
 use crate::replicas::traffic::Counted;
 use crate::replicas::{Found, Replicas};
 
-/// Looks everything up. A coordinator that is still loading shows no lag yet. A partition whose disk does not answer is left
-/// out.
+/// Reads all values. Groups whose coordinator is still loading, and partitions whose disk does not answer, are left out.
 pub async fn observe(broker: &Arc<Broker>) -> Result<Observed, NotLooked> {
     let committed = committed(broker).await;
     let broker = Arc::clone(broker);
@@ -81,6 +80,6 @@ fn observe_lags(replicas: &Replicas, committed: Vec<StoredOffset>, observed: &Ob
 }
 
 async fn committed(broker: &Broker) -> Vec<StoredOffset> {
-    let listed = broker.groups.ask_all(ListOffsetsRequest).await;
-    listed.unwrap_or_default().into_iter().flatten().collect()
+    let listed = broker.groups.ask_active(ListOffsetsRequest).await;
+    listed.into_iter().flatten().collect()
 }

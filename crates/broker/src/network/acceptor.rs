@@ -1,8 +1,8 @@
 //! Listeners: bind, accept, and hand each connection to a task of its own.
 //!
-//! A connection is accepted first and then waits for a slot, so that a listener without clients holds no slot.
-//! Further connections wait in the backlog. Accepting goes on after every passing failure: a full table of
-//! descriptors, a client that left before it was accepted.
+//! A connection is accepted first and then waits for a slot, so that a listener without clients holds no slot. Until
+//! then the listener accepts no other, and further connections wait in the backlog. No failure ends a listener: it
+//! tries again when the table of descriptors is full, and when a client leaves before it is accepted.
 
 use std::io;
 use std::net::SocketAddr;
@@ -32,7 +32,7 @@ static NEXT_CONNECTION: AtomicU64 = AtomicU64::new(0);
 enum Accepted {
     /// A connection that may be served.
     Connection(TcpStream, SocketAddr, Admission),
-    /// The client left again, or was refused.
+    /// The client left before it was served, or was refused.
     Nothing,
     /// The system has no room for another connection.
     Exhausted(io::Error),
@@ -91,7 +91,7 @@ impl Listener {
         mut shutdown: watch::Receiver<bool>,
     ) {
         let mut connections = JoinSet::new();
-        // Kept here and not in `accept`: that future is dropped whenever a connection ends first.
+        // Not in `accept`: its future is dropped whenever another branch of the `select!` completes first.
         let mut waiting = None;
         let mut resting: Option<MonotonicTime> = None;
         let mut is_exhausted = false;
@@ -167,7 +167,7 @@ impl Listener {
         peer: SocketAddr,
         settings: &ConnectionSettings,
     ) -> Option<Session> {
-        // Both fail only where the client has gone again.
+        // Both fail only when the client has gone.
         stream.set_nodelay(true).ok()?;
         let local = stream.local_addr().ok()?;
         let connection = Arc::new(Connection {
@@ -216,7 +216,7 @@ async fn serve(
     drop(admission);
 }
 
-/// The number of lines that were left out before, if a line about `peer` and `fault` is due.
+/// If a line about `peer` and `fault` is due: the number of such lines that were left out since the last one.
 fn admit_line(broker: &Broker, peer: SocketAddr, fault: Fault) -> Option<u64> {
     broker
         .closed_log

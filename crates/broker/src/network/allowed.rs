@@ -20,14 +20,14 @@ pub struct AllowedConnections {
 }
 
 impl AllowedConnections {
-    /// The bounds as of now. A stored value that does not parse is logged, and sets no bound.
+    /// Reads the bounds from the configs. A stored value that does not parse is logged, and sets no bound.
     pub fn resolve(image: &MetadataImage, statics: &StaticConfigs) -> Self {
         let (allowed, unreadable) = Self::read(image, statics);
         for (key, value) in unreadable {
             tracing::warn!(
                 key,
                 value,
-                "the value of a config cannot be read, and bounds no connections"
+                "the value of a config cannot be read; connections are not bounded by it"
             );
         }
         allowed
@@ -67,8 +67,7 @@ impl AllowedConnections {
         resource.kind == ResourceKind::Broker
     }
 
-    /// The bound of one address.
-    pub fn per(&self, address: IpAddr) -> usize {
+    pub fn for_address(&self, address: IpAddr) -> usize {
         let own = self.overrides.get(&address);
         own.copied().unwrap_or(self.per_address)
     }
@@ -83,7 +82,7 @@ mod tests {
     use std::net::{IpAddr, Ipv4Addr};
 
     #[test]
-    fn what_was_set_while_it_ran_beats_the_file_and_nonsense_allows_all_and_is_said() {
+    fn stored_values_beat_the_file_and_unreadable_ones_set_no_bound() {
         let here = IpAddr::V4(Ipv4Addr::LOCALHOST);
         let statics = StaticConfigs {
             node: NodeId(1),
@@ -91,7 +90,10 @@ mod tests {
         };
         let mut image = MetadataImage::default();
         let allowed = AllowedConnections::resolve(&image, &statics);
-        assert_eq!((allowed.in_all, allowed.per(here)), (2_147_483_647, 7));
+        assert_eq!(
+            (allowed.in_all, allowed.for_address(here)),
+            (2_147_483_647, 7)
+        );
         let stored = [
             ("max.connections", "3"),
             ("max.connections.per.ip.overrides", "127.0.0.1:2"),
@@ -101,7 +103,7 @@ mod tests {
             .configs
             .insert(ConfigResource::broker(1), stored.into_iter().collect());
         let allowed = AllowedConnections::resolve(&image, &statics);
-        assert_eq!((allowed.in_all, allowed.per(here)), (3, 2));
+        assert_eq!((allowed.in_all, allowed.for_address(here)), (3, 2));
         assert_eq!(AllowedConnections::read(&image, &statics).1, []);
         let unreadable = [
             ("max.connections", "many"),
@@ -113,8 +115,8 @@ mod tests {
         image
             .configs
             .insert(ConfigResource::broker(1), stored.into_iter().collect());
-        let (allowed, said) = AllowedConnections::read(&image, &statics);
-        assert_eq!((allowed.in_all, allowed.per(here)), (usize::MAX, 7));
-        assert_eq!(said, unreadable);
+        let (allowed, reported) = AllowedConnections::read(&image, &statics);
+        assert_eq!((allowed.in_all, allowed.for_address(here)), (usize::MAX, 7));
+        assert_eq!(reported, unreadable);
     }
 }

@@ -63,7 +63,7 @@ pub struct ClosedLog {
 }
 
 impl ClosedLog {
-    /// The number of unlogged faults before this one, if this one is to be logged.
+    /// If this fault is to be logged: the number of those that were not logged since the last line.
     pub fn admit(&self, address: IpAddr, fault: Fault, now: MonotonicTime) -> Option<u64> {
         let is_quiet = |logged: &Logged| now < logged.at.after(QUIET);
         let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);

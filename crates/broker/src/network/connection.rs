@@ -1,8 +1,8 @@
 //! One client connection: reads frames, starts their handlers in order, sends answers in order.
 //!
-//! A Produce may start while earlier Produces of the connection wait. Any other request starts when all earlier answers
-//! are sent. All Produces that have arrived start together, and all answers that are ready leave in one write. Bytes that
-//! are not Kafka's protocol end the connection once the earlier requests are answered.
+//! A Produce may start while earlier Produces of the connection wait. Any other request starts when the answers to all
+//! earlier ones are ready. All Produces that have arrived start together, and all answers that are ready leave in one
+//! write. Bytes that are not Kafka's protocol end the connection once the earlier requests are answered.
 
 use std::io;
 use std::pin::Pin;
@@ -28,9 +28,9 @@ use crate::drivers::stopping::stopped;
 use crate::handlers::{self, Produce, Refused, Request};
 use crate::reply::Part;
 
-/// Upper bound of the answers of one connection that wait; further requests stay in the socket.
+/// Upper bound of the requests of one connection whose answers are not ready. Further requests stay in the socket.
 const MAX_WAITING: usize = 256;
-/// Unsent bytes above which no further request starts.
+/// While this many bytes are unsent, no further request starts.
 const MAX_UNSENT: usize = 1024 * 1024;
 /// An idle connection gives its read buffer back after this long.
 const SHRINK_AFTER: Duration = Duration::from_secs(1);
@@ -38,7 +38,6 @@ const SHRINK_AFTER: Duration = Duration::from_secs(1);
 /// The bounds of every connection.
 #[derive(Debug, Clone)]
 pub struct ConnectionSettings {
-    /// Frame sizes.
     pub frames: FrameLimits,
     /// `connections.max.idle.ms`.
     pub max_idle: Duration,
@@ -51,19 +50,14 @@ pub struct ConnectionSettings {
 /// Why a connection ended.
 #[derive(Debug, thiserror::Error)]
 pub enum Closed {
-    /// The client closed it.
     #[error("closed by the client")]
     ByClient,
-    /// Nothing was sent or received for `connections.max.idle.ms`.
     #[error("idle for connections.max.idle.ms")]
     Idle,
-    /// A large request took too long to arrive.
     #[error("a request did not arrive within ottla.request.receive.timeout.ms")]
     SlowRequest,
-    /// The broker is shutting down.
     #[error("the broker is shutting down")]
     Shutdown,
-    /// The socket failed.
     #[error("the socket failed: {0}")]
     Socket(#[from] io::Error),
     /// The bytes are not frames.
@@ -81,7 +75,7 @@ pub enum Closed {
 }
 
 impl Closed {
-    /// The fault that log lines and metrics name; none where a connection ends as it should.
+    /// The fault that log lines name; none for an end that is nobody's fault, or of the socket.
     pub fn fault(&self) -> Option<Fault> {
         match self {
             Self::ByClient | Self::Idle | Self::Shutdown | Self::Socket(_) => None,
@@ -104,11 +98,10 @@ impl Closed {
     }
 }
 
-/// Whether the socket is still read.
 enum Receiving {
     /// The socket is read.
     Open,
-    /// Requests that have arrived are answered, then the connection ends for this reason.
+    /// The socket is not read any more. The connection ends for this reason once its requests are answered.
     Ending(Closed),
 }
 
@@ -119,9 +112,9 @@ pub struct Session {
     settings: ConnectionSettings,
     stream: TcpStream,
     inbox: Inbox,
-    /// The next request, which may not start yet.
+    /// The next request, taken from `inbox`, which may not start yet.
     held: Option<Request>,
-    /// Memory of the large frame that is being received, and when that began.
+    /// The reserved memory of the large frame that is being received, and when its reservation was made.
     arriving: Option<(Reservation, MonotonicTime)>,
     /// The size of a large frame whose memory must be reserved before more of it is read.
     unreserved: Option<usize>,
@@ -288,7 +281,7 @@ impl Session {
         }))
     }
 
-    /// Takes the header off `frame`; the body remains.
+    /// Reads the header of `frame`, which then holds the body alone.
     fn read_header(&mut self, frame: &mut Bytes) -> Result<RequestContext, Closed> {
         let size = frame.len() + LENGTH;
         let head = RequestHead::read(frame)?;
@@ -314,7 +307,7 @@ impl Session {
                 self.outbox.push(reply.parts);
                 Ok(())
             }
-            // Earlier answers are sent as far as the socket takes them; no later request may start.
+            // The connection ends now. Of the earlier answers it sends what the socket takes at once.
             Err(refused) => {
                 self.send()?;
                 Err(refused.into())
@@ -352,8 +345,8 @@ impl Session {
         Ok(())
     }
 
-    /// Whether the socket is read now. While requests wait it is read ahead by a bounded number of bytes, so that a
-    /// client that leaves is noticed.
+    /// Whether the socket is read now. It is read while requests wait too, so that a client that leaves is noticed, but
+    /// only up to [`READ_AHEAD`].
     fn reads(&self) -> bool {
         matches!(self.receiving, Receiving::Open)
             && self.unreserved.is_none()
@@ -386,10 +379,6 @@ impl Session {
     fn end(&mut self, reason: Closed) {
         if matches!(reason, Closed::ByClient | Closed::Shutdown) {
             self.replies.abandon_long_waits();
-        }
-        if reason.is_protocol_violation() {
-            // It came after the bytes that broke the protocol.
-            self.held = None;
         }
         if matches!(self.receiving, Receiving::Open) {
             self.receiving = Receiving::Ending(reason);

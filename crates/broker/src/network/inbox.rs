@@ -7,8 +7,8 @@
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use ottla_protocol::messages::ApiKey;
 
-/// Upper bound of the bytes that are read ahead of the frame that is being received. A connection needs no reservation for
-/// them.
+/// Upper bound of the bytes that one read takes beyond the end of the current frame. A frame of at most this size needs no
+/// reservation of request memory.
 pub const READ_AHEAD: usize = 128 * 1024;
 /// The first read of a connection, enough for any small request.
 const FIRST_READ: usize = 4 * 1024;
@@ -92,7 +92,7 @@ impl BadFrame {
 pub enum Front {
     /// A complete frame, without its length.
     Frame(Bytes),
-    /// Not all of it has arrived. The size of the whole frame, once that is known.
+    /// Not all of the frame has arrived. Its size, once its length field has.
     Incomplete(Option<usize>),
 }
 
@@ -107,7 +107,6 @@ pub struct Inbox {
 }
 
 impl Inbox {
-    /// An empty buffer.
     pub fn new(limits: FrameLimits) -> Self {
         Self {
             bytes: BytesMut::new(),
@@ -148,12 +147,11 @@ impl Inbox {
         }
     }
 
-    /// Whether the buffer holds as much as a connection may read ahead while its requests wait.
+    /// Whether the buffer holds as many bytes as a connection may receive while its requests wait.
     pub fn is_ahead(&self) -> bool {
         self.bytes.len() >= READ_AHEAD
     }
 
-    /// Whether the buffer holds no bytes.
     pub fn is_empty(&self) -> bool {
         self.bytes.is_empty()
     }
@@ -171,7 +169,7 @@ impl Inbox {
         }
     }
 
-    /// The checked length of the frame at the front.
+    /// The length that the frame at the front announces, checked against the limits; `None` before its field has arrived.
     fn announced(&self) -> Result<Option<usize>, BadFrame> {
         let Some((length, rest)) = self.bytes.split_first_chunk::<LENGTH>() else {
             return Ok(None);

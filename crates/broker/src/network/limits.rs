@@ -1,6 +1,6 @@
 //! The bounds of the network: connections in all and by address, and memory for requests in flight.
 //!
-//! Both hand out guards that give back what they took when they are dropped.
+//! Both hand out guards. A guard that is dropped gives back what it took.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -13,7 +13,7 @@ use super::allowed::AllowedConnections;
 
 /// Counts open connections, and decides whether there may be another.
 ///
-/// The bounds may change at any time. Open connections stay open, also where they are more than the new bound.
+/// The bounds may change at any time. Open connections stay open, even if they are more than a new bound allows.
 #[derive(Debug)]
 pub struct ConnectionLimits {
     /// Upper bound by the file descriptors of the process.
@@ -35,7 +35,7 @@ struct State {
 }
 
 impl ConnectionLimits {
-    /// Bounded by `allowed`, and by the number of file descriptors.
+    /// Bounded by `allowed`, and by the `descriptors` that connections may have.
     pub fn new(allowed: AllowedConnections, descriptors: usize) -> Arc<Self> {
         Arc::new(Self {
             descriptors,
@@ -53,12 +53,11 @@ impl ConnectionLimits {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The bounds of now.
     pub fn allowed(&self) -> AllowedConnections {
         self.state().allowed.clone()
     }
 
-    /// Sets the bounds from now on.
+    /// Replaces the bounds.
     pub fn allow(&self, allowed: AllowedConnections) {
         self.state().allowed = allowed;
         self.freed.notify_waiters();
@@ -84,7 +83,7 @@ impl ConnectionLimits {
         let limit = configured.min(self.descriptors);
         if state.taken < limit {
             state.taken += 1;
-            // At the limit each freed slot goes to a connection that waits; that is no reason to log again.
+            // At the limit each freed slot goes to a waiting connection at once. The line is not repeated for that.
             state.is_logged &= limit - state.taken <= limit / 10;
             return Some(Slot(Arc::clone(self)));
         }
@@ -92,25 +91,25 @@ impl ConnectionLimits {
             if self.descriptors < configured {
                 tracing::warn!(
                     connections = self.descriptors,
-                    "as many connections as there are file descriptors for: others wait until one closes; raise the limit \
-                     of open files (ulimit -n), or set max.connections"
+                    "all file descriptors for connections are in use: others wait until one closes; raise the limit of \
+                     open files (ulimit -n), or set max.connections"
                 );
             } else {
                 tracing::warn!(
                     connections = configured,
-                    "as many connections as max.connections allows: others wait until one closes"
+                    "all connections that max.connections allows are open: others wait until one closes"
                 );
             }
         }
         None
     }
 
-    /// Counts a connection from `address` that holds `slot`; nothing where the address has as many as it may.
+    /// Counts a connection from `address` that holds `slot`. `None` if the address has as many as it may.
     pub fn admit(self: &Arc<Self>, address: IpAddr, slot: Slot) -> Option<Admission> {
         let address = address.to_canonical();
         let mut state = self.state();
         let open = state.open.get(&address).copied().unwrap_or(0);
-        if open >= state.allowed.per(address) {
+        if open >= state.allowed.for_address(address) {
             drop(state);
             return None;
         }
@@ -152,8 +151,8 @@ impl Drop for Admission {
 
 /// Bounds the bytes of requests that are being received or answered, over all connections.
 ///
-/// A reservation succeeds while anything is left. So one request may exceed the bound, and a request larger than the whole
-/// bound is still served, which is Kafka's rule for `queued.max.request.bytes`.
+/// A reservation succeeds while at least one byte is left. So the last one may exceed the bound, and a request larger than
+/// the whole bound is still served. This is Kafka's rule for `queued.max.request.bytes`.
 #[derive(Debug)]
 pub struct RequestMemory {
     available: AtomicI64,

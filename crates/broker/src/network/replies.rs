@@ -28,12 +28,10 @@ pub struct Replies {
 }
 
 impl Replies {
-    /// Whether nothing waits.
     pub fn is_empty(&self) -> bool {
         self.waiting.is_empty()
     }
 
-    /// How many wait.
     pub fn len(&self) -> usize {
         self.waiting.len()
     }
@@ -55,12 +53,12 @@ impl Replies {
         self.waiting.push_back(waiting);
     }
 
-    /// The answer at the front, as soon as it is there; pending while nothing waits.
+    /// Waits for the answer to the oldest request; for ever when no request waits.
     pub async fn next(&mut self) -> Answered {
         poll_fn(|context| self.poll_next(context)).await
     }
 
-    /// The answer at the front, if it is there now; otherwise the task is woken when it is.
+    /// The answer to the oldest request, if it is ready now. Otherwise the task is woken when it is.
     pub async fn ready(&mut self) -> Option<Answered> {
         poll_fn(|context| match self.poll_next(context) {
             Poll::Ready(answered) => Poll::Ready(Some(answered)),
@@ -69,7 +67,7 @@ impl Replies {
         .await
     }
 
-    /// Drops requests that may wait long, as the client has gone and takes no answer.
+    /// Drops requests that may wait long. Called when the client has gone or the broker stops.
     pub fn abandon_long_waits(&mut self) {
         self.waiting.retain(|waiting| {
             !matches!(

@@ -20,7 +20,7 @@ pub struct Shares {
     pub log_files: usize,
     /// For log files that answers hold open until they are read or sent: an eighth.
     pub held_files: usize,
-    /// For connections of clients: the rest, at least half.
+    /// For connections of clients: the rest, which is at least half of a limit of 256 or more.
     pub connections: usize,
 }
 
@@ -39,8 +39,8 @@ impl Shares {
                     configured,
                     most,
                     limit,
-                    "ottla.max.open.files is more than a quarter of the open files that the process may have, which is \
-                     what counts; raise that limit (ulimit -n) or lower the key"
+                    "ottla.max.open.files is more than a quarter of the open files that the process may have; the \
+                     quarter counts. Raise that limit (ulimit -n) or lower the key"
                 );
             }
             configured.min(most)

@@ -1,5 +1,5 @@
 //! Counts the log files that answers hold open, over all connections, so that slow readers and readers of many partitions
-//! leave descriptors to others.
+//! cannot use up the descriptors.
 //!
 //! A [`HeldFile`] counts one file from the time a read is planned until its bytes are in memory or sent. Each thread that
 //! plans may exceed the bound by one file.

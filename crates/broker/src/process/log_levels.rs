@@ -1,8 +1,7 @@
 //! The levels of the process's loggers (KIP-412), which can be shown and changed while it runs.
 //!
-//! The executable sets up logging. It hands over the filter of the start, and a function that replaces the filter;
-//! without it, levels are shown and cannot be changed. Changes are not stored: the next start has the levels of its
-//! own filter.
+//! The executable sets up logging. It hands over its filter and a function that replaces the filter. Without that
+//! function, levels are shown but cannot be changed. Changes are not stored: the next start begins with its own filter.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -24,7 +23,7 @@ const CRATES: &[&str] = &[
     "ottla_replica",
     "ottla_replication",
 ];
-/// Kafka's levels, and the filter's word for each.
+/// Kafka's levels, and the word of the filter for each.
 const LEVELS: &[(&str, &str)] = &[
     ("DEBUG", "debug"),
     ("ERROR", "error"),
@@ -39,7 +38,7 @@ const MAX_CHANGED: usize = 100;
 /// Upper bound of the length of a logger's name.
 const MAX_NAME: usize = 200;
 
-/// Wanted levels by logger; none for the level at the start.
+/// Wanted levels by logger; `None` takes a logger back to its level at the start.
 pub type Wanted = [(String, Option<String>)];
 
 /// Why a level is not changed.
@@ -52,7 +51,7 @@ pub enum NotChanged {
     #[error("{0}")]
     Refused(String),
     /// The change is allowed, and the filter could not be replaced. The old one is in force.
-    #[error("the filter of the logs cannot be replaced, and stays as it is: {0}")]
+    #[error("the log filter cannot be replaced and stays as it is: {0}")]
     Failed(String),
 }
 
@@ -127,7 +126,7 @@ impl LogLevels {
         levels
     }
 
-    /// Whether these changes could be made.
+    /// Checks that these changes are allowed, and makes none.
     pub fn check(&self, wanted: &Wanted) -> Result<(), NotChanged> {
         self.controlled()?;
         self.after(&self.changed(), wanted).map(drop)
@@ -143,7 +142,7 @@ impl LogLevels {
         Ok(())
     }
 
-    /// The means to change levels, or a refusal where there is none.
+    /// The function that changes levels, or a refusal if the executable gave none.
     fn controlled(&self) -> Result<&Control, NotChanged> {
         self.control.get().ok_or_else(|| {
             let why = "the levels of the loggers cannot be changed in this process";
@@ -332,7 +331,7 @@ mod tests {
     }
 
     #[test]
-    fn so_many_loggers_are_changed_and_no_more() {
+    fn the_number_of_changed_loggers_is_bounded() {
         let levels = LogLevels::default();
         levels.control("warn".to_owned(), |_| Ok(()));
         for number in 0..MAX_CHANGED {

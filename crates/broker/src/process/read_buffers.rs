@@ -1,5 +1,5 @@
-//! Reusable buffers for records that were read and wait to be sent. A new buffer of a megabyte costs as much, in page faults
-//! and zeroing, as reading into it.
+//! Reusable buffers for records that were read and wait to be sent. They are reused because a new buffer of a megabyte costs
+//! as much time, in page faults and zeroing, as reading into it.
 //!
 //! The bytes in use are bounded over all connections; each thread may exceed the bound by one read. The bytes that are kept
 //! for reuse are bounded too. Small reads get a new buffer, which is not kept.
@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
 
-/// Smaller reads get a new buffer.
+/// Smaller reads get a new buffer, which is not kept.
 const SMALLEST: usize = 32 << 10;
 /// Larger buffers are not kept.
 const LARGEST: usize = 4 << 20;
@@ -34,7 +34,7 @@ struct Unused {
 struct Lent {
     buffer: Vec<u8>,
     used: usize,
-    /// The bytes by which it counts; the buffer may be larger.
+    /// The bytes that count against the limit; the buffer may be larger.
     size: usize,
     home: Arc<ReadBuffers>,
 }
@@ -62,7 +62,7 @@ impl ReadBuffers {
         })
     }
 
-    /// Whether the limit is reached: reads that can be avoided should be.
+    /// Whether the limit is reached. Reads that can be avoided should then be avoided.
     pub fn are_spent(&self) -> bool {
         self.lent.load(Ordering::Relaxed) >= self.limit
     }

@@ -30,7 +30,7 @@ pub(super) struct Usable {
     pub(super) offline: Vec<PathBuf>,
 }
 
-/// What a start has created and locked before it may still be refused.
+/// What a start has created and locked. If it is refused later, all of it is undone.
 #[derive(Default)]
 pub(super) struct Taken {
     /// Created directories, parents first.
@@ -44,7 +44,7 @@ impl Taken {
         self.locks
     }
 
-    /// Undoes it for a start that is refused.
+    /// Releases the locks and removes the created directories, for a start that is refused.
     pub(super) fn undo(self) {
         self.locks.into_iter().for_each(DirectoryLock::undo);
         for directory in self.made.iter().rev() {
@@ -225,9 +225,8 @@ pub(super) fn prepare(
     Ok(())
 }
 
-/// Refuses a start that would create partitions again although their directory is only missing, or that would format
-/// an empty directory in the place of a missing one. Otherwise the partitions of a missing directory stay offline, as
-/// in Kafka.
+/// Refuses a start that would create partitions again because their directory is missing, or that would format an empty
+/// directory in the place of a missing one. Otherwise the partitions of a missing directory stay offline, as in Kafka.
 pub(super) fn check_complete(
     config: &BrokerConfig,
     image: &MetadataImage,
@@ -277,7 +276,7 @@ pub(super) fn check_complete(
         }),
         _ => {
             if offline > 0 {
-                tracing::error!(directory_id = %missing, partitions = offline, "a log directory is away; its partitions are offline until it is back or their topics are deleted");
+                tracing::error!(directory_id = %missing, partitions = offline, "a log directory is missing; its partitions are offline until it is back or their topics are deleted");
             }
             Ok(())
         }

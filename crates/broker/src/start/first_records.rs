@@ -21,8 +21,8 @@ pub(super) struct FirstRecords {
 }
 
 impl FirstRecords {
-    /// As in Kafka they come from the checkpoint that formatting wrote, else from `bootstrap.checkpoint`, else they
-    /// are the default. None where the log holds them already. A level that this release does not know is refused.
+    /// As in Kafka, they come from the checkpoint that formatting wrote, else from `bootstrap.checkpoint`, else they
+    /// are the default. `None` if the log holds them already. An unknown `metadata.version` is refused.
     pub(super) fn of(
         config: &BrokerConfig,
         inspected: &Inspected<Disk>,

@@ -10,7 +10,7 @@ use crate::context::ListenerRole;
 use crate::http;
 use crate::network::Listener;
 
-/// Binds the HTTP listener. Where its default port is busy, another is chosen and logged; a configured port must be free.
+/// Binds the HTTP listener. If its default port is busy, another is chosen and logged. A configured port must be free.
 pub(super) async fn bind_http(
     address: &HostPort,
     config: &BrokerConfig,
@@ -27,7 +27,8 @@ pub(super) async fn bind_http(
                 tracing::warn!(
                     busy = address.port,
                     listening = %listening,
-                    "the usual port of /metrics and /ready is taken: another was chosen; set ottla.http.listen to keep one"
+                    "the default port of /metrics and /ready is in use: another was chosen; set ottla.http.listen to choose \
+                     one"
                 );
             }
             bound
@@ -52,7 +53,7 @@ pub(super) fn telling_http(
         && configured.port != bound.port()
     {
         let values = &mut config.statics.values;
-        values.insert("ottla.http.listen".to_owned(), bound.to_string());
+        values.insert(http::LISTEN_KEY.to_owned(), bound.to_string());
     }
     config
 }

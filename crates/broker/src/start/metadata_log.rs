@@ -106,7 +106,7 @@ struct FoundLog {
     first: Option<FirstRecords>,
 }
 
-/// Checks the directories, and refuses what cannot be served. It writes only what is in `taken`.
+/// Checks the directories, and refuses those that cannot be served. All that it creates is in `taken`.
 fn accept(config: &BrokerConfig, taken: &mut Taken) -> Result<Accepted, DirectoryError> {
     let usable = usable(&config.storage, taken)?;
     let cluster = cluster(config, &usable.states)?;

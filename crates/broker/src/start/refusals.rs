@@ -17,7 +17,6 @@ use crate::drivers::opening::LogsError;
 /// Why a broker did not start.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
-    /// The address of the HTTP listener cannot be bound.
     #[error(
         "cannot listen on {host}:{port} (key ottla.http.listen; another port, or nothing for none): {source}"
     )]
@@ -26,7 +25,6 @@ pub enum StartError {
         port: u16,
         source: io::Error,
     },
-    /// A listener's address cannot be bound.
     #[error("cannot listen on {host}:{port} (key listeners, listener {name}): {source}")]
     Listen {
         name: String,
@@ -40,10 +38,8 @@ pub enum StartError {
     /// The logs cannot be opened.
     #[error(transparent)]
     Logs(#[from] LogsError),
-    /// A thread cannot be started.
     #[error("cannot start a thread: {0}")]
     Thread(io::Error),
-    /// They hold live state that only Apache Kafka can serve.
     #[error("{0}")]
     Unserved(UnservedState),
     /// The controller refused the registration.
@@ -75,7 +71,6 @@ pub enum DirectoryError {
     /// The first records of the cluster cannot be written.
     #[error(transparent)]
     Propose(#[from] ProposeError),
-    /// It holds files of something else.
     #[error(
         "{directory} holds {file} and no meta.properties: it is not a log directory; choose an empty one (key \
          log.dirs)"
@@ -85,46 +80,40 @@ pub enum DirectoryError {
         /// One of its files.
         file: String,
     },
-    /// It belongs to another node.
     #[error(
         "{directory} belongs to node {theirs}, not to node {ours}; set node.id={theirs} or choose another directory"
     )]
     OtherNode {
         directory: PathBuf,
-        /// Whose it is.
+        /// The node that the directory belongs to.
         theirs: i32,
         /// `node.id`.
         ours: i32,
     },
-    /// Two directories are of different clusters.
     #[error(
         "{directory} belongs to cluster {theirs}, the metadata log to cluster {ours}; remove one of them from log.dirs"
     )]
     OtherCluster {
         directory: PathBuf,
-        /// Its cluster.
         theirs: String,
-        /// The metadata log's.
         ours: String,
     },
     /// The first records of the cluster are of a level that this release does not know.
     #[error(transparent)]
     MetadataVersion(#[from] UnsupportedVersion),
-    /// A directory of this broker is not there, and partitions with it that would be made anew.
     #[error(
-        "{partitions} partitions are in none of log.dirs, and the log directory with directory.id {missing} is not \
-         there: is its disk mounted? A start without it would make them anew, empty"
+        "{partitions} partitions are in none of log.dirs, and the log directory with directory.id {missing} is \
+         missing: is its disk mounted? A start without it would create them again, empty"
     )]
     DirectoryMissing {
         /// The id of the one that is missing.
         missing: Uuid,
-        /// How many partitions are nowhere else.
+        /// How many partitions are in no other directory.
         partitions: usize,
     },
-    /// A directory of this broker is not there, and an empty one is.
     #[error(
-        "{empty} is empty, and the log directory with directory.id {missing} is not there, with {partitions} \
-         partitions: is its disk mounted? If it is gone for good, take {empty} out of log.dirs for one start; those \
+        "{empty} is empty, and the log directory with directory.id {missing}, which has {partitions} partitions, is \
+         missing: is its disk mounted? If it is gone for good, take {empty} out of log.dirs for one start; those \
          partitions then stay without a leader until their topics are deleted"
     )]
     DirectoryReplaced {
@@ -132,7 +121,7 @@ pub enum DirectoryError {
         missing: Uuid,
         /// The one that would be formatted.
         empty: PathBuf,
-        /// How many partitions are nowhere else.
+        /// How many partitions the missing one has.
         partitions: usize,
     },
     /// None of `log.dirs` can be used.
@@ -146,9 +135,8 @@ pub enum DirectoryError {
     NoMetadata {
         /// Where the metadata log should be.
         metadata: PathBuf,
-        /// A directory that is formatted.
+        /// A directory that is formatted, for the cluster `cluster`.
         other: PathBuf,
-        /// Its cluster.
         cluster: String,
     },
 }

@@ -10,8 +10,8 @@ use crate::drivers::controller::{ControllerLoop, Follower};
 use crate::drivers::disk_work::{LOOK, Watch};
 use crate::drivers::threads::Thread;
 
-/// Starts the thread that keeps the runtime going while disks block its threads, and that logs stalled directories. It
-/// ends when what is returned is dropped.
+/// Starts the thread that keeps the runtime going while disks block its threads, and that logs stalled directories. The
+/// thread ends when the returned sender is dropped.
 pub(super) fn watch_disks(broker: &Broker) -> io::Result<mpsc::Sender<()>> {
     let (watching, watched) = mpsc::channel();
     let drivers = Arc::clone(&broker.drivers);

@@ -31,7 +31,8 @@ pub struct UnservedState {
 }
 
 impl UnservedState {
-    /// Searches the partitions of this node. One that cannot be read is logged; it cannot be served either.
+    /// Searches the partitions of this node. A partition that cannot be read is logged and passed over: it cannot be
+    /// served anyway.
     pub fn find(image: &MetadataImage, replicas: &Replicas) -> Self {
         let mut found = Self::default();
         let has_groups = GROUP_FEATURES
@@ -73,8 +74,8 @@ impl UnservedState {
         Ok(())
     }
 
-    /// Adds open transactions in partitions that belong to no known transactional id. Consumers of committed records
-    /// wait there.
+    /// Adds the open transactions in partitions that belong to no open transactional id. Consumers that read committed
+    /// records do not get past them.
     fn add_partitions(&mut self, replicas: &Replicas, open: &OpenTransactions) {
         for partition in replicas.all() {
             let producers = partition.with_log(|log| {
@@ -154,13 +155,13 @@ impl fmt::Display for UnservedState {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "the log directories hold state of Apache Kafka that lives and is not served in this release"
+            "the log directories hold live state of Apache Kafka that this release does not serve"
         )?;
         list(f, "groups with members", &self.groups)?;
         list(f, "open transactions", &self.transactions)?;
         list(
             f,
-            "open transactions in partitions, of no transactional id",
+            "open transactions in partitions, without a transactional id",
             &self.partitions,
         )?;
         write!(f, "; next: start Apache Kafka on them again")?;
@@ -176,7 +177,7 @@ impl fmt::Display for UnservedState {
         if !self.partitions.is_empty() {
             write!(
                 f,
-                ", abort with kafka-transactions what hangs in partitions"
+                ", abort the transactions in these partitions with kafka-transactions"
             )?;
         }
         write!(f, ", shut it down, and start Ottla then")
@@ -213,7 +214,7 @@ mod tests {
             "share group g9 and 2 more; open transactions: transactional id t (Ongoing); next:"
         ));
         assert!(said.contains("let their sessions expire, let these transactions end"));
-        assert!(!said.contains("hangs"), "{said}");
+        assert!(!said.contains("abort the transactions"), "{said}");
         assert!(!live.is_empty() && UnservedState::default().is_empty());
     }
 }
