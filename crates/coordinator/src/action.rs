@@ -11,8 +11,8 @@ use crate::ticket::Ticket;
 /// One consequence of an event.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Action {
-    /// Append these records of one group to the partition and apply them. If the partition refuses them, because they are
-    /// too large, call [`crate::Shard::on_append_refused`].
+    /// Append these records of one group to the partition and apply them. If the partition refuses them, for example
+    /// because they are too large or its disk is full, call [`crate::Shard::on_append_refused`].
     Append(Vec<GroupRecord>, IfRefused),
     /// Answer a waiting `JoinGroup`.
     ReplyJoin(Ticket, JoinReply),
@@ -22,13 +22,14 @@ pub enum Action {
     Report(Event),
 }
 
-/// What to do with a group whose record is refused. The replies that depend on the record are refused too, and no member
-/// loses its id.
+/// What to do with a group whose records are refused. The replies that depend on them are refused too, and no member loses
+/// its id.
 #[derive(Debug, Clone, PartialEq)]
 pub enum IfRefused {
-    /// Keep it: it is empty, so an older record in the log harms no member.
+    /// Keep it as it is. Its soft state has not changed, or it is empty, so that an older record in the log harms no
+    /// member.
     Stand,
-    /// Remove it: it was made for this request.
+    /// Remove it: it was created for this request.
     Drop,
     /// Start a rebalance, because no member has an assignment.
     Rebalance,

@@ -24,7 +24,7 @@ pub fn encode(
         ..BatchOptions::default()
     });
     for record in records {
-        // A string longer than the format takes (32 KiB) is the only way to fail.
+        // Encoding fails only for a string that is longer than the format allows (32 KiB).
         let encoded = record.encode(value_version(record));
         let (key, value) = encoded.map_err(|_| Unavailable::TooLarge)?;
         builder.append(now.0, Some(&key), value.as_deref(), &[]);

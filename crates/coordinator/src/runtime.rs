@@ -2,9 +2,9 @@
 //! that wait for an event. Synchronous and pure: what to append and what to answer leave as [`Effect`]s.
 //!
 //! The driver's contract:
-//! - Perform the effects of a call in order, as [`Runtime::perform`] does. [`Effect::Append`] comes last; give its
-//!   records back to [`Runtime::on_appended`], or call [`Runtime::on_append_refused`], before any other call but
-//!   [`Runtime::on_committed`].
+//! - Perform the effects of a call in order, as [`Runtime::perform`] does. An [`Effect::Append`] is always the last one.
+//!   Pass its records to [`Runtime::on_appended`], or call [`Runtime::on_append_refused`]. Until then, only
+//!   [`Runtime::on_committed`] may be called.
 //! - Call [`Runtime::on_tick`] at [`Runtime::next_deadline`].
 //! - After [`Runtime::on_append_lost`], replay the partition into a new shard and hand it to [`Runtime::on_loaded`].
 
@@ -35,16 +35,15 @@ const RECORDS_PER_APPEND: usize = 1000;
 /// Why a coordinator does not answer a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Unavailable {
-    /// It is reading its partition.
     #[error("the coordinator is loading")]
     Loading,
-    /// This broker does not lead the partition, or has just lost what it appended there.
+    /// This broker does not lead the partition, or has just lost records that it appended there.
     #[error("this broker is not the coordinator")]
     NotCoordinator,
-    /// It cannot append now, or what it appended is not committed in time.
+    /// The coordinator cannot append now, or its records were not committed in time.
     #[error("the coordinator cannot write")]
     NotAvailable,
-    /// What it would have to append is larger than the topic takes.
+    /// The record to append is larger than the topic allows.
     #[error("the record is too large for the coordinator's topic")]
     TooLarge,
 }
@@ -81,11 +80,11 @@ enum Unfinished {
     },
     /// Records that need not be appended together. After a refusal the rest waits for the next notice.
     Pieces(VecDeque<Vec<GroupRecord>>),
-    /// The deadlines of the shard that have passed, one after another, and then the replies that were held too long.
+    /// The deadlines of the shard that have passed, one after another. Then the replies that were held for the timeout.
     Due,
 }
 
-/// An append that the driver has not answered yet.
+/// An append whose outcome the driver has not reported yet.
 #[derive(Debug)]
 struct Appending {
     /// The group whose own record is among those appended.
@@ -98,7 +97,7 @@ struct Appending {
 /// Invariants:
 /// - A reply leaves when everything appended before it is committed.
 /// - A refused append changes only the soft state of its group.
-/// - A lost append throws the whole shard away; every request that waits is answered with
+/// - After a lost append the whole shard is dropped, and every waiting request is answered with
 ///   [`Unavailable::NotCoordinator`].
 #[derive(Debug)]
 pub struct Runtime {
@@ -165,7 +164,7 @@ impl Runtime {
         self.start(steps, now)
     }
 
-    /// Handles a notice. A shard that is not loaded ignores it: the next notice of expiry finds what this one missed.
+    /// Handles a notice. A shard that is not loaded ignores it: the next [`Notice::ExpiryDue`] finds what this one missed.
     pub fn on_notice(&mut self, notice: &Notice, now: Now) -> Vec<Effect> {
         if !self.is_loaded {
             return Vec::new();

@@ -45,7 +45,6 @@ impl Shard {
         }
     }
 
-    /// The settings.
     pub const fn config(&self) -> &Config {
         &self.config
     }
@@ -60,7 +59,7 @@ impl Shard {
         self.groups.get(group_id)
     }
 
-    /// All groups of which [`Self::classic`] knows.
+    /// All groups that [`Self::classic`] finds.
     pub fn classics(&self) -> impl Iterator<Item = (&str, &Group)> {
         self.groups.iter().map(|(id, group)| (id.as_str(), group))
     }
@@ -105,8 +104,8 @@ impl Shard {
         actions
     }
 
-    /// The record of `group_id` was refused although the partition is well: it was too large. The owner refuses the replies
-    /// of the actions after it, and those returned here.
+    /// The partition refused the record of `group_id`. The owner refuses the replies of the actions after it, and those
+    /// returned here.
     pub fn on_append_refused(
         &mut self,
         group_id: &str,
@@ -171,7 +170,7 @@ impl Shard {
         actions
     }
 
-    /// Makes a group for a newcomer. An empty group of a newer protocol is deleted for it.
+    /// Creates a group for its first member. An empty group of a newer protocol with the same id is deleted.
     fn make_group(
         &mut self,
         request: &JoinRequest,
@@ -241,7 +240,7 @@ impl Shard {
         (reply, actions)
     }
 
-    /// Carries out the earliest deadline that has passed, if one has.
+    /// Handles the earliest deadline that has passed, if there is one.
     pub fn on_deadline(&mut self, now: Now) -> Vec<Action> {
         let mut actions = Vec::new();
         if let Some(key) = self.timers.pop_due(now.monotonic)
@@ -271,7 +270,7 @@ impl Shard {
         })
     }
 
-    /// Makes the soft state of a group from what the log says of it.
+    /// Creates the soft state of a group from its replicated state.
     fn restore(&mut self, group_id: &str) {
         let group = match self.state.group(group_id) {
             Some(Stored::Classic(value)) => record::read(group_id, value),

@@ -1,4 +1,4 @@
-//! The replicated state of a shard: only what its records say.
+//! The replicated state of a shard. It follows from the records of the partition alone.
 //!
 //! [`State::apply`] is the only mutator, the same on leader, follower and replay; it cannot fail and reads
 //! neither time nor configuration. It sees records in the order of the log, committed or not: an owner that
@@ -19,7 +19,7 @@ use crate::group::offsets::{Committed, Offsets, TransactionResult, record};
 pub struct Position {
     /// Its offset in the partition.
     pub offset: Offset,
-    /// The producer whose transaction it belongs to; none for most.
+    /// The producer whose transaction it belongs to; [`ProducerId::NONE`] outside of transactions.
     pub producer_id: ProducerId,
 }
 
@@ -33,10 +33,10 @@ impl Position {
     }
 }
 
-/// What the log says of a group.
+/// The replicated state of one group.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Stored {
-    /// Only offsets: a group that nobody joins.
+    /// A group that only has offsets: its consumers assign partitions to themselves.
     Simple,
     /// The last record of a classic group.
     Classic(GroupMetadataValue),
@@ -44,7 +44,7 @@ pub enum Stored {
     Foreign(Foreign),
 }
 
-/// Everything that the log says.
+/// The replicated state of all groups of a partition.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct State {
     groups: BTreeMap<String, Stored>,

@@ -17,11 +17,11 @@ pub struct Key {
 /// The deadlines that a group can have.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Kind {
-    /// The join phase ends with the members that have joined.
+    /// The end of the join phase: members that have not joined are removed.
     Join,
-    /// Members that have not sent `SyncGroup` are removed.
+    /// The end of the wait for `SyncGroup`: members that have not sent it are removed.
     Sync,
-    /// The session of this member ends.
+    /// The end of the session of this member.
     Session(String),
 }
 

@@ -1,8 +1,9 @@
 //! The classic group protocol: join, sync, heartbeat, leave.
 //!
-//! A [`Group`] is soft state, which a restart loses. Its durable part is the `GroupMetadata` record, which is written when
-//! a generation becomes stable or empty; [`record`] translates between the two. What an event does to a group is a method
-//! of `Transition`, which borrows the group together with the shard's timers.
+//! A [`Group`] is soft state, which a restart loses. Its durable part is the `GroupMetadata` record. The record is written
+//! when a group is created, when a generation becomes stable or empty, and when a static member gets another id. [`record`]
+//! translates between the two. What an event does to a group is a method of `Transition`, which borrows the group together
+//! with the shard's timers.
 
 mod describe;
 mod group;

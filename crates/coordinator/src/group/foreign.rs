@@ -1,7 +1,7 @@
 //! Groups of the newer protocols (consumer, share, streams) found in the log.
 //!
-//! This release does not serve them. It keeps their records by key, so that such a group is listed, its offsets are kept
-//! while it has members, and it can be deleted, or become a classic group, once it is empty.
+//! This release does not serve them. It remembers the keys of their records. So such a group is listed, its offsets are
+//! kept while it has members, and once it is empty it can be deleted or become a classic group.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -93,8 +93,8 @@ impl Foreign {
         self.tombstones.is_empty()
     }
 
-    /// Whether the share coordinator keeps state for it. That must be deleted first, or it fences a later group with the
-    /// same id.
+    /// Whether the share coordinator has state of this group. The state must be deleted before the group; otherwise it
+    /// fences a later group with the same id.
     pub fn has_share_state(&self) -> bool {
         self.tombstones
             .values()

@@ -72,7 +72,7 @@ pub enum GroupReply {
     ListOffsets(Vec<StoredOffset>),
 }
 
-/// Something that a shard is told and does not answer.
+/// An event that a shard handles without a reply.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Notice {
     /// `offsets.retention.check.interval.ms` has passed: expired offsets, and groups left with none, are deleted.

@@ -1,5 +1,5 @@
-//! Turns a request or a notice into steps. Only here is a [`GroupRequest`] matched with the method of [`Shard`] that
-//! decides it.
+//! Turns a request or a notice into steps: it calls the method of [`Shard`] that decides the [`GroupRequest`], and lists
+//! what the runtime must do then.
 
 use ottla_protocol::messages::coordinator::group::GroupRecord;
 use ottla_protocol::time::Now;
@@ -19,7 +19,7 @@ pub enum Step {
     KeepAlive(KeepAlive),
     /// Answer a request once everything appended before is committed.
     Reply(Ticket, GroupReply),
-    /// Tell the operator.
+    /// Log this for the operator.
     Report(Event),
 }
 

@@ -14,7 +14,6 @@ use crate::ticket::Ticket;
 
 /// Writes to the partition of a coordinator.
 pub trait Writer {
-    /// The time.
     fn now(&self) -> Now;
     /// Appends `records` as one batch, all or none. If they are not committed at once, the driver calls
     /// [`Runtime::on_committed`] later, or [`Runtime::on_append_lost`].
@@ -53,7 +52,7 @@ impl Unavailable {
 }
 
 impl Runtime {
-    /// Performs effects in order, and those that follow from an append.
+    /// Performs effects in order, with the effects that follow from an append. Returns the work that is left.
     pub fn perform(&mut self, effects: Vec<Effect>, writer: &mut impl Writer) -> Vec<Outgoing> {
         let mut effects = VecDeque::from(effects);
         let mut outgoing = Vec::new();

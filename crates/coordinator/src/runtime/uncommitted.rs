@@ -2,8 +2,8 @@
 //!
 //! Invariants:
 //! - Replies leave in the order in which they were held, so their end offsets and deadlines never decrease.
-//! - A reply leaves once its end offset is committed, or as [`Unavailable::NotAvailable`] after the timeout. What was
-//!   appended for a late reply stays and counts once it is committed, as in Kafka.
+//! - A reply leaves once its end offset is committed, or as [`Unavailable::NotAvailable`] after the timeout. The records
+//!   of a late reply stay in the log and count once they are committed, as in Kafka.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -29,7 +29,7 @@ pub struct Uncommitted<R> {
 
 #[derive(Debug)]
 struct Held<R> {
-    /// The end offset of what must be committed first.
+    /// The offset up to which the log must be committed first.
     end: Offset,
     deadline: MonotonicTime,
     ticket: Ticket,

@@ -2,8 +2,8 @@
 //!
 //! Invariants:
 //! - Every id in `static_members` is a member's. The leader, if there is one, is a member.
-//! - Pending joins are no members yet.
-//! - `supported` has for each protocol name the number of members that support it. All members support some name.
+//! - The ids in `pending_joins` are no members yet.
+//! - `supported` has for each protocol name the number of members that support it. Some name is supported by all members.
 //! - `awaiting_joins` is the number of members with a waiting `JoinGroup`.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -41,12 +41,12 @@ impl State {
     }
 }
 
-/// The delay of an initial rebalance, which is prolonged while members join.
+/// The delay of an initial rebalance. It is extended while members join.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct InitialDelay {
-    /// The part of it that runs now.
+    /// The delay that runs now.
     pub delay: std::time::Duration,
-    /// How much longer it may last after that.
+    /// By how much it may still be extended.
     pub remaining: std::time::Duration,
 }
 
@@ -71,7 +71,7 @@ pub struct Group {
     /// Members that have not sent `SyncGroup` in this generation.
     pub(super) pending_syncs: BTreeSet<String>,
     pub(super) subscribed_topics: Option<BTreeSet<String>>,
-    /// Whether a member has joined in the running part of the initial delay, so that it is prolonged.
+    /// Whether a member has joined during the delay that runs now, so that it is extended.
     pub(super) new_member_added: bool,
     pub(super) initial_delay: Option<InitialDelay>,
     /// The number of members by the names of the protocols that they support.
@@ -235,7 +235,7 @@ impl Group {
         if self.state == State::Empty {
             return !protocol_type.is_empty() && !protocols.is_empty();
         }
-        // Where no member is left, none objects.
+        // A group without members supports every protocol.
         let is_supported = |protocol: &Protocol| {
             let supporters = self.supported.get(&protocol.name).copied();
             supporters.unwrap_or(0) == self.members.len()
@@ -263,7 +263,7 @@ impl Group {
             .unwrap_or_default()
     }
 
-    /// If the leader has not joined, makes a member leader that has. False if no member has joined.
+    /// Makes a member that has joined the leader, unless the leader has joined. False if no member has joined.
     pub(super) fn elect_joined_leader(&mut self) -> bool {
         let Some(leader) = &self.leader else {
             return false;

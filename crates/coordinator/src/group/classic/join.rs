@@ -90,7 +90,7 @@ impl Transition<'_> {
             self.group.members.get(id).map(|m| &m.protocols) == Some(&request.protocols);
         match self.group.state {
             State::CompletingRebalance if unchanged => {
-                // Probably the first reply was lost.
+                // The client has probably not received the first reply.
                 let reply = self.joined(id);
                 self.answer(ticket, reply);
             }
@@ -110,7 +110,7 @@ impl Transition<'_> {
         }
     }
 
-    /// Takes over the protocols and timeouts of a member. A `JoinGroup` of it that still waits is refused.
+    /// Updates the protocols and timeouts of a member. An earlier `JoinGroup` of it that still waits is refused.
     pub(super) fn update_member(&mut self, ticket: Ticket, request: &JoinRequest, id: &str) {
         let superseded = self.group.update(id, |member| {
             member.protocols.clone_from(&request.protocols);

@@ -25,7 +25,7 @@ pub struct Member {
     pub session_timeout: Duration,
     /// The protocols it supports, in its order of preference.
     pub protocols: Vec<Protocol>,
-    /// As the leader encoded it.
+    /// Its assignment, as the leader encoded it.
     pub assignment: Bytes,
     /// Whether its first `JoinGroup` is not answered yet. Until then its session may end although it waits.
     pub is_new: bool,
@@ -35,7 +35,7 @@ pub struct Member {
     pub awaiting_sync: Option<Ticket>,
 }
 
-/// A static member before it came back under a new id, kept for the case that the record of the new id is refused.
+/// A static member as it was before it came back under a new id. It is restored if the record of the new id is refused.
 #[derive(Debug, Clone, PartialEq)]
 pub struct StaticMemberBefore {
     pub(super) member: Member,

@@ -122,8 +122,8 @@ impl Transition<'_> {
         self.set_timer(Kind::Sync, timeout);
     }
 
-    /// The group has just been read from the log. If it is over a lowered limit, a rebalance removes the members beyond it,
-    /// after they could commit their offsets.
+    /// Starts the sessions of a group that was read from the log. If it has more members than `group.max.size` now allows,
+    /// a rebalance removes those beyond the limit, after they could commit their offsets.
     pub fn on_restored(&mut self) {
         let ids: Vec<String> = self.group.members.keys().cloned().collect();
         for id in &ids {

@@ -49,7 +49,7 @@ impl Transition<'_> {
                     "static member {id} changes the protocol"
                 ));
             }
-            // The leader may already know the old id, and would assign nothing to the new one.
+            // The leader may have received the old id already. It would then assign nothing to the new one.
             State::CompletingRebalance => {
                 self.prepare_rebalance(&format!("static member {id} replaces {old_id}"));
             }
@@ -70,7 +70,7 @@ impl Transition<'_> {
         }
     }
 
-    /// The record with the new id of a static member was refused: the old id is the member again.
+    /// Undoes the replacement of a static member, because the record with its new id was refused.
     pub fn restore_static_member(&mut self, before: StaticMemberBefore) {
         let protocol_type = self.group.protocol_type.clone().unwrap_or_default();
         let old_id = before.member.id.clone();

@@ -2,7 +2,7 @@
 
 use ottla_protocol::ids::Uuid;
 
-/// A partition, as a group's offset is stored for it.
+/// The key of an offset: group, topic, partition.
 pub type Place<'a> = (&'a str, &'a str, i32);
 
 /// A committed offset.

@@ -1,8 +1,9 @@
 //! Expiry: deletes offsets that were not used for `offsets.retention.minutes`, and groups that are left without any.
 //!
-//! From when an offset ages depends on the group. The offsets of an empty group age from when it became empty. Those of a
-//! simple group, of an empty group of a newer protocol, and of topics to which a stable group no longer subscribes, age from
-//! their commit. Others do not age.
+//! When the retention of an offset begins depends on its group. In an empty group it begins when the group became empty.
+//! It begins with the commit in a simple group, in an empty group of a newer protocol, and in a stable group for topics to
+//! which the group no longer subscribes. Other offsets do not expire. An offset with an expiry of its own expires then
+//! instead. The offsets of share groups never expire here.
 
 use ottla_protocol::messages::coordinator::group::GroupRecord;
 use ottla_protocol::time::Now;
@@ -13,7 +14,7 @@ use crate::group::classic::{Group, State};
 use crate::group::foreign::Kind;
 use crate::shard::Shard;
 
-/// From when an offset ages.
+/// When the retention of an offset begins.
 #[derive(Clone, Copy)]
 enum Aging {
     FromCommit,

@@ -6,7 +6,7 @@ use super::committed::{Committed, Place};
 
 type Owned = (String, String, i32);
 
-/// Ordered by place, then by the producer whose transaction is open.
+/// The pending offsets, ordered by group, topic and partition, then by the producer whose transaction is open.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Pending {
     places: BTreeMap<Owned, BTreeMap<i64, Committed>>,
@@ -32,7 +32,7 @@ impl Pending {
         }
     }
 
-    /// The (topic, partition) pairs of a group.
+    /// The (topic, partition) pairs of a group with a pending offset.
     pub fn of_group<'a>(&'a self, group_id: &'a str) -> impl Iterator<Item = (&'a str, i32)> {
         let first = (group_id.to_owned(), String::new(), i32::MIN);
         self.places
@@ -41,7 +41,7 @@ impl Pending {
             .map(|((_, topic, partition), _)| (topic.as_str(), *partition))
     }
 
-    /// The (group, partition) pairs of a topic, with what is pending there.
+    /// The (group, partition) pairs of a topic with their pending offsets.
     pub fn of_topic<'a>(
         &'a self,
         name: &'a str,

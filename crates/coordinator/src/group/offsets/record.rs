@@ -70,7 +70,7 @@ pub fn read(value: OffsetCommitValue, record_offset: i64) -> Committed {
     }
 }
 
-/// The same for a record of the oldest type.
+/// The offset that a value of the oldest record type commits.
 pub fn read_legacy(value: LegacyOffsetCommitValue, record_offset: i64) -> Committed {
     let current = OffsetCommitValue {
         offset: value.offset,
