@@ -26,9 +26,9 @@ impl Cluster {
 /// Whether a request is carried out or only checked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Validation {
-    /// It is carried out.
+    /// The request is checked and carried out.
     AndExecution,
-    /// It is only checked.
+    /// The request is only checked.
     Only,
 }
 

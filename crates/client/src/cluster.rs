@@ -27,7 +27,7 @@ pub struct Options {
     pub connect_timeout: Duration,
     /// How long a broker may take to answer.
     pub request_timeout: Duration,
-    /// How long a call is tried again after errors that pass.
+    /// How long a call is tried again after retriable errors.
     pub retry_for: Duration,
     /// The age at which the metadata of a topic is requested again (`metadata.max.age.ms`).
     pub metadata_max_age: Duration,
@@ -96,7 +96,7 @@ impl Cluster {
         self.request_metadata(Some(topics), false).await
     }
 
-    /// The topic, which must exist. Tries again after errors that pass.
+    /// The topic, which must exist. Known metadata is used unless it is old. Asks again while the topic has no leader.
     pub async fn topic(&self, name: &str) -> Result<TopicMetadata> {
         self.topic_with(name, Creation::Never).await
     }
@@ -173,7 +173,7 @@ impl Cluster {
         connection.call(request).await
     }
 
-    /// Calls any broker. If the call fails with an error that passes, calls once more, perhaps another broker.
+    /// Calls any broker. After a retriable error it calls once more, perhaps another broker.
     pub async fn call_any<R: Request>(&self, request: &R) -> Result<R::Response> {
         let connection = self.any().await?;
         match connection.call(request).await {
@@ -232,8 +232,8 @@ impl Cluster {
         let node = known.ok_or(ClientError::UnknownNode(id))?;
         let opened = Connection::open(&node.address(), &self.options).await?;
         let mut state = self.state();
-        // Tasks that start together may each open a connection. The first is kept: to drop it would lose the requests that
-        // it has not written yet.
+        // Tasks that start together may each open a connection. The first is kept, because it may have requests that are
+        // not written yet.
         if let Some(earlier) = state.open_node(id) {
             return Ok(earlier);
         }

@@ -58,8 +58,8 @@ struct Waiting {
 }
 
 impl Connection {
-    /// Connects to `host:port` and asks for the versions that the broker offers. Each may take `connect_timeout`: a server
-    /// that accepts the connection and does not answer is no Kafka broker, or hangs.
+    /// Connects to `host:port` and asks for the versions that the broker offers. Each of the two may take
+    /// `connect_timeout`, because a server may accept the connection and never answer.
     pub async fn open(address: &str, options: &Options) -> Result<Self> {
         let mut stream = connect(address, options.connect_timeout).await?;
         let client_id = KafkaString::from(options.client_id.clone());
@@ -316,8 +316,8 @@ async fn write_requests<W: AsyncWrite + Unpin>(
     }
 }
 
-/// Gives each answer to the call that waits for it. When it ends, it drops the channels of the waiting calls, and they
-/// report [`ClientError::Disconnected`].
+/// Sends each answer to the call that waits for it. At the end it drops the channels of the calls that still wait, which
+/// then fail with [`ClientError::Disconnected`].
 async fn read_responses<R: AsyncRead + Unpin>(
     mut socket: R,
     mut waiting: mpsc::Receiver<Waiting>,
@@ -329,7 +329,7 @@ async fn read_responses<R: AsyncRead + Unpin>(
         if correlation_id != Some(next.correlation_id) {
             break;
         }
-        // The call may have timed out; its answer is dropped.
+        // The call may have timed out. Its answer is then dropped.
         let _ = next.reply.send(frame);
     }
     is_broken.store(true, Ordering::Relaxed);

@@ -4,8 +4,9 @@
 //! may repeat records but never skips one. Heartbeats are sent while polling and during [`GroupConsumer::keep_alive`]. A
 //! caller that does neither within the session timeout loses its partitions.
 //!
-//! The consumer waits for a coordinator that cannot be reached as long as for a leader. A partition that was added after
-//! the consumer began is read from its beginning, whatever `out_of_range` says: all its records are newer than the consumer.
+//! The consumer waits for a coordinator that cannot be reached as long as for a leader ([`FetchOptions::patience`]). A
+//! partition that was added after the consumer began is read from its beginning, whatever `out_of_range` is: all its records
+//! are newer than the consumer.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -22,7 +23,7 @@ use crate::{
     Heartbeat, OffsetSpec, OutOfRange, Position, Result, StartAt, TopicPartition,
 };
 
-/// How long leaving the group may take if the commit before it has used up the time.
+/// How long leaving the group may take if the commit before it has used all of `retry_for`.
 const LAST_ATTEMPT: Duration = Duration::from_secs(1);
 
 /// How a group consumer behaves.
@@ -88,7 +89,7 @@ impl GroupConsumer {
         self.is_joined
     }
 
-    /// Counts a partition as read only up to `offset`, for a caller that did not use all records of a poll.
+    /// Moves a partition back to `offset`, for a caller that did not use all records of a poll.
     pub fn rewind(&mut self, partition: &TopicPartition, offset: i64) {
         self.fetcher.rewind(partition, offset);
     }
@@ -154,7 +155,7 @@ impl GroupConsumer {
     }
 
     /// Commits the offsets of read records, if `commit_every` is set, and leaves the group. Both are tried again after
-    /// errors that pass, for `retry_for` together.
+    /// retriable errors, for `retry_for` together.
     pub async fn close(mut self) -> Result<()> {
         let mut backoff = Backoff::new(self.cluster.options().retry_for);
         let committed = match self.options.commit_every {
@@ -163,7 +164,7 @@ impl GroupConsumer {
         };
         let leaving = self.member.leave(&mut backoff);
         if committed.as_ref().is_err_and(ClientError::is_retriable) {
-            // The time is used up. Leaving is quick if the coordinator works again, and the error of the commit is returned.
+            // The time is used up. The member tries to leave once more, and the error of the commit is returned.
             let _ = time::timeout(LAST_ATTEMPT, leaving).await;
         } else {
             leaving.await?;
@@ -181,13 +182,13 @@ impl GroupConsumer {
         positions
     }
 
-    /// Commits once, without waiting for a coordinator that cannot be reached. False if the commit must be tried again. A
-    /// member that rejoins before that makes others read the uncommitted records again.
+    /// Commits once, without waiting for a coordinator that cannot be reached. False if the commit must be tried again. The
+    /// caller should not rejoin before that, or others read the uncommitted records again.
     async fn commit_once(&mut self) -> Result<bool> {
         let Some(every) = self.options.commit_every else {
             return Ok(true);
         };
-        // This member is out of the group. Others may read its partitions, and commit for them.
+        // The group has removed this member. Others may read its partitions, and commit for them.
         if self.member.generation() < 0 {
             return Ok(true);
         }
@@ -214,7 +215,7 @@ impl GroupConsumer {
     async fn commit_before_leaving(&mut self, backoff: &mut Backoff) -> Result<()> {
         loop {
             match self.commit_within(backoff).await {
-                // No member may commit in this phase of a rebalance. A member of the next generation may.
+                // No member may commit in this phase of a rebalance. So join the next generation and commit there.
                 Err(error) if error.code() == Some(ErrorCode::RebalanceInProgress) => {
                     let assigned: BTreeSet<_> =
                         self.member.join(backoff).await?.into_iter().collect();
@@ -236,7 +237,7 @@ impl GroupConsumer {
         match self.member.heartbeat().await {
             Ok(Heartbeat::Stable) => self.coordinator_works(),
             Ok(Heartbeat::Rejoin) if self.commit_once().await? => self.is_joined = false,
-            // The next heartbeat gets the same answer.
+            // The commit is tried again after the next heartbeat, which gets the same answer.
             Ok(Heartbeat::Rejoin) => self.heartbeats.reset_after(pause_after(self.failures)),
             Err(error) => {
                 self.coordinator_failed(error)?;
@@ -261,7 +262,7 @@ impl GroupConsumer {
 
     /// Whether the topics whose partitions this member assigned have another number of partitions now.
     fn must_assign_again(&self) -> bool {
-        // The fetcher's metadata must be newer than that by which the partitions were assigned.
+        // The metadata must be newer than the metadata by which the partitions were assigned.
         if self.fetcher.refreshes() == self.refreshes_at_join {
             return false;
         }
@@ -272,7 +273,7 @@ impl GroupConsumer {
         })
     }
 
-    /// Joins the group, and finds the positions. After an error that passes, the next poll tries again.
+    /// Joins the group, and finds the positions. After a retriable error, the next poll tries again.
     async fn join(&mut self) -> Result<()> {
         match self.try_join().await {
             Ok(()) => {
@@ -317,7 +318,7 @@ impl GroupConsumer {
                     offset: offset.offset,
                     leader_epoch: offset.leader_epoch,
                 };
-                // If nobody else has committed meanwhile, the records that this member has read stay read.
+                // If nobody else has committed meanwhile, this member goes on from its own position.
                 let is_ours =
                     self.committed.get(&partition).map(|at| at.offset) == Some(position.offset);
                 let read = own.get(&partition).filter(|_| is_ours);
@@ -353,7 +354,7 @@ impl GroupConsumer {
         Ok(())
     }
 
-    /// Whether a partition has no leader to ask for its start. It must not delay the other partitions.
+    /// Whether the start of a partition is looked up later, because it has no leader now. It must not delay the others.
     fn must_wait(&self, partition: &TopicPartition) -> bool {
         let metadata = self.cluster.metadata();
         let found = metadata.partition(partition);

@@ -28,9 +28,7 @@ pub enum ClientError {
     /// The connection ended before the answer.
     #[error("{address} closed the connection before it answered {api:?} ({bytes} bytes)")]
     Disconnected {
-        /// The broker.
         address: String,
-        /// The API that was called.
         api: ApiKey,
         /// The size of the request.
         bytes: usize,
@@ -38,25 +36,17 @@ pub enum ClientError {
     /// The answer did not come in time.
     #[error("{address} did not answer {api:?} within {} ms", after.as_millis())]
     TimedOut {
-        /// The broker.
         address: String,
-        /// The API that was called.
         api: ApiKey,
         /// How long the call waited.
         after: Duration,
     },
     /// Client and broker have no version of the API in common.
     #[error("{address} does not offer {api:?} in a version that this client speaks")]
-    Unsupported {
-        /// The broker.
-        address: String,
-        /// The API that was called.
-        api: ApiKey,
-    },
+    Unsupported { address: String, api: ApiKey },
     /// The request has no encoding in the negotiated version.
     #[error("{api:?} cannot be encoded")]
     Encode {
-        /// The API that was called.
         api: ApiKey,
         #[source]
         source: ProtocolError,
@@ -64,9 +54,7 @@ pub enum ClientError {
     /// The answer is not one of Kafka's protocol.
     #[error("{address} sent an answer to {api:?} that cannot be read")]
     Malformed {
-        /// The broker.
         address: String,
-        /// The API that was called.
         api: ApiKey,
         #[source]
         source: ProtocolError,
@@ -74,7 +62,6 @@ pub enum ClientError {
     /// The frame is larger than this client accepts, or not a Kafka frame at all.
     #[error("{address} does not answer in Kafka's protocol: {}", not_kafka(*size))]
     FrameTooLarge {
-        /// The broker.
         address: String,
         /// The value of its length field.
         size: i64,

@@ -40,7 +40,7 @@ pub struct FetchedRecords {
     pub partition: TopicPartition,
     /// The offset at which the fetch began.
     pub position: i64,
-    /// There may be none although `next_offset` moved: because of markers, aborted transactions or compaction.
+    /// May be empty although `next_offset` moved, because of markers, aborted transactions or compaction.
     pub records: Vec<ConsumedRecord>,
     /// The offset at which the next fetch begins.
     pub next_offset: i64,
@@ -72,7 +72,7 @@ pub(crate) fn read_batches(
     for batch in split_batches(bytes) {
         let batch = match batch {
             Ok(batch) => batch,
-            // A size limit may cut the last batch. The next fetch gets it whole.
+            // The size limit of the fetch may cut the last batch. The next fetch begins with it.
             Err(BatchError::Incomplete { .. }) if next > position || !records.is_empty() => break,
             Err(error) => return Err(error.to_string()),
         };

@@ -113,7 +113,7 @@ impl Fetcher {
         self.assign_positions(positions.into_iter().map(at));
     }
 
-    /// The same, with positions whose leader epochs may be known.
+    /// As [`Self::assign`], with positions whose leader epochs may be known.
     pub fn assign_positions(
         &mut self,
         positions: impl IntoIterator<Item = (TopicPartition, Position)>,
@@ -203,7 +203,7 @@ impl Fetcher {
         }
     }
 
-    /// When there is a call to start, even if no answer arrives.
+    /// When a call must start, even if no answer arrives before.
     fn next_wake(&self) -> Instant {
         let readings = self.partitions.values().map(|reading| reading.wait_until);
         let leaders = self.leaders.values().map(|leader| leader.wait_until);
@@ -214,7 +214,7 @@ impl Fetcher {
         next.unwrap_or(idle)
     }
 
-    /// Removes the waits that are over. The others wake the next poll.
+    /// Removes the waits that are over. [`Self::next_wake`] returns the end of the next one.
     fn end_waits(&mut self) {
         let now = Instant::now();
         let readings = self.partitions.values_mut();
@@ -389,7 +389,7 @@ impl Fetcher {
         self.read(partition, position.offset, data).map(Some)
     }
 
-    /// Waits before the next call for a partition, after an error that passes.
+    /// Waits before the next call for a partition, after a retriable error.
     fn wait_for(&mut self, partition: &TopicPartition, refused: Result<()>) -> Result<()> {
         let Err(error) = refused else { return Ok(()) };
         if let Some(reading) = self.partitions.get_mut(partition) {

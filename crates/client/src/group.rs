@@ -90,8 +90,8 @@ impl GroupMember {
         }
     }
 
-    /// The topics whose partitions this member assigned in this generation, with their numbers of partitions; none unless it
-    /// leads the group. When a number changes, the group must assign again.
+    /// The topics whose partitions this member assigned in this generation, with their numbers of partitions. Empty unless
+    /// it leads the group. When a number changes, the group must assign again.
     pub(crate) fn assigned_counts(&self) -> &BTreeMap<String, usize> {
         &self.assigned_counts
     }
@@ -116,7 +116,7 @@ impl GroupMember {
         }
     }
 
-    /// The same without retries.
+    /// As [`Self::join`], without retries.
     pub(crate) async fn try_join(&mut self) -> Result<Vec<TopicPartition>> {
         self.free_connection();
         self.is_blocked = true;
@@ -149,7 +149,7 @@ impl GroupMember {
         }
     }
 
-    /// Tells the coordinator that the member lives.
+    /// Sends a heartbeat to the coordinator.
     pub async fn heartbeat(&mut self) -> Result<Heartbeat> {
         let request = HeartbeatRequestData {
             group_id: self.group_id(),
@@ -178,7 +178,7 @@ impl GroupMember {
         }
     }
 
-    /// Commits offsets as a member of the current generation. Tries again after errors that pass, except a rebalance.
+    /// Commits offsets as a member of the current generation. Tries again after retriable errors, except a rebalance.
     pub(crate) async fn commit(
         &mut self,
         offsets: &BTreeMap<TopicPartition, Position>,
@@ -195,7 +195,7 @@ impl GroupMember {
         }
     }
 
-    /// The same without retries. Topics that do not exist any more are no error.
+    /// As [`Self::commit`], without retries. Topics that do not exist any more are no error.
     pub(crate) async fn try_commit(
         &mut self,
         offsets: &BTreeMap<TopicPartition, Position>,
@@ -227,7 +227,7 @@ impl GroupMember {
         Ok(())
     }
 
-    /// Leaves the group, so that the others need not wait for the session timeout. Tries again after errors that pass. A
+    /// Leaves the group, so that the others need not wait for the session timeout. Tries again after retriable errors. A
     /// static member stays.
     pub(crate) async fn leave(&mut self, backoff: &mut Backoff) -> Result<()> {
         if self.member_id.is_empty() || self.options.instance_id.is_some() {
@@ -248,7 +248,7 @@ impl GroupMember {
                 let members = response.members.iter().map(|member| member.error_code);
                 let code = members.chain([response.error_code]).find(|code| *code != 0);
                 match ErrorCode::from(code.unwrap_or(0)) {
-                    // It is out already.
+                    // The coordinator has removed the member already.
                     ErrorCode::UnknownMemberId => Ok(()),
                     code => ClientError::check(code.code(), None, "leave the group"),
                 }
@@ -278,7 +278,7 @@ impl GroupMember {
         answer
     }
 
-    /// Calls the group's coordinator, which may answer only at the end of a rebalance.
+    /// Calls the group's coordinator for a request that may wait until the end of a rebalance.
     async fn call_for_a_rebalance<R: Request>(&mut self, request: &R) -> Result<R::Response> {
         let coordinator = self.coordinator().await?;
         let connection = self.cluster.node(coordinator).await?;

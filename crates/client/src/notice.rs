@@ -1,8 +1,8 @@
 //! What a consumer or producer tells the user besides records and outcomes: outages, and changes of topics.
 //!
-//! A single failure of a source gives no notice: it is normal when a leader moves. An outage begins with the second failure
-//! in a row if no broker answers. If a broker answers that it is not ready, because it loads a group or has no leader, the
-//! outage begins some seconds later. It ends when every source that failed works again.
+//! The first failure of a source gives no notice: it is normal when a leader moves. If no broker answers, an outage begins
+//! with the second failure in a row. If a broker answers that it is not ready, because it loads a group or has no leader,
+//! the outage begins some seconds later. It ends when every source that failed works again.
 
 use std::collections::BTreeMap;
 use std::error::Error as _;
@@ -141,7 +141,7 @@ impl Outages {
         }
     }
 
-    /// A source failed with an error that passes. Returns the error once `patience` is over.
+    /// A source failed with a retriable error. Returns the error once `patience` is over.
     pub fn failed(&mut self, source: Source, error: ClientError) -> Result<()> {
         let since = *self.since.get_or_insert_with(Instant::now);
         let failures = self.failing.entry(source).or_default();

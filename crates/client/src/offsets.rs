@@ -55,12 +55,12 @@ pub struct CommittedOffset {
     pub offset: i64,
     /// The leader epoch of the last record read, -1 when unknown.
     pub leader_epoch: i32,
-    /// A text of the client's.
+    /// Text that the client has committed with the offset.
     pub metadata: String,
 }
 
 impl Cluster {
-    /// The offset that `spec` means in each of `partitions`. Tries again after errors that pass.
+    /// The offset that `spec` means in each of `partitions`. Tries again after retriable errors.
     pub async fn list_offsets(
         &self,
         partitions: &BTreeSet<TopicPartition>,
@@ -73,7 +73,7 @@ impl Cluster {
         loop {
             let mut passing = None;
             let leaders = match self.by_leader(&open).await {
-                // A broker that refuses says that the partition does not exist. One that cannot be reached may come back.
+                // Only a broker that cannot be reached is asked again: a refusal means that the partition does not exist.
                 Err(error) if error.is_retriable() && error.code().is_none() => {
                     passing = Some(error);
                     BTreeMap::new()

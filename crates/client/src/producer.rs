@@ -1,8 +1,9 @@
 //! Collects records into batches and sends them, one batch of a partition at a time.
 //!
 //! Retries keep the order within a partition, because a partition never has two batches in flight. With `idempotent` the
-//! broker recognises a retry whose first attempt did arrive. A batch that is too large for the broker is split, until a
-//! single record is too large. The caller must take the outcomes from time to time, because they are kept until then.
+//! broker recognises a retry whose first attempt did arrive. A batch that is too large for the broker is split in halves;
+//! only a single record that is too large fails. The caller must take the outcomes from time to time, because they are kept
+//! until then.
 
 mod batch;
 mod options;
@@ -332,7 +333,7 @@ impl Producer {
         }
     }
 
-    /// Stops sending. Batches that may be in the log already are still tried.
+    /// Stops sending. Only batches that may be in the log already are still tried.
     fn halt(&mut self) {
         self.is_halted = true;
         for (partition, lane) in &mut self.lanes {

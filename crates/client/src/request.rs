@@ -1,6 +1,7 @@
 //! The requests of this client, and the range of versions of each.
 //!
-//! The oldest version is one that Kafka 3.0 serves. The newest is the last before topics are named by id only.
+//! The oldest version is one that Kafka 3.0 serves, for the APIs that it has. The newest is the newest that this client
+//! needs; in Produce, Fetch, OffsetCommit and OffsetFetch it is the last one that names topics by name.
 
 use bytes::{Bytes, BytesMut};
 use ottla_protocol::messages::{self, ApiKey, KafkaString, ProtocolError};

@@ -34,7 +34,7 @@ impl Resource {
         }
     }
 
-    /// The broker that must be asked, if any other would not do.
+    /// The broker that must be asked, if only one can answer.
     fn node(&self) -> Option<i32> {
         match self {
             Self::Broker(id) => Some(*id),

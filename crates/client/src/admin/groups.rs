@@ -125,12 +125,12 @@ impl Cluster {
             .groups
             .first()
             .ok_or_else(|| no_answer(what.clone()))?;
-        // A broker on which the newer protocol is switched off has no such group either.
+        // A broker whose newer protocol is switched off has no group of that protocol.
         let code = match ErrorCode::from(described.error_code) {
             ErrorCode::UnsupportedVersion => ErrorCode::GroupIdNotFound,
             code => code,
         };
-        // The broker's message names the protocol that it looked for, which would mislead.
+        // Without the broker's message: it names only one of the two protocols that were tried.
         ClientError::check(code.code(), None, what)?;
         let members = described.members.iter().map(|member| {
             let topics = member.assignment.topic_partitions.iter();

@@ -10,7 +10,7 @@ use ottla_protocol::messages::offset_delete_request::{
 use crate::{ClientError, Cluster, Result, TopicPartition};
 
 impl Cluster {
-    /// Deletes what a group has committed for some partitions.
+    /// Deletes the offsets that a group has committed for some partitions.
     pub async fn delete_offsets(
         &self,
         group: &str,

@@ -146,8 +146,8 @@ async fn offset(
     })
 }
 
-/// Where to go on from `from`. Before the first record that is the first record, whatever the policy: none of the records
-/// was read yet. After the end the policy decides.
+/// The offset from which to go on after `from`. If `from` is before the first record, it is the first record, whatever
+/// `out_of_range` is. If `from` is after the end, `out_of_range` decides.
 async fn in_range(
     cluster: &Cluster,
     partition: &TopicPartition,
@@ -219,7 +219,7 @@ async fn end_of_epoch(
         notice: None,
     };
     let response = match cluster.call(leader, &request).await {
-        // A broker without this API cannot tell, so the position is taken as valid.
+        // A broker without this API cannot check the position, which then counts as valid.
         Err(ClientError::Unsupported { .. }) => return Ok(looked_up),
         answer => answer?,
     };

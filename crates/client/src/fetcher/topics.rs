@@ -40,7 +40,7 @@ impl Fetcher {
         *entry = entry.or(known);
     }
 
-    /// The topic as it was last seen; nothing while it does not exist.
+    /// The topic as it was last seen; `None` while it does not exist.
     pub(crate) fn known(&self, topic: &str) -> Option<Known> {
         self.topics.get(topic).copied().flatten()
     }
@@ -50,7 +50,7 @@ impl Fetcher {
         self.refresh.count
     }
 
-    /// Requests metadata soon: at once, or after a pause that grows with the number of refreshes that did not help.
+    /// Requests metadata at once, or after a pause that grows with the number of refreshes that did not help.
     pub(super) fn hurry_refresh(&mut self) {
         if self.refresh.is_busy {
             return;

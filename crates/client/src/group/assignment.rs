@@ -13,8 +13,8 @@ use crate::{Result, TopicPartition};
 /// The version of subscriptions and assignments that every consumer reads.
 const CONSUMER_PROTOCOL_VERSION: i16 = 1;
 
-/// Assigns each topic to the members that subscribe to it. In order, each gets consecutive partitions; if they cannot be
-/// shared evenly, the first members get one more.
+/// Assigns each topic to the members that subscribe to it. Each member gets consecutive partitions, in the order of the
+/// members. If they cannot be shared evenly, the first members get one more.
 pub fn range_assignment<M: Ord + Clone>(
     subscriptions: &BTreeMap<M, Vec<String>>,
     partition_counts: &BTreeMap<String, usize>,

@@ -10,7 +10,7 @@ use tokio::time::Instant;
 use super::options::{ProducerOptions, Ticket};
 use crate::{Connection, Result, TopicPartition};
 
-/// The producer id that the broker gave.
+/// The producer id and epoch that the broker gave.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Identity {
     pub producer_id: i64,

@@ -14,7 +14,7 @@ pub enum Acks {
     Zero,
     /// The leader has the batch.
     Leader,
-    /// All in-sync replicas have it, as durable as the topic asks.
+    /// All in-sync replicas have the batch.
     #[default]
     All,
 }
@@ -42,7 +42,7 @@ pub struct ProducerOptions {
     pub buffer_bytes: usize,
     /// Whether the broker recognises and drops repeated batches.
     pub idempotent: bool,
-    /// How long a batch is tried again after errors that pass.
+    /// How long a batch is tried again after retriable errors.
     pub delivery_timeout: Duration,
     /// Whether the producer stops at the first record that cannot be written, so that the caller can send it and all later
     /// records again.
@@ -98,7 +98,6 @@ pub struct BatchOutcome {
     pub tickets: Vec<Ticket>,
     /// The offset of its first record, -1 if the broker did not tell it, or why it was not written.
     pub result: Result<i64>,
-    /// Whether it may be in the log although `result` is an error: an attempt ended without an answer, or with one that
-    /// does not tell.
+    /// Whether it may be in the log although `result` is an error, because an attempt ended without a clear answer.
     pub is_in_doubt: bool,
 }

@@ -17,7 +17,7 @@ use crate::{ClientError, Cluster, Connection, Result, TopicPartition};
 
 /// The most bytes of batches in one request.
 const MAX_REQUEST_BYTES: usize = 16 * 1024 * 1024;
-/// How long a batch waits before the next attempt.
+/// How long a failed batch waits before the next attempt.
 const PAUSE: Duration = Duration::from_millis(100);
 
 pub(super) fn split_by_size(
@@ -68,7 +68,7 @@ pub(super) async fn send_batches(
     hold_back(sent).await
 }
 
-/// Delays batches that failed with an error that passes, so that retries do not run in a tight loop.
+/// Delays batches that failed with a retriable error, so that retries do not run in a tight loop.
 pub(super) async fn hold_back(sent: Vec<Sent>) -> Vec<Sent> {
     let passes = |sent: &Sent| matches!(&sent.result, Err(error) if error.is_retriable());
     if sent.iter().any(passes) {

@@ -11,7 +11,7 @@ use super::options::ProducerOptions;
 /// The most bytes that one of our batches may unpack to.
 const MAX_UNPACKED_BYTES: usize = 1 << 30;
 
-/// The records of a batch as two batches. Each record keeps its sequence number.
+/// The records of a batch, of which there must be at least two, as two batches. Each record keeps its sequence number.
 pub(super) fn in_halves(
     batch: &Sealed,
     options: &ProducerOptions,

@@ -1,6 +1,6 @@
 //! The connections on which records were sent with acks=0, until it is known that the records have left this process.
 //!
-//! A connection writes its queue only while it is referenced, so each is kept here until a later call on it is answered.
+//! A connection that is dropped does not write its queue, so each is kept here until a later call on it is answered.
 
 use std::sync::Arc;
 
@@ -29,7 +29,7 @@ impl Unconfirmed {
         broken.map(|broken| Notice::Unconfirmed { why: why(broken) })
     }
 
-    /// Makes sure that all records have left this process, by a call on each connection, which is answered after them.
+    /// Makes sure that all records have left this process: on each connection it waits for the answer to a later call.
     pub async fn confirm(&mut self) -> Vec<Notice> {
         let request = api_versions();
         let mut notices = Vec::new();
