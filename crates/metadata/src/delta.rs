@@ -20,7 +20,7 @@ pub struct Changes {
     pub partitions: BTreeSet<(Uuid, PartitionIndex)>,
     /// Deleted topics, with their names.
     pub deleted_topics: BTreeMap<Uuid, String>,
-    /// Owners whose dynamic configs differ.
+    /// Resources whose dynamic configs differ.
     pub configs: BTreeSet<ConfigResource>,
     /// Brokers that are new, unregistered or differ.
     pub brokers: BTreeSet<NodeId>,

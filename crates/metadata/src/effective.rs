@@ -15,9 +15,9 @@ use crate::{ConfigResource, MetadataImage, ResourceKind, ottla_configs};
 pub enum ConfigSource {
     /// Set on the topic.
     Topic,
-    /// Set on this broker while it ran.
+    /// Set on this broker by AlterConfigs.
     DynamicBroker,
-    /// Set on all brokers while they ran.
+    /// Set on all brokers by AlterConfigs.
     DynamicDefaultBroker,
     /// In the file, or on the command line.
     StaticBroker,

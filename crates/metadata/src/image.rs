@@ -32,7 +32,7 @@ pub struct MetadataImage {
     pub topics: OrdMap<Uuid, Arc<Topic>>,
     /// The ids of topics by name.
     pub topic_ids: OrdMap<String, Uuid>,
-    /// Dynamic configs by owner; an owner without configs is absent.
+    /// Dynamic configs by resource. A resource without configs is absent.
     pub configs: OrdMap<ConfigResource, OrdMap<String, String>>,
     /// The first producer id that no block has handed out.
     pub next_producer_id: i64,

@@ -38,7 +38,7 @@ pub struct Partition {
     pub leader: Option<NodeId>,
     /// Whether the partition is recovering from an unclean election.
     pub recovering: bool,
-    /// Raised with every change of leader.
+    /// Raised by every record that elects a leader, the same one too.
     pub leader_epoch: LeaderEpoch,
     /// Raised with every change.
     pub partition_epoch: i32,
@@ -61,7 +61,7 @@ fn leader(id: i32) -> Option<NodeId> {
 }
 
 impl Partition {
-    /// The directory that holds the replica of `node`, if that is known.
+    /// The directory that holds the replica of `node`, or `DirectoryId.LOST`. `None` if it is not known.
     pub fn directory_of(&self, node: NodeId) -> Option<Uuid> {
         let place = self.replicas.iter().position(|replica| *replica == node)?;
         let directory = *self.directories.get(place)?;

@@ -51,7 +51,7 @@ pub struct BrokerRegistration {
     pub features: Vec<FeatureRange>,
     /// `broker.rack`.
     pub rack: Option<String>,
-    /// A fenced broker leads no partition and gets no new replicas.
+    /// A fenced broker leads no partition. It gets new replicas only when there are too few other brokers.
     pub fenced: bool,
     /// Whether it gives up its leaderships before it stops.
     pub in_controlled_shutdown: bool,
@@ -69,7 +69,7 @@ impl BrokerRegistration {
             .find(|endpoint| endpoint.listener == listener)
     }
 
-    /// Whether replicas may be placed on it and led by it.
+    /// Whether it may lead partitions, and is preferred for new replicas.
     pub const fn is_active(&self) -> bool {
         !self.fenced && !self.in_controlled_shutdown
     }
@@ -81,7 +81,7 @@ impl BrokerRegistration {
             || directory.is_none_or(|directory| self.directories.contains(&directory))
     }
 
-    /// Takes over the fields that a change record names.
+    /// Sets the fields that a change record names.
     pub(crate) fn merge(&mut self, change: &BrokerRegistrationChangeRecord) {
         match change.fenced {
             UNFENCE => self.fenced = false,

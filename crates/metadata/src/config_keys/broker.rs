@@ -112,7 +112,7 @@ pub const BROKER: &[ConfigKey] = &[
     ConfigKey::new("log.cleaner.enable", ValueType::Boolean, Some("true"))
         .works("Whether compacted topics are compacted."),
     ConfigKey::new("log.cleaner.io.buffer.load.factor", ValueType::Double, Some("0.9")).updated(Update::ClusterWide)
-        .works("How full the cleaner's table of keys may become. Fuller holds more keys in the same memory and is slower."),
+        .works("How full the cleaner's table of keys may become. A fuller table holds more keys in the same memory, and is slower."),
     ConfigKey::new("log.cleaner.io.buffer.size", ValueType::Int, Some("524288")).bounded(Bounds::AtLeast(0)).updated(Update::ClusterWide),
     ConfigKey::new("log.cleaner.io.max.bytes.per.second", ValueType::Double, Some("1.7976931348623157E308")).updated(Update::ClusterWide)
         .works("How many bytes all cleaner threads together may read and write per second."),
@@ -162,17 +162,17 @@ pub const BROKER: &[ConfigKey] = &[
     ConfigKey::new("log.retention.hours", ValueType::Int, Some("168")).important(Importance::High)
         .works("Default of the topic config `retention.ms`, in hours."),
     ConfigKey::new("log.retention.minutes", ValueType::Int, None).important(Importance::High)
-        .works("Default of the topic config `retention.ms`, in minutes; beats hours."),
+        .works("Default of the topic config `retention.ms`, in minutes; has precedence over hours."),
     ConfigKey::new("log.retention.ms", ValueType::Long, None).bounded(Bounds::Or(-1, 1, i64::MAX)).important(Importance::High).updated(Update::ClusterWide)
-        .works("Default of the topic config `retention.ms`; beats minutes and hours."),
+        .works("Default of the topic config `retention.ms`; has precedence over minutes and hours."),
     ConfigKey::new("log.roll.hours", ValueType::Int, Some("168")).bounded(Bounds::AtLeast(1)).important(Importance::High)
         .works("Default of the topic config `segment.ms`, in hours."),
     ConfigKey::new("log.roll.jitter.hours", ValueType::Int, Some("0")).bounded(Bounds::AtLeast(0)).important(Importance::High)
         .works("Default of the topic config `segment.jitter.ms`, in hours."),
     ConfigKey::new("log.roll.jitter.ms", ValueType::Long, None).bounded(Bounds::AtLeast(0)).important(Importance::High).updated(Update::ClusterWide)
-        .works("Default of the topic config `segment.jitter.ms`; beats hours."),
+        .works("Default of the topic config `segment.jitter.ms`; has precedence over hours."),
     ConfigKey::new("log.roll.ms", ValueType::Long, None).bounded(Bounds::AtLeast(1)).important(Importance::High).updated(Update::ClusterWide)
-        .works("Default of the topic config `segment.ms`; beats hours."),
+        .works("Default of the topic config `segment.ms`; has precedence over hours."),
     ConfigKey::new("log.segment.bytes", ValueType::Int, Some("1073741824")).bounded(Bounds::AtLeast(1_048_576)).important(Importance::High).updated(Update::ClusterWide)
         .works("Default of the topic config `segment.bytes`."),
     ConfigKey::new("log.segment.delete.delay.ms", ValueType::Long, Some("60000")).bounded(Bounds::AtLeast(0)).important(Importance::High).updated(Update::ClusterWide)
@@ -222,7 +222,7 @@ pub const BROKER: &[ConfigKey] = &[
     ConfigKey::new("offset.metadata.max.bytes", ValueType::Int, Some("4096")).important(Importance::High)
         .works("Largest text that may go with a committed offset."),
     ConfigKey::new("offsets.commit.timeout.ms", ValueType::Int, Some("5000")).bounded(Bounds::AtLeast(1)).important(Importance::High)
-        .works("How long a committed offset, or another change of a group, may take to be on stable storage; then its client is told that the coordinator is not available, and asks again."),
+        .works("How long a committed offset, or another change of a group, may take to be on stable storage. After that the answer is COORDINATOR_NOT_AVAILABLE, which clients retry."),
     ConfigKey::new("offsets.load.buffer.size", ValueType::Int, Some("5242880")).bounded(Bounds::AtLeast(1)).important(Importance::High),
     ConfigKey::new("offsets.retention.check.interval.ms", ValueType::Long, Some("600000")).bounded(Bounds::AtLeast(1)).important(Importance::High)
         .works("How often committed offsets are checked for expiry."),
@@ -240,12 +240,12 @@ pub const BROKER: &[ConfigKey] = &[
     ConfigKey::new("process.roles", ValueType::List, None).bounded(Bounds::OneOf(&["broker", "controller"])).important(Importance::High)
         .works("What this node is: `broker`, `controller`, or both."),
     ConfigKey::new("producer.id.expiration.check.interval.ms", ValueType::Int, Some("600000")).bounded(Bounds::AtLeast(1)).important(Importance::Low).internal()
-        .works("How often producers are looked for whose sequences are to be forgotten."),
+        .works("How often the sequences of expired producers are removed."),
     ConfigKey::new("producer.id.expiration.ms", ValueType::Int, Some("86400000")).bounded(Bounds::AtLeast(1)).important(Importance::Low).updated(Update::ClusterWide)
-        .works("How long a producer's sequence is remembered after its last batch."),
+        .works("How long a producer's sequence is kept after its last batch."),
     ConfigKey::new("producer.purgatory.purge.interval.requests", ValueType::Int, Some("1000")),
     ConfigKey::new("queued.max.request.bytes", ValueType::Long, Some("-1"))
-        .works("Bytes of requests in flight over all connections; beyond it no more are read until some are answered. Not set, Ottla bounds them at 256 MiB, where Kafka has no bound."),
+        .works("Bytes of requests in flight over all connections. Beyond it no more are read until some are answered. If it is not set, Ottla's bound is 256 MiB; Kafka has none."),
     ConfigKey::new("queued.max.requests", ValueType::Int, Some("500")).bounded(Bounds::AtLeast(1)).important(Importance::High),
     ConfigKey::new("quota.window.num", ValueType::Int, Some("11")).bounded(Bounds::AtLeast(1)).important(Importance::Low),
     ConfigKey::new("quota.window.size.seconds", ValueType::Int, Some("1")).bounded(Bounds::AtLeast(1)).important(Importance::Low),

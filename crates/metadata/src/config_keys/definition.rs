@@ -260,7 +260,7 @@ impl ConfigKey {
 
     pub(super) const fn refused(mut self) -> Self {
         self.effect = Effect::Refused;
-        self.documentation = "Not served in this release: a value refuses the start.";
+        self.documentation = "Not served in this release: the broker starts only with the default.";
         self
     }
 
