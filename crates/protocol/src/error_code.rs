@@ -1,4 +1,4 @@
-//! Kafka's error codes: their numbers, their names, and which of them pass.
+//! Kafka's error codes: their numbers, their names, and which of them are retriable.
 //!
 //! The error enum of each operation maps to these codes in one exhaustive `code()`. Handlers do not choose codes
 //! themselves.
@@ -14,7 +14,7 @@ macro_rules! codes {
                 #[doc = concat!("Number ", $number, ".")]
                 $name,
             )*
-            /// A number that nobody had named when this was written.
+            /// A number without a name in this release.
             Unknown(i16),
         }
 
@@ -178,13 +178,13 @@ codes! {
 }
 
 impl ErrorCode {
-    /// Whether it is an error at all: only [`Self::None`] is not.
+    /// Whether this is an error: every code but [`Self::None`].
     pub fn is_error(self) -> bool {
         self != Self::None
     }
 
-    /// Whether clients send the same request again after this code, as it may succeed later. Java's clients also do so for
-    /// the codes that ask for new metadata, such as [`Self::FencedLeaderEpoch`].
+    /// Whether clients send the same request again after this code, because it may succeed later. Java's clients also do
+    /// so for codes that ask for new metadata, such as [`Self::FencedLeaderEpoch`].
     pub const fn is_retriable(self) -> bool {
         matches!(
             self,

@@ -16,10 +16,8 @@ const FIRST_PIECE_BYTES: usize = 256;
 /// Why a frame's length is refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum BadLength {
-    /// Below zero.
     #[error("the frame length {0} is negative")]
     Negative(i32),
-    /// Above the limit.
     #[error("a frame of {length} bytes is larger than the limit of {limit}")]
     TooLarge { length: usize, limit: usize },
 }
@@ -33,7 +31,7 @@ pub enum BadHeader {
     /// There is no API of this number.
     #[error("unknown API key {0}")]
     UnknownApi(i16),
-    /// The API does not have this version, or not any more.
+    /// The API does not have this version, or does not have it any more.
     #[error("{api:?} has no version {version}")]
     UnknownVersion {
         /// The API.
@@ -65,7 +63,7 @@ pub struct RequestHead {
     pub api: ApiKey,
     /// The version of request and response.
     pub version: i16,
-    /// The response has the same.
+    /// The response carries the same number.
     pub correlation_id: i32,
     /// The client's name for itself.
     pub client_id: Option<KafkaString>,

@@ -1,7 +1,7 @@
 //! Every message of Kafka 4.4 that is read or served: requests and responses, metadata records, coordinator records.
 //!
 //! `cargo xtask generate` writes all of them from the schema files in Kafka's jars: their fields, defaults and versions.
-//! How a field stands on the wire is in [`field`], what frames a record in [`framing`].
+//! [`field`] has the encoding of a field, [`framing`] the bytes around a record.
 
 #[allow(
     ambiguous_glob_reexports,

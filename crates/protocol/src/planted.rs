@@ -12,7 +12,7 @@ pub enum Bug {
     AnswerBeforeSync,
     /// A file is replaced by a rename, and the directory is not synced.
     RenameWithoutDirectorySync,
-    /// A flush leaves out the names of new segments.
+    /// A flush does not sync the directory entries of new segments.
     NewNamesNotSynced,
     /// A failed sync is retried, and the second outcome is believed.
     FailedSyncRetried,
@@ -31,9 +31,9 @@ pub enum Bug {
     StaleCheckpointsKept,
     /// A start forgets which batches of idempotent producers a log holds.
     ProducersForgotten,
-    /// A group coordinator answers before what it appended is committed.
+    /// A group coordinator answers before its records are committed.
     GroupAnsweredEarly,
-    /// The metadata log says that records are committed, and has not synced them.
+    /// The metadata log reports records as committed that it has not synced.
     MetadataNotSynced,
     /// The high watermark moves while the ISR is smaller than the effective min ISR.
     HighWatermarkBelowMinIsr,

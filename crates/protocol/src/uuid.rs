@@ -15,7 +15,7 @@ pub struct Uuid([u8; 16]);
 pub struct BadUuid;
 
 impl Uuid {
-    /// The id that stands where there is none.
+    /// The id that means "none".
     pub const ZERO: Self = Self([0; 16]);
     /// The topic id of `__cluster_metadata`.
     pub const METADATA_TOPIC_ID: Self = Self::from_parts(0, 1);

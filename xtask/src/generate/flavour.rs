@@ -3,19 +3,19 @@
 use super::names::snake;
 use super::schema::{Field, Schema, Versions};
 
-/// What a schema becomes.
+/// The kind of Rust type that a schema becomes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Flavour {
-    /// A record of a log. Its strings outlive the batch; it can be shown, and a version that cannot carry a tagged field
-    /// refuses it.
+    /// A record of a log. Its strings are copied out of the batch, and it can be shown. A tagged field that is set, and that
+    /// the version does not have, is an error.
     Record,
-    /// A request, a response, or data that stands in one. A struct that may be null is boxed, all that may be null is
-    /// null unless it is set, fields have `with_field(value)`, and a version leaves out tagged fields that it cannot carry.
+    /// A request, a response, or data in one of them. A nullable struct is boxed, nullable fields are null unless they are
+    /// set, and fields have `with_field(value)`. Tagged fields that the version does not have are left out.
     Body,
 }
 
 impl Flavour {
-    /// The macro that says how a message is read and written, and what it calls the message's number.
+    /// The macro that defines how a message is read and written, and the macro's word for the number of the message.
     pub fn entry(self) -> (&'static str, &'static str) {
         match self {
             Self::Record => ("record", "type"),
@@ -23,7 +23,7 @@ impl Flavour {
         }
     }
 
-    /// Behind the schema's name in the name of the struct.
+    /// What follows the schema's name in the name of the struct.
     pub fn suffix(self) -> &'static str {
         match self {
             Self::Record => "",
@@ -166,7 +166,7 @@ pub fn carried(schema: &Schema, field: &Field, version: &str) -> Option<String> 
 pub fn may_be_null(schema: &Schema, field: &Field) -> Option<String> {
     let carrying = field.versions().and(schema.valid());
     let nullable = field.nullable_versions()?;
-    // A schema names versions that are gone: nothing is said of those that are left.
+    // A schema may name removed versions only, so that no version is left in which the field may be null.
     if nullable.and(carrying).is_empty() {
         return None;
     }

@@ -1,4 +1,4 @@
-//! Names of the schemas as Rust and JSON write them.
+//! Names of the schemas in the styles of Rust and JSON.
 
 /// `PartitionRecord` to `partition_record`.
 pub fn snake(name: &str) -> String {
@@ -24,7 +24,7 @@ pub fn each<T>(items: &[T], render: impl Fn(&T) -> String) -> String {
     items.iter().map(render).collect()
 }
 
-/// Whether `text` has `word` as a word of its own.
+/// Whether `text` contains `word` as a whole word.
 pub fn mentions(text: &str, word: &str) -> bool {
     let in_word = |letter: char| letter.is_alphanumeric() || letter == '_';
     text.match_indices(word).any(|(at, _)| {

@@ -1,4 +1,4 @@
-//! Kafka's message schemas as data: what of them the generator uses.
+//! Kafka's message schemas, parsed: the parts that the generator uses.
 
 use anyhow::{Context, Result};
 use serde::Deserialize;
@@ -22,7 +22,7 @@ pub struct Schema {
     pub name: String,
     valid_versions: String,
     flexible_versions: Option<String>,
-    /// Whether the highest version is still being made: it can be read and written, but is not served.
+    /// Whether the highest version is not stable yet. It can be read and written, but is not served.
     #[serde(default)]
     latest_version_unstable: bool,
     #[serde(default)]
@@ -66,7 +66,7 @@ impl Schema {
         })
     }
 
-    /// Whether there is a version left.
+    /// Whether any version still exists.
     pub fn exists(&self) -> bool {
         parse_versions(&self.valid_versions).is_some()
     }
@@ -82,7 +82,7 @@ impl Schema {
         self.highest() - i16::from(self.latest_version_unstable)
     }
 
-    /// The first flexible version; the highest number where there is none.
+    /// The first flexible version; `i16::MAX` if there is none.
     pub fn flexible_from(&self) -> i16 {
         let flexible = self.flexible_versions.as_deref().and_then(parse_versions);
         flexible.map_or(i16::MAX, |versions| versions.from)
@@ -122,7 +122,7 @@ impl Field {
         self.nullable_versions.as_deref().and_then(parse_versions)
     }
 
-    /// Whether the field stands in flexible versions as in others.
+    /// Whether the field keeps its inflexible encoding in flexible versions.
     pub fn inflexible(&self) -> bool {
         self.flexible_versions.as_deref() == Some("none")
     }

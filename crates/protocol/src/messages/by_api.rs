@@ -1,6 +1,7 @@
 //! Requests and responses whose type is known at run time only, by API and version.
 //!
-//! For what treats all APIs alike: the codec's test, sweeps and fuzzing. Inlined, so that only those compile it.
+//! Used by code that treats all APIs alike: the codec's test, sweeps and fuzzing. The functions are inlined, so that only
+//! that code compiles them.
 
 use std::fmt::Debug;
 

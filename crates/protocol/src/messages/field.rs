@@ -1,7 +1,7 @@
-//! How one field of a generated message stands on the wire.
+//! The encoding of each type of field in a generated message.
 //!
-//! Generated code names fields, versions and defaults; everything about bytes is in [`Reader`] and [`Writer`], and which
-//! type stands how is here, once. [`At::flexible`] chooses the compact encodings of KIP-482.
+//! Generated code names fields, versions and defaults. This file says how each type is encoded, with the bytes that
+//! [`Reader`] and [`Writer`] take and append. [`At::flexible`] chooses the compact encodings of KIP-482.
 
 use bytes::{Bytes, BytesMut};
 
@@ -12,7 +12,7 @@ pub use super::tagged::RawTaggedField;
 pub use super::writer::Writer;
 pub use crate::uuid::Uuid as KafkaUuid;
 
-/// The version that a message is being read or written at, and whether that version is flexible.
+/// The version at which a message is read or written, and whether that version is flexible.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct At {
     /// The message's version.
@@ -21,20 +21,21 @@ pub struct At {
     pub flexible: bool,
 }
 
-/// A type that stands in a message as one field, or as one element of an array.
+/// A type that can be one field of a message, or one element of an array.
 pub trait Field {
-    /// Takes the field from the front of what `from` reads.
+    /// Reads the field from `from`.
     fn read_from(&mut self, from: &mut Reader<'_>);
-    /// Appends the field to what `to` writes.
+    /// Appends the field to `to`.
     fn write_to(&self, to: &mut Writer<'_>);
 }
 
-/// Reads a whole body from the front of `buf`; its strings and bytes stay slices of it.
+/// Reads a whole body from the front of `buf`. Its strings and bytes stay slices of `buf`.
 pub fn read_body<T: Field + Default>(buf: &mut Bytes, at: At) -> Result<T> {
     read(Reader::new(buf, at))
 }
 
-/// The same for a record, which outlives the batch it came in and must not keep it alive: its bytes are copied.
+/// Reads a whole record from the front of `buf`. Its bytes are copied, because the record may live longer than the batch and
+/// must not keep its memory.
 pub fn read_record<T: Field + Default>(buf: &mut Bytes, at: At) -> Result<T> {
     read(Reader::copying(buf, at))
 }
@@ -102,7 +103,7 @@ impl Field for KafkaUuid {
     }
 }
 
-/// Shares the bytes of the message that it came in.
+/// The string is a slice of the message.
 impl Field for KafkaString {
     fn read_from(&mut self, from: &mut Reader<'_>) {
         let text = from.text();
@@ -161,7 +162,7 @@ impl Field for Option<Bytes> {
     }
 }
 
-/// A null array where the schema allows none reads as an empty one, as a length below it does.
+/// An array that may not be null. A null, or any negative length, is read as an empty array.
 impl<T: Field + Default> Field for Vec<T> {
     fn read_from(&mut self, from: &mut Reader<'_>) {
         *self = from.array().unwrap_or_default();
@@ -180,7 +181,7 @@ impl<T: Field + Default> Field for Option<Vec<T>> {
     }
 }
 
-/// As the struct in it stands.
+/// Encoded like the struct in the box.
 impl<T: Field> Field for Box<T> {
     fn read_from(&mut self, from: &mut Reader<'_>) {
         (**self).read_from(from);
@@ -190,7 +191,7 @@ impl<T: Field> Field for Box<T> {
     }
 }
 
-/// `read` and `write` of a request, a response or another whole body, and what its generated code says of its versions.
+/// Defines `read` and `write` of a request, a response or another whole body, at the versions that the generated code names.
 macro_rules! body {
     ($name:ident, any version, flexible from $flexible:literal) => {
         impl $name {
@@ -245,7 +246,7 @@ macro_rules! body {
 }
 pub(crate) use body;
 
-/// `decode` and `encode` of a record, and what its generated code says of its versions.
+/// Defines `decode` and `encode` of a record, at the versions that the generated code names.
 macro_rules! record {
     (
         $name:ident, type $api_key:literal,
@@ -283,7 +284,7 @@ macro_rules! record {
 }
 pub(crate) use record;
 
-/// `with_field(value)` for the fields of a struct.
+/// Defines `with_field(value)` for the fields of a struct.
 macro_rules! setters {
     ($name:ident { $($with:ident $field:ident: $ty:ty,)* }) => {
         impl $name {

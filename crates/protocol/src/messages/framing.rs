@@ -1,4 +1,4 @@
-//! The frames around record bodies: what names a record's type and version in front of it.
+//! The prefixes of record bodies, which name the type and version of a record.
 //!
 //! Metadata records: `uvarint frame version (1)`, `uvarint api key`, `uvarint version`, body (KRaft, see
 //! `org.apache.kafka.raft` for the reader). Coordinator records: `int16` in front of the key (the record
@@ -22,7 +22,7 @@ const FRAME: At = At {
 /// Why a record could not be decoded or encoded.
 #[derive(Debug, thiserror::Error)]
 pub enum RecordError {
-    /// The metadata frame is of a version that nobody has defined.
+    /// The frame of a metadata record has a version other than 1.
     #[error("unknown metadata frame version {0}")]
     UnknownFrame(u32),
     /// A record type that this release does not know.

@@ -1,8 +1,8 @@
-//! Takes the fields of one message from the front of a buffer.
+//! Reads the fields of one message from the front of a buffer.
 //!
-//! The first error is kept, and empties the buffer: what is read after it is empty, so that generated code can name its
-//! fields one after another without looking at each outcome, and [`Reader::finish`] tells. A count or a length is
-//! checked against the bytes that are there before memory is taken for it.
+//! Reading a field does not fail. The first error is kept, and [`Reader::finish`] returns it. The buffer is then empty, and
+//! later fields get empty values, so generated code can read its fields without checking each of them. A count or a length
+//! is checked against the remaining bytes before memory is allocated for it.
 
 use bytes::{Buf, Bytes};
 
@@ -11,7 +11,7 @@ use super::field::{At, Field};
 use super::string::KafkaString;
 use super::tagged::RawTaggedField;
 
-/// Elements for which memory is taken before the first of them is read; more grow with what is read.
+/// Upper bound of the elements for which memory is allocated before the first of them is read.
 const FIRST_ELEMENTS: usize = 1024;
 const VARINT_BYTES: usize = 5;
 
@@ -20,13 +20,13 @@ const VARINT_BYTES: usize = 5;
 pub struct Reader<'a> {
     buf: &'a mut Bytes,
     at: At,
-    /// Whether bytes are copied out of the buffer, instead of keeping all of it alive.
+    /// Whether bytes are copied, so that they do not keep the whole buffer alive.
     copies: bool,
     error: Option<ProtocolError>,
 }
 
 impl<'a> Reader<'a> {
-    /// Reads from the front of `buf`; strings and bytes stay slices of it.
+    /// Reads from the front of `buf`. Strings and bytes are slices of it.
     pub const fn new(buf: &'a mut Bytes, at: At) -> Self {
         Self {
             buf,
@@ -36,7 +36,7 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// The same, with the bytes copied: a record outlives the batch it came in, and must not keep it alive.
+    /// As [`Self::new`], but bytes are copied.
     pub const fn copying(buf: &'a mut Bytes, at: At) -> Self {
         Self {
             buf,
@@ -68,7 +68,7 @@ impl<'a> Reader<'a> {
         self.fail(ProtocolError::Truncated { needed, available });
     }
 
-    /// The next `N` bytes; zeros where they are not there.
+    /// The next `N` bytes. If there are fewer, it is an error, and zeros are returned.
     #[inline]
     pub(super) fn fixed<const N: usize>(&mut self) -> [u8; N] {
         let Some(bytes) = self.buf.first_chunk::<N>().copied() else {
@@ -93,13 +93,13 @@ impl<'a> Reader<'a> {
         0
     }
 
-    /// A varint that says null by 0 and a length by one more than it.
+    /// A compact length: the varint 0 is null, another one is the length plus 1.
     fn compact_length(&mut self) -> Option<usize> {
         let length = self.varint().checked_sub(1)?;
         Some(usize::try_from(length).unwrap_or(usize::MAX))
     }
 
-    /// The bytes that follow; none where there are fewer.
+    /// The next `length` bytes. If there are fewer, it is an error, and no bytes are returned.
     fn slice(&mut self, length: usize) -> Bytes {
         if length > self.buf.len() {
             self.truncated(length);
@@ -108,7 +108,7 @@ impl<'a> Reader<'a> {
         self.buf.split_to(length)
     }
 
-    /// Bytes behind their length, or null.
+    /// A length and as many bytes, or null.
     pub(super) fn bytes(&mut self) -> Option<Bytes> {
         let length = if self.at.flexible {
             self.compact_length()
@@ -123,7 +123,7 @@ impl<'a> Reader<'a> {
         })
     }
 
-    /// A string behind its length, or null.
+    /// A length and a string of as many bytes, or null.
     pub(super) fn text(&mut self) -> Option<KafkaString> {
         let length = if self.at.flexible {
             self.compact_length()
@@ -140,7 +140,7 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// What may not be null; the default in the place of null, which is an error.
+    /// A value that may not be null. Null is an error, and the default is returned.
     pub(super) fn required<T: Default>(&mut self, value: Option<T>) -> T {
         value.unwrap_or_else(|| {
             self.fail(ProtocolError::UnexpectedNull);
@@ -148,7 +148,7 @@ impl<'a> Reader<'a> {
         })
     }
 
-    /// The number of elements of an array, or null. Each takes a byte at least.
+    /// The number of elements of an array, or null. Each element takes at least one byte, which bounds the number.
     fn count(&mut self) -> Option<usize> {
         let count = if self.at.flexible {
             let count = self.varint().checked_sub(1)?;
@@ -182,20 +182,20 @@ impl<'a> Reader<'a> {
         Some(items)
     }
 
-    /// A field that other versions may leave null, in one that may not.
+    /// A nullable field, at a version at which it may not be null.
     pub fn present<T: Field + Default>(&mut self, field: &mut Option<T>) {
         field.insert(T::default()).read_from(self);
     }
 
-    /// A field that stands in a flexible version as in others: the client's id in a request's header, which must be
-    /// read before it is known whether the rest is understood.
+    /// A field that is not compact in flexible versions either: the client id in the header of a request. A broker must
+    /// be able to read it in versions that it does not know.
     pub fn inflexible(&mut self, field: &mut impl Field) {
         let flexible = std::mem::replace(&mut self.at.flexible, false);
         field.read_from(self);
         self.at.flexible = flexible;
     }
 
-    /// A struct that may be null: a byte, below zero for null, before the struct itself.
+    /// A struct that may be null. A byte comes before it, which is negative for null.
     pub fn nullable_struct<T: Field + Default>(&mut self, field: &mut Option<T>) {
         if i8::from_be_bytes(self.fixed()) >= 0 {
             self.present(field);
@@ -204,9 +204,8 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// A tagged struct that may be null: a varint, zero for null, before the struct itself.
-    ///
-    /// Unlike [`Self::nullable_struct`], where a byte below zero says null.
+    /// A tagged struct that may be null. A varint comes before it, which is 0 for null, unlike in
+    /// [`Self::nullable_struct`].
     pub fn nullable_tagged_struct<T: Field + Default>(&mut self, field: &mut Option<T>) {
         if self.varint() == 0 {
             *field = None;
@@ -215,7 +214,7 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// The tagged fields of a struct, all unknown.
+    /// The tagged fields of a struct that defines none.
     pub fn unknown_tagged_fields(&mut self, fields: &mut Vec<RawTaggedField>) {
         if self.at.flexible {
             *fields = self.tagged_fields();
@@ -227,7 +226,7 @@ impl<'a> Reader<'a> {
         if !self.at.flexible {
             return Vec::new();
         }
-        // Each takes two bytes at least, for tag and length.
+        // A tagged field takes at least two bytes, for tag and length.
         let count = usize::try_from(self.varint()).unwrap_or(usize::MAX);
         if count == 0 {
             return Vec::new();
@@ -251,12 +250,12 @@ impl<'a> Reader<'a> {
         fields
     }
 
-    /// Reads what a tagged field holds; bytes behind it are passed over, as Kafka does.
+    /// Reads the value of a tagged field from its data. Bytes after the value are ignored, as in Kafka.
     pub fn tagged(&mut self, data: &Bytes, field: &mut impl Field) {
         self.inside(data, |inner| field.read_from(inner));
     }
 
-    /// The same of a struct that may be null.
+    /// As [`Self::tagged`], for a struct that may be null.
     pub fn tagged_nullable_struct<T: Field + Default>(
         &mut self,
         data: &Bytes,

@@ -1,4 +1,4 @@
-//! What a record holds, by the names of its schema: for those who show records and do not act on them.
+//! The fields of a record under the names of its schema, for code that prints records.
 
 use bytes::Bytes;
 
@@ -9,15 +9,11 @@ use super::field::{At, KafkaUuid};
 pub enum Shown {
     /// A nullable field without a value.
     Null,
-    /// A truth.
     Bool(bool),
-    /// A number without a fraction.
     Integer(i64),
-    /// A number with one.
     Float(f64),
     /// A string or an id.
     Text(String),
-    /// Bytes.
     Bytes(Bytes),
     /// An array.
     List(Vec<Self>),
@@ -27,7 +23,7 @@ pub enum Shown {
 
 /// A type whose value can be shown.
 pub trait Show {
-    /// The value as `at` carries it.
+    /// The value, with the fields that the version `at` has.
     fn show(&self, at: At) -> Shown;
 }
 

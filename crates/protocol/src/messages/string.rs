@@ -1,4 +1,4 @@
-//! Strings of the wire, which share the bytes of the message that they came in.
+//! Strings of the wire, which are slices of the message that they were read from.
 
 use std::fmt;
 use std::str::{self, Utf8Error};
@@ -18,14 +18,14 @@ impl KafkaString {
         Ok(Self { utf8: bytes })
     }
 
-    /// A string of the program itself.
+    /// A constant string.
     pub const fn from_static(text: &'static str) -> Self {
         Self {
             utf8: Bytes::from_static(text.as_bytes()),
         }
     }
 
-    /// The text. It is checked again: without `unsafe`, nothing remembers that it has been.
+    /// The text. UTF-8 is checked again at each call, because skipping the check would need `unsafe`.
     pub fn as_str(&self) -> &str {
         str::from_utf8(&self.utf8).expect("the bytes were UTF-8 when they became a string")
     }
@@ -35,12 +35,11 @@ impl KafkaString {
         &self.utf8
     }
 
-    /// How many bytes, not letters, there are.
+    /// The number of bytes, not of letters.
     pub const fn len(&self) -> usize {
         self.utf8.len()
     }
 
-    /// Whether there are none.
     pub const fn is_empty(&self) -> bool {
         self.utf8.is_empty()
     }

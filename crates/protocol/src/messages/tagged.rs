@@ -1,12 +1,12 @@
-//! Tagged fields of flexible versions (KIP-482), as the wire has them.
+//! Encoded tagged fields of flexible versions (KIP-482).
 
 use bytes::Bytes;
 
-/// A tagged field that nobody has decoded: of a later release, or on its way.
+/// A tagged field that is not decoded: its tag is unknown, or it waits to be written.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RawTaggedField {
-    /// What names the field in its struct.
+    /// The number of the field in its struct.
     pub tag: u32,
-    /// What it holds.
+    /// The encoded value.
     pub data: Bytes,
 }

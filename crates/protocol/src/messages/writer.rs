@@ -1,7 +1,7 @@
 //! Appends the fields of one message to a buffer.
 //!
-//! The first error is kept, and [`Writer::finish`] tells it, as in [`Reader`](super::reader::Reader). What was written
-//! before it stays in the buffer: the caller truncates or drops it.
+//! Writing a field does not fail. The first error is kept, and [`Writer::finish`] returns it. After an error the buffer
+//! holds a part of the message, which the caller truncates or drops.
 
 use bytes::{BufMut, BytesMut};
 
@@ -45,7 +45,7 @@ impl<'a> Writer<'a> {
         self.error.get_or_insert(error);
     }
 
-    /// Says that `field` is not at its default, and the version cannot carry it.
+    /// Reports that `field` differs from its default, and that the version does not have it.
     #[cold]
     pub fn cannot_carry(&mut self, field: &'static str) {
         self.fail(ProtocolError::UnsupportedField {
@@ -55,7 +55,7 @@ impl<'a> Writer<'a> {
         });
     }
 
-    /// Bytes of a length that is known when this is compiled.
+    /// Bytes of a fixed number.
     #[inline]
     pub(super) fn fixed<const N: usize>(&mut self, bytes: [u8; N]) {
         self.buf.extend_from_slice(&bytes);
@@ -69,7 +69,7 @@ impl<'a> Writer<'a> {
         self.buf.put_u8(value.to_le_bytes()[0]);
     }
 
-    /// A length that a varint carries one more than; null is 0.
+    /// A compact length: the varint 0 for null, else the length plus 1.
     fn compact_length(&mut self, length: Option<usize>) {
         let Some(length) = length else {
             return self.varint(0);
@@ -80,13 +80,13 @@ impl<'a> Writer<'a> {
         }
     }
 
-    /// Bytes behind their length, or null.
+    /// A length and the bytes, or null.
     pub(super) fn bytes(&mut self, bytes: Option<&[u8]>) {
         self.count(bytes.map(<[u8]>::len));
         self.buf.extend_from_slice(bytes.unwrap_or_default());
     }
 
-    /// A string behind its length, or null.
+    /// A length and the string, or null.
     pub(super) fn text(&mut self, text: Option<&[u8]>) {
         let length = text.map(<[u8]>::len);
         if self.at.flexible {
@@ -142,7 +142,7 @@ impl<'a> Writer<'a> {
         }
     }
 
-    /// The tagged fields of a struct, all unknown; nothing in a version that is not flexible.
+    /// The tagged fields of a struct that defines none; nothing in a version that is not flexible.
     pub fn unknown_tagged_fields(&mut self, fields: &[RawTaggedField]) {
         if !self.at.flexible {
             return;
@@ -178,12 +178,12 @@ impl<'a> Writer<'a> {
         self.unknown_tagged_fields(&known);
     }
 
-    /// Encodes what a tagged field holds into `fields`.
+    /// Encodes a tagged field and adds it to `fields`.
     pub fn tagged(&mut self, fields: &mut Vec<RawTaggedField>, tag: u32, field: &impl Field) {
         self.inside(fields, tag, |inner| field.write_to(inner));
     }
 
-    /// The same of a struct that may be null: a varint, zero for null, before the struct itself.
+    /// As [`Self::tagged`], for a struct that may be null: a varint comes before it, which is 0 for null.
     pub fn tagged_nullable_struct<T: Field>(
         &mut self,
         fields: &mut Vec<RawTaggedField>,

@@ -133,7 +133,7 @@ impl BatchBuilder {
         self.append_at(record.offset, record.timestamp, &Content::of(record));
     }
 
-    /// Lets the batch end at `offset`, after its last record: compaction keeps the range of offsets.
+    /// Sets the last offset of the batch, which may be after its last record: compaction keeps the range of offsets.
     pub fn end_at(&mut self, offset: i64) {
         self.last_offset = Some(offset);
     }

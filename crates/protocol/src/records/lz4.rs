@@ -6,9 +6,9 @@
 //! | 0..4 | magic, little-endian |
 //! | 4 | flags: version 01, independent, block checksums, content size, content checksum, 00 |
 //! | 5 | largest block: 4 to 7 for 64 KiB to 4 MiB, in bits 4 to 6 |
-//! | 6..14 | content size, where the flag is set |
+//! | 6..14 | content size, if its flag is set |
 //! | then | header checksum, one byte of xxHash32 |
-//! | then | blocks: length (top bit: not compressed), bytes, checksum where the flag is set; a length of 0 ends |
+//! | then | blocks: length (top bit: not compressed), bytes, checksum if its flag is set; a length of 0 ends |
 
 use super::compression::{Output, Stop};
 use lz4_flex::block::{
@@ -130,7 +130,7 @@ fn read_header(input: &[u8]) -> Result<(Frame, &[u8]), Stop> {
 }
 
 fn decompress_block(block: &[u8], largest: usize, output: &mut Output<'_>) -> Result<(), Stop> {
-    // A block decompresses to at most 255 bytes for each of its own.
+    // A block of n bytes decompresses to at most 255 n bytes.
     let wanted = largest.min(block.len().saturating_mul(255).saturating_add(64));
     let space = output.space(wanted)?;
     let is_bounded_by_limit = space.len() < wanted;

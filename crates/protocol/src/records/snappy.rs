@@ -6,7 +6,7 @@
 //! | 8..12, 12..16 | version and oldest compatible version, 1 |
 //! | 16.. | chunks: length (4 bytes), that many bytes of one snappy block |
 //!
-//! A stream without this start is one bare snappy block.
+//! A stream that does not begin with these bytes is one bare snappy block.
 
 use super::compression::{Output, Stop};
 
@@ -73,7 +73,7 @@ fn decompress_block(block: &[u8], output: &mut Output<'_>) -> Result<(), Stop> {
             Ok(())
         };
     }
-    // A block decompresses to at most 64 bytes for each three of its own, so a larger claim is wrong.
+    // Three bytes of a block decompress to at most 64 bytes, so a larger claim is wrong.
     if length / 64 > block.len() {
         return Err(Stop::Corrupt("block length"));
     }
