@@ -113,7 +113,7 @@ impl fmt::Display for Advised {
     }
 }
 
-/// Gives the error this next step, instead of the usual one for its code.
+/// The error with this next step, instead of the usual one for its code.
 pub fn advised(error: Error, step: String) -> Error {
     let text = error.to_string();
     error.context(Advised { error: text, step })

@@ -76,7 +76,7 @@ pub fn to_json(error: &anyhow::Error) -> Value {
     })
 }
 
-/// The same for a command line that cannot be parsed.
+/// The error as JSON for a command line that cannot be parsed.
 pub fn usage_to_json(error: &clap::Error) -> Value {
     let text = error.render().to_string();
     let mut paragraphs = text.split("\n\n").map(str::trim);

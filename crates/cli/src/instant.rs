@@ -45,8 +45,8 @@ pub fn format(at_ms: i64) -> String {
     format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{ms:03}Z")
 }
 
-/// Thirteen digits are milliseconds. Fewer are refused: they would be a date near 1970, surely a
-/// mistake.
+/// Twelve digits or more are milliseconds. Fewer are refused: they would be a time before 1974,
+/// surely a mistake.
 fn parse_number(text: &str) -> Option<i64> {
     (text.len() >= 12).then(|| text.parse().ok()).flatten()
 }

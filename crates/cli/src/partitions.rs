@@ -26,7 +26,7 @@ pub async fn named(cluster: &Cluster, given: &[String]) -> Result<BTreeSet<Topic
     Err(found.failures.remove(0).1)
 }
 
-/// The same, but each name is tried, and the missing ones are in the result. Only a cluster that
+/// As [`named`], but each name is tried, and the missing ones are in the result. Only a cluster that
 /// does not answer is an error.
 pub async fn find(cluster: &Cluster, given: &[String]) -> Result<Found> {
     let mut found = Found::default();

@@ -1,8 +1,9 @@
 //! Patterns for names: `orders-*` matches all topics (or groups) whose names begin with `orders-`.
 //!
 //! `*` is any text, `?` is one letter, `[ab]` is one of these letters. A topic's name cannot
-//! contain these characters, so a pattern is never a name. Only a pattern that begins with `__`
-//! matches Kafka's own topics, so that nobody selects them by accident.
+//! contain these characters. A group's name can: if a group has the pattern as its name, only that
+//! group is selected. Only a pattern that begins with `__` matches Kafka's own topics, so that
+//! nobody selects them by accident.
 
 use std::collections::{BTreeSet, HashSet};
 
@@ -77,7 +78,7 @@ pub async fn groups(cluster: &Cluster, given: &[String]) -> Result<Chosen> {
     ))
 }
 
-/// Whether the text is a pattern and not a name.
+/// Whether the text has characters of a pattern.
 pub fn is_pattern(text: &str) -> bool {
     text.contains(['*', '?', '['])
 }

@@ -4,7 +4,7 @@
 //! committed offset. The command waits for a broker that is down and for a partition without a
 //! leader. Partitions that are added later are read from their beginning. The group's offsets cover
 //! only records that were written to stdout. However the command ends, it commits these offsets and
-//! leaves the group.
+//! leaves the group, unless a signal interrupts that too.
 
 mod ends;
 mod format;
@@ -405,7 +405,7 @@ impl Run {
         }
     }
 
-    /// Commits and leaves the group. A second signal interrupts this.
+    /// Commits and leaves the group. A signal interrupts this once it has taken [`QUIET_END`].
     async fn close(mut self, args: &Args) -> Result<()> {
         let Some(group) = &args.group else {
             return Ok(());

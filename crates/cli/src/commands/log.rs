@@ -1,11 +1,11 @@
 //! `ottla log`: prints, checks and repairs log files, with the broker's own code.
 
 mod batches;
+mod decoded;
 mod dump;
 mod indexes;
 mod repair;
 mod verify;
-mod words;
 
 use anyhow::Result;
 use clap::Subcommand;

@@ -129,13 +129,13 @@ enum Codec {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum AcksArg {
-    /// No replica's.
+    /// None: the broker does not answer.
     #[value(name = "0")]
     Zero,
-    /// The leader's.
+    /// The leader.
     #[value(name = "1")]
     Leader,
-    /// All in-sync replicas'.
+    /// All in-sync replicas.
     All,
 }
 
@@ -349,7 +349,7 @@ impl Run {
         // closes in a long pause would look like a loss.
         let (tell, producer, ending) = self.parts();
         let _ = ending.unless_given_up(tell, producer.flush()).await;
-        self.say();
+        self.print_notices();
     }
 
     /// Waits for the outcome of one request, or for [`LOOK_EVERY`].
@@ -369,12 +369,12 @@ impl Run {
             }
             self.ledger.settle(outcome);
         }
-        self.say();
+        self.print_notices();
         self.progress
             .show(self.ledger.written(), self.ledger.written_bytes());
     }
 
-    fn say(&mut self) {
+    fn print_notices(&mut self) {
         for notice in self.producer.take_notices() {
             self.progress.clear();
             message(&notice.to_string());

@@ -109,10 +109,10 @@ pub fn run(args: &Args, output: Output) -> Result<()> {
         log_start(&running);
         warn_of_exposure(&running);
         announce(&running, format);
-        service::say(service::READY);
+        service::notify(service::READY);
         let signal = stop.wait().await;
         tracing::info!(signal, "stopping; a second signal ends the process at once");
-        service::say(service::STOPPING);
+        service::notify(service::STOPPING);
         tokio::select! {
             () = running.shut_down() => tracing::info!("stopped"),
             _ = stop.wait() => end_at_once(),

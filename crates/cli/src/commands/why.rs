@@ -27,7 +27,7 @@ Examples:
   ottla why compaction orders --http 10.0.0.7:9464
                                                 of one broker, at this address";
 
-/// An answer larger than this is refused.
+/// At most this much of an answer is read.
 const MAX_ANSWER: u64 = 256 << 20;
 
 #[derive(Debug, clap::Args)]

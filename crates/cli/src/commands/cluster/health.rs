@@ -1,4 +1,4 @@
-//! Finds what is wrong with a cluster, and says it in sentences.
+//! Finds what is wrong with a cluster, and describes it in sentences.
 
 use std::collections::BTreeMap;
 

@@ -177,7 +177,7 @@ impl View {
         }))
     }
 
-    /// How many committed metadata records the replica has not got yet.
+    /// How many committed metadata records the replica does not have yet.
     fn metadata_lag(&self, replica: &QuorumReplica) -> Option<i64> {
         let quorum = self.quorum.as_ref()?;
         Some((quorum.high_watermark - replica.log_end_offset?).max(0))

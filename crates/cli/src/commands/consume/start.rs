@@ -51,7 +51,7 @@ impl FromStr for From {
 }
 
 impl From {
-    /// The same for a partition whose leader cannot be asked yet.
+    /// The start of a partition whose leader cannot be asked yet.
     pub fn later(self) -> StartAt {
         match self {
             Self::Beginning => StartAt::Found(OffsetSpec::Earliest),

@@ -11,7 +11,7 @@ use ottla_log::scan::{Scan, ScanError};
 use ottla_protocol::records::{BatchView, Decompressor, Record, TimestampType};
 use serde_json::{Value, json};
 
-use super::words::{Family, Words};
+use super::decoded::{Decoded, InternalTopic};
 use crate::instant;
 use crate::output::{Output, Stdout, bytes_to_json, message, stdout};
 
@@ -23,7 +23,7 @@ pub struct Style {
     /// Print the records too.
     pub with_records: bool,
     /// Decode the records as those of this internal topic.
-    pub family: Option<Family>,
+    pub topic: Option<InternalTopic>,
     pub output: Output,
 }
 
@@ -57,11 +57,11 @@ impl<'a> Printer<'a> {
     }
 
     pub fn batch(&mut self, position: u64, batch: &BatchView<'_>) -> Result<()> {
-        let family = self.style.family;
+        let topic = self.style.topic;
         let records = self
             .style
             .with_records
-            .then(|| records(batch, family, &mut self.decompressor));
+            .then(|| records(batch, topic, &mut self.decompressor));
         match self.style.output {
             Output::Json => {
                 let document = to_json(self.path, position, batch, records);
@@ -113,20 +113,20 @@ impl<'a> Printer<'a> {
 /// Decodes the records of a batch.
 fn records(
     batch: &BatchView<'_>,
-    family: Option<Family>,
+    topic: Option<InternalTopic>,
     decompressor: &mut Decompressor,
 ) -> Result<Vec<Shown>, String> {
     let is_control = batch.header().is_control();
     let records = batch.records(decompressor, MAX_UNPACKED_BYTES);
     let records = records.map_err(|error| error.to_string())?;
     let shown = |record: Result<Record<'_>, _>| match record {
-        Ok(record) => Ok(show(&record, is_control, family)),
+        Ok(record) => Ok(show(&record, is_control, topic)),
         Err(error) => Err(ottla_protocol::records::RecordError::to_string(&error)),
     };
     records.map(shown).collect()
 }
 
-fn show(record: &Record<'_>, is_control: bool, family: Option<Family>) -> Shown {
+fn show(record: &Record<'_>, is_control: bool, topic: Option<InternalTopic>) -> Shown {
     let mut document = json!({
         "offset": record.offset,
         "timestamp": record.timestamp,
@@ -139,18 +139,18 @@ fn show(record: &Record<'_>, is_control: bool, family: Option<Family>) -> Shown 
     if record.headers.len() > 0 {
         document["headers"] = headers.collect::<Value>();
     }
-    let words = if is_control {
-        Words::of_control(record.key, record.value)
-    } else if let Some(family) = family {
-        family.words(record.key, record.value)
+    let decoded = if is_control {
+        Decoded::of_control(record.key, record.value)
+    } else if let Some(topic) = topic {
+        topic.decode(record.key, record.value)
     } else {
         let line = document.to_string();
         return Shown { line, document };
     };
-    let line = match words {
-        Ok(words) => {
-            words.fill(&mut document, is_control);
-            format!("{} {words}", record.offset)
+    let line = match decoded {
+        Ok(decoded) => {
+            decoded.fill(&mut document, is_control);
+            format!("{} {decoded}", record.offset)
         }
         // A record that cannot be decoded is printed as bytes.
         Err(error) => {

@@ -16,9 +16,9 @@ use ottla_protocol::records::BatchView;
 use serde_json::json;
 
 use super::batches::{Printer, Style};
+use super::decoded::InternalTopic;
 use super::indexes;
 use super::verify::META_PROPERTIES;
-use super::words::Family;
 use crate::output::{Output, message, print_line};
 
 #[derive(Debug, clap::Args)]
@@ -40,7 +40,7 @@ pub struct Args {
 /// Which topic the records belong to.
 #[derive(Debug, Clone, Copy, ValueEnum)]
 enum Decode {
-    /// None of Kafka's own: print bytes.
+    /// None of Kafka's own topics: print bytes.
     Nothing,
     /// `__cluster_metadata`.
     ClusterMetadata,
@@ -53,13 +53,13 @@ enum Decode {
 }
 
 impl Decode {
-    fn family(self) -> Option<Family> {
+    fn topic(self) -> Option<InternalTopic> {
         match self {
             Self::Nothing => None,
-            Self::ClusterMetadata => Some(Family::Metadata),
-            Self::ConsumerOffsets => Some(Family::Groups),
-            Self::TransactionState => Some(Family::Transactions),
-            Self::ShareGroupState => Some(Family::ShareGroups),
+            Self::ClusterMetadata => Some(InternalTopic::Metadata),
+            Self::ConsumerOffsets => Some(InternalTopic::Groups),
+            Self::TransactionState => Some(InternalTopic::Transactions),
+            Self::ShareGroupState => Some(InternalTopic::ShareGroups),
         }
     }
 }
@@ -88,13 +88,13 @@ pub fn run(args: &Args, output: Output) -> Result<()> {
 }
 
 fn style(args: &Args, file: &Path, output: Output) -> Style {
-    let family = match args.decode {
-        Some(decode) => decode.family(),
-        None => Family::of_file(file),
+    let topic = match args.decode {
+        Some(decode) => decode.topic(),
+        None => InternalTopic::of_file(file),
     };
     Style {
         with_records: args.records || args.decode.is_some(),
-        family,
+        topic,
         output,
     }
 }

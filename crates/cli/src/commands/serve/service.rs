@@ -18,7 +18,7 @@ const SOCKET: &str = "NOTIFY_SOCKET";
 
 /// Sends one state to the service manager, if there is one. A failure is logged: systemd would wait for the message until
 /// its own timeout, and the log must show why.
-pub fn say(state: &str) {
+pub fn notify(state: &str) {
     let Some(socket) = std::env::var_os(SOCKET) else {
         return;
     };

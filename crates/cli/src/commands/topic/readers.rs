@@ -25,7 +25,7 @@ impl Readers {
             match cluster.describe_group(&listed.group).await {
                 Ok(group) if group.members.is_empty() => {}
                 Ok(group) => readers.add(cluster, &group).await?,
-                // The group was just deleted, or DescribeGroups does not serve its type.
+                // The group was just deleted, or it is of a type that no Describe API of this client finds.
                 Err(error) if error.code() == Some(ErrorCode::GroupIdNotFound) => {
                     if !matches!(
                         listed.group_type.to_lowercase().as_str(),

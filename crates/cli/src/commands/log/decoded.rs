@@ -17,7 +17,7 @@ use serde_json::{Value, json};
 
 /// One of Kafka's own topics.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Family {
+pub enum InternalTopic {
     /// `__cluster_metadata`.
     Metadata,
     /// `__consumer_offsets`.
@@ -28,7 +28,7 @@ pub enum Family {
     ShareGroups,
 }
 
-impl Family {
+impl InternalTopic {
     /// The topic of a file, by the name of its directory; a `.checkpoint` is a metadata snapshot.
     pub fn of_file(file: &Path) -> Option<Self> {
         if file
@@ -49,8 +49,8 @@ impl Family {
         }
     }
 
-    /// Decodes a record, or says why it cannot.
-    pub fn words(self, key: Option<&[u8]>, value: Option<&[u8]>) -> Result<Words, String> {
+    /// Decodes a record of this topic. The error says why the record cannot be decoded.
+    pub fn decode(self, key: Option<&[u8]>, value: Option<&[u8]>) -> Result<Decoded, String> {
         let bytes = |bytes: Option<&[u8]>| bytes.map(Bytes::copy_from_slice);
         let (key, value) = (bytes(key), bytes(value));
         if self == Self::Metadata {
@@ -78,7 +78,7 @@ impl Family {
             }
         };
         let (name, key, value) = shown.map_err(|error| error.to_string())?;
-        Ok(Words {
+        Ok(Decoded {
             name,
             version,
             key: Some(key),
@@ -87,13 +87,13 @@ impl Family {
     }
 }
 
-fn metadata(value: Bytes) -> Result<Words, String> {
+fn metadata(value: Bytes) -> Result<Decoded, String> {
     let mut prefix = value.clone();
     let prefix = framing::read_metadata_prefix(&mut prefix).map_err(|error| error.to_string())?;
     let record = MetadataRecord::decode(value).map_err(|error| error.to_string())?;
     let (_, version) = prefix;
     let (name, fields) = record.show(version);
-    Ok(Words {
+    Ok(Decoded {
         name,
         version: Some(version),
         key: None,
@@ -102,7 +102,7 @@ fn metadata(value: Bytes) -> Result<Words, String> {
 }
 
 /// A decoded record: `OffsetCommit v4 group=billing topic=orders partition=0: offset=42 …`.
-pub struct Words {
+pub struct Decoded {
     name: &'static str,
     version: Option<i16>,
     key: Option<Shown>,
@@ -110,8 +110,8 @@ pub struct Words {
     value: Option<Shown>,
 }
 
-impl Words {
-    /// Decodes a control record, or says why it cannot.
+impl Decoded {
+    /// Decodes a control record. The error says why it cannot be decoded.
     pub fn of_control(key: Option<&[u8]>, value: Option<&[u8]>) -> Result<Self, String> {
         let record = ControlRecord::decode(key, value).map_err(|error| error.to_string())?;
         let (name, fields) = control(&record);
@@ -144,7 +144,7 @@ impl Words {
     }
 }
 
-impl fmt::Display for Words {
+impl fmt::Display for Decoded {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}", self.name)?;
         if let Some(version) = self.version {
@@ -191,7 +191,7 @@ fn write_value(f: &mut fmt::Formatter<'_>, value: &Shown) -> fmt::Result {
             write!(f, "]")
         }
         Shown::Bytes(bytes) => write!(f, "base64:{}", STANDARD.encode(bytes)),
-        // Quotes around a text that could be mistaken for other syntax.
+        // A text that could be read as other syntax is quoted.
         Shown::Text(text) if is_plain(text) => write!(f, "{text}"),
         Shown::Null | Shown::Bool(_) | Shown::Integer(_) | Shown::Float(_) | Shown::Text(_) => {
             write!(f, "{}", to_json(value))
@@ -297,7 +297,7 @@ fn voter(voter: &ottla_protocol::messages::voters_record::Voter) -> Shown {
 
 #[cfg(test)]
 mod tests {
-    use super::{Family, Words, to_json};
+    use super::{Decoded, InternalTopic, to_json};
     use ottla_protocol::messages::coordinator::group::{
         GroupRecord, OffsetCommitKey, OffsetCommitValue,
     };
@@ -323,13 +323,15 @@ mod tests {
         let (key_bytes, value_bytes) = GroupRecord::OffsetCommit(key, Some(value))
             .encode(3)
             .unwrap();
-        let words = Family::Groups.words(Some(&key_bytes), value_bytes.as_deref());
+        let decoded = InternalTopic::Groups.decode(Some(&key_bytes), value_bytes.as_deref());
         assert_eq!(
-            words.unwrap().to_string(),
+            decoded.unwrap().to_string(),
             "OffsetCommit v3 group=\"billing team\" topic=orders partition=3: \
              offset=42 leaderEpoch=7 metadata=\"\" commitTimestamp=1000"
         );
-        let tombstone = Family::Groups.words(Some(&key_bytes), None).unwrap();
+        let tombstone = InternalTopic::Groups
+            .decode(Some(&key_bytes), None)
+            .unwrap();
         assert!(tombstone.to_string().ends_with("partition=3: tombstone"));
     }
 
@@ -341,12 +343,12 @@ mod tests {
             isr: vec![1],
             ..PartitionRecord::default()
         });
-        let words = |version| {
+        let decoded = |version| {
             let bytes = record.encode(version).unwrap();
-            Family::Metadata.words(None, Some(&bytes)).unwrap()
+            InternalTopic::Metadata.decode(None, Some(&bytes)).unwrap()
         };
-        assert!(!words(0).to_string().contains("directories"));
-        let shown = words(1);
+        assert!(!decoded(0).to_string().contains("directories"));
+        let shown = decoded(1);
         assert!(
             shown
                 .to_string()
@@ -364,10 +366,10 @@ mod tests {
             ControlRecord::decode(Some(&ControlType::Commit.key()), Some(&[0, 0, 0, 0, 0, 9]));
         let commit = commit.unwrap();
         let (key, value) = (ControlType::Commit.key(), commit.encode_value());
-        let words = Words::of_control(Some(&key), Some(&value)).unwrap();
-        assert_eq!(words.to_string(), "COMMIT coordinatorEpoch=9");
+        let decoded = Decoded::of_control(Some(&key), Some(&value)).unwrap();
+        assert_eq!(decoded.to_string(), "COMMIT coordinatorEpoch=9");
         let mut document = json!({});
-        words.fill(&mut document, true);
+        decoded.fill(&mut document, true);
         assert_eq!(
             document,
             json!({"control": {"type": "COMMIT", "coordinatorEpoch": 9}})
@@ -376,15 +378,15 @@ mod tests {
 
     #[test]
     fn a_snapshot_of_the_metadata_is_known_by_its_name() {
-        let family = Family::of_file(Path::new("00000000000000000012-0000000001.checkpoint"));
-        assert_eq!(family, Some(Family::Metadata));
-        assert_eq!(Family::of_file(Path::new("nothing.log")), None);
+        let topic = InternalTopic::of_file(Path::new("00000000000000000012-0000000001.checkpoint"));
+        assert_eq!(topic, Some(InternalTopic::Metadata));
+        assert_eq!(InternalTopic::of_file(Path::new("nothing.log")), None);
     }
 
     #[test]
     fn what_is_no_record_of_the_topic_says_so() {
-        let error = Family::Groups.words(Some(&[0, 99]), None).err();
+        let error = InternalTopic::Groups.decode(Some(&[0, 99]), None).err();
         assert_eq!(error.unwrap(), "unknown record type 99");
-        assert!(Family::Metadata.words(None, None).is_err());
+        assert!(InternalTopic::Metadata.decode(None, None).is_err());
     }
 }
