@@ -48,8 +48,7 @@ pub fn write_log_starts<F: Files, H: Host>(
     )
 }
 
-/// Writes the log start offsets for a caller that answers for them. It is an error too that the directory has failed, where
-/// [`write_log_starts`] writes nothing.
+/// As [`write_log_starts`], for a caller that tells a client that they are written: a directory that has failed is an error.
 pub fn ensure_log_starts<F: Files, H: Host>(
     directory: &Directory<F, H>,
     partitions: impl FnOnce() -> Partitions<F, H>,

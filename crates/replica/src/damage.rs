@@ -23,7 +23,7 @@ const INTERVAL: Duration = Duration::from_mins(1);
 /// Upper bound of the ranges whose last log line is remembered. With more ranges, the list is cleared.
 const MAX_LOGGED: usize = 100;
 
-/// What a partition knows of its damage without the lock of its log.
+/// The part of a partition's damage that is known without the lock of its log.
 #[derive(Debug, Default)]
 pub struct DamageNotes {
     /// The number of damaged ranges that the log knows.
@@ -41,7 +41,7 @@ pub struct DamageReport {
     pub partition: i32,
     /// The damaged ranges, in the order of offsets.
     pub places: Vec<Damage>,
-    /// The error of a damaged index of aborted transactions. It is `Some` if there are no damaged ranges.
+    /// The error of the index of aborted transactions, if it is damaged. A report has this or a damaged range, or both.
     pub index: Option<String>,
 }
 
@@ -53,7 +53,7 @@ impl DamageReport {
 }
 
 impl DamageNotes {
-    /// Takes over the number of damaged ranges from `log`.
+    /// Updates the number of damaged ranges from `log`.
     pub(crate) fn count<F: Files>(&self, log: &PartitionLog<F>) {
         let places = log.known_damage().count();
         self.places.store(places, Ordering::Relaxed);

@@ -95,8 +95,8 @@ impl Schedule {
         .collect()
     }
 
-    /// Whether a topic needs flushes of its own: its `flush.ms` is shorter than the interval of recovery points, which
-    /// flushes all topics.
+    /// Whether a topic needs flushes of its own: its `flush.ms` is shorter than the interval of
+    /// [`Job::MoveRecoveryPoints`], which flushes all topics.
     pub fn flushes_between(&self, settings: &TopicSettings) -> bool {
         settings.flush_interval < self.intervals.recovery_points
     }

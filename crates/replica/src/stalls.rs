@@ -1,7 +1,7 @@
 //! Detects a log directory whose disk does not answer.
 //!
-//! A driver marks when a task of it begins, each time the disk has answered, and when the task has ended. A directory
-//! is *stalled* while a task in it has had no answer from the disk for [`STALLED_AFTER`].
+//! A driver marks the start of each task, each answer of the disk, and the end of the task. A directory is *stalled* while
+//! a task in it has had no answer from the disk for [`STALLED_AFTER`].
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
@@ -20,7 +20,7 @@ pub enum Task {
     Housekeeping,
     /// Applying changes of metadata.
     Metadata,
-    /// Syncing what was appended.
+    /// Syncing appended records.
     Flush,
     /// Closing the directory.
     Close,

@@ -9,8 +9,8 @@ use ottla_protocol::time::Timestamp;
 
 use crate::{Host, Partition};
 
-/// A running pass. The driver holds the partition's `cleaning` lock until its end; a deletion waits for that before it
-/// removes files.
+/// A running pass. The driver holds the partition's `cleaning` lock until the end of the pass. A deletion waits for this
+/// lock before it removes files.
 #[derive(Debug)]
 pub struct CompactionPass<F: Files> {
     compaction: Option<Compaction<F>>,

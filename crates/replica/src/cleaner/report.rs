@@ -15,7 +15,7 @@ pub struct CompactionReport {
     pub topic: String,
     /// The partition.
     pub partition: i32,
-    /// What compaction would do now.
+    /// Whether the log is due for compaction now, and why.
     pub plan: Plan,
     /// Its passes since the start.
     pub history: History,
@@ -23,7 +23,7 @@ pub struct CompactionReport {
     pub quarantine: Vec<Quarantined>,
     /// Whether the cleaner is enabled.
     pub is_enabled: bool,
-    /// A log that is due for less than this is not late: the cleaner needs time to notice.
+    /// A log that has been due for less than this is not late, because the cleaner needs time to notice.
     pub grace: Duration,
     /// The time of this report.
     pub now: Timestamp,

@@ -12,13 +12,13 @@ use crate::{Host, Partition, PartitionId};
 
 /// Upper bound of the wait after a failed pass.
 const LONGEST_WAIT: Duration = Duration::from_mins(10);
-/// Lower bound of the first wait, which doubles with each failure.
+/// Lower bound of the time that is doubled with each failure, the first one included.
 const SHORTEST_WAIT: Duration = Duration::from_secs(1);
 
 /// The running passes, and the outcomes of those that have ended. Invariants:
 ///
 /// - a partition has at most one pass at a time;
-/// - after each failure in a row, the next try waits twice as long, up to ten minutes.
+/// - with each failure in a row, the wait before the next try doubles, up to `LONGEST_WAIT`.
 #[derive(Debug, Default)]
 pub struct Schedule {
     busy: BTreeSet<PartitionId>,

@@ -45,8 +45,8 @@ pub fn close<F: Files, H: Host>(
     Ok(finish(directory, &points, broker_epoch)?)
 }
 
-/// Takes the logs out of their partitions and writes their high watermarks and log start offsets. From then on nobody
-/// else writes the checkpoint files of the directory. Returns nothing when that was done before.
+/// Takes the logs out of their partitions and writes their high watermarks and log start offsets. After this, nothing else
+/// writes the checkpoint files of the directory. Returns `None` when that was done before.
 fn take_all<F: Files, H: Host>(
     directory: &Directory<F, H>,
     partitions: impl FnOnce() -> Partitions<F, H>,

@@ -118,7 +118,7 @@ pub fn keep_one_of_each<F: Files, H: Host>(
     Ok(())
 }
 
-/// An open log that is not synced yet, and what opening has done to it.
+/// An open log that is not synced yet, and the outcome of its recovery.
 #[derive(Debug)]
 pub struct Opened<F: Files, H: Host> {
     existing: Existing<F, H>,

@@ -55,7 +55,7 @@ impl<F: Files, H: Host> Job<F, H> {
         &self.directory
     }
 
-    /// The partitions that it deletes, which are found no more.
+    /// The partitions that it deletes. Requests do not find them any more.
     pub fn deleted(&self) -> &[Arc<Partition<F, H>>] {
         &self.deleted
     }

@@ -115,7 +115,7 @@ impl<F: Files, H: Host> Topics<F, H> {
         chosen.is_some_and(|chosen| Arc::ptr_eq(chosen, directory))
     }
 
-    /// Takes over the topics of `image` and their numbers of partitions.
+    /// Updates the topics and their numbers of partitions from `image`.
     pub(super) fn learn(&mut self, image: &MetadataImage) {
         for (id, topic) in &image.topics {
             let name: Arc<str> = Arc::from(topic.name.as_str());
