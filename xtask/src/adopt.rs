@@ -20,8 +20,8 @@ use crate::time::now;
 use crate::toolbox::maven::{KAFKA_VERSION, PREVIOUS_VERSION};
 use journey::{Ending, Origin, Release, Voters};
 
-/// The directories. Each minor release of Kafka is represented by its last patch release, or by the
-/// release that Ottla is compared with.
+/// The directories. A minor release of Kafka is represented by its last patch release, or by the release that Ottla is
+/// compared with.
 const RELEASES: &[Release] = &[
     Release {
         minor: "4.0",

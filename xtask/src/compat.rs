@@ -101,8 +101,7 @@ struct Ready {
     command: std::process::Command,
 }
 
-/// Runs a client. A client that is known to hang without the broker's fault is run again after a
-/// hang.
+/// Runs a client. A client with several [`attempts`](Client::attempts) is run again after a failure.
 fn attempt(ready: Ready, bootstrap: &str, directory: &Path) -> Outcome {
     let Ready { client, command } = ready;
     let mut outcome = program::run(command, &[bootstrap, client.name], directory);

@@ -86,8 +86,8 @@ fn problem(package: &Package) -> Option<String> {
     })
 }
 
-/// Whether an SPDX expression can be met by licences on the list. Brackets stand around alternatives only, as in
-/// every crate's manifest so far; anything else is refused.
+/// Whether an SPDX expression can be met by licences on the list. Brackets may only be around alternatives, as in every
+/// crate's manifest so far; anything else is refused.
 fn is_allowed(expression: &str) -> bool {
     // Old manifests write a slash for OR.
     let expression = expression.replace('/', " OR ");

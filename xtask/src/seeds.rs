@@ -1,8 +1,8 @@
-//! Tests that run from seeds: shared out among the processors, their counts added up.
+//! Runs tests that take a seed, from many seeds: one process per processor, whose counts are added up.
 //!
 //! Such a test is compiled for tests only. Its ignored test `seeds` runs the seeds that the environment names
-//! (`…_FROM`, `…_TO`, `…_STEP`), and prints how far it is. A failure is passed on: its last events, its seed and how to run
-//! it again.
+//! (`…_FROM`, `…_TO`, `…_STEP`), and prints its progress. The output of a failure is printed: its last events, its seed and
+//! how to run it again.
 
 use std::io::{BufRead, BufReader, Read as _, Write as _};
 use std::process::{Child, Command, Stdio};
@@ -18,11 +18,11 @@ use crate::toolbox;
 pub struct Suite {
     pub package: &'static str,
     pub test: &'static str,
-    /// What the names of its environment begin with.
+    /// The prefix of its environment variables.
     pub variables: &'static str,
-    /// What a line of progress begins with; numbers follow.
+    /// The first word of a line of progress; numbers follow.
     pub progress: &'static str,
-    /// What the first numbers of a line count.
+    /// The names of the first numbers of such a line.
     pub counts: &'static [&'static str],
 }
 
@@ -38,7 +38,7 @@ struct Range {
 type Counts = Mutex<Vec<Vec<u64>>>;
 
 impl Suite {
-    /// Runs `seeds` seeds, or one again; returns the sum of each count.
+    /// Runs `seeds` seeds, or only the given `seed`. Returns the sum of each count.
     pub fn run(&self, seeds: u64, seed: Option<u64>) -> Result<Vec<u64>> {
         let built = self.cargo().arg("--no-run").status();
         ensure!(
@@ -73,7 +73,7 @@ impl Suite {
         Ok(total(&counts))
     }
 
-    /// Runs another ignored test with one seed; it prints for the reader.
+    /// Runs the ignored test `name` with one seed. Its output goes to the terminal.
     pub fn show(&self, name: &str, seed: u64) -> Result<()> {
         let status = self
             .cargo()
@@ -115,7 +115,7 @@ impl Suite {
         Ok(())
     }
 
-    /// Records the progress of a worker, and prints that of all.
+    /// Records the progress of one worker, and prints the sum of all.
     fn note(&self, progress: &str, worker: u64, counts: &Counts) {
         let numbers = progress.split(' ').filter_map(|word| word.parse().ok());
         if let Ok(mut counts) = counts.lock()

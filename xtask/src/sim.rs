@@ -33,7 +33,7 @@ pub struct Args {
     seed: Option<u64>,
 }
 
-/// Runs the seeds. Returns a line that counts what they went through, and says how fast.
+/// Runs the seeds. Returns a line with the counts of their events, and the speed.
 pub fn run(args: &Args) -> Result<String> {
     if let Some(seed) = args.seed {
         SUITE.show("trace", seed)?;

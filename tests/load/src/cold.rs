@@ -1,8 +1,8 @@
 //! Latency at a fixed rate beside consumers that read a topic that is not in the page cache.
 //!
-//! The records and their consumer are those of `latency`. What counts is what was due while all cold readers were
-//! reading: they begin when the warm-up ends. A cold reader asks for a partition of its own, one request at a time, and
-//! looks at the headers of the batches only, so that the cores are left to the broker.
+//! The records and their consumer are those of `latency`. The cold readers begin when the warm-up ends, and only records
+//! that were due while all of them were reading count. A cold reader fetches a partition of its own, one request at a
+//! time. It parses only the headers of the batches, so that it leaves the cores to the broker.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -20,7 +20,7 @@ use crate::clock::Clock;
 use crate::latency::{self, Measured};
 use crate::quantiles;
 
-/// What a consumer of the Java client asks for.
+/// The Java consumer's default of `max.partition.fetch.bytes`.
 const PARTITION_MAX_BYTES: i32 = 1 << 20;
 const MAX_BYTES: i32 = 50 << 20;
 
@@ -44,7 +44,7 @@ struct ColdRead {
     ended: u64,
 }
 
-/// Runs the load, and says the quantiles and the bytes that the cold readers got a second.
+/// Runs the load. Returns the quantiles, and the bytes that the cold readers received per second.
 pub fn run(args: &Args) -> Result<Value> {
     let runtime = runtime::Builder::new_multi_thread()
         .worker_threads(2)
@@ -68,7 +68,7 @@ pub fn run(args: &Args) -> Result<Value> {
     report(&reads.collect::<Result<Vec<_>>>()?, measured)
 }
 
-/// Starts a cold reader on a thread of its own, so that it holds up no task of the latency load.
+/// Starts a cold reader on a thread of its own, so that it does not delay the tasks of the latency load.
 fn start_reader(
     args: &Args,
     partition: i32,

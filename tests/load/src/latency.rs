@@ -94,7 +94,7 @@ impl Mark {
     }
 }
 
-/// When a record was due, and how long after that something came about; in nanoseconds.
+/// When a record was due, and how long after that an event happened, in nanoseconds.
 #[derive(Debug, Clone, Copy)]
 pub struct Sample {
     pub intended: u64,
@@ -110,14 +110,14 @@ impl Sample {
     }
 }
 
-/// What a load measured of every record that counts.
+/// The measurements of a load, without the warm-up.
 #[derive(Debug)]
 pub struct Measured {
-    /// Until the producer had its acknowledgement.
+    /// The producer received the acknowledgement.
     pub acknowledged: Vec<Sample>,
-    /// Until the consumer had it.
+    /// The consumer received the record.
     pub seen: Vec<Sample>,
-    /// Until the generator itself handed it out, which no broker is to blame for.
+    /// The generator released the record. This is the generator's own delay, not the broker's.
     pub lateness: Vec<Sample>,
 }
 
@@ -140,7 +140,7 @@ pub fn run(args: &Args) -> Result<Value> {
     }))
 }
 
-/// A load under way.
+/// A running load.
 pub struct Load {
     args: Args,
     counts_from: u64,
@@ -199,7 +199,7 @@ impl Load {
     }
 }
 
-/// One connection to each broker, as this program does it.
+/// Connects with the options of this program.
 pub async fn connect(args: &Args) -> Result<Arc<Cluster>> {
     let options = Options {
         client_id: "ottla-load".to_owned(),

@@ -28,7 +28,7 @@ struct Arguments {
 enum Command {
     /// Produce and consume at a fixed rate, and print the latencies from the due times.
     Latency(latency::Args),
-    /// The same while other consumers read a topic that is not in the page cache.
+    /// As `latency`, while other consumers read a topic that is not in the page cache.
     Cold(cold::Args),
     /// Send the same produce frame again and again over several connections.
     Frames(frames::Args),

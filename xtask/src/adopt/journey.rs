@@ -37,7 +37,7 @@ pub struct Release {
 pub enum Origin {
     /// Kafka formats and fills it.
     Filled(Voters),
-    /// Kafka of [`KAFKA_VERSION`] formats it for this release and never starts on it.
+    /// Kafka [`KAFKA_VERSION`] formats it for this release, and never starts on it.
     Unstarted(&'static str, Voters),
     /// Kafka formatted it, and an earlier release of Ottla ran on it without writing the cluster's
     /// first records.
@@ -138,7 +138,7 @@ struct Journey {
     /// The epoch of the metadata log after the last stay.
     epoch: i64,
     /// Whether Ottla has run on the directory.
-    met_ottla: bool,
+    ottla_has_run: bool,
     claims: Vec<Claim>,
 }
 
@@ -167,7 +167,7 @@ impl Journey {
             port,
             driver,
             epoch: 0,
-            met_ottla: false,
+            ottla_has_run: false,
             claims: Vec::new(),
         })
     }
@@ -247,12 +247,12 @@ impl Journey {
                 self.claim(stage, &stopped.name, stopped.failure);
             }
         }
-        if self.met_ottla || kind == Kind::Ottla {
+        if self.ottla_has_run || kind == Kind::Ottla {
             // Errors that Kafka logs before Ottla ran on the directory do not count.
             let complaints = complaints(&self.log(stage))?;
             self.claim(stage, "log_holds_no_error", complaints);
         }
-        self.met_ottla |= kind == Kind::Ottla;
+        self.ottla_has_run |= kind == Kind::Ottla;
         let epoch = epoch(&self.metadata())?;
         let risen = (epoch <= self.epoch)
             .then(|| format!("quorum-state says epoch {epoch} after {}", self.epoch));

@@ -1,4 +1,4 @@
-//! The load `cold reads`: latency at a low rate, alone and beside consumers that read what is not in the page cache.
+//! The load `cold reads`: latency at a low rate, alone and beside consumers of records that are not in the page cache.
 
 use std::fs::{self, File};
 use std::path::Path;
@@ -13,10 +13,11 @@ use crate::measured::contender::program;
 pub const NAME: &str = "cold reads";
 /// Consumers of cold records, each of one partition.
 pub const READERS: u32 = 2;
-/// The most seconds that they read.
+/// Upper bound of the seconds that they read.
 const SECONDS: u32 = 60;
 
-/// What the cold records are written by: large frames, so that a broker that syncs each of them comes to an end.
+/// The frames with which the cold records are written. They are large, so that a broker that syncs each frame is fast
+/// enough.
 pub const FRAMES: Frames = Frames {
     name: NAME,
     records: 960,
@@ -25,7 +26,7 @@ pub const FRAMES: Frames = Frames {
     percent: 100,
 };
 
-/// A topic as the cold readers find it: on the disk, and not in the page cache.
+/// Removes a topic from the page cache.
 pub fn evict(data: &Path, topic: &str) -> Result<()> {
     for partition in 0..READERS {
         let directory = data.join(format!("{topic}-{partition}"));

@@ -58,7 +58,7 @@ impl Latency {
         format!("Latency at {rate} records/s of 1 KiB over {partitions} partition{plural}, ms")
     }
 
-    /// A few records, whose latency the disk and the other consumers decide.
+    /// A few records, so that the latency depends on the disk and on the other consumers.
     pub fn beside_cold_reads() -> Self {
         Self {
             acks: "all",
@@ -139,7 +139,7 @@ pub fn latency(
     Ok(figures.map(named).collect())
 }
 
-/// The quantiles of a report: a name and milliseconds. Nothing of what was not measured.
+/// The quantiles of a report: a name and milliseconds. Those that were not measured are left out.
 pub fn quantiles(report: &Value) -> Result<Vec<(String, f64)>> {
     let mut figures = Vec::new();
     for (part, name) in [
@@ -159,7 +159,7 @@ pub fn quantiles(report: &Value) -> Result<Vec<(String, f64)>> {
     Ok(figures)
 }
 
-/// What sending frames took.
+/// The cost of sending frames.
 #[derive(Debug, Clone, Copy)]
 pub struct Sent {
     pub seconds: f64,

@@ -25,11 +25,11 @@ const DURABLE_DIVISOR: u32 = 4;
 /// How much of a load is measured.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Amount {
-    /// Of a throughput load.
+    /// MB of a throughput load.
     pub megabytes: u32,
-    /// Of a latency load.
+    /// Seconds of a latency load.
     pub seconds: u32,
-    /// That consumers read from the disk.
+    /// MB that consumers read from the disk.
     pub cold_megabytes: u32,
 }
 

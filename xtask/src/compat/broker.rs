@@ -43,7 +43,7 @@ impl Broker {
         Self::start_with(kind, "")
     }
 
-    /// The same with additional properties, which replace those with the same keys.
+    /// As [`Self::start`], with additional properties, which replace those with the same keys.
     pub fn start_with(kind: Kind, additions: &str) -> Result<Self> {
         let port = port::free()?;
         let run = format!("target/compat/{kind:?}-{}-{port}", std::process::id());

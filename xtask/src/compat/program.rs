@@ -38,7 +38,7 @@ impl Claim {
         }
     }
 
-    /// The same, with the stage in front of its name.
+    /// The claim with the stage in front of its name.
     pub fn of_stage(self, stage: &str) -> Self {
         Self {
             name: format!("{stage}/{}", self.name),

@@ -22,7 +22,7 @@ use crate::toolbox;
 
 const INODES: u32 = 20_000;
 const PARTITIONS: u32 = 100;
-/// More rounds than the inodes allow.
+/// The number of rounds to write. It is more than the inodes allow.
 const ROUNDS: u32 = 1000;
 /// Deleted files are removed after a second instead of a minute.
 const CONFIGS: [&str; 2] = ["internal.segment.bytes=150", "file.delete.delay.ms=1000"];

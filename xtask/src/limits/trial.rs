@@ -42,7 +42,7 @@ impl<'a> Trial<'a> {
         self.running.directory().join("data")
     }
 
-    /// What it has on disk.
+    /// Its files on disk.
     pub fn on_disk(&self) -> Result<OnDisk> {
         OnDisk::below(&self.data())
     }

@@ -1,4 +1,4 @@
-//! What a broker uses at one moment: memory maps, open files, memory, disk.
+//! The resources that a broker uses at one moment: memory maps, open files, memory, disk.
 
 use std::fs;
 use std::os::unix::fs::MetadataExt as _;
@@ -35,7 +35,7 @@ impl Usage {
         let process = running.process();
         let maps = fs::read_to_string(format!("/proc/{}/maps", process.0))?;
         let data = data.display().to_string();
-        // The sixth field is the path, where a file is mapped.
+        // The sixth field is the path, if a file is mapped.
         let is_file = |line: &&str| line.contains(" /");
         Ok(Self {
             data_maps: maps.lines().filter(|line| line.contains(&data)).count(),
@@ -46,7 +46,7 @@ impl Usage {
         })
     }
 
-    /// Puts it into the rows that begin with `when`.
+    /// Adds it to the rows that begin with `when`.
     pub fn note(&self, sheet: &mut Sheet, when: &str, column: &str) {
         let mut set = |what: &str, value: String| {
             sheet.set((&format!("{when}: {what}"), column), value);

@@ -86,7 +86,7 @@ impl Setup {
     }
 }
 
-/// The same command with a hard limit of open files.
+/// `command` with a hard limit of open files.
 fn limited(command: &Command, descriptors: u32) -> Command {
     let mut limited = Command::new("sh");
     let script = format!("ulimit -n {descriptors} && exec \"$0\" \"$@\"");

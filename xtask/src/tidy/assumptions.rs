@@ -1,5 +1,5 @@
-//! The numbered assumptions about the disk in `docs/formats.md`, and the code that relies on them: each is named by some
-//! code, and code names no other.
+//! Each numbered assumption about the disk in `docs/formats.md` must be named by the code that relies on it, and code must
+//! not name others.
 
 use std::collections::BTreeSet;
 
@@ -28,14 +28,14 @@ pub fn check(tree: &Tree) -> Vec<String> {
     unused.chain(unknown).collect()
 }
 
-/// The numbers of the first list in bold.
+/// The numbers of the list items whose text begins in bold.
 fn stated(text: &str) -> BTreeSet<u32> {
     let items = text.lines().filter_map(|line| line.split_once(". **"));
     let numbers = items.filter_map(|(number, _)| number.parse().ok());
     numbers.collect()
 }
 
-/// The numbers behind the word, as in "assumption 3" or "assumptions 1, 2 and 7".
+/// The numbers after the word, as in "assumption 3" or "assumptions 1, 2 and 7".
 fn named_in(text: &str) -> BTreeSet<u32> {
     let mut numbers = BTreeSet::new();
     let words = text.split_whitespace();

@@ -10,7 +10,7 @@ const CODE: usize = 100;
 const COMMENT: usize = 125;
 const DOCUMENT: usize = 140;
 
-/// Documents that a command writes.
+/// Documents with long lines that a command writes.
 const WRITTEN: &[&str] = &["docs/config.md", "docs/benchmarks.md", "docs/limits.md"];
 
 pub fn check(tree: &Tree) -> Vec<String> {
@@ -75,7 +75,7 @@ fn widths(text: &str) -> Vec<usize> {
         .collect()
 }
 
-/// Where in a file a letter is.
+/// The syntax around a position in a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Place {
     Code,
@@ -90,7 +90,8 @@ impl Place {
         matches!(self, Self::Code | Self::Comment)
     }
 
-    /// How many bytes at the start of `rest`, the end of `line`, belong together, and the place after them.
+    /// The number of bytes at the start of `rest` that belong together, and the place after them. `rest` is the end of
+    /// `line`.
     fn step(self, rest: &str, line: &str) -> (usize, Self) {
         let one = rest.chars().next().map_or(0, char::len_utf8);
         match self {

@@ -1,4 +1,4 @@
-//! Links between documents lead to files that exist, and so do the paths of code that they name.
+//! The files that documents link to, and the source files that they name, must exist.
 
 use std::path::Path;
 

@@ -1,4 +1,4 @@
-//! Functions take at most five parameters. The members of a tuple count separately, because a tuple
+//! Functions take at most five parameters. `self` counts. The members of a tuple count separately, because a tuple
 //! names nothing.
 
 use super::exceptions::{self, PARAMETERS};

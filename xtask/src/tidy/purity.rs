@@ -1,5 +1,5 @@
-//! Pure crates use no runtime, files, sockets, clock or randomness, and no map with random order; `log` no async;
-//! `replica` no particular disk besides.
+//! Pure crates use no runtime, files, sockets, clock or randomness, and no map with random order. `log` is not async.
+//! `replica` is pure, and names no particular disk.
 
 use super::layers;
 use super::source::{Source, Tree};
@@ -13,7 +13,7 @@ const PURE: &[&str] = &[
     "coordinator",
 ];
 
-/// Crates that bring the outside in.
+/// Crates that pure crates may not use, because they reach the outside.
 const OUTSIDE_CRATES: &[&str] = &[
     "tokio",
     "mio",
@@ -36,7 +36,7 @@ const OUTSIDE_CRATES: &[&str] = &[
 ];
 const ASYNC_CRATES: &[&str] = &["tokio", "mio", "async-std", "futures", "axum", "socket2"];
 
-/// What pure code does not say, and what it takes instead.
+/// Words that pure code may not use, and what to do instead.
 const OUTSIDE_WORDS: &[(&str, &str)] = &[
     ("std::fs", "take bytes from the caller"),
     ("std::net", "take addresses as data"),
@@ -61,9 +61,9 @@ const OUTSIDE_WORDS: &[(&str, &str)] = &[
     ),
     ("async fn", "return what should happen; the owner waits"),
 ];
-/// `replica` may log, and has nothing else from outside.
+/// The only one of [`OUTSIDE_CRATES`] that `replica` may use: it logs.
 const LOGGING: &str = "tracing";
-/// `replica` serves any disk: a simulation drives it over one that fails.
+/// `replica` must work on any disk, because the simulation drives it on one that fails.
 const DISK: (&str, &str) = ("files::disk", "be generic over `Files`");
 const ASYNC_WORDS: &[(&str, &str)] = &[
     ("async ", "it is synchronous; the broker waits"),

@@ -1,10 +1,10 @@
-//! Files stay below the limit, tests and generated code apart. Functions are clippy's.
+//! Files stay below the limit, without their tests; generated code is exempt. clippy checks the size of functions.
 
 use super::exceptions::{self, LONG_TESTS};
 use super::source::{Source, Tree};
 
 const LINES: usize = 600;
-/// Of tests below the code. Longer ones move to a file of their own.
+/// The largest number of lines of tests below the code. Longer tests move to a file of their own.
 const INLINE_TESTS: usize = 150;
 
 pub fn check(tree: &Tree) -> Vec<String> {

@@ -1,4 +1,4 @@
-//! The tree as tidy sees it: which files there are, and which of their lines are code, tests or comments.
+//! The files that tidy checks, and which of their lines are code, tests or comments.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -78,7 +78,7 @@ impl Tree {
 }
 
 impl Source {
-    /// Whether `cargo xtask generate` wrote it.
+    /// Whether a command of xtask wrote it.
     pub fn is_generated(&self) -> bool {
         self.text
             .lines()

@@ -63,7 +63,7 @@ pub fn kafka() -> Result<Command> {
     Ok(jvm(&[&maven::kafka_jars()?.join("*")]))
 }
 
-/// The same of another release, with a logger for warnings and errors.
+/// A JVM with everything of another release of Apache Kafka, and a logger for warnings and errors.
 pub fn kafka_of(version: &str) -> Result<Command> {
     let jars = maven::kafka_jars_of(version)?;
     let logger = maven::jars("slf4j-simple-1.7.36", &[LOGGER])?;

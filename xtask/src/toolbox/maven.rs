@@ -19,7 +19,7 @@ pub fn kafka_jars() -> Result<PathBuf> {
     kafka_jars_of(KAFKA_VERSION)
 }
 
-/// The same of another release.
+/// The directory with all jars of another release of Apache Kafka.
 pub fn kafka_jars_of(version: &str) -> Result<PathBuf> {
     let artifacts = [
         ("org.apache.kafka", "kafka_2.13", version),
