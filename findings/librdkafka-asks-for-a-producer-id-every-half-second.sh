@@ -8,24 +8,23 @@
 # does not spare the broker. A producer without an id sends no record, so against a broker that is there for less than half a
 # second at a time it may stay silent for good, while producers without idempotence get through.
 #
-# Seen: the lines compared below (retry.backoff.ms, the error code, the median gap in tenths of a second); the broker is the
-# stub in this file.
+# Seen: the lines compared below (retry.backoff.ms, the error code, the median gap in tenths of a second); the broker is
+# shared/stub.py.
 set -euo pipefail
+export PYTHONPATH="$(realpath "$(dirname "$0")")/shared" PYTHONDONTWRITEBYTECODE=1
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT
 python3 -m venv "$folder/venv"
 "$folder/venv/bin/pip" install --quiet --disable-pip-version-check confluent-kafka==2.16.1
-cat >"$folder/stub.py" <<'PYTHON'
-import os, socket, statistics, struct, sys, threading, time
+cat >"$folder/ask.py" <<'PYTHON'
+import os, statistics, struct, sys, time
 from confluent_kafka import Producer
+from stub import start, text
 
 BACKOFF, CODE = int(sys.argv[1]), int(sys.argv[2])
 # API keys with the versions that the stub offers.
 APIS = [(0, 3, 7), (1, 4, 11), (2, 1, 5), (3, 1, 1), (10, 1, 2), (18, 0, 0), (22, 0, 1)]
 asked = []
-
-def text(value):
-    return struct.pack(">h", -1) if value is None else struct.pack(">h", len(value)) + value
 
 def metadata(port):
     brokers = struct.pack(">ii", 1, 1) + text(b"127.0.0.1") + struct.pack(">i", port) + text(None)
@@ -33,35 +32,16 @@ def metadata(port):
     topic = struct.pack(">h", 0) + text(b"topic") + b"\0" + struct.pack(">i", 1) + partition
     return brokers + struct.pack(">ii", 1, 1) + topic
 
-def talk(connection, port):
-    stream = connection.makefile("rb")
-    while True:
-        head = stream.read(4)
-        if len(head) < 4:
-            return
-        request = stream.read(struct.unpack(">i", head)[0])
-        api, version, correlation = struct.unpack_from(">hhi", request)
-        if api == 18:
-            error = 0 if version == 0 else 35
-            body = struct.pack(">hi", error, len(APIS)) + b"".join(struct.pack(">hhh", *a) for a in APIS)
-        elif api == 3:
-            body = metadata(port)
-        elif api == 22:
-            asked.append(time.monotonic())
-            body = struct.pack(">ihqh", 0, CODE, -1, -1)
-        else:
-            return
-        connection.sendall(struct.pack(">ii", 4 + len(body), correlation) + body)
+def answer(api, version, port):
+    if api == 3:
+        return metadata(port)
+    if api == 22:
+        asked.append(time.monotonic())
+        return struct.pack(">ihqh", 0, CODE, -1, -1)
 
-def serve(listener):
-    while True:
-        connection, _ = listener.accept()
-        threading.Thread(target=talk, args=(connection, listener.getsockname()[1]), daemon=True).start()
-
-listener = socket.create_server(("127.0.0.1", 0))
-threading.Thread(target=serve, args=(listener,), daemon=True).start()
+port = start(APIS, answer)
 producer = Producer({
-    "bootstrap.servers": f"127.0.0.1:{listener.getsockname()[1]}",
+    "bootstrap.servers": f"127.0.0.1:{port}",
     "enable.idempotence": True,
     "retry.backoff.ms": BACKOFF,
     "retry.backoff.max.ms": max(BACKOFF, 1000),
@@ -78,7 +58,7 @@ PYTHON
 # COORDINATOR_LOAD_IN_PROGRESS, REQUEST_TIMED_OUT
 for code in 14 7; do
     for backoff in 20 100 2000; do
-        "$folder/venv/bin/python" "$folder/stub.py" "$backoff" "$code"
+        "$folder/venv/bin/python" "$folder/ask.py" "$backoff" "$code"
     done
 done >"$folder/seen"
 cat >"$folder/found" <<'FOUND'

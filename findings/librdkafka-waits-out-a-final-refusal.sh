@@ -8,55 +8,38 @@
 # text with it, are lost ("retry call to resume"). Of the codes tried only 31 and 53 end at once and show the broker's
 # text. A broker without transactions has to say that it is a matter of authorization to be understood.
 #
-# Seen: the lines compared below; the broker is the stub in this file.
+# Seen: the lines compared below; the broker is shared/stub.py.
 set -euo pipefail
+export PYTHONPATH="$(realpath "$(dirname "$0")")/shared" PYTHONDONTWRITEBYTECODE=1
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT
 python3 -m venv "$folder/venv"
 "$folder/venv/bin/pip" install --quiet --disable-pip-version-check confluent-kafka==2.16.1
-cat >"$folder/stub.py" <<'PYTHON'
-import socket, struct, sys, threading
+cat >"$folder/refuse.py" <<'PYTHON'
+import struct, sys
 from confluent_kafka import Producer, KafkaException
+from stub import start, text
 
 CODE = int(sys.argv[1])
 # API keys with the versions that the stub offers; what transactions need is among them.
 APIS = [(0, 3, 7), (1, 4, 11), (2, 1, 5), (3, 1, 4), (10, 1, 2), (18, 0, 0), (22, 0, 1), (24, 0, 1), (25, 0, 1), (26, 0, 1), (28, 0, 2)]
 asked = []
 
-def serve(listener):
-    while True:
-        connection, _ = listener.accept()
-        threading.Thread(target=talk, args=(connection, listener.getsockname()[1]), daemon=True).start()
+def metadata(version, port):
+    body = b"" if version < 3 else struct.pack(">i", 0)
+    body += struct.pack(">i", 1) + struct.pack(">i", 1) + text(b"127.0.0.1") + struct.pack(">i", port) + text(None)
+    return body + (text(b"cluster") if version >= 2 else b"") + struct.pack(">i", 1) + struct.pack(">i", 0)
 
-def text(value):
-    return struct.pack(">h", -1) if value is None else struct.pack(">h", len(value)) + value
+def answer(api, version, port):
+    if api == 3:
+        return metadata(version, port)
+    if api == 10:
+        asked.append(version)
+        body = struct.pack(">ih", 0, CODE) + text(b"transactions are not served here")
+        return body + struct.pack(">i", -1) + text(b"") + struct.pack(">i", -1)
 
-def talk(connection, port):
-    stream = connection.makefile("rb")
-    while True:
-        head = stream.read(4)
-        if len(head) < 4:
-            return
-        request = stream.read(struct.unpack(">i", head)[0])
-        api, version, correlation = struct.unpack_from(">hhi", request)
-        if api == 18:
-            error = 0 if version == 0 else 35
-            body = struct.pack(">hi", error, len(APIS)) + b"".join(struct.pack(">hhh", *a) for a in APIS)
-        elif api == 3:
-            body = b"" if version < 3 else struct.pack(">i", 0)
-            body += struct.pack(">i", 1) + struct.pack(">i", 1) + text(b"127.0.0.1") + struct.pack(">i", port) + text(None)
-            body += (text(b"cluster") if version >= 2 else b"") + struct.pack(">i", 1) + struct.pack(">i", 0)
-        elif api == 10:
-            asked.append(version)
-            body = struct.pack(">ih", 0, CODE) + text(b"transactions are not served here")
-            body += struct.pack(">i", -1) + text(b"") + struct.pack(">i", -1)
-        else:
-            return
-        connection.sendall(struct.pack(">ii", 4 + len(body), correlation) + body)
-
-listener = socket.create_server(("127.0.0.1", 0))
-threading.Thread(target=serve, args=(listener,), daemon=True).start()
-producer = Producer({"bootstrap.servers": f"127.0.0.1:{listener.getsockname()[1]}", "transactional.id": "t", "log_level": 0})
+port = start(APIS, answer)
+producer = Producer({"bootstrap.servers": f"127.0.0.1:{port}", "transactional.id": "t", "log_level": 0})
 try:
     producer.init_transactions(8)
     print(CODE, "no error")
@@ -67,7 +50,7 @@ except KafkaException as error:
     print(CODE, e.name(), times, said)
 PYTHON
 for code in 31 35 42 53; do
-    "$folder/venv/bin/python" "$folder/stub.py" "$code"
+    "$folder/venv/bin/python" "$folder/refuse.py" "$code"
 done >"$folder/seen" 2>/dev/null
 cat >"$folder/found" <<'FOUND'
 31 CLUSTER_AUTHORIZATION_FAILED asked once with the text
