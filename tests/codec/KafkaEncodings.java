@@ -3,7 +3,7 @@
 // One line per case, with fields separated by tabs: kind, name or number, version, filling, bytes in hex (for coordinator
 // records: the key's and the value's). Fillings: `defaults`; `nulls` (all that may be null is); `tags` (every field
 // filled, with unknown tagged fields added at every level); `random-N` (N seeds the values, lengths and nulls).
-// Lines of kind `api` give Kafka's own table of APIs. What must be filled follows from the schemas that Kafka's
+// Lines of kind `api` give Kafka's own table of APIs, lines of kind `error` its error codes. What must be filled follows from the schemas that Kafka's
 // classes carry, so that a new field or version needs no change here. Run by `cargo xtask codec-test`.
 
 import java.io.BufferedOutputStream;
@@ -21,10 +21,12 @@ import java.util.Locale;
 import java.util.Random;
 import java.util.stream.IntStream;
 import org.apache.kafka.common.Uuid;
+import org.apache.kafka.common.errors.RetriableException;
 import org.apache.kafka.common.message.*;
 import org.apache.kafka.common.metadata.MetadataRecordType;
 import org.apache.kafka.common.protocol.ApiKeys;
 import org.apache.kafka.common.protocol.ApiMessage;
+import org.apache.kafka.common.protocol.Errors;
 import org.apache.kafka.common.protocol.Message;
 import org.apache.kafka.common.protocol.MessageUtil;
 import org.apache.kafka.common.protocol.types.BoundField;
@@ -76,6 +78,9 @@ public final class KafkaEncodings {
         }
         for (var type : org.apache.kafka.coordinator.share.generated.CoordinatorRecordType.values()) {
             keyed("share", type.id(), type::newRecordKey, type::newRecordValue);
+        }
+        for (Errors error : Errors.values()) {
+            OUT.printf("error\t%s\t%d\t%b%n", error, error.code(), error.exception() instanceof RetriableException);
         }
         OUT.flush();
     }

@@ -2,7 +2,7 @@
 //!
 //! `tests/codec/KafkaEncodings.java` prints each message and record in each version with several
 //! fillings, as Kafka encodes it. Our codec must decode each to the last byte and encode it to the
-//! same bytes. Kafka's table of APIs must equal ours.
+//! same bytes. Kafka's tables of APIs and of error codes must equal ours.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
@@ -12,6 +12,7 @@ use std::process::Command;
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use bytes::{Bytes, BytesMut};
 use ottla_protocol::api_key::{self, ApiKey};
+use ottla_protocol::error_code::ErrorCode;
 use ottla_protocol::messages::coordinator::{
     group::GroupRecord, share::ShareRecord, transaction::TransactionRecord,
 };
@@ -153,7 +154,7 @@ pub fn kafka_encodings() -> Result<String> {
 pub struct Case<'a> {
     kind: &'a str,
     name: &'a str,
-    /// The version of message or record.
+    /// The version of message or record; the number of an error code.
     pub version: i16,
     /// Filling and bytes.
     pub rest: Vec<&'a str>,
@@ -206,6 +207,7 @@ impl<'a> Case<'a> {
     fn check(&self) -> Result<()> {
         match self.kind {
             "api" => self.check_api(),
+            "error" => self.check_error(),
             "request" | "response" => self.check_message(),
             "data" => self.check_data(),
             "metadata" => self.check_metadata(),
@@ -256,6 +258,18 @@ impl<'a> Case<'a> {
                 "headers of version {version}: Kafka's {headers:?}, ours {chosen:?}"
             );
         }
+        Ok(())
+    }
+
+    fn check_error(&self) -> Result<()> {
+        let code = ErrorCode::from(self.version);
+        let ours = (format!("{code:?}").to_uppercase(), code.is_retriable());
+        let is_retriable = self.rest.first().context("line is too short")?.parse()?;
+        let kafkas = (self.name.replace('_', ""), is_retriable);
+        ensure!(
+            ours == kafkas,
+            "name, and whether it is retriable: Kafka's {kafkas:?}, ours {ours:?}"
+        );
         Ok(())
     }
 

@@ -163,7 +163,10 @@ impl GroupConsumer {
             None => Ok(()),
         };
         let leaving = self.member.leave(&mut backoff);
-        if committed.as_ref().is_err_and(ClientError::is_retriable) {
+        if committed
+            .as_ref()
+            .is_err_and(ClientError::is_retriable_in_group)
+        {
             // The time is used up. The member tries to leave once more, and the error of the commit is returned.
             let _ = time::timeout(LAST_ATTEMPT, leaving).await;
         } else {
@@ -253,7 +256,7 @@ impl GroupConsumer {
     }
 
     fn coordinator_failed(&mut self, error: ClientError) -> Result<()> {
-        if !error.is_retriable() {
+        if !error.is_retriable_in_group() {
             return Err(error);
         }
         self.failures += 1;

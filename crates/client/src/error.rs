@@ -163,6 +163,11 @@ impl ClientError {
         }
     }
 
+    /// Whether the group may work for its member later: a rebalance ends too.
+    pub(crate) fn is_retriable_in_group(&self) -> bool {
+        self.is_retriable() || self.code() == Some(ErrorCode::RebalanceInProgress)
+    }
+
     /// Whether the broker may have carried out the request although the call failed.
     pub(crate) fn leaves_doubt(&self) -> bool {
         match self {

@@ -110,7 +110,7 @@ impl GroupMember {
     pub(crate) async fn join(&mut self, backoff: &mut Backoff) -> Result<Vec<TopicPartition>> {
         loop {
             match self.try_join().await {
-                Err(error) if error.is_retriable() && backoff.wait().await => {}
+                Err(error) if error.is_retriable_in_group() && backoff.wait().await => {}
                 answer => return answer,
             }
         }
@@ -186,10 +186,7 @@ impl GroupMember {
     ) -> Result<()> {
         loop {
             match self.try_commit(offsets).await {
-                Err(error)
-                    if error.is_retriable()
-                        && error.code() != Some(ErrorCode::RebalanceInProgress)
-                        && backoff.wait().await => {}
+                Err(error) if error.is_retriable() && backoff.wait().await => {}
                 answer => return answer,
             }
         }
@@ -218,7 +215,7 @@ impl GroupMember {
                 if !code.is_error() || code == ErrorCode::UnknownTopicOrPartition {
                     continue;
                 }
-                if code.is_retriable() && code != ErrorCode::RebalanceInProgress {
+                if code.is_retriable() {
                     self.coordinator = None;
                 }
                 return Err(self.refused("commit", code));
