@@ -5,6 +5,7 @@ pub mod assign_directories;
 pub mod auto_create;
 pub mod channel;
 pub mod endpoints;
+pub mod fetchers;
 pub mod flushed_offset;
 pub mod isr_changes;
 pub mod metadata_events;

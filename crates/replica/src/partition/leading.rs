@@ -79,7 +79,7 @@ impl<F: Files, H: Host> Partition<F, H> {
         Ok(planned)
     }
 
-    /// Wakes `follower` at the next append.
+    /// Wakes `follower` at the next append, or, while this node follows, at the end of the next flush.
     pub fn watch_end(&self, follower: &Arc<Reader<H::Consumer>>) {
         self.lock().add_follower(follower);
     }

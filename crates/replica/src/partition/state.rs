@@ -359,6 +359,10 @@ impl<F: Files, H: Host> State<F, H> {
         if let Some(log) = &mut self.log {
             log.complete_flush(flush);
         }
+        if self.following.is_some() {
+            // What waits is the task that tells the leader.
+            return Ok(self.take_followers());
+        }
         let end = flush.end();
         match (self.next_high_watermark(around), &mut self.log) {
             (Some(next), Some(log)) if next == end.offset => {
