@@ -18,7 +18,10 @@ use ottla_broker::drivers::disk_work;
 use ottla_broker::process::clock::Clock;
 use ottla_broker::{Running, StartError};
 use serde_json::json;
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::{ParseError, Targets};
+use tracing_subscriber::layer::SubscriberExt as _;
+use tracing_subscriber::util::SubscriberInitExt as _;
+use tracing_subscriber::{Registry, reload};
 
 use crate::failure::Advised;
 use crate::output::{Output, write_to_stderr};
@@ -51,26 +54,35 @@ pub struct Args {
     #[arg(
         long,
         value_name = "FILTER",
-        env = EnvFilter::DEFAULT_ENV,
+        env = LOG_LEVEL_VARIABLE,
         default_value = "info",
         value_parser = LogFilter::parse
     )]
     log_level: LogFilter,
 }
 
+/// The environment variable for the log level.
+const LOG_LEVEL_VARIABLE: &str = "RUST_LOG";
+
 /// The exit status when a second signal interrupts the stop.
 const ENDED_AT_ONCE: i32 = 1;
 
-/// A valid expression for [`EnvFilter`]. The filter itself cannot be cloned, which clap requires.
+/// Levels, of all loggers or of a module.
 #[derive(Debug, Clone)]
-struct LogFilter(String);
+struct LogFilter(Targets);
 
 impl LogFilter {
+    /// Parses directives separated by commas. An empty text, as of a variable that is set to nothing, leaves the errors.
     fn parse(text: &str) -> Result<Self, String> {
-        match EnvFilter::try_new(text) {
-            Ok(_) => Ok(Self(text.to_owned())),
-            Err(error) => Err(error.to_string()),
-        }
+        let directives: Vec<&str> = text.split(',').filter(|word| !word.is_empty()).collect();
+        let text = match directives[..] {
+            [] => "error".to_owned(),
+            _ => directives.join(","),
+        };
+        let targets = text.parse();
+        targets
+            .map(Self)
+            .map_err(|error: ParseError| error.to_string())
     }
 }
 
@@ -296,50 +308,48 @@ fn dialable(address: SocketAddr) -> SocketAddr {
 /// The log filter, and the handle that replaces it while the broker runs.
 struct Logs {
     first: String,
-    replace: Box<dyn Fn(EnvFilter) -> Result<(), String> + Send + Sync>,
+    handle: reload::Handle<Targets, Registry>,
 }
 
 impl Logs {
     /// Lets IncrementalAlterConfigs change the levels.
     fn give_to(self, running: &Running) {
-        let replace = self.replace;
+        let handle = self.handle;
         running
             .broker
             .log_levels
             .control(self.first, move |filter: &str| {
-                let filter = EnvFilter::try_new(filter).map_err(|error| error.to_string())?;
-                replace(filter)
+                let LogFilter(targets) = LogFilter::parse(filter)?;
+                handle.reload(targets).map_err(|error| error.to_string())
             });
     }
 }
 
 fn log_to_stderr(args: &Args, format: LogFormat) -> Logs {
-    let filter = EnvFilter::new(&args.log_level.0);
-    let first = filter.to_string();
-    let logs = tracing_subscriber::fmt()
-        .with_env_filter(filter)
+    let LogFilter(targets) = args.log_level.clone();
+    let first = targets.to_string();
+    let (filter, handle) = reload::Layer::new(targets);
+    let lines = tracing_subscriber::fmt::layer()
         .with_ansi(io::stderr().is_terminal())
         .with_writer(io::stderr);
+    let registry = tracing_subscriber::registry().with(filter);
     match format {
-        LogFormat::Text => {
-            let logs = logs.with_filter_reloading();
-            let handle = logs.reload_handle();
-            logs.init();
-            let replace = move |filter| handle.reload(filter).map_err(|error| error.to_string());
-            Logs {
-                first,
-                replace: Box::new(replace),
-            }
-        }
-        LogFormat::Json => {
-            let logs = logs.json().with_filter_reloading();
-            let handle = logs.reload_handle();
-            logs.init();
-            let replace = move |filter| handle.reload(filter).map_err(|error| error.to_string());
-            Logs {
-                first,
-                replace: Box::new(replace),
-            }
-        }
+        LogFormat::Text => registry.with(lines).init(),
+        LogFormat::Json => registry.with(lines.json()).init(),
+    }
+    Logs { first, handle }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::LogFilter;
+
+    #[test]
+    fn levels_are_parsed_and_an_empty_text_leaves_the_errors() {
+        let parsed = |text| LogFilter::parse(text).map(|LogFilter(targets)| targets.to_string());
+        assert_eq!(parsed(""), Ok("error".to_owned()));
+        assert_eq!(parsed("warn,"), Ok("warn".to_owned()));
+        assert!(parsed("info,ottla_broker::network=debug").is_ok());
+        assert!(parsed("ottla=loud").is_err());
     }
 }
