@@ -8,6 +8,7 @@ mod cold;
 mod java;
 mod librdkafka;
 mod load;
+mod merge;
 mod own;
 mod session;
 mod table;
@@ -70,7 +71,7 @@ pub struct Args {
     ])]
     durability: Vec<Durability>,
 
-    /// Write the tables into docs/benchmarks.md too.
+    /// Write the tables into docs/benchmarks.md too. If loads are named, only their tables are replaced.
     #[arg(long)]
     write: bool,
 
@@ -102,12 +103,18 @@ pub fn run(args: &Args) -> Result<()> {
             }
         }
     }
-    let measured = circumstances(args.runs)? + &figures.render();
-    if args.write {
-        PAGE.write(&measured)?;
-    }
+    let circumstances = circumstances(args.runs)?;
+    let measured = format!("{circumstances}{}", figures.render());
     let mut out = io::stdout().lock();
-    Ok(out.write_all(measured.as_bytes())?)
+    out.write_all(measured.as_bytes())?;
+    match (args.write, args.loads.is_empty()) {
+        (false, _) => Ok(()),
+        (true, true) => PAGE.write(&measured),
+        (true, false) => {
+            let merged = merge::merge(&PAGE.measured()?, &measured, circumstances.trim())?;
+            PAGE.write(&merged)
+        }
+    }
 }
 
 fn circumstances(runs: u32) -> Result<String> {
