@@ -585,9 +585,8 @@ async fn an_answer_with_cold_and_hot_records_is_the_one_with_hot_records_alone()
     make_cold(&running, "small-cold");
     make_cold(&running, "large-cold");
     assert!(answer() == hot, "the same bytes in the same order");
-    // One for the small records; for the large ones one to three, by how far the read-ahead has come.
     let loaded = running.broker.cold_reads.loaded();
-    assert!((2..=4).contains(&loaded), "{loaded}");
+    assert!(loaded > 6, "{loaded} pieces of both topics and their heads");
     assert!(answer() == hot);
     assert_eq!(running.broker.cold_reads.loaded(), loaded);
     drop(stream);

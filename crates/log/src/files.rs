@@ -62,14 +62,21 @@ pub trait File: fmt::Debug + Send + Sync + 'static {
     /// Advises the system to drop these bytes from the page cache, because they will not be read soon.
     fn forget_cached(&self, position: u64, length: u64);
     /// Whether reading these bytes is unlikely to wait for the disk. An estimate from samples; true if the system
-    /// cannot tell.
+    /// cannot tell. Linux begins to read what a sample does not find.
     fn is_cached(&self, position: u64, length: u64) -> bool;
     /// As [`File::read_at`], but returns `None` where it would wait for the disk; `buffer` is then undefined. It waits
     /// if the system cannot tell.
     fn read_cached_at(&self, buffer: &mut [u8], position: u64) -> Result<Option<usize>, FileError>;
-    /// Advises the system to read these bytes, and no others, into the page cache.
+    /// As [`File::read_at`], but leaves the page cache as it is. Where the system cannot, it reads the bytes into the page
+    /// cache and drops them again. Fastest if `buffer` and `position` are multiples of [`DIRECT_ALIGNMENT`].
+    fn read_past_cache_at(&self, buffer: &mut [u8], position: u64) -> Result<usize, FileError>;
+    /// Advises the system to read these bytes, and no others, into the page cache. From then on the system reads nothing
+    /// ahead for any user of this open file, however the file is read.
     fn prefetch(&self, position: u64, length: u64);
 }
+
+/// Address, position and length of a read past the page cache are multiples of this. It fits every common disk.
+pub const DIRECT_ALIGNMENT: usize = 4096;
 
 /// How to open a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

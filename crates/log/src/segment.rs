@@ -504,6 +504,10 @@ impl<F: Files> Segment<F> {
         let file = self.file(place)?;
         file.truncate(position)?;
         file.sync_data()?;
+        // Readers that keep bytes of an open file must not take them for those that come in their place.
+        place
+            .directory
+            .forget(&place.path_of(FileKind::Log, self.base));
         let target = offset.0.saturating_sub(self.base.0);
         let source = || place.open(FileKind::OffsetIndex, self.base);
         let kept = self

@@ -1,73 +1,89 @@
-//! Brings records that are not in the page cache into it, on threads that may wait for the disk, so that no thread of
-//! the runtime does.
+//! Reads records that are not in the page cache, on threads that may wait for the disk. No thread of the runtime does.
 //!
-//! Each log directory has `TURNS` of its own: a disk that stalls holds up its own readers only. A reader that finds no
-//! turn free waits in the order of arrival and holds no thread. Each thread has one `STEP` on its way to the disk, and lets
-//! a sync go first: syncs and appends wait for a few steps at most. A reader that goes on where an earlier one ended is
-//! read ahead of, while its piece is sent. A reader that goes away gives its place up, or leaves one step behind.
-//! What was brought in is dropped again after `KEPT_BYTES` more, so that cold reads do not push out what is hot.
+//! Each log directory has `THREADS` of these threads, so that a stalled disk delays its own readers only. Other readers
+//! wait in the order of arrival. Before each request to the disk a thread lets a running sync end: a sync or an append
+//! waits for `THREADS` requests at most.
+//!
+//! Records are read in large pieces past the page cache (`pieces.rs`), so that they push nothing out of it. Indexes and
+//! the heads of batches are read into the page cache, and so are records when the memory for pieces is used up.
+//! Those bytes are dropped from it again after `KEPT_BYTES` more.
+
+mod buffers;
+mod pieces;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
-use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 
+use bytes::Bytes;
 use ottla_log::files::{File, FileError, Files};
 use ottla_log::{LogDirectory, Missing, ReadPlan, StorageError};
-use tokio::sync::{Semaphore, oneshot};
+use tokio::sync::Semaphore;
 
+use self::buffers::Buffers;
+use self::pieces::{Asked, Pieces, Unread};
+use super::disk_work::blocking;
 use super::syncs::Syncs;
 
-/// Reads of one log directory that run at the same time, each on a thread.
-const TURNS: usize = 2;
-/// The most that a reader waits for in one turn, and that is sent without another look at the page cache. The kernel may
-/// not give the core to another thread meanwhile: 256 KiB take it a tenth of a millisecond.
+/// Threads of one log directory that read at the same time.
+const THREADS: usize = 2;
+/// Upper bound of the bytes that are sent from the page cache after one look whether they are there, and of the bytes that
+/// are read into it at a time. The kernel may not give the core to another thread while it sends: a tenth of a
+/// millisecond for this many.
 pub const PIECE: usize = 256 << 10;
-/// What is read ahead of a sequential reader.
-const AHEAD: u64 = 3 << 20;
-/// What one thread asks the disk for at a time. Twice this is what a sync may find before it.
-const STEP: u64 = 256 << 10;
-/// The page cache holds whole pages.
-const PAGE: u64 = 4096;
-/// What stays in the page cache of each directory's cold reads: readers close to each other share it.
+/// A search that misses some bytes gets those around them too, because it goes on near by.
+const SEARCHED: u64 = 16 << 10;
+/// The bytes that cold reads leave in the page cache, of each log directory: searches close to each other share them.
 const KEPT_BYTES: u64 = 64 << 20;
 
 /// The cold reads of all log directories.
 #[derive(Debug)]
 pub struct ColdReads<F: Files> {
     directories: BTreeMap<PathBuf, Arc<DirectoryReads<F>>>,
-    loaded: Arc<AtomicU64>,
 }
 
 /// The cold reads of one log directory.
 #[derive(Debug)]
 struct DirectoryReads<F: Files> {
-    turns: Arc<Semaphore>,
+    /// A permit for each thread.
+    threads: Arc<Semaphore>,
     /// The syncs of the directory, which go first.
     syncs: Arc<Syncs>,
+    pieces: Pieces<F::File>,
+    buffers: Arc<Buffers>,
     kept: Mutex<Kept<F::File>>,
+    loaded: AtomicU64,
 }
 
-/// Stretches that were brought into the page cache and not dropped yet, oldest first.
+/// The ranges that were read into the page cache and not dropped yet, oldest first.
 #[derive(Debug)]
 struct Kept<H> {
-    stretches: VecDeque<Stretch<H>>,
+    ranges: VecDeque<KeptRange<H>>,
     bytes: u64,
 }
 
-/// A file that is closed meanwhile is not opened again to be dropped: the kernel's own reclaim is left to it.
+/// A range of a file in the page cache. If the file has been closed, the kernel decides when to drop the range.
 #[derive(Debug)]
-struct Stretch<H> {
+struct KeptRange<H> {
     file: Weak<H>,
     position: u64,
     length: u64,
 }
 
-/// A piece on its way into the page cache; dropped, it gives its turn up.
-pub struct Loading(Pin<Box<dyn Future<Output = Result<(), StorageError>> + Send>>);
+/// Records that were asked for.
+#[derive(Debug)]
+pub enum Records {
+    /// They are in memory.
+    Read(Bytes),
+    /// They are being read.
+    Loading(Loading),
+}
+
+/// Bytes that are being read. If this is dropped, its reader no longer waits for a thread.
+pub struct Loading(Pin<Box<dyn Future<Output = Result<Option<Bytes>, StorageError>> + Send>>);
 
 impl fmt::Debug for Loading {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -76,8 +92,8 @@ impl fmt::Debug for Loading {
 }
 
 impl Loading {
-    /// Waits until the piece is in the page cache, or the read has failed. Cancel safe.
-    pub async fn wait(&mut self) -> Result<(), StorageError> {
+    /// Waits for the bytes, which are not empty; `None` if they are in the page cache now. Cancel safe.
+    pub async fn wait(&mut self) -> Result<Option<Bytes>, StorageError> {
         self.0.as_mut().await
     }
 }
@@ -90,72 +106,93 @@ impl<F: Files> ColdReads<F> {
             directories: directories
                 .map(|(path, syncs)| (path, Arc::new(DirectoryReads::new(syncs))))
                 .collect(),
-            loaded: Arc::default(),
         }
     }
 
-    /// Brings `length` bytes of the file of `plan`, from `position` on, into the page cache when their turn comes.
-    pub fn load(&self, plan: &ReadPlan<F>, position: u64, length: usize) -> Loading {
-        match plan.file() {
-            None => Loading(Box::pin(std::future::ready(Ok(())))),
-            Some(file) => self.load_missing(
-                plan.directory(),
-                Missing {
-                    file: Arc::clone(file),
-                    position,
-                    length,
-                },
-            ),
-        }
+    /// Whether the first of the planned bytes behind `skipped` were read before, or are being read.
+    pub fn has(&self, plan: &ReadPlan<F>, skipped: usize) -> bool {
+        let has = |file| {
+            let reads = self.of(plan.directory().path());
+            reads.pieces.has(file, plan.position + skipped as u64)
+        };
+        plan.file().is_some_and(has)
     }
 
-    /// The same with what a search lacks of a file in `log`, and what lies around it: the search goes on near by.
+    /// The first of the planned bytes behind `skipped`, as many as are in one piece. If they are not in memory, the result
+    /// may be that the first [`PIECE`] of them are in the page cache.
+    pub fn records(&self, plan: &ReadPlan<F>, skipped: usize) -> Records {
+        let Some(file) = plan.file() else {
+            return Records::Read(Bytes::new());
+        };
+        let asked = Asked::of(plan, plan.position + skipped as u64);
+        self.read(plan.directory(), file, (&asked, plan.length - skipped))
+    }
+
+    fn read(
+        &self,
+        log: &Arc<LogDirectory<F>>,
+        file: &Arc<F::File>,
+        (asked, length): (&Asked, usize),
+    ) -> Records {
+        let reads = self.of(log.path());
+        let position = asked.position;
+        let piece = reads.pieces.ask(file, asked).map(|answer| {
+            if !answer.unread.is_empty() {
+                reads.start(log, file, answer.unread);
+            }
+            answer.piece
+        });
+        let read = piece
+            .as_ref()
+            .and_then(|piece| piece.read(position, length));
+        if let Some(bytes) = read {
+            return Records::Read(bytes);
+        }
+        let missing = Missing {
+            file: Arc::clone(file),
+            position,
+            length: length.min(PIECE),
+        };
+        let log = Arc::clone(log);
+        Records::Loading(Loading(Box::pin(async move {
+            if let Some(piece) = piece
+                && let Some(bytes) = piece.arrived(position, length).await
+            {
+                return Ok(Some(bytes));
+            }
+            reads.cache(log, missing).await.map(|()| None)
+        })))
+    }
+
+    /// Reads what a search misses of a file in `log`, and what lies around it, into the page cache.
     pub fn load_missing(&self, log: &Arc<LogDirectory<F>>, missing: Missing<F::File>) -> Loading {
+        let end = missing.position + missing.length as u64;
+        let position = missing.position - missing.position % SEARCHED;
+        let length = end.next_multiple_of(SEARCHED) - position;
         let around = Missing {
-            position: missing.position - missing.position % PIECE as u64,
-            length: PIECE,
+            position,
+            length: usize::try_from(length).unwrap_or(PIECE),
             file: missing.file,
         };
-        self.queue(Arc::clone(log), around)
-    }
-
-    /// How many pieces have been loaded.
-    pub fn loaded(&self) -> u64 {
-        self.loaded.load(Ordering::Relaxed)
-    }
-
-    /// Holds all turns of a directory, as readers of a disk do that does not answer.
-    #[cfg(test)]
-    pub async fn take_all_turns(&self, directory: &Path) -> tokio::sync::OwnedSemaphorePermit {
-        let turns = Arc::clone(&self.of(directory).turns);
-        let all = u32::try_from(TURNS).expect("a few turns");
-        let taken = turns.acquire_many_owned(all).await;
-        taken.expect("the semaphore is never closed")
-    }
-
-    fn queue(&self, log: Arc<LogDirectory<F>>, wanted: Missing<F::File>) -> Loading {
-        let reads = self.of(log.path());
-        let loaded = Arc::clone(&self.loaded);
+        let (log, reads) = (Arc::clone(log), self.of(log.path()));
         Loading(Box::pin(async move {
-            let turn = Arc::clone(&reads.turns).acquire_owned().await;
-            let turn = turn.expect("the semaphore is never closed");
-            let (tell, told) = oneshot::channel();
-            let thread = tokio::task::spawn_blocking(move || {
-                // The turn is given back after the file.
-                let (_turn, wanted) = (turn, wanted);
-                reads.take_turn(&log, &wanted, tell);
-            });
-            match told.await {
-                Ok(outcome) => {
-                    loaded.fetch_add(1, Ordering::Relaxed);
-                    outcome
-                }
-                Err(_) => match thread.await {
-                    Ok(()) => unreachable!("a turn tells its outcome"),
-                    Err(panicked) => std::panic::resume_unwind(panicked.into_panic()),
-                },
-            }
+            reads.cache(log, around).await.map(|()| None)
         }))
+    }
+
+    /// How often a thread has read something.
+    pub fn loaded(&self) -> u64 {
+        let loaded = |reads: &Arc<DirectoryReads<F>>| reads.loaded.load(Ordering::Relaxed);
+        self.directories.values().map(loaded).sum()
+    }
+
+    /// Holds all threads of a directory, as readers of a disk do that does not answer.
+    #[cfg(test)]
+    pub async fn take_all_threads(&self, directory: &Path) -> tokio::sync::OwnedSemaphorePermit {
+        let threads = Arc::clone(&self.of(directory).threads);
+        let all = u32::try_from(THREADS).expect("a few threads");
+        let taken = threads.acquire_many_owned(all).await;
+        taken.expect("the semaphore is never closed")
     }
 
     fn of(&self, directory: &Path) -> Arc<DirectoryReads<F>> {
@@ -164,110 +201,131 @@ impl<F: Files> ColdReads<F> {
     }
 }
 
-/// How a reader learns that its piece is there.
-type Tell = oneshot::Sender<Result<(), StorageError>>;
-
 impl<F: Files> DirectoryReads<F> {
     fn new(syncs: Arc<Syncs>) -> Self {
         Self {
-            turns: Arc::new(Semaphore::new(TURNS)),
+            threads: Arc::new(Semaphore::new(THREADS)),
             syncs,
+            pieces: Pieces::default(),
+            buffers: Arc::default(),
             kept: Mutex::new(Kept {
-                stretches: VecDeque::new(),
+                ranges: VecDeque::new(),
                 bytes: 0,
             }),
+            loaded: AtomicU64::new(0),
         }
     }
 
-    /// Brings in what is wanted, tells its reader, and goes on ahead of it.
-    fn take_turn(&self, log: &LogDirectory<F>, wanted: &Missing<F::File>, tell: Tell) {
-        if tell.is_closed() {
-            return;
-        }
-        let goes_on = self.was_read_before(&wanted.file, wanted.position);
-        let end = wanted.position + wanted.length as u64;
-        // The disk may have failed while this reader waited for its turn.
-        let outcome = log.ensure_online().and_then(|()| {
-            let mut at = wanted.position;
-            while at < end {
-                at = log.judge(self.step(&wanted.file, at..end))?;
+    /// Runs work on one of the directory's threads.
+    async fn on_thread<T: Send + 'static>(
+        self: Arc<Self>,
+        work: impl FnOnce(&Self) -> T + Send + 'static,
+    ) -> T {
+        let permit = Arc::clone(&self.threads).acquire_owned().await;
+        let permit = permit.expect("the semaphore is never closed");
+        blocking(move || {
+            let done = work(&self);
+            // The work has dropped its files before.
+            drop(permit);
+            done
+        })
+        .await
+    }
+
+    /// Reads pieces one after the other. A reader that leaves does not stop it: others may wait for the same pieces.
+    fn start(
+        self: &Arc<Self>,
+        log: &Arc<LogDirectory<F>>,
+        file: &Arc<F::File>,
+        unread: Vec<Unread>,
+    ) {
+        let (reads, log, file) = (Arc::clone(self), Arc::clone(log), Arc::clone(file));
+        drop(tokio::spawn(reads.on_thread(move |reads| {
+            // Dropped pieces are those that failed: their readers load them into the page cache, which reports the error.
+            let _ = reads.read_pieces(&log, &file, unread);
+        })));
+    }
+
+    fn read_pieces(
+        &self,
+        log: &LogDirectory<F>,
+        file: &F::File,
+        unread: Vec<Unread>,
+    ) -> Result<(), StorageError> {
+        // The disk may have failed, and the reader may have left, while this waited for a thread.
+        log.ensure_online()?;
+        for piece in unread {
+            if !piece.is_awaited() {
+                return Ok(());
             }
-            Ok(())
-        });
-        let is_there = outcome.is_ok();
-        if tell.send(outcome).is_ok() && is_there && goes_on {
-            self.read_ahead(&wanted.file, end);
+            let Some(mut buffer) = self.buffers.lend() else {
+                return Ok(());
+            };
+            self.syncs.let_through();
+            let read = file.read_past_cache_at(buffer.room(), piece.position);
+            let read = log.judge(read)?;
+            self.loaded.fetch_add(1, Ordering::Relaxed);
+            piece.arrives(&buffer.filled(read));
         }
+        Ok(())
     }
 
-    /// Goes on from `position` as far as nothing is in the page cache: a cached byte there is the tail or another reader's.
-    /// Failures are left to the reader, who comes to the same place.
-    fn read_ahead(&self, file: &Arc<F::File>, position: u64) {
-        let length = file.length().unwrap_or(position);
-        let end = length.min(position + AHEAD);
-        // The page that `position` lies in came with the piece.
-        let mut at = position.next_multiple_of(PAGE);
-        while at < end && !file.is_cached(at, 1) {
-            at = self.step(file, at..end).unwrap_or(end);
-        }
+    /// Reads what is missing into the page cache.
+    async fn cache(
+        self: Arc<Self>,
+        log: Arc<LogDirectory<F>>,
+        missing: Missing<F::File>,
+    ) -> Result<(), StorageError> {
+        let read = move |reads: &Self| {
+            // The disk may have failed while this waited for a thread.
+            log.ensure_online()?;
+            log.judge(reads.read_into_cache(&missing))
+        };
+        self.on_thread(read).await
     }
 
-    /// Brings the first step of `stretch` in; returns where the next begins.
-    fn step(&self, file: &Arc<F::File>, stretch: Range<u64>) -> Result<u64, FileError> {
-        let Range { start, end } = stretch;
-        let end = end.min(start + STEP);
-        let length = end - start;
-        if file.is_cached(start, length) {
-            return Ok(end);
+    fn read_into_cache(&self, missing: &Missing<F::File>) -> Result<(), FileError> {
+        let Missing {
+            ref file,
+            position,
+            length,
+        } = *missing;
+        let bytes = length as u64;
+        self.loaded.fetch_add(1, Ordering::Relaxed);
+        // The look of the search may have made the kernel read it.
+        if file.is_cached(position, bytes) {
+            return Ok(());
         }
         self.syncs.let_through();
-        file.prefetch(start, length);
-        // The step comes in one transfer as a rule: its last byte comes last.
-        file.read_at(&mut [0], end - 1)?;
-        if !file.is_cached(start, length) {
-            let mut buffer = vec![0; usize::try_from(length).unwrap_or(PIECE)];
-            file.read_at(&mut buffer, start)?;
-        }
-        self.keep(file, start, length);
-        Ok(end)
+        file.prefetch(position, bytes);
+        let mut buffer = vec![0; length];
+        file.read_at(&mut buffer, position)?;
+        self.keep(file, position, bytes);
+        Ok(())
     }
 
-    /// Whether a stretch that was brought in ends at `position` or a little behind it: a batch may have been cut.
-    fn was_read_before(&self, file: &Arc<F::File>, position: u64) -> bool {
-        let kept = self.lock_kept();
-        let mut stretches = kept.stretches.iter();
-        stretches.any(|stretch| {
-            (stretch.position..=stretch.position + stretch.length).contains(&position)
-                && std::ptr::eq(stretch.file.as_ptr(), Arc::as_ptr(file))
-        })
-    }
-
-    fn lock_kept(&self) -> MutexGuard<'_, Kept<F::File>> {
-        // Held for a change in memory only.
-        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Drops the oldest stretches beyond [`KEPT_BYTES`].
+    /// Drops the oldest ranges beyond [`KEPT_BYTES`].
     fn keep(&self, file: &Arc<F::File>, position: u64, length: u64) {
         let mut surplus = Vec::new();
         {
-            let mut kept = self.lock_kept();
+            // Held for a change in memory only.
+            let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
             kept.bytes += length;
-            kept.stretches.push_back(Stretch {
+            kept.ranges.push_back(KeptRange {
                 file: Arc::downgrade(file),
                 position,
                 length,
             });
             while kept.bytes > KEPT_BYTES
-                && let Some(oldest) = kept.stretches.pop_front()
+                && let Some(oldest) = kept.ranges.pop_front()
             {
                 kept.bytes -= oldest.length;
                 surplus.push(oldest);
             }
         }
-        for stretch in surplus {
-            if let Some(file) = stretch.file.upgrade() {
-                file.forget_cached(stretch.position, stretch.length);
+        for range in surplus {
+            if let Some(file) = range.file.upgrade() {
+                file.forget_cached(range.position, range.length);
             }
         }
     }

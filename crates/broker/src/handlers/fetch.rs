@@ -16,6 +16,7 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use ottla_log::files::disk::Disk;
 use ottla_log::{Bound, FirstBatch, ReadPlan, StorageError};
 use ottla_protocol::ids::NodeId;
@@ -30,7 +31,7 @@ use crate::broker::Broker;
 use crate::cluster::flushed_offset;
 use crate::cluster::isr_changes::IsrChanges;
 use crate::context::RequestContext;
-use crate::drivers::cold_reads::ColdReads;
+use crate::drivers::cold_reads::{ColdReads, Records};
 use crate::fetch_sessions::{
     Answered, FetchContext, FetchKey, FetchNews, FetchTopicKey, FetchWish, SessionRequest,
 };
@@ -446,10 +447,32 @@ async fn records(
         return Ok(Part::from(cached));
     }
     drop(cached);
-    let mut loading = broker.cold_reads.load(&plan, plan.position, plan.length);
-    loading.wait().await?;
-    let read = |buffer: &mut [u8]| plan.read_into(buffer);
+    let cold = cold_records(&broker.cold_reads, &plan).await?;
+    let read = |buffer: &mut [u8]| match &cold {
+        Some(parts) => Ok(plan.fill(buffer, parts)),
+        None => plan.read_into(buffer),
+    };
     broker.read_buffers.read(plan.length, read).map(Part::from)
+}
+
+/// The bytes of `plan`, in parts; `None` if they are in the page cache now.
+async fn cold_records(
+    cold_reads: &ColdReads<Disk>,
+    plan: &ReadPlan<Disk>,
+) -> Result<Option<Vec<Bytes>>, StorageError> {
+    let (mut parts, mut length) = (Vec::new(), 0);
+    while length < plan.length {
+        let part = match cold_reads.records(plan, length) {
+            Records::Read(part) => Some(part),
+            Records::Loading(mut loading) => loading.wait().await?,
+        };
+        let Some(part) = part else {
+            return Ok(None);
+        };
+        length += part.len();
+        parts.push(part);
+    }
+    Ok(Some(parts))
 }
 
 fn partition_data(index: i32, planned: &Planned) -> PartitionData {

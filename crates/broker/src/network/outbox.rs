@@ -1,13 +1,13 @@
 //! The write side of a connection: encoded replies, sent with as few system calls as they allow.
 //!
 //! Parts in memory are sent by vectored writes, parts in log files by `sendfile`, without a copy into this process.
-//! Before each piece of a file is sent, it is looked up in the page cache; a piece that is not there is loaded by
-//! [`ColdReads`] first.
+//! Before each piece of a file is sent, it is looked up in the page cache. [`ColdReads`] reads what is not there, and it
+//! is sent from memory.
 
 use std::collections::VecDeque;
 use std::io::{self, IoSlice};
 
-use bytes::Buf;
+use bytes::{Buf as _, Bytes};
 use ottla_log::StorageError;
 use ottla_log::files::File;
 use ottla_log::files::disk::Disk;
@@ -17,7 +17,7 @@ use rustix::net::{SendAncillaryBuffer, SendFlags, sendmsg};
 use tokio::io::Interest;
 use tokio::net::TcpStream;
 
-use crate::drivers::cold_reads::{ColdReads, Loading, PIECE};
+use crate::drivers::cold_reads::{ColdReads, Loading, PIECE, Records};
 use crate::reply::{Part, Stored};
 
 /// Parts handed to one system call.
@@ -28,7 +28,7 @@ const PARTS: usize = 64;
 pub struct Outbox {
     parts: VecDeque<Part>,
     bytes: usize,
-    /// A cold piece at the front that is being loaded; nothing is sent meanwhile.
+    /// Cold records at the front that are being read; nothing is sent meanwhile.
     loading: Option<Loading>,
 }
 
@@ -62,18 +62,31 @@ impl Outbox {
         self.loading.is_some()
     }
 
-    /// Waits until the cold piece at the front can be sent; for ever when none is being loaded. Cancel safe.
+    /// Waits until the cold records at the front can be sent; for ever when none are being read. Cancel safe.
     pub async fn loaded(&mut self) -> io::Result<()> {
         let Some(loading) = &mut self.loading else {
             return std::future::pending().await;
         };
         let loaded = loading.wait().await;
         self.loading = None;
-        loaded.map_err(read_failed)?;
-        if let Some(Part::Stored(stored)) = self.parts.front_mut() {
-            stored.cached = stored.next_piece();
+        match (loaded.map_err(read_failed)?, self.parts.front_mut()) {
+            (Some(bytes), _) => self.put_in_front(bytes),
+            (None, Some(Part::Stored(stored))) => stored.cached = stored.next_piece(),
+            (None, _) => {}
         }
         Ok(())
+    }
+
+    /// Puts records in memory in front of the range of a file in which they are the first.
+    fn put_in_front(&mut self, bytes: Bytes) {
+        if let Some(Part::Stored(stored)) = self.parts.front_mut() {
+            stored.sent += bytes.len();
+            stored.cached = stored.sent;
+            if stored.sent == stored.plan.length {
+                self.parts.pop_front();
+            }
+            self.parts.push_front(Part::Bytes(bytes));
+        }
     }
 
     /// Sends what the socket takes now and what is in memory. Returns the number of bytes sent.
@@ -85,13 +98,17 @@ impl Outbox {
         let mut sent = 0;
         while self.bytes > 0 && !self.is_loading() {
             let written = match self.parts.front_mut() {
-                Some(Part::Stored(stored)) => {
-                    self.loading = stored.look(cold_reads);
-                    if self.loading.is_some() {
+                Some(Part::Stored(stored)) => match stored.look(cold_reads) {
+                    Some(Records::Read(bytes)) => {
+                        self.put_in_front(bytes);
+                        continue;
+                    }
+                    Some(Records::Loading(loading)) => {
+                        self.loading = Some(loading);
                         break;
                     }
-                    send_stored(stream, stored)
-                }
+                    None => send_stored(stream, stored),
+                },
                 _ => self.send_bytes(stream),
             };
             match written {
@@ -161,17 +178,18 @@ impl Stored {
         self.plan.length.min(self.sent + PIECE)
     }
 
-    /// Looks for the next piece in the page cache, unless the last one found is not sent yet; has it loaded when it is
-    /// not there.
-    fn look(&mut self, cold_reads: &ColdReads<Disk>) -> Option<Loading> {
+    /// Looks for the next piece in the page cache, unless the last one found is not sent yet. If it is not there, the result
+    /// is what `cold_reads` has. A reader of cold records goes on with them without a look: the look would make the kernel
+    /// read a page.
+    fn look(&mut self, cold_reads: &ColdReads<Disk>) -> Option<Records> {
         if self.sent < self.cached {
             return None;
         }
         let (position, end) = (self.plan.position + self.sent as u64, self.next_piece());
         let length = end - self.sent;
         let file = self.plan.file()?;
-        if !file.is_cached(position, length as u64) {
-            return Some(cold_reads.load(&self.plan, position, length));
+        if cold_reads.has(&self.plan, self.sent) || !file.is_cached(position, length as u64) {
+            return Some(cold_reads.records(&self.plan, self.sent));
         }
         self.cached = end;
         None

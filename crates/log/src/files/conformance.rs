@@ -2,7 +2,7 @@
 
 use super::disk::Disk;
 use super::simulated::Simulated;
-use super::{Entry, File, Files, Open, Operation, read_whole, replace_durably};
+use super::{DIRECT_ALIGNMENT, Entry, File, Files, Open, Operation, read_whole, replace_durably};
 use std::io::{ErrorKind, IoSlice};
 use std::path::Path;
 
@@ -39,22 +39,56 @@ fn what_is_dropped_is_cold_until_it_is_read<F: Files>(files: &F, root: &Path) {
     }
     file.sync_data().unwrap();
     assert!(file.is_cached(0, LENGTH as u64));
-    file.forget_cached(1 << 20, 1 << 20);
-    assert!(!file.is_cached(0, LENGTH as u64));
-    assert!(!file.is_cached(1 << 20, 1));
-    assert!(!file.is_cached((2 << 20) - 100, 1000), "its first byte");
-    assert!(!file.is_cached((1 << 20) - 100, 101), "its last byte");
-    assert!(file.is_cached(0, 1 << 20));
-    assert!(file.is_cached(1 << 20, 0));
+    // A look at a page that is not there makes Linux read it, and a page that is being read cannot be dropped: what is
+    // cold is seen so after a few tries.
+    let is_cold_after = |look: &mut dyn FnMut() -> bool| {
+        (0..1000).any(|_| {
+            file.forget_cached(1 << 20, 1 << 20);
+            look()
+        })
+    };
+    let is_cold = |position, length| is_cold_after(&mut || !file.is_cached(position, length));
+    assert!(is_cold(0, LENGTH as u64));
+    assert!(is_cold(1 << 20, 1));
+    assert!(is_cold((2 << 20) - 100, 1000), "its first byte");
+    assert!(is_cold((1 << 20) - 100, 101), "its last byte");
+    assert!(!is_cold(0, 1 << 20));
+    assert!(!is_cold(1 << 20, 0));
     let mut buffer = vec![0; 1000];
-    let read = file.read_cached_at(&mut buffer, (1 << 20) - 100).unwrap();
-    assert_eq!(read, None, "only its front is cached");
+    let only_its_front_is_cached = is_cold_after(&mut || {
+        let read = file.read_cached_at(&mut buffer, (1 << 20) - 100).unwrap();
+        read.is_none()
+    });
+    assert!(only_its_front_is_cached);
     let read = file.read_cached_at(&mut buffer, (1 << 20) - 1000).unwrap();
     assert_eq!((read, &buffer), (Some(1000), &vec![1; 1000]));
     let read = file
         .read_cached_at(&mut buffer, LENGTH as u64 - 10)
         .unwrap();
     assert_eq!(read, Some(10), "the file ends");
+
+    // At any address, beyond the end of the file, and with whole blocks.
+    for (at, size) in [
+        (1 << 20, 1 << 20),
+        ((1 << 20) + 1, 5000),
+        (LENGTH - 100, 8192),
+        (0, 2 << 20),
+    ] {
+        let mut buffer = vec![0; size + DIRECT_ALIGNMENT];
+        let start = buffer.as_ptr().align_offset(DIRECT_ALIGNMENT);
+        let aligned = &mut buffer[start..start + size];
+        let read = file.read_past_cache_at(aligned, at as u64).unwrap();
+        assert_eq!(read, size.min(LENGTH - at));
+        assert!(aligned[..read].iter().all(|byte| *byte == 1));
+    }
+    let mut buffer = vec![0; (1 << 20) + DIRECT_ALIGNMENT];
+    let start = buffer.as_ptr().align_offset(DIRECT_ALIGNMENT);
+    let stays_cold = is_cold_after(&mut || {
+        let aligned = &mut buffer[start..start + (1 << 20)];
+        file.read_past_cache_at(aligned, 1 << 20).unwrap();
+        !file.is_cached(3 << 19, 1)
+    });
+    assert!(stays_cold);
 
     file.prefetch(1 << 20, 1 << 20);
     let mut buffer = vec![0; 1 << 20];

@@ -1,7 +1,7 @@
 //! The real file system, through `rustix`. Each method is one system call, retried only after an interrupt by a signal.
 
 use super::{Entry, File, FileError, Files, Inodes, Open, Operation, Space, Status};
-use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
+use rustix::fd::{AsFd, AsRawFd as _, BorrowedFd, OwnedFd};
 use rustix::fs::{Advice, FallocateFlags, Mode, OFlags};
 use rustix::io::{Errno, ReadWriteFlags, retry_on_intr};
 use std::io::{self, IoSlice, IoSliceMut};
@@ -233,9 +233,26 @@ impl File for DiskFile {
         Ok(Some(filled))
     }
 
+    fn read_past_cache_at(&self, buffer: &mut [u8], position: u64) -> Result<usize, FileError> {
+        let read = match self.read_directly(buffer, position) {
+            Ok(read) => read,
+            Err(Errno::IO) => return Err(self.failed(Operation::Read)(Errno::IO)),
+            // The file system cannot do it, or the alignment does not fit.
+            Err(_) => 0,
+        };
+        // A direct read ends where whole blocks end.
+        let position = position + read as u64;
+        let rest = buffer.get_mut(read..).unwrap_or_default();
+        let buffered = self.read_at(rest, position)?;
+        if buffered > 0 {
+            self.forget_cached(position, buffered as u64);
+        }
+        Ok(read + buffered)
+    }
+
     fn prefetch(&self, position: u64, length: u64) {
         // Without this advice the kernel reads ahead for a sequential reader as far as the device is configured, 8 MiB
-        // on some. Syncs would wait for that.
+        // on some. Syncs would wait for that. The advice stays on the open file, which other readers share.
         let _ = rustix::fs::fadvise(&self.descriptor, 0, None, Advice::Random);
         let end = position.saturating_add(length);
         let mut from = position;
@@ -252,6 +269,14 @@ impl DiskFile {
     fn has_in_memory(&self, position: u64) -> bool {
         let read = self.read_without_waiting(&mut [0], position);
         !matches!(read, Err(Errno::AGAIN))
+    }
+
+    /// Reads with `O_DIRECT`, on a descriptor of its own, because the flag would change the reads of all who share one.
+    fn read_directly(&self, buffer: &mut [u8], position: u64) -> Result<usize, Errno> {
+        let path = format!("/proc/self/fd/{}", self.descriptor.as_raw_fd());
+        let flags = OFlags::RDONLY | OFlags::DIRECT | OFlags::CLOEXEC;
+        let direct = retry_on_intr(|| rustix::fs::open(path.as_str(), flags, Mode::empty()))?;
+        retry_on_intr(|| rustix::io::pread(&direct, &mut *buffer, position))
     }
 
     fn read_without_waiting(&self, buffer: &mut [u8], position: u64) -> Result<usize, Errno> {

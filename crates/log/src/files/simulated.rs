@@ -275,12 +275,8 @@ impl SimulatedFile {
 
 impl File for SimulatedFile {
     fn read_at(&self, buffer: &mut [u8], position: u64) -> Result<usize, FileError> {
-        let mut state = self.lock();
-        state
-            .before(Operation::Read, false)
-            .map_err(self.failed(Operation::Read))?;
-        let read = state.read(self.inode, buffer, position);
-        state.cache(self.inode, position, read as u64);
+        let read = self.read_past_cache_at(buffer, position)?;
+        self.lock().cache(self.inode, position, read as u64);
         Ok(read)
     }
 
@@ -347,6 +343,14 @@ impl File for SimulatedFile {
         } else {
             Ok(None)
         }
+    }
+
+    fn read_past_cache_at(&self, buffer: &mut [u8], position: u64) -> Result<usize, FileError> {
+        let mut state = self.lock();
+        state
+            .before(Operation::Read, false)
+            .map_err(self.failed(Operation::Read))?;
+        Ok(state.read(self.inode, buffer, position))
     }
 
     fn prefetch(&self, position: u64, length: u64) {

@@ -13,9 +13,11 @@ use crate::look::{Look, Missing};
 use crate::position::LogPosition;
 use crate::scan::Located;
 use crate::segment::{Segment, Sought};
+use bytes::Bytes;
 use ottla_protocol::ids::{LeaderEpoch, Offset};
 use ottla_protocol::records::{BatchView, split_batches};
 use ottla_protocol::time::Timestamp;
+use std::cmp::Ordering;
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -84,6 +86,8 @@ pub struct ReadPlan<F: Files> {
     pub length: usize,
     /// The size of the first batch; larger than `length` if it did not fit.
     pub first_batch_size: usize,
+    /// Where the records of the file end that never change: those below the high watermark.
+    pub committed_end: u64,
     /// The aborted transactions in these bytes, for a read to the last stable offset.
     pub aborted: Option<Vec<AbortedTransaction>>,
     /// What must be in the page cache before anything can be planned, see [`PartitionLog::read_cached`].
@@ -123,6 +127,20 @@ impl<F: Files> ReadPlan<F> {
         let wanted = buffer.get_mut(..self.length).unwrap_or_default();
         let read = self.directory.judge(file.read_at(wanted, self.position))?;
         Ok(whole_batches(wanted.get(..read).unwrap_or_default()))
+    }
+
+    /// As [`Self::read_into`], but from `parts`, the bytes of this plan.
+    pub fn fill(&self, buffer: &mut [u8], parts: &[Bytes]) -> usize {
+        let mut filled = 0;
+        for part in parts {
+            let rest = buffer.get_mut(filled..).unwrap_or_default();
+            let Some(front) = rest.get_mut(..part.len()) else {
+                break;
+            };
+            front.copy_from_slice(part);
+            filled += part.len();
+        }
+        whole_batches(buffer.get(..filled).unwrap_or_default())
     }
 
     /// As [`Self::read_into`], but returns `None` where it would wait for the disk.
@@ -260,6 +278,7 @@ impl<F: Files> PartitionLog<F> {
             if plan.length > 0 {
                 plan.position = found.position;
                 plan.file = Some(self.directory().judge(segment.file(self.place()))?);
+                plan.committed_end = self.committed_end(segment);
             }
             if plan.length > 0 && plan.aborted.is_some() {
                 plan.aborted = self.aborted_of(&plan, look, segment, offset..end.offset)?;
@@ -288,6 +307,15 @@ impl<F: Files> PartitionLog<F> {
         }
     }
 
+    fn committed_end(&self, segment: &Segment<F>) -> u64 {
+        let committed = self.high_watermark;
+        match segment.base.cmp(&committed.segment) {
+            Ordering::Less => segment.size,
+            Ordering::Equal => committed.position,
+            Ordering::Greater => 0,
+        }
+    }
+
     fn nothing_to_read(&self, bound: Bound) -> ReadPlan<F> {
         let aborted = (bound == Bound::LastStableOffset).then(Vec::new);
         let directory = Arc::clone(self.directory());
@@ -297,6 +325,7 @@ impl<F: Files> PartitionLog<F> {
             position: 0,
             length: 0,
             first_batch_size: 0,
+            committed_end: 0,
             aborted,
             missing: None,
         }

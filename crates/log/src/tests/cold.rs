@@ -93,3 +93,47 @@ fn a_reader_at_the_tail_needs_nothing_loaded() {
     let plan = log.read_cached(&request(offset)).unwrap();
     assert!(plan.missing.is_none() && plan.length > 0);
 }
+
+#[test]
+fn a_plan_names_where_the_records_end_that_never_change() {
+    let files = new_disk();
+    let mut log = filled(&files);
+    let committed = log.log_end_offset();
+    for _ in 0..30 {
+        append(&mut log, &plain(3, NOW.0));
+    }
+    let plan = |log: &PartitionLog<Disk>, offset| {
+        let everything = ReadRequest {
+            bound: Bound::LogEnd,
+            ..request(offset)
+        };
+        log.read(&everything).unwrap()
+    };
+    let closed = plan(&log, Offset(0));
+    let length = closed.file().unwrap().length().unwrap();
+    assert_eq!(closed.committed_end, length, "a whole segment");
+    let first_uncommitted = plan(&log, committed);
+    assert_eq!(first_uncommitted.committed_end, first_uncommitted.position);
+    let last = plan(&log, log.log_end_offset().plus(-1));
+    assert_eq!(last.committed_end, 0, "a segment above the high watermark");
+    log.set_high_watermark(log.log_end_offset()).unwrap();
+    let length = last.file().unwrap().length().unwrap();
+    let last = plan(&log, log.log_end_offset().plus(-1));
+    assert_eq!(last.committed_end, length);
+}
+
+#[test]
+fn a_truncated_file_is_opened_again() {
+    let files = new_disk();
+    let mut log = filled(&files);
+    let end = log.log_end_offset();
+    let last = request(end.plus(-1));
+    let before = log.read(&last).unwrap();
+    log.truncate_to(end.plus(-3), NOW).unwrap();
+    append(&mut log, &plain(3, NOW.0));
+    log.set_high_watermark(log.log_end_offset()).unwrap();
+    let after = log.read(&last).unwrap();
+    assert_eq!(before.position, after.position);
+    let (before, after) = (before.file().unwrap(), after.file().unwrap());
+    assert!(!std::sync::Arc::ptr_eq(before, after));
+}

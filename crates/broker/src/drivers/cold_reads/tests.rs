@@ -11,7 +11,8 @@ use ottla_log::files::simulated::{Simulated, SimulatedFile};
 use ottla_log::files::{File, Files, Open, Operation};
 use ottla_log::{LogDirectory, Missing, StorageError};
 
-use super::{AHEAD, ColdReads, KEPT_BYTES, Loading, PIECE};
+use super::pieces::{Asked, SIZE};
+use super::{ColdReads, KEPT_BYTES, Loading, Records, SEARCHED};
 use crate::drivers::syncs::Syncs;
 
 type Log = Arc<LogDirectory<Simulated>>;
@@ -35,16 +36,24 @@ fn reads_of<const N: usize>(logs: [&Log; N]) -> ColdReads<Simulated> {
     ColdReads::new(logs.map(|log| (log.path().to_path_buf(), Arc::default())))
 }
 
-fn piece_at(position: u64, file: &Arc<SimulatedFile>) -> Missing<SimulatedFile> {
-    Missing {
-        file: Arc::clone(file),
+fn asked(position: u64) -> Asked {
+    Asked {
         position,
-        length: PIECE,
+        end: position + 1000,
+        committed_end: FILE_BYTES as u64,
     }
 }
 
-fn piece(file: &Arc<SimulatedFile>) -> Missing<SimulatedFile> {
-    piece_at(1000, file)
+/// A thousand bytes from 1000 on.
+fn records(reads: &ColdReads<Simulated>, log: &Log, file: &Arc<SimulatedFile>) -> Records {
+    reads.read(log, file, (&asked(1000), 1000))
+}
+
+fn loading(records: Records) -> Loading {
+    match records {
+        Records::Loading(loading) => loading,
+        Records::Read(bytes) => panic!("{} bytes are in memory", bytes.len()),
+    }
 }
 
 async fn waits(loading: &mut Loading) -> bool {
@@ -54,74 +63,102 @@ async fn waits(loading: &mut Loading) -> bool {
     poll_fn(poll).await
 }
 
-/// Waits until no turn is taken: what is read ahead has been read.
+/// Waits until no thread is taken.
 async fn settled(reads: &ColdReads<Simulated>, log: &Log) {
-    drop(reads.take_all_turns(log.path()).await);
+    // What was started waits for a thread from now on.
+    tokio::task::yield_now().await;
+    drop(reads.take_all_threads(log.path()).await);
 }
 
 #[tokio::test]
-async fn a_piece_is_brought_in_and_a_sequential_reader_is_read_ahead_of() {
+async fn records_are_read_past_the_page_cache_and_ahead_of_a_sequential_reader() {
     let (_disk, log, file) = cold("/a");
     let reads = reads_of([&log]);
-    let mut first = reads.queue(Arc::clone(&log), piece(&file));
-    first.wait().await.unwrap();
+    let read = loading(records(&reads, &log, &file)).wait().await;
+    assert_eq!(read.unwrap().unwrap(), vec![1; 1000]);
     settled(&reads, &log).await;
-    let end = 1000 + PIECE as u64;
-    assert!(file.is_cached(1000, PIECE as u64));
-    assert!(!file.is_cached(end + 4096, 1), "nobody asked for more");
-
-    // A batch was cut short: the reader takes it from its beginning.
-    let next = piece_at(end - 500, &file);
-    reads.queue(Arc::clone(&log), next).wait().await.unwrap();
+    assert_eq!(reads.loaded(), 1);
+    let Records::Read(bytes) = reads.read(&log, &file, (&asked(SIZE as u64 - 10), 1000)) else {
+        panic!("it is in memory");
+    };
+    assert_eq!(bytes, vec![1; 10], "as many as are in one piece");
     settled(&reads, &log).await;
-    assert!(file.is_cached(end, PIECE as u64 - 500 + AHEAD));
-    assert!(!file.is_cached(0, FILE_BYTES as u64));
-    assert_eq!(reads.loaded(), 2);
+    assert_eq!(reads.loaded(), 5, "four are read ahead");
+    assert!(!file.is_cached(0, 1) && !file.is_cached(SIZE as u64, 1));
 }
 
 #[tokio::test]
-async fn what_a_search_lacks_is_brought_in_with_what_lies_around_it() {
+async fn what_a_search_misses_is_cached_with_what_lies_around_it() {
     let (_disk, log, file) = cold("/a");
     let reads = reads_of([&log]);
     let missing = Missing {
+        file: Arc::clone(&file),
+        position: 4 * SEARCHED - 4,
         length: 8,
-        ..piece_at(3 * PIECE as u64 + 100, &file)
     };
-    reads.load_missing(&log, missing).wait().await.unwrap();
-    assert!(file.is_cached(3 * PIECE as u64, PIECE as u64));
-    assert!(!file.is_cached(2 * PIECE as u64, 1) && !file.is_cached(4 * PIECE as u64, 1));
+    let loaded = reads.load_missing(&log, missing).wait().await.unwrap();
+    assert_eq!(loaded, None);
+    assert!(file.is_cached(3 * SEARCHED, 2 * SEARCHED));
+    assert!(!file.is_cached(3 * SEARCHED - 1, 1) && !file.is_cached(5 * SEARCHED, 1));
 }
 
 #[tokio::test]
-async fn a_reader_waits_for_its_turn_and_others_pass_it_when_it_goes_away() {
+async fn uncommitted_records_are_read_into_the_page_cache() {
+    let (_disk, log, file) = cold("/a");
+    let reads = reads_of([&log]);
+    let asked = Asked {
+        committed_end: 1000,
+        ..asked(1000)
+    };
+    let mut loading = loading(reads.read(&log, &file, (&asked, 1000)));
+    assert_eq!(loading.wait().await.unwrap(), None);
+    assert!(file.is_cached(1000, 1000));
+}
+
+#[tokio::test]
+async fn records_are_cached_when_the_memory_for_pieces_is_used_up() {
+    let (_disk, log, file) = cold("/a");
+    let reads = reads_of([&log]);
+    let buffers = Arc::clone(&reads.of(log.path()).buffers);
+    let taken: Vec<_> = std::iter::from_fn(|| buffers.lend()).collect();
+    let mut loading = loading(records(&reads, &log, &file));
+    assert_eq!(loading.wait().await.unwrap(), None);
+    assert!(file.is_cached(1000, 1000));
+    drop(taken);
+}
+
+#[tokio::test]
+async fn a_reader_waits_for_a_thread_and_others_pass_it_when_it_leaves() {
     let (_disk, log, file) = cold("/a");
     let (_other_disk, other_log, other_file) = cold("/b");
     let reads = reads_of([&log, &other_log]);
-    let taken = reads.take_all_turns(log.path()).await;
+    let taken = reads.take_all_threads(log.path()).await;
 
-    let mut first = reads.queue(Arc::clone(&log), piece(&file));
-    let mut second = reads.queue(Arc::clone(&log), piece(&file));
+    let mut first = loading(records(&reads, &log, &file));
+    let far = asked(8 * SIZE as u64);
+    let mut second = loading(reads.read(&log, &file, (&far, 1000)));
     assert!(waits(&mut first).await && waits(&mut second).await);
-    let mut elsewhere = reads.queue(other_log, piece(&other_file));
+    let mut elsewhere = loading(records(&reads, &other_log, &other_file));
     elsewhere.wait().await.unwrap();
-    assert!(!file.is_cached(1000, 1), "no turn was free");
+    assert_eq!(reads.loaded(), 1, "no thread was free");
 
     drop(first);
     drop(taken);
     second.wait().await.unwrap();
     drop(second);
     settled(&reads, &log).await;
-    assert!(file.is_cached(1000, PIECE as u64));
+    assert_eq!(reads.loaded(), 2, "nothing is read for a reader that left");
     assert_eq!(Arc::strong_count(&file), 1, "nobody holds the file");
 }
 
 #[tokio::test]
-async fn a_read_that_fails_takes_the_directory_offline_for_those_who_wait() {
+async fn a_read_that_fails_takes_the_directory_offline_for_all_who_wait() {
     let (disk, log, file) = cold("/a");
     let reads = reads_of([&log]);
     disk.fail_nth(Operation::Read, 1, ErrorKind::Other);
-    for _ in 0..2 {
-        let failed = reads.queue(Arc::clone(&log), piece(&file)).wait().await;
+    let mut both = [0; 2].map(|_| loading(records(&reads, &log, &file)));
+    for loading in &mut both {
+        let failed = loading.wait().await;
         assert!(matches!(failed, Err(StorageError::Offline { .. })));
     }
     assert!(log.failure().is_some());
@@ -130,7 +167,7 @@ async fn a_read_that_fails_takes_the_directory_offline_for_those_who_wait() {
 
 #[tokio::test]
 async fn a_sync_goes_first() {
-    let (_disk, log, file) = cold("/a");
+    let (disk, log, file) = cold("/a");
     let syncs = Arc::new(Syncs::waited_for(Duration::from_hours(1)));
     let reads = ColdReads::new([(log.path().to_path_buf(), Arc::clone(&syncs))]);
     let (begun, end) = (Arc::new(Barrier::new(2)), Arc::new(Barrier::new(2)));
@@ -142,17 +179,33 @@ async fn a_sync_goes_first() {
         });
     });
     begun.wait();
-    let mut loading = reads.queue(Arc::clone(&log), piece(&file));
-    let early = tokio::time::timeout(Duration::from_millis(100), loading.wait()).await;
-    assert!(early.is_err() && !file.is_cached(1000, 1));
+    let missing = Missing {
+        file: Arc::clone(&file),
+        position: 0,
+        length: 8,
+    };
+    let mut both = [
+        loading(records(&reads, &log, &file)),
+        reads.load_missing(&log, missing),
+    ];
+    // Nothing is asserted before the sync ends: a test that fails must not leave threads behind that wait for it.
+    let mut is_early = false;
+    for loading in &mut both {
+        let early = tokio::time::timeout(Duration::from_millis(100), loading.wait()).await;
+        is_early |= early.is_ok();
+    }
+    let early = disk.count(Operation::Read);
     end.wait();
     sync.unwrap().join().unwrap();
-    loading.wait().await.unwrap();
-    assert!(file.is_cached(1000, PIECE as u64));
+    for loading in &mut both {
+        loading.wait().await.unwrap();
+    }
+    assert!(!is_early);
+    assert_eq!((early, disk.count(Operation::Read)), (0, 2));
 }
 
 #[test]
-fn what_was_brought_in_is_dropped_when_enough_came_after_it() {
+fn what_was_cached_is_dropped_when_enough_came_after_it() {
     let (_disk, log, file) = cold("/a");
     let reads = reads_of([&log]).of(log.path());
     file.prefetch(0, FILE_BYTES as u64);

@@ -226,12 +226,12 @@ async fn a_reader_that_waits_for_the_disk_holds_neither_a_thread_nor_the_lock() 
     let cold_reads = ColdReads::new([(path.clone(), Arc::default())]);
     let (mut targets, mut limits) = ([target(&partition)], limits(size));
     limits.cold_reads = Arc::new(cold_reads);
-    let turns = limits.cold_reads.take_all_turns(&path).await;
+    let threads = limits.cold_reads.take_all_threads(&path).await;
     let mut reading = pin!(plan_enough(&mut targets, &limits));
     let is_waiting = poll_fn(|context| Poll::Ready(reading.as_mut().poll(context).is_pending()));
     assert!(is_waiting.await);
     append(&partition);
-    drop(turns);
+    drop(threads);
     let plans = reading.await;
     let (planned, _) = plans[0].as_ref().unwrap();
     assert_eq!(planned.plan.length, size);
