@@ -1,12 +1,12 @@
 //! The group coordinators of this broker: one task for each partition of `__consumer_offsets` that it leads.
 //!
-//! [`GroupCoordinators`] finds the task that owns a group, and sends requests to it; `owner` is such a task.
+//! [`GroupCoordinators`] finds the task that owns a group, and sends requests to it; `drivers/coordinator.rs` is such a
+//! task.
 //! [`GroupCoordinators::reconcile`] starts and ends tasks as leadership changes. A task that is still loading its
 //! partition delays only the requests that are sent to it.
 
 mod follow;
 pub(crate) mod load;
-mod owner;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, PoisonError, RwLock};
@@ -19,8 +19,8 @@ use ottla_protocol::ids::{PartitionIndex, Uuid};
 use ottla_protocol::records::Compression;
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 
-use self::owner::{Log, Message, Owner};
 use crate::config::BrokerConfig;
+use crate::drivers::coordinator::{Log, Message, Owner, Phase};
 use crate::internal_topics::CONSUMER_OFFSETS;
 use crate::process::clock::Clock;
 use crate::replicas::{Found, Partition, Replicas};
@@ -28,21 +28,10 @@ use crate::replicas::{Found, Partition, Replicas};
 pub use self::follow::follow;
 pub use ottla_coordinator::Unavailable;
 
-/// Upper bound of the messages that wait for one coordinator; beyond it senders wait.
-const MAX_WAITING: usize = 1024;
 /// Upper bound of the partitions that are loaded at the same time.
 const LOADS_AT_ONCE: usize = 2;
 /// How long a request waits for a coordinator that is loading. Then it is answered with `COORDINATOR_LOAD_IN_PROGRESS`.
 const PATIENCE: Duration = Duration::from_millis(100);
-
-/// Whether a coordinator can be asked.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Phase {
-    Loading,
-    Active,
-    /// Its partition cannot be read.
-    Failed,
-}
 
 /// How a coordinator's task is reached. The task ends when the last of these is dropped.
 #[derive(Debug, Clone)]
@@ -204,8 +193,6 @@ impl GroupCoordinators {
         if let Some(known) = known.filter(|known| known.topic == topic && known.epoch == epoch) {
             return known;
         }
-        let (messages, mailbox) = mpsc::channel(MAX_WAITING);
-        let (settle, phase) = watch::channel(Phase::Loading);
         let log = Log {
             partition,
             disk_work: Arc::clone(self.replicas.disk_work()),
@@ -213,7 +200,7 @@ impl GroupCoordinators {
             clock: self.clock,
         };
         let owner = Owner::new(log, self.config.clone(), self.commit_timeout);
-        tokio::spawn(owner.run(mailbox, settle, Arc::clone(&self.loads)));
+        let (messages, phase) = owner.start(Arc::clone(&self.loads));
         Handle {
             topic,
             epoch,

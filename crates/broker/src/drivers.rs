@@ -10,6 +10,7 @@ mod closing;
 pub mod cold_reads;
 pub mod committed_log;
 pub mod controller;
+pub mod coordinator;
 pub mod disk_work;
 mod flusher;
 pub mod housekeeper;

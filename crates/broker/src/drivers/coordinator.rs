@@ -18,11 +18,20 @@ use ottla_protocol::time::Now;
 use ottla_replica::own_records;
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 
-use super::{Phase, load};
-use crate::drivers::disk_work::DiskWork;
+use super::disk_work::DiskWork;
+use crate::coordinators::load;
 use crate::process::clock::Clock;
 use crate::replicas::Partition;
 use crate::replicas::partition::{self, replicated};
+
+/// Whether a coordinator can be asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Phase {
+    Loading,
+    Active,
+    /// Its partition cannot be read.
+    Failed,
+}
 
 /// Where the reply to a request goes. Dropped without a reply, it means [`Unavailable::NotCoordinator`].
 pub type Answer = oneshot::Sender<Result<GroupReply, Unavailable>>;
@@ -35,6 +44,9 @@ pub enum Message {
     /// A notice, which is not answered.
     Notice(Notice),
 }
+
+/// Upper bound of the messages that wait for one coordinator; beyond it senders wait.
+const MAX_WAITING: usize = 1024;
 
 /// How long to wait before a partition that could not be read is read again.
 const RETRY: Duration = Duration::from_secs(1);
@@ -89,8 +101,17 @@ impl Owner {
         }
     }
 
+    /// Starts the task, which ends when the last sender of messages is dropped. `loads` bounds how many partitions are
+    /// read at the same time.
+    pub fn start(self, loads: Arc<Semaphore>) -> (mpsc::Sender<Message>, watch::Receiver<Phase>) {
+        let (messages, mailbox) = mpsc::channel(MAX_WAITING);
+        let (settle, phase) = watch::channel(Phase::Loading);
+        tokio::spawn(self.run(mailbox, settle, loads));
+        (messages, phase)
+    }
+
     /// Reads the partition and serves until every sender of messages is gone.
-    pub async fn run(
+    async fn run(
         mut self,
         mut messages: mpsc::Receiver<Message>,
         phase: watch::Sender<Phase>,
