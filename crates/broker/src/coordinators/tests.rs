@@ -9,9 +9,9 @@ use ottla_coordinator::group::requests::GroupReply;
 use ottla_protocol::ids::Uuid;
 use tokio::sync::{mpsc, watch};
 
-use super::owner::Message;
 use super::{GroupCoordinators, Handle, Phase};
 use crate::config::BrokerConfig;
+use crate::drivers::coordinator::Message;
 use crate::process::clock::Clock;
 use crate::replicas::Replicas;
 
