@@ -62,13 +62,12 @@ const NET: u64 = 400;
 
 /// A planted bug is caught by a seed, which does not fail without it.
 fn must_catch(bug: Bug) {
-    must_catch_from(0, bug);
+    must_catch_within(NET, bug);
 }
 
-/// The same for a bug that few seeds meet.
-fn must_catch_from(first: u64, bug: Bug) {
-    let caught = (first..first + NET).find(|seed| run(*seed, Some(bug)).failure.is_some());
-    let seed = caught.unwrap_or_else(|| panic!("{bug:?} was not caught by {NET} seeds"));
+fn must_catch_within(seeds: u64, bug: Bug) {
+    let caught = (0..seeds).find(|seed| run(*seed, Some(bug)).failure.is_some());
+    let seed = caught.unwrap_or_else(|| panic!("{bug:?} was not caught by {seeds} seeds"));
     println!("{bug:?} is caught by seed {seed}");
     must_hold(seed);
 }
@@ -127,9 +126,11 @@ fn an_answer_of_an_earlier_epoch_is_caught() {
     must_catch(Bug::EarlierAnswerTaken);
 }
 
+/// One seed in thousands meets it. `followers.rs` has the rule, which `cargo test` checks.
 #[test]
+#[ignore = "takes thousands of seeds"]
 fn batches_of_a_later_epoch_are_caught() {
-    must_catch_from(2200, Bug::LaterBatchesAppended);
+    must_catch_within(20_000, Bug::LaterBatchesAppended);
 }
 
 #[test]
