@@ -112,12 +112,13 @@ pub async fn start(config: BrokerConfig, clock: Clock) -> Result<Running, StartE
         _locks: opened.locks,
     };
     running.serve_http(http, &stopping);
-    load_partitions(&broker, &opened.directories).await?;
+    let previous_epoch = load_partitions(&broker, &opened.directories).await?;
     refuse_unserved_state(&broker).await?;
     config_changes::warn_of_stored(&broker.controller.image());
     run_controller(&broker, owner).map_err(StartError::Thread)?;
     follow_controller(&broker, follower).map_err(StartError::Thread)?;
-    running.epoch = join_cluster(&broker, &listeners, opened.directories).await?;
+    let last = (opened.directories, previous_epoch);
+    running.epoch = join_cluster(&broker, &listeners, last).await?;
     running.follow_metadata(&stopping);
     listeners.extend(controllers);
     running.accept(listeners, &stopping);
@@ -132,8 +133,8 @@ fn addresses(listeners: &[Listener]) -> Vec<(String, SocketAddr)> {
     bound.collect()
 }
 
-/// Opens the partitions that the metadata knows.
-async fn load_partitions(broker: &Arc<Broker>, directories: &[Uuid]) -> Result<(), LogsError> {
+/// Opens the partitions that the metadata knows. Returns the epoch with which the last process shut down cleanly, or -1.
+async fn load_partitions(broker: &Arc<Broker>, directories: &[Uuid]) -> Result<i64, LogsError> {
     for (directory, id) in broker.replicas.directories().iter().zip(directories) {
         let known = directory.id.get_or_init(|| *id);
         assert_eq!(known, id, "a log directory has one id");
@@ -147,8 +148,14 @@ async fn load_partitions(broker: &Arc<Broker>, directories: &[Uuid]) -> Result<(
         initial_delay: storage.initial_task_delay,
     };
     let drivers = Arc::clone(&broker.drivers);
+    let replicas = Arc::clone(&broker.replicas);
     let image = broker.controller.image();
-    blocking(move || drivers.load(&image, intervals)).await
+    blocking(move || {
+        let previous_epoch = replicas.node().previous_epoch()?;
+        drivers.load(&image, intervals)?;
+        Ok(previous_epoch)
+    })
+    .await
 }
 
 /// Refuses a start with state that this release would break. A refused start closes the logs with the epoch of the last
@@ -191,7 +198,7 @@ fn controller_settings(config: &BrokerConfig) -> Settings {
 async fn join_cluster(
     broker: &Broker,
     listeners: &[Listener],
-    directories: Vec<Uuid>,
+    last: (Vec<Uuid>, i64),
 ) -> Result<i64, StartError> {
     let mut endpoints = Vec::new();
     for (listener, configured) in listeners.iter().zip(&broker.config.network.listeners) {
@@ -213,7 +220,7 @@ async fn join_cluster(
         });
     }
     let config = &broker.config;
-    let epoch = registration::register(&broker.controller, config, endpoints, directories).await?;
+    let epoch = registration::register(&broker.controller, config, endpoints, last).await?;
     registration::unfence(&broker.controller, config, epoch).await?;
     Ok(epoch)
 }

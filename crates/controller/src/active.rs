@@ -14,7 +14,7 @@ use ottla_protocol::ids::Offset;
 use ottla_protocol::messages::metadata::MetadataRecord;
 
 use crate::request::{ControllerReply, ControllerRequest};
-use crate::{Settings, View};
+use crate::{Settings, UncleanElection, View};
 
 /// Records above which no further request joins a proposal, as Kafka bounds one operation.
 const MAX_RECORDS_PER_PROPOSAL: usize = 10_000;
@@ -34,6 +34,8 @@ pub struct Published<T> {
     pub metadata: Option<(MetadataImage, Changes)>,
     /// The replies that may leave once the image is published, in the order of their requests.
     pub replies: Vec<(T, ControllerReply)>,
+    /// The elections among the changes that may lose acknowledged records.
+    pub unclean_elections: Vec<UncleanElection>,
 }
 
 /// The active controller. `T` identifies the caller of a request.
@@ -51,6 +53,7 @@ struct Proposed<T> {
     end: Offset,
     proposal: Proposal,
     replies: Vec<(T, ControllerReply)>,
+    unclean_elections: Vec<UncleanElection>,
 }
 
 impl<T> Active<T> {
@@ -80,6 +83,7 @@ impl<T> Active<T> {
         let mut delta = MetadataDelta::new(image.clone());
         let mut records = Vec::new();
         let mut replies = Vec::new();
+        let mut unclean_elections = Vec::new();
         let mut requests = requests.into_iter();
         while records.len() < MAX_RECORDS_PER_PROPOSAL
             && let Some((caller, request)) = requests.next()
@@ -93,6 +97,7 @@ impl<T> Active<T> {
                 delta.replay(record);
             }
             records.extend(decision.records);
+            unclean_elections.extend(decision.unclean_elections);
             replies.push((caller, decision.reply));
         }
         let proposed = Proposed {
@@ -102,6 +107,7 @@ impl<T> Active<T> {
                 records,
             },
             replies,
+            unclean_elections,
         };
         &self.proposed.push_back_mut(proposed).proposal
     }
@@ -110,6 +116,7 @@ impl<T> Active<T> {
     pub fn on_committed(&mut self, offset: Offset) -> Published<T> {
         let mut changes = None;
         let mut replies = Vec::new();
+        let mut unclean_elections = Vec::new();
         while let Some(proposed) = self.proposed.pop_front_if(|first| first.end <= offset) {
             let records = &proposed.proposal.records;
             if !records.is_empty() {
@@ -117,10 +124,12 @@ impl<T> Active<T> {
                 changes.extend(self.committed.load(records));
             }
             replies.extend(proposed.replies);
+            unclean_elections.extend(proposed.unclean_elections);
         }
         Published {
             metadata: changes.map(|changes| (self.image().clone(), changes)),
             replies,
+            unclean_elections,
         }
     }
 
@@ -148,11 +157,13 @@ fn end_of(next: Offset, records: &[MetadataRecord]) -> Offset {
 mod tests {
     use super::{Active, Published};
     use crate::Settings;
+    use crate::broker_heartbeat::{ControlledShutdown, Heartbeat, Wish};
+    use crate::brokers::Registration;
     use crate::create_topics::NewTopic;
     use crate::request::{
-        ControllerReply, ControllerRequest, CreateTopics, RegisterBroker, UnfenceBroker,
+        BrokerHeartbeat, ControllerReply, ControllerRequest, CreateTopics, RegisterBroker,
     };
-    use ottla_metadata::{BrokerRegistration, MetadataImage};
+    use ottla_metadata::{BrokerRegistration, FeatureRange, MetadataImage, versions};
     use ottla_protocol::ids::{NodeId, Offset, Uuid};
 
     fn active() -> Active<u32> {
@@ -160,18 +171,33 @@ mod tests {
     }
 
     fn register() -> ControllerRequest {
-        RegisterBroker(BrokerRegistration {
-            id: NodeId(1),
-            ..BrokerRegistration::default()
+        let metadata_version = FeatureRange {
+            name: versions::FEATURE.to_owned(),
+            minimum: 1,
+            maximum: 99,
+        };
+        RegisterBroker(Registration {
+            broker: BrokerRegistration {
+                id: NodeId(1),
+                features: vec![metadata_version],
+                ..BrokerRegistration::default()
+            },
+            previous_epoch: -1,
+            is_alive: false,
         })
         .into()
     }
 
     fn unfence() -> ControllerRequest {
-        UnfenceBroker {
+        BrokerHeartbeat(Heartbeat {
             broker: NodeId(1),
             epoch: 0,
-        }
+            metadata_offset: Offset(0),
+            wish: Wish::Serve,
+            offline_directories: Vec::new(),
+            cordoned_directories: None,
+            shutdown: ControlledShutdown::None,
+        })
         .into()
     }
 

@@ -74,7 +74,7 @@ fn each<T>(
     if validate_only {
         records.clear();
     }
-    Decision { records, reply }
+    Decision::new(records, reply)
 }
 
 /// Refuses a resource that does not exist. Returns the id of a topic, `None` for other resources.

@@ -38,9 +38,12 @@ pub enum InvalidAssignment {
          shutdown"
     )]
     NoActiveBroker(PartitionIndex),
-    /// AlterPartitionReassignments to other brokers.
-    #[error("moving replicas between brokers is not served in this release")]
-    MoveNotServed,
+    /// AlterPartitionReassignments cancels, and every replica was being added.
+    #[error("the replicas that are being added are all that there are")]
+    NothingToRevertTo,
+    /// AlterPartitionReassignments cancels, and only replicas that were being added are in sync.
+    #[error("reverting the partition assignment would require an unclean leader election")]
+    UncleanRevert,
 }
 
 /// The replicas of each partition, in the order of the partitions, as CreateTopics assigns them.

@@ -1,234 +1,213 @@
-//! Registers and unfences brokers, and moves the leaderships that this affects.
+//! Registers, fences, unfences and unregisters brokers, and changes the partitions that this affects.
+//!
+//! The record of the broker comes behind the changes of its partitions, except when it returns. So a controller that
+//! fails in between repeats the changes: the broker registers again.
 
-use ottla_metadata::registration::UNFENCE;
-use ottla_metadata::{BrokerRegistration, MetadataImage, Partition};
-use ottla_protocol::ids::{NodeId, PartitionIndex, Uuid};
-use ottla_protocol::messages::metadata::register_broker_record::{BrokerEndpoint, BrokerFeature};
-use ottla_protocol::messages::metadata::{
-    BrokerRegistrationChangeRecord, MetadataRecord, RegisterBrokerRecord,
-};
+use ottla_metadata::partition::is_reserved_directory;
+use ottla_metadata::registration::{FENCE, UNFENCE};
+use ottla_metadata::{BrokerRegistration, MetadataImage, Partition, versions};
+use ottla_protocol::ids::{NodeId, Offset};
+use ottla_protocol::messages::metadata::{BrokerRegistrationChangeRecord, UnregisterBrokerRecord};
 
-use crate::partition_change::{Claim, PartitionChange};
+use crate::leadership;
+use crate::partition_change::About;
+use crate::refusal::InvalidRegistration;
 use crate::{Decision, Refusal, View};
 
-/// Decides BrokerRegistration. `epoch` is the offset of the proposal's first record, and so larger than every earlier
-/// epoch. A broker that is registered already is registered again. It is fenced and leads no partition until it is
-/// unfenced.
-pub fn register(
-    view: View<'_>,
-    broker: &BrokerRegistration,
-    epoch: i64,
-) -> Decision<Result<i64, Refusal>> {
-    if let Some(refusal) = unsupported_feature(view.image, broker) {
-        return Decision::reply(Err(refusal));
-    }
-    let mut records = lose_leaderships(view.image, broker.id);
-    let endpoints = broker.endpoints.iter().map(|endpoint| BrokerEndpoint {
-        name: endpoint.listener.clone(),
-        host: endpoint.host.clone(),
-        port: endpoint.port,
-        security_protocol: endpoint.security_protocol,
-        ..BrokerEndpoint::default()
-    });
-    let features = broker.features.iter().map(|feature| BrokerFeature {
-        name: feature.name.clone(),
-        min_supported_version: feature.minimum,
-        max_supported_version: feature.maximum,
-        ..BrokerFeature::default()
-    });
-    // The changes of leader come first: they belong to the old registration.
-    records.push(
-        RegisterBrokerRecord {
-            broker_id: broker.id.0,
-            incarnation_id: broker.incarnation,
-            broker_epoch: epoch,
-            end_points: endpoints.collect(),
-            features: features.collect(),
-            rack: broker.rack.clone(),
-            fenced: true,
-            log_dirs: broker.directories.clone(),
-            ..RegisterBrokerRecord::default()
-        }
-        .into(),
-    );
-    Decision {
-        records,
-        reply: Ok(epoch),
-    }
+/// A request to register a broker.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Registration {
+    pub broker: BrokerRegistration,
+    /// The epoch with which its last process shut down in an orderly way; -1 if it did not.
+    pub previous_epoch: i64,
+    /// Whether the process that is registered under this id is alive, by its heartbeats.
+    pub is_alive: bool,
 }
 
-fn unsupported_feature(image: &MetadataImage, broker: &BrokerRegistration) -> Option<Refusal> {
-    let supports = |name: &str, level: i16| {
-        let range = broker.features.iter().find(|feature| feature.name == name);
-        range.map_or(level == 0, |range| {
-            (range.minimum..=range.maximum).contains(&level)
-        })
+/// Decides BrokerRegistration. The epoch is the offset of the broker's record, and so larger than every earlier epoch. A
+/// new process is fenced and leads no partition until it is unfenced; one that registers again keeps its state.
+///
+/// `next` is the offset that the first record will have.
+pub fn register(
+    view: View<'_>,
+    request: &Registration,
+    next: Offset,
+) -> Decision<Result<i64, Refusal>> {
+    let broker = &request.broker;
+    if let Err(refusal) = check(view.image, request) {
+        return Decision::reply(Err(refusal));
+    }
+    let known = view.image.brokers.get(&broker.id);
+    let same = known.filter(|known| known.incarnation == broker.incarnation);
+    let mut decision = match same {
+        Some(_) => Decision::reply(()),
+        None => clean_up(view, request),
     };
-    let (name, level) = image
-        .features
-        .iter()
-        .find(|(name, level)| !supports(name, **level))?;
-    Some(Refusal::UnsupportedFeature {
-        name: name.clone(),
-        level: *level,
+    let behind = i64::try_from(decision.records.len()).unwrap_or(i64::MAX);
+    let epoch = same.map_or(next.plus(behind).0, |same| same.epoch);
+    let has_directories = view.image.metadata_version().has_directory_assignment();
+    let directories = if has_directories {
+        broker.directories.clone()
+    } else {
+        Vec::new()
+    };
+    let registered = BrokerRegistration {
+        epoch,
+        fenced: same.is_none_or(|same| same.fenced),
+        in_controlled_shutdown: same.is_some_and(|same| same.in_controlled_shutdown),
+        directories,
+        cordoned_directories: None,
+        ..broker.clone()
+    };
+    decision.add(registered.to_record());
+    decision.replying(|()| Ok(epoch))
+}
+
+/// The partitions of the process that was registered before.
+fn clean_up(view: View<'_>, request: &Registration) -> Decision<()> {
+    let id = request.broker.id;
+    let known = view.image.brokers.get(&id);
+    let was_clean = known.is_some_and(|known| known.epoch == request.previous_epoch);
+    if was_clean || !view.image.has_eligible_leader_replicas() {
+        return leave(view, id);
+    }
+    leadership::updates(view, About::ShutDownUncleanly(id), |partition| {
+        partition.isr.contains(&id) || partition.eligible_leaders.contains(&id)
     })
 }
 
-/// Decides that a broker is unfenced, because it has caught up. It becomes the leader of its partitions that have none,
-/// where its `Claim` allows that.
-pub fn unfence(view: View<'_>, id: NodeId, epoch: i64) -> Decision<Result<(), Refusal>> {
+/// The broker leaves the ISRs, and leads nothing.
+pub(crate) fn leave(view: View<'_>, id: NodeId) -> Decision<()> {
+    leadership::updates(view, About::Leaves(id), |partition| {
+        partition.isr.contains(&id)
+    })
+}
+
+/// In Kafka's order.
+fn check(image: &MetadataImage, request: &Registration) -> Result<(), Refusal> {
+    let broker = &request.broker;
+    let known = image.brokers.get(&broker.id);
+    let is_same = known.is_none_or(|known| known.incarnation == broker.incarnation);
+    if request.is_alive && !is_same {
+        return Err(Refusal::DuplicateBroker(broker.id));
+    }
+    if image.metadata_version().has_directory_assignment() {
+        check_directories(image, broker)?;
+    }
+    check_features(image, broker)
+}
+
+fn check_directories(image: &MetadataImage, broker: &BrokerRegistration) -> Result<(), Refusal> {
+    let directories = &broker.directories;
+    if directories.is_empty() {
+        return Err(InvalidRegistration::NoDirectory.into());
+    }
+    if directories.iter().any(|id| is_reserved_directory(*id)) {
+        return Err(InvalidRegistration::ReservedDirectory.into());
+    }
+    let mut sorted = directories.clone();
+    sorted.sort_unstable();
+    sorted.dedup();
+    if sorted.len() != directories.len() {
+        return Err(InvalidRegistration::DirectoryTwice.into());
+    }
+    let others = image.brokers.values().filter(|other| other.id != broker.id);
+    for other in others {
+        let shared = directories.iter().find(|id| other.directories.contains(id));
+        if let Some(directory) = shared {
+            let (other, directory) = (other.id, *directory);
+            return Err(InvalidRegistration::DirectoryOfOther { other, directory }.into());
+        }
+    }
+    Ok(())
+}
+
+/// Each finalized level must be in the broker's range. A feature that it does not name is supported at level 0 only.
+fn check_features(image: &MetadataImage, broker: &BrokerRegistration) -> Result<(), Refusal> {
+    let level = |name: &str| match name {
+        versions::FEATURE => image.metadata_version().0,
+        _ => image.features.get(name).copied().unwrap_or(0),
+    };
+    let check = |name: &str, minimum: i16, maximum: i16| {
+        let level = level(name);
+        if (minimum..=maximum).contains(&level) {
+            return Ok(());
+        }
+        Err(Refusal::UnsupportedFeature {
+            name: name.to_owned(),
+            level,
+            supported: (minimum, maximum),
+        })
+    };
+    for feature in &broker.features {
+        check(&feature.name, feature.minimum, feature.maximum)?;
+    }
+    let is_named = |name: &str| broker.features.iter().any(|feature| feature.name == name);
+    if !is_named(versions::FEATURE) {
+        return Err(InvalidRegistration::NoMetadataVersion.into());
+    }
+    let mut unnamed = image.features.keys().filter(|name| !is_named(name));
+    unnamed.try_for_each(|name| check(name, 0, 0))
+}
+
+/// The registration that a broker means by its id and epoch.
+pub(crate) fn registered(
+    image: &MetadataImage,
+    (id, epoch): (NodeId, i64),
+) -> Result<&BrokerRegistration, Refusal> {
+    let broker = image.brokers.get(&id);
+    let broker = broker.filter(|broker| broker.epoch == epoch);
+    let broker = broker.ok_or(Refusal::StaleBrokerEpoch)?;
+    Ok(broker)
+}
+
+/// A broker that does not answer, or wants to be fenced, leaves the ISRs and leads nothing. This is safe also for one that
+/// is alive. A broker that is fenced, or registered anew meanwhile, stays as it is.
+pub fn fence(view: View<'_>, broker: (NodeId, i64)) -> Decision<()> {
+    match registered(view.image, broker) {
+        Ok(registered) if !registered.fenced => {}
+        _ => return Decision::reply(()),
+    }
+    let mut decision = leave(view, broker.0);
+    decision.add(BrokerRegistrationChangeRecord {
+        fenced: FENCE,
+        ..unchanged(broker)
+    });
+    decision
+}
+
+/// A broker that has caught up may lead, first of all the partitions that have no leader.
+pub(crate) fn unfence(view: View<'_>, broker: (NodeId, i64)) -> Decision<()> {
+    let mut decision = Decision::reply(());
+    decision.add(BrokerRegistrationChangeRecord {
+        fenced: UNFENCE,
+        ..unchanged(broker)
+    });
+    let has_no_leader = |partition: &Partition| partition.leader.is_none();
+    let about = About::Returns(broker.0);
+    decision.join(leadership::updates(view, about, has_no_leader));
+    decision
+}
+
+/// Decides UnregisterBroker. Its partitions keep it as a replica.
+pub fn unregister(view: View<'_>, id: NodeId) -> Decision<Result<(), Refusal>> {
     let Some(broker) = view.image.brokers.get(&id) else {
         return Decision::reply(Err(Refusal::UnknownBroker(id.0)));
     };
-    if broker.epoch != epoch {
-        return Decision::reply(Err(Refusal::StaleBrokerEpoch));
-    }
-    if !broker.fenced {
-        return Decision::reply(Ok(()));
-    }
-    let change = BrokerRegistrationChangeRecord {
+    let mut decision = leave(view, id);
+    decision.add(UnregisterBrokerRecord {
+        broker_id: id.0,
+        broker_epoch: broker.epoch,
+        ..UnregisterBrokerRecord::default()
+    });
+    decision.replying(Ok)
+}
+
+/// A change of a registration that changes nothing.
+pub(crate) fn unchanged((id, epoch): (NodeId, i64)) -> BrokerRegistrationChangeRecord {
+    BrokerRegistrationChangeRecord {
         broker_id: id.0,
         broker_epoch: epoch,
-        fenced: UNFENCE,
         ..BrokerRegistrationChangeRecord::default()
-    };
-    let mut records = vec![MetadataRecord::from(change)];
-    let may_lead = |partition: &Partition| {
-        let has_no_leader = partition.leader.is_none();
-        // A partition in a directory that is offline stays without a leader until that is back.
-        has_no_leader && broker.is_online(partition) && Claim::of(partition, id) != Claim::None
-    };
-    let led = partitions_of(view.image, id).filter(|(_, _, partition)| may_lead(partition));
-    records.extend(led.filter_map(|(topic, index, partition)| {
-        let change = PartitionChange::new(topic, index, partition);
-        change.elect(id).record()
-    }));
-    Decision {
-        records,
-        reply: Ok(()),
-    }
-}
-
-/// The records by which a broker gives up what it leads. Each partition goes to the next in-sync replica on an active
-/// broker. Where there is none it has no leader, and this broker stays in the ISR: it alone has every acknowledged record.
-fn lose_leaderships(image: &MetadataImage, id: NodeId) -> Vec<MetadataRecord> {
-    if image.brokers.get(&id).is_none_or(|broker| broker.fenced) {
-        return Vec::new();
-    }
-    partitions_of(image, id)
-        .filter(|(_, _, partition)| partition.leader == Some(id))
-        .filter_map(|(topic, index, partition)| {
-            let change = PartitionChange::new(topic, index, partition);
-            let mut others = partition.replicas.iter().filter(|other| **other != id);
-            let next = others.find(|other| {
-                Claim::of(partition, **other) == Claim::InSync && image.is_active(**other)
-            });
-            match next {
-                Some(next) => change.elect(*next),
-                None => change.without_leader(),
-            }
-            .record()
-        })
-        .collect()
-}
-
-fn partitions_of(
-    image: &MetadataImage,
-    id: NodeId,
-) -> impl Iterator<Item = (Uuid, PartitionIndex, &Partition)> {
-    image
-        .topics
-        .values()
-        .flat_map(|topic| {
-            topic
-                .partitions
-                .iter()
-                .map(|(index, partition)| (topic.id, *index, partition))
-        })
-        .filter(move |(_, _, partition)| partition.replicas.contains(&id))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::unfence;
-    use crate::{Settings, View};
-    use ottla_metadata::{MetadataDelta, MetadataImage};
-    use ottla_protocol::ids::{NodeId, PartitionIndex, Uuid};
-    use ottla_protocol::messages::metadata::{
-        MetadataRecord, PartitionRecord, RegisterBrokerRecord, TopicRecord,
-    };
-
-    /// A partition of broker 1 without a leader, as `left` says it was left.
-    fn after_unfencing(left: PartitionRecord) -> ottla_metadata::Partition {
-        let topic_id = Uuid::from_parts(7, 7);
-        let broker = RegisterBrokerRecord {
-            broker_id: 1,
-            broker_epoch: 5,
-            fenced: true,
-            ..RegisterBrokerRecord::default()
-        };
-        let topic = TopicRecord {
-            name: "t".into(),
-            topic_id,
-            ..TopicRecord::default()
-        };
-        let partition = PartitionRecord {
-            topic_id,
-            partition_id: 0,
-            replicas: vec![1],
-            leader: -1,
-            leader_epoch: 3,
-            ..left
-        };
-        let mut delta = MetadataDelta::new(MetadataImage::default());
-        let first: [MetadataRecord; 3] = [broker.into(), topic.into(), partition.into()];
-        for record in &first {
-            delta.replay(record);
-        }
-        let settings = Settings::default();
-        let image = delta.image().clone();
-        let view = View {
-            image: &image,
-            settings: &settings,
-        };
-        let decision = unfence(view, NodeId(1), 5);
-        decision
-            .records
-            .iter()
-            .for_each(|record| delta.replay(record));
-        let partition = delta.image().partition(topic_id, PartitionIndex(0));
-        partition.unwrap().clone()
-    }
-
-    #[test]
-    fn a_partition_left_by_a_clean_shutdown_of_kafka_is_led_again() {
-        let partition = after_unfencing(PartitionRecord {
-            eligible_leader_replicas: Some(vec![1]),
-            last_known_elr: Some(vec![1]),
-            ..PartitionRecord::default()
-        });
-        assert_eq!(partition.leader, Some(NodeId(1)));
-        assert_eq!(partition.isr, [NodeId(1)]);
-        assert!(partition.eligible_leaders.is_empty() && !partition.recovering);
-        assert_eq!(partition.leader_epoch.0, 4);
-    }
-
-    #[test]
-    fn the_last_known_leader_leads_again_recovering() {
-        let partition = after_unfencing(PartitionRecord {
-            last_known_elr: Some(vec![1]),
-            ..PartitionRecord::default()
-        });
-        assert_eq!(partition.leader, Some(NodeId(1)));
-        assert!(partition.recovering);
-    }
-
-    #[test]
-    fn a_replica_that_may_lack_records_does_not_lead_by_itself() {
-        let partition = after_unfencing(PartitionRecord {
-            eligible_leader_replicas: Some(vec![2]),
-            ..PartitionRecord::default()
-        });
-        assert_eq!(partition.leader, None);
     }
 }

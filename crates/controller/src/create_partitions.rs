@@ -49,7 +49,7 @@ pub fn decide(view: View<'_>, growths: &[Growth], validate_only: bool) -> Decisi
     if validate_only {
         records.clear();
     }
-    Decision { records, reply }
+    Decision::new(records, reply)
 }
 
 fn grow(view: View<'_>, growth: &Growth) -> Result<Vec<MetadataRecord>, Refusal> {

@@ -70,7 +70,7 @@ pub fn decide(view: View<'_>, topics: &[NewTopic], validate_only: bool) -> Decis
     if validate_only {
         records.clear();
     }
-    Decision { records, reply }
+    Decision::new(records, reply)
 }
 
 fn create(

@@ -70,7 +70,7 @@ pub fn decide(view: View<'_>, topics: &[TopicReference]) -> Decision<Reply> {
             }
         }
     }
-    Decision { records, reply }
+    Decision::new(records, reply)
 }
 
 impl From<&TopicReference> for Named {

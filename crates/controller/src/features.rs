@@ -96,10 +96,7 @@ pub fn decide(
     if validate_only {
         records.clear();
     }
-    Decision {
-        records,
-        reply: Ok(()),
-    }
+    Decision::new(records, Ok(()))
 }
 
 /// The records after which all brokers have one `min.insync.replicas`, which eligible leader replicas need: the cluster's

@@ -7,8 +7,10 @@
 
 pub mod active;
 pub mod alter_configs;
+pub mod alter_partition;
 pub mod assignments;
 pub mod bootstrap;
+pub mod broker_heartbeat;
 pub mod brokers;
 mod changeable;
 pub mod config_refusal;
@@ -20,17 +22,24 @@ pub mod delete_topics;
 pub mod directories;
 pub mod elections;
 pub mod features;
+pub mod heartbeats;
+mod leadership;
 mod partition_change;
 pub mod placement;
 pub mod producer_ids;
 pub mod quorum;
+mod reassignment;
 pub mod reassignments;
 pub mod refusal;
 pub mod request;
 pub mod topic_names;
+mod topic_rules;
+pub mod unclean_election;
 
 pub use active::Active;
 pub use decision::{Decision, Settings, View};
+pub use heartbeats::Heartbeats;
 pub use quorum::{Quorum, QuorumEvent, Turn};
 pub use refusal::Refusal;
 pub use request::{ControllerReply, ControllerRequest, Operation};
+pub use unclean_election::UncleanElection;

@@ -6,7 +6,7 @@
 
 use std::collections::BTreeMap;
 
-use ottla_metadata::partition::UNASSIGNED;
+use ottla_metadata::partition::{MIGRATING, UNASSIGNED};
 use ottla_metadata::{BrokerRegistration, MetadataImage};
 use ottla_protocol::ids::{NodeId, Uuid};
 
@@ -28,6 +28,9 @@ pub enum InvalidReplicationFactor {
          shutdown"
     )]
     NoActiveBroker { wanted: usize },
+    /// AlterPartitionReassignments that does not allow it.
+    #[error("the replication factor is changed from {current} to {wanted}")]
+    Changed { current: usize, wanted: usize },
 }
 
 /// Chooses replicas for `partitions` partitions. `start` is the broker, by its place in turn, that leads the first.
@@ -83,13 +86,12 @@ pub fn directories(image: &MetadataImage, replicas: &[NodeId]) -> Vec<Uuid> {
 }
 
 /// The directory that a new replica on `broker` is recorded with: the only one that it has, else [`UNASSIGNED`].
-fn directory(image: &MetadataImage, broker: NodeId) -> Uuid {
-    match image
-        .brokers
-        .get(&broker)
-        .map(|broker| broker.directories.as_slice())
-    {
+pub(crate) fn directory(image: &MetadataImage, broker: NodeId) -> Uuid {
+    let broker = image.brokers.get(&broker);
+    match broker.map(|broker| broker.directories.as_slice()) {
         Some([only]) => *only,
+        // It registered before directories were recorded.
+        Some([]) => MIGRATING,
         // The broker will report its choice (`directories`).
         _ => UNASSIGNED,
     }

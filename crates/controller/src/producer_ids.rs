@@ -3,6 +3,7 @@
 use ottla_protocol::ids::{NodeId, ProducerId};
 use ottla_protocol::messages::metadata::ProducerIdsRecord;
 
+use crate::brokers::registered;
 use crate::{Decision, Refusal, View};
 
 /// The number of ids in a block, as in Kafka.
@@ -17,12 +18,8 @@ pub struct Block {
 
 /// Decides AllocateProducerIds for a broker at this epoch.
 pub fn decide(view: View<'_>, broker: NodeId, epoch: i64) -> Decision<Result<Block, Refusal>> {
-    match view.image.brokers.get(&broker) {
-        None => return Decision::reply(Err(Refusal::UnknownBroker(broker.0))),
-        Some(registered) if registered.epoch != epoch => {
-            return Decision::reply(Err(Refusal::StaleBrokerEpoch));
-        }
-        Some(_) => {}
+    if let Err(refusal) = registered(view.image, (broker, epoch)) {
+        return Decision::reply(Err(refusal));
     }
     let first = view.image.next_producer_id;
     let record = ProducerIdsRecord {
@@ -35,8 +32,5 @@ pub fn decide(view: View<'_>, broker: NodeId, epoch: i64) -> Decision<Result<Blo
         first: ProducerId(first),
         size: BLOCK_SIZE,
     };
-    Decision {
-        records: vec![record.into()],
-        reply: Ok(block),
-    }
+    Decision::new(vec![record.into()], Ok(block))
 }

@@ -1,7 +1,7 @@
 //! Why an operation on one resource is refused: Kafka's error codes, and the messages for the caller.
 
 use ottla_protocol::error_code::ErrorCode;
-use ottla_protocol::ids::Uuid;
+use ottla_protocol::ids::{NodeId, Uuid};
 
 use crate::assignments::InvalidAssignment;
 use crate::config_refusal::ConfigRefusal;
@@ -93,11 +93,26 @@ pub enum Refusal {
     /// The broker's epoch is not the registered one.
     #[error("stale broker epoch")]
     StaleBrokerEpoch,
+    /// A process with the broker's id is alive.
+    #[error(
+        "another broker is registered with the id {0}; if it was restarted, this resolves itself once the session of \
+         its last process ends"
+    )]
+    DuplicateBroker(NodeId),
+    #[error(transparent)]
+    InvalidRegistration(#[from] InvalidRegistration),
     /// The broker does not support the level of a feature that the cluster has finalised.
     #[error(
-        "unable to register because the broker does not support finalized version {level} of {name}"
+        "unable to register because the broker does not support finalized version {level} of {name}: it supports {} \
+         to {}",
+        supported.0, supported.1
     )]
-    UnsupportedFeature { name: String, level: i16 },
+    UnsupportedFeature {
+        name: String,
+        level: i16,
+        /// The lowest and the highest level.
+        supported: (i16, i16),
+    },
     #[error(transparent)]
     InvalidUpdate(#[from] InvalidUpdate),
 
@@ -112,6 +127,21 @@ pub enum Refusal {
     /// There is nothing to cancel.
     #[error("no partition reassignment is in progress")]
     NoReassignmentInProgress,
+}
+
+/// What is wrong with the registration of a broker.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum InvalidRegistration {
+    #[error("no log directories are specified in the registration")]
+    NoDirectory,
+    #[error("the registration has a reserved directory id")]
+    ReservedDirectory,
+    #[error("the registration has a directory id twice")]
+    DirectoryTwice,
+    #[error("broker {other} is already registered with directory {directory}")]
+    DirectoryOfOther { other: NodeId, directory: Uuid },
+    #[error("the features of the registration do not contain 'metadata.version'")]
+    NoMetadataVersion,
 }
 
 impl Refusal {
@@ -144,6 +174,8 @@ impl Refusal {
             Self::Config(refusal) => refusal.code(),
             Self::UnknownBroker(_) => ErrorCode::BrokerIdNotRegistered,
             Self::StaleBrokerEpoch => ErrorCode::StaleBrokerEpoch,
+            Self::DuplicateBroker(_) => ErrorCode::DuplicateBrokerRegistration,
+            Self::InvalidRegistration(_) => ErrorCode::InvalidRegistration,
             Self::UnsupportedFeature { .. } => ErrorCode::UnsupportedVersion,
             Self::InvalidUpdate(_) => ErrorCode::InvalidUpdateVersion,
             Self::ElectionNotNeeded => ErrorCode::ElectionNotNeeded,

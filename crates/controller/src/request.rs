@@ -5,9 +5,11 @@
 
 use std::collections::BTreeMap;
 
-use ottla_metadata::{BrokerRegistration, ConfigResource, FeatureRange};
+use ottla_metadata::{ConfigResource, FeatureRange};
 use ottla_protocol::ids::{NodeId, Offset};
 
+use crate::broker_heartbeat::{Health, Heartbeat};
+use crate::brokers::Registration;
 use crate::configs::Change;
 use crate::create_partitions::Growth;
 use crate::create_topics::NewTopic;
@@ -15,9 +17,11 @@ use crate::delete_topics::TopicReference;
 use crate::directories::Located;
 use crate::elections::{self, Election};
 use crate::features::{Local, Update};
+use crate::reassignments::ReplicationFactor;
 use crate::{
-    Decision, Refusal, View, alter_configs, brokers, create_partitions, create_topics,
-    delete_topics, directories, features, producer_ids, reassignments,
+    Decision, Refusal, View, alter_configs, alter_partition, broker_heartbeat, brokers,
+    create_partitions, create_topics, delete_topics, directories, features, producer_ids,
+    reassignments,
 };
 
 /// A request, with the type of its reply.
@@ -70,9 +74,7 @@ macro_rules! operations {
             pub fn decide(&self, view: View<'_>, next: Offset) -> Decision<ControllerReply> {
                 match self {
                     $(Self::$name(request) => {
-                        let Decision { records, reply } = request.decide(view, next);
-                        let reply = ControllerReply::$name(reply);
-                        Decision { records, reply }
+                        request.decide(view, next).replying(ControllerReply::$name)
                     })+
                 }
             }
@@ -83,14 +85,17 @@ macro_rules! operations {
 operations! {
     /// BrokerRegistration: the epoch of the broker.
     RegisterBroker -> Result<i64, Refusal>;
-    /// BrokerHeartbeat of a broker that wants to be unfenced.
-    UnfenceBroker -> Result<(), Refusal>;
+    BrokerHeartbeat -> Result<Health, Refusal>;
+    /// The controller's own: a session is over, or its broker is known to be dead.
+    FenceBroker -> ();
+    UnregisterBroker -> Result<(), Refusal>;
     CreateTopics -> create_topics::Reply;
     DeleteTopics -> delete_topics::Reply;
     CreatePartitions -> create_partitions::Reply;
     AlterConfigs -> alter_configs::Reply;
     IncrementalAlterConfigs -> alter_configs::Reply;
     ElectLeaders -> elections::Reply;
+    AlterPartition -> Result<alter_partition::Reply, Refusal>;
     AlterPartitionReassignments -> reassignments::Reply;
     UpdateFeatures -> Result<(), Refusal>;
     AssignReplicasToDirs -> ();
@@ -98,25 +103,44 @@ operations! {
 }
 
 #[derive(Debug, Clone, PartialEq)]
-pub struct RegisterBroker(pub BrokerRegistration);
+pub struct RegisterBroker(pub Registration);
 
 impl RegisterBroker {
     fn decide(&self, view: View<'_>, next: Offset) -> Decision<Result<i64, Refusal>> {
-        brokers::register(view, &self.0, next.0)
+        brokers::register(view, &self.0, next)
     }
 }
 
-/// Ends the fencing of a broker.
 #[derive(Debug, Clone, PartialEq)]
-pub struct UnfenceBroker {
+pub struct BrokerHeartbeat(pub Heartbeat);
+
+impl BrokerHeartbeat {
+    fn decide(&self, view: View<'_>, next: Offset) -> Decision<Result<Health, Refusal>> {
+        broker_heartbeat::decide(view, &self.0, next)
+    }
+}
+
+/// Fences a broker, unless it has registered anew meanwhile.
+#[derive(Debug, Clone, PartialEq)]
+pub struct FenceBroker {
     pub broker: NodeId,
     /// The epoch of its registration.
     pub epoch: i64,
 }
 
-impl UnfenceBroker {
+impl FenceBroker {
+    fn decide(&self, view: View<'_>, _: Offset) -> Decision<()> {
+        brokers::fence(view, (self.broker, self.epoch))
+    }
+}
+
+/// Forgets a broker.
+#[derive(Debug, Clone, PartialEq)]
+pub struct UnregisterBroker(pub NodeId);
+
+impl UnregisterBroker {
     fn decide(&self, view: View<'_>, _: Offset) -> Decision<Result<(), Refusal>> {
-        brokers::unfence(view, self.broker, self.epoch)
+        brokers::unregister(view, self.0)
     }
 }
 
@@ -203,13 +227,36 @@ impl ElectLeaders {
     }
 }
 
-/// Assigns partitions to other brokers.
+/// Changes the ISRs of partitions, each by itself.
 #[derive(Debug, Clone, PartialEq)]
-pub struct AlterPartitionReassignments(pub Vec<reassignments::Wanted>);
+pub struct AlterPartition {
+    /// The leader that asks.
+    pub broker: NodeId,
+    /// The epoch of its registration.
+    pub epoch: i64,
+    pub partitions: Vec<alter_partition::Wanted>,
+}
+
+impl AlterPartition {
+    fn decide(
+        &self,
+        view: View<'_>,
+        _: Offset,
+    ) -> Decision<Result<alter_partition::Reply, Refusal>> {
+        alter_partition::decide(view, (self.broker, self.epoch), &self.partitions)
+    }
+}
+
+/// Assigns partitions to other brokers, or cancels that, each by itself.
+#[derive(Debug, Clone, PartialEq)]
+pub struct AlterPartitionReassignments {
+    pub partitions: Vec<reassignments::Wanted>,
+    pub replication_factor: ReplicationFactor,
+}
 
 impl AlterPartitionReassignments {
     fn decide(&self, view: View<'_>, _: Offset) -> Decision<reassignments::Reply> {
-        reassignments::decide(view, &self.0)
+        reassignments::decide(view, &self.partitions, self.replication_factor)
     }
 }
 

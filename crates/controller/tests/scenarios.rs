@@ -9,20 +9,22 @@ mod show;
 use std::path::Path;
 
 use ottla_controller::alter_configs;
+use ottla_controller::alter_partition;
+use ottla_controller::broker_heartbeat::{self, ControlledShutdown, Heartbeat, Wish};
+use ottla_controller::brokers::Registration;
 use ottla_controller::configs::Change;
 use ottla_controller::create_partitions::{self, Growth};
 use ottla_controller::create_topics::{self, NewTopic};
 use ottla_controller::delete_topics::{self, TopicReference};
 use ottla_controller::elections::{self, Election};
-use ottla_controller::{
-    Decision, Settings, View, brokers, directories, producer_ids, reassignments,
-};
+use ottla_controller::reassignments::{self, ReplicationFactor};
+use ottla_controller::{Decision, Settings, View, brokers, directories, producer_ids};
 use ottla_metadata::effective::StaticConfigs;
 use ottla_metadata::{
     BrokerRegistration, ConfigResource, FeatureRange, MetadataDelta, MetadataImage,
-    MetadataVersion, ResourceKind, versions,
+    MetadataVersion, Partition, ResourceKind, versions,
 };
-use ottla_protocol::ids::{NodeId, PartitionIndex, Uuid};
+use ottla_protocol::ids::{LeaderEpoch, NodeId, Offset, PartitionIndex, Uuid};
 
 #[test]
 fn scenarios_play_as_written() {
@@ -37,6 +39,8 @@ struct Stage {
     image: MetadataImage,
     settings: Settings,
     ids: u64,
+    /// The offset of the next record.
+    next: i64,
 }
 
 /// One command line: its verb, plain words, and `key=value` words.
@@ -128,6 +132,7 @@ impl Stage {
             image: new_cluster(),
             settings,
             ids: 0,
+            next: 0,
         }
     }
 
@@ -135,6 +140,12 @@ impl Stage {
         let line = Line::parse(text);
         match line.verb {
             "broker" => self.broker(&line),
+            "feature" => self.feature(&line),
+            "heartbeat" => self.heartbeat(&line),
+            "fence" => self.fence(&line),
+            "unregister" => self.unregister(&line),
+            "isr" => self.alter_partition(&line),
+            "show" => line.plain().map(|name| self.show(name)).collect(),
             "create" => self.create(&line),
             "grow" => self.grow(&line),
             "delete" => self.delete(&line),
@@ -167,45 +178,167 @@ impl Stage {
         for record in &decision.records {
             delta.replay(record);
             out += &show::record(record);
+            self.next += 1;
         }
+        out.extend(decision.unclean_elections.iter().map(show::unclean));
         self.image = delta.finish().0;
         out + &reply(&decision.reply)
     }
 
+    /// A new process of a broker, which serves unless it is `fenced`. After a `clean` shutdown it knows its last epoch.
     fn broker(&mut self, line: &Line<'_>) -> String {
         let id = NodeId(line.first().parse().unwrap());
-        let epoch = line.number("epoch", 100 + i64::from(id.0));
+        let has = |word| line.plain().any(|plain| plain == word);
+        let known = self.image.brokers.get(&id).cloned();
+        self.ids += 1;
+        let feature = |(name, maximum): (&str, i16)| FeatureRange {
+            name: name.to_owned(),
+            minimum: 0,
+            maximum,
+        };
+        let of_cluster = self.image.features.iter();
+        let features = of_cluster.map(|(name, level)| feature((name, *level)));
         let broker = BrokerRegistration {
             id,
-            epoch: -1,
-            incarnation: Uuid::ZERO,
-            endpoints: Vec::new(),
-            features: vec![FeatureRange {
-                name: versions::FEATURE.to_owned(),
-                minimum: MetadataVersion::MINIMUM.0,
-                maximum: MetadataVersion::LATEST.0,
-            }],
+            incarnation: match &known {
+                Some(known) if has("again") => known.incarnation,
+                _ => Uuid::from_parts(8, self.ids),
+            },
+            features: match line.value("features") {
+                Some(_) => vec![feature((versions::FEATURE, line.number("features", 0)))],
+                None => features.collect(),
+            },
             rack: line.value("rack").map(str::to_owned),
-            fenced: true,
-            in_controlled_shutdown: false,
             directories: line.value("dirs").map_or_else(
                 || vec![Uuid::from_parts(7, u64::try_from(id.0).unwrap())],
                 |list| list.split(',').map(directory).collect(),
             ),
-            cordoned_directories: None,
+            ..BrokerRegistration::default()
         };
-        let mut out = self.decide(
-            |view| brokers::register(view, &broker, epoch),
+        let clean = known.filter(|_| has("clean"));
+        let registration = Registration {
+            broker,
+            previous_epoch: clean.map_or(-1, |known| known.epoch),
+            is_alive: has("alive"),
+        };
+        let next = Offset(self.next);
+        let out = self.decide(
+            |view| brokers::register(view, &registration, next),
             |reply| show::outcome("register", reply),
         );
-        if line.plain().any(|word| word == "fenced") {
+        if has("fenced") || has("alive") || has("again") || out.contains("Invalid") {
             return out;
         }
-        out += &self.decide(
-            |view| brokers::unfence(view, id, epoch),
-            |reply| show::outcome("unfence", reply),
-        );
-        out
+        let heartbeat = format!("heartbeat {id}");
+        out + &self.heartbeat(&Line::parse(&heartbeat))
+    }
+
+    /// The epoch with which a broker is registered.
+    fn epoch(&self, id: NodeId) -> i64 {
+        self.image
+            .brokers
+            .get(&id)
+            .map_or(-1, |broker| broker.epoch)
+    }
+
+    fn feature(&mut self, line: &Line<'_>) -> String {
+        let mut words = line.plain();
+        let name = words.next().unwrap().to_owned();
+        self.image.features.insert(name, line.number("level", 1));
+        String::new()
+    }
+
+    fn heartbeat(&mut self, line: &Line<'_>) -> String {
+        let broker = NodeId(line.first().parse().unwrap());
+        let has = |word| line.plain().any(|plain| plain == word);
+        let wish = match (has("want-fence"), has("want-stop")) {
+            (false, false) => Wish::Serve,
+            (true, false) => Wish::Fence,
+            (false, true) => Wish::ShutDown,
+            (true, true) => Wish::ShutDownFenced,
+        };
+        let ids = |key| {
+            let list = line.value(key)?;
+            let ids = list.split(',').filter(|id| !id.is_empty());
+            Some(ids.map(directory).collect::<Vec<Uuid>>())
+        };
+        let heartbeat = Heartbeat {
+            broker,
+            epoch: line.number("epoch", self.epoch(broker)),
+            metadata_offset: Offset(line.number("offset", self.next - 1)),
+            wish,
+            offline_directories: ids("offline").unwrap_or_default(),
+            cordoned_directories: ids("cordoned"),
+            shutdown: match (has("seen"), has("waiting")) {
+                (true, _) => ControlledShutdown::Seen,
+                (_, true) => ControlledShutdown::Waiting,
+                _ => ControlledShutdown::None,
+            },
+        };
+        let next = Offset(self.next);
+        self.decide(
+            |view| broker_heartbeat::decide(view, &heartbeat, next),
+            show::health,
+        )
+    }
+
+    fn fence(&mut self, line: &Line<'_>) -> String {
+        let id = NodeId(line.first().parse().unwrap());
+        let epoch = line.number("epoch", self.epoch(id));
+        self.decide(|view| brokers::fence(view, (id, epoch)), |()| String::new())
+    }
+
+    fn unregister(&mut self, line: &Line<'_>) -> String {
+        let id = NodeId(line.first().parse().unwrap());
+        self.decide(
+            |view| brokers::unregister(view, id),
+            |reply| show::outcome("unregister", reply),
+        )
+    }
+
+    /// A leader changes the ISR of a partition. Epochs that are not given are those of the partition and the brokers.
+    fn alter_partition(&mut self, line: &Line<'_>) -> String {
+        let (topic, index) = line.first().rsplit_once('-').unwrap();
+        let index = PartitionIndex(index.parse().unwrap());
+        let topic = match self.image.topic_ids.get(topic) {
+            Some(id) => *id,
+            None => Uuid::from_parts(6, 6),
+        };
+        let partition = self.image.partition(topic, index);
+        let leader = partition.and_then(|partition| partition.leader);
+        let leader = NodeId(line.number("by", leader.map_or(-1, |leader| leader.0)));
+        let member = |text: &str| {
+            let (id, epoch) = text.split_once('@').unwrap_or((text, "-1"));
+            (NodeId(id.parse().unwrap()), epoch.parse().unwrap())
+        };
+        let isr = line.value("to").unwrap_or_default().split(',');
+        let wanted = alter_partition::Wanted {
+            place: (topic, index),
+            leader_epoch: LeaderEpoch(
+                line.number("leader-epoch", partition.map_or(0, |it| it.leader_epoch.0)),
+            ),
+            partition_epoch: line.number(
+                "partition-epoch",
+                partition.map_or(0, |it| it.partition_epoch),
+            ),
+            isr: isr.filter(|text| !text.is_empty()).map(member).collect(),
+            recovering: line.plain().any(|word| word == "recovering"),
+        };
+        let broker = (leader, line.number("epoch", self.epoch(leader)));
+        self.decide(
+            |view| alter_partition::decide(view, broker, &[wanted]),
+            |reply| match reply {
+                Ok(reply) => show::altered(line.first(), &reply[0].1),
+                Err(refusal) => show::outcome::<()>("isr", &Err(refusal.clone())),
+            },
+        )
+    }
+
+    fn show(&self, name: &str) -> String {
+        let (topic, index) = name.rsplit_once('-').unwrap();
+        let index = PartitionIndex(index.parse().unwrap());
+        let partition: &Partition = &self.image.topic(topic).unwrap().partitions[&index];
+        show::partition(name, partition)
     }
 
     fn create(&mut self, line: &Line<'_>) -> String {
@@ -359,8 +492,14 @@ impl Stage {
             (topic.to_owned(), PartitionIndex(index.parse().unwrap())),
             line.value("to").map(nodes),
         );
+        let is_same_number = line.plain().any(|word| word == "same-number");
+        let factor = if is_same_number {
+            ReplicationFactor::Stays
+        } else {
+            ReplicationFactor::MayChange
+        };
         self.decide(
-            |view| reassignments::decide(view, &[wanted]),
+            |view| reassignments::decide(view, &[wanted], factor),
             |reply| {
                 show::outcomes(
                     reply
@@ -389,8 +528,9 @@ impl Stage {
 
     fn producer_ids(&mut self, line: &Line<'_>) -> String {
         let id = NodeId(line.first().parse().unwrap());
+        let epoch = line.number("epoch", self.epoch(id));
         self.decide(
-            |view| producer_ids::decide(view, id, line.number("epoch", 100 + i64::from(id.0))),
+            |view| producer_ids::decide(view, id, epoch),
             |reply| show::outcome("block", reply),
         )
     }

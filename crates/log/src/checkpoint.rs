@@ -9,7 +9,7 @@
 //! | `cleaner-offset-checkpoint` | log directory | `topic partition offset`: all before it is compacted |
 //! | `leader-epoch-checkpoint` | partition | `epoch start-offset`, rising |
 //! | `partition.metadata` | partition | none: it is `version: 0` and `topic_id: <base64>` |
-//! | `.kafka_cleanshutdown` | log directory | none: it is JSON, `{"version":0,"brokerEpoch":5}`; its presence counts |
+//! | `.kafka_cleanshutdown` | log directory | none: it is JSON, `{"version":0,"brokerEpoch":5}` |
 
 use crate::files::{FileError, Files, Operation, aside, read_whole, replace_durably, write_aside};
 use crate::leader_epochs::LeaderEpochs;
@@ -174,6 +174,22 @@ fn topic_id_text(id: Uuid) -> String {
 /// Whether the log directory at `directory` has the mark of a clean shutdown.
 pub fn was_clean_shutdown<F: Files>(files: &F, directory: &Path) -> Result<bool, FileError> {
     Ok(files.status(&directory.join(CLEAN_SHUTDOWN))?.is_some())
+}
+
+/// The epoch of the broker that closed the log directory at `directory` cleanly.
+pub fn clean_shutdown_epoch<F: Files>(
+    files: &F,
+    directory: &Path,
+) -> Result<Option<i64>, FileError> {
+    let text = read_text(files, &directory.join(CLEAN_SHUTDOWN))?;
+    Ok(text.as_deref().and_then(broker_epoch))
+}
+
+fn broker_epoch(text: &str) -> Option<i64> {
+    let (_, value) = text.split_once("\"brokerEpoch\"")?;
+    let value = value.trim_start().strip_prefix(':')?.trim_start();
+    let end = value.find(['}', ',']).unwrap_or(value.len());
+    value.get(..end)?.trim().parse().ok()
 }
 
 /// Marks the log directory at `directory` as closed by the broker with this epoch.

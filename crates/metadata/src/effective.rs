@@ -129,6 +129,18 @@ pub fn topic_overrides(image: &MetadataImage, name: &str) -> BTreeMap<String, St
     own
 }
 
+/// The effective value of one config of a topic.
+pub fn topic_value(
+    image: &MetadataImage,
+    statics: &StaticConfigs,
+    (topic, key): (&str, &str),
+) -> Option<String> {
+    let key = config_keys::find(ResourceKind::Topic, key)?;
+    let own = image.config(&ConfigResource::topic(topic), key.name);
+    let own = own.map(str::to_owned);
+    topic_key(image, statics, key, own.as_ref()).value
+}
+
 fn topic_key(
     image: &MetadataImage,
     statics: &StaticConfigs,

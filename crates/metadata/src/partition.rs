@@ -3,6 +3,8 @@
 use ottla_protocol::ids::{LeaderEpoch, NodeId, PartitionIndex, Uuid};
 use ottla_protocol::messages::metadata::{PartitionChangeRecord, PartitionRecord};
 
+/// The directory of a replica that was placed before directories were recorded (`DirectoryId.MIGRATING`).
+pub const MIGRATING: Uuid = Uuid::ZERO;
 /// The directory of a replica whose broker has not reported one (`DirectoryId.UNASSIGNED`).
 pub const UNASSIGNED: Uuid = Uuid::from_parts(0, 1);
 /// Ids below this stand for a state and not for a directory: migrating (0), unassigned (1), lost (2).
@@ -15,7 +17,7 @@ pub const NO_LEADER: i32 = -1;
 /// `PartitionChangeRecord.leader` when the leader does not change.
 const NO_LEADER_CHANGE: i32 = -2;
 /// The `leader_recovery_state` of a partition with a leader that was elected cleanly, or has recovered.
-const RECOVERED: i8 = 0;
+pub const RECOVERED: i8 = 0;
 /// The `leader_recovery_state` of a partition whose leader was elected uncleanly, and has not yet recovered.
 pub const RECOVERING: i8 = 1;
 /// `PartitionChangeRecord.leader_recovery_state` when it does not change.
@@ -48,6 +50,11 @@ pub struct Partition {
     pub last_known_eligible_leaders: Vec<NodeId>,
 }
 
+/// Whether an id stands for a state of a replica, and not for a directory.
+pub fn is_reserved_directory(id: Uuid) -> bool {
+    id.most_significant_bits() == 0 && id.least_significant_bits() < RESERVED_DIRECTORIES
+}
+
 fn nodes(ids: &[i32]) -> Vec<NodeId> {
     ids.iter().copied().map(NodeId).collect()
 }
@@ -65,12 +72,7 @@ impl Partition {
     pub fn directory_of(&self, node: NodeId) -> Option<Uuid> {
         let place = self.replicas.iter().position(|replica| *replica == node)?;
         let directory = *self.directories.get(place)?;
-        let (most, least) = (
-            directory.most_significant_bits(),
-            directory.least_significant_bits(),
-        );
-        let is_reserved = most == 0 && least < RESERVED_DIRECTORIES;
-        (!is_reserved || directory == LOST).then_some(directory)
+        (!is_reserved_directory(directory) || directory == LOST).then_some(directory)
     }
 
     /// This partition with the fields that a change record names.

@@ -74,6 +74,13 @@ impl BrokerRegistration {
         !self.fenced && !self.in_controlled_shutdown
     }
 
+    /// Whether new replicas may be placed in one of its directories (KIP-1066).
+    pub fn takes_replicas(&self) -> bool {
+        let cordoned = self.cordoned_directories.as_deref().unwrap_or_default();
+        let mut directories = self.directories.iter();
+        self.directories.is_empty() || directories.any(|id| !cordoned.contains(id))
+    }
+
     /// Whether its replica of `partition` is in an online directory, as far as is known.
     pub fn is_online(&self, partition: &Partition) -> bool {
         let directory = partition.directory_of(self.id);
@@ -100,7 +107,8 @@ impl BrokerRegistration {
         }
     }
 
-    pub(crate) fn to_record(&self) -> RegisterBrokerRecord {
+    /// The record that registers this broker.
+    pub fn to_record(&self) -> RegisterBrokerRecord {
         RegisterBrokerRecord {
             broker_id: self.id.0,
             incarnation_id: self.incarnation,

@@ -27,6 +27,8 @@ impl MetadataVersion {
     pub const OF_NEW_CLUSTERS: Self = Self(30);
 
     const MIGRATION: Self = Self(8);
+    /// 3.6-IV0, the first level at which the leader epoch stays when the ISR shrinks.
+    const EPOCH_STAYS_ON_ISR_SHRINK: Self = Self(12);
     const METADATA_TRANSACTIONS: Self = Self(13);
     const DIRECTORY_ASSIGNMENT: Self = Self(17);
     /// 4.0-IV1, the first level at which partitions may have eligible leader replicas.
@@ -55,6 +57,11 @@ impl MetadataVersion {
         self >= Self::METADATA_TRANSACTIONS
     }
 
+    /// Whether a smaller ISR raises the leader epoch, which old brokers need (KAFKA-15021).
+    pub fn raises_epoch_on_isr_shrink(self) -> bool {
+        self < Self::EPOCH_STAYS_ON_ISR_SHRINK
+    }
+
     /// Whether partitions have the directory of each replica (KIP-858).
     pub fn has_directory_assignment(self) -> bool {
         self >= Self::DIRECTORY_ASSIGNMENT
@@ -65,11 +72,16 @@ impl MetadataVersion {
         self >= Self::ELIGIBLE_LEADER_REPLICAS
     }
 
+    /// Whether brokers have log directories that take no new replicas (KIP-1066).
+    pub fn has_cordoned_directories(self) -> bool {
+        self >= Self::CORDONED_LOG_DIRECTORIES
+    }
+
     /// The version at which a cluster of this level writes `record`.
     pub fn record_version(self, record: &MetadataRecord) -> i16 {
         let by_directories = i16::from(self.has_directory_assignment());
         let by_partition = by_directories + i16::from(self.has_eligible_leader_replicas());
-        let cordoned = i16::from(self >= Self::CORDONED_LOG_DIRECTORIES);
+        let cordoned = i16::from(self.has_cordoned_directories());
         match record {
             MetadataRecord::RegisterBroker(_) => {
                 1 + i16::from(self >= Self::MIGRATION) + by_directories + cordoned

@@ -63,6 +63,12 @@ impl Offset {
 impl LeaderEpoch {
     /// Kafka's "no epoch".
     pub const NONE: Self = Self(-1);
+
+    /// The epoch of the next leader.
+    #[must_use]
+    pub const fn next(self) -> Self {
+        Self(self.0.saturating_add(1))
+    }
 }
 
 impl ProducerId {

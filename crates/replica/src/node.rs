@@ -105,6 +105,26 @@ impl<F: Files, H: Host> Node<F, H> {
         Arc::new(TopicSettings::resolve(image, &self.statics, topic))
     }
 
+    /// The epoch of the broker that closed all log directories cleanly; -1 if there is none. A start asks before it finds
+    /// the logs, which ends the marks.
+    pub fn previous_epoch(&self) -> Result<i64, LogsError> {
+        let mut directories = self.directories.iter();
+        let epoch = |directory: &Arc<Directory<F, H>>| {
+            let (files, path) = (directory.log.files(), directory.log.path());
+            checkpoint::clean_shutdown_epoch(files, path)
+        };
+        let Some(first) = directories.next() else {
+            return Ok(-1);
+        };
+        let first = epoch(first)?;
+        for directory in directories {
+            if epoch(directory)? != first {
+                return Ok(-1);
+            }
+        }
+        Ok(first.unwrap_or(-1))
+    }
+
     /// Finds the logs that a start must open, grouped by directory, and takes over all topics from `image`. Directories
     /// of partitions that are not in it are renamed to `-stray`. Blocks on the disks.
     pub fn find_logs(

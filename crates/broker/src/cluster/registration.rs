@@ -1,11 +1,13 @@
 //! Registers this broker at every start, and unfences it once it can serve.
 
 use ottla_controller::Refusal;
-use ottla_controller::request::{RegisterBroker, UnfenceBroker};
+use ottla_controller::broker_heartbeat::{ControlledShutdown, Heartbeat, Wish};
+use ottla_controller::brokers::Registration;
+use ottla_controller::request::{BrokerHeartbeat, RegisterBroker};
 use ottla_metadata::{
     BrokerRegistration, Endpoint, FeatureRange, MetadataImage, MetadataVersion, versions,
 };
-use ottla_protocol::ids::Uuid;
+use ottla_protocol::ids::{Offset, Uuid};
 
 use crate::cluster::channel::{Controller, NoController};
 use crate::config::BrokerConfig;
@@ -17,6 +19,9 @@ pub enum NotRegistered {
     /// The controller refused it.
     #[error("the controller refused the registration: {0}")]
     Refused(#[from] Refusal),
+    /// The controller has registered it, but does not let it serve.
+    #[error("the controller keeps the broker fenced")]
+    Fenced,
     /// There is no controller.
     #[error(transparent)]
     NoController(#[from] NoController),
@@ -55,12 +60,13 @@ fn claimed_features(image: &MetadataImage) -> Vec<FeatureRange> {
     claimed
 }
 
-/// Registers the broker, fenced, and returns its epoch.
+/// Registers the broker, fenced, and returns its epoch. `previous_epoch` is that of its last process, if that shut down
+/// cleanly.
 pub async fn register(
     controller: &Controller,
     config: &BrokerConfig,
     endpoints: Vec<Endpoint>,
-    directories: Vec<Uuid>,
+    (directories, previous_epoch): (Vec<Uuid>, i64),
 ) -> Result<i64, NotRegistered> {
     let broker = BrokerRegistration {
         id: config.node_id,
@@ -74,7 +80,13 @@ pub async fn register(
         directories,
         cordoned_directories: None,
     };
-    Ok(controller.ask(RegisterBroker(broker)).await??)
+    let registration = Registration {
+        broker,
+        previous_epoch,
+        // The locks of the log directories are ours: the last process is dead.
+        is_alive: false,
+    };
+    Ok(controller.ask(RegisterBroker(registration)).await??)
 }
 
 /// Ends the fencing of the broker registered at `epoch`.
@@ -83,8 +95,21 @@ pub async fn unfence(
     config: &BrokerConfig,
     epoch: i64,
 ) -> Result<(), NotRegistered> {
-    let broker = config.node_id;
-    Ok(controller.ask(UnfenceBroker { broker, epoch }).await??)
+    let heartbeat = Heartbeat {
+        broker: config.node_id,
+        epoch,
+        // The controller has answered the registration, so this broker has applied it.
+        metadata_offset: Offset(epoch),
+        wish: Wish::Serve,
+        offline_directories: Vec::new(),
+        cordoned_directories: None,
+        shutdown: ControlledShutdown::None,
+    };
+    let health = controller.ask(BrokerHeartbeat(heartbeat)).await??;
+    if health.is_fenced {
+        return Err(NotRegistered::Fenced);
+    }
+    Ok(())
 }
 
 #[cfg(test)]

@@ -1,8 +1,8 @@
 //! `AlterPartitionReassignments` (key 45), versions 0 and 1.
 //!
-//! - 1: whether the number of replicas may change. With one node no replica can be moved.
+//! - 1: whether the number of replicas may change.
 
-use ottla_controller::reassignments::{self, Wanted};
+use ottla_controller::reassignments::{self, ReplicationFactor, Wanted};
 use ottla_controller::request::AlterPartitionReassignments;
 use ottla_protocol::ids::{NodeId, PartitionIndex};
 use ottla_protocol::messages::alter_partition_reassignments_request::ReassignableTopic;
@@ -25,7 +25,15 @@ pub async fn handle(
     let response = AlterPartitionReassignmentsResponseData::default()
         .with_allow_replication_factor_change(request.allow_replication_factor_change);
     let wanted: Vec<Wanted> = request.topics.into_iter().flat_map(wanted).collect();
-    let asked = AlterPartitionReassignments(wanted);
+    let replication_factor = if request.allow_replication_factor_change {
+        ReplicationFactor::MayChange
+    } else {
+        ReplicationFactor::Stays
+    };
+    let asked = AlterPartitionReassignments {
+        partitions: wanted,
+        replication_factor,
+    };
     match broker.controller.ask(asked).await {
         Ok(reply) => response.with_responses(responses(reply)),
         Err(_) => response.with_error_code(ErrorCode::NotController.code()),

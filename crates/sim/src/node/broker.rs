@@ -8,11 +8,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ottla_controller::active::Published;
-use ottla_controller::request::{AllocateProducerIds, RegisterBroker, UnfenceBroker};
+use ottla_controller::broker_heartbeat::{ControlledShutdown, Heartbeat, Wish};
+use ottla_controller::request::{AllocateProducerIds, BrokerHeartbeat, RegisterBroker};
 use ottla_controller::{ControllerReply, ControllerRequest};
 use ottla_coordinator::group::requests::Notice;
 use ottla_metadata::MetadataImage;
-use ottla_protocol::ids::Uuid;
+use ottla_protocol::ids::{Offset, Uuid};
 use ottla_protocol::messages::ErrorCode;
 use ottla_replica::InOrder;
 
@@ -56,12 +57,12 @@ impl Broker {
     /// A broker whose logs are open. It asks to be registered.
     pub fn new(
         process: ProcessId,
-        replicas: Replicas,
+        (replicas, previous_epoch): (Replicas, i64),
         image: MetadataImage,
         mailbox: Mailbox,
     ) -> Self {
         let replicas = Arc::new(replicas);
-        let register = RegisterBroker(registration(process, &image));
+        let register = RegisterBroker(registration(process, &image, previous_epoch));
         Self {
             process,
             image,
@@ -214,14 +215,20 @@ impl Broker {
             (Caller::Registration, ControllerReply::RegisterBroker(registered)) => {
                 self.epoch =
                     registered.unwrap_or_else(|refusal| panic!("not registered: {refusal}"));
-                let unfence = UnfenceBroker {
+                let heartbeat = BrokerHeartbeat(Heartbeat {
                     broker: self.process.node,
                     epoch: self.epoch,
-                };
-                self.asked.push((Caller::Unfencing, unfence.into()));
+                    metadata_offset: Offset(self.epoch),
+                    wish: Wish::Serve,
+                    offline_directories: Vec::new(),
+                    cordoned_directories: None,
+                    shutdown: ControlledShutdown::None,
+                });
+                self.asked.push((Caller::Unfencing, heartbeat.into()));
             }
-            (Caller::Unfencing, ControllerReply::UnfenceBroker(unfenced)) => {
-                unfenced.unwrap_or_else(|refusal| panic!("still fenced: {refusal}"));
+            (Caller::Unfencing, ControllerReply::BrokerHeartbeat(health)) => {
+                let health = health.unwrap_or_else(|refusal| panic!("refused: {refusal}"));
+                assert!(!health.is_fenced, "the broker is still fenced");
                 self.on_unfenced(outside);
             }
             (caller, reply) => panic!("{caller:?} is told {reply:?}"),

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use ottla_controller::brokers::Registration;
 use ottla_controller::{Active, Settings, bootstrap};
 use ottla_log::files::simulated::Simulated;
 use ottla_log::{LogDirectory, OpenFiles};
@@ -123,14 +124,16 @@ pub fn directories(disk: &Simulated, mailbox: &Mailbox) -> Vec<Arc<Directory>> {
     directories.collect()
 }
 
-/// The partitions of a node that the metadata knows: those on disk are opened, and what is missing is made.
+/// The partitions of a node that the metadata knows: those on disk are opened, and what is missing is made. Returns also
+/// the epoch with which the last process shut down cleanly.
 pub fn open_replicas(
     node: NodeId,
     directories: Vec<Arc<Directory>>,
     image: &MetadataImage,
     now: Now,
-) -> Result<Replicas, Failed> {
+) -> Result<(Replicas, i64), Failed> {
     let replicas = Replicas::new(statics(node), directories);
+    let previous_epoch = replicas.previous_epoch()?;
     let existing = replicas.find_logs(image, now.monotonic)?;
     let mut opened = Vec::new();
     for existing in existing.into_iter().flatten() {
@@ -144,11 +147,15 @@ pub fn open_replicas(
             return Err(error.into());
         }
     }
-    Ok(replicas)
+    Ok((replicas, previous_epoch))
 }
 
 /// How a process registers its broker.
-pub fn registration(process: ProcessId, image: &MetadataImage) -> BrokerRegistration {
+pub fn registration(
+    process: ProcessId,
+    image: &MetadataImage,
+    previous_epoch: i64,
+) -> Registration {
     let claimed = image.features.iter().map(|(name, level)| FeatureRange {
         name: name.clone(),
         minimum: 0,
@@ -160,7 +167,7 @@ pub fn registration(process: ProcessId, image: &MetadataImage) -> BrokerRegistra
         minimum: MetadataVersion::MINIMUM.0,
         maximum: MetadataVersion::OFFERED.0,
     };
-    BrokerRegistration {
+    let broker = BrokerRegistration {
         id: process.node,
         epoch: -1,
         incarnation: Uuid::from_parts(6, process.number),
@@ -168,6 +175,12 @@ pub fn registration(process: ProcessId, image: &MetadataImage) -> BrokerRegistra
         fenced: true,
         directories: directory_ids().iter().map(|(_, id)| *id).collect(),
         ..BrokerRegistration::default()
+    };
+    Registration {
+        broker,
+        previous_epoch,
+        // Its controller starts with it: the last process is dead.
+        is_alive: false,
     }
 }
 

@@ -1,0 +1,169 @@
+//! When the active controller heard of each broker last.
+//!
+//! Soft state: it is in no record, and dies with the leadership. The owner calls it on each event, puts what it returns
+//! into the requests, and proposes the fencing that [`Heartbeats::on_tick`] and [`Heartbeats::on_evidence`] ask for.
+//! Invariants:
+//!
+//! - Only the registered process of a broker extends its session: a heartbeat with another epoch does not count.
+//! - A controller that becomes active gives each unfenced broker a whole session.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use ottla_metadata::MetadataImage;
+use ottla_protocol::ids::{NodeId, Offset};
+use ottla_protocol::time::MonotonicTime;
+
+use crate::broker_heartbeat::{ControlledShutdown, Health, Heartbeat};
+use crate::request::FenceBroker;
+
+/// `broker.session.timeout.ms` of Kafka.
+pub const DEFAULT_SESSION: Duration = Duration::from_secs(9);
+
+/// The sessions of the brokers.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Heartbeats {
+    session: Duration,
+    brokers: BTreeMap<NodeId, Contact>,
+}
+
+/// The session of one process of a broker.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Contact {
+    /// The epoch of its registration.
+    epoch: i64,
+    at: MonotonicTime,
+    /// The last metadata offset that it has applied; below all offsets until it has reported one.
+    metadata_offset: Offset,
+    /// The offset that all active brokers have to apply before it may stop, if it shuts down.
+    shutdown: Option<Offset>,
+}
+
+impl Heartbeats {
+    /// The sessions that a controller begins with.
+    pub fn new(image: &MetadataImage, session: Duration, now: MonotonicTime) -> Self {
+        let unfenced = image.brokers.values().filter(|broker| !broker.fenced);
+        let brokers = unfenced.map(|broker| (broker.id, Contact::new(broker.epoch, now)));
+        Self {
+            session,
+            brokers: brokers.collect(),
+        }
+    }
+
+    /// Whether the process that is registered as this broker has a session.
+    pub fn is_alive(&self, image: &MetadataImage, id: NodeId, now: MonotonicTime) -> bool {
+        let registered = image.brokers.get(&id);
+        let contact = self.brokers.get(&id);
+        registered.zip(contact).is_some_and(|(broker, contact)| {
+            broker.epoch == contact.epoch && !self.is_over(contact, now)
+        })
+    }
+
+    /// A broker has sent a heartbeat.
+    pub fn on_heartbeat(
+        &mut self,
+        image: &MetadataImage,
+        heartbeat: &Heartbeat,
+        now: MonotonicTime,
+    ) {
+        let (id, epoch) = (heartbeat.broker, heartbeat.epoch);
+        let registered = image.brokers.get(&id);
+        let Some(broker) = registered.filter(|broker| broker.epoch == epoch) else {
+            return;
+        };
+        let contact = self.brokers.entry(id).or_insert(Contact::new(epoch, now));
+        if contact.epoch != epoch {
+            *contact = Contact::new(epoch, now);
+        }
+        contact.at = now;
+        contact.metadata_offset = heartbeat.metadata_offset;
+        if broker.fenced {
+            contact.shutdown = None;
+        }
+    }
+
+    /// How far the controlled shutdown of a broker is, for the decision about its heartbeat.
+    pub fn shutdown(&self, image: &MetadataImage, id: NodeId) -> ControlledShutdown {
+        let contact = self.brokers.get(&id);
+        let Some(needed) = contact.and_then(|contact| contact.shutdown) else {
+            return ControlledShutdown::None;
+        };
+        let is_active = |id: NodeId| {
+            let contact = self.brokers.get(&id);
+            image.is_active(id) && contact.is_none_or(|contact| contact.shutdown.is_none())
+        };
+        let applied = |id: NodeId| {
+            let contact = self.brokers.get(&id);
+            contact.map_or(Offset(-1), |contact| contact.metadata_offset)
+        };
+        let mut active = image.brokers.keys().filter(|id| is_active(**id));
+        if active.all(|id| applied(*id) >= needed) {
+            ControlledShutdown::Seen
+        } else {
+            ControlledShutdown::Waiting
+        }
+    }
+
+    /// The decision about a broker's heartbeat is committed.
+    pub fn on_decided(&mut self, (id, epoch): (NodeId, i64), health: &Health) {
+        let contact = self.brokers.get_mut(&id);
+        let Some(contact) = contact.filter(|contact| contact.epoch == epoch) else {
+            return;
+        };
+        contact.shutdown = match health.shutdown {
+            Some(offset) => contact.shutdown.or(Some(offset)),
+            None if health.is_fenced => None,
+            None => contact.shutdown,
+        };
+    }
+
+    /// Ends one session that is over, and asks to fence its broker. The owner calls it again once that is decided, so
+    /// that each decision sees the ones before it.
+    pub fn on_tick(&mut self, now: MonotonicTime) -> Option<FenceBroker> {
+        let mut brokers = self.brokers.iter();
+        let over = brokers.find(|(_, contact)| self.is_over(contact, now));
+        let broker = over.map(|(id, contact)| (*id, contact.epoch))?;
+        self.end(broker)
+    }
+
+    /// A process is dead by other evidence than its silence: its connection was reset, and a new one is refused. The
+    /// session ends at once, so that its next process can register.
+    pub fn on_evidence(&mut self, broker: (NodeId, i64)) -> Option<FenceBroker> {
+        self.end(broker)
+    }
+
+    /// When [`Heartbeats::on_tick`] has something to do; `None` without sessions.
+    pub fn next_tick(&self) -> Option<MonotonicTime> {
+        let ends = self.brokers.values().map(|contact| contact.at);
+        // A session is over after its last moment.
+        let first = ends.min()?.after(self.session);
+        Some(first.after(Duration::from_millis(1)))
+    }
+
+    fn end(&mut self, (id, epoch): (NodeId, i64)) -> Option<FenceBroker> {
+        let contact = self.brokers.get(&id)?;
+        if contact.epoch != epoch {
+            return None;
+        }
+        self.brokers.remove(&id);
+        Some(FenceBroker { broker: id, epoch })
+    }
+
+    fn is_over(&self, contact: &Contact, now: MonotonicTime) -> bool {
+        contact.at.after(self.session) < now
+    }
+}
+
+impl Contact {
+    const fn new(epoch: i64, at: MonotonicTime) -> Self {
+        Self {
+            epoch,
+            at,
+            metadata_offset: Offset(-1),
+            shutdown: None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;
