@@ -1,10 +1,12 @@
-//! `cargo xtask sim`: a whole node and its clients on simulated disk, clock and network, from many seeds (`crates/sim`).
+//! `cargo xtask sim`: a whole node, or a cluster, and its clients on simulated disks, clock and network, from many seeds
+//! (`crates/sim`).
 
 use anyhow::{Result, bail};
 
 use crate::seeds::Suite;
 
-const SUITE: Suite = Suite {
+/// One node that is broker and controller.
+const NODE: Suite = Suite {
     package: "ottla-sim",
     test: "sim",
     variables: "OTTLA_SIM",
@@ -21,12 +23,22 @@ const SUITE: Suite = Suite {
     ],
 };
 
+/// A controller and three brokers.
+const CLUSTER: Suite = Suite {
+    test: "cluster",
+    ..NODE
+};
+
 /// Options of `cargo xtask sim`.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// How many seeds are run.
     #[arg(long, default_value_t = 2_000)]
     seeds: u64,
+
+    /// Simulate a cluster instead of one node.
+    #[arg(long)]
+    cluster: bool,
 
     /// Run this one only, and print every event.
     #[arg(long)]
@@ -35,11 +47,12 @@ pub struct Args {
 
 /// Runs the seeds. Returns a line with the counts of their events, and the speed.
 pub fn run(args: &Args) -> Result<String> {
+    let suite = if args.cluster { CLUSTER } else { NODE };
     if let Some(seed) = args.seed {
-        SUITE.show("trace", seed)?;
+        suite.show("trace", seed)?;
         return Ok(format!("seed {seed} holds"));
     }
-    let counts = SUITE.run(args.seeds, None)?;
+    let counts = suite.run(args.seeds, None)?;
     let [
         seeds,
         simulated,

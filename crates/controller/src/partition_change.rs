@@ -10,6 +10,7 @@ use ottla_metadata::Partition;
 use ottla_metadata::partition::{MIGRATING, NO_LEADER, RECOVERED, RECOVERING};
 use ottla_protocol::ids::{NodeId, PartitionIndex, Uuid};
 use ottla_protocol::messages::metadata::PartitionChangeRecord;
+use ottla_protocol::planted::{Bug, is_planted};
 
 use crate::placement;
 use crate::reassignment;
@@ -194,7 +195,8 @@ impl<'a> PartitionChange<'a> {
         eligible.sort_unstable();
         eligible.dedup();
         eligible.retain(|replica| {
-            let is_clean = self.about != About::ShutDownUncleanly(*replica);
+            let is_clean = self.about != About::ShutDownUncleanly(*replica)
+                || is_planted(Bug::EligibleAfterUncleanShutdown);
             is_clean && !self.isr.contains(replica) && self.replicas.contains(replica)
         });
         eligible
@@ -259,7 +261,7 @@ impl<'a> PartitionChange<'a> {
         let is_active = match self.about {
             About::Leaves(gone) | About::ShutDownUncleanly(gone) if gone == replica => false,
             About::Returns(back) if back == replica => !broker.in_controlled_shutdown,
-            _ => broker.is_active(),
+            _ => broker.is_active() || is_planted(Bug::FencedBrokerLeads),
         };
         is_active && broker.is_online(self.partition)
     }

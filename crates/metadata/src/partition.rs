@@ -2,6 +2,7 @@
 
 use ottla_protocol::ids::{LeaderEpoch, NodeId, PartitionIndex, Uuid};
 use ottla_protocol::messages::metadata::{PartitionChangeRecord, PartitionRecord};
+use ottla_protocol::planted::{Bug, is_planted};
 
 /// The directory of a replica that was placed before directories were recorded (`DirectoryId.MIGRATING`).
 pub const MIGRATING: Uuid = Uuid::ZERO;
@@ -100,7 +101,9 @@ impl Partition {
                 NO_RECOVERY_CHANGE => self.recovering,
                 state => state == RECOVERING,
             },
-            leader_epoch: LeaderEpoch(self.leader_epoch.0 + i32::from(elects)),
+            leader_epoch: LeaderEpoch(
+                self.leader_epoch.0 + i32::from(elects && !is_planted(Bug::LeaderEpochNotRaised)),
+            ),
             partition_epoch: self.partition_epoch + 1,
             eligible_leaders: list(&change.eligible_leader_replicas, &self.eligible_leaders),
             last_known_eligible_leaders: list(

@@ -49,6 +49,12 @@ pub enum Bug {
     LaterBatchesAppended,
     /// A follower keeps the end of an epoch that the leader does not have.
     DivergingEndKept,
+    /// A fenced broker is elected.
+    FencedBrokerLeads,
+    /// A replica stays an eligible leader although its broker did not end in an orderly way.
+    EligibleAfterUncleanShutdown,
+    /// An election does not raise the leader epoch.
+    LeaderEpochNotRaised,
 }
 
 /// Whether `bug` is to be made here.

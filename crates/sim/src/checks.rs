@@ -105,7 +105,7 @@ pub fn groups(broker: &Broker, index: i32, model: &Model) -> u64 {
 }
 
 /// Topics, their partitions and their configs.
-fn metadata(image: &MetadataImage, model: &Model) -> u64 {
+pub fn metadata(image: &MetadataImage, model: &Model) -> u64 {
     for id in &model.gone {
         assert!(
             !image.topics.contains_key(id),

@@ -8,7 +8,7 @@ mod producer;
 mod reader;
 mod session;
 
-pub use self::admin::Admin;
+pub use self::admin::{Admin, NEEDED, NEEDED_IN_CLUSTER};
 pub use self::committer::Committer;
 pub use self::consumer::Consumer;
 pub use self::producer::Producer;
@@ -61,7 +61,9 @@ impl AnyClient {
         let client = &mut self.0;
         if client.session().takes(to) {
             outside.counts.operations += 1;
-            client.on_reply(reply, model, outside);
+            if let Some(reply) = client.session().on_reply(reply, outside) {
+                client.on_reply(reply, model, outside);
+            }
             client.session().wake_again(outside);
         }
     }

@@ -22,6 +22,8 @@ pub enum Fault {
     EndCrippled,
     /// There is space again.
     FreeDisk,
+    /// The links between all nodes work again.
+    MendLinks,
 }
 
 /// What is done to a node.

@@ -3,8 +3,8 @@
 use bytes::Bytes;
 use ottla_controller::{ControllerReply, ControllerRequest};
 use ottla_coordinator::Unavailable;
-use ottla_coordinator::group::requests::{GroupReply, GroupRequest};
-use ottla_protocol::ids::{NodeId, PartitionIndex, Uuid};
+use ottla_coordinator::group::requests::{GroupCall, GroupReply, GroupRequest};
+use ottla_protocol::ids::{LeaderEpoch, NodeId, PartitionIndex, Uuid};
 use ottla_protocol::messages::ErrorCode;
 use ottla_replica::partition::RequiredAcks;
 use std::time::Duration;
@@ -51,6 +51,8 @@ pub struct Fetch {
     pub place: Place,
     pub offset: i64,
     pub max_wait: Duration,
+    /// The epoch of the leader that the client knows; a single node is asked without.
+    pub leader_epoch: Option<LeaderEpoch>,
 }
 
 #[derive(Debug, Clone)]
@@ -66,6 +68,15 @@ pub enum Request {
     /// Whether a topic of this name is there.
     Describe(String),
     Group(GroupRequest),
+    /// Which node leads a partition, or coordinates a group.
+    Find(Served),
+}
+
+/// What one node of a cluster serves.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Served {
+    Partition(Place),
+    Group(String),
 }
 
 #[derive(Debug)]
@@ -79,6 +90,8 @@ pub enum Reply {
     Controller(Result<ControllerReply, ErrorCode>),
     Described(Option<Uuid>),
     Group(Result<GroupReply, Unavailable>),
+    /// The node, and the leader epoch in which it serves.
+    Found(Option<(NodeId, LeaderEpoch)>),
 }
 
 #[derive(Debug)]
@@ -86,4 +99,20 @@ pub struct Fetched {
     pub bytes: Vec<u8>,
     pub log_start: i64,
     pub high_watermark: i64,
+}
+
+/// The group of a request; empty if it is for all.
+pub fn group_of(request: &GroupRequest) -> &str {
+    match request {
+        GroupRequest::Join(request) => request.group_id(),
+        GroupRequest::Sync(request) => request.group_id(),
+        GroupRequest::Heartbeat(request) => request.group_id(),
+        GroupRequest::Leave(request) => request.group_id(),
+        GroupRequest::CommitOffsets(request) => request.group_id(),
+        GroupRequest::FetchOffsets(request) => request.group_id(),
+        GroupRequest::DeleteOffsets(request) => request.group_id(),
+        GroupRequest::DeleteGroup(request) => request.group_id(),
+        GroupRequest::DescribeGroup(request) => request.group_id(),
+        GroupRequest::ListGroups(_) | GroupRequest::ListOffsets(_) => "",
+    }
 }

@@ -5,17 +5,17 @@
 //! owns. [`Process`] hands what the broker asks to the controller, and what the controller commits to the broker.
 
 mod broker;
-mod controller;
+pub mod controller;
 mod coordinators;
 mod data_requests;
 mod directories;
 pub mod event;
-mod failed;
+pub mod failed;
 mod follower;
-mod host;
+pub mod host;
 mod housekeeping;
 mod producer_ids;
-mod start;
+pub mod start;
 
 use std::time::Duration;
 
@@ -28,7 +28,7 @@ use self::event::{NodeEvent, ProcessId};
 pub use self::failed::Failed;
 pub use self::host::{Found, Partition};
 pub use self::start::format;
-use self::start::{StartFailed, directories, open_controller, open_replicas};
+use self::start::{StartFailed, directories, new_replicas, open_controller, open_replicas};
 use crate::faults::Troubles;
 use crate::messages::{ReplyTo, Request};
 use crate::outside::Outside;
@@ -55,11 +55,14 @@ impl Process {
         let id = ProcessId { node, number };
         let (controller, image) = open_controller(id, disk, outside)?;
         let mailbox = host::Mailbox::default();
-        let directories = directories(disk, &mailbox);
-        let replicas = open_replicas(node, directories, &image, outside.now())?;
+        let replicas = new_replicas(node, directories(node, disk, &mailbox));
+        let previous_epoch = replicas.previous_epoch().map_err(Failed::from)?;
+        let mut broker = Broker::new(id, replicas, image, mailbox);
+        open_replicas(&broker.replicas, &broker.image, outside.now())?;
+        broker.register(previous_epoch);
         let mut process = Self {
             id,
-            broker: Broker::new(id, replicas, image, mailbox),
+            broker,
             controller,
             has_failed: false,
             disk: disk.clone(),

@@ -7,6 +7,7 @@ use ottla_log::files::simulated::Random;
 use ottla_protocol::ids::NodeId;
 use ottla_protocol::time::{MonotonicTime, Now, Timestamp};
 
+use crate::between::{Between, Links};
 use crate::faults::Fault;
 use crate::messages::{ClientId, ConnectionId, Delivery, Reply, ReplyTo, Request};
 use crate::network::{Network, Way};
@@ -26,6 +27,8 @@ pub enum Event {
     /// A client's time has come.
     Client(ClientId),
     Fault(NodeId, Fault),
+    /// A message between two nodes.
+    Between(Box<Between>),
 }
 
 /// What a world went through.
@@ -71,6 +74,7 @@ pub struct Outside {
     pub random: Random,
     pub trace: Trace,
     pub network: Network,
+    pub links: Links,
     pub counts: Counts,
     /// The nodes that serve clients.
     pub serving: BTreeSet<NodeId>,
@@ -86,6 +90,7 @@ impl Outside {
             random: Random::new(seed),
             trace: Trace::new(is_readable),
             network: Network::default(),
+            links: Links::default(),
             counts: Counts::default(),
             serving: BTreeSet::new(),
             queue: Queue::default(),
@@ -158,6 +163,13 @@ impl Outside {
             .arrival(connection, way, self.time, &mut self.random);
         if let Some(at) = arrival {
             self.queue.put(at, Event::Deliver(Box::new(delivery)));
+        }
+    }
+
+    /// Sends a message from one node to another.
+    pub fn send_between(&mut self, message: &Between) {
+        for delay in self.links.delays(message, &mut self.random) {
+            self.after(delay, Event::Between(Box::new(message.clone())));
         }
     }
 

@@ -9,7 +9,7 @@ use ottla_protocol::ids::NodeId;
 use ottla_replica::partition::RequiredAcks;
 
 use crate::checks::{self, Before, Ended, Ends, Last};
-use crate::clients::{Admin, AnyClient, Committer, Consumer, Producer, Reader};
+use crate::clients::{Admin, AnyClient, Committer, Consumer, NEEDED, Producer, Reader};
 use crate::faults::{self, Deed, Fault, SPARE, Troubles};
 use crate::messages::Delivery;
 use crate::model::Model;
@@ -22,6 +22,7 @@ use crate::outside::{Counts, Event, Outside};
 const LIFE: Duration = Duration::from_mins(1);
 /// The only node, as yet.
 const NODE: NodeId = NodeId(1);
+const NODES: &[NodeId] = &[NODE];
 
 /// How a world went.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -39,23 +40,28 @@ pub struct Outcome {
 pub fn run(seed: u64, is_readable: bool) -> Outcome {
     let mut world = World::new(seed, is_readable);
     let lived = catch_unwind(AssertUnwindSafe(|| world.live()));
+    outcome(lived, &world.outside)
+}
+
+/// How a world went that was lived through, or ended by a check.
+pub fn outcome(lived: std::thread::Result<()>, outside: &Outside) -> Outcome {
     let failure = lived.err().map(|panic| {
         let message = panic.downcast_ref::<String>().cloned();
         let text = || panic.downcast_ref::<&str>().map(ToString::to_string);
         (
             message.or_else(text).unwrap_or_default(),
-            world.outside.trace.last(),
+            outside.trace.last(),
         )
     });
-    let milliseconds = u64::try_from(world.outside.time().as_millis()).unwrap_or(0);
+    let milliseconds = u64::try_from(outside.time().as_millis()).unwrap_or(0);
     Outcome {
-        hash: world.outside.trace.hash(),
+        hash: outside.trace.hash(),
         counts: Counts {
             milliseconds,
-            ..world.outside.counts
+            ..outside.counts
         },
         failure,
-        text: world.outside.trace.text().map(str::to_owned),
+        text: outside.trace.text().map(str::to_owned),
     }
 }
 
@@ -149,6 +155,7 @@ impl World {
                 self.clients[client].on_time(&mut self.model, &mut self.outside);
             }
             Event::Fault(node, fault) => self.on_fault(node, fault),
+            Event::Between(_) => panic!("there is one node"),
         }
     }
 
@@ -230,6 +237,7 @@ impl World {
                 machine.limit = None;
                 machine.disk.limit_space(None);
             }
+            Fault::MendLinks => panic!("there is one node"),
         }
     }
 
@@ -421,17 +429,17 @@ fn clients() -> Vec<AnyClient> {
         (false, all),
         (false, leader),
     ];
-    let mut clients = vec![AnyClient::new(Admin::new(0, NODE))];
+    let mut clients = vec![AnyClient::new(Admin::new(0, NODES, NEEDED))];
     for (is_idempotent, acks) in producers {
-        let producer = Producer::new(clients.len(), NODE, is_idempotent, acks);
+        let producer = Producer::new(clients.len(), NODES, is_idempotent, acks);
         clients.push(AnyClient::new(producer));
     }
     for _ in 0..3 {
-        clients.push(AnyClient::new(Consumer::new(clients.len(), NODE)));
+        clients.push(AnyClient::new(Consumer::new(clients.len(), NODES)));
     }
     for _ in 0..2 {
-        clients.push(AnyClient::new(Reader::new(clients.len(), NODE)));
+        clients.push(AnyClient::new(Reader::new(clients.len(), NODES)));
     }
-    clients.push(AnyClient::new(Committer::new(clients.len(), NODE)));
+    clients.push(AnyClient::new(Committer::new(clients.len(), NODES)));
     clients
 }

@@ -21,7 +21,7 @@ use crate::outside::Outside;
 
 /// A topic to be made.
 #[derive(Debug, Clone, Copy)]
-struct Wanted {
+pub struct Wanted {
     name: &'static str,
     purpose: Purpose,
     partitions: i32,
@@ -29,7 +29,7 @@ struct Wanted {
 }
 
 /// What clients need; segments are small, so that faults fall on their rolls.
-const NEEDED: [Wanted; 5] = [
+pub const NEEDED: &[Wanted] = &[
     Wanted {
         name: "__consumer_offsets",
         purpose: Purpose::Internal,
@@ -78,6 +78,9 @@ const NEEDED: [Wanted; 5] = [
     },
 ];
 
+/// What clients of a cluster need.
+pub const NEEDED_IN_CLUSTER: &[Wanted] = &[NEEDED[0], NEEDED[1]];
+
 /// Names of topics that come and go.
 const NAMES: [&str; 4] = ["made-1", "made-2", "made-3", "made-4"];
 
@@ -94,6 +97,8 @@ enum Task {
 #[derive(Debug)]
 pub struct Admin {
     session: Session,
+    needed: &'static [Wanted],
+    replication_factor: i16,
     task: Option<Task>,
     /// Whether an answer is about to say whether the topic of the task is there.
     looks: bool,
@@ -102,17 +107,23 @@ pub struct Admin {
 }
 
 impl Admin {
-    pub fn new(client: ClientId, node: NodeId) -> Self {
+    pub fn new(client: ClientId, nodes: &[NodeId], needed: &'static [Wanted]) -> Self {
         Self {
-            session: Session::new(client, node),
+            session: Session::new(client, nodes),
+            needed,
+            replication_factor: i16::try_from(nodes.len()).unwrap_or(i16::MAX),
             task: None,
             looks: false,
             is_unsure: false,
         }
     }
 
-    fn next_task(model: &mut Model, outside: &mut Outside) -> Option<Task> {
-        let missing = NEEDED
+    fn is_in_cluster(&self) -> bool {
+        self.replication_factor > 1
+    }
+
+    fn next_task(needed: &[Wanted], model: &mut Model, outside: &mut Outside) -> Option<Task> {
+        let missing = needed
             .iter()
             .find(|wanted| !model.topics.contains_key(wanted.name));
         if let Some(wanted) = missing {
@@ -154,7 +165,7 @@ impl Admin {
 
     fn ask(&mut self, task: &Task, model: &mut Model, outside: &mut Outside) {
         let request = match task {
-            Task::Create(wanted) => create(wanted, model),
+            Task::Create(wanted) => create(wanted, self.replication_factor, model),
             Task::Grow(name, partitions) => CreatePartitions {
                 growths: vec![Growth {
                     topic: (*name).to_owned(),
@@ -212,6 +223,10 @@ impl Admin {
                 match topics.pop().map(|(_, created)| created) {
                     Some(Ok(created)) => made(&wanted, created.id, model),
                     Some(Err(Refusal::TopicExists(_))) if self.is_unsure => return false,
+                    // Too few brokers are active now.
+                    Some(Err(Refusal::InvalidReplicationFactor(_))) if self.is_in_cluster() => {
+                        return false;
+                    }
                     other => panic!("check: topics can be created: {wanted:?}: {other:?}"),
                 }
             }
@@ -220,6 +235,9 @@ impl Admin {
                     Some(Ok(())) => {}
                     // It was done before the answer was lost.
                     Some(Err(Refusal::SamePartitions { .. })) if self.is_unsure => {}
+                    Some(Err(Refusal::InvalidReplicationFactor(_))) if self.is_in_cluster() => {
+                        return false;
+                    }
                     other => panic!("check: topics can grow: {name}: {other:?}"),
                 }
                 model.grown(name, partitions);
@@ -282,8 +300,9 @@ impl Client for Admin {
 
     fn act(&mut self, model: &mut Model, outside: &mut Outside) {
         if self.task.is_none() {
-            self.is_unsure = false;
-            self.task = Self::next_task(model, outside);
+            // In a cluster a request may come to the controller twice.
+            self.is_unsure = self.is_in_cluster();
+            self.task = Self::next_task(self.needed, model, outside);
         }
         let Some(task) = self.task.clone() else {
             return self.session.rest(100_000, 400_000, outside);
@@ -302,6 +321,7 @@ impl Client for Admin {
         self.session.rest(20_000, 900_000, outside);
         let is_done = match reply {
             Reply::Described(found) => {
+                let found = found.filter(|id| !model.gone.contains(id));
                 if let (Some(id), Some(Task::Create(wanted))) = (found, &self.task) {
                     made(wanted, id, model);
                     self.looks = false;
@@ -337,7 +357,11 @@ impl Client for Admin {
 }
 
 /// Asks for a topic, which may be there from now on.
-fn create(wanted: &Wanted, model: &mut Model) -> ottla_controller::ControllerRequest {
+fn create(
+    wanted: &Wanted,
+    replication_factor: i16,
+    model: &mut Model,
+) -> ottla_controller::ControllerRequest {
     let retention = wanted
         .configs
         .iter()
@@ -360,7 +384,7 @@ fn create(wanted: &Wanted, model: &mut Model) -> ottla_controller::ControllerReq
         topics: vec![NewTopic {
             name: wanted.name.to_owned(),
             partitions: wanted.partitions,
-            replication_factor: 1,
+            replication_factor,
             assignments: Vec::new(),
             configs: configs.collect(),
             // The node chooses it.

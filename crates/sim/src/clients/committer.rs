@@ -23,9 +23,9 @@ pub struct Committer {
 }
 
 impl Committer {
-    pub fn new(client: ClientId, node: NodeId) -> Self {
+    pub fn new(client: ClientId, nodes: &[NodeId]) -> Self {
         Self {
-            session: Session::new(client, node),
+            session: Session::new(client, nodes),
             group: format!("committer {client}"),
             commits: 0,
             asked: None,

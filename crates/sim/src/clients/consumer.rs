@@ -70,9 +70,9 @@ pub struct Consumer {
 }
 
 impl Consumer {
-    pub fn new(client: ClientId, node: NodeId) -> Self {
+    pub fn new(client: ClientId, nodes: &[NodeId]) -> Self {
         Self {
-            session: Session::new(client, node),
+            session: Session::new(client, nodes),
             member: String::new(),
             generation: -1,
             step: Step::Join,
@@ -185,6 +185,7 @@ impl Consumer {
             place,
             offset,
             max_wait: Duration::from_millis(300),
+            leader_epoch: None,
         });
         (Asked::Fetch(place), request)
     }

@@ -33,9 +33,14 @@ pub struct Producer {
 }
 
 impl Producer {
-    pub fn new(client: ClientId, node: NodeId, is_idempotent: bool, acks: RequiredAcks) -> Self {
+    pub fn new(
+        client: ClientId,
+        nodes: &[NodeId],
+        is_idempotent: bool,
+        acks: RequiredAcks,
+    ) -> Self {
         Self {
-            session: Session::new(client, node),
+            session: Session::new(client, nodes),
             is_idempotent,
             acks: if is_idempotent {
                 RequiredAcks::All
@@ -125,6 +130,7 @@ impl Producer {
             ErrorCode::NotLeaderOrFollower
             | ErrorCode::KafkaStorageError
             | ErrorCode::NotEnoughReplicas
+            | ErrorCode::NotEnoughReplicasAfterAppend
             | ErrorCode::UnknownTopicId
             | ErrorCode::UnknownTopicOrPartition => {}
             code => panic!("check: sound batches are taken: {code:?} for {number}"),

@@ -19,9 +19,9 @@ pub struct Reader {
 }
 
 impl Reader {
-    pub fn new(client: ClientId, node: NodeId) -> Self {
+    pub fn new(client: ClientId, nodes: &[NodeId]) -> Self {
         Self {
-            session: Session::new(client, node),
+            session: Session::new(client, nodes),
             follows: None,
         }
     }
@@ -60,6 +60,7 @@ impl Client for Reader {
                     place,
                     offset,
                     max_wait,
+                    leader_epoch: None,
                 });
                 self.session.ask(request, outside);
             }

@@ -1,10 +1,18 @@
-//! A client's connection, and its request that is under way.
+//! A client's connections, its request that is under way, and who serves what in a cluster.
+//!
+//! In a cluster a client asks any node who leads a partition or coordinates a group, and then that node. It never goes
+//! back to an earlier leader epoch than one that it knows.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
-use ottla_protocol::ids::NodeId;
+use ottla_coordinator::Unavailable;
+use ottla_protocol::ids::{LeaderEpoch, NodeId};
+use ottla_protocol::messages::ErrorCode;
 
-use crate::messages::{ClientId, ConnectionId, ReplyTo, Request, RequestId};
+use crate::messages::{
+    ClientId, ConnectionId, Fetch, Produce, Reply, ReplyTo, Request, RequestId, Served, group_of,
+};
 use crate::outside::{Event, Outside};
 
 /// How long a client waits for a reply; for joins longer.
@@ -14,10 +22,14 @@ const PATIENCE_OF_MEMBERS: Duration = Duration::from_secs(20);
 #[derive(Debug)]
 pub struct Session {
     client: ClientId,
-    node: NodeId,
-    connection: Option<ConnectionId>,
+    nodes: Vec<NodeId>,
+    connections: BTreeMap<NodeId, ConnectionId>,
+    /// Who serves what, as far as is known.
+    routes: BTreeMap<Served, Route>,
     /// The request that is under way, and how long it is waited for.
-    waits: Option<(RequestId, Duration)>,
+    waits: Option<(ReplyTo, Duration)>,
+    /// What is asked once it is known who serves it.
+    looks_for: Option<(Served, Request, Duration)>,
     requests: u64,
     /// When it does the next thing.
     acts_at: Duration,
@@ -25,13 +37,22 @@ pub struct Session {
     wakes_at: Option<Duration>,
 }
 
+/// Who served something in the newest epoch that is known; nobody if that node refused.
+#[derive(Debug, Clone, Copy)]
+struct Route {
+    node: Option<NodeId>,
+    epoch: LeaderEpoch,
+}
+
 impl Session {
-    pub fn new(client: ClientId, node: NodeId) -> Self {
+    pub fn new(client: ClientId, nodes: &[NodeId]) -> Self {
         Self {
             client,
-            node,
-            connection: None,
+            nodes: nodes.to_vec(),
+            connections: BTreeMap::new(),
+            routes: BTreeMap::new(),
             waits: None,
+            looks_for: None,
             requests: 0,
             acts_at: Duration::ZERO,
             wakes_at: None,
@@ -53,22 +74,80 @@ impl Session {
     }
 
     fn ask_for(&mut self, request: Request, patience: Duration, outside: &mut Outside) {
-        if !outside.serving.contains(&self.node) {
+        self.looks_for = None;
+        if let [only] = self.nodes[..] {
+            return self.send(only, request, patience, outside);
+        }
+        let Some(served) = served(&request) else {
+            return self.send_to_any(request, patience, outside);
+        };
+        if let Some(Route {
+            node: Some(node),
+            epoch,
+        }) = self.routes.get(&served).copied()
+        {
+            return self.send(node, in_epoch(request, epoch), patience, outside);
+        }
+        self.looks_for = Some((served.clone(), request, patience));
+        self.send_to_any(Request::Find(served), PATIENCE, outside);
+    }
+
+    fn send_to_any(&mut self, request: Request, patience: Duration, outside: &mut Outside) {
+        let node = self.nodes[outside.random.index(self.nodes.len())];
+        self.send(node, request, patience, outside);
+    }
+
+    fn send(&mut self, node: NodeId, request: Request, patience: Duration, outside: &mut Outside) {
+        if !outside.serving.contains(&node) {
+            self.forget_routes_to(node);
             self.rest(50_000, 300_000, outside);
             return;
         }
         let network = &mut outside.network;
-        let connection = self.connection;
-        let connection = connection.unwrap_or_else(|| network.connect(self.client, self.node));
-        self.connection = Some(connection);
+        let connection = self.connections.entry(node);
+        let connection = *connection.or_insert_with(|| network.connect(self.client, node));
         self.requests += 1;
-        let id = RequestId(self.requests);
         let to = ReplyTo {
             connection,
-            request: id,
+            request: RequestId(self.requests),
         };
-        self.waits = Some((id, outside.time() + patience));
-        outside.request(self.node, to, request);
+        self.waits = Some((to, outside.time() + patience));
+        outside.request(node, to, request);
+    }
+
+    fn forget_routes_to(&mut self, node: NodeId) {
+        let routes = self.routes.values_mut();
+        for route in routes.filter(|route| route.node == Some(node)) {
+            route.node = None;
+        }
+    }
+
+    /// Takes a reply. If it told who serves something, the request is sent there, and nothing is returned. A node that
+    /// does not serve what it was asked for is not asked again before another one was looked for.
+    pub fn on_reply(&mut self, reply: Reply, outside: &mut Outside) -> Option<Reply> {
+        if let Some((served, request, patience)) = self.looks_for.take() {
+            if let Reply::Found(Some((node, epoch))) = reply {
+                let known = self.routes.entry(served);
+                let route = known.or_insert(Route { node: None, epoch });
+                if epoch >= route.epoch {
+                    let node = Some(node);
+                    *route = Route { node, epoch };
+                    self.ask_for(request, patience, outside);
+                    return None;
+                }
+            }
+            self.rest(50_000, 300_000, outside);
+            return None;
+        }
+        if self.nodes.len() > 1 && is_served_elsewhere(&reply) {
+            for route in self.routes.values_mut() {
+                route.node = None;
+            }
+            if let Reply::Fetched(Err(_)) = reply {
+                return Some(Reply::Fetched(Err(ErrorCode::NotLeaderOrFollower)));
+            }
+        }
+        Some(reply)
     }
 
     /// Does nothing for some time, in microseconds.
@@ -105,16 +184,24 @@ impl Session {
 
     /// Waits no longer; the connection is of no use any more.
     pub fn give_up(&mut self, outside: &mut Outside) {
-        self.waits = None;
-        if let Some(connection) = self.connection.take() {
-            outside.cut(connection);
+        if let Some((to, _)) = self.waits.take() {
+            self.forget(to.connection);
+            outside.cut(to.connection);
+        }
+    }
+
+    fn forget(&mut self, connection: ConnectionId) {
+        let known = self.connections.iter();
+        let mut of_node = known.filter(|(_, known)| **known == connection);
+        if let Some(node) = of_node.next().map(|(node, _)| *node) {
+            self.connections.remove(&node);
+            self.forget_routes_to(node);
         }
     }
 
     /// Whether this is the reply that is waited for.
     pub fn takes(&mut self, to: ReplyTo) -> bool {
-        let is_awaited = self.connection == Some(to.connection)
-            && self.waits.is_some_and(|(request, _)| request == to.request);
+        let is_awaited = self.waits.is_some_and(|(awaited, _)| awaited == to);
         if is_awaited {
             self.waits = None;
         }
@@ -123,10 +210,57 @@ impl Session {
 
     /// The connection was closed by others; whether a request was under way.
     pub fn closed(&mut self, connection: ConnectionId) -> bool {
-        if self.connection != Some(connection) {
-            return false;
+        self.forget(connection);
+        let waits = self.waits;
+        let was_under_way = waits.is_some_and(|(to, _)| to.connection == connection);
+        if was_under_way {
+            self.waits = None;
         }
-        self.connection = None;
-        self.waits.take().is_some()
+        was_under_way
+    }
+}
+
+/// What a request needs a certain node for.
+fn served(request: &Request) -> Option<Served> {
+    match request {
+        Request::Produce(Produce { place, .. })
+        | Request::Fetch(Fetch { place, .. })
+        | Request::DeleteRecords { place, .. } => Some(Served::Partition(*place)),
+        Request::Group(request) => Some(Served::Group(group_of(request).to_owned())),
+        Request::InitProducerId
+        | Request::Controller(_)
+        | Request::Describe(_)
+        | Request::Find(_) => None,
+    }
+}
+
+/// A fetch names the epoch of the leader that the client knows.
+fn in_epoch(request: Request, epoch: LeaderEpoch) -> Request {
+    match request {
+        Request::Fetch(fetch) => Request::Fetch(Fetch {
+            leader_epoch: Some(epoch),
+            ..fetch
+        }),
+        request => request,
+    }
+}
+
+fn is_served_elsewhere(reply: &Reply) -> bool {
+    let is_unserved = |code: ErrorCode| {
+        matches!(
+            code,
+            ErrorCode::NotLeaderOrFollower
+                | ErrorCode::UnknownTopicId
+                | ErrorCode::UnknownTopicOrPartition
+                | ErrorCode::FencedLeaderEpoch
+                | ErrorCode::UnknownLeaderEpoch
+        )
+    };
+    match reply {
+        Reply::Produced(Err(code)) | Reply::Fetched(Err(code)) | Reply::Deleted(Err(code)) => {
+            is_unserved(*code)
+        }
+        Reply::Group(Err(unavailable)) => *unavailable == Unavailable::NotCoordinator,
+        _ => false,
     }
 }

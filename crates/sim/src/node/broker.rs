@@ -12,22 +12,23 @@ use ottla_controller::broker_heartbeat::{ControlledShutdown, Heartbeat, Wish};
 use ottla_controller::request::{AllocateProducerIds, BrokerHeartbeat, RegisterBroker};
 use ottla_controller::{ControllerReply, ControllerRequest};
 use ottla_coordinator::group::requests::Notice;
+use ottla_coordinator::partition_for;
 use ottla_metadata::MetadataImage;
-use ottla_protocol::ids::{Offset, Uuid};
+use ottla_protocol::ids::{LeaderEpoch, NodeId, Offset, PartitionIndex, Uuid};
 use ottla_protocol::messages::ErrorCode;
 use ottla_replica::InOrder;
 
-use super::coordinators::Coordinators;
+use super::coordinators::{CONSUMER_OFFSETS, Coordinators};
 use super::data_requests::{DataRequests, acknowledge};
 use super::directories::Directories;
 use super::event::{NodeEvent, ProcessId};
 use super::failed::Failed;
 use super::follower::Follower;
-use super::host::{Caller, Mail, Mailbox, Replicas, Waiter};
+use super::host::{Caller, Mail, Mailbox, Replicas, Waiter, Waker};
 use super::housekeeping::Housekeeping;
 use super::producer_ids::ProducerIds;
 use super::start::registration;
-use crate::messages::{Reply, ReplyTo, Request};
+use crate::messages::{Reply, ReplyTo, Request, Served};
 use crate::outside::Outside;
 
 /// `offsets.retention.check.interval.ms`.
@@ -50,19 +51,22 @@ pub struct Broker {
     housekeeping: Housekeeping,
     producer_ids: ProducerIds,
     asked: Vec<(Caller, ControllerRequest)>,
+    /// The fetches of followers that may have something to read.
+    woken_followers: Vec<u64>,
+    /// How many images it has published.
+    published: u64,
     mailbox: Mailbox,
 }
 
 impl Broker {
-    /// A broker whose logs are open. It asks to be registered.
+    /// A broker whose logs are open.
     pub fn new(
         process: ProcessId,
-        (replicas, previous_epoch): (Replicas, i64),
+        replicas: Replicas,
         image: MetadataImage,
         mailbox: Mailbox,
     ) -> Self {
         let replicas = Arc::new(replicas);
-        let register = RegisterBroker(registration(process, &image, previous_epoch));
         Self {
             process,
             image,
@@ -74,10 +78,33 @@ impl Broker {
             requests: DataRequests::new(process, Arc::clone(&replicas), mailbox.clone()),
             housekeeping: Housekeeping::new(process, Arc::clone(&replicas)),
             producer_ids: ProducerIds::default(),
-            asked: vec![(Caller::Registration, register.into())],
+            asked: Vec::new(),
+            woken_followers: Vec::new(),
+            published: 0,
             replicas,
             mailbox,
         }
+    }
+
+    /// Asks to be registered. `previous_epoch` is that of its last process, if that ended in an orderly way.
+    pub fn register(&mut self, previous_epoch: i64) {
+        let register = RegisterBroker(registration(self.process, previous_epoch, &self.image));
+        self.asked.push((Caller::Registration, register.into()));
+    }
+
+    /// The fetches of followers that may have something to read.
+    pub fn take_woken_followers(&mut self) -> Vec<u64> {
+        std::mem::take(&mut self.woken_followers)
+    }
+
+    /// How many images it has published.
+    pub fn published(&self) -> u64 {
+        self.published
+    }
+
+    /// It is registered in this epoch.
+    pub fn set_epoch(&mut self, epoch: i64) {
+        self.epoch = epoch;
     }
 
     /// What the controller is to be asked.
@@ -110,9 +137,7 @@ impl Broker {
             NodeEvent::FetchWaited(fetch) => {
                 self.requests.end_fetch(fetch, outside);
             }
-            NodeEvent::Controller | NodeEvent::WriteSnapshot => {
-                panic!("an event of the controller comes to a broker")
-            }
+            event => panic!("{event:?} comes to a broker"),
         }
         Ok(())
     }
@@ -145,7 +170,22 @@ impl Broker {
                 outside.reply(to, Reply::Described(found));
             }
             Request::Group(request) => self.coordinators.on_request(request, to, outside),
+            Request::Find(served) => outside.reply(to, Reply::Found(self.find(&served))),
         }
+    }
+
+    /// Who serves something, as far as this broker knows.
+    fn find(&self, served: &Served) -> Option<(NodeId, LeaderEpoch)> {
+        let (topic, index) = match served {
+            Served::Partition(place) => *place,
+            Served::Group(group) => {
+                let topic = self.image.topic(CONSUMER_OFFSETS)?;
+                let count = i32::try_from(topic.partitions.len()).ok()?;
+                (topic.id, PartitionIndex(partition_for(group, count)))
+            }
+        };
+        let partition = self.image.partition(topic, index)?;
+        Some((partition.leader?, partition.leader_epoch))
     }
 
     /// The controller has committed something: it is applied, and published soon.
@@ -182,6 +222,7 @@ impl Broker {
     fn publish(&mut self, published: Published<Caller>, outside: &mut Outside) {
         if let Some((image, changes)) = published.metadata {
             self.image = image;
+            self.published += 1;
             outside.note("published", [self.image.topics.len() as i64, 0, 0]);
             self.reconcile(outside);
             for (id, name) in changes.deleted_topics {
@@ -200,7 +241,7 @@ impl Broker {
     }
 
     /// A reply of the controller may leave.
-    fn on_reply(&mut self, caller: Caller, reply: ControllerReply, outside: &mut Outside) {
+    pub fn on_reply(&mut self, caller: Caller, reply: ControllerReply, outside: &mut Outside) {
         match (caller, reply) {
             (Caller::Client(to), reply) => outside.reply(to, Reply::Controller(Ok(reply))),
             (Caller::ProducerIds, ControllerReply::AllocateProducerIds(given)) => {
@@ -229,7 +270,7 @@ impl Broker {
             (Caller::Unfencing, ControllerReply::BrokerHeartbeat(health)) => {
                 let health = health.unwrap_or_else(|refusal| panic!("refused: {refusal}"));
                 assert!(!health.is_fenced, "the broker is still fenced");
-                self.on_unfenced(outside);
+                self.serve(outside);
             }
             (caller, reply) => panic!("{caller:?} is told {reply:?}"),
         }
@@ -246,11 +287,12 @@ impl Broker {
                 }
             }
             Caller::Registration | Caller::Unfencing => self.is_refused = true,
+            Caller::Remote(..) | Caller::Fencing => panic!("{caller:?} is no caller of a broker"),
         }
     }
 
     /// The node is part of its cluster: clients are served.
-    fn on_unfenced(&mut self, outside: &mut Outside) {
+    pub fn serve(&mut self, outside: &mut Outside) {
         let number = self.process.number.cast_signed();
         outside.note("serves as", [number, self.epoch, 0]);
         outside.serving.insert(self.process.node);
@@ -283,9 +325,10 @@ impl Broker {
             for mail in mail {
                 match mail {
                     Mail::PassIsDue(number) => self.directories.look_for_pass(number, outside),
-                    Mail::Woken(fetch) => {
+                    Mail::Woken(Waker::Client(fetch)) => {
                         self.requests.look_at_fetch(fetch, outside);
                     }
+                    Mail::Woken(Waker::Follower(fetch)) => self.woken_followers.push(fetch),
                     Mail::Answered(Waiter::Producer(to, offset), outcome) => {
                         acknowledge(to, offset, outcome, outside);
                     }

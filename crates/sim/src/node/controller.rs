@@ -83,6 +83,16 @@ impl Controller {
         }
     }
 
+    /// The committed metadata.
+    pub fn image(&self) -> &MetadataImage {
+        self.active.image()
+    }
+
+    /// The metadata log.
+    pub fn log(&self) -> &MetadataLog<Simulated> {
+        &self.log.log
+    }
+
     /// Takes a request; its reply comes once the records are committed and published.
     pub fn ask(&mut self, caller: Caller, request: ControllerRequest, outside: &mut Outside) {
         self.requests.push_back((caller, request));

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use ottla_coordinator::group::requests::{GroupCall, GroupRequest, Notice};
+use ottla_coordinator::group::requests::{GroupRequest, Notice};
 use ottla_coordinator::{
     Config, Effect, Outgoing, Runtime, Shard, Ticket, Unavailable, Writer, Written, batch,
     partition_for,
@@ -19,7 +19,7 @@ use ottla_replica::own_records;
 use super::event::{NodeEvent, ProcessId};
 use super::failed::Failed;
 use super::host::{CoordinatorAppend, Found, Mailbox, Partition, Replicas, Waiter};
-use crate::messages::{Reply, ReplyTo};
+use crate::messages::{Reply, ReplyTo, group_of};
 use crate::outside::Outside;
 
 pub const CONSUMER_OFFSETS: &str = "__consumer_offsets";
@@ -60,6 +60,12 @@ impl Coordinators {
             tickets: 0,
             loads: 0,
         }
+    }
+
+    /// The leader epoch in which this node coordinates with the partition of this number.
+    pub fn led_in(&self, index: i32) -> Option<i32> {
+        let coordinator = self.by_index.get(&index)?;
+        Some(coordinator.leader_epoch)
     }
 
     /// The shard of this number if it is loaded, and how many there are.
@@ -281,20 +287,5 @@ impl Coordinators {
             let delay = next.remaining(outside.now().monotonic);
             outside.later(self.process, delay, NodeEvent::Tick(index));
         }
-    }
-}
-
-fn group_of(request: &GroupRequest) -> &str {
-    match request {
-        GroupRequest::Join(request) => request.group_id(),
-        GroupRequest::Sync(request) => request.group_id(),
-        GroupRequest::Heartbeat(request) => request.group_id(),
-        GroupRequest::Leave(request) => request.group_id(),
-        GroupRequest::CommitOffsets(request) => request.group_id(),
-        GroupRequest::FetchOffsets(request) => request.group_id(),
-        GroupRequest::DeleteOffsets(request) => request.group_id(),
-        GroupRequest::DeleteGroup(request) => request.group_id(),
-        GroupRequest::DescribeGroup(request) => request.group_id(),
-        GroupRequest::ListGroups(_) | GroupRequest::ListOffsets(_) => "",
     }
 }

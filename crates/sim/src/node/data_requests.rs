@@ -11,7 +11,7 @@ use ottla_replica::partition::{Append, ReadAt, RequiredAcks};
 use ottla_replica::{Reader, Unavailable, Unreadable, checkpoints};
 
 use super::event::{NodeEvent, ProcessId};
-use super::host::{Mailbox, Partition, Replicas, Waiter};
+use super::host::{Mailbox, Partition, Replicas, Waiter, Waker};
 use crate::messages::{Fetch, Fetched, Place, Produce, Reply, ReplyTo};
 use crate::outside::Outside;
 
@@ -34,7 +34,7 @@ pub struct DataRequests {
 struct Waiting {
     to: ReplyTo,
     fetch: Fetch,
-    reader: Arc<Reader<(Mailbox, u64)>>,
+    reader: Arc<Reader<(Mailbox, Waker)>>,
 }
 
 impl DataRequests {
@@ -92,7 +92,7 @@ impl DataRequests {
     pub fn fetch(&mut self, to: ReplyTo, fetch: Fetch, outside: &mut Outside) {
         self.count += 1;
         let number = self.count;
-        let reader = Reader::new((self.mailbox.clone(), number));
+        let reader = Reader::new((self.mailbox.clone(), Waker::Client(number)));
         self.fetches.insert(number, Waiting { to, fetch, reader });
         self.look_at_fetch(number, outside);
         if self.fetches.contains_key(&number) {
@@ -117,7 +117,7 @@ impl DataRequests {
         };
         reader.lacks(1);
         partition.watch(reader);
-        match read(&partition, fetch.offset, outside) {
+        match read(&partition, fetch, outside) {
             Ok((fetched, unflushed)) if fetched.bytes.is_empty() => {
                 if unflushed > 0 {
                     partition.make_readable(outside.now().monotonic);
@@ -134,7 +134,7 @@ impl DataRequests {
             return;
         };
         let partition = self.find(fetch.place);
-        let reply = partition.and_then(|partition| read(&partition, fetch.offset, outside));
+        let reply = partition.and_then(|partition| read(&partition, &fetch, outside));
         outside.reply(to, Reply::Fetched(reply.map(|(fetched, _)| fetched)));
     }
 
@@ -181,15 +181,15 @@ pub fn acknowledge(
 /// Reads what consumers may see, and says how many bytes they could have besides once they are flushed.
 fn read(
     partition: &Partition,
-    offset: i64,
+    fetch: &Fetch,
     outside: &Outside,
 ) -> Result<(Fetched, u64), ErrorCode> {
     let read = ReadAt {
-        offset: Offset(offset),
+        offset: Offset(fetch.offset),
         max_bytes: FETCH_BYTES,
         first_batch: FirstBatch::MayExceed,
         bound: Bound::HighWatermark,
-        current_epoch: None,
+        current_epoch: fetch.leader_epoch,
         last_fetched_epoch: None,
     };
     let planned = partition.plan(&read, outside.now().monotonic);

@@ -2,6 +2,8 @@
 
 use ottla_protocol::ids::NodeId;
 
+use crate::messages::Place;
+
 /// One process of one node.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ProcessId {
@@ -35,4 +37,16 @@ pub enum NodeEvent {
     Load(i32),
     /// A fetch has waited for long enough.
     FetchWaited(u64),
+    /// A broker asks its controller something, or asks again.
+    Beat,
+    /// A broker fetches metadata.
+    FetchMetadata,
+    /// A replica may fetch from its leader.
+    Fetch(Place),
+    /// The fetch of a follower has waited for long enough.
+    FollowerWaited(u64),
+    /// A broker looks after the ISRs of the partitions that it leads.
+    LookAtIsrs,
+    /// The controller looks which sessions are over.
+    Sessions,
 }

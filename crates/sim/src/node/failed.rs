@@ -1,8 +1,9 @@
 //! Why a driver could not do something, and whether that ends its process.
 
-use ottla_log::StorageError;
 use ottla_log::files::FileError;
+use ottla_log::{AppendError, StorageError};
 use ottla_replica::logs::LogsError;
+use ottla_replica::partition::FollowFailure;
 
 #[derive(Debug)]
 pub enum Failed {
@@ -12,6 +13,8 @@ pub enum Failed {
     Logs(LogsError),
     /// The metadata log.
     Metadata(String),
+    /// What a leader sent could not be taken over.
+    Following(FollowFailure),
 }
 
 impl Failed {
@@ -21,8 +24,11 @@ impl Failed {
             Self::Storage(error) | Self::Logs(LogsError::Storage(error)) => {
                 matches!(error, StorageError::Offline { .. })
             }
+            Self::Following(
+                FollowFailure::Storage(error) | FollowFailure::Append(AppendError::Storage(error)),
+            ) => matches!(error, StorageError::Offline { .. }),
             Self::Metadata(_) => true,
-            Self::File(_) | Self::Logs(_) => false,
+            Self::File(_) | Self::Logs(_) | Self::Following(FollowFailure::Append(_)) => false,
         }
     }
 }
@@ -34,6 +40,7 @@ impl std::fmt::Display for Failed {
             Self::File(error) => error.fmt(f),
             Self::Logs(error) => error.fmt(f),
             Self::Metadata(error) => error.fmt(f),
+            Self::Following(error) => error.fmt(f),
         }
     }
 }

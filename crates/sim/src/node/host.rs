@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use ottla_log::files::simulated::Simulated;
-use ottla_protocol::ids::Uuid;
+use ottla_protocol::ids::{NodeId, Uuid};
 use ottla_replica::{Host, Unavailable};
 
 use crate::messages::ReplyTo;
@@ -26,6 +26,19 @@ pub enum Caller {
     Unfencing,
     /// Those that wait for a producer id.
     ProducerIds,
+    /// A broker on another node, which gave its request this number.
+    Remote(NodeId, u64),
+    /// The controller itself, which fences a broker.
+    Fencing,
+}
+
+/// A reader that waits for a change of a partition.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Waker {
+    /// The fetch of a client, by its number.
+    Client(u64),
+    /// The fetch of a follower.
+    Follower(u64),
 }
 
 /// One that waits until records are acknowledged.
@@ -51,7 +64,7 @@ pub struct CoordinatorAppend {
 pub enum Mail {
     Answered(Waiter, Result<(), Unavailable>),
     /// This fetch may have something to read.
-    Woken(u64),
+    Woken(Waker),
     /// A pass is due earlier than known in the directory of this number.
     PassIsDue(usize),
 }
@@ -74,7 +87,7 @@ impl Mailbox {
 
 impl Host for SimulatedHost {
     type Producer = (Mailbox, Waiter);
-    type Consumer = (Mailbox, u64);
+    type Consumer = (Mailbox, Waker);
     type Flusher = (Mailbox, usize);
 
     fn answer((mailbox, waiter): Self::Producer, outcome: Result<(), Unavailable>) {

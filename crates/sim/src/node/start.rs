@@ -48,8 +48,8 @@ fn failed(error: impl std::fmt::Display) -> StartFailed {
     StartFailed(error.to_string())
 }
 
-fn directory_ids() -> [(&'static Path, Uuid); 2] {
-    let ids = [Uuid::from_parts(5, 1), Uuid::from_parts(5, 2)];
+fn directory_ids(node: NodeId) -> [(&'static Path, Uuid); 2] {
+    let ids = [1, 2].map(|number| Uuid::from_parts(4 + u64::from(node.0.unsigned_abs()), number));
     let mut numbered = DIRECTORIES.iter().zip(ids);
     std::array::from_fn(|_| {
         let (path, id) = numbered.next().expect("two directories have two ids");
@@ -58,7 +58,7 @@ fn directory_ids() -> [(&'static Path, Uuid); 2] {
 }
 
 fn voter(node: NodeId) -> Voter {
-    let [(_, id), _] = directory_ids();
+    let [(_, id), _] = directory_ids(node);
     Voter {
         node_id: node,
         directory_id: id,
@@ -72,16 +72,25 @@ fn voter(node: NodeId) -> Voter {
 
 /// Makes the log directories of a new machine.
 pub fn format(disk: &Simulated, node: NodeId, outside: &Outside) {
+    format_as(disk, node, Some(&voter(node)), outside);
+}
+
+/// The same for a broker whose controller is another node.
+pub fn format_broker(disk: &Simulated, node: NodeId, outside: &Outside) {
+    format_as(disk, node, None, outside);
+}
+
+fn format_as(disk: &Simulated, node: NodeId, voter: Option<&Voter>, outside: &Outside) {
     let version = MetadataVersion::OF_NEW_CLUSTERS;
-    let [(metadata, _), _] = directory_ids();
+    let [(metadata, _), _] = directory_ids(node);
     let formatted = ottla_quorum::format(
         disk,
         &Format {
             cluster_id: CLUSTER,
             node_id: node,
-            directories: &directory_ids(),
+            directories: &directory_ids(node),
             metadata_directory: metadata,
-            voter: Some(&voter(node)),
+            voter,
             bootstrap: &bootstrap::checkpoint(version),
             version,
             now: outside.now().wall,
@@ -101,7 +110,12 @@ fn metadata_settings() -> ottla_quorum::Settings {
 }
 
 fn statics(node: NodeId) -> StaticConfigs {
-    let values = [("log.segment.delete.delay.ms", "3000")];
+    let values = [
+        ("log.segment.delete.delay.ms", "3000"),
+        ("replica.lag.time.max.ms", "3000"),
+        // With one replica one is enough.
+        ("min.insync.replicas", "2"),
+    ];
     let values = values.map(|(name, value)| (name.to_owned(), value.to_owned()));
     StaticConfigs {
         node,
@@ -110,9 +124,9 @@ fn statics(node: NodeId) -> StaticConfigs {
 }
 
 /// The log directories of a process, without partitions yet.
-pub fn directories(disk: &Simulated, mailbox: &Mailbox) -> Vec<Arc<Directory>> {
+pub fn directories(node: NodeId, disk: &Simulated, mailbox: &Mailbox) -> Vec<Arc<Directory>> {
     let open_files = Arc::new(OpenFiles::new(OPEN_FILES));
-    let directories = directory_ids().into_iter().enumerate();
+    let directories = directory_ids(node).into_iter().enumerate();
     let directories = directories.map(|(number, (path, id))| {
         let log = LogDirectory::sharing(disk.clone(), path, Arc::clone(&open_files));
         let flusher = (mailbox.clone(), number);
@@ -124,16 +138,13 @@ pub fn directories(disk: &Simulated, mailbox: &Mailbox) -> Vec<Arc<Directory>> {
     directories.collect()
 }
 
-/// The partitions of a node that the metadata knows: those on disk are opened, and what is missing is made. Returns also
-/// the epoch with which the last process shut down cleanly.
-pub fn open_replicas(
-    node: NodeId,
-    directories: Vec<Arc<Directory>>,
-    image: &MetadataImage,
-    now: Now,
-) -> Result<(Replicas, i64), Failed> {
-    let replicas = Replicas::new(statics(node), directories);
-    let previous_epoch = replicas.previous_epoch()?;
+/// A node without partitions yet.
+pub fn new_replicas(node: NodeId, directories: Vec<Arc<Directory>>) -> Replicas {
+    Replicas::new(statics(node), directories)
+}
+
+/// Takes over the partitions that the metadata knows: those on disk are opened, and what is missing is made.
+pub fn open_replicas(replicas: &Replicas, image: &MetadataImage, now: Now) -> Result<(), Failed> {
     let existing = replicas.find_logs(image, now.monotonic)?;
     let mut opened = Vec::new();
     for existing in existing.into_iter().flatten() {
@@ -147,14 +158,14 @@ pub fn open_replicas(
             return Err(error.into());
         }
     }
-    Ok((replicas, previous_epoch))
+    Ok(())
 }
 
 /// How a process registers its broker.
 pub fn registration(
     process: ProcessId,
-    image: &MetadataImage,
     previous_epoch: i64,
+    image: &MetadataImage,
 ) -> Registration {
     let claimed = image.features.iter().map(|(name, level)| FeatureRange {
         name: name.clone(),
@@ -173,13 +184,15 @@ pub fn registration(
         incarnation: Uuid::from_parts(6, process.number),
         features: features.chain([level]).collect(),
         fenced: true,
-        directories: directory_ids().iter().map(|(_, id)| *id).collect(),
+        directories: directory_ids(process.node)
+            .iter()
+            .map(|(_, id)| *id)
+            .collect(),
         ..BrokerRegistration::default()
     };
     Registration {
         broker,
         previous_epoch,
-        // Its controller starts with it: the last process is dead.
         is_alive: false,
     }
 }
@@ -205,7 +218,7 @@ fn open_metadata(
     outside: &Outside,
 ) -> Result<(CommittedLog, MetadataImage), StartFailed> {
     let now = outside.now().wall;
-    let [(directory, _), _] = directory_ids();
+    let [(directory, _), _] = directory_ids(node);
     let path: PathBuf = directory.join(METADATA_DIRECTORY);
     let location = Location {
         directory: &path,
