@@ -12,10 +12,50 @@ use crate::broker::Broker;
 use crate::cluster::endpoints;
 use crate::context::RequestContext;
 
-/// The endpoint type of brokers (KIP-919).
-const BROKERS: i8 = 1;
-/// The endpoint type of controllers (KIP-919).
-const CONTROLLERS: i8 = 2;
+/// What a listener is for (KIP-919), by its number in requests.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum EndpointType {
+    Brokers = 1,
+    Controllers = 2,
+}
+
+impl EndpointType {
+    /// The answer of a listener of this type to a request that is for another type.
+    pub fn refusal(
+        self,
+        request: &DescribeClusterRequestData,
+    ) -> Option<DescribeClusterResponseData> {
+        let asked = request.endpoint_type;
+        let other = match self {
+            Self::Brokers => Self::Controllers,
+            Self::Controllers => Self::Brokers,
+        };
+        let (code, why) = if asked == self as i8 {
+            return None;
+        } else if asked == other as i8 {
+            (ErrorCode::MismatchedEndpointType, self.mismatch())
+        } else {
+            let why = "unsupported endpoint type";
+            (ErrorCode::UnsupportedEndpointType, why)
+        };
+        let response = DescribeClusterResponseData::default()
+            .with_endpoint_type(asked)
+            .with_error_code(code.code())
+            .with_error_message(Some(why.to_owned().into()));
+        Some(response)
+    }
+
+    const fn mismatch(self) -> &'static str {
+        match self {
+            Self::Brokers => {
+                "the request was sent to an endpoint of type BROKER, but we wanted an endpoint of type CONTROLLER"
+            }
+            Self::Controllers => {
+                "this is a controller's listener; ask a broker's, or set bootstrap.controllers"
+            }
+        }
+    }
+}
 
 /// Names the cluster and its brokers.
 pub fn handle(
@@ -23,23 +63,10 @@ pub fn handle(
     context: &RequestContext,
     request: DescribeClusterRequestData,
 ) -> DescribeClusterResponseData {
-    let response = DescribeClusterResponseData::default().with_endpoint_type(request.endpoint_type);
-    if request.endpoint_type != BROKERS {
-        let (code, why) = if request.endpoint_type == CONTROLLERS {
-            (
-                ErrorCode::MismatchedEndpointType,
-                "the request was sent to an endpoint of type BROKER, but we wanted an endpoint of type CONTROLLER",
-            )
-        } else {
-            (
-                ErrorCode::UnsupportedEndpointType,
-                "unsupported endpoint type",
-            )
-        };
-        return response
-            .with_error_code(code.code())
-            .with_error_message(Some(why.to_owned().into()));
+    if let Some(refusal) = EndpointType::Brokers.refusal(&request) {
+        return refusal;
     }
+    let response = DescribeClusterResponseData::default().with_endpoint_type(request.endpoint_type);
     let nodes = endpoints::nodes(broker, &broker.controller.image(), context);
     let shown = nodes
         .into_iter()

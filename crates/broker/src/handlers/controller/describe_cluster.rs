@@ -9,11 +9,7 @@ use crate::access::operations;
 use crate::broker::Broker;
 use crate::cluster::quorum_leader::status;
 use crate::context::RequestContext;
-
-/// The endpoint type of brokers (KIP-919).
-const BROKERS: i8 = 1;
-/// The endpoint type of controllers (KIP-919).
-const CONTROLLERS: i8 = 2;
+use crate::handlers::describe_cluster::EndpointType;
 
 /// Names the cluster and its controllers.
 pub fn handle(
@@ -21,23 +17,10 @@ pub fn handle(
     context: &RequestContext,
     request: DescribeClusterRequestData,
 ) -> DescribeClusterResponseData {
-    let response = DescribeClusterResponseData::default().with_endpoint_type(request.endpoint_type);
-    if request.endpoint_type != CONTROLLERS {
-        let (code, why) = if request.endpoint_type == BROKERS {
-            (
-                ErrorCode::MismatchedEndpointType,
-                "this is a controller's listener; ask a broker's, or set bootstrap.controllers",
-            )
-        } else {
-            (
-                ErrorCode::UnsupportedEndpointType,
-                "unsupported endpoint type",
-            )
-        };
-        return response
-            .with_error_code(code.code())
-            .with_error_message(Some(why.to_owned().into()));
+    if let Some(refusal) = EndpointType::Controllers.refusal(&request) {
+        return refusal;
     }
+    let response = DescribeClusterResponseData::default().with_endpoint_type(request.endpoint_type);
     let Some(quorum) = status(broker) else {
         return response.with_error_code(ErrorCode::BrokerNotAvailable.code());
     };
