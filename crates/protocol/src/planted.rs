@@ -55,6 +55,10 @@ pub enum Bug {
     EligibleAfterUncleanShutdown,
     /// An election does not raise the leader epoch.
     LeaderEpochNotRaised,
+    /// A controller answers a message before the entries that it brought are synced.
+    RaftEntryNotSynced,
+    /// A controller forgets at a restart for whom it voted.
+    VoteNotPersisted,
 }
 
 /// Whether `bug` is to be made here.
