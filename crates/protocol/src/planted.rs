@@ -59,6 +59,12 @@ pub enum Bug {
     RaftEntryNotSynced,
     /// A controller forgets at a restart for whom it voted.
     VoteNotPersisted,
+    /// A leader takes an entry for committed that only it has.
+    CommitWithoutMajority,
+    /// An entry counts although it was decided in an earlier epoch.
+    TermFenceSkipped,
+    /// A snapshot of the metadata log does not name the voters.
+    SnapshotWithoutVoters,
 }
 
 /// Whether `bug` is to be made here.

@@ -72,8 +72,8 @@ pub struct Format<'a> {
     pub directories: &'a [(&'a Path, Uuid)],
     /// The one of `directories` that holds the metadata log.
     pub metadata_directory: &'a Path,
-    /// This node as the only voter; `None` if `controller.quorum.voters` names the voters.
-    pub voter: Option<&'a Voter>,
+    /// The voters; none if `controller.quorum.voters` names them.
+    pub voters: &'a [Voter],
     /// The records that the first leader will write.
     pub bootstrap: &'a [MetadataRecord],
     /// The `metadata.version` among them.
@@ -94,10 +94,8 @@ pub fn format<F: Files>(files: &F, format: &Format<'_>) -> Result<(), WriteError
             records: format.bootstrap,
         };
         checkpoint::write(files, &path.join(BOOTSTRAP_CHECKPOINT), &contents)?;
-        if let Some(voter) = format.voter
-            && *path == format.metadata_directory
-        {
-            format_metadata_log(files, &path.join(METADATA_DIRECTORY), voter, format)?;
+        if !format.voters.is_empty() && *path == format.metadata_directory {
+            format_metadata_log(files, &path.join(METADATA_DIRECTORY), format)?;
         }
         let meta = MetaProperties {
             cluster_id: format.cluster_id.to_owned(),
@@ -113,13 +111,12 @@ pub fn format<F: Files>(files: &F, format: &Format<'_>) -> Result<(), WriteError
 fn format_metadata_log<F: Files>(
     files: &F,
     directory: &Path,
-    voter: &Voter,
     format: &Format<'_>,
 ) -> Result<(), WriteError> {
     files.create_directory(directory)?;
     let control = QuorumControl {
         kraft_version: DYNAMIC_VOTERS,
-        voters: vec![voter.clone()],
+        voters: format.voters.to_vec(),
         voters_in_log: false,
     };
     let contents = Contents {

@@ -14,7 +14,6 @@ mod meta_properties;
 mod metadata_log;
 mod observer;
 mod quorum_state;
-#[expect(dead_code, reason = "the node that drives the library comes next")]
 mod raft;
 mod segment;
 mod snapshot_schedule;
@@ -29,11 +28,15 @@ pub use directory::{
 };
 pub use meta_properties::{META_PROPERTIES, MetaProperties, MetaPropertiesError};
 pub use metadata_log::{
-    Fetched, FollowerEnd, Inspected, Location, LogView, MetadataLog, NotCommitted, OpenError,
-    Opened, ProposeError, QuorumStatus, Settings, SnapshotJob, SnapshotPiece, SnapshotUnreadable,
-    UnsupportedVersion, WrittenSnapshot, check_version,
+    ApplyError, Fetched, FollowerEnd, Inspected, Location, LogView, MetadataLog, NotCommitted,
+    OpenError, Opened, ProposeError, QuorumStatus, Settings, SnapshotJob, SnapshotPiece,
+    SnapshotUnreadable, UnsupportedVersion, WrittenSnapshot, check_version,
 };
 pub use observer::{ObserveError, Observer, Wanted};
 pub use quorum_state::QuorumStateError;
+pub use raft::{
+    Effects, Envelope, Malformed, Member, NodeError, NotProposed, QuorumNews, RaftLogError,
+    RaftNode,
+};
 pub use snapshot_schedule::SnapshotSchedule;
 pub use voter::{Voter, VoterEndpoint};

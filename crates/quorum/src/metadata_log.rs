@@ -8,6 +8,8 @@
 //!
 //! One thread owns the log. Nothing here is async.
 
+mod committed;
+pub(crate) mod proposal;
 mod recovery;
 mod refusals;
 mod replay;
@@ -16,7 +18,7 @@ mod snapshots;
 pub(crate) mod tests;
 mod view;
 
-use crate::batches::{self, DataBatch, Place};
+use crate::batches::{self, Place};
 use crate::checkpoint::SnapshotId;
 use crate::epoch_checkpoint::EpochStarts;
 use crate::segment;
@@ -24,13 +26,9 @@ use crate::voter::{DYNAMIC_VOTERS, QuorumControl, Voter};
 use ottla_log::files::{File, FileError, Files};
 use ottla_metadata::{Loader, MetadataVersion};
 use ottla_protocol::ids::{LeaderEpoch, NodeId, Offset};
-use ottla_protocol::messages::leader_change_message as wire;
-use ottla_protocol::messages::metadata::{
-    BeginTransactionRecord, EndTransactionRecord, MetadataRecord,
-};
-use ottla_protocol::messages::{LeaderChangeMessageData, RecordError};
+use ottla_protocol::messages::RecordError;
+use ottla_protocol::messages::metadata::MetadataRecord;
 use ottla_protocol::planted::{Bug, is_planted};
-use ottla_protocol::records::control::ControlRecord;
 use ottla_protocol::time::Timestamp;
 use std::collections::BTreeMap;
 use std::fmt;
@@ -38,6 +36,7 @@ use std::io::IoSlice;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+pub use committed::ApplyError;
 pub use recovery::{Inspected, Location};
 pub use refusals::{OpenError, UnsupportedVersion, check_version};
 pub use snapshots::{SnapshotJob, WrittenSnapshot};
@@ -54,6 +53,10 @@ pub struct Settings {
     pub batch_bytes: usize,
     /// Bytes of disk that are reserved after the end of the log, so that a disk full of records does not stop metadata.
     pub reserved_bytes: u64,
+    /// Bytes of entries before a snapshot that Raft's log keeps, so that followers a little behind need no snapshot.
+    pub kept_entry_bytes: u64,
+    /// Bytes of entries after which the log is synced, if Raft derives it. A start applies at most so many again.
+    pub checkpoint_bytes: usize,
 }
 
 impl Default for Settings {
@@ -63,6 +66,8 @@ impl Default for Settings {
             snapshot_bytes: 20 * 1024 * 1024,
             batch_bytes: 8 * 1024 * 1024,
             reserved_bytes: 4 * 1024 * 1024,
+            kept_entry_bytes: 1024 * 1024,
+            checkpoint_bytes: 1024 * 1024,
         }
     }
 }
@@ -209,6 +214,10 @@ impl<F: Files> MetadataLog<F> {
         }
     }
 
+    pub(crate) const fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
     /// The level of `kraft.version`.
     pub const fn kraft_version(&self) -> i16 {
         self.control.kraft_version
@@ -226,57 +235,12 @@ impl<F: Files> MetadataLog<F> {
         if let Some(failure) = &self.failed {
             return Err(ProposeError::Failed(failure.clone()));
         }
-        let mut batch = DataBatch::new(self.place(self.end, now));
-        for record in records {
-            batch.append(record, version)?;
-        }
-        if batch.size() > self.settings.batch_bytes {
-            return self.propose_transaction(records, version, now);
-        }
-        let count = batch.record_count();
-        if let Some(bytes) = batch.build() {
-            self.append(&bytes, count, now)?;
-        }
-        Ok(self.end)
-    }
-
-    fn propose_transaction(
-        &mut self,
-        records: &[MetadataRecord],
-        version: MetadataVersion,
-        now: Timestamp,
-    ) -> Result<Offset, ProposeError> {
-        let opens_its_own = records
-            .iter()
-            .any(|record| matches!(record, MetadataRecord::BeginTransaction(_)));
-        if !version.has_transactions() || opens_its_own {
-            return Err(ProposeError::TooLarge);
-        }
-        let begin = BeginTransactionRecord::default().into();
-        let end = EndTransactionRecord::default().into();
-        let all = std::iter::once(&begin)
-            .chain(records)
-            .chain(std::iter::once(&end));
-        let mut built = Vec::new();
-        let mut next = self.end;
-        let mut batch = DataBatch::new(self.place(next, now));
-        for record in all {
-            batch.append(record, version)?;
-            if batch.size() > self.settings.batch_bytes / 2 {
-                let count = batch.record_count();
-                built.extend(batch.build().map(|bytes| (bytes, count)));
-                next = next.plus(i64::from(count));
-                batch = DataBatch::new(self.place(next, now));
-            }
-        }
-        let count = batch.record_count();
-        built.extend(batch.build().map(|bytes| (bytes, count)));
-        if built
-            .iter()
-            .any(|(bytes, _)| bytes.len() > self.settings.batch_bytes)
-        {
-            return Err(ProposeError::TooLarge);
-        }
+        let built = proposal::build(
+            records,
+            version,
+            self.place(self.end, now),
+            self.settings.batch_bytes,
+        )?;
         for (written, (bytes, count)) in built.into_iter().enumerate() {
             match self.append(&bytes, count, now) {
                 Err(ProposeError::Full(error)) if written > 0 => {
@@ -303,21 +267,9 @@ impl<F: Files> MetadataLog<F> {
         } else {
             vec![self.voter.clone()]
         };
-        let ids: Vec<wire::Voter> = voters
-            .iter()
-            .map(|voter| wire::Voter {
-                voter_id: voter.node_id.0,
-                ..wire::Voter::default()
-            })
-            .collect();
-        let change = LeaderChangeMessageData::default()
-            .with_leader_id(self.voter.node_id.0)
-            .with_granting_voters(vec![wire::Voter {
-                voter_id: self.voter.node_id.0,
-                ..wire::Voter::default()
-            }])
-            .with_voters(ids);
-        let mut records = vec![ControlRecord::LeaderChange(change)];
+        let granting = [self.voter.node_id];
+        let change = proposal::leader_change(self.voter.node_id, &granting, &voters);
+        let mut records = vec![change];
         let is_current = self.control.voters.contains(&self.voter);
         if self.control.kraft_version >= DYNAMIC_VOTERS
             && !(is_current && self.control.voters_in_log)
@@ -332,6 +284,17 @@ impl<F: Files> MetadataLog<F> {
     }
 
     fn append(&mut self, batch: &[u8], records: i32, now: Timestamp) -> Result<(), ProposeError> {
+        self.write(batch)?;
+        if !is_planted(Bug::MetadataNotSynced) {
+            self.active
+                .sync_data()
+                .map_err(|error| self.fail_by(error))?;
+        }
+        self.note_written(batch, i64::from(records), now);
+        Ok(())
+    }
+
+    fn write(&mut self, batch: &[u8]) -> Result<(), ProposeError> {
         self.make_room(batch.len() as u64)
             .map_err(|error| self.fail_by(error))?;
         let before = self.active_size;
@@ -341,16 +304,14 @@ impl<F: Files> MetadataLog<F> {
             }
             return Err(self.fail_by(error));
         }
-        if !is_planted(Bug::MetadataNotSynced) {
-            self.active
-                .sync_data()
-                .map_err(|error| self.fail_by(error))?;
-        }
+        Ok(())
+    }
+
+    fn note_written(&mut self, batch: &[u8], records: i64, now: Timestamp) {
         self.active_size += batch.len() as u64;
         self.bytes_since_snapshot += batch.len() as u64;
-        self.end = self.end.plus(i64::from(records));
+        self.end = self.end.plus(records);
         self.last_append = now;
-        Ok(())
     }
 
     fn fail_by(&mut self, error: FileError) -> ProposeError {
@@ -388,6 +349,7 @@ impl<F: Files> MetadataLog<F> {
     fn roll(&mut self) -> Result<(), FileError> {
         // Gives back disk that is reserved and not used.
         self.active.truncate(self.active_size)?;
+        self.active.sync_data()?;
         self.active = segment::create(&self.files, &self.directory, self.end)?;
         self.segments.push(self.end);
         self.active_size = 0;

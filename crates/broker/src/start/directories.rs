@@ -215,7 +215,11 @@ pub(super) fn prepare(
             node_id: config.node_id,
             directories: &[(path.as_path(), *id)],
             metadata_directory: &config.storage.metadata_log_dir,
-            voter: (!has_static_voters(config)).then_some(&voter),
+            voters: if has_static_voters(config) {
+                &[]
+            } else {
+                std::slice::from_ref(&voter)
+            },
             bootstrap: &bootstrap::checkpoint(version),
             version,
             now,

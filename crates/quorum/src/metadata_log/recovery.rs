@@ -41,38 +41,54 @@ pub struct Location<'a> {
 /// A metadata log that was read but not changed.
 #[derive(Debug)]
 pub struct Inspected<F> {
-    files: F,
-    directory: PathBuf,
-    cluster_id: String,
-    voter: Voter,
-    snapshots: Snapshots,
-    restored: Option<SnapshotId>,
-    segments: Vec<Offset>,
+    pub(super) files: F,
+    pub(super) directory: PathBuf,
+    pub(super) cluster_id: String,
+    pub(super) voter: Voter,
+    pub(super) snapshots: Snapshots,
+    pub(super) restored: Option<SnapshotId>,
+    pub(super) segments: Vec<Offset>,
     /// Files that were never completed.
-    leftovers: Vec<PathBuf>,
+    pub(super) leftovers: Vec<PathBuf>,
     stored_epoch: LeaderEpoch,
-    state: State,
+    pub(super) state: State,
 }
 
 impl<F: Files> MetadataLog<F> {
     /// Reads the log that `voter` will lead. Writes nothing.
     pub fn inspect(
         files: F,
+        location: Location<'_>,
+        voter: Voter,
+    ) -> Result<Inspected<F>, OpenError> {
+        let inspected = Self::read(files, location, voter, None)?;
+        check_voters(&inspected.state.control, &inspected.voter)?;
+        Ok(inspected)
+    }
+
+    /// Reads the log, whoever the voters are, up to `until`.
+    pub(super) fn read(
+        files: F,
         Location {
             directory,
             cluster_id,
         }: Location<'_>,
         voter: Voter,
+        until: Option<Offset>,
     ) -> Result<Inspected<F>, OpenError> {
         let Found {
             snapshots,
             segments,
             leftovers,
         } = find(&files, directory)?;
-        let (mut state, restored, snapshots) = restore(&files, directory, &snapshots, &segments)?;
-        replay(&files, directory, &segments, &mut state)?;
+        let (mut state, restored, snapshots) =
+            restore(&files, directory, &snapshots, &segments, until)?;
+        if restored.is_some() && until == Some(state.next) && until != Some(Offset(0)) {
+            skip_to_snapshot(directory, &segments, &mut state);
+        } else {
+            replay(&files, directory, &segments, &mut state)?;
+        }
         check_version(state.loader.image())?;
-        check_voters(&state.control, &voter)?;
         let stored_epoch = quorum_state::read_epoch(&files, directory)?.unwrap_or_default();
         Ok(Inspected {
             files,
@@ -192,7 +208,7 @@ impl<F: Files> Inspected<F> {
     }
 }
 
-fn prepare<F: Files>(files: &F, directory: &Path) -> Result<(), FileError> {
+pub(super) fn prepare<F: Files>(files: &F, directory: &Path) -> Result<(), FileError> {
     let parent = directory.parent().unwrap_or(Path::new("."));
     files.create_directory(directory)?;
     files.sync_directory(parent)?;
@@ -201,6 +217,15 @@ fn prepare<F: Files>(files: &F, directory: &Path) -> Result<(), FileError> {
         files::replace_durably(files, &path, PARTITION_METADATA_CONTENT)?;
     }
     Ok(())
+}
+
+/// The log goes on right after the snapshot. What is before it may be torn, if the snapshot came from a leader and the
+/// start of the new log was cut short: without a segment that begins there, the log begins anew.
+fn skip_to_snapshot(directory: &Path, segments: &[Offset], state: &mut State) {
+    if segments.contains(&state.next) {
+        state.log_end = state.next;
+        state.applied_again = Some((segment::path(directory, state.next), 0));
+    }
 }
 
 /// The files of a metadata log.
@@ -236,7 +261,7 @@ fn find<F: Files>(files: &F, directory: &Path) -> Result<Found, FileError> {
 }
 
 /// Makes sure that there is a segment to append to, after what was replayed.
-fn settle_segments<F: Files>(
+pub(super) fn settle_segments<F: Files>(
     files: &F,
     directory: &Path,
     segments: &mut Vec<Offset>,

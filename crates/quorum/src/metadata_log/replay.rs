@@ -39,6 +39,10 @@ pub(super) struct State {
     pub(super) torn: Option<Torn>,
     /// The last batch: all before it were synced before it was written.
     pub(super) last_batch: Option<Stretch>,
+    /// Batches from here on are not replayed, and will be applied again from Raft's log.
+    pub(super) until: Option<Offset>,
+    /// Where `until` is in its segment, if batches follow.
+    pub(super) applied_again: Option<(PathBuf, u64)>,
 }
 
 impl State {
@@ -89,12 +93,15 @@ pub(super) fn restore<F: Files>(
     directory: &Path,
     found: &Snapshots,
     segments: &[Offset],
+    until: Option<Offset>,
 ) -> Result<(State, Option<SnapshotId>, Snapshots), OpenError> {
     let mut snapshots = found.clone();
     let mut problem = "there is none".to_owned();
     let is_covered = |id: &SnapshotId| {
         // If the log starts above 0, its first records are in a snapshot. The checkpoint of formatting is none.
-        *id != SnapshotId::BOOTSTRAP || segments.first().is_none_or(|first| first.0 == 0)
+        let has_start = segments.first().is_none_or(|first| first.0 == 0);
+        (*id != SnapshotId::BOOTSTRAP || has_start)
+            && until.is_none_or(|until| id.end_offset <= until)
     };
     for id in found.keys().rev().filter(|id| is_covered(id)) {
         match checkpoint::restore(files, &directory.join(id.file_name())) {
@@ -118,6 +125,7 @@ pub(super) fn restore<F: Files>(
                     control: restored.control,
                     epoch: id.epoch,
                     next: id.end_offset,
+                    until,
                     ..State::default()
                 };
                 return Ok((state, Some(*id), snapshots));
@@ -135,7 +143,13 @@ pub(super) fn restore<F: Files>(
             log_start: *first,
             problem,
         }),
-        _ => Ok((State::default(), None, snapshots)),
+        _ => {
+            let state = State {
+                until,
+                ..State::default()
+            };
+            Ok((state, None, snapshots))
+        }
     }
 }
 
@@ -169,6 +183,10 @@ pub(super) fn replay<F: Files>(
     let mut end = to_read.first().copied().unwrap_or(from);
     for (number, base) in to_read.iter().enumerate() {
         let path = segment::path(directory, *base);
+        if state.until == Some(end) {
+            state.applied_again = (*base == end).then_some((path, 0));
+            break;
+        }
         if *base != end {
             return Err(OpenError::Damaged {
                 path,
@@ -178,6 +196,9 @@ pub(super) fn replay<F: Files>(
         }
         let is_last = number + 1 == to_read.len();
         end = replay_segment(files, &path, end, is_last, state)?;
+        if state.applied_again.is_some() {
+            break;
+        }
     }
     state.log_end = end;
     Ok(())
@@ -196,6 +217,10 @@ fn replay_segment<F: Files>(
     let mut end = expected;
     loop {
         let position = reader.position();
+        if state.until == Some(end) && position < reader.length() {
+            state.applied_again = Some((path.to_path_buf(), position));
+            return Ok(end);
+        }
         let problem = match reader.next()? {
             Next::End => return Ok(end),
             Next::Bad(problem) => problem,

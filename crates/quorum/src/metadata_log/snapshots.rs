@@ -32,7 +32,22 @@ pub struct WrittenSnapshot {
     size: u64,
 }
 
+impl WrittenSnapshot {
+    pub const fn id(&self) -> SnapshotId {
+        self.id
+    }
+
+    /// In bytes.
+    pub const fn size(&self) -> u64 {
+        self.size
+    }
+}
+
 impl<F: Files> SnapshotJob<F> {
+    pub const fn id(&self) -> SnapshotId {
+        self.id
+    }
+
     /// Writes the snapshot. The result is for [`MetadataLog::adopt_snapshot`].
     pub fn write(self) -> Result<WrittenSnapshot, WriteError> {
         let records = snapshot::records(&self.image);

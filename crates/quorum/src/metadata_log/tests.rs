@@ -62,7 +62,7 @@ fn format_into(files: &Simulated) -> Result<(), crate::WriteError> {
             node_id: NodeId(1),
             directories: &[(data(), voter.directory_id)],
             metadata_directory: data(),
-            voter: Some(&voter),
+            voters: std::slice::from_ref(&voter),
             bootstrap: &bootstrap(),
             version: VERSION,
             now: NOW,
@@ -76,6 +76,7 @@ pub(crate) fn small() -> Settings {
         snapshot_bytes: 900,
         batch_bytes: 8 * 1024,
         reserved_bytes: 4096,
+        ..Settings::default()
     }
 }
 

@@ -1,15 +1,8 @@
 //! Raft's own log and state: the file `raft-log` in the directory of the metadata log.
 //!
 //! The file is a row of frames; `frame.rs` has their bytes. Each [`RaftLog::persist`] appends one frame, and syncs it.
-//! [`RaftLog::compact`] and [`RaftLog::install`] replace the file. Invariants:
-//!
-//! - A frame is written only after all frames before it are synced, so a crash can tear only the last one.
-//! - A frame that was synced is never cut off: the term, the vote and the entries that a peer was told of stay.
-//! - Indexes of entries are contiguous, and their terms never fall. An entry at an index that is there replaces it and all
-//!   after it; one that is applied is never replaced.
-//! - `before.index <= applied.at.index <= last index`, and there is no entry at or below `before`.
-//! - Entries after the applied one are in memory, so that the library never waits for, or fails by, a read of them.
-//! - After a failed write or sync nothing more is written, except that a full disk is tried again.
+//! [`RaftLog::compact`] and [`RaftLog::install`] replace the file. After a failed write or sync nothing more is written,
+//! except that a full disk is tried again.
 
 mod frame;
 mod open;
@@ -31,13 +24,12 @@ use raft::{GetEntriesContext, RaftState, Storage, StorageError};
 use self::frame::Frame;
 use super::format;
 use super::message::SnapshotName;
+pub use open::RaftLogError;
 
 /// The name of the file.
 pub(super) const FILE: &str = "raft-log";
 /// Bytes of applied entries that stay in memory for followers that are a little behind.
 const CACHED_BYTES: usize = 1024 * 1024;
-/// Bytes of entries before a snapshot that a compaction keeps, so that followers a little behind need no snapshot.
-const KEPT_BYTES: u64 = 1024 * 1024;
 /// Bytes of disk reserved after the end of the file.
 const RESERVED_BYTES: u64 = 4 * 1024 * 1024;
 
@@ -83,7 +75,14 @@ struct Slot {
     length: u32,
 }
 
-/// Raft's log on a disk.
+/// Raft's log on a disk. Invariants:
+///
+/// - A frame is written only after all frames before it are synced, so a crash can tear only the last one.
+/// - A frame that was synced is never cut off: the term, the vote and the entries that a peer was told of stay.
+/// - Indexes of entries are contiguous, and their terms never fall. An entry at an index that is there replaces it and all
+///   after it; one that is applied is never replaced.
+/// - `before.index <= applied.at.index <= last index`, and there is no entry at or below `before`.
+/// - Entries after the applied one are in memory, so that the library never waits for, or fails by, a read of them.
 #[derive(Debug)]
 pub(super) struct RaftLog<F: Files> {
     files: F,
@@ -203,8 +202,13 @@ impl<F: Files> RaftLog<F> {
 
     /// Replaces the file by one that begins near `snapshot`, without the entries that it covers.
     ///
-    /// `snapshot` is at or before the applied entry. If it fails, the old file goes on.
-    pub(super) fn compact(&mut self, snapshot: SnapshotState) -> Result<(), FileError> {
+    /// `snapshot` is at or before the applied entry. Up to `keep_bytes` of the entries that it covers stay. If it fails, the
+    /// old file goes on.
+    pub(super) fn compact(
+        &mut self,
+        snapshot: SnapshotState,
+        keep_bytes: u64,
+    ) -> Result<(), FileError> {
         assert!(
             snapshot.at.index <= self.head.applied.at.index,
             "not applied"
@@ -217,7 +221,7 @@ impl<F: Files> RaftLog<F> {
         let mut kept = 0;
         while keep > self.head.before.index {
             kept += self.slot(keep).map_or(0, |slot| u64::from(slot.length));
-            if kept > KEPT_BYTES {
+            if kept > keep_bytes {
                 break;
             }
             keep -= 1;

@@ -90,7 +90,7 @@ fn format_as(disk: &Simulated, node: NodeId, voter: Option<&Voter>, outside: &Ou
             node_id: node,
             directories: &directory_ids(node),
             metadata_directory: metadata,
-            voter,
+            voters: voter.map_or(&[], std::slice::from_ref),
             bootstrap: &bootstrap::checkpoint(version),
             version,
             now: outside.now().wall,

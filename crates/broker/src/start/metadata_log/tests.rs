@@ -102,7 +102,7 @@ fn first_records_of_a_later_release_are_not_written_into_the_log() {
         node_id: config.node_id,
         directories: &[(&directory, id)],
         metadata_directory: &directory,
-        voter: Some(&voter(&config, id)),
+        voters: &[voter(&config, id)],
         bootstrap: &[version(level)],
         version: MetadataVersion::LATEST,
         now: Clock::start().now().wall,

@@ -23,8 +23,8 @@ pub enum RaftLogError {
     File(#[from] FileError),
     /// A frame that was synced is damaged.
     #[error(
-        "{path} is damaged at position {position}, so this controller may have forgotten its vote; remove it from the voters, \
-         and add it anew with an empty directory"
+        "{path} is damaged at position {position}, so this controller may have forgotten its vote; \
+         remove it from the voters, and add it anew with an empty directory"
     )]
     Damaged {
         /// The file.

@@ -94,7 +94,7 @@ fn a_log_comes_back_as_it_was() {
         [1, 2, 2, 2]
     );
     assert_eq!(content(&open(&files).unwrap()), before);
-    log.compact(snapshot(2, 2)).unwrap();
+    log.compact(snapshot(2, 2), 1024 * 1024).unwrap();
     assert_eq!(log.term(2).unwrap(), 2);
     assert_eq!(log.snapshot(0, 9).unwrap().get_metadata().index, 2);
     assert_eq!(content(&open(&files).unwrap()), content(&log));
@@ -118,7 +118,9 @@ fn step(log: &mut RaftLog<Simulated>, random: &mut Random) -> Result<(), FileErr
             let index = done + 1 + random.below(last.index - done);
             log.checkpoint(applied(index, log.term(index).unwrap()))
         }
-        2 if done > head.before.index => log.compact(snapshot(done, head.applied.at.term)),
+        2 if done > head.before.index => {
+            log.compact(snapshot(done, head.applied.at.term), 1024 * 1024)
+        }
         3 if random.one_in(3) => {
             let at = last.index + 5;
             log.install(snapshot(at, term), &state(term, vote, at))
@@ -284,7 +286,11 @@ fn a_full_disk_changes_nothing_and_is_tried_again() {
     assert!(full.is_full(), "{full}");
     assert_eq!(content(&log), before);
     log.checkpoint(applied(1, 1)).unwrap_err();
-    assert!(log.compact(snapshot(0, 0)).unwrap_err().is_full());
+    assert!(
+        log.compact(snapshot(0, 0), 1024 * 1024)
+            .unwrap_err()
+            .is_full()
+    );
     files.limit_space(None);
     log.persist(&state(2, 2, 0), &entries(3..=4, 2)).unwrap();
     assert_eq!(content(&open(&files.power_cut(1)).unwrap()), content(&log));
@@ -358,7 +364,7 @@ fn old_entries_are_read_from_the_disk_and_new_ones_are_not() {
     assert!(log.take_failed_read().is_none());
 
     log.checkpoint(applied(20, 1)).unwrap();
-    log.compact(snapshot(20, 1)).unwrap();
+    log.compact(snapshot(20, 1), 1024 * 1024).unwrap();
     assert!(
         log.first_index().unwrap() > 10,
         "most of the applied entries have gone"

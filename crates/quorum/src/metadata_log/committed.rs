@@ -1,0 +1,178 @@
+//! The metadata log as Raft derives it: it holds committed batches only, and its owner syncs it before a checkpoint.
+//!
+//! - What was written after the last checkpoint may be lost or torn by a crash. It is cut off at the next open, and applied
+//!   again from Raft's log, byte for byte as before.
+//! - The epoch is that of the last batch.
+
+use super::recovery::{Location, prepare, settle_segments};
+use super::{MetadataLog, OpenError, Opened, ProposeError, Settings};
+use crate::batches::{self, Content, DecodeError};
+use crate::checkpoint::{self, CheckpointError, SnapshotId};
+use crate::epoch_checkpoint::EpochStarts;
+use crate::raft::payload::Placed;
+use crate::segment;
+use crate::voter::{QuorumControl, Voter};
+use ottla_log::files::{File, FileError, Files, Open};
+use ottla_metadata::MetadataImage;
+use ottla_protocol::ids::{LeaderEpoch, Offset};
+use ottla_protocol::messages::metadata::MetadataRecord;
+use ottla_protocol::records::BatchView;
+use ottla_protocol::records::control::ControlRecord;
+use ottla_protocol::time::Timestamp;
+
+/// Why committed batches could not be added.
+#[derive(Debug, thiserror::Error)]
+pub enum ApplyError {
+    /// The disk failed, or is full.
+    #[error(transparent)]
+    Log(#[from] ProposeError),
+    /// A record cannot be understood.
+    #[error("the metadata log commits a record that this release does not understand: {0}")]
+    Record(#[from] DecodeError),
+}
+
+impl<F: Files> MetadataLog<F> {
+    /// Opens the log of a controller, up to `end`, where Raft's log goes on.
+    pub(crate) fn open_committed(
+        files: F,
+        location: Location<'_>,
+        voter: Voter,
+        settings: Settings,
+        end: Offset,
+    ) -> Result<Opened<F>, OpenError> {
+        let read = Self::read(files, location, voter, Some(end))?;
+        let (files, directory, state) = (read.files, read.directory, read.state);
+        let mut segments = read.segments;
+        if state.next != end {
+            return Err(OpenError::Damaged {
+                path: directory,
+                position: 0,
+                problem: format!("the log ends at {}, and {end} is checkpointed", state.next),
+            });
+        }
+        prepare(&files, &directory)?;
+        for leftover in &read.leftovers {
+            files.remove(leftover)?;
+        }
+        if let Some((path, position)) = &state.applied_again {
+            let file = files.open(path, Open::Write)?;
+            file.truncate(*position)?;
+            file.sync_data()?;
+        } else if let Some(torn) = &state.torn {
+            let file = files.open(&torn.path, Open::Write)?;
+            file.truncate(torn.position)?;
+            file.sync_data()?;
+        }
+        while let Some(last) = segments.last().copied()
+            && last > end
+        {
+            segment::remove(&files, &directory, last)?;
+            segments.pop();
+        }
+        settle_segments(&files, &directory, &mut segments, &state)?;
+        let base = *segments.last().expect("a segment is left to write to");
+        let active = files.open(&segment::path(&directory, base), Open::Write)?;
+        let active_size = active.length()?;
+        let mut known = EpochStarts::read(&files, &directory, end)?;
+        known.merge(&state.epoch_starts);
+        let log = MetadataLog {
+            files,
+            directory,
+            settings,
+            voter: read.voter,
+            control: state.control,
+            epoch: state.epoch,
+            epoch_starts: known,
+            segments,
+            active,
+            active_size,
+            reserved_to: 0,
+            end,
+            last_append: state.last_append,
+            snapshots: read.snapshots,
+            bytes_since_snapshot: state.replayed_bytes,
+            failed: None,
+        };
+        Ok(Opened {
+            log,
+            loader: state.loader,
+            restored: read.restored,
+            cut_bytes: 0,
+        })
+    }
+
+    /// Adds committed batches, unsynced. Returns the data records in them.
+    pub(crate) fn append_committed(
+        &mut self,
+        batches: &[Placed],
+        epoch: LeaderEpoch,
+    ) -> Result<Vec<MetadataRecord>, ApplyError> {
+        assert!(epoch >= self.epoch, "epochs never regress");
+        if epoch > self.epoch {
+            self.epoch_starts.note(epoch, self.end);
+        }
+        self.epoch = epoch;
+        let mut data = Vec::new();
+        for batch in batches {
+            let view = BatchView::first(&batch.bytes).expect("the payload was checked");
+            match batches::decode(&view)? {
+                Content::Data(records) => data.extend(records),
+                Content::Control(records) => {
+                    for record in &records {
+                        self.control.replay(record);
+                        self.control.voters_in_log |=
+                            matches!(record, ControlRecord::KRaftVoters(_));
+                    }
+                }
+            }
+            self.write(&batch.bytes)?;
+            self.note_written(&batch.bytes, batch.records, Timestamp(batch.timestamp));
+        }
+        Ok(data)
+    }
+
+    /// Makes all batches durable.
+    pub(crate) fn sync(&mut self) -> Result<(), FileError> {
+        self.active.sync_data()?;
+        let log_start = self.log_start();
+        self.epoch_starts
+            .write(&self.files, &self.directory, log_start)
+    }
+
+    pub(crate) fn control(&self) -> &QuorumControl {
+        &self.control
+    }
+
+    /// Whether a whole snapshot `id` is there.
+    pub(crate) fn has_snapshot(&self, id: SnapshotId) -> Result<bool, CheckpointError> {
+        let path = self.directory.join(id.file_name());
+        match checkpoint::restore(&self.files, &path) {
+            Ok(_) => Ok(true),
+            Err(CheckpointError::File(error)) if error.is_not_found() => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Begins the log again after the snapshot `id`, which Raft has taken over. Returns the metadata in it.
+    pub(crate) fn begin_after(&mut self, id: SnapshotId) -> Result<MetadataImage, CheckpointError> {
+        let restored = checkpoint::restore(&self.files, &self.directory.join(id.file_name()))?;
+        for base in std::mem::take(&mut self.segments) {
+            segment::remove(&self.files, &self.directory, base)?;
+        }
+        self.active = segment::create(&self.files, &self.directory, id.end_offset)?;
+        self.segments.push(id.end_offset);
+        (
+            self.active_size,
+            self.reserved_to,
+            self.bytes_since_snapshot,
+        ) = (0, 0, 0);
+        self.control = restored.control;
+        self.control.voters_in_log = true;
+        self.snapshots.insert(id, restored.size);
+        (self.end, self.epoch) = (id.end_offset, id.epoch);
+        let log_start = self.log_start();
+        self.epoch_starts
+            .write(&self.files, &self.directory, log_start)?;
+        Ok(restored.image)
+    }
+}

@@ -1,0 +1,426 @@
+//! One controller of the quorum: the Raft library over its own log, and the Kafka log that is derived from it.
+//!
+//! Synchronous and without a clock or chance of its own. The driver calls [`RaftNode::on_tick`], [`RaftNode::on_message`]
+//! and [`RaftNode::propose`], and then [`RaftNode::ready`], whose effects it performs. After an error the node is not used
+//! any more: the next start finds out what is on the disk.
+
+mod apply;
+mod open;
+mod peers;
+mod snapshots;
+
+pub use open::Member;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use bytes::Bytes;
+use ottla_log::files::{FileError, Files};
+use ottla_metadata::{MetadataImage, MetadataVersion};
+use ottla_protocol::ids::{LeaderEpoch, NodeId, Offset};
+use ottla_protocol::messages::metadata::MetadataRecord;
+use ottla_protocol::planted::{Bug, is_planted};
+use ottla_protocol::time::Timestamp;
+use raft::eraftpb::{ConfState, HardState, Message, MessageType};
+use raft::{RawNode, StateRole};
+
+use self::peers::Peers;
+use super::format::Malformed;
+use super::log::{Applied, Position, RaftLog, RaftLogError};
+use super::message;
+use super::payload;
+use crate::batches::{self, Place};
+use crate::checkpoint::{CheckpointError, SnapshotId};
+use crate::metadata_log::proposal;
+use crate::metadata_log::{ApplyError, MetadataLog, OpenError, ProposeError};
+use crate::voter::{DYNAMIC_VOTERS, Voter};
+
+/// Ticks between two heartbeats of a leader.
+const HEARTBEAT_TICKS: usize = 2;
+/// The fewest ticks without a leader before an election; the most are twice as many.
+const ELECTION_TICKS: usize = 10;
+
+/// A controller of the quorum. Invariants:
+///
+/// - A message leaves only after the term, the vote and the entries that it speaks of are synced.
+/// - A committed entry is applied once, in order. Its batches get the offsets after the log's end and the entry's term as
+///   leader epoch, so the Kafka logs of all controllers are the same, byte for byte.
+/// - An entry counts only if it was decided in the term in which it was proposed.
+/// - This node leads an epoch from the moment at which its own first entry is applied. Nothing is proposed before.
+/// - The Kafka log is synced before Raft's log notes how far it is applied.
+pub struct RaftNode<F: Files> {
+    raw: RawNode<RaftLog<F>>,
+    log: MetadataLog<F>,
+    voter: Voter,
+    peers: Peers,
+    /// How far entries are applied; the checkpoint on the disk may be behind.
+    applied: Applied,
+    bytes_since_checkpoint: usize,
+    leadership: Option<Leadership>,
+    /// The leader that was reported last.
+    leader: (Option<NodeId>, LeaderEpoch),
+    /// Who voted for this node in the current term.
+    granted: BTreeSet<u64>,
+    /// The election timeout in ticks, and the term and role for which it was chosen.
+    timeout: (usize, Option<(u64, StateRole)>),
+    /// A snapshot that a leader has announced, and whose bytes are not here yet.
+    announced: Option<Message>,
+    /// For each peer to which a snapshot was announced, the ticks since then.
+    announced_to: BTreeMap<u64, usize>,
+    /// The snapshots that were begun, and their places in Raft's log.
+    begun: BTreeMap<SnapshotId, (Position, ConfState)>,
+    events: Vec<QuorumNews>,
+}
+
+/// This node leads, or will once its first entry is applied.
+#[derive(Debug, Clone, Copy)]
+struct Leadership {
+    epoch: LeaderEpoch,
+    /// Where the log will end after all that is proposed; `None` until the first entry is applied.
+    proposed_end: Option<Offset>,
+}
+
+/// What the driver must do, in this order.
+#[derive(Debug, Default)]
+pub struct Effects {
+    /// Messages to other controllers. They may be lost, delayed and doubled.
+    pub messages: Vec<Envelope>,
+    /// What has happened.
+    pub news: Vec<QuorumNews>,
+}
+
+/// A message to another controller.
+#[derive(Debug, Clone)]
+pub struct Envelope {
+    pub to: Voter,
+    pub bytes: Bytes,
+}
+
+/// Something that has happened in the quorum.
+#[derive(Debug, Clone, PartialEq)]
+pub enum QuorumNews {
+    /// Records are committed. All controllers get the same records, in the same order.
+    Committed {
+        epoch: LeaderEpoch,
+        /// The offset of the first.
+        base: Offset,
+        /// The end of the log after them; control records are counted, and not among `records`.
+        end: Offset,
+        records: Vec<MetadataRecord>,
+    },
+    /// The known leader has changed.
+    Leader {
+        epoch: LeaderEpoch,
+        leader: Option<NodeId>,
+    },
+    /// This node leads. Everything before `start` is applied; it may propose now.
+    LeadershipGained { epoch: LeaderEpoch, start: Offset },
+    /// This node does not lead any more. What it has proposed, and is not committed, may be committed later or never.
+    LeadershipLost { epoch: LeaderEpoch },
+    /// The leader has a snapshot from which this node must go on. The driver fetches its bytes, gives the file its name,
+    /// and calls [`RaftNode::on_snapshot_fetched`].
+    SnapshotNeeded {
+        from: NodeId,
+        id: SnapshotId,
+        /// In bytes.
+        size: u64,
+    },
+    /// The log goes on after a snapshot, whose metadata replaces what the driver has.
+    Restored {
+        id: SnapshotId,
+        image: Box<MetadataImage>,
+    },
+}
+
+/// Why a controller cannot go on.
+#[derive(Debug, thiserror::Error)]
+pub enum NodeError {
+    /// The disk failed, or is full.
+    #[error(transparent)]
+    File(#[from] FileError),
+    /// Raft's own log cannot be used.
+    #[error(transparent)]
+    RaftLog(#[from] RaftLogError),
+    /// The metadata log cannot be opened.
+    #[error(transparent)]
+    Open(#[from] OpenError),
+    /// Committed batches cannot be added.
+    #[error(transparent)]
+    Apply(#[from] ApplyError),
+    /// A snapshot cannot be used.
+    #[error(transparent)]
+    Snapshot(#[from] CheckpointError),
+    /// A committed entry is no payload.
+    #[error("a committed entry is not understood: {0}")]
+    Entry(#[from] Malformed),
+    /// The library refuses.
+    #[error("the Raft library refuses: {0}")]
+    Library(#[from] raft::Error),
+    /// The node is not among the voters.
+    #[error("node {0} is not among the voters of the metadata quorum")]
+    NoVoter(NodeId),
+}
+
+/// Why a proposal was not taken.
+#[derive(Debug, thiserror::Error)]
+pub enum NotProposed {
+    /// This node does not lead the epoch in which the records were decided, or has not applied its first entry.
+    #[error("this controller does not lead the epoch")]
+    NotLeader,
+    /// Too much is proposed and not committed yet.
+    #[error("too many proposals wait to be committed")]
+    Busy,
+    /// The records cannot be written.
+    #[error(transparent)]
+    Records(#[from] ProposeError),
+}
+
+impl<F: Files> RaftNode<F> {
+    /// Time goes on by one tick. `random` chooses the election timeout when a new one is due.
+    pub fn on_tick(&mut self, random: u64) {
+        let raft = &self.raw.raft;
+        let place = Some((raft.term, raft.state));
+        if self.timeout.1 != place {
+            let more = usize::try_from(random % ELECTION_TICKS as u64).unwrap_or(0);
+            self.timeout = (ELECTION_TICKS + more, place);
+        }
+        // The library draws a timeout of its own at each change of role. It must not count.
+        self.raw
+            .raft
+            .set_randomized_election_timeout(self.timeout.0);
+        self.raw.tick();
+        self.retry_snapshots();
+        self.note_role();
+    }
+
+    /// A message of another controller. One that this node must not believe is dropped, with the reason.
+    pub fn on_message(&mut self, bytes: Bytes) -> Result<(), Malformed> {
+        let message = message::decode(bytes)?;
+        self.check(&message)?;
+        let kind = message.get_msg_type();
+        if kind == MessageType::MsgRequestVoteResponse && !message.reject {
+            self.granted.insert(message.from);
+        }
+        if kind == MessageType::MsgSnapshot {
+            self.on_snapshot_announced(message)?;
+        } else {
+            // It refuses what comes from a node that is no peer any more.
+            let _ = self.raw.step(message);
+        }
+        self.note_role();
+        Ok(())
+    }
+
+    /// Proposes records that were decided in `epoch`, all or none. Returns where the log ends after them. They are committed
+    /// when news of a commit with at least that end comes in the same epoch.
+    pub fn propose(
+        &mut self,
+        epoch: LeaderEpoch,
+        records: &[MetadataRecord],
+        version: MetadataVersion,
+        now: Timestamp,
+    ) -> Result<Offset, NotProposed> {
+        let Some(Leadership {
+            epoch: leading,
+            proposed_end: Some(end),
+        }) = self.leadership
+        else {
+            return Err(NotProposed::NotLeader);
+        };
+        if leading != epoch && !is_planted(Bug::TermFenceSkipped) {
+            return Err(NotProposed::NotLeader);
+        }
+        let place = Place {
+            offset: Offset(0),
+            epoch: LeaderEpoch(0),
+            timestamp: now,
+        };
+        let built = proposal::build(records, version, place, self.log.settings().batch_bytes)?;
+        let count: i64 = built.iter().map(|(_, count)| i64::from(*count)).sum();
+        if count == 0 {
+            return Ok(end);
+        }
+        let batches: Vec<Vec<u8>> = built.into_iter().map(|(bytes, _)| bytes).collect();
+        let payload = payload::encode(epoch, &batches);
+        self.raw
+            .propose(Vec::new(), payload)
+            .map_err(|_| NotProposed::Busy)?;
+        let end = end.plus(count);
+        self.leadership = Some(Leadership {
+            epoch: leading,
+            proposed_end: Some(end),
+        });
+        Ok(end)
+    }
+
+    /// Makes durable what has changed, applies what is committed, and returns what the driver must do.
+    pub fn ready(&mut self, now: Timestamp) -> Result<Effects, NodeError> {
+        let mut effects = Effects::default();
+        loop {
+            self.begin_epoch(now);
+            if !self.raw.has_ready() {
+                break;
+            }
+            let mut ready = self.raw.ready();
+            let mut messages = ready.take_messages();
+            let state = ready.hs().cloned();
+            if !ready.snapshot().is_empty() {
+                let snapshot = ready.snapshot().clone();
+                self.install(&snapshot, &self.hard_state(state.as_ref()))?;
+            }
+            if !ready.entries().is_empty() || (ready.must_sync() && ready.snapshot().is_empty()) {
+                let state = self.hard_state(state.as_ref());
+                self.raw.mut_store().persist(&state, ready.entries())?;
+            } else if let Some(state) = &state {
+                self.raw.mut_store().note_commit(state.commit);
+            }
+            messages.extend(ready.take_persisted_messages());
+            let mut committed = ready.take_committed_entries();
+            let mut light = self.raw.advance_append(ready);
+            if let Some(commit) = light.commit_index() {
+                self.raw.mut_store().note_commit(commit);
+            }
+            messages.extend(light.take_messages());
+            committed.extend(light.take_committed_entries());
+            self.apply(committed)?;
+            self.raw.advance_apply();
+            self.send(messages, &mut effects);
+            if is_planted(Bug::CommitWithoutMajority) && self.raw.raft.state == StateRole::Leader {
+                let last = self.raw.raft.raft_log.last_index();
+                self.raw.raft.raft_log.commit_to(last);
+            }
+            if let Some(error) = self.raw.mut_store().take_failed_read() {
+                return Err(error.into());
+            }
+        }
+        self.note_role();
+        effects.news = std::mem::take(&mut self.events);
+        Ok(effects)
+    }
+
+    /// The end of the log: all records before it are committed and applied here.
+    pub fn end_offset(&self) -> Offset {
+        self.applied.log_end
+    }
+
+    /// The epoch that this node leads, once it may propose.
+    pub fn led_epoch(&self) -> Option<LeaderEpoch> {
+        self.leadership
+            .filter(|leadership| leadership.proposed_end.is_some())
+            .map(|leadership| leadership.epoch)
+    }
+
+    /// The newest epoch that this node knows.
+    pub fn epoch(&self) -> LeaderEpoch {
+        epoch_of(self.raw.raft.term)
+    }
+
+    /// The voters, as the log has them.
+    pub fn voters(&self) -> &[Voter] {
+        &self.log.control().voters
+    }
+
+    fn hard_state(&self, changed: Option<&HardState>) -> HardState {
+        let known = || self.raw.store().head().hard_state.clone();
+        changed.cloned().unwrap_or_else(known)
+    }
+
+    /// Reports a change of the leader, and the loss of leadership.
+    fn note_role(&mut self) {
+        let raft = &self.raw.raft;
+        let epoch = epoch_of(raft.term);
+        let leads = raft.state == StateRole::Leader;
+        if let Some(leadership) = self.leadership
+            && !(leads && leadership.epoch == epoch)
+        {
+            self.leadership = None;
+            if leadership.proposed_end.is_some() {
+                let epoch = leadership.epoch;
+                self.events.push(QuorumNews::LeadershipLost { epoch });
+            }
+        }
+        let leader = self.peers.node_id(raft.leader_id);
+        if self.leader != (leader, epoch) {
+            if self.leader.1 != epoch {
+                self.granted.clear();
+            }
+            self.leader = (leader, epoch);
+            self.events.push(QuorumNews::Leader { epoch, leader });
+        }
+    }
+
+    /// Proposes the first entry of an epoch that this node was elected for: the leader, and the voters if the log has none.
+    fn begin_epoch(&mut self, now: Timestamp) {
+        self.note_role();
+        if self.raw.raft.state != StateRole::Leader || self.leadership.is_some() {
+            return;
+        }
+        let epoch = epoch_of(self.raw.raft.term);
+        let mut granting: Vec<NodeId> = self
+            .granted
+            .iter()
+            .filter_map(|id| self.peers.node_id(*id))
+            .collect();
+        granting.push(self.voter.node_id);
+        granting.sort_unstable();
+        let mut control = self.log.control().clone();
+        let change = proposal::leader_change(self.voter.node_id, &granting, &self.peers.voters());
+        let mut records = vec![change];
+        if control.kraft_version >= DYNAMIC_VOTERS && !control.voters_in_log {
+            control.voters = self.peers.voters();
+            records.extend(control.to_records());
+        }
+        let place = Place {
+            offset: Offset(0),
+            epoch: LeaderEpoch(0),
+            timestamp: now,
+        };
+        let batch = batches::control_batch(place, &records);
+        let payload = payload::encode(epoch, &[batch]);
+        if self.raw.propose(Vec::new(), payload).is_ok() {
+            self.leadership = Some(Leadership {
+                epoch,
+                proposed_end: None,
+            });
+        }
+    }
+
+    fn send(&mut self, messages: Vec<Message>, effects: &mut Effects) {
+        for message in messages {
+            if message.get_msg_type() == MessageType::MsgSnapshot {
+                self.announced_to.insert(message.to, 0);
+            }
+            let Some(to) = self.peers.voter(message.to) else {
+                continue;
+            };
+            effects.messages.push(Envelope {
+                to: to.clone(),
+                bytes: message::encode(&message).into(),
+            });
+        }
+    }
+
+    /// What must hold for a message beside what this node knows. The library takes it for granted.
+    fn check(&self, message: &Message) -> Result<(), Malformed> {
+        let raft = &self.raw.raft;
+        let last = raft.raft_log.last_index();
+        if message.to != raft.id || self.peers.voter(message.from).is_none() {
+            return Err(Malformed::Impossible("sender or receiver"));
+        }
+        let is_possible = match message.get_msg_type() {
+            MessageType::MsgHeartbeat => message.commit <= last,
+            MessageType::MsgAppendResponse if message.term == raft.term => {
+                message.index <= last && message.reject_hint <= last
+            }
+            _ => true,
+        };
+        if is_possible {
+            Ok(())
+        } else {
+            Err(Malformed::Impossible("index"))
+        }
+    }
+}
+
+fn epoch_of(term: u64) -> LeaderEpoch {
+    LeaderEpoch(i32::try_from(term).expect("terms are bounded where they come in"))
+}

@@ -1,0 +1,162 @@
+//! A controller on a machine of the simulation: its disk, its node while it runs, and what its driver knows.
+
+use std::collections::BTreeMap;
+use std::io::IoSlice;
+use std::path::{Path, PathBuf};
+
+use ottla_log::files::simulated::Simulated;
+use ottla_log::files::{File, Files, Open, read_whole};
+use ottla_metadata::{Loader, MetadataVersion};
+use ottla_protocol::ids::{LeaderEpoch, NodeId, Offset, Uuid};
+use ottla_protocol::records::BatchView;
+use ottla_protocol::time::Timestamp;
+use ottla_quorum::{
+    Format, Location, METADATA_DIRECTORY, Member, NodeError, RaftNode, Settings, SnapshotId,
+    SnapshotJob, Voter, VoterEndpoint, format,
+};
+
+pub const CLUSTER: &str = "AAAAAAAAAAAAAAAAAAAABg";
+
+/// One machine.
+pub struct Machine {
+    pub index: usize,
+    pub files: Simulated,
+    /// `None` while the machine is down.
+    pub node: Option<RaftNode<Simulated>>,
+    /// The metadata that the driver has from the news.
+    pub loader: Loader,
+    /// The epoch in which it may decide, and how often it has been started.
+    pub leads: Option<LeaderEpoch>,
+    pub starts: u64,
+    /// The newest epoch that it knew in any life.
+    pub epoch: LeaderEpoch,
+    pub writing: Option<SnapshotJob<Simulated>>,
+    /// Microseconds between two ticks of its clock, which is not that of the others.
+    pub tick: u64,
+}
+
+pub fn data() -> &'static Path {
+    Path::new("/data")
+}
+
+pub fn log_directory() -> PathBuf {
+    data().join(METADATA_DIRECTORY)
+}
+
+pub fn voters(count: usize) -> Vec<Voter> {
+    (0..count)
+        .map(|index| Voter {
+            node_id: NodeId(i32::try_from(index).expect("few nodes") + 1),
+            directory_id: Uuid::from_parts(5, index as u64 + 1),
+            endpoints: vec![VoterEndpoint {
+                listener: "CONTROLLER".into(),
+                host: format!("node-{index}"),
+                port: 9093,
+            }],
+        })
+        .collect()
+}
+
+impl Machine {
+    /// A machine whose directory was formatted for these voters.
+    pub fn formatted(index: usize, voters: &[Voter], tick: u64) -> Self {
+        let files = Simulated::new();
+        let voter = &voters[index];
+        let formatted = Format {
+            cluster_id: CLUSTER,
+            node_id: voter.node_id,
+            directories: &[(data(), voter.directory_id)],
+            metadata_directory: data(),
+            voters,
+            bootstrap: &[],
+            version: MetadataVersion::LATEST,
+            now: Timestamp(0),
+        };
+        format(&files, &formatted).expect("a new disk can be formatted");
+        Self {
+            index,
+            files,
+            node: None,
+            loader: Loader::default(),
+            leads: None,
+            starts: 0,
+            epoch: LeaderEpoch(0),
+            writing: None,
+            tick,
+        }
+    }
+
+    pub fn start(&mut self, voters: &[Voter]) -> Result<(), NodeError> {
+        let settings = Settings {
+            segment_bytes: 3_000,
+            reserved_bytes: 0,
+            kept_entry_bytes: 500,
+            checkpoint_bytes: 2_000,
+            ..Settings::default()
+        };
+        let directory = log_directory();
+        let location = Location {
+            directory: &directory,
+            cluster_id: CLUSTER,
+        };
+        let member = Member {
+            voter: voters[self.index].clone(),
+            voters,
+        };
+        let (node, loader) = RaftNode::open(self.files.clone(), location, member, settings)?;
+        (self.loader, self.leads, self.writing) = (loader, None, None);
+        self.starts += 1;
+        self.node = Some(node);
+        Ok(())
+    }
+
+    /// Stops at once. What the process wrote is on the disk; after a power cut, what was synced and a part of the rest.
+    pub fn stop(&mut self, power_cut: Option<u64>) {
+        self.node = None;
+        self.files = match power_cut {
+            Some(seed) => self.files.power_cut(seed),
+            None => self.files.process_killed(),
+        };
+    }
+
+    /// The batches on its disk, by base offset.
+    pub fn batches(&self) -> BTreeMap<Offset, Vec<u8>> {
+        let mut found = BTreeMap::new();
+        for entry in self.files.list(&log_directory()).expect("it can be listed") {
+            if entry
+                .name
+                .strip_suffix(".log")
+                .is_none_or(|base| base.len() != 20)
+            {
+                continue;
+            }
+            let path = log_directory().join(&entry.name);
+            let bytes = read_whole(&self.files, &path, u64::MAX).expect("it can be read");
+            let bytes = bytes.expect("it is there");
+            let mut rest = bytes.as_slice();
+            while let Ok(batch) = BatchView::first(rest) {
+                found.insert(Offset(batch.header().base_offset), batch.bytes().to_vec());
+                rest = &rest[batch.size()..];
+            }
+            assert!(rest.is_empty(), "{} ends in something else", entry.name);
+        }
+        found
+    }
+
+    /// The bytes of a snapshot of this machine.
+    pub fn snapshot(&self, id: SnapshotId) -> Option<Vec<u8>> {
+        let path = log_directory().join(id.file_name());
+        read_whole(&self.files, &path, u64::MAX).ok().flatten()
+    }
+
+    /// Stores a fetched snapshot, as the driver of a broker would.
+    pub fn store_snapshot(&self, id: SnapshotId, bytes: &[u8]) -> Option<()> {
+        let path = log_directory().join(id.file_name());
+        let part = log_directory().join(format!("{}.part", id.file_name()));
+        let file = self.files.open(&part, Open::Replace).ok()?;
+        file.write_at(&[IoSlice::new(bytes)], 0).ok()?;
+        file.sync_data().ok()?;
+        self.files.rename(&part, &path).ok()?;
+        self.files.sync_directory(&log_directory()).ok()
+    }
+}
