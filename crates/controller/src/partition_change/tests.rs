@@ -393,6 +393,7 @@ fn a_replica_in_a_directory_that_is_offline_does_not_lead() {
     let mut stage = Stage::new([2]);
     let broker = RegisterBrokerRecord {
         broker_id: 3,
+        fenced: false,
         log_dirs: vec![place(8)],
         ..RegisterBrokerRecord::default()
     };

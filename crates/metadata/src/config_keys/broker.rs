@@ -277,7 +277,8 @@ pub const BROKER: &[ConfigKey] = &[
         .works("Largest request. Requests without record data have a smaller bound, `ottla.request.max.bytes`."),
     ConfigKey::new("socket.send.buffer.bytes", ValueType::Int, Some("102400")).important(Importance::High),
     ConfigKey::new("telemetry.max.bytes", ValueType::Int, Some("1048576")).bounded(Bounds::AtLeast(1)).important(Importance::Low),
-    ConfigKey::new("unclean.leader.election.enable", ValueType::Boolean, Some("false")).important(Importance::High).updated(Update::ClusterWide),
+    ConfigKey::new("unclean.leader.election.enable", ValueType::Boolean, Some("false")).important(Importance::High).updated(Update::ClusterWide)
+        .works("Whether a replica that is not in sync may lead when no other is left: records that only others have are lost then."),
     ConfigKey::new("unclean.leader.election.interval.ms", ValueType::Long, Some("300000")).bounded(Bounds::AtLeast(1)).internal(),
     ConfigKey::new("unstable.api.versions.enable", ValueType::Boolean, Some("false")).important(Importance::High).internal(),
     ConfigKey::new("unstable.feature.versions.enable", ValueType::Boolean, Some("false")).important(Importance::High).internal(),

@@ -69,5 +69,6 @@ pub const TOPIC: &[ConfigKey] = &[
         .works("Largest random amount by which `segment.ms` is shortened, so that segments do not all roll at once."),
     ConfigKey::new("segment.ms", ValueType::Long, Some("604800000")).bounded(Bounds::AtLeast(1)).synonyms(&[Synonym::new("log.roll.ms", Unit::Same), Synonym::new("log.roll.hours", Unit::Hours)])
         .works("Age, by record timestamp, at which a segment is closed even if it is not full."),
-    ConfigKey::new("unclean.leader.election.enable", ValueType::Boolean, Some("false")).synonyms(&[Synonym::new("unclean.leader.election.enable", Unit::Same)]),
+    ConfigKey::new("unclean.leader.election.enable", ValueType::Boolean, Some("false")).synonyms(&[Synonym::new("unclean.leader.election.enable", Unit::Same)])
+        .works("Whether a replica that is not in sync may lead when no other is left: records that only others have are lost then."),
 ];
