@@ -2,7 +2,8 @@
 
 One of two log directories is on an ext4 image, which is frozen under load: each write to it blocks. More clients than the
 broker has threads wait for it. Metadata and its changes, groups, /live, and produce, fetch and compaction of the other
-directory must still work.
+directory must still work. Then the disk is slow: it is frozen nine tenths of the time. Clients of both directories must get on;
+their latencies are printed.
 
 usage and exit status: image.py
 """
@@ -24,6 +25,8 @@ COMPACTED = "compacted"
 PARTITIONS = 8
 CLIENTS = 24
 PATIENCE = 30
+FROZEN = 0.09
+SENT = 200
 
 
 @contextlib.contextmanager
@@ -33,6 +36,26 @@ def frozen(at):
         yield
     finally:
         run("fsfreeze", "--unfreeze", str(at))
+
+
+@contextlib.contextmanager
+def slow(at):
+    """A disk that answers a tenth of the time."""
+    ended = threading.Event()
+
+    def alternate():
+        while not ended.is_set():
+            with frozen(at):
+                ended.wait(FROZEN)
+            ended.wait(FROZEN / 9)
+
+    alternating = threading.Thread(target=alternate)
+    alternating.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        alternating.join()
 
 
 def partitions_in(directory, topic=TOPIC):
@@ -57,6 +80,19 @@ class Client:
     def wait(self, patience):
         self.producer.flush(patience)
         return self.outcome
+
+
+def latencies(address, partition, enough):
+    """The milliseconds that each of a client's records takes, sorted; one is sent after the other until there are enough."""
+    client = Client(address, partition, b"timed")
+    client.producer.list_topics(timeout=PATIENCE)
+    taken = []
+    while not enough(taken):
+        client.outcome, began = None, time.monotonic()
+        client.send()
+        demand(isinstance(client.wait(PATIENCE), int), f"a record is not acknowledged: {client.outcome}")
+        taken.append(1000 * (time.monotonic() - began))
+    return sorted(taken)
 
 
 def read(address, partition):
@@ -243,9 +279,33 @@ def stall(broker, http, directories, at):
     written = {partition: read(broker.address, partition) for partition in stalled}
     for client in clients:
         demand(written[client.partition].count(client.value) == 1, "a record is not there once")
+    a_slow_disk_is_waited_for_by_its_own_clients(broker, healthy[0], stalled[0], at)
     demand(broker.stop() == 0, "the stop fails")
     broker.start()
     stops_in_part(broker, directories, at, stalled[0])
+
+
+def shown(taken):
+    return f"{taken[len(taken) // 2]:.1f} ms, at most {taken[-1]:.0f} ms"
+
+
+def a_slow_disk_is_waited_for_by_its_own_clients(broker, healthy, slow_partition, at):
+    """Nothing is asserted of the latencies: how fast this machine is, is not known."""
+    sent = lambda taken: len(taken) >= SENT
+    alone = latencies(broker.address, healthy, sent)
+    ended, of_slow = threading.Event(), []
+
+    def write_to_the_slow_disk():
+        of_slow.extend(latencies(broker.address, slow_partition, lambda taken: taken and ended.is_set()))
+
+    writer = threading.Thread(target=write_to_the_slow_disk)
+    with slow(at):
+        writer.start()
+        beside = latencies(broker.address, healthy, sent)
+        ended.set()
+        writer.join(PATIENCE)
+    demand(of_slow, "no record got to the slow disk")
+    print(f"median of a record alone {shown(alone)}; beside a slow disk {shown(beside)}; on the slow disk {shown(of_slow)}", flush=True)
 
 
 def stops_in_part(broker, directories, at, partition):
