@@ -16,10 +16,10 @@ use ottla_broker::handlers::{
 };
 use ottla_broker::process::clock::Clock;
 use ottla_broker::replicas::{Found, settings};
-use ottla_metadata::ResourceKind;
 use ottla_metadata::config_keys::{
     Bounds, ConfigKey, FROM_NEXT_START, Update, ValueType, WITHOUT_EFFECT, WhenChanged, all, find,
 };
+use ottla_metadata::{ResourceKind, effective};
 use ottla_protocol::ids::PartitionIndex;
 use ottla_protocol::messages::{
     ApiKey, CreateTopicsRequestData, DescribeConfigsRequestData,
@@ -101,12 +101,15 @@ fn live(running: &Running) -> String {
     };
     let image = broker.controller.image();
     let allowed = broker.connections.allowed();
+    let statics = &broker.config.statics;
+    // The controller asks for this one at each election.
+    let unclean = effective::topic_value(&image, statics, ("t", "unclean.leader.election.enable"));
     format!(
-        "{:?} {:?} {:?} {allowed:?} {}",
+        "{:?} {:?} {:?} {allowed:?} {} {unclean:?}",
         partition.settings(),
         broker.drivers.cleaner_settings(),
         broker.drivers.scrub_settings(),
-        settings::recovery_threads(&image, &broker.config.statics),
+        settings::recovery_threads(&image, statics),
     )
 }
 
