@@ -30,7 +30,7 @@ pub struct ListenerConfig {
 pub struct Listeners {
     /// For clients and brokers.
     pub broker: Vec<ListenerConfig>,
-    /// For controllers; not bound while the quorum is this node alone.
+    /// For nodes that follow the metadata, and admin tools that ask the controller.
     pub controller: Vec<ListenerConfig>,
     /// The name of the one that brokers use among themselves.
     pub inter_broker: String,
