@@ -15,3 +15,4 @@ pub mod observers;
 pub mod producer_ids;
 pub mod quorum_leader;
 pub mod registration;
+pub mod replica_fetch;

@@ -18,7 +18,7 @@ use ottla_protocol::messages::{ErrorCode, FetchResponseData, FetchSnapshotRespon
 use ottla_quorum::{FollowerEnd, ObserveError, Observer, SnapshotId, Wanted};
 
 pub use self::leader_search::{Contradiction, LeaderSearch};
-use self::requests::{FetchMetadata, fetch, fetch_snapshot};
+use self::requests::{fetch, fetch_snapshot};
 
 /// How long a controller may hold a fetch that has no news.
 const MAX_WAIT: Duration = Duration::from_millis(500);
@@ -152,9 +152,7 @@ impl MetadataObserver {
     ) -> Result<Option<Changes>, Failed> {
         let known = (self.search.epoch(), self.observer.high_watermark());
         let request = fetch(&self.identity, end, known, MAX_WAIT);
-        let answered = connection
-            .call_within(&FetchMetadata(request), TIMEOUT + MAX_WAIT)
-            .await;
+        let answered = connection.call_within(&request, TIMEOUT + MAX_WAIT).await;
         let answer = answered.inspect_err(|_| self.search.on_failure())?;
         for node in &answer.node_endpoints {
             let id = NodeId(node.node_id);

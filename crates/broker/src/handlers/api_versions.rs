@@ -18,7 +18,7 @@ use ottla_protocol::messages::{
 };
 
 use crate::broker::Broker;
-use crate::cluster::registration;
+use crate::cluster::{quorum_leader, registration};
 use crate::context::{ClientSoftware, RequestContext};
 
 /// The first version in which the client names its software.
@@ -93,7 +93,7 @@ fn with_features(
                 .with_min_version(feature.minimum)
                 .with_max_version(feature.maximum)
         });
-    let quorum = broker.quorum.get().map(|quorum| quorum.borrow().clone());
+    let quorum = quorum_leader::status(broker);
     let kraft = quorum.as_ref().map_or(0, |quorum| quorum.kraft_version);
     let finalized = finalized(&image, kraft).map(|(name, level)| {
         FinalizedFeatureKey::default()

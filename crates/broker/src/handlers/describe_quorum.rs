@@ -12,6 +12,7 @@ use ottla_protocol::time::Timestamp;
 use ottla_quorum::{QuorumStatus, Voter};
 
 use crate::broker::Broker;
+use crate::cluster::quorum_leader;
 use crate::context::RequestContext;
 
 /// Describes the leader of the metadata quorum and the log end offset of each voter.
@@ -20,7 +21,7 @@ pub fn handle(
     _context: &RequestContext,
     request: DescribeQuorumRequestData,
 ) -> DescribeQuorumResponseData {
-    let Some(status) = broker.quorum.get().map(|status| status.borrow().clone()) else {
+    let Some(status) = quorum_leader::status(broker) else {
         return DescribeQuorumResponseData::default()
             .with_error_code(ErrorCode::NotLeaderOrFollower.code());
     };

@@ -3,21 +3,19 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
-use ottla_client::Request;
 use ottla_protocol::ids::{LeaderEpoch, Offset, Uuid};
 use ottla_protocol::messages::fetch_request::{
     FetchPartition, FetchTopic, ForgottenTopic, ReplicaState,
 };
 use ottla_protocol::messages::list_offsets_request::{ListOffsetsPartition, ListOffsetsTopic};
 use ottla_protocol::messages::{
-    ApiKey, ErrorCode, FetchRequestData, FetchResponseData, ListOffsetsRequestData,
-    ListOffsetsResponseData, ProtocolError,
+    ErrorCode, FetchRequestData, ListOffsetsRequestData, ListOffsetsResponseData,
 };
 use ottla_replication::{FollowerFetch, Replica};
 
 use super::session::SessionRequest;
 use crate::cluster::flushed_offset;
+use crate::cluster::replica_fetch::ReplicaFetch;
 use crate::replicas::partition::Partition;
 
 /// `replica.fetch.max.bytes`, of one partition.
@@ -30,23 +28,7 @@ pub const EARLIEST: i64 = -2;
 pub const LATEST: i64 = -1;
 
 /// A Fetch of a follower. The versions begin where it tells its broker epoch.
-#[derive(Debug)]
-pub struct FetchAsFollower(FetchRequestData);
-
-impl Request for FetchAsFollower {
-    const KEY: ApiKey = ApiKey::Fetch;
-    const OLDEST: i16 = 15;
-    const NEWEST: i16 = 18;
-    type Response = FetchResponseData;
-
-    fn encode(&self, out: &mut BytesMut, version: i16) -> Result<(), ProtocolError> {
-        self.0.write(out, version)
-    }
-
-    fn decode(body: &mut Bytes, version: i16) -> Result<FetchResponseData, ProtocolError> {
-        FetchResponseData::read(body, version)
-    }
-}
+pub type FetchAsFollower = ReplicaFetch<15>;
 
 /// A Fetch of `own`. The leader may hold it for `wait`.
 pub fn fetch_as_follower(
@@ -74,7 +56,7 @@ pub fn fetch_as_follower(
     let replica = ReplicaState::default()
         .with_replica_id(own.node.0)
         .with_replica_epoch(own.broker_epoch.unwrap_or(-1));
-    FetchAsFollower(
+    ReplicaFetch(
         FetchRequestData::default()
             .with_replica_state(replica)
             .with_max_wait_ms(i32::try_from(wait.as_millis()).unwrap_or(i32::MAX))

@@ -2,42 +2,23 @@
 
 use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
-use ottla_client::Request;
 use ottla_controller::topic_names::CLUSTER_METADATA;
 use ottla_protocol::ids::{LeaderEpoch, Offset, Uuid};
 use ottla_protocol::messages::fetch_request::{FetchPartition, FetchTopic, ReplicaState};
 use ottla_protocol::messages::fetch_snapshot_request::{
     PartitionSnapshot, SnapshotId as WireId, TopicSnapshot,
 };
-use ottla_protocol::messages::{
-    ApiKey, FetchRequestData, FetchResponseData, FetchSnapshotRequestData, ProtocolError,
-};
+use ottla_protocol::messages::{FetchRequestData, FetchSnapshotRequestData};
 use ottla_quorum::{FollowerEnd, SnapshotId};
 
 use super::Identity;
+use crate::cluster::replica_fetch::ReplicaFetch;
 
 /// Upper bound of the bytes in an answer, as Kafka's.
 const MAX_BYTES: i32 = 8 * 1024 * 1024;
 
 /// A Fetch of the metadata log. The versions begin where the follower names its directory.
-#[derive(Debug)]
-pub struct FetchMetadata(pub FetchRequestData);
-
-impl Request for FetchMetadata {
-    const KEY: ApiKey = ApiKey::Fetch;
-    const OLDEST: i16 = 17;
-    const NEWEST: i16 = 18;
-    type Response = FetchResponseData;
-
-    fn encode(&self, out: &mut BytesMut, version: i16) -> Result<(), ProtocolError> {
-        self.0.write(out, version)
-    }
-
-    fn decode(body: &mut Bytes, version: i16) -> Result<FetchResponseData, ProtocolError> {
-        FetchResponseData::read(body, version)
-    }
-}
+pub type FetchMetadata = ReplicaFetch<17>;
 
 /// A Fetch from `end` on by an observer that knows this epoch of the leader and this high watermark.
 pub fn fetch(
@@ -45,7 +26,7 @@ pub fn fetch(
     end: FollowerEnd,
     (epoch, high_watermark): (LeaderEpoch, Offset),
     wait: Duration,
-) -> FetchRequestData {
+) -> FetchMetadata {
     let partition = FetchPartition::default()
         .with_current_leader_epoch(epoch.0)
         .with_fetch_offset(end.offset.0)
@@ -57,12 +38,13 @@ pub fn fetch(
         .with_topic_id(Uuid::METADATA_TOPIC_ID)
         .with_partitions(vec![partition]);
     let replica = ReplicaState::default().with_replica_id(identity.node.0);
-    FetchRequestData::default()
+    let request = FetchRequestData::default()
         .with_cluster_id(Some(identity.cluster_id.clone().into()))
         .with_replica_state(replica)
         .with_max_wait_ms(i32::try_from(wait.as_millis()).unwrap_or(i32::MAX))
         .with_max_bytes(MAX_BYTES)
-        .with_topics(vec![topic])
+        .with_topics(vec![topic]);
+    ReplicaFetch(request)
 }
 
 /// A FetchSnapshot from `position` on.
