@@ -4,7 +4,7 @@
 //!   again from Raft's log, byte for byte as before.
 //! - The epoch is that of the last batch.
 
-use super::recovery::{Location, prepare, settle_segments};
+use super::recovery::{Location, cut_off, prepare, settle_segments};
 use super::{MetadataLog, OpenError, Opened, ProposeError, Settings};
 use crate::batches::{self, Content, DecodeError};
 use crate::checkpoint::{self, CheckpointError, SnapshotId};
@@ -55,13 +55,9 @@ impl<F: Files> MetadataLog<F> {
             files.remove(leftover)?;
         }
         if let Some((path, position)) = &state.applied_again {
-            let file = files.open(path, Open::Write)?;
-            file.truncate(*position)?;
-            file.sync_data()?;
+            cut_off(&files, path, *position)?;
         } else if let Some(torn) = &state.torn {
-            let file = files.open(&torn.path, Open::Write)?;
-            file.truncate(torn.position)?;
-            file.sync_data()?;
+            cut_off(&files, &torn.path, torn.position)?;
         }
         while let Some(last) = segments.last().copied()
             && last > end

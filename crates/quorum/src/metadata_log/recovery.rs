@@ -290,8 +290,13 @@ fn cut<F: Files>(files: &F, torn: &Torn) -> Result<(), FileError> {
         problem = %torn.problem,
         "an unfinished write was cut off the metadata log"
     );
-    let file = files.open(&torn.path, Open::Write)?;
-    file.truncate(torn.position)?;
+    cut_off(files, &torn.path, torn.position)
+}
+
+/// Cuts off what a segment has from `position` on.
+pub(super) fn cut_off<F: Files>(files: &F, path: &Path, position: u64) -> Result<(), FileError> {
+    let file = files.open(path, Open::Write)?;
+    file.truncate(position)?;
     file.sync_data()
 }
 
