@@ -8,14 +8,17 @@ mod producer;
 mod reader;
 mod session;
 
+use ottla_protocol::ids::NodeId;
+
 pub use self::admin::{Admin, NEEDED, NEEDED_IN_CLUSTER};
 pub use self::committer::Committer;
 pub use self::consumer::Consumer;
 pub use self::producer::Producer;
 pub use self::reader::Reader;
 use self::session::Session;
-use crate::messages::{ConnectionId, Reply, ReplyTo};
+use crate::messages::{ConnectionId, Delivery, Reply, ReplyTo, Request};
 use crate::model::Model;
+use crate::network::Way;
 use crate::outside::Outside;
 
 /// What a client is to others.
@@ -78,6 +81,31 @@ impl AnyClient {
         if client.session().closed(connection) {
             client.on_lost(model, outside);
             client.session().wake_again(outside);
+        }
+    }
+}
+
+/// Delivers a message that goes to a client. Returns a request that arrives at a node, and where its reply goes.
+pub fn deliver(
+    delivery: Delivery,
+    clients: &mut [AnyClient],
+    model: &mut Model,
+    outside: &mut Outside,
+) -> Option<(NodeId, ReplyTo, Request)> {
+    match delivery {
+        Delivery::ToNode(id, to, request) => {
+            let arrives = outside.network.delivers(to.connection, Way::ToNode);
+            arrives.then_some((id, to, request))
+        }
+        Delivery::ToClient(client, to, reply) => {
+            if outside.network.delivers(to.connection, Way::ToClient) {
+                clients[client].on_reply(to, reply, model, outside);
+            }
+            None
+        }
+        Delivery::Closed(client, connection) => {
+            clients[client].on_closed(connection, model, outside);
+            None
         }
     }
 }

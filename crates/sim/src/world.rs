@@ -9,11 +9,10 @@ use ottla_protocol::ids::NodeId;
 use ottla_replica::partition::RequiredAcks;
 
 use crate::checks::{self, Before, Ended, Ends, Last};
-use crate::clients::{Admin, AnyClient, Committer, Consumer, NEEDED, Producer, Reader};
+use crate::clients::{self, Admin, AnyClient, Committer, Consumer, NEEDED, Producer, Reader};
 use crate::faults::{self, Deed, Fault, SPARE, Troubles};
 use crate::messages::Delivery;
 use crate::model::Model;
-use crate::network::Way;
 use crate::node::event::{NodeEvent, ProcessId};
 use crate::node::{self, Broker, Process};
 use crate::outside::{Counts, Event, Outside};
@@ -176,25 +175,19 @@ impl World {
     }
 
     fn deliver(&mut self, delivery: Delivery) {
-        match delivery {
-            Delivery::ToNode(id, to, request) => {
-                let machine = self.machines.get_mut(&id).expect("a request to a machine");
-                let arrives = self.outside.network.delivers(to.connection, Way::ToNode);
-                if let Some(process) = machine.process.as_mut().filter(|_| arrives) {
-                    process.on_request(to, request, &mut self.outside);
-                    self.after_node(id);
-                }
-            }
-            Delivery::ToClient(client, to, reply) => {
-                if self.outside.network.delivers(to.connection, Way::ToClient) {
-                    let client = &mut self.clients[client];
-                    client.on_reply(to, reply, &mut self.model, &mut self.outside);
-                }
-            }
-            Delivery::Closed(client, connection) => {
-                let client = &mut self.clients[client];
-                client.on_closed(connection, &mut self.model, &mut self.outside);
-            }
+        let Self {
+            clients,
+            model,
+            outside,
+            ..
+        } = self;
+        let Some((id, to, request)) = clients::deliver(delivery, clients, model, outside) else {
+            return;
+        };
+        let machine = self.machines.get_mut(&id).expect("a request to a machine");
+        if let Some(process) = &mut machine.process {
+            process.on_request(to, request, &mut self.outside);
+            self.after_node(id);
         }
     }
 

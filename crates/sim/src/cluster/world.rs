@@ -18,11 +18,10 @@ use super::lifecycle::Stage;
 use super::member::Member;
 use crate::between::Between;
 use crate::checks as after_start;
-use crate::clients::{Admin, AnyClient, Committer, NEEDED_IN_CLUSTER, Producer, Reader};
+use crate::clients::{self, Admin, AnyClient, Committer, NEEDED_IN_CLUSTER, Producer, Reader};
 use crate::faults::{Fault, Troubles};
 use crate::messages::Delivery;
 use crate::model::{Model, Presence};
-use crate::network::Way;
 use crate::node::event::{NodeEvent, ProcessId};
 use crate::node::failed::Failed;
 use crate::node::start;
@@ -260,26 +259,19 @@ impl World {
     }
 
     fn deliver(&mut self, delivery: Delivery) {
-        match delivery {
-            Delivery::ToNode(id, to, request) => {
-                let arrives = self.outside.network.delivers(to.connection, Way::ToNode);
-                let machine = self.machines.get_mut(&id).expect("a request to a machine");
-                if let Some(Process::Broker(member)) = machine.process.as_mut().filter(|_| arrives)
-                {
-                    member.on_request(to, request, &mut self.outside);
-                    self.after(id, &Ok(()));
-                }
-            }
-            Delivery::ToClient(client, to, reply) => {
-                if self.outside.network.delivers(to.connection, Way::ToClient) {
-                    let client = &mut self.clients[client];
-                    client.on_reply(to, reply, &mut self.model, &mut self.outside);
-                }
-            }
-            Delivery::Closed(client, connection) => {
-                let client = &mut self.clients[client];
-                client.on_closed(connection, &mut self.model, &mut self.outside);
-            }
+        let Self {
+            clients,
+            model,
+            outside,
+            ..
+        } = self;
+        let Some((id, to, request)) = clients::deliver(delivery, clients, model, outside) else {
+            return;
+        };
+        let machine = self.machines.get_mut(&id).expect("a request to a machine");
+        if let Some(Process::Broker(member)) = &mut machine.process {
+            member.on_request(to, request, &mut self.outside);
+            self.after(id, &Ok(()));
         }
     }
 
