@@ -21,6 +21,7 @@ use ottla_protocol::ids::NodeId;
 
 pub use listeners::{HostPort, ListenerConfig};
 pub use problems::Problems;
+pub use quorum::{QuorumConfig, Roles};
 
 use listeners::Listeners;
 use read::{Notes, Settings};
@@ -56,6 +57,8 @@ pub struct BrokerConfig {
     pub node_id: NodeId,
     /// `broker.rack`.
     pub rack: Option<String>,
+    /// The role of this node, and where the controllers are.
+    pub quorum: QuorumConfig,
     /// Listeners and their limits.
     pub network: NetworkConfig,
     /// Directories and files.
@@ -275,8 +278,9 @@ impl BrokerConfig {
 
 fn resolve(values: Values, problems: &mut Problems) -> BrokerConfig {
     let node_id = node_id(&values, problems);
-    let listeners = listeners::read(&values, problems);
-    quorum::check(&values, node_id, &listeners, problems);
+    let roles = quorum::roles(&values, problems);
+    let listeners = listeners::read(&values, roles, problems);
+    let quorum = quorum::read(&values, (node_id, roles), &listeners, problems);
     let http = match values.text("ottla.http.listen").as_str() {
         "" => None,
         address => {
@@ -294,6 +298,7 @@ fn resolve(values: Values, problems: &mut Problems) -> BrokerConfig {
             .map(str::trim)
             .filter(|rack| !rack.is_empty())
             .map(str::to_owned),
+        quorum,
         network: network(&values, listeners),
         storage: storage(&values, problems),
         topics: TopicsConfig {

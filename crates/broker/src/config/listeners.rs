@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::problems::Problems;
+use super::quorum::Roles;
 use super::values::Values;
 
 /// A host and a port.
@@ -37,7 +38,7 @@ pub struct Listeners {
 }
 
 /// Reads all keys about listeners.
-pub fn read(values: &Values, problems: &mut Problems) -> Listeners {
+pub fn read(values: &Values, roles: Roles, problems: &mut Problems) -> Listeners {
     let all = parse_all("listeners", values, problems);
     check_distinct(&all, problems);
     let advertised: BTreeMap<String, HostPort> =
@@ -47,12 +48,15 @@ pub fn read(values: &Values, problems: &mut Problems) -> Listeners {
     check_advertised(&advertised, &all, problems);
     let controllers = names(values, "controller.listener.names");
     for name in &controllers {
-        if !all.iter().any(|(known, _)| known == name) {
-            problems.add(
-                "controller.listener.names",
-                format!("{name} is not one of listeners"),
-            );
-        }
+        let is_own = all.iter().any(|(known, _)| known == name);
+        let problem = match roles {
+            Roles::BrokerAndController if !is_own => "is not one of listeners",
+            Roles::Broker if is_own => {
+                "is one of listeners, and process.roles does not have controller"
+            }
+            _ => continue,
+        };
+        problems.add("controller.listener.names", format!("{name} {problem}"));
     }
     check_protocols(values, all.iter().map(|(name, _)| name.as_str()), problems);
     let (controller, broker): (Vec<_>, Vec<_>) = all

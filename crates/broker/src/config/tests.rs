@@ -170,7 +170,6 @@ fn what_asks_for_safety_or_shape_that_is_not_built_refuses_the_start() {
         "controller.quorum.voters=4@a:9093,5@b:9093",
         "controller.quorum.bootstrap.servers=a:9093,b:9093",
         "controller.quorum.bootstrap.servers=a:19093",
-        "process.roles=broker",
         "security.inter.broker.protocol=SSL",
         "early.start.listeners=CONTROLLER",
     ] {
