@@ -11,8 +11,8 @@ use anyhow::{Context, Result, bail};
 
 use crate::time::now;
 use crate::{
-    adopt, cli_test, codec_test, crash, damage, fuzz, generate, licences, soak, sweep, tidy,
-    toolbox,
+    adopt, cli_test, cluster, codec_test, crash, damage, fuzz, generate, licences, soak, sweep,
+    tidy, toolbox,
 };
 
 /// Options of `cargo xtask check`.
@@ -33,6 +33,7 @@ const STEPS: &[(&str, Step)] = &[
     ("clippy", clippy),
     ("rustdoc", rustdoc),
     ("tests", tests),
+    ("cluster checker", cluster::checker),
     ("codec-test", codec),
     ("fuzz", || fuzz::run(&fuzz::Args::of_gate())),
     ("command line", || cli_test::run(&cli_test::Args::default())),

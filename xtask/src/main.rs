@@ -4,6 +4,7 @@ mod adopt;
 mod bench;
 mod check;
 mod cli_test;
+mod cluster;
 mod codec_test;
 mod compat;
 mod crash;
