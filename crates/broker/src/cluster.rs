@@ -8,6 +8,7 @@ pub mod endpoints;
 pub mod fetchers;
 pub mod flushed_offset;
 pub mod isr_changes;
+pub mod losses;
 pub mod metadata_events;
 pub mod metadata_follower;
 pub mod observe;

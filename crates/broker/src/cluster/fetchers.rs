@@ -23,6 +23,7 @@ use ottla_replication::{FollowerFetch, LeaderOffsets, Replica};
 
 use self::requests::{EARLIEST, LATEST, fetch_as_follower, list_offsets, offset_of};
 use self::session::Session;
+use crate::cluster::losses;
 use crate::process::clock::Clock;
 use crate::replicas::Replicas;
 use crate::replicas::partition::{Partition, reader};
@@ -249,16 +250,8 @@ impl Fetcher {
         let (topic, index) = (&*partition.topic, partition.index.0);
         match self.replicas.disk_work().run(work) {
             Ok(followed) => {
-                if let Some(loss) = followed.loss {
-                    tracing::error!(
-                        topic,
-                        partition = index,
-                        from = loss.from.0,
-                        to = loss.to.0,
-                        leader = loss.leader.0,
-                        leader_epoch = loss.leader_epoch.0,
-                        "records below the high watermark are lost: the new leader does not have them"
-                    );
+                if let Some(loss) = &followed.loss {
+                    losses::report(loss);
                 }
             }
             Err(error) => {

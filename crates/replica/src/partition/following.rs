@@ -20,6 +20,7 @@ use ottla_replication::{FollowerFetch, Following, LeaderOffsets, Reset, Step};
 use super::Partition;
 use super::state::{State, Surroundings, Woken};
 use crate::Host;
+use crate::loss::{Loss, LossReason};
 use crate::topic_settings::Durability;
 use crate::urgency::Urgency;
 
@@ -61,23 +62,31 @@ pub enum LeaderAnswer<'a> {
     Failed(ErrorCode),
 }
 
-/// Records below the high watermark that a follower has removed because its leader does not have them.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Loss {
-    pub from: Offset,
-    /// The offset after the last one.
-    pub to: Offset,
-    pub leader: NodeId,
-    pub leader_epoch: LeaderEpoch,
-}
-
 /// What an answer has changed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 #[must_use = "a loss must be recorded"]
 pub struct Followed {
     /// The bytes of the appended batches.
     pub bytes: u64,
     pub loss: Option<Loss>,
+}
+
+/// The same, as the state knows it.
+#[derive(Debug, Clone, Copy, Default)]
+struct Taken {
+    bytes: u64,
+    lost: Option<Lost>,
+}
+
+/// What a [`Loss`] has beside the name of its partition.
+#[derive(Debug, Clone, Copy)]
+struct Lost {
+    from: Offset,
+    to: Offset,
+    removed_epoch: Option<LeaderEpoch>,
+    leader: NodeId,
+    leader_epoch: LeaderEpoch,
+    reason: LossReason,
 }
 
 /// Why an answer could not be used.
@@ -155,12 +164,27 @@ impl<F: Files, H: Host> Partition<F, H> {
             self.directory
                 .ask_for_flush(self, end, urgency, now.monotonic);
         }
-        if let Ok(Followed { bytes: 1.., .. }) = &outcome {
-            self.directory
-                .reserve
-                .appended(outcome.as_ref().map_or(0, |followed| followed.bytes));
+        let taken = outcome?;
+        if taken.bytes > 0 {
+            self.directory.reserve.appended(taken.bytes);
         }
-        outcome
+        Ok(Followed {
+            bytes: taken.bytes,
+            loss: taken.lost.map(|lost| self.loss(lost)),
+        })
+    }
+
+    fn loss(&self, lost: Lost) -> Loss {
+        Loss {
+            topic: Arc::clone(&self.topic),
+            partition: self.id(),
+            from: lost.from,
+            to: lost.to,
+            removed_epoch: lost.removed_epoch,
+            leader: lost.leader,
+            leader_epoch: lost.leader_epoch,
+            reason: lost.reason,
+        }
     }
 }
 
@@ -173,16 +197,16 @@ impl<F: Files, H: Host> State<F, H> {
         fetch: &FollowerFetch,
         answer: &LeaderAnswer<'_>,
         at: At<'_>,
-    ) -> (Result<Followed, FollowFailure>, Woken<H>) {
+    ) -> (Result<Taken, FollowFailure>, Woken<H>) {
         let (Some(following), Some(log)) = (&mut self.following, &mut self.log) else {
-            return (Ok(Followed::default()), Woken::nobody());
+            return (Ok(Taken::default()), Woken::nobody());
         };
         let is_of_this_epoch =
             following.leader_epoch == fetch.leader_epoch || is_planted(Bug::EarlierAnswerTaken);
         let is_of_this_end =
             log.log_end_offset() == fetch.offset && log.latest_epoch() == fetch.last_fetched_epoch;
         if !is_of_this_epoch || !is_of_this_end {
-            return (Ok(Followed::default()), Woken::nobody());
+            return (Ok(Taken::default()), Woken::nobody());
         }
         let high_watermark = log.high_watermark();
         let (around, now) = at;
@@ -226,13 +250,13 @@ fn take<F: Files>(
     following: &mut Following,
     answer: &LeaderAnswer<'_>,
     (fetch, now): (&FollowerFetch, Timestamp),
-) -> Result<Followed, FollowFailure> {
+) -> Result<Taken, FollowFailure> {
     match answer {
         LeaderAnswer::Records(fetched) => {
             let bytes = append(log, fetched, fetch.leader_epoch, now)?;
             follow_offsets(log, fetched)?;
             following.on_progress();
-            Ok(Followed { bytes, loss: None })
+            Ok(Taken { bytes, lost: None })
         }
         LeaderAnswer::Diverging(diverging) => {
             let own = log.end_of_epoch(diverging.epoch);
@@ -242,31 +266,34 @@ fn take<F: Files>(
             });
             let (start, high_watermark) = (log.log_start_offset(), log.high_watermark());
             let to = truncation(*diverging, own, start, high_watermark).to;
-            truncate(log, following, to, now)
+            truncate(log, following, (to, LossReason::Diverged), now)
         }
         LeaderAnswer::Offsets(leader) => match leader.reset(log.log_end_offset()) {
-            Reset::TruncateTo(end) => truncate(log, following, end, now),
+            Reset::TruncateTo(end) => {
+                truncate(log, following, (end, LossReason::LeaderEndsBefore), now)
+            }
             Reset::RestartAt(start) => {
                 log.truncate_fully(start, now)?;
                 following.on_progress();
-                Ok(Followed::default())
+                Ok(Taken::default())
             }
             Reset::Keep => {
                 following.on_progress();
-                Ok(Followed::default())
+                Ok(Taken::default())
             }
         },
-        LeaderAnswer::Failed(_) => Ok(Followed::default()),
+        LeaderAnswer::Failed(_) => Ok(Taken::default()),
     }
 }
 
 fn truncate<F: Files>(
     log: &mut PartitionLog<F>,
     following: &mut Following,
-    to: Offset,
+    (to, reason): (Offset, LossReason),
     now: Timestamp,
-) -> Result<Followed, FollowFailure> {
+) -> Result<Taken, FollowFailure> {
     let (high_watermark, start) = (log.high_watermark(), log.log_start_offset());
+    let removed_epoch = log.latest_epoch();
     let recovery_point = log.recovery_point_on_disk();
     log.truncate_to(to, now)?;
     let end = log.log_end_offset();
@@ -275,13 +302,15 @@ fn truncate<F: Files>(
     } else {
         following.on_progress();
     }
-    let loss = (end < high_watermark).then_some(Loss {
+    let lost = (end < high_watermark).then_some(Lost {
         from: end,
         to: high_watermark,
+        removed_epoch,
         leader: following.leader,
         leader_epoch: following.leader_epoch,
+        reason,
     });
-    Ok(Followed { bytes: 0, loss })
+    Ok(Taken { bytes: 0, lost })
 }
 
 /// Appends batches of the leader; returns their bytes.

@@ -1,5 +1,6 @@
 //! The rules of leaders and followers, one by one, on two or three nodes.
 
+use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver, Sender};
 use std::time::Duration;
 
@@ -8,8 +9,8 @@ use ottla_metadata::{BrokerRegistration, MetadataImage, Partition as Metadata};
 use ottla_protocol::ids::{LeaderEpoch, NodeId, Offset};
 use ottla_protocol::messages::ErrorCode;
 use ottla_protocol::time::{MonotonicTime, Now, Timestamp};
-use ottla_replica::partition::{FollowerRead, LeaderAnswer, Loss, NextFetch};
-use ottla_replica::{Durability, Unavailable};
+use ottla_replica::partition::{FollowerRead, LeaderAnswer, NextFetch};
+use ottla_replica::{Durability, Loss, LossReason, Unavailable};
 use ottla_replication::{Answer as IsrAnswer, Committed, IsrChange, Replica};
 
 use super::machine::{Answer, Machine, new_disk};
@@ -356,13 +357,18 @@ fn records_removed_below_the_high_watermark_are_reported() {
     // Node 2 has nothing, and is elected uncleanly.
     stage.elect(2, &[1, 2, 3]);
     let (lost, _) = stage.fetch(1);
+    let lost = lost.unwrap();
     let expected = Loss {
+        topic: Arc::clone(&lost.topic),
+        partition: lost.partition,
         from: Offset(0),
         to: Offset(4),
+        removed_epoch: Some(LeaderEpoch(0)),
         leader: NodeId(2),
         leader_epoch: LeaderEpoch(1),
+        reason: LossReason::Diverged,
     };
-    assert_eq!(lost, Some(expected));
+    assert_eq!(lost, expected);
     assert_eq!(stage.ends(1), (0, 0));
 }
 
