@@ -41,7 +41,6 @@ const SINGLE_NODE: &[(&str, &str)] = &[
     ("controller.listener.names", "CONTROLLER"),
     ("log.dirs", "./ottla-data"),
     ("default.replication.factor", "1"),
-    ("min.insync.replicas", "1"),
     ("offsets.topic.replication.factor", "1"),
     ("transaction.state.log.replication.factor", "1"),
     ("transaction.state.log.min.isr", "1"),

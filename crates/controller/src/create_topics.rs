@@ -8,11 +8,16 @@ use ottla_protocol::ids::{PartitionIndex, Uuid};
 use ottla_protocol::messages::metadata::{MetadataRecord, TopicRecord};
 
 use crate::config_refusal::ConfigRefusal;
-use crate::configs::{self, Change};
+use crate::configs::{self, Change, MIN_IN_SYNC};
 use crate::placement::{self, InvalidReplicationFactor, Replicas};
 use crate::refusal::MAX_PARTITIONS_PER_REQUEST;
 use crate::topic_names::InvalidTopicName;
 use crate::{Decision, Refusal, View, assignments, topic_names};
+
+/// The number of replicas from which a topic gets [`SAFE_MIN_IN_SYNC`].
+const REPLICATED: usize = 3;
+/// The `min.insync.replicas` with which no acknowledged record is on one replica only.
+const SAFE_MIN_IN_SYNC: &str = "2";
 
 /// One topic to create.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -85,8 +90,20 @@ fn create(
     check_is_new(view.image, &topic.name)?;
     let changes = config_changes(topic)?;
     let resource = ConfigResource::topic(topic.name.clone());
-    let config_records = configs::set(view, &resource, Some(topic.id), &changes)?;
+    let mut config_records = configs::set(view, &resource, Some(topic.id), &changes)?;
     let assignments = replicas(view, topic, partitions_left)?;
+    let own = topic.configs.iter();
+    let mut own: BTreeMap<String, String> = own
+        .filter_map(|(name, value)| Some((name.clone(), value.clone()?)))
+        .collect();
+    if needs_min_in_sync(view, topic, &assignments) {
+        let change = [(
+            MIN_IN_SYNC.to_owned(),
+            Change::Set(SAFE_MIN_IN_SYNC.to_owned()),
+        )];
+        config_records.extend(configs::set(view, &resource, Some(topic.id), &change)?);
+        own.insert(MIN_IN_SYNC.to_owned(), SAFE_MIN_IN_SYNC.to_owned());
+    }
 
     let mut records = vec![
         TopicRecord {
@@ -101,11 +118,6 @@ fn create(
         let partition = assignments::new_partition(view.image, PartitionIndex(index), replicas)?;
         records.push(partition.to_record(topic.id, PartitionIndex(index)).into());
     }
-    let own: BTreeMap<String, String> = topic
-        .configs
-        .iter()
-        .filter_map(|(name, value)| Some((name.clone(), value.clone()?)))
-        .collect();
     let created = CreatedTopic {
         id: topic.id,
         partitions: assignments.len(),
@@ -113,6 +125,22 @@ fn create(
         configs: effective::topic_with(view.image, &view.settings.statics, &own),
     };
     Ok((created, records))
+}
+
+/// Whether a new topic gets a `min.insync.replicas` of its own: it has enough replicas, and neither the request, nor the
+/// file, nor the config of all brokers has a value. With Kafka's default of 1, the last replica that is in sync
+/// acknowledges alone.
+fn needs_min_in_sync(view: View<'_>, topic: &NewTopic, assignments: &[Replicas]) -> bool {
+    let is_replicated = assignments
+        .iter()
+        .all(|replicas| replicas.len() >= REPLICATED);
+    let in_request = topic.configs.iter().any(|(name, _)| name == MIN_IN_SYNC);
+    let in_file = view.settings.statics.get(MIN_IN_SYNC).is_some();
+    // With eligible leader replicas all brokers must have one value, and the first leader writes Kafka's default (see
+    // `bootstrap`).
+    let of_cluster = view.image.config(&ConfigResource::cluster(), MIN_IN_SYNC);
+    let in_cluster = of_cluster.is_some_and(|value| value.trim() != "1");
+    is_replicated && !in_request && !in_file && !in_cluster
 }
 
 fn check_is_new(image: &MetadataImage, name: &str) -> Result<(), Refusal> {

@@ -159,6 +159,12 @@ impl Stage {
                 self.settings.delete_topics = line.number("delete-topics", true);
                 String::new()
             }
+            "file" => {
+                let configs = line.configs();
+                let values = configs.map(|(key, value)| (key.to_owned(), value.to_owned()));
+                self.settings.statics.values = values.collect();
+                String::new()
+            }
             unknown => panic!("no command {unknown}"),
         }
     }

@@ -50,7 +50,7 @@ pub const TOPIC: &[ConfigKey] = &[
     ConfigKey::new("min.compaction.lag.ms", ValueType::Long, Some("0")).bounded(Bounds::AtLeast(0)).synonyms(&[Synonym::new("log.cleaner.min.compaction.lag.ms", Unit::Same)])
         .works("A record is left as it is until it is this old."),
     ConfigKey::new("min.insync.replicas", ValueType::Int, Some("1")).bounded(Bounds::AtLeast(1)).synonyms(&[Synonym::new("min.insync.replicas", Unit::Same)])
-        .works("How many in-sync replicas must hold a record before `acks=all` is answered and consumers may read it."),
+        .works("How many in-sync replicas must hold a record before `acks=all` is answered and consumers may read it. A topic that is created with three replicas or more gets 2 of its own, unless the request, the file or the config of all brokers has another value."),
     ConfigKey::new("preallocate", ValueType::Boolean, Some("false")).synonyms(&[Synonym::new("log.preallocate", Unit::Same)]),
     ConfigKey::new("remote.copy.lag.bytes", ValueType::Long, Some("-1")).bounded(Bounds::AtLeast(-1)).synonyms(&[Synonym::new("log.remote.copy.lag.bytes", Unit::Same)]),
     ConfigKey::new("remote.copy.lag.ms", ValueType::Long, Some("0")).bounded(Bounds::AtLeast(-1)).synonyms(&[Synonym::new("log.remote.copy.lag.ms", Unit::Same)]),
