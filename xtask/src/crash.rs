@@ -116,7 +116,7 @@ fn run(script: &str, rounds: u32, args: &Args) -> Result<ExitStatus> {
 }
 
 #[expect(clippy::disallowed_methods, reason = "a random seed, which is printed")]
-fn fresh_seed() -> u64 {
+pub fn fresh_seed() -> u64 {
     let since = SystemTime::now()
         .duration_since(UNIX_EPOCH)
         .unwrap_or_default();

@@ -48,6 +48,8 @@ enum Command {
     Check(check::Args),
     /// Run the commands of ottla against Ottla and Apache Kafka.
     CliTest(cli_test::Args),
+    /// Run three nodes under faults and the load of real clients, and check all that they were told.
+    Cluster(cluster::Args),
     /// Compare the codec with Apache Kafka's own classes.
     CodecTest(codec_test::Args),
     /// Run clients of other projects against a real broker.
@@ -97,6 +99,7 @@ fn main() -> Result<()> {
         Command::Bench(args) => bench::run(&args),
         Command::Check(args) => check::run(&args),
         Command::CliTest(args) => print(&cli_test::run(&args)?),
+        Command::Cluster(args) => print(&cluster::run(&args)?),
         Command::CodecTest(args) => print(&codec_test::run(&args)?),
         Command::Compat(args) => compat::run(&args),
         Command::Crash(args) => print(&crash::crash(&args)?),

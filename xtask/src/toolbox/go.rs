@@ -16,12 +16,21 @@ const TOXIPROXY: &str = "github.com/Shopify/toxiproxy/v2/cmd/server@v2.5.0";
 
 /// Builds `tests/compat/go`; Go's cache makes later builds fast.
 pub fn program() -> Result<PathBuf> {
-    let program = super::directory("go").join("compat");
+    built("compat", ".")
+}
+
+/// Builds `tests/compat/go/cluster`, the load of `cargo xtask cluster`.
+pub fn cluster_load() -> Result<PathBuf> {
+    built("cluster", "./cluster")
+}
+
+fn built(name: &str, package: &str) -> Result<PathBuf> {
+    let program = super::directory("go").join(name);
     super::run(
         Command::new("go")
             .args(["build", "-mod=readonly", "-o"])
             .arg(&program)
-            .arg(".")
+            .arg(package)
             .current_dir(super::workspace().join("tests/compat/go")),
     )?;
     Ok(program)

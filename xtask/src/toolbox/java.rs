@@ -1,5 +1,5 @@
-//! Compiles the Java programs of `tests/compat/java`, `tests/adopt` and `tests/ecosystem`, each
-//! against one release of the jars.
+//! Compiles the Java programs of `tests/compat/java`, `tests/adopt`, `tests/cluster` and
+//! `tests/ecosystem`, each against one release of the jars.
 
 use std::ffi::OsStr;
 use std::fs;
@@ -33,6 +33,16 @@ pub fn client(version: &str) -> Result<Command> {
         &jars,
     )?;
     Ok(jvm(&[&classes, &jars.join("*")]))
+}
+
+/// A JVM that runs the program of `tests/cluster/java` on this release of the client.
+pub fn cluster_load(version: &str) -> Result<Command> {
+    let name = format!("kafka-clients-{version}");
+    let jars = maven::jars(&name, &[("org.apache.kafka", "kafka-clients", version)])?;
+    let classes = compile("java-cluster", &["cluster/java"], &jars)?;
+    let mut command = jvm(&[&classes, &jars.join("*")]);
+    command.arg("Load");
+    Ok(command)
 }
 
 /// A JVM that runs a `main` of `tests/compat/java/tools` beside the tools of this release of Kafka.

@@ -1,0 +1,191 @@
+"""A cluster of three nodes: who leads, whether all is well, and what it has at the end."""
+
+import socket
+import struct
+
+from confluent_kafka import Consumer, KafkaException, TopicPartition
+from confluent_kafka.admin import AdminClient, NewTopic
+
+from checker import Log
+from ledger import record_in
+from nodes import Node, wait_for
+
+TOPIC = "judged"
+OFFSETS = "__consumer_offsets"
+PARTITIONS = 6
+REPLICAS = 3
+PATIENCE = 120
+"""Seconds in which a healed cluster must be healthy, and do what is asked."""
+SHORT = 2
+"""Seconds for a question to a node that may be down."""
+
+
+class Unable(Exception):
+    """The cluster does not do what it must."""
+
+
+class Cluster:
+    def __init__(self, system, network, disks, directory, controllers):
+        self.network = network
+        self.nodes = {number: Node(number, system, network, disk, directory) for number, disk in disks.items()}
+        self.bootstrap = ",".join(node.address for node in self.nodes.values())
+        self.faults = []  # what the driver itself saw
+        for node in self.nodes.values():
+            node.configure(network, controllers)
+
+    def start(self):
+        for node in self.nodes.values():
+            node.start()
+        if not wait_for(lambda: self.serves(OFFSETS) is not None and len(self.metadata().brokers) == REPLICAS, PATIENCE):
+            raise Unable("the nodes do not become a cluster")
+        admin = self.admin()
+        topic = NewTopic(TOPIC, PARTITIONS, REPLICAS, config={"min.insync.replicas": "2"})
+        admin.create_topics([topic])[TOPIC].result(PATIENCE)
+        if not wait_for(self.is_healthy, PATIENCE):
+            raise Unable(f"the cluster does not become healthy: {self.ill()}")
+
+    def admin(self):
+        return AdminClient({"bootstrap.servers": self.bootstrap, "log_level": 0, "error_cb": lambda _: None})
+
+    def metadata(self):
+        return self.admin().list_topics(timeout=SHORT)
+
+    def serves(self, topic):
+        """The partitions of a topic, or None while no node answers."""
+        try:
+            found = self.metadata().topics.get(topic)
+        except KafkaException:
+            return None
+        return found.partitions if found else {}
+
+    def ill(self):
+        """What is not as it should be, or None."""
+        down = [number for number, node in self.nodes.items() if node.ended()]
+        if down:
+            return f"node {down[0]} is down"
+        for topic in (TOPIC, OFFSETS):
+            partitions = self.serves(topic)
+            if partitions is None:
+                return "no node answers"
+            for number, partition in sorted(partitions.items()):
+                if partition.leader < 0 or len(partition.isrs) < len(partition.replicas):
+                    return f"{topic}-{number} has leader {partition.leader}, ISR {partition.isrs}"
+        return None if self.controller() else "no active controller"
+
+    def is_healthy(self):
+        return self.ill() is None
+
+    def leader(self, partition):
+        partitions = self.serves(TOPIC) or {}
+        return partitions[partition].leader if partition in partitions else None
+
+    def controller(self):
+        """The number of the active controller, or None."""
+        for node in self.nodes.values():
+            try:
+                leader = ask_for_controller(node.address)
+            except OSError:
+                continue
+            if leader in self.nodes:
+                return leader
+        return None
+
+    def restart_ended(self):
+        """Starts the nodes that ended by themselves; returns their numbers."""
+        ended = [number for number, node in self.nodes.items() if node.ended()]
+        for number in ended:
+            self.nodes[number].start()
+        return ended
+
+    def logs(self):
+        """A Log of each partition, read by a fresh client."""
+        return [self.read(partition) for partition in range(PARTITIONS)]
+
+    def consumer(self, group="fresh"):
+        settings = {"bootstrap.servers": self.bootstrap, "group.id": group, "enable.auto.commit": False}
+        return Consumer({**settings, "auto.offset.reset": "error", "log_level": 0, "error_cb": lambda _: None})
+
+    def read(self, partition):
+        consumer = self.consumer()
+        start, end = consumer.get_watermark_offsets(TopicPartition(TOPIC, partition), timeout=PATIENCE)
+        if start != 0:
+            raise Unable(f"{TOPIC}-{partition} begins at {start}")
+        consumer.assign([TopicPartition(TOPIC, partition, 0)])
+        entries = []
+        position = 0
+
+        def is_at_end():
+            nonlocal position
+            for message in consumer.consume(5000, 0.2):
+                if message.error():
+                    raise Unable(f"{TOPIC}-{partition} cannot be read: {message.error()}")
+                entries.append((message.offset(), record_in(message.value())))
+            position = consumer.position([TopicPartition(TOPIC, partition)])[0].offset
+            return position >= end
+
+        if not wait_for(is_at_end, PATIENCE, 0):
+            raise Unable(f"{TOPIC}-{partition} cannot be read from {position} to {end}")
+        consumer.close()
+        return Log(partition, entries, end)
+
+    def committed(self, group):
+        """{partition: offset}"""
+        consumer = self.consumer(group)
+        found = consumer.committed([TopicPartition(TOPIC, number) for number in range(PARTITIONS)], PATIENCE)
+        consumer.close()
+        return {place.partition: place.offset for place in found}
+
+    def ends(self):
+        consumer = self.consumer()
+        ends = [consumer.get_watermark_offsets(TopicPartition(TOPIC, number), timeout=PATIENCE)[1] for number in range(PARTITIONS)]
+        consumer.close()
+        return dict(enumerate(ends))
+
+    def stop(self):
+        """Stops all nodes in order."""
+        for node in self.nodes.values():
+            node.ask_to_stop()
+        return [f"node {node.number} does not stop in order" for node in self.nodes.values() if not node.wait_for_stop()]
+
+    def differing_replicas(self):
+        """The partitions whose bytes differ between the nodes, after a stop."""
+        for partition in range(PARTITIONS):
+            written = {number: bytes_of(node, partition) for number, node in self.nodes.items()}
+            if len(set(written.values())) > 1:
+                sizes = ", ".join(f"node {number} {len(found)} bytes" for number, found in written.items())
+                yield f"the replicas of {TOPIC}-{partition} differ: {sizes}"
+
+
+def bytes_of(node, partition):
+    files = sorted((node.disk.path / "data" / f"{TOPIC}-{partition}").glob("*.log"))
+    return b"".join(file.read_bytes() for file in files)
+
+
+def ask_for_controller(address):
+    """The leader of the metadata quorum, by DescribeQuorum, which librdkafka does not have."""
+    host, port = address.split(":")
+    name = b"__cluster_metadata"
+    # The header, version 0 of the request for partition 0 of that topic, each with empty tagged fields.
+    header = struct.pack(">hhih", 55, 0, 1, -1) + b"\0"
+    body = header + bytes([2, len(name) + 1]) + name + b"\2" + struct.pack(">i", 0) + b"\0\0\0"
+    with socket.create_connection((host, int(port)), SHORT) as connection:
+        connection.settimeout(SHORT)
+        connection.sendall(struct.pack(">i", len(body)) + body)
+        length = struct.unpack(">i", exactly(connection, 4))[0]
+        answer = exactly(connection, length)
+    # The correlation id and empty tagged fields, the error, then the one topic and its one partition.
+    after_name = 4 + 1 + 2 + 1 + 1 + len(name)
+    if answer[5:7] != b"\0\0" or len(answer) < after_name + 11:
+        return None
+    _, error, leader = struct.unpack(">ihi", answer[after_name + 1 : after_name + 11])
+    return leader if error == 0 else None
+
+
+def exactly(connection, count):
+    got = b""
+    while len(got) < count:
+        more = connection.recv(count - len(got))
+        if not more:
+            raise OSError("the connection was closed")
+        got += more
+    return got
