@@ -132,6 +132,14 @@ impl Heartbeats {
         self.end(broker)
     }
 
+    /// A fencing could not be committed: [`Heartbeats::on_tick`] asks for it again, unless the broker beats before.
+    pub fn on_not_fenced(&mut self, fence: &FenceBroker, now: MonotonicTime) {
+        let since = now.0.saturating_sub(self.session);
+        let over = since.saturating_sub(Duration::from_millis(1));
+        let contact = Contact::new(fence.epoch, MonotonicTime(over));
+        self.brokers.entry(fence.broker).or_insert(contact);
+    }
+
     /// When [`Heartbeats::on_tick`] has something to do; `None` without sessions.
     pub fn next_tick(&self) -> Option<MonotonicTime> {
         let ends = self.brokers.values().map(|contact| contact.at);

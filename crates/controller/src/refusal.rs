@@ -113,6 +113,8 @@ pub enum Refusal {
         /// The lowest and the highest level.
         supported: (i16, i16),
     },
+    #[error("the metadata version has no directories of replicas")]
+    NoDirectoryAssignment,
     #[error(transparent)]
     InvalidUpdate(#[from] InvalidUpdate),
 
@@ -176,7 +178,9 @@ impl Refusal {
             Self::StaleBrokerEpoch => ErrorCode::StaleBrokerEpoch,
             Self::DuplicateBroker(_) => ErrorCode::DuplicateBrokerRegistration,
             Self::InvalidRegistration(_) => ErrorCode::InvalidRegistration,
-            Self::UnsupportedFeature { .. } => ErrorCode::UnsupportedVersion,
+            Self::UnsupportedFeature { .. } | Self::NoDirectoryAssignment => {
+                ErrorCode::UnsupportedVersion
+            }
             Self::InvalidUpdate(_) => ErrorCode::InvalidUpdateVersion,
             Self::ElectionNotNeeded => ErrorCode::ElectionNotNeeded,
             Self::PreferredLeaderNotAvailable => ErrorCode::PreferredLeaderNotAvailable,

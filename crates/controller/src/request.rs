@@ -98,7 +98,7 @@ operations! {
     AlterPartition -> Result<alter_partition::Reply, Refusal>;
     AlterPartitionReassignments -> reassignments::Reply;
     UpdateFeatures -> Result<(), Refusal>;
-    AssignReplicasToDirs -> ();
+    AssignReplicasToDirs -> Result<directories::Reply, Refusal>;
     AllocateProducerIds -> Result<producer_ids::Block, Refusal>;
 }
 
@@ -290,13 +290,15 @@ impl UpdateFeatures {
 #[derive(Debug, Clone, PartialEq)]
 pub struct AssignReplicasToDirs {
     pub broker: NodeId,
+    /// The epoch of its registration.
+    pub epoch: i64,
     /// The directory of each of its replicas.
     pub located: Vec<Located>,
 }
 
 impl AssignReplicasToDirs {
-    fn decide(&self, view: View<'_>, _: Offset) -> Decision<()> {
-        directories::decide(view, self.broker, &self.located)
+    fn decide(&self, view: View<'_>, _: Offset) -> Decision<Result<directories::Reply, Refusal>> {
+        directories::decide(view, (self.broker, self.epoch), &self.located)
     }
 }
 

@@ -289,6 +289,7 @@ impl Model {
                 number,
             } => AssignReplicasToDirs {
                 broker: NodeId(broker),
+                epoch: self.epoch(broker),
                 located: vec![(
                     (self.image.topic_ids[TOPICS[topic].0], PartitionIndex(0)),
                     directory(broker, number),

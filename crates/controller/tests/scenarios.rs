@@ -521,14 +521,16 @@ impl Stage {
         let id = NodeId(words.next().unwrap().parse().unwrap());
         let located = words.map(|word| {
             let (topic, index) = word.rsplit_once('-').unwrap();
-            let topic = self.image.topic_ids[topic];
+            let topic = self.image.topic_ids.get(topic);
+            let topic = topic.copied().unwrap_or(Uuid::from_parts(0, 99));
             let index = PartitionIndex(index.parse().unwrap());
             ((topic, index), directory(line.value("in").unwrap()))
         });
         let located: Vec<_> = located.collect();
+        let epoch = line.number("epoch", self.epoch(id));
         self.decide(
-            |view| directories::decide(view, id, &located),
-            |()| String::new(),
+            |view| directories::decide(view, (id, epoch), &located),
+            |reply| show::located(&located, reply),
         )
     }
 

@@ -31,7 +31,7 @@ pub async fn follow(
     loop {
         let image = Arc::clone(&images.borrow_and_update());
         let located = news(&broker, &known, &image);
-        let is_told = tell(&broker, &located).await;
+        let is_told = tell(&broker, &image, &located).await;
         if is_told {
             known = image;
         }
@@ -45,22 +45,32 @@ pub async fn follow(
     }
 }
 
-/// Reports the replicas; returns whether the controller accepted all of them.
-async fn tell(broker: &Arc<Broker>, located: &[Located]) -> bool {
+/// Reports the replicas; returns whether the controller has taken the report. A replica that it does not know is gone by
+/// now, which a later image shows.
+async fn tell(broker: &Arc<Broker>, image: &MetadataImage, located: &[Located]) -> bool {
+    let node = broker.config.node_id;
+    let Some(registered) = image.brokers.get(&node) else {
+        return located.is_empty();
+    };
     for some in located.chunks(AT_ONCE) {
         let told = AssignReplicasToDirs {
-            broker: broker.config.node_id,
+            broker: node,
+            epoch: registered.epoch,
             located: some.to_vec(),
         };
-        if broker.controller.ask(told).await.is_err() {
+        if !matches!(broker.controller.ask(told).await, Ok(Ok(_))) {
             return false;
         }
     }
     true
 }
 
-/// The replicas, of topics that have changed since `known`, whose directory differs from the one in `image`.
+/// The replicas, of topics that have changed since `known`, whose directory differs from the one in `image`; none where the
+/// cluster's metadata version has no field for directories.
 fn news(broker: &Broker, known: &MetadataImage, image: &MetadataImage) -> Vec<Located> {
+    if !image.metadata_version().has_directory_assignment() {
+        return Vec::new();
+    }
     let is_news = |id, topic| {
         let before = known.topics.get(id);
         before.is_none_or(|before| !Arc::ptr_eq(before, topic))

@@ -79,6 +79,20 @@ fn a_silent_broker_is_fenced_after_its_session_and_one_at_a_time() {
 }
 
 #[test]
+fn a_fencing_that_is_not_committed_is_asked_for_again_unless_the_broker_beats() {
+    let image = image();
+    let mut heartbeats = Heartbeats::new(&image, DEFAULT_SESSION, at(100));
+    assert_eq!(heartbeats.on_tick(at(110)), Some(fence(1)));
+    assert_eq!(heartbeats.on_tick(at(110)), Some(fence(2)));
+    heartbeats.on_not_fenced(&fence(1), at(110));
+    assert!(!heartbeats.is_alive(&image, NodeId(1), at(110)));
+    assert_eq!(heartbeats.on_tick(at(110)), Some(fence(1)));
+    heartbeats.on_heartbeat(&image, &beat(node(2), 50), at(110));
+    heartbeats.on_not_fenced(&fence(2), at(111));
+    assert_eq!(heartbeats.on_tick(at(112)), None, "2 has beaten meanwhile");
+}
+
+#[test]
 fn only_the_registered_process_extends_its_session() {
     let image = image();
     let mut heartbeats = Heartbeats::new(&image, DEFAULT_SESSION, at(100));

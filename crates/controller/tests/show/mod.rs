@@ -6,6 +6,7 @@ use ottla_controller::alter_partition::Rejection;
 use ottla_controller::broker_heartbeat::Health;
 use ottla_controller::create_topics;
 use ottla_controller::delete_topics::Named;
+use ottla_controller::directories::{self, Located};
 use ottla_controller::{Refusal, UncleanElection};
 use ottla_metadata::Partition;
 use ottla_protocol::ids::{NodeId, Uuid};
@@ -183,6 +184,20 @@ pub fn altered(place: &str, result: &Result<Partition, Rejection>) -> String {
         ),
         Err(rejection) => format!("{place}: {:?} {rejection:?}\n", rejection.code()),
     }
+}
+
+/// The replicas whose directories were not recorded.
+pub fn located(asked: &[Located], result: &Result<directories::Reply, Refusal>) -> String {
+    let reply = match result {
+        Ok(reply) => reply,
+        Err(refusal) => return refused("locate", refusal),
+    };
+    let outcomes = asked.iter().zip(reply);
+    let failed = outcomes.filter_map(|(((topic, index), _), outcome)| {
+        let error = outcome.err()?;
+        Some(format!("{}-{index}: {error:?}\n", id(*topic)))
+    });
+    failed.collect()
 }
 
 /// The state of a partition.
