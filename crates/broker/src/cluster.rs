@@ -17,3 +17,4 @@ pub mod producer_ids;
 pub mod quorum_leader;
 pub mod registration;
 pub mod replica_fetch;
+pub mod sessions;

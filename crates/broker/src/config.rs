@@ -192,6 +192,8 @@ pub struct MetadataConfig {
     pub snapshot_bytes: u64,
     /// `metadata.log.max.snapshot.interval.ms`; `None` when 0.
     pub snapshot_interval: Option<Duration>,
+    /// `broker.session.timeout.ms`.
+    pub broker_session: Duration,
 }
 
 /// A valid configuration, and what to log about it.
@@ -320,6 +322,7 @@ fn resolve(values: Values, problems: &mut Problems) -> BrokerConfig {
             snapshot_bytes: values.count("metadata.log.max.record.bytes.between.snapshots"),
             snapshot_interval: Some(values.duration("metadata.log.max.snapshot.interval.ms"))
                 .filter(|interval| !interval.is_zero()),
+            broker_session: values.duration("broker.session.timeout.ms"),
         },
         http,
         statics: StaticConfigs {

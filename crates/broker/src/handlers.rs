@@ -56,6 +56,7 @@ pub mod offset_for_leader_epoch;
 pub mod produce;
 pub mod sasl_handshake;
 pub mod sync_group;
+pub mod unregister_broker;
 pub mod update_features;
 
 use std::pin::Pin;
@@ -140,6 +141,7 @@ serve_apis! {
     DescribeLogDirs => logs ready describe_log_dirs::handle(DescribeLogDirsRequestData),
     DescribeQuorum => memory ready describe_quorum::handle(DescribeQuorumRequestData),
     ElectLeaders => memory waits elect_leaders::handle(ElectLeadersRequestData),
+    UnregisterBroker => memory waits unregister_broker::handle(UnregisterBrokerRequestData),
     UpdateFeatures => memory waits update_features::handle(UpdateFeaturesRequestData),
     ListPartitionReassignments => memory ready list_partition_reassignments::handle(ListPartitionReassignmentsRequestData),
     FindCoordinator => memory waits find_coordinator::handle(FindCoordinatorRequestData),

@@ -28,6 +28,7 @@ pub use self::refusals::{DirectoryError, StartError};
 use self::threads::{follow_controller, run_controller, watch_disks};
 use self::unserved_state::UnservedState;
 use crate::broker::Broker;
+use crate::cluster::sessions::{self, Sessions};
 use crate::cluster::{assign_directories, registration};
 use crate::config::{BrokerConfig, HostPort};
 use crate::config_changes;
@@ -92,8 +93,11 @@ pub async fn start(config: BrokerConfig, clock: Clock) -> Result<Running, StartE
     let opened = opened?;
     let config = telling_http(config.without_directories(opened.offline), http.as_ref());
     let (status, view) = (opened.log.follow_status(), opened.log.follow_view());
+    let session = config.metadata.broker_session;
+    let sessions = Arc::new(Sessions::new(config.node_id, session, clock));
+    let settings = controller_settings(&config);
     let (controller, owner, follower) =
-        controller::controller(opened.image, controller_settings(&config), opened.log);
+        controller::controller(opened.image, settings, opened.log, sessions);
     let cluster_id = KafkaString::from(opened.cluster_id);
     let broker = Broker::new(config, clock, cluster_id, controller, handlers::served);
     let is_first = broker.quorum.set(status).is_ok() && broker.metadata_log.set(view).is_ok();
@@ -120,6 +124,8 @@ pub async fn start(config: BrokerConfig, clock: Clock) -> Result<Running, StartE
     let last = (opened.directories, previous_epoch);
     running.epoch = join_cluster(&broker, &listeners, last).await?;
     running.follow_metadata(&stopping);
+    let fencing = sessions::fence_silent(Arc::clone(&broker), stopping.clone());
+    running.tasks.spawn(fencing);
     listeners.extend(controllers);
     running.accept(listeners, &stopping);
     broker.set_ready(true);

@@ -27,7 +27,7 @@ use ottla_protocol::messages::{
     describe_client_quotas_request, describe_user_scram_credentials_request,
 };
 
-use nowhere::Nowhere;
+use nowhere::{Nowhere, no_sessions};
 use support::context;
 
 fn text(text: &'static str) -> KafkaString {
@@ -46,7 +46,8 @@ fn broker(records: &[MetadataRecord]) -> (tempfile::TempDir, Arc<Broker>) {
     for record in records {
         delta.replay(record);
     }
-    let (controller, ..) = controller(delta.finish().0, settings, Nowhere);
+    let sessions = no_sessions(config.node_id);
+    let (controller, ..) = controller(delta.finish().0, settings, Nowhere, sessions);
     let broker = Broker::new(config, Clock::start(), text("cluster"), controller, served);
     (directory, broker)
 }

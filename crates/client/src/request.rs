@@ -82,6 +82,15 @@ requests! {
     DescribeLogDirs 1..=5: DescribeLogDirsRequestData => DescribeLogDirsResponseData;
     DescribeQuorum 0..=2: DescribeQuorumRequestData => DescribeQuorumResponseData;
     DescribeCluster 0..=2: DescribeClusterRequestData => DescribeClusterResponseData;
+    BrokerRegistration 0..=4:
+        BrokerRegistrationRequestData => BrokerRegistrationResponseData;
+    BrokerHeartbeat 0..=2: BrokerHeartbeatRequestData => BrokerHeartbeatResponseData;
+    AlterPartition 2..=3: AlterPartitionRequestData => AlterPartitionResponseData;
+    AllocateProducerIds 0..=0:
+        AllocateProducerIdsRequestData => AllocateProducerIdsResponseData;
+    AssignReplicasToDirs 0..=0:
+        AssignReplicasToDirsRequestData => AssignReplicasToDirsResponseData;
+    UnregisterBroker 0..=0: UnregisterBrokerRequestData => UnregisterBrokerResponseData;
     DescribeProducers 0..=0: DescribeProducersRequestData => DescribeProducersResponseData;
     ConsumerGroupDescribe 0..=1:
         ConsumerGroupDescribeRequestData => ConsumerGroupDescribeResponseData;

@@ -8,6 +8,8 @@ use ottla_controller::{ControllerReply, ControllerRequest, Operation};
 use ottla_metadata::MetadataImage;
 use tokio::sync::{mpsc, oneshot, watch};
 
+use crate::cluster::sessions::Sessions;
+
 /// Upper bound of the queued requests; beyond it callers wait.
 const MAX_WAITING: usize = 1024;
 
@@ -26,13 +28,27 @@ pub type Request = (Caller, ControllerRequest);
 pub struct Controller {
     requests: mpsc::Sender<Request>,
     image: watch::Receiver<Arc<MetadataImage>>,
+    sessions: Arc<Sessions>,
 }
 
 impl Controller {
     /// The broker's end, and the end of the controller's thread. The committed metadata comes through `image`.
-    pub fn new(image: watch::Receiver<Arc<MetadataImage>>) -> (Self, mpsc::Receiver<Request>) {
+    pub fn new(
+        image: watch::Receiver<Arc<MetadataImage>>,
+        sessions: Arc<Sessions>,
+    ) -> (Self, mpsc::Receiver<Request>) {
         let (requests, received) = mpsc::channel(MAX_WAITING);
-        (Self { requests, image }, received)
+        let broker = Self {
+            requests,
+            image,
+            sessions,
+        };
+        (broker, received)
+    }
+
+    /// The sessions of the brokers, while this process has the active controller.
+    pub fn sessions(&self) -> &Arc<Sessions> {
+        &self.sessions
     }
 
     /// The latest committed metadata.
@@ -45,15 +61,18 @@ impl Controller {
         self.image.clone()
     }
 
-    /// Sends an operation to the controller. Returns the reply once its records are committed and published.
+    /// Sends an operation to the controller. Returns the reply once its records are committed and published. A heartbeat
+    /// extends the session of its broker at once.
     pub async fn ask<O: Operation>(&self, operation: O) -> Result<O::Reply, NoController> {
         let (caller, reply) = oneshot::channel();
-        let request = (caller, operation.into());
-        self.requests
-            .send(request)
-            .await
-            .map_err(|_| NoController)?;
+        let mut request = operation.into();
+        let beating = self.sessions.on_request(&self.image(), &mut request);
+        let sent = self.requests.send((caller, request)).await;
+        sent.map_err(|_| NoController)?;
         let reply = reply.await.map_err(|_| NoController)?;
+        if let Some(broker) = beating {
+            self.sessions.on_reply(broker, &reply);
+        }
         Ok(O::reply(reply))
     }
 }

@@ -13,6 +13,7 @@ use ottla_metadata::{Changes, MetadataImage};
 use tokio::sync::{mpsc, watch};
 
 use crate::cluster::channel::{Caller, Controller, Request};
+use crate::cluster::sessions::Sessions;
 
 /// The state that the controller's thread owns.
 pub struct ControllerLoop<Q> {
@@ -28,16 +29,18 @@ pub struct Follower {
     publish: watch::Sender<Arc<MetadataImage>>,
 }
 
-/// A controller that starts from committed metadata: its handle, and the state of its two threads.
+/// The active controller, which starts from committed metadata: its handle, and the state of its two threads.
 pub fn controller<Q: Quorum>(
     image: MetadataImage,
     settings: Settings,
     quorum: Q,
+    sessions: Arc<Sessions>,
 ) -> (Controller, ControllerLoop<Q>, Follower) {
+    sessions.begin(&image);
     let (publish, follow) = watch::channel(Arc::new(image.clone()));
     // At most as many wait as there are callers, each of whom waits for a reply.
     let (committed, to_follow) = channel::channel();
-    let (handle, requests) = Controller::new(follow);
+    let (handle, requests) = Controller::new(follow, sessions);
     let owner = ControllerLoop {
         requests,
         active: Active::new(image, settings),

@@ -28,7 +28,7 @@ use ottla_protocol::time::MonotonicTime;
 use ottla_replica::housekeeping::Intervals;
 
 use crate::images::add_topic;
-use crate::nowhere::Nowhere;
+use crate::nowhere::{Nowhere, no_sessions};
 
 pub const T: u64 = 7;
 
@@ -68,7 +68,8 @@ pub fn start_with(directory: &Path, adjust: impl FnOnce(&mut BrokerConfig)) -> N
         ..Settings::default()
     };
     let image = image();
-    let (controller, ..) = controller(image.clone(), settings, Nowhere);
+    let sessions = no_sessions(config.node_id);
+    let (controller, ..) = controller(image.clone(), settings, Nowhere, sessions);
     let name = KafkaString::from_static("cluster");
     let broker = Broker::new(config, Clock::start(), name, controller, served);
     broker.drivers.load(&image, Intervals::default()).unwrap();

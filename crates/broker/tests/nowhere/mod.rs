@@ -1,8 +1,13 @@
 //! A quorum of tests that change no metadata.
 
+use std::sync::Arc;
+use std::time::Duration;
+
+use ottla_broker::cluster::sessions::Sessions;
+use ottla_broker::process::clock::Clock;
 use ottla_controller::{Quorum, QuorumEvent};
 use ottla_metadata::MetadataImage;
-use ottla_protocol::ids::Offset;
+use ottla_protocol::ids::{NodeId, Offset};
 use ottla_protocol::messages::metadata::MetadataRecord;
 
 /// Nothing that is proposed is committed.
@@ -22,4 +27,9 @@ impl Quorum for Nowhere {
     ) -> Result<Vec<QuorumEvent>, Self::Error> {
         Ok(Vec::new())
     }
+}
+
+/// Sessions that nobody extends or ends.
+pub fn no_sessions(node: NodeId) -> Arc<Sessions> {
+    Arc::new(Sessions::new(node, Duration::MAX, Clock::start()))
 }

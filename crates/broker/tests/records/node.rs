@@ -33,7 +33,7 @@ use ottla_protocol::time::MonotonicTime;
 use ottla_replica::housekeeping::Intervals;
 
 use crate::images::add_topic;
-use crate::nowhere::Nowhere;
+use crate::nowhere::{Nowhere, no_sessions};
 
 pub fn topic_id() -> Uuid {
     Uuid::from_parts(7, 7)
@@ -78,7 +78,8 @@ pub fn start_with(
         statics: config.statics.clone(),
         ..Settings::default()
     };
-    let (controller, ..) = controller(image.clone(), settings, Nowhere);
+    let sessions = no_sessions(config.node_id);
+    let (controller, ..) = controller(image.clone(), settings, Nowhere, sessions);
     let broker = Broker::new(
         config,
         Clock::start(),

@@ -2,6 +2,8 @@
 
 use super::{Quorum, controller};
 use crate::cluster::channel::NoController;
+use crate::cluster::sessions::Sessions;
+use crate::process::clock::Clock;
 use ottla_controller::QuorumEvent;
 use ottla_controller::Settings;
 use ottla_controller::broker_heartbeat::{ControlledShutdown, Heartbeat, Wish};
@@ -13,6 +15,7 @@ use ottla_protocol::ids::{NodeId, Offset, Uuid};
 use ottla_protocol::messages::metadata::MetadataRecord;
 use std::sync::mpsc::channel;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 /// The batches that were proposed, and whether the disk fails.
 #[derive(Clone, Default)]
@@ -81,6 +84,11 @@ fn create(name: &str) -> CreateTopics {
     }
 }
 
+fn sessions() -> Arc<Sessions> {
+    let timeout = Duration::from_secs(9);
+    Arc::new(Sessions::new(NodeId(1), timeout, Clock::start()))
+}
+
 fn spawn<T: Send + 'static>(
     run: impl FnOnce() -> T + Send + 'static,
 ) -> std::thread::JoinHandle<T> {
@@ -94,6 +102,7 @@ async fn waiting_requests_share_a_batch_and_see_each_other() {
         MetadataImage::default(),
         Settings::default(),
         batches.clone(),
+        sessions(),
     );
     let asked = async {
         tokio::join!(
@@ -118,8 +127,12 @@ async fn waiting_requests_share_a_batch_and_see_each_other() {
 #[tokio::test]
 async fn a_decision_that_was_not_committed_is_neither_answered_nor_seen() {
     let failing = Batches(Arc::default(), true);
-    let (controller, owner, follower) =
-        controller(MetadataImage::default(), Settings::default(), failing);
+    let (controller, owner, follower) = controller(
+        MetadataImage::default(),
+        Settings::default(),
+        failing,
+        sessions(),
+    );
     let runs = spawn(move || owner.run());
     let follows = spawn(move || follower.run(|_, _| {}));
     assert_eq!(controller.ask(register()).await, Err(NoController));
@@ -135,6 +148,7 @@ async fn a_directory_that_holds_up_the_follower_holds_up_no_commit() {
         MetadataImage::default(),
         Settings::default(),
         batches.clone(),
+        sessions(),
     );
     let (answers, disk) = channel::<()>();
     drop(spawn(move || owner.run()));
