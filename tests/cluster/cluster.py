@@ -27,9 +27,11 @@ class Unable(Exception):
 class Cluster:
     def __init__(self, system, network, disks, directory, controllers):
         self.network = network
+        self.directory = directory
         self.nodes = {number: Node(number, system, network, disk, directory) for number, disk in disks.items()}
         self.bootstrap = ",".join(node.address for node in self.nodes.values())
         self.faults = []  # what the driver itself saw
+        self.topics = [OFFSETS]
         for node in self.nodes.values():
             node.configure(network, controllers)
 
@@ -38,11 +40,22 @@ class Cluster:
             node.start()
         if not wait_for(lambda: self.serves(OFFSETS) is not None and len(self.metadata().brokers) == REPLICAS, PATIENCE):
             raise Unable("the nodes do not become a cluster")
+
+    def create_topic(self, topic=TOPIC, places=None):
+        """`places` has the replicas of each partition, the preferred leader first."""
+        config = {"min.insync.replicas": "2"}
+        placed = {"replica_assignment": places} if places else {"replication_factor": REPLICAS}
+        wanted = NewTopic(topic, len(places) if places else PARTITIONS, config=config, **placed)
         admin = self.admin()
-        topic = NewTopic(TOPIC, PARTITIONS, REPLICAS, config={"min.insync.replicas": "2"})
-        admin.create_topics([topic])[TOPIC].result(PATIENCE)
+        admin.create_topics([wanted])[topic].result(PATIENCE)
+        self.topics = [OFFSETS, topic]
         if not wait_for(self.is_healthy, PATIENCE):
             raise Unable(f"the cluster does not become healthy: {self.ill()}")
+
+    def delete_topic(self, topic):
+        admin = self.admin()
+        admin.delete_topics([topic])[topic].result(PATIENCE)
+        self.topics.remove(topic)
 
     def admin(self):
         return AdminClient({"bootstrap.servers": self.bootstrap, "log_level": 0, "error_cb": lambda _: None})
@@ -63,7 +76,7 @@ class Cluster:
         down = [number for number, node in self.nodes.items() if node.ended()]
         if down:
             return f"node {down[0]} is down"
-        for topic in (TOPIC, OFFSETS):
+        for topic in self.topics:
             partitions = self.serves(topic)
             if partitions is None:
                 return "no node answers"
@@ -75,8 +88,8 @@ class Cluster:
     def is_healthy(self):
         return self.ill() is None
 
-    def leader(self, partition):
-        partitions = self.serves(TOPIC) or {}
+    def leader(self, partition, topic=TOPIC):
+        partitions = self.serves(topic) or {}
         return partitions[partition].leader if partition in partitions else None
 
     def controller(self):
@@ -89,6 +102,10 @@ class Cluster:
             if leader in self.nodes:
                 return leader
         return None
+
+    def others(self, node):
+        """The numbers of the other nodes."""
+        return [number for number in self.nodes if number != node]
 
     def restart_ended(self):
         """Starts the nodes that ended by themselves; returns their numbers."""

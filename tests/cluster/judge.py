@@ -1,117 +1,43 @@
 """Three nodes under a seeded schedule of faults and the load of real clients; then everything is checked.
 
-The exit status is 0 for passed, 1 for findings, and 77 if this machine cannot make networks or disks for the nodes.
+The exit status is 0 for passed, 1 for findings, or that of room.py.
 """
 
-import argparse
 import collections
-import contextlib
-import pathlib
 import random
-import shlex
-import subprocess
 import sys
 import time
 
-import image
+import room
 from checker import judge
-from cluster import PATIENCE, TOPIC, PARTITIONS, Cluster, Unable
+from cluster import PARTITIONS, PATIENCE, TOPIC, Unable
 from confluent_kafka import KafkaException
-from disk import Disk
 from faults import CONTROLLER, LEADER, begin, schedule
-from ledger import Ledger
-from network import CannotMake, Network
-from nodes import Kafka, Ottla, wait_for
+from ledger import longest_gap
+from loads import Loads, commands
+from nodes import wait_for
 
-CANNOT = 77
-NODES = 3
-RATE = 120
-"""Records per second of each producer."""
 GROUPS = ("java", "librdkafka", "franz")
 SHOWN = 12
 """Findings of one kind that are printed."""
 
 
-class Loads:
-    """The processes of the clients."""
-
-    def __init__(self, commands, cluster, directory, seed):
-        self.ledgers = {name: directory / f"{name}.ledger" for name in commands}
-        self.read = dict.fromkeys(commands, 0)
-        self.acked = dict.fromkeys(commands, 0)
-        self.latest = {}  # (client, partition) -> when a record was acknowledged last
-        self.processes = {}
-        for name, command in commands.items():
-            arguments = [cluster.bootstrap, TOPIC, PARTITIONS, self.ledgers[name], RATE, seed]
-            with open(directory / f"{name}.log", "wb") as log:
-                self.processes[name] = subprocess.Popen(
-                    [*command, *map(str, arguments)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, text=True
-                )
-
-    def acknowledged(self):
-        """How many records are acknowledged up to now, by client."""
-        for name, path in self.ledgers.items():
-            if path.exists():
-                with open(path, "rb") as file:
-                    file.seek(self.read[name])
-                    more = file.read()
-                more = more[: more.rfind(b"\n") + 1]
-                self.read[name] += len(more)
-                for line in more.splitlines():
-                    if line.startswith(b"acked "):
-                        _, at, partition, _ = line.split(b" ", 3)
-                        self.latest[name, int(partition)] = int(at)
-                        self.acked[name] += 1
-        return self.acked
-
-    def are_served_since(self, since):
-        """Whether each client has an acknowledgement from each partition since this time."""
-        self.acknowledged()
-        return len(self.latest) == PARTITIONS * len(self.ledgers) and min(self.latest.values()) > since
-
-    def say(self, word):
-        for process in self.processes.values():
-            process.stdin.write(f"{word}\n")
-            process.stdin.flush()
-
-    def stop_producing(self):
-        self.say("stop")
-        for name, process in self.processes.items():
-            if process.stdout.readline() != "stopped\n":
-                raise Unable(f"the client {name} has ended")
-
-    def end(self):
-        self.say("end")
-        for process in self.processes.values():
-            process.wait(PATIENCE)
-
-    def kill(self):
-        for process in self.processes.values():
-            if process.poll() is None:
-                process.kill()
-                process.wait()
-
-    def ledger(self):
-        ledger = Ledger()
-        for path in self.ledgers.values():
-            ledger.add_file(path)
-        return ledger
-
-
 class Run:
-    def __init__(self, options, cluster, loads):
+    def __init__(self, options, cluster):
         self.options = options
         self.cluster = cluster
-        self.loads = loads
+        self.loads = None
         self.faults = schedule(options.seed, options.faults)
         self.chance = random.Random(f"nodes {options.seed}")
         self.begun = []  # (time, fault)
 
     def run(self):
         """Returns the findings, as (kind, text)."""
-        cluster, loads = self.cluster, self.loads
+        cluster, options = self.cluster, self.options
         cluster.start()
-        loads = self.loads = loads(cluster)
+        cluster.create_topic()
+        families = commands(options.load)
+        loads = self.loads = Loads(families, cluster.bootstrap, (TOPIC, PARTITIONS), options.directory, options.seed)
         try:
             if not wait_for(lambda: loads.are_served_since(0), PATIENCE):
                 raise Unable(f"not every client is served: {loads.acknowledged()}")
@@ -123,7 +49,7 @@ class Run:
 
     def fault(self, number, fault):
         target = self.target(fault)
-        others = [node for node in self.cluster.nodes if node != target]
+        others = self.cluster.others(target)
         self.chance.shuffle(others)
         before = time.monotonic()
         self.begun.append((time.time() * 1000, fault))
@@ -160,7 +86,7 @@ class Run:
             node = self.cluster.leader(fault.number % PARTITIONS)
         elif fault.role == CONTROLLER:
             node = self.cluster.controller()
-        return node if node in self.cluster.nodes else 1 + fault.number % NODES
+        return node if node in self.cluster.nodes else 1 + fault.number % len(self.cluster.nodes)
 
     def verdict(self):
         cluster, loads = self.cluster, self.loads
@@ -212,15 +138,6 @@ def print_gaps(begun, ledger):
         print(f"{kind:<12} {len(found):>5} {found[len(found) // 2] / 1000:>10.1f} s {found[-1] / 1000:>8.1f} s")
 
 
-def longest_gap(times, begin_at, end_at):
-    """The longest gap between two times of a sorted list that begins in this span."""
-    longest = 0
-    for before, after in zip(times, times[1:]):
-        if after >= begin_at and before <= end_at:
-            longest = max(longest, after - max(before, begin_at))
-    return longest
-
-
 def print_findings(findings):
     kinds = collections.Counter(kind for kind, _ in findings)
     shown = collections.Counter()
@@ -233,39 +150,15 @@ def print_findings(findings):
     print(f"{len(findings)} findings")
 
 
-def options():
-    parser = argparse.ArgumentParser()
+def main():
+    parser = room.parser(__doc__)
     parser.add_argument("--system", choices=["kafka", "ottla"], required=True)
-    parser.add_argument("--program", required=True, help="the binary of Ottla, or the directory of Kafka's jars")
-    parser.add_argument("--directory", type=pathlib.Path, required=True)
     parser.add_argument("--faults", type=int, required=True)
     parser.add_argument("--seed", required=True, type=int)
-    parser.add_argument("--durability", choices=["fsync", "page-cache"], required=True)
-    parser.add_argument("--controllers", type=int, required=True)
-    parser.add_argument("--load", action="append", required=True, metavar="NAME=COMMAND")
-    return parser.parse_args()
-
-
-def main():
-    chosen = options()
-    named = (load.split("=", 1) for load in chosen.load)
-    commands = {name: shlex.split(command) for name, command in named}
-    system = {"kafka": Kafka, "ottla": Ottla}[chosen.system](chosen.program, chosen.durability)
-    with contextlib.ExitStack() as made:
+    options = parser.parse_args()
+    with room.three_nodes(options, options.system) as cluster:
         try:
-            network = made.enter_context(Network(NODES))
-            disks = {}
-            for number in range(1, NODES + 1):
-                disks[number] = Disk(chosen.directory / f"node-{number}")
-                made.callback(disks[number].unmount)
-        except (CannotMake, subprocess.CalledProcessError, FileNotFoundError) as error:
-            print(f"not run: this machine cannot make networks or disks for the nodes: {getattr(error, 'stderr', '') or error}")
-            sys.exit(CANNOT)
-        cluster = Cluster(system, network, disks, chosen.directory, chosen.controllers)
-        made.callback(lambda: [node.kill() for node in cluster.nodes.values() if node.process])
-        loads = lambda started: Loads(commands, started, chosen.directory, chosen.seed)
-        try:
-            findings = Run(chosen, cluster, loads).run()
+            findings = Run(options, cluster).run()
         except (Unable, KafkaException) as error:
             print(f"FINDING cluster: {error}")
             findings = [error]

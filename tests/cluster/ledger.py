@@ -21,6 +21,7 @@ class Ledger:
         self.acked = []  # (time, partition, offset, record)
         self.failed = []  # (time, client, message)
         self.readings = {}  # (reader, partition) -> [(position, None) or (offset, record)]
+        self.read_times = {}  # (reader, partition) -> [time]
         self.commits = []  # (time, group, partition, offset)
         self.committed = []  # (time, group, partition, offset)
 
@@ -40,6 +41,7 @@ class Ledger:
         elif kind == "read":
             reader, partition, offset, record = rest.split(" ", 3)
             self.reading(reader, partition).append((int(offset), record_of(record)))
+            self.read_times.setdefault((reader, int(partition)), []).append(time)
         elif kind == "assigned":
             reader, partition, position = rest.split(" ")
             self.reading(reader, partition).append((int(position), None))
@@ -72,3 +74,12 @@ def value_of(record, padding=0):
 def record_in(value):
     """The record of a value."""
     return record_of(value.decode().rsplit(" ", 1)[0])
+
+
+def longest_gap(times, begin_at, end_at):
+    """The longest time in this span without one of these sorted times; what is before the first and after the last does not count."""
+    longest = 0
+    for before, after in zip(times, times[1:]):
+        if after >= begin_at and before <= end_at:
+            longest = max(longest, after - max(before, begin_at))
+    return longest

@@ -4,8 +4,9 @@
 //! each fault that it must find. The seed gives the schedule of faults; the timing of clients and
 //! nodes still differs.
 
+use std::fmt::Display;
 use std::io::{self, Write as _};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::Command;
 
 use anyhow::{Context, Result, bail};
@@ -73,67 +74,86 @@ pub fn checker() -> Result<String> {
 pub fn run(args: &Args) -> Result<String> {
     checker()?;
     let seed = args.seed.unwrap_or_else(crate::crash::fresh_seed);
-    let directory = toolbox::workspace().join(format!("target/cluster-{}", std::process::id()));
-    std::fs::create_dir_all(&directory)?;
-    writeln!(io::stderr(), "cluster: {} faults, seed {seed}", args.faults)?;
-    let status = driver(args, seed, &directory)?
-        .status()
-        .context("could not start python")?;
-    match status.code() {
-        Some(0) => {
-            std::fs::remove_dir_all(&directory)?;
-            Ok(format!(
-                "{} faults, seed {seed}: nothing lost, doubled or reordered",
-                args.faults
-            ))
+    let faults = args.faults;
+    writeln!(io::stderr(), "cluster: {faults} faults, seed {seed}")?;
+    let driver = Driver::new("judge.py", &[args.system], args.controllers)?
+        .with("faults", faults)
+        .with("seed", seed)
+        .with("durability", args.durability.name());
+    driver.run(
+        format!("{faults} faults, seed {seed}: nothing lost, doubled or reordered"),
+        &format!("findings with seed {seed}"),
+    )
+}
+
+/// A program of `tests/cluster`, and the directory of its run.
+pub struct Driver {
+    command: Command,
+    directory: PathBuf,
+}
+
+impl Driver {
+    /// A program that starts nodes of these systems.
+    pub fn new(script: &str, systems: &[System], controllers: u32) -> Result<Self> {
+        let python = python::interpreter()?;
+        let here = toolbox::workspace().join("tests/cluster");
+        let directory = toolbox::workspace().join(format!("target/cluster-{}", std::process::id()));
+        let mut command = Command::new(&python);
+        command.arg(here.join(script));
+        // The disk images are those of the tests of crashes.
+        command.env("PYTHONPATH", toolbox::workspace().join("tests/crash"));
+        for system in systems {
+            let (name, program) = system.program()?;
+            command.args(["--system", name]);
+            command.arg(format!("--{name}={}", program.display()));
         }
-        Some(CANNOT_MAKE) => {
-            std::fs::remove_dir_all(&directory)?;
-            Ok("NOT RUN: this machine cannot make networks or disks for the nodes".to_owned())
+        let script = here.join("librdkafka_load.py");
+        let librdkafka = format!("{} {}", python.display(), script.display());
+        let loads = [
+            ("java", line(&java::cluster_load(maven::MEASURED_VERSION)?)),
+            ("librdkafka", librdkafka),
+            ("franz", go::cluster_load()?.display().to_string()),
+        ];
+        for (name, load) in loads {
+            command.arg("--load").arg(format!("{name}={load}"));
         }
-        _ => bail!(
-            "findings with seed {seed}; ledgers, logs and disks are kept in {}",
-            directory.display()
-        ),
+        command.arg("--directory").arg(&directory);
+        Ok(Self { command, directory }.with("controllers", controllers))
+    }
+
+    /// The same with an option.
+    pub fn with(mut self, option: &str, value: impl Display) -> Self {
+        self.command.arg(format!("--{option}={value}"));
+        self
+    }
+
+    /// Runs it; returns `success`, or fails with `failure`, and then its files stay.
+    pub fn run(mut self, success: String, failure: &str) -> Result<String> {
+        std::fs::create_dir_all(&self.directory)?;
+        let status = self.command.status().context("could not start python")?;
+        let outcome = match status.code() {
+            Some(0) => success,
+            Some(CANNOT_MAKE) => {
+                "NOT RUN: this machine cannot make networks or disks for the nodes".to_owned()
+            }
+            _ => bail!(
+                "{failure}; ledgers, logs and disks are kept in {}",
+                self.directory.display()
+            ),
+        };
+        std::fs::remove_dir_all(&self.directory)?;
+        Ok(outcome)
     }
 }
 
-fn driver(args: &Args, seed: u64, directory: &Path) -> Result<Command> {
-    let python = python::interpreter()?;
-    let here = toolbox::workspace().join("tests/cluster");
-    let mut command = Command::new(&python);
-    command.arg(here.join("judge.py"));
-    // The disk images are those of the tests of crashes.
-    command.env("PYTHONPATH", toolbox::workspace().join("tests/crash"));
-    let (system, program) = program(args.system)?;
-    command.args(["--system", system, "--program"]).arg(program);
-    command.arg("--directory").arg(directory);
-    command.args(["--faults", &args.faults.to_string()]);
-    command.args(["--seed", &seed.to_string()]);
-    command.args(["--durability", args.durability.name()]);
-    command.args(["--controllers", &args.controllers.to_string()]);
-    let librdkafka = format!(
-        "{} {}",
-        python.display(),
-        here.join("librdkafka_load.py").display()
-    );
-    let loads = [
-        ("java", line(&java::cluster_load(maven::MEASURED_VERSION)?)),
-        ("librdkafka", librdkafka),
-        ("franz", go::cluster_load()?.display().to_string()),
-    ];
-    for (name, load) in loads {
-        command.arg("--load").arg(format!("{name}={load}"));
+impl System {
+    /// Its name for the driver, and its program or jars.
+    fn program(self) -> Result<(&'static str, PathBuf)> {
+        Ok(match self {
+            Self::Ottla => ("ottla", ottla::binary()?),
+            Self::Kafka => ("kafka", maven::kafka_jars_of(maven::MEASURED_VERSION)?),
+        })
     }
-    Ok(command)
-}
-
-/// The name of a system for the driver, and its program or jars.
-fn program(system: System) -> Result<(&'static str, PathBuf)> {
-    Ok(match system {
-        System::Ottla => ("ottla", ottla::binary()?),
-        System::Kafka => ("kafka", maven::kafka_jars_of(maven::MEASURED_VERSION)?),
-    })
 }
 
 impl Durability {

@@ -10,6 +10,7 @@ mod compat;
 mod crash;
 mod damage;
 mod ecosystem;
+mod failover;
 mod fuzz;
 mod generate;
 mod licences;
@@ -62,6 +63,8 @@ enum Command {
     /// Move records with tools that users run on a broker: Kafka Connect, Streams, Flink,
     /// MirrorMaker, Spark.
     Ecosystem(ecosystem::Args),
+    /// Measure how long clients wait when one of three nodes fails.
+    Failover(failover::Args),
     /// Fuzz the parsers of network and disk for a short time.
     Fuzz(fuzz::Args),
     /// Write the messages of `ottla-protocol` from the schemas in Kafka's jars.
@@ -105,6 +108,7 @@ fn main() -> Result<()> {
         Command::Crash(args) => print(&crash::crash(&args)?),
         Command::Damage => print(&damage::run()?),
         Command::Ecosystem(args) => ecosystem::run(&args),
+        Command::Failover(args) => print(&failover::run(&args)?),
         Command::FullDisk(args) => print(&crash::full_disk(&args)?),
         Command::Limits(args) => limits::run(&args),
         Command::Package => print(&package::run()?),

@@ -1,0 +1,49 @@
+"""A room for three nodes: their network, their disks, and the end of all that was started in it.
+
+The exit status is 77 if this machine cannot make networks or disks for the nodes.
+"""
+
+import argparse
+import contextlib
+import pathlib
+import subprocess
+import sys
+
+from cluster import Cluster
+from disk import Disk
+from network import CannotMake, Network
+from nodes import Kafka, Ottla
+
+CANNOT = 77
+NODES = 3
+
+
+def parser(description):
+    made = argparse.ArgumentParser(description=description)
+    made.add_argument("--kafka", help="the directory of the jars of Apache Kafka")
+    made.add_argument("--ottla", help="the program")
+    made.add_argument("--directory", type=pathlib.Path, required=True)
+    made.add_argument("--durability", choices=["fsync", "page-cache"], help="by default as each system comes")
+    made.add_argument("--controllers", type=int, required=True)
+    made.add_argument("--load", action="append", required=True, metavar="NAME=COMMAND")
+    return made
+
+
+@contextlib.contextmanager
+def three_nodes(options, system):
+    """A Cluster that is not started."""
+    directory = options.directory / system
+    made = Kafka(options.kafka, options.durability) if system == "kafka" else Ottla(options.ottla, options.durability)
+    with contextlib.ExitStack() as ends:
+        try:
+            network = ends.enter_context(Network(NODES))
+            disks = {}
+            for number in range(1, NODES + 1):
+                disks[number] = Disk(directory / f"node-{number}")
+                ends.callback(disks[number].unmount)
+        except (CannotMake, subprocess.CalledProcessError, FileNotFoundError) as error:
+            print(f"not run: this machine cannot make networks or disks for the nodes: {getattr(error, 'stderr', '') or error}")
+            sys.exit(CANNOT)
+        cluster = Cluster(made, network, disks, directory, options.controllers)
+        ends.callback(lambda: [node.kill() for node in cluster.nodes.values() if node.process])
+        yield cluster
