@@ -16,7 +16,9 @@ pub struct Args {
     runs: u32,
 
     /// Whose nodes.
-    #[arg(long, value_enum, value_delimiter = ',', default_values_t = [System::Kafka, System::Ottla])]
+    #[arg(long, value_enum, value_delimiter = ',', default_values_t = [
+        System::Kafka, System::Ottla,
+    ])]
     systems: Vec<System>,
 
     /// How many of the three nodes are controllers too.
