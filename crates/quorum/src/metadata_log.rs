@@ -123,11 +123,14 @@ pub enum Failure {
     HalfATransaction(Arc<FileError>),
 }
 
-/// The state of the quorum, for `DescribeQuorum`.
+/// The state of the quorum, as one controller knows it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct QuorumStatus {
-    pub leader: NodeId,
+    /// `None` while no leader of the epoch is known.
+    pub leader: Option<NodeId>,
     pub epoch: LeaderEpoch,
+    /// Whether this controller leads, and has applied all that earlier leaders committed: it alone decides.
+    pub is_active: bool,
     /// All records before it are committed.
     pub high_watermark: Offset,
     /// The oldest offset in the log.
@@ -204,8 +207,9 @@ impl<F: Files> MetadataLog<F> {
             vec![self.voter.clone()]
         };
         QuorumStatus {
-            leader: self.voter.node_id,
+            leader: Some(self.voter.node_id),
             epoch: self.epoch,
+            is_active: true,
             high_watermark: self.end,
             log_start: self.log_start(),
             voters,

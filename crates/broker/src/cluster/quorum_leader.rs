@@ -12,10 +12,24 @@ pub fn is_this_cluster(broker: &Broker, cluster: Option<&KafkaString>) -> bool {
     cluster.is_none_or(|cluster| *cluster == broker.cluster_id)
 }
 
-/// The quorum as this controller knows it; it leads.
+/// The quorum as this controller knows it.
 pub fn status(broker: &Broker) -> Option<QuorumStatus> {
     let status = broker.quorum.get()?;
     Some(status.borrow().clone())
+}
+
+/// The id of the leader in answers: -1 while none is known.
+pub fn leader_id(status: &QuorumStatus) -> i32 {
+    status.leader.map_or(-1, |leader| leader.0)
+}
+
+/// Checks that this controller leads.
+pub fn check_active(status: &QuorumStatus) -> Result<(), ErrorCode> {
+    if status.is_active {
+        Ok(())
+    } else {
+        Err(ErrorCode::NotLeaderOrFollower)
+    }
 }
 
 /// Checks that the follower knows the epoch of the leader. One that does not learns it from the answer.
@@ -31,7 +45,7 @@ pub fn check_epoch(status: &QuorumStatus, known: i32) -> Result<(), ErrorCode> {
 pub fn endpoint(status: &QuorumStatus, context: &RequestContext) -> Option<VoterEndpoint> {
     let leader = status.voters.iter();
     let leader = leader
-        .filter(|voter| voter.node_id == status.leader)
+        .filter(|voter| Some(voter.node_id) == status.leader)
         .flat_map(|voter| &voter.endpoints);
     let same = leader
         .clone()

@@ -26,7 +26,10 @@ pub fn handle(
             .with_error_code(ErrorCode::NotLeaderOrFollower.code());
     };
     if !is_metadata_partition(&request) {
-        return unknown(request);
+        return refused(request, ErrorCode::UnknownTopicOrPartition);
+    }
+    if let Err(code) = quorum_leader::check_active(&status) {
+        return refused(request, code);
     }
     let now = broker.clock.now().wall.0;
     let voters = status.voters.iter().map(|voter| state(voter, &status, now));
@@ -42,7 +45,7 @@ pub fn handle(
     });
     let partition = PartitionData::default()
         .with_observers(observers.collect())
-        .with_leader_id(status.leader.0)
+        .with_leader_id(quorum_leader::leader_id(&status))
         .with_leader_epoch(status.epoch.0)
         .with_high_watermark(status.high_watermark.0)
         .with_current_voters(voters.collect());
@@ -65,8 +68,9 @@ fn is_metadata_partition(request: &DescribeQuorumRequestData) -> bool {
     topic.topic_name.as_str() == CLUSTER_METADATA && partition.partition_index == 0
 }
 
-fn unknown(request: DescribeQuorumRequestData) -> DescribeQuorumResponseData {
-    let code = ErrorCode::UnknownTopicOrPartition.code();
+/// The answer that has `code` for every partition of the request.
+fn refused(request: DescribeQuorumRequestData, code: ErrorCode) -> DescribeQuorumResponseData {
+    let code = code.code();
     let of = |topic: describe_quorum_request::TopicData| {
         let partitions = topic.partitions.iter().map(|partition| {
             PartitionData::default()

@@ -7,7 +7,7 @@ use ottla_protocol::messages::{
 
 use crate::access::operations;
 use crate::broker::Broker;
-use crate::cluster::quorum_leader::status;
+use crate::cluster::quorum_leader::{leader_id, status};
 use crate::context::RequestContext;
 use crate::handlers::describe_cluster::EndpointType;
 
@@ -37,7 +37,7 @@ pub fn handle(
     let asked = request.include_cluster_authorized_operations;
     response
         .with_cluster_id(broker.cluster_id.clone())
-        .with_controller_id(quorum.leader.0)
+        .with_controller_id(leader_id(&quorum))
         .with_brokers(controllers.collect())
         .with_cluster_authorized_operations(if asked {
             operations::ON_CLUSTER

@@ -22,7 +22,9 @@ use ottla_protocol::messages::{ErrorCode, FetchRequestData, FetchResponseData};
 use ottla_quorum::{Fetched, FollowerEnd, LogView, QuorumStatus};
 
 use crate::broker::Broker;
-use crate::cluster::quorum_leader::{check_epoch, endpoint, is_this_cluster, status};
+use crate::cluster::quorum_leader::{
+    check_active, check_epoch, endpoint, is_this_cluster, leader_id, status,
+};
 use crate::context::RequestContext;
 
 /// Upper bound of the batches in an answer.
@@ -104,6 +106,7 @@ fn check(
     if !is_valid {
         return Err(ErrorCode::InvalidRequest);
     }
+    check_active(quorum)?;
     check_epoch(quorum, asked.current_leader_epoch)?;
     Ok(FollowerEnd {
         offset: Offset(asked.fetch_offset),
@@ -170,7 +173,7 @@ fn response(
     context: &RequestContext,
 ) -> FetchResponseData {
     let leader = LeaderIdAndEpoch::default()
-        .with_leader_id(quorum.leader.0)
+        .with_leader_id(leader_id(quorum))
         .with_leader_epoch(quorum.epoch.0);
     let topic = FetchableTopicResponse::default()
         .with_topic(CLUSTER_METADATA.to_owned().into())
@@ -178,7 +181,7 @@ fn response(
         .with_partitions(vec![partition.with_current_leader(leader)]);
     let endpoint = endpoint(quorum, context).map(|endpoint| {
         NodeEndpoint::default()
-            .with_node_id(quorum.leader.0)
+            .with_node_id(leader_id(quorum))
             .with_host(endpoint.host.into())
             .with_port(endpoint.port.into())
     });

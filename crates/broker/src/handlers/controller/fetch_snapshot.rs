@@ -13,7 +13,9 @@ use ottla_protocol::messages::{ErrorCode, FetchSnapshotRequestData, FetchSnapsho
 use ottla_quorum::{QuorumStatus, SnapshotId, SnapshotPiece, SnapshotUnreadable};
 
 use crate::broker::Broker;
-use crate::cluster::quorum_leader::{check_epoch, endpoint, is_this_cluster, status};
+use crate::cluster::quorum_leader::{
+    check_active, check_epoch, endpoint, is_this_cluster, leader_id, status,
+};
 use crate::context::RequestContext;
 
 /// Upper bound of a piece.
@@ -59,7 +61,7 @@ pub fn handle(
         Err(code) => PartitionSnapshot::default().with_error_code(code.code()),
     };
     let leader = LeaderIdAndEpoch::default()
-        .with_leader_id(quorum.leader.0)
+        .with_leader_id(leader_id(&quorum))
         .with_leader_epoch(quorum.epoch.0);
     let partition = partition
         .with_index(asked.partition)
@@ -78,6 +80,7 @@ fn piece(
     asked: &Asked,
     max_bytes: usize,
 ) -> Result<SnapshotPiece, ErrorCode> {
+    check_active(quorum)?;
     check_epoch(quorum, asked.current_leader_epoch)?;
     let log = broker.metadata_log.get();
     let view = log.ok_or(ErrorCode::NotLeaderOrFollower)?.borrow().clone();
@@ -100,7 +103,7 @@ fn piece(
 fn node(quorum: &QuorumStatus, context: &RequestContext) -> Option<NodeEndpoint> {
     let endpoint = endpoint(quorum, context)?;
     let node = NodeEndpoint::default()
-        .with_node_id(quorum.leader.0)
+        .with_node_id(leader_id(quorum))
         .with_host(endpoint.host.into())
         .with_port(endpoint.port);
     Some(node)
