@@ -38,6 +38,23 @@ pub struct Published<T> {
     pub unclean_elections: Vec<UncleanElection>,
 }
 
+impl<T> Default for Published<T> {
+    fn default() -> Self {
+        Self {
+            metadata: None,
+            replies: Vec::new(),
+            unclean_elections: Vec::new(),
+        }
+    }
+}
+
+impl<T> Published<T> {
+    /// Whether anybody has to hear of it.
+    pub(crate) fn is_news(&self) -> bool {
+        self.metadata.is_some() || !self.replies.is_empty()
+    }
+}
+
 /// The active controller. `T` identifies the caller of a request.
 #[derive(Debug)]
 pub struct Active<T> {
@@ -110,6 +127,33 @@ impl<T> Active<T> {
             unclean_elections,
         };
         &self.proposed.push_back_mut(proposed).proposal
+    }
+
+    /// Makes a proposal of records that no request asks for.
+    pub fn propose(&mut self, records: Vec<MetadataRecord>, next: Offset) {
+        let last = self.proposed.back();
+        let image = last.map_or_else(|| self.image(), |last| &last.proposal.image);
+        let mut loader = Loader::new(image.clone());
+        loader.load(&records);
+        self.proposed.push_back(Proposed {
+            end: end_of(next, &records),
+            proposal: Proposal {
+                image: loader.image().clone(),
+                records,
+            },
+            replies: Vec::new(),
+            unclean_elections: Vec::new(),
+        });
+    }
+
+    /// The newest proposal that is not committed yet.
+    pub fn newest(&self) -> Option<&Proposal> {
+        self.proposed.back().map(|proposed| &proposed.proposal)
+    }
+
+    /// Whether a proposal waits to be committed.
+    pub fn is_proposing(&self) -> bool {
+        !self.proposed.is_empty()
     }
 
     /// All records before `offset` are committed.

@@ -1,81 +1,52 @@
-//! The interface between the active controller and the quorum, and one turn of the two.
+//! The interface between a controller and the quorum that keeps the log of the metadata.
 //!
-//! A quorum of one commits a proposal at once. Raft, which will replace it behind [`Quorum`], reports commits later.
+//! What a controller proposes is committed later, or never: the quorum reports both as events. A quorum of one commits at
+//! once.
 
-use ottla_metadata::MetadataImage;
+use ottla_metadata::{Loader, MetadataImage, MetadataVersion};
 use ottla_protocol::ids::Offset;
 use ottla_protocol::messages::metadata::MetadataRecord;
 
-use crate::active::{Active, Published};
-use crate::request::ControllerRequest;
-
-/// The fate of proposals.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// Something that has happened in the quorum. All controllers see the same commits, in the same order.
+#[derive(Debug, Clone, PartialEq)]
 pub enum QuorumEvent {
-    /// All records before this offset are committed.
-    Committed(Offset),
-    /// Another controller leads.
+    /// `records` are committed, and the log ends at `end` after them.
+    Committed {
+        end: Offset,
+        records: Vec<MetadataRecord>,
+    },
+    /// The log goes on after a snapshot, whose metadata replaces what was known.
+    Restored { image: Box<MetadataImage> },
+    /// This controller leads, and all that earlier leaders committed has been reported: it decides from now on.
+    LeadershipGained,
+    /// This controller does not lead any more. What it proposed may be committed by others, or never.
     LeadershipLost,
 }
 
-/// The log of the metadata, as its leader writes it.
+/// The log of the metadata, as a controller sees it.
 pub trait Quorum {
-    /// Why a proposal was not taken.
+    /// Why a proposal was not taken, or why the log has ended.
     type Error: std::fmt::Display;
-    /// Whether nothing can be proposed any more. If not, only this proposal was refused.
+    /// Whether the log has ended. If not, only one proposal was refused.
     fn is_final(_error: &Self::Error) -> bool {
         true
     }
     /// The offset that the next record will have.
     fn next_offset(&self) -> Offset;
-    /// Proposes `records` as one batch. `image` is the image after them, for a snapshot if one is due. Returns the events
-    /// since the last call.
+    /// Proposes `records` as one batch. Only the leader may.
     fn propose(
         &mut self,
         records: &[MetadataRecord],
-        image: &MetadataImage,
-    ) -> Result<Vec<QuorumEvent>, Self::Error>;
-}
-
-/// The outcome of a turn.
-#[derive(Debug)]
-pub enum Turn<T, E> {
-    /// The commits, in order. Callers that are not among them still wait, or get no answer because leadership was lost.
-    Committed(Vec<Published<T>>),
-    /// Only this proposal was refused. Its callers may ask again.
-    Refused { error: E, callers: Vec<T> },
-    /// Nothing can be proposed any more.
-    Ended(E),
-}
-
-impl<T> Active<T> {
-    /// Decides requests, as many as fit one proposal, and proposes their records.
-    pub fn turn<Q: Quorum>(
-        &mut self,
-        requests: impl IntoIterator<Item = (T, ControllerRequest)>,
-        quorum: &mut Q,
-    ) -> Turn<T, Q::Error> {
-        let next = quorum.next_offset();
-        let proposal = self.decide(requests, next);
-        let events = if proposal.records.is_empty() {
-            vec![QuorumEvent::Committed(next)]
-        } else {
-            match quorum.propose(&proposal.records, &proposal.image) {
-                Ok(events) => events,
-                Err(error) if Q::is_final(&error) => return Turn::Ended(error),
-                Err(error) => {
-                    let callers = self.on_refused();
-                    return Turn::Refused { error, callers };
-                }
-            }
-        };
-        let mut committed = Vec::new();
-        for event in events {
-            match event {
-                QuorumEvent::Committed(offset) => committed.push(self.on_committed(offset)),
-                QuorumEvent::LeadershipLost => drop(self.on_leadership_lost()),
-            }
-        }
-        Turn::Committed(committed)
+        version: MetadataVersion,
+    ) -> Result<(), Self::Error>;
+    /// What has happened since the last call.
+    fn events(&mut self) -> Result<Vec<QuorumEvent>, Self::Error>;
+    /// All events are in `loader`: a snapshot may be taken.
+    fn on_applied(&mut self, _loader: &Loader) -> Result<(), Self::Error> {
+        Ok(())
+    }
+    /// The records that this controller writes before it decides anything, now that it leads.
+    fn first_records(&mut self, _image: &MetadataImage) -> Vec<MetadataRecord> {
+        Vec::new()
     }
 }

@@ -9,7 +9,7 @@ use std::time::Duration;
 use ottla_controller::{Quorum, QuorumEvent};
 use ottla_log::files::FileError;
 use ottla_log::files::disk::Disk;
-use ottla_metadata::MetadataImage;
+use ottla_metadata::{Loader, MetadataImage, MetadataVersion};
 use ottla_protocol::ids::Offset;
 use ottla_protocol::messages::metadata::MetadataRecord;
 use ottla_protocol::time::Timestamp;
@@ -18,6 +18,7 @@ use ottla_quorum::{
 };
 use tokio::sync::watch;
 
+use super::controller::DrivenQuorum;
 use super::threads::Thread;
 use crate::process::clock::Clock;
 
@@ -30,6 +31,8 @@ pub struct CommittedLog {
     writing: Option<mpsc::Receiver<Result<WrittenSnapshot, WriteError>>>,
     status: watch::Sender<QuorumStatus>,
     view: watch::Sender<LogView<Disk>>,
+    /// What the controller has not been told yet.
+    events: Vec<QuorumEvent>,
 }
 
 impl CommittedLog {
@@ -42,6 +45,7 @@ impl CommittedLog {
             status: watch::Sender::new(log.status()),
             view: watch::Sender::new(log.view()),
             log,
+            events: vec![QuorumEvent::LeadershipGained],
         }
     }
 
@@ -90,6 +94,16 @@ impl CommittedLog {
     }
 }
 
+impl DrivenQuorum for CommittedLog {
+    /// Everything happens in the turn in which it is proposed.
+    async fn wait(&mut self) {
+        std::future::pending::<()>().await;
+    }
+
+    /// Everything is on the disk.
+    fn close(self) {}
+}
+
 impl Quorum for CommittedLog {
     type Error = NotCommitted;
 
@@ -105,14 +119,27 @@ impl Quorum for CommittedLog {
     fn propose(
         &mut self,
         records: &[MetadataRecord],
-        image: &MetadataImage,
-    ) -> Result<Vec<QuorumEvent>, NotCommitted> {
+        version: MetadataVersion,
+    ) -> Result<(), NotCommitted> {
         let now = self.clock.now().wall;
-        self.log.propose(records, image.metadata_version(), now)?;
+        let end = self.log.propose(records, version, now)?;
+        let records = records.to_vec();
+        self.events.push(QuorumEvent::Committed { end, records });
+        Ok(())
+    }
+
+    fn events(&mut self) -> Result<Vec<QuorumEvent>, NotCommitted> {
+        Ok(std::mem::take(&mut self.events))
+    }
+
+    fn on_applied(&mut self, loader: &Loader) -> Result<(), NotCommitted> {
+        if loader.in_transaction() {
+            return Ok(());
+        }
+        self.snapshot(loader.image(), self.clock.now().wall)?;
         self.status.send_replace(self.log.status());
-        self.snapshot(image, now)?;
         self.view
             .send_modify(|view| *view = self.log.view_after(view));
-        Ok(vec![QuorumEvent::Committed(self.log.end_offset())])
+        Ok(())
     }
 }

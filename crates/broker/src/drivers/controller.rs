@@ -1,26 +1,36 @@
 //! The two threads of the controller.
 //!
 //! `ottla_controller` makes all decisions, and decides when a reply may leave. The controller's thread passes requests to it
-//! and proposes its records; it touches no log directory of the partitions. The follower's thread applies committed records:
-//! it creates and removes partitions, which waits for disks. Then it publishes the image, and sends the replies that depend
-//! on it, in order. So a slow directory delays replies, but neither decisions nor commits.
+//! and proposes its records; it touches no log directory of the partitions. The follower's thread applies committed records,
+//! whether this controller leads or not: it creates and removes partitions, which waits for disks. Then it publishes the
+//! image, and sends the replies that depend on it, in order. So a slow directory delays replies, but neither decisions nor
+//! commits.
 
 use std::sync::{Arc, mpsc as channel};
 
 use ottla_controller::active::Published;
-use ottla_controller::{Active, Quorum, Settings, Turn};
+use ottla_controller::{Member, Quorum, Settings};
 use ottla_metadata::{Changes, MetadataImage};
 use tokio::sync::{mpsc, watch};
 
 use crate::cluster::channel::{Caller, Controller, Request};
 use crate::cluster::sessions::Sessions;
 
+/// A quorum that the controller's thread drives.
+pub trait DrivenQuorum: Quorum {
+    /// Completes when there may be events. It may be dropped and called again at any time.
+    fn wait(&mut self) -> impl Future<Output = ()>;
+    /// The controller ends, after the last turn.
+    fn close(self);
+}
+
 /// The state that the controller's thread owns.
 pub struct ControllerLoop<Q> {
     requests: mpsc::Receiver<Request>,
-    active: Active<Caller>,
+    member: Member<Caller>,
     quorum: Q,
     committed: channel::Sender<Published<Caller>>,
+    sessions: Arc<Sessions>,
 }
 
 /// The state that the follower's thread owns.
@@ -29,23 +39,23 @@ pub struct Follower {
     publish: watch::Sender<Arc<MetadataImage>>,
 }
 
-/// The active controller, which starts from committed metadata: its handle, and the state of its two threads.
+/// A controller that starts from committed metadata: its handle, and the state of its two threads.
 pub fn controller<Q: Quorum>(
     image: MetadataImage,
     settings: Settings,
     quorum: Q,
     sessions: Arc<Sessions>,
 ) -> (Controller, ControllerLoop<Q>, Follower) {
-    sessions.begin(&image);
     let (publish, follow) = watch::channel(Arc::new(image.clone()));
     // At most as many wait as there are callers, each of whom waits for a reply.
     let (committed, to_follow) = channel::channel();
-    let (handle, requests) = Controller::new(follow, sessions);
+    let (handle, requests) = Controller::new(follow, Arc::clone(&sessions));
     let owner = ControllerLoop {
         requests,
-        active: Active::new(image, settings),
+        member: Member::new(image, quorum.next_offset(), settings),
         quorum,
         committed,
+        sessions,
     };
     let follower = Follower {
         committed: to_follow,
@@ -54,26 +64,45 @@ pub fn controller<Q: Quorum>(
     (handle, owner, follower)
 }
 
-impl<Q: Quorum> ControllerLoop<Q> {
-    /// Decides and proposes until every handle is gone or nothing can be proposed any more.
-    pub fn run(mut self) -> Result<(), Q::Error> {
-        while let Some(first) = self.requests.blocking_recv() {
-            let waiting = std::iter::from_fn(|| self.requests.try_recv().ok());
-            let requests = std::iter::once(first).chain(waiting);
-            match self.active.turn(requests, &mut self.quorum) {
-                Turn::Committed(committed) => {
-                    for published in committed {
-                        // A follower that has ended has published its last image; the callers are told by the closed
-                        // channel.
-                        let _ = self.committed.send(published);
-                    }
-                }
-                Turn::Refused { error, .. } => {
-                    // The callers are told that the controller is not available, and ask again.
-                    tracing::error!(%error, "metadata was not changed");
-                }
-                Turn::Ended(error) => return Err(error),
+impl<Q: DrivenQuorum> ControllerLoop<Q> {
+    /// Follows the quorum, decides and proposes, until every handle is gone or the log ends.
+    ///
+    /// While a proposal waits to be committed, requests are collected for the next one.
+    pub async fn run(mut self) -> Result<(), Q::Error> {
+        let mut first = None;
+        loop {
+            self.turn(first.take())?;
+            tokio::select! {
+                biased;
+                () = self.quorum.wait() => {}
+                request = self.requests.recv(), if !self.member.is_proposing() => match request {
+                    Some(request) => first = Some(request),
+                    None => break,
+                },
             }
+        }
+        self.quorum.close();
+        Ok(())
+    }
+
+    fn turn(&mut self, first: Option<Request>) -> Result<(), Q::Error> {
+        let is_free = !self.member.is_proposing();
+        let waiting =
+            std::iter::from_fn(|| is_free.then(|| self.requests.try_recv().ok()).flatten());
+        let requests = first.into_iter().chain(waiting);
+        let turn = self.member.turn(requests, &mut self.quorum)?;
+        match turn.leads {
+            Some(true) => self.sessions.begin(self.member.image()),
+            Some(false) => self.sessions.end(),
+            None => {}
+        }
+        for published in turn.published {
+            // A follower that has ended has published its last image; the callers are told by the closed channel.
+            let _ = self.committed.send(published);
+        }
+        if let Some(error) = turn.refused {
+            // The callers are told that the controller is not available, and ask again.
+            tracing::error!(%error, "metadata was not changed");
         }
         Ok(())
     }

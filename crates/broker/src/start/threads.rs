@@ -3,10 +3,11 @@
 use std::io;
 use std::sync::{Arc, mpsc};
 
+use tokio::runtime::Builder;
+
 use crate::broker::Broker;
 use crate::cluster::metadata_follower::MetadataFollower;
-use crate::drivers::committed_log::CommittedLog;
-use crate::drivers::controller::{ControllerLoop, Follower};
+use crate::drivers::controller::{ControllerLoop, DrivenQuorum, Follower};
 use crate::drivers::disk_work::{LOOK, Watch};
 use crate::drivers::threads::Thread;
 
@@ -27,13 +28,15 @@ pub(super) fn watch_disks(broker: &Broker) -> io::Result<mpsc::Sender<()>> {
 }
 
 /// Starts the controller's thread. It ends when the last handle to it is gone.
-pub(super) fn run_controller(
+pub(super) fn run_controller<Q: DrivenQuorum + Send + 'static>(
     broker: &Arc<Broker>,
-    owner: ControllerLoop<CommittedLog>,
+    owner: ControllerLoop<Q>,
 ) -> io::Result<()> {
     let of_broker = Arc::downgrade(broker);
+    // A runtime of its own: no other work of the process holds up its timers and connections.
+    let runtime = Builder::new_current_thread().enable_all().build()?;
     let run = move || {
-        let ended = owner.run();
+        let ended = runtime.block_on(owner.run());
         if let Err(error) = ended {
             tracing::error!(%error, "the controller has ended: metadata cannot be changed until the next start");
             if let Some(broker) = of_broker.upgrade() {

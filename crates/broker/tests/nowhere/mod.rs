@@ -6,7 +6,7 @@ use std::time::Duration;
 use ottla_broker::cluster::sessions::Sessions;
 use ottla_broker::process::clock::Clock;
 use ottla_controller::{Quorum, QuorumEvent};
-use ottla_metadata::MetadataImage;
+use ottla_metadata::MetadataVersion;
 use ottla_protocol::ids::{NodeId, Offset};
 use ottla_protocol::messages::metadata::MetadataRecord;
 
@@ -20,11 +20,11 @@ impl Quorum for Nowhere {
         Offset(0)
     }
 
-    fn propose(
-        &mut self,
-        _: &[MetadataRecord],
-        _: &MetadataImage,
-    ) -> Result<Vec<QuorumEvent>, Self::Error> {
+    fn propose(&mut self, _: &[MetadataRecord], _: MetadataVersion) -> Result<(), Self::Error> {
+        Ok(())
+    }
+
+    fn events(&mut self) -> Result<Vec<QuorumEvent>, Self::Error> {
         Ok(Vec::new())
     }
 }

@@ -3,9 +3,9 @@
 use std::collections::VecDeque;
 
 use ottla_controller::active::Published;
-use ottla_controller::{Active, ControllerRequest, Quorum, QuorumEvent, Turn};
+use ottla_controller::{ControllerRequest, Member, Quorum, QuorumEvent};
 use ottla_log::files::simulated::Simulated;
-use ottla_metadata::MetadataImage;
+use ottla_metadata::{Loader, MetadataImage, MetadataVersion};
 use ottla_protocol::ids::Offset;
 use ottla_protocol::messages::metadata::MetadataRecord;
 use ottla_protocol::time::Timestamp;
@@ -26,6 +26,8 @@ pub struct CommittedLog {
     /// A snapshot that is due, and not written yet.
     pub writing: Option<SnapshotJob<Simulated>>,
     pub now: Timestamp,
+    /// What the controller has not been told yet.
+    pub events: Vec<QuorumEvent>,
 }
 
 impl Quorum for CommittedLog {
@@ -42,23 +44,33 @@ impl Quorum for CommittedLog {
     fn propose(
         &mut self,
         records: &[MetadataRecord],
-        image: &MetadataImage,
-    ) -> Result<Vec<QuorumEvent>, NotCommitted> {
-        let version = image.metadata_version();
-        self.log.propose(records, version, self.now)?;
+        version: MetadataVersion,
+    ) -> Result<(), NotCommitted> {
+        let end = self.log.propose(records, version, self.now)?;
+        let records = records.to_vec();
+        self.events.push(QuorumEvent::Committed { end, records });
+        Ok(())
+    }
+
+    fn events(&mut self) -> Result<Vec<QuorumEvent>, NotCommitted> {
+        Ok(std::mem::take(&mut self.events))
+    }
+
+    fn on_applied(&mut self, loader: &Loader) -> Result<(), NotCommitted> {
         if self.writing.is_none() {
+            let image = loader.image();
             self.writing = self
                 .snapshots
                 .begin_if_due(&mut self.log, image, self.now)?;
         }
-        Ok(vec![QuorumEvent::Committed(self.log.end_offset())])
+        Ok(())
     }
 }
 
 #[derive(Debug)]
 pub struct Controller {
     process: ProcessId,
-    active: Active<Caller>,
+    member: Member<Caller>,
     log: CommittedLog,
     has_ended: bool,
     requests: VecDeque<(Caller, ControllerRequest)>,
@@ -73,10 +85,10 @@ pub enum Outcome {
 }
 
 impl Controller {
-    pub fn new(process: ProcessId, active: Active<Caller>, log: CommittedLog) -> Self {
+    pub fn new(process: ProcessId, member: Member<Caller>, log: CommittedLog) -> Self {
         Self {
             process,
-            active,
+            member,
             log,
             has_ended: false,
             requests: VecDeque::new(),
@@ -85,7 +97,7 @@ impl Controller {
 
     /// The committed metadata.
     pub fn image(&self) -> &MetadataImage {
-        self.active.image()
+        self.member.image()
     }
 
     /// The metadata log.
@@ -107,7 +119,7 @@ impl Controller {
         self.log.now = outside.now().wall;
         let requests = &mut self.requests;
         let waiting = std::iter::from_fn(|| requests.pop_front());
-        let turn = self.active.turn(waiting, &mut self.log);
+        let turn = self.member.turn(waiting, &mut self.log);
         if !self.requests.is_empty() {
             let delay = outside.between(10, 200);
             outside.later(self.process, delay, NodeEvent::Controller);
@@ -116,19 +128,17 @@ impl Controller {
             let delay = outside.between(1_000, 50_000);
             outside.later(self.process, delay, NodeEvent::WriteSnapshot);
         }
-        match turn {
-            Turn::Committed(committed) => Ok(Outcome::Committed(committed)),
-            Turn::Refused { error, callers } => {
-                outside.note("metadata was not changed", [0; 3]);
-                let is_full = matches!(error, NotCommitted::Propose(ProposeError::Full(_)));
-                assert!(is_full, "a proposal was refused: {error}");
-                Ok(Outcome::Refused(callers))
-            }
-            Turn::Ended(error) => {
-                self.has_ended = true;
-                Err(Failed::Metadata(error.to_string()))
-            }
-        }
+        let turn = turn.map_err(|error| {
+            self.has_ended = true;
+            Failed::Metadata(error.to_string())
+        })?;
+        let Some(error) = turn.refused else {
+            return Ok(Outcome::Committed(turn.published));
+        };
+        outside.note("metadata was not changed", [0; 3]);
+        let is_full = matches!(error, NotCommitted::Propose(ProposeError::Full(_)));
+        assert!(is_full, "a proposal was refused: {error}");
+        Ok(Outcome::Refused(turn.unanswered))
     }
 
     /// Writes a snapshot that was due, and has the log begin with it.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ottla_controller::brokers::Registration;
-use ottla_controller::{Active, Settings, bootstrap};
+use ottla_controller::{Member, QuorumEvent, Settings, bootstrap};
 use ottla_log::files::simulated::Simulated;
 use ottla_log::{LogDirectory, OpenFiles};
 use ottla_metadata::effective::StaticConfigs;
@@ -208,8 +208,8 @@ pub fn open_controller(
         statics: statics(process.node),
         ..Settings::default()
     };
-    let active = Active::new(image.clone(), settings);
-    Ok((Controller::new(process, active, log), image))
+    let member = Member::new(image.clone(), log.log.end_offset(), settings);
+    Ok((Controller::new(process, member, log), image))
 }
 
 fn open_metadata(
@@ -238,6 +238,7 @@ fn open_metadata(
         snapshots: SnapshotSchedule::new(Some(Duration::from_mins(1)), now),
         writing: None,
         now,
+        events: vec![QuorumEvent::LeadershipGained],
     };
     Ok((log, loader.image().clone()))
 }

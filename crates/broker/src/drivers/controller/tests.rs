@@ -1,6 +1,6 @@
 //! The controller and its follower, over a log that only counts.
 
-use super::{Quorum, controller};
+use super::{ControllerLoop, DrivenQuorum, Quorum, controller};
 use crate::cluster::channel::NoController;
 use crate::cluster::sessions::Sessions;
 use crate::process::clock::Clock;
@@ -10,16 +10,30 @@ use ottla_controller::broker_heartbeat::{ControlledShutdown, Heartbeat, Wish};
 use ottla_controller::brokers::Registration;
 use ottla_controller::create_topics::NewTopic;
 use ottla_controller::request::{BrokerHeartbeat, CreateTopics, RegisterBroker};
-use ottla_metadata::{BrokerRegistration, FeatureRange, MetadataImage, versions};
+use ottla_metadata::{BrokerRegistration, FeatureRange, MetadataImage, MetadataVersion, versions};
 use ottla_protocol::ids::{NodeId, Offset, Uuid};
 use ottla_protocol::messages::metadata::MetadataRecord;
 use std::sync::mpsc::channel;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-/// The batches that were proposed, and whether the disk fails.
-#[derive(Clone, Default)]
-struct Batches(Arc<Mutex<Vec<usize>>>, bool);
+/// The batches that were proposed, whether the disk fails, and the events that were not taken yet.
+#[derive(Clone)]
+struct Batches(Arc<Mutex<Vec<usize>>>, bool, Vec<QuorumEvent>);
+
+impl Batches {
+    fn new(fails: bool) -> Self {
+        Self(Arc::default(), fails, vec![QuorumEvent::LeadershipGained])
+    }
+}
+
+impl DrivenQuorum for Batches {
+    async fn wait(&mut self) {
+        std::future::pending::<()>().await;
+    }
+
+    fn close(self) {}
+}
 
 impl Quorum for Batches {
     type Error = &'static str;
@@ -31,13 +45,19 @@ impl Quorum for Batches {
     fn propose(
         &mut self,
         records: &[MetadataRecord],
-        _: &MetadataImage,
-    ) -> Result<Vec<QuorumEvent>, &'static str> {
+        _: MetadataVersion,
+    ) -> Result<(), &'static str> {
         if self.1 {
             return Err("disk failed");
         }
         self.0.lock().unwrap().push(records.len());
-        Ok(vec![QuorumEvent::Committed(self.next_offset())])
+        let (end, records) = (self.next_offset(), records.to_vec());
+        self.2.push(QuorumEvent::Committed { end, records });
+        Ok(())
+    }
+
+    fn events(&mut self) -> Result<Vec<QuorumEvent>, &'static str> {
+        Ok(std::mem::take(&mut self.2))
     }
 }
 
@@ -95,9 +115,14 @@ fn spawn<T: Send + 'static>(
     std::thread::Builder::new().spawn(run).unwrap()
 }
 
+fn run(owner: ControllerLoop<Batches>) -> Result<(), &'static str> {
+    let runtime = tokio::runtime::Builder::new_current_thread().build();
+    runtime.unwrap().block_on(owner.run())
+}
+
 #[tokio::test]
 async fn waiting_requests_share_a_batch_and_see_each_other() {
-    let batches = Batches::default();
+    let batches = Batches::new(false);
     let (controller, owner, follower) = controller(
         MetadataImage::default(),
         Settings::default(),
@@ -114,7 +139,7 @@ async fn waiting_requests_share_a_batch_and_see_each_other() {
     };
     let ((registered, _, first, second), ()) = tokio::join!(asked, async {
         tokio::task::yield_now().await;
-        drop(spawn(move || owner.run()));
+        drop(spawn(move || run(owner)));
         drop(spawn(move || follower.run(|_, _| {})));
     });
     assert_eq!(registered.unwrap(), Ok(0));
@@ -126,14 +151,14 @@ async fn waiting_requests_share_a_batch_and_see_each_other() {
 
 #[tokio::test]
 async fn a_decision_that_was_not_committed_is_neither_answered_nor_seen() {
-    let failing = Batches(Arc::default(), true);
+    let failing = Batches::new(true);
     let (controller, owner, follower) = controller(
         MetadataImage::default(),
         Settings::default(),
         failing,
         sessions(),
     );
-    let runs = spawn(move || owner.run());
+    let runs = spawn(move || run(owner));
     let follows = spawn(move || follower.run(|_, _| {}));
     assert_eq!(controller.ask(register()).await, Err(NoController));
     assert!(controller.image().brokers.is_empty());
@@ -143,7 +168,7 @@ async fn a_decision_that_was_not_committed_is_neither_answered_nor_seen() {
 
 #[tokio::test]
 async fn a_directory_that_holds_up_the_follower_holds_up_no_commit() {
-    let batches = Batches::default();
+    let batches = Batches::new(false);
     let (controller, owner, follower) = controller(
         MetadataImage::default(),
         Settings::default(),
@@ -151,7 +176,7 @@ async fn a_directory_that_holds_up_the_follower_holds_up_no_commit() {
         sessions(),
     );
     let (answers, disk) = channel::<()>();
-    drop(spawn(move || owner.run()));
+    drop(spawn(move || run(owner)));
     drop(spawn(move || follower.run(move |_, _| _ = disk.recv())));
     let first = tokio::spawn({
         let controller = controller.clone();
