@@ -66,6 +66,8 @@ pub struct BrokerConfig {
     pub topics: TopicsConfig,
     /// Produce and fetch.
     pub records: RecordsConfig,
+    /// Replication between brokers.
+    pub replication: ReplicationConfig,
     /// Groups and their offsets.
     pub groups: GroupsConfig,
     /// The metadata log.
@@ -154,6 +156,25 @@ pub struct RecordsConfig {
     pub decompressed_max_bytes: usize,
     /// `max.request.partition.size.limit`.
     pub described_partitions: usize,
+}
+
+/// Replication between brokers.
+#[derive(Debug, Clone)]
+pub struct ReplicationConfig {
+    /// `replica.lag.time.max.ms`.
+    pub max_lag: Duration,
+    /// `num.replica.fetchers`.
+    pub fetchers: usize,
+    /// `replica.fetch.wait.max.ms`.
+    pub fetch_wait: Duration,
+    /// `replica.fetch.min.bytes`.
+    pub fetch_min_bytes: i32,
+    /// `replica.fetch.max.bytes`, of one partition.
+    pub fetch_partition_bytes: i32,
+    /// `replica.fetch.response.max.bytes`.
+    pub fetch_bytes: i32,
+    /// `replica.socket.timeout.ms`.
+    pub socket_timeout: Duration,
 }
 
 /// Groups and their offsets.
@@ -317,6 +338,7 @@ fn resolve(values: Values, problems: &mut Problems) -> BrokerConfig {
             decompressed_max_bytes: values.count("ottla.decompressed.max.bytes"),
             described_partitions: values.count("max.request.partition.size.limit"),
         },
+        replication: replication(&values),
         groups: groups(&values),
         metadata: MetadataConfig {
             snapshot_bytes: values.count("metadata.log.max.record.bytes.between.snapshots"),
@@ -400,6 +422,18 @@ fn storage(values: &Values, problems: &mut Problems) -> StorageConfig {
         max_open_files: values
             .set("ottla.max.open.files")
             .map(|_| values.count("ottla.max.open.files")),
+    }
+}
+
+fn replication(values: &Values) -> ReplicationConfig {
+    ReplicationConfig {
+        max_lag: values.duration("replica.lag.time.max.ms"),
+        fetchers: values.count("num.replica.fetchers"),
+        fetch_wait: values.duration("replica.fetch.wait.max.ms"),
+        fetch_min_bytes: values.count("replica.fetch.min.bytes"),
+        fetch_partition_bytes: values.count("replica.fetch.max.bytes"),
+        fetch_bytes: values.count("replica.fetch.response.max.bytes"),
+        socket_timeout: values.duration("replica.socket.timeout.ms"),
     }
 }
 

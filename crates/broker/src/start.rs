@@ -29,14 +29,14 @@ use self::threads::{follow_controller, run_controller, watch_disks};
 use self::unserved_state::UnservedState;
 use crate::broker::Broker;
 use crate::cluster::sessions::{self, Sessions};
-use crate::cluster::{assign_directories, registration};
+use crate::cluster::{assign_directories, isr_changes, registration};
 use crate::config::{BrokerConfig, HostPort};
 use crate::config_changes;
 use crate::context::ListenerRole;
 use crate::coordinators;
-use crate::drivers::controller;
 use crate::drivers::disk_work::{LOOK, blocking};
 use crate::drivers::opening::LogsError;
+use crate::drivers::{controller, fetchers};
 use crate::handlers;
 use crate::http;
 use crate::network::Listener;
@@ -258,7 +258,7 @@ impl Running {
     }
 
     /// Starts the tasks that follow the metadata: one starts and ends coordinators, one reports to the controller in
-    /// which directory each replica is.
+    /// which directory each replica is, one fetches from leaders. Two others find changes of ISRs and send them.
     fn follow_metadata(&mut self, stopping: &watch::Receiver<bool>) {
         let groups = Arc::clone(&self.broker.groups);
         groups.reconcile(&self.broker.controller.image());
@@ -270,6 +270,16 @@ impl Running {
         ));
         self.tasks
             .spawn(coordinators::follow(groups, images, stopping.clone()));
+        self.tasks
+            .spawn(fetchers::follow(Arc::clone(&self.broker), stopping.clone()));
+        self.tasks.spawn(isr_changes::send(
+            Arc::clone(&self.broker),
+            stopping.clone(),
+        ));
+        self.tasks.spawn(isr_changes::shrink(
+            Arc::clone(&self.broker),
+            stopping.clone(),
+        ));
     }
 
     fn accept(&mut self, listeners: Vec<Listener>, stopping: &watch::Receiver<bool>) {

@@ -23,6 +23,17 @@ pub struct Endpoint {
     pub security_protocol: i16,
 }
 
+impl Endpoint {
+    /// `host:port`, with brackets around an address of IPv6.
+    pub fn address(&self) -> String {
+        if self.host.contains(':') {
+            format!("[{}]:{}", self.host, self.port)
+        } else {
+            format!("{}:{}", self.host, self.port)
+        }
+    }
+}
+
 /// `BrokerRegistrationChangeRecord.fenced` of a broker that is fenced. 0 means no change.
 pub const FENCE: i8 = 1;
 /// `BrokerRegistrationChangeRecord.fenced` of a broker that is unfenced.

@@ -1,38 +1,185 @@
-//! The changes of ISRs that the controller has not answered yet: found by fetches of followers, sent by a driver.
+//! The changes of ISRs that the controller has not answered yet: found by fetches of followers and by [`shrink`], sent by
+//! [`send`].
 //!
-//! There is at most one for each partition, because a leader has at most one pending.
+//! There is at most one for each partition, because a leader has at most one pending. A change whose outcome is unknown is
+//! sent again as long as it is pending.
 
 use std::collections::BTreeMap;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
+use ottla_controller::alter_partition::{self, Place, Wanted};
+use ottla_controller::request::AlterPartition;
 use ottla_replica::PartitionId;
-use ottla_replication::IsrChange;
-use tokio::sync::Notify;
+use ottla_replication::{Answer, Committed, IsrChange};
+use tokio::sync::{Notify, watch};
+
+use crate::broker::Broker;
+use crate::drivers::stopping::stopped;
+use crate::replicas::Found;
+
+/// Upper bound of the partitions in one request.
+const AT_ONCE: usize = 1_000;
+/// The time until changes with an unknown outcome are sent again.
+const RETRY_AFTER: Duration = Duration::from_millis(50);
+/// Upper bound of the time between looks for members that lag.
+const LONGEST_INTERVAL: Duration = Duration::from_hours(24);
+
+type Changes = BTreeMap<PartitionId, IsrChange>;
 
 #[derive(Debug, Default)]
 pub struct IsrChanges {
-    waiting: Mutex<BTreeMap<PartitionId, IsrChange>>,
+    waiting: Mutex<Changes>,
     added: Notify,
 }
 
 impl IsrChanges {
+    fn lock(&self) -> MutexGuard<'_, Changes> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Adds a change, in place of an earlier one of the partition.
     pub fn add(&self, partition: PartitionId, change: IsrChange) {
-        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
-        waiting.insert(partition, change);
-        drop(waiting);
+        self.lock().insert(partition, change);
+        self.added.notify_one();
+    }
+
+    /// Adds a change that was sent already, unless there is a later one of the partition.
+    fn add_again(&self, partition: PartitionId, change: IsrChange) {
+        self.lock().entry(partition).or_insert(change);
         self.added.notify_one();
     }
 
     /// Waits for changes, and takes them all.
-    pub async fn take(&self) -> BTreeMap<PartitionId, IsrChange> {
+    pub async fn take(&self) -> Changes {
         loop {
-            let waiting = self.waiting.lock();
-            let taken = std::mem::take(&mut *waiting.unwrap_or_else(PoisonError::into_inner));
+            let taken = std::mem::take(&mut *self.lock());
             if !taken.is_empty() {
                 return taken;
             }
             self.added.notified().await;
         }
+    }
+}
+
+/// Sends changes to the controller until the broker stops. Changes that are found while a request is under way go
+/// together into the next one.
+pub async fn send(broker: Arc<Broker>, mut stopping: watch::Receiver<bool>) {
+    let sending = async {
+        loop {
+            let changes = broker.isr_changes.take().await;
+            if !send_all(&broker, changes).await {
+                tokio::time::sleep(RETRY_AFTER).await;
+            }
+        }
+    };
+    tokio::select! {
+        () = sending => {}
+        () = stopped(&mut stopping) => {}
+    }
+}
+
+/// Takes members that lag out of the ISRs, twice in the time that a follower may lag, until the broker stops.
+pub async fn shrink(broker: Arc<Broker>, mut stopping: watch::Receiver<bool>) {
+    let half = broker.config.replication.max_lag / 2;
+    let half = half.clamp(Duration::from_millis(1), LONGEST_INTERVAL);
+    let mut times = tokio::time::interval(half);
+    loop {
+        tokio::select! {
+            _ = times.tick() => {}
+            () = stopped(&mut stopping) => return,
+        }
+        let look = || {
+            let now = broker.clock.monotonic();
+            for partition in broker.replicas.all() {
+                if let Some(change) = partition.shrink_isr(now) {
+                    broker.isr_changes.add(partition.id(), change);
+                }
+            }
+        };
+        broker.replicas.disk_work().run(look);
+    }
+}
+
+/// Sends changes, and hands the answers to their partitions. Returns whether all have a known outcome; the others are
+/// added again.
+async fn send_all(broker: &Broker, changes: Changes) -> bool {
+    let changes: Vec<_> = changes.into_iter().collect();
+    let mut is_known = true;
+    for some in changes.chunks(AT_ONCE) {
+        let mut answers = ask(broker, some).await;
+        for (id, change) in some {
+            let answer = answers.remove(id).unwrap_or(Answer::Unknown);
+            let unknown = answer == Answer::Unknown;
+            answered(broker, *id, change, answer);
+            is_known &= !unknown;
+        }
+    }
+    is_known
+}
+
+/// Asks the controller for changes. Returns the answers that it gave.
+async fn ask(broker: &Broker, changes: &[(PartitionId, IsrChange)]) -> BTreeMap<Place, Answer> {
+    let node = broker.config.node_id;
+    let image = broker.controller.image();
+    let Some(registration) = image.brokers.get(&node) else {
+        return BTreeMap::new();
+    };
+    let request = AlterPartition {
+        broker: node,
+        epoch: registration.epoch,
+        partitions: changes.iter().map(wanted).collect(),
+    };
+    match broker.controller.ask(request).await {
+        Ok(Ok(reply)) => reply.into_iter().map(answer).collect(),
+        Ok(Err(refusal)) => {
+            let answer = Answer::of_error(refusal.code());
+            let all = changes.iter().map(|(id, _)| (*id, answer.clone()));
+            all.collect()
+        }
+        Err(_) => BTreeMap::new(),
+    }
+}
+
+fn wanted((place, change): &(PartitionId, IsrChange)) -> Wanted {
+    let isr = change.isr.iter();
+    Wanted {
+        place: *place,
+        leader_epoch: change.leader_epoch,
+        partition_epoch: change.partition_epoch,
+        isr: isr
+            .map(|member| (member.node, member.broker_epoch.unwrap_or(-1)))
+            .collect(),
+        recovering: false,
+    }
+}
+
+type Outcome = Result<ottla_metadata::Partition, alter_partition::Rejection>;
+
+fn answer((place, outcome): (Place, Outcome)) -> (Place, Answer) {
+    let answer = match outcome {
+        Ok(partition) => Answer::Committed(Committed {
+            leader_epoch: partition.leader_epoch,
+            partition_epoch: partition.partition_epoch,
+            isr: partition.isr,
+        }),
+        Err(rejection) => Answer::of_error(rejection.code()),
+    };
+    (place, answer)
+}
+
+/// Hands an answer to its partition. A change that is still pending without a known outcome is added again.
+fn answered(broker: &Broker, id: PartitionId, change: &IsrChange, answer: Answer) {
+    let Found::Here(partition) = broker.replicas.by_id(id.0, id.1) else {
+        return;
+    };
+    let now = broker.clock.monotonic();
+    let is_unknown = answer == Answer::Unknown;
+    let work = || {
+        partition.isr_answered(change, answer, now);
+        is_unknown && partition.pending_isr_change().as_ref() == Some(change)
+    };
+    if broker.replicas.disk_work().run(work) {
+        broker.isr_changes.add_again(id, change.clone());
     }
 }

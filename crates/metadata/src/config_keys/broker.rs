@@ -219,7 +219,8 @@ pub const BROKER: &[ConfigKey] = &[
     ConfigKey::new("num.recovery.threads.per.data.dir", ValueType::Int, Some("2")).bounded(Bounds::AtLeast(1)).important(Importance::High).updated(Update::ClusterWide)
         .works("Logs of one log directory that are opened at a time at a start, and closed at a stop. A change counts from the next start on.").at_next_start(),
     ConfigKey::new("num.replica.alter.log.dirs.threads", ValueType::Int, None).important(Importance::High),
-    ConfigKey::new("num.replica.fetchers", ValueType::Int, Some("1")).bounded(Bounds::AtLeast(1)).important(Importance::High).updated(Update::ClusterWide),
+    ConfigKey::new("num.replica.fetchers", ValueType::Int, Some("1")).bounded(Bounds::AtLeast(1)).important(Importance::High).updated(Update::ClusterWide)
+        .works("Connections over which this broker fetches from each leader; each partition has its own one of them. A change counts from the next start on.").at_next_start(),
     ConfigKey::new("offset.metadata.max.bytes", ValueType::Int, Some("4096")).important(Importance::High)
         .works("Largest text that may go with a committed offset."),
     ConfigKey::new("offsets.commit.timeout.ms", ValueType::Int, Some("5000")).bounded(Bounds::AtLeast(1)).important(Importance::High)
@@ -251,17 +252,24 @@ pub const BROKER: &[ConfigKey] = &[
     ConfigKey::new("quota.window.num", ValueType::Int, Some("11")).bounded(Bounds::AtLeast(1)).important(Importance::Low),
     ConfigKey::new("quota.window.size.seconds", ValueType::Int, Some("1")).bounded(Bounds::AtLeast(1)).important(Importance::Low),
     ConfigKey::new("replica.alter.log.dirs.io.max.bytes.per.second", ValueType::Long, Some("9223372036854775807")).bounded(Bounds::AtLeast(0)).only_where_set().updated(Update::ClusterWide),
-    ConfigKey::new("replica.fetch.backoff.ms", ValueType::Int, Some("1000")).bounded(Bounds::AtLeast(0)),
-    ConfigKey::new("replica.fetch.max.bytes", ValueType::Int, Some("1048576")).bounded(Bounds::AtLeast(0)),
-    ConfigKey::new("replica.fetch.min.bytes", ValueType::Int, Some("1")).important(Importance::High),
-    ConfigKey::new("replica.fetch.response.max.bytes", ValueType::Int, Some("10485760")).bounded(Bounds::AtLeast(0)),
-    ConfigKey::new("replica.fetch.wait.max.ms", ValueType::Int, Some("500")).important(Importance::High),
+    ConfigKey::new("replica.fetch.backoff.ms", ValueType::Int, Some("1000")).bounded(Bounds::AtLeast(0))
+        .works("The longest wait until a follower fetches a partition again after an error of its leader. The first wait is 25 ms, and doubles."),
+    ConfigKey::new("replica.fetch.max.bytes", ValueType::Int, Some("1048576")).bounded(Bounds::AtLeast(0))
+        .works("Bytes of one partition in the answer to a follower's fetch; the first batch is returned whatever its size."),
+    ConfigKey::new("replica.fetch.min.bytes", ValueType::Int, Some("1")).important(Importance::High)
+        .works("A leader holds a follower's fetch until it has this many bytes, or `replica.fetch.wait.max.ms` is over."),
+    ConfigKey::new("replica.fetch.response.max.bytes", ValueType::Int, Some("10485760")).bounded(Bounds::AtLeast(0))
+        .works("Bytes of the whole answer to a follower's fetch; the first batch is returned whatever its size."),
+    ConfigKey::new("replica.fetch.wait.max.ms", ValueType::Int, Some("500")).important(Importance::High)
+        .works("How long a leader may hold a follower's fetch that has no news."),
     ConfigKey::new("replica.high.watermark.checkpoint.interval.ms", ValueType::Long, Some("5000")).important(Importance::High)
         .works("How often high watermarks are written to disk."),
-    ConfigKey::new("replica.lag.time.max.ms", ValueType::Long, Some("30000")).important(Importance::High),
+    ConfigKey::new("replica.lag.time.max.ms", ValueType::Long, Some("30000")).important(Importance::High)
+        .works("A follower that has not caught up for this long leaves the in-sync replicas."),
     ConfigKey::new("replica.selector.class", ValueType::Text, None).refused(),
     ConfigKey::new("replica.socket.receive.buffer.bytes", ValueType::Int, Some("65536")).important(Importance::High),
-    ConfigKey::new("replica.socket.timeout.ms", ValueType::Int, Some("30000")).important(Importance::High),
+    ConfigKey::new("replica.socket.timeout.ms", ValueType::Int, Some("30000")).important(Importance::High)
+        .works("How long a leader may take to accept a connection of a follower, and to answer it."),
     ConfigKey::new("replication.quota.window.num", ValueType::Int, Some("11")).bounded(Bounds::AtLeast(1)).important(Importance::Low),
     ConfigKey::new("replication.quota.window.size.seconds", ValueType::Int, Some("1")).bounded(Bounds::AtLeast(1)).important(Importance::Low),
     ConfigKey::new("request.timeout.ms", ValueType::Int, Some("30000")).important(Importance::High),

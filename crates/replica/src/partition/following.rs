@@ -13,7 +13,7 @@ use ottla_log::{AppendError, PartitionLog, StorageError};
 use ottla_protocol::ids::{LeaderEpoch, NodeId, Offset};
 use ottla_protocol::messages::ErrorCode;
 use ottla_protocol::planted::{Bug, is_planted};
-use ottla_protocol::time::{Now, Timestamp};
+use ottla_protocol::time::{MonotonicTime, Now, Timestamp};
 use ottla_replication::follower::{EpochEnd, truncation};
 use ottla_replication::{FollowerFetch, Following, LeaderOffsets, Reset, Step};
 
@@ -130,6 +130,19 @@ impl<F: Files, H: Host> Partition<F, H> {
             },
             wants_offsets: step == Step::FindLeaderOffsets,
         }))
+    }
+
+    /// After there was no next step: when to ask again. `None` if that is of no use before the role changes.
+    pub fn next_try(&self, now: MonotonicTime) -> Option<MonotonicTime> {
+        let backoff = self.settings().fetch_backoff;
+        let state = self.lock();
+        let (following, _) = (state.following?, state.log.as_ref()?);
+        match following.next(now) {
+            None => following.waits_until(),
+            Some(Step::Stop) => None,
+            // Its checkpoints could not be written.
+            Some(_) => Some(now.after(backoff)),
+        }
     }
 
     /// The checkpoints of its directory are written after a truncation.

@@ -16,12 +16,9 @@ use ottla_replication::{FollowerFetch, Replica};
 use super::session::SessionRequest;
 use crate::cluster::flushed_offset;
 use crate::cluster::replica_fetch::ReplicaFetch;
+use crate::config::ReplicationConfig;
 use crate::replicas::partition::Partition;
 
-/// `replica.fetch.max.bytes`, of one partition.
-const PARTITION_BYTES: i32 = 1 << 20;
-/// `replica.fetch.response.max.bytes`.
-const RESPONSE_BYTES: i32 = 10 << 20;
 /// The timestamp of ListOffsets that stands for the start of the log.
 pub const EARLIEST: i64 = -2;
 /// The timestamp of ListOffsets that stands for the end of the log.
@@ -31,7 +28,8 @@ pub const LATEST: i64 = -1;
 pub type FetchAsFollower = ReplicaFetch<15>;
 
 /// A Fetch of `own`. The leader may hold it for `wait`.
-pub fn fetch_as_follower(
+pub fn fetch(
+    config: &ReplicationConfig,
     own: Replica,
     session: &SessionRequest,
     wait: Duration,
@@ -41,7 +39,7 @@ pub fn fetch_as_follower(
         topics
             .entry(*topic)
             .or_default()
-            .push(partition(index.0, fetch));
+            .push(partition(config, index.0, fetch));
     }
     let topics = topics.into_iter().map(|(id, partitions)| {
         FetchTopic::default()
@@ -60,8 +58,12 @@ pub fn fetch_as_follower(
         FetchRequestData::default()
             .with_replica_state(replica)
             .with_max_wait_ms(i32::try_from(wait.as_millis()).unwrap_or(i32::MAX))
-            .with_min_bytes(i32::from(!wait.is_zero()))
-            .with_max_bytes(RESPONSE_BYTES)
+            .with_min_bytes(if wait.is_zero() {
+                0
+            } else {
+                config.fetch_min_bytes
+            })
+            .with_max_bytes(config.fetch_bytes)
             .with_session_id(session.id)
             .with_session_epoch(session.epoch)
             .with_topics(topics.collect())
@@ -69,7 +71,7 @@ pub fn fetch_as_follower(
     )
 }
 
-fn partition(index: i32, fetch: &FollowerFetch) -> FetchPartition {
+fn partition(config: &ReplicationConfig, index: i32, fetch: &FollowerFetch) -> FetchPartition {
     let last_epoch = fetch.last_fetched_epoch.map_or(-1, |epoch| epoch.0);
     FetchPartition {
         unknown_tagged_fields: fetch
@@ -83,7 +85,7 @@ fn partition(index: i32, fetch: &FollowerFetch) -> FetchPartition {
             .with_fetch_offset(fetch.offset.0)
             .with_last_fetched_epoch(last_epoch)
             .with_log_start_offset(fetch.log_start.0)
-            .with_partition_max_bytes(PARTITION_BYTES)
+            .with_partition_max_bytes(config.fetch_partition_bytes)
     }
 }
 

@@ -1,0 +1,259 @@
+//! Brokers replicate partitions over real sockets.
+
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod pair;
+#[path = "../support/mod.rs"]
+mod support;
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use ottla_broker::Running;
+use ottla_broker::cluster::fetchers::{Fetcher, Partitions, Source};
+use ottla_broker::config::BrokerConfig;
+use ottla_broker::drivers::Drivers;
+use ottla_broker::handlers::create_topics;
+use ottla_broker::process::clock::Clock;
+use ottla_broker::replicas::Replicas;
+use ottla_broker::replicas::partition::{Partition, RequiredAcks, Role};
+use ottla_metadata::{MetadataDelta, MetadataImage};
+use ottla_protocol::ids::{NodeId, Offset, Uuid};
+use ottla_protocol::messages::metadata::{PartitionRecord, TopicRecord};
+use ottla_protocol::messages::{
+    ApiKey, CreateTopicsRequestData, KafkaString, create_topics_request,
+};
+use ottla_replica::housekeeping::Intervals;
+use ottla_replication::Replica;
+use tokio::sync::watch;
+
+use self::pair::{FIRST, LONG, Pair, SECOND, append, bytes_of, eventually, found, produce};
+
+const FOLLOWER: NodeId = NodeId(2);
+
+/// A broker that leads the only partition of topic `t`; `isr` are its in-sync replicas.
+struct Leader {
+    running: Running,
+    partition: Arc<Partition>,
+}
+
+impl Leader {
+    async fn start(directory: &Path) -> Self {
+        let config = BrokerConfig::embedded(directory.to_path_buf(), 0);
+        let running = ottla_broker::start(config, Clock::start()).await.unwrap();
+        let topic = create_topics_request::CreatableTopic::default()
+            .with_name(KafkaString::from_static("t"))
+            .with_num_partitions(1)
+            .with_replication_factor(1);
+        let request = CreateTopicsRequestData::default().with_topics(vec![topic]);
+        let context = support::context(ApiKey::CreateTopics);
+        create_topics::handle(&running.broker, &context, request).await;
+        let partition = found(&running.broker.replicas, "t");
+        Self { running, partition }
+    }
+
+    /// The metadata has these in-sync replicas, and the follower among the replicas.
+    fn set_isr(&self, isr: &[i32]) {
+        let before = self.partition.role();
+        let role = Role {
+            replicas: vec![before.node, FOLLOWER],
+            isr: isr.iter().copied().map(NodeId).collect(),
+            partition_epoch: before.partition_epoch + 1,
+            ..before
+        };
+        let now = Clock::start().monotonic();
+        self.partition.set_role(role, now).unwrap();
+    }
+
+    async fn produce(&self, value: &str) {
+        produce(&self.running.broker, &self.partition, value).await;
+    }
+
+    fn source(&self) -> Source {
+        Source {
+            leader: NodeId(1),
+            address: self.running.addresses[0].1.to_string(),
+            epoch: 1,
+        }
+    }
+
+    fn topic_id(&self) -> Uuid {
+        self.partition.topic_id
+    }
+}
+
+/// The partition as the follower's metadata has it.
+fn image(topic_id: Uuid, leader_epoch: i32) -> MetadataImage {
+    let mut delta = MetadataDelta::new(MetadataImage::default());
+    let topic = TopicRecord {
+        name: "t".into(),
+        topic_id,
+        ..TopicRecord::default()
+    };
+    delta.replay(&topic.into());
+    let record = PartitionRecord {
+        partition_id: 0,
+        leader_epoch,
+        topic_id,
+        replicas: vec![1, 2],
+        isr: vec![1, 2],
+        leader: 1,
+        ..PartitionRecord::default()
+    };
+    delta.replay(&record.into());
+    delta.finish().0
+}
+
+/// A node that follows the leader. Its leader may hold a fetch for `wait`.
+struct Follower {
+    partition: Arc<Partition>,
+    fetching: tokio::task::JoinHandle<()>,
+    _assigned: watch::Sender<Arc<Partitions>>,
+    _drivers: Arc<Drivers>,
+}
+
+fn follow(directory: &Path, leader: &Leader, wait: Duration) -> Follower {
+    let mut config = BrokerConfig::embedded(directory.to_path_buf(), 0);
+    config.statics.node = FOLLOWER;
+    config.replication.fetch_wait = wait;
+    let clock = Clock::start();
+    let replicas = Replicas::new(&config, 10, clock);
+    let drivers = Drivers::new(Arc::clone(&replicas));
+    let epoch = leader.partition.role().leader_epoch;
+    let image = image(leader.topic_id(), epoch.0);
+    drivers.load(&image, Intervals::default()).unwrap();
+    let partition = found(&replicas, "t");
+    let own = Replica {
+        node: FOLLOWER,
+        broker_epoch: None,
+    };
+    let fetcher = Fetcher::new(leader.source(), own, &config.replication, replicas);
+    let partitions = BTreeMap::from([(partition.id(), epoch)]);
+    let (assigned, assignments) = watch::channel(Arc::new(partitions));
+    Follower {
+        partition,
+        fetching: tokio::spawn(fetcher.run(assignments)),
+        _assigned: assigned,
+        _drivers: drivers,
+    }
+}
+
+/// The leader holds a fetch for longer than the test waits: only the second connection can tell of the flush.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_record_is_acknowledged_as_soon_as_the_follower_has_flushed_it() {
+    let directories = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
+    let leader = Leader::start(directories[0].path()).await;
+    leader.set_isr(&[1, 2]);
+    let follower = follow(directories[1].path(), &leader, LONG);
+    for value in ["one", "two", "three"] {
+        leader.produce(value).await;
+    }
+    let flushed = follower.partition.with_log(|log| log.flushed_offset());
+    assert_eq!(flushed, Some(Offset(3)));
+    assert_eq!(bytes_of(&follower.partition), bytes_of(&leader.partition));
+    follower.fetching.abort();
+    leader.running.shut_down().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_follower_without_the_leaders_first_records_begins_at_its_log_start() {
+    let directories = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
+    let leader = Leader::start(directories[0].path()).await;
+    leader.set_isr(&[1]);
+    for value in ["one", "two", "three"] {
+        leader.produce(value).await;
+    }
+    let wall = leader.running.broker.clock.now().wall;
+    let deleted = leader
+        .partition
+        .with_log(|log| log.delete_records(Some(Offset(2)), wall));
+    assert_eq!(deleted.unwrap().unwrap(), Offset(2));
+    let follower = follow(directories[1].path(), &leader, Duration::from_millis(500));
+    leader.set_isr(&[1, 2]);
+    leader.produce("four").await;
+    let offsets = follower.partition.offsets().unwrap();
+    assert_eq!((offsets.log_start, offsets.log_end), (Offset(2), Offset(4)));
+    assert_eq!(bytes_of(&follower.partition), bytes_of(&leader.partition));
+    follower.fetching.abort();
+    leader.running.shut_down().await;
+}
+
+/// Longer than a test takes: no member leaves an ISR for its lag.
+const NEVER: Duration = Duration::from_mins(10);
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_record_is_acknowledged_and_readable_once_all_brokers_of_the_isr_have_it() {
+    let mut pair = Pair::start(NEVER).await;
+    pair.create_topic("t", "2").await;
+    let leader = found(&pair.first.broker.replicas, "t");
+    for value in ["one", "two", "three"] {
+        produce(&pair.first.broker, &leader, value).await;
+    }
+    let follower = found(&pair.second.replicas, "t");
+    assert_eq!(bytes_of(&follower), bytes_of(&leader));
+    assert_eq!(leader.offsets().unwrap().high_watermark, Offset(3));
+    let flushed = follower.with_log(|log| log.flushed_offset());
+    assert_eq!(flushed, Some(Offset(3)), "it is on stable storage on both");
+    pair.stop_replicating().await;
+    append(&pair.first.broker, &leader, "four", RequiredAcks::Leader);
+    let flushed = || leader.with_log(|log| log.flushed_offset()) == Some(Offset(4));
+    leader.flush_if_dirty(pair.first.broker.clock.monotonic());
+    eventually("the leader flushes", flushed).await;
+    assert_eq!(leader.offsets().unwrap().high_watermark, Offset(3));
+    pair.shut_down().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_follower_that_lags_leaves_the_isr_and_joins_again() {
+    let mut pair = Pair::start(Duration::from_millis(300)).await;
+    pair.create_topic("t", "1").await;
+    let leader = found(&pair.first.broker.replicas, "t");
+    produce(&pair.first.broker, &leader, "one").await;
+    pair.isr("t", &[FIRST, SECOND]).await;
+    pair.stop_replicating().await;
+    produce(&pair.first.broker, &leader, "two").await;
+    pair.isr("t", &[FIRST]).await;
+    pair.replicate();
+    pair.isr("t", &[FIRST, SECOND]).await;
+    let follower = found(&pair.second.replicas, "t");
+    assert_eq!(bytes_of(&follower), bytes_of(&leader));
+    pair.shut_down().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn after_an_election_the_old_leader_follows_and_removes_what_only_it_had() {
+    let mut pair = Pair::start(NEVER).await;
+    pair.create_topic("t", "1").await;
+    let first = Arc::clone(&pair.first.broker);
+    let old = found(&first.replicas, "t");
+    produce(&first, &old, "one").await;
+    pair.stop_replicating().await;
+    append(&first, &old, "two", RequiredAcks::Leader);
+    append(&first, &old, "three", RequiredAcks::Leader);
+    pair.fence_first().await;
+    pair.isr("t", &[SECOND]).await;
+    let new = found(&pair.second.replicas, "t");
+    eventually("the second leads", || new.role().is_leader()).await;
+    produce(&pair.second, &new, "other").await;
+    pair.replicate();
+    pair.unfence_first().await;
+    pair.isr("t", &[FIRST, SECOND]).await;
+    produce(&pair.second, &new, "last").await;
+    assert_eq!(old.offsets().unwrap().log_end, Offset(3));
+    assert_eq!(bytes_of(&old), bytes_of(&new));
+    pair.shut_down().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_new_partition_does_not_wait_for_the_fetch_that_is_under_way() {
+    let pair = Pair::start(NEVER).await;
+    for topic in ["t", "u", "v"] {
+        pair.create_topic(topic, "2").await;
+        let leader = found(&pair.first.broker.replicas, topic);
+        // The fetch of the partitions before waits for records for longer than the test does.
+        produce(&pair.first.broker, &leader, "one").await;
+    }
+    pair.shut_down().await;
+}
