@@ -72,6 +72,8 @@ pub struct BrokerConfig {
     pub groups: GroupsConfig,
     /// The metadata log.
     pub metadata: MetadataConfig,
+    /// The elections that the controller makes by itself.
+    pub elections: ElectionsConfig,
     /// `ottla.http.listen`; `None` when empty.
     pub http: Option<HostPort>,
     /// Every key that was set, with its value as text. DescribeConfigs shows these, and topics take defaults from them.
@@ -217,6 +219,15 @@ pub struct MetadataConfig {
     pub broker_session: Duration,
 }
 
+/// The elections that the controller makes by itself.
+#[derive(Debug, Clone, Copy)]
+pub struct ElectionsConfig {
+    /// `leader.imbalance.check.interval.seconds`; `None` without `auto.leader.rebalance.enable`.
+    pub preferred_interval: Option<Duration>,
+    /// `unclean.leader.election.interval.ms`.
+    pub unclean_interval: Duration,
+}
+
 /// A valid configuration, and what to log about it.
 #[derive(Debug)]
 pub struct Loaded {
@@ -345,6 +356,12 @@ fn resolve(values: Values, problems: &mut Problems) -> BrokerConfig {
             snapshot_interval: Some(values.duration("metadata.log.max.snapshot.interval.ms"))
                 .filter(|interval| !interval.is_zero()),
             broker_session: values.duration("broker.session.timeout.ms"),
+        },
+        elections: ElectionsConfig {
+            preferred_interval: values.flag("auto.leader.rebalance.enable").then(|| {
+                Duration::from_secs(values.count("leader.imbalance.check.interval.seconds"))
+            }),
+            unclean_interval: values.duration("unclean.leader.election.interval.ms"),
         },
         http,
         statics: StaticConfigs {

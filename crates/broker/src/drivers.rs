@@ -12,6 +12,7 @@ pub mod committed_log;
 pub mod controller;
 pub mod coordinator;
 pub mod disk_work;
+pub mod due_elections;
 pub mod fetchers;
 mod flusher;
 pub mod housekeeper;

@@ -35,6 +35,7 @@ use crate::config_changes;
 use crate::context::ListenerRole;
 use crate::coordinators;
 use crate::drivers::disk_work::{LOOK, blocking};
+use crate::drivers::due_elections;
 use crate::drivers::opening::LogsError;
 use crate::drivers::{controller, fetchers};
 use crate::handlers;
@@ -258,11 +259,17 @@ impl Running {
     }
 
     /// Starts the tasks that follow the metadata: one starts and ends coordinators, one reports to the controller in
-    /// which directory each replica is, one fetches from leaders. Two others find changes of ISRs and send them.
+    /// which directory each replica is, one fetches from leaders, one asks for the elections that are due. Two others find
+    /// changes of ISRs and send them.
     fn follow_metadata(&mut self, stopping: &watch::Receiver<bool>) {
         let groups = Arc::clone(&self.broker.groups);
         groups.reconcile(&self.broker.controller.image());
         let images = self.broker.controller.follow();
+        self.tasks.spawn(due_elections::run(
+            self.broker.controller.clone(),
+            self.broker.config.elections,
+            stopping.clone(),
+        ));
         self.tasks.spawn(assign_directories::follow(
             Arc::clone(&self.broker),
             images.clone(),

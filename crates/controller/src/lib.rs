@@ -20,6 +20,7 @@ pub mod create_topics;
 pub mod decision;
 pub mod delete_topics;
 pub mod directories;
+pub mod due_elections;
 pub mod elections;
 pub mod features;
 pub mod heartbeats;

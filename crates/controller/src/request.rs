@@ -20,8 +20,8 @@ use crate::features::{Local, Update};
 use crate::reassignments::ReplicationFactor;
 use crate::{
     Decision, Refusal, View, alter_configs, alter_partition, broker_heartbeat, brokers,
-    create_partitions, create_topics, delete_topics, directories, features, producer_ids,
-    reassignments,
+    create_partitions, create_topics, delete_topics, directories, due_elections, features,
+    producer_ids, reassignments,
 };
 
 /// A request, with the type of its reply.
@@ -95,6 +95,8 @@ operations! {
     AlterConfigs -> alter_configs::Reply;
     IncrementalAlterConfigs -> alter_configs::Reply;
     ElectLeaders -> elections::Reply;
+    /// The controller's own: some time has passed.
+    ElectDueLeaders -> due_elections::MayBeMore;
     AlterPartition -> Result<alter_partition::Reply, Refusal>;
     AlterPartitionReassignments -> reassignments::Reply;
     UpdateFeatures -> Result<(), Refusal>;
@@ -224,6 +226,16 @@ pub struct ElectLeaders {
 impl ElectLeaders {
     fn decide(&self, view: View<'_>, _: Offset) -> Decision<elections::Reply> {
         elections::decide(view, self.election, self.partitions.as_deref())
+    }
+}
+
+/// Elects the leaders that are due, by elections of this kind.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ElectDueLeaders(pub Election);
+
+impl ElectDueLeaders {
+    fn decide(&self, view: View<'_>, _: Offset) -> Decision<due_elections::MayBeMore> {
+        due_elections::decide(view, self.0)
     }
 }
 

@@ -16,6 +16,7 @@ use ottla_controller::configs::Change;
 use ottla_controller::create_partitions::{self, Growth};
 use ottla_controller::create_topics::{self, NewTopic};
 use ottla_controller::delete_topics::{self, TopicReference};
+use ottla_controller::due_elections;
 use ottla_controller::elections::{self, Election};
 use ottla_controller::reassignments::{self, ReplicationFactor};
 use ottla_controller::{Decision, Settings, View, brokers, directories, producer_ids};
@@ -152,6 +153,7 @@ impl Stage {
             "alter" | "append" | "subtract" | "reset" => self.alter(&line),
             "replace" => self.replace(&line),
             "elect" => self.elect(&line),
+            "elect-due" => self.elect_due(&line),
             "reassign" => self.reassign(&line),
             "producer-ids" => self.producer_ids(&line),
             "locate" => self.locate(&line),
@@ -488,6 +490,20 @@ impl Stage {
                         .iter()
                         .map(|((topic, index), result)| (format!("{topic}-{index}"), result)),
                 )
+            },
+        )
+    }
+
+    fn elect_due(&mut self, line: &Line<'_>) -> String {
+        let election = match line.first() {
+            "preferred" => Election::Preferred,
+            _ => Election::Unclean,
+        };
+        self.decide(
+            |view| due_elections::decide(view, election),
+            |may_be_more| {
+                let text = if *may_be_more { "more\n" } else { "" };
+                text.to_owned()
             },
         )
     }

@@ -60,6 +60,11 @@ impl Sessions {
         *self.lock() = None;
     }
 
+    /// Whether the active controller is in this process.
+    pub fn is_active(&self) -> bool {
+        self.lock().is_some()
+    }
+
     /// Whether the process that is registered as this broker has a session.
     pub fn is_alive(&self, image: &MetadataImage, id: NodeId) -> bool {
         let now = self.clock.monotonic();

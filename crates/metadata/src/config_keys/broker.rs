@@ -15,7 +15,8 @@ pub const BROKER: &[ConfigKey] = &[
     ConfigKey::new("authorizer.class.name", ValueType::Text, Some("")).important(Importance::Low).refused(),
     ConfigKey::new("auto.create.topics.enable", ValueType::Boolean, Some("true")).important(Importance::High)
         .works("Whether a topic is created when a client first asks for it."),
-    ConfigKey::new("auto.leader.rebalance.enable", ValueType::Boolean, Some("true")).important(Importance::High),
+    ConfigKey::new("auto.leader.rebalance.enable", ValueType::Boolean, Some("true")).important(Importance::High)
+        .works("Whether the controller moves leaderships back to the preferred replicas by itself, so that brokers lead evenly."),
     ConfigKey::new("background.threads", ValueType::Int, Some("10")).bounded(Bounds::AtLeast(1)).important(Importance::High).updated(Update::ClusterWide),
     ConfigKey::new("broker.heartbeat.interval.ms", ValueType::Int, Some("2000")),
     ConfigKey::new("broker.id", ValueType::Int, Some("-1")).important(Importance::High)
@@ -98,7 +99,8 @@ pub const BROKER: &[ConfigKey] = &[
     ConfigKey::new("internal.metadata.max.batch.size.in.bytes", ValueType::Int, Some("8388608")).important(Importance::Low).internal(),
     ConfigKey::new("kafka.metrics.polling.interval.secs", ValueType::Int, Some("10")).bounded(Bounds::AtLeast(1)).important(Importance::Low),
     ConfigKey::new("kafka.metrics.reporters", ValueType::List, Some("")).important(Importance::Low),
-    ConfigKey::new("leader.imbalance.check.interval.seconds", ValueType::Long, Some("300")).bounded(Bounds::AtLeast(1)).important(Importance::High),
+    ConfigKey::new("leader.imbalance.check.interval.seconds", ValueType::Long, Some("300")).bounded(Bounds::AtLeast(1)).important(Importance::High)
+        .works("How often the controller does so; with `auto.leader.rebalance.enable`."),
     ConfigKey::new("leader.replication.throttled.rate", ValueType::Long, Some("9223372036854775807")).bounded(Bounds::AtLeast(0)).only_where_set().updated(Update::ClusterWide),
     ConfigKey::new("listener.security.protocol.map", ValueType::Text, Some("SASL_SSL:SASL_SSL,PLAINTEXT:PLAINTEXT,SSL:SSL,SASL_PLAINTEXT:SASL_PLAINTEXT")).important(Importance::Low).updated(Update::PerBroker)
         .works("The security protocol of each listener name. Only PLAINTEXT is served yet. It is read at a start; a change while the broker runs is refused.").only_by_file(),
@@ -288,7 +290,8 @@ pub const BROKER: &[ConfigKey] = &[
     ConfigKey::new("telemetry.max.bytes", ValueType::Int, Some("1048576")).bounded(Bounds::AtLeast(1)).important(Importance::Low),
     ConfigKey::new("unclean.leader.election.enable", ValueType::Boolean, Some("false")).important(Importance::High).updated(Update::ClusterWide)
         .works("Whether a replica that is not in sync may lead when no other is left: records that only others have are lost then."),
-    ConfigKey::new("unclean.leader.election.interval.ms", ValueType::Long, Some("300000")).bounded(Bounds::AtLeast(1)).internal(),
+    ConfigKey::new("unclean.leader.election.interval.ms", ValueType::Long, Some("300000")).bounded(Bounds::AtLeast(1)).internal()
+        .works("How often the controller looks for partitions without a leader whose topic allows unclean elections."),
     ConfigKey::new("unstable.api.versions.enable", ValueType::Boolean, Some("false")).important(Importance::High).internal(),
     ConfigKey::new("unstable.feature.versions.enable", ValueType::Boolean, Some("false")).important(Importance::High).internal(),
 ];
