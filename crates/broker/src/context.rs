@@ -6,9 +6,10 @@ use std::sync::{Arc, OnceLock};
 use ottla_protocol::messages::{ApiKey, KafkaString};
 use ottla_protocol::time::MonotonicTime;
 
-use crate::access::principal::ANONYMOUS;
+use crate::access::principal::Principal;
 
-/// A client connection, as far as handlers need it.
+/// A client connection, as far as handlers need it. Of a forwarded request it is the connection of the broker that forwards,
+/// with the client's address and principal.
 #[derive(Debug)]
 pub struct Connection {
     /// Unique in this process.
@@ -19,6 +20,7 @@ pub struct Connection {
     /// The local address of the connection, to which the client has connected.
     pub local: SocketAddr,
     pub peer: SocketAddr,
+    pub principal: Principal,
     /// Set by the client's first `ApiVersions` request of version 3 or later.
     pub software: OnceLock<ClientSoftware>,
 }
@@ -62,8 +64,8 @@ impl RequestContext {
         self.client_id.as_ref().map_or("", KafkaString::as_str)
     }
 
-    /// The principal of the client: anonymous, as there is no authentication yet.
-    pub fn principal(&self) -> &'static str {
-        ANONYMOUS
+    /// The principal of the client: anonymous, as there is no authentication yet, unless a broker has forwarded the request.
+    pub fn principal(&self) -> &Principal {
+        &self.connection.principal
     }
 }

@@ -308,7 +308,10 @@ fn encode_parts(
     let mut parts = Vec::with_capacity(1 + rest.len());
     parts.push(Part::from(front));
     parts.extend(rest);
-    Ok(Reply { parts })
+    Ok(Reply {
+        parts,
+        is_not_controller: false,
+    })
 }
 
 /// The APIs of a listener with this role.

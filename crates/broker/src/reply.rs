@@ -14,6 +14,8 @@ use crate::process::held_files::HeldFile;
 pub struct Reply {
     /// In the order they are sent; none for a request that gets no answer (Produce with acks=0).
     pub parts: Vec<Part>,
+    /// Whether it says that another controller is the active one.
+    pub is_not_controller: bool,
 }
 
 /// A part of a response.

@@ -32,8 +32,11 @@ macro_rules! serve_apis {
                     let request = messages::$request::read(&mut body, context.version)
                         .map_err(Refused::Body)?;
                     let response = serve_apis!(@$how $module::handle(&broker, &context, request));
-                    errors::count(&broker.metrics, context.api, &response);
-                    encode(&context, context.version, |out, version| response.write(out, version))
+                    let is_not_controller = errors::count(&broker.metrics, context.api, &response);
+                    let reply = encode(&context, context.version, |out, version| {
+                        response.write(out, version)
+                    })?;
+                    Ok(Reply { is_not_controller, ..reply })
                 })*
                 _ => Err(Refused::NotServed),
             }

@@ -5,20 +5,23 @@
 use std::path::Path;
 use std::time::Duration;
 
+use bytes::{Bytes, BytesMut};
 use ottla_broker::Running;
 use ottla_broker::config::BrokerConfig;
 use ottla_broker::process::clock::Clock;
-use ottla_client::{Connection, Options};
+use ottla_client::{Connection, Options, Request};
 use ottla_metadata::{MetadataImage, Partition};
+use ottla_protocol::frame::{LENGTH_BYTES, RequestHead, write_request};
 use ottla_protocol::ids::{NodeId, PartitionIndex, Uuid};
 use ottla_protocol::messages::alter_partition_request::{self, BrokerState};
 use ottla_protocol::messages::broker_registration_request::{Feature, Listener};
 use ottla_protocol::messages::create_topics_request::{CreatableReplicaAssignment, CreatableTopic};
 use ottla_protocol::messages::{
-    AllocateProducerIdsRequestData, AlterPartitionRequestData, AlterPartitionResponseData,
+    AllocateProducerIdsRequestData, AlterPartitionRequestData, AlterPartitionResponseData, ApiKey,
     AssignReplicasToDirsRequestData, BrokerHeartbeatRequestData, BrokerRegistrationRequestData,
-    CreateTopicsRequestData, ErrorCode, KafkaString, UnregisterBrokerRequestData,
-    assign_replicas_to_dirs_request,
+    CreateTopicsRequestData, CreateTopicsResponseData, DefaultPrincipalDataData,
+    DescribeQuorumRequestData, EnvelopeRequestData, ErrorCode, KafkaString, ResponseHeaderData,
+    UnregisterBrokerRequestData, assign_replicas_to_dirs_request,
 };
 
 /// The broker that joins.
@@ -271,5 +274,116 @@ async fn a_broker_gets_producer_ids_reports_its_directories_and_is_forgotten() {
     assert_eq!(again.error_code, ErrorCode::BrokerIdNotRegistered.code());
     let answer = controller.call(&allocate).await.unwrap();
     assert_eq!(answer.error_code, ErrorCode::StaleBrokerEpoch.code());
+    running.shut_down().await;
+}
+
+/// An envelope with a request of the client `User:alice` at 10.0.0.9.
+fn envelope<R: Request>(request: &R, head: &RequestHead) -> EnvelopeRequestData {
+    let mut inner = BytesMut::new();
+    write_request(&mut inner, head, |out| request.encode(out, head.version)).unwrap();
+    let principal = DefaultPrincipalDataData::default()
+        .with_type(KafkaString::from_static("User"))
+        .with_name(KafkaString::from_static("alice"));
+    let mut bytes = BytesMut::from(&[0, 0][..]);
+    principal.write(&mut bytes, 0).unwrap();
+    EnvelopeRequestData::default()
+        .with_request_data(inner.split_off(LENGTH_BYTES).freeze())
+        .with_request_principal(Some(bytes.freeze()))
+        .with_client_host_address(Bytes::from_static(&[10, 0, 0, 9]))
+}
+
+fn head(api: ApiKey, version: i16) -> RequestHead {
+    RequestHead {
+        api,
+        version,
+        correlation_id: 4711,
+        client_id: None,
+    }
+}
+
+#[tokio::test]
+async fn a_broker_forwards_requests_of_its_clients() {
+    let directory = tempfile::tempdir().unwrap();
+    let running = start(directory.path(), LONG).await;
+    let controller = connect(&running, "CONTROLLER").await;
+    let topic = CreatableTopic::default()
+        .with_name(KafkaString::from_static("forwarded"))
+        .with_num_partitions(3)
+        .with_replication_factor(1);
+    let create = CreateTopicsRequestData::default().with_topics(vec![topic]);
+    let wrapped = envelope(&create, &head(ApiKey::CreateTopics, 7));
+    let answer = controller.call(&wrapped).await.unwrap();
+    assert_eq!(answer.error_code, 0);
+    let mut content = answer.response_data.unwrap();
+    let header = ResponseHeaderData::read(&mut content, 1).unwrap();
+    assert_eq!(header.correlation_id, 4711);
+    let created = CreateTopicsResponseData::read(&mut content, 7).unwrap();
+    assert!(content.is_empty());
+    assert_eq!(
+        (
+            created.topics[0].error_code,
+            created.topics[0].num_partitions
+        ),
+        (0, 3)
+    );
+    assert!(
+        running
+            .broker
+            .controller
+            .image()
+            .topic("forwarded")
+            .is_some()
+    );
+    running.shut_down().await;
+}
+
+#[tokio::test]
+async fn an_envelope_that_makes_no_sense_is_refused_with_kafkas_codes() {
+    let directory = tempfile::tempdir().unwrap();
+    let running = start(directory.path(), LONG).await;
+    let controller = connect(&running, "CONTROLLER").await;
+    let describe = DescribeQuorumRequestData::default();
+    let good = || envelope(&describe, &head(ApiKey::DescribeQuorum, 2));
+    let registration = registration(&running, 1);
+    let inner = envelope(&good(), &head(ApiKey::Envelope, 0));
+    let mut cut_off = good();
+    cut_off
+        .request_data
+        .truncate(cut_off.request_data.len() - 1);
+    let cases = [
+        (good(), ErrorCode::None),
+        (
+            good().with_request_principal(None),
+            ErrorCode::PrincipalDeserializationFailure,
+        ),
+        (
+            good().with_request_principal(Some(Bytes::from_static(&[0, 1, 1, 1, 0, 0]))),
+            ErrorCode::PrincipalDeserializationFailure,
+        ),
+        (
+            good().with_client_host_address(Bytes::from_static(&[1, 2, 3])),
+            ErrorCode::InvalidRequest,
+        ),
+        (inner, ErrorCode::InvalidRequest),
+        (
+            envelope(&registration, &head(ApiKey::BrokerRegistration, 4)),
+            ErrorCode::InvalidRequest,
+        ),
+        (
+            good().with_request_data(Bytes::from_static(&[0])),
+            ErrorCode::UnsupportedVersion,
+        ),
+        (cut_off, ErrorCode::UnsupportedVersion),
+        // Forwardable, but not served yet.
+        (
+            envelope(&describe, &head(ApiKey::AlterUserScramCredentials, 0)),
+            ErrorCode::UnsupportedVersion,
+        ),
+    ];
+    for (number, (wrapped, code)) in cases.into_iter().enumerate() {
+        let answer = controller.call(&wrapped).await.unwrap();
+        assert_eq!(answer.error_code, code.code(), "case {number}");
+        assert_eq!(answer.response_data.is_some(), code == ErrorCode::None);
+    }
     running.shut_down().await;
 }

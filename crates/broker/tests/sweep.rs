@@ -1,4 +1,5 @@
-//! Every announced API in every version, with valid, truncated and damaged bodies, against a running broker.
+//! Every announced API in every version, with valid, truncated and damaged bodies, against a running broker
+//! and its controller.
 //!
 //! The oracle is the codec: a body that decodes gets an answer that decodes whole, one that does not closes the
 //! connection. Nothing may panic, and the broker must answer the next request whatever came before. Requests that
@@ -19,7 +20,7 @@ use std::time::Duration;
 
 use bytes::{BufMut, Bytes, BytesMut};
 use ottla_broker::config::BrokerConfig;
-use ottla_broker::handlers::SERVED;
+use ottla_broker::handlers::{SERVED, controller};
 use ottla_broker::process::clock::Clock;
 use ottla_protocol::api_key;
 use ottla_protocol::messages::by_api::{self, Message};
@@ -49,22 +50,50 @@ async fn every_api_answers_what_decodes_and_closes_on_what_does_not() {
     let mut config = BrokerConfig::embedded(directory.path().to_owned(), 0);
     config.groups.commit_timeout = Duration::from_secs(1);
     let running = ottla_broker::start(config, Clock::start()).await.unwrap();
-    let address = running.addresses[0].1;
-    let swept = tokio::task::spawn_blocking(move || sweep(address)).await;
+    let clients = running.addresses[0].1;
+    let controllers = running.controller_addresses[0].1;
+    let swept = tokio::task::spawn_blocking(move || {
+        let topic = Topic::create(&mut Client::new(clients));
+        serves_only_its_own(clients, SERVED, &topic);
+        serves_only_its_own(controllers, controller::SERVED, &topic);
+        let sent = sweep(clients, SERVED, &topic);
+        (sent, sweep(controllers, controller::SERVED, &topic))
+    });
+    let (to_broker, to_controller) = swept.await.unwrap();
     assert_eq!(PANICS.load(Ordering::SeqCst), 0, "something panicked");
-    assert!(swept.unwrap() > 1000, "the sweep sent next to nothing");
+    assert!(
+        to_broker.min(to_controller) > 1000,
+        "the sweep sent next to nothing"
+    );
     running.shut_down().await;
 }
 
-/// Sends everything; returns how many requests that was.
-fn sweep(address: SocketAddr) -> usize {
+/// A listener closes the connection on requests that only the other listener serves.
+fn serves_only_its_own(address: SocketAddr, served: &[ApiKey], topic: &Topic) {
+    let all = SERVED.iter().chain(controller::SERVED);
+    for api in all.filter(|api| !served.contains(api)) {
+        let version = *api_key::versions(*api).end();
+        for request in requests(*api, version, topic) {
+            let mut body = BytesMut::new();
+            if request.write(&mut body, version).is_err() {
+                continue;
+            }
+            let mut stream = Client::new(address).connect();
+            let case = Case { api: *api, version };
+            stream.write_all(&framed(case, 1, &body)).unwrap();
+            assert!(read_frame(&mut stream).is_none(), "{api:?} is answered");
+        }
+    }
+}
+
+/// Sends everything to a listener that serves these APIs; returns how many requests that was.
+fn sweep(address: SocketAddr, served: &[ApiKey], topic: &Topic) -> usize {
     let mut client = Client::new(address);
-    let topic = Topic::create(&mut client);
     let mut numbers = Numbers(0x0771_1a00_5eed);
     let mut sent = 0;
-    for api in SERVED {
+    for api in served {
         for version in api_key::versions(*api) {
-            for request in requests(*api, version, &topic) {
+            for request in requests(*api, version, topic) {
                 let mut body = BytesMut::new();
                 if request.write(&mut body, version).is_err() {
                     continue;

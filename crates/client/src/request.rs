@@ -91,6 +91,7 @@ requests! {
     AssignReplicasToDirs 0..=0:
         AssignReplicasToDirsRequestData => AssignReplicasToDirsResponseData;
     UnregisterBroker 0..=0: UnregisterBrokerRequestData => UnregisterBrokerResponseData;
+    Envelope 0..=0: EnvelopeRequestData => EnvelopeResponseData;
     DescribeProducers 0..=0: DescribeProducersRequestData => DescribeProducersResponseData;
     ConsumerGroupDescribe 0..=1:
         ConsumerGroupDescribeRequestData => ConsumerGroupDescribeResponseData;

@@ -1,20 +1,36 @@
 //! Finds the errors in an answer, which are counted by API and code.
+//!
+//! All APIs that a broker may forward to the controller are among them.
 
 use std::any::Any;
 
 use ottla_protocol::messages::{
-    ApiKey, CreatePartitionsResponseData, CreateTopicsResponseData, DeleteTopicsResponseData,
-    FetchResponseData, FindCoordinatorResponseData, HeartbeatResponseData,
-    InitProducerIdResponseData, JoinGroupResponseData, LeaveGroupResponseData,
-    ListOffsetsResponseData, MetadataResponseData, OffsetCommitResponseData,
+    AllocateProducerIdsResponseData, AlterConfigsResponseData,
+    AlterPartitionReassignmentsResponseData, ApiKey, CreatePartitionsResponseData,
+    CreateTopicsResponseData, DeleteTopicsResponseData, DescribeQuorumResponseData,
+    ElectLeadersResponseData, ErrorCode, FetchResponseData, FindCoordinatorResponseData,
+    HeartbeatResponseData, IncrementalAlterConfigsResponseData, InitProducerIdResponseData,
+    JoinGroupResponseData, LeaveGroupResponseData, ListOffsetsResponseData,
+    ListPartitionReassignmentsResponseData, MetadataResponseData, OffsetCommitResponseData,
     OffsetFetchResponseData, ProduceResponseData, SyncGroupResponseData,
+    UnregisterBrokerResponseData, UpdateFeaturesResponseData,
 };
 
 use super::Metrics;
 
-/// Counts the errors in an answer. APIs that are not listed in this file are not counted.
-pub fn count(metrics: &Metrics, api: ApiKey, response: &dyn Any) {
-    each(response, &mut |code| metrics.error(api, code));
+/// Counts the errors in an answer. APIs that are not listed in this file are not counted. Returns whether the answer says
+/// that another controller is the active one.
+pub fn count(metrics: &Metrics, api: ApiKey, response: &dyn Any) -> bool {
+    let not_controller = match api {
+        ApiKey::DescribeQuorum => ErrorCode::NotLeaderOrFollower,
+        _ => ErrorCode::NotController,
+    };
+    let mut is_not_controller = false;
+    each(response, &mut |code| {
+        metrics.error(api, code);
+        is_not_controller |= code == not_controller.code();
+    });
+    is_not_controller
 }
 
 fn each(response: &dyn Any, note: &mut dyn FnMut(i16)) {
@@ -85,15 +101,62 @@ fn each_by_group_or_topic(response: &dyn Any, note: &mut dyn FnMut(i16)) {
             .results
             .iter()
             .for_each(|topic| note(topic.error_code));
+    } else {
+        each_of_admin(response, note);
+    }
+}
+
+fn each_of_admin(response: &dyn Any, note: &mut dyn FnMut(i16)) {
+    if let Some(response) = response.downcast_ref::<AlterConfigsResponseData>() {
+        let resources = response.responses.iter();
+        resources.for_each(|resource| note(resource.error_code));
+    } else if let Some(response) = response.downcast_ref::<IncrementalAlterConfigsResponseData>() {
+        let resources = response.responses.iter();
+        resources.for_each(|resource| note(resource.error_code));
+    } else if let Some(response) = response.downcast_ref::<ElectLeadersResponseData>() {
+        note(response.error_code);
+        let topics = response.replica_election_results.iter();
+        topics
+            .flat_map(|topic| &topic.partition_result)
+            .for_each(|partition| note(partition.error_code));
+    } else if let Some(response) =
+        response.downcast_ref::<AlterPartitionReassignmentsResponseData>()
+    {
+        note(response.error_code);
+        let topics = response.responses.iter();
+        topics
+            .flat_map(|topic| &topic.partitions)
+            .for_each(|partition| note(partition.error_code));
+    } else if let Some(response) = response.downcast_ref::<ListPartitionReassignmentsResponseData>()
+    {
+        note(response.error_code);
+    } else if let Some(response) = response.downcast_ref::<UpdateFeaturesResponseData>() {
+        note(response.error_code);
+        let results = response.results.iter();
+        results.for_each(|feature| note(feature.error_code));
+    } else if let Some(response) = response.downcast_ref::<UnregisterBrokerResponseData>() {
+        note(response.error_code);
+    } else if let Some(response) = response.downcast_ref::<DescribeQuorumResponseData>() {
+        note(response.error_code);
+        let topics = response.topics.iter();
+        topics
+            .flat_map(|topic| &topic.partitions)
+            .for_each(|partition| note(partition.error_code));
+    } else if let Some(response) = response.downcast_ref::<AllocateProducerIdsResponseData>() {
+        note(response.error_code);
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use ottla_protocol::messages::FetchResponseData;
     use ottla_protocol::messages::fetch_response::{FetchableTopicResponse, PartitionData};
+    use ottla_protocol::messages::{
+        ApiKey, DescribeQuorumResponseData, ErrorCode, FetchResponseData,
+        UnregisterBrokerResponseData,
+    };
 
-    use super::each;
+    use super::{count, each};
+    use crate::metrics::Metrics;
 
     #[test]
     fn errors_of_partitions_are_found() {
@@ -104,5 +167,16 @@ mod tests {
         let mut codes = Vec::new();
         each(&response, &mut |code| codes.push(code));
         assert_eq!(codes, [0, 0, 3]);
+    }
+    #[test]
+    fn an_answer_may_say_that_another_controller_is_active() {
+        let metrics = Metrics::new(&[ApiKey::UnregisterBroker, ApiKey::DescribeQuorum]);
+        let [moved, stale] = [ErrorCode::NotController, ErrorCode::StaleBrokerEpoch]
+            .map(|code| UnregisterBrokerResponseData::default().with_error_code(code.code()));
+        assert!(count(&metrics, ApiKey::UnregisterBroker, &moved));
+        assert!(!count(&metrics, ApiKey::UnregisterBroker, &stale));
+        let not_leader = ErrorCode::NotLeaderOrFollower.code();
+        let quorum = DescribeQuorumResponseData::default().with_error_code(not_leader);
+        assert!(count(&metrics, ApiKey::DescribeQuorum, &quorum));
     }
 }

@@ -19,6 +19,7 @@ use tokio::task::JoinSet;
 use super::closed_log::Fault;
 use super::connection::{Closed, ConnectionSettings, Session};
 use super::limits::{Admission, ConnectionLimits};
+use crate::access::principal::Principal;
 use crate::broker::Broker;
 use crate::context::{Connection, ListenerRole};
 use crate::drivers::stopping::stopped;
@@ -176,6 +177,7 @@ impl Listener {
             role: self.role,
             local,
             peer,
+            principal: Principal::anonymous(),
             software: std::sync::OnceLock::new(),
         });
         Some(Session::new(

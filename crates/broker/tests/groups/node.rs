@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use ottla_broker::Broker;
+use ottla_broker::access::principal::Principal;
 use ottla_broker::config::BrokerConfig;
 use ottla_broker::context::{Connection, ListenerRole, RequestContext};
 use ottla_broker::drivers::controller::controller;
@@ -81,6 +82,7 @@ pub fn start_with(directory: &Path, adjust: impl FnOnce(&mut BrokerConfig)) -> N
         role: ListenerRole::Broker,
         local,
         peer: local,
+        principal: Principal::anonymous(),
         software: OnceLock::new(),
     };
     Node {

@@ -2,6 +2,7 @@
 
 use std::sync::{Arc, OnceLock};
 
+use ottla_broker::access::principal::Principal;
 use ottla_broker::context::{Connection, ListenerRole, RequestContext};
 use ottla_protocol::api_key;
 use ottla_protocol::messages::ApiKey;
@@ -16,6 +17,7 @@ pub fn context(api: ApiKey) -> RequestContext {
         role: ListenerRole::Broker,
         local,
         peer: local,
+        principal: Principal::anonymous(),
         software: OnceLock::new(),
     };
     RequestContext {

@@ -1,16 +1,18 @@
 //! Valid requests of every served API: what clients send, and Kafka's own encodings with every field filled.
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use ottla_protocol::api_key;
+use ottla_protocol::frame::{LENGTH_BYTES, RequestHead, write_request};
 use ottla_protocol::ids::Uuid;
 use ottla_protocol::messages::by_api::{self, Message};
 use ottla_protocol::messages::{
     ApiKey, ApiVersionsRequestData, CreateTopicsRequestData, CreateTopicsResponseData,
-    DescribeConfigsRequestData, DescribeGroupsRequestData, FetchRequestData,
-    FindCoordinatorRequestData, JoinGroupRequestData, KafkaString, LeaveGroupRequestData,
-    ListOffsetsRequestData, MetadataRequestData, OffsetCommitRequestData, OffsetFetchRequestData,
-    ProduceRequestData, ProduceResponseData, create_topics_request, describe_configs_request,
-    fetch_request, join_group_request, leave_group_request, list_offsets_request, metadata_request,
+    DefaultPrincipalDataData, DescribeConfigsRequestData, DescribeGroupsRequestData,
+    DescribeQuorumRequestData, EnvelopeRequestData, FetchRequestData, FindCoordinatorRequestData,
+    JoinGroupRequestData, KafkaString, LeaveGroupRequestData, ListOffsetsRequestData,
+    MetadataRequestData, OffsetCommitRequestData, OffsetFetchRequestData, ProduceRequestData,
+    ProduceResponseData, create_topics_request, describe_configs_request, fetch_request,
+    join_group_request, leave_group_request, list_offsets_request, metadata_request,
     offset_commit_request, offset_fetch_request, produce_request,
 };
 use ottla_protocol::records::{BatchBuilder, BatchOptions};
@@ -189,6 +191,7 @@ impl Topic {
                 let member = leave_group_request::MemberIdentity::default();
                 Box::new(LeaveGroupRequestData::default().with_members(vec![member]))
             }
+            ApiKey::Envelope => Box::new(envelope()),
             ApiKey::ApiVersions if version >= 3 => Box::new(
                 ApiVersionsRequestData::default()
                     .with_client_software_name(text("sweep"))
@@ -207,6 +210,29 @@ impl Topic {
         let resources = vec![resource(2, self.name.clone()), resource(4, text("1"))];
         DescribeConfigsRequestData::default().with_resources(resources)
     }
+}
+
+/// A request for the state of the quorum, which a broker forwards.
+fn envelope() -> EnvelopeRequestData {
+    let (api, version) = (ApiKey::DescribeQuorum, 2);
+    let mut inner = BytesMut::new();
+    let head = RequestHead {
+        api,
+        version,
+        correlation_id: 7,
+        client_id: None,
+    };
+    let request = DescribeQuorumRequestData::default();
+    write_request(&mut inner, &head, |out| request.write(out, version)).unwrap();
+    let principal = DefaultPrincipalDataData::default()
+        .with_type(text("User"))
+        .with_name(text("a"));
+    let mut bytes = BytesMut::from(&[0, 0][..]);
+    principal.write(&mut bytes, 0).unwrap();
+    EnvelopeRequestData::default()
+        .with_request_data(inner.split_off(LENGTH_BYTES).freeze())
+        .with_request_principal(Some(bytes.freeze()))
+        .with_client_host_address(Bytes::from_static(&[127, 0, 0, 1]))
 }
 
 /// The requests of an API that are swept in a version.
