@@ -2,7 +2,7 @@
 //!
 //! Everything here is either immutable, behind its own owner (a task that takes messages), or a counter.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use ottla_log::files::disk::Disk;
@@ -58,6 +58,8 @@ pub struct Broker {
     /// The changes of ISRs for the controller.
     pub isr_changes: Arc<IsrChanges>,
     ready: AtomicBool,
+    /// See [`Broker::epoch`].
+    epoch: AtomicI64,
     /// The buffers into which records are read.
     pub read_buffers: Arc<ReadBuffers>,
     /// Loads records that are not in the page cache.
@@ -116,6 +118,7 @@ impl Broker {
             drivers: Drivers::new(Arc::clone(&replicas)),
             replicas,
             ready: AtomicBool::new(false),
+            epoch: AtomicI64::new(-1),
             closed_log: ClosedLog::default(),
             producer_ids: ProducerIds::default(),
             refused_transactions: RefusedTransactions::default(),
@@ -125,6 +128,16 @@ impl Broker {
     /// Whether clients are served.
     pub fn is_ready(&self) -> bool {
         self.ready.load(Ordering::Acquire)
+    }
+
+    /// The epoch of the registration of this process; -1 before there is one.
+    pub fn epoch(&self) -> i64 {
+        self.epoch.load(Ordering::Acquire)
+    }
+
+    /// The controller has registered this process at `epoch`.
+    pub fn set_epoch(&self, epoch: i64) {
+        self.epoch.store(epoch, Ordering::Release);
     }
 
     /// Sets whether clients are served.

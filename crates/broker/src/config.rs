@@ -472,6 +472,26 @@ fn groups(values: &Values) -> GroupsConfig {
     }
 }
 
+/// What a node that may stay alone is warned of.
+fn needed_brokers(config: &BrokerConfig) -> Vec<String> {
+    let mut warnings = Vec::new();
+    let offsets = config.groups.offsets_replication_factor;
+    if offsets > 1 {
+        warnings.push(format!(
+            "offsets.topic.replication.factor is {offsets}: __consumer_offsets cannot be created and no group will work \
+             before there are {offsets} brokers; for one node, set offsets.topic.replication.factor=1"
+        ));
+    }
+    let default = config.topics.replication_factor;
+    if default > 1 {
+        warnings.push(format!(
+            "default.replication.factor is {default}: before there are {default} brokers, a topic is created only if the \
+             request names fewer replicas; for one node, set default.replication.factor=1"
+        ));
+    }
+    warnings
+}
+
 fn warnings(notes: &Notes, config: &BrokerConfig) -> Vec<String> {
     let mut warnings = Vec::new();
     if !notes.without_effect.is_empty() {
@@ -486,19 +506,8 @@ fn warnings(notes: &Notes, config: &BrokerConfig) -> Vec<String> {
             notes.unknown.join(", ")
         ));
     }
-    if config.groups.offsets_replication_factor > 1 {
-        warnings.push(format!(
-            "offsets.topic.replication.factor is {}, but there is one node: __consumer_offsets cannot be created \
-             and no group will work; set offsets.topic.replication.factor=1",
-            config.groups.offsets_replication_factor
-        ));
-    }
-    if config.topics.replication_factor > 1 {
-        warnings.push(format!(
-            "default.replication.factor is {}, but there is one node: a topic is created only if the request names \
-             one replica; set default.replication.factor=1",
-            config.topics.replication_factor
-        ));
+    if config.quorum.roles == Roles::BrokerAndController {
+        warnings.extend(needed_brokers(config));
     }
     warnings
 }

@@ -67,6 +67,7 @@ use ottla_protocol::messages::{self, ProduceRequestData, ProtocolError};
 use ottla_protocol::{api_key, api_key::ApiKey, frame};
 
 use crate::broker::Broker;
+use crate::cluster::forward;
 use crate::context::{ListenerRole, RequestContext};
 use crate::metrics::errors;
 use crate::network::limits::Reservation;
@@ -207,9 +208,30 @@ async fn answer_by_role(
     }
     match (context.connection.role, context.api) {
         (ListenerRole::Broker, ApiKey::Fetch) => fetch_reply(&broker, &context, body).await,
+        (ListenerRole::Broker, api) if forward::is_forwarded(api) => {
+            forwarded(broker, context, body).await
+        }
         (ListenerRole::Broker, _) => answer(broker, context, body).await,
         (ListenerRole::Controller, _) => controller::answer(broker, context, body).await,
     }
+}
+
+/// Answers a request that belongs to the active controller.
+async fn forwarded(
+    broker: Arc<Broker>,
+    context: RequestContext,
+    body: Bytes,
+) -> Result<Reply, Refused> {
+    if let Some(controller) = broker.controller.remote()
+        && let Ok(response) = forward::forward(controller, &context, body.clone()).await
+    {
+        return encode(&context, context.version, |out, _| {
+            out.extend_from_slice(&response);
+            Ok(())
+        });
+    }
+    // The controller is here; or there is none, and each handler has its answer for that.
+    answer(broker, context, body).await
 }
 
 impl Produce {

@@ -1,10 +1,12 @@
 //! Start-up and shutdown: the order in which the parts of a broker are started and stopped.
 
+mod cluster;
 mod directories;
 mod first_records;
 mod listen;
 pub mod lock;
 mod metadata_log;
+mod observed;
 mod refusals;
 mod threads;
 mod unserved_state;
@@ -14,30 +16,30 @@ use std::net::SocketAddr;
 use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
-use ottla_controller::Settings;
+use ottla_controller::brokers::Registration;
 use ottla_metadata::Endpoint;
 use ottla_protocol::ids::Uuid;
-use ottla_protocol::messages::KafkaString;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
-use tokio::task::JoinSet;
+use tokio::task::{JoinHandle, JoinSet};
 
+use self::cluster::Metadata;
 use self::listen::{bind, bind_controllers, bind_http, telling_http};
 use self::lock::DirectoryLock;
 pub use self::refusals::{DirectoryError, StartError};
-use self::threads::{follow_controller, run_controller, watch_disks};
+use self::threads::watch_disks;
 use self::unserved_state::UnservedState;
 use crate::broker::Broker;
-use crate::cluster::sessions::{self, Sessions};
-use crate::cluster::{assign_directories, isr_changes, registration};
+use crate::cluster::lifecycle::Lifecycle;
+use crate::cluster::{assign_directories, isr_changes, registration, sessions};
 use crate::config::{BrokerConfig, HostPort};
 use crate::config_changes;
 use crate::context::ListenerRole;
 use crate::coordinators;
 use crate::drivers::disk_work::{LOOK, blocking};
 use crate::drivers::due_elections;
+use crate::drivers::fetchers;
 use crate::drivers::opening::LogsError;
-use crate::drivers::{controller, fetchers};
 use crate::handlers;
 use crate::http;
 use crate::network::Listener;
@@ -63,10 +65,10 @@ pub struct Running {
     pub http_address: Option<SocketAddr>,
     /// Whether the log directories were new, and have been formatted.
     pub is_new: bool,
-    /// The epoch of this registration.
-    epoch: i64,
     shutdown: watch::Sender<bool>,
     tasks: JoinSet<()>,
+    /// The task that beats; setting the flag lets it leave the cluster.
+    life: Option<(watch::Sender<bool>, JoinHandle<()>)>,
     /// Ends the thread that watches [`DiskWork`](crate::drivers::disk_work::DiskWork).
     _watching: mpsc::Sender<()>,
     /// Held until everything is closed.
@@ -86,23 +88,10 @@ pub async fn start(config: BrokerConfig, clock: Clock) -> Result<Running, StartE
         Some(address) => Some(bind_http(address, &config).await?),
         None => None,
     };
-    let (config, opened) = blocking(move || {
-        let opened = metadata_log::open(&config, clock);
-        (config, opened)
-    })
-    .await;
-    let opened = opened?;
-    let config = telling_http(config.without_directories(opened.offline), http.as_ref());
-    let (status, view) = (opened.log.follow_status(), opened.log.follow_view());
-    let session = config.metadata.broker_session;
-    let sessions = Arc::new(Sessions::new(config.node_id, session, clock));
-    let settings = controller_settings(&config);
-    let (controller, owner, follower) =
-        controller::controller(opened.image, settings, opened.log, sessions);
-    let cluster_id = KafkaString::from(opened.cluster_id);
+    let opened = cluster::open(config, clock).await?;
+    let config = telling_http(opened.config, http.as_ref());
+    let (cluster_id, controller) = (opened.cluster_id, opened.controller);
     let broker = Broker::new(config, clock, cluster_id, controller, handlers::served);
-    let is_first = broker.quorum.set(status).is_ok() && broker.metadata_log.set(view).is_ok();
-    assert!(is_first, "a broker has one metadata log");
     let (shutdown, stopping) = watch::channel(false);
     let mut running = Running {
         addresses: addresses(&listeners),
@@ -110,21 +99,34 @@ pub async fn start(config: BrokerConfig, clock: Clock) -> Result<Running, StartE
         broker: Arc::clone(&broker),
         http_address: None,
         is_new: opened.is_new,
-        epoch: -1,
         shutdown,
         tasks: JoinSet::new(),
+        life: None,
         _watching: watch_disks(&broker).map_err(StartError::Thread)?,
         _locks: opened.locks,
     };
     running.serve_http(http, &stopping);
-    let previous_epoch = load_partitions(&broker, &opened.directories).await?;
-    refuse_unserved_state(&broker).await?;
-    config_changes::warn_of_stored(&broker.controller.image());
-    run_controller(&broker, owner).map_err(StartError::Thread)?;
-    follow_controller(&broker, follower).map_err(StartError::Thread)?;
-    let last = (opened.directories, previous_epoch);
-    running.epoch = join_cluster(&broker, &listeners, last).await?;
+    let registration = identify(&broker, &listeners, opened.directories).await?;
+    let mut lifecycle = match opened.metadata {
+        Metadata::Own(own) => {
+            own.show(&broker);
+            load_partitions(&broker).await?;
+            own.run(&broker)?;
+            Lifecycle::register(Arc::clone(&broker), registration).await?
+        }
+        // The image in which this process is registered comes first: the last process may have led partitions.
+        Metadata::Elsewhere(mut observed) => {
+            let lifecycle = Lifecycle::register(Arc::clone(&broker), registration).await?;
+            observed.until_registered(&broker).await?;
+            load_partitions(&broker).await?;
+            let observing = observed.run(&broker, stopping.clone())?;
+            running.tasks.spawn(observing);
+            lifecycle
+        }
+    };
+    lifecycle.unfence().await?;
     running.follow_metadata(&stopping);
+    running.live(lifecycle);
     let fencing = sessions::fence_silent(Arc::clone(&broker), stopping.clone());
     running.tasks.spawn(fencing);
     listeners.extend(controllers);
@@ -140,12 +142,26 @@ fn addresses(listeners: &[Listener]) -> Vec<(String, SocketAddr)> {
     bound.collect()
 }
 
-/// Opens the partitions that the metadata knows. Returns the epoch with which the last process shut down cleanly, or -1.
-async fn load_partitions(broker: &Arc<Broker>, directories: &[Uuid]) -> Result<i64, LogsError> {
-    for (directory, id) in broker.replicas.directories().iter().zip(directories) {
+/// Gives the log directories their ids, and makes the registration of this process.
+async fn identify(
+    broker: &Arc<Broker>,
+    listeners: &[Listener],
+    directories: Vec<Uuid>,
+) -> Result<Registration, LogsError> {
+    for (directory, id) in broker.replicas.directories().iter().zip(&directories) {
         let known = directory.id.get_or_init(|| *id);
         assert_eq!(known, id, "a log directory has one id");
     }
+    let replicas = Arc::clone(&broker.replicas);
+    let previous_epoch = blocking(move || replicas.node().previous_epoch()).await?;
+    let (config, image) = (&broker.config, broker.controller.image());
+    let endpoints = endpoints(config, listeners);
+    let last = (directories, previous_epoch);
+    Ok(registration::registration(config, &image, endpoints, last))
+}
+
+/// Opens the partitions that the metadata knows, and refuses what this release cannot serve.
+async fn load_partitions(broker: &Arc<Broker>) -> Result<(), StartError> {
     let storage = &broker.config.storage;
     let intervals = Intervals {
         retention: storage.retention_check_interval,
@@ -155,14 +171,11 @@ async fn load_partitions(broker: &Arc<Broker>, directories: &[Uuid]) -> Result<i
         initial_delay: storage.initial_task_delay,
     };
     let drivers = Arc::clone(&broker.drivers);
-    let replicas = Arc::clone(&broker.replicas);
     let image = broker.controller.image();
-    blocking(move || {
-        let previous_epoch = replicas.node().previous_epoch()?;
-        drivers.load(&image, intervals)?;
-        Ok(previous_epoch)
-    })
-    .await
+    blocking(move || drivers.load(&image, intervals)).await?;
+    refuse_unserved_state(broker).await?;
+    config_changes::warn_of_stored(&broker.controller.image());
+    Ok(())
 }
 
 /// Refuses a start with state that this release would break. A refused start closes the logs with the epoch of the last
@@ -192,23 +205,10 @@ async fn refuse_unserved_state(broker: &Arc<Broker>) -> Result<(), StartError> {
     }
 }
 
-fn controller_settings(config: &BrokerConfig) -> Settings {
-    Settings {
-        default_partitions: config.topics.partitions,
-        default_replication_factor: config.topics.replication_factor,
-        delete_topics: config.topics.delete,
-        statics: config.statics.clone(),
-    }
-}
-
-/// Registers the broker, ends its fencing, and returns its epoch.
-async fn join_cluster(
-    broker: &Broker,
-    listeners: &[Listener],
-    last: (Vec<Uuid>, i64),
-) -> Result<i64, StartError> {
+/// The addresses at which other nodes and clients reach the listeners.
+fn endpoints(config: &BrokerConfig, listeners: &[Listener]) -> Vec<Endpoint> {
     let mut endpoints = Vec::new();
-    for (listener, configured) in listeners.iter().zip(&broker.config.network.listeners) {
+    for (listener, configured) in listeners.iter().zip(&config.network.listeners) {
         let Ok(bound) = listener.address() else {
             continue;
         };
@@ -226,15 +226,17 @@ async fn join_cluster(
             security_protocol: 0,
         });
     }
-    let config = &broker.config;
-    let epoch = registration::register(&broker.controller, config, endpoints, last).await?;
-    registration::unfence(&broker.controller, config, epoch).await?;
-    Ok(epoch)
+    endpoints
 }
 
 impl Running {
-    /// Stops accepting, answers the requests that have arrived, and closes the logs.
+    /// Leaves the cluster, stops accepting, answers the requests that have arrived, and closes the logs.
     pub async fn shut_down(mut self) {
+        if let Some((leaving, life)) = self.life.take() {
+            leaving.send_replace(true);
+            // A task that has panicked has left, too.
+            let _ = life.await;
+        }
         self.broker.set_ready(false);
         self.shutdown.send_replace(true);
         tokio::select! {
@@ -244,7 +246,7 @@ impl Running {
             }
         }
         let drivers = Arc::clone(&self.broker.drivers);
-        let epoch = self.epoch;
+        let epoch = self.broker.epoch();
         if let Err(error) = blocking(move || drivers.close(epoch)).await {
             tracing::error!(%error, "cannot close the logs; the next start recovers them");
         }
@@ -287,6 +289,12 @@ impl Running {
             Arc::clone(&self.broker),
             stopping.clone(),
         ));
+    }
+
+    /// Starts the heartbeats.
+    fn live(&mut self, lifecycle: Lifecycle) {
+        let (leaving, left) = watch::channel(false);
+        self.life = Some((leaving, tokio::spawn(lifecycle.live(left))));
     }
 
     fn accept(&mut self, listeners: Vec<Listener>, stopping: &watch::Receiver<bool>) {

@@ -30,6 +30,8 @@ pub struct Proposal {
 /// The outcome of a commit.
 #[derive(Debug)]
 pub struct Published<T> {
+    /// All records before it are in the image.
+    pub end: Offset,
     /// The committed image and its changes; `None` if no records were committed.
     pub metadata: Option<(MetadataImage, Changes)>,
     /// The replies that may leave once the image is published, in the order of their requests.
@@ -41,6 +43,7 @@ pub struct Published<T> {
 impl<T> Default for Published<T> {
     fn default() -> Self {
         Self {
+            end: Offset(0),
             metadata: None,
             replies: Vec::new(),
             unclean_elections: Vec::new(),
@@ -171,6 +174,7 @@ impl<T> Active<T> {
             unclean_elections.extend(proposed.unclean_elections);
         }
         Published {
+            end: offset,
             metadata: changes.map(|changes| (self.image().clone(), changes)),
             replies,
             unclean_elections,

@@ -47,6 +47,8 @@ pub enum Rejection {
     IneligibleReplica,
     /// The change completed a reassignment, and another replica leads now. It was made.
     NewLeaderElected,
+    /// A controller on another node has rejected it, for a reason of which only the code is known.
+    Elsewhere(ErrorCode),
 }
 
 impl Rejection {
@@ -62,6 +64,7 @@ impl Rejection {
             Self::StalePartitionEpoch => ErrorCode::InvalidUpdateVersion,
             Self::IneligibleReplica => ErrorCode::IneligibleReplica,
             Self::NewLeaderElected => ErrorCode::NewLeaderElected,
+            Self::Elsewhere(code) => code,
         }
     }
 }

@@ -133,6 +133,7 @@ impl<T> Member<T> {
         let answered = answered.map(|active| active.on_committed(end));
         let metadata = (!records.is_empty()).then(|| (self.image().clone(), changes));
         Published {
+            end,
             metadata,
             ..answered.unwrap_or_default()
         }
@@ -142,6 +143,7 @@ impl<T> Member<T> {
         let changes = Changes::between(self.image(), &image);
         self.committed = Loader::new(image.clone());
         Published {
+            end: self.end,
             metadata: Some((image, changes)),
             ..Published::default()
         }

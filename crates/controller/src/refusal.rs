@@ -129,6 +129,12 @@ pub enum Refusal {
     /// There is nothing to cancel.
     #[error("no partition reassignment is in progress")]
     NoReassignmentInProgress,
+    /// A controller on another node has refused, for a reason of which only this is known.
+    #[error("{}", message.clone().unwrap_or_else(|| format!("the controller answered {code:?}")))]
+    Elsewhere {
+        code: ErrorCode,
+        message: Option<String>,
+    },
 }
 
 /// What is wrong with the registration of a broker.
@@ -186,6 +192,7 @@ impl Refusal {
             Self::PreferredLeaderNotAvailable => ErrorCode::PreferredLeaderNotAvailable,
             Self::EligibleLeadersNotAvailable => ErrorCode::EligibleLeadersNotAvailable,
             Self::NoReassignmentInProgress => ErrorCode::NoReassignmentInProgress,
+            Self::Elsewhere { code, .. } => *code,
         }
     }
 }

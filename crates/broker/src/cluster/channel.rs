@@ -1,14 +1,17 @@
 //! The channel to the controller: a caller sends an operation, and gets the reply once the operation is committed.
 //!
-//! Requests are values ([`ControllerRequest`]), so that they can be sent to a controller on another node later.
+//! Requests are values ([`ControllerRequest`]): they go to the controller's thread of this process, or over the network.
 
 use std::sync::Arc;
 
 use ottla_controller::{ControllerReply, ControllerRequest, Operation};
 use ottla_metadata::MetadataImage;
+use ottla_protocol::ids::Offset;
 use tokio::sync::{mpsc, oneshot, watch};
 
-use crate::cluster::sessions::Sessions;
+use super::remote_controller::RemoteController;
+use super::sessions::Sessions;
+use crate::drivers::controller::Applied;
 
 /// Upper bound of the queued requests; beyond it callers wait.
 const MAX_WAITING: usize = 1024;
@@ -23,27 +26,46 @@ pub type Caller = oneshot::Sender<ControllerReply>;
 /// What the controller's thread receives.
 pub type Request = (Caller, ControllerRequest);
 
-/// The broker's end of the channel, with the metadata that the controller has committed.
+/// The broker's end of the channel, with the committed metadata.
 #[derive(Debug, Clone)]
 pub struct Controller {
-    requests: mpsc::Sender<Request>,
-    image: watch::Receiver<Arc<MetadataImage>>,
+    to: To,
+    applied: Applied,
     sessions: Arc<Sessions>,
 }
 
+/// Where requests go.
+#[derive(Debug, Clone)]
+enum To {
+    /// The controller's thread of this process.
+    Here(mpsc::Sender<Request>),
+    Elsewhere(Arc<RemoteController>),
+}
+
 impl Controller {
-    /// The broker's end, and the end of the controller's thread. The committed metadata comes through `image`.
-    pub fn new(
-        image: watch::Receiver<Arc<MetadataImage>>,
-        sessions: Arc<Sessions>,
-    ) -> (Self, mpsc::Receiver<Request>) {
+    /// The broker's end, and the end of the controller's thread. The committed metadata comes through `applied`.
+    pub fn new(applied: Applied, sessions: Arc<Sessions>) -> (Self, mpsc::Receiver<Request>) {
         let (requests, received) = mpsc::channel(MAX_WAITING);
+        let to = To::Here(requests);
         let broker = Self {
-            requests,
-            image,
+            to,
+            applied,
             sessions,
         };
         (broker, received)
+    }
+
+    /// The end of a broker whose controllers are other nodes. The metadata that they have committed comes through `applied`.
+    pub fn elsewhere(
+        controller: RemoteController,
+        applied: Applied,
+        sessions: Arc<Sessions>,
+    ) -> Self {
+        Self {
+            to: To::Elsewhere(Arc::new(controller)),
+            applied,
+            sessions,
+        }
     }
 
     /// The sessions of the brokers, while this process has the active controller.
@@ -53,21 +75,39 @@ impl Controller {
 
     /// The latest committed metadata.
     pub fn image(&self) -> Arc<MetadataImage> {
-        Arc::clone(&self.image.borrow())
+        Arc::clone(&self.applied.image.borrow())
+    }
+
+    /// The end of the metadata log, as far as it is in the image.
+    pub fn applied(&self) -> Offset {
+        *self.applied.end.borrow()
     }
 
     /// Follows the committed metadata.
     pub fn follow(&self) -> watch::Receiver<Arc<MetadataImage>> {
-        self.image.clone()
+        self.applied.image.clone()
     }
 
-    /// Sends an operation to the controller. Returns the reply once its records are committed and published. A heartbeat
-    /// extends the session of its broker at once.
+    /// The controller that gets clients' requests from this node; none if it is in this process.
+    pub fn remote(&self) -> Option<&RemoteController> {
+        match &self.to {
+            To::Here(_) => None,
+            To::Elsewhere(remote) => Some(remote),
+        }
+    }
+
+    /// Sends an operation to the controller, and returns the reply. If the controller is in this process, the records are
+    /// committed and published then; if not, this node may see them later. A heartbeat extends the session of its broker at
+    /// once.
     pub async fn ask<O: Operation>(&self, operation: O) -> Result<O::Reply, NoController> {
-        let (caller, reply) = oneshot::channel();
         let mut request = operation.into();
+        let requests = match &self.to {
+            To::Here(requests) => requests,
+            To::Elsewhere(remote) => return Ok(O::reply(remote.ask(request).await?)),
+        };
+        let (caller, reply) = oneshot::channel();
         let beating = self.sessions.on_request(&self.image(), &mut request);
-        let sent = self.requests.send((caller, request)).await;
+        let sent = requests.send((caller, request)).await;
         sent.map_err(|_| NoController)?;
         let reply = reply.await.map_err(|_| NoController)?;
         if let Some(broker) = beating {

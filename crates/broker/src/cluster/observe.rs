@@ -16,9 +16,11 @@ use ottla_protocol::messages::fetch_response::PartitionData;
 use ottla_protocol::messages::fetch_snapshot_response::PartitionSnapshot;
 use ottla_protocol::messages::{ErrorCode, FetchResponseData, FetchSnapshotResponseData};
 use ottla_quorum::{FollowerEnd, ObserveError, Observer, SnapshotId, Wanted};
+use tokio::sync::watch;
 
 pub use self::leader_search::{Contradiction, LeaderSearch};
 use self::requests::{fetch, fetch_snapshot};
+use super::remote_controller::ActiveController;
 
 /// How long a controller may hold a fetch that has no news.
 const MAX_WAIT: Duration = Duration::from_millis(500);
@@ -74,6 +76,8 @@ pub struct MetadataObserver {
     options: Options,
     /// Failures in a row; the first is logged.
     failures: u32,
+    /// Told of where the leader is.
+    active: watch::Sender<ActiveController>,
 }
 
 impl MetadataObserver {
@@ -91,7 +95,13 @@ impl MetadataObserver {
             search: LeaderSearch::new(bootstrap),
             connection: None,
             failures: 0,
+            active: watch::Sender::default(),
         }
+    }
+
+    /// Follows where the active controller is: the leader of the metadata log.
+    pub fn follow_active(&self) -> watch::Receiver<ActiveController> {
+        self.active.subscribe()
     }
 
     /// The committed metadata, and the offset up to which it is applied.
@@ -99,16 +109,43 @@ impl MetadataObserver {
         (self.observer.image(), self.observer.applied())
     }
 
-    /// Waits for the next change of the metadata, and applies it. Goes on through failures that pass.
+    /// Whether all is applied that was committed when the leader was asked last. A log without records is not caught up
+    /// with: its leader has not begun.
+    pub fn is_caught_up(&self) -> bool {
+        let end = self.observer.high_watermark();
+        end > Offset(0) && self.observer.applied() >= end && self.failures == 0
+    }
+
+    /// Waits for more of the log, and applies it. Some records change nothing in the metadata. Goes on through failures
+    /// that pass.
     pub async fn next(&mut self) -> Result<Changes, CannotFollow> {
         loop {
-            match self.ask().await {
-                Ok(Some(changes)) if changes != Changes::default() => return Ok(changes),
-                Ok(_) => self.failures = 0,
+            let before = self.observer.applied();
+            let asked = self.ask().await;
+            self.tell_active();
+            match asked {
+                Ok(changes) => {
+                    self.failures = 0;
+                    if self.observer.applied() > before {
+                        return Ok(changes.unwrap_or_default());
+                    }
+                }
                 Err(Failed::Final(error)) => return Err(error),
                 Err(error) => self.after(&error).await,
             }
         }
+    }
+
+    fn tell_active(&self) {
+        let active = match self.search.leader_address() {
+            Some(address) => ActiveController::At(address.to_owned()),
+            None => ActiveController::Unknown,
+        };
+        self.active.send_if_modified(|known| {
+            let is_new = *known != active;
+            *known = active;
+            is_new
+        });
     }
 
     async fn after(&mut self, error: &Failed) {

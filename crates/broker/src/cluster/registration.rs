@@ -1,31 +1,13 @@
-//! Registers this broker at every start, and unfences it once it can serve.
+//! How this broker registers: the addresses, features and directories that it names to the controller.
 
-use ottla_controller::Refusal;
-use ottla_controller::broker_heartbeat::{ControlledShutdown, Heartbeat, Wish};
 use ottla_controller::brokers::Registration;
-use ottla_controller::request::{BrokerHeartbeat, RegisterBroker};
 use ottla_metadata::{
     BrokerRegistration, Endpoint, FeatureRange, MetadataImage, MetadataVersion, versions,
 };
-use ottla_protocol::ids::{Offset, Uuid};
+use ottla_protocol::ids::Uuid;
 
-use crate::cluster::channel::{Controller, NoController};
 use crate::config::BrokerConfig;
 use crate::process::random::random_id;
-
-/// Why a broker is not part of its cluster.
-#[derive(Debug, thiserror::Error)]
-pub enum NotRegistered {
-    /// The controller refused it.
-    #[error("the controller refused the registration: {0}")]
-    Refused(#[from] Refusal),
-    /// The controller has registered it, but does not let it serve.
-    #[error("the controller keeps the broker fenced")]
-    Fenced,
-    /// There is no controller.
-    #[error(transparent)]
-    NoController(#[from] NoController),
-}
 
 /// The supported levels of each feature. A feature that is not named is supported at level 0 only.
 ///
@@ -60,56 +42,31 @@ fn claimed_features(image: &MetadataImage) -> Vec<FeatureRange> {
     claimed
 }
 
-/// Registers the broker, fenced, and returns its epoch. `previous_epoch` is that of its last process, if that shut down
-/// cleanly.
-pub async fn register(
-    controller: &Controller,
+/// The registration of a new process. `previous_epoch` is that of its last process, if that shut down cleanly.
+pub fn registration(
     config: &BrokerConfig,
+    image: &MetadataImage,
     endpoints: Vec<Endpoint>,
     (directories, previous_epoch): (Vec<Uuid>, i64),
-) -> Result<i64, NotRegistered> {
+) -> Registration {
     let broker = BrokerRegistration {
         id: config.node_id,
         epoch: -1,
         incarnation: random_id(),
         endpoints,
-        features: claimed_features(&controller.image()),
+        features: claimed_features(image),
         rack: config.rack.clone(),
         fenced: true,
         in_controlled_shutdown: false,
         directories,
         cordoned_directories: None,
     };
-    let registration = Registration {
+    Registration {
         broker,
         previous_epoch,
         // The locks of the log directories are ours: the last process is dead.
         is_alive: false,
-    };
-    Ok(controller.ask(RegisterBroker(registration)).await??)
-}
-
-/// Ends the fencing of the broker registered at `epoch`.
-pub async fn unfence(
-    controller: &Controller,
-    config: &BrokerConfig,
-    epoch: i64,
-) -> Result<(), NotRegistered> {
-    let heartbeat = Heartbeat {
-        broker: config.node_id,
-        epoch,
-        // The controller has answered the registration, so this broker has applied it.
-        metadata_offset: Offset(epoch),
-        wish: Wish::Serve,
-        offline_directories: Vec::new(),
-        cordoned_directories: None,
-        shutdown: ControlledShutdown::None,
-    };
-    let health = controller.ask(BrokerHeartbeat(heartbeat)).await??;
-    if health.is_fenced {
-        return Err(NotRegistered::Fenced);
     }
-    Ok(())
 }
 
 #[cfg(test)]

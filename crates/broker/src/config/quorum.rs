@@ -1,5 +1,7 @@
 //! What this node is, and where the controllers are: `process.roles` and the keys of the metadata quorum.
 
+use std::time::Duration;
+
 use ottla_protocol::ids::NodeId;
 
 use super::listeners::{self, HostPort, Listeners};
@@ -27,6 +29,10 @@ pub struct QuorumConfig {
     pub roles: Roles,
     /// Where controllers are found: `controller.quorum.bootstrap.servers`, and the addresses of `controller.quorum.voters`.
     pub controllers: Vec<HostPort>,
+    /// `initial.broker.registration.timeout.ms`.
+    pub registration_timeout: Duration,
+    /// `broker.heartbeat.interval.ms`.
+    pub heartbeat_interval: Duration,
 }
 
 /// The roles in `process.roles`.
@@ -35,10 +41,7 @@ pub(super) fn roles(values: &Values, problems: &mut Problems) -> Roles {
     roles.sort_unstable();
     roles.dedup();
     match roles.iter().map(String::as_str).collect::<Vec<_>>()[..] {
-        ["broker"] => {
-            problems.refuse(ROLES, "a node that is only a broker is not served yet");
-            return Roles::Broker;
-        }
+        ["broker"] => return Roles::Broker,
         ["broker", "controller"] => {}
         ["controller"] => problems.refuse(ROLES, "a node that is only a controller is not served yet"),
         [] => problems.add(
@@ -69,6 +72,8 @@ pub(super) fn read(
     QuorumConfig {
         roles,
         controllers: bootstrap.into_iter().chain(of_voters).collect(),
+        registration_timeout: values.duration("initial.broker.registration.timeout.ms"),
+        heartbeat_interval: values.duration("broker.heartbeat.interval.ms"),
     }
 }
 

@@ -11,6 +11,7 @@ use std::sync::{Arc, mpsc as channel};
 use ottla_controller::active::Published;
 use ottla_controller::{Member, Quorum, Settings};
 use ottla_metadata::{Changes, MetadataImage};
+use ottla_protocol::ids::Offset;
 use tokio::sync::{mpsc, watch};
 
 use crate::cluster::channel::{Caller, Controller, Request};
@@ -37,6 +38,32 @@ pub struct ControllerLoop<Q> {
 pub struct Follower {
     committed: channel::Receiver<Published<Caller>>,
     publish: watch::Sender<Arc<MetadataImage>>,
+    applied: watch::Sender<Offset>,
+}
+
+/// The metadata that a [`Follower`] has applied.
+#[derive(Debug, Clone)]
+pub struct Applied {
+    pub image: watch::Receiver<Arc<MetadataImage>>,
+    /// All records before it are in the image.
+    pub end: watch::Receiver<Offset>,
+}
+
+/// A follower that starts from committed metadata, which ends at `end`: what it publishes, the channel to it, and its state.
+pub fn follower(
+    image: MetadataImage,
+    end: Offset,
+) -> (Applied, channel::Sender<Published<Caller>>, Follower) {
+    let (publish, image) = watch::channel(Arc::new(image));
+    let (applied, end) = watch::channel(end);
+    // At most as many wait as there are callers, each of whom waits for a reply.
+    let (committed, to_follow) = channel::channel();
+    let follower = Follower {
+        committed: to_follow,
+        publish,
+        applied,
+    };
+    (Applied { image, end }, committed, follower)
 }
 
 /// A controller that starts from committed metadata: its handle, and the state of its two threads.
@@ -46,20 +73,14 @@ pub fn controller<Q: Quorum>(
     quorum: Q,
     sessions: Arc<Sessions>,
 ) -> (Controller, ControllerLoop<Q>, Follower) {
-    let (publish, follow) = watch::channel(Arc::new(image.clone()));
-    // At most as many wait as there are callers, each of whom waits for a reply.
-    let (committed, to_follow) = channel::channel();
-    let (handle, requests) = Controller::new(follow, Arc::clone(&sessions));
+    let (applied, committed, follower) = follower(image.clone(), quorum.next_offset());
+    let (handle, requests) = Controller::new(applied, Arc::clone(&sessions));
     let owner = ControllerLoop {
         requests,
         member: Member::new(image, quorum.next_offset(), settings),
         quorum,
         committed,
         sessions,
-    };
-    let follower = Follower {
-        committed: to_follow,
-        publish,
     };
     (handle, owner, follower)
 }
@@ -109,6 +130,12 @@ impl<Q: DrivenQuorum> ControllerLoop<Q> {
 }
 
 impl Follower {
+    /// Begins at later metadata than it was made with.
+    pub fn begin_at(&self, image: MetadataImage, end: Offset) {
+        self.publish.send_replace(Arc::new(image));
+        self.applied.send_replace(end);
+    }
+
     /// Applies what is committed until the controller has ended.
     ///
     /// `apply` is called with each new image before it is published and before any reply that depends on it: a topic whose
@@ -120,6 +147,7 @@ impl Follower {
                 apply(&image, &changes);
                 self.publish.send_replace(image);
             }
+            self.applied.send_replace(published.end);
             for (caller, reply) in published.replies {
                 // A caller that went away wants no reply.
                 let _ = caller.send(reply);

@@ -59,12 +59,13 @@ mod tests {
     use crate::cluster::channel::{Controller, Request};
     use crate::cluster::sessions::Sessions;
     use crate::config::ElectionsConfig;
+    use crate::drivers::controller::follower;
     use crate::process::clock::Clock;
     use ottla_controller::elections::Election;
     use ottla_controller::request::ElectDueLeaders;
     use ottla_controller::{ControllerReply, ControllerRequest};
     use ottla_metadata::MetadataImage;
-    use ottla_protocol::ids::NodeId;
+    use ottla_protocol::ids::{NodeId, Offset};
     use std::sync::Arc;
     use std::time::Duration;
     use tokio::sync::{mpsc, watch};
@@ -77,7 +78,8 @@ mod tests {
         if is_active {
             sessions.begin(&image);
         }
-        Controller::new(watch::channel(Arc::new(image)).1, sessions)
+        let (applied, ..) = follower(image, Offset(0));
+        Controller::new(applied, sessions)
     }
 
     #[tokio::test]
@@ -136,7 +138,7 @@ mod tests {
     #[tokio::test]
     async fn a_failed_controller_is_asked_again_and_for_preferred_leaders_only_if_enabled() {
         assert_eq!(asked(None).await, [Election::Unclean; 3]);
-        let both = asked(Some(Duration::from_nanos(1_000))).await;
+        let both = asked(Some(Duration::from_micros(1))).await;
         assert!(both.contains(&Election::Preferred));
     }
 }

@@ -1,5 +1,6 @@
 //! `IncrementalAlterConfigs` (key 44), versions 0 and 1; they differ in encoding only.
 
+use bytes::BytesMut;
 use ottla_controller::configs::Change;
 use ottla_controller::request::IncrementalAlterConfigs;
 use ottla_metadata::ResourceKind;
@@ -12,6 +13,8 @@ use ottla_protocol::messages::{
 };
 
 use crate::broker::Broker;
+use crate::cluster::forward::forward;
+use crate::cluster::remote_controller::RemoteController;
 use crate::config_changes::{self, Outcome, Wanted};
 use crate::context::RequestContext;
 use crate::process::log_levels::NotChanged;
@@ -19,7 +22,7 @@ use crate::process::log_levels::NotChanged;
 /// Changes configs; an error concerns one resource.
 pub async fn handle(
     broker: &Broker,
-    _context: &RequestContext,
+    context: &RequestContext,
     request: IncrementalAlterConfigsRequestData,
 ) -> IncrementalAlterConfigsResponseData {
     let validate_only = request.validate_only;
@@ -32,6 +35,10 @@ pub async fn handle(
         .into_iter()
         .map(|resource| log_levels(broker, resource, validate_only))
         .collect();
+    if let Some(controller) = broker.controller.remote() {
+        responses.extend(forwarded(controller, context, (configs, validate_only)).await);
+        return IncrementalAlterConfigsResponseData::default().with_responses(responses);
+    }
     let wanted = configs.into_iter().map(|resource| Wanted {
         kind: resource.resource_type,
         name: resource.resource_name,
@@ -54,6 +61,35 @@ pub async fn handle(
     let outcomes = config_changes::change(&broker.controller, wanted, set, ask);
     responses.extend(outcomes.await.into_iter().map(response));
     IncrementalAlterConfigsResponseData::default().with_responses(responses)
+}
+
+/// The controller's answers for all resources but the loggers, which belong to this process.
+async fn forwarded(
+    controller: &RemoteController,
+    context: &RequestContext,
+    (resources, validate_only): (Vec<AlterConfigsResource>, bool),
+) -> Vec<AlterConfigsResourceResponse> {
+    if resources.is_empty() {
+        return Vec::new();
+    }
+    let request = IncrementalAlterConfigsRequestData::default()
+        .with_resources(resources)
+        .with_validate_only(validate_only);
+    let mut body = BytesMut::new();
+    let written = request.write(&mut body, context.version);
+    if written.is_ok()
+        && let Ok(mut answer) = forward(controller, context, body.freeze()).await
+        && let Ok(answer) = IncrementalAlterConfigsResponseData::read(&mut answer, context.version)
+    {
+        return answer.responses;
+    }
+    let unavailable = |resource: AlterConfigsResource| {
+        AlterConfigsResourceResponse::default()
+            .with_resource_type(resource.resource_type)
+            .with_resource_name(resource.resource_name)
+            .with_error_code(ErrorCode::NotController.code())
+    };
+    request.resources.into_iter().map(unavailable).collect()
 }
 
 /// Changes the levels of loggers, all of them or none. The levels belong to this process and are not stored.

@@ -15,7 +15,7 @@ use ottla_replica::spare;
 use super::lock::{DirectoryLock, NotLocked};
 use super::refusals::DirectoryError;
 use super::voter::{has_static_voters, voter};
-use crate::config::{BrokerConfig, StorageConfig};
+use crate::config::{BrokerConfig, Roles, StorageConfig};
 use crate::process::random::unreserved_id;
 
 /// A directory, and its `meta.properties` if it is formatted.
@@ -195,6 +195,8 @@ pub(super) fn prepare(
     now: Timestamp,
 ) -> Result<(), DirectoryError> {
     let version = MetadataVersion::OF_NEW_CLUSTERS;
+    // Voters are in the log unless the configuration names them.
+    let is_voter = config.quorum.roles != Roles::Broker && !has_static_voters(config);
     for ((path, meta), (_, id)) in states.iter().zip(ids) {
         spare::make_room(&Disk, path)?;
         if let Some(meta) = meta {
@@ -215,10 +217,10 @@ pub(super) fn prepare(
             node_id: config.node_id,
             directories: &[(path.as_path(), *id)],
             metadata_directory: &config.storage.metadata_log_dir,
-            voters: if has_static_voters(config) {
-                &[]
-            } else {
+            voters: if is_voter {
                 std::slice::from_ref(&voter)
+            } else {
+                &[]
             },
             bootstrap: &bootstrap::checkpoint(version),
             version,

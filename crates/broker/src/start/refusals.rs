@@ -11,7 +11,8 @@ use ottla_quorum::{
 
 use super::lock::NotLocked;
 use super::unserved_state::UnservedState;
-use crate::cluster::registration::NotRegistered;
+use crate::cluster::lifecycle::NotRegistered;
+use crate::cluster::observe::CannotFollow;
 use crate::drivers::opening::LogsError;
 
 /// Why a broker did not start.
@@ -42,6 +43,14 @@ pub enum StartError {
     Thread(io::Error),
     #[error("{0}")]
     Unserved(UnservedState),
+    #[error(
+        "no controller at {0} has answered within initial.broker.registration.timeout.ms; check that they run, and \
+         controller.quorum.bootstrap.servers"
+    )]
+    NoController(String),
+    /// The controllers are of another cluster, or newer than this release.
+    #[error(transparent)]
+    Metadata(#[from] CannotFollow),
     /// The controller refused the registration.
     #[error(transparent)]
     Register(#[from] NotRegistered),

@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use clap::ValueEnum;
-use ottla_broker::config::{self, BrokerConfig};
+use ottla_broker::config::{self, BrokerConfig, Roles};
 use ottla_broker::drivers::disk_work;
 use ottla_broker::process::clock::Clock;
 use ottla_broker::{Running, StartError};
@@ -208,10 +208,14 @@ fn with_next_step(error: StartError) -> anyhow::Error {
 fn warn_of_formatting(running: &Running) {
     let directories = running.broker.replicas.directories().iter();
     let directories: Vec<_> = directories.map(|directory| directory.log.path()).collect();
+    let cluster = match running.broker.config.quorum.roles {
+        Roles::Broker => "the controllers' cluster",
+        Roles::BrokerAndController => "a new cluster",
+    };
     tracing::warn!(
         ?directories,
         cluster_id = running.broker.cluster_id.as_str(),
-        "the log directories were empty and have been formatted for a new cluster; if there should have been data, stop \
+        "the log directories were empty and have been formatted for {cluster}; if there should have been data, stop \
          the broker, check log.dirs and the mounts, and remove the new directories"
     );
 }

@@ -18,7 +18,8 @@ pub const BROKER: &[ConfigKey] = &[
     ConfigKey::new("auto.leader.rebalance.enable", ValueType::Boolean, Some("true")).important(Importance::High)
         .works("Whether the controller moves leaderships back to the preferred replicas by itself, so that brokers lead evenly."),
     ConfigKey::new("background.threads", ValueType::Int, Some("10")).bounded(Bounds::AtLeast(1)).important(Importance::High).updated(Update::ClusterWide),
-    ConfigKey::new("broker.heartbeat.interval.ms", ValueType::Int, Some("2000")),
+    ConfigKey::new("broker.heartbeat.interval.ms", ValueType::Int, Some("2000"))
+        .works("The time between two heartbeats to the controller."),
     ConfigKey::new("broker.id", ValueType::Int, Some("-1")).important(Importance::High)
         .works("Older name of `node.id`."),
     ConfigKey::new("broker.rack", ValueType::Text, None)
@@ -47,7 +48,7 @@ pub const BROKER: &[ConfigKey] = &[
     ConfigKey::new("controller.quorum.append.linger.ms", ValueType::Int, Some("25")).bounded(Bounds::AtLeast(0)),
     ConfigKey::new("controller.quorum.auto.join.enable", ValueType::Boolean, Some("false")).important(Importance::Low).refused(),
     ConfigKey::new("controller.quorum.bootstrap.servers", ValueType::List, Some("")).important(Importance::High)
-        .works("Addresses by which the controllers are found. Only this node alone is served yet."),
+        .works("Addresses by which a broker finds the controllers, as `host:port`. A node with the role of a controller may name itself only, as a quorum of several controllers is not served yet."),
     ConfigKey::new("controller.quorum.election.backoff.max.ms", ValueType::Int, Some("1000")).bounded(Bounds::AtLeast(0)).important(Importance::High),
     ConfigKey::new("controller.quorum.election.timeout.ms", ValueType::Int, Some("1000")).bounded(Bounds::AtLeast(0)).important(Importance::High),
     ConfigKey::new("controller.quorum.fetch.max.bytes", ValueType::Int, Some("1048576")).bounded(Bounds::AtLeast(1)).important(Importance::Low),
@@ -56,7 +57,7 @@ pub const BROKER: &[ConfigKey] = &[
     ConfigKey::new("controller.quorum.request.timeout.ms", ValueType::Int, Some("2000")).bounded(Bounds::AtLeast(0)),
     ConfigKey::new("controller.quorum.retry.backoff.ms", ValueType::Int, Some("20")).bounded(Bounds::AtLeast(0)).important(Importance::Low),
     ConfigKey::new("controller.quorum.voters", ValueType::List, Some("")).important(Importance::High)
-        .works("The controllers, as `id@host:port`. Only this node alone is served yet."),
+        .works("The controllers, as `id@host:port`, if they are not in the metadata log. A node with the role of a controller may name itself only, as a quorum of several controllers is not served yet."),
     ConfigKey::new("controller.quota.window.num", ValueType::Int, Some("11")).bounded(Bounds::AtLeast(1)).important(Importance::Low),
     ConfigKey::new("controller.quota.window.size.seconds", ValueType::Int, Some("1")).bounded(Bounds::AtLeast(1)).important(Importance::Low),
     ConfigKey::new("controller.socket.timeout.ms", ValueType::Int, Some("30000")),
@@ -91,7 +92,8 @@ pub const BROKER: &[ConfigKey] = &[
         .works("Largest number of members in a group."),
     ConfigKey::new("group.min.session.timeout.ms", ValueType::Int, Some("6000"))
         .works("Smallest session timeout that a member may ask for."),
-    ConfigKey::new("initial.broker.registration.timeout.ms", ValueType::Int, Some("60000")),
+    ConfigKey::new("initial.broker.registration.timeout.ms", ValueType::Int, Some("60000"))
+        .works("How long a start waits for a controller. Then it is refused."),
     ConfigKey::new("inter.broker.listener.name", ValueType::Text, None)
         .works("The listener that brokers use among themselves."),
     ConfigKey::new("internal.metadata.delete.delay.millis", ValueType::Long, Some("60000")).important(Importance::Low).internal(),

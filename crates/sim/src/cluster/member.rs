@@ -268,6 +268,7 @@ impl Member {
         if let Some(broker) = &mut self.broker {
             self.given.push_back(end);
             let published = Published {
+                end,
                 metadata: Some((self.observing.image().clone(), changes)),
                 replies: Vec::new(),
                 unclean_elections: Vec::new(),

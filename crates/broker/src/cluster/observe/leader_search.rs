@@ -45,9 +45,14 @@ impl LeaderSearch {
 
     /// Whom to ask next.
     pub fn address(&self) -> &str {
-        let leader = self.leader.and_then(|leader| self.addresses.get(&leader));
-        let server = || &self.bootstrap[self.turn % self.bootstrap.len()];
-        leader.unwrap_or_else(server)
+        let server = || self.bootstrap[self.turn % self.bootstrap.len()].as_str();
+        self.leader_address().unwrap_or_else(server)
+    }
+
+    /// Where the leader is reached, if an answer has told.
+    pub fn leader_address(&self) -> Option<&str> {
+        let address = self.addresses.get(&self.leader?)?;
+        Some(address)
     }
 
     /// The highest epoch that is known.

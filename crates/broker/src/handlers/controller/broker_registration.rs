@@ -41,9 +41,10 @@ async fn register(
 ) -> Result<i64, ErrorCode> {
     let id = NodeId(request.broker_id);
     let image = broker.controller.image();
+    let has_session = broker.controller.sessions().is_alive(&image, id);
     let registration = Registration {
         previous_epoch: request.previous_broker_epoch,
-        is_alive: id == broker.config.node_id || broker.controller.sessions().is_alive(&image, id),
+        is_alive: id == broker.config.node_id || has_session,
         broker: registration(request),
     };
     let asked = broker.controller.ask(RegisterBroker(registration)).await;

@@ -1,0 +1,164 @@
+//! The active controller on another node: where it is, the connections to it, and calls that follow it when it moves.
+//!
+//! A call is sent again after a failure, until its time is over: the connection may end after the controller has made the
+//! change. So an operation that is sent twice must be harmless, or refused the second time. Kafka's are, and Kafka's brokers
+//! send them again too. Heartbeats have a connection of their own: no other request delays them.
+
+mod translate;
+
+use std::time::Duration;
+
+use ottla_client::{ClientError, Connection, Options, Request};
+use ottla_controller::{ControllerReply, ControllerRequest};
+use ottla_protocol::ids::NodeId;
+use ottla_protocol::messages::{EnvelopeRequestData, EnvelopeResponseData, ErrorCode};
+use tokio::sync::{Mutex, watch};
+use tokio::time::{Instant, sleep, timeout_at};
+
+use super::channel::NoController;
+
+/// How long a controller may take to accept a connection, and to answer a heartbeat.
+const ANSWERED_WITHIN: Duration = Duration::from_secs(2);
+/// How long a call is tried, whose caller tries again.
+const TRIED_FOR: Duration = Duration::from_secs(5);
+/// How long a client's request is tried. The default timeouts of clients are as long, or longer.
+const FORWARDED_FOR: Duration = Duration::from_secs(30);
+/// The time between two attempts.
+const PAUSE: Duration = Duration::from_millis(50);
+
+/// Where the active controller is.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum ActiveController {
+    /// There is none, or this node has not heard of it.
+    #[default]
+    Unknown,
+    /// `host:port` of its controller listener.
+    At(String),
+}
+
+/// What a connection is for. Requests of one purpose wait for each other.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Purpose {
+    /// Registration and heartbeats.
+    Life,
+    /// What brokers ask for themselves: ISRs, producer ids, log directories, internal topics.
+    Broker,
+    /// Requests of clients.
+    Forwarding,
+}
+
+/// The active controller on another node.
+#[derive(Debug)]
+pub struct RemoteController {
+    active: watch::Receiver<ActiveController>,
+    cluster_id: String,
+    options: Options,
+    life: Line,
+    broker: Line,
+    forwarding: Line,
+}
+
+/// The connection for one purpose; it is opened when it is needed.
+type Line = Mutex<Option<Connection>>;
+
+/// Why one attempt brought no answer.
+#[derive(Debug, thiserror::Error)]
+enum Failed {
+    #[error(transparent)]
+    Call(#[from] ClientError),
+    #[error("it is not the active controller")]
+    NotController,
+    #[error("no active controller is known")]
+    Unknown,
+}
+
+/// A request to a controller, whose answer tells whether the asked node leads.
+pub(crate) trait Asked: Request {
+    /// The error of the whole request.
+    fn error(response: &Self::Response) -> ErrorCode;
+}
+
+impl RemoteController {
+    /// The controller that `active` follows, asked by the node `node` of this cluster.
+    pub fn new(active: watch::Receiver<ActiveController>, node: NodeId, cluster_id: &str) -> Self {
+        Self {
+            active,
+            cluster_id: cluster_id.to_owned(),
+            options: Options {
+                client_id: format!("ottla-broker-{node}"),
+                connect_timeout: ANSWERED_WITHIN,
+                request_timeout: ANSWERED_WITHIN,
+                ..Options::default()
+            },
+            life: Line::default(),
+            broker: Line::default(),
+            forwarding: Line::default(),
+        }
+    }
+
+    /// Asks the controller. An operation that only handlers ask for is not translated: its request is forwarded.
+    pub async fn ask(&self, request: ControllerRequest) -> Result<ControllerReply, NoController> {
+        translate::ask(self, request).await
+    }
+
+    /// Passes a client's request on.
+    pub(super) async fn forward(
+        &self,
+        envelope: &EnvelopeRequestData,
+    ) -> Result<EnvelopeResponseData, NoController> {
+        self.call((Purpose::Forwarding, FORWARDED_FOR), envelope)
+            .await
+    }
+
+    /// Calls the active controller until it answers, within `limit` altogether.
+    async fn call<R: Asked>(
+        &self,
+        (purpose, limit): (Purpose, Duration),
+        request: &R,
+    ) -> Result<R::Response, NoController> {
+        let end = Instant::now() + limit;
+        let line = match purpose {
+            Purpose::Life => &self.life,
+            Purpose::Broker => &self.broker,
+            Purpose::Forwarding => &self.forwarding,
+        };
+        loop {
+            let tried = timeout_at(end, self.attempt(line, request)).await;
+            match tried {
+                Ok(Ok(response)) => return Ok(response),
+                Ok(Err(Failed::Call(error @ ClientError::Unsupported { .. }))) => {
+                    tracing::warn!(%error, "the controller does not serve what this broker asks for");
+                    return Err(NoController);
+                }
+                Ok(Err(error)) => {
+                    tracing::debug!(api = ?R::KEY, %error, "the controller does not answer; trying again");
+                }
+                Err(_) => return Err(NoController),
+            }
+            if timeout_at(end, sleep(PAUSE)).await.is_err() {
+                return Err(NoController);
+            }
+        }
+    }
+
+    async fn attempt<R: Asked>(&self, line: &Line, request: &R) -> Result<R::Response, Failed> {
+        let mut line = line.lock().await;
+        let active = self.active.borrow().clone();
+        let ActiveController::At(address) = active else {
+            return Err(Failed::Unknown);
+        };
+        // A call that is given up leaves no connection behind, on which its answer would come.
+        let known = line.take();
+        let known = known.filter(|known| known.address() == address && !known.is_broken());
+        let connection = match known {
+            Some(known) => known,
+            None => Connection::open(&address, &self.options).await?,
+        };
+        let response = connection.call_within(request, FORWARDED_FOR).await?;
+        if R::error(&response) == ErrorCode::NotController {
+            return Err(Failed::NotController);
+        }
+        *line = Some(connection);
+        Ok(response)
+    }
+}

@@ -1,0 +1,208 @@
+//! How a start reaches the metadata of its cluster: from the controller in this process, or from controllers elsewhere.
+
+use std::sync::{Arc, mpsc};
+
+use ottla_controller::Settings;
+use ottla_controller::active::Published;
+use ottla_metadata::Changes;
+use ottla_protocol::ids::Uuid;
+use ottla_protocol::messages::KafkaString;
+use tokio::sync::watch;
+
+use super::lock::DirectoryLock;
+use super::refusals::StartError;
+use super::threads::{follow_controller, run_controller};
+use super::{metadata_log, observed};
+use crate::broker::Broker;
+use crate::cluster::channel::{Caller, Controller};
+use crate::cluster::observe::MetadataObserver;
+use crate::cluster::remote_controller::RemoteController;
+use crate::cluster::sessions::Sessions;
+use crate::config::{BrokerConfig, Roles};
+use crate::drivers::committed_log::CommittedLog;
+use crate::drivers::controller::{self, ControllerLoop, Follower};
+use crate::drivers::disk_work::blocking;
+use crate::drivers::stopping::stopped;
+use crate::process::clock::Clock;
+use ottla_log::files::disk::Disk;
+use ottla_quorum::{LogView, QuorumStatus};
+
+/// A node that has its metadata, and has written nothing else.
+pub(super) struct Opened {
+    pub(super) config: BrokerConfig,
+    /// `cluster.id`.
+    pub(super) cluster_id: KafkaString,
+    /// The ids of `log.dirs`.
+    pub(super) directories: Vec<Uuid>,
+    /// Whether the directories were new, and have been formatted.
+    pub(super) is_new: bool,
+    pub(super) controller: Controller,
+    pub(super) metadata: Metadata,
+    pub(super) locks: Vec<DirectoryLock>,
+}
+
+/// Where the metadata comes from, and the threads and tasks to be.
+pub(super) enum Metadata {
+    Own(OwnController),
+    Elsewhere(Observation),
+}
+
+/// The controller of this process.
+pub(super) struct OwnController {
+    owner: Box<ControllerLoop<CommittedLog>>,
+    follower: Follower,
+    status: watch::Receiver<QuorumStatus>,
+    view: watch::Receiver<LogView<Disk>>,
+}
+
+/// The metadata log of other nodes.
+pub(super) struct Observation {
+    observer: Box<MetadataObserver>,
+    committed: mpsc::Sender<Published<Caller>>,
+    follower: Follower,
+}
+
+/// Opens this node by its role.
+pub(super) async fn open(config: BrokerConfig, clock: Clock) -> Result<Opened, StartError> {
+    match config.quorum.roles {
+        Roles::BrokerAndController => own(config, clock).await,
+        Roles::Broker => elsewhere(config, clock).await,
+    }
+}
+
+async fn own(config: BrokerConfig, clock: Clock) -> Result<Opened, StartError> {
+    let (config, opened) = blocking(move || {
+        let opened = metadata_log::open(&config, clock);
+        (config, opened)
+    })
+    .await;
+    let opened = opened?;
+    let config = config.without_directories(opened.offline);
+    let (status, view) = (opened.log.follow_status(), opened.log.follow_view());
+    let (settings, sessions) = (settings(&config), sessions(&config, clock));
+    let (controller, owner, follower) =
+        controller::controller(opened.image, settings, opened.log, sessions);
+    Ok(Opened {
+        config,
+        cluster_id: KafkaString::from(opened.cluster_id),
+        directories: opened.directories,
+        is_new: opened.is_new,
+        controller,
+        metadata: Metadata::Own(OwnController {
+            owner: Box::new(owner),
+            follower,
+            status,
+            view,
+        }),
+        locks: opened.locks,
+    })
+}
+
+async fn elsewhere(config: BrokerConfig, clock: Clock) -> Result<Opened, StartError> {
+    let opened = observed::open(&config, clock).await?;
+    let config = config.without_directories(opened.offline);
+    let (image, end) = opened.observer.image();
+    let (applied, committed, follower) = controller::follower(image.clone(), end);
+    let active = opened.observer.follow_active();
+    let sessions = sessions(&config, clock);
+    let remote = RemoteController::new(active, config.node_id, &opened.cluster_id);
+    Ok(Opened {
+        config,
+        cluster_id: KafkaString::from(opened.cluster_id),
+        directories: opened.directories,
+        is_new: opened.is_new,
+        controller: Controller::elsewhere(remote, applied, sessions),
+        metadata: Metadata::Elsewhere(Observation {
+            observer: Box::new(opened.observer),
+            committed,
+            follower,
+        }),
+        locks: opened.locks,
+    })
+}
+
+fn sessions(config: &BrokerConfig, clock: Clock) -> Arc<Sessions> {
+    let session = config.metadata.broker_session;
+    Arc::new(Sessions::new(config.node_id, session, clock))
+}
+
+fn settings(config: &BrokerConfig) -> Settings {
+    Settings {
+        default_partitions: config.topics.partitions,
+        default_replication_factor: config.topics.replication_factor,
+        delete_topics: config.topics.delete,
+        statics: config.statics.clone(),
+    }
+}
+
+impl OwnController {
+    /// Lets handlers see the metadata log.
+    pub(super) fn show(&self, broker: &Broker) {
+        let (status, view) = (self.status.clone(), self.view.clone());
+        let is_first = broker.quorum.set(status).is_ok() && broker.metadata_log.set(view).is_ok();
+        assert!(is_first, "a broker has one metadata log");
+    }
+
+    /// Starts the controller's threads. The partitions are open.
+    pub(super) fn run(self, broker: &Arc<Broker>) -> Result<(), StartError> {
+        run_controller(broker, *self.owner).map_err(StartError::Thread)?;
+        follow_controller(broker, self.follower).map_err(StartError::Thread)
+    }
+}
+
+impl Observation {
+    /// Follows the metadata until it has the registration of this broker. No partition is open yet.
+    pub(super) async fn until_registered(&mut self, broker: &Broker) -> Result<(), StartError> {
+        while self.observer.image().1.0 <= broker.epoch() {
+            self.observer.next().await?;
+        }
+        let (image, end) = self.observer.image();
+        self.follower.begin_at(image.clone(), end);
+        Ok(())
+    }
+
+    /// Starts the thread that applies the metadata, and returns the task that follows it. The partitions are open.
+    pub(super) fn run(
+        self,
+        broker: &Arc<Broker>,
+        stopping: watch::Receiver<bool>,
+    ) -> Result<impl Future<Output = ()> + use<>, StartError> {
+        follow_controller(broker, self.follower).map_err(StartError::Thread)?;
+        let of_broker = Arc::clone(broker);
+        Ok(observe(of_broker, self.observer, self.committed, stopping))
+    }
+}
+
+/// Passes on what the controllers commit, until the broker stops.
+async fn observe(
+    broker: Arc<Broker>,
+    mut observer: Box<MetadataObserver>,
+    committed: mpsc::Sender<Published<Caller>>,
+    mut stopping: watch::Receiver<bool>,
+) {
+    loop {
+        let changes = tokio::select! {
+            changes = observer.next() => changes,
+            () = stopped(&mut stopping) => return,
+        };
+        match changes {
+            Ok(changes) => {
+                let (image, end) = observer.image();
+                let is_changed = changes != Changes::default();
+                let published = Published {
+                    end,
+                    metadata: is_changed.then(|| (image.clone(), changes)),
+                    replies: Vec::new(),
+                    unclean_elections: Vec::new(),
+                };
+                // A follower that has ended has published its last image.
+                let _ = committed.send(published);
+            }
+            Err(error) => {
+                tracing::error!(%error, "the metadata of the cluster cannot be followed any more: this broker must be started again");
+                broker.set_ready(false);
+                return;
+            }
+        }
+    }
+}
