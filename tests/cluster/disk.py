@@ -1,7 +1,9 @@
-"""The disk of a node: an ext4 image of its own, which can stand still, be slow, or be full."""
+"""The disk of a node: an ext4 image of its own, which can stand still, be slow, be full, or lose its power."""
 
 import contextlib
+import fcntl
 import os
+import struct
 import threading
 
 import image
@@ -11,14 +13,18 @@ FROZEN_SECONDS = 0.09
 LEFT_BYTES = 256 << 10
 """What a full disk still has."""
 
+SHUT_DOWN, WITHOUT_FLUSH = 0x8004587D, 2
+"""EXT4_IOC_SHUTDOWN and its flag: nothing more is written, neither data nor journal."""
+
 
 class Disk:
     def __init__(self, directory):
         directory.mkdir(parents=True)
         self.path = directory / "disk"
-        image.make_image(directory / "image")
+        self.image = directory / "image"
+        image.make_image(self.image)
         self.mounted = contextlib.ExitStack()
-        self.mounted.enter_context(image.mounted(directory / "image", self.path))
+        self.mounted.enter_context(image.mounted(self.image, self.path))
         self.filler = self.path / "filler"
         self.healed = threading.Event()
         self.alternating = None
@@ -56,3 +62,12 @@ class Disk:
 
     def unmount(self):
         self.mounted.close()
+
+    def cut_power(self):
+        """Loses all that has not reached the disk. Its node must be killed before."""
+        directory = os.open(self.path, os.O_RDONLY)
+        fcntl.ioctl(directory, SHUT_DOWN, struct.pack("I", WITHOUT_FLUSH))
+        os.close(directory)
+        # Not lazily: two mounts of one image would destroy it.
+        image.run("umount", str(self.path))
+        image.run("mount", "-o", "loop", str(self.image), str(self.path))

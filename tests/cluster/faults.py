@@ -22,17 +22,20 @@ KINDS = [
     ("slow disk", 2, 2, 8),
     ("fill disk", 2, 1, 5),
 ]
+POWER_CUTS = [("cut power", 8, 0.1, 4), ("cut all power", 8, 0.1, 2)]
+"""Kinds that a schedule has only if power cuts are asked for."""
 ROLES = [(LEADER, 4), (CONTROLLER, 3), (ANY, 2)]
 
 
-def schedule(seed, count):
+def schedule(seed, count, with_power_cuts=False):
     """The faults of a seed. A longer schedule begins like a shorter one."""
     chance = random.Random(f"faults {seed}")
-    return [one(chance) for _ in range(count)]
+    kinds = KINDS + POWER_CUTS if with_power_cuts else KINDS
+    return [one(chance, kinds) for _ in range(count)]
 
 
-def one(chance):
-    kind, _, shortest, longest = chance.choices(KINDS, [weight for _, weight, _, _ in KINDS])[0]
+def one(chance, kinds):
+    kind, _, shortest, longest = chance.choices(kinds, [weight for _, weight, _, _ in kinds])[0]
     role = chance.choices(ROLES, [weight for _, weight in ROLES])[0][0]
     # Short ones are more frequent.
     seconds = shortest + (longest - shortest) * chance.random() ** 2
@@ -43,12 +46,8 @@ def begin(fault, cluster, target, others):
     """Does it; returns what it did, and what ends it."""
     node = cluster.nodes[target]
     named = f"node {target}"
-    if fault.kind in ("kill", "kill two", "kill all"):
-        count = {"kill": 0, "kill two": 1, "kill all": len(others)}[fault.kind]
-        victims = [target, *others[:count]]
-        for victim in victims:
-            cluster.nodes[victim].kill()
-        return f"kill -9 of {listed(victims)}", lambda: [cluster.nodes[victim].start() for victim in victims]
+    if fault.kind in VICTIMS:
+        return kill(fault.kind, cluster, [target, *others])
     if fault.kind == "stop":
         return f"stop of {named}", lambda: restart(cluster, node)
     if fault.kind == "freeze":
@@ -64,6 +63,20 @@ def begin(fault, cluster, target, others):
         return f"the disk of {named} is slow", node.disk.speed_up
     node.disk.fill()
     return f"the disk of {named} is full", node.disk.empty
+
+
+VICTIMS = {"kill": 1, "kill two": 2, "kill all": 3, "cut power": 1, "cut all power": 3}
+
+
+def kill(kind, cluster, nodes):
+    victims = [cluster.nodes[number] for number in nodes[: VICTIMS[kind]]]
+    for victim in victims:
+        victim.kill()
+    if "power" in kind:
+        for victim in victims:
+            victim.disk.cut_power()
+    what = "power cut" if "power" in kind else "kill -9"
+    return f"{what} of {listed([victim.number for victim in victims])}", lambda: [victim.start() for victim in victims]
 
 
 def listed(nodes):

@@ -27,7 +27,7 @@ class Run:
         self.options = options
         self.cluster = cluster
         self.loads = None
-        self.faults = schedule(options.seed, options.faults)
+        self.faults = schedule(options.seed, options.faults, options.power_cuts)
         self.chance = random.Random(f"nodes {options.seed}")
         self.begun = []  # (time, fault)
 
@@ -155,6 +155,7 @@ def main():
     parser.add_argument("--system", choices=["kafka", "ottla"], required=True)
     parser.add_argument("--faults", type=int, required=True)
     parser.add_argument("--seed", required=True, type=int)
+    parser.add_argument("--power-cuts", action="store_true")
     options = parser.parse_args()
     with room.three_nodes(options, options.system) as cluster:
         try:

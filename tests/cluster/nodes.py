@@ -6,7 +6,7 @@ import time
 
 CLUSTER_ID = "b3R0bGEtY2x1c3Rlci0wMQ"
 SECONDS_TO_STOP = 60
-KAFKA_FLAGS = ["-Xmx512m", "-Xms256m", "-XX:+UseG1GC", "-Djava.awt.headless=true"]
+KAFKA_FLAGS = ["-Xmx512m", "-Xms256m", "-XX:+UseG1GC", "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn"]
 
 
 def properties(node, network, controllers, data):
@@ -31,10 +31,10 @@ def properties(node, network, controllers, data):
 
 
 class Kafka:
-    """Apache Kafka; `jars` is the directory of its jars."""
+    """Apache Kafka."""
 
-    def __init__(self, jars, durability):
-        self.classes = f"{jars}/*"
+    def __init__(self, classes, durability):
+        self.classes = classes
         # What Kafka has for `fsync`.
         self.keys = {"log.flush.interval.messages": 1} if durability == "fsync" else {}
 

@@ -6,6 +6,7 @@ The exit status is 77 if this machine cannot make networks or disks for the node
 import argparse
 import contextlib
 import pathlib
+import signal
 import subprocess
 import sys
 
@@ -20,7 +21,7 @@ NODES = 3
 
 def parser(description):
     made = argparse.ArgumentParser(description=description)
-    made.add_argument("--kafka", help="the directory of the jars of Apache Kafka")
+    made.add_argument("--kafka", help="the class path of Apache Kafka")
     made.add_argument("--ottla", help="the program")
     made.add_argument("--directory", type=pathlib.Path, required=True)
     made.add_argument("--durability", choices=["fsync", "page-cache"], help="by default as each system comes")
@@ -32,6 +33,8 @@ def parser(description):
 @contextlib.contextmanager
 def three_nodes(options, system):
     """A Cluster that is not started."""
+    # So that all that was made is removed then too.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("ended by a signal"))
     directory = options.directory / system
     made = Kafka(options.kafka, options.durability) if system == "kafka" else Ottla(options.ottla, options.durability)
     with contextlib.ExitStack() as ends:

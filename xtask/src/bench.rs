@@ -71,6 +71,10 @@ pub struct Args {
     ])]
     durability: Vec<Durability>,
 
+    /// How many nodes: one broker, or a cluster with each record on all nodes.
+    #[arg(long, value_delimiter = ',', default_values_t = [1], value_parser = clap::value_parser!(u32).range(1..=3))]
+    nodes: Vec<u32>,
+
     /// Write the tables into docs/benchmarks.md too. If loads are named, only their tables are replaced.
     #[arg(long)]
     write: bool,
@@ -81,7 +85,7 @@ pub struct Args {
 
 /// Runs the command.
 pub fn run(args: &Args) -> Result<()> {
-    let plans: Vec<_> = args.durability.iter().map(|d| plan(args, *d)).collect();
+    let plans = plans(args);
     if plans.iter().all(Plan::is_empty) {
         bail!(
             "no load is named like {:?}; there are: {}",
@@ -93,11 +97,11 @@ pub fn run(args: &Args) -> Result<()> {
     let mut figures = Figures::default();
     for round in 1..=args.runs {
         for plan in plans.iter().filter(|plan| !plan.is_empty()) {
-            let offer = |contender: &&Contender| contender.offers(plan.durability);
+            let offer = |contender: &&Contender| contender.offers(plan.durability, plan.nodes);
             for contender in args.brokers.iter().filter(offer) {
                 say(&format!(
-                    "run {round} of {}: {contender:?}, {:?}",
-                    args.runs, plan.durability
+                    "run {round} of {}: {contender:?}, {:?}, nodes: {}",
+                    args.runs, plan.durability, plan.nodes
                 ))?;
                 Session::run(*contender, plan, &mut figures)?;
             }
@@ -123,6 +127,21 @@ fn circumstances(runs: u32) -> Result<String> {
         "{circumstances} Each figure is the median of {runs} alternating runs, with the smallest and the largest; `-` is \
          what a broker did not do.\n"
     ))
+}
+
+/// The plans of each number of nodes and durability.
+fn plans(args: &Args) -> Vec<Plan> {
+    let mut plans = Vec::new();
+    for nodes in &args.nodes {
+        for durability in &args.durability {
+            let plan = plan(args, *durability);
+            plans.push(match nodes {
+                1 => plan,
+                nodes => plan.replicated(*nodes),
+            });
+        }
+    }
+    plans
 }
 
 fn plan(args: &Args, durability: Durability) -> Plan {

@@ -53,6 +53,10 @@ pub struct Args {
     #[arg(long, value_enum, default_value_t = Durability::Fsync)]
     durability: Durability,
 
+    /// Cut the power of one or all nodes too.
+    #[arg(long)]
+    power_cuts: bool,
+
     /// How many of the three nodes are controllers too.
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=3))]
     controllers: u32,
@@ -76,10 +80,13 @@ pub fn run(args: &Args) -> Result<String> {
     let seed = args.seed.unwrap_or_else(crate::crash::fresh_seed);
     let faults = args.faults;
     writeln!(io::stderr(), "cluster: {faults} faults, seed {seed}")?;
-    let driver = Driver::new("judge.py", &[args.system], args.controllers)?
+    let mut driver = Driver::new("judge.py", &[args.system], args.controllers)?
         .with("faults", faults)
         .with("seed", seed)
         .with("durability", args.durability.name());
+    if args.power_cuts {
+        driver.command.arg("--power-cuts");
+    }
     driver.run(
         format!("{faults} faults, seed {seed}: nothing lost, doubled or reordered"),
         &format!("findings with seed {seed}"),
@@ -105,7 +112,7 @@ impl Driver {
         for system in systems {
             let (name, program) = system.program()?;
             command.args(["--system", name]);
-            command.arg(format!("--{name}={}", program.display()));
+            command.arg(format!("--{name}={program}"));
         }
         let script = here.join("librdkafka_load.py");
         let librdkafka = format!("{} {}", python.display(), script.display());
@@ -147,11 +154,14 @@ impl Driver {
 }
 
 impl System {
-    /// Its name for the driver, and its program or jars.
-    fn program(self) -> Result<(&'static str, PathBuf)> {
+    /// Its name for the driver, and its program or class path.
+    fn program(self) -> Result<(&'static str, String)> {
         Ok(match self {
-            Self::Ottla => ("ottla", ottla::binary()?),
-            Self::Kafka => ("kafka", maven::kafka_jars_of(maven::MEASURED_VERSION)?),
+            Self::Ottla => ("ottla", ottla::binary()?.display().to_string()),
+            Self::Kafka => {
+                let [jars, logger] = java::kafka_with_logger(maven::MEASURED_VERSION)?;
+                ("kafka", format!("{}:{}", jars.display(), logger.display()))
+            }
         })
     }
 }

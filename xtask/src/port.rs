@@ -12,12 +12,17 @@ pub fn free() -> Result<u16> {
     Ok(TcpListener::bind(("127.0.0.1", 0))?.local_addr()?.port())
 }
 
-/// Whether a broker answers a Metadata request (version 1, no topics) with itself as a broker.
+/// Whether a broker answers a Metadata request with itself as the only broker.
 pub fn serves(port: u16) -> bool {
-    answer(port).unwrap_or(false)
+    knows(port, 1)
 }
 
-fn answer(port: u16) -> Result<bool> {
+/// Whether a broker answers a Metadata request (version 1, no topics) with this number of brokers.
+pub fn knows(port: u16, brokers: u32) -> bool {
+    answer(port).is_ok_and(|answer| answer == brokers)
+}
+
+fn answer(port: u16) -> Result<u32> {
     let address = SocketAddr::from(([127, 0, 0, 1], port));
     let timeout = Duration::from_secs(5);
     let mut stream = TcpStream::connect_timeout(&address, timeout)?;
@@ -27,5 +32,5 @@ fn answer(port: u16) -> Result<bool> {
     // Length, correlation id, number of brokers.
     let mut answer = [0; 12];
     stream.read_exact(&mut answer)?;
-    Ok(answer[11] == 1)
+    Ok(u32::from(answer[11]))
 }

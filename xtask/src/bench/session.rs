@@ -9,12 +9,13 @@ use std::collections::BTreeSet;
 use anyhow::Result;
 
 use super::cold;
-use super::load::{self, Load};
+use super::load::{self, Generator, Load};
 use super::own::{self, FRAMES, Frames, Latency};
 use super::table::{Figures, RowName, Section};
 use crate::measured::broker::Running;
 use crate::measured::contender::{Contender, Durability, Setup, program};
-use crate::measured::{output, proc, say};
+use crate::measured::proc::{self, Process};
+use crate::measured::{output, say};
 
 /// The amount that each of two loads writes and reads before the measurement, so that a JVM has
 /// compiled its hot code.
@@ -37,6 +38,8 @@ pub struct Amount {
 #[derive(Debug, Clone)]
 pub struct Plan {
     pub durability: Durability,
+    /// How many nodes a cluster has.
+    pub nodes: u32,
     amount: Amount,
     loads: Vec<Load>,
     latency: Vec<Latency>,
@@ -76,6 +79,7 @@ impl Plan {
         let is_load = |load: &Load| is_chosen(&load.name());
         Self {
             durability,
+            nodes: 1,
             amount,
             loads: loads.into_iter().filter(is_load).collect(),
             latency: latency
@@ -87,6 +91,24 @@ impl Plan {
                 .filter(|frames| is_chosen(frames.name))
                 .collect(),
             has_cold_reads: durability != Durability::Default && is_chosen(cold::NAME),
+        }
+    }
+
+    /// The loads with acks=all on this number of nodes, with each record on all of them.
+    pub fn replicated(self, nodes: u32) -> Self {
+        let is_replicated =
+            |load: &Load| load.acks == "all" && load.generator == Generator::Librdkafka;
+        Self {
+            nodes,
+            loads: self.loads.into_iter().filter(is_replicated).collect(),
+            latency: self
+                .latency
+                .into_iter()
+                .filter(|latency| latency.acks == "all")
+                .collect(),
+            frames: Vec::new(),
+            has_cold_reads: false,
+            ..self
         }
     }
 
@@ -135,7 +157,7 @@ pub struct Session<'a> {
     topics: u32,
 }
 
-/// Processor time used by the broker and by the whole machine.
+/// Processor time used by the broker, or all nodes of its cluster, and by the whole machine.
 struct Cpu {
     broker: f64,
     machine: f64,
@@ -149,7 +171,10 @@ impl Session<'_> {
         }
         let mut session = Session {
             contender,
-            running: Running::start(&Setup::new(contender, plan.durability))?,
+            running: Running::start(&Setup {
+                nodes: plan.nodes,
+                ..Setup::new(contender, plan.durability)
+            })?,
             plan,
             figures,
             topics: 0,
@@ -160,7 +185,7 @@ impl Session<'_> {
         }
         let started_after = session.running.started_after.as_secs_f64() * 1e3;
         session.add_broker("start to first answer, ms", started_after);
-        let idle = session.running.process().resident_mib()?;
+        let idle = session.running.sum(Process::resident_mib)?;
         session.add_broker("resident memory idle, MiB", idle);
         session.warm_up()?;
         for load in &plan.loads {
@@ -174,11 +199,12 @@ impl Session<'_> {
         if plan.has_cold_reads && contender != Contender::Tansu {
             session.attempt(cold::NAME, Session::cold_reads)?;
         }
-        let process = session.running.process();
-        let peak = process.peak_resident_mib()?;
+        let peak = session.running.sum(Process::peak_resident_mib)?;
         session.add_broker("resident memory at most, MiB", peak);
-        session.add_broker("open files at the end", process.open_files()?);
-        session.add_broker("memory maps at the end", process.memory_maps()?);
+        let files = session.running.sum(Process::open_files)?;
+        session.add_broker("open files at the end", files);
+        let maps = session.running.sum(Process::memory_maps)?;
+        session.add_broker("memory maps at the end", maps);
         session.running.stop()
     }
 
@@ -324,7 +350,7 @@ impl Session<'_> {
 
     fn cpu(&self) -> Result<Cpu> {
         Ok(Cpu {
-            broker: self.running.process().cpu_seconds()?,
+            broker: self.running.sum(Process::cpu_seconds)?,
             machine: proc::machine_cpu_seconds()?,
         })
     }
@@ -335,7 +361,10 @@ impl Session<'_> {
 
     fn add(&mut self, table: &str, name: &str, value: f64) {
         let row = RowName {
-            section: Section::Brokers(self.plan.durability),
+            section: match self.plan.nodes {
+                1 => Section::Brokers(self.plan.durability),
+                _ => Section::ThreeNodes(self.plan.durability),
+            },
             table,
             name,
         };
@@ -349,6 +378,10 @@ impl Session<'_> {
         let mut create = program("ottla");
         create.args(["topic", "create", &topic]);
         create.args(["--partitions", &partitions.to_string()]);
+        if self.plan.nodes > 1 {
+            create.args(["--replication-factor", &self.plan.nodes.to_string()]);
+            create.args(["--config", "min.insync.replicas=2"]);
+        }
         create.args(["--bootstrap-server", self.running.bootstrap()]);
         output(&mut create)?;
         // Kafka answers CreateTopics before it serves the topic.

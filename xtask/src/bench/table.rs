@@ -11,6 +11,8 @@ use crate::measured::contender::{Contender, Durability};
 pub enum Section {
     /// Brokers with each other.
     Brokers(Durability),
+    /// Clusters of three nodes with each other.
+    ThreeNodes(Durability),
     /// Brokers with a loop that does the least a server can do.
     BareLoop,
 }
@@ -70,6 +72,9 @@ impl Figures {
             Section::Brokers(Durability::PageCache),
             Section::Brokers(Durability::Fsync),
             Section::Brokers(Durability::Default),
+            Section::ThreeNodes(Durability::PageCache),
+            Section::ThreeNodes(Durability::Fsync),
+            Section::ThreeNodes(Durability::Default),
             Section::BareLoop,
         ];
         let mut text = String::new();
@@ -94,6 +99,13 @@ impl Section {
             Self::Brokers(Durability::PageCache) => "Acknowledged from the page cache",
             Self::Brokers(Durability::Fsync) => "Acknowledged from stable storage",
             Self::Brokers(Durability::Default) => "As each broker comes",
+            Self::ThreeNodes(Durability::PageCache) => {
+                "Three nodes, acknowledged from the page cache of all"
+            }
+            Self::ThreeNodes(Durability::Fsync) => {
+                "Three nodes, acknowledged from stable storage of all"
+            }
+            Self::ThreeNodes(Durability::Default) => "Three nodes, as each broker comes",
             Self::BareLoop => "Beside a bare loop",
         }
     }
@@ -101,7 +113,7 @@ impl Section {
     /// The column of reference.
     fn base(self) -> Contender {
         match self {
-            Self::Brokers(_) => Contender::Kafka,
+            Self::Brokers(_) | Self::ThreeNodes(_) => Contender::Kafka,
             Self::BareLoop => Contender::BareLoop,
         }
     }

@@ -1,4 +1,4 @@
-//! A broker under measurement: started on an empty directory, stopped by a signal.
+//! A broker under measurement, or a cluster of them: started on empty directories, stopped by a signal.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -21,6 +21,8 @@ const PATIENCE: Duration = Duration::from_mins(5);
 pub struct Running {
     command: Command,
     child: Child,
+    /// The other nodes of its cluster.
+    others: Vec<Child>,
     port: u16,
     bootstrap: String,
     directory: PathBuf,
@@ -37,23 +39,32 @@ impl Running {
             fs::remove_dir_all(&directory)?;
         }
         fs::create_dir_all(&directory)?;
-        let ports = Ports {
-            broker: port::free()?,
-            controller: port::free()?,
-        };
-        let mut command = setup.command(&directory, ports)?;
-        let log = fs::File::create(directory.join("broker.log"))?;
-        command
-            .stdin(Stdio::null())
-            .stdout(log.try_clone()?)
-            .stderr(log);
+        let mut ports = Vec::new();
+        for _ in 0..setup.nodes {
+            ports.push(Ports {
+                broker: port::free()?,
+                controller: port::free()?,
+            });
+        }
+        let mut commands = Vec::new();
+        for node in 0..ports.len() {
+            commands.push(node_command(setup, &directory, node, &ports)?);
+        }
         let start = now();
-        let child = spawn(&mut command)?;
+        let mut children = Vec::new();
+        for command in &mut commands {
+            children.push(spawn(command)?);
+        }
+        let bootstrap: Vec<_> = ports
+            .iter()
+            .map(|ports| format!("127.0.0.1:{}", ports.broker))
+            .collect();
         let mut running = Self {
-            command,
-            child,
-            port: ports.broker,
-            bootstrap: format!("127.0.0.1:{}", ports.broker),
+            command: commands.swap_remove(0),
+            child: children.remove(0),
+            others: children,
+            port: ports[0].broker,
+            bootstrap: bootstrap.join(","),
             directory,
             started_after: Duration::ZERO,
         };
@@ -70,7 +81,8 @@ impl Running {
 
     fn wait_until_served(&mut self, start: Instant) -> Result<()> {
         let number = self.port;
-        self.wait_until(|| port::serves(number))?;
+        let brokers = 1 + u32::try_from(self.others.len())?;
+        self.wait_until(|| port::knows(number, brokers))?;
         self.started_after = start.elapsed();
         Ok(())
     }
@@ -116,19 +128,29 @@ impl Running {
         Process(self.child.id())
     }
 
-    /// Stops the broker by a signal; returns the time that took.
+    /// The sum of a figure over the processes of all nodes.
+    pub fn sum(&self, figure: impl Fn(Process) -> Result<f64>) -> Result<f64> {
+        let all = std::iter::once(&self.child).chain(&self.others);
+        all.map(|child| figure(Process(child.id()))).sum()
+    }
+
+    /// Stops all nodes by a signal; returns the time that took.
     pub fn end(&mut self, signal: Signal) -> Result<Duration> {
-        let id = i32::try_from(self.child.id())?;
-        let pid = Pid::from_raw(id).context("a child has a process id")?;
         let start = now();
-        if self.is_alive()? {
-            kill_process(pid, signal)?;
-        }
-        while self.is_alive()? {
-            if start.elapsed() > PATIENCE {
-                self.child.kill()?;
+        for child in std::iter::once(&mut self.child).chain(&mut self.others) {
+            let id = i32::try_from(child.id())?;
+            let pid = Pid::from_raw(id).context("a child has a process id")?;
+            if child.try_wait()?.is_none() {
+                kill_process(pid, signal)?;
             }
-            pause(Duration::from_millis(5));
+        }
+        for child in std::iter::once(&mut self.child).chain(&mut self.others) {
+            while child.try_wait()?.is_none() {
+                if start.elapsed() > PATIENCE {
+                    child.kill()?;
+                }
+                pause(Duration::from_millis(5));
+            }
         }
         Ok(start.elapsed())
     }
@@ -151,10 +173,28 @@ impl Running {
 
 impl Drop for Running {
     fn drop(&mut self) {
-        // The kill fails when the process has ended already.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+        for child in std::iter::once(&mut self.child).chain(&mut self.others) {
+            // The kill fails when the process has ended already.
+            let _ = child.kill();
+            let _ = child.wait();
+        }
     }
+}
+
+/// The command of a node. The first has the directory of a single broker, the others have directories in it.
+fn node_command(setup: &Setup, first: &Path, node: usize, ports: &[Ports]) -> Result<Command> {
+    let directory = match node {
+        0 => first.to_path_buf(),
+        _ => first.join(format!("node-{}", node + 1)),
+    };
+    fs::create_dir_all(&directory)?;
+    let mut command = setup.command(&directory, node, ports)?;
+    let log = fs::File::create(directory.join("broker.log"))?;
+    command
+        .stdin(Stdio::null())
+        .stdout(log.try_clone()?)
+        .stderr(log);
+    Ok(command)
 }
 
 fn spawn(command: &mut Command) -> Result<Child> {

@@ -42,6 +42,8 @@ pub struct Setup {
     pub data: Option<PathBuf>,
     /// Its limit of open files; by default that of this program.
     pub descriptors: Option<u32>,
+    /// How many nodes its cluster has.
+    pub nodes: u32,
 }
 
 impl Setup {
@@ -60,19 +62,22 @@ impl Setup {
             durability: None,
             data: None,
             descriptors: None,
+            nodes: 1,
         }
     }
 
-    /// Writes its configuration to this empty directory, and returns the command that starts it.
-    pub fn command(&self, directory: &Path, ports: Ports) -> Result<Command> {
+    /// Writes the configuration of a node, one of those with `all` ports, to this empty directory, and returns
+    /// the command that starts it.
+    pub fn command(&self, directory: &Path, node: usize, all: &[Ports]) -> Result<Command> {
         let beside = directory.join("data");
         let data = self.data.as_deref().unwrap_or(&beside);
         let config = directory.join("server.properties");
         let keys = self
             .durability
             .map(|durability| self.contender.keys(durability));
-        let properties = properties(ports, data) + keys.unwrap_or_default();
+        let properties = properties(node, all, data) + keys.unwrap_or_default();
         std::fs::write(&config, properties)?;
+        let ports = all[node];
         let command = match self.contender {
             Contender::Kafka => kafka(&config)?,
             Contender::Ottla => ottla(&config),
@@ -113,11 +118,11 @@ impl Contender {
         }
     }
 
-    /// Whether it has this durability.
-    pub fn offers(self, durability: Durability) -> bool {
+    /// Whether it has this durability on this number of nodes.
+    pub fn offers(self, durability: Durability, nodes: u32) -> bool {
         match self {
             Self::Kafka | Self::Ottla => true,
-            Self::Tansu | Self::BareLoop => durability == Durability::PageCache,
+            Self::Tansu | Self::BareLoop => durability == Durability::PageCache && nodes == 1,
         }
     }
 
@@ -150,19 +155,27 @@ pub fn program(name: &str) -> Command {
     Command::new(toolbox::workspace().join("target/release").join(name))
 }
 
-fn properties(ports: Ports, data: &Path) -> String {
-    let Ports { broker, controller } = ports;
-    let data = data.display();
+/// The configuration of a node, which is broker and controller; its id is its index and 1.
+fn properties(node: usize, all: &[Ports], data: &Path) -> String {
+    let Ports { broker, controller } = all[node];
+    let voters: Vec<_> = (1..)
+        .zip(all)
+        .map(|(id, ports)| format!("{id}@127.0.0.1:{}", ports.controller))
+        .collect();
+    let replicas = all.len();
     format!(
-        "process.roles=broker,controller\nnode.id=1\n\
-         controller.quorum.voters=1@127.0.0.1:{controller}\n\
+        "process.roles=broker,controller\nnode.id={}\n\
+         controller.quorum.voters={}\n\
          listeners=PLAINTEXT://127.0.0.1:{broker},CONTROLLER://127.0.0.1:{controller}\n\
          advertised.listeners=PLAINTEXT://127.0.0.1:{broker}\n\
          controller.listener.names=CONTROLLER\ninter.broker.listener.name=PLAINTEXT\n\
          listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT\n\
-         log.dirs={data}\noffsets.topic.replication.factor=1\n\
-         transaction.state.log.replication.factor=1\ntransaction.state.log.min.isr=1\n\
-         group.initial.rebalance.delay.ms=0\nottla.http.listen=127.0.0.1:0\n"
+         log.dirs={}\noffsets.topic.replication.factor={replicas}\n\
+         transaction.state.log.replication.factor={replicas}\ntransaction.state.log.min.isr=1\n\
+         group.initial.rebalance.delay.ms=0\nottla.http.listen=127.0.0.1:0\n",
+        node + 1,
+        voters.join(","),
+        data.display()
     )
 }
 

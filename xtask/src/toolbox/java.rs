@@ -75,9 +75,15 @@ pub fn kafka() -> Result<Command> {
 
 /// A JVM with everything of another release of Apache Kafka, and a logger for warnings and errors.
 pub fn kafka_of(version: &str) -> Result<Command> {
+    let [jars, logger] = kafka_with_logger(version)?;
+    Ok(with_warnings(jvm(&[&jars, &logger])))
+}
+
+/// The class path of a release of Apache Kafka and of a logger.
+pub fn kafka_with_logger(version: &str) -> Result<[PathBuf; 2]> {
     let jars = maven::kafka_jars_of(version)?;
     let logger = maven::jars("slf4j-simple-1.7.36", &[LOGGER])?;
-    Ok(with_warnings(jvm(&[&jars.join("*"), &logger.join("*")])))
+    Ok([jars.join("*"), logger.join("*")])
 }
 
 /// Kafka Connect, its file connectors and MirrorMaker.
