@@ -72,7 +72,8 @@ pub struct Args {
     durability: Vec<Durability>,
 
     /// How many nodes: one broker, or a cluster with each record on all nodes.
-    #[arg(long, value_delimiter = ',', default_values_t = [1], value_parser = clap::value_parser!(u32).range(1..=3))]
+    #[arg(long, value_delimiter = ',', default_values_t = [1])]
+    #[arg(value_parser = clap::value_parser!(u32).range(1..=3))]
     nodes: Vec<u32>,
 
     /// Write the tables into docs/benchmarks.md too. If loads are named, only their tables are replaced.
