@@ -1,4 +1,4 @@
-//! The HTTP listener for monitoring: `/metrics`, `/live`, `/ready` and `/why/compaction/TOPIC[/PARTITION]`.
+//! The HTTP listener for monitoring: `/metrics`, `/live`, `/ready`, `/loss` and `/why/compaction/TOPIC[/PARTITION]`.
 //!
 //! It has a port of its own, by default on loopback, and its answers hold no secrets.
 
@@ -12,7 +12,9 @@ use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use ottla_log::compaction::{Quarantined, Verdict};
+use ottla_protocol::ids::Offset;
 use ottla_replica::cleaner::report::CompactionReport;
+use ottla_replica::loss_ledger::LossEntry;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 
@@ -44,6 +46,7 @@ pub async fn serve(
         .route("/metrics", get(metrics))
         .route("/live", get(live))
         .route("/ready", get(ready))
+        .route("/loss", get(loss))
         .route("/why/compaction/{topic}", get(why_topic))
         .route("/why/compaction/{topic}/{partition}", get(why_partition))
         .with_state(broker);
@@ -127,6 +130,41 @@ fn degraded(broker: &Broker) -> String {
         }
     }
     lines
+}
+
+/// What this node has seen of lost records, as JSON.
+async fn loss(State(broker): State<Arc<Broker>>) -> Response {
+    let read = match look(move || broker.replicas.losses().entries()).await {
+        Ok(read) => read,
+        Err(not_looked) => return not_looked.into_response(),
+    };
+    match read {
+        Ok(entries) => {
+            let entries: Vec<_> = entries.iter().map(loss_to_json).collect();
+            let body = serde_json::Value::Array(entries).to_string();
+            ([(header::CONTENT_TYPE, "application/json")], body).into_response()
+        }
+        Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")).into_response(),
+    }
+}
+
+fn loss_to_json(entry: &LossEntry) -> serde_json::Value {
+    let offset = |offset: Option<Offset>| offset.map(|offset| offset.0);
+    serde_json::json!({
+        "time_ms": entry.at.0,
+        "node": entry.node.0,
+        "topic": entry.topic,
+        "topic_id": entry.topic_id.to_string(),
+        "partition": entry.partition.0,
+        "from": offset(entry.from),
+        "to": offset(entry.to),
+        "end": offset(entry.end),
+        "old_leader": entry.old_leader.map(|id| id.0),
+        "new_leader": entry.new_leader.0,
+        "old_epoch": entry.old_epoch.map(|epoch| epoch.0),
+        "new_epoch": entry.new_epoch.0,
+        "what": entry.what.word(),
+    })
 }
 
 /// Why each partition of a topic was or was not compacted, as JSON.

@@ -20,6 +20,7 @@ use tokio::sync::watch;
 
 pub use self::partition::Partition;
 use self::partition::Tasks;
+use crate::cluster::losses::Losses;
 use crate::config::BrokerConfig;
 use crate::drivers::disk_work::DiskWork;
 use crate::process::clock::Clock;
@@ -35,6 +36,7 @@ pub struct Replicas {
     node: Node<Disk, Tasks>,
     clock: Clock,
     disk_work: Arc<DiskWork>,
+    losses: Losses,
     /// The number of late changes, see [`Replicas::follow_late_changes`].
     late_changes: watch::Sender<u64>,
 }
@@ -58,6 +60,7 @@ impl Replicas {
         Arc::new(Self {
             node: Node::new(config.statics.clone(), directories.collect()),
             clock,
+            losses: Losses::new(config, clock),
             disk_work: DiskWork::of_runtime(),
             late_changes: watch::Sender::new(0),
         })
@@ -106,6 +109,11 @@ impl Replicas {
     /// Runs what may wait for a disk on the threads of the runtime.
     pub fn disk_work(&self) -> &Arc<DiskWork> {
         &self.disk_work
+    }
+
+    /// The records that this node has seen to be lost.
+    pub fn losses(&self) -> &Losses {
+        &self.losses
     }
 
     /// The log directories.

@@ -6,6 +6,7 @@ pub mod config;
 pub mod consume;
 pub mod group;
 pub mod log;
+pub mod loss;
 pub mod produce;
 pub mod reference;
 pub mod serve;

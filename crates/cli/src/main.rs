@@ -8,6 +8,7 @@ mod candidates;
 mod commands;
 mod connect;
 mod failure;
+mod http;
 mod instant;
 mod offset_range;
 mod outcomes;
@@ -26,7 +27,7 @@ use clap::{CommandFactory, Parser, Subcommand};
 use clap_complete::CompleteEnv;
 
 use commands::{
-    cluster, completions, config, consume, group, log, produce, reference, serve, topic, why,
+    cluster, completions, config, consume, group, log, loss, produce, reference, serve, topic, why,
 };
 use output::Output;
 
@@ -52,7 +53,7 @@ Examples:
   ottla cluster                                   brokers, disks, and what is wrong
   ottla COMMAND --help                            more examples
 
-Every command but `serve` and `log` takes the cluster as -b HOST:PORT; all but `why` work against any Kafka.";
+Every command but `serve` and `log` takes the cluster as -b HOST:PORT; all but `why` and `loss` work against any Kafka.";
 
 /// The exit status for a command line that cannot be parsed, the same as clap's.
 const USAGE: u8 = 2;
@@ -75,6 +76,8 @@ enum Command {
     Config(config::Args),
     /// Print, check and repair log files, without a broker.
     Log(log::Args),
+    /// Show the acknowledged records that an Ottla cluster has lost, and why.
+    Loss(loss::Args),
     /// Ask Ottla brokers why a topic was or was not compacted.
     Why(why::Args),
     /// Print a completion script for a shell.
@@ -128,6 +131,7 @@ fn run(arguments: Arguments) -> Result<()> {
         Command::Group(args) => group::run(&args, output),
         Command::Config(args) => config::run(&args, output),
         Command::Log(args) => log::run(&args, output),
+        Command::Loss(args) => loss::run(&args, output),
         Command::Why(args) => why::run(&args, output),
         Command::Completions(args) => completions::run(&args),
         Command::Reference => reference::run(Arguments::command()),

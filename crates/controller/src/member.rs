@@ -62,8 +62,8 @@ impl<T> Member<T> {
         self.active.as_ref().is_some_and(Active::is_proposing)
     }
 
-    /// Takes over what has happened in the quorum, decides requests, as many as fit one proposal, and proposes their records.
-    /// Without leadership all requests are taken, and none is answered.
+    /// Takes over what has happened in the quorum, decides requests, as many as fit one proposal, and proposes their
+    /// records. Without leadership all requests are taken, and none is answered.
     ///
     /// An error is the end of the log.
     pub fn turn<Q: Quorum>(

@@ -19,6 +19,7 @@ pub mod housekeeping;
 mod live_brokers;
 pub mod logs;
 mod loss;
+pub mod loss_ledger;
 pub mod node;
 pub mod own_records;
 pub mod partition;

@@ -10,7 +10,9 @@ use ottla_protocol::ids::{LeaderEpoch, NodeId, Offset};
 
 use crate::PartitionId;
 
-/// Records below the high watermark that a node has removed, because its leader does not have them.
+/// Records below the high watermark that a node has removed, because its leader does not have them. While the leader has
+/// not recovered from an unclean election, also records above it (`to` is then `from`): a node that restarts may know an
+/// older high watermark than it had.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Loss {
     /// The topic's name.
@@ -20,6 +22,8 @@ pub struct Loss {
     pub from: Offset,
     /// The offset after the last one that was below the high watermark.
     pub to: Offset,
+    /// The end of the log before the removal. The records from `to` on were not known to be committed.
+    pub end: Offset,
     /// The leader epoch of the last record of the log before the removal.
     pub removed_epoch: Option<LeaderEpoch>,
     /// The leader that the node follows now.

@@ -261,6 +261,7 @@ impl<F: Files, H: Host> Node<F, H> {
             partition_epoch: partition.partition_epoch,
             replicas: partition.replicas.clone(),
             isr: partition.isr.clone(),
+            recovering: partition.recovering,
         })
     }
 }

@@ -195,6 +195,15 @@ impl<F: Files, H: Host> Partition<F, H> {
         self.lock().role.clone()
     }
 
+    /// The first offset of the leader epoch that this node leads.
+    pub fn epoch_start(&self) -> Option<Offset> {
+        let state = self.lock();
+        state
+            .leader
+            .as_ref()
+            .map(ottla_replication::Leader::epoch_start)
+    }
+
     /// Appends `requests` in order, in one write as far as they fit; returns their outcomes in the same order.
     ///
     /// With [`RequiredAcks::All`] a flush is due at once; the caller then calls [`Partition::replicated`] before it

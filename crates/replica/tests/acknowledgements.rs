@@ -90,6 +90,7 @@ fn partitions(directory: &Arc<Directory>, count: i32) -> Vec<Arc<Partition>> {
         partition_epoch: 0,
         replicas: vec![NODE],
         isr: vec![NODE],
+        recovering: false,
     };
     let leads =
         |partition: &Arc<Partition>| partition.set_role(role.clone(), at(0).monotonic).is_ok();

@@ -182,6 +182,7 @@ impl Leader {
             self.pending = None;
             let role = Role {
                 isr: committed.isr,
+                recovering: false,
                 partition_epoch: committed.partition_epoch,
                 ..self.role.clone()
             };

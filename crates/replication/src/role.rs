@@ -15,6 +15,8 @@ pub struct Role {
     pub replicas: Vec<NodeId>,
     /// The in-sync replicas.
     pub isr: Vec<NodeId>,
+    /// Whether the leader was elected uncleanly, and has not changed the ISR since.
+    pub recovering: bool,
 }
 
 impl Role {
@@ -27,6 +29,7 @@ impl Role {
             partition_epoch: -1,
             replicas: Vec::new(),
             isr: Vec::new(),
+            recovering: false,
         }
     }
 

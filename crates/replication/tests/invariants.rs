@@ -127,6 +127,7 @@ proptest! {
             partition_epoch: 0,
             replicas: nodes.clone(),
             isr: nodes,
+            recovering: false,
         };
         let mut world = World::default();
         let alive = Broker { epoch: 7, is_fenced: false, is_shutting_down: false };

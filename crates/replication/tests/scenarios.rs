@@ -114,6 +114,7 @@ impl Stage {
             partition_epoch: 0,
             replicas: nodes("replicas"),
             isr: nodes("isr"),
+            recovering: false,
         };
         let before = self.leader.as_ref();
         let start = EpochStart {

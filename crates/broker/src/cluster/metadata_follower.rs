@@ -11,11 +11,13 @@ use crate::drivers::Drivers;
 use crate::drivers::applier::log_failures;
 use crate::network::allowed::AllowedConnections;
 use crate::network::limits::ConnectionLimits;
+use crate::replicas::Replicas;
 
 /// Applies committed metadata to this broker, one image after the other.
 #[derive(Debug)]
 pub struct MetadataFollower {
     drivers: Arc<Drivers>,
+    replicas: Arc<Replicas>,
     connections: Arc<ConnectionLimits>,
     statics: StaticConfigs,
     /// The image that was applied last.
@@ -27,6 +29,7 @@ impl MetadataFollower {
     pub fn new(broker: &Broker) -> Self {
         Self {
             drivers: Arc::clone(&broker.drivers),
+            replicas: Arc::clone(&broker.replicas),
             connections: Arc::clone(&broker.connections),
             statics: broker.config.statics.clone(),
             last: broker.controller.image(),
@@ -38,8 +41,10 @@ impl MetadataFollower {
         for event in metadata_events::events(&self.last, image, changes) {
             event.log();
         }
-        self.last = Arc::clone(image);
         log_failures(&self.drivers.apply(image, changes));
+        let losses = self.replicas.losses();
+        losses.led(&self.replicas, (&self.last, image), changes);
+        self.last = Arc::clone(image);
         if changes.configs.iter().any(AllowedConnections::depend_on) {
             let allowed = AllowedConnections::resolve(image, &self.statics);
             self.connections.allow(allowed);

@@ -8,6 +8,7 @@
 
 use std::sync::{Arc, mpsc as channel};
 
+use ottla_controller::UncleanElection;
 use ottla_controller::active::Published;
 use ottla_controller::{Member, Quorum, Settings};
 use ottla_metadata::{Changes, MetadataImage};
@@ -140,8 +141,14 @@ impl Follower {
     ///
     /// `apply` is called with each new image before it is published and before any reply that depends on it: a topic whose
     /// creation was answered has its partitions. It may wait for disks.
-    pub fn run(self, mut apply: impl FnMut(&Arc<MetadataImage>, &Changes)) {
+    /// `elected` is called with each election that may lose records.
+    pub fn run(
+        self,
+        mut apply: impl FnMut(&Arc<MetadataImage>, &Changes),
+        elected: impl Fn(&UncleanElection),
+    ) {
         for published in self.committed {
+            published.unclean_elections.iter().for_each(&elected);
             if let Some((image, changes)) = published.metadata {
                 let image = Arc::new(image);
                 apply(&image, &changes);

@@ -15,6 +15,7 @@ use super::Metrics;
 use super::registrar::{Observable as _, Registrar, Series};
 use crate::replicas::traffic::Counted;
 use ottla_replica::cleaner::report::CompactionReport;
+use ottla_replica::loss_ledger::LossEntry;
 use ottla_replica::scrub::ScrubReport;
 
 /// One topic's label.
@@ -91,6 +92,10 @@ observed! {
     compacted_at: Family<Partition, Gauge> =
         "ottla_compaction_last_timestamp_seconds",
         "When the last pass ended, since the Unix epoch; 0 if there was none since the start";
+    losses: Gauge = "ottla_losses", "Losses of records that this node has seen; `ottla loss` shows them";
+    lost_records: Gauge =
+        "ottla_lost_records",
+        "Records below the high watermark that replicas of this node have removed";
     scrub_bytes: Counter = "ottla_scrub_bytes", "Bytes read by the scrub";
     scrub_segments: Counter = "ottla_scrub_segments", "Segments read by the scrub";
     scrub_rounds: Counter = "ottla_scrub_rounds", "Rounds of the scrub over all partitions";
@@ -198,6 +203,13 @@ impl Observed {
     }
 
     /// Whether clients are served.
+    pub fn losses(&self, losses: &[LossEntry]) {
+        let count = |count: usize| i64::try_from(count).unwrap_or(i64::MAX);
+        self.losses.set(count(losses.len()));
+        self.lost_records
+            .set(losses.iter().map(LossEntry::lost).sum());
+    }
+
     pub fn ready(&self, ready: bool) {
         self.ready.set(i64::from(ready));
     }

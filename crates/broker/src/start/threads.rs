@@ -51,7 +51,11 @@ pub(super) fn run_controller<Q: DrivenQuorum + Send + 'static>(
 /// Starts the thread that applies what the controller commits. It ends with the controller's.
 pub(super) fn follow_controller(broker: &Broker, follower: Follower) -> io::Result<()> {
     let mut metadata = MetadataFollower::new(broker);
-    let follow = move || follower.run(|image, changes| metadata.apply(image, changes));
+    let replicas = Arc::clone(&broker.replicas);
+    let follow = move || {
+        let apply = |image: &_, changes: &_| metadata.apply(image, changes);
+        follower.run(apply, |election| replicas.losses().elected(election));
+    };
     Thread::start("metadata", follow)?;
     Ok(())
 }

@@ -5,17 +5,14 @@
 //! `ottla.http.listen` has the address.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::io::{Read as _, Write as _};
-use std::net::{IpAddr, TcpStream, ToSocketAddrs as _};
-use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
 use clap::Subcommand;
-use ottla_client::admin::{Documentation, Resource};
-use ottla_client::{Cluster, ErrorCode, Node};
+use ottla_client::{Cluster, ErrorCode};
 use serde_json::{Value, json};
 
 use crate::connect::{Connect, block_on};
+use crate::http::{LISTEN, get, listener};
 use crate::output::{Output, print_json, print_line};
 use crate::partitions;
 
@@ -26,9 +23,6 @@ Examples:
   ottla why compaction orders -b kafka:9092     of that cluster
   ottla why compaction orders --http 10.0.0.7:9464
                                                 of one broker, at this address";
-
-/// At most this much of an answer is read.
-const MAX_ANSWER: u64 = 256 << 20;
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
@@ -55,9 +49,6 @@ struct Compaction {
     #[arg(value_name = "TOPIC[:PARTITION,…]")]
     of: String,
 }
-
-/// The config with the address of a broker's HTTP listener.
-const LISTEN: &str = "ottla.http.listen";
 
 pub fn run(args: &Args, output: Output) -> Result<()> {
     let Question::Compaction(args) = &args.question;
@@ -177,59 +168,6 @@ fn partition_in(answer: &Value) -> Option<i64> {
     answer.get("partition").and_then(Value::as_i64)
 }
 
-async fn listener(cluster: &Cluster, id: i32) -> Result<String> {
-    let configs = cluster
-        .describe_configs(&Resource::Broker(id), Documentation::Omitted)
-        .await?;
-    let mut configs = configs.iter();
-    let Some(found) = configs.find(|config| config.name.as_str() == LISTEN) else {
-        bail!(
-            "broker {id} is not an Ottla broker (it has no config {LISTEN}), so it cannot be asked"
-        );
-    };
-    let listen = found.value.as_ref().map_or("", |value| value.as_str());
-    let metadata = cluster.metadata();
-    let node = metadata
-        .nodes
-        .get(&id)
-        .context("the leader is not among the brokers")?;
-    reachable(listen, node)
-}
-
-/// The address under which this host reaches a listener. A listener on all addresses is reached by
-/// its broker's host name.
-fn reachable(listen: &str, node: &Node) -> Result<String> {
-    let id = node.id;
-    let Some((host, port)) = listen.rsplit_once(':').filter(|(_, port)| *port != "0") else {
-        bail!(
-            "broker {id} does not publish the address of its HTTP listener ({LISTEN}={listen}); give it with --http"
-        );
-    };
-    let address = |host: &str| host.trim_matches(['[', ']']).parse::<IpAddr>().ok();
-    let own = Node {
-        port: port
-            .parse()
-            .with_context(|| format!("{LISTEN}={listen} of broker {id}"))?,
-        ..node.clone()
-    };
-    match address(host) {
-        Some(host) if host.is_unspecified() => Ok(own.address()),
-        Some(host) if host.is_loopback() && !is_here(&node.host) => bail!(
-            "the HTTP listener of broker {id} takes connections from its own host only ({LISTEN}={listen}); run the \
-             command there, or give another address with --http"
-        ),
-        _ => Ok(listen.to_owned()),
-    }
-}
-
-/// Whether a broker's host name is a loopback address.
-fn is_here(host: &str) -> bool {
-    host == "localhost"
-        || host
-            .parse::<IpAddr>()
-            .is_ok_and(|address| address.is_loopback())
-}
-
 fn lines(answer: &Value) -> Vec<&str> {
     let partitions = answer.as_array().map(Vec::as_slice).unwrap_or_default();
     let why = |partition| Value::get(partition, "why").and_then(Value::as_str);
@@ -248,90 +186,18 @@ fn ask(http: &str, of: &str) -> Result<Option<Vec<Value>>> {
 }
 
 fn request(http: &str, of: &str) -> Result<Option<Vec<Value>>> {
-    let answer = get(http, &format!("/why/compaction/{of}")).with_context(|| {
-        format!("no answer from {http}; give the broker's {LISTEN} with --http")
-    })?;
-    let (head, body) = answer.split_once("\r\n\r\n").with_context(|| {
-        format!("{http} does not answer in HTTP; give the broker's {LISTEN} with --http")
-    })?;
-    match head.split(' ').nth(1) {
-        Some("200") => Ok(Some(serde_json::from_str(body)?)),
-        Some("404") => Ok(None),
-        _ => bail!(
-            "{http} answers {}: {}; give the broker's {LISTEN} with --http",
-            head.lines().next().unwrap_or_default(),
-            body.trim_end().trim_end_matches('.')
-        ),
+    let answer = get(http, &format!("/why/compaction/{of}"))
+        .with_context(|| format!("give the broker's {LISTEN} with --http"))?;
+    match answer.status.as_str() {
+        "200" => Ok(Some(serde_json::from_str(&answer.body)?)),
+        "404" => Ok(None),
+        _ => bail!("{answer}; give the broker's {LISTEN} with --http"),
     }
-}
-
-/// Connects to the first of the host's addresses that accepts.
-fn connect(http: &str, patience: Duration) -> Result<TcpStream> {
-    let mut refused = None;
-    for address in http.to_socket_addrs()? {
-        match TcpStream::connect_timeout(&address, patience) {
-            Ok(stream) => return Ok(stream),
-            Err(error) => refused = Some(error),
-        }
-    }
-    Err(refused.context("no such host")?.into())
-}
-
-fn get(http: &str, path: &str) -> Result<String> {
-    const PATIENCE: Duration = Duration::from_secs(30);
-    let mut stream = connect(http, PATIENCE)?;
-    stream.set_read_timeout(Some(PATIENCE))?;
-    // HTTP/1.0: the answer is not chunked and ends with the connection.
-    let request = format!("GET {path} HTTP/1.0\r\nHost: {http}\r\n\r\n");
-    // In one write: a port that is not for HTTP answers the first bytes, and closes the connection.
-    stream.write_all(request.as_bytes())?;
-    let mut answer = String::new();
-    stream.take(MAX_ANSWER).read_to_string(&mut answer)?;
-    Ok(answer)
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{partition_of, reachable};
-    use ottla_client::Node;
-
-    fn node(host: &str) -> Node {
-        Node {
-            id: 7,
-            host: host.to_owned(),
-            port: 9092,
-            rack: None,
-        }
-    }
-
-    #[test]
-    fn a_listener_on_all_addresses_is_reached_by_its_brokers_name() {
-        for (listen, host, expected) in [
-            ("0.0.0.0:9464", "kafka-7", "kafka-7:9464"),
-            ("[::]:9464", "fd00::7", "[fd00::7]:9464"),
-            ("127.0.0.1:9464", "127.0.0.1", "127.0.0.1:9464"),
-            ("127.0.0.1:9464", "localhost", "127.0.0.1:9464"),
-            ("10.0.0.7:9464", "kafka-7", "10.0.0.7:9464"),
-        ] {
-            assert_eq!(
-                reachable(listen, &node(host)).unwrap(),
-                expected,
-                "{listen}"
-            );
-        }
-    }
-
-    #[test]
-    fn a_listener_that_cannot_be_reached_is_told() {
-        for (listen, reason) in [
-            ("127.0.0.1:9464", "its own host only"),
-            ("127.0.0.1:0", "with --http"),
-            ("", "with --http"),
-        ] {
-            let error = reachable(listen, &node("kafka-7")).unwrap_err().to_string();
-            assert!(error.contains(reason), "{error}");
-        }
-    }
+    use super::partition_of;
 
     #[test]
     fn a_partition_is_the_topic_and_a_number() {

@@ -83,6 +83,7 @@ struct Taken {
 struct Lost {
     from: Offset,
     to: Offset,
+    end: Offset,
     removed_epoch: Option<LeaderEpoch>,
     leader: NodeId,
     leader_epoch: LeaderEpoch,
@@ -193,6 +194,7 @@ impl<F: Files, H: Host> Partition<F, H> {
             partition: self.id(),
             from: lost.from,
             to: lost.to,
+            end: lost.end,
             removed_epoch: lost.removed_epoch,
             leader: lost.leader,
             leader_epoch: lost.leader_epoch,
@@ -224,6 +226,22 @@ impl<F: Files, H: Host> State<F, H> {
         let high_watermark = log.high_watermark();
         let (around, now) = at;
         let taken = take(log, following, answer, (fetch, now));
+        let end = log.log_end_offset();
+        let reason = match answer {
+            LeaderAnswer::Offsets(_) => LossReason::LeaderEndsBefore,
+            _ => LossReason::Diverged,
+        };
+        let is_shorter = end < high_watermark || (self.role.recovering && end < fetch.offset);
+        let lost = is_shorter.then_some(Lost {
+            from: end,
+            to: high_watermark.max(end),
+            end: fetch.offset,
+            removed_epoch: fetch.last_fetched_epoch,
+            leader: following.leader,
+            leader_epoch: following.leader_epoch,
+            reason,
+        });
+        let taken = taken.map(|bytes| Taken { bytes, lost });
         if let Err(failure) = &taken {
             if failure.is_offline() {
                 following.on_failure();
@@ -257,19 +275,19 @@ impl<F: Files, H: Host> State<F, H> {
     }
 }
 
-/// Changes the log as the leader has answered.
+/// Changes the log as the leader has answered; returns the bytes of the appended batches.
 fn take<F: Files>(
     log: &mut PartitionLog<F>,
     following: &mut Following,
     answer: &LeaderAnswer<'_>,
     (fetch, now): (&FollowerFetch, Timestamp),
-) -> Result<Taken, FollowFailure> {
+) -> Result<u64, FollowFailure> {
     match answer {
         LeaderAnswer::Records(fetched) => {
             let bytes = append(log, fetched, fetch.leader_epoch, now)?;
             follow_offsets(log, fetched)?;
             following.on_progress();
-            Ok(Taken { bytes, lost: None })
+            Ok(bytes)
         }
         LeaderAnswer::Diverging(diverging) => {
             let own = log.end_of_epoch(diverging.epoch);
@@ -279,34 +297,31 @@ fn take<F: Files>(
             });
             let (start, high_watermark) = (log.log_start_offset(), log.high_watermark());
             let to = truncation(*diverging, own, start, high_watermark).to;
-            truncate(log, following, (to, LossReason::Diverged), now)
+            truncate(log, following, to, now)
         }
         LeaderAnswer::Offsets(leader) => match leader.reset(log.log_end_offset()) {
-            Reset::TruncateTo(end) => {
-                truncate(log, following, (end, LossReason::LeaderEndsBefore), now)
-            }
+            Reset::TruncateTo(end) => truncate(log, following, end, now),
             Reset::RestartAt(start) => {
                 log.truncate_fully(start, now)?;
                 following.on_progress();
-                Ok(Taken::default())
+                Ok(0)
             }
             Reset::Keep => {
                 following.on_progress();
-                Ok(Taken::default())
+                Ok(0)
             }
         },
-        LeaderAnswer::Failed(_) => Ok(Taken::default()),
+        LeaderAnswer::Failed(_) => Ok(0),
     }
 }
 
 fn truncate<F: Files>(
     log: &mut PartitionLog<F>,
     following: &mut Following,
-    (to, reason): (Offset, LossReason),
+    to: Offset,
     now: Timestamp,
-) -> Result<Taken, FollowFailure> {
-    let (high_watermark, start) = (log.high_watermark(), log.log_start_offset());
-    let removed_epoch = log.latest_epoch();
+) -> Result<u64, FollowFailure> {
+    let start = log.log_start_offset();
     let recovery_point = log.recovery_point_on_disk();
     log.truncate_to(to, now)?;
     let end = log.log_end_offset();
@@ -315,15 +330,7 @@ fn truncate<F: Files>(
     } else {
         following.on_progress();
     }
-    let lost = (end < high_watermark).then_some(Lost {
-        from: end,
-        to: high_watermark,
-        removed_epoch,
-        leader: following.leader,
-        leader_epoch: following.leader_epoch,
-        reason,
-    });
-    Ok(Taken { bytes: 0, lost })
+    Ok(0)
 }
 
 /// Appends batches of the leader; returns their bytes.

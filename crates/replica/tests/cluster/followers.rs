@@ -19,18 +19,18 @@ use super::metadata::{NODES, broker, image, new_partition};
 type Told = (usize, Result<(), Unavailable>);
 
 /// Three nodes; the first leads.
-struct Stage {
+pub(super) struct Stage {
     machines: Vec<Machine>,
-    metadata: Metadata,
+    pub(super) metadata: Metadata,
     brokers: Vec<BrokerRegistration>,
     durability: Durability,
-    now: Now,
+    pub(super) now: Now,
     sender: Sender<Told>,
     told: Receiver<Told>,
 }
 
 impl Stage {
-    fn new(durability: Durability) -> Self {
+    pub(super) fn new(durability: Durability) -> Self {
         let now = Now {
             monotonic: MonotonicTime(Duration::from_secs(100)),
             wall: Timestamp(1_700_000_000_000),
@@ -62,7 +62,7 @@ impl Stage {
     }
 
     /// A change of the metadata, which these nodes learn.
-    fn change(&mut self, by: impl FnOnce(&mut Metadata), learn: &[i32]) {
+    pub(super) fn change(&mut self, by: impl FnOnce(&mut Metadata), learn: &[i32]) {
         by(&mut self.metadata);
         self.metadata.partition_epoch += 1;
         self.learn(learn);
@@ -76,7 +76,7 @@ impl Stage {
     }
 
     /// `leader` leads in the next epoch.
-    fn elect(&mut self, leader: i32, learn: &[i32]) {
+    pub(super) fn elect(&mut self, leader: i32, learn: &[i32]) {
         let elect = |partition: &mut Metadata| {
             partition.leader = Some(NodeId(leader));
             partition.leader_epoch.0 += 1;
@@ -84,7 +84,7 @@ impl Stage {
         self.change(elect, learn);
     }
 
-    fn produce(&mut self, at: i32, values: &[u64]) -> Result<Offset, ErrorCode> {
+    pub(super) fn produce(&mut self, at: i32, values: &[u64]) -> Result<Offset, ErrorCode> {
         let (sender, now) = (self.sender.clone(), self.now);
         let produced = self.node(at).produce(values, (0, sender), now);
         produced.map_err(|refused| refused.code())
@@ -96,12 +96,12 @@ impl Stage {
             .collect()
     }
 
-    fn flush(&mut self, id: i32) {
+    pub(super) fn flush(&mut self, id: i32) {
         let now = self.now;
         self.node(id).flush(now);
     }
 
-    fn next(&mut self, follower: i32) -> Option<NextFetch> {
+    pub(super) fn next(&mut self, follower: i32) -> Option<NextFetch> {
         let now = self.now;
         let machine = self.node(follower);
         machine.node.next_fetch(&machine.partition(), now)
@@ -135,18 +135,18 @@ impl Stage {
     }
 
     /// A fetch with its answer; returns what is lost by it, and the leader's change of the ISR.
-    fn fetch(&mut self, follower: i32) -> (Option<Loss>, Option<IsrChange>) {
+    pub(super) fn fetch(&mut self, follower: i32) -> (Option<Loss>, Option<IsrChange>) {
         let next = self.next(follower).expect("it follows");
         let (answer, change) = self.serve(follower, &next);
         (self.take(follower, &next, &answer.as_answer()), change)
     }
 
-    fn ends(&mut self, id: i32) -> (i64, i64) {
+    pub(super) fn ends(&mut self, id: i32) -> (i64, i64) {
         let offsets = self.node(id).partition().offsets().unwrap();
         (offsets.high_watermark.0, offsets.log_end.0)
     }
 
-    fn values(&mut self, id: i32) -> Vec<u64> {
+    pub(super) fn values(&mut self, id: i32) -> Vec<u64> {
         let values = self.node(id).values(Offset(0), Offset(i64::MAX));
         values.into_iter().map(|(_, value)| value).collect()
     }
@@ -363,6 +363,7 @@ fn records_removed_below_the_high_watermark_are_reported() {
         partition: lost.partition,
         from: Offset(0),
         to: Offset(4),
+        end: Offset(4),
         removed_epoch: Some(LeaderEpoch(0)),
         leader: NodeId(2),
         leader_epoch: LeaderEpoch(1),

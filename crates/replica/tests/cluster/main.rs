@@ -11,6 +11,7 @@
 mod checks;
 mod controller;
 mod followers;
+mod losses;
 mod machine;
 mod metadata;
 mod world;

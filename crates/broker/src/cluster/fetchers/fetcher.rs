@@ -24,7 +24,6 @@ use tokio::sync::watch;
 use super::agenda::{Agenda, Partitions};
 use super::requests::{self, EARLIEST, LATEST, list_offsets, offset_of};
 use super::session::Session;
-use crate::cluster::losses;
 use crate::config::ReplicationConfig;
 use crate::process::clock::Clock;
 use crate::replicas::partition::{Partition, reader};
@@ -332,7 +331,8 @@ impl Fetcher {
         match self.replicas.disk_work().run(work) {
             Ok(followed) => {
                 if let Some(loss) = &followed.loss {
-                    losses::report(loss);
+                    let record = || self.replicas.losses().removed(loss);
+                    self.replicas.disk_work().run(record);
                 }
             }
             Err(error) => {

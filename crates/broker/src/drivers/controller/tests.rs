@@ -140,7 +140,7 @@ async fn waiting_requests_share_a_batch_and_see_each_other() {
     let ((registered, _, first, second), ()) = tokio::join!(asked, async {
         tokio::task::yield_now().await;
         drop(spawn(move || run(owner)));
-        drop(spawn(move || follower.run(|_, _| {})));
+        drop(spawn(move || follower.run(|_, _| {}, |_| {})));
     });
     assert_eq!(registered.unwrap(), Ok(0));
     assert!(first.unwrap()[0].1.is_ok());
@@ -159,7 +159,7 @@ async fn a_decision_that_was_not_committed_is_neither_answered_nor_seen() {
         sessions(),
     );
     let runs = spawn(move || run(owner));
-    let follows = spawn(move || follower.run(|_, _| {}));
+    let follows = spawn(move || follower.run(|_, _| {}, |_| {}));
     assert_eq!(controller.ask(register()).await, Err(NoController));
     assert!(controller.image().brokers.is_empty());
     assert_eq!(runs.join().unwrap(), Err("disk failed"));
@@ -177,7 +177,9 @@ async fn a_directory_that_holds_up_the_follower_holds_up_no_commit() {
     );
     let (answers, disk) = channel::<()>();
     drop(spawn(move || run(owner)));
-    drop(spawn(move || follower.run(move |_, _| _ = disk.recv())));
+    drop(spawn(move || {
+        follower.run(move |_, _| _ = disk.recv(), |_| {});
+    }));
     let first = tokio::spawn({
         let controller = controller.clone();
         async move { controller.ask(register()).await }
