@@ -6,8 +6,10 @@ mod support;
 
 use std::path::Path;
 
+use bytes::BytesMut;
 use ottla_broker::Running;
 use ottla_broker::config::BrokerConfig;
+use ottla_broker::context::RequestContext;
 use ottla_broker::handlers::{
     alter_partition_reassignments, api_versions, create_acls, create_topics, describe_acls,
     describe_configs, describe_log_dirs, describe_producers, describe_quorum,
@@ -70,6 +72,27 @@ async fn the_quorum_is_this_node_alone_and_only_its_partition_can_be_asked_for()
     );
     let unknown = ask("t").topics[0].partitions[0].error_code;
     assert_eq!(unknown, ErrorCode::UnknownTopicOrPartition.code());
+    running.shut_down().await;
+}
+
+#[tokio::test]
+async fn the_quorum_is_described_in_every_version() {
+    let directory = tempfile::tempdir().unwrap();
+    let running = start(directory.path()).await;
+    for version in 0..=2 {
+        let partition = describe_quorum_request::PartitionData::default();
+        let topic = describe_quorum_request::TopicData::default()
+            .with_topic_name(text("__cluster_metadata"))
+            .with_partitions(vec![partition]);
+        let request = DescribeQuorumRequestData::default().with_topics(vec![topic]);
+        let context = RequestContext {
+            version,
+            ..context(ApiKey::DescribeQuorum)
+        };
+        let quorum = describe_quorum::handle(&running.broker, &context, request);
+        assert_eq!(quorum.nodes.len(), usize::from(version == 2));
+        quorum.write(&mut BytesMut::new(), version).unwrap();
+    }
     running.shut_down().await;
 }
 

@@ -3,6 +3,7 @@
 //! - 1: when each replica last fetched and caught up. 2: error messages, directory ids, and the endpoints of voters.
 
 use ottla_controller::topic_names::CLUSTER_METADATA;
+use ottla_protocol::ids::Uuid;
 use ottla_protocol::messages::describe_quorum_request;
 use ottla_protocol::messages::describe_quorum_response::{
     Listener, Node, PartitionData, ReplicaState, TopicData,
@@ -15,12 +16,36 @@ use crate::broker::Broker;
 use crate::cluster::quorum_leader;
 use crate::context::RequestContext;
 
+/// The first version with directory ids and the endpoints of voters.
+const NAMES_DIRECTORIES: i16 = 2;
+
 /// Describes the leader of the metadata quorum and the log end offset of each voter.
 pub fn handle(
     broker: &Broker,
-    _context: &RequestContext,
+    context: &RequestContext,
     request: DescribeQuorumRequestData,
 ) -> DescribeQuorumResponseData {
+    let described = describe(broker, request);
+    if context.version < NAMES_DIRECTORIES {
+        return without_directories(described);
+    }
+    described
+}
+
+/// What older versions can carry.
+fn without_directories(mut described: DescribeQuorumResponseData) -> DescribeQuorumResponseData {
+    described.nodes.clear();
+    let topics = described.topics.iter_mut();
+    for partition in topics.flat_map(|topic| &mut topic.partitions) {
+        let voters = partition.current_voters.iter_mut();
+        for replica in voters.chain(&mut partition.observers) {
+            replica.replica_directory_id = Uuid::default();
+        }
+    }
+    described
+}
+
+fn describe(broker: &Broker, request: DescribeQuorumRequestData) -> DescribeQuorumResponseData {
     let Some(status) = quorum_leader::status(broker) else {
         return DescribeQuorumResponseData::default()
             .with_error_code(ErrorCode::NotLeaderOrFollower.code());
