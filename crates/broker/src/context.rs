@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::sync::{Arc, OnceLock};
 
+use ottla_protocol::ids::NodeId;
 use ottla_protocol::messages::{ApiKey, KafkaString};
 use ottla_protocol::time::MonotonicTime;
 
@@ -23,6 +24,8 @@ pub struct Connection {
     pub principal: Principal,
     /// Set by the client's first `ApiVersions` request of version 3 or later.
     pub software: OnceLock<ClientSoftware>,
+    /// The broker whose heartbeats arrive here.
+    pub beats_of: OnceLock<NodeId>,
 }
 
 /// Whom a listener serves; each role has a table of APIs of its own.

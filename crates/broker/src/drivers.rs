@@ -11,6 +11,7 @@ pub mod cold_reads;
 pub mod committed_log;
 pub mod controller;
 pub mod coordinator;
+pub mod dead_brokers;
 pub mod disk_work;
 pub mod due_elections;
 pub mod fetchers;

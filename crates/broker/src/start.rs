@@ -38,8 +38,8 @@ use crate::context::ListenerRole;
 use crate::coordinators;
 use crate::drivers::disk_work::{LOOK, blocking};
 use crate::drivers::due_elections;
-use crate::drivers::fetchers;
 use crate::drivers::opening::LogsError;
+use crate::drivers::{dead_brokers, fetchers};
 use crate::handlers;
 use crate::http;
 use crate::network::Listener;
@@ -129,6 +129,8 @@ pub async fn start(config: BrokerConfig, clock: Clock) -> Result<Running, StartE
     running.live(lifecycle);
     let fencing = sessions::fence_silent(Arc::clone(&broker), stopping.clone());
     running.tasks.spawn(fencing);
+    let looking = dead_brokers::run(Arc::clone(&broker), stopping.clone());
+    running.tasks.spawn(looking);
     listeners.extend(controllers);
     running.accept(listeners, &stopping);
     broker.set_ready(true);

@@ -4,6 +4,7 @@
 //! heartbeat counts from its arrival, however long the decision about it takes. The broker of this process has no session
 //! yet: it lives as long as its controller.
 
+use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -14,7 +15,7 @@ use ottla_controller::{ControllerReply, ControllerRequest};
 use ottla_metadata::MetadataImage;
 use ottla_protocol::ids::NodeId;
 use ottla_protocol::time::MonotonicTime;
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 
 use crate::broker::Broker;
 use crate::drivers::stopping::stopped;
@@ -30,6 +31,10 @@ pub struct Sessions {
     timeout: Duration,
     clock: Clock,
     heartbeats: Mutex<Option<Heartbeats>>,
+    /// Brokers whose connection has ended, until their next heartbeat.
+    disconnected: Mutex<BTreeSet<NodeId>>,
+    suspects: Mutex<BTreeSet<NodeId>>,
+    suspected: Notify,
 }
 
 impl Sessions {
@@ -40,6 +45,9 @@ impl Sessions {
             timeout,
             clock,
             heartbeats: Mutex::default(),
+            disconnected: Mutex::default(),
+            suspects: Mutex::default(),
+            suspected: Notify::new(),
         }
     }
 
@@ -53,6 +61,27 @@ impl Sessions {
     pub fn begin(&self, image: &MetadataImage) {
         let now = self.clock.monotonic();
         *self.lock() = Some(Heartbeats::new(image, self.timeout, now));
+        lock(&self.suspects).extend(image.brokers.keys());
+        self.suspected.notify_one();
+    }
+
+    /// The connection ended on which this broker sent its heartbeats. A new process may register in its place: the last one
+    /// is dead, or learns from its next heartbeat that it is replaced.
+    pub fn on_disconnected(&self, broker: NodeId) {
+        lock(&self.disconnected).insert(broker);
+        lock(&self.suspects).insert(broker);
+        self.suspected.notify_one();
+    }
+
+    /// Waits for brokers that may be dead, and takes them.
+    pub async fn suspects(&self) -> BTreeSet<NodeId> {
+        loop {
+            let suspects = std::mem::take(&mut *lock(&self.suspects));
+            if !suspects.is_empty() {
+                return suspects;
+            }
+            self.suspected.notified().await;
+        }
     }
 
     /// Another controller is active.
@@ -65,8 +94,11 @@ impl Sessions {
         self.lock().is_some()
     }
 
-    /// Whether the process that is registered as this broker has a session.
+    /// Whether the process that is registered as this broker has a session, and is connected as far as is known.
     pub fn is_alive(&self, image: &MetadataImage, id: NodeId) -> bool {
+        if lock(&self.disconnected).contains(&id) {
+            return false;
+        }
         let now = self.clock.monotonic();
         let heartbeats = self.lock();
         let heartbeats = heartbeats.as_ref();
@@ -84,6 +116,7 @@ impl Sessions {
             return None;
         };
         let heartbeat = &mut beat.0;
+        lock(&self.disconnected).remove(&heartbeat.broker);
         let mut heartbeats = self.lock();
         let heartbeats = heartbeats.as_mut()?;
         heartbeats.on_heartbeat(image, heartbeat, self.clock.monotonic());
@@ -126,6 +159,10 @@ impl Sessions {
             heartbeats.on_not_fenced(fence, now);
         }
     }
+}
+
+fn lock(brokers: &Mutex<BTreeSet<NodeId>>) -> MutexGuard<'_, BTreeSet<NodeId>> {
+    brokers.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Fences brokers whose session is over, one after the other, until the broker stops.

@@ -6,8 +6,8 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use ottla_protocol::time::MonotonicTime;
@@ -178,7 +178,8 @@ impl Listener {
             local,
             peer,
             principal: Principal::anonymous(),
-            software: std::sync::OnceLock::new(),
+            software: OnceLock::new(),
+            beats_of: OnceLock::new(),
         });
         Some(Session::new(
             Arc::clone(broker),
@@ -201,6 +202,9 @@ async fn serve(
     let connection = session.connection();
     let closed = session.run(shutdown).await;
     broker.metrics.connections.dec();
+    if let Some(beating) = connection.beats_of.get() {
+        broker.controller.sessions().on_disconnected(*beating);
+    }
     if closed.is_protocol_violation() {
         broker.metrics.protocol_violations.inc();
     }

@@ -84,6 +84,7 @@ pub fn start_with(directory: &Path, adjust: impl FnOnce(&mut BrokerConfig)) -> N
         peer: local,
         principal: Principal::anonymous(),
         software: OnceLock::new(),
+        beats_of: OnceLock::new(),
     };
     Node {
         broker,

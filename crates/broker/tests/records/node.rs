@@ -102,6 +102,7 @@ pub fn start_with(
         peer: local,
         principal: Principal::anonymous(),
         software: OnceLock::new(),
+        beats_of: OnceLock::new(),
     };
     Node {
         broker,

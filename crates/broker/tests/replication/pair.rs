@@ -10,6 +10,7 @@ use ottla_broker::cluster::channel::{Controller, Request};
 use ottla_broker::cluster::{isr_changes, registration};
 use ottla_broker::config::BrokerConfig;
 use ottla_broker::context::ListenerRole;
+use ottla_broker::drivers::controller::{Follower, follower};
 use ottla_broker::drivers::fetchers;
 use ottla_broker::handlers::{self, create_topics};
 use ottla_broker::network::Listener;
@@ -20,7 +21,8 @@ use ottla_broker::process::clock::Clock;
 use ottla_broker::replicas::partition::{Append, Partition, RequiredAcks};
 use ottla_broker::replicas::{Found, Replicas};
 use ottla_broker::{Broker, Running};
-use ottla_controller::request::FenceBroker;
+use ottla_controller::broker_heartbeat::{ControlledShutdown, Heartbeat, Wish};
+use ottla_controller::request::{BrokerHeartbeat, FenceBroker, RegisterBroker};
 use ottla_controller::{ControllerReply, ControllerRequest};
 use ottla_log::{Batch, Bound, FirstBatch, Origin, ReadRequest};
 use ottla_metadata::{Changes, Endpoint, MetadataImage};
@@ -65,7 +67,8 @@ fn config(node: NodeId, directory: &Path, max_lag: Duration) -> BrokerConfig {
     // A fetch that only its end would go on from fails the test.
     config.replication.fetch_wait = LONG * 10;
     config.replication.socket_timeout = LONG * 20;
-    // The second broker sends no heartbeats.
+    // The second broker sends no heartbeats, and the first none that would unfence it.
+    config.quorum.heartbeat_interval = LONG * 10;
     config.metadata.broker_session = LONG * 20;
     config.node_id = node;
     config.statics.node = node;
@@ -80,9 +83,10 @@ impl Pair {
         let first = ottla_broker::start(config(FIRST, one, max_lag), clock);
         let first = first.await.unwrap();
         let of_cluster = &first.broker.controller;
-        let (publish, image) = watch::channel(of_cluster.image());
+        let image = MetadataImage::clone(&of_cluster.image());
+        let (applied, _, follower) = follower(image, of_cluster.applied());
         let sessions = Arc::clone(of_cluster.sessions());
-        let (controller, requests) = Controller::new(image, sessions);
+        let (controller, requests) = Controller::new(applied, sessions);
         let config = config(SECOND, two, max_lag);
         let id = first.broker.cluster_id.clone();
         let second = Broker::new(config, clock, id, controller, handlers::served);
@@ -103,12 +107,14 @@ impl Pair {
             security_protocol: 0,
         };
         let last = (vec![directory], -1);
-        let epoch = registration::register(of_cluster, &second.config, vec![endpoint], last);
-        let epoch = epoch.await.unwrap();
-        let unfenced = registration::unfence(of_cluster, &second.config, epoch);
-        unfenced.await.unwrap();
+        let image = of_cluster.image();
+        let asked = registration::registration(&second.config, &image, vec![endpoint], last);
+        let epoch = of_cluster.ask(RegisterBroker(asked)).await.unwrap();
+        let epoch = epoch.unwrap();
+        second.set_epoch(epoch);
+        beat(of_cluster, (SECOND, epoch)).await;
         tasks.spawn(pass_on(of_cluster.clone(), requests));
-        tasks.spawn(apply(of_cluster.follow(), Arc::clone(&second), publish));
+        tasks.spawn(apply(of_cluster.clone(), Arc::clone(&second), follower));
         let mut pair = Self {
             first,
             second,
@@ -170,9 +176,7 @@ impl Pair {
 
     pub async fn unfence_first(&self) {
         let broker = &self.first.broker;
-        let epoch = broker.controller.image().brokers[&FIRST].epoch;
-        let unfenced = registration::unfence(&broker.controller, &broker.config, epoch);
-        unfenced.await.unwrap();
+        beat(&broker.controller, (FIRST, broker.epoch())).await;
     }
 
     /// Waits until the controller has this ISR for the partition of `topic`.
@@ -194,6 +198,21 @@ impl Pair {
         tokio::task::spawn_blocking(close).await.unwrap().unwrap();
         self.first.shut_down().await;
     }
+}
+
+/// A broker that is fenced wants to serve.
+async fn beat(controller: &Controller, (broker, epoch): (NodeId, i64)) {
+    let heartbeat = Heartbeat {
+        broker,
+        epoch,
+        metadata_offset: Offset(epoch),
+        wish: Wish::Serve,
+        offline_directories: Vec::new(),
+        cordoned_directories: None,
+        shutdown: ControlledShutdown::None,
+    };
+    let health = controller.ask(BrokerHeartbeat(heartbeat)).await.unwrap();
+    assert!(!health.unwrap().is_fenced);
 }
 
 /// Serves clients of the broker on a free port.
@@ -232,18 +251,15 @@ async fn pass_on(controller: Controller, mut requests: mpsc::Receiver<Request>) 
 }
 
 /// Applies the metadata to the second broker, and publishes it there.
-async fn apply(
-    mut images: watch::Receiver<Arc<MetadataImage>>,
-    broker: Arc<Broker>,
-    publish: watch::Sender<Arc<MetadataImage>>,
-) {
+async fn apply(of_cluster: Controller, broker: Arc<Broker>, follower: Follower) {
+    let mut images = of_cluster.follow();
     loop {
         let image = Arc::clone(&images.borrow_and_update());
-        let changes = difference(&publish.borrow(), &image);
+        let changes = difference(&broker.controller.image(), &image);
         let (drivers, later) = (Arc::clone(&broker.drivers), Arc::clone(&image));
         let applied = tokio::task::spawn_blocking(move || drivers.apply(&later, &changes));
         assert!(applied.await.unwrap().is_empty());
-        publish.send_replace(image);
+        follower.begin_at(MetadataImage::clone(&image), of_cluster.applied());
         images.changed().await.unwrap();
     }
 }

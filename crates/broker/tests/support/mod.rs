@@ -19,6 +19,7 @@ pub fn context(api: ApiKey) -> RequestContext {
         peer: local,
         principal: Principal::anonymous(),
         software: OnceLock::new(),
+        beats_of: OnceLock::new(),
     };
     RequestContext {
         connection: Arc::new(connection),

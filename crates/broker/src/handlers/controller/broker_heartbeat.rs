@@ -15,7 +15,7 @@ use crate::context::RequestContext;
 /// Extends the session of a broker, and tells it whether it is fenced and whether it may stop.
 pub async fn handle(
     broker: &Broker,
-    _context: &RequestContext,
+    context: &RequestContext,
     request: BrokerHeartbeatRequestData,
 ) -> BrokerHeartbeatResponseData {
     let heartbeat = Heartbeat {
@@ -31,10 +31,14 @@ pub async fn handle(
     let refused =
         |code: ErrorCode| BrokerHeartbeatResponseData::default().with_error_code(code.code());
     match broker.controller.ask(BrokerHeartbeat(heartbeat)).await {
-        Ok(Ok(health)) => BrokerHeartbeatResponseData::default()
-            .with_is_caught_up(health.is_caught_up)
-            .with_is_fenced(health.is_fenced)
-            .with_should_shut_down(health.should_shut_down),
+        Ok(Ok(health)) => {
+            // The first broker of a connection is the only one: each opens its own.
+            let _ = context.connection.beats_of.set(NodeId(request.broker_id));
+            BrokerHeartbeatResponseData::default()
+                .with_is_caught_up(health.is_caught_up)
+                .with_is_fenced(health.is_fenced)
+                .with_should_shut_down(health.should_shut_down)
+        }
         Ok(Err(refusal)) => refused(refusal.code()),
         Err(_) => refused(ErrorCode::NotController),
     }

@@ -55,6 +55,7 @@ fn unwrap(context: &RequestContext, envelope: EnvelopeRequestData) -> Result<Req
         peer: SocketAddr::new(client, 0),
         principal,
         software: OnceLock::new(),
+        beats_of: OnceLock::new(),
     };
     Ok(Request {
         context: RequestContext {
