@@ -200,7 +200,7 @@ impl Loss {
             }
             (Some(from), _, Some(end)) if end > from => {
                 format!(
-                    "offsets {from} to {} may have been acknowledged, and are lost",
+                    "offsets {from} to {} were removed, none of them known to be acknowledged",
                     end - 1
                 )
             }
@@ -315,7 +315,7 @@ mod tests {
         );
         assert!(all.ends_with("enable allows; broker 1 led before"), "{all}");
         let unsure = entry("removed-diverged", 1, [Some(10), Some(10), Some(12)]);
-        assert!(line(&[&led, &unsure]).contains("10 to 11 may have been"));
+        assert!(line(&[&led, &unsure]).contains("10 to 11 were removed, none of them"));
         let mut later = removed.clone();
         later.new_epoch = 6;
         assert_eq!(merged([removed, later].into_iter()).len(), 2);
