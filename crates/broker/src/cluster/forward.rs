@@ -27,6 +27,7 @@ pub const fn is_forwarded(api: ApiKey) -> bool {
             | ApiKey::AlterPartitionReassignments
             | ApiKey::ListPartitionReassignments
             | ApiKey::UpdateFeatures
+            | ApiKey::UnregisterBroker
             | ApiKey::DescribeQuorum
     )
 }

@@ -1,8 +1,7 @@
 //! The sessions of the brokers with the active controller of this process, and the task that fences silent brokers.
 //!
 //! They are soft state: [`Sessions::begin`] when this controller becomes active, [`Sessions::end`] when it no longer is. A
-//! heartbeat counts from its arrival, however long the decision about it takes. The broker of this process has no session
-//! yet: it lives as long as its controller.
+//! heartbeat counts from its arrival, however long the decision about it takes. The broker of this process is as the others.
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -27,7 +26,6 @@ const LOOK: Duration = Duration::from_millis(500);
 /// The sessions; none while another controller is active.
 #[derive(Debug)]
 pub struct Sessions {
-    own: NodeId,
     timeout: Duration,
     clock: Clock,
     heartbeats: Mutex<Option<Heartbeats>>,
@@ -39,9 +37,8 @@ pub struct Sessions {
 
 impl Sessions {
     /// `timeout` is `broker.session.timeout.ms`.
-    pub fn new(own: NodeId, timeout: Duration, clock: Clock) -> Self {
+    pub fn new(timeout: Duration, clock: Clock) -> Self {
         Self {
-            own,
             timeout,
             clock,
             heartbeats: Mutex::default(),
@@ -149,7 +146,7 @@ impl Sessions {
         let next = heartbeats
             .next_tick()
             .map_or(latest, |next| next.min(latest));
-        (over.filter(|fence| fence.broker != self.own), next)
+        (over, next)
     }
 
     /// The fencing is not committed: it is due again.

@@ -65,7 +65,7 @@ mod tests {
     use ottla_controller::request::ElectDueLeaders;
     use ottla_controller::{ControllerReply, ControllerRequest};
     use ottla_metadata::MetadataImage;
-    use ottla_protocol::ids::{NodeId, Offset};
+    use ottla_protocol::ids::Offset;
     use std::sync::Arc;
     use std::time::Duration;
     use tokio::sync::{mpsc, watch};
@@ -74,7 +74,7 @@ mod tests {
     fn controller(is_active: bool) -> (Controller, mpsc::Receiver<Request>) {
         let image = MetadataImage::default();
         let session = Duration::from_secs(9);
-        let sessions = Arc::new(Sessions::new(NodeId(1), session, Clock::start()));
+        let sessions = Arc::new(Sessions::new(session, Clock::start()));
         if is_active {
             sessions.begin(&image);
         }

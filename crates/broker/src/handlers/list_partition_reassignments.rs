@@ -6,19 +6,25 @@ use ottla_protocol::messages::list_partition_reassignments_response::{
     OngoingPartitionReassignment, OngoingTopicReassignment,
 };
 use ottla_protocol::messages::{
-    ListPartitionReassignmentsRequestData, ListPartitionReassignmentsResponseData,
+    ErrorCode, ListPartitionReassignmentsRequestData, ListPartitionReassignmentsResponseData,
 };
 
 use super::metadata::numbers;
 use crate::broker::Broker;
-use crate::context::RequestContext;
+use crate::context::{ListenerRole, RequestContext};
 
-/// Lists partitions that are being reassigned: among those requested, or all.
+/// Lists partitions that are being reassigned: among those requested, or all. Of the controllers only the active one
+/// answers.
 pub fn handle(
     broker: &Broker,
-    _context: &RequestContext,
+    context: &RequestContext,
     request: ListPartitionReassignmentsRequestData,
 ) -> ListPartitionReassignmentsResponseData {
+    let is_active = || broker.controller.sessions().is_active();
+    if context.connection.role == ListenerRole::Controller && !is_active() {
+        return ListPartitionReassignmentsResponseData::default()
+            .with_error_code(ErrorCode::NotController.code());
+    }
     let image = broker.controller.image();
     let topics: Vec<OngoingTopicReassignment> = match request.topics {
         None => {

@@ -123,7 +123,7 @@ async fn elsewhere(config: BrokerConfig, clock: Clock) -> Result<Opened, StartEr
 
 fn sessions(config: &BrokerConfig, clock: Clock) -> Arc<Sessions> {
     let session = config.metadata.broker_session;
-    Arc::new(Sessions::new(config.node_id, session, clock))
+    Arc::new(Sessions::new(session, clock))
 }
 
 fn settings(config: &BrokerConfig) -> Settings {

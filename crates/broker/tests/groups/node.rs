@@ -69,7 +69,7 @@ pub fn start_with(directory: &Path, adjust: impl FnOnce(&mut BrokerConfig)) -> N
         ..Settings::default()
     };
     let image = image();
-    let sessions = no_sessions(config.node_id);
+    let sessions = no_sessions();
     let (controller, ..) = controller(image.clone(), settings, Nowhere, sessions);
     let name = KafkaString::from_static("cluster");
     let broker = Broker::new(config, Clock::start(), name, controller, served);

@@ -7,7 +7,7 @@ use ottla_broker::cluster::sessions::Sessions;
 use ottla_broker::process::clock::Clock;
 use ottla_controller::{Quorum, QuorumEvent};
 use ottla_metadata::MetadataVersion;
-use ottla_protocol::ids::{NodeId, Offset};
+use ottla_protocol::ids::Offset;
 use ottla_protocol::messages::metadata::MetadataRecord;
 
 /// Nothing that is proposed is committed.
@@ -30,6 +30,6 @@ impl Quorum for Nowhere {
 }
 
 /// Sessions that nobody extends or ends.
-pub fn no_sessions(node: NodeId) -> Arc<Sessions> {
-    Arc::new(Sessions::new(node, Duration::MAX, Clock::start()))
+pub fn no_sessions() -> Arc<Sessions> {
+    Arc::new(Sessions::new(Duration::MAX, Clock::start()))
 }

@@ -79,7 +79,7 @@ pub fn start_with(
         statics: config.statics.clone(),
         ..Settings::default()
     };
-    let sessions = no_sessions(config.node_id);
+    let sessions = no_sessions();
     let (controller, ..) = controller(image.clone(), settings, Nowhere, sessions);
     let broker = Broker::new(
         config,

@@ -106,7 +106,7 @@ fn create(name: &str) -> CreateTopics {
 
 fn sessions() -> Arc<Sessions> {
     let timeout = Duration::from_secs(9);
-    Arc::new(Sessions::new(NodeId(1), timeout, Clock::start()))
+    Arc::new(Sessions::new(timeout, Clock::start()))
 }
 
 fn spawn<T: Send + 'static>(
