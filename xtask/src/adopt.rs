@@ -5,8 +5,8 @@
 //! same data as the broker before it, and receives more data for the next. A Kafka that runs after
 //! Ottla must not log an error. The last line counts the checks.
 
-mod complaints;
-mod driver;
+pub mod complaints;
+pub mod driver;
 mod journey;
 
 use std::io::{self, Write as _};

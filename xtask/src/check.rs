@@ -11,8 +11,8 @@ use anyhow::{Context, Result, bail};
 
 use crate::time::now;
 use crate::{
-    adopt, cli_test, cluster, codec_test, crash, damage, fuzz, generate, licences, soak, sweep,
-    tidy, toolbox,
+    adopt, cli_test, cluster, codec_test, crash, damage, fuzz, generate, licences, mixed, soak,
+    sweep, tidy, toolbox,
 };
 
 /// Options of `cargo xtask check`.
@@ -41,6 +41,7 @@ const STEPS: &[(&str, Step)] = &[
     ("sweep", || sweep::run(&sweep::Args::default())),
     ("real clients", || own("compat")),
     ("adopt", || adopt::run(&adopt::Args::of_gate())),
+    ("mixed", || mixed::run(&mixed::Args::default())),
     ("damage", damage::run),
     ("crash", || crash::crash(&crash::Args::usual())),
     ("power-cut", || crash::power_cut(&crash::Args::usual())),

@@ -16,6 +16,7 @@ mod generate;
 mod licences;
 mod limits;
 mod measured;
+mod mixed;
 mod package;
 mod port;
 mod seeds;
@@ -75,6 +76,8 @@ enum Command {
     /// Measure limits beside Apache Kafka: tiny segments until it breaks, inodes, 10,000
     /// partitions, compaction.
     Limits(limits::Args),
+    /// Run a broker of Apache Kafka in a cluster whose controller is Ottla's.
+    Mixed(mixed::Args),
     /// Build what users install (the Debian package, the image's last stage), and run it.
     Package,
     /// Cut the power of a disk image under load; everything acknowledged must be there.
@@ -111,6 +114,7 @@ fn main() -> Result<()> {
         Command::Failover(args) => print(&failover::run(&args)?),
         Command::FullDisk(args) => print(&crash::full_disk(&args)?),
         Command::Limits(args) => limits::run(&args),
+        Command::Mixed(args) => print(&mixed::run(&args)?),
         Command::Package => print(&package::run()?),
         Command::PowerCut(args) => print(&crash::power_cut(&args)?),
         Command::Sim(args) => print(&sim::run(&args)?),

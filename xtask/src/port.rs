@@ -12,14 +12,14 @@ pub fn free() -> Result<u16> {
     Ok(TcpListener::bind(("127.0.0.1", 0))?.local_addr()?.port())
 }
 
-/// Whether a broker answers a Metadata request with itself as the only broker.
+/// Whether a broker answers a Metadata request, with at least one broker.
 pub fn serves(port: u16) -> bool {
-    knows(port, 1)
+    answer(port).is_ok_and(|brokers| brokers > 0)
 }
 
 /// Whether a broker answers a Metadata request (version 1, no topics) with this number of brokers.
 pub fn knows(port: u16, brokers: u32) -> bool {
-    answer(port).is_ok_and(|answer| answer == brokers)
+    answer(port).is_ok_and(|known| known == brokers)
 }
 
 fn answer(port: u16) -> Result<u32> {

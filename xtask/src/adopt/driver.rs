@@ -1,18 +1,16 @@
-//! The client of a journey: one JVM that runs during the whole journey and remembers the data that
-//! it has seen.
+//! The client of a journey or a cluster: one JVM that runs all the time and remembers the data that it has seen.
 //!
 //! It reads one command per line. It answers with claims, then `done`.
 
 use std::fs::File;
 use std::io::Write as _;
 use std::path::Path;
-use std::process::{Child, ChildStdin, Stdio};
+use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::mpsc::Receiver;
 
 use anyhow::{Context, Result};
 
 use crate::compat::program::{self, Claim};
-use crate::toolbox::java;
 
 /// The running client. It is killed when dropped.
 pub struct Driver {
@@ -23,10 +21,9 @@ pub struct Driver {
 }
 
 impl Driver {
-    /// Starts the client of this release of Kafka; it writes its logs to `directory`.
-    pub fn start(version: &str, bootstrap: &str, directory: &Path) -> Result<Self> {
-        let mut child = java::adopt(version)?
-            .args(["Adopt", bootstrap])
+    /// Starts the client, whose logs go to `directory`.
+    pub fn start(mut client: Command, directory: &Path) -> Result<Self> {
+        let mut child = client
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(File::create(directory.join("driver.stderr"))?)

@@ -159,7 +159,9 @@ impl Journey {
         let text = broker::filled(&template, port, &directory.join("data"))?;
         fs::write(directory.join("server.properties"), &text)?;
         fs::write(directory.join("kafka.properties"), text + AUTHORIZER)?;
-        let driver = Driver::start(release.version, &format!("127.0.0.1:{port}"), &directory)?;
+        let mut client = java::adopt(release.version)?;
+        client.arg("Adopt").arg(format!("127.0.0.1:{port}"));
+        let driver = Driver::start(client, &directory)?;
         Ok(Self {
             release: *release,
             ending,

@@ -1,5 +1,5 @@
-//! Compiles the Java programs of `tests/compat/java`, `tests/adopt`, `tests/cluster` and
-//! `tests/ecosystem`, each against one release of the jars.
+//! Compiles the Java programs of `tests/compat/java`, `tests/adopt`, `tests/cluster`,
+//! `tests/mixed` and `tests/ecosystem`, each against one release of the jars.
 
 use std::ffi::OsStr;
 use std::fs;
@@ -66,6 +66,21 @@ pub fn adopt(version: &str) -> Result<Command> {
     ];
     let classes = compile(&format!("java-adopt-{version}"), &parts, &jars)?;
     Ok(jvm(&[&classes, &jars.join("*")]))
+}
+
+/// A JVM that runs the program of `tests/mixed` beside the tools of this release of Kafka.
+pub fn mixed(version: &str) -> Result<Command> {
+    let jars = maven::kafka_jars_of(version)?;
+    let parts = [
+        "mixed",
+        "adopt/Wire.java",
+        "compat/java/tools/Tool.java",
+        "compat/java/client/Claims.java",
+    ];
+    let classes = compile(&format!("java-mixed-{version}"), &parts, &jars)?;
+    let mut command = jvm(&[&classes, &jars.join("*")]);
+    command.arg("Mixed");
+    Ok(command)
 }
 
 /// A JVM with everything of Apache Kafka.
