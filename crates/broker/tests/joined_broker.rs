@@ -33,6 +33,7 @@ const LONG: Duration = Duration::from_mins(10);
 async fn start(directory: &Path, session: Duration) -> Running {
     let mut config = BrokerConfig::embedded(directory.to_path_buf(), 0);
     config.metadata.broker_session = session;
+    config.quorum.heartbeat_interval = Duration::from_millis(20);
     ottla_broker::start(config, Clock::start()).await.unwrap()
 }
 
