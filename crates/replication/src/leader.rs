@@ -76,6 +76,19 @@ struct Follower {
     broker_epoch: Option<i64>,
 }
 
+impl Follower {
+    /// The progress that a fetch with `told` shows. A fetch and the report of a flush that came after it may arrive in either
+    /// order. As long as the process runs, what is flushed stays so: of two with the same end the larger counts.
+    fn known_progress(&self, told: Progress, broker_epoch: Option<i64>) -> Progress {
+        match self.progress {
+            Some(known) if known.end == told.end && self.broker_epoch == broker_epoch => {
+                known.max(told)
+            }
+            _ => told,
+        }
+    }
+}
+
 /// The state of a leader, for one leader epoch. Invariants:
 ///
 /// - the high watermark never goes back;
@@ -202,6 +215,7 @@ impl Leader {
         }
         let state = self.followers.get_mut(&from.node);
         let state = state.ok_or(FetchRefusal::NotAReplica)?;
+        let progress = state.known_progress(progress, from.broker_epoch);
         let leader_end = at.progress.end;
         if progress.end >= leader_end {
             state.caught_up_at = state.caught_up_at.max(Some(at.now));

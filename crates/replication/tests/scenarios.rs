@@ -22,7 +22,7 @@ const MAX_LAG: Duration = Duration::from_secs(30);
 #[test]
 fn scenarios_play_as_written() {
     let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/scenarios");
-    ottla_scenario::play_all(&directory, 11, || {
+    ottla_scenario::play_all(&directory, 12, || {
         let mut stage = Stage::default();
         move |line: &str| stage.run(line)
     });

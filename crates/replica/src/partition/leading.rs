@@ -30,6 +30,8 @@ pub struct FollowerRead {
     pub max_bytes: usize,
     /// Whether the first batch may be larger than that.
     pub first_batch: FirstBatch,
+    /// Whether the fetch has been counted already: it has waited, and what it tells of the follower may be out of date.
+    pub is_counted: bool,
 }
 
 /// A planned read of a follower.
@@ -101,6 +103,14 @@ impl<F: Files, H: Host> Partition<F, H> {
         woken.wake();
     }
 
+    /// Whether this node leads and its high watermark has not reached the start of its leader epoch yet. Records before
+    /// that may be committed: an earlier leader may have told consumers a higher high watermark.
+    pub fn is_behind_its_epoch(&self) -> bool {
+        let state = self.lock();
+        let leader = state.leader.as_ref();
+        leader.is_some_and(|leader| leader.high_watermark() < leader.epoch_start())
+    }
+
     /// The change of the ISR that the controller has not answered yet.
     pub fn pending_isr_change(&self) -> Option<IsrChange> {
         self.lock().leader.as_ref()?.pending().cloned()
@@ -134,8 +144,8 @@ impl<F: Files, H: Host> State<F, H> {
             planned,
             isr_change: None,
         };
-        if plan.planned.diverging.is_some() {
-            // It has records that this log does not have: its end says nothing.
+        if plan.planned.diverging.is_some() || read.is_counted {
+            // If it diverges it has records that this log does not have: its end says nothing.
             return Ok((plan, Woken::nobody()));
         }
         let end = read.fetch.offset;

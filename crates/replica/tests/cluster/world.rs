@@ -305,6 +305,7 @@ impl World {
             has_leader_epoch: true,
             max_bytes: 600,
             first_batch: FirstBatch::MayExceed,
+            is_counted: false,
         };
         self.number += 1;
         let number = self.number;

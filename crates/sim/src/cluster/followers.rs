@@ -66,7 +66,7 @@ impl Followers {
         replicas: &Replicas,
         outside: &mut Outside,
     ) -> Option<Wish> {
-        let (answer, wish) = answer(&fetch, replicas, outside);
+        let (answer, wish) = answer(&fetch, false, replicas, outside);
         let is_empty = matches!(&answer, FollowerAnswer::Records { bytes, .. } if bytes.is_empty());
         let place = fetch.place;
         if is_empty && let Found::Here(partition) = replicas.by_id(place.0, place.1) {
@@ -96,7 +96,7 @@ impl Followers {
         outside: &mut Outside,
     ) -> Option<Wish> {
         let Waiting { asking, fetch, .. } = self.waiting.remove(&waiting)?;
-        let (answer, wish) = answer(&fetch, replicas, outside);
+        let (answer, wish) = answer(&fetch, true, replicas, outside);
         self.send(asking, answer, outside);
         wish
     }
@@ -113,13 +113,14 @@ impl Followers {
 
 fn answer(
     fetch: &ReplicaFetch,
+    is_counted: bool,
     replicas: &Replicas,
     outside: &Outside,
 ) -> (FollowerAnswer, Option<Wish>) {
     let place = fetch.place;
     match replicas.by_id(place.0, place.1).or_code() {
         Ok(partition) if fetch.wants_offsets => (offsets(fetch, &partition), None),
-        Ok(partition) => records(fetch, &partition, outside),
+        Ok(partition) => records((fetch, is_counted), &partition, outside),
         Err(code) => (FollowerAnswer::Failed(code), None),
     }
 }
@@ -136,7 +137,7 @@ fn offsets(fetch: &ReplicaFetch, partition: &Partition) -> FollowerAnswer {
 }
 
 fn records(
-    fetch: &ReplicaFetch,
+    (fetch, is_counted): (&ReplicaFetch, bool),
     partition: &Partition,
     outside: &Outside,
 ) -> (FollowerAnswer, Option<Wish>) {
@@ -146,6 +147,7 @@ fn records(
         has_leader_epoch: true,
         max_bytes: FETCH_BYTES,
         first_batch: FirstBatch::MayExceed,
+        is_counted,
     };
     let plan = match partition.plan_for_follower(&read, outside.now().monotonic) {
         Ok(plan) => plan,

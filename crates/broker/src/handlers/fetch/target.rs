@@ -1,6 +1,7 @@
 //! One partition of a Fetch request: where it is, and how its read is planned, for a consumer or a follower.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use ottla_log::FirstBatch;
 use ottla_protocol::ids::{LeaderEpoch, Offset, PartitionIndex};
@@ -18,20 +19,31 @@ pub(super) struct Target {
     pub(super) key: FetchKey,
     pub(super) wish: FetchWish,
     pub(super) found: Result<Arc<Partition>, ErrorCode>,
+    /// Whether the progress of the follower that asks has been counted.
+    is_counted: AtomicBool,
 }
 
 impl Target {
+    pub(super) fn new(
+        key: FetchKey,
+        wish: FetchWish,
+        found: Result<Arc<Partition>, ErrorCode>,
+    ) -> Self {
+        Self {
+            key,
+            wish,
+            found,
+            is_counted: AtomicBool::new(false),
+        }
+    }
+
     pub(super) fn find(broker: &Broker, key: FetchKey, wish: FetchWish) -> Self {
         let index = PartitionIndex(key.partition);
         let found = match &key.topic {
             FetchTopicKey::Id(id) => broker.replicas.by_id(*id, index),
             FetchTopicKey::Name(name) => broker.replicas.by_name(name.as_str(), index),
         };
-        Self {
-            key,
-            wish,
-            found: found.or_code(),
-        }
+        Self::new(key, wish, found.or_code())
     }
 
     pub(super) fn plan(
@@ -47,7 +59,9 @@ impl Target {
         let planned = match (limits.follower, pages) {
             (Some(from), _) => {
                 let read = self.read_of_follower(from, &read);
-                plan_for_follower(partition, &read, limits, pages)
+                let planned = plan_for_follower(partition, &read, limits, pages);
+                self.is_counted.fetch_or(planned.is_ok(), Ordering::Relaxed);
+                planned
             }
             (None, Pages::Awaited) => partition.plan(&read, now),
             (None, Pages::Cached) => partition.plan_cached(&read, now),
@@ -80,6 +94,7 @@ impl Target {
             has_leader_epoch: read.current_epoch.is_some(),
             max_bytes: read.max_bytes,
             first_batch: read.first_batch,
+            is_counted: self.is_counted.load(Ordering::Relaxed),
         }
     }
 
