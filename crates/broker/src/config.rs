@@ -165,8 +165,6 @@ pub struct RecordsConfig {
 pub struct ReplicationConfig {
     /// `replica.lag.time.max.ms`.
     pub max_lag: Duration,
-    /// `num.replica.fetchers`.
-    pub fetchers: usize,
     /// `replica.fetch.wait.max.ms`.
     pub fetch_wait: Duration,
     /// `replica.fetch.min.bytes`.
@@ -445,7 +443,6 @@ fn storage(values: &Values, problems: &mut Problems) -> StorageConfig {
 fn replication(values: &Values) -> ReplicationConfig {
     ReplicationConfig {
         max_lag: values.duration("replica.lag.time.max.ms"),
-        fetchers: values.count("num.replica.fetchers"),
         fetch_wait: values.duration("replica.fetch.wait.max.ms"),
         fetch_min_bytes: values.count("replica.fetch.min.bytes"),
         fetch_partition_bytes: values.count("replica.fetch.max.bytes"),

@@ -277,8 +277,9 @@ impl<F: Files, H: Host> Partition<F, H> {
         if let Err(error) = &planned {
             self.note_unreadable(error, now);
         }
+        let is_vain = || !self.settings().counts_flushed() || self.directory.stalls.is_stalled(now);
         planned.map(|planned| match planned.unflushed {
-            1.. if self.directory.stalls.is_stalled(now) => Planned {
+            1.. if is_vain() => Planned {
                 unflushed: 0,
                 ..planned
             },
@@ -315,19 +316,28 @@ impl<F: Files, H: Host> Partition<F, H> {
 
     /// Asks for a flush, if records above the high watermark could be read after it.
     pub fn make_readable(self: &Arc<Self>, now: MonotonicTime) {
-        self.flush_if(|log| log.high_watermark() < log.log_end_offset(), now);
+        if self.settings().counts_flushed() {
+            let needs_it = |log: &PartitionLog<F>| {
+                let end = log.log_end_offset();
+                log.high_watermark() < end && log.flushed_offset() < end
+            };
+            self.flush_if(needs_it, now);
+        }
     }
 
-    /// Whether the high watermark has reached `offset`; if not, `reader` is woken at the next change.
+    /// Whether records before `offset` are readable, or only other replicas hold them back. If not, `reader` is woken at the
+    /// next change.
     pub fn is_readable_to(
         &self,
         offset: Offset,
         reader: &Arc<Reader<H::Consumer>>,
     ) -> Result<bool, Unavailable> {
+        let settings = self.settings();
         let mut state = self.lock();
         state.check_leader(None)?;
+        let own = state.own_progress(&settings);
         let log = state.log.as_ref().ok_or(Unavailable::Gone)?;
-        if log.high_watermark() >= offset {
+        if log.high_watermark() >= offset || own.is_some_and(|own| own.counted >= offset) {
             return Ok(true);
         }
         log.directory().ensure_online()?;

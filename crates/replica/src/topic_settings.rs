@@ -112,6 +112,11 @@ impl Default for TopicSettings {
 }
 
 impl TopicSettings {
+    /// Whether the high watermark may wait for flushes of this node.
+    pub fn counts_flushed(&self) -> bool {
+        self.durability == Durability::Fsync || self.flush_messages < i64::MAX
+    }
+
     /// The settings of the topic `name` in `image`.
     pub fn resolve(image: &MetadataImage, statics: &StaticConfigs, name: &str) -> Self {
         let configs = Configs::of(effective::topic(image, statics, name));
@@ -170,6 +175,13 @@ impl TopicSettings {
 pub fn recovery_threads(image: &MetadataImage, statics: &StaticConfigs) -> usize {
     let broker = Configs::of(effective::broker(image, statics));
     broker.number("num.recovery.threads.per.data.dir", 2).max(1)
+}
+
+/// `num.replica.fetchers`.
+pub fn replica_fetchers(image: &MetadataImage, statics: &StaticConfigs) -> usize {
+    let name = "num.replica.fetchers";
+    let broker = Configs::of_broker(image, statics, &[name]);
+    broker.number(name, 1).max(1)
 }
 
 fn log_config(configs: &Configs, defaults: &LogConfig) -> LogConfig {

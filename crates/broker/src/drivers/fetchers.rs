@@ -15,6 +15,7 @@ use tokio::task::{AbortHandle, JoinSet};
 use super::stopping::stopped;
 use crate::broker::Broker;
 use crate::cluster::fetchers::{Fetcher, Followed, Lane, Partitions, Source};
+use crate::replicas::settings::replica_fetchers;
 
 /// A task that fetches.
 #[derive(Debug)]
@@ -53,7 +54,7 @@ pub async fn follow(broker: Arc<Broker>, mut stopping: watch::Receiver<bool>) {
 
 impl Fetchers {
     fn new(broker: Arc<Broker>) -> Self {
-        let followed = Followed::new(broker.config.node_id, broker.config.replication.fetchers);
+        let followed = Followed::new(broker.config.node_id);
         Self {
             broker,
             followed,
@@ -64,6 +65,8 @@ impl Fetchers {
     }
 
     fn reconcile(&mut self, image: &Arc<MetadataImage>) {
+        let lanes = replica_fetchers(image, &self.broker.config.statics);
+        self.followed.set_lanes(lanes);
         self.followed.update(image);
         let by_lane = self.followed.by_lane().clone();
         self.running.retain(|lane, running| {

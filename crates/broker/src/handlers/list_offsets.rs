@@ -6,6 +6,8 @@
 //!
 //! A record that is found may not be readable yet: its producer was answered (acks=1), but it is not flushed. The answer
 //! then waits for the flush. So each log is asked twice: first how far it must be readable, then for the answer.
+//! A new leader answers consumers with OFFSET_NOT_AVAILABLE where its high watermark may be lower than that of the leader
+//! before it (KIP-207).
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -88,7 +90,7 @@ pub async fn handle(
             let found = asked.and_then(|asked| {
                 let reached = reached.next().unwrap_or(Ok(()));
                 reached.map_err(|unreached| code(&unreached, version))?;
-                asked.answer(bound)
+                asked.answer(bound, version)
             });
             answer(index, version, found)
         });
@@ -150,11 +152,12 @@ fn ask(
 
 impl Asked {
     /// The answer, once the log is readable as far as needed.
-    fn answer(self, bound: Bound) -> Result<Option<OffsetAtTime>, ErrorCode> {
+    fn answer(self, bound: Bound, version: i16) -> Result<Option<OffsetAtTime>, ErrorCode> {
+        let Some(query) = self.query else {
+            return Ok(None);
+        };
+        let is_behind = bound != Bound::LogEnd && self.partition.is_behind_its_epoch();
         let found = self.partition.with_leader_log(self.epoch, |log| {
-            let Some(query) = self.query else {
-                return Ok(None);
-            };
             if matches!(query, TimeQuery::At(_) | TimeQuery::MaxTimestamp) {
                 // A search may find a record that the client may not read yet.
                 let limit = log.bound(bound);
@@ -162,8 +165,12 @@ impl Asked {
             }
             log.offset_at(query)
         });
-        let found = found.map_err(|error| error.code())?;
-        found.map_err(not_found)
+        let found = found.map_err(|error| error.code())?.map_err(not_found)?;
+        let is_below = found.is_some() && !matches!(query, TimeQuery::Latest(_));
+        if is_behind && !is_below {
+            return Err(not_available(version));
+        }
+        Ok(found)
     }
 }
 
@@ -178,10 +185,16 @@ fn not_found(error: TimeQueryError) -> ErrorCode {
 fn code(unreached: &Unreached, version: i16) -> ErrorCode {
     match unreached {
         Unreached::Unavailable(unavailable) => unavailable.code(),
-        Unreached::Late if version >= FIRST_WITH_OFFSET_NOT_AVAILABLE => {
-            ErrorCode::OffsetNotAvailable
-        }
-        Unreached::Late => ErrorCode::LeaderNotAvailable,
+        Unreached::Late => not_available(version),
+    }
+}
+
+/// The offset cannot be told yet.
+fn not_available(version: i16) -> ErrorCode {
+    if version >= FIRST_WITH_OFFSET_NOT_AVAILABLE {
+        ErrorCode::OffsetNotAvailable
+    } else {
+        ErrorCode::LeaderNotAvailable
     }
 }
 

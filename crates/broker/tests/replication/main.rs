@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod link;
 mod pair;
 #[path = "../support/mod.rs"]
 mod support;
@@ -11,25 +12,27 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use ottla_broker::Running;
 use ottla_broker::cluster::fetchers::{Fetcher, Partitions, Source};
 use ottla_broker::config::BrokerConfig;
 use ottla_broker::drivers::Drivers;
-use ottla_broker::handlers::create_topics;
+use ottla_broker::handlers::{self, create_topics};
 use ottla_broker::process::clock::Clock;
 use ottla_broker::replicas::Replicas;
 use ottla_broker::replicas::partition::{Partition, RequiredAcks, Role};
+use ottla_broker::{Broker, Running};
 use ottla_metadata::{MetadataDelta, MetadataImage};
-use ottla_protocol::ids::{NodeId, Offset, Uuid};
+use ottla_protocol::ids::{LeaderEpoch, NodeId, Offset, Uuid};
+use ottla_protocol::messages::list_offsets_request::{ListOffsetsPartition, ListOffsetsTopic};
 use ottla_protocol::messages::metadata::{PartitionRecord, TopicRecord};
 use ottla_protocol::messages::{
-    ApiKey, CreateTopicsRequestData, KafkaString, create_topics_request,
+    ApiKey, CreateTopicsRequestData, ErrorCode, KafkaString, ListOffsetsRequestData,
+    ListOffsetsResponseData, create_topics_request,
 };
 use ottla_replica::housekeeping::Intervals;
 use ottla_replication::Replica;
 use tokio::sync::watch;
 
-use self::pair::{FIRST, LONG, Pair, SECOND, append, bytes_of, eventually, found, produce};
+use self::pair::{FIRST, LONG, Pair, SECOND, Times, append, bytes_of, eventually, found, produce};
 
 const FOLLOWER: NodeId = NodeId(2);
 
@@ -60,6 +63,18 @@ impl Leader {
         let role = Role {
             replicas: vec![before.node, FOLLOWER],
             isr: isr.iter().copied().map(NodeId).collect(),
+            partition_epoch: before.partition_epoch + 1,
+            ..before
+        };
+        let now = Clock::start().monotonic();
+        self.partition.set_role(role, now).unwrap();
+    }
+
+    /// The metadata has a new leader epoch.
+    fn lead_anew(&self) {
+        let before = self.partition.role();
+        let role = Role {
+            leader_epoch: LeaderEpoch(before.leader_epoch.0 + 1),
             partition_epoch: before.partition_epoch + 1,
             ..before
         };
@@ -180,23 +195,20 @@ async fn a_follower_without_the_leaders_first_records_begins_at_its_log_start() 
     leader.running.shut_down().await;
 }
 
-/// Longer than a test takes: no member leaves an ISR for its lag.
-const NEVER: Duration = Duration::from_mins(10);
-
 #[tokio::test(flavor = "multi_thread")]
 async fn a_record_is_acknowledged_and_readable_once_all_brokers_of_the_isr_have_it() {
-    let mut pair = Pair::start(NEVER).await;
+    let pair = Pair::start(Times::default()).await;
     pair.create_topic("t", "2").await;
     let leader = found(&pair.first.broker.replicas, "t");
     for value in ["one", "two", "three"] {
         produce(&pair.first.broker, &leader, value).await;
     }
-    let follower = found(&pair.second.replicas, "t");
+    let follower = found(&pair.second.broker.replicas, "t");
     assert_eq!(bytes_of(&follower), bytes_of(&leader));
     assert_eq!(leader.offsets().unwrap().high_watermark, Offset(3));
     let flushed = follower.with_log(|log| log.flushed_offset());
     assert_eq!(flushed, Some(Offset(3)), "it is on stable storage on both");
-    pair.stop_replicating().await;
+    pair.links[0].cut().await;
     append(&pair.first.broker, &leader, "four", RequiredAcks::Leader);
     let flushed = || leader.with_log(|log| log.flushed_offset()) == Some(Offset(4));
     leader.flush_if_dirty(pair.first.broker.clock.monotonic());
@@ -207,40 +219,48 @@ async fn a_record_is_acknowledged_and_readable_once_all_brokers_of_the_isr_have_
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_follower_that_lags_leaves_the_isr_and_joins_again() {
-    let mut pair = Pair::start(Duration::from_millis(300)).await;
+    let pair = Pair::start(Times {
+        lag: Duration::from_millis(300),
+        ..Times::default()
+    })
+    .await;
     pair.create_topic("t", "1").await;
     let leader = found(&pair.first.broker.replicas, "t");
     produce(&pair.first.broker, &leader, "one").await;
     pair.isr("t", &[FIRST, SECOND]).await;
-    pair.stop_replicating().await;
+    pair.links[0].cut().await;
     produce(&pair.first.broker, &leader, "two").await;
     pair.isr("t", &[FIRST]).await;
-    pair.replicate();
+    pair.mend();
     pair.isr("t", &[FIRST, SECOND]).await;
-    let follower = found(&pair.second.replicas, "t");
+    let follower = found(&pair.second.broker.replicas, "t");
     assert_eq!(bytes_of(&follower), bytes_of(&leader));
     pair.shut_down().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn after_an_election_the_old_leader_follows_and_removes_what_only_it_had() {
-    let mut pair = Pair::start(NEVER).await;
+    let pair = Pair::start(Times {
+        // A broker that was fenced joins the ISR with a fetch that it sends after that.
+        wait: Duration::from_millis(100),
+        ..Times::default()
+    })
+    .await;
     pair.create_topic("t", "1").await;
     let first = Arc::clone(&pair.first.broker);
     let old = found(&first.replicas, "t");
     produce(&first, &old, "one").await;
-    pair.stop_replicating().await;
+    pair.links[0].cut().await;
     append(&first, &old, "two", RequiredAcks::Leader);
     append(&first, &old, "three", RequiredAcks::Leader);
     pair.fence_first().await;
     pair.isr("t", &[SECOND]).await;
-    let new = found(&pair.second.replicas, "t");
+    let new = found(&pair.second.broker.replicas, "t");
     eventually("the second leads", || new.role().is_leader()).await;
-    produce(&pair.second, &new, "other").await;
-    pair.replicate();
-    pair.unfence_first().await;
+    produce(&pair.second.broker, &new, "other").await;
+    pair.mend();
     pair.isr("t", &[FIRST, SECOND]).await;
-    produce(&pair.second, &new, "last").await;
+    produce(&pair.second.broker, &new, "last").await;
     assert_eq!(old.offsets().unwrap().log_end, Offset(3));
     assert_eq!(bytes_of(&old), bytes_of(&new));
     pair.shut_down().await;
@@ -248,7 +268,7 @@ async fn after_an_election_the_old_leader_follows_and_removes_what_only_it_had()
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_new_partition_does_not_wait_for_the_fetch_that_is_under_way() {
-    let pair = Pair::start(NEVER).await;
+    let pair = Pair::start(Times::default()).await;
     for topic in ["t", "u", "v"] {
         pair.create_topic(topic, "2").await;
         let leader = found(&pair.first.broker.replicas, topic);
@@ -256,4 +276,42 @@ async fn a_new_partition_does_not_wait_for_the_fetch_that_is_under_way() {
         produce(&pair.first.broker, &leader, "one").await;
     }
     pair.shut_down().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_new_leader_tells_no_end_before_its_followers_have_what_it_began_with() {
+    let directories = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
+    let leader = Leader::start(directories[0].path()).await;
+    leader.set_isr(&[1]);
+    leader.produce("one").await;
+    leader.set_isr(&[1, 2]);
+    let broker = &leader.running.broker;
+    append(broker, &leader.partition, "two", RequiredAcks::Leader);
+    let end = async |timestamp: i64| {
+        let answer = list_offsets(broker, timestamp).await;
+        let partition = &answer.topics[0].partitions[0];
+        (partition.offset, ErrorCode::from(partition.error_code))
+    };
+    assert_eq!(end(-1).await, (1, ErrorCode::None), "the high watermark");
+    leader.lead_anew();
+    assert_eq!(end(-1).await, (-1, ErrorCode::OffsetNotAvailable));
+    assert_eq!(end(-2).await, (0, ErrorCode::None), "the start is known");
+    let follower = follow(directories[1].path(), &leader, LONG);
+    let reached = || !leader.partition.is_behind_its_epoch();
+    eventually("the follower has caught up", reached).await;
+    assert_eq!(end(-1).await, (2, ErrorCode::None));
+    follower.fetching.abort();
+    leader.running.shut_down().await;
+}
+
+async fn list_offsets(broker: &Broker, timestamp: i64) -> ListOffsetsResponseData {
+    let partition = ListOffsetsPartition::default().with_timestamp(timestamp);
+    let topic = ListOffsetsTopic::default()
+        .with_name(KafkaString::from_static("t"))
+        .with_partitions(vec![partition]);
+    let request = ListOffsetsRequestData::default()
+        .with_replica_id(-1)
+        .with_topics(vec![topic]);
+    let context = support::context(ApiKey::ListOffsets);
+    handlers::list_offsets::handle(broker, &context, request).await
 }

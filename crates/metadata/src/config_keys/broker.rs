@@ -224,7 +224,7 @@ pub const BROKER: &[ConfigKey] = &[
         .works("Logs of one log directory that are opened at a time at a start, and closed at a stop. A change counts from the next start on.").at_next_start(),
     ConfigKey::new("num.replica.alter.log.dirs.threads", ValueType::Int, None).important(Importance::High),
     ConfigKey::new("num.replica.fetchers", ValueType::Int, Some("1")).bounded(Bounds::AtLeast(1)).important(Importance::High).updated(Update::ClusterWide)
-        .works("Connections over which this broker fetches from each leader; each partition has its own one of them. A change counts from the next start on.").at_next_start(),
+        .works("Connections over which this broker fetches from each leader; each partition has its own one of them."),
     ConfigKey::new("offset.metadata.max.bytes", ValueType::Int, Some("4096")).important(Importance::High)
         .works("Largest text that may go with a committed offset."),
     ConfigKey::new("offsets.commit.timeout.ms", ValueType::Int, Some("5000")).bounded(Bounds::AtLeast(1)).important(Importance::High)

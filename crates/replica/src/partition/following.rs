@@ -111,6 +111,7 @@ impl FollowFailure {
 impl<F: Files, H: Host> Partition<F, H> {
     /// The next step; `None` if this node does not follow, or waits after an error.
     pub(crate) fn next_step(&self, now: Now) -> Option<Next> {
+        let tells_flushes = self.settings().durability == Durability::Fsync;
         let state = self.lock();
         let (following, log) = (state.following?, state.log.as_ref()?);
         let step = following.next(now.monotonic)?;
@@ -127,7 +128,7 @@ impl<F: Files, H: Host> Partition<F, H> {
                 offset: log.log_end_offset(),
                 last_fetched_epoch: log.latest_epoch(),
                 log_start: log.log_start_offset(),
-                flushed: Some(log.flushed_offset()),
+                flushed: tells_flushes.then(|| log.flushed_offset()),
             },
             wants_offsets: step == Step::FindLeaderOffsets,
         }))

@@ -302,7 +302,7 @@ impl<F: Files, H: Host> State<F, H> {
     }
 
     /// How far this node's own log counts for the high watermark.
-    fn own_progress(&self, settings: &TopicSettings) -> Option<Progress> {
+    pub(super) fn own_progress(&self, settings: &TopicSettings) -> Option<Progress> {
         let log = self.log.as_ref()?;
         let (end, flushed) = (log.log_end_offset(), log.flushed_offset());
         let is_page_cache = settings.durability == Durability::PageCache
@@ -414,8 +414,9 @@ impl<F: Files, H: Host> State<F, H> {
             },
             None => request,
         };
-        let unflushed = if request.bound == Bound::LogEnd || request.offset >= log.log_end_offset()
-        {
+        let end = log.log_end_offset();
+        let is_flushed = log.flushed_offset() >= end;
+        let unflushed = if request.bound == Bound::LogEnd || request.offset >= end || is_flushed {
             0
         } else {
             log.bytes_beyond_high_watermark()

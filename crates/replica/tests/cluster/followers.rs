@@ -4,13 +4,13 @@ use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver, Sender};
 use std::time::Duration;
 
-use ottla_log::FirstBatch;
+use ottla_log::{Bound, FirstBatch};
 use ottla_metadata::{BrokerRegistration, MetadataImage, Partition as Metadata};
 use ottla_protocol::ids::{LeaderEpoch, NodeId, Offset};
 use ottla_protocol::messages::ErrorCode;
 use ottla_protocol::time::{MonotonicTime, Now, Timestamp};
-use ottla_replica::partition::{FollowerRead, LeaderAnswer, NextFetch};
-use ottla_replica::{Durability, Loss, LossReason, Unavailable};
+use ottla_replica::partition::{FollowerRead, LeaderAnswer, NextFetch, ReadAt};
+use ottla_replica::{Durability, Loss, LossReason, Reader, Unavailable};
 use ottla_replication::{Answer as IsrAnswer, Committed, IsrChange, Replica};
 
 use super::machine::{Answer, Machine, new_disk};
@@ -118,6 +118,7 @@ impl Stage {
             has_leader_epoch: true,
             max_bytes: 4096,
             first_batch: FirstBatch::MayExceed,
+            is_counted: false,
         };
         let leader = self.node(next.leader.0);
         if next.wants_offsets {
@@ -342,6 +343,50 @@ fn an_epoch_without_records_diverges_once_and_no_more() {
     stage.produce(2, &[2]).unwrap();
     stage.fetch(3);
     assert_eq!(stage.values(3), [1, 2]);
+}
+
+#[test]
+fn readers_wait_for_the_leaders_flush_but_not_for_followers() {
+    for durability in [Durability::Fsync, Durability::PageCache] {
+        let mut stage = Stage::new(durability);
+        stage.produce(1, &[1, 2]).unwrap();
+        let read = ReadAt {
+            offset: Offset(0),
+            max_bytes: 4096,
+            first_batch: FirstBatch::MayExceed,
+            bound: Bound::HighWatermark,
+            current_epoch: None,
+            last_fetched_epoch: None,
+        };
+        let now = stage.now.monotonic;
+        let partition = stage.node(1).partition();
+        let waits = || {
+            let is_readable = partition.is_readable_to(Offset(2), &Reader::new(()));
+            let unflushed = partition.plan(&read, now).unwrap().unflushed;
+            (!is_readable.unwrap(), unflushed > 0)
+        };
+        let is_fsync = durability == Durability::Fsync;
+        assert_eq!(waits(), (is_fsync, is_fsync), "its own flush is missing");
+        stage.flush(1);
+        assert_eq!(stage.ends(1), (0, 2), "the followers have nothing");
+        assert_eq!(waits(), (false, false));
+    }
+}
+
+#[test]
+fn a_new_leader_is_behind_until_its_followers_have_what_it_began_with() {
+    let mut stage = Stage::new(Durability::PageCache);
+    stage.produce(1, &[1]).unwrap();
+    stage.fetch(2);
+    assert!(!stage.node(1).partition().is_behind_its_epoch());
+    stage.elect(2, &[1, 2, 3]);
+    let new = stage.node(2).partition();
+    assert!(new.is_behind_its_epoch(), "record 1 may be committed");
+    stage.fetch(1);
+    stage.fetch(3);
+    assert!(new.is_behind_its_epoch());
+    stage.fetch(3);
+    assert!(!new.is_behind_its_epoch());
 }
 
 #[test]

@@ -29,13 +29,23 @@ pub struct Followed {
 }
 
 impl Followed {
-    /// Nothing yet.
-    pub fn new(node: NodeId, lanes: usize) -> Self {
+    /// Nothing yet, in one lane for each leader.
+    pub fn new(node: NodeId) -> Self {
         Self {
             node,
-            lanes: lanes.max(1),
+            lanes: 1,
             known: Arc::default(),
             by_lane: BTreeMap::new(),
+        }
+    }
+
+    /// Takes over `num.replica.fetchers`. A change of it counts in the next [`Followed::update`].
+    pub fn set_lanes(&mut self, lanes: usize) {
+        if lanes != self.lanes {
+            *self = Self {
+                lanes: lanes.max(1),
+                ..Self::new(self.node)
+            };
         }
     }
 
@@ -167,7 +177,7 @@ mod tests {
 
     #[test]
     fn partitions_go_where_their_leaders_go() {
-        let mut followed = Followed::new(NODE, 1);
+        let mut followed = Followed::new(NODE);
         let none = MetadataImage::default();
         let own = (1, 5, &[1, 2][..]);
         let one = with(
@@ -192,7 +202,8 @@ mod tests {
 
     #[test]
     fn a_change_leaves_the_lanes_of_others_as_they_are() {
-        let mut followed = Followed::new(NODE, 2);
+        let mut followed = Followed::new(NODE);
+        followed.set_lanes(2);
         let image = with(
             &MetadataImage::default(),
             1,
