@@ -149,8 +149,8 @@ impl<T> Member<T> {
         }
     }
 
-    /// Proposes what a new leader writes first: the end of a transaction that the last leader left open, and the records that
-    /// the quorum asks for. If those of a new cluster are refused, nothing is decided, and they are proposed again.
+    /// Proposes what a new leader writes first: the end of a transaction that the last leader left open, and the records
+    /// that the quorum asks for. If those of a new cluster are refused, nothing is decided, and they are proposed again.
     fn begin<Q: Quorum>(
         &mut self,
         quorum: &mut Q,

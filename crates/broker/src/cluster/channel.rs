@@ -29,26 +29,21 @@ pub type Request = (Caller, ControllerRequest);
 /// The broker's end of the channel, with the committed metadata.
 #[derive(Debug, Clone)]
 pub struct Controller {
-    to: To,
+    /// The controller's thread of this process, if there is one.
+    here: Option<mpsc::Sender<Request>>,
+    /// The controllers on other nodes, if there are some.
+    elsewhere: Option<Arc<RemoteController>>,
     applied: Applied,
     sessions: Arc<Sessions>,
-}
-
-/// Where requests go.
-#[derive(Debug, Clone)]
-enum To {
-    /// The controller's thread of this process.
-    Here(mpsc::Sender<Request>),
-    Elsewhere(Arc<RemoteController>),
 }
 
 impl Controller {
     /// The broker's end, and the end of the controller's thread. The committed metadata comes through `applied`.
     pub fn new(applied: Applied, sessions: Arc<Sessions>) -> (Self, mpsc::Receiver<Request>) {
         let (requests, received) = mpsc::channel(MAX_WAITING);
-        let to = To::Here(requests);
         let broker = Self {
-            to,
+            here: Some(requests),
+            elsewhere: None,
             applied,
             sessions,
         };
@@ -57,15 +52,23 @@ impl Controller {
 
     /// The end of a broker whose controllers are other nodes. The metadata that they have committed comes through `applied`.
     pub fn elsewhere(
-        controller: RemoteController,
+        controllers: RemoteController,
         applied: Applied,
         sessions: Arc<Sessions>,
     ) -> Self {
         Self {
-            to: To::Elsewhere(Arc::new(controller)),
+            here: None,
+            elsewhere: Some(Arc::new(controllers)),
             applied,
             sessions,
         }
+    }
+
+    /// The same, where controllers on other nodes may be the active one.
+    #[must_use]
+    pub fn or_elsewhere(mut self, controllers: RemoteController) -> Self {
+        self.elsewhere = Some(Arc::new(controllers));
+        self
     }
 
     /// The sessions of the brokers, while this process has the active controller.
@@ -88,23 +91,28 @@ impl Controller {
         self.applied.image.clone()
     }
 
-    /// The controller that gets clients' requests from this node; none if it is in this process.
+    /// The controllers on other nodes, unless the active one is in this process.
     pub fn remote(&self) -> Option<&RemoteController> {
-        match &self.to {
-            To::Here(_) => None,
-            To::Elsewhere(remote) => Some(remote),
-        }
+        let elsewhere = self.elsewhere.as_deref();
+        elsewhere.filter(|elsewhere| self.here.is_none() || !elsewhere.is_here())
     }
 
     /// Sends an operation to the controller, and returns the reply. If the controller is in this process, the records are
     /// committed and published then; if not, this node may see them later. A heartbeat extends the session of its broker at
     /// once.
     pub async fn ask<O: Operation>(&self, operation: O) -> Result<O::Reply, NoController> {
+        match (self.remote(), &self.here) {
+            (Some(remote), _) => Ok(O::reply(remote.ask(operation.into()).await?)),
+            (None, Some(_)) => self.ask_here(operation).await,
+            (None, None) => Err(NoController),
+        }
+    }
+
+    /// Sends an operation to the controller of this process, for a caller that wants no other: it came over the network. If
+    /// this controller is not the active one, there is no reply.
+    pub async fn ask_here<O: Operation>(&self, operation: O) -> Result<O::Reply, NoController> {
+        let requests = self.here.as_ref().ok_or(NoController)?;
         let mut request = operation.into();
-        let requests = match &self.to {
-            To::Here(requests) => requests,
-            To::Elsewhere(remote) => return Ok(O::reply(remote.ask(request).await?)),
-        };
         let (caller, reply) = oneshot::channel();
         let beating = self.sessions.on_request(&self.image(), &mut request);
         let sent = requests.send((caller, request)).await;

@@ -12,10 +12,12 @@ use ottla_client::{ClientError, Connection, Options, Request};
 use ottla_controller::{ControllerReply, ControllerRequest};
 use ottla_protocol::ids::NodeId;
 use ottla_protocol::messages::{EnvelopeRequestData, EnvelopeResponseData, ErrorCode};
+use ottla_quorum::{QuorumStatus, VoterEndpoint};
 use tokio::sync::{Mutex, watch};
 use tokio::time::{Instant, sleep, timeout_at};
 
 use super::channel::NoController;
+use crate::config::HostPort;
 
 /// How long a controller may take to accept a connection, and to answer a heartbeat.
 const ANSWERED_WITHIN: Duration = Duration::from_secs(2);
@@ -32,8 +34,43 @@ pub enum ActiveController {
     /// There is none, or this node has not heard of it.
     #[default]
     Unknown,
+    /// In this process.
+    Here,
     /// `host:port` of its controller listener.
     At(String),
+}
+
+/// From where a node knows which controller is active.
+#[derive(Debug)]
+pub enum Knowledge {
+    /// The node follows the metadata log over the network.
+    Observed(watch::Receiver<ActiveController>),
+    /// The node is a member of the quorum.
+    Member(watch::Receiver<QuorumStatus>),
+}
+
+impl Knowledge {
+    fn active(&self) -> ActiveController {
+        match self {
+            Self::Observed(active) => active.borrow().clone(),
+            Self::Member(status) => of_status(&status.borrow()),
+        }
+    }
+}
+
+fn of_status(status: &QuorumStatus) -> ActiveController {
+    if status.is_active {
+        return ActiveController::Here;
+    }
+    let mut voters = status.voters.iter();
+    let leader = voters.find(|voter| Some(voter.node_id) == status.leader);
+    let endpoint = leader.and_then(|leader| leader.endpoints.first());
+    endpoint.map_or(ActiveController::Unknown, |endpoint| {
+        let VoterEndpoint { host, port, .. } = endpoint;
+        let port = *port;
+        let host = host.clone();
+        ActiveController::At(HostPort { host, port }.to_string())
+    })
 }
 
 /// What a connection is for. Requests of one purpose wait for each other.
@@ -50,7 +87,7 @@ enum Purpose {
 /// The active controller on another node.
 #[derive(Debug)]
 pub struct RemoteController {
-    active: watch::Receiver<ActiveController>,
+    knowledge: Knowledge,
     cluster_id: String,
     options: Options,
     life: Line,
@@ -70,6 +107,9 @@ enum Failed {
     NotController,
     #[error("no active controller is known")]
     Unknown,
+    /// The caller's next attempt does not come here.
+    #[error("the active controller is in this process now")]
+    Here,
 }
 
 /// A request to a controller, whose answer tells whether the asked node leads.
@@ -79,10 +119,10 @@ pub(crate) trait Asked: Request {
 }
 
 impl RemoteController {
-    /// The controller that `active` follows, asked by the node `node` of this cluster.
-    pub fn new(active: watch::Receiver<ActiveController>, node: NodeId, cluster_id: &str) -> Self {
+    /// The controller that is active as far as `knowledge` goes, asked by the node `node` of this cluster.
+    pub fn new(knowledge: Knowledge, node: NodeId, cluster_id: &str) -> Self {
         Self {
-            active,
+            knowledge,
             cluster_id: cluster_id.to_owned(),
             options: Options {
                 client_id: format!("ottla-broker-{node}"),
@@ -94,6 +134,11 @@ impl RemoteController {
             broker: Line::default(),
             forwarding: Line::default(),
         }
+    }
+
+    /// Whether the active controller is in this process.
+    pub fn is_here(&self) -> bool {
+        self.knowledge.active() == ActiveController::Here
     }
 
     /// Asks the controller. An operation that only handlers ask for is not translated: its request is forwarded.
@@ -130,10 +175,10 @@ impl RemoteController {
                     tracing::warn!(%error, "the controller does not serve what this broker asks for");
                     return Err(NoController);
                 }
+                Err(_) | Ok(Err(Failed::Here)) => return Err(NoController),
                 Ok(Err(error)) => {
                     tracing::debug!(api = ?R::KEY, %error, "the controller does not answer; trying again");
                 }
-                Err(_) => return Err(NoController),
             }
             if timeout_at(end, sleep(PAUSE)).await.is_err() {
                 return Err(NoController);
@@ -143,9 +188,10 @@ impl RemoteController {
 
     async fn attempt<R: Asked>(&self, line: &Line, request: &R) -> Result<R::Response, Failed> {
         let mut line = line.lock().await;
-        let active = self.active.borrow().clone();
-        let ActiveController::At(address) = active else {
-            return Err(Failed::Unknown);
+        let address = match self.knowledge.active() {
+            ActiveController::At(address) => address,
+            ActiveController::Unknown => return Err(Failed::Unknown),
+            ActiveController::Here => return Err(Failed::Here),
         };
         // A call that is given up leaves no connection behind, on which its answer would come.
         let known = line.take();
@@ -160,5 +206,43 @@ impl RemoteController {
         }
         *line = Some(connection);
         Ok(response)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{ActiveController, of_status};
+    use ottla_protocol::ids::{LeaderEpoch, NodeId, Offset, Uuid};
+    use ottla_protocol::time::Timestamp;
+    use ottla_quorum::{QuorumStatus, Voter, VoterEndpoint};
+
+    #[test]
+    fn a_member_of_the_quorum_knows_the_active_controller_by_its_status() {
+        let voter = |id, host: &str| Voter {
+            node_id: NodeId(id),
+            directory_id: Uuid::from_parts(1, 2),
+            endpoints: vec![VoterEndpoint {
+                listener: "CONTROLLER".to_owned(),
+                host: host.to_owned(),
+                port: 93,
+            }],
+        };
+        let mut status = QuorumStatus {
+            leader: Some(NodeId(2)),
+            epoch: LeaderEpoch(3),
+            is_active: false,
+            high_watermark: Offset(9),
+            log_start: Offset(0),
+            voters: vec![voter(1, "a"), voter(2, "::1")],
+            kraft_version: 1,
+            last_append: Timestamp(0),
+        };
+        let address = "[::1]:93".to_owned();
+        assert_eq!(of_status(&status), ActiveController::At(address));
+        status.leader = None;
+        assert_eq!(of_status(&status), ActiveController::Unknown);
+        status.leader = Some(NodeId(1));
+        status.is_active = true;
+        assert_eq!(of_status(&status), ActiveController::Here);
     }
 }

@@ -173,7 +173,7 @@ pub async fn fence_silent(broker: Arc<Broker>, mut stopping: watch::Receiver<boo
                 epoch = fence.epoch,
                 "fencing a broker: no heartbeat has come from it for broker.session.timeout.ms"
             );
-            if broker.controller.ask(fence.clone()).await.is_ok() {
+            if broker.controller.ask_here(fence.clone()).await.is_ok() {
                 continue;
             }
             sessions.not_fenced(&fence);

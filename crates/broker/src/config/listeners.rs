@@ -1,6 +1,7 @@
 //! `listeners`, `advertised.listeners` and the keys that belong to them.
 
 use std::collections::BTreeMap;
+use std::fmt;
 
 use super::problems::Problems;
 use super::quorum::Roles;
@@ -13,6 +14,18 @@ pub struct HostPort {
     pub host: String,
     /// The port; 0 lets the system choose.
     pub port: u16,
+}
+
+/// As it is dialled: an IPv6 address has brackets.
+impl fmt::Display for HostPort {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { host, port } = self;
+        if host.contains(':') {
+            write!(f, "[{host}]:{port}")
+        } else {
+            write!(f, "{host}:{port}")
+        }
+    }
 }
 
 /// One of `listeners`.

@@ -2,7 +2,8 @@
 //!
 //! A broker is suspected when the connection of its heartbeats ends, and when a controller becomes active, which knows
 //! nothing of the brokers. The evidence is that its registered address refuses connections, twice in a row: no process
-//! listens there. The sockets of a dying process do not close at the same time, so there are several attempts. An address that does not answer is no evidence; then the session decides. Fencing is always safe: a broker that is alive
+//! listens there. The sockets of a dying process do not close at the same time, so there are several attempts. An address
+//! that does not answer is no evidence; then the session decides. Fencing is always safe: a broker that is alive
 //! is unfenced by its next heartbeat.
 
 use std::io;
@@ -65,7 +66,7 @@ async fn look(broker: Arc<Broker>, suspect: NodeId) {
         "fencing a broker: its address refuses connections"
     );
     // If it cannot be committed, the end of the session fences the broker.
-    let _ = broker.controller.ask(fence).await;
+    let _ = broker.controller.ask_here(fence).await;
 }
 
 /// Whether all addresses of a broker refuse connections, twice in a row.

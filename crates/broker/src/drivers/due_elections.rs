@@ -50,7 +50,7 @@ fn every(interval: Duration) -> Interval {
 /// Makes all elections that are due.
 async fn elect(controller: &Controller, election: Election) {
     let due = ElectDueLeaders(election);
-    while controller.sessions().is_active() && controller.ask(due.clone()).await == Ok(true) {}
+    while controller.sessions().is_active() && controller.ask_here(due.clone()).await == Ok(true) {}
 }
 
 #[cfg(test)]

@@ -16,7 +16,7 @@ use super::{metadata_log, observed};
 use crate::broker::Broker;
 use crate::cluster::channel::{Caller, Controller};
 use crate::cluster::observe::MetadataObserver;
-use crate::cluster::remote_controller::RemoteController;
+use crate::cluster::remote_controller::{Knowledge, RemoteController};
 use crate::cluster::sessions::Sessions;
 use crate::config::{BrokerConfig, Roles};
 use crate::drivers::committed_log::CommittedLog;
@@ -105,7 +105,11 @@ async fn elsewhere(config: BrokerConfig, clock: Clock) -> Result<Opened, StartEr
     let (applied, committed, follower) = controller::follower(image.clone(), end);
     let active = opened.observer.follow_active();
     let sessions = sessions(&config, clock);
-    let remote = RemoteController::new(active, config.node_id, &opened.cluster_id);
+    let remote = RemoteController::new(
+        Knowledge::Observed(active),
+        config.node_id,
+        &opened.cluster_id,
+    );
     Ok(Opened {
         config,
         cluster_id: KafkaString::from(opened.cluster_id),

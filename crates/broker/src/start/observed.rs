@@ -117,7 +117,12 @@ async fn follow(
     accepted: &Accepted,
 ) -> Result<(bool, String, MetadataObserver), StartError> {
     let limit = config.quorum.registration_timeout;
-    let servers: Vec<String> = config.quorum.controllers.iter().map(address).collect();
+    let servers: Vec<String> = config
+        .quorum
+        .controllers
+        .iter()
+        .map(HostPort::to_string)
+        .collect();
     let cluster_id = match &accepted.cluster_id {
         Some(known) => known.clone(),
         None => timeout(limit, cluster_of(config, &servers))
@@ -143,15 +148,6 @@ async fn follow(
         .await
         .map_err(|_| StartError::NoController(servers.join(",")))??;
     Ok((accepted.cluster_id.is_none(), cluster_id, observer))
-}
-
-fn address(of: &HostPort) -> String {
-    let HostPort { host, port } = of;
-    if host.contains(':') {
-        format!("[{host}]:{port}")
-    } else {
-        format!("{host}:{port}")
-    }
 }
 
 /// The id of the cluster of the first controller that answers.

@@ -19,7 +19,7 @@ pub async fn handle(
         broker: NodeId(request.broker_id),
         epoch: request.broker_epoch,
     };
-    let allocated = match broker.controller.ask(operation).await {
+    let allocated = match broker.controller.ask_here(operation).await {
         Ok(reply) => reply.map_err(|refusal| refusal.code()),
         Err(_) => Err(ErrorCode::NotController),
     };

@@ -33,7 +33,7 @@ pub async fn handle(
         epoch: request.broker_epoch,
         partitions: topics.collect(),
     };
-    let decided = match broker.controller.ask(operation).await {
+    let decided = match broker.controller.ask_here(operation).await {
         Ok(Ok(decided)) => decided,
         Ok(Err(refusal)) => return refused(refusal.code()),
         Err(_) => return refused(ErrorCode::NotController),

@@ -25,7 +25,7 @@ pub async fn handle(
         epoch: request.broker_epoch,
         located: located(&request.directories),
     };
-    let decided = match broker.controller.ask(operation).await {
+    let decided = match broker.controller.ask_here(operation).await {
         Ok(decided) => decided.map_err(|refusal| refusal.code()),
         Err(_) => Err(ErrorCode::NotController),
     };

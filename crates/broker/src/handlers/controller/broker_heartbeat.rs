@@ -30,7 +30,7 @@ pub async fn handle(
     };
     let refused =
         |code: ErrorCode| BrokerHeartbeatResponseData::default().with_error_code(code.code());
-    match broker.controller.ask(BrokerHeartbeat(heartbeat)).await {
+    match broker.controller.ask_here(BrokerHeartbeat(heartbeat)).await {
         Ok(Ok(health)) => {
             // The first broker of a connection is the only one: each opens its own.
             let _ = context.connection.beats_of.set(NodeId(request.broker_id));

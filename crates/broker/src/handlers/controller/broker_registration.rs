@@ -47,7 +47,10 @@ async fn register(
         is_alive: id == broker.config.node_id || has_session,
         broker: registration(request),
     };
-    let asked = broker.controller.ask(RegisterBroker(registration)).await;
+    let asked = broker
+        .controller
+        .ask_here(RegisterBroker(registration))
+        .await;
     let reply = asked.map_err(|_| ErrorCode::NotController)?;
     reply.map_err(|refusal| {
         tracing::warn!(broker = id.0, %refusal, "refused to register a broker");

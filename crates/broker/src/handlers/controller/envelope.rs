@@ -24,6 +24,10 @@ pub async fn handle(
     context: &RequestContext,
     request: EnvelopeRequestData,
 ) -> EnvelopeResponseData {
+    // The broker then asks the active controller.
+    if broker.controller.remote().is_some() {
+        return EnvelopeResponseData::default().with_error_code(ErrorCode::NotController.code());
+    }
     let answered = match unwrap(context, request) {
         Ok(forwarded) => start(broker, forwarded).answering.await.map_err(refused),
         Err(code) => Err(code),
