@@ -6,6 +6,7 @@ The exit status is 77 if this machine cannot make networks or disks for the node
 import argparse
 import contextlib
 import pathlib
+import shutil
 import signal
 import subprocess
 import sys
@@ -36,7 +37,13 @@ def three_nodes(options, system):
     # So that all that was made is removed then too.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit("ended by a signal"))
     directory = options.directory / system
-    made = Kafka(options.kafka, options.durability) if system == "kafka" else Ottla(options.ottla, options.durability)
+    directory.mkdir(parents=True)
+    if system == "kafka":
+        made = Kafka(options.kafka, options.durability)
+    else:
+        # A build during the run does not change what runs.
+        program = shutil.copy(options.ottla, directory / "ottla")
+        made = Ottla(program, options.durability)
     with contextlib.ExitStack() as ends:
         try:
             network = ends.enter_context(Network(NODES))

@@ -91,6 +91,11 @@ pub fn chosen() -> Vec<Load> {
         record_bytes: 100,
         ..spread
     });
+    loads.push(Load {
+        batch_bytes: LARGE_BATCHES,
+        acks: "all",
+        ..spread
+    });
     loads.extend(by_java());
     loads
 }
