@@ -1,5 +1,6 @@
 //! One file per command.
 
+pub mod broker;
 pub mod cluster;
 pub mod completions;
 pub mod config;
@@ -7,6 +8,7 @@ pub mod consume;
 pub mod group;
 pub mod log;
 pub mod loss;
+pub mod partition;
 pub mod produce;
 pub mod reference;
 pub mod serve;

@@ -10,11 +10,13 @@ mod connect;
 mod failure;
 mod http;
 mod instant;
+mod moving;
 mod offset_range;
 mod outcomes;
 mod output;
 mod partitions;
 mod patterns;
+mod placing;
 mod quantity;
 mod settings;
 mod stop;
@@ -27,7 +29,8 @@ use clap::{CommandFactory, Parser, Subcommand};
 use clap_complete::CompleteEnv;
 
 use commands::{
-    cluster, completions, config, consume, group, log, loss, produce, reference, serve, topic, why,
+    broker, cluster, completions, config, consume, group, log, loss, partition, produce, reference,
+    serve, topic, why,
 };
 use output::Output;
 
@@ -66,6 +69,10 @@ enum Command {
     Cluster(cluster::Args),
     /// Create, list, describe, alter, trim and delete topics.
     Topic(topic::Args),
+    /// Take brokers out of a cluster.
+    Broker(broker::Args),
+    /// Move partitions to other brokers.
+    Partition(partition::Args),
     /// Write lines as records.
     Produce(produce::Args),
     /// Print records.
@@ -126,6 +133,8 @@ fn run(arguments: Arguments) -> Result<()> {
         Command::Serve(args) => serve::run(&args, output),
         Command::Cluster(args) => cluster::run(&args, output),
         Command::Topic(args) => topic::run(&args, output),
+        Command::Broker(args) => broker::run(&args, output),
+        Command::Partition(args) => partition::run(&args, output),
         Command::Produce(args) => produce::run(&args, output),
         Command::Consume(args) => consume::run(&args, output),
         Command::Group(args) => group::run(&args, output),

@@ -5,6 +5,7 @@ mod configs;
 mod groups;
 mod log_dirs;
 mod offsets;
+mod reassignments;
 mod records;
 mod topics;
 
@@ -15,6 +16,7 @@ pub use cluster::{Broker, Feature, Quorum, QuorumReplica};
 pub use configs::{ConfigChange, Documentation, Resource};
 pub use groups::{Group, ListedGroup, Member};
 pub use log_dirs::LogDir;
+pub use reassignments::{Move, Reassignment};
 pub use topics::{CreatedTopic, NewTopic};
 
 impl Cluster {

@@ -80,6 +80,10 @@ requests! {
     IncrementalAlterConfigs 0..=1:
         IncrementalAlterConfigsRequestData => IncrementalAlterConfigsResponseData;
     DescribeLogDirs 1..=5: DescribeLogDirsRequestData => DescribeLogDirsResponseData;
+    AlterPartitionReassignments 0..=1:
+        AlterPartitionReassignmentsRequestData => AlterPartitionReassignmentsResponseData;
+    ListPartitionReassignments 0..=0:
+        ListPartitionReassignmentsRequestData => ListPartitionReassignmentsResponseData;
     DescribeQuorum 0..=2: DescribeQuorumRequestData => DescribeQuorumResponseData;
     DescribeCluster 0..=2: DescribeClusterRequestData => DescribeClusterResponseData;
     BrokerRegistration 0..=4:

@@ -6,6 +6,7 @@ mod delete;
 mod describe;
 mod list;
 mod readers;
+mod replicas;
 mod sizes;
 mod trim;
 
@@ -21,6 +22,7 @@ Examples:
   ottla topic list
   ottla topic describe orders 'billing-*'
   ottla topic alter orders --partitions 12 --dry-run
+  ottla topic alter --all --replication-factor 3   Kafka's own topics too
   ottla topic alter orders --config cleanup.policy=compact --delete-config retention.ms
   ottla topic trim orders --to-datetime 7d         deletes the records that are older
   ottla topic delete orders 'test-*'";
@@ -40,7 +42,7 @@ enum Action {
     List(list::Args),
     /// Show topics: the replicas and offsets of their partitions, and the configs that were set.
     Describe(describe::Args),
-    /// Give topics more partitions, or change their configs.
+    /// Give topics more partitions or another number of replicas, or change their configs.
     Alter(alter::Args),
     /// Delete the oldest records of topics.
     Trim(trim::Args),

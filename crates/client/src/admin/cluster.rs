@@ -3,7 +3,7 @@
 use ottla_protocol::messages::describe_quorum_request::{PartitionData, TopicData};
 use ottla_protocol::messages::describe_quorum_response::ReplicaState;
 use ottla_protocol::messages::{
-    DescribeClusterRequestData, DescribeQuorumRequestData, KafkaString,
+    DescribeClusterRequestData, DescribeQuorumRequestData, KafkaString, UnregisterBrokerRequestData,
 };
 
 use super::no_answer;
@@ -85,6 +85,21 @@ impl Cluster {
             is_fenced: broker.is_fenced,
         });
         Ok(brokers.collect())
+    }
+
+    /// Makes the cluster forget a broker, which must not come back under its id while it is wanted gone.
+    pub async fn unregister_broker(&self, id: i32) -> Result<()> {
+        let request = UnregisterBrokerRequestData {
+            broker_id: id,
+            ..UnregisterBrokerRequestData::default()
+        };
+        let response = self.call_controller(&request).await?;
+        let message = response.error_message.as_ref().map(KafkaString::as_str);
+        ClientError::check(
+            response.error_code,
+            message,
+            format!("unregister broker {id}"),
+        )
     }
 
     /// The features of one broker, by name.
