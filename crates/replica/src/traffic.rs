@@ -1,6 +1,6 @@
 //! Counters of a partition's traffic since this broker opened it, for `/metrics`.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 
 /// Counters of one partition. They only grow, and nothing depends on them.
 #[derive(Debug, Default)]
@@ -9,6 +9,7 @@ pub struct Traffic {
     records_in: AtomicU64,
     bytes_out: AtomicU64,
     refused: AtomicU64,
+    follower_lag: AtomicI64,
 }
 
 /// The values of the counters.
@@ -40,6 +41,15 @@ impl Traffic {
     /// Counts fetched bytes.
     pub fn fetched(&self, bytes: usize) {
         self.bytes_out.fetch_add(bytes as u64, Ordering::Relaxed);
+    }
+
+    /// How many records below the leader's high watermark this node did not have at the last answer of the leader.
+    pub fn follower_lag(&self) -> i64 {
+        self.follower_lag.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn set_follower_lag(&self, lag: i64) {
+        self.follower_lag.store(lag, Ordering::Relaxed);
     }
 
     /// The counters now.

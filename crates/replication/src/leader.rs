@@ -77,8 +77,8 @@ struct Follower {
 }
 
 impl Follower {
-    /// The progress that a fetch with `told` shows. A fetch and the report of a flush that came after it may arrive in either
-    /// order. As long as the process runs, what is flushed stays so: of two with the same end the larger counts.
+    /// The progress that a fetch with `told` shows. A fetch and the report of a flush that came after it may arrive in
+    /// either order. As long as the process runs, what is flushed stays so: of two with the same end the larger counts.
     fn known_progress(&self, told: Progress, broker_epoch: Option<i64>) -> Progress {
         match self.progress {
             Some(known) if known.end == told.end && self.broker_epoch == broker_epoch => {

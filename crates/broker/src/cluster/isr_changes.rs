@@ -5,6 +5,7 @@
 //! sent again as long as it is pending.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -25,12 +26,22 @@ const RETRY_AFTER: Duration = Duration::from_millis(50);
 /// Upper bound of the time between looks for members that lag.
 const LONGEST_INTERVAL: Duration = Duration::from_hours(24);
 
-type Changes = BTreeMap<PartitionId, IsrChange>;
+type Changes = BTreeMap<PartitionId, (IsrChange, Direction)>;
+
+/// Whether a change makes the ISR larger or smaller.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Direction {
+    Expands,
+    Shrinks,
+}
 
 #[derive(Debug, Default)]
 pub struct IsrChanges {
     waiting: Mutex<Changes>,
     added: Notify,
+    /// The changes that the controller has made.
+    expanded: AtomicU64,
+    shrunk: AtomicU64,
 }
 
 impl IsrChanges {
@@ -38,20 +49,38 @@ impl IsrChanges {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Adds a change, in place of an earlier one of the partition.
-    pub fn add(&self, partition: PartitionId, change: IsrChange) {
+    /// Adds a change that takes a follower in, in place of an earlier one of the partition.
+    pub fn expand(&self, partition: PartitionId, change: IsrChange) {
+        self.add(partition, (change, Direction::Expands));
+    }
+
+    fn add(&self, partition: PartitionId, change: (IsrChange, Direction)) {
         self.lock().insert(partition, change);
         self.added.notify_one();
     }
 
     /// Adds a change that was sent already, unless there is a later one of the partition.
-    fn add_again(&self, partition: PartitionId, change: IsrChange) {
+    fn add_again(&self, partition: PartitionId, change: (IsrChange, Direction)) {
         self.lock().entry(partition).or_insert(change);
         self.added.notify_one();
     }
 
+    /// How many changes the controller has made that took followers in, and how many that took members out.
+    pub fn counted(&self) -> (u64, u64) {
+        let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        (count(&self.expanded), count(&self.shrunk))
+    }
+
+    fn count(&self, direction: Direction) {
+        let counter = match direction {
+            Direction::Expands => &self.expanded,
+            Direction::Shrinks => &self.shrunk,
+        };
+        counter.fetch_add(1, Ordering::Relaxed);
+    }
+
     /// Waits for changes, and takes them all.
-    pub async fn take(&self) -> Changes {
+    async fn take(&self) -> Changes {
         loop {
             let taken = std::mem::take(&mut *self.lock());
             if !taken.is_empty() {
@@ -93,6 +122,7 @@ pub async fn shrink(broker: Arc<Broker>, mut stopping: watch::Receiver<bool>) {
             let now = broker.clock.monotonic();
             for partition in broker.replicas.all() {
                 if let Some(change) = partition.shrink_isr(now) {
+                    let change = (change, Direction::Shrinks);
                     broker.isr_changes.add(partition.id(), change);
                 }
             }
@@ -108,18 +138,19 @@ async fn send_all(broker: &Broker, changes: Changes) -> bool {
     let mut is_known = true;
     for some in changes.chunks(AT_ONCE) {
         let mut answers = ask(broker, some).await;
-        for (id, change) in some {
-            let answer = answers.remove(id).unwrap_or(Answer::Unknown);
-            let unknown = answer == Answer::Unknown;
-            answered(broker, *id, change, answer);
-            is_known &= !unknown;
+        for sent in some {
+            let answer = answers.remove(&sent.0).unwrap_or(Answer::Unknown);
+            is_known &= answer != Answer::Unknown;
+            answered(broker, sent, answer);
         }
     }
     is_known
 }
 
+type Sent = (PartitionId, (IsrChange, Direction));
+
 /// Asks the controller for changes. Returns the answers that it gave.
-async fn ask(broker: &Broker, changes: &[(PartitionId, IsrChange)]) -> BTreeMap<Place, Answer> {
+async fn ask(broker: &Broker, changes: &[Sent]) -> BTreeMap<Place, Answer> {
     let node = broker.config.node_id;
     let image = broker.controller.image();
     let Some(registration) = image.brokers.get(&node) else {
@@ -141,7 +172,7 @@ async fn ask(broker: &Broker, changes: &[(PartitionId, IsrChange)]) -> BTreeMap<
     }
 }
 
-fn wanted((place, change): &(PartitionId, IsrChange)) -> Wanted {
+fn wanted((place, (change, _)): &Sent) -> Wanted {
     let isr = change.isr.iter();
     Wanted {
         place: *place,
@@ -169,17 +200,20 @@ fn answer((place, outcome): (Place, Outcome)) -> (Place, Answer) {
 }
 
 /// Hands an answer to its partition. A change that is still pending without a known outcome is added again.
-fn answered(broker: &Broker, id: PartitionId, change: &IsrChange, answer: Answer) {
+fn answered(broker: &Broker, (id, change): &Sent, answer: Answer) {
     let Found::Here(partition) = broker.replicas.by_id(id.0, id.1) else {
         return;
     };
     let now = broker.clock.monotonic();
     let is_unknown = answer == Answer::Unknown;
+    if matches!(answer, Answer::Committed(_)) {
+        broker.isr_changes.count(change.1);
+    }
     let work = || {
-        partition.isr_answered(change, answer, now);
-        is_unknown && partition.pending_isr_change().as_ref() == Some(change)
+        partition.isr_answered(&change.0, answer, now);
+        is_unknown && partition.pending_isr_change().as_ref() == Some(&change.0)
     };
     if broker.replicas.disk_work().run(work) {
-        broker.isr_changes.add_again(id, change.clone());
+        broker.isr_changes.add_again(*id, change.clone());
     }
 }

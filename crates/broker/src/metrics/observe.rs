@@ -6,7 +6,7 @@ use std::sync::Arc;
 use ottla_coordinator::group::offsets::{ListOffsetsRequest, StoredOffset};
 use ottla_protocol::ids::PartitionIndex;
 
-use super::Observed;
+use super::{Observed, ReplicaCounts};
 use crate::broker::Broker;
 use crate::drivers::disk_work::{NotLooked, look};
 use crate::replicas::traffic::Counted;
@@ -31,6 +31,7 @@ pub async fn observe(broker: &Arc<Broker>) -> Result<Observed, NotLooked> {
             observed.directory(directory.log.path(), states);
         }
         observe_logs(&broker, &observed);
+        observe_replicas(&broker, &observed);
         observe_lags(&broker.replicas, committed, &observed);
         observed
     });
@@ -64,6 +65,38 @@ fn observe_logs(broker: &Broker, observed: &Observed) {
     for report in replicas.damage() {
         observed.damage(&report.topic, report.partition, report.count());
     }
+}
+
+/// The roles of replicas come from the metadata, so that no disk delays them.
+fn observe_replicas(broker: &Broker, observed: &Observed) {
+    let image = broker.controller.image();
+    let node = broker.config.node_id;
+    let mut counts = ReplicaCounts::default();
+    (counts.expanded, counts.shrunk) = broker.isr_changes.counted();
+    for partition in broker.replicas.all() {
+        counts.partitions += 1;
+        counts.offline += i64::from(partition.directory().log.failure().is_some());
+        let Some(state) = image.partition(partition.topic_id, partition.index) else {
+            continue;
+        };
+        match state.leader {
+            Some(leader) if leader == node => {
+                let settings = partition.settings();
+                let needed = settings.min_insync_replicas.min(state.replicas.len());
+                let in_sync = state.isr.len();
+                counts.led += 1;
+                counts.under_replicated += i64::from(in_sync < state.replicas.len());
+                counts.under_min_isr += i64::from(in_sync < needed);
+                counts.at_min_isr += i64::from(in_sync == needed);
+            }
+            Some(leader) => {
+                let lag = partition.traffic.follower_lag();
+                observed.follower_lag(leader.0, &partition.topic, partition.index.0, lag);
+            }
+            None => {}
+        }
+    }
+    observed.replicas(counts);
 }
 
 fn observe_lags(replicas: &Replicas, committed: Vec<StoredOffset>, observed: &Observed) {

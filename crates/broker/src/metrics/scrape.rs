@@ -39,6 +39,33 @@ struct GroupPartition {
     partition: i32,
 }
 
+/// A partition of a follower, and the fetcher as Kafka would name it.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct FetchedPartition {
+    clientid: String,
+    topic: String,
+    partition: i32,
+}
+
+/// The replicas of this node, counted.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct ReplicaCounts {
+    /// All partitions with a replica on this node.
+    pub partitions: i64,
+    /// Those that it leads.
+    pub led: i64,
+    /// Of those, the ones with fewer in-sync replicas than replicas, than `min.insync.replicas`, and with just as many
+    /// as that.
+    pub under_replicated: i64,
+    pub under_min_isr: i64,
+    pub at_min_isr: i64,
+    /// Those in a failed log directory.
+    pub offline: i64,
+    /// Changes of ISRs that took followers in, and that took members out.
+    pub expanded: u64,
+    pub shrunk: u64,
+}
+
 /// A log directory and a state that it may be in.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct DirectoryState {
@@ -70,6 +97,26 @@ observed! {
     start_offsets: Family<Partition, Gauge> = "kafka_log_log_logstartoffset", "First offset of a log";
     end_offsets: Family<Partition, Gauge> = "kafka_log_log_logendoffset", "Offset after the last record of a log";
     lags: Family<GroupPartition, Gauge> = "kafka_consumergroup_lag", "Records that a group has not committed yet";
+    partitions: Gauge = "kafka_server_replicamanager_partitioncount", "Partitions with a replica on this node";
+    led: Gauge = "kafka_server_replicamanager_leadercount", "Partitions that this node leads";
+    under_replicated: Gauge =
+        "kafka_server_replicamanager_underreplicatedpartitions",
+        "Partitions led by this node whose in-sync replicas are fewer than the replicas";
+    under_min_isr: Gauge =
+        "kafka_server_replicamanager_underminisrpartitioncount",
+        "Partitions led by this node whose in-sync replicas are fewer than min.insync.replicas";
+    at_min_isr: Gauge =
+        "kafka_server_replicamanager_atminisrpartitioncount",
+        "Partitions led by this node whose in-sync replicas are just min.insync.replicas";
+    offline_replicas: Gauge =
+        "kafka_server_replicamanager_offlinereplicacount", "Replicas of this node in failed log directories";
+    isr_expands: Counter =
+        "kafka_server_replicamanager_isrexpands", "Changes that took followers into in-sync replicas";
+    isr_shrinks: Counter =
+        "kafka_server_replicamanager_isrshrinks", "Changes that took followers out of in-sync replicas";
+    follower_lags: Family<FetchedPartition, Gauge> =
+        "kafka_server_fetcherlagmetrics_consumerlag",
+        "Records below the leader's high watermark that this follower does not have";
     bytes_in: Family<Topic, Counter> =
         "kafka_server_brokertopicmetrics_bytesin", "Bytes of record batches appended by producers";
     records_in: Family<Topic, Counter> =
@@ -123,6 +170,27 @@ impl Observed {
             .set(i64::try_from(bytes).unwrap_or(i64::MAX));
         self.start_offsets.get_or_create(&label).set(offsets.start);
         self.end_offsets.get_or_create(&label).set(offsets.end);
+    }
+
+    pub fn replicas(&self, counts: ReplicaCounts) {
+        self.partitions.set(counts.partitions);
+        self.led.set(counts.led);
+        self.under_replicated.set(counts.under_replicated);
+        self.under_min_isr.set(counts.under_min_isr);
+        self.at_min_isr.set(counts.at_min_isr);
+        self.offline_replicas.set(counts.offline);
+        self.isr_expands.inc_by(counts.expanded);
+        self.isr_shrinks.inc_by(counts.shrunk);
+    }
+
+    /// How far this node is behind the leader of a partition.
+    pub fn follower_lag(&self, leader: i32, topic: &str, partition: i32, lag: i64) {
+        let label = FetchedPartition {
+            clientid: format!("ReplicaFetcherThread-0-{leader}"),
+            topic: topic.to_owned(),
+            partition,
+        };
+        self.follower_lags.get_or_create(&label).set(lag);
     }
 
     /// How far a group's committed offset is behind the records that it could read.

@@ -56,12 +56,8 @@ async fn pass(
         let target = *targets.borrow_and_update();
         current.send_replace(target);
         tokio::select! {
-            accepted = listener.accept() => if let (Ok((mut from, _)), Some(target)) = (accepted, target) {
-                connections.spawn(async move {
-                    if let Ok(mut to) = TcpStream::connect(target).await {
-                        let _ = copy_bidirectional(&mut from, &mut to).await;
-                    }
-                });
+            accepted = listener.accept() => if let (Ok((from, _)), Some(target)) = (accepted, target) {
+                connections.spawn(copy(from, target));
             },
             changed = targets.changed() => {
                 if changed.is_err() {
@@ -70,5 +66,11 @@ async fn pass(
                 connections.shutdown().await;
             }
         }
+    }
+}
+
+async fn copy(mut from: TcpStream, target: SocketAddr) {
+    if let Ok(mut to) = TcpStream::connect(target).await {
+        let _ = copy_bidirectional(&mut from, &mut to).await;
     }
 }

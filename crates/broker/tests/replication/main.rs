@@ -16,6 +16,7 @@ use ottla_broker::cluster::fetchers::{Fetcher, Partitions, Source};
 use ottla_broker::config::BrokerConfig;
 use ottla_broker::drivers::Drivers;
 use ottla_broker::handlers::{self, create_topics};
+use ottla_broker::metrics::observe;
 use ottla_broker::process::clock::Clock;
 use ottla_broker::replicas::Replicas;
 use ottla_broker::replicas::partition::{Partition, RequiredAcks, Role};
@@ -231,11 +232,37 @@ async fn a_follower_that_lags_leaves_the_isr_and_joins_again() {
     pair.links[0].cut().await;
     produce(&pair.first.broker, &leader, "two").await;
     pair.isr("t", &[FIRST]).await;
+    metric(&pair.first, "underreplicatedpartitions", 1).await;
+    metric(&pair.first, "isrshrinks_total", 1).await;
     pair.mend();
     pair.isr("t", &[FIRST, SECOND]).await;
     let follower = found(&pair.second.broker.replicas, "t");
     assert_eq!(bytes_of(&follower), bytes_of(&leader));
+    metric(&pair.first, "isrexpands_total", 1).await;
+    metric(&pair.first, "underreplicatedpartitions", 0).await;
+    metric(&pair.first, "leadercount", 1).await;
+    metric(&pair.second, "leadercount", 0).await;
+    let lag = "consumerlag{clientid=\"ReplicaFetcherThread-0-1\",topic=\"t\",partition=\"0\"}";
+    metric(&pair.second, lag, 0).await;
     pair.shut_down().await;
+}
+
+/// Waits until a metric of replication has this value.
+async fn metric(running: &Running, name: &str, value: i64) {
+    let broker = &running.broker;
+    let shows = async {
+        loop {
+            let observed = observe::observe(broker).await.unwrap();
+            let text = broker.metrics.text(&observed).unwrap();
+            let mut lines = text.lines();
+            if lines.any(|line| line.ends_with(&format!("_{name} {value}"))) {
+                return;
+            }
+            tokio::task::yield_now().await;
+        }
+    };
+    let shown = tokio::time::timeout(LONG, shows).await;
+    assert!(shown.is_ok(), "{name} is not {value}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -172,6 +172,10 @@ impl<F: Files, H: Host> Partition<F, H> {
                 self.directory
                     .truncated(self.flush_id, log.flushed_offset());
             }
+            if let (LeaderAnswer::Records(fetched), Some(log)) = (answer, &state.log) {
+                let lag = fetched.high_watermark.0 - log.log_end_offset().0;
+                self.traffic.set_follower_lag(lag.max(0));
+            }
             (outcome, woken, state.flush_as_follower(around))
         });
         woken.wake();

@@ -129,7 +129,7 @@ fn plan_for_follower(
         Pages::Cached => partition.plan_cached_for_follower(read, now),
     }?;
     if let Some(change) = plan.isr_change {
-        limits.isr_changes.add(partition.id(), change);
+        limits.isr_changes.expand(partition.id(), change);
     }
     Ok(plan.planned)
 }
