@@ -180,6 +180,31 @@ async fn a_silent_broker_is_fenced_and_its_next_process_may_register() {
 }
 
 #[tokio::test]
+async fn a_broker_that_restarts_with_the_controller_registers_at_once() {
+    let directory = tempfile::tempdir().unwrap();
+    // Its address answers, so that nothing says that its last process is dead.
+    let answers = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = answers.local_addr().unwrap().port();
+    let registration = |running: &Running, incarnation| {
+        let mut request = registration(running, incarnation);
+        request.listeners[0].port = port;
+        request
+    };
+    let running = start(directory.path(), LONG).await;
+    let controller = connect(&running, "CONTROLLER").await;
+    let (_, epoch) = register(&controller, &registration(&running, 1)).await;
+    let answer = controller.call(&heartbeat(epoch)).await.unwrap();
+    assert_eq!((answer.error_code, answer.is_fenced), (0, false));
+    running.shut_down().await;
+    let running = start(directory.path(), LONG).await;
+    let controller = connect(&running, "CONTROLLER").await;
+    assert!(!is_fenced(&running.broker.controller.image()));
+    let (code, next) = register(&controller, &registration(&running, 2)).await;
+    assert!(code == 0 && next > epoch, "the answer is {code}");
+    running.shut_down().await;
+}
+
+#[tokio::test]
 async fn a_leader_changes_its_isr_by_its_own_epoch() {
     let directory = tempfile::tempdir().unwrap();
     let running = start(directory.path(), LONG).await;

@@ -29,7 +29,7 @@ pub struct Sessions {
     timeout: Duration,
     clock: Clock,
     heartbeats: Mutex<Option<Heartbeats>>,
-    /// Brokers whose connection has ended, until their next heartbeat.
+    /// Brokers whose connection has ended or that have none to this controller yet, until their next heartbeat.
     disconnected: Mutex<BTreeSet<NodeId>>,
     suspects: Mutex<BTreeSet<NodeId>>,
     suspected: Notify,
@@ -54,10 +54,12 @@ impl Sessions {
             .unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// This controller becomes active: each unfenced broker of `image` gets a whole session.
+    /// This controller becomes active: each unfenced broker of `image` gets a whole session, and counts as disconnected. So
+    /// a broker that died together with the last controller need not wait for the end of that session.
     pub fn begin(&self, image: &MetadataImage) {
         let now = self.clock.monotonic();
         *self.lock() = Some(Heartbeats::new(image, self.timeout, now));
+        lock(&self.disconnected).extend(image.brokers.keys());
         lock(&self.suspects).extend(image.brokers.keys());
         self.suspected.notify_one();
     }
