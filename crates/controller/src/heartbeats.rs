@@ -82,6 +82,14 @@ impl Heartbeats {
         }
     }
 
+    /// A heartbeat of this process waits for its answer: it is alive as far as anybody can know.
+    pub fn on_waiting(&mut self, (id, epoch): (NodeId, i64), now: MonotonicTime) {
+        let contact = self.brokers.get_mut(&id);
+        if let Some(contact) = contact.filter(|contact| contact.epoch == epoch) {
+            contact.at = now;
+        }
+    }
+
     /// How far the controlled shutdown of a broker is, for the decision about its heartbeat.
     pub fn shutdown(&self, image: &MetadataImage, id: NodeId) -> ControlledShutdown {
         let contact = self.brokers.get(&id);

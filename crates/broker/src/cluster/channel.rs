@@ -118,8 +118,8 @@ impl Controller {
         let sent = requests.send((caller, request)).await;
         sent.map_err(|_| NoController)?;
         let reply = reply.await.map_err(|_| NoController)?;
-        if let Some(broker) = beating {
-            self.sessions.on_reply(broker, &reply);
+        if let Some(beating) = beating {
+            beating.on_reply(&reply);
         }
         Ok(O::reply(reply))
     }

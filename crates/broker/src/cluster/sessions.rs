@@ -1,13 +1,13 @@
 //! The sessions of the brokers with the active controller of this process, and the task that fences silent brokers.
 //!
 //! They are soft state: [`Sessions::begin`] when this controller becomes active, [`Sessions::end`] when it no longer is. A
-//! heartbeat counts from its arrival, however long the decision about it takes. The broker of this process is as the others.
+//! heartbeat counts from its arrival until its answer: a broker that waits for an answer is not silent, so that a slow disk
+//! of the controller fences nobody. The broker of this process is as the others.
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use ottla_controller::broker_heartbeat::Health;
 use ottla_controller::heartbeats::Heartbeats;
 use ottla_controller::request::FenceBroker;
 use ottla_controller::{ControllerReply, ControllerRequest};
@@ -29,6 +29,8 @@ pub struct Sessions {
     timeout: Duration,
     clock: Clock,
     heartbeats: Mutex<Option<Heartbeats>>,
+    /// The brokers, with their epochs, whose heartbeats are not answered yet.
+    waiting: Mutex<Vec<(NodeId, i64)>>,
     /// Brokers whose connection has ended or that have none to this controller yet, until their next heartbeat.
     disconnected: Mutex<BTreeSet<NodeId>>,
     suspects: Mutex<BTreeSet<NodeId>>,
@@ -42,6 +44,7 @@ impl Sessions {
             timeout,
             clock,
             heartbeats: Mutex::default(),
+            waiting: Mutex::default(),
             disconnected: Mutex::default(),
             suspects: Mutex::default(),
             suspected: Notify::new(),
@@ -49,9 +52,7 @@ impl Sessions {
     }
 
     fn lock(&self) -> MutexGuard<'_, Option<Heartbeats>> {
-        self.heartbeats
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
+        lock(&self.heartbeats)
     }
 
     /// This controller becomes active: each unfenced broker of `image` gets a whole session, and counts as disconnected. So
@@ -104,13 +105,13 @@ impl Sessions {
         heartbeats.is_some_and(|heartbeats| heartbeats.is_alive(image, id, now))
     }
 
-    /// Counts a request that is a heartbeat, and adds to it how far the controlled shutdown of its broker is. Returns the
-    /// broker and its epoch, for [`Sessions::on_reply`].
+    /// Counts a request that is a heartbeat, and adds to it how far the controlled shutdown of its broker is. The broker has
+    /// a session while the returned value lives.
     pub fn on_request(
         &self,
         image: &MetadataImage,
         request: &mut ControllerRequest,
-    ) -> Option<(NodeId, i64)> {
+    ) -> Option<Beating<'_>> {
         let ControllerRequest::BrokerHeartbeat(beat) = request else {
             return None;
         };
@@ -120,30 +121,24 @@ impl Sessions {
         let heartbeats = heartbeats.as_mut()?;
         heartbeats.on_heartbeat(image, heartbeat, self.clock.monotonic());
         heartbeat.shutdown = heartbeats.shutdown(image, heartbeat.broker);
-        Some((heartbeat.broker, heartbeat.epoch))
-    }
-
-    /// The decision about the heartbeat of a broker is committed.
-    pub fn on_reply(&self, broker: (NodeId, i64), reply: &ControllerReply) {
-        if let ControllerReply::BrokerHeartbeat(Ok(health)) = reply {
-            self.on_decided(broker, health);
-        }
-    }
-
-    fn on_decided(&self, broker: (NodeId, i64), health: &Health) {
-        if let Some(heartbeats) = self.lock().as_mut() {
-            heartbeats.on_decided(broker, health);
-        }
+        let broker = (heartbeat.broker, heartbeat.epoch);
+        lock(&self.waiting).push(broker);
+        Some(Beating {
+            sessions: self,
+            broker,
+        })
     }
 
     /// A broker whose session is over, if there is one; and when to look again.
-    fn look(&self) -> (Option<FenceBroker>, MonotonicTime) {
-        let now = self.clock.monotonic();
+    fn look(&self, now: MonotonicTime) -> (Option<FenceBroker>, MonotonicTime) {
         let latest = now.after(LOOK);
         let mut heartbeats = self.lock();
         let Some(heartbeats) = heartbeats.as_mut() else {
             return (None, latest);
         };
+        for broker in lock(&self.waiting).iter() {
+            heartbeats.on_waiting(*broker, now);
+        }
         let over = heartbeats.on_tick(now);
         let next = heartbeats
             .next_tick()
@@ -160,15 +155,42 @@ impl Sessions {
     }
 }
 
-fn lock(brokers: &Mutex<BTreeSet<NodeId>>) -> MutexGuard<'_, BTreeSet<NodeId>> {
-    brokers.lock().unwrap_or_else(PoisonError::into_inner)
+/// A heartbeat that is not answered yet.
+#[derive(Debug)]
+pub struct Beating<'a> {
+    sessions: &'a Sessions,
+    broker: (NodeId, i64),
+}
+
+impl Beating<'_> {
+    /// The decision about the heartbeat is committed.
+    pub fn on_reply(self, reply: &ControllerReply) {
+        if let ControllerReply::BrokerHeartbeat(Ok(health)) = reply
+            && let Some(heartbeats) = self.sessions.lock().as_mut()
+        {
+            heartbeats.on_decided(self.broker, health);
+        }
+    }
+}
+
+impl Drop for Beating<'_> {
+    fn drop(&mut self) {
+        let mut waiting = lock(&self.sessions.waiting);
+        if let Some(at) = waiting.iter().position(|broker| *broker == self.broker) {
+            waiting.swap_remove(at);
+        }
+    }
+}
+
+fn lock<T>(state: &Mutex<T>) -> MutexGuard<'_, T> {
+    state.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Fences brokers whose session is over, one after the other, until the broker stops.
 pub async fn fence_silent(broker: Arc<Broker>, mut stopping: watch::Receiver<bool>) {
     let sessions = Arc::clone(broker.controller.sessions());
     loop {
-        let (over, mut next) = sessions.look();
+        let (over, mut next) = sessions.look(broker.clock.monotonic());
         if let Some(fence) = over {
             tracing::warn!(
                 broker = fence.broker.0,
@@ -185,5 +207,67 @@ pub async fn fence_silent(broker: Arc<Broker>, mut stopping: watch::Receiver<boo
             () = broker.clock.sleep_until(Some(next)) => {}
             () = stopped(&mut stopping) => return,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Sessions;
+    use crate::process::clock::Clock;
+    use ottla_controller::ControllerRequest;
+    use ottla_controller::broker_heartbeat::{ControlledShutdown, Heartbeat, Wish};
+    use ottla_controller::request::{BrokerHeartbeat, FenceBroker};
+    use ottla_metadata::{BrokerRegistration, MetadataDelta, MetadataImage};
+    use ottla_protocol::ids::{NodeId, Offset};
+    use ottla_protocol::time::MonotonicTime;
+    use std::time::Duration;
+
+    const BROKER: NodeId = NodeId(2);
+    const EPOCH: i64 = 7;
+
+    fn image() -> MetadataImage {
+        let broker = BrokerRegistration {
+            id: BROKER,
+            epoch: EPOCH,
+            ..BrokerRegistration::default()
+        };
+        let mut delta = MetadataDelta::new(MetadataImage::default());
+        delta.replay(&broker.to_record().into());
+        delta.finish().0
+    }
+
+    fn heartbeat() -> ControllerRequest {
+        BrokerHeartbeat(Heartbeat {
+            broker: BROKER,
+            epoch: EPOCH,
+            metadata_offset: Offset(EPOCH),
+            wish: Wish::Serve,
+            offline_directories: Vec::new(),
+            cordoned_directories: None,
+            shutdown: ControlledShutdown::None,
+        })
+        .into()
+    }
+
+    #[test]
+    fn a_broker_whose_heartbeat_is_not_answered_is_not_silent() {
+        let sessions = Sessions::new(Duration::from_secs(9), Clock::start());
+        let image = image();
+        sessions.begin(&image);
+        let after = |seconds| {
+            let now = MonotonicTime(Duration::from_secs(seconds));
+            sessions.look(now).0
+        };
+        let beating = sessions.on_request(&image, &mut heartbeat());
+        assert!(beating.is_some());
+        assert_eq!(after(100), None, "the controller has not answered");
+        drop(beating);
+        assert_eq!(after(108), None, "a whole session begins at the last look");
+        let broker = BROKER;
+        let fence = FenceBroker {
+            broker,
+            epoch: EPOCH,
+        };
+        assert_eq!(after(110), Some(fence));
     }
 }

@@ -25,7 +25,7 @@ pub const BROKER: &[ConfigKey] = &[
     ConfigKey::new("broker.rack", ValueType::Text, None)
         .works("The rack or zone of this broker; replicas are spread over racks."),
     ConfigKey::new("broker.session.timeout.ms", ValueType::Int, Some("9000"))
-        .works("The controller fences another broker that has sent no heartbeat for this long: its partitions get other leaders."),
+        .works("The controller fences a broker that has sent no heartbeat for this long: its partitions get other leaders."),
     ConfigKey::new("client.quota.callback.class", ValueType::Class, None).important(Importance::Low).refused(),
     ConfigKey::new("compression.gzip.level", ValueType::Int, Some("-1")).bounded(Bounds::Or(-1, 1, 9)).updated(Update::ClusterWide)
         .works("Level for batches that the broker compresses itself with gzip; -1 is the library's default."),
