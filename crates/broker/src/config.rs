@@ -89,6 +89,8 @@ pub struct NetworkConfig {
     pub controller_listeners: Vec<ListenerConfig>,
     /// Whether a controller's listener may take another port, if its own is busy: there is no configuration file.
     pub may_move_controller: bool,
+    /// The same of the listeners for clients: the node joins a cluster, whose first node may run on this machine.
+    pub may_move_listeners: bool,
     /// `inter.broker.listener.name`.
     pub inter_broker_listener: String,
     /// `connections.max.idle.ms`.
@@ -245,6 +247,31 @@ pub struct File<'a> {
 /// An environment variable: its name and its value.
 pub type Variable = (String, String);
 
+/// A node without a configuration file that joins a running cluster.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Joining {
+    pub node: NodeId,
+    /// `host:port` of the controllers.
+    pub controllers: Vec<String>,
+    /// The name of their listener.
+    pub listener: String,
+}
+
+impl Joining {
+    fn base(&self) -> [(&'static str, String); 5] {
+        [
+            ("process.roles", "broker".to_owned()),
+            ("node.id", self.node.to_string()),
+            ("listeners", "PLAINTEXT://127.0.0.1:9092".to_owned()),
+            ("controller.listener.names", self.listener.clone()),
+            (
+                "controller.quorum.bootstrap.servers",
+                self.controllers.join(","),
+            ),
+        ]
+    }
+}
+
 /// Reads a configuration: `file`, or the values of a single node where there is none, with `overrides` over it.
 pub fn load(file: Option<File<'_>>, overrides: &[String]) -> Result<Loaded, Problems> {
     load_with_environment(file, &[], overrides)
@@ -256,9 +283,34 @@ pub fn load_with_environment(
     environment: &[Variable],
     overrides: &[String],
 ) -> Result<Loaded, Problems> {
+    load_on(Base::File(file), environment, overrides)
+}
+
+/// Reads the configuration of a node that joins a cluster without a file.
+pub fn load_joining(
+    joining: &Joining,
+    environment: &[Variable],
+    overrides: &[String],
+) -> Result<Loaded, Problems> {
+    load_on(Base::Joining(joining), environment, overrides)
+}
+
+/// What a configuration begins with.
+#[derive(Clone, Copy)]
+enum Base<'a> {
+    /// A file; without one, the values of a single node.
+    File(Option<File<'a>>),
+    Joining(&'a Joining),
+}
+
+fn load_on(
+    base: Base<'_>,
+    environment: &[Variable],
+    overrides: &[String],
+) -> Result<Loaded, Problems> {
     let mut problems = Problems::default();
     let mut settings = Settings::default();
-    if let Some(file) = &file {
+    if let Base::File(Some(file)) = &base {
         settings.add_file(file.name, file.text);
     }
     for variable in environment {
@@ -269,16 +321,26 @@ pub fn load_with_environment(
     for text in overrides {
         settings.add_override(text, &mut problems);
     }
-    if file.is_none() {
-        settings.add_listener("CONTROLLER", "CONTROLLER://127.0.0.1:9093");
-        settings.add_base(SINGLE_NODE);
+    match &base {
+        Base::File(Some(_)) => {}
+        Base::File(None) => {
+            settings.add_listener("CONTROLLER", "CONTROLLER://127.0.0.1:9093");
+            settings.add_base(SINGLE_NODE);
+        }
+        Base::Joining(joining) => {
+            let values = joining.base();
+            settings.add_base(&values.each_ref().map(|(key, value)| (*key, value.as_str())));
+            settings.add_base(SINGLE_NODE);
+        }
     }
+    let may_move = !matches!(base, Base::File(Some(_))) && !settings.is_set("listeners");
     let (values, notes) = read::check(settings, &mut problems);
     for broken in together::of_start(&|key| Some(values.text(key))) {
         problems.add(&broken.keys[0], broken.why);
     }
     let mut config = resolve(values, &mut problems);
-    config.network.may_move_controller = file.is_none();
+    config.network.may_move_controller = matches!(base, Base::File(None));
+    config.network.may_move_listeners = may_move && matches!(base, Base::Joining(_));
     let warnings = warnings(&notes, &config);
     problems.or(Loaded { config, warnings })
 }
@@ -394,6 +456,7 @@ fn network(values: &Values, listeners: Listeners) -> NetworkConfig {
         listeners: listeners.broker,
         controller_listeners: listeners.controller,
         may_move_controller: false,
+        may_move_listeners: false,
         inter_broker_listener: listeners.inter_broker,
         connections_max_idle: values.duration("connections.max.idle.ms"),
         max_request_bytes: values.count("socket.request.max.bytes"),

@@ -13,18 +13,21 @@ mod unserved_state;
 mod voter;
 
 use std::net::SocketAddr;
+use std::path::Path;
 use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
 use ottla_controller::brokers::Registration;
+use ottla_log::files::disk::Disk;
 use ottla_metadata::Endpoint;
-use ottla_protocol::ids::Uuid;
+use ottla_protocol::ids::{NodeId, Uuid};
+use ottla_quorum::MetaProperties;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::{JoinHandle, JoinSet};
 
 use self::cluster::Metadata;
-use self::listen::{bind, bind_controllers, bind_http, telling_http};
+use self::listen::{bind_brokers, bind_controllers, bind_http, telling_http};
 use self::lock::DirectoryLock;
 pub use self::refusals::{DirectoryError, StartError};
 use self::threads::watch_disks;
@@ -34,7 +37,6 @@ use crate::cluster::lifecycle::Lifecycle;
 use crate::cluster::{assign_directories, isr_changes, registration, sessions};
 use crate::config::{BrokerConfig, HostPort};
 use crate::config_changes;
-use crate::context::ListenerRole;
 use crate::coordinators;
 use crate::drivers::disk_work::{LOOK, blocking};
 use crate::drivers::due_elections;
@@ -80,10 +82,7 @@ pub async fn start(config: BrokerConfig, clock: Clock) -> Result<Running, StartE
     // Ports come first: a second start on the same configuration must fail before it touches a directory.
     let mut config = config;
     let controllers = bind_controllers(&mut config.network).await?;
-    let mut listeners = Vec::new();
-    for listener in &config.network.listeners {
-        listeners.push(bind(listener, ListenerRole::Broker, config.network.backlog).await?);
-    }
+    let listeners = bind_brokers(&mut config.network).await?;
     let http = match &config.http {
         Some(address) => Some(bind_http(address, &config).await?),
         None => None,
@@ -131,10 +130,16 @@ pub async fn start(config: BrokerConfig, clock: Clock) -> Result<Running, StartE
     running.tasks.spawn(fencing);
     let looking = dead_brokers::run(Arc::clone(&broker), stopping.clone());
     running.tasks.spawn(looking);
-    listeners.extend(controllers);
+    let listeners = listeners.into_iter().chain(controllers).collect();
     running.accept(listeners, &stopping);
     broker.set_ready(true);
     Ok(running)
+}
+
+/// The node to which a log directory belongs; none if it is new.
+pub fn known_node(directory: &Path) -> Result<Option<NodeId>, DirectoryError> {
+    let known = MetaProperties::read(&Disk, directory)?;
+    Ok(known.map(|known| known.node_id))
 }
 
 fn addresses(listeners: &[Listener]) -> Vec<(String, SocketAddr)> {

@@ -1,16 +1,18 @@
-//! Three nodes as processes: one is broker and controller, two are brokers. One of them is killed.
+//! Three nodes as processes: one is broker and controller, two join it as brokers. One of them is killed.
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::io::{BufRead as _, BufReader, Write as _};
-use std::net::TcpListener;
 use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::mpsc::{Receiver, channel};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// How long to wait for anything on a busy machine.
 const PATIENCE: Duration = Duration::from_mins(1);
+
+/// How often to look for a state. Each look starts a process, which takes at least some milliseconds.
+const LOOKS: usize = 3_000;
 
 /// A node in a process of its own; killed when dropped.
 struct Node {
@@ -18,31 +20,22 @@ struct Node {
     process: Child,
     lines: Receiver<String>,
     read: String,
-    port: u16,
+    address: String,
 }
 
 impl Node {
-    fn start(directory: &Path, (id, port, controller): (i32, u16, u16)) -> Self {
-        let mut listeners = format!("PLAINTEXT://127.0.0.1:{port}");
-        let mut roles = "broker";
-        if id == 1 {
-            listeners = format!("{listeners},CONTROLLER://127.0.0.1:{controller}");
-            roles = "broker,controller";
-        }
-        let file = directory.join(format!("{id}.properties"));
+    /// The node `id`, alone, or joining the cluster of the broker at `join`.
+    fn start(directory: &Path, id: i32, join: Option<&str>) -> Self {
         let data = directory.join(id.to_string());
-        let text = format!(
-            "process.roles={roles}\nnode.id={id}\nlisteners={listeners}\nlog.dirs={}\n\
-             controller.listener.names=CONTROLLER\n\
-             controller.quorum.bootstrap.servers=127.0.0.1:{controller}\n\
-             ottla.http.listen=\ngroup.initial.rebalance.delay.ms=0\n",
-            data.display()
-        );
-        std::fs::write(&file, text).unwrap();
+        let listeners = match join {
+            None => "PLAINTEXT://127.0.0.1:0,CONTROLLER://127.0.0.1:0",
+            Some(_) => "PLAINTEXT://127.0.0.1:0",
+        };
         let mut process = Command::new(env!("CARGO_BIN_EXE_ottla"))
-            .arg("serve")
-            .arg("--config")
-            .arg(&file)
+            .args(["serve", "--override", &format!("listeners={listeners}")])
+            .args(["--override", &format!("log.dirs={}", data.display())])
+            .args(["--override", "ottla.http.listen="])
+            .args(join.into_iter().flat_map(|address| ["--join", address]))
             .env_remove("RUST_LOG")
             .stderr(Stdio::piped())
             .spawn()
@@ -58,17 +51,22 @@ impl Node {
                 }
             })
             .unwrap();
-        Self {
+        let mut node = Self {
             id,
             process,
             lines,
             read: String::new(),
-            port,
-        }
+            address: String::new(),
+        };
+        let ready = node.line(" is ready on ");
+        let (_, rest) = ready.split_once(" is ready on ").unwrap();
+        let address = rest.split(';').next().unwrap();
+        address.clone_into(&mut node.address);
+        node
     }
 
     /// Waits for a line with `part`.
-    fn line(&mut self, part: &str) {
+    fn line(&mut self, part: &str) -> String {
         loop {
             let line = self.lines.recv_timeout(PATIENCE);
             let line =
@@ -76,7 +74,7 @@ impl Node {
             self.read.push_str(&line);
             self.read.push('\n');
             if line.contains(part) {
-                return;
+                return line;
             }
         }
     }
@@ -85,7 +83,7 @@ impl Node {
     fn ottla(&self, arguments: &[&str], input: &str) -> Output {
         let mut child = Command::new(env!("CARGO_BIN_EXE_ottla"))
             .args(arguments)
-            .args(["-b", &format!("127.0.0.1:{}", self.port)])
+            .args(["-b", &self.address])
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
@@ -118,15 +116,14 @@ impl Node {
 
     /// Waits until each partition of a topic has so many in-sync replicas.
     fn until_in_sync(&self, topic: &str, replicas: usize) {
-        let began = Instant::now();
-        loop {
-            let partitions = self.partitions(topic);
+        let mut partitions = Vec::new();
+        for _ in 0..LOOKS {
+            partitions = self.partitions(topic);
             if partitions.iter().all(|(_, in_sync)| *in_sync == replicas) {
                 return;
             }
-            assert!(began.elapsed() < PATIENCE, "{partitions:?}");
-            std::thread::sleep(Duration::from_millis(50));
         }
+        panic!("{topic} does not get {replicas} in-sync replicas: {partitions:?}");
     }
 }
 
@@ -137,27 +134,18 @@ impl Drop for Node {
     }
 }
 
-/// Ports that are free now. They must be known before the nodes start, and stay the same when a node starts again.
-fn ports() -> [u16; 4] {
-    let listeners = [(); 4].map(|()| TcpListener::bind("127.0.0.1:0").unwrap());
-    listeners.map(|listener| listener.local_addr().unwrap().port())
-}
-
 fn numbers(range: std::ops::Range<u32>) -> String {
-    range.map(|number| format!("{number}\n")).collect()
+    let lines: Vec<String> = range.map(|number| number.to_string()).collect();
+    lines.join("\n")
 }
 
 #[test]
 fn three_nodes_replicate_and_one_that_is_killed_returns() {
     let directory = tempfile::tempdir().unwrap();
-    let [controller, one, two, three] = ports();
-    let start = |id, port| Node::start(directory.path(), (id, port, controller));
-    let mut first = start(1, one);
-    let mut second = start(2, two);
-    let mut third = start(3, three);
-    for node in [&mut first, &mut second, &mut third] {
-        node.line(" is ready on ");
-    }
+    let mut first = Node::start(directory.path(), 1, None);
+    let join = first.address.clone();
+    let second = Node::start(directory.path(), 2, Some(&join));
+    let mut third = Node::start(directory.path(), 3, Some(&join));
 
     // A request through a node that is no controller.
     let create = "topic create t --partitions 3 --replication-factor 3";
@@ -182,8 +170,7 @@ fn three_nodes_replicate_and_one_that_is_killed_returns() {
     first.text(&["produce", "-t", "t"], &numbers(100..200));
 
     // It catches up, and has everything when it is asked.
-    third = start(3, three);
-    third.line(" is ready on ");
+    third = Node::start(directory.path(), 3, Some(&join));
     third.until_in_sync("t", 3);
     let read = third.text(&["consume", "t", "--from", "beginning", "--exit"], "");
     let mut read: Vec<u32> = read.lines().map(|line| line.parse().unwrap()).collect();

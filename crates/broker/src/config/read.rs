@@ -36,6 +36,12 @@ impl Settings {
         }
     }
 
+    /// Whether the file, the environment or the command line sets a key.
+    pub fn is_set(&self, key: &str) -> bool {
+        let set = self.entries.get(key);
+        set.is_some_and(|(_, place)| place != BASE)
+    }
+
     /// Adds `listener` to `listeners`, where those are set and do not name it.
     pub fn add_listener(&mut self, name: &str, listener: &str) {
         if let Some((listeners, _)) = self.entries.get_mut("listeners")

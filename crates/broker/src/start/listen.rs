@@ -58,23 +58,50 @@ pub(super) fn telling_http(
     config
 }
 
+/// Binds the listeners for clients and brokers. Where the port of a node that joins without a configuration file is busy,
+/// another is chosen.
+pub(super) async fn bind_brokers(config: &mut NetworkConfig) -> Result<Vec<Listener>, StartError> {
+    let (role, backlog) = (ListenerRole::Broker, config.backlog);
+    bind_all(
+        &mut config.listeners,
+        (role, backlog),
+        config.may_move_listeners,
+    )
+    .await
+}
+
 /// Binds the listeners of `controller.listener.names`, and notes their ports in `config`: other nodes learn them from the
 /// metadata log. Where the port of a node without a configuration file is busy, another is chosen.
 pub(super) async fn bind_controllers(
     config: &mut NetworkConfig,
 ) -> Result<Vec<Listener>, StartError> {
+    let (role, backlog) = (ListenerRole::Controller, config.backlog);
+    bind_all(
+        &mut config.controller_listeners,
+        (role, backlog),
+        config.may_move_controller,
+    )
+    .await
+}
+
+async fn bind_all(
+    listeners: &mut [ListenerConfig],
+    (role, backlog): (ListenerRole, i32),
+    may_move: bool,
+) -> Result<Vec<Listener>, StartError> {
     let mut bound = Vec::new();
-    for listener in &mut config.controller_listeners {
-        let first = bind(listener, ListenerRole::Controller, config.backlog).await;
+    for listener in listeners {
+        let first = bind(listener, role, backlog).await;
         let one = match first {
             Err(StartError::Listen { source, .. })
-                if source.kind() == io::ErrorKind::AddrInUse && config.may_move_controller =>
+                if source.kind() == io::ErrorKind::AddrInUse && may_move =>
             {
                 let busy = std::mem::replace(&mut listener.bind.port, 0);
-                let one = bind(listener, ListenerRole::Controller, config.backlog).await?;
+                let one = bind(listener, role, backlog).await?;
                 tracing::warn!(
                     busy,
-                    "the usual port of the controller is taken: another was chosen; set listeners to keep one"
+                    listener = listener.name,
+                    "the usual port of a listener is taken: another was chosen; set listeners to keep one"
                 );
                 one
             }

@@ -3,6 +3,7 @@
 //! Owns what belongs to the process: log output, signals, the limit of descriptors, threads. The
 //! rest is in the crate `broker`.
 
+mod join;
 mod service;
 
 use std::ffi::OsString;
@@ -33,6 +34,11 @@ pub struct Args {
     /// its data in ./ottla-data.
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
+
+    /// Join the cluster of this broker, as another broker: the controllers, the cluster's id and a
+    /// free node id come from it.
+    #[arg(long, value_name = "HOST:PORT", conflicts_with = "config")]
+    join: Option<String>,
 
     /// Read keys from the environment too, by the names of Apache Kafka's container image:
     /// KAFKA_ADVERTISED_LISTENERS is advertised.listeners. They override the file.
@@ -104,7 +110,6 @@ pub fn run(args: &Args, output: Output) -> Result<()> {
     });
     let logs = log_to_stderr(args, format);
     ottla_broker::process::descriptors::raise_limit();
-    let config = configuration(args)?;
     let cores = std::thread::available_parallelism().map_or(1, NonZero::get);
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(disk_work::runtime_threads(cores))
@@ -113,6 +118,7 @@ pub fn run(args: &Args, output: Output) -> Result<()> {
         .build()
         .context("cannot start threads")?;
     runtime.block_on(async {
+        let config = configuration(args).await?;
         let (running, mut stop) = start(config, clock).await?;
         logs.give_to(&running);
         if args.config.is_some() && running.is_new {
@@ -142,15 +148,19 @@ fn end_at_once() -> ! {
 }
 
 /// Reads the configuration, and logs what the operator should know about it.
-fn configuration(args: &Args) -> Result<BrokerConfig> {
+async fn configuration(args: &Args) -> Result<BrokerConfig> {
     let environment = if args.environment {
         variables()
     } else {
         Vec::new()
     };
-    let loaded = match &args.config {
-        None => config::load_with_environment(None, &environment, &args.overrides)?,
-        Some(path) => {
+    let loaded = match (&args.config, &args.join) {
+        (None, Some(address)) => {
+            let joining = join::joining(address, &args.overrides).await?;
+            config::load_joining(&joining, &environment, &args.overrides)?
+        }
+        (None, None) => config::load_with_environment(None, &environment, &args.overrides)?,
+        (Some(path), _) => {
             let name = path.display().to_string();
             let text = std::fs::read_to_string(path)
                 .with_context(|| format!("cannot read the configuration {name}"))?;

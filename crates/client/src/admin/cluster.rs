@@ -1,7 +1,9 @@
 //! The cluster as a whole: its brokers, its features, its metadata quorum.
 
+use std::fmt;
+
 use ottla_protocol::messages::describe_quorum_request::{PartitionData, TopicData};
-use ottla_protocol::messages::describe_quorum_response::ReplicaState;
+use ottla_protocol::messages::describe_quorum_response::{self, ReplicaState};
 use ottla_protocol::messages::{
     DescribeClusterRequestData, DescribeQuorumRequestData, KafkaString, UnregisterBrokerRequestData,
 };
@@ -43,6 +45,30 @@ pub struct Quorum {
     pub voters: Vec<QuorumReplica>,
     /// The replicas that do not vote: brokers.
     pub observers: Vec<QuorumReplica>,
+    /// Where the controllers are reached; from Kafka 3.9 on.
+    pub controllers: Vec<ControllerEndpoint>,
+}
+
+/// An address of a controller.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ControllerEndpoint {
+    pub node: i32,
+    /// The name of its listener.
+    pub listener: String,
+    pub host: String,
+    pub port: u16,
+}
+
+/// As it is dialled: an IPv6 address has brackets.
+impl fmt::Display for ControllerEndpoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { host, port, .. } = self;
+        if host.contains(':') {
+            write!(f, "[{host}]:{port}")
+        } else {
+            write!(f, "{host}:{port}")
+        }
+    }
 }
 
 /// A replica of the metadata.
@@ -153,8 +179,18 @@ impl Cluster {
             high_watermark: partition.high_watermark,
             voters: partition.current_voters.iter().map(replica).collect(),
             observers: partition.observers.iter().map(replica).collect(),
+            controllers: response.nodes.iter().flat_map(controllers).collect(),
         })
     }
+}
+
+fn controllers(of: &describe_quorum_response::Node) -> impl Iterator<Item = ControllerEndpoint> {
+    of.listeners.iter().map(|listener| ControllerEndpoint {
+        node: of.node_id,
+        listener: listener.name.as_str().to_owned(),
+        host: listener.host.as_str().to_owned(),
+        port: listener.port,
+    })
 }
 
 fn replica(state: &ReplicaState) -> QuorumReplica {
