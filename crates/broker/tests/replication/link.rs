@@ -56,9 +56,11 @@ async fn pass(
         let target = *targets.borrow_and_update();
         current.send_replace(target);
         tokio::select! {
-            accepted = listener.accept() => if let (Ok((from, _)), Some(target)) = (accepted, target) {
-                connections.spawn(copy(from, target));
-            },
+            accepted = listener.accept() => {
+                if let (Ok((from, _)), Some(target)) = (accepted, target) {
+                    connections.spawn(copy(from, target));
+                }
+            }
             changed = targets.changed() => {
                 if changed.is_err() {
                     return;

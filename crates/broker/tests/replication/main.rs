@@ -247,6 +247,29 @@ async fn a_follower_that_lags_leaves_the_isr_and_joins_again() {
     pair.shut_down().await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_follower_whose_disk_is_nearly_full_leaves_the_isr() {
+    let times = Times {
+        lag: Duration::from_millis(300),
+        ..Times::default()
+    };
+    let all_of_it = format!("ottla.disk.reserve={}", i64::MAX);
+    let pair = Pair::start_with(times, &[&all_of_it]).await;
+    let reserve = &pair.second.broker.replicas.directories()[0].reserve;
+    eventually("the disk is short of space", || reserve.is_short()).await;
+    pair.create_topic("t", "1").await;
+    pair.create_topic("__consumer_offsets", "2").await;
+    let first = &pair.first.broker;
+    let leader = found(&first.replicas, "t");
+    produce(first, &leader, "one").await;
+    pair.isr("t", &[FIRST]).await;
+    let follower = found(&pair.second.broker.replicas, "t");
+    assert_eq!(follower.offsets().unwrap().log_end, Offset(0));
+    let offsets = found(&first.replicas, "__consumer_offsets");
+    produce(first, &offsets, "committed").await;
+    pair.shut_down().await;
+}
+
 /// Waits until a metric of replication has this value.
 async fn metric(running: &Running, name: &str, value: i64) {
     let broker = &running.broker;
@@ -261,8 +284,8 @@ async fn metric(running: &Running, name: &str, value: i64) {
             tokio::task::yield_now().await;
         }
     };
-    let shown = tokio::time::timeout(LONG, shows).await;
-    assert!(shown.is_ok(), "{name} is not {value}");
+    let reached = tokio::time::timeout(LONG, shows).await;
+    assert!(reached.is_ok(), "{name} is not {value}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -60,7 +60,7 @@ pub struct Pair {
 fn configured(
     node: NodeId,
     (link, directory): (&Link, &Path),
-    controller: Option<SocketAddr>,
+    elsewhere: Option<(SocketAddr, &[&str])>,
     times: Times,
 ) -> BrokerConfig {
     let mut lines = vec![
@@ -73,7 +73,7 @@ fn configured(
         format!("replica.fetch.wait.max.ms={}", times.wait.as_millis()),
         format!("replica.socket.timeout.ms={}", LONG.as_millis() * 20),
     ];
-    let Some(controller) = controller else {
+    let Some((controller, more)) = elsewhere else {
         lines.push("listeners=PLAINTEXT://127.0.0.1:0,CONTROLLER://127.0.0.1:0".to_owned());
         return config::load(None, &lines).unwrap().config;
     };
@@ -83,6 +83,7 @@ fn configured(
         "controller.listener.names=CONTROLLER".to_owned(),
         format!("controller.quorum.bootstrap.servers={controller}"),
     ]);
+    lines.extend(more.iter().map(ToString::to_string));
     let file = File {
         name: "server.properties",
         text: &lines.join("\n"),
@@ -92,6 +93,11 @@ fn configured(
 
 impl Pair {
     pub async fn start(times: Times) -> Self {
+        Self::start_with(times, &[]).await
+    }
+
+    /// The second broker has more lines in its file.
+    pub async fn start_with(times: Times, more: &[&str]) -> Self {
         let directories = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
         let links = [Link::new().await, Link::new().await];
         let at = [0, 1].map(|number: usize| (&links[number], directories[number].path()));
@@ -99,7 +105,7 @@ impl Pair {
         let first = ottla_broker::start(first, Clock::start()).await.unwrap();
         links[0].lead_to(first.addresses[0].1);
         let controller = first.controller_addresses[0].1;
-        let second = configured(SECOND, at[1], Some(controller), times);
+        let second = configured(SECOND, at[1], Some((controller, more)), times);
         let second = ottla_broker::start(second, Clock::start()).await.unwrap();
         links[1].lead_to(second.addresses[0].1);
         Self {

@@ -25,6 +25,7 @@ use super::agenda::{Agenda, Partitions};
 use super::requests::{self, EARLIEST, LATEST, list_offsets, offset_of};
 use super::session::Session;
 use crate::config::ReplicationConfig;
+use crate::internal_topics::is_internal;
 use crate::process::clock::Clock;
 use crate::replicas::partition::{Partition, reader};
 use crate::replicas::{Found, Replicas};
@@ -34,6 +35,9 @@ const FIRST_BACKOFF: Duration = Duration::from_millis(50);
 const LONGEST_BACKOFF: Duration = Duration::from_secs(1);
 /// The time between two waiting fetches that are given up for further partitions.
 const BETWEEN_CUTS: Duration = Duration::from_millis(100);
+
+/// How soon to look again at a partition whose disk is below the reserve.
+const WITHOUT_SPACE: Duration = Duration::from_secs(1);
 
 /// A partition, and what it asks for.
 type Asking = (Arc<Partition>, FollowerFetch);
@@ -66,6 +70,8 @@ pub struct Fetcher {
     failures: u32,
     /// When a waiting fetch may be given up again.
     may_cut_at: MonotonicTime,
+    /// Whether the partition that was looked at last lacked space.
+    is_short: bool,
 }
 
 impl Fetcher {
@@ -94,6 +100,7 @@ impl Fetcher {
             session: Session::default(),
             failures: 0,
             may_cut_at: MonotonicTime::default(),
+            is_short: false,
         }
     }
 
@@ -181,6 +188,11 @@ impl Fetcher {
     fn look_at(&mut self, id: PartitionId) -> Option<Asking> {
         let now = self.clock.now();
         if let Found::Here(partition) = self.replicas.by_id(id.0, id.1) {
+            if self.lacks_space(&partition) {
+                self.agenda.pause(id, now.monotonic.after(WITHOUT_SPACE));
+                self.session.forget(id);
+                return None;
+            }
             match self.replicas.node().next_fetch(&partition, now) {
                 Some(next) if next.leader != self.source.leader => {}
                 Some(next) if next.wants_offsets => {
@@ -200,6 +212,25 @@ impl Fetcher {
         }
         self.session.forget(id);
         None
+    }
+
+    /// Whether the records of a partition must not be fetched, because its disk is below the reserve. Its leader takes this
+    /// replica out of the ISR then. Internal topics may use the reserve.
+    fn lacks_space(&mut self, partition: &Partition) -> bool {
+        if is_internal(&partition.topic) {
+            return false;
+        }
+        let reserve = &partition.directory().reserve;
+        let is_short = reserve.is_short();
+        if is_short && !self.is_short {
+            tracing::error!(
+                log_dir = %reserve.path().display(),
+                leader = self.source.leader.0,
+                "below ottla.disk.reserve: nothing is fetched from the leader, and replicas here leave the in-sync replicas"
+            );
+        }
+        self.is_short = is_short;
+        is_short
     }
 
     async fn fetch(&mut self, lost: Vec<Asking>) -> Result<(), ClientError> {
