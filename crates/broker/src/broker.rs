@@ -14,6 +14,7 @@ use crate::cluster::channel::Controller;
 use crate::cluster::isr_changes::IsrChanges;
 use crate::cluster::observers::Observers;
 use crate::cluster::producer_ids::ProducerIds;
+use crate::cluster::quorum_inbox::QuorumInbox;
 use crate::config::BrokerConfig;
 use crate::context::ListenerRole;
 use crate::coordinators::GroupCoordinators;
@@ -45,6 +46,8 @@ pub struct Broker {
     pub quorum: OnceLock<watch::Receiver<QuorumStatus>>,
     /// What other nodes may read of the metadata log; set at the start of a controller.
     pub metadata_log: OnceLock<watch::Receiver<LogView<Disk>>>,
+    /// Where the messages of other controllers arrive; set at the start of a controller that has others.
+    pub quorum_inbox: OnceLock<Arc<QuorumInbox>>,
     /// The nodes that follow the metadata log of this controller.
     pub observers: Observers,
     /// The APIs that a listener serves, as the tables of handlers list them.
@@ -112,6 +115,7 @@ impl Broker {
             controller,
             quorum: OnceLock::new(),
             metadata_log: OnceLock::new(),
+            quorum_inbox: OnceLock::new(),
             observers: Observers::default(),
             served,
             metrics: Metrics::new(served(ListenerRole::Broker)),

@@ -16,6 +16,8 @@ pub mod metadata_follower;
 pub mod observe;
 pub mod observers;
 pub mod producer_ids;
+pub mod quorum_frames;
+pub mod quorum_inbox;
 pub mod quorum_leader;
 pub mod registration;
 pub mod remote_controller;

@@ -10,6 +10,7 @@ pub mod connection;
 pub mod inbox;
 pub mod limits;
 pub mod outbox;
+mod peer;
 pub mod replies;
 
 pub use acceptor::Listener;

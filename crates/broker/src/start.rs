@@ -7,6 +7,7 @@ mod listen;
 pub mod lock;
 mod metadata_log;
 mod observed;
+mod quorum;
 mod refusals;
 mod threads;
 mod unserved_state;
@@ -30,7 +31,7 @@ use self::cluster::Metadata;
 use self::listen::{bind_brokers, bind_controllers, bind_http, telling_http};
 use self::lock::DirectoryLock;
 pub use self::refusals::{DirectoryError, StartError};
-use self::threads::watch_disks;
+use self::threads::{follow_controller, watch_disks};
 use self::unserved_state::UnservedState;
 use crate::broker::Broker;
 use crate::cluster::lifecycle::Lifecycle;
@@ -105,15 +106,26 @@ pub async fn start(config: BrokerConfig, clock: Clock) -> Result<Running, StartE
         _locks: opened.locks,
     };
     running.serve_http(http, &stopping);
+    let connections = connection_settings(&broker.config);
     let registration = identify(&broker, &listeners, opened.directories).await?;
     let mut lifecycle = match opened.metadata {
         Metadata::Own(own) => {
             own.show(&broker);
             load_partitions(&broker).await?;
             own.run(&broker)?;
+            running.accept(controllers, &connections, &stopping);
             Lifecycle::register(Arc::clone(&broker), registration).await?
         }
         // The image in which this process is registered comes first: the last process may have led partitions.
+        Metadata::Shared(member) => {
+            let member = member.run(&broker)?;
+            running.accept(controllers, &connections, &stopping);
+            let lifecycle = member.register(&broker, registration).await?;
+            let follower = member.until_registered(&broker).await?;
+            load_partitions(&broker).await?;
+            follow_controller(&broker, follower).map_err(StartError::Thread)?;
+            lifecycle
+        }
         Metadata::Elsewhere(mut observed) => {
             let lifecycle = Lifecycle::register(Arc::clone(&broker), registration).await?;
             observed.until_registered(&broker).await?;
@@ -130,8 +142,7 @@ pub async fn start(config: BrokerConfig, clock: Clock) -> Result<Running, StartE
     running.tasks.spawn(fencing);
     let looking = dead_brokers::run(Arc::clone(&broker), stopping.clone());
     running.tasks.spawn(looking);
-    let listeners = listeners.into_iter().chain(controllers).collect();
-    running.accept(listeners, &stopping);
+    running.accept(listeners, &connections, &stopping);
     broker.set_ready(true);
     Ok(running)
 }
@@ -209,6 +220,19 @@ async fn refuse_unserved_state(broker: &Arc<Broker>) -> Result<(), StartError> {
         Ok(())
     } else {
         Err(StartError::Unserved(found))
+    }
+}
+
+fn connection_settings(config: &BrokerConfig) -> ConnectionSettings {
+    let network = &config.network;
+    ConnectionSettings {
+        frames: FrameLimits {
+            any: network.max_request_bytes,
+            without_records: network.max_request_bytes_without_records,
+        },
+        max_idle: network.connections_max_idle,
+        receive_timeout: network.receive_timeout,
+        memory: RequestMemory::new(network.max_bytes_in_flight),
     }
 }
 
@@ -304,17 +328,12 @@ impl Running {
         self.life = Some((leaving, tokio::spawn(lifecycle.live(left))));
     }
 
-    fn accept(&mut self, listeners: Vec<Listener>, stopping: &watch::Receiver<bool>) {
-        let network = &self.broker.config.network;
-        let settings = ConnectionSettings {
-            frames: FrameLimits {
-                any: network.max_request_bytes,
-                without_records: network.max_request_bytes_without_records,
-            },
-            max_idle: network.connections_max_idle,
-            receive_timeout: network.receive_timeout,
-            memory: RequestMemory::new(network.max_bytes_in_flight),
-        };
+    fn accept(
+        &mut self,
+        listeners: Vec<Listener>,
+        settings: &ConnectionSettings,
+        stopping: &watch::Receiver<bool>,
+    ) {
         for listener in listeners {
             self.tasks.spawn(listener.run(
                 Arc::clone(&self.broker),

@@ -1,4 +1,4 @@
-//! The replicated metadata log, for a quorum of one voter so far: a proposal is committed once it is on stable storage.
+//! The replicated metadata log, kept by a quorum of one voter, or by several over Raft.
 //!
 //! Files and formats are Kafka's (`__cluster_metadata-0`, `quorum-state`, `*.checkpoint`, `bootstrap.checkpoint`,
 //! `meta.properties`), so that either program starts on the other's directory.
@@ -36,7 +36,7 @@ pub use observer::{ObserveError, Observer, Wanted};
 pub use quorum_state::QuorumStateError;
 pub use raft::{
     Effects, Envelope, Malformed, Member, NodeError, NotProposed, QuorumNews, RaftLogError,
-    RaftNode,
+    RaftNode, has_raft_log,
 };
 pub use snapshot_schedule::SnapshotSchedule;
 pub use voter::{Voter, VoterEndpoint};

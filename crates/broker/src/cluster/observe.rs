@@ -19,7 +19,8 @@ use ottla_quorum::{FollowerEnd, ObserveError, Observer, SnapshotId, Wanted};
 use tokio::sync::watch;
 
 pub use self::leader_search::{Contradiction, LeaderSearch};
-use self::requests::{fetch, fetch_snapshot};
+use self::requests::fetch;
+pub use self::requests::fetch_snapshot;
 use super::remote_controller::ActiveController;
 
 /// How long a controller may hold a fetch that has no news.

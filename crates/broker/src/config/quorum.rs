@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use ottla_protocol::ids::NodeId;
+use ottla_protocol::ids::{NodeId, Uuid};
 
 use super::listeners::{self, HostPort, Listeners};
 use super::problems::Problems;
@@ -12,7 +12,9 @@ const ROLES: &str = "process.roles";
 const NAMES: &str = "controller.listener.names";
 const VOTERS: &str = "controller.quorum.voters";
 const BOOTSTRAP: &str = "controller.quorum.bootstrap.servers";
-const ONE_NODE: &str = "a quorum of more than this node is not served yet";
+const CLUSTER_ID: &str = "ottla.cluster.id";
+/// A shorter timeout would have healthy controllers ask for votes.
+const SHORTEST_ELECTION: Duration = Duration::from_millis(100);
 
 /// `process.roles`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -27,6 +29,14 @@ pub enum Roles {
 #[derive(Debug, Clone)]
 pub struct QuorumConfig {
     pub roles: Roles,
+    /// `controller.quorum.voters`; none if the metadata log names the voters.
+    pub voters: Vec<(NodeId, HostPort)>,
+    /// `controller.quorum.bootstrap.servers`.
+    pub bootstrap: Vec<HostPort>,
+    /// How long a controller waits for news of the active one before it asks for votes.
+    pub election_timeout: Duration,
+    /// `ottla.cluster.id`.
+    pub cluster_id: Option<String>,
     /// Where controllers are found: `controller.quorum.bootstrap.servers`, and the addresses of `controller.quorum.voters`.
     pub controllers: Vec<HostPort>,
     /// `initial.broker.registration.timeout.ms`.
@@ -65,16 +75,33 @@ pub(super) fn read(
     match roles {
         Roles::Broker => check_broker(values, node, (&voters, &bootstrap), problems),
         Roles::BrokerAndController => {
-            check_controller(node, listeners, (&voters, &bootstrap), problems);
+            check_controller(node, listeners, &voters, problems);
         }
     }
-    let of_voters = voters.into_iter().map(|(_, address)| address);
+    let of_voters = voters.iter().map(|(_, address)| address);
+    let election = values.duration("controller.quorum.election.timeout.ms");
+    let fetch = values.duration("controller.quorum.fetch.timeout.ms");
     QuorumConfig {
         roles,
-        controllers: bootstrap.into_iter().chain(of_voters).collect(),
+        controllers: bootstrap.iter().chain(of_voters).cloned().collect(),
+        election_timeout: election.min(fetch).max(SHORTEST_ELECTION),
+        cluster_id: cluster_id(values, problems),
+        voters,
+        bootstrap,
         registration_timeout: values.duration("initial.broker.registration.timeout.ms"),
         heartbeat_interval: values.duration("broker.heartbeat.interval.ms"),
     }
+}
+
+fn cluster_id(values: &Values, problems: &mut Problems) -> Option<String> {
+    let id = values.set(CLUSTER_ID)?.trim().to_owned();
+    if Uuid::from_base64(&id).is_err() {
+        problems.add(
+            CLUSTER_ID,
+            format!("{id} is no id: it has 22 characters, as kafka-storage random-uuid prints"),
+        );
+    }
+    Some(id)
 }
 
 fn voters(values: &Values, problems: &mut Problems) -> Vec<(NodeId, HostPort)> {
@@ -133,7 +160,7 @@ fn check_broker(
 fn check_controller(
     node: NodeId,
     listeners: &Listeners,
-    (voters, bootstrap): (&[(NodeId, HostPort)], &[HostPort]),
+    voters: &[(NodeId, HostPort)],
     problems: &mut Problems,
 ) {
     if listeners.controller.is_empty() {
@@ -142,25 +169,15 @@ fn check_controller(
             "it must name one of listeners, such as CONTROLLER://localhost:9093".to_owned(),
         );
     }
-    for (id, address) in voters.iter().filter(|(id, _)| *id != node) {
-        let HostPort { host, port } = address;
-        problems.refuse(
-            VOTERS,
-            &format!("{id}@{host}:{port} is not this node, and {ONE_NODE}"),
-        );
-    }
-    if bootstrap.len() > 1 {
-        problems.refuse(BOOTSTRAP, ONE_NODE);
-    }
-    for HostPort { host, port } in bootstrap {
-        let mut own = listeners.controller.iter();
-        if !own.any(|listener| listener.bind.port == *port) {
-            problems.refuse(
-                BOOTSTRAP,
-                &format!(
-                    "{host}:{port} is not the controller listener of this node, and {ONE_NODE}"
-                ),
-            );
+    for (at, (id, _)) in voters.iter().enumerate() {
+        if voters.iter().take(at).any(|(earlier, _)| earlier == id) {
+            problems.add(VOTERS, format!("it names node {id} twice"));
         }
+    }
+    if !voters.is_empty() && !voters.iter().any(|(id, _)| *id == node) {
+        problems.add(
+            VOTERS,
+            format!("it does not name this node {node}, and process.roles has controller"),
+        );
     }
 }

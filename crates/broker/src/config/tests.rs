@@ -167,9 +167,6 @@ fn what_asks_for_safety_or_shape_that_is_not_built_refuses_the_start() {
     for lines in [
         "authorizer.class.name=org.apache.kafka.metadata.authorizer.StandardAuthorizer",
         "listener.security.protocol.map=PLAINTEXT:SSL,CONTROLLER:PLAINTEXT",
-        "controller.quorum.voters=4@a:9093,5@b:9093",
-        "controller.quorum.bootstrap.servers=a:9093,b:9093",
-        "controller.quorum.bootstrap.servers=a:19093",
         "security.inter.broker.protocol=SSL",
         "early.start.listeners=CONTROLLER",
     ] {

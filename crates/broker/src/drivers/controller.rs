@@ -6,7 +6,9 @@
 //! image, and sends the replies that depend on it, in order. So a slow directory delays replies, but neither decisions nor
 //! commits.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, mpsc as channel};
+use std::time::Duration;
 
 use ottla_controller::UncleanElection;
 use ottla_controller::active::Published;
@@ -17,6 +19,9 @@ use tokio::sync::{mpsc, watch};
 
 use crate::cluster::channel::{Caller, Controller, Request};
 use crate::cluster::sessions::Sessions;
+
+/// How soon a follower sees that partitions are about to be opened.
+const LOOK: Duration = Duration::from_millis(10);
 
 /// A quorum that the controller's thread drives.
 pub trait DrivenQuorum: Quorum {
@@ -147,18 +152,38 @@ impl Follower {
         mut apply: impl FnMut(&Arc<MetadataImage>, &Changes),
         elected: impl Fn(&UncleanElection),
     ) {
-        for published in self.committed {
-            published.unclean_elections.iter().for_each(&elected);
-            if let Some((image, changes)) = published.metadata {
-                let image = Arc::new(image);
-                apply(&image, &changes);
-                self.publish.send_replace(image);
+        while let Ok(published) = self.committed.recv() {
+            self.follow(published, &mut apply, &elected);
+        }
+    }
+
+    /// Publishes what is committed until partitions are about to be opened; nothing has to be applied before that.
+    #[must_use]
+    pub fn run_until(self, is_opening: &AtomicBool, elected: impl Fn(&UncleanElection)) -> Self {
+        while !is_opening.load(Ordering::Acquire) {
+            if let Ok(published) = self.committed.recv_timeout(LOOK) {
+                self.follow(published, &mut |_, _| {}, &elected);
             }
-            self.applied.send_replace(published.end);
-            for (caller, reply) in published.replies {
-                // A caller that went away wants no reply.
-                let _ = caller.send(reply);
-            }
+        }
+        self
+    }
+
+    fn follow(
+        &self,
+        published: Published<Caller>,
+        apply: &mut impl FnMut(&Arc<MetadataImage>, &Changes),
+        elected: &impl Fn(&UncleanElection),
+    ) {
+        published.unclean_elections.iter().for_each(elected);
+        if let Some((image, changes)) = published.metadata {
+            let image = Arc::new(image);
+            apply(&image, &changes);
+            self.publish.send_replace(image);
+        }
+        self.applied.send_replace(published.end);
+        for (caller, reply) in published.replies {
+            // A caller that went away wants no reply.
+            let _ = caller.send(reply);
         }
     }
 }

@@ -21,9 +21,11 @@ use super::closed_log::Fault;
 use super::inbox::{BadFrame, FrameLimits, Front, Inbox, LENGTH, READ_AHEAD};
 use super::limits::{RequestMemory, Reservation};
 use super::outbox::Outbox;
+use super::peer;
 use super::replies::{Answered, Replies};
 use crate::broker::Broker;
-use crate::context::{Connection, RequestContext};
+use crate::cluster::quorum_frames::{self, BadPeerFrame};
+use crate::context::{Connection, ListenerRole, RequestContext};
 use crate::drivers::stopping::stopped;
 use crate::handlers::{self, Produce, Refused, Request};
 use crate::reply::Part;
@@ -72,13 +74,23 @@ pub enum Closed {
     /// The request got no answer.
     #[error(transparent)]
     Refused(#[from] Refused),
+    /// The connection belongs to another controller, which has sent this first frame.
+    #[error("it is one of a controller")]
+    OfController(Bytes),
+    /// Another controller has sent something else than messages.
+    #[error(transparent)]
+    Peer(#[from] BadPeerFrame),
 }
 
 impl Closed {
     /// The fault that log lines name; none for an end that is nobody's fault, or of the socket.
     pub fn fault(&self) -> Option<Fault> {
         match self {
-            Self::ByClient | Self::Idle | Self::Shutdown | Self::Socket(_) => None,
+            Self::ByClient
+            | Self::Idle
+            | Self::Shutdown
+            | Self::Socket(_)
+            | Self::OfController(_) => None,
             Self::SlowRequest => Some(Fault::Slow),
             Self::Frame(BadFrame::Tls) => Some(Fault::Tls),
             Self::Frame(BadFrame::Http) => Some(Fault::Http),
@@ -86,7 +98,7 @@ impl Closed {
             Self::Header(_) | Self::NotServed(_) | Self::Refused(Refused::NotServed) => {
                 Some(Fault::Header)
             }
-            Self::Refused(Refused::Body(_)) => Some(Fault::Body),
+            Self::Peer(_) | Self::Refused(Refused::Body(_)) => Some(Fault::Body),
             Self::Refused(Refused::Response(_)) => Some(Fault::Response),
             Self::Refused(Refused::UnansweredProduce(_)) => Some(Fault::Unanswered),
         }
@@ -159,11 +171,18 @@ impl Session {
         let mut timer = Box::pin(tokio::time::sleep_until(first_check));
         loop {
             if let Err(closed) = self.step(&mut timer, &mut shutdown).await {
-                if let Closed::Frame(bad) = &closed {
-                    // Best effort: the connection is closed all the same.
-                    let _ = self.stream.try_write(bad.farewell());
+                match closed {
+                    Closed::Frame(bad) => {
+                        // Best effort: the connection is closed all the same.
+                        let _ = self.stream.try_write(bad.farewell());
+                        return bad.into();
+                    }
+                    Closed::OfController(first) => {
+                        let received = (first, self.inbox.into_rest());
+                        return peer::serve(&self.broker, self.stream, received, shutdown).await;
+                    }
+                    closed => return closed,
                 }
-                return closed;
             }
         }
     }
@@ -271,6 +290,11 @@ impl Session {
                 return Ok(None);
             }
         };
+        let is_of_controller = self.connection.role == ListenerRole::Controller
+            && quorum_frames::is_of_controller(&frame);
+        if is_of_controller {
+            return Err(Closed::OfController(frame));
+        }
         let reservation = self.arriving.take().map(|(reservation, _)| reservation);
         let mut body = frame;
         let context = self.read_header(&mut body)?;

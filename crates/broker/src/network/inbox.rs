@@ -107,6 +107,11 @@ pub struct Inbox {
 }
 
 impl Inbox {
+    /// What has arrived and is in no frame that was taken.
+    pub fn into_rest(self) -> BytesMut {
+        self.bytes
+    }
+
     pub fn new(limits: FrameLimits) -> Self {
         Self {
             bytes: BytesMut::new(),

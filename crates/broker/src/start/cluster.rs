@@ -10,6 +10,7 @@ use ottla_protocol::messages::KafkaString;
 use tokio::sync::watch;
 
 use super::lock::DirectoryLock;
+use super::quorum::MemberStart;
 use super::refusals::StartError;
 use super::threads::{follow_controller, run_controller};
 use super::{metadata_log, observed};
@@ -19,9 +20,9 @@ use crate::cluster::observe::MetadataObserver;
 use crate::cluster::remote_controller::{Knowledge, RemoteController};
 use crate::cluster::sessions::Sessions;
 use crate::config::{BrokerConfig, Roles};
-use crate::drivers::committed_log::CommittedLog;
 use crate::drivers::controller::{self, ControllerLoop, Follower};
 use crate::drivers::disk_work::blocking;
+use crate::drivers::metadata_quorum::MetadataQuorum;
 use crate::drivers::stopping::stopped;
 use crate::process::clock::Clock;
 use ottla_log::files::disk::Disk;
@@ -44,12 +45,14 @@ pub(super) struct Opened {
 /// Where the metadata comes from, and the threads and tasks to be.
 pub(super) enum Metadata {
     Own(OwnController),
+    /// The controller of this process is one of several.
+    Shared(MemberStart),
     Elsewhere(Observation),
 }
 
 /// The controller of this process.
 pub(super) struct OwnController {
-    owner: Box<ControllerLoop<CommittedLog>>,
+    owner: Box<ControllerLoop<MetadataQuorum>>,
     follower: Follower,
     status: watch::Receiver<QuorumStatus>,
     view: watch::Receiver<LogView<Disk>>,
@@ -82,18 +85,27 @@ async fn own(config: BrokerConfig, clock: Clock) -> Result<Opened, StartError> {
     let (settings, sessions) = (settings(&config), sessions(&config, clock));
     let (controller, owner, follower) =
         controller::controller(opened.image, settings, opened.log, sessions);
+    let own = OwnController {
+        owner: Box::new(owner),
+        follower,
+        status: status.clone(),
+        view,
+    };
+    let (controller, metadata) = if let Some(inbox) = opened.inbox {
+        let knowledge = Knowledge::Member(status);
+        let elsewhere = RemoteController::new(knowledge, config.node_id, &opened.cluster_id);
+        let member = MemberStart { own, inbox };
+        (controller.or_elsewhere(elsewhere), Metadata::Shared(member))
+    } else {
+        (controller, Metadata::Own(own))
+    };
     Ok(Opened {
         config,
         cluster_id: KafkaString::from(opened.cluster_id),
         directories: opened.directories,
         is_new: opened.is_new,
         controller,
-        metadata: Metadata::Own(OwnController {
-            owner: Box::new(owner),
-            follower,
-            status,
-            view,
-        }),
+        metadata,
         locks: opened.locks,
     })
 }
@@ -149,8 +161,14 @@ impl OwnController {
 
     /// Starts the controller's threads. The partitions are open.
     pub(super) fn run(self, broker: &Arc<Broker>) -> Result<(), StartError> {
+        let follower = self.run_controller(broker)?;
+        follow_controller(broker, follower).map_err(StartError::Thread)
+    }
+
+    /// Starts the thread of the controller. Nothing is applied before the follower runs.
+    pub(super) fn run_controller(self, broker: &Arc<Broker>) -> Result<Follower, StartError> {
         run_controller(broker, *self.owner).map_err(StartError::Thread)?;
-        follow_controller(broker, self.follower).map_err(StartError::Thread)
+        Ok(self.follower)
     }
 }
 

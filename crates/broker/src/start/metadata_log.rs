@@ -5,22 +5,29 @@
 //! written.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use ottla_log::files::disk::Disk;
 use ottla_metadata::{Loader, MetadataImage};
 use ottla_protocol::ids::Uuid;
 use ottla_protocol::time::Timestamp;
-use ottla_quorum::{Inspected, Location, METADATA_DIRECTORY, MetadataLog, Settings, activate};
+use ottla_quorum::{
+    Inspected, Location, METADATA_DIRECTORY, MetadataLog, OpenError, RaftNode, Settings, activate,
+    has_raft_log,
+};
 
 use super::directories::{
     Identified, Taken, Usable, check_complete, cluster, identified, prepare, usable,
 };
 use super::first_records::{FirstRecords, mend_late_beginning};
 use super::lock::DirectoryLock;
+use super::quorum;
 use super::refusals::DirectoryError;
 use super::voter::voter;
+use crate::cluster::quorum_inbox::QuorumInbox;
 use crate::config::BrokerConfig;
 use crate::drivers::committed_log::CommittedLog;
+use crate::drivers::metadata_quorum::MetadataQuorum;
 use crate::process::clock::Clock;
 use crate::process::random::unreserved_id;
 
@@ -38,7 +45,9 @@ pub(super) struct OpenedLog {
     /// The metadata that was committed.
     pub(super) image: MetadataImage,
     /// What the controller commits into.
-    pub(super) log: CommittedLog,
+    pub(super) log: MetadataQuorum,
+    /// Where the messages of other controllers arrive, if there are others.
+    pub(super) inbox: Option<Arc<QuorumInbox>>,
     /// Held as long as the directories are used.
     pub(super) locks: Vec<DirectoryLock>,
 }
@@ -72,8 +81,7 @@ pub(super) fn open(config: &BrokerConfig, clock: Clock) -> Result<OpenedLog, Dir
         Some(found) => found,
         None => find_log(config, &cluster_id, &directories)?,
     };
-    let (log, loader) = lead(config, found, now)?;
-    let log = CommittedLog::new(log, clock, config.metadata.snapshot_interval);
+    let (image, log, inbox) = begin(config, (&cluster_id, &directories), found, clock)?;
     Ok(OpenedLog {
         cluster_id,
         directories: config
@@ -84,8 +92,9 @@ pub(super) fn open(config: &BrokerConfig, clock: Clock) -> Result<OpenedLog, Dir
             .collect(),
         offline: usable.offline,
         is_new,
-        image: loader.image().clone(),
+        image,
         log,
+        inbox,
         locks: taken.keep(),
     })
 }
@@ -101,9 +110,11 @@ struct Accepted {
 }
 
 /// An inspected metadata log, and the records that its first leader must write.
-struct FoundLog {
-    inspected: Inspected<Disk>,
-    first: Option<FirstRecords>,
+pub(super) struct FoundLog {
+    pub(super) inspected: Inspected<Disk>,
+    pub(super) first: Option<FirstRecords>,
+    /// Whether other controllers vote too.
+    is_of_several: bool,
 }
 
 /// Checks the directories, and refuses those that cannot be served. All that it creates is in `taken`.
@@ -111,7 +122,14 @@ fn accept(config: &BrokerConfig, taken: &mut Taken) -> Result<Accepted, Director
     let usable = usable(&config.storage, taken)?;
     let cluster = cluster(config, &usable.states)?;
     let is_new = cluster.is_none();
-    let cluster_id = cluster.unwrap_or_else(|| unreserved_id().to_string());
+    let cluster_id = match (cluster, &config.quorum.cluster_id) {
+        (None, _) => quorum::new_cluster_id(config, unreserved_id())?,
+        (Some(found), Some(set)) if found != *set => {
+            let set = set.clone();
+            return Err(DirectoryError::OtherClusterId { set, found });
+        }
+        (Some(found), _) => found,
+    };
     let directories = identified(&usable.states);
     let found = if is_new {
         None
@@ -149,9 +167,57 @@ fn find_log(
         directory: &directory.join(METADATA_DIRECTORY),
         cluster_id,
     };
-    let inspected = MetadataLog::inspect(Disk, location, voter(config, id))?;
+    let is_of_several = config.quorum.voters.len() > 1 || has_raft_log(&Disk, location.directory)?;
+    let several = || RaftNode::inspect(Disk, location, quorum::member(config, id));
+    let (inspected, is_of_several) = if is_of_several {
+        (several()?, true)
+    } else {
+        match MetadataLog::inspect(Disk, location, voter(config, id)) {
+            Err(refused @ OpenError::OtherVoters { .. }) => {
+                let several = several().ok();
+                let has_several =
+                    |found: &Inspected<Disk>| found.voters().is_some_and(|voters| voters.len() > 1);
+                match several.filter(has_several) {
+                    Some(inspected) => (inspected, true),
+                    None => return Err(refused.into()),
+                }
+            }
+            inspected => (inspected?, false),
+        }
+    };
     let first = FirstRecords::of(config, &inspected)?;
-    Ok(FoundLog { inspected, first })
+    Ok(FoundLog {
+        inspected,
+        first,
+        is_of_several,
+    })
+}
+
+/// The committed metadata, the log from which the controller goes on, and the inbox of a controller that has others.
+type Begun = (MetadataImage, MetadataQuorum, Option<Arc<QuorumInbox>>);
+
+/// Begins to lead the log, or to take part in it.
+fn begin(
+    config: &BrokerConfig,
+    (cluster_id, directories): (&str, &[Identified]),
+    found: FoundLog,
+    clock: Clock,
+) -> Result<Begun, DirectoryError> {
+    if !found.is_of_several {
+        let (log, loader) = lead(config, found, clock.now().wall)?;
+        let log = CommittedLog::new(log, clock, config.metadata.snapshot_interval);
+        let image = loader.image().clone();
+        return Ok((image, MetadataQuorum::One(Box::new(log)), None));
+    }
+    let directory = &config.storage.metadata_log_dir;
+    let id = id_of(directories, directory).expect("the metadata log has a directory");
+    let location = Location {
+        directory: &directory.join(METADATA_DIRECTORY),
+        cluster_id,
+    };
+    let opened = quorum::open(config, location, id, found, clock)?;
+    let log = MetadataQuorum::Several(Box::new(opened.quorum));
+    Ok((opened.image, log, Some(opened.inbox)))
 }
 
 /// Makes this node the leader of the metadata log.

@@ -6,7 +6,8 @@ use std::path::PathBuf;
 use ottla_log::files::FileError;
 use ottla_protocol::ids::Uuid;
 use ottla_quorum::{
-    CheckpointError, MetaPropertiesError, OpenError, ProposeError, UnsupportedVersion, WriteError,
+    CheckpointError, MetaPropertiesError, NodeError, OpenError, ProposeError, UnsupportedVersion,
+    WriteError,
 };
 
 use super::lock::NotLocked;
@@ -51,6 +52,9 @@ pub enum StartError {
     /// The controllers are of another cluster, or newer than this release.
     #[error(transparent)]
     Metadata(#[from] CannotFollow),
+    /// Another controller does not belong to this one.
+    #[error("{0}")]
+    Controllers(String),
     /// The controller refused the registration.
     #[error(transparent)]
     Register(#[from] NotRegistered),
@@ -133,6 +137,24 @@ pub enum DirectoryError {
         /// How many partitions the missing one has.
         partitions: usize,
     },
+    /// This node is one of several controllers, and its log cannot be opened.
+    #[error(transparent)]
+    Member(#[from] NodeError),
+    #[error(
+        "the log directories are new, and controller.quorum.bootstrap.servers names other controllers: format the directories \
+         with kafka-storage format and --initial-controllers, or name all controllers in controller.quorum.voters"
+    )]
+    NotFormatted,
+    /// The nodes of a new cluster would make up an id each.
+    #[error(
+        "the log directories are new, and all nodes of a cluster need the same id: set ottla.cluster.id on all of them, for \
+         example to {0}"
+    )]
+    NoClusterId(Uuid),
+    #[error(
+        "ottla.cluster.id is {set}, and the log directories belong to cluster {found}; remove the key, or choose other directories"
+    )]
+    OtherClusterId { set: String, found: String },
     /// None of `log.dirs` can be used.
     #[error("none of log.dirs can be used; the last failed with: {0}")]
     AllOffline(Box<DirectoryError>),

@@ -48,16 +48,18 @@ pub const BROKER: &[ConfigKey] = &[
     ConfigKey::new("controller.quorum.append.linger.ms", ValueType::Int, Some("25")).bounded(Bounds::AtLeast(0)),
     ConfigKey::new("controller.quorum.auto.join.enable", ValueType::Boolean, Some("false")).important(Importance::Low).refused(),
     ConfigKey::new("controller.quorum.bootstrap.servers", ValueType::List, Some("")).important(Importance::High)
-        .works("Addresses by which a broker finds the controllers, as `host:port`. A node with the role of a controller may name itself only, as a quorum of several controllers is not served yet."),
+        .works("Addresses by which the controllers are found, as `host:port`, where the metadata log names the voters (`kraft.version` 1)."),
     ConfigKey::new("controller.quorum.election.backoff.max.ms", ValueType::Int, Some("1000")).bounded(Bounds::AtLeast(0)).important(Importance::High),
-    ConfigKey::new("controller.quorum.election.timeout.ms", ValueType::Int, Some("1000")).bounded(Bounds::AtLeast(0)).important(Importance::High),
+    ConfigKey::new("controller.quorum.election.timeout.ms", ValueType::Int, Some("1000")).bounded(Bounds::AtLeast(0)).important(Importance::High)
+        .works("A controller that hears nothing of the active one for the shorter of this and `controller.quorum.fetch.timeout.ms`, and at most twice as long, asks the others for their votes. If the process of the active one has ended, it does so at once."),
     ConfigKey::new("controller.quorum.fetch.max.bytes", ValueType::Int, Some("1048576")).bounded(Bounds::AtLeast(1)).important(Importance::Low),
     ConfigKey::new("controller.quorum.fetch.snapshot.max.bytes", ValueType::Int, Some("1048576")).bounded(Bounds::AtLeast(1)).important(Importance::Low),
-    ConfigKey::new("controller.quorum.fetch.timeout.ms", ValueType::Int, Some("2000")).bounded(Bounds::AtLeast(0)).important(Importance::High),
+    ConfigKey::new("controller.quorum.fetch.timeout.ms", ValueType::Int, Some("2000")).bounded(Bounds::AtLeast(0)).important(Importance::High)
+        .works("See `controller.quorum.election.timeout.ms`."),
     ConfigKey::new("controller.quorum.request.timeout.ms", ValueType::Int, Some("2000")).bounded(Bounds::AtLeast(0)),
     ConfigKey::new("controller.quorum.retry.backoff.ms", ValueType::Int, Some("20")).bounded(Bounds::AtLeast(0)).important(Importance::Low),
     ConfigKey::new("controller.quorum.voters", ValueType::List, Some("")).important(Importance::High)
-        .works("The controllers, as `id@host:port`, if they are not in the metadata log. A node with the role of a controller may name itself only, as a quorum of several controllers is not served yet."),
+        .works("The controllers, as `id@host:port`: all of them vote, and a majority must run to change metadata. It must be the same on all nodes. Empty where the metadata log names the voters."),
     ConfigKey::new("controller.quota.window.num", ValueType::Int, Some("11")).bounded(Bounds::AtLeast(1)).important(Importance::Low),
     ConfigKey::new("controller.quota.window.size.seconds", ValueType::Int, Some("1")).bounded(Bounds::AtLeast(1)).important(Importance::Low),
     ConfigKey::new("controller.socket.timeout.ms", ValueType::Int, Some("30000")),

@@ -26,6 +26,8 @@ pub const BROKER: &[ConfigKey] = &[
     ConfigKey::new("ottla.flush.max.delay.ms", ValueType::Long, Some("100"))
         .bounded(Bounds::Between(0, 60_000))
         .works("Longest time until a record with acks 0 or 1 is on stable storage, and so visible to consumers, when no client triggers a flush sooner."),
+    ConfigKey::new("ottla.cluster.id", ValueType::Text, None)
+        .works("The id of the cluster for which new log directories are formatted. New nodes of one cluster need the same; without it, a node that is the only controller makes up one. It is not changed later."),
     ConfigKey::new("ottla.disk.reserve", ValueType::Long, None)
         .bounded(Bounds::AtLeast(0))
         .works("Bytes kept free on the file system of each log directory. Below it records of clients are refused with NOT_ENOUGH_REPLICAS and the reason, while fetches, committed offsets, metadata, retention and deletion go on; when there is space again, records are accepted again. By default 5 % of the file system, 1 GiB at most."),

@@ -67,7 +67,7 @@ impl<F: Files> MetadataLog<F> {
     }
 
     /// Reads the log, whoever the voters are, up to `until`.
-    pub(super) fn read(
+    pub(crate) fn read(
         files: F,
         Location {
             directory,
@@ -120,6 +120,17 @@ impl<F: Files> Inspected<F> {
     /// The image after the whole log.
     pub const fn image(&self) -> &MetadataImage {
         self.state.loader.image()
+    }
+
+    /// The end of the log, as far as it was read.
+    pub const fn end(&self) -> Offset {
+        self.state.next
+    }
+
+    /// The voters in the log or in the checkpoint of formatting; `None` if the configuration names them.
+    pub fn voters(&self) -> Option<&[Voter]> {
+        let control = &self.state.control;
+        (control.kraft_version >= DYNAMIC_VOTERS).then_some(&control.voters)
     }
 
     /// Whether the log has records before its first `metadata.version`, and no later snapshot covers them.

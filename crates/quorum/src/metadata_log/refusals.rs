@@ -56,7 +56,8 @@ pub enum OpenError {
     /// The voters in the log are not this node alone.
     #[error(
         "the voters of the metadata quorum are {voters}, not this node alone (node.id {node_id}, directory \
-         {directory_id}): quorums of several nodes are not served in this release"
+         {directory_id}); start with the directory and the node.id of that voter; a log of several voters is taken over only \
+         from Ottla"
     )]
     OtherVoters {
         voters: String,

@@ -5,18 +5,21 @@
 //! any more: the next start finds out what is on the disk.
 
 mod apply;
+mod elections;
 mod open;
 mod peers;
 mod snapshots;
+mod status;
 
-pub use open::Member;
+pub use open::{Member, has_raft_log};
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
 
 use bytes::Bytes;
 use ottla_log::files::{FileError, Files};
 use ottla_metadata::{MetadataImage, MetadataVersion};
-use ottla_protocol::ids::{LeaderEpoch, NodeId, Offset};
+use ottla_protocol::ids::{LeaderEpoch, NodeId, Offset, Uuid};
 use ottla_protocol::messages::metadata::MetadataRecord;
 use ottla_protocol::planted::{Bug, is_planted};
 use ottla_protocol::time::Timestamp;
@@ -156,8 +159,29 @@ pub enum NodeError {
     #[error("the Raft library refuses: {0}")]
     Library(#[from] raft::Error),
     /// The node is not among the voters.
-    #[error("node {0} is not among the voters of the metadata quorum")]
-    NoVoter(NodeId),
+    #[error(
+        "node {node_id} with directory.id {directory_id} is not among the voters of the metadata quorum: {voters}; check node.id and \
+         metadata.log.dir, or add it with kafka-metadata-quorum add-controller"
+    )]
+    NoVoter {
+        node_id: NodeId,
+        directory_id: Uuid,
+        voters: String,
+    },
+    /// The configuration names other voters than before.
+    #[error(
+        "controller.quorum.voters names other node ids than when the metadata log began: {voters}; set it as it was"
+    )]
+    OtherVoters {
+        /// The configured ones.
+        voters: String,
+    },
+    /// The log has records, and Raft knows nothing of them.
+    #[error(
+        "{0} has a metadata log that was written by a quorum of one, or by Apache Kafka; taking it over into a quorum of several \
+         controllers is not served yet: start it alone, or choose an empty directory (key log.dirs)"
+    )]
+    NotOfRaft(PathBuf),
 }
 
 /// Why a proposal was not taken.

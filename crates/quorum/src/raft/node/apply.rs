@@ -86,9 +86,4 @@ impl<F: Files> RaftNode<F> {
         self.bytes_since_checkpoint = 0;
         Ok(())
     }
-
-    /// Syncs everything before a stop, so that the next start applies nothing again.
-    pub fn close(mut self) -> Result<(), NodeError> {
-        self.checkpoint()
-    }
 }

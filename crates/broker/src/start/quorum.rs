@@ -1,0 +1,241 @@
+//! Opens the metadata log of a controller that is one of several.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use ottla_controller::brokers::Registration;
+use ottla_log::files::disk::Disk;
+use ottla_metadata::MetadataImage;
+use ottla_protocol::ids::{NodeId, Uuid};
+use ottla_quorum::{Location, Member, RaftNode, Settings, Voter, VoterEndpoint};
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::time::sleep;
+
+use super::cluster::OwnController;
+use super::metadata_log::FoundLog;
+use super::refusals::{DirectoryError, StartError};
+use super::voter::{has_static_voters, voter};
+use crate::broker::Broker;
+use crate::cluster::lifecycle::Lifecycle;
+use crate::cluster::observe::Identity;
+use crate::cluster::quorum_frames::Hello;
+use crate::cluster::quorum_inbox::{MAX_WAITING, QuorumInbox};
+use crate::config::{BrokerConfig, HostPort};
+use crate::drivers::controller::Follower;
+use crate::drivers::raft_quorum::{Pace, RaftQuorum, Surroundings};
+use crate::drivers::snapshot_fetch::SnapshotFetch;
+use crate::drivers::threads::Thread;
+use crate::process::clock::Clock;
+
+/// Ticks in an election timeout, as the quorum counts them.
+const ELECTION_TICKS: u32 = 10;
+/// Between two looks.
+const PAUSE: Duration = Duration::from_millis(50);
+/// How long the controllers that belong together have to elect one. After that, one that does not belong ends the start.
+const GRACE: Duration = Duration::from_secs(3);
+
+/// A controller of several that runs from here on.
+pub(super) struct OpenedMember {
+    pub(super) image: MetadataImage,
+    pub(super) quorum: RaftQuorum,
+    pub(super) inbox: Arc<QuorumInbox>,
+}
+
+/// The id of the cluster for which a new node is formatted.
+pub(super) fn new_cluster_id(
+    config: &BrokerConfig,
+    random: Uuid,
+) -> Result<String, DirectoryError> {
+    let quorum = &config.quorum;
+    let is_own = |address: &HostPort| {
+        let mut own = config.network.controller_listeners.iter();
+        own.any(|listener| listener.bind.port == address.port)
+    };
+    if quorum.voters.is_empty() && !quorum.bootstrap.iter().all(is_own) {
+        return Err(DirectoryError::NotFormatted);
+    }
+    match &quorum.cluster_id {
+        Some(id) => Ok(id.clone()),
+        None if quorum.voters.len() > 1 => Err(DirectoryError::NoClusterId(random)),
+        None => Ok(random.to_string()),
+    }
+}
+
+/// This controller as a voter among several. Where the configuration names the voters, they have no directory ids.
+pub(super) fn member(config: &BrokerConfig, directory_id: Uuid) -> Voter {
+    let own = voter(config, directory_id);
+    if !has_static_voters(config) {
+        return own;
+    }
+    Voter {
+        directory_id: Uuid::ZERO,
+        ..own
+    }
+}
+
+/// The voters that the configuration names.
+fn static_voters(config: &BrokerConfig) -> Vec<Voter> {
+    let mut listeners = config.network.controller_listeners.iter();
+    let listener = listeners.next().map(|listener| listener.name.clone());
+    let named = config.quorum.voters.iter().map(|(node_id, address)| Voter {
+        node_id: *node_id,
+        directory_id: Uuid::ZERO,
+        endpoints: vec![VoterEndpoint {
+            listener: listener.clone().unwrap_or_default(),
+            host: address.host.clone(),
+            port: address.port,
+        }],
+    });
+    named.collect()
+}
+
+/// Opens this controller. `directory_id` is that of the directory that has its metadata log.
+pub(super) fn open(
+    config: &BrokerConfig,
+    location: Location<'_>,
+    directory_id: Uuid,
+    found: FoundLog,
+    clock: Clock,
+) -> Result<OpenedMember, DirectoryError> {
+    let (voters, static_ids) = if let Some(voters) = found.inspected.voters() {
+        (voters.to_vec(), Vec::new())
+    } else {
+        let voters = static_voters(config);
+        let mut ids: Vec<NodeId> = voters.iter().map(|voter| voter.node_id).collect();
+        ids.sort_unstable();
+        (voters, ids)
+    };
+    let own = member(config, directory_id);
+    let settings = Settings {
+        snapshot_bytes: config.metadata.snapshot_bytes,
+        ..Settings::default()
+    };
+    let member = Member {
+        voter: own.clone(),
+        voters: &voters,
+    };
+    let (node, loader) = RaftNode::open(Disk, location, member, settings)?;
+    let hello = Hello {
+        cluster_id: location.cluster_id.to_owned(),
+        node: config.node_id,
+        static_voters: static_ids,
+    };
+    let (arrived, received) = mpsc::channel(MAX_WAITING);
+    let inbox = Arc::new(QuorumInbox {
+        own: hello,
+        arrived,
+        mismatches: watch::Sender::default(),
+    });
+    let pace = Pace {
+        clock,
+        tick: config.quorum.election_timeout / ELECTION_TICKS,
+        snapshot_interval: config.metadata.snapshot_interval,
+    };
+    let listener = own.endpoints.first().map(|one| one.listener.clone());
+    let first = found.first.map(|first| first.into_batch().records);
+    let around = Surroundings {
+        pace,
+        first: first.unwrap_or_default(),
+        inbox: Arc::clone(&inbox),
+        received,
+        fetch: fetch(config, location, directory_id),
+        listener: listener.unwrap_or_default(),
+    };
+    let quorum = RaftQuorum::new(node, around);
+    Ok(OpenedMember {
+        image: loader.image().clone(),
+        quorum,
+        inbox,
+    })
+}
+
+fn fetch(config: &BrokerConfig, location: Location<'_>, directory: Uuid) -> SnapshotFetch {
+    let identity = Identity {
+        node: config.node_id,
+        directory,
+        cluster_id: location.cluster_id.to_owned(),
+    };
+    let directory: &Path = location.directory;
+    SnapshotFetch::new(identity, directory.to_path_buf())
+}
+
+/// A controller of several that is about to start.
+pub(super) struct MemberStart {
+    pub(super) own: OwnController,
+    pub(super) inbox: Arc<QuorumInbox>,
+}
+
+/// A controller of several whose broker is not registered yet: its metadata is published, and applied nowhere.
+pub(super) struct StartedMember {
+    inbox: Arc<QuorumInbox>,
+    is_opening: Arc<AtomicBool>,
+    follows: oneshot::Receiver<Follower>,
+}
+
+impl MemberStart {
+    /// Starts the controller, and lets the others reach it.
+    pub(super) fn run(self, broker: &Arc<Broker>) -> Result<StartedMember, StartError> {
+        self.own.show(broker);
+        broker.quorum_inbox.get_or_init(|| Arc::clone(&self.inbox));
+        let follower = self.own.run_controller(broker)?;
+        let is_opening = Arc::new(AtomicBool::new(false));
+        let (done, follows) = oneshot::channel();
+        let until = Arc::clone(&is_opening);
+        let replicas = Arc::clone(&broker.replicas);
+        let run = move || {
+            let elected = |election: &_| replicas.losses().elected(election);
+            // Without a receiver the start was refused.
+            let _ = done.send(follower.run_until(&until, elected));
+        };
+        Thread::start("metadata", run).map_err(StartError::Thread)?;
+        Ok(StartedMember {
+            inbox: self.inbox,
+            is_opening,
+            follows,
+        })
+    }
+}
+
+impl StartedMember {
+    /// Registers the broker with the active controller. If there is none, and another controller does not belong to this
+    /// one, the start ends.
+    pub(super) async fn register(
+        &self,
+        broker: &Arc<Broker>,
+        registration: Registration,
+    ) -> Result<Lifecycle, StartError> {
+        tokio::select! {
+            registered = Lifecycle::register(Arc::clone(broker), registration) => Ok(registered?),
+            reason = self.mismatch(broker) => Err(StartError::Controllers(reason)),
+        }
+    }
+
+    async fn mismatch(&self, broker: &Broker) -> String {
+        sleep(GRACE).await;
+        loop {
+            let reasons = self.inbox.mismatches.borrow().join("; ");
+            let quorum = broker.quorum.get();
+            let has_leader = quorum.is_some_and(|quorum| quorum.borrow().leader.is_some());
+            if !reasons.is_empty() && !has_leader {
+                return reasons;
+            }
+            sleep(PAUSE).await;
+        }
+    }
+
+    /// Waits until the metadata has the registration of this broker. What follows is for the returned follower.
+    pub(super) async fn until_registered(self, broker: &Broker) -> Result<Follower, StartError> {
+        while broker.controller.applied().0 <= broker.epoch() {
+            sleep(PAUSE).await;
+        }
+        self.is_opening.store(true, Ordering::Release);
+        let ended = |_| {
+            StartError::Thread(std::io::Error::other(
+                "the thread of the metadata has ended",
+            ))
+        };
+        self.follows.await.map_err(ended)
+    }
+}
