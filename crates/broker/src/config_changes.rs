@@ -75,7 +75,7 @@ pub async fn change<T, O: Operation<Reply = alter_configs::Reply>>(
         .iter()
         .map(|(resource, changes)| (resource.clone(), set(changes)))
         .collect();
-    let decided = controller.ask(ask(resources)).await;
+    let decided = controller.ask_here(ask(resources)).await;
     let of = |resource: ConfigResource, code: ErrorCode, message: Option<String>| Outcome {
         kind: resource.kind.code(),
         name: resource.name.into(),

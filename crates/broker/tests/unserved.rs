@@ -9,12 +9,10 @@ use std::sync::Arc;
 
 use ottla_broker::Broker;
 use ottla_broker::config::BrokerConfig;
-use ottla_broker::context::ListenerRole;
 use ottla_broker::drivers::controller::controller;
 use ottla_broker::handlers::{
     consumer_group_describe, consumer_group_heartbeat, describe_client_quotas,
-    describe_user_scram_credentials, init_producer_id, list_partition_reassignments,
-    list_transactions, sasl_handshake, served,
+    describe_user_scram_credentials, init_producer_id, list_transactions, sasl_handshake, served,
 };
 use ottla_broker::process::clock::Clock;
 use ottla_controller::Settings;
@@ -25,9 +23,8 @@ use ottla_protocol::messages::metadata::{
 use ottla_protocol::messages::{
     ApiKey, ConsumerGroupDescribeRequestData, ConsumerGroupHeartbeatRequestData,
     DescribeClientQuotasRequestData, DescribeUserScramCredentialsRequestData, ErrorCode,
-    InitProducerIdRequestData, KafkaString, ListPartitionReassignmentsRequestData,
-    ListTransactionsRequestData, SaslHandshakeRequestData, describe_client_quotas_request,
-    describe_user_scram_credentials_request,
+    InitProducerIdRequestData, KafkaString, ListTransactionsRequestData, SaslHandshakeRequestData,
+    describe_client_quotas_request, describe_user_scram_credentials_request,
 };
 
 use nowhere::{Nowhere, no_sessions};
@@ -191,17 +188,4 @@ fn no_transactions_are_listed_and_filters_are_checked() {
         ListTransactionsRequestData::default().with_transactional_id_pattern(Some(text("(a")));
     let code = ErrorCode::InvalidRegularExpression.code();
     assert_eq!(ask(request).error_code, code);
-}
-
-#[test]
-fn a_controller_that_is_not_active_does_not_list_reassignments() {
-    let (_directory, broker) = broker(&[]);
-    let of_client = context(ApiKey::ListPartitionReassignments);
-    let mut of_broker = context(ApiKey::ListPartitionReassignments);
-    Arc::get_mut(&mut of_broker.connection).unwrap().role = ListenerRole::Controller;
-    let asked = || ListPartitionReassignmentsRequestData::default();
-    let answer = list_partition_reassignments::handle(&broker, &of_client, asked());
-    assert_eq!(answer.error_code, 0);
-    let answer = list_partition_reassignments::handle(&broker, &of_broker, asked());
-    assert_eq!(answer.error_code, ErrorCode::NotController.code());
 }

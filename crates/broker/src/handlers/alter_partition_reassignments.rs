@@ -34,7 +34,7 @@ pub async fn handle(
         partitions: wanted,
         replication_factor,
     };
-    match broker.controller.ask(asked).await {
+    match broker.controller.ask_here(asked).await {
         Ok(reply) => response.with_responses(responses(reply)),
         Err(_) => response.with_error_code(ErrorCode::NotController.code()),
     }

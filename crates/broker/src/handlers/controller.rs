@@ -2,7 +2,8 @@
 //! `--bootstrap-controller` (KIP-919).
 //!
 //! Followers of the metadata log fetch it here; only committed records leave. What brokers may forward for their clients is
-//! served directly too: an Apache Kafka broker announces to its clients only what the controller announces.
+//! served directly too: an Apache Kafka broker announces to its clients only what the controller announces. A controller
+//! that is not the active one says so, and passes nothing on.
 
 pub mod allocate_producer_ids;
 pub mod alter_partition;

@@ -36,7 +36,7 @@ pub async fn handle(
         growths,
         validate_only: request.validate_only,
     };
-    let decided = broker.controller.ask(asked).await;
+    let decided = broker.controller.ask_here(asked).await;
     let result = |name: String| CreatePartitionsTopicResult::default().with_name(name.into());
     let results = match decided {
         Ok(reply) => reply

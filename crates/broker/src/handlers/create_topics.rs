@@ -37,7 +37,7 @@ pub async fn handle(
         topics: request.topics.into_iter().map(new_topic).collect(),
         validate_only,
     };
-    let results = match broker.controller.ask(asked).await {
+    let results = match broker.controller.ask_here(asked).await {
         Ok(reply) => reply
             .into_iter()
             .map(|(name, result)| {

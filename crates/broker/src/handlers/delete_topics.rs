@@ -34,7 +34,7 @@ pub async fn handle(
         }
     }
     let asked = DeleteTopics(references.clone());
-    match broker.controller.ask(asked).await {
+    match broker.controller.ask_here(asked).await {
         Ok(reply) => responses.extend(reply.into_iter().map(|(named, result)| {
             match result {
                 Ok(()) => of(named),

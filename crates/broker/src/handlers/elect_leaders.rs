@@ -32,7 +32,7 @@ pub async fn handle(
         election,
         partitions,
     };
-    match broker.controller.ask(asked).await {
+    match broker.controller.ask_here(asked).await {
         Ok(reply) => {
             ElectLeadersResponseData::default().with_replica_election_results(results(reply))
         }

@@ -16,7 +16,7 @@ use crate::broker::Broker;
 use crate::cluster::forward::forward;
 use crate::cluster::remote_controller::RemoteController;
 use crate::config_changes::{self, Outcome, Wanted};
-use crate::context::RequestContext;
+use crate::context::{ListenerRole, RequestContext};
 use crate::process::log_levels::NotChanged;
 
 /// Changes configs; an error concerns one resource.
@@ -35,7 +35,9 @@ pub async fn handle(
         .into_iter()
         .map(|resource| log_levels(broker, resource, validate_only))
         .collect();
-    if let Some(controller) = broker.controller.remote() {
+    if context.connection.role == ListenerRole::Broker
+        && let Some(controller) = broker.controller.remote()
+    {
         responses.extend(forwarded(controller, context, (configs, validate_only)).await);
         return IncrementalAlterConfigsResponseData::default().with_responses(responses);
     }

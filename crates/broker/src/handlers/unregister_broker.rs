@@ -17,7 +17,7 @@ pub async fn handle(
 ) -> UnregisterBrokerResponseData {
     let operation = UnregisterBroker(NodeId(request.broker_id));
     let response = UnregisterBrokerResponseData::default();
-    match broker.controller.ask(operation).await {
+    match broker.controller.ask_here(operation).await {
         Ok(Ok(())) => response,
         Ok(Err(refusal)) => response
             .with_error_code(refusal.code().code())

@@ -30,7 +30,7 @@ pub async fn handle(
         updates: request.feature_updates.iter().map(update).collect(),
         validate_only: request.validate_only,
     };
-    let decided = broker.controller.ask(asked).await;
+    let decided = broker.controller.ask_here(asked).await;
     let response = UpdateFeaturesResponseData::default();
     match decided {
         Ok(Ok(())) if context.version <= LAST_WITH_RESULTS => {
