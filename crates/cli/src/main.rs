@@ -7,6 +7,7 @@
 mod candidates;
 mod commands;
 mod connect;
+mod durability;
 mod failure;
 mod http;
 mod instant;

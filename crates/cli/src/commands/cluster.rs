@@ -4,6 +4,7 @@
 //! message says so, and the rest is shown.
 
 mod health;
+mod if_lost;
 mod show;
 
 use std::collections::BTreeMap;

@@ -200,15 +200,25 @@ impl Loss {
             }
             (Some(from), _, Some(end)) if end > from => {
                 format!(
-                    "offsets {from} to {} were removed, none of them known to be acknowledged",
+                    "offsets {from} to {} were removed; whether they were acknowledged is not known",
                     end - 1
                 )
             }
+            (Some(from), _, _) if self.is_last_leader() => format!(
+                "the broker that led last leads again from offset {from}: only what had not reached its disk is missing"
+            ),
             (Some(from), _, _) => format!(
                 "records from offset {from} on are lost if there were any; no node that had them has come back"
             ),
             (None, _, _) => "the new leader has not told yet which offsets it lacks".to_owned(),
         }
+    }
+
+    /// Whether the broker that led last was elected: no other one had more records.
+    fn is_last_leader(&self) -> bool {
+        self.entries
+            .iter()
+            .any(|entry| entry.what == "elected-last-leader")
     }
 
     fn cause(&self) -> &'static str {
@@ -315,7 +325,9 @@ mod tests {
         );
         assert!(all.ends_with("enable allows; broker 1 led before"), "{all}");
         let unsure = entry("removed-diverged", 1, [Some(10), Some(10), Some(12)]);
-        assert!(line(&[&led, &unsure]).contains("10 to 11 were removed, none of them"));
+        assert!(line(&[&led, &unsure]).contains("10 to 11 were removed; whether"));
+        let last = entry("elected-last-leader", 9, [None; 3]);
+        assert!(line(&[&last, &led]).contains("led last leads again from offset 10"));
         let mut later = removed.clone();
         later.new_epoch = 6;
         assert_eq!(merged([removed, later].into_iter()).len(), 2);

@@ -8,7 +8,7 @@ use ottla_client::code_name;
 use ottla_metadata::versions::{FEATURE, MetadataVersion};
 use serde_json::{Value, json};
 
-use super::View;
+use super::{View, if_lost};
 use crate::output::{Table, print_line};
 use crate::quantity::format_size;
 
@@ -30,6 +30,9 @@ impl View {
         print_line("")?;
         self.print_features()?;
         print_line("")?;
+        for lost in if_lost::all(self) {
+            print_line(&lost.text())?;
+        }
         if self.are_partitions_well {
             print_line("all partitions have a leader and all their replicas in sync")?;
         }
@@ -152,6 +155,11 @@ impl View {
             "quorum": self.quorum_to_json(),
             "brokers": brokers.collect::<Value>(),
             "features": features.collect::<Value>(),
+            "if_lost": if_lost::all(self).iter().map(|lost| json!({
+                "node": lost.node,
+                "leaderless_partitions": lost.leaderless,
+                "stops_metadata": lost.stops_metadata,
+            })).collect::<Value>(),
             "problems": self.problems,
         })
     }

@@ -8,10 +8,12 @@ use ottla_client::{
     Cluster, Isolation, OffsetSpec, PartitionMetadata, PartitionOffset, TopicMetadata,
     TopicPartition,
 };
+use ottla_protocol::messages::describe_configs_response::DescribeConfigsResourceResult;
 use serde_json::{Value, json};
 
 use super::sizes::Sizes;
 use crate::connect::Connect;
+use crate::durability::Facts;
 use crate::outcomes::Outcomes;
 use crate::output::{Output, Table, join, print_line};
 use crate::patterns;
@@ -34,6 +36,7 @@ struct Description<'a> {
     /// The configs that were set for this topic, without the broker's defaults.
     configs: BTreeMap<String, String>,
     sizes: &'a Sizes,
+    durability: String,
 }
 
 /// `config_source` of a config that was set for the topic itself.
@@ -76,6 +79,7 @@ async fn look_at<'a>(cluster: &Cluster, name: &str, sizes: &'a Sizes) -> Result<
     let configs = cluster
         .describe_configs(&resource, Documentation::Omitted)
         .await?;
+    let durability = durability(cluster, &topic, &configs);
     let set = configs
         .iter()
         .filter(|config| config.config_source == DYNAMIC_TOPIC_CONFIG);
@@ -83,11 +87,42 @@ async fn look_at<'a>(cluster: &Cluster, name: &str, sizes: &'a Sizes) -> Result<
     let configs = set.map(|config| (config.name.to_string(), text(&config.value)));
     Ok(Description {
         configs: configs.collect(),
+        durability,
         topic,
         earliest,
         latest,
         sizes,
     })
+}
+
+/// What the records of a topic survive.
+fn durability(
+    cluster: &Cluster,
+    topic: &TopicMetadata,
+    configs: &[DescribeConfigsResourceResult],
+) -> String {
+    let value = |name: &str| {
+        let found = configs.iter().find(|config| config.name.as_str() == name);
+        found.and_then(|config| config.value.as_ref().map(ToString::to_string))
+    };
+    let metadata = cluster.metadata();
+    let rack = |id: &i32| metadata.nodes.get(id)?.rack.clone();
+    let partitions = topic.partitions.values();
+    let facts = Facts {
+        racks: partitions
+            .map(|partition| partition.replicas.iter().map(rack).collect())
+            .collect(),
+        min_in_sync: value("min.insync.replicas")
+            .and_then(|value| value.parse().ok())
+            .unwrap_or(1),
+        is_flushed: match value("ottla.ack.durability") {
+            Some(durability) => durability == "fsync",
+            // Apache Kafka.
+            None => value("flush.messages").as_deref() == Some("1"),
+        },
+        is_unclean_allowed: value("unclean.leader.election.enable").as_deref() == Some("true"),
+    };
+    facts.text()
 }
 
 impl Description<'_> {
@@ -123,6 +158,7 @@ impl Description<'_> {
                 &settings
             }
         ))?;
+        print_line(&format!("durability: {}", self.durability))?;
         let mut table = Table::new(&[
             "PARTITION",
             "LEADER",
@@ -173,6 +209,7 @@ impl Description<'_> {
             "internal": self.topic.is_internal,
             "size": self.sizes.of_topic(&self.topic.name),
             "configs": self.configs,
+            "durability": self.durability,
             "partitions": partitions.collect::<Value>(),
         })
     }

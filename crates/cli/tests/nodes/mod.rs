@@ -1,0 +1,159 @@
+//! Nodes of a cluster as processes: the first is broker and controller, the others join it as brokers.
+
+#![allow(dead_code, reason = "each test uses a part")]
+
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::path::Path;
+use std::process::{Child, Command, Output, Stdio};
+use std::sync::mpsc::{Receiver, channel};
+use std::time::Duration;
+
+/// How long to wait for anything on a busy machine.
+const PATIENCE: Duration = Duration::from_mins(1);
+
+/// How often to look for a state. Each look starts a process, which takes at least some milliseconds.
+const LOOKS: usize = 3_000;
+
+/// A node in a process of its own; killed when dropped.
+pub struct Node {
+    id: i32,
+    pub process: Child,
+    lines: Receiver<String>,
+    read: String,
+    /// `host:port` of the broker.
+    pub address: String,
+}
+
+impl Node {
+    /// The node `id`, alone, or joining the cluster of the broker at `join`.
+    pub fn start(directory: &Path, id: i32, join: Option<&str>) -> Self {
+        let data = directory.join(id.to_string());
+        let listeners = match join {
+            None => "PLAINTEXT://127.0.0.1:0,CONTROLLER://127.0.0.1:0",
+            Some(_) => "PLAINTEXT://127.0.0.1:0",
+        };
+        let mut process = Command::new(env!("CARGO_BIN_EXE_ottla"))
+            .args(["serve", "--override", &format!("listeners={listeners}")])
+            .args(["--override", &format!("log.dirs={}", data.display())])
+            .args(["--override", "ottla.http.listen=127.0.0.1:0"])
+            .args(["--override", &format!("broker.rack=rack-{id}")])
+            .args(join.into_iter().flat_map(|address| ["--join", address]))
+            .env_remove("RUST_LOG")
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let stderr = BufReader::new(process.stderr.take().unwrap());
+        let (sender, lines) = channel();
+        std::thread::Builder::new()
+            .spawn(move || {
+                for line in stderr.lines().map_while(Result::ok) {
+                    if sender.send(line).is_err() {
+                        return;
+                    }
+                }
+            })
+            .unwrap();
+        let mut node = Self {
+            id,
+            process,
+            lines,
+            read: String::new(),
+            address: String::new(),
+        };
+        let ready = node.line(" is ready on ");
+        let (_, rest) = ready.split_once(" is ready on ").unwrap();
+        let address = rest.split(';').next().unwrap();
+        address.clone_into(&mut node.address);
+        node
+    }
+
+    /// Waits for a line with `part`.
+    pub fn line(&mut self, part: &str) -> String {
+        loop {
+            let line = self.lines.recv_timeout(PATIENCE);
+            let line =
+                line.unwrap_or_else(|_| panic!("no {part:?} from {}: {}", self.id, self.read));
+            self.read.push_str(&line);
+            self.read.push('\n');
+            if line.contains(part) {
+                return line;
+            }
+        }
+    }
+
+    /// Runs a command of `ottla` against this node.
+    pub fn ottla(&self, arguments: &[&str], input: &str) -> Output {
+        let mut child = Command::new(env!("CARGO_BIN_EXE_ottla"))
+            .args(arguments)
+            .args(["-b", &self.address])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut stdin = child.stdin.take().unwrap();
+        stdin.write_all(input.as_bytes()).unwrap();
+        drop(stdin);
+        child.wait_with_output().unwrap()
+    }
+
+    pub fn text(&self, arguments: &[&str], input: &str) -> String {
+        let done = self.ottla(arguments, input);
+        assert!(done.status.success(), "{arguments:?}: {done:?}");
+        String::from_utf8(done.stdout).unwrap()
+    }
+
+    /// The leader, and the number of in-sync replicas, of each partition of a topic.
+    pub fn partitions(&self, topic: &str) -> Vec<(i64, usize)> {
+        let text = self.text(&["topic", "describe", topic, "--output", "json"], "");
+        let described: serde_json::Value = serde_json::from_str(&text).unwrap();
+        let partitions = described[0]["partitions"].as_array();
+        let partitions = partitions.unwrap_or_else(|| panic!("{text}")).iter();
+        let one = |partition: &serde_json::Value| {
+            let leader = partition["leader"].as_i64().unwrap_or(-1);
+            (leader, partition["in_sync"].as_array().unwrap().len())
+        };
+        partitions.map(one).collect()
+    }
+
+    /// Waits until each partition of a topic has so many in-sync replicas.
+    pub fn until_in_sync(&self, topic: &str, replicas: usize) {
+        self.until(topic, |(_, in_sync)| in_sync == replicas);
+    }
+
+    /// Waits until each partition of a topic is so, by its leader and the number of its in-sync replicas.
+    pub fn until(&self, topic: &str, is_so: impl Fn((i64, usize)) -> bool) {
+        let mut partitions = Vec::new();
+        for _ in 0..LOOKS {
+            partitions = self.partitions(topic);
+            if partitions.iter().all(|partition| is_so(*partition)) {
+                return;
+            }
+        }
+        panic!("{topic} does not become so: {partitions:?}");
+    }
+
+    /// Waits until a command prints `part`.
+    pub fn until_told(&self, arguments: &[&str], part: &str) {
+        let mut text = String::new();
+        for _ in 0..LOOKS {
+            text = self.text(arguments, "");
+            if text.contains(part) {
+                return;
+            }
+        }
+        panic!("no {part:?}: {text}");
+    }
+}
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+pub fn numbers(range: std::ops::Range<u32>) -> String {
+    let lines: Vec<String> = range.map(|number| number.to_string()).collect();
+    lines.join("\n")
+}
