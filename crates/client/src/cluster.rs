@@ -27,6 +27,9 @@ pub struct Options {
     pub connect_timeout: Duration,
     /// How long a broker may take to answer.
     pub request_timeout: Duration,
+    /// How long a broker may leave packets unconfirmed before its connection fails, if there is a bound. Slow answers do not
+    /// matter: the kernel of a broker confirms packets while its process is busy.
+    pub unconfirmed_for: Option<Duration>,
     /// How long a call is tried again after retriable errors.
     pub retry_for: Duration,
     /// The age at which the metadata of a topic is requested again (`metadata.max.age.ms`).
@@ -39,6 +42,7 @@ impl Default for Options {
             client_id: "ottla".to_owned(),
             connect_timeout: Duration::from_secs(5),
             request_timeout: Duration::from_secs(30),
+            unconfirmed_for: None,
             retry_for: Duration::from_secs(30),
             metadata_max_age: Duration::from_mins(5),
         }

@@ -16,6 +16,7 @@ use ottla_protocol::frame::{self, RequestHead};
 use ottla_protocol::messages::{
     ApiVersionsRequestData, ApiVersionsResponseData, KafkaString, ResponseHeaderData,
 };
+use rustix::net::sockopt;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::sync::{mpsc, oneshot};
@@ -28,6 +29,8 @@ use crate::{ClientError, Options, Request, Result};
 
 /// The most requests of one connection that wait for answers; further requests wait to be written.
 const PIPELINE_DEPTH: usize = 32;
+/// The interval of the kernel's probes on a connection where nothing is sent.
+const PROBE_INTERVAL: Duration = Duration::from_secs(1);
 /// The largest answer that is accepted.
 const MAX_RESPONSE_BYTES: i32 = 256 * 1024 * 1024;
 
@@ -61,7 +64,7 @@ impl Connection {
     /// Connects to `host:port` and asks for the versions that the broker offers. Each of the two may take
     /// `connect_timeout`, because a server may accept the connection and never answer.
     pub async fn open(address: &str, options: &Options) -> Result<Self> {
-        let mut stream = connect(address, options.connect_timeout).await?;
+        let mut stream = connect(address, options).await?;
         let client_id = KafkaString::from(options.client_id.clone());
         let negotiation = negotiate(&mut stream, address, &client_id);
         let versions = time::timeout(options.connect_timeout, negotiation)
@@ -184,7 +187,7 @@ impl Connection {
     }
 }
 
-async fn connect(address: &str, limit: Duration) -> Result<TcpStream> {
+async fn connect(address: &str, options: &Options) -> Result<TcpStream> {
     let failed = |source| ClientError::Connect {
         address: address.to_owned(),
         source,
@@ -198,9 +201,12 @@ async fn connect(address: &str, limit: Duration) -> Result<TcpStream> {
             })?;
     let mut last = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
     for candidate in candidates {
-        match time::timeout(limit, TcpStream::connect(candidate)).await {
+        match time::timeout(options.connect_timeout, TcpStream::connect(candidate)).await {
             Ok(Ok(stream)) => {
                 stream.set_nodelay(true).map_err(failed)?;
+                if let Some(limit) = options.unconfirmed_for {
+                    fail_when_unconfirmed(&stream, limit).map_err(failed)?;
+                }
                 return Ok(stream);
             }
             Ok(Err(error)) => last = error,
@@ -208,6 +214,17 @@ async fn connect(address: &str, limit: Duration) -> Result<TcpStream> {
         }
     }
     Err(failed(last))
+}
+
+/// Bounds the time for which packets stay unconfirmed. While nothing is sent, the kernel sends probes. Without this a path
+/// that was cut is tried less and less often: up to two minutes apart, also after it works again.
+fn fail_when_unconfirmed(stream: &TcpStream, limit: Duration) -> io::Result<()> {
+    let milliseconds = u32::try_from(limit.as_millis()).unwrap_or(u32::MAX);
+    sockopt::set_tcp_user_timeout(stream, milliseconds)?;
+    sockopt::set_tcp_keepidle(stream, PROBE_INTERVAL)?;
+    sockopt::set_tcp_keepintvl(stream, PROBE_INTERVAL)?;
+    sockopt::set_socket_keepalive(stream, true)?;
+    Ok(())
 }
 
 /// Asks for the broker's versions, in the newest version that we know, and again in an older one if the broker refuses.

@@ -33,6 +33,10 @@ use crate::replicas::{Found, Replicas};
 /// The wait after a failed connection. It doubles with each further one.
 const FIRST_BACKOFF: Duration = Duration::from_millis(50);
 const LONGEST_BACKOFF: Duration = Duration::from_secs(1);
+/// How long a leader may take to accept a connection, and to tell its versions. Then another attempt begins.
+const CONNECTED_WITHIN: Duration = Duration::from_secs(2);
+/// How long packets to a leader may stay unconfirmed: the path is cut, or the leader's machine has vanished.
+const UNCONFIRMED_FOR: Duration = Duration::from_secs(2);
 /// The time between two waiting fetches that are given up for further partitions.
 const BETWEEN_CUTS: Duration = Duration::from_millis(100);
 
@@ -85,8 +89,9 @@ impl Fetcher {
         Self {
             options: Options {
                 client_id: format!("ottla-follower-{}", own.node),
-                connect_timeout: config.socket_timeout,
+                connect_timeout: config.socket_timeout.min(CONNECTED_WITHIN),
                 request_timeout: config.socket_timeout,
+                unconfirmed_for: Some(UNCONFIRMED_FOR),
                 ..Options::default()
             },
             source,
