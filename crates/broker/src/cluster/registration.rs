@@ -29,7 +29,7 @@ pub fn supported_features(image: &MetadataImage) -> Vec<FeatureRange> {
 
 /// The features in a registration: the supported ones, and those that an earlier Kafka has finalized. With one node no
 /// other broker can disagree about such a level.
-fn claimed_features(image: &MetadataImage) -> Vec<FeatureRange> {
+pub fn claimed_features(image: &MetadataImage) -> Vec<FeatureRange> {
     let mut claimed = supported_features(image);
     let adopted = image.features.iter().map(|(name, level)| FeatureRange {
         name: name.clone(),

@@ -25,6 +25,8 @@ const ANSWERED_WITHIN: Duration = Duration::from_secs(2);
 const TRIED_FOR: Duration = Duration::from_secs(5);
 /// How long a client's request is tried. The default timeouts of clients are as long, or longer.
 const FORWARDED_FOR: Duration = Duration::from_secs(30);
+/// How long the controllers may take to elect one of them.
+const ELECTED_WITHIN: Duration = Duration::from_secs(10);
 /// The time between two attempts.
 const PAUSE: Duration = Duration::from_millis(50);
 
@@ -167,6 +169,8 @@ impl RemoteController {
             Purpose::Broker => &self.broker,
             Purpose::Forwarding => &self.forwarding,
         };
+        // A quorum that has no leader for so long has lost its majority.
+        let elected_by = Instant::now() + ELECTED_WITHIN;
         loop {
             let tried = timeout_at(end, self.attempt(line, request)).await;
             match tried {
@@ -176,6 +180,9 @@ impl RemoteController {
                     return Err(NoController);
                 }
                 Err(_) | Ok(Err(Failed::Here)) => return Err(NoController),
+                Ok(Err(Failed::Unknown)) if Instant::now() >= elected_by => {
+                    return Err(NoController);
+                }
                 Ok(Err(error)) => {
                     tracing::debug!(api = ?R::KEY, %error, "the controller does not answer; trying again");
                 }

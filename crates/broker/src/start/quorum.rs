@@ -7,11 +7,11 @@ use std::time::Duration;
 
 use ottla_controller::brokers::Registration;
 use ottla_log::files::disk::Disk;
-use ottla_metadata::MetadataImage;
+use ottla_metadata::{MetadataImage, versions};
 use ottla_protocol::ids::{NodeId, Uuid};
 use ottla_quorum::{Location, Member, RaftNode, Settings, Voter, VoterEndpoint};
 use tokio::sync::{mpsc, oneshot, watch};
-use tokio::time::sleep;
+use tokio::time::{sleep, timeout};
 
 use super::cluster::OwnController;
 use super::metadata_log::FoundLog;
@@ -22,6 +22,7 @@ use crate::cluster::lifecycle::Lifecycle;
 use crate::cluster::observe::Identity;
 use crate::cluster::quorum_frames::Hello;
 use crate::cluster::quorum_inbox::{MAX_WAITING, QuorumInbox};
+use crate::cluster::registration::claimed_features;
 use crate::config::{BrokerConfig, HostPort};
 use crate::drivers::controller::Follower;
 use crate::drivers::raft_quorum::{Pace, RaftQuorum, Surroundings};
@@ -206,10 +207,25 @@ impl StartedMember {
         broker: &Arc<Broker>,
         registration: Registration,
     ) -> Result<Lifecycle, StartError> {
+        let registered = async {
+            let mut registration = registration;
+            self.until_founded(broker).await;
+            registration.broker.features = claimed_features(&broker.controller.image());
+            Lifecycle::register(Arc::clone(broker), registration).await
+        };
         tokio::select! {
-            registered = Lifecycle::register(Arc::clone(broker), registration) => Ok(registered?),
+            registered = registered => Ok(registered?),
             reason = self.mismatch(broker) => Err(StartError::Controllers(reason)),
         }
+    }
+
+    /// Waits until the cluster has its first records: they say which features its brokers must have.
+    async fn until_founded(&self, broker: &Broker) {
+        let mut images = broker.controller.follow();
+        let founded = images.wait_for(|image| image.features.contains_key(versions::FEATURE));
+        let limit = broker.config.quorum.registration_timeout;
+        // Without them the registration fails, and says why.
+        let _ = timeout(limit, founded).await;
     }
 
     async fn mismatch(&self, broker: &Broker) -> String {
