@@ -38,8 +38,14 @@ class Cluster:
     def start(self):
         for node in self.nodes.values():
             node.start()
-        if not wait_for(lambda: self.serves(OFFSETS) is not None and len(self.metadata().brokers) == REPLICAS, PATIENCE):
+        if not wait_for(lambda: self.has_ended() or self.is_complete(), PATIENCE) or self.has_ended():
             raise Unable("the nodes do not become a cluster")
+
+    def has_ended(self):
+        return any(node.ended() for node in self.nodes.values())
+
+    def is_complete(self):
+        return self.serves(OFFSETS) is not None and len(self.metadata().brokers) == REPLICAS
 
     def create_topic(self, topic=TOPIC, places=None):
         """`places` has the replicas of each partition, the preferred leader first."""

@@ -55,7 +55,7 @@ class Ottla:
 
     def __init__(self, binary, durability):
         self.binary = binary
-        self.keys = {"ottla.http.listen": ""} | ({"ottla.ack.durability": durability} if durability else {})
+        self.keys = {"ottla.cluster.id": CLUSTER_ID, "ottla.http.listen": ""} | ({"ottla.ack.durability": durability} if durability else {})
 
     def format(self, config):
         """It formats at its first start."""

@@ -33,7 +33,6 @@ const STEPS: &[(&str, Step)] = &[
     ("clippy", clippy),
     ("rustdoc", rustdoc),
     ("tests", tests),
-    ("cluster checker", cluster::checker),
     ("codec-test", codec),
     ("fuzz", || fuzz::run(&fuzz::Args::of_gate())),
     ("command line", || cli_test::run(&cli_test::Args::default())),
@@ -43,6 +42,9 @@ const STEPS: &[(&str, Step)] = &[
     ("adopt", || adopt::run(&adopt::Args::of_gate())),
     ("mixed", || mixed::run(&mixed::Args::default())),
     ("damage", damage::run),
+    ("judge of clusters", || {
+        cluster::run(&cluster::Args::of_gate())
+    }),
     ("crash", || crash::crash(&crash::Args::usual())),
     ("power-cut", || crash::power_cut(&crash::Args::usual())),
     ("full-disk", || crash::full_disk(&crash::Args::usual())),

@@ -62,6 +62,20 @@ pub struct Args {
     controllers: u32,
 }
 
+impl Args {
+    /// A short run, as in the gate.
+    pub const fn of_gate() -> Self {
+        Self {
+            system: System::Ottla,
+            faults: 12,
+            seed: None,
+            durability: Durability::Fsync,
+            power_cuts: false,
+            controllers: 3,
+        }
+    }
+}
+
 /// Runs the tests of the checker; returns a summary.
 pub fn checker() -> Result<String> {
     let tests = Command::new(python::interpreter()?)

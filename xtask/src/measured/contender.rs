@@ -7,6 +7,11 @@ use anyhow::{Result, bail};
 
 use crate::toolbox::{self, maven, tansu};
 
+/// How many nodes of a cluster are controllers.
+const CONTROLLERS: usize = 3;
+/// The id of a cluster.
+const CLUSTER_ID: &str = "b3R0bGEtYmVuY2gtMDAwMQ";
+
 /// A broker; the order is that of the columns.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, clap::ValueEnum)]
 pub enum Contender {
@@ -155,24 +160,31 @@ pub fn program(name: &str) -> Command {
     Command::new(toolbox::workspace().join("target/release").join(name))
 }
 
-/// The configuration of a node, which is broker and controller; its id is its index and 1.
+/// The configuration of a node; its id is its index and 1. All are brokers, the first ones controllers too.
 fn properties(node: usize, all: &[Ports], data: &Path) -> String {
     let Ports { broker, controller } = all[node];
     let voters: Vec<_> = (1..)
-        .zip(all)
+        .zip(all.iter().take(CONTROLLERS))
         .map(|(id, ports)| format!("{id}@127.0.0.1:{}", ports.controller))
         .collect();
+    let (roles, listener) = if node < CONTROLLERS {
+        let listener = format!(",CONTROLLER://127.0.0.1:{controller}");
+        ("broker,controller", listener)
+    } else {
+        ("broker", String::new())
+    };
     let replicas = all.len();
     format!(
-        "process.roles=broker,controller\nnode.id={}\n\
+        "process.roles={roles}\nnode.id={}\n\
          controller.quorum.voters={}\n\
-         listeners=PLAINTEXT://127.0.0.1:{broker},CONTROLLER://127.0.0.1:{controller}\n\
+         listeners=PLAINTEXT://127.0.0.1:{broker}{listener}\n\
          advertised.listeners=PLAINTEXT://127.0.0.1:{broker}\n\
          controller.listener.names=CONTROLLER\ninter.broker.listener.name=PLAINTEXT\n\
          listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT\n\
          log.dirs={}\noffsets.topic.replication.factor={replicas}\n\
          transaction.state.log.replication.factor={replicas}\ntransaction.state.log.min.isr=1\n\
-         group.initial.rebalance.delay.ms=0\nottla.http.listen=127.0.0.1:0\n",
+         group.initial.rebalance.delay.ms=0\nottla.http.listen=127.0.0.1:0\n\
+         ottla.cluster.id={CLUSTER_ID}\n",
         node + 1,
         voters.join(","),
         data.display()
@@ -191,7 +203,7 @@ fn kafka(config: &Path) -> Result<Command> {
     let mut format = Command::new("java");
     format.arg("-cp").arg(&jars);
     format.args(["kafka.tools.StorageTool", "format"]);
-    format.args(["--cluster-id", "b3R0bGEtYmVuY2gtMDAwMQ"]);
+    format.args(["--cluster-id", CLUSTER_ID]);
     super::output(format.arg("--config").arg(config))?;
     let mut command = Command::new("java");
     command.args([
