@@ -102,9 +102,9 @@ public final class Mixed {
         claims.add("a_group_commits", this::group);
     }
 
-    /** Admin requests to the broker of Kafka, which forwards them. */
+    /** Admin requests by clients of the broker of Kafka, which forwards those that it gets. */
     private void forward(Claims claims) {
-        claims.add("topics_are_changed_through_kafka", () -> {
+        claims.add("topics_are_changed_by_a_client_of_kafka", () -> {
             try (Admin admin = admin(kafka)) {
                 admin.createTopics(List.of(new NewTopic("forwarded", 1, (short) 2))).all().get();
                 admin.createPartitions(Map.of("forwarded", NewPartitions.increaseTo(3))).all().get();

@@ -242,8 +242,15 @@ async fn a_leader_changes_its_isr_by_its_own_epoch() {
     assert_eq!(outcome(answer), (not_controller, vec![]));
     let current = wanted(epoch, before.partition_epoch);
     let answer = controller.call(&current).await.unwrap();
+    let after = partition(&running, topic);
+    assert_eq!(after.isr, [NodeId(OTHER)]);
+    let answered = &answer.topics[0].partitions[0];
+    assert_eq!(answered.partition_epoch, after.partition_epoch);
+    assert_eq!(
+        (answered.leader_id, answered.leader_epoch),
+        (OTHER, after.leader_epoch.0)
+    );
     assert_eq!(outcome(answer), (0, vec![OTHER]));
-    assert_eq!(partition(&running, topic).isr, [NodeId(OTHER)]);
     running.shut_down().await;
 }
 
@@ -300,6 +307,79 @@ async fn a_broker_gets_producer_ids_reports_its_directories_and_is_forgotten() {
     assert_eq!(again.error_code, ErrorCode::BrokerIdNotRegistered.code());
     let answer = controller.call(&allocate).await.unwrap();
     assert_eq!(answer.error_code, ErrorCode::StaleBrokerEpoch.code());
+    running.shut_down().await;
+}
+
+#[tokio::test]
+async fn a_broker_may_stop_when_its_leaderships_have_moved() {
+    let directory = tempfile::tempdir().unwrap();
+    let running = start(directory.path(), LONG).await;
+    let controller = connect(&running, "CONTROLLER").await;
+    let epoch = join(&running, &controller).await;
+    let topic = create(&running, "t", vec![OTHER, 1]).await;
+    assert_eq!(partition(&running, topic).leader, Some(NodeId(OTHER)));
+    let leaving = heartbeat(epoch).with_want_shut_down(true);
+    let answer = controller.call(&leaving).await.unwrap();
+    assert_eq!((answer.error_code, answer.should_shut_down), (0, false));
+    assert_eq!(partition(&running, topic).leader, Some(NodeId(1)));
+    assert!(
+        running.broker.controller.image().brokers[&NodeId(OTHER)].in_controlled_shutdown,
+        "it gets no new replicas in sync meanwhile"
+    );
+    // It may stop once the other broker, which beats by itself, knows the new leaders.
+    let stops = async {
+        while !controller.call(&leaving).await.unwrap().should_shut_down {
+            tokio::task::yield_now().await;
+        }
+    };
+    let stops = tokio::time::timeout(Duration::from_secs(30), stops).await;
+    stops.expect("the broker is never told to stop");
+    assert!(is_fenced(&running.broker.controller.image()));
+    running.shut_down().await;
+}
+
+#[tokio::test]
+async fn leaderships_leave_a_log_directory_that_a_heartbeat_reports_as_failed() {
+    let directory = tempfile::tempdir().unwrap();
+    let running = start(directory.path(), LONG).await;
+    let controller = connect(&running, "CONTROLLER").await;
+    let sound = Uuid::from_parts(2, 22);
+    let request = registration(&running, 1).with_log_dirs(vec![DIRECTORY, sound]);
+    let (_, epoch) = register(&controller, &request).await;
+    controller.call(&heartbeat(epoch)).await.unwrap();
+    let topic = create(&running, "t", vec![OTHER, 1]).await;
+    let located = assign_replicas_to_dirs_request::TopicData::default()
+        .with_topic_id(topic)
+        .with_partitions(vec![
+            assign_replicas_to_dirs_request::PartitionData::default(),
+        ]);
+    let assign = AssignReplicasToDirsRequestData::default()
+        .with_broker_id(OTHER)
+        .with_broker_epoch(epoch)
+        .with_directories(vec![
+            assign_replicas_to_dirs_request::DirectoryData::default()
+                .with_id(DIRECTORY)
+                .with_topics(vec![located]),
+        ]);
+    assert_eq!(controller.call(&assign).await.unwrap().error_code, 0);
+    assert_eq!(partition(&running, topic).leader, Some(NodeId(OTHER)));
+    let failed = heartbeat(epoch)
+        .with_offline_log_dirs(vec![DIRECTORY])
+        .with_cordoned_log_dirs(Some(vec![sound]));
+    let answer = controller.call(&failed).await.unwrap();
+    assert_eq!((answer.error_code, answer.is_fenced), (0, false));
+    let after = partition(&running, topic);
+    assert_eq!(
+        (after.leader, after.isr),
+        (Some(NodeId(1)), vec![NodeId(1)])
+    );
+    let image = running.broker.controller.image();
+    let broker = &image.brokers[&NodeId(OTHER)];
+    assert_eq!(broker.directories, [sound]);
+    assert_eq!(broker.cordoned_directories.as_deref(), Some(&[sound][..]));
+    // Without other brokers the node stops at once.
+    let fenced = heartbeat(epoch).with_want_fence(true);
+    assert!(controller.call(&fenced).await.unwrap().is_fenced);
     running.shut_down().await;
 }
 
