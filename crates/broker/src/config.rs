@@ -566,7 +566,7 @@ fn warnings(notes: &Notes, config: &BrokerConfig) -> Vec<String> {
             notes.unknown.join(", ")
         ));
     }
-    if config.quorum.roles == Roles::BrokerAndController {
+    if config.quorum.roles == Roles::BrokerAndController && config.quorum.voters.len() < 2 {
         warnings.extend(needed_brokers(config));
     }
     warnings

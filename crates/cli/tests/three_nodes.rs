@@ -1,8 +1,13 @@
-//! Three nodes as processes: one is broker and controller, two join it as brokers. One of them is killed.
+//! Three nodes as processes: one is broker and controller and two join it as brokers, or all are both. One of them is killed.
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod nodes;
+
+use std::net::TcpListener;
+use std::process::{Command, Stdio};
+
+use rustix::process::{Pid, Signal, kill_process};
 
 use nodes::{Node, numbers};
 
@@ -43,4 +48,49 @@ fn three_nodes_replicate_and_one_that_is_killed_returns() {
     let mut read: Vec<u32> = read.lines().map(|line| line.parse().unwrap()).collect();
     read.sort_unstable();
     assert_eq!(read, (0..200).collect::<Vec<_>>());
+}
+
+/// Ports that are free now.
+fn ports() -> [u16; 6] {
+    let listeners = [(); 6].map(|()| TcpListener::bind("127.0.0.1:0").unwrap());
+    listeners.map(|listener| listener.local_addr().unwrap().port())
+}
+
+#[test]
+#[expect(clippy::disallowed_methods, reason = "the files of a test")]
+fn one_command_runs_three_nodes_that_elect_another_controller_and_stop_together() {
+    let directory = tempfile::tempdir().unwrap();
+    let [a, b, c, one, two, three] = ports();
+    for (id, port, controller) in [(1, one, a), (2, two, b), (3, three, c)] {
+        let data = directory.path().join(format!("data-{id}"));
+        let text = format!(
+            "process.roles=broker,controller\nnode.id={id}\nottla.cluster.id=ABCDEFGHIJKLMNOPQRSTUg\n\
+             listeners=PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller}\n\
+             controller.listener.names=CONTROLLER\nottla.http.listen=\nlog.dirs={}\n\
+             controller.quorum.voters=1@127.0.0.1:{a},2@127.0.0.1:{b},3@127.0.0.1:{c}\n",
+            data.display()
+        );
+        let file = directory.path().join(format!("node-{id}.properties"));
+        std::fs::write(file, text).unwrap();
+    }
+    let process = Command::new(env!("CARGO_BIN_EXE_ottla"))
+        .args(["serve", "--nodes", "3", "--override"])
+        .arg(format!("log.dirs={}", directory.path().display()))
+        .env_remove("RUST_LOG")
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut all = Node::reading(0, process);
+    let ready = all.line("3 nodes are ready on ");
+    let (_, pid) = ready.split_once("kill -9 ").unwrap();
+    let pid = pid.split(';').next().unwrap().parse().unwrap();
+    all.address = format!("127.0.0.1:{one},127.0.0.1:{two}");
+    let create = "topic create t --partitions 3 --replication-factor 3";
+    all.text(&create.split(' ').collect::<Vec<_>>(), "");
+    kill_process(Pid::from_raw(pid).unwrap(), Signal::KILL).unwrap();
+    all.line("node 3 has ended");
+    all.text(&["produce", "-t", "t"], &numbers(0..100));
+    all.until_in_sync("t", 2);
+    kill_process(Pid::from_child(&all.process), Signal::TERM).unwrap();
+    assert!(all.process.wait().unwrap().success());
 }

@@ -4,6 +4,7 @@
 //! rest is in the crate `broker`.
 
 mod join;
+mod nodes;
 mod service;
 
 use std::ffi::OsString;
@@ -24,6 +25,7 @@ use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
 use tracing_subscriber::{Registry, reload};
 
+use crate::connect::block_on;
 use crate::failure::Advised;
 use crate::output::{Output, write_to_stderr};
 use crate::stop::Stop;
@@ -39,6 +41,16 @@ pub struct Args {
     /// free node id come from it.
     #[arg(long, value_name = "HOST:PORT", conflicts_with = "config")]
     join: Option<String>,
+
+    /// Run this many nodes on this machine, each in a process of its own, to try a cluster. Their
+    /// data is in ./ottla-data, or where `--override log.dirs=` says.
+    #[arg(
+        long,
+        value_name = "COUNT",
+        conflicts_with_all = ["config", "join", "environment"],
+        value_parser = clap::value_parser!(u16).range(2..=9)
+    )]
+    nodes: Option<u16>,
 
     /// Read keys from the environment too, by the names of Apache Kafka's container image:
     /// KAFKA_ADVERTISED_LISTENERS is advertised.listeners. They override the file.
@@ -103,6 +115,9 @@ enum LogFormat {
 
 /// Runs the broker until a signal stops it.
 pub fn run(args: &Args, output: Output) -> Result<()> {
+    if let Some(count) = args.nodes {
+        return run_nodes(usize::from(count), args, output);
+    }
     let clock = Clock::start();
     let format = args.log_format.unwrap_or(match output {
         Output::Text => LogFormat::Text,
@@ -137,6 +152,26 @@ pub fn run(args: &Args, output: Output) -> Result<()> {
         }
         Ok(())
     })
+}
+
+/// Runs several nodes until a signal stops them. Each gets the options of this command but for `log.dirs`.
+fn run_nodes(count: usize, args: &Args, output: Output) -> Result<()> {
+    let is_directory = |text: &&String| join::is_data_directory(text);
+    let overrides = args.overrides.iter().filter(|text| !is_directory(text));
+    let mut arguments: Vec<String> = overrides
+        .flat_map(|text| ["--override".to_owned(), text.clone()])
+        .collect();
+    arguments.extend(["--log-level".to_owned(), args.log_level.0.to_string()]);
+    let output = match args.log_format {
+        Some(LogFormat::Text) => Output::Text,
+        Some(LogFormat::Json) => Output::Json,
+        None => output,
+    };
+    if output == Output::Json {
+        arguments.extend(["--log-format".to_owned(), "json".to_owned()]);
+    }
+    let directory = join::data_directory(&args.overrides);
+    block_on(nodes::run(count, &directory, &arguments, output))
 }
 
 /// Ends the process without waiting for its threads, which may be blocked on a stalled disk.

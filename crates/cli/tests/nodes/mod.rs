@@ -32,7 +32,7 @@ impl Node {
             None => "PLAINTEXT://127.0.0.1:0,CONTROLLER://127.0.0.1:0",
             Some(_) => "PLAINTEXT://127.0.0.1:0",
         };
-        let mut process = Command::new(env!("CARGO_BIN_EXE_ottla"))
+        let process = Command::new(env!("CARGO_BIN_EXE_ottla"))
             .args(["serve", "--override", &format!("listeners={listeners}")])
             .args(["--override", &format!("log.dirs={}", data.display())])
             .args(["--override", "ottla.http.listen=127.0.0.1:0"])
@@ -42,6 +42,16 @@ impl Node {
             .stderr(Stdio::piped())
             .spawn()
             .unwrap();
+        let mut node = Self::reading(id, process);
+        let ready = node.line(" is ready on ");
+        let (_, rest) = ready.split_once(" is ready on ").unwrap();
+        let address = rest.split(';').next().unwrap();
+        address.clone_into(&mut node.address);
+        node
+    }
+
+    /// A process, with its output.
+    pub fn reading(id: i32, mut process: Child) -> Self {
         let stderr = BufReader::new(process.stderr.take().unwrap());
         let (sender, lines) = channel();
         std::thread::Builder::new()
@@ -53,18 +63,13 @@ impl Node {
                 }
             })
             .unwrap();
-        let mut node = Self {
+        Self {
             id,
             process,
             lines,
             read: String::new(),
             address: String::new(),
-        };
-        let ready = node.line(" is ready on ");
-        let (_, rest) = ready.split_once(" is ready on ").unwrap();
-        let address = rest.split(';').next().unwrap();
-        address.clone_into(&mut node.address);
-        node
+        }
     }
 
     /// Waits for a line with `part`.

@@ -49,11 +49,18 @@ pub async fn joining(address: &str, overrides: &[String]) -> Result<Joining> {
 }
 
 /// The first of `log.dirs`.
-fn data_directory(overrides: &[String]) -> PathBuf {
-    let mut directories = overrides.iter().rev().filter_map(|text| {
-        let (key, value) = text.split_once('=')?;
-        matches!(key.trim(), "log.dirs" | "log.dir").then_some(value)
-    });
+pub fn data_directory(overrides: &[String]) -> PathBuf {
+    let mut directories = overrides.iter().rev().filter_map(|text| directories(text));
     let value = directories.next().unwrap_or(DATA);
     PathBuf::from(value.split(',').next().unwrap_or(value).trim())
+}
+
+/// Whether `KEY=VALUE` says where the data is.
+pub fn is_data_directory(text: &str) -> bool {
+    directories(text).is_some()
+}
+
+fn directories(text: &str) -> Option<&str> {
+    let (key, value) = text.split_once('=')?;
+    matches!(key.trim(), "log.dirs" | "log.dir").then_some(value)
 }
