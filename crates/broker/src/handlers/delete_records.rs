@@ -3,7 +3,8 @@
 //! - 2: flexible.
 //!
 //! Only readable records are deleted: records that are not on stable storage yet are flushed first. The new log start
-//! offsets are written before the answer, so that deleted records do not come back after a crash.
+//! offsets are written before the answer, so that deleted records do not come back after a crash. The answer waits until the
+//! followers on live brokers have deleted the records too.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -17,7 +18,10 @@ use ottla_protocol::messages::delete_records_request::{
 use ottla_protocol::messages::delete_records_response::{
     DeleteRecordsPartitionResult, DeleteRecordsTopicResult,
 };
-use ottla_protocol::messages::{DeleteRecordsRequestData, DeleteRecordsResponseData, ErrorCode};
+use ottla_protocol::messages::{
+    DeleteRecordsRequestData, DeleteRecordsResponseData, ErrorCode, KafkaString,
+};
+use ottla_protocol::time::MonotonicTime;
 
 use crate::broker::Broker;
 use crate::context::RequestContext;
@@ -25,7 +29,7 @@ use crate::drivers::disk_work::blocking;
 use crate::internal_topics::is_internal;
 use crate::process::clock::Clock;
 use crate::replicas::ends::{self, Unreached};
-use crate::replicas::partition::{Partition, Unavailable};
+use crate::replicas::partition::{Partition, Unavailable, reader};
 use crate::replicas::{Directory, distinct};
 
 /// An offset that means "up to the high watermark".
@@ -47,10 +51,38 @@ pub async fn handle(
         wanted.extend(partitions.map(|wanted| find(broker, topic.name.as_str(), wanted)));
     }
     let timeout = Duration::from_millis(request.timeout_ms.max(0).cast_unsigned().into());
-    let wanted = reach(wanted, timeout.max(ends::LEAST_PATIENCE), broker.clock).await;
-    let broker = Arc::clone(broker);
+    let timeout = timeout.max(ends::LEAST_PATIENCE);
+    let end = broker.clock.monotonic().after(timeout);
+    let wanted = reach(wanted, timeout, broker.clock).await;
+    let deleting = Arc::clone(broker);
     // Removing and writing files takes long.
-    blocking(move || delete_all(&broker, request, wanted)).await
+    let mut deleted = blocking(move || delete_all(&deleting, request, wanted)).await;
+    for (_, partitions) in &mut deleted {
+        for (_, deleted) in partitions {
+            if let Ok(deleted) = deleted {
+                deleted.low_watermark = followed(deleted, broker.clock, end).await;
+            }
+        }
+    }
+    respond(deleted)
+}
+
+/// Waits until the followers on live brokers have deleted the records too. Returns the lowest log start offset, and the
+/// error.
+async fn followed(deleted: &Deleted, clock: Clock, end: MonotonicTime) -> (Offset, ErrorCode) {
+    let reader = reader();
+    loop {
+        match deleted.partition.low_watermark(deleted.start, &reader) {
+            Err(unavailable) => return (Offset(-1), unavailable.code()),
+            Ok(lowest) if lowest >= deleted.start => return (lowest, ErrorCode::None),
+            Ok(lowest) if clock.monotonic() >= end => return (lowest, ErrorCode::RequestTimedOut),
+            Ok(_) => {}
+        }
+        tokio::select! {
+            () = reader.consumer().notified() => {}
+            () = clock.sleep_until(Some(end)) => {}
+        }
+    }
 }
 
 /// Waits until the records to delete can be read.
@@ -75,14 +107,23 @@ async fn reach(wanted: Vec<Wanted>, limit: Duration, clock: Clock) -> Vec<Wanted
     wanted.collect()
 }
 
-/// The new log start offset of a partition, not written yet.
-type Deleted = Result<(Offset, Arc<Partition>), ErrorCode>;
+/// A partition whose records were deleted.
+struct Deleted {
+    partition: Arc<Partition>,
+    /// Its new log start offset.
+    start: Offset,
+    /// The lowest log start offset of the replicas, and the error.
+    low_watermark: (Offset, ErrorCode),
+}
+
+/// The partitions of a topic, by their indexes.
+type OfTopic = (KafkaString, Vec<(i32, Result<Deleted, ErrorCode>)>);
 
 fn delete_all(
     broker: &Broker,
     request: DeleteRecordsRequestData,
     wanted: Vec<Wanted>,
-) -> DeleteRecordsResponseData {
+) -> Vec<OfTopic> {
     let mut wanted = wanted.into_iter();
     let mut deleted = Vec::with_capacity(request.topics.len());
     for topic in request.topics {
@@ -91,15 +132,35 @@ fn delete_all(
             let deleted = wanted.and_then(|wanted| delete(broker, wanted));
             (partition.partition_index, deleted)
         });
-        let partitions: Vec<(i32, Deleted)> = partitions.collect();
+        let partitions: Vec<_> = partitions.collect();
         deleted.push((topic.name, partitions));
     }
     let all = deleted.iter().flat_map(|(_, partitions)| partitions);
     let unwritten = write_log_starts(broker, all.flat_map(|(_, deleted)| deleted));
+    for (_, deleted) in deleted.iter_mut().flat_map(|(_, partitions)| partitions) {
+        let is_unwritten = |deleted: &Deleted| {
+            let directory = deleted.partition.directory();
+            unwritten.iter().any(|known| Arc::ptr_eq(known, directory))
+        };
+        if deleted.as_ref().is_ok_and(is_unwritten) {
+            *deleted = Err(ErrorCode::KafkaStorageError);
+        }
+    }
+    deleted
+}
+
+fn respond(deleted: Vec<OfTopic>) -> DeleteRecordsResponseData {
     let topics = deleted.into_iter().map(|(name, partitions)| {
-        let partitions = partitions
-            .into_iter()
-            .map(|(index, deleted)| answer(index, deleted, &unwritten));
+        let partitions = partitions.into_iter().map(|(index, deleted)| {
+            let (low_watermark, code) = match deleted {
+                Ok(deleted) => deleted.low_watermark,
+                Err(code) => (Offset(-1), code),
+            };
+            DeleteRecordsPartitionResult::default()
+                .with_partition_index(index)
+                .with_low_watermark(low_watermark.0)
+                .with_error_code(code.code())
+        });
         DeleteRecordsTopicResult::default()
             .with_partitions(partitions.collect())
             .with_name(name)
@@ -126,9 +187,9 @@ fn as_named_last(topics: Vec<DeleteRecordsTopic>) -> Vec<DeleteRecordsTopic> {
 /// Writes the log start offsets; returns the log directories where that failed.
 fn write_log_starts<'a>(
     broker: &Broker,
-    deleted: impl Iterator<Item = &'a (Offset, Arc<Partition>)>,
+    deleted: impl Iterator<Item = &'a Deleted>,
 ) -> Vec<Arc<Directory>> {
-    let mut directories = distinct(deleted.map(|(_, partition)| partition.directory()));
+    let mut directories = distinct(deleted.map(|deleted| deleted.partition.directory()));
     directories.retain(|directory| match broker.replicas.ensure_log_starts(directory) {
         Ok(()) => false,
         Err(error) => {
@@ -137,26 +198,6 @@ fn write_log_starts<'a>(
         }
     });
     directories
-}
-
-fn answer(
-    index: i32,
-    deleted: Deleted,
-    unwritten: &[Arc<Directory>],
-) -> DeleteRecordsPartitionResult {
-    let is_unwritten = |partition: &Partition| {
-        let mut unwritten = unwritten.iter();
-        unwritten.any(|directory| Arc::ptr_eq(directory, partition.directory()))
-    };
-    let (low_watermark, code) = match deleted {
-        Ok((_, partition)) if is_unwritten(&partition) => (-1, ErrorCode::KafkaStorageError),
-        Ok((start, _)) => (start.0, ErrorCode::None),
-        Err(code) => (-1, code),
-    };
-    DeleteRecordsPartitionResult::default()
-        .with_partition_index(index)
-        .with_low_watermark(low_watermark)
-        .with_error_code(code.code())
 }
 
 fn find(broker: &Broker, topic: &str, wanted: &DeleteRecordsPartition) -> Wanted {
@@ -179,11 +220,18 @@ fn find(broker: &Broker, topic: &str, wanted: &DeleteRecordsPartition) -> Wanted
     }
 }
 
-fn delete(broker: &Broker, (partition, offset): (Arc<Partition>, Option<Offset>)) -> Deleted {
+fn delete(
+    broker: &Broker,
+    (partition, offset): (Arc<Partition>, Option<Offset>),
+) -> Result<Deleted, ErrorCode> {
     let now = broker.clock.now().wall;
     let trimmed = partition.with_leader_log(None, |log| log.delete_records(offset, now));
     match trimmed.map_err(|error| error.code())? {
-        Ok(start) => Ok((start, partition)),
+        Ok(start) => Ok(Deleted {
+            partition,
+            start,
+            low_watermark: (start, ErrorCode::None),
+        }),
         Err(TrimError::BeyondHighWatermark { .. }) => Err(ErrorCode::OffsetOutOfRange),
         Err(TrimError::Storage(error)) => Err(Unavailable::from(error).code()),
     }

@@ -23,11 +23,14 @@ use ottla_broker::replicas::partition::{Partition, RequiredAcks, Role};
 use ottla_broker::{Broker, Running};
 use ottla_metadata::{MetadataDelta, MetadataImage};
 use ottla_protocol::ids::{LeaderEpoch, NodeId, Offset, Uuid};
+use ottla_protocol::messages::delete_records_request::{
+    DeleteRecordsPartition, DeleteRecordsTopic,
+};
 use ottla_protocol::messages::list_offsets_request::{ListOffsetsPartition, ListOffsetsTopic};
 use ottla_protocol::messages::metadata::{PartitionRecord, TopicRecord};
 use ottla_protocol::messages::{
-    ApiKey, CreateTopicsRequestData, ErrorCode, KafkaString, ListOffsetsRequestData,
-    ListOffsetsResponseData, create_topics_request,
+    ApiKey, CreateTopicsRequestData, DeleteRecordsRequestData, ErrorCode, KafkaString,
+    ListOffsetsRequestData, ListOffsetsResponseData, create_topics_request,
 };
 use ottla_replica::housekeeping::Intervals;
 use ottla_replication::Replica;
@@ -268,6 +271,46 @@ async fn a_follower_whose_disk_is_nearly_full_leaves_the_isr() {
     let offsets = found(&first.replicas, "__consumer_offsets");
     produce(first, &offsets, "committed").await;
     pair.shut_down().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn records_are_deleted_on_all_live_brokers_before_the_answer() {
+    let pair = Pair::start(Times {
+        wait: Duration::from_millis(100),
+        ..Times::default()
+    })
+    .await;
+    pair.create_topic("t", "1").await;
+    let first = &pair.first.broker;
+    let leader = found(&first.replicas, "t");
+    for value in ["one", "two", "three"] {
+        produce(first, &leader, value).await;
+    }
+    assert_eq!(delete_records(first, 2, LONG).await, (2, ErrorCode::None));
+    let follower = found(&pair.second.broker.replicas, "t");
+    assert_eq!(follower.offsets().unwrap().log_start, Offset(2));
+    pair.links[0].cut().await;
+    let late = delete_records(first, 3, Duration::ZERO).await;
+    assert_eq!(late, (2, ErrorCode::RequestTimedOut));
+    pair.mend();
+    assert_eq!(delete_records(first, 3, LONG).await, (3, ErrorCode::None));
+    pair.shut_down().await;
+}
+
+/// Deletes the records of `t` before `offset`; returns the low watermark and the error.
+async fn delete_records(broker: &Arc<Broker>, offset: i64, timeout: Duration) -> (i64, ErrorCode) {
+    let partition = DeleteRecordsPartition::default().with_offset(offset);
+    let topic = DeleteRecordsTopic::default()
+        .with_name(KafkaString::from_static("t"))
+        .with_partitions(vec![partition]);
+    let request = DeleteRecordsRequestData::default()
+        .with_timeout_ms(i32::try_from(timeout.as_millis()).unwrap())
+        .with_topics(vec![topic]);
+    let context = support::context(ApiKey::DeleteRecords);
+    let response = handlers::delete_records::handle(broker, &context, request).await;
+    let partition = &response.topics[0].partitions[0];
+    let code = ErrorCode::from(partition.error_code);
+    (partition.low_watermark, code)
 }
 
 /// Waits until a metric of replication has this value.

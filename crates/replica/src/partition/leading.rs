@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use ottla_log::files::Files;
 use ottla_log::{FirstBatch, PartitionLog};
+use ottla_protocol::ids::Offset;
 use ottla_protocol::time::MonotonicTime;
 use ottla_replication::{
     Answer, FetchRefusal, FollowerFetch, IsrChange, Leader, Progress, Replica,
@@ -103,6 +104,22 @@ impl<F: Files, H: Host> Partition<F, H> {
         woken.wake();
     }
 
+    /// The lowest log start offset of the replicas on live brokers. Followers tell theirs with their fetches. While it is
+    /// below `offset`, `reader` is woken at the next change.
+    pub fn low_watermark(
+        &self,
+        offset: Offset,
+        reader: &Arc<Reader<H::Consumer>>,
+    ) -> Result<Offset, Unavailable> {
+        let brokers = self.brokers.get();
+        let mut state = self.lock();
+        let low_watermark = state.low_watermark(&brokers)?;
+        if low_watermark < offset {
+            state.add_reader(reader);
+        }
+        Ok(low_watermark)
+    }
+
     /// Whether this node leads and its high watermark has not reached the start of its leader epoch yet. Records before
     /// that may be committed: an earlier leader may have told consumers a higher high watermark.
     pub fn is_behind_its_epoch(&self) -> bool {
@@ -162,7 +179,9 @@ impl<F: Files, H: Host> State<F, H> {
             .flatten();
         // If the high watermark cannot move for lack of file descriptors, the next fetch moves it.
         let woken = self.advance_high_watermark(around);
-        Ok((plan, woken.unwrap_or_else(|_| Woken::nobody())))
+        let woken = woken.unwrap_or_else(|_| Woken::nobody());
+        let start = self.follower_starts_at(read.from.node, read.fetch.log_start);
+        Ok((plan, woken.and(start)))
     }
 
     fn isr_answered(

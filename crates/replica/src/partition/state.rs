@@ -3,6 +3,7 @@
 //! Methods return producers to answer and consumers to wake as [`Woken`]. [`Partition`](super::Partition) does that
 //! after it has released the lock.
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, Weak};
 
 use ottla_log::files::Files;
@@ -10,7 +11,7 @@ use ottla_log::{
     Appended, Batch, Bound, Flush, LeaderAppend, Origin, PartitionLog, ReadError, ReadRequest,
     StorageError,
 };
-use ottla_protocol::ids::{LeaderEpoch, Offset};
+use ottla_protocol::ids::{LeaderEpoch, NodeId, Offset};
 use ottla_protocol::planted::{Bug, is_planted};
 use ottla_protocol::time::{MonotonicTime, Timestamp};
 use ottla_replication::{
@@ -32,6 +33,8 @@ pub(super) struct State<F: Files, H: Host> {
     pub(super) role: Role,
     /// `Some` while this node leads.
     pub(super) leader: Option<Leader>,
+    /// While this node leads: the log start offsets that followers have told.
+    pub(super) follower_starts: BTreeMap<NodeId, Offset>,
     /// `Some` while this node follows a leader.
     pub(super) following: Option<Following>,
     pub(super) acks: Acks<H::Producer>,
@@ -69,6 +72,12 @@ impl<H: Host> Woken<H> {
         }
     }
 
+    /// Also the consumers of `other`.
+    pub(super) fn and(mut self, other: Self) -> Self {
+        self.readers.extend(other.readers);
+        self
+    }
+
     /// Answers the producers, and wakes the consumers, which read again.
     pub(super) fn wake(self) {
         for producer in self.producers {
@@ -87,6 +96,7 @@ impl<F: Files, H: Host> State<F, H> {
             log: Some(log),
             role: Role::unknown(),
             leader: None,
+            follower_starts: BTreeMap::new(),
             following: None,
             acks: Acks::default(),
             readers: Vec::new(),
@@ -127,6 +137,7 @@ impl<F: Files, H: Host> State<F, H> {
                     high_watermark: log.high_watermark(),
                 };
                 self.leader = Some(Leader::new(role, start, around.now));
+                self.follower_starts.clear();
             }
             (None, _) => {}
         }
@@ -153,6 +164,30 @@ impl<F: Files, H: Host> State<F, H> {
             outcome: Err(reason),
             readers,
         }
+    }
+
+    /// A follower has told its log start offset.
+    pub(super) fn follower_starts_at(&mut self, node: NodeId, start: Offset) -> Woken<H> {
+        if self.follower_starts.insert(node, start) == Some(start) {
+            return Woken::nobody();
+        }
+        Woken {
+            readers: std::mem::take(&mut self.readers),
+            ..Woken::nobody()
+        }
+    }
+
+    /// The lowest log start offset of the replicas on live brokers; 0 while one has not told its own.
+    pub(super) fn low_watermark(&self, brokers: &Brokers) -> Result<Offset, Unavailable> {
+        self.check_leader(None)?;
+        let log = self.log.as_ref().ok_or(Unavailable::Gone)?;
+        let replicas = self.role.replicas.iter();
+        let others = replicas.filter(|id| **id != self.role.node);
+        let alive = others.filter(|id| brokers.alive_epoch(**id).is_some());
+        let starts = alive.map(|id| self.follower_starts.get(id).copied());
+        let lowest = starts.map(|start| start.unwrap_or(Offset(0))).min();
+        let own = log.log_start_offset();
+        Ok(lowest.map_or(own, |lowest| lowest.min(own)))
     }
 
     /// Removes and returns the followers that wait for records.
@@ -491,6 +526,7 @@ mod tests {
             log: None,
             role: Role::unknown(),
             leader: None,
+            follower_starts: std::collections::BTreeMap::new(),
             following: None,
             acks: Acks::default(),
             readers: Vec::new(),
