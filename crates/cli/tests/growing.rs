@@ -122,5 +122,8 @@ fn what_an_unclean_election_loses_is_what_the_ledger_shows() {
     assert_eq!(missing, (number("from")..number("to")).collect(), "{text}");
     assert_eq!((number("old_leader"), number("new_leader")), (2, 3));
     assert_eq!(missing.len(), 15);
+    // Only the controller knows the cause.
+    let why = loss["why"].as_str().unwrap();
+    assert!(why.contains("unclean.leader.election.enable"), "{why}");
     drop((second, third));
 }
