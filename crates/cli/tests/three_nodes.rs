@@ -1,4 +1,5 @@
-//! Three nodes as processes: one is broker and controller and two join it as brokers, or all are both. One of them is killed.
+//! Three nodes as processes: one is broker and controller and two join it as brokers, or all are both.
+//! One of them is killed.
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
