@@ -222,16 +222,24 @@ async fn forwarded(
     context: RequestContext,
     body: Bytes,
 ) -> Result<Reply, Refused> {
-    if let Some(controller) = broker.controller.remote()
-        && let Ok(response) = forward::forward(controller, &context, body.clone()).await
-    {
+    loop {
+        let Some(controller) = broker.controller.remote() else {
+            let reply = answer(Arc::clone(&broker), context.clone(), body.clone()).await?;
+            if reply.is_not_controller && broker.controller.remote().is_some() {
+                // This controller has lost its office meanwhile. Kafka's clients do not expect to be told.
+                continue;
+            }
+            return Ok(reply);
+        };
+        let Ok(response) = forward::forward(controller, &context, body.clone()).await else {
+            // The controller is here now; or there is none, and each handler has its answer for that.
+            return answer(broker, context, body).await;
+        };
         return encode(&context, context.version, |out, _| {
             out.extend_from_slice(&response);
             Ok(())
         });
     }
-    // The controller is here; or there is none, and each handler has its answer for that.
-    answer(broker, context, body).await
 }
 
 impl Produce {

@@ -9,18 +9,21 @@ mod support;
 use std::net::TcpListener;
 use std::sync::Arc;
 
+use bytes::BytesMut;
 use ottla_broker::Broker;
+use ottla_broker::cluster::channel::Controller;
 use ottla_broker::cluster::remote_controller::{ActiveController, Knowledge, RemoteController};
 use ottla_broker::config::BrokerConfig;
 use ottla_broker::context::{ListenerRole, RequestContext};
-use ottla_broker::drivers::controller::controller;
+use ottla_broker::drivers::controller::{controller, follower};
 use ottla_broker::handlers::{
-    create_topics, incremental_alter_configs, list_partition_reassignments, served,
+    Request, create_topics, incremental_alter_configs, list_partition_reassignments, served, start,
     unregister_broker,
 };
 use ottla_broker::process::clock::Clock;
 use ottla_controller::Settings;
 use ottla_metadata::MetadataImage;
+use ottla_protocol::ids::Offset;
 use ottla_protocol::messages::create_topics_request::CreatableTopic;
 use ottla_protocol::messages::incremental_alter_configs_request::AlterConfigsResource;
 use ottla_protocol::messages::{
@@ -83,4 +86,46 @@ async fn an_inactive_controller_answers_for_itself() {
     assert_eq!(answer.error_code, not_controller);
 
     assert!(active.accept().is_err(), "a request was passed on");
+}
+
+#[tokio::test]
+async fn a_request_goes_to_the_next_controller_if_this_one_loses_its_office_meanwhile() {
+    let directory = tempfile::tempdir().unwrap();
+    let config = BrokerConfig::embedded(directory.path().join("next"), 0);
+    let next = ottla_broker::start(config, Clock::start()).await.unwrap();
+    let address = next.controller_addresses[0].1.to_string();
+
+    let config = BrokerConfig::embedded(directory.path().join("this"), 0);
+    let (active, known) = watch::channel(ActiveController::Here);
+    let knowledge = Knowledge::Observed(known);
+    let remote = RemoteController::new(knowledge, config.node_id, next.broker.cluster_id.as_str());
+    let (applied, ..) = follower(MetadataImage::default(), Offset(0));
+    let (controller, mut requests) = Controller::new(applied, no_sessions());
+    let controller = controller.or_elsewhere(remote);
+    let broker = Broker::new(config, Clock::start(), text("cluster"), controller, served);
+
+    let topic = CreatableTopic::default()
+        .with_name(text("t"))
+        .with_num_partitions(1)
+        .with_replication_factor(1);
+    let create = CreateTopicsRequestData::default().with_topics(vec![topic]);
+    let context = context(ApiKey::CreateTopics);
+    let mut body = BytesMut::new();
+    create.write(&mut body, context.version).unwrap();
+    let request = Request {
+        context,
+        body: body.freeze(),
+        reservation: None,
+    };
+    let asked = start(&broker, request).answering;
+    let loses = async {
+        let unanswered = requests.recv().await.unwrap();
+        active.send(ActiveController::At(address)).unwrap();
+        drop(unanswered);
+    };
+    let (answer, ()) = tokio::join!(asked, loses);
+    assert!(!answer.unwrap().is_not_controller);
+    let image = next.broker.controller.image();
+    assert!(image.topics.values().any(|topic| topic.name == "t"));
+    next.shut_down().await;
 }
