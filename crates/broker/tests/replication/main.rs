@@ -262,7 +262,7 @@ async fn a_follower_whose_disk_is_nearly_full_leaves_the_isr() {
     let reserve = &pair.second.broker.replicas.directories()[0].reserve;
     eventually("the disk is short of space", || reserve.is_short()).await;
     pair.create_topic("t", "1").await;
-    pair.create_topic("__consumer_offsets", "2").await;
+    pair.create_topic("__consumer_offsets", "1").await;
     let first = &pair.first.broker;
     let leader = found(&first.replicas, "t");
     produce(first, &leader, "one").await;
@@ -271,6 +271,9 @@ async fn a_follower_whose_disk_is_nearly_full_leaves_the_isr() {
     assert_eq!(follower.offsets().unwrap().log_end, Offset(0));
     let offsets = found(&first.replicas, "__consumer_offsets");
     produce(first, &offsets, "committed").await;
+    let follower = found(&pair.second.broker.replicas, "__consumer_offsets");
+    let has_it = || follower.offsets().unwrap().log_end == Offset(1);
+    eventually("internal topics are replicated", has_it).await;
     pair.shut_down().await;
 }
 
