@@ -62,7 +62,11 @@ class Load:
         life = 0
         while not self.stopping.is_set():
             life += 1
-            self.produce_as(f"{NAME}-{life}")
+            try:
+                self.produce_as(f"{NAME}-{life}")
+            except KafkaException as error:
+                # A fatal error ends a producer; what it has not delivered is not acknowledged.
+                self.failed(f"{NAME}-producer", error)
 
     def produce_as(self, name):
         producer = Producer({**self.common, "enable.idempotence": True, "linger.ms": 2})
