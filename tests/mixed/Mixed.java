@@ -23,9 +23,9 @@ import org.apache.kafka.common.TopicPartitionInfo;
 import org.apache.kafka.common.config.ConfigResource;
 
 /**
- * The client of a cluster of two brokers: 1 is Ottla's, which has the controller, and 2 is Kafka's. Arguments: the addresses
- * of both, and that of the controller. It reads one command per line, prints a claim for each check and "done" after each
- * command, and remembers what was acknowledged.
+ * The client of a cluster of two brokers: 1 is Ottla's, and 2 is Kafka's. One has the controller, and the other joins.
+ * Arguments: the addresses of both, that of the controller, and the id of the broker that joins. It reads one command per
+ * line, prints a claim for each check and "done" after each command, and remembers what was acknowledged.
  */
 public final class Mixed {
     private static final String BOTH = "both";
@@ -34,6 +34,7 @@ public final class Mixed {
     private final String ottla;
     private final String kafka;
     private final String controller;
+    private final String joiner;
     /** The values that were acknowledged, in order. */
     private final Map<TopicPartition, List<String>> acknowledged = new HashMap<>();
     private int rounds;
@@ -42,6 +43,7 @@ public final class Mixed {
         ottla = addresses[0];
         kafka = addresses[1];
         controller = addresses[2];
+        joiner = addresses[3];
     }
 
     public static void main(String[] arguments) throws Exception {
@@ -67,17 +69,17 @@ public final class Mixed {
         }
     }
 
-    /** The broker of Kafka has joined for the first time. */
+    /** The second broker has joined for the first time. */
     private void joined(Claims claims) {
         claims.add("both_brokers_are_shown", () -> awaitBrokers(1, 2));
-        claims.add("kafka_broker_is_an_observer", () -> {
+        claims.add("the_broker_that_joined_is_an_observer", () -> {
             for (String where : List.of("--bootstrap-server=" + ottla, "--bootstrap-server=" + kafka,
                     "--bootstrap-controller=" + controller)) {
                 String[] address = where.split("=");
                 Tool.Result shown = Tool.run("org.apache.kafka.tools.MetadataQuorumCommand",
                         address[0], address[1], "describe", "--replication").expect("Leader");
                 boolean observes = shown.output().lines()
-                        .anyMatch(line -> line.startsWith("2 ") && line.contains("Observer"));
+                        .anyMatch(line -> line.startsWith(joiner + " ") && line.contains("Observer"));
                 Claims.expect(observes, where + " shows " + shown.output());
             }
         });
@@ -102,10 +104,11 @@ public final class Mixed {
         claims.add("a_group_commits", this::group);
     }
 
-    /** Admin requests by clients of the broker of Kafka, which forwards those that it gets. */
+    /** Admin requests by clients of the broker that joined, which forwards those that it gets. */
     private void forward(Claims claims) {
-        claims.add("topics_are_changed_by_a_client_of_kafka", () -> {
-            try (Admin admin = admin(kafka)) {
+        String via = joiner.equals("1") ? ottla : kafka;
+        claims.add("topics_are_changed", () -> {
+            try (Admin admin = admin(via)) {
                 admin.createTopics(List.of(new NewTopic("forwarded", 1, (short) 2))).all().get();
                 admin.createPartitions(Map.of("forwarded", NewPartitions.increaseTo(3))).all().get();
                 ConfigResource topic = new ConfigResource(ConfigResource.Type.TOPIC, "forwarded");
@@ -119,9 +122,9 @@ public final class Mixed {
                 Claims.until("the deletion", () -> !admin.listTopics().names().get().contains("forwarded"));
             }
         });
-        claims.add("configs_of_brokers_are_changed_through_kafka", () -> {
-            try (Admin admin = admin(kafka)) {
-                ConfigResource broker = new ConfigResource(ConfigResource.Type.BROKER, "2");
+        claims.add("configs_of_the_broker_are_changed", () -> {
+            try (Admin admin = admin(via)) {
+                ConfigResource broker = new ConfigResource(ConfigResource.Type.BROKER, joiner);
                 AlterConfigOp set = new AlterConfigOp(
                         new ConfigEntry("log.cleaner.threads", "2"), AlterConfigOp.OpType.SET);
                 admin.incrementalAlterConfigs(Map.of(broker, List.of(set))).all().get();
@@ -129,7 +132,7 @@ public final class Mixed {
                         .get(broker).get("log.cleaner.threads").value().equals("2"));
             }
         });
-        claims.add("topics_are_created_for_a_producer_of_kafka", () -> produce("made-by-produce", 1, kafka));
+        claims.add("topics_are_created_for_a_producer", () -> produce("made-by-produce", 1, via));
     }
 
     /** Tools that ask the controller itself. */

@@ -1,9 +1,9 @@
-//! `cargo xtask mixed`: a broker of Apache Kafka in a cluster whose controller is Ottla's.
+//! `cargo xtask mixed`: clusters of brokers of Apache Kafka and of Ottla, with a controller of either.
 //!
 //! The broker of Kafka joins a node of Ottla, gets replicas and leaderships, forwards admin requests, stops, returns, is
 //! killed, and returns. Then the controller restarts under it. After each step stock clients must find all acknowledged
 //! records, in order, at both brokers. Kafka must log no error and no warning, but for what it logs when its
-//! controller is away.
+//! controller is away. In a second cluster a broker of Ottla joins a node of Kafka.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -39,6 +39,24 @@ const AWAY: &[&str] = &[
     "Error in response for fetch request",
 ];
 
+/// Parts of warnings of a controller of Kafka that starts, and that a broker of Ottla joins twice.
+const OF_CONTROLLER: &[&str] = &[
+    "Performing controller activation",
+    // A broker of Ottla keeps no copy of the metadata log: each start fetches it anew.
+    "non-monotonic update of fetch offset",
+];
+
+/// A fixed cluster id.
+const CLUSTER: &str = "b3R0bGEtbWl4ZWQtMDAwMQ";
+
+/// Features that a new cluster of Kafka finalizes at a higher level than Ottla serves.
+const UNSERVED: &[&str] = &[
+    "group.version=0",
+    "transaction.version=0",
+    "share.version=0",
+    "streams.version=0",
+];
+
 /// A failed check shows at most this many lines.
 const SHOWN: usize = 5;
 
@@ -58,15 +76,21 @@ pub fn run(args: &Args) -> Result<String> {
         .filter(|version| wanted.is_none_or(|wanted| wanted == **version));
     let mut claims = Vec::new();
     for version in chosen {
-        let mut cluster = Cluster::set_out(version)?;
-        let ran = cluster.run();
-        let stage = cluster.claims.drain(..);
-        claims.extend(stage.map(|claim| claim.of_stage(version)));
-        if let Err(error) = ran {
-            let why = format!("{error:#}");
-            claims.push(Claim::failed("comes_to_its_end", why).of_stage(version));
+        for controller in [Kind::Ottla, Kind::Kafka] {
+            let mut cluster = Cluster::set_out(version, controller)?;
+            let ran = match controller {
+                Kind::Ottla => cluster.under_ottla(),
+                Kind::Kafka => cluster.under_kafka(),
+            };
+            let stage = format!("{version}-under-{controller:?}");
+            let told = cluster.claims.drain(..);
+            claims.extend(told.map(|claim| claim.of_stage(&stage)));
+            if let Err(error) = ran {
+                let why = format!("{error:#}");
+                claims.push(Claim::failed("comes_to_its_end", why).of_stage(&stage));
+            }
+            cluster.end(&claims)?;
         }
-        cluster.end(&claims)?;
     }
     ensure!(!claims.is_empty(), "no release is named {wanted:?}");
     let failed: Vec<String> = claims
@@ -77,7 +101,7 @@ pub fn run(args: &Args) -> Result<String> {
         bail!("{} checks failed:\n{}", failed.len(), failed.join("\n"));
     }
     Ok(format!(
-        "{} checks of a broker of Apache Kafka under a controller of Ottla passed",
+        "{} checks of brokers of Apache Kafka and Ottla in one cluster passed",
         claims.len()
     ))
 }
@@ -95,13 +119,23 @@ struct Cluster {
 }
 
 impl Cluster {
-    fn set_out(version: &'static str) -> Result<Self> {
-        let run = format!("target/mixed/{version}-{}", std::process::id());
+    fn set_out(version: &'static str, controllers: Kind) -> Result<Self> {
+        let run = format!(
+            "target/mixed/{version}-{controllers:?}-{}",
+            std::process::id()
+        );
         let directory = toolbox::workspace().join(run);
         fs::create_dir_all(&directory)?;
         let (ottla_port, kafka_port, controller) = (port::free()?, port::free()?, port::free()?);
-        for name in ["ottla", "kafka"] {
-            let template = format!("tests/mixed/{name}.properties");
+        let (templates, joiner) = match controllers {
+            Kind::Ottla => ([("ottla", "ottla"), ("kafka", "kafka")], "2"),
+            Kind::Kafka => (
+                [("ottla", "ottla-broker"), ("kafka", "kafka-controller")],
+                "1",
+            ),
+        };
+        for (name, template) in templates {
+            let template = format!("tests/mixed/{template}.properties");
             let text = fs::read_to_string(toolbox::workspace().join(template))?
                 .replace("{ottla.port}", &ottla_port.to_string())
                 .replace("{kafka.port}", &kafka_port.to_string())
@@ -111,7 +145,9 @@ impl Cluster {
         }
         let mut client = java::mixed(version)?;
         let ports = [ottla_port, kafka_port, controller];
-        client.args(ports.map(|port| format!("127.0.0.1:{port}")));
+        client
+            .args(ports.map(|port| format!("127.0.0.1:{port}")))
+            .arg(joiner);
         Ok(Self {
             version,
             driver: Driver::start(client, &directory)?,
@@ -124,9 +160,37 @@ impl Cluster {
         })
     }
 
-    fn run(&mut self) -> Result<()> {
+    /// A broker of Ottla joins a node of Kafka, whose cluster has finalized no feature that Ottla does not serve.
+    fn under_kafka(&mut self) -> Result<()> {
+        let mut arguments = vec!["--standalone"];
+        for feature in UNSERVED {
+            arguments.extend(["--feature", feature]);
+        }
+        self.format_kafka(CLUSTER, &arguments)?;
+        self.start_kafka("1-joined")?;
         self.start_ottla("1-joined")?;
-        self.format_kafka()?;
+        for command in ["joined", "forward"] {
+            self.tell("1-joined", command)?;
+        }
+        let stopped = self.ottla.take().context("the broker runs")?.stop()?;
+        self.add("1-joined", stopped.claim());
+        self.start_ottla("2-returned")?;
+        self.tell("2-returned", "returned")?;
+        let stopped = self.ottla.take().context("the broker runs")?.stop()?;
+        self.add("2-returned", stopped.claim());
+        let known: Vec<&str> = AWAY.iter().chain(OF_CONTROLLER).copied().collect();
+        self.expect_quiet("1-joined", &known)
+    }
+
+    fn under_ottla(&mut self) -> Result<()> {
+        self.start_ottla("1-joined")?;
+        let properties = fs::read_to_string(self.directory.join("ottla/meta.properties"))?;
+        let mut lines = properties.lines();
+        let cluster = lines.find_map(|line| line.strip_prefix("cluster.id="));
+        self.format_kafka(
+            cluster.context("a formatted directory has a cluster id")?,
+            &[],
+        )?;
         self.start_kafka("1-joined")?;
         for command in ["joined", "forward", "controller"] {
             self.tell("1-joined", command)?;
@@ -174,16 +238,12 @@ impl Cluster {
         Ok(())
     }
 
-    fn format_kafka(&self) -> Result<()> {
-        let properties = fs::read_to_string(self.directory.join("ottla/meta.properties"))?;
-        let cluster = properties
-            .lines()
-            .find_map(|line| line.strip_prefix("cluster.id="));
+    fn format_kafka(&self, cluster: &str, arguments: &[&str]) -> Result<()> {
         let output = java::kafka_of(self.version)?
-            .args(["kafka.tools.StorageTool", "format", "--cluster-id"])
-            .arg(cluster.context("a formatted directory has a cluster id")?)
+            .args(["kafka.tools.StorageTool", "format", "--cluster-id", cluster])
             .arg("--config")
             .arg(self.directory.join("kafka.properties"))
+            .args(arguments)
             .output()?;
         let why = String::from_utf8_lossy(&output.stderr);
         ensure!(output.status.success(), "kafka-storage failed:\n{why}");
