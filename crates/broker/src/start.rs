@@ -36,7 +36,7 @@ use self::unserved_state::UnservedState;
 use crate::broker::Broker;
 use crate::cluster::lifecycle::Lifecycle;
 use crate::cluster::{assign_directories, isr_changes, registration, sessions};
-use crate::config::{BrokerConfig, HostPort};
+use crate::config::{BrokerConfig, HostPort, Roles};
 use crate::config_changes;
 use crate::coordinators;
 use crate::drivers::disk_work::{LOOK, blocking};
@@ -108,40 +108,25 @@ pub async fn start(config: BrokerConfig, clock: Clock) -> Result<Running, StartE
     running.serve_http(http, &stopping);
     let connections = connection_settings(&broker.config);
     let registration = identify(&broker, &listeners, opened.directories).await?;
-    let mut lifecycle = match opened.metadata {
-        Metadata::Own(own) => {
-            own.show(&broker);
-            load_partitions(&broker).await?;
-            own.run(&broker)?;
-            running.accept(controllers, &connections, &stopping);
-            Lifecycle::register(Arc::clone(&broker), registration).await?
-        }
-        // The image in which this process is registered comes first: the last process may have led partitions.
-        Metadata::Shared(member) => {
-            let member = member.run(&broker)?;
-            running.accept(controllers, &connections, &stopping);
-            let lifecycle = member.register(&broker, registration).await?;
-            let follower = member.until_registered(&broker).await?;
-            load_partitions(&broker).await?;
-            follow_controller(&broker, follower).map_err(StartError::Thread)?;
-            lifecycle
-        }
-        Metadata::Elsewhere(mut observed) => {
-            let lifecycle = Lifecycle::register(Arc::clone(&broker), registration).await?;
-            observed.until_registered(&broker).await?;
-            load_partitions(&broker).await?;
-            let observing = observed.run(&broker, stopping.clone())?;
-            running.tasks.spawn(observing);
-            lifecycle
-        }
-    };
-    lifecycle.unfence().await?;
-    running.follow_metadata(&stopping);
-    running.live(lifecycle);
     let fencing = sessions::fence_silent(Arc::clone(&broker), stopping.clone());
     running.tasks.spawn(fencing);
     let looking = dead_brokers::run(Arc::clone(&broker), stopping.clone());
     running.tasks.spawn(looking);
+    running.tasks.spawn(due_elections::run(
+        broker.controller.clone(),
+        broker.config.elections,
+        stopping.clone(),
+    ));
+    let is_broker = broker.config.quorum.roles != Roles::Controller;
+    let registration = is_broker.then_some(registration);
+    // Other controllers and brokers need this one before its broker can register.
+    running.accept(controllers, &connections, &stopping);
+    let joined = running.join(opened.metadata, registration, &stopping);
+    if let Some(mut lifecycle) = joined.await? {
+        lifecycle.unfence().await?;
+        running.follow_metadata(&stopping);
+        running.live(lifecycle);
+    }
     running.accept(listeners, &connections, &stopping);
     broker.set_ready(true);
     Ok(running)
@@ -292,17 +277,12 @@ impl Running {
     }
 
     /// Starts the tasks that follow the metadata: one starts and ends coordinators, one reports to the controller in
-    /// which directory each replica is, one fetches from leaders, one asks for the elections that are due. Two others find
+    /// which directory each replica is, one fetches from leaders. Two others find
     /// changes of ISRs and send them.
     fn follow_metadata(&mut self, stopping: &watch::Receiver<bool>) {
         let groups = Arc::clone(&self.broker.groups);
         groups.reconcile(&self.broker.controller.image());
         let images = self.broker.controller.follow();
-        self.tasks.spawn(due_elections::run(
-            self.broker.controller.clone(),
-            self.broker.config.elections,
-            stopping.clone(),
-        ));
         self.tasks.spawn(assign_directories::follow(
             Arc::clone(&self.broker),
             images.clone(),
@@ -320,6 +300,48 @@ impl Running {
             Arc::clone(&self.broker),
             stopping.clone(),
         ));
+    }
+
+    /// Starts what follows the metadata, and opens the partitions. A broker registers, if there is a registration.
+    async fn join(
+        &mut self,
+        metadata: Metadata,
+        registration: Option<Registration>,
+        stopping: &watch::Receiver<bool>,
+    ) -> Result<Option<Lifecycle>, StartError> {
+        let broker = Arc::clone(&self.broker);
+        match (metadata, registration) {
+            (Metadata::Own(own), registration) => {
+                own.show(&broker);
+                load_partitions(&broker).await?;
+                own.run(&broker)?;
+                let Some(registration) = registration else {
+                    return Ok(None);
+                };
+                Ok(Some(Lifecycle::register(broker, registration).await?))
+            }
+            // The image in which this process is registered comes first: the last process may have led partitions.
+            (Metadata::Shared(member), registration) => {
+                let member = member.run(&broker)?;
+                let lifecycle = match registration {
+                    Some(registration) => Some(member.register(&broker, registration).await?),
+                    None => None,
+                };
+                let follower = member.until_registered(&broker).await?;
+                load_partitions(&broker).await?;
+                follow_controller(&broker, follower).map_err(StartError::Thread)?;
+                Ok(lifecycle)
+            }
+            (Metadata::Elsewhere(mut observed), Some(registration)) => {
+                let lifecycle = Lifecycle::register(Arc::clone(&broker), registration).await?;
+                observed.until_registered(&broker).await?;
+                load_partitions(&broker).await?;
+                let observing = observed.run(&broker, stopping.clone())?;
+                self.tasks.spawn(observing);
+                Ok(Some(lifecycle))
+            }
+            (Metadata::Elsewhere(_), None) => unreachable!("it is a broker"),
+        }
     }
 
     /// Starts the heartbeats.

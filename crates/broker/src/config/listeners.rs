@@ -63,7 +63,7 @@ pub fn read(values: &Values, roles: Roles, problems: &mut Problems) -> Listeners
     for name in &controllers {
         let is_own = all.iter().any(|(known, _)| known == name);
         let problem = match roles {
-            Roles::BrokerAndController if !is_own => "is not one of listeners",
+            Roles::BrokerAndController | Roles::Controller if !is_own => "is not one of listeners",
             Roles::Broker if is_own => {
                 "is one of listeners, and process.roles does not have controller"
             }
@@ -80,11 +80,19 @@ pub fn read(values: &Values, roles: Roles, problems: &mut Problems) -> Listeners
             bind,
         })
         .partition(|listener| controllers.contains(&listener.name));
-    if broker.is_empty() {
-        problems.add(
+    match broker.first() {
+        None if roles != Roles::Controller => problems.add(
             "listeners",
             "none is left for clients: all belong to controller.listener.names".to_owned(),
-        );
+        ),
+        Some(listener) if roles == Roles::Controller => problems.add(
+            "listeners",
+            format!(
+                "{} is not one of controller.listener.names, and process.roles does not have broker",
+                listener.name
+            ),
+        ),
+        _ => {}
     }
     let inter_broker = inter_broker(values, &broker, problems);
     Listeners {

@@ -23,6 +23,8 @@ pub enum Roles {
     Broker,
     /// It has partitions, and votes.
     BrokerAndController,
+    /// It votes.
+    Controller,
 }
 
 /// The metadata quorum, as this node is configured for it.
@@ -53,10 +55,10 @@ pub(super) fn roles(values: &Values, problems: &mut Problems) -> Roles {
     match roles.iter().map(String::as_str).collect::<Vec<_>>()[..] {
         ["broker"] => return Roles::Broker,
         ["broker", "controller"] => {}
-        ["controller"] => problems.refuse(ROLES, "a node that is only a controller is not served yet"),
+        ["controller"] => return Roles::Controller,
         [] => problems.add(
             ROLES,
-            "it must be set: to broker,controller, or to broker where the controllers are other nodes".to_owned(),
+            "it must be set: to broker,controller, or to one of them".to_owned(),
         ),
         _ => problems.add(ROLES, "the roles are broker and controller".to_owned()),
     }
@@ -74,7 +76,7 @@ pub(super) fn read(
     let bootstrap = bootstrap(values, problems);
     match roles {
         Roles::Broker => check_broker(values, node, (&voters, &bootstrap), problems),
-        Roles::BrokerAndController => {
+        Roles::BrokerAndController | Roles::Controller => {
             check_controller(node, listeners, &voters, problems);
         }
     }

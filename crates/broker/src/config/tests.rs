@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use super::{File, HostPort, Loaded, Variable, load, load_with_environment};
+use super::{File, HostPort, Loaded, Roles, Variable, load, load_with_environment};
 
 /// The keys and values of the combined server.properties that Apache Kafka 4.3 ships.
 const STOCK: &str = include_str!("../../tests/fixtures/stock-server.properties");
@@ -176,6 +176,26 @@ fn what_asks_for_safety_or_shape_that_is_not_built_refuses_the_start() {
             "{lines}: {said}"
         );
     }
+}
+
+#[test]
+fn a_controller_has_no_listeners_for_clients_and_a_broker_has_some() {
+    let roles = |roles: &str, listeners: &str| {
+        from(&format!(
+            "process.roles={roles}\nnode.id=4\nlog.dirs=/data\nlisteners={listeners}\n\
+             controller.listener.names=CONTROLLER\noffsets.topic.replication.factor=1\n"
+        ))
+    };
+    let controller = roles("controller", "CONTROLLER://:9093").unwrap().config;
+    assert_eq!(controller.quorum.roles, Roles::Controller);
+    assert!(controller.network.listeners.is_empty());
+    let both = "PLAINTEXT://:9092,CONTROLLER://:9093";
+    let said = roles("controller", both).err().unwrap().remove(0);
+    assert!(said.starts_with("listeners: PLAINTEXT"), "{said}");
+    let said = roles("broker,controller", "CONTROLLER://:9093")
+        .err()
+        .unwrap();
+    assert!(said[0].contains("none is left for clients"), "{said:?}");
 }
 
 #[test]

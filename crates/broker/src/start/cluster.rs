@@ -68,7 +68,7 @@ pub(super) struct Observation {
 /// Opens this node by its role.
 pub(super) async fn open(config: BrokerConfig, clock: Clock) -> Result<Opened, StartError> {
     match config.quorum.roles {
-        Roles::BrokerAndController => own(config, clock).await,
+        Roles::BrokerAndController | Roles::Controller => own(config, clock).await,
         Roles::Broker => elsewhere(config, clock).await,
     }
 }

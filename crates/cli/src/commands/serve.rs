@@ -255,7 +255,7 @@ fn warn_of_formatting(running: &Running) {
     let directories: Vec<_> = directories.map(|directory| directory.log.path()).collect();
     let cluster = match running.broker.config.quorum.roles {
         Roles::Broker => "the controllers' cluster",
-        Roles::BrokerAndController => "a new cluster",
+        Roles::BrokerAndController | Roles::Controller => "a new cluster",
     };
     tracing::warn!(
         ?directories,
@@ -327,15 +327,20 @@ fn absolute(path: &Path) -> PathBuf {
 /// The ready line: where to connect, and what to type next. The program is named as it was started,
 /// so that the command works even if `ottla` is not in the path.
 fn announce(running: &Running, format: LogFormat) {
-    let Some((_, address)) = running.addresses.first() else {
+    let clients = running.addresses.first();
+    let Some((_, address)) = clients.or(running.controller_addresses.first()) else {
         return;
     };
     let dial = dialable(*address);
     let program = std::env::args().next();
     let program = program.as_deref().unwrap_or("ottla");
-    let line = format!(
-        "ottla is ready on {dial}; next: {program} produce --bootstrap-server {dial} TOPIC"
-    );
+    let line = if clients.is_some() {
+        format!("ottla is ready on {dial}; next: {program} produce --bootstrap-server {dial} TOPIC")
+    } else {
+        format!(
+            "the controller is ready on {dial}; next: start brokers whose controllers it is among"
+        )
+    };
     match format {
         LogFormat::Text => write_to_stderr(&line),
         LogFormat::Json => {
