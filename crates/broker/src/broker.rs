@@ -63,6 +63,8 @@ pub struct Broker {
     ready: AtomicBool,
     /// See [`Broker::epoch`].
     epoch: AtomicI64,
+    /// See [`Broker::has_controller`].
+    has_controller: AtomicBool,
     /// The buffers into which records are read.
     pub read_buffers: Arc<ReadBuffers>,
     /// Loads records that are not in the page cache.
@@ -123,6 +125,7 @@ impl Broker {
             replicas,
             ready: AtomicBool::new(false),
             epoch: AtomicI64::new(-1),
+            has_controller: AtomicBool::new(true),
             closed_log: ClosedLog::default(),
             producer_ids: ProducerIds::default(),
             refused_transactions: RefusedTransactions::default(),
@@ -137,6 +140,16 @@ impl Broker {
     /// The epoch of the registration of this process; -1 before there is one.
     pub fn epoch(&self) -> i64 {
         self.epoch.load(Ordering::Acquire)
+    }
+
+    /// Whether an active controller took the last heartbeat.
+    pub fn has_controller(&self) -> bool {
+        self.has_controller.load(Ordering::Acquire)
+    }
+
+    /// Sets whether an active controller takes heartbeats.
+    pub fn set_has_controller(&self, has_controller: bool) {
+        self.has_controller.store(has_controller, Ordering::Release);
     }
 
     /// The controller has registered this process at `epoch`.

@@ -103,6 +103,12 @@ fn degraded(broker: &Broker) -> String {
     let (replicas, drivers) = (&broker.replicas, &broker.drivers);
     let now = broker.clock.monotonic();
     let mut lines = String::new();
+    if !broker.has_controller() {
+        lines.push_str(
+            "degraded: no controller answers: no leader is elected and no metadata changes; start the controllers that are down, \
+             of which a majority is needed\n",
+        );
+    }
     let reports = drivers.compaction(|partition| partition.settings().log.compact);
     let degraded = reports.iter().filter(|report| report.is_degraded());
     for report in degraded.take(MAX_DEGRADED) {

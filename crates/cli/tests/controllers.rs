@@ -86,6 +86,12 @@ impl Nodes {
         }
     }
 
+    /// Whether a node has logged a line with this part.
+    fn logged(&self, node: usize, part: &str) -> bool {
+        let log = self.root.path().join(format!("{node}.log"));
+        std::fs::read_to_string(log).unwrap().contains(part)
+    }
+
     async fn connect(&self, port: usize) -> Option<Connection> {
         let address = format!("127.0.0.1:{}", self.ports[port]);
         Connection::open(&address, &Options::default()).await.ok()
@@ -215,18 +221,15 @@ async fn metadata_survives_the_kill_of_the_active_controller_and_waits_for_a_maj
     let all = ["topic-0", "topic-1", "topic-2", "without"];
     let knows_all = async || nodes.topics(first).await.filter(|topics| *topics == all);
     eventually(knows_all).await;
-    let log = nodes.root.path().join(format!("{first}.log"));
-    let log = std::fs::read_to_string(log).unwrap();
-    assert!(
-        log.contains("the metadata goes on after a snapshot"),
-        "{log}"
-    );
+    assert!(nodes.logged(first, "the metadata goes on after a snapshot"));
 
     nodes.kill(second);
     nodes.kill(third);
     let refused = nodes.create(first, "refused").await.unwrap();
     assert_ne!(refused, 0, "one of three controllers is no majority");
     assert_eq!(nodes.topics(first).await.unwrap(), all, "reads go on");
+    let lost = "no controller takes the heartbeats of this broker: reads and writes go on";
+    eventually(async || nodes.logged(first, lost).then_some(())).await;
     nodes.start(second);
     eventually(async || nodes.create(first, "again").await.filter(|code| *code == 0)).await;
 }

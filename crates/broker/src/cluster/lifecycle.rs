@@ -48,6 +48,8 @@ pub struct Lifecycle {
     registration: Registration,
     /// What was last logged of its health.
     is_fenced: bool,
+    /// Whether the controller took the last heartbeat.
+    is_heard: bool,
 }
 
 impl Lifecycle {
@@ -60,6 +62,7 @@ impl Lifecycle {
             broker,
             registration,
             is_fenced: true,
+            is_heard: true,
         };
         let until = registered.until(registered.broker.config.quorum.registration_timeout);
         let mut is_logged = false;
@@ -112,6 +115,7 @@ impl Lifecycle {
         loop {
             let pace = match self.beat(Wish::Serve).await {
                 Ok(health) => {
+                    self.hear();
                     self.log_health(health);
                     if health.is_fenced { HURRIED } else { interval }
                 }
@@ -128,6 +132,14 @@ impl Lifecycle {
         self.leave().await;
     }
 
+    /// The controller has taken a heartbeat.
+    fn hear(&mut self) {
+        if !std::mem::replace(&mut self.is_heard, true) {
+            self.broker.set_has_controller(true);
+            tracing::info!("a controller takes the heartbeats of this broker again");
+        }
+    }
+
     fn log_health(&mut self, health: Health) {
         if health.is_fenced != self.is_fenced {
             self.is_fenced = health.is_fenced;
@@ -141,9 +153,20 @@ impl Lifecycle {
         }
     }
 
-    /// Registers again if the controller does not know this process any more.
+    /// The controller did not take a heartbeat. The broker registers again if the controller does not know this process any
+    /// more.
     async fn renew(&mut self, why: &NotRegistered) {
-        tracing::warn!(%why, "the controller did not take a heartbeat; trying again");
+        if std::mem::replace(&mut self.is_heard, false) {
+            if let NotRegistered::NoController(_) = why {
+                self.broker.set_has_controller(false);
+                tracing::warn!(
+                    "no controller takes the heartbeats of this broker: reads and writes go on, but no leader is elected and no \
+                     metadata changes; start the controllers that are down, of which a majority is needed"
+                );
+            } else {
+                tracing::warn!(%why, "the controller did not take a heartbeat; trying again");
+            }
+        }
         if code(why) != Some(ErrorCode::StaleBrokerEpoch) {
             return;
         }
