@@ -16,6 +16,7 @@ pub use self::append::{Origin, ProducerError, Staged};
 use crate::batch::subtract_sequence;
 use crate::position::LogPosition;
 use ottla_protocol::ids::{Offset, ProducerEpoch, ProducerId};
+use ottla_protocol::records::BatchHeader;
 use ottla_protocol::time::Timestamp;
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -94,6 +95,15 @@ pub struct CompletedTransaction {
 }
 
 impl BatchMetadata {
+    fn of(header: &BatchHeader) -> Self {
+        Self {
+            last_sequence: header.last_sequence(),
+            last_offset: header.last_offset(),
+            offset_delta: header.last_offset_delta,
+            timestamp: Timestamp(header.max_timestamp),
+        }
+    }
+
     /// The offset of its first record.
     pub const fn first_offset(&self) -> Offset {
         self.last_offset.plus(-(self.offset_delta as i64))
@@ -146,6 +156,21 @@ impl ProducerEntry {
         self.last_timestamp = batch.timestamp;
     }
 
+    /// Remembers a batch before the last one. Batches come in the order of their offsets.
+    fn recall(&mut self, batch: BatchMetadata) {
+        let Some(last) = self.last_batch() else {
+            return;
+        };
+        if batch.last_offset >= last.last_offset {
+            return;
+        }
+        let last_timestamp = self.last_timestamp;
+        self.count -= 1;
+        self.push(batch);
+        self.push(last);
+        self.last_timestamp = last_timestamp;
+    }
+
     /// Changes the epoch. The batches of an older epoch are dropped.
     fn set_epoch(&mut self, epoch: ProducerEpoch) {
         if self.epoch != epoch {
@@ -155,9 +180,12 @@ impl ProducerEntry {
     }
 
     fn is_expired(&self, now: Timestamp, expiration: Duration) -> bool {
+        self.transaction_first_offset.is_none() && self.is_idle(now, expiration)
+    }
+
+    fn is_idle(&self, now: Timestamp, time: Duration) -> bool {
         let idle = now.0.saturating_sub(self.last_timestamp.0);
-        self.transaction_first_offset.is_none()
-            && u128::try_from(idle).unwrap_or(0) >= expiration.as_millis()
+        u128::try_from(idle).unwrap_or(0) >= time.as_millis()
     }
 }
 
@@ -192,6 +220,23 @@ impl ProducerState {
             ongoing,
             unreplicated: BTreeMap::new(),
             end,
+        }
+    }
+
+    /// Whether a producer was active within this time.
+    pub(crate) fn is_active(&self, now: Timestamp, within: Duration) -> bool {
+        let mut producers = self.producers.values();
+        producers.any(|producer| !producer.is_idle(now, within))
+    }
+
+    /// Remembers a batch before the last one of its producer, if the producer still has the batch's epoch.
+    pub(crate) fn recall(&mut self, header: &BatchHeader) {
+        let producer = self.producers.get_mut(&ProducerId(header.producer_id));
+        if header.is_control() {
+            return;
+        }
+        if let Some(producer) = producer.filter(|one| one.epoch.0 == header.producer_epoch) {
+            producer.recall(BatchMetadata::of(header));
         }
     }
 

@@ -12,7 +12,6 @@ use crate::format::AbortedTransaction;
 use crate::position::LogPosition;
 use ottla_protocol::ids::{Offset, ProducerEpoch, ProducerId};
 use ottla_protocol::records::BatchHeader;
-use ottla_protocol::time::Timestamp;
 use std::collections::BTreeMap;
 
 /// Who appends. It decides which checks apply.
@@ -165,12 +164,7 @@ impl<'a> Staged<'a> {
             check_sequence(header, &entry)?;
         }
         entry.set_epoch(ProducerEpoch(header.producer_epoch));
-        entry.push(BatchMetadata {
-            last_sequence: header.last_sequence(),
-            last_offset: header.last_offset(),
-            offset_delta: header.last_offset_delta,
-            timestamp: Timestamp(header.max_timestamp),
-        });
+        entry.push(BatchMetadata::of(header));
         match (entry.transaction_first_offset, header.is_transactional()) {
             (Some(_), false) => return Err(ProducerError::InvalidTransactionState { producer }),
             (None, true) => {

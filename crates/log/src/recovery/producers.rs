@@ -9,16 +9,24 @@ use crate::planted::{Bug, is_planted};
 use crate::position::LogPosition;
 use crate::producer_snapshot;
 use crate::producer_state::{Origin, ProducerState};
-use crate::scan::Located;
+use crate::scan::{Located, Scan, ScanError};
 use crate::segments::Segments;
 use ottla_protocol::ids::Offset;
 use ottla_protocol::records::{BATCH_OVERHEAD, BatchView};
 use ottla_protocol::time::Timestamp;
+use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
 /// Upper bound of a snapshot's size; it has 46 bytes for each producer.
 const MAX_SNAPSHOT_BYTES: u64 = 1 << 30;
+
+/// How far before a snapshot batches are looked for that a producer may send again, in records.
+const RECALLED_RECORDS: i64 = 10_000;
+/// The same in bytes. Only the headers of batches are read.
+const RECALLED_BYTES: u64 = 8 << 20;
+/// A producer that was idle for longer sends no batch again: `delivery.timeout.ms` of clients is two minutes by default.
+const RECALLED_FOR: Duration = Duration::from_mins(5);
 
 /// Removes snapshots outside of the log, and those that neither begin a segment nor are among the newest.
 pub(super) fn drop_snapshots<F: Files>(
@@ -54,6 +62,7 @@ impl LoadProducers {
     ) -> Result<(), StorageError> {
         *producers = self.newest_snapshot(segments)?;
         let from = producers.end();
+        self.recall(segments, producers)?;
         let first = segments.base_of(from);
         let bases = segments.bases().filter(|base| *base >= first);
         for base in bases.collect::<Vec<_>>() {
@@ -92,6 +101,48 @@ impl LoadProducers {
         Ok(())
     }
 
+    /// Adds the batches before the snapshot that a producer may still send again. A snapshot has the last one of each
+    /// producer only, but a producer has up to five in flight: without the others, a retry would be out of order.
+    fn recall<F: Files>(
+        &self,
+        segments: &Segments<F>,
+        producers: &mut ProducerState,
+    ) -> Result<(), StorageError> {
+        let end = producers.end();
+        if end <= self.log_start || !producers.is_active(self.now, RECALLED_FOR) {
+            return Ok(());
+        }
+        let mut records = RECALLED_RECORDS;
+        let parts = loop {
+            let from = end.plus(-records).max(self.log_start);
+            let (parts, bytes) = parts_of(segments, from..end)?;
+            if bytes <= RECALLED_BYTES {
+                break parts;
+            }
+            records /= 8;
+            if records == 0 {
+                return Ok(());
+            }
+        };
+        let directory = segments.directory();
+        for (base, position) in parts {
+            let segment = segments.get(base).expect("a segment that was just listed");
+            let file = directory.judge(segment.file(segments.place()))?;
+            let mut scan = Scan::new(&*file, position, segment.size);
+            loop {
+                match scan.next_header() {
+                    Ok(Some(located)) if located.header.next_offset() <= end => {
+                        producers.recall(&located.header);
+                    }
+                    Err(ScanError::Disk(error)) => return directory.judge(Err(error)),
+                    // Damage is found by those that read the records.
+                    Ok(_) | Err(ScanError::Invalid { .. }) => break,
+                }
+            }
+        }
+        Ok(())
+    }
+
     fn newest_snapshot<F: Files>(
         &self,
         segments: &mut Segments<F>,
@@ -112,6 +163,30 @@ impl LoadProducers {
         }
         Ok(ProducerState::empty(self.log_start))
     }
+}
+
+/// The segments with the offsets of `range`, with the position in each from which to read; and how many bytes these are.
+fn parts_of<F: Files>(
+    segments: &Segments<F>,
+    range: Range<Offset>,
+) -> Result<(Vec<(Offset, u64)>, u64), StorageError> {
+    let first = segments.base_of(range.start);
+    let bases = segments
+        .bases()
+        .filter(|base| (first..range.end).contains(base));
+    let (mut parts, mut bytes) = (Vec::new(), 0);
+    for base in bases {
+        let segment = segments.get(base).expect("a segment that was just listed");
+        let position = |offset| {
+            let found = segment.start_before(segments.place(), offset);
+            segments.directory().judge(found)
+        };
+        let (start, _) = position(range.start)?;
+        let (end, _) = position(range.end)?;
+        bytes += end.saturating_sub(start);
+        parts.push((base, start));
+    }
+    Ok((parts, bytes))
 }
 
 /// The bytes of a control batch; empty for a batch of data, whose header is enough.

@@ -7,7 +7,8 @@ use crate::{
     AppendError, Bound, FirstBatch, Left, LogConfig, Origin, ProducerError, ReadError, ReadRequest,
     StorageError, TimeQuery,
 };
-use ottla_protocol::ids::{LeaderEpoch, Offset};
+use ottla_protocol::ids::{LeaderEpoch, Offset, ProducerId};
+use ottla_protocol::records::BatchOptions;
 use ottla_protocol::time::Timestamp;
 use std::io::{ErrorKind, IoSlice};
 use std::path::Path;
@@ -53,15 +54,37 @@ fn a_clean_stop_needs_no_reading_and_forgets_nothing() {
         (Offset(40), Offset(40))
     );
     assert_eq!(log.latest_epoch(), Some(LeaderEpoch(1)));
-    let duplicate = append(&mut log, &idempotent(7, 0, 38, 2));
-    assert_eq!(
-        (duplicate.first_offset, duplicate.duplicate_of),
-        (Offset(38), Some(Timestamp(NOW.0 + 1)))
-    );
+    // All that a producer may have in flight; the snapshot has the last one only.
+    for sequence in [30, 32, 34, 36, 38] {
+        let duplicate = append(&mut log, &idempotent(7, 0, sequence, 2));
+        assert_eq!(
+            (duplicate.first_offset, duplicate.duplicate_of),
+            (Offset(i64::from(sequence)), Some(Timestamp(NOW.0 + 1)))
+        );
+    }
     assert_eq!(
         append(&mut log, &idempotent(7, 0, 40, 1)).first_offset,
         Offset(40)
     );
+}
+
+#[test]
+fn an_idle_producer_has_its_last_batch_only_after_a_clean_stop() {
+    let files = new_disk();
+    let mut log = new_log(&files, small_segments());
+    for index in 0..5 {
+        let options = BatchOptions {
+            producer_id: 7,
+            producer_epoch: 0,
+            base_sequence: index,
+            ..BatchOptions::default()
+        };
+        append(&mut log, &batch(options, 1, NOW.0 - 6 * 60 * 1000));
+    }
+    let recovery_point = log.close().unwrap();
+    let log = reopen(&files, small_segments(), recovery_point);
+    let producers = log.producers().producers();
+    assert_eq!(producers[&ProducerId(7)].batches().len(), 1);
 }
 
 #[test]

@@ -169,7 +169,7 @@ fn producers_are_followed_from_a_snapshot_within_the_segment() {
         assert_eq!(last_batches(&log), expected);
         let reads = files.count(crate::files::Operation::Read);
         assert_eq!(
-            reads < 130,
+            reads < 140,
             recovery_point >= Offset(40),
             "{reads} from {recovery_point}"
         );
