@@ -47,21 +47,26 @@ async fn an_unclean_election_is_recorded_by_its_controller_and_by_its_leader() {
     let broker = &running.broker;
     broker.controller.ask(topic()).await.unwrap();
     let losses = broker.replicas.losses();
-    losses.elected(&UncleanElection {
+    let elected = |replicas| UncleanElection {
         topic: "orders".to_owned(),
         topic_id: ID,
         partition: INDEX,
+        replicas,
         old_leader: Some(NodeId(7)),
         new_leader: NodeId(1),
         old_epoch: LeaderEpoch(3),
         new_epoch: LeaderEpoch(4),
         cause: Cause::Request,
-    });
+    };
+    // The only replica of a partition lacks nothing that another one has.
+    losses.elected(&elected(1));
+    losses.elected(&elected(2));
     let image = broker.controller.image();
     let mut changes = Changes::default();
     changes.partitions.insert((ID, INDEX));
     let elected = |recovering: bool, leader: i32| {
         changed(&image, |partition| {
+            partition.replicas = vec![NodeId(1), NodeId(2)];
             partition.recovering = recovering;
             partition.leader = Some(NodeId(leader));
             partition.leader_epoch = LeaderEpoch(4);

@@ -23,6 +23,8 @@ pub struct UncleanElection {
     pub topic: String,
     pub topic_id: Uuid,
     pub partition: PartitionIndex,
+    /// How many replicas it has.
+    pub replicas: usize,
     /// The last leader, if it is known.
     pub old_leader: Option<NodeId>,
     pub new_leader: NodeId,
@@ -44,6 +46,7 @@ impl UncleanElection {
             topic: topic.name.clone(),
             topic_id: topic.id,
             partition: index,
+            replicas: partition.replicas.len(),
             old_leader: partition.leader.or(last),
             new_leader: leader,
             old_epoch: partition.leader_epoch,

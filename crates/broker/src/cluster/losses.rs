@@ -64,8 +64,12 @@ impl Losses {
         self.record(&LossEntry::removed(loss, self.node, self.clock.now().wall));
     }
 
-    /// The controller of this node has elected a leader that may lack records.
+    /// The controller of this node has elected a leader that may lack records. The only replica of a partition lacks none
+    /// that another one has: what its disk has lost, recovery finds.
     pub fn elected(&self, election: &UncleanElection) {
+        if election.replicas == 1 {
+            return;
+        }
         self.record(&LossEntry {
             at: self.clock.now().wall,
             node: self.node,
@@ -102,7 +106,9 @@ impl Losses {
             };
             let before = last.partition(*topic_id, *index);
             let is_new = before.is_some_and(|before| before.leader_epoch < partition.leader_epoch);
-            if !partition.recovering || partition.leader != Some(self.node) || !is_new {
+            // The only replica of a partition loses nothing by an election.
+            let may_lose = partition.recovering && partition.replicas.len() > 1;
+            if !may_lose || partition.leader != Some(self.node) || !is_new {
                 continue;
             }
             let Found::Here(here) = replicas.by_id(*topic_id, *index) else {

@@ -146,11 +146,13 @@ public final class ToolChecks {
         });
         tool(CONFIGS, "--describe", "--all", "--entity-type", "topics", "--entity-name", topic).expect("segment.bytes=");
         tool(CONFIGS, "--describe", "--all", "--entity-type", "brokers", "--entity-name", "1").expect("log.dirs=");
-        tool(CONFIGS, "--alter", "--entity-type", "brokers", "--entity-default", "--add-config", "log.cleaner.threads=2")
-                .expect();
-        Claims.until("the altered default", () ->
-                tool(CONFIGS, "--describe", "--entity-type", "brokers", "--entity-default").output()
-                        .contains("log.cleaner.threads=2"));
+        // The tools of another release run against the same broker, and delete this default at their end.
+        Claims.until("the altered default", () -> {
+            tool(CONFIGS, "--alter", "--entity-type", "brokers", "--entity-default", "--add-config", "log.cleaner.threads=2")
+                    .expect();
+            return tool(CONFIGS, "--describe", "--entity-type", "brokers", "--entity-default").output()
+                    .contains("log.cleaner.threads=2");
+        });
         tool(CONFIGS, "--alter", "--entity-type", "brokers", "--entity-default", "--delete-config", "log.cleaner.threads")
                 .expect();
     }
