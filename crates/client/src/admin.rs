@@ -12,7 +12,7 @@ mod topics;
 use crate::error::ErrorCode;
 use crate::{ClientError, Cluster};
 
-pub use cluster::{Broker, Feature, Quorum, QuorumReplica};
+pub use cluster::{Broker, ControllerEndpoint, Feature, Quorum, QuorumReplica};
 pub use configs::{ConfigChange, Documentation, Resource};
 pub use groups::{Group, ListedGroup, Member};
 pub use log_dirs::LogDir;

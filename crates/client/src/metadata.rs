@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
+use ottla_protocol::address;
 use ottla_protocol::messages::{KafkaUuid, MetadataResponseData, MetadataResponseTopic};
 
 use crate::error::ErrorCode;
@@ -47,11 +48,7 @@ pub struct Node {
 impl Node {
     /// `host:port`.
     pub fn address(&self) -> String {
-        if self.host.contains(':') {
-            format!("[{}]:{}", self.host, self.port)
-        } else {
-            format!("{}:{}", self.host, self.port)
-        }
+        address::dialled(&self.host, self.port)
     }
 }
 

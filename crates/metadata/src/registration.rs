@@ -1,5 +1,6 @@
 //! Brokers and controllers as the metadata log knows them.
 
+use ottla_protocol::address;
 use ottla_protocol::ids::{NodeId, Uuid};
 use ottla_protocol::messages::metadata::register_broker_record::{BrokerEndpoint, BrokerFeature};
 use ottla_protocol::messages::metadata::register_controller_record::{
@@ -26,11 +27,7 @@ pub struct Endpoint {
 impl Endpoint {
     /// `host:port`, with brackets around an address of IPv6.
     pub fn address(&self) -> String {
-        if self.host.contains(':') {
-            format!("[{}]:{}", self.host, self.port)
-        } else {
-            format!("{}:{}", self.host, self.port)
-        }
+        address::dialled(&self.host, self.port)
     }
 }
 

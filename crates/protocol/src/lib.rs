@@ -2,6 +2,7 @@
 
 #![warn(clippy::indexing_slicing)]
 
+pub mod address;
 pub mod api_key;
 pub mod error_code;
 pub mod frame;

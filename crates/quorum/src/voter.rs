@@ -1,5 +1,6 @@
 //! The voters of the metadata quorum, as Kafka's control records have them.
 
+use ottla_protocol::address;
 use ottla_protocol::ids::{NodeId, Uuid};
 use ottla_protocol::messages::voters_record as wire;
 use ottla_protocol::messages::{KRaftVersionRecordData, VotersRecordData};
@@ -27,6 +28,13 @@ pub struct VoterEndpoint {
     /// The host name or address.
     pub host: String,
     pub port: u16,
+}
+
+impl VoterEndpoint {
+    /// `host:port`.
+    pub fn address(&self) -> String {
+        address::dialled(&self.host, self.port)
+    }
 }
 
 impl Voter {

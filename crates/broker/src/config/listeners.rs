@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
+use ottla_protocol::address;
+
 use super::problems::Problems;
 use super::quorum::Roles;
 use super::values::Values;
@@ -19,12 +21,7 @@ pub struct HostPort {
 /// As it is dialled: an IPv6 address has brackets.
 impl fmt::Display for HostPort {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { host, port } = self;
-        if host.contains(':') {
-            write!(f, "[{host}]:{port}")
-        } else {
-            write!(f, "{host}:{port}")
-        }
+        f.write_str(&address::dialled(&self.host, self.port))
     }
 }
 

@@ -107,11 +107,7 @@ impl QuorumPeers {
         let Some(endpoint) = same.or(voter.endpoints.first()) else {
             return;
         };
-        let address = if endpoint.host.contains(':') {
-            format!("[{}]:{}", endpoint.host, endpoint.port)
-        } else {
-            format!("{}:{}", endpoint.host, endpoint.port)
-        };
+        let address = endpoint.address();
         let id = (voter.node_id, voter.directory_id);
         if self
             .peers

@@ -1,7 +1,6 @@
 //! The cluster as a whole: its brokers, its features, its metadata quorum.
 
-use std::fmt;
-
+use ottla_protocol::address;
 use ottla_protocol::messages::describe_quorum_request::{PartitionData, TopicData};
 use ottla_protocol::messages::describe_quorum_response::{self, ReplicaState};
 use ottla_protocol::messages::{
@@ -59,15 +58,10 @@ pub struct ControllerEndpoint {
     pub port: u16,
 }
 
-/// As it is dialled: an IPv6 address has brackets.
-impl fmt::Display for ControllerEndpoint {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { host, port, .. } = self;
-        if host.contains(':') {
-            write!(f, "[{host}]:{port}")
-        } else {
-            write!(f, "{host}:{port}")
-        }
+impl ControllerEndpoint {
+    /// `host:port`.
+    pub fn address(&self) -> String {
+        address::dialled(&self.host, self.port)
     }
 }
 

@@ -4,6 +4,7 @@
 
 use std::collections::BTreeMap;
 
+use ottla_protocol::address;
 use ottla_protocol::ids::{LeaderEpoch, NodeId};
 
 /// The search for the leader, and what it has found.
@@ -90,12 +91,7 @@ impl LeaderSearch {
 
     /// An answer tells where a controller is reached.
     pub fn on_endpoint(&mut self, node: NodeId, host: &str, port: i32) {
-        let address = if host.contains(':') {
-            format!("[{host}]:{port}")
-        } else {
-            format!("{host}:{port}")
-        };
-        self.addresses.insert(node, address);
+        self.addresses.insert(node, address::dialled(host, port));
     }
 
     /// The asked controller does not answer, or does not lead: the next server is asked.

@@ -6,6 +6,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result};
 use ottla_broker::config::Joining;
 use ottla_broker::start::known_node;
+use ottla_client::admin::ControllerEndpoint;
 use ottla_client::{Cluster, Options};
 use ottla_protocol::ids::NodeId;
 
@@ -41,10 +42,11 @@ pub async fn joining(address: &str, overrides: &[String]) -> Result<Joining> {
         Some(node) => node,
         None => NodeId(taken.max().unwrap_or(0).saturating_add(1)),
     };
+    let addresses = quorum.controllers.iter().map(ControllerEndpoint::address);
     Ok(Joining {
         node,
         listener: endpoint.listener.clone(),
-        controllers: quorum.controllers.iter().map(ToString::to_string).collect(),
+        controllers: addresses.collect(),
     })
 }
 
