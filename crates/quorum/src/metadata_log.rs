@@ -22,7 +22,7 @@ use crate::batches::{self, Place};
 use crate::checkpoint::SnapshotId;
 use crate::epoch_checkpoint::EpochStarts;
 use crate::segment;
-use crate::voter::{DYNAMIC_VOTERS, QuorumControl, Voter};
+use crate::voter::{DYNAMIC_VOTERS, QuorumControl, Voter, VoterEndpoint};
 use ottla_log::files::{File, FileError, Files};
 use ottla_metadata::{Loader, MetadataVersion};
 use ottla_protocol::ids::{LeaderEpoch, NodeId, Offset};
@@ -140,6 +140,15 @@ pub struct QuorumStatus {
     pub kraft_version: i16,
     /// When the last batch was written.
     pub last_append: Timestamp,
+}
+
+impl QuorumStatus {
+    /// Where the leader is reached; empty while none is known.
+    pub fn leader_endpoints(&self) -> &[VoterEndpoint] {
+        let mut voters = self.voters.iter();
+        let leader = voters.find(|voter| Some(voter.node_id) == self.leader);
+        leader.map_or(&[], |leader| &leader.endpoints)
+    }
 }
 
 /// A log that was just opened, and its metadata.

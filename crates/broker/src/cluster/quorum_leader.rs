@@ -43,12 +43,8 @@ pub fn check_epoch(status: &QuorumStatus, known: i32) -> Result<(), ErrorCode> {
 
 /// Where the leader is reached, on the listener of the request.
 pub fn endpoint(status: &QuorumStatus, context: &RequestContext) -> Option<VoterEndpoint> {
-    let leader = status.voters.iter();
-    let leader = leader
-        .filter(|voter| Some(voter.node_id) == status.leader)
-        .flat_map(|voter| &voter.endpoints);
-    let same = leader
-        .clone()
-        .find(|endpoint| *endpoint.listener == *context.connection.listener);
-    same.or(leader.clone().next()).cloned()
+    let endpoints = status.leader_endpoints();
+    let mut same = endpoints.iter();
+    let same = same.find(|endpoint| *endpoint.listener == *context.connection.listener);
+    same.or(endpoints.first()).cloned()
 }

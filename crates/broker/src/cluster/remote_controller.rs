@@ -12,12 +12,11 @@ use ottla_client::{ClientError, Connection, Options, Request};
 use ottla_controller::{ControllerReply, ControllerRequest};
 use ottla_protocol::ids::NodeId;
 use ottla_protocol::messages::{EnvelopeRequestData, EnvelopeResponseData, ErrorCode};
-use ottla_quorum::{QuorumStatus, VoterEndpoint};
+use ottla_quorum::QuorumStatus;
 use tokio::sync::{Mutex, watch};
 use tokio::time::{Instant, sleep, timeout_at};
 
 use super::channel::NoController;
-use crate::config::HostPort;
 
 /// How long a controller may take to accept a connection, and to answer a heartbeat.
 const ANSWERED_WITHIN: Duration = Duration::from_secs(2);
@@ -64,15 +63,10 @@ fn of_status(status: &QuorumStatus) -> ActiveController {
     if status.is_active {
         return ActiveController::Here;
     }
-    let mut voters = status.voters.iter();
-    let leader = voters.find(|voter| Some(voter.node_id) == status.leader);
-    let endpoint = leader.and_then(|leader| leader.endpoints.first());
-    endpoint.map_or(ActiveController::Unknown, |endpoint| {
-        let VoterEndpoint { host, port, .. } = endpoint;
-        let port = *port;
-        let host = host.clone();
-        ActiveController::At(HostPort { host, port }.to_string())
-    })
+    match status.leader_endpoints().first() {
+        Some(endpoint) => ActiveController::At(endpoint.address()),
+        None => ActiveController::Unknown,
+    }
 }
 
 /// What a connection is for. Requests of one purpose wait for each other.
