@@ -15,21 +15,42 @@ use super::remote_controller::RemoteController;
 use crate::access::principal::Principal;
 use crate::context::RequestContext;
 
-/// Whether a request of a client to this API belongs to the active controller.
-pub const fn is_forwarded(api: ApiKey) -> bool {
+/// Whether a broker may forward requests of this API: those that only the active controller can answer.
+pub const fn is_forwardable(api: ApiKey) -> bool {
     matches!(
         api,
         ApiKey::CreateTopics
             | ApiKey::DeleteTopics
-            | ApiKey::CreatePartitions
+            | ApiKey::CreateAcls
+            | ApiKey::DeleteAcls
             | ApiKey::AlterConfigs
+            | ApiKey::CreatePartitions
+            | ApiKey::CreateDelegationToken
+            | ApiKey::RenewDelegationToken
+            | ApiKey::ExpireDelegationToken
             | ApiKey::ElectLeaders
+            | ApiKey::IncrementalAlterConfigs
             | ApiKey::AlterPartitionReassignments
             | ApiKey::ListPartitionReassignments
+            | ApiKey::AlterClientQuotas
+            | ApiKey::AlterUserScramCredentials
+            | ApiKey::DescribeQuorum
             | ApiKey::UpdateFeatures
             | ApiKey::UnregisterBroker
-            | ApiKey::DescribeQuorum
+            | ApiKey::AllocateProducerIds
+            | ApiKey::AddRaftVoter
+            | ApiKey::RemoveRaftVoter
     )
+}
+
+/// Whether this broker forwards such requests whole. Of IncrementalAlterConfigs, its handler answers a part; ACLs are not
+/// served by any node yet.
+pub const fn is_forwarded(api: ApiKey) -> bool {
+    is_forwardable(api)
+        && !matches!(
+            api,
+            ApiKey::IncrementalAlterConfigs | ApiKey::CreateAcls | ApiKey::DeleteAcls
+        )
 }
 
 /// The body of the controller's answer to a request with this body.

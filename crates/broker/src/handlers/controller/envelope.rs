@@ -10,10 +10,11 @@ use std::sync::{Arc, OnceLock};
 
 use bytes::{Bytes, BytesMut};
 use ottla_protocol::frame::{LENGTH_BYTES, RequestHead};
-use ottla_protocol::messages::{ApiKey, EnvelopeRequestData, EnvelopeResponseData, ErrorCode};
+use ottla_protocol::messages::{EnvelopeRequestData, EnvelopeResponseData, ErrorCode};
 
 use crate::access::principal::Principal;
 use crate::broker::Broker;
+use crate::cluster::forward::is_forwardable;
 use crate::context::{Connection, RequestContext};
 use crate::handlers::{Refused, Request, start};
 use crate::reply::{Part, Reply};
@@ -83,34 +84,6 @@ fn address(bytes: &Bytes) -> Option<IpAddr> {
     let four = <[u8; 4]>::try_from(bytes).map(IpAddr::from);
     let sixteen = || <[u8; 16]>::try_from(bytes).map(IpAddr::from);
     four.or_else(|_| sixteen()).ok()
-}
-
-/// Whether a broker may forward requests of this API: those that only the active controller can answer.
-const fn is_forwardable(api: ApiKey) -> bool {
-    matches!(
-        api,
-        ApiKey::CreateTopics
-            | ApiKey::DeleteTopics
-            | ApiKey::CreateAcls
-            | ApiKey::DeleteAcls
-            | ApiKey::AlterConfigs
-            | ApiKey::CreatePartitions
-            | ApiKey::CreateDelegationToken
-            | ApiKey::RenewDelegationToken
-            | ApiKey::ExpireDelegationToken
-            | ApiKey::ElectLeaders
-            | ApiKey::IncrementalAlterConfigs
-            | ApiKey::AlterPartitionReassignments
-            | ApiKey::ListPartitionReassignments
-            | ApiKey::AlterClientQuotas
-            | ApiKey::AlterUserScramCredentials
-            | ApiKey::DescribeQuorum
-            | ApiKey::UpdateFeatures
-            | ApiKey::UnregisterBroker
-            | ApiKey::AllocateProducerIds
-            | ApiKey::AddRaftVoter
-            | ApiKey::RemoveRaftVoter
-    )
 }
 
 fn refused(refused: Refused) -> ErrorCode {
