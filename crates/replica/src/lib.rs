@@ -16,6 +16,7 @@ pub mod disk_reserve;
 pub mod flush_pass;
 mod host;
 pub mod housekeeping;
+pub mod isr_request;
 mod live_brokers;
 pub mod logs;
 mod loss;

@@ -9,10 +9,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use ottla_controller::alter_partition::{self, Place, Wanted};
+use ottla_controller::alter_partition::Place;
 use ottla_controller::request::AlterPartition;
-use ottla_replica::PartitionId;
-use ottla_replication::{Answer, Committed, IsrChange};
+use ottla_replica::{PartitionId, isr_request};
+use ottla_replication::{Answer, IsrChange};
 use tokio::sync::{Notify, watch};
 
 use crate::broker::Broker;
@@ -156,13 +156,20 @@ async fn ask(broker: &Broker, changes: &[Sent]) -> BTreeMap<Place, Answer> {
     let Some(registration) = image.brokers.get(&node) else {
         return BTreeMap::new();
     };
+    let wanted = changes.iter();
+    let wanted = wanted.map(|(place, (change, _))| isr_request::wanted(*place, change));
     let request = AlterPartition {
         broker: node,
         epoch: registration.epoch,
-        partitions: changes.iter().map(wanted).collect(),
+        partitions: wanted.collect(),
     };
     match broker.controller.ask(request).await {
-        Ok(Ok(reply)) => reply.into_iter().map(answer).collect(),
+        Ok(Ok(reply)) => {
+            let answers = reply.into_iter();
+            answers
+                .map(|(place, outcome)| (place, isr_request::answer(outcome)))
+                .collect()
+        }
         Ok(Err(refusal)) => {
             let answer = Answer::of_error(refusal.code());
             let all = changes.iter().map(|(id, _)| (*id, answer.clone()));
@@ -170,33 +177,6 @@ async fn ask(broker: &Broker, changes: &[Sent]) -> BTreeMap<Place, Answer> {
         }
         Err(_) => BTreeMap::new(),
     }
-}
-
-fn wanted((place, (change, _)): &Sent) -> Wanted {
-    let isr = change.isr.iter();
-    Wanted {
-        place: *place,
-        leader_epoch: change.leader_epoch,
-        partition_epoch: change.partition_epoch,
-        isr: isr
-            .map(|member| (member.node, member.broker_epoch.unwrap_or(-1)))
-            .collect(),
-        recovering: false,
-    }
-}
-
-type Outcome = Result<ottla_metadata::Partition, alter_partition::Rejection>;
-
-fn answer((place, outcome): (Place, Outcome)) -> (Place, Answer) {
-    let answer = match outcome {
-        Ok(partition) => Answer::Committed(Committed {
-            leader_epoch: partition.leader_epoch,
-            partition_epoch: partition.partition_epoch,
-            isr: partition.isr,
-        }),
-        Err(rejection) => Answer::of_error(rejection.code()),
-    };
-    (place, answer)
 }
 
 /// Hands an answer to its partition. A change that is still pending without a known outcome is added again.

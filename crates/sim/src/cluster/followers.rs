@@ -4,15 +4,14 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use ottla_controller::alter_partition::{self, Wanted};
 use ottla_controller::request::AlterPartition;
 use ottla_controller::{ControllerReply, ControllerRequest};
 use ottla_log::FirstBatch;
 use ottla_protocol::ids::NodeId;
-use ottla_replica::Reader;
 use ottla_replica::partition::FollowerRead;
+use ottla_replica::{Reader, isr_request};
 use ottla_replication::follower::EpochEnd;
-use ottla_replication::{Answer, Committed, IsrChange, LeaderOffsets};
+use ottla_replication::{Answer, IsrChange, LeaderOffsets};
 
 use crate::between::{Between, Content, FollowerAnswer, ReplicaFetch};
 use crate::messages::Place;
@@ -182,20 +181,10 @@ pub fn due(replicas: &Replicas, outside: &Outside) -> Vec<Wish> {
 
 /// What the controller is asked for a change of an ISR.
 pub fn request((place, change): &Wish, broker: NodeId, epoch: i64) -> ControllerRequest {
-    let isr = change.isr.iter();
-    let wanted = Wanted {
-        place: *place,
-        leader_epoch: change.leader_epoch,
-        partition_epoch: change.partition_epoch,
-        isr: isr
-            .map(|member| (member.node, member.broker_epoch.unwrap_or(-1)))
-            .collect(),
-        recovering: false,
-    };
     AlterPartition {
         broker,
         epoch,
-        partitions: vec![wanted],
+        partitions: vec![isr_request::wanted(*place, change)],
     }
     .into()
 }
@@ -204,17 +193,8 @@ pub fn request((place, change): &Wish, broker: NodeId, epoch: i64) -> Controller
 pub fn reply_of(reply: Option<ControllerReply>) -> Answer {
     match reply {
         Some(ControllerReply::AlterPartition(Ok(mut partitions))) => {
-            match partitions.pop().map(|(_, outcome)| outcome) {
-                Some(Ok(partition)) => Answer::Committed(Committed {
-                    leader_epoch: partition.leader_epoch,
-                    partition_epoch: partition.partition_epoch,
-                    isr: partition.isr,
-                }),
-                Some(Err(rejection)) => {
-                    Answer::of_error(alter_partition::Rejection::code(rejection))
-                }
-                None => Answer::Unknown,
-            }
+            let outcome = partitions.pop().map(|(_, outcome)| outcome);
+            outcome.map_or(Answer::Unknown, isr_request::answer)
         }
         Some(ControllerReply::AlterPartition(Err(refusal))) => Answer::of_error(refusal.code()),
         _ => Answer::Unknown,
