@@ -86,6 +86,13 @@ impl Controller {
         *self.applied.end.borrow()
     }
 
+    /// Waits until the record at this offset is in the image, or nothing is applied any more.
+    pub async fn until_applied(&self, offset: i64) {
+        let mut end = self.applied.end.clone();
+        // An error means that nothing is applied any more.
+        let _ = end.wait_for(|end| end.0 > offset).await;
+    }
+
     /// Follows the committed metadata.
     pub fn follow(&self) -> watch::Receiver<Arc<MetadataImage>> {
         self.applied.image.clone()

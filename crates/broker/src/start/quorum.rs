@@ -243,9 +243,7 @@ impl StartedMember {
 
     /// Waits until the metadata has the registration of this broker. What follows is for the returned follower.
     pub(super) async fn until_registered(self, broker: &Broker) -> Result<Follower, StartError> {
-        while broker.controller.applied().0 <= broker.epoch() {
-            sleep(PAUSE).await;
-        }
+        broker.controller.until_applied(broker.epoch()).await;
         self.is_opening.store(true, Ordering::Release);
         let ended = |_| {
             StartError::Thread(std::io::Error::other(
