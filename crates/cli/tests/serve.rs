@@ -2,116 +2,40 @@
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+mod nodes;
+
+use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
-use std::sync::mpsc::{Receiver, channel};
-use std::time::Duration;
+use std::process::Command;
 
 use rustix::process::{Pid, Signal, kill_process};
 
-/// How long to wait for a line on a busy machine.
-const PATIENCE: Duration = Duration::from_mins(1);
+use nodes::{ALONE, Node, PATIENCE};
 
-/// A broker in a process of its own; killed when dropped.
-struct Broker {
-    process: Child,
-    lines: Receiver<String>,
-    /// The output read so far.
-    read: String,
-    address: String,
+fn start(data: &Path, more: &[&str]) -> Node {
+    Node::serve(1, (data, ALONE), more.iter().copied())
 }
 
-impl Broker {
-    fn start(data: &Path, more: &[&str]) -> Self {
-        let mut process = Command::new(env!("CARGO_BIN_EXE_ottla"))
-            .args(["serve", "--override"])
-            .arg("listeners=PLAINTEXT://127.0.0.1:0,CONTROLLER://127.0.0.1:0")
-            .arg("--override")
-            .arg(format!("log.dirs={}", data.display()))
-            .args(["--override", "ottla.http.listen=127.0.0.1:0"])
-            .args(more)
-            .env_remove("RUST_LOG")
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let stderr = BufReader::new(process.stderr.take().unwrap());
-        let (sender, lines) = channel();
-        std::thread::Builder::new()
-            .spawn(move || {
-                for line in stderr.lines().map_while(Result::ok) {
-                    if sender.send(line).is_err() {
-                        return;
-                    }
-                }
-            })
-            .unwrap();
-        let mut broker = Self {
-            process,
-            lines,
-            read: String::new(),
-            address: String::new(),
-        };
-        let ready = broker.line(" is ready on ");
-        let (_, rest) = ready.split_once(" is ready on ").unwrap();
-        rest.split(';')
-            .next()
-            .unwrap()
-            .clone_into(&mut broker.address);
-        broker
-    }
-
-    /// The next line with `part`.
-    fn line(&mut self, part: &str) -> String {
-        loop {
-            let line = self.lines.recv_timeout(PATIENCE);
-            let line = line.unwrap_or_else(|_| panic!("no line with {part:?}: {}", self.read));
-            self.read.push_str(&line);
-            self.read.push('\n');
-            if line.contains(part) {
-                return line;
-            }
-        }
-    }
-
-    fn ottla(&self, arguments: &[&str]) {
-        let done = Command::new(env!("CARGO_BIN_EXE_ottla"))
-            .args(arguments)
-            .args(["--bootstrap-server", &self.address])
-            .output()
-            .unwrap();
-        assert!(done.status.success(), "{done:?}");
-    }
-
-    /// Sends `bytes` on a new connection, and returns the answer up to the close.
-    fn send(&self, bytes: &[u8]) -> Vec<u8> {
-        let mut stream = TcpStream::connect(&self.address).unwrap();
-        stream.write_all(bytes).unwrap();
-        let mut answer = Vec::new();
-        // A reset counts as a close.
-        let _ = stream.read_to_end(&mut answer);
-        answer
-    }
-
-    /// Sends the signal, and waits until the process has ended and its output is read.
-    fn stop(mut self, signal: Signal) -> (bool, String) {
-        let id = i32::try_from(self.process.id()).unwrap();
-        kill_process(Pid::from_raw(id).unwrap(), signal).unwrap();
-        let is_success = self.process.wait().unwrap().success();
-        while let Ok(line) = self.lines.recv_timeout(PATIENCE) {
-            self.read.push_str(&line);
-            self.read.push('\n');
-        }
-        (is_success, std::mem::take(&mut self.read))
-    }
+/// Sends `bytes` on a new connection, and returns the answer up to the close.
+fn send(to: &Node, bytes: &[u8]) -> Vec<u8> {
+    let mut stream = TcpStream::connect(&to.address).unwrap();
+    stream.write_all(bytes).unwrap();
+    let mut answer = Vec::new();
+    // A reset counts as a close.
+    let _ = stream.read_to_end(&mut answer);
+    answer
 }
 
-impl Drop for Broker {
-    fn drop(&mut self) {
-        let _ = self.process.kill();
-        let _ = self.process.wait();
+/// Sends the signal, and waits until the process has ended and its output is read.
+fn stop(mut node: Node, signal: Signal) -> (bool, String) {
+    kill_process(Pid::from_child(&node.process), signal).unwrap();
+    let is_success = node.process.wait().unwrap().success();
+    while let Ok(line) = node.lines.recv_timeout(PATIENCE) {
+        node.read.push_str(&line);
+        node.read.push('\n');
     }
+    (is_success, std::mem::take(&mut node.read))
 }
 
 #[test]
@@ -119,9 +43,9 @@ fn the_start_says_what_serves_which_data_and_where() {
     let parent = tempfile::tempdir().unwrap();
     let data = parent.path().join("data");
     for state in ["new", "existing"] {
-        let broker = Broker::start(&data, &[]);
+        let broker = start(&data, &[]);
         let address = broker.address.clone();
-        let (_, text) = broker.stop(Signal::TERM);
+        let (_, text) = stop(broker, Signal::TERM);
         let started = text.lines().find(|line| line.contains("started")).unwrap();
         let path = data.canonicalize().unwrap();
         for part in [
@@ -141,7 +65,7 @@ fn the_start_says_what_serves_which_data_and_where() {
 #[test]
 fn a_port_in_use_is_named_with_the_next_step() {
     let data = tempfile::tempdir().unwrap();
-    let broker = Broker::start(&data.path().join("first"), &[]);
+    let broker = start(&data.path().join("first"), &[]);
     let second = Command::new(env!("CARGO_BIN_EXE_ottla"))
         .args(["serve", "--override"])
         .arg(format!("listeners=PLAINTEXT://{}", broker.address))
@@ -166,7 +90,7 @@ fn a_port_in_use_is_named_with_the_next_step() {
 #[test]
 fn the_ready_line_names_the_program_as_it_was_started() {
     let data = tempfile::tempdir().unwrap();
-    let broker = Broker::start(data.path(), &[]);
+    let broker = start(data.path(), &[]);
     let next = format!("next: {} produce", env!("CARGO_BIN_EXE_ottla"));
     assert!(broker.read.contains(&next), "{}", broker.read);
 }
@@ -174,10 +98,10 @@ fn the_ready_line_names_the_program_as_it_was_started() {
 #[test]
 fn a_hangup_is_a_clean_shutdown() {
     let data = tempfile::tempdir().unwrap();
-    let mut broker = Broker::start(data.path(), &[]);
-    broker.ottla(&["topic", "create", "kept"]);
+    let mut broker = start(data.path(), &[]);
+    broker.text(&["topic", "create", "kept"], "");
     broker.line("topic created");
-    let (is_success, text) = broker.stop(Signal::HUP);
+    let (is_success, text) = stop(broker, Signal::HUP);
     assert!(is_success);
     assert!(text.contains("signal=\"SIGHUP\""), "{text}");
     assert!(text.lines().last().unwrap().ends_with("stopped"), "{text}");
@@ -188,19 +112,22 @@ fn a_hangup_is_a_clean_shutdown() {
 #[test]
 fn topics_and_configs_are_logged_by_name_with_a_line_each() {
     let data = tempfile::tempdir().unwrap();
-    let mut broker = Broker::start(data.path(), &[]);
-    broker.ottla(&["topic", "create", "orders", "--partitions", "3"]);
+    let mut broker = start(data.path(), &[]);
+    broker.text(&["topic", "create", "orders", "--partitions", "3"], "");
     let line = broker.line("topic created");
     assert!(line.contains("topic=\"orders\""), "{line}");
     assert!(line.contains("partitions=3"), "{line}");
-    broker.ottla(&["config", "set", "--topic", "orders", "retention.ms=1000"]);
+    broker.text(
+        &["config", "set", "--topic", "orders", "retention.ms=1000"],
+        "",
+    );
     let line = broker.line("config set");
     assert!(line.contains("resource=\"topic orders\""), "{line}");
     assert!(
         line.contains("key=\"retention.ms\" value=\"1000\""),
         "{line}"
     );
-    broker.ottla(&["topic", "delete", "orders"]);
+    broker.text(&["topic", "delete", "orders"], "");
     let line = broker.line("topic deleted");
     assert!(line.contains("topic=\"orders\""), "{line}");
 }
@@ -208,19 +135,15 @@ fn topics_and_configs_are_logged_by_name_with_a_line_each() {
 #[test]
 fn a_closed_connection_is_explained_once_a_minute() {
     let data = tempfile::tempdir().unwrap();
-    let mut broker = Broker::start(data.path(), &[]);
+    let mut broker = start(data.path(), &[]);
     for _ in 0..3 {
-        assert!(
-            broker
-                .send(b"GET / HTTP/1.1\r\n\r\n")
-                .starts_with(b"HTTP/1.1 400")
-        );
+        assert!(send(&broker, b"GET / HTTP/1.1\r\n\r\n").starts_with(b"HTTP/1.1 400"));
     }
-    assert_eq!(broker.send(&[22, 3, 1, 0, 5, 1, 0, 0, 1, 3])[0], 21);
-    assert!(broker.send(&i32::MAX.to_be_bytes()).is_empty());
+    assert_eq!(send(&broker, &[22, 3, 1, 0, 5, 1, 0, 0, 1, 3])[0], 21);
+    assert!(send(&broker, &i32::MAX.to_be_bytes()).is_empty());
     let line = broker.line("socket.request.max.bytes");
     assert!(line.contains("WARN"), "{line}");
-    let (_, text) = broker.stop(Signal::TERM);
+    let (_, text) = stop(broker, Signal::TERM);
     let count = |part: &str| text.lines().filter(|line| line.contains(part)).count();
     assert_eq!(count("speaks HTTP"), 1, "{text}");
     assert_eq!(count("speaks TLS"), 1, "{text}");
@@ -229,8 +152,8 @@ fn a_closed_connection_is_explained_once_a_minute() {
 #[test]
 fn the_log_level_is_what_was_asked_for() {
     let data = tempfile::tempdir().unwrap();
-    let broker = Broker::start(data.path(), &["--log-level", "warn"]);
-    let (_, text) = broker.stop(Signal::TERM);
+    let broker = start(data.path(), &["--log-level", "warn"]);
+    let (_, text) = stop(broker, Signal::TERM);
     assert!(!text.contains("started"), "{text}");
     let refused = Command::new(env!("CARGO_BIN_EXE_ottla"))
         .args(["serve", "--log-level", "ottla=loud"])
@@ -247,9 +170,9 @@ fn the_log_level_is_what_was_asked_for() {
 fn under_json_every_line_of_stderr_is_an_object() {
     let parent = tempfile::tempdir().unwrap();
     for option in [["--output", "json"], ["--log-format", "json"]] {
-        let broker = Broker::start(&parent.path().join("data"), &option);
+        let broker = start(&parent.path().join("data"), &option);
         let address = broker.address.clone();
-        let (_, text) = broker.stop(Signal::TERM);
+        let (_, text) = stop(broker, Signal::TERM);
         let lines = text.lines().map(serde_json::from_str::<serde_json::Value>);
         let lines: Vec<_> = lines.map(Result::unwrap).collect();
         assert!(

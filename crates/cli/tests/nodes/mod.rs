@@ -9,17 +9,21 @@ use std::sync::mpsc::{Receiver, channel};
 use std::time::Duration;
 
 /// How long to wait for anything on a busy machine.
-const PATIENCE: Duration = Duration::from_mins(1);
+pub const PATIENCE: Duration = Duration::from_mins(1);
 
 /// How often to look for a state. Each look starts a process, which takes at least some milliseconds.
 const LOOKS: usize = 3_000;
+
+/// The listeners of a node that is broker and controller.
+pub const ALONE: &str = "PLAINTEXT://127.0.0.1:0,CONTROLLER://127.0.0.1:0";
 
 /// A node in a process of its own; killed when dropped.
 pub struct Node {
     id: i32,
     pub process: Child,
-    lines: Receiver<String>,
-    read: String,
+    pub lines: Receiver<String>,
+    /// The output read so far.
+    pub read: String,
     /// `host:port` of the broker.
     pub address: String,
 }
@@ -29,15 +33,26 @@ impl Node {
     pub fn start(directory: &Path, id: i32, join: Option<&str>) -> Self {
         let data = directory.join(id.to_string());
         let listeners = match join {
-            None => "PLAINTEXT://127.0.0.1:0,CONTROLLER://127.0.0.1:0",
+            None => ALONE,
             Some(_) => "PLAINTEXT://127.0.0.1:0",
         };
+        let rack = format!("broker.rack=rack-{id}");
+        let more = ["--override", &rack].into_iter();
+        let join = join.into_iter().flat_map(|address| ["--join", address]);
+        Self::serve(id, (&data, listeners), more.chain(join))
+    }
+
+    /// A node with its data in a directory, and these listeners and further arguments. It is ready.
+    pub fn serve<'a>(
+        id: i32,
+        (data, listeners): (&Path, &str),
+        more: impl IntoIterator<Item = &'a str>,
+    ) -> Self {
         let process = Command::new(env!("CARGO_BIN_EXE_ottla"))
             .args(["serve", "--override", &format!("listeners={listeners}")])
             .args(["--override", &format!("log.dirs={}", data.display())])
             .args(["--override", "ottla.http.listen=127.0.0.1:0"])
-            .args(["--override", &format!("broker.rack=rack-{id}")])
-            .args(join.into_iter().flat_map(|address| ["--join", address]))
+            .args(more)
             .env_remove("RUST_LOG")
             .stderr(Stdio::piped())
             .spawn()
