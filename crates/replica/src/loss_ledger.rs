@@ -213,6 +213,21 @@ pub enum LedgerError {
     Full,
 }
 
+/// The sums over all entries.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct LossTotals {
+    pub entries: i64,
+    /// See [`LossEntry::lost`].
+    pub lost: i64,
+}
+
+impl LossTotals {
+    fn add(&mut self, entry: &LossEntry) {
+        self.entries += 1;
+        self.lost += entry.lost();
+    }
+}
+
 /// The loss ledger of a node.
 #[derive(Debug)]
 pub struct LossLedger<F: Files> {
@@ -220,6 +235,7 @@ pub struct LossLedger<F: Files> {
     path: PathBuf,
     /// The end of the last good line.
     end: u64,
+    totals: LossTotals,
     has_failed: bool,
 }
 
@@ -229,17 +245,23 @@ impl<F: Files> LossLedger<F> {
         let path = directory.join(LOSS_LEDGER);
         let content = read_whole(&files, &path, MAX_BYTES)?.unwrap_or_default();
         let mut end = 0;
+        let mut totals = LossTotals::default();
         let mut position = 0;
         for line in content.split_inclusive(|byte| *byte == b'\n') {
             position += line.len() as u64;
-            if line == HEADER.as_bytes() || parse(line).is_some() {
+            let entry = parse(line);
+            if line == HEADER.as_bytes() || entry.is_some() {
                 end = position;
+            }
+            if let Some(entry) = entry {
+                totals.add(&entry);
             }
         }
         Ok(Self {
             files,
             path,
             end,
+            totals,
             has_failed: false,
         })
     }
@@ -258,7 +280,14 @@ impl<F: Files> LossLedger<F> {
         }
         let written = self.write(text.as_bytes());
         self.has_failed = written.is_err();
-        Ok(written?)
+        written?;
+        self.totals.add(entry);
+        Ok(())
+    }
+
+    /// The sums over the entries, without reading the file.
+    pub fn totals(&self) -> LossTotals {
+        self.totals
     }
 
     fn write(&mut self, text: &[u8]) -> Result<(), FileError> {

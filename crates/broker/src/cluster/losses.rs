@@ -11,7 +11,7 @@ use ottla_log::files::disk::Disk;
 use ottla_metadata::{Changes, MetadataImage};
 use ottla_protocol::ids::NodeId;
 use ottla_replica::Loss;
-use ottla_replica::loss_ledger::{LossEntry, LossKind, LossLedger};
+use ottla_replica::loss_ledger::{LossEntry, LossKind, LossLedger, LossTotals};
 
 use crate::config::BrokerConfig;
 use crate::process::clock::Clock;
@@ -57,6 +57,11 @@ impl Losses {
     /// What this node has seen, the oldest first. Blocks on the disk.
     pub fn entries(&self) -> Result<Vec<LossEntry>, FileError> {
         self.open()?.ledger().entries()
+    }
+
+    /// The sums over what this node has seen. Blocks on the disk the first time.
+    pub fn totals(&self) -> Result<LossTotals, FileError> {
+        Ok(self.open()?.ledger().totals())
     }
 
     /// A replica of this node has removed records.

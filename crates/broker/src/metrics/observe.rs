@@ -20,7 +20,7 @@ pub async fn observe(broker: &Arc<Broker>) -> Result<Observed, NotLooked> {
         let observed = Observed::default();
         observed.ready(broker.is_ready());
         // A ledger that cannot be read is told by `/loss`.
-        observed.losses(&broker.replicas.losses().entries().unwrap_or_default());
+        observed.losses(broker.replicas.losses().totals().unwrap_or_default());
         let now = broker.clock.monotonic();
         for directory in broker.replicas.directories() {
             let states = [

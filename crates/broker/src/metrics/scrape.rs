@@ -15,7 +15,7 @@ use super::Metrics;
 use super::registrar::{Observable as _, Registrar, Series};
 use crate::replicas::traffic::Counted;
 use ottla_replica::cleaner::report::CompactionReport;
-use ottla_replica::loss_ledger::LossEntry;
+use ottla_replica::loss_ledger::LossTotals;
 use ottla_replica::scrub::ScrubReport;
 
 /// One topic's label.
@@ -271,11 +271,9 @@ impl Observed {
     }
 
     /// Whether clients are served.
-    pub fn losses(&self, losses: &[LossEntry]) {
-        let count = |count: usize| i64::try_from(count).unwrap_or(i64::MAX);
-        self.losses.set(count(losses.len()));
-        self.lost_records
-            .set(losses.iter().map(LossEntry::lost).sum());
+    pub fn losses(&self, losses: LossTotals) {
+        self.losses.set(losses.entries);
+        self.lost_records.set(losses.lost);
     }
 
     pub fn ready(&self, ready: bool) {

@@ -1,6 +1,6 @@
 //! The ledger on a disk that loses, tears and fails.
 
-use super::{HEADER, LOSS_LEDGER, LedgerError, LossEntry, LossKind, LossLedger};
+use super::{HEADER, LOSS_LEDGER, LedgerError, LossEntry, LossKind, LossLedger, LossTotals};
 use ottla_log::files::simulated::Simulated;
 use ottla_log::files::{File as _, Files as _, Open, Operation, read_whole};
 use ottla_protocol::ids::{LeaderEpoch, NodeId, Offset, PartitionIndex, Uuid};
@@ -41,7 +41,14 @@ fn opened(disk: &Simulated) -> LossLedger<Simulated> {
 
 /// The entries after a restart.
 fn read(disk: &Simulated) -> Vec<LossEntry> {
-    opened(disk).entries().unwrap()
+    let ledger = opened(disk);
+    let entries = ledger.entries().unwrap();
+    let sums = LossTotals {
+        entries: entries.len() as i64,
+        lost: entries.iter().map(LossEntry::lost).sum(),
+    };
+    assert_eq!(ledger.totals(), sums);
+    entries
 }
 
 #[test]
@@ -51,7 +58,9 @@ fn an_entry_survives_a_power_cut_as_soon_as_it_is_added() {
     assert_eq!(disk.list(directory).unwrap(), [], "no entry, no file");
     let mut expected = Vec::new();
     for number in 0..30 {
-        opened(&disk).append(&entry(number)).unwrap();
+        let mut ledger = opened(&disk);
+        ledger.append(&entry(number)).unwrap();
+        assert_eq!(ledger.totals(), opened(&disk).totals());
         expected.push(entry(number));
         for seed in 0..5 {
             assert_eq!(read(&disk.power_cut(seed)), expected);
