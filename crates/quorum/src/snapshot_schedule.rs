@@ -31,12 +31,21 @@ impl SnapshotSchedule {
         image: &MetadataImage,
         now: Timestamp,
     ) -> Result<Option<SnapshotJob<F>>, FileError> {
-        let age = Duration::from_millis(now.0.saturating_sub(self.last.0).max(0) as u64);
-        let is_old = self.interval.is_some_and(|interval| age >= interval);
-        if !log.is_snapshot_due() && !is_old {
+        if !self.is_due(log.is_snapshot_due(), now) {
             return Ok(None);
         }
-        self.last = now;
         log.begin_snapshot(&Loader::new(image.clone()), now)
+    }
+
+    /// Whether a snapshot is due: for its bytes, as the log knows, or for its age. If so, the caller begins it, and the age
+    /// counts from `now`.
+    pub fn is_due(&mut self, by_bytes: bool, now: Timestamp) -> bool {
+        let age = Duration::from_millis(now.0.saturating_sub(self.last.0).max(0) as u64);
+        let is_old = self.interval.is_some_and(|interval| age >= interval);
+        let is_due = by_bytes || is_old;
+        if is_due {
+            self.last = now;
+        }
+        is_due
     }
 }

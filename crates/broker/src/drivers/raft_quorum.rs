@@ -11,9 +11,10 @@ use ottla_log::files::disk::Disk;
 use ottla_metadata::{Loader, MetadataImage, MetadataVersion, ottla_configs, versions};
 use ottla_protocol::ids::{NodeId, Offset};
 use ottla_protocol::messages::metadata::MetadataRecord;
-use ottla_protocol::time::{MonotonicTime, Timestamp};
+use ottla_protocol::time::MonotonicTime;
 use ottla_quorum::{
     LogView, NodeError, NotProposed, QuorumNews, QuorumStatus, RaftNode, SnapshotId,
+    SnapshotSchedule,
 };
 use tokio::sync::{mpsc, watch};
 
@@ -55,7 +56,7 @@ pub struct RaftQuorum {
     peers: QuorumPeers,
     fetch: SnapshotFetch,
     is_writing_snapshot: bool,
-    last_snapshot: Timestamp,
+    snapshots: SnapshotSchedule,
     status: watch::Sender<QuorumStatus>,
     view: watch::Sender<LogView<Disk>>,
     events: Vec<QuorumEvent>,
@@ -97,7 +98,7 @@ impl RaftQuorum {
         Self {
             next_tick: now.monotonic.after(pace.tick),
             warn_at: now.monotonic.after(WITHOUT_LEADER),
-            last_snapshot: now.wall,
+            snapshots: SnapshotSchedule::new(pace.snapshot_interval, now.wall),
             first,
             received,
             arrived: Vec::new(),
@@ -236,15 +237,9 @@ impl RaftQuorum {
     /// Begins a snapshot when one is due, on a thread of its own.
     fn snapshot(&mut self, loader: &Loader) -> Result<(), NodeError> {
         let now = self.pace.clock.now().wall;
-        let age = Duration::from_millis(now.0.saturating_sub(self.last_snapshot.0).max(0) as u64);
-        let is_old = self
-            .pace
-            .snapshot_interval
-            .is_some_and(|interval| age >= interval);
-        if self.is_writing_snapshot || !(is_old || self.node.is_snapshot_due()) {
+        if self.is_writing_snapshot || !self.snapshots.is_due(self.node.is_snapshot_due(), now) {
             return Ok(());
         }
-        self.last_snapshot = now;
         let Some(job) = self.node.begin_snapshot(loader, now)? else {
             return Ok(());
         };
