@@ -108,7 +108,9 @@ impl<T> Member<T> {
                 QuorumEvent::Committed { end, records } => {
                     turn.published.push(self.on_committed(end, &records));
                 }
-                QuorumEvent::Restored { image } => turn.published.push(self.on_restored(*image)),
+                QuorumEvent::Restored { end, image } => {
+                    turn.published.push(self.on_restored(end, *image));
+                }
                 QuorumEvent::LeadershipGained => {
                     let image = self.image().clone();
                     self.active = Some(Active::new(image, self.settings.clone()));
@@ -139,11 +141,12 @@ impl<T> Member<T> {
         }
     }
 
-    fn on_restored(&mut self, image: MetadataImage) -> Published<T> {
+    fn on_restored(&mut self, end: Offset, image: MetadataImage) -> Published<T> {
+        self.end = end;
         let changes = Changes::between(self.image(), &image);
         self.committed = Loader::new(image.clone());
         Published {
-            end: self.end,
+            end,
             metadata: Some((image, changes)),
             ..Published::default()
         }

@@ -15,8 +15,11 @@ pub enum QuorumEvent {
         end: Offset,
         records: Vec<MetadataRecord>,
     },
-    /// The log goes on after a snapshot, whose metadata replaces what was known.
-    Restored { image: Box<MetadataImage> },
+    /// The log goes on at `end`, after a snapshot whose metadata replaces what was known.
+    Restored {
+        end: Offset,
+        image: Box<MetadataImage>,
+    },
     /// This controller leads, and all that earlier leaders committed has been reported: it decides from now on.
     LeadershipGained,
     /// This controller does not lead any more. What it proposed may be committed by others, or never.

@@ -177,7 +177,8 @@ impl RaftQuorum {
             }
             QuorumNews::Restored { id, image } => {
                 tracing::info!(snapshot = %id.file_name(), "the metadata goes on after a snapshot of the leader");
-                self.events.push(QuorumEvent::Restored { image });
+                let end = id.end_offset;
+                self.events.push(QuorumEvent::Restored { end, image });
             }
             QuorumNews::LeadershipGained { epoch, .. } => {
                 tracing::info!(%epoch, "this controller is active");

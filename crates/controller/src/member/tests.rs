@@ -142,15 +142,20 @@ fn a_follower_publishes_what_others_commit_and_a_snapshot() {
     };
     quorum.events.push(committed(1, vec![topic("a")]));
     let image = Box::new(MetadataImage::default());
-    quorum.events.push(QuorumEvent::Restored { image });
+    let end = Offset(7);
+    quorum.events.push(QuorumEvent::Restored { end, image });
     quorum.events.push(committed(9, Vec::new()));
     let turn = member.turn([], &mut quorum).unwrap();
-    let published: Vec<usize> = turn
+    let published: Vec<(i64, usize)> = turn
         .published
         .iter()
-        .map(|one| one.metadata.as_ref().unwrap().0.topics.len())
+        .map(|one| (one.end.0, one.metadata.as_ref().unwrap().0.topics.len()))
         .collect();
-    assert_eq!(published, [1, 0], "a commit of control records is no news");
+    assert_eq!(
+        published,
+        [(1, 1), (7, 0)],
+        "a commit of control records is no news"
+    );
 }
 
 #[test]
