@@ -164,7 +164,6 @@ impl RaftQuorum {
 
     fn publish(&mut self) {
         let status = self.node.status();
-        self.peers.set_voters(&status.voters);
         self.view
             .send_modify(|view| *view = self.node.view_after(view));
         self.status.send_replace(status);
