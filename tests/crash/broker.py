@@ -8,11 +8,24 @@ import subprocess
 import time
 
 
+HELD = []
+
+
 def free_port():
-    """A free port, chosen by the system."""
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return listener.getsockname()[1]
+    """A free port, chosen by the system, which no other socket gets until this process ends.
+
+    It is bound, but nobody listens on it: a broker, which sets SO_REUSEADDR, can. Without that, a client that tries the address of
+    a killed broker could be given the broker's port as its own.
+    """
+    holder = socket.socket()
+    holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    holder.bind(("127.0.0.1", 0))
+    HELD.append(holder)
+    return holder.getsockname()[1]
+
+
+class DidNotStart(Exception):
+    """A broker that ended, or was not ready in time; with what it said."""
 
 
 class Broker:
@@ -43,7 +56,7 @@ class Broker:
 
     def start(self):
         """Starts the broker; returns when it is ready."""
-        listeners = f"PLAINTEXT://{self.address},CONTROLLER://127.0.0.1:{free_port()}"
+        listeners = f"PLAINTEXT://{self.address},CONTROLLER://127.0.0.1:0"
         settings = {"listeners": listeners, "log.dirs": str(self.data), **self.settings}
         command = [self.binary, "serve"]
         for key, value in settings.items():
@@ -54,7 +67,7 @@ class Broker:
         deadline = time.monotonic() + 60
         while b" is ready on " not in self.log.read_bytes()[self.began :]:
             if self.process.poll() is not None or time.monotonic() > deadline:
-                raise SystemExit(f"the broker did not start; it said:\n{self.said()[-3000:]}")
+                raise DidNotStart(f"the broker did not start; it said:\n{self.said()[-3000:]}")
             time.sleep(0.005)
 
     def said(self):

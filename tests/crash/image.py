@@ -9,6 +9,7 @@ import pathlib
 import random
 import subprocess
 import sys
+import traceback
 
 CANNOT_MOUNT = 77
 
@@ -67,6 +68,9 @@ def in_rounds(round_of, summary, attempt=lambda at: None):
                 outcomes.append(round_of(binary, directory, at, random.Random(f"{seed}-{number}")))
         except Failed as fault:
             faults.append(f"round {number}: {fault}")
+        except Exception as fault:
+            traceback.print_exc()
+            faults.append(f"round {number}: {fault!r} {getattr(fault, 'stderr', '') or ''}")
     for fault in faults:
         print(f"FAULT {fault}")
     print(f"seed {seed}: {summary(rounds, outcomes)}, {len(faults)} faults")

@@ -4,8 +4,8 @@
 //! The load and the check are in `tests/crash/` and use stock clients. They print their seed. The
 //! same seed sends the same requests; the timing of threads and kills still differs.
 
-use std::io::{self, Write as _};
-use std::process::{Command, ExitStatus};
+use std::io::{self, BufRead as _, BufReader, Write as _};
+use std::process::{Command, ExitStatus, Stdio};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result, bail};
@@ -40,9 +40,9 @@ impl Args {
 /// Kills the broker with -9 at random moments under load; returns a summary.
 pub fn crash(args: &Args) -> Result<String> {
     let rounds = args.rounds.unwrap_or(50);
-    let status = run("kill.py", rounds, args)?;
+    let (status, fault) = run("kill.py", rounds, args)?;
     if !status.success() {
-        bail!("records, offsets or metadata that were acknowledged are not there");
+        bail!("records, offsets or metadata that were acknowledged are not there: {fault}");
     }
     Ok(format!("{rounds} kills, nothing acknowledged was lost"))
 }
@@ -79,16 +79,18 @@ fn on_image(
     success: impl FnOnce(u32) -> String,
 ) -> Result<String> {
     let rounds = args.rounds.unwrap_or(usual);
-    match run(script, rounds, args)?.code() {
+    let (status, fault) = run(script, rounds, args)?;
+    match status.code() {
         Some(0) => Ok(success(rounds)),
         Some(CANNOT_MOUNT) => {
             Ok("NOT RUN: this machine cannot mount, or freeze, an ext4 image".to_owned())
         }
-        _ => bail!(failure),
+        _ => bail!("{failure}: {fault}"),
     }
 }
 
-fn run(script: &str, rounds: u32, args: &Args) -> Result<ExitStatus> {
+/// Runs a script; returns how it ended and the first fault that it printed.
+fn run(script: &str, rounds: u32, args: &Args) -> Result<(ExitStatus, String)> {
     let interpreter = python::interpreter()?;
     let broker = ottla::binary()?;
     let seed = args.seed.unwrap_or_else(fresh_seed);
@@ -96,13 +98,16 @@ fn run(script: &str, rounds: u32, args: &Args) -> Result<ExitStatus> {
         toolbox::workspace().join(format!("target/crash/{script}-{}", std::process::id()));
     std::fs::create_dir_all(&directory)?;
     writeln!(io::stderr(), "{script}: {rounds} rounds, seed {seed}")?;
-    let status = Command::new(interpreter)
+    let mut child = Command::new(interpreter)
         .arg(toolbox::workspace().join("tests/crash").join(script))
         .arg(broker)
         .arg(&directory)
         .args([rounds.to_string(), seed.to_string()])
-        .status()
+        .stdout(Stdio::piped())
+        .spawn()
         .context("could not start python")?;
+    let fault = child.stdout.take().map(first_fault).transpose()?;
+    let status = child.wait()?;
     if status.code() == Some(1) {
         writeln!(
             io::stderr(),
@@ -112,7 +117,23 @@ fn run(script: &str, rounds: u32, args: &Args) -> Result<ExitStatus> {
     } else {
         std::fs::remove_dir_all(&directory)?;
     }
-    Ok(status)
+    let fault = fault.flatten();
+    Ok((status, fault.unwrap_or_else(|| "see its output".to_owned())))
+}
+
+/// Prints what a script says as it says it; returns its first line that begins with FAULT.
+fn first_fault(output: impl io::Read) -> Result<Option<String>> {
+    let mut fault = None;
+    for line in BufReader::new(output).lines() {
+        let line = line?;
+        writeln!(io::stderr(), "{line}")?;
+        if fault.is_none()
+            && let Some(said) = line.strip_prefix("FAULT ")
+        {
+            fault = Some(said.to_owned());
+        }
+    }
+    Ok(fault)
 }
 
 #[expect(clippy::disallowed_methods, reason = "a random seed, which is printed")]

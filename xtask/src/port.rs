@@ -2,14 +2,28 @@
 //! port.
 
 use std::io::{Read as _, Write as _};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4, TcpStream};
+use std::os::fd::OwnedFd;
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::Result;
+use rustix::net::{AddressFamily, SocketFlags, SocketType, sockopt};
 
-/// A port that was free a moment ago.
+/// A free port, which no other socket gets until this process ends.
+///
+/// It is bound, but nobody listens on it: a broker, which sets `SO_REUSEADDR`, can. Without that, a
+/// client that tries the address of a killed broker could be given the broker's port as its own.
 pub fn free() -> Result<u16> {
-    Ok(TcpListener::bind(("127.0.0.1", 0))?.local_addr()?.port())
+    static HELD: Mutex<Vec<OwnedFd>> = Mutex::new(Vec::new());
+    let kind = (AddressFamily::INET, SocketType::STREAM);
+    let holder = rustix::net::socket_with(kind.0, kind.1, SocketFlags::CLOEXEC, None)?;
+    sockopt::set_socket_reuseaddr(&holder, true)?;
+    rustix::net::bind(&holder, &SocketAddrV4::new(Ipv4Addr::LOCALHOST, 0))?;
+    let address = SocketAddrV4::try_from(rustix::net::getsockname(&holder)?)?;
+    let mut held = HELD.lock().unwrap_or_else(PoisonError::into_inner);
+    held.push(holder);
+    Ok(address.port())
 }
 
 /// Whether a broker answers a Metadata request, with at least one broker.
