@@ -2,7 +2,8 @@
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-use std::net::TcpListener;
+mod ports;
+
 use std::path::Path;
 use std::time::Duration;
 
@@ -17,13 +18,8 @@ use tokio::task::JoinHandle;
 
 const CLUSTER: &str = "AAAAAAAAAAAAAAAAAAAABg";
 
-/// Free ports; another process could take one before it is bound again.
 fn ports(count: usize) -> Vec<u16> {
-    let held: Vec<TcpListener> = (0..count)
-        .map(|_| TcpListener::bind("127.0.0.1:0").unwrap())
-        .collect();
-    let ports = held.iter().map(|one| one.local_addr().unwrap().port());
-    ports.collect()
+    (0..count).map(|_| ports::held()).collect()
 }
 
 /// A node whose controller listens on the port of its id among `controllers`, and whose configuration names `voters`.

@@ -6,7 +6,9 @@
     reason = "configurations and logs of processes are no data of theirs"
 )]
 
-use std::net::TcpListener;
+#[path = "../../broker/tests/ports/mod.rs"]
+mod ports;
+
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
@@ -38,10 +40,9 @@ impl Drop for Nodes {
 
 impl Nodes {
     fn new() -> Self {
-        let held = [(); 6].map(|()| TcpListener::bind("127.0.0.1:0").unwrap());
         Self {
             root: tempfile::tempdir().unwrap(),
-            ports: held.map(|one| one.local_addr().unwrap().port()),
+            ports: [(); 6].map(|()| ports::held()),
             running: [None, None, None],
         }
     }

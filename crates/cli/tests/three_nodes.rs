@@ -4,8 +4,9 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod nodes;
+#[path = "../../broker/tests/ports/mod.rs"]
+mod ports;
 
-use std::net::TcpListener;
 use std::process::{Command, Stdio};
 
 use rustix::process::{Pid, Signal, kill_process};
@@ -51,17 +52,11 @@ fn three_nodes_replicate_and_one_that_is_killed_returns() {
     assert_eq!(read, (0..200).collect::<Vec<_>>());
 }
 
-/// Ports that are free now.
-fn ports() -> [u16; 6] {
-    let listeners = [(); 6].map(|()| TcpListener::bind("127.0.0.1:0").unwrap());
-    listeners.map(|listener| listener.local_addr().unwrap().port())
-}
-
 #[test]
 #[expect(clippy::disallowed_methods, reason = "the files of a test")]
 fn one_command_runs_three_nodes_that_elect_another_controller_and_stop_together() {
     let directory = tempfile::tempdir().unwrap();
-    let [a, b, c, one, two, three] = ports();
+    let [a, b, c, one, two, three] = [(); 6].map(|()| ports::held());
     for (id, port, controller) in [(1, one, a), (2, two, b), (3, three, c)] {
         let data = directory.path().join(format!("data-{id}"));
         let text = format!(
