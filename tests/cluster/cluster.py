@@ -3,33 +3,26 @@
 import socket
 import struct
 
-from confluent_kafka import Consumer, KafkaException, TopicPartition
+from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient, NewTopic
 
-from checker import Log
-from ledger import record_in
+from content import PATIENCE, Content, Unable
 from nodes import Node, wait_for
 
 TOPIC = "judged"
 OFFSETS = "__consumer_offsets"
 PARTITIONS = 6
 REPLICAS = 3
-PATIENCE = 120
-"""Seconds in which a healed cluster must be healthy, and do what is asked."""
 SHORT = 2
 """Seconds for a question to a node that may be down."""
 
 
-class Unable(Exception):
-    """The cluster does not do what it must."""
-
-
-class Cluster:
+class Cluster(Content):
     def __init__(self, system, network, disks, directory, controllers):
         self.network = network
         self.directory = directory
         self.nodes = {number: Node(number, system, network, disk, directory) for number, disk in disks.items()}
-        self.bootstrap = ",".join(node.address for node in self.nodes.values())
+        super().__init__(",".join(node.address for node in self.nodes.values()), TOPIC, PARTITIONS)
         self.faults = []  # what the driver itself saw
         self.topics = [OFFSETS]
         for node in self.nodes.values():
@@ -119,50 +112,6 @@ class Cluster:
         for number in ended:
             self.nodes[number].start()
         return ended
-
-    def logs(self):
-        """A Log of each partition, read by a fresh client."""
-        return [self.read(partition) for partition in range(PARTITIONS)]
-
-    def consumer(self, group="fresh"):
-        settings = {"bootstrap.servers": self.bootstrap, "group.id": group, "enable.auto.commit": False}
-        return Consumer({**settings, "auto.offset.reset": "error", "log_level": 0, "error_cb": lambda _: None})
-
-    def read(self, partition):
-        consumer = self.consumer()
-        start, end = consumer.get_watermark_offsets(TopicPartition(TOPIC, partition), timeout=PATIENCE)
-        if start != 0:
-            raise Unable(f"{TOPIC}-{partition} begins at {start}")
-        consumer.assign([TopicPartition(TOPIC, partition, 0)])
-        entries = []
-        position = 0
-
-        def is_at_end():
-            nonlocal position
-            for message in consumer.consume(5000, 0.2):
-                if message.error():
-                    raise Unable(f"{TOPIC}-{partition} cannot be read: {message.error()}")
-                entries.append((message.offset(), record_in(message.value())))
-            position = consumer.position([TopicPartition(TOPIC, partition)])[0].offset
-            return position >= end
-
-        if not wait_for(is_at_end, PATIENCE, 0):
-            raise Unable(f"{TOPIC}-{partition} cannot be read from {position} to {end}")
-        consumer.close()
-        return Log(partition, entries, end)
-
-    def committed(self, group):
-        """{partition: offset}"""
-        consumer = self.consumer(group)
-        found = consumer.committed([TopicPartition(TOPIC, number) for number in range(PARTITIONS)], PATIENCE)
-        consumer.close()
-        return {place.partition: place.offset for place in found}
-
-    def ends(self):
-        consumer = self.consumer()
-        ends = [consumer.get_watermark_offsets(TopicPartition(TOPIC, number), timeout=PATIENCE)[1] for number in range(PARTITIONS)]
-        consumer.close()
-        return dict(enumerate(ends))
 
     def stop(self):
         """Stops all nodes in order."""

@@ -11,8 +11,8 @@ use anyhow::{Context, Result, bail};
 
 use crate::time::now;
 use crate::{
-    adopt, cli_test, cluster, codec_test, crash, damage, fuzz, generate, licences, mixed, soak,
-    sweep, tidy, toolbox,
+    adopt, cli_test, cluster, codec_test, crash, damage, fuzz, generate, licences, mixed,
+    operations, soak, sweep, tidy, toolbox,
 };
 
 /// Options of `cargo xtask check`.
@@ -45,6 +45,7 @@ const STEPS: &[(&str, Step)] = &[
     ("judge of clusters", || {
         cluster::run(&cluster::Args::of_gate())
     }),
+    ("operations", operations::run),
     ("crash", || crash::crash(&crash::Args::usual())),
     ("power-cut", || crash::power_cut(&crash::Args::usual())),
     ("full-disk", || crash::full_disk(&crash::Args::usual())),

@@ -17,6 +17,7 @@ mod licences;
 mod limits;
 mod measured;
 mod mixed;
+mod operations;
 mod package;
 mod port;
 mod seeds;
@@ -78,6 +79,8 @@ enum Command {
     Limits(limits::Args),
     /// Run a broker of Apache Kafka in a cluster whose controller is Ottla's.
     Mixed(mixed::Args),
+    /// Run the commands of docs/operations.md as they stand there, under the load of real clients.
+    Operations,
     /// Build what users install (the Debian package, the image's last stage), and run it.
     Package,
     /// Cut the power of a disk image under load; everything acknowledged must be there.
@@ -115,6 +118,7 @@ fn main() -> Result<()> {
         Command::FullDisk(args) => print(&crash::full_disk(&args)?),
         Command::Limits(args) => limits::run(&args),
         Command::Mixed(args) => print(&mixed::run(&args)?),
+        Command::Operations => print(&operations::run()?),
         Command::Package => print(&package::run()?),
         Command::PowerCut(args) => print(&crash::power_cut(&args)?),
         Command::Sim(args) => print(&sim::run(&args)?),

@@ -65,8 +65,14 @@ fn one_replica_becomes_three_by_rack_and_a_broker_is_drained_and_removed() {
     third.process.kill().unwrap();
     third.process.wait().unwrap();
     first.until_told(&["cluster"], "broker 3 is fenced");
+    let waited = first.ottla(&["cluster", "--wait", "0"], "");
+    let said = String::from_utf8(waited.stderr).unwrap();
+    assert!(
+        said.contains("something is still wrong after 0 s"),
+        "{said}"
+    );
     run(&first, "broker remove 3");
-    let cluster = run(&first, "cluster");
+    let cluster = run(&first, "cluster --wait 60");
     assert!(cluster.contains("brokers 2 "), "{cluster}");
     assert!(
         cluster.contains("without node 1: metadata could not be changed"),

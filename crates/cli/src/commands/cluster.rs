@@ -9,10 +9,12 @@ mod show;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 use ottla_client::admin::{Broker, Feature, LogDir, Quorum};
 use ottla_client::{Cluster, ClusterMetadata};
+use tokio::time::{Instant, sleep};
 
 use crate::connect::{Connect, block_on};
 use crate::output::{Output, message, print_json};
@@ -20,6 +22,7 @@ use crate::output::{Output, message, print_json};
 const EXAMPLES: &str = "\
 Examples:
   ottla cluster                                     brokers, disks, and what is wrong
+  ottla cluster --wait 120                          wait until nothing is wrong, as between two restarts
   ottla cluster --output json | jq .problems        for a check: empty when all is well";
 
 #[derive(Debug, clap::Args)]
@@ -27,7 +30,14 @@ Examples:
 pub struct Args {
     #[command(flatten)]
     connect: Connect,
+
+    /// Wait until nothing is wrong, and fail when something still is after this time.
+    #[arg(long, value_name = "SECONDS")]
+    wait: Option<u64>,
 }
+
+/// The time between two looks.
+const PAUSE: Duration = Duration::from_millis(500);
 
 /// One snapshot of the cluster.
 struct View {
@@ -45,13 +55,37 @@ struct View {
 
 pub fn run(args: &Args, output: Output) -> Result<()> {
     block_on(async {
-        let cluster = args.connect.cluster().await?;
-        let view = look_at(&cluster).await?;
+        let view = match args.wait {
+            None => look_at(&*args.connect.cluster().await?).await?,
+            Some(seconds) => wait(args, Duration::from_secs(seconds)).await?,
+        };
         match output {
-            Output::Json => print_json(&view.to_json()),
-            Output::Text => view.print(),
+            Output::Json => print_json(&view.to_json())?,
+            Output::Text => view.print()?,
+        }
+        match args.wait {
+            Some(seconds) if !view.problems.is_empty() => {
+                bail!("something is still wrong after {seconds} s")
+            }
+            _ => Ok(()),
         }
     })
+}
+
+/// Looks until nothing is wrong, or the time is over. Each look begins with a new connection: the broker of the last one
+/// may be what is wrong.
+async fn wait(args: &Args, limit: Duration) -> Result<View> {
+    let end = Instant::now() + limit;
+    loop {
+        let seen = async { look_at(&*args.connect.cluster().await?).await };
+        let seen = seen.await;
+        let is_over = Instant::now() >= end;
+        match seen {
+            Ok(view) if is_over || view.problems.is_empty() => return Ok(view),
+            Err(error) if is_over => return Err(error),
+            Ok(_) | Err(_) => sleep(PAUSE).await,
+        }
+    }
 }
 
 async fn look_at(cluster: &Cluster) -> Result<View> {
