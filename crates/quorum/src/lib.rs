@@ -8,24 +8,29 @@
 mod activation;
 mod batches;
 mod checkpoint;
+mod controller_log;
 mod directory;
 mod epoch_checkpoint;
+mod leader_search;
 mod meta_properties;
 mod metadata_log;
 mod observer;
 mod quorum_state;
 mod raft;
 mod segment;
+mod snapshot_download;
 mod snapshot_schedule;
 mod voter;
 
 pub use activation::{FirstBatch, activate, settle_configs};
 pub use batches::{BadBatch, DecodeError};
 pub use checkpoint::{CheckpointError, SnapshotId, WriteError};
+pub use controller_log::{Arrived, ControllerLog, ControllerLogError, NeededSnapshot, Outgoing};
 pub use directory::{
     BOOTSTRAP_CHECKPOINT, DirectoryState, Format, METADATA_DIRECTORY, directory_state, format,
     read_bootstrap,
 };
+pub use leader_search::{Contradiction, LeaderSearch};
 pub use meta_properties::{META_PROPERTIES, MetaProperties, MetaPropertiesError};
 pub use metadata_log::{
     ApplyError, Fetched, FollowerEnd, Inspected, Location, LogView, MetadataLog, NotCommitted,
@@ -38,5 +43,6 @@ pub use raft::{
     Effects, Envelope, Malformed, Member, NodeError, NotProposed, QuorumNews, RaftLogError,
     RaftNode, has_raft_log,
 };
+pub use snapshot_download::{BadPiece, SnapshotDownload};
 pub use snapshot_schedule::SnapshotSchedule;
 pub use voter::{Voter, VoterEndpoint};

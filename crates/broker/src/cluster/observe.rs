@@ -4,7 +4,6 @@
 //! [`LeaderSearch`]. This file speaks with the controller. It asks again after failures that pass, and ends with those that
 //! do not: a foreign cluster, and a log that this release cannot follow.
 
-mod leader_search;
 mod requests;
 
 use std::time::Duration;
@@ -15,10 +14,11 @@ use ottla_protocol::ids::{LeaderEpoch, NodeId, Offset, Uuid};
 use ottla_protocol::messages::fetch_response::PartitionData;
 use ottla_protocol::messages::fetch_snapshot_response::PartitionSnapshot;
 use ottla_protocol::messages::{ErrorCode, FetchResponseData, FetchSnapshotResponseData};
-use ottla_quorum::{FollowerEnd, ObserveError, Observer, SnapshotId, Wanted};
+use ottla_quorum::{
+    Contradiction, FollowerEnd, LeaderSearch, ObserveError, Observer, SnapshotId, Wanted,
+};
 use tokio::sync::watch;
 
-pub use self::leader_search::{Contradiction, LeaderSearch};
 use self::requests::fetch;
 pub use self::requests::fetch_snapshot;
 use super::remote_controller::ActiveController;

@@ -1,11 +1,10 @@
 //! Where the messages of other controllers arrive, and which controllers are listened to.
 
 use ottla_protocol::ids::NodeId;
-use ottla_quorum::{SnapshotId, WriteError, WrittenSnapshot};
+use ottla_quorum::Arrived;
 use tokio::sync::{mpsc, watch};
 
 use super::quorum_frames::Hello;
-use bytes::Bytes;
 
 /// Upper bound of the messages that wait for the controller's thread; beyond it connections wait.
 pub const MAX_WAITING: usize = 128;
@@ -13,24 +12,12 @@ pub const MAX_WAITING: usize = 128;
 /// Upper bound of the reasons that are kept.
 const MAX_REASONS: usize = 16;
 
-/// What the controller's thread has to look at.
-#[derive(Debug)]
-pub enum Arrived {
-    /// A Raft message of another controller, not checked yet.
-    Message(Bytes),
-    /// The process of another controller has ended: its connection was reset, and a new one refused.
-    ProcessEnded(NodeId),
-    /// A snapshot of the leader is in its place.
-    SnapshotFetched(SnapshotId),
-    /// A snapshot of this controller is written.
-    SnapshotWritten(Result<WrittenSnapshot, WriteError>),
-}
-
 /// The end of the inbox that connections hold.
 #[derive(Debug)]
 pub struct QuorumInbox {
     /// What this controller says of itself.
     pub own: Hello,
+    /// What the controller's thread has to look at.
     pub arrived: mpsc::Sender<Arrived>,
     /// Why other controllers and this one do not belong together.
     pub mismatches: watch::Sender<Vec<String>>,

@@ -7,12 +7,12 @@ use ottla_log::files::disk::Disk;
 use ottla_metadata::{Loader, MetadataImage, MetadataVersion};
 use ottla_protocol::ids::Offset;
 use ottla_protocol::messages::metadata::MetadataRecord;
-use ottla_quorum::{LogView, NotCommitted, QuorumStatus};
+use ottla_quorum::{ControllerLogError, LogView, NotCommitted, QuorumStatus};
 use tokio::sync::watch;
 
 use super::committed_log::CommittedLog;
 use super::controller::DrivenQuorum;
-use super::raft_quorum::{RaftFailure, RaftQuorum};
+use super::raft_quorum::RaftQuorum;
 
 /// The metadata log as the controller's thread drives it.
 pub enum MetadataQuorum {
@@ -26,7 +26,7 @@ pub enum QuorumFailure {
     #[error(transparent)]
     One(#[from] NotCommitted),
     #[error(transparent)]
-    Several(#[from] RaftFailure),
+    Several(#[from] ControllerLogError),
 }
 
 impl fmt::Debug for MetadataQuorum {

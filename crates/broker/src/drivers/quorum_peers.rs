@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use ottla_protocol::ids::{NodeId, Uuid};
-use ottla_quorum::{Envelope, Voter};
+use ottla_quorum::{Arrived, Envelope, Voter};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::sync::mpsc;
@@ -18,7 +18,7 @@ use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
 use crate::cluster::quorum_frames::{self, MAX_ANSWER};
-use crate::cluster::quorum_inbox::{Arrived, QuorumInbox};
+use crate::cluster::quorum_inbox::QuorumInbox;
 
 /// Upper bound of the messages that wait for the connection to one controller.
 const MAX_QUEUED: usize = 64;

@@ -1,4 +1,4 @@
-//! The metadata log of several controllers: drives [`RaftNode`] on the controller's thread, and performs its effects.
+//! The metadata log of several controllers: drives [`ControllerLog`] on the controller's thread, and performs what it wants.
 //!
 //! The thread touches no disk but that of the metadata log. While it was not run, time does not count: a controller that was
 //! stopped for a while looks at the messages that have arrived before it misses its leader.
@@ -8,12 +8,12 @@ use std::time::Duration;
 
 use ottla_controller::{Quorum, QuorumEvent};
 use ottla_log::files::disk::Disk;
-use ottla_metadata::{Loader, MetadataImage, MetadataVersion, ottla_configs, versions};
-use ottla_protocol::ids::{NodeId, Offset};
+use ottla_metadata::{Loader, MetadataImage, MetadataVersion};
+use ottla_protocol::ids::Offset;
 use ottla_protocol::messages::metadata::MetadataRecord;
 use ottla_protocol::time::MonotonicTime;
 use ottla_quorum::{
-    LogView, NodeError, NotProposed, QuorumNews, QuorumStatus, RaftNode, SnapshotId,
+    Arrived, ControllerLog, ControllerLogError, LogView, NeededSnapshot, QuorumStatus, RaftNode,
     SnapshotSchedule,
 };
 use tokio::sync::{mpsc, watch};
@@ -22,7 +22,7 @@ use super::controller::DrivenQuorum;
 use super::quorum_peers::QuorumPeers;
 use super::snapshot_fetch::{Announced, SnapshotFetch};
 use super::threads::Thread;
-use crate::cluster::quorum_inbox::{Arrived, QuorumInbox};
+use crate::cluster::quorum_inbox::QuorumInbox;
 use crate::process::clock::Clock;
 use crate::process::random::random_number;
 
@@ -42,33 +42,19 @@ pub struct Pace {
 
 /// The metadata log as the controller's thread follows and writes it.
 pub struct RaftQuorum {
-    node: RaftNode<Disk>,
+    log: ControllerLog<Disk>,
     pace: Pace,
     next_tick: MonotonicTime,
     /// When to say that there is no leader.
     warn_at: MonotonicTime,
-    /// What the leader of a new cluster writes first.
-    first: Vec<MetadataRecord>,
     inbox: Arc<QuorumInbox>,
     received: mpsc::Receiver<Arrived>,
     /// What was received and not looked at yet.
     arrived: Vec<Arrived>,
     peers: QuorumPeers,
     fetch: SnapshotFetch,
-    is_writing_snapshot: bool,
-    snapshots: SnapshotSchedule,
     status: watch::Sender<QuorumStatus>,
     view: watch::Sender<LogView<Disk>>,
-    events: Vec<QuorumEvent>,
-}
-
-/// Why the log has ended, or a proposal was refused.
-#[derive(Debug, thiserror::Error)]
-pub enum RaftFailure {
-    #[error(transparent)]
-    Node(#[from] NodeError),
-    #[error(transparent)]
-    Proposal(#[from] NotProposed),
 }
 
 /// What a node needs around it.
@@ -95,21 +81,18 @@ impl RaftQuorum {
             listener,
         } = around;
         let now = pace.clock.now();
+        let snapshots = SnapshotSchedule::new(pace.snapshot_interval, now.wall);
         Self {
             next_tick: now.monotonic.after(pace.tick),
             warn_at: now.monotonic.after(WITHOUT_LEADER),
-            snapshots: SnapshotSchedule::new(pace.snapshot_interval, now.wall),
-            first,
             received,
             arrived: Vec::new(),
             peers: QuorumPeers::new(Arc::clone(&inbox), listener),
             inbox,
             fetch,
-            is_writing_snapshot: false,
             status: watch::Sender::new(node.status()),
             view: watch::Sender::new(node.view()),
-            events: Vec::new(),
-            node,
+            log: ControllerLog::new(node, first, snapshots, now.wall),
             pace,
         }
     }
@@ -124,79 +107,24 @@ impl RaftQuorum {
         self.view.subscribe()
     }
 
-    fn on_arrived(&mut self, arrived: Arrived) -> Result<(), NodeError> {
-        match arrived {
-            Arrived::Message(bytes) => {
-                if let Err(problem) = self.node.on_message(bytes) {
-                    tracing::warn!(%problem, "a message of another controller was dropped");
-                }
-            }
-            Arrived::ProcessEnded(node) => self.node.on_process_ended(node),
-            Arrived::SnapshotFetched(id) => self.node.on_snapshot_fetched(id)?,
-            Arrived::SnapshotWritten(written) => {
-                self.is_writing_snapshot = false;
-                match written {
-                    Ok(written) => self.node.adopt_snapshot(written)?,
-                    Err(error) => {
-                        tracing::warn!(%error, "cannot write a snapshot of the metadata");
-                    }
-                }
-            }
-        }
-        Ok(())
-    }
-
-    /// Has the node make durable what has changed, and performs what it wants.
-    fn perform(&mut self) -> Result<(), NodeError> {
-        let effects = self.node.ready(self.pace.clock.now().wall)?;
-        for envelope in &effects.messages {
+    /// Performs what the log wants.
+    fn perform(&mut self) {
+        let outgoing = self.log.take_outgoing();
+        for envelope in &outgoing.messages {
             self.peers.send(envelope);
         }
-        let has_news = !effects.news.is_empty();
-        for news in effects.news {
-            self.hear(news);
+        if let Some(needed) = outgoing.needed {
+            self.fetch_snapshot(needed);
         }
-        if has_news {
+        if outgoing.has_news {
             self.publish();
         }
-        Ok(())
     }
 
     fn publish(&mut self) {
-        let status = self.node.status();
-        self.view
-            .send_modify(|view| *view = self.node.view_after(view));
-        self.status.send_replace(status);
-    }
-
-    fn hear(&mut self, news: QuorumNews) {
-        match news {
-            QuorumNews::Committed { end, records, .. } => {
-                self.events.push(QuorumEvent::Committed { end, records });
-            }
-            QuorumNews::Restored { id, image } => {
-                tracing::info!(snapshot = %id.file_name(), "the metadata goes on after a snapshot of the leader");
-                let end = id.end_offset;
-                self.events.push(QuorumEvent::Restored { end, image });
-            }
-            QuorumNews::LeadershipGained { epoch, .. } => {
-                tracing::info!(%epoch, "this controller is active");
-                self.events.push(QuorumEvent::LeadershipGained);
-            }
-            QuorumNews::LeadershipLost { epoch } => {
-                tracing::info!(%epoch, "this controller is not active any more");
-                self.events.push(QuorumEvent::LeadershipLost);
-            }
-            QuorumNews::Leader {
-                epoch,
-                leader: Some(leader),
-            } => tracing::info!(%epoch, controller = leader.0, "a controller leads"),
-            QuorumNews::Leader {
-                epoch,
-                leader: None,
-            } => tracing::debug!(%epoch, "no controller leads that this one knows"),
-            QuorumNews::SnapshotNeeded { from, id, size } => self.fetch_snapshot(from, id, size),
-        }
+        let node = self.log.node();
+        self.view.send_modify(|view| *view = node.view_after(view));
+        self.status.send_replace(node.status());
     }
 
     /// Says that changes of metadata wait, when there has been no leader for a while.
@@ -221,40 +149,38 @@ impl RaftQuorum {
         }
     }
 
-    fn fetch_snapshot(&mut self, from: NodeId, id: SnapshotId, size: u64) {
+    fn fetch_snapshot(&self, needed: NeededSnapshot) {
+        let NeededSnapshot { from, id, size } = needed;
         let Some(address) = self.peers.address(from) else {
             return;
         };
         let announced = Announced {
             address,
-            epoch: self.node.epoch(),
+            epoch: self.log.node().epoch(),
             id,
             size,
         };
         self.fetch.start(announced, &self.inbox.arrived);
     }
 
-    /// Begins a snapshot when one is due, on a thread of its own.
-    fn snapshot(&mut self, loader: &Loader) -> Result<(), NodeError> {
-        let now = self.pace.clock.now().wall;
-        if self.is_writing_snapshot || !self.snapshots.is_due(self.node.is_snapshot_due(), now) {
-            return Ok(());
-        }
-        let Some(job) = self.node.begin_snapshot(loader, now)? else {
-            return Ok(());
+    /// Writes a snapshot that is due, on a thread of its own.
+    fn write_snapshot(&mut self) {
+        let Some(job) = self.log.take_due_snapshot() else {
+            return;
         };
         let done = self.inbox.arrived.clone();
         let write = move || {
             // Without a receiver the controller has ended, and needs no snapshot.
             let _ = done.blocking_send(Arrived::SnapshotWritten(job.write()));
         };
-        match Thread::start("metadata-snapshot", write) {
-            Ok(_) => self.is_writing_snapshot = true,
-            Err(error) => {
-                tracing::warn!(%error, "cannot start a thread for a snapshot of the metadata");
-            }
+        if let Err(error) = Thread::start("metadata-snapshot", write) {
+            self.log.on_snapshot_dropped();
+            tracing::warn!(%error, "cannot start a thread for a snapshot of the metadata");
         }
-        Ok(())
+    }
+
+    fn set_time(&mut self) {
+        self.log.set_time(self.pace.clock.now().wall);
     }
 }
 
@@ -269,63 +195,59 @@ impl DrivenQuorum for RaftQuorum {
     }
 
     fn close(self) {
-        if let Err(error) = self.node.close() {
+        if let Err(error) = self.log.close() {
             tracing::warn!(%error, "cannot close the metadata log; the next start recovers it");
         }
     }
 }
 
 impl Quorum for RaftQuorum {
-    type Error = RaftFailure;
+    type Error = ControllerLogError;
 
-    fn is_final(error: &RaftFailure) -> bool {
-        matches!(error, RaftFailure::Node(_))
+    fn is_final(error: &ControllerLogError) -> bool {
+        ControllerLog::<Disk>::is_final(error)
     }
 
     fn next_offset(&self) -> Offset {
-        self.node.next_offset()
+        self.log.next_offset()
     }
 
     fn propose(
         &mut self,
         records: &[MetadataRecord],
         version: MetadataVersion,
-    ) -> Result<(), RaftFailure> {
-        let epoch = self.node.led_epoch().ok_or(NotProposed::NotLeader)?;
-        let now = self.pace.clock.now().wall;
-        self.node.propose(epoch, records, version, now)?;
-        Ok(())
+    ) -> Result<(), ControllerLogError> {
+        self.set_time();
+        self.log.propose(records, version)
     }
 
-    fn events(&mut self) -> Result<Vec<QuorumEvent>, RaftFailure> {
+    fn events(&mut self) -> Result<Vec<QuorumEvent>, ControllerLogError> {
+        self.set_time();
         while let Ok(arrived) = self.received.try_recv() {
             self.arrived.push(arrived);
         }
         for arrived in std::mem::take(&mut self.arrived) {
-            self.on_arrived(arrived)?;
+            self.log.on_arrived(arrived)?;
         }
         let now = self.pace.clock.monotonic();
         if now >= self.next_tick {
-            self.node.on_tick(u64::from(random_number().unsigned_abs()));
+            self.log.on_tick(u64::from(random_number().unsigned_abs()));
             self.next_tick = now.after(self.pace.tick);
-            self.peers.set_voters(&self.node.all_voters());
+            self.peers.set_voters(&self.log.node().all_voters());
             self.warn_without_leader(now);
         }
-        self.perform()?;
-        Ok(std::mem::take(&mut self.events))
+        let events = self.log.events()?;
+        self.perform();
+        Ok(events)
     }
 
-    fn on_applied(&mut self, loader: &Loader) -> Result<(), RaftFailure> {
-        self.snapshot(loader)?;
+    fn on_applied(&mut self, loader: &Loader) -> Result<(), ControllerLogError> {
+        self.log.on_applied(loader)?;
+        self.write_snapshot();
         Ok(())
     }
 
-    /// Those of the cluster if it has none, else what settles the configs that an older leader has left.
     fn first_records(&mut self, image: &MetadataImage) -> Vec<MetadataRecord> {
-        if !image.features.contains_key(versions::FEATURE) {
-            return self.first.clone();
-        }
-        let settled = ottla_configs::settle(image).into_iter();
-        settled.map(MetadataRecord::from).collect()
+        self.log.first_records(image)
     }
 }

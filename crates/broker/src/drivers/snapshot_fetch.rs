@@ -2,24 +2,22 @@
 //!
 //! One at a time, on a thread of its own. If it fails, the leader announces the snapshot again.
 
-use std::io::IoSlice;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use ottla_client::{ClientError, Connection, Options};
+use ottla_log::files::FileError;
 use ottla_log::files::disk::Disk;
-use ottla_log::files::{File, FileError, Files, Open};
 use ottla_protocol::ids::LeaderEpoch;
 use ottla_protocol::messages::ErrorCode;
-use ottla_quorum::SnapshotId;
+use ottla_quorum::{Arrived, BadPiece, SnapshotDownload, SnapshotId};
 use tokio::runtime::Builder;
 use tokio::sync::mpsc;
 
 use super::threads::Thread;
 use crate::cluster::observe::{Identity, fetch_snapshot};
-use crate::cluster::quorum_inbox::Arrived;
 
 /// How long the leader may take for one piece.
 const TIMEOUT: Duration = Duration::from_secs(5);
@@ -33,8 +31,8 @@ enum NotFetched {
     File(#[from] FileError),
     #[error("the leader answered with the error code {0}")]
     Refused(i16),
-    #[error("the leader's pieces do not make the snapshot that it announced")]
-    Pieces,
+    #[error(transparent)]
+    Piece(#[from] BadPiece),
     #[error("cannot start a runtime: {0}")]
     Runtime(std::io::Error),
 }
@@ -62,7 +60,7 @@ pub struct Announced {
 /// One fetch.
 struct Job {
     identity: Identity,
-    path: PathBuf,
+    directory: PathBuf,
     of: Announced,
 }
 
@@ -82,7 +80,7 @@ impl SnapshotFetch {
         }
         let job = Job {
             identity: self.identity.clone(),
-            path: self.directory.join(announced.id.file_name()),
+            directory: self.directory.clone(),
             of: announced,
         };
         let (done, runs) = (done.clone(), Arc::clone(&self.runs));
@@ -106,23 +104,22 @@ impl SnapshotFetch {
 
 impl Job {
     fn run(&self) -> Result<(), NotFetched> {
-        let part = self.path.with_extension("checkpoint.part");
+        let Announced { id, size, .. } = self.of;
+        let mut download = SnapshotDownload::begin(Disk, &self.directory, id, size)?;
         let runtime = Builder::new_current_thread().enable_all().build();
         let fetched = runtime
             .map_err(NotFetched::Runtime)?
-            .block_on(self.fetch(&part));
-        if fetched.is_err() {
-            // A start removes it as well.
-            let _ = Disk.remove(&part);
+            .block_on(self.fetch(&mut download));
+        match fetched {
+            Ok(()) => Ok(download.finish()?),
+            Err(error) => {
+                download.abandon();
+                Err(error)
+            }
         }
-        fetched?;
-        Disk.rename(&part, &self.path)?;
-        let directory = self.path.parent().expect("it is in a directory");
-        Disk.sync_directory(directory)?;
-        Ok(())
     }
 
-    async fn fetch(&self, part: &std::path::Path) -> Result<(), NotFetched> {
+    async fn fetch(&self, download: &mut SnapshotDownload<Disk>) -> Result<(), NotFetched> {
         let options = Options {
             client_id: format!("ottla-controller-{}", self.identity.node),
             connect_timeout: TIMEOUT,
@@ -130,9 +127,7 @@ impl Job {
             ..Options::default()
         };
         let connection = Connection::open(&self.of.address, &options).await?;
-        let file = Disk.open(part, Open::Replace)?;
-        let mut position = 0;
-        while position < self.of.size {
+        while let Some(position) = download.wanted() {
             let request = fetch_snapshot(&self.identity, self.of.id, position, self.of.epoch);
             let answer = connection.call(&request).await?;
             let mut topics = answer.topics.into_iter();
@@ -143,16 +138,13 @@ impl Job {
             if piece.error_code != ErrorCode::None.code() {
                 return Err(NotFetched::Refused(piece.error_code));
             }
-            let bytes = &piece.unaligned_records;
-            let is_next = u64::try_from(piece.position) == Ok(position)
-                && u64::try_from(piece.size) == Ok(self.of.size);
-            if !is_next || bytes.is_empty() || position + bytes.len() as u64 > self.of.size {
-                return Err(NotFetched::Pieces);
-            }
-            file.write_at(&[IoSlice::new(bytes)], position)?;
-            position += bytes.len() as u64;
+            let (Ok(position), Ok(size)) =
+                (u64::try_from(piece.position), u64::try_from(piece.size))
+            else {
+                return Err(BadPiece::Other.into());
+            };
+            download.on_piece(position, size, &piece.unaligned_records)?;
         }
-        file.sync_data()?;
         Ok(())
     }
 }

@@ -3,6 +3,7 @@
 //! The bytes are as untrusted as those of a client. While the thread is behind, nothing more is read.
 
 use bytes::{Bytes, BytesMut};
+use ottla_quorum::Arrived;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::sync::watch;
@@ -10,7 +11,7 @@ use tokio::sync::watch;
 use super::connection::Closed;
 use crate::broker::Broker;
 use crate::cluster::quorum_frames::{self, BadPeerFrame, Frame};
-use crate::cluster::quorum_inbox::{Arrived, QuorumInbox};
+use crate::cluster::quorum_inbox::QuorumInbox;
 use crate::drivers::stopping::stopped;
 
 /// Serves a connection whose first frame is `first`, and on which `rest` has arrived after it.

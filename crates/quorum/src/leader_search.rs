@@ -46,8 +46,10 @@ impl LeaderSearch {
 
     /// Whom to ask next.
     pub fn address(&self) -> &str {
-        let server = || self.bootstrap[self.turn % self.bootstrap.len()].as_str();
-        self.leader_address().unwrap_or_else(server)
+        let server = || self.bootstrap.get(self.turn % self.bootstrap.len());
+        self.leader_address()
+            .or_else(|| server().map(String::as_str))
+            .expect("some controller is known")
     }
 
     /// Where the leader is reached, if an answer has told.
