@@ -135,6 +135,24 @@ impl LossEntry {
         }
     }
 
+    /// Whether this entry tells all that `other` does: a removal is told again if its node ended before it was done.
+    fn covers(&self, other: &Self) -> bool {
+        let whose = |entry: &Self| {
+            let of = (entry.topic_id, entry.partition, entry.new_epoch);
+            (of, entry.node, entry.new_leader, entry.what)
+        };
+        let is_removal = matches!(
+            self.what,
+            LossKind::RemovedDiverged | LossKind::RemovedBehindEnd
+        );
+        let begins = matches!((self.from, other.from), (Some(mine), Some(its)) if mine <= its);
+        is_removal
+            && whose(self) == whose(other)
+            && begins
+            && self.to >= other.to
+            && self.end >= other.end
+    }
+
     fn parse(line: &str) -> Option<Self> {
         let (crc, fields) = line.split_once(' ')?;
         if u32::from_str_radix(crc, 16).ok()? != crc_fast::crc32_iscsi(fields.as_bytes()) {
@@ -266,10 +284,13 @@ impl<F: Files> LossLedger<F> {
         })
     }
 
-    /// Adds an entry, durably.
+    /// Adds an entry, durably, unless an entry covers it.
     pub fn append(&mut self, entry: &LossEntry) -> Result<(), LedgerError> {
         if self.has_failed {
             return Err(LedgerError::Failed);
+        }
+        if self.entries()?.iter().any(|known| known.covers(entry)) {
+            return Ok(());
         }
         let fields = entry.to_string();
         let crc = crc_fast::crc32_iscsi(fields.as_bytes());

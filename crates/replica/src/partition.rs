@@ -26,7 +26,7 @@ use ottla_protocol::time::{MonotonicTime, Now, Timestamp};
 pub use ottla_replication::Role;
 
 pub(crate) use self::following::Next;
-pub use self::following::{Fetched, FollowFailure, Followed, LeaderAnswer, NextFetch};
+pub use self::following::{Fetched, FollowFailure, LeaderAnswer, NextFetch, RecordLoss};
 pub use self::leading::{FollowerPlan, FollowerRead};
 use self::state::{State, Surroundings, offsets_of};
 use crate::Host;

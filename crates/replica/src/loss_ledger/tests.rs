@@ -22,7 +22,7 @@ fn entry(number: i64) -> LossEntry {
         old_leader: (number % 2 == 1).then_some(NodeId(1)),
         new_leader: NodeId(2),
         old_epoch: (number % 2 == 1).then_some(LeaderEpoch(5)),
-        new_epoch: LeaderEpoch(6),
+        new_epoch: LeaderEpoch(i32::try_from(number).unwrap()),
         what: LossKind::ALL[usize::try_from(number % kinds).unwrap()],
     }
 }
@@ -121,4 +121,50 @@ fn a_failed_sync_is_never_tried_again() {
     ));
     assert!(matches!(ledger.append(&entry(2)), Err(LedgerError::Failed)));
     assert_eq!(ledger.entries().unwrap()[0], entry(0));
+}
+
+#[test]
+fn a_removal_that_is_told_again_is_not_added_again() {
+    let (disk, _) = disk();
+    let mut ledger = opened(&disk);
+    let removal = LossEntry {
+        from: Some(Offset(10)),
+        to: Some(Offset(20)),
+        end: Some(Offset(25)),
+        what: LossKind::RemovedDiverged,
+        ..entry(0)
+    };
+    // After a restart the node knows an older high watermark, and a part of the records may be gone.
+    let again = LossEntry {
+        at: Timestamp(9),
+        to: Some(Offset(15)),
+        end: Some(Offset(22)),
+        ..removal.clone()
+    };
+    let others = [
+        LossEntry {
+            from: Some(Offset(9)),
+            ..again.clone()
+        },
+        LossEntry {
+            end: Some(Offset(26)),
+            ..again.clone()
+        },
+        LossEntry {
+            new_epoch: LeaderEpoch(7),
+            ..again.clone()
+        },
+        LossEntry {
+            partition: PartitionIndex(5),
+            ..again.clone()
+        },
+    ];
+    ledger.append(&removal).unwrap();
+    ledger.append(&again).unwrap();
+    assert_eq!(read(&disk), std::slice::from_ref(&removal));
+    for other in &others {
+        ledger.append(other).unwrap();
+    }
+    let all: Vec<_> = std::iter::once(removal).chain(others).collect();
+    assert_eq!(read(&disk), all);
 }

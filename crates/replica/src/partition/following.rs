@@ -3,7 +3,7 @@
 //! - an answer counts only in the leader epoch in which it was asked for, and while the log has the end and the last epoch
 //!   for which it was asked: an answer that comes twice must not truncate what was fetched since;
 //! - batches of a later epoch are not appended: the leader of that epoch is asked first where the logs diverge;
-//! - records below the high watermark are removed only with a [`Loss`] that says so;
+//! - records below the high watermark are removed only after a [`Loss`] that says so has been recorded;
 //! - after a truncation nothing is appended before the checkpoints that lie beyond the new end are written.
 
 use std::sync::Arc;
@@ -62,21 +62,9 @@ pub enum LeaderAnswer<'a> {
     Failed(ErrorCode),
 }
 
-/// What an answer has changed.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-#[must_use = "a loss must be recorded"]
-pub struct Followed {
-    /// The bytes of the appended batches.
-    pub bytes: u64,
-    pub loss: Option<Loss>,
-}
-
-/// The same, as the state knows it.
-#[derive(Debug, Clone, Copy, Default)]
-struct Taken {
-    bytes: u64,
-    lost: Option<Lost>,
-}
+/// Takes a [`Loss`] before its records are removed. If the node ends in between, the same loss is recorded again when the
+/// records are removed after all.
+pub type RecordLoss<'a> = &'a mut dyn FnMut(&Loss);
 
 /// What a [`Loss`] has beside the name of its partition.
 #[derive(Debug, Clone, Copy)]
@@ -154,16 +142,19 @@ impl<F: Files, H: Host> Partition<F, H> {
         }
     }
 
-    /// The leader has answered `fetch`, which [`Node::next_fetch`](crate::Node::next_fetch) has returned. Blocks on the
-    /// disk if the log must be truncated.
+    /// The leader has answered `fetch`, which [`Node::next_fetch`](crate::Node::next_fetch) has returned. Returns the bytes
+    /// of the appended batches. Blocks on the disk if the log must be truncated.
     pub fn on_fetched(
         self: &Arc<Self>,
         fetch: &FollowerFetch,
         answer: &LeaderAnswer<'_>,
         now: Now,
-    ) -> Result<Followed, FollowFailure> {
+        record: RecordLoss<'_>,
+    ) -> Result<u64, FollowFailure> {
+        let mut record = |lost| record(&self.loss(lost));
         let (outcome, woken, flush) = self.surrounded(now.monotonic, |state, around| {
-            let (outcome, woken) = state.on_fetched(fetch, answer, (around, now.wall));
+            let at = (around, now.wall);
+            let (outcome, woken) = state.on_fetched(fetch, answer, at, &mut record);
             if matches!(
                 answer,
                 LeaderAnswer::Diverging(_) | LeaderAnswer::Offsets(_)
@@ -183,14 +174,11 @@ impl<F: Files, H: Host> Partition<F, H> {
             self.directory
                 .ask_for_flush(self, end, urgency, now.monotonic);
         }
-        let taken = outcome?;
-        if taken.bytes > 0 {
-            self.directory.reserve.appended(taken.bytes);
+        let bytes = outcome?;
+        if bytes > 0 {
+            self.directory.reserve.appended(bytes);
         }
-        Ok(Followed {
-            bytes: taken.bytes,
-            loss: taken.lost.map(|lost| self.loss(lost)),
-        })
+        Ok(bytes)
     }
 
     fn loss(&self, lost: Lost) -> Loss {
@@ -217,36 +205,51 @@ impl<F: Files, H: Host> State<F, H> {
         fetch: &FollowerFetch,
         answer: &LeaderAnswer<'_>,
         at: At<'_>,
-    ) -> (Result<Taken, FollowFailure>, Woken<H>) {
+        record: &mut dyn FnMut(Lost),
+    ) -> (Result<u64, FollowFailure>, Woken<H>) {
         let (Some(following), Some(log)) = (&mut self.following, &mut self.log) else {
-            return (Ok(Taken::default()), Woken::nobody());
+            return (Ok(0), Woken::nobody());
         };
         let is_of_this_epoch =
             following.leader_epoch == fetch.leader_epoch || is_planted(Bug::EarlierAnswerTaken);
         let is_of_this_end =
             log.log_end_offset() == fetch.offset && log.latest_epoch() == fetch.last_fetched_epoch;
         if !is_of_this_epoch || !is_of_this_end {
-            return (Ok(Taken::default()), Woken::nobody());
+            return (Ok(0), Woken::nobody());
         }
         let high_watermark = log.high_watermark();
         let (around, now) = at;
-        let taken = take(log, following, answer, (fetch, now));
-        let end = log.log_end_offset();
-        let reason = match answer {
-            LeaderAnswer::Offsets(_) => LossReason::LeaderEndsBefore,
-            _ => LossReason::Diverged,
+        let whose = (following.leader, following.leader_epoch);
+        let is_recovering = self.role.recovering;
+        // What the log loses when it ends at `from`, if that is more than it may lose in silence.
+        let lost_from = |from: Offset| {
+            let is_shorter = from < high_watermark || (is_recovering && from < fetch.offset);
+            is_shorter.then_some(Lost {
+                from,
+                to: high_watermark.max(from),
+                end: fetch.offset,
+                removed_epoch: fetch.last_fetched_epoch,
+                leader: whose.0,
+                leader_epoch: whose.1,
+                reason: match answer {
+                    LeaderAnswer::Offsets(_) => LossReason::LeaderEndsBefore,
+                    _ => LossReason::Diverged,
+                },
+            })
         };
-        let is_shorter = end < high_watermark || (self.role.recovering && end < fetch.offset);
-        let lost = is_shorter.then_some(Lost {
-            from: end,
-            to: high_watermark.max(end),
-            end: fetch.offset,
-            removed_epoch: fetch.last_fetched_epoch,
-            leader: following.leader,
-            leader_epoch: following.leader_epoch,
-            reason,
-        });
-        let taken = taken.map(|bytes| Taken { bytes, lost });
+        let cut = cut(log, answer);
+        let expected = cut.and_then(lost_from);
+        if let Some(lost) = expected {
+            record(lost);
+        }
+        let taken = take(log, following, answer, (fetch, cut, now));
+        // A batch that holds the offset is removed as a whole.
+        let end = log.log_end_offset();
+        if let Some(lost) = lost_from(end)
+            && expected.is_none_or(|expected| end < expected.from)
+        {
+            record(lost);
+        }
         if let Err(failure) = &taken {
             if failure.is_offline() {
                 following.on_failure();
@@ -280,20 +283,9 @@ impl<F: Files, H: Host> State<F, H> {
     }
 }
 
-/// Changes the log as the leader has answered; returns the bytes of the appended batches.
-fn take<F: Files>(
-    log: &mut PartitionLog<F>,
-    following: &mut Following,
-    answer: &LeaderAnswer<'_>,
-    (fetch, now): (&FollowerFetch, Timestamp),
-) -> Result<u64, FollowFailure> {
+/// Where the log must be cut off, as the leader has answered.
+fn cut<F: Files>(log: &PartitionLog<F>, answer: &LeaderAnswer<'_>) -> Option<Offset> {
     match answer {
-        LeaderAnswer::Records(fetched) => {
-            let bytes = append(log, fetched, fetch.leader_epoch, now)?;
-            follow_offsets(log, fetched)?;
-            following.on_progress();
-            Ok(bytes)
-        }
         LeaderAnswer::Diverging(diverging) => {
             let own = log.end_of_epoch(diverging.epoch);
             let own = own.map(|own| EpochEnd {
@@ -301,22 +293,45 @@ fn take<F: Files>(
                 end: own.end,
             });
             let (start, high_watermark) = (log.log_start_offset(), log.high_watermark());
-            let to = truncation(*diverging, own, start, high_watermark).to;
-            truncate(log, following, to, now)
+            Some(truncation(*diverging, own, start, high_watermark).to)
         }
         LeaderAnswer::Offsets(leader) => match leader.reset(log.log_end_offset()) {
-            Reset::TruncateTo(end) => truncate(log, following, end, now),
+            Reset::TruncateTo(end) => Some(end),
+            Reset::RestartAt(_) | Reset::Keep => None,
+        },
+        LeaderAnswer::Records(_) | LeaderAnswer::Failed(_) => None,
+    }
+}
+
+/// Changes the log as the leader has answered; returns the bytes of the appended batches.
+fn take<F: Files>(
+    log: &mut PartitionLog<F>,
+    following: &mut Following,
+    answer: &LeaderAnswer<'_>,
+    (fetch, cut, now): (&FollowerFetch, Option<Offset>, Timestamp),
+) -> Result<u64, FollowFailure> {
+    if let Some(to) = cut {
+        return truncate(log, following, to, now);
+    }
+    match answer {
+        LeaderAnswer::Records(fetched) => {
+            let bytes = append(log, fetched, fetch.leader_epoch, now)?;
+            follow_offsets(log, fetched)?;
+            following.on_progress();
+            Ok(bytes)
+        }
+        LeaderAnswer::Offsets(leader) => match leader.reset(log.log_end_offset()) {
             Reset::RestartAt(start) => {
                 log.truncate_fully(start, now)?;
                 following.on_progress();
                 Ok(0)
             }
-            Reset::Keep => {
+            Reset::Keep | Reset::TruncateTo(_) => {
                 following.on_progress();
                 Ok(0)
             }
         },
-        LeaderAnswer::Failed(_) => Ok(0),
+        LeaderAnswer::Diverging(_) | LeaderAnswer::Failed(_) => Ok(0),
     }
 }
 

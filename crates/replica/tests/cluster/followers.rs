@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver, Sender};
 use std::time::Duration;
 
+use ottla_log::files::simulated::Simulated;
 use ottla_log::{Bound, FirstBatch};
 use ottla_metadata::{BrokerRegistration, MetadataImage, Partition as Metadata};
 use ottla_protocol::ids::{LeaderEpoch, NodeId, Offset};
@@ -21,6 +22,7 @@ type Told = (usize, Result<(), Unavailable>);
 /// Three nodes; the first leads.
 pub(super) struct Stage {
     machines: Vec<Machine>,
+    disks: Vec<Simulated>,
     pub(super) metadata: Metadata,
     brokers: Vec<BrokerRegistration>,
     durability: Durability,
@@ -39,11 +41,12 @@ impl Stage {
         let metadata = new_partition();
         let brokers: Vec<_> = NODES.iter().map(|id| broker(*id, 7)).collect();
         let image = image(&metadata, &brokers, durability);
-        let machines = NODES
-            .iter()
-            .map(|id| Machine::start(*id, &new_disk(), &image, now));
+        let disks = NODES.map(|_| new_disk());
+        let machines = NODES.iter().zip(&disks);
+        let machines = machines.map(|(id, disk)| Machine::start(*id, disk, &image, now));
         Self {
             machines: machines.collect(),
+            disks: disks.to_vec(),
             metadata,
             brokers,
             durability,
@@ -131,8 +134,17 @@ impl Stage {
 
     fn take(&mut self, follower: i32, next: &NextFetch, answer: &LeaderAnswer<'_>) -> Option<Loss> {
         let now = self.now;
-        let partition = self.node(follower).partition();
-        partition.on_fetched(&next.fetch, answer, now).unwrap().loss
+        let place = NODES.iter().position(|id| id.0 == follower).unwrap();
+        let disk = &self.disks[place];
+        let partition = self.machines[place].partition();
+        let (changes, mut lost) = (disk.changes(), None);
+        let mut record = |loss: &Loss| {
+            assert_eq!(disk.changes(), changes, "it is told before records go");
+            assert_eq!(lost.replace(loss.clone()), None, "it is told once");
+        };
+        let taken = partition.on_fetched(&next.fetch, answer, now, &mut record);
+        taken.unwrap();
+        lost
     }
 
     /// A fetch with its answer; returns what is lost by it, and the leader's change of the ISR.

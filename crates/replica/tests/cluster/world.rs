@@ -14,7 +14,7 @@ use ottla_protocol::ids::{NodeId, Offset};
 use ottla_protocol::messages::ErrorCode;
 use ottla_protocol::time::{MonotonicTime, Now, Timestamp};
 use ottla_replica::partition::{FollowerRead, NextFetch};
-use ottla_replica::{Durability, Unavailable, checkpoints};
+use ottla_replica::{Durability, Loss, Unavailable, checkpoints};
 use ottla_replication::{Answer as IsrAnswer, IsrChange, Replica};
 
 use super::checks::Checks;
@@ -290,8 +290,9 @@ impl World {
             }
             place.fetching = None;
             let failed = Answer::Failed(ErrorCode::NetworkException);
-            let fetched = partition.on_fetched(&given_up.fetch, &failed.as_answer(), now);
-            assert_eq!(fetched.unwrap().loss, None);
+            let fetched =
+                partition.on_fetched(&given_up.fetch, &failed.as_answer(), now, &mut clean);
+            assert_eq!(fetched.unwrap(), 0);
         }
         let Some(next) = machine.node.next_fetch(&partition, now) else {
             return;
@@ -327,16 +328,13 @@ impl World {
             return;
         };
         let partition = machine.partition();
-        let fetched = partition.on_fetched(&next.fetch, &answer.as_answer(), now);
+        let fetched = partition.on_fetched(&next.fetch, &answer.as_answer(), now, &mut clean);
         let offsets = partition.offsets().unwrap();
         let shown = answer.shown();
         self.note(&format!(
             "{} gets {shown}: {fetched:?} {offsets:?}",
             NODES[at]
         ));
-        if let Ok(followed) = fetched {
-            assert_eq!(followed.loss, None, "all elections are clean");
-        }
         self.check(at);
     }
 
@@ -563,4 +561,8 @@ impl World {
 
 fn place_of(node: NodeId) -> usize {
     NODES.iter().position(|id| *id == node).unwrap()
+}
+
+fn clean(loss: &Loss) {
+    panic!("all elections are clean, but {loss:?}");
 }

@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use ottla_protocol::messages::ErrorCode;
-use ottla_replica::partition::{Fetched, Followed, LeaderAnswer};
+use ottla_replica::Loss;
+use ottla_replica::partition::{Fetched, LeaderAnswer};
 use ottla_replication::{FollowerFetch, Replica};
 
 use crate::between::{Between, Content, FollowerAnswer, ReplicaFetch};
@@ -88,7 +89,7 @@ impl Replicating {
         };
         if let Some(asked) = self.asked.remove(&place) {
             let lost = LeaderAnswer::Failed(ErrorCode::RequestTimedOut);
-            let told = partition.on_fetched(&asked.fetch, &lost, outside.now());
+            let told = partition.on_fetched(&asked.fetch, &lost, outside.now(), &mut |_| ());
             let _ = told.map_err(Failed::Following)?;
         }
         if partition.role().is_leader() {
@@ -127,32 +128,41 @@ impl Replicating {
         Ok(())
     }
 
-    /// A leader has answered.
+    /// A leader has answered the request of this number.
     pub fn on_answer(
         &mut self,
-        number: u64,
-        answer: &FollowerAnswer,
+        (number, answer): (u64, &FollowerAnswer),
         replicas: &Replicas,
         outside: &mut Outside,
-    ) -> Result<Followed, Failed> {
+    ) -> Result<(), Failed> {
         let mut asked = self.asked.iter();
         let Some(place) = asked
             .find(|(_, asked)| asked.number == number)
             .map(|(at, _)| *at)
         else {
-            return Ok(Followed::default());
+            return Ok(());
         };
         let Some(asked) = self.asked.remove(&place) else {
-            return Ok(Followed::default());
+            return Ok(());
         };
         let Found::Here(partition) = replicas.by_id(place.0, place.1) else {
-            return Ok(Followed::default());
+            return Ok(());
         };
         let delay = outside.between(100, 2_000);
         self.fetch_after(place, delay, outside);
-        let followed = partition.on_fetched(&asked.fetch, &as_answer(answer), outside.now());
-        followed.map_err(Failed::Following)
+        let answer = as_answer(answer);
+        let now = outside.now();
+        let taken = partition.on_fetched(&asked.fetch, &answer, now, &mut check_loss);
+        taken.map(drop).map_err(Failed::Following)
     }
+}
+
+/// After an election of the last leader, what was never committed is told too.
+fn check_loss(loss: &Loss) {
+    assert_eq!(
+        loss.from, loss.to,
+        "check: nothing below a high watermark is removed, but {loss:?}"
+    );
 }
 
 fn as_answer(answer: &FollowerAnswer) -> LeaderAnswer<'_> {

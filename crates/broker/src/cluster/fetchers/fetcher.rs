@@ -363,18 +363,11 @@ impl Fetcher {
     /// Hands an answer to its partition, and reports what it must not hide.
     fn take(&self, partition: &Arc<Partition>, fetch: &FollowerFetch, answer: &LeaderAnswer<'_>) {
         let now = self.clock.now();
-        let work = || partition.on_fetched(fetch, answer, now);
-        match self.replicas.disk_work().run(work) {
-            Ok(followed) => {
-                if let Some(loss) = &followed.loss {
-                    let record = || self.replicas.losses().removed(loss);
-                    self.replicas.disk_work().run(record);
-                }
-            }
-            Err(error) => {
-                let (topic, partition) = (&*partition.topic, partition.index.0);
-                tracing::warn!(topic, partition, %error, "cannot replicate a partition; trying again");
-            }
+        let losses = self.replicas.losses();
+        let work = || partition.on_fetched(fetch, answer, now, &mut |loss| losses.removed(loss));
+        if let Err(error) = self.replicas.disk_work().run(work) {
+            let (topic, partition) = (&*partition.topic, partition.index.0);
+            tracing::warn!(topic, partition, %error, "cannot replicate a partition; trying again");
         }
     }
 }
