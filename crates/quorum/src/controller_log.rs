@@ -1,8 +1,8 @@
 //! The metadata log over Raft as a controller follows and writes it: [`RaftNode`] behind the interface [`Quorum`].
 //!
 //! Synchronous. The owner passes in what has arrived and the ticks of its clock, gives the controller its turns, and
-//! performs what [`ControllerLog::take_outgoing`] returns. It writes snapshots, and fetches those of the leader. The broker's
-//! thread and the simulation own one each.
+//! performs what [`ControllerLog::take_outgoing`] returns. It writes snapshots, and fetches those of the leader. The
+//! broker's thread and the simulation own one each.
 
 use bytes::Bytes;
 use ottla_controller::{Quorum, QuorumEvent};

@@ -242,7 +242,10 @@ impl<F: Files, H: Host> State<F, H> {
         if let Some(lost) = expected {
             record(lost);
         }
-        let taken = take(log, following, answer, (fetch, cut, now));
+        let taken = match cut {
+            Some(to) => truncate(log, following, to, now),
+            None => take(log, following, answer, (fetch.leader_epoch, now)),
+        };
         // A batch that holds the offset is removed as a whole.
         let end = log.log_end_offset();
         if let Some(lost) = lost_from(end)
@@ -303,19 +306,16 @@ fn cut<F: Files>(log: &PartitionLog<F>, answer: &LeaderAnswer<'_>) -> Option<Off
     }
 }
 
-/// Changes the log as the leader has answered; returns the bytes of the appended batches.
+/// Changes the log, which is not cut off, as the leader has answered; returns the bytes of the appended batches.
 fn take<F: Files>(
     log: &mut PartitionLog<F>,
     following: &mut Following,
     answer: &LeaderAnswer<'_>,
-    (fetch, cut, now): (&FollowerFetch, Option<Offset>, Timestamp),
+    (leader_epoch, now): (LeaderEpoch, Timestamp),
 ) -> Result<u64, FollowFailure> {
-    if let Some(to) = cut {
-        return truncate(log, following, to, now);
-    }
     match answer {
         LeaderAnswer::Records(fetched) => {
-            let bytes = append(log, fetched, fetch.leader_epoch, now)?;
+            let bytes = append(log, fetched, leader_epoch, now)?;
             follow_offsets(log, fetched)?;
             following.on_progress();
             Ok(bytes)
