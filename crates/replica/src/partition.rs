@@ -309,9 +309,9 @@ impl<F: Files, H: Host> Partition<F, H> {
         })
     }
 
-    /// Wakes `reader` at the next change.
-    pub fn watch(&self, reader: &Arc<Reader<H::Consumer>>) {
-        self.lock().add_reader(reader);
+    /// Wakes `reader` at the next change, which it finds under `place`.
+    pub fn watch(&self, reader: &Arc<Reader<H::Consumer>>, place: usize) {
+        self.lock().add_reader(reader, place);
     }
 
     /// Asks for a flush, if records above the high watermark could be read after it.
@@ -341,7 +341,7 @@ impl<F: Files, H: Host> Partition<F, H> {
             return Ok(true);
         }
         log.directory().ensure_online()?;
-        state.add_reader(reader);
+        state.add_reader(reader, 0);
         Ok(false)
     }
 

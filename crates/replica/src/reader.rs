@@ -1,17 +1,22 @@
-//! A consumer that waits at the end of partitions, and the number of bytes that it still needs.
+//! A consumer or follower that waits at the end of partitions: which of them have changed, and the number of bytes that it
+//! still needs.
 //!
-//! Each append subtracts its bytes. When none are needed any more, the append asks for a flush, after which the
-//! consumer can be answered. A byte may be counted twice while the consumer reads its partitions, but none is missed: a
-//! flush may come early, never too late.
+//! It watches each partition under a place, a number of its own choice. It looks again only at the places that have
+//! changed, so that a change of one partition costs the same however many it watches. Each append subtracts its bytes. When
+//! none are needed any more, the append asks for a flush, after which the consumer can be answered. A byte may be counted
+//! twice while the consumer reads its partitions, but none is missed: a flush may come early, never too late.
 
-use std::sync::Arc;
+use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// A consumer that waits for records in one or more partitions. `C` is the handle that wakes it.
 #[derive(Debug)]
 pub struct Reader<C> {
     consumer: C,
     lacking: AtomicI64,
+    /// At most one entry for each partition that it watches.
+    changed: Mutex<BTreeSet<usize>>,
 }
 
 impl<C> Reader<C> {
@@ -20,6 +25,7 @@ impl<C> Reader<C> {
         Arc::new(Self {
             consumer,
             lacking: AtomicI64::new(i64::MAX),
+            changed: Mutex::default(),
         })
     }
 
@@ -27,7 +33,7 @@ impl<C> Reader<C> {
         &self.consumer
     }
 
-    /// Sets the number of bytes that it needs. Call this before it reads its partitions.
+    /// Sets the number of bytes that it needs. Call this before [`Reader::take_changed`].
     pub fn lacks(&self, bytes: usize) {
         let bytes = i64::try_from(bytes).unwrap_or(i64::MAX);
         self.lacking.store(bytes, Ordering::SeqCst);
@@ -37,5 +43,24 @@ impl<C> Reader<C> {
     pub fn gets(&self, bytes: u64) -> bool {
         let bytes = i64::try_from(bytes).unwrap_or(i64::MAX);
         self.lacking.fetch_sub(bytes, Ordering::SeqCst) <= bytes
+    }
+
+    /// The partition at `place` has changed.
+    pub(crate) fn note(&self, place: usize) {
+        self.places().insert(place);
+    }
+
+    /// Takes the places that have changed. It must watch them again before it reads them.
+    pub fn take_changed(&self) -> BTreeSet<usize> {
+        std::mem::take(&mut self.places())
+    }
+
+    /// The places that have changed since they were taken.
+    pub fn changed(&self) -> BTreeSet<usize> {
+        self.places().clone()
+    }
+
+    fn places(&self) -> MutexGuard<'_, BTreeSet<usize>> {
+        self.changed.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

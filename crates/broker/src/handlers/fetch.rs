@@ -4,21 +4,21 @@
 //! - 12: flexible; the epoch of the last record. 13: topics by id. 15: replica state. 16: node endpoints.
 //! - 17: replica directories. 18: the reader's high watermark.
 //!
-//! Reads are planned first, without reading, until there are enough bytes or the time is up. Then the bytes are read,
-//! outside of every lock. Partitions are read in the order of the request. The first one with records returns at
+//! Reads are planned first, without reading, until there are enough bytes or the time is up (`planning`). Then the bytes
+//! are read, outside of every lock. Partitions are read in the order of the request. The first one with records returns at
 //! least one whole batch, whatever the limits. When answers hold as many log files open as they may, further
 //! partitions return nothing, as when the byte limit is reached.
 
 pub mod parts;
+mod planning;
 mod target;
 
-use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use ottla_log::files::disk::Disk;
-use ottla_log::{Bound, FirstBatch, ReadPlan, StorageError};
+use ottla_log::{Bound, ReadPlan, StorageError};
 use ottla_protocol::ids::NodeId;
 use ottla_protocol::messages::fetch_response::{
     AbortedTransaction, EpochEndOffset, FetchableTopicResponse, PartitionData,
@@ -26,7 +26,8 @@ use ottla_protocol::messages::fetch_response::{
 use ottla_protocol::messages::{ErrorCode, FetchRequestData, FetchResponseData};
 use ottla_replication::Replica;
 
-use self::target::{Pages, Target};
+use self::planning::{Plan, plan_enough};
+use self::target::Target;
 use crate::broker::Broker;
 use crate::cluster::flushed_offset;
 use crate::cluster::isr_changes::IsrChanges;
@@ -37,8 +38,7 @@ use crate::fetch_sessions::{
 };
 use crate::process::clock::Clock;
 use crate::process::held_files::{HeldFile, HeldFiles};
-use crate::replicas::ends;
-use crate::replicas::partition::{Planned, Reader, Unavailable, reader};
+use crate::replicas::partition::{Planned, Unavailable};
 use crate::reply::Part;
 
 /// From this version on topics are named by id.
@@ -49,9 +49,6 @@ const FIRST_WITH_REPLICA_STATE: i16 = 15;
 const LAST_WITHOUT_STORAGE_ERROR: i16 = 5;
 /// Fewer bytes of records are read into memory; more are sent from their file by the kernel.
 const SMALLEST_SENT_FROM_FILE: usize = 64 << 10;
-/// How often what is missing is loaded before a plan waits for the disk after all: a search in an index takes a few
-/// pages, and memory may be so short that they are gone again.
-const MOST_LOADS: usize = 8;
 /// The replica id of a consumer.
 const CONSUMER: i32 = -1;
 
@@ -75,11 +72,11 @@ pub async fn handle(
             return (refused, Vec::new());
         }
     };
-    let mut targets: Vec<Target> = wishes
+    let targets: Vec<Target> = wishes
         .into_iter()
         .map(|(key, wish)| Target::find(broker, key, wish))
         .collect();
-    let plans = plan_enough(&mut targets, &limits).await;
+    let plans = plan_enough(&targets, &limits).await;
     let mut answered = Vec::with_capacity(targets.len());
     for (target, plan) in targets.into_iter().zip(plans) {
         answered.push(answer(broker, target, plan, version).await);
@@ -188,199 +185,6 @@ impl Limits {
             cold_reads: Arc::clone(&broker.cold_reads),
             clock: broker.clock,
         }
-    }
-
-    fn waits(&self) -> Waits {
-        if self.max_wait.is_zero() || self.min_bytes == 0 {
-            Waits::ForFlush
-        } else {
-            Waits::ForBytes
-        }
-    }
-}
-
-/// What a request waits for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Waits {
-    /// Until there are enough bytes.
-    ForBytes,
-    /// Its time is up, or it asks for what there is: only until that is flushed, if nothing else can be read.
-    ForFlush,
-}
-
-/// A planned read, and the file that it holds open, if it reads anything.
-type Plan = (Planned, Option<HeldFile>);
-type Plans = Vec<Result<Plan, ErrorCode>>;
-
-/// Plans until there are enough bytes, an error or a divergence, or the time is up.
-///
-/// Records that are appended and not flushed yet count as well: they are flushed for the reader that would be answered with
-/// them, so that no answer is empty only because a flush is missing.
-async fn plan_enough(targets: &mut [Target], limits: &Limits) -> Plans {
-    let plans = plan_all(targets, limits).await;
-    if Look::at(&plans).suffices(limits, limits.waits()) {
-        flush_tails(targets, &plans, limits);
-        return plans;
-    }
-    // A reader that waits holds no files.
-    drop(plans);
-    wait_for_enough(targets, limits).await
-}
-
-async fn wait_for_enough(targets: &[Target], limits: &Limits) -> Plans {
-    let mut waits = limits.waits();
-    let time = match waits {
-        Waits::ForBytes => limits.max_wait,
-        Waits::ForFlush => ends::LEAST_PATIENCE,
-    };
-    let mut timer = pin!(tokio::time::sleep(time));
-    let reader = reader();
-    loop {
-        reader.lacks(limits.min_bytes);
-        // The reader watches before it plans, so that it misses no append in between.
-        for target in targets {
-            target.watch(&reader, limits);
-        }
-        let plans = plan_all(targets, limits).await;
-        let look = Look::at(&plans);
-        if look.suffices(limits, waits) {
-            flush_tails(targets, &plans, limits);
-            return plans;
-        }
-        drop(plans);
-        flush_if_enough(targets, limits, &look, &reader, waits);
-        tokio::select! {
-            biased;
-            () = reader.consumer().notified() => {}
-            () = &mut timer => {
-                if waits == Waits::ForFlush {
-                    return plan_all(targets, limits).await;
-                }
-                waits = Waits::ForFlush;
-                let late = timer.deadline() + ends::LEAST_PATIENCE;
-                timer.as_mut().reset(late);
-            }
-        }
-    }
-}
-
-/// Asks for a flush of the records that the reader waits for, if they are enough together with those that it may read.
-///
-/// Enough records may have been appended since the reader looked; so each partition is looked at again.
-fn flush_if_enough(
-    targets: &[Target],
-    limits: &Limits,
-    look: &Look,
-    reader: &Reader,
-    waits: Waits,
-) {
-    if reader.gets(look.bytes + look.unflushed) || waits == Waits::ForFlush {
-        for partition in targets.iter().flat_map(|target| &target.found) {
-            partition.make_readable(limits.clock.monotonic());
-        }
-    }
-}
-
-/// A partition whose records are not flushed adds nothing to this answer. It is flushed for the next one.
-fn flush_tails(targets: &[Target], plans: &Plans, limits: &Limits) {
-    for (target, plan) in targets.iter().zip(plans) {
-        if let (Ok(partition), Ok((planned, _))) = (&target.found, plan)
-            && planned.unflushed > 0
-            && planned.plan.first_batch_size == 0
-            && planned.plan.missing.is_none()
-        {
-            partition.make_readable(limits.clock.monotonic());
-        }
-    }
-}
-
-/// Plans all. Indexes and heads that are not in the page cache are loaded first, on threads of [`ColdReads`]: neither a
-/// thread of the runtime nor a partition's lock waits for the disk.
-async fn plan_all(targets: &[Target], limits: &Limits) -> Plans {
-    for _ in 0..MOST_LOADS {
-        let plans = plan_by(Pages::Cached, targets, limits);
-        let missing = plans.iter().flatten().filter_map(|(planned, _)| {
-            let missing = planned.plan.missing.as_ref()?;
-            Some((Arc::clone(planned.plan.directory()), missing.clone()))
-        });
-        let missing: Vec<_> = missing.collect();
-        if missing.is_empty() {
-            return plans;
-        }
-        // A waiting request holds no files.
-        drop(plans);
-        for (directory, missing) in missing {
-            let mut loading = limits.cold_reads.load_missing(&directory, missing);
-            // A failure has taken the directory offline, which the next plan reports.
-            let _ = loading.wait().await;
-        }
-    }
-    plan_by(Pages::Awaited, targets, limits)
-}
-
-fn plan_by(pages: Pages, targets: &[Target], limits: &Limits) -> Plans {
-    let mut left = limits.max_bytes;
-    let mut first_batch = FirstBatch::MayExceed;
-    let mut plans = Vec::with_capacity(targets.len());
-    for target in targets {
-        if first_batch == FirstBatch::MustFit && limits.held_files.are_spent() {
-            left = 0;
-        }
-        let plan = target.plan(limits, left, first_batch, pages);
-        plans.push(plan.map(|mut planned| {
-            if first_batch == FirstBatch::MustFit && left == 0 {
-                // It gives nothing to this answer, so nothing is loaded for it.
-                planned.plan.missing = None;
-            }
-            let held = (planned.plan.length > 0).then(|| limits.held_files.hold());
-            if held.is_some() {
-                first_batch = FirstBatch::MustFit;
-                left = left.saturating_sub(planned.plan.length);
-            }
-            (planned, held)
-        }));
-    }
-    plans
-}
-
-/// The bytes that there are for an answer.
-#[derive(Debug, Default)]
-struct Look {
-    bytes: u64,
-    /// Further bytes that could be read after a flush.
-    unflushed: u64,
-    /// Whether to answer at once, however few bytes there are: after an error, or where there is nothing to wait for.
-    is_due: bool,
-}
-
-impl Look {
-    fn at(plans: &Plans) -> Self {
-        let mut look = Self::default();
-        let mut has_something_to_wait_for = false;
-        for plan in plans {
-            match plan {
-                Ok((planned, _)) => {
-                    look.is_due |= planned.diverging.is_some();
-                    look.bytes += planned.plan.length as u64;
-                    look.unflushed += planned.unflushed;
-                }
-                // As in Kafka the answer waits for the other partitions: a client that does not handle the error yet would
-                // ask again without a pause.
-                Err(ErrorCode::UnknownTopicId | ErrorCode::UnknownTopicOrPartition) => continue,
-                Err(_) => look.is_due = true,
-            }
-            has_something_to_wait_for = true;
-        }
-        look.is_due |= !has_something_to_wait_for;
-        look
-    }
-
-    fn suffices(&self, limits: &Limits, waits: Waits) -> bool {
-        self.is_due
-            || match waits {
-                Waits::ForBytes => self.bytes >= limits.min_bytes as u64,
-                Waits::ForFlush => self.bytes > 0 || self.unflushed == 0,
-            }
     }
 }
 
@@ -548,6 +352,3 @@ fn respond(
         .with_responses(topics.into_iter().map(|(_, response)| response).collect());
     (response, all_records)
 }
-
-#[cfg(test)]
-mod tests;

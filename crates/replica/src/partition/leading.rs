@@ -82,9 +82,10 @@ impl<F: Files, H: Host> Partition<F, H> {
         Ok(planned)
     }
 
-    /// Wakes `follower` at the next append, or, while this node follows, at the end of the next flush.
-    pub fn watch_end(&self, follower: &Arc<Reader<H::Consumer>>) {
-        self.lock().add_follower(follower);
+    /// Wakes `follower` at the next append, or, while this node follows, at the end of the next flush. It finds the change
+    /// under `place`.
+    pub fn watch_end(&self, follower: &Arc<Reader<H::Consumer>>, place: usize) {
+        self.lock().add_follower(follower, place);
     }
 
     /// A change of the ISR without the members that have not caught up for `replica.lag.time.max.ms`, if there are any.
@@ -115,7 +116,7 @@ impl<F: Files, H: Host> Partition<F, H> {
         let mut state = self.lock();
         let low_watermark = state.low_watermark(&brokers)?;
         if low_watermark < offset {
-            state.add_reader(reader);
+            state.add_reader(reader, 0);
         }
         Ok(low_watermark)
     }

@@ -44,7 +44,14 @@ pub(super) struct State<F: Files, H: Host> {
     followers: Readers<H>,
 }
 
-type Readers<H> = Vec<Weak<Reader<<H as Host>::Consumer>>>;
+type Readers<H> = Vec<Watch<<H as Host>::Consumer>>;
+
+/// A reader, and the place under which it watches this partition.
+#[derive(Debug)]
+struct Watch<C> {
+    reader: Weak<Reader<C>>,
+    place: usize,
+}
 
 /// What the state needs to know to decide.
 #[derive(Debug, Clone, Copy)]
@@ -83,8 +90,11 @@ impl<H: Host> Woken<H> {
         for producer in self.producers {
             H::answer(producer, self.outcome.clone());
         }
-        for reader in self.readers.iter().filter_map(Weak::upgrade) {
-            H::wake(reader.consumer());
+        for watch in &self.readers {
+            if let Some(reader) = watch.reader.upgrade() {
+                reader.note(watch.place);
+                H::wake(reader.consumer());
+            }
         }
     }
 }
@@ -328,9 +338,13 @@ impl<F: Files, H: Host> State<F, H> {
     /// would cost a flush at each append.
     fn reader_is_satisfied_by(&mut self, bytes: u64) -> bool {
         let mut is_satisfied = false;
-        self.readers.retain(|reader| {
-            let reader = reader.upgrade();
-            is_satisfied |= reader.as_ref().is_some_and(|reader| reader.gets(bytes));
+        self.readers.retain(|watch| {
+            let reader = watch.reader.upgrade();
+            is_satisfied |= reader.as_ref().is_some_and(|reader| {
+                // Before the bytes are subtracted: a reader that sets what it lacks in between looks at this partition.
+                reader.note(watch.place);
+                reader.gets(bytes)
+            });
             reader.is_some()
         });
         is_satisfied
@@ -468,27 +482,28 @@ impl<F: Files, H: Host> State<F, H> {
         }
     }
 
-    pub(super) fn add_reader(&mut self, reader: &Arc<Reader<H::Consumer>>) {
-        add(&mut self.readers, reader);
+    pub(super) fn add_reader(&mut self, reader: &Arc<Reader<H::Consumer>>, place: usize) {
+        add(&mut self.readers, reader, place);
     }
 
     /// Adds a follower that waits for records.
-    pub(super) fn add_follower(&mut self, follower: &Arc<Reader<H::Consumer>>) {
-        add(&mut self.followers, follower);
+    pub(super) fn add_follower(&mut self, follower: &Arc<Reader<H::Consumer>>, place: usize) {
+        add(&mut self.followers, follower, place);
     }
 }
 
 /// Adds a reader, unless it is there already: a reader that another partition woke returns to all its partitions.
 /// Entries of readers that have given up are removed when the list doubles.
-fn add<C>(readers: &mut Vec<Weak<Reader<C>>>, reader: &Arc<Reader<C>>) {
+fn add<C>(readers: &mut Vec<Watch<C>>, reader: &Arc<Reader<C>>, place: usize) {
     let reader = Arc::downgrade(reader);
-    if readers.iter().any(|known| known.ptr_eq(&reader)) {
+    let is_known = |known: &Watch<C>| known.place == place && known.reader.ptr_eq(&reader);
+    if readers.iter().any(is_known) {
         return;
     }
     if readers.len() == readers.capacity() {
-        readers.retain(|reader| reader.strong_count() > 0);
+        readers.retain(|watch| watch.reader.strong_count() > 0);
     }
-    readers.push(reader);
+    readers.push(Watch { reader, place });
 }
 
 pub(super) fn offsets_of<F: Files>(log: &PartitionLog<F>) -> Offsets {
@@ -538,14 +553,14 @@ mod tests {
     fn an_append_is_flushed_for_a_reader_that_lacks_no_more_bytes() {
         let (mut state, reader) = (state(), Reader::new(()));
         assert!(!state.reader_is_satisfied_by(1), "nobody reads");
-        state.add_reader(&reader);
+        state.add_reader(&reader, 0);
         assert!(!state.reader_is_satisfied_by(1), "it lacks nothing yet");
         reader.lacks(100);
         assert!(!state.reader_is_satisfied_by(60));
         assert!(state.reader_is_satisfied_by(40));
         let patient = Reader::new(());
         patient.lacks(100);
-        state.add_reader(&patient);
+        state.add_reader(&patient, 0);
         assert!(state.reader_is_satisfied_by(99), "one has enough");
         assert!(patient.gets(1), "and the other has been given as much");
     }
@@ -554,7 +569,7 @@ mod tests {
     fn no_append_is_flushed_for_readers_that_have_gone() {
         let (mut state, reader) = (state(), Reader::new(()));
         reader.lacks(1);
-        state.add_reader(&reader);
+        state.add_reader(&reader, 0);
         drop(reader);
         assert!(!state.reader_is_satisfied_by(1));
         assert_eq!(state.readers.len(), 0);

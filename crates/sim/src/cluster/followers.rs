@@ -72,7 +72,7 @@ impl Followers {
             self.count += 1;
             let waker = Waker::Follower(self.count);
             let reader = Reader::new((self.mailbox.clone(), waker));
-            partition.watch_end(&reader);
+            partition.watch_end(&reader, 0);
             let waiting = Waiting {
                 asking,
                 fetch,

@@ -116,7 +116,7 @@ impl DataRequests {
             Err(code) => return Some(Err(code)),
         };
         reader.lacks(1);
-        partition.watch(reader);
+        partition.watch(reader, 0);
         match read(&partition, fetch, outside) {
             Ok((fetched, unflushed)) if fetched.bytes.is_empty() => {
                 if unflushed > 0 {

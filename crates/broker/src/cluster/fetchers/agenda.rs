@@ -11,6 +11,12 @@ use ottla_replica::PartitionId;
 /// Partitions that follow one leader, with the leader epoch of each.
 pub type Partitions = BTreeMap<PartitionId, LeaderEpoch>;
 
+/// Whether `now` has a partition that is not in `known`, or that has a new leader epoch.
+pub fn is_extended(known: &Arc<Partitions>, now: &Arc<Partitions>) -> bool {
+    let is_news = |(id, epoch)| known.get(id) != Some(epoch);
+    !Arc::ptr_eq(known, now) && now.iter().any(is_news)
+}
+
 /// The partitions of one fetcher.
 #[derive(Debug, Default)]
 pub struct Agenda {
@@ -21,15 +27,6 @@ pub struct Agenda {
 }
 
 impl Agenda {
-    /// Whether `partitions` has one that is new, or that has a new leader epoch.
-    pub fn is_extended_by(&self, partitions: &Arc<Partitions>) -> bool {
-        if Arc::ptr_eq(&self.partitions, partitions) {
-            return false;
-        }
-        let mut all = partitions.iter();
-        all.any(|(id, epoch)| self.partitions.get(id) != Some(epoch))
-    }
-
     /// Takes over the partitions to fetch; returns those that are not among them any more.
     pub fn assign(&mut self, partitions: &Arc<Partitions>) -> Vec<PartitionId> {
         if Arc::ptr_eq(&self.partitions, partitions) {
@@ -89,7 +86,7 @@ impl Agenda {
 
 #[cfg(test)]
 mod tests {
-    use super::{Agenda, Partitions};
+    use super::{Agenda, Partitions, is_extended};
     use ottla_protocol::ids::{LeaderEpoch, PartitionIndex, Uuid};
     use ottla_protocol::time::MonotonicTime;
     use ottla_replica::PartitionId;
@@ -122,10 +119,11 @@ mod tests {
     #[test]
     fn only_partitions_that_are_new_or_have_a_new_epoch_are_due() {
         let mut agenda = Agenda::default();
-        agenda.assign(&partitions(&[(1, 1), (2, 1)]));
+        let first = partitions(&[(1, 1), (2, 1)]);
+        agenda.assign(&first);
         assert_eq!(taken(&mut agenda, 0), [1, 2]);
         let later = partitions(&[(2, 2), (3, 1)]);
-        assert!(agenda.is_extended_by(&later));
+        assert!(is_extended(&first, &later));
         assert_eq!(
             agenda.assign(&later),
             [id(1)],
@@ -134,7 +132,7 @@ mod tests {
         assert_eq!(taken(&mut agenda, 0), [2, 3]);
         let fewer = partitions(&[(3, 1)]);
         assert!(
-            !agenda.is_extended_by(&fewer),
+            !is_extended(&later, &fewer),
             "no fetch must be given up for it"
         );
         assert!(taken(&mut agenda, 0).is_empty());

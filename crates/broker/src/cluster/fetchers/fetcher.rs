@@ -5,7 +5,7 @@
 //! flush that ends is told over a second connection, because the leader acknowledges no record before it hears of it.
 //! A waiting fetch is given up when there are further partitions to fetch.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,7 +21,7 @@ use ottla_replication::follower::EpochEnd;
 use ottla_replication::{FollowerFetch, LeaderOffsets, Replica};
 use tokio::sync::watch;
 
-use super::agenda::{Agenda, Partitions};
+use super::agenda::{self, Agenda, Partitions};
 use super::requests::{self, EARLIEST, LATEST, list_offsets, offset_of};
 use super::session::Session;
 use crate::config::ReplicationConfig;
@@ -274,42 +274,56 @@ impl Fetcher {
         connection: &Connection,
         request: &requests::FetchAsFollower,
     ) -> Result<FetchResponseData, ClientError> {
-        let unflushed = self.session.unflushed();
-        let mut untold: BTreeMap<PartitionId, Asking> = unflushed
-            .filter_map(|(id, fetch)| match self.replicas.by_id(id.0, id.1) {
-                Found::Here(partition) => Some((id, (partition, fetch))),
-                _ => None,
-            })
-            .collect();
+        let mut untold = self.untold();
+        let mut due: BTreeSet<usize> = untold.keys().copied().collect();
         let mut answer = pin!(connection.call(request));
         let flushed = reader();
         loop {
-            for (partition, _) in untold.values() {
-                partition.watch_end(&flushed);
+            for place in &due {
+                if let Some((partition, _)) = untold.get(place) {
+                    partition.watch_end(&flushed, *place);
+                }
             }
-            self.tell(&mut untold).await?;
+            self.tell(&mut untold, &due).await?;
             tokio::select! {
                 answered = &mut answer => return answered,
                 () = flushed.consumer().notified(), if !untold.is_empty() => {}
             }
+            due = flushed.take_changed();
         }
     }
 
-    /// Tells how far partitions have flushed since they fetched. Those that have flushed all are removed.
+    /// The partitions whose leader does not know yet that all their records are flushed, each under a number.
+    fn untold(&self) -> BTreeMap<usize, Asking> {
+        let unflushed = self.session.unflushed();
+        let here = unflushed.filter_map(|(id, fetch)| match self.replicas.by_id(id.0, id.1) {
+            Found::Here(partition) => Some((partition, fetch)),
+            _ => None,
+        });
+        here.enumerate().collect()
+    }
+
+    /// Tells how far the partitions `due` have flushed since they fetched. Those that have flushed all are removed.
     async fn tell(
         &mut self,
-        untold: &mut BTreeMap<PartitionId, Asking>,
+        untold: &mut BTreeMap<usize, Asking>,
+        due: &BTreeSet<usize>,
     ) -> Result<(), ClientError> {
         let mut news = BTreeMap::new();
-        for (id, (partition, fetch)) in untold.iter_mut() {
+        for place in due {
+            let Some((partition, fetch)) = untold.get_mut(place) else {
+                continue;
+            };
             let flushed = partition.with_log(|log| log.flushed_offset());
             let flushed = flushed.map(|flushed| flushed.min(fetch.offset));
             if flushed > fetch.flushed {
                 fetch.flushed = flushed;
-                news.insert(*id, *fetch);
+                news.insert(partition.id(), *fetch);
+            }
+            if fetch.flushed >= Some(fetch.offset) {
+                untold.remove(place);
             }
         }
-        untold.retain(|_, (_, fetch)| fetch.flushed < Some(fetch.offset));
         if news.is_empty() {
             return Ok(());
         }
@@ -377,13 +391,11 @@ async fn extended(
     assigned: &mut watch::Receiver<Arc<Partitions>>,
     known: &Arc<Partitions>,
 ) -> bool {
-    let mut agenda = Agenda::default();
-    agenda.assign(known);
     loop {
         if assigned.changed().await.is_err() {
             return false;
         }
-        if agenda.is_extended_by(&assigned.borrow_and_update()) {
+        if agenda::is_extended(known, &assigned.borrow_and_update()) {
             return true;
         }
     }

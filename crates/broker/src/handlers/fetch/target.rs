@@ -98,11 +98,11 @@ impl Target {
         }
     }
 
-    /// Wakes `reader` when there is more to read.
-    pub(super) fn watch(&self, reader: &Arc<Reader>, limits: &Limits) {
+    /// Wakes `reader` when there is more to read, which it finds under `place`.
+    pub(super) fn watch(&self, reader: &Arc<Reader>, place: usize, limits: &Limits) {
         match &self.found {
-            Ok(partition) if limits.follower.is_some() => partition.watch_end(reader),
-            Ok(partition) => partition.watch(reader),
+            Ok(partition) if limits.follower.is_some() => partition.watch_end(reader, place),
+            Ok(partition) => partition.watch(reader, place),
             Err(_) => {}
         }
     }

@@ -1,5 +1,6 @@
 //! What a fetch plans to read, and which flush it asks for.
 
+use std::collections::BTreeSet;
 use std::future::poll_fn;
 use std::path::Path;
 use std::pin::pin;
@@ -16,7 +17,7 @@ use ottla_protocol::messages::ErrorCode;
 use ottla_protocol::messages::metadata::{PartitionRecord, TopicRecord};
 use ottla_protocol::records::{BatchBuilder, BatchOptions, split_batches};
 
-use super::{Limits, Look, Target, flush_if_enough, plan_all, plan_enough, reader};
+use super::{Limits, Outcome, Planning, Target, Waits, plan_enough, reader};
 use crate::config::BrokerConfig;
 use crate::drivers::Drivers;
 use crate::drivers::cold_reads::ColdReads;
@@ -35,6 +36,16 @@ fn partition(directory: &Path) -> (Arc<Drivers>, Arc<Partition>) {
 
 /// The same with these replicas, all in sync; this node leads.
 fn partition_of(directory: &Path, replicas: Vec<i32>) -> (Arc<Drivers>, Arc<Partition>) {
+    let (drivers, mut all) = partitions_of(directory, replicas, 1);
+    (drivers, all.remove(0))
+}
+
+/// So many of them.
+fn partitions_of(
+    directory: &Path,
+    replicas: Vec<i32>,
+    count: i32,
+) -> (Arc<Drivers>, Vec<Arc<Partition>>) {
     let mut config = BrokerConfig::embedded(directory.to_path_buf(), 0);
     config.storage.flush_max_delay = Duration::from_hours(1000);
     let mut delta = MetadataDelta::new(MetadataImage::default());
@@ -45,25 +56,29 @@ fn partition_of(directory: &Path, replicas: Vec<i32>) -> (Arc<Drivers>, Arc<Part
         ..TopicRecord::default()
     };
     delta.replay(&topic.into());
-    let record = PartitionRecord {
-        partition_id: 0,
-        leader_epoch: 0,
-        topic_id,
-        isr: replicas.clone(),
-        replicas,
-        leader: 1,
-        ..PartitionRecord::default()
-    };
-    delta.replay(&record.into());
+    for index in 0..count {
+        let record = PartitionRecord {
+            partition_id: index,
+            leader_epoch: 0,
+            topic_id,
+            isr: replicas.clone(),
+            replicas: replicas.clone(),
+            leader: 1,
+            ..PartitionRecord::default()
+        };
+        delta.replay(&record.into());
+    }
     let clock = Clock::start();
     let replicas = Replicas::new(&config, 10, clock);
     let drivers = Drivers::new(Arc::clone(&replicas));
     let image = delta.finish().0;
     drivers.load(&image, Intervals::default()).unwrap();
-    match replicas.by_name("t", PartitionIndex(0)) {
-        Found::Here(partition) => (drivers, partition),
+    let find = |index| match replicas.by_name("t", PartitionIndex(index)) {
+        Found::Here(partition) => partition,
         found => panic!("{found:?}: the partition is here"),
-    }
+    };
+    let all = (0..count).map(find).collect();
+    (drivers, all)
 }
 
 /// Appends a record that nobody needs on stable storage; its bytes.
@@ -101,7 +116,7 @@ async fn reaches(partition: &Arc<Partition>, end: Offset) {
 fn target(partition: &Arc<Partition>) -> Target {
     let key = FetchKey {
         topic: FetchTopicKey::Name("t".to_owned().into()),
-        partition: 0,
+        partition: partition.index.0,
     };
     let wish = FetchWish {
         offset: 0,
@@ -129,6 +144,12 @@ fn limits(min_bytes: usize) -> Limits {
     }
 }
 
+async fn plan_all(targets: &[Target], limits: &Limits) -> Vec<Outcome> {
+    let mut planning = Planning::new(targets, limits);
+    planning.plan_all().await;
+    planning.finish()
+}
+
 /// The fetch of node 2 from `offset`, up to which it has flushed its log.
 fn of_follower(partition: &Arc<Partition>, offset: i64) -> (Target, Limits) {
     let mut target = target(partition);
@@ -151,8 +172,8 @@ async fn a_follower_that_waits_gets_a_record_before_it_is_flushed() {
     let directory = tempfile::tempdir().unwrap();
     let (_drivers, partition) = partition_of(directory.path(), vec![1, 2]);
     let (target, limits) = of_follower(&partition, 0);
-    let mut targets = [target];
-    let mut reading = pin!(plan_enough(&mut targets, &limits));
+    let targets = [target];
+    let mut reading = pin!(plan_enough(&targets, &limits));
     let is_waiting = poll_fn(|context| Poll::Ready(reading.as_mut().poll(context).is_pending()));
     assert!(is_waiting.await);
     let size = append(&partition);
@@ -224,12 +245,12 @@ async fn what_is_appended_behind_the_look_of_a_reader_is_flushed_for_it() {
     let (targets, limits) = ([target(&partition)], limits(2 * size));
 
     let reader = reader();
-    reader.lacks(limits.min_bytes);
-    partition.watch(&reader);
-    let look = Look::at(&plan_all(&targets, &limits).await);
+    let mut planning = Planning::new(&targets, &limits);
+    planning.plan_watched([0].into(), &reader).await;
+    let look = planning.look();
     assert_eq!((look.bytes, look.unflushed), (size as u64, 0));
     append(&partition);
-    flush_if_enough(&targets, &limits, &look, &reader, limits.waits());
+    planning.flush_if_enough(&reader, Waits::of(&limits));
     reaches(&partition, Offset(2)).await;
 }
 
@@ -246,10 +267,10 @@ async fn a_reader_that_waits_for_the_disk_holds_neither_a_thread_nor_the_lock() 
 
     let path = partition.directory().log.path().to_path_buf();
     let cold_reads = ColdReads::new([(path.clone(), Arc::default())]);
-    let (mut targets, mut limits) = ([target(&partition)], limits(size));
+    let (targets, mut limits) = ([target(&partition)], limits(size));
     limits.cold_reads = Arc::new(cold_reads);
     let threads = limits.cold_reads.take_all_threads(&path).await;
-    let mut reading = pin!(plan_enough(&mut targets, &limits));
+    let mut reading = pin!(plan_enough(&targets, &limits));
     let is_waiting = poll_fn(|context| Poll::Ready(reading.as_mut().poll(context).is_pending()));
     assert!(is_waiting.await);
     append(&partition);
@@ -266,14 +287,109 @@ async fn a_reader_that_waits_holds_no_file() {
     let (_replicas, partition) = partition(directory.path());
     let size = append(&partition);
     flush(&partition, Offset(1)).await;
-    let (mut targets, limits) = ([target(&partition)], limits(2 * size));
+    let (targets, limits) = ([target(&partition)], limits(2 * size));
     let held_files = Arc::clone(&limits.held_files);
 
     let plans = plan_all(&targets, &limits).await;
     assert!(held_files.are_spent(), "a plan holds the only file");
     drop(plans);
-    let mut reading = pin!(plan_enough(&mut targets, &limits));
+    let mut reading = pin!(plan_enough(&targets, &limits));
     let is_waiting = poll_fn(|context| Poll::Ready(reading.as_mut().poll(context).is_pending()));
     assert!(is_waiting.await);
     assert!(!held_files.are_spent());
+}
+
+/// Waits as a request does, until a partition has changed; returns the places that were planned then.
+async fn planned_after(
+    targets: &[Target],
+    limits: &Limits,
+    change: impl FnOnce(),
+) -> (Vec<usize>, Vec<u64>) {
+    let reader = reader();
+    let mut planning = Planning::new(targets, limits);
+    planning
+        .plan_watched((0..targets.len()).collect(), &reader)
+        .await;
+    assert_eq!(planning.latest.len(), targets.len());
+    let due = planning.drop_reads().into_iter().collect();
+    change();
+    tokio::time::timeout(Duration::from_mins(1), reader.consumer().notified())
+        .await
+        .expect("a change wakes it");
+    planning.plan_watched(due, &reader).await;
+    let bytes = planning
+        .latest_plans()
+        .map(|planned| planned.plan.length as u64);
+    (planning.latest.clone(), bytes.collect())
+}
+
+#[tokio::test]
+async fn a_follower_that_waits_looks_only_at_partitions_that_have_changed() {
+    let directory = tempfile::tempdir().unwrap();
+    let (_drivers, all) = partitions_of(directory.path(), vec![1, 2], 5);
+    let (_, limits) = of_follower(&all[0], 0);
+    let targets: Vec<Target> = all.iter().map(|one| of_follower(one, 0).0).collect();
+    let mut size = 0;
+    let planned = planned_after(&targets, &limits, || size = append(&all[3])).await;
+    assert_eq!(planned, (vec![3], vec![size as u64]));
+}
+
+#[tokio::test]
+async fn a_consumer_that_waits_also_looks_again_at_what_it_may_read_already() {
+    let directory = tempfile::tempdir().unwrap();
+    let (_drivers, all) = partitions_of(directory.path(), vec![1], 4);
+    let size = append(&all[2]);
+    flush(&all[2], Offset(1)).await;
+    let targets: Vec<Target> = all.iter().map(target).collect();
+    let change = || {
+        append(&all[1]);
+        all[1].make_readable(Clock::start().monotonic());
+    };
+    let mut limits = limits(2 * size);
+    limits.held_files = HeldFiles::new(2);
+    let planned = planned_after(&targets, &limits, change).await;
+    assert_eq!(planned, (vec![1, 2], vec![size as u64; 2]));
+}
+
+#[tokio::test]
+async fn records_that_nothing_has_flushed_yet_count_when_something_else_wakes_the_consumer() {
+    let directory = tempfile::tempdir().unwrap();
+    let (_drivers, all) = partitions_of(directory.path(), vec![1], 3);
+    let targets: Vec<Target> = all.iter().map(target).collect();
+    let (limits, reader) = (limits(usize::MAX), reader());
+    let mut planning = Planning::new(&targets, &limits);
+    planning.plan_watched([0, 1, 2].into(), &reader).await;
+    let size = append(&all[1]);
+    planning.plan_watched(BTreeSet::new(), &reader).await;
+    assert_eq!(planning.latest, [1]);
+    assert_eq!(planning.look().unflushed, size as u64);
+}
+
+#[tokio::test]
+async fn an_answer_after_a_wait_tells_the_high_watermark_of_now() {
+    let directory = tempfile::tempdir().unwrap();
+    let (_drivers, all) = partitions_of(directory.path(), vec![1, 2], 2);
+    append(&all[0]);
+    all[0].make_readable(Clock::start().monotonic());
+    let targets: Vec<Target> = all
+        .iter()
+        .zip([1, 0])
+        .map(|(one, offset)| {
+            let mut target = of_follower(one, offset).0;
+            target.wish.flushed = Some(Offset(0));
+            target
+        })
+        .collect();
+    let (_, limits) = of_follower(&all[0], 0);
+    let mut reading = pin!(plan_enough(&targets, &limits));
+    let is_waiting = poll_fn(|context| Poll::Ready(reading.as_mut().poll(context).is_pending()));
+    assert!(is_waiting.await);
+    let (told, _) = of_follower(&all[0], 1);
+    plan_all(&[told], &limits).await;
+    reaches(&all[0], Offset(1)).await;
+    append(&all[1]);
+    let plans = tokio::time::timeout(Duration::from_mins(1), reading).await;
+    let plans = plans.expect("an append wakes it");
+    let told = plans[0].as_ref().unwrap().0.offsets;
+    assert_eq!(told.high_watermark, Offset(1));
 }

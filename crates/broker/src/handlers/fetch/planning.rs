@@ -1,0 +1,332 @@
+//! Plans the reads of a request until there are enough bytes, or the time is up.
+//!
+//! All partitions are planned at first, and once more when the request begins to wait. From then on only those that have
+//! changed are planned again, so that an append to one partition costs the same however many a session has. Invariants:
+//!
+//! - a request that waits holds no files: a plan that reads something is dropped, and made anew after each change;
+//! - a plan that a waiting request keeps reads nothing, and no flush alone would change that.
+
+use std::collections::BTreeSet;
+use std::pin::pin;
+use std::sync::Arc;
+
+use ottla_log::files::Files;
+use ottla_log::files::disk::Disk;
+use ottla_log::{FirstBatch, LogDirectory, Missing};
+use ottla_protocol::messages::ErrorCode;
+
+use super::Limits;
+use super::target::{Pages, Target};
+use crate::process::held_files::HeldFile;
+use crate::replicas::ends;
+use crate::replicas::partition::{Planned, Reader, reader};
+
+/// How often what is missing is loaded before a plan waits for the disk after all: a search in an index takes a few
+/// pages, and memory may be so short that they are gone again.
+const MOST_LOADS: usize = 8;
+
+/// A planned read, and the file that it holds open, if it reads anything.
+pub(super) type Plan = (Planned, Option<HeldFile>);
+pub(super) type Outcome = Result<Plan, ErrorCode>;
+
+/// What a request waits for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Waits {
+    /// Until there are enough bytes.
+    ForBytes,
+    /// Its time is up, or it asks for what there is: only until that is flushed, if nothing else can be read.
+    ForFlush,
+}
+
+impl Waits {
+    fn of(limits: &Limits) -> Self {
+        if limits.max_wait.is_zero() || limits.min_bytes == 0 {
+            Self::ForFlush
+        } else {
+            Self::ForBytes
+        }
+    }
+}
+
+/// Plans until there are enough bytes, an error or a divergence, or the time is up.
+///
+/// Records that are appended and not flushed yet count as well: they are flushed for the reader that would be answered with
+/// them, so that no answer is empty only because a flush is missing.
+pub(super) async fn plan_enough(targets: &[Target], limits: &Limits) -> Vec<Outcome> {
+    let mut planning = Planning::new(targets, limits);
+    planning.plan_all().await;
+    if !planning.suffices(Waits::of(limits)) {
+        planning.wait_for_enough().await;
+        planning.renew_offsets();
+    }
+    planning.flush_tails();
+    planning.finish()
+}
+
+/// The plans of one request. A place is the index of a target.
+struct Planning<'a> {
+    targets: &'a [Target],
+    limits: &'a Limits,
+    /// By place; `None` until it is planned, and while a plan that reads something is dropped.
+    plans: Vec<Option<Outcome>>,
+    /// The places that were planned last. Only they may have bytes.
+    latest: Vec<usize>,
+    /// The number of plans that a request can wait for.
+    awaited: usize,
+}
+
+impl<'a> Planning<'a> {
+    fn new(targets: &'a [Target], limits: &'a Limits) -> Self {
+        Self {
+            targets,
+            limits,
+            plans: targets.iter().map(|_| None).collect(),
+            latest: Vec::new(),
+            awaited: 0,
+        }
+    }
+
+    async fn plan_all(&mut self) {
+        self.plan((0..self.targets.len()).collect()).await;
+    }
+
+    /// Plans `places`. Indexes and heads that are not in the page cache are loaded first, on threads of
+    /// [`ColdReads`](crate::drivers::cold_reads::ColdReads): neither a thread of the runtime nor a partition's lock waits
+    /// for the disk.
+    async fn plan(&mut self, places: Vec<usize>) {
+        self.latest = places;
+        for _ in 0..MOST_LOADS {
+            self.plan_by(Pages::Cached);
+            let missing: Vec<_> = self.missing().collect();
+            if missing.is_empty() {
+                return;
+            }
+            // A waiting request holds no files.
+            self.drop_reads();
+            for (directory, missing) in missing {
+                let mut loading = self.limits.cold_reads.load_missing(&directory, missing);
+                // A failure has taken the directory offline, which the next plan reports.
+                let _ = loading.wait().await;
+            }
+        }
+        self.plan_by(Pages::Awaited);
+    }
+
+    fn plan_by(&mut self, pages: Pages) {
+        let limits = self.limits;
+        let mut left = limits.max_bytes;
+        let mut first_batch = FirstBatch::MayExceed;
+        let places = std::mem::take(&mut self.latest);
+        for &place in &places {
+            if first_batch == FirstBatch::MustFit && limits.held_files.are_spent() {
+                left = 0;
+            }
+            let plan = self.targets[place].plan(limits, left, first_batch, pages);
+            let outcome = plan.map(|mut planned| {
+                if first_batch == FirstBatch::MustFit && left == 0 {
+                    // It gives nothing to this answer, so nothing is loaded for it.
+                    planned.plan.missing = None;
+                }
+                let held = (planned.plan.length > 0).then(|| limits.held_files.hold());
+                if held.is_some() {
+                    first_batch = FirstBatch::MustFit;
+                    left = left.saturating_sub(planned.plan.length);
+                }
+                (planned, held)
+            });
+            self.put(place, Some(outcome));
+        }
+        self.latest = places;
+    }
+
+    fn put(&mut self, place: usize, outcome: Option<Outcome>) {
+        let is_awaited = |outcome: &Option<Outcome>| outcome.as_ref().is_some_and(can_wait);
+        self.awaited += usize::from(is_awaited(&outcome));
+        let before = std::mem::replace(&mut self.plans[place], outcome);
+        self.awaited -= usize::from(is_awaited(&before));
+    }
+
+    /// What must be loaded before the latest places can be planned.
+    fn missing(
+        &self,
+    ) -> impl Iterator<Item = (Arc<LogDirectory<Disk>>, Missing<<Disk as Files>::File>)> {
+        self.latest_plans().filter_map(|planned| {
+            let missing = planned.plan.missing.as_ref()?;
+            Some((Arc::clone(planned.plan.directory()), missing.clone()))
+        })
+    }
+
+    fn latest_plans(&self) -> impl Iterator<Item = &Planned> {
+        self.latest_outcomes()
+            .filter_map(|outcome| Some(&outcome.as_ref().ok()?.0))
+    }
+
+    fn latest_outcomes(&self) -> impl Iterator<Item = &Outcome> {
+        let latest = self.latest.iter();
+        latest.filter_map(|place| self.plans[*place].as_ref())
+    }
+
+    /// Drops the plans that read something, or would after a flush; returns their places.
+    fn drop_reads(&mut self) -> Vec<usize> {
+        let latest = self.latest.iter().copied();
+        let reading = latest.filter(|place| !self.plans[*place].as_ref().is_some_and(is_idle));
+        let reading: Vec<usize> = reading.collect();
+        for place in &reading {
+            self.put(*place, None);
+        }
+        reading
+    }
+
+    /// Whether there is enough for an answer.
+    fn suffices(&self, waits: Waits) -> bool {
+        let look = self.look();
+        look.is_due
+            || match waits {
+                Waits::ForBytes => look.bytes >= self.limits.min_bytes as u64,
+                Waits::ForFlush => look.bytes > 0 || look.unflushed == 0,
+            }
+    }
+
+    fn look(&self) -> Look {
+        let mut look = Look {
+            is_due: self.awaited == 0,
+            ..Look::default()
+        };
+        for outcome in self.latest_outcomes() {
+            match outcome {
+                Ok((planned, _)) => {
+                    look.is_due |= planned.diverging.is_some();
+                    look.bytes += planned.plan.length as u64;
+                    look.unflushed += planned.unflushed;
+                }
+                Err(_) => look.is_due |= can_wait(outcome),
+            }
+        }
+        look
+    }
+
+    async fn wait_for_enough(&mut self) {
+        let mut waits = Waits::of(self.limits);
+        let time = match waits {
+            Waits::ForBytes => self.limits.max_wait,
+            Waits::ForFlush => ends::LEAST_PATIENCE,
+        };
+        let mut timer = pin!(tokio::time::sleep(time));
+        let reader = reader();
+        self.drop_reads();
+        let mut due: BTreeSet<usize> = (0..self.targets.len()).collect();
+        loop {
+            self.plan_watched(due, &reader).await;
+            if self.suffices(waits) {
+                return;
+            }
+            self.flush_if_enough(&reader, waits);
+            due = self.drop_reads().into_iter().collect();
+            tokio::select! {
+                biased;
+                () = reader.consumer().notified() => {}
+                () = &mut timer => {
+                    if waits == Waits::ForFlush {
+                        return self.plan_watched(due, &reader).await;
+                    }
+                    waits = Waits::ForFlush;
+                    let late = timer.deadline() + ends::LEAST_PATIENCE;
+                    timer.as_mut().reset(late);
+                }
+            }
+        }
+    }
+
+    /// Plans `due`, and what has changed.
+    async fn plan_watched(&mut self, mut due: BTreeSet<usize>, reader: &Arc<Reader>) {
+        reader.lacks(self.limits.min_bytes);
+        due.append(&mut reader.take_changed());
+        // The reader watches before it plans, so that it misses no append in between.
+        for place in &due {
+            self.targets[*place].watch(reader, *place, self.limits);
+        }
+        self.plan(due.into_iter().collect()).await;
+    }
+
+    /// Asks for a flush of the records that the reader waits for, if they are enough together with those that it may read.
+    ///
+    /// Enough records may have been appended since the reader looked; so the partitions that have changed are flushed too.
+    fn flush_if_enough(&self, reader: &Reader, waits: Waits) {
+        let look = self.look();
+        if !reader.gets(look.bytes + look.unflushed) && waits == Waits::ForBytes {
+            return;
+        }
+        let changed = reader.changed().into_iter();
+        for place in self.latest.iter().copied().chain(changed) {
+            if let Ok(partition) = &self.targets[place].found {
+                partition.make_readable(self.limits.clock.monotonic());
+            }
+        }
+    }
+
+    /// A partition whose records are not flushed adds nothing to this answer. It is flushed for the next one.
+    fn flush_tails(&self) {
+        for place in &self.latest {
+            if let (Ok(partition), Some(Ok((planned, _)))) =
+                (&self.targets[*place].found, &self.plans[*place])
+                && planned.unflushed > 0
+                && planned.plan.first_batch_size == 0
+                && planned.plan.missing.is_none()
+            {
+                partition.make_readable(self.limits.clock.monotonic());
+            }
+        }
+    }
+
+    /// The high watermarks that the answer tells are those of now, also where there was no other reason to plan again.
+    fn renew_offsets(&mut self) {
+        for (target, outcome) in self.targets.iter().zip(&mut self.plans) {
+            if let (Ok(partition), Some(Ok((planned, _)))) = (&target.found, outcome)
+                && let Ok(offsets) = partition.offsets()
+            {
+                planned.offsets = offsets;
+            }
+        }
+    }
+
+    fn finish(self) -> Vec<Outcome> {
+        let plans = self.plans.into_iter();
+        plans
+            .map(|plan| plan.expect("each place is planned before an answer"))
+            .collect()
+    }
+}
+
+/// The bytes that there are for an answer.
+#[derive(Debug, Default)]
+struct Look {
+    bytes: u64,
+    /// Further bytes that could be read after a flush.
+    unflushed: u64,
+    /// Whether to answer at once, however few bytes there are: after an error, or where there is nothing to wait for.
+    is_due: bool,
+}
+
+/// Whether an answer waits for a partition or is due because of it. As in Kafka the answer waits for the other partitions
+/// of one that is unknown: a client that does not handle the error yet would ask again without a pause.
+fn can_wait(outcome: &Outcome) -> bool {
+    !matches!(
+        outcome,
+        Err(ErrorCode::UnknownTopicId | ErrorCode::UnknownTopicOrPartition)
+    )
+}
+
+/// Whether there is nothing to read at all, also after a flush.
+fn is_idle(outcome: &Outcome) -> bool {
+    match outcome {
+        Ok((planned, _)) => {
+            let plan = &planned.plan;
+            let is_empty = plan.length == 0 && plan.first_batch_size == 0;
+            is_empty && plan.file().is_none() && plan.missing.is_none() && planned.unflushed == 0
+        }
+        Err(_) => true,
+    }
+}
+
+#[cfg(test)]
+mod tests;
