@@ -20,6 +20,7 @@ mod mixed;
 mod operations;
 mod package;
 mod port;
+mod scale;
 mod seeds;
 mod sim;
 mod soak;
@@ -85,6 +86,8 @@ enum Command {
     Package,
     /// Cut the power of a disk image under load; everything acknowledged must be there.
     PowerCut(crash::Args),
+    /// Measure a cluster of eight processes with thousands of partitions.
+    Scale(scale::Args),
     /// Simulate a node and its clients with a disk, clock and network that fail, from many seeds.
     Sim(sim::Args),
     /// Restart a broker under a producer and consumers of ottla again and again, and add
@@ -121,6 +124,7 @@ fn main() -> Result<()> {
         Command::Operations => print(&operations::run()?),
         Command::Package => print(&package::run()?),
         Command::PowerCut(args) => print(&crash::power_cut(&args)?),
+        Command::Scale(args) => print(&scale::run(&args)?),
         Command::Sim(args) => print(&sim::run(&args)?),
         Command::Soak(args) => print(&soak::run(&args)?),
         Command::StalledDisk(args) => print(&crash::stalled_disk(&args)?),
