@@ -98,7 +98,9 @@ class Run:
         if not wait_for(lambda: all(cluster.committed(group) == ends for group in GROUPS), PATIENCE, 1):
             behind = {group: cluster.committed(group) for group in GROUPS}
             cluster.faults.append(f"the logs end at {ends}, the groups have committed {behind}")
-        loads.end()
+        for name in loads.stuck():
+            cluster.faults.append(f"the client {name} does not end: a call of it has not returned for {PATIENCE} s")
+        loads.kill()
         ledger = loads.ledger()
         committed = {(group, partition): offset for group in GROUPS for partition, offset in cluster.committed(group).items()}
         findings = judge(ledger, cluster.logs(), {place: offset for place, offset in committed.items() if offset >= 0})

@@ -67,9 +67,14 @@ class Loads:
                 raise Unable(f"the client {name} has ended")
 
     def end(self):
+        stuck = self.stuck()
+        if stuck:
+            raise Unable(f"{stuck} do not end: a call of them has not returned for {PATIENCE} s")
+
+    def stuck(self):
+        """Tells the clients to end; returns those that do not."""
         self.say("end")
-        for process in self.processes.values():
-            process.wait(PATIENCE)
+        return [name for name, process in self.processes.items() if not ends(process)]
 
     def kill(self):
         for process in self.processes.values():
@@ -82,3 +87,11 @@ class Loads:
         for path in self.ledgers.values():
             ledger.add_file(path)
         return ledger
+
+
+def ends(process):
+    try:
+        process.wait(PATIENCE)
+    except subprocess.TimeoutExpired:
+        return False
+    return True
