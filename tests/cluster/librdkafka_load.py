@@ -3,7 +3,9 @@
 usage: librdkafka_load.py BOOTSTRAP TOPIC PARTITIONS LEDGER RATE SEED
 """
 
+import faulthandler
 import random
+import signal
 import sys
 import threading
 import time
@@ -166,4 +168,6 @@ def until(wanted):
 
 
 if __name__ == "__main__":
+    # As Java and Go do.
+    faulthandler.register(signal.SIGQUIT)
     Load(*sys.argv[1:]).run()

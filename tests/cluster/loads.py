@@ -1,6 +1,7 @@
 """The clients under whose load the nodes are judged: each family is one process, with a ledger of its own."""
 
 import shlex
+import signal
 import subprocess
 
 from cluster import PATIENCE, Unable
@@ -8,6 +9,8 @@ from ledger import Ledger
 
 RATE = 120
 """Records per second of each producer."""
+DUMP_SECONDS = 3
+"""In which a client writes where its threads are."""
 
 
 def commands(options):
@@ -72,9 +75,13 @@ class Loads:
             raise Unable(f"{stuck} do not end: a call of them has not returned for {PATIENCE} s")
 
     def stuck(self):
-        """Tells the clients to end; returns those that do not."""
+        """Tells the clients to end; returns those that do not. Where they hang is then in their logs."""
         self.say("end")
-        return [name for name, process in self.processes.items() if not ends(process)]
+        stuck = [name for name, process in self.processes.items() if not ends(process, PATIENCE)]
+        for name in stuck:
+            self.processes[name].send_signal(signal.SIGQUIT)
+            ends(self.processes[name], DUMP_SECONDS)
+        return stuck
 
     def kill(self):
         for process in self.processes.values():
@@ -89,9 +96,9 @@ class Loads:
         return ledger
 
 
-def ends(process):
+def ends(process, seconds):
     try:
-        process.wait(PATIENCE)
+        process.wait(seconds)
     except subprocess.TimeoutExpired:
         return False
     return True
