@@ -217,6 +217,8 @@ pub struct MetadataConfig {
     pub snapshot_interval: Option<Duration>,
     /// `broker.session.timeout.ms`.
     pub broker_session: Duration,
+    /// `ottla.broker.unreachable.fence.enable`.
+    pub fences_unreachable: bool,
 }
 
 /// The elections that the controller makes by itself.
@@ -416,6 +418,7 @@ fn resolve(values: Values, problems: &mut Problems) -> BrokerConfig {
             snapshot_interval: Some(values.duration("metadata.log.max.snapshot.interval.ms"))
                 .filter(|interval| !interval.is_zero()),
             broker_session: values.duration("broker.session.timeout.ms"),
+            fences_unreachable: values.flag("ottla.broker.unreachable.fence.enable"),
         },
         elections: ElectionsConfig {
             preferred_interval: values.flag("auto.leader.rebalance.enable").then(|| {

@@ -29,6 +29,7 @@ pub mod snapshot_fetch;
 pub mod stopping;
 pub mod syncs;
 pub mod threads;
+pub mod unreachable_brokers;
 mod working;
 
 use std::sync::{Arc, OnceLock};

@@ -42,7 +42,7 @@ use crate::coordinators;
 use crate::drivers::disk_work::{LOOK, blocking};
 use crate::drivers::due_elections;
 use crate::drivers::opening::LogsError;
-use crate::drivers::{dead_brokers, fetchers};
+use crate::drivers::{dead_brokers, fetchers, unreachable_brokers};
 use crate::handlers;
 use crate::http;
 use crate::network::Listener;
@@ -112,6 +112,10 @@ pub async fn start(config: BrokerConfig, clock: Clock) -> Result<Running, StartE
     running.tasks.spawn(fencing);
     let looking = dead_brokers::run(Arc::clone(&broker), stopping.clone());
     running.tasks.spawn(looking);
+    if broker.config.quorum.roles != Roles::Broker {
+        let trying = unreachable_brokers::run(Arc::clone(&broker), stopping.clone());
+        running.tasks.spawn(trying);
+    }
     running.tasks.spawn(due_elections::run(
         broker.controller.clone(),
         broker.config.elections,

@@ -6,6 +6,9 @@
 //!
 //! - Only the registered process of a broker extends its session: a heartbeat with another epoch does not count.
 //! - A controller that becomes active gives each unfenced broker a whole session.
+//! - Before the end of a session, lateness alone fences nobody: it takes evidence ([`reach`], or a refused connection).
+
+pub mod reach;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -19,11 +22,15 @@ use crate::request::FenceBroker;
 
 /// `broker.session.timeout.ms` of Kafka.
 pub const DEFAULT_SESSION: Duration = Duration::from_secs(9);
+/// A broker that has been silent for a shorter time is not late.
+const SHORTEST_LATE: Duration = Duration::from_millis(500);
 
 /// The sessions of the brokers.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Heartbeats {
     session: Duration,
+    /// The broker of this process, whose heartbeats say nothing of the network.
+    own: Option<NodeId>,
     brokers: BTreeMap<NodeId, Contact>,
 }
 
@@ -33,6 +40,9 @@ struct Contact {
     /// The epoch of its registration.
     epoch: i64,
     at: MonotonicTime,
+    /// The longest time between two of its heartbeats, of which older ones count less; `None` until this controller has
+    /// heard one.
+    pace: Option<Duration>,
     /// The last metadata offset that it has applied; below all offsets until it has reported one.
     metadata_offset: Offset,
     /// The offset that all active brokers have to apply before it may stop, if it shuts down.
@@ -46,8 +56,16 @@ impl Heartbeats {
         let brokers = unfenced.map(|broker| (broker.id, Contact::new(broker.epoch, now)));
         Self {
             session,
+            own: None,
             brokers: brokers.collect(),
         }
+    }
+
+    /// The broker `own` is in the controller's process.
+    #[must_use]
+    pub fn beside(mut self, own: NodeId) -> Self {
+        self.own = Some(own);
+        self
     }
 
     /// Whether the process that is registered as this broker has a session.
@@ -75,6 +93,12 @@ impl Heartbeats {
         if contact.epoch != epoch {
             *contact = Contact::new(epoch, now);
         }
+        // Until there are several, they say little about the next.
+        let first = self.session / 4;
+        contact.pace = Some(match contact.pace {
+            Some(pace) => now.remaining(contact.at).max(pace * 7 / 8),
+            None => first,
+        });
         contact.at = now;
         contact.metadata_offset = heartbeat.metadata_offset;
         if broker.fenced {
@@ -140,6 +164,33 @@ impl Heartbeats {
         self.end(broker)
     }
 
+    /// The brokers from which a heartbeat should have come by now, or from which none has come since this controller became
+    /// active. That is no reason to fence them, but to look at them.
+    pub fn late(&self, now: MonotonicTime) -> Vec<(NodeId, i64)> {
+        let others = self.brokers.iter().filter(|(id, _)| Some(**id) != self.own);
+        let late = others.filter(|(_, contact)| contact.is_late(now));
+        late.map(|(id, contact)| (*id, contact.epoch)).collect()
+    }
+
+    /// The machine of a broker has not answered since `since`. If the broker is late too, it is fenced, and its session
+    /// ends. Another machine must have been heard meanwhile: if all are silent, it is the network of this one that is gone.
+    pub fn on_unreachable(
+        &mut self,
+        broker: (NodeId, i64),
+        since: MonotonicTime,
+        now: MonotonicTime,
+    ) -> Option<FenceBroker> {
+        let contact = self.brokers.get(&broker.0)?;
+        let mut others = self.brokers.iter();
+        let is_network_there = others.any(|(id, other)| {
+            *id != broker.0 && Some(*id) != self.own && other.pace.is_some() && other.at > since
+        });
+        if !contact.is_late(now) || !is_network_there {
+            return None;
+        }
+        self.end(broker)
+    }
+
     /// A fencing could not be committed: [`Heartbeats::on_tick`] asks for it again, unless the broker beats before.
     pub fn on_not_fenced(&mut self, fence: &FenceBroker, now: MonotonicTime) {
         let since = now.0.saturating_sub(self.session);
@@ -175,9 +226,15 @@ impl Contact {
         Self {
             epoch,
             at,
+            pace: None,
             metadata_offset: Offset(-1),
             shutdown: None,
         }
+    }
+
+    fn is_late(&self, now: MonotonicTime) -> bool {
+        let allowed = self.pace.map(|pace| (pace * 2).max(SHORTEST_LATE));
+        allowed.is_none_or(|allowed| self.at.after(allowed) < now)
     }
 }
 

@@ -34,6 +34,7 @@ mod reassignment;
 pub mod reassignments;
 pub mod refusal;
 pub mod request;
+pub mod running_time;
 pub mod topic_names;
 mod topic_rules;
 pub mod unclean_election;

@@ -24,6 +24,8 @@ pub enum Arrived {
     Message(Bytes),
     /// The process of another controller has ended: its connection was reset, and a new one refused.
     ProcessEnded(NodeId),
+    /// Another controller was silent, and attempts to connect to it are refused or not answered.
+    Unreachable(NodeId),
     /// A snapshot of the leader is in its place.
     SnapshotFetched(SnapshotId),
     /// A snapshot of this controller is written.
@@ -130,6 +132,7 @@ impl<F: Files> ControllerLog<F> {
                 }
             }
             Arrived::ProcessEnded(node) => self.node.on_process_ended(node),
+            Arrived::Unreachable(node) => self.node.on_unreachable(node),
             Arrived::SnapshotFetched(id) => self.node.on_snapshot_fetched(id)?,
             Arrived::SnapshotWritten(written) => {
                 self.is_writing_snapshot = false;

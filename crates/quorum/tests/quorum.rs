@@ -168,3 +168,23 @@ fn a_link_cut_in_one_direction_causes_no_elections() {
         }
     }
 }
+
+/// When the machine of a leader does not answer, nobody waits for the election's timeout, which is up to half a second here.
+#[test]
+fn a_leader_that_has_vanished_is_replaced_soon() {
+    for seed in 0..20 {
+        let mut world = World::new(seed, 3);
+        world.run_for(3 * SECOND);
+        let mut machines = world.machines.iter();
+        let leader = machines.find(|machine| machine.leads.is_some());
+        let leader = leader.expect("a quorum without faults has a leader").index;
+        for other in (0..3).filter(|other| *other != leader) {
+            world.cut.extend([(leader, other), (other, leader)]);
+        }
+        world.run_for(SECOND * 3 / 10);
+        let is_replaced = (0..3)
+            .filter(|other| *other != leader)
+            .any(|other| world.machines[other].leads.is_some());
+        assert!(is_replaced, "seed {seed}");
+    }
+}

@@ -20,6 +20,8 @@ use crate::broker::Broker;
 
 /// The pace while the broker waits for the controller's consent.
 const HURRIED: Duration = Duration::from_millis(50);
+/// Before a broker that was refused registers again.
+const REGISTERS_AGAIN_AFTER: Duration = Duration::from_secs(2);
 /// How long a broker that wants to leave waits for its leaderships to move.
 const LEAVES_WITHIN: Duration = Duration::from_secs(30);
 /// How long it waits for a controller that does not answer.
@@ -178,7 +180,7 @@ impl Lifecycle {
             Err(why) => {
                 let node = self.broker.config.node_id.0;
                 tracing::error!(node, %why, "the broker cannot register again; is node.id used by another process?");
-                sleep(self.broker.config.quorum.heartbeat_interval).await;
+                sleep(REGISTERS_AGAIN_AFTER).await;
             }
         }
     }

@@ -19,6 +19,8 @@ pub struct QuorumInbox {
     pub own: Hello,
     /// What the controller's thread has to look at.
     pub arrived: mpsc::Sender<Arrived>,
+    /// The leader of the quorum, while nothing comes from it.
+    pub silent_leader: watch::Sender<Option<NodeId>>,
     /// Why other controllers and this one do not belong together.
     pub mismatches: watch::Sender<Vec<String>>,
 }
@@ -92,6 +94,7 @@ mod tests {
         let inbox = QuorumInbox {
             own: hello("ours", 1, &[1, 2, 3]),
             arrived: mpsc::channel(1).0,
+            silent_leader: watch::Sender::default(),
             mismatches: watch::Sender::default(),
         };
         assert_eq!(inbox.check(&hello("ours", 2, &[1, 2, 3])), Ok(()));

@@ -57,6 +57,30 @@ impl Knowledge {
             Self::Member(status) => of_status(&status.borrow()),
         }
     }
+
+    /// Waits until another controller is active than the one at `address`, as far as this node hears.
+    async fn moved_from(&self, address: &str) {
+        let is_elsewhere = |active: &ActiveController| match active {
+            ActiveController::Unknown => false,
+            ActiveController::Here => true,
+            ActiveController::At(known) => known != address,
+        };
+        let is_there = match self {
+            Self::Observed(active) => {
+                let mut active = active.clone();
+                active.wait_for(is_elsewhere).await.is_ok()
+            }
+            Self::Member(status) => {
+                let mut status = status.clone();
+                let moved = status.wait_for(|status| is_elsewhere(&of_status(status)));
+                moved.await.is_ok()
+            }
+        };
+        if !is_there {
+            // Nothing is heard any more: the node stops.
+            std::future::pending::<()>().await;
+        }
+    }
 }
 
 fn of_status(status: &QuorumStatus) -> ActiveController {
@@ -103,6 +127,8 @@ enum Failed {
     NotController,
     #[error("no active controller is known")]
     Unknown,
+    #[error("another controller is active now")]
+    Moved,
     /// The caller's next attempt does not come here.
     #[error("the active controller is in this process now")]
     Here,
@@ -197,11 +223,20 @@ impl RemoteController {
         // A call that is given up leaves no connection behind, on which its answer would come.
         let known = line.take();
         let known = known.filter(|known| known.address() == address && !known.is_broken());
-        let connection = match known {
-            Some(known) => known,
-            None => Connection::open(&address, &self.options).await?,
+        let calling = async {
+            let connection = match known {
+                Some(known) => known,
+                None => Connection::open(&address, &self.options).await?,
+            };
+            let response = connection.call_within(request, FORWARDED_FOR).await?;
+            Ok::<_, Failed>((connection, response))
         };
-        let response = connection.call_within(request, FORWARDED_FOR).await?;
+        // A machine that has vanished never answers.
+        let (connection, response) = tokio::select! {
+            biased;
+            called = calling => called?,
+            () = self.knowledge.moved_from(&address) => return Err(Failed::Moved),
+        };
         if R::error(&response) == ErrorCode::NotController {
             return Err(Failed::NotController);
         }

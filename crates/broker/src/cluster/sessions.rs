@@ -2,33 +2,51 @@
 //!
 //! They are soft state: [`Sessions::begin`] when this controller becomes active, [`Sessions::end`] when it no longer is. A
 //! heartbeat counts from its arrival until its answer: a broker that waits for an answer is not silent, so that a slow disk
-//! of the controller fences nobody. The broker of this process is as the others.
+//! of the controller fences nobody. The broker of this process is as the others. Time in which this process did not run does
+//! not count ([`RunningTime`]).
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use ottla_controller::heartbeats::Heartbeats;
+use ottla_controller::heartbeats::reach::{Answer, Reach};
 use ottla_controller::request::FenceBroker;
+use ottla_controller::running_time::RunningTime;
 use ottla_controller::{ControllerReply, ControllerRequest};
 use ottla_metadata::MetadataImage;
 use ottla_protocol::ids::NodeId;
 use ottla_protocol::time::MonotonicTime;
 use tokio::sync::{Notify, watch};
+use tokio::time::sleep;
 
 use crate::broker::Broker;
 use crate::drivers::stopping::stopped;
 use crate::process::clock::Clock;
 
 /// Between two looks at the sessions, at most; and before a fencing that failed is tried again.
-const LOOK: Duration = Duration::from_millis(500);
+const LOOK: Duration = Duration::from_millis(200);
+
+/// How long sessions last.
+#[derive(Debug, Clone, Copy)]
+pub struct Settings {
+    /// The node of this process.
+    pub own: NodeId,
+    /// `broker.session.timeout.ms`.
+    pub timeout: Duration,
+    /// `ottla.broker.unreachable.fence.enable`.
+    pub fences_unreachable: bool,
+}
 
 /// The sessions; none while another controller is active.
 #[derive(Debug)]
 pub struct Sessions {
-    timeout: Duration,
+    settings: Settings,
     clock: Clock,
+    time: Mutex<RunningTime>,
     heartbeats: Mutex<Option<Heartbeats>>,
+    /// Which brokers answer attempts to connect; kept while another controller is active.
+    reach: Mutex<Reach>,
     /// The brokers, with their epochs, whose heartbeats are not answered yet.
     waiting: Mutex<Vec<(NodeId, i64)>>,
     /// Brokers whose connection has ended or that have none to this controller yet, until their next heartbeat.
@@ -38,12 +56,13 @@ pub struct Sessions {
 }
 
 impl Sessions {
-    /// `timeout` is `broker.session.timeout.ms`.
-    pub fn new(timeout: Duration, clock: Clock) -> Self {
+    pub fn new(settings: Settings, clock: Clock) -> Self {
         Self {
-            timeout,
+            settings,
             clock,
+            time: Mutex::default(),
             heartbeats: Mutex::default(),
+            reach: Mutex::default(),
             waiting: Mutex::default(),
             disconnected: Mutex::default(),
             suspects: Mutex::default(),
@@ -55,11 +74,16 @@ impl Sessions {
         lock(&self.heartbeats)
     }
 
+    /// The time that counts for sessions.
+    pub fn now(&self) -> MonotonicTime {
+        lock(&self.time).at(self.clock.monotonic())
+    }
+
     /// This controller becomes active: each unfenced broker of `image` gets a whole session, and counts as disconnected. So
     /// a broker that died together with the last controller need not wait for the end of that session.
     pub fn begin(&self, image: &MetadataImage) {
-        let now = self.clock.monotonic();
-        *self.lock() = Some(Heartbeats::new(image, self.timeout, now));
+        let heartbeats = Heartbeats::new(image, self.settings.timeout, self.now());
+        *self.lock() = Some(heartbeats.beside(self.settings.own));
         lock(&self.disconnected).extend(image.brokers.keys());
         lock(&self.suspects).extend(image.brokers.keys());
         self.suspected.notify_one();
@@ -99,7 +123,7 @@ impl Sessions {
         if lock(&self.disconnected).contains(&id) {
             return false;
         }
-        let now = self.clock.monotonic();
+        let now = self.now();
         let heartbeats = self.lock();
         let heartbeats = heartbeats.as_ref();
         heartbeats.is_some_and(|heartbeats| heartbeats.is_alive(image, id, now))
@@ -117,9 +141,10 @@ impl Sessions {
         };
         let heartbeat = &mut beat.0;
         lock(&self.disconnected).remove(&heartbeat.broker);
+        let now = self.now();
         let mut heartbeats = self.lock();
         let heartbeats = heartbeats.as_mut()?;
-        heartbeats.on_heartbeat(image, heartbeat, self.clock.monotonic());
+        heartbeats.on_heartbeat(image, heartbeat, now);
         heartbeat.shutdown = heartbeats.shutdown(image, heartbeat.broker);
         let broker = (heartbeat.broker, heartbeat.epoch);
         lock(&self.waiting).push(broker);
@@ -146,9 +171,38 @@ impl Sessions {
         (over, next)
     }
 
+    /// The brokers to which a connection is to be tried, to find out whether their machines answer.
+    pub fn to_try(&self, image: &MetadataImage) -> Vec<(NodeId, i64)> {
+        if !self.settings.fences_unreachable {
+            return Vec::new();
+        }
+        let now = self.now();
+        let mut brokers = lock(&self.reach).untried(image, now);
+        brokers.retain(|(id, _)| *id != self.settings.own);
+        let late = self.lock().as_ref().map(|heartbeats| heartbeats.late(now));
+        brokers.extend(late.unwrap_or_default());
+        brokers
+    }
+
+    /// An attempt that began at this [time](Self::now) has ended. Returns what it is evidence for.
+    pub fn on_attempt(
+        &self,
+        broker: (NodeId, i64),
+        began: MonotonicTime,
+        answer: Answer,
+    ) -> Option<FenceBroker> {
+        let now = self.now();
+        let mut reach = lock(&self.reach);
+        reach.on_attempt(broker, (began, now), answer);
+        let since = reach.unreachable_since(broker);
+        let since = since.filter(|_| self.settings.fences_unreachable)?;
+        let mut heartbeats = self.lock();
+        heartbeats.as_mut()?.on_unreachable(broker, since, now)
+    }
+
     /// The fencing is not committed: it is due again.
-    fn not_fenced(&self, fence: &FenceBroker) {
-        let now = self.clock.monotonic();
+    pub fn not_fenced(&self, fence: &FenceBroker) {
+        let now = self.now();
         if let Some(heartbeats) = self.lock().as_mut() {
             heartbeats.on_not_fenced(fence, now);
         }
@@ -190,7 +244,8 @@ fn lock<T>(state: &Mutex<T>) -> MutexGuard<'_, T> {
 pub async fn fence_silent(broker: Arc<Broker>, mut stopping: watch::Receiver<bool>) {
     let sessions = Arc::clone(broker.controller.sessions());
     loop {
-        let (over, mut next) = sessions.look(broker.clock.monotonic());
+        let now = sessions.now();
+        let (over, mut next) = sessions.look(now);
         if let Some(fence) = over {
             tracing::warn!(
                 broker = fence.broker.0,
@@ -201,10 +256,10 @@ pub async fn fence_silent(broker: Arc<Broker>, mut stopping: watch::Receiver<boo
                 continue;
             }
             sessions.not_fenced(&fence);
-            next = broker.clock.monotonic().after(LOOK);
+            next = now.after(LOOK);
         }
         tokio::select! {
-            () = broker.clock.sleep_until(Some(next)) => {}
+            () = sleep(next.remaining(now)) => {}
             () = stopped(&mut stopping) => return,
         }
     }
@@ -212,7 +267,7 @@ pub async fn fence_silent(broker: Arc<Broker>, mut stopping: watch::Receiver<boo
 
 #[cfg(test)]
 mod tests {
-    use super::Sessions;
+    use super::{Sessions, Settings};
     use crate::process::clock::Clock;
     use ottla_controller::ControllerRequest;
     use ottla_controller::broker_heartbeat::{ControlledShutdown, Heartbeat, Wish};
@@ -251,7 +306,12 @@ mod tests {
 
     #[test]
     fn a_broker_whose_heartbeat_is_not_answered_is_not_silent() {
-        let sessions = Sessions::new(Duration::from_secs(9), Clock::start());
+        let settings = Settings {
+            own: NodeId(1),
+            timeout: Duration::from_secs(9),
+            fences_unreachable: true,
+        };
+        let sessions = Sessions::new(settings, Clock::start());
         let image = image();
         sessions.begin(&image);
         let after = |seconds| {

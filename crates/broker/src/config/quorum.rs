@@ -43,7 +43,7 @@ pub struct QuorumConfig {
     pub controllers: Vec<HostPort>,
     /// `initial.broker.registration.timeout.ms`.
     pub registration_timeout: Duration,
-    /// `broker.heartbeat.interval.ms`.
+    /// The shorter of `ottla.broker.heartbeat.interval.ms` and `broker.heartbeat.interval.ms`.
     pub heartbeat_interval: Duration,
 }
 
@@ -91,7 +91,9 @@ pub(super) fn read(
         voters,
         bootstrap,
         registration_timeout: values.duration("initial.broker.registration.timeout.ms"),
-        heartbeat_interval: values.duration("broker.heartbeat.interval.ms"),
+        heartbeat_interval: values
+            .duration("ottla.broker.heartbeat.interval.ms")
+            .min(values.duration("broker.heartbeat.interval.ms")),
     }
 }
 

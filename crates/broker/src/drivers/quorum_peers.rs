@@ -1,7 +1,7 @@
 //! The connections on which Raft messages leave: one task for each other controller.
 //!
 //! A message that cannot leave soon is dropped, the newest first; Raft sends again what matters. A connection that ends is
-//! made anew at once. If its process is gone, that is reported: an election need not wait for a timeout then.
+//! made anew at once. If its process or its machine is gone, that is reported: an election need not wait for a timeout then.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -9,14 +9,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use ottla_controller::heartbeats::reach::{ATTEMPTS, Answer};
 use ottla_protocol::ids::{NodeId, Uuid};
 use ottla_quorum::{Arrived, Envelope, Voter};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::sync::mpsc;
-use tokio::task::JoinSet;
+use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::{sleep, timeout};
 
+use super::unreachable_brokers::try_one;
 use crate::cluster::quorum_frames::{self, MAX_ANSWER};
 use crate::cluster::quorum_inbox::QuorumInbox;
 
@@ -37,6 +39,8 @@ pub struct QuorumPeers {
     peers: BTreeMap<(NodeId, Uuid), Peer>,
     /// Aborted when this is dropped.
     tasks: JoinSet<()>,
+    /// The attempts to reach one controller.
+    trying: Option<AbortHandle>,
 }
 
 struct Peer {
@@ -67,6 +71,7 @@ impl QuorumPeers {
             listener,
             peers: BTreeMap::new(),
             tasks: JoinSet::new(),
+            trying: None,
         }
     }
 
@@ -99,6 +104,19 @@ impl QuorumPeers {
         Some(peer.address.clone())
     }
 
+    /// Finds out whether the machine of a controller answers, and reports if it does not. One is tried at a time.
+    pub fn try_to_reach(&mut self, node: NodeId) {
+        if self.trying.as_ref().is_some_and(|task| !task.is_finished()) {
+            return;
+        }
+        // What has ended is forgotten.
+        while self.tasks.try_join_next().is_some() {}
+        if let Some(address) = self.address(node) {
+            let inbox = Arc::clone(&self.inbox);
+            self.trying = Some(self.tasks.spawn(try_to_reach(inbox, (node, address))));
+        }
+    }
+
     fn connect(&mut self, voter: &Voter) {
         let same = voter
             .endpoints
@@ -126,6 +144,19 @@ impl QuorumPeers {
         self.tasks
             .spawn(keep_connected(inbox, (voter.node_id, address), queued));
     }
+}
+
+/// Tries a silent controller a few times. Its process is gone if it is refused each time, and its machine if nothing
+/// answers.
+async fn try_to_reach(inbox: Arc<QuorumInbox>, (node, address): (NodeId, String)) {
+    for _ in 0..ATTEMPTS {
+        match try_one(&address).await {
+            Answer::Accepted | Answer::Untried => return,
+            Answer::Refused => sleep(PAUSE).await,
+            Answer::Unanswered => {}
+        }
+    }
+    let _ = inbox.arrived.send(Arrived::Unreachable(node)).await;
 }
 
 async fn keep_connected(

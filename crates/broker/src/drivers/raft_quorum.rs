@@ -235,6 +235,11 @@ impl Quorum for RaftQuorum {
             self.next_tick = now.after(self.pace.tick);
             self.peers.set_voters(&self.log.node().all_voters());
             self.warn_without_leader(now);
+            let silent = self.log.node().silent_leader();
+            self.inbox.silent_leader.send_replace(silent);
+            if let Some(leader) = silent {
+                self.peers.try_to_reach(leader);
+            }
         }
         let events = self.log.events()?;
         self.perform();

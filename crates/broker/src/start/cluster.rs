@@ -18,7 +18,7 @@ use crate::broker::Broker;
 use crate::cluster::channel::{Caller, Controller};
 use crate::cluster::observe::MetadataObserver;
 use crate::cluster::remote_controller::{Knowledge, RemoteController};
-use crate::cluster::sessions::Sessions;
+use crate::cluster::sessions::{self, Sessions};
 use crate::config::{BrokerConfig, Roles};
 use crate::drivers::controller::{self, ControllerLoop, Follower};
 use crate::drivers::disk_work::blocking;
@@ -82,7 +82,7 @@ async fn own(config: BrokerConfig, clock: Clock) -> Result<Opened, StartError> {
     let opened = opened?;
     let config = config.without_directories(opened.offline);
     let (status, view) = (opened.log.follow_status(), opened.log.follow_view());
-    let (settings, sessions) = (settings(&config), sessions(&config, clock));
+    let (settings, sessions) = (settings(&config), new_sessions(&config, clock));
     let (controller, owner, follower) =
         controller::controller(opened.image, settings, opened.log, sessions);
     let own = OwnController {
@@ -116,7 +116,7 @@ async fn elsewhere(config: BrokerConfig, clock: Clock) -> Result<Opened, StartEr
     let (image, end) = opened.observer.image();
     let (applied, committed, follower) = controller::follower(image.clone(), end);
     let active = opened.observer.follow_active();
-    let sessions = sessions(&config, clock);
+    let sessions = new_sessions(&config, clock);
     let remote = RemoteController::new(
         Knowledge::Observed(active),
         config.node_id,
@@ -137,9 +137,13 @@ async fn elsewhere(config: BrokerConfig, clock: Clock) -> Result<Opened, StartEr
     })
 }
 
-fn sessions(config: &BrokerConfig, clock: Clock) -> Arc<Sessions> {
-    let session = config.metadata.broker_session;
-    Arc::new(Sessions::new(session, clock))
+fn new_sessions(config: &BrokerConfig, clock: Clock) -> Arc<Sessions> {
+    let settings = sessions::Settings {
+        own: config.node_id,
+        timeout: config.metadata.broker_session,
+        fences_unreachable: config.metadata.fences_unreachable,
+    };
+    Arc::new(Sessions::new(settings, clock))
 }
 
 fn settings(config: &BrokerConfig) -> Settings {

@@ -127,6 +127,7 @@ pub(super) fn open(
     let inbox = Arc::new(QuorumInbox {
         own: hello,
         arrived,
+        silent_leader: watch::Sender::default(),
         mismatches: watch::Sender::default(),
     });
     let pace = Pace {

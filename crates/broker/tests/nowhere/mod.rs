@@ -3,11 +3,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use ottla_broker::cluster::sessions::Sessions;
+use ottla_broker::cluster::sessions::{self, Sessions};
 use ottla_broker::process::clock::Clock;
 use ottla_controller::{Quorum, QuorumEvent};
 use ottla_metadata::MetadataVersion;
-use ottla_protocol::ids::Offset;
+use ottla_protocol::ids::{NodeId, Offset};
 use ottla_protocol::messages::metadata::MetadataRecord;
 
 /// Nothing that is proposed is committed.
@@ -31,5 +31,10 @@ impl Quorum for Nowhere {
 
 /// Sessions that nobody extends or ends.
 pub fn no_sessions() -> Arc<Sessions> {
-    Arc::new(Sessions::new(Duration::MAX, Clock::start()))
+    let settings = sessions::Settings {
+        own: NodeId(1),
+        timeout: Duration::MAX,
+        fences_unreachable: false,
+    };
+    Arc::new(Sessions::new(settings, Clock::start()))
 }

@@ -1,5 +1,7 @@
 //! Sessions, evidence of death and controlled shutdowns, with time as an argument.
 
+mod silence;
+
 use std::time::Duration;
 
 use ottla_metadata::{BrokerRegistration, MetadataDelta, MetadataImage};

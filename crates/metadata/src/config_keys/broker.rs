@@ -19,13 +19,13 @@ pub const BROKER: &[ConfigKey] = &[
         .works("Whether the controller moves leaderships back to the preferred replicas by itself, so that brokers lead evenly."),
     ConfigKey::new("background.threads", ValueType::Int, Some("10")).bounded(Bounds::AtLeast(1)).important(Importance::High).updated(Update::ClusterWide),
     ConfigKey::new("broker.heartbeat.interval.ms", ValueType::Int, Some("2000"))
-        .works("The time between two heartbeats to the controller."),
+        .works("The longest time between two heartbeats to the controller; Ottla sends them at the shorter of this and `ottla.broker.heartbeat.interval.ms`."),
     ConfigKey::new("broker.id", ValueType::Int, Some("-1")).important(Importance::High)
         .works("Older name of `node.id`."),
     ConfigKey::new("broker.rack", ValueType::Text, None)
         .works("The rack or zone of this broker; replicas are spread over racks."),
     ConfigKey::new("broker.session.timeout.ms", ValueType::Int, Some("9000"))
-        .works("The controller fences a broker that has sent no heartbeat for this long: its partitions get other leaders."),
+        .works("The controller fences a broker that has sent no heartbeat for this long: its partitions get other leaders. It does so at once if the broker's address refuses connections, and soon if its machine has vanished (`ottla.broker.unreachable.fence.enable`)."),
     ConfigKey::new("client.quota.callback.class", ValueType::Class, None).important(Importance::Low).refused(),
     ConfigKey::new("compression.gzip.level", ValueType::Int, Some("-1")).bounded(Bounds::Or(-1, 1, 9)).updated(Update::ClusterWide)
         .works("Level for batches that the broker compresses itself with gzip; -1 is the library's default."),

@@ -26,6 +26,11 @@ pub const BROKER: &[ConfigKey] = &[
     ConfigKey::new("ottla.flush.max.delay.ms", ValueType::Long, Some("100"))
         .bounded(Bounds::Between(0, 60_000))
         .works("Longest time until a record with acks 0 or 1 is on stable storage, and so visible to consumers, when no client triggers a flush sooner."),
+    ConfigKey::new("ottla.broker.heartbeat.interval.ms", ValueType::Int, Some("250"))
+        .bounded(Bounds::AtLeast(10))
+        .works("The time between two heartbeats to the controller, if it is shorter than `broker.heartbeat.interval.ms`."),
+    ConfigKey::new("ottla.broker.unreachable.fence.enable", ValueType::Boolean, Some("true"))
+        .works("Whether the controller fences a broker before the end of its session when its machine has vanished: its heartbeats are late, three attempts in a row to connect to it were not answered within 150 ms, it answered such an attempt before, and another broker was heard meanwhile. A machine that is only slow answers. `false` is Kafka's behaviour: only `broker.session.timeout.ms` counts for a machine that does not answer."),
     ConfigKey::new("ottla.cluster.id", ValueType::Text, None)
         .works("The id of the cluster for which new log directories are formatted. New nodes of one cluster need the same; without it, a node that is the only controller makes up one. It is not changed later."),
     ConfigKey::new("ottla.disk.reserve", ValueType::Long, None)

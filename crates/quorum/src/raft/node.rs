@@ -65,6 +65,8 @@ pub struct RaftNode<F: Files> {
     granted: BTreeSet<u64>,
     /// The election timeout in ticks, and the term and role for which it was chosen.
     timeout: (usize, Option<(u64, StateRole)>),
+    /// The ticks until this node asks for votes, if the leader is known to be gone.
+    until_candidacy: Option<usize>,
     /// A snapshot that a leader has announced, and whose bytes are not here yet.
     announced: Option<Message>,
     /// For each peer to which a snapshot was announced, the ticks since then.
@@ -211,6 +213,7 @@ impl<F: Files> RaftNode<F> {
         self.raw
             .raft
             .set_randomized_election_timeout(self.timeout.0);
+        self.tick_candidacy(random);
         self.raw.tick();
         self.retry_snapshots();
         self.note_role();

@@ -8,10 +8,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use bytes::Bytes;
 use ottla_log::files::simulated::Random;
 use ottla_metadata::MetadataVersion;
-use ottla_protocol::ids::{LeaderEpoch, Offset, Uuid};
+use ottla_protocol::ids::{LeaderEpoch, NodeId, Offset, Uuid};
 use ottla_protocol::messages::metadata::{MetadataRecord, TopicRecord};
 use ottla_protocol::time::Timestamp;
-use ottla_quorum::{Envelope, NodeError, QuorumNews, SnapshotId, Voter};
+use ottla_quorum::{Envelope, NodeError, QuorumNews, RaftNode, SnapshotId, Voter};
 
 use crate::checks::{Checks, Commit, Proposal};
 use crate::machine::{Machine, voters};
@@ -164,10 +164,16 @@ impl World {
 
     fn tick(&mut self, index: usize) {
         let random = self.random.next();
+        let silent = self.machines[index].node.as_ref();
+        let silent = silent.and_then(RaftNode::silent_leader);
+        let gone = silent.filter(|leader| !self.answers(index, *leader));
         let machine = &mut self.machines[index];
         let mut next = machine.tick;
         if let Some(node) = &mut machine.node {
             node.on_tick(random);
+            if let Some(leader) = gone {
+                node.on_unreachable(leader);
+            }
             self.ready(index);
             if self.has_faults && self.random.one_in(300) {
                 // The process does not run for a while.
@@ -175,6 +181,14 @@ impl World {
             }
         }
         self.after(next, Happening::Tick(index));
+    }
+
+    /// Whether an attempt to connect is answered.
+    fn answers(&self, from: usize, node: NodeId) -> bool {
+        let to = self.voters.iter().position(|voter| voter.node_id == node);
+        let to = to.expect("it is a voter");
+        let is_cut = self.cut.contains(&(from, to)) || self.cut.contains(&(to, from));
+        self.machines[to].node.is_some() && !is_cut
     }
 
     /// Performs what a node wants done. An error of its disk ends its life.

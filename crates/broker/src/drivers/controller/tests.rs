@@ -2,7 +2,7 @@
 
 use super::{ControllerLoop, DrivenQuorum, Quorum, controller};
 use crate::cluster::channel::NoController;
-use crate::cluster::sessions::Sessions;
+use crate::cluster::sessions::{self, Sessions};
 use crate::process::clock::Clock;
 use ottla_controller::QuorumEvent;
 use ottla_controller::Settings;
@@ -105,8 +105,12 @@ fn create(name: &str) -> CreateTopics {
 }
 
 fn sessions() -> Arc<Sessions> {
-    let timeout = Duration::from_secs(9);
-    Arc::new(Sessions::new(timeout, Clock::start()))
+    let settings = sessions::Settings {
+        own: NodeId(1),
+        timeout: Duration::from_secs(9),
+        fences_unreachable: false,
+    };
+    Arc::new(Sessions::new(settings, Clock::start()))
 }
 
 fn spawn<T: Send + 'static>(

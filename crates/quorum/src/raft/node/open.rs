@@ -116,6 +116,7 @@ impl<F: Files> RaftNode<F> {
             leader: no_leader,
             granted: BTreeSet::new(),
             timeout: (ELECTION_TICKS, None),
+            until_candidacy: None,
             announced: None,
             announced_to: BTreeMap::new(),
             begun: BTreeMap::new(),
