@@ -4,7 +4,9 @@ Each run has a new topic with leaders where the event wants them, and new client
 
 - acknowledgement: from the event to the first acknowledgement after the longest pause, on the affected partition that waits longest.
 - record: the same for the records that a reader without a group gets.
-- fresh client: from the event to the acknowledgement of one record of a client that starts then.
+- fresh client, where a node vanishes (all its packets are dropped): from the event until a new leader has acknowledged one record of a
+  client that starts after the event. Clients start one after the other, because one that has asked too early waits for the old leader, for
+  as long as its own timeouts are; all of them are given the addresses of the nodes that are there.
 
 The exit status is 0 for passed, 1 for a run that could not be measured, or that of room.py.
 """
@@ -27,7 +29,12 @@ AFTER_SECONDS = 2
 RATE = 300
 """Records per second of each producer: a tenth of a second has ten for each partition."""
 ROLLING_RUNS = 3
-EVENTS = ("kill the leader", "kill the active controller", "kill the node that is both", "cut off the leader", "restart all in turn")
+KILLS = ("kill the leader", "kill the active controller", "kill the node that is both")
+VANISH = ("the leader vanishes", "the node that is both vanishes")
+RESTART = "restart all in turn"
+EVENTS = {"kill": KILLS, "vanish": VANISH, "restart": (RESTART,)}
+FRESH_EVERY = 0.1
+"""Seconds between the starts of fresh clients."""
 
 
 class Measured:
@@ -94,15 +101,20 @@ class Trial:
         finally:
             self.loads.kill()
         ledger = self.loads.ledger()
-        return [*fresh, *self.waits(ledger, began * 1000, ended * 1000), *self.errors(ledger)]
+        waits = [] if self.event in VANISH else self.waits(ledger, began * 1000, ended * 1000)
+        return [*fresh, *waits, *self.errors(ledger)]
 
     def happen(self):
         node = self.cluster.nodes[self.victim]
-        if self.event == "restart all in turn":
+        if self.event == RESTART:
             self.restart_all()
-        elif self.event == "cut off the leader":
+        elif self.event in VANISH:
+            began = time.monotonic()
             self.cluster.network.cut_off(self.victim)
-            return [("a fresh client of librdkafka", self.fresh_client())]
+            served = self.fresh_client(began)
+            # The other clients wait for their own timeouts, which is not measured.
+            self.cluster.network.heal()
+            return [("a fresh client of librdkafka", served)]
         else:
             node.kill()
         return []
@@ -115,16 +127,31 @@ class Trial:
             if not wait_for(self.cluster.is_healthy, PATIENCE):
                 raise Unable(f"after the restart of node {node.number}: {self.cluster.ill()}")
 
-    def fresh_client(self):
-        """The time until a client that starts now has an acknowledgement."""
-        began = time.monotonic()
-        outcomes = []
-        producer = Producer({"bootstrap.servers": self.cluster.bootstrap, "acks": "all", "log_level": 0, "error_cb": lambda _: None})
-        producer.produce(self.topic, b"fresh fresh 1 ", partition=0, on_delivery=lambda error, _: outcomes.append(error))
-        producer.flush(PATIENCE)
-        if outcomes != [None]:
-            raise Unable(f"a fresh client gets {outcomes}")
-        return time.monotonic() - began
+    def fresh_client(self, began):
+        """The time from `began` until a client that started since then has an acknowledgement."""
+        there = ",".join(self.cluster.nodes[number].address for number in self.cluster.others(self.victim))
+        acknowledged = []
+        producers = []
+
+        def start_one():
+            settings = {"bootstrap.servers": there, "acks": "all", "log_level": 0, "error_cb": lambda _: None}
+            producer = Producer(settings)
+            on_delivery = lambda error, _: error or acknowledged.append(time.monotonic() - began)  # noqa: E731
+            producer.produce(self.topic, b"fresh fresh 1 ", partition=0, on_delivery=on_delivery)
+            producers.append(producer)
+
+        def is_served():
+            start_one()
+            for producer in producers:
+                producer.poll(0)
+            return bool(acknowledged)
+
+        if not wait_for(is_served, PATIENCE, FRESH_EVERY):
+            raise Unable("no fresh client is served")
+        for producer in producers:
+            producer.purge()
+            producer.flush(PATIENCE)
+        return acknowledged[0]
 
     def mend(self):
         self.cluster.network.heal()
@@ -156,8 +183,8 @@ def measure(options, system, measured):
         cluster.start()
         number = 0
         for run in range(options.runs):
-            for event in EVENTS:
-                if event == EVENTS[-1] and run >= ROLLING_RUNS:
+            for event in (event for kind in options.events.split(",") for event in EVENTS[kind]):
+                if event == RESTART and run >= ROLLING_RUNS:
                     continue
                 number += 1
                 found = list(Trial(options, cluster, number, event).run())
@@ -171,6 +198,7 @@ def main():
     parser = room.parser("Measures fail-over.")
     parser.add_argument("--system", action="append", required=True)
     parser.add_argument("--runs", type=int, required=True)
+    parser.add_argument("--events", required=True, help="kinds of events, with commas")
     options = parser.parse_args()
     measured = Measured()
     failed = False

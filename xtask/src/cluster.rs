@@ -107,6 +107,9 @@ pub fn run(args: &Args) -> Result<String> {
     )
 }
 
+/// Builds Ottla, and returns the path of its program.
+pub type Build = fn() -> Result<PathBuf>;
+
 /// A program of `tests/cluster`, and the directory of its run.
 pub struct Driver {
     command: Command,
@@ -116,6 +119,12 @@ pub struct Driver {
 impl Driver {
     /// A program that starts nodes of these systems.
     pub fn new(script: &str, systems: &[System], controllers: u32) -> Result<Self> {
+        let driver = Self::of_build(script, systems, ottla::binary)?;
+        Ok(driver.with("controllers", controllers))
+    }
+
+    /// The same, without the number of controllers; `build` builds Ottla's program.
+    pub fn of_build(script: &str, systems: &[System], build: Build) -> Result<Self> {
         let python = python::interpreter()?;
         let here = toolbox::workspace().join("tests/cluster");
         let directory = toolbox::workspace().join(format!("target/cluster-{}", std::process::id()));
@@ -124,7 +133,7 @@ impl Driver {
         // The disk images are those of the tests of crashes.
         command.env("PYTHONPATH", toolbox::workspace().join("tests/crash"));
         for system in systems {
-            let (name, program) = system.program()?;
+            let (name, program) = system.program(build)?;
             command.args(["--system", name]);
             command.arg(format!("--{name}={program}"));
         }
@@ -139,7 +148,7 @@ impl Driver {
             command.arg("--load").arg(format!("{name}={load}"));
         }
         command.arg("--directory").arg(&directory);
-        Ok(Self { command, directory }.with("controllers", controllers))
+        Ok(Self { command, directory })
     }
 
     /// The same with an option.
@@ -169,9 +178,9 @@ impl Driver {
 
 impl System {
     /// Its name for the driver, and its program or class path.
-    fn program(self) -> Result<(&'static str, String)> {
+    fn program(self, build: Build) -> Result<(&'static str, String)> {
         Ok(match self {
-            Self::Ottla => ("ottla", ottla::binary()?.display().to_string()),
+            Self::Ottla => ("ottla", build()?.display().to_string()),
             Self::Kafka => {
                 let [jars, logger] = java::kafka_with_logger(maven::MEASURED_VERSION)?;
                 ("kafka", format!("{}:{}", jars.display(), logger.display()))

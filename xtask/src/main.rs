@@ -11,6 +11,7 @@ mod crash;
 mod damage;
 mod ecosystem;
 mod failover;
+mod full_load;
 mod fuzz;
 mod generate;
 mod licences;
@@ -75,6 +76,8 @@ enum Command {
     /// Fill a disk image: produce must be refused, the rest must work, and free space must restore
     /// everything.
     FullDisk(crash::Args),
+    /// Keep three nodes and all cores busy: no healthy node may be fenced.
+    FullLoad(full_load::Args),
     /// Measure limits beside Apache Kafka: tiny segments until it breaks, inodes, 10,000
     /// partitions, compaction.
     Limits(limits::Args),
@@ -119,6 +122,7 @@ fn main() -> Result<()> {
         Command::Ecosystem(args) => ecosystem::run(&args),
         Command::Failover(args) => print(&failover::run(&args)?),
         Command::FullDisk(args) => print(&crash::full_disk(&args)?),
+        Command::FullLoad(args) => print(&full_load::run(&args)?),
         Command::Limits(args) => limits::run(&args),
         Command::Mixed(args) => print(&mixed::run(&args)?),
         Command::Operations => print(&operations::run()?),

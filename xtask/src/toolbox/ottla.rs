@@ -16,3 +16,20 @@ pub fn binary() -> Result<PathBuf> {
     }
     Ok(std::env::current_exe()?.with_file_name("ottla"))
 }
+
+/// [`release`], or [`binary`].
+pub const fn in_profile(is_release: bool) -> fn() -> Result<PathBuf> {
+    if is_release { release } else { binary }
+}
+
+/// Builds the executable `ottla` as users get it; returns its path.
+pub fn release() -> Result<PathBuf> {
+    let built = Command::new(env!("CARGO"))
+        .args(["build", "--quiet", "--release", "--package", "ottla-cli"])
+        .current_dir(super::workspace())
+        .status()?;
+    if !built.success() {
+        bail!("ottla does not build");
+    }
+    Ok(super::workspace().join("target/release/ottla"))
+}
