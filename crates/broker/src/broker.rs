@@ -12,6 +12,7 @@ use tokio::sync::watch;
 
 use crate::cluster::channel::Controller;
 use crate::cluster::isr_changes::IsrChanges;
+use crate::cluster::lost_leaders::LostLeaders;
 use crate::cluster::observers::Observers;
 use crate::cluster::producer_ids::ProducerIds;
 use crate::cluster::quorum_inbox::QuorumInbox;
@@ -58,6 +59,8 @@ pub struct Broker {
     /// The threads that work on them.
     pub drivers: Arc<Drivers>,
     pub fetch_sessions: FetchSessions,
+    /// The leaders to which this node has just lost its connection.
+    pub lost_leaders: Arc<LostLeaders>,
     /// The changes of ISRs for the controller.
     pub isr_changes: Arc<IsrChanges>,
     ready: AtomicBool,
@@ -110,6 +113,7 @@ impl Broker {
             held_files: HeldFiles::new(descriptors.held_files),
             descriptors,
             fetch_sessions: FetchSessions::new(config.records.fetch_sessions),
+            lost_leaders: Arc::default(),
             isr_changes: Arc::default(),
             config,
             clock,

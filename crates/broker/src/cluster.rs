@@ -11,6 +11,7 @@ pub mod forward;
 pub mod isr_changes;
 pub mod lifecycle;
 pub mod losses;
+pub mod lost_leaders;
 pub mod metadata_events;
 pub mod metadata_follower;
 pub mod observe;

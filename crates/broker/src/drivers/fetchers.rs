@@ -131,8 +131,14 @@ impl Fetchers {
             }
             running.task.abort();
         }
-        let (broker, replicas) = (&self.broker, Arc::clone(&self.broker.replicas));
-        let fetcher = Fetcher::new(source.clone(), own, &broker.config.replication, replicas);
+        let broker = &self.broker;
+        let fetcher = Fetcher::new(
+            source.clone(),
+            own,
+            &broker.config.replication,
+            Arc::clone(&broker.replicas),
+            Arc::clone(&broker.lost_leaders),
+        );
         let (assigned, assignments) = watch::channel(partitions);
         let task = self.tasks.spawn(fetcher.run(assignments));
         let running = Running {

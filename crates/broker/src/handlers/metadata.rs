@@ -39,6 +39,17 @@ pub async fn handle(
     if cannot_ask_by_id(context.version) && asked.iter().any(is_by_id) {
         return refused(asked);
     }
+    let lost = &broker.lost_leaders;
+    lost.until_replaced(&broker.controller, broker.clock, |image| {
+        if all {
+            return image.topics.values().cloned().collect();
+        }
+        asked
+            .iter()
+            .filter_map(|topic| found(image, topic))
+            .collect()
+    })
+    .await;
     let mut answers = Vec::new();
     if all {
         let image = broker.controller.image();
@@ -82,6 +93,14 @@ fn cannot_ask_by_id(version: i16) -> bool {
 
 fn is_by_id(topic: &MetadataRequestTopic) -> bool {
     topic.name.is_none() || topic.topic_id != KafkaUuid::ZERO
+}
+
+fn found(image: &MetadataImage, asked: &MetadataRequestTopic) -> Option<Arc<Topic>> {
+    let topic = match &asked.name {
+        Some(name) => image.topic(name.as_str()),
+        None => image.topics.get(&asked.topic_id),
+    };
+    topic.cloned()
 }
 
 /// Each key once, so that a topic that is named twice is answered and created once.

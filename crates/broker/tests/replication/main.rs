@@ -149,7 +149,8 @@ fn follow(directory: &Path, leader: &Leader, wait: Duration) -> Follower {
         node: FOLLOWER,
         broker_epoch: None,
     };
-    let fetcher = Fetcher::new(leader.source(), own, &config.replication, replicas);
+    let lost = Arc::default();
+    let fetcher = Fetcher::new(leader.source(), own, &config.replication, replicas, lost);
     let partitions = BTreeMap::from([(partition.id(), epoch)]);
     let (assigned, assignments) = watch::channel(Arc::new(partitions));
     Follower {

@@ -24,6 +24,7 @@ use tokio::sync::watch;
 use super::agenda::{self, Agenda, Partitions};
 use super::requests::{self, EARLIEST, LATEST, list_offsets, offset_of};
 use super::session::Session;
+use crate::cluster::lost_leaders::LostLeaders;
 use crate::config::ReplicationConfig;
 use crate::internal_topics::is_internal;
 use crate::process::clock::Clock;
@@ -63,6 +64,7 @@ pub struct Fetcher {
     own: Replica,
     config: ReplicationConfig,
     replicas: Arc<Replicas>,
+    lost_leaders: Arc<LostLeaders>,
     clock: Clock,
     options: Options,
     fetching: Option<Connection>,
@@ -85,8 +87,10 @@ impl Fetcher {
         own: Replica,
         config: &ReplicationConfig,
         replicas: Arc<Replicas>,
+        lost_leaders: Arc<LostLeaders>,
     ) -> Self {
         Self {
+            lost_leaders,
             options: Options {
                 client_id: format!("ottla-follower-{}", own.node),
                 connect_timeout: config.socket_timeout.min(CONNECTED_WITHIN),
@@ -145,7 +149,10 @@ impl Fetcher {
             return;
         }
         match self.fetch(lost).await {
-            Ok(()) => self.failures = 0,
+            Ok(()) => {
+                self.failures = 0;
+                self.lost_leaders.on_reached(self.source.leader);
+            }
             Err(error) => {
                 let wait = self.failed(&error);
                 tokio::time::sleep(wait).await;
@@ -165,6 +172,7 @@ impl Fetcher {
             leader, address, ..
         } = &self.source;
         if self.failures == 0 {
+            self.lost_leaders.on_lost(*leader, self.clock.monotonic());
             tracing::warn!(leader = leader.0, address, %error, "cannot fetch from a leader; trying again");
         }
         self.disconnect();
