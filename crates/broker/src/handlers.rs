@@ -67,7 +67,7 @@ use ottla_protocol::messages::{self, ProduceRequestData, ProtocolError};
 use ottla_protocol::{api_key, api_key::ApiKey, frame};
 
 use crate::broker::Broker;
-use crate::cluster::forward;
+use crate::cluster::{current_leader, forward};
 use crate::context::{ListenerRole, RequestContext};
 use crate::metrics::errors;
 use crate::network::limits::Reservation;
@@ -275,12 +275,13 @@ async fn produce_reply(
     context: RequestContext,
     reply: ProduceReply,
 ) -> Result<Reply, Refused> {
-    let response = match reply {
+    let mut response = match reply {
         ProduceReply::None => return Ok(Reply::default()),
         ProduceReply::Close(reason) => return Err(Refused::UnansweredProduce(reason)),
         ProduceReply::Ready(response) => response,
         ProduceReply::Later(response) => response.await,
     };
+    current_leader::add_to_produce(&broker, &context, &mut response).await;
     errors::count(&broker.metrics, context.api, &response);
     encode(&context, context.version, |out, version| {
         response.write(out, version)
@@ -296,7 +297,8 @@ async fn fetch_reply(
     let mut body = body;
     let request =
         messages::FetchRequestData::read(&mut body, context.version).map_err(Refused::Body)?;
-    let (response, records) = fetch::handle(broker, context, request).await;
+    let (mut response, records) = fetch::handle(broker, context, request).await;
+    current_leader::add_to_fetch(broker, context, &mut response).await;
     errors::count(&broker.metrics, context.api, &response);
     encode_parts(context, context.version, |out, version| {
         fetch::parts::write(response, records, (out, version))

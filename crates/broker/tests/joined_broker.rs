@@ -16,13 +16,15 @@ use ottla_protocol::ids::{NodeId, PartitionIndex, Uuid};
 use ottla_protocol::messages::alter_partition_request::{self, BrokerState};
 use ottla_protocol::messages::broker_registration_request::{Feature, Listener};
 use ottla_protocol::messages::create_topics_request::{CreatableReplicaAssignment, CreatableTopic};
+use ottla_protocol::messages::produce_request::{PartitionProduceData, TopicProduceData};
 use ottla_protocol::messages::{
     AllocateProducerIdsRequestData, AlterPartitionRequestData, AlterPartitionResponseData, ApiKey,
     AssignReplicasToDirsRequestData, BrokerHeartbeatRequestData, BrokerRegistrationRequestData,
     CreateTopicsRequestData, CreateTopicsResponseData, DefaultPrincipalDataData,
-    DescribeQuorumRequestData, EnvelopeRequestData, ErrorCode, KafkaString, ResponseHeaderData,
-    UnregisterBrokerRequestData, assign_replicas_to_dirs_request,
+    DescribeQuorumRequestData, EnvelopeRequestData, ErrorCode, KafkaString, ProduceRequestData,
+    ResponseHeaderData, UnregisterBrokerRequestData, assign_replicas_to_dirs_request,
 };
+use ottla_protocol::records::{BatchBuilder, BatchOptions};
 
 /// The broker that joins.
 const OTHER: i32 = 2;
@@ -491,5 +493,36 @@ async fn an_envelope_that_makes_no_sense_is_refused_with_kafkas_codes() {
         assert_eq!(answer.error_code, code.code(), "case {number}");
         assert_eq!(answer.response_data.is_some(), code == ErrorCode::None);
     }
+    running.shut_down().await;
+}
+
+#[tokio::test]
+async fn an_answer_about_a_partition_of_another_broker_names_its_leader() {
+    let directory = tempfile::tempdir().unwrap();
+    let running = start(directory.path(), LONG).await;
+    let controller = connect(&running, "CONTROLLER").await;
+    join(&running, &controller).await;
+    create(&running, "t", vec![OTHER, 1]).await;
+    let mut records = BatchBuilder::new(BatchOptions::default());
+    records.append(0, None, Some(b"x"), &[]);
+    let data = PartitionProduceData::default().with_records(Some(records.build().unwrap().into()));
+    let topic = TopicProduceData::default()
+        .with_name(KafkaString::from_static("t"))
+        .with_partition_data(vec![data]);
+    let request = ProduceRequestData::default()
+        .with_acks(1)
+        .with_timeout_ms(1_000)
+        .with_topic_data(vec![topic]);
+    let clients = connect(&running, "PLAINTEXT").await;
+    let answer = clients.call(&request).await.unwrap();
+    let partition = &answer.responses[0].partition_responses[0];
+    assert_eq!(partition.error_code, ErrorCode::NotLeaderOrFollower.code());
+    let leader = &partition.current_leader;
+    assert_eq!((leader.leader_id, leader.leader_epoch), (OTHER, 0));
+    let endpoints = answer.node_endpoints.iter();
+    let endpoints: Vec<_> = endpoints
+        .map(|node| (node.node_id, node.host.as_str(), node.port))
+        .collect();
+    assert_eq!(endpoints, [(OTHER, "127.0.0.1", 1)]);
     running.shut_down().await;
 }
