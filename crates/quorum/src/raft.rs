@@ -6,7 +6,7 @@
 //!   a peer or a disk, because the protobuf crate behind it recurses without a bound (RUSTSEC-2024-0437).
 
 #[cfg(test)]
-mod fixture;
+pub(crate) mod fixture;
 mod format;
 mod log;
 mod message;

@@ -104,9 +104,7 @@ impl<F: Files> MetadataLog<F> {
         epoch: LeaderEpoch,
     ) -> Result<Vec<MetadataRecord>, ApplyError> {
         assert!(epoch >= self.epoch, "epochs never regress");
-        if epoch > self.epoch {
-            self.epoch_starts.note(epoch, self.end);
-        }
+        self.epoch_starts.note(epoch, self.end);
         self.epoch = epoch;
         let mut data = Vec::new();
         for batch in batches {
@@ -166,9 +164,76 @@ impl<F: Files> MetadataLog<F> {
         self.control.voters_in_log = true;
         self.snapshots.insert(id, restored.size);
         (self.end, self.epoch) = (id.end_offset, id.epoch);
+        self.epoch_starts = EpochStarts::default();
+        self.epoch_starts.note(id.epoch, id.end_offset);
         let log_start = self.log_start();
         self.epoch_starts
             .write(&self.files, &self.directory, log_start)?;
         Ok(restored.image)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::{NOW, formatted, log_directory, small, voter};
+    use super::super::{Fetched, FollowerEnd, Location, MetadataLog, Opened};
+    use crate::raft::fixture;
+    use crate::raft::payload::Payload;
+    use ottla_log::files::simulated::Simulated;
+    use ottla_log::files::{read_whole, replace_durably};
+    use ottla_protocol::ids::{LeaderEpoch, Offset};
+
+    fn open(files: Simulated, end: Offset) -> Opened<Simulated> {
+        let directory = log_directory();
+        let location = Location {
+            directory: &directory,
+            cluster_id: "cluster",
+        };
+        MetadataLog::open_committed(files, location, voter(), small(), end).unwrap()
+    }
+
+    fn append(opened: &mut Opened<Simulated>, epoch: i32, name: &str) {
+        let payload = fixture::payload(epoch, &[name]).into();
+        let epoch = LeaderEpoch(epoch);
+        let placed = Payload::parse(&payload)
+            .unwrap()
+            .place(opened.log.end_offset(), epoch);
+        let records = opened.log.append_committed(&placed, epoch).unwrap();
+        opened.loader.load(&records);
+    }
+
+    /// An observer in the epoch of the snapshot was told that its log diverges, and its broker ended.
+    #[test]
+    fn a_log_that_goes_on_after_a_snapshot_knows_the_epoch_of_the_snapshot() {
+        let mut leader = open(formatted(), Offset(0));
+        append(&mut leader, 3, "a");
+        append(&mut leader, 4, "bb");
+        let Opened { log, loader, .. } = &mut leader;
+        let job = log.begin_snapshot(loader, NOW).unwrap().unwrap();
+        let id = job.id();
+        job.write().unwrap();
+        let path = log_directory().join(id.file_name());
+        let snapshot = read_whole(&log.files, &path, u64::MAX).unwrap().unwrap();
+        for restarts in [false, true] {
+            let mut behind = open(formatted(), Offset(0));
+            append(&mut behind, 3, "a");
+            replace_durably(&behind.log.files, &path, &snapshot).unwrap();
+            behind.log.begin_after(id).unwrap();
+            if restarts {
+                behind.log.sync().unwrap();
+                let files = behind.log.files.clone();
+                drop(behind);
+                behind = open(files, id.end_offset);
+            }
+            append(&mut behind, 4, "ccc");
+            let end = FollowerEnd {
+                offset: behind.log.end_offset(),
+                last_epoch: LeaderEpoch(4),
+            };
+            append(&mut behind, 5, "dddd");
+            let fetched = behind.log.view().fetch(end, 10_000).unwrap();
+            let has_next = matches!(&fetched, Fetched::Batches(bytes) if !bytes.is_empty());
+            assert!(has_next, "{fetched:?} after a restart: {restarts}");
+        }
     }
 }

@@ -20,11 +20,11 @@ fn data() -> &'static Path {
     Path::new("/data")
 }
 
-fn log_directory() -> PathBuf {
+pub(crate) fn log_directory() -> PathBuf {
     data().join(METADATA_DIRECTORY)
 }
 
-fn voter() -> Voter {
+pub(crate) fn voter() -> Voter {
     Voter {
         node_id: NodeId(1),
         directory_id: Uuid::from_parts(5, 5),

@@ -10,7 +10,7 @@ use ottla_protocol::messages::metadata::TopicRecord;
 use ottla_protocol::time::Timestamp;
 
 /// A payload of one batch with one topic for each of `names`.
-pub(super) fn payload(epoch: i32, names: &[&str]) -> Vec<u8> {
+pub(crate) fn payload(epoch: i32, names: &[&str]) -> Vec<u8> {
     let mut batch = DataBatch::new(Place {
         offset: Offset(0),
         epoch: LeaderEpoch(0),
