@@ -180,12 +180,9 @@ impl ProducerEntry {
     }
 
     fn is_expired(&self, now: Timestamp, expiration: Duration) -> bool {
-        self.transaction_first_offset.is_none() && self.is_idle(now, expiration)
-    }
-
-    fn is_idle(&self, now: Timestamp, time: Duration) -> bool {
         let idle = now.0.saturating_sub(self.last_timestamp.0);
-        u128::try_from(idle).unwrap_or(0) >= time.as_millis()
+        let is_idle = u128::try_from(idle).unwrap_or(0) >= expiration.as_millis();
+        self.transaction_first_offset.is_none() && is_idle
     }
 }
 
@@ -221,12 +218,6 @@ impl ProducerState {
             unreplicated: BTreeMap::new(),
             end,
         }
-    }
-
-    /// Whether a producer was active within this time.
-    pub(crate) fn is_active(&self, now: Timestamp, within: Duration) -> bool {
-        let mut producers = self.producers.values();
-        producers.any(|producer| !producer.is_idle(now, within))
     }
 
     /// Remembers a batch before the last one of its producer, if the producer still has the batch's epoch.

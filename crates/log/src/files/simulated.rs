@@ -157,7 +157,10 @@ impl Files for Simulated {
         let inode = match state.find(path) {
             Ok(inode) if state.is_directory(inode) => Err(io::ErrorKind::IsADirectory),
             Ok(inode) => Ok(inode),
-            Err(_) if changes => state.create(path, Node::empty_file()),
+            Err(_) if changes => {
+                let file = Node::empty_file(state.now_ms);
+                state.create(path, file)
+            }
             Err(kind) => Err(kind),
         };
         let inode = inode.map_err(failed(Operation::Open, path))?;

@@ -25,8 +25,9 @@ const MAX_SNAPSHOT_BYTES: u64 = 1 << 30;
 const RECALLED_RECORDS: i64 = 10_000;
 /// The same in bytes. Only the headers of batches are read.
 const RECALLED_BYTES: u64 = 8 << 20;
-/// A producer that was idle for longer sends no batch again: `delivery.timeout.ms` of clients is two minutes by default.
-const RECALLED_FOR: Duration = Duration::from_mins(5);
+/// A log that was not written for longer has no batch that is sent again: `delivery.timeout.ms` of clients is two minutes by
+/// default. The rest is for clocks that are moved. The timestamps of records say nothing: clients choose them.
+const RECALLED_FOR: Duration = Duration::from_hours(1);
 
 /// Removes snapshots outside of the log, and those that neither begin a segment nor are among the newest.
 pub(super) fn drop_snapshots<F: Files>(
@@ -109,7 +110,8 @@ impl LoadProducers {
         producers: &mut ProducerState,
     ) -> Result<(), StorageError> {
         let end = producers.end();
-        if end <= self.log_start || !producers.is_active(self.now, RECALLED_FOR) {
+        let is_needed = end > self.log_start && !producers.producers().is_empty();
+        if !is_needed || !self.was_written_lately(segments)? {
             return Ok(());
         }
         let mut records = RECALLED_RECORDS;
@@ -141,6 +143,19 @@ impl LoadProducers {
             }
         }
         Ok(())
+    }
+
+    fn was_written_lately<F: Files>(&self, segments: &Segments<F>) -> Result<bool, StorageError> {
+        let Some(last) = segments.bases().next_back() else {
+            return Ok(false);
+        };
+        let path = segments.place().path_of(FileKind::Log, last);
+        let directory = segments.directory();
+        let status = directory.judge(directory.files().status(&path))?;
+        Ok(status.is_some_and(|status| {
+            let idle = self.now.0.saturating_sub(status.modified_ms);
+            u128::try_from(idle).unwrap_or(0) < RECALLED_FOR.as_millis()
+        }))
     }
 
     fn newest_snapshot<F: Files>(

@@ -38,6 +38,7 @@ fn what_is_appended_is_read_back_across_segments() {
 #[test]
 fn a_clean_stop_needs_no_reading_and_forgets_nothing() {
     let files = new_disk();
+    files.set_clock(NOW.0);
     let mut log = new_log(&files, small_segments());
     for index in 0..20 {
         append(&mut log, &idempotent(7, 0, index * 2, 2));
@@ -68,23 +69,29 @@ fn a_clean_stop_needs_no_reading_and_forgets_nothing() {
     );
 }
 
+/// Clients choose the timestamps of their records, which may be years old.
 #[test]
-fn an_idle_producer_has_its_last_batch_only_after_a_clean_stop() {
-    let files = new_disk();
-    let mut log = new_log(&files, small_segments());
-    for index in 0..5 {
-        let options = BatchOptions {
-            producer_id: 7,
-            producer_epoch: 0,
-            base_sequence: index,
-            ..BatchOptions::default()
-        };
-        append(&mut log, &batch(options, 1, NOW.0 - 6 * 60 * 1000));
+fn the_batches_in_flight_are_known_after_a_clean_stop_if_the_log_was_written_lately() {
+    const HOUR: i64 = 60 * 60 * 1000;
+    for (idle, known) in [(0, 5), (HOUR - 1, 5), (HOUR, 1), (-HOUR, 5)] {
+        let files = new_disk();
+        files.set_clock(NOW.0 - idle);
+        let mut log = new_log(&files, small_segments());
+        for index in 0..5 {
+            let options = BatchOptions {
+                producer_id: 7,
+                producer_epoch: 0,
+                base_sequence: index,
+                ..BatchOptions::default()
+            };
+            append(&mut log, &batch(options, 1, NOW.0 - 20 * HOUR));
+        }
+        let recovery_point = log.close().unwrap();
+        let log = reopen(&files, small_segments(), recovery_point);
+        let producers = log.producers().producers();
+        let found = producers[&ProducerId(7)].batches().len();
+        assert_eq!(found, known, "idle for {idle} ms");
     }
-    let recovery_point = log.close().unwrap();
-    let log = reopen(&files, small_segments(), recovery_point);
-    let producers = log.producers().producers();
-    assert_eq!(producers[&ProducerId(7)].batches().len(), 1);
 }
 
 #[test]

@@ -69,12 +69,12 @@ pub(super) struct NameChange {
 }
 
 impl Node {
-    pub(super) fn empty_file() -> Self {
+    pub(super) fn empty_file(now_ms: i64) -> Self {
         Self::File {
             seen: Vec::new(),
             durable: Vec::new(),
             pending: Vec::new(),
-            modified_ms: 0,
+            modified_ms: now_ms,
             has_unreported_error: false,
         }
     }
