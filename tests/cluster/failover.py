@@ -23,9 +23,9 @@ from loads import Loads, commands
 from nodes import wait_for
 
 PARTITIONS = 3
-STEADY_SECONDS = 3
-AFTER_SECONDS = 2
-"""Clients run so long before an event, and after they are served again."""
+STEADY_SECONDS = 6
+AFTER_SECONDS = 1
+"""Clients run so long before an event, and after they are served again. franz-go asks for metadata once in five seconds."""
 RATE = 300
 """Records per second of each producer: a tenth of a second has ten for each partition."""
 ROLLING_RUNS = 3
@@ -33,8 +33,9 @@ KILLS = ("kill the leader", "kill the active controller", "kill the node that is
 VANISH = ("the leader vanishes", "the node that is both vanishes")
 RESTART = "restart all in turn"
 EVENTS = {"kill": KILLS, "vanish": VANISH, "restart": (RESTART,)}
-FRESH_EVERY = 0.1
-"""Seconds between the starts of fresh clients."""
+FRESH_EVERY, FRESH_SOON = 0.5, 0.1
+"""Seconds between the starts of fresh clients, the second one in the first FRESH_SECONDS."""
+FRESH_SECONDS = 3
 
 
 class Measured:
@@ -132,6 +133,7 @@ class Trial:
         there = ",".join(self.cluster.nodes[number].address for number in self.cluster.others(self.victim))
         acknowledged = []
         producers = []
+        due = began
 
         def start_one():
             settings = {"bootstrap.servers": there, "acks": "all", "log_level": 0, "error_cb": lambda _: None}
@@ -141,12 +143,16 @@ class Trial:
             producers.append(producer)
 
         def is_served():
-            start_one()
+            nonlocal due
+            now = time.monotonic()
+            if now >= due:
+                start_one()
+                due = now + (FRESH_SOON if now < began + FRESH_SECONDS else FRESH_EVERY)
             for producer in producers:
                 producer.poll(0)
             return bool(acknowledged)
 
-        if not wait_for(is_served, PATIENCE, FRESH_EVERY):
+        if not wait_for(is_served, PATIENCE, FRESH_SOON / 4):
             raise Unable("no fresh client is served")
         for producer in producers:
             producer.purge()
