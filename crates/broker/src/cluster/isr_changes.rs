@@ -197,3 +197,45 @@ fn answered(broker: &Broker, (id, change): &Sent, answer: Answer) {
         broker.isr_changes.add_again(*id, change.clone());
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::{Changes, Direction, IsrChange, IsrChanges, PartitionId};
+    use ottla_protocol::ids::{LeaderEpoch, PartitionIndex, Uuid};
+
+    const PARTITION: PartitionId = (Uuid::from_parts(1, 1), PartitionIndex(0));
+
+    fn change(partition_epoch: i32) -> IsrChange {
+        IsrChange {
+            leader_epoch: LeaderEpoch(1),
+            partition_epoch,
+            isr: Vec::new(),
+        }
+    }
+
+    fn only(change: IsrChange, direction: Direction) -> Changes {
+        Changes::from([(PARTITION, (change, direction))])
+    }
+
+    #[tokio::test]
+    async fn a_change_with_an_unknown_outcome_is_sent_again() {
+        let changes = IsrChanges::default();
+        changes.expand(PARTITION, change(1));
+        let sent = changes.take().await;
+        changes.add_again(PARTITION, sent[&PARTITION].clone());
+        let again = changes.take().await;
+        assert_eq!(again, only(change(1), Direction::Expands));
+    }
+
+    #[tokio::test]
+    async fn a_later_change_is_not_replaced_by_one_that_was_sent() {
+        let changes = IsrChanges::default();
+        changes.expand(PARTITION, change(1));
+        let sent = changes.take().await;
+        let later = (change(2), Direction::Shrinks);
+        changes.add(PARTITION, later);
+        changes.add_again(PARTITION, sent[&PARTITION].clone());
+        let left = changes.take().await;
+        assert_eq!(left, only(change(2), Direction::Shrinks));
+    }
+}
