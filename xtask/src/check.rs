@@ -12,7 +12,7 @@ use anyhow::{Context, Result, bail};
 use crate::time::now;
 use crate::{
     adopt, cli_test, cluster, codec_test, crash, damage, fuzz, generate, licences, mixed,
-    operations, soak, sweep, tidy, toolbox,
+    operations, racks, soak, sweep, tidy, toolbox,
 };
 
 /// Options of `cargo xtask check`.
@@ -46,6 +46,7 @@ const STEPS: &[(&str, Step)] = &[
         cluster::run(&cluster::Args::of_gate())
     }),
     ("operations", operations::run),
+    ("racks", racks::run),
     ("crash", || crash::crash(&crash::Args::usual())),
     ("power-cut", || crash::power_cut(&crash::Args::usual())),
     ("full-disk", || crash::full_disk(&crash::Args::usual())),

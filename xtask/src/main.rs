@@ -21,6 +21,7 @@ mod mixed;
 mod operations;
 mod package;
 mod port;
+mod racks;
 mod scale;
 mod seeds;
 mod sim;
@@ -89,6 +90,8 @@ enum Command {
     Package,
     /// Cut the power of a disk image under load; everything acknowledged must be there.
     PowerCut(crash::Args),
+    /// Consumers with a rack must read from the replica in it.
+    Racks,
     /// Measure a cluster of eight processes with thousands of partitions.
     Scale(scale::Args),
     /// Simulate a node and its clients with a disk, clock and network that fail, from many seeds.
@@ -128,6 +131,7 @@ fn main() -> Result<()> {
         Command::Operations => print(&operations::run()?),
         Command::Package => print(&package::run()?),
         Command::PowerCut(args) => print(&crash::power_cut(&args)?),
+        Command::Racks => print(&racks::run()?),
         Command::Scale(args) => print(&scale::run(&args)?),
         Command::Sim(args) => print(&sim::run(&args)?),
         Command::Soak(args) => print(&soak::run(&args)?),

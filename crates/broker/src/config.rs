@@ -27,6 +27,9 @@ use listeners::Listeners;
 use read::{Notes, Settings};
 use values::Values;
 
+/// The only selector of replicas beside the default.
+const RACK_AWARE_SELECTOR: &str = "org.apache.kafka.common.replica.RackAwareReplicaSelector";
+
 /// Bound of the bytes of requests in flight if `queued.max.request.bytes` sets none. Kafka has no bound then.
 const REQUESTS_IN_FLIGHT: u64 = 256 * 1024 * 1024;
 
@@ -177,6 +180,16 @@ pub struct ReplicationConfig {
     pub fetch_bytes: i32,
     /// `replica.socket.timeout.ms`.
     pub socket_timeout: Duration,
+    /// `replica.selector.class`.
+    pub read_from: ReadFrom,
+}
+
+/// Which replica consumers are told to read from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ReadFrom {
+    Leader,
+    /// One in their rack, if there is one.
+    Rack,
 }
 
 /// Groups and their offsets.
@@ -514,6 +527,10 @@ fn replication(values: &Values) -> ReplicationConfig {
         fetch_partition_bytes: values.count("replica.fetch.max.bytes"),
         fetch_bytes: values.count("replica.fetch.response.max.bytes"),
         socket_timeout: values.duration("replica.socket.timeout.ms"),
+        read_from: match values.set("replica.selector.class") {
+            Some(RACK_AWARE_SELECTOR) => ReadFrom::Rack,
+            _ => ReadFrom::Leader,
+        },
     }
 }
 

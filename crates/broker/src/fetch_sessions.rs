@@ -67,7 +67,7 @@ pub struct FetchNews {
     pub high_watermark: i64,
     /// Its log start offset.
     pub log_start_offset: i64,
-    /// Whether it is in the answer even if nothing has changed: the answer reports a divergence.
+    /// Whether it is in the answer even if nothing has changed: the answer reports a divergence, or a better replica.
     pub must_be_told: bool,
     /// Whether the answer is an error.
     pub is_error: bool,

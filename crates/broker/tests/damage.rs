@@ -14,7 +14,9 @@ use std::time::Duration;
 use ottla_broker::config::BrokerConfig;
 use ottla_broker::drivers::Drivers;
 use ottla_broker::process::clock::Clock;
-use ottla_broker::replicas::partition::{Append, ReadAt, Refused, RequiredAcks, replicated};
+use ottla_broker::replicas::partition::{
+    AnsweredBy, Append, ReadAt, Refused, RequiredAcks, replicated,
+};
 use ottla_broker::replicas::{Found, Partition, Replicas};
 use ottla_log::checkpoint;
 use ottla_log::files::disk::Disk;
@@ -99,6 +101,7 @@ fn fetch_up_to(replicas: &Replicas, offset: i64, bound: Bound) -> Result<i64, Er
         max_bytes: 1,
         first_batch: FirstBatch::MayExceed,
         bound,
+        answered_by: AnsweredBy::Leader,
         current_epoch: None,
         last_fetched_epoch: None,
     };

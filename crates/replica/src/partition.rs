@@ -21,7 +21,7 @@ use ottla_log::{
     Appended, Batch, Bound, FirstBatch, Flush, Origin, PartitionLog, ReadError, ReadPlan,
     ReadRequest, StorageError,
 };
-use ottla_protocol::ids::{LeaderEpoch, Offset, PartitionIndex, Uuid};
+use ottla_protocol::ids::{LeaderEpoch, NodeId, Offset, PartitionIndex, Uuid};
 use ottla_protocol::time::{MonotonicTime, Now, Timestamp};
 pub use ottla_replication::Role;
 
@@ -110,6 +110,16 @@ pub struct Planned<F: Files> {
     pub diverging: Option<(LeaderEpoch, Offset)>,
     /// Bytes that the reader could also read after a flush; zero while the directory is stalled.
     pub unflushed: u64,
+    /// The follower that the reader should read from instead, see [`Partition::read_replica`].
+    pub read_replica: Option<NodeId>,
+}
+
+/// Which replica may answer a read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AnsweredBy {
+    Leader,
+    /// A follower too, up to the high watermark that it knows (KIP-392).
+    AnyReplica,
 }
 
 /// A read request.
@@ -122,6 +132,7 @@ pub struct ReadAt {
     pub first_batch: FirstBatch,
     /// The offset up to which the reader may read.
     pub bound: Bound,
+    pub answered_by: AnsweredBy,
     /// The leader epoch that the reader knows (KIP-320).
     pub current_epoch: Option<LeaderEpoch>,
     /// The epoch of the last record that it has.

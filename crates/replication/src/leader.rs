@@ -152,6 +152,21 @@ impl Leader {
         self.epoch_start
     }
 
+    /// The follower that a consumer should read from at `offset`: a member of the ISR that has the offset, and that
+    /// `is_candidate` accepts. The one with most records is taken, and among those the one that caught up last.
+    pub fn read_replica(
+        &self,
+        offset: Offset,
+        is_candidate: impl Fn(NodeId) -> bool,
+    ) -> Option<NodeId> {
+        let able = self.followers.iter().filter_map(|(id, follower)| {
+            let end = follower.progress?.end;
+            let is_able = end >= offset && self.role.isr.contains(id) && is_candidate(*id);
+            is_able.then_some((end, follower.caught_up_at, *id))
+        });
+        able.max().map(|(_, _, id)| id)
+    }
+
     /// The pending change of the ISR.
     pub fn pending(&self) -> Option<&IsrChange> {
         self.pending.as_ref()
@@ -342,4 +357,54 @@ impl Leader {
 fn is_recently_caught_up(follower: &Follower, at: &Situation<'_>) -> bool {
     let caught_up_at = follower.caught_up_at;
     caught_up_at.is_some_and(|caught_up_at| at.now <= caught_up_at.after(at.max_lag))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{EpochStart, Leader, NodeId, Offset, Progress, Replica, Role, Situation};
+    use crate::Brokers;
+    use ottla_protocol::time::MonotonicTime;
+    use std::time::Duration;
+
+    #[test]
+    fn consumers_read_from_the_follower_in_sync_that_has_most() {
+        let all = [1, 2, 3, 4, 5].map(NodeId);
+        let role = Role {
+            node: NodeId(1),
+            leader: Some(NodeId(1)),
+            replicas: all.to_vec(),
+            isr: all[..4].to_vec(),
+            ..Role::unknown()
+        };
+        let start = EpochStart {
+            offset: Offset(0),
+            high_watermark: Offset(0),
+        };
+        let mut leader = Leader::new(role, start, MonotonicTime::default());
+        let brokers = Brokers::default();
+        for (node, end) in [(2, 7), (3, 9), (4, 9), (5, 10)] {
+            let from = Replica {
+                node: NodeId(node),
+                broker_epoch: None,
+            };
+            let at = Situation {
+                progress: Progress::to_end(Offset(10)),
+                min_insync_replicas: 1,
+                max_lag: Duration::from_secs(1),
+                brokers: &brokers,
+                now: MonotonicTime::default(),
+            };
+            let progress = Progress::to_end(Offset(end));
+            assert_eq!(leader.on_fetch(from, progress, &at), Ok(None));
+        }
+        let at = |offset, near: &[i32]| {
+            let read_replica = leader.read_replica(Offset(offset), |id| near.contains(&id.0));
+            read_replica.map(|id| id.0)
+        };
+        assert_eq!(at(7, &[2, 3]), Some(3));
+        assert_eq!(at(7, &[2]), Some(2));
+        assert_eq!(at(8, &[2]), None, "it does not have the offset");
+        assert_eq!(at(0, &[5]), None, "it is not in sync");
+        assert_eq!(at(10, &[2, 3, 4, 5]), None);
+    }
 }

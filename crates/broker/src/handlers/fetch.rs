@@ -13,6 +13,7 @@ pub mod parts;
 mod planning;
 mod target;
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -29,8 +30,9 @@ use ottla_replication::Replica;
 use self::planning::{Plan, plan_enough};
 use self::target::Target;
 use crate::broker::Broker;
-use crate::cluster::flushed_offset;
 use crate::cluster::isr_changes::IsrChanges;
+use crate::cluster::{endpoints, flushed_offset};
+use crate::config::ReadFrom;
 use crate::context::RequestContext;
 use crate::drivers::cold_reads::{ColdReads, Records};
 use crate::fetch_sessions::{
@@ -38,9 +40,11 @@ use crate::fetch_sessions::{
 };
 use crate::process::clock::Clock;
 use crate::process::held_files::{HeldFile, HeldFiles};
-use crate::replicas::partition::{Planned, Unavailable};
+use crate::replicas::partition::{AnsweredBy, Planned, Unavailable};
 use crate::reply::Part;
 
+/// From this version on consumers tell their rack, and may read from followers.
+const FIRST_WITH_RACK: i16 = 11;
 /// From this version on topics are named by id.
 const FIRST_WITH_TOPIC_IDS: i16 = 13;
 /// From this version on a follower tells its broker epoch.
@@ -60,7 +64,7 @@ pub async fn handle(
     request: FetchRequestData,
 ) -> (FetchResponseData, Vec<Part>) {
     let version = context.version;
-    let limits = Limits::of(broker, &request, version);
+    let limits = Limits::of(broker, context, &request);
     let session = session_request(&request, version);
     let begun = broker
         .fetch_sessions
@@ -151,6 +155,21 @@ fn follower(request: &FetchRequestData, version: i16) -> Option<Replica> {
     })
 }
 
+/// The brokers in the rack of the consumer that asks, if this one is in another rack and `replica.selector.class` says that
+/// they answer.
+fn near(broker: &Broker, context: &RequestContext, request: &FetchRequestData) -> BTreeSet<NodeId> {
+    let rack = &request.rack_id;
+    let is_consumer = replica_id(request, context.version) == CONSUMER;
+    let is_asked = is_consumer && context.version >= FIRST_WITH_RACK && !rack.is_empty();
+    let is_here = broker.config.rack.as_deref() == Some(rack.as_str());
+    if !is_asked || is_here || broker.config.replication.read_from == ReadFrom::Leader {
+        return BTreeSet::new();
+    }
+    let nodes = endpoints::nodes(broker, &broker.controller.image(), context).into_iter();
+    let near = nodes.filter(|node| !node.fenced && node.rack.as_ref() == Some(rack));
+    near.map(|node| node.id).collect()
+}
+
 /// The bounds of one request.
 struct Limits {
     max_bytes: usize,
@@ -158,6 +177,9 @@ struct Limits {
     max_wait: Duration,
     bound: Bound,
     follower: Option<Replica>,
+    answered_by: AnsweredBy,
+    /// The followers that a consumer should rather read from, because they are in its rack.
+    near: BTreeSet<NodeId>,
     isr_changes: Arc<IsrChanges>,
     held_files: Arc<HeldFiles>,
     cold_reads: Arc<ColdReads<Disk>>,
@@ -165,7 +187,8 @@ struct Limits {
 }
 
 impl Limits {
-    fn of(broker: &Broker, request: &FetchRequestData, version: i16) -> Self {
+    fn of(broker: &Broker, context: &RequestContext, request: &FetchRequestData) -> Self {
+        let version = context.version;
         let bytes = |bytes: i32| usize::try_from(bytes).unwrap_or(0);
         let replica = replica_id(request, version);
         let bound = match (replica, request.isolation_level) {
@@ -180,6 +203,12 @@ impl Limits {
             max_wait: Duration::from_millis(request.max_wait_ms.max(0).cast_unsigned().into()),
             bound,
             follower: follower(request, version),
+            answered_by: if replica == CONSUMER && version >= FIRST_WITH_RACK {
+                AnsweredBy::AnyReplica
+            } else {
+                AnsweredBy::Leader
+            },
+            near: near(broker, context, request),
             isr_changes: Arc::clone(&broker.isr_changes),
             held_files: Arc::clone(&broker.held_files),
             cold_reads: Arc::clone(&broker.cold_reads),
@@ -212,7 +241,9 @@ async fn answer(
         records_bytes: records.len(),
         high_watermark: data.high_watermark,
         log_start_offset: data.log_start_offset,
-        must_be_told: data.diverging_epoch.epoch >= 0 || data.diverging_epoch.end_offset >= 0,
+        must_be_told: data.diverging_epoch.epoch >= 0
+            || data.diverging_epoch.end_offset >= 0
+            || data.preferred_read_replica >= 0,
         is_error: data.error_code != 0,
     };
     if let Ok(partition) = &target.found {
@@ -294,6 +325,9 @@ fn partition_data(index: i32, planned: &Planned) -> PartitionData {
         .with_last_stable_offset(planned.offsets.last_stable.0)
         .with_log_start_offset(planned.offsets.log_start.0)
         .with_aborted_transactions(aborted);
+    if let Some(node) = planned.read_replica {
+        data.preferred_read_replica = node.0;
+    }
     if let Some((epoch, end)) = planned.diverging {
         data.diverging_epoch = EpochEndOffset::default()
             .with_epoch(epoch.0)

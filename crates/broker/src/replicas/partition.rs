@@ -6,7 +6,7 @@ use std::time::Duration;
 use ottla_log::PartitionLog;
 use ottla_log::files::disk::Disk;
 use ottla_protocol::ids::Offset;
-pub use ottla_replica::partition::{Append, Offsets, ReadAt, RequiredAcks, Role};
+pub use ottla_replica::partition::{AnsweredBy, Append, Offsets, ReadAt, RequiredAcks, Role};
 use ottla_replica::{Host, partition};
 pub use ottla_replica::{PartitionId, Refused, Unavailable, Unreadable};
 use tokio::sync::{Notify, oneshot};

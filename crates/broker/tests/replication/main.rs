@@ -4,6 +4,7 @@
 
 mod link;
 mod pair;
+mod racks;
 #[path = "../support/mod.rs"]
 mod support;
 

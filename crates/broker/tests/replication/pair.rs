@@ -68,6 +68,9 @@ fn configured(
         format!("advertised.listeners=PLAINTEXT://{}", link.address),
         format!("log.dirs={}", directory.display()),
         "ottla.http.listen=".to_owned(),
+        format!("broker.rack=rack-{node}"),
+        "replica.selector.class=org.apache.kafka.common.replica.RackAwareReplicaSelector"
+            .to_owned(),
         format!("broker.session.timeout.ms={}", LONG.as_millis() * 20),
         format!("replica.lag.time.max.ms={}", times.lag.as_millis()),
         format!("replica.fetch.wait.max.ms={}", times.wait.as_millis()),

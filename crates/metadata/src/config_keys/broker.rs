@@ -272,7 +272,11 @@ pub const BROKER: &[ConfigKey] = &[
         .works("How often high watermarks are written to disk."),
     ConfigKey::new("replica.lag.time.max.ms", ValueType::Long, Some("30000")).important(Importance::High)
         .works("A follower that has not caught up for this long leaves the in-sync replicas."),
-    ConfigKey::new("replica.selector.class", ValueType::Text, None).refused(),
+    ConfigKey::new("replica.selector.class", ValueType::Text, None).bounded(Bounds::OneOf(&[
+        "org.apache.kafka.common.replica.RackAwareReplicaSelector",
+        "org.apache.kafka.common.replica.LeaderSelector",
+    ]))
+        .works("Where consumers read. `org.apache.kafka.common.replica.RackAwareReplicaSelector` sends a consumer with `client.rack` to a replica with the same `broker.rack`; by default all read from the leader."),
     ConfigKey::new("replica.socket.receive.buffer.bytes", ValueType::Int, Some("65536")).important(Importance::High),
     ConfigKey::new("replica.socket.timeout.ms", ValueType::Int, Some("30000")).important(Importance::High)
         .works("How long a leader may take to accept a connection of a follower, and to answer it."),

@@ -3,18 +3,19 @@
 //! A fetch is checked and planned, then counted: the high watermark moves as far as the follower's progress lets it. A
 //! change of the ISR leaves as data. The driver sends it to the controller, and brings back the [`Answer`].
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use ottla_log::files::Files;
 use ottla_log::{FirstBatch, PartitionLog};
-use ottla_protocol::ids::Offset;
+use ottla_protocol::ids::{NodeId, Offset};
 use ottla_protocol::time::MonotonicTime;
 use ottla_replication::{
     Answer, FetchRefusal, FollowerFetch, IsrChange, Leader, Progress, Replica,
 };
 
 use super::state::{State, Surroundings, Woken};
-use super::{Bound, Decide, Partition, Planned, ReadAt};
+use super::{AnsweredBy, Bound, Decide, Partition, Planned, ReadAt};
 use crate::Host;
 use crate::reader::Reader;
 use crate::refusals::{Unavailable, Unreadable};
@@ -80,6 +81,16 @@ impl<F: Files, H: Host> Partition<F, H> {
         };
         woken.wake();
         Ok(planned)
+    }
+
+    /// The follower from which a consumer at `offset` should read instead of this node, if it is one of `near`: a member of
+    /// the ISR whose log has the offset.
+    pub fn read_replica(&self, near: &BTreeSet<NodeId>, offset: Offset) -> Option<NodeId> {
+        let state = self.lock();
+        let starts = &state.follower_starts;
+        let has_start = |id: &NodeId| starts.get(id).is_some_and(|start| *start <= offset);
+        let leader = state.leader.as_ref()?;
+        leader.read_replica(offset, |id| near.contains(&id) && has_start(&id))
     }
 
     /// Wakes `follower` at the next append, or, while this node follows, at the end of the next flush. It finds the change
@@ -154,6 +165,7 @@ impl<F: Files, H: Host> State<F, H> {
                 max_bytes: read.max_bytes,
                 first_batch: read.first_batch,
                 bound: Bound::LogEnd,
+                answered_by: AnsweredBy::Leader,
                 current_epoch,
                 last_fetched_epoch: read.fetch.last_fetched_epoch,
             },

@@ -18,7 +18,7 @@ use ottla_replication::{
     Brokers, EpochStart, Following, Leader, Progress, Role, Situation, follower,
 };
 
-use super::{Append, Decide, Offsets, Planned, ReadAt, RequiredAcks};
+use super::{AnsweredBy, Append, Decide, Offsets, Planned, ReadAt, RequiredAcks};
 use crate::Host;
 use crate::acks::Acks;
 use crate::reader::Reader;
@@ -223,6 +223,19 @@ impl<F: Files, H: Host> State<F, H> {
             Ok(())
         } else {
             Err(Unavailable::NotLeader)
+        }
+    }
+
+    /// Whether this node may answer a read. A follower needs no leader for that.
+    fn check_reader(&self, read: &ReadAt) -> Result<(), Unavailable> {
+        let is_replica = self.role.replicas.contains(&self.role.node);
+        match self.check_leader(read.current_epoch) {
+            Err(Unavailable::NotLeader)
+                if is_replica && read.answered_by == AnsweredBy::AnyReplica =>
+            {
+                Ok(())
+            }
+            checked => checked,
         }
     }
 
@@ -439,7 +452,7 @@ impl<F: Files, H: Host> State<F, H> {
         decide: Decide<F>,
         read: &ReadAt,
     ) -> Result<Planned<F>, Unreadable> {
-        self.check_leader(read.current_epoch)?;
+        self.check_reader(read)?;
         let log = self.log.as_ref().ok_or(Unavailable::Gone)?;
         let request = ReadRequest {
             offset: read.offset,
@@ -465,7 +478,9 @@ impl<F: Files, H: Host> State<F, H> {
         };
         let end = log.log_end_offset();
         let is_flushed = log.flushed_offset() >= end;
-        let unflushed = if request.bound == Bound::LogEnd || request.offset >= end || is_flushed {
+        // A follower's high watermark waits for the leader, not for a flush here.
+        let waits_for_flush = self.leader.is_some() && request.bound != Bound::LogEnd;
+        let unflushed = if !waits_for_flush || request.offset >= end || is_flushed {
             0
         } else {
             log.bytes_beyond_high_watermark()
@@ -476,6 +491,7 @@ impl<F: Files, H: Host> State<F, H> {
                 offsets: offsets_of(log),
                 diverging,
                 unflushed,
+                read_replica: None,
             }),
             Err(ReadError::OutOfRange { .. }) => Err(Unreadable::OutOfRange),
             Err(ReadError::Storage(error)) => Err(error.into()),

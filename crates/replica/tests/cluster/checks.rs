@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use ottla_log::{Bound, FirstBatch};
 use ottla_protocol::ids::{LeaderEpoch, Offset};
 use ottla_protocol::time::MonotonicTime;
-use ottla_replica::partition::ReadAt;
+use ottla_replica::partition::{AnsweredBy, ReadAt};
 use ottla_replica::{Durability, Unreadable};
 
 use super::machine::Machine;
@@ -89,6 +89,7 @@ impl Checks {
             max_bytes: 4096,
             first_batch: FirstBatch::MayExceed,
             bound: Bound::HighWatermark,
+            answered_by: AnsweredBy::Leader,
             current_epoch: Some(epoch),
             last_fetched_epoch: None,
         };

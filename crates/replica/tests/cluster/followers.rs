@@ -10,7 +10,7 @@ use ottla_metadata::{BrokerRegistration, MetadataImage, Partition as Metadata};
 use ottla_protocol::ids::{LeaderEpoch, NodeId, Offset};
 use ottla_protocol::messages::ErrorCode;
 use ottla_protocol::time::{MonotonicTime, Now, Timestamp};
-use ottla_replica::partition::{FollowerRead, LeaderAnswer, NextFetch, ReadAt};
+use ottla_replica::partition::{AnsweredBy, FollowerRead, LeaderAnswer, NextFetch, ReadAt};
 use ottla_replica::{Durability, Loss, LossReason, Reader, Unavailable};
 use ottla_replication::{Answer as IsrAnswer, Committed, IsrChange, Replica};
 
@@ -367,6 +367,7 @@ fn readers_wait_for_the_leaders_flush_but_not_for_followers() {
             max_bytes: 4096,
             first_batch: FirstBatch::MayExceed,
             bound: Bound::HighWatermark,
+            answered_by: AnsweredBy::Leader,
             current_epoch: None,
             last_fetched_epoch: None,
         };

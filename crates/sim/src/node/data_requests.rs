@@ -7,7 +7,7 @@ use ottla_log::{Batch, Bound, FirstBatch, Origin, TrimError};
 use ottla_protocol::ids::Offset;
 use ottla_protocol::messages::ErrorCode;
 use ottla_protocol::records::{Decompressor, first_batch, validate};
-use ottla_replica::partition::{Append, ReadAt, RequiredAcks};
+use ottla_replica::partition::{AnsweredBy, Append, ReadAt, RequiredAcks};
 use ottla_replica::{Reader, Unavailable, Unreadable, checkpoints};
 
 use super::event::{NodeEvent, ProcessId};
@@ -189,6 +189,7 @@ fn read(
         max_bytes: FETCH_BYTES,
         first_batch: FirstBatch::MayExceed,
         bound: Bound::HighWatermark,
+        answered_by: AnsweredBy::Leader,
         current_epoch: fetch.leader_epoch,
         last_fetched_epoch: None,
     };

@@ -195,7 +195,7 @@ impl<'a> Planning<'a> {
         for outcome in self.latest_outcomes() {
             match outcome {
                 Ok((planned, _)) => {
-                    look.is_due |= planned.diverging.is_some();
+                    look.is_due |= planned.diverging.is_some() || planned.read_replica.is_some();
                     look.bytes += planned.plan.length as u64;
                     look.unflushed += planned.unflushed;
                 }

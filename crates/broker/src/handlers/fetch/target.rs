@@ -54,6 +54,12 @@ impl Target {
         pages: Pages,
     ) -> Result<Planned, ErrorCode> {
         let partition = self.found.as_ref().map_err(|code| *code)?;
+        let read_replica = partition.read_replica(&limits.near, Offset(self.wish.offset));
+        // Nothing is read for a consumer that is sent elsewhere.
+        let (left, first_batch) = match read_replica {
+            Some(_) => (0, FirstBatch::MustFit),
+            None => (left, first_batch),
+        };
         let read = self.read(limits, left, first_batch);
         let now = limits.clock.monotonic();
         let planned = match (limits.follower, pages) {
@@ -66,7 +72,12 @@ impl Target {
             (None, Pages::Awaited) => partition.plan(&read, now),
             (None, Pages::Cached) => partition.plan_cached(&read, now),
         };
-        planned.map_err(|error| error.code())
+        planned
+            .map(|planned| Planned {
+                read_replica,
+                ..planned
+            })
+            .map_err(|error| error.code())
     }
 
     fn read(&self, limits: &Limits, left: usize, first_batch: FirstBatch) -> ReadAt {
@@ -76,6 +87,7 @@ impl Target {
             max_bytes: usize::try_from(self.wish.max_bytes).unwrap_or(0).min(left),
             first_batch,
             bound: limits.bound,
+            answered_by: limits.answered_by,
             current_epoch: epoch(self.wish.current_leader_epoch),
             last_fetched_epoch: epoch(self.wish.last_fetched_epoch),
         }

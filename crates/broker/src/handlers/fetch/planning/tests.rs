@@ -24,7 +24,7 @@ use crate::drivers::cold_reads::ColdReads;
 use crate::fetch_sessions::{FetchKey, FetchTopicKey, FetchWish};
 use crate::process::clock::Clock;
 use crate::process::held_files::HeldFiles;
-use crate::replicas::partition::{Append, Partition, RequiredAcks};
+use crate::replicas::partition::{AnsweredBy, Append, Partition, RequiredAcks};
 use crate::replicas::{Found, Replicas};
 use ottla_replica::housekeeping::Intervals;
 use ottla_replication::Replica;
@@ -137,6 +137,8 @@ fn limits(min_bytes: usize) -> Limits {
         max_wait: Duration::from_hours(1),
         bound: Bound::HighWatermark,
         follower: None,
+        answered_by: AnsweredBy::Leader,
+        near: BTreeSet::new(),
         isr_changes: Arc::default(),
         held_files: HeldFiles::new(1),
         cold_reads: Arc::new(ColdReads::new([])),
