@@ -6,6 +6,7 @@
 pub mod damage;
 pub mod ends;
 pub mod partition;
+pub mod quotas;
 
 use std::sync::Arc;
 
@@ -20,6 +21,7 @@ use tokio::sync::watch;
 
 pub use self::partition::Partition;
 use self::partition::Tasks;
+use self::quotas::ReplicationQuotas;
 use crate::cluster::losses::Losses;
 use crate::config::BrokerConfig;
 use crate::drivers::disk_work::DiskWork;
@@ -37,6 +39,7 @@ pub struct Replicas {
     clock: Clock,
     disk_work: Arc<DiskWork>,
     losses: Losses,
+    quotas: Arc<ReplicationQuotas>,
     /// The number of late changes, see [`Replicas::follow_late_changes`].
     late_changes: watch::Sender<u64>,
 }
@@ -61,6 +64,7 @@ impl Replicas {
             node: Node::new(config.statics.clone(), directories.collect()),
             clock,
             losses: Losses::new(config, clock),
+            quotas: Arc::default(),
             disk_work: DiskWork::of_runtime(),
             late_changes: watch::Sender::new(0),
         })
@@ -114,6 +118,11 @@ impl Replicas {
     /// The records that this node has seen to be lost.
     pub fn losses(&self) -> &Losses {
         &self.losses
+    }
+
+    /// The rates of throttled replicas.
+    pub fn quotas(&self) -> &Arc<ReplicationQuotas> {
+        &self.quotas
     }
 
     /// The log directories.

@@ -105,12 +105,13 @@ fn live(running: &Running) -> String {
     // The controller asks for this one at each election.
     let unclean = effective::topic_value(&image, statics, ("t", "unclean.leader.election.enable"));
     format!(
-        "{:?} {:?} {:?} {allowed:?} {} {} {unclean:?}",
+        "{:?} {:?} {:?} {allowed:?} {} {} {:?} {unclean:?}",
         partition.settings(),
         broker.drivers.cleaner_settings(),
         broker.drivers.scrub_settings(),
         settings::recovery_threads(&image, statics),
         settings::replica_fetchers(&image, statics),
+        settings::replication_limits(&image, statics),
     )
 }
 

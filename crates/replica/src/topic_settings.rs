@@ -14,6 +14,8 @@ use ottla_protocol::records::{
     Compression, CompressionLevel, KeyRule, ProduceRules, TargetCompression, TimestampType,
 };
 
+use crate::throttled::ThrottledReplicas;
+
 /// Upper bound of a decompressed record, for produce and for searches by time.
 const MAX_RECORD_BYTES: &str = "max.decompressed.message.bytes";
 
@@ -44,6 +46,10 @@ pub struct TopicSettings {
     pub max_replica_lag: Duration,
     /// `replica.fetch.backoff.ms`: the longest wait of a follower after an error of its leader.
     pub fetch_backoff: Duration,
+    /// `leader.replication.throttled.replicas`.
+    pub leader_throttled: ThrottledReplicas,
+    /// `follower.replication.throttled.replicas`.
+    pub follower_throttled: ThrottledReplicas,
     /// `file.delete.delay.ms`: the files of a deleted partition are removed after this time.
     pub delete_delay: Duration,
 }
@@ -166,6 +172,12 @@ impl TopicSettings {
             min_insync_replicas: configs.number("min.insync.replicas", 1),
             max_replica_lag: broker.duration(REPLICA_LAG, Duration::from_secs(30)),
             fetch_backoff: broker.duration(FETCH_BACKOFF, Duration::from_secs(1)),
+            leader_throttled: ThrottledReplicas::parse(
+                configs.text("leader.replication.throttled.replicas"),
+            ),
+            follower_throttled: ThrottledReplicas::parse(
+                configs.text("follower.replication.throttled.replicas"),
+            ),
             delete_delay: configs.duration("file.delete.delay.ms", Duration::from_mins(1)),
         }
     }
@@ -182,6 +194,27 @@ pub fn replica_fetchers(image: &MetadataImage, statics: &StaticConfigs) -> usize
     let name = "num.replica.fetchers";
     let broker = Configs::of_broker(image, statics, &[name]);
     broker.number(name, 1).max(1)
+}
+
+/// The bytes a second up to which throttled replicas are replicated, by this node as their leader and as their follower.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ReplicationLimits {
+    pub leader: u64,
+    pub follower: u64,
+}
+
+/// `leader.replication.throttled.rate` and `follower.replication.throttled.rate`.
+pub fn replication_limits(image: &MetadataImage, statics: &StaticConfigs) -> ReplicationLimits {
+    let [leader, follower] = [
+        "leader.replication.throttled.rate",
+        "follower.replication.throttled.rate",
+    ];
+    let broker = Configs::of_broker(image, statics, &[leader, follower]);
+    let limit = |name| broker.limit(name).unwrap_or(u64::MAX);
+    ReplicationLimits {
+        leader: limit(leader),
+        follower: limit(follower),
+    }
 }
 
 fn log_config(configs: &Configs, defaults: &LogConfig) -> LogConfig {

@@ -11,6 +11,7 @@ pub mod follower;
 mod following;
 mod isr;
 mod leader;
+mod quota;
 mod role;
 
 pub use brokers::{Broker, Brokers};
@@ -18,4 +19,5 @@ pub use fetch::{FetchRefusal, FollowerFetch};
 pub use following::{Following, LeaderOffsets, Reset, Step};
 pub use isr::{Answer, Committed, IsrChange, IsrMember};
 pub use leader::{EpochStart, Leader, Progress, Replica, Situation};
+pub use quota::ReplicationRate;
 pub use role::Role;

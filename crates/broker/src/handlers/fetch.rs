@@ -41,6 +41,7 @@ use crate::fetch_sessions::{
 use crate::process::clock::Clock;
 use crate::process::held_files::{HeldFile, HeldFiles};
 use crate::replicas::partition::{AnsweredBy, Planned, Unavailable};
+use crate::replicas::quotas::ReplicationQuotas;
 use crate::reply::Part;
 
 /// From this version on consumers tell their rack, and may read from followers.
@@ -83,7 +84,14 @@ pub async fn handle(
     let plans = plan_enough(&targets, &limits).await;
     let mut answered = Vec::with_capacity(targets.len());
     for (target, plan) in targets.into_iter().zip(plans) {
-        answered.push(answer(broker, target, plan, version).await);
+        let is_throttled = target.is_throttled(&limits);
+        let answer = answer(broker, target, plan, version).await;
+        if is_throttled {
+            // What followers in sync get counts too, as in Kafka.
+            let bytes = answer.news.records_bytes as u64;
+            limits.quotas.leader.record(bytes, broker.clock.monotonic());
+        }
+        answered.push(answer);
     }
     respond(broker, session, answered, version)
 }
@@ -183,6 +191,7 @@ struct Limits {
     isr_changes: Arc<IsrChanges>,
     held_files: Arc<HeldFiles>,
     cold_reads: Arc<ColdReads<Disk>>,
+    quotas: Arc<ReplicationQuotas>,
     clock: Clock,
 }
 
@@ -212,6 +221,7 @@ impl Limits {
             isr_changes: Arc::clone(&broker.isr_changes),
             held_files: Arc::clone(&broker.held_files),
             cold_reads: Arc::clone(&broker.cold_reads),
+            quotas: Arc::clone(broker.replicas.quotas()),
             clock: broker.clock,
         }
     }

@@ -7,6 +7,7 @@ mod pair;
 mod racks;
 #[path = "../support/mod.rs"]
 mod support;
+mod throttles;
 
 use std::collections::BTreeMap;
 use std::ops::RangeInclusive;

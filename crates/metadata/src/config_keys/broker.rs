@@ -79,7 +79,8 @@ pub const BROKER: &[ConfigKey] = &[
         .works("Largest answer to one fetch, in bytes; the first batch is returned whatever its size."),
     ConfigKey::new("fetch.purgatory.purge.interval.requests", ValueType::Int, Some("1000")),
     ConfigKey::new("follower.fetch.last.tiered.offset.enable", ValueType::Boolean, Some("false")).updated(Update::ClusterWide),
-    ConfigKey::new("follower.replication.throttled.rate", ValueType::Long, Some("9223372036854775807")).bounded(Bounds::AtLeast(0)).only_where_set().updated(Update::ClusterWide),
+    ConfigKey::new("follower.replication.throttled.rate", ValueType::Long, Some("9223372036854775807")).bounded(Bounds::AtLeast(0)).only_where_set().updated(Update::ClusterWide)
+        .works("Bytes a second that this broker fetches of the replicas in `follower.replication.throttled.replicas`; those in sync count, and do not wait."),
     ConfigKey::new("group.coordinator.append.linger.ms", ValueType::Int, Some("-1")).bounded(Bounds::AtLeast(-1)),
     ConfigKey::new("group.coordinator.background.threads", ValueType::Int, Some("2")).bounded(Bounds::AtLeast(1)).important(Importance::High),
     ConfigKey::new("group.coordinator.cached.buffer.max.bytes", ValueType::Int, Some("1048588")).bounded(Bounds::AtLeast(524_288)).updated(Update::ClusterWide),
@@ -105,7 +106,8 @@ pub const BROKER: &[ConfigKey] = &[
     ConfigKey::new("kafka.metrics.reporters", ValueType::List, Some("")).important(Importance::Low),
     ConfigKey::new("leader.imbalance.check.interval.seconds", ValueType::Long, Some("300")).bounded(Bounds::AtLeast(1)).important(Importance::High)
         .works("How often the controller does so; with `auto.leader.rebalance.enable`."),
-    ConfigKey::new("leader.replication.throttled.rate", ValueType::Long, Some("9223372036854775807")).bounded(Bounds::AtLeast(0)).only_where_set().updated(Update::ClusterWide),
+    ConfigKey::new("leader.replication.throttled.rate", ValueType::Long, Some("9223372036854775807")).bounded(Bounds::AtLeast(0)).only_where_set().updated(Update::ClusterWide)
+        .works("Bytes a second that this broker sends of the replicas in `leader.replication.throttled.replicas`; what followers in sync get counts, and does not wait."),
     ConfigKey::new("listener.security.protocol.map", ValueType::Text, Some("SASL_SSL:SASL_SSL,PLAINTEXT:PLAINTEXT,SSL:SSL,SASL_PLAINTEXT:SASL_PLAINTEXT")).important(Importance::Low).updated(Update::PerBroker)
         .works("The security protocol of each listener name. Only PLAINTEXT is served yet. It is read at a start; a change while the broker runs is refused.").only_by_file(),
     ConfigKey::new("listeners", ValueType::List, Some("PLAINTEXT://:9092")).important(Importance::High).updated(Update::PerBroker)

@@ -25,12 +25,14 @@ pub const TOPIC: &[ConfigKey] = &[
         .works("Flush the log to stable storage after this many records. `acks=all` under `ottla.ack.durability=fsync` does not wait for it: it asks for its own flush."),
     ConfigKey::new("flush.ms", ValueType::Long, Some("9223372036854775807")).bounded(Bounds::AtLeast(0)).synonyms(&[Synonym::new("log.flush.interval.ms", Unit::Same), Synonym::new("log.flush.scheduler.interval.ms", Unit::Same)])
         .works("Flush the log to stable storage when its oldest unflushed record is this old."),
-    ConfigKey::new("follower.replication.throttled.replicas", ValueType::List, Some("")).bounded(Bounds::Replicas),
+    ConfigKey::new("follower.replication.throttled.replicas", ValueType::List, Some("")).bounded(Bounds::Replicas)
+        .works("Replicas, as `partition:broker` or `*`, that fetch at most at `follower.replication.throttled.rate` of their broker while they are not in sync."),
     ConfigKey::new("index.interval.bytes", ValueType::Int, Some("4096")).bounded(Bounds::AtLeast(0)).synonyms(&[Synonym::new("log.index.interval.bytes", Unit::Same)])
         .works("An index entry is written after each this many bytes of log. A smaller value lets fetches start closer to their record, and makes the index larger."),
     ConfigKey::new("internal.segment.bytes", ValueType::Int, None).internal()
         .works("Segment size without the lower bound of `segment.bytes`, for tests."),
-    ConfigKey::new("leader.replication.throttled.replicas", ValueType::List, Some("")).bounded(Bounds::Replicas),
+    ConfigKey::new("leader.replication.throttled.replicas", ValueType::List, Some("")).bounded(Bounds::Replicas)
+        .works("Leaders, as `partition:broker` or `*`, that send records to followers that are not in sync at most at `leader.replication.throttled.rate` of their broker."),
     ConfigKey::new("local.retention.bytes", ValueType::Long, Some("-2")).bounded(Bounds::AtLeast(-2)).synonyms(&[Synonym::new("log.local.retention.bytes", Unit::Same)]),
     ConfigKey::new("local.retention.ms", ValueType::Long, Some("-2")).bounded(Bounds::AtLeast(-2)).synonyms(&[Synonym::new("log.local.retention.ms", Unit::Same)]),
     ConfigKey::new("max.compaction.lag.ms", ValueType::Long, Some("9223372036854775807")).bounded(Bounds::AtLeast(1)).synonyms(&[Synonym::new("log.cleaner.max.compaction.lag.ms", Unit::Same)])

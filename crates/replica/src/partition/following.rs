@@ -135,6 +135,22 @@ impl<F: Files, H: Host> Partition<F, H> {
         }
     }
 
+    /// Whether this follower's replica is throttled. What it fetches counts for the rate then.
+    pub fn is_throttled_as_follower(&self) -> bool {
+        let settings = self.settings();
+        let node = self.lock().role.node;
+        settings.follower_throttled.has(self.index, node)
+    }
+
+    /// Whether it must keep to the rate: only out of the ISR.
+    pub fn must_keep_to_rate(&self) -> bool {
+        let is_in_sync = || {
+            let state = self.lock();
+            state.role.isr.contains(&state.role.node)
+        };
+        self.is_throttled_as_follower() && !is_in_sync()
+    }
+
     /// The checkpoints of its directory are written after a truncation.
     pub(crate) fn checkpoints_written(&self) {
         if let Some(following) = &mut self.lock().following {

@@ -83,6 +83,19 @@ impl<F: Files, H: Host> Partition<F, H> {
         Ok(planned)
     }
 
+    /// Whether this leader's replica is throttled. What it sends counts for the rate then.
+    pub fn is_throttled_as_leader(&self) -> bool {
+        let settings = self.settings();
+        let node = self.lock().role.node;
+        settings.leader_throttled.has(self.index, node)
+    }
+
+    /// Whether it must keep to the rate for `follower`. Only followers out of the ISR wait for it, so that a throttle makes
+    /// none leave the ISR.
+    pub fn is_throttled_for(&self, follower: NodeId) -> bool {
+        self.is_throttled_as_leader() && !self.lock().role.isr.contains(&follower)
+    }
+
     /// The follower from which a consumer at `offset` should read instead of this node, if it is one of `near`: a member of
     /// the ISR whose log has the offset.
     pub fn read_replica(&self, near: &BTreeSet<NodeId>, offset: Offset) -> Option<NodeId> {

@@ -44,6 +44,9 @@ const BETWEEN_CUTS: Duration = Duration::from_millis(100);
 /// How soon to look again at a partition whose disk is below the reserve.
 const WITHOUT_SPACE: Duration = Duration::from_secs(1);
 
+/// How soon to look again at a partition that must keep to `follower.replication.throttled.rate`.
+const THROTTLED: Duration = Duration::from_millis(250);
+
 /// A partition, and what it asks for.
 type Asking = (Arc<Partition>, FollowerFetch);
 
@@ -203,6 +206,13 @@ impl Fetcher {
         if let Found::Here(partition) = self.replicas.by_id(id.0, id.1) {
             if self.lacks_space(&partition) {
                 self.agenda.pause(id, now.monotonic.after(WITHOUT_SPACE));
+                self.session.forget(id);
+                return None;
+            }
+            if partition.must_keep_to_rate()
+                && self.replicas.quotas().follower.is_exceeded(now.monotonic)
+            {
+                self.agenda.pause(id, now.monotonic.after(THROTTLED));
                 self.session.forget(id);
                 return None;
             }
@@ -387,6 +397,12 @@ impl Fetcher {
         let now = self.clock.now();
         let losses = self.replicas.losses();
         let work = || partition.on_fetched(fetch, answer, now, &mut |loss| losses.removed(loss));
+        if let LeaderAnswer::Records(fetched) = answer
+            && partition.is_throttled_as_follower()
+        {
+            let bytes = fetched.records.len() as u64;
+            self.replicas.quotas().follower.record(bytes, now.monotonic);
+        }
         if let Err(error) = self.replicas.disk_work().run(work) {
             let (topic, partition) = (&*partition.topic, partition.index.0);
             tracing::warn!(topic, partition, %error, "cannot replicate a partition; trying again");

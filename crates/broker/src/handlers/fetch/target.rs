@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use ottla_log::FirstBatch;
 use ottla_protocol::ids::{LeaderEpoch, Offset, PartitionIndex};
 use ottla_protocol::messages::ErrorCode;
+use ottla_protocol::time::MonotonicTime;
 use ottla_replica::partition::FollowerRead;
 use ottla_replication::{FollowerFetch, Replica};
 
@@ -55,13 +56,15 @@ impl Target {
     ) -> Result<Planned, ErrorCode> {
         let partition = self.found.as_ref().map_err(|code| *code)?;
         let read_replica = partition.read_replica(&limits.near, Offset(self.wish.offset));
-        // Nothing is read for a consumer that is sent elsewhere.
-        let (left, first_batch) = match read_replica {
-            Some(_) => (0, FirstBatch::MustFit),
-            None => (left, first_batch),
+        let now = limits.clock.monotonic();
+        // Nothing is read for a consumer that is sent elsewhere, nor for a follower beyond its rate.
+        let (left, first_batch) = if read_replica.is_some() || is_throttled(partition, limits, now)
+        {
+            (0, FirstBatch::MustFit)
+        } else {
+            (left, first_batch)
         };
         let read = self.read(limits, left, first_batch);
-        let now = limits.clock.monotonic();
         let planned = match (limits.follower, pages) {
             (Some(from), _) => {
                 let read = self.read_of_follower(from, &read);
@@ -110,6 +113,12 @@ impl Target {
         }
     }
 
+    /// Whether what a follower gets counts for `leader.replication.throttled.rate`.
+    pub(super) fn is_throttled(&self, limits: &Limits) -> bool {
+        let found = self.found.as_ref();
+        limits.follower.is_some() && found.is_ok_and(|found| found.is_throttled_as_leader())
+    }
+
     /// Wakes `reader` when there is more to read, which it finds under `place`.
     pub(super) fn watch(&self, reader: &Arc<Reader>, place: usize, limits: &Limits) {
         match &self.found {
@@ -126,6 +135,13 @@ pub(super) enum Pages {
     Awaited,
     /// The plan names what it misses.
     Cached,
+}
+
+/// Whether a follower gets no records now, to keep to `leader.replication.throttled.rate`.
+fn is_throttled(partition: &Partition, limits: &Limits, now: MonotonicTime) -> bool {
+    limits.follower.is_some_and(|from| {
+        partition.is_throttled_for(from.node) && limits.quotas.leader.is_exceeded(now)
+    })
 }
 
 /// Plans a read of a follower. A change of the ISR that it causes waits for its driver.

@@ -142,6 +142,7 @@ fn limits(min_bytes: usize) -> Limits {
         isr_changes: Arc::default(),
         held_files: HeldFiles::new(1),
         cold_reads: Arc::new(ColdReads::new([])),
+        quotas: Arc::default(),
         clock: Clock::start(),
     }
 }
