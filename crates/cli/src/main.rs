@@ -21,6 +21,7 @@ mod placing;
 mod quantity;
 mod settings;
 mod stop;
+mod throttle;
 mod unset;
 
 use std::process::ExitCode;

@@ -14,7 +14,7 @@ use tokio::time::{Instant, sleep};
 
 use crate::output::message;
 use crate::placing::Placing;
-use crate::quantity::format_size;
+use crate::quantity::{format_size, parse_size};
 
 /// The time between two looks at the moves.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
@@ -29,6 +29,11 @@ pub struct How {
     #[arg(long, value_name = "N", default_value_t = 10)]
     #[arg(value_parser = clap::value_parser!(u16).range(1..))]
     pub at_once: u16,
+    /// The bytes a second that each broker sends, and fetches, for replicas that are not in sync yet
+    /// (20MB). The throttle is taken back at the end; a command that is interrupted leaves it until
+    /// the same command ends.
+    #[arg(long, value_name = "SIZE", value_parser = parse_size)]
+    pub throttle: Option<u64>,
     /// Only show what would be done, and check what the cluster can check.
     #[arg(long)]
     pub dry_run: bool,

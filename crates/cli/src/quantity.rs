@@ -51,6 +51,17 @@ pub fn resolve(key: &str, value: &str) -> Result<String> {
     Ok(resolved.to_string())
 }
 
+/// A number of bytes, with a unit or without one.
+pub fn parse_size(value: &str) -> Result<u64> {
+    let (number, unit) = split(value).unwrap_or((value, "B"));
+    let unit = SIZES.iter().find(|(name, _)| *name == unit);
+    let bytes = unit.and_then(|(_, factor)| multiply(number, *factor));
+    match bytes.map(u64::try_from) {
+        Some(Ok(bytes)) if bytes > 0 => Ok(bytes),
+        _ => bail!("{value:?} is not a size; write 20MB, for example"),
+    }
+}
+
 /// Splits a number from its unit; `None` without a unit.
 fn split(value: &str) -> Option<(&str, &str)> {
     let end = value.find(|letter: char| !letter.is_ascii_digit() && letter != '.')?;

@@ -6,6 +6,7 @@ mod nodes;
 
 use std::collections::BTreeSet;
 use std::process::Command;
+use std::time::{Duration, Instant};
 
 use nodes::{Node, numbers};
 
@@ -79,6 +80,46 @@ fn one_replica_becomes_three_by_rack_and_a_broker_is_drained_and_removed() {
         "{cluster}"
     );
     assert_eq!(read(&first, "t"), (0..100).collect());
+}
+
+#[test]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "a throttle shows by the time that a move takes"
+)]
+fn a_throttled_move_takes_its_time_and_takes_the_throttle_back() {
+    let directory = tempfile::tempdir().unwrap();
+    let first = Node::start(directory.path(), 1, None);
+    run(&first, "topic create t --partitions 1");
+    let value = "x".repeat(500_000);
+    first.text(&["produce", "t"], &format!("{value}\n").repeat(6));
+    let _second = Node::start(directory.path(), 2, Some(&first.address));
+    let begun = Instant::now();
+    run(
+        &first,
+        "topic alter t --replication-factor 2 --throttle 500kB",
+    );
+    // After the first two megabytes at most, the rest waits until the rate is kept.
+    assert!(
+        begun.elapsed() >= Duration::from_secs(2),
+        "{:?}",
+        begun.elapsed()
+    );
+    assert!(
+        first
+            .partitions("t")
+            .iter()
+            .all(|(_, in_sync)| *in_sync == 2)
+    );
+    let left = [
+        run(&first, "config describe --topic t throttled --output json"),
+        run(&first, "config describe --broker 1 throttled --output json"),
+    ];
+    assert!(
+        left.iter()
+            .all(|text| !text.contains("500000") && !text.contains('*')),
+        "{left:?}"
+    );
 }
 
 #[test]

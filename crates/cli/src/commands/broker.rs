@@ -8,6 +8,7 @@ use serde_json::json;
 use crate::connect::{Connect, block_on};
 use crate::moving::{self, How, Moves};
 use crate::output::{Output, print_json, print_line};
+use crate::throttle;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -90,8 +91,11 @@ async fn drain(args: &Drain, output: Output) -> Result<()> {
         }
     }
     if !args.how.dry_run {
-        moving::carry_out(&cluster, &moves, &args.how).await?;
-        moving::wait_for(&cluster, |moved| moved.removing.contains(&id)).await?;
+        let moving = async {
+            moving::carry_out(&cluster, &moves, &args.how).await?;
+            moving::wait_for(&cluster, |moved| moved.removing.contains(&id)).await
+        };
+        throttle::during(&cluster, throttle::topics(&moves), &args.how, moving).await?;
     }
     match output {
         Output::Json => print_json(&json!({

@@ -12,6 +12,7 @@ use crate::connect::{Connect, block_on};
 use crate::moving::{self, How, Moves};
 use crate::output::{Output, Table, join, message, print_json, print_line};
 use crate::partitions;
+use crate::throttle;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -97,7 +98,8 @@ async fn move_to(args: &MoveArgs, output: Output) -> Result<()> {
         }
     }
     if !args.how.dry_run {
-        moving::carry_out(&cluster, &moves, &args.how).await?;
+        let moving = moving::carry_out(&cluster, &moves, &args.how);
+        throttle::during(&cluster, throttle::topics(&moves), &args.how, moving).await?;
     }
     match output {
         Output::Json => print_json(&json!({

@@ -14,6 +14,7 @@ use serde_json::json;
 use crate::moving::{self, How, Moves};
 use crate::output::{Output, message, print_json, print_line};
 use crate::settings::validation;
+use crate::throttle;
 
 const MIN_IN_SYNC: &str = "min.insync.replicas";
 /// `config_source` of a config that was set for the topic itself.
@@ -49,8 +50,12 @@ pub async fn alter(
         }
     }
     if !how.dry_run {
-        moving::carry_out(cluster, &moves, how).await?;
-        moving::wait_for(cluster, |moved| is_named(&moved.partition)).await?;
+        let moving = async {
+            moving::carry_out(cluster, &moves, how).await?;
+            moving::wait_for(cluster, |moved| is_named(&moved.partition)).await
+        };
+        let all = topics.iter().cloned().collect();
+        throttle::during(cluster, all, how, moving).await?;
     }
     let raised = raise_min_in_sync(cluster, topics, (factor, how)).await?;
     let changed: BTreeSet<&str> = moves.keys().map(|of| of.topic.as_str()).collect();
