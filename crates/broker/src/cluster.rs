@@ -15,6 +15,7 @@ pub mod losses;
 pub mod lost_leaders;
 pub mod metadata_events;
 pub mod metadata_follower;
+pub mod no_room;
 pub mod observe;
 pub mod observers;
 pub mod producer_ids;

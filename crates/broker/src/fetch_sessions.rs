@@ -56,6 +56,8 @@ pub struct FetchWish {
     pub log_start_offset: i64,
     /// How far a follower says that it has flushed.
     pub flushed: Option<Offset>,
+    /// Whether a follower takes records.
+    pub has_room: bool,
 }
 
 /// The parts of a partition's answer by which a session decides whether the client must be told.

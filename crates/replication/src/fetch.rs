@@ -14,6 +14,8 @@ pub struct FollowerFetch {
     pub log_start: Offset,
     /// How far its log is on stable storage; `None` if it does not say, as Apache Kafka's followers do not.
     pub flushed: Option<Offset>,
+    /// Whether it takes records. Without room for them it asks to leave the ISR.
+    pub has_room: bool,
 }
 
 /// Why a leader does not take the fetch of a node.

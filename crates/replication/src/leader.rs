@@ -249,6 +249,22 @@ impl Leader {
         Ok(joins.then(|| self.propose(|isr| _ = isr.insert(from.node), at.brokers)))
     }
 
+    /// A follower has no room for records: it leaves the ISR now, and not after the maximal lag.
+    pub fn on_no_room(
+        &mut self,
+        from: Replica,
+        at: &Situation<'_>,
+    ) -> Result<Option<IsrChange>, FetchRefusal> {
+        if at.brokers.is_stale(from.node, from.broker_epoch) {
+            return Err(FetchRefusal::StaleBroker);
+        }
+        let state = self.followers.get_mut(&from.node);
+        let state = state.ok_or(FetchRefusal::NotAReplica)?;
+        state.caught_up_at = None;
+        let leaves = self.pending.is_none() && self.role.isr.contains(&from.node);
+        Ok(leaves.then(|| self.propose(|isr| _ = isr.remove(&from.node), at.brokers)))
+    }
+
     /// If members of the ISR have not caught up for longer than the maximal lag, returns a change of the ISR without
     /// them.
     pub fn on_tick(&mut self, at: &Situation<'_>) -> Option<IsrChange> {
@@ -406,5 +422,38 @@ mod tests {
         assert_eq!(at(8, &[2]), None, "it does not have the offset");
         assert_eq!(at(0, &[5]), None, "it is not in sync");
         assert_eq!(at(10, &[2, 3, 4, 5]), None);
+    }
+
+    #[test]
+    fn a_follower_without_room_leaves_the_isr_without_a_wait() {
+        let all = [1, 2, 3].map(NodeId);
+        let role = Role {
+            node: NodeId(1),
+            leader: Some(NodeId(1)),
+            replicas: all.to_vec(),
+            isr: all.to_vec(),
+            ..Role::unknown()
+        };
+        let start = EpochStart {
+            offset: Offset(0),
+            high_watermark: Offset(0),
+        };
+        let mut leader = Leader::new(role, start, MonotonicTime::default());
+        let at = Situation {
+            progress: Progress::to_end(Offset(0)),
+            min_insync_replicas: 1,
+            max_lag: Duration::from_secs(1),
+            brokers: &Brokers::default(),
+            now: MonotonicTime::default(),
+        };
+        let from = |node| Replica {
+            node: NodeId(node),
+            broker_epoch: None,
+        };
+        let change = leader.on_no_room(from(3), &at).unwrap().unwrap();
+        let isr = change.isr.iter().map(|member| member.node.0);
+        assert_eq!(isr.collect::<Vec<_>>(), [1, 2]);
+        assert_eq!(leader.on_no_room(from(2), &at), Ok(None), "one at a time");
+        assert!(leader.on_no_room(from(4), &at).is_err());
     }
 }

@@ -54,6 +54,11 @@ impl IsrChanges {
         self.add(partition, (change, Direction::Expands));
     }
 
+    /// Adds a change that takes a member out, in place of an earlier one of the partition.
+    pub fn shrink(&self, partition: PartitionId, change: IsrChange) {
+        self.add(partition, (change, Direction::Shrinks));
+    }
+
     fn add(&self, partition: PartitionId, change: (IsrChange, Direction)) {
         self.lock().insert(partition, change);
         self.added.notify_one();
@@ -122,8 +127,7 @@ pub async fn shrink(broker: Arc<Broker>, mut stopping: watch::Receiver<bool>) {
             let now = broker.clock.monotonic();
             for partition in broker.replicas.all() {
                 if let Some(change) = partition.shrink_isr(now) {
-                    let change = (change, Direction::Shrinks);
-                    broker.isr_changes.add(partition.id(), change);
+                    broker.isr_changes.shrink(partition.id(), change);
                 }
             }
         };

@@ -27,6 +27,7 @@ fn wish(offset: i64) -> FetchWish {
         last_fetched_epoch: -1,
         log_start_offset: -1,
         flushed: None,
+        has_room: true,
     }
 }
 

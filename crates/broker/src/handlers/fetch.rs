@@ -31,7 +31,7 @@ use self::planning::{Plan, plan_enough};
 use self::target::Target;
 use crate::broker::Broker;
 use crate::cluster::isr_changes::IsrChanges;
-use crate::cluster::{endpoints, flushed_offset};
+use crate::cluster::{endpoints, flushed_offset, no_room};
 use crate::config::ReadFrom;
 use crate::context::RequestContext;
 use crate::drivers::cold_reads::{ColdReads, Records};
@@ -117,6 +117,7 @@ fn session_request(request: &FetchRequestData, version: i16) -> SessionRequest {
                 last_fetched_epoch: partition.last_fetched_epoch,
                 log_start_offset: partition.log_start_offset,
                 flushed: flushed_offset::find(&partition.unknown_tagged_fields),
+                has_room: !no_room::is_in(&partition.unknown_tagged_fields),
             };
             wishes.push((key, wish));
         }

@@ -117,6 +117,7 @@ impl<F: Files, H: Host> Partition<F, H> {
                 last_fetched_epoch: log.latest_epoch(),
                 log_start: log.log_start_offset(),
                 flushed: tells_flushes.then(|| log.flushed_offset()),
+                has_room: true,
             },
             wants_offsets: step == Step::FindLeaderOffsets,
         }))

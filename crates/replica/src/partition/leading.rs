@@ -197,7 +197,11 @@ impl<F: Files, H: Host> State<F, H> {
             _ => Progress::to_end(end),
         };
         let counted = self.as_leader(around, |leader, at| {
-            leader.on_fetch(read.from, progress, at)
+            if read.fetch.has_room {
+                leader.on_fetch(read.from, progress, at)
+            } else {
+                leader.on_no_room(read.from, at)
+            }
         });
         plan.isr_change = counted
             .transpose()

@@ -75,6 +75,8 @@ pub struct Fetcher {
     telling: Option<Connection>,
     agenda: Agenda,
     session: Session,
+    /// What the replicas without room tell that are in the ISR.
+    leaving: BTreeMap<PartitionId, FollowerFetch>,
     /// Failures in a row; the first is logged.
     failures: u32,
     /// When a waiting fetch may be given up again.
@@ -110,6 +112,7 @@ impl Fetcher {
             telling: None,
             agenda: Agenda::default(),
             session: Session::default(),
+            leaving: BTreeMap::new(),
             failures: 0,
             may_cut_at: MonotonicTime::default(),
             is_short: false,
@@ -147,7 +150,7 @@ impl Fetcher {
     /// One fetch, or a wait until there is something to fetch.
     async fn round(&mut self) {
         let lost = self.look();
-        if lost.is_empty() && self.session.is_empty() {
+        if lost.is_empty() && self.session.is_empty() && self.leaving.is_empty() {
             self.clock.sleep_until(self.agenda.next_try()).await;
             return;
         }
@@ -207,6 +210,7 @@ impl Fetcher {
             if self.lacks_space(&partition) {
                 self.agenda.pause(id, now.monotonic.after(WITHOUT_SPACE));
                 self.session.forget(id);
+                self.ask_to_leave(&partition);
                 return None;
             }
             if partition.must_keep_to_rate()
@@ -237,8 +241,23 @@ impl Fetcher {
         None
     }
 
+    /// A replica of the ISR without room asks its leader to take it out.
+    fn ask_to_leave(&mut self, partition: &Arc<Partition>) {
+        if !partition.role().isr.contains(&self.own.node) {
+            return;
+        }
+        let next = self.replicas.node().next_fetch(partition, self.clock.now());
+        if let Some(next) = next.filter(|next| next.leader == self.source.leader) {
+            let fetch = FollowerFetch {
+                has_room: false,
+                ..next.fetch
+            };
+            self.leaving.insert(partition.id(), fetch);
+        }
+    }
+
     /// Whether the records of a partition must not be fetched, because its disk is below the reserve. Its leader takes this
-    /// replica out of the ISR then. Internal topics may use the reserve.
+    /// replica out of the ISR when it is told. Internal topics may use the reserve.
     fn lacks_space(&mut self, partition: &Partition) -> bool {
         if is_internal(&partition.topic) {
             return false;
@@ -257,6 +276,12 @@ impl Fetcher {
     }
 
     async fn fetch(&mut self, lost: Vec<Asking>) -> Result<(), ClientError> {
+        // Those that the leader does not take out are looked at again.
+        let leaving = std::mem::take(&mut self.leaving);
+        self.tell_beside(&leaving).await?;
+        if lost.is_empty() && self.session.is_empty() {
+            return Ok(());
+        }
         let connection = match self.fetching.take() {
             Some(connection) if !connection.is_broken() => connection,
             _ => Connection::open(&self.source.address, &self.options).await?,
@@ -342,6 +367,14 @@ impl Fetcher {
                 untold.remove(place);
             }
         }
+        self.tell_beside(&news).await
+    }
+
+    /// Tells the leader about partitions, over the second connection.
+    async fn tell_beside(
+        &mut self,
+        news: &BTreeMap<PartitionId, FollowerFetch>,
+    ) -> Result<(), ClientError> {
         if news.is_empty() {
             return Ok(());
         }
@@ -349,7 +382,7 @@ impl Fetcher {
             Some(connection) if !connection.is_broken() => connection,
             _ => Connection::open(&self.source.address, &self.options).await?,
         };
-        let alone = Session::without(&news);
+        let alone = Session::without(news);
         let request = requests::fetch(&self.config, self.own, &alone, Duration::ZERO);
         // The records that it may bring are fetched anyway.
         connection.call(&request).await?;

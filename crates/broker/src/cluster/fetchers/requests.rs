@@ -14,8 +14,8 @@ use ottla_protocol::messages::{
 use ottla_replication::{FollowerFetch, Replica};
 
 use super::session::SessionRequest;
-use crate::cluster::flushed_offset;
 use crate::cluster::replica_fetch::ReplicaFetch;
+use crate::cluster::{flushed_offset, no_room};
 use crate::config::ReplicationConfig;
 use crate::replicas::partition::Partition;
 
@@ -78,6 +78,7 @@ fn partition(config: &ReplicationConfig, index: i32, fetch: &FollowerFetch) -> F
             .flushed
             .map(flushed_offset::field)
             .into_iter()
+            .chain((!fetch.has_room).then(no_room::field))
             .collect(),
         ..FetchPartition::default()
             .with_partition(index)

@@ -148,6 +148,7 @@ mod tests {
                 last_fetched_epoch: None,
                 log_start: Offset(0),
                 flushed: Some(Offset(0)),
+                has_room: true,
             };
             (id(*index), fetch)
         });

@@ -57,8 +57,10 @@ impl Target {
         let partition = self.found.as_ref().map_err(|code| *code)?;
         let read_replica = partition.read_replica(&limits.near, Offset(self.wish.offset));
         let now = limits.clock.monotonic();
-        // Nothing is read for a consumer that is sent elsewhere, nor for a follower beyond its rate.
-        let (left, first_batch) = if read_replica.is_some() || is_throttled(partition, limits, now)
+        // Nothing is read for a consumer that is sent elsewhere, nor for a follower without room or beyond its rate.
+        let (left, first_batch) = if read_replica.is_some()
+            || !self.wish.has_room
+            || is_throttled(partition, limits, now)
         {
             (0, FirstBatch::MustFit)
         } else {
@@ -105,6 +107,7 @@ impl Target {
                 last_fetched_epoch: read.last_fetched_epoch,
                 log_start: Offset(self.wish.log_start_offset),
                 flushed: self.wish.flushed,
+                has_room: self.wish.has_room,
             },
             has_leader_epoch: read.current_epoch.is_some(),
             max_bytes: read.max_bytes,
@@ -157,7 +160,11 @@ fn plan_for_follower(
         Pages::Cached => partition.plan_cached_for_follower(read, now),
     }?;
     if let Some(change) = plan.isr_change {
-        limits.isr_changes.expand(partition.id(), change);
+        if read.fetch.has_room {
+            limits.isr_changes.expand(partition.id(), change);
+        } else {
+            limits.isr_changes.shrink(partition.id(), change);
+        }
     }
     Ok(plan.planned)
 }

@@ -125,6 +125,7 @@ fn target(partition: &Arc<Partition>) -> Target {
         last_fetched_epoch: -1,
         log_start_offset: -1,
         flushed: None,
+        has_room: true,
     };
     let found = Ok(Arc::clone(partition));
     Target::new(key, wish, found)
