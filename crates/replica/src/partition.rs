@@ -320,9 +320,11 @@ impl<F: Files, H: Host> Partition<F, H> {
         })
     }
 
-    /// Wakes `reader` at the next change, which it finds under `place`.
-    pub fn watch(&self, reader: &Arc<Reader<H::Consumer>>, place: usize) {
-        self.lock().add_reader(reader, place);
+    /// Wakes `reader` at the next change, which it finds under `place`. Returns the offsets now, while this node leads.
+    pub fn watch(&self, reader: &Arc<Reader<H::Consumer>>, place: usize) -> Option<Offsets> {
+        let mut state = self.lock();
+        state.add_reader(reader, place);
+        state.offsets_as_leader()
     }
 
     /// Asks for a flush, if records above the high watermark could be read after it.

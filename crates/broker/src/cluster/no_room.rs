@@ -1,5 +1,6 @@
-//! Whether a follower takes records, in its Fetch requests: below its reserve it asks its leader to take it out of the ISR, by
-//! a tagged field of the partition that only Ottla knows. Apache Kafka ignores it, and takes it out when it lags for long.
+//! Whether a follower takes records, in its Fetch requests: below its reserve it asks its leader to take it out of the ISR.
+//! It is a tagged field of the partition that only Ottla knows. Apache Kafka ignores it, and takes the follower out when it
+//! lags for long.
 
 use bytes::Bytes;
 use ottla_protocol::messages::field::RawTaggedField;

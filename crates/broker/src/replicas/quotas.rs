@@ -1,7 +1,7 @@
 //! The rates at which this node replicates throttled replicas, as their leader and as their follower, and their limits.
 //!
-//! What is throttled is decided by `ottla_replica`, what a rate is by `ottla_replication`. The limits are those of the latest
-//! metadata.
+//! What is throttled is decided by `ottla_replica`, what a rate is by `ottla_replication`. The limits are those of the
+//! latest metadata.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};

@@ -15,7 +15,7 @@ use ottla_replication::{
 };
 
 use super::state::{State, Surroundings, Woken};
-use super::{AnsweredBy, Bound, Decide, Partition, Planned, ReadAt};
+use super::{AnsweredBy, Bound, Decide, Offsets, Partition, Planned, ReadAt};
 use crate::Host;
 use crate::reader::Reader;
 use crate::refusals::{Unavailable, Unreadable};
@@ -107,9 +107,11 @@ impl<F: Files, H: Host> Partition<F, H> {
     }
 
     /// Wakes `follower` at the next append, or, while this node follows, at the end of the next flush. It finds the change
-    /// under `place`.
-    pub fn watch_end(&self, follower: &Arc<Reader<H::Consumer>>, place: usize) {
-        self.lock().add_follower(follower, place);
+    /// under `place`. Returns the offsets now, while this node leads.
+    pub fn watch_end(&self, follower: &Arc<Reader<H::Consumer>>, place: usize) -> Option<Offsets> {
+        let mut state = self.lock();
+        state.add_follower(follower, place);
+        state.offsets_as_leader()
     }
 
     /// A change of the ISR without the members that have not caught up for `replica.lag.time.max.ms`, if there are any.

@@ -502,6 +502,11 @@ impl<F: Files, H: Host> State<F, H> {
         add(&mut self.readers, reader, place);
     }
 
+    pub(super) fn offsets_as_leader(&self) -> Option<Offsets> {
+        let log = self.log.as_ref().filter(|_| self.role.is_leader());
+        log.map(offsets_of)
+    }
+
     /// Adds a follower that waits for records.
     pub(super) fn add_follower(&mut self, follower: &Arc<Reader<H::Consumer>>, place: usize) {
         add(&mut self.followers, follower, place);

@@ -1,7 +1,7 @@
 //! Plans the reads of a request until there are enough bytes, or the time is up.
 //!
-//! All partitions are planned at first, and once more when the request begins to wait. From then on only those that have
-//! changed are planned again, so that an append to one partition costs the same however many a session has. Invariants:
+//! All partitions are planned at first. While the request waits, only those that have changed are planned again, so that an
+//! append to one partition costs the same however many a session has. Invariants:
 //!
 //! - a request that waits holds no files: a plan that reads something is dropped, and made anew after each change;
 //! - a plan that a waiting request keeps reads nothing, and no flush alone would change that.
@@ -19,7 +19,7 @@ use super::Limits;
 use super::target::{Pages, Target};
 use crate::process::held_files::HeldFile;
 use crate::replicas::ends;
-use crate::replicas::partition::{Planned, Reader, reader};
+use crate::replicas::partition::{Offsets, Planned, Reader, reader};
 
 /// How often what is missing is loaded before a plan waits for the disk after all: a search in an index takes a few
 /// pages, and memory may be so short that they are gone again.
@@ -242,10 +242,20 @@ impl<'a> Planning<'a> {
         reader.lacks(self.limits.min_bytes);
         due.append(&mut reader.take_changed());
         // The reader watches before it plans, so that it misses no append in between.
-        for place in &due {
-            self.targets[*place].watch(reader, *place, self.limits);
-        }
+        due.retain(|place| {
+            let offsets = self.targets[*place].watch(reader, *place, self.limits);
+            !self.is_idle_at(*place, offsets)
+        });
         self.plan(due.into_iter().collect()).await;
+    }
+
+    /// Whether a place is planned, there is nothing to read, and its partition has still these offsets.
+    fn is_idle_at(&self, place: usize, offsets: Option<Offsets>) -> bool {
+        let outcome = self.plans[place].as_ref().filter(|plan| is_idle(plan));
+        match (outcome, offsets) {
+            (Some(Ok((planned, _))), Some(offsets)) => planned.offsets == offsets,
+            _ => false,
+        }
     }
 
     /// Asks for a flush of the records that the reader waits for, if they are enough together with those that it may read.

@@ -13,7 +13,7 @@ use ottla_replication::{FollowerFetch, Replica};
 use super::Limits;
 use crate::broker::Broker;
 use crate::fetch_sessions::{FetchKey, FetchTopicKey, FetchWish};
-use crate::replicas::partition::{Partition, Planned, ReadAt, Reader, Unreadable};
+use crate::replicas::partition::{Offsets, Partition, Planned, ReadAt, Reader, Unreadable};
 
 /// One partition of the request.
 pub(super) struct Target {
@@ -122,12 +122,19 @@ impl Target {
         limits.follower.is_some() && found.is_ok_and(|found| found.is_throttled_as_leader())
     }
 
-    /// Wakes `reader` when there is more to read, which it finds under `place`.
-    pub(super) fn watch(&self, reader: &Arc<Reader>, place: usize, limits: &Limits) {
-        match &self.found {
-            Ok(partition) if limits.follower.is_some() => partition.watch_end(reader, place),
-            Ok(partition) => partition.watch(reader, place),
-            Err(_) => {}
+    /// Wakes `reader` when there is more to read, which it finds under `place`. Returns the offsets now, while this node
+    /// leads.
+    pub(super) fn watch(
+        &self,
+        reader: &Arc<Reader>,
+        place: usize,
+        limits: &Limits,
+    ) -> Option<Offsets> {
+        let partition = self.found.as_ref().ok()?;
+        if limits.follower.is_some() {
+            partition.watch_end(reader, place)
+        } else {
+            partition.watch(reader, place)
         }
     }
 }

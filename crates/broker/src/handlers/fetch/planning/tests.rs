@@ -339,6 +339,23 @@ async fn a_follower_that_waits_looks_only_at_partitions_that_have_changed() {
 }
 
 #[tokio::test]
+async fn a_request_that_begins_to_wait_looks_only_at_what_has_changed_since_its_plan() {
+    let directory = tempfile::tempdir().unwrap();
+    let (_drivers, all) = partitions_of(directory.path(), vec![1, 2], 3);
+    let (_, limits) = of_follower(&all[0], 0);
+    let targets: Vec<Target> = all.iter().map(|one| of_follower(one, 0).0).collect();
+    let reader = reader();
+    let mut planning = Planning::new(&targets, &limits);
+    planning.plan_all().await;
+    append(&all[1]);
+    planning.plan_watched([0, 1, 2].into(), &reader).await;
+    assert_eq!(planning.latest, [1]);
+    append(&all[2]);
+    planning.plan_watched(BTreeSet::new(), &reader).await;
+    assert_eq!(planning.latest, [2], "it watches those as well");
+}
+
+#[tokio::test]
 async fn a_consumer_that_waits_also_looks_again_at_what_it_may_read_already() {
     let directory = tempfile::tempdir().unwrap();
     let (_drivers, all) = partitions_of(directory.path(), vec![1], 4);
