@@ -31,7 +31,7 @@ use self::cluster::Metadata;
 use self::listen::{bind_brokers, bind_controllers, bind_http, telling_http};
 use self::lock::DirectoryLock;
 pub use self::refusals::{DirectoryError, StartError};
-use self::threads::{follow_controller, watch_disks};
+use self::threads::{ControllerThread, follow_controller, watch_disks};
 use self::unserved_state::UnservedState;
 use crate::broker::Broker;
 use crate::cluster::lifecycle::Lifecycle;
@@ -72,6 +72,8 @@ pub struct Running {
     tasks: JoinSet<()>,
     /// The task that beats; setting the flag lets it leave the cluster.
     life: Option<(watch::Sender<bool>, JoinHandle<()>)>,
+    /// The thread of the controller, if there is one.
+    controller: Option<ControllerThread>,
     /// Ends the thread that watches [`DiskWork`](crate::drivers::disk_work::DiskWork).
     _watching: mpsc::Sender<()>,
     /// Held until everything is closed.
@@ -102,6 +104,7 @@ pub async fn start(config: BrokerConfig, clock: Clock) -> Result<Running, StartE
         shutdown,
         tasks: JoinSet::new(),
         life: None,
+        controller: None,
         _watching: watch_disks(&broker).map_err(StartError::Thread)?,
         _locks: opened.locks,
     };
@@ -250,7 +253,8 @@ fn endpoints(config: &BrokerConfig, listeners: &[Listener]) -> Vec<Endpoint> {
 }
 
 impl Running {
-    /// Leaves the cluster, stops accepting, answers the requests that have arrived, and closes the logs.
+    /// Leaves the cluster, stops accepting, answers the requests that have arrived, and
+    /// closes the logs.
     pub async fn shut_down(mut self) {
         if let Some((leaving, life)) = self.life.take() {
             leaving.send_replace(true);
@@ -269,6 +273,9 @@ impl Running {
         let epoch = self.broker.epoch();
         if let Err(error) = blocking(move || drivers.close(epoch)).await {
             tracing::error!(%error, "cannot close the logs; the next start recovers them");
+        }
+        if let Some(controller) = self.controller.take() {
+            controller.close().await;
         }
     }
 
@@ -315,10 +322,10 @@ impl Running {
     ) -> Result<Option<Lifecycle>, StartError> {
         let broker = Arc::clone(&self.broker);
         match (metadata, registration) {
-            (Metadata::Own(own), registration) => {
-                own.show(&broker);
+            (Metadata::Own(member), registration) => {
+                member.show(&broker);
                 load_partitions(&broker).await?;
-                own.run(&broker)?;
+                self.controller = Some(member.own.run(&broker)?);
                 let Some(registration) = registration else {
                     return Ok(None);
                 };
@@ -326,7 +333,9 @@ impl Running {
             }
             // The image in which this process is registered comes first: the last process may have led partitions.
             (Metadata::Shared(member), registration) => {
-                let member = member.run(&broker)?;
+                member.show(&broker);
+                let (member, thread) = member.run(&broker)?;
+                self.controller = Some(thread);
                 let lifecycle = match registration {
                     Some(registration) => Some(member.register(&broker, registration).await?),
                     None => None,

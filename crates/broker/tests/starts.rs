@@ -402,7 +402,7 @@ async fn metadata_that_cannot_be_read_is_refused_and_left_as_it_is() {
     refused(
         root,
         config(root, &["a"]),
-        "the voters of the metadata quorum are",
+        "is not among the voters of the metadata quorum",
     )
     .await;
     fs::write(&meta, text).unwrap();

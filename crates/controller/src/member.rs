@@ -42,10 +42,10 @@ pub struct Turn<T, E> {
 
 impl<T> Member<T> {
     /// A controller that starts from the metadata of a log that ends at `end`. It does not lead yet.
-    pub fn new(image: MetadataImage, end: Offset, settings: Settings) -> Self {
+    pub fn new(committed: impl Into<Loader>, end: Offset, settings: Settings) -> Self {
         Self {
             settings,
-            committed: Loader::new(image),
+            committed: committed.into(),
             end,
             active: None,
             has_begun: false,
@@ -55,6 +55,11 @@ impl<T> Member<T> {
     /// The committed metadata.
     pub fn image(&self) -> &MetadataImage {
         self.committed.image()
+    }
+
+    /// Whether this controller leads, and the first records of its leadership are proposed.
+    pub fn has_begun(&self) -> bool {
+        self.active.is_some() && self.has_begun
     }
 
     /// Whether a proposal waits to be committed. The owner then collects further requests for the next one.
@@ -153,7 +158,8 @@ impl<T> Member<T> {
     }
 
     /// Proposes what a new leader writes first: the end of a transaction that the last leader left open, and the records
-    /// that the quorum asks for. If those of a new cluster are refused, nothing is decided, and they are proposed again.
+    /// that the quorum asks for. If those of a new cluster or that end are refused, nothing is decided, and they are
+    /// proposed again.
     fn begin<Q: Quorum>(
         &mut self,
         quorum: &mut Q,
@@ -173,7 +179,8 @@ impl<T> Member<T> {
             active.propose(records, quorum.next_offset());
             propose(active, quorum, turn)?;
         }
-        self.has_begun = turn.refused.is_none() || !is_new;
+        let must_begin = is_new || self.committed.in_transaction();
+        self.has_begun = turn.refused.is_none() || !must_begin;
         Ok(())
     }
 }

@@ -1,7 +1,7 @@
 //! The interface between a controller and the quorum that keeps the log of the metadata.
 //!
-//! What a controller proposes is committed later, or never: the quorum reports both as events. A quorum of one commits at
-//! once.
+//! What a controller proposes is committed later, or never: the quorum reports both as events. A controller alone
+//! commits at once.
 
 use ottla_metadata::{Loader, MetadataImage, MetadataVersion};
 use ottla_protocol::ids::Offset;

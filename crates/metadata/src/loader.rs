@@ -8,7 +8,7 @@ use ottla_protocol::messages::metadata::MetadataRecord;
 use crate::{Changes, MetadataDelta, MetadataImage};
 
 /// The published image, and the open transaction on top of it.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct Loader {
     published: MetadataImage,
     transaction: Option<MetadataDelta>,
@@ -58,6 +58,12 @@ impl Loader {
         changes.extend(its_changes);
         self.published = image;
         changes
+    }
+}
+
+impl From<MetadataImage> for Loader {
+    fn from(image: MetadataImage) -> Self {
+        Self::new(image)
     }
 }
 

@@ -1,4 +1,4 @@
-//! The replicated metadata log, kept by a quorum of one voter, or by several over Raft.
+//! The replicated metadata log, kept over Raft by one voter or by several.
 //!
 //! Files and formats are Kafka's (`__cluster_metadata-0`, `quorum-state`, `*.checkpoint`, `bootstrap.checkpoint`,
 //! `meta.properties`), so that either program starts on the other's directory.
@@ -40,8 +40,8 @@ pub use metadata_log::{
 pub use observer::{ObserveError, Observer, Wanted};
 pub use quorum_state::QuorumStateError;
 pub use raft::{
-    Effects, Envelope, Malformed, Member, NodeError, NotProposed, QuorumNews, RaftLogError,
-    RaftNode, has_raft_log,
+    Effects, Envelope, InspectedNode, Malformed, Member, NodeError, NotProposed, QuorumNews,
+    RaftLogError, RaftNode, has_raft_log,
 };
 pub use snapshot_download::{BadPiece, SnapshotDownload};
 pub use snapshot_schedule::SnapshotSchedule;

@@ -38,7 +38,9 @@ use std::sync::Arc;
 
 pub use committed::ApplyError;
 pub use recovery::{Inspected, Location};
+pub(crate) use recovery::{newest_epoch, segments_from, write_again};
 pub use refusals::{OpenError, UnsupportedVersion, check_version};
+pub(crate) use replay::Stretch;
 pub use snapshots::{SnapshotJob, WrittenSnapshot};
 pub use view::{Fetched, FollowerEnd, LogView, SnapshotPiece, SnapshotUnreadable};
 
@@ -308,8 +310,7 @@ impl<F: Files> MetadataLog<F> {
     }
 
     fn write(&mut self, batch: &[u8]) -> Result<(), ProposeError> {
-        self.make_room(batch.len() as u64)
-            .map_err(|error| self.fail_by(error))?;
+        self.make_room(batch.len() as u64)?;
         let before = self.active_size;
         if let Err(error) = self.active.write_at(&[IoSlice::new(batch)], before) {
             if error.is_full() && self.active.truncate(before).is_ok() {
@@ -337,33 +338,36 @@ impl<F: Files> MetadataLog<F> {
     }
 
     /// Rolls the segment if the batch would make it too large, and reserves disk after the end.
-    fn make_room(&mut self, bytes: u64) -> Result<(), FileError> {
+    fn make_room(&mut self, bytes: u64) -> Result<(), ProposeError> {
         if self.active_size > 0 && self.active_size + bytes > self.settings.segment_bytes {
-            self.roll()?;
-        }
-        if self.settings.reserved_bytes > 0
-            && self.active_size + bytes + self.settings.reserved_bytes / 2 > self.reserved_to
-        {
-            let reserved = self
-                .active
-                .reserve(self.active_size, bytes + self.settings.reserved_bytes);
-            match reserved {
-                Ok(()) => {
-                    self.reserved_to = self.active_size + bytes + self.settings.reserved_bytes;
-                }
-                // The batch may still fit into what is reserved already.
-                Err(error) if error.is_full() => {}
-                Err(error) => return Err(error),
+            match self.roll() {
+                Err(error) if error.is_full() => return Err(ProposeError::Full(error)),
+                rolled => rolled.map_err(|error| self.fail_by(error))?,
             }
+        }
+        match self.reserve(bytes) {
+            // The batch may still fit into what is reserved already.
+            Err(error) if !error.is_full() => Err(self.fail_by(error)),
+            _ => Ok(()),
+        }
+    }
+
+    fn reserve(&mut self, bytes: u64) -> Result<(), FileError> {
+        let reserved = self.settings.reserved_bytes;
+        let end = self.active_size + bytes;
+        if reserved > 0 && end + reserved / 2 > self.reserved_to {
+            self.active.reserve(self.active_size, bytes + reserved)?;
+            self.reserved_to = end + reserved;
         }
         Ok(())
     }
 
     fn roll(&mut self) -> Result<(), FileError> {
+        let next = segment::create(&self.files, &self.directory, self.end)?;
         // Gives back disk that is reserved and not used.
         self.active.truncate(self.active_size)?;
         self.active.sync_data()?;
-        self.active = segment::create(&self.files, &self.directory, self.end)?;
+        self.active = next;
         self.segments.push(self.end);
         self.active_size = 0;
         self.reserved_to = 0;

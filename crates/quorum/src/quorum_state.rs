@@ -8,6 +8,8 @@ use serde_json::Value;
 use std::path::{Path, PathBuf};
 
 const FILE: &str = "quorum-state";
+/// The id of no node.
+const NOBODY: NodeId = NodeId(-1);
 const SIZE_LIMIT: u64 = 1024 * 1024;
 
 /// Why `quorum-state` cannot be used.
@@ -27,14 +29,18 @@ pub enum QuorumStateError {
     },
 }
 
-/// An epoch in which this node leads.
+/// An epoch, as this node knows it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Leadership<'a> {
-    pub(crate) leader: NodeId,
+pub(crate) struct Election<'a> {
+    pub(crate) leader: Option<NodeId>,
     pub(crate) epoch: LeaderEpoch,
+    /// The node for which this one has voted, and its directory.
+    pub(crate) voted: Option<(NodeId, Uuid)>,
     pub(crate) kraft_version: i16,
     /// Written only if the voters are not in the log.
     pub(crate) cluster_id: &'a str,
+    /// The same.
+    pub(crate) voters: &'a [NodeId],
 }
 
 /// The epoch in the file in `directory`; `None` without a file.
@@ -69,55 +75,56 @@ pub(crate) fn read_epoch<F: Files>(
 pub(crate) fn write<F: Files>(
     files: &F,
     directory: &Path,
-    leadership: &Leadership<'_>,
+    election: &Election<'_>,
 ) -> Result<(), FileError> {
     let path = directory.join(FILE);
-    files::replace_durably(files, &path, render(leadership).as_bytes())
+    files::replace_durably(files, &path, render(election).as_bytes())
 }
 
-fn render(leadership: &Leadership<'_>) -> String {
-    let Leadership {
-        leader,
-        epoch,
-        kraft_version,
-        cluster_id,
-    } = leadership;
-    if *kraft_version > 0 {
-        let nobody = Uuid::ZERO;
+fn render(election: &Election<'_>) -> String {
+    let leader = election.leader.unwrap_or(NOBODY);
+    let epoch = election.epoch;
+    let (voted, directory) = election.voted.unwrap_or((NOBODY, Uuid::ZERO));
+    if election.kraft_version > 0 {
         format!(
-            "{{\"leaderId\":{leader},\"leaderEpoch\":{epoch},\"votedId\":-1,\"votedDirectoryId\":\"{nobody}\",\
-             \"data_version\":1}}"
+            "{{\"leaderId\":{leader},\"leaderEpoch\":{epoch},\"votedId\":{voted},\
+             \"votedDirectoryId\":\"{directory}\",\"data_version\":1}}"
         )
     } else {
-        let cluster_id = Value::from(*cluster_id);
+        let cluster_id = Value::from(election.cluster_id);
+        let voters = election.voters.iter();
+        let voters: Vec<String> = voters.map(|id| format!("{{\"voterId\":{id}}}")).collect();
+        let voters = voters.join(",");
         format!(
-            "{{\"clusterId\":{cluster_id},\"leaderId\":{leader},\"leaderEpoch\":{epoch},\"votedId\":-1,\
-             \"appliedOffset\":0,\"currentVoters\":[{{\"voterId\":{leader}}}],\"data_version\":0}}"
+            "{{\"clusterId\":{cluster_id},\"leaderId\":{leader},\"leaderEpoch\":{epoch},\"votedId\":{voted},\
+             \"appliedOffset\":0,\"currentVoters\":[{voters}],\"data_version\":0}}"
         )
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{FILE, Leadership, read_epoch, render, write};
+    use super::{Election, FILE, read_epoch, render, write};
     use ottla_log::files::simulated::Simulated;
     use ottla_log::files::{Files, replace_durably};
     use ottla_protocol::ids::{LeaderEpoch, NodeId};
     use std::path::Path;
 
-    fn leadership(kraft_version: i16) -> Leadership<'static> {
-        Leadership {
-            leader: NodeId(1),
+    fn leading(kraft_version: i16) -> Election<'static> {
+        Election {
+            leader: Some(NodeId(1)),
             epoch: LeaderEpoch(1),
+            voted: None,
             kraft_version,
             cluster_id: "c",
+            voters: &[NodeId(1)],
         }
     }
 
     #[test]
     fn is_byte_for_byte_what_kafka_writes() {
         assert_eq!(
-            render(&leadership(1)),
+            render(&leading(1)),
             "{\"leaderId\":1,\"leaderEpoch\":1,\"votedId\":-1,\
              \"votedDirectoryId\":\"AAAAAAAAAAAAAAAAAAAAAA\",\"data_version\":1}"
         );
@@ -130,7 +137,7 @@ mod tests {
         files.create_directory(directory).unwrap();
         assert_eq!(read_epoch(&files, directory).unwrap(), None);
         for kraft_version in [0, 1] {
-            write(&files, directory, &leadership(kraft_version)).unwrap();
+            write(&files, directory, &leading(kraft_version)).unwrap();
             assert_eq!(read_epoch(&files, directory).unwrap(), Some(LeaderEpoch(1)));
         }
     }

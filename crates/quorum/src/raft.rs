@@ -16,5 +16,6 @@ pub(crate) mod payload;
 pub use format::Malformed;
 pub use log::RaftLogError;
 pub use node::{
-    Effects, Envelope, Member, NodeError, NotProposed, QuorumNews, RaftNode, has_raft_log,
+    Effects, Envelope, InspectedNode, Member, NodeError, NotProposed, QuorumNews, RaftNode,
+    has_raft_log,
 };

@@ -205,8 +205,8 @@ fn the_first_records_are_those_of_a_cluster_without_any() {
     let log = &mut three.one(leader).log;
     let mut image = MetadataImage::default();
     assert_eq!(log.first_records(&image), [level()]);
-    let mut loader = Loader::new(image);
-    loader.load(&[level()]);
-    image = loader.image().clone();
+    let mut replayed = Loader::new(image);
+    replayed.load(&[level()]);
+    image = replayed.image().clone();
     assert_eq!(log.first_records(&image), []);
 }

@@ -13,10 +13,11 @@ use std::time::Duration;
 use ottla_controller::UncleanElection;
 use ottla_controller::active::Published;
 use ottla_controller::{Member, Quorum, Settings};
-use ottla_metadata::{Changes, MetadataImage};
+use ottla_metadata::{Changes, Loader, MetadataImage};
 use ottla_protocol::ids::Offset;
 use tokio::sync::{mpsc, watch};
 
+use super::stopping::stopped;
 use crate::cluster::channel::{Caller, Controller, Request};
 use crate::cluster::sessions::Sessions;
 
@@ -74,16 +75,18 @@ pub fn follower(
 
 /// A controller that starts from committed metadata: its handle, and the state of its two threads.
 pub fn controller<Q: Quorum>(
-    image: MetadataImage,
+    metadata: impl Into<Loader>,
     settings: Settings,
     quorum: Q,
     sessions: Arc<Sessions>,
 ) -> (Controller, ControllerLoop<Q>, Follower) {
-    let (applied, committed, follower) = follower(image.clone(), quorum.next_offset());
+    let metadata = metadata.into();
+    let image = metadata.image().clone();
+    let (applied, committed, follower) = follower(image, quorum.next_offset());
     let (handle, requests) = Controller::new(applied, Arc::clone(&sessions));
     let owner = ControllerLoop {
         requests,
-        member: Member::new(image, quorum.next_offset(), settings),
+        member: Member::new(metadata, quorum.next_offset(), settings),
         quorum,
         committed,
         sessions,
@@ -92,15 +95,25 @@ pub fn controller<Q: Quorum>(
 }
 
 impl<Q: DrivenQuorum> ControllerLoop<Q> {
-    /// Follows the quorum, decides and proposes, until every handle is gone or the log ends.
+    /// The first turn of the only controller, which leads with it. What it commits waits for the follower. If the first
+    /// records of a new cluster are refused, so is the start.
+    pub fn begin_alone(&mut self) -> Result<(), Q::Error> {
+        match self.turn(None)? {
+            Some(refused) if !self.member.has_begun() => Err(refused),
+            _ => Ok(()),
+        }
+    }
+
+    /// Follows the quorum, decides and proposes, until it is stopped, every handle is gone or the log ends.
     ///
     /// While a proposal waits to be committed, requests are collected for the next one.
-    pub async fn run(mut self) -> Result<(), Q::Error> {
+    pub async fn run(mut self, mut stopping: watch::Receiver<bool>) -> Result<(), Q::Error> {
         let mut first = None;
         loop {
             self.turn(first.take())?;
             tokio::select! {
                 biased;
+                () = stopped(&mut stopping) => break,
                 () = self.quorum.wait() => {}
                 request = self.requests.recv(), if !self.member.is_proposing() => match request {
                     Some(request) => first = Some(request),
@@ -112,7 +125,8 @@ impl<Q: DrivenQuorum> ControllerLoop<Q> {
         Ok(())
     }
 
-    fn turn(&mut self, first: Option<Request>) -> Result<(), Q::Error> {
+    /// Returns why the proposal was refused.
+    fn turn(&mut self, first: Option<Request>) -> Result<Option<Q::Error>, Q::Error> {
         let is_free = !self.member.is_proposing();
         let waiting =
             std::iter::from_fn(|| is_free.then(|| self.requests.try_recv().ok()).flatten());
@@ -127,11 +141,11 @@ impl<Q: DrivenQuorum> ControllerLoop<Q> {
             // A follower that has ended has published its last image; the callers are told by the closed channel.
             let _ = self.committed.send(published);
         }
-        if let Some(error) = turn.refused {
+        if let Some(error) = &turn.refused {
             // The callers are told that the controller is not available, and ask again.
             tracing::error!(%error, "metadata was not changed");
         }
-        Ok(())
+        Ok(turn.refused)
     }
 }
 
@@ -140,6 +154,13 @@ impl Follower {
     pub fn begin_at(&self, image: MetadataImage, end: Offset) {
         self.publish.send_replace(Arc::new(image));
         self.applied.send_replace(end);
+    }
+
+    /// Publishes what is committed already. No partition is open, so nothing has to be applied.
+    pub fn catch_up(&self) {
+        while let Ok(published) = self.committed.try_recv() {
+            self.follow(published, &mut |_, _| {}, &|_| {});
+        }
     }
 
     /// Applies what is committed until the controller has ended.

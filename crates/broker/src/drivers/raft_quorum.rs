@@ -1,20 +1,21 @@
-//! The metadata log of several controllers: drives [`ControllerLog`] on the controller's thread, and performs what it wants.
+//! The metadata log: drives [`ControllerLog`] on the controller's thread, and performs what it wants.
 //!
 //! The thread touches no disk but that of the metadata log. While it was not run, time does not count: a controller that was
 //! stopped for a while looks at the messages that have arrived before it misses its leader.
 
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
 use ottla_controller::{Quorum, QuorumEvent};
 use ottla_log::files::disk::Disk;
-use ottla_metadata::{Loader, MetadataImage, MetadataVersion};
+use ottla_metadata::{Loader, MetadataImage, MetadataVersion, versions};
 use ottla_protocol::ids::Offset;
 use ottla_protocol::messages::metadata::MetadataRecord;
 use ottla_protocol::time::MonotonicTime;
 use ottla_quorum::{
-    Arrived, ControllerLog, ControllerLogError, LogView, NeededSnapshot, QuorumStatus, RaftNode,
-    SnapshotSchedule,
+    Arrived, ControllerLog, ControllerLogError, LogView, NeededSnapshot, NodeError, QuorumStatus,
+    RaftNode, SnapshotSchedule,
 };
 use tokio::sync::{mpsc, watch};
 
@@ -43,6 +44,8 @@ pub struct Pace {
 /// The metadata log as the controller's thread follows and writes it.
 pub struct RaftQuorum {
     log: ControllerLog<Disk>,
+    /// Whether a snapshot must come before records that the log has too early.
+    is_mending: bool,
     pace: Pace,
     next_tick: MonotonicTime,
     /// When to say that there is no leader.
@@ -62,6 +65,8 @@ pub struct Surroundings {
     pub pace: Pace,
     /// What the leader of a new cluster writes first.
     pub first: Vec<MetadataRecord>,
+    /// Whether the log begins with records that Kafka reads only after a snapshot.
+    pub is_mending: bool,
     pub inbox: Arc<QuorumInbox>,
     pub received: mpsc::Receiver<Arrived>,
     pub fetch: SnapshotFetch,
@@ -75,6 +80,7 @@ impl RaftQuorum {
         let Surroundings {
             pace,
             first,
+            is_mending,
             inbox,
             received,
             fetch,
@@ -85,6 +91,7 @@ impl RaftQuorum {
         Self {
             next_tick: now.monotonic.after(pace.tick),
             warn_at: now.monotonic.after(WITHOUT_LEADER),
+            is_mending,
             received,
             arrived: Vec::new(),
             peers: QuorumPeers::new(Arc::clone(&inbox), listener),
@@ -105,6 +112,35 @@ impl RaftQuorum {
     /// Follows what other nodes may read of the metadata log.
     pub fn follow_view(&self) -> watch::Receiver<LogView<Disk>> {
         self.view.subscribe()
+    }
+
+    /// Whether this controller is the only voter.
+    pub fn is_alone(&self) -> bool {
+        self.log.node().is_alone()
+    }
+
+    /// Writes a snapshot for a log that an earlier release of Ottla continued before the first records were in it.
+    ///
+    /// Kafka replays a long log in several steps, and the first step must contain the `metadata.version`. It does if the log
+    /// begins with a snapshot. A start that wrote the records may have ended before the snapshot; then this one writes it.
+    fn mend(&mut self, loader: &Loader) -> Result<(), NodeError> {
+        let now = self.pace.clock.now().wall;
+        let node = self.log.node_mut();
+        let Some(job) = node.begin_snapshot(loader, now)? else {
+            return Ok(());
+        };
+        match job.write() {
+            Ok(written) => {
+                node.adopt_snapshot(written)?;
+                self.is_mending = false;
+                tracing::warn!(
+                    "an earlier release continued the metadata log before the cluster's first records were in it, and Apache Kafka \
+                     would not start with that; a snapshot that begins with these records was written"
+                );
+            }
+            Err(error) => tracing::warn!(%error, "cannot write a snapshot of the metadata"),
+        }
+        Ok(())
     }
 
     /// Performs what the log wants.
@@ -184,6 +220,12 @@ impl RaftQuorum {
     }
 }
 
+impl fmt::Debug for RaftQuorum {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.log.fmt(f)
+    }
+}
+
 impl DrivenQuorum for RaftQuorum {
     async fn wait(&mut self) {
         let clock = self.pace.clock;
@@ -247,6 +289,9 @@ impl Quorum for RaftQuorum {
     }
 
     fn on_applied(&mut self, loader: &Loader) -> Result<(), ControllerLogError> {
+        if self.is_mending && loader.image().features.contains_key(versions::FEATURE) {
+            self.mend(loader)?;
+        }
         self.log.on_applied(loader)?;
         self.write_snapshot();
         Ok(())

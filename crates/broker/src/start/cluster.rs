@@ -10,23 +10,24 @@ use ottla_protocol::messages::KafkaString;
 use tokio::sync::watch;
 
 use super::lock::DirectoryLock;
-use super::quorum::MemberStart;
-use super::refusals::StartError;
-use super::threads::{follow_controller, run_controller};
+use super::quorum::{MemberStart, OpenedMember};
+use super::refusals::{DirectoryError, StartError};
+use super::threads::{ControllerThread, follow_controller, run_controller};
 use super::{metadata_log, observed};
 use crate::broker::Broker;
 use crate::cluster::channel::{Caller, Controller};
 use crate::cluster::observe::MetadataObserver;
+use crate::cluster::quorum_inbox::QuorumInbox;
 use crate::cluster::remote_controller::{Knowledge, RemoteController};
 use crate::cluster::sessions::{self, Sessions};
 use crate::config::{BrokerConfig, Roles};
 use crate::drivers::controller::{self, ControllerLoop, Follower};
 use crate::drivers::disk_work::blocking;
-use crate::drivers::metadata_quorum::MetadataQuorum;
+use crate::drivers::raft_quorum::RaftQuorum;
 use crate::drivers::stopping::stopped;
 use crate::process::clock::Clock;
 use ottla_log::files::disk::Disk;
-use ottla_quorum::{LogView, QuorumStatus};
+use ottla_quorum::{ControllerLogError, LogView, QuorumStatus};
 
 /// A node that has its metadata, and has written nothing else.
 pub(super) struct Opened {
@@ -44,7 +45,8 @@ pub(super) struct Opened {
 
 /// Where the metadata comes from, and the threads and tasks to be.
 pub(super) enum Metadata {
-    Own(OwnController),
+    /// The controller of this process is the only one, and leads.
+    Own(MemberStart),
     /// The controller of this process is one of several.
     Shared(MemberStart),
     Elsewhere(Observation),
@@ -52,7 +54,7 @@ pub(super) enum Metadata {
 
 /// The controller of this process.
 pub(super) struct OwnController {
-    owner: Box<ControllerLoop<MetadataQuorum>>,
+    owner: Box<ControllerLoop<RaftQuorum>>,
     follower: Follower,
     status: watch::Receiver<QuorumStatus>,
     view: watch::Receiver<LogView<Disk>>,
@@ -81,23 +83,24 @@ async fn own(config: BrokerConfig, clock: Clock) -> Result<Opened, StartError> {
     .await;
     let opened = opened?;
     let config = config.without_directories(opened.offline);
-    let (status, view) = (opened.log.follow_status(), opened.log.follow_view());
-    let (settings, sessions) = (settings(&config), new_sessions(&config, clock));
-    let (controller, owner, follower) =
-        controller::controller(opened.image, settings, opened.log, sessions);
-    let own = OwnController {
-        owner: Box::new(owner),
-        follower,
-        status: status.clone(),
-        view,
-    };
-    let (controller, metadata) = if let Some(inbox) = opened.inbox {
-        let knowledge = Knowledge::Member(status);
-        let elsewhere = RemoteController::new(knowledge, config.node_id, &opened.cluster_id);
-        let member = MemberStart { own, inbox };
-        (controller.or_elsewhere(elsewhere), Metadata::Shared(member))
+    let is_alone = opened.member.quorum.is_alone();
+    let (controller, mut own, inbox) = new_controller(opened.member, &config, clock);
+    if is_alone {
+        own = blocking(move || own.begin_alone().map(|()| own))
+            .await
+            .map_err(DirectoryError::Begin)?;
+    }
+    let elsewhere = RemoteController::new(
+        Knowledge::Member(own.status.clone()),
+        config.node_id,
+        &opened.cluster_id,
+    );
+    let controller = controller.or_elsewhere(elsewhere);
+    let member = MemberStart { own, inbox };
+    let metadata = if is_alone {
+        Metadata::Own(member)
     } else {
-        (controller, Metadata::Own(own))
+        Metadata::Shared(member)
     };
     Ok(Opened {
         config,
@@ -108,6 +111,30 @@ async fn own(config: BrokerConfig, clock: Clock) -> Result<Opened, StartError> {
         metadata,
         locks: opened.locks,
     })
+}
+
+/// The controller of this process, which does not run yet, and where the messages of others arrive.
+fn new_controller(
+    member: OpenedMember,
+    config: &BrokerConfig,
+    clock: Clock,
+) -> (Controller, OwnController, Arc<QuorumInbox>) {
+    let OpenedMember {
+        metadata,
+        quorum,
+        inbox,
+    } = member;
+    let (status, view) = (quorum.follow_status(), quorum.follow_view());
+    let (settings, sessions) = (settings(config), new_sessions(config, clock));
+    let (controller, owner, follower) =
+        controller::controller(metadata, settings, *quorum, sessions);
+    let own = OwnController {
+        owner: Box::new(owner),
+        follower,
+        status,
+        view,
+    };
+    (controller, own, inbox)
 }
 
 async fn elsewhere(config: BrokerConfig, clock: Clock) -> Result<Opened, StartError> {
@@ -156,6 +183,13 @@ fn settings(config: &BrokerConfig) -> Settings {
 }
 
 impl OwnController {
+    /// The first turn of the only controller. What it commits is published.
+    fn begin_alone(&mut self) -> Result<(), ControllerLogError> {
+        self.owner.begin_alone()?;
+        self.follower.catch_up();
+        Ok(())
+    }
+
     /// Lets handlers see the metadata log.
     pub(super) fn show(&self, broker: &Broker) {
         let (status, view) = (self.status.clone(), self.view.clone());
@@ -164,15 +198,19 @@ impl OwnController {
     }
 
     /// Starts the controller's threads. The partitions are open.
-    pub(super) fn run(self, broker: &Arc<Broker>) -> Result<(), StartError> {
-        let follower = self.run_controller(broker)?;
-        follow_controller(broker, follower).map_err(StartError::Thread)
+    pub(super) fn run(self, broker: &Arc<Broker>) -> Result<ControllerThread, StartError> {
+        let (follower, thread) = self.run_controller(broker)?;
+        follow_controller(broker, follower).map_err(StartError::Thread)?;
+        Ok(thread)
     }
 
     /// Starts the thread of the controller. Nothing is applied before the follower runs.
-    pub(super) fn run_controller(self, broker: &Arc<Broker>) -> Result<Follower, StartError> {
-        run_controller(broker, *self.owner).map_err(StartError::Thread)?;
-        Ok(self.follower)
+    pub(super) fn run_controller(
+        self,
+        broker: &Arc<Broker>,
+    ) -> Result<(Follower, ControllerThread), StartError> {
+        let thread = run_controller(broker, *self.owner).map_err(StartError::Thread)?;
+        Ok((self.follower, thread))
     }
 }
 

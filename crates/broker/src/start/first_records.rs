@@ -1,4 +1,4 @@
-//! The first records of a new cluster, and a snapshot that an earlier release should have written.
+//! The first records of a new cluster.
 
 use ottla_controller::bootstrap;
 use ottla_log::files::disk::Disk;
@@ -6,8 +6,7 @@ use ottla_metadata::{
     ConfigResource, Loader, MetadataImage, MetadataVersion, ResourceKind, versions,
 };
 use ottla_protocol::messages::metadata::MetadataRecord;
-use ottla_protocol::time::Timestamp;
-use ottla_quorum::{FirstBatch, Inspected, MetadataLog, check_version, read_bootstrap};
+use ottla_quorum::{InspectedNode, check_version, read_bootstrap};
 
 use super::refusals::DirectoryError;
 use crate::config::BrokerConfig;
@@ -25,7 +24,7 @@ impl FirstRecords {
     /// are the default. `None` if the log holds them already. An unknown `metadata.version` is refused.
     pub(super) fn of(
         config: &BrokerConfig,
-        inspected: &Inspected<Disk>,
+        inspected: &InspectedNode<Disk>,
     ) -> Result<Option<Self>, DirectoryError> {
         let image = inspected.image();
         if image.features.contains_key(versions::FEATURE) {
@@ -54,12 +53,9 @@ impl FirstRecords {
         }))
     }
 
-    /// The batch that the first leader writes.
-    pub(super) fn into_batch(self) -> FirstBatch {
-        FirstBatch {
-            records: bootstrap::activation(self.records, self.version),
-            version: self.version,
-        }
+    /// What the first leader writes.
+    pub(super) fn into_records(self) -> Vec<MetadataRecord> {
+        bootstrap::activation(self.records, self.version)
     }
 }
 
@@ -84,24 +80,4 @@ fn holds(image: &MetadataImage, record: &MetadataRecord) -> bool {
         }
         _ => true,
     }
-}
-
-/// Writes a snapshot for a log that an earlier release of Ottla continued before the first records were in it.
-///
-/// Kafka replays a long log in several steps, and the first step must contain the `metadata.version`. It does if the log
-/// begins with a snapshot. A start that wrote the records may have ended before the snapshot; then this one writes it.
-pub(super) fn mend_late_beginning(
-    log: &mut MetadataLog<Disk>,
-    loader: &Loader,
-    now: Timestamp,
-) -> Result<(), DirectoryError> {
-    if let Some(job) = log.begin_snapshot(loader, now)? {
-        let written = job.write()?;
-        log.adopt_snapshot(written)?;
-        tracing::warn!(
-            "an earlier release continued the metadata log before the cluster's first records were in it, and Apache Kafka would \
-             not start with that; a snapshot that begins with these records was written"
-        );
-    }
-    Ok(())
 }

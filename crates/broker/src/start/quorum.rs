@@ -1,4 +1,4 @@
-//! Opens the metadata log of a controller that is one of several.
+//! Opens the metadata log of a controller: the only one, or one of several.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -7,16 +7,18 @@ use std::time::Duration;
 
 use ottla_controller::brokers::Registration;
 use ottla_log::files::disk::Disk;
-use ottla_metadata::{MetadataImage, versions};
+use ottla_metadata::{Loader, versions};
 use ottla_protocol::ids::{NodeId, Uuid};
-use ottla_quorum::{Location, Member, RaftNode, Settings, Voter, VoterEndpoint};
+use ottla_quorum::{InspectedNode, Location, Member, RaftNode, Settings, Voter, VoterEndpoint};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{sleep, timeout};
 
 use super::cluster::OwnController;
+use super::first_records::FirstRecords;
 use super::metadata_log::FoundLog;
 use super::refusals::{DirectoryError, StartError};
-use super::voter::{has_static_voters, voter};
+use super::threads::ControllerThread;
+use super::voter::voter;
 use crate::broker::Broker;
 use crate::cluster::lifecycle::Lifecycle;
 use crate::cluster::observe::Identity;
@@ -37,10 +39,12 @@ const PAUSE: Duration = Duration::from_millis(50);
 /// How long the controllers that belong together have to elect one. After that, one that does not belong ends the start.
 const GRACE: Duration = Duration::from_secs(3);
 
-/// A controller of several that runs from here on.
+/// A controller that goes on from here.
+#[derive(Debug)]
 pub(super) struct OpenedMember {
-    pub(super) image: MetadataImage,
-    pub(super) quorum: RaftQuorum,
+    /// What is applied.
+    pub(super) metadata: Loader,
+    pub(super) quorum: Box<RaftQuorum>,
     pub(super) inbox: Arc<QuorumInbox>,
 }
 
@@ -64,16 +68,41 @@ pub(super) fn new_cluster_id(
     }
 }
 
-/// This controller as a voter among several. Where the configuration names the voters, they have no directory ids.
-pub(super) fn member(config: &BrokerConfig, directory_id: Uuid) -> Voter {
+/// Reads the metadata log of this controller, and refuses what it cannot go on with. Writes nothing.
+pub(super) fn inspect(
+    config: &BrokerConfig,
+    location: Location<'_>,
+    directory_id: Uuid,
+) -> Result<InspectedNode<Disk>, DirectoryError> {
+    let inspected = RaftNode::inspect(Disk, location, voter(config, directory_id))?;
+    let (voter, voters) = membership(config, directory_id, inspected.voters());
+    inspected.check(&Member {
+        voter,
+        voters: &voters,
+    })?;
+    Ok(inspected)
+}
+
+/// This controller, and all voters: those in the log, or else those that the configuration names, or this one alone. Voters
+/// that are not in the log have no directory ids.
+fn membership(
+    config: &BrokerConfig,
+    directory_id: Uuid,
+    in_log: Option<&[Voter]>,
+) -> (Voter, Vec<Voter>) {
     let own = voter(config, directory_id);
-    if !has_static_voters(config) {
-        return own;
+    if let Some(voters) = in_log {
+        return (own, voters.to_vec());
     }
-    Voter {
+    let own = Voter {
         directory_id: Uuid::ZERO,
         ..own
+    };
+    let mut voters = static_voters(config);
+    if voters.is_empty() {
+        voters.push(own.clone());
     }
+    (own, voters)
 }
 
 /// The voters that the configuration names.
@@ -100,15 +129,14 @@ pub(super) fn open(
     found: FoundLog,
     clock: Clock,
 ) -> Result<OpenedMember, DirectoryError> {
-    let (voters, static_ids) = if let Some(voters) = found.inspected.voters() {
-        (voters.to_vec(), Vec::new())
-    } else {
-        let voters = static_voters(config);
-        let mut ids: Vec<NodeId> = voters.iter().map(|voter| voter.node_id).collect();
-        ids.sort_unstable();
-        (voters, ids)
+    let in_log = found.inspected.voters();
+    let (own, voters) = membership(config, directory_id, in_log);
+    let mut static_ids: Vec<NodeId> = match in_log {
+        Some(_) => Vec::new(),
+        None => voters.iter().map(|voter| voter.node_id).collect(),
     };
-    let own = member(config, directory_id);
+    static_ids.sort_unstable();
+    let is_mending = found.inspected.begins_without_version();
     let settings = Settings {
         snapshot_bytes: config.metadata.snapshot_bytes,
         ..Settings::default()
@@ -117,7 +145,7 @@ pub(super) fn open(
         voter: own.clone(),
         voters: &voters,
     };
-    let (node, loader) = RaftNode::open(Disk, location, member, settings)?;
+    let (node, metadata) = found.inspected.open(member, settings)?;
     let hello = Hello {
         cluster_id: location.cluster_id.to_owned(),
         node: config.node_id,
@@ -136,18 +164,19 @@ pub(super) fn open(
         snapshot_interval: config.metadata.snapshot_interval,
     };
     let listener = own.endpoints.first().map(|one| one.listener.clone());
-    let first = found.first.map(|first| first.into_batch().records);
+    let first = found.first.map(FirstRecords::into_records);
     let around = Surroundings {
         pace,
         first: first.unwrap_or_default(),
+        is_mending,
         inbox: Arc::clone(&inbox),
         received,
         fetch: fetch(config, location, directory_id),
         listener: listener.unwrap_or_default(),
     };
-    let quorum = RaftQuorum::new(node, around);
+    let quorum = Box::new(RaftQuorum::new(node, around));
     Ok(OpenedMember {
-        image: loader.image().clone(),
+        metadata,
         quorum,
         inbox,
     })
@@ -163,7 +192,7 @@ fn fetch(config: &BrokerConfig, location: Location<'_>, directory: Uuid) -> Snap
     SnapshotFetch::new(identity, directory.to_path_buf())
 }
 
-/// A controller of several that is about to start.
+/// A controller that is about to start.
 pub(super) struct MemberStart {
     pub(super) own: OwnController,
     pub(super) inbox: Arc<QuorumInbox>,
@@ -177,11 +206,18 @@ pub(super) struct StartedMember {
 }
 
 impl MemberStart {
-    /// Starts the controller, and lets the others reach it.
-    pub(super) fn run(self, broker: &Arc<Broker>) -> Result<StartedMember, StartError> {
+    /// Lets handlers see the metadata log, and other controllers reach this one.
+    pub(super) fn show(&self, broker: &Broker) {
         self.own.show(broker);
         broker.quorum_inbox.get_or_init(|| Arc::clone(&self.inbox));
-        let follower = self.own.run_controller(broker)?;
+    }
+
+    /// Starts the controller, which has others.
+    pub(super) fn run(
+        self,
+        broker: &Arc<Broker>,
+    ) -> Result<(StartedMember, ControllerThread), StartError> {
+        let (follower, thread) = self.own.run_controller(broker)?;
         let is_opening = Arc::new(AtomicBool::new(false));
         let (done, follows) = oneshot::channel();
         let until = Arc::clone(&is_opening);
@@ -192,11 +228,12 @@ impl MemberStart {
             let _ = done.send(follower.run_until(&until, elected));
         };
         Thread::start("metadata", run).map_err(StartError::Thread)?;
-        Ok(StartedMember {
+        let started = StartedMember {
             inbox: self.inbox,
             is_opening,
             follows,
-        })
+        };
+        Ok((started, thread))
     }
 }
 

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use ottla_log::files::FileError;
 use ottla_protocol::ids::Uuid;
 use ottla_quorum::{
-    CheckpointError, MetaPropertiesError, NodeError, OpenError, ProposeError, UnsupportedVersion,
+    CheckpointError, ControllerLogError, MetaPropertiesError, NodeError, UnsupportedVersion,
     WriteError,
 };
 
@@ -78,12 +78,9 @@ pub enum DirectoryError {
     /// The first records of the cluster cannot be read.
     #[error(transparent)]
     Bootstrap(#[from] CheckpointError),
-    /// The metadata log cannot be opened.
+    /// The only controller cannot begin to lead.
     #[error(transparent)]
-    Open(#[from] OpenError),
-    /// The first records of the cluster cannot be written.
-    #[error(transparent)]
-    Propose(#[from] ProposeError),
+    Begin(ControllerLogError),
     #[error(
         "{directory} holds {file} and no meta.properties: it is not a log directory; choose an empty one (key \
          log.dirs)"
@@ -137,7 +134,7 @@ pub enum DirectoryError {
         /// How many partitions the missing one has.
         partitions: usize,
     },
-    /// This node is one of several controllers, and its log cannot be opened.
+    /// The metadata log cannot be opened.
     #[error(transparent)]
     Member(#[from] NodeError),
     #[error(

@@ -4,7 +4,10 @@ use std::io;
 use std::sync::{Arc, mpsc};
 
 use tokio::runtime::Builder;
+use tokio::sync::{oneshot, watch};
+use tokio::time::timeout;
 
+use super::GRACE;
 use crate::broker::Broker;
 use crate::cluster::metadata_follower::MetadataFollower;
 use crate::drivers::controller::{ControllerLoop, DrivenQuorum, Follower};
@@ -27,16 +30,37 @@ pub(super) fn watch_disks(broker: &Broker) -> io::Result<mpsc::Sender<()>> {
     Ok(watching)
 }
 
-/// Starts the controller's thread. It ends when the last handle to it is gone.
+/// The controller's thread.
+#[derive(Debug)]
+pub(super) struct ControllerThread {
+    stop: watch::Sender<bool>,
+    /// Its sender is gone when the thread has closed the metadata log.
+    ended: oneshot::Receiver<()>,
+}
+
+impl ControllerThread {
+    /// Has the thread close the metadata log, and waits until it has, unless its disk does not answer.
+    pub(super) async fn close(self) {
+        self.stop.send_replace(true);
+        if timeout(GRACE, self.ended).await.is_err() {
+            tracing::error!("stopping without waiting for the disk of the metadata log");
+        }
+    }
+}
+
+/// Starts the controller's thread. It ends when it is closed, or the last handle to it is gone.
 pub(super) fn run_controller<Q: DrivenQuorum + Send + 'static>(
     broker: &Arc<Broker>,
     owner: ControllerLoop<Q>,
-) -> io::Result<()> {
+) -> io::Result<ControllerThread> {
+    let (stop, stopping) = watch::channel(false);
+    let (end, ended) = oneshot::channel::<()>();
     let of_broker = Arc::downgrade(broker);
     // A runtime of its own: no other work of the process holds up its timers and connections.
     let runtime = Builder::new_current_thread().enable_all().build()?;
     let run = move || {
-        let ended = runtime.block_on(owner.run());
+        let _end = end;
+        let ended = runtime.block_on(owner.run(stopping));
         if let Err(error) = ended {
             tracing::error!(%error, "the controller has ended: metadata cannot be changed until the next start");
             if let Some(broker) = of_broker.upgrade() {
@@ -45,7 +69,7 @@ pub(super) fn run_controller<Q: DrivenQuorum + Send + 'static>(
         }
     };
     Thread::start("controller", run)?;
-    Ok(())
+    Ok(ControllerThread { stop, ended })
 }
 
 /// Starts the thread that applies what the controller commits. It ends with the controller's.

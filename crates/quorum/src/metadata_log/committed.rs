@@ -4,17 +4,18 @@
 //!   again from Raft's log, byte for byte as before.
 //! - The epoch is that of the last batch.
 
-use super::recovery::{Location, cut_off, prepare, settle_segments};
+use super::recovery::{Inspected, cut, cut_off, prepare, settle_segments, write_again};
 use super::{MetadataLog, OpenError, Opened, ProposeError, Settings};
 use crate::batches::{self, Content, DecodeError};
 use crate::checkpoint::{self, CheckpointError, SnapshotId};
 use crate::epoch_checkpoint::EpochStarts;
+use crate::quorum_state::{self, Election};
 use crate::raft::payload::Placed;
 use crate::segment;
-use crate::voter::{QuorumControl, Voter};
+use crate::voter::QuorumControl;
 use ottla_log::files::{File, FileError, Files, Open};
 use ottla_metadata::MetadataImage;
-use ottla_protocol::ids::{LeaderEpoch, Offset};
+use ottla_protocol::ids::LeaderEpoch;
 use ottla_protocol::messages::metadata::MetadataRecord;
 use ottla_protocol::records::BatchView;
 use ottla_protocol::records::control::ControlRecord;
@@ -31,18 +32,13 @@ pub enum ApplyError {
     Record(#[from] DecodeError),
 }
 
-impl<F: Files> MetadataLog<F> {
-    /// Opens the log of a controller, up to `end`, where Raft's log goes on.
-    pub(crate) fn open_committed(
-        files: F,
-        location: Location<'_>,
-        voter: Voter,
-        settings: Settings,
-        end: Offset,
-    ) -> Result<Opened<F>, OpenError> {
-        let read = Self::read(files, location, voter, Some(end))?;
+impl<F: Files> Inspected<F> {
+    /// Opens the log of a controller, up to where Raft's log goes on, or up to its end. All of it is durable then.
+    pub(crate) fn open_committed(self, settings: Settings) -> Result<Opened<F>, OpenError> {
+        let read = self;
         let (files, directory, state) = (read.files, read.directory, read.state);
         let mut segments = read.segments;
+        let end = state.until.unwrap_or(state.next);
         if state.next != end {
             return Err(OpenError::Damaged {
                 path: directory,
@@ -57,7 +53,12 @@ impl<F: Files> MetadataLog<F> {
         if let Some((path, position)) = &state.applied_again {
             cut_off(&files, path, *position)?;
         } else if let Some(torn) = &state.torn {
-            cut_off(&files, &torn.path, torn.position)?;
+            cut(&files, torn)?;
+        }
+        if state.until.is_none()
+            && let Some(last) = &state.last_batch
+        {
+            write_again(&files, last)?;
         }
         while let Some(last) = segments.last().copied()
             && last > end
@@ -93,33 +94,51 @@ impl<F: Files> MetadataLog<F> {
             log,
             loader: state.loader,
             restored: read.restored,
-            cut_bytes: 0,
+            cut_bytes: state.torn.map_or(0, |torn| torn.bytes),
         })
     }
+}
 
-    /// Adds committed batches, unsynced. Returns the data records in them.
+impl<F: Files> MetadataLog<F> {
+    /// Notes in `quorum-state`, which Kafka reads, that this node is in another epoch.
+    pub(crate) fn note_election(&self, election: &Election<'_>) -> Result<(), FileError> {
+        quorum_state::write(&self.files, &self.directory, election)
+    }
+
+    /// Whether batches of `bytes` fit, on a full disk into what is reserved already.
+    pub(crate) fn has_room(&mut self, bytes: u64) -> Result<(), FileError> {
+        match self.reserve(bytes) {
+            Err(full) if full.is_full() && self.active_size + bytes <= self.reserved_to => Ok(()),
+            reserved => reserved,
+        }
+    }
+
+    /// Adds committed batches, unsynced, all or none. Returns the data records in them. On a full disk nothing has changed.
     pub(crate) fn append_committed(
         &mut self,
         batches: &[Placed],
         epoch: LeaderEpoch,
     ) -> Result<Vec<MetadataRecord>, ApplyError> {
         assert!(epoch >= self.epoch, "epochs never regress");
-        self.epoch_starts.note(epoch, self.end);
-        self.epoch = epoch;
         let mut data = Vec::new();
+        let mut control = Vec::new();
+        let mut bytes = Vec::new();
         for batch in batches {
             let view = BatchView::first(&batch.bytes).expect("the payload was checked");
             match batches::decode(&view)? {
                 Content::Data(records) => data.extend(records),
-                Content::Control(records) => {
-                    for record in &records {
-                        self.control.replay(record);
-                        self.control.voters_in_log |=
-                            matches!(record, ControlRecord::KRaftVoters(_));
-                    }
-                }
+                Content::Control(records) => control.extend(records),
             }
-            self.write(&batch.bytes)?;
+            bytes.extend_from_slice(&batch.bytes);
+        }
+        self.write(&bytes)?;
+        self.epoch_starts.note(epoch, self.end);
+        self.epoch = epoch;
+        for record in &control {
+            self.control.replay(record);
+            self.control.voters_in_log |= matches!(record, ControlRecord::KRaftVoters(_));
+        }
+        for batch in batches {
             self.note_written(&batch.bytes, batch.records, Timestamp(batch.timestamp));
         }
         Ok(data)
@@ -128,9 +147,19 @@ impl<F: Files> MetadataLog<F> {
     /// Makes all batches durable.
     pub(crate) fn sync(&mut self) -> Result<(), FileError> {
         self.active.sync_data()?;
+        self.write_epoch_starts()
+    }
+
+    /// Writes the epochs, unless the disk is full: then they come from the batches.
+    pub(super) fn write_epoch_starts(&mut self) -> Result<(), FileError> {
         let log_start = self.log_start();
-        self.epoch_starts
-            .write(&self.files, &self.directory, log_start)
+        let written = self
+            .epoch_starts
+            .write(&self.files, &self.directory, log_start);
+        match written {
+            Err(error) if error.is_full() => Ok(()),
+            written => written,
+        }
     }
 
     pub(crate) fn control(&self) -> &QuorumControl {
@@ -189,7 +218,10 @@ mod tests {
             directory: &directory,
             cluster_id: "cluster",
         };
-        MetadataLog::open_committed(files, location, voter(), small(), end).unwrap()
+        MetadataLog::read(files, location, voter(), Some(end))
+            .unwrap()
+            .open_committed(small())
+            .unwrap()
     }
 
     fn append(opened: &mut Opened<Simulated>, epoch: i32, name: &str) {

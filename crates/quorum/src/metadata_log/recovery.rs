@@ -12,9 +12,10 @@
 use super::refusals::{OpenError, check_version};
 use super::replay::{Snapshots, State, Stretch, Torn, replay, restore};
 use super::{MetadataLog, Opened, Settings};
+use crate::batches::{BatchReader, Next};
 use crate::checkpoint::{self, SnapshotId};
 use crate::epoch_checkpoint::EpochStarts;
-use crate::quorum_state::{self, Leadership};
+use crate::quorum_state::{self, Election};
 use crate::segment;
 use crate::voter::{DYNAMIC_VOTERS, QuorumControl, Voter};
 use ottla_log::files::{self, File, FileError, Files, Open};
@@ -44,13 +45,14 @@ pub struct Inspected<F> {
     pub(super) files: F,
     pub(super) directory: PathBuf,
     pub(super) cluster_id: String,
-    pub(super) voter: Voter,
+    pub(crate) voter: Voter,
     pub(super) snapshots: Snapshots,
     pub(super) restored: Option<SnapshotId>,
     pub(super) segments: Vec<Offset>,
     /// Files that were never completed.
     pub(super) leftovers: Vec<PathBuf>,
-    stored_epoch: LeaderEpoch,
+    /// The epoch of `quorum-state`.
+    pub(crate) stored_epoch: LeaderEpoch,
     pub(super) state: State,
 }
 
@@ -122,6 +124,30 @@ impl<F: Files> Inspected<F> {
         self.state.loader.image()
     }
 
+    pub(crate) const fn files(&self) -> &F {
+        &self.files
+    }
+
+    pub(crate) const fn loader(&self) -> &Loader {
+        &self.state.loader
+    }
+
+    pub(crate) const fn control(&self) -> &QuorumControl {
+        &self.state.control
+    }
+
+    pub(crate) fn location(&self) -> Location<'_> {
+        Location {
+            directory: &self.directory,
+            cluster_id: &self.cluster_id,
+        }
+    }
+
+    /// The highest epoch of a batch or snapshot.
+    pub(crate) const fn epoch(&self) -> LeaderEpoch {
+        self.state.epoch
+    }
+
     /// The end of the log, as far as it was read.
     pub const fn end(&self) -> Offset {
         self.state.next
@@ -174,13 +200,15 @@ impl<F: Files> Inspected<F> {
         }
         settle_segments(&files, &directory, &mut segments, &state)?;
         let epoch = LeaderEpoch(state.epoch.max(self.stored_epoch).0 + 1);
-        let leadership = Leadership {
-            leader: self.voter.node_id,
+        let election = Election {
+            leader: Some(self.voter.node_id),
             epoch,
+            voted: None,
             kraft_version: state.control.kraft_version,
             cluster_id: &self.cluster_id,
+            voters: &[self.voter.node_id],
         };
-        quorum_state::write(&files, &directory, &leadership)?;
+        quorum_state::write(&files, &directory, &election)?;
 
         let base = *segments.last().expect("a segment is left to write to");
         let active = files.open(&segment::path(&directory, base), Open::Write)?;
@@ -295,7 +323,42 @@ pub(super) fn settle_segments<F: Files>(
     }
 }
 
-fn cut<F: Files>(files: &F, torn: &Torn) -> Result<(), FileError> {
+/// The base offsets of the segments that have `offset` and what follows.
+pub(crate) fn segments_from<F: Files>(
+    files: &F,
+    directory: &Path,
+    offset: Offset,
+) -> Result<Vec<Offset>, FileError> {
+    let mut segments = find(files, directory)?.segments;
+    let first = segments.iter().rposition(|base| *base <= offset);
+    segments.drain(..first.unwrap_or(0));
+    Ok(segments)
+}
+
+/// The highest epoch in the log or among the snapshots in `directory`. Epochs never fall, so that of the last batch counts.
+pub(crate) fn newest_epoch<F: Files>(
+    files: &F,
+    directory: &Path,
+) -> Result<LeaderEpoch, FileError> {
+    let found = find(files, directory)?;
+    let newest = found.snapshots.keys().map(|id| id.epoch).max();
+    let mut newest = newest.unwrap_or_default();
+    for base in found.segments.iter().rev() {
+        let file = files.open(&segment::path(directory, *base), Open::Read)?;
+        let mut reader = BatchReader::new(&file)?;
+        let mut has_batches = false;
+        while let Next::Batch(batch) = reader.next()? {
+            newest = newest.max(LeaderEpoch(batch.header().partition_leader_epoch));
+            has_batches = true;
+        }
+        if has_batches {
+            break;
+        }
+    }
+    Ok(newest)
+}
+
+pub(super) fn cut<F: Files>(files: &F, torn: &Torn) -> Result<(), FileError> {
     tracing::info!(
         bytes = torn.bytes,
         problem = %torn.problem,
@@ -313,7 +376,7 @@ pub(super) fn cut_off<F: Files>(files: &F, path: &Path, position: u64) -> Result
 
 /// Writes the last batch again, and syncs it. If its sync failed, the system may count it as written although it is not on
 /// disk (assumption 2 of `docs/formats.md`): what follows it would be synced, and it would not.
-fn write_again<F: Files>(files: &F, last: &Stretch) -> Result<(), FileError> {
+pub(crate) fn write_again<F: Files>(files: &F, last: &Stretch) -> Result<(), FileError> {
     let file = files.open(&last.path, Open::Write)?;
     let mut batch = vec![0; last.length];
     let read = file.read_at(&mut batch, last.position)?;

@@ -72,10 +72,10 @@ pub(super) struct Formatted {
 
 /// The bytes of one batch.
 #[derive(Debug)]
-pub(super) struct Stretch {
-    pub(super) path: PathBuf,
-    pub(super) position: u64,
-    pub(super) length: usize,
+pub(crate) struct Stretch {
+    pub(crate) path: PathBuf,
+    pub(crate) position: u64,
+    pub(crate) length: usize,
 }
 
 /// An unfinished write at the end of the last segment.

@@ -75,7 +75,7 @@ impl<F: Files> MetadataLog<F> {
 
     /// Begins a snapshot of the image of `loader`, which must have replayed the whole log.
     ///
-    /// `None` while a metadata transaction is open, and if there is a snapshot of this end already.
+    /// `None` while a metadata transaction is open or the disk is full, and if there is a snapshot of this end already.
     pub fn begin_snapshot(
         &mut self,
         loader: &Loader,
@@ -89,7 +89,11 @@ impl<F: Files> MetadataLog<F> {
             return Ok(None);
         }
         if self.active_size > 0 {
-            self.roll()?;
+            match self.roll() {
+                // There is no room for a snapshot.
+                Err(error) if error.is_full() => return Ok(None),
+                rolled => rolled?,
+            }
         }
         self.bytes_since_snapshot = 0;
         Ok(Some(SnapshotJob {
@@ -130,8 +134,6 @@ impl<F: Files> MetadataLog<F> {
             self.snapshots.remove(&id);
         }
         self.files.sync_directory(&self.directory)?;
-        let log_start = self.log_start();
-        self.epoch_starts
-            .write(&self.files, &self.directory, log_start)
+        self.write_epoch_starts()
     }
 }

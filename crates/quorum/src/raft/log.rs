@@ -25,6 +25,7 @@ use self::frame::Frame;
 use super::format;
 use super::message::SnapshotName;
 pub use open::RaftLogError;
+pub(super) use open::ReadLog;
 
 /// The name of the file.
 pub(super) const FILE: &str = "raft-log";
@@ -32,6 +33,8 @@ pub(super) const FILE: &str = "raft-log";
 const CACHED_BYTES: usize = 1024 * 1024;
 /// Bytes of disk reserved after the end of the file.
 const RESERVED_BYTES: u64 = 4 * 1024 * 1024;
+/// The part of it that proposals leave for what must be written later.
+const KEPT_BYTES: u64 = 64 * 1024;
 
 /// A place in Raft's log.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -47,6 +50,14 @@ pub(super) struct Applied {
     /// The end of the Kafka log after the entry at `at`.
     pub(super) log_end: Offset,
     pub(super) voters: ConfState,
+}
+
+/// Whether one of `ids` is the only voter.
+pub(super) fn is_alone(voters: &ConfState, ids: &[u64]) -> bool {
+    let [only] = voters.voters.as_slice() else {
+        return false;
+    };
+    ids.contains(only) && voters.voters_outgoing.is_empty()
 }
 
 /// The newest snapshot, which Raft offers to followers that need entries that are no longer there.
@@ -275,9 +286,24 @@ impl<F: Files> RaftLog<F> {
         Ok(())
     }
 
+    /// Reserves disk for a frame of `bytes`. If the disk is full and too little is reserved already, the frame must not
+    /// come.
+    pub(super) fn make_room(&mut self, bytes: u64) -> Result<(), FileError> {
+        match self.reserve(bytes) {
+            Err(full) if full.is_full() && self.size + bytes + KEPT_BYTES <= self.reserved_to => {
+                Ok(())
+            }
+            reserved => reserved,
+        }
+    }
+
     fn append(&mut self, frame: &[u8]) -> Result<(), FileError> {
         self.check_alive()?;
-        self.reserve(frame.len() as u64)?;
+        match self.reserve(frame.len() as u64) {
+            // The frame may still fit into what is reserved already.
+            Err(error) if !error.is_full() => return Err(error),
+            _ => {}
+        }
         if let Err(error) = self.file.write_at(&[IoSlice::new(frame)], self.size) {
             let is_undone = error.is_full() && self.file.truncate(self.size).is_ok();
             self.failed = !is_undone;
@@ -297,16 +323,12 @@ impl<F: Files> RaftLog<F> {
         if self.size + bytes + RESERVED_BYTES / 2 <= self.reserved_to {
             return Ok(());
         }
-        match self.file.reserve(self.size, bytes + RESERVED_BYTES) {
+        let reserved = self.file.reserve(self.size, bytes + RESERVED_BYTES);
+        match &reserved {
             Ok(()) => self.reserved_to = self.size + bytes + RESERVED_BYTES,
-            // The frame may still fit into what is reserved already.
-            Err(error) if error.is_full() => {}
-            Err(error) => {
-                self.failed = true;
-                return Err(error);
-            }
+            Err(error) => self.failed |= !error.is_full(),
         }
-        Ok(())
+        reserved
     }
 
     fn replace(&mut self, content: &[u8]) -> Result<(), FileError> {

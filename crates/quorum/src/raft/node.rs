@@ -6,14 +6,21 @@
 
 mod apply;
 mod elections;
+mod epochs;
+mod full;
+mod inspect;
 mod open;
 mod peers;
 mod snapshots;
 mod status;
+#[cfg(test)]
+mod tests;
+mod written;
 
+pub use inspect::InspectedNode;
 pub use open::{Member, has_raft_log};
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::path::PathBuf;
 
 use bytes::Bytes;
@@ -23,19 +30,19 @@ use ottla_protocol::ids::{LeaderEpoch, NodeId, Offset, Uuid};
 use ottla_protocol::messages::metadata::MetadataRecord;
 use ottla_protocol::planted::{Bug, is_planted};
 use ottla_protocol::time::Timestamp;
-use raft::eraftpb::{ConfState, HardState, Message, MessageType};
-use raft::{RawNode, StateRole};
+use raft::eraftpb::{ConfState, Entry, HardState, Message, MessageType};
+use raft::{RawNode, Ready, StateRole};
 
 use self::peers::Peers;
 use super::format::Malformed;
 use super::log::{Applied, Position, RaftLog, RaftLogError};
 use super::message;
 use super::payload;
-use crate::batches::{self, Place};
+use crate::batches::Place;
 use crate::checkpoint::{CheckpointError, SnapshotId};
 use crate::metadata_log::proposal;
 use crate::metadata_log::{ApplyError, MetadataLog, OpenError, ProposeError};
-use crate::voter::{DYNAMIC_VOTERS, Voter};
+use crate::voter::Voter;
 
 /// Ticks between two heartbeats of a leader.
 const HEARTBEAT_TICKS: usize = 2;
@@ -50,14 +57,26 @@ const ELECTION_TICKS: usize = 10;
 /// - An entry counts only if it was decided in the term in which it was proposed.
 /// - This node leads an epoch from the moment at which its own first entry is applied. Nothing is proposed before.
 /// - The Kafka log is synced before Raft's log notes how far it is applied.
+/// - `quorum-state` has an epoch before Raft's log has it, and no batch or snapshot of a higher one is written.
 pub struct RaftNode<F: Files> {
     raw: RawNode<RaftLog<F>>,
     log: MetadataLog<F>,
+    cluster_id: String,
     voter: Voter,
     peers: Peers,
     /// How far entries are applied; the checkpoint on the disk may be behind.
     applied: Applied,
+    /// The epoch in `quorum-state`.
+    noted_epoch: LeaderEpoch,
     bytes_since_checkpoint: usize,
+    /// What a full disk has not taken.
+    held: Option<Ready>,
+    /// Committed entries that are not applied yet.
+    waiting: VecDeque<Entry>,
+    /// Bytes that were proposed since everything was applied.
+    proposed_bytes: usize,
+    /// Whether the disk is known to be full.
+    is_full: bool,
     leadership: Option<Leadership>,
     /// The leader that was reported last.
     leader: (Option<NodeId>, LeaderEpoch),
@@ -178,6 +197,9 @@ pub enum NodeError {
         /// The configured ones.
         voters: String,
     },
+    /// `kraft.version` says that the voters are in the log, and they are not.
+    #[error("kraft.version is {0}, but no voters stand in the log or a snapshot")]
+    NoVoters(i16),
     /// The log has records, and Raft knows nothing of them.
     #[error(
         "{0} has a metadata log that was written by a quorum of one, or by Apache Kafka; taking it over into a quorum of several \
@@ -192,6 +214,9 @@ pub enum NotProposed {
     /// This node does not lead the epoch in which the records were decided, or has not applied its first entry.
     #[error("this controller does not lead the epoch")]
     NotLeader,
+    /// The disk of this node is full. A later proposal may be taken.
+    #[error("the disk of the metadata log is full{0}")]
+    Full(String),
     /// Too much is proposed and not committed yet.
     #[error("too many proposals wait to be committed")]
     Busy,
@@ -203,6 +228,9 @@ pub enum NotProposed {
 impl<F: Files> RaftNode<F> {
     /// Time goes on by one tick. `random` chooses the election timeout when a new one is due.
     pub fn on_tick(&mut self, random: u64) {
+        if self.held.is_some() {
+            return;
+        }
         let raft = &self.raw.raft;
         let place = Some((raft.term, raft.state));
         if self.timeout.1 != place {
@@ -221,6 +249,9 @@ impl<F: Files> RaftNode<F> {
 
     /// A message of another controller. One that this node must not believe is dropped, with the reason.
     pub fn on_message(&mut self, bytes: Bytes) -> Result<(), Malformed> {
+        if self.held.is_some() {
+            return Ok(());
+        }
         let message = message::decode(bytes)?;
         self.check(&message)?;
         let kind = message.get_msg_type();
@@ -268,6 +299,7 @@ impl<F: Files> RaftNode<F> {
         }
         let batches: Vec<Vec<u8>> = built.into_iter().map(|(bytes, _)| bytes).collect();
         let payload = payload::encode(epoch, &batches);
+        self.make_room(payload.len())?;
         self.raw
             .propose(Vec::new(), payload)
             .map_err(|_| NotProposed::Busy)?;
@@ -280,48 +312,88 @@ impl<F: Files> RaftNode<F> {
     }
 
     /// Makes durable what has changed, applies what is committed, and returns what the driver must do.
+    ///
+    /// On a full disk nothing goes on: the next call tries again, and until then this node hears and says nothing.
     pub fn ready(&mut self, now: Timestamp) -> Result<Effects, NodeError> {
         let mut effects = Effects::default();
         loop {
-            self.begin_epoch(now);
-            if !self.raw.has_ready() {
+            self.apply_waiting()?;
+            if self.held.is_none() {
+                self.elect_alone()?;
+                self.begin_epoch(now);
+                if !self.raw.has_ready() {
+                    break;
+                }
+                self.held = Some(self.raw.ready());
+            }
+            let Some(ready) = self.persist_held()? else {
                 break;
-            }
-            let mut ready = self.raw.ready();
-            let mut messages = ready.take_messages();
-            let state = ready.hs().cloned();
-            if !ready.snapshot().is_empty() {
-                let snapshot = ready.snapshot().clone();
-                self.install(&snapshot, &self.hard_state(state.as_ref()))?;
-            }
-            if !ready.entries().is_empty() || (ready.must_sync() && ready.snapshot().is_empty()) {
-                let state = self.hard_state(state.as_ref());
-                self.raw.mut_store().persist(&state, ready.entries())?;
-            } else if let Some(state) = &state {
-                self.raw.mut_store().note_commit(state.commit);
-            }
-            messages.extend(ready.take_persisted_messages());
-            let mut committed = ready.take_committed_entries();
-            let mut light = self.raw.advance_append(ready);
-            if let Some(commit) = light.commit_index() {
-                self.raw.mut_store().note_commit(commit);
-            }
-            messages.extend(light.take_messages());
-            committed.extend(light.take_committed_entries());
-            self.apply(committed)?;
-            self.raw.advance_apply();
-            self.send(messages, &mut effects);
-            if is_planted(Bug::CommitWithoutMajority) && self.raw.raft.state == StateRole::Leader {
-                let last = self.raw.raft.raft_log.last_index();
-                self.raw.raft.raft_log.commit_to(last);
-            }
-            if let Some(error) = self.raw.mut_store().take_failed_read() {
-                return Err(error.into());
-            }
+            };
+            self.go_on(ready, &mut effects)?;
         }
         self.note_role();
-        effects.news = std::mem::take(&mut self.events);
+        if self.held.is_none() {
+            // Before that the term in which it happened may not be durable.
+            effects.news = std::mem::take(&mut self.events);
+        }
         Ok(effects)
+    }
+
+    /// Makes durable what the library wants durable. `None` if the disk is full.
+    fn persist_held(&mut self) -> Result<Option<Ready>, NodeError> {
+        let Some(ready) = self.held.take() else {
+            return Ok(None);
+        };
+        match self.persist(&ready) {
+            Err(NodeError::File(error)) if error.is_full() && ready.snapshot().is_empty() => {
+                self.note_full(Some(&error));
+                self.held = Some(ready);
+                Ok(None)
+            }
+            Err(error) => Err(error),
+            Ok(()) => Ok(Some(ready)),
+        }
+    }
+
+    fn persist(&mut self, ready: &Ready) -> Result<(), NodeError> {
+        let state = ready.hs();
+        self.note_epoch(state)?;
+        if !ready.snapshot().is_empty() {
+            self.install(ready.snapshot(), &self.hard_state(state))?;
+        }
+        if !ready.entries().is_empty() || (ready.must_sync() && ready.snapshot().is_empty()) {
+            let state = self.hard_state(state);
+            self.raw.mut_store().persist(&state, ready.entries())?;
+        } else if let Some(state) = state {
+            self.raw.mut_store().note_commit(state.commit);
+        }
+        Ok(())
+    }
+
+    /// Applies and sends what may be, now that it is durable.
+    fn go_on(&mut self, mut ready: Ready, effects: &mut Effects) -> Result<(), NodeError> {
+        let mut messages = ready.take_messages();
+        messages.extend(ready.take_persisted_messages());
+        self.waiting.extend(ready.take_committed_entries());
+        let mut light = self.raw.advance_append(ready);
+        if let Some(commit) = light.commit_index() {
+            self.raw.mut_store().note_commit(commit);
+        }
+        messages.extend(light.take_messages());
+        self.waiting.extend(light.take_committed_entries());
+        self.apply_waiting()?;
+        if self.waiting.is_empty() {
+            self.raw.advance_apply();
+        }
+        self.send(messages, effects);
+        if is_planted(Bug::CommitWithoutMajority) && self.raw.raft.state == StateRole::Leader {
+            let last = self.raw.raft.raft_log.last_index();
+            self.raw.raft.raft_log.commit_to(last);
+        }
+        match self.raw.mut_store().take_failed_read() {
+            Some(error) => Err(error.into()),
+            None => Ok(()),
+        }
     }
 
     /// The end of the log: all records before it are committed and applied here.
@@ -336,9 +408,9 @@ impl<F: Files> RaftNode<F> {
             .map(|leadership| leadership.epoch)
     }
 
-    /// The newest epoch that this node knows.
+    /// The newest epoch that this node knows, and will not forget.
     pub fn epoch(&self) -> LeaderEpoch {
-        epoch_of(self.raw.raft.term)
+        epoch_of(self.raw.store().head().hard_state.term)
     }
 
     /// The voters, as the log has them.
@@ -372,42 +444,6 @@ impl<F: Files> RaftNode<F> {
             }
             self.leader = (leader, epoch);
             self.events.push(QuorumNews::Leader { epoch, leader });
-        }
-    }
-
-    /// Proposes the first entry of an epoch that this node was elected for: the leader, and the voters if the log has none.
-    fn begin_epoch(&mut self, now: Timestamp) {
-        self.note_role();
-        if self.raw.raft.state != StateRole::Leader || self.leadership.is_some() {
-            return;
-        }
-        let epoch = epoch_of(self.raw.raft.term);
-        let mut granting: Vec<NodeId> = self
-            .granted
-            .iter()
-            .filter_map(|id| self.peers.node_id(*id))
-            .collect();
-        granting.push(self.voter.node_id);
-        granting.sort_unstable();
-        let mut control = self.log.control().clone();
-        let change = proposal::leader_change(self.voter.node_id, &granting, &self.peers.voters());
-        let mut records = vec![change];
-        if control.kraft_version >= DYNAMIC_VOTERS && !control.voters_in_log {
-            control.voters = self.peers.voters();
-            records.extend(control.to_records());
-        }
-        let place = Place {
-            offset: Offset(0),
-            epoch: LeaderEpoch(0),
-            timestamp: now,
-        };
-        let batch = batches::control_batch(place, &records);
-        let payload = payload::encode(epoch, &[batch]);
-        if self.raw.propose(Vec::new(), payload).is_ok() {
-            self.leadership = Some(Leadership {
-                epoch,
-                proposed_end: None,
-            });
         }
     }
 

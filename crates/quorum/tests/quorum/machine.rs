@@ -33,6 +33,8 @@ pub struct Machine {
     pub writing: Option<SnapshotJob<Simulated>>,
     /// Microseconds between two ticks of its clock, which is not that of the others.
     pub tick: u64,
+    /// Whether its disk may be full.
+    pub is_full: bool,
 }
 
 pub fn data() -> &'static Path {
@@ -83,6 +85,7 @@ impl Machine {
             epoch: LeaderEpoch(0),
             writing: None,
             tick,
+            is_full: false,
         }
     }
 
@@ -110,6 +113,12 @@ impl Machine {
         Ok(())
     }
 
+    /// Has its disk take only so many bytes more.
+    pub fn limit_space(&mut self, bytes: Option<u64>) {
+        self.files.limit_space(bytes);
+        self.is_full = bytes.is_some();
+    }
+
     /// Stops at once. What the process wrote is on the disk; after a power cut, what was synced and a part of the rest.
     pub fn stop(&mut self, power_cut: Option<u64>) {
         self.node = None;
@@ -117,6 +126,7 @@ impl Machine {
             Some(seed) => self.files.power_cut(seed),
             None => self.files.process_killed(),
         };
+        self.limit_space(None);
     }
 
     /// The batches on its disk, by base offset.

@@ -42,6 +42,8 @@ enum Happening {
     },
     Fault,
     Start(usize),
+    /// The disk of a machine has room again.
+    Room(usize),
     Mend {
         from: usize,
         to: usize,
@@ -108,6 +110,7 @@ impl World {
         self.cut.clear();
         for index in 0..self.machines.len() {
             self.machines[index].files.heal();
+            self.machines[index].limit_space(None);
             if self.machines[index].node.is_none() {
                 self.after(1_000, Happening::Start(index));
             }
@@ -156,6 +159,7 @@ impl World {
             Happening::Fetch { to, from, id } => self.fetch(to, from, id),
             Happening::Fault => self.fault(),
             Happening::Start(index) => self.start(index),
+            Happening::Room(index) => self.machines[index].limit_space(None),
             Happening::Mend { from, to } => {
                 self.cut.remove(&(from, to));
             }
@@ -220,7 +224,7 @@ impl World {
     fn fail(&mut self, index: usize, error: &NodeError) {
         let machine = &self.machines[index];
         assert!(
-            machine.files.is_power_off(),
+            machine.files.is_power_off() || machine.is_full,
             "machine {index} fails by itself: {error}"
         );
         self.stop(index, true);
@@ -417,6 +421,9 @@ impl World {
             return;
         };
         let Ok(written) = written else {
+            if machine.is_full {
+                return;
+            }
             assert!(machine.files.is_power_off(), "a snapshot cannot be written");
             return self.stop(index, true);
         };
@@ -463,6 +470,13 @@ impl World {
             2 | 3 if runs => {
                 let changes = self.random.below(10);
                 self.machines[index].files.cut_power_after(changes);
+            }
+            // The disk fills up, for a while.
+            5 if runs => {
+                let room = self.random.below(40_000);
+                self.machines[index].limit_space(Some(room));
+                let until = self.random.below(3 * SECOND);
+                self.after(until, Happening::Room(index));
             }
             4 if self.random.one_in(4) => {
                 for index in 0..count {

@@ -121,7 +121,8 @@ fn spawn<T: Send + 'static>(
 
 fn run(owner: ControllerLoop<Batches>) -> Result<(), &'static str> {
     let runtime = tokio::runtime::Builder::new_current_thread().build();
-    runtime.unwrap().block_on(owner.run())
+    let (_stop, stopping) = tokio::sync::watch::channel(false);
+    runtime.unwrap().block_on(owner.run(stopping))
 }
 
 #[tokio::test]

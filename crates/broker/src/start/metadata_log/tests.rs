@@ -1,8 +1,11 @@
 //! Opening and formatting log directories, one start after another.
 
-use super::{DirectoryError, Disk, Location, MetadataLog, OpenedLog, Settings, open, voter};
+use super::{DirectoryError, Disk, Location, open};
+use crate::cluster::sessions::{self, Sessions};
 use crate::config::BrokerConfig;
+use crate::drivers::controller::controller;
 use crate::process::clock::Clock;
+use crate::start::voter::voter;
 use ottla_log::files::{Files, Open};
 use ottla_metadata::{ConfigResource, MetadataImage, MetadataVersion, ottla_configs};
 use ottla_protocol::ids::{NodeId, Uuid};
@@ -10,11 +13,63 @@ use ottla_protocol::messages::metadata::{
     BeginTransactionRecord, FeatureLevelRecord, MetadataRecord, PartitionRecord,
     RegisterBrokerRecord, TopicRecord,
 };
-use ottla_quorum::{Format, OpenError, settle_configs};
-use std::path::Path;
+use ottla_quorum::{Format, MetadataLog, NodeError, OpenError, Settings};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
 
-fn start(root: &Path, directories: &[&str]) -> Result<OpenedLog, DirectoryError> {
-    open(&config(root, directories), Clock::start())
+/// What a start has found, and its controller's first turn has made of it.
+#[derive(Debug)]
+struct Started {
+    cluster_id: String,
+    directories: Vec<Uuid>,
+    offline: Vec<PathBuf>,
+    image: MetadataImage,
+    epoch: i32,
+}
+
+/// Opens the directories, begins to lead, and stops as if it was killed.
+fn start(root: &Path, directories: &[&str]) -> Result<Started, DirectoryError> {
+    let clock = Clock::start();
+    let opened = open(&config(root, directories), clock)?;
+    let quorum = opened.member.quorum;
+    let status = quorum.follow_status();
+    let settings = sessions::Settings {
+        own: NodeId(1),
+        timeout: Duration::from_secs(9),
+        fences_unreachable: false,
+    };
+    let sessions = Arc::new(Sessions::new(settings, clock));
+    let (handle, mut owner, follower) = controller(
+        opened.member.metadata,
+        ottla_controller::Settings::default(),
+        *quorum,
+        sessions,
+    );
+    owner.begin_alone().map_err(DirectoryError::Begin)?;
+    follower.catch_up();
+    let epoch = status.borrow().epoch.0;
+    Ok(Started {
+        cluster_id: opened.cluster_id,
+        directories: opened.directories,
+        offline: opened.offline,
+        image: (*handle.image()).clone(),
+        epoch,
+    })
+}
+
+/// Goes on with a closed metadata log, as Kafka would.
+fn append(root: &Path, directories: &[&str], started: &Started, records: &[MetadataRecord]) {
+    let directory = root.join(directories[0]).join("__cluster_metadata-0");
+    let location = Location {
+        directory: &directory,
+        cluster_id: &started.cluster_id,
+    };
+    let voter = voter(&config(root, directories), started.directories[0]);
+    let now = Clock::start().now().wall;
+    let opened = MetadataLog::open(Disk, location, voter, Settings::default(), now);
+    let mut log = opened.unwrap().log;
+    log.propose(records, MetadataVersion::LATEST, now).unwrap();
 }
 
 fn config(root: &Path, directories: &[&str]) -> BrokerConfig {
@@ -27,16 +82,15 @@ fn config(root: &Path, directories: &[&str]) -> BrokerConfig {
 fn the_second_start_finds_what_the_first_formatted() {
     let root = tempfile::tempdir().unwrap();
     let first = start(root.path(), &["deep/a", "deep/b"]).unwrap();
-    let (cluster, directories) = (first.cluster_id.clone(), first.directories.clone());
-    drop(first);
     let second = start(root.path(), &["deep/a", "deep/b"]).unwrap();
-    assert_eq!(cluster, second.cluster_id);
-    assert_eq!(directories, second.directories);
+    assert_eq!(first.cluster_id, second.cluster_id);
+    assert_eq!(first.directories, second.directories);
     assert_eq!(
         second.image.metadata_version(),
         MetadataVersion::OF_NEW_CLUSTERS
     );
-    assert_eq!(second.log.follow_status().borrow().epoch.0, 2);
+    assert_eq!(first.image, second.image);
+    assert_eq!((first.epoch, second.epoch), (1, 2));
 }
 
 /// How many settings of topics the metadata holds.
@@ -48,19 +102,16 @@ fn stored(image: &MetadataImage) -> usize {
 #[test]
 fn settings_of_topics_that_kafka_has_deleted_are_gone_after_a_start() {
     let root = tempfile::tempdir().unwrap();
-    let mut first = start(root.path(), &["a"]).unwrap();
-    create_topic(first.log.log(), &first.directories, Vec::new());
+    let first = start(root.path(), &["a"]).unwrap();
+    let mut records = create_topic(&first.directories, Vec::new());
     let [here, gone] = [Uuid::from_parts(7, 7), Uuid::from_parts(8, 8)];
     let cluster = ConfigResource::cluster();
     let settings = [here, gone].map(|id| {
         let name = ottla_configs::stored_name(id, "ottla.ack.durability");
         ottla_configs::record(&cluster, name, Some("page-cache".to_owned())).into()
     });
-    let now = Clock::start().now().wall;
-    let log = first.log.log();
-    log.propose(&settings, MetadataVersion::LATEST, now)
-        .unwrap();
-    drop(first);
+    records.extend(settings);
+    append(root.path(), &["a"], &first, &records);
     for _ in 0..2 {
         let image = start(root.path(), &["a"]).unwrap().image;
         assert_eq!(stored(&image), 1);
@@ -71,19 +122,19 @@ fn settings_of_topics_that_kafka_has_deleted_are_gone_after_a_start() {
 #[test]
 fn metadata_of_a_later_release_is_refused_and_left_as_it_is() {
     let root = tempfile::tempdir().unwrap();
-    let mut first = start(root.path(), &["a"]).unwrap();
+    let first = start(root.path(), &["a"]).unwrap();
     let level = MetadataVersion::LATEST.0 + 1;
     // A start that went on would end the transaction.
     let records = [version(level), BeginTransactionRecord::default().into()];
-    let now = Clock::start().now().wall;
-    let log = first.log.log();
-    log.propose(&records, MetadataVersion::LATEST, now).unwrap();
-    drop(first);
+    append(root.path(), &["a"], &first, &records);
     let path = root.path().join("a/__cluster_metadata-0");
-    let files = || ["00000000000000000000.log", "quorum-state"].map(|name| read(&path.join(name)));
+    let files = || {
+        ["00000000000000000000.log", "quorum-state", "raft-log"].map(|name| read(&path.join(name)))
+    };
     let before = files();
     let refused = start(root.path(), &["a"]).unwrap_err();
-    let DirectoryError::Open(OpenError::MetadataVersion(refused)) = refused else {
+    let DirectoryError::Member(NodeError::Open(OpenError::MetadataVersion(refused))) = refused
+    else {
         panic!("{refused}");
     };
     assert_eq!(refused.level, level);
@@ -115,36 +166,6 @@ fn first_records_of_a_later_release_are_not_written_into_the_log() {
         };
         assert_eq!(refused.level, level);
     }
-}
-
-#[test]
-fn settings_that_are_too_many_for_one_batch_are_left_as_they_are() {
-    let root = tempfile::tempdir().unwrap();
-    let first = start(root.path(), &["a"]).unwrap();
-    let voter = voter(&config(root.path(), &["a"]), first.directories[0]);
-    drop(first);
-    let now = Clock::start().now().wall;
-    let location = Location {
-        directory: &root.path().join("a/__cluster_metadata-0"),
-        cluster_id: "cluster",
-    };
-    let settings = Settings {
-        batch_bytes: 200,
-        ..Settings::default()
-    };
-    let opened = MetadataLog::open(Disk, location, voter, settings, now).unwrap();
-    let (mut log, mut loader) = (opened.log, opened.loader);
-    let cluster = ConfigResource::cluster();
-    let of_gone = |number| {
-        let id = Uuid::from_parts(8, number);
-        let name = ottla_configs::stored_name(id, "ottla.ack.durability");
-        ottla_configs::record(&cluster, name, Some("page-cache".to_owned())).into()
-    };
-    let mut records: Vec<MetadataRecord> = (0..10).map(of_gone).collect();
-    records.push(version(MetadataVersion::MINIMUM.0));
-    loader.load(&records);
-    settle_configs(&mut log, &mut loader, now).unwrap();
-    assert_eq!(stored(loader.image()), 10);
 }
 
 fn version(level: i16) -> MetadataRecord {
@@ -196,9 +217,9 @@ fn a_metadata_directory_that_is_suddenly_empty_is_not_formatted_again() {
 #[test]
 fn partitions_that_may_be_in_a_directory_that_is_away_refuse_the_start() {
     let root = tempfile::tempdir().unwrap();
-    let mut first = start(root.path(), &["a", "b"]).unwrap();
-    create_topic(first.log.log(), &first.directories, Vec::new());
-    drop(first);
+    let first = start(root.path(), &["a", "b"]).unwrap();
+    let topic = create_topic(&first.directories, Vec::new());
+    append(root.path(), &["a", "b"], &first, &topic);
     let refused = start(root.path(), &["a"]).unwrap_err();
     assert!(
         matches!(
@@ -214,10 +235,9 @@ fn partitions_that_may_be_in_a_directory_that_is_away_refuse_the_start() {
 #[test]
 fn an_empty_directory_does_not_take_the_place_of_one_that_is_away() {
     let root = tempfile::tempdir().unwrap();
-    let mut first = start(root.path(), &["a", "b"]).unwrap();
-    let in_b = vec![first.directories[1]];
-    create_topic(first.log.log(), &first.directories, in_b);
-    drop(first);
+    let first = start(root.path(), &["a", "b"]).unwrap();
+    let topic = create_topic(&first.directories, vec![first.directories[1]]);
+    append(root.path(), &["a", "b"], &first, &topic);
     for _ in 0..2 {
         let refused = start(root.path(), &["a", "c"]).unwrap_err();
         assert!(
@@ -247,7 +267,8 @@ fn a_log_directory_that_cannot_be_used_is_left_out_unless_it_is_the_metadata_log
     assert!(start(root.path(), &["b", "a"]).is_err());
 }
 
-fn create_topic(log: &mut MetadataLog<Disk>, directories: &[Uuid], of_replicas: Vec<Uuid>) {
+/// The records of a broker and a topic.
+fn create_topic(directories: &[Uuid], of_replicas: Vec<Uuid>) -> Vec<MetadataRecord> {
     let topic_id = Uuid::from_parts(7, 7);
     let broker = RegisterBrokerRecord {
         broker_id: 1,
@@ -268,7 +289,5 @@ fn create_topic(log: &mut MetadataLog<Disk>, directories: &[Uuid], of_replicas: 
         directories: of_replicas,
         ..PartitionRecord::default()
     };
-    let records: [MetadataRecord; 3] = [broker.into(), topic.into(), partition.into()];
-    let now = Clock::start().now().wall;
-    log.propose(&records, MetadataVersion::LATEST, now).unwrap();
+    vec![broker.into(), topic.into(), partition.into()]
 }

@@ -10,9 +10,10 @@ use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
 use ottla_log::files::{File, FileError, Files, Open};
+use raft::eraftpb::Entry;
 
 use super::frame::{self, HEADER, Record};
-use super::{FILE, Head, RaftLog};
+use super::{FILE, Head, RaftLog, is_alone};
 use crate::raft::format::Malformed;
 
 /// Why the file cannot be used.
@@ -95,6 +96,37 @@ impl<F: Files> RaftLog<F> {
 impl<F: Files> ReadLog<F> {
     pub(in crate::raft) fn head(&self) -> &Head {
         self.log.head()
+    }
+
+    /// The entries after the applied one that are known to be committed. If this node, one of `ids`, is the only
+    /// voter, it has committed all.
+    pub(in crate::raft) fn pending(&self, ids: &[u64]) -> impl Iterator<Item = &Entry> {
+        let head = self.head();
+        let is_alone = is_alone(&head.applied.voters, ids);
+        let commit = head.hard_state.commit;
+        self.after_applied()
+            .filter(move |entry| is_alone || entry.index <= commit)
+    }
+
+    /// The entries after the applied one.
+    pub(in crate::raft) fn after_applied(&self) -> impl Iterator<Item = &Entry> {
+        let applied = self.head().applied.at.index;
+        let entries = self.log.cached.iter();
+        entries.filter(move |entry| entry.index > applied)
+    }
+
+    /// The entries up to `index` are committed.
+    pub(in crate::raft) fn raise_commit(&mut self, index: u64) {
+        let state = &mut self.log.head.hard_state;
+        state.commit = state.commit.max(index);
+    }
+
+    /// Raises the term to that of `quorum-state`, which is written first.
+    pub(in crate::raft) fn raise_term(&mut self, term: u64) {
+        let state = &mut self.log.head.hard_state;
+        if state.term < term {
+            (state.term, state.vote) = (term, 0);
+        }
     }
 
     /// Opens the file to go on. Cuts off a torn frame, and writes the last whole one again: if its sync failed, the system

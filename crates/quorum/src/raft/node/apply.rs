@@ -1,28 +1,44 @@
 //! Applies committed entries to the Kafka log, and checkpoints how far it is.
 
 use ottla_log::files::Files;
-use ottla_protocol::planted::{Bug, is_planted};
+use ottla_protocol::ids::LeaderEpoch;
 use raft::eraftpb::{Entry, EntryType};
 
 use super::{NodeError, QuorumNews, RaftNode, epoch_of};
+use crate::metadata_log::{ApplyError, ProposeError};
 use crate::raft::format;
 use crate::raft::log::Position;
 use crate::raft::payload::Payload;
 
 impl<F: Files> RaftNode<F> {
-    pub(super) fn apply(&mut self, entries: Vec<Entry>) -> Result<(), NodeError> {
-        for entry in entries {
+    /// Applies the committed entries, as far as the disk has room for them.
+    pub(super) fn apply_waiting(&mut self) -> Result<(), NodeError> {
+        while let Some(entry) = self.waiting.pop_front() {
             assert_eq!(
                 entry.index,
                 self.applied.at.index + 1,
                 "entries are applied in order"
             );
+            match self.apply_entry(&entry) {
+                Err(NodeError::Apply(ApplyError::Log(ProposeError::Full(error)))) => {
+                    self.note_full(Some(&error));
+                    self.waiting.push_front(entry);
+                    return Ok(());
+                }
+                applied => applied?,
+            }
             self.bytes_since_checkpoint += format::entry_size(&entry);
-            self.apply_entry(&entry)?;
             self.applied.at = Position {
                 index: entry.index,
                 term: entry.term,
             };
+            self.raw.advance_apply_to(entry.index);
+        }
+        if self.held.is_none() {
+            self.note_full(None);
+        }
+        if self.applied.log_end == self.next_offset() {
+            self.proposed_bytes = 0;
         }
         if self.bytes_since_checkpoint >= self.log.settings().checkpoint_bytes {
             self.checkpoint()?;
@@ -31,28 +47,21 @@ impl<F: Files> RaftNode<F> {
     }
 
     fn apply_entry(&mut self, entry: &Entry) -> Result<(), NodeError> {
-        let bytes = match entry.get_entry_type() {
-            EntryType::EntryNormal => &entry.data,
-            EntryType::EntryConfChange | EntryType::EntryConfChangeV2 => {
-                let change = format::conf_change(&entry.data)?;
-                self.applied.voters = self.raw.apply_conf_change(&change)?;
-                &entry.context
-            }
-        };
-        if bytes.is_empty() {
-            // The library's own entry at the start of a term.
-            return Ok(());
+        if let Some(payload) = format::payload(entry)? {
+            self.append(&payload, epoch_of(entry.term))?;
+            self.note_first_entry(entry.term);
         }
-        let payload = Payload::parse(bytes)?;
-        let epoch = epoch_of(entry.term);
-        if payload.epoch != epoch && !is_planted(Bug::TermFenceSkipped) {
-            // It was decided in another term, on other metadata.
-            return Ok(());
+        if entry.get_entry_type() != EntryType::EntryNormal {
+            let change = format::conf_change(&entry.data)?;
+            self.applied.voters = self.raw.apply_conf_change(&change)?;
         }
+        Ok(())
+    }
+
+    fn append(&mut self, payload: &Payload, epoch: LeaderEpoch) -> Result<(), NodeError> {
         let base = self.applied.log_end;
-        let records = self
-            .log
-            .append_committed(&payload.place(base, epoch), epoch)?;
+        let placed = payload.place(base, epoch);
+        let records = self.log.append_committed(&placed, epoch)?;
         self.applied.log_end = base.plus(payload.records());
         self.events.push(QuorumNews::Committed {
             epoch,
@@ -60,7 +69,6 @@ impl<F: Files> RaftNode<F> {
             end: self.applied.log_end,
             records,
         });
-        self.note_first_entry(entry.term);
         Ok(())
     }
 
@@ -80,10 +88,15 @@ impl<F: Files> RaftNode<F> {
     }
 
     /// Syncs the Kafka log, and notes in Raft's log that its entries need not be applied again.
-    pub(super) fn checkpoint(&mut self) -> Result<(), NodeError> {
+    ///
+    /// Returns false if the disk is full: then the next start applies more.
+    pub(super) fn checkpoint(&mut self) -> Result<bool, NodeError> {
         self.log.sync()?;
-        self.raw.mut_store().checkpoint(self.applied.clone())?;
+        match self.raw.mut_store().checkpoint(self.applied.clone()) {
+            Err(error) if error.is_full() => return Ok(false),
+            noted => noted?,
+        }
         self.bytes_since_checkpoint = 0;
-        Ok(())
+        Ok(true)
     }
 }

@@ -19,8 +19,9 @@ impl<F: Files> RaftNode<F> {
     /// asks for votes soon. If the leader lives for others, they do not give theirs (pre-vote), and nothing changes.
     pub fn on_process_ended(&mut self, node: NodeId) {
         let raft = &mut self.raw.raft;
-        let is_led =
-            raft.state == StateRole::Follower && self.peers.node_id(raft.leader_id) == Some(node);
+        let is_led = self.held.is_none()
+            && raft.state == StateRole::Follower
+            && self.peers.node_id(raft.leader_id) == Some(node);
         if !is_led {
             return;
         }
@@ -67,7 +68,7 @@ impl<F: Files> RaftNode<F> {
     /// Hands the leadership to the follower that has most of the log, before a stop. It takes effect with later messages.
     pub fn resign(&mut self) {
         let raft = &self.raw.raft;
-        if raft.state != StateRole::Leader {
+        if raft.state != StateRole::Leader || self.held.is_some() {
             return;
         }
         let own = raft.id;

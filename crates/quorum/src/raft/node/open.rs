@@ -1,18 +1,18 @@
 //! Opens a controller: its Raft log, and the Kafka log up to the checkpoint in it.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::path::Path;
 
 use ottla_log::files::{FileError, Files};
 use ottla_metadata::Loader;
 use ottla_protocol::ids::{LeaderEpoch, NodeId, Offset};
-use raft::eraftpb::ConfState;
+use raft::eraftpb::{ConfState, HardState};
 use raft::{Config, RawNode};
 
 use super::peers::{Peers, raft_id};
-use super::{ELECTION_TICKS, HEARTBEAT_TICKS, NodeError, RaftNode, epoch_of};
-use crate::metadata_log::{Inspected, Location, MetadataLog, Settings};
-use crate::raft::log::{self, Applied, Head, RaftLog};
+use super::{ELECTION_TICKS, HEARTBEAT_TICKS, InspectedNode, NodeError, RaftNode, epoch_of};
+use crate::metadata_log::{Location, Settings, write_again};
+use crate::raft::log::{self, Applied, Head, Position, RaftLog};
 use crate::voter::Voter;
 
 /// Bytes of entries in one message, unless a single entry is larger.
@@ -39,19 +39,13 @@ pub fn has_raft_log<F: Files>(files: &F, directory: &Path) -> Result<bool, FileE
 }
 
 impl<F: Files> RaftNode<F> {
-    /// Reads the log of a controller as far as it is checkpointed. Writes nothing.
+    /// Reads the directory of a controller. Writes nothing.
     pub fn inspect(
         files: F,
         location: Location<'_>,
         voter: Voter,
-    ) -> Result<Inspected<F>, NodeError> {
-        let read = RaftLog::read_file(files.clone(), location.directory)?;
-        let until = read.map(|read| read.head().applied.log_end);
-        let inspected = MetadataLog::read(files, location, voter, until)?;
-        if until.is_none() && inspected.end() > Offset(0) {
-            return Err(NodeError::NotOfRaft(location.directory.to_path_buf()));
-        }
-        Ok(inspected)
+    ) -> Result<InspectedNode<F>, NodeError> {
+        InspectedNode::read(files, location, voter)
     }
 
     /// Opens the controller whose metadata log is at `location`. Returns the metadata of what is applied.
@@ -61,57 +55,63 @@ impl<F: Files> RaftNode<F> {
         member: Member<'_>,
         settings: Settings,
     ) -> Result<(Self, Loader), NodeError> {
+        let inspected = Self::inspect(files, location, member.voter.clone())?;
+        inspected.open(member, settings)
+    }
+}
+
+impl<F: Files> InspectedNode<F> {
+    /// Opens the controller. Returns the metadata of what is applied.
+    ///
+    /// Without a log of Raft, one begins where the Kafka log ends: all of that is committed. Its indexes go on from the
+    /// offset, so that a later voter whose log is empty gets a snapshot first.
+    pub fn open(
+        mut self,
+        member: Member<'_>,
+        settings: Settings,
+    ) -> Result<(RaftNode<F>, Loader), NodeError> {
+        self.check(&member)?;
+        let (files, stored) = (self.log.files().clone(), self.log.stored_epoch);
+        let directory = self.log.location().directory.to_path_buf();
+        let cluster_id = self.log.location().cluster_id.to_owned();
+        let (end, epoch) = (self.log.end(), self.log.epoch());
+        self.log.voter = member.voter.clone();
+        let opened = self.log.open_committed(settings)?;
         let peers = Peers::of(member.voters);
-        let id = raft_id(&member.voter);
-        if peers.voter(id).is_none() {
-            return Err(NodeError::NoVoter {
-                node_id: member.voter.node_id,
-                directory_id: member.voter.directory_id,
-                voters: names(member.voters),
-            });
-        }
-        let read = RaftLog::read_file(files.clone(), location.directory)?;
-        let applied = read
-            .as_ref()
-            .map_or_else(|| first(&peers), |read| read.head().applied.clone());
-        if applied
-            .voters
-            .voters
-            .iter()
-            .any(|id| peers.voter(*id).is_none())
-            || applied.voters.voters.len() != member.voters.len()
-        {
-            let voters = names(member.voters);
-            return Err(NodeError::OtherVoters { voters });
-        }
-        let opened = MetadataLog::open_committed(
-            files.clone(),
-            location,
-            member.voter.clone(),
-            settings,
-            applied.log_end,
-        )?;
-        let raft_log = if let Some(read) = read {
+        let raft_log = if let Some(mut read) = self.raft {
+            for stretch in &self.written.unsynced {
+                write_again(&files, stretch)?;
+            }
+            read.raise_term(term_of(stored));
+            read.raise_commit(self.written.at.index);
             read.open()?
         } else {
-            let head = Head {
-                applied: applied.clone(),
-                ..Head::default()
-            };
-            RaftLog::create(files, location.directory, &head)?
+            let head = head_after(end, (epoch, epoch.max(stored)), &peers);
+            RaftLog::create(files, &directory, &head)?
         };
+        let mut applied = raft_log.head().applied.clone();
+        if self.written.at.index > applied.at.index {
+            (applied.at, applied.log_end) = (self.written.at, self.written.log_end);
+        }
+        let id = raft_id(&member.voter);
         let config = config(id, applied.at.index);
         let logger = slog::Logger::root(slog::Discard, slog::o!());
         let raw = RawNode::new(&config, raft_log, &logger)?;
         let epoch = epoch_of(raw.raft.term);
         let no_leader: (Option<NodeId>, LeaderEpoch) = (None, epoch);
-        let node = Self {
+        let node = RaftNode {
             raw,
             log: opened.log,
+            cluster_id,
             voter: member.voter,
             peers,
             applied,
+            noted_epoch: stored,
             bytes_since_checkpoint: 0,
+            held: None,
+            waiting: VecDeque::new(),
+            proposed_bytes: 0,
+            is_full: false,
             leadership: None,
             leader: no_leader,
             granted: BTreeSet::new(),
@@ -142,18 +142,39 @@ fn config(id: u64, applied: u64) -> Config {
     }
 }
 
-/// The state of a controller that has never run.
-fn first(peers: &Peers) -> Applied {
-    Applied {
-        voters: ConfState {
-            voters: peers.ids(),
-            ..ConfState::default()
+/// The start of a log that goes on after a Kafka log, which ends at `end` with a batch of epoch `last`. `known` is the
+/// newest epoch of which the node knows.
+fn head_after(end: Offset, (last, known): (LeaderEpoch, LeaderEpoch), peers: &Peers) -> Head {
+    let at = Position {
+        index: end.0.unsigned_abs(),
+        term: term_of(last),
+    };
+    let hard_state = HardState {
+        term: term_of(known),
+        commit: at.index,
+        ..HardState::default()
+    };
+    let voters = ConfState {
+        voters: peers.ids(),
+        ..ConfState::default()
+    };
+    Head {
+        before: at,
+        hard_state,
+        applied: Applied {
+            at,
+            log_end: end,
+            voters,
         },
-        ..Applied::default()
+        snapshot: None,
     }
 }
 
-fn names(voters: &[Voter]) -> String {
+fn term_of(epoch: LeaderEpoch) -> u64 {
+    u64::from(epoch.0.unsigned_abs())
+}
+
+pub(super) fn names(voters: &[Voter]) -> String {
     let names = voters
         .iter()
         .map(|voter| format!("{} ({})", voter.node_id, voter.directory_id));

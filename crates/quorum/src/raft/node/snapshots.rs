@@ -28,7 +28,9 @@ impl<F: Files> RaftNode<F> {
         loader: &Loader,
         now: Timestamp,
     ) -> Result<Option<SnapshotJob<F>>, NodeError> {
-        self.checkpoint()?;
+        if !self.checkpoint()? {
+            return Ok(None);
+        }
         let Some(job) = self.log.begin_snapshot(loader, now)? else {
             return Ok(None);
         };
@@ -62,8 +64,11 @@ impl<F: Files> RaftNode<F> {
             voters,
         };
         let kept = self.log.settings().kept_entry_bytes;
-        self.raw.mut_store().compact(snapshot, kept)?;
-        Ok(())
+        match self.raw.mut_store().compact(snapshot, kept) {
+            // The next snapshot tries again.
+            Err(error) if error.is_full() => Ok(()),
+            compacted => Ok(compacted?),
+        }
     }
 
     pub(super) fn on_snapshot_announced(&mut self, message: Message) -> Result<(), Malformed> {
@@ -72,6 +77,11 @@ impl<F: Files> RaftNode<F> {
             // The library tells the leader how far this node is.
             let _ = self.raw.step(message);
             return Ok(());
+        }
+        if message.term > self.raw.raft.term {
+            // The snapshot may be of an epoch that this node does not know. The file comes after the term.
+            let (term, leader) = (message.term, message.from);
+            self.raw.raft.become_follower(term, leader);
         }
         let from = self.peers.node_id(message.from);
         self.announced = Some(message);
@@ -90,6 +100,7 @@ impl<F: Files> RaftNode<F> {
             SnapshotName::parse(&message.get_snapshot().data).is_ok_and(|name| name.id == id)
         });
         if is_announced
+            && self.held.is_none()
             && self.log.has_snapshot(id)?
             && let Some(message) = self.announced.take()
         {
@@ -127,6 +138,7 @@ impl<F: Files> RaftNode<F> {
         };
         self.bytes_since_checkpoint = 0;
         self.begun.clear();
+        self.waiting.clear();
         self.events.push(QuorumNews::Restored {
             id: name.id,
             image: Box::new(image),

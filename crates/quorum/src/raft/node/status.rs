@@ -5,6 +5,7 @@ use ottla_protocol::ids::Offset;
 
 use super::{NodeError, RaftNode};
 use crate::metadata_log::{LogView, QuorumStatus};
+use crate::raft::log::is_alone;
 use crate::voter::{DYNAMIC_VOTERS, Voter};
 
 impl<F: Files> RaftNode<F> {
@@ -27,6 +28,11 @@ impl<F: Files> RaftNode<F> {
         } else {
             self.peers.voters()
         }
+    }
+
+    /// Whether this node is the only voter: it leads after the first [`Self::ready`], and commits what it proposes at once.
+    pub fn is_alone(&self) -> bool {
+        is_alone(&self.applied.voters, &[self.raw.raft.id])
     }
 
     /// What can be read of the log; all of it is committed.
@@ -54,6 +60,6 @@ impl<F: Files> RaftNode<F> {
 
     /// Syncs everything before a stop, so that the next start applies nothing again.
     pub fn close(mut self) -> Result<(), NodeError> {
-        self.checkpoint()
+        self.checkpoint().map(|_| ())
     }
 }

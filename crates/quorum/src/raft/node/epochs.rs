@@ -1,0 +1,99 @@
+//! The start of an epoch: `quorum-state` has it first, and its leader writes the first entry.
+
+use ottla_log::files::Files;
+use ottla_protocol::ids::{LeaderEpoch, NodeId, Offset};
+use ottla_protocol::time::Timestamp;
+use raft::StateRole;
+use raft::eraftpb::HardState;
+
+use super::{Leadership, NodeError, RaftNode, epoch_of};
+use crate::batches::{self, Place};
+use crate::metadata_log::proposal;
+use crate::quorum_state::Election;
+use crate::raft::payload;
+use crate::voter::{DYNAMIC_VOTERS, QuorumControl};
+
+impl<F: Files> RaftNode<F> {
+    /// The only voter needs no votes of others, and waits for no timeout.
+    pub(super) fn elect_alone(&mut self) -> Result<(), NodeError> {
+        if self.raw.raft.state != StateRole::Leader && self.is_alone() {
+            self.raw.campaign()?;
+        }
+        Ok(())
+    }
+
+    /// Writes a new epoch to `quorum-state`, before Raft's log has it.
+    pub(super) fn note_epoch(&mut self, state: Option<&HardState>) -> Result<(), NodeError> {
+        let Some(state) = state.filter(|state| epoch_of(state.term) > self.noted_epoch) else {
+            return Ok(());
+        };
+        let epoch = epoch_of(state.term);
+        let leads = self.raw.raft.state == StateRole::Leader;
+        let voted = self.peers.voter(state.vote).filter(|_| !leads);
+        let voters = self.peers.voters();
+        let mut ids: Vec<NodeId> = voters.iter().map(|voter| voter.node_id).collect();
+        ids.sort_unstable();
+        self.log.note_election(&Election {
+            leader: leads.then_some(self.voter.node_id),
+            epoch,
+            voted: voted.map(|voter| (voter.node_id, voter.directory_id)),
+            kraft_version: self.log.control().kraft_version,
+            cluster_id: &self.cluster_id,
+            voters: &ids,
+        })?;
+        self.noted_epoch = epoch;
+        Ok(())
+    }
+
+    /// Proposes the first entry of an epoch that this node was elected for: the leader, and the voters if the log has none
+    /// or this one at another address.
+    pub(super) fn begin_epoch(&mut self, now: Timestamp) {
+        self.note_role();
+        if self.raw.raft.state != StateRole::Leader || self.leadership.is_some() {
+            return;
+        }
+        let epoch = epoch_of(self.raw.raft.term);
+        let mut granting: Vec<NodeId> = self
+            .granted
+            .iter()
+            .filter_map(|id| self.peers.node_id(*id))
+            .collect();
+        granting.push(self.voter.node_id);
+        granting.sort_unstable();
+        let change = proposal::leader_change(self.voter.node_id, &granting, &self.peers.voters());
+        let mut records = vec![change];
+        records.extend(
+            self.renewed_voters()
+                .iter()
+                .flat_map(QuorumControl::to_records),
+        );
+        let place = Place {
+            offset: Offset(0),
+            epoch: LeaderEpoch(0),
+            timestamp: now,
+        };
+        let batch = batches::control_batch(place, &records);
+        let payload = payload::encode(epoch, &[batch]);
+        if self.raw.propose(Vec::new(), payload).is_ok() {
+            self.leadership = Some(Leadership {
+                epoch,
+                proposed_end: None,
+            });
+        }
+    }
+
+    /// The voters to write, if the log has none, or this one at another address.
+    fn renewed_voters(&self) -> Option<QuorumControl> {
+        let mut control = self.log.control().clone();
+        let is_current = control.voters_in_log && control.voters.contains(&self.voter);
+        if control.kraft_version < DYNAMIC_VOTERS || is_current {
+            return None;
+        }
+        let own = control
+            .voters
+            .iter_mut()
+            .find(|voter| voter.is_same_voter(&self.voter))?;
+        own.clone_from(&self.voter);
+        Some(control)
+    }
+}

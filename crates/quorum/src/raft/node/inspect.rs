@@ -1,0 +1,148 @@
+//! Reads the directory of a controller, and decides whether Raft's log or the Kafka log says how it goes on. Writes nothing.
+//!
+//! `quorum-state` has an epoch before Raft's log has it as its term, and no batch or snapshot has a higher one. Apache Kafka
+//! begins above `quorum-state`. So a batch or a snapshot above Raft's term says that Kafka has gone on with the log: then
+//! Raft's log is out of date, and the Kafka log counts as it is.
+
+use ottla_log::files::Files;
+use ottla_metadata::{Loader, MetadataImage};
+use ottla_protocol::ids::{Offset, Uuid};
+use ottla_protocol::messages::metadata::MetadataRecord;
+use ottla_protocol::records::BatchView;
+use raft::eraftpb::Entry;
+
+use super::open::names;
+use super::peers::raft_id;
+use super::written::Written;
+use super::{Member, NodeError, epoch_of};
+use crate::batches::{self, Content};
+use crate::metadata_log::{
+    ApplyError, Inspected, Location, MetadataLog, check_version, newest_epoch,
+};
+use crate::raft::format;
+use crate::raft::log::{RaftLog, ReadLog};
+use crate::voter::{DYNAMIC_VOTERS, QuorumControl, Voter};
+
+/// The directory of a controller that was read but not changed.
+#[derive(Debug)]
+pub struct InspectedNode<F: Files> {
+    /// The Kafka log, up to where Raft's log goes on.
+    pub(super) log: Inspected<F>,
+    /// `None` if the Kafka log counts as it is.
+    pub(super) raft: Option<ReadLog<F>>,
+    /// What of Raft's entries after the checkpoint is in the Kafka log already.
+    pub(super) written: Written,
+    image: MetadataImage,
+    control: QuorumControl,
+}
+
+impl<F: Files> InspectedNode<F> {
+    pub(super) fn read(files: F, location: Location<'_>, voter: Voter) -> Result<Self, NodeError> {
+        // Voters that the configuration names have no directory ids.
+        let without_directory = Voter {
+            directory_id: Uuid::ZERO,
+            ..voter.clone()
+        };
+        let ids = [raft_id(&voter), raft_id(&without_directory)];
+        let read = RaftLog::read_file(files.clone(), location.directory)?;
+        let newest = newest_epoch(&files, location.directory)?;
+        let raft = read.filter(|read| newest <= epoch_of(read.head().hard_state.term));
+        let written = match &raft {
+            Some(read) => Written::find(&files, location.directory, read)?,
+            None => Written::default(),
+        };
+        let until = raft.is_some().then_some(written.log_end);
+        let log = MetadataLog::read(files, location, voter, until)?;
+        let mut loader = log.loader().clone();
+        let mut control = log.control().clone();
+        let pending = raft.iter().flat_map(|read| read.pending(&ids));
+        for entry in pending.filter(|entry| entry.index > written.at.index) {
+            replay(entry, &mut loader, &mut control)?;
+        }
+        check_version(loader.image()).map_err(|error| NodeError::Open(error.into()))?;
+        Ok(Self {
+            log,
+            raft,
+            written,
+            image: loader.image().clone(),
+            control,
+        })
+    }
+
+    /// The metadata after all that is known to be committed.
+    pub const fn image(&self) -> &MetadataImage {
+        &self.image
+    }
+
+    /// The voters in the log or in the checkpoint of formatting; `None` if the configuration names them.
+    pub fn voters(&self) -> Option<&[Voter]> {
+        (self.control.kraft_version >= DYNAMIC_VOTERS).then_some(&self.control.voters)
+    }
+
+    /// Whether the log has records before its first `metadata.version`, and no later snapshot covers them.
+    pub const fn begins_without_version(&self) -> bool {
+        self.log.begins_without_version()
+    }
+
+    /// The cluster's first records, if they are in the checkpoint of formatting, as in Kafka 4.4 and later.
+    pub fn first_records(&self) -> Option<&[MetadataRecord]> {
+        self.log.first_records()
+    }
+
+    /// See [`Inspected::image_over_first_records`].
+    pub fn image_over_first_records(&self) -> Option<&MetadataImage> {
+        self.log.image_over_first_records()
+    }
+
+    /// Refuses a directory that is not that of `member`, or that its quorum cannot go on with.
+    pub fn check(&self, member: &Member<'_>) -> Result<(), NodeError> {
+        if let Some([]) = self.voters() {
+            return Err(NodeError::NoVoters(self.control.kraft_version));
+        }
+        let ids: Vec<u64> = member.voters.iter().map(raft_id).collect();
+        let names = || names(member.voters);
+        if !ids.contains(&raft_id(&member.voter)) {
+            return Err(NodeError::NoVoter {
+                node_id: member.voter.node_id,
+                directory_id: member.voter.directory_id,
+                voters: names(),
+            });
+        }
+        let Some(read) = &self.raft else {
+            let is_taken_over = ids.len() == 1 || self.log.end() == Offset(0);
+            let path = || self.log.location().directory.to_path_buf();
+            return is_taken_over
+                .then_some(())
+                .ok_or_else(|| NodeError::NotOfRaft(path()));
+        };
+        let known = &read.head().applied.voters.voters;
+        if known.len() == ids.len() && known.iter().all(|id| ids.contains(id)) {
+            Ok(())
+        } else {
+            Err(NodeError::OtherVoters { voters: names() })
+        }
+    }
+}
+
+/// Applies an entry that is not in the Kafka log yet.
+fn replay(
+    entry: &Entry,
+    loader: &mut Loader,
+    control: &mut QuorumControl,
+) -> Result<(), NodeError> {
+    let Some(payload) = format::payload(entry)? else {
+        return Ok(());
+    };
+    for batch in payload.place(Offset(0), epoch_of(entry.term)) {
+        let view = BatchView::first(&batch.bytes).expect("the payload was checked");
+        match batches::decode(&view).map_err(ApplyError::from)? {
+            Content::Data(records) => _ = loader.load(&records),
+            Content::Control(records) => {
+                for record in &records {
+                    control.replay(record);
+                }
+            }
+        }
+    }
+    Ok(())
+}
