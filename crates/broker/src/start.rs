@@ -253,7 +253,7 @@ fn endpoints(config: &BrokerConfig, listeners: &[Listener]) -> Vec<Endpoint> {
 }
 
 impl Running {
-    /// Leaves the cluster, stops accepting, answers the requests that have arrived, and
+    /// Leaves the cluster, hands over to another controller, stops accepting, answers the requests that have arrived, and
     /// closes the logs.
     pub async fn shut_down(mut self) {
         if let Some((leaving, life)) = self.life.take() {
@@ -261,6 +261,7 @@ impl Running {
             // A task that has panicked has left, too.
             let _ = life.await;
         }
+        quorum::resign(&self.broker).await;
         self.broker.set_ready(false);
         self.shutdown.send_replace(true);
         tokio::select! {

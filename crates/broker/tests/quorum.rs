@@ -107,6 +107,33 @@ async fn three_controllers_elect_one_of_them() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_leader_that_stops_hands_over_first() {
+    let root = tempfile::tempdir().unwrap();
+    let ports = ports(3);
+    let all = [1, 2, 3];
+    let starts = all.map(|node| start(config(root.path(), (node, CLUSTER), &ports, &all)));
+    let mut nodes = Vec::new();
+    for start in starts {
+        nodes.push(start.await.unwrap().unwrap());
+    }
+    let leader = led(&ports).await.leader_id;
+    let at = nodes
+        .iter()
+        .position(|node| node.broker.config.node_id.0 == leader);
+    let stopping = nodes.swap_remove(at.unwrap());
+    let status = stopping.broker.quorum.get().unwrap().clone();
+    let before = status.borrow().epoch;
+    stopping.shut_down().await;
+    let after = status.borrow().clone();
+    assert!(after.epoch > before, "{after:?}");
+    let next = after.leader.unwrap();
+    assert!(next.0 != leader, "{after:?}");
+    for node in nodes {
+        node.shut_down().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn controllers_that_do_not_belong_together_are_refused_and_named() {
     let root = tempfile::tempdir().unwrap();
     let ports = ports(4);

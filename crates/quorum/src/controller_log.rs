@@ -26,6 +26,8 @@ pub enum Arrived {
     ProcessEnded(NodeId),
     /// Another controller was silent, and attempts to connect to it are refused or not answered.
     Unreachable(NodeId),
+    /// This process is about to stop: another controller should lead.
+    Stopping,
     /// A snapshot of the leader is in its place.
     SnapshotFetched(SnapshotId),
     /// A snapshot of this controller is written.
@@ -133,6 +135,7 @@ impl<F: Files> ControllerLog<F> {
             }
             Arrived::ProcessEnded(node) => self.node.on_process_ended(node),
             Arrived::Unreachable(node) => self.node.on_unreachable(node),
+            Arrived::Stopping => self.node.resign(),
             Arrived::SnapshotFetched(id) => self.node.on_snapshot_fetched(id)?,
             Arrived::SnapshotWritten(written) => {
                 self.is_writing_snapshot = false;

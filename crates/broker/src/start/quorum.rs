@@ -9,7 +9,9 @@ use ottla_controller::brokers::Registration;
 use ottla_log::files::disk::Disk;
 use ottla_metadata::{Loader, versions};
 use ottla_protocol::ids::{NodeId, Uuid};
-use ottla_quorum::{InspectedNode, Location, Member, RaftNode, Settings, Voter, VoterEndpoint};
+use ottla_quorum::{
+    Arrived, InspectedNode, Location, Member, RaftNode, Settings, Voter, VoterEndpoint,
+};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{sleep, timeout};
 
@@ -34,6 +36,8 @@ use crate::process::clock::Clock;
 
 /// Ticks in an election timeout, as the quorum counts them.
 const ELECTION_TICKS: u32 = 10;
+/// How long a controller that stops waits until another one leads.
+const HAND_OVER: Duration = Duration::from_secs(2);
 /// Between two looks.
 const PAUSE: Duration = Duration::from_millis(50);
 /// How long the controllers that belong together have to elect one. After that, one that does not belong ends the start.
@@ -190,6 +194,23 @@ fn fetch(config: &BrokerConfig, location: Location<'_>, directory: Uuid) -> Snap
     };
     let directory: &Path = location.directory;
     SnapshotFetch::new(identity, directory.to_path_buf())
+}
+
+/// Hands the leadership of the metadata quorum to another controller before a stop, if this one leads and has others.
+pub(super) async fn resign(broker: &Broker) {
+    let (Some(inbox), Some(quorum)) = (broker.quorum_inbox.get(), broker.quorum.get()) else {
+        return;
+    };
+    let own = broker.config.node_id;
+    let mut status = quorum.clone();
+    let known = status.borrow().clone();
+    let has_others = known.leader == Some(own) && known.voters.len() > 1;
+    if has_others && inbox.arrived.send(Arrived::Stopping).await.is_ok() {
+        let handed_over =
+            status.wait_for(|status| status.leader.is_some_and(|leader| leader != own));
+        // Otherwise the others elect a leader when they miss this one.
+        let _ = timeout(HAND_OVER, handed_over).await;
+    }
 }
 
 /// A controller that is about to start.
