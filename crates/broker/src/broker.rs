@@ -33,6 +33,7 @@ use crate::process::log_levels::LogLevels;
 use crate::process::read_buffers::ReadBuffers;
 use crate::refused_transactions::RefusedTransactions;
 use crate::replicas::Replicas;
+use crate::weak_acks::WeakAcks;
 
 /// One running broker. Handlers get it by reference; tasks hold it in an `Arc`.
 #[derive(Debug)]
@@ -68,6 +69,8 @@ pub struct Broker {
     epoch: AtomicI64,
     /// See [`Broker::has_controller`].
     has_controller: AtomicBool,
+    /// See [`Broker::is_fenced`].
+    is_fenced: AtomicBool,
     /// The buffers into which records are read.
     pub read_buffers: Arc<ReadBuffers>,
     /// Loads records that are not in the page cache.
@@ -81,6 +84,8 @@ pub struct Broker {
     pub producer_ids: ProducerIds,
     /// The clients that asked for transactions.
     pub refused_transactions: RefusedTransactions,
+    /// The clients that do not wait for the replicas.
+    pub weak_acks: WeakAcks,
     pub groups: Arc<GroupCoordinators>,
     /// Counts and bounds the open connections.
     pub connections: Arc<ConnectionLimits>,
@@ -130,9 +135,11 @@ impl Broker {
             ready: AtomicBool::new(false),
             epoch: AtomicI64::new(-1),
             has_controller: AtomicBool::new(true),
+            is_fenced: AtomicBool::new(true),
             closed_log: ClosedLog::default(),
             producer_ids: ProducerIds::default(),
             refused_transactions: RefusedTransactions::default(),
+            weak_acks: WeakAcks::default(),
         })
     }
 
@@ -149,6 +156,16 @@ impl Broker {
     /// Whether an active controller took the last heartbeat.
     pub fn has_controller(&self) -> bool {
         self.has_controller.load(Ordering::Acquire)
+    }
+
+    /// Whether the controller keeps this broker fenced, as it said last.
+    pub fn is_fenced(&self) -> bool {
+        self.is_fenced.load(Ordering::Acquire)
+    }
+
+    /// Sets whether the controller keeps this broker fenced.
+    pub fn set_fenced(&self, is_fenced: bool) {
+        self.is_fenced.store(is_fenced, Ordering::Release);
     }
 
     /// Sets whether an active controller takes heartbeats.

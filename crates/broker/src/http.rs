@@ -1,13 +1,14 @@
-//! The HTTP listener for monitoring: `/metrics`, `/live`, `/ready`, `/loss` and `/why/compaction/TOPIC[/PARTITION]`.
+//! The HTTP listener for monitoring: `/metrics`, `/live`, `/ready`, `/loss`, `/acks` and `/why/compaction/TOPIC[/PARTITION]`.
 //!
 //! It has a port of its own, by default on loopback, and its answers hold no secrets.
 
 use std::fmt::Write as _;
 use std::io;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use axum::Router;
-use axum::extract::{Path, State};
+use axum::extract::{FromRequestParts, Path, State};
+use axum::http::request::Parts;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
@@ -23,6 +24,7 @@ use crate::config::HostPort;
 use crate::drivers::disk_work::{NotLooked, look};
 use crate::drivers::stopping::stopped;
 use crate::metrics;
+use crate::readiness::{OPENING, Standing};
 use crate::replicas::Partition;
 
 /// The content type of the OpenMetrics text format.
@@ -36,20 +38,20 @@ pub async fn bind(address: &HostPort) -> io::Result<TcpListener> {
     TcpListener::bind((address.host.as_str(), address.port)).await
 }
 
-/// Serves until `shutdown`.
-pub async fn serve(
-    listener: TcpListener,
-    broker: Arc<Broker>,
-    mut shutdown: watch::Receiver<bool>,
-) {
+/// The broker, from the moment when its metadata is known.
+pub type Serving = Arc<OnceLock<Arc<Broker>>>;
+
+/// Serves until `shutdown`. `serving` is set during the start: before that, only `/live` and `/ready` have an answer.
+pub async fn serve(listener: TcpListener, serving: Serving, mut shutdown: watch::Receiver<bool>) {
     let router = Router::new()
         .route("/metrics", get(metrics))
-        .route("/live", get(live))
-        .route("/ready", get(ready))
         .route("/loss", get(loss))
+        .route("/acks", get(acks))
         .route("/why/compaction/{topic}", get(why_topic))
         .route("/why/compaction/{topic}/{partition}", get(why_partition))
-        .with_state(broker);
+        .route("/live", get(live))
+        .route("/ready", get(ready))
+        .with_state(serving);
     let served = axum::serve(listener, router)
         .with_graceful_shutdown(async move { stopped(&mut shutdown).await })
         .await;
@@ -64,7 +66,21 @@ impl IntoResponse for NotLooked {
     }
 }
 
-async fn metrics(State(broker): State<Arc<Broker>>) -> Response {
+/// The broker of a request; while there is none, the request is refused.
+struct OfBroker(Arc<Broker>);
+
+impl FromRequestParts<Serving> for OfBroker {
+    type Rejection = (StatusCode, String);
+
+    async fn from_request_parts(_: &mut Parts, serving: &Serving) -> Result<Self, Self::Rejection> {
+        match serving.get() {
+            Some(broker) => Ok(Self(Arc::clone(broker))),
+            None => Err((StatusCode::SERVICE_UNAVAILABLE, format!("{OPENING}\n"))),
+        }
+    }
+}
+
+async fn metrics(OfBroker(broker): OfBroker) -> Response {
     let observed = match metrics::observe::observe(&broker).await {
         Ok(observed) => observed,
         Err(not_looked) => return not_looked.into_response(),
@@ -75,7 +91,8 @@ async fn metrics(State(broker): State<Arc<Broker>>) -> Response {
     }
 }
 
-/// Answers as long as the process does.
+/// Answers as long as the process does, from the first moment of a start on: who restarts what is not live must not end a
+/// node that recovers, or that waits for its controllers.
 async fn live() -> &'static str {
     "live\n"
 }
@@ -83,19 +100,29 @@ async fn live() -> &'static str {
 /// Upper bound of the lines of `/ready` about one kind of problem.
 const MAX_DEGRADED: usize = 20;
 
-/// Whether clients are served. Problems are listed in the body and do not change the status: a load balancer must not take a
-/// broker out of service that still leads partitions.
-async fn ready(State(broker): State<Arc<Broker>>) -> (StatusCode, String) {
-    if !broker.is_ready() {
-        return (StatusCode::SERVICE_UNAVAILABLE, "not ready\n".to_owned());
+/// Whether this node is ready; a line for each condition that is not met. Problems of disks and logs are listed, and do not
+/// change the status: a load balancer must not take a broker out of service that still leads partitions.
+async fn ready(State(serving): State<Serving>) -> (StatusCode, String) {
+    let Some(broker) = serving.get().map(Arc::clone) else {
+        return not_ready(&[OPENING.to_owned()], "");
+    };
+    let unmet = Standing::of(&broker).await.unmet();
+    let degraded = degraded_or_not(look(move || degraded(&broker)).await);
+    if unmet.is_empty() {
+        (StatusCode::OK, format!("ready\n{degraded}"))
+    } else {
+        not_ready(&unmet, &degraded)
     }
-    let looked = look(move || degraded(&broker)).await;
-    (StatusCode::OK, ready_with(looked))
 }
 
-fn ready_with(looked: Result<String, NotLooked>) -> String {
-    let degraded = looked.unwrap_or_else(|not_looked| format!("degraded: {not_looked}\n"));
-    format!("ready\n{degraded}")
+fn not_ready(unmet: &[String], degraded: &str) -> (StatusCode, String) {
+    let unmet = unmet.join("\nnot ready: ");
+    let text = format!("not ready: {unmet}\n{degraded}");
+    (StatusCode::SERVICE_UNAVAILABLE, text)
+}
+
+fn degraded_or_not(looked: Result<String, NotLooked>) -> String {
+    looked.unwrap_or_else(|not_looked| format!("degraded: {not_looked}\n"))
 }
 
 /// A line for each problem.
@@ -103,12 +130,6 @@ fn degraded(broker: &Broker) -> String {
     let (replicas, drivers) = (&broker.replicas, &broker.drivers);
     let now = broker.clock.monotonic();
     let mut lines = String::new();
-    if !broker.has_controller() {
-        lines.push_str(
-            "degraded: no controller answers: no leader is elected and no metadata changes; start the controllers that are down, \
-             of which a majority is needed\n",
-        );
-    }
     let reports = drivers.compaction(|partition| partition.settings().log.compact);
     let degraded = reports.iter().filter(|report| report.is_degraded());
     for report in degraded.take(MAX_DEGRADED) {
@@ -139,7 +160,7 @@ fn degraded(broker: &Broker) -> String {
 }
 
 /// What this node has seen of lost records, as JSON.
-async fn loss(State(broker): State<Arc<Broker>>) -> Response {
+async fn loss(OfBroker(broker): OfBroker) -> Response {
     let read = match look(move || broker.replicas.losses().entries()).await {
         Ok(read) => read,
         Err(not_looked) => return not_looked.into_response(),
@@ -173,14 +194,29 @@ fn loss_to_json(entry: &LossEntry) -> serde_json::Value {
     })
 }
 
+/// Which clients write to which topics without waiting for the replicas, as JSON.
+async fn acks(OfBroker(broker): OfBroker) -> Response {
+    let writers = broker.weak_acks.all(broker.clock.now().wall);
+    let writers = writers.iter().map(|(writer, last)| {
+        serde_json::json!({
+            "topic": &*writer.topic,
+            "client_id": writer.client_id,
+            "acks": writer.acks,
+            "last_ms": last.0,
+        })
+    });
+    let body = writers.collect::<serde_json::Value>().to_string();
+    ([(header::CONTENT_TYPE, "application/json")], body).into_response()
+}
+
 /// Why each partition of a topic was or was not compacted, as JSON.
-async fn why_topic(State(broker): State<Arc<Broker>>, Path(topic): Path<String>) -> Response {
+async fn why_topic(OfBroker(broker): OfBroker, Path(topic): Path<String>) -> Response {
     why(&broker, move |partition| *partition.topic == *topic).await
 }
 
 /// Why one partition was or was not compacted, as JSON.
 async fn why_partition(
-    State(broker): State<Arc<Broker>>,
+    OfBroker(broker): OfBroker,
     Path((topic, index)): Path<(String, i32)>,
 ) -> Response {
     let asks =
@@ -237,17 +273,17 @@ fn to_json(report: &CompactionReport) -> serde_json::Value {
 
 #[cfg(test)]
 mod tests {
-    use super::{look, ready_with};
+    use super::{degraded_or_not, look};
     use axum::http::StatusCode;
     use axum::response::IntoResponse;
 
     #[tokio::test]
     async fn a_panic_while_looking_is_shown() {
         let looked = look(|| -> String { panic!("a broken invariant") }).await;
-        assert!(ready_with(looked).contains("\ndegraded: looking at the broker panicked"));
+        assert!(degraded_or_not(looked).starts_with("degraded: looking at the broker panicked"));
         let looked = look(|| -> String { panic!("a broken invariant") }).await;
         let answer = looked.into_response();
         assert_eq!(answer.status(), StatusCode::INTERNAL_SERVER_ERROR);
-        assert_eq!(ready_with(look(String::new).await), "ready\n");
+        assert_eq!(degraded_or_not(look(String::new).await), "");
     }
 }

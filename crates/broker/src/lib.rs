@@ -18,10 +18,12 @@ pub mod internal_topics;
 pub mod metrics;
 pub mod network;
 pub mod process;
+pub mod readiness;
 pub mod refused_transactions;
 pub mod replicas;
 pub mod reply;
 pub mod start;
+pub mod weak_acks;
 
 pub use broker::Broker;
 pub use start::{DirectoryError, Running, StartError, start};

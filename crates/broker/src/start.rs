@@ -23,7 +23,6 @@ use ottla_log::files::disk::Disk;
 use ottla_metadata::Endpoint;
 use ottla_protocol::ids::{NodeId, Uuid};
 use ottla_quorum::MetaProperties;
-use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::{JoinHandle, JoinSet};
 
@@ -90,25 +89,31 @@ pub async fn start(config: BrokerConfig, clock: Clock) -> Result<Running, StartE
         Some(address) => Some(bind_http(address, &config).await?),
         None => None,
     };
+    let (shutdown, stopping) = watch::channel(false);
+    // A start may take long, and says so on `/ready`.
+    let (mut tasks, serving) = (JoinSet::new(), http::Serving::default());
+    let http_address = http.as_ref().and_then(|http| http.local_addr().ok());
+    if let Some(http) = http {
+        tasks.spawn(http::serve(http, Arc::clone(&serving), stopping.clone()));
+    }
     let opened = cluster::open(config, clock).await?;
-    let config = telling_http(opened.config, http.as_ref());
+    let config = telling_http(opened.config, http_address);
     let (cluster_id, controller) = (opened.cluster_id, opened.controller);
     let broker = Broker::new(config, clock, cluster_id, controller, handlers::served);
-    let (shutdown, stopping) = watch::channel(false);
+    serving.get_or_init(|| Arc::clone(&broker));
     let mut running = Running {
         addresses: addresses(&listeners),
         controller_addresses: addresses(&controllers),
         broker: Arc::clone(&broker),
-        http_address: None,
+        http_address,
         is_new: opened.is_new,
         shutdown,
-        tasks: JoinSet::new(),
+        tasks,
         life: None,
         controller: None,
         _watching: watch_disks(&broker).map_err(StartError::Thread)?,
         _locks: opened.locks,
     };
-    running.serve_http(http, &stopping);
     let connections = connection_settings(&broker.config);
     let registration = identify(&broker, &listeners, opened.directories).await?;
     let fencing = sessions::fence_silent(Arc::clone(&broker), stopping.clone());
@@ -278,14 +283,6 @@ impl Running {
         if let Some(controller) = self.controller.take() {
             controller.close().await;
         }
-    }
-
-    fn serve_http(&mut self, listener: Option<TcpListener>, stopping: &watch::Receiver<bool>) {
-        let Some(listener) = listener else { return };
-        self.http_address = listener.local_addr().ok();
-        let broker = Arc::clone(&self.broker);
-        self.tasks
-            .spawn(http::serve(listener, broker, stopping.clone()));
     }
 
     /// Starts the tasks that follow the metadata: one starts and ends coordinators, one reports to the controller in

@@ -12,7 +12,9 @@ use std::sync::Arc;
 use bytes::BytesMut;
 use ottla_broker::Broker;
 use ottla_broker::cluster::channel::Controller;
-use ottla_broker::cluster::remote_controller::{ActiveController, Knowledge, RemoteController};
+use ottla_broker::cluster::remote_controller::{
+    ActiveController, Knowledge, RemoteController, Seen,
+};
 use ottla_broker::config::BrokerConfig;
 use ottla_broker::context::{ListenerRole, RequestContext};
 use ottla_broker::drivers::controller::{controller, follower};
@@ -46,6 +48,13 @@ fn text(text: &'static str) -> KafkaString {
     KafkaString::from_static(text)
 }
 
+fn seen(active: ActiveController) -> Seen {
+    Seen {
+        active,
+        ..Seen::default()
+    }
+}
+
 #[tokio::test]
 async fn an_inactive_controller_answers_for_itself() {
     let directory = tempfile::tempdir().unwrap();
@@ -53,7 +62,7 @@ async fn an_inactive_controller_answers_for_itself() {
     let active = TcpListener::bind("127.0.0.1:0").unwrap();
     active.set_nonblocking(true).unwrap();
     let at = ActiveController::At(active.local_addr().unwrap().to_string());
-    let (_known, known) = watch::channel(at);
+    let (_known, known) = watch::channel(seen(at));
     let remote = RemoteController::new(Knowledge::Observed(known), config.node_id, "cluster");
     let image = MetadataImage::default();
     let (controller, ..) = controller(image, Settings::default(), Nowhere, no_sessions());
@@ -96,7 +105,7 @@ async fn a_request_goes_to_the_next_controller_if_this_one_loses_its_office_mean
     let address = next.controller_addresses[0].1.to_string();
 
     let config = BrokerConfig::embedded(directory.path().join("this"), 0);
-    let (active, known) = watch::channel(ActiveController::Here);
+    let (active, known) = watch::channel(seen(ActiveController::Here));
     let knowledge = Knowledge::Observed(known);
     let remote = RemoteController::new(knowledge, config.node_id, next.broker.cluster_id.as_str());
     let (applied, ..) = follower(MetadataImage::default(), Offset(0));
@@ -120,7 +129,7 @@ async fn a_request_goes_to_the_next_controller_if_this_one_loses_its_office_mean
     let asked = start(&broker, request).answering;
     let loses = async {
         let unanswered = requests.recv().await.unwrap();
-        active.send(ActiveController::At(address)).unwrap();
+        active.send(seen(ActiveController::At(address))).unwrap();
         drop(unanswered);
     };
     let (answer, ()) = tokio::join!(asked, loses);

@@ -2,6 +2,11 @@
 
 use std::collections::BTreeMap;
 
+use crate::writers::Writer;
+
+/// Upper bound of the clients that are named.
+const SHOWN: usize = 5;
+
 /// What decides about the durability of a topic.
 #[derive(Debug, Clone)]
 pub struct Facts {
@@ -13,6 +18,8 @@ pub struct Facts {
     pub is_flushed: bool,
     /// `unclean.leader.election.enable`.
     pub is_unclean_allowed: bool,
+    /// The clients that were seen to write without waiting for the replicas.
+    pub writers: Vec<Writer>,
 }
 
 impl Facts {
@@ -54,12 +61,42 @@ impl Facts {
         };
         format!(
             "an acks=all record is {stored} of {} of {} replicas{}; {power_cut}; such writes {}{unclean}; an acks=1 record \
-             can be lost with one node",
+             can be lost with one node{}",
             self.kept(),
             self.replicas(),
             self.survives(),
             self.goes_on(),
+            self.weak_writes(),
         )
+    }
+
+    /// What the clients that do not wait for the replicas risk.
+    fn weak_writes(&self) -> String {
+        let node = if self.replicas() == 1 {
+            "with its node"
+        } else {
+            "with any node"
+        };
+        let one = |writer: &Writer| {
+            let client = match writer.client_id.as_str() {
+                "" => "a client without an id".to_owned(),
+                id => format!("client `{id}`"),
+            };
+            let silent = if writer.acks == 0 {
+                ", and it is not told which of them are refused"
+            } else {
+                ""
+            };
+            format!(
+                "; {client} writes with acks={}: those records can be lost {node}{silent}",
+                writer.acks
+            )
+        };
+        let shown: String = self.writers.iter().take(SHOWN).map(one).collect();
+        match self.writers.len().saturating_sub(SHOWN) {
+            0 => shown,
+            more => format!("{shown}; {more} more clients write so"),
+        }
     }
 
     fn survives(&self) -> String {
@@ -97,6 +134,7 @@ fn count(number: usize, what: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::Facts;
+    use crate::writers::Writer;
 
     fn facts(racks: &[&str], min_in_sync: usize) -> Facts {
         let rack = |rack: &&str| (!rack.is_empty()).then(|| (*rack).to_owned());
@@ -105,7 +143,31 @@ mod tests {
             min_in_sync,
             is_flushed: true,
             is_unclean_allowed: false,
+            writers: Vec::new(),
         }
+    }
+
+    #[test]
+    fn clients_that_do_not_wait_are_named() {
+        let writer = |(client_id, acks): (&str, i64)| Writer {
+            client_id: client_id.to_owned(),
+            acks,
+            last_ms: 0,
+        };
+        let told = |facts: Facts, writers: &[(&str, i64)]| {
+            let writers = writers.iter().copied().map(writer).collect();
+            Facts { writers, ..facts }.text()
+        };
+        let text = told(facts(&["a", "b", "c"], 2), &[("billing", 1)]);
+        let billing =
+            "; client `billing` writes with acks=1: those records can be lost with any node";
+        assert!(text.ends_with(billing), "{text}");
+        let text = told(facts(&[""], 1), &[("", 0)]);
+        let silent = "; a client without an id writes with acks=0: those records can be lost with its node, and it is not told \
+                      which of them are refused";
+        assert!(text.ends_with(silent), "{text}");
+        let text = told(facts(&["a", "b"], 1), &[("x", 1); 7]);
+        assert!(text.ends_with("; 2 more clients write so"), "{text}");
     }
 
     #[test]

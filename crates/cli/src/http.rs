@@ -10,6 +10,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, bail};
 use ottla_client::admin::{Documentation, Resource};
 use ottla_client::{Cluster, Node};
+use ottla_protocol::messages::KafkaString;
 
 /// At most this much of an answer is read.
 const MAX_ANSWER: u64 = 256 << 20;
@@ -36,16 +37,27 @@ impl fmt::Display for Answer {
 
 /// The address of a broker's HTTP listener.
 pub async fn listener(cluster: &Cluster, id: i32) -> Result<String> {
-    let configs = cluster
-        .describe_configs(&Resource::Broker(id), Documentation::Omitted)
-        .await?;
-    let mut configs = configs.iter();
-    let Some(found) = configs.find(|config| config.name.as_str() == LISTEN) else {
+    let Some(listen) = published(cluster, id).await? else {
         bail!(
             "broker {id} is not an Ottla broker (it has no config {LISTEN}), so it cannot be asked"
         );
     };
-    let listen = found.value.as_ref().map_or("", |value| value.as_str());
+    reachable_of(cluster, id, &listen)
+}
+
+/// What a broker publishes as the address of its HTTP listener; `None` if it is not one of Ottla's.
+pub async fn published(cluster: &Cluster, id: i32) -> Result<Option<String>> {
+    let configs = cluster
+        .describe_configs(&Resource::Broker(id), Documentation::Omitted)
+        .await?;
+    let mut configs = configs.into_iter();
+    let found = configs.find(|config| config.name.as_str() == LISTEN);
+    let value = |value: KafkaString| value.as_str().to_owned();
+    Ok(found.map(|found| found.value.map_or_else(String::new, value)))
+}
+
+/// The address under which this host reaches the published listener of a broker.
+pub fn reachable_of(cluster: &Cluster, id: i32, listen: &str) -> Result<String> {
     let metadata = cluster.metadata();
     let node = metadata
         .nodes

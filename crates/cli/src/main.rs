@@ -23,6 +23,7 @@ mod settings;
 mod stop;
 mod throttle;
 mod unset;
+mod writers;
 
 use std::process::ExitCode;
 

@@ -26,6 +26,12 @@ fn three_nodes_replicate_and_one_that_is_killed_returns() {
     second.text(&create.split(' ').collect::<Vec<_>>(), "");
     third.text(&["produce", "-t", "t"], &numbers(0..100));
     first.until_in_sync("t", 3);
+    let described = third.text(&["topic", "describe", "t"], "");
+    assert!(!described.contains("client `"), "{described}");
+    third.text(&["produce", "-t", "t", "--acks", "1"], &numbers(0..1));
+    let described = first.text(&["topic", "describe", "t"], "");
+    let weak = "; client `ottla` writes with acks=1: those records can be lost with any node\n";
+    assert!(described.contains(weak), "{described}");
     let leaders = first.partitions("t");
     assert!(
         leaders.iter().any(|(leader, _)| *leader == 3),
@@ -49,6 +55,9 @@ fn three_nodes_replicate_and_one_that_is_killed_returns() {
     let read = third.text(&["consume", "t", "--from", "beginning", "--exit"], "");
     let mut read: Vec<u32> = read.lines().map(|line| line.parse().unwrap()).collect();
     read.sort_unstable();
+    // The number that was written with acks=1 is there twice.
+    assert_eq!(read.len(), 201);
+    read.dedup();
     assert_eq!(read, (0..200).collect::<Vec<_>>());
 }
 

@@ -86,6 +86,12 @@ impl Controller {
         *self.applied.end.borrow()
     }
 
+    /// The end of the committed metadata, as the active controller on another node told it last.
+    pub fn observed_end(&self) -> Offset {
+        let elsewhere = self.elsewhere.as_deref();
+        elsewhere.map_or(Offset(0), RemoteController::observed_end)
+    }
+
     /// Waits until the record at this offset is in the image, or nothing is applied any more.
     pub async fn until_applied(&self, offset: i64) {
         let mut end = self.applied.end.clone();

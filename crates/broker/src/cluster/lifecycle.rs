@@ -100,6 +100,7 @@ impl Lifecycle {
             match self.beat(Wish::Serve).await {
                 Ok(health) if !health.is_fenced => {
                     self.is_fenced = false;
+                    self.broker.set_fenced(false);
                     return Ok(());
                 }
                 Ok(_) if self.is_over(until) => return Err(NotRegistered::Fenced),
@@ -145,6 +146,7 @@ impl Lifecycle {
     fn log_health(&mut self, health: Health) {
         if health.is_fenced != self.is_fenced {
             self.is_fenced = health.is_fenced;
+            self.broker.set_fenced(health.is_fenced);
             if health.is_fenced {
                 tracing::warn!(
                     "the controller has fenced this broker: it leads nothing until its heartbeats arrive again"

@@ -21,7 +21,7 @@ use tokio::sync::watch;
 
 use self::requests::fetch;
 pub use self::requests::fetch_snapshot;
-use super::remote_controller::ActiveController;
+use super::remote_controller::{ActiveController, Seen};
 
 /// How long a controller may hold a fetch that has no news.
 const MAX_WAIT: Duration = Duration::from_millis(500);
@@ -77,8 +77,8 @@ pub struct MetadataObserver {
     options: Options,
     /// Failures in a row; the first is logged.
     failures: u32,
-    /// Told of where the leader is.
-    active: watch::Sender<ActiveController>,
+    /// Told of where the leader is, and how far it has committed.
+    seen: watch::Sender<Seen>,
 }
 
 impl MetadataObserver {
@@ -96,13 +96,13 @@ impl MetadataObserver {
             search: LeaderSearch::new(bootstrap),
             connection: None,
             failures: 0,
-            active: watch::Sender::default(),
+            seen: watch::Sender::default(),
         }
     }
 
-    /// Follows where the active controller is: the leader of the metadata log.
-    pub fn follow_active(&self) -> watch::Receiver<ActiveController> {
-        self.active.subscribe()
+    /// Follows where the active controller is, the leader of the metadata log, and how far it has committed.
+    pub fn follow_active(&self) -> watch::Receiver<Seen> {
+        self.seen.subscribe()
     }
 
     /// The committed metadata, and the offset up to which it is applied.
@@ -142,9 +142,13 @@ impl MetadataObserver {
             Some(address) => ActiveController::At(address.to_owned()),
             None => ActiveController::Unknown,
         };
-        self.active.send_if_modified(|known| {
-            let is_new = *known != active;
-            *known = active;
+        let seen = Seen {
+            active,
+            end: self.observer.high_watermark(),
+        };
+        self.seen.send_if_modified(|known| {
+            let is_new = *known != seen;
+            *known = seen;
             is_new
         });
     }

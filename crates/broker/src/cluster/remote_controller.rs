@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use ottla_client::{ClientError, Connection, Options, Request};
 use ottla_controller::{ControllerReply, ControllerRequest};
-use ottla_protocol::ids::NodeId;
+use ottla_protocol::ids::{NodeId, Offset};
 use ottla_protocol::messages::{EnvelopeRequestData, EnvelopeResponseData, ErrorCode};
 use ottla_quorum::QuorumStatus;
 use tokio::sync::{Mutex, watch};
@@ -41,11 +41,19 @@ pub enum ActiveController {
     At(String),
 }
 
+/// What a node that follows the metadata log over the network has seen of the controllers.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Seen {
+    pub active: ActiveController,
+    /// The end of the committed metadata, as the active controller told it last.
+    pub end: Offset,
+}
+
 /// From where a node knows which controller is active.
 #[derive(Debug)]
 pub enum Knowledge {
     /// The node follows the metadata log over the network.
-    Observed(watch::Receiver<ActiveController>),
+    Observed(watch::Receiver<Seen>),
     /// The node is a member of the quorum.
     Member(watch::Receiver<QuorumStatus>),
 }
@@ -53,7 +61,7 @@ pub enum Knowledge {
 impl Knowledge {
     fn active(&self) -> ActiveController {
         match self {
-            Self::Observed(active) => active.borrow().clone(),
+            Self::Observed(seen) => seen.borrow().active.clone(),
             Self::Member(status) => of_status(&status.borrow()),
         }
     }
@@ -66,9 +74,10 @@ impl Knowledge {
             ActiveController::At(known) => known != address,
         };
         let is_there = match self {
-            Self::Observed(active) => {
-                let mut active = active.clone();
-                active.wait_for(is_elsewhere).await.is_ok()
+            Self::Observed(seen) => {
+                let mut seen = seen.clone();
+                let moved = seen.wait_for(|seen| is_elsewhere(&seen.active));
+                moved.await.is_ok()
             }
             Self::Member(status) => {
                 let mut status = status.clone();
@@ -161,6 +170,14 @@ impl RemoteController {
     /// Whether the active controller is in this process.
     pub fn is_here(&self) -> bool {
         self.knowledge.active() == ActiveController::Here
+    }
+
+    /// The end of the committed metadata, as a node that follows it over the network knows it.
+    pub fn observed_end(&self) -> Offset {
+        match &self.knowledge {
+            Knowledge::Observed(seen) => seen.borrow().end,
+            Knowledge::Member(status) => status.borrow().high_watermark,
+        }
     }
 
     /// Asks the controller. An operation that only handlers ask for is not translated: its request is forwarded.

@@ -200,6 +200,10 @@ impl Request {
                 }
                 match self.check_batch(&partition, &batch, now) {
                     Ok(batch) => {
+                        let client = (self.context.client_id(), self.body.acks);
+                        broker
+                            .weak_acks
+                            .on_batch(&partition.topic, client, now.wall);
                         let entry = Entry {
                             request: self,
                             outcome,

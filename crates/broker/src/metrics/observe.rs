@@ -9,16 +9,18 @@ use ottla_protocol::ids::PartitionIndex;
 use super::{Observed, ReplicaCounts};
 use crate::broker::Broker;
 use crate::drivers::disk_work::{NotLooked, look};
+use crate::readiness::Standing;
 use crate::replicas::traffic::Counted;
 use crate::replicas::{Found, Replicas};
 
 /// Reads all values. Groups whose coordinator is still loading, and partitions whose disk does not answer, are left out.
 pub async fn observe(broker: &Arc<Broker>) -> Result<Observed, NotLooked> {
     let committed = committed(broker).await;
+    let is_ready = Standing::of(broker).await.is_ready();
     let broker = Arc::clone(broker);
     let looked = look(move || {
         let observed = Observed::default();
-        observed.ready(broker.is_ready());
+        observed.ready(is_ready);
         // A ledger that cannot be read is told by `/loss`.
         observed.losses(broker.replicas.losses().totals().unwrap_or_default());
         let now = broker.clock.monotonic();

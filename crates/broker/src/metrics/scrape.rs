@@ -155,7 +155,7 @@ observed! {
     directories: Family<DirectoryState, Gauge> =
         "ottla_log_directory_state",
         "1 if a log directory is offline, does not answer (stalled), or is below ottla.disk.reserve (short)";
-    ready: Gauge = "ottla_ready", "1 while clients are served";
+    ready: Gauge = "ottla_ready", "1 while `/ready` says so: registered, unfenced, with the committed metadata, and a quorum that is alive";
 }
 
 impl Observed {

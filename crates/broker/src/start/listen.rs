@@ -1,6 +1,7 @@
 //! Binds the ports of a start: the listeners of clients, and the one of `/metrics` and `/ready`.
 
 use std::io;
+use std::net::SocketAddr;
 
 use tokio::net::{TcpListener, lookup_host};
 
@@ -44,11 +45,7 @@ pub(super) async fn bind_http(
 
 /// Sets `ottla.http.listen` to the bound address, whose port may differ from the configured one: DescribeConfigs
 /// shows it, and `ottla why` finds the listener by it.
-pub(super) fn telling_http(
-    mut config: BrokerConfig,
-    listener: Option<&TcpListener>,
-) -> BrokerConfig {
-    let bound = listener.and_then(|listener| listener.local_addr().ok());
+pub(super) fn telling_http(mut config: BrokerConfig, bound: Option<SocketAddr>) -> BrokerConfig {
     if let (Some(configured), Some(bound)) = (&config.http, bound)
         && configured.port != bound.port()
     {

@@ -18,6 +18,7 @@ use crate::outcomes::Outcomes;
 use crate::output::{Output, Table, join, print_line};
 use crate::patterns;
 use crate::quantity::format_size;
+use crate::writers::{Writer, Writers};
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
@@ -36,6 +37,8 @@ struct Description<'a> {
     /// The configs that were set for this topic, without the broker's defaults.
     configs: BTreeMap<String, String>,
     sizes: &'a Sizes,
+    /// The clients that write without waiting for the replicas.
+    writers: &'a [Writer],
     durability: String,
 }
 
@@ -46,9 +49,11 @@ pub async fn run(args: &Args, output: Output) -> Result<()> {
     let cluster = args.connect.cluster().await?;
     let chosen = patterns::topics(&cluster, &args.names).await?;
     let sizes = Sizes::of_all(&cluster).await;
+    let writers = Writers::of_all(&cluster).await;
     let mut outcomes = Outcomes::of(output, &chosen, "topic");
     for name in &chosen.names {
-        match look_at(&cluster, name, &sizes).await {
+        let writers = writers.of_topic(name);
+        match look_at(&cluster, name, (&sizes, writers)).await {
             Ok(description) => {
                 if output == Output::Text {
                     description.print()?;
@@ -61,7 +66,11 @@ pub async fn run(args: &Args, output: Output) -> Result<()> {
     outcomes.finish_list("topics could not be described")
 }
 
-async fn look_at<'a>(cluster: &Cluster, name: &str, sizes: &'a Sizes) -> Result<Description<'a>> {
+async fn look_at<'a>(
+    cluster: &Cluster,
+    name: &str,
+    (sizes, writers): (&'a Sizes, &'a [Writer]),
+) -> Result<Description<'a>> {
     let topic = cluster.topic(name).await?;
     let indexes = topic.partitions.iter();
     let led = indexes.filter(|(_, partition)| partition.leader.is_some());
@@ -79,7 +88,9 @@ async fn look_at<'a>(cluster: &Cluster, name: &str, sizes: &'a Sizes) -> Result<
     let configs = cluster
         .describe_configs(&resource, Documentation::Omitted)
         .await?;
-    let durability = durability(cluster, &topic, &configs);
+    let mut facts = facts(cluster, &topic, &configs);
+    facts.writers = writers.to_vec();
+    let durability = facts.text();
     let set = configs
         .iter()
         .filter(|config| config.config_source == DYNAMIC_TOPIC_CONFIG);
@@ -92,15 +103,16 @@ async fn look_at<'a>(cluster: &Cluster, name: &str, sizes: &'a Sizes) -> Result<
         earliest,
         latest,
         sizes,
+        writers,
     })
 }
 
-/// What the records of a topic survive.
-fn durability(
+/// What decides what the records of a topic survive, but for its clients.
+fn facts(
     cluster: &Cluster,
     topic: &TopicMetadata,
     configs: &[DescribeConfigsResourceResult],
-) -> String {
+) -> Facts {
     let value = |name: &str| {
         let found = configs.iter().find(|config| config.name.as_str() == name);
         found.and_then(|config| config.value.as_ref().map(ToString::to_string))
@@ -108,7 +120,7 @@ fn durability(
     let metadata = cluster.metadata();
     let rack = |id: &i32| metadata.nodes.get(id)?.rack.clone();
     let partitions = topic.partitions.values();
-    let facts = Facts {
+    Facts {
         racks: partitions
             .map(|partition| partition.replicas.iter().map(rack).collect())
             .collect(),
@@ -121,8 +133,8 @@ fn durability(
             None => value("flush.messages").as_deref() == Some("1"),
         },
         is_unclean_allowed: value("unclean.leader.election.enable").as_deref() == Some("true"),
-    };
-    facts.text()
+        writers: Vec::new(),
+    }
 }
 
 impl Description<'_> {
@@ -210,6 +222,7 @@ impl Description<'_> {
             "size": self.sizes.of_topic(&self.topic.name),
             "configs": self.configs,
             "durability": self.durability,
+            "weak_writers": self.writers.iter().map(Writer::to_json).collect::<Value>(),
             "partitions": partitions.collect::<Value>(),
         })
     }
