@@ -34,6 +34,17 @@ BLOCK_TAKES = 300
 STEADY = 2
 """Seconds of load before the first event, and after each chapter."""
 GROUPS = ("java", "librdkafka", "franz")
+TOOLS = {
+    "kafka-cluster": "ClusterTool",
+    "kafka-features": "FeatureCommand",
+    "kafka-leader-election": "LeaderElectionCommand",
+    "kafka-log-dirs": "LogDirsCommand",
+    "kafka-metadata-quorum": "MetadataQuorumCommand",
+    "kafka-reassign-partitions": "reassign.ReassignPartitionsCommand",
+    "kafka-topics": "TopicCommand",
+}
+"""The scripts of Apache Kafka, and the classes that they run."""
+FLAGS = "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC -Xmx128m -Dorg.slf4j.simpleLogger.defaultLogLevel=warn"
 
 
 class Ports:
@@ -55,12 +66,16 @@ class Ports:
 
 
 class Shell:
-    """One shell for all commands, with `ottla` in its path."""
+    """One shell for all commands, with `ottla` and the tools of Apache Kafka in its path."""
 
-    def __init__(self, directory, program):
+    def __init__(self, directory, program, kafka):
         bin = directory / "bin"
         bin.mkdir()
         shutil.copy(program, bin / "ottla")
+        for name, tool in TOOLS.items():
+            script = bin / f"{name}.sh"
+            script.write_text(f"#!/bin/sh\nexec java {FLAGS} -cp '{kafka}' org.apache.kafka.tools.{tool} \"$@\"\n")
+            script.chmod(0o755)
         environment = {**os.environ, "PATH": f"{bin}:{os.environ['PATH']}"}
         self.output = directory / "output"
         self.sent = 0
@@ -104,16 +119,21 @@ class Shell:
 
 
 def missing(wanted, printed):
-    """The wanted lines that are not printed; the width of a space does not count."""
+    """The wanted lines that are not printed. The width of a space does not count, and `…` stands for anything."""
     lines = [" ".join(line.split()) for line in printed.splitlines()]
-    return [want for want in map(str.strip, wanted.splitlines()) if want and not any(" ".join(want.split()) in line for line in lines)]
+    return [want for want in filter(None, map(str.strip, wanted.splitlines())) if not any(has(line, want) for line in lines)]
+
+
+def has(line, want):
+    parts = (re.escape(" ".join(part.split())) for part in want.split("…"))
+    return re.search(".*".join(parts), line)
 
 
 class Run:
     def __init__(self, options):
         self.options = options
         self.ports = Ports()
-        self.shell = Shell(options.directory, options.ottla)
+        self.shell = Shell(options.directory, options.ottla, options.kafka)
         self.loads = None
         self.content = None
         self.count = 0
@@ -190,7 +210,7 @@ class Run:
 
 def main():
     parser = room.parser(__doc__)
-    parser.add_argument("--system", choices=["ottla"], required=True)
+    parser.add_argument("--system", action="append", help="both are needed")
     parser.add_argument("--page", type=pathlib.Path, required=True)
     options = parser.parse_args()
     run = Run(options)

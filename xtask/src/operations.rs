@@ -1,4 +1,5 @@
-//! `cargo xtask operations`: the commands of `docs/operations.md` as they stand there, under the load of real clients.
+//! `cargo xtask operations`: the commands of `docs/operations.md` as they stand there, under the load of real clients; and
+//! Apache Kafka's tools on three nodes, as `tests/cluster/kafka-tools.md` has them.
 //!
 //! `tests/cluster/operations.py` runs them and judges.
 
@@ -7,13 +8,21 @@ use anyhow::Result;
 use crate::cluster::{Driver, System};
 use crate::toolbox;
 
-/// Runs the page; returns a summary.
+/// The pages with commands.
+const PAGES: &[&str] = &["docs/operations.md", "tests/cluster/kafka-tools.md"];
+
+/// Runs the pages; returns a summary.
 pub fn run() -> Result<String> {
-    let page = toolbox::workspace().join("docs/operations.md");
-    let driver = Driver::new("operations.py", &[System::Ottla], 3)?;
-    driver.with("page", page.display()).run(
-        "all commands of docs/operations.md work; nothing is lost, no client is started again"
-            .to_owned(),
-        "a command of docs/operations.md does not do what the page says",
-    )
+    for page in PAGES {
+        let path = toolbox::workspace().join(page);
+        let driver = Driver::new("operations.py", &[System::Ottla, System::Kafka], 3)?;
+        driver.with("page", path.display()).run(
+            format!("all commands of {page} work"),
+            &format!("a command of {page} does not do what the page says"),
+        )?;
+    }
+    Ok(format!(
+        "all commands of {} work; nothing is lost, no client is started again",
+        PAGES.join(" and ")
+    ))
 }
