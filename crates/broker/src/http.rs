@@ -1,4 +1,5 @@
-//! The HTTP listener for monitoring: `/metrics`, `/live`, `/ready`, `/loss`, `/acks` and `/why/compaction/TOPIC[/PARTITION]`.
+//! The HTTP listener for monitoring: `/metrics`, `/live`, `/ready`, `/loss`, `/acks` and
+//! `/why/compaction/TOPIC[/PARTITION]`.
 //!
 //! It has a port of its own, by default on loopback, and its answers hold no secrets.
 
