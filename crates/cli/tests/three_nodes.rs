@@ -92,6 +92,16 @@ fn one_command_runs_three_nodes_that_elect_another_controller_and_stop_together(
     all.address = format!("127.0.0.1:{one},127.0.0.1:{two}");
     let create = "topic create t --partitions 3 --replication-factor 3";
     all.text(&create.split(' ').collect::<Vec<_>>(), "");
+    let cluster = all.text(&["cluster"], "");
+    assert_eq!(
+        cluster.matches("  broker, controller\n").count(),
+        2,
+        "{cluster}"
+    );
+    assert!(
+        cluster.contains("  broker, active controller\n"),
+        "{cluster}"
+    );
     kill_process(Pid::from_raw(pid).unwrap(), Signal::KILL).unwrap();
     all.line("node 3 has ended");
     all.text(&["produce", "-t", "t"], &numbers(0..100));

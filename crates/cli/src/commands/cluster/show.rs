@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use anyhow::Result;
-use ottla_client::admin::{Broker, Feature, LogDir, QuorumReplica};
+use ottla_client::admin::{Broker, ControllerEndpoint, Feature, LogDir, QuorumReplica};
 use ottla_client::code_name;
 use ottla_metadata::versions::{FEATURE, MetadataVersion};
 use serde_json::{Value, json};
@@ -71,7 +71,7 @@ impl View {
 
     fn print_brokers(&self) -> Result<()> {
         let titles = [
-            "BROKER", "ADDRESS", "RACK", "STATE", "METADATA", "REPLICAS", "LEADS", "SIZE",
+            "BROKER", "ADDRESS", "RACK", "STATE", "METADATA", "REPLICAS", "LEADS", "SIZE", "ROLES",
         ];
         let mut table = Table::new(&titles);
         for broker in &self.brokers {
@@ -89,9 +89,46 @@ impl View {
                 replicas.to_string(),
                 leads.to_string(),
                 size.map_or("-".to_owned(), format_size),
+                self.roles(id),
+            ]);
+        }
+        for (id, address) in self.controllers_alone() {
+            let [rack, state, metadata, replicas, leads, size] = [(); 6].map(|()| "-".to_owned());
+            let roles = self.roles(id);
+            let id = id.to_string();
+            table.row([
+                id, address, rack, state, metadata, replicas, leads, size, roles,
             ]);
         }
         table.print()
+    }
+
+    /// What a node is in the cluster.
+    fn roles(&self, id: i32) -> String {
+        let quorum = self.quorum.as_ref();
+        let is_broker = self.brokers.iter().any(|broker| broker.node.id == id);
+        let votes = quorum.is_some_and(|quorum| quorum.voters.iter().any(|voter| voter.id == id));
+        let controller = match quorum {
+            Some(quorum) if quorum.leader == id => Some("active controller"),
+            _ => votes.then_some("controller"),
+        };
+        let roles = [is_broker.then_some("broker"), controller];
+        roles.into_iter().flatten().collect::<Vec<_>>().join(", ")
+    }
+
+    /// The voters that are no brokers, and where they are reached, as far as the cluster tells it.
+    fn controllers_alone(&self) -> Vec<(i32, String)> {
+        let Some(quorum) = &self.quorum else {
+            return Vec::new();
+        };
+        let voters = quorum.voters.iter().map(|voter| voter.id);
+        let alone = voters.filter(|id| self.brokers.iter().all(|broker| broker.node.id != *id));
+        let address = |id: i32| {
+            let mut endpoints = quorum.controllers.iter();
+            let endpoint = endpoints.find(|endpoint| endpoint.node == id);
+            endpoint.map_or_else(|| "-".to_owned(), ControllerEndpoint::address)
+        };
+        alone.map(|id| (id, address(id))).collect()
     }
 
     fn print_log_dirs(&self) -> Result<()> {
@@ -261,4 +298,63 @@ fn log_dir(directory: &LogDir) -> Value {
         "usable_bytes": directory.usable_bytes,
         "total_bytes": directory.total_bytes,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+    use std::sync::Arc;
+
+    use ottla_client::admin::{Broker, ControllerEndpoint, Quorum, QuorumReplica};
+    use ottla_client::{ClusterMetadata, Node};
+
+    use super::View;
+
+    #[test]
+    fn roles_are_told_and_a_controller_that_is_no_broker_is_shown() {
+        let replica = |id| QuorumReplica {
+            id,
+            log_end_offset: None,
+        };
+        let broker = |id| Broker {
+            node: Node {
+                id,
+                host: "h".to_owned(),
+                port: 9092,
+                rack: None,
+            },
+            is_fenced: false,
+        };
+        let endpoint = ControllerEndpoint {
+            node: 7,
+            listener: "CONTROLLER".to_owned(),
+            host: "c".to_owned(),
+            port: 9093,
+        };
+        let view = View {
+            metadata: Arc::new(ClusterMetadata::default()),
+            brokers: vec![broker(1), broker(2), broker(3)],
+            features: BTreeMap::new(),
+            log_dirs: BTreeMap::new(),
+            quorum: Some(Quorum {
+                leader: 1,
+                leader_epoch: 0,
+                high_watermark: 0,
+                voters: vec![replica(1), replica(2), replica(7)],
+                observers: vec![replica(3)],
+                controllers: vec![endpoint],
+            }),
+            problems: Vec::new(),
+            are_partitions_well: true,
+        };
+        let roles = [1, 2, 3, 7].map(|id| view.roles(id));
+        let told = [
+            "broker, active controller",
+            "broker, controller",
+            "broker",
+            "controller",
+        ];
+        assert_eq!(roles, told);
+        assert_eq!(view.controllers_alone(), [(7, "c:9093".to_owned())]);
+    }
 }
