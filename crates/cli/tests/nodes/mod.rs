@@ -65,6 +65,30 @@ impl Node {
         node
     }
 
+    /// A broker alone, which needs the controller at a port of this machine. It may not be ready.
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "the configuration of a process is no data of its own"
+    )]
+    pub fn broker(directory: &Path, (id, controller, http): (i32, u16, u16)) -> Self {
+        let text = format!(
+            "process.roles=broker\nnode.id={id}\nlisteners=PLAINTEXT://127.0.0.1:0\n\
+             controller.listener.names=CONTROLLER\nlog.dirs={}\nottla.http.listen=127.0.0.1:{http}\n\
+             controller.quorum.bootstrap.servers=127.0.0.1:{controller}\n",
+            directory.display()
+        );
+        let file = directory.with_extension("properties");
+        std::fs::write(&file, text).unwrap();
+        let process = Command::new(env!("CARGO_BIN_EXE_ottla"))
+            .args(["serve", "--config"])
+            .arg(file)
+            .env_remove("RUST_LOG")
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        Self::reading(id, process)
+    }
+
     /// A process, with its output.
     pub fn reading(id: i32, mut process: Child) -> Self {
         let stderr = BufReader::new(process.stderr.take().unwrap());

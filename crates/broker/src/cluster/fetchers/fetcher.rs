@@ -34,6 +34,9 @@ use crate::replicas::{Found, Replicas};
 /// The wait after a failed connection. It doubles with each further one.
 const FIRST_BACKOFF: Duration = Duration::from_millis(50);
 const LONGEST_BACKOFF: Duration = Duration::from_secs(1);
+/// Failures in a row after which the address of a leader is doubted: more than two seconds. The controller would have fenced
+/// a dead one by then.
+const UNREACHABLE_AFTER: u32 = 6;
 /// How long a leader may take to accept a connection, and to tell its versions. Then another attempt begins.
 const CONNECTED_WITHIN: Duration = Duration::from_secs(2);
 /// How long packets to a leader may stay unconfirmed: the path is cut, or the leader's machine has vanished.
@@ -180,6 +183,14 @@ impl Fetcher {
         if self.failures == 0 {
             self.lost_leaders.on_lost(*leader, self.clock.monotonic());
             tracing::warn!(leader = leader.0, address, %error, "cannot fetch from a leader; trying again");
+        }
+        let is_unreachable = matches!(
+            error,
+            ClientError::Connect { .. } | ClientError::Resolve { .. }
+        );
+        if self.failures == UNREACHABLE_AFTER && is_unreachable {
+            tracing::warn!(leader = leader.0, address, %error, "a leader cannot be reached although the controller hears from it: check \
+                that its advertised.listeners has an address that this broker reaches");
         }
         self.disconnect();
         let backoff = FIRST_BACKOFF.saturating_mul(1 << self.failures.min(8));
