@@ -11,6 +11,7 @@ use ottla_quorum::{LogView, QuorumStatus};
 use tokio::sync::watch;
 
 use crate::cluster::channel::Controller;
+use crate::cluster::elections::Elections;
 use crate::cluster::isr_changes::IsrChanges;
 use crate::cluster::lost_leaders::LostLeaders;
 use crate::cluster::observers::Observers;
@@ -62,6 +63,8 @@ pub struct Broker {
     pub fetch_sessions: FetchSessions,
     /// The leaders to which this node has just lost its connection.
     pub lost_leaders: Arc<LostLeaders>,
+    /// The elections of partition leaders.
+    pub elections: Arc<Elections>,
     /// The changes of ISRs for the controller.
     pub isr_changes: Arc<IsrChanges>,
     ready: AtomicBool,
@@ -119,6 +122,7 @@ impl Broker {
             descriptors,
             fetch_sessions: FetchSessions::new(config.records.fetch_sessions),
             lost_leaders: Arc::default(),
+            elections: Arc::default(),
             isr_changes: Arc::default(),
             config,
             clock,

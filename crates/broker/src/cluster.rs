@@ -5,6 +5,7 @@ pub mod assign_directories;
 pub mod auto_create;
 pub mod channel;
 pub mod current_leader;
+pub mod elections;
 pub mod endpoints;
 pub mod fetchers;
 pub mod flushed_offset;

@@ -20,7 +20,7 @@ use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::Registry;
 
 pub use registrar::{Description, descriptions};
-pub use scrape::{Observed, ReplicaCounts};
+pub use scrape::{ClusterCounts, Observed, ReplicaCounts};
 
 use registrar::{Registrar, Series};
 use scrape::text;

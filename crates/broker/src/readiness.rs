@@ -114,7 +114,7 @@ async fn behind(broker: &Broker) -> i64 {
 }
 
 /// The end of the committed metadata, as far as this node knows.
-fn committed(broker: &Broker) -> Offset {
+pub fn committed(broker: &Broker) -> Offset {
     match broker.quorum.get() {
         Some(status) => status.borrow().high_watermark,
         None => broker.controller.observed_end(),

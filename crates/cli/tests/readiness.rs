@@ -2,10 +2,7 @@
 //! is lost.
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
-#![expect(
-    clippy::disallowed_methods,
-    reason = "it waits for other processes, and writes their configuration"
-)]
+#![expect(clippy::disallowed_methods, reason = "it waits for other processes")]
 
 mod nodes;
 #[path = "../../broker/tests/ports/mod.rs"]
@@ -14,7 +11,6 @@ mod ports;
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
 use std::path::Path;
-use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use nodes::{Node, PATIENCE};
@@ -48,26 +44,6 @@ fn until_ready_says(port: u16, status: u16, reason: &str) {
     panic!("/ready does not become {status} with {reason:?}: {ready:?}");
 }
 
-/// A broker alone, which needs the controller at this port.
-fn broker(directory: &Path, (id, controller, http): (i32, u16, u16)) -> Node {
-    let text = format!(
-        "process.roles=broker\nnode.id={id}\nlisteners=PLAINTEXT://127.0.0.1:0\n\
-         controller.listener.names=CONTROLLER\nlog.dirs={}\nottla.http.listen=127.0.0.1:{http}\n\
-         controller.quorum.bootstrap.servers=127.0.0.1:{controller}\n",
-        directory.display()
-    );
-    let file = directory.with_extension("properties");
-    std::fs::write(&file, text).unwrap();
-    let process = Command::new(env!("CARGO_BIN_EXE_ottla"))
-        .args(["serve", "--config"])
-        .arg(file)
-        .env_remove("RUST_LOG")
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
-    Node::reading(id, process)
-}
-
 /// The node with the only controller.
 fn controller(directory: &Path, [broker, controller, http]: [u16; 3]) -> Node {
     let listeners = format!("PLAINTEXT://127.0.0.1:{broker},CONTROLLER://127.0.0.1:{controller}");
@@ -81,7 +57,7 @@ fn a_node_that_waits_for_its_controllers_is_live_and_one_that_lost_them_is_not_r
     let (first, second) = (directory.path().join("1"), directory.path().join("2"));
     let [at, of_controller, of_first, of_second] = [(); 4].map(|()| ports::held());
 
-    let mut joining = broker(&second, (2, of_controller, of_second));
+    let mut joining = Node::broker(&second, (2, of_controller, of_second));
     joining.line("a controller does not answer");
     until_ready_says(of_second, 503, "controller.quorum.bootstrap.servers");
     let metrics = get(of_second, "/metrics").unwrap();
@@ -92,6 +68,21 @@ fn a_node_that_waits_for_its_controllers_is_live_and_one_that_lost_them_is_not_r
     until_ready_says(of_second, 200, "\r\n\r\nready\n");
     let metrics = get(of_second, "/metrics").unwrap();
     assert!(metrics.contains("\nottla_ready 1\n"), "{metrics}");
+
+    assert!(metrics.contains("\nkafka_controller_kafkacontroller_activecontrollercount 0\n"));
+    let metrics = get(of_first, "/metrics").unwrap();
+    for line in [
+        "kafka_controller_kafkacontroller_activecontrollercount 1",
+        "kafka_controller_kafkacontroller_activebrokercount 2",
+        "kafka_controller_kafkacontroller_fencedbrokercount 0",
+        "kafka_server_raft_metrics_current_leader 1",
+        "ottla_metadata_lag 0",
+    ] {
+        assert!(
+            metrics.lines().any(|known| known == line),
+            "{line}\n{metrics}"
+        );
+    }
 
     drop(alone);
     until_ready_says(of_second, 503, "not ready: no controller answers");

@@ -4,7 +4,10 @@ use std::sync::Arc;
 
 use ottla_metadata::effective::StaticConfigs;
 use ottla_metadata::{Changes, MetadataImage};
+use ottla_quorum::QuorumStatus;
+use tokio::sync::watch;
 
+use super::elections::Elections;
 use super::metadata_events;
 use crate::broker::Broker;
 use crate::drivers::Drivers;
@@ -20,6 +23,9 @@ pub struct MetadataFollower {
     replicas: Arc<Replicas>,
     connections: Arc<ConnectionLimits>,
     statics: StaticConfigs,
+    elections: Arc<Elections>,
+    /// Says whether the active controller is here; none on a broker alone.
+    quorum: Option<watch::Receiver<QuorumStatus>>,
     /// The image that was applied last.
     last: Arc<MetadataImage>,
 }
@@ -32,6 +38,8 @@ impl MetadataFollower {
             replicas: Arc::clone(&broker.replicas),
             connections: Arc::clone(&broker.connections),
             statics: broker.config.statics.clone(),
+            elections: Arc::clone(&broker.elections),
+            quorum: broker.quorum.get().cloned(),
             last: broker.controller.image(),
         }
     }
@@ -42,6 +50,10 @@ impl MetadataFollower {
             event.log();
         }
         log_failures(&self.drivers.apply(image, changes));
+        let quorum = self.quorum.as_ref();
+        if quorum.is_some_and(|quorum| quorum.borrow().is_active) {
+            self.elections.count((&self.last, image), changes);
+        }
         let losses = self.replicas.losses();
         losses.led(&self.replicas, (&self.last, image), changes);
         self.last = Arc::clone(image);

@@ -6,10 +6,10 @@ use std::sync::Arc;
 use ottla_coordinator::group::offsets::{ListOffsetsRequest, StoredOffset};
 use ottla_protocol::ids::PartitionIndex;
 
-use super::{Observed, ReplicaCounts};
+use super::{ClusterCounts, Observed, ReplicaCounts};
 use crate::broker::Broker;
 use crate::drivers::disk_work::{NotLooked, look};
-use crate::readiness::Standing;
+use crate::readiness::{Standing, committed as committed_metadata};
 use crate::replicas::traffic::Counted;
 use crate::replicas::{Found, Replicas};
 
@@ -34,6 +34,7 @@ pub async fn observe(broker: &Arc<Broker>) -> Result<Observed, NotLooked> {
         }
         observe_logs(&broker, &observed);
         observe_replicas(&broker, &observed);
+        observed.cluster(cluster(&broker));
         observe_lags(&broker.replicas, committed, &observed);
         observed
     });
@@ -99,6 +100,39 @@ fn observe_replicas(broker: &Broker, observed: &Observed) {
         }
     }
     observed.replicas(counts);
+}
+
+/// The cluster, as the metadata and the quorum of this node have it.
+fn cluster(broker: &Broker) -> ClusterCounts {
+    let image = broker.controller.image();
+    let status = broker.quorum.get().map(|quorum| quorum.borrow().clone());
+    let mut counts = ClusterCounts {
+        is_active: status.as_ref().is_some_and(|status| status.is_active),
+        topics: i64::try_from(image.topics.len()).unwrap_or(i64::MAX),
+        elections: broker.elections.counted(),
+        leader: -1,
+        epoch: status.as_ref().map_or(-1, |status| status.epoch.0.into()),
+        committed: committed_metadata(broker).0,
+        applied: broker.controller.applied().0,
+        ..ClusterCounts::default()
+    };
+    if let Some(leader) = status.and_then(|status| status.leader) {
+        counts.leader = leader.0.into();
+    }
+    for known in image.brokers.values() {
+        counts.fenced_brokers += i64::from(known.fenced);
+        counts.active_brokers += i64::from(!known.fenced);
+    }
+    for topic in image.topics.values() {
+        for partition in topic.partitions.values() {
+            counts.partitions += 1;
+            counts.offline_partitions += i64::from(partition.leader.is_none());
+            let preferred = partition.replicas.first();
+            let is_led = partition.leader.is_some();
+            counts.imbalanced += i64::from(is_led && partition.leader.as_ref() != preferred);
+        }
+    }
+    counts
 }
 
 fn observe_lags(replicas: &Replicas, committed: Vec<StoredOffset>, observed: &Observed) {

@@ -66,6 +66,29 @@ pub struct ReplicaCounts {
     pub shrunk: u64,
 }
 
+/// The cluster, as this node knows it.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct ClusterCounts {
+    /// Whether the active controller is in this process.
+    pub is_active: bool,
+    pub active_brokers: i64,
+    pub fenced_brokers: i64,
+    pub topics: i64,
+    pub partitions: i64,
+    /// Partitions without a leader.
+    pub offline_partitions: i64,
+    /// Partitions that another replica leads than the preferred one.
+    pub imbalanced: i64,
+    /// Elections that lost nothing, and those that may have.
+    pub elections: (u64, u64),
+    /// The id of the leader of the quorum, or -1.
+    pub leader: i64,
+    pub epoch: i64,
+    /// The end of the committed metadata, and of what is applied of it.
+    pub committed: i64,
+    pub applied: i64,
+}
+
 /// A log directory and a state that it may be in.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct DirectoryState {
@@ -97,6 +120,36 @@ observed! {
     start_offsets: Family<Partition, Gauge> = "kafka_log_log_logstartoffset", "First offset of a log";
     end_offsets: Family<Partition, Gauge> = "kafka_log_log_logendoffset", "Offset after the last record of a log";
     lags: Family<GroupPartition, Gauge> = "kafka_consumergroup_lag", "Records that a group has not committed yet";
+    active_controllers: Gauge =
+        "kafka_controller_kafkacontroller_activecontrollercount", "1 while the active controller is in this process";
+    active_brokers: Gauge =
+        "kafka_controller_kafkacontroller_activebrokercount", "Brokers of the cluster that are not fenced";
+    fenced_brokers: Gauge =
+        "kafka_controller_kafkacontroller_fencedbrokercount", "Brokers of the cluster that are fenced";
+    topics: Gauge = "kafka_controller_kafkacontroller_globaltopiccount", "Topics of the cluster";
+    all_partitions: Gauge =
+        "kafka_controller_kafkacontroller_globalpartitioncount", "Partitions of the cluster";
+    offline_partitions: Gauge =
+        "kafka_controller_kafkacontroller_offlinepartitionscount", "Partitions of the cluster without a leader";
+    imbalanced: Gauge =
+        "kafka_controller_kafkacontroller_preferredreplicaimbalancecount",
+        "Partitions of the cluster that another replica leads than the preferred one";
+    clean_elections: Counter =
+        "kafka_controller_controllerstats_leaderelections",
+        "Elections of partition leaders that lost nothing, while the active controller was in this process";
+    unclean_elections: Counter =
+        "kafka_controller_controllerstats_uncleanleaderelections",
+        "Elections of partition leaders that may have lost records, while the active controller was in this process";
+    quorum_leader: Gauge =
+        "kafka_server_raft_metrics_current_leader", "Id of the leader of the metadata quorum; -1 if it is not known";
+    quorum_epoch: Gauge = "kafka_server_raft_metrics_current_epoch", "Epoch of the metadata quorum; -1 on a broker alone";
+    quorum_committed: Gauge =
+        "kafka_server_raft_metrics_high_watermark", "End of the committed metadata, as this node knows it";
+    metadata_applied: Gauge =
+        "kafka_server_broker_metadata_metrics_last_applied_record_offset",
+        "Offset of the last metadata record that this node has applied";
+    metadata_lag: Gauge =
+        "ottla_metadata_lag", "Committed metadata records that this node has not applied";
     partitions: Gauge = "kafka_server_replicamanager_partitioncount", "Partitions with a replica on this node";
     led: Gauge = "kafka_server_replicamanager_leadercount", "Partitions that this node leads";
     under_replicated: Gauge =
@@ -181,6 +234,24 @@ impl Observed {
         self.offline_replicas.set(counts.offline);
         self.isr_expands.inc_by(counts.expanded);
         self.isr_shrinks.inc_by(counts.shrunk);
+    }
+
+    pub fn cluster(&self, counts: ClusterCounts) {
+        self.active_controllers.set(i64::from(counts.is_active));
+        self.active_brokers.set(counts.active_brokers);
+        self.fenced_brokers.set(counts.fenced_brokers);
+        self.topics.set(counts.topics);
+        self.all_partitions.set(counts.partitions);
+        self.offline_partitions.set(counts.offline_partitions);
+        self.imbalanced.set(counts.imbalanced);
+        self.clean_elections.inc_by(counts.elections.0);
+        self.unclean_elections.inc_by(counts.elections.1);
+        self.quorum_leader.set(counts.leader);
+        self.quorum_epoch.set(counts.epoch);
+        self.quorum_committed.set(counts.committed);
+        self.metadata_applied.set(counts.applied - 1);
+        self.metadata_lag
+            .set((counts.committed - counts.applied).max(0));
     }
 
     /// How far this node is behind the leader of a partition.
