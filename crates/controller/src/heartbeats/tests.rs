@@ -167,3 +167,15 @@ fn a_shutdown_waits_until_all_active_brokers_know_the_new_leaders() {
         ControlledShutdown::None
     );
 }
+
+#[test]
+fn a_broker_that_beats_is_not_fenced_because_its_address_does_not_answer() {
+    let image = image();
+    let mut heartbeats = Heartbeats::new(&image, DEFAULT_SESSION, at(100));
+    heartbeats.on_heartbeat(&image, &beat(node(1), 50), at(103));
+    heartbeats.on_heartbeat(&image, &beat(node(2), 50), at(103));
+    assert_eq!(heartbeats.on_unreachable(node(1), at(101), at(104)), None);
+    heartbeats.on_heartbeat(&image, &beat(node(2), 50), at(108));
+    let fenced = heartbeats.on_unreachable(node(1), at(101), at(108));
+    assert_eq!(fenced, Some(fence(1)));
+}
