@@ -39,13 +39,14 @@ impl fmt::Display for Answer {
 pub async fn listener(cluster: &Cluster, id: i32) -> Result<String> {
     let Some(listen) = published(cluster, id).await? else {
         bail!(
-            "broker {id} is not an Ottla broker (it has no config {LISTEN}), so it cannot be asked"
+            "broker {id} is not an Ottla broker (it publishes no {LISTEN}), so it cannot be asked"
         );
     };
     reachable_of(cluster, id, &listen)
 }
 
-/// What a broker publishes as the address of its HTTP listener; `None` if it is not one of Ottla's.
+/// What a broker publishes as the address of its HTTP listener; `None` if it is not one of Ottla's. A broker of Apache Kafka
+/// that finds the config in its file has it without a value.
 pub async fn published(cluster: &Cluster, id: i32) -> Result<Option<String>> {
     let configs = cluster
         .describe_configs(&Resource::Broker(id), Documentation::Omitted)
@@ -53,7 +54,7 @@ pub async fn published(cluster: &Cluster, id: i32) -> Result<Option<String>> {
     let mut configs = configs.into_iter();
     let found = configs.find(|config| config.name.as_str() == LISTEN);
     let value = |value: KafkaString| value.as_str().to_owned();
-    Ok(found.map(|found| found.value.map_or_else(String::new, value)))
+    Ok(found.and_then(|found| found.value).map(value))
 }
 
 /// The address under which this host reaches the published listener of a broker.

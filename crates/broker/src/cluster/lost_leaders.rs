@@ -2,7 +2,7 @@
 //!
 //! A client that loses its leader asks any node for the new one at once. Before the controller has elected it, the answer
 //! names the dead leader again, and some clients do not ask anew for seconds (franz-go: five). So such an answer waits a
-//! moment: until another leader is elected, the leader is reached again, or [`WAITS`] is over.
+//! moment: until another leader is elected, the leader is reached again, or `WAITS` is over.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
