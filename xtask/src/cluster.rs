@@ -8,6 +8,7 @@ use std::fmt::Display;
 use std::io::{self, Write as _};
 use std::path::PathBuf;
 use std::process::Command;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use anyhow::{Context, Result, bail};
 
@@ -110,6 +111,13 @@ pub fn run(args: &Args) -> Result<String> {
 /// Builds Ottla, and returns the path of its program.
 pub type Build = fn() -> Result<PathBuf>;
 
+/// The directory of a run: that of one that has failed stays.
+fn fresh_name() -> String {
+    static RUNS: AtomicU32 = AtomicU32::new(1);
+    let run = RUNS.fetch_add(1, Ordering::Relaxed);
+    format!("target/cluster-{}-{run}", std::process::id())
+}
+
 /// A program of `tests/cluster`, and the directory of its run.
 pub struct Driver {
     command: Command,
@@ -127,7 +135,7 @@ impl Driver {
     pub fn of_build(script: &str, systems: &[System], build: Build) -> Result<Self> {
         let python = python::interpreter()?;
         let here = toolbox::workspace().join("tests/cluster");
-        let directory = toolbox::workspace().join(format!("target/cluster-{}", std::process::id()));
+        let directory = toolbox::workspace().join(fresh_name());
         let mut command = Command::new(&python);
         command.arg(here.join(script));
         // The disk images are those of the tests of crashes.
