@@ -205,23 +205,26 @@ impl<F: Files> MetadataLog<F> {
 #[cfg(test)]
 mod tests {
     use super::super::tests::{NOW, formatted, log_directory, small, voter};
-    use super::super::{Fetched, FollowerEnd, Location, MetadataLog, Opened};
+    use super::super::{Fetched, FollowerEnd, Inspected, Location, MetadataLog, OpenError, Opened};
+    use crate::checkpoint::SnapshotId;
     use crate::raft::fixture;
     use crate::raft::payload::Payload;
     use ottla_log::files::simulated::Simulated;
     use ottla_log::files::{read_whole, replace_durably};
     use ottla_protocol::ids::{LeaderEpoch, Offset};
 
-    fn open(files: Simulated, end: Offset) -> Opened<Simulated> {
+    fn read(files: Simulated, end: Offset) -> Result<Inspected<Simulated>, OpenError> {
         let directory = log_directory();
         let location = Location {
             directory: &directory,
             cluster_id: "cluster",
         };
         MetadataLog::read(files, location, voter(), Some(end))
-            .unwrap()
-            .open_committed(small())
-            .unwrap()
+    }
+
+    fn open(files: Simulated, end: Offset) -> Opened<Simulated> {
+        let inspected = read(files, end).unwrap();
+        inspected.open_committed(small()).unwrap()
     }
 
     fn append(opened: &mut Opened<Simulated>, epoch: i32, name: &str) {
@@ -234,38 +237,89 @@ mod tests {
         opened.loader.load(&records);
     }
 
-    /// An observer in the epoch of the snapshot was told that its log diverges, and its broker ended.
-    #[test]
-    fn a_log_that_goes_on_after_a_snapshot_knows_the_epoch_of_the_snapshot() {
+    /// Takes a snapshot, and adopts it.
+    fn snapshot(Opened { log, loader, .. }: &mut Opened<Simulated>) -> SnapshotId {
+        let job = log.begin_snapshot(loader, NOW).unwrap().unwrap();
+        let written = job.write().unwrap();
+        log.adopt_snapshot(written).unwrap();
+        written.id()
+    }
+
+    /// A log with a snapshot of its own that goes on after a later one of its leader.
+    fn goes_on_after_a_snapshot_of_its_leader() -> (Opened<Simulated>, SnapshotId) {
         let mut leader = open(formatted(), Offset(0));
         append(&mut leader, 3, "a");
         append(&mut leader, 4, "bb");
-        let Opened { log, loader, .. } = &mut leader;
-        let job = log.begin_snapshot(loader, NOW).unwrap().unwrap();
-        let id = job.id();
-        job.write().unwrap();
+        let id = snapshot(&mut leader);
         let path = log_directory().join(id.file_name());
-        let snapshot = read_whole(&log.files, &path, u64::MAX).unwrap().unwrap();
+        let bytes = read_whole(&leader.log.files, &path, u64::MAX);
+        let mut behind = open(formatted(), Offset(0));
+        append(&mut behind, 3, "a");
+        snapshot(&mut behind);
+        replace_durably(&behind.log.files, &path, &bytes.unwrap().unwrap()).unwrap();
+        behind.log.begin_after(id).unwrap();
+        (behind, id)
+    }
+
+    fn start_again(opened: Opened<Simulated>) -> Opened<Simulated> {
+        let mut log = opened.log;
+        log.sync().unwrap();
+        open(log.files.clone(), log.end_offset())
+    }
+
+    fn has_next(opened: &Opened<Simulated>, offset: Offset, epoch: i32) -> bool {
+        let end = FollowerEnd {
+            offset,
+            last_epoch: LeaderEpoch(epoch),
+        };
+        let fetched = opened.log.view().fetch(end, 10_000).unwrap();
+        matches!(&fetched, Fetched::Batches(bytes) if !bytes.is_empty())
+    }
+
+    /// An observer in the epoch of the snapshot was told that its log diverges, and its broker ended.
+    #[test]
+    fn a_log_that_goes_on_after_a_snapshot_knows_the_epoch_of_the_snapshot() {
         for restarts in [false, true] {
-            let mut behind = open(formatted(), Offset(0));
-            append(&mut behind, 3, "a");
-            replace_durably(&behind.log.files, &path, &snapshot).unwrap();
-            behind.log.begin_after(id).unwrap();
+            let (mut behind, _) = goes_on_after_a_snapshot_of_its_leader();
             if restarts {
-                behind.log.sync().unwrap();
-                let files = behind.log.files.clone();
-                drop(behind);
-                behind = open(files, id.end_offset);
+                behind = start_again(behind);
             }
             append(&mut behind, 4, "ccc");
-            let end = FollowerEnd {
-                offset: behind.log.end_offset(),
-                last_epoch: LeaderEpoch(4),
-            };
+            let end = behind.log.end_offset();
             append(&mut behind, 5, "dddd");
-            let fetched = behind.log.view().fetch(end, 10_000).unwrap();
-            let has_next = matches!(&fetched, Fetched::Batches(bytes) if !bytes.is_empty());
-            assert!(has_next, "{fetched:?} after a restart: {restarts}");
+            assert!(has_next(&behind, end, 4), "after a restart: {restarts}");
         }
+    }
+
+    /// It was told to load the same snapshot again, without end: the oldest snapshot of the directory was not that at the
+    /// start of the log.
+    #[test]
+    fn an_observer_that_has_loaded_the_snapshot_at_the_start_of_the_log_gets_batches() {
+        for restarts in [false, true] {
+            let (mut behind, id) = goes_on_after_a_snapshot_of_its_leader();
+            if restarts {
+                behind = start_again(behind);
+            }
+            append(&mut behind, 5, "ccc");
+            assert!(
+                has_next(&behind, id.end_offset, id.epoch.0),
+                "after a restart: {restarts}"
+            );
+        }
+    }
+
+    /// The metadata between the two would be missing.
+    #[test]
+    fn a_snapshot_before_the_start_of_the_log_does_not_stand_in_for_a_damaged_one() {
+        let (mut behind, id) = goes_on_after_a_snapshot_of_its_leader();
+        append(&mut behind, 5, "ccc");
+        let mut log = behind.log;
+        log.sync().unwrap();
+        replace_durably(&log.files, &log_directory().join(id.file_name()), b"no").unwrap();
+        let opened = read(log.files.clone(), log.end_offset());
+        let start = id.end_offset;
+        assert!(
+            matches!(opened, Err(OpenError::NoSnapshot { log_start, .. }) if log_start == start)
+        );
     }
 }

@@ -87,7 +87,7 @@ pub(super) struct Torn {
     pub(super) problem: BadBatch,
 }
 
-/// Restores the newest complete snapshot. Damaged ones are skipped if an older one, or the start of the log, is there.
+/// Restores the newest complete snapshot. Damaged ones are skipped if the log goes on after an older one, or has its start.
 pub(super) fn restore<F: Files>(
     files: &F,
     directory: &Path,
@@ -97,10 +97,9 @@ pub(super) fn restore<F: Files>(
 ) -> Result<(State, Option<SnapshotId>, Snapshots), OpenError> {
     let mut snapshots = found.clone();
     let mut problem = "there is none".to_owned();
+    // Between an older snapshot and the first segment, records are missing.
     let is_covered = |id: &SnapshotId| {
-        // If the log starts above 0, its first records are in a snapshot. The checkpoint of formatting is none.
-        let has_start = segments.first().is_none_or(|first| first.0 == 0);
-        (*id != SnapshotId::BOOTSTRAP || has_start)
+        segments.first().is_none_or(|first| id.end_offset >= *first)
             && until.is_none_or(|until| id.end_offset <= until)
     };
     for id in found.keys().rev().filter(|id| is_covered(id)) {

@@ -33,7 +33,8 @@ pub struct LogView<F> {
     directory: PathBuf,
     /// The base offsets, in order.
     segments: Vec<Offset>,
-    /// Without the checkpoint of formatting, which is not replicated.
+    /// Without the checkpoint of formatting, which is not replicated, and without older ones than the log. They are left
+    /// when the log goes on after a snapshot of its leader, or when a crash comes before their removal.
     snapshots: Snapshots,
     epoch_starts: EpochStarts,
     log_start: Offset,
@@ -91,15 +92,16 @@ impl<F: Files> MetadataLog<F> {
     }
 
     fn view_with(&self, ends: Ends) -> LogView<F> {
+        let log_start = self.log_start();
         let mut snapshots = self.snapshots.clone();
-        snapshots.remove(&SnapshotId::BOOTSTRAP);
+        snapshots.retain(|id, _| *id != SnapshotId::BOOTSTRAP && id.end_offset >= log_start);
         LogView {
             files: self.files.clone(),
             directory: self.directory.clone(),
             segments: self.segments.clone(),
             snapshots,
             epoch_starts: self.epoch_starts.clone(),
-            log_start: self.log_start(),
+            log_start,
             high_watermark: self.end,
             ends,
         }
