@@ -23,7 +23,7 @@ const NODE: Suite = Suite {
     ],
 };
 
-/// A controller and three brokers.
+/// Three controllers or one, and three brokers.
 const CLUSTER: Suite = Suite {
     test: "cluster",
     ..NODE

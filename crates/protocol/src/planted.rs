@@ -49,6 +49,8 @@ pub enum Bug {
     LaterBatchesAppended,
     /// A follower keeps the end of an epoch that the leader does not have.
     DivergingEndKept,
+    /// A follower that diverges truncates its log to an offset below its high watermark.
+    TruncatedBelowHighWatermark,
     /// A fenced broker is elected.
     FencedBrokerLeads,
     /// A replica stays an eligible leader although its broker did not end in an orderly way.

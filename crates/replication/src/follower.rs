@@ -46,6 +46,11 @@ pub fn truncation(
         Some(own) => own.end,
         None => diverging.end,
     };
+    let to = if is_planted(Bug::TruncatedBelowHighWatermark) {
+        Offset(to.min(high_watermark).0 - 1)
+    } else {
+        to
+    };
     let to = to.max(log_start);
     Truncation {
         to,

@@ -6,9 +6,10 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use bytes::Bytes;
 use ottla_controller::{ControllerReply, ControllerRequest};
 use ottla_log::files::simulated::Random;
-use ottla_protocol::ids::{NodeId, Offset};
+use ottla_protocol::ids::{LeaderEpoch, NodeId, Offset};
 use ottla_protocol::messages::ErrorCode;
 use ottla_quorum::{SnapshotId, SnapshotPiece, Wanted};
 use ottla_replication::follower::EpochEnd;
@@ -31,10 +32,22 @@ pub enum Content {
     Ask(Box<ControllerRequest>),
     /// Nothing was done if there is no reply.
     Told(Option<Box<ControllerReply>>),
-    FetchMetadata(Wanted),
-    Metadata(Metadata),
+    /// What is wanted of the metadata log, by one that knows this epoch.
+    FetchMetadata(Wanted, LeaderEpoch),
+    Metadata(MetadataAnswer),
+    /// From one controller to another, in the encoding of Raft messages.
+    Raft(Bytes),
     Fetch(ReplicaFetch),
     Fetched(FollowerAnswer),
+}
+
+/// The answer of a controller to one that follows the metadata log.
+#[derive(Debug, Clone)]
+pub struct MetadataAnswer {
+    /// Who leads the log, as far as the controller knows.
+    pub leader: Option<NodeId>,
+    pub epoch: LeaderEpoch,
+    pub content: Metadata,
 }
 
 /// What a controller tells an observer.
@@ -44,6 +57,8 @@ pub enum Metadata {
     Snapshot(SnapshotId),
     SnapshotGone,
     Piece(u64, SnapshotPiece),
+    /// The controller does not lead, or the follower has another epoch in mind.
+    Refused,
     /// The controller cannot tell now.
     Unavailable,
 }
@@ -77,17 +92,30 @@ pub enum FollowerAnswer {
 pub struct Links {
     /// From where to where nothing arrives.
     cuts: BTreeSet<(NodeId, NodeId)>,
+    /// Whether each message arrives once and soon.
+    are_calm: bool,
 }
 
 impl Links {
     /// After which times a message arrives: never, once, or twice.
     pub fn delays(&self, message: &Between, random: &mut Random) -> Vec<Duration> {
+        if self.are_calm {
+            return vec![Duration::from_micros(50 + random.below(600))];
+        }
         if !self.delivers(message.from, message.to) || random.one_in(150) {
             return Vec::new();
         }
         let copies = if random.one_in(60) { 2 } else { 1 };
+        let is_patient = matches!(
+            message.content,
+            Content::Fetch(_) | Content::Fetched(_) | Content::Raft(_)
+        );
         let delay = |random: &mut Random| {
-            let slow = if random.one_in(200) { 300_000 } else { 600 };
+            let slow = match random.below(400) {
+                0 if is_patient => 4_000_000,
+                1 | 2 => 300_000,
+                _ => 600,
+            };
             Duration::from_micros(50 + random.below(slow))
         };
         (0..copies).map(|_| delay(random)).collect()
@@ -101,6 +129,12 @@ impl Links {
     /// Cuts one direction of a link.
     pub fn cut(&mut self, from: NodeId, to: NodeId) {
         self.cuts.insert((from, to));
+    }
+
+    /// All links work from now on.
+    pub fn calm_down(&mut self) {
+        self.mend();
+        self.are_calm = true;
     }
 
     /// All links work again.

@@ -1,9 +1,10 @@
-//! The clients of a world. Each has one request in flight at a time, repeats it after a timeout,
+//! The clients of a world. Each but [`Pipeline`] has one request in flight at a time, repeats it after a timeout,
 //! and compares each answer with what it knows.
 
 mod admin;
 mod committer;
 mod consumer;
+mod pipeline;
 mod producer;
 mod reader;
 mod session;
@@ -13,6 +14,7 @@ use ottla_protocol::ids::NodeId;
 pub use self::admin::{Admin, NEEDED, NEEDED_IN_CLUSTER};
 pub use self::committer::Committer;
 pub use self::consumer::Consumer;
+pub use self::pipeline::Pipeline;
 pub use self::producer::Producer;
 pub use self::reader::Reader;
 use self::session::Session;
@@ -28,6 +30,10 @@ pub trait Client: std::fmt::Debug {
     fn act(&mut self, model: &mut Model, outside: &mut Outside);
     /// Its request was answered.
     fn on_reply(&mut self, reply: Reply, model: &mut Model, outside: &mut Outside);
+    /// The request to which it gave this tag was answered.
+    fn on_tagged(&mut self, _tag: usize, reply: Reply, model: &mut Model, outside: &mut Outside) {
+        self.on_reply(reply, model, outside);
+    }
     /// Nobody knows what became of its request. Long after this, whatever was under way has arrived or is lost.
     fn on_lost(&mut self, model: &mut Model, outside: &mut Outside);
 }
@@ -62,10 +68,10 @@ impl AnyClient {
         outside: &mut Outside,
     ) {
         let client = &mut self.0;
-        if client.session().takes(to) {
+        if let Some(wait) = client.session().takes(to) {
             outside.counts.operations += 1;
-            if let Some(reply) = client.session().on_reply(reply, outside) {
-                client.on_reply(reply, model, outside);
+            if let Some(reply) = client.session().on_reply(wait, reply, outside) {
+                client.on_tagged(wait.tag, reply, model, outside);
             }
             client.session().wake_again(outside);
         }

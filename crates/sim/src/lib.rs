@@ -1,5 +1,6 @@
 //! Simulates nodes and their clients in one thread, with simulated disks, clock and network, from a
-//! seed: one node that is broker and controller ([`run`]), or a cluster ([`run_cluster`]).
+//! seed: one node that is broker and controller ([`run`]), or a cluster with several controllers ([`run_cluster`]).
+//! `tests/cluster.rs` and `tests/sim.rs` name the seeds at which planted bugs are caught.
 //!
 //! A node drives the production code: `replica`, `controller`, `quorum` and `coordinator` make all
 //! decisions. This crate replaces the threads, tasks and sockets of the broker. Clients know only the

@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
-use ottla_protocol::ids::{PartitionIndex, Uuid};
+use ottla_protocol::ids::{LeaderEpoch, PartitionIndex, Uuid};
 use ottla_protocol::records::{BatchView, Decompressor, split_batches};
 
 use crate::messages::{ClientId, Place};
@@ -111,6 +111,8 @@ pub struct Model {
     /// The highest generation of each group in which a member was given its assignment.
     pub generations: BTreeMap<String, i32>,
     producer_ids: BTreeSet<i64>,
+    /// The newest leader epoch of each partition of a cluster. An older leader may not have what others have read.
+    pub leader_epochs: BTreeMap<Place, LeaderEpoch>,
 }
 
 impl Model {

@@ -186,7 +186,7 @@ impl Client for Producer {
 }
 
 /// A batch whose records carry its number.
-fn build(
+pub fn build(
     options: BatchOptions,
     (number, records): (usize, i64),
     key: Option<&[u8]>,

@@ -86,6 +86,11 @@ impl Client for Reader {
                 self.follows = goes_on.then_some((place, next));
             }
             Err(ErrorCode::OffsetOutOfRange) => {
+                let newest = model.leader_epochs.get(&place).copied();
+                if self.session.has_asked_an_old_leader(place, newest) {
+                    self.follows = Some((place, offset));
+                    return;
+                }
                 let purpose = model.purpose(place);
                 let may_be = matches!(purpose, Purpose::Trimmed | Purpose::Cached);
                 assert!(

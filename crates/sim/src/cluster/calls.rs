@@ -27,24 +27,26 @@ pub enum For {
 #[derive(Debug)]
 pub struct Calls {
     process: ProcessId,
-    controller: NodeId,
+    /// The active controller, as far as it is known.
+    controller: Option<NodeId>,
     waiting: BTreeMap<u64, (For, Duration)>,
     numbers: u64,
 }
 
 impl Calls {
-    pub fn new(process: ProcessId, controller: NodeId) -> Self {
+    pub fn new(process: ProcessId) -> Self {
         Self {
             process,
-            controller,
+            controller: None,
             waiting: BTreeMap::new(),
             // A reply to an earlier process of the node is for nobody.
             numbers: process.number << 32,
         }
     }
 
-    pub fn controller(&self) -> NodeId {
-        self.controller
+    /// The active controller is this one, or not known.
+    pub fn set_controller(&mut self, active: Option<NodeId>) {
+        self.controller = active;
     }
 
     /// A number for a request of this process.
@@ -53,13 +55,17 @@ impl Calls {
         self.numbers
     }
 
+    /// Asks the active controller. While none is known, the reply does not come.
     pub fn ask(&mut self, what: For, request: ControllerRequest, outside: &mut Outside) {
         let number = self.number();
         self.waiting
             .insert(number, (what, outside.time() + PATIENCE));
+        let Some(to) = self.controller else {
+            return;
+        };
         outside.send_between(&Between {
             from: self.process.node,
-            to: self.controller,
+            to,
             number,
             content: Content::Ask(Box::new(request)),
         });

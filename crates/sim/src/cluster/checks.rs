@@ -132,7 +132,8 @@ impl Seen {
         }
         let from = self.compared.get(&(id.number, place));
         let from = from.copied().unwrap_or(offsets.log_start);
-        for (base, number) in read(partition, (from, offsets.high_watermark), model, now) {
+        let range = (from, offsets.high_watermark);
+        for (base, number) in read(partition, range, model, now).unwrap_or_default() {
             model.place(place, base, number, Survives::PowerCut);
         }
     }
@@ -152,9 +153,10 @@ impl Seen {
         }
         let from = self.compared.get(&(id.number, place));
         let from = from.copied().unwrap_or(offsets.log_start);
-        let held: BTreeMap<i64, usize> = read(partition, (from, flushed), model, now)
-            .into_iter()
-            .collect();
+        let Some(held) = read(partition, (from, flushed), model, now) else {
+            return;
+        };
+        let held: BTreeMap<i64, usize> = held.into_iter().collect();
         for (base, placed) in model.partitions[&place].placed.range(from.0..) {
             assert_eq!(
                 held.get(base),
@@ -211,13 +213,13 @@ fn sound(place: Place, partition: &State, truth: &MetadataImage) {
     }
 }
 
-/// The batches of a log within a range: base offsets and numbers.
+/// The batches of a log within a range: base offsets and numbers. Nothing if its disk fails now.
 fn read(
     partition: &Partition,
     (from, to): (Offset, Offset),
     model: &Model,
     now: MonotonicTime,
-) -> Vec<(i64, usize)> {
+) -> Option<Vec<(i64, usize)>> {
     let mut found = Vec::new();
     let mut next = from;
     while next < to {
@@ -227,27 +229,23 @@ fn read(
             first_batch: FirstBatch::MayExceed,
             bound: Bound::LogEnd,
         };
-        let Some(Ok(plan)) = partition.plan_own(&request, now) else {
-            return found;
-        };
+        let plan = partition.plan_own(&request, now)?.ok()?;
         let mut bytes = Vec::new();
-        if plan.read(&mut bytes).is_err() {
-            return found;
-        }
+        plan.read(&mut bytes).ok()?;
         let before = next;
         for batch in split_batches(&bytes).map_while(Result::ok) {
             let base = batch.header().base_offset;
             if base >= to.0 {
-                return found;
+                return Some(found);
             }
             next = batch.header().next_offset();
             found.push((base, model.recognise(partition.id(), &batch)));
         }
         if next == before {
-            return found;
+            return Some(found);
         }
     }
-    found
+    Some(found)
 }
 
 /// Idempotent batches are in a log once and in order.
@@ -260,7 +258,9 @@ pub fn order(partition: &Partition, model: &Model, now: MonotonicTime) {
         return;
     }
     let mut newest = BTreeMap::new();
-    for (base, number) in read(partition, (offsets.log_start, offsets.log_end), model, now) {
+    let range = (offsets.log_start, offsets.log_end);
+    let held = read(partition, range, model, now).expect("no disk fails any more");
+    for (base, number) in held {
         let sent = &model.sent[number];
         if sent.is_idempotent {
             let before = newest.insert(sent.producer, sent.order);

@@ -15,8 +15,11 @@ pub enum Deed {
     Stop,
     /// The power goes, or the process is killed, in the middle of what is being done.
     EndSoon,
+    FillDisk,
     /// A log directory does not answer for a while.
     Stall,
+    /// The process does not run for a while.
+    Pause,
     MoveWallClock,
     CutConnections,
     /// The node does not reach others, or they do not reach it, or both.
@@ -25,7 +28,7 @@ pub enum Deed {
 
 impl Deed {
     pub fn choose(random: &mut Random) -> Self {
-        match random.below(20) {
+        match random.below(25) {
             0..3 => Self::Kill,
             3..6 => Self::PowerCut,
             6 => Self::Blackout,
@@ -34,6 +37,8 @@ impl Deed {
             12 => Self::Stall,
             13 => Self::MoveWallClock,
             14 => Self::CutConnections,
+            15 | 16 => Self::Pause,
+            19 => Self::FillDisk,
             _ => Self::CutLinks,
         }
     }

@@ -4,7 +4,7 @@ use ottla_controller::broker_heartbeat::{ControlledShutdown, Heartbeat, Wish};
 use ottla_controller::request::{BrokerHeartbeat, RegisterBroker};
 use ottla_controller::{ControllerReply, ControllerRequest, Refusal};
 use ottla_metadata::{MetadataImage, versions};
-use ottla_protocol::ids::Offset;
+use ottla_protocol::ids::{Offset, Uuid};
 
 use crate::node::event::ProcessId;
 use crate::node::start::registration;
@@ -61,8 +61,14 @@ impl Lifecycle {
         self.is_replaced
     }
 
-    /// What to ask the controller now. `applied` is the last metadata offset that the broker has applied.
-    pub fn request(&self, image: &MetadataImage, applied: Offset) -> Option<ControllerRequest> {
+    /// What to ask the controller now. `applied` is the last metadata offset that the broker has applied, and
+    /// `offline_directories` are those that have failed.
+    pub fn request(
+        &self,
+        image: &MetadataImage,
+        applied: Offset,
+        offline_directories: Vec<Uuid>,
+    ) -> Option<ControllerRequest> {
         let Some(epoch) = self.epoch else {
             // The features to claim are in the metadata.
             let is_known = image.features.contains_key(versions::FEATURE);
@@ -78,7 +84,7 @@ impl Lifecycle {
                 Stage::Open => Wish::Serve,
                 Stage::Stopping => Wish::ShutDown,
             },
-            offline_directories: Vec::new(),
+            offline_directories,
             cordoned_directories: None,
             shutdown: ControlledShutdown::None,
         };

@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use ottla_controller::active::Published;
 use ottla_log::files::simulated::Simulated;
-use ottla_metadata::Changes;
-use ottla_protocol::ids::{NodeId, Offset};
+use ottla_metadata::{Changes, MetadataImage};
+use ottla_protocol::ids::{NodeId, Offset, Uuid};
 use ottla_replication::Answer;
 
 use super::calls::{Calls, For};
@@ -56,7 +56,7 @@ impl Member {
     /// Starts a process: it fetches metadata, and asks to be registered.
     pub fn start(
         id: ProcessId,
-        controller: NodeId,
+        controllers: &[NodeId],
         disk: &Simulated,
         outside: &mut Outside,
     ) -> Result<Self, Failed> {
@@ -74,8 +74,8 @@ impl Member {
         Ok(Self {
             id,
             lifecycle: Lifecycle::new(id, previous_epoch),
-            observing: Observing::new(id),
-            calls: Calls::new(id, controller),
+            observing: Observing::new(id, controllers),
+            calls: Calls::new(id),
             unopened: Some(replicas),
             followers: Followers::new(id, mailbox.clone()),
             mailbox,
@@ -93,13 +93,32 @@ impl Member {
         self.broker.as_ref()
     }
 
+    /// The metadata that it follows, and where it ends.
+    pub fn followed(&self) -> (&MetadataImage, Offset) {
+        (self.observing.image(), self.observing.applied())
+    }
+
     pub fn broker_mut(&mut self) -> Option<&mut Broker> {
         self.broker.as_mut()
     }
 
     /// Whether it cannot go on.
     pub fn is_crippled(&self) -> bool {
-        self.lifecycle.is_replaced() || self.broker().is_some_and(Broker::is_crippled)
+        self.lifecycle.is_replaced()
+    }
+
+    /// Whether a log directory is offline.
+    pub fn has_failed_directory(&self) -> bool {
+        self.broker().is_some_and(Broker::is_crippled)
+    }
+
+    fn offline_directories(&self) -> Vec<Uuid> {
+        let broker = self.broker.iter();
+        let directories = broker.flat_map(|broker| broker.replicas.directories());
+        let failed = directories.filter(|directory| directory.log.failure().is_some());
+        failed
+            .filter_map(|directory| directory.id.get().copied())
+            .collect()
     }
 
     pub fn on_event(&mut self, event: NodeEvent, outside: &mut Outside) -> Result<(), Failed> {
@@ -110,8 +129,7 @@ impl Member {
             }
             NodeEvent::FetchMetadata => {
                 let number = self.calls.number();
-                let controller = self.calls.controller();
-                self.observing.fetch(number, controller, outside);
+                self.observing.fetch(number, outside);
                 Ok(())
             }
             NodeEvent::Fetch(place) => self.fetch(place, outside),
@@ -128,6 +146,9 @@ impl Member {
                 None => Ok(()),
             },
         };
+        if let (NodeEvent::EndPass(_), Some(broker)) = (event, &self.broker) {
+            self.replicating.tell_flushes(&broker.replicas, outside);
+        }
         self.pass_on(outside);
         outcome
     }
@@ -157,6 +178,7 @@ impl Member {
             }
             Content::Metadata(answer) => {
                 let changes = self.observing.on_answer(number, answer, outside);
+                self.calls.set_controller(self.observing.active());
                 changes.map_or(Ok(()), |changes| self.on_metadata(changes, outside))
             }
             Content::Fetch(fetch) => {
@@ -176,7 +198,7 @@ impl Member {
                 }
                 None => Ok(()),
             },
-            Content::Ask(_) | Content::FetchMetadata(_) => {
+            Content::Ask(_) | Content::FetchMetadata(..) | Content::Raft(_) => {
                 panic!("a broker is asked what only a controller knows")
             }
         };
@@ -241,8 +263,9 @@ impl Member {
             self.on_told(what, None, outside);
         }
         if !self.calls.waits_for(|what| *what == For::Lifecycle) {
+            let offline = self.offline_directories();
             let image = self.observing.image();
-            if let Some(request) = self.lifecycle.request(image, self.applied) {
+            if let Some(request) = self.lifecycle.request(image, self.applied, offline) {
                 self.calls.ask(For::Lifecycle, request, outside);
             }
         }

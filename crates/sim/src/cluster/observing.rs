@@ -1,22 +1,31 @@
-//! The metadata of a broker: it fetches the log of the controller, and keeps the image.
+//! The metadata of a broker: it looks for the active controller, fetches its log, and keeps the image.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use ottla_metadata::{Changes, MetadataImage};
+use ottla_protocol::address;
 use ottla_protocol::ids::{NodeId, Offset};
-use ottla_quorum::Observer;
+use ottla_quorum::{LeaderSearch, Observer, Wanted};
 
-use crate::between::{Between, Content, Metadata};
+use crate::between::{Between, Content, Metadata, MetadataAnswer};
 use crate::node::event::{NodeEvent, ProcessId};
+use crate::node::start::host;
 use crate::outside::Outside;
 
 /// How long an answer is waited for.
 const PATIENCE: Duration = Duration::from_millis(500);
 
+/// The port of the controllers' listener.
+const PORT: i32 = 9093;
+
 #[derive(Debug)]
 pub struct Observing {
     process: ProcessId,
     observer: Observer,
+    search: LeaderSearch,
+    /// The controllers by their addresses.
+    controllers: BTreeMap<String, NodeId>,
     /// The number of the fetch that is under way.
     asked: Option<u64>,
     /// When it fetches next: what is under way then is lost.
@@ -24,8 +33,12 @@ pub struct Observing {
 }
 
 impl Observing {
-    pub fn new(process: ProcessId) -> Self {
+    pub fn new(process: ProcessId, controllers: &[NodeId]) -> Self {
+        let controllers = controllers.iter().map(|node| (address_of(*node), *node));
+        let controllers: BTreeMap<String, NodeId> = controllers.collect();
         Self {
+            search: LeaderSearch::new(controllers.keys().cloned().collect()),
+            controllers,
             process,
             observer: Observer::default(),
             asked: None,
@@ -42,18 +55,44 @@ impl Observing {
         self.observer.applied()
     }
 
+    /// The active controller, as far as it is known.
+    pub fn active(&self) -> Option<NodeId> {
+        let address = self.search.leader_address()?;
+        self.controllers.get(address).copied()
+    }
+
+    /// Takes in who leads. A controller that refuses and names no other leader is not asked again at once.
+    fn believed(&mut self, answer: MetadataAnswer) -> Metadata {
+        let before = (self.search.epoch(), self.search.leader());
+        if let Some(leader) = answer.leader {
+            self.search.on_endpoint(leader, &host(leader), PORT);
+        }
+        let leader = answer.leader.unwrap_or(NodeId(-1));
+        if self.search.on_leader(leader, answer.epoch).is_err() {
+            return Metadata::Unavailable;
+        }
+        let is_refused = matches!(answer.content, Metadata::Refused | Metadata::SnapshotGone);
+        if is_refused && before == (self.search.epoch(), self.search.leader()) {
+            self.search.on_failure();
+        }
+        answer.content
+    }
+
     /// Fetches what is next, if it is time.
-    pub fn fetch(&mut self, number: u64, controller: NodeId, outside: &mut Outside) {
+    pub fn fetch(&mut self, number: u64, outside: &mut Outside) {
         if self.fetches_at > outside.time() {
             return;
         }
-        self.asked = Some(number);
+        if self.asked.replace(number).is_some() {
+            // Nothing was answered.
+            self.search.on_failure();
+        }
         self.fetch_after(PATIENCE, outside);
         outside.send_between(&Between {
             from: self.process.node,
-            to: controller,
+            to: self.controllers[self.search.address()],
             number,
-            content: Content::FetchMetadata(self.observer.wanted()),
+            content: Content::FetchMetadata(self.observer.wanted(), self.search.epoch()),
         });
     }
 
@@ -66,12 +105,12 @@ impl Observing {
     pub fn on_answer(
         &mut self,
         number: u64,
-        answer: Metadata,
+        answer: MetadataAnswer,
         outside: &mut Outside,
     ) -> Option<Changes> {
         self.asked.take_if(|asked| *asked == number)?;
         let before = self.observer.applied();
-        let changes = match answer {
+        let changes = match self.believed(answer) {
             Metadata::Batches(bytes, high_watermark) => {
                 let changes = self.observer.on_batches(&bytes, high_watermark);
                 Some(
@@ -91,9 +130,10 @@ impl Observing {
                 let changes = self.observer.on_piece(position, &piece.bytes, piece.size);
                 changes.unwrap_or_else(|error| panic!("check: metadata can be followed: {error}"))
             }
-            Metadata::Unavailable => None,
+            Metadata::Refused | Metadata::Unavailable => None,
         };
-        let has_more = changes.is_none() || self.observer.applied() > before;
+        let is_snapshot = matches!(self.observer.wanted(), Wanted::Snapshot { .. });
+        let has_more = is_snapshot || self.observer.applied() > before;
         let delay = if has_more {
             outside.between(100, 2_000)
         } else {
@@ -102,4 +142,8 @@ impl Observing {
         self.fetch_after(delay, outside);
         changes.filter(|_| self.observer.applied() > before)
     }
+}
+
+fn address_of(node: NodeId) -> String {
+    address::dialled(&host(node), PORT)
 }

@@ -1,8 +1,12 @@
 //! The fetchers of a broker: each partition that it follows has one fetch under way to its leader.
+//!
+//! When the leader or its epoch changes, the next fetch does not wait for the answer of the last one, which may still come:
+//! each leader has a fetcher of its own.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use ottla_protocol::ids::{NodeId, Offset};
 use ottla_protocol::messages::ErrorCode;
 use ottla_replica::Loss;
 use ottla_replica::partition::{Fetched, LeaderAnswer};
@@ -15,16 +19,20 @@ use crate::node::failed::Failed;
 use crate::node::host::{Found, Replicas};
 use crate::outside::Outside;
 
-/// How long a leader may wait for records: shorter where it waits for the follower's flush.
+/// How long a leader may wait for records.
 const WAIT: Duration = Duration::from_millis(150);
-const WAIT_FOR_FLUSH: Duration = Duration::from_millis(4);
 /// How much longer an answer is waited for.
 const PATIENCE: Duration = Duration::from_millis(500);
 
 #[derive(Debug, Clone, Copy)]
 struct Asked {
-    number: u64,
+    place: Place,
+    leader: NodeId,
     fetch: FollowerFetch,
+    /// How far the leader was told that the log is flushed, if it waits for that.
+    told: Option<Offset>,
+    /// An answer that comes later is for a connection that is closed.
+    until: Duration,
 }
 
 #[derive(Debug)]
@@ -34,7 +42,10 @@ pub struct Replicating {
     replica: Replica,
     /// When each partition fetches next: what is under way then is lost.
     fetches_at: BTreeMap<Place, Duration>,
-    asked: BTreeMap<Place, Asked>,
+    /// What is under way, by number.
+    asked: BTreeMap<u64, Asked>,
+    /// The newest fetch of each partition.
+    newest: BTreeMap<Place, u64>,
 }
 
 impl Replicating {
@@ -47,6 +58,7 @@ impl Replicating {
             },
             fetches_at: BTreeMap::new(),
             asked: BTreeMap::new(),
+            newest: BTreeMap::new(),
         }
     }
 
@@ -59,7 +71,14 @@ impl Replicating {
     pub fn reconcile(&mut self, replicas: &Replicas, outside: &mut Outside) {
         for partition in replicas.all() {
             let place = partition.id();
-            if !partition.role().is_leader() && !self.fetches_at.contains_key(&place) {
+            let role = partition.role();
+            let newest = self.newest.get(&place);
+            let asked = newest.and_then(|number| self.asked.get(number));
+            let is_old = asked.is_some_and(|asked| asked.fetch.leader_epoch != role.leader_epoch);
+            if is_old {
+                self.newest.remove(&place);
+            }
+            if !role.is_leader() && (is_old || !self.fetches_at.contains_key(&place)) {
                 let delay = outside.between(50, 1_000);
                 self.fetch_after(place, delay, outside);
             }
@@ -87,7 +106,8 @@ impl Replicating {
             self.fetches_at.remove(&place);
             return Ok(());
         };
-        if let Some(asked) = self.asked.remove(&place) {
+        let newest = self.newest.remove(&place);
+        if let Some(asked) = newest.and_then(|number| self.asked.remove(&number)) {
             let lost = LeaderAnswer::Failed(ErrorCode::RequestTimedOut);
             let told = partition.on_fetched(&asked.fetch, &lost, outside.now(), &mut |_| ());
             let _ = told.map_err(Failed::Following)?;
@@ -101,24 +121,23 @@ impl Replicating {
             self.fetch_after(place, delay, outside);
             return Ok(());
         };
-        let is_flushed = next
-            .fetch
-            .flushed
-            .is_none_or(|flushed| flushed >= next.fetch.offset);
-        let max_wait = if is_flushed { WAIT } else { WAIT_FOR_FLUSH };
         let fetch = ReplicaFetch {
             place,
             replica: self.replica,
             fetch: next.fetch,
             wants_offsets: next.wants_offsets,
-            max_wait,
+            max_wait: WAIT,
         };
         let asked = Asked {
-            number,
+            place,
+            leader: next.leader,
             fetch: next.fetch,
+            told: next.fetch.flushed,
+            until: outside.time() + WAIT + PATIENCE,
         };
-        self.asked.insert(place, asked);
-        self.fetch_after(place, max_wait + PATIENCE, outside);
+        self.asked.insert(number, asked);
+        self.newest.insert(place, number);
+        self.fetch_after(place, WAIT + PATIENCE, outside);
         outside.send_between(&Between {
             from: self.process.node,
             to: next.leader,
@@ -128,6 +147,40 @@ impl Replicating {
         Ok(())
     }
 
+    /// Tells leaders what is flushed while a fetch waits, on another connection. The answers are of no use.
+    pub fn tell_flushes(&mut self, replicas: &Replicas, outside: &mut Outside) {
+        for number in self.newest.values() {
+            let Some(asked) = self.asked.get_mut(number) else {
+                continue;
+            };
+            let Found::Here(partition) = replicas.by_id(asked.place.0, asked.place.1) else {
+                continue;
+            };
+            let flushed = partition.with_log(|log| log.flushed_offset());
+            let flushed = flushed.map(|flushed| flushed.min(asked.fetch.offset));
+            if asked.told.is_none() || flushed <= asked.told {
+                continue;
+            }
+            asked.told = flushed;
+            let fetch = ReplicaFetch {
+                place: asked.place,
+                replica: self.replica,
+                fetch: FollowerFetch {
+                    flushed,
+                    ..asked.fetch
+                },
+                wants_offsets: false,
+                max_wait: Duration::ZERO,
+            };
+            outside.send_between(&Between {
+                from: self.process.node,
+                to: asked.leader,
+                number: 0,
+                content: Content::Fetch(fetch),
+            });
+        }
+    }
+
     /// A leader has answered the request of this number.
     pub fn on_answer(
         &mut self,
@@ -135,24 +188,22 @@ impl Replicating {
         replicas: &Replicas,
         outside: &mut Outside,
     ) -> Result<(), Failed> {
-        let mut asked = self.asked.iter();
-        let Some(place) = asked
-            .find(|(_, asked)| asked.number == number)
-            .map(|(at, _)| *at)
-        else {
-            return Ok(());
-        };
-        let Some(asked) = self.asked.remove(&place) else {
+        let now = outside.time();
+        self.asked.retain(|_, asked| asked.until >= now);
+        let Some(Asked { place, fetch, .. }) = self.asked.remove(&number) else {
             return Ok(());
         };
         let Found::Here(partition) = replicas.by_id(place.0, place.1) else {
             return Ok(());
         };
-        let delay = outside.between(100, 2_000);
-        self.fetch_after(place, delay, outside);
+        if self.newest.get(&place) == Some(&number) {
+            self.newest.remove(&place);
+            let delay = outside.between(100, 2_000);
+            self.fetch_after(place, delay, outside);
+        }
         let answer = as_answer(answer);
         let now = outside.now();
-        let taken = partition.on_fetched(&asked.fetch, &answer, now, &mut check_loss);
+        let taken = partition.on_fetched(&fetch, &answer, now, &mut check_loss);
         taken.map(drop).map_err(Failed::Following)
     }
 }

@@ -1,30 +1,35 @@
-//! One world: a controller, three brokers, clients and faults, for a span of simulated time.
+//! One world: three controllers or one, three brokers, clients and faults, for a span of simulated time.
 //!
-//! At its end all faults cease, and the cluster must become whole: every partition has a leader and all replicas in sync.
+//! `world/faulting.rs` has what is done to machines. At its end all faults cease, and the cluster must become whole: every
+//! partition has a leader and all replicas in sync.
+
+mod faulting;
 
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
-use ottla_log::files::simulated::Simulated;
 use ottla_metadata::MetadataImage;
 use ottla_protocol::ids::{NodeId, PartitionIndex};
 use ottla_replica::partition::RequiredAcks;
 
 use super::checks::{self, Running, Seen};
 use super::controller::ControllerProcess;
-use super::deeds::{self, Deed};
-use super::lifecycle::Stage;
+use super::deeds;
+use super::machine::{End, Machine, Process};
 use super::member::Member;
+use super::quorum_checks::{Meaning, SeenQuorum};
 use crate::between::Between;
 use crate::checks as after_start;
-use crate::clients::{self, Admin, AnyClient, Committer, NEEDED_IN_CLUSTER, Producer, Reader};
-use crate::faults::{Fault, Troubles};
+use crate::clients::{
+    self, Admin, AnyClient, Committer, Consumer, NEEDED_IN_CLUSTER, Pipeline, Producer, Reader,
+};
+use crate::faults::{Fault, SPARE, Troubles};
 use crate::messages::Delivery;
 use crate::model::{Model, Presence};
+use crate::network::Way;
 use crate::node::event::{NodeEvent, ProcessId};
 use crate::node::failed::Failed;
-use crate::node::start;
 use crate::outside::{Event, Outside};
 use crate::world::{Outcome, outcome};
 
@@ -33,11 +38,8 @@ const LIFE: Duration = Duration::from_secs(40);
 const RECOVERY: Duration = Duration::from_secs(25);
 /// How often running brokers are compared with what clients know, beside at each acknowledgement.
 const LOOK: Duration = Duration::from_millis(500);
-/// How long a broker may take to stop before it is killed.
-const STOP: Duration = Duration::from_secs(8);
-const CONTROLLER: NodeId = NodeId(100);
+const CONTROLLERS: &[NodeId] = &[NodeId(101), NodeId(102), NodeId(103)];
 const BROKERS: &[NodeId] = &[NodeId(1), NodeId(2), NodeId(3)];
-const NODES: &[NodeId] = &[NodeId(1), NodeId(2), NodeId(3), CONTROLLER];
 
 /// Lives through the world of a seed.
 pub fn run(seed: u64, is_readable: bool) -> Outcome {
@@ -47,55 +49,16 @@ pub fn run(seed: u64, is_readable: bool) -> Outcome {
 }
 
 #[derive(Debug)]
-enum Process {
-    Controller(Box<ControllerProcess>),
-    Broker(Box<Member>),
-}
-
-impl Process {
-    fn is_unopened(&self) -> bool {
-        match self {
-            Self::Controller(_) => false,
-            Self::Broker(member) => member.broker().is_none(),
-        }
-    }
-
-    fn id(&self) -> ProcessId {
-        match self {
-            Self::Controller(controller) => controller.id,
-            Self::Broker(member) => member.id,
-        }
-    }
-}
-
-/// A computer with a disk, and the process that runs on it.
-#[derive(Debug)]
-struct Machine {
-    disk: Simulated,
-    process: Option<Process>,
-    troubles: Troubles,
-    /// Whether its last process has ended in an orderly way.
-    was_stopped: bool,
-    /// When a process that was asked to stop is killed.
-    stops_by: Option<Duration>,
-}
-
-/// How a process ends.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum End {
-    Stop,
-    Kill,
-    PowerCut,
-}
-
-#[derive(Debug)]
 struct World {
     outside: Outside,
+    /// One in four worlds has one controller.
+    controllers: &'static [NodeId],
     machines: BTreeMap<NodeId, Machine>,
     clients: Vec<AnyClient>,
     model: Model,
     /// The metadata that was committed last.
     truth: MetadataImage,
+    quorum: SeenQuorum,
     seen: Seen,
     looked_at: Duration,
     processes: u64,
@@ -105,22 +68,15 @@ struct World {
 impl World {
     fn new(seed: u64, is_readable: bool) -> Self {
         let mut outside = Outside::new(seed, is_readable);
+        let count = if outside.random.one_in(4) {
+            1
+        } else {
+            CONTROLLERS.len()
+        };
+        let controllers = &CONTROLLERS[..count];
         let mut machines = BTreeMap::new();
-        for id in NODES {
-            let disk = Simulated::new();
-            if *id == CONTROLLER {
-                start::format(&disk, *id, &outside);
-            } else {
-                start::format_broker(&disk, *id, &outside);
-            }
-            let machine = Machine {
-                disk,
-                process: None,
-                troubles: Troubles::default(),
-                was_stopped: true,
-                stops_by: None,
-            };
-            machines.insert(*id, machine);
+        for id in BROKERS.iter().chain(controllers) {
+            machines.insert(*id, Machine::new(*id, controllers, &outside));
             outside.after(Duration::ZERO, Event::Fault(*id, Fault::Start));
             let pause = deeds::pause(&mut outside.random) + Duration::from_secs(2);
             outside.after(pause, Event::Fault(*id, Fault::Any));
@@ -132,10 +88,12 @@ impl World {
         }
         Self {
             outside,
+            controllers,
             machines,
             clients,
             model: Model::default(),
             truth: MetadataImage::default(),
+            quorum: SeenQuorum::default(),
             seen: Seen::default(),
             looked_at: Duration::ZERO,
             processes: 0,
@@ -159,10 +117,15 @@ impl World {
     fn calm_down(&mut self) {
         self.is_calm = true;
         self.outside.note("faults cease", [0; 3]);
-        self.outside.links.mend();
-        for id in NODES {
-            self.end(*id, End::Kill);
+        self.outside.links.calm_down();
+        for id in self.nodes() {
+            self.machine(id).limit = None;
+            self.end(id, End::Kill);
         }
+    }
+
+    fn nodes(&self) -> Vec<NodeId> {
+        self.machines.keys().copied().collect()
     }
 
     /// The cluster has had time to recover.
@@ -224,18 +187,22 @@ impl World {
         self.machines.get_mut(&id).expect("the machine is there")
     }
 
+    /// How long the process of a machine does not run yet.
+    fn pause_of(&self, id: NodeId) -> Option<Duration> {
+        let until = self.machines[&id].paused_until;
+        let left = until.checked_sub(self.outside.time())?;
+        (left > Duration::ZERO).then_some(left)
+    }
+
     fn on_node_event(&mut self, of: ProcessId, event: NodeEvent) {
-        let machine = self
-            .machines
-            .get_mut(&of.node)
-            .expect("a machine of the world");
-        let process = machine.process.as_mut();
-        let outcome = match process.filter(|process| process.id() == of) {
-            Some(Process::Controller(controller)) => controller.on_event(event, &mut self.outside),
-            Some(Process::Broker(member)) => member.on_event(event, &mut self.outside),
-            None => return,
-        };
-        self.after(of.node, &outcome);
+        if let Some(pause) = self.pause_of(of.node) {
+            return self.outside.later(of, pause, event);
+        }
+        let process = self.machine(of.node).process.as_ref();
+        if process.is_none_or(|process| process.id() != of) {
+            return;
+        }
+        self.with_process(of.node, |process, outside| process.on_event(event, outside));
         if let NodeEvent::Load(index) = event {
             self.check_groups(of.node, index);
         }
@@ -246,19 +213,37 @@ impl World {
         if !self.outside.links.delivers(from, to) {
             return;
         }
-        let machine = self.machines.get_mut(&to).expect("a machine of the world");
-        let outcome = match &mut machine.process {
-            Some(Process::Controller(controller)) => {
-                controller.on_message(message, &mut self.outside);
-                Ok(())
-            }
-            Some(Process::Broker(member)) => member.on_message(message, &mut self.outside),
-            None => return,
-        };
-        self.after(to, &outcome);
+        if let Some(pause) = self.pause_of(to) {
+            let again = Event::Between(Box::new(message));
+            return self.outside.after(pause, again);
+        }
+        self.with_process(to, |process, outside| process.on_message(message, outside));
+    }
+
+    /// The process of a machine does something, if it runs.
+    fn with_process(
+        &mut self,
+        id: NodeId,
+        does: impl FnOnce(&mut Process, &mut Outside) -> Result<(), Failed>,
+    ) {
+        let machine = self.machines.get_mut(&id).expect("the machine is there");
+        if let Some(process) = &mut machine.process {
+            let outcome = does(process, &mut self.outside);
+            self.after(id, &outcome);
+        }
     }
 
     fn deliver(&mut self, delivery: Delivery) {
+        if let Delivery::ToNode(id, to, _) = &delivery
+            && let Some(pause) = self.pause_of(*id)
+        {
+            // Its client has given up, or waits.
+            if self.outside.network.delivers(to.connection, Way::ToClient) {
+                let again = Event::Deliver(Box::new(delivery));
+                self.outside.after(pause, again);
+            }
+            return;
+        }
         let Self {
             clients,
             model,
@@ -296,30 +281,61 @@ impl World {
             return self.end(id, end);
         }
         match &machine.process {
-            Some(Process::Controller(controller)) => {
-                let image = controller.image();
-                let differs =
-                    image.topics != self.truth.topics || image.brokers != self.truth.brokers;
-                if let Some(truth) = differs.then(|| image.clone()) {
-                    self.on_truth(truth);
+            Some(Process::Controller(_)) => {
+                if outcome.is_err() {
+                    return self.end(id, End::Kill);
                 }
+                self.look_at_controller(id);
             }
             Some(Process::Broker(member)) if member.lifecycle.may_stop() => {
                 self.end(id, End::Stop);
             }
             Some(Process::Broker(member)) => {
                 let is_late = machine.stops_by.is_some_and(|by| by < self.outside.time());
+                let (image, end) = member.followed();
+                self.quorum.same(id, end, image);
                 if is_late || member.is_crippled() {
                     self.end(id, End::Kill);
+                } else if member.has_failed_directory() && !machine.troubles.is_noticed {
+                    self.notice(id);
                 }
             }
             None => {}
         }
     }
 
-    /// The controller has committed something.
-    fn on_truth(&mut self, truth: MetadataImage) {
+    /// Compares a controller with the others.
+    fn look_at_controller(&mut self, id: NodeId) {
+        let machine = self.machines.get_mut(&id).expect("the machine is there");
+        let Some(Process::Controller(controller)) = &mut machine.process else {
+            return;
+        };
+        let process = controller.id;
+        self.quorum.status(id, controller.status());
+        for event in controller.take_seen() {
+            match self.quorum.hears(process, &event) {
+                Meaning::NewCommit => self.on_commit(),
+                Meaning::Leads => {
+                    after_start::metadata(self.quorum.image(), &self.model);
+                }
+                Meaning::Nothing => {}
+            }
+        }
+        if let Some(Process::Controller(controller)) = &self.machines[&id].process {
+            let (image, end) = controller.committed();
+            self.quorum.same(id, end, image);
+        }
+    }
+
+    /// The controllers have committed something.
+    fn on_commit(&mut self) {
+        let truth = self.quorum.image().clone();
+        let is_same = truth.topics == self.truth.topics && truth.brokers == self.truth.brokers;
         let before = std::mem::replace(&mut self.truth, truth);
+        self.note_partitions(&before);
+        if is_same {
+            return;
+        }
         for (id, broker) in &self.truth.brokers {
             let known = before.brokers.get(id).map(|known| known.epoch);
             if known == Some(broker.epoch) || self.machines[id].was_stopped {
@@ -343,6 +359,29 @@ impl World {
         self.outside.counts.checks += self.seen.metadata(&self.truth);
     }
 
+    /// Notes which partitions have another leader or ISR.
+    fn note_partitions(&mut self, before: &MetadataImage) {
+        let mask = |ids: &[NodeId]| ids.iter().fold(0, |mask, id| mask | 1 << id.0);
+        for (topic, index, partition) in self.truth.topics.values().flat_map(|topic| {
+            let partitions = topic.partitions.iter();
+            partitions.map(move |(index, partition)| (topic, index, partition))
+        }) {
+            if before.partition(topic.id, *index) == Some(partition) {
+                continue;
+            }
+            let place = (topic.id, *index);
+            self.model
+                .leader_epochs
+                .insert(place, partition.leader_epoch);
+            let leader = partition.leader.map_or(-1, |leader| i64::from(leader.0));
+            let epoch = i64::from(partition.leader_epoch.0);
+            let numbers = [index.0.into(), leader, epoch];
+            self.outside.note("leader", numbers);
+            let (isr, eligible) = (mask(&partition.isr), mask(&partition.eligible_leaders));
+            self.outside.note("isr", [index.0.into(), isr, eligible]);
+        }
+    }
+
     /// What groups have committed, in a coordinator that has just read its partition.
     fn check_groups(&mut self, node: NodeId, index: i32) {
         let machine = &self.machines[&node];
@@ -363,126 +402,6 @@ impl World {
         }
     }
 
-    fn on_fault(&mut self, id: NodeId, fault: Fault) {
-        match fault {
-            Fault::Any if !self.is_calm => {
-                let pause = deeds::pause(&mut self.outside.random);
-                self.outside.after(pause, Event::Fault(id, Fault::Any));
-                self.do_something(id);
-            }
-            Fault::Start => self.start(id),
-            Fault::MendLinks => self.outside.links.mend(),
-            Fault::Any | Fault::EndCrippled | Fault::FreeDisk => {}
-        }
-    }
-
-    fn do_something(&mut self, id: NodeId) {
-        if self.machine(id).process.is_none() {
-            return;
-        }
-        let deed = Deed::choose(&mut self.outside.random);
-        self.outside.note("fault", [deed as i64, id.0.into(), 0]);
-        match deed {
-            Deed::Kill => return self.end(id, End::Kill),
-            Deed::PowerCut => return self.end(id, End::PowerCut),
-            Deed::Blackout => {
-                for id in NODES {
-                    self.end(*id, End::PowerCut);
-                }
-                return;
-            }
-            Deed::Stop => return self.begin_stop(id),
-            Deed::EndSoon => {
-                let operations = 1 + self.outside.random.below(60);
-                self.machine(id).disk.cut_power_after(operations);
-            }
-            Deed::Stall => self.stall(id),
-            Deed::MoveWallClock => {
-                let by = self.outside.random.signed(3_000_000) - 1_500_000;
-                self.outside.move_wall_clock(by);
-            }
-            Deed::CutConnections => {
-                for connection in self.outside.network.open() {
-                    if self.outside.random.one_in(2) {
-                        self.outside.cut(connection);
-                    }
-                }
-            }
-            Deed::CutLinks => {
-                for (from, to) in deeds::links_to_cut(id, NODES, &mut self.outside.random) {
-                    self.outside.links.cut(from, to);
-                }
-                let delay = self.outside.between(300_000, 8_000_000);
-                self.outside
-                    .after(delay, Event::Fault(id, Fault::MendLinks));
-            }
-        }
-        self.outside.counts.faults += 1;
-    }
-
-    fn stall(&mut self, id: NodeId) {
-        let directory = self.outside.random.index(2);
-        let until = self.outside.time() + self.outside.between(100_000, 12_000_000);
-        if let Some(Process::Broker(member)) = &mut self.machine(id).process
-            && let Some(broker) = member.broker_mut()
-        {
-            broker.stall(directory, until);
-        }
-    }
-
-    /// A broker moves its leaderships first; a controller ends at once.
-    fn begin_stop(&mut self, id: NodeId) {
-        let stops_by = self.outside.time() + STOP;
-        let machine = self.machine(id);
-        match &mut machine.process {
-            Some(Process::Broker(member)) if member.lifecycle.stage == Stage::Open => {
-                member.lifecycle.stage = Stage::Stopping;
-                machine.stops_by = Some(stops_by);
-            }
-            _ => self.end(id, End::Kill),
-        }
-    }
-
-    /// A process ends; its machine starts another one soon.
-    fn end(&mut self, id: NodeId, end: End) {
-        let machine = self.machines.get_mut(&id).expect("the machine is there");
-        self.outside.serving.remove(&id);
-        if let Some(process) = machine.process.take() {
-            self.outside.note("ends", [end as i64, id.0.into(), 0]);
-            // A process that has not opened its logs leaves them as they were.
-            machine.was_stopped &= process.is_unopened();
-            if let (Process::Broker(mut member), End::Stop) = (process, end) {
-                let stopped = member.stop(&mut self.outside);
-                let is_excused = machine.troubles.is_any() || machine.disk.is_power_off();
-                assert!(
-                    stopped.is_ok() || is_excused,
-                    "a stop fails without a cause: {stopped:?}"
-                );
-                machine.was_stopped = stopped.is_ok() && !machine.disk.is_power_off();
-            }
-            let counts = &mut self.outside.counts;
-            match end {
-                End::Stop => counts.stops += 1,
-                End::Kill => counts.kills += 1,
-                End::PowerCut => counts.power_cuts += 1,
-            }
-            let delay = self.outside.between(20_000, 4_000_000);
-            self.outside.after(delay, Event::Fault(id, Fault::Start));
-        }
-        self.outside.lose(id);
-        let machine = self.machines.get_mut(&id).expect("the machine is there");
-        machine.stops_by = None;
-        assert_eq!(
-            machine.disk.open_handles(),
-            0,
-            "files are open after the end"
-        );
-        machine.disk = match end {
-            End::PowerCut => machine.disk.power_cut(self.outside.random.next()),
-            End::Stop | End::Kill => machine.disk.process_killed(),
-        };
-    }
-
     fn start(&mut self, id: NodeId) {
         self.processes += 1;
         let process = ProcessId {
@@ -495,18 +414,26 @@ impl World {
             return;
         }
         machine.troubles = Troubles::default();
+        machine.troubles.full = machine.limit.is_some();
+        machine
+            .disk
+            .limit_space(machine.limit.map(|limit| limit + SPARE));
         machine.disk.set_clock(wall);
         let disk = machine.disk.clone();
         self.outside
             .note("starts", [id.0.into(), self.processes.cast_signed(), 0]);
-        let started = if id == CONTROLLER {
-            let started = ControllerProcess::start(process, &disk, &mut self.outside);
+        let outside = &mut self.outside;
+        let started = if self.controllers.contains(&id) {
+            let started = ControllerProcess::start(process, self.controllers, &disk, outside);
             let started = started
                 .unwrap_or_else(|error| panic!("a start fails without a cause: {}", error.0));
-            after_start::metadata(started.image(), &self.model);
+            let (image, end) = started.committed();
+            if self.quorum.starts(process, end, image) == Meaning::NewCommit {
+                self.on_commit();
+            }
             Process::Controller(Box::new(started))
         } else {
-            let started = Member::start(process, CONTROLLER, &disk, &mut self.outside);
+            let started = Member::start(process, self.controllers, &disk, outside);
             let started =
                 started.unwrap_or_else(|error| panic!("a start fails without a cause: {error}"));
             Process::Broker(Box::new(started))
@@ -537,6 +464,8 @@ fn clients() -> Vec<AnyClient> {
         clients.push(AnyClient::new(producer));
     }
     for _ in 0..2 {
+        clients.push(AnyClient::new(Pipeline::new(clients.len(), BROKERS)));
+        clients.push(AnyClient::new(Consumer::new(clients.len(), BROKERS)));
         clients.push(AnyClient::new(Reader::new(clients.len(), BROKERS)));
     }
     for _ in 0..2 {

@@ -287,7 +287,9 @@ impl Broker {
                 }
             }
             Caller::Registration | Caller::Unfencing => self.is_refused = true,
-            Caller::Remote(..) | Caller::Fencing => panic!("{caller:?} is no caller of a broker"),
+            Caller::Remote(..) | Caller::Fencing(..) => {
+                panic!("{caller:?} is no caller of a broker")
+            }
         }
     }
 

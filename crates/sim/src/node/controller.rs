@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use ottla_controller::active::Published;
 use ottla_controller::{ControllerRequest, Member, Quorum, QuorumEvent};
 use ottla_log::files::simulated::Simulated;
-use ottla_metadata::{Loader, MetadataImage, MetadataVersion};
+use ottla_metadata::{Loader, MetadataVersion};
 use ottla_protocol::ids::Offset;
 use ottla_protocol::messages::metadata::MetadataRecord;
 use ottla_protocol::time::Timestamp;
@@ -93,16 +93,6 @@ impl Controller {
             has_ended: false,
             requests: VecDeque::new(),
         }
-    }
-
-    /// The committed metadata.
-    pub fn image(&self) -> &MetadataImage {
-        self.member.image()
-    }
-
-    /// The metadata log.
-    pub fn log(&self) -> &MetadataLog<Simulated> {
-        &self.log.log
     }
 
     /// Takes a request; its reply comes once the records are committed and published.

@@ -49,4 +49,8 @@ pub enum NodeEvent {
     LookAtIsrs,
     /// The controller looks which sessions are over.
     Sessions,
+    /// The clock of a controller's part of Raft goes on.
+    QuorumTick,
+    /// A controller learns that the process of another one has ended.
+    ControllerEnded(NodeId),
 }

@@ -28,8 +28,8 @@ pub enum Caller {
     ProducerIds,
     /// A broker on another node, which gave its request this number.
     Remote(NodeId, u64),
-    /// The controller itself, which fences a broker.
-    Fencing,
+    /// The controller itself, which fences a broker that is registered in this epoch.
+    Fencing(NodeId, i64),
 }
 
 /// A reader that waits for a change of a partition.

@@ -14,15 +14,15 @@ use ottla_protocol::ids::{NodeId, Uuid};
 use ottla_protocol::messages::metadata::MetadataRecord;
 use ottla_protocol::time::Now;
 use ottla_quorum::{
-    FirstBatch, Format, Location, METADATA_DIRECTORY, MetadataLog, SnapshotSchedule, Voter,
-    VoterEndpoint, activate, read_bootstrap,
+    ControllerLog, FirstBatch, Format, Location, METADATA_DIRECTORY, MetadataLog, RaftNode,
+    SnapshotSchedule, Voter, VoterEndpoint, activate, read_bootstrap,
 };
 use ottla_replica::InOrder;
 
 use super::controller::{CommittedLog, Controller};
 use super::event::ProcessId;
 use super::failed::Failed;
-use super::host::{Directory, Mailbox, Replicas};
+use super::host::{Caller, Directory, Mailbox, Replicas};
 use crate::outside::Outside;
 
 const CLUSTER: &str = "AAECAwQFBgcICQoLDA0ODw";
@@ -64,23 +64,34 @@ fn voter(node: NodeId) -> Voter {
         directory_id: id,
         endpoints: vec![VoterEndpoint {
             listener: "CONTROLLER".to_owned(),
-            host: "localhost".to_owned(),
+            host: host(node),
             port: 9093,
         }],
     }
 }
 
+/// The name of a controller's machine.
+pub fn host(node: NodeId) -> String {
+    format!("controller-{node}")
+}
+
 /// Makes the log directories of a new machine.
 pub fn format(disk: &Simulated, node: NodeId, outside: &Outside) {
-    format_as(disk, node, Some(&voter(node)), outside);
+    format_controller(disk, node, &[node], outside);
+}
+
+/// The same for one of several controllers.
+pub fn format_controller(disk: &Simulated, node: NodeId, voters: &[NodeId], outside: &Outside) {
+    let voters: Vec<Voter> = voters.iter().copied().map(voter).collect();
+    format_as(disk, node, &voters, outside);
 }
 
 /// The same for a broker whose controller is another node.
 pub fn format_broker(disk: &Simulated, node: NodeId, outside: &Outside) {
-    format_as(disk, node, None, outside);
+    format_as(disk, node, &[], outside);
 }
 
-fn format_as(disk: &Simulated, node: NodeId, voter: Option<&Voter>, outside: &Outside) {
+fn format_as(disk: &Simulated, node: NodeId, voters: &[Voter], outside: &Outside) {
     let version = MetadataVersion::OF_NEW_CLUSTERS;
     let [(metadata, _), _] = directory_ids(node);
     let formatted = ottla_quorum::format(
@@ -90,7 +101,7 @@ fn format_as(disk: &Simulated, node: NodeId, voter: Option<&Voter>, outside: &Ou
             node_id: node,
             directories: &directory_ids(node),
             metadata_directory: metadata,
-            voters: voter.map_or(&[], std::slice::from_ref),
+            voters,
             bootstrap: &bootstrap::checkpoint(version),
             version,
             now: outside.now().wall,
@@ -197,6 +208,54 @@ pub fn registration(
     }
 }
 
+/// Small, so that followers need snapshots, and a start applies entries again.
+fn raft_settings() -> ottla_quorum::Settings {
+    ottla_quorum::Settings {
+        segment_bytes: 8 << 10,
+        snapshot_bytes: 6 << 10,
+        kept_entry_bytes: 1 << 10,
+        checkpoint_bytes: 2 << 10,
+        ..metadata_settings()
+    }
+}
+
+/// Opens one of several controllers. It does not lead yet.
+pub fn open_member(
+    process: ProcessId,
+    voters: &[NodeId],
+    disk: &Simulated,
+    outside: &Outside,
+) -> Result<(Member<Caller>, ControllerLog<Simulated>), StartFailed> {
+    let (node, now) = (process.node, outside.now().wall);
+    let voters: Vec<Voter> = voters.iter().copied().map(voter).collect();
+    let [(directory, _), _] = directory_ids(node);
+    let path = metadata_directory(node);
+    let location = Location {
+        directory: &path,
+        cluster_id: CLUSTER,
+    };
+    let member = ottla_quorum::Member {
+        voter: voter(node),
+        voters: &voters,
+    };
+    let opened = RaftNode::open(disk.clone(), location, member, raft_settings());
+    let (raft, loader) = opened.map_err(failed)?;
+    let first = first_batch(disk, directory, node)?.records;
+    let settings = Settings {
+        statics: statics(node),
+        ..Settings::default()
+    };
+    let member = Member::new(loader.image().clone(), raft.end_offset(), settings);
+    let snapshots = SnapshotSchedule::new(Some(Duration::from_secs(20)), now);
+    Ok((member, ControllerLog::new(raft, first, snapshots, now)))
+}
+
+/// The directory of a controller's metadata log.
+pub fn metadata_directory(node: NodeId) -> PathBuf {
+    let [(directory, _), _] = directory_ids(node);
+    directory.join(METADATA_DIRECTORY)
+}
+
 /// Opens the metadata log, leads it, and writes what its first leader has to. Returns the metadata as well.
 pub fn open_controller(
     process: ProcessId,
@@ -219,7 +278,7 @@ fn open_metadata(
 ) -> Result<(CommittedLog, MetadataImage), StartFailed> {
     let now = outside.now().wall;
     let [(directory, _), _] = directory_ids(node);
-    let path: PathBuf = directory.join(METADATA_DIRECTORY);
+    let path = metadata_directory(node);
     let location = Location {
         directory: &path,
         cluster_id: CLUSTER,

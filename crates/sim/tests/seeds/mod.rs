@@ -1,5 +1,7 @@
 //! What the tests of worlds share: a seed must hold, a planted bug must be caught, and the commands of `cargo xtask sim`.
 
+use std::process::Command;
+
 use ottla_protocol::planted::{Bug, planting};
 use ottla_sim::{Counts, Outcome};
 
@@ -11,6 +13,8 @@ pub struct Kind {
     pub command: &'static str,
     /// The seeds of the gate.
     pub gate: u64,
+    /// Bugs in the code, and a seed that catches each of them.
+    pub planted: &'static [(Bug, u64)],
 }
 
 impl Kind {
@@ -25,15 +29,33 @@ impl Kind {
         outcome
     }
 
-    /// A bug in the code is caught by a seed of the gate, which without it holds.
-    pub fn must_catch(&self, bug: Bug) {
-        let failure = |seed: &u64| planting(Some(bug), || (self.run)(*seed, false)).failure;
-        let caught = (0..self.gate).find_map(|seed| Some((seed, failure(&seed)?.0)));
-        let (seed, message) =
-            caught.unwrap_or_else(|| panic!("{bug:?} was not caught by {} seeds", self.gate));
-        println!("{bug:?} is caught by seed {seed}: {message}");
-        assert!(message.contains("check: "), "{message}");
-        self.must_hold(seed);
+    /// Each planted bug is caught at its seed, which without it holds.
+    pub fn must_catch_planted(&self) {
+        for (bug, seed) in self.planted {
+            let message = self.failure(*bug, *seed);
+            let message =
+                message.unwrap_or_else(|| panic!("{bug:?} was not caught by seed {seed}"));
+            println!("{bug:?} is caught by seed {seed}: {message}");
+            assert!(message.contains("check: "), "{message}");
+            self.must_hold(*seed);
+        }
+    }
+
+    /// Prints the first seed that catches each planted bug.
+    pub fn search_planted(&self) {
+        let to = number("OTTLA_SIM_TO").unwrap_or(400);
+        for (bug, _) in self.planted {
+            let is_caught = |seed: &u64| {
+                let message = self.failure(*bug, *seed);
+                message.is_some_and(|message| message.contains("check: "))
+            };
+            println!("{bug:?}: {:?}", (0..to).find(is_caught));
+        }
+    }
+
+    fn failure(&self, bug: Bug, seed: u64) -> Option<String> {
+        let outcome = planting(Some(bug), || (self.run)(seed, false));
+        outcome.failure.map(|(message, _)| message)
     }
 
     /// A seed gives the same events each time.
@@ -44,9 +66,27 @@ impl Kind {
         assert_ne!(self.must_hold(0).hash, self.must_hold(1).hash);
     }
 
+    /// A seed gives the same events in another process, where maps with a random order would have another one.
+    pub fn must_repeat_in_another_process(&self) {
+        let own = std::env::current_exe().expect("a test is a file");
+        let run = Command::new(own)
+            .args(["--exact", "hash_of_a_seed", "--ignored", "--nocapture"])
+            .env("OTTLA_SIM_FROM", "3")
+            .output()
+            .expect("a test can be run");
+        let text = String::from_utf8_lossy(&run.stdout);
+        let expected = format!("hash {} of seed 3", self.must_hold(3).hash);
+        assert!(text.contains(&expected), "no {expected}: {text}");
+    }
+
+    /// Prints the hash of the events of the seed that the environment names.
+    pub fn hash(&self) {
+        let seed = number("OTTLA_SIM_FROM").unwrap_or(0);
+        println!("hash {} of seed {seed}", self.must_hold(seed).hash);
+    }
+
     /// The seeds of a range, with a step, as the environment names them.
     pub fn seeds(&self) {
-        let number = |name| std::env::var(name).ok()?.parse::<u64>().ok();
         let from = number("OTTLA_SIM_FROM").unwrap_or(0);
         let to = number("OTTLA_SIM_TO").unwrap_or(from + 1);
         let step = number("OTTLA_SIM_STEP").unwrap_or(1);
@@ -61,8 +101,7 @@ impl Kind {
 
     /// Prints every event of the seed that the environment names.
     pub fn trace(&self) {
-        let seed = std::env::var("OTTLA_SIM_FROM").ok();
-        let seed = seed.and_then(|seed| seed.parse().ok()).unwrap_or(0);
+        let seed = number("OTTLA_SIM_FROM").unwrap_or(0);
         let outcome = (self.run)(seed, true);
         println!("{}", outcome.text.unwrap_or_default());
         println!("{:?}", outcome.counts);
@@ -70,6 +109,10 @@ impl Kind {
             panic!("seed {seed}: {message}");
         }
     }
+}
+
+fn number(name: &str) -> Option<u64> {
+    std::env::var(name).ok()?.parse().ok()
 }
 
 fn report(count: u64, all: &Counts) {
