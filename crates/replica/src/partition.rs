@@ -36,6 +36,7 @@ use crate::live_brokers::LiveBrokers;
 use crate::logs::WhoseLog;
 use crate::reader::Reader;
 use crate::refusals::{Refused, Unavailable, Unreadable};
+use crate::throttled::ThrottledReplicas;
 use crate::topic_settings::TopicSettings;
 use crate::traffic::Traffic;
 use crate::urgency::Urgency;
@@ -170,6 +171,11 @@ impl<F: Files, H: Host> Partition<F, H> {
     pub fn settings(&self) -> Arc<TopicSettings> {
         let settings = self.settings.lock();
         Arc::clone(&settings.unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Whether `throttled` names the replica of this node. Mostly it names none, and the state is not looked at.
+    fn is_among(&self, throttled: &ThrottledReplicas) -> bool {
+        *throttled != ThrottledReplicas::None && throttled.has(self.index, self.lock().role.node)
     }
 
     /// Runs `change` on the state, under its lock.

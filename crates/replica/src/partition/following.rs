@@ -138,9 +138,7 @@ impl<F: Files, H: Host> Partition<F, H> {
 
     /// Whether this follower's replica is throttled. What it fetches counts for the rate then.
     pub fn is_throttled_as_follower(&self) -> bool {
-        let settings = self.settings();
-        let node = self.lock().role.node;
-        settings.follower_throttled.has(self.index, node)
+        self.is_among(&self.settings().follower_throttled)
     }
 
     /// Whether it must keep to the rate: only out of the ISR.

@@ -85,9 +85,7 @@ impl<F: Files, H: Host> Partition<F, H> {
 
     /// Whether this leader's replica is throttled. What it sends counts for the rate then.
     pub fn is_throttled_as_leader(&self) -> bool {
-        let settings = self.settings();
-        let node = self.lock().role.node;
-        settings.leader_throttled.has(self.index, node)
+        self.is_among(&self.settings().leader_throttled)
     }
 
     /// Whether it must keep to the rate for `follower`. Only followers out of the ISR wait for it, so that a throttle makes
@@ -99,6 +97,9 @@ impl<F: Files, H: Host> Partition<F, H> {
     /// The follower from which a consumer at `offset` should read instead of this node, if it is one of `near`: a member of
     /// the ISR whose log has the offset.
     pub fn read_replica(&self, near: &BTreeSet<NodeId>, offset: Offset) -> Option<NodeId> {
+        if near.is_empty() {
+            return None;
+        }
         let state = self.lock();
         let starts = &state.follower_starts;
         let has_start = |id: &NodeId| starts.get(id).is_some_and(|start| *start <= offset);
