@@ -15,6 +15,7 @@ use crate::drivers::applier::log_failures;
 use crate::network::allowed::AllowedConnections;
 use crate::network::limits::ConnectionLimits;
 use crate::replicas::Replicas;
+use crate::replicas::settings::replication_limits;
 
 /// Applies committed metadata to this broker, one image after the other.
 #[derive(Debug)]
@@ -33,7 +34,7 @@ pub struct MetadataFollower {
 impl MetadataFollower {
     /// Starts at the current image of the controller, which the broker has applied already.
     pub fn new(broker: &Broker) -> Self {
-        Self {
+        let follower = Self {
             drivers: Arc::clone(&broker.drivers),
             replicas: Arc::clone(&broker.replicas),
             connections: Arc::clone(&broker.connections),
@@ -41,7 +42,9 @@ impl MetadataFollower {
             elections: Arc::clone(&broker.elections),
             quorum: broker.quorum.get().cloned(),
             last: broker.controller.image(),
-        }
+        };
+        follower.limit_replication(&follower.last);
+        follower
     }
 
     /// Applies an image, which differs from the last one by `changes`. Blocks on the disks, except on stalled ones.
@@ -60,6 +63,12 @@ impl MetadataFollower {
         if changes.configs.iter().any(AllowedConnections::depend_on) {
             let allowed = AllowedConnections::resolve(image, &self.statics);
             self.connections.allow(allowed);
+            self.limit_replication(image);
         }
+    }
+
+    fn limit_replication(&self, image: &MetadataImage) {
+        let limits = replication_limits(image, &self.statics);
+        self.replicas.quotas().set(limits);
     }
 }

@@ -15,7 +15,7 @@ use tokio::task::{AbortHandle, JoinSet};
 use super::stopping::stopped;
 use crate::broker::Broker;
 use crate::cluster::fetchers::{Fetcher, Followed, Lane, Partitions, Source};
-use crate::replicas::settings::{replica_fetchers, replication_limits};
+use crate::replicas::settings::replica_fetchers;
 
 /// A task that fetches.
 #[derive(Debug)]
@@ -65,10 +65,7 @@ impl Fetchers {
     }
 
     fn reconcile(&mut self, image: &Arc<MetadataImage>) {
-        let statics = &self.broker.config.statics;
-        let limits = replication_limits(image, statics);
-        self.broker.replicas.quotas().set(limits);
-        let lanes = replica_fetchers(image, statics);
+        let lanes = replica_fetchers(image, &self.broker.config.statics);
         self.followed.set_lanes(lanes);
         self.followed.update(image);
         let by_lane = self.followed.by_lane().clone();
