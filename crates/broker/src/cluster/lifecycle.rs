@@ -48,8 +48,6 @@ pub enum NotRegistered {
 pub struct Lifecycle {
     broker: Arc<Broker>,
     registration: Registration,
-    /// What was last logged of its health.
-    is_fenced: bool,
     /// Whether the controller took the last heartbeat.
     is_heard: bool,
 }
@@ -63,7 +61,6 @@ impl Lifecycle {
         let registered = Self {
             broker,
             registration,
-            is_fenced: true,
             is_heard: true,
         };
         let until = registered.until(registered.broker.config.quorum.registration_timeout);
@@ -99,7 +96,6 @@ impl Lifecycle {
         loop {
             match self.beat(Wish::Serve).await {
                 Ok(health) if !health.is_fenced => {
-                    self.is_fenced = false;
                     self.broker.set_fenced(false);
                     return Ok(());
                 }
@@ -143,9 +139,8 @@ impl Lifecycle {
         }
     }
 
-    fn log_health(&mut self, health: Health) {
-        if health.is_fenced != self.is_fenced {
-            self.is_fenced = health.is_fenced;
+    fn log_health(&self, health: Health) {
+        if health.is_fenced != self.broker.is_fenced() {
             self.broker.set_fenced(health.is_fenced);
             if health.is_fenced {
                 tracing::warn!(
