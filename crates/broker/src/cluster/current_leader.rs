@@ -44,6 +44,9 @@ pub async fn add_to_produce(
     context: &RequestContext,
     response: &mut ProduceResponseData,
 ) {
+    if context.version < PRODUCE_SINCE {
+        return;
+    }
     let has_moved = |code: i16| ErrorCode::from(code) == ErrorCode::NotLeaderOrFollower;
     let topics = response.responses.iter().flat_map(|topic| {
         let partitions = topic.partition_responses.iter();
@@ -56,7 +59,7 @@ pub async fn add_to_produce(
         })
     });
     let moved: Vec<Moved> = topics.collect();
-    if context.version < PRODUCE_SINCE || moved.is_empty() {
+    if moved.is_empty() {
         return;
     }
     let found = leaders(broker, context, &moved).await;
@@ -86,6 +89,9 @@ pub async fn add_to_fetch(
     context: &RequestContext,
     response: &mut FetchResponseData,
 ) {
+    if context.version < FETCH_SINCE {
+        return;
+    }
     let has_moved = |code: i16| {
         matches!(
             ErrorCode::from(code),
@@ -103,7 +109,7 @@ pub async fn add_to_fetch(
         })
     });
     let moved: Vec<Moved> = topics.collect();
-    if context.version < FETCH_SINCE || moved.is_empty() {
+    if moved.is_empty() {
         return;
     }
     let found = leaders(broker, context, &moved).await;

@@ -341,12 +341,13 @@ impl Observed {
         self.scrub_ended_at.set(ended_at);
     }
 
-    /// Whether clients are served.
+    /// What this node has seen of lost records.
     pub fn losses(&self, losses: LossTotals) {
         self.losses.set(losses.entries);
         self.lost_records.set(losses.lost);
     }
 
+    /// Whether `/ready` says so.
     pub fn ready(&self, ready: bool) {
         self.ready.set(i64::from(ready));
     }
