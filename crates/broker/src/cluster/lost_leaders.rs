@@ -78,7 +78,7 @@ impl LostLeaders {
 mod tests {
     use super::{LostLeaders, WAITS};
     use crate::cluster::channel::Controller;
-    use crate::cluster::sessions::{Sessions, Settings};
+    use crate::cluster::sessions::Sessions;
     use crate::drivers::controller::follower;
     use crate::process::clock::Clock;
     use ottla_metadata::{MetadataDelta, MetadataImage, Topic};
@@ -120,12 +120,7 @@ mod tests {
 
     /// A node whose metadata has the lost leader, and the sender of later metadata.
     fn node(clock: Clock) -> (Controller, watch::Sender<Arc<MetadataImage>>) {
-        let settings = Settings {
-            own: NodeId(1),
-            timeout: Duration::from_secs(9),
-            fences_unreachable: false,
-        };
-        let sessions = Arc::new(Sessions::new(settings, clock));
+        let sessions = Arc::new(Sessions::of_test(clock));
         let (mut applied, ..) = follower(MetadataImage::default(), Offset(0));
         let (publish, image) = watch::channel(Arc::new(led_by(LOST)));
         applied.image = image;

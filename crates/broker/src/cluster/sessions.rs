@@ -55,6 +55,19 @@ pub struct Sessions {
     suspected: Notify,
 }
 
+#[cfg(test)]
+impl Sessions {
+    /// Those of node 1, as long as Kafka's, which end only by their time.
+    pub fn of_test(clock: Clock) -> Self {
+        let settings = Settings {
+            own: NodeId(1),
+            timeout: Duration::from_secs(9),
+            fences_unreachable: false,
+        };
+        Self::new(settings, clock)
+    }
+}
+
 impl Sessions {
     pub fn new(settings: Settings, clock: Clock) -> Self {
         Self {

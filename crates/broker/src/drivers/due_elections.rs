@@ -57,7 +57,7 @@ async fn elect(controller: &Controller, election: Election) {
 mod tests {
     use super::{elect, run};
     use crate::cluster::channel::{Controller, Request};
-    use crate::cluster::sessions::{self, Sessions};
+    use crate::cluster::sessions::Sessions;
     use crate::config::ElectionsConfig;
     use crate::drivers::controller::follower;
     use crate::process::clock::Clock;
@@ -65,7 +65,7 @@ mod tests {
     use ottla_controller::request::ElectDueLeaders;
     use ottla_controller::{ControllerReply, ControllerRequest};
     use ottla_metadata::MetadataImage;
-    use ottla_protocol::ids::{NodeId, Offset};
+    use ottla_protocol::ids::Offset;
     use std::sync::Arc;
     use std::time::Duration;
     use tokio::sync::{mpsc, watch};
@@ -73,12 +73,7 @@ mod tests {
     /// A controller, the active one if `is_active`, and what it is asked.
     fn controller(is_active: bool) -> (Controller, mpsc::Receiver<Request>) {
         let image = MetadataImage::default();
-        let settings = sessions::Settings {
-            own: NodeId(1),
-            timeout: Duration::from_secs(9),
-            fences_unreachable: false,
-        };
-        let sessions = Arc::new(Sessions::new(settings, Clock::start()));
+        let sessions = Arc::new(Sessions::of_test(Clock::start()));
         if is_active {
             sessions.begin(&image);
         }

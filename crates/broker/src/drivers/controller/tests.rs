@@ -2,7 +2,7 @@
 
 use super::{ControllerLoop, DrivenQuorum, Quorum, controller};
 use crate::cluster::channel::NoController;
-use crate::cluster::sessions::{self, Sessions};
+use crate::cluster::sessions::Sessions;
 use crate::process::clock::Clock;
 use ottla_controller::QuorumEvent;
 use ottla_controller::Settings;
@@ -15,7 +15,6 @@ use ottla_protocol::ids::{NodeId, Offset, Uuid};
 use ottla_protocol::messages::metadata::MetadataRecord;
 use std::sync::mpsc::channel;
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
 
 /// The batches that were proposed, whether the disk fails, and the events that were not taken yet.
 #[derive(Clone)]
@@ -105,12 +104,7 @@ fn create(name: &str) -> CreateTopics {
 }
 
 fn sessions() -> Arc<Sessions> {
-    let settings = sessions::Settings {
-        own: NodeId(1),
-        timeout: Duration::from_secs(9),
-        fences_unreachable: false,
-    };
-    Arc::new(Sessions::new(settings, Clock::start()))
+    Arc::new(Sessions::of_test(Clock::start()))
 }
 
 fn spawn<T: Send + 'static>(

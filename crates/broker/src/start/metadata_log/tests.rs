@@ -1,7 +1,7 @@
 //! Opening and formatting log directories, one start after another.
 
 use super::{DirectoryError, Disk, Location, open};
-use crate::cluster::sessions::{self, Sessions};
+use crate::cluster::sessions::Sessions;
 use crate::config::BrokerConfig;
 use crate::drivers::controller::controller;
 use crate::process::clock::Clock;
@@ -16,7 +16,6 @@ use ottla_protocol::messages::metadata::{
 use ottla_quorum::{Format, MetadataLog, NodeError, OpenError, Settings};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
 
 /// What a start has found, and its controller's first turn has made of it.
 #[derive(Debug)]
@@ -34,12 +33,7 @@ fn start(root: &Path, directories: &[&str]) -> Result<Started, DirectoryError> {
     let opened = open(&config(root, directories), clock)?;
     let quorum = opened.member.quorum;
     let status = quorum.follow_status();
-    let settings = sessions::Settings {
-        own: NodeId(1),
-        timeout: Duration::from_secs(9),
-        fences_unreachable: false,
-    };
-    let sessions = Arc::new(Sessions::new(settings, clock));
+    let sessions = Arc::new(Sessions::of_test(clock));
     let (handle, mut owner, follower) = controller(
         opened.member.metadata,
         ottla_controller::Settings::default(),
