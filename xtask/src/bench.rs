@@ -19,9 +19,10 @@ use std::process::Command;
 
 use anyhow::{Result, bail};
 
-use crate::measured::contender::{self, Contender, Durability};
+use crate::measured::contender::{Contender, Durability};
 use crate::measured::page::Page;
 use crate::measured::say;
+use crate::toolbox::ottla;
 use session::{Amount, Plan, Session};
 use table::Figures;
 
@@ -94,7 +95,7 @@ pub fn run(args: &Args) -> Result<()> {
             Plan::names().join("; ")
         );
     }
-    contender::build()?;
+    ottla::release_with_load()?;
     let mut figures = Figures::default();
     for round in 1..=args.runs {
         for plan in plans.iter().filter(|plan| !plan.is_empty()) {

@@ -10,13 +10,13 @@ use std::ffi::OsString;
 use std::fmt;
 use std::fs;
 use std::io::{self, Write as _};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::Command;
 
 use anyhow::{Context, Result, bail};
 
 use crate::compat::broker::{Broker, Kind};
-use crate::toolbox;
+use crate::toolbox::{self, ottla};
 
 /// Options of `cargo xtask cli-test`.
 #[derive(Debug, Default, clap::Args)]
@@ -75,9 +75,10 @@ impl Stage {
 
 /// Runs the command.
 pub fn run(args: &Args) -> Result<String> {
-    let programs = build()?;
+    let ottla = ottla::binary()?;
+    let programs = ottla.parent().context("ottla is in no directory")?;
     let stage = |bootstrap: String, data: Option<PathBuf>| Stage {
-        programs: programs.clone(),
+        programs: programs.to_path_buf(),
         scratch: toolbox::workspace().join(format!("target/cli-test-{}", std::process::id())),
         bootstrap,
         data,
@@ -179,16 +180,4 @@ fn scenarios(args: &Args) -> Result<Vec<PathBuf>> {
     }
     found.sort();
     Ok(found)
-}
-
-/// Builds `ottla` in the target directory of xtask, and returns that directory.
-fn build() -> Result<PathBuf> {
-    let built = Command::new(env!("CARGO"))
-        .args(["build", "--quiet", "--package", "ottla-cli"])
-        .status()?;
-    if !built.success() {
-        bail!("ottla does not build");
-    }
-    let xtask = std::env::current_exe()?;
-    Ok(xtask.parent().map(Path::to_path_buf).unwrap_or_default())
 }

@@ -18,9 +18,10 @@ use std::io::{self, Write as _};
 
 use anyhow::Result;
 
-use crate::measured::contender::{self, Contender};
+use crate::measured::contender::Contender;
 use crate::measured::page::Page;
 use crate::measured::proc;
+use crate::toolbox::ottla;
 
 /// The document with the figures.
 const PAGE: Page = Page {
@@ -76,7 +77,7 @@ pub struct Args {
 
 /// Runs the command.
 pub fn run(args: &Args) -> Result<()> {
-    contender::build()?;
+    ottla::release_with_load()?;
     let (day, machine) = (Page::today()?, proc::machine()?);
     let mut sheets = Vec::new();
     let mut left = Vec::new();

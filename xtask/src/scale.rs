@@ -2,12 +2,12 @@
 //! brokers, Apache Kafka and Ottla in one run.
 //!
 //! `tests/cluster/scale.py` measures, with default settings of nodes, and prints a table. No limit
-//! is checked. Its figures mean something with a release build: `cargo run --release -p xtask --
-//! scale`.
+//! is checked. Figures that are quoted come from `--release`.
 
 use anyhow::Result;
 
 use crate::cluster::{Driver, System};
+use crate::toolbox::ottla;
 
 /// Options of `cargo xtask scale`.
 #[derive(Debug, clap::Args)]
@@ -25,11 +25,16 @@ pub struct Args {
         System::Kafka, System::Ottla,
     ])]
     systems: Vec<System>,
+
+    /// Measure the build that users install.
+    #[arg(long)]
+    release: bool,
 }
 
 /// Runs the command; returns a summary.
 pub fn run(args: &Args) -> Result<String> {
-    let driver = Driver::new("scale.py", &args.systems, 3)?
+    let build = ottla::in_profile(args.release);
+    let driver = Driver::of_build("scale.py", &args.systems, build)?
         .with("partitions", args.partitions)
         .with("kafka-partitions", args.kafka_partitions);
     driver.run(

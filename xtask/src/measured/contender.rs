@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use anyhow::{Result, bail};
+use anyhow::Result;
 
 use crate::toolbox::{self, maven, tansu};
 
@@ -142,20 +142,7 @@ impl Contender {
     }
 }
 
-/// Builds the release build of Ottla and of our generator.
-pub fn build() -> Result<()> {
-    let built = Command::new(env!("CARGO"))
-        .args(["build", "--quiet", "--release"])
-        .args(["--package", "ottla-cli", "--package", "ottla-load"])
-        .current_dir(toolbox::workspace())
-        .status()?;
-    if !built.success() {
-        bail!("ottla does not build");
-    }
-    Ok(())
-}
-
-/// A program of this workspace that [`build`] built.
+/// A program of this workspace that [`crate::toolbox::ottla::release_with_load`] built.
 pub fn program(name: &str) -> Command {
     Command::new(toolbox::workspace().join("target/release").join(name))
 }

@@ -1,20 +1,14 @@
-//! The broker of this checkout.
+//! The programs of this checkout: Ottla, and the generator that measures it.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use anyhow::{Result, bail};
+use anyhow::{Context as _, Result, bail};
 
-/// Builds the executable `ottla` in the profile of this program; returns its path.
+/// Builds the executable `ottla` for development; returns its path.
 pub fn binary() -> Result<PathBuf> {
-    let built = Command::new(env!("CARGO"))
-        .args(["build", "--quiet", "--package", "ottla-cli"])
-        .current_dir(super::workspace())
-        .status()?;
-    if !built.success() {
-        bail!("ottla does not build");
-    }
-    Ok(std::env::current_exe()?.with_file_name("ottla"))
+    let target = build(&["--package", "ottla-cli"])?;
+    Ok(target.join("debug/ottla"))
 }
 
 /// [`release`], or [`binary`].
@@ -24,12 +18,29 @@ pub const fn in_profile(is_release: bool) -> fn() -> Result<PathBuf> {
 
 /// Builds the executable `ottla` as users get it; returns its path.
 pub fn release() -> Result<PathBuf> {
+    let target = build(&["--release", "--package", "ottla-cli"])?;
+    Ok(target.join("release/ottla"))
+}
+
+/// Builds `ottla` as users get it, and the generator `ottla-load` likewise.
+pub fn release_with_load() -> Result<()> {
+    let packages = ["--package", "ottla-cli", "--package", "ottla-load"];
+    build(&[&["--release"], &packages[..]].concat())?;
+    Ok(())
+}
+
+/// Runs `cargo build`; returns the target directory, which is that of this program too.
+fn build(arguments: &[&str]) -> Result<PathBuf> {
     let built = Command::new(env!("CARGO"))
-        .args(["build", "--quiet", "--release", "--package", "ottla-cli"])
+        .args(["build", "--quiet"])
+        .args(arguments)
         .current_dir(super::workspace())
         .status()?;
     if !built.success() {
         bail!("ottla does not build");
     }
-    Ok(super::workspace().join("target/release/ottla"))
+    let xtask = std::env::current_exe()?;
+    // TARGET/PROFILE/xtask
+    let target = xtask.ancestors().nth(2).map(Path::to_path_buf);
+    target.context("xtask is not in a target directory")
 }
