@@ -1,15 +1,6 @@
-"""Nodes as processes on this machine, each on a free port of its own."""
+"""Nodes as processes on this machine."""
 
-import socket
 import subprocess
-
-
-def free_ports(count):
-    held = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    ports = [one.getsockname()[1] for one in held]
-    for one in held:
-        one.close()
-    return ports
 
 
 class Process:

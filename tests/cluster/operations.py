@@ -10,16 +10,17 @@ At their end nothing may be lost, doubled, reordered or skipped, no producer may
 started again. Each port of 127.0.0.1 becomes one that is free; nothing else is changed.
 """
 
+import collections
 import os
 import pathlib
 import re
 import shutil
-import socket
 import subprocess
 import sys
 import time
 
 import room
+from broker import free_port
 from checker import judge
 from confluent_kafka import KafkaException
 from content import PATIENCE, Content, Unable
@@ -48,21 +49,13 @@ FLAGS = "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC -Xmx128m -Dorg.slf4j.simpleLog
 
 
 class Ports:
-    """Free ports, which nobody else gets while this process runs: they are bound, and nobody listens."""
+    """A free port for each port of the page."""
 
     def __init__(self):
-        self.held = {}
+        self.free = collections.defaultdict(free_port)
 
     def replace(self, text):
-        return re.sub(r"127\.0\.0\.1:(\d+)", lambda found: f"127.0.0.1:{self.free(found[1])}", text)
-
-    def free(self, port):
-        if port not in self.held:
-            holder = socket.socket()
-            holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            holder.bind(("127.0.0.1", 0))
-            self.held[port] = holder
-        return self.held[port].getsockname()[1]
+        return re.sub(r"127\.0\.0\.1:(\d+)", lambda found: f"127.0.0.1:{self.free[found[1]]}", text)
 
 
 class Shell:

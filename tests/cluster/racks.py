@@ -16,9 +16,10 @@ import sys
 import threading
 import time
 
+from broker import free_port
 from confluent_kafka import Consumer, KafkaException, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic
-from local import Process, free_ports
+from local import Process
 from nodes import Ottla, wait_for
 
 NODES = [1, 2, 3]
@@ -180,8 +181,7 @@ def main():
     made.add_argument("--load", action="append", required=True, metavar="NAME=COMMAND")
     options = made.parse_args()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit("ended by a signal"))
-    names = [(number, listener) for number in NODES for listener in ("PLAINTEXT", "CONTROLLER")]
-    ports = dict(zip(names, free_ports(len(names))))
+    ports = {(number, listener): free_port() for number in NODES for listener in ("PLAINTEXT", "CONTROLLER")}
     system = Ottla(shutil.copy(options.ottla, options.directory / "ottla"), None)
     all_nodes = {number: Process(number, system, options.directory, keys(number, ports)) for number in NODES}
     bootstrap = ",".join(f"127.0.0.1:{ports[number, 'PLAINTEXT']}" for number in NODES)

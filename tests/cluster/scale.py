@@ -21,10 +21,11 @@ import signal
 import sys
 import time
 
+from broker import free_port
 from cluster import Unable, ask_for_controller
 from confluent_kafka import KafkaException, Producer
 from confluent_kafka.admin import AdminClient, NewTopic
-from local import Process, free_ports
+from local import Process
 from nodes import Kafka, Ottla, wait_for
 
 CONTROLLERS = [1, 2, 3]
@@ -73,7 +74,7 @@ class Cluster:
     """The processes, and what an administrator sees of them."""
 
     def __init__(self, system, directory):
-        self.ports = dict(zip(CONTROLLERS + BROKERS, free_ports(len(CONTROLLERS) + len(BROKERS))))
+        self.ports = {number: free_port() for number in CONTROLLERS + BROKERS}
         self.all = {number: Measured(number, system, directory, keys(number, self.ports)) for number in self.ports}
 
     def address(self, number):

@@ -138,7 +138,7 @@ impl Driver {
         let directory = toolbox::workspace().join(fresh_name());
         let mut command = Command::new(&python);
         command.arg(here.join(script));
-        // The disk images are those of the tests of crashes.
+        // Disk images and ports are those of the tests of crashes.
         command.env("PYTHONPATH", toolbox::workspace().join("tests/crash"));
         for system in systems {
             let (name, program) = system.program(build)?;
