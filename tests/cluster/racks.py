@@ -14,7 +14,6 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 
 from broker import free_port
 from confluent_kafka import Consumer, KafkaException, Producer, TopicPartition
@@ -44,7 +43,7 @@ def keys(number, ports):
 
 
 class JavaReader:
-    """The next offset, and the replica that is read from."""
+    """The next offset, the replica that is read from, and what is wrong. It ends when a record is missed or repeated."""
 
     def __init__(self, load, bootstrap, log):
         command = load.split()
@@ -59,6 +58,11 @@ class JavaReader:
             offset, replica = map(int, line.split())
             self.at = (offset, LEADER if replica == -1 else replica)
 
+    @property
+    def fault(self):
+        status = self.process.poll()
+        return None if status is None else f"ended with status {status}, after {self.at}"
+
     def end(self):
         self.process.kill()
         self.process.wait()
@@ -70,6 +74,7 @@ class LibrdkafkaReader:
     def __init__(self, bootstrap):
         self.at = (0, None)
         self.replica = None
+        self.fault = None
         self.ended = False
         settings = {"bootstrap.servers": bootstrap, "group.id": "racks", "client.rack": RACKS[NEAR], "enable.auto.commit": False}
         quiet = {"log_level": 0, "error_cb": lambda _: None, "statistics.interval.ms": 200, "stats_cb": self.note}
@@ -88,7 +93,8 @@ class LibrdkafkaReader:
             message = self.consumer.poll(0.1)
             if message and not message.error():
                 if message.offset() != offset:
-                    sys.exit(f"offset {message.offset()} follows {offset - 1}")
+                    self.fault = f"got offset {message.offset()} after {offset - 1}"
+                    return
                 offset += 1
             self.at = (offset, self.replica)
 
@@ -135,17 +141,29 @@ def create(bootstrap):
 
 
 def must_read_from(readers, replica, when):
-    """Each reader must get records from the replica."""
+    """Each reader must get records from the replica, and each of them once."""
     for name, reader in readers.items():
-        if not wait_for(lambda reader=reader: reader.at[1] == replica, PATIENCE):
-            return f"{name} reads at {reader.at}, and not from node {replica}, {when}"
-        enough = reader.at[0] + MORE
-        if not wait_for(lambda reader=reader, enough=enough: reader.at[0] >= enough, PATIENCE):
-            return f"{name} stops at {reader.at} {when}"
-        if reader.at[1] != replica:
-            return f"{name} leaves node {replica} {when}"
+        finding = reads_elsewhere(reader, replica)
+        # A reader with a fault does not go on: that is only what follows from it.
+        finding = reader.fault or finding
+        if finding:
+            return f"{name} {finding}, {when}"
         print(f"{name} reads from node {replica} {when}", flush=True)
     return None
+
+
+def reads_elsewhere(reader, replica):
+    """What the reader does instead of reading from the replica, or None."""
+
+    def reaches(condition):
+        return wait_for(lambda: reader.fault or condition(*reader.at), PATIENCE)
+
+    if not reaches(lambda _, source: source == replica):
+        return f"reads at {reader.at}, and not from node {replica}"
+    enough = reader.at[0] + MORE
+    if not reaches(lambda offset, _: offset >= enough):
+        return f"stops at {reader.at}"
+    return f"leaves node {replica}" if reader.at[1] != replica else None
 
 
 def judge(options, directory, all_nodes, bootstrap):
@@ -165,7 +183,8 @@ def judge(options, directory, all_nodes, bootstrap):
         if finding is None:
             all_nodes[NEAR].start()
             finding = must_read_from(readers, NEAR, "when the follower is back")
-        return finding
+        faults = [f"{name} {reader.fault}, at the end" for name, reader in readers.items() if reader.fault]
+        return finding or ", ".join(faults)
     finally:
         for reader in readers.values():
             reader.end()
