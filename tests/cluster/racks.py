@@ -6,20 +6,18 @@ miss or repeat no record. The Java client tells by a metric where it reads, libr
 The exit status is 0 for passed, 1 for a finding.
 """
 
-import argparse
 import json
-import pathlib
-import shutil
 import signal
 import subprocess
 import sys
 import threading
 
+import room
 from broker import free_port
 from confluent_kafka import Consumer, KafkaException, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic
 from local import Process
-from nodes import Ottla, wait_for
+from nodes import wait_for
 
 NODES = [1, 2, 3]
 RACKS = {1: "a", 2: "b", 3: "c"}
@@ -192,16 +190,12 @@ def judge(options, directory, all_nodes, bootstrap):
 
 
 def main():
-    made = argparse.ArgumentParser(description=__doc__)
-    made.add_argument("--ottla", required=True, help="the program")
-    made.add_argument("--system", action="append")
-    made.add_argument("--directory", type=pathlib.Path, required=True)
-    made.add_argument("--controllers", type=int)
-    made.add_argument("--load", action="append", required=True, metavar="NAME=COMMAND")
-    options = made.parse_args()
+    parser = room.parser(__doc__)
+    parser.add_argument("--system", choices=["ottla"], required=True)
+    options = parser.parse_args()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit("ended by a signal"))
     ports = {(number, listener): free_port() for number in NODES for listener in ("PLAINTEXT", "CONTROLLER")}
-    system = Ottla(shutil.copy(options.ottla, options.directory / "ottla"), None)
+    system = room.make_system(options, options.system, options.directory)
     all_nodes = {number: Process(number, system, options.directory, keys(number, ports)) for number in NODES}
     bootstrap = ",".join(f"127.0.0.1:{ports[number, 'PLAINTEXT']}" for number in NODES)
     try:

@@ -26,9 +26,16 @@ def parser(description):
     made.add_argument("--ottla", help="the program")
     made.add_argument("--directory", type=pathlib.Path, required=True)
     made.add_argument("--durability", choices=["fsync", "page-cache"], help="by default as each system comes")
-    made.add_argument("--controllers", type=int, required=True)
-    made.add_argument("--load", action="append", required=True, metavar="NAME=COMMAND")
+    made.add_argument("--controllers", type=int, default=NODES)
+    made.add_argument("--load", action="append", default=[], metavar="NAME=COMMAND")
     return made
+
+
+def make_system(options, name, directory):
+    """What runs as a node. Ottla's program is copied to the directory: a build during the run does not change what runs."""
+    if name == "kafka":
+        return Kafka(options.kafka, options.durability)
+    return Ottla(shutil.copy(options.ottla, directory / "ottla"), options.durability)
 
 
 @contextlib.contextmanager
@@ -38,12 +45,7 @@ def three_nodes(options, system):
     signal.signal(signal.SIGTERM, lambda *_: sys.exit("ended by a signal"))
     directory = options.directory / system
     directory.mkdir(parents=True)
-    if system == "kafka":
-        made = Kafka(options.kafka, options.durability)
-    else:
-        # A build during the run does not change what runs.
-        program = shutil.copy(options.ottla, directory / "ottla")
-        made = Ottla(program, options.durability)
+    made = make_system(options, system, directory)
     with contextlib.ExitStack() as ends:
         try:
             network = ends.enter_context(Network(NODES))

@@ -13,7 +13,6 @@ What is measured:
 The exit status is 0 for passed, 1 for a step that did not end in time.
 """
 
-import argparse
 import os
 import pathlib
 import shutil
@@ -21,12 +20,13 @@ import signal
 import sys
 import time
 
+import room
 from broker import free_port
 from cluster import Unable, ask_for_controller
 from confluent_kafka import KafkaException, Producer
 from confluent_kafka.admin import AdminClient, NewTopic
 from local import Process
-from nodes import Kafka, Ottla, wait_for
+from nodes import wait_for
 
 CONTROLLERS = [1, 2, 3]
 BROKERS = [11, 12, 13, 14, 15]
@@ -216,7 +216,7 @@ def run(options, name, partitions):
     """[(what, figure)]"""
     directory = options.directory / name
     directory.mkdir(parents=True)
-    made = Kafka(options.kafka, None) if name == "kafka" else Ottla(shutil.copy(options.ottla, directory / "ottla"), None)
+    made = room.make_system(options, name, directory)
     if name == "kafka":
         made.keys |= {"offsets.topic.replication.factor": REPLICAS}
     cluster = Cluster(made, directory)
@@ -238,16 +238,11 @@ def run(options, name, partitions):
 
 
 def main():
-    made = argparse.ArgumentParser(description=__doc__)
-    made.add_argument("--kafka", help="the class path of Apache Kafka")
-    made.add_argument("--ottla", help="the program")
-    made.add_argument("--system", action="append", required=True)
-    made.add_argument("--directory", type=pathlib.Path, required=True)
-    made.add_argument("--controllers", type=int)
-    made.add_argument("--load", action="append")
-    made.add_argument("--partitions", type=int, default=5000)
-    made.add_argument("--kafka-partitions", type=int, default=5000)
-    options = made.parse_args()
+    parser = room.parser(__doc__)
+    parser.add_argument("--system", action="append", required=True)
+    parser.add_argument("--partitions", type=int, default=5000)
+    parser.add_argument("--kafka-partitions", type=int, default=5000)
+    options = parser.parse_args()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit("ended by a signal"))
     tables = {}
     for name in options.system:

@@ -95,7 +95,8 @@ pub fn run(args: &Args) -> Result<String> {
     let seed = args.seed.unwrap_or_else(crate::crash::fresh_seed);
     let faults = args.faults;
     writeln!(io::stderr(), "cluster: {faults} faults, seed {seed}")?;
-    let mut driver = Driver::new("judge.py", &[args.system], args.controllers)?
+    let mut driver = Driver::new("judge.py", &[args.system])?
+        .with("controllers", args.controllers)
         .with("faults", faults)
         .with("seed", seed)
         .with("durability", args.durability.name());
@@ -125,27 +126,16 @@ pub struct Driver {
 }
 
 impl Driver {
-    /// A program that starts nodes of these systems.
-    pub fn new(script: &str, systems: &[System], controllers: u32) -> Result<Self> {
-        let driver = Self::of_build(script, systems, ottla::binary)?;
-        Ok(driver.with("controllers", controllers))
+    /// A program that starts nodes of these systems under the load of clients.
+    pub fn new(script: &str, systems: &[System]) -> Result<Self> {
+        Self::of_build(script, systems, ottla::binary)
     }
 
-    /// The same, without the number of controllers; `build` builds Ottla's program.
+    /// The same; `build` builds Ottla's program.
     pub fn of_build(script: &str, systems: &[System], build: Build) -> Result<Self> {
+        let mut driver = Self::without_load(script, systems, build)?;
+        let script = toolbox::workspace().join("tests/cluster/librdkafka_load.py");
         let python = python::interpreter()?;
-        let here = toolbox::workspace().join("tests/cluster");
-        let directory = toolbox::workspace().join(fresh_name());
-        let mut command = Command::new(&python);
-        command.arg(here.join(script));
-        // Disk images and ports are those of the tests of crashes.
-        command.env("PYTHONPATH", toolbox::workspace().join("tests/crash"));
-        for system in systems {
-            let (name, program) = system.program(build)?;
-            command.args(["--system", name]);
-            command.arg(format!("--{name}={program}"));
-        }
-        let script = here.join("librdkafka_load.py");
         let librdkafka = format!("{} {}", python.display(), script.display());
         let loads = [
             ("java", line(&java::cluster_load(maven::MEASURED_VERSION)?)),
@@ -153,7 +143,22 @@ impl Driver {
             ("franz", go::cluster_load()?.display().to_string()),
         ];
         for (name, load) in loads {
-            command.arg("--load").arg(format!("{name}={load}"));
+            driver.command.arg("--load").arg(format!("{name}={load}"));
+        }
+        Ok(driver)
+    }
+
+    /// A program that starts nodes of these systems, and has clients of its own.
+    pub fn without_load(script: &str, systems: &[System], build: Build) -> Result<Self> {
+        let directory = toolbox::workspace().join(fresh_name());
+        let mut command = Command::new(python::interpreter()?);
+        command.arg(toolbox::workspace().join("tests/cluster").join(script));
+        // Disk images and ports are those of the tests of crashes.
+        command.env("PYTHONPATH", toolbox::workspace().join("tests/crash"));
+        for system in systems {
+            let (name, program) = system.program(build)?;
+            command.args(["--system", name]);
+            command.arg(format!("--{name}={program}"));
         }
         command.arg("--directory").arg(&directory);
         Ok(Self { command, directory })

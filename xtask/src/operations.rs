@@ -15,7 +15,7 @@ const PAGES: &[&str] = &["docs/operations.md", "tests/cluster/kafka-tools.md"];
 pub fn run() -> Result<String> {
     for page in PAGES {
         let path = toolbox::workspace().join(page);
-        let driver = Driver::new("operations.py", &[System::Ottla, System::Kafka], 3)?;
+        let driver = Driver::new("operations.py", &[System::Ottla, System::Kafka])?;
         driver.with("page", path.display()).run(
             format!("all commands of {page} work"),
             &format!("a command of {page} does not do what the page says"),

@@ -9,7 +9,7 @@ use crate::cluster::{Driver, System};
 
 /// Runs the command; returns a summary.
 pub fn run() -> Result<String> {
-    let driver = Driver::new("racks.py", &[System::Ottla], 3)?;
+    let driver = Driver::new("racks.py", &[System::Ottla])?;
     driver.run(
         "the Java client and librdkafka read in their rack".to_owned(),
         "a consumer does not read where it should",

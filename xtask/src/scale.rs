@@ -34,7 +34,7 @@ pub struct Args {
 /// Runs the command; returns a summary.
 pub fn run(args: &Args) -> Result<String> {
     let build = ottla::in_profile(args.release);
-    let driver = Driver::of_build("scale.py", &args.systems, build)?
+    let driver = Driver::without_load("scale.py", &args.systems, build)?
         .with("partitions", args.partitions)
         .with("kafka-partitions", args.kafka_partitions);
     driver.run(
