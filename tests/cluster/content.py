@@ -5,6 +5,8 @@ from confluent_kafka import Consumer, TopicPartition
 from ledger import record_in
 from nodes import wait_for
 
+GROUPS = ("java", "librdkafka", "franz")
+"""Those of the loads."""
 PATIENCE = 120
 """Seconds in which a healed cluster must be healthy, and do what is asked."""
 
@@ -56,6 +58,15 @@ class Content:
         found = consumer.committed([TopicPartition(self.topic, number) for number in range(self.partitions)], PATIENCE)
         consumer.close()
         return {place.partition: place.offset for place in found}
+
+    def commits(self):
+        """{(group, partition): offset}, of those that have one"""
+        found = {(group, partition): offset for group in GROUPS for partition, offset in self.committed(group).items()}
+        return {place: offset for place, offset in found.items() if offset >= 0}
+
+    def has_committed(self, ends):
+        """Whether every group has committed these ends of the logs."""
+        return all(self.committed(group) == ends for group in GROUPS)
 
     def ends(self):
         consumer = self.consumer()

@@ -85,14 +85,11 @@ class Trial:
     def run(self):
         """Returns [(what, seconds)]."""
         try:
-            if not wait_for(lambda: self.loads.are_served_since(0), PATIENCE):
-                raise Unable(f"{self.event}: not every client is served: {self.loads.acknowledged()}")
+            self.loads.wait_until_served(0, f"before the event: {self.event}")
             time.sleep(STEADY_SECONDS)
             began = time.time()
             fresh = self.happen()
-            since = time.time() * 1000
-            if not wait_for(lambda: self.loads.are_served_since(since), PATIENCE):
-                raise Unable(f"{self.event}: not every client is served after {PATIENCE} s")
+            self.loads.wait_until_served(time.time() * 1000, f"after the event: {self.event}")
             time.sleep(AFTER_SECONDS)
             ended = time.time()
             self.mend()

@@ -13,10 +13,9 @@ import sys
 import time
 
 import room
-from cluster import PATIENCE, TOPIC, Unable
+from cluster import TOPIC, Unable
 from confluent_kafka import KafkaException
 from loads import Loads, commands
-from nodes import wait_for
 
 PARTITIONS = 6
 RATE = 300
@@ -69,17 +68,14 @@ def load(options, cluster):
     nodes = list(cluster.nodes.values())
     stood = 0
     try:
-        if not wait_for(lambda: loads.are_served_since(0), PATIENCE):
-            raise Unable("not every client is served at the beginning")
+        loads.wait_until_served(0, "at the beginning")
         with busy_cores():
             end = time.monotonic() + options.minutes * 60
             while time.monotonic() < end and not fenced(cluster):
                 stand_still(nodes[stood % len(nodes)].disk)
                 stood += 1
                 time.sleep(BETWEEN)
-        since = time.time() * 1000
-        if not wait_for(lambda: loads.are_served_since(since), PATIENCE):
-            raise Unable("not every client is served at the end")
+        loads.wait_until_served(time.time() * 1000, "at the end")
         loads.stop_producing()
         loads.end()
     finally:

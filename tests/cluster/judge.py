@@ -17,7 +17,6 @@ from ledger import longest_gap
 from loads import Loads, commands
 from nodes import wait_for
 
-GROUPS = ("java", "librdkafka", "franz")
 SHOWN = 12
 """Findings of one kind that are printed."""
 
@@ -39,8 +38,7 @@ class Run:
         families = commands(options.load)
         loads = self.loads = Loads(families, cluster.bootstrap, (TOPIC, PARTITIONS), options.directory, options.seed)
         try:
-            if not wait_for(lambda: loads.are_served_since(0), PATIENCE):
-                raise Unable(f"not every client is served: {loads.acknowledged()}")
+            loads.wait_until_served(0, "before the first fault")
             for number, fault in enumerate(self.faults, 1):
                 self.fault(number, fault)
             return self.verdict()
@@ -95,15 +93,13 @@ class Run:
             cluster.faults.append(f"the cluster does not heal: {cluster.ill()}")
         loads.stop_producing()
         ends = cluster.ends()
-        if not wait_for(lambda: all(cluster.committed(group) == ends for group in GROUPS), PATIENCE, 1):
-            behind = {group: cluster.committed(group) for group in GROUPS}
-            cluster.faults.append(f"the logs end at {ends}, the groups have committed {behind}")
+        if not wait_for(lambda: cluster.has_committed(ends), PATIENCE, 1):
+            cluster.faults.append(f"the logs end at {ends}, the groups have committed {cluster.commits()}")
         for name in loads.stuck():
             cluster.faults.append(f"the client {name} does not end: a call of it has not returned for {PATIENCE} s")
         loads.kill()
         ledger = loads.ledger()
-        committed = {(group, partition): offset for group in GROUPS for partition, offset in cluster.committed(group).items()}
-        findings = judge(ledger, cluster.logs(), {place: offset for place, offset in committed.items() if offset >= 0})
+        findings = judge(ledger, cluster.logs(), cluster.commits())
         cluster.faults += cluster.stop()
         cluster.faults += cluster.differing_replicas()
         findings = [*findings, *(("cluster", fault) for fault in cluster.faults)]

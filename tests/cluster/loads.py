@@ -6,6 +6,7 @@ import subprocess
 
 from cluster import PATIENCE, Unable
 from ledger import Ledger
+from nodes import wait_for
 
 RATE = 120
 """Records per second of each producer."""
@@ -57,6 +58,10 @@ class Loads:
         """Whether each client has an acknowledgement from each partition since this time."""
         self.acknowledged()
         return len(self.latest) == self.partitions * len(self.ledgers) and min(self.latest.values()) > since
+
+    def wait_until_served(self, since, when):
+        if not wait_for(lambda: self.are_served_since(since), PATIENCE):
+            raise Unable(f"{when}: not every client is served in {PATIENCE} s: {self.acknowledged()}")
 
     def say(self, word):
         for process in self.processes.values():
