@@ -7,7 +7,7 @@ from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient, NewTopic
 
 from content import PATIENCE, Content, Unable
-from nodes import Node, wait_for
+from nodes import Node, properties, wait_for
 
 TOPIC = "judged"
 OFFSETS = "__consumer_offsets"
@@ -26,7 +26,7 @@ class Cluster(Content):
         self.faults = []  # what the driver itself saw
         self.topics = [OFFSETS]
         for node in self.nodes.values():
-            node.configure(network, controllers)
+            node.configure(properties(node.number, network, controllers))
 
     def start(self):
         for node in self.nodes.values():
@@ -35,7 +35,7 @@ class Cluster(Content):
             raise Unable("the nodes do not become a cluster")
 
     def has_ended(self):
-        return any(node.ended() for node in self.nodes.values())
+        return not all(node.runs() for node in self.nodes.values())
 
     def is_complete(self):
         return self.serves(OFFSETS) is not None and len(self.metadata().brokers) == REPLICAS
@@ -72,7 +72,7 @@ class Cluster(Content):
 
     def ill(self):
         """What is not as it should be, or None."""
-        down = [number for number, node in self.nodes.items() if node.ended()]
+        down = [number for number, node in self.nodes.items() if not node.runs()]
         if down:
             return f"node {down[0]} is down"
         for topic in self.topics:
@@ -108,7 +108,7 @@ class Cluster(Content):
 
     def restart_ended(self):
         """Starts the nodes that ended by themselves; returns their numbers."""
-        ended = [number for number, node in self.nodes.items() if node.ended()]
+        ended = [number for number, node in self.nodes.items() if not node.runs()]
         for number in ended:
             self.nodes[number].start()
         return ended
@@ -129,7 +129,7 @@ class Cluster(Content):
 
 
 def bytes_of(node, partition):
-    files = sorted((node.disk.path / "data" / f"{TOPIC}-{partition}").glob("*.log"))
+    files = sorted((node.data / f"{TOPIC}-{partition}").glob("*.log"))
     return b"".join(file.read_bytes() for file in files)
 
 

@@ -1,4 +1,4 @@
-"""Three nodes of Apache Kafka or Ottla: their configuration, and the life of their processes."""
+"""Nodes of Apache Kafka or Ottla: their configuration, and the life of their processes."""
 
 import signal
 import subprocess
@@ -9,22 +9,20 @@ SECONDS_TO_STOP = 60
 KAFKA_FLAGS = ["-Xmx512m", "-Xms256m", "-XX:+UseG1GC", "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn"]
 
 
-def properties(node, network, controllers, data):
-    """The nodes up to number `controllers` are controllers too."""
+def properties(node, network, controllers):
+    """The keys of a Node. The nodes up to number `controllers` are controllers too."""
     at = network.address
     is_controller = node <= controllers
     voters = ",".join(f"{voter}@{at(voter)}:9093" for voter in range(1, controllers + 1))
     listener = f",CONTROLLER://{at(node)}:9093" if is_controller else ""
     return {
         "process.roles": "broker,controller" if is_controller else "broker",
-        "node.id": node,
         "controller.quorum.voters": voters,
         "listeners": f"PLAINTEXT://{at(node)}:9092{listener}",
         "advertised.listeners": f"PLAINTEXT://{at(node)}:9092",
         "controller.listener.names": "CONTROLLER",
         "inter.broker.listener.name": "PLAINTEXT",
         "listener.security.protocol.map": "PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT",
-        "log.dirs": data,
         # Fewer than by default: each has a leader to move, and this machine is small.
         "offsets.topic.num.partitions": 4,
     }
@@ -66,36 +64,54 @@ class Ottla:
     stopped = 0
 
 
-class Node:
-    """One process, which can be started again on the same data and address."""
+class Process:
+    """A node, which can be started again on the same data and address. Its command runs `inside` another one, if that is given."""
 
-    def __init__(self, number, system, network, disk, directory):
+    def __init__(self, number, system, directory, inside=()):
         self.number = number
         self.system = system
-        self.disk = disk
-        self.inside = network.inside(number)
-        self.address = f"{network.address(number)}:9092"
+        self.inside = inside
         self.config = directory / f"node-{number}.properties"
         self.log = directory / f"node-{number}.log"
+        self.data = directory / f"data-{number}"
         self.process = None
-        self.is_paused = False
 
-    def configure(self, network, controllers):
-        keys = properties(self.number, network, controllers, self.disk.path / "data") | self.system.keys
-        self.config.write_text("".join(f"{key}={value}\n" for key, value in keys.items()))
+    def configure(self, keys):
+        """`keys` are those beside the number and the directory of the data."""
+        all_keys = {"node.id": self.number, "log.dirs": self.data} | keys | self.system.keys
+        self.config.write_text("".join(f"{key}={value}\n" for key, value in all_keys.items()))
         self.system.format(self.config)
 
     def start(self):
         with open(self.log, "ab") as log:
             self.process = subprocess.Popen([*self.inside, *self.system.command(self.config)], stdout=log, stderr=log)
 
-    def ended(self):
-        """Whether the process is not running."""
-        return self.process.poll() is not None
+    def runs(self):
+        return self.process is not None and self.process.poll() is None
 
     def kill(self):
         self.process.kill()
         self.process.wait()
+
+
+def kill_all(nodes):
+    for node in nodes:
+        if node.runs():
+            node.kill()
+
+
+class Node(Process):
+    """One with a network and a disk of its own. It can stand still, and stop in order."""
+
+    def __init__(self, number, system, network, disk, directory):
+        super().__init__(number, system, directory, network.inside(number))
+        self.disk = disk
+        self.data = disk.path / "data"
+        self.address = f"{network.address(number)}:9092"
+        self.is_paused = False
+
+    def kill(self):
+        super().kill()
         self.is_paused = False
 
     def pause(self):

@@ -16,8 +16,7 @@ import room
 from broker import free_port
 from confluent_kafka import Consumer, KafkaException, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic
-from local import Process
-from nodes import wait_for
+from nodes import Process, kill_all, wait_for
 
 NODES = [1, 2, 3]
 RACKS = {1: "a", 2: "b", 3: "c"}
@@ -196,14 +195,14 @@ def main():
     signal.signal(signal.SIGTERM, lambda *_: sys.exit("ended by a signal"))
     ports = {(number, listener): free_port() for number in NODES for listener in ("PLAINTEXT", "CONTROLLER")}
     system = room.make_system(options, options.system, options.directory)
-    all_nodes = {number: Process(number, system, options.directory, keys(number, ports)) for number in NODES}
+    all_nodes = {number: Process(number, system, options.directory) for number in NODES}
+    for number, node in all_nodes.items():
+        node.configure(keys(number, ports))
     bootstrap = ",".join(f"127.0.0.1:{ports[number, 'PLAINTEXT']}" for number in NODES)
     try:
         finding = judge(options, options.directory, all_nodes, bootstrap)
     finally:
-        for node in all_nodes.values():
-            if node.runs():
-                node.kill()
+        kill_all(all_nodes.values())
     print(finding or "passed")
     sys.exit(1 if finding else 0)
 

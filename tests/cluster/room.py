@@ -14,7 +14,7 @@ import sys
 from cluster import Cluster
 from disk import Disk
 from network import CannotMake, Network
-from nodes import Kafka, Ottla
+from nodes import Kafka, Ottla, kill_all
 
 CANNOT = 77
 NODES = 3
@@ -57,5 +57,5 @@ def three_nodes(options, system):
             print(f"not run: this machine cannot make networks or disks for the nodes: {getattr(error, 'stderr', '') or error}")
             sys.exit(CANNOT)
         cluster = Cluster(made, network, disks, directory, options.controllers)
-        ends.callback(lambda: [node.kill() for node in cluster.nodes.values() if node.process])
+        ends.callback(kill_all, cluster.nodes.values())
         yield cluster

@@ -25,8 +25,7 @@ from broker import free_port
 from cluster import Unable, ask_for_controller
 from confluent_kafka import KafkaException, Producer
 from confluent_kafka.admin import AdminClient, NewTopic
-from local import Process
-from nodes import wait_for
+from nodes import Process, kill_all, wait_for
 
 CONTROLLERS = [1, 2, 3]
 BROKERS = [11, 12, 13, 14, 15]
@@ -75,7 +74,9 @@ class Cluster:
 
     def __init__(self, system, directory):
         self.ports = {number: free_port() for number in CONTROLLERS + BROKERS}
-        self.all = {number: Measured(number, system, directory, keys(number, self.ports)) for number in self.ports}
+        self.all = {number: Measured(number, system, directory) for number in self.ports}
+        for number, node in self.all.items():
+            node.configure(keys(number, self.ports))
 
     def address(self, number):
         return f"127.0.0.1:{self.ports[number]}"
@@ -230,9 +231,7 @@ def run(options, name, partitions):
         measure(cluster, partitions, row)
         return rows
     finally:
-        for node in cluster.all.values():
-            if node.runs():
-                node.kill()
+        kill_all(cluster.all.values())
         for data in directory.glob("data-*"):
             shutil.rmtree(data)
 
