@@ -84,7 +84,8 @@ enum Command {
     Limits(limits::Args),
     /// Run a broker of Apache Kafka in a cluster whose controller is Ottla's.
     Mixed(mixed::Args),
-    /// Run the commands of docs/operations.md as they stand there, under the load of real clients.
+    /// Run the commands of docs/operations.md as they stand there, and Apache Kafka's tools, under
+    /// the load of real clients.
     Operations,
     /// Build what users install (the Debian package, the image's last stage), and run it.
     Package,

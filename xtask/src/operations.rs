@@ -13,16 +13,15 @@ const PAGES: &[&str] = &["docs/operations.md", "tests/cluster/kafka-tools.md"];
 
 /// Runs the pages; returns a summary.
 pub fn run() -> Result<String> {
-    for page in PAGES {
-        let path = toolbox::workspace().join(page);
-        let driver = Driver::new("operations.py", &[System::Ottla, System::Kafka])?;
-        driver.with("page", path.display()).run(
-            format!("all commands of {page} work"),
-            &format!("a command of {page} does not do what the page says"),
-        )?;
-    }
-    Ok(format!(
-        "all commands of {} work; nothing is lost, no client is started again",
-        PAGES.join(" and ")
-    ))
+    let summaries: Result<Vec<_>> = PAGES.iter().map(|page| run_page(page)).collect();
+    Ok(summaries?.join("; "))
+}
+
+fn run_page(page: &str) -> Result<String> {
+    let path = toolbox::workspace().join(page);
+    let driver = Driver::new("operations.py", &[System::Ottla, System::Kafka])?;
+    driver.with("page", path.display()).run(
+        format!("all commands of {page} work, nothing is lost, no client is started again"),
+        &format!("a command of {page} does not do what the page says"),
+    )
 }
