@@ -13,11 +13,10 @@ import sys
 import time
 
 import room
-from cluster import TOPIC, Unable
+from cluster import PARTITIONS, TOPIC, Unable
 from confluent_kafka import KafkaException
 from loads import Loads, commands
 
-PARTITIONS = 6
 RATE = 300
 """Records per second of each producer."""
 STANDS_STILL = 5
@@ -63,7 +62,7 @@ def stand_still(disk):
 
 def load(options, cluster):
     """Returns how often a disk stood still, and how many records were acknowledged."""
-    cluster.create_topic(TOPIC, [cluster.others(0)[number % 3 :] + cluster.others(0)[: number % 3] for number in range(PARTITIONS)])
+    cluster.create_topic()
     loads = Loads(commands(options.load), cluster.bootstrap, (TOPIC, PARTITIONS), cluster.directory, 1, RATE)
     nodes = list(cluster.nodes.values())
     stood = 0
