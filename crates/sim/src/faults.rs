@@ -7,6 +7,8 @@ use std::time::Duration;
 use ottla_log::files::simulated::{Random, Simulated};
 use ottla_log::files::{Files, Operation};
 
+use crate::node::failed::Failed;
+
 /// More space than a world uses.
 const AMPLE: u64 = 1 << 40;
 /// What a start finds free on a full disk: the space that a broker keeps aside for it.
@@ -59,6 +61,14 @@ impl Deed {
     }
 }
 
+/// How a process ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum End {
+    Stop,
+    Kill,
+    PowerCut,
+}
+
 /// What was done to a disk since the last start, which excuses failures.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub struct Troubles {
@@ -69,8 +79,17 @@ pub struct Troubles {
 }
 
 impl Troubles {
-    pub fn is_any(self) -> bool {
-        self.fault || self.full
+    /// Whether a failure of a process on this disk has a cause.
+    pub fn excuse_failures(self, disk: &Simulated) -> bool {
+        self.fault || self.full || disk.is_power_off()
+    }
+
+    /// A process that did not stop in an orderly way must have had a cause.
+    pub fn check_stop(self, disk: &Simulated, stopped: &Result<(), Failed>) {
+        assert!(
+            stopped.is_ok() || self.excuse_failures(disk),
+            "a stop fails without a cause: {stopped:?}"
+        );
     }
 }
 

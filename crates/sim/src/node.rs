@@ -118,7 +118,7 @@ impl Process {
     /// A failure must have a cause; one that takes a directory offline ends the process soon.
     fn failed(&mut self, failed: &Failed, outside: &mut Outside, troubles: Troubles) {
         outside.note("failed", [failed.is_offline().into(), 0, 0]);
-        let is_excused = troubles.is_any() || self.disk.is_power_off();
+        let is_excused = troubles.excuse_failures(&self.disk);
         assert!(is_excused, "a failure without a cause: {failed}");
         self.has_failed |= failed.is_offline();
     }

@@ -8,7 +8,7 @@ use ottla_protocol::ids::NodeId;
 use ottla_protocol::time::{MonotonicTime, Now, Timestamp};
 
 use crate::between::{Between, Links};
-use crate::faults::Fault;
+use crate::faults::{End, Fault};
 use crate::messages::{ClientId, ConnectionId, Delivery, Reply, ReplyTo, Request};
 use crate::network::{Network, Way};
 use crate::node::event::{NodeEvent, ProcessId};
@@ -54,6 +54,15 @@ pub struct Counts {
 impl Counts {
     pub fn crashes(&self) -> u64 {
         self.kills + self.power_cuts
+    }
+
+    /// A process has ended.
+    pub fn ended(&mut self, end: End) {
+        match end {
+            End::Stop => self.stops += 1,
+            End::Kill => self.kills += 1,
+            End::PowerCut => self.power_cuts += 1,
+        }
     }
 
     pub fn add(&mut self, other: &Self) {
@@ -181,6 +190,15 @@ impl Outside {
         let arrives_late = self.random.one_in(2);
         self.network.cut(connection, arrives_late);
         self.tell_closed(client, connection);
+    }
+
+    /// Cuts about half of the open connections.
+    pub fn cut_connections(&mut self) {
+        for connection in self.network.open() {
+            if self.random.one_in(2) {
+                self.cut(connection);
+            }
+        }
     }
 
     /// A node is gone: its clients are mostly told, the others wait for a reply in vain.

@@ -10,7 +10,7 @@ use ottla_replica::partition::RequiredAcks;
 
 use crate::checks::{self, Before, Ended, Ends, Last};
 use crate::clients::{self, Admin, AnyClient, Committer, Consumer, NEEDED, Producer, Reader};
-use crate::faults::{self, Deed, Fault, SPARE, Troubles};
+use crate::faults::{self, Deed, End, Fault, SPARE, Troubles};
 use crate::messages::Delivery;
 use crate::model::Model;
 use crate::node::event::{NodeEvent, ProcessId};
@@ -76,14 +76,6 @@ struct Machine {
     /// How large the disk is, while it is full.
     limit: Option<u64>,
     attempts: u64,
-}
-
-/// How a process ends.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum End {
-    Stop,
-    Kill,
-    PowerCut,
 }
 
 #[derive(Debug)]
@@ -266,13 +258,7 @@ impl World {
                 let by = random.signed(3_000_000) - 1_500_000;
                 self.outside.move_wall_clock(by);
             }
-            Deed::CutConnections => {
-                for connection in self.outside.network.open() {
-                    if self.outside.random.one_in(2) {
-                        self.outside.cut(connection);
-                    }
-                }
-            }
+            Deed::CutConnections => self.outside.cut_connections(),
         }
         self.outside.counts.faults += 1;
     }
@@ -286,11 +272,7 @@ impl World {
             machine.before = before(&process.broker);
             if end == End::Stop {
                 let stopped = process.stop(&mut self.outside);
-                let is_excused = machine.troubles.is_any() || machine.disk.is_power_off();
-                assert!(
-                    stopped.is_ok() || is_excused,
-                    "a stop fails without a cause: {stopped:?}"
-                );
+                machine.troubles.check_stop(&machine.disk, &stopped);
             }
         }
         self.outside.lose(id);
@@ -304,12 +286,7 @@ impl World {
             End::Stop if is_power_off => End::PowerCut,
             end => end,
         };
-        let counts = &mut self.outside.counts;
-        match end {
-            End::Stop => counts.stops += 1,
-            End::Kill => counts.kills += 1,
-            End::PowerCut => counts.power_cuts += 1,
-        }
+        self.outside.counts.ended(end);
         self.switch_off(id, end);
         let delay = self.outside.between(20_000, 1_500_000);
         self.outside.after(delay, Event::Fault(id, Fault::Start));

@@ -11,7 +11,7 @@ use ottla_protocol::records::BatchOptions;
 use ottla_replica::partition::RequiredAcks;
 
 use super::Client;
-use super::producer::build;
+use super::producer::{build, is_sent_again};
 use super::session::Session;
 use crate::messages::{ClientId, Place, Produce, Reply, Request};
 use crate::model::{Model, Purpose, Sent, Survives};
@@ -106,12 +106,7 @@ impl Pipeline {
         match code {
             // One before it was refused, and is sent again first.
             ErrorCode::OutOfOrderSequenceNumber if !batch.was_first => {}
-            ErrorCode::NotLeaderOrFollower
-            | ErrorCode::KafkaStorageError
-            | ErrorCode::NotEnoughReplicas
-            | ErrorCode::NotEnoughReplicasAfterAppend
-            | ErrorCode::UnknownTopicId
-            | ErrorCode::UnknownTopicOrPartition => {}
+            code if is_sent_again(code) => {}
             code => {
                 panic!("check: idempotent producers go on: batch {number} is refused with {code:?}")
             }

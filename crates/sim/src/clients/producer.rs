@@ -127,12 +127,7 @@ impl Producer {
                 self.id = None;
                 self.sequences.clear();
             }
-            ErrorCode::NotLeaderOrFollower
-            | ErrorCode::KafkaStorageError
-            | ErrorCode::NotEnoughReplicas
-            | ErrorCode::NotEnoughReplicasAfterAppend
-            | ErrorCode::UnknownTopicId
-            | ErrorCode::UnknownTopicOrPartition => {}
+            code if is_sent_again(code) => {}
             code => panic!("check: sound batches are taken: {code:?} for {number}"),
         }
         self.session.rest(50_000, 400_000, outside);
@@ -183,6 +178,19 @@ impl Client for Producer {
         }
         self.session.rest(10_000, 200_000, outside);
     }
+}
+
+/// Whether a batch that was refused with this code is sent again as it is.
+pub fn is_sent_again(code: ErrorCode) -> bool {
+    matches!(
+        code,
+        ErrorCode::NotLeaderOrFollower
+            | ErrorCode::KafkaStorageError
+            | ErrorCode::NotEnoughReplicas
+            | ErrorCode::NotEnoughReplicasAfterAppend
+            | ErrorCode::UnknownTopicId
+            | ErrorCode::UnknownTopicOrPartition
+    )
 }
 
 /// A batch whose records carry its number.

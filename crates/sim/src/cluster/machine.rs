@@ -20,14 +20,6 @@ pub enum Process {
     Broker(Box<Member>),
 }
 
-/// How a process ends.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum End {
-    Stop,
-    Kill,
-    PowerCut,
-}
-
 #[derive(Debug)]
 pub struct Machine {
     pub disk: Simulated,

@@ -10,14 +10,11 @@ use ottla_quorum::{LeaderSearch, Observer, Wanted};
 
 use crate::between::{Between, Content, Metadata, MetadataAnswer};
 use crate::node::event::{NodeEvent, ProcessId};
-use crate::node::start::host;
+use crate::node::start::{CONTROLLER_PORT, host};
 use crate::outside::Outside;
 
 /// How long an answer is waited for.
 const PATIENCE: Duration = Duration::from_millis(500);
-
-/// The port of the controllers' listener.
-const PORT: i32 = 9093;
 
 #[derive(Debug)]
 pub struct Observing {
@@ -65,7 +62,8 @@ impl Observing {
     fn believed(&mut self, answer: MetadataAnswer) -> Metadata {
         let before = (self.search.epoch(), self.search.leader());
         if let Some(leader) = answer.leader {
-            self.search.on_endpoint(leader, &host(leader), PORT);
+            self.search
+                .on_endpoint(leader, &host(leader), CONTROLLER_PORT.into());
         }
         let leader = answer.leader.unwrap_or(NodeId(-1));
         if self.search.on_leader(leader, answer.epoch).is_err() {
@@ -145,5 +143,5 @@ impl Observing {
 }
 
 fn address_of(node: NodeId) -> String {
-    address::dialled(&host(node), PORT)
+    address::dialled(&host(node), CONTROLLER_PORT.into())
 }

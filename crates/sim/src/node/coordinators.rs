@@ -10,7 +10,7 @@ use ottla_coordinator::{
     partition_for,
 };
 use ottla_metadata::MetadataImage;
-use ottla_protocol::ids::{PartitionIndex, Uuid};
+use ottla_protocol::ids::PartitionIndex;
 use ottla_protocol::messages::coordinator::group::GroupRecord;
 use ottla_protocol::records::Compression;
 use ottla_protocol::time::{MonotonicTime, Now};
@@ -245,11 +245,6 @@ impl Coordinators {
             coordinator.map_or_else(Vec::new, |one| one.runtime.on_append_lost())
         };
         self.perform(append.index, effects, outside);
-    }
-
-    pub fn on_topic_deleted(&mut self, name: String, id: Uuid, outside: &mut Outside) {
-        let notice = Notice::TopicDeleted { name, id };
-        self.notify(&notice, outside);
     }
 
     pub fn notify(&mut self, notice: &Notice, outside: &mut Outside) {

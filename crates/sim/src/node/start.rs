@@ -65,10 +65,13 @@ fn voter(node: NodeId) -> Voter {
         endpoints: vec![VoterEndpoint {
             listener: "CONTROLLER".to_owned(),
             host: host(node),
-            port: 9093,
+            port: CONTROLLER_PORT,
         }],
     }
 }
+
+/// The port of the controllers' listener.
+pub const CONTROLLER_PORT: u16 = 9093;
 
 /// The name of a controller's machine.
 pub fn host(node: NodeId) -> String {

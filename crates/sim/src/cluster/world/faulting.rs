@@ -7,8 +7,8 @@ use ottla_protocol::ids::NodeId;
 use super::World;
 use crate::cluster::deeds::{self, Deed};
 use crate::cluster::lifecycle::Stage;
-use crate::cluster::machine::{End, Process};
-use crate::faults::{self, Fault};
+use crate::cluster::machine::Process;
+use crate::faults::{self, End, Fault};
 use crate::node::event::NodeEvent;
 use crate::outside::Event;
 
@@ -71,13 +71,7 @@ impl World {
                 let by = self.outside.random.signed(3_000_000) - 1_500_000;
                 self.outside.move_wall_clock(by);
             }
-            Deed::CutConnections => {
-                for connection in self.outside.network.open() {
-                    if self.outside.random.one_in(2) {
-                        self.outside.cut(connection);
-                    }
-                }
-            }
+            Deed::CutConnections => self.outside.cut_connections(),
             Deed::Pause => {
                 let pause = self.outside.between(100_000, 2_200_000);
                 self.machine(id).paused_until = self.outside.time() + pause;
@@ -159,19 +153,10 @@ impl World {
             machine.was_stopped &= process.is_unopened();
             if end == End::Stop {
                 let stopped = process.stop(&mut self.outside);
-                let is_excused = machine.troubles.is_any() || machine.disk.is_power_off();
-                assert!(
-                    stopped.is_ok() || is_excused,
-                    "a stop fails without a cause: {stopped:?}"
-                );
+                machine.troubles.check_stop(&machine.disk, &stopped);
                 machine.was_stopped = stopped.is_ok() && !machine.disk.is_power_off();
             }
-            let counts = &mut self.outside.counts;
-            match end {
-                End::Stop => counts.stops += 1,
-                End::Kill => counts.kills += 1,
-                End::PowerCut => counts.power_cuts += 1,
-            }
+            self.outside.counts.ended(end);
             let delay = self.outside.between(20_000, 4_000_000);
             self.outside.after(delay, Event::Fault(id, Fault::Start));
         }
