@@ -67,8 +67,23 @@ impl LeaderSearch {
         self.leader
     }
 
-    /// An answer names the leader of an epoch; a negative id means that none is known.
-    pub fn on_leader(&mut self, leader: NodeId, epoch: LeaderEpoch) -> Result<(), Contradiction> {
+    /// An answer names the leader of an epoch; a negative id means that none is known. A server that refused and names no
+    /// other leader is not asked again at once.
+    pub fn on_answer(
+        &mut self,
+        leader: NodeId,
+        epoch: LeaderEpoch,
+        is_refused: bool,
+    ) -> Result<(), Contradiction> {
+        let before = (self.epoch, self.leader);
+        self.on_leader(leader, epoch)?;
+        if is_refused && before == (self.epoch, self.leader) {
+            self.on_failure();
+        }
+        Ok(())
+    }
+
+    fn on_leader(&mut self, leader: NodeId, epoch: LeaderEpoch) -> Result<(), Contradiction> {
         let named = (leader.0 >= 0).then_some(leader);
         let contradicts = epoch < self.epoch
             || (epoch == self.epoch
@@ -129,6 +144,25 @@ mod tests {
         search.on_failure();
         assert_eq!(search.address(), "a:1");
         assert_eq!(search.epoch(), LeaderEpoch(4), "epochs do not go back");
+    }
+
+    #[test]
+    fn a_server_that_refuses_and_names_no_other_leader_is_not_asked_again_at_once() {
+        let mut search = search();
+        let (none, epoch) = (NodeId(-1), LeaderEpoch(4));
+        search.on_answer(none, epoch, true).unwrap();
+        assert_eq!(search.address(), "a:1", "the epoch is news");
+        search.on_answer(none, epoch, true).unwrap();
+        assert_eq!(search.address(), "b:2");
+        search.on_endpoint(NodeId(7), "c", 3);
+        search.on_answer(NodeId(7), epoch, true).unwrap();
+        assert_eq!(search.address(), "c:3", "the leader is news");
+        search.on_answer(NodeId(7), epoch, false).unwrap();
+        assert_eq!(search.address(), "c:3", "it was not refused");
+        search.on_answer(NodeId(8), epoch, true).unwrap_err();
+        assert_eq!(search.address(), "c:3", "it is not believed");
+        search.on_answer(NodeId(7), epoch, true).unwrap();
+        assert_eq!(search.address(), "a:1");
     }
 
     #[test]

@@ -284,15 +284,10 @@ impl MetadataObserver {
         refused(code)
     }
 
-    /// Takes in who leads. A controller that refuses and names no other leader is not asked again at once.
+    /// Takes in who leads.
     fn on_answer(&mut self, leader: NodeId, epoch: LeaderEpoch, code: i16) -> Result<(), Failed> {
-        let before = (self.search.epoch(), self.search.leader());
-        self.search.on_leader(leader, epoch)?;
-        let is_news = before != (self.search.epoch(), self.search.leader());
         let refused = refused(code);
-        if refused.is_err() && !is_news {
-            self.search.on_failure();
-        }
+        self.search.on_answer(leader, epoch, refused.is_err())?;
         refused
     }
 }

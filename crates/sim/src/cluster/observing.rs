@@ -58,22 +58,16 @@ impl Observing {
         self.controllers.get(address).copied()
     }
 
-    /// Takes in who leads. A controller that refuses and names no other leader is not asked again at once.
+    /// Takes in who leads.
     fn believed(&mut self, answer: MetadataAnswer) -> Metadata {
-        let before = (self.search.epoch(), self.search.leader());
         if let Some(leader) = answer.leader {
             self.search
                 .on_endpoint(leader, &host(leader), CONTROLLER_PORT.into());
         }
         let leader = answer.leader.unwrap_or(NodeId(-1));
-        if self.search.on_leader(leader, answer.epoch).is_err() {
-            return Metadata::Unavailable;
-        }
         let is_refused = matches!(answer.content, Metadata::Refused | Metadata::SnapshotGone);
-        if is_refused && before == (self.search.epoch(), self.search.leader()) {
-            self.search.on_failure();
-        }
-        answer.content
+        let believed = self.search.on_answer(leader, answer.epoch, is_refused);
+        believed.map_or(Metadata::Unavailable, |()| answer.content)
     }
 
     /// Fetches what is next, if it is time.
@@ -143,5 +137,5 @@ impl Observing {
 }
 
 fn address_of(node: NodeId) -> String {
-    address::dialled(&host(node), CONTROLLER_PORT.into())
+    address::dialled(&host(node), CONTROLLER_PORT)
 }
