@@ -33,8 +33,6 @@ pub enum Bug {
     ProducersForgotten,
     /// A group coordinator answers before its records are committed.
     GroupAnsweredEarly,
-    /// The metadata log reports records as committed that it has not synced.
-    MetadataNotSynced,
     /// The high watermark moves while the ISR is smaller than the effective min ISR.
     HighWatermarkBelowMinIsr,
     /// Under `fsync` a follower counts to the end of its log, not only as far as it has flushed.

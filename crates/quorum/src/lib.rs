@@ -5,7 +5,6 @@
 
 #![deny(clippy::indexing_slicing)]
 
-mod activation;
 mod batches;
 mod checkpoint;
 mod controller_log;
@@ -22,7 +21,6 @@ mod snapshot_download;
 mod snapshot_schedule;
 mod voter;
 
-pub use activation::{FirstBatch, activate, settle_configs};
 pub use batches::{BadBatch, DecodeError};
 pub use checkpoint::{CheckpointError, SnapshotId, WriteError};
 pub use controller_log::{Arrived, ControllerLog, ControllerLogError, NeededSnapshot, Outgoing};
@@ -33,9 +31,9 @@ pub use directory::{
 pub use leader_search::{Contradiction, LeaderSearch};
 pub use meta_properties::{META_PROPERTIES, MetaProperties, MetaPropertiesError};
 pub use metadata_log::{
-    ApplyError, Fetched, FollowerEnd, Inspected, Location, LogView, MetadataLog, NotCommitted,
-    OpenError, Opened, ProposeError, QuorumStatus, Settings, SnapshotJob, SnapshotPiece,
-    SnapshotUnreadable, UnsupportedVersion, WrittenSnapshot, check_version,
+    ApplyError, Fetched, FollowerEnd, Inspected, Location, LogView, MetadataLog, OpenError, Opened,
+    ProposeError, QuorumStatus, Settings, SnapshotJob, SnapshotPiece, SnapshotUnreadable,
+    UnsupportedVersion, WrittenSnapshot, check_version,
 };
 pub use observer::{ObserveError, Observer, Wanted};
 pub use quorum_state::QuorumStateError;

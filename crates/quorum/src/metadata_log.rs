@@ -1,10 +1,10 @@
-//! The metadata log of a quorum of one: `__cluster_metadata-0`.
+//! The metadata log in Kafka's format: `__cluster_metadata-0`. The Raft node derives it from its own log (`committed.rs`).
 //!
-//! - When [`MetadataLog::propose`] returns an offset, everything before it is on stable storage.
-//! - Offsets are contiguous. Every batch has the epoch of the leader that wrote it. Epochs never regress: each open takes
-//!   one that no earlier open of this directory had.
-//! - A batch is written only after all batches before it are synced, so a crash can tear only the last one.
-//! - After a failed sync nothing more is written.
+//! - Offsets are contiguous. Every batch has the epoch of the leader that wrote it. Epochs never regress.
+//! - After a failed write or sync nothing more is written.
+//!
+//! [`MetadataLog::open`] and [`MetadataLog::propose`] lead the log without Raft, as Apache Kafka and earlier releases of
+//! Ottla do. Only tests use them: they write the logs that a start takes over.
 //!
 //! One thread owns the log. Nothing here is async.
 
@@ -28,7 +28,6 @@ use ottla_metadata::{Loader, MetadataVersion};
 use ottla_protocol::ids::{LeaderEpoch, NodeId, Offset};
 use ottla_protocol::messages::RecordError;
 use ottla_protocol::messages::metadata::MetadataRecord;
-use ottla_protocol::planted::{Bug, is_planted};
 use ottla_protocol::time::Timestamp;
 use std::collections::BTreeMap;
 use std::fmt;
@@ -91,27 +90,6 @@ pub enum ProposeError {
     /// The log failed, with this proposal or an earlier one. The next start finds out how much of it is on the disk.
     #[error("the metadata log has failed and takes nothing until the next start: {0}")]
     Failed(Failure),
-}
-
-/// Why records were not committed by a quorum of one.
-#[derive(Debug, thiserror::Error)]
-pub enum NotCommitted {
-    /// The log did not take the records.
-    #[error(transparent)]
-    Propose(#[from] ProposeError),
-    /// The disk failed when a snapshot was begun or taken over.
-    #[error(transparent)]
-    File(#[from] FileError),
-}
-
-impl NotCommitted {
-    /// Whether every later proposal fails too. A full disk may have room again, and the next records may be smaller.
-    pub fn is_final(&self) -> bool {
-        !matches!(
-            self,
-            Self::Propose(ProposeError::Full(_) | ProposeError::TooLarge | ProposeError::Record(_))
-        )
-    }
 }
 
 /// Why a metadata log takes nothing more.
@@ -238,9 +216,10 @@ impl<F: Files> MetadataLog<F> {
         self.control.kraft_version
     }
 
-    /// Commits `records` together, and returns the end of the log after them.
+    /// Commits `records` together, and returns the end of the log after them: everything before it is on stable storage.
     ///
     /// Records that do not fit one batch become a metadata transaction of several. Without records nothing is written.
+    /// A batch is written only after all batches before it are synced, so a crash can tear only the last one.
     pub fn propose(
         &mut self,
         records: &[MetadataRecord],
@@ -300,11 +279,9 @@ impl<F: Files> MetadataLog<F> {
 
     fn append(&mut self, batch: &[u8], records: i32, now: Timestamp) -> Result<(), ProposeError> {
         self.write(batch)?;
-        if !is_planted(Bug::MetadataNotSynced) {
-            self.active
-                .sync_data()
-                .map_err(|error| self.fail_by(error))?;
-        }
+        self.active
+            .sync_data()
+            .map_err(|error| self.fail_by(error))?;
         self.note_written(batch, i64::from(records), now);
         Ok(())
     }

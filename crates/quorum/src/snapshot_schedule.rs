@@ -2,11 +2,7 @@
 
 use std::time::Duration;
 
-use ottla_log::files::{FileError, Files};
-use ottla_metadata::{Loader, MetadataImage};
 use ottla_protocol::time::Timestamp;
-
-use crate::metadata_log::{MetadataLog, SnapshotJob};
 
 /// When snapshots of one log are due. The caller writes one at a time, and asks again when it is done.
 #[derive(Debug)]
@@ -22,19 +18,6 @@ impl SnapshotSchedule {
             interval,
             last: now,
         }
-    }
-
-    /// Begins a snapshot if one is due. `image` is the image after the whole log.
-    pub fn begin_if_due<F: Files>(
-        &mut self,
-        log: &mut MetadataLog<F>,
-        image: &MetadataImage,
-        now: Timestamp,
-    ) -> Result<Option<SnapshotJob<F>>, FileError> {
-        if !self.is_due(log.is_snapshot_due(), now) {
-            return Ok(None);
-        }
-        log.begin_snapshot(&Loader::new(image.clone()), now)
     }
 
     /// Whether a snapshot is due: for its bytes, as the log knows, or for its age. If so, the caller begins it, and the age

@@ -21,6 +21,7 @@ use std::time::Duration;
 
 use ottla_log::files::simulated::Simulated;
 use ottla_protocol::ids::NodeId;
+use ottla_quorum::{ControllerLogError, NotProposed};
 
 pub use self::broker::Broker;
 use self::controller::{Controller, Outcome};
@@ -28,7 +29,7 @@ use self::event::{NodeEvent, ProcessId};
 pub use self::failed::Failed;
 pub use self::host::{Found, Partition};
 pub use self::start::format;
-use self::start::{StartFailed, directories, new_replicas, open_controller, open_replicas};
+use self::start::{StartFailed, directories, new_replicas, open_replicas};
 use crate::faults::Troubles;
 use crate::messages::{ReplyTo, Request};
 use crate::outside::Outside;
@@ -53,11 +54,11 @@ impl Process {
         outside: &mut Outside,
     ) -> Result<Self, StartFailed> {
         let id = ProcessId { node, number };
-        let (controller, image) = open_controller(id, disk, outside)?;
+        let controller = Controller::start(id, disk, outside)?;
         let mailbox = host::Mailbox::default();
         let replicas = new_replicas(node, directories(node, disk, &mailbox));
         let previous_epoch = replicas.previous_epoch().map_err(Failed::from)?;
-        let mut broker = Broker::new(id, replicas, image, mailbox);
+        let mut broker = Broker::new(id, replicas, controller.image().clone(), mailbox);
         open_replicas(&broker.replicas, &broker.image, outside.now())?;
         broker.register(previous_epoch);
         let mut process = Self {
@@ -73,7 +74,14 @@ impl Process {
 
     pub fn on_event(&mut self, event: NodeEvent, outside: &mut Outside, troubles: Troubles) {
         let outcome = match event {
-            NodeEvent::Controller => self.run_controller(outside),
+            NodeEvent::Controller => {
+                let turn = self.controller.turn(outside);
+                turn.map(|outcome| self.on_decided(outcome, outside, troubles))
+            }
+            NodeEvent::QuorumTick => {
+                let turn = self.controller.tick(outside);
+                turn.map(|outcome| self.on_decided(outcome, outside, troubles))
+            }
             NodeEvent::WriteSnapshot => self.controller.write_snapshot(outside),
             event => self.broker.on_event(event, outside),
         };
@@ -90,17 +98,20 @@ impl Process {
         self.hear(outside);
     }
 
-    fn run_controller(&mut self, outside: &mut Outside) -> Result<(), Failed> {
-        match self.controller.run(outside)? {
-            Outcome::Committed(committed) if committed.is_empty() => {}
-            Outcome::Committed(committed) => self.broker.on_committed(committed, outside),
-            Outcome::Refused(callers) => {
-                for caller in callers {
-                    self.broker.on_refused(caller, outside);
-                }
-            }
+    /// The controller has had a turn. It refuses what the disk has no room for, and nothing else.
+    fn on_decided(&mut self, outcome: Outcome, outside: &mut Outside, troubles: Troubles) {
+        if let Some(error) = outcome.refused {
+            outside.note("metadata was not changed", [0; 3]);
+            let is_full = matches!(error, ControllerLogError::Proposal(NotProposed::Full(_)));
+            let has_cause = (is_full && troubles.full) || self.disk.is_power_off();
+            assert!(has_cause, "a proposal was refused: {error}");
         }
-        Ok(())
+        if !outcome.committed.is_empty() {
+            self.broker.on_committed(outcome.committed, outside);
+        }
+        for caller in outcome.unanswered {
+            self.broker.on_refused(caller, outside);
+        }
     }
 
     /// Asks the controller what the broker wants to know.
@@ -134,7 +145,8 @@ impl Process {
     }
 
     /// Ends in an orderly way.
-    pub fn stop(&mut self, outside: &mut Outside) -> Result<(), Failed> {
-        self.broker.stop(outside)
+    pub fn stop(mut self, outside: &mut Outside) -> Result<(), Failed> {
+        let stopped = self.broker.stop(outside);
+        stopped.and(self.controller.stop())
     }
 }

@@ -268,7 +268,7 @@ impl World {
         let machine = self.machines.get_mut(&id).expect("the machine is there");
         self.outside.note("ends", [end as i64, 0, 0]);
         self.outside.serving.remove(&id);
-        if let Some(mut process) = machine.process.take() {
+        if let Some(process) = machine.process.take() {
             machine.before = before(&process.broker);
             if end == End::Stop {
                 let stopped = process.stop(&mut self.outside);

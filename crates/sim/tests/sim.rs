@@ -18,10 +18,10 @@ const NODE: Kind = Kind {
     command: "cargo xtask sim",
     gate: 50,
     planted: &[
-        (Bug::AnswerBeforeSync, 3),
-        (Bug::GroupAnsweredEarly, 1),
-        (Bug::MetadataNotSynced, 0),
-        (Bug::ProducersForgotten, 1),
+        (Bug::AnswerBeforeSync, 1),
+        (Bug::GroupAnsweredEarly, 4),
+        (Bug::RaftEntryNotSynced, 0),
+        (Bug::ProducersForgotten, 2),
     ],
 };
 

@@ -106,7 +106,7 @@ impl<F: Files> MetadataLog<F> {
         })
     }
 
-    /// Opens the log, and leads it in a new epoch.
+    /// Opens the log, and leads it in an epoch that no earlier open of this directory had.
     pub fn open(
         files: F,
         location: Location<'_>,

@@ -1,149 +1,161 @@
-//! The driver of the controller: hands requests over, and proposes records to a quorum of one.
+//! The driver of the controller, in place of the broker's `drivers/controller.rs` and `drivers/raft_quorum.rs`: it hands
+//! requests over, and performs what the metadata log wants. The controller is the only voter.
 
 use std::collections::VecDeque;
+use std::time::Duration;
 
 use ottla_controller::active::Published;
-use ottla_controller::{ControllerRequest, Member, Quorum, QuorumEvent};
+use ottla_controller::{ControllerRequest, Member};
 use ottla_log::files::simulated::Simulated;
-use ottla_metadata::{Loader, MetadataVersion};
-use ottla_protocol::ids::Offset;
-use ottla_protocol::messages::metadata::MetadataRecord;
-use ottla_protocol::time::Timestamp;
-use ottla_quorum::{
-    MetadataLog, NotCommitted, ProposeError, SnapshotJob, SnapshotSchedule, WriteError,
-};
+use ottla_metadata::MetadataImage;
+use ottla_quorum::{Arrived, ControllerLog, ControllerLogError, SnapshotJob, WriteError};
 
 use super::event::{NodeEvent, ProcessId};
 use super::failed::Failed;
 use super::host::Caller;
+use super::start::{StartFailed, failed, open_member};
 use crate::outside::Outside;
 
-/// The metadata log, as the controller writes it.
-#[derive(Debug)]
-pub struct CommittedLog {
-    pub log: MetadataLog<Simulated>,
-    pub snapshots: SnapshotSchedule,
-    /// A snapshot that is due, and not written yet.
-    pub writing: Option<SnapshotJob<Simulated>>,
-    pub now: Timestamp,
-    /// What the controller has not been told yet.
-    pub events: Vec<QuorumEvent>,
-}
-
-impl Quorum for CommittedLog {
-    type Error = NotCommitted;
-
-    fn is_final(error: &NotCommitted) -> bool {
-        error.is_final()
-    }
-
-    fn next_offset(&self) -> Offset {
-        self.log.end_offset()
-    }
-
-    fn propose(
-        &mut self,
-        records: &[MetadataRecord],
-        version: MetadataVersion,
-    ) -> Result<(), NotCommitted> {
-        let end = self.log.propose(records, version, self.now)?;
-        let records = records.to_vec();
-        self.events.push(QuorumEvent::Committed { end, records });
-        Ok(())
-    }
-
-    fn events(&mut self) -> Result<Vec<QuorumEvent>, NotCommitted> {
-        Ok(std::mem::take(&mut self.events))
-    }
-
-    fn on_applied(&mut self, loader: &Loader) -> Result<(), NotCommitted> {
-        if self.writing.is_none() {
-            let image = loader.image();
-            self.writing = self
-                .snapshots
-                .begin_if_due(&mut self.log, image, self.now)?;
-        }
-        Ok(())
-    }
-}
+/// Between two ticks of Raft's clock.
+const TICK: Duration = Duration::from_millis(50);
 
 #[derive(Debug)]
 pub struct Controller {
     process: ProcessId,
     member: Member<Caller>,
-    log: CommittedLog,
+    log: ControllerLog<Simulated>,
     has_ended: bool,
     requests: VecDeque<(Caller, ControllerRequest)>,
+    arrived: Vec<Arrived>,
+    /// A snapshot that is due, and not written yet.
+    writing: Option<SnapshotJob<Simulated>>,
 }
 
 /// The outcome of a turn.
-#[derive(Debug)]
-pub enum Outcome {
-    Committed(Vec<Published<Caller>>),
+#[derive(Debug, Default)]
+pub struct Outcome {
+    pub committed: Vec<Published<Caller>>,
     /// These may ask again.
-    Refused(Vec<Caller>),
+    pub unanswered: Vec<Caller>,
+    /// Why a proposal was refused.
+    pub refused: Option<ControllerLogError>,
 }
 
 impl Controller {
-    pub fn new(process: ProcessId, member: Member<Caller>, log: CommittedLog) -> Self {
-        Self {
+    /// Opens the metadata log, and takes the first turn of the only voter, which leads with it. If the first records of a
+    /// new cluster are refused, so is the start.
+    pub fn start(
+        process: ProcessId,
+        disk: &Simulated,
+        outside: &mut Outside,
+    ) -> Result<Self, StartFailed> {
+        let (member, log) = open_member(process, &[process.node], disk, outside)?;
+        let mut controller = Self {
             process,
             member,
             log,
             has_ended: false,
             requests: VecDeque::new(),
+            arrived: Vec::new(),
+            writing: None,
+        };
+        // What it commits is in the image with which the broker begins.
+        let outcome = controller.turn(outside)?;
+        match outcome.refused {
+            Some(error) if !controller.member.has_begun() => return Err(failed(error)),
+            _ => outside.later(process, TICK, NodeEvent::QuorumTick),
         }
+        Ok(controller)
+    }
+
+    /// The committed metadata.
+    pub fn image(&self) -> &MetadataImage {
+        self.member.image()
     }
 
     /// Takes a request; its reply comes once the records are committed and published.
     pub fn ask(&mut self, caller: Caller, request: ControllerRequest, outside: &mut Outside) {
         self.requests.push_back((caller, request));
+        self.turn_soon(outside);
+    }
+
+    fn turn_soon(&self, outside: &mut Outside) {
         let delay = outside.between(10, 200);
         outside.later(self.process, delay, NodeEvent::Controller);
     }
 
-    pub fn run(&mut self, outside: &mut Outside) -> Result<Outcome, Failed> {
-        if self.has_ended || self.requests.is_empty() {
-            return Ok(Outcome::Committed(Vec::new()));
+    /// Raft's clock goes on. What a full disk has not taken is tried again.
+    pub fn tick(&mut self, outside: &mut Outside) -> Result<Outcome, Failed> {
+        self.log.on_tick(outside.random.next());
+        outside.later(self.process, TICK, NodeEvent::QuorumTick);
+        self.turn(outside)
+    }
+
+    /// Takes in what has arrived, and decides what waits.
+    pub fn turn(&mut self, outside: &mut Outside) -> Result<Outcome, Failed> {
+        if self.has_ended {
+            return Ok(Outcome::default());
         }
-        self.log.now = outside.now().wall;
-        let requests = &mut self.requests;
-        let waiting = std::iter::from_fn(|| requests.pop_front());
-        let turn = self.member.turn(waiting, &mut self.log);
-        if !self.requests.is_empty() {
-            let delay = outside.between(10, 200);
-            outside.later(self.process, delay, NodeEvent::Controller);
-        }
-        if self.log.writing.is_some() {
-            let delay = outside.between(1_000, 50_000);
-            outside.later(self.process, delay, NodeEvent::WriteSnapshot);
-        }
-        let turn = turn.map_err(|error| {
+        let outcome = self.try_turn(outside).map_err(|error| {
             self.has_ended = true;
             Failed::Metadata(error.to_string())
         })?;
-        let Some(error) = turn.refused else {
-            return Ok(Outcome::Committed(turn.published));
-        };
-        outside.note("metadata was not changed", [0; 3]);
-        let is_full = matches!(error, NotCommitted::Propose(ProposeError::Full(_)));
-        assert!(is_full, "a proposal was refused: {error}");
-        Ok(Outcome::Refused(turn.unanswered))
+        if !self.requests.is_empty() && !self.member.is_proposing() {
+            self.turn_soon(outside);
+        }
+        if let Some(job) = self.log.take_due_snapshot() {
+            self.writing = Some(job);
+            let delay = outside.between(1_000, 50_000);
+            outside.later(self.process, delay, NodeEvent::WriteSnapshot);
+        }
+        Ok(outcome)
     }
 
-    /// Writes a snapshot that was due, and has the log begin with it.
+    fn try_turn(&mut self, outside: &Outside) -> Result<Outcome, ControllerLogError> {
+        self.log.set_time(outside.now().wall);
+        for arrived in self.arrived.drain(..) {
+            self.log.on_arrived(arrived)?;
+        }
+        let is_free = !self.member.is_proposing();
+        let requests = &mut self.requests;
+        let waiting = std::iter::from_fn(|| is_free.then(|| requests.pop_front()).flatten());
+        let turn = self.member.turn(waiting, &mut self.log)?;
+        let outgoing = self.log.take_outgoing();
+        assert!(outgoing.messages.is_empty(), "there is one controller");
+        Ok(Outcome {
+            committed: turn.published,
+            unanswered: turn.unanswered,
+            refused: turn.refused,
+        })
+    }
+
+    /// Writes a snapshot that was due.
     pub fn write_snapshot(&mut self, outside: &mut Outside) -> Result<(), Failed> {
-        let log = &mut self.log;
-        let Some(job) = log.writing.take() else {
+        let Some(job) = self.writing.take() else {
             return Ok(());
         };
         match job.write() {
-            Ok(written) => log.log.adopt_snapshot(written)?,
-            // The next one may be written.
-            Err(WriteError::File(error)) => return Err(error.into()),
+            Ok(written) => {
+                outside.note("snapshot", [written.id().end_offset.0, 0, 0]);
+                self.arrived.push(Arrived::SnapshotWritten(Ok(written)));
+                self.turn_soon(outside);
+                Ok(())
+            }
+            Err(WriteError::File(error)) => {
+                // The next one may be written.
+                self.log.on_snapshot_dropped();
+                Err(error.into())
+            }
             Err(error) => panic!("a snapshot cannot be written: {error}"),
         }
-        outside.note("snapshot", [log.log.end_offset().0, 0, 0]);
-        Ok(())
+    }
+
+    /// Ends in an orderly way.
+    pub fn stop(self) -> Result<(), Failed> {
+        if self.has_ended {
+            return Ok(());
+        }
+        let closed = self.log.close();
+        closed.map_err(|error| Failed::Metadata(error.to_string()))
     }
 }

@@ -5,21 +5,22 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ottla_controller::brokers::Registration;
-use ottla_controller::{Member, QuorumEvent, Settings, bootstrap};
+use ottla_controller::{Member, Settings, bootstrap};
 use ottla_log::files::simulated::Simulated;
 use ottla_log::{LogDirectory, OpenFiles};
 use ottla_metadata::effective::StaticConfigs;
-use ottla_metadata::{BrokerRegistration, FeatureRange, MetadataImage, MetadataVersion, versions};
+use ottla_metadata::{
+    BrokerRegistration, FeatureRange, Loader, MetadataImage, MetadataVersion, versions,
+};
 use ottla_protocol::ids::{NodeId, Uuid};
 use ottla_protocol::messages::metadata::MetadataRecord;
 use ottla_protocol::time::Now;
 use ottla_quorum::{
-    ControllerLog, FirstBatch, Format, Location, METADATA_DIRECTORY, MetadataLog, RaftNode,
-    SnapshotSchedule, Voter, VoterEndpoint, activate, read_bootstrap,
+    ControllerLog, Format, Location, METADATA_DIRECTORY, RaftNode, SnapshotSchedule, Voter,
+    VoterEndpoint, read_bootstrap,
 };
 use ottla_replica::InOrder;
 
-use super::controller::{CommittedLog, Controller};
 use super::event::ProcessId;
 use super::failed::Failed;
 use super::host::{Caller, Directory, Mailbox, Replicas};
@@ -44,7 +45,7 @@ impl From<Failed> for StartFailed {
     }
 }
 
-fn failed(error: impl std::fmt::Display) -> StartFailed {
+pub fn failed(error: impl std::fmt::Display) -> StartFailed {
     StartFailed(error.to_string())
 }
 
@@ -111,16 +112,6 @@ fn format_as(disk: &Simulated, node: NodeId, voters: &[Voter], outside: &Outside
         },
     );
     formatted.expect("a new disk takes what formatting writes");
-}
-
-/// Small, so that a world sees snapshots, and proposals of more than one batch.
-fn metadata_settings() -> ottla_quorum::Settings {
-    ottla_quorum::Settings {
-        segment_bytes: 64 << 10,
-        snapshot_bytes: 24 << 10,
-        batch_bytes: 2 << 10,
-        ..ottla_quorum::Settings::default()
-    }
 }
 
 fn statics(node: NodeId) -> StaticConfigs {
@@ -211,18 +202,20 @@ pub fn registration(
     }
 }
 
-/// Small, so that followers need snapshots, and a start applies entries again.
-fn raft_settings() -> ottla_quorum::Settings {
+/// Small, so that a world sees snapshots, and proposals of more than one batch. Followers need snapshots, and a start
+/// applies entries again.
+fn metadata_settings() -> ottla_quorum::Settings {
     ottla_quorum::Settings {
         segment_bytes: 8 << 10,
         snapshot_bytes: 6 << 10,
+        batch_bytes: 2 << 10,
         kept_entry_bytes: 1 << 10,
         checkpoint_bytes: 2 << 10,
-        ..metadata_settings()
+        ..ottla_quorum::Settings::default()
     }
 }
 
-/// Opens one of several controllers. It does not lead yet.
+/// Opens a controller, of which there may be several. It does not lead yet.
 pub fn open_member(
     process: ProcessId,
     voters: &[NodeId],
@@ -241,14 +234,14 @@ pub fn open_member(
         voter: voter(node),
         voters: &voters,
     };
-    let opened = RaftNode::open(disk.clone(), location, member, raft_settings());
+    let opened = RaftNode::open(disk.clone(), location, member, metadata_settings());
     let (raft, loader) = opened.map_err(failed)?;
-    let first = first_batch(disk, directory, node)?.records;
+    let first = first_records(disk, directory, node)?;
     let settings = Settings {
         statics: statics(node),
         ..Settings::default()
     };
-    let member = Member::new(loader.image().clone(), raft.end_offset(), settings);
+    let member = Member::new(loader, raft.end_offset(), settings);
     let snapshots = SnapshotSchedule::new(Some(Duration::from_secs(20)), now);
     Ok((member, ControllerLog::new(raft, first, snapshots, now)))
 }
@@ -259,69 +252,20 @@ pub fn metadata_directory(node: NodeId) -> PathBuf {
     directory.join(METADATA_DIRECTORY)
 }
 
-/// Opens the metadata log, leads it, and writes what its first leader has to. Returns the metadata as well.
-pub fn open_controller(
-    process: ProcessId,
-    disk: &Simulated,
-    outside: &Outside,
-) -> Result<(Controller, MetadataImage), StartFailed> {
-    let (log, image) = open_metadata(process.node, disk, outside)?;
-    let settings = Settings {
-        statics: statics(process.node),
-        ..Settings::default()
-    };
-    let member = Member::new(image.clone(), log.log.end_offset(), settings);
-    Ok((Controller::new(process, member, log), image))
-}
-
-fn open_metadata(
-    node: NodeId,
-    disk: &Simulated,
-    outside: &Outside,
-) -> Result<(CommittedLog, MetadataImage), StartFailed> {
-    let now = outside.now().wall;
-    let [(directory, _), _] = directory_ids(node);
-    let path = metadata_directory(node);
-    let location = Location {
-        directory: &path,
-        cluster_id: CLUSTER,
-    };
-    let inspected = MetadataLog::inspect(disk.clone(), location, voter(node)).map_err(failed)?;
-    let first = if inspected.image().features.contains_key(versions::FEATURE) {
-        None
-    } else {
-        Some(first_batch(disk, directory, node)?)
-    };
-    let opened = inspected.lead(metadata_settings(), now).map_err(failed)?;
-    let (mut log, mut loader) = (opened.log, opened.loader);
-    activate(&mut log, &mut loader, first, now).map_err(failed)?;
-    let log = CommittedLog {
-        log,
-        snapshots: SnapshotSchedule::new(Some(Duration::from_mins(1)), now),
-        writing: None,
-        now,
-        events: vec![QuorumEvent::LeadershipGained],
-    };
-    Ok((log, loader.image().clone()))
-}
-
 /// What formatting has left for the first leader.
-fn first_batch(
+fn first_records(
     disk: &Simulated,
     directory: &Path,
     node: NodeId,
-) -> Result<FirstBatch, StartFailed> {
+) -> Result<Vec<MetadataRecord>, StartFailed> {
     let records = read_bootstrap(disk, directory).map_err(failed)?;
     let mut records: Vec<MetadataRecord> = records.unwrap_or_default();
-    let mut loader = ottla_metadata::Loader::new(MetadataImage::default());
+    let mut loader = Loader::default();
     loader.load(&records);
     records.extend(bootstrap::min_insync_replicas(
         loader.image(),
         &statics(node),
     ));
     let version = loader.image().metadata_version();
-    Ok(FirstBatch {
-        records: bootstrap::activation(records, version),
-        version,
-    })
+    Ok(bootstrap::activation(records, version))
 }
