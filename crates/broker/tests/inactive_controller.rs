@@ -24,7 +24,7 @@ use ottla_broker::handlers::{
 };
 use ottla_broker::process::clock::Clock;
 use ottla_controller::Settings;
-use ottla_metadata::MetadataImage;
+use ottla_metadata::{Loader, MetadataImage};
 use ottla_protocol::ids::Offset;
 use ottla_protocol::messages::create_topics_request::CreatableTopic;
 use ottla_protocol::messages::incremental_alter_configs_request::AlterConfigsResource;
@@ -65,7 +65,12 @@ async fn an_inactive_controller_answers_for_itself() {
     let (_known, known) = watch::channel(seen(at));
     let remote = RemoteController::new(Knowledge::Observed(known), config.node_id, "cluster");
     let image = MetadataImage::default();
-    let (controller, ..) = controller(image, Settings::default(), Nowhere, no_sessions());
+    let (controller, ..) = controller(
+        Loader::new(image),
+        Settings::default(),
+        Nowhere,
+        no_sessions(),
+    );
     let controller = controller.or_elsewhere(remote);
     let broker = Broker::new(config, Clock::start(), text("cluster"), controller, served);
 

@@ -16,7 +16,7 @@ use ottla_broker::handlers::{
 };
 use ottla_broker::process::clock::Clock;
 use ottla_controller::Settings;
-use ottla_metadata::{MetadataDelta, MetadataImage};
+use ottla_metadata::{Loader, MetadataDelta, MetadataImage};
 use ottla_protocol::messages::metadata::{
     ClientQuotaRecord, MetadataRecord, UserScramCredentialRecord, client_quota_record,
 };
@@ -47,7 +47,7 @@ fn broker(records: &[MetadataRecord]) -> (tempfile::TempDir, Arc<Broker>) {
         delta.replay(record);
     }
     let sessions = no_sessions();
-    let (controller, ..) = controller(delta.finish().0, settings, Nowhere, sessions);
+    let (controller, ..) = controller(Loader::new(delta.finish().0), settings, Nowhere, sessions);
     let broker = Broker::new(config, Clock::start(), text("cluster"), controller, served);
     (directory, broker)
 }

@@ -42,10 +42,10 @@ pub struct Turn<T, E> {
 
 impl<T> Member<T> {
     /// A controller that starts from the metadata of a log that ends at `end`. It does not lead yet.
-    pub fn new(committed: impl Into<Loader>, end: Offset, settings: Settings) -> Self {
+    pub fn new(committed: Loader, end: Offset, settings: Settings) -> Self {
         Self {
             settings,
-            committed: committed.into(),
+            committed,
             end,
             active: None,
             has_begun: false,

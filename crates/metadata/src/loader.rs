@@ -61,12 +61,6 @@ impl Loader {
     }
 }
 
-impl From<MetadataImage> for Loader {
-    fn from(image: MetadataImage) -> Self {
-        Self::new(image)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::Loader;

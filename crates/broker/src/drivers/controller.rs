@@ -75,12 +75,11 @@ pub fn follower(
 
 /// A controller that starts from committed metadata: its handle, and the state of its two threads.
 pub fn controller<Q: Quorum>(
-    metadata: impl Into<Loader>,
+    metadata: Loader,
     settings: Settings,
     quorum: Q,
     sessions: Arc<Sessions>,
 ) -> (Controller, ControllerLoop<Q>, Follower) {
-    let metadata = metadata.into();
     let image = metadata.image().clone();
     let (applied, committed, follower) = follower(image, quorum.next_offset());
     let (handle, requests) = Controller::new(applied, Arc::clone(&sessions));

@@ -16,7 +16,7 @@ use ottla_broker::handlers::{
 };
 use ottla_broker::process::clock::Clock;
 use ottla_controller::Settings;
-use ottla_metadata::{MetadataDelta, MetadataImage};
+use ottla_metadata::{Loader, MetadataDelta, MetadataImage};
 use ottla_protocol::ids::Uuid;
 use ottla_protocol::messages::metadata::RegisterBrokerRecord;
 use ottla_protocol::messages::{
@@ -70,7 +70,7 @@ pub fn start_with(directory: &Path, adjust: impl FnOnce(&mut BrokerConfig)) -> N
     };
     let image = image();
     let sessions = no_sessions();
-    let (controller, ..) = controller(image.clone(), settings, Nowhere, sessions);
+    let (controller, ..) = controller(Loader::new(image.clone()), settings, Nowhere, sessions);
     let name = KafkaString::from_static("cluster");
     let broker = Broker::new(config, Clock::start(), name, controller, served);
     broker.drivers.load(&image, Intervals::default()).unwrap();

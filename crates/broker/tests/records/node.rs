@@ -19,7 +19,7 @@ use ottla_broker::replicas::Found;
 use ottla_broker::replicas::partition::Partition;
 use ottla_broker::reply::Part;
 use ottla_controller::Settings;
-use ottla_metadata::{Changes, ConfigResource, MetadataDelta, MetadataImage};
+use ottla_metadata::{Changes, ConfigResource, Loader, MetadataDelta, MetadataImage};
 use ottla_protocol::ids::{PartitionIndex, Uuid};
 use ottla_protocol::messages::metadata::{RegisterBrokerRecord, RemoveTopicRecord};
 use ottla_protocol::messages::produce_response::PartitionProduceResponse;
@@ -80,7 +80,7 @@ pub fn start_with(
         ..Settings::default()
     };
     let sessions = no_sessions();
-    let (controller, ..) = controller(image.clone(), settings, Nowhere, sessions);
+    let (controller, ..) = controller(Loader::new(image.clone()), settings, Nowhere, sessions);
     let broker = Broker::new(
         config,
         Clock::start(),

@@ -1,6 +1,6 @@
 //! A member over a quorum whose events the test chooses.
 
-use ottla_metadata::{MetadataImage, MetadataVersion, versions};
+use ottla_metadata::{Loader, MetadataImage, MetadataVersion, versions};
 use ottla_protocol::ids::Offset;
 use ottla_protocol::messages::metadata::{
     BeginTransactionRecord, FeatureLevelRecord, MetadataRecord, TopicRecord,
@@ -65,7 +65,7 @@ impl Scripted {
 }
 
 fn member() -> Member<u32> {
-    Member::new(MetadataImage::default(), Offset(0), Settings::default())
+    Member::new(Loader::default(), Offset(0), Settings::default())
 }
 
 /// A request whose decision has no records.

@@ -10,7 +10,7 @@ use ottla_controller::broker_heartbeat::{ControlledShutdown, Heartbeat, Wish};
 use ottla_controller::brokers::Registration;
 use ottla_controller::create_topics::NewTopic;
 use ottla_controller::request::{BrokerHeartbeat, CreateTopics, RegisterBroker};
-use ottla_metadata::{BrokerRegistration, FeatureRange, MetadataImage, MetadataVersion, versions};
+use ottla_metadata::{BrokerRegistration, FeatureRange, Loader, MetadataVersion, versions};
 use ottla_protocol::ids::{NodeId, Offset, Uuid};
 use ottla_protocol::messages::metadata::MetadataRecord;
 use std::sync::mpsc::channel;
@@ -123,7 +123,7 @@ fn run(owner: ControllerLoop<Batches>) -> Result<(), &'static str> {
 async fn waiting_requests_share_a_batch_and_see_each_other() {
     let batches = Batches::new(false);
     let (controller, owner, follower) = controller(
-        MetadataImage::default(),
+        Loader::default(),
         Settings::default(),
         batches.clone(),
         sessions(),
@@ -151,12 +151,8 @@ async fn waiting_requests_share_a_batch_and_see_each_other() {
 #[tokio::test]
 async fn a_decision_that_was_not_committed_is_neither_answered_nor_seen() {
     let failing = Batches::new(true);
-    let (controller, owner, follower) = controller(
-        MetadataImage::default(),
-        Settings::default(),
-        failing,
-        sessions(),
-    );
+    let (controller, owner, follower) =
+        controller(Loader::default(), Settings::default(), failing, sessions());
     let runs = spawn(move || run(owner));
     let follows = spawn(move || follower.run(|_, _| {}, |_| {}));
     assert_eq!(controller.ask(register()).await, Err(NoController));
@@ -169,7 +165,7 @@ async fn a_decision_that_was_not_committed_is_neither_answered_nor_seen() {
 async fn a_directory_that_holds_up_the_follower_holds_up_no_commit() {
     let batches = Batches::new(false);
     let (controller, owner, follower) = controller(
-        MetadataImage::default(),
+        Loader::default(),
         Settings::default(),
         batches.clone(),
         sessions(),
