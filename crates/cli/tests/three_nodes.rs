@@ -7,7 +7,7 @@ mod nodes;
 #[path = "../../broker/tests/ports/mod.rs"]
 mod ports;
 
-use std::process::{Command, Stdio};
+use std::process::Command;
 
 use rustix::process::{Pid, Signal, kill_process};
 
@@ -78,14 +78,11 @@ fn one_command_runs_three_nodes_that_elect_another_controller_and_stop_together(
         let file = directory.path().join(format!("node-{id}.properties"));
         std::fs::write(file, text).unwrap();
     }
-    let process = Command::new(env!("CARGO_BIN_EXE_ottla"))
+    let mut command = Command::new(env!("CARGO_BIN_EXE_ottla"));
+    command
         .args(["serve", "--nodes", "3", "--override"])
-        .arg(format!("log.dirs={}", directory.path().display()))
-        .env_remove("RUST_LOG")
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
-    let mut all = Node::reading(0, process);
+        .arg(format!("log.dirs={}", directory.path().display()));
+    let mut all = Node::reading(0, &mut command);
     let ready = all.line("3 nodes are ready on ");
     let (_, pid) = ready.split_once("kill -9 ").unwrap();
     let pid = pid.split(';').next().unwrap().parse().unwrap();

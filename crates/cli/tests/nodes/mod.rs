@@ -48,16 +48,13 @@ impl Node {
         (data, listeners): (&Path, &str),
         more: impl IntoIterator<Item = &'a str>,
     ) -> Self {
-        let process = Command::new(env!("CARGO_BIN_EXE_ottla"))
+        let mut command = Command::new(env!("CARGO_BIN_EXE_ottla"));
+        command
             .args(["serve", "--override", &format!("listeners={listeners}")])
             .args(["--override", &format!("log.dirs={}", data.display())])
             .args(["--override", "ottla.http.listen=127.0.0.1:0"])
-            .args(more)
-            .env_remove("RUST_LOG")
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let mut node = Self::reading(id, process);
+            .args(more);
+        let mut node = Self::reading(id, &mut command);
         let ready = node.line(" is ready on ");
         let (_, rest) = ready.split_once(" is ready on ").unwrap();
         let address = rest.split(';').next().unwrap();
@@ -79,18 +76,14 @@ impl Node {
         );
         let file = directory.with_extension("properties");
         std::fs::write(&file, text).unwrap();
-        let process = Command::new(env!("CARGO_BIN_EXE_ottla"))
-            .args(["serve", "--config"])
-            .arg(file)
-            .env_remove("RUST_LOG")
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
-        Self::reading(id, process)
+        let mut command = Command::new(env!("CARGO_BIN_EXE_ottla"));
+        Self::reading(id, command.args(["serve", "--config"]).arg(file))
     }
 
-    /// A process, with its output.
-    pub fn reading(id: i32, mut process: Child) -> Self {
+    /// Starts a process, whose log is read.
+    pub fn reading(id: i32, command: &mut Command) -> Self {
+        let command = command.env_remove("RUST_LOG").stderr(Stdio::piped());
+        let mut process = command.spawn().unwrap();
         let stderr = BufReader::new(process.stderr.take().unwrap());
         let (sender, lines) = channel();
         std::thread::Builder::new()
