@@ -88,9 +88,7 @@ async fn look_at<'a>(
     let configs = cluster
         .describe_configs(&resource, Documentation::Omitted)
         .await?;
-    let mut facts = facts(cluster, &topic, &configs);
-    facts.writers = writers.to_vec();
-    let durability = facts.text();
+    let durability = facts(cluster, &topic, &configs, writers).text();
     let set = configs
         .iter()
         .filter(|config| config.config_source == DYNAMIC_TOPIC_CONFIG);
@@ -107,11 +105,12 @@ async fn look_at<'a>(
     })
 }
 
-/// What decides what the records of a topic survive, but for its clients.
+/// What decides what the records of a topic survive.
 fn facts(
     cluster: &Cluster,
     topic: &TopicMetadata,
     configs: &[DescribeConfigsResourceResult],
+    writers: &[Writer],
 ) -> Facts {
     let value = |name: &str| {
         let found = configs.iter().find(|config| config.name.as_str() == name);
@@ -133,7 +132,7 @@ fn facts(
             None => value("flush.messages").as_deref() == Some("1"),
         },
         is_unclean_allowed: value("unclean.leader.election.enable").as_deref() == Some("true"),
-        writers: Vec::new(),
+        writers: writers.to_vec(),
     }
 }
 
