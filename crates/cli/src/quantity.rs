@@ -101,7 +101,7 @@ pub fn format_size(bytes: u64) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::{format_size, resolve};
+    use super::{format_size, parse_size, resolve};
 
     #[test]
     fn units_become_what_the_key_counts_in() {
@@ -146,6 +146,56 @@ mod tests {
         ];
         for (key, given) in cases {
             assert!(resolve(key, given).is_err(), "{key}={given}");
+        }
+    }
+
+    #[test]
+    fn a_size_is_a_positive_whole_number_of_bytes() {
+        let cases = [
+            ("1", 1),
+            ("20B", 20),
+            ("64KiB", 65_536),
+            ("2MiB", 2_097_152),
+            ("1.5 GiB", 1_610_612_736),
+            ("1TiB", 1_099_511_627_776),
+            ("500kB", 500_000),
+            ("20MB", 20_000_000),
+            ("0.25GB", 250_000_000),
+            ("3TB", 3_000_000_000_000),
+            ("9223372036854775807", i64::MAX.cast_unsigned()),
+            ("8388607TiB", 9_223_370_937_343_148_032),
+        ];
+        for (given, bytes) in cases {
+            assert_eq!(parse_size(given).unwrap(), bytes, "{given}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_size_is_refused() {
+        let refused = [
+            "0",
+            "0MB",
+            "0.0kB",
+            "",
+            "MB",
+            "much",
+            "-1",
+            "-20MB",
+            "20mb",
+            "20M",
+            "20MB/s",
+            "1.5",
+            "1.0001kB",
+            "1.2.3MB",
+            "7d",
+            "9223372036854775808",
+            "8388608TiB",
+            "99999999999999999999",
+            "1.00000000000000000000kB",
+        ];
+        for given in refused {
+            let error = parse_size(given).expect_err(given).to_string();
+            assert!(error.contains("is not a size"), "{given}: {error}");
         }
     }
 
