@@ -31,7 +31,8 @@ pub struct How {
     pub at_once: u16,
     /// The bytes a second that each broker sends, and fetches, for replicas that are not in sync yet
     /// (20MB). The throttle is taken back at the end; a command that is interrupted leaves it until
-    /// the same command ends.
+    /// the same command ends. `broker drain` takes it back from every topic that has `*` for both
+    /// `leader.` and `follower.replication.throttled.replicas`.
     #[arg(long, value_name = "SIZE", value_parser = parse_size)]
     pub throttle: Option<u64>,
     /// Only show what would be done, and check what the cluster can check.

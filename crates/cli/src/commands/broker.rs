@@ -3,6 +3,7 @@
 use anyhow::{Context as _, Result, bail};
 use clap::Subcommand;
 use ottla_client::Cluster;
+use ottla_client::admin::Reassignment;
 use serde_json::json;
 
 use crate::connect::{Connect, block_on};
@@ -91,11 +92,16 @@ async fn drain(args: &Drain, output: Output) -> Result<()> {
         }
     }
     if !args.how.dry_run {
+        let leaves = |moved: &Reassignment| moved.removing.contains(&id);
         let moving = async {
             moving::carry_out(&cluster, &moves, &args.how).await?;
-            moving::wait_for(&cluster, |moved| moved.removing.contains(&id)).await
+            moving::wait_for(&cluster, leaves).await
         };
-        throttle::during(&cluster, throttle::topics(&moves), &args.how, moving).await?;
+        let begun = ongoing.iter().filter(|moved| leaves(moved));
+        let begun = begun.map(|moved| &moved.partition);
+        let mut topics = throttle::topics(moves.keys().chain(begun));
+        topics.extend(throttle::left(&cluster, &args.how).await?);
+        throttle::during(&cluster, topics, &args.how, moving).await?;
     }
     match output {
         Output::Json => print_json(&json!({

@@ -88,9 +88,9 @@ async fn move_to(args: &MoveArgs, output: Output) -> Result<()> {
     let targets = moving::targets(&metadata, &cluster.reassignments().await?);
     let is_there = |partition: &TopicPartition| targets.get(partition) == Some(&args.to);
     let moves: Moves = named
-        .into_iter()
+        .iter()
         .filter(|partition| !is_there(partition))
-        .map(|partition| (partition, args.to.clone()))
+        .map(|partition| (partition.clone(), args.to.clone()))
         .collect();
     if output == Output::Text {
         for line in moving::lines(&moves, &targets) {
@@ -98,8 +98,11 @@ async fn move_to(args: &MoveArgs, output: Output) -> Result<()> {
         }
     }
     if !args.how.dry_run {
-        let moving = moving::carry_out(&cluster, &moves, &args.how);
-        throttle::during(&cluster, throttle::topics(&moves), &args.how, moving).await?;
+        let moving = async {
+            moving::carry_out(&cluster, &moves, &args.how).await?;
+            moving::wait_for(&cluster, |moved| named.contains(&moved.partition)).await
+        };
+        throttle::during(&cluster, throttle::topics(&named), &args.how, moving).await?;
     }
     match output {
         Output::Json => print_json(&json!({
