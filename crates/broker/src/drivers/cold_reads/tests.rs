@@ -155,8 +155,11 @@ async fn a_reader_waits_for_a_thread_and_others_pass_it_when_it_leaves() {
 async fn a_read_that_fails_takes_the_directory_offline_for_all_who_wait() {
     let (disk, log, file) = cold("/a");
     let reads = reads_of([&log]);
+    // Of the two threads only one is free: so the other has not begun to read when the disk fails.
+    let mut taken = reads.take_all_threads(log.path()).await;
     disk.fail_nth(Operation::Read, 1, ErrorKind::Other);
     let mut both = [0; 2].map(|_| loading(records(&reads, &log, &file)));
+    drop(taken.split(1));
     for loading in &mut both {
         let failed = loading.wait().await;
         assert!(matches!(failed, Err(StorageError::Offline { .. })));
