@@ -218,6 +218,19 @@ impl Leader {
         }
     }
 
+    /// What is known of a follower that fetches.
+    fn fetching(
+        &mut self,
+        from: Replica,
+        at: &Situation<'_>,
+    ) -> Result<&mut Follower, FetchRefusal> {
+        if at.brokers.is_stale(from.node, from.broker_epoch) {
+            return Err(FetchRefusal::StaleBroker);
+        }
+        let state = self.followers.get_mut(&from.node);
+        state.ok_or(FetchRefusal::NotAReplica)
+    }
+
     /// A follower fetches from the end of its log. If it has caught up, returns a change of the ISR with it.
     pub fn on_fetch(
         &mut self,
@@ -225,11 +238,7 @@ impl Leader {
         progress: Progress,
         at: &Situation<'_>,
     ) -> Result<Option<IsrChange>, FetchRefusal> {
-        if at.brokers.is_stale(from.node, from.broker_epoch) {
-            return Err(FetchRefusal::StaleBroker);
-        }
-        let state = self.followers.get_mut(&from.node);
-        let state = state.ok_or(FetchRefusal::NotAReplica)?;
+        let state = self.fetching(from, at)?;
         let progress = state.known_progress(progress, from.broker_epoch);
         let leader_end = at.progress.end;
         if progress.end >= leader_end {
@@ -255,11 +264,7 @@ impl Leader {
         from: Replica,
         at: &Situation<'_>,
     ) -> Result<Option<IsrChange>, FetchRefusal> {
-        if at.brokers.is_stale(from.node, from.broker_epoch) {
-            return Err(FetchRefusal::StaleBroker);
-        }
-        let state = self.followers.get_mut(&from.node);
-        let state = state.ok_or(FetchRefusal::NotAReplica)?;
+        let state = self.fetching(from, at)?;
         state.caught_up_at = None;
         let leaves = self.pending.is_none() && self.role.isr.contains(&from.node);
         Ok(leaves.then(|| self.propose(|isr| _ = isr.remove(&from.node), at.brokers)))
