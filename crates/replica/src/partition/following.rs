@@ -252,14 +252,20 @@ impl<F: Files, H: Host> State<F, H> {
                 },
             })
         };
-        let cut = cut(log, answer);
-        let expected = cut.and_then(lost_from);
+        let reset = reset(log, answer);
+        let expected = match reset {
+            Some(Reset::TruncateTo(to)) => lost_from(to),
+            _ => None,
+        };
         if let Some(lost) = expected {
             record(lost);
         }
-        let taken = match cut {
-            Some(to) => truncate(log, following, to, now),
-            None => take(log, following, answer, (fetch.leader_epoch, now)),
+        let taken = match (reset, answer) {
+            (Some(reset), _) => carry_out(reset, log, following, now),
+            (None, LeaderAnswer::Records(fetched)) => {
+                take(log, following, fetched, (fetch.leader_epoch, now))
+            }
+            (None, _) => Ok(0),
         };
         // A batch that holds the offset is removed as a whole.
         let end = log.log_end_offset();
@@ -301,8 +307,8 @@ impl<F: Files, H: Host> State<F, H> {
     }
 }
 
-/// Where the log must be cut off, as the leader has answered.
-fn cut<F: Files>(log: &PartitionLog<F>, answer: &LeaderAnswer<'_>) -> Option<Offset> {
+/// What the leader's answer makes of the log, if it brings no records.
+fn reset<F: Files>(log: &PartitionLog<F>, answer: &LeaderAnswer<'_>) -> Option<Reset> {
     match answer {
         LeaderAnswer::Diverging(diverging) => {
             let own = log.end_of_epoch(diverging.epoch);
@@ -311,43 +317,43 @@ fn cut<F: Files>(log: &PartitionLog<F>, answer: &LeaderAnswer<'_>) -> Option<Off
                 end: own.end,
             });
             let (start, high_watermark) = (log.log_start_offset(), log.high_watermark());
-            Some(truncation(*diverging, own, start, high_watermark).to)
+            let to = truncation(*diverging, own, start, high_watermark).to;
+            Some(Reset::TruncateTo(to))
         }
-        LeaderAnswer::Offsets(leader) => match leader.reset(log.log_end_offset()) {
-            Reset::TruncateTo(end) => Some(end),
-            Reset::RestartAt(_) | Reset::Keep => None,
-        },
+        LeaderAnswer::Offsets(leader) => Some(leader.reset(log.log_end_offset())),
         LeaderAnswer::Records(_) | LeaderAnswer::Failed(_) => None,
     }
 }
 
-/// Changes the log, which is not cut off, as the leader has answered; returns the bytes of the appended batches.
+/// Appends nothing: returns 0 bytes.
+fn carry_out<F: Files>(
+    reset: Reset,
+    log: &mut PartitionLog<F>,
+    following: &mut Following,
+    now: Timestamp,
+) -> Result<u64, FollowFailure> {
+    match reset {
+        Reset::TruncateTo(to) => truncate(log, following, to, now)?,
+        Reset::RestartAt(start) => {
+            log.truncate_fully(start, now)?;
+            following.on_progress();
+        }
+        Reset::Keep => following.on_progress(),
+    }
+    Ok(0)
+}
+
+/// Takes in records and offsets of the leader; returns the bytes of the appended batches.
 fn take<F: Files>(
     log: &mut PartitionLog<F>,
     following: &mut Following,
-    answer: &LeaderAnswer<'_>,
+    fetched: &Fetched<'_>,
     (leader_epoch, now): (LeaderEpoch, Timestamp),
 ) -> Result<u64, FollowFailure> {
-    match answer {
-        LeaderAnswer::Records(fetched) => {
-            let bytes = append(log, fetched, leader_epoch, now)?;
-            follow_offsets(log, fetched)?;
-            following.on_progress();
-            Ok(bytes)
-        }
-        LeaderAnswer::Offsets(leader) => match leader.reset(log.log_end_offset()) {
-            Reset::RestartAt(start) => {
-                log.truncate_fully(start, now)?;
-                following.on_progress();
-                Ok(0)
-            }
-            Reset::Keep | Reset::TruncateTo(_) => {
-                following.on_progress();
-                Ok(0)
-            }
-        },
-        LeaderAnswer::Diverging(_) | LeaderAnswer::Failed(_) => Ok(0),
-    }
+    let bytes = append(log, fetched, leader_epoch, now)?;
+    follow_offsets(log, fetched)?;
+    following.on_progress();
+    Ok(bytes)
 }
 
 fn truncate<F: Files>(
@@ -355,7 +361,7 @@ fn truncate<F: Files>(
     following: &mut Following,
     to: Offset,
     now: Timestamp,
-) -> Result<u64, FollowFailure> {
+) -> Result<(), StorageError> {
     let start = log.log_start_offset();
     let recovery_point = log.recovery_point_on_disk();
     log.truncate_to(to, now)?;
@@ -365,7 +371,7 @@ fn truncate<F: Files>(
     } else {
         following.on_progress();
     }
-    Ok(0)
+    Ok(())
 }
 
 /// Appends batches of the leader; returns their bytes.
