@@ -82,6 +82,11 @@ impl LossKind {
         Self::RemovedBehindEnd,
     ];
 
+    /// Whether a replica has removed records.
+    const fn is_removal(self) -> bool {
+        matches!(self, Self::RemovedDiverged | Self::RemovedBehindEnd)
+    }
+
     /// The word in the file.
     pub const fn word(self) -> &'static str {
         match self {
@@ -135,22 +140,14 @@ impl LossEntry {
         }
     }
 
-    /// Whether this entry tells all that `other` does: a removal is told again if its node ended before it was done.
+    /// Whether this removal tells all that `other` does: it is told again if its node ended before it was done.
     fn covers(&self, other: &Self) -> bool {
         let whose = |entry: &Self| {
             let of = (entry.topic_id, entry.partition, entry.new_epoch);
             (of, entry.node, entry.new_leader, entry.what)
         };
-        let is_removal = matches!(
-            self.what,
-            LossKind::RemovedDiverged | LossKind::RemovedBehindEnd
-        );
         let begins = matches!((self.from, other.from), (Some(mine), Some(its)) if mine <= its);
-        is_removal
-            && whose(self) == whose(other)
-            && begins
-            && self.to >= other.to
-            && self.end >= other.end
+        whose(self) == whose(other) && begins && self.to >= other.to && self.end >= other.end
     }
 
     fn parse(line: &str) -> Option<Self> {
@@ -254,6 +251,8 @@ pub struct LossLedger<F: Files> {
     /// The end of the last good line.
     end: u64,
     totals: LossTotals,
+    /// The entries that tell what a replica has removed.
+    removals: Vec<LossEntry>,
     has_failed: bool,
 }
 
@@ -262,34 +261,34 @@ impl<F: Files> LossLedger<F> {
     pub fn open(files: F, directory: &Path) -> Result<Self, FileError> {
         let path = directory.join(LOSS_LEDGER);
         let content = read_whole(&files, &path, MAX_BYTES)?.unwrap_or_default();
-        let mut end = 0;
-        let mut totals = LossTotals::default();
+        let mut ledger = Self {
+            files,
+            path,
+            end: 0,
+            totals: LossTotals::default(),
+            removals: Vec::new(),
+            has_failed: false,
+        };
         let mut position = 0;
         for line in content.split_inclusive(|byte| *byte == b'\n') {
             position += line.len() as u64;
             let entry = parse(line);
             if line == HEADER.as_bytes() || entry.is_some() {
-                end = position;
+                ledger.end = position;
             }
             if let Some(entry) = entry {
-                totals.add(&entry);
+                ledger.note(entry);
             }
         }
-        Ok(Self {
-            files,
-            path,
-            end,
-            totals,
-            has_failed: false,
-        })
+        Ok(ledger)
     }
 
     /// Adds an entry, durably, unless an entry covers it.
-    pub fn append(&mut self, entry: &LossEntry) -> Result<(), LedgerError> {
+    pub fn append(&mut self, entry: LossEntry) -> Result<(), LedgerError> {
         if self.has_failed {
             return Err(LedgerError::Failed);
         }
-        if self.entries()?.iter().any(|known| known.covers(entry)) {
+        if self.removals.iter().any(|known| known.covers(&entry)) {
             return Ok(());
         }
         let fields = entry.to_string();
@@ -302,8 +301,15 @@ impl<F: Files> LossLedger<F> {
         let written = self.write(text.as_bytes());
         self.has_failed = written.is_err();
         written?;
-        self.totals.add(entry);
+        self.note(entry);
         Ok(())
+    }
+
+    fn note(&mut self, entry: LossEntry) {
+        self.totals.add(&entry);
+        if entry.what.is_removal() {
+            self.removals.push(entry);
+        }
     }
 
     /// The sums over the entries, without reading the file.

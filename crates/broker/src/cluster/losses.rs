@@ -66,7 +66,7 @@ impl Losses {
 
     /// A replica of this node has removed records.
     pub fn removed(&self, loss: &Loss) {
-        self.record(&LossEntry::removed(loss, self.node, self.clock.now().wall));
+        self.record(LossEntry::removed(loss, self.node, self.clock.now().wall));
     }
 
     /// The controller of this node has elected a leader that may lack records. The only replica of a partition lacks none
@@ -75,7 +75,7 @@ impl Losses {
         if election.replicas == 1 {
             return;
         }
-        self.record(&LossEntry {
+        self.record(LossEntry {
             at: self.clock.now().wall,
             node: self.node,
             topic: election.topic.clone(),
@@ -123,7 +123,7 @@ impl Losses {
                 let known = before.last_known_eligible_leaders.first().copied();
                 before.leader.or(known)
             });
-            self.record(&LossEntry {
+            self.record(LossEntry {
                 at: self.clock.now().wall,
                 node: self.node,
                 topic: here.topic.to_string(),
@@ -142,7 +142,7 @@ impl Losses {
     }
 
     /// In the log first: the ledger's disk may be the one that fails.
-    fn record(&self, entry: &LossEntry) {
+    fn record(&self, entry: LossEntry) {
         tracing::error!("records may be lost, `ottla loss` shows what is known: {entry}");
         let added = match self.open() {
             Ok(mut opened) => opened.ledger().append(entry),

@@ -59,7 +59,7 @@ fn an_entry_survives_a_power_cut_as_soon_as_it_is_added() {
     let mut expected = Vec::new();
     for number in 0..30 {
         let mut ledger = opened(&disk);
-        ledger.append(&entry(number)).unwrap();
+        ledger.append(entry(number)).unwrap();
         assert_eq!(ledger.totals(), opened(&disk).totals());
         expected.push(entry(number));
         for seed in 0..5 {
@@ -72,19 +72,19 @@ fn an_entry_survives_a_power_cut_as_soon_as_it_is_added() {
 fn a_torn_entry_is_replaced_by_the_next() {
     for kept in 0..400 {
         let (disk, directory) = disk();
-        opened(&disk).append(&entry(0)).unwrap();
+        opened(&disk).append(entry(0)).unwrap();
         let whole = read_whole(&disk, &directory.join(LOSS_LEDGER), 9999)
             .unwrap()
             .unwrap();
         let before = whole.len();
-        opened(&disk).append(&entry(1)).unwrap();
+        opened(&disk).append(entry(1)).unwrap();
         let file = disk
             .open(&directory.join(LOSS_LEDGER), Open::Write)
             .unwrap();
         let length = (before as u64 + kept).min(file.length().unwrap() - 1);
         file.truncate(length).unwrap();
         assert_eq!(read(&disk), [entry(0)]);
-        opened(&disk).append(&entry(2)).unwrap();
+        opened(&disk).append(entry(2)).unwrap();
         assert_eq!(read(&disk), [entry(0), entry(2)]);
     }
 }
@@ -93,7 +93,7 @@ fn a_torn_entry_is_replaced_by_the_next() {
 fn a_damaged_entry_is_left_out_and_the_others_stay() {
     let (disk, directory) = disk();
     for number in 0..3 {
-        opened(&disk).append(&entry(number)).unwrap();
+        opened(&disk).append(entry(number)).unwrap();
     }
     let file = disk
         .open(&directory.join(LOSS_LEDGER), Open::Write)
@@ -105,7 +105,7 @@ fn a_damaged_entry_is_left_out_and_the_others_stay() {
     let second = HEADER.len() + lines[1].len() + 40;
     file.write_at(&[IoSlice::new(b"#")], second as u64).unwrap();
     assert_eq!(read(&disk), [entry(0), entry(2)]);
-    opened(&disk).append(&entry(3)).unwrap();
+    opened(&disk).append(entry(3)).unwrap();
     assert_eq!(read(&disk), [entry(0), entry(2), entry(3)]);
 }
 
@@ -113,13 +113,10 @@ fn a_damaged_entry_is_left_out_and_the_others_stay() {
 fn a_failed_sync_is_never_tried_again() {
     let (disk, _) = disk();
     let mut ledger = opened(&disk);
-    ledger.append(&entry(0)).unwrap();
+    ledger.append(entry(0)).unwrap();
     disk.fail_nth(Operation::Sync, 1, ErrorKind::Other);
-    assert!(matches!(
-        ledger.append(&entry(1)),
-        Err(LedgerError::File(_))
-    ));
-    assert!(matches!(ledger.append(&entry(2)), Err(LedgerError::Failed)));
+    assert!(matches!(ledger.append(entry(1)), Err(LedgerError::File(_))));
+    assert!(matches!(ledger.append(entry(2)), Err(LedgerError::Failed)));
     assert_eq!(ledger.entries().unwrap()[0], entry(0));
 }
 
@@ -159,11 +156,11 @@ fn a_removal_that_is_told_again_is_not_added_again() {
             ..again.clone()
         },
     ];
-    ledger.append(&removal).unwrap();
-    ledger.append(&again).unwrap();
+    ledger.append(removal.clone()).unwrap();
+    ledger.append(again).unwrap();
     assert_eq!(read(&disk), std::slice::from_ref(&removal));
     for other in &others {
-        ledger.append(other).unwrap();
+        ledger.append(other.clone()).unwrap();
     }
     let all: Vec<_> = std::iter::once(removal).chain(others).collect();
     assert_eq!(read(&disk), all);
