@@ -96,9 +96,10 @@ async fn fill(replicas: &Replicas, index: i32, records: i64) {
     }
 }
 
+/// The report of a partition. There is none while another thread has its log, which is tried a few times.
 fn report(drivers: &Drivers, index: i32) -> CompactionReport {
-    let mut reports = drivers.compaction(|partition| partition.index.0 == index);
-    reports.pop().unwrap()
+    let mut looks = (0..100).map(|_| drivers.compaction(|partition| partition.index.0 == index));
+    looks.find_map(|mut reports| reports.pop()).unwrap()
 }
 
 /// Waits until a partition's report is as wanted.
