@@ -4,6 +4,7 @@
 pub mod assign_directories;
 pub mod auto_create;
 pub mod channel;
+pub mod controller_clock;
 pub mod current_leader;
 pub mod elections;
 pub mod endpoints;

@@ -6,6 +6,7 @@
 use ottla_metadata::{BrokerRegistration, MetadataImage, Partition};
 use ottla_protocol::ids::{NodeId, Offset, Uuid};
 use ottla_protocol::messages::metadata::BrokerRegistrationChangeRecord;
+use ottla_protocol::time::Timestamp;
 
 use crate::brokers::{fence, leave, registered, unchanged, unfence};
 use crate::decision::Steps;
@@ -64,6 +65,8 @@ pub struct Health {
     /// The last offset of the changes that its shutdown made. All active brokers have to apply it before it may stop.
     pub shutdown: Option<Offset>,
     pub should_shut_down: bool,
+    /// What the clock of another node showed when it answered as the controller, if it told.
+    pub clock: Option<Timestamp>,
 }
 
 /// What a broker is, or becomes.
@@ -107,6 +110,7 @@ pub fn decide(
         is_fenced: matches!(new, State::Fenced | State::ShutDown),
         shutdown: (new == State::ControlledShutdown).then_some(Offset(next.0 + end - 1)),
         should_shut_down: new == State::ShutDown,
+        clock: None,
     };
     steps.finish(Ok(health))
 }

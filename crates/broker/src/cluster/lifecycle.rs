@@ -16,6 +16,7 @@ use tokio::sync::watch;
 use tokio::time::sleep;
 
 use super::channel::NoController;
+use super::controller_clock::{Agreement, apart};
 use crate::broker::Broker;
 
 /// The pace while the broker waits for the controller's consent.
@@ -50,6 +51,7 @@ pub struct Lifecycle {
     registration: Registration,
     /// Whether the controller took the last heartbeat.
     is_heard: bool,
+    clocks: Agreement,
 }
 
 impl Lifecycle {
@@ -62,6 +64,7 @@ impl Lifecycle {
             broker,
             registration,
             is_heard: true,
+            clocks: Agreement::default(),
         };
         let until = registered.until(registered.broker.config.quorum.registration_timeout);
         let mut is_logged = false;
@@ -209,7 +212,7 @@ impl Lifecycle {
         }
     }
 
-    async fn beat(&self, wish: Wish) -> Result<Health, NotRegistered> {
+    async fn beat(&mut self, wish: Wish) -> Result<Health, NotRegistered> {
         let heartbeat = Heartbeat {
             broker: self.broker.config.node_id,
             epoch: self.broker.epoch(),
@@ -219,11 +222,14 @@ impl Lifecycle {
             cordoned_directories: None,
             shutdown: ControlledShutdown::None,
         };
-        Ok(self
-            .broker
-            .controller
-            .ask(BrokerHeartbeat(heartbeat))
-            .await??)
+        let asked = self.broker.clock.now().wall;
+        let health = self.broker.controller.ask(BrokerHeartbeat(heartbeat));
+        let health = health.await??;
+        if let Some(theirs) = health.clock {
+            let apart = apart(asked, theirs, self.broker.clock.now().wall);
+            self.clocks.tell(apart);
+        }
+        Ok(health)
     }
 
     fn offline_directories(&self) -> Vec<Uuid> {

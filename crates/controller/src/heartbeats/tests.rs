@@ -17,6 +17,7 @@ const SERVES: Health = Health {
     is_fenced: false,
     shutdown: None,
     should_shut_down: false,
+    clock: None,
 };
 
 fn at(seconds: u64) -> MonotonicTime {

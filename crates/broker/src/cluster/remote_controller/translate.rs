@@ -26,6 +26,7 @@ use ottla_protocol::messages::{
 
 use super::{ANSWERED_WITHIN, Asked, Purpose, RemoteController, TRIED_FOR};
 use crate::cluster::channel::NoController;
+use crate::cluster::controller_clock;
 
 const OWN: (Purpose, Duration) = (Purpose::Broker, TRIED_FOR);
 const LIFE: (Purpose, Duration) = (Purpose::Life, ANSWERED_WITHIN);
@@ -166,6 +167,7 @@ fn health(answer: &BrokerHeartbeatResponseData) -> Result<Health, Refusal> {
         // The controller keeps it.
         shutdown: None,
         should_shut_down: answer.should_shut_down,
+        clock: controller_clock::find(&answer.unknown_tagged_fields),
     })
 }
 

@@ -10,6 +10,7 @@ use ottla_protocol::messages::{
 };
 
 use crate::broker::Broker;
+use crate::cluster::controller_clock;
 use crate::context::RequestContext;
 
 /// Extends the session of a broker, and tells it whether it is fenced and whether it may stop.
@@ -34,7 +35,12 @@ pub async fn handle(
         Ok(Ok(health)) => {
             // The first broker of a connection is the only one: each opens its own.
             let _ = context.connection.beats_of.set(NodeId(request.broker_id));
-            BrokerHeartbeatResponseData::default()
+            let clock = controller_clock::field(broker.clock.now().wall);
+            let answer = BrokerHeartbeatResponseData {
+                unknown_tagged_fields: vec![clock],
+                ..BrokerHeartbeatResponseData::default()
+            };
+            answer
                 .with_is_caught_up(health.is_caught_up)
                 .with_is_fenced(health.is_fenced)
                 .with_should_shut_down(health.should_shut_down)
