@@ -1,7 +1,7 @@
 //! Whether the clock of this node and the one of the active controller agree.
 //!
-//! The controller's wall clock is in its answers to heartbeats: a tagged field that only Ottla knows. A broker of Apache Kafka
-//! ignores it, and a controller of Apache Kafka does not send it.
+//! The controller's wall clock is in its answers to heartbeats: a tagged field that only Ottla knows. A broker of Apache
+//! Kafka ignores it, and a controller of Apache Kafka does not send it.
 
 use bytes::Bytes;
 use ottla_protocol::messages::field::RawTaggedField;
