@@ -16,12 +16,15 @@ use crate::checkpoint::{SnapshotId, WriteError};
 use crate::metadata_log::{SnapshotJob, WrittenSnapshot};
 use crate::raft::{Envelope, NodeError, NotProposed, QuorumNews, RaftNode};
 use crate::snapshot_schedule::SnapshotSchedule;
+use crate::voter::Voter;
 
 /// What the owner was told from outside.
 #[derive(Debug)]
 pub enum Arrived {
     /// A Raft message of another controller, not checked yet.
     Message(Bytes),
+    /// Another controller has connected, and said who it is.
+    Hello(Voter),
     /// The process of another controller has ended: its connection was reset, and a new one refused.
     ProcessEnded(NodeId),
     /// Another controller was silent, and attempts to connect to it are refused or not answered.
@@ -123,6 +126,7 @@ impl<F: Files> ControllerLog<F> {
     /// Time goes on by one tick. `random` chooses the election timeout when a new one is due.
     pub fn on_tick(&mut self, random: u64) {
         self.node.on_tick(random);
+        self.node.settle_others(self.now);
     }
 
     /// Takes in what has arrived. A message that this node must not believe is dropped.
@@ -133,6 +137,7 @@ impl<F: Files> ControllerLog<F> {
                     tracing::warn!(%problem, "a message of another controller was dropped");
                 }
             }
+            Arrived::Hello(controller) => self.node.on_hello(controller),
             Arrived::ProcessEnded(node) => self.node.on_process_ended(node),
             Arrived::Unreachable(node) => self.node.on_unreachable(node),
             Arrived::Stopping => self.node.resign(),

@@ -39,7 +39,8 @@ pub use observer::{ObserveError, Observer, Wanted};
 pub use quorum_state::QuorumStateError;
 pub use raft::{
     Effects, Envelope, InspectedNode, Malformed, Member, NodeError, NotProposed, QuorumNews,
-    RaftLogError, RaftNode, has_raft_log,
+    RaftLogError, RaftNode, Replica, Replicas, Survivor, VoterChange, VotersRefused, has_raft_log,
+    is_sent_by,
 };
 pub use snapshot_download::{BadPiece, SnapshotDownload};
 pub use snapshot_schedule::SnapshotSchedule;

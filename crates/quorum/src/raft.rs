@@ -17,5 +17,5 @@ pub use format::Malformed;
 pub use log::RaftLogError;
 pub use node::{
     Effects, Envelope, InspectedNode, Member, NodeError, NotProposed, QuorumNews, RaftNode,
-    has_raft_log,
+    Replica, Replicas, Survivor, VoterChange, VotersRefused, has_raft_log, is_sent_by,
 };

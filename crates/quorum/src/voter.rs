@@ -73,12 +73,16 @@ impl QuorumControl {
             return Vec::new();
         }
         let version = KRaftVersionRecordData::default().with_k_raft_version(self.kraft_version);
-        let voters =
-            VotersRecordData::default().with_voters(self.voters.iter().map(to_wire).collect());
         vec![
             ControlRecord::KRaftVersion(version),
-            ControlRecord::KRaftVoters(voters),
+            Self::voters_record(&self.voters),
         ]
+    }
+
+    /// The record that names `voters`.
+    pub(crate) fn voters_record(voters: &[Voter]) -> ControlRecord {
+        let voters = voters.iter().map(to_wire).collect();
+        ControlRecord::KRaftVoters(VotersRecordData::default().with_voters(voters))
     }
 }
 

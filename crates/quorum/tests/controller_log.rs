@@ -34,7 +34,7 @@ impl Three {
     fn new() -> Self {
         let voters = voters(3);
         let running = [0, 1, 2].map(|index| {
-            let mut machine = Machine::formatted(index, &voters, 0);
+            let mut machine = Machine::formatted(index, &voters[index], &voters, 0);
             machine.start(&voters).expect("a new disk can be opened");
             let node = machine.node.take().expect("it has started");
             let snapshots = SnapshotSchedule::new(Some(Duration::from_secs(1)), Timestamp(0));

@@ -1,6 +1,6 @@
 //! Entries and voters for the tests of this module.
 
-use raft::eraftpb::{ConfState, Entry, HardState};
+use raft::eraftpb::{ConfState, Entry, EntryType, HardState};
 
 use super::payload;
 use crate::batches::{DataBatch, Place};
@@ -40,6 +40,19 @@ pub(super) fn entry(index: u64, term: u64) -> Entry {
         data: payload(i32::try_from(term).unwrap(), &[&name]).into(),
         ..Entry::default()
     }
+}
+
+/// An entry of term 2 that adds a voter, with a payload of `epoch`.
+pub(super) fn addition(index: u64, epoch: i32) -> Entry {
+    let mut addition = Entry {
+        index,
+        term: 2,
+        data: vec![0x18, 7].into(),
+        context: payload(epoch, &["a"]).into(),
+        ..Entry::default()
+    };
+    addition.set_entry_type(EntryType::EntryConfChange);
+    addition
 }
 
 pub(super) fn entries(indexes: std::ops::RangeInclusive<u64>, term: u64) -> Vec<Entry> {

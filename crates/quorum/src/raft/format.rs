@@ -129,7 +129,9 @@ pub(super) fn take_entry(from: &mut Bytes) -> Result<Entry, Malformed> {
         EntryType::EntryNormal => drop(Payload::parse(&entry.data)?),
         _ => {
             conf_change(&entry.data)?;
-            Payload::parse(&entry.context)?;
+            if !entry.context.is_empty() {
+                Payload::parse(&entry.context)?;
+            }
         }
     }
     Ok(entry)
@@ -148,6 +150,21 @@ pub(super) fn payload(entry: &Entry) -> Result<Option<Payload>, Malformed> {
     let payload = Payload::parse(bytes)?;
     let is_of_term = i64::from(payload.epoch.0).cast_unsigned() == entry.term;
     Ok((is_of_term || is_planted(Bug::TermFenceSkipped)).then_some(payload))
+}
+
+/// The change of a voter by an entry. One whose payload does not count does not count either: Raft and the records of the
+/// Kafka log have the same voters, on all controllers.
+pub(super) fn change(entry: &Entry) -> Result<Option<ConfChange>, Malformed> {
+    let is_change = entry.get_entry_type() != EntryType::EntryNormal;
+    if !is_change || (!entry.context.is_empty() && payload(entry)?.is_none()) {
+        return Ok(None);
+    }
+    conf_change(&entry.data).map(Some)
+}
+
+pub(super) fn adds_voter(entry: &Entry) -> bool {
+    let change = change(entry).ok().flatten();
+    change.is_some_and(|change| change.get_change_type() == ConfChangeType::AddNode)
 }
 
 /// The change of a voter in an entry. Only the encoding that the library writes for such a change is accepted: field 2, the
@@ -228,4 +245,22 @@ pub(super) fn take_voters(from: &mut Bytes) -> Result<ConfState, Malformed> {
         auto_leave: take_bool(from)?,
         ..ConfState::default()
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::change;
+    use crate::raft::fixture::{addition, entry};
+    use bytes::Bytes;
+
+    #[test]
+    fn a_change_of_voters_counts_as_its_payload_does() {
+        let counted = change(&addition(5, 2)).unwrap().unwrap();
+        assert_eq!(counted.node_id, 7);
+        assert_eq!(change(&addition(5, 1)).unwrap(), None, "another term");
+        assert_eq!(change(&entry(5, 2)).unwrap(), None);
+        let mut of_observer = addition(5, 2);
+        of_observer.context = Bytes::new();
+        assert!(change(&of_observer).unwrap().is_some());
+    }
 }

@@ -27,6 +27,9 @@ const VERSION: u8 = 1;
 /// The most bytes of a context: the name of a transfer, or the number of a read.
 const MAX_CONTEXT: usize = 32;
 
+/// Where the Raft id of the sender begins: after version, kind and the receiver's id.
+const SENDER_AT: usize = 1 + 1 + 8;
+
 /// The kinds of messages, and their numbers.
 const KINDS: [(u8, MessageType); 10] = [
     (1, MessageType::MsgAppend),
@@ -113,6 +116,12 @@ pub(super) fn encode(message: &Message) -> Vec<u8> {
         format::put_voters(&mut to, metadata.get_conf_state());
     }
     to
+}
+
+/// The Raft id of the sender, if the message has one.
+pub(super) fn sender(message: &[u8]) -> Option<u64> {
+    let id = message.get(SENDER_AT..)?.first_chunk()?;
+    Some(u64::from_be_bytes(*id))
 }
 
 /// Reads a message that a peer sent.

@@ -9,8 +9,11 @@ mod elections;
 mod epochs;
 mod full;
 mod inspect;
+mod membership;
 mod open;
 mod peers;
+mod progress;
+mod recover;
 mod snapshots;
 mod status;
 #[cfg(test)]
@@ -18,7 +21,11 @@ mod tests;
 mod written;
 
 pub use inspect::InspectedNode;
+pub use membership::{VoterChange, VotersRefused};
 pub use open::{Member, has_raft_log};
+pub use peers::is_sent_by;
+pub use progress::{Replica, Replicas};
+pub use recover::Survivor;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::path::PathBuf;
@@ -33,7 +40,8 @@ use ottla_protocol::time::Timestamp;
 use raft::eraftpb::{ConfState, Entry, HardState, Message, MessageType};
 use raft::{RawNode, Ready, StateRole};
 
-use self::peers::Peers;
+use self::peers::{Peers, raft_id};
+use self::progress::Answers;
 use super::format::Malformed;
 use super::log::{Applied, Position, RaftLog, RaftLogError};
 use super::message;
@@ -58,6 +66,7 @@ const ELECTION_TICKS: usize = 10;
 /// - This node leads an epoch from the moment at which its own first entry is applied. Nothing is proposed before.
 /// - The Kafka log is synced before Raft's log notes how far it is applied.
 /// - `quorum-state` has an epoch before Raft's log has it, and no batch or snapshot of a higher one is written.
+/// - The voters that Raft counts are those of the last `VotersRecord` that is applied: one entry changes both.
 pub struct RaftNode<F: Files> {
     raw: RawNode<RaftLog<F>>,
     log: MetadataLog<F>,
@@ -92,6 +101,14 @@ pub struct RaftNode<F: Files> {
     announced_to: BTreeMap<u64, usize>,
     /// The snapshots that were begun, and their places in Raft's log.
     begun: BTreeMap<SnapshotId, (Position, ConfState)>,
+    /// What this node has heard of the others while it leads.
+    answers: BTreeMap<u64, Answers>,
+    /// The end of the log after the last change of voters that this leader has proposed.
+    pending_voters: Option<Offset>,
+    /// Since when this leader is no voter any more, in ticks.
+    leaving_ticks: usize,
+    /// The ends of the log after the last entries, by their indexes.
+    ends: VecDeque<(u64, Offset)>,
     events: Vec<QuorumNews>,
 }
 
@@ -189,6 +206,23 @@ pub enum NodeError {
         directory_id: Uuid,
         voters: String,
     },
+    /// It is no controller, or has never run.
+    #[error("{0} is missing: the node is no controller, or was never started as one")]
+    NoRaftLog(PathBuf),
+    /// It cannot become the only voter.
+    #[error("this controller does not come to lead the metadata log alone")]
+    NotAlone,
+    /// The others count on what this node has promised, and its log is gone.
+    #[error(
+        "node {node_id} with directory.id {directory_id} is a voter of the metadata quorum, and {directory} is empty: its log is gone, \
+         and with it what it has promised. Remove the voter (kafka-metadata-quorum remove-controller), delete meta.properties \
+         in metadata.log.dir so that it gets a new directory.id, start it, and add it again"
+    )]
+    Wiped {
+        node_id: NodeId,
+        directory_id: Uuid,
+        directory: PathBuf,
+    },
     /// The configuration names other voters than before.
     #[error(
         "controller.quorum.voters names other node ids than when the metadata log began: {voters}; set it as it was"
@@ -244,6 +278,7 @@ impl<F: Files> RaftNode<F> {
         self.tick_candidacy(random);
         self.raw.tick();
         self.retry_snapshots();
+        self.leave_if_removed();
         self.note_role();
     }
 
@@ -255,6 +290,10 @@ impl<F: Files> RaftNode<F> {
         let message = message::decode(bytes)?;
         self.check(&message)?;
         let kind = message.get_msg_type();
+        if self.must_not_vote(kind) {
+            return Ok(());
+        }
+        self.note_answer(&message);
         if kind == MessageType::MsgRequestVoteResponse && !message.reject {
             self.granted.insert(message.from);
         }
@@ -316,6 +355,7 @@ impl<F: Files> RaftNode<F> {
     /// On a full disk nothing goes on: the next call tries again, and until then this node hears and says nothing.
     pub fn ready(&mut self, now: Timestamp) -> Result<Effects, NodeError> {
         let mut effects = Effects::default();
+        self.date_answers(now);
         loop {
             self.apply_waiting()?;
             if self.held.is_none() {
@@ -432,6 +472,8 @@ impl<F: Files> RaftNode<F> {
             && !(leads && leadership.epoch == epoch)
         {
             self.leadership = None;
+            self.pending_voters = None;
+            self.answers.clear();
             if leadership.proposed_end.is_some() {
                 let epoch = leadership.epoch;
                 self.events.push(QuorumNews::LeadershipLost { epoch });
@@ -452,7 +494,7 @@ impl<F: Files> RaftNode<F> {
             if message.get_msg_type() == MessageType::MsgSnapshot {
                 self.announced_to.insert(message.to, 0);
             }
-            let Some(to) = self.peers.voter(message.to) else {
+            let Some(to) = self.peers.known(message.to) else {
                 continue;
             };
             effects.messages.push(Envelope {
@@ -466,7 +508,7 @@ impl<F: Files> RaftNode<F> {
     fn check(&self, message: &Message) -> Result<(), Malformed> {
         let raft = &self.raw.raft;
         let last = raft.raft_log.last_index();
-        if message.to != raft.id || self.peers.voter(message.from).is_none() {
+        if message.to != raft.id || self.peers.known(message.from).is_none() {
             return Err(Malformed::Impossible("sender or receiver"));
         }
         let is_possible = match message.get_msg_type() {

@@ -20,6 +20,7 @@ pub const CLUSTER: &str = "AAAAAAAAAAAAAAAAAAAABg";
 /// One machine.
 pub struct Machine {
     pub index: usize,
+    pub voter: Voter,
     pub files: Simulated,
     /// `None` while the machine is down.
     pub node: Option<RaftNode<Simulated>>,
@@ -60,10 +61,9 @@ pub fn voters(count: usize) -> Vec<Voter> {
 }
 
 impl Machine {
-    /// A machine whose directory was formatted for these voters.
-    pub fn formatted(index: usize, voters: &[Voter], tick: u64) -> Self {
+    /// A machine whose directory was formatted for these voters, or for none.
+    pub fn formatted(index: usize, voter: &Voter, voters: &[Voter], tick: u64) -> Self {
         let files = Simulated::new();
-        let voter = &voters[index];
         let formatted = Format {
             cluster_id: CLUSTER,
             node_id: voter.node_id,
@@ -77,6 +77,7 @@ impl Machine {
         format(&files, &formatted).expect("a new disk can be formatted");
         Self {
             index,
+            voter: voter.clone(),
             files,
             node: None,
             loader: Loader::default(),
@@ -89,7 +90,8 @@ impl Machine {
         }
     }
 
-    pub fn start(&mut self, voters: &[Voter]) -> Result<(), NodeError> {
+    /// Starts the machine. Without voters in its log it hears of `others`.
+    pub fn start(&mut self, others: &[Voter]) -> Result<(), NodeError> {
         let settings = Settings {
             segment_bytes: 3_000,
             reserved_bytes: 0,
@@ -102,9 +104,11 @@ impl Machine {
             directory: &directory,
             cluster_id: CLUSTER,
         };
+        let voter = self.voter.clone();
+        let inspected = RaftNode::inspect(self.files.clone(), location, voter.clone())?;
         let member = Member {
-            voter: voters[self.index].clone(),
-            voters,
+            voter,
+            voters: inspected.voters().unwrap_or(others),
         };
         let (node, loader) = RaftNode::open(self.files.clone(), location, member, settings)?;
         (self.loader, self.leads, self.writing) = (loader, None, None);

@@ -11,7 +11,7 @@ use ottla_metadata::MetadataVersion;
 use ottla_protocol::ids::{LeaderEpoch, NodeId, Offset, Uuid};
 use ottla_protocol::messages::metadata::{MetadataRecord, TopicRecord};
 use ottla_protocol::time::Timestamp;
-use ottla_quorum::{Envelope, NodeError, QuorumNews, RaftNode, SnapshotId, Voter};
+use ottla_quorum::{Envelope, NodeError, QuorumNews, RaftNode, SnapshotId, Voter, VoterChange};
 
 use crate::checks::{Checks, Commit, Proposal};
 use crate::machine::{Machine, voters};
@@ -48,11 +48,21 @@ enum Happening {
         from: usize,
         to: usize,
     },
+    /// A connection is made, and its first frame says who made it.
+    Hello {
+        from: usize,
+        to: usize,
+    },
+    ChangeVoters,
 }
 
 pub struct World {
     pub random: Random,
+    /// The voters that the cluster began with.
     pub voters: Vec<Voter>,
+    /// How many changes of the voters were proposed.
+    pub changes: usize,
+    is_settling: bool,
     pub machines: Vec<Machine>,
     pub checks: Checks,
     pub now: u64,
@@ -70,14 +80,24 @@ pub struct World {
 
 impl World {
     pub fn new(seed: u64, machines: usize) -> Self {
+        Self::with_spares(seed, machines, 0)
+    }
+
+    /// A quorum with `spares` further machines, which have joined and have no vote.
+    pub fn with_spares(seed: u64, first: usize, spares: usize) -> Self {
         let mut random = Random::new(seed);
-        let voters = voters(machines);
+        let machines = first + spares;
+        let all = voters(machines);
+        let formatted = |index: usize| {
+            let voters = if index < first { &all[..first] } else { &[] };
+            Machine::formatted(index, &all[index], voters, 15_000 + random.below(10_000))
+        };
         let mut world = Self {
-            machines: (0..machines)
-                .map(|index| Machine::formatted(index, &voters, 15_000 + random.below(10_000)))
-                .collect(),
+            machines: (0..machines).map(formatted).collect(),
             random,
-            voters,
+            voters: all[..first].to_vec(),
+            changes: 0,
+            is_settling: false,
             checks: Checks::default(),
             now: 0,
             queue: BTreeMap::new(),
@@ -93,6 +113,12 @@ impl World {
                 .start(&world.voters)
                 .expect("a new disk is sound");
             world.after(1_000, Happening::Tick(index));
+            for to in (0..machines).filter(|to| *to != index && spares > 0) {
+                world.after(1_000, Happening::Hello { from: index, to });
+            }
+        }
+        if spares > 0 {
+            world.after(SECOND, Happening::ChangeVoters);
         }
         world.after(SECOND, Happening::Decide);
         world
@@ -104,8 +130,9 @@ impl World {
         self.after(SECOND / 2, Happening::Fault);
     }
 
-    /// Ends all faults, and starts what is down.
+    /// Ends all faults and changes, and starts what is down.
     pub fn heal(&mut self) {
+        self.is_settling = true;
         (self.loss, self.has_faults) = (0, false);
         self.cut.clear();
         for index in 0..self.machines.len() {
@@ -139,9 +166,12 @@ impl World {
         match happening {
             Happening::Tick(index) => self.tick(index),
             Happening::Deliver { from, to, bytes } => {
+                let sender = self.machines[from].voter.clone();
                 if !self.cut.contains(&(from, to))
                     && let Some(node) = &mut self.machines[to].node
                 {
+                    // A connection begins with it.
+                    node.on_hello(sender);
                     // What a peer must not send is dropped; honest peers are never refused.
                     node.on_message(bytes)
                         .unwrap_or_else(|error| panic!("refused: {error}"));
@@ -163,10 +193,60 @@ impl World {
             Happening::Mend { from, to } => {
                 self.cut.remove(&(from, to));
             }
+            Happening::Hello { from, to } => self.hello(from, to),
+            Happening::ChangeVoters => self.change_voters(),
         }
     }
 
+    fn hello(&mut self, from: usize, to: usize) {
+        let controller = self.machines[from].voter.clone();
+        if !self.cut.contains(&(from, to))
+            && self.machines[from].node.is_some()
+            && let Some(node) = &mut self.machines[to].node
+        {
+            node.on_hello(controller);
+        }
+        let next = SECOND / 4 + self.random.below(SECOND / 4);
+        self.after(next, Happening::Hello { from, to });
+    }
+
+    /// Somebody adds a machine that is no voter, or removes one that is.
+    fn change_voters(&mut self) {
+        if self.is_settling {
+            return;
+        }
+        let now = self.wall();
+        let index = self.random.index(self.machines.len());
+        let of = self.machines[index].voter.clone();
+        for machine in &mut self.machines {
+            let Some(node) = machine.node.as_mut().filter(|_| machine.leads.is_some()) else {
+                continue;
+            };
+            let change = if !node.voters().contains(&of) {
+                VoterChange::Add(of.clone())
+            } else if node.voters().len() > 2 {
+                VoterChange::Remove {
+                    node_id: of.node_id,
+                    directory_id: of.directory_id,
+                }
+            } else {
+                continue;
+            };
+            self.changes += usize::from(node.propose_voters(&change, now).is_ok());
+        }
+        for index in 0..self.machines.len() {
+            self.ready(index);
+        }
+        let next = self.random.below(SECOND);
+        self.after(next, Happening::ChangeVoters);
+    }
+
+    fn wall(&self) -> Timestamp {
+        Timestamp((self.now / 1_000).cast_signed())
+    }
+
     fn tick(&mut self, index: usize) {
+        let now = self.wall();
         let random = self.random.next();
         let silent = self.machines[index].node.as_ref();
         let silent = silent.and_then(RaftNode::silent_leader);
@@ -178,6 +258,7 @@ impl World {
             if let Some(leader) = gone {
                 node.on_unreachable(leader);
             }
+            node.settle_others(now);
             self.ready(index);
             if self.has_faults && self.random.one_in(300) {
                 // The process does not run for a while.
@@ -189,20 +270,20 @@ impl World {
 
     /// Whether an attempt to connect is answered.
     fn answers(&self, from: usize, node: NodeId) -> bool {
-        let to = self.voters.iter().position(|voter| voter.node_id == node);
-        let to = to.expect("it is a voter");
+        let mut machines = self.machines.iter();
+        let to = machines.position(|machine| machine.voter.node_id == node);
+        let to = to.expect("it is a machine");
         let is_cut = self.cut.contains(&(from, to)) || self.cut.contains(&(to, from));
         self.machines[to].node.is_some() && !is_cut
     }
 
     /// Performs what a node wants done. An error of its disk ends its life.
     fn ready(&mut self, index: usize) {
-        let now = Timestamp((self.now / 1_000).cast_signed());
+        let now = self.wall();
         let Some(node) = &mut self.machines[index].node else {
             return;
         };
-        let effects = node.ready(now);
-        match effects {
+        match node.ready(now) {
             Ok(effects) => {
                 let epoch = node.epoch();
                 assert!(
@@ -261,11 +342,9 @@ impl World {
 
     fn send(&mut self, from: usize, envelope: Envelope) {
         let Envelope { to, bytes } = envelope;
-        let to = self
-            .voters
-            .iter()
-            .position(|voter| *voter == to)
-            .expect("it is a voter");
+        let mut machines = self.machines.iter();
+        let to = machines.position(|machine| machine.voter == to);
+        let to = to.expect("it is a machine");
         let is_lost = self.loss > 0 && self.random.one_in(self.loss);
         let copies = 1 + usize::from(self.loss > 0 && self.random.one_in(self.loss));
         for _ in 0..copies * usize::from(!is_lost) {
@@ -310,8 +389,9 @@ impl World {
             }
             QuorumNews::LeadershipLost { .. } => self.machines[index].leads = None,
             QuorumNews::SnapshotNeeded { from, id, .. } => {
-                let from = self.voters.iter().position(|voter| voter.node_id == from);
-                let from = from.expect("it is a voter");
+                let mut machines = self.machines.iter();
+                let from = machines.position(|machine| machine.voter.node_id == from);
+                let from = from.expect("it is a machine");
                 let delay = self.random.below(100_000);
                 self.after(
                     delay,
@@ -369,6 +449,7 @@ impl World {
     }
 
     fn propose(&mut self, index: usize, epoch: LeaderEpoch, name: String) {
+        let now = self.wall();
         let proposal = self
             .checks
             .proposals
@@ -388,7 +469,6 @@ impl World {
             ..TopicRecord::default()
         }
         .into();
-        let now = Timestamp((self.now / 1_000).cast_signed());
         if let Ok(end) = node.propose(epoch, &[record], MetadataVersion::LATEST, now) {
             proposal.end = Some(end);
         }
@@ -396,7 +476,7 @@ impl World {
     }
 
     fn begin_snapshot(&mut self, index: usize) {
-        let now = Timestamp((self.now / 1_000).cast_signed());
+        let now = self.wall();
         let machine = &mut self.machines[index];
         let Some(node) = machine.node.as_mut().filter(|_| machine.writing.is_none()) else {
             return;

@@ -13,8 +13,8 @@ use ottla_log::files::{File, FileError, Files, Open};
 use raft::eraftpb::Entry;
 
 use super::frame::{self, HEADER, Record};
-use super::{FILE, Head, RaftLog, is_alone};
-use crate::raft::format::Malformed;
+use super::{FILE, Head, Position, RaftLog, is_alone};
+use crate::raft::format::{self, Malformed};
 
 /// Why the file cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -99,13 +99,16 @@ impl<F: Files> ReadLog<F> {
     }
 
     /// The entries after the applied one that are known to be committed. If this node, one of `ids`, is the only
-    /// voter, it has committed all.
+    /// voter, it has committed all up to the one that adds another.
     pub(in crate::raft) fn pending(&self, ids: &[u64]) -> impl Iterator<Item = &Entry> {
         let head = self.head();
-        let is_alone = is_alone(&head.applied.voters, ids);
+        let mut is_alone = is_alone(&head.applied.voters, ids);
         let commit = head.hard_state.commit;
-        self.after_applied()
-            .filter(move |entry| is_alone || entry.index <= commit)
+        self.after_applied().filter(move |entry| {
+            let is_committed = is_alone || entry.index <= commit;
+            is_alone &= !format::adds_voter(entry);
+            is_committed
+        })
     }
 
     /// The entries after the applied one.
@@ -127,6 +130,15 @@ impl<F: Files> ReadLog<F> {
         if state.term < term {
             (state.term, state.vote) = (term, 0);
         }
+    }
+
+    pub(in crate::raft) fn last(&self) -> Position {
+        self.log.last()
+    }
+
+    /// The last entry; `None` if there is none, or it is not in memory.
+    pub(in crate::raft) fn last_entry(&self) -> Option<&Entry> {
+        self.log.cached.back()
     }
 
     /// Opens the file to go on. Cuts off a torn frame, and writes the last whole one again: if its sync failed, the system

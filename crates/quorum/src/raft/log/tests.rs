@@ -2,7 +2,7 @@
 
 use super::{Applied, FILE, Head, Position, RaftLog, RaftLogError, SnapshotState};
 use crate::checkpoint::SnapshotId;
-use crate::raft::fixture::{entries, entry, state, voters};
+use crate::raft::fixture::{addition, entries, entry, state, voters};
 use crate::raft::message::SnapshotName;
 use ottla_log::files::simulated::{Random, Simulated};
 use ottla_log::files::{File, FileError, Files, Open, Operation, read_whole, replace_durably};
@@ -376,6 +376,21 @@ fn old_entries_are_read_from_the_disk_and_new_ones_are_not() {
     assert_eq!(content(&open(&files).unwrap()), content(&log));
     let compacted = raft::Error::Store(StorageError::Compacted);
     assert_eq!(read(&log, 1).unwrap_err(), compacted);
+}
+
+#[test]
+fn a_node_alone_has_committed_all_up_to_the_addition_of_another_voter() {
+    let (files, mut log) = create();
+    let mut added = entries(1..=4, 2);
+    added[1] = addition(2, 2);
+    log.persist(&state(2, 1, 0), &added).unwrap();
+    let mut alone = log.head().applied.clone();
+    alone.voters = voters(&[1]);
+    log.checkpoint(alone).unwrap();
+    let read = RaftLog::read_file(files, directory()).unwrap().unwrap();
+    let pending = |ids: &[u64]| read.pending(ids).map(|one| one.index).collect::<Vec<_>>();
+    assert_eq!(pending(&[1]), [1, 2]);
+    assert_eq!(pending(&[2]), [0; 0], "it is another node");
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use ottla_log::files::Files;
 use ottla_protocol::ids::LeaderEpoch;
-use raft::eraftpb::{Entry, EntryType};
+use raft::eraftpb::Entry;
 
 use super::{NodeError, QuorumNews, RaftNode, epoch_of};
 use crate::metadata_log::{ApplyError, ProposeError};
@@ -32,6 +32,7 @@ impl<F: Files> RaftNode<F> {
                 index: entry.index,
                 term: entry.term,
             };
+            self.note_end();
             self.raw.advance_apply_to(entry.index);
         }
         if self.held.is_none() {
@@ -47,13 +48,16 @@ impl<F: Files> RaftNode<F> {
     }
 
     fn apply_entry(&mut self, entry: &Entry) -> Result<(), NodeError> {
-        if let Some(payload) = format::payload(entry)? {
-            self.append(&payload, epoch_of(entry.term))?;
-            self.note_first_entry(entry.term);
+        let payload = format::payload(entry)?;
+        if let Some(payload) = &payload {
+            self.append(payload, epoch_of(entry.term))?;
         }
-        if entry.get_entry_type() != EntryType::EntryNormal {
-            let change = format::conf_change(&entry.data)?;
+        if let Some(change) = format::change(entry)? {
             self.applied.voters = self.raw.apply_conf_change(&change)?;
+        }
+        if payload.is_some() {
+            self.follow_voters()?;
+            self.note_first_entry(entry.term);
         }
         Ok(())
     }

@@ -72,7 +72,9 @@ impl<F: Files> RaftNode<F> {
             return;
         }
         let own = raft.id;
-        let followers = raft.prs().iter().filter(|(id, _)| **id != own);
+        let voters = raft.prs().conf().voters();
+        let others = raft.prs().iter();
+        let followers = others.filter(|(id, _)| **id != own && voters.contains(**id));
         let best = followers
             .filter(|(_, progress)| progress.recent_active)
             .max_by_key(|(_, progress)| progress.matched);

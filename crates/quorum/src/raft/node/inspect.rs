@@ -94,33 +94,61 @@ impl<F: Files> InspectedNode<F> {
         self.log.image_over_first_records()
     }
 
-    /// Refuses a directory that is not that of `member`, or that its quorum cannot go on with.
+    /// Refuses a directory that is not that of `member`, or that its quorum cannot go on with. A controller that is no voter
+    /// follows the log of the others.
     pub fn check(&self, member: &Member<'_>) -> Result<(), NodeError> {
-        if let Some([]) = self.voters() {
+        let has_none = matches!(self.voters(), Some([]));
+        if has_none && self.log.end() > Offset(0) {
             return Err(NodeError::NoVoters(self.control.kraft_version));
         }
-        let ids: Vec<u64> = member.voters.iter().map(raft_id).collect();
-        let names = || names(member.voters);
-        if !ids.contains(&raft_id(&member.voter)) {
+        // Without a log of Raft it follows nobody, and a node whose directory.id has changed would wait for itself.
+        let is_of_other = self.raft.is_none() && self.log.end() > Offset(0);
+        let follows_nobody =
+            member.has_static_voters() || is_of_other || member.is_only_but_for_its_directory();
+        if !member.is_voter() && follows_nobody {
             return Err(NodeError::NoVoter {
                 node_id: member.voter.node_id,
                 directory_id: member.voter.directory_id,
-                voters: names(),
+                voters: names(member.voters),
             });
         }
-        let Some(read) = &self.raft else {
-            let is_taken_over = ids.len() == 1 || self.log.end() == Offset(0);
-            let path = || self.log.location().directory.to_path_buf();
-            return is_taken_over
-                .then_some(())
-                .ok_or_else(|| NodeError::NotOfRaft(path()));
-        };
-        let known = &read.head().applied.voters.voters;
-        if known.len() == ids.len() && known.iter().all(|id| ids.contains(id)) {
-            Ok(())
-        } else {
-            Err(NodeError::OtherVoters { voters: names() })
+        match &self.raft {
+            None => self.check_begins(member)?,
+            Some(read) if member.has_static_voters() => {
+                let known = &read.head().applied.voters.voters;
+                let ids: Vec<u64> = member.voters.iter().map(raft_id).collect();
+                if known.len() != ids.len() || !known.iter().all(|id| ids.contains(id)) {
+                    let voters = names(member.voters);
+                    return Err(NodeError::OtherVoters { voters });
+                }
+            }
+            Some(_) => {}
         }
+        if has_none && member.is_voter() {
+            return Err(NodeError::NoVoters(self.control.kraft_version));
+        }
+        Ok(())
+    }
+
+    /// Without Raft's log: a voter of several must begin with an empty log, and must not have lost one. That its directory
+    /// was formatted for it says that it has promised nothing yet.
+    fn check_begins(&self, member: &Member<'_>) -> Result<(), NodeError> {
+        let directory = || self.log.location().directory.to_path_buf();
+        let is_alone = member.is_voter() && member.voters.len() == 1;
+        if self.log.end() > Offset(0) {
+            return is_alone
+                .then_some(())
+                .ok_or_else(|| NodeError::NotOfRaft(directory()));
+        }
+        let formatted = self.log.voters().unwrap_or_default();
+        if member.is_voter() && !member.is_among(formatted) && !member.has_static_voters() {
+            return Err(NodeError::Wiped {
+                node_id: member.voter.node_id,
+                directory_id: member.voter.directory_id,
+                directory: directory(),
+            });
+        }
+        Ok(())
     }
 }
 

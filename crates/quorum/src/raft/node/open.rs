@@ -5,8 +5,8 @@ use std::path::Path;
 
 use ottla_log::files::{FileError, Files};
 use ottla_metadata::Loader;
-use ottla_protocol::ids::{LeaderEpoch, NodeId, Offset};
-use raft::eraftpb::{ConfState, HardState};
+use ottla_protocol::ids::{LeaderEpoch, NodeId, Offset, Uuid};
+use raft::eraftpb::{ConfChange, ConfState, HardState};
 use raft::{Config, RawNode};
 
 use super::peers::{Peers, raft_id};
@@ -29,7 +29,8 @@ const APPLY_BYTES: u64 = 4 * 1024 * 1024;
 pub struct Member<'a> {
     /// This controller.
     pub voter: Voter,
-    /// All voters, as the directory was formatted with, or as `controller.quorum.voters` names them.
+    /// All voters, as the log has them, as `controller.quorum.voters` names them, or as other controllers tell. A controller
+    /// that is not among those of a log is an observer.
     pub voters: &'a [Voter],
 }
 
@@ -86,7 +87,7 @@ impl<F: Files> InspectedNode<F> {
             read.raise_commit(self.written.at.index);
             read.open()?
         } else {
-            let head = head_after(end, (epoch, epoch.max(stored)), &peers);
+            let head = head_after(end, (epoch, epoch.max(stored)), member.first_voters());
             RaftLog::create(files, &directory, &head)?
         };
         let mut applied = raft_log.head().applied.clone();
@@ -99,7 +100,7 @@ impl<F: Files> InspectedNode<F> {
         let raw = RawNode::new(&config, raft_log, &logger)?;
         let epoch = epoch_of(raw.raft.term);
         let no_leader: (Option<NodeId>, LeaderEpoch) = (None, epoch);
-        let node = RaftNode {
+        let mut node = RaftNode {
             raw,
             log: opened.log,
             cluster_id,
@@ -120,9 +121,53 @@ impl<F: Files> InspectedNode<F> {
             announced: None,
             announced_to: BTreeMap::new(),
             begun: BTreeMap::new(),
+            answers: BTreeMap::new(),
+            pending_voters: None,
+            leaving_ticks: 0,
+            ends: VecDeque::new(),
             events: Vec::new(),
         };
+        node.change_voters(&self.written.changes)?;
         Ok((node, opened.loader))
+    }
+}
+
+impl<F: Files> RaftNode<F> {
+    /// Takes over the voters of the entries that are in the Kafka log.
+    fn change_voters(&mut self, changes: &[ConfChange]) -> Result<(), NodeError> {
+        for change in changes {
+            self.applied.voters = self.raw.apply_conf_change(change)?;
+        }
+        if self.log.control().voters_in_log {
+            self.follow_voters()?;
+        }
+        Ok(())
+    }
+}
+
+impl Member<'_> {
+    pub(super) fn is_voter(&self) -> bool {
+        self.is_among(self.voters)
+    }
+
+    /// The Raft ids of the first voters. A controller that joins has none until a record names them.
+    fn first_voters(&self) -> Vec<u64> {
+        let voters = if self.is_voter() { self.voters } else { &[] };
+        voters.iter().map(raft_id).collect()
+    }
+
+    pub(super) fn is_only_but_for_its_directory(&self) -> bool {
+        matches!(self.voters, [only] if only.node_id == self.voter.node_id && !self.is_voter())
+    }
+
+    pub(super) fn is_among(&self, voters: &[Voter]) -> bool {
+        voters.iter().any(|one| one.is_same_voter(&self.voter))
+    }
+
+    /// Whether the configuration names the voters. It knows no directory ids.
+    pub(super) fn has_static_voters(&self) -> bool {
+        let mut voters = self.voters.iter();
+        !self.voters.is_empty() && voters.all(|voter| voter.directory_id == Uuid::ZERO)
     }
 }
 
@@ -144,7 +189,7 @@ fn config(id: u64, applied: u64) -> Config {
 
 /// The start of a log that goes on after a Kafka log, which ends at `end` with a batch of epoch `last`. `known` is the
 /// newest epoch of which the node knows.
-fn head_after(end: Offset, (last, known): (LeaderEpoch, LeaderEpoch), peers: &Peers) -> Head {
+fn head_after(end: Offset, (last, known): (LeaderEpoch, LeaderEpoch), voters: Vec<u64>) -> Head {
     let at = Position {
         index: end.0.unsigned_abs(),
         term: term_of(last),
@@ -155,7 +200,7 @@ fn head_after(end: Offset, (last, known): (LeaderEpoch, LeaderEpoch), peers: &Pe
         ..HardState::default()
     };
     let voters = ConfState {
-        voters: peers.ids(),
+        voters,
         ..ConfState::default()
     };
     Head {

@@ -1,4 +1,4 @@
-//! The voters by their Raft ids.
+//! The other controllers by their Raft ids: the voters, and those that follow the log without a vote.
 //!
 //! A Raft id is derived from the node id and the directory id. A controller whose disk was replaced is another voter: it
 //! cannot vote away what the old disk had promised.
@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use crc_fast::{CrcAlgorithm, Digest};
 use ottla_protocol::ids::NodeId;
 
+use crate::raft::message;
 use crate::voter::Voter;
 
 /// The Raft id of a voter: its node id in the upper 31 bits, a one, and the CRC-32C of its directory id. It is never 0.
@@ -18,31 +19,108 @@ pub(in crate::raft) fn raft_id(voter: &Voter) -> u64 {
     (node << 33) | (1 << 32) | digest.finalize()
 }
 
-/// The voters of the quorum.
+/// Whether a message between controllers names this one as its sender.
+pub fn is_sent_by(controller: &Voter, message: &[u8]) -> bool {
+    message::sender(message) == Some(raft_id(controller))
+}
+
+/// Upper bound of the observers that are remembered.
+const MAX_OBSERVERS: usize = 48;
+
+/// The controllers of the quorum.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Peers(BTreeMap<u64, Voter>);
+pub(super) struct Peers {
+    /// The voters in their order.
+    named: Vec<Voter>,
+    voters: BTreeMap<u64, Voter>,
+    /// Controllers that have said who they are, and are no voters as far as this node knows.
+    observers: BTreeMap<u64, Voter>,
+    /// Voters that are reached elsewhere than the log says, by their own word.
+    moved: BTreeMap<u64, Voter>,
+}
 
 impl Peers {
     pub(super) fn of(voters: &[Voter]) -> Self {
-        let by_id = voters.iter().map(|voter| (raft_id(voter), voter.clone()));
-        Self(by_id.collect())
+        Self {
+            named: voters.to_vec(),
+            voters: by_id(voters),
+            ..Self::default()
+        }
+    }
+
+    /// Takes over other voters. One that leaves goes on as an observer.
+    pub(super) fn set_voters(&mut self, voters: &[Voter]) {
+        if self.named == voters {
+            return;
+        }
+        self.named = voters.to_vec();
+        let before = std::mem::replace(&mut self.voters, by_id(voters));
+        self.observers.extend(before);
+        let voters = &self.voters;
+        self.observers.retain(|id, _| !voters.contains_key(id));
+        self.moved
+            .retain(|id, moved| voters.get(id).is_some_and(|known| known != moved));
+    }
+
+    /// A controller has said who it is, and where it is reached.
+    pub(super) fn heard_of(&mut self, controller: Voter) {
+        let id = raft_id(&controller);
+        match self.voters.get(&id) {
+            Some(known) if *known == controller => drop(self.moved.remove(&id)),
+            Some(_) => drop(self.moved.insert(id, controller)),
+            None if self.observers.len() < MAX_OBSERVERS || self.observers.contains_key(&id) => {
+                self.observers.insert(id, controller);
+            }
+            None => {}
+        }
+    }
+
+    pub(super) fn forget(&mut self, id: u64) {
+        self.observers.remove(&id);
+    }
+
+    /// A voter or an observer, where it is reached.
+    pub(super) fn known(&self, id: u64) -> Option<&Voter> {
+        let moved = self.moved.get(&id);
+        moved.or_else(|| self.voters.get(&id).or_else(|| self.observers.get(&id)))
     }
 
     pub(super) fn voter(&self, id: u64) -> Option<&Voter> {
-        self.0.get(&id)
+        self.voters.get(&id)
     }
 
     pub(super) fn node_id(&self, id: u64) -> Option<NodeId> {
-        self.voter(id).map(|voter| voter.node_id)
+        self.known(id).map(|known| known.node_id)
     }
 
     pub(super) fn voters(&self) -> Vec<Voter> {
-        self.0.values().cloned().collect()
+        self.named.clone()
     }
 
-    pub(super) fn ids(&self) -> Vec<u64> {
-        self.0.keys().copied().collect()
+    pub(super) fn observers(&self) -> &BTreeMap<u64, Voter> {
+        &self.observers
     }
+
+    /// A voter that is reached elsewhere than the log says.
+    pub(super) fn moved(&self) -> Option<&Voter> {
+        self.moved.values().next()
+    }
+
+    /// All of them, where they are reached.
+    pub(super) fn all(&self) -> Vec<Voter> {
+        let ids = self.voters.keys().chain(self.observers.keys());
+        ids.filter_map(|id| self.known(*id)).cloned().collect()
+    }
+
+    /// The Raft ids of the voters.
+    pub(super) fn ids(&self) -> Vec<u64> {
+        self.voters.keys().copied().collect()
+    }
+}
+
+fn by_id(voters: &[Voter]) -> BTreeMap<u64, Voter> {
+    let by_id = voters.iter().map(|voter| (raft_id(voter), voter.clone()));
+    by_id.collect()
 }
 
 #[cfg(test)]

@@ -102,8 +102,9 @@ impl<F: Files> RaftNode<F> {
         if is_announced
             && self.held.is_none()
             && self.log.has_snapshot(id)?
-            && let Some(message) = self.announced.take()
+            && let Some(mut message) = self.announced.take()
         {
+            self.follow_as_observer(&mut message);
             let _ = self.raw.step(message);
             self.note_role();
         }
@@ -139,6 +140,7 @@ impl<F: Files> RaftNode<F> {
         self.bytes_since_checkpoint = 0;
         self.begun.clear();
         self.waiting.clear();
+        self.follow_voters()?;
         self.events.push(QuorumNews::Restored {
             id: name.id,
             image: Box::new(image),

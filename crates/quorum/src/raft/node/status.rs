@@ -35,6 +35,13 @@ impl<F: Files> RaftNode<F> {
         is_alone(&self.applied.voters, &[self.raw.raft.id])
     }
 
+    /// The controllers to which this one has something to say, where they are reached: voters and observers, without itself.
+    pub fn others(&self) -> Vec<Voter> {
+        let mut all = self.peers.all();
+        all.retain(|other| !other.is_same_voter(&self.voter));
+        all
+    }
+
     /// What can be read of the log; all of it is committed.
     pub fn view(&self) -> LogView<F> {
         self.log.view()
@@ -45,9 +52,17 @@ impl<F: Files> RaftNode<F> {
         self.log.view_after(earlier)
     }
 
-    /// Whether a snapshot is due by the bytes since the last one.
+    /// Whether a snapshot is due by the bytes since the last one, or because another controller needs one.
     pub fn is_snapshot_due(&self) -> bool {
-        self.log.is_snapshot_due()
+        self.log.is_snapshot_due() || self.needs_snapshot_for_others()
+    }
+
+    /// Raft's log of a leader that was alone may begin where the Kafka log was, and have no snapshot yet. A controller that
+    /// joins has nothing, and begins with one.
+    fn needs_snapshot_for_others(&self) -> bool {
+        let head = self.raw.store().head();
+        let begins_late = head.before.index > 0 && head.snapshot.is_none();
+        begins_late && self.led_epoch().is_some() && !self.peers.observers().is_empty()
     }
 
     /// The offset that the next proposed record will have, if this node leads.

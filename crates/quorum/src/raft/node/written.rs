@@ -7,7 +7,7 @@ use std::path::Path;
 
 use ottla_log::files::{FileError, Files, Open};
 use ottla_protocol::ids::Offset;
-use raft::eraftpb::EntryType;
+use raft::eraftpb::ConfChange;
 
 use super::{NodeError, epoch_of};
 use crate::batches::{BatchReader, Next};
@@ -25,10 +25,13 @@ pub(super) struct Written {
     pub(super) log_end: Offset,
     /// Their batches, which may not be on the disk yet.
     pub(super) unsynced: Vec<Stretch>,
+    /// The changes of voters in them.
+    pub(super) changes: Vec<ConfChange>,
 }
 
 impl Written {
-    /// Compares the log after the checkpoint with Raft's entries. A change of voters ends it: that must be applied.
+    /// Compares the log after the checkpoint with Raft's entries. Where no voters are known yet, a change of them ends it:
+    /// they come from a record that is before it.
     pub(super) fn find<F: Files>(
         files: &F,
         directory: &Path,
@@ -38,8 +41,9 @@ impl Written {
         let mut written = Self {
             at: applied.at,
             log_end: applied.log_end,
-            unsynced: Vec::new(),
+            ..Self::default()
         };
+        let knows_voters = !applied.voters.voters.is_empty();
         let mut found = batches(files, directory, applied.log_end)?.into_iter();
         for entry in read.after_applied() {
             let mut log_end = written.log_end;
@@ -53,9 +57,11 @@ impl Written {
                 }
                 log_end = log_end.plus(payload.records());
             }
-            if entry.get_entry_type() != EntryType::EntryNormal {
+            let change = format::change(entry)?;
+            if change.is_some() && !knows_voters {
                 return Ok(written);
             }
+            written.changes.extend(change);
             for stretch in stretches {
                 written.add(stretch);
             }
